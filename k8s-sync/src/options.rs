@@ -1,0 +1,63 @@
+//! What one `kubernetes` block of a Corefile asks for, as plain data. This crate knows no Corefile.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Options of reference "kubernetes plugin", defaults in brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The zones answered for, wire format, lower case, in the order of the Corefile; CIDRs already expanded.
+    /// The first that is not a reverse zone is the one PTR records point into.
+    pub zones: Vec<Vec<u8>>,
+    pub source: Source,
+    /// `namespaces NS…`: answers only for these [all].
+    pub namespaces: Vec<String>,
+    /// `namespace_labels EXPRESSION`: a label selector on the Namespace watch.
+    pub namespace_labels: Option<String>,
+    /// `labels EXPRESSION`: a label selector on Services, EndpointSlices and Pods.
+    pub labels: Option<String>,
+    pub pods: wire::PodMode,
+    pub endpoint_pod_names: bool,
+    /// 0 to 3600 [5].
+    pub ttl_secs: u32,
+    /// `noendpoints`: EndpointSlices are not watched; headless and endpoint names do not exist.
+    pub no_endpoints: bool,
+    /// `ignore empty_service`: a ClusterIP Service without a ready endpoint does not exist.
+    pub ignore_empty_service: bool,
+    /// Addresses that this server listens on (never loopback or unspecified): the Services that have one of them
+    /// among their endpoints are the zone's name servers.
+    pub server_addresses: Vec<IpAddr>,
+    /// How long sockets stay unbound waiting for the first sync [5 s].
+    pub startup_timeout: Duration,
+}
+
+/// Where the objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `manifests PATH…`: files or folders of what `kubectl get … -o yaml|json` prints, watched for changes.
+    Manifests(Vec<PathBuf>),
+    /// The API server.
+    ApiServer(ApiServer),
+}
+
+/// How to reach the API server: kubeconfig, else endpoint (+ tls), else the pod's service account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiServer {
+    /// File, and the context in it if not its current one.
+    pub kubeconfig: Option<(PathBuf, Option<String>)>,
+    pub endpoint: Option<String>,
+    pub tls: Option<ClientTls>,
+    /// `apiserver_qps`, `apiserver_burst`, `apiserver_max_inflight`: client-side limits on requests.
+    pub qps: Option<u32>,
+    pub burst: Option<u32>,
+    pub max_inflight: Option<u32>,
+}
+
+/// `tls CERT KEY CA`: PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub authority: PathBuf,
+}

@@ -1,0 +1,405 @@
+//! Builds tables: records to entries, entries to segments, segments to generations. The control plane's side of `table`.
+//!
+//! Invariant: a generation that has been published is never changed; the next one shares every segment that holds no
+//! changed name.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use rapidhash::v3::RapidSecrets;
+
+pub use crate::table::{EVERY_TYPE, Table};
+
+use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_SRV};
+use crate::name::NAME_LEN_MAX;
+use crate::reply::MESSAGE_LEN_MAX;
+use crate::table::{
+    Apex, ENTRY_HEAD_LEN, Entry, PodMode, ROW_LEN, SEGMENT_HEAD_LEN, SLOT_LEN, hash, segment_index,
+    slot_and_tag, u32_le,
+};
+use crate::zone::ZoneSet;
+
+const TYPE_CNAME: u16 = 5;
+/// Most bytes of a body: a message less its header, its question and an OPT.
+const BODY_LEN_MAX: usize = MESSAGE_LEN_MAX - HEADER_LEN - (NAME_LEN_MAX + 4) - 11;
+/// A compression pointer has 14 bits (RFC 1035, section 4.1.4).
+const POINTER_MAX: usize = 0x3FFF;
+/// Names per segment that a table is laid out for: a change rebuilds about this many entries for each name it touches.
+const SEGMENT_NAMES: usize = 16;
+const SEGMENT_COUNT_MIN: usize = 64;
+
+/// Which section of the answer a record stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    Answer,
+    Additional,
+}
+
+/// Writes the answers of one owner name, record by record, in wire format.
+///
+/// Use: `begin(name)`, then for each type that has an answer `answer(type)` followed by its `record(…)`s, then `finish()`.
+/// A name without an answer exists with no data (NODATA for every type); so is a type that is not named. A CNAME answers
+/// every type: it goes under `answer(EVERY_TYPE)`.
+#[derive(Default)]
+pub struct EntryWriter {
+    name: Vec<u8>,
+    rows: Vec<Row>,
+    /// The bodies of all rows, one behind the other.
+    bodies: Vec<u8>,
+    /// Names of the message being written and where they stand in it, apart from the question's.
+    targets: Vec<Target>,
+    /// The target that was pointed at last: additional records follow the order of the targets, so the next is near.
+    target_cursor: usize,
+    entry: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Row {
+    rtype: u16,
+    body_at: usize,
+    body_len: usize,
+    answers: u16,
+    additionals: u16,
+    rotate_at: usize,
+    rotate_count: u16,
+    rotate_stride: u16,
+    is_full: bool,
+}
+
+/// A name inside the record data of this message, which later owners can point at.
+#[derive(Clone, Copy)]
+struct Target {
+    /// Where the name stands in `bodies`.
+    at: usize,
+    len: usize,
+}
+
+impl EntryWriter {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// `name`: wire format, lower case, uncompressed, 1 to 255 bytes.
+    pub fn begin(&mut self, name: &[u8]) {
+        assert!((1..=NAME_LEN_MAX).contains(&name.len()), "a name of {} bytes", name.len());
+        self.name.clear();
+        self.name.extend_from_slice(name);
+        self.rows.clear();
+        self.bodies.clear();
+        self.targets.clear();
+    }
+
+    /// The answer to questions of this type (or `EVERY_TYPE`) begins.
+    pub fn answer(&mut self, rtype: u16) {
+        self.targets.clear();
+        self.target_cursor = 0;
+        self.rows.push(Row { rtype, body_at: self.bodies.len(), ..Row::default() });
+    }
+
+    /// One record of the answer begun last, of class IN. All `Answer` records come before all `Additional` ones.
+    ///
+    /// `owner` is written as a pointer where the name has occurred before; `rdata` is written as it is, uncompressed. Records
+    /// past the longest possible message are left out: an answer over TCP is then as full as can be.
+    pub fn record(
+        &mut self,
+        section: Section,
+        owner: &[u8],
+        rtype: u16,
+        ttl_secs: u32,
+        rdata: &[u8],
+    ) {
+        let row = self.rows.last_mut().expect("answer() comes before record()");
+        let owner_pointer = if owner == self.name {
+            Some(0xC000 | HEADER_LEN as u16)
+        } else {
+            find_target(&self.targets, &self.bodies, self.target_cursor, owner).and_then(|index| {
+                self.target_cursor = index;
+                let in_body = self.targets[index].at - row.body_at;
+                pointer_to(HEADER_LEN + self.name.len() + 4 + in_body)
+            })
+        };
+        let owner_len = if owner_pointer.is_some() { 2 } else { owner.len() };
+        row.is_full |= row.body_len + owner_len + 10 + rdata.len() > BODY_LEN_MAX;
+        if row.is_full {
+            return;
+        }
+        let start = self.bodies.len();
+        match owner_pointer {
+            Some(pointer) => self.bodies.extend_from_slice(&pointer.to_be_bytes()),
+            None => self.bodies.extend_from_slice(owner),
+        }
+        for word in [rtype, CLASS_IN] {
+            self.bodies.extend_from_slice(&word.to_be_bytes());
+        }
+        self.bodies.extend_from_slice(&ttl_secs.to_be_bytes());
+        self.bodies.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
+        let rdata_at = self.bodies.len();
+        self.bodies.extend_from_slice(rdata);
+        let name_in_rdata = match rtype {
+            TYPE_CNAME => Some(0),
+            TYPE_SRV => Some(6),
+            _ => None,
+        };
+        if let Some(skip) = name_in_rdata {
+            self.targets.push(Target { at: rdata_at + skip, len: rdata.len() - skip });
+        }
+        match section {
+            Section::Answer => {
+                row.note_address(rtype, start - row.body_at, self.bodies.len() - start);
+                row.answers += 1;
+            }
+            Section::Additional => row.additionals += 1,
+        }
+        row.body_len = self.bodies.len() - row.body_at;
+    }
+
+    /// The finished entry: opaque bytes that hold the name and its answers, to be handed to `TableBuilder::insert`.
+    pub fn finish(&mut self) -> &[u8] {
+        let bodies_at = ENTRY_HEAD_LEN + self.name.len() + self.rows.len() * ROW_LEN;
+        let entry = &mut self.entry;
+        entry.clear();
+        entry.extend_from_slice(&0u64.to_le_bytes());
+        entry.extend_from_slice(&((bodies_at + self.bodies.len()) as u32).to_le_bytes());
+        entry.push(self.name.len() as u8);
+        entry.push(u8::try_from(self.rows.len()).expect("few types a name"));
+        entry.extend_from_slice(&self.name);
+        for row in &self.rows {
+            for number in [
+                row.rtype,
+                row.body_len as u16,
+                row.answers,
+                row.additionals,
+                row.rotate_at as u16,
+                row.rotate_count,
+                row.rotate_stride,
+            ] {
+                entry.extend_from_slice(&number.to_le_bytes());
+            }
+            entry.extend_from_slice(&((bodies_at + row.body_at) as u32).to_le_bytes());
+        }
+        entry.extend_from_slice(&self.bodies);
+        entry
+    }
+}
+
+impl Row {
+    /// Addresses that stand together with one length make the run that is rotated; a CNAME may stand before it.
+    fn note_address(&mut self, rtype: u16, at: usize, len: usize) {
+        if !matches!(rtype, TYPE_A | TYPE_AAAA) {
+            return;
+        }
+        let run_end = self.rotate_at + usize::from(self.rotate_count * self.rotate_stride);
+        if self.rotate_count == 0 {
+            (self.rotate_at, self.rotate_count, self.rotate_stride) = (at, 1, len as u16);
+        } else if at == run_end && len == usize::from(self.rotate_stride) {
+            self.rotate_count += 1;
+        }
+    }
+}
+
+/// The target that is this name, looked for from the cursor on and then from the front.
+fn find_target(targets: &[Target], bodies: &[u8], cursor: usize, owner: &[u8]) -> Option<usize> {
+    let order = (cursor..targets.len()).chain(0..cursor);
+    order.into_iter().find(|index| {
+        let target = targets[*index];
+        &bodies[target.at..target.at + target.len] == owner
+    })
+}
+
+/// A compression pointer, if the offset is in its reach: with slack for a question that spells the name a little longer,
+/// behind which all offsets move.
+fn pointer_to(offset: usize) -> Option<u16> {
+    (offset + NAME_LEN_MAX <= POINTER_MAX).then_some(0xC000 | offset as u16)
+}
+
+/// What becomes of the name with this hash: the entry to put in place, or `None` to remove it.
+type Changes = BTreeMap<u64, Option<Box<[u8]>>>;
+
+/// The seeded 64-bit hash of a name in one builder: 8 bytes where the name would be 45. Look-ups compare names; only
+/// removal trusts the hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NameHash(u64);
+
+/// Everything about a table that is not a name.
+#[derive(Clone, Debug)]
+pub struct TableOptions {
+    /// Wire format, lower case.
+    pub zones: Vec<Vec<u8>>,
+    pub pods: PodMode,
+    pub ttl_secs: u32,
+}
+
+/// Holds the newest generation and makes the next: only segments that a changed name hashes to are rebuilt.
+pub struct TableBuilder {
+    secrets: RapidSecrets,
+    zones: Arc<ZoneSet>,
+    apexes: Arc<[Apex]>,
+    pods: PodMode,
+    ttl_secs: u32,
+    spine: Vec<Arc<[u8]>>,
+    name_count: usize,
+    changes: Changes,
+    synced: bool,
+    generation: u64,
+}
+
+impl TableBuilder {
+    /// An empty, unsynced table: absent names are SERVFAIL until `set_synced` has been called and published.
+    ///
+    /// `seed` is random, so that what tenants name their objects cannot pile up in one segment.
+    #[must_use]
+    pub fn new(options: TableOptions, seed: u64) -> Self {
+        let reverse = ZoneSet::new(&[&b"\x07in-addr\x04arpa\0"[..], b"\x03ip6\x04arpa\0"]);
+        let apexes = options.zones.iter().map(|zone| {
+            let mut name = crate::name::Name::default();
+            name.read(zone).expect("a zone is a whole name");
+            Apex { name_len: zone.len(), is_reverse: reverse.find(&name).is_some() }
+        });
+        Self {
+            secrets: RapidSecrets::seed(seed),
+            apexes: apexes.collect(),
+            zones: Arc::new(ZoneSet::new(&options.zones)),
+            pods: options.pods,
+            ttl_secs: options.ttl_secs,
+            spine: empty_spine(SEGMENT_COUNT_MIN),
+            name_count: 0,
+            changes: BTreeMap::new(),
+            synced: false,
+            generation: 0,
+        }
+    }
+
+    /// Puts the finished entry in place, replacing one of the same name. The hash is what removes it again.
+    pub fn insert(&mut self, entry: &[u8]) -> NameHash {
+        let hash = hash(&self.secrets, Entry { bytes: entry }.name());
+        let mut entry: Box<[u8]> = entry.into();
+        if let Some(head) = entry.first_chunk_mut() {
+            *head = hash.to_le_bytes();
+        }
+        self.changes.insert(hash, Some(entry));
+        NameHash(hash)
+    }
+
+    /// Removes the entry inserted under this hash, if there is one. Within one generation the last call for a name counts.
+    pub fn remove(&mut self, name: NameHash) {
+        self.changes.insert(name.0, None);
+    }
+
+    /// From the next generation on the table is whole: an absent name does not exist.
+    pub fn set_synced(&mut self) {
+        self.synced = true;
+    }
+
+    /// Names in the newest generation.
+    #[must_use]
+    pub fn name_count(&self) -> usize {
+        self.name_count
+    }
+
+    /// Bytes of all segments of the newest generation.
+    #[must_use]
+    pub fn table_bytes(&self) -> usize {
+        self.spine.iter().map(|segment| segment.len()).sum()
+    }
+
+    /// Applies all inserts and removals since the last call and returns the next generation.
+    ///
+    /// `serial`: the SOA's, unix seconds of the change.
+    pub fn publish(&mut self, serial: u32) -> Arc<Table> {
+        let changes = core::mem::take(&mut self.changes);
+        let segments_wanted = (self.name_count + changes.len()) / SEGMENT_NAMES;
+        if segments_wanted > self.spine.len() * 2 {
+            self.rebuild(changes, segments_wanted.next_power_of_two());
+        } else {
+            self.rebuild_touched(changes);
+        }
+        self.generation += 1;
+        Arc::new(Table {
+            secrets: self.secrets,
+            spine: self.spine.clone().into_boxed_slice(),
+            zones: Arc::clone(&self.zones),
+            apexes: Arc::clone(&self.apexes),
+            pods: self.pods,
+            ttl_secs: self.ttl_secs,
+            serial,
+            synced: self.synced,
+            generation: self.generation,
+        })
+    }
+
+    /// Every segment anew, `segment_count` of them: at the first sync, and when the table has outgrown its spine.
+    fn rebuild(&mut self, changes: Changes, segment_count: usize) {
+        let old = core::mem::replace(&mut self.spine, empty_spine(segment_count));
+        let kept =
+            old.iter().flat_map(|segment| entries(segment)).map(|entry| (entry.hash(), entry));
+        let mut all: Changes = kept.map(|(hash, entry)| (hash, Some(entry.bytes.into()))).collect();
+        all.extend(changes);
+        self.name_count = 0;
+        self.rebuild_touched(all);
+    }
+
+    fn rebuild_touched(&mut self, changes: Changes) {
+        let segment_count = self.spine.len();
+        let mut by_segment: Vec<_> = changes.into_iter().collect();
+        by_segment.sort_by_key(|(hash, _)| segment_index(*hash, segment_count));
+        let same_segment = |one: &(u64, _), next: &(u64, _)| {
+            segment_index(one.0, segment_count) == segment_index(next.0, segment_count)
+        };
+        for changes in by_segment.chunk_by(same_segment) {
+            // The sort is stable: within a segment, changes are still in the order of their hashes.
+            let segment = &mut self.spine[segment_index(changes[0].0, segment_count)];
+            let old: Vec<Entry<'_>> = entries(segment).collect();
+            let untouched = old.iter().copied().filter(|entry| {
+                changes.binary_search_by_key(&entry.hash(), |(hash, _)| *hash).is_err()
+            });
+            let changed = changes
+                .iter()
+                .filter_map(|(_, change)| change.as_deref().map(|bytes| Entry { bytes }));
+            let new: Vec<Entry<'_>> = untouched.chain(changed).collect();
+            self.name_count = self.name_count + new.len() - old.len();
+            *segment = write_segment(&new);
+        }
+    }
+}
+
+fn empty_spine(segment_count: usize) -> Vec<Arc<[u8]>> {
+    let empty = write_segment(&[]);
+    alloc::vec![empty; segment_count]
+}
+
+fn write_segment(entries: &[Entry<'_>]) -> Arc<[u8]> {
+    // At most half full, so that chains are short and always end.
+    let slot_count = (entries.len() * 2).next_power_of_two().max(2);
+    let entries_at = SEGMENT_HEAD_LEN + slot_count * SLOT_LEN;
+    let len = entries_at + entries.iter().map(|entry| entry.len()).sum::<usize>();
+    let mut segment = Vec::with_capacity(len);
+    segment.extend_from_slice(&(slot_count as u32).to_le_bytes());
+    segment.resize(entries_at, 0);
+    for entry in entries {
+        let (mut slot, tag) = slot_and_tag(entry.hash(), slot_count);
+        while u32_le(&segment, SEGMENT_HEAD_LEN + slot * SLOT_LEN + 4) != 0 {
+            slot = (slot + 1) & (slot_count - 1);
+        }
+        let at = SEGMENT_HEAD_LEN + slot * SLOT_LEN;
+        let offset = segment.len() as u32;
+        segment[at..at + 4].copy_from_slice(&tag.to_le_bytes());
+        segment[at + 4..at + 8].copy_from_slice(&offset.to_le_bytes());
+        segment.extend_from_slice(&entry.bytes[..entry.len()]);
+    }
+    debug_assert_eq!(segment.len(), len);
+    segment.into()
+}
+
+/// All entries of a segment, in the order in which they stand.
+fn entries(segment: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+    let mut at = SEGMENT_HEAD_LEN + u32_le(segment, 0) as usize * SLOT_LEN;
+    core::iter::from_fn(move || {
+        let bytes = segment.get(at..).filter(|rest| !rest.is_empty())?;
+        let entry = Entry { bytes: &bytes[..Entry { bytes }.len()] };
+        at += entry.len();
+        Some(entry)
+    })
+}

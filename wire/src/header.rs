@@ -1,0 +1,70 @@
+//! The 12-byte header (RFC 1035, section 4.1.1), response codes and the numbers of types and classes that the packet path
+//! itself acts on.
+
+/// Bytes of a header.
+pub const HEADER_LEN: usize = 12;
+
+/// Second 16-bit word of the header: flag bits.
+pub const QR: u16 = 0x8000;
+pub const OPCODE: u16 = 0x7800;
+pub const AA: u16 = 0x0400;
+pub const TC: u16 = 0x0200;
+pub const RD: u16 = 0x0100;
+pub const CD: u16 = 0x0010;
+
+/// Class IN.
+pub const CLASS_IN: u16 = 1;
+
+pub const TYPE_A: u16 = 1;
+pub const TYPE_NS: u16 = 2;
+pub const TYPE_SOA: u16 = 6;
+pub const TYPE_AAAA: u16 = 28;
+pub const TYPE_SRV: u16 = 33;
+pub const TYPE_OPT: u16 = 41;
+pub const TYPE_IXFR: u16 = 251;
+pub const TYPE_AXFR: u16 = 252;
+
+/// Response codes (RFC 6895, section 2.3). `BadVers` is extended: its upper bits travel in OPT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rcode {
+    NoError = 0,
+    FormErr = 1,
+    ServFail = 2,
+    NxDomain = 3,
+    NotImp = 4,
+    Refused = 5,
+    BadVers = 16,
+}
+
+impl Rcode {
+    /// All codes that this server gives, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::NoError,
+        Self::FormErr,
+        Self::ServFail,
+        Self::NxDomain,
+        Self::NotImp,
+        Self::Refused,
+        Self::BadVers,
+    ];
+
+    /// The mnemonic, as CoreDNS's metrics and logs spell it.
+    #[must_use]
+    pub const fn mnemonic(self) -> &'static str {
+        match self {
+            Self::NoError => "NOERROR",
+            Self::FormErr => "FORMERR",
+            Self::ServFail => "SERVFAIL",
+            Self::NxDomain => "NXDOMAIN",
+            Self::NotImp => "NOTIMP",
+            Self::Refused => "REFUSED",
+            Self::BadVers => "BADVERS",
+        }
+    }
+}
+
+/// The big-endian word at `at`, or 0 past the end.
+#[must_use]
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |word| u16::from_be_bytes(*word))
+}

@@ -1,0 +1,23 @@
+//! DNS bytes: a question is parsed, looked up in a table of answers already in wire format, and stamped.
+//!
+//! ```text
+//!   packet ─→ query::read ─→ Table::look_up ─→ reply::stamp ─→ packet
+//!                                 ▲
+//!              records ─→ EntryWriter ─→ TableBuilder::publish       (compile: the control plane's side)
+//! ```
+//! No socket, clock, thread or random source can be named here. `query`, `zone`, `table` and `reply` are the packet path:
+//! they borrow what they read, write into what they are given, and neither allocate nor panic. `compile` builds tables and
+//! may allocate.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
+
+pub mod compile;
+pub mod header;
+pub mod name;
+pub mod query;
+pub mod reply;
+pub mod table;
+pub mod zone;
+
+pub use table::PodMode;

@@ -1,0 +1,237 @@
+//! A client's packet: accepted, answered with an error, or left alone. One of the two places where bytes are doubted.
+//!
+//! The rules stand in the order in which they are applied, each with its source. What passes is a `Query` whose offsets need
+//! no further check. Malformed input is an outcome here, not an error.
+
+use crate::header::{CD, CLASS_IN, HEADER_LEN, OPCODE, QR, RD, Rcode, TYPE_OPT, u16_at};
+use crate::name::Name;
+
+/// The smallest UDP limit, and the one of a client without EDNS (RFC 1035, section 2.3.4; RFC 6891, section 6.2.3).
+pub const UDP_LEN_MIN: u16 = 512;
+
+/// What to do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// A question to answer; its name is in the `Name` that was handed in.
+    Query(Query),
+    /// Answer with this error and no data.
+    Reject(Reject),
+    /// Say nothing: no header, or itself a response (answering those lets two servers play ping-pong).
+    Ignore,
+}
+
+/// One question of one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Query {
+    pub id: u16,
+    /// RD and CD, the bits that a response repeats (RFC 1035, section 4.1.1; RFC 4035, section 3.2.2).
+    pub kept_flags: u16,
+    pub qtype: u16,
+    pub qclass: u16,
+    /// Bytes of the question's name as sent, which stands at offset 12.
+    pub name_len: usize,
+    pub edns: Option<Edns>,
+}
+
+/// What a query's OPT says (RFC 6891, section 6.1). Options are checked for shape and never echoed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edns {
+    /// As sent; below 512 means 512.
+    pub udp_len: u16,
+    pub dnssec_ok: bool,
+}
+
+/// An error answer: the header, the question where it was whole, and an OPT for BADVERS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reject {
+    pub rcode: Rcode,
+    pub id: u16,
+    /// RD, CD and the opcode.
+    pub kept_flags: u16,
+    /// Bytes of the question to repeat; 0 if it was not whole.
+    pub question_len: usize,
+    /// DO bit to repeat, where the answer carries an OPT.
+    pub edns: Option<Edns>,
+}
+
+impl Query {
+    /// Bytes of the question: name, type and class.
+    #[must_use]
+    pub fn question_len(&self) -> usize {
+        self.name_len + 4
+    }
+
+    /// The same question answered with an error. A response to a query with an OPT has one (RFC 6891, section 7).
+    #[must_use]
+    pub fn reject(&self, rcode: Rcode) -> Reject {
+        Reject {
+            rcode,
+            id: self.id,
+            kept_flags: self.kept_flags,
+            question_len: self.question_len(),
+            edns: self.edns,
+        }
+    }
+}
+
+/// Reads one packet; its name goes into `name`.
+pub fn read(packet: &[u8], name: &mut Name) -> Reading {
+    let Some(header) = packet.first_chunk::<HEADER_LEN>() else { return Reading::Ignore };
+    let flags = u16_at(header, 2);
+    if flags & QR != 0 {
+        return Reading::Ignore;
+    }
+    let mut reject = Reject {
+        rcode: Rcode::FormErr,
+        id: u16_at(header, 0),
+        kept_flags: flags & (OPCODE | RD | CD),
+        question_len: 0,
+        edns: None,
+    };
+    if flags & OPCODE != 0 {
+        return Reading::Reject(Reject { rcode: Rcode::NotImp, ..reject });
+    }
+    // Exactly one question (RFC 9619), and no more records than a query can rightly carry: an IXFR's SOA in the authority
+    // section; OPT and TSIG in the additional one.
+    let [questions, answers, authorities, additionals] =
+        [u16_at(header, 4), u16_at(header, 6), u16_at(header, 8), u16_at(header, 10)];
+    if questions != 1 || answers > 1 || authorities > 1 || additionals > 2 {
+        return Reading::Reject(reject);
+    }
+    let Some(name_len) = packet.get(HEADER_LEN..).and_then(|rest| name.read(rest)) else {
+        return Reading::Reject(reject);
+    };
+    let question_end = HEADER_LEN + name_len + 4;
+    if packet.len() < question_end {
+        return Reading::Reject(reject);
+    }
+    reject.question_len = name_len + 4;
+    let mut query = Query {
+        id: reject.id,
+        kept_flags: flags & (RD | CD),
+        qtype: u16_at(packet, HEADER_LEN + name_len),
+        qclass: u16_at(packet, HEADER_LEN + name_len + 2),
+        name_len,
+        edns: None,
+    };
+    if answers | authorities | additionals != 0 {
+        let counts = [answers, authorities, additionals];
+        match read_records(packet.get(question_end..).unwrap_or_default(), counts) {
+            Records::Well(edns) => query.edns = edns,
+            Records::Malformed => return Reading::Reject(reject),
+            Records::BadVersion(edns) => {
+                return Reading::Reject(Reject {
+                    rcode: Rcode::BadVers,
+                    edns: Some(edns),
+                    ..reject
+                });
+            }
+        }
+    }
+    if query.qclass != CLASS_IN {
+        return Reading::Reject(query.reject(Rcode::Refused));
+    }
+    Reading::Query(query)
+}
+
+/// What the records behind a question came to. Bytes behind the last record are left unread, as CoreDNS leaves them.
+enum Records {
+    Well(Option<Edns>),
+    Malformed,
+    BadVersion(Edns),
+}
+
+fn read_records(mut rest: &[u8], [answers, authorities, additionals]: [u16; 3]) -> Records {
+    let mut edns = None;
+    let mut version = 0;
+    for index in 0..answers + authorities + additionals {
+        let Some((record, behind)) = Record::read(rest) else { return Records::Malformed };
+        rest = behind;
+        if record.rtype != TYPE_OPT {
+            continue;
+        }
+        // RFC 6891, section 6.1.1: one OPT, in the additional section, owned by the root.
+        if edns.is_some() || index < answers + authorities || !record.owner_is_root {
+            return Records::Malformed;
+        }
+        if !options_are_whole(record.rdata) {
+            return Records::Malformed;
+        }
+        let [_, opt_version, flags, _] = record.ttl;
+        version = opt_version;
+        edns = Some(Edns { udp_len: record.class, dnssec_ok: flags & 0x80 != 0 });
+    }
+    match edns {
+        Some(edns) if version != 0 => Records::BadVersion(edns),
+        _ => Records::Well(edns),
+    }
+}
+
+/// A record behind the question, with as much of it as is acted upon.
+struct Record<'p> {
+    owner_is_root: bool,
+    rtype: u16,
+    class: u16,
+    ttl: [u8; 4],
+    rdata: &'p [u8],
+}
+
+impl<'p> Record<'p> {
+    fn read(bytes: &'p [u8]) -> Option<(Self, &'p [u8])> {
+        let owner_len = owner_len(bytes)?;
+        let (fixed, rest) = bytes.get(owner_len..)?.split_first_chunk::<10>()?;
+        let [.., ttl0, ttl1, ttl2, ttl3, _, _] = *fixed;
+        let (rdata, behind) = rest.split_at_checked(usize::from(u16_at(fixed, 8)))?;
+        let record = Self {
+            owner_is_root: owner_len == 1,
+            rtype: u16_at(fixed, 0),
+            class: u16_at(fixed, 2),
+            ttl: [ttl0, ttl1, ttl2, ttl3],
+            rdata,
+        };
+        Some((record, behind))
+    }
+}
+
+/// Bytes of an owner name: labels to the root label or to a compression pointer, which is stepped over, not followed.
+fn owner_len(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while at < crate::name::NAME_LEN_MAX {
+        match *bytes.get(at)? {
+            0 => return Some(at + 1),
+            label_len @ 1..=63 => at += 1 + usize::from(label_len),
+            0xC0.. => return Some(at + 2),
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// Whether the options of an OPT fill its data exactly (RFC 6891, section 6.1.2), and those whose shape is fixed have it:
+/// ECS (RFC 7871, section 6) is checked because CoreDNS answers FORMERR to a malformed one.
+fn options_are_whole(mut rdata: &[u8]) -> bool {
+    const CLIENT_SUBNET: u16 = 8;
+    while let Some((head, rest)) = rdata.split_first_chunk::<4>() {
+        let Some((option, behind)) = rest.split_at_checked(usize::from(u16_at(head, 2))) else {
+            return false;
+        };
+        if u16_at(head, 0) == CLIENT_SUBNET && !client_subnet_is_whole(option) {
+            return false;
+        }
+        rdata = behind;
+    }
+    rdata.is_empty()
+}
+
+fn client_subnet_is_whole(option: &[u8]) -> bool {
+    let Some((fixed, address)) = option.split_first_chunk::<4>() else { return false };
+    let [.., source_prefix_len, _scope] = fixed;
+    let address_bits_max = match u16_at(fixed, 0) {
+        0 => 0,
+        1 => 32,
+        2 => 128,
+        _ => return false,
+    };
+    *source_prefix_len <= address_bits_max
+        && address.len() == usize::from(source_prefix_len.div_ceil(8))
+}

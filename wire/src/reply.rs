@@ -1,0 +1,353 @@
+//! Stamps an answer into a packet: header, the question as the client spelt it, stored records, OPT.
+//!
+//! Whole answers are one copy and a few patches. Answers that do not fit are cut between records, with TC
+//! (RFC 2181, section 9). Invariant: nothing here looks inside a stored body but to step from record to record.
+
+use core::net::IpAddr;
+
+use crate::header::{
+    AA, CLASS_IN, HEADER_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_SOA, TYPE_SRV,
+    u16_at,
+};
+use crate::query::{Edns, Query, Reject, UDP_LEN_MIN};
+use crate::table::{Answer, Found, Table, ZoneCut};
+
+/// The UDP size that answers announce and keep to, unless `bufsize` says otherwise (RFC 9715, section 3.1).
+pub const UDP_LEN_MAX: u16 = 1232;
+/// The longest message over TCP (RFC 1035, section 4.2.2), and so the size of a buffer that holds any answer.
+pub const MESSAGE_LEN_MAX: usize = 65535;
+
+/// Bytes of an OPT without options.
+const OPT_LEN: usize = 11;
+/// A pointer to the name at offset 12: the question's.
+const NAME_POINTER: u16 = 0xC000 | HEADER_LEN as u16;
+/// SOA timers in seconds, as CoreDNS's `kubernetes` gives them; the minimum is the table's TTL.
+const SOA_REFRESH_SECS: u32 = 7200;
+const SOA_RETRY_SECS: u32 = 1800;
+const SOA_EXPIRE_SECS: u32 = 86400;
+/// CoreDNS caps the SOA record's own TTL, though not its minimum.
+const SOA_TTL_SECS_MAX: u32 = 300;
+
+/// How an answer may travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The message's length in bytes must not exceed this: see `Envelope::udp` and `Envelope::TCP`.
+    pub len_max: usize,
+    /// How far to rotate the addresses of the answer; 0 leaves them in the table's order.
+    pub rotation: usize,
+}
+
+impl Envelope {
+    /// What a UDP client can take: what its OPT says, between 512 and `server_max`; 512 without one.
+    #[must_use]
+    pub fn udp_len_max(edns: Option<Edns>, server_max: u16) -> usize {
+        usize::from(edns.map_or(UDP_LEN_MIN, |edns| edns.udp_len.clamp(UDP_LEN_MIN, server_max)))
+    }
+}
+
+/// What an answer came to, for the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamped {
+    /// Length of the message.
+    pub len: usize,
+    pub rcode: Rcode,
+}
+
+/// Writes the answer to `query`, whose packet is `packet`, into `out`. Never answers `Found::Outside`, which is another
+/// zone's business: that is REFUSED here.
+pub fn stamp(
+    query: &Query,
+    packet: &[u8],
+    table: &Table,
+    found: &Found<'_>,
+    envelope: Envelope,
+    out: &mut [u8],
+) -> Stamped {
+    let (rcode, flags) = match found {
+        Found::NxDomain(_) => (Rcode::NxDomain, AA),
+        Found::Unsynced(_) => (Rcode::ServFail, AA),
+        Found::Outside => (Rcode::Refused, 0),
+        Found::Answer(_) | Found::PodAddress(_) | Found::Soa(_) | Found::NoData(_) => {
+            (Rcode::NoError, AA)
+        }
+    };
+    let mut reply = Reply::begin(out, packet, query.question_len());
+    if query.edns.is_some() {
+        reply.reserved = OPT_LEN;
+    }
+    let room = envelope.len_max.saturating_sub(reply.len + reply.reserved);
+    let mut counts = Counts::default();
+    match found {
+        Found::Answer(answer) if answer.body.len() <= room && answer.name_len == query.name_len => {
+            counts = reply.whole(answer, envelope.rotation);
+        }
+        Found::Answer(answer) => counts = reply.by_record(answer, query, envelope.rotation, room),
+        Found::PodAddress(address) => counts = reply.pod(*address, query, table.ttl_secs(), room),
+        Found::Soa(cut) => {
+            reply.soa(*cut, table);
+            counts.answers = 1;
+        }
+        Found::NoData(cut) | Found::NxDomain(cut) | Found::Unsynced(cut) => {
+            reply.soa(*cut, table);
+            counts.authorities = 1;
+        }
+        Found::Outside => {}
+    }
+    reply.finish(query.id, query.kept_flags | flags, rcode, counts, query.edns)
+}
+
+/// Writes an error without data. Shorter than or as long as the query, but for the OPT of one that carried an OPT.
+pub fn stamp_reject(reject: &Reject, packet: &[u8], out: &mut [u8]) -> Stamped {
+    // The shape of a malformed OPT is not answered with an OPT (RFC 6891, section 7).
+    let mut reply = Reply::begin(out, packet, reject.question_len);
+    if reject.edns.is_some() {
+        reply.reserved = OPT_LEN;
+    }
+    reply.finish(reject.id, reject.kept_flags, reject.rcode, Counts::default(), reject.edns)
+}
+
+/// Records by section. OPT is added by `finish`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    answers: u16,
+    authorities: u16,
+    additionals: u16,
+    truncated: bool,
+}
+
+/// A message being written. Writes past the end of `out` are dropped and never occur: `out` holds `MESSAGE_LEN_MAX`, or what
+/// the envelope allows.
+struct Reply<'o> {
+    out: &'o mut [u8],
+    len: usize,
+    reserved: usize,
+    has_question: bool,
+}
+
+impl<'o> Reply<'o> {
+    fn begin(out: &'o mut [u8], packet: &[u8], question_len: usize) -> Self {
+        let mut reply = Self { out, len: HEADER_LEN, reserved: 0, has_question: question_len > 0 };
+        reply.put(packet.get(HEADER_LEN..HEADER_LEN + question_len).unwrap_or_default());
+        reply
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        if let Some(room) = self.out.get_mut(self.len..self.len + bytes.len()) {
+            room.copy_from_slice(bytes);
+            self.len += bytes.len();
+        } else {
+            debug_assert!(false, "answer longer than its buffer");
+        }
+    }
+
+    /// The stored body as it is, its addresses rotated.
+    fn whole(&mut self, answer: &Answer<'_>, rotation: usize) -> Counts {
+        let start = self.len;
+        self.put(answer.body);
+        if rotation != 0 && answer.rotate_count > 1 {
+            let run_at = start + usize::from(answer.rotate_at);
+            let stride = usize::from(answer.rotate_stride);
+            let count = usize::from(answer.rotate_count);
+            if let Some(run) = self.out.get_mut(run_at..run_at + count * stride) {
+                run.rotate_left(rotation % count * stride);
+            }
+        }
+        Counts {
+            answers: answer.answer_count,
+            additionals: answer.additional_count,
+            ..Counts::default()
+        }
+    }
+
+    /// Record by record, until one does not fit: for answers that are too long, and for names that were asked in another
+    /// spelling than the stored one, where pointers behind the question move by the difference.
+    fn by_record(
+        &mut self,
+        answer: &Answer<'_>,
+        query: &Query,
+        rotation: usize,
+        mut room: usize,
+    ) -> Counts {
+        let mut counts = Counts::default();
+        let total = answer.answer_count + answer.additional_count;
+        let rotated = RotatedRecords::new(answer, rotation);
+        for (index, record) in (0..total).zip(rotated) {
+            if record.len() > room {
+                counts.truncated = true;
+                break;
+            }
+            room -= record.len();
+            let at = self.len;
+            self.put(record);
+            self.move_pointer(at, answer.name_len, query.name_len);
+            if index < answer.answer_count {
+                counts.answers += 1;
+            } else {
+                counts.additionals += 1;
+            }
+        }
+        counts
+    }
+
+    /// An owner that points behind the question was compressed against a name of `stored_len`.
+    fn move_pointer(&mut self, at: usize, stored_len: usize, asked_len: usize) {
+        let pointer = u16_at(self.out, at);
+        if pointer > NAME_POINTER {
+            let moved = usize::from(pointer) + asked_len - stored_len;
+            if let Some(owner) = self.out.get_mut(at..at + 2) {
+                owner.copy_from_slice(&(moved as u16).to_be_bytes());
+            }
+        }
+    }
+
+    /// A pod's own address; for SRV what CoreDNS makes of it: port 0 and the name itself.
+    fn pod(&mut self, address: IpAddr, query: &Query, ttl_secs: u32, room: usize) -> Counts {
+        let mut counts = Counts { answers: 1, ..Counts::default() };
+        if query.qtype == TYPE_SRV && 12 + 6 + query.name_len + 12 + 16 > room {
+            return Counts { truncated: true, ..Counts::default() };
+        }
+        if query.qtype == TYPE_SRV {
+            let name_at = HEADER_LEN;
+            self.fixed(NAME_POINTER, TYPE_SRV, ttl_secs, 6 + query.name_len);
+            self.put(&[0, 0, 0, 100, 0, 0]);
+            if self.len + query.name_len <= self.out.len() {
+                self.out.copy_within(name_at..name_at + query.name_len, self.len);
+                self.len += query.name_len;
+            }
+            counts.additionals = 1;
+        }
+        match address {
+            IpAddr::V4(address) => {
+                self.fixed(NAME_POINTER, TYPE_A, ttl_secs, 4);
+                self.put(&address.octets());
+            }
+            IpAddr::V6(address) => {
+                self.fixed(NAME_POINTER, TYPE_AAAA, ttl_secs, 16);
+                self.put(&address.octets());
+            }
+        }
+        counts
+    }
+
+    /// Owner, type, class, TTL and length of a record.
+    fn fixed(&mut self, owner: u16, rtype: u16, ttl_secs: u32, rdata_len: usize) {
+        self.put(&owner.to_be_bytes());
+        self.put(&rtype.to_be_bytes());
+        self.put(&CLASS_IN.to_be_bytes());
+        self.put(&ttl_secs.to_be_bytes());
+        self.put(&(rdata_len as u16).to_be_bytes());
+    }
+
+    /// The zone's SOA. All three names end in the zone, which the question holds: pointers, but for their first labels.
+    fn soa(&mut self, cut: ZoneCut, table: &Table) {
+        const PRIMARY: &[u8] = b"\x02ns\x03dns";
+        const MAILBOX: &[u8] = b"\x0ahostmaster";
+        const RDATA_LEN: usize = PRIMARY.len() + 2 + MAILBOX.len() + 2 + 20;
+        let zone = (NAME_POINTER + cut.name_offset as u16).to_be_bytes();
+        let ttl_secs = table.ttl_secs();
+        self.fixed(u16::from_be_bytes(zone), TYPE_SOA, ttl_secs.min(SOA_TTL_SECS_MAX), RDATA_LEN);
+        self.put(PRIMARY);
+        self.put(&zone);
+        self.put(MAILBOX);
+        self.put(&zone);
+        for timer in [table.serial, SOA_REFRESH_SECS, SOA_RETRY_SECS, SOA_EXPIRE_SECS, ttl_secs] {
+            self.put(&timer.to_be_bytes());
+        }
+    }
+
+    fn finish(
+        mut self,
+        id: u16,
+        flags: u16,
+        rcode: Rcode,
+        counts: Counts,
+        edns: Option<Edns>,
+    ) -> Stamped {
+        let mut additionals = counts.additionals;
+        if let Some(edns) = edns {
+            // Owner root, class = the size we take, then the upper bits of the rcode, version 0, DO as asked (RFC 6891, 6.1.3).
+            self.put(&[0]);
+            self.put(&TYPE_OPT.to_be_bytes());
+            self.put(&UDP_LEN_MAX.to_be_bytes());
+            let rcode_upper = (rcode as u16 >> 4) as u8;
+            self.put(&[rcode_upper, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0]);
+            self.put(&[0, 0]);
+            additionals += 1;
+        }
+        let truncated = if counts.truncated { TC } else { 0 };
+        let words = [
+            id,
+            QR | flags | truncated | (rcode as u16 & 0xF),
+            u16::from(self.has_question),
+            counts.answers,
+            counts.authorities,
+            additionals,
+        ];
+        if let Some(header) = self.out.first_chunk_mut::<HEADER_LEN>() {
+            for (field, word) in header.chunks_exact_mut(2).zip(words) {
+                field.copy_from_slice(&word.to_be_bytes());
+            }
+        }
+        Stamped { len: self.len, rcode }
+    }
+}
+
+/// The records of a body in the order in which they are sent: the run of addresses begins at the rotation.
+///
+/// Rotating before cutting gives every endpoint the same chance to be among those that fit.
+struct RotatedRecords<'t> {
+    answer: Answer<'t>,
+    /// Next record outside the run, as an offset in the body.
+    at: usize,
+    run_index: usize,
+    rotation: usize,
+}
+
+impl<'t> RotatedRecords<'t> {
+    fn new(answer: &Answer<'t>, rotation: usize) -> Self {
+        let rotation = rotation % usize::from(answer.rotate_count).max(1);
+        Self { answer: *answer, at: 0, run_index: 0, rotation }
+    }
+}
+
+impl<'t> Iterator for RotatedRecords<'t> {
+    type Item = &'t [u8];
+
+    fn next(&mut self) -> Option<&'t [u8]> {
+        let (run_at, stride) =
+            (usize::from(self.answer.rotate_at), usize::from(self.answer.rotate_stride));
+        let count = usize::from(self.answer.rotate_count);
+        if self.at == run_at && self.run_index < count {
+            let start = run_at + (self.run_index + self.rotation) % count * stride;
+            self.run_index += 1;
+            if self.run_index == count {
+                self.at += count * stride;
+            }
+            return self.answer.body.get(start..start + stride);
+        }
+        let record = self.answer.body.get(self.at..)?;
+        let record = record.get(..record_len(record)?)?;
+        self.at += record.len();
+        Some(record)
+    }
+}
+
+/// Length of the record that starts `bytes`: its owner is a pointer, or was too far back for one and is spelt out.
+fn record_len(bytes: &[u8]) -> Option<usize> {
+    let mut owner_len = 0;
+    loop {
+        match *bytes.get(owner_len)? {
+            0 => {
+                owner_len += 1;
+                break;
+            }
+            label_len @ 1..=63 => owner_len += 1 + usize::from(label_len),
+            _ => {
+                owner_len += 2;
+                break;
+            }
+        }
+    }
+    Some(owner_len + 10 + usize::from(u16_at(bytes, owner_len + 8)))
+}

@@ -1,0 +1,367 @@
+//! One generation of a cluster's answers, and the look-up in it.
+//!
+//! A table is a spine of segments. A name's hash picks the segment, then a slot in it; a segment is one immutable block of
+//! bytes, shared with the generations before and after as long as none of its names changes:
+//!
+//! ```text
+//!   segment   slot count (u32, a power of two) · slots · entries
+//!   slot      tag (u32: the hash's upper half) · offset of the entry (u32; 0: empty slot)
+//!   entry     hash (u64) · entry length (u32) · name length (u8) · answer count (u8) · name · answer rows · bodies
+//!   row       type, body length, answers, additionals, rotation start, count, stride (u16 each) · body offset in entry (u32)
+//!   body      the records, as they follow a question whose name stands at offset 12
+//! ```
+//! Numbers of this layout are little-endian; bodies are DNS. `compile` writes it, this file reads it, nobody else knows it.
+//! Invariant: a look-up follows one slot chain once; names that do not exist cost the same as those that do.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
+
+use crate::header::TYPE_SOA;
+use crate::name::Name;
+use crate::zone::ZoneSet;
+
+/// Answers whatever type is asked, when no answer of that very type is given: the key of a CNAME's row.
+pub const EVERY_TYPE: u16 = 0;
+
+pub(crate) const SLOT_LEN: usize = 8;
+pub(crate) const SEGMENT_HEAD_LEN: usize = 4;
+pub(crate) const ENTRY_HEAD_LEN: usize = 14;
+pub(crate) const ROW_LEN: usize = 18;
+
+/// `pods` option of the `kubernetes` block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodMode {
+    /// No pod names.
+    Disabled,
+    /// `1-2-3-4.NS.pod` is made from the label wherever the namespace exists.
+    Insecure,
+    /// The pod must exist with that address in that namespace: such names are in the table.
+    Verified,
+}
+
+/// One immutable generation. Shards hold it by `Arc`; the control plane keeps it until it is the sole owner.
+pub struct Table {
+    pub(crate) secrets: RapidSecrets,
+    pub(crate) spine: Box<[Arc<[u8]>]>,
+    pub(crate) zones: Arc<ZoneSet>,
+    pub(crate) apexes: Arc<[Apex]>,
+    pub(crate) pods: PodMode,
+    pub(crate) ttl_secs: u32,
+    /// SOA serial: unix seconds of the last change.
+    pub(crate) serial: u32,
+    /// Whether an absent name is known not to exist.
+    pub(crate) synced: bool,
+    pub(crate) generation: u64,
+}
+
+/// What is the same for every name of a zone.
+#[derive(Clone, Debug)]
+pub struct Apex {
+    /// Length of the zone's name in wire format.
+    pub(crate) name_len: usize,
+    /// Under in-addr.arpa or ip6.arpa: a name exists only as the owner of PTR records.
+    pub(crate) is_reverse: bool,
+}
+
+/// Where a question's answer is.
+#[derive(Clone, Copy, Debug)]
+pub enum Found<'t> {
+    /// Records of the table.
+    Answer(Answer<'t>),
+    /// A pod's address, read out of its own name.
+    PodAddress(IpAddr),
+    /// The zone's SOA is the answer.
+    Soa(ZoneCut),
+    /// The name exists, the type does not (RFC 2308, section 2.2).
+    NoData(ZoneCut),
+    /// The name does not exist (RFC 2308, section 2.1).
+    NxDomain(ZoneCut),
+    /// The name may exist: the cluster has not been read yet.
+    Unsynced(ZoneCut),
+    /// In none of the table's zones.
+    Outside,
+}
+
+/// Where in the question's name the zone begins: the owner of the SOA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneCut {
+    /// Offset of the zone in the question's name.
+    pub name_offset: usize,
+}
+
+/// A stored answer: record bytes and what stamping needs to know of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'t> {
+    pub body: &'t [u8],
+    pub answer_count: u16,
+    pub additional_count: u16,
+    /// A run of `rotate_count` records of `rotate_stride` bytes each, from `rotate_at`: the addresses to rotate.
+    pub rotate_at: u16,
+    pub rotate_count: u16,
+    pub rotate_stride: u16,
+    /// Length of the name that the body was compressed against, where it differs from the question's.
+    pub name_len: usize,
+}
+
+impl Table {
+    /// Looks a question up by its name and type; the class is IN.
+    #[must_use]
+    pub fn look_up(&self, name: &Name, qtype: u16) -> Found<'_> {
+        let Some(zone) = self.zones.find(name) else { return Found::Outside };
+        let Some(apex) = self.apexes.get(zone.index) else { return Found::Outside };
+        let cut = ZoneCut { name_offset: name.bytes().len() - apex.name_len };
+        if qtype == TYPE_SOA {
+            // CoreDNS gives SOA at the apex, NODATA at every other name of the zone, whether it exists or not.
+            return if zone.labels_left == 0 { Found::Soa(cut) } else { Found::NoData(cut) };
+        }
+        if apex.is_reverse {
+            return self.look_up_reverse(name, qtype, zone.labels_left, cut);
+        }
+        let labels_left = zone.labels_left;
+        let is_pod_name = labels_left >= 3 && name.label(labels_left - 1) == b"pod";
+        let entry = match (is_pod_name, self.pods) {
+            (true, PodMode::Insecure) => return self.look_up_pod(name, qtype, labels_left, cut),
+            // Labels left of the address are no matter: a.1-2-3-4.NS.pod is 1-2-3-4.NS.pod.
+            (true, PodMode::Verified) => self.find(name.suffix(labels_left - 3)),
+            (true, PodMode::Disabled) => None,
+            (false, _) => {
+                self.find(name.bytes()).or_else(|| self.find_bare_port(name, labels_left))
+            }
+        };
+        match entry {
+            Some(entry) => entry.answer(qtype).map_or(Found::NoData(cut), Found::Answer),
+            None if labels_left == 0 => Found::NoData(cut),
+            None => self.absent(cut),
+        }
+    }
+
+    /// Generation number, growing by one with each publication.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// How many segments the table has.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.spine.len()
+    }
+
+    /// How many segments are the same memory in both generations.
+    #[must_use]
+    pub fn segments_shared_with(&self, other: &Self) -> usize {
+        self.spine.iter().zip(&other.spine).filter(|(one, other)| Arc::ptr_eq(one, other)).count()
+    }
+
+    /// Whether the cluster has been read whole.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// TTL of records made from the name itself, and of negative answers.
+    #[must_use]
+    pub(crate) const fn ttl_secs(&self) -> u32 {
+        self.ttl_secs
+    }
+
+    fn absent(&self, cut: ZoneCut) -> Found<'_> {
+        if self.synced { Found::NxDomain(cut) } else { Found::Unsynced(cut) }
+    }
+
+    /// Reverse zones hold PTR records and nothing else; CoreDNS knows no other type there, so neither does a name exist for it.
+    fn look_up_reverse(
+        &self,
+        name: &Name,
+        qtype: u16,
+        labels_left: usize,
+        cut: ZoneCut,
+    ) -> Found<'_> {
+        if labels_left == 0 {
+            return Found::NoData(cut);
+        }
+        match self.find(name.bytes()).and_then(|entry| entry.answer(qtype)) {
+            Some(answer) => Found::Answer(answer),
+            None => self.absent(cut),
+        }
+    }
+
+    /// `pods insecure`: the namespace must exist, the address is taken from the label left of it.
+    fn look_up_pod(&self, name: &Name, qtype: u16, labels_left: usize, cut: ZoneCut) -> Found<'_> {
+        use crate::header::{TYPE_A, TYPE_AAAA, TYPE_SRV};
+        if self.find(name.suffix(labels_left - 2)).is_none() {
+            return self.absent(cut);
+        }
+        match (dashed_address(name.label(labels_left - 3)), qtype) {
+            (None, _) => self.absent(cut),
+            (Some(address @ IpAddr::V4(_)), TYPE_A | TYPE_SRV)
+            | (Some(address @ IpAddr::V6(_)), TYPE_AAAA | TYPE_SRV) => Found::PodAddress(address),
+            (Some(_), _) => Found::NoData(cut),
+        }
+    }
+
+    /// `PORT.PROTO.SVC.NS.svc`: CoreDNS takes port and protocol without their underscores too. The table holds the name that
+    /// the Kubernetes DNS specification gives; this finds it under the other spellings.
+    fn find_bare_port(&self, name: &Name, labels_left: usize) -> Option<Entry<'_>> {
+        if labels_left != 5 {
+            return None;
+        }
+        let (port, protocol) = (name.label(0), name.label(1));
+        let bare_protocol = protocol.strip_prefix(b"_").unwrap_or(protocol);
+        if !matches!(bare_protocol, b"tcp" | b"udp" | b"sctp") {
+            return None;
+        }
+        let bare_port = port.strip_prefix(b"_").unwrap_or(port);
+        if bare_port.is_empty()
+            || (bare_port.len() != port.len() && bare_protocol.len() != protocol.len())
+        {
+            return None;
+        }
+        let mut canonical = [0u8; crate::name::NAME_LEN_MAX + 2];
+        let mut len = 0;
+        for part in [
+            &[bare_port.len() as u8 + 1, b'_'],
+            bare_port,
+            &[bare_protocol.len() as u8 + 1, b'_'],
+            bare_protocol,
+            name.suffix(2),
+        ] {
+            canonical.get_mut(len..len + part.len())?.copy_from_slice(part);
+            len += part.len();
+        }
+        self.find(canonical.get(..len)?)
+    }
+
+    fn find(&self, name: &[u8]) -> Option<Entry<'_>> {
+        let hash = hash(&self.secrets, name);
+        let segment = self.spine.get(segment_index(hash, self.spine.len()))?;
+        find_in_segment(segment, hash, name)
+    }
+}
+
+/// The hash that places names: seeded, so that what tenants name their objects cannot pile up in one segment.
+#[inline]
+pub(crate) fn hash(secrets: &RapidSecrets, name: &[u8]) -> u64 {
+    rapidhash_v3_inline::<true, false, false>(name, secrets)
+}
+
+/// `spine_len` is a power of two.
+#[inline]
+pub(crate) fn segment_index(hash: u64, spine_len: usize) -> usize {
+    hash as usize & (spine_len - 1)
+}
+
+/// The slot where a hash's chain begins, and its tag: bits that the segment index does not use.
+#[inline]
+pub(crate) fn slot_and_tag(hash: u64, slot_count: usize) -> (usize, u32) {
+    let tag = (hash >> 32) as u32;
+    ((hash >> 24) as usize & (slot_count - 1), tag)
+}
+
+fn find_in_segment<'t>(segment: &'t [u8], hash: u64, name: &[u8]) -> Option<Entry<'t>> {
+    let slot_count = u32_le(segment, 0) as usize;
+    let (mut slot, tag) = slot_and_tag(hash, slot_count.max(1));
+    // At least one slot is empty: `compile` fills at most half of them.
+    for _ in 0..slot_count {
+        let at = SEGMENT_HEAD_LEN + slot * SLOT_LEN;
+        let offset = u32_le(segment, at + 4) as usize;
+        if offset == 0 {
+            return None;
+        }
+        if u32_le(segment, at) == tag {
+            let entry = Entry { bytes: segment.get(offset..)? };
+            if entry.name() == name {
+                return Some(entry);
+            }
+        }
+        slot = (slot + 1) & (slot_count - 1);
+    }
+    None
+}
+
+/// A name and its answers, as the layout at the head of this file has them.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'t> {
+    pub(crate) bytes: &'t [u8],
+}
+
+impl<'t> Entry<'t> {
+    pub(crate) fn hash(self) -> u64 {
+        self.bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
+    pub(crate) fn len(self) -> usize {
+        u32_le(self.bytes, 8) as usize
+    }
+
+    pub(crate) fn name(self) -> &'t [u8] {
+        let len = self.bytes.get(12).map_or(0, |len| usize::from(*len));
+        self.bytes.get(ENTRY_HEAD_LEN..ENTRY_HEAD_LEN + len).unwrap_or_default()
+    }
+
+    /// The answer to a question of this type; `None` is NODATA.
+    fn answer(self, qtype: u16) -> Option<Answer<'t>> {
+        let name_len = usize::from(*self.bytes.get(12)?);
+        let row_count = usize::from(*self.bytes.get(13)?);
+        let mut rows = self.bytes.get(ENTRY_HEAD_LEN + name_len..)?;
+        let mut every_type = None;
+        for _ in 0..row_count {
+            let (row, rest) = rows.split_first_chunk::<ROW_LEN>()?;
+            rows = rest;
+            match u16_le(row, 0) {
+                rtype if rtype == qtype && rtype != EVERY_TYPE => {
+                    return self.answer_in(row, name_len);
+                }
+                EVERY_TYPE => every_type = Some(row),
+                _ => {}
+            }
+        }
+        self.answer_in(every_type?, name_len)
+    }
+
+    fn answer_in(self, row: &[u8; ROW_LEN], name_len: usize) -> Option<Answer<'t>> {
+        let body_at = u32_le(row, 14) as usize;
+        Some(Answer {
+            body: self.bytes.get(body_at..body_at + usize::from(u16_le(row, 2)))?,
+            answer_count: u16_le(row, 4),
+            additional_count: u16_le(row, 6),
+            rotate_at: u16_le(row, 8),
+            rotate_count: u16_le(row, 10),
+            rotate_stride: u16_le(row, 12),
+            name_len,
+        })
+    }
+}
+
+/// The address that a pod's label spells: `1-2-3-4`, or the groups of an IPv6 address.
+#[must_use]
+pub fn dashed_address(label: &[u8]) -> Option<IpAddr> {
+    let mut text = [0u8; 63];
+    let spelt = text.get_mut(..label.len())?;
+    spelt.copy_from_slice(label);
+    let dashes = label.iter().filter(|byte| **byte == b'-').count();
+    let is_v4 = dashes == 3 && !label.windows(2).any(|pair| pair == b"--");
+    for byte in spelt.iter_mut().filter(|byte| **byte == b'-') {
+        *byte = if is_v4 { b'.' } else { b':' };
+    }
+    let spelt = core::str::from_utf8(spelt).ok()?;
+    if is_v4 {
+        spelt.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
+    } else {
+        // A mapped address is the IPv4 address that it maps, as CoreDNS reads it.
+        spelt.parse::<Ipv6Addr>().ok().map(|address| IpAddr::V6(address).to_canonical())
+    }
+}
+
+#[inline]
+fn u16_le(bytes: &[u8], at: usize) -> u16 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u16::from_le_bytes(*bytes))
+}
+
+#[inline]
+pub(crate) fn u32_le(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}

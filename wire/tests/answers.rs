@@ -1,0 +1,304 @@
+//! A small table, questions to it, and the answers as an independent parser (`domain`) reads them.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use domain::base::iana::Rtype;
+use domain::base::name::ToName;
+use domain::base::{Message, MessageBuilder, Name as DomainName, Record, Ttl};
+use domain::rdata::AllRecordData;
+use wire::PodMode;
+use wire::compile::{EVERY_TYPE, EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::header::{TYPE_A, TYPE_SRV};
+use wire::name::Name;
+use wire::query::{self, Reading};
+use wire::reply::{self, Envelope, MESSAGE_LEN_MAX, UDP_LEN_MAX};
+
+fn wire_name(text: &str) -> Vec<u8> {
+    text.parse::<DomainName<Vec<u8>>>().unwrap().as_slice().to_vec()
+}
+
+fn srv(port: u16, target: &str) -> Vec<u8> {
+    let mut rdata = vec![0, 0, 0, 50];
+    rdata.extend(port.to_be_bytes());
+    rdata.extend(wire_name(target));
+    rdata
+}
+
+/// web (two addresses, SRV), _http._tcp.web, ext (CNAME), many (100 addresses), default.svc and default.pod.
+fn builder(pods: PodMode) -> TableBuilder {
+    let zones = ["cluster.local", "in-addr.arpa"].map(wire_name).to_vec();
+    let mut builder = TableBuilder::new(TableOptions { zones, pods, ttl_secs: 30 }, 42);
+    let mut writer = EntryWriter::new();
+    let web = wire_name("web.default.svc.cluster.local");
+    for name in ["web.default.svc.cluster.local", "_http._tcp.web.default.svc.cluster.local"] {
+        let owner = wire_name(name);
+        writer.begin(&owner);
+        writer.answer(TYPE_A);
+        writer.record(Section::Answer, &owner, TYPE_A, 30, &[10, 96, 0, 1]);
+        writer.record(Section::Answer, &owner, TYPE_A, 30, &[10, 96, 0, 2]);
+        writer.answer(TYPE_SRV);
+        writer.record(
+            Section::Answer,
+            &owner,
+            TYPE_SRV,
+            30,
+            &srv(80, "web.default.svc.cluster.local"),
+        );
+        writer.record(Section::Additional, &web, TYPE_A, 30, &[10, 96, 0, 1]);
+        builder.insert(writer.finish());
+    }
+    writer.begin(&wire_name("ext.default.svc.cluster.local"));
+    writer.answer(EVERY_TYPE);
+    let ext = wire_name("ext.default.svc.cluster.local");
+    writer.record(Section::Answer, &ext, 5, 30, &wire_name("www.example.org"));
+    builder.insert(writer.finish());
+    let many = wire_name("many.default.svc.cluster.local");
+    writer.begin(&many);
+    writer.answer(TYPE_A);
+    for host in 0..100 {
+        writer.record(Section::Answer, &many, TYPE_A, 30, &[10, 0, 0, host]);
+    }
+    builder.insert(writer.finish());
+    for name in [
+        "cluster.local",
+        "svc.cluster.local",
+        "default.svc.cluster.local",
+        "default.pod.cluster.local",
+    ] {
+        writer.begin(&wire_name(name));
+        builder.insert(writer.finish());
+    }
+    let pointer = wire_name("1.0.96.10.in-addr.arpa");
+    writer.begin(&pointer);
+    writer.answer(12);
+    writer.record(Section::Answer, &pointer, 12, 30, &web);
+    builder.insert(writer.finish());
+    builder.set_synced();
+    builder
+}
+
+fn question(name: &str, qtype: u16, edns_len: Option<u16>) -> Vec<u8> {
+    let mut builder = MessageBuilder::new_vec().question();
+    builder.header_mut().set_id(0x1234);
+    builder.header_mut().set_rd(true);
+    let name: DomainName<Vec<u8>> = name.parse().unwrap();
+    builder.push((name, Rtype::from_int(qtype))).unwrap();
+    let mut builder = builder.additional();
+    if let Some(len) = edns_len {
+        builder
+            .opt(|opt| {
+                opt.set_udp_payload_size(len);
+                Ok(())
+            })
+            .unwrap();
+    }
+    builder.finish()
+}
+
+fn ask(table: &Table, packet: &[u8], envelope: impl Fn(&query::Query) -> Envelope) -> Vec<u8> {
+    let mut name = Name::default();
+    let Reading::Query(query) = query::read(packet, &mut name) else { panic!("not a query") };
+    let found = table.look_up(&name, query.qtype);
+    let mut out = vec![0; MESSAGE_LEN_MAX];
+    let stamped = reply::stamp(&query, packet, table, &found, envelope(&query), &mut out);
+    out.truncate(stamped.len);
+    out
+}
+
+fn udp(query: &query::Query) -> Envelope {
+    Envelope { len_max: Envelope::udp_len_max(query.edns, UDP_LEN_MAX), rotation: 0 }
+}
+
+/// Header and records in one line: rcode, flags, then each record, sections parted by `|`.
+fn shown(reply: &[u8]) -> String {
+    let message = Message::from_octets(reply).unwrap();
+    let header = message.header();
+    let mut line = format!("{}", header.rcode());
+    for (flag, set) in
+        [("aa", header.aa()), ("tc", header.tc()), ("rd", header.rd()), ("ra", header.ra())]
+    {
+        if set {
+            write!(line, " {flag}").unwrap();
+        }
+    }
+    let (_, answers, authorities, additionals) = message.sections().unwrap();
+    for section in [answers, authorities, additionals] {
+        line.push_str(" |");
+        for record in section {
+            let record: Record<_, AllRecordData<_, _>> = record.unwrap().into_any_record().unwrap();
+            let owner: DomainName<Vec<u8>> = record.owner().to_name();
+            if record.rtype() == Rtype::OPT {
+                write!(line, " OPT").unwrap();
+                continue;
+            }
+            let _: Ttl = record.ttl();
+            write!(line, " {owner} {} {}", record.rtype(), record.data()).unwrap();
+        }
+    }
+    line
+}
+
+fn check(table: &Table, name: &str, qtype: u16, expected: &str) {
+    assert_eq!(shown(&ask(table, &question(name, qtype, None), udp)), expected, "{name} {qtype}");
+}
+
+const SOA: &str =
+    "cluster.local SOA ns.dns.cluster.local. hostmaster.cluster.local. 7 7200 1800 86400 30";
+
+#[test]
+fn answers() {
+    let table = builder(PodMode::Insecure).publish(7);
+    let rows = [
+        ("web.default.svc.cluster.local", 1, "NOERROR aa rd | web.default.svc.cluster.local A 10.96.0.1 web.default.svc.cluster.local A 10.96.0.2 | |".to_owned()),
+        ("WEB.default.svc.Cluster.Local", 1, "NOERROR aa rd | WEB.default.svc.Cluster.Local A 10.96.0.1 WEB.default.svc.Cluster.Local A 10.96.0.2 | |".to_owned()),
+        ("web.default.svc.cluster.local", 28, format!("NOERROR aa rd | | {SOA} |")),
+        ("web.default.svc.cluster.local", 33, "NOERROR aa rd | web.default.svc.cluster.local SRV 0 50 80 web.default.svc.cluster.local | | web.default.svc.cluster.local A 10.96.0.1".to_owned()),
+        ("_http._tcp.web.default.svc.cluster.local", 33, "NOERROR aa rd | _http._tcp.web.default.svc.cluster.local SRV 0 50 80 web.default.svc.cluster.local | | web.default.svc.cluster.local A 10.96.0.1".to_owned()),
+        ("http.tcp.web.default.svc.cluster.local", 33, "NOERROR aa rd | http.tcp.web.default.svc.cluster.local SRV 0 50 80 web.default.svc.cluster.local | | web.default.svc.cluster.local A 10.96.0.1".to_owned()),
+        ("http._tcp.web.default.svc.cluster.local", 1, "NOERROR aa rd | http._tcp.web.default.svc.cluster.local A 10.96.0.1 http._tcp.web.default.svc.cluster.local A 10.96.0.2 | |".to_owned()),
+        ("http.sip.web.default.svc.cluster.local", 1, format!("NXDOMAIN aa rd | | {SOA} |")),
+        ("nope.default.svc.cluster.local", 1, format!("NXDOMAIN aa rd | | {SOA} |")),
+        ("nope.default.svc.cluster.local", 6, format!("NOERROR aa rd | | {SOA} |")),
+        ("cluster.local", 6, format!("NOERROR aa rd | {SOA} | |")),
+        ("cluster.local", 1, format!("NOERROR aa rd | | {SOA} |")),
+        ("default.svc.cluster.local", 255, format!("NOERROR aa rd | | {SOA} |")),
+        ("ext.default.svc.cluster.local", 16, "NOERROR aa rd | ext.default.svc.cluster.local CNAME www.example.org. | |".to_owned()),
+        ("1-2-3-4.default.pod.cluster.local", 1, "NOERROR aa rd | 1-2-3-4.default.pod.cluster.local A 1.2.3.4 | |".to_owned()),
+        ("a.b.1-2-3-4.default.pod.cluster.local", 1, "NOERROR aa rd | a.b.1-2-3-4.default.pod.cluster.local A 1.2.3.4 | |".to_owned()),
+        ("fd00--1.default.pod.cluster.local", 28, "NOERROR aa rd | fd00--1.default.pod.cluster.local AAAA fd00::1 | |".to_owned()),
+        ("fd00--1.default.pod.cluster.local", 1, format!("NOERROR aa rd | | {SOA} |")),
+        ("1-2-3-4.default.pod.cluster.local", 33, "NOERROR aa rd | 1-2-3-4.default.pod.cluster.local SRV 0 100 0 1-2-3-4.default.pod.cluster.local | | 1-2-3-4.default.pod.cluster.local A 1.2.3.4".to_owned()),
+        ("256-1-1-1.default.pod.cluster.local", 1, format!("NXDOMAIN aa rd | | {SOA} |")),
+        ("1-2-3-4.nons.pod.cluster.local", 1, format!("NXDOMAIN aa rd | | {SOA} |")),
+        ("1.0.96.10.in-addr.arpa", 12, "NOERROR aa rd | 1.0.96.10.in-addr.arpa PTR web.default.svc.cluster.local. | |".to_owned()),
+        ("1.0.96.10.in-addr.arpa", 1, format!("NXDOMAIN aa rd | | {} |", SOA.replace("cluster.local", "in-addr.arpa"))),
+    ];
+    for (name, qtype, expected) in rows {
+        check(&table, name, qtype, &expected);
+    }
+}
+
+#[test]
+fn pods_disabled_and_verified() {
+    let disabled = builder(PodMode::Disabled).publish(7);
+    check(
+        &disabled,
+        "1-2-3-4.default.pod.cluster.local",
+        1,
+        &format!("NXDOMAIN aa rd | | {SOA} |"),
+    );
+    let verified = builder(PodMode::Verified).publish(7);
+    check(
+        &verified,
+        "1-2-3-4.default.pod.cluster.local",
+        1,
+        &format!("NXDOMAIN aa rd | | {SOA} |"),
+    );
+}
+
+#[test]
+fn before_the_first_sync_absent_is_unknown() {
+    let zones = vec![wire_name("cluster.local")];
+    let options = TableOptions { zones, pods: PodMode::Disabled, ttl_secs: 30 };
+    let table = TableBuilder::new(options, 1).publish(0);
+    let unsynced = format!("SERVFAIL aa rd | | {} |", SOA.replace(" 7 ", " 0 "));
+    check(&table, "web.default.svc.cluster.local", 1, &unsynced);
+}
+
+#[test]
+fn cut_between_records() {
+    let table = builder(PodMode::Disabled).publish(7);
+    for (edns_len, expected_len_max, expected_count) in
+        [(None, 512, 29), (Some(100), 512, 28), (Some(1232), 1232, 73), (Some(4096), 1232, 73)]
+    {
+        let packet = question("many.default.svc.cluster.local", 1, edns_len);
+        let reply = ask(&table, &packet, udp);
+        let message = Message::from_octets(reply.as_slice()).unwrap();
+        assert!(message.header().tc());
+        assert_eq!(message.header_counts().ancount(), expected_count, "{edns_len:?}");
+        assert!(reply.len() <= expected_len_max);
+        assert_eq!(message.opt().is_some(), edns_len.is_some());
+    }
+    let whole = ask(&table, &question("many.default.svc.cluster.local", 1, None), |_| Envelope {
+        len_max: MESSAGE_LEN_MAX,
+        rotation: 0,
+    });
+    let message = Message::from_octets(whole.as_slice()).unwrap();
+    assert!(!message.header().tc());
+    assert_eq!(message.header_counts().ancount(), 100);
+}
+
+/// The last byte of each address, in the order sent.
+fn hosts(reply: &[u8]) -> Vec<u8> {
+    let message = Message::from_octets(reply).unwrap();
+    let records = message.answer().unwrap().limit_to::<domain::rdata::A>();
+    records.map(|record| record.unwrap().data().addr().octets()[3]).collect()
+}
+
+#[test]
+fn rotation_comes_before_the_cut() {
+    let table = builder(PodMode::Disabled).publish(7);
+    let packet = question("many.default.svc.cluster.local", 1, None);
+    for (rotation, first) in [(0, 0), (1, 1), (99, 99), (100, 0), (250, 50)] {
+        let cut = ask(&table, &packet, |query| Envelope { rotation, ..udp(query) });
+        let whole = ask(&table, &packet, |_| Envelope { len_max: MESSAGE_LEN_MAX, rotation });
+        let expected: Vec<u8> = (0..100).map(|index| ((first + index) % 100) as u8).collect();
+        assert_eq!(hosts(&whole), expected);
+        assert_eq!(hosts(&cut), expected[..29]);
+    }
+}
+
+#[test]
+fn generations_share_what_did_not_change() {
+    let mut builder = builder(PodMode::Disabled);
+    let first = builder.publish(7);
+    let mut writer = EntryWriter::new();
+    let owner = wire_name("web.default.svc.cluster.local");
+    writer.begin(&owner);
+    writer.answer(TYPE_A);
+    writer.record(Section::Answer, &owner, TYPE_A, 30, &[10, 96, 0, 9]);
+    let hash = builder.insert(writer.finish());
+    let second = builder.publish(8);
+    assert_eq!((first.generation(), second.generation()), (1, 2));
+    assert_eq!(first.segments_shared_with(&second), first.segment_count() - 1);
+    builder.remove(hash);
+    let third: Arc<Table> = builder.publish(9);
+    check(
+        &third,
+        "web.default.svc.cluster.local",
+        1,
+        &format!("NXDOMAIN aa rd | | {} |", SOA.replace(" 7 ", " 9 ")),
+    );
+    check(&first, "web.default.svc.cluster.local", 28, &format!("NOERROR aa rd | | {SOA} |"));
+}
+
+#[test]
+fn a_large_headless_service_fits_tcp() {
+    let mut builder = builder(PodMode::Disabled);
+    let mut writer = EntryWriter::new();
+    let owner = wire_name("big.default.svc.cluster.local");
+    writer.begin(&owner);
+    writer.answer(TYPE_SRV);
+    for host in 0..2000u16 {
+        let target = format!("big-{host}.big.default.svc.cluster.local");
+        writer.record(Section::Answer, &owner, TYPE_SRV, 30, &srv(80, &target));
+    }
+    for host in 0..2000u16 {
+        let target = wire_name(&format!("big-{host}.big.default.svc.cluster.local"));
+        let [high, low] = host.to_be_bytes();
+        writer.record(Section::Additional, &target, TYPE_A, 30, &[10, 1, high, low]);
+    }
+    builder.insert(writer.finish());
+    let table = builder.publish(7);
+    let packet = question("big.default.svc.cluster.local", 33, Some(1232));
+    let tcp = ask(&table, &packet, |_| Envelope { len_max: MESSAGE_LEN_MAX, rotation: 0 });
+    assert!(tcp.len() > 60_000 && tcp.len() <= MESSAGE_LEN_MAX, "{} bytes", tcp.len());
+    let message = Message::from_octets(tcp.as_slice()).unwrap();
+    assert!(message.header_counts().ancount() > 900);
+    for record in message.answer().unwrap() {
+        record.unwrap();
+    }
+    // Spelt one byte shorter: pointers move, and so may the cut.
+    shown(&ask(&table, &packet, udp));
+}

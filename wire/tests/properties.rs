@@ -1,0 +1,114 @@
+//! Whatever the bytes, the parser says what they are; whatever the names, the table finds exactly those it holds.
+
+use std::collections::BTreeMap;
+
+use domain::base::{Message, Question};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use wire::PodMode;
+use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
+use wire::name::Name;
+use wire::query::{self, Reading};
+use wire::reply::{self, Envelope, MESSAGE_LEN_MAX};
+use wire::table::Found;
+
+/// Bytes that often come close to a query.
+fn packets() -> impl Strategy<Value = Vec<u8>> {
+    let nearly = (any::<[u8; 4]>(), vec(0..3u8, 8), vec(any::<u8>(), 0..80)).prop_map(
+        |(start, counts, rest)| {
+            let mut packet = start.to_vec();
+            packet[2] &= 0x07;
+            packet.extend(
+                counts.iter().enumerate().map(|(at, count)| if at % 2 == 0 { 0 } else { *count }),
+            );
+            packet[5] = 1;
+            packet.extend(rest);
+            packet
+        },
+    );
+    prop_oneof![vec(any::<u8>(), 0..600), nearly]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_packet_has_an_outcome(packet in packets()) {
+        let mut name = Name::default();
+        let table = TableBuilder::new(
+            TableOptions { zones: vec![vec![0]], pods: PodMode::Insecure, ttl_secs: 5 }, 1,
+        ).publish(1);
+        let mut out = vec![0; MESSAGE_LEN_MAX];
+        match query::read(&packet, &mut name) {
+            Reading::Query(query) => {
+                // `domain` reads the same question.
+                let message = Message::from_octets(packet.as_slice()).unwrap();
+                let question: Question<_> = message.sole_question().unwrap();
+                prop_assert_eq!(question.qtype().to_int(), query.qtype);
+                let found = table.look_up(&name, query.qtype);
+                let envelope = Envelope { len_max: 512, rotation: 3 };
+                let stamped = reply::stamp(&query, &packet, &table, &found, envelope, &mut out);
+                let answer = Message::from_octets(&out[..stamped.len]).unwrap();
+                prop_assert!(answer.header().qr());
+                prop_assert_eq!(answer.header().id(), message.header().id());
+            }
+            Reading::Reject(reject) => {
+                let stamped = reply::stamp_reject(&reject, &packet, &mut out);
+                prop_assert!(stamped.len <= packet.len().max(12), "an error is no amplifier");
+                prop_assert_eq!(&out[..2], &packet[..2]);
+            }
+            Reading::Ignore => prop_assert!(packet.len() < 12 || packet[2] & 0x80 != 0),
+        }
+    }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_table_holds_what_was_put_in(
+        names in btree_map("[a-z]{1,8}(\\.[a-z0-9-]{1,9}){0,3}", any::<[u8; 4]>(), 1..200),
+        removed in vec(any::<prop::sample::Index>(), 0..50),
+    ) {
+        let wire_name = |text: &str| {
+            let mut bytes = vec![];
+            for label in text.split('.') {
+                bytes.push(label.len() as u8);
+                bytes.extend(label.as_bytes());
+            }
+            bytes.extend(b"\x01z\0");
+            bytes
+        };
+        let options = TableOptions { zones: vec![b"\x01z\0".to_vec()], pods: PodMode::Disabled, ttl_secs: 5 };
+        let mut builder = TableBuilder::new(options, 99);
+        builder.set_synced();
+        let mut writer = EntryWriter::new();
+        let mut hashes = BTreeMap::new();
+        for (text, address) in &names {
+            let owner = wire_name(text);
+            writer.begin(&owner);
+            writer.answer(1);
+            writer.record(Section::Answer, &owner, 1, 5, address);
+            hashes.insert(text.clone(), builder.insert(writer.finish()));
+        }
+        let mut expected = names.clone();
+        builder.publish(1);
+        for index in removed {
+            let text = index.get(&names.keys().collect::<Vec<_>>()).to_string();
+            builder.remove(hashes[&text]);
+            expected.remove(&text);
+        }
+        let table = builder.publish(2);
+        prop_assert_eq!(builder.name_count(), expected.len());
+        let mut name = Name::default();
+        for text in names.keys() {
+            name.read(&wire_name(text)).unwrap();
+            match (table.look_up(&name, 1), expected.get(text)) {
+                (Found::Answer(answer), Some(address)) => prop_assert!(answer.body.ends_with(address)),
+                (Found::NxDomain(_), None) => {}
+                (found, expected) => prop_assert!(false, "{text}: {found:?}, not {expected:?}"),
+            }
+        }
+    }
+}
