@@ -10,7 +10,7 @@ use crate::header::{
     u16_at,
 };
 use crate::query::{Edns, Query, Reject, UDP_LEN_MIN};
-use crate::table::{Answer, Found, Table, ZoneCut};
+use crate::table::{Answer, Found, PodName, Table, ZoneCut};
 
 /// The UDP size that answers announce and keep to, unless `bufsize` says otherwise (RFC 9715, section 3.1).
 pub const UDP_LEN_MAX: u16 = 1232;
@@ -67,9 +67,7 @@ pub fn stamp(
         Found::NxDomain(_) => (Rcode::NxDomain, AA),
         Found::Unsynced(_) => (Rcode::ServFail, AA),
         Found::Outside => (Rcode::Refused, 0),
-        Found::Answer(_) | Found::PodAddress(_) | Found::Soa(_) | Found::NoData(_) => {
-            (Rcode::NoError, AA)
-        }
+        Found::Answer(_) | Found::Pod(_) | Found::Soa(_) | Found::NoData(_) => (Rcode::NoError, AA),
     };
     let mut reply = Reply::begin(out, packet, query.question_len());
     if query.edns.is_some() {
@@ -82,7 +80,7 @@ pub fn stamp(
             counts = reply.whole(answer, envelope.rotation);
         }
         Found::Answer(answer) => counts = reply.by_record(answer, query, envelope.rotation, room),
-        Found::PodAddress(address) => counts = reply.pod(*address, query, table.ttl_secs(), room),
+        Found::Pod(pod) => counts = reply.pod(pod, query, table.ttl_secs(), room),
         Found::Soa(cut) => {
             reply.soa(*cut, table);
             counts.answers = 1;
@@ -180,8 +178,9 @@ impl<'o> Reply<'o> {
             room -= record.len();
             let at = self.len;
             self.put(record);
-            self.move_pointer(at, answer.name_len, query.name_len);
-            if index < answer.answer_count {
+            let is_answer = index < answer.answer_count;
+            self.move_pointer(at, is_answer, answer.name_len, query.name_len);
+            if is_answer {
                 counts.answers += 1;
             } else {
                 counts.additionals += 1;
@@ -190,10 +189,11 @@ impl<'o> Reply<'o> {
         counts
     }
 
-    /// An owner that points behind the question was compressed against a name of `stored_len`.
-    fn move_pointer(&mut self, at: usize, stored_len: usize, asked_len: usize) {
+    /// An owner that points behind the question was compressed against a name of `stored_len`. So was one that points at the
+    /// question's name without owning an answer: it means the stored name, which may end a longer one that was asked.
+    fn move_pointer(&mut self, at: usize, is_answer: bool, stored_len: usize, asked_len: usize) {
         let pointer = u16_at(self.out, at);
-        if pointer > NAME_POINTER {
+        if pointer > NAME_POINTER || (pointer == NAME_POINTER && !is_answer) {
             let moved = usize::from(pointer) + asked_len - stored_len;
             if let Some(owner) = self.out.get_mut(at..at + 2) {
                 owner.copy_from_slice(&(moved as u16).to_be_bytes());
@@ -201,29 +201,33 @@ impl<'o> Reply<'o> {
         }
     }
 
-    /// A pod's own address; for SRV what CoreDNS makes of it: port 0 and the name itself.
-    fn pod(&mut self, address: IpAddr, query: &Query, ttl_secs: u32, room: usize) -> Counts {
+    /// A pod's own address; for SRV what CoreDNS makes of it: port 0 at the name that begins with the address.
+    fn pod(&mut self, pod: &PodName, query: &Query, ttl_secs: u32, room: usize) -> Counts {
         let mut counts = Counts { answers: 1, ..Counts::default() };
-        if query.qtype == TYPE_SRV && 12 + 6 + query.name_len + 12 + 16 > room {
-            return Counts { truncated: true, ..Counts::default() };
-        }
+        let mut owner = NAME_POINTER;
         if query.qtype == TYPE_SRV {
-            let name_at = HEADER_LEN;
-            self.fixed(NAME_POINTER, TYPE_SRV, ttl_secs, 6 + query.name_len);
-            self.put(&[0, 0, 0, 100, 0, 0]);
-            if self.len + query.name_len <= self.out.len() {
-                self.out.copy_within(name_at..name_at + query.name_len, self.len);
-                self.len += query.name_len;
+            let target = HEADER_LEN + pod.name_offset..HEADER_LEN + query.name_len;
+            if 12 + 6 + target.len() + 12 + 16 > room
+                || self.len + 18 + target.len() > self.out.len()
+            {
+                return Counts { truncated: true, ..Counts::default() };
             }
+            self.fixed(NAME_POINTER, TYPE_SRV, ttl_secs, 6 + target.len());
+            self.put(&[0, 0, 0, 100, 0, 0]);
+            let copy = self.len..self.len + target.len();
+            self.out.copy_within(target, self.len);
+            self.out.get_mut(copy.clone()).unwrap_or_default().make_ascii_lowercase();
+            self.len = copy.end;
             counts.additionals = 1;
+            owner += pod.name_offset as u16;
         }
-        match address {
+        match pod.address {
             IpAddr::V4(address) => {
-                self.fixed(NAME_POINTER, TYPE_A, ttl_secs, 4);
+                self.fixed(owner, TYPE_A, ttl_secs, 4);
                 self.put(&address.octets());
             }
             IpAddr::V6(address) => {
-                self.fixed(NAME_POINTER, TYPE_AAAA, ttl_secs, 16);
+                self.fixed(owner, TYPE_AAAA, ttl_secs, 16);
                 self.put(&address.octets());
             }
         }

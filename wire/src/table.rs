@@ -57,6 +57,12 @@ pub struct Table {
     pub(crate) generation: u64,
 }
 
+impl core::fmt::Debug for Table {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Table {{ generation: {}, segments: {} }}", self.generation, self.spine.len())
+    }
+}
+
 /// What is the same for every name of a zone.
 #[derive(Clone, Debug)]
 pub struct Apex {
@@ -72,7 +78,7 @@ pub enum Found<'t> {
     /// Records of the table.
     Answer(Answer<'t>),
     /// A pod's address, read out of its own name.
-    PodAddress(IpAddr),
+    Pod(PodName),
     /// The zone's SOA is the answer.
     Soa(ZoneCut),
     /// The name exists, the type does not (RFC 2308, section 2.2).
@@ -89,6 +95,14 @@ pub enum Found<'t> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZoneCut {
     /// Offset of the zone in the question's name.
+    pub name_offset: usize,
+}
+
+/// A name of the form `1-2-3-4.NS.pod.ZONE`, other labels before it or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodName {
+    pub address: IpAddr,
+    /// Offset of the address's label in the question's name.
     pub name_offset: usize,
 }
 
@@ -195,11 +209,14 @@ impl Table {
         if self.find(name.suffix(labels_left - 2)).is_none() {
             return self.absent(cut);
         }
-        match (dashed_address(name.label(labels_left - 3)), qtype) {
-            (None, _) => self.absent(cut),
-            (Some(address @ IpAddr::V4(_)), TYPE_A | TYPE_SRV)
-            | (Some(address @ IpAddr::V6(_)), TYPE_AAAA | TYPE_SRV) => Found::PodAddress(address),
-            (Some(_), _) => Found::NoData(cut),
+        let Some(address) = dashed_address(name.label(labels_left - 3)) else {
+            return self.absent(cut);
+        };
+        match (address, qtype) {
+            (IpAddr::V4(_), TYPE_A | TYPE_SRV) | (IpAddr::V6(_), TYPE_AAAA | TYPE_SRV) => {
+                Found::Pod(PodName { address, name_offset: name.label_at(labels_left - 3) })
+            }
+            (IpAddr::V4(_) | IpAddr::V6(_), _) => Found::NoData(cut),
         }
     }
 
