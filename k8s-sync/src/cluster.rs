@@ -1,0 +1,456 @@
+//! The model of the cluster: objects in, and out of them which answers are to be made anew.
+//!
+//! Here: what belongs to what. Not here: what an answer says (`records`) or where it goes (`publish`).
+//! Invariant: an answer is a function of what is held; when anything that it is made of differs, its key is dirty. Objects
+//! come in any order: a slice before its Service, a Service before its Namespace.
+
+mod alias;
+mod pairs;
+mod ports;
+mod slim;
+mod store;
+mod zones;
+
+use std::collections::{BTreeSet, HashSet};
+use std::mem::discriminant;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use wire::PodMode;
+
+pub use alias::{Alias, Part, Place};
+pub use slim::{Endpoint, Port, Service, Slice};
+pub use zones::{WireName, Zones};
+
+use crate::object::{self, Change, Event, ObjectKey, ServiceKind};
+use crate::options::Options;
+use pairs::Pairs;
+use ports::PortLists;
+use slim::canonical;
+use store::{Difference, Store};
+
+/// A unit whose answers are made together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// What each zone has for itself: its apex, `svc`, `pod`, `dns`, `ns.dns`, `dns-version`.
+    Apex,
+    /// `NS.svc` and `NS.pod`.
+    Namespace(Arc<str>),
+    /// All names at and below `SVC.NS.svc`.
+    Service(Arc<ObjectKey>),
+    /// The reverse name of an address.
+    Address(IpAddr),
+    /// `1-2-3-4.NS.pod`, for `pods verified`.
+    Pod(Arc<str>, IpAddr),
+}
+
+/// The objects that the API server holds, as far as they are watched.
+#[derive(Debug)]
+pub struct Cluster {
+    options: Arc<Options>,
+    zones: Zones,
+    namespaces: Store<Arc<str>, ()>,
+    services: Store<Arc<ObjectKey>, Service>,
+    slices: Store<Arc<ObjectKey>, Slice>,
+    pods: Store<Arc<ObjectKey>, Box<[IpAddr]>>,
+    /// Slices by the Service that they name.
+    slices_of: Pairs<Arc<ObjectKey>>,
+    /// Services by their cluster IPs and the addresses of their endpoints, as far as `has_owners` wants them.
+    owners: Pairs<IpAddr>,
+    /// Pods by their addresses.
+    pods_at: Pairs<IpAddr>,
+    /// ExternalName Services by what their answers are copied from.
+    dependents: Pairs<Key>,
+    port_lists: PortLists,
+    endpoint_count: usize,
+    dirty: BTreeSet<Key>,
+}
+
+impl Cluster {
+    #[must_use]
+    pub fn new(options: Arc<Options>) -> Self {
+        Self {
+            zones: Zones::new(&options.zones),
+            options,
+            namespaces: Store::new(),
+            services: Store::new(),
+            slices: Store::new(),
+            pods: Store::new(),
+            slices_of: Pairs::new(),
+            owners: Pairs::new(),
+            pods_at: Pairs::new(),
+            dependents: Pairs::new(),
+            port_lists: PortLists::default(),
+            endpoint_count: 0,
+            dirty: BTreeSet::from([Key::Apex]),
+        }
+    }
+
+    /// Takes one step of the cluster's history. Kinds that the options do not watch are ignored.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Namespace(change) => {
+                let change = slim(change, |namespace| (namespace.name.into(), ()), Arc::from);
+                for difference in self.namespaces.step(change) {
+                    self.namespace_changed(&difference.key);
+                }
+            }
+            Event::Service(change) => {
+                let lists = &mut self.port_lists;
+                let slim_service = |service: object::Service| {
+                    let object::Service { key, kind, ports } = service;
+                    let key = shared(&self.services, &self.slices_of, key);
+                    (key, Service::new(kind, ports, lists))
+                };
+                let change = slim(change, slim_service, Arc::new);
+                for difference in self.services.step(change) {
+                    self.service_changed(difference);
+                }
+            }
+            Event::EndpointSlice(change) if self.watches_slices() => {
+                let (pod_names, lists) = (self.options.endpoint_pod_names, &mut self.port_lists);
+                let slim_slice = |slice: object::EndpointSlice| {
+                    let object::EndpointSlice { key, service, endpoints, ports } = slice;
+                    let service = ObjectKey { namespace: key.namespace.clone(), name: service };
+                    let service = shared(&self.services, &self.slices_of, service);
+                    (Arc::new(key), Slice::new(service, endpoints, ports, pod_names, lists))
+                };
+                let change = slim(change, slim_slice, Arc::new);
+                for difference in self.slices.step(change) {
+                    self.slice_changed(&difference);
+                }
+            }
+            Event::Pod(change) if self.watches_pods() => {
+                let change = slim(change, |pod| (Arc::new(pod.key), canonical(pod.ips)), Arc::new);
+                for difference in self.pods.step(change) {
+                    self.pod_changed(&difference);
+                }
+            }
+            Event::EndpointSlice(_) | Event::Pod(_) => {}
+        }
+    }
+
+    /// The keys whose answers may differ from when this was called last.
+    pub fn take_dirty(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// The watched kinds of which no whole list has been read yet, by their resource names.
+    pub fn unsynced_kinds(&self) -> impl Iterator<Item = &'static str> {
+        let kinds = [
+            ("namespaces", self.namespaces.is_synced()),
+            ("services", self.services.is_synced()),
+            ("endpointslices", self.slices.is_synced() || !self.watches_slices()),
+            ("pods", self.pods.is_synced() || !self.watches_pods()),
+        ];
+        kinds.into_iter().filter(|(_, is_synced)| !is_synced).map(|(kind, _)| kind)
+    }
+
+    #[must_use]
+    pub fn service_count(&self) -> usize {
+        self.services.len()
+    }
+
+    /// Addresses of ready endpoints, counted once a slice.
+    #[must_use]
+    pub const fn endpoint_count(&self) -> usize {
+        self.endpoint_count
+    }
+}
+
+/// What `records` reads.
+impl Cluster {
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    #[must_use]
+    pub const fn zones(&self) -> &Zones {
+        &self.zones
+    }
+
+    /// Whether the namespace exists and is one that answers are given for. Its phase is never read.
+    #[must_use]
+    pub fn has_namespace(&self, namespace: &str) -> bool {
+        let names = &self.options.namespaces;
+        (names.is_empty() || names.iter().any(|name| name == namespace))
+            && self.namespaces.get(namespace).is_some()
+    }
+
+    /// A Service in a namespace that exists; without its Namespace it does not exist either.
+    #[must_use]
+    pub fn service(&self, key: &ObjectKey) -> Option<&Service> {
+        self.services.get(key).filter(|_| self.has_namespace(&key.namespace))
+    }
+
+    /// The slices that name this Service, whether it exists or not, in the order of their names.
+    pub fn slices(&self, service: &Arc<ObjectKey>) -> impl Iterator<Item = &Slice> {
+        self.slices_of.of(Arc::clone(service)).filter_map(|key| self.slices.get(key))
+    }
+
+    /// The Services that exist and have this address as a cluster IP or an endpoint's, in the order of their names.
+    pub fn owners(&self, address: IpAddr) -> impl Iterator<Item = (&Arc<ObjectKey>, &Service)> {
+        self.owners.of(address).filter_map(|key| Some((key, self.service(key)?)))
+    }
+
+    /// Whether a pod of this namespace has this address.
+    #[must_use]
+    pub fn has_pod(&self, namespace: &str, address: IpAddr) -> bool {
+        self.has_namespace(namespace)
+            && self.pods_at.of(address).any(|pod| &*pod.namespace == namespace)
+    }
+}
+
+/// What a difference makes dirty.
+impl Cluster {
+    fn watches_slices(&self) -> bool {
+        !self.options.no_endpoints
+    }
+
+    fn watches_pods(&self) -> bool {
+        self.options.pods == PodMode::Verified
+    }
+
+    fn namespace_changed(&mut self, namespace: &Arc<str>) {
+        let first = ObjectKey { namespace: (&**namespace).into(), name: "".into() };
+        self.set_dirty(Key::Namespace(Arc::clone(namespace)));
+        let is_inside = |key: &Arc<ObjectKey>| *key.namespace == **namespace;
+        let services = self.services.from(&first).map(|(key, _)| Arc::clone(key));
+        let services: Vec<Arc<ObjectKey>> = services.take_while(is_inside).collect();
+        for service in services {
+            let addresses = self.addresses_of(&service);
+            self.set_addresses_dirty(addresses);
+            self.set_dirty(Key::Service(service));
+        }
+        let pods = self.pods.from(&first).take_while(|(key, _)| is_inside(key));
+        let addresses: BTreeSet<IpAddr> = pods.flat_map(|(_, ips)| ips.iter().copied()).collect();
+        for address in addresses {
+            self.set_dirty(Key::Pod(Arc::clone(namespace), address));
+        }
+    }
+
+    fn service_changed(&mut self, difference: Difference<Arc<ObjectKey>, Service>) {
+        let Difference { key, before } = difference;
+        let (before, after) = (before.as_ref(), self.services.get(&key));
+        let alias = |service: Option<&Service>| match service.map(|service| &service.kind) {
+            Some(ServiceKind::ExternalName(name)) => self.dependency(name),
+            _ => None,
+        };
+        let (alias_before, alias_after) = (alias(before), alias(after));
+        let mut changed = Changed::new(cluster_ips(before), cluster_ips(after));
+        let kind = |service: Option<&Service>| service.map(|service| discriminant(&service.kind));
+        if kind(before) != kind(after) {
+            changed.here.extend(self.addresses_of(&key));
+        }
+        if let Some(alias) = alias_before {
+            self.dependents.remove(alias, &key);
+        }
+        if let Some(alias) = alias_after {
+            self.dependents.insert(alias, &key);
+        }
+        self.set_owner(&key, changed);
+        self.set_dirty(Key::Service(key));
+    }
+
+    fn slice_changed(&mut self, difference: &Difference<Arc<ObjectKey>, Slice>) {
+        let Difference { key, before } = difference;
+        let after = self.slices.get(key);
+        let (service_before, service_after) = (service_of(before.as_ref()), service_of(after));
+        let (before, after) = (endpoints_of(before.as_ref()), endpoints_of(after));
+        self.endpoint_count = self.endpoint_count + after.len() - before.len();
+        let changes = if service_before == service_after {
+            [(service_before, Changed::of_endpoints(before, after)), (None, Changed::default())]
+        } else {
+            [
+                (service_before, Changed::of_endpoints(before, &[])),
+                (service_after, Changed::of_endpoints(&[], after)),
+            ]
+        };
+        for (service, changed) in changes {
+            let Some(service) = service else { continue };
+            if self.slices.get(key).is_some_and(|slice| slice.service == service) {
+                self.slices_of.insert(Arc::clone(&service), key);
+            } else {
+                self.slices_of.remove(Arc::clone(&service), key);
+            }
+            self.set_owner(&service, changed);
+            self.set_dirty(Key::Service(service));
+        }
+    }
+
+    fn pod_changed(&mut self, difference: &Difference<Arc<ObjectKey>, Box<[IpAddr]>>) {
+        let Difference { key, before } = difference;
+        let before = before.as_deref().unwrap_or_default();
+        let after = self.pods.get(key).map(|ips| &**ips).unwrap_or_default();
+        let came: Vec<IpAddr> = after.iter().filter(|ip| !before.contains(ip)).copied().collect();
+        let gone: Vec<IpAddr> = before.iter().filter(|ip| !after.contains(ip)).copied().collect();
+        let namespace: Arc<str> = match self.namespaces.key(&*key.namespace) {
+            Some(namespace) => Arc::clone(namespace),
+            None => (&*key.namespace).into(),
+        };
+        for address in gone {
+            self.pods_at.remove(address, key);
+            self.set_dirty(Key::Pod(Arc::clone(&namespace), address));
+        }
+        for address in came {
+            self.pods_at.insert(address, key);
+            self.set_dirty(Key::Pod(Arc::clone(&namespace), address));
+        }
+    }
+
+    /// What the answers of an ExternalName Service are copied from, if from anything of ours.
+    fn dependency(&self, external_name: &str) -> Option<Key> {
+        let namespace_key = |name: &str| self.namespaces.key(name).cloned().unwrap_or(name.into());
+        match Alias::read(external_name, &self.zones)?.place {
+            Place::Outside | Place::Nowhere => None,
+            Place::NameServers => Some(Key::Apex),
+            Place::Service(key, _) => {
+                Some(Key::Service(shared(&self.services, &self.slices_of, key)))
+            }
+            Place::Pod { namespace, address, .. } => match self.options.pods {
+                PodMode::Disabled => None,
+                PodMode::Insecure => Some(Key::Namespace(namespace_key(&namespace))),
+                PodMode::Verified => Some(Key::Pod(namespace_key(&namespace), address)),
+            },
+        }
+    }
+
+    /// All addresses of a Service, whether it exists or not.
+    fn addresses_of(&self, service: &Arc<ObjectKey>) -> BTreeSet<IpAddr> {
+        let endpoints = self.slices(service).flat_map(|slice| slice.endpoints.iter());
+        let ips = cluster_ips(self.services.get(service)).iter().copied();
+        endpoints.map(|endpoint| endpoint.address).chain(ips).collect()
+    }
+
+    /// Brings `owners` in line with what the Service has now, for addresses that came, went or are called otherwise.
+    fn set_owner(&mut self, service: &Arc<ObjectKey>, changed: Changed) {
+        for address in &changed.here {
+            if self.has_owners(*address) {
+                self.owners.insert(*address, service);
+            }
+        }
+        if !changed.gone.is_empty() {
+            let now = self.addresses_of(service);
+            for address in changed.gone.difference(&now) {
+                self.owners.remove(*address, service);
+            }
+        }
+        self.set_addresses_dirty(changed.here);
+        self.set_addresses_dirty(changed.gone);
+    }
+
+    /// Whether anything asks for the owners of this address: its reverse name, or the zone's name servers.
+    fn has_owners(&self, address: IpAddr) -> bool {
+        self.is_own_address(address) || self.zones.has_address(address)
+    }
+
+    fn is_own_address(&self, address: IpAddr) -> bool {
+        self.options.server_addresses.contains(&address)
+    }
+
+    fn set_addresses_dirty(&mut self, addresses: BTreeSet<IpAddr>) {
+        for address in addresses {
+            if self.is_own_address(address) {
+                self.set_dirty(Key::Apex);
+            }
+            if self.zones.has_address(address) {
+                self.set_dirty(Key::Address(address));
+            }
+        }
+    }
+
+    /// Makes a key dirty, and all that is copied from it. What is dirty already has made its dependents so.
+    fn set_dirty(&mut self, key: Key) {
+        let mut pending = vec![key];
+        while let Some(key) = pending.pop() {
+            if !self.dirty.insert(key.clone()) {
+                continue;
+            }
+            pending.extend(
+                self.dependents.of(key.clone()).map(|service| Key::Service(service.clone())),
+            );
+            if let Key::Service(service) = &key
+                && self.is_name_server(service)
+            {
+                pending.push(Key::Apex);
+            }
+        }
+    }
+
+    fn is_name_server(&self, service: &Arc<ObjectKey>) -> bool {
+        let addresses = &self.options.server_addresses;
+        addresses.iter().any(|address| self.owners.contains(*address, service))
+    }
+}
+
+/// A Service's key, shared with what names it already.
+fn shared(
+    services: &Store<Arc<ObjectKey>, Service>,
+    slices_of: &Pairs<Arc<ObjectKey>>,
+    key: ObjectKey,
+) -> Arc<ObjectKey> {
+    if let Some(known) = services.key(&key) {
+        return Arc::clone(known);
+    }
+    let key = Arc::new(key);
+    slices_of.thing(&key).map_or_else(|| Arc::clone(&key), Arc::clone)
+}
+
+/// The same change of the object's slim form.
+fn slim<T, D, K, V>(
+    change: Change<T, D>,
+    object: impl FnOnce(T) -> (K, V),
+    key: impl FnOnce(D) -> K,
+) -> Change<(K, V), K> {
+    match change {
+        Change::Init => Change::Init,
+        Change::InitApply(whole) => Change::InitApply(object(whole)),
+        Change::InitDone => Change::InitDone,
+        Change::Apply(whole) => Change::Apply(object(whole)),
+        Change::Delete(gone) => Change::Delete(key(gone)),
+    }
+}
+
+fn cluster_ips(service: Option<&Service>) -> &[IpAddr] {
+    match service.map(|service| &service.kind) {
+        Some(ServiceKind::ClusterIp(addresses)) => addresses,
+        Some(ServiceKind::Headless | ServiceKind::ExternalName(_)) | None => &[],
+    }
+}
+
+fn service_of(slice: Option<&Slice>) -> Option<Arc<ObjectKey>> {
+    slice.map(|slice| Arc::clone(&slice.service))
+}
+
+fn endpoints_of(slice: Option<&Slice>) -> &[Endpoint] {
+    slice.map(|slice| &*slice.endpoints).unwrap_or_default()
+}
+
+/// Addresses of a Service that are not what they were.
+#[derive(Default)]
+struct Changed {
+    /// Those that it has now.
+    here: BTreeSet<IpAddr>,
+    /// Those that one of its objects no longer has; another may.
+    gone: BTreeSet<IpAddr>,
+}
+
+impl Changed {
+    fn new(before: &[IpAddr], after: &[IpAddr]) -> Self {
+        let without = |from: &[IpAddr], other: &[IpAddr]| {
+            from.iter().filter(|address| !other.contains(address)).copied().collect()
+        };
+        Self { here: without(after, before), gone: without(before, after) }
+    }
+
+    /// An endpoint under another label is one gone and one here.
+    fn of_endpoints(before: &[Endpoint], after: &[Endpoint]) -> Self {
+        let without = |from: &[Endpoint], other: &[Endpoint]| {
+            let other: HashSet<&Endpoint> = other.iter().collect();
+            let only = from.iter().filter(|endpoint| !other.contains(endpoint));
+            only.map(|endpoint| endpoint.address).collect()
+        };
+        Self { here: without(after, before), gone: without(before, after) }
+    }
+}

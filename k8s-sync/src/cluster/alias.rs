@@ -1,0 +1,170 @@
+//! What an ExternalName points at: a name elsewhere, or one of ours, read back into the object that answers for it.
+//!
+//! The grammar of names (Kubernetes DNS specification, sections 2.3 to 2.5) stands here from right to left, as `records`
+//! has it from left to right.
+
+use std::net::IpAddr;
+
+use domain::base::name::NameBuilder;
+use domain::dep::octseq::array::Array;
+use wire::table::dashed_address;
+
+use super::zones::{WireName, Zones};
+use crate::object::{ObjectKey, Protocol};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alias {
+    pub name: WireName,
+    pub place: Place,
+}
+
+/// Where a name leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Into none of our zones.
+    Outside,
+    /// Into one of them, to a name that has no address.
+    Nowhere,
+    /// `ns.dns`.
+    NameServers,
+    Service(ObjectKey, Part),
+    /// `label` is the address as the name spells it.
+    Pod {
+        namespace: Box<str>,
+        label: Box<str>,
+        address: IpAddr,
+    },
+}
+
+/// Which of a Service's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    Whole,
+    Endpoint(Box<str>),
+    Port(Box<str>, Protocol),
+}
+
+impl Alias {
+    /// `None` where the text is no host name, or an IP address: a CNAME cannot say that.
+    #[must_use]
+    pub fn read(external_name: &str, zones: &Zones) -> Option<Self> {
+        if external_name.parse::<IpAddr>().is_ok() {
+            return None;
+        }
+        let mut name = NameBuilder::<Array<255>>::new();
+        for label in external_name.strip_suffix('.').unwrap_or(external_name).split('.') {
+            let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            if label.is_empty() || !label.bytes().all(is_host) {
+                return None;
+            }
+            name.append_label(label.to_ascii_lowercase().as_bytes()).ok()?;
+        }
+        let name = name.into_name().ok()?;
+        let place = place(&name, zones)?;
+        Some(Self { name, place })
+    }
+}
+
+fn place(name: &WireName, zones: &Zones) -> Option<Place> {
+    let mut read = wire::name::Name::default();
+    read.read(name.as_slice())?;
+    let Some(zone) = zones.enclosing(&read) else { return Some(Place::Outside) };
+    let text = |index: usize| String::from_utf8_lossy(read.label(index));
+    let left = zone.labels_left;
+    let is =
+        |from_zone: usize, label: &[u8]| from_zone <= left && read.label(left - from_zone) == label;
+    if zone.is_reverse {
+        return Some(Place::Nowhere);
+    }
+    if left == 2 && is(1, b"dns") && is(2, b"ns") {
+        return Some(Place::NameServers);
+    }
+    if left >= 3 && is(1, b"pod") {
+        let label = read.label(left - 3);
+        let Some(address) = dashed_address(label) else { return Some(Place::Nowhere) };
+        return Some(Place::Pod {
+            namespace: text(left - 2).into(),
+            label: text(left - 3).into(),
+            address,
+        });
+    }
+    if left < 3 || !is(1, b"svc") {
+        return Some(Place::Nowhere);
+    }
+    let service = ObjectKey { namespace: text(left - 2).into(), name: text(left - 3).into() };
+    let part = match left - 3 {
+        0 => Part::Whole,
+        1 => Part::Endpoint(text(0).into()),
+        2 => match protocol(bare(&text(1))) {
+            Some(protocol) => Part::Port(bare(&text(0)).into(), protocol),
+            None => return Some(Place::Nowhere),
+        },
+        _ => return Some(Place::Nowhere),
+    };
+    Some(Place::Service(service, part))
+}
+
+/// Port and protocol are known without their underscores too, as in CoreDNS.
+fn bare(label: &str) -> &str {
+    label.strip_prefix('_').unwrap_or(label)
+}
+
+fn protocol(label: &str) -> Option<Protocol> {
+    match label {
+        "tcp" => Some(Protocol::Tcp),
+        "udp" => Some(Protocol::Udp),
+        "sctp" => Some(Protocol::Sctp),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(external_name: &str, expected: Option<Place>) {
+        let zones = Zones::new(&[b"\x07cluster\x05local\0".to_vec(), b"\x04arpa\0".to_vec()]);
+        let alias = Alias::read(external_name, &zones);
+        assert_eq!(alias.map(|alias| alias.place), expected, "{external_name}");
+    }
+
+    fn service(part: Part) -> Option<Place> {
+        Some(Place::Service(ObjectKey { namespace: "ns".into(), name: "web".into() }, part))
+    }
+
+    #[test]
+    fn places() {
+        check("www.example.org", Some(Place::Outside));
+        check("WWW.example.org.", Some(Place::Outside));
+        check("cluster.local", Some(Place::Nowhere));
+        check("web.ns.cluster.local", Some(Place::Nowhere));
+        check("ns.svc.cluster.local", Some(Place::Nowhere));
+        check("ns.dns.cluster.local", Some(Place::NameServers));
+        check("web.ns.svc.cluster.local", service(Part::Whole));
+        check("Web.NS.Svc.Cluster.Local.", service(Part::Whole));
+        check("web-0.web.ns.svc.cluster.local", service(Part::Endpoint("web-0".into())));
+        for name in ["_http._tcp.web.ns.svc.cluster.local", "http.tcp.web.ns.svc.cluster.local"] {
+            check(name, service(Part::Port("http".into(), Protocol::Tcp)));
+        }
+        check("_http._quic.web.ns.svc.cluster.local", Some(Place::Nowhere));
+        check("a.b.c.web.ns.svc.cluster.local", Some(Place::Nowhere));
+        let pod = Place::Pod {
+            namespace: "ns".into(),
+            label: "10-1-0-1".into(),
+            address: [10, 1, 0, 1].into(),
+        };
+        check("10-1-0-1.ns.pod.cluster.local", Some(pod.clone()));
+        check("any.10-1-0-1.ns.pod.cluster.local", Some(pod));
+        check("web.ns.pod.cluster.local", Some(Place::Nowhere));
+    }
+
+    #[test]
+    fn no_host_names() {
+        for text in ["", ".", "a..b", "192.0.2.1", "2001:db8::1", "a b", "a\\.b", "é.example"] {
+            check(text, None);
+        }
+        check(&format!("{}.example", "a".repeat(63)), Some(Place::Outside));
+        check(&format!("{}.example", "a".repeat(64)), None);
+        check(&vec!["a".repeat(63); 4].join("."), None);
+    }
+}

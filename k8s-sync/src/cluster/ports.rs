@@ -1,0 +1,49 @@
+//! Lists of ports, each kept once: ten thousand Services have a dozen different ones.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::slim::Port;
+
+#[derive(Debug, Default)]
+pub(super) struct PortLists {
+    lists: HashSet<Arc<[Port]>>,
+    /// Lists that nobody has any more are dropped when there are so many.
+    purge_at: usize,
+}
+
+impl PortLists {
+    /// This list, shared with all who have the same.
+    pub(super) fn share(&mut self, ports: impl Iterator<Item = Port>) -> Arc<[Port]> {
+        let ports: Vec<Port> = ports.collect();
+        if let Some(known) = self.lists.get(ports.as_slice()) {
+            return Arc::clone(known);
+        }
+        if self.lists.len() >= self.purge_at {
+            self.lists.retain(|list| Arc::strong_count(list) > 1);
+            self.purge_at = (self.lists.len() * 2).max(64);
+        }
+        let ports: Arc<[Port]> = ports.into();
+        self.lists.insert(Arc::clone(&ports));
+        ports
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::Protocol;
+
+    #[test]
+    fn one_of_each_and_none_for_nobody() {
+        let port = |number| Port { name: "p".into(), protocol: Protocol::Tcp, number };
+        let mut lists = PortLists::default();
+        let kept = lists.share([port(Some(1))].into_iter());
+        for number in 0..1000 {
+            let same = lists.share([port(Some(1))].into_iter());
+            assert!(Arc::ptr_eq(&kept, &same));
+            lists.share([port(Some(number)), port(None)].into_iter());
+        }
+        assert!(lists.lists.len() <= 64, "{} lists", lists.lists.len());
+    }
+}

@@ -1,0 +1,97 @@
+//! Objects as the model keeps them: what answers are made of and nothing else.
+//!
+//! Invariant: addresses are canonical (an IPv6 address that maps an IPv4 one is that one), and what the options make
+//! meaningless is not kept.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::ports::PortLists;
+use crate::object::{self, ObjectKey, Protocol, ServiceKind};
+
+/// A port of a Service or of a slice. `name` is empty where the port has none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Port {
+    pub name: Box<str>,
+    pub protocol: Protocol,
+    /// Absent for "all ports" of a slice.
+    pub number: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub kind: ServiceKind,
+    pub ports: Arc<[Port]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The Service whose endpoints these are; it need not exist.
+    pub service: Arc<ObjectKey>,
+    pub endpoints: Box<[Endpoint]>,
+    pub ports: Arc<[Port]>,
+}
+
+/// One address of a ready endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    pub address: IpAddr,
+    /// Its label where it has one of its own; else the address is its label.
+    pub label: Option<Box<str>>,
+}
+
+impl Service {
+    pub(super) fn new(
+        kind: ServiceKind,
+        ports: Box<[object::ServicePort]>,
+        lists: &mut PortLists,
+    ) -> Self {
+        let kind = match kind {
+            ServiceKind::ClusterIp(addresses) => ServiceKind::ClusterIp(canonical(addresses)),
+            kind @ (ServiceKind::Headless | ServiceKind::ExternalName(_)) => kind,
+        };
+        let ports = ports.into_iter().map(|port| Port {
+            name: port.name,
+            protocol: port.protocol,
+            number: Some(port.port),
+        });
+        Self { kind, ports: lists.share(ports) }
+    }
+}
+
+impl Slice {
+    /// `service`: the name that the slice's label gives, shared with others that name it.
+    pub(super) fn new(
+        service: Arc<ObjectKey>,
+        endpoints: Box<[object::Endpoint]>,
+        ports: Box<[object::SlicePort]>,
+        endpoint_pod_names: bool,
+        lists: &mut PortLists,
+    ) -> Self {
+        let endpoints = endpoints.into_iter().flat_map(|endpoint| {
+            let pod_name = endpoint.pod_name.filter(|name| endpoint_pod_names && is_label(name));
+            let label = endpoint.hostname.filter(|name| !name.is_empty()).or(pod_name);
+            canonical(endpoint.addresses)
+                .into_iter()
+                .map(move |address| Endpoint { address, label: label.clone() })
+        });
+        let ports = ports.into_iter().map(|port| Port {
+            name: port.name,
+            protocol: port.protocol,
+            number: port.port,
+        });
+        Self { service, endpoints: endpoints.collect(), ports: lists.share(ports) }
+    }
+}
+
+pub(super) fn canonical(mut addresses: Box<[IpAddr]>) -> Box<[IpAddr]> {
+    for address in &mut addresses {
+        *address = address.to_canonical();
+    }
+    addresses
+}
+
+/// A pod's name is a DNS subdomain: one that is longer than a label, or is several, cannot name an endpoint.
+fn is_label(name: &str) -> bool {
+    (1..=63).contains(&name.len()) && !name.contains('.')
+}

@@ -1,0 +1,127 @@
+//! The zones of one `kubernetes` block, told apart: those of the cluster's names and those of its addresses.
+
+use std::net::IpAddr;
+
+use domain::base::Name;
+use domain::dep::octseq::array::Array;
+use wire::zone::ZoneSet;
+
+/// A whole name in wire format, on the stack.
+pub type WireName = Name<Array<255>>;
+
+#[derive(Debug)]
+pub struct Zones {
+    forward: Vec<Name<Vec<u8>>>,
+    /// In the order of the Corefile.
+    is_reverse: Vec<bool>,
+    all: ZoneSet,
+    /// Whether all IPv4 addresses are in the zones, and all IPv6 ones.
+    whole_trees: [bool; 2],
+}
+
+/// The zones of all addresses of a family.
+const TREES: [&[u8]; 2] = [b"\x07in-addr\x04arpa\0", b"\x03ip6\x04arpa\0"];
+
+/// A zone that encloses a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enclosing {
+    pub is_reverse: bool,
+    /// How many labels of the name stand left of the zone.
+    pub labels_left: usize,
+}
+
+impl Zones {
+    /// `zones`: wire format, lower case, in the order of the Corefile.
+    #[must_use]
+    pub fn new(zones: &[Vec<u8>]) -> Self {
+        let names = zones.iter().map(|zone| {
+            Name::from_octets(zone.clone()).expect("a zone is a whole name in wire format")
+        });
+        let (mut forward, mut is_reverse) = (Vec::new(), Vec::new());
+        for name in names {
+            let reverse = is_reverse_zone(&name);
+            is_reverse.push(reverse);
+            if !reverse {
+                forward.push(name);
+            }
+        }
+        let whole_trees = TREES.map(|tree| zones.iter().any(|zone| zone == tree));
+        Self { forward, is_reverse, all: ZoneSet::new(zones), whole_trees }
+    }
+
+    /// The zones that hold Services and pods, in the order of the Corefile.
+    #[must_use]
+    pub fn forward(&self) -> &[Name<Vec<u8>>] {
+        &self.forward
+    }
+
+    /// The zone that PTR records point into.
+    #[must_use]
+    pub fn primary(&self) -> Option<&Name<Vec<u8>>> {
+        self.forward.first()
+    }
+
+    #[must_use]
+    pub fn enclosing(&self, name: &wire::name::Name) -> Option<Enclosing> {
+        let zone = self.all.find(name)?;
+        Some(Enclosing { is_reverse: self.is_reverse[zone.index], labels_left: zone.labels_left })
+    }
+
+    /// Whether this address has a name in one of the zones.
+    #[must_use]
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.whole_trees[usize::from(address.is_ipv6())] || self.reverse_name(address).is_some()
+    }
+
+    /// The name that this address's PTR records stand at, if it is in one of the zones.
+    #[must_use]
+    pub fn reverse_name(&self, address: IpAddr) -> Option<WireName> {
+        let mut name = WireName::reverse_from_addr(address).expect("reverse names are short");
+        name.make_canonical();
+        let mut read = wire::name::Name::default();
+        read.read(name.as_slice())?;
+        self.enclosing(&read).filter(|zone| zone.is_reverse && zone.labels_left > 0)?;
+        Some(name)
+    }
+}
+
+fn is_reverse_zone(zone: &Name<Vec<u8>>) -> bool {
+    TREES.iter().any(|tree| {
+        let tree = Name::<[u8]>::from_slice(tree).expect("a name in wire format");
+        zone.ends_with(tree)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(zones: &[&str], address: &str, expected: Option<&str>) {
+        let zones: Vec<Vec<u8>> =
+            zones.iter().map(|zone| zone.parse::<Name<Vec<u8>>>().unwrap().into_octets()).collect();
+        let name = Zones::new(&zones).reverse_name(address.parse().unwrap());
+        assert_eq!(name.map(|name| name.to_string()).as_deref(), expected, "{address}");
+    }
+
+    #[test]
+    fn reverse_names_of_addresses_in_the_zones() {
+        let zones = ["cluster.local", "96.10.in-addr.arpa", "0.0.d.f.ip6.arpa"];
+        check(&zones, "10.96.0.1", Some("1.0.96.10.in-addr.arpa"));
+        check(&zones, "10.97.0.1", None);
+        check(
+            &zones,
+            "fd00::1",
+            Some("1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa"),
+        );
+        check(&zones, "fd01::1", None);
+        check(&["."], "10.96.0.1", None);
+        check(&["cluster.local", "in-addr.arpa"], "10.96.0.1", Some("1.0.96.10.in-addr.arpa"));
+    }
+
+    #[test]
+    fn the_primary_zone_is_the_first_of_names() {
+        let zones: Vec<Vec<u8>> =
+            vec![b"\x07in-addr\x04arpa\0".to_vec(), b"\x01a\0".to_vec(), b"\x01b\0".to_vec()];
+        assert_eq!(Zones::new(&zones).primary().unwrap().to_string(), "a");
+    }
+}

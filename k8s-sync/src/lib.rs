@@ -1,0 +1,11 @@
+pub mod cluster;
+pub mod convert;
+pub mod manifests;
+pub mod object;
+pub mod options;
+pub mod publish;
+pub mod raw;
+pub mod records;
+pub mod selector;
+pub mod status;
+pub mod watch;

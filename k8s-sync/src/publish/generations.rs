@@ -1,0 +1,153 @@
+//! Who holds which table: hand-over to the shards, and the freeing of tables that no shard holds any more.
+//!
+//! Invariant: a table handed over is held here too until nobody else does, so a shard that lets one go never frees memory.
+
+use std::sync::Arc;
+
+use wire::compile::Table;
+
+/// Hands a table to one shard and wakes it. False: the shard's channel is full; the newest table is offered again later.
+pub type Deliver = Box<dyn Fn(Arc<Table>) -> bool + Send>;
+
+/// All tables that somebody may still hold, and the shards that take them.
+///
+/// At most as many tables are alive as the shards' channels hold, one more a shard that it reads, and the newest.
+pub(super) struct Generations {
+    shards: Vec<Shard>,
+    /// In the order of their publication; the last is the newest.
+    alive: Vec<Arc<Table>>,
+}
+
+struct Shard {
+    deliver: Deliver,
+    /// Whether it has not been given the newest table yet.
+    is_behind: bool,
+}
+
+impl Generations {
+    pub(super) fn new(shards: Vec<Deliver>) -> Self {
+        let shards = shards.into_iter().map(|deliver| Shard { deliver, is_behind: false });
+        Self { shards: shards.collect(), alive: Vec::new() }
+    }
+
+    /// Gives every shard this table, which is now the newest.
+    pub(super) fn publish(&mut self, table: Arc<Table>) {
+        self.alive.push(table);
+        for shard in &mut self.shards {
+            shard.is_behind = true;
+        }
+        self.deliver();
+    }
+
+    /// Gives the newest table to the shards that could not take it before.
+    pub(super) fn deliver(&mut self) {
+        let Some(newest) = self.alive.last() else { return };
+        for shard in self.shards.iter_mut().filter(|shard| shard.is_behind) {
+            shard.is_behind = !(shard.deliver)(Arc::clone(newest));
+        }
+    }
+
+    pub(super) fn is_delivered(&self) -> bool {
+        !self.shards.iter().any(|shard| shard.is_behind)
+    }
+
+    /// Frees the tables that are held here only, all but the newest.
+    pub(super) fn retire(&mut self) {
+        let Some(newest) = self.alive.pop() else { return };
+        self.alive.retain(|table| Arc::strong_count(table) > 1);
+        self.alive.push(newest);
+    }
+
+    pub(super) fn alive_count(&self) -> usize {
+        self.alive.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+    use std::sync::Mutex;
+
+    use wire::PodMode;
+    use wire::compile::{TableBuilder, TableOptions};
+
+    use super::*;
+
+    type Mailbox = Arc<Mutex<Vec<Arc<Table>>>>;
+
+    /// A shard whose channel holds `capacity` tables.
+    fn shard(capacity: usize) -> (Deliver, Mailbox) {
+        let mailbox = Mailbox::default();
+        let inbox = Arc::clone(&mailbox);
+        let deliver = move |table| {
+            let mut inbox = inbox.lock().unwrap();
+            let has_room = inbox.len() < capacity;
+            if has_room {
+                inbox.push(table);
+            }
+            has_room
+        };
+        (Box::new(deliver), mailbox)
+    }
+
+    fn tables() -> impl FnMut() -> Arc<Table> {
+        let options = TableOptions { zones: vec![vec![0]], pods: PodMode::Disabled, ttl_secs: 5 };
+        let mut builder = TableBuilder::new(options, 1);
+        move || builder.publish(0)
+    }
+
+    fn generations_of(mailbox: &Mailbox) -> Vec<u64> {
+        mailbox.lock().unwrap().iter().map(|table| table.generation()).collect()
+    }
+
+    #[test]
+    fn a_full_channel_gets_the_newest_later() {
+        let ((quick, quick_box), (slow, slow_box)) = (shard(9), shard(1));
+        let mut generations = Generations::new(vec![quick, slow]);
+        let mut next = tables();
+        for _ in 0..3 {
+            generations.publish(next());
+        }
+        assert_eq!(generations_of(&quick_box), [1, 2, 3]);
+        assert_eq!(generations_of(&slow_box), [1]);
+        assert!(!generations.is_delivered());
+        slow_box.lock().unwrap().clear();
+        generations.deliver();
+        assert_eq!(generations_of(&slow_box), [3], "2 was overtaken");
+        assert!(generations.is_delivered());
+        generations.deliver();
+        assert_eq!(generations_of(&quick_box), [1, 2, 3], "nobody is given a table twice");
+    }
+
+    #[test]
+    fn a_table_is_freed_when_no_shard_holds_it() {
+        let (deliver, mailbox) = shard(9);
+        let mut generations = Generations::new(vec![deliver]);
+        let mut next = tables();
+        for _ in 0..4 {
+            generations.publish(next());
+        }
+        generations.retire();
+        assert_eq!(generations.alive_count(), 4, "all are held");
+        let weak = Arc::downgrade(&mailbox.lock().unwrap()[1]);
+        mailbox.lock().unwrap().drain(..2);
+        assert!(weak.upgrade().is_some(), "the shard let go, but did not free");
+        generations.retire();
+        assert!(weak.upgrade().is_none());
+        assert_eq!(generations.alive_count(), 2);
+        mailbox.lock().unwrap().clear();
+        generations.retire();
+        assert_eq!(generations.alive_count(), 1, "the newest stays");
+    }
+
+    #[test]
+    fn without_shards_nothing_is_owed() {
+        let calls = Rc::new(Cell::new(0));
+        let mut generations = Generations::new(Vec::new());
+        generations.deliver();
+        generations.publish(tables()());
+        assert!(generations.is_delivered());
+        assert_eq!(calls.get(), 0);
+    }
+}

@@ -1,0 +1,136 @@
+//! From the model to answers: the entries of one key, in the order of the Kubernetes DNS specification (1.1.0).
+//!
+//! Here: what exists and what it answers. Not here: SOA records, names of ports without underscores and pod names that no
+//! pod vouches for, all of which a look-up makes from the question.
+//! Invariant: pure. The same objects give the same bytes, whatever order they came in.
+
+mod apex;
+mod external;
+mod label;
+mod pen;
+mod reverse;
+mod service;
+
+use std::net::IpAddr;
+
+use domain::base::Rtype;
+use domain::rdata::Srv;
+use wire::PodMode;
+use wire::compile::{EntryWriter, Section};
+
+use crate::cluster::{Cluster, Key};
+use label::Label;
+use pen::Pen;
+
+/// What is to become of a name. The bytes are an entry of `EntryWriter`'s.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'e> {
+    Put(&'e [u8]),
+    /// Said of keys whose names follow from the key alone. A Service that is gone says nothing.
+    Remove(&'e [u8]),
+}
+
+/// Things that cannot be names: they are left out, all else is not affected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    pub count: u64,
+    /// The first of them, in words for an operator.
+    pub first: Option<String>,
+}
+
+/// Writes entries; holds the buffers that this takes.
+#[derive(Default)]
+pub struct RecordWriter {
+    writer: EntryWriter,
+    rdata: Vec<u8>,
+}
+
+impl RecordWriter {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Hands over each entry of this key, as the cluster is now.
+    pub fn write(
+        &mut self,
+        cluster: &Cluster,
+        key: &Key,
+        change: &mut dyn FnMut(Change<'_>),
+    ) -> Refused {
+        let ttl_secs = cluster.options().ttl_secs;
+        let mut pen = Pen::new(&mut self.writer, &mut self.rdata, ttl_secs, change);
+        match key {
+            Key::Apex => apex::write(&mut pen, cluster),
+            Key::Namespace(namespace) => write_namespace(&mut pen, cluster, namespace),
+            Key::Service(service) => service::write(&mut pen, cluster, service),
+            Key::Address(address) => reverse::write(&mut pen, cluster, *address),
+            Key::Pod(namespace, address) => write_pod(&mut pen, cluster, namespace, *address),
+        }
+        pen.finish()
+    }
+}
+
+impl Refused {
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.first.is_none() {
+            self.first = Some(what());
+        }
+    }
+
+    /// Adds what came later.
+    pub fn add(&mut self, later: Self) {
+        self.count += later.count;
+        self.first = self.first.take().or(later.first);
+    }
+}
+
+/// `NS.svc` and `NS.pod` have no data of their own; without them nothing below exists.
+fn write_namespace(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str) {
+    let Some(label) = Label::read(namespace) else {
+        return pen.refuse(|| format!("Namespace {namespace}: no label"));
+    };
+    let parents: &[&[u8]] = match cluster.options().pods {
+        PodMode::Disabled => &[b"svc"],
+        PodMode::Insecure | PodMode::Verified => &[b"svc", b"pod"],
+    };
+    for zone in cluster.zones().forward() {
+        for parent in parents {
+            let Some(owner) = pen.name(&[label.as_slice(), parent], zone) else { continue };
+            if cluster.has_namespace(namespace) {
+                pen.put_empty(&owner);
+            } else {
+                pen.remove(&owner);
+            }
+        }
+    }
+}
+
+/// `1-2-3-4.NS.pod`. The SRV record, of port 0, is CoreDNS's.
+fn write_pod(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str, address: IpAddr) {
+    // A namespace that is no label has been noted as such.
+    let Some(parent) = Label::read(namespace) else { return };
+    let label = Label::of_pod(address);
+    for zone in cluster.zones().forward() {
+        let labels = [label.as_slice(), parent.as_slice(), b"pod"];
+        let Some(owner) = pen.name(&labels, zone) else { continue };
+        if !cluster.has_pod(namespace, address) {
+            pen.remove(&owner);
+            continue;
+        }
+        pen.begin(&owner);
+        pen.answer_addresses(&owner, &[address]);
+        pen.answer(Rtype::SRV);
+        pen.record(Section::Answer, &owner, &Srv::new(0, 100, 0, &owner));
+        pen.address(Section::Additional, &owner, address);
+        pen.put();
+    }
+}
+
+fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut items: Vec<T> = items.into_iter().collect();
+    items.sort();
+    items.dedup();
+    items
+}

@@ -1,0 +1,122 @@
+//! What each zone has for itself: its name servers, `svc`, `pod`, `dns`, `ns.dns` and `dns-version`.
+//!
+//! Not here: the SOA record, which a look-up makes from the zone's name.
+
+use std::net::IpAddr;
+
+use domain::base::Rtype;
+use domain::rdata::{Ns, Txt};
+use wire::compile::Section;
+
+use super::label::Label;
+use super::pen::{Pen, compose};
+use super::{service, sorted};
+use crate::cluster::{Cluster, WireName};
+use crate::object::ServiceKind;
+
+/// The version of the specification that the names follow, and its TTL (Kubernetes DNS specification, section 2.2).
+const SCHEMA_VERSION: &[u8] = b"1.1.0";
+const SCHEMA_VERSION_TTL_SECS: u32 = 28_800;
+
+pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster) {
+    let servers = name_servers(cluster);
+    for zone in cluster.zones().forward() {
+        let name = |labels: &[&[u8]]| compose(labels, zone);
+        let Some(default) = pen.name(&[b"ns", b"dns"], zone) else { continue };
+        let (Some(apex), Some(version)) = (name(&[]), pen.name(&[b"dns-version"], zone)) else {
+            continue;
+        };
+        write_name_servers(pen, &apex, &default, &servers);
+        pen.begin(&default);
+        let addresses = sorted(servers.iter().map(|server| server.address));
+        pen.answer_addresses(&default, &addresses);
+        pen.put();
+        for label in [&b"dns"[..], b"svc", b"pod"] {
+            if let Some(owner) = name(&[label]) {
+                pen.put_empty(&owner);
+            }
+        }
+        pen.set_ttl(SCHEMA_VERSION_TTL_SECS);
+        pen.begin(&version);
+        pen.answer(Rtype::TXT);
+        let text: Txt<Vec<u8>> = Txt::build_from_slice(SCHEMA_VERSION).expect("a short text");
+        pen.record(Section::Answer, &version, &text);
+        pen.put();
+        pen.set_ttl(cluster.options().ttl_secs);
+    }
+}
+
+/// The addresses of the zone's name servers, sorted.
+pub(super) fn name_server_addresses(cluster: &Cluster) -> Vec<IpAddr> {
+    sorted(name_servers(cluster).into_iter().map(|server| server.address))
+}
+
+/// A name server of the zones: its labels below the zone, none for `ns.dns`, and one address.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct NameServer {
+    labels: Vec<Label>,
+    address: IpAddr,
+}
+
+/// The Services that have one of this server's addresses, by endpoint or by cluster IP; where there is none, the server itself.
+fn name_servers(cluster: &Cluster) -> Vec<NameServer> {
+    let own = &cluster.options().server_addresses;
+    let owners = own.iter().flat_map(|address| cluster.owners(*address));
+    let servers = owners.flat_map(|(key, found)| {
+        let service = Label::read(&key.name).zip(Label::read(&key.namespace));
+        let service = service.zip(Label::read("svc"));
+        let addresses: Vec<(Option<Label>, IpAddr)> = match &found.kind {
+            ServiceKind::ClusterIp(addresses) => {
+                addresses.iter().map(|address| (None, *address)).collect()
+            }
+            ServiceKind::Headless => {
+                let endpoints = cluster.slices(key).flat_map(|slice| &slice.endpoints);
+                let named = endpoints.filter_map(|endpoint| {
+                    Some((Some(service::endpoint_label(endpoint)?), endpoint.address))
+                });
+                named.collect()
+            }
+            ServiceKind::ExternalName(_) => Vec::new(),
+        };
+        addresses.into_iter().filter_map(move |(endpoint, address)| {
+            let ((name, namespace), svc) = service?;
+            let labels = endpoint.into_iter().chain([name, namespace, svc]).collect();
+            Some(NameServer { labels, address })
+        })
+    });
+    let servers = sorted(servers);
+    if servers.is_empty() {
+        return sorted(own.iter().map(|address| NameServer { labels: vec![], address: *address }));
+    }
+    servers
+}
+
+fn write_name_servers(
+    pen: &mut Pen<'_>,
+    apex: &WireName,
+    default: &WireName,
+    servers: &[NameServer],
+) {
+    let target = |server: &NameServer| match server.labels.as_slice() {
+        [] => Some(default.clone()),
+        labels => {
+            let labels: Vec<&[u8]> = labels.iter().map(Label::as_slice).collect();
+            compose(&labels, apex)
+        }
+    };
+    pen.begin(apex);
+    if servers.iter().any(|server| target(server).is_some()) {
+        pen.answer(Rtype::NS);
+        for of_name in servers.chunk_by(|one, next| one.labels == next.labels) {
+            if let Some(target) = target(&of_name[0]) {
+                pen.record(Section::Answer, apex, &Ns::new(&target));
+            }
+        }
+        for server in servers {
+            if let Some(target) = target(server) {
+                pen.address(Section::Additional, &target, server.address);
+            }
+        }
+    }
+    pen.put();
+}

@@ -1,0 +1,128 @@
+//! `SVC.NS.svc` of an ExternalName Service (Kubernetes DNS specification, section 2.5).
+//!
+//! A CNAME answers every type. Where it points at a name of ours, A and AAAA follow it there, so that the client need not
+//! ask again; CoreDNS leaves the CNAME out when nothing is found there, we do not.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use domain::base::Rtype;
+use domain::rdata::Cname;
+use wire::compile::{EVERY_TYPE, Section};
+
+use super::apex;
+use super::label::Label;
+use super::pen::Pen;
+use super::service::{self, Backends, Having};
+use crate::cluster::{Alias, Cluster, Part, Place, WireName};
+use crate::object::{ObjectKey, ServiceKind};
+use wire::PodMode;
+
+/// Most CNAME records of one answer; CoreDNS follows about as many.
+const CHAIN_LEN_MAX: usize = 10;
+
+/// `labels`: the Service's and its namespace's.
+pub(super) fn write(
+    pen: &mut Pen<'_>,
+    cluster: &Cluster,
+    [name, namespace]: [&Label; 2],
+    external_name: &str,
+) {
+    let Some(alias) = Alias::read(external_name, cluster.zones()) else {
+        return pen.refuse(|| format!("externalName {external_name:?}: no host name"));
+    };
+    for zone in cluster.zones().forward() {
+        let labels = [name.as_slice(), namespace.as_slice(), b"svc"];
+        let Some(owner) = pen.name(&labels, zone) else { continue };
+        write_entry(pen, cluster, &owner, alias.clone());
+    }
+}
+
+fn write_entry(pen: &mut Pen<'_>, cluster: &Cluster, owner: &WireName, alias: Alias) {
+    let (chain, last) = follow(cluster, owner, alias);
+    let addresses = last.map(|place| addresses_at(cluster, &place)).unwrap_or_default();
+    let end = chain.last().map_or(owner, |(_, target)| target);
+    let put_chain = |pen: &mut Pen<'_>, rtype: Rtype, len: usize| {
+        pen.answer(rtype);
+        for (owner, target) in &chain[..len] {
+            pen.record(Section::Answer, owner, &Cname::new(target));
+        }
+    };
+    pen.begin(owner);
+    if chain.len() > 1 {
+        put_chain(pen, Rtype::CNAME, 1);
+    }
+    for (rtype, is_v4) in [(Rtype::A, true), (Rtype::AAAA, false)] {
+        let of_type = addresses.iter().filter(|address| address.is_ipv4() == is_v4);
+        let mut of_type = of_type.peekable();
+        if of_type.peek().is_some() {
+            put_chain(pen, rtype, chain.len());
+            for address in of_type {
+                pen.address(Section::Answer, end, *address);
+            }
+        }
+    }
+    put_chain(pen, Rtype::from_int(EVERY_TYPE), chain.len());
+    pen.put();
+}
+
+/// The CNAMEs from `owner` on, as (owner, target), and where the last one leads, unless that is into a loop.
+fn follow(
+    cluster: &Cluster,
+    owner: &WireName,
+    first: Alias,
+) -> (Vec<(WireName, WireName)>, Option<Place>) {
+    let mut chain = vec![(owner.clone(), first.name)];
+    let mut place = first.place;
+    while chain.len() < CHAIN_LEN_MAX {
+        let Place::Service(key, Part::Whole) = &place else { break };
+        let Some(ServiceKind::ExternalName(next)) = cluster.service(key).map(|found| &found.kind)
+        else {
+            break;
+        };
+        let here = chain[chain.len() - 1].1.clone();
+        if chain.iter().any(|(owner, _)| *owner == here) {
+            return (chain, None);
+        }
+        let Some(next) = Alias::read(next, cluster.zones()) else { return (chain, None) };
+        chain.push((here, next.name));
+        place = next.place;
+    }
+    (chain, Some(place))
+}
+
+/// The addresses that a name of ours has, sorted.
+fn addresses_at(cluster: &Cluster, place: &Place) -> Vec<IpAddr> {
+    match place {
+        Place::Outside | Place::Nowhere => Vec::new(),
+        Place::NameServers => apex::name_server_addresses(cluster),
+        Place::Service(key, part) => service_addresses(cluster, key, part),
+        Place::Pod { namespace, label, address } => {
+            let exists = match cluster.options().pods {
+                PodMode::Disabled => false,
+                PodMode::Insecure => cluster.has_namespace(namespace),
+                PodMode::Verified => {
+                    Label::of_pod(*address).as_slice() == label.as_bytes()
+                        && cluster.has_pod(namespace, *address)
+                }
+            };
+            exists.then_some(*address).into_iter().collect()
+        }
+    }
+}
+
+fn service_addresses(cluster: &Cluster, key: &ObjectKey, part: &Part) -> Vec<IpAddr> {
+    let Some(found) = cluster.service(key) else { return Vec::new() };
+    let Some(backends) = Backends::new(cluster, &Arc::new(key.clone()), found) else {
+        return Vec::new();
+    };
+    match part {
+        Part::Whole => service::addresses(backends.front(), Having::Any),
+        Part::Endpoint(label) => Label::read(label).map_or_else(Vec::new, |label| {
+            service::addresses(backends.endpoint(&label), Having::Any)
+        }),
+        Part::Port(name, protocol) => {
+            service::addresses(backends.front(), Having::Port(name, *protocol))
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! One label of a name, as the API server's objects spell them.
+//!
+//! Invariant: 1 to 63 bytes of letters, digits and hyphens in lower case (RFC 1123, section 2.1), after at most one
+//! underscore of ours.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+const LABEL_LEN_MAX: usize = 63;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Label {
+    bytes: [u8; LABEL_LEN_MAX],
+    /// Valid: 1..=63.
+    len: u8,
+}
+
+impl Label {
+    /// A namespace's, Service's or endpoint's own name.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        Self::prefixed(b"", text.as_bytes())
+    }
+
+    /// `_http` or `_tcp` (RFC 2782).
+    pub(super) fn underscored(text: &str) -> Option<Self> {
+        Self::prefixed(b"_", text.as_bytes())
+    }
+
+    /// An endpoint's address where it has no name of its own; the label does not end in a hyphen.
+    pub(super) fn of_endpoint(address: IpAddr) -> Self {
+        Self::dashed(address, "0")
+    }
+
+    /// A pod's address, as `pods verified` has it.
+    pub(super) fn of_pod(address: IpAddr) -> Self {
+        Self::dashed(address, "")
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// `if_hyphen_last`: what follows an address that ends in `::`.
+    fn dashed(address: IpAddr, if_hyphen_last: &str) -> Self {
+        let mut text = String::with_capacity(40);
+        write!(text, "{}", address.to_canonical()).expect("a String takes all");
+        let mut text = text.replace(['.', ':'], "-");
+        if text.ends_with('-') {
+            text.push_str(if_hyphen_last);
+        }
+        Self::read(&text).expect("an address is at most 40 digits and hyphens")
+    }
+
+    fn prefixed(prefix: &[u8], text: &[u8]) -> Option<Self> {
+        let len = prefix.len() + text.len();
+        if text.is_empty() || len > LABEL_LEN_MAX {
+            return None;
+        }
+        let mut bytes = [0; LABEL_LEN_MAX];
+        bytes[..prefix.len()].copy_from_slice(prefix);
+        for (to, from) in bytes[prefix.len()..].iter_mut().zip(text) {
+            if !from.is_ascii_alphanumeric() && *from != b'-' {
+                return None;
+            }
+            *to = from.to_ascii_lowercase();
+        }
+        Some(Self { bytes, len: len as u8 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(label: Option<Label>, expected: Option<&str>) {
+        assert_eq!(label.as_ref().map(Label::as_slice), expected.map(str::as_bytes));
+    }
+
+    #[test]
+    fn names_and_ports() {
+        let longest = "a".repeat(63);
+        check(Label::read("web"), Some("web"));
+        check(Label::read("Web-0"), Some("web-0"));
+        check(Label::read(&longest), Some(&longest));
+        check(Label::underscored("http"), Some("_http"));
+        check(Label::underscored(&longest[1..]), Some(&format!("_{}", &longest[1..])));
+        for text in ["", "a.b", "a b", "_a", "*", "é", &format!("{longest}a")] {
+            check(Label::read(text), None);
+        }
+        check(Label::underscored(""), None);
+        check(Label::underscored(&longest), None);
+    }
+
+    #[test]
+    fn addresses() {
+        for (address, endpoint, pod) in [
+            ("10.1.0.1", "10-1-0-1", "10-1-0-1"),
+            ("fd00:244:2::e", "fd00-244-2--e", "fd00-244-2--e"),
+            ("fd00:1::", "fd00-1--0", "fd00-1--"),
+            ("::1", "--1", "--1"),
+            ("::", "--0", "--"),
+            ("::ffff:10.1.0.1", "10-1-0-1", "10-1-0-1"),
+        ] {
+            let address = address.parse().unwrap();
+            check(Some(Label::of_endpoint(address)), Some(endpoint));
+            check(Some(Label::of_pod(address)), Some(pod));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Writes the entry of one name: composes names and record data with `domain`, and notes what cannot be a name.
+
+use domain::base::name::{NameBuilder, ToName};
+use domain::base::rdata::ComposeRecordData;
+use domain::base::{Name, Rtype, Ttl};
+use domain::dep::octseq::array::Array;
+use domain::rdata::{A, Aaaa};
+use std::net::IpAddr;
+use wire::compile::{EntryWriter, Section};
+
+use super::{Change, Refused};
+use crate::cluster::WireName;
+
+pub(super) struct Pen<'p> {
+    writer: &'p mut EntryWriter,
+    rdata: &'p mut Vec<u8>,
+    ttl: Ttl,
+    change: &'p mut dyn FnMut(Change<'_>),
+    refused: Refused,
+}
+
+impl<'p> Pen<'p> {
+    pub(super) fn new(
+        writer: &'p mut EntryWriter,
+        rdata: &'p mut Vec<u8>,
+        ttl_secs: u32,
+        change: &'p mut dyn FnMut(Change<'_>),
+    ) -> Self {
+        Self { writer, rdata, ttl: Ttl::from_secs(ttl_secs), change, refused: Refused::default() }
+    }
+
+    /// From here on records have this TTL.
+    pub(super) fn set_ttl(&mut self, ttl_secs: u32) {
+        self.ttl = Ttl::from_secs(ttl_secs);
+    }
+
+    /// The entry of this name begins: it exists, with no data as yet.
+    pub(super) fn begin(&mut self, owner: &WireName) {
+        self.writer.begin(owner.as_slice());
+    }
+
+    /// The answer to questions of this type begins.
+    pub(super) fn answer(&mut self, rtype: Rtype) {
+        self.writer.answer(rtype.to_int());
+    }
+
+    pub(super) fn record<D: ComposeRecordData>(
+        &mut self,
+        section: Section,
+        owner: &WireName,
+        data: &D,
+    ) {
+        self.rdata.clear();
+        data.compose_rdata(self.rdata).expect("a Vec takes all");
+        let (rtype, ttl_secs) = (data.rtype().to_int(), self.ttl.as_secs());
+        self.writer.record(section, owner.as_slice(), rtype, ttl_secs, self.rdata);
+    }
+
+    pub(super) fn address(&mut self, section: Section, owner: &WireName, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => self.record(section, owner, &A::new(address)),
+            IpAddr::V6(address) => self.record(section, owner, &Aaaa::new(address)),
+        }
+    }
+
+    /// The name's answers to A and AAAA, as far as it has such addresses. `addresses`: sorted, so IPv4 first.
+    pub(super) fn answer_addresses(&mut self, owner: &WireName, addresses: &[IpAddr]) {
+        for same_family in addresses.chunk_by(|one, next| one.is_ipv4() == next.is_ipv4()) {
+            self.answer(if same_family[0].is_ipv4() { Rtype::A } else { Rtype::AAAA });
+            for address in same_family {
+                self.address(Section::Answer, owner, *address);
+            }
+        }
+    }
+
+    /// The entry that was begun is whole.
+    pub(super) fn put(&mut self) {
+        (self.change)(Change::Put(self.writer.finish()));
+    }
+
+    /// An entry without an answer: the name exists (RFC 8020).
+    pub(super) fn put_empty(&mut self, owner: &WireName) {
+        self.begin(owner);
+        self.put();
+    }
+
+    /// There is no such name.
+    pub(super) fn remove(&mut self, owner: &WireName) {
+        self.begin(owner);
+        (self.change)(Change::Remove(self.writer.finish()));
+    }
+
+    /// Notes that something cannot be a name.
+    pub(super) fn refuse(&mut self, what: impl FnOnce() -> String) {
+        self.refused.note(what);
+    }
+
+    /// The name of these labels under `origin`. Too long for a name: noted, and `None`.
+    pub(super) fn name(&mut self, labels: &[&[u8]], origin: &impl ToName) -> Option<WireName> {
+        let name = compose(labels, origin);
+        if name.is_none() {
+            self.refuse(|| {
+                let labels: Vec<_> =
+                    labels.iter().map(|label| String::from_utf8_lossy(label)).collect();
+                let origin: Name<Vec<u8>> = origin.to_name();
+                format!("{}.{origin} is longer than 255 bytes", labels.join("."))
+            });
+        }
+        name
+    }
+
+    pub(super) fn finish(self) -> Refused {
+        self.refused
+    }
+}
+
+/// The name of these labels, each of 1 to 63 bytes, under `origin`; `None` where that is longer than 255 bytes.
+pub(super) fn compose(labels: &[&[u8]], origin: &impl ToName) -> Option<WireName> {
+    let mut name = NameBuilder::<Array<255>>::new();
+    for label in labels {
+        name.append_label(label).ok()?;
+    }
+    name.append_origin(origin).ok()
+}

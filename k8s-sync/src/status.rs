@@ -1,0 +1,261 @@
+//! How the sources of events are doing: written where objects are read, read by /ready, /metrics and the log.
+//!
+//! One `SourceStatus` per `kubernetes` block, shared by `Arc`. Counters are atomics; what belongs together changes under a
+//! lock that is taken on changes of state only, never for an event. Each change of state is one log line, written here.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::convert::Refusal;
+use crate::object::ObjectKey;
+use crate::options::Options;
+use crate::raw::Kind;
+
+/// A trouble that stays is logged again after this long.
+const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
+/// Refused objects logged a minute and kind; the counter goes on.
+const REFUSALS_LOGGED_MAX: u64 = 20;
+
+/// Whether answers depend on objects of this kind.
+#[must_use]
+pub fn is_wanted(options: &Options, kind: Kind) -> bool {
+    match kind {
+        Kind::Namespace | Kind::Service => true,
+        Kind::EndpointSlice => !options.no_endpoints,
+        Kind::Pod => options.pods == wire::PodMode::Verified,
+    }
+}
+
+/// The state of each kind that a source reads.
+#[derive(Debug)]
+pub struct SourceStatus {
+    began: Instant,
+    kinds: [KindStatus; Kind::ALL.len()],
+}
+
+/// One kind's state.
+#[derive(Debug)]
+pub struct KindStatus {
+    kind: Kind,
+    began: Instant,
+    is_wanted: bool,
+    is_synced: AtomicBool,
+    /// Milliseconds after `began`, plus one; zero: never.
+    contact_ms: AtomicU64,
+    lists: AtomicU64,
+    failures: AtomicU64,
+    refused: AtomicU64,
+    /// Refusals logged since `window_ms` began.
+    refused_logged: AtomicU64,
+    window_ms: AtomicU64,
+    has_trouble: AtomicBool,
+    trouble: Mutex<TroubleLog>,
+}
+
+#[derive(Debug, Default)]
+struct TroubleLog {
+    /// Now, if there is one.
+    trouble: Option<Trouble>,
+    /// When the last one was logged.
+    logged: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    since: Instant,
+    /// Whether the log knows of it, so that its end is worth a line.
+    is_logged: bool,
+    error: String,
+}
+
+/// What /ready and /metrics say about one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KindReport {
+    pub kind: Kind,
+    /// Listed completely at least once. Never taken back.
+    pub is_synced: bool,
+    /// The trouble that keeps it from being up to date now, in words. `None`: up to date.
+    pub error: Option<String>,
+    /// Since the source last said anything, bookmarks of a quiet watch included (about one a minute). `None`: never yet.
+    pub since_contact: Option<Duration>,
+    /// Complete lists: the first, those after an outage, and the periodic ones.
+    pub lists: u64,
+    /// Requests or files that failed.
+    pub failures: u64,
+    /// Objects that were refused, each time they were read.
+    pub refused: u64,
+}
+
+impl SourceStatus {
+    #[must_use]
+    pub fn new(options: &Options) -> Self {
+        let began = Instant::now();
+        let kinds = Kind::ALL.map(|kind| KindStatus {
+            kind,
+            began,
+            is_wanted: is_wanted(options, kind),
+            is_synced: AtomicBool::new(false),
+            contact_ms: AtomicU64::new(0),
+            lists: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            refused_logged: AtomicU64::new(0),
+            window_ms: AtomicU64::new(0),
+            has_trouble: AtomicBool::new(false),
+            trouble: Mutex::default(),
+        });
+        Self { began, kinds }
+    }
+
+    #[must_use]
+    pub fn kind(&self, kind: Kind) -> &KindStatus {
+        &self.kinds[kind as usize]
+    }
+
+    /// The kinds that this source reads.
+    pub fn wanted(&self) -> impl Iterator<Item = &KindStatus> {
+        self.kinds.iter().filter(|status| status.is_wanted)
+    }
+
+    /// Whether every kind has been listed completely once. Events may still be on their way through the channel.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.wanted().all(|status| status.is_synced.load(Relaxed))
+    }
+
+    #[must_use]
+    pub fn reports(&self) -> Vec<KindReport> {
+        self.wanted().map(KindStatus::report).collect()
+    }
+
+    /// Time since this source was set up.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+impl KindStatus {
+    #[must_use]
+    pub fn report(&self) -> KindReport {
+        let contact_ms = self.contact_ms.load(Relaxed);
+        let now_ms = self.now_ms();
+        KindReport {
+            kind: self.kind,
+            is_synced: self.is_synced.load(Relaxed),
+            error: self.lock().trouble.as_ref().map(|trouble| trouble.error.clone()),
+            since_contact: (contact_ms != 0)
+                .then(|| Duration::from_millis(now_ms.saturating_sub(contact_ms))),
+            lists: self.lists.load(Relaxed),
+            failures: self.failures.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+        }
+    }
+
+    /// The source said something, if only that nothing has changed.
+    pub(crate) fn contact(&self) {
+        self.contact_ms.store(self.now_ms(), Relaxed);
+    }
+
+    /// A list of `objects` is complete.
+    pub(crate) fn listed(&self, objects: u64, took: Duration, how: &'static str) {
+        self.contact();
+        self.recovered();
+        self.lists.fetch_add(1, Relaxed);
+        let kind = self.kind.plural();
+        if self.is_synced.swap(true, Relaxed) {
+            tracing::debug!(kind, objects, ?took, how, "listed again");
+        } else {
+            tracing::info!(kind, objects, ?took, how, "synced");
+        }
+    }
+
+    /// The files have been read.
+    pub(crate) fn loaded(&self) {
+        self.contact();
+        self.recovered();
+        self.lists.fetch_add(1, Relaxed);
+        self.is_synced.store(true, Relaxed);
+    }
+
+    /// A trouble that the caller logs.
+    pub(crate) fn trouble(&self, error: String) {
+        self.failures.fetch_add(1, Relaxed);
+        let mut log = self.lock();
+        let since = log.trouble.as_ref().map_or_else(Instant::now, |trouble| trouble.since);
+        log.trouble = Some(Trouble { since, is_logged: false, error });
+        self.has_trouble.store(true, Relaxed);
+    }
+
+    /// `next_step`: what an operator can do about it, logged with the error.
+    ///
+    /// One line when the trouble begins and one for each minute it lasts; a trouble that comes back within a minute of such
+    /// a line waits for that minute, so that a source that flaps cannot flood the log.
+    pub(crate) fn failed(&self, error: String, next_step: &str) {
+        self.failures.fetch_add(1, Relaxed);
+        let now = Instant::now();
+        let mut log = self.lock();
+        let is_due = log.logged.is_none_or(|at| now.duration_since(at) >= REPEAT_LOG_AFTER);
+        let trouble = log.trouble.get_or_insert_with(|| Trouble {
+            since: now,
+            is_logged: false,
+            error: String::new(),
+        });
+        trouble.error = error;
+        trouble.is_logged |= is_due;
+        if is_due {
+            let (kind, error) = (self.kind.plural(), trouble.error.as_str());
+            let lasts = now.duration_since(trouble.since);
+            if self.is_synced.load(Relaxed) {
+                tracing::warn!(kind, error, ?lasts, next_step, "cut off; the last state is served");
+            } else {
+                tracing::warn!(kind, error, ?lasts, next_step, "cannot be read yet");
+            }
+            log.logged = Some(now);
+        }
+        self.has_trouble.store(true, Relaxed);
+    }
+
+    pub(crate) fn refused(&self, key: &ObjectKey, refusal: &Refusal, from: Option<&str>) {
+        self.refused.fetch_add(1, Relaxed);
+        let now_ms = self.now_ms();
+        let window = self.window_ms.load(Relaxed);
+        if window == 0 || now_ms.saturating_sub(window) >= REPEAT_LOG_AFTER.as_millis() as u64 {
+            self.window_ms.store(now_ms, Relaxed);
+            self.refused_logged.store(0, Relaxed);
+        }
+        let kind = self.kind.name();
+        match self.refused_logged.fetch_add(1, Relaxed) {
+            logged if logged < REFUSALS_LOGGED_MAX => {
+                let (namespace, name) = (&*key.namespace, &*key.name);
+                tracing::warn!(kind, namespace, name, %refusal, from, "refused; the others are served");
+            }
+            REFUSALS_LOGGED_MAX => {
+                tracing::warn!(kind, "more objects refused; silent about them for a minute");
+            }
+            _ => {}
+        }
+    }
+
+    /// What was read is up to date, as far as one can tell: a trouble, if there was one, is over.
+    pub(crate) fn recovered(&self) {
+        if !self.has_trouble.swap(false, Relaxed) {
+            return;
+        }
+        let trouble = self.lock().trouble.take();
+        if let Some(Trouble { since, is_logged: true, .. }) = trouble {
+            tracing::info!(kind = self.kind.plural(), lasted = ?since.elapsed(), "up to date again");
+        }
+    }
+
+    /// At least 1, so that zero can stand for never.
+    fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64 + 1
+    }
+
+    /// A panic elsewhere leaves a trouble that is still readable.
+    fn lock(&self) -> MutexGuard<'_, TroubleLog> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,249 @@
+//! Events from the API server: one watch for each kind, kept alive whatever happens to it. The only place that names kube.
+//!
+//! ```text
+//! kube's watcher ── client ── layer (protobuf to JSON: translate) ── API server
+//!    └→ resource (slim objects) ─→ convert ─→ Event          recovery: what to do when a watch fails (pure)
+//! ```
+//! Invariant: a list that breaks off is never completed. The next one begins with `Init`, and until its `InitDone` the
+//! consumer keeps what it had. The kinds are independent: one that is forbidden does not hold up the others.
+
+mod client;
+mod failure;
+mod layer;
+mod protobuf;
+mod recovery;
+mod resource;
+mod translate;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use futures::{FutureExt, Stream, StreamExt};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::sync::mpsc::Sender;
+
+pub use client::ConnectError;
+
+use crate::object::{Change, Event};
+use crate::options::{ApiServer, Options};
+use crate::raw::{self, Kind, RawObject};
+use crate::status::{KindStatus, SourceStatus, is_wanted};
+use recovery::{Failure, Next, Observation, Recovery, Strategy};
+use resource::Watched;
+
+/// A cluster's API server, ready to be watched.
+pub struct Watch {
+    client: Client,
+    server: ApiServer,
+    options: Options,
+    status: Arc<SourceStatus>,
+    /// One kind has found that this server takes no streaming lists.
+    is_paged_only: AtomicBool,
+}
+
+/// The consumer of the events is gone.
+struct Closed;
+
+impl Watch {
+    /// Reads kubeconfig, keys and tokens, but sends nothing yet: whether the server can be reached shows in `status`.
+    ///
+    /// # Errors
+    /// Settings and files that no retry can mend.
+    pub async fn new(
+        server: &ApiServer,
+        options: &Options,
+        status: Arc<SourceStatus>,
+    ) -> Result<Self, ConnectError> {
+        let client = client::connect(server, &status).await?;
+        Ok(Self::with_client(client, server, options, status))
+    }
+
+    fn with_client(
+        client: Client,
+        server: &ApiServer,
+        options: &Options,
+        status: Arc<SourceStatus>,
+    ) -> Self {
+        let (server, options) = (server.clone(), options.clone());
+        Self { client, server, options, status, is_paged_only: AtomicBool::new(false) }
+    }
+
+    /// Sends events until the receiver is dropped; awaits where the channel is full. Outages and refusals do not end it.
+    pub async fn run(self, events: Sender<Event>) {
+        let kinds = Kind::ALL.into_iter().filter(|kind| is_wanted(&self.options, *kind));
+        let watches = kinds.map(|kind| match kind {
+            Kind::Namespace => self.watch::<raw::Namespace>(&events).boxed(),
+            Kind::Service => self.watch::<raw::Service>(&events).boxed(),
+            Kind::EndpointSlice => self.watch::<raw::EndpointSlice>(&events).boxed(),
+            Kind::Pod => self.watch::<raw::Pod>(&events).boxed(),
+        });
+        futures::future::join_all(watches).await;
+    }
+
+    /// One kind: a turn of the loop is a stream, which begins with a list.
+    async fn watch<T: RawObject>(&self, events: &Sender<Event>) -> Closed {
+        let mut client = self.client.clone();
+        let mut recovery = Recovery::new(self.is_paged_only.load(Relaxed), now());
+        let mut strategy = recovery.strategy();
+        loop {
+            let api = Api::<Watched<T>>::all(client.clone());
+            let stream = watcher(api, resource::config::<T>(&self.options, strategy));
+            let restart = match self.follow(pin!(stream), &mut recovery, events).await {
+                Ok(restart) => restart,
+                Err(closed) => return closed,
+            };
+            if restart.strategy != strategy && restart.strategy == Strategy::Paged {
+                let kind = T::KIND.plural();
+                tracing::info!(kind, "no streaming list from this API server; paged lists instead");
+            }
+            strategy = restart.strategy;
+            tokio::select! {
+                () = tokio::time::sleep(restart.pause) => {}
+                () = events.closed() => return Closed,
+            }
+            if restart.is_client_renewed {
+                match client::connect(&self.server, &self.status).await {
+                    Ok(renewed) => client = renewed,
+                    Err(error) => {
+                        self.status.kind(T::KIND).failed(error.to_string(), error.next_step)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what one stream gives until it has to be given up.
+    async fn follow<T: RawObject>(
+        &self,
+        mut stream: std::pin::Pin<
+            &mut impl Stream<Item = watcher::Result<watcher::Event<Watched<T>>>>,
+        >,
+        recovery: &mut Recovery,
+        events: &Sender<Event>,
+    ) -> Result<Restart, Closed> {
+        let status = self.status.kind(T::KIND);
+        let mut list = List { began: now(), objects: 0 };
+        loop {
+            let deadline = tokio::time::Instant::from_std(recovery.deadline());
+            let item = tokio::select! {
+                biased;
+                item = tokio::time::timeout_at(deadline, stream.next()) => item,
+                () = events.closed() => return Err(Closed),
+            };
+            let observation = match item {
+                Err(_) => {
+                    note_deadline(status, recovery);
+                    Observation::DeadlinePassed
+                }
+                // kube's watcher does not end; if it ever did, a new one has to begin.
+                Ok(None) => Observation::Failed(Failure::Expired),
+                Ok(Some(Err(error))) => Observation::Failed(failure::note::<T>(status, &error)),
+                Ok(Some(Ok(event))) => {
+                    match self.forward(event, &mut list, status, events).await? {
+                        Some(observation) => observation,
+                        None => continue,
+                    }
+                }
+            };
+            let next = recovery.observe(observation, now(), random());
+            if observation == Observation::ListComplete {
+                status.listed(list.objects, now() - list.began, recovery.strategy().name());
+                self.is_paged_only.fetch_or(recovery.is_paged_only(), Relaxed);
+            }
+            match next {
+                Next::Continue(pause) if pause.is_zero() => {}
+                Next::Continue(pause) => tokio::time::sleep(pause).await,
+                Next::Restart { pause, strategy, is_client_renewed } => {
+                    return Ok(Restart { pause, strategy, is_client_renewed });
+                }
+            }
+        }
+    }
+
+    /// Sends what kube's event means. `None` where the event is of no importance to the recovery.
+    async fn forward<T: RawObject>(
+        &self,
+        event: watcher::Event<Watched<T>>,
+        list: &mut List,
+        status: &KindStatus,
+        events: &Sender<Event>,
+    ) -> Result<Option<Observation>, Closed> {
+        let (change, observation) = match event {
+            watcher::Event::InitApply(object) => {
+                list.objects += 1;
+                let converted = convert(object.raw, status).ok();
+                (converted.map(Change::InitApply), None)
+            }
+            watcher::Event::Apply(object) => {
+                let converted = convert(object.raw, status);
+                // What can no longer be served must not stay either.
+                (Some(converted.map_or_else(Change::Delete, Change::Apply)), None)
+            }
+            watcher::Event::Delete(object) => {
+                (Some(Change::Delete(T::key(object.raw.metadata().key()))), None)
+            }
+            watcher::Event::Init => {
+                *list = List { began: now(), objects: 0 };
+                (Some(Change::Init), Some(Observation::ListBegins))
+            }
+            watcher::Event::InitDone => (Some(Change::InitDone), Some(Observation::ListComplete)),
+        };
+        if let Some(change) = change {
+            events.send(T::event(change)).await.map_err(|_| Closed)?;
+        }
+        Ok(observation)
+    }
+}
+
+struct Restart {
+    pause: Duration,
+    strategy: Strategy,
+    is_client_renewed: bool,
+}
+
+/// The list being received.
+struct List {
+    began: Instant,
+    /// Refused ones included.
+    objects: u64,
+}
+
+/// The key alone where the object has no part in answers or is refused; a refusal is noted.
+fn convert<T: RawObject>(raw: T, status: &KindStatus) -> Result<T::Object, T::Key> {
+    let key = raw.metadata().key();
+    match raw.convert() {
+        Ok(Some(object)) => Ok(object),
+        Ok(None) => Err(T::key(key)),
+        Err(refusal) => {
+            status.refused(&key, &refusal, None);
+            Err(T::key(key))
+        }
+    }
+}
+
+fn note_deadline(status: &KindStatus, recovery: &Recovery) {
+    if !recovery.is_live() {
+        status.failed("the list does not come to its end".to_owned(), failure::RETRIED);
+    }
+}
+
+/// The runtime's clock, which tests can move.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// 0 up to 1. Jitter needs no better source than the one that seeds std's hash maps.
+fn random() -> f64 {
+    let bits = RandomState::new().hash_one(0_u8) >> 11;
+    bits as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod cost;
+#[cfg(test)]
+mod tests;

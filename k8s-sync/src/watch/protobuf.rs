@@ -1,0 +1,242 @@
+//! The four kinds in the API server's protobuf: the same fields as in `raw`, written on as the JSON that kube reads.
+//!
+//! Fields that are not named here are skipped by their length. Tags are those of Kubernetes' generated.proto files, which
+//! are never renumbered. Framing and the kinds of answers are in `translate`.
+
+use std::collections::BTreeMap;
+
+use prost::bytes::Bytes;
+use prost::{DecodeError, Message};
+use serde::Serialize;
+
+use crate::raw::Kind;
+
+/// Adds the object, as JSON, to `json`.
+pub(super) fn object_to_json(
+    kind: Kind,
+    object: Bytes,
+    json: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
+    match kind {
+        Kind::Namespace => write(&Namespace::decode(object)?, json),
+        Kind::Service => write(&Service::decode(object)?, json),
+        Kind::EndpointSlice => write(&EndpointSlice::decode(object)?, json),
+        Kind::Pod => write(&Pod::decode(object)?, json),
+    }
+    Ok(())
+}
+
+pub(super) fn write(message: &impl Serialize, json: &mut Vec<u8>) {
+    serde_json::to_writer(json, message).expect("strings and numbers, into memory");
+}
+
+#[derive(Message, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    #[prost(string, optional, tag = "1")]
+    name: Option<String>,
+    #[prost(string, optional, tag = "3")]
+    namespace: Option<String>,
+    #[prost(string, optional, tag = "6")]
+    resource_version: Option<String>,
+    #[prost(message, optional, tag = "9")]
+    deletion_timestamp: Option<Time>,
+    #[prost(btree_map = "string, string", tag = "11")]
+    labels: BTreeMap<String, String>,
+}
+
+/// Only whether it is there.
+#[derive(Message, Serialize)]
+struct Time {}
+
+#[derive(Message, Serialize)]
+struct Namespace {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<Metadata>,
+}
+
+#[derive(Message, Serialize)]
+struct Service {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<Metadata>,
+    #[prost(message, optional, tag = "2")]
+    spec: Option<ServiceSpec>,
+}
+
+#[derive(Message, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceSpec {
+    #[prost(message, repeated, tag = "1")]
+    ports: Vec<ServicePort>,
+    #[prost(string, optional, tag = "3")]
+    #[serde(rename = "clusterIP")]
+    cluster_ip: Option<String>,
+    #[prost(string, repeated, tag = "18")]
+    #[serde(rename = "clusterIPs")]
+    cluster_ips: Vec<String>,
+    #[prost(string, optional, tag = "4")]
+    r#type: Option<String>,
+    #[prost(string, optional, tag = "10")]
+    external_name: Option<String>,
+}
+
+#[derive(Message, Serialize)]
+struct ServicePort {
+    #[prost(string, optional, tag = "1")]
+    name: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    protocol: Option<String>,
+    #[prost(int32, optional, tag = "3")]
+    port: Option<i32>,
+}
+
+#[derive(Message, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EndpointSlice {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<Metadata>,
+    #[prost(message, repeated, tag = "2")]
+    endpoints: Vec<Endpoint>,
+    #[prost(message, repeated, tag = "3")]
+    ports: Vec<EndpointPort>,
+    #[prost(string, optional, tag = "4")]
+    address_type: Option<String>,
+}
+
+#[derive(Message, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Endpoint {
+    #[prost(string, repeated, tag = "1")]
+    addresses: Vec<String>,
+    #[prost(message, optional, tag = "2")]
+    conditions: Option<Conditions>,
+    #[prost(string, optional, tag = "3")]
+    hostname: Option<String>,
+    #[prost(message, optional, tag = "4")]
+    target_ref: Option<ObjectReference>,
+}
+
+#[derive(Message, Serialize)]
+struct Conditions {
+    #[prost(bool, optional, tag = "1")]
+    ready: Option<bool>,
+}
+
+#[derive(Message, Serialize)]
+struct ObjectReference {
+    #[prost(string, optional, tag = "3")]
+    name: Option<String>,
+}
+
+#[derive(Message, Serialize)]
+struct EndpointPort {
+    #[prost(string, optional, tag = "1")]
+    name: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    protocol: Option<String>,
+    #[prost(int32, optional, tag = "3")]
+    port: Option<i32>,
+}
+
+#[derive(Message, Serialize)]
+struct Pod {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<Metadata>,
+    #[prost(message, optional, tag = "3")]
+    status: Option<PodStatus>,
+}
+
+#[derive(Message, Serialize)]
+struct PodStatus {
+    #[prost(string, optional, tag = "1")]
+    phase: Option<String>,
+    #[prost(string, optional, tag = "6")]
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+    #[prost(message, repeated, tag = "12")]
+    #[serde(rename = "podIPs")]
+    pod_ips: Vec<PodIp>,
+}
+
+#[derive(Message, Serialize)]
+struct PodIp {
+    #[prost(string, optional, tag = "1")]
+    ip: Option<String>,
+}
+
+/// What every object comes in, behind the magic bytes.
+#[derive(Message)]
+pub(super) struct Envelope {
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) raw: Bytes,
+}
+
+/// One change of a watch.
+#[derive(Message)]
+pub(super) struct WatchEvent {
+    #[prost(string, tag = "1")]
+    pub(super) r#type: String,
+    #[prost(message, optional, tag = "2")]
+    pub(super) object: Option<RawExtension>,
+}
+
+#[derive(Message)]
+pub(super) struct RawExtension {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) raw: Bytes,
+}
+
+/// An object of any kind of which only the resource version matters, and whether it ends a streaming list.
+#[derive(Message, Serialize)]
+pub(super) struct Bookmark {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<BookmarkMetadata>,
+}
+
+#[derive(Message, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BookmarkMetadata {
+    #[prost(string, tag = "6")]
+    resource_version: String,
+    #[prost(btree_map = "string, string", tag = "12")]
+    annotations: BTreeMap<String, String>,
+}
+
+/// A list of any kind; its items are left as they are.
+#[derive(Message)]
+pub(super) struct List {
+    #[prost(message, optional, tag = "1")]
+    pub(super) metadata: Option<ListMetadata>,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub(super) items: Vec<Bytes>,
+}
+
+#[derive(Message, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ListMetadata {
+    #[prost(string, tag = "2")]
+    resource_version: String,
+    #[prost(string, tag = "3")]
+    r#continue: String,
+}
+
+/// Why something failed.
+#[derive(Message, Serialize)]
+pub(super) struct Status {
+    #[prost(string, tag = "3")]
+    pub(super) message: String,
+    #[prost(string, tag = "4")]
+    reason: String,
+    #[prost(message, optional, tag = "5")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<StatusDetails>,
+    #[prost(uint32, tag = "6")]
+    pub(super) code: u32,
+}
+
+#[derive(Message, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusDetails {
+    #[prost(uint32, tag = "5")]
+    retry_after_seconds: u32,
+}

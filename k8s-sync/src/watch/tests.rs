@@ -1,0 +1,244 @@
+//! The whole watch against an API server that is a function: no socket, and time that passes by itself.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame};
+use kube::client::{Body, ClientBuilder, DynBody};
+use tower::BoxError;
+
+use super::*;
+use crate::object::Namespace;
+use crate::options::Source;
+
+/// What the server does with the next request of a kind.
+enum Answer {
+    /// HTTP status and body; Retry-After is 7 s where it means something.
+    Status(u16, &'static str),
+    /// 200, these lines, then the end of the stream.
+    Ends(&'static [&'static str]),
+    /// 200, these lines, then nothing more.
+    Open(&'static [&'static str]),
+    /// The same to the next list; watches that are resumed before it stay quiet.
+    Listed(&'static [&'static str]),
+    /// No connection.
+    Refuse,
+}
+use Answer::*;
+
+const NS_A: &str = r#"{"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"1"}}}"#;
+const NS_B: &str = r#"{"type":"ADDED","object":{"metadata":{"name":"b","resourceVersion":"2"}}}"#;
+const NS_A_GONE: &str =
+    r#"{"type":"DELETED","object":{"metadata":{"name":"a","resourceVersion":"3"}}}"#;
+pub(super) const END: &str = r#"{"type":"BOOKMARK","object":{"kind":"x","apiVersion":"v1","metadata":{"resourceVersion":"2","annotations":{"k8s.io/initial-events-end":"true"}}}}"#;
+const GONE: &str = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old"}}"#;
+const NS_LIST: &str = r#"{"kind":"NamespaceList","apiVersion":"v1","metadata":{"resourceVersion":"2"},"items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#;
+
+/// The requests for namespaces are answered in turn; when there are no more answers, the stream stays open.
+#[derive(Default)]
+struct Server {
+    answers: Mutex<VecDeque<Answer>>,
+    requests: Mutex<Vec<&'static str>>,
+}
+
+impl Server {
+    fn answer(&self, uri: &http::Uri) -> Result<Response<Box<DynBody>>, BoxError> {
+        if !uri.path().ends_with("/namespaces") {
+            return Ok(Response::new(stream(&[END], true)));
+        }
+        let query = uri.query().unwrap_or_default();
+        let request = match (query.contains("watch=true"), query.contains("sendInitialEvents")) {
+            (true, true) => "stream",
+            (true, false) => "resume",
+            (false, _) => "list",
+        };
+        self.requests.lock().unwrap().push(request);
+        let mut answers = self.answers.lock().unwrap();
+        if request == "resume" && matches!(answers.front(), Some(Listed(_))) {
+            return Ok(Response::new(stream(&[], true)));
+        }
+        let with_status = |code: u16, text: &'static str| {
+            let body = Full::new(Bytes::from(text)).map_err(BoxError::from);
+            Response::builder().status(code).header("retry-after", "7").body(Box::new(body) as _)
+        };
+        Ok(match answers.pop_front() {
+            None => Response::new(stream(&[], true)),
+            Some(Status(code, text)) => with_status(code, text)?,
+            Some(Ends(lines)) => Response::new(stream(lines, false)),
+            Some(Open(lines) | Listed(lines)) => Response::new(stream(lines, true)),
+            Some(Refuse) => return Err("connection refused".into()),
+        })
+    }
+}
+
+/// A body of these lines; it may stay open afterwards.
+fn stream(lines: &'static [&'static str], is_open: bool) -> Box<DynBody> {
+    let lines = futures::stream::iter(lines)
+        .map(|line| Ok::<_, BoxError>(Frame::data(Bytes::from(format!("{line}\n")))));
+    let rest = futures::stream::pending().take(usize::from(is_open));
+    Box::new(StreamBody::new(lines.chain(rest)))
+}
+
+pub(super) fn options() -> Options {
+    Options {
+        zones: Vec::new(),
+        source: Source::ApiServer(ApiServer::default()),
+        namespaces: Vec::new(),
+        namespace_labels: None,
+        labels: None,
+        pods: wire::PodMode::Disabled,
+        endpoint_pod_names: false,
+        ttl_secs: 5,
+        no_endpoints: true,
+        ignore_empty_service: false,
+        server_addresses: Vec::new(),
+        startup_timeout: Duration::from_secs(5),
+    }
+}
+
+/// Plays the answers, takes as many events of namespaces as are expected, and compares the requests that it took
+/// (watches resumed in a row count as one).
+/// Events are written in short: `(` Init, `)` InitDone, `+a` InitApply, `a` Apply, `-a` Delete.
+async fn check(
+    answers: Vec<Answer>,
+    expected: &str,
+    requests: &[&str],
+) -> (Arc<SourceStatus>, Duration) {
+    let server = Arc::new(Server { answers: Mutex::new(answers.into()), ..Server::default() });
+    let (options, status) = (options(), Arc::new(SourceStatus::new(&options())));
+    let asked = Arc::clone(&server);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let answer = asked.answer(request.uri());
+        async move { answer }
+    });
+    let layer = layer::ApiLayer::new(Arc::clone(&status));
+    let client = ClientBuilder::new(service, "default").with_layer(&layer).build();
+    let watch = Watch::with_client(client, &ApiServer::default(), &options, Arc::clone(&status));
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(4);
+    let began = tokio::time::Instant::now();
+    let running = tokio::spawn(watch.run(sender));
+
+    let mut received = Vec::new();
+    let expected: Vec<&str> = expected.split(' ').collect();
+    while received.len() < expected.len() {
+        match receiver.recv().await.expect("the watch does not end") {
+            Event::Namespace(change) => received.push(short(change)),
+            Event::Service(_) | Event::EndpointSlice(_) | Event::Pod(_) => {}
+        }
+    }
+    let took = began.elapsed();
+    assert_eq!(received, expected);
+    // What comes after the last event: the next request, if there is to be one.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let mut requested = server.requests.lock().unwrap().clone();
+    requested.dedup_by(|next, last| next == last && *next == "resume");
+    assert_eq!(requested, requests);
+    drop(receiver);
+    running.await.expect("it ends when nobody listens");
+    (status, took)
+}
+
+fn short(change: Change<Namespace, Box<str>>) -> String {
+    match change {
+        Change::Init => "(".to_owned(),
+        Change::InitApply(namespace) => format!("+{}", namespace.name),
+        Change::InitDone => ")".to_owned(),
+        Change::Apply(namespace) => namespace.name.into(),
+        Change::Delete(name) => format!("-{name}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streaming_list_then_changes() {
+    let answers = vec![Open(&[NS_A, NS_B, END, NS_A_GONE])];
+    let (status, took) = check(answers, "( +a +b ) -a", &["stream"]).await;
+    assert_eq!(took, Duration::ZERO);
+    let report = &status.reports()[0];
+    assert!(report.is_synced && report.error.is_none() && report.since_contact.is_some());
+    assert_eq!((report.kind, report.lists, report.failures), (Kind::Namespace, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_without_streaming_lists_gets_a_paged_one_at_once() {
+    let answers = vec![Status(422, "no such parameter"), Status(200, NS_LIST), Open(&[NS_A_GONE])];
+    let (status, took) = check(answers, "( +a +b ) -a", &["stream", "list", "resume"]).await;
+    assert_eq!(took, Duration::ZERO);
+    assert_eq!(status.reports()[0].error, None);
+    // Cut in the middle, or closed by an error: never half a list.
+    let answers = vec![Ends(&[NS_A]), Open(&[]), Status(200, NS_LIST)];
+    check(answers, "( +a ( ( +a +b )", &["stream", "stream", "list", "resume"]).await;
+    let answers = vec![Open(&[NS_A, GONE]), Status(200, NS_LIST)];
+    check(answers, "( +a ( +a +b )", &["stream", "list", "resume"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_bookmark_within_a_minute() {
+    let answers = vec![Open(&[NS_A]), Status(200, NS_LIST)];
+    let (_, took) = check(answers, "( +a ( +a +b )", &["stream", "list", "resume"]).await;
+    assert_eq!(took.as_secs(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn away_at_boot() {
+    let mut answers: Vec<Answer> = (0..20).map(|_| Refuse).collect();
+    answers.push(Open(&[NS_A, END]));
+    let requests = ["stream"; 21];
+    let (_, took) = check(answers, "( +a )", &requests).await;
+    assert!((15..40).contains(&took.as_secs()), "{took:?}: at most 2 s apart");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_obeyed() {
+    let answers = vec![Status(429, "busy"), Open(&[NS_A, END])];
+    let (status, took) = check(answers, "( +a )", &["stream", "stream"]).await;
+    assert!((7000..7101).contains(&took.as_millis()), "{took:?}");
+    assert_eq!(status.reports()[0].failures, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_watch_resumes() {
+    let answers = vec![Ends(&[NS_A, END]), Refuse, Refuse, Status(500, "oops"), Open(&[NS_B])];
+    let (status, took) = check(answers, "( +a ) b", &["stream", "resume"]).await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(status.reports()[0].error, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_resource_version_lists_again() {
+    // In the stream, and as an HTTP status, on which kube 5.0.0 alone would never list again.
+    let answers = vec![Open(&[NS_A, END, GONE]), Open(&[NS_B, END])];
+    check(answers, "( +a ) ( +b )", &["stream", "stream"]).await;
+    let answers = vec![Ends(&[NS_A, END]), Status(410, "gone"), Open(&[NS_B, END])];
+    check(answers, "( +a ) ( +b )", &["stream", "resume", "stream"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_list_finds_what_was_lost() {
+    let answers = vec![Open(&[NS_A, END]), Listed(&[NS_B, END])];
+    let (_, took) = check(answers, "( +a ) ( +b )", &["stream", "resume", "stream"]).await;
+    assert!(took >= recovery::RELIST_MIN && took <= recovery::RELIST_MAX, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_as_it_begins_is_no_busy_loop() {
+    let mut answers = vec![Ends(&[NS_A, END])];
+    answers.extend((0..40).map(|_| Ends(&[])));
+    answers.push(Open(&[NS_B]));
+    let (_, took) = check(answers, "( +a ) b", &["stream", "resume"]).await;
+    assert!(took >= Duration::from_secs(9), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forbidden_kind_does_not_hold_up_the_others() {
+    let forbidden =
+        r#"{"kind":"Status","code":403,"reason":"Forbidden","message":"services is forbidden"}"#;
+    let answers = vec![Status(403, forbidden), Status(403, forbidden), Open(&[NS_A, END])];
+    let (status, _) = check(answers, "( +a )", &["stream", "stream", "stream"]).await;
+    let reports = status.reports();
+    assert_eq!((reports[0].failures, reports[1].failures), (2, 0));
+    assert!(status.is_synced() && reports[1].is_synced);
+}

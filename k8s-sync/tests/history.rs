@@ -1,0 +1,410 @@
+//! Whatever the order of events, the table is that of the objects that are left (reliability K7 and K8).
+//!
+//! Each seed makes a small cluster's history: objects come, change and go, events are repeated, streams break off and list
+//! again, and the kinds overtake each other. After every step a plain model says which objects there are; a table made from
+//! them at one go must answer as the one that was kept up step by step.
+//!
+//! `RINGDNS_SEEDS=100000 cargo test --release -p k8s-sync --test history` tries more; `RINGDNS_SEED=17` repeats one.
+
+mod objects;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_sync::object::{Change, Event, ObjectKey};
+use k8s_sync::options::Options;
+use k8s_sync::publish::Publisher;
+use wire::PodMode;
+use wire::compile::Table;
+use wire::name::Name;
+use wire::table::Found;
+
+use objects::{apply, delete, name, options};
+
+/// SplitMix64: small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) % bound as u64) as usize
+    }
+
+    fn one_in(&mut self, chances: usize) -> bool {
+        self.below(chances) == 0
+    }
+
+    fn pick<'t>(&mut self, of: &[&'t str]) -> &'t str {
+        of[self.below(of.len())]
+    }
+}
+
+const NAMESPACES: &[&str] = &["a", "b", "hidden"];
+const SERVICES: &[&str] = &["s0", "s1", "s2"];
+const PORTS: &[&str] = &["http:80/tcp", "dns:53/udp", ":90/tcp", "http:81/tcp", "web:80/sctp"];
+const ENDPOINTS: &[&str] = &["10.1.0.1", "10.1.0.2", "10.1.0.3", "10.96.0.1", "fd00::1"];
+const CLUSTER_IPS: &[&str] = &["10.96.0.1", "10.96.0.2", "10.96.0.3,fd00::1", "10.1.0.1"];
+const TARGETS: &[&str] = &[
+    "s0.a.svc.one.zone",
+    "s1.a.svc.one.zone",
+    "s2.b.svc.one.zone",
+    "s0.b.svc.two.zone",
+    "h0.s1.a.svc.one.zone",
+    "10-1-0-2.s0.a.svc.one.zone",
+    "_http._tcp.s0.a.svc.one.zone",
+    "10-1-0-1.a.pod.one.zone",
+    "ns.dns.one.zone",
+    "example.org",
+    "192.0.2.1",
+];
+
+/// One line for a random object of each kind, from a world so small that everything collides.
+fn object(random: &mut Random, kind: usize) -> String {
+    let namespace = random.pick(NAMESPACES);
+    match kind {
+        0 => format!("ns {namespace}"),
+        1 => {
+            let service = random.pick(SERVICES);
+            let what = match random.below(4) {
+                0 | 1 => random.pick(CLUSTER_IPS).to_owned(),
+                2 => "headless".to_owned(),
+                _ => format!("={}", random.pick(TARGETS)),
+            };
+            let ports: Vec<&str> = (0..random.below(3)).map(|_| random.pick(PORTS)).collect();
+            format!("svc {namespace}/{service} {what} {}", ports.join(" "))
+        }
+        2 => {
+            let (slice, service) = (random.below(4), random.pick(SERVICES));
+            let endpoints = (0..random.below(4)).map(|_| {
+                let sign = ["", "+h0", "+h1", "^p0"][random.below(4)];
+                format!("{}{sign}", random.pick(ENDPOINTS))
+            });
+            let endpoints: Vec<String> = endpoints.collect();
+            let port = if random.one_in(3) { "" } else { random.pick(PORTS) };
+            format!("eps {namespace}/e{slice} {service} {} {port}", endpoints.join(" "))
+        }
+        _ => format!("pod {namespace}/p{} {}", random.below(3), random.pick(&ENDPOINTS[..3])),
+    }
+}
+
+fn random_options(random: &mut Random) -> Options {
+    let zones: &[&[&str]] = &[
+        &["one.zone", "in-addr.arpa", "ip6.arpa"],
+        &["10.in-addr.arpa", "one.zone", "two.zone"],
+        &["one.zone"],
+    ];
+    let pods = [PodMode::Disabled, PodMode::Insecure, PodMode::Verified][random.below(3)];
+    let listens = ["10.1.0.1", "10.96.0.2", "192.0.2.1"][random.below(3)];
+    Options {
+        namespaces: if random.one_in(3) { vec!["a".into(), "b".into()] } else { vec![] },
+        pods,
+        endpoint_pod_names: random.one_in(2),
+        no_endpoints: random.one_in(6),
+        ignore_empty_service: random.one_in(3),
+        server_addresses: if random.one_in(2) { vec![listens.parse().unwrap()] } else { vec![] },
+        ..options(zones[random.below(3)])
+    }
+}
+
+/// The objects of one kind as a client would know them: the plain model. Values are lines.
+#[derive(Clone, Default)]
+struct Known {
+    objects: BTreeMap<String, String>,
+    listed: Option<BTreeMap<String, String>>,
+    synced: bool,
+}
+
+/// One step of a kind's stream.
+#[derive(Clone, Debug)]
+enum Step {
+    Init,
+    List(String),
+    InitDone,
+    Apply(String),
+    Delete(String),
+}
+
+/// What identifies the object of a line.
+fn identity(line: &str) -> String {
+    line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+impl Known {
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Init => self.listed = Some(BTreeMap::new()),
+            Step::List(line) => {
+                let list = self.listed.as_mut().expect("Init comes before InitApply");
+                list.insert(identity(line), line.clone());
+            }
+            Step::InitDone => {
+                self.objects = self.listed.take().expect("Init comes before InitDone");
+                self.synced = true;
+            }
+            Step::Apply(line) => {
+                self.objects.insert(identity(line), line.clone());
+            }
+            Step::Delete(line) => {
+                self.objects.remove(&identity(line));
+            }
+        }
+    }
+}
+
+/// The step as an event of its kind.
+fn event(kind: usize, step: &Step) -> Event {
+    let mark = |done: bool| match (kind, done) {
+        (0, false) => Event::Namespace(Change::Init),
+        (0, true) => Event::Namespace(Change::InitDone),
+        (1, false) => Event::Service(Change::Init),
+        (1, true) => Event::Service(Change::InitDone),
+        (2, false) => Event::EndpointSlice(Change::Init),
+        (2, true) => Event::EndpointSlice(Change::InitDone),
+        (_, false) => Event::Pod(Change::Init),
+        (_, true) => Event::Pod(Change::InitDone),
+    };
+    match step {
+        Step::Init => mark(false),
+        Step::InitDone => mark(true),
+        Step::Apply(line) => apply(line),
+        Step::Delete(line) => delete(line),
+        Step::List(line) => match apply(line) {
+            Event::Namespace(Change::Apply(one)) => Event::Namespace(Change::InitApply(one)),
+            Event::Service(Change::Apply(one)) => Event::Service(Change::InitApply(one)),
+            Event::EndpointSlice(Change::Apply(one)) => {
+                Event::EndpointSlice(Change::InitApply(one))
+            }
+            Event::Pod(Change::Apply(one)) => Event::Pod(Change::InitApply(one)),
+            other => panic!("not applied: {other:?}"),
+        },
+    }
+}
+
+/// A kind's stream: lists, some of which break off, and changes, some of which come twice, between them.
+fn stream(random: &mut Random, kind: usize) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut truth: BTreeMap<String, String> = BTreeMap::new();
+    let change = |random: &mut Random, truth: &mut BTreeMap<String, String>| {
+        if random.one_in(3) && !truth.is_empty() {
+            let key = truth.keys().nth(random.below(truth.len())).unwrap().clone();
+            Step::Delete(truth.remove(&key).unwrap())
+        } else {
+            let line = object(random, kind);
+            truth.insert(identity(&line), line.clone());
+            Step::Apply(line)
+        }
+    };
+    for _ in 0..1 + random.below(3) {
+        // What happens now is missed, and found again by the list.
+        for _ in 0..random.below(5) {
+            change(random, &mut truth);
+        }
+        if random.one_in(4) {
+            steps.push(Step::Init);
+            let seen = truth.values().take(random.below(3)).cloned();
+            steps.extend(seen.map(Step::List));
+        }
+        steps.push(Step::Init);
+        steps.extend(truth.values().cloned().map(Step::List));
+        steps.push(Step::InitDone);
+        for _ in 0..random.below(6) {
+            let step = change(random, &mut truth);
+            if random.one_in(5) {
+                steps.push(step.clone());
+            }
+            steps.push(step);
+        }
+    }
+    steps
+}
+
+/// The streams of all kinds, mixed; each keeps its own order.
+fn history(random: &mut Random) -> Vec<(usize, Step)> {
+    let mut streams: Vec<_> =
+        (0..4).map(|kind| stream(random, kind).into_iter().peekable()).collect();
+    let mut mixed = Vec::new();
+    while streams.iter_mut().any(|stream| stream.peek().is_some()) {
+        let kind = random.below(4);
+        // A kind that has its turn keeps it for a while: whole lists go by, or single events.
+        for _ in 0..1 + random.below(8) {
+            mixed.extend(streams[kind].next().map(|step| (kind, step)));
+        }
+    }
+    mixed
+}
+
+/// A publisher that was told these objects, and nothing of how they came to be.
+fn from_scratch(options: &Arc<Options>, known: &[Known; 4]) -> Publisher {
+    let mut publisher = Publisher::new(Arc::clone(options), 7);
+    for (kind, known) in known.iter().enumerate().rev() {
+        let lines = known.objects.values().rev().cloned();
+        if known.synced {
+            publisher.apply(event(kind, &Step::Init));
+            lines.for_each(|line| publisher.apply(event(kind, &Step::List(line))));
+            publisher.apply(event(kind, &Step::InitDone));
+        } else {
+            lines.for_each(|line| publisher.apply(event(kind, &Step::Apply(line))));
+        }
+    }
+    publisher
+}
+
+/// Every name that could exist in this small world.
+fn names() -> Vec<Name> {
+    let mut texts = Vec::new();
+    for zone in ["one.zone", "two.zone"] {
+        texts.extend(
+            ["", "svc.", "pod.", "dns.", "ns.dns.", "dns-version."].map(|at| format!("{at}{zone}")),
+        );
+        for namespace in NAMESPACES {
+            texts.extend(["svc", "pod"].map(|tree| format!("{namespace}.{tree}.{zone}")));
+            for address in ["10-1-0-1", "10-1-0-2", "10-1-0-3"] {
+                texts.push(format!("{address}.{namespace}.pod.{zone}"));
+            }
+            for service in SERVICES {
+                let base = format!("{service}.{namespace}.svc.{zone}");
+                for below in [
+                    "_tcp",
+                    "_udp",
+                    "_sctp",
+                    "_http._tcp",
+                    "_dns._udp",
+                    "_web._sctp",
+                    "h0",
+                    "h1",
+                    "p0",
+                    "10-1-0-1",
+                    "10-1-0-2",
+                    "10-1-0-3",
+                    "10-96-0-1",
+                    "fd00--1",
+                ] {
+                    texts.push(format!("{below}.{base}"));
+                }
+                texts.push(base);
+            }
+        }
+    }
+    let v6 = format!("1.{}d.f.ip6.arpa", "0.".repeat(29));
+    let v4 = ["1.0.1", "2.0.1", "3.0.1", "1.0.96", "2.0.96", "3.0.96"];
+    texts.extend(v4.map(|labels| format!("{labels}.10.in-addr.arpa")));
+    texts.push(v6);
+    texts.iter().map(|text| name(text)).collect()
+}
+
+const TYPES: &[u16] = &[1, 28, 33, 5, 16, 12, 2, 15];
+
+/// The first question that the two tables answer differently.
+fn difference(names: &[Name], one: &Table, other: &Table) -> Option<String> {
+    assert_eq!(one.is_synced(), other.is_synced());
+    for name in names {
+        for rtype in TYPES {
+            let is_same = match (one.look_up(name, *rtype), other.look_up(name, *rtype)) {
+                (Found::Answer(one), Found::Answer(other)) => {
+                    one.body == other.body
+                        && (one.answer_count, one.additional_count)
+                            == (other.answer_count, other.additional_count)
+                }
+                (one, other) => std::mem::discriminant(&one) == std::mem::discriminant(&other),
+            };
+            if !is_same {
+                let text = domain::base::Name::from_octets(name.bytes()).unwrap().to_string();
+                return Some(format!("{text} type {rtype}"));
+            }
+        }
+    }
+    None
+}
+
+fn check(seed: u64, names: &[Name], every_step: bool) {
+    let mut random = Random(seed);
+    let options = Arc::new(random_options(&mut random));
+    let history = history(&mut random);
+    let mut kept_up = Publisher::new(Arc::clone(&options), 7);
+    let mut newest = kept_up.publish(0).expect("a first table");
+    let mut known: [Known; 4] = Default::default();
+    for (index, (kind, step)) in history.iter().enumerate() {
+        known[*kind].take(step);
+        kept_up.apply(event(*kind, step));
+        let is_last = index + 1 == history.len();
+        // Several events may go into one table.
+        if !(every_step || is_last || random.one_in(3)) {
+            continue;
+        }
+        if let Some(table) = kept_up.publish(1) {
+            newest = table;
+        }
+        if !(every_step || is_last) {
+            continue;
+        }
+        let mut scratch = from_scratch(&options, &known);
+        let expected = scratch.publish(1).expect("a first table");
+        let differs = difference(names, &newest, &expected);
+        let (got, want) = (kept_up.status(), scratch.status());
+        let is_same_size =
+            (got.names, got.services, got.endpoints) == (want.names, want.services, want.endpoints);
+        assert!(
+            differs.is_none() && is_same_size,
+            "RINGDNS_SEED={seed} cargo test -p k8s-sync --test history\n\
+             differs: {differs:?}, {got:?}, {want:?}\nafter {:#?}\nwith {options:#?}",
+            &history[..=index],
+        );
+    }
+}
+
+/// The seeds of a test that checks one in `share` of them.
+fn seeds(share: u64) -> Vec<u64> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    match number("RINGDNS_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("RINGDNS_SEEDS").unwrap_or(2000) / share).collect(),
+    }
+}
+
+#[test]
+fn every_prefix_of_a_history() {
+    let names = names();
+    seeds(40).into_iter().for_each(|seed| check(seed, &names, true));
+}
+
+#[test]
+fn many_histories() {
+    let names = names();
+    seeds(1).into_iter().for_each(|seed| check(seed, &names, false));
+}
+
+/// A change touches what it changes: the rest is neither written nor published.
+#[test]
+fn what_does_not_differ_is_not_published() {
+    let mut publisher = objects::publisher(
+        objects::usual(),
+        &["ns n", "svc n/web 10.96.0.1 http:80/tcp", "eps n/e web 10.1.0.1 10.1.0.2 http:80/tcp"],
+    );
+    assert!(publisher.publish(1).is_some());
+    assert!(publisher.publish(2).is_none(), "nothing happened");
+    publisher.apply(apply("svc n/web 10.96.0.1 http:80/tcp"));
+    assert!(publisher.publish(3).is_none(), "the same again");
+    publisher.apply(apply("svc n/web 10.96.0.1 http:81/tcp"));
+    publisher.apply(apply("svc n/web 10.96.0.1 http:80/tcp"));
+    assert!(publisher.publish(4).is_none(), "there and back");
+    // Another list of the same objects.
+    for line in ["ns n", "svc n/web 10.96.0.1 http:80/tcp"] {
+        let kind = usize::from(line.starts_with("svc"));
+        for step in [Step::Init, Step::List(line.into()), Step::InitDone] {
+            publisher.apply(event(kind, &step));
+        }
+    }
+    assert!(publisher.publish(5).is_none(), "listed again");
+    publisher.apply(apply("eps n/e web 10.1.0.1 http:80/tcp"));
+    let table = publisher.publish(6).expect("an endpoint less");
+    assert_eq!(objects::ask(&table, "10-1-0-2.web.n.svc.cluster.local A"), "NXDOMAIN");
+    assert_eq!(publisher.status().changed_unix_secs, 6);
+    publisher.apply(Event::Service(Change::Delete(ObjectKey {
+        namespace: "n".into(),
+        name: "gone".into(),
+    })));
+    assert!(publisher.publish(7).is_none(), "what was not there");
+}

@@ -1,0 +1,235 @@
+//! Objects from one line of text each, and a table's answers as text: what the tests of this folder are written in.
+//!
+//! ```text
+//!   ns  NS
+//!   svc NS/NAME IP,IP|headless|=TARGET [PORT…]          PORT: name:80/tcp, or :80/tcp for one without a name
+//!   eps NS/NAME SERVICE ADDRESS… [PORT…]                ADDRESS: 10.1.0.1, +hostname, ^pod-name; PORT: http:*/tcp for all
+//!   pod NS/NAME IP,IP
+//! ```
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::base::name::Name;
+use domain::base::{Message, Rtype};
+use domain::rdata::AllRecordData;
+use k8s_sync::object::{
+    Change, Endpoint, EndpointSlice, Event, Namespace, ObjectKey, Pod, Protocol, Service,
+    ServiceKind, ServicePort, SlicePort,
+};
+use k8s_sync::options::{ApiServer, Options, Source};
+use k8s_sync::publish::Publisher;
+use wire::PodMode;
+use wire::compile::Table;
+use wire::table::Found;
+
+pub(crate) fn options(zones: &[&str]) -> Options {
+    let wire = |zone: &&str| zone.parse::<Name<Vec<u8>>>().unwrap().into_octets();
+    Options {
+        zones: zones.iter().map(wire).collect(),
+        source: Source::ApiServer(ApiServer::default()),
+        namespaces: vec![],
+        namespace_labels: None,
+        labels: None,
+        pods: PodMode::Disabled,
+        endpoint_pod_names: false,
+        ttl_secs: 5,
+        no_endpoints: false,
+        ignore_empty_service: false,
+        server_addresses: vec![],
+        startup_timeout: Duration::from_secs(5),
+    }
+}
+
+/// The usual zones, reverse ones included.
+pub(crate) fn usual() -> Options {
+    options(&["cluster.local", "in-addr.arpa", "ip6.arpa"])
+}
+
+pub(crate) fn key(text: &str) -> ObjectKey {
+    let (namespace, name) = text.split_once('/').expect("NS/NAME");
+    ObjectKey { namespace: namespace.into(), name: name.into() }
+}
+
+fn addresses(text: &str) -> Box<[IpAddr]> {
+    text.split(',').filter(|one| !one.is_empty()).map(|one| one.parse().expect(one)).collect()
+}
+
+/// `name:number/protocol`
+fn port(text: &str) -> Option<SlicePort> {
+    let (name, rest) = text.rsplit_once(':')?;
+    let (number, protocol) = rest.split_once('/')?;
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
+        other => panic!("no protocol: {other}"),
+    };
+    Some(SlicePort { name: name.into(), protocol, port: number.parse().ok() })
+}
+
+fn endpoint(text: &str) -> Endpoint {
+    let named = |sign| text.split_once(sign).map(|(address, name)| (address, Some(name.into())));
+    let (address, hostname) = named('+').unwrap_or((text, None));
+    let (address, pod_name) = named('^').unwrap_or((address, None));
+    Endpoint { addresses: addresses(address), hostname, pod_name }
+}
+
+/// The object of this line, applied.
+pub(crate) fn apply(line: &str) -> Event {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words.as_slice() {
+        ["ns", name] => Event::Namespace(Change::Apply(Namespace { name: (*name).into() })),
+        ["svc", name, kind, ports @ ..] => {
+            let kind = match (*kind, kind.strip_prefix('=')) {
+                ("headless", _) => ServiceKind::Headless,
+                (_, Some(target)) => ServiceKind::ExternalName(target.into()),
+                (ips, None) => ServiceKind::ClusterIp(addresses(ips)),
+            };
+            let ports = ports.iter().map(|text| {
+                let SlicePort { name, protocol, port } = port(text).expect(text);
+                ServicePort { name, protocol, port: port.expect("a number") }
+            });
+            let service = Service { key: key(name), kind, ports: ports.collect() };
+            Event::Service(Change::Apply(service))
+        }
+        ["eps", name, service, rest @ ..] => {
+            let (ports, endpoints): (Vec<&str>, Vec<&str>) =
+                rest.iter().partition(|text| port(text).is_some());
+            Event::EndpointSlice(Change::Apply(EndpointSlice {
+                key: key(name),
+                service: (*service).into(),
+                endpoints: endpoints.into_iter().map(endpoint).collect(),
+                ports: ports.into_iter().map(|text| port(text).unwrap()).collect(),
+            }))
+        }
+        ["pod", name, ips] => {
+            Event::Pod(Change::Apply(Pod { key: key(name), ips: addresses(ips) }))
+        }
+        _ => panic!("no object: {line}"),
+    }
+}
+
+/// The object of this line, gone.
+pub(crate) fn delete(line: &str) -> Event {
+    match apply(line) {
+        Event::Namespace(Change::Apply(gone)) => Event::Namespace(Change::Delete(gone.name)),
+        Event::Service(Change::Apply(gone)) => Event::Service(Change::Delete(gone.key)),
+        Event::EndpointSlice(Change::Apply(gone)) => Event::EndpointSlice(Change::Delete(gone.key)),
+        Event::Pod(Change::Apply(gone)) => Event::Pod(Change::Delete(gone.key)),
+        other => panic!("not applied: {other:?}"),
+    }
+}
+
+/// Empty lists of all kinds: from then on the model is synced.
+pub(crate) fn synced() -> [Event; 8] {
+    [
+        Event::Namespace(Change::Init),
+        Event::Namespace(Change::InitDone),
+        Event::Service(Change::Init),
+        Event::Service(Change::InitDone),
+        Event::EndpointSlice(Change::Init),
+        Event::EndpointSlice(Change::InitDone),
+        Event::Pod(Change::Init),
+        Event::Pod(Change::InitDone),
+    ]
+}
+
+/// A synced publisher that holds these objects.
+pub(crate) fn publisher(options: Options, objects: &[&str]) -> Publisher {
+    let mut publisher = Publisher::new(Arc::new(options), 7);
+    synced().into_iter().chain(objects.iter().map(|line| apply(line))).for_each(|event| {
+        publisher.apply(event);
+    });
+    publisher
+}
+
+/// The table of a cluster that holds these objects.
+pub(crate) fn table(options: Options, objects: &[&str]) -> Arc<Table> {
+    publisher(options, objects).publish(1).expect("a first table")
+}
+
+pub(crate) fn name(text: &str) -> wire::name::Name {
+    let octets = text.parse::<Name<Vec<u8>>>().expect(text).into_octets();
+    let mut name = wire::name::Name::default();
+    name.read(&octets).expect(text);
+    name
+}
+
+/// What the table answers: `A 10.1.0.1, A 10.1.0.2 + web.ns.svc… A 10.1.0.1`, `NODATA`, `NXDOMAIN` and so on.
+///
+/// Owners are left out where they are the question's, TTLs where they are 5. Records are sorted, their order being `wire`'s to rotate,
+/// but for those behind a CNAME.
+pub(crate) fn ask(table: &Table, question: &str) -> String {
+    let (owner, rtype) = question.split_once(' ').expect("NAME TYPE");
+    let rtype: Rtype = rtype.parse().expect(rtype);
+    let name = name(owner);
+    let answer = match table.look_up(&name, rtype.to_int()) {
+        Found::Answer(answer) => answer,
+        Found::Pod(pod) => return format!("POD {}", pod.address),
+        Found::Soa(_) => return "SOA".into(),
+        Found::NoData(_) => return "NODATA".into(),
+        Found::NxDomain(_) => return "NXDOMAIN".into(),
+        Found::Unsynced(_) => return "UNSYNCED".into(),
+        Found::Outside => return "OUTSIDE".into(),
+    };
+    let owner = stored_name(owner, answer.name_len);
+    let name = self::name(&owner);
+    let mut message = vec![0, 1, 0x84, 0, 0, 1];
+    message.extend(answer.answer_count.to_be_bytes());
+    message.extend([0, 0]);
+    message.extend(answer.additional_count.to_be_bytes());
+    message.extend(name.bytes());
+    message.extend(rtype.to_int().to_be_bytes());
+    message.extend([0, 1]);
+    message.extend(answer.body);
+    let message = Message::from_octets(message).unwrap();
+    let text = |section: domain::base::message::RecordSection<'_, Vec<u8>>| {
+        let mut lines: Vec<String> = section
+            .limit_to::<AllRecordData<_, _>>()
+            .map(|record| {
+                let record = record.expect(question);
+                let mut text = String::new();
+                let of = record.owner().to_string();
+                if !of.eq_ignore_ascii_case(&owner) {
+                    text += &format!("{of} ");
+                }
+                if record.ttl().as_secs() != 5 {
+                    text += &format!("{} ", record.ttl().as_secs());
+                }
+                text += &format!("{} {}", record.rtype(), record.data());
+                text.trim_end_matches('.').to_owned()
+            })
+            .collect();
+        if !lines.iter().any(|line| line.contains("CNAME ")) {
+            lines.sort();
+        }
+        lines.join(", ")
+    };
+    let sections = [text(message.answer().unwrap()), text(message.additional().unwrap())];
+    sections.join(" + ").trim_end_matches(" + ").to_owned()
+}
+
+/// The name that an answer was found under: without the underscores of a port, or with labels before a pod's, the question
+/// spells another.
+fn stored_name(question: &str, name_len: usize) -> String {
+    let spellings = [
+        question.to_owned(),
+        format!("_{question}"),
+        question.replacen('.', "._", 1),
+        format!("_{}", question.replacen('.', "._", 1)),
+        question.split_once('.').map_or_else(String::new, |(_, rest)| rest.to_owned()),
+    ];
+    let of_this_len = |spelling: &&String| name(spelling).bytes().len() == name_len;
+    spellings.iter().find(of_this_len).expect(question).clone()
+}
+
+/// Asks each question of a row and compares.
+pub(crate) fn check(options: Options, objects: &[&str], rows: &[(&str, &str)]) {
+    let table = table(options, objects);
+    for (question, expected) in rows {
+        assert_eq!(ask(&table, question), *expected, "{question} of {objects:#?}");
+    }
+}

@@ -1,0 +1,140 @@
+//! The loop from events to shards, with channels and a clock.
+
+mod objects;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use k8s_sync::object::{Change, Event};
+use k8s_sync::options::Options;
+use k8s_sync::publish::{Deliver, Status, run};
+use tokio::sync::{mpsc, watch};
+use wire::compile::Table;
+
+use objects::{apply, ask, synced, usual};
+
+/// A running loop with one shard whose channel holds `capacity` tables.
+struct Running {
+    events: mpsc::Sender<Event>,
+    tables: Receiver<Arc<Table>>,
+    status: watch::Receiver<Status>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    fn start(options: Options, capacity: usize) -> Self {
+        let (events, source) = mpsc::channel(1024);
+        let (shard, tables) = sync_channel(capacity);
+        let (sender, status) = watch::channel(Status::default());
+        let deliver: Deliver = Box::new(move |table| shard.try_send(table).is_ok());
+        let task = tokio::spawn(run(Arc::new(options), 7, source, vec![deliver], sender));
+        Self { events, tables, status, task }
+    }
+
+    async fn send(&self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            self.events.send(event).await.expect("the loop takes events");
+        }
+    }
+
+    /// Waits until the status is such.
+    async fn until(&mut self, is_such: impl FnMut(&Status) -> bool) -> Status {
+        let reached = tokio::time::timeout(Duration::from_secs(30), self.status.wait_for(is_such));
+        reached.await.expect("within 30 s").expect("the loop runs").clone()
+    }
+
+    fn newest(&self) -> Option<Arc<Table>> {
+        self.tables.try_iter().last()
+    }
+}
+
+#[tokio::test]
+async fn from_start_to_sync_to_end() {
+    let mut running = Running::start(usual(), 8);
+    let status = running.until(|status| status.generation == 1).await;
+    assert!(!status.is_synced);
+    assert_eq!(status.unsynced_kinds, ["namespaces", "services", "endpointslices"]);
+    let table = running.newest().expect("a table at once");
+    assert_eq!(ask(&table, "web.n.svc.cluster.local A"), "UNSYNCED");
+    assert_eq!(ask(&table, "svc.cluster.local A"), "NODATA");
+
+    let [namespaces, services, slices] = [0, 2, 4].map(|at| synced()[at..at + 2].to_vec());
+    running.send([apply("ns n"), apply("svc n/web 10.96.0.1 http:80/tcp")]).await;
+    running.send(namespaces).await;
+    running.send(slices).await;
+    running.until(|status| status.unsynced_kinds == ["services"]).await;
+    assert!(running.newest().is_none(), "a table of some kinds is not handed over");
+    running.send(services).await;
+    running.send([apply("ns n"), apply("svc n/web 10.96.0.1 http:80/tcp")]).await;
+    let status = running.until(|status| status.is_synced && status.services == 1).await;
+    assert_eq!(status.unsynced_kinds, Vec::<&str>::new());
+    assert!(status.changed_unix_secs > 1_700_000_000);
+    let table = running.newest().expect("the whole cluster");
+    assert_eq!(ask(&table, "web.n.svc.cluster.local A"), "A 10.96.0.1");
+    assert_eq!(ask(&table, "gone.n.svc.cluster.local A"), "NXDOMAIN");
+
+    let Running { events, task, .. } = running;
+    drop(events);
+    task.await.expect("the loop ends when its sources are gone");
+}
+
+#[tokio::test]
+async fn what_there_is_after_the_timeout() {
+    let options = Options { startup_timeout: Duration::from_millis(5), ..usual() };
+    let mut running = Running::start(options, 8);
+    running.send(synced()[..4].to_vec()).await;
+    running.send(["ns n", "svc n/web 10.96.0.1 http:80/tcp", "svc n/db headless"].map(apply)).await;
+    let status = running.until(|status| status.generation >= 2 && status.services == 2).await;
+    assert!(!status.is_synced);
+    assert_eq!(status.unsynced_kinds, ["endpointslices"]);
+    running.until(|status| status.names > 10).await;
+    let table = running.newest().expect("a table of some kinds");
+    assert_eq!(ask(&table, "web.n.svc.cluster.local A"), "A 10.96.0.1");
+    assert_eq!(ask(&table, "db.n.svc.cluster.local A"), "UNSYNCED");
+}
+
+#[tokio::test]
+async fn a_burst_is_one_table_and_a_full_shard_gets_the_newest() {
+    let mut running = Running::start(usual(), 2);
+    running.send(synced()).await;
+    let before = running.until(|status| status.is_synced).await.generation;
+    // The loop runs only while this task waits: all of these are there when it looks.
+    running.events.try_send(apply("ns n")).expect("room");
+    for index in 0..500 {
+        running.events.try_send(apply(&format!("svc n/s{index} 10.96.1.1"))).expect("room");
+    }
+    let status = running.until(|status| status.services == 500).await;
+    assert_eq!(status.generation, before + 1, "one table for 500 changes");
+    // The channel was full with the first two tables; they are overtaken.
+    assert_eq!(status.tables_alive, 3);
+    let generations: Vec<u64> = running.tables.try_iter().map(|table| table.generation()).collect();
+    assert_eq!(generations, [1, 2]);
+    let table = tokio::time::timeout(Duration::from_secs(30), async {
+        loop {
+            match running.newest() {
+                Some(table) => break table,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    });
+    let table = table.await.expect("it is offered again");
+    assert_eq!(table.generation(), status.generation);
+    assert_eq!(ask(&table, "s499.n.svc.cluster.local A"), "A 10.96.1.1");
+    running.until(|status| status.tables_alive == 1 && status.table_bytes > 0).await;
+}
+
+#[tokio::test]
+async fn deleted_objects_go() {
+    let mut running = Running::start(usual(), 64);
+    running.send(synced()).await;
+    running.send(["ns n", "svc n/web 10.96.0.1", "eps n/e web 10.1.0.1"].map(apply)).await;
+    running.until(|status| status.endpoints == 1).await;
+    running.send([Event::Namespace(Change::Delete("n".into()))]).await;
+    running.send([objects::delete("eps n/e web")]).await;
+    running.until(|status| status.endpoints == 0).await;
+    let table = running.newest().expect("another table");
+    for question in ["web.n.svc.cluster.local A", "1.0.96.10.in-addr.arpa PTR"] {
+        assert_eq!(ask(&table, question), "NXDOMAIN", "{question}");
+    }
+}

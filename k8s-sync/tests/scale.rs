@@ -1,0 +1,128 @@
+//! What a large cluster costs: time to the first table, time from a change to its table, memory.
+//!
+//! `RINGDNS_SCALE=10000 cargo test --release -p k8s-sync --test scale -- --nocapture` prints figures for so many Services,
+//! each with three endpoints; 100000 and five for the largest. Without it a small cluster is built, to keep this working.
+
+mod objects;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_sync::object::{Change, Event};
+use k8s_sync::publish::Publisher;
+use objects::{apply, ask, delete, usual};
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0)
+        * 4096
+}
+
+fn list(event: Event) -> Event {
+    match event {
+        Event::Namespace(Change::Apply(one)) => Event::Namespace(Change::InitApply(one)),
+        Event::Service(Change::Apply(one)) => Event::Service(Change::InitApply(one)),
+        Event::EndpointSlice(Change::Apply(one)) => Event::EndpointSlice(Change::InitApply(one)),
+        other => other,
+    }
+}
+
+/// Fifty Services a namespace; one in five is headless with host names.
+fn lines(services: usize, endpoints: usize) -> impl Iterator<Item = String> {
+    let namespaces = (0..services.div_ceil(50)).map(|index| format!("ns team-{index}"));
+    let key = |index: usize| format!("team-{}/service-{index}", index / 50);
+    let of_services = (0..services).map(move |index| {
+        let (b, c, d) = (index >> 16, (index >> 8) & 255, index & 255);
+        let what =
+            if index % 5 == 0 { "headless".into() } else { format!("10.{}.{c}.{d}", 96 + b) };
+        format!("svc {} {what} http:80/tcp metrics:9090/tcp", key(index))
+    });
+    let of_slices = (0..services).map(move |index| {
+        let addresses = (0..endpoints).map(|n| {
+            let number = index * endpoints + n;
+            let host = if index % 5 == 0 { format!("+pod-{n}") } else { String::new() };
+            let (b, c, d) = (number >> 16, (number >> 8) & 255, number & 255);
+            format!("10.{}.{c}.{d}{host}", 128 + b)
+        });
+        let addresses: Vec<String> = addresses.collect();
+        format!(
+            "eps {}-x7k2p service-{index} {} http:8080/tcp metrics:9090/tcp",
+            key(index),
+            addresses.join(" ")
+        )
+    });
+    namespaces.chain(of_services).chain(of_slices)
+}
+
+fn percentiles(mut times: Vec<Duration>) -> String {
+    times.sort();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    format!("p50 {:?}, p99 {:?}, max {:?}", at(0.5), at(0.99), at(1.0))
+}
+
+#[test]
+fn a_large_cluster() {
+    let services: usize =
+        std::env::var("RINGDNS_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
+    let endpoints = if services >= 100_000 { 5 } else { 3 };
+    let before = resident_bytes();
+    let mut publisher = Publisher::new(Arc::new(usual()), 7);
+    let marks = objects::synced();
+    let began = Instant::now();
+    [&marks[0], &marks[2], &marks[4]].into_iter().for_each(|mark| publisher.apply(mark.clone()));
+    let mut in_apply = Duration::ZERO;
+    for line in lines(services, endpoints) {
+        let event = list(apply(&line));
+        let began = Instant::now();
+        publisher.apply(event);
+        in_apply += began.elapsed();
+    }
+    let began_sync = Instant::now();
+    [&marks[1], &marks[3], &marks[5]].into_iter().for_each(|mark| publisher.apply(mark.clone()));
+    in_apply += began_sync.elapsed();
+    let model = resident_bytes() - before;
+    let began_publish = Instant::now();
+    let mut newest = publisher.publish(1).expect("a first table");
+    let first = began_publish.elapsed();
+    let status = publisher.status();
+    println!(
+        "{services} Services, {} endpoints, {} names: events {in_apply:?}, first table {first:?} \
+         (in all {:?} with parsing the test's text); resident +{} MB, the model {} MB, \
+         the table's bytes {} MB",
+        status.endpoints,
+        status.names,
+        began.elapsed(),
+        (resident_bytes() - before) >> 20,
+        model >> 20,
+        publisher.table_bytes() >> 20,
+    );
+    let changes: [(&str, &dyn Fn(usize) -> Event); 3] = [
+        ("a Service's port", &|n| {
+            apply(&format!("svc team-0/service-1 10.96.0.1 http:{}/tcp metrics:9090/tcp", 81 + n))
+        }),
+        ("an endpoint more or less", &|n| {
+            let more = if n % 2 == 0 { "10.255.255.254" } else { "" };
+            apply(&format!("eps team-0/service-2-x7k2p service-2 10.128.0.6 {more} http:8080/tcp"))
+        }),
+        ("a Service come or gone", &|n| {
+            let line = "svc team-0/new 10.97.255.1 http:80/tcp";
+            if n % 2 == 0 { apply(line) } else { delete(line) }
+        }),
+    ];
+    for (what, event) in changes {
+        let times = (0..200).map(|n| {
+            let event = event(n);
+            let began = Instant::now();
+            publisher.apply(event);
+            let table = publisher.publish(2).expect("it differs");
+            let took = began.elapsed();
+            newest = table;
+            took
+        });
+        println!("{what}: {}", percentiles(times.collect()));
+    }
+    println!("resident +{} MB in the end", (resident_bytes() - before) >> 20);
+    assert_eq!(publisher.status().services, services);
+    assert_eq!(ask(&newest, "service-1.team-0.svc.cluster.local A"), "A 10.96.0.1");
+    assert_eq!(ask(&newest, "new.team-0.svc.cluster.local A"), "NXDOMAIN");
+}

@@ -1,0 +1,421 @@
+//! Manifests: what is read, where a mistake is reported, and what happens while they change.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_sync::manifests::{ManifestError, Manifests};
+use k8s_sync::object::{Change, Event, ObjectKey};
+use k8s_sync::options::{Options, Source};
+use k8s_sync::raw::Kind;
+use k8s_sync::status::SourceStatus;
+use tempfile::TempDir;
+use tokio::sync::mpsc::{Receiver, channel};
+use wire::PodMode;
+
+/// Longer than any reload takes, and far below the period of the poll that would hide a deaf inotify.
+const SOON: Duration = Duration::from_secs(3);
+
+fn options() -> Options {
+    Options {
+        zones: Vec::new(),
+        source: Source::Manifests(Vec::new()),
+        namespaces: Vec::new(),
+        namespace_labels: None,
+        labels: None,
+        pods: PodMode::Verified,
+        endpoint_pod_names: false,
+        ttl_secs: 5,
+        no_endpoints: false,
+        ignore_empty_service: false,
+        server_addresses: Vec::new(),
+        startup_timeout: Duration::from_secs(5),
+    }
+}
+
+fn load(
+    paths: &[PathBuf],
+    options: &Options,
+) -> Result<(Manifests, Arc<SourceStatus>), ManifestError> {
+    let status = Arc::new(SourceStatus::new(options));
+    Ok((Manifests::load(paths, options, Arc::clone(&status))?, status))
+}
+
+/// All that is sent until the source rests: each list in braces, objects by kind and name, in the order of the names.
+async fn next_lists(events: &mut Receiver<Event>, kinds: usize) -> String {
+    let mut lists = Vec::new();
+    let mut objects = Vec::new();
+    while lists.len() < kinds {
+        let event = tokio::time::timeout(SOON, events.recv()).await;
+        let event = event.expect("the change is seen soon").expect("the source runs");
+        let is_done = match event {
+            Event::Namespace(change) => {
+                add(change, "ns", &mut objects, |object| object.name.into())
+            }
+            Event::Service(change) => add(change, "svc", &mut objects, |object| name(&object.key)),
+            Event::EndpointSlice(change) => {
+                add(change, "slice", &mut objects, |object| name(&object.key))
+            }
+            Event::Pod(change) => add(change, "pod", &mut objects, |object| name(&object.key)),
+        };
+        if is_done {
+            objects.sort();
+            lists.push(format!("{{{}}}", objects.join(" ")));
+            objects.clear();
+        }
+    }
+    lists.join(" ")
+}
+
+fn name(key: &ObjectKey) -> String {
+    format!("{}/{}", key.namespace, key.name)
+}
+
+fn add<T, K>(
+    change: Change<T, K>,
+    kind: &str,
+    objects: &mut Vec<String>,
+    name: impl Fn(T) -> String,
+) -> bool {
+    match change {
+        Change::Init => assert!(objects.is_empty(), "a list within a list"),
+        Change::InitApply(object) => objects.push(format!("{kind}:{}", name(object))),
+        Change::InitDone => return true,
+        Change::Apply(_) | Change::Delete(_) => panic!("files are lists"),
+    }
+    false
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn read_once(paths: &[PathBuf], options: &Options) -> Result<String, ManifestError> {
+    let kinds =
+        2 + usize::from(!options.no_endpoints) + usize::from(options.pods == PodMode::Verified);
+    let (manifests, _) = load(paths, options)?;
+    let (sender, mut events) = channel(4);
+    let running = tokio::spawn(manifests.run(sender));
+    let lists = next_lists(&mut events, kinds).await;
+    drop(events);
+    running.await.expect("it ends when nobody listens");
+    Ok(lists)
+}
+
+/// One file of this name and text.
+#[track_caller]
+fn check(file: &str, text: &str, expected: &str) {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join(file);
+    fs::write(&path, text).expect("a file");
+    let lists = read_once(&[path], &options()).unwrap_or_else(|error| {
+        error.to_string().replace(&format!("{}/", folder.path().display()), "")
+    });
+    assert_eq!(lists, expected, "{text}");
+}
+
+const NS: &str = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: a\n";
+const SVC: &str =
+    "apiVersion: v1\nkind: Service\nmetadata: {namespace: a, name: web}\nspec: {clusterIP: None}\n";
+
+#[test]
+fn forms_of_manifests() {
+    check("x.yaml", NS, "{ns:a} {} {} {}");
+    check("x.yaml", &format!("# comment\n---\n{NS}---\n{SVC}---\n"), "{ns:a} {svc:a/web} {} {}");
+    check(
+        "x.yaml",
+        &format!("{SVC}---\n{NS}---\napiVersion: apps/v1\nkind: Deployment\nspec: []\n"),
+        "{ns:a} {svc:a/web} {} {}",
+    );
+    // Another group's Service is another thing.
+    check("x.yaml", &SVC.replace("v1", "serving.knative.dev/v1"), "{} {} {} {}");
+    let json = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"a"}}"#;
+    check("x.json", json, "{ns:a} {} {} {}");
+    check("x.yaml", json, "{ns:a} {} {} {}");
+    check(
+        "x.json",
+        &format!("{json}\n{}", json.replace(r#""a""#, r#""b""#)),
+        "{ns:a ns:b} {} {} {}",
+    );
+    check("x.yaml", "{apiVersion: v1, kind: Namespace, metadata: {name: a}}", "{ns:a} {} {} {}");
+    let list = format!(
+        r#"{{"kind":"List","apiVersion":"v1","items":[{json},{{"kind":"List","items":[{json}]}}]}}"#
+    );
+    check("x.json", &list, "{ns:a ns:a} {} {} {}");
+    // kubectl get --raw: the items have no kind.
+    let raw = r#"{"kind":"EndpointSliceList","apiVersion":"discovery.k8s.io/v1","metadata":{},"items":[
+        {"metadata":{"namespace":"a","name":"web-1","labels":{"kubernetes.io/service-name":"web"}},"addressType":"IPv4","endpoints":[],"ports":null}]}"#;
+    check("x.json", raw, "{} {} {slice:a/web-1} {}");
+    check(
+        "x.yaml",
+        "apiVersion: v1\nitems: []\nkind: List\nmetadata:\n  resourceVersion: \"\"\n",
+        "{} {} {} {}",
+    );
+}
+
+#[test]
+fn mistakes_have_a_place() {
+    let key = "while parsing a block mapping, did not find expected key";
+    check("x.yaml", &format!("{NS} oops: [\n"), &format!("x.yaml:5:2: {key}"));
+    check("x.yaml", &format!("{NS}---\nkind: [\n"), "x.yaml:6:7: expected string scalar");
+    check("x.json", "{\n  \"kind\": \"Namespace\",\n}", "x.json:3:1: trailing comma");
+    check("x.json", "{\"kind\": \"Namespace\"", "x.json:1:20: EOF while parsing an object");
+    check("x.yaml", "", "x.yaml: there is no document in it");
+    check("x.json", "  \n", "x.json: there is no document in it");
+    let cut = "an object without kind: is the text cut short?";
+    check(
+        "x.yaml",
+        "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Namespace\n",
+        &format!("x.yaml:1:1: {cut}"),
+    );
+    check(
+        "x.yaml",
+        "apiVersion: v1\nitems:\n- apiVersion: v1\n  metadata: {}\nkind: List\n",
+        &format!("x.yaml:3:3: {cut}"),
+    );
+    check("x.yaml", "kind: Namespace\nmetadata: x\n", "x.yaml:2:11: expected mapping start");
+    check("x.yaml", "just words\n", "x.yaml:1:1: expected mapping start");
+}
+
+#[test]
+fn selectors_and_options_choose() {
+    let text = "
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {dns: 'yes'}}}
+- {apiVersion: v1, kind: Namespace, metadata: {name: b}}
+- {apiVersion: v1, kind: Service, metadata: {namespace: a, name: web, labels: {app: web}}, spec: {clusterIP: None}}
+- {apiVersion: v1, kind: Service, metadata: {namespace: a, name: api}, spec: {clusterIP: None}}
+- {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {namespace: a, name: web-1, labels: {app: web, kubernetes.io/service-name: web}}}
+- {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {namespace: a, name: api-1, labels: {kubernetes.io/service-name: api}}}
+- {apiVersion: v1, kind: Pod, metadata: {namespace: a, name: p, labels: {app: web}}, status: {phase: Running, podIP: 10.0.0.1}}
+- {apiVersion: v1, kind: Pod, metadata: {namespace: a, name: q}, status: {phase: Running, podIP: 10.0.0.2}}
+- {apiVersion: v1, kind: Pod, metadata: {namespace: a, name: over, labels: {app: web}}, status: {phase: Failed, podIP: 10.0.0.1}}
+";
+    let folder = TempDir::new().expect("a folder");
+    fs::write(folder.path().join("all.yaml"), text).expect("a file");
+    let check = |options: &Options, expected: &str| {
+        let lists = read_once(&[folder.path().to_path_buf()], options).expect("good manifests");
+        assert_eq!(lists, expected);
+    };
+    let all = options();
+    check(
+        &all,
+        "{ns:a ns:b} {svc:a/api svc:a/web} {slice:a/api-1 slice:a/web-1} {pod:a/p pod:a/q}",
+    );
+    let labels = Options { labels: Some("app in (web)".into()), ..all.clone() };
+    check(&labels, "{ns:a ns:b} {svc:a/web} {slice:a/web-1} {pod:a/p}");
+    let namespaces = Options { namespace_labels: Some("dns=yes".into()), ..all.clone() };
+    check(
+        &namespaces,
+        "{ns:a} {svc:a/api svc:a/web} {slice:a/api-1 slice:a/web-1} {pod:a/p pod:a/q}",
+    );
+    let few = Options { no_endpoints: true, pods: PodMode::Insecure, ..all.clone() };
+    check(&few, "{ns:a ns:b} {svc:a/api svc:a/web}");
+    let wrong = Options { labels: Some("app in web".into()), ..all };
+    let error =
+        load(&[folder.path().to_path_buf()], &wrong).err().expect("a selector that makes no sense");
+    assert_eq!(error.to_string(), "labels: expected ( before the values at byte 7");
+}
+
+#[test]
+fn one_bad_object_does_not_harm_the_others() {
+    let folder = TempDir::new().expect("a folder");
+    let bad = SVC.replace("name: web", "name: bad");
+    let text = [
+        NS,
+        &bad.replace("None", "10.0.0.300"),
+        SVC,
+        &bad.replace("{clusterIP: None}", "{ports: 80}"),
+        &bad.replace("{clusterIP: None}", "7"),
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: [4]\n",
+    ];
+    fs::write(folder.path().join("x.yml"), text.join("---\n")).expect("a file");
+    let paths = [folder.path().to_path_buf()];
+    assert_eq!(read_once(&paths, &options()).expect("well-formed"), "{ns:a} {svc:a/web} {} {}");
+    let (_, status) = load(&paths, &options()).expect("well-formed");
+    let refused = |kind: Kind| status.kind(kind).report().refused;
+    assert_eq!(
+        (refused(Kind::Service), refused(Kind::EndpointSlice), refused(Kind::Pod)),
+        (3, 1, 0)
+    );
+}
+
+#[test]
+fn what_is_not_there_is_an_error_at_the_start() {
+    let folder = TempDir::new().expect("a folder");
+    let check = |path: &Path, expected: &str| {
+        let error = load(&[path.to_path_buf()], &options()).err().expect("nothing to read");
+        assert_eq!(error.to_string(), format!("{}: {expected}", path.display()));
+    };
+    check(folder.path(), "the folder holds no *.yaml, *.yml or *.json file");
+    fs::write(folder.path().join("notes.txt"), "x").expect("a file");
+    fs::write(folder.path().join(".hidden.yaml"), NS).expect("a file");
+    fs::create_dir(folder.path().join("folder.yaml")).expect("a folder");
+    check(folder.path(), "the folder holds no *.yaml, *.yml or *.json file");
+    check(&folder.path().join("x.yaml"), "No such file or directory (os error 2)");
+    fs::write(folder.path().join("x.yaml"), [0xFF, 0xFE]).expect("a file");
+    check(&folder.path().join("x.yaml"), "invalid utf-8 sequence of 1 bytes from index 0");
+    assert!(load(&[], &options()).is_err());
+}
+
+/// A source that runs, its folder, and what it sends.
+struct Running {
+    folder: TempDir,
+    events: Receiver<Event>,
+    status: Arc<SourceStatus>,
+}
+
+impl Running {
+    /// `path`: relative to the folder.
+    fn start(folder: TempDir, path: &str) -> Self {
+        let (manifests, status) =
+            load(&[folder.path().join(path)], &options()).expect("good at first");
+        let (sender, events) = channel(4);
+        tokio::spawn(manifests.run(sender));
+        Self { folder, events, status }
+    }
+
+    async fn expect(&mut self, expected: &str) {
+        assert_eq!(next_lists(&mut self.events, 4).await, expected);
+        assert!(self.error().is_none() && self.status.is_synced());
+    }
+
+    /// Waits for the source to be in trouble; it sends nothing meanwhile.
+    async fn expect_trouble(&mut self, expected: &str) {
+        let began = tokio::time::Instant::now();
+        while !self.error().is_some_and(|error| error.contains(expected)) {
+            assert!(began.elapsed() < SOON, "{:?} should hold {expected:?}", self.error());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(self.events.try_recv().is_err(), "the old state stays");
+        assert!(self.status.is_synced());
+    }
+
+    fn error(&self) -> Option<String> {
+        self.status.kind(Kind::Service).report().error
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.folder.path().join(file), text).expect("a file");
+    }
+
+    /// As editors and kubectl's users should: write beside it, rename over it.
+    fn replace(&self, file: &str, text: &str) {
+        self.write(".new", text);
+        fs::rename(self.folder.path().join(".new"), self.folder.path().join(file)).expect("a file");
+    }
+}
+
+fn folder_with(file: &str, text: &str) -> TempDir {
+    let folder = TempDir::new().expect("a folder");
+    fs::write(folder.path().join(file), text).expect("a file");
+    folder
+}
+
+fn ns(name: &str) -> String {
+    NS.replace("name: a", &format!("name: {name}"))
+}
+
+#[tokio::test]
+async fn a_file_that_changes() {
+    let mut source = Running::start(folder_with("x.yaml", NS), "x.yaml");
+    source.expect("{ns:a} {} {} {}").await;
+    source.write("x.yaml", &ns("b"));
+    source.expect("{ns:b} {} {} {}").await;
+    source.replace("x.yaml", &ns("c"));
+    source.expect("{ns:c} {} {} {}").await;
+    // Another file of the same folder is no concern of ours.
+    source.write("y.yaml", &ns("y"));
+    source.replace("x.yaml", &ns("d"));
+    source.expect("{ns:d} {} {} {}").await;
+}
+
+#[tokio::test]
+async fn a_broken_file_keeps_the_last_good_state() {
+    let mut source = Running::start(folder_with("x.yaml", NS), "x.yaml");
+    source.expect("{ns:a} {} {} {}").await;
+    source.write("x.yaml", "kind: [");
+    source.expect_trouble("x.yaml:1:7: ").await;
+    source.write("x.yaml", "");
+    source.expect_trouble("x.yaml: there is no document in it").await;
+    fs::remove_file(source.folder.path().join("x.yaml")).expect("a file");
+    source.expect_trouble("x.yaml: No such file").await;
+    source.write("x.yaml", &ns("b"));
+    source.expect("{ns:b} {} {} {}").await;
+    assert_eq!(source.status.kind(Kind::Namespace).report().lists, 2);
+}
+
+#[tokio::test]
+async fn a_folder_gains_and_loses_files() {
+    let mut source = Running::start(folder_with("x.yaml", NS), "");
+    source.expect("{ns:a} {} {} {}").await;
+    source.replace("y.json", r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"y"}}"#);
+    source.expect("{ns:a ns:y} {} {} {}").await;
+    fs::remove_file(source.folder.path().join("x.yaml")).expect("a file");
+    source.expect("{ns:y} {} {} {}").await;
+    fs::remove_file(source.folder.path().join("y.json")).expect("a file");
+    source.expect_trouble("the folder holds no *.yaml").await;
+}
+
+/// A ConfigMap's volume: files are links to `..data/file`, and `..data` is a link that is swapped for another one.
+#[tokio::test]
+async fn a_mounted_config_map_is_swapped() {
+    let folder = TempDir::new().expect("a folder");
+    let generation = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir(&path).expect("a folder");
+        fs::write(path.join("x.yaml"), text).expect("a file");
+        symlink(name, folder.path().join("..data_tmp")).expect("a link");
+        fs::rename(folder.path().join("..data_tmp"), folder.path().join("..data")).expect("a swap");
+    };
+    generation("..1", &ns("a"));
+    symlink("..data/x.yaml", folder.path().join("x.yaml")).expect("a link");
+    for path in ["", "x.yaml"] {
+        let (manifests, _) = load(&[folder.path().join(path)], &options()).expect("good at first");
+        let (sender, mut events) = channel(4);
+        let running = tokio::spawn(manifests.run(sender));
+        assert_eq!(next_lists(&mut events, 4).await, "{ns:a} {} {} {}");
+        generation("..2", &ns("b"));
+        assert_eq!(next_lists(&mut events, 4).await, "{ns:b} {} {} {}");
+        fs::remove_dir_all(folder.path().join("..1")).expect("the old generation");
+        generation("..1", &ns("a"));
+        assert_eq!(next_lists(&mut events, 4).await, "{ns:a} {} {} {}");
+        fs::remove_dir_all(folder.path().join("..2")).expect("the old generation");
+        drop(events);
+        running.await.expect("it ends when nobody listens");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_behind_a_link_is_swapped() {
+    let folder = folder_with("x.yaml", "unused: true");
+    for (name, namespace) in [("one", "a"), ("two", "b")] {
+        fs::create_dir(folder.path().join(name)).expect("a folder");
+        fs::write(folder.path().join(name).join("x.yaml"), ns(namespace)).expect("a file");
+    }
+    symlink("one", folder.path().join("current")).expect("a link");
+    let mut source = Running::start(folder, "current");
+    source.expect("{ns:a} {} {} {}").await;
+    symlink("two", source.folder.path().join("next")).expect("a link");
+    fs::rename(source.folder.path().join("next"), source.folder.path().join("current"))
+        .expect("a swap");
+    source.expect("{ns:b} {} {} {}").await;
+    // The new folder is the one that is watched now.
+    source.write("two/x.yaml", &ns("c"));
+    source.expect("{ns:c} {} {} {}").await;
+}
+
+/// The cluster that CoreDNS's answers were recorded for.
+#[test]
+fn a_real_cluster() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/e2e/conformance/cluster.yaml");
+    if !file.exists() {
+        return;
+    }
+    let lists = read_once(std::slice::from_ref(&file), &options()).expect("good manifests");
+    let counts: Vec<usize> = lists.split('}').map(|list| list.matches(':').count()).collect();
+    assert_eq!(counts, [6, 66, 54, 6, 0]);
+    let (_, status) = load(&[file], &options()).expect("good manifests");
+    assert!(status.reports().iter().all(|report| report.refused == 0));
+}
