@@ -1,0 +1,145 @@
+//! What the endpoints answer: a request and the server's state in, a response out. No socket, no clock.
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, StatusCode};
+
+use super::readiness::{Readiness, Verdict};
+use crate::metrics::{Format, Metrics};
+
+/// The plugins that listen for HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Plugin {
+    Health,
+    Ready,
+    Prometheus,
+}
+
+impl Plugin {
+    /// As the Corefile spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::Ready => "ready",
+            Self::Prometheus => "prometheus",
+        }
+    }
+
+    /// The one path that it answers.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Health => "/health",
+            Self::Ready => "/ready",
+            Self::Prometheus => "/metrics",
+        }
+    }
+
+    /// Where it listens when the Corefile does not say: CoreDNS's defaults.
+    #[must_use]
+    pub fn default_address(self) -> &'static str {
+        match self {
+            Self::Health => ":8080",
+            Self::Ready => ":8181",
+            Self::Prometheus => "localhost:9153",
+        }
+    }
+}
+
+pub(super) type Response = hyper::Response<Full<Bytes>>;
+
+/// Answers a request on a listener that these plugins share.
+pub(super) fn respond(
+    plugins: &[Plugin],
+    readiness: &Readiness,
+    metrics: &Metrics,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+) -> Response {
+    let Some(plugin) = plugins.iter().find(|plugin| plugin.path() == path) else {
+        return text(StatusCode::NOT_FOUND, "404 page not found\n");
+    };
+    // hyper leaves the body out of the answer to HEAD.
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match plugin {
+        Plugin::Health => text(StatusCode::OK, "OK"),
+        Plugin::Ready => {
+            let (status, body) = ready_text(&readiness.verdict());
+            text(status, body)
+        }
+        Plugin::Prometheus => {
+            let accept: Vec<_> =
+                headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+            let format = Format::for_accept(&accept.join(","));
+            typed(StatusCode::OK, format.content_type(), metrics.scrape(format))
+        }
+    }
+}
+
+/// The first line is CoreDNS's: plugins, in the order of the alphabet, with commas between. The reasons stand below it.
+fn ready_text(verdict: &Verdict) -> (StatusCode, String) {
+    let reasons = match verdict {
+        Verdict::Ready => return (StatusCode::OK, "OK".to_owned()),
+        Verdict::ShuttingDown => {
+            return (StatusCode::SERVICE_UNAVAILABLE, "Shutting down".to_owned());
+        }
+        Verdict::Waiting(reasons) => reasons,
+    };
+    let mut plugins: Vec<_> = reasons.iter().map(|reason| reason.plugin).collect();
+    plugins.sort_unstable();
+    plugins.dedup();
+    let mut text = plugins.join(",");
+    for reason in reasons {
+        text.push_str(&format!("\n{} {}: {}", reason.plugin, reason.part, reason.cause));
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    typed(status, "text/plain; charset=utf-8", body)
+}
+
+fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::readiness::Reason;
+
+    #[test]
+    fn the_first_line_is_corednss() {
+        let reason = |plugin, part: &str, cause: &str| Reason {
+            plugin,
+            part: part.to_owned(),
+            cause: cause.to_owned(),
+        };
+        for (reasons, expected) in [
+            (
+                vec![reason("kubernetes", "cluster.local.", "services are not listed yet")],
+                "kubernetes\nkubernetes cluster.local.: services are not listed yet",
+            ),
+            (
+                vec![
+                    reason("kubernetes", "a.", "x"),
+                    reason("kubernetes", "b.", "y"),
+                    reason("nomad", "n.", "z"),
+                ],
+                "kubernetes,nomad\nkubernetes a.: x\nkubernetes b.: y\nnomad n.: z",
+            ),
+        ] {
+            assert_eq!(ready_text(&Verdict::Waiting(reasons)).1, expected);
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The HTTP endpoints `/health`, `/ready` and `/metrics`: which addresses, bound when.
+//!
+//! They live in the control plane's tokio runtime. Plugins that name one address share its listener. Invariant: after a
+//! failed `rebind` everything listens as before.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+
+mod bind_error;
+mod connection;
+mod endpoint;
+mod readiness;
+mod self_poll;
+
+pub use bind_error::{BindCause, BindError, Holder};
+pub use connection::CONNECTIONS_MAX;
+pub use endpoint::Plugin;
+pub use readiness::{Monitor, Readiness, Reason, Verdict};
+
+use crate::metrics::Metrics;
+use connection::{Plugins, Served};
+
+/// Connections that wait to be accepted, for each listener.
+const BACKLOG: i32 = 128;
+
+/// A plugin of the Corefile that wants to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub plugin: Plugin,
+    /// `HOST:PORT` or `:PORT`, as the Corefile has it; `Plugin::default_address` where it has none.
+    pub address: String,
+}
+
+/// All listeners. They close when it is dropped.
+#[derive(Debug)]
+pub struct Admin {
+    listeners: Vec<Listener>,
+    served: Arc<Served>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    /// What was asked for: what a reload compares by.
+    address: SocketAddr,
+    /// What the kernel gave: another port where port 0 was asked for, another wildcard where there is no IPv6.
+    local: SocketAddr,
+    plugins: Arc<Plugins>,
+    socket: Arc<TcpListener>,
+    accepting: AbortHandle,
+    /// Runs where `health` is among the plugins.
+    polling: Option<AbortHandle>,
+}
+
+/// Endpoints of one address.
+struct Wanted<'e> {
+    address: SocketAddr,
+    /// Names the address in errors.
+    endpoint: &'e Endpoint,
+    plugins: Vec<Plugin>,
+}
+
+impl Admin {
+    /// Listens on all addresses, or on none. Must be called in a tokio runtime; host names are looked up at once.
+    ///
+    /// # Errors
+    /// The first endpoint that cannot listen.
+    pub fn bind(
+        endpoints: &[Endpoint],
+        metrics: Arc<Metrics>,
+        readiness: Arc<Readiness>,
+    ) -> Result<Self, BindError> {
+        let served = Arc::new(Served { metrics, readiness });
+        let mut admin = Self { listeners: Vec::new(), served };
+        admin.rebind(endpoints)?;
+        Ok(admin)
+    }
+
+    /// Listens as the next Corefile says: what is new is bound first, what is gone is closed last, and an address that stays
+    /// keeps its listener.
+    ///
+    /// # Errors
+    /// The first endpoint that cannot listen; nothing has changed then.
+    pub fn rebind(&mut self, endpoints: &[Endpoint]) -> Result<(), BindError> {
+        let wanted = by_address(endpoints)?;
+        let mut fresh: Vec<(Arc<TcpListener>, SocketAddr)> = Vec::new();
+        for Wanted { address, endpoint, .. } in &wanted {
+            if self.listeners.iter().any(|listener| listener.address == *address) {
+                continue;
+            }
+            let ours = self.listeners.iter().map(|listener| (&listener.socket, listener.local));
+            let ours = ours.chain(fresh.iter().map(|(socket, local)| (socket, *local)));
+            let bound = listen(*address, &ours.collect::<Vec<_>>())
+                .map_err(|error| endpoint.error(BindCause::of(error, *address)))?;
+            fresh.push(bound);
+        }
+
+        let mut fresh = fresh.into_iter();
+        let mut old = std::mem::take(&mut self.listeners);
+        for Wanted { address, plugins, .. } in wanted {
+            let mut listener = match old.iter().position(|listener| listener.address == address) {
+                Some(index) => old.swap_remove(index),
+                None => {
+                    let (socket, local) = fresh.next().expect("bound above, each new address");
+                    Listener::start(address, local, socket, &self.served)
+                }
+            };
+            listener.serve(plugins, &self.served);
+            self.listeners.push(listener);
+        }
+        for listener in old {
+            connection::accept_waiting(&listener.socket, &listener.plugins, &self.served);
+        }
+        Ok(())
+    }
+
+    /// Who listens where, for the start's log line; a wildcard shows as `[::]`.
+    pub fn listening(&self) -> impl Iterator<Item = (Plugin, SocketAddr)> {
+        self.listeners.iter().flat_map(|listener| {
+            listener.plugins.get().into_iter().map(|plugin| (plugin, listener.local))
+        })
+    }
+}
+
+impl Listener {
+    fn start(
+        address: SocketAddr,
+        local: SocketAddr,
+        socket: Arc<TcpListener>,
+        served: &Arc<Served>,
+    ) -> Self {
+        let plugins = Arc::<Plugins>::default();
+        let accepting =
+            connection::accept(Arc::clone(&socket), Arc::clone(&plugins), Arc::clone(served));
+        let accepting = tokio::spawn(accepting).abort_handle();
+        Self { address, local, plugins, socket, accepting, polling: None }
+    }
+
+    fn serve(&mut self, plugins: Vec<Plugin>, served: &Arc<Served>) {
+        match (&self.polling, plugins.contains(&Plugin::Health)) {
+            (None, true) => {
+                let poll = self_poll::poll(self.local, Arc::clone(&served.metrics));
+                self.polling = Some(tokio::spawn(poll).abort_handle());
+            }
+            (Some(polling), false) => {
+                polling.abort();
+                self.polling = None;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+        self.plugins.set(plugins);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        // The aborted task lets go of the socket when it is next its turn; this closes it now. Clients that wait are reset.
+        let _ = SockRef::from(self.socket.as_ref()).shutdown(Shutdown::Read);
+        if let Some(polling) = &self.polling {
+            polling.abort();
+        }
+    }
+}
+
+impl Endpoint {
+    fn error(&self, cause: BindCause) -> BindError {
+        BindError { plugin: self.plugin, address: self.address.clone(), cause }
+    }
+
+    /// The address to bind. No host is every address, IPv6 and IPv4; a name is its first IPv4 address if it has one, as for
+    /// Go's listeners.
+    fn resolve(&self) -> Result<SocketAddr, BindError> {
+        let malformed = || self.error(BindCause::Malformed);
+        let (host, port) = self.address.rsplit_once(':').ok_or_else(malformed)?;
+        let port: u16 = port.parse().map_err(|_| malformed())?;
+        if host.is_empty() {
+            return Ok((Ipv6Addr::UNSPECIFIED, port).into());
+        }
+        let is_bracketed = host.starts_with('[') && host.ends_with(']');
+        if host.contains(':') && !is_bracketed {
+            return Err(malformed());
+        }
+        let addresses: Vec<SocketAddr> = self
+            .address
+            .to_socket_addrs()
+            .map_err(|error| self.error(BindCause::Unresolved(error)))?
+            .collect();
+        let first_v4 = addresses.iter().find(|address| address.is_ipv4());
+        first_v4
+            .or_else(|| addresses.first())
+            .copied()
+            .ok_or_else(|| self.error(BindCause::Unresolved(io::ErrorKind::NotFound.into())))
+    }
+}
+
+fn by_address(endpoints: &[Endpoint]) -> Result<Vec<Wanted<'_>>, BindError> {
+    let mut wanted: Vec<Wanted<'_>> = Vec::new();
+    for endpoint in endpoints {
+        let address = endpoint.resolve()?;
+        match wanted.iter_mut().find(|other| other.address == address) {
+            Some(shared) if shared.plugins.contains(&endpoint.plugin) => {}
+            Some(shared) => shared.plugins.push(endpoint.plugin),
+            None => wanted.push(Wanted { address, endpoint, plugins: vec![endpoint.plugin] }),
+        }
+    }
+    Ok(wanted)
+}
+
+/// Binds and listens. `[::]` takes IPv4 too; on a host without IPv6 it is 0.0.0.0.
+fn listen(
+    address: SocketAddr,
+    ours: &[(&Arc<TcpListener>, SocketAddr)],
+) -> io::Result<(Arc<TcpListener>, SocketAddr)> {
+    let socket = match open_beside(address, ours) {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED
+                && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            open_beside((Ipv4Addr::UNSPECIFIED, address.port()).into(), ours)?
+        }
+        outcome => outcome?,
+    };
+    let listener = TcpListener::from_std(socket.into())?;
+    let local = listener.local_addr()?;
+    Ok((Arc::new(listener), local))
+}
+
+/// Alone on the port, so that a foreign listener is an error and not a silent share of the requests; only our own may
+/// overlap, as `:8080` and `127.0.0.1:8080` do.
+fn open_beside(
+    address: SocketAddr,
+    ours: &[(&Arc<TcpListener>, SocketAddr)],
+) -> io::Result<Socket> {
+    let error = match open(address, Port::Alone) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
+        outcome => return outcome,
+    };
+    let mut overlapping =
+        ours.iter().filter(|(_, local)| local.port() == address.port()).peekable();
+    if overlapping.peek().is_none() {
+        return Err(error);
+    }
+    for (socket, _) in overlapping {
+        SockRef::from(socket.as_ref()).set_reuse_port(true)?;
+    }
+    open(address, Port::Shared)
+}
+
+/// Whether other sockets of this user may listen on the port too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Alone,
+    Shared,
+}
+
+fn open(address: SocketAddr, port: Port) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if let SocketAddr::V6(address) = address {
+        socket.set_only_v6(*address.ip() != Ipv6Addr::UNSPECIFIED)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(port == Port::Shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}

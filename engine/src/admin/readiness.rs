@@ -1,0 +1,162 @@
+//! Whether this server should be sent queries, and if not, why not.
+//!
+//! Parts of the server (one for each `kubernetes` block) report; `/ready` reads. A part that was ready once stays ready
+//! unless `monitor continuously` says otherwise: a cluster without its API server still needs its names. Invariant: once
+//! shutting down, never ready again.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What makes a part unready that was ready before (`ready { monitor … }`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Monitor {
+    /// Nothing.
+    #[default]
+    UntilReady,
+    /// Its own report.
+    Continuously,
+}
+
+/// The answer of `/ready`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Ready,
+    /// For each part that is waited for: its plugin, its name and what it waits for.
+    Waiting(Vec<Reason>),
+    ShuttingDown,
+}
+
+/// Why a part is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    pub plugin: &'static str,
+    /// Tells apart the parts of one plugin: a zone, say.
+    pub part: String,
+    pub cause: String,
+}
+
+/// Shared by all who report and by the endpoint.
+#[derive(Debug, Default)]
+pub struct Readiness(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    monitor: Monitor,
+    is_shutting_down: bool,
+    /// By plugin and part.
+    parts: BTreeMap<(&'static str, String), Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    was_ready: bool,
+    /// What it waits for now.
+    cause: Option<String>,
+}
+
+impl Readiness {
+    pub fn set_monitor(&self, monitor: Monitor) {
+        self.state().monitor = monitor;
+    }
+
+    /// The part is not ready, or not any more.
+    pub fn wait_for(&self, plugin: &'static str, part: &str, cause: &str) {
+        let cause = Some(cause.to_owned());
+        self.state()
+            .parts
+            .entry((plugin, part.to_owned()))
+            .and_modify(|part| part.cause.clone_from(&cause))
+            .or_insert(Part { was_ready: false, cause });
+    }
+
+    /// The part is ready.
+    pub fn ready(&self, plugin: &'static str, part: &str) {
+        let ready = Part { was_ready: true, cause: None };
+        self.state().parts.insert((plugin, part.to_owned()), ready);
+    }
+
+    /// The part is no longer in the Corefile.
+    pub fn forget(&self, plugin: &'static str, part: &str) {
+        self.state().parts.remove(&(plugin, part.to_owned()));
+    }
+
+    /// The process is about to end: no new clients, please.
+    pub fn shut_down(&self) {
+        self.state().is_shutting_down = true;
+    }
+
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let state = self.state();
+        if state.is_shutting_down {
+            return Verdict::ShuttingDown;
+        }
+        let reasons: Vec<_> = state
+            .parts
+            .iter()
+            .filter(|(_, part)| match state.monitor {
+                Monitor::UntilReady => !part.was_ready,
+                Monitor::Continuously => true,
+            })
+            .filter_map(|((plugin, name), part)| {
+                let cause = part.cause.clone()?;
+                Some(Reason { plugin, part: name.clone(), cause })
+            })
+            .collect();
+        if reasons.is_empty() { Verdict::Ready } else { Verdict::Waiting(reasons) }
+    }
+
+    /// The state is whole at every moment, so a panic elsewhere is no reason to panic here.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(rows: &[(&'static str, &str, &str)]) -> Verdict {
+        let reason = |row: &(&'static str, &str, &str)| Reason {
+            plugin: row.0,
+            part: row.1.to_owned(),
+            cause: row.2.to_owned(),
+        };
+        Verdict::Waiting(rows.iter().map(reason).collect())
+    }
+
+    #[test]
+    fn every_part_must_be_ready_once() {
+        let readiness = Readiness::default();
+        assert_eq!(readiness.verdict(), Verdict::Ready, "nothing is waited for");
+        readiness.wait_for("kubernetes", "b.", "services");
+        readiness.wait_for("kubernetes", "a.", "services");
+        readiness.wait_for("kubernetes", "a.", "pods");
+        let both = [("kubernetes", "a.", "pods"), ("kubernetes", "b.", "services")];
+        assert_eq!(readiness.verdict(), waiting(&both));
+        readiness.ready("kubernetes", "a.");
+        assert_eq!(readiness.verdict(), waiting(&both[1..]));
+        readiness.forget("kubernetes", "b.");
+        assert_eq!(readiness.verdict(), Verdict::Ready);
+    }
+
+    #[test]
+    fn a_lost_api_server_is_no_reason_unless_monitored() {
+        let readiness = Readiness::default();
+        readiness.ready("kubernetes", "a.");
+        readiness.wait_for("kubernetes", "a.", "the API server");
+        assert_eq!(readiness.verdict(), Verdict::Ready);
+        readiness.set_monitor(Monitor::Continuously);
+        assert_eq!(readiness.verdict(), waiting(&[("kubernetes", "a.", "the API server")]));
+        readiness.ready("kubernetes", "a.");
+        assert_eq!(readiness.verdict(), Verdict::Ready);
+    }
+
+    #[test]
+    fn shutting_down_is_for_good() {
+        let readiness = Readiness::default();
+        readiness.shut_down();
+        readiness.ready("kubernetes", "a.");
+        assert_eq!(readiness.verdict(), Verdict::ShuttingDown);
+    }
+}

@@ -1,0 +1,138 @@
+//! The command line: CoreDNS's flags, with one dash or two, and ours.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// A Kubernetes cluster's DNS server.
+///
+/// Without -conf it reads ./Corefile; where there is none, it serves the example cluster of its source tree
+/// (deploy/example) on 127.0.0.1:1053.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "ringdns", disable_version_flag = true)]
+pub struct Cli {
+    /// The Corefile to serve.
+    #[arg(long, value_name = "FILE")]
+    pub conf: Option<PathBuf>,
+
+    /// Port of server blocks that name none.
+    #[arg(long = "dns.port", short = 'p', value_name = "PORT", default_value_t = 53)]
+    pub dns_port: u16,
+
+    /// Write the process id to this file.
+    #[arg(long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+
+    /// List the Corefile plugins that are built in, and exit.
+    #[arg(long)]
+    pub plugins: bool,
+
+    /// Leave out the lines that say what is served.
+    #[arg(long)]
+    pub quiet: bool,
+
+    /// Print the version, and exit.
+    #[arg(long)]
+    pub version: bool,
+
+    /// How datagrams move: `uring` (io_uring), `mmsg` (recvmmsg and sendmmsg), or the first that this machine allows.
+    #[arg(long, value_name = "WAY", value_enum, default_value_t = Io::Auto)]
+    pub io: Io,
+
+    /// How many shards to run [default: one for each core that the process may use].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub shards: Option<u16>,
+
+    /// Cores to pin shards to, such as 0,2-3 [default: those that the process may use].
+    #[arg(long, value_name = "LIST", value_parser = parse_cores)]
+    pub cores: Option<Cores>,
+}
+
+/// `--io`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Io {
+    Auto,
+    Uring,
+    Mmsg,
+}
+
+/// Core numbers, in the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cores(pub Vec<usize>);
+
+impl Cli {
+    /// Reads the process's arguments; prints help or the mistake, and exits, where that is called for.
+    #[must_use]
+    pub fn from_process() -> Self {
+        Self::parse_from(std::env::args_os().map(with_two_dashes))
+    }
+}
+
+/// Go programs take long flags with one dash: `-conf` is `--conf`. One-letter flags stay what they are.
+fn with_two_dashes(argument: OsString) -> OsString {
+    match argument.to_str() {
+        Some(text)
+            if text.len() > 2
+                && text.starts_with('-')
+                && text[1..].starts_with(|first: char| first.is_ascii_alphabetic())
+                // -p1053, as clap has it.
+                && !text[2..].starts_with(|second: char| second.is_ascii_digit()) =>
+        {
+            format!("-{text}").into()
+        }
+        _ => argument,
+    }
+}
+
+fn parse_cores(text: &str) -> Result<Cores, String> {
+    let number = |part: &str| {
+        part.trim().parse::<usize>().map_err(|_| format!("'{part}' is no core number"))
+    };
+    let mut cores = Vec::new();
+    for part in text.split(',') {
+        match part.split_once('-') {
+            Some((first, last)) => cores.extend(number(first)?..=number(last)?),
+            None => cores.push(number(part)?),
+        }
+    }
+    if cores.is_empty() { Err("no core in the list".into()) } else { Ok(Cores(cores)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        let arguments = std::iter::once(&"ringdns").chain(arguments);
+        Cli::try_parse_from(arguments.map(|argument| with_two_dashes(argument.into())))
+    }
+
+    #[test]
+    fn one_dash_or_two() {
+        for arguments in [
+            ["-conf", "/etc/coredns/Corefile", "-dns.port", "1053"].as_slice(),
+            &["--conf", "/etc/coredns/Corefile", "--dns.port", "1053"],
+            &["-conf=/etc/coredns/Corefile", "-dns.port=1053"],
+            &["-conf", "/etc/coredns/Corefile", "-p", "1053"],
+            &["-conf", "/etc/coredns/Corefile", "-p1053"],
+        ] {
+            let cli = parse(arguments).unwrap();
+            assert_eq!(cli.conf, Some("/etc/coredns/Corefile".into()), "{arguments:?}");
+            assert_eq!(cli.dns_port, 1053, "{arguments:?}");
+        }
+        let cli =
+            parse(&["-quiet", "-version", "-plugins", "-pidfile", "/run/ringdns.pid"]).unwrap();
+        assert!(cli.quiet && cli.version && cli.plugins);
+        assert_eq!(cli.pidfile, Some("/run/ringdns.pid".into()));
+        assert!(parse(&["-cnof", "x"]).is_err());
+    }
+
+    #[test]
+    fn core_lists() {
+        assert_eq!(parse_cores("0,2-3"), Ok(Cores(vec![0, 2, 3])));
+        assert!(parse_cores("").is_err());
+        assert!(parse_cores("a").is_err());
+        assert!(parse_cores("3-2").is_err());
+    }
+}

@@ -1,0 +1,218 @@
+//! What the process does while it serves: signals, reloads, readiness, log lines of the shards, figures for a scrape.
+//!
+//! One loop on the main thread. Invariant: nothing here can take an answer away that was being given; a reload that fails
+//! leaves what ran.
+
+use std::future::pending;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::Receiver;
+use domain::base::Rtype;
+use domain::base::name::Name as DomainName;
+use engine::admin::{Admin, Readiness};
+use engine::corefile::{self, Config};
+use engine::metrics::{Metrics, TableFacts};
+use engine::shard::ErrorReport;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::endpoints;
+use crate::server::Server;
+use crate::sync::Sync;
+
+/// How often figures are brought up to date, log lines of shards are written and memory is given back.
+const TICK: Duration = Duration::from_millis(200);
+/// Log lines of failed answers in one tick; the rest of a flood is counted.
+const ERROR_LINES_PER_TICK: usize = 100;
+
+/// The running process.
+pub(crate) struct Control {
+    pub(crate) server: Server,
+    pub(crate) admin: Admin,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) errors: Receiver<ErrorReport>,
+    pub(crate) corefile: PathBuf,
+    pub(crate) default_port: u16,
+    pub(crate) config: Config,
+    /// The last reload's failure, so that it is told once and not every time.
+    pub(crate) last_failure: Option<String>,
+    /// The clusters that `/ready` has been told of.
+    pub(crate) parts: Vec<String>,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Control {
+    /// Serves until it is told to stop, then leaves in good order.
+    ///
+    /// # Errors
+    /// When a shard is lost: better restarted as a whole than serving with a part.
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        let mut signals = Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::user_defined1())?,
+        };
+        let mut reload_at = self.next_reload();
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.reload.recv() => self.reload().await,
+                () = until(reload_at) => {
+                    self.reload().await;
+                    reload_at = self.next_reload();
+                }
+                _ = tick.tick() => {
+                    self.tick();
+                    anyhow::ensure!(
+                        !self.server.has_lost_a_shard(),
+                        "a shard has ended; its error is in the log above"
+                    );
+                }
+            }
+        }
+        self.leave(&mut signals).await;
+        Ok(())
+    }
+
+    /// Not ready any more, but answering: clients that have not heard yet are served until lameduck is over.
+    async fn leave(self, signals: &mut Signals) {
+        self.readiness.shut_down();
+        let lameducks = self.config.blocks.iter().filter_map(|block| block.health.as_ref());
+        let lameduck = lameducks.map(|health| health.lameduck).max().unwrap_or_default();
+        if !lameduck.is_zero() {
+            tracing::info!("plugin/health: Going into lameduck mode for {lameduck:?}");
+            tokio::select! {
+                () = sleep(lameduck) => {}
+                _ = signals.terminate.recv() => {}
+                _ = signals.interrupt.recv() => {}
+            }
+        }
+        self.server.stop();
+    }
+
+    fn next_reload(&self) -> Option<Instant> {
+        let reload = self.config.blocks.iter().find_map(|block| block.reload.as_ref())?;
+        // Spread over the interval ± jitter/2, so that replicas do not reload at once.
+        let jitter_ms = reload.jitter.as_millis() as u64;
+        let offset_ms = if jitter_ms == 0 { 0 } else { random_u64() % jitter_ms };
+        let interval = reload.interval + Duration::from_millis(offset_ms);
+        Some(Instant::now() + interval.saturating_sub(reload.jitter / 2))
+    }
+
+    /// Reads the Corefile again and puts it to work if its words have changed.
+    async fn reload(&mut self) {
+        let failure = match corefile::load(&self.corefile, self.default_port) {
+            Ok(next) if next.digest == self.config.digest => {
+                self.last_failure = None;
+                return;
+            }
+            Ok(next) => match self.put_to_work(next).await {
+                Ok(()) => return,
+                Err(error) => format!("{error:#}"),
+            },
+            Err(report) => report.to_string(),
+        };
+        self.metrics.reload_failed();
+        if self.last_failure.as_ref() != Some(&failure) {
+            tracing::error!(
+                "plugin/reload: the Corefile as it was before goes on being served:\n{failure}"
+            );
+            self.last_failure = Some(failure);
+        }
+    }
+
+    async fn put_to_work(&mut self, next: Config) -> anyhow::Result<()> {
+        tracing::info!("Reloading");
+        // Endpoints first: they are bound before anything else changes, and go back if the rest fails.
+        self.admin.rebind(&endpoints::of(&next))?;
+        if let Err(error) = self.server.apply(&next).await {
+            let _ = self.admin.rebind(&endpoints::of(&self.config));
+            return Err(error);
+        }
+        self.config = next;
+        self.last_failure = None;
+        endpoints::tell_metrics(&self.metrics, &self.config);
+        self.readiness.set_monitor(endpoints::monitor(&self.config));
+        tracing::info!("plugin/reload: Running configuration SHA512 = {}", self.config.digest);
+        tracing::info!("Reloading complete");
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        self.server.housekeep();
+        let parts: Vec<String> = self
+            .server
+            .syncs()
+            .map(|sync| {
+                report_readiness(&self.readiness, sync);
+                sync.to_string()
+            })
+            .collect();
+        for gone in self.parts.iter().filter(|part| !parts.contains(part)) {
+            self.readiness.forget("kubernetes", gone);
+        }
+        self.parts = parts;
+        self.metrics.facts().tables = self.server.syncs().map(table_facts).collect();
+        for report in self.errors.try_iter().take(ERROR_LINES_PER_TICK) {
+            let name = DomainName::from_octets(report.name.bytes());
+            let name = name.map_or_else(|_| "?".to_owned(), |name| name.fmt_with_dot().to_string());
+            let (rcode, qtype) = (report.rcode as u16, Rtype::from_int(report.qtype));
+            tracing::error!("plugin/errors: {rcode} {name} {qtype}: no next plugin found");
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+/// Tells `/ready` whether this cluster has been read.
+pub(crate) fn report_readiness(readiness: &Readiness, sync: &Sync) {
+    let part = sync.to_string();
+    let status = sync.status.borrow();
+    if status.is_synced && !sync.is_lost() {
+        readiness.ready("kubernetes", &part);
+        return;
+    }
+    let reports = sync.source.reports();
+    let error = reports.iter().find_map(|report| report.error.clone());
+    let wanting = status.unsynced_kinds.join(", ");
+    let cause = error.map_or(wanting.clone(), |error| format!("{wanting}: {error}"));
+    readiness.wait_for("kubernetes", &part, &cause);
+}
+
+fn table_facts(sync: &Sync) -> TableFacts {
+    let status = sync.status.borrow();
+    let contacts = sync.source.reports().into_iter().filter_map(|report| report.since_contact);
+    let changed = Duration::from_secs(status.changed_unix_secs.into());
+    TableFacts {
+        slot: sync.slot.0,
+        zone: endpoints::zone_text(sync.options.zones.first()),
+        generation: status.generation,
+        name_count: status.names,
+        len: status.table_bytes,
+        is_synced: status.is_synced,
+        published_at: status.is_synced.then(|| SystemTime::UNIX_EPOCH + changed),
+        // The kind that has been silent longest says how old the picture may be.
+        last_event_at: contacts.max().and_then(|silence| SystemTime::now().checked_sub(silence)),
+    }
+}
+
+/// Unpredictable enough to spread timers.
+fn random_u64() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(0)
+}

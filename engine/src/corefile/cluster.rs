@@ -1,0 +1,181 @@
+//! The part of `kubernetes` that says which cluster it is and how to reach it.
+
+use std::path::PathBuf;
+
+use super::Context;
+use super::kubernetes::Draft;
+use super::lexer::Token;
+use super::report::{Mistake, Refusal};
+use super::source::Span;
+use super::statement::Statement;
+use super::word::quoted;
+
+/// Where the objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cluster {
+    /// The API server of the cluster that the pod runs in, by its service account.
+    OwnPod,
+    Endpoint {
+        url: String,
+        tls: Option<ClientTls>,
+    },
+    /// `None`: the file's current context. A relative path is relative to the working directory, as
+    /// in CoreDNS.
+    Kubeconfig {
+        file: PathBuf,
+        context: Option<String>,
+    },
+    /// What `kubectl get … -o yaml` printed: files and folders, at least one.
+    Manifests(Vec<PathBuf>),
+}
+
+/// `tls CERT KEY CA`: PEM files; a relative path is relative to the working directory, as in
+/// CoreDNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub authority: PathBuf,
+}
+
+/// Limits that the client puts on its own requests [none].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ApiLimits {
+    /// Not negative, finite.
+    pub qps: Option<f32>,
+    pub burst: Option<u32>,
+    pub max_inflight: Option<u32>,
+}
+
+/// What was set, and where; judged when everything has been read.
+#[derive(Default)]
+pub(super) struct ClusterDraft {
+    endpoint: Option<(String, Span)>,
+    tls: Option<(ClientTls, Span)>,
+    kubeconfig: Option<(PathBuf, Option<String>, Span)>,
+    manifests: Option<(Vec<PathBuf>, Span)>,
+}
+
+pub(super) const ENDPOINT: &str = "endpoint URL";
+pub(super) const TLS: &str = "tls CERT KEY CA";
+pub(super) const KUBECONFIG: &str = "kubeconfig FILE [CONTEXT]";
+pub(super) const MANIFESTS: &str = "manifests PATH…";
+pub(super) const QPS: &str = "apiserver_qps NUMBER";
+pub(super) const BURST: &str = "apiserver_burst NUMBER";
+pub(super) const MAX_INFLIGHT: &str = "apiserver_max_inflight NUMBER";
+
+impl ClusterDraft {
+    pub(super) fn finish(self, context: &mut Context<'_>) -> Cluster {
+        match (self.manifests, self.kubeconfig, self.endpoint) {
+            (Some((paths, at)), kubeconfig, endpoint) => {
+                let others = [
+                    ("kubeconfig", kubeconfig.map(|(_, _, at)| at)),
+                    ("endpoint", endpoint.map(|(_, at)| at)),
+                    ("tls", self.tls.map(|(_, at)| at)),
+                ];
+                for (name, other) in others {
+                    if let Some(other) = other {
+                        let message = format!("manifests and {name} cannot both be set");
+                        let mistake =
+                            Mistake::error(other, message).label("the API server is not asked");
+                        context.report(mistake.also(at, "because of this"));
+                    }
+                }
+                Cluster::Manifests(paths)
+            }
+            (None, Some((file, name, at)), endpoint) => {
+                unused("endpoint", endpoint.map(|(_, at)| at), at, context);
+                unused("tls", self.tls.map(|(_, at)| at), at, context);
+                Cluster::Kubeconfig { file, context: name }
+            }
+            (None, None, Some((url, _))) => {
+                Cluster::Endpoint { url, tls: self.tls.map(|(files, _)| files) }
+            }
+            (None, None, None) => {
+                if let Some((_, at)) = self.tls {
+                    let mistake = Mistake::warning(at, "'tls' counts only with 'endpoint'");
+                    context.report(mistake.label("does not count"));
+                }
+                Cluster::OwnPod
+            }
+        }
+    }
+}
+
+/// Warns of a setting that `kubeconfig` outdoes.
+fn unused(name: &str, at: Option<Span>, kubeconfig_at: Span, context: &mut Context<'_>) {
+    let Some(at) = at else { return };
+    let mistake = Mistake::warning(at, format!("'{name}' does not count beside 'kubeconfig'"))
+        .label("does not count")
+        .also(kubeconfig_at, "because of this");
+    context.report(mistake);
+}
+
+pub(super) fn endpoint(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let Some([first, others @ ..]) = line.at_least_one(ENDPOINT, context) else { return };
+    if let Some(other) = others.first() {
+        let message = format!(
+            "Multiple endpoints have been deprecated, only the first specified endpoint '{}' is used",
+            quoted(&first.text)
+        );
+        context.report(Mistake::warning(other.span, message).label("does not count"));
+    }
+    draft.cluster.endpoint = Some((first.text.clone(), line.name.span));
+}
+
+pub(super) fn tls(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let Some([certificate, key, authority]) = line.exactly(TLS, context) else { return };
+    let file = |word: &Token| PathBuf::from(&word.text);
+    let files =
+        ClientTls { certificate: file(certificate), key: file(key), authority: file(authority) };
+    draft.cluster.tls = Some((files, line.name.span));
+}
+
+pub(super) fn kubeconfig(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let (file, name) = match line.args.as_slice() {
+        [file] => (file, None),
+        [file, name] => (file, Some(name.text.clone())),
+        _ => return line.wrong_count(2, KUBECONFIG, context),
+    };
+    draft.cluster.kubeconfig = Some((PathBuf::from(&file.text), name, line.name.span));
+}
+
+pub(super) fn manifests(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let Some(words) = line.at_least_one(MANIFESTS, context) else { return };
+    let (paths, _) = draft.cluster.manifests.get_or_insert((Vec::new(), line.name.span));
+    paths.extend(words.iter().map(|word| context.folder(word.span).join(&word.text)));
+}
+
+pub(super) fn apiserver_qps(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let Some([word]) = line.exactly(QPS, context) else { return };
+    match word.text.parse::<f32>() {
+        Ok(qps) if qps.is_finite() && qps >= 0.0 => draft.api_limits.qps = Some(qps),
+        Ok(_) | Err(_) => not_a_limit("apiserver_qps", word, context),
+    }
+}
+
+pub(super) fn apiserver_burst(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let Some([word]) = line.exactly(BURST, context) else { return };
+    match word.text.parse() {
+        Ok(burst) => draft.api_limits.burst = Some(burst),
+        Err(_) => not_a_limit("apiserver_burst", word, context),
+    }
+}
+
+pub(super) fn apiserver_max_inflight(
+    line: &Statement,
+    draft: &mut Draft,
+    context: &mut Context<'_>,
+) {
+    let Some([word]) = line.exactly(MAX_INFLIGHT, context) else { return };
+    match word.text.parse() {
+        Ok(max) => draft.api_limits.max_inflight = Some(max),
+        Err(_) => not_a_limit("apiserver_max_inflight", word, context),
+    }
+}
+
+fn not_a_limit(name: &str, word: &Token, context: &mut Context<'_>) {
+    let message = format!("invalid {name} \"{}\"", quoted(&word.text));
+    context
+        .refuse(word.span, Refusal::new(message, "not such a number").help("a number, 0 or more"));
+}

@@ -1,0 +1,327 @@
+//! `kubernetes`: which cluster, which of its objects, which names.
+
+use std::time::Duration;
+
+use super::cluster::{self, ApiLimits, Cluster, ClusterDraft};
+use super::report::{Mistake, Refusal};
+use super::selector::{self, Selector};
+use super::source::Span;
+use super::statement::{Setting, SettingOutcome, Statement};
+use super::word::{nearest, quoted};
+use super::zone::Zone;
+use super::{Context, ServerBlock, duration, keys};
+
+/// One `kubernetes` block; defaults in brackets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kubernetes {
+    /// The zones answered for, CIDRs expanded [the block's keys]; at least one is not a reverse
+    /// zone.
+    pub zones: Vec<Zone>,
+    pub cluster: Cluster,
+    pub api_limits: ApiLimits,
+    pub namespaces: Namespaces,
+    /// `labels`: of Services, EndpointSlices and Pods [all].
+    pub labels: Option<Selector>,
+    /// [disabled]
+    pub pods: Pods,
+    pub endpoint_pod_names: bool,
+    /// 0 to 3600 [5].
+    pub ttl_secs: u32,
+    /// EndpointSlices are not watched.
+    pub no_endpoints: bool,
+    /// `ignore empty_service`: a Service without a ready endpoint does not exist.
+    pub ignore_empty_service: bool,
+    /// The zones whose missing names are the next plugin's; the root zone stands for all [none].
+    pub fallthrough: Vec<Zone>,
+    /// How long to wait for the first sync before listening [5 s].
+    pub startup_timeout: Duration,
+}
+
+/// The namespaces that are answered for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Namespaces {
+    All,
+    /// At least one; sorted, none twice.
+    Named(Vec<String>),
+    Labelled(Selector),
+}
+
+/// Names of pods by their address, `10-0-0-1.NAMESPACE.pod`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pods {
+    Disabled,
+    /// Any address has a name.
+    Insecure,
+    /// Only a running pod's has.
+    Verified,
+}
+
+impl Kubernetes {
+    /// The zone that PTR records point into: the first that is not a reverse zone.
+    #[must_use]
+    pub fn primary_zone(&self) -> Option<&Zone> {
+        self.zones.iter().find(|zone| !zone.is_reverse())
+    }
+}
+
+const STARTUP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+const TTL_SECS_DEFAULT: u32 = 5;
+const TTL_SECS_MAX: u32 = 3600;
+
+/// The settings, and what can only be judged when all have been read.
+pub(super) struct Draft {
+    kubernetes: Kubernetes,
+    pub(super) cluster: ClusterDraft,
+    pub(super) api_limits: ApiLimits,
+    named: Option<(Vec<String>, Span)>,
+    labelled: Option<(Selector, Span)>,
+}
+
+type Read = fn(&Statement, &mut Draft, &mut Context<'_>);
+
+const fn sets(name: &'static str, usage: &'static str, read: Read) -> Setting<Draft> {
+    Setting { name, usage, outcome: SettingOutcome::Sets(read) }
+}
+
+const fn adds(name: &'static str, usage: &'static str, read: Read) -> Setting<Draft> {
+    Setting { name, usage, outcome: SettingOutcome::Adds(read) }
+}
+
+const fn not_built(
+    name: &'static str,
+    usage: &'static str,
+    instead: &'static str,
+) -> Setting<Draft> {
+    Setting { name, usage, outcome: SettingOutcome::NotBuilt(instead) }
+}
+
+const fn retired(name: &'static str, instead: &'static str) -> Setting<Draft> {
+    Setting { name, usage: name, outcome: SettingOutcome::Retired(instead) }
+}
+
+pub(super) const SETTINGS: &[Setting<Draft>] = &[
+    sets("endpoint", cluster::ENDPOINT, cluster::endpoint),
+    sets("tls", cluster::TLS, cluster::tls),
+    sets("kubeconfig", cluster::KUBECONFIG, cluster::kubeconfig),
+    adds("manifests", cluster::MANIFESTS, cluster::manifests),
+    sets("apiserver_qps", cluster::QPS, cluster::apiserver_qps),
+    sets("apiserver_burst", cluster::BURST, cluster::apiserver_burst),
+    sets("apiserver_max_inflight", cluster::MAX_INFLIGHT, cluster::apiserver_max_inflight),
+    adds("namespaces", NAMESPACES, namespaces),
+    sets("namespace_labels", NAMESPACE_LABELS, namespace_labels),
+    sets("labels", LABELS, labels),
+    sets("pods", PODS, pods),
+    sets("endpoint_pod_names", "endpoint_pod_names", endpoint_pod_names),
+    sets("ttl", TTL, ttl),
+    sets("noendpoints", "noendpoints", noendpoints),
+    sets("fallthrough", "fallthrough [ZONE…]", fallthrough),
+    sets("ignore", IGNORE, ignore),
+    sets("startup_timeout", STARTUP_TIMEOUT, startup_timeout),
+    not_built("multicluster", "multicluster ZONE…", "delete the line: ServiceImports are not read"),
+    not_built("zonal", "zonal", "delete the line: names do not choose among topology zones"),
+    retired(
+        "upstream",
+        "delete the line: CoreDNS has none since 1.7, targets of ExternalName Services are resolved without it",
+    ),
+    retired("resyncperiod", "delete the line: CoreDNS has none since 1.7, changes are watched"),
+    retired(
+        "transfer",
+        "delete the line: since CoreDNS 1.8 the plugin `transfer` does this, which is not built yet",
+    ),
+];
+
+const NAMESPACES: &str = "namespaces NAMESPACE…";
+const NAMESPACE_LABELS: &str = "namespace_labels SELECTOR";
+const LABELS: &str = "labels SELECTOR";
+const PODS: &str = "pods disabled|insecure|verified";
+const TTL: &str = "ttl SECONDS";
+const IGNORE: &str = "ignore empty_service";
+const STARTUP_TIMEOUT: &str = "startup_timeout DURATION";
+
+pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+    let mistakes_before = context.mistakes.errors.len();
+    let mut draft = Draft {
+        kubernetes: Kubernetes {
+            zones: zones(statement, block, context),
+            cluster: Cluster::OwnPod,
+            api_limits: ApiLimits::default(),
+            namespaces: Namespaces::All,
+            labels: None,
+            pods: Pods::Disabled,
+            endpoint_pod_names: false,
+            ttl_secs: TTL_SECS_DEFAULT,
+            no_endpoints: false,
+            ignore_empty_service: false,
+            fallthrough: Vec::new(),
+            startup_timeout: STARTUP_TIMEOUT_DEFAULT,
+        },
+        cluster: ClusterDraft::default(),
+        api_limits: ApiLimits::default(),
+        named: None,
+        labelled: None,
+    };
+    let zones_are_read = context.mistakes.errors.len() == mistakes_before;
+    if zones_are_read && !block.keys.is_empty() && draft.kubernetes.primary_zone().is_none() {
+        let mistake = Mistake::error(
+            statement.args_span(context),
+            "non-reverse zone name must be used",
+        )
+        .label("reverse zones only")
+        .help(
+            "PTR records point into the first zone that is not a reverse zone: add `cluster.local`",
+        );
+        context.report(mistake);
+    }
+    statement.read_settings(SETTINGS, &mut draft, context);
+    block.kubernetes = Some(finish(draft, context));
+}
+
+/// The arguments, or the block's keys.
+fn zones(statement: &Statement, block: &ServerBlock, context: &mut Context<'_>) -> Vec<Zone> {
+    let mut zones: Vec<Zone> = match statement.args.as_slice() {
+        [] => block.keys.iter().map(|key| key.zone.clone()).collect(),
+        args => args.iter().flat_map(|arg| keys::zones(&arg.text, arg.span, context)).collect(),
+    };
+    let mut seen = std::collections::HashSet::new();
+    zones.retain(|zone| seen.insert(zone.clone()));
+    zones
+}
+
+/// Judges the settings that depend on each other.
+fn finish(draft: Draft, context: &mut Context<'_>) -> Kubernetes {
+    let namespaces = match (draft.named, draft.labelled) {
+        (None, None) => Namespaces::All,
+        (Some((mut names, _)), None) => {
+            names.sort();
+            names.dedup();
+            Namespaces::Named(names)
+        }
+        (None, Some((selector, _))) => Namespaces::Labelled(selector),
+        (Some((names, named_at)), Some((_, labelled_at))) => {
+            let message = "namespaces and namespace_labels cannot both be set";
+            let mistake =
+                Mistake::error(labelled_at, message).label("delete this line or the other");
+            context.report(mistake.also(named_at, "the other"));
+            Namespaces::Named(names)
+        }
+    };
+    let cluster = draft.cluster.finish(context);
+    Kubernetes { namespaces, cluster, api_limits: draft.api_limits, ..draft.kubernetes }
+}
+
+fn namespaces(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let Some(words) = line.at_least_one(NAMESPACES, context) else { return };
+    let (names, _) = draft.named.get_or_insert((Vec::new(), line.name.span));
+    names.extend(words.iter().map(|word| word.text.clone()));
+}
+
+fn namespace_labels(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let message = "unable to parse namespace_label selector value";
+    if let Some(selector) = read_selector(line, NAMESPACE_LABELS, message, context) {
+        draft.labelled = Some((selector, line.name.span));
+    }
+}
+
+fn labels(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let message = "unable to parse label selector value";
+    if let Some(selector) = read_selector(line, LABELS, message, context) {
+        draft.kubernetes.labels = Some(selector);
+    }
+}
+
+fn read_selector(
+    line: &Statement,
+    usage: &str,
+    message: &str,
+    context: &mut Context<'_>,
+) -> Option<Selector> {
+    let words = line.at_least_one(usage, context)?;
+    let text = words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
+    match selector::read(&text) {
+        Ok(selector) => Some(selector),
+        Err(refusal) => {
+            let message = format!("{message}: '{}': {}", quoted(&text), refusal.message);
+            context.refuse(line.args_span(context), Refusal { message, ..refusal });
+            None
+        }
+    }
+}
+
+fn pods(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let Some([word]) = line.exactly(PODS, context) else { return };
+    draft.kubernetes.pods = match word.text.as_str() {
+        "disabled" => Pods::Disabled,
+        "insecure" => Pods::Insecure,
+        "verified" => Pods::Verified,
+        other => {
+            let message = format!(
+                "wrong value for pods: {},  must be one of: disabled, verified, insecure",
+                quoted(other)
+            );
+            let meant = nearest(other, ["disabled", "verified", "insecure"]);
+            let help = meant.map(|meant| format!("did you mean `{meant}`?"));
+            return context.refuse(word.span, Refusal { message, label: "no such mode", help });
+        }
+    };
+}
+
+fn endpoint_pod_names(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    if line.exactly::<0>("endpoint_pod_names", context).is_some() {
+        draft.kubernetes.endpoint_pod_names = true;
+    }
+}
+
+fn noendpoints(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    if line.exactly::<0>("noendpoints", context).is_some() {
+        draft.kubernetes.no_endpoints = true;
+    }
+}
+
+fn ttl(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let Some([word]) = line.exactly(TTL, context) else { return };
+    match word.text.parse() {
+        Ok(secs @ 0..=TTL_SECS_MAX) => draft.kubernetes.ttl_secs = secs,
+        Ok(_) | Err(_) => {
+            let message = format!("ttl must be in range [0, 3600]: {}", quoted(&word.text));
+            context.refuse(
+                word.span,
+                Refusal::new(message, "not 0 to 3600 seconds").help("a number of seconds, no unit"),
+            );
+        }
+    }
+}
+
+fn fallthrough(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    draft.kubernetes.fallthrough = match line.args.as_slice() {
+        [] => vec![Zone::root()],
+        args => args.iter().flat_map(|arg| keys::zones(&arg.text, arg.span, context)).collect(),
+    };
+}
+
+fn ignore(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let Some([word]) = line.exactly(IGNORE, context) else { return };
+    if word.text == "empty_service" {
+        draft.kubernetes.ignore_empty_service = true;
+        return;
+    }
+    let message = format!("unable to parse ignore value: '{}'", quoted(&word.text));
+    context.refuse(
+        word.span,
+        Refusal::new(message, "nothing else can be ignored").help("write `ignore empty_service`"),
+    );
+}
+
+fn startup_timeout(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let Some([word]) = line.exactly(STARTUP_TIMEOUT, context) else { return };
+    match duration::read(&word.text) {
+        Ok(timeout) => draft.kubernetes.startup_timeout = timeout,
+        Err(refusal) => {
+            let message = format!(
+                "failed to parse startup_timeout: {}, {}",
+                quoted(&word.text),
+                refusal.message
+            );
+            context.refuse(word.span, Refusal { message, ..refusal });
+        }
+    }
+}

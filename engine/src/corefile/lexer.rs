@@ -1,0 +1,225 @@
+//! A file's text to words. Quotes are removed and `{$VARIABLES}` filled in here; braces and lines
+//! mean something only later.
+//!
+//! Invariant: a `Token`'s span never leaves the line that the token starts in.
+
+use super::source::Span;
+
+/// A word, or a brace that stands alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Token {
+    /// Without its quotes, variables filled in. May be empty (`""`), may hold anything.
+    pub(super) text: String,
+    pub(super) kind: Kind,
+    pub(super) is_quoted: bool,
+    /// The first of its line.
+    pub(super) starts_line: bool,
+    pub(super) span: Span,
+}
+
+/// What a token means to the grammar. A quoted brace is a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Word,
+    Open,
+    Close,
+}
+
+/// The tokens of one text.
+pub(super) struct Lexed {
+    pub(super) tokens: Vec<Token>,
+    /// A quote that the text ends in.
+    pub(super) unclosed_quote: Option<Span>,
+}
+
+/// `variable` gives an environment variable's value.
+pub(super) fn lex(text: &str, source: usize, variable: &dyn Fn(&str) -> Option<String>) -> Lexed {
+    let mut lexer = Lexer { rest: text.chars().peekable(), at: 0, starts_line: true, variable };
+    let mut lexed = Lexed { tokens: Vec::new(), unclosed_quote: None };
+    if lexer.rest.peek() == Some(&'\u{feff}') {
+        lexer.bump(); // a byte order mark
+    }
+    while let Some(first) = lexer.skip_blanks() {
+        let starts_line = std::mem::replace(&mut lexer.starts_line, false);
+        let start = lexer.at;
+        let (text, end, closed) = match first {
+            '"' => lexer.quoted(),
+            _ => lexer.bare(),
+        };
+        let span = Span { source, start, end };
+        let kind = match (first, text.as_str()) {
+            ('{', "{") => Kind::Open,
+            ('}', "}") => Kind::Close,
+            _ => Kind::Word,
+        };
+        if !closed {
+            lexed.unclosed_quote = Some(span);
+        }
+        let text = fill_in(&text, lexer.variable);
+        lexed.tokens.push(Token { text, kind, is_quoted: first == '"', starts_line, span });
+    }
+    lexed
+}
+
+struct Lexer<'a> {
+    rest: std::iter::Peekable<std::str::Chars<'a>>,
+    /// Characters read.
+    at: usize,
+    /// Nothing but blanks since the last line break.
+    starts_line: bool,
+    variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Lexer<'_> {
+    fn bump(&mut self) -> Option<char> {
+        let c = self.rest.next()?;
+        self.at += 1;
+        Some(c)
+    }
+
+    /// Skips blanks and comments; returns the character that a token starts with, unread.
+    fn skip_blanks(&mut self) -> Option<char> {
+        let mut in_comment = false;
+        loop {
+            match *self.rest.peek()? {
+                '\n' => {
+                    in_comment = false;
+                    self.starts_line = true;
+                }
+                '#' => in_comment = true,
+                c if in_comment || c.is_whitespace() => {}
+                c => return Some(c),
+            }
+            self.bump();
+        }
+    }
+
+    /// A word up to a blank or a comment: its text, its end, true.
+    fn bare(&mut self) -> (String, usize, bool) {
+        let mut text = String::new();
+        while let Some(&c) = self.rest.peek()
+            && !c.is_whitespace()
+            && c != '#'
+        {
+            text.push(c);
+            self.bump();
+        }
+        (text, self.at, true)
+    }
+
+    /// From one quote to the next: its text, where it or its first line ends, whether the quote was
+    /// closed. `\"` is a quote; before anything else a backslash is a backslash, as regular
+    /// expressions want it.
+    fn quoted(&mut self) -> (String, usize, bool) {
+        self.bump();
+        let mut text = String::new();
+        let mut line_end = None;
+        while let Some(c) = self.bump() {
+            match c {
+                '"' => return (text, line_end.unwrap_or(self.at), true),
+                '\\' => match self.bump() {
+                    Some('"') => text.push('"'),
+                    Some(other) => text.extend(['\\', other]),
+                    None => text.push('\\'),
+                },
+                c => text.push(c),
+            }
+            if line_end.is_none() && text.ends_with('\n') {
+                line_end = Some(self.at - 1);
+            }
+        }
+        (text, line_end.unwrap_or(self.at), false)
+    }
+}
+
+/// Replaces `{$NAME}` and `{%NAME%}` by the variable's value, nothing if unset. A value is not
+/// searched again.
+fn fill_in(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> String {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, from)) = rest.find('{').map(|at| rest.split_at(at)) {
+        let reference = [("{$", "}"), ("{%", "%}")].iter().find_map(|(open, close)| {
+            let (name, after) = from.strip_prefix(open)?.split_once(close)?;
+            (!name.is_empty()).then_some((name, after))
+        });
+        filled.push_str(before);
+        match reference {
+            Some((name, after)) => {
+                filled.push_str(&variable(name).unwrap_or_default());
+                rest = after;
+            }
+            None => {
+                filled.push('{');
+                rest = from.strip_prefix('{').unwrap_or_default();
+            }
+        }
+    }
+    filled.push_str(rest);
+    filled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variable(name: &str) -> Option<String> {
+        match name {
+            "ZONE" => Some("cluster.local".to_owned()),
+            "LOOP" => Some("{$LOOP}".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// `expected`: words, a `\n` before each that starts a line.
+    fn check(text: &str, expected: &str) {
+        let lexed = lex(text, 0, &variable);
+        let words: Vec<_> = lexed
+            .tokens
+            .iter()
+            .map(|t| format!("{}{}", if t.starts_line { "\n" } else { "" }, t.text))
+            .collect();
+        assert_eq!(words.join("|"), expected, "{text:?}");
+        let chars = text.chars().count();
+        assert!(lexed.tokens.iter().all(|t| t.span.start < t.span.end && t.span.end <= chars));
+    }
+
+    #[test]
+    fn words() {
+        check("", "");
+        check(" \t\r\n # only a comment", "");
+        check("a b\nc", "\na|b|\nc");
+        check("\u{feff}a\r\nb\r\n", "\na|\nb");
+        check("a#b c\nd", "\na|\nd");
+        check("a # b\n#c\n  d", "\na|\nd");
+        check(r#""a b" c"d "e"f"#, "\na b|c\"d|e|f");
+        check(r#""a \"b\" \. \\" c"#, "\na \"b\" \\. \\\\|c");
+        check("\"a\nb\" c\nd", "\na\nb|c|\nd");
+        check("\"\" x", "\n|x");
+        check("a\u{a0}b\u{2003}c", "\na|b|c");
+    }
+
+    #[test]
+    fn variables() {
+        check("{$ZONE}:53 {%ZONE%}", "\ncluster.local:53|cluster.local");
+        check("x{$UNSET}y {$} {%%} {$ZONE {%ZONE}", "\nxy|{$}|{%%}|{$ZONE|{%ZONE}");
+        check("{{$ZONE}} {$LOOP}", "\n{cluster.local}|{$LOOP}");
+    }
+
+    #[test]
+    fn braces() {
+        let kinds =
+            |text| lex(text, 0, &variable).tokens.iter().map(|t| t.kind).collect::<Vec<_>>();
+        assert_eq!(
+            kinds("{ } \"{\" {} a{"),
+            [Kind::Open, Kind::Close, Kind::Word, Kind::Word, Kind::Word]
+        );
+    }
+
+    #[test]
+    fn unclosed_quotes() {
+        let lexed = lex("a \"b c\nd", 0, &variable);
+        assert_eq!(lexed.unclosed_quote, Some(Span { source: 0, start: 2, end: 6 }));
+        assert!(lex("\"a\"", 0, &variable).unclosed_quote.is_none());
+        assert!(lex("\"a\\", 0, &variable).unclosed_quote.is_some());
+    }
+}

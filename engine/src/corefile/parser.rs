@@ -1,0 +1,342 @@
+//! Words to server blocks: keys, braces, directives and their options, snippets. What a directive
+//! means is not known here.
+//!
+//! A mistake never ends the parse: it is noted and reading goes on where CoreDNS's reader would
+//! have been after the correction.
+
+use super::lexer::{Kind, Token};
+use super::limits::NESTING_MAX;
+use super::report::Mistake;
+use super::source::Span;
+use super::statement::{Body, Statement};
+use super::stream::Stream;
+use super::word::quoted;
+
+/// A server block as written.
+pub(super) struct Block {
+    /// At least one, not empty, commas removed.
+    pub(super) keys: Vec<Token>,
+    pub(super) statements: Vec<Statement>,
+}
+
+/// Reads the stream to its end.
+pub(super) fn blocks(stream: &mut Stream<'_>) -> Vec<Block> {
+    let mut parser = Parser { stream, last: None, told_of_end: false, told_of_close: false };
+    let mut blocks = Vec::new();
+    while parser.stream.peek_importing().is_some() {
+        blocks.extend(parser.block());
+    }
+    blocks
+}
+
+struct Parser<'p, 's> {
+    stream: &'p mut Stream<'s>,
+    /// The last token that was taken: where it stood, and its text.
+    last: Option<(Span, String)>,
+    /// One missing brace is missing once, however many are open.
+    told_of_end: bool,
+    /// A brace behind other words closed something, so one further on may have nothing left to
+    /// close.
+    told_of_close: bool,
+}
+
+/// How a line of keys ended.
+enum AfterKeys {
+    /// The brace was taken.
+    Open(Span),
+    /// The block's directives follow without braces.
+    NoBrace,
+    End,
+}
+
+impl Parser<'_, '_> {
+    fn take(&mut self) -> Option<Token> {
+        let token = self.stream.take()?;
+        self.last = Some((token.span, token.text.clone()));
+        Some(token)
+    }
+
+    fn mistake(&mut self, mistake: Mistake) {
+        self.stream.mistakes.push(mistake);
+    }
+
+    /// `None` for a snippet, or a block without a key.
+    fn block(&mut self) -> Option<Block> {
+        let (keys, after) = self.keys()?;
+        if let [key] = keys.as_slice()
+            && let Some(name) = key.text.strip_prefix('(').and_then(|name| name.strip_suffix(')'))
+        {
+            self.snippet(name, key.span, after);
+            return None;
+        }
+        let statements = match after {
+            AfterKeys::Open(open) => self.statements(Some(open), 0),
+            AfterKeys::NoBrace => self.statements(None, 0),
+            AfterKeys::End => Vec::new(),
+        };
+        (!keys.is_empty()).then_some(Block { keys, statements })
+    }
+
+    /// The keys of a block and what follows them; `None` where no block starts.
+    fn keys(&mut self) -> Option<(Vec<Token>, AfterKeys)> {
+        let mut keys = Vec::new();
+        let mut comma = None;
+        loop {
+            if keys.is_empty() || (comma.is_some() && !self.stream.line_goes_on()) {
+                self.stream.peek_importing();
+            }
+            let Some(mut token) = self.take() else {
+                if let Some(comma) = comma {
+                    self.mistake(Mistake::error(comma, "Unexpected EOF").label("what follows?"));
+                }
+                return Some((keys, AfterKeys::End));
+            };
+            match token.kind {
+                Kind::Open => {
+                    self.check_before_brace(&token, comma, keys.is_empty());
+                    return Some((keys, AfterKeys::Open(token.span)));
+                }
+                Kind::Close if keys.is_empty() => {
+                    self.unmatched(token.span);
+                    return None;
+                }
+                Kind::Close | Kind::Word => {}
+            }
+            let glued = self.unglue(&mut token);
+            comma = token.text.ends_with(',').then_some(token.span);
+            let len = token.text.trim_end_matches(',').len();
+            token.text.truncate(len);
+            let open = token.span;
+            if !token.text.is_empty() {
+                keys.push(token);
+            }
+            if glued {
+                return Some((keys, AfterKeys::Open(open)));
+            }
+            if comma.is_none() && !self.stream.line_goes_on() {
+                return Some((keys, self.after_keys()));
+            }
+        }
+    }
+
+    /// A brace that opens a block may stand on the line after the keys.
+    fn after_keys(&mut self) -> AfterKeys {
+        match self.stream.peek().map(|token| token.kind) {
+            Some(Kind::Open) => match self.take() {
+                Some(open) => AfterKeys::Open(open.span),
+                None => AfterKeys::End,
+            },
+            Some(Kind::Word | Kind::Close) => AfterKeys::NoBrace,
+            None => AfterKeys::End,
+        }
+    }
+
+    fn check_before_brace(&mut self, open: &Token, comma: Option<Span>, nameless: bool) {
+        if let Some(comma) = comma {
+            let message = "Expected another address but had '{' - check for extra comma";
+            let mistake = Mistake::error(open.span, message)
+                .label("instead of another zone")
+                .also(comma, "announced by this comma");
+            self.mistake(mistake);
+        } else if nameless {
+            let mistake = Mistake::error(open.span, "server block without a zone")
+                .label("zones stand before the brace")
+                .help("`.:53 {` serves every name; CoreDNS ignores a block without a zone");
+            self.mistake(mistake);
+        }
+    }
+
+    /// Takes a `{` from the end of a word; CoreDNS takes both for one name and misreads what
+    /// follows.
+    fn unglue(&mut self, token: &mut Token) -> bool {
+        let Some(text) = token.text.strip_suffix('{') else { return false };
+        if token.is_quoted || text.is_empty() || text.ends_with('{') {
+            return false;
+        }
+        let mistake = Mistake::error(token.span, "no space before '{'")
+            .label("this is one word to CoreDNS")
+            .help(format!("write `{} {{`", quoted(text)));
+        token.text = text.to_owned();
+        self.mistake(mistake);
+        true
+    }
+
+    /// The words up to the brace that closes a snippet, for later.
+    fn snippet(&mut self, name: &str, key: Span, after: AfterKeys) {
+        let AfterKeys::Open(open) = after else {
+            let message = format!("Unexpected token '({})', expecting '{{'", quoted(name));
+            let mistake = Mistake::error(key, message).syntax().label("a snippet needs braces");
+            self.mistake(mistake);
+            return;
+        };
+        let mut tokens = Vec::new();
+        let mut depth = 1usize;
+        while let Some(token) = self.take() {
+            match token.kind {
+                Kind::Open => depth += 1,
+                Kind::Close => depth -= 1,
+                Kind::Word => {}
+            }
+            if depth == 0 {
+                self.stream.define(name, tokens, key);
+                return;
+            }
+            tokens.push(token);
+        }
+        self.end_of_text(open, true);
+    }
+
+    /// The statements up to the closing brace, which is taken; to the end of the text without an
+    /// `open` one.
+    fn statements(&mut self, open: Option<Span>, depth: usize) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        loop {
+            let Some(token) = self.stream.peek_importing() else {
+                if let Some(open) = open {
+                    self.end_of_text(open, depth == 0);
+                }
+                return statements;
+            };
+            match token.kind {
+                Kind::Word => statements.extend(self.statement(depth)),
+                Kind::Open => self.stray_block(depth),
+                Kind::Close => {
+                    let close = self.take();
+                    if let (None, Some(close)) = (open, close) {
+                        self.unmatched(close.span);
+                    }
+                    return statements;
+                }
+            }
+        }
+    }
+
+    /// One directive or option: its name, the words of its line, its braces.
+    fn statement(&mut self, depth: usize) -> Option<Statement> {
+        let mut name = self.take()?;
+        let mut glued = self.unglue(&mut name);
+        let mut statement = Statement { name, args: Vec::new(), body: None };
+        let open = loop {
+            if glued {
+                break self.last.as_ref().map(|(span, _)| *span);
+            }
+            let goes_on = self.stream.line_goes_on();
+            match self.stream.peek().map(|token| token.kind) {
+                Some(Kind::Open) => {
+                    let open = self.take().map(|token| token.span);
+                    if let (false, Some(open)) = (goes_on, open) {
+                        self.brace_on_next_line(open, &statement.name);
+                    }
+                    break open;
+                }
+                Some(Kind::Word) if goes_on => {
+                    let mut arg = self.take()?;
+                    glued = self.unglue(&mut arg);
+                    statement.args.push(arg);
+                }
+                Some(Kind::Close) if goes_on => {
+                    self.close_on_line();
+                    break None;
+                }
+                Some(Kind::Word | Kind::Close) | None => break None,
+            }
+        };
+        if let Some(open) = open {
+            let lines = self.nested(open, depth + 1);
+            statement.body = Some(Body { open, lines });
+            self.after_body();
+        }
+        Some(statement)
+    }
+
+    /// What stands between braces `depth` deep.
+    fn nested(&mut self, open: Span, depth: usize) -> Vec<Statement> {
+        if depth <= NESTING_MAX {
+            return self.statements(Some(open), depth);
+        }
+        let message = format!("more than {NESTING_MAX} braces within each other");
+        self.mistake(Mistake::error(open, message).label("one too deep"));
+        let mut depth = 1usize;
+        while depth > 0 {
+            match self.take().map(|token| token.kind) {
+                Some(Kind::Open) => depth += 1,
+                Some(Kind::Close) => depth -= 1,
+                Some(Kind::Word) => {}
+                None => {
+                    self.end_of_text(open, false);
+                    break;
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// Nothing but the end of the line may follow a closing brace.
+    fn after_body(&mut self) {
+        if !self.stream.line_goes_on() {
+            return;
+        }
+        match self.stream.peek() {
+            Some(token) if token.kind == Kind::Close => self.close_on_line(),
+            Some(token) => {
+                let message = format!("Unexpected '{}' after '}}'", quoted(&token.text));
+                let mistake =
+                    Mistake::error(token.span, message).label("a directive starts its own line");
+                self.mistake(mistake);
+            }
+            None => {}
+        }
+    }
+
+    /// A brace that no directive stands before.
+    fn stray_block(&mut self, depth: usize) {
+        let Some(open) = self.take() else { return };
+        let message = "Unknown directive '{'";
+        let mistake = Mistake::error(open.span, message).label("a directive's name stands before");
+        self.mistake(mistake);
+        self.nested(open.span, depth + 1);
+    }
+
+    fn brace_on_next_line(&mut self, open: Span, name: &Token) {
+        let message = "'{' must stand at the end of its directive's line";
+        let mistake = Mistake::error(open, message)
+            .label("CoreDNS does not take this for the directive's")
+            .also(name.span, format!("`{}` ends with this line", quoted(&name.text)));
+        self.mistake(mistake);
+    }
+
+    /// The next token is a closing brace behind other words; it is left to close what it closes.
+    fn close_on_line(&mut self) {
+        let Some(span) = self.stream.peek().map(|token| token.span) else { return };
+        let mistake = Mistake::error(span, "Unexpected '}' because no matching opening brace")
+            .label("must start its own line");
+        self.mistake(mistake);
+        self.told_of_close = true;
+    }
+
+    fn unmatched(&mut self, close: Span) {
+        if std::mem::take(&mut self.told_of_close) {
+            return;
+        }
+        let mistake = Mistake::error(close, "Unexpected '}' because no matching opening brace")
+            .label("closes nothing");
+        self.mistake(mistake);
+    }
+
+    /// The text ended within braces.
+    fn end_of_text(&mut self, open: Span, of_block: bool) {
+        if self.told_of_end || self.stream.stopped {
+            return;
+        }
+        self.told_of_end = true;
+        let (last, word) = self.last.clone().unwrap_or((open, String::new()));
+        let mistake = if of_block {
+            let message = format!("Unexpected token '{}', expecting '}}'", quoted(&word));
+            Mistake::error(last, message).syntax()
+        } else {
+            Mistake::error(last, "Unexpected EOF")
+        };
+        let mistake = mistake.label("the text ends here").also(open, "this brace is not closed");
+        self.mistake(mistake);
+    }
+}

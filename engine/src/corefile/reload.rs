@@ -1,0 +1,60 @@
+//! `reload`: how often the Corefile is looked at again.
+
+use std::time::Duration;
+
+use super::duration;
+use super::report::{Mistake, Refusal};
+use super::statement::Statement;
+use super::{Context, ServerBlock};
+
+/// Look every `interval`, moved once at start by up to half of `jitter` either way, so that
+/// replicas do not reload at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// At least 2 s.
+    pub interval: Duration,
+    /// 0, or at least 1 s; at most half of `interval`.
+    pub jitter: Duration,
+}
+
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
+const INTERVAL_MIN: Duration = Duration::from_secs(2);
+const JITTER_DEFAULT: Duration = Duration::from_secs(15);
+const JITTER_MIN: Duration = Duration::from_secs(1);
+
+pub(super) const USAGE: &str = "reload [INTERVAL [JITTER]]";
+
+/// Of several `reload`s in a block the first counts, as in CoreDNS; here with a warning.
+pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+    if statement.args.len() > 2 {
+        statement.wrong_count(2, USAGE, context);
+        return;
+    }
+    if let Some(body) = &statement.body {
+        let mistake = Mistake::error(body.open, "'reload' takes no block").label("opened here");
+        context.report(mistake.help(format!("usage: `{USAGE}`")));
+    }
+    let mut durations = [INTERVAL_DEFAULT, JITTER_DEFAULT];
+    for (word, duration) in statement.args.iter().zip(&mut durations) {
+        match duration::read(&word.text) {
+            Ok(read) => *duration = read,
+            Err(refusal) => return context.refuse(word.span, refusal),
+        }
+    }
+    let [interval, jitter] = durations;
+    if let (Some(word), true) = (statement.args.first(), interval < INTERVAL_MIN) {
+        let message = "interval value must be greater or equal to 2s";
+        return context.refuse(word.span, Refusal::new(message, "too short"));
+    }
+    if let (Some(word), true) = (statement.args.get(1), !jitter.is_zero() && jitter < JITTER_MIN) {
+        let message = "jitter value must be 0 or greater or equal to 1s";
+        return context.refuse(word.span, Refusal::new(message, "too short"));
+    }
+    if block.reload.is_some() {
+        let mistake = Mistake::warning(statement.name.span, "'reload' is set twice")
+            .label("this one does not count")
+            .help("the block's first `reload` counts");
+        return context.report(mistake);
+    }
+    block.reload = Some(Reload { interval, jitter: jitter.min(interval / 2) });
+}

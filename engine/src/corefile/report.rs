@@ -1,0 +1,374 @@
+//! What is wrong with a Corefile: each mistake with its place, told in CoreDNS's words first (so
+//! that greps keep working) and then with the source line underlined. No file is read here and
+//! nothing is printed.
+
+use std::fmt::{self, Write as _};
+use std::ops::Range;
+use std::path::PathBuf;
+
+use ariadne::{Color, Fmt as _};
+
+use super::limits::{EXCERPT_COLUMN_MAX, MISTAKE_COUNT_MAX};
+use super::source::{Source, Span};
+
+/// Everything that was found in one reading: mistakes, then warnings. Shown without colours by
+/// `Display`.
+#[derive(Debug)]
+pub struct Report(pub(super) Box<Contents>);
+
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) files: Vec<PathBuf>,
+    pub(super) folders: Vec<PathBuf>,
+    pub(super) digest: String,
+    pub(super) sources: Vec<Source>,
+    pub(super) mistakes: Mistakes,
+}
+
+/// One mistake or warning, for a log line or a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding<'a> {
+    pub severity: Severity,
+    /// As the file was named on the command line or by `import`; empty where no file is to blame.
+    pub file: &'a str,
+    /// From 1; 0 where no file is to blame.
+    pub line: usize,
+    /// From 1, in characters; 0 where no file is to blame.
+    pub column: usize,
+    /// One line, in CoreDNS's wording where it has one: `FILE:LINE - Error during parsing: …`.
+    pub message: String,
+    /// What to do.
+    pub help: Option<&'a str>,
+}
+
+/// Whether the server can start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+impl Report {
+    /// Every file read: also a Corefile with mistakes is watched for its correction.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        &self.0.files
+    }
+
+    /// Every folder that an `import` with a wildcard looked into.
+    #[must_use]
+    pub fn folders(&self) -> &[PathBuf] {
+        &self.0.folders
+    }
+
+    /// As `Config::digest`, over what was read; empty if nothing was.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.0.digest
+    }
+
+    /// Mistakes first, then warnings, each in the order of the files.
+    pub fn findings(&self) -> impl Iterator<Item = Finding<'_>> {
+        self.0.mistakes.listed().map(|mistake| mistake.finding(&self.0.sources))
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.mistakes.listed().next().is_none()
+    }
+
+    /// For a terminal.
+    #[must_use]
+    pub fn coloured(&self) -> String {
+        self.render(true)
+    }
+
+    fn render(&self, colour: bool) -> String {
+        let mut excerpts = Excerpts::new(&self.0.sources);
+        let mut text = String::new();
+        for mistake in self.0.mistakes.listed() {
+            mistake.render(&self.0.sources, &mut excerpts, colour, &mut text);
+        }
+        if self.0.mistakes.unlisted > 0 {
+            let _ = writeln!(text, "and {} more", self.0.mistakes.unlisted);
+        }
+        text
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Report {}
+
+/// Which of CoreDNS's two phrases the first line has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phrase {
+    Parsing,
+    Syntax,
+}
+
+/// One thing that is wrong, or odd.
+#[derive(Debug)]
+pub(super) struct Mistake {
+    severity: Severity,
+    phrase: Phrase,
+    /// The directive whose setting-up would have complained.
+    plugin: Option<&'static str>,
+    /// What to underline; `None` where no word is to blame.
+    span: Option<Span>,
+    message: String,
+    /// Stands under the underlined word.
+    label: String,
+    /// Further places that explain this one.
+    also: Vec<(Span, String)>,
+    help: Option<String>,
+}
+
+impl Mistake {
+    pub(super) fn error(span: Span, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            phrase: Phrase::Parsing,
+            plugin: None,
+            span: Some(span),
+            message: message.into(),
+            label: String::new(),
+            also: Vec::new(),
+            help: None,
+        }
+    }
+
+    pub(super) fn warning(span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(span, message) }
+    }
+
+    /// A mistake that no word of a file is to blame for.
+    pub(super) fn without_place(message: impl Into<String>) -> Self {
+        Self { span: None, ..Self::error(Span { source: 0, start: 0, end: 0 }, message) }
+    }
+
+    pub(super) fn syntax(self) -> Self {
+        Self { phrase: Phrase::Syntax, ..self }
+    }
+
+    pub(super) fn of_plugin(self, plugin: Option<&'static str>) -> Self {
+        Self { plugin, ..self }
+    }
+
+    pub(super) fn label(self, label: impl Into<String>) -> Self {
+        Self { label: label.into(), ..self }
+    }
+
+    pub(super) fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    pub(super) fn maybe_help(self, help: Option<String>) -> Self {
+        Self { help: help.or(self.help), ..self }
+    }
+
+    pub(super) fn also(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.also.push((span, label.into()));
+        self
+    }
+
+    fn source<'a>(&self, sources: &'a [Source]) -> Option<(&'a Source, Span)> {
+        let span = self.span?;
+        Some((sources.get(span.source)?, span))
+    }
+
+    /// The line that CoreDNS would have printed.
+    fn headline(&self, sources: &[Source]) -> String {
+        let Some((source, span)) = self.source(sources) else { return self.message.clone() };
+        let plugin = self.plugin.map_or_else(String::new, |name| format!("plugin/{name}: "));
+        let phrase = match (self.severity, self.phrase) {
+            (Severity::Warning, _) => "",
+            (Severity::Error, Phrase::Parsing) => "Error during parsing: ",
+            (Severity::Error, Phrase::Syntax) => "Syntax error: ",
+        };
+        let (line, _) = source.place(span.start);
+        format!("{plugin}{}:{line} - {phrase}{}", source.name, self.message)
+    }
+
+    fn finding<'a>(&'a self, sources: &'a [Source]) -> Finding<'a> {
+        let place = self.source(sources);
+        let (line, column) = place.map_or((0, 0), |(source, span)| source.place(span.start));
+        Finding {
+            severity: self.severity,
+            file: place.map_or("", |(source, _)| &source.name),
+            line,
+            column,
+            message: self.headline(sources),
+            help: self.help.as_deref(),
+        }
+    }
+
+    fn render(&self, sources: &[Source], excerpts: &mut Excerpts, colour: bool, text: &mut String) {
+        let (prefix, paint) = match self.severity {
+            Severity::Error => ("", Color::Red),
+            Severity::Warning => ("[WARNING] ", Color::Yellow),
+        };
+        let headline = format!("{prefix}{}", self.headline(sources));
+        let _ = match colour {
+            true => writeln!(text, "{}", headline.fg(paint)),
+            false => writeln!(text, "{headline}"),
+        };
+        match self.excerpt(sources, excerpts, colour, paint) {
+            Some(excerpt) => text.push_str(&excerpt),
+            None => self.render_plainly(sources, text),
+        }
+    }
+
+    /// The source lines with the words underlined, as ariadne draws them; `None` where that would
+    /// not help.
+    fn excerpt(
+        &self,
+        sources: &[Source],
+        excerpts: &mut Excerpts,
+        colour: bool,
+        paint: Color,
+    ) -> Option<String> {
+        let (_, span) = self.source(sources)?;
+        let mut labels = vec![(span, self.label.as_str(), paint)];
+        labels.extend(self.also.iter().map(|(span, label)| (*span, label.as_str(), Color::Blue)));
+        let is_long = |span: Span| {
+            sources.get(span.source).is_none_or(|s| s.line_len(span.start) > EXCERPT_COLUMN_MAX)
+        };
+        if labels.iter().any(|(span, ..)| is_long(*span)) {
+            return None;
+        }
+        // ariadne draws labels of one file together only if they come in order.
+        labels.sort_by_key(|(span, ..)| (span.source, span.start));
+        let mut report = ariadne::Report::build(ariadne::ReportKind::Error, underlined(span))
+            .with_config(ariadne::Config::new().with_color(colour));
+        for (span, text, paint) in labels {
+            report.add_label(drawn_label(span, text, colour.then_some(paint)));
+        }
+        if let Some(help) = &self.help {
+            report.set_help(help);
+        }
+        let mut drawn = Vec::new();
+        report.finish().write(excerpts, &mut drawn).ok()?;
+        let drawn = String::from_utf8_lossy(&drawn);
+        // Its first line would say the headline again.
+        Some(drawn.lines().skip(1).map(|line| format!("{}\n", line.trim_end())).collect())
+    }
+
+    fn render_plainly(&self, sources: &[Source], text: &mut String) {
+        if let Some((source, span)) = self.source(sources) {
+            let (line, column) = source.place(span.start);
+            let _ = writeln!(text, "  {}:{line}:{column}: {}", source.name, self.label);
+        }
+        if let Some(help) = &self.help {
+            let _ = writeln!(text, "  Help: {help}");
+        }
+    }
+}
+
+/// Why a word is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) message: String,
+    /// What stands under the underlined word: short.
+    pub(super) label: &'static str,
+    /// What to write instead.
+    pub(super) help: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn new(message: impl Into<String>, label: &'static str) -> Self {
+        Self { message: message.into(), label, help: None }
+    }
+
+    pub(super) fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}
+
+/// The same place for ariadne, which wants at least one character to underline.
+fn underlined(span: Span) -> (usize, Range<usize>) {
+    (span.source, span.start..span.end.max(span.start + 1))
+}
+
+fn drawn_label(
+    span: Span,
+    text: &str,
+    paint: Option<Color>,
+) -> ariadne::Label<(usize, Range<usize>)> {
+    let label = ariadne::Label::new(underlined(span));
+    let label = if text.is_empty() { label } else { label.with_message(text) };
+    match paint {
+        Some(paint) => label.with_color(paint),
+        None => label,
+    }
+}
+
+/// The sources as ariadne wants them.
+struct Excerpts {
+    sources: Vec<(String, ariadne::Source<String>)>,
+}
+
+impl Excerpts {
+    fn new(sources: &[Source]) -> Self {
+        let excerpt = |s: &Source| (s.name.clone(), ariadne::Source::from(s.shown.clone()));
+        Self { sources: sources.iter().map(excerpt).collect() }
+    }
+}
+
+impl ariadne::Cache<usize> for &mut Excerpts {
+    type Storage = String;
+
+    fn fetch(&mut self, id: &usize) -> Result<&ariadne::Source<String>, impl fmt::Debug> {
+        self.sources.get(*id).map(|(_, source)| source).ok_or("no such source")
+    }
+
+    fn display<'a>(&self, id: &'a usize) -> Option<impl fmt::Display + 'a> {
+        self.sources.get(*id).map(|(name, _)| name.clone())
+    }
+}
+
+/// Mistakes and warnings as they are found; bounded.
+#[derive(Debug, Default)]
+pub(super) struct Mistakes {
+    pub(super) errors: Vec<Mistake>,
+    pub(super) warnings: Vec<Mistake>,
+    unlisted: usize,
+}
+
+impl Mistakes {
+    pub(super) fn push(&mut self, mistake: Mistake) {
+        let list = match mistake.severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        if list.len() < MISTAKE_COUNT_MAX {
+            list.push(mistake);
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    /// For an error that takes long to word: one that will only be counted is not worded.
+    pub(super) fn push_error(&mut self, mistake: impl FnOnce() -> Mistake) {
+        if self.errors.len() < MISTAKE_COUNT_MAX {
+            self.errors.push(mistake());
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    /// In the order of the files and their lines, not of the passes that found them.
+    pub(super) fn sort(&mut self) {
+        let place = |m: &Mistake| m.span.map(|span| (span.source, span.start));
+        self.errors.sort_by_key(place);
+        self.warnings.sort_by_key(place);
+    }
+
+    fn listed(&self) -> impl Iterator<Item = &Mistake> {
+        self.errors.iter().chain(&self.warnings)
+    }
+}

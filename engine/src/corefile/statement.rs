@@ -1,0 +1,169 @@
+//! One directive or option as written, and the tables by which a plugin's options are read.
+//!
+//! Every option of CoreDNS's is a row of its plugin's table, built or not: none is ever silently
+//! ignored.
+
+use super::Context;
+use super::lexer::Token;
+use super::report::Mistake;
+use super::source::Span;
+use super::word::{nearest, quoted};
+
+/// A name, its arguments, and what its braces hold.
+pub(super) struct Statement {
+    pub(super) name: Token,
+    pub(super) args: Vec<Token>,
+    pub(super) body: Option<Body>,
+}
+
+pub(super) struct Body {
+    pub(super) open: Span,
+    pub(super) lines: Vec<Statement>,
+}
+
+/// One option of a plugin that keeps its settings in a `D`.
+pub(super) struct Setting<D: 'static> {
+    pub(super) name: &'static str,
+    /// How it is written, for help.
+    pub(super) usage: &'static str,
+    pub(super) outcome: SettingOutcome<D>,
+}
+
+pub(super) enum SettingOutcome<D: 'static> {
+    /// Each one counts.
+    Adds(fn(&Statement, &mut D, &mut Context<'_>)),
+    /// Of several the last counts, as in CoreDNS; here with a warning.
+    Sets(fn(&Statement, &mut D, &mut Context<'_>)),
+    /// CoreDNS has it, this server not yet; what to do instead.
+    NotBuilt(&'static str),
+    /// CoreDNS had it; what to do instead.
+    Retired(&'static str),
+}
+
+impl Statement {
+    /// From the first argument to the last, or the name.
+    pub(super) fn args_span(&self, context: &Context<'_>) -> Span {
+        match (self.args.first(), self.args.last()) {
+            (Some(first), Some(last)) => first.span.to(last.span, context.sources),
+            _ => self.name.span,
+        }
+    }
+
+    /// The arguments if there are exactly `N`, else a mistake.
+    pub(super) fn exactly<const N: usize>(
+        &self,
+        usage: &str,
+        context: &mut Context<'_>,
+    ) -> Option<&[Token; N]> {
+        match self.args.as_slice().try_into() {
+            Ok(args) => Some(args),
+            Err(_) => {
+                self.wrong_count(N, usage, context);
+                None
+            }
+        }
+    }
+
+    /// The arguments if there is at least one, else a mistake.
+    pub(super) fn at_least_one(&self, usage: &str, context: &mut Context<'_>) -> Option<&[Token]> {
+        if self.args.is_empty() {
+            self.wrong_count(1, usage, context);
+            return None;
+        }
+        Some(&self.args)
+    }
+
+    /// Says that there are too few arguments, or more than `expected_max`.
+    pub(super) fn wrong_count(&self, expected_max: usize, usage: &str, context: &mut Context<'_>) {
+        let (span, label) = match self.args.get(expected_max) {
+            Some(surplus) => (surplus.span, "one too many"),
+            None => {
+                (self.args.last().unwrap_or(&self.name).span, "something is missing after this")
+            }
+        };
+        let after = self.args.last().unwrap_or(&self.name);
+        let message = format!(
+            "Wrong argument count or unexpected line ending after '{}'",
+            quoted(&after.text)
+        );
+        context
+            .report(Mistake::error(span, message).label(label).help(format!("usage: `{usage}`")));
+    }
+
+    /// Reads the options between the braces by the plugin's table.
+    pub(super) fn read_settings<D>(
+        &self,
+        table: &[Setting<D>],
+        draft: &mut D,
+        context: &mut Context<'_>,
+    ) {
+        let mut seen: Vec<&Token> = Vec::new();
+        for line in self.body.iter().flat_map(|body| &body.lines) {
+            let Some(setting) = table.iter().find(|row| row.name == line.name.text) else {
+                let plugin = context.plugin;
+                context.mistakes.push_error(|| unknown_setting(line, table).of_plugin(plugin));
+                continue;
+            };
+            if let Some(body) = &line.body {
+                let message = format!("'{}' takes no block", setting.name);
+                let mistake = Mistake::error(body.open, message).label("opened here");
+                context.report(mistake.help(format!("usage: `{}`", setting.usage)));
+            }
+            match setting.outcome {
+                SettingOutcome::Adds(read) => read(line, draft, context),
+                SettingOutcome::Sets(read) => {
+                    match seen.iter().find(|token| token.text == setting.name) {
+                        Some(first) => {
+                            let message = format!("'{}' is set twice", setting.name);
+                            let mistake = Mistake::warning(line.name.span, message)
+                                .label("this one counts")
+                                .also(first.span, "this one does not");
+                            context.report(mistake);
+                        }
+                        None => seen.push(&line.name),
+                    }
+                    read(line, draft, context);
+                }
+                SettingOutcome::NotBuilt(instead) => {
+                    let message = format!("'{}' is known but not built yet", setting.name);
+                    let mistake = Mistake::error(line.name.span, message)
+                        .label("not in this version of ringdns");
+                    context.report(mistake.help(instead));
+                }
+                SettingOutcome::Retired(instead) => {
+                    let message = format!("unknown property '{}'", setting.name);
+                    let mistake = Mistake::error(line.name.span, message)
+                        .label("CoreDNS has retired this option");
+                    context.report(mistake.help(instead));
+                }
+            }
+        }
+    }
+}
+
+/// The options that work.
+pub(super) fn built_names<D>(table: &[Setting<D>]) -> Vec<&'static str> {
+    let is_built = |row: &&Setting<D>| {
+        matches!(row.outcome, SettingOutcome::Adds(_) | SettingOutcome::Sets(_))
+    };
+    table.iter().filter(is_built).map(|row| row.name).collect()
+}
+
+fn unknown_setting<D>(line: &Statement, table: &[Setting<D>]) -> Mistake {
+    let word = &line.name.text;
+    let message = format!("unknown property '{}'", quoted(word));
+    let mistake = Mistake::error(line.name.span, message).label("no option has this name");
+    let meant = nearest(word, table.iter().map(|row| row.name));
+    let meant = meant.and_then(|name| table.iter().find(|row| row.name == name));
+    let help = match meant {
+        Some(Setting { name, outcome: SettingOutcome::NotBuilt(_), .. }) => {
+            format!("did you mean `{name}`? It is known but not built yet")
+        }
+        Some(Setting { name, outcome: SettingOutcome::Retired(instead), .. }) => {
+            format!("did you mean `{name}`? {instead}")
+        }
+        Some(Setting { name, .. }) => format!("did you mean `{name}`?"),
+        None => format!("the options are {}", built_names(table).join(", ")),
+    };
+    mistake.help(help)
+}

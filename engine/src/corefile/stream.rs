@@ -1,0 +1,338 @@
+//! The words of a Corefile in the order that the grammar sees them: snippets and files stand where
+//! they are imported.
+//!
+//! Nothing is spliced: imports are frames on a stack, so a cycle is seen when it closes and the
+//! work is bounded by counts.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use sha2::{Digest as _, Sha512};
+
+use super::Surroundings;
+use super::glob;
+use super::lexer::{self, Kind, Token};
+use super::limits::{FILE_LEN_MAX, IMPORT_COUNT_MAX, TOKEN_COUNT_MAX};
+use super::report::{Mistake, Mistakes};
+use super::source::{Source, Span};
+use super::word::{nearest, quoted};
+
+pub(super) struct Stream<'a> {
+    surroundings: &'a Surroundings<'a>,
+    pub(super) sources: Vec<Source>,
+    pub(super) mistakes: Mistakes,
+    /// Every file read, in order.
+    pub(super) files: Vec<PathBuf>,
+    /// Every folder that a pattern looked into.
+    pub(super) folders: Vec<PathBuf>,
+    /// Files already cut into words.
+    lexed: HashMap<PathBuf, Rc<[Token]>>,
+    snippets: HashMap<String, Snippet>,
+    /// The text being read is the last; those that imported it are below, and those that follow it
+    /// in a pattern. One that is read stays until the next token is taken: its last words may have
+    /// been an import.
+    frames: Vec<Frame>,
+    import_count: usize,
+    token_count: usize,
+    /// Reading ended at a bound and not at the end of the text.
+    pub(super) stopped: bool,
+    digest: Sha512,
+}
+
+struct Snippet {
+    tokens: Rc<[Token]>,
+    defined_at: Span,
+}
+
+struct Frame {
+    origin: Origin,
+    tokens: Rc<[Token]>,
+    /// Index of the next token.
+    next: usize,
+}
+
+impl Frame {
+    fn is_read(&self) -> bool {
+        self.next >= self.tokens.len()
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Origin {
+    File(PathBuf),
+    Snippet(String),
+}
+
+impl<'a> Stream<'a> {
+    /// `path` is where `text` came from, if from a file.
+    pub(super) fn new(
+        name: &str,
+        path: Option<&Path>,
+        text: &str,
+        surroundings: &'a Surroundings<'a>,
+    ) -> Self {
+        let mut stream = Self {
+            surroundings,
+            sources: Vec::new(),
+            mistakes: Mistakes::default(),
+            files: Vec::new(),
+            folders: Vec::new(),
+            lexed: HashMap::new(),
+            snippets: HashMap::new(),
+            frames: Vec::new(),
+            import_count: 0,
+            token_count: 0,
+            stopped: false,
+            digest: Sha512::new(),
+        };
+        let path = path.map_or_else(|| PathBuf::from(name), Path::to_path_buf);
+        let tokens = stream.lex(name.to_owned(), &path, text);
+        stream.frames.push(Frame { origin: Origin::File(path), tokens, next: 0 });
+        stream
+    }
+
+    /// The next token, imports not looked at.
+    pub(super) fn peek(&self) -> Option<&Token> {
+        let frame = self.frames.iter().rev().find(|frame| !frame.is_read())?;
+        frame.tokens.get(frame.next)
+    }
+
+    /// Whether the next token is on the line of those before it. What is imported begins a line.
+    pub(super) fn line_goes_on(&self) -> bool {
+        let frame = self.frames.iter().rev().find(|frame| !frame.is_read());
+        frame.is_some_and(|frame| {
+            frame.next > 0 && frame.tokens.get(frame.next).is_some_and(|token| !token.starts_line)
+        })
+    }
+
+    /// Takes the next token. Only what was taken counts for the digest.
+    pub(super) fn take(&mut self) -> Option<Token> {
+        let goes_on = self.line_goes_on();
+        let token = self.peek()?.clone();
+        while self.frames.pop_if(|frame| frame.is_read()).is_some() {}
+        self.frames.last_mut()?.next += 1;
+        let kind = match token.kind {
+            Kind::Word => 0,
+            Kind::Open => 1,
+            Kind::Close => 2,
+        };
+        self.digest.update([kind, u8::from(goes_on)]);
+        self.digest.update(token.text.len().to_le_bytes());
+        self.digest.update(&token.text);
+        self.token_count += 1;
+        if self.token_count == TOKEN_COUNT_MAX {
+            let message = format!("more than {TOKEN_COUNT_MAX} words after all imports");
+            self.mistakes.push(Mistake::error(token.span, message).label("stopped reading here"));
+            self.stop();
+        }
+        Some(token)
+    }
+
+    /// The next token of a place where an `import` may stand, after all imports there.
+    pub(super) fn peek_importing(&mut self) -> Option<&Token> {
+        while self.peek().is_some_and(|t| t.kind == Kind::Word && t.text == "import") {
+            if let Some(import) = self.take() {
+                self.import(&import);
+            }
+        }
+        self.peek()
+    }
+
+    /// The SHA-512 over what was taken, in hexadecimal.
+    pub(super) fn digest(&self) -> String {
+        self.digest.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Defines a snippet; a second one of the same name is a mistake.
+    pub(super) fn define(&mut self, name: &str, tokens: Vec<Token>, defined_at: Span) {
+        if let Some(first) = self.snippets.get(name) {
+            let message = format!("redeclaration of previously declared snippet {}", quoted(name));
+            let mistake = Mistake::error(defined_at, message)
+                .label("declared again here")
+                .also(first.defined_at, "first declared here");
+            self.mistakes.push(mistake);
+            return;
+        }
+        let imports = tokens.windows(2).filter(|pair| pair.iter().all(|t| t.kind == Kind::Word));
+        for pair in imports {
+            if let [import, target] = pair
+                && import.text == "import"
+                && import.starts_line
+                && target.text == name
+            {
+                self.mistakes.push(endless(target.span, "snippet"));
+            }
+        }
+        let snippet = Snippet { tokens: tokens.into(), defined_at };
+        self.snippets.insert(name.to_owned(), snippet);
+    }
+
+    fn lex(&mut self, name: String, path: &Path, text: &str) -> Rc<[Token]> {
+        let index = self.sources.len();
+        let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        self.sources.push(Source::new(name, folder, text));
+        let lexed = lexer::lex(text, index, self.surroundings.variable);
+        if let Some(span) = lexed.unclosed_quote {
+            let mistake = Mistake::error(span, "quoted text is not closed before the end of file")
+                .label("the quote opens here")
+                .help("CoreDNS reads on to the end of the file; close it with `\"`");
+            self.mistakes.push(mistake);
+        }
+        lexed.tokens.into()
+    }
+
+    /// Follows `import NAME`, whose first word has been taken.
+    fn import(&mut self, import: &Token) {
+        if !self.line_goes_on() {
+            let message = "Wrong argument count or unexpected line ending after 'import'";
+            let mistake = Mistake::error(import.span, message).label("import a snippet or a file");
+            self.mistakes.push(mistake);
+            return;
+        }
+        let Some(target) = self.take() else { return };
+        if self.line_goes_on() {
+            let surplus = self.take_line();
+            let message = "Import takes only one argument (glob pattern or file)";
+            let span = surplus.unwrap_or(target.span);
+            self.mistakes.push(Mistake::error(span, message).label("one too many"));
+            return;
+        }
+        if target.text.is_empty() {
+            let message = "Import requires a non-empty filepath";
+            self.mistakes.push(Mistake::error(target.span, message).label("is empty"));
+            return;
+        }
+        if let Some(snippet) = self.snippets.get(&target.text) {
+            let tokens = Rc::clone(&snippet.tokens);
+            self.enter(Origin::Snippet(target.text.clone()), tokens, &target, "snippet");
+        } else {
+            self.import_files(&target);
+        }
+    }
+
+    fn import_files(&mut self, target: &Token) {
+        let folder = self.sources.get(target.span.source).map(|source| source.folder.clone());
+        let path = folder.unwrap_or_default().join(&target.text);
+        let pattern = path.to_string_lossy().into_owned();
+        if !glob::is_allowed(&pattern) {
+            let message = format!(
+                "Glob pattern may only contain one wildcard (*), but has others: {}",
+                quoted(&pattern)
+            );
+            self.mistakes.push(Mistake::error(target.span, message).label("too many wildcards"));
+            return;
+        }
+        if !glob::is_pattern(&pattern) {
+            return self.import_file(path, target);
+        }
+        let files = glob::files(&path);
+        self.folders.push(glob::folder(&path));
+        if files.is_empty() {
+            let message =
+                format!("No files matching import glob pattern: {}", quoted(&target.text));
+            self.mistakes.push(Mistake::warning(target.span, message).label("matches no file"));
+        }
+        // The last frame is read first.
+        for file in files.into_iter().rev() {
+            self.import_file(file, target);
+        }
+    }
+
+    fn import_file(&mut self, path: PathBuf, target: &Token) {
+        let tokens = match self.lexed.get(&path) {
+            Some(tokens) => Rc::clone(tokens),
+            None => match read(&path) {
+                Ok(text) => {
+                    self.files.push(path.clone());
+                    let tokens = self.lex(path.display().to_string(), &path, &text);
+                    self.lexed.insert(path.clone(), Rc::clone(&tokens));
+                    tokens
+                }
+                Err(error) => return self.not_read(&path, target, &error),
+            },
+        };
+        self.enter(Origin::File(path), tokens, target, "file");
+    }
+
+    fn not_read(&mut self, path: &Path, target: &Token, error: &io::Error) {
+        if error.kind() != io::ErrorKind::NotFound {
+            let message = format!("Could not import {}: {error}", quoted(&path.to_string_lossy()));
+            self.mistakes.push(Mistake::error(target.span, message).label("cannot be read"));
+            return;
+        }
+        let message = format!("File to import not found: {}", quoted(&target.text));
+        let snippets = self.snippets.keys().map(String::as_str);
+        let help = nearest(&target.text, snippets)
+            .map(|name| format!("did you mean the snippet `{name}`?"));
+        let mistake = Mistake::error(target.span, message)
+            .label("neither a file nor a snippet defined above")
+            .help("a snippet must be defined above its use, and a pattern such as `*.server` may match nothing")
+            .maybe_help(help);
+        self.mistakes.push(mistake);
+    }
+
+    /// Reads on in `tokens`, unless that would never end.
+    fn enter(&mut self, origin: Origin, tokens: Rc<[Token]>, target: &Token, what: &str) {
+        // A file of a pattern whose turn has not come is on the stack too, but has imported
+        // nothing.
+        if self.frames.iter().any(|frame| frame.next > 0 && frame.origin == origin) {
+            let is_direct = self.frames.last().is_some_and(|frame| frame.origin == origin);
+            // Of a snippet that names itself the definition has told.
+            if !(is_direct && matches!(origin, Origin::Snippet(_))) {
+                self.mistakes.push(endless(target.span, what));
+            }
+            return;
+        }
+        self.import_count += 1;
+        if self.import_count > IMPORT_COUNT_MAX {
+            let message = too_deep(what);
+            self.mistakes.push(Mistake::error(target.span, message).label("stopped reading here"));
+            self.stop();
+            return;
+        }
+        self.frames.push(Frame { origin, tokens, next: 0 });
+    }
+
+    /// A bound is reached: the text ends here, and what is still open is not a mistake of its own.
+    fn stop(&mut self) {
+        self.frames.clear();
+        self.stopped = true;
+    }
+
+    /// Takes the rest of the line; returns the span of its first word.
+    pub(super) fn take_line(&mut self) -> Option<Span> {
+        let mut first = None;
+        while self.line_goes_on() {
+            let token = self.take()?;
+            first = first.or(Some(token.span));
+        }
+        first
+    }
+}
+
+fn too_deep(what: &str) -> String {
+    format!("maximum {what} import depth ({IMPORT_COUNT_MAX}) exceeded")
+}
+
+fn endless(target: Span, what: &str) -> Mistake {
+    Mistake::error(target, too_deep(what))
+        .label(format!("this {what} imports itself, maybe through others"))
+}
+
+/// A file's text. Bytes that are not UTF-8 become replacement characters: in a comment they harm
+/// nothing.
+pub(super) fn read(path: &Path) -> io::Result<String> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::other("is a directory"));
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_LEN_MAX {
+        return Err(io::Error::other(format!("is longer than {FILE_LEN_MAX} bytes")));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,225 @@
+//! Names of zones, and the reverse zones that a CIDR stands for.
+//!
+//! Invariant: a `Zone`'s `wire` is a whole name of 1 to 255 bytes in lower case (RFC 1035, section
+//! 3.1).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::report::Refusal;
+use super::word::quoted;
+
+/// A zone's name, two ways.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Zone {
+    /// Lower case, ends with a dot.
+    pub text: String,
+    /// Wire format, lower case, uncompressed.
+    pub wire: Vec<u8>,
+}
+
+impl Zone {
+    /// The zone of every name.
+    #[must_use]
+    pub fn root() -> Self {
+        Self { text: ".".to_owned(), wire: vec![0] }
+    }
+
+    /// Whether the zone is for names of addresses: `in-addr.arpa`, `ip6.arpa` or below.
+    #[must_use]
+    pub fn is_reverse(&self) -> bool {
+        ["in-addr.arpa.", "ip6.arpa."].iter().any(|tree| {
+            self.text.strip_suffix(tree).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    }
+
+    /// A name in the form of zone files: `\.` and `\DDD` escapes, the last dot may be missing.
+    pub(super) fn from_name(text: &str) -> Result<Self, Refusal> {
+        if text == "." {
+            return Ok(Self::root());
+        }
+        let refusal = || {
+            Refusal::new(
+                format!("zone is not a valid domain name: {}", quoted(text)),
+                "not a domain name",
+            )
+        };
+        if text.is_empty() {
+            return Err(refusal().help("write `.` for the root zone"));
+        }
+        let odd = |c: char| c.is_whitespace() || c.is_control() || "{}(),:\"[]".contains(c);
+        if let Some(odd) = text.chars().find(|c| odd(*c)) {
+            let help = match odd {
+                ',' => "put a blank after the comma",
+                ':' => "a port is a number up to 65535 after the last colon",
+                '{' | '}' | '(' | ')' => "a brace stands alone, with blanks around it",
+                _ => "a name has no such character",
+            };
+            return Err(refusal().help(help));
+        }
+        let wire = wire(text).ok_or_else(refusal)?;
+        let mut text = text.to_ascii_lowercase();
+        // The name ends with a dot unless the last one is escaped.
+        let escapes = text.trim_end_matches('.').chars().rev().take_while(|c| *c == '\\').count();
+        if !text.ends_with('.') || escapes % 2 == 1 {
+            text.push('.');
+        }
+        Ok(Self { text, wire })
+    }
+}
+
+/// A name, or the reverse zones that cover a CIDR: octets for IPv4, nibbles for IPv6, at most 128
+/// of them.
+pub(super) fn expand(text: &str) -> Result<Vec<Zone>, Refusal> {
+    let Some((address, len)) = text.rsplit_once('/') else {
+        return Ok(vec![Zone::from_name(text)?]);
+    };
+    let Ok(address) = address.parse::<IpAddr>() else {
+        return Ok(vec![Zone::from_name(text)?]);
+    };
+    let names = match (address, len.parse::<u32>()) {
+        (IpAddr::V4(address), Ok(len @ 0..=32)) => octet_zones(address, len),
+        (IpAddr::V6(address), Ok(len @ 0..=128)) => nibble_zones(address, len),
+        (IpAddr::V4(_), _) => return Err(not_a_cidr(text, 32)),
+        (IpAddr::V6(_), _) => return Err(not_a_cidr(text, 128)),
+    };
+    names.iter().map(|name| Zone::from_name(name)).collect()
+}
+
+fn not_a_cidr(text: &str, len_max: u8) -> Refusal {
+    Refusal::new(format!("invalid CIDR address: {}", quoted(text)), "not a CIDR")
+        .help(format!("the length after `/` is 0 to {len_max}"))
+}
+
+/// `len` is 0..=32.
+fn octet_zones(address: Ipv4Addr, len: u32) -> Vec<String> {
+    let boundary = len.next_multiple_of(8);
+    let bits = u32::from(address) & u32::MAX.checked_shl(32 - len).unwrap_or(0);
+    let zone = |index: u32| {
+        let network = bits | index.checked_shl(32 - boundary).unwrap_or(0);
+        let octets = network.to_be_bytes();
+        let kept = octets.iter().take((boundary / 8) as usize);
+        kept.rev().map(|octet| format!("{octet}.")).collect::<String>() + "in-addr.arpa."
+    };
+    (0..1u32 << (boundary - len)).map(zone).collect()
+}
+
+/// `len` is 0..=128.
+fn nibble_zones(address: Ipv6Addr, len: u32) -> Vec<String> {
+    let boundary = len.next_multiple_of(4);
+    let bits = u128::from(address) & u128::MAX.checked_shl(128 - len).unwrap_or(0);
+    let zone = |index: u128| {
+        let network = bits | index.checked_shl(128 - boundary).unwrap_or(0);
+        let nibbles = (0..boundary / 4).rev().map(|at| (network >> (124 - 4 * at)) & 0xf);
+        nibbles.map(|nibble| format!("{nibble:x}.")).collect::<String>() + "ip6.arpa."
+    };
+    (0..1u128 << (boundary - len)).map(zone).collect()
+}
+
+/// `None` for an empty label, one of more than 63 bytes, a bad escape, or a name of more than 255
+/// bytes.
+fn wire(text: &str) -> Option<Vec<u8>> {
+    let mut wire = Vec::new();
+    let mut label = Vec::new();
+    let mut rest = text.bytes();
+    loop {
+        let byte = rest.next();
+        match byte {
+            Some(b'.') | None => {
+                if label.is_empty() || label.len() > 63 {
+                    return None;
+                }
+                wire.push(label.len() as u8);
+                wire.append(&mut label);
+                if byte.is_none() || rest.len() == 0 {
+                    break;
+                }
+            }
+            Some(b'\\') => label.push(escaped(&mut rest)?.to_ascii_lowercase()),
+            Some(byte) => label.push(byte.to_ascii_lowercase()),
+        }
+    }
+    wire.push(0);
+    (wire.len() <= 255).then_some(wire)
+}
+
+/// What follows a backslash: three digits, or a character that stands for itself (RFC 1035, section
+/// 5.1).
+fn escaped(rest: &mut std::str::Bytes<'_>) -> Option<u8> {
+    let first = rest.next()?;
+    if !first.is_ascii_digit() {
+        return Some(first);
+    }
+    let digits = [first, rest.next()?, rest.next()?];
+    std::str::from_utf8(&digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &[(&str, &[u8])]) {
+        let zones = expand(text).unwrap_or_default();
+        let found: Vec<_> = zones.iter().map(|z| (z.text.as_str(), z.wire.as_slice())).collect();
+        assert_eq!(found, expected, "{text}");
+    }
+
+    #[test]
+    fn names() {
+        check(".", &[(".", b"\0")]);
+        check("Cluster.Local", &[("cluster.local.", b"\x07cluster\x05local\0")]);
+        check("cluster.local.", &[("cluster.local.", b"\x07cluster\x05local\0")]);
+        check(
+            "0/25.2.0.192.in-addr.arpa",
+            &[("0/25.2.0.192.in-addr.arpa.", b"\x040/25\x012\x010\x03192\x07in-addr\x04arpa\0")],
+        );
+        check(r"a\.B\065", &[(r"a\.b\065.", b"\x04a.ba\0")]);
+        check(r"a\.", &[(r"a\..", b"\x02a.\0")]);
+        check(r"a\\.", &[(r"a\\.", b"\x02a\\\0")]);
+        for refused in ["", "..", "a..b", ".a", "a{", "a,b", "a:b", "a b", r"a\", r"a\25", r"\999"]
+        {
+            check(refused, &[]);
+        }
+        check(&"a".repeat(64), &[]);
+        check(&"a.".repeat(128), &[]);
+        assert_eq!(expand(&"a.".repeat(127)).map(|zones| zones.len()), Ok(1));
+    }
+
+    fn check_cidr(text: &str, count: usize, first: &str, last: &str) {
+        let zones = expand(text).unwrap_or_default();
+        assert_eq!(zones.len(), count, "{text}");
+        assert_eq!(zones.first().map(|zone| zone.text.as_str()), Some(first), "{text}");
+        assert_eq!(zones.last().map(|zone| zone.text.as_str()), Some(last), "{text}");
+    }
+
+    #[test]
+    fn cidrs() {
+        check_cidr("10.96.0.0/12", 16, "96.10.in-addr.arpa.", "111.10.in-addr.arpa.");
+        check_cidr("10.0.0.0/8", 1, "10.in-addr.arpa.", "10.in-addr.arpa.");
+        check_cidr("10.0.0.0/9", 128, "0.10.in-addr.arpa.", "127.10.in-addr.arpa.");
+        check_cidr("192.168.1.1/23", 2, "0.168.192.in-addr.arpa.", "1.168.192.in-addr.arpa.");
+        check_cidr("192.0.2.5/32", 1, "5.2.0.192.in-addr.arpa.", "5.2.0.192.in-addr.arpa.");
+        check_cidr("0.0.0.0/0", 1, "in-addr.arpa.", "in-addr.arpa.");
+        check_cidr("128.0.0.0/1", 128, "128.in-addr.arpa.", "255.in-addr.arpa.");
+        check_cidr("2001:db8::/32", 1, "8.b.d.0.1.0.0.2.ip6.arpa.", "8.b.d.0.1.0.0.2.ip6.arpa.");
+        check_cidr("2001:db8::/31", 2, "8.b.d.0.1.0.0.2.ip6.arpa.", "9.b.d.0.1.0.0.2.ip6.arpa.");
+        check_cidr("::/0", 1, "ip6.arpa.", "ip6.arpa.");
+        check_cidr("8000::/1", 8, "8.ip6.arpa.", "f.ip6.arpa.");
+        assert_eq!(expand("fd00::1/128").map(|zones| zones[0].text.len()), Ok(73));
+        for refused in ["10.0.0.0/33", "10.0.0.0/", "10.0.0.0/x", "::/129"] {
+            assert!(expand(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn reverse_zones() {
+        let check = |text: &str, expected: bool| {
+            assert_eq!(Zone::from_name(text).map(|zone| zone.is_reverse()), Ok(expected), "{text}");
+        };
+        check("in-addr.arpa", true);
+        check("10.in-addr.arpa", true);
+        check("IP6.ARPA.", true);
+        check("notip6.arpa", false);
+        check("cluster.local", false);
+        check(".", false);
+    }
+}

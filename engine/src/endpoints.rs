@@ -1,0 +1,84 @@
+//! What a Corefile says about the HTTP endpoints and the figures behind them, in `admin`'s and `metrics`' terms.
+
+use std::net::SocketAddr;
+
+use domain::base::name::Name as DomainName;
+use engine::admin::{Endpoint, Monitor, Plugin};
+use engine::corefile::{self, Config, HttpAddress, ServerBlock};
+use engine::metrics::{EnabledPlugin, LabelSet, Metrics};
+
+use crate::server::addresses;
+
+/// The endpoints of all blocks.
+pub(crate) fn of(config: &Config) -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
+    for block in &config.blocks {
+        let health = block.health.as_ref().map(|health| (Plugin::Health, health.address));
+        let ready = block.ready.as_ref().map(|ready| (Plugin::Ready, ready.address));
+        let metrics =
+            block.prometheus.as_ref().map(|metrics| (Plugin::Prometheus, metrics.address));
+        for (plugin, address) in [health, ready, metrics].into_iter().flatten() {
+            endpoints.push(Endpoint { plugin, address: text(address) });
+        }
+    }
+    endpoints
+}
+
+/// How `/ready` treats what was ready once: as the first block that has `ready` says.
+pub(crate) fn monitor(config: &Config) -> Monitor {
+    let ready = config.blocks.iter().find_map(|block| block.ready.as_ref());
+    match ready.map(|ready| ready.monitor) {
+        Some(corefile::Monitor::Continuously) => Monitor::Continuously,
+        Some(corefile::Monitor::UntilReady) | None => Monitor::UntilReady,
+    }
+}
+
+/// The labels under which a block's requests at this address and zone are counted, as CoreDNS spells them.
+pub(crate) fn labels(address: SocketAddr, zone: &str) -> LabelSet {
+    let server = if address.ip().is_unspecified() {
+        format!("dns://:{}", address.port())
+    } else {
+        format!("dns://{address}")
+    };
+    LabelSet { server, zone: zone.to_owned(), view: String::new() }
+}
+
+/// Which plugins are in force where, and the digest of the Corefile.
+pub(crate) fn tell_metrics(metrics: &Metrics, config: &Config) {
+    let mut facts = metrics.facts();
+    facts.corefile_sha512 = Some(config.digest.clone());
+    facts.plugins.clear();
+    for block in config.blocks.iter().filter(|block| block.prometheus.is_some()) {
+        for key in &block.keys {
+            for address in addresses(block, key.port) {
+                let block_labels = labels(address, &key.zone.text);
+                facts.plugins.extend(
+                    plugins(block).map(|name| EnabledPlugin { block: block_labels.clone(), name }),
+                );
+            }
+        }
+    }
+}
+
+fn plugins(block: &ServerBlock) -> impl Iterator<Item = &'static str> {
+    let named = [
+        ("errors", block.errors.is_some()),
+        ("kubernetes", block.kubernetes.is_some()),
+        ("loadbalance", block.loadbalance),
+        ("prometheus", block.prometheus.is_some()),
+    ];
+    named.into_iter().filter_map(|(name, is_there)| is_there.then_some(name))
+}
+
+fn text(address: HttpAddress) -> String {
+    match address.ip {
+        Some(ip) => SocketAddr::new(ip, address.port).to_string(),
+        None => format!(":{}", address.port),
+    }
+}
+
+/// A zone in wire format as text, for labels.
+pub(crate) fn zone_text(wire: Option<&Vec<u8>>) -> String {
+    let name = wire.and_then(|wire| DomainName::from_octets(wire.as_slice()).ok());
+    name.map_or_else(String::new, |name| name.fmt_with_dot().to_string())
+}

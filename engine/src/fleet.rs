@@ -1,0 +1,241 @@
+//! All shards, as the control plane sees them: started, told things, stopped.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use core_affinity::CoreId;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use rustix::event::{EventfdFlags, eventfd};
+use wire::compile::Table;
+
+use crate::io::DatagramIo;
+use crate::io::mmsg::Mmsg;
+use crate::io::socket::ListenerSockets;
+use crate::io::uring::Uring;
+use crate::limits::UPDATES_WAITING_MAX;
+use crate::metrics::ShardMetrics;
+use crate::plan::{ListenerId, Plan, TableSlot};
+use crate::shard::{ErrorReport, Shard, Update, serve};
+use crate::tcp::TcpService;
+
+/// Hands a generation to one shard; false when its channel is full, so that the caller keeps its newest and tries again.
+pub type Deliver = Box<dyn Fn(Arc<Table>) -> bool + Send>;
+
+/// How shards move datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// io_uring, in a tokio-uring runtime.
+    Uring,
+    /// recvmmsg and sendmmsg, in a plain tokio runtime.
+    Mmsg,
+}
+
+impl Backend {
+    /// The word for it on the command line, in logs and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uring => "uring",
+            Self::Mmsg => "mmsg",
+        }
+    }
+}
+
+/// The running shards.
+pub struct Fleet {
+    members: Vec<Member>,
+}
+
+struct Member {
+    mailbox: Mailbox,
+    metrics: Arc<ShardMetrics>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+/// A shard's channel, and what wakes the shard to look into it.
+#[derive(Clone)]
+struct Mailbox {
+    updates: Sender<Update>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Mailbox {
+    fn try_send(&self, update: Update) -> Result<(), TrySendError<Update>> {
+        self.updates.try_send(update)?;
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
+        // Fails only when the counter is at its limit: the shard is being woken already.
+        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+    }
+
+    /// Sends what must arrive. The shard empties its channel each batch, so this waits a moment at most; a shard that is
+    /// gone takes nothing.
+    fn send(&self, mut update: Update) {
+        while let Err(TrySendError::Full(back)) = self.try_send(update) {
+            update = back;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Fleet {
+    /// Starts one shard for each core and waits until all have their rings.
+    ///
+    /// # Errors
+    /// What the kernel says to the first ring or thread that cannot be had.
+    pub fn start(
+        backend: Backend,
+        cores: &[Option<CoreId>],
+        metrics: &[Arc<ShardMetrics>],
+        errors: &Sender<ErrorReport>,
+    ) -> io::Result<Self> {
+        let mut members = Vec::with_capacity(cores.len());
+        for (index, (core, metrics)) in cores.iter().zip(metrics).enumerate() {
+            let (updates, receiver) = bounded(UPDATES_WAITING_MAX);
+            let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+            let start = Start {
+                backend,
+                core: *core,
+                wake: Arc::clone(&wake),
+                shard_parts: (index, receiver, errors.clone(), Arc::clone(metrics)),
+            };
+            let (report, started) = bounded(1);
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{index}"))
+                .spawn(move || start.run(&report))?;
+            started.recv().unwrap_or_else(|_| Err(io::Error::other("the shard's thread ended")))?;
+            let mailbox = Mailbox { updates, wake };
+            members.push(Member { mailbox, metrics: Arc::clone(metrics), thread });
+        }
+        Ok(Self { members })
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shard_count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// One hand-over of this table for each shard.
+    #[must_use]
+    pub fn deliveries(&self, slot: TableSlot) -> Vec<Deliver> {
+        let deliver = |member: &Member| -> Deliver {
+            let mailbox = member.mailbox.clone();
+            Box::new(move |table| {
+                !matches!(mailbox.try_send(Update::Table(slot, table)), Err(TrySendError::Full(_)))
+            })
+        };
+        self.members.iter().map(deliver).collect()
+    }
+
+    /// Puts a plan in force on all shards.
+    pub fn set_plan(&self, plan: &Arc<Plan>) {
+        for member in &self.members {
+            member.mailbox.send(Update::Plan(Arc::clone(plan)));
+        }
+    }
+
+    /// Serves these sockets, one pair for each shard.
+    pub fn open(&self, listener: ListenerId, sockets: Vec<ListenerSockets>) {
+        debug_assert_eq!(sockets.len(), self.members.len());
+        for (member, sockets) in self.members.iter().zip(sockets) {
+            member.mailbox.send(Update::Open(listener, sockets));
+        }
+    }
+
+    /// Closes a listener on all shards.
+    pub fn close(&self, listener: ListenerId) {
+        for member in &self.members {
+            member.mailbox.send(Update::Close(listener));
+        }
+    }
+
+    /// Lets go of a table on all shards.
+    pub fn forget(&self, slot: TableSlot) {
+        for member in &self.members {
+            member.mailbox.send(Update::NoTable(slot));
+        }
+    }
+
+    /// The shards' counters.
+    pub fn metrics(&self) -> impl Iterator<Item = &Arc<ShardMetrics>> {
+        self.members.iter().map(|member| &member.metrics)
+    }
+
+    /// Whether a shard has ended by itself, which only a failing ring makes it do.
+    #[must_use]
+    pub fn has_lost_a_shard(&self) -> bool {
+        self.members.iter().any(|member| member.thread.is_finished())
+    }
+
+    /// Has the shards answer what their sockets hold, and waits for their ends until the deadline.
+    pub fn stop(self, timeout: Duration) {
+        for member in &self.members {
+            member.mailbox.send(Update::Stop);
+        }
+        let deadline = Instant::now() + timeout;
+        while Instant::now() < deadline && self.members.iter().any(|one| !one.thread.is_finished())
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// What a shard's thread begins with.
+struct Start {
+    backend: Backend,
+    core: Option<CoreId>,
+    wake: Arc<OwnedFd>,
+    shard_parts: (usize, Receiver<Update>, Sender<ErrorReport>, Arc<ShardMetrics>),
+}
+
+impl Start {
+    /// The thread's life. `report` hears once whether it began well.
+    fn run(self, report: &Sender<io::Result<()>>) -> io::Result<()> {
+        if let Some(core) = self.core
+            && !core_affinity::set_for_current(core)
+        {
+            tracing::warn!(core = core.id, "a shard could not be pinned to its core");
+        }
+        let (index, updates, errors, metrics) = self.shard_parts;
+        let io_metrics = Arc::clone(&metrics);
+        let shard = Rc::new(RefCell::new(Shard::new(index, updates, errors, metrics)));
+        match self.backend {
+            // The ring is made first: where io_uring is denied it returns an error, while tokio-uring would panic.
+            Backend::Uring => reported(Uring::new(self.wake, io_metrics), report, |ring| {
+                tokio_uring::start(serve(shard, ring, TcpService::default()))
+            }),
+            Backend::Mmsg => reported(Mmsg::new(self.wake, io_metrics), report, |batches| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let tasks = tokio::task::LocalSet::new();
+                tasks.block_on(&runtime, serve(shard, batches, TcpService::default()))
+            }),
+        }
+    }
+}
+
+/// Reports whether the backend is there, and serves with it if so.
+fn reported<I: DatagramIo>(
+    backend: io::Result<I>,
+    report: &Sender<io::Result<()>>,
+    serve: impl FnOnce(I) -> io::Result<()>,
+) -> io::Result<()> {
+    match backend {
+        Ok(io) => {
+            let _ = report.send(Ok(()));
+            serve(io)
+        }
+        Err(error) => {
+            let _ = report.send(Err(error));
+            Ok(())
+        }
+    }
+}

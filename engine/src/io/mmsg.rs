@@ -1,0 +1,303 @@
+//! Datagrams by recvmmsg and sendmmsg: for where io_uring is denied.
+//!
+//! One batch at a time: `turn` sends the answers of the last, then receives from the next socket that may hold something.
+//! Slot i of a batch has a receive buffer, a send buffer and the headers of both. Invariant: the system calls return before
+//! anything is read or changed, so the kernel never holds this memory between them.
+
+use std::io;
+use std::mem::zeroed;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::null_mut;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, epoll, poll};
+
+use super::control::{CONTROL_LEN, Control, reply_control};
+use super::peer::{ADDRESS_LEN, is_v6_address, peer_address};
+use super::{Datagram, DatagramIo};
+use crate::limits::{
+    DATAGRAM_BATCH, LISTENERS_MAX, RECEIVE_BUFFER_LEN, SEND_BUFFER_LEN, SEND_WAIT_MS_MAX,
+};
+use crate::metrics::{Event, ShardMetrics};
+use crate::plan::ListenerId;
+
+/// The recvmmsg/sendmmsg backend.
+pub struct Mmsg {
+    wake: Arc<OwnedFd>,
+    /// Readable when a socket or `wake` is.
+    poller: OwnedFd,
+    listeners: [Option<Listener>; LISTENERS_MAX],
+    batch: Batch,
+    /// The listener that the batch was received from.
+    current: usize,
+    received_count: usize,
+    handed_out: usize,
+    /// Slots to send from, in the order of their answers.
+    answered: Vec<u16>,
+    metrics: Arc<ShardMetrics>,
+}
+
+struct Listener {
+    socket: UdpSocket,
+    /// It was found empty since the last wake-up.
+    is_empty: bool,
+}
+
+/// The memory of a batch; its addresses never change.
+struct Batch {
+    slots: Box<[Slot]>,
+    receive_buffers: Box<[u8]>,
+    send_buffers: Box<[u8]>,
+    /// Headers as the system calls take them, filled anew for each call.
+    headers: Box<[libc::mmsghdr]>,
+}
+
+struct Slot {
+    received: libc::iovec,
+    answer: libc::iovec,
+    address: [u8; ADDRESS_LEN],
+    address_len: usize,
+    asked: Control,
+    asked_len: usize,
+    reply: Control,
+    reply_len: usize,
+    is_cut: bool,
+}
+
+impl Mmsg {
+    /// # Errors
+    /// When the kernel has no epoll descriptor left.
+    pub fn new(wake: Arc<OwnedFd>, metrics: Arc<ShardMetrics>) -> io::Result<Self> {
+        let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let key = epoll::EventData::new_u64(LISTENERS_MAX as u64);
+        epoll::add(&poller, &*wake, key, epoll::EventFlags::IN)?;
+        Ok(Self {
+            wake,
+            poller,
+            listeners: [const { None }; LISTENERS_MAX],
+            batch: Batch::new(),
+            current: 0,
+            received_count: 0,
+            handed_out: 0,
+            answered: Vec::with_capacity(DATAGRAM_BATCH),
+            metrics,
+        })
+    }
+
+    /// Sends the answers of the batch. What the socket will not take in a moment is lost, as the network may lose it.
+    fn send_answers(&mut self) {
+        let Some(listener) = self.listeners[self.current].as_ref() else {
+            self.answered.clear();
+            return;
+        };
+        let count = self.batch.fill_send_headers(&self.answered);
+        self.answered.clear();
+        let mut sent = 0;
+        while sent < count {
+            let headers = &mut self.batch.headers[sent..count];
+            // SAFETY: the headers point into `batch`, which nothing moves or writes until the call returns.
+            let result = unsafe {
+                libc::sendmmsg(
+                    listener.socket.as_raw_fd(),
+                    headers.as_mut_ptr(),
+                    headers.len() as libc::c_uint,
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            match usize::try_from(result) {
+                Ok(some) if some > 0 => sent += some,
+                _ if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => {
+                    if !waited_for_room(&listener.socket) {
+                        self.metrics.count(Event::SendFailed, (count - sent) as u64);
+                        return;
+                    }
+                }
+                // This one cannot be sent, to port 0 for instance: on to the next.
+                _ => {
+                    self.metrics.count(Event::SendFailed, 1);
+                    sent += 1;
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self) {
+        for step in 1..=LISTENERS_MAX {
+            // The one after the last first: a busy socket does not starve the others.
+            let index = (self.current + step) % LISTENERS_MAX;
+            let Some(listener) = self.listeners[index].as_mut().filter(|one| !one.is_empty) else {
+                continue;
+            };
+            self.batch.fill_receive_headers();
+            // SAFETY: the headers point into `batch`, which nothing moves or reads until the call returns.
+            let result = unsafe {
+                libc::recvmmsg(
+                    listener.socket.as_raw_fd(),
+                    self.batch.headers.as_mut_ptr(),
+                    DATAGRAM_BATCH as libc::c_uint,
+                    libc::MSG_DONTWAIT,
+                    null_mut(),
+                )
+            };
+            let count = usize::try_from(result).unwrap_or(0);
+            listener.is_empty = count < DATAGRAM_BATCH;
+            if count > 0 {
+                self.batch.note_received(count);
+                (self.current, self.received_count, self.handed_out) = (index, count, 0);
+                return;
+            }
+        }
+    }
+}
+
+/// Waits a little for a full socket buffer to drain.
+fn waited_for_room(socket: &UdpSocket) -> bool {
+    let timeout = Duration::from_millis(SEND_WAIT_MS_MAX);
+    let timeout = rustix::event::Timespec::try_from(timeout).ok();
+    poll(&mut [PollFd::new(socket, PollFlags::OUT)], timeout.as_ref()).is_ok_and(|ready| ready > 0)
+}
+
+impl DatagramIo for Mmsg {
+    fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()> {
+        let key = epoll::EventData::new_u64(listener.0 as u64);
+        epoll::add(&self.poller, &socket, key, epoll::EventFlags::IN)?;
+        self.listeners[listener.0] = Some(Listener { socket, is_empty: false });
+        Ok(())
+    }
+
+    fn close(&mut self, listener: ListenerId) {
+        // A closed descriptor leaves the poller by itself.
+        self.listeners[listener.0] = None;
+    }
+
+    fn turn(&mut self) -> io::Result<usize> {
+        if !self.answered.is_empty() {
+            self.send_answers();
+        }
+        if self.handed_out == self.received_count {
+            (self.received_count, self.handed_out) = (0, 0);
+            self.receive();
+        }
+        Ok(self.received_count - self.handed_out)
+    }
+
+    fn next(&mut self) -> Option<Datagram> {
+        if self.handed_out == self.received_count {
+            return None;
+        }
+        let index = self.handed_out;
+        self.handed_out += 1;
+        let slot = &self.batch.slots[index];
+        Some(Datagram {
+            listener: ListenerId(self.current),
+            is_cut: slot.is_cut,
+            is_from_v6: is_v6_address(&slot.address[..slot.address_len]),
+            receive_buffer: index as u16,
+            payload_at: 0,
+            payload_len: slot.received.iov_len as u16,
+            send_slot: index as u16,
+        })
+    }
+
+    fn buffers(&mut self, datagram: &Datagram) -> (&[u8], &mut [u8]) {
+        let index = usize::from(datagram.receive_buffer);
+        let payload = &self.batch.receive_buffers[index * RECEIVE_BUFFER_LEN..];
+        let out = &mut self.batch.send_buffers[index * SEND_BUFFER_LEN..][..SEND_BUFFER_LEN];
+        (&payload[..usize::from(datagram.payload_len)], out)
+    }
+
+    fn send(&mut self, datagram: Datagram, len: usize) {
+        let slot = &mut self.batch.slots[usize::from(datagram.send_slot)];
+        slot.answer.iov_len = len.min(SEND_BUFFER_LEN);
+        slot.reply_len = reply_control(&slot.asked.0[..slot.asked_len], &mut slot.reply);
+        self.answered.push(datagram.send_slot);
+    }
+
+    fn recycle(&mut self, _datagram: Datagram) {}
+
+    fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
+    }
+
+    fn acknowledge(&mut self) {
+        // Not blocking; empty if it was a socket that woke the shard.
+        let _ = rustix::io::read(&*self.wake, &mut [0u8; 8]);
+        for listener in self.listeners.iter_mut().flatten() {
+            listener.is_empty = false;
+        }
+    }
+
+    fn peer(&self, datagram: &Datagram) -> Option<SocketAddr> {
+        let slot = &self.batch.slots[usize::from(datagram.receive_buffer)];
+        peer_address(&slot.address[..slot.address_len])
+    }
+}
+
+// SAFETY: the pointers in slots and headers point into the batch's own boxes, which move with it and do not change address.
+unsafe impl Send for Batch {}
+
+impl Batch {
+    fn new() -> Self {
+        let mut receive_buffers: Box<[u8]> = vec![0; DATAGRAM_BATCH * RECEIVE_BUFFER_LEN].into();
+        let mut send_buffers: Box<[u8]> = vec![0; DATAGRAM_BATCH * SEND_BUFFER_LEN].into();
+        let received = receive_buffers.chunks_exact_mut(RECEIVE_BUFFER_LEN);
+        let slots = received.zip(send_buffers.chunks_exact_mut(SEND_BUFFER_LEN)).map(
+            |(received, answer)| Slot {
+                received: libc::iovec { iov_base: received.as_mut_ptr().cast(), iov_len: 0 },
+                answer: libc::iovec { iov_base: answer.as_mut_ptr().cast(), iov_len: 0 },
+                address: [0; ADDRESS_LEN],
+                address_len: 0,
+                asked: Control::default(),
+                asked_len: 0,
+                reply: Control::default(),
+                reply_len: 0,
+                is_cut: false,
+            },
+        );
+        let slots = slots.collect();
+        // SAFETY: a plain C struct of integers and pointers, for which all zeroes is a value.
+        let headers = (0..DATAGRAM_BATCH).map(|_| unsafe { zeroed() }).collect();
+        Self { slots, receive_buffers, send_buffers, headers }
+    }
+
+    fn fill_receive_headers(&mut self) {
+        for (slot, header) in self.slots.iter_mut().zip(&mut self.headers) {
+            slot.received.iov_len = RECEIVE_BUFFER_LEN;
+            let header = &mut header.msg_hdr;
+            header.msg_name = slot.address.as_mut_ptr().cast();
+            header.msg_namelen = ADDRESS_LEN as libc::socklen_t;
+            header.msg_iov = &raw mut slot.received;
+            header.msg_iovlen = 1;
+            header.msg_control = slot.asked.0.as_mut_ptr().cast();
+            header.msg_controllen = CONTROL_LEN;
+            header.msg_flags = 0;
+        }
+    }
+
+    fn note_received(&mut self, count: usize) {
+        for (slot, header) in self.slots.iter_mut().zip(&self.headers[..count]) {
+            slot.received.iov_len = header.msg_len as usize;
+            slot.address_len = (header.msg_hdr.msg_namelen as usize).min(ADDRESS_LEN);
+            slot.asked_len = header.msg_hdr.msg_controllen.min(CONTROL_LEN);
+            slot.is_cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+        }
+    }
+
+    fn fill_send_headers(&mut self, answered: &[u16]) -> usize {
+        for (index, header) in answered.iter().zip(&mut self.headers) {
+            let slot = &mut self.slots[usize::from(*index)];
+            let header = &mut header.msg_hdr;
+            header.msg_name = slot.address.as_mut_ptr().cast();
+            header.msg_namelen = slot.address_len as libc::socklen_t;
+            header.msg_iov = &raw mut slot.answer;
+            header.msg_iovlen = 1;
+            header.msg_controllen = slot.reply_len;
+            header.msg_control =
+                if slot.reply_len == 0 { null_mut() } else { slot.reply.0.as_mut_ptr().cast() };
+            header.msg_flags = 0;
+        }
+        answered.len()
+    }
+}

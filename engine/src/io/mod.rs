@@ -1,0 +1,64 @@
+//! How datagrams come and go: the one trait that the shard's loop drives, and a file for each way of doing it.
+//!
+//! `unsafe` stands in this folder and nowhere else.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::BorrowedFd;
+
+use crate::plan::ListenerId;
+
+mod control;
+pub mod mmsg;
+mod peer;
+pub mod socket;
+pub mod uring;
+pub mod wake;
+
+/// A datagram that waits for its answer: where its bytes are, not the bytes themselves. Given back by `send` or `recycle`.
+#[derive(Debug)]
+pub struct Datagram {
+    pub listener: ListenerId,
+    /// The datagram was longer than a receive buffer: its end is lost.
+    pub is_cut: bool,
+    /// Whether the peer has an IPv6 address, IPv4-mapped ones left out.
+    pub is_from_v6: bool,
+    receive_buffer: u16,
+    payload_at: u16,
+    payload_len: u16,
+    send_slot: u16,
+}
+
+/// Datagrams of any number of sockets, in batches.
+///
+/// The loop: `turn` submits the answers of the batch before and fetches the next; `next` hands out its datagrams one by one;
+/// each is answered in place (`buffers`) and given back by `send` or `recycle`. When a turn fetched nothing, wait for
+/// `wake_fd`, then `acknowledge`.
+pub trait DatagramIo {
+    /// Takes a bound, non-blocking socket and receives from it.
+    ///
+    /// # Errors
+    /// What the kernel says to it; the socket is closed then.
+    fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()>;
+    /// Receives no more from this listener, and closes its socket.
+    fn close(&mut self, listener: ListenerId);
+    /// Submits what was sent since the last turn and fetches what has come in; returns how many datagrams wait.
+    ///
+    /// # Errors
+    /// Only such that make the backend useless.
+    fn turn(&mut self) -> io::Result<usize>;
+    /// The next datagram of the batch; `None` at its end, or when no answer more can be on its way.
+    fn next(&mut self) -> Option<Datagram>;
+    /// The datagram, and room for its answer.
+    fn buffers(&mut self, datagram: &Datagram) -> (&[u8], &mut [u8]);
+    /// Sends the first `len` bytes of the answer to where the datagram came from, from the address that it was sent to.
+    fn send(&mut self, datagram: Datagram, len: usize);
+    /// Gives the datagram up without an answer.
+    fn recycle(&mut self, datagram: Datagram);
+    /// Readable when a turn would fetch something, or when another thread wrote to it to wake the shard.
+    fn wake_fd(&self) -> BorrowedFd<'_>;
+    /// Takes note of a wake-up, so that the next one shows.
+    fn acknowledge(&mut self);
+    /// Who sent it: for logs, off the packet path.
+    fn peer(&self, datagram: &Datagram) -> Option<SocketAddr>;
+}

@@ -1,0 +1,106 @@
+//! Sockets as the shards need them: one of each address for each shard, sharing the port.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::limits::{PORT_TRIES, SOCKET_BUFFER_LEN, TCP_BACKLOG};
+
+/// The UDP socket and the TCP listener of one shard at one address.
+#[derive(Debug)]
+pub struct ListenerSockets {
+    pub udp: UdpSocket,
+    pub tcp: TcpListener,
+}
+
+/// Binds `shards` pairs of sockets to one address, all sharing its port (SO_REUSEPORT): the kernel spreads clients over them.
+///
+/// Port 0 lets the kernel choose; all pairs then have the port it chose. An unspecified IPv6 address listens for IPv4 too.
+///
+/// # Errors
+/// What the kernel says to the first socket that cannot be had; none stays open then.
+pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSockets>> {
+    if address.port() == 0 {
+        return bind_any_port(address, shards);
+    }
+    // SO_REUSEPORT would share the port with another server of this user, silently, and lose it half the queries.
+    drop((UdpSocket::bind(address)?, probe_tcp(address)?));
+    let pair = || Ok(ListenerSockets { udp: bind_udp(address)?, tcp: bind_tcp(address)? });
+    (0..shards).map(|_| pair()).collect()
+}
+
+/// The kernel chooses a free port for UDP, which may be taken for TCP: then another.
+fn bind_any_port(mut address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSockets>> {
+    for _ in 0..PORT_TRIES {
+        address.set_port(UdpSocket::bind((address.ip(), 0))?.local_addr()?.port());
+        match bind(address, shards) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            bound => return bound,
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = shared_socket(address, Type::DGRAM, Protocol::UDP)?;
+    // The kernel grants what net.core allows; less is not worth refusing to start for.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_LEN);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER_LEN);
+    if address.ip().is_unspecified() {
+        // An answer must leave from the address that was asked, which only the kernel can tell then.
+        if address.is_ipv6() {
+            enable(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
+        } else {
+            enable(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO)?;
+        }
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = shared_socket(address, Type::STREAM, Protocol::TCP)?;
+    // A restart must not wait for the connections of the process before.
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(TCP_BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn shared_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    Ok(socket)
+}
+
+/// Whether the TCP port is free, as far as sockets that listen are concerned: those that wait out their last packets are not.
+fn probe_tcp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)?;
+    Ok(socket)
+}
+
+/// Sets a boolean socket option that no safe crate covers.
+fn enable(socket: &Socket, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the kernel reads four bytes of `on`, which lives until the call returns, and the descriptor is open.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

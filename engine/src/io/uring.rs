@@ -1,0 +1,423 @@
+//! Datagrams over io_uring: multishot receives into a ring of provided buffers, one SENDMSG an answer.
+//!
+//! The life of a datagram: the kernel takes a receive buffer from the buffer ring, fills it, and posts a completion;
+//! `next` pairs it with a send slot; `send` queues the slot and gives the buffer back; the send's completion frees the slot.
+//! Any completion may end its multishot receive (an empty datagram does, as does an empty buffer ring): the next turn starts it
+//! again. Invariant: memory that the kernel may touch is owned by `Memory`, whose addresses never change.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem::zeroed;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::types::{BufRingEntry, Fd, RecvMsgOut};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use super::control::{CONTROL_LEN, Control, reply_control};
+use super::peer::{ADDRESS_LEN, is_v6_address, peer_address};
+use super::{Datagram, DatagramIo};
+use crate::limits::{
+    COMPLETIONS, LISTENERS_MAX, RECEIVE_BUFFER_LEN, RECEIVE_BUFFERS, SEND_BUFFER_LEN, SEND_SLOTS,
+    SUBMISSIONS,
+};
+use crate::metrics::{Event, ShardMetrics};
+use crate::plan::ListenerId;
+
+/// The one group of provided buffers.
+const BUFFER_GROUP: u16 = 0;
+
+/// What a completion belongs to: the upper half of its user data; the lower is an index.
+const RECEIVE: u64 = 0;
+const SEND: u64 = 1 << 32;
+const CANCEL: u64 = 2 << 32;
+
+/// The io_uring backend.
+pub struct Uring {
+    ring: IoUring,
+    memory: Memory,
+    /// Signalled by the kernel with each completion, and by other threads to wake the shard.
+    wake: Arc<OwnedFd>,
+    listeners: [Option<Listener>; LISTENERS_MAX],
+    /// Receive completions of this turn, not yet handed out.
+    received: VecDeque<(ListenerId, u16)>,
+    free_slots: Vec<u16>,
+    metrics: Arc<ShardMetrics>,
+}
+
+struct Listener {
+    socket: UdpSocket,
+    /// A multishot receive is in the kernel.
+    is_receiving: bool,
+    is_closing: bool,
+}
+
+impl Uring {
+    /// Makes the ring on the thread that will use it: the kernel lets no other enter it (SINGLE_ISSUER).
+    ///
+    /// # Errors
+    /// EPERM, ENOSYS or EACCES where io_uring is denied, EINVAL on kernels before 6.1, ENOMEM by RLIMIT_MEMLOCK.
+    pub fn new(wake: Arc<OwnedFd>, metrics: Arc<ShardMetrics>) -> io::Result<Self> {
+        let ring = builder().setup_cqsize(COMPLETIONS).build(SUBMISSIONS)?;
+        let memory = Memory::new();
+        // SAFETY: the buffer ring is `memory`'s, page-aligned and as long as said; `Drop` keeps it until the ring is done.
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(
+                memory.buffer_ring.as_ptr() as u64,
+                RECEIVE_BUFFERS,
+                BUFFER_GROUP,
+                0,
+            )?;
+        }
+        ring.submitter().register_eventfd(wake.as_raw_fd())?;
+        let mut uring = Self {
+            ring,
+            memory,
+            wake,
+            listeners: [const { None }; LISTENERS_MAX],
+            received: VecDeque::with_capacity(COMPLETIONS as usize),
+            free_slots: (0..SEND_SLOTS as u16).collect(),
+            metrics,
+        };
+        for buffer in 0..RECEIVE_BUFFERS {
+            uring.memory.give_back(buffer);
+        }
+        Ok(uring)
+    }
+
+    /// Whether a ring can be had at all, tried with a small one.
+    ///
+    /// # Errors
+    /// What the kernel says, as for `new`.
+    pub fn probe() -> io::Result<()> {
+        let ring = builder().build(8)?;
+        drop(ring);
+        Ok(())
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) {
+        // SAFETY: every entry that is pushed points into `memory` or at nothing, and `memory` outlives the ring.
+        while unsafe { self.ring.submission().push(entry) }.is_err() {
+            // The queue is full: the kernel empties it. Nothing is lost if it will not just now; the loop ends when it has.
+            if self.ring.submit().is_err() {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    fn start_receiving(&mut self, index: usize) {
+        let Some(listener) = self.listeners[index].as_mut() else { return };
+        listener.is_receiving = true;
+        let fd = Fd(listener.socket.as_raw_fd());
+        let header = &raw const *self.memory.receive_header;
+        let entry = opcode::RecvMsgMulti::new(fd, header, BUFFER_GROUP).build();
+        self.push(&entry.user_data(RECEIVE | index as u64));
+    }
+
+    fn complete(&mut self, completion: &cqueue::Entry) {
+        let index = (completion.user_data() & u64::from(u32::MAX)) as usize;
+        match completion.user_data() & !u64::from(u32::MAX) {
+            SEND => {
+                // The network loses packets too: the client asks again.
+                if completion.result() < 0 {
+                    self.metrics.count(Event::SendFailed, 1);
+                }
+                self.free_slots.push(index as u16);
+            }
+            RECEIVE => {
+                if !cqueue::more(completion.flags())
+                    && let Some(listener) = self.listeners[index].as_mut()
+                {
+                    listener.is_receiving = false;
+                    let empty = completion.result() == -libc::ENOBUFS;
+                    let why = if empty { Event::BuffersEmpty } else { Event::ReceiveRestarted };
+                    self.metrics.count(why, 1);
+                }
+                if let Some(buffer) = cqueue::buffer_select(completion.flags()) {
+                    if completion.result() >= 0 {
+                        self.received.push_back((ListenerId(index), buffer));
+                    } else {
+                        self.memory.give_back(buffer);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl DatagramIo for Uring {
+    fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()> {
+        self.listeners[listener.0] =
+            Some(Listener { socket, is_receiving: false, is_closing: false });
+        self.start_receiving(listener.0);
+        Ok(())
+    }
+
+    fn close(&mut self, listener: ListenerId) {
+        if let Some(listener) = self.listeners[listener.0].as_mut() {
+            listener.is_closing = true;
+        }
+        let entry = opcode::AsyncCancel::new(RECEIVE | listener.0 as u64).build();
+        self.push(&entry.user_data(CANCEL));
+    }
+
+    fn turn(&mut self) -> io::Result<usize> {
+        for index in 0..LISTENERS_MAX {
+            match &self.listeners[index] {
+                Some(listener) if listener.is_closing && !listener.is_receiving => {
+                    self.listeners[index] = None;
+                }
+                Some(listener) if !listener.is_receiving => self.start_receiving(index),
+                _ => {}
+            }
+        }
+        // Runs the kernel's deferred work of this ring, too (TASKRUN_FLAG).
+        match self.ring.submit() {
+            Ok(_) => {}
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(error),
+        }
+        // Taken out first: `complete` wants the whole of self.
+        while let Some(completion) = { self.ring.completion().next() } {
+            self.complete(&completion);
+        }
+        Ok(self.received.len())
+    }
+
+    fn next(&mut self) -> Option<Datagram> {
+        let send_slot = self.free_slots.pop()?;
+        let Some((listener, receive_buffer)) = self.received.pop_front() else {
+            self.free_slots.push(send_slot);
+            return None;
+        };
+        match self.memory.describe(listener, receive_buffer, send_slot) {
+            Some(datagram) => Some(datagram),
+            None => {
+                // The kernel wrote a header that is no header: not seen yet, and no reason to stop.
+                self.memory.give_back(receive_buffer);
+                self.free_slots.push(send_slot);
+                self.next()
+            }
+        }
+    }
+
+    fn buffers(&mut self, datagram: &Datagram) -> (&[u8], &mut [u8]) {
+        let memory = &mut self.memory;
+        let start = usize::from(datagram.receive_buffer) * RECEIVE_BUFFER_LEN
+            + usize::from(datagram.payload_at);
+        let payload = &memory.receive_buffers[start..start + usize::from(datagram.payload_len)];
+        let start = usize::from(datagram.send_slot) * SEND_BUFFER_LEN;
+        (payload, &mut memory.send_buffers[start..start + SEND_BUFFER_LEN])
+    }
+
+    fn send(&mut self, datagram: Datagram, len: usize) {
+        let Some(listener) = self.listeners[datagram.listener.0].as_ref() else {
+            return self.recycle(datagram);
+        };
+        let fd = Fd(listener.socket.as_raw_fd());
+        let header = self.memory.address_reply(&datagram, len);
+        let entry = opcode::SendMsg::new(fd, header).build();
+        self.push(&entry.user_data(SEND | u64::from(datagram.send_slot)));
+        self.memory.give_back(datagram.receive_buffer);
+    }
+
+    fn recycle(&mut self, datagram: Datagram) {
+        self.memory.give_back(datagram.receive_buffer);
+        self.free_slots.push(datagram.send_slot);
+    }
+
+    fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    fn acknowledge(&mut self) {
+        // Not blocking; empty if another read was first.
+        let _ = rustix::io::read(&*self.wake, &mut [0u8; 8]);
+    }
+
+    fn peer(&self, datagram: &Datagram) -> Option<SocketAddr> {
+        self.memory.peer(datagram)
+    }
+}
+
+impl Drop for Uring {
+    /// Takes the kernel's hands off the memory before it is freed.
+    fn drop(&mut self) {
+        for index in 0..LISTENERS_MAX {
+            if self.listeners[index].is_some() {
+                self.close(ListenerId(index));
+            }
+        }
+        for _ in 0..COMPLETIONS {
+            let all_sent = self.free_slots.len() + self.received.len() >= SEND_SLOTS;
+            if all_sent && !self.listeners.iter().flatten().any(|one| one.is_receiving) {
+                return;
+            }
+            if self.ring.submit_and_wait(1).is_err() {
+                break;
+            }
+            while let Some(completion) = { self.ring.completion().next() } {
+                self.complete(&completion);
+            }
+        }
+        // The kernel still holds some of it: better leaked than written to when it is another's.
+        std::mem::forget(std::mem::replace(&mut self.memory, Memory::new()));
+    }
+}
+
+/// What every ring is set up with: one thread enters it, and completions are made when it does (6.1).
+fn builder() -> io_uring::Builder {
+    let mut builder = IoUring::builder();
+    builder
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .dontfork();
+    builder
+}
+
+/// Errors of io_uring_enter that pass by themselves: interrupted, busy, completions to be taken first.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ETIME))
+}
+
+/// A send slot: what SENDMSG reads until its completion.
+struct SendSlot {
+    header: libc::msghdr,
+    payload: libc::iovec,
+    address: [u8; ADDRESS_LEN],
+    control: Control,
+}
+
+/// All memory that the kernel reads or writes on its own time.
+///
+/// Owner by time: a receive buffer is the kernel's from `give_back` until the completion that names it, ours from then until
+/// the next `give_back`. A send slot and its buffer are the kernel's from `send` until the send's completion, ours otherwise.
+struct Memory {
+    /// The ring in which buffers are handed to the kernel: page-aligned, `RECEIVE_BUFFERS` entries.
+    buffer_ring: NonNull<BufRingEntry>,
+    buffer_ring_tail: u16,
+    receive_buffers: Box<[u8]>,
+    /// Says how much of a buffer is for address and control messages. Read by the kernel as long as a receive runs.
+    receive_header: Box<libc::msghdr>,
+    send_slots: Box<[SendSlot]>,
+    send_buffers: Box<[u8]>,
+}
+
+const BUFFER_RING_LAYOUT: std::alloc::Layout = match std::alloc::Layout::from_size_align(
+    size_of::<BufRingEntry>() * RECEIVE_BUFFERS as usize,
+    4096,
+) {
+    Ok(layout) => layout,
+    Err(_) => panic!("a page-aligned ring is a valid layout"),
+};
+
+impl Memory {
+    fn new() -> Self {
+        // SAFETY: the layout is not empty; zero bytes are valid entries.
+        let ring = unsafe { std::alloc::alloc_zeroed(BUFFER_RING_LAYOUT) };
+        let buffer_ring = NonNull::new(ring.cast())
+            .unwrap_or_else(|| std::alloc::handle_alloc_error(BUFFER_RING_LAYOUT));
+        // SAFETY: plain C structs of integers and pointers, for which all zeroes is a value.
+        let (mut receive_header, slot) =
+            unsafe { (Box::<libc::msghdr>::new(zeroed()), || zeroed()) };
+        receive_header.msg_namelen = ADDRESS_LEN as u32;
+        receive_header.msg_controllen = CONTROL_LEN;
+        Self {
+            buffer_ring,
+            buffer_ring_tail: 0,
+            receive_buffers: vec![0; usize::from(RECEIVE_BUFFERS) * RECEIVE_BUFFER_LEN].into(),
+            receive_header,
+            send_slots: (0..SEND_SLOTS).map(|_| slot()).collect(),
+            send_buffers: vec![0; SEND_SLOTS * SEND_BUFFER_LEN].into(),
+        }
+    }
+
+    /// Hands a receive buffer to the kernel.
+    fn give_back(&mut self, buffer: u16) {
+        let mask = RECEIVE_BUFFERS - 1;
+        let start = usize::from(buffer) * RECEIVE_BUFFER_LEN;
+        let address = self.receive_buffers[start..start + RECEIVE_BUFFER_LEN].as_mut_ptr();
+        // SAFETY: the index is masked to the ring's length; the kernel reads an entry only after the tail has passed it,
+        // and the tail is published last. Nobody else writes the ring.
+        unsafe {
+            let entry = self.buffer_ring.add(usize::from(self.buffer_ring_tail & mask)).as_mut();
+            entry.set_addr(address as u64);
+            entry.set_len(RECEIVE_BUFFER_LEN as u32);
+            entry.set_bid(buffer);
+            self.buffer_ring_tail = self.buffer_ring_tail.wrapping_add(1);
+            let tail = BufRingEntry::tail(self.buffer_ring.as_ptr()).cast::<AtomicU16>();
+            (*tail).store(self.buffer_ring_tail, Ordering::Release);
+        }
+    }
+
+    fn receive_buffer(&self, buffer: u16) -> &[u8] {
+        let start = usize::from(buffer) * RECEIVE_BUFFER_LEN;
+        &self.receive_buffers[start..start + RECEIVE_BUFFER_LEN]
+    }
+
+    fn describe(
+        &self,
+        listener: ListenerId,
+        receive_buffer: u16,
+        send_slot: u16,
+    ) -> Option<Datagram> {
+        let buffer = self.receive_buffer(receive_buffer);
+        let message = RecvMsgOut::parse(buffer, &self.receive_header).ok()?;
+        let payload = message.payload_data();
+        let payload_at = payload.as_ptr() as usize - buffer.as_ptr() as usize;
+        Some(Datagram {
+            listener,
+            is_cut: message.is_payload_truncated(),
+            is_from_v6: is_v6_address(message.name_data()),
+            receive_buffer,
+            payload_at: payload_at as u16,
+            payload_len: payload.len() as u16,
+            send_slot,
+        })
+    }
+
+    /// Fills the datagram's send slot: back to the peer, from the address that it asked.
+    fn address_reply(&mut self, datagram: &Datagram, len: usize) -> *const libc::msghdr {
+        let slot_index = usize::from(datagram.send_slot);
+        let start = usize::from(datagram.receive_buffer) * RECEIVE_BUFFER_LEN;
+        let buffer = &self.receive_buffers[start..start + RECEIVE_BUFFER_LEN];
+        let slot = &mut self.send_slots[slot_index];
+        let Ok(message) = RecvMsgOut::parse(buffer, &self.receive_header) else {
+            // `describe` has parsed it before.
+            return &raw const slot.header;
+        };
+        let name = message.name_data();
+        slot.address[..name.len()].copy_from_slice(name);
+        let control_len = reply_control(message.control_data(), &mut slot.control);
+        let payload_at = slot_index * SEND_BUFFER_LEN;
+        slot.payload.iov_base = self.send_buffers[payload_at..].as_mut_ptr().cast();
+        slot.payload.iov_len = len.min(SEND_BUFFER_LEN);
+        slot.header.msg_name = slot.address.as_mut_ptr().cast();
+        slot.header.msg_namelen = name.len() as u32;
+        slot.header.msg_iov = &raw mut slot.payload;
+        slot.header.msg_iovlen = 1;
+        slot.header.msg_controllen = control_len;
+        slot.header.msg_control =
+            if control_len == 0 { null_mut() } else { slot.control.0.as_mut_ptr().cast() };
+        &raw const slot.header
+    }
+
+    fn peer(&self, datagram: &Datagram) -> Option<SocketAddr> {
+        let buffer = self.receive_buffer(datagram.receive_buffer);
+        let message = RecvMsgOut::parse(buffer, &self.receive_header).ok()?;
+        peer_address(message.name_data())
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout, and freed only here.
+        unsafe { std::alloc::dealloc(self.buffer_ring.as_ptr().cast(), BUFFER_RING_LAYOUT) };
+    }
+}

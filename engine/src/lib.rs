@@ -1,0 +1,26 @@
+//! The server, in reading order: what a packet meets, then what prepares it.
+#![deny(unsafe_code)]
+
+pub mod shard;
+
+pub mod answer;
+
+pub mod plan;
+
+pub mod tcp;
+
+// Rings, system calls and socket options: each block says who owns the memory.
+#[allow(unsafe_code)]
+pub mod io;
+
+pub mod limits;
+
+pub mod metrics;
+
+pub mod admin;
+
+pub mod fleet;
+
+pub mod corefile;
+
+pub mod cli;

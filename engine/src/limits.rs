@@ -1,0 +1,82 @@
+//! Every bound of the server, in one place, each with the sum it comes from.
+
+use std::time::Duration;
+
+/// Updates that may wait for one shard: a plan and a generation of each of its tables, twice over. A sender that finds the
+/// channel full keeps its newest and tries again, so nothing is lost but generations that nobody would have seen.
+pub const UPDATES_WAITING_MAX: usize = 64;
+
+/// `kubernetes` blocks alive at once: those of the running Corefile and, while it is being replaced, those of the next.
+pub const TABLES_MAX: usize = 64;
+
+/// Sockets a shard listens on: bind addresses times ports.
+pub const LISTENERS_MAX: usize = 64;
+
+/// Receive buffers of a shard's ring, a power of two as the kernel wants. More than one wake-up brings; a larger working
+/// set measured slower.
+pub const RECEIVE_BUFFERS: u16 = 512;
+
+/// Bytes of one receive buffer: the kernel's 16-byte header, the peer's address (28), control messages (64) and the
+/// datagram. Queries are far shorter than the 1428 bytes that leaves; a longer datagram arrives cut and is FORMERR.
+pub const RECEIVE_BUFFER_LEN: usize = 1536;
+
+/// Answers a shard may have on their way at once. A send completes when it is submitted, save where the socket's buffer is
+/// full: then receiving waits for it.
+pub const SEND_SLOTS: usize = 512;
+
+/// Bytes of one answer over UDP.
+pub const SEND_BUFFER_LEN: usize = wire::reply::UDP_LEN_MAX as usize;
+
+/// Submissions that fit the ring: every send slot, and receives, cancellations.
+pub const SUBMISSIONS: u32 = 1024;
+
+/// Completions that fit the ring. A full queue ends every multishot receive, so: all buffers and all slots, twice.
+pub const COMPLETIONS: u32 = 2048;
+
+/// Datagrams of one recvmmsg or sendmmsg: more measured no faster.
+pub const DATAGRAM_BATCH: usize = 64;
+
+/// How long sendmmsg may wait for a full socket buffer before the rest of a batch is given up, in milliseconds.
+pub const SEND_WAIT_MS_MAX: u64 = 1;
+
+/// Batches that UDP may take one after the other before TCP and timers have a turn.
+pub const BATCHES_PER_TURN: u32 = 8;
+
+/// Socket buffers asked of the kernel, in bytes, for each shard's socket: 4 MiB hold some 5 ms of queries at a shard's
+/// full rate. The kernel caps it at net.core.{r,w}mem_max without saying so.
+pub const SOCKET_BUFFER_LEN: usize = 4 << 20;
+
+/// Ports that are tried where the kernel is to choose one that is free for UDP and TCP.
+pub const PORT_TRIES: usize = 32;
+
+/// Connections that wait to be accepted, for each shard's socket; the kernel caps it at net.core.somaxconn.
+pub const TCP_BACKLOG: i32 = 4096;
+
+/// TCP connections of one shard. Past it the new connection is closed at once.
+pub const TCP_CONNECTIONS_MAX: usize = 16384;
+
+/// Bytes read from one connection at a time: a full-length message and its length, or some thousand short ones.
+pub const TCP_READ_LEN: usize = 2 + 65535;
+
+/// Answers that are written at a time: one of the longest behind as many short ones as fit.
+pub const TCP_WRITE_LEN: usize = 4 * (2 + 65535);
+
+/// Time for a whole first query, and for any query that has begun (CoreDNS's `timeouts` read).
+pub const TCP_READ_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for the peer to take an answer.
+pub const TCP_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time between queries (RFC 7766, section 6.2.3).
+pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause of accepting when the process is out of file descriptors.
+pub const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Failed answers that wait to be logged; past it the line is lost and counted, not the answer.
+pub const ERROR_REPORTS_WAITING_MAX: usize = 1024;
+
+/// How long `SIGTERM` waits at most, after lameduck, for shards to answer what their sockets still hold.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
+const _: () = assert!(COMPLETIONS as usize >= 2 * (RECEIVE_BUFFERS as usize + SEND_SLOTS));
+const _: () = assert!(SUBMISSIONS as usize >= SEND_SLOTS + LISTENERS_MAX * 2);
+const _: () = assert!(TCP_WRITE_LEN >= 2 * (2 + wire::reply::MESSAGE_LEN_MAX));

@@ -1,0 +1,140 @@
+//! The text of a scrape, in the format that the client takes.
+//!
+//! `prometheus-client` writes OpenMetrics. CoreDNS writes the older Prometheus text format, which differs in four places
+//! only; those are changed here, line by line. Invariant: both texts hold the same series with the same values.
+
+use std::fmt::Write;
+
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
+
+/// A text format for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus text format 0.0.4.
+    Prometheus,
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The format for a request's `Accept`: the Prometheus one for whoever takes it, even those who would rather have
+    /// OpenMetrics. It is the one that CoreDNS gives, and the formats spell the label `le` differently ("1" and "1.0"): a
+    /// Prometheus 2 would take CoreDNS's buckets and ours for different series.
+    #[must_use]
+    pub fn for_accept(accept: &str) -> Self {
+        let mut takes_open_metrics = false;
+        for range in accept.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let media_type = parts.next().unwrap_or_default();
+            let is_refused = parts
+                .filter_map(|parameter| parameter.split_once('='))
+                .any(|(name, value)| name == "q" && value.parse() == Ok(0.0_f32));
+            if is_refused {
+                continue;
+            }
+            match media_type.to_ascii_lowercase().as_str() {
+                "text/plain" | "text/*" | "*/*" => return Self::Prometheus,
+                "application/openmetrics-text" | "application/*" => takes_open_metrics = true,
+                _ => {}
+            }
+        }
+        if takes_open_metrics { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+pub(super) fn write(registry: &Registry, format: Format) -> String {
+    let mut open_metrics = String::new();
+    // Writing to a string cannot fail, and no collector here fails by itself.
+    let written = text::encode(&mut open_metrics, registry);
+    debug_assert!(written.is_ok());
+    match format {
+        Format::OpenMetrics => open_metrics,
+        Format::Prometheus => prometheus(&open_metrics),
+    }
+}
+
+/// OpenMetrics to the Prometheus text format: a counter's family is named like its series, with `_total`; whole bounds of
+/// buckets have no decimals; there are no units and no end mark.
+fn prometheus(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    let mut lines = open_metrics.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line == "# EOF" || line.starts_with("# UNIT ") {
+            continue;
+        }
+        // The type stands in the line behind the help.
+        let type_line = if line.starts_with("# HELP ") { lines.peek() } else { Some(&line) };
+        let is_counter =
+            type_line.is_some_and(|line| line.starts_with("# TYPE ") && line.ends_with(" counter"));
+        let written = match line.strip_prefix("# ").and_then(|rest| rest.split_once(' ')) {
+            Some((keyword, rest)) if is_counter => {
+                let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                writeln!(text, "# {keyword} {name}_total {rest}")
+            }
+            Some(_) => writeln!(text, "{line}"),
+            None => match line.split_once("_bucket{le=\"").and_then(|(name, rest)| {
+                let (bound, rest) = rest.split_once('"')?;
+                Some((name, bound.strip_suffix(".0")?, rest))
+            }) {
+                Some((name, bound, rest)) => writeln!(text, "{name}_bucket{{le=\"{bound}\"{rest}"),
+                None => writeln!(text, "{line}"),
+            },
+        };
+        debug_assert!(written.is_ok());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_takes_the_prometheus_format_gets_it() {
+        let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+            application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,\
+            text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        for (accept, expected) in [
+            ("", Format::Prometheus),
+            ("*/*", Format::Prometheus),
+            (prometheus_3, Format::Prometheus),
+            ("text/html, text/*;q=0.1", Format::Prometheus),
+            ("application/vnd.google.protobuf", Format::Prometheus),
+            ("application/openmetrics-text", Format::OpenMetrics),
+            ("Application/OpenMetrics-Text; version=1.0.0 ; q=0.5", Format::OpenMetrics),
+            ("text/plain;q=0, application/openmetrics-text", Format::OpenMetrics),
+            ("text/plain; q=0.0, application/openmetrics-text;q=0", Format::Prometheus),
+            (";;,,=", Format::Prometheus),
+        ] {
+            assert_eq!(Format::for_accept(accept), expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_formats_spell_differently_is_changed() {
+        let open_metrics = concat!(
+            "# HELP a Counts a counter.\n# TYPE a counter\na_total{le=\"1.0\"} 5\n",
+            "# HELP b_seconds Says # TYPE a counter\n# TYPE b_seconds histogram\n# UNIT b_seconds seconds\n",
+            "b_seconds_sum 1.0\nb_seconds_bucket{le=\"0.5\",x=\"1.0\"} 1\n",
+            "b_seconds_bucket{le=\"16000.0\"} 2\nb_seconds_bucket{le=\"+Inf\"} 2\n",
+            "# HELP c counter\n# TYPE c gauge\nc{x=\"_bucket{le=\\\"1.0\\\"\"} 1.0\n# EOF\n",
+        );
+        let expected = concat!(
+            "# HELP a_total Counts a counter.\n# TYPE a_total counter\na_total{le=\"1.0\"} 5\n",
+            "# HELP b_seconds Says # TYPE a counter\n# TYPE b_seconds histogram\n",
+            "b_seconds_sum 1.0\nb_seconds_bucket{le=\"0.5\",x=\"1.0\"} 1\n",
+            "b_seconds_bucket{le=\"16000\"} 2\nb_seconds_bucket{le=\"+Inf\"} 2\n",
+            "# HELP c counter\n# TYPE c gauge\nc{x=\"_bucket{le=\\\"1.0\\\"\"} 1.0\n",
+        );
+        assert_eq!(prometheus(open_metrics), expected);
+    }
+}

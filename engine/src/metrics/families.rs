@@ -1,0 +1,395 @@
+//! The families that a scrape sums up: from the shards' counters, the control plane's facts and the process.
+//!
+//! Names, types and labels of `coredns_…` and `process_…` are CoreDNS 1.15.0's, held to by `tests/metrics.rs`. As there, a
+//! series with labels begins with its first answer. Invariant: nothing here waits for a shard.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, MetricEncoder, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+
+use super::position::{self, CELL_COUNT};
+use super::process::{self, ProcessFamilyKind};
+use super::shard::Event;
+use super::{Facts, LabelSet, Sources, lock};
+
+/// Counters of each shard on its own: family, help, event.
+const SHARD_COUNTERS: [(&str, &str, Event); 8] = [
+    ("ringdns_batches", "Batches of packets", Event::Batch),
+    ("ringdns_tables_taken", "Generations of tables taken", Event::TableTaken),
+    (
+        "ringdns_receive_restarts",
+        "Receives that ended and were started again",
+        Event::ReceiveRestarted,
+    ),
+    ("ringdns_receive_buffers_empty", "Receives that found no buffer", Event::BuffersEmpty),
+    ("ringdns_error_lines_lost", "Lines of the error log lost", Event::ErrorLineLost),
+    ("ringdns_tcp_connections_accepted", "TCP connections accepted", Event::TcpAccepted),
+    (
+        "ringdns_tcp_connections_refused",
+        "TCP connections closed for want of room",
+        Event::TcpRefused,
+    ),
+    ("ringdns_tcp_accept_errors", "Accepts that failed", Event::TcpAcceptFailed),
+];
+
+/// The label `reason` of datagrams that got no answer.
+const DROPS: [(&str, Event); 4] = [
+    ("ignored", Event::Ignored),
+    ("no_send_slot", Event::NoSendSlot),
+    ("send_failed", Event::SendFailed),
+    ("socket_full", Event::SocketFull),
+];
+
+/// Names in the order of the alphabet, as CoreDNS's client library has them.
+type Labels<'l> = Vec<(&'static str, Cow<'l, str>)>;
+
+/// One label set and its numbers, all shards together.
+struct Totals {
+    labels: LabelSet,
+    cells: [u64; CELL_COUNT],
+}
+
+struct HistogramSample<'s> {
+    labels: Labels<'s>,
+    sum: f64,
+    /// One more than there are bounds.
+    counts: &'s [u64],
+}
+
+impl Collector for Sources {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families { encoder: &mut encoder };
+        let totals = self.totals();
+        families.requests(&totals)?;
+        families.durations(&totals)?;
+        families.sizes(&totals)?;
+        families.shards(self)?;
+        let facts = lock(&self.facts).clone();
+        families.server(self, &facts)?;
+        families.tables(&facts, SystemTime::now())?;
+        families.process()
+    }
+}
+
+impl Sources {
+    fn totals(&self) -> Vec<Totals> {
+        let label_sets = lock(&self.label_sets).clone();
+        let mut totals = Vec::with_capacity(label_sets.len());
+        for (index, labels) in label_sets.into_iter().enumerate() {
+            let mut cells = [0; CELL_COUNT];
+            for shard in &self.shards {
+                shard.add_to(index, &mut cells);
+            }
+            totals.push(Totals { labels, cells });
+        }
+        totals
+    }
+
+    fn event_total(&self, event: Event) -> u64 {
+        self.shards.iter().map(|shard| shard.event_count(event)).sum()
+    }
+}
+
+/// Writes families; one with labels and no sample is left out.
+struct Families<'e, 'w> {
+    encoder: &'e mut DescriptorEncoder<'w>,
+}
+
+impl Families<'_, '_> {
+    fn requests(&mut self, totals: &[Totals]) -> fmt::Result {
+        let mut requests = Vec::new();
+        let mut dnssec_ok = Vec::new();
+        let mut responses = Vec::new();
+        for Totals { labels, cells } in totals {
+            let LabelSet { server, zone, view } = labels;
+            for (at, [proto, family, qtype]) in position::requests().filter(|row| cells[row.0] > 0)
+            {
+                let labels: Labels<'_> = vec![
+                    ("family", family.into()),
+                    ("proto", proto.into()),
+                    ("server", server.into()),
+                    ("type", qtype.into()),
+                    ("view", view.into()),
+                    ("zone", zone.into()),
+                ];
+                requests.push((labels, cells[at]));
+            }
+            if cells[position::DNSSEC_OK] > 0 {
+                dnssec_ok.push((block_labels(labels), cells[position::DNSSEC_OK]));
+            }
+            for (at, [rcode, plugin]) in position::responses().filter(|row| cells[row.0] > 0) {
+                let labels: Labels<'_> = vec![
+                    ("plugin", plugin.into()),
+                    ("rcode", rcode.into()),
+                    ("server", server.into()),
+                    ("view", view.into()),
+                    ("zone", zone.into()),
+                ];
+                responses.push((labels, cells[at]));
+            }
+        }
+        self.counters("coredns_dns_requests", "DNS requests", &requests)?;
+        self.counters("coredns_dns_do_requests", "DNS requests with the DO bit", &dnssec_ok)?;
+        self.counters("coredns_dns_responses", "DNS responses", &responses)
+    }
+
+    fn durations(&mut self, totals: &[Totals]) -> fmt::Result {
+        let rows: [(_, _, _, &[f64]); 2] = [
+            (
+                "coredns_dns_request_duration_seconds",
+                "Time from a batch of requests to its answers",
+                position::DURATION,
+                &position::duration_bounds(),
+            ),
+            (
+                "ringdns_dns_request_duration_seconds",
+                "The same time in finer buckets",
+                position::FINE_DURATION,
+                &position::fine_duration_bounds(),
+            ),
+        ];
+        for (name, help, at, bounds) in rows {
+            let samples = totals.iter().map(|Totals { labels, cells }| HistogramSample {
+                labels: block_labels(labels),
+                sum: cells[position::DURATION_SUM] as f64 / 1e9,
+                counts: &cells[at..=at + bounds.len()],
+            });
+            self.histograms(name, help, bounds, samples)?;
+        }
+        Ok(())
+    }
+
+    fn sizes(&mut self, totals: &[Totals]) -> fmt::Result {
+        let bounds = position::SIZE_BOUNDS.map(f64::from);
+        let rows: [(_, _, fn(_) -> usize); 2] = [
+            ("coredns_dns_request_size_bytes", "Bytes of requests", position::query_sizes),
+            ("coredns_dns_response_size_bytes", "Bytes of responses", position::reply_sizes),
+        ];
+        for (name, help, begin) in rows {
+            let samples = totals.iter().flat_map(|Totals { labels, cells }| {
+                position::transports().map(move |(transport, proto)| {
+                    let at = begin(transport);
+                    let mut labels = block_labels(labels);
+                    labels.insert(0, ("proto", proto.into()));
+                    HistogramSample {
+                        labels,
+                        sum: cells[at + position::SIZE_SUM] as f64,
+                        counts: &cells[at..=at + position::SIZE_BOUNDS.len()],
+                    }
+                })
+            });
+            self.histograms(name, help, &bounds, samples)?;
+        }
+        Ok(())
+    }
+
+    fn shards(&mut self, sources: &Sources) -> fmt::Result {
+        let shard = |index: usize| -> Labels<'_> { vec![("shard", index.to_string().into())] };
+        let each = |value: &dyn Fn(usize) -> u64| -> Vec<(Labels<'_>, u64)> {
+            (0..sources.shards.len()).map(|index| (shard(index), value(index))).collect()
+        };
+        let panics = sources.event_total(Event::Panic);
+        self.counters("coredns_panics", "Panics survived", &[(Vec::new(), panics)])?;
+        let answers = each(&|index| sources.shards[index].answer_count());
+        self.counters("ringdns_answers", "Answers, counted by zone or not", &answers)?;
+        for (name, help, event) in SHARD_COUNTERS {
+            let samples = each(&|index| sources.shards[index].event_count(event));
+            self.counters(name, help, &samples)?;
+        }
+        let drops = DROPS
+            .map(|(reason, event)| (vec![("reason", reason.into())], sources.event_total(event)));
+        self.counters("ringdns_datagrams_dropped", "Datagrams that got no answer", &drops)?;
+        let open = each(&|index| {
+            let shard = &sources.shards[index];
+            // Closed is read first: a connection cannot have closed before it was accepted.
+            let closed = shard.event_count(Event::TcpClosed);
+            shard.event_count(Event::TcpAccepted).saturating_sub(closed)
+        });
+        self.gauges("ringdns_tcp_connections", "TCP connections open", &in_f64(open))?;
+        let generations = each(&|index| sources.shards[index].newest_generation());
+        let help = "Generation that the shard took last, of any table";
+        self.gauges("ringdns_shard_table_generation", help, &in_f64(generations))
+    }
+
+    fn server(&mut self, sources: &Sources, facts: &Facts) -> fmt::Result {
+        let build = &sources.build;
+        let labels: Labels<'_> = vec![
+            ("goversion", build.compiler.as_str().into()),
+            ("revision", build.revision.as_str().into()),
+            ("version", build.version.as_str().into()),
+        ];
+        self.gauges("coredns_build_info", "What runs; always 1", &[(labels, 1.0)])?;
+        let plugins: Vec<_> = facts
+            .plugins
+            .iter()
+            .map(|plugin| {
+                let mut labels = block_labels(&plugin.block);
+                labels.insert(0, ("name", plugin.name.into()));
+                (labels, 1.0)
+            })
+            .collect();
+        self.gauges("coredns_plugin_enabled", "Plugins of each zone; always 1", &plugins)?;
+        let hash: Vec<_> = facts
+            .corefile_sha512
+            .iter()
+            .map(|sha512| (vec![("hash", "sha512".into()), ("value", sha512.as_str().into())], 1.0))
+            .collect();
+        self.gauges("coredns_reload_version_info", "The running Corefile; always 1", &hash)?;
+        let shards: Vec<_> = facts
+            .shards
+            .iter()
+            .enumerate()
+            .map(|(index, shard)| {
+                let core = shard.core.map_or_else(String::new, |core| core.to_string());
+                let labels: Labels<'_> = vec![
+                    ("backend", shard.backend.into()),
+                    ("core", core.into()),
+                    ("shard", index.to_string().into()),
+                ];
+                (labels, 1.0)
+            })
+            .collect();
+        self.gauges("ringdns_shard_info", "Where each shard runs; always 1", &shards)
+    }
+
+    fn tables(&mut self, facts: &Facts, now: SystemTime) -> fmt::Result {
+        let each = |value: &dyn Fn(&super::TableFacts) -> Option<f64>| -> Vec<(Labels<'_>, f64)> {
+            facts
+                .tables
+                .iter()
+                .filter_map(|table| {
+                    let slot = table.slot.to_string().into();
+                    let labels = vec![("table", slot), ("zone", table.zone.as_str().into())];
+                    Some((labels, value(table)?))
+                })
+                .collect()
+        };
+        let generations = each(&|table| Some(table.generation as f64));
+        self.gauges("ringdns_table_generation", "Newest generation", &generations)?;
+        let names = each(&|table| Some(table.name_count as f64));
+        self.gauges("ringdns_table_names", "Names in the newest generation", &names)?;
+        let bytes = each(&|table| Some(table.len as f64));
+        self.gauges("ringdns_table_bytes", "Bytes of the newest generation", &bytes)?;
+        let synced = each(&|table| Some(f64::from(u8::from(table.is_synced))));
+        self.gauges("ringdns_table_synced", "1 once the whole cluster was seen", &synced)?;
+        let ages = each(&|table| {
+            Some(now.duration_since(table.published_at?).unwrap_or_default().as_secs_f64())
+        });
+        self.gauges("ringdns_table_age_seconds", "Time since the newest generation", &ages)?;
+        let events = each(&|table| {
+            Some(table.last_event_at?.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64())
+        });
+        self.gauges(
+            "ringdns_kubernetes_last_event_timestamp_seconds",
+            "When the API server was last heard of, in seconds since 1970",
+            &events,
+        )
+    }
+
+    fn process(&mut self) -> fmt::Result {
+        for family in process::families() {
+            let sample = [(Vec::new(), family.value)];
+            match family.kind {
+                ProcessFamilyKind::Counter => self.counters(family.name, family.help, &sample)?,
+                ProcessFamilyKind::Gauge => self.gauges(family.name, family.help, &sample)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One family each; `name` is the family's, which for a counter lacks the `_total` of its series. `help` gets its full stop
+/// here, as `prometheus-client` gives one to what is registered with it.
+impl Families<'_, '_> {
+    fn describe<'n>(
+        &'n mut self,
+        name: &'n str,
+        help: &str,
+        metric_type: MetricType,
+    ) -> Result<MetricEncoder<'n>, fmt::Error> {
+        self.encoder.encode_descriptor(name, &format!("{help}."), None, metric_type)
+    }
+
+    fn counters<V: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[(Labels<'_>, V)],
+    ) -> fmt::Result {
+        if samples.is_empty() {
+            return Ok(());
+        }
+        let mut family = self.describe(name, help, MetricType::Counter)?;
+        for (labels, value) in samples {
+            if labels.is_empty() {
+                family.encode_counter::<NoLabelSet, _, f64>(value, None)?;
+            } else {
+                let mut sample = family.encode_family(labels)?;
+                sample.encode_counter::<NoLabelSet, _, f64>(value, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, samples: &[(Labels<'_>, f64)]) -> fmt::Result {
+        if samples.is_empty() {
+            return Ok(());
+        }
+        let mut family = self.describe(name, help, MetricType::Gauge)?;
+        for (labels, value) in samples {
+            if labels.is_empty() {
+                family.encode_gauge(value)?;
+            } else {
+                family.encode_family(labels)?.encode_gauge(value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn histograms<'s>(
+        &mut self,
+        name: &str,
+        help: &str,
+        bounds: &[f64],
+        samples: impl Iterator<Item = HistogramSample<'s>>,
+    ) -> fmt::Result {
+        let mut samples = samples.filter(|sample| sample.counts.iter().any(|count| *count > 0));
+        let Some(first) = samples.next() else { return Ok(()) };
+        let mut family = self.describe(name, help, MetricType::Histogram)?;
+        for sample in std::iter::once(first).chain(samples) {
+            assert_eq!(sample.counts.len(), bounds.len() + 1, "{name}");
+            let bounds = bounds.iter().copied().chain([f64::INFINITY]);
+            let buckets: Vec<_> = bounds.zip(sample.counts.iter().copied()).collect();
+            let count = sample.counts.iter().sum();
+            let mut series = family.encode_family(&sample.labels)?;
+            series.encode_histogram::<NoLabelSet>(sample.sum, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+}
+
+fn block_labels(LabelSet { server, zone, view }: &LabelSet) -> Labels<'_> {
+    vec![("server", server.into()), ("view", view.into()), ("zone", zone.into())]
+}
+
+fn in_f64(samples: Vec<(Labels<'_>, u64)>) -> Vec<(Labels<'_>, f64)> {
+    samples.into_iter().map(|(labels, value)| (labels, value as f64)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shard::EVENT_COUNT;
+    use super::*;
+
+    #[test]
+    fn every_event_is_exported() {
+        // Beside the tables: panics, and closed connections within those that are open.
+        assert_eq!(SHARD_COUNTERS.len() + DROPS.len() + 2, EVENT_COUNT);
+    }
+}

@@ -1,0 +1,230 @@
+//! What is counted, and how it is read: CoreDNS's families under CoreDNS's names, ours beside them as `ringdns_…`.
+//!
+//! ```text
+//!   shard threads ─→ ShardMetrics (one each, `shard`, laid out by `position`) ─┐
+//!   control plane ─→ Facts, and the few things it observes itself ────────────┴─→ families ─→ exposition ─→ /metrics
+//! ```
+//! Counters live as long as the process, across reloads. Invariant: a label set's index never changes its meaning.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family as Labelled;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+mod exposition;
+mod families;
+mod position;
+mod process;
+mod shard;
+
+pub use exposition::Format;
+pub use shard::{Event, Family, LABEL_SETS_MAX, Observation, ShardMetrics};
+
+/// Which server block a request is counted under, in CoreDNS's spelling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelSet {
+    /// The address served, such as `dns://:53`.
+    pub server: String,
+    /// The block's zone with its final dot, or `LabelSet::DROPPED`.
+    pub zone: String,
+    /// Empty without the plugin `view`.
+    pub view: String,
+}
+
+impl LabelSet {
+    /// The zone of requests that no block takes. No final dot, so it is no zone.
+    pub const DROPPED: &'static str = "dropped";
+}
+
+/// What the binary says of itself.
+#[derive(Clone, Debug)]
+pub struct Build {
+    pub version: String,
+    pub revision: String,
+    /// Goes into CoreDNS's label `goversion`.
+    pub compiler: String,
+}
+
+/// What the control plane knows; told when it changes, read when scraped.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// One for each plugin of each zone that has `prometheus`.
+    pub plugins: Vec<EnabledPlugin>,
+    /// SHA-512 of the running Corefile, in hexadecimal.
+    pub corefile_sha512: Option<String>,
+    /// By shard index.
+    pub shards: Vec<ShardFacts>,
+    pub tables: Vec<TableFacts>,
+}
+
+/// A plugin that acts in a server block.
+#[derive(Clone, Debug)]
+pub struct EnabledPlugin {
+    pub block: LabelSet,
+    pub name: &'static str,
+}
+
+/// Where a shard runs and how it reads its sockets.
+#[derive(Clone, Debug)]
+pub struct ShardFacts {
+    /// `None` where it is not pinned.
+    pub core: Option<usize>,
+    /// Such as `uring` or `mmsg`.
+    pub backend: &'static str,
+}
+
+/// The newest generation of a `kubernetes` block's table.
+#[derive(Clone, Debug)]
+pub struct TableFacts {
+    pub slot: usize,
+    /// The block's first zone.
+    pub zone: String,
+    pub generation: u64,
+    pub name_count: usize,
+    /// Bytes of its segments.
+    pub len: usize,
+    pub is_synced: bool,
+    pub published_at: Option<SystemTime>,
+    /// When the API server was last heard of: an event, a bookmark or a list.
+    pub last_event_at: Option<SystemTime>,
+}
+
+/// The Service behind a change whose way into the table was timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceKind {
+    ClusterIp,
+    HeadlessWithSelector,
+}
+
+type ServiceKindLabel = [(&'static str, &'static str); 1];
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    sources: Arc<Sources>,
+    registry: Registry,
+    health_durations: Histogram,
+    health_failures: Counter,
+    reload_failures: Counter,
+    programming: Labelled<ServiceKindLabel, Histogram, fn() -> Histogram>,
+}
+
+/// What a scrape sums up.
+#[derive(Debug)]
+struct Sources {
+    build: Build,
+    shards: Vec<Arc<ShardMetrics>>,
+    label_sets: Mutex<Vec<LabelSet>>,
+    facts: Mutex<Facts>,
+}
+
+impl Metrics {
+    #[must_use]
+    pub fn new(build: Build, shard_count: usize) -> Self {
+        let sources = Arc::new(Sources {
+            build,
+            shards: (0..shard_count).map(|_| Arc::default()).collect(),
+            label_sets: Mutex::default(),
+            facts: Mutex::default(),
+        });
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Arc::clone(&sources)));
+        // 0.25 ms × 10^n, and 1 ms × 2^n: CoreDNS's buckets.
+        let health_durations = Histogram::new([0.000_25, 0.002_5, 0.025, 0.25, 2.5]);
+        registry.register(
+            "coredns_health_request_duration_seconds",
+            "Time that this server's own request to its /health took",
+            health_durations.clone(),
+        );
+        let health_failures = Counter::default();
+        registry.register(
+            "coredns_health_request_failures",
+            "This server's own requests to its /health that failed",
+            health_failures.clone(),
+        );
+        let reload_failures = Counter::default();
+        registry.register(
+            "coredns_reload_failed",
+            "Changed Corefiles that could not be put to work",
+            reload_failures.clone(),
+        );
+        let programming = Labelled::new_with_constructor(
+            (|| Histogram::new((0..20).map(|n| f64::from(1_u32 << n) / 1000.0)))
+                as fn() -> Histogram,
+        );
+        registry.register(
+            "coredns_kubernetes_dns_programming_duration_seconds",
+            "Time from the change of an endpoint to its being answered",
+            programming.clone(),
+        );
+        Self { sources, registry, health_durations, health_failures, reload_failures, programming }
+    }
+
+    /// The counters that this shard writes.
+    #[must_use]
+    pub fn shard(&self, index: usize) -> Arc<ShardMetrics> {
+        Arc::clone(&self.sources.shards[index])
+    }
+
+    /// Where requests with these labels are counted: the same index for the same labels, before and after a reload. `None`
+    /// when `LABEL_SETS_MAX` have been given out; requests then go uncounted.
+    #[must_use]
+    pub fn label_set(&self, labels: &LabelSet) -> Option<usize> {
+        let mut known = lock(&self.sources.label_sets);
+        if let Some(index) = known.iter().position(|other| other == labels) {
+            return Some(index);
+        }
+        let index = known.len();
+        if index == LABEL_SETS_MAX {
+            return None;
+        }
+        for shard in &self.sources.shards {
+            shard.admit(index);
+        }
+        known.push(labels.clone());
+        Some(index)
+    }
+
+    /// What the control plane knows, to be changed.
+    ///
+    /// # Panics
+    /// Never: a thread that panicked with the lock left whole facts.
+    pub fn facts(&self) -> MutexGuard<'_, Facts> {
+        lock(&self.sources.facts)
+    }
+
+    /// One request of the server to its own /health.
+    pub fn health_polled(&self, duration: Duration, is_answered: bool) {
+        self.health_durations.observe(duration.as_secs_f64());
+        if !is_answered {
+            self.health_failures.inc();
+        }
+    }
+
+    pub fn reload_failed(&self) {
+        self.reload_failures.inc();
+    }
+
+    /// A change that the cluster dated is now answered.
+    pub fn programmed(&self, kind: ServiceKind, duration: Duration) {
+        let kind = match kind {
+            ServiceKind::ClusterIp => "cluster_ip",
+            ServiceKind::HeadlessWithSelector => "headless_with_selector",
+        };
+        self.programming.get_or_create(&[("service_kind", kind)]).observe(duration.as_secs_f64());
+    }
+
+    /// The text of a scrape.
+    #[must_use]
+    pub fn scrape(&self, format: Format) -> String {
+        exposition::write(&self.registry, format)
+    }
+}
+
+/// Locks what is whole at every moment, so that a panic elsewhere is no reason to panic here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

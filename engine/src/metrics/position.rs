@@ -1,0 +1,262 @@
+//! Where each number of a label set stands: the one layout that shards write by and scrapes read by.
+//!
+//! Pure index arithmetic over tables: the types, codes, plugins and bucket bounds that CoreDNS 1.15.0 exports. A new type,
+//! code, plugin or bound is a row. Invariant: every function here returns less than `CELL_COUNT`, for any input.
+
+use wire::header::Rcode;
+
+use super::shard::Family;
+use crate::answer::{AnsweredBy, Transport};
+
+/// The types that have a series of their own; all others are counted as `OTHER_TYPE`.
+const QTYPES: [(u16, &str); 19] = [
+    (1, "A"),
+    (2, "NS"),
+    (5, "CNAME"),
+    (6, "SOA"),
+    (12, "PTR"),
+    (15, "MX"),
+    (16, "TXT"),
+    (28, "AAAA"),
+    (33, "SRV"),
+    (43, "DS"),
+    (46, "RRSIG"),
+    (47, "NSEC"),
+    (48, "DNSKEY"),
+    (50, "NSEC3"),
+    (64, "SVCB"),
+    (65, "HTTPS"),
+    (251, "IXFR"),
+    (252, "AXFR"),
+    (255, "ANY"),
+];
+const OTHER_TYPE: &str = "other";
+const QTYPE_COUNT: usize = QTYPES.len() + 1;
+
+/// By type number: its row in `QTYPES`, or one past the last. No type of the table is above 255.
+const QTYPE_ROWS: [u8; 256] = {
+    let mut rows = [QTYPES.len() as u8; 256];
+    let mut row = 0;
+    while row < QTYPES.len() {
+        rows[QTYPES[row].0 as usize] = row as u8;
+        row += 1;
+    }
+    rows
+};
+
+const TRANSPORTS: [(Transport, &str); 2] = [(Transport::Udp, "udp"), (Transport::Tcp, "tcp")];
+const FAMILIES: [(Family, &str); 2] = [(Family::V4, "1"), (Family::V6, "2")];
+
+/// The label `plugin`: empty where none answered, as in CoreDNS.
+const PLUGINS: [&str; 2] = ["", "kubernetes"];
+
+/// Upper bounds of the sizes' buckets, in bytes.
+pub(super) const SIZE_BOUNDS: [u16; 14] =
+    [0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16_000, 32_000, 48_000, 64_000];
+/// The last bucket is what is longer than every bound.
+const SIZE_BUCKET_COUNT: usize = SIZE_BOUNDS.len() + 1;
+/// The bytes themselves, behind the buckets.
+pub(super) const SIZE_SUM: usize = SIZE_BUCKET_COUNT;
+const SIZE_CELLS: usize = SIZE_SUM + 1;
+
+/// The first bound of CoreDNS's duration histogram; each of the 16 is twice the one before.
+const DURATION_FIRST_NS: u64 = 250_000;
+/// The first bound of the fine one. CoreDNS's first bucket would hold every answer that this server gives.
+const FINE_DURATION_FIRST_NS: u64 = 1_000;
+const DURATION_BOUND_COUNT: usize = 16;
+
+const REQUESTS: usize = 0;
+pub(super) const DNSSEC_OK: usize = REQUESTS + TRANSPORTS.len() * FAMILIES.len() * QTYPE_COUNT;
+pub(super) const DURATION: usize = DNSSEC_OK + 1;
+pub(super) const FINE_DURATION: usize = DURATION + DURATION_BOUND_COUNT + 1;
+pub(super) const DURATION_SUM: usize = FINE_DURATION + DURATION_BOUND_COUNT + 1;
+const QUERY_SIZES: usize = DURATION_SUM + 1;
+const REPLY_SIZES: usize = QUERY_SIZES + TRANSPORTS.len() * SIZE_CELLS;
+const RESPONSES: usize = REPLY_SIZES + TRANSPORTS.len() * SIZE_CELLS;
+
+/// Numbers in a label set.
+pub(super) const CELL_COUNT: usize = RESPONSES + Rcode::ALL.len() * PLUGINS.len();
+
+#[inline]
+pub(super) fn request(transport: Transport, family: Family, qtype: u16) -> usize {
+    let row = QTYPE_ROWS.get(usize::from(qtype)).map_or(QTYPES.len(), |row| usize::from(*row));
+    (transport_row(transport) * FAMILIES.len() + family_row(family)) * QTYPE_COUNT + row
+}
+
+/// Every request counter with its labels: `proto`, `family`, `type`.
+pub(super) fn requests() -> impl Iterator<Item = (usize, [&'static str; 3])> {
+    (REQUESTS..DNSSEC_OK).map(|at| {
+        let (rest, qtype) = (at / QTYPE_COUNT, at % QTYPE_COUNT);
+        let (transport, family) = (rest / FAMILIES.len(), rest % FAMILIES.len());
+        let qtype = QTYPES.get(qtype).map_or(OTHER_TYPE, |row| row.1);
+        (at, [TRANSPORTS[transport].1, FAMILIES[family].1, qtype])
+    })
+}
+
+/// Where the buckets of the queries' sizes begin.
+#[inline]
+pub(super) fn query_sizes(transport: Transport) -> usize {
+    QUERY_SIZES + transport_row(transport) * SIZE_CELLS
+}
+
+/// Where the buckets of the answers' sizes begin.
+#[inline]
+pub(super) fn reply_sizes(transport: Transport) -> usize {
+    REPLY_SIZES + transport_row(transport) * SIZE_CELLS
+}
+
+/// The transports with their label `proto`.
+pub(super) fn transports() -> impl Iterator<Item = (Transport, &'static str)> {
+    TRANSPORTS.into_iter()
+}
+
+/// The first bucket whose bound is at least `len`. Most messages end at the first branch; those that end at the second are
+/// told apart by their length's binary digits, since the bounds there are 2^9 − 1, 2^10 − 1, 2^11 − 1 and 2^12 − 1.
+#[inline]
+pub(super) fn size_bucket(len: usize) -> usize {
+    match len {
+        // A hundredth, rounded up: 656 / 2^16 is near enough to 1 / 100 for numbers this small.
+        0..=400 => ((len + 99) * 656) >> 16,
+        401..=4095 => (usize::BITS - len.leading_zeros()) as usize - 4,
+        _ => 9 + SIZE_BOUNDS[9..].partition_point(|bound| usize::from(*bound) < len),
+    }
+}
+
+/// CoreDNS's buckets of durations.
+#[inline]
+pub(super) fn duration_bucket(duration_ns: u64) -> usize {
+    doubling_bucket(duration_ns, DURATION_FIRST_NS)
+}
+
+/// Ours, which tell microseconds apart.
+#[inline]
+pub(super) fn fine_duration_bucket(duration_ns: u64) -> usize {
+    doubling_bucket(duration_ns, FINE_DURATION_FIRST_NS)
+}
+
+/// The first bucket whose bound is at least `value`, where bound n is `first` × 2^n. `value` > `first` × 2^n just when
+/// (`value` − 1) / `first` has more than n binary digits.
+#[inline]
+fn doubling_bucket(value: u64, first: u64) -> usize {
+    let quotient = value.saturating_sub(1) / first;
+    let digits = (u64::BITS - quotient.leading_zeros()) as usize;
+    digits.min(DURATION_BOUND_COUNT)
+}
+
+/// The bounds of `duration_bucket` in seconds.
+pub(super) fn duration_bounds() -> [f64; DURATION_BOUND_COUNT] {
+    std::array::from_fn(|n| (DURATION_FIRST_NS << n) as f64 / 1e9)
+}
+
+/// The bounds of `fine_duration_bucket` in seconds.
+pub(super) fn fine_duration_bounds() -> [f64; DURATION_BOUND_COUNT] {
+    std::array::from_fn(|n| (FINE_DURATION_FIRST_NS << n) as f64 / 1e9)
+}
+
+#[inline]
+pub(super) fn response(rcode: Rcode, plugin: AnsweredBy) -> usize {
+    RESPONSES + rcode_row(rcode) * PLUGINS.len() + plugin_row(plugin)
+}
+
+/// Every response counter with its labels: `rcode`, `plugin`.
+pub(super) fn responses() -> impl Iterator<Item = (usize, [&'static str; 2])> {
+    (RESPONSES..CELL_COUNT).map(|at| {
+        let (rcode, plugin) = ((at - RESPONSES) / PLUGINS.len(), (at - RESPONSES) % PLUGINS.len());
+        (at, [Rcode::ALL[rcode].mnemonic(), PLUGINS[plugin]])
+    })
+}
+
+fn transport_row(transport: Transport) -> usize {
+    match transport {
+        Transport::Udp => 0,
+        Transport::Tcp => 1,
+    }
+}
+
+fn family_row(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
+}
+
+/// The code's place in `Rcode::ALL`.
+fn rcode_row(rcode: Rcode) -> usize {
+    match rcode {
+        Rcode::NoError => 0,
+        Rcode::FormErr => 1,
+        Rcode::ServFail => 2,
+        Rcode::NxDomain => 3,
+        Rcode::NotImp => 4,
+        Rcode::Refused => 5,
+        Rcode::BadVers => 6,
+    }
+}
+
+fn plugin_row(plugin: AnsweredBy) -> usize {
+    match plugin {
+        AnsweredBy::NoPlugin | AnsweredBy::EndOfChain => 0,
+        AnsweredBy::Kubernetes => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_is_in_the_first_bucket_that_holds_it() {
+        for len in 0..=65_535 {
+            let expected = SIZE_BOUNDS.iter().take_while(|bound| usize::from(**bound) < len);
+            assert_eq!(size_bucket(len), expected.count(), "{len}");
+        }
+    }
+
+    #[test]
+    fn durations_are_in_the_first_bucket_that_holds_them() {
+        let check = |duration_ns: u64| {
+            for (first, bucket) in [
+                (DURATION_FIRST_NS, duration_bucket(duration_ns)),
+                (FINE_DURATION_FIRST_NS, fine_duration_bucket(duration_ns)),
+            ] {
+                let expected = (0..DURATION_BOUND_COUNT).take_while(|n| first << n < duration_ns);
+                assert_eq!(bucket, expected.count(), "{duration_ns} ns");
+            }
+        };
+        for n in 0..DURATION_BOUND_COUNT {
+            for first in [DURATION_FIRST_NS, FINE_DURATION_FIRST_NS] {
+                for duration_ns in [(first << n) - 1, first << n, (first << n) + 1] {
+                    check(duration_ns);
+                }
+            }
+        }
+        check(0);
+        check(u64::MAX);
+    }
+
+    #[test]
+    fn types_codes_and_plugins_come_back_as_they_went_in() {
+        for qtype in 0..=u16::MAX {
+            let row = QTYPES.iter().find(|row| row.0 == qtype);
+            let label = row.map_or(OTHER_TYPE, |row| row.1);
+            for (transport, proto) in TRANSPORTS {
+                for (family, number) in FAMILIES {
+                    let at = request(transport, family, qtype);
+                    let (found, labels) = requests().nth(at).unwrap();
+                    assert_eq!((found, labels), (at, [proto, number, label]));
+                }
+            }
+        }
+        for rcode in Rcode::ALL {
+            for (plugin, label) in [
+                (AnsweredBy::NoPlugin, ""),
+                (AnsweredBy::EndOfChain, ""),
+                (AnsweredBy::Kubernetes, "kubernetes"),
+            ] {
+                let at = response(rcode, plugin);
+                let (found, labels) = responses().nth(at - RESPONSES).unwrap();
+                assert_eq!((found, labels), (at, [rcode.mnemonic(), label]));
+            }
+        }
+    }
+}

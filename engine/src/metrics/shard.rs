@@ -1,0 +1,244 @@
+//! What one shard counts.
+//!
+//! The shard's thread is the only writer, so an increment is a load and a store, not a locked instruction; a scrape reads
+//! beside it and may see a packet in one counter and not yet in another. Nothing here allocates, waits or panics once a plan
+//! names a label set: `admit` has made its counters before. Invariant: every position in a label set comes from `position`.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::time::Duration;
+
+use wire::header::Rcode;
+
+use super::position::{self, CELL_COUNT};
+use crate::answer::{AnsweredBy, Transport};
+
+/// Label sets (server, zone, view) that can be told apart in one process's life: 256 zones on four addresses. A set costs 1.7 KB
+/// a shard once it is in use, and 18 bytes before.
+pub const LABEL_SETS_MAX: usize = 1024;
+
+/// Address family of the client: CoreDNS's label `family` says 1 and 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// One answer, as it is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Observation {
+    /// The label set, from `Metrics::label_set`; `None` where no `prometheus` asked for it.
+    pub block: Option<usize>,
+    pub transport: Transport,
+    pub family: Family,
+    pub qtype: u16,
+    pub dnssec_ok: bool,
+    pub rcode: Rcode,
+    pub plugin: AnsweredBy,
+    pub query_len: usize,
+    pub reply_len: usize,
+}
+
+/// What else a shard counts, beside answers; `families` has a row for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A panic that the shard survived.
+    Panic,
+    /// A datagram that is no query (shorter than a header, or itself an answer), or was cut past sense.
+    Ignored,
+    /// No answer more could be on its way: the receiver waited.
+    NoSendSlot,
+    /// The kernel did not take an answer.
+    SendFailed,
+    /// The kernel dropped a datagram before the shard saw it: the socket's queue was full.
+    SocketFull,
+    /// A line of the error log that found its queue full.
+    ErrorLineLost,
+    TableTaken,
+    Batch,
+    /// A multishot receive that had ended and was started again.
+    ReceiveRestarted,
+    /// A receive that found no free buffer.
+    BuffersEmpty,
+    TcpAccepted,
+    /// Closed at once: as many connections as there may be were open.
+    TcpRefused,
+    TcpClosed,
+    TcpAcceptFailed,
+}
+
+/// As many as `Event` has variants.
+pub(super) const EVENT_COUNT: usize = Event::TcpAcceptFailed as usize + 1;
+
+/// A number that one thread adds to and any thread reads.
+#[derive(Debug, Default)]
+struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    fn add(&self, count: u64) {
+        self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters of one label set in one shard, on cache lines of their own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct LabelSetCounters {
+    cells: [Counter; CELL_COUNT],
+    /// Answers of the batch that is not over.
+    untimed: Counter,
+}
+
+/// The counters of one shard.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct ShardMetrics {
+    events: [Counter; EVENT_COUNT],
+    /// Of every kind; those of a batch are added at its end.
+    answers: Counter,
+    generation: Counter,
+    /// How many of `touched` hold; at most `LABEL_SETS_MAX`, since each stands there once a batch.
+    touched_count: Counter,
+    /// The label sets that the batch has answers of.
+    touched: Box<[AtomicU16]>,
+    label_sets: Box<[OnceLock<Box<LabelSetCounters>>]>,
+}
+
+impl Default for ShardMetrics {
+    fn default() -> Self {
+        Self {
+            events: std::array::from_fn(|_| Counter::default()),
+            answers: Counter::default(),
+            generation: Counter::default(),
+            touched_count: Counter::default(),
+            touched: (0..LABEL_SETS_MAX).map(|_| AtomicU16::new(0)).collect(),
+            label_sets: (0..LABEL_SETS_MAX).map(|_| OnceLock::new()).collect(),
+        }
+    }
+}
+
+/// The shard's side.
+impl ShardMetrics {
+    /// Counts one answer; how long it took is said by `finish_batch`.
+    #[inline]
+    pub fn observe(&self, observation: &Observation) {
+        let Some(index) = observation.block else {
+            self.answers.add(1);
+            return;
+        };
+        let Some(set) = self.label_sets.get(index).and_then(OnceLock::get) else {
+            debug_assert!(false, "label set {index} was never given out");
+            return;
+        };
+        let Observation { transport, family, qtype, query_len, reply_len, .. } = *observation;
+        let add = |at: usize, count: u64| set.cells[at].add(count);
+        add(position::request(transport, family, qtype), 1);
+        if observation.dnssec_ok {
+            add(position::DNSSEC_OK, 1);
+        }
+        let sizes = position::query_sizes(transport);
+        add(sizes + position::size_bucket(query_len), 1);
+        add(sizes + position::SIZE_SUM, query_len as u64);
+        let sizes = position::reply_sizes(transport);
+        add(sizes + position::size_bucket(reply_len), 1);
+        add(sizes + position::SIZE_SUM, reply_len as u64);
+        add(position::response(observation.rcode, observation.plugin), 1);
+
+        if set.untimed.get() == 0 {
+            let at = self.touched_count.get() as usize;
+            if let Some(place) = self.touched.get(at) {
+                place.store(index as u16, Ordering::Relaxed);
+                self.touched_count.add(1);
+            }
+        }
+        set.untimed.add(1);
+    }
+
+    /// Ends a batch: everything observed since the last one took this long.
+    pub fn finish_batch(&self, duration: Duration) {
+        self.count(Event::Batch, 1);
+        let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let coarse = position::DURATION + position::duration_bucket(duration_ns);
+        let fine = position::FINE_DURATION + position::fine_duration_bucket(duration_ns);
+        let touched_count = self.touched_count.get() as usize;
+        for place in self.touched.iter().take(touched_count) {
+            let index = usize::from(place.load(Ordering::Relaxed));
+            let Some(set) = self.label_sets[index].get() else { continue };
+            let answers = set.untimed.get();
+            set.cells[coarse].add(answers);
+            set.cells[fine].add(answers);
+            set.cells[position::DURATION_SUM].add(duration_ns.wrapping_mul(answers));
+            set.untimed.set(0);
+            self.answers.add(answers);
+        }
+        self.touched_count.set(0);
+    }
+
+    /// Counts something that is not an answer.
+    #[inline]
+    pub fn count(&self, event: Event, times: u64) {
+        self.events[event as usize].add(times);
+    }
+
+    /// A packet that is no query.
+    #[inline]
+    pub fn ignored(&self) {
+        self.count(Event::Ignored, 1);
+    }
+
+    pub fn error_line_lost(&self) {
+        self.count(Event::ErrorLineLost, 1);
+    }
+
+    /// From now on answers come from this generation of a table.
+    pub fn table_taken(&self, generation: u64) {
+        self.count(Event::TableTaken, 1);
+        self.generation.set(generation);
+    }
+}
+
+/// The control plane's side.
+impl ShardMetrics {
+    /// Makes the counters of a label set, before any plan that names it is sent to the shard.
+    pub(super) fn admit(&self, label_set: usize) {
+        self.label_sets[label_set].get_or_init(|| {
+            Box::new(LabelSetCounters {
+                cells: std::array::from_fn(|_| Counter::default()),
+                untimed: Counter::default(),
+            })
+        });
+    }
+
+    /// Adds this shard's counts of a label set to `totals`.
+    pub(super) fn add_to(&self, label_set: usize, totals: &mut [u64; CELL_COUNT]) {
+        let Some(set) = self.label_sets[label_set].get() else { return };
+        for (total, cell) in totals.iter_mut().zip(&set.cells) {
+            *total = total.wrapping_add(cell.get());
+        }
+    }
+
+    pub(super) fn event_count(&self, event: Event) -> u64 {
+        self.events[event as usize].get()
+    }
+
+    pub(super) fn answer_count(&self) -> u64 {
+        self.answers.get()
+    }
+
+    pub(super) fn newest_generation(&self) -> u64 {
+        self.generation.get()
+    }
+}
+
+const _: () = assert!(LABEL_SETS_MAX <= u16::MAX as usize + 1);

@@ -1,0 +1,68 @@
+//! What a Corefile comes to for a packet: which block takes a name, and what the block does with it.
+//!
+//! A plan is immutable: a reload makes a new one. Invariant: every index in it is in range.
+
+use wire::name::Name;
+use wire::zone::ZoneSet;
+
+/// Which table of the shard's: one for each running `kubernetes` block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableSlot(pub usize);
+
+/// Which socket of the shard's. Stays the same for an address across reloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(pub usize);
+
+/// The compiled Corefile.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// By `ListenerId`: the blocks that share the address. Empty where the address is no longer listened on.
+    pub listeners: Vec<ListenerPlan>,
+    pub blocks: Vec<Block>,
+}
+
+/// The server blocks of one address and port.
+#[derive(Clone, Debug, Default)]
+pub struct ListenerPlan {
+    pub zones: ZoneSet,
+    /// By zone index: which block.
+    pub blocks: Vec<usize>,
+    /// Where questions are counted that none of the blocks takes; nowhere without `prometheus`.
+    pub dropped_as: Option<usize>,
+}
+
+/// A server block: its plugins in CoreDNS's fixed order, as far as they act on packets.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// Where its requests are counted; blocks without `prometheus` have none.
+    pub counted_as: Option<usize>,
+    /// `loadbalance`: addresses are rotated.
+    pub rotates: bool,
+    /// `errors`: failures are logged.
+    pub logs_errors: bool,
+    pub kubernetes: Option<KubernetesStep>,
+}
+
+/// The `kubernetes` plugin's step.
+#[derive(Clone, Debug)]
+pub struct KubernetesStep {
+    pub table: TableSlot,
+    /// Names under these zones that do not exist are the next plugin's; `None` without `fallthrough`.
+    pub fallthrough: Option<ZoneSet>,
+}
+
+impl Plan {
+    /// Where questions are counted that no block of this listener takes.
+    #[must_use]
+    pub fn dropped_as(&self, listener: ListenerId) -> Option<usize> {
+        self.listeners.get(listener.0)?.dropped_as
+    }
+
+    /// The block that takes a name on this listener: the one with the longest zone.
+    #[must_use]
+    pub fn block_for(&self, listener: ListenerId, name: &Name) -> Option<&Block> {
+        let listener = self.listeners.get(listener.0)?;
+        let zone = listener.zones.find(name)?;
+        self.blocks.get(*listener.blocks.get(zone.index)?)
+    }
+}

@@ -1,0 +1,351 @@
+//! The control plane's view of what runs: shards, listeners, k8s-sync threads, HTTP endpoints; and how a Corefile is put to
+//! work, the first time and every time after.
+//!
+//! Invariant: `apply` either puts the whole Corefile to work or leaves everything as it was.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use engine::corefile::{Config, ListenIp, ServerBlock};
+use engine::fleet::Fleet;
+use engine::io::socket::{self, ListenerSockets};
+use engine::limits::{LISTENERS_MAX, TABLES_MAX};
+use engine::metrics::{LabelSet, Metrics};
+use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableSlot};
+use wire::zone::ZoneSet;
+
+use crate::endpoints::labels;
+use crate::sync::{self, Sync};
+
+/// Everything that serves.
+pub(crate) struct Server {
+    fleet: Fleet,
+    metrics: Arc<Metrics>,
+    /// By `ListenerId`: the address as the Corefile asks for it, and the one that it became.
+    listeners: Vec<Option<Listener>>,
+    /// By `TableSlot`.
+    syncs: Vec<Option<Sync>>,
+    /// The plan in force, and those before it that a shard may still hold: freed here, not there.
+    plans: Vec<Arc<Plan>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listener {
+    asked: SocketAddr,
+    bound: SocketAddr,
+}
+
+/// What a Corefile needs beside what runs already; thrown away whole if any of it cannot be had.
+struct Prepared {
+    /// By block: the slot of its table.
+    slots: Vec<Option<TableSlot>>,
+    new_syncs: Vec<Sync>,
+    /// By listener: what is asked, in the order of first mention.
+    asked: Vec<SocketAddr>,
+    new_sockets: Vec<(ListenerId, Listener, Vec<ListenerSockets>)>,
+}
+
+impl Server {
+    /// Shards that serve nothing yet.
+    pub(crate) fn new(fleet: Fleet, metrics: Arc<Metrics>) -> Self {
+        Self {
+            fleet,
+            metrics,
+            listeners: Vec::new(),
+            syncs: Vec::new(),
+            plans: vec![Arc::default()],
+        }
+    }
+
+    /// Puts a Corefile to work. Sockets open when the clusters have been read, or when `startup_timeout` is over.
+    ///
+    /// # Errors
+    /// The first thing that cannot be had: an address, a manifest, a kubeconfig. What ran goes on running.
+    pub(crate) async fn apply(&mut self, config: &Config) -> anyhow::Result<()> {
+        let mut prepared = match self.prepare(config).await {
+            Ok(prepared) => prepared,
+            Err((error, new_syncs)) => {
+                self.drop_syncs(new_syncs);
+                return Err(error);
+            }
+        };
+        for sync in std::mem::take(&mut prepared.new_syncs) {
+            let slot = sync.slot.0;
+            self.syncs.resize_with(self.syncs.len().max(slot + 1), || None);
+            self.syncs[slot] = Some(sync);
+        }
+        for (id, listener, _) in &prepared.new_sockets {
+            self.listeners.resize(self.listeners.len().max(id.0 + 1), None);
+            self.listeners[id.0] = Some(*listener);
+        }
+        let plan = Arc::new(self.plan(config, &prepared.slots));
+        self.fleet.set_plan(&plan);
+        self.plans.push(plan);
+        for (id, _, sockets) in prepared.new_sockets {
+            self.fleet.open(id, sockets);
+        }
+        self.close_all_but(&prepared.asked);
+        self.drop_tables_but(&prepared.slots);
+        self.housekeep();
+        Ok(())
+    }
+
+    async fn prepare(&self, config: &Config) -> Result<Prepared, (anyhow::Error, Vec<Sync>)> {
+        let mut new_syncs = Vec::new();
+        let slots = match self.start_syncs(config, &mut new_syncs).await {
+            Ok(slots) => slots,
+            Err(error) => return Err((error, new_syncs)),
+        };
+        for sync in &mut new_syncs {
+            if !sync.settled().await {
+                let wanting = sync.status.borrow().unsynced_kinds.join(", ");
+                tracing::warn!(
+                    "plugin/kubernetes: starting without the cluster: not read yet: {wanting}; its names are SERVFAIL until then"
+                );
+            }
+        }
+        let asked = asked_addresses(config);
+        match self.bind(&asked) {
+            Ok(new_sockets) => Ok(Prepared { slots, new_syncs, asked, new_sockets }),
+            Err(error) => Err((error, new_syncs)),
+        }
+    }
+
+    /// A k8s-sync thread for each `kubernetes` block whose like does not run already.
+    async fn start_syncs(
+        &self,
+        config: &Config,
+        new_syncs: &mut Vec<Sync>,
+    ) -> anyhow::Result<Vec<Option<TableSlot>>> {
+        let mut slots = Vec::with_capacity(config.blocks.len());
+        for block in &config.blocks {
+            let Some(kubernetes) = &block.kubernetes else {
+                slots.push(None);
+                continue;
+            };
+            let options = sync::options(kubernetes, server_addresses(block));
+            let like = self.syncs.iter().flatten().chain(&*new_syncs).find(|sync| {
+                *sync.options == options && !sync.is_lost() && !slots.contains(&Some(sync.slot))
+            });
+            if let Some(sync) = like {
+                slots.push(Some(sync.slot));
+                continue;
+            }
+            let is_free = |slot: &usize| {
+                self.syncs.get(*slot).is_none_or(Option::is_none)
+                    && !new_syncs.iter().any(|sync| sync.slot.0 == *slot)
+            };
+            let Some(slot) = (0..TABLES_MAX).find(is_free).map(TableSlot) else {
+                bail!("{}: more than {TABLES_MAX} kubernetes blocks", place(block));
+            };
+            let sync = Sync::start(options, slot, self.fleet.deliveries(slot))
+                .await
+                .with_context(|| place(block))?;
+            new_syncs.push(sync);
+            slots.push(Some(slot));
+        }
+        Ok(slots)
+    }
+
+    /// Sockets for the addresses that are not served yet.
+    fn bind(
+        &self,
+        asked: &[SocketAddr],
+    ) -> anyhow::Result<Vec<(ListenerId, Listener, Vec<ListenerSockets>)>> {
+        let mut taken: Vec<bool> = self.listeners.iter().map(Option::is_some).collect();
+        let mut bound = Vec::new();
+        for address in asked {
+            if self.listener_at(*address).is_some() {
+                continue;
+            }
+            let id = taken.iter().position(|taken| !taken).unwrap_or(taken.len());
+            if id >= LISTENERS_MAX {
+                bail!("the Corefile asks for more than {LISTENERS_MAX} addresses");
+            }
+            taken.resize(taken.len().max(id + 1), false);
+            taken[id] = true;
+            let sockets = bind_or_fall_back(*address, self.fleet.shard_count())
+                .map_err(|error| anyhow::Error::msg(explain_bind(*address, &error)))?;
+            let first = sockets.first().context("a fleet has at least one shard")?;
+            let listener = Listener { asked: *address, bound: first.udp.local_addr()? };
+            bound.push((ListenerId(id), listener, sockets));
+        }
+        Ok(bound)
+    }
+
+    fn listener_at(&self, asked: SocketAddr) -> Option<ListenerId> {
+        let is_asked = |listener: &Option<Listener>| listener.is_some_and(|one| one.asked == asked);
+        self.listeners.iter().position(is_asked).map(ListenerId)
+    }
+
+    fn plan(&self, config: &Config, slots: &[Option<TableSlot>]) -> Plan {
+        let mut plan = Plan::default();
+        let mut zones: Vec<Vec<&[u8]>> = vec![Vec::new(); self.listeners.len()];
+        plan.listeners.resize_with(self.listeners.len(), ListenerPlan::default);
+        for (block, slot) in config.blocks.iter().zip(slots) {
+            for key in &block.keys {
+                for address in addresses(block, key.port) {
+                    let Some(ListenerId(id)) = self.listener_at(address) else { continue };
+                    let listener = &mut plan.listeners[id];
+                    zones[id].push(&key.zone.wire);
+                    listener.blocks.push(plan.blocks.len());
+                    // CoreDNS counts each address and each key of a block apart.
+                    let count = |zone: &str| self.metrics.label_set(&labels(address, zone));
+                    let is_counted = block.prometheus.is_some();
+                    if is_counted && listener.dropped_as.is_none() {
+                        listener.dropped_as = count(LabelSet::DROPPED);
+                    }
+                    plan.blocks.push(Block {
+                        counted_as: is_counted.then(|| count(&key.zone.text)).flatten(),
+                        rotates: block.loadbalance,
+                        logs_errors: block.errors.is_some(),
+                        kubernetes: slot.map(|table| kubernetes_step(block, table)),
+                    });
+                }
+            }
+        }
+        for (listener, zones) in plan.listeners.iter_mut().zip(&zones) {
+            listener.zones = ZoneSet::new(zones);
+        }
+        plan
+    }
+
+    fn close_all_but(&mut self, asked: &[SocketAddr]) {
+        for (id, listener) in self.listeners.iter_mut().enumerate() {
+            if listener.is_some_and(|listener| !asked.contains(&listener.asked)) {
+                *listener = None;
+                self.fleet.close(ListenerId(id));
+            }
+        }
+    }
+
+    fn drop_tables_but(&mut self, slots: &[Option<TableSlot>]) {
+        let gone: Vec<Sync> = self
+            .syncs
+            .iter_mut()
+            .filter_map(|sync| sync.take_if(|sync| !slots.contains(&Some(sync.slot))))
+            .collect();
+        self.drop_syncs(gone);
+    }
+
+    fn drop_syncs(&self, syncs: Vec<Sync>) {
+        for sync in syncs {
+            self.fleet.forget(sync.slot);
+            sync.stop();
+        }
+    }
+
+    /// Frees plans that no shard holds any more.
+    pub(crate) fn housekeep(&mut self) {
+        let newest = self.plans.len() - 1;
+        let mut index = 0;
+        self.plans.retain(|plan| {
+            index += 1;
+            index > newest || Arc::strong_count(plan) > 1
+        });
+    }
+
+    /// The k8s-sync threads that run.
+    pub(crate) fn syncs(&self) -> impl Iterator<Item = &Sync> {
+        self.syncs.iter().flatten()
+    }
+
+    /// The addresses that are served.
+    pub(crate) fn bound_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listeners.iter().flatten().map(|listener| listener.bound)
+    }
+
+    /// Whether a shard has ended by itself.
+    pub(crate) fn has_lost_a_shard(&self) -> bool {
+        self.fleet.has_lost_a_shard()
+    }
+
+    /// Answers what has come in, then ends.
+    pub(crate) fn stop(self) {
+        self.fleet.stop(engine::limits::DRAIN_TIMEOUT);
+    }
+}
+
+fn kubernetes_step(block: &ServerBlock, table: TableSlot) -> KubernetesStep {
+    let zones = block.kubernetes.iter().flat_map(|kubernetes| &kubernetes.fallthrough);
+    let zones: Vec<&[u8]> = zones.map(|zone| zone.wire.as_slice()).collect();
+    KubernetesStep { table, fallthrough: (!zones.is_empty()).then(|| ZoneSet::new(&zones)) }
+}
+
+/// Every address that the Corefile listens on, each once.
+fn asked_addresses(config: &Config) -> Vec<SocketAddr> {
+    let mut asked = Vec::new();
+    for block in &config.blocks {
+        for address in block.keys.iter().flat_map(|key| addresses(block, key.port)) {
+            if !asked.contains(&address) {
+                asked.push(address);
+            }
+        }
+    }
+    asked
+}
+
+/// The addresses of a block at this port: those of `bind`, or all of the machine's.
+pub(crate) fn addresses(block: &ServerBlock, port: u16) -> Vec<SocketAddr> {
+    if block.bind.is_empty() {
+        return vec![SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)];
+    }
+    let address = |listen: &ListenIp| match listen.ip {
+        IpAddr::V4(ip) => SocketAddr::new(IpAddr::V4(ip), port),
+        IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(ip, port, 0, listen.scope_id)),
+    };
+    block.bind.iter().map(address).collect()
+}
+
+/// The addresses by which the cluster may know this server.
+fn server_addresses(block: &ServerBlock) -> Vec<IpAddr> {
+    let listens: Vec<IpAddr> = if block.bind.is_empty() {
+        if_addrs::get_if_addrs()
+            .map(|interfaces| interfaces.iter().map(if_addrs::Interface::ip).collect())
+            .unwrap_or_default()
+    } else {
+        block.bind.iter().map(|listen| listen.ip).collect()
+    };
+    listens.into_iter().filter(|ip| !ip.is_loopback() && !ip.is_unspecified()).collect()
+}
+
+/// Machines without IPv6 listen on all of IPv4.
+fn bind_or_fall_back(address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSockets>> {
+    match socket::bind(address, shards) {
+        Err(error)
+            if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+                && matches!(
+                    error.raw_os_error(),
+                    Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+                ) =>
+        {
+            let all = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
+            socket::bind(all, shards)
+        }
+        result => result,
+    }
+}
+
+/// What an operator can do about an address that cannot be had.
+fn explain_bind(address: SocketAddr, error: &io::Error) -> String {
+    let port = address.port();
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another server has it: `ss -lnptu 'sport = :{port}'` names it; or serve another port with `-dns.port`"
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "ports below 1024 need CAP_NET_BIND_SERVICE, or `sysctl net.ipv4.ip_unprivileged_port_start={port}`"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "no interface of this machine has the address: see `bind` in the Corefile, and `ip address`".into()
+        }
+        _ => "see `bind` and the ports in the Corefile".into(),
+    };
+    format!("cannot listen on {address}: {error}\n  {advice}")
+}
+
+fn place(block: &ServerBlock) -> String {
+    format!("{}:{}", block.place.file, block.place.line)
+}

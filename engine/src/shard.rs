@@ -1,0 +1,249 @@
+//! The life of a packet: one pinned thread, one ring, one loop.
+//!
+//! ```text
+//!   wake ─→ take the updates ─→ turn: submit the last batch, fetch the next ─→ each: answer in place ─→ send ─┐
+//!    ▲                                                                                                       │
+//!    └────────────────────────────── nothing fetched: sleep ◄────────────────────────────────────────────────┘
+//! ```
+//! TCP connections (`tcp`) are tasks of the same thread and share this `Shard`. Invariants: a batch sees one table and one
+//! plan, for updates are taken between batches only; answering neither allocates nor frees; a table or plan that is let go
+//! here is freed by the control plane, which still holds it.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use wire::compile::Table;
+use wire::header::Rcode;
+use wire::name::Name;
+
+use crate::answer::{Answered, Sources, Tables, Transport, Verdict, answer, answer_cut};
+use crate::io::DatagramIo;
+use crate::io::socket::ListenerSockets;
+use crate::io::wake::watch;
+use crate::limits::{BATCHES_PER_TURN, TABLES_MAX};
+use crate::metrics::{Family, Observation, ShardMetrics};
+use crate::plan::{ListenerId, Plan, TableSlot};
+use crate::tcp::TcpService;
+
+/// What the control plane tells a shard. Taken between batches, in the order sent.
+#[derive(Debug)]
+pub enum Update {
+    /// The next generation of a table.
+    Table(TableSlot, Arc<Table>),
+    /// The table's block is gone.
+    NoTable(TableSlot),
+    /// The next Corefile.
+    Plan(Arc<Plan>),
+    Open(ListenerId, ListenerSockets),
+    Close(ListenerId),
+    /// Answer what the sockets hold, then end.
+    Stop,
+}
+
+/// One failed answer, for the log of a block with `errors`.
+#[derive(Clone)]
+pub struct ErrorReport {
+    pub rcode: Rcode,
+    pub name: Name,
+    pub qtype: u16,
+}
+
+/// What a shard answers from. Its loop and its TCP connections share it, all in one thread.
+pub struct Shard {
+    updates: Receiver<Update>,
+    errors: Sender<ErrorReport>,
+    metrics: Arc<ShardMetrics>,
+    plan: Arc<Plan>,
+    tables: Tables,
+    name: Name,
+    rotation: usize,
+}
+
+impl Shard {
+    /// `index` sets where the rotation of addresses begins, so that shards do not march in step.
+    #[must_use]
+    pub fn new(
+        index: usize,
+        updates: Receiver<Update>,
+        errors: Sender<ErrorReport>,
+        metrics: Arc<ShardMetrics>,
+    ) -> Self {
+        Self {
+            updates,
+            errors,
+            metrics,
+            plan: Arc::default(),
+            tables: [const { None }; TABLES_MAX],
+            name: Name::default(),
+            rotation: index.wrapping_mul(7919),
+        }
+    }
+
+    /// Answers one packet into `out`; returns the answer's length, or `None` to say nothing.
+    pub fn answer(&mut self, question: &Question<'_>, out: &mut [u8]) -> Option<usize> {
+        self.rotation = self.rotation.wrapping_add(1);
+        let verdict = if question.is_cut {
+            answer_cut(question.packet, &mut self.name, out)
+        } else {
+            let sources =
+                Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation };
+            let Question { listener, transport, packet, .. } = *question;
+            answer(&sources, listener, transport, packet, &mut self.name, out)
+        };
+        match verdict {
+            Verdict::Reply(answered) => {
+                self.count(question, &answered);
+                Some(answered.len)
+            }
+            Verdict::Drop => {
+                self.metrics.ignored();
+                None
+            }
+        }
+    }
+
+    fn count(&self, question: &Question<'_>, answered: &Answered) {
+        self.metrics.observe(&Observation {
+            block: answered.counted_as,
+            transport: question.transport,
+            family: if question.is_from_v6 { Family::V6 } else { Family::V4 },
+            qtype: answered.qtype,
+            dnssec_ok: answered.dnssec_ok,
+            rcode: answered.rcode,
+            plugin: answered.by,
+            query_len: question.packet.len(),
+            reply_len: answered.len,
+        });
+        if answered.is_logged {
+            let report = ErrorReport {
+                rcode: answered.rcode,
+                name: self.name.clone(),
+                qtype: answered.qtype,
+            };
+            // A full queue loses the line, not the answer.
+            if self.errors.try_send(report).is_err() {
+                self.metrics.error_line_lost();
+            }
+        }
+    }
+
+    /// The counters that this shard's thread writes.
+    #[must_use]
+    pub fn metrics(&self) -> &ShardMetrics {
+        &self.metrics
+    }
+
+    /// Ends a batch: all its answers took this long.
+    pub fn finish_batch(&self, began: Instant) {
+        self.metrics.finish_batch(began.elapsed());
+    }
+}
+
+/// A packet and how it came.
+#[derive(Clone, Copy)]
+pub struct Question<'p> {
+    pub listener: ListenerId,
+    pub transport: Transport,
+    pub is_from_v6: bool,
+    /// Its end is lost: over UDP only.
+    pub is_cut: bool,
+    pub packet: &'p [u8],
+}
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    Stopping,
+}
+
+/// The loop of one shard; returns when it was told to stop and its sockets are empty.
+///
+/// # Errors
+/// When the ring or the wake-up descriptor fails for good: the shard cannot serve any more.
+pub async fn serve<I: DatagramIo>(
+    shard: Rc<RefCell<Shard>>,
+    mut io: I,
+    mut tcp: TcpService,
+) -> io::Result<()> {
+    let wake = watch(io.wake_fd())?;
+    let mut state = State::Running;
+    let mut batches = 0;
+    loop {
+        if take_updates(&shard, &mut io, &mut tcp)? == State::Stopping {
+            state = State::Stopping;
+        }
+        if io.turn()? > 0 {
+            answer_batch(&mut shard.borrow_mut(), &mut io);
+            batches += 1;
+            if batches == BATCHES_PER_TURN {
+                batches = 0;
+                tokio::task::yield_now().await;
+            }
+            continue;
+        }
+        if state == State::Stopping {
+            return Ok(());
+        }
+        let mut woken = wake.readable().await?;
+        io.acknowledge();
+        woken.clear_ready();
+        batches = 0;
+    }
+}
+
+/// Everything that a turn fetched, answered in place.
+fn answer_batch<I: DatagramIo>(shard: &mut Shard, io: &mut I) {
+    let began = Instant::now();
+    while let Some(datagram) = io.next() {
+        let (packet, out) = io.buffers(&datagram);
+        let question = Question {
+            listener: datagram.listener,
+            transport: Transport::Udp,
+            is_from_v6: datagram.is_from_v6,
+            is_cut: datagram.is_cut,
+            packet,
+        };
+        match shard.answer(&question, out) {
+            Some(len) => io.send(datagram, len),
+            None => io.recycle(datagram),
+        }
+    }
+    shard.finish_batch(began);
+}
+
+fn take_updates<I: DatagramIo>(
+    shard: &Rc<RefCell<Shard>>,
+    io: &mut I,
+    tcp: &mut TcpService,
+) -> io::Result<State> {
+    loop {
+        let mut state = shard.borrow_mut();
+        match state.updates.try_recv() {
+            Ok(Update::Table(slot, table)) => {
+                state.metrics.table_taken(table.generation());
+                state.tables[slot.0] = Some(table);
+            }
+            Ok(Update::NoTable(slot)) => state.tables[slot.0] = None,
+            Ok(Update::Plan(plan)) => state.plan = plan,
+            Ok(Update::Open(listener, sockets)) => {
+                drop(state);
+                io.open(listener, sockets.udp)?;
+                tcp.open(listener, sockets.tcp, shard)?;
+            }
+            Ok(Update::Close(listener)) => {
+                drop(state);
+                io.close(listener);
+                tcp.close(listener);
+            }
+            Ok(Update::Stop) => return Ok(State::Stopping),
+            Err(TryRecvError::Empty) => return Ok(State::Running),
+            // The control plane is gone: nothing will ever come, and nobody could say stop.
+            Err(TryRecvError::Disconnected) => return Ok(State::Stopping),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Choices of the start-up: which Corefile, which cores, which way of moving datagrams; and what the start says.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use core_affinity::CoreId;
+use engine::cli::{Cli, Cores, Io};
+use engine::corefile::{Config, DIRECTIVES};
+use engine::fleet::Backend;
+use engine::io::uring::Uring;
+use engine::metrics::Build;
+
+use crate::endpoints::zone_text;
+use crate::server::Server;
+
+/// The example that is served where no Corefile is named and none lies in the working directory.
+const EXAMPLE: &str = "deploy/example/Corefile";
+
+/// The Corefile to serve, and whether it is the example.
+///
+/// # Errors
+/// Where there is none.
+pub(crate) fn corefile(cli: &Cli) -> anyhow::Result<(PathBuf, bool)> {
+    if let Some(path) = &cli.conf {
+        return Ok((path.clone(), false));
+    }
+    if Path::new("Corefile").is_file() {
+        return Ok((PathBuf::from("Corefile"), false));
+    }
+    let here = std::env::current_dir().context("the working directory")?;
+    let example = here.ancestors().map(|folder| folder.join(EXAMPLE)).find(|path| path.is_file());
+    match example {
+        Some(path) => Ok((path.strip_prefix(&here).map(Path::to_path_buf).unwrap_or(path), true)),
+        None => bail!(
+            "no Corefile: there is none in {}, and no {EXAMPLE} above it\n  name one with `-conf FILE`",
+            here.display()
+        ),
+    }
+}
+
+/// What the binary says of itself.
+pub(crate) fn build() -> Build {
+    Build {
+        version: env!("CARGO_PKG_VERSION").into(),
+        revision: option_env!("RINGDNS_REVISION").unwrap_or("unknown").into(),
+        compiler: concat!("rust", env!("CARGO_PKG_RUST_VERSION")).into(),
+    }
+}
+
+/// CoreDNS's three lines, which tools look for.
+pub(crate) fn version() -> String {
+    let build = build();
+    let (system, machine) = (std::env::consts::OS, std::env::consts::ARCH);
+    let machine = match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("ringdns-{}\n{system}/{machine}, {}, {}", build.version, build.compiler, build.revision)
+}
+
+/// The plugins that a Corefile may use, one a line.
+pub(crate) fn plugins() -> String {
+    let built = DIRECTIVES.iter().filter(|directive| directive.is_built());
+    built.fold(
+        "Server types:\n  dns\n\nCaddyfile loaders:\n  flag\n\nOther plugins:\n".into(),
+        |mut text: String, directive| {
+            let _ = writeln!(text, "  dns.{}", directive.name);
+            text
+        },
+    )
+}
+
+/// A core for each shard: those named, else those that the process may use, as many as its CPU quota is worth.
+///
+/// # Errors
+/// A core that the process may not use.
+pub(crate) fn cores(cli: &Cli) -> anyhow::Result<Vec<Option<CoreId>>> {
+    let usable = core_affinity::get_core_ids().unwrap_or_default();
+    let named = match &cli.cores {
+        Some(Cores(named)) => {
+            let find = |id: &usize| {
+                usable.iter().copied().find(|core| core.id == *id).with_context(|| {
+                    let usable: Vec<_> = usable.iter().map(|core| core.id.to_string()).collect();
+                    format!(
+                        "--cores: this process may not use core {id}; it may use {}",
+                        usable.join(",")
+                    )
+                })
+            };
+            named.iter().map(find).collect::<Result<Vec<_>, _>>()?
+        }
+        None => usable.clone(),
+    };
+    // Knows cgroup quotas, which the list of cores does not.
+    let worth = std::thread::available_parallelism().map_or(1, usize::from);
+    let default_count = if cli.cores.is_some() { named.len() } else { worth };
+    let count = cli.shards.map_or(default_count, usize::from);
+    Ok((0..count).map(|index| named.get(index % named.len().max(1)).copied()).collect())
+}
+
+/// How datagrams move, by trying.
+///
+/// # Errors
+/// io_uring was demanded and is denied.
+pub(crate) fn backend(io: Io) -> anyhow::Result<Backend> {
+    if io == Io::Mmsg {
+        return Ok(Backend::Mmsg);
+    }
+    let Err(error) = Uring::probe() else { return Ok(Backend::Uring) };
+    let sysctl = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    let cause = match sysctl.as_deref().map(str::trim) {
+        Ok("1" | "2") => {
+            "kernel.io_uring_disabled forbids it: `sysctl kernel.io_uring_disabled=0` allows it"
+        }
+        _ => match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => {
+                "a sandbox denies it: in Kubernetes a seccomp profile of type Localhost that adds io_uring_setup, \
+                 io_uring_enter and io_uring_register to RuntimeDefault allows it"
+            }
+            Some(libc::ENOMEM) => "RLIMIT_MEMLOCK is too small: raise it to 64 MiB",
+            _ => "it needs Linux 6.1 or newer",
+        },
+    };
+    if io == Io::Uring {
+        bail!("--io uring: {error}\n  {cause}\n  or leave the choice to `--io auto`");
+    }
+    tracing::warn!(
+        "io_uring is not to be had ({error}); serving with recvmmsg and sendmmsg instead. {cause}"
+    );
+    Ok(Backend::Mmsg)
+}
+
+/// The lines that say what is served.
+pub(crate) fn banner(
+    server: &Server,
+    config: &Config,
+    backend: Backend,
+    shard_count: usize,
+) -> String {
+    let mut text = String::new();
+    for block in &config.blocks {
+        for key in &block.keys {
+            let _ = writeln!(text, "{}:{}", key.zone.text, key.port);
+        }
+    }
+    let _ = writeln!(text, "{}", version());
+    let addresses: Vec<_> = server.bound_addresses().map(|address| address.to_string()).collect();
+    let _ = writeln!(
+        text,
+        "listening on {} (UDP and TCP); {shard_count} shard(s), {}",
+        addresses.join(", "),
+        backend.name()
+    );
+    for sync in server.syncs() {
+        let status = sync.status.borrow();
+        let zone = zone_text(sync.options.zones.first());
+        let _ = writeln!(
+            text,
+            "{zone} {} Services, {} endpoint addresses, {} names, {} KiB of answers{}",
+            status.services,
+            status.endpoints,
+            status.names,
+            status.table_bytes.div_ceil(1024),
+            if status.is_synced { "" } else { " (not read whole yet)" },
+        );
+    }
+    text
+}
+
+/// What to try with the example.
+pub(crate) const EXAMPLE_LINES: &str = "\
+This is the example cluster of deploy/example. Ask it, from another terminal:
+  dig @127.0.0.1 -p 1053 kubernetes.default.svc.cluster.local
+  dig @127.0.0.1 -p 1053 clusterip-nginx-ds.default.svc.cluster.local
+  dig @127.0.0.1 -p 1053 _postgresql._tcp.postgres.data.svc.cluster.local SRV
+  dig @::1 -p 1053 +tcp storefront.shop.svc.cluster.local AAAA
+  dig @127.0.0.1 -p 1053 -x 10.96.0.10
+Your own: `ringdns -conf FILE`. Ctrl-C ends it.";

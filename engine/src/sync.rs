@@ -1,0 +1,204 @@
+//! One `kubernetes` block's k8s-sync thread: started, watched, stopped. The only file of the server that names k8s_sync's
+//! sources.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use engine::corefile::{self, Kubernetes, Namespaces, Pods};
+use engine::fleet::Deliver;
+use engine::plan::TableSlot;
+use k8s_sync::manifests::Manifests;
+use k8s_sync::options::{ApiServer, ClientTls, Options, Source};
+use k8s_sync::publish::{self, Status};
+use k8s_sync::status::SourceStatus;
+use k8s_sync::watch::Watch;
+use tokio::sync::{mpsc, oneshot, watch};
+use wire::PodMode;
+
+/// Events on their way from the source to the model. A full channel makes the source wait.
+const EVENTS_WAITING_MAX: usize = 1024;
+
+/// Threads started so far.
+static STARTED: AtomicU64 = AtomicU64::new(0);
+
+/// A running k8s-sync thread.
+pub(crate) struct Sync {
+    pub(crate) options: Arc<Options>,
+    pub(crate) slot: TableSlot,
+    /// One more for each thread that is started.
+    number: u64,
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) source: Arc<SourceStatus>,
+    started_at: Instant,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Reads objects, once the thread runs.
+enum Reader {
+    Manifests(Box<Manifests>),
+    Watch(Box<Watch>),
+}
+
+impl Sync {
+    /// Starts the thread; its tables go to `deliveries`.
+    ///
+    /// # Errors
+    /// Settings and files that waiting will not mend: a manifest, a kubeconfig, a certificate.
+    pub(crate) async fn start(
+        options: Options,
+        slot: TableSlot,
+        deliveries: Vec<Deliver>,
+    ) -> anyhow::Result<Self> {
+        let options = Arc::new(options);
+        let source = Arc::new(SourceStatus::new(&options));
+        let (sender, status) = watch::channel(Status::default());
+        let (stop, stopped) = oneshot::channel();
+        let (report, opened) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (thread_options, thread_source) = (Arc::clone(&options), Arc::clone(&source));
+        let thread = std::thread::Builder::new().name("k8s-sync".into()).spawn(move || {
+            let seed = RandomState::new().hash_one(slot.0);
+            runtime.block_on(async {
+                let reader = match open(&thread_options, &thread_source).await {
+                    Ok(reader) => reader,
+                    Err(error) => return drop(report.send(Err(error))),
+                };
+                drop(report.send(Ok(())));
+                let (events, received) = mpsc::channel(EVENTS_WAITING_MAX);
+                tokio::select! {
+                    () = publish::run(thread_options, seed, received, deliveries, sender) => {}
+                    () = reader.run(events) => {}
+                    _ = stopped => {}
+                }
+            });
+        })?;
+        opened.await.context("the k8s-sync thread ended")??;
+        Ok(Self {
+            options,
+            slot,
+            number: STARTED.fetch_add(1, Ordering::Relaxed),
+            status,
+            source,
+            started_at: Instant::now(),
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// Waits for the first whole table, or for the end of `startup_timeout` since the start.
+    pub(crate) async fn settled(&mut self) -> bool {
+        let rest = self.options.startup_timeout.saturating_sub(self.started_at.elapsed());
+        let synced = self.status.wait_for(|status| status.is_synced);
+        tokio::time::timeout(rest, synced).await.is_ok_and(|waited| waited.is_ok())
+    }
+
+    /// Whether the thread has ended by itself: a defect, since outages do not end it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Ends the thread. The shards must have been told to let its table go.
+    pub(crate) fn stop(mut self) {
+        // Shards let go between two batches: after this they hold nothing that would be theirs to free.
+        std::thread::sleep(Duration::from_millis(50));
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Names this run of the block: another block in the same slot later is another cluster.
+impl std::fmt::Display for Sync {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let zone = crate::endpoints::zone_text(self.options.zones.first());
+        write!(f, "{zone} #{}", self.number)
+    }
+}
+
+async fn open(options: &Options, status: &Arc<SourceStatus>) -> anyhow::Result<Reader> {
+    match &options.source {
+        Source::Manifests(paths) => {
+            let manifests = Manifests::load(paths, options, Arc::clone(status))
+                .context("plugin/kubernetes: cannot read the manifests")?;
+            Ok(Reader::Manifests(Box::new(manifests)))
+        }
+        Source::ApiServer(server) => {
+            let watch = Watch::new(server, options, Arc::clone(status))
+                .await
+                .context("plugin/kubernetes: cannot set up the API server's client")?;
+            Ok(Reader::Watch(Box::new(watch)))
+        }
+    }
+}
+
+impl Reader {
+    async fn run(self, events: mpsc::Sender<k8s_sync::object::Event>) {
+        match self {
+            Self::Manifests(manifests) => manifests.run(events).await,
+            Self::Watch(watch) => watch.run(events).await,
+        }
+    }
+}
+
+/// A Corefile's `kubernetes` block in k8s-sync's terms.
+pub(crate) fn options(kubernetes: &Kubernetes, server_addresses: Vec<IpAddr>) -> Options {
+    let (namespaces, namespace_labels) = match &kubernetes.namespaces {
+        Namespaces::All => (Vec::new(), None),
+        Namespaces::Named(names) => (names.clone(), None),
+        Namespaces::Labelled(selector) => (Vec::new(), Some(selector.text.clone())),
+    };
+    Options {
+        zones: kubernetes.zones.iter().map(|zone| zone.wire.clone()).collect(),
+        source: source(kubernetes),
+        namespaces,
+        namespace_labels,
+        labels: kubernetes.labels.as_ref().map(|selector| selector.text.clone()),
+        pods: match kubernetes.pods {
+            Pods::Disabled => PodMode::Disabled,
+            Pods::Insecure => PodMode::Insecure,
+            Pods::Verified => PodMode::Verified,
+        },
+        endpoint_pod_names: kubernetes.endpoint_pod_names,
+        ttl_secs: kubernetes.ttl_secs,
+        no_endpoints: kubernetes.no_endpoints,
+        ignore_empty_service: kubernetes.ignore_empty_service,
+        server_addresses,
+        startup_timeout: kubernetes.startup_timeout,
+    }
+}
+
+fn source(kubernetes: &Kubernetes) -> Source {
+    let limits = &kubernetes.api_limits;
+    let server = ApiServer {
+        // A fraction of a request a second is none; one is the least that makes progress.
+        qps: limits.qps.map(|qps| (qps.ceil() as u32).max(1)),
+        burst: limits.burst,
+        max_inflight: limits.max_inflight,
+        ..ApiServer::default()
+    };
+    Source::ApiServer(match &kubernetes.cluster {
+        corefile::Cluster::Manifests(paths) => return Source::Manifests(paths.clone()),
+        corefile::Cluster::OwnPod => server,
+        corefile::Cluster::Kubeconfig { file, context } => {
+            ApiServer { kubeconfig: Some((file.clone(), context.clone())), ..server }
+        }
+        corefile::Cluster::Endpoint { url, tls } => ApiServer {
+            endpoint: Some(url.clone()),
+            tls: tls.as_ref().map(|tls| ClientTls {
+                certificate: tls.certificate.clone(),
+                key: tls.key.clone(),
+                authority: tls.authority.clone(),
+            }),
+            ..server
+        },
+    })
+}

@@ -1,0 +1,335 @@
+//! The HTTP endpoints over real sockets, by a client that does no more than it must.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::admin::{
+    Admin, BindCause, BindError, CONNECTIONS_MAX, Endpoint, Holder, Monitor, Plugin, Readiness,
+};
+use engine::metrics::{Build, Metrics};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Far more than anything here takes; only a failure waits for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn each_endpoint_answers_its_path_and_no_other() {
+    let server = Server::start(&[
+        (Plugin::Health, "127.0.0.1:0"),
+        (Plugin::Ready, "127.0.0.2:0"),
+        (Plugin::Prometheus, "127.0.0.3:0"),
+    ]);
+    for (plugin, path, expected) in [
+        (Plugin::Health, "/health", "200 OK"),
+        (Plugin::Health, "/health?verbose", "200 OK"),
+        (Plugin::Health, "/ready", "404 Not Found"),
+        (Plugin::Health, "/metrics", "404 Not Found"),
+        (Plugin::Health, "/", "404 Not Found"),
+        (Plugin::Ready, "/ready", "200 OK"),
+        (Plugin::Ready, "/health", "404 Not Found"),
+        (Plugin::Prometheus, "/metrics", "200 OK"),
+        (Plugin::Prometheus, "/metrics/", "404 Not Found"),
+    ] {
+        let reply = get(server.address(plugin), path).await;
+        assert_eq!(reply.status, expected, "{plugin:?} {path}");
+    }
+    assert_eq!(get(server.address(Plugin::Health), "/health").await.body, "OK");
+    assert_eq!(get(server.address(Plugin::Ready), "/ready").await.body, "OK");
+}
+
+#[tokio::test]
+async fn only_get_and_head_are_methods() {
+    let server =
+        Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Prometheus, "127.0.0.2:0")]);
+    let health = server.address(Plugin::Health);
+    let head = exchange(health, b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!((head.status.as_str(), head.body.as_str()), ("200 OK", ""));
+    assert!(head.has_header("content-length: 2"), "{head:?}");
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "BREW"] {
+        let request = format!("{method} /health HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+        let reply = exchange(health, request.as_bytes()).await;
+        assert_eq!(reply.status, "405 Method Not Allowed", "{method}");
+        assert!(reply.has_header("allow: GET, HEAD"), "{reply:?}");
+    }
+    let metrics = server.address(Plugin::Prometheus);
+    let head = exchange(metrics, b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!((head.status.as_str(), head.body.as_str()), ("200 OK", ""));
+    for garbage in [&b"\x00\x01\x02\r\n\r\n"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"] {
+        assert_eq!(exchange(health, garbage).await.status, "400 Bad Request", "{garbage:?}");
+    }
+}
+
+#[tokio::test]
+async fn ready_says_why_not_and_health_does_not_care() {
+    let server = Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Ready, "127.0.0.2:0")]);
+    let ready = server.address(Plugin::Ready);
+    let check = async |status: &str, body: &str| {
+        let reply = get(ready, "/ready").await;
+        assert_eq!((reply.status.as_str(), reply.body.as_str()), (status, body));
+        assert_eq!(get(server.address(Plugin::Health), "/health").await.status, "200 OK");
+    };
+    const UNREADY: &str = "503 Service Unavailable";
+    let readiness = &server.readiness;
+    readiness.wait_for("kubernetes", "cluster.local.", "no list of services yet");
+    check(UNREADY, "kubernetes\nkubernetes cluster.local.: no list of services yet").await;
+    readiness.ready("kubernetes", "cluster.local.");
+    check("200 OK", "OK").await;
+    readiness.wait_for("kubernetes", "cluster.local.", "the API server is gone");
+    check("200 OK", "OK").await;
+    readiness.set_monitor(Monitor::Continuously);
+    check(UNREADY, "kubernetes\nkubernetes cluster.local.: the API server is gone").await;
+    readiness.ready("kubernetes", "cluster.local.");
+    readiness.shut_down();
+    check(UNREADY, "Shutting down").await;
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_that_is_asked_for() {
+    let server = Server::start(&[(Plugin::Prometheus, "127.0.0.1:0")]);
+    let prometheus = "content-type: text/plain; version=0.0.4; charset=utf-8";
+    let open_metrics = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
+    for (accept, content_type, has_end) in [
+        ("", prometheus, false),
+        ("Accept: application/openmetrics-text;q=0.6,text/plain;q=0.3\r\n", prometheus, false),
+        ("Accept: application/openmetrics-text; version=1.0.0\r\n", open_metrics, true),
+        ("Accept: text/html\r\nAccept: application/openmetrics-text\r\n", open_metrics, true),
+    ] {
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{accept}\r\n");
+        let reply = exchange(server.address(Plugin::Prometheus), request.as_bytes()).await;
+        assert!(reply.has_header(content_type), "{accept:?}: {:?}", reply.headers);
+        assert_eq!(reply.body.ends_with("# EOF\n"), has_end, "{accept:?}");
+        assert!(reply.body.contains("coredns_build_info{"), "{accept:?}");
+    }
+}
+
+#[tokio::test]
+async fn plugins_share_an_address() {
+    let server = Server::start(&[
+        (Plugin::Health, "127.0.0.1:0"),
+        (Plugin::Ready, "127.0.0.1:0"),
+        (Plugin::Prometheus, "localhost:0"),
+        (Plugin::Prometheus, "127.0.0.1:0"),
+    ]);
+    let address = server.address(Plugin::Health);
+    assert_eq!(server.admin.listening().count(), 3, "one listener, three plugins");
+    for path in ["/health", "/ready", "/metrics"] {
+        assert_eq!(get(address, path).await.status, "200 OK", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_wildcard_is_reached_by_both_families() {
+    let server = Server::start(&[(Plugin::Health, ":0")]);
+    let port = server.address(Plugin::Health).port();
+    let has_v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+    for ip in ["127.0.0.1", "::1"].into_iter().take(if has_v6 { 2 } else { 1 }) {
+        let address = SocketAddr::new(ip.parse::<IpAddr>().unwrap(), port);
+        assert_eq!(get(address, "/health").await.status, "200 OK", "{ip}");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_keeps_what_stays_and_closes_what_goes() {
+    let mut server =
+        Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Ready, "127.0.0.2:0")]);
+    let health = server.address(Plugin::Health);
+    let ready = server.address(Plugin::Ready);
+    // Begun before the reload, answered after it.
+    let mut begun = TcpStream::connect(health).await.unwrap();
+    begun.write_all(b"GET /health HTTP/1.1\r\n").await.unwrap();
+
+    server.rebind(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Prometheus, "127.0.0.1:0")]).unwrap();
+    assert_eq!(server.address(Plugin::Health), health, "the listener was kept");
+    assert_eq!(get(health, "/metrics").await.status, "200 OK", "and has a plugin more");
+    begun.write_all(b"Host: x\r\n\r\n").await.unwrap();
+    assert_eq!(read_reply(begun).await.status, "200 OK");
+    refuses(ready).await;
+    drop(server);
+    refuses(health).await;
+}
+
+#[tokio::test]
+async fn a_reload_that_fails_changes_nothing() {
+    let mut server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]);
+    let health = server.address(Plugin::Health);
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().to_string();
+    let error = server
+        .rebind(&[(Plugin::Prometheus, "127.0.0.2:0"), (Plugin::Ready, taken.as_str())])
+        .unwrap_err();
+    assert_eq!((error.plugin, error.address.as_str()), (Plugin::Ready, taken.as_str()));
+    let BindCause::InUse(Some(Holder { pid, .. })) = error.cause else { panic!("{error:?}") };
+    assert_eq!(pid, std::process::id());
+    assert_eq!(get(health, "/health").await.status, "200 OK");
+    assert_eq!(server.admin.listening().count(), 1);
+    drop(other);
+    server.rebind(&[(Plugin::Ready, taken.as_str())]).unwrap();
+    assert_eq!(get(taken.parse().unwrap(), "/ready").await.status, "200 OK");
+}
+
+#[tokio::test]
+async fn a_reload_may_move_between_addresses_that_overlap() {
+    let mut server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]);
+    let port = server.address(Plugin::Health).port();
+    let narrow: SocketAddr = ([127, 0, 0, 1], port).into();
+    let wide = format!(":{port}");
+    for address in [&wide, &narrow.to_string(), &format!("0.0.0.0:{port}"), &wide] {
+        server.rebind(&[(Plugin::Health, address)]).unwrap();
+        assert_eq!(server.admin.listening().count(), 1, "{address}");
+        assert_eq!(get(narrow, "/health").await.status, "200 OK", "{address}");
+    }
+    server.rebind(&[(Plugin::Ready, &narrow.to_string()), (Plugin::Health, &wide)]).unwrap();
+    assert_eq!(get(narrow, "/ready").await.status, "200 OK");
+    let elsewhere = ([127, 0, 0, 2], port).into();
+    assert_eq!(get(elsewhere, "/health").await.status, "200 OK");
+}
+
+#[tokio::test]
+async fn addresses_of_no_use_are_named() {
+    let check = |address: &str| -> BindError {
+        let endpoints = [Endpoint { plugin: Plugin::Ready, address: address.to_owned() }];
+        let error = Admin::bind(&endpoints, metrics(), Arc::default()).unwrap_err();
+        assert_eq!((error.plugin, error.address.as_str()), (Plugin::Ready, address));
+        error
+    };
+    for address in ["", "8181", "localhost", "::1:8181", "127.0.0.1:65536", ":http"] {
+        assert!(matches!(check(address).cause, BindCause::Malformed), "{address}");
+    }
+    // A label of 64 bytes is no name, so nobody is asked for it. RFC 5737: never an address of this host.
+    let no_name = format!("{}:1", "x".repeat(64));
+    assert!(matches!(check(&no_name).cause, BindCause::Unresolved(_)));
+    assert!(matches!(check("192.0.2.1:8181").cause, BindCause::NotLocal));
+}
+
+#[tokio::test]
+async fn clients_that_only_connect_keep_nobody_out() {
+    let server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]);
+    let address = server.address(Plugin::Health);
+    let mut idle = Vec::new();
+    for _ in 0..CONNECTIONS_MAX + 1 {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    assert_eq!(get(address, "/health").await.status, "200 OK");
+    // The oldest went, with nothing said.
+    let mut byte = [0];
+    let closed = timeout(PATIENCE, idle[0].read(&mut byte)).await.expect("it was closed");
+    assert!(matches!(closed, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn headers_have_a_bound() {
+    let server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]);
+    let long = format!("GET /health HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(9000));
+    let many = format!("GET /health HTTP/1.1\r\n{}\r\n", "X: x\r\n".repeat(100));
+    for request in [long, many] {
+        let reply = exchange(server.address(Plugin::Health), request.as_bytes()).await;
+        assert_eq!(reply.status, "431 Request Header Fields Too Large");
+    }
+}
+
+#[tokio::test]
+async fn half_a_request_is_waited_for_five_seconds() {
+    let server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]);
+    let mut stream = TcpStream::connect(server.address(Plugin::Health)).await.unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost").await.unwrap();
+    let mut rest = Vec::new();
+    let ended = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "the connection was never closed");
+}
+
+#[tokio::test]
+async fn the_server_times_its_own_health() {
+    let server =
+        Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Prometheus, "127.0.0.2:0")]);
+    let polled = async {
+        loop {
+            let scrape = get(server.address(Plugin::Prometheus), "/metrics").await.body;
+            if !scrape.contains("coredns_health_request_duration_seconds_count 0") {
+                return scrape;
+            }
+        }
+    };
+    let scrape = timeout(PATIENCE, polled).await.expect("it polls at once");
+    assert!(scrape.contains("coredns_health_request_failures_total 0"), "{scrape}");
+}
+
+struct Server {
+    admin: Admin,
+    readiness: Arc<Readiness>,
+}
+
+impl Server {
+    fn start(rows: &[(Plugin, &str)]) -> Self {
+        let readiness = Arc::<Readiness>::default();
+        let admin = Admin::bind(&endpoints(rows), metrics(), Arc::clone(&readiness));
+        Self { admin: admin.unwrap_or_else(|error| panic!("{error}")), readiness }
+    }
+
+    fn rebind(&mut self, rows: &[(Plugin, &str)]) -> Result<(), BindError> {
+        self.admin.rebind(&endpoints(rows))
+    }
+
+    fn address(&self, plugin: Plugin) -> SocketAddr {
+        self.admin.listening().find(|(other, _)| *other == plugin).unwrap().1
+    }
+}
+
+fn endpoints(rows: &[(Plugin, &str)]) -> Vec<Endpoint> {
+    rows.iter()
+        .map(|(plugin, address)| Endpoint { plugin: *plugin, address: (*address).to_owned() })
+        .collect()
+}
+
+fn metrics() -> Arc<Metrics> {
+    let build =
+        Build { version: "0.1.0".to_owned(), revision: String::new(), compiler: String::new() };
+    Arc::new(Metrics::new(build, 1))
+}
+
+#[derive(Debug)]
+struct Reply {
+    /// Behind `HTTP/1.1 `.
+    status: String,
+    headers: Vec<String>,
+    body: String,
+}
+
+impl Reply {
+    fn has_header(&self, header: &str) -> bool {
+        self.headers.iter().any(|found| found == header)
+    }
+}
+
+async fn get(address: SocketAddr, path: &str) -> Reply {
+    exchange(address, format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await
+}
+
+async fn exchange(address: SocketAddr, request: &[u8]) -> Reply {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    read_reply(stream).await
+}
+
+/// Everything up to the end: the server closes behind its answer.
+async fn read_reply(mut stream: TcpStream) -> Reply {
+    let mut bytes = Vec::new();
+    let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("an answer");
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{read:?}: {text:?}"));
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).unwrap().to_owned();
+    Reply { status, headers: lines.map(str::to_owned).collect(), body: body.to_owned() }
+}
+
+/// Waits until nobody listens there any more.
+async fn refuses(address: SocketAddr) {
+    let refused = async {
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("the listener was closed");
+}

@@ -1,0 +1,300 @@
+//! The Corefile's grammar: blocks, keys, snippets, imports, and mistakes in them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use engine::corefile::{self, Severity};
+
+#[path = "corefile/rows.rs"]
+mod rows;
+use rows::{check, check_mistakes, findings, parse, same, summary};
+
+#[test]
+fn keys() {
+    check(".:53 {\n}", &["dns://.:53"]);
+    check("example.org", &["dns://example.org.:53"]);
+    check("Example.ORG:1053 {\n}\n", &["dns://example.org.:1053"]);
+    check("dns://. {\n}", &["dns://.:53"]);
+    check("a b, c,\nd:54 {\n}", &["dns://a.:53 | dns://b.:53 | dns://c.:53 | dns://d.:54"]);
+    check("a , b\n{\n}", &["dns://a.:53 | dns://b.:53"]);
+    check("10.0.0.0/15:53 {\n}", &["dns://0.10.in-addr.arpa.:53 | dns://1.10.in-addr.arpa.:53"]);
+    check("2001:db8::/32 {\n}", &["dns://8.b.d.0.1.0.0.2.ip6.arpa.:53"]);
+    check("{$DOMAIN}:{$UNSET}53 {\n}", &["dns://cluster.local.:53"]);
+    check("a {\n}\nb {\n}", &["dns://a.:53", "dns://b.:53"]);
+    check("a:1 {\n}\na:2 {\n}", &["dns://a.:1", "dns://a.:2"]);
+    check_mistakes("a a {\n}", &[(1, 3, "cannot serve dns://a.:53 - it is already defined")]);
+    check_mistakes("a {\n}\nA.:53", &[(3, 1, "cannot serve dns://a.:53 - it is already defined")]);
+    check_mistakes(
+        "a..b c: d:99999 {\n}",
+        &[
+            (1, 1, "zone is not a valid domain name: a..b"),
+            (1, 6, "expecting data after last colon: \"c:\""),
+            (1, 9, "invalid port in 'd:99999'"),
+        ],
+    );
+    check_mistakes(
+        "tls://a dsn://b :53 {\n}",
+        &[
+            (1, 1, "'tls://' is known but not built yet"),
+            (1, 9, "unknown scheme 'dsn://'"),
+            (1, 17, "zone is not a valid domain name: "),
+        ],
+    );
+    check_mistakes(
+        "a,b {\n}\n10.0.0.0/33 {\n}\n{$NONE}}",
+        &[
+            (1, 1, "zone is not a valid domain name: a,b"),
+            (3, 1, "invalid CIDR address: 10.0.0.0/33"),
+            (5, 1, "zone is not a valid domain name: }"),
+        ],
+    );
+}
+
+#[test]
+fn grammar() {
+    check(".\nerrors # all\nready\n", &["dns://.:53 | errors=false | ready=* 8181 UntilReady"]);
+    check(
+        ". { errors\r\n  health {\r\n\r\n lameduck 5s\r\n  }\r\n}",
+        &["dns://.:53 | errors=false | health=* 8080 5s"],
+    );
+    check(
+        "\u{feff}. {\n bind \"127.0.0.1\" # home\n bind ::1#also\n}",
+        &["dns://.:53 | bind=127.0.0.1%0 | bind=::1%0"],
+    );
+    check(". {\n health {\n }\n}", &["dns://.:53 | health=* 8080 0ns"]);
+    check_mistakes(
+        ". {\n errors\n",
+        &[(2, 2, "Syntax error: Unexpected token 'errors', expecting '}'")],
+    );
+    check_mistakes(". {\n health {\n  lameduck 5s\n", &[(3, 12, "Unexpected EOF")]);
+    check_mistakes(
+        ".:53{\n errors\n health{\n  lameduck 5s\n }\n}\n",
+        &[(1, 1, "no space before '{'"), (3, 2, "no space before '{'")],
+    );
+    check_mistakes(
+        ". {\n errors }\n}\n",
+        &[(2, 9, "Unexpected '}' because no matching opening brace")],
+    );
+    check_mistakes(". {\n}\n}\n", &[(3, 1, "Unexpected '}' because no matching opening brace")]);
+    check_mistakes(
+        ". {\n health\n {\n lameduck 5s\n }\n}",
+        &[(3, 2, "'{' must stand at the end of its directive's line")],
+    );
+    check_mistakes(
+        ". {\n health {\n } errors\n { }\n}",
+        &[
+            (3, 4, "Unexpected 'errors' after '}'"),
+            (4, 2, "'{' must stand at the end of its directive's line"),
+        ],
+    );
+    check_mistakes(
+        ". {\n {\n }\n}\n{\n}\n",
+        &[(2, 2, "Unknown directive '{'"), (5, 1, "server block without a zone")],
+    );
+    check_mistakes(
+        "a, {\n}\nb,",
+        &[
+            (1, 4, "Expected another address but had '{' - check for extra comma"),
+            (3, 1, "Unexpected EOF"),
+        ],
+    );
+    check_mistakes(
+        ". {\n bind \"127.0.0.1\n}\n",
+        &[
+            (2, 7, "quoted text is not closed before the end of file"),
+            (2, 7, "Syntax error: Unexpected token '127.0.0.1\u{fffd}}\u{fffd}', expecting '}'"),
+            (2, 7, "not a valid IP address or interface name: \"127.0.0.1\u{fffd}}\u{fffd}\""),
+        ],
+    );
+    check_mistakes(
+        &format!(". {{\n errors {}\n", "{\n x ".repeat(20)),
+        &[
+            (3, 2, "unknown property 'x'"),
+            (18, 4, "more than 16 braces within each other"),
+            (22, 2, "Unexpected EOF"),
+        ],
+    );
+}
+
+#[test]
+fn unknown_words() {
+    check_mistakes(
+        ". {\n cahce 30 {\n  denial 5\n }\n errors\n xyzzy\n}",
+        &[(2, 2, "Unknown directive 'cahce'"), (6, 2, "Unknown directive 'xyzzy'")],
+    );
+    check_mistakes(
+        ". {\n forward . 1.1.1.1\n errors {\n  stacktrce\n  consolidate 5m x\n }\n}",
+        &[
+            (2, 2, "Directive 'forward' is known but not built yet"),
+            (4, 3, "unknown property 'stacktrce'"),
+            (5, 3, "'consolidate' is known but not built yet"),
+        ],
+    );
+    let help = |directive: &str| {
+        let report = parse(&format!(". {{\n {directive}\n}}")).expect_err("a mistake");
+        let help = report.findings().next().and_then(|finding| finding.help).map(str::to_owned);
+        help.unwrap_or_default()
+    };
+    assert_eq!(help("cahce"), "did you mean `cache`? It is known but not built yet");
+    assert_eq!(help("kuberntes"), "did you mean `kubernetes`?");
+    assert_eq!(help("prom"), "did you mean `prometheus`?");
+    assert_eq!(help("metrics"), "the directive is called `prometheus`");
+    assert_eq!(
+        help("pods insecure"),
+        "`pods` is an option of `kubernetes`: write it between its braces"
+    );
+    assert!(help("example.org {\n}").contains("the one above is not closed"));
+    assert!(help("xyzzy").starts_with("the directives are reload, bind,"));
+    assert!(help("proxy . 1.1.1.1").contains("`forward`"));
+}
+
+#[test]
+fn snippets() {
+    check(
+        "(s) {\n errors\n ready\n}\na {\n import s\n}\nb {\n import s\n}",
+        &[
+            "dns://a.:53 | errors=false | ready=* 8181 UntilReady",
+            "dns://b.:53 | errors=false | ready=* 8181 UntilReady",
+        ],
+    );
+    check(
+        "(o) {\n lameduck 3s\n}\n(s) {\n health {\n  import o\n }\n}\na {\n import s\n}",
+        &["dns://a.:53 | health=* 8080 3s"],
+    );
+    check("(z) {\n a b\n}\nimport z\n{\n}", &["dns://a.:53 | dns://b.:53"]);
+    check("(unused) {\n cahce\n}\na {\n}", &["dns://a.:53"]);
+    check_mistakes(
+        "(s) {\n errors\n}\n(s) {\n ready\n}\na {\n import s\n import s\n}",
+        &[
+            (2, 2, "this plugin can only be used once per Server Block"),
+            (4, 1, "redeclaration of previously declared snippet s"),
+        ],
+    );
+    check_mistakes(
+        "(s) {\n import s\n}\na {\n import s\n}",
+        &[(2, 9, "maximum snippet import depth (10000) exceeded")],
+    );
+    check_mistakes(
+        "(b) {\n}\n(a) {\n import c\n}\n(c) {\n import a\n}\nx {\n import a\n}",
+        &[(7, 9, "maximum snippet import depth (10000) exceeded")],
+    );
+    check_mistakes("(s)\na {\n}", &[(1, 1, "Syntax error: Unexpected token '(s)', expecting '{'")]);
+}
+
+/// Writes files into a folder; the first is the Corefile.
+fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+    let corefile = dir.path().join(files[0].0);
+    (dir, corefile)
+}
+
+#[test]
+fn imports() {
+    let (dir, path) = folder(&[
+        ("Corefile", ". {\n import custom/*.override\n}\nimport custom/*.server\nimport none*\n"),
+        ("custom/a.override", "errors\nimport more/health"),
+        ("custom/b.override", "ready"),
+        ("custom/more/health", "health {\n lameduck 1s\n}"),
+        ("custom/x.server", "corp.local {\n loadbalance\n}"),
+    ]);
+    let config = corefile::load(&path, 1053).unwrap_or_else(|report| panic!("{report}"));
+    let expected = [
+        "dns://.:1053 | errors=false | health=* 8080 1s | ready=* 8181 UntilReady",
+        "dns://corp.local.:1053 | loadbalance",
+    ];
+    assert_eq!(config.blocks.iter().map(summary).collect::<Vec<_>>(), expected);
+    let names = [
+        "Corefile",
+        "custom/a.override",
+        "custom/more/health",
+        "custom/b.override",
+        "custom/x.server",
+    ];
+    let mut read = config.files.clone();
+    read.sort();
+    let mut expected: Vec<_> = names.iter().map(|name| dir.path().join(name)).collect();
+    expected.sort();
+    assert_eq!(read, expected);
+    assert_eq!(config.folders, [dir.path().to_path_buf(), dir.path().join("custom")]);
+    let warning = (5, 8, "No files matching import glob pattern: none*");
+    assert!(same(&findings(&config.warnings, Severity::Warning), &[warning]));
+    assert_eq!(config.blocks[1].place.file, dir.path().join("custom/x.server").to_string_lossy());
+}
+
+#[test]
+fn mistaken_imports() {
+    let check = |files: &[(&str, &str)], expected: &[(&str, usize, usize, &str)]| {
+        let (dir, path) = folder(files);
+        let report = corefile::load(&path, 53).expect_err("a mistake");
+        let found: Vec<_> = report
+            .findings()
+            .map(|f| {
+                (f.file.replace(&*dir.path().to_string_lossy(), ""), f.line, f.column, f.message)
+            })
+            .collect();
+        assert_eq!(found.len(), expected.len(), "{report}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert_eq!(
+                (found.0.as_str(), found.1, found.2),
+                (expected.0, expected.1, expected.2),
+                "{report}"
+            );
+            assert!(found.3.ends_with(expected.3), "{report}");
+        }
+    };
+    check(
+        &[("Corefile", ". {\n import a\n}"), ("a", "errors\ncahce")],
+        &[("/a", 2, 1, "Unknown directive 'cahce'")],
+    );
+    check(
+        &[("Corefile", ". {\n import a\n}"), ("a", "import a")],
+        &[("/a", 1, 8, "maximum file import depth (10000) exceeded")],
+    );
+    check(
+        &[
+            (
+                "Corefile",
+                ". {\n import nosuch\n import\n import a b\n import \"\"\n import *x*\n import custom\n}",
+            ),
+            ("custom/x", ""),
+        ],
+        &[
+            ("/Corefile", 2, 9, "File to import not found: nosuch"),
+            ("/Corefile", 3, 2, "unexpected line ending after 'import'"),
+            ("/Corefile", 4, 11, "Import takes only one argument (glob pattern or file)"),
+            ("/Corefile", 5, 9, "Import requires a non-empty filepath"),
+            ("/Corefile", 6, 9, "*x*"),
+            ("/Corefile", 7, 9, "is a directory"),
+        ],
+    );
+    check(
+        &[("Corefile", ". {\n import a\n"), ("a", "health {\n")],
+        &[("/a", 1, 8, "Unexpected EOF")],
+    );
+    // 2^14 imports, none of which is its own ancestor.
+    let mut doubling = String::from("(s0) {\n errors\n}\n");
+    for at in 1..=14 {
+        doubling += &format!("(s{at}) {{\n import s{}\n import s{}\n}}\n", at - 1, at - 1);
+    }
+    let report = parse(&(doubling + ". {\n import s14\n}")).expect_err("too many imports");
+    assert!(report.to_string().contains("maximum snippet import depth (10000) exceeded"));
+}
+
+#[test]
+fn unreadable_corefiles() {
+    let report = corefile::load(Path::new("/nonexistent/Corefile"), 53).expect_err("no such file");
+    assert!(report.to_string().starts_with("open /nonexistent/Corefile: No such file"), "{report}");
+    assert!(report.to_string().contains("-conf FILE"), "{report}");
+    for text in ["", " \n", "# nothing\n", "(s) {\n errors\n}\n"] {
+        let report = parse(text).expect_err("empty");
+        assert!(
+            report.to_string().starts_with("Corefile:1 - Error during parsing: no server block")
+        );
+        assert!(report.to_string().contains("-conf FILE"), "{report}");
+    }
+}

@@ -1,0 +1,132 @@
+//! The Corefile's reader on texts that nobody would write: it ends, and says what is wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use engine::corefile::{self, Config, DIRECTIVES, Report, Severity, Surroundings};
+use proptest::prelude::*;
+
+fn parse(text: &str) -> Result<Config, Report> {
+    let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
+    corefile::parse("Corefile", text, &surroundings)
+}
+
+fn defaults() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corefile/defaults");
+    let entries = fs::read_dir(folder).expect("a folder of Corefiles");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Reads and shows a text; all that is asked is that it ends.
+fn survive(text: &str) {
+    match parse(text) {
+        Ok(config) => {
+            assert!(!config.blocks.is_empty());
+            assert!(config.blocks.iter().all(|block| !block.keys.is_empty()));
+            assert!(
+                config.warnings.findings().all(|finding| finding.severity == Severity::Warning)
+            );
+            assert!(!config.warnings.coloured().contains("not built"));
+        }
+        Err(report) => {
+            assert!(report.findings().any(|finding| finding.severity == Severity::Error));
+            let shown = report.to_string();
+            assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+            assert!(!report.coloured().is_empty());
+        }
+    }
+}
+
+/// Pieces of which Corefiles are made.
+fn piece() -> impl Strategy<Value = String> {
+    let mut words = vec![
+        ".:53",
+        "example.org",
+        "10.0.0.0/9",
+        "2001:db8::/33:5",
+        "{",
+        "}",
+        " {\n",
+        "}\n",
+        "\n",
+        "\r\n",
+        "\"",
+        "\\",
+        "#",
+        ",",
+        "(s)",
+        "import",
+        "import s\n",
+        "import *.none\n",
+        "{$",
+        "{$X}",
+        "%}",
+        "{%",
+        "\t",
+        "\u{2028}",
+        "\u{7}",
+        "\u{feff}",
+        "ä",
+        "日本",
+        "5s",
+        "1.5h",
+        "30",
+        "-1",
+        ":8080",
+        "[::1]:1",
+        "a=b",
+        "in (",
+        "notin",
+        "a..b",
+        r"\.",
+        r"\300",
+    ];
+    let options = [
+        "pods",
+        "ttl",
+        "labels",
+        "namespaces",
+        "fallthrough",
+        "lameduck",
+        "except",
+        "monitor",
+        "stacktrace",
+        "kubeconfig",
+        "manifests",
+        "endpoint",
+        "tls",
+        "upstream",
+    ];
+    words.extend(options);
+    words.extend(DIRECTIVES.iter().map(|row| row.name));
+    (proptest::sample::select(words), any::<bool>())
+        .prop_map(|(word, blank)| if blank { format!("{word} ") } else { word.to_owned() })
+}
+
+proptest! {
+    #[test]
+    fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        survive(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn any_characters(text in "\\PC{0,200}") {
+        survive(&text);
+    }
+
+    #[test]
+    fn any_pieces(pieces in proptest::collection::vec(piece(), 0..60)) {
+        survive(&pieces.concat());
+    }
+
+    /// Each default Corefile with something cut out or put in.
+    #[test]
+    fn damaged_defaults(which in 0usize..11, at in any::<proptest::sample::Index>(), cut in 0usize..5, piece in piece()) {
+        let text = fs::read_to_string(&defaults()[which]).expect("a Corefile");
+        let at = at.index(text.len());
+        let damaged = format!("{}{piece}{}", &text[..at], text.get(at + cut..).unwrap_or_default());
+        survive(&damaged);
+    }
+}

@@ -1,0 +1,103 @@
+//! Rows of text through one reader: what comes out, or which mistakes it names and where.
+//!
+//! `{$DOMAIN}` and `{$POD_IP}` are set, and the machine has the interfaces `lo` and `eth0`.
+#![allow(dead_code)] // each test file uses its part
+
+use std::net::IpAddr;
+
+use engine::corefile::{
+    self, Config, HttpAddress, ListenIp, Report, ServerBlock, Severity, Surroundings,
+};
+
+pub(crate) fn variable(name: &str) -> Option<String> {
+    let value = match name {
+        "DOMAIN" => "cluster.local",
+        "POD_IP" => "10.0.0.7",
+        _ => return None,
+    };
+    Some(value.to_owned())
+}
+
+pub(crate) fn interface(name: &str) -> Option<Vec<ListenIp>> {
+    let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+    match name {
+        "lo" => Some(vec![ip("127.0.0.1").into(), ip("::1").into()]),
+        "eth0" => Some(vec![ip("10.0.0.7").into(), ListenIp { ip: ip("fe80::7"), scope_id: 2 }]),
+        _ => None,
+    }
+}
+
+pub(crate) fn parse_as(name: &str, text: &str) -> Result<Config, Report> {
+    let surroundings =
+        Surroundings { default_port: 53, variable: &variable, interface: &interface };
+    corefile::parse(name, text, &surroundings)
+}
+
+pub(crate) fn parse(text: &str) -> Result<Config, Report> {
+    parse_as("Corefile", text)
+}
+
+/// What a block says, on one line.
+pub(crate) fn summary(block: &ServerBlock) -> String {
+    let mut parts: Vec<String> = block.keys.iter().map(ToString::to_string).collect();
+    let address = |at: HttpAddress| match at.ip {
+        Some(ip) => format!("{ip} {}", at.port),
+        None => format!("* {}", at.port),
+    };
+    parts.extend(block.bind.iter().map(|at| format!("bind={}%{}", at.ip, at.scope_id)));
+    parts.extend(block.errors.iter().map(|e| format!("errors={}", e.stacktrace)));
+    parts.extend(
+        block.health.iter().map(|h| format!("health={} {:?}", address(h.address), h.lameduck)),
+    );
+    parts.extend(
+        block.ready.iter().map(|r| format!("ready={} {:?}", address(r.address), r.monitor)),
+    );
+    parts.extend(block.prometheus.iter().map(|p| format!("prometheus={}", address(p.address))));
+    parts.extend(block.reload.iter().map(|r| format!("reload={:?} {:?}", r.interval, r.jitter)));
+    parts.extend(block.loadbalance.then(|| "loadbalance".to_owned()));
+    parts.extend(block.kubernetes.iter().map(|k| format!("kubernetes={}", texts(&k.zones))));
+    parts.join(" | ")
+}
+
+pub(crate) fn texts(zones: &[corefile::Zone]) -> String {
+    zones.iter().map(|zone| zone.text.as_str()).collect::<Vec<_>>().join(",")
+}
+
+/// A Corefile without mistakes or warnings, a block a line.
+pub(crate) fn check(text: &str, expected: &[&str]) {
+    let config = parse(text).unwrap_or_else(|report| panic!("{text}\n{report}"));
+    assert_eq!(config.blocks.iter().map(summary).collect::<Vec<_>>(), expected, "{text}");
+    assert!(config.warnings.is_empty(), "{text}\n{}", config.warnings);
+}
+
+/// Line, column and the message behind `Corefile:LINE - ` of each mistake, or each warning.
+pub(crate) fn findings(report: &Report, severity: Severity) -> Vec<(usize, usize, String)> {
+    let findings = report.findings().filter(|finding| finding.severity == severity);
+    findings
+        .map(|finding| {
+            let message = finding.message.split_once(" - ").map_or("", |(_, message)| message);
+            let message = message.trim_start_matches("Error during parsing: ").to_owned();
+            (finding.line, finding.column, message)
+        })
+        .collect()
+}
+
+pub(crate) fn same(found: &[(usize, usize, String)], expected: &[(usize, usize, &str)]) -> bool {
+    let found = found.iter().map(|(line, column, text)| (*line, *column, text.as_str()));
+    found.eq(expected.iter().copied())
+}
+
+/// A Corefile with exactly these mistakes: line, column, message.
+pub(crate) fn check_mistakes(text: &str, expected: &[(usize, usize, &str)]) {
+    let report = parse(text).err().unwrap_or_else(|| panic!("no mistake in {text}"));
+    let found = findings(&report, Severity::Error);
+    assert!(same(&found, expected), "{text}\n{found:#?}\n{report}");
+}
+
+/// A Corefile that works, with exactly these warnings.
+pub(crate) fn check_warnings(text: &str, expected: &[(usize, usize, &str)]) -> Config {
+    let config = parse(text).unwrap_or_else(|report| panic!("{text}\n{report}"));
+    let found = findings(&config.warnings, Severity::Warning);
+    assert!(same(&found, expected), "{text}\n{found:#?}");
+    config
+}

@@ -1,0 +1,153 @@
+//! The Corefile's reader as its users meet it: whole reports, and the Corefiles that distributions
+//! ship.
+//!
+//! `corefile/*.Corefile` are shown with their mistakes as in `*.expected`; `BLESS=1` writes those
+//! anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use engine::corefile::{self, Config, DIRECTIVES, Report, Severity, Surroundings};
+
+fn parse(text: &str) -> Result<Config, Report> {
+    let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
+    corefile::parse("Corefile", text, &surroundings)
+}
+
+fn corefiles(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
+    let entries = fs::read_dir(folder).expect("a folder of Corefiles");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "Corefile"));
+    paths.sort();
+    paths
+}
+
+#[test]
+fn reports() {
+    let paths = corefiles("corefile");
+    assert!(paths.len() >= 6);
+    for path in paths {
+        let text = fs::read_to_string(&path).expect("a Corefile");
+        let shown = match parse(&text) {
+            Ok(config) => config.warnings.to_string(),
+            Err(report) => report.to_string(),
+        };
+        let expected = path.with_extension("expected");
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&expected, &shown).expect("a written file");
+        }
+        assert_eq!(shown, fs::read_to_string(&expected).unwrap_or_default(), "{}", path.display());
+    }
+}
+
+/// Every Corefile that a distribution ships reads without a mistake of grammar; what is not built
+/// yet is named where it stands.
+#[test]
+fn defaults() {
+    let check = |name: &str, expected: &[(usize, &str)]| {
+        let path = format!("corefile/defaults/{name}.Corefile");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(path);
+        let text = fs::read_to_string(&path).expect("a Corefile");
+        let report = parse(&text).expect_err("something is not built");
+        let errors = report.findings().filter(|finding| finding.severity == Severity::Error);
+        let found: Vec<_> = errors.map(|finding| (finding.line, finding.message)).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(line, name)| {
+                let message = format!("Directive '{name}' is known but not built yet");
+                (*line, format!("Corefile:{line} - Error during parsing: {message}"))
+            })
+            .collect();
+        assert_eq!(found, expected, "{name}");
+    };
+    check("kubeadm", &[(13, "forward"), (16, "cache"), (20, "loop")]);
+    check("kube-up", &[(13, "forward"), (16, "cache"), (17, "loop")]);
+    check("k3s", &[(9, "hosts"), (15, "cache"), (16, "loop"), (20, "forward")]);
+    check("helm", &[(13, "forward"), (14, "cache"), (15, "loop")]);
+    check("deploy-sh", &[(11, "forward"), (14, "cache"), (15, "loop")]);
+    check(
+        "aks",
+        &[(13, "forward"), (14, "cache"), (15, "loop"), (19, "template"), (24, "template")],
+    );
+    check("eks", &[(12, "forward"), (13, "cache"), (14, "loop")]);
+    check("gardener", &[(3, "log"), (10, "rewrite"), (21, "forward"), (22, "cache"), (23, "loop")]);
+    check(
+        "openshift",
+        &[
+            (4, "forward"),
+            (8, "log"),
+            (11, "bufsize"),
+            (12, "cache"),
+            (17, "bufsize"),
+            (19, "log"),
+            (31, "forward"),
+            (34, "cache"),
+            (40, "chaos"),
+        ],
+    );
+    check(
+        "nodelocal",
+        &[
+            (3, "cache"),
+            (8, "loop"),
+            (10, "forward"),
+            (18, "cache"),
+            (20, "loop"),
+            (22, "forward"),
+            (29, "cache"),
+            (31, "loop"),
+            (33, "forward"),
+            (40, "cache"),
+            (42, "loop"),
+            (44, "forward"),
+        ],
+    );
+    check("no-corefile", &[(2, "whoami"), (3, "log")]);
+    assert_eq!(corefiles("corefile/defaults").len(), 11);
+}
+
+#[test]
+fn table() {
+    // reference/coredns.md 3.2: CoreDNS 1.15's order.
+    let order = "root metadata geoip cancel proxyproto quic grpc_server https https3 timeouts multisocket reload nsid bufsize \
+                 bind debug trace ready health pprof shed prometheus errors log dnstap local dns64 siit any chaos loadbalance \
+                 tsig rewrite autopath acl cache header dnssec tls minimal template transfer dynupdate hosts route53 azure \
+                 clouddns k8s_external kubernetes file auto secondary etcd loop forward grpc erratic whoami on sign view nomad";
+    let names: Vec<_> = DIRECTIVES.iter().map(|row| row.name).collect();
+    assert_eq!(names, order.split_whitespace().collect::<Vec<_>>());
+    for row in DIRECTIVES {
+        assert!(
+            !row.doc.is_empty() && !row.doc.contains('\n') && !row.doc.ends_with('.'),
+            "{}",
+            row.name
+        );
+        let report = parse(&format!(". {{\n {} \"\" x y z\n}}", row.name));
+        let built = !report.is_err_and(|report| report.to_string().contains("not built yet"));
+        assert_eq!(built, row.usage().is_some(), "{}", row.name);
+    }
+}
+
+#[test]
+fn digests() {
+    let digest = |text: &str| match parse(text) {
+        Ok(config) => config.digest,
+        Err(report) => report.digest().to_owned(),
+    };
+    let first = digest(". {\n errors\n ready\n}");
+    assert_eq!(first.len(), 128);
+    let same = |text: &str, expected: bool| assert_eq!(digest(text) == first, expected, "{text}");
+    same("# a comment\n. {\n\terrors # another\n\n  ready\r\n}\n", true);
+    same(". {\n errors ready\n}", false);
+    same(". {\n errors\n ready x\n}", false);
+    same(". {\n errors\n \"ready\"\n}", true);
+    assert_eq!(digest("x").len(), 128);
+    assert_ne!(digest("a bc {\n}"), digest("ab c {\n}"));
+}
+
+#[test]
+fn colours() {
+    let report = parse(". {\n cahce\n}").expect_err("a mistake");
+    assert!(!report.to_string().contains('\u{1b}'));
+    assert!(report.coloured().contains('\u{1b}'));
+}

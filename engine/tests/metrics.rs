@@ -1,0 +1,287 @@
+//! What a scrape says: the same families as CoreDNS's, and the numbers that the shards counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use engine::answer::{AnsweredBy, Transport};
+use engine::metrics::{
+    Build, EnabledPlugin, Event, Family, Format, LABEL_SETS_MAX, LabelSet, Metrics, Observation,
+    ServiceKind, ShardFacts, ShardMetrics, TableFacts,
+};
+use wire::header::Rcode;
+
+const COREDNS: &str = include_str!("metrics/coredns-1.15.0.txt");
+
+/// What CoreDNS exports and this server does not: families of plugins that it does not have, and its Kubernetes client's.
+const ABSENT: [&str; 5] = [
+    "coredns_forward_healthcheck_broken_total",
+    "coredns_forward_max_concurrent_rejects_total",
+    "coredns_hosts_reload_timestamp_seconds",
+    "coredns_kubernetes_rest_client_requests_total",
+    "coredns_local_localhost_requests_total",
+];
+
+#[test]
+fn families_labels_types_and_buckets_are_corednss() {
+    let ours = rows(&busy_metrics().scrape(Format::Prometheus));
+    let theirs: BTreeSet<String> = COREDNS
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter(|line| !ABSENT.contains(&line.split(' ').nth(1).unwrap_or_default()))
+        .map(str::to_owned)
+        .collect();
+    let missing: Vec<_> = theirs.difference(&ours).collect();
+    assert!(missing.is_empty(), "as in CoreDNS, but not here: {missing:#?}");
+    let more: Vec<_> = ours
+        .difference(&theirs)
+        .filter(|row| !row.split(' ').nth(1).is_some_and(|name| name.starts_with("ringdns_")))
+        .collect();
+    assert!(more.is_empty(), "under CoreDNS's names, but not CoreDNS's: {more:#?}");
+}
+
+#[test]
+fn both_formats_hold_the_same_series() {
+    let metrics = busy_metrics();
+    let series = |text: &str| -> BTreeSet<String> {
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        samples
+            .filter(|line| !line.starts_with("process_") && !line.contains("_age_seconds"))
+            .map(|line| match line.split_once(".0\",") {
+                Some((name, rest)) if name.contains("_bucket{le=\"") => format!("{name}\",{rest}"),
+                _ => line.replace(".0\"}", "\"}"),
+            })
+            .collect()
+    };
+    let prometheus = metrics.scrape(Format::Prometheus);
+    let open_metrics = metrics.scrape(Format::OpenMetrics);
+    assert_eq!(series(&prometheus), series(&open_metrics));
+    assert!(open_metrics.ends_with("# EOF\n"));
+    assert!(!prometheus.contains("# EOF"));
+    assert!(open_metrics.contains("# TYPE coredns_dns_requests counter\n"));
+    assert!(prometheus.contains("# TYPE coredns_dns_requests_total counter\n"));
+}
+
+#[test]
+fn an_answer_is_counted_under_its_labels() {
+    let metrics = Metrics::new(build(), 1);
+    let block = metrics.label_set(&zone("cluster.local."));
+    let shard = metrics.shard(0);
+    shard.observe(&Observation {
+        transport: Transport::Tcp,
+        family: Family::V6,
+        qtype: 28,
+        dnssec_ok: true,
+        rcode: Rcode::NxDomain,
+        query_len: 47,
+        reply_len: 512,
+        ..observation(block)
+    });
+    shard.observe(&Observation { qtype: 65_280, ..observation(block) });
+    shard.finish_batch(Duration::from_micros(3));
+    let text = metrics.scrape(Format::Prometheus);
+    let set = r#"server="dns://:53",view="",zone="cluster.local.""#;
+    let tcp = format!(r#"proto="tcp",{set}"#);
+    let aaaa =
+        r#"family="2",proto="tcp",server="dns://:53",type="AAAA",view="",zone="cluster.local.""#;
+    let other =
+        r#"family="1",proto="udp",server="dns://:53",type="other",view="",zone="cluster.local.""#;
+    for line in [
+        format!("coredns_dns_requests_total{{{aaaa}}} 1"),
+        format!("coredns_dns_requests_total{{{other}}} 1"),
+        format!("coredns_dns_do_requests_total{{{set}}} 1"),
+        format!(r#"coredns_dns_responses_total{{plugin="kubernetes",rcode="NXDOMAIN",{set}}} 1"#),
+        format!(r#"coredns_dns_request_size_bytes_bucket{{le="0",{tcp}}} 0"#),
+        format!(r#"coredns_dns_request_size_bytes_bucket{{le="100",{tcp}}} 1"#),
+        format!("coredns_dns_request_size_bytes_sum{{{tcp}}} 47.0"),
+        format!(r#"coredns_dns_response_size_bytes_bucket{{le="511",{tcp}}} 0"#),
+        format!(r#"coredns_dns_response_size_bytes_bucket{{le="1023",{tcp}}} 1"#),
+        format!("coredns_dns_response_size_bytes_count{{{tcp}}} 1"),
+        format!(r#"coredns_dns_request_duration_seconds_bucket{{le="0.00025",{set}}} 2"#),
+        format!(r#"ringdns_dns_request_duration_seconds_bucket{{le="0.000002",{set}}} 0"#),
+        format!(r#"ringdns_dns_request_duration_seconds_bucket{{le="0.000004",{set}}} 2"#),
+        format!("ringdns_dns_request_duration_seconds_sum{{{set}}} 0.000006"),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\nnot in\n{text}");
+    }
+}
+
+#[test]
+fn shards_are_summed_and_answers_without_a_block_are_not_lost() {
+    const ANSWERS: u64 = 10_000;
+    let metrics = Arc::new(Metrics::new(build(), 4));
+    let block = metrics.label_set(&zone("."));
+    std::thread::scope(|scope| {
+        for index in 0..4 {
+            let shard = metrics.shard(index);
+            scope.spawn(move || {
+                for _ in 0..ANSWERS / 100 {
+                    for _ in 0..100 {
+                        shard.observe(&observation(block));
+                    }
+                    shard.observe(&observation(None));
+                    shard.finish_batch(Duration::from_millis(1));
+                }
+            });
+        }
+        // Scrapes beside the shards disturb nothing.
+        for _ in 0..10 {
+            let _ = metrics.scrape(Format::Prometheus);
+        }
+    });
+    let text = metrics.scrape(Format::Prometheus);
+    let total = |name: &str| -> f64 {
+        let samples = text.lines().filter_map(|line| line.strip_prefix(name));
+        samples.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    };
+    assert_eq!(total("coredns_dns_requests_total{"), 4.0 * ANSWERS as f64);
+    assert_eq!(total("coredns_dns_request_duration_seconds_count{"), 4.0 * ANSWERS as f64);
+    assert_eq!(total("coredns_dns_request_duration_seconds_sum{"), 4.0 * ANSWERS as f64 / 1000.0);
+    assert_eq!(total("ringdns_answers_total{"), 4.0 * ANSWERS as f64 * 1.01);
+    assert_eq!(total("ringdns_batches_total{"), 4.0 * ANSWERS as f64 / 100.0);
+}
+
+#[test]
+fn a_batch_may_touch_every_label_set() {
+    let metrics = Metrics::new(build(), 1);
+    let shard = metrics.shard(0);
+    let sets: Vec<_> =
+        (0..LABEL_SETS_MAX).map(|n| metrics.label_set(&zone(&format!("z{n}.")))).collect();
+    for set in sets.iter().chain(&sets) {
+        assert!(set.is_some());
+        shard.observe(&observation(*set));
+    }
+    shard.finish_batch(Duration::from_micros(1));
+    assert_eq!(metrics.label_set(&zone("one-too-many.")), None);
+    assert_eq!(metrics.label_set(&zone("z7.")), Some(7), "known labels keep their index");
+    let text = metrics.scrape(Format::Prometheus);
+    let counted = text.lines().filter(|line| {
+        line.starts_with("coredns_dns_request_duration_seconds_count{") && line.ends_with(" 2")
+    });
+    assert_eq!(counted.count(), LABEL_SETS_MAX);
+}
+
+#[test]
+fn open_connections_are_what_was_accepted_and_not_closed() {
+    let metrics = Metrics::new(build(), 1);
+    let shard = metrics.shard(0);
+    shard.count(Event::TcpAccepted, 5);
+    shard.count(Event::TcpClosed, 3);
+    shard.count(Event::SocketFull, 7);
+    let text = metrics.scrape(Format::Prometheus);
+    assert!(text.contains("ringdns_tcp_connections{shard=\"0\"} 2"), "{text}");
+    assert!(text.contains("ringdns_datagrams_dropped_total{reason=\"socket_full\"} 7"), "{text}");
+}
+
+#[test]
+fn labels_from_a_corefile_are_escaped() {
+    let metrics = Metrics::new(build(), 1);
+    let block = metrics.label_set(&zone("a\"b\\c\n."));
+    metrics.shard(0).observe(&observation(block));
+    let text = metrics.scrape(Format::Prometheus);
+    assert!(text.contains(r#"zone="a\"b\\c\n.""#), "{text}");
+}
+
+/// Metrics that have a sample in every family.
+fn busy_metrics() -> Metrics {
+    let metrics = Metrics::new(build(), 2);
+    let block = metrics.label_set(&zone("cluster.local."));
+    let shard: Arc<ShardMetrics> = metrics.shard(1);
+    shard.observe(&Observation { dnssec_ok: true, ..observation(block) });
+    shard.observe(&Observation { transport: Transport::Tcp, ..observation(block) });
+    shard.finish_batch(Duration::from_micros(20));
+    shard.table_taken(3);
+    metrics.programmed(ServiceKind::ClusterIp, Duration::from_millis(2));
+    metrics.health_polled(Duration::from_micros(200), true);
+    metrics.reload_failed();
+    let mut facts = metrics.facts();
+    facts.plugins.push(EnabledPlugin { block: zone("cluster.local."), name: "kubernetes" });
+    facts.corefile_sha512 = Some("c0ffee".to_owned());
+    facts.shards.push(ShardFacts { core: Some(0), backend: "uring" });
+    facts.shards.push(ShardFacts { core: None, backend: "mmsg" });
+    facts.tables.push(TableFacts {
+        slot: 0,
+        zone: "cluster.local.".to_owned(),
+        generation: 3,
+        name_count: 12,
+        len: 4096,
+        is_synced: true,
+        published_at: Some(SystemTime::now()),
+        last_event_at: Some(SystemTime::now()),
+    });
+    drop(facts);
+    metrics
+}
+
+fn build() -> Build {
+    Build { version: "0.1.0".to_owned(), revision: String::new(), compiler: "rustc".to_owned() }
+}
+
+fn zone(zone: &str) -> LabelSet {
+    LabelSet { server: "dns://:53".to_owned(), zone: zone.to_owned(), view: String::new() }
+}
+
+fn observation(block: Option<usize>) -> Observation {
+    Observation {
+        block,
+        transport: Transport::Udp,
+        family: Family::V4,
+        qtype: 1,
+        dnssec_ok: false,
+        rcode: Rcode::NoError,
+        plugin: AnsweredBy::Kubernetes,
+        query_len: 47,
+        reply_len: 92,
+    }
+}
+
+/// The families of a scrape, as rows of the fixture.
+fn rows(text: &str) -> BTreeSet<String> {
+    let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut bounds: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert_eq!(kinds.insert(name, kind), None, "{name} comes twice");
+            continue;
+        }
+        if line.starts_with('#') {
+            continue;
+        }
+        let (series, _) = line.rsplit_once(' ').unwrap();
+        let (name, pairs) = series.split_once('{').unwrap_or((series, "}"));
+        let family = ["_bucket", "_sum", "_count"]
+            .iter()
+            .filter_map(|suffix| name.strip_suffix(suffix))
+            .find(|family| kinds.get(family) == Some(&"histogram"))
+            .unwrap_or(name);
+        assert!(kinds.contains_key(family), "{line} has no type");
+        // No label value of these tests holds a comma.
+        for pair in pairs.trim_end_matches('}').split(',').filter(|pair| !pair.is_empty()) {
+            let (label, value) = pair.split_once('=').unwrap();
+            if label == "le" {
+                let bounds = bounds.entry(family).or_default();
+                let bound = value.trim_matches('"');
+                if !bounds.contains(&bound) {
+                    bounds.push(bound);
+                }
+            } else {
+                labels.entry(family).or_default().insert(label);
+            }
+        }
+    }
+    kinds
+        .into_iter()
+        .map(|(name, kind)| {
+            let mut row = format!("{kind} {name}");
+            for label in labels.get(name).into_iter().flatten() {
+                row = format!("{row} {label}");
+            }
+            match bounds.get(name) {
+                Some(bounds) => format!("{row} | {}", bounds.join(" ")),
+                None => row,
+            }
+        })
+        .collect()
+}

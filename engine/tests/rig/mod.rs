@@ -1,0 +1,175 @@
+//! A running fleet on loopback with a small table, for tests that talk to it through sockets.
+#![allow(dead_code, unreachable_pub)] // Each test binary has its own copy and uses a part of it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+use domain::base::Name as DomainName;
+use engine::fleet::{Backend, Fleet};
+use engine::io::socket;
+use engine::metrics::{Build, LabelSet, Metrics};
+use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableSlot};
+use engine::shard::ErrorReport;
+use wire::PodMode;
+use wire::compile::{EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::zone::ZoneSet;
+
+/// Both ways of moving datagrams; every test runs over each.
+pub const BACKENDS: [Backend; 2] = [Backend::Uring, Backend::Mmsg];
+
+/// How long an answer may take before it counts as none.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How long silence is listened to before it counts as silence.
+pub const SILENCE: Duration = Duration::from_millis(150);
+
+pub struct Rig {
+    pub fleet: Fleet,
+    pub address: SocketAddr,
+    pub errors: Receiver<ErrorReport>,
+    pub builder: TableBuilder,
+    pub metrics: Metrics,
+    /// The first generation: held so that the shard never owns it alone, as the control plane would.
+    pub first: Arc<Table>,
+}
+
+pub fn wire_name(text: &str) -> Vec<u8> {
+    text.parse::<DomainName<Vec<u8>>>().unwrap().as_slice().to_vec()
+}
+
+/// web: one address; big: 60 (1 KB); big2: 95 (1.5 KB); and an SRV with its address; PTR; pods insecure.
+pub fn builder() -> TableBuilder {
+    let zones = ["cluster.local", "in-addr.arpa"].map(wire_name).to_vec();
+    let options = TableOptions { zones, pods: PodMode::Insecure, ttl_secs: 30 };
+    let mut builder = TableBuilder::new(options, 7);
+    let mut writer = EntryWriter::new();
+    for (name, count) in [("web", 1u8), ("big", 60), ("big2", 95)] {
+        let owner = wire_name(&format!("{name}.default.svc.cluster.local"));
+        writer.begin(&owner);
+        writer.answer(1);
+        for host in 0..count {
+            writer.record(Section::Answer, &owner, 1, 30, &[10, 96, 0, host]);
+        }
+        writer.answer(33);
+        let mut rdata = vec![0, 0, 0, 100, 0, 80];
+        rdata.extend(&owner);
+        writer.record(Section::Answer, &owner, 33, 30, &rdata);
+        writer.record(Section::Additional, &owner, 1, 30, &[10, 96, 0, 0]);
+        builder.insert(writer.finish());
+    }
+    for name in ["svc.cluster.local", "default.svc.cluster.local", "default.pod.cluster.local"] {
+        writer.begin(&wire_name(name));
+        builder.insert(writer.finish());
+    }
+    let pointer = wire_name("0.0.96.10.in-addr.arpa");
+    writer.begin(&pointer);
+    writer.answer(12);
+    writer.record(Section::Answer, &pointer, 12, 30, &wire_name("web.default.svc.cluster.local"));
+    builder.insert(writer.finish());
+    builder.set_synced();
+    builder
+}
+
+impl Rig {
+    /// One shard that serves cluster.local and in-addr.arpa with fall-through for the latter, counted and logged.
+    pub fn start(backend: Backend) -> Self {
+        Self::start_at(backend, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0))
+    }
+
+    pub fn start_at(backend: Backend, address: SocketAddr) -> Self {
+        let (errors, reported) = bounded(16);
+        let build =
+            Build { version: String::new(), revision: String::new(), compiler: String::new() };
+        let metrics = Metrics::new(build, 1);
+        let labels = LabelSet { server: "dns://:0".into(), zone: ".".into(), view: String::new() };
+        let counted_as = metrics.label_set(&labels);
+        let fleet = Fleet::start(backend, &[None], &[metrics.shard(0)], &errors).unwrap();
+        let sockets = socket::bind(address, 1).unwrap();
+        let address = sockets[0].udp.local_addr().unwrap();
+        let mut builder = builder();
+        let slot = TableSlot(0);
+        let first = builder.publish(1);
+        for deliver in fleet.deliveries(slot) {
+            assert!(deliver(Arc::clone(&first)));
+        }
+        let zones = [wire_name("cluster.local"), wire_name("in-addr.arpa")];
+        let fallthrough = Some(ZoneSet::new(&zones[1..]));
+        let block = Block {
+            counted_as,
+            rotates: true,
+            logs_errors: true,
+            kubernetes: Some(KubernetesStep { table: slot, fallthrough }),
+        };
+        let listener = ListenerPlan {
+            zones: ZoneSet::new(&zones),
+            blocks: vec![0, 0],
+            dropped_as: counted_as,
+        };
+        fleet.set_plan(&Arc::new(Plan { listeners: vec![listener], blocks: vec![block] }));
+        fleet.open(ListenerId(0), sockets);
+        Self { fleet, address, errors: reported, builder, metrics, first }
+    }
+
+    pub fn udp(&self) -> UdpSocket {
+        let socket = UdpSocket::bind((self.address.ip(), 0)).unwrap();
+        socket.connect(self.address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    }
+
+    /// One answer over UDP, or none.
+    pub fn ask_udp(&self, packet: &[u8], patience: Duration) -> Option<Vec<u8>> {
+        let socket = self.udp();
+        socket.set_read_timeout(Some(patience)).unwrap();
+        socket.send(packet).unwrap();
+        let mut answer = vec![0; 65535];
+        match socket.recv(&mut answer) {
+            Ok(len) => Some(answer[..len].to_vec()),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub fn tcp(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    /// One answer over TCP, or none: silence, or a closed connection.
+    pub fn ask_tcp(&self, packet: &[u8], patience: Duration) -> Option<Vec<u8>> {
+        let mut stream = self.tcp();
+        stream.set_read_timeout(Some(patience)).unwrap();
+        stream.write_all(&frame(packet)).unwrap();
+        read_frame(&mut stream)
+    }
+}
+
+/// A message behind its length.
+pub fn frame(message: &[u8]) -> Vec<u8> {
+    let mut framed = (message.len() as u16).to_be_bytes().to_vec();
+    framed.extend(message);
+    framed
+}
+
+pub fn read_frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).ok()?;
+    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut message).ok()?;
+    Some(message)
+}
+
+/// A query: id 0x1234, RD, one question of class IN.
+pub fn query(name: &str, qtype: u16) -> Vec<u8> {
+    let mut packet = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    packet.extend(wire_name(name));
+    packet.extend(qtype.to_be_bytes());
+    packet.extend([0, 1]);
+    packet
+}

@@ -1,0 +1,170 @@
+//! How packets come and go: addresses, framing, patience; over both ways of moving datagrams.
+
+mod rig;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use rig::{BACKENDS, PATIENCE, Rig, frame, query, read_frame};
+
+const WEB: &str = "web.default.svc.cluster.local";
+
+fn id_of(answer: &[u8]) -> u16 {
+    u16::from_be_bytes([answer[0], answer[1]])
+}
+
+fn with_id(id: u16) -> Vec<u8> {
+    let mut packet = query(WEB, 1);
+    packet[..2].copy_from_slice(&id.to_be_bytes());
+    packet
+}
+
+/// A connected socket takes datagrams from the address it is connected to and from no other.
+fn answers_from(asked: SocketAddr) {
+    let local: SocketAddr = match asked {
+        SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
+    };
+    let socket = UdpSocket::bind(local).unwrap();
+    socket.connect(asked).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.send(&with_id(77)).unwrap();
+    let mut answer = [0; 1232];
+    let len = socket.recv(&mut answer).unwrap_or_else(|error| panic!("{asked}: {error}"));
+    assert_eq!(id_of(&answer[..len]), 77);
+}
+
+#[test]
+fn an_answer_leaves_from_the_address_that_was_asked() {
+    for backend in BACKENDS {
+        let rig = Rig::start_at(backend, (Ipv6Addr::UNSPECIFIED, 0).into());
+        let port = rig.address.port();
+        answers_from((Ipv4Addr::LOCALHOST, port).into());
+        answers_from((Ipv4Addr::new(127, 0, 0, 53), port).into());
+        answers_from((Ipv6Addr::LOCALHOST, port).into());
+        rig.fleet.stop(PATIENCE);
+        let rig = Rig::start_at(backend, (Ipv4Addr::UNSPECIFIED, 0).into());
+        answers_from((Ipv4Addr::new(127, 9, 9, 9), rig.address.port()).into());
+        rig.fleet.stop(PATIENCE);
+    }
+}
+
+#[test]
+fn empty_and_many_datagrams_stop_nothing() {
+    for backend in BACKENDS {
+        let rig = Rig::start(backend);
+        let socket = rig.udp();
+        let mut answer = [0; 1232];
+        for round in 0..200u16 {
+            // An empty datagram ends a multishot receive. As many answers come back as this socket's buffer holds.
+            for id in 0..150 {
+                if id % 3 == 0 {
+                    socket.send(b"").unwrap();
+                }
+                socket.send(&with_id(id)).unwrap();
+            }
+            for _ in 0..150 {
+                socket.recv(&mut answer).unwrap_or_else(|error| panic!("round {round}: {error}"));
+            }
+        }
+        rig.fleet.stop(PATIENCE);
+    }
+}
+
+#[test]
+fn tcp_messages_come_in_any_pieces() {
+    for backend in BACKENDS {
+        let rig = Rig::start(backend);
+        // A byte at a time, the length included.
+        let mut stream = rig.tcp();
+        for byte in frame(&with_id(1)) {
+            stream.write_all(&[byte]).unwrap();
+        }
+        assert_eq!(id_of(&read_frame(&mut stream).unwrap()), 1);
+        // Hundreds at once, and the writing half closed behind them.
+        for count in [100, 5000] {
+            let mut stream = rig.tcp();
+            let mut writer = stream.try_clone().unwrap();
+            let sender = std::thread::spawn(move || {
+                let all: Vec<u8> = (0..count).flat_map(|id| frame(&with_id(id))).collect();
+                writer.write_all(&all).unwrap();
+                writer.shutdown(Shutdown::Write).unwrap();
+            });
+            for id in 0..count {
+                assert_eq!(id_of(&read_frame(&mut stream).unwrap()), id);
+            }
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "closed after the last answer");
+            sender.join().unwrap();
+        }
+        rig.fleet.stop(PATIENCE);
+    }
+}
+
+/// How long the server keeps a connection on which this was sent, at most until 5 s.
+fn kept_for(rig: &Rig, mut send: impl FnMut(&mut TcpStream)) -> Duration {
+    let mut stream = rig.tcp();
+    let began = Instant::now();
+    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    while began.elapsed() < Duration::from_secs(5) {
+        send(&mut stream);
+        match stream.read(&mut [0; 64]) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => break,
+        }
+    }
+    began.elapsed()
+}
+
+#[test]
+fn what_is_no_dns_is_closed_at_once_and_what_is_slow_after_three_seconds() {
+    for backend in BACKENDS {
+        let rig = Rig::start(backend);
+        for not_dns in [vec![0, 0], frame(&[1; 11])] {
+            let kept = kept_for(&rig, |stream| drop(stream.write_all(&not_dns)));
+            assert!(kept < Duration::from_secs(2), "{not_dns:?}: {kept:?}");
+        }
+        std::thread::scope(|scope| {
+            // Nothing at all; a length and no message; a byte every 50 ms.
+            let rig = &rig;
+            let nothing = scope.spawn(|| kept_for(rig, |_| {}));
+            let mut unsent = vec![frame(&with_id(1))[..20].to_vec()];
+            let part = scope.spawn(move || {
+                kept_for(rig, |stream| {
+                    unsent.pop().into_iter().for_each(|bytes| drop(stream.write_all(&bytes)));
+                })
+            });
+            let mut rest = frame(&[1; 600]).into_iter();
+            let drip = scope.spawn(move || {
+                kept_for(rig, |stream| drop(stream.write_all(&[rest.next().unwrap()])))
+            });
+            for (what, kept) in [("nothing", nothing), ("part", part), ("drip", drip)] {
+                let kept = kept.join().unwrap();
+                let expected = Duration::from_millis(2900)..Duration::from_millis(4900);
+                assert!(expected.contains(&kept), "{what}: {kept:?}");
+            }
+        });
+        rig.fleet.stop(PATIENCE);
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_read_costs_nobody_else() {
+    for backend in BACKENDS {
+        let rig = Rig::start(backend);
+        let mut stream = rig.tcp();
+        stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        let flood: Vec<u8> = (0..2000).flat_map(|id| frame(&with_id(id))).collect();
+        // Until neither side's socket buffer takes more.
+        for _ in 0..1000 {
+            if stream.write_all(&flood).is_err() {
+                break;
+            }
+        }
+        assert!(rig.ask_udp(&with_id(9), PATIENCE).is_some());
+        assert!(rig.ask_tcp(&with_id(9), PATIENCE).is_some());
+        rig.fleet.stop(PATIENCE);
+    }
+}
