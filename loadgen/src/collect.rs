@@ -1,0 +1,166 @@
+//! Brings the threads' intervals together: the whole run, and each second of it.
+
+use hdrhistogram::Histogram;
+
+use crate::schedule::NANOS_PER_SEC;
+use crate::tally::{Counts, Interval, Intervals, RCODE_CLASSES, histogram};
+
+/// Failures of `--verify` that are shown; all are counted.
+const VERIFY_FAILURE_COUNT_MAX: usize = 10;
+
+/// One thread's own cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ThreadUse {
+    /// From the start to the last time that something was sent or received.
+    pub run_ns: u64,
+    /// In loop rounds that sent or received something.
+    pub busy_ns: u64,
+    pub cpu_ns: u64,
+}
+
+/// A second of the run, all threads together.
+pub struct Second {
+    /// Since the start of the run.
+    pub index: u64,
+    pub start_ns: u64,
+    pub end_ns: u64,
+    pub counts: Counts,
+    pub latency: Histogram<u64>,
+}
+
+/// What has been measured so far.
+pub struct Totals {
+    pub counts: Counts,
+    /// By `RCODE_CLASSES`.
+    pub by_rcode: [Histogram<u64>; RCODE_CLASSES.len()],
+    pub lag: Histogram<u64>,
+    pub threads: Vec<ThreadUse>,
+    /// Some of the answers that were not as expected: message and rcode.
+    pub verify_failures: Vec<(u32, u8)>,
+}
+
+impl Totals {
+    pub fn new(thread_count: usize) -> Self {
+        Self {
+            counts: Counts::default(),
+            by_rcode: std::array::from_fn(|_| histogram()),
+            lag: histogram(),
+            threads: vec![ThreadUse::default(); thread_count],
+            verify_failures: Vec::new(),
+        }
+    }
+
+    /// All answers' latencies.
+    pub fn latency(&self) -> Histogram<u64> {
+        let mut all = histogram();
+        for one in &self.by_rcode {
+            all.add(one).expect("one range");
+        }
+        all
+    }
+
+    fn add(&mut self, interval: &Interval) {
+        self.counts.add(&interval.counts);
+        for (sum, one) in self.by_rcode.iter_mut().zip(&interval.latency) {
+            add(sum, one);
+        }
+        add(&mut self.lag, &interval.lag);
+        if self.verify_failures.len() < VERIFY_FAILURE_COUNT_MAX {
+            self.verify_failures.extend(interval.verify_failure);
+        }
+        let thread = &mut self.threads[interval.thread];
+        thread.run_ns = thread.run_ns.max(interval.last_ns);
+        thread.busy_ns += interval.busy_ns;
+        thread.cpu_ns += interval.cpu_ns;
+    }
+}
+
+/// Adds a second's counters of 32 bits to a sum's of 64, which `Histogram::add` would refuse to mix.
+fn add(sum: &mut Histogram<u64>, one: &Histogram<u32>) {
+    for value in one.iter_recorded() {
+        sum.saturating_record_n(value.value_iterated_to(), u64::from(value.count_at_value()));
+    }
+}
+
+/// Receives until the last thread has ended; `each_second` is told every second once it is over, in order.
+pub fn collect(intervals: &Intervals, thread_count: usize, mut each_second: impl FnMut(&Second)) -> Totals {
+    let mut totals = Totals::new(thread_count);
+    // Seconds that some thread may still add to: threads are at most a few apart.
+    let mut open: Vec<Second> = Vec::new();
+    while let Ok(interval) = intervals.filled.recv() {
+        totals.add(&interval);
+        let index = interval.start_ns / NANOS_PER_SEC;
+        let second = match open.iter_mut().position(|second| second.index == index) {
+            Some(at) => &mut open[at],
+            None => {
+                open.push(Second::new(index, &interval));
+                open.last_mut().expect("just pushed")
+            }
+        };
+        second.add(&interval);
+        intervals.give_back(interval);
+        if open.len() > 1 + usize::from(thread_count > 1) {
+            report_first(&mut open, &mut each_second);
+        }
+    }
+    while !open.is_empty() {
+        report_first(&mut open, &mut each_second);
+    }
+    totals
+}
+
+fn report_first(open: &mut Vec<Second>, each_second: &mut impl FnMut(&Second)) {
+    let first = (0..open.len()).min_by_key(|&at| open[at].index).expect("never called on none");
+    each_second(&open.swap_remove(first));
+}
+
+impl Second {
+    fn new(index: u64, interval: &Interval) -> Self {
+        Self {
+            index,
+            start_ns: interval.start_ns,
+            end_ns: interval.end_ns,
+            counts: Counts::default(),
+            latency: histogram(),
+        }
+    }
+
+    fn add(&mut self, interval: &Interval) {
+        self.end_ns = self.end_ns.max(interval.end_ns);
+        self.counts.add(&interval.counts);
+        for one in &interval.latency {
+            add(&mut self.latency, one);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tally::recorders;
+
+    #[test]
+    fn seconds_come_in_order_and_sum_to_the_whole() {
+        let (recorders, intervals) = recorders(2);
+        std::thread::scope(|scope| {
+            for (thread, mut recorder) in recorders.into_iter().enumerate() {
+                scope.spawn(move || {
+                    recorder.start(0);
+                    for second in 1..=5u64 {
+                        recorder.current.counts.sent += 10 + thread as u64;
+                        recorder.current.latency[0].saturating_record(second * 1_000);
+                        recorder.hand_over(second * NANOS_PER_SEC + 50, second * 100);
+                    }
+                    recorder.finish(6 * NANOS_PER_SEC, 600);
+                });
+            }
+            let mut seen = Vec::new();
+            let totals = collect(&intervals, 2, |second| seen.push((second.index, second.counts.sent)));
+            assert_eq!(totals.counts.sent, 5 * 21);
+            assert_eq!(totals.latency().len(), 10);
+            assert_eq!(totals.threads.iter().map(|thread| thread.cpu_ns).sum::<u64>(), 1_200);
+            assert!(seen.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{seen:?}");
+            assert_eq!(seen.iter().map(|(_, sent)| sent).sum::<u64>(), 5 * 21);
+        });
+    }
+}

@@ -1,0 +1,187 @@
+//! The command: reads what is to be asked, runs it, writes the reports, and says by the exit code how it went.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::cli::{Cli, FlagError, RunFlags, Subcommand};
+use crate::compare::launch::LaunchError;
+use crate::compare_command;
+use crate::report::{Summary, dnsperf, hgrm, html, json, terminal};
+use crate::run::{Outcome, RunError, run};
+use crate::watch::Watch;
+use crate::workload::Workload;
+use crate::workload::cluster::{self, ClusterError};
+use crate::workload::expect::{ExpectError, Expectations};
+use crate::workload::mix::{self, MixError};
+use crate::workload::query_file::{self, QueryFileError};
+
+/// How a run went. The numbers are documented in `--help` and README.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    Reported = 0,
+    NotRun = 1,
+    BadInput = 2,
+    NoAnswer = 3,
+    NotAsExpected = 4,
+    /// 128 + SIGINT, as shells have it.
+    Interrupted = 130,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+#[derive(Debug)]
+pub enum CommandError {
+    Flags(FlagError),
+    Queries(QueryFileError),
+    Cluster(ClusterError),
+    Mix(MixError),
+    Expectations(ExpectError),
+    NothingExpected { path: PathBuf },
+    Run(RunError),
+    Launch(LaunchError),
+    Signal(io::Error),
+    Write { path: PathBuf, error: io::Error },
+}
+
+impl CommandError {
+    pub fn exit_code(&self) -> Code {
+        match self {
+            Self::Flags(_)
+            | Self::Queries(_)
+            | Self::Cluster(_)
+            | Self::Mix(_)
+            | Self::Expectations(_)
+            | Self::NothingExpected { .. } => Code::BadInput,
+            Self::Run(_) | Self::Launch(_) | Self::Signal(_) | Self::Write { .. } => Code::NotRun,
+        }
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flags(error) => error.fmt(f),
+            Self::Queries(error) => error.fmt(f),
+            Self::Cluster(error) => error.fmt(f),
+            Self::Mix(error) => error.fmt(f),
+            Self::Expectations(error) => error.fmt(f),
+            Self::NothingExpected { path } => {
+                write!(f, "none of the queries is in {}: nothing could be verified", path.display())
+            }
+            Self::Run(error) => error.fmt(f),
+            Self::Launch(error) => error.fmt(f),
+            Self::Signal(error) => write!(f, "cannot watch for Ctrl-C: {error}"),
+            Self::Write { path, error } => write!(f, "cannot write {}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for CommandError {}
+
+pub fn execute(cli: Cli) -> Result<Code, CommandError> {
+    match cli.command {
+        Some(Subcommand::Compare(flags)) => compare_command::execute(&flags),
+        None => run_once(&cli.run),
+    }
+}
+
+fn run_once(flags: &RunFlags) -> Result<Code, CommandError> {
+    let workload = workload(flags)?;
+    let plan = flags.plan(workload.len()).map_err(CommandError::Flags)?;
+    let stop = stop_on_signals().map_err(CommandError::Signal)?;
+    let mut watch = Watch::new(flags.stats, &plan);
+    let outcome = run(&plan, &workload, &stop, |second| watch.add(second)).map_err(CommandError::Run)?;
+    watch.finish();
+    let summary = Summary::new(&plan, &workload, &outcome);
+    write_reports(flags, &summary, &outcome, &watch)?;
+    let counts = &summary.counts;
+    Ok(match summary.interrupted {
+        true => Code::Interrupted,
+        false if counts.answered_total() == 0 => Code::NoAnswer,
+        false if counts.verify_failed > 0 => Code::NotAsExpected,
+        false => Code::Reported,
+    })
+}
+
+/// What is to be asked, with what is expected of the answers.
+pub(crate) fn workload(flags: &RunFlags) -> Result<Workload, CommandError> {
+    let mut workload = match (&flags.queries, flags.from.as_slice()) {
+        (Some(path), _) => query_file::read(path, flags.message_options()).map_err(CommandError::Queries)?,
+        (None, []) => return Err(CommandError::Flags(FlagError::NoQueries)),
+        (None, paths) => {
+            let mix = flags.mix().map_err(CommandError::Flags)?;
+            let cluster = cluster::read(paths, &flags.zone).map_err(CommandError::Cluster)?;
+            mix::draw(&cluster, &mix).map_err(CommandError::Mix)?
+        }
+    };
+    if let Some(path) = &flags.verify {
+        let expectations = Expectations::read(path).map_err(CommandError::Expectations)?;
+        if workload.expect(expectations) == 0 {
+            return Err(CommandError::NothingExpected { path: path.clone() });
+        }
+    }
+    Ok(workload)
+}
+
+/// The first Ctrl-C asks for the report, the second ends the process as if nobody had watched.
+pub(crate) fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_default(signal, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+fn write_reports(flags: &RunFlags, summary: &Summary, outcome: &Outcome, watch: &Watch) -> Result<(), CommandError> {
+    let latency = outcome.totals.latency();
+    if let Some(path) = &flags.hgrm {
+        write_file(path, &hgrm::render(&latency))?;
+    }
+    if let Some(path) = &flags.hlog {
+        write_file(path, &watch.log.render(outcome.started))?;
+    }
+    if let Some(path) = &flags.html {
+        write_file(path, &html::render(summary, &latency, &watch.seconds))?;
+    }
+    let is_json_printed = flags.json.as_deref() == Some(Path::new("-"));
+    if let Some(path) = &flags.json {
+        write_file(path, &json::render(summary))?;
+    }
+    if flags.dnsperf {
+        print(&dnsperf::render(summary))?;
+        if flags.histogram {
+            print(&dnsperf::histogram_lines(&latency))?;
+        }
+        for warning in &summary.warnings {
+            eprintln!("WARNING: {warning}");
+        }
+    } else if !is_json_printed {
+        print(&terminal::render(summary))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn write_file(path: &Path, text: &str) -> Result<(), CommandError> {
+    if path == Path::new("-") {
+        return print(text);
+    }
+    fs::write(path, text).map_err(|error| CommandError::Write { path: path.to_owned(), error })
+}
+
+pub(crate) fn print(text: &str) -> Result<(), CommandError> {
+    let fail = |error| CommandError::Write { path: "standard output".into(), error };
+    io::stdout().lock().write_all(text.as_bytes()).map_err(fail)
+}

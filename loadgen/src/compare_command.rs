@@ -1,0 +1,134 @@
+//! `loadgen compare`: names or starts the servers, runs the rounds, writes the table and the page.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+
+use crate::cli::{CompareFlags, FlagError};
+use crate::command::{Code, CommandError, print, stop_on_signals, workload, write_file};
+use crate::compare::launch::{Kind, LaunchOptions, Launched, launch};
+use crate::compare::{ComparePlan, Comparison, Contender, compare, table};
+use crate::workload::Workload;
+use crate::workload::cluster;
+
+/// Seconds of a round, when -l does not say.
+const ROUND_SECS: f64 = 2.0;
+/// Rounds at a rate, and rates: what bounds the time.
+const ROUND_COUNT_MAX: usize = 100;
+const RATE_COUNT_MAX: usize = 200;
+
+pub(crate) fn execute(flags: &CompareFlags) -> Result<Code, CommandError> {
+    check(flags).map_err(CommandError::Flags)?;
+    let workload = workload(&flags.run)?;
+    let stop = stop_on_signals().map_err(CommandError::Signal)?;
+    let launched = launch_all(flags, &workload)?;
+    let mut contenders: Vec<Contender> = launched.iter().map(|one| one.contender.clone()).collect();
+    contenders.extend(flags.servers.iter().map(|spec| Contender {
+        name: spec.name.clone(),
+        address: spec.address,
+        pid: spec.pid,
+    }));
+    let plan = plan(flags, contenders, &workload)?;
+    let progress = ProgressBar::new_spinner();
+    let comparison = compare(&plan, &workload, &stop, |what| {
+        progress.set_message(what.to_owned());
+        progress.tick();
+    })
+    .map_err(CommandError::Run)?;
+    progress.finish_and_clear();
+    drop(launched);
+    write_reports(flags, &comparison)?;
+    Ok(code(&comparison, stop.load(Ordering::Relaxed)))
+}
+
+fn check(flags: &CompareFlags) -> Result<(), FlagError> {
+    let out_of_range = |flag, range| Err(FlagError::OutOfRange { flag, range });
+    if flags.against.is_some() && flags.run.from.is_empty() {
+        return Err(FlagError::ManifestsNeeded);
+    }
+    if flags.against.is_none() && flags.servers.len() < 2 {
+        return Err(FlagError::NoServers);
+    }
+    if flags.run.rate.is_some() {
+        return out_of_range("-Q", "left out: compare has --rates");
+    }
+    if !(1..=ROUND_COUNT_MAX).contains(&flags.rounds) {
+        return out_of_range("--rounds", "1 to 100");
+    }
+    if flags.rates.len() > RATE_COUNT_MAX || flags.rates.iter().any(|rate| rate.steps().len() != 1) {
+        return out_of_range("--rates", "at most 200 plain rates");
+    }
+    if !(0.0..=1.0).contains(&flags.loss_max) {
+        return out_of_range("--loss-max", "a share from 0 to 1");
+    }
+    if !(flags.p99_max > 0.0 && flags.p99_max <= 60_000.0) {
+        return out_of_range("--p99-max", "above 0 and at most 60000");
+    }
+    Ok(())
+}
+
+fn launch_all(flags: &CompareFlags, workload: &Workload) -> Result<Vec<Launched>, CommandError> {
+    if flags.against.is_none() {
+        return Ok(Vec::new());
+    }
+    let manifests = cluster::files(&flags.run.from)
+        .map_err(CommandError::Cluster)?
+        .into_iter()
+        .map(|path| fs::canonicalize(&path).unwrap_or(path))
+        .collect();
+    let mut options =
+        LaunchOptions { binary: flags.coredns.clone(), manifests, zone: flags.run.zone.clone(), core: flags.server_core };
+    let coredns = launch(Kind::Coredns, &options, workload).map_err(CommandError::Launch)?;
+    options.binary = flags.ringdns.clone();
+    let ringdns = launch(Kind::Ringdns, &options, workload).map_err(CommandError::Launch)?;
+    Ok(vec![coredns, ringdns])
+}
+
+fn plan(flags: &CompareFlags, contenders: Vec<Contender>, workload: &Workload) -> Result<ComparePlan, CommandError> {
+    let mut run = flags.run.clone();
+    run.limit = Some(run.limit.unwrap_or(ROUND_SECS));
+    let mut rates_qps: Vec<f64> = flags.rates.iter().map(|rate| rate.steps()[0].rate_qps).collect();
+    rates_qps.sort_by(f64::total_cmp);
+    // The bound of an open loop: what its rate and timeout could have outstanding, or what -q says.
+    run.rate = flags.rates.last().cloned();
+    let base = run.plan(workload.len()).map_err(CommandError::Flags)?;
+    Ok(ComparePlan {
+        contenders,
+        base,
+        rates_qps,
+        spacing: flags.run.spacing,
+        rounds: flags.rounds,
+        loss_max: flags.loss_max,
+        p99_max: Duration::from_secs_f64(flags.p99_max / 1e3),
+    })
+}
+
+fn write_reports(flags: &CompareFlags, comparison: &Comparison) -> Result<(), CommandError> {
+    if let Some(path) = &flags.run.html {
+        write_file(path, &table::html(comparison))?;
+    }
+    if let Some(path) = &flags.run.json {
+        let json = serde_json::to_string_pretty(comparison).expect("plain data can be written");
+        write_file(path, &(json + "\n"))?;
+    }
+    if flags.run.json.as_deref() != Some(Path::new("-")) {
+        print(&table::render(comparison))?;
+    }
+    Ok(())
+}
+
+fn code(comparison: &Comparison, is_interrupted: bool) -> Code {
+    let rounds = || comparison.standings.iter().flat_map(|standing| &standing.cells).flat_map(|cell| &cell.rounds);
+    if is_interrupted {
+        Code::Interrupted
+    } else if rounds().all(|round| round.counts.answered_total() == 0) {
+        Code::NoAnswer
+    } else if rounds().any(|round| round.counts.verify_failed > 0) {
+        Code::NotAsExpected
+    } else {
+        Code::Reported
+    }
+}

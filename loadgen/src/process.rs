@@ -1,0 +1,56 @@
+//! CPU time, of this thread and of the servers that are measured.
+
+use std::fmt;
+
+use nix::unistd::Pid;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::schedule::NANOS_PER_SEC;
+
+/// CPU time of the calling thread.
+pub fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * NANOS_PER_SEC + time.tv_nsec as u64
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoSuchProcess {
+    pid: u32,
+}
+
+impl fmt::Display for NoSuchProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no process {} whose CPU time could be read", self.pid)
+    }
+}
+
+impl std::error::Error for NoSuchProcess {}
+
+/// CPU time of a process, ended threads included: what schedstat sums up, to the nanosecond and up to date.
+pub fn process_cpu_ns(pid: u32) -> Result<u64, NoSuchProcess> {
+    let fail = |_| NoSuchProcess { pid };
+    let pid = i32::try_from(pid).map_err(|_| NoSuchProcess { pid })?;
+    let clock = nix::time::clock_getcpuclockid(Pid::from_raw(pid)).map_err(fail)?;
+    let time = nix::time::clock_gettime(clock).map_err(fail)?;
+    Ok(time.tv_sec() as u64 * NANOS_PER_SEC + time.tv_nsec() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_shows_in_both_clocks() {
+        let (thread, process) = (thread_cpu_ns(), process_cpu_ns(std::process::id()).unwrap());
+        let mut x = 1u64;
+        while thread_cpu_ns() < thread + 20_000_000 {
+            x = std::hint::black_box(x.wrapping_mul(31));
+        }
+        assert!(process_cpu_ns(std::process::id()).unwrap() >= process + 20_000_000);
+    }
+
+    #[test]
+    fn a_missing_process_is_an_error() {
+        assert_eq!(process_cpu_ns(u32::MAX), Err(NoSuchProcess { pid: u32::MAX }));
+    }
+}

@@ -1,0 +1,277 @@
+//! What a run says to people and to programs.
+//!
+//! Every form is written from one `Summary`, so that a figure is worked out once and is the same everywhere.
+
+pub mod dnsperf;
+pub mod hgrm;
+pub mod hlog;
+pub mod html;
+pub mod json;
+pub mod plot;
+pub mod terminal;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::run::{Load, Outcome, Plan};
+use crate::workload::Workload;
+use crate::tally::{Counts, RCODE_CLASSES, RCODE_NAMES};
+
+/// Quantiles that every report shows, and their names.
+pub const QUANTILES: [(&str, f64); 5] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
+/// Above this share of a core the generator measures itself.
+pub const BUSY_MAX: f64 = 0.9;
+
+/// A distribution of times, in nanoseconds.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+pub struct Times {
+    pub count: u64,
+    pub min_ns: u64,
+    pub mean_ns: f64,
+    pub stdev_ns: f64,
+    pub p50_ns: u64,
+    pub p90_ns: u64,
+    pub p99_ns: u64,
+    pub p99_9_ns: u64,
+    pub p99_99_ns: u64,
+    pub max_ns: u64,
+}
+
+impl Times {
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        Self {
+            count: histogram.len(),
+            min_ns: histogram.min(),
+            mean_ns: histogram.mean(),
+            stdev_ns: histogram.stdev(),
+            p50_ns: histogram.value_at_quantile(0.5),
+            p90_ns: histogram.value_at_quantile(0.9),
+            p99_ns: histogram.value_at_quantile(0.99),
+            p99_9_ns: histogram.value_at_quantile(0.999),
+            p99_99_ns: histogram.value_at_quantile(0.9999),
+            max_ns: histogram.max(),
+        }
+    }
+
+    /// In the order of `QUANTILES`.
+    pub fn quantiles_ns(&self) -> [u64; QUANTILES.len()] {
+        [self.p50_ns, self.p90_ns, self.p99_ns, self.p99_9_ns, self.p99_99_ns]
+    }
+}
+
+/// The generator's own cost.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+pub struct OwnUse {
+    pub threads: usize,
+    /// Share of the run in which the busiest thread had work; above `BUSY_MAX` the figures are the generator's.
+    pub busy_max: f64,
+    /// CPU time of all threads, in cores.
+    pub cpu_cores: f64,
+    pub cpu_ns_per_answer: Option<f64>,
+}
+
+#[derive(Clone, Debug, Serialize, PartialEq)]
+pub struct Summary {
+    pub server: String,
+    pub transport: &'static str,
+    /// `closed` or `open`.
+    pub loop_kind: &'static str,
+    pub rate_qps: Option<String>,
+    pub spacing: Option<&'static str>,
+    pub outstanding_max: u32,
+    pub sockets: usize,
+    pub seed: u64,
+    pub timeout_secs: f64,
+    pub run_secs: f64,
+    pub sent_qps: f64,
+    pub answered_qps: f64,
+    pub loss: f64,
+    pub counts: Counts,
+    pub rcodes: Vec<(&'static str, u64)>,
+    /// Of the answers, from the intended send time.
+    pub latency: Times,
+    /// The same with every lost query counted as the timeout.
+    pub latency_with_lost: Times,
+    pub latency_by_rcode: Vec<(&'static str, Times)>,
+    /// From the intended to the actual send time.
+    pub send_lag: Option<Times>,
+    pub own: OwnUse,
+    pub server_cpu_ns_per_answer: Option<f64>,
+    pub server_drops: Option<u64>,
+    /// Some of what `--verify` found.
+    pub verify_failures: Vec<String>,
+    pub interrupted: bool,
+    pub warnings: Vec<String>,
+}
+
+impl Summary {
+    pub fn new(plan: &Plan, workload: &Workload, outcome: &Outcome) -> Self {
+        let counts = outcome.totals.counts.clone();
+        let answered = counts.answered_total();
+        let run_secs = outcome.run_ns as f64 / 1e9;
+        let latency = outcome.totals.latency();
+        let mut with_lost = latency.clone();
+        with_lost.saturating_record_n(plan.timeout.as_nanos() as u64, counts.timed_out);
+        let (loop_kind, rate_qps, spacing) = match &plan.load {
+            Load::Closed => ("closed", None, None),
+            Load::Open { rate, spacing } => ("open", Some(rate.to_string()), Some(spacing.name())),
+        };
+        let per_answer = |ns: u64| (answered > 0).then(|| ns as f64 / answered as f64);
+        let mut summary = Self {
+            server: plan.server.to_string(),
+            transport: plan.transport.name(),
+            loop_kind,
+            rate_qps,
+            spacing,
+            outstanding_max: plan.outstanding_max,
+            sockets: plan.socket_count,
+            seed: plan.seed,
+            timeout_secs: plan.timeout.as_secs_f64(),
+            run_secs,
+            sent_qps: ratio(counts.sent as f64, run_secs),
+            answered_qps: ratio(answered as f64, run_secs),
+            loss: ratio(counts.timed_out as f64, counts.sent as f64),
+            rcodes: RCODE_NAMES.into_iter().zip(counts.answered).filter(|(_, count)| *count > 0).collect(),
+            latency: Times::of(&latency),
+            latency_with_lost: Times::of(&with_lost),
+            latency_by_rcode: RCODE_CLASSES
+                .into_iter()
+                .zip(&outcome.totals.by_rcode)
+                .filter(|(_, histogram)| !histogram.is_empty())
+                .map(|(name, histogram)| (name, Times::of(histogram)))
+                .collect(),
+            send_lag: (plan.load != Load::Closed).then(|| Times::of(&outcome.totals.lag)),
+            own: own_use(outcome, answered),
+            server_cpu_ns_per_answer: outcome.server_cpu_ns.and_then(per_answer),
+            server_drops: outcome.server_drops,
+            verify_failures: verify_failures(workload, outcome),
+            interrupted: outcome.interrupted,
+            warnings: Vec::new(),
+            counts,
+        };
+        summary.warnings = warnings(&summary, outcome);
+        summary
+    }
+}
+
+fn verify_failures(workload: &Workload, outcome: &Outcome) -> Vec<String> {
+    let describe = |&(query, rcode): &(u32, u8)| {
+        let (name, rtype) = workload.question(query);
+        let expected = workload.expectation(query).map(|expected| {
+            let addresses: Vec<String> = expected.addresses.iter().map(|address| format!(" {address}")).collect();
+            format!("{}{}", RCODE_NAMES[usize::from(expected.rcode)], addresses.concat())
+        });
+        let got = RCODE_NAMES[usize::from(rcode)];
+        format!("{name} {rtype}: expected {}, got {got} or other addresses", expected.unwrap_or_default())
+    };
+    outcome.totals.verify_failures.iter().map(describe).collect()
+}
+
+fn own_use(outcome: &Outcome, answered: u64) -> OwnUse {
+    let threads = &outcome.totals.threads;
+    let cpu_ns: u64 = threads.iter().map(|thread| thread.cpu_ns).sum();
+    let busy = threads.iter().map(|thread| ratio(thread.busy_ns as f64, thread.run_ns as f64));
+    OwnUse {
+        threads: threads.len(),
+        busy_max: busy.fold(0.0, f64::max),
+        cpu_cores: ratio(cpu_ns as f64, outcome.run_ns as f64),
+        cpu_ns_per_answer: (answered > 0).then(|| cpu_ns as f64 / answered as f64),
+    }
+}
+
+/// What a reader must know before he believes the figures.
+fn warnings(summary: &Summary, outcome: &Outcome) -> Vec<String> {
+    let counts = &summary.counts;
+    let mut warnings = Vec::new();
+    if outcome.interrupted {
+        warnings.push("stopped by a signal: the report covers what was measured until then".to_owned());
+    }
+    if counts.answered_total() == 0 {
+        let why = if counts.refused > 0 { "; the port is closed" } else { "" };
+        warnings.push(format!("NO ANSWER from {} over {}{why}", summary.server, summary.transport));
+    }
+    if summary.own.busy_max > BUSY_MAX {
+        warnings.push(format!(
+            "the generator was busy {:.0} % of the time: the figures may be its own limit; use more threads (-T) or cores",
+            summary.own.busy_max * 100.0
+        ));
+    }
+    if outcome.server_cpu_ns == Some(0) && counts.answered_total() > 0 {
+        warnings.push("the server's process used no CPU time: the answers came from another process".to_owned());
+    }
+    if counts.own_drops > 0 {
+        warnings.push(format!(
+            "{} answers were lost in the generator's own socket buffers; a larger -b, more sockets (-c) or a lower rate",
+            human_count(counts.own_drops)
+        ));
+    }
+    if let Some(drops) = outcome.server_drops.filter(|&drops| drops > 0) {
+        warnings.push(format!(
+            "{} queries were lost in the server's socket buffers, before it could read them",
+            human_count(drops)
+        ));
+    }
+    if counts.unsent > 0 {
+        warnings.push(format!(
+            "{} queries that the rate called for were never sent: the limit of outstanding queries was reached",
+            counts.unsent
+        ));
+    }
+    warnings
+}
+
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}
+
+/// A time with three figures and the unit that fits.
+pub fn human_time(ns: f64) -> String {
+    let (value, unit) = match ns {
+        ns if ns < 1e3 => return format!("{ns:.0} ns"),
+        ns if ns < 1e6 => (ns / 1e3, "µs"),
+        ns if ns < 1e9 => (ns / 1e6, "ms"),
+        ns => (ns / 1e9, "s"),
+    };
+    let decimals = match value {
+        value if value < 10.0 => 2,
+        value if value < 100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$} {unit}")
+}
+
+/// A count with thin groups of three: 1 234 567.
+pub fn human_count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_three_figures() {
+        let rows = [
+            (0.0, "0 ns"),
+            (999.0, "999 ns"),
+            (1_234.0, "1.23 µs"),
+            (72_040.0, "72.0 µs"),
+            (415_000.0, "415 µs"),
+            (4_100_000.0, "4.10 ms"),
+            (5e9, "5.00 s"),
+        ];
+        for (ns, text) in rows {
+            assert_eq!(human_time(ns), text);
+        }
+        assert_eq!([0, 12, 123, 1_234, 1_234_567].map(human_count), ["0", "12", "123", "1 234", "1 234 567"]);
+    }
+}

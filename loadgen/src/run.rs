@@ -1,0 +1,225 @@
+//! A run: sockets, threads, the measurement, and everything that the reports need to know of it.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant, SystemTime};
+
+use core_affinity::CoreId;
+
+use crate::collect::{Second, Totals, collect};
+use crate::drops;
+use crate::process::{NoSuchProcess, process_cpu_ns};
+use crate::schedule::{Rate, Schedule, Spacing};
+use crate::sender::tcp::{Tcp, TcpOptions};
+use crate::sender::udp::{Udp, UdpOptions, UdpSockets};
+use crate::sender::{self, Clock, Driver, Pace, Share};
+use crate::tally::recorders;
+use crate::workload::Workload;
+
+/// Time for the threads to be there before the first send.
+const START_AHEAD: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Load {
+    Closed,
+    Open { rate: Rate, spacing: Spacing },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Transport {
+    Udp,
+    Tcp,
+}
+
+impl Transport {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        }
+    }
+}
+
+/// What a run does, checked by `cli`.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub server: SocketAddr,
+    pub local: Option<IpAddr>,
+    pub transport: Transport,
+    pub load: Load,
+    /// Valid: at least 1.
+    pub thread_count: usize,
+    /// Cores to pin the threads to, in turn; empty: none.
+    pub cores: Vec<usize>,
+    /// Sockets or connections of all threads. Valid: at least `thread_count`.
+    pub socket_count: usize,
+    pub buffer_len: usize,
+    /// Of all threads. Valid: at least `socket_count`.
+    pub outstanding_max: u32,
+    pub duration: Duration,
+    pub sends_max: u64,
+    pub timeout: Duration,
+    pub late_after: Duration,
+    pub seed: u64,
+    pub spin: bool,
+    /// TCP: a connection is made anew after so many queries; `u64::MAX`: never.
+    pub reconnect_after: u64,
+    pub server_pid: Option<u32>,
+}
+
+/// What a run has shown.
+pub struct Outcome {
+    pub started: SystemTime,
+    /// From the start to the last send or answer.
+    pub run_ns: u64,
+    pub totals: Totals,
+    /// CPU time that the server's process used meanwhile.
+    pub server_cpu_ns: Option<u64>,
+    /// Queries that the kernel threw away because the server's UDP sockets were full; known for servers on loopback.
+    pub server_drops: Option<u64>,
+    pub interrupted: bool,
+}
+
+#[derive(Debug)]
+pub enum RunError {
+    Socket { server: SocketAddr, error: io::Error },
+    NoSuchCore { core: usize, count: usize },
+    Server(NoSuchProcess),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket { server, error } => {
+                write!(f, "cannot open a socket to {server}: {error}")?;
+                match error.raw_os_error() {
+                    Some(24) => write!(f, "; fewer sockets (-c), or a higher 'ulimit -n'"),
+                    _ => Ok(()),
+                }
+            }
+            Self::NoSuchCore { core, count } => {
+                write!(f, "there is no core {core} to pin to; this process may use {count} cores")
+            }
+            Self::Server(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// Runs the plan; `stop` ends it early, `each_second` watches it.
+pub fn run(
+    plan: &Plan,
+    workload: &Workload,
+    stop: &AtomicBool,
+    each_second: impl FnMut(&Second),
+) -> Result<Outcome, RunError> {
+    assert!(plan.thread_count > 0 && plan.socket_count >= plan.thread_count);
+    let cores = cores(plan)?;
+    let mut transports = Vec::with_capacity(plan.thread_count);
+    for thread in 0..plan.thread_count {
+        transports.push(prepare(plan, thread).map_err(|error| RunError::Socket { server: plan.server, error })?);
+    }
+    let server_cpu_ns = || plan.server_pid.map(process_cpu_ns).transpose().map_err(RunError::Server);
+    let cpu_before_ns = server_cpu_ns()?;
+    let drops_before = drops::of_server(plan.server);
+    let (recorders, intervals) = recorders(plan.thread_count);
+    let started = SystemTime::now() + START_AHEAD;
+    let clock = Clock { origin: Instant::now() + START_AHEAD };
+    let totals = std::thread::scope(|scope| {
+        for (thread, (transport, recorder)) in transports.into_iter().zip(recorders).enumerate() {
+            let driver = Driver::new(share(plan, workload, clock, stop, thread), recorder);
+            let core = cores.get(thread % cores.len().max(1)).copied();
+            scope.spawn(move || {
+                if let Some(core) = core {
+                    core_affinity::set_for_current(core);
+                }
+                transport.run(driver);
+            });
+        }
+        collect(&intervals, plan.thread_count, each_second)
+    });
+    // A server that ended meanwhile is worth a report without its CPU time.
+    let cpu_after_ns = server_cpu_ns().unwrap_or(None);
+    let server_drops =
+        drops::of_server(plan.server).zip(drops_before).map(|(after, before)| after.saturating_sub(before));
+    Ok(Outcome {
+        started,
+        server_drops,
+        run_ns: totals.threads.iter().map(|thread| thread.run_ns).max().unwrap_or(0),
+        totals,
+        server_cpu_ns: cpu_after_ns.zip(cpu_before_ns).map(|(after, before)| after.saturating_sub(before)),
+        interrupted: stop.load(std::sync::atomic::Ordering::Relaxed),
+    })
+}
+
+/// The part of thread `thread` when `whole` is dealt out.
+fn part(whole: usize, thread: usize, thread_count: usize) -> usize {
+    whole / thread_count + usize::from(thread < whole % thread_count)
+}
+
+/// A transport that has been prepared, on its way to its thread.
+enum Prepared {
+    Udp(UdpSockets),
+    Tcp(Tcp),
+}
+
+impl Prepared {
+    fn run(self, driver: Driver<'_>) {
+        match self {
+            Self::Udp(sockets) => sender::run(Udp::new(sockets), driver),
+            Self::Tcp(tcp) => sender::run(tcp, driver),
+        }
+    }
+}
+
+fn prepare(plan: &Plan, thread: usize) -> io::Result<Prepared> {
+    let socket_count = part(plan.socket_count, thread, plan.thread_count);
+    let outstanding_max = part(plan.outstanding_max as usize, thread, plan.thread_count) as u32;
+    let Plan { server, local, buffer_len, reconnect_after, .. } = *plan;
+    Ok(match plan.transport {
+        Transport::Udp => {
+            let options = UdpOptions { server, local, buffer_len, socket_count, outstanding_max };
+            Prepared::Udp(UdpSockets::open(&options)?)
+        }
+        Transport::Tcp => {
+            let connection_count = socket_count;
+            Prepared::Tcp(Tcp::new(TcpOptions { server, local, connection_count, outstanding_max, reconnect_after })?)
+        }
+    })
+}
+
+fn share<'w>(plan: &Plan, workload: &'w Workload, clock: Clock, stop: &'w AtomicBool, thread: usize) -> Share<'w> {
+    let (index, count) = (thread as u64, plan.thread_count as u64);
+    let pace = match &plan.load {
+        Load::Closed => Pace::Closed,
+        Load::Open { rate, spacing } => Pace::Open(Schedule::new(rate, *spacing, index, count, plan.seed)),
+    };
+    Share {
+        clock,
+        workload,
+        pace,
+        outstanding_max: part(plan.outstanding_max as usize, thread, plan.thread_count) as u32,
+        index,
+        count,
+        sends_max: plan.sends_max,
+        end_ns: plan.duration.as_nanos() as u64,
+        timeout_ns: plan.timeout.as_nanos() as u64,
+        late_after_ns: plan.late_after.as_nanos() as u64,
+        spin: plan.spin,
+        stop,
+    }
+}
+
+fn cores(plan: &Plan) -> Result<Vec<CoreId>, RunError> {
+    let there = core_affinity::get_core_ids().unwrap_or_default();
+    plan.cores
+        .iter()
+        .map(|&core| {
+            let found = there.iter().find(|id| id.id == core).copied();
+            found.ok_or(RunError::NoSuchCore { core, count: there.len() })
+        })
+        .collect()
+}

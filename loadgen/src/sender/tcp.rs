@@ -1,0 +1,277 @@
+//! TCP: connections that each carry many queries at a time, framed by RFC 1035, section 4.2.2 and pipelined by RFC 7766.
+//!
+//! A pass writes all that is due on a connection with one call and reads all that has come with another, so that the
+//! kernel's share is paid once for a batch. Invariant: the unread bytes of a connection begin at a frame's length.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{BATCH, Burst, Driver, SLOT_COUNT, Transport, timespec};
+use crate::flight::Flight;
+use crate::workload::MESSAGE_LEN_MAX;
+
+/// Room for the longest frame (2 + 65535 bytes), and as much again so that a read is rarely cut short.
+const INCOMING_LEN: usize = 128 * 1024;
+const OUTGOING_LEN: usize = 64 * 1024;
+/// After a connection failed, the next attempt waits so long.
+const RETRY_NS: u64 = 100_000_000;
+/// While the server does not take what was written, it is tried again so often.
+const BLOCKED_NS: u64 = 100_000;
+
+#[derive(Clone, Debug)]
+pub struct TcpOptions {
+    pub server: SocketAddr,
+    pub local: Option<IpAddr>,
+    /// Valid: at least 1.
+    pub connection_count: usize,
+    /// Queries in flight in all connections together.
+    pub outstanding_max: u32,
+    /// A connection is closed and made anew after so many queries; `u64::MAX`: never.
+    pub reconnect_after: u64,
+}
+
+struct Connection {
+    /// `None` while it is down.
+    stream: Option<TcpStream>,
+    flight: Flight,
+    incoming: Box<[u8]>,
+    /// Bytes of `incoming` that hold the start of a frame.
+    incoming_len: usize,
+    outgoing: Box<[u8]>,
+    /// What of `outgoing` is still to be written.
+    unwritten: std::ops::Range<usize>,
+    /// Queries since it was made.
+    asked: u64,
+    retry_ns: u64,
+}
+
+pub struct Tcp {
+    options: TcpOptions,
+    connections: Vec<Connection>,
+    /// Of each connection.
+    outstanding_max: u32,
+    next: usize,
+    burst: Burst,
+    epoll: rustix::fd::OwnedFd,
+}
+
+impl Tcp {
+    /// Makes room for the connections; they are made once the run begins, as one that fails is no reason not to run.
+    pub fn new(options: TcpOptions) -> io::Result<Self> {
+        assert!(options.connection_count > 0 && options.reconnect_after > 0);
+        let outstanding_max = options.outstanding_max.div_ceil(options.connection_count as u32);
+        let connection = || Connection {
+            stream: None,
+            flight: Flight::new(outstanding_max as usize, SLOT_COUNT / options.connection_count),
+            incoming: vec![0; INCOMING_LEN].into(),
+            incoming_len: 0,
+            outgoing: vec![0; OUTGOING_LEN].into(),
+            unwritten: 0..0,
+            asked: 0,
+            retry_ns: 0,
+        };
+        let connections = (0..options.connection_count).map(|_| connection()).collect();
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Self { options, connections, outstanding_max, next: 0, burst: Burst::new(), epoll })
+    }
+
+    /// Makes the connection at `index` if it is down and its time has come.
+    fn connect(&mut self, driver: &mut Driver<'_>, index: usize, now_ns: u64) {
+        let connection = &mut self.connections[index];
+        if connection.stream.is_some() || now_ns < connection.retry_ns {
+            return;
+        }
+        connection.incoming_len = 0;
+        connection.unwritten = 0..0;
+        connection.asked = 0;
+        let made = open(&self.options).and_then(|stream| {
+            let token = epoll::EventData::new_u64(index as u64);
+            epoll::add(&self.epoll, &stream, token, epoll::EventFlags::IN)?;
+            Ok(stream)
+        });
+        match made {
+            Ok(stream) => {
+                connection.stream = Some(stream);
+                driver.recorder.current.counts.connects += 1;
+            }
+            Err(error) => {
+                count_error(driver, &error);
+                connection.retry_ns = now_ns + RETRY_NS;
+            }
+        }
+    }
+}
+
+/// A connection that is made or on its way: where it is not there yet, writing says "would block".
+fn open(options: &TcpOptions) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(options.server), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(local) = options.local {
+        socket.bind(&SocketAddr::new(local, 0).into())?;
+    }
+    socket.set_nonblocking(true)?;
+    match socket.connect(&options.server.into()) {
+        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(error),
+        _ => Ok(socket.into()),
+    }
+}
+
+fn count_error(driver: &mut Driver<'_>, error: &io::Error) {
+    let counts = &mut driver.recorder.current.counts;
+    match error.kind() {
+        ErrorKind::ConnectionRefused => counts.refused += 1,
+        _ => counts.send_errors += 1,
+    }
+}
+
+impl Transport for Tcp {
+    fn send(&mut self, driver: &mut Driver<'_>, now_ns: u64) -> usize {
+        let batch = if driver.is_open() { self.burst.len(self.connections.len()) } else { usize::MAX };
+        let mut sent = 0;
+        for _ in 0..self.connections.len() {
+            let index = self.next;
+            self.next = (self.next + 1) % self.connections.len();
+            self.connect(driver, index, now_ns);
+            let outstanding_max = self.outstanding_max;
+            let reconnect_after = self.options.reconnect_after;
+            let connection = &mut self.connections[index];
+            let room = u64::from(outstanding_max.saturating_sub(connection.flight.outstanding()))
+                .min(reconnect_after - connection.asked);
+            sent += connection.fill(driver, batch.min(room as usize), now_ns);
+            connection.write(driver, now_ns);
+            if connection.asked == reconnect_after && connection.flight.outstanding() == 0 {
+                connection.stream = None;
+            }
+        }
+        self.burst.adapt(sent, self.connections.len());
+        sent
+    }
+
+    fn receive(&mut self, driver: &mut Driver<'_>) -> usize {
+        let mut events = [MaybeUninit::uninit(); BATCH];
+        let Ok((ready, _)) = epoll::wait(&self.epoll, &mut events, Some(&Timespec::default())) else { return 0 };
+        let mut received = 0;
+        for event in ready {
+            let index = event.data.u64() as usize;
+            received += self.connections[index].receive(driver);
+        }
+        received
+    }
+
+    fn expire(&mut self, driver: &mut Driver<'_>, deadline_ns: u64) {
+        for connection in &mut self.connections {
+            driver.expire(&mut connection.flight, deadline_ns);
+        }
+    }
+
+    /// TCP loses nothing.
+    fn own_drops(&self) -> u64 {
+        0
+    }
+
+    fn wait(&mut self, timeout_ns: u64) {
+        let is_blocked = self.connections.iter().any(|connection| !connection.unwritten.is_empty());
+        let timeout = timespec(if is_blocked { timeout_ns.min(BLOCKED_NS) } else { timeout_ns });
+        let _ = poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&timeout));
+    }
+}
+
+impl Connection {
+    /// Frames what is due, at most `count_max` queries and as many as there is room for.
+    fn fill(&mut self, driver: &mut Driver<'_>, count_max: usize, now_ns: u64) -> usize {
+        if self.stream.is_none() {
+            return 0;
+        }
+        if self.unwritten.is_empty() {
+            self.unwritten = 0..0;
+        }
+        let workload = driver.workload();
+        let mut count = 0;
+        while count < count_max && self.unwritten.end + 2 + MESSAGE_LEN_MAX <= OUTGOING_LEN {
+            let Some(due) = driver.take_due(now_ns) else { break };
+            let message = workload.message(due.query);
+            let id = self.flight.reserve(due.query, due.intended_ns).expect("the caller has seen room");
+            driver.outstanding += 1;
+            let len = message.bytes.len();
+            let frame = &mut self.outgoing[self.unwritten.end..][..2 + len];
+            frame[..2].copy_from_slice(&(len as u16).to_be_bytes());
+            frame[2..].copy_from_slice(message.bytes);
+            frame[2..4].copy_from_slice(&id.to_be_bytes());
+            self.unwritten.end += 2 + len;
+            driver.count_sent(due, now_ns, len);
+            count += 1;
+        }
+        self.asked += count as u64;
+        count
+    }
+
+    fn write(&mut self, driver: &mut Driver<'_>, now_ns: u64) {
+        let Some(stream) = &mut self.stream else { return };
+        if self.unwritten.is_empty() {
+            return;
+        }
+        match stream.write(&self.outgoing[self.unwritten.clone()]) {
+            Ok(len) => self.unwritten.start += len,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => {
+                count_error(driver, &error);
+                self.lose(driver, now_ns);
+            }
+        }
+    }
+
+    fn receive(&mut self, driver: &mut Driver<'_>) -> usize {
+        let Some(stream) = &mut self.stream else { return 0 };
+        let read = stream.read(&mut self.incoming[self.incoming_len..]);
+        let now_ns = driver.now_ns();
+        match read {
+            Ok(0) => {
+                self.lose(driver, now_ns);
+                0
+            }
+            Ok(len) => {
+                self.incoming_len += len;
+                self.take_frames(driver, now_ns)
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            Err(error) => {
+                count_error(driver, &error);
+                self.lose(driver, now_ns);
+                0
+            }
+        }
+    }
+
+    fn take_frames(&mut self, driver: &mut Driver<'_>, now_ns: u64) -> usize {
+        let mut rest = &self.incoming[..self.incoming_len];
+        let mut count = 0;
+        while let Some((len, tail)) = rest.split_first_chunk::<2>() {
+            let Some((packet, tail)) = tail.split_at_checked(u16::from_be_bytes(*len).into()) else { break };
+            driver.take_answer(&mut self.flight, packet, now_ns);
+            rest = tail;
+            count += 1;
+        }
+        let rest_len = rest.len();
+        self.incoming.copy_within(self.incoming_len - rest_len..self.incoming_len, 0);
+        self.incoming_len = rest_len;
+        count
+    }
+
+    /// The connection is gone: what was asked on it is lost at once, and a new one is made in a moment.
+    fn lose(&mut self, driver: &mut Driver<'_>, now_ns: u64) {
+        self.stream = None;
+        self.unwritten = 0..0;
+        self.retry_ns = now_ns + RETRY_NS;
+        if self.flight.outstanding() > 0 {
+            driver.recorder.current.counts.connections_lost += 1;
+            driver.expire(&mut self.flight, u64::MAX);
+        } else {
+            // A server may close an idle connection when it likes (RFC 7766, section 6.2.3).
+            self.retry_ns = now_ns;
+        }
+    }
+}

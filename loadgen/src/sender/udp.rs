@@ -1,0 +1,297 @@
+//! UDP: connected sockets, 64 messages a system call.
+//!
+//! `sendmmsg` and `recvmmsg` come from nix with headers that are made once; a ring of io_uring would need unsafe code and
+//! was measured to be no faster at this batch size (reference: benches/results, "the limit").
+//!
+//! Sockets are connected, so the kernel sorts answers by address and port, and an answer is matched within its own socket.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, sendmmsg};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{BATCH, Burst, Driver, Due, SLOT_COUNT, Transport, timespec};
+use crate::drops;
+use crate::flight::Flight;
+use crate::workload::MESSAGE_LEN_MAX;
+
+/// Room for an answer: more than `UDP_PAYLOAD_SIZE`; an odd number of cache lines, so that the first bytes of a batch do not
+/// all fall into one set of the cache.
+const ANSWER_LEN_MAX: usize = 4096 + 64;
+const REQUEST_LEN_MAX: usize = MESSAGE_LEN_MAX.next_multiple_of(64);
+/// Errors in a row after which the rest of a batch is given up.
+const ERROR_COUNT_MAX: usize = 4;
+
+/// Where to send, from where, and how much the kernel may keep.
+#[derive(Clone, Debug)]
+pub struct UdpOptions {
+    pub server: SocketAddr,
+    pub local: Option<IpAddr>,
+    /// Asked for each way; the kernel grants at most net.core.rmem_max and wmem_max.
+    pub buffer_len: usize,
+    /// Valid: at least 1.
+    pub socket_count: usize,
+    /// Queries in flight in all sockets together.
+    pub outstanding_max: u32,
+}
+
+struct Flow {
+    socket: UdpSocket,
+    flight: Flight,
+}
+
+/// Open sockets, on their way to the thread that will use them.
+pub struct UdpSockets {
+    flows: Vec<Flow>,
+    /// Of each socket.
+    outstanding_max: u32,
+    /// Tells which sockets have something, where there are several.
+    epoll: rustix::fd::OwnedFd,
+}
+
+pub struct Udp {
+    sockets: UdpSockets,
+    /// The socket that sends next.
+    next_flow: usize,
+    burst: Burst,
+    outgoing: Outgoing,
+    incoming: Incoming,
+}
+
+impl Udp {
+    /// Headers hold pointers into this thread's buffers, so they are made by the thread itself.
+    pub fn new(sockets: UdpSockets) -> Self {
+        Self { sockets, next_flow: 0, burst: Burst::new(), outgoing: Outgoing::new(), incoming: Incoming::new() }
+    }
+}
+
+impl UdpSockets {
+    pub fn open(options: &UdpOptions) -> io::Result<Self> {
+        assert!(options.socket_count > 0);
+        let outstanding_max = options.outstanding_max.div_ceil(options.socket_count as u32);
+        let capacity_max = SLOT_COUNT / options.socket_count;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut flows = Vec::with_capacity(options.socket_count);
+        for index in 0..options.socket_count {
+            let socket = open_socket(options)?;
+            epoll::add(&epoll, &socket, epoll::EventData::new_u64(index as u64), epoll::EventFlags::IN)?;
+            flows.push(Flow { socket, flight: Flight::new(outstanding_max as usize, capacity_max) });
+        }
+        Ok(Self { flows, outstanding_max, epoll })
+    }
+}
+
+fn open_socket(options: &UdpOptions) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(options.server), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_recv_buffer_size(options.buffer_len)?;
+    socket.set_send_buffer_size(options.buffer_len)?;
+    if let Some(local) = options.local {
+        socket.bind(&SocketAddr::new(local, 0).into())?;
+    }
+    socket.connect(&options.server.into())?;
+    Ok(socket.into())
+}
+
+impl Transport for Udp {
+    fn send(&mut self, driver: &mut Driver<'_>, now_ns: u64) -> usize {
+        let batch = if driver.is_open() { self.burst.len(self.sockets.flows.len()) } else { BATCH };
+        let mut sent = 0;
+        for _ in 0..self.sockets.flows.len() {
+            let flow = &mut self.sockets.flows[self.next_flow];
+            let room = self.sockets.outstanding_max.saturating_sub(flow.flight.outstanding()) as usize;
+            if room > 0 {
+                self.outgoing.fill(driver, &mut flow.flight, batch.min(room), now_ns);
+                if self.outgoing.is_empty() {
+                    break;
+                }
+                sent += self.outgoing.send(driver, flow, now_ns);
+            }
+            self.next_flow = (self.next_flow + 1) % self.sockets.flows.len();
+        }
+        self.burst.adapt(sent, self.sockets.flows.len());
+        sent
+    }
+
+    fn receive(&mut self, driver: &mut Driver<'_>) -> usize {
+        if let [only] = self.sockets.flows.as_mut_slice() {
+            return self.incoming.receive(driver, only);
+        }
+        let mut events = [MaybeUninit::uninit(); BATCH];
+        let Ok((ready, _)) = epoll::wait(&self.sockets.epoll, &mut events, Some(&Timespec::default())) else { return 0 };
+        let mut received = 0;
+        for event in ready {
+            let index = event.data.u64() as usize;
+            received += self.incoming.receive(driver, &mut self.sockets.flows[index]);
+        }
+        received
+    }
+
+    fn expire(&mut self, driver: &mut Driver<'_>, deadline_ns: u64) {
+        for flow in &mut self.sockets.flows {
+            driver.expire(&mut flow.flight, deadline_ns);
+        }
+    }
+
+    fn own_drops(&self) -> u64 {
+        drops::own(&self.sockets.flows.iter().filter_map(|flow| drops::inode(&flow.socket)).collect())
+    }
+
+    fn wait(&mut self, timeout_ns: u64) {
+        let timeout = timespec(timeout_ns);
+        // An epoll instance can itself be polled, and poll takes nanoseconds. An error (a signal) is a short wait.
+        let _ = match self.sockets.flows.as_slice() {
+            [only] => poll(&mut [PollFd::new(&only.socket, PollFlags::IN)], Some(&timeout)),
+            _ => poll(&mut [PollFd::new(&self.sockets.epoll, PollFlags::IN)], Some(&timeout)),
+        };
+    }
+}
+
+/// A batch on its way out.
+struct Outgoing {
+    headers: MultiHeaders<()>,
+    bytes: Box<[u8]>,
+    len: [usize; BATCH],
+    due: [Due; BATCH],
+    id: [u16; BATCH],
+    count: usize,
+}
+
+impl Outgoing {
+    fn new() -> Self {
+        Self {
+            headers: MultiHeaders::preallocate(BATCH, None),
+            bytes: vec![0; BATCH * REQUEST_LEN_MAX].into(),
+            len: [0; BATCH],
+            due: [Due { query: 0, intended_ns: 0 }; BATCH],
+            id: [0; BATCH],
+            count: 0,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Writes what is due, at most `count_max` messages.
+    fn fill(&mut self, driver: &mut Driver<'_>, flight: &mut Flight, count_max: usize, now_ns: u64) {
+        self.count = 0;
+        let workload = driver.workload();
+        for bytes in self.bytes.chunks_exact_mut(REQUEST_LEN_MAX).take(count_max) {
+            let Some(due) = driver.take_due(now_ns) else { break };
+            let message = workload.message(due.query);
+            let id = flight.reserve(due.query, due.intended_ns).expect("the caller has seen room");
+            driver.outstanding += 1;
+            bytes[..message.bytes.len()].copy_from_slice(message.bytes);
+            bytes[..2].copy_from_slice(&id.to_be_bytes());
+            self.len[self.count] = message.bytes.len();
+            self.due[self.count] = due;
+            self.id[self.count] = id;
+            self.count += 1;
+        }
+    }
+
+    /// Sends the batch; blocks where the socket's buffer is full, which shows as late sends.
+    fn send(&mut self, driver: &mut Driver<'_>, flow: &mut Flow, now_ns: u64) -> usize {
+        let mut done = 0;
+        let mut errors = 0;
+        while done < self.count {
+            match self.send_from(done, flow.socket.as_raw_fd()) {
+                Ok(sent) => {
+                    for at in done..done + sent {
+                        driver.count_sent(self.due[at], now_ns, self.len[at]);
+                    }
+                    done += sent;
+                }
+                Err(Errno::EINTR) => {}
+                // An ICMP message to an earlier query, reported and cleared by this call: nothing was sent.
+                Err(error) => {
+                    let counts = &mut driver.recorder.current.counts;
+                    match error {
+                        Errno::ECONNREFUSED => counts.refused += 1,
+                        _ => counts.send_errors += 1,
+                    }
+                    errors += 1;
+                    if errors == ERROR_COUNT_MAX {
+                        break;
+                    }
+                }
+            }
+        }
+        for at in done..self.count {
+            flow.flight.cancel(self.id[at]);
+            driver.outstanding -= 1;
+        }
+        done
+    }
+
+    fn send_from(&mut self, first: usize, socket: i32) -> nix::Result<usize> {
+        let (bytes, len) = (&self.bytes, &self.len);
+        let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|at| {
+            let start = at * REQUEST_LEN_MAX;
+            [IoSlice::new(&bytes[start..start + len[at]])]
+        });
+        let sent = sendmmsg(
+            socket,
+            &mut self.headers,
+            &slices[first..self.count],
+            [None; BATCH],
+            [],
+            MsgFlags::empty(),
+        )?;
+        Ok(sent.count())
+    }
+}
+
+/// A batch that has come.
+struct Incoming {
+    headers: MultiHeaders<()>,
+    bytes: Box<[u8]>,
+}
+
+impl Incoming {
+    fn new() -> Self {
+        Self {
+            headers: MultiHeaders::preallocate(BATCH, None),
+            bytes: vec![0; BATCH * ANSWER_LEN_MAX].into(),
+        }
+    }
+
+    fn receive(&mut self, driver: &mut Driver<'_>, flow: &mut Flow) -> usize {
+        let mut len = [0usize; BATCH];
+        let count = match self.receive_batch(flow.socket.as_raw_fd(), &mut len) {
+            Ok(count) => count,
+            Err(Errno::ECONNREFUSED) => {
+                driver.recorder.current.counts.refused += 1;
+                0
+            }
+            Err(_) => 0,
+        };
+        if count == 0 {
+            return 0;
+        }
+        let now_ns = driver.now_ns();
+        for (packet, len) in self.bytes.chunks_exact(ANSWER_LEN_MAX).zip(&len[..count]) {
+            driver.take_answer(&mut flow.flight, &packet[..*len], now_ns);
+        }
+        count
+    }
+
+    /// What has come without waiting; fills `len`.
+    fn receive_batch(&mut self, socket: i32, len: &mut [usize; BATCH]) -> nix::Result<usize> {
+        let mut chunks = self.bytes.chunks_exact_mut(ANSWER_LEN_MAX);
+        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+            std::array::from_fn(|_| [IoSliceMut::new(chunks.next().expect("a chunk for each"))]);
+        let received = recvmmsg(socket, &mut self.headers, &mut slices, MsgFlags::MSG_DONTWAIT, None)?;
+        let mut count = 0;
+        for (len, message) in len.iter_mut().zip(received) {
+            *len = message.bytes;
+            count += 1;
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,302 @@
+//! What is counted, and how a second's counts get from a sending thread to the collector.
+//!
+//! A thread fills one `Interval` while the collector holds another; at the end of a second they change hands over bounded
+//! channels. Nothing is allocated, and a collector that is slow makes intervals longer, never wrong.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use hdrhistogram::Histogram;
+
+use crate::schedule::NANOS_PER_SEC;
+
+/// Longest latency that is told apart: above it a value counts as this. Timeouts are shorter (`cli` sees to it).
+pub const LATENCY_NS_MAX: u64 = 60 * NANOS_PER_SEC;
+/// Three figures: a value of the report is within 0.1 % of the measured one.
+const SIGNIFICANT_FIGURES: u8 = 3;
+/// Intervals of each thread: one being filled, one with the collector, one on its way.
+const INTERVAL_COUNT: usize = 3;
+
+/// Latencies are kept apart by what was answered: these four.
+pub const RCODE_CLASSES: [&str; 4] = ["NOERROR", "NXDOMAIN", "SERVFAIL", "other"];
+
+/// Names of the sixteen codes as dnsperf prints them.
+pub const RCODE_NAMES: [&str; 16] = [
+    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
+    "NOTZONE", "rcode11", "rcode12", "rcode13", "rcode14", "rcode15",
+];
+
+pub fn rcode_class(rcode: u8) -> usize {
+    match rcode {
+        0 => 0,
+        3 => 1,
+        2 => 2,
+        _ => 3,
+    }
+}
+
+/// A histogram of the one fixed range, so that recording never allocates. Counts of a second fit 32 bits, sums do not.
+pub fn histogram<C: hdrhistogram::Counter>() -> Histogram<C> {
+    Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_FIGURES).expect("constant bounds are valid")
+}
+
+/// Everything that happens, each counted on the line where it happens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    pub sent: u64,
+    pub sent_bytes: u64,
+    /// Of `sent`: left later than the intended time by more than the limit.
+    pub sent_late: u64,
+    /// Meant to leave before the end of the run, and did not (open loop only).
+    pub unsent: u64,
+    /// Awaited answers, by rcode.
+    pub answered: [u64; 16],
+    pub answered_bytes: u64,
+    /// Of the answered: with the TC bit.
+    pub truncated: u64,
+    /// Of the answered: the question came back in other case.
+    pub other_case: u64,
+    /// Of the answered: without a question.
+    pub question_left_out: u64,
+    pub timed_out: u64,
+    /// Answered once more.
+    pub duplicates: u64,
+    /// Answered after the timeout.
+    pub late_answers: u64,
+    pub wrong_id: u64,
+    pub wrong_question: u64,
+    /// Shorter than a header, not a response, or a frame that lies about its length.
+    pub garbage: u64,
+    /// Answers that were thrown away because our own sockets' buffers were full.
+    pub own_drops: u64,
+    /// Of the answered, against `--verify`: as expected, and not.
+    pub verified: u64,
+    pub verify_failed: u64,
+    /// ICMP port unreachable, or a TCP connection refused.
+    pub refused: u64,
+    /// Other errors of sending.
+    pub send_errors: u64,
+    /// TCP connections made, and lost while answers were awaited.
+    pub connects: u64,
+    pub connections_lost: u64,
+}
+
+impl Counts {
+    pub fn answered_total(&self) -> u64 {
+        self.answered.iter().sum()
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.sent_bytes += other.sent_bytes;
+        self.sent_late += other.sent_late;
+        self.unsent += other.unsent;
+        for (sum, count) in self.answered.iter_mut().zip(other.answered) {
+            *sum += count;
+        }
+        self.answered_bytes += other.answered_bytes;
+        self.truncated += other.truncated;
+        self.other_case += other.other_case;
+        self.question_left_out += other.question_left_out;
+        self.timed_out += other.timed_out;
+        self.duplicates += other.duplicates;
+        self.late_answers += other.late_answers;
+        self.wrong_id += other.wrong_id;
+        self.wrong_question += other.wrong_question;
+        self.garbage += other.garbage;
+        self.own_drops += other.own_drops;
+        self.verified += other.verified;
+        self.verify_failed += other.verify_failed;
+        self.refused += other.refused;
+        self.send_errors += other.send_errors;
+        self.connects += other.connects;
+        self.connections_lost += other.connections_lost;
+    }
+}
+
+/// One thread's counts of about a second.
+pub struct Interval {
+    pub thread: usize,
+    pub start_ns: u64,
+    pub end_ns: u64,
+    /// When something was last sent or received; waiting for timeouts is no part of a rate.
+    pub last_ns: u64,
+    pub counts: Counts,
+    /// By `RCODE_CLASSES`, from the intended send time to the answer.
+    pub latency: [Histogram<u32>; RCODE_CLASSES.len()],
+    /// From the intended to the actual send time (open loop only).
+    pub lag: Histogram<u32>,
+    /// The first answer that was not as expected: its message and rcode.
+    pub verify_failure: Option<(u32, u8)>,
+    /// Time in loop rounds that sent or received something.
+    pub busy_ns: u64,
+    /// The thread's CPU time.
+    pub cpu_ns: u64,
+}
+
+impl Interval {
+    fn new(thread: usize) -> Self {
+        Self {
+            thread,
+            start_ns: 0,
+            end_ns: 0,
+            last_ns: 0,
+            counts: Counts::default(),
+            latency: std::array::from_fn(|_| histogram()),
+            lag: histogram(),
+            verify_failure: None,
+            busy_ns: 0,
+            cpu_ns: 0,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.counts = Counts::default();
+        self.last_ns = 0;
+        for latency in &mut self.latency {
+            latency.reset();
+        }
+        self.lag.reset();
+        self.verify_failure = None;
+        self.busy_ns = 0;
+        self.cpu_ns = 0;
+    }
+}
+
+/// The collector's end of all threads' channels.
+pub struct Intervals {
+    /// Ends when the last thread has.
+    pub filled: Receiver<Box<Interval>>,
+    emptied: Vec<Sender<Box<Interval>>>,
+}
+
+impl Intervals {
+    /// Gives an interval back to its thread.
+    pub fn give_back(&self, mut interval: Box<Interval>) {
+        interval.clear();
+        // Fails only once the thread has ended, which then needs it no more.
+        let _ = self.emptied[interval.thread].try_send(interval);
+    }
+}
+
+/// The thread's end: what it is filling now.
+pub struct Recorder {
+    pub current: Box<Interval>,
+    filled: Sender<Box<Interval>>,
+    emptied: Receiver<Box<Interval>>,
+    next_end_ns: u64,
+    cpu_start_ns: u64,
+}
+
+/// A recorder for each thread and the collector's end, with all intervals that will ever be used.
+pub fn recorders(thread_count: usize) -> (Vec<Recorder>, Intervals) {
+    let (filled, filled_end) = bounded(INTERVAL_COUNT * thread_count);
+    let mut recorders = Vec::with_capacity(thread_count);
+    let mut emptied_ends = Vec::with_capacity(thread_count);
+    for thread in 0..thread_count {
+        let (emptied_end, emptied) = bounded(INTERVAL_COUNT);
+        for _ in 1..INTERVAL_COUNT {
+            emptied_end.try_send(Box::new(Interval::new(thread))).expect("the channel holds all intervals");
+        }
+        recorders.push(Recorder {
+            current: Box::new(Interval::new(thread)),
+            filled: filled.clone(),
+            emptied,
+            next_end_ns: NANOS_PER_SEC,
+            cpu_start_ns: 0,
+        });
+        emptied_ends.push(emptied_end);
+    }
+    (recorders, Intervals { filled: filled_end, emptied: emptied_ends })
+}
+
+impl Recorder {
+    /// Begins to count; `cpu_ns` is the thread's CPU time so far.
+    pub fn start(&mut self, cpu_ns: u64) {
+        self.cpu_start_ns = cpu_ns;
+    }
+
+    pub fn is_over(&self, now_ns: u64) -> bool {
+        now_ns >= self.next_end_ns
+    }
+
+    /// Hands the interval over, or goes on filling it when the collector has not yet given one back.
+    pub fn hand_over(&mut self, now_ns: u64, cpu_ns: u64) {
+        self.next_end_ns = (now_ns / NANOS_PER_SEC + 1) * NANOS_PER_SEC;
+        let Ok(mut next) = self.emptied.try_recv() else { return };
+        next.start_ns = now_ns;
+        std::mem::swap(&mut self.current, &mut next);
+        next.end_ns = now_ns;
+        next.cpu_ns = cpu_ns - self.cpu_start_ns;
+        self.cpu_start_ns = cpu_ns;
+        let sent = self.filled.try_send(next);
+        debug_assert!(sent.is_ok(), "the channel holds all intervals");
+    }
+
+    /// The last hand-over, when the thread ends.
+    pub fn finish(mut self, now_ns: u64, cpu_ns: u64) {
+        self.current.end_ns = now_ns;
+        self.current.cpu_ns = cpu_ns - self.cpu_start_ns;
+        // Fails only if the collector is gone, and then nobody asks.
+        let _ = self.filled.try_send(self.current);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_collector_makes_intervals_longer_and_loses_nothing() {
+        let (mut recorders, intervals) = recorders(1);
+        let mut recorder = recorders.remove(0);
+        recorder.start(0);
+        for second in 1..=10u64 {
+            recorder.current.counts.sent += second;
+            recorder.hand_over(second * NANOS_PER_SEC, second);
+        }
+        recorder.finish(11 * NANOS_PER_SEC, 11);
+        let got: Vec<_> = intervals.filled.try_iter().collect();
+        assert_eq!(got.iter().map(|i| i.counts.sent).sum::<u64>(), 55);
+        assert_eq!(got.iter().map(|i| i.cpu_ns).sum::<u64>(), 11);
+        assert!(got.windows(2).all(|pair| pair[0].end_ns == pair[1].start_ns));
+        assert_eq!(got.len(), INTERVAL_COUNT);
+    }
+
+    #[test]
+    fn sums_have_every_field() {
+        let one = Counts {
+            sent: 1,
+            sent_bytes: 2,
+            sent_late: 3,
+            unsent: 33,
+            answered: [4; 16],
+            answered_bytes: 5,
+            truncated: 6,
+            other_case: 7,
+            question_left_out: 8,
+            timed_out: 9,
+            duplicates: 10,
+            late_answers: 11,
+            wrong_id: 12,
+            wrong_question: 13,
+            garbage: 14,
+            own_drops: 34,
+            verified: 15,
+            verify_failed: 16,
+            refused: 17,
+            send_errors: 18,
+            connects: 19,
+            connections_lost: 20,
+        };
+        let mut sum = Counts::default();
+        sum.add(&one);
+        assert_eq!(sum, one);
+    }
+
+    #[test]
+    fn latencies_beyond_the_range_count_as_its_end() {
+        let mut histogram = histogram::<u32>();
+        histogram.saturating_record(10 * LATENCY_NS_MAX);
+        assert_eq!(histogram.len(), 1);
+        assert!(histogram.max() >= LATENCY_NS_MAX);
+    }
+}

@@ -1,0 +1,92 @@
+//! A run as it goes: the progress line, dnsperf's `-S` lines, and what each second leaves for the reports.
+
+use std::io::IsTerminal;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::collect::Second;
+use crate::report::hlog::IntervalLog;
+use crate::report::html::SecondRow;
+use crate::report::{human_count, human_time};
+use crate::run::Plan;
+
+/// Seconds that are kept for the page: a day.
+const SECOND_COUNT_MAX: usize = 86_400;
+
+pub struct Watch {
+    pub log: IntervalLog,
+    pub seconds: Vec<SecondRow>,
+    progress: ProgressBar,
+    rate_lines: RateLines,
+}
+
+impl Watch {
+    pub fn new(stats_every_secs: Option<f64>, plan: &Plan) -> Self {
+        let has_end = plan.duration < crate::cli::DURATION_MAX;
+        // Only people watch; in a pipe the line would be noise. -S prints lines of its own.
+        let progress = match std::io::stderr().is_terminal() && stats_every_secs.is_none() {
+            true if has_end => ProgressBar::new(plan.duration.as_secs().max(1)),
+            true => ProgressBar::new_spinner(),
+            false => ProgressBar::hidden(),
+        };
+        let template = if has_end { "{bar:30} {pos}/{len} s  {msg}" } else { "{spinner} {pos} s  {msg}" };
+        progress.set_style(ProgressStyle::with_template(template).expect("a constant template"));
+        Self { log: IntervalLog::default(), seconds: Vec::new(), progress, rate_lines: RateLines::new(stats_every_secs) }
+    }
+
+    pub fn add(&mut self, second: &Second) {
+        let passed_secs = (second.end_ns - second.start_ns) as f64 / 1e9;
+        let answered = second.counts.answered_total();
+        let row = SecondRow {
+            end_secs: second.end_ns as f64 / 1e9,
+            answered_qps: if passed_secs > 0.0 { answered as f64 / passed_secs } else { 0.0 },
+            p50_ns: second.latency.value_at_quantile(0.5),
+            p99_ns: second.latency.value_at_quantile(0.99),
+            max_ns: second.latency.max(),
+        };
+        self.progress.set_position(row.end_secs.round() as u64);
+        self.progress.set_message(format!(
+            "{}/s  p99 {}  lost {}",
+            human_count(row.answered_qps.round() as u64),
+            human_time(row.p99_ns as f64),
+            human_count(second.counts.timed_out)
+        ));
+        // The last moments, in which only late answers come, are no second of the run.
+        if self.seconds.len() < SECOND_COUNT_MAX && passed_secs > 0.5 {
+            self.seconds.push(row);
+        }
+        self.log.add(second, None);
+        self.rate_lines.add(second.end_ns, answered);
+    }
+
+    pub fn finish(&self) {
+        self.progress.finish_and_clear();
+    }
+}
+
+/// `-S`: dnsperf's lines of a time and the rate since the last.
+struct RateLines {
+    every_ns: Option<u64>,
+    answered: u64,
+    start_ns: u64,
+}
+
+impl RateLines {
+    fn new(every_secs: Option<f64>) -> Self {
+        Self { every_ns: every_secs.map(|secs| (secs.max(1.0) * 1e9) as u64), answered: 0, start_ns: 0 }
+    }
+
+    fn add(&mut self, end_ns: u64, answered: u64) {
+        let Some(every_ns) = self.every_ns else { return };
+        self.answered += answered;
+        let passed_ns = end_ns - self.start_ns;
+        // A second may end a little early; half of one decides.
+        if passed_ns + 500_000_000 >= every_ns {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            println!("{:.6}: {:.6}", now.as_secs_f64(), self.answered as f64 * 1e9 / passed_ns as f64);
+            self.answered = 0;
+            self.start_ns = end_ns;
+        }
+    }
+}
