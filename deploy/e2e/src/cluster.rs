@@ -1,0 +1,172 @@
+//! A cluster without nodes: etcd and kube-apiserver, on loopback, ready in one to two seconds.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::credentials::Credentials;
+use crate::deadline::try_poll;
+use crate::objects::Objects;
+use crate::port;
+use crate::process::Process;
+use crate::tools::Tools;
+
+/// How long an API server may take to be ready.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// Tries with another port where somebody was faster.
+const START_COUNT_MAX: u32 = 3;
+
+/// What the API server must serve: what a DNS server watches, and what it needs to start at all.
+const RUNTIME_CONFIG: &str = "api/all=false,api/v1=true,discovery.k8s.io/v1=true,\
+    apiregistration.k8s.io/v1=true,apiextensions.k8s.io/v1=true,\
+    admissionregistration.k8s.io/v1=true,networking.k8s.io/v1=true";
+
+/// What would wait for, or ask for, things that are not here: service accounts, classes, quotas,
+/// webhooks.
+const ADMISSION_OFF: &str = "CertificateApproval,CertificateSigning,CertificateSubjectRestriction,\
+    ClusterTrustBundleAttest,DefaultIngressClass,DefaultStorageClass,DefaultTolerationSeconds,\
+    LimitRanger,MutatingAdmissionPolicy,MutatingAdmissionWebhook,PersistentVolumeClaimResize,\
+    PodSecurity,PodTopologyLabels,Priority,ResourceQuota,RuntimeClass,ServiceAccount,\
+    StorageObjectInUseProtection,TaintNodesByCondition,ValidatingAdmissionPolicy,\
+    ValidatingAdmissionWebhook";
+
+/// etcd and one API server; a second one may stand beside it.
+pub struct Cluster {
+    // In this order: the API server ends before etcd, and both before their folder.
+    api_server: Option<ApiServer>,
+    _etcd: Process,
+    tools: Tools,
+    credentials: Credentials,
+    /// Where the API server is, also while it is down.
+    port: u16,
+    dir: TempDir,
+}
+
+/// One running kube-apiserver.
+pub struct ApiServer {
+    process: Process,
+    objects: Objects,
+    port: u16,
+}
+
+impl Cluster {
+    /// Starts both and waits until the API server is ready.
+    pub fn start(tools: &Tools) -> Self {
+        let dir = tempfile::Builder::new().prefix("ringdns-e2e-").tempdir().expect("a folder");
+        let etcd = Process::start("etcd", &tools.etcd, &etcd_arguments(), dir.path());
+        let credentials = Credentials::create(dir.path());
+        let api_server = (0..START_COUNT_MAX)
+            .find_map(|_| ApiServer::start(port::free(), tools, &credentials, dir.path()))
+            .expect("a port that nobody takes");
+        let port = api_server.port;
+        Self {
+            api_server: Some(api_server),
+            _etcd: etcd,
+            tools: tools.clone(),
+            credentials,
+            port,
+            dir,
+        }
+    }
+
+    /// The client of the API server. Panics while that is down.
+    pub fn objects(&self) -> &Objects {
+        &self.api_server.as_ref().expect("the API server is up").objects
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.credentials.write_kubeconfig(self.port)
+    }
+
+    /// SIGKILL.
+    pub fn kill_api_server(&mut self) {
+        self.api_server = None;
+    }
+
+    /// Starts it again where it was, and waits until it is ready.
+    pub fn start_api_server(&mut self) {
+        let api_server =
+            ApiServer::start(self.port, &self.tools, &self.credentials, self.dir.path());
+        self.api_server = Some(api_server.expect("the port that was its own"));
+    }
+
+    /// Another API server before the same etcd: what is changed through it, a client of the first
+    /// did not see while the first was down.
+    pub fn second_api_server(&self) -> ApiServer {
+        (0..START_COUNT_MAX)
+            .find_map(|_| {
+                ApiServer::start(port::free(), &self.tools, &self.credentials, self.dir.path())
+            })
+            .expect("a port that nobody takes")
+    }
+}
+
+impl ApiServer {
+    /// `None` where the port was taken.
+    fn start(port: u16, tools: &Tools, credentials: &Credentials, dir: &Path) -> Option<Self> {
+        let arguments = api_server_arguments(port, credentials);
+        let name = format!("kube-apiserver-{port}");
+        let mut process = Process::start(&name, &tools.kube_apiserver, &arguments, dir);
+        let objects = Objects::connect(&credentials.write_kubeconfig(port));
+        let ready = try_poll(READY_LIMIT, || {
+            (process.exit_status().is_some() || objects.ready()).then_some(())
+        });
+        assert!(ready.is_some(), "not ready in {READY_LIMIT:?}:\n{}", process.log_tail());
+        if process.exit_status().is_some() {
+            let log = process.log();
+            assert!(log.contains("address already in use"), "ended:\n{}", process.log_tail());
+            return None;
+        }
+        Some(Self { process, objects, port })
+    }
+
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    pub fn log_tail(&self) -> String {
+        self.process.log_tail()
+    }
+}
+
+/// Sockets in the file system need no free ports; nothing here must survive a power cut.
+fn etcd_arguments() -> Vec<String> {
+    [
+        "--data-dir=etcd",
+        "--unsafe-no-fsync",
+        "--log-level=error",
+        "--listen-client-urls=unix://etcd.socket:0",
+        "--advertise-client-urls=unix://etcd.socket:0",
+        "--listen-peer-urls=unix://peer.socket:0",
+        "--initial-advertise-peer-urls=unix://peer.socket:0",
+        "--initial-cluster=default=unix://peer.socket:0",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+fn api_server_arguments(port: u16, credentials: &Credentials) -> Vec<String> {
+    let file = |path: PathBuf| path.display().to_string();
+    vec![
+        "--etcd-servers=unix://etcd.socket:0".to_owned(),
+        "--bind-address=127.0.0.1".to_owned(),
+        format!("--secure-port={port}"),
+        // It may not advertise a loopback address, so it writes no endpoints for its own Service.
+        "--endpoint-reconciler-type=none".to_owned(),
+        "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112".to_owned(),
+        format!("--tls-cert-file={}", file(credentials.certificate())),
+        format!("--tls-private-key-file={}", file(credentials.key())),
+        format!("--token-auth-file={}", file(credentials.tokens())),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        format!("--service-account-signing-key-file={}", file(credentials.key())),
+        format!("--service-account-key-file={}", file(credentials.certificate())),
+        "--authorization-mode=AlwaysAllow".to_owned(),
+        "--anonymous-auth=false".to_owned(),
+        "--enable-priority-and-fairness=false".to_owned(),
+        "--profiling=false".to_owned(),
+        format!("--runtime-config={RUNTIME_CONFIG}"),
+        format!("--disable-admission-plugins={ADMISSION_OFF}"),
+    ]
+}

@@ -1,0 +1,84 @@
+//! The Corefile that a server under test gets: the text of a test, with the port and the source of
+//! the cluster put in.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// A Corefile of one block whose first line is `.:5353 {` and whose zones stand on its `kubernetes`
+/// line.
+#[derive(Clone, Debug)]
+pub struct Corefile {
+    text: String,
+}
+
+impl Corefile {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into() }
+    }
+
+    /// One of `conformance/Corefile.*`.
+    pub fn read(path: &Path) -> Self {
+        let text = std::fs::read_to_string(path);
+        Self::new(text.unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The zones of the `kubernetes` line as they are written.
+    pub fn zones(&self) -> Vec<String> {
+        let line = self.text.lines().find_map(|line| line.trim().strip_prefix("kubernetes "));
+        let words = line.expect("a kubernetes line").split_whitespace();
+        words.take_while(|word| *word != "{").map(str::to_owned).collect()
+    }
+
+    /// The first zone that is no reverse zone, with its last dot.
+    pub fn cluster_zone(&self) -> String {
+        let zone =
+            self.zones().into_iter().find(|zone| !zone.contains('/') && !zone.ends_with("arpa"));
+        format!("{}.", zone.expect("a forward zone"))
+    }
+
+    pub fn listening_on(self, port: u16) -> Self {
+        self.replace_line(".:5353", &format!(".:{port} {{"))
+    }
+
+    /// Reads the cluster from an API server.
+    pub fn with_kubeconfig(self, path: &Path) -> Self {
+        self.replace_line("manifests", &format!("        kubeconfig {}", path.display()))
+    }
+
+    /// Reads the cluster from files.
+    pub fn with_manifests(self, path: &Path) -> Self {
+        self.replace_line("manifests", &format!("        manifests {}", path.display()))
+    }
+
+    pub fn without_forward(self) -> Self {
+        let lines = self.text.lines().filter(|line| !line.trim().starts_with("forward "));
+        Self::new(lines.map(|line| format!("{line}\n")).collect::<String>())
+    }
+
+    pub fn forwarding_to(self, upstream: SocketAddr) -> Self {
+        self.replace_line("forward", &format!("    forward . {upstream}"))
+    }
+
+    /// Adds a line to the block, `ready 127.0.0.1:1234` for one.
+    pub fn with_line(self, line: &str) -> Self {
+        let (head, body) = self.text.split_once('\n').expect("a block");
+        Self::new(format!("{head}\n    {line}\n{body}"))
+    }
+
+    fn replace_line(self, word: &str, with: &str) -> Self {
+        assert!(
+            self.text.lines().any(|line| line.split_whitespace().next() == Some(word)),
+            "no line '{word}' in {}",
+            self.text
+        );
+        let lines = self
+            .text
+            .lines()
+            .map(|line| if line.split_whitespace().next() == Some(word) { with } else { line });
+        Self::new(lines.map(|line| format!("{line}\n")).collect::<String>())
+    }
+}

@@ -1,0 +1,30 @@
+//! What the end-to-end tests are made of: a real etcd and kube-apiserver, the servers under test
+//! (ringdns, and CoreDNS beside it), the questions and the comparison of answers.
+//!
+//! Everything runs on loopback, on ports found free at the time, in temporary folders, and ends
+//! with the value that started it. No test sleeps to let something happen: it polls with a
+//! deadline.
+
+pub mod answer;
+pub mod ask;
+pub mod cluster;
+pub mod comparison;
+pub mod corefile;
+pub mod credentials;
+pub mod deadline;
+pub mod difference;
+pub mod expected;
+pub mod http;
+pub mod objects;
+pub mod port;
+pub mod process;
+pub mod question;
+pub mod questions;
+pub mod quirk;
+pub mod reverse;
+pub mod sample_cluster;
+mod sample_service;
+pub mod say;
+pub mod server;
+pub mod tools;
+pub mod upstream;

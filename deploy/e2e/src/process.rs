@@ -1,0 +1,89 @@
+//! A child process that cannot outlive its test.
+//!
+//! Dropping it kills it. Should the test process itself be killed, a shell that holds the other end
+//! of a pipe sees the pipe close and kills the child (a parent-death signal would need `unsafe` and
+//! follows the thread, not the process).
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// How many of the log's last lines a failing test prints.
+const LOG_LINES_SHOWN: usize = 15;
+
+/// A running child and the file that its output goes to.
+pub struct Process {
+    name: String,
+    child: Child,
+    watcher: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program` in `dir`; its output is appended to `dir/NAME.log`.
+    pub fn start(name: &str, program: &Path, arguments: &[String], dir: &Path) -> Self {
+        let log = dir.join(format!("{name}.log"));
+        let output = File::options().create(true).append(true).open(&log).expect("a log file");
+        let child = Command::new(program)
+            .args(arguments)
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a second handle of the log"))
+            .stderr(output)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
+        let watcher = Command::new("sh")
+            .args(["-c", "read -r _; kill -9 $0 2>/dev/null", &child.id().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("sh");
+        Self { name: name.to_owned(), child, watcher, log }
+    }
+
+    /// How it ended, if it did.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child of ours")
+    }
+
+    /// All that it has written.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The end of what it has written, with its name in front of each line.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let from = lines.len().saturating_sub(LOG_LINES_SHOWN);
+        lines[from..].iter().map(|line| format!("{} | {line}\n", self.name)).collect()
+    }
+
+    /// Resident memory now, in KiB; 0 where the process has ended.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        // The watcher first: once the child is reaped its number may be another's.
+        let _ = self.watcher.kill();
+        let _ = self.watcher.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("the last lines of {}:\n{}", self.log.display(), self.log_tail());
+        }
+    }
+}

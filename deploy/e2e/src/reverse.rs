@@ -1,0 +1,68 @@
+//! Reverse names, and the reverse zones of a network, as CoreDNS cuts them: at octets for IPv4, at
+//! nibbles for IPv6.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The name whose PTR record names `address`, with its last dot.
+pub fn name(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => zone_v4(&address.octets()),
+        IpAddr::V6(address) => zone_v6(&nibbles(address)),
+    }
+}
+
+/// A zone as it stands in a Corefile, with its last dot; a network gives one zone or several.
+pub fn zones(word: &str) -> Vec<String> {
+    let Some((address, prefix_len)) = word.split_once('/') else {
+        return vec![format!("{}.", word.trim_end_matches('.'))];
+    };
+    let prefix_len: usize = prefix_len.parse().expect("a prefix length");
+    match address.parse().expect("a network") {
+        IpAddr::V4(address) => {
+            let octets = prefix_len.div_ceil(8);
+            let count = 1_u32 << (octets * 8 - prefix_len);
+            let first = u32::from(address) >> (32 - octets * 8);
+            (0..count)
+                .map(|index| {
+                    let shifted = (first + index) << (32 - octets * 8);
+                    zone_v4(&Ipv4Addr::from(shifted).octets()[..octets])
+                })
+                .collect()
+        }
+        IpAddr::V6(address) => {
+            assert!(prefix_len.is_multiple_of(4), "networks of the tests end at nibbles: {word}");
+            vec![zone_v6(&nibbles(address)[..prefix_len / 4])]
+        }
+    }
+}
+
+fn zone_v4(octets: &[u8]) -> String {
+    let labels: String = octets.iter().rev().map(|octet| format!("{octet}.")).collect();
+    format!("{labels}in-addr.arpa.")
+}
+
+fn zone_v6(nibbles: &[u8]) -> String {
+    let labels: String = nibbles.iter().rev().map(|nibble| format!("{nibble:x}.")).collect();
+    format!("{labels}ip6.arpa.")
+}
+
+fn nibbles(address: Ipv6Addr) -> Vec<u8> {
+    address.octets().iter().flat_map(|octet| [octet >> 4, octet & 15]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_zones() {
+        assert_eq!(name("10.96.0.1".parse().unwrap()), "1.0.96.10.in-addr.arpa.");
+        assert!(name("fd00::1".parse().unwrap()).ends_with("0.0.0.0.d.f.ip6.arpa."));
+        assert_eq!(zones("cluster.local"), ["cluster.local."]);
+        assert_eq!(zones("10.96.0.0/16"), ["96.10.in-addr.arpa."]);
+        assert_eq!(zones("10.96.0.0/15"), ["96.10.in-addr.arpa.", "97.10.in-addr.arpa."]);
+        assert_eq!(zones("10.128.0.0/9").len(), 128);
+        assert_eq!(zones("10.128.0.0/9")[127], "255.10.in-addr.arpa.");
+        assert_eq!(zones("fd00::/8"), ["d.f.ip6.arpa."]);
+    }
+}

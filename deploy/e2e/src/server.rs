@@ -1,0 +1,136 @@
+//! A DNS server under test.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use domain::base::iana::Rtype;
+use tempfile::TempDir;
+
+use crate::answer::Answer;
+use crate::ask::{AskError, Transport, ask};
+use crate::corefile::Corefile;
+use crate::deadline::try_poll;
+use crate::port;
+use crate::process::Process;
+use crate::question::Question;
+use crate::tools::{self, Tools};
+
+/// How long a server may take until it has the cluster.
+const ANSWERS_LIMIT: Duration = Duration::from_secs(60);
+
+/// Tries with another port where somebody was faster.
+const START_COUNT_MAX: u32 = 3;
+
+/// Which program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Ringdns,
+    CoreDns,
+}
+
+impl Kind {
+    /// The server that the tests are about: ringdns, or CoreDNS where `E2E_SUBJECT=coredns`, which
+    /// proves the tests.
+    pub fn subject() -> Self {
+        match std::env::var("E2E_SUBJECT").as_deref() {
+            Err(_) | Ok("ringdns") => Self::Ringdns,
+            Ok("coredns") => Self::CoreDns,
+            Ok(other) => panic!("E2E_SUBJECT={other}: 'ringdns' or 'coredns'"),
+        }
+    }
+
+    /// Panics where ringdns is not built.
+    fn program(self, tools: Option<&Tools>) -> PathBuf {
+        match self {
+            Self::Ringdns => tools::ringdns(),
+            Self::CoreDns => tools.expect("CoreDNS is one of the tools").coredns.clone(),
+        }
+    }
+}
+
+/// A running server; it ends with this value, and its log is printed where the test failed.
+pub struct Server {
+    process: Process,
+    address: SocketAddr,
+    kind: Kind,
+    _dir: TempDir,
+}
+
+impl Server {
+    /// Starts it and waits until it has the cluster.
+    pub fn start(kind: Kind, corefile: &Corefile, tools: Option<&Tools>) -> Self {
+        let probe =
+            Question::new(format!("kubernetes.default.svc.{}", corefile.cluster_zone()), Rtype::A);
+        for _ in 0..START_COUNT_MAX {
+            let mut server = Self::launch(kind, corefile, tools);
+            let answered = try_poll(ANSWERS_LIMIT, || {
+                let ended = server.process.exit_status().is_some();
+                let answer = server.ask(&probe, Transport::Udp);
+                (ended || answer.is_ok_and(|answer| answer.rcode != "SERVFAIL")).then_some(())
+            });
+            let log = server.process.log_tail();
+            assert!(answered.is_some(), "{kind:?} has no cluster after {ANSWERS_LIMIT:?}:\n{log}");
+            if server.process.exit_status().is_none() {
+                return server;
+            }
+            assert!(log.contains("address already in use"), "{kind:?} ended:\n{log}");
+        }
+        panic!("no port that nobody takes");
+    }
+
+    /// Starts it and does not wait for anything.
+    pub fn launch(kind: Kind, corefile: &Corefile, tools: Option<&Tools>) -> Self {
+        let program = kind.program(tools);
+        let dir = tempfile::Builder::new().prefix("ringdns-e2e-").tempdir().expect("a folder");
+        let port = port::free();
+        let path = dir.path().join("Corefile");
+        let corefile = corefile.clone().listening_on(port);
+        std::fs::write(&path, corefile.text()).expect("a Corefile");
+        let process = Process::start(name(kind), &program, &arguments(&path), dir.path());
+        Self { process, address: (Ipv4Addr::LOCALHOST, port).into(), kind, _dir: dir }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn ask(&self, question: &Question, transport: Transport) -> Result<Answer, AskError> {
+        ask(self.address, question, transport)
+    }
+
+    /// Panics where there is no answer, with the end of the server's log.
+    pub fn answer(&self, question: &Question) -> Answer {
+        self.ask(question, Transport::UdpThenTcp).unwrap_or_else(|error| {
+            panic!("{question} at {}: {error}\n{}", name(self.kind), self.process.log_tail())
+        })
+    }
+
+    pub fn resident_kib(&self) -> u64 {
+        self.process.resident_kib()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.process.exit_status().is_some()
+    }
+
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Ringdns => "ringdns",
+        Kind::CoreDns => "coredns",
+    }
+}
+
+/// The same flags for both: that they are is part of what is tested.
+fn arguments(corefile: &Path) -> Vec<String> {
+    vec!["-conf".to_owned(), corefile.display().to_string()]
+}

@@ -1,0 +1,68 @@
+//! Where the programs are: those that `deploy/e2e/build.sh` builds, and ringdns itself.
+
+use std::path::{Path, PathBuf};
+
+use crate::say::say;
+
+/// The programs of `deploy/e2e/build.sh`.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    pub etcd: PathBuf,
+    pub kube_apiserver: PathBuf,
+    pub coredns: PathBuf,
+}
+
+impl Tools {
+    /// The three programs; where one is missing, one loud line that says what was not tested, and
+    /// `None`.
+    pub fn find(test: &str) -> Option<Self> {
+        let bin = target_folders().map(|folder| folder.join("e2e/bin")).find(|bin| bin.is_dir());
+        let program = |name: &str| {
+            let path = bin.as_ref()?.join(name);
+            path.is_file().then_some(path)
+        };
+        let found = || {
+            Some(Self {
+                etcd: program("etcd")?,
+                kube_apiserver: program("kube-apiserver")?,
+                coredns: program("coredns")?,
+            })
+        };
+        let tools = found();
+        if tools.is_none() {
+            say(&format!(
+                "e2e: !!! {test} WAS SKIPPED: etcd, kube-apiserver or CoreDNS is not built. \
+                 Run deploy/e2e/build.sh (it needs Go), then run the tests again."
+            ));
+        }
+        tools
+    }
+}
+
+/// The ringdns that cargo built beside this test: `$E2E_RINGDNS`, or the profile's folder of the
+/// running executable.
+///
+/// Panics where there is none: a test of ringdns without ringdns has failed, not been skipped.
+pub fn ringdns() -> PathBuf {
+    if let Some(path) = std::env::var_os("E2E_RINGDNS") {
+        return PathBuf::from(path);
+    }
+    let found = target_folders().map(|folder| folder.join("ringdns")).find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!(
+            "ringdns is not built beside {}: run 'cargo build -p engine' with the profile of the \
+             tests, or name a binary in E2E_RINGDNS",
+            own_path().display()
+        )
+    })
+}
+
+/// `target/PROFILE/deps`, `target/PROFILE`, `target` and what is above, innermost first.
+fn target_folders() -> impl Iterator<Item = PathBuf> {
+    let own = own_path();
+    own.ancestors().skip(1).map(Path::to_path_buf).collect::<Vec<_>>().into_iter()
+}
+
+fn own_path() -> PathBuf {
+    std::env::current_exe().expect("the path of the running test")
+}

@@ -1,0 +1,135 @@
+//! The server behind `forward`: it serves `conformance/upstream.zone` as the root zone, over UDP
+//! and TCP, as the recording's did.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::str::FromStr;
+use std::time::Duration;
+
+use domain::base::iana::{Rcode, Rtype};
+use domain::base::name::ToName;
+use domain::base::{Message, MessageBuilder, Name, Serial, Ttl};
+use domain::rdata::{A, Aaaa, AllRecordData, Mx, Ns, Ptr, Soa};
+
+use crate::expected;
+use crate::port;
+
+type Data = AllRecordData<Vec<u8>, Name<Vec<u8>>>;
+
+/// A running upstream. Its two threads end with the test's process.
+pub struct Upstream {
+    address: SocketAddr,
+}
+
+/// What it serves: lower-case names with their last dot.
+struct Zone {
+    records: BTreeMap<(String, Rtype), Vec<(Ttl, Data)>>,
+    /// Every name that exists, those without records of their own too.
+    names: BTreeSet<String>,
+}
+
+impl Upstream {
+    pub fn start() -> Self {
+        let address: SocketAddr = (Ipv4Addr::LOCALHOST, port::free()).into();
+        let udp = UdpSocket::bind(address).expect("a port that was free");
+        let tcp = TcpListener::bind(address).expect("a port that was free");
+        let zone = std::sync::Arc::new(Zone::read());
+        let of_udp = zone.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok((len, client)) = udp.recv_from(&mut buffer) {
+                if let Some(answer) = of_udp.answer(&buffer[..len]) {
+                    let _ = udp.send_to(&answer, client);
+                }
+            }
+        });
+        std::thread::spawn(move || {
+            for stream in tcp.incoming().flatten() {
+                let zone = zone.clone();
+                std::thread::spawn(move || zone.serve_stream(stream));
+            }
+        });
+        Self { address }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Zone {
+    fn read() -> Self {
+        let text = std::fs::read_to_string(expected::folder().join("upstream.zone"));
+        let mut zone = Self { records: BTreeMap::new(), names: BTreeSet::new() };
+        for line in text.expect("upstream.zone").lines().filter(|line| !line.starts_with('$')) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let owner = if words[0] == "@" { "." } else { words[0] };
+            let (rtype, data) = data(&words[1..]);
+            let of_owner = zone.records.entry((owner.to_owned(), rtype)).or_default();
+            of_owner.push((Ttl::from_secs(300), data));
+            zone.names.insert(owner.to_owned());
+            let above = owner.match_indices('.').map(|(index, _)| &owner[index + 1..]);
+            zone.names.extend(above.filter(|name| !name.is_empty()).map(str::to_owned));
+        }
+        zone
+    }
+
+    fn serve_stream(&self, mut stream: std::net::TcpStream) {
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
+        loop {
+            let mut len = [0; 2];
+            if stream.read_exact(&mut len).is_err() {
+                return;
+            }
+            let mut query = vec![0; usize::from(u16::from_be_bytes(len))];
+            if stream.read_exact(&mut query).is_err() {
+                return;
+            }
+            let Some(answer) = self.answer(&query) else { return };
+            let len = u16::try_from(answer.len()).expect("a short answer");
+            if stream.write_all(&[&len.to_be_bytes()[..], &answer].concat()).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
+        let query = Message::from_slice(query).ok()?;
+        let question = query.sole_question().ok()?;
+        let name = question.qname().fmt_with_dot().to_string().to_ascii_lowercase();
+        let rcode = if self.names.contains(&name) { Rcode::NOERROR } else { Rcode::NXDOMAIN };
+        let mut answer = MessageBuilder::new_vec().start_answer(query, rcode).ok()?;
+        answer.header_mut().set_aa(true);
+        let found = self.records.get(&(name, question.qtype()));
+        for (ttl, data) in found.into_iter().flatten() {
+            answer.push((question.qname(), *ttl, data)).ok()?;
+        }
+        let mut authority = answer.authority();
+        if found.is_none() {
+            let soa = &self.records[&(".".to_owned(), Rtype::SOA)][0].1;
+            authority.push((Name::root_vec(), Ttl::from_secs(60), soa)).ok()?;
+        }
+        Some(authority.finish())
+    }
+}
+
+/// Type and data from the words of a zone file's line; the types that `upstream.zone` has.
+fn data(words: &[&str]) -> (Rtype, Data) {
+    let name = |index: usize| Name::<Vec<u8>>::from_str(words[index]).expect("a name");
+    let number = |index: usize| words[index].parse::<u32>().expect("a number");
+    let ttl = |index: usize| Ttl::from_secs(number(index));
+    let data = match words[0] {
+        "A" => A::new(words[1].parse().expect("an address")).into(),
+        "AAAA" => Aaaa::new(words[1].parse().expect("an address")).into(),
+        "MX" => Mx::new(u16::try_from(number(1)).expect("a preference"), name(2)).into(),
+        "NS" => Ns::new(name(1)).into(),
+        "PTR" => Ptr::new(name(1)).into(),
+        "SOA" => {
+            let serial = Serial(number(3));
+            Soa::new(name(1), name(2), serial, ttl(4), ttl(5), ttl(6), ttl(7)).into()
+        }
+        other => panic!("upstream.zone has a type that is not read here: {other}"),
+    };
+    (words[0].parse().expect("a type"), data)
+}

@@ -1,0 +1,120 @@
+//! The recorded cluster, asked every recorded question: what CoreDNS 1.15.0 answered is what must
+//! be answered.
+//!
+//! Once with the cluster in files, which needs nothing else, and once with the same cluster in a
+//! real API server.
+
+use std::collections::BTreeMap;
+
+use e2e::cluster::Cluster;
+use e2e::comparison::differences;
+use e2e::corefile::Corefile;
+use e2e::expected::{self, Expected};
+use e2e::objects::read_dump;
+use e2e::quirk::{Quirk, is_the_forwarders};
+use e2e::reverse;
+use e2e::say::say;
+use e2e::server::{Kind, Server};
+use e2e::tools::Tools;
+use e2e::upstream::Upstream;
+
+/// How many differences a failing test shows.
+const SHOWN: usize = 25;
+
+const CONFIGURATIONS: [&str; 2] = ["default", "verified"];
+
+#[test]
+fn cluster_in_files() {
+    if Kind::subject() == Kind::CoreDns {
+        say("e2e: CoreDNS reads no manifests: conformance::cluster_in_files WAS SKIPPED");
+        return;
+    }
+    for name in CONFIGURATIONS {
+        let corefile = read(name).with_manifests(&expected::folder().join("cluster.yaml"));
+        let server = Server::start(Kind::Ringdns, &corefile.clone().without_forward(), None);
+        check("files", name, &server, &corefile, Forwarder::Absent);
+    }
+}
+
+#[test]
+fn cluster_in_an_api_server() {
+    let Some(tools) = Tools::find("conformance::cluster_in_an_api_server") else { return };
+    let cluster = recorded_cluster(&tools);
+    for name in CONFIGURATIONS {
+        let corefile = read(name).with_kubeconfig(&cluster.kubeconfig());
+        let server =
+            Server::start(Kind::subject(), &corefile.clone().without_forward(), Some(&tools));
+        check("API server", name, &server, &corefile, Forwarder::Absent);
+    }
+}
+
+#[test]
+#[ignore = "ringdns has no forward plugin yet; E2E_SUBJECT=coredns passes"]
+fn with_an_upstream() {
+    let Some(tools) = Tools::find("conformance::with_an_upstream") else { return };
+    let cluster = recorded_cluster(&tools);
+    let upstream = Upstream::start();
+    for name in CONFIGURATIONS {
+        let corefile = read(name).with_kubeconfig(&cluster.kubeconfig());
+        let corefile = corefile.forwarding_to(upstream.address());
+        let server = Server::start(Kind::subject(), &corefile, Some(&tools));
+        check("API server and upstream", name, &server, &corefile, Forwarder::Present);
+    }
+}
+
+/// Whether a server stands behind `forward`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Forwarder {
+    Present,
+    Absent,
+}
+
+fn recorded_cluster(tools: &Tools) -> Cluster {
+    let cluster = Cluster::start(tools);
+    cluster.objects().apply(&read_dump(&expected::folder().join("cluster.yaml")));
+    cluster
+}
+
+fn read(name: &str) -> Corefile {
+    Corefile::read(&expected::folder().join(format!("Corefile.{name}")))
+}
+
+/// Asks every question of one recording and panics with the differences.
+fn check(source: &str, name: &str, server: &Server, corefile: &Corefile, forwarder: Forwarder) {
+    let zones: Vec<String> =
+        corefile.zones().iter().flat_map(|word| reverse::zones(word)).collect();
+    let mut left_out = 0;
+    let mut quirks: BTreeMap<Quirk, usize> = BTreeMap::new();
+    let mut right = 0;
+    let mut wrong = Vec::new();
+    for Expected { question, answer: want } in expected::read(&format!("expected.{name}.jsonl")) {
+        if let Some(quirk) = Quirk::of(&question) {
+            *quirks.entry(quirk).or_default() += 1;
+        } else if forwarder == Forwarder::Absent && is_the_forwarders(&want, &zones) {
+            left_out += 1;
+        } else {
+            let found = differences(&want, &server.answer(&question));
+            if found.is_empty() {
+                right += 1;
+            } else {
+                wrong.push(format!("{question}\n    {}", found.join("\n    ")));
+            }
+        }
+    }
+    say(&format!(
+        "conformance, cluster in {source}, Corefile.{name}, {:?}: {right} of {} answers right; \
+         left out: {left_out} that only a forwarder knows, \
+         {} where CoreDNS departs from the RFCs {quirks:?}",
+        server.kind(),
+        right + wrong.len(),
+        quirks.values().sum::<usize>(),
+    ));
+    assert!(right + wrong.len() > 900, "the recording has about 1,000 questions that count");
+    assert!(
+        wrong.is_empty(),
+        "{} answers differ from those of CoreDNS 1.15.0, the first {}:\n{}",
+        wrong.len(),
+        wrong.len().min(SHOWN),
+        wrong[..wrong.len().min(SHOWN)].join("\n")
+    );
+}

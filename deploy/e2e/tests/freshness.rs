@@ -1,0 +1,198 @@
+//! How soon an answer follows the API server: from its reply to the client that made a change, to
+//! the first right answer.
+
+use std::time::{Duration, Instant};
+
+use domain::base::iana::Rtype;
+use e2e::answer::Answer;
+use e2e::ask::Transport;
+use e2e::cluster::Cluster;
+use e2e::corefile::Corefile;
+use e2e::objects::Objects;
+use e2e::question::Question;
+use e2e::say::say;
+use e2e::server::{Kind, Server};
+use e2e::tools::Tools;
+use serde_json::{Value, json};
+
+/// How late an answer may be, so many times in a row.
+const LIMIT: Duration = Duration::from_millis(10);
+const IN_A_ROW: usize = 100;
+
+/// Changes made to get there. The API server, etcd, the server and this test share the machine with
+/// whatever else runs on it: one late answer begins the row again, it does not end the test.
+const CHANGE_COUNT_MAX: usize = 4 * IN_A_ROW;
+
+/// When waiting ends: a change that is not seen by then is lost, not late.
+const LOST: Duration = Duration::from_secs(5);
+
+/// The namespace that the test changes things in.
+const NAMESPACE: &str = "fresh";
+
+const COREFILE: &str = ".:5353 {
+    bind 127.0.0.1
+    errors
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+        manifests -
+        pods insecure
+        ttl 30
+    }
+    loadbalance
+}
+";
+
+/// One test, so that nothing else runs while it measures.
+#[test]
+fn changes_are_answered_at_once() {
+    let Some(tools) = Tools::find("freshness") else { return };
+    let cluster = Cluster::start(&tools);
+    let objects = cluster.objects();
+    objects.create(&json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE },
+    }));
+    let corefile = Corefile::new(COREFILE).with_kubeconfig(&cluster.kubeconfig());
+    let server = Server::start(Kind::subject(), &corefile, Some(&tools));
+    wait(&server, "", Rtype::A, "the namespace", Answer::is_nodata);
+
+    services_are_created(objects, &server);
+    services_are_deleted(objects, &server);
+    endpoints_change(objects, &server);
+    external_name_moves(objects, &server);
+    namespace_goes(objects, &server);
+}
+
+fn services_are_created(objects: &Objects, server: &Server) {
+    measure("a Service created", server, |index| {
+        let name = format!("new-{index}");
+        objects.create(&service(&name, json!({ "ports": [{ "name": "http", "port": 80 }] })));
+        wait(server, &name, Rtype::A, "a new Service", has_data)
+    });
+}
+
+fn services_are_deleted(objects: &Objects, server: &Server) {
+    measure("a Service deleted", server, |index| {
+        let name = format!("old-{index}");
+        objects.create(&service(&name, json!({ "ports": [{ "name": "http", "port": 80 }] })));
+        wait(server, &name, Rtype::A, "a new Service", has_data);
+        objects.delete("Service", Some(NAMESPACE), &name);
+        wait(server, &name, Rtype::A, "a deleted Service", Answer::is_nxdomain)
+    });
+}
+
+fn endpoints_change(objects: &Objects, server: &Server) {
+    objects.create(&service("headless", json!({ "clusterIP": "None" })));
+    objects.create(&json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "headless-1",
+            "namespace": NAMESPACE,
+            "labels": { "kubernetes.io/service-name": "headless" },
+        },
+        "addressType": "IPv4",
+        "endpoints": [],
+        "ports": [{ "name": "http", "port": 8080 }],
+    }));
+    measure("an endpoint ready or not", server, |index| {
+        let is_ready = index.is_multiple_of(2);
+        let address = format!("10.244.{}.{}", index / 256, index % 256);
+        let endpoint = json!([{ "addresses": [address], "conditions": { "ready": is_ready } }]);
+        objects.patch("EndpointSlice", NAMESPACE, "headless-1", json!({ "endpoints": endpoint }));
+        wait(server, "headless", Rtype::A, "an endpoint's change", |answer| {
+            if is_ready { answer.data_of(Rtype::A) == [&address] } else { answer.is_nxdomain() }
+        })
+    });
+}
+
+fn external_name_moves(objects: &Objects, server: &Server) {
+    let target = |index: usize| format!("target-{index}.example.org");
+    let spec = json!({ "type": "ExternalName", "externalName": "first.example.org" });
+    objects.create(&service("external", spec));
+    measure("an ExternalName moved", server, |index| {
+        let spec = json!({ "spec": { "externalName": target(index) } });
+        objects.patch("Service", NAMESPACE, "external", spec);
+        let cname = format!("{}.", target(index));
+        wait(server, "external", Rtype::CNAME, "another target", |answer| {
+            answer.data_of(Rtype::CNAME) == [&cname]
+        })
+    });
+}
+
+/// While it is Terminating its names are there; once it is gone they are not, whatever was left in
+/// it.
+fn namespace_goes(objects: &Objects, server: &Server) {
+    objects.create(&service("stays", json!({ "ports": [{ "name": "http", "port": 80 }] })));
+    wait(server, "stays", Rtype::A, "a new Service", has_data);
+    objects.delete("Namespace", None, NAMESPACE);
+    let answer = server.answer(&question("stays", Rtype::A));
+    assert!(has_data(&answer), "a Terminating namespace has its names: {answer:?}");
+    objects.finalize_namespace(NAMESPACE);
+    let delay = wait(server, "stays", Rtype::A, "a deleted namespace", Answer::is_nxdomain);
+    let answer = server.answer(&question("", Rtype::A));
+    assert!(answer.is_nxdomain(), "a deleted namespace is no name: {answer:?}");
+    say(&format!("freshness, {:?}, the namespace gone: {delay:?}", server.kind()));
+}
+
+/// Makes changes until so many in a row were answered in time, and prints how soon. `change` makes
+/// one and returns how late its answer was.
+fn measure(what: &str, server: &Server, mut change: impl FnMut(usize) -> Duration) {
+    let mut delays = Vec::new();
+    let mut row = 0;
+    while row < IN_A_ROW && delays.len() < CHANGE_COUNT_MAX {
+        let delay = change(delays.len());
+        row = if delay <= LIMIT { row + 1 } else { 0 };
+        delays.push(delay);
+    }
+    let late = delays.iter().filter(|delay| **delay > LIMIT).count();
+    delays.sort();
+    let count = delays.len();
+    let at = |percent: usize| delays[(count - 1) * percent / 100];
+    let [min, p50, p99, max] = [0, 50, 99, 100].map(at);
+    let line = format!(
+        "{what}, {count} times: min {min:?} p50 {p50:?} p99 {p99:?} max {max:?}, \
+         {late} later than {LIMIT:?}"
+    );
+    say(&format!("freshness, {:?}, {line}", server.kind()));
+    assert!(row == IN_A_ROW, "never {IN_A_ROW} in a row within {LIMIT:?}: {line}");
+}
+
+/// Asks until `is_right`, without a pause between questions. The clock starts here: call it when
+/// the API server has replied.
+fn wait(
+    server: &Server,
+    name: &str,
+    rtype: Rtype,
+    what: &str,
+    is_right: impl Fn(&Answer) -> bool,
+) -> Duration {
+    let began = Instant::now();
+    let question = question(name, rtype);
+    loop {
+        let answer = server.ask(&question, Transport::Udp);
+        let answer = answer.unwrap_or_else(|error| panic!("{question}: {error}"));
+        let delay = began.elapsed();
+        if is_right(&answer) {
+            return delay;
+        }
+        assert!(delay < LOST, "{what} was not seen in {LOST:?}: {question} is {answer:?}");
+    }
+}
+
+fn has_data(answer: &Answer) -> bool {
+    !answer.answer.is_empty()
+}
+
+/// A name in the test's namespace, or the namespace's own.
+fn question(name: &str, rtype: Rtype) -> Question {
+    let dot = if name.is_empty() { "" } else { "." };
+    Question::new(format!("{name}{dot}{NAMESPACE}.svc.cluster.local."), rtype)
+}
+
+fn service(name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": name, "namespace": NAMESPACE },
+        "spec": spec,
+    })
+}
