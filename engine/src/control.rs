@@ -190,7 +190,10 @@ pub(crate) fn report_readiness(readiness: &Readiness, sync: &Sync) {
     let reports = sync.source.reports();
     let error = reports.iter().find_map(|report| report.error.clone());
     let wanting = status.unsynced_kinds.join(", ");
-    let cause = error.map_or(wanting.clone(), |error| format!("{wanting}: {error}"));
+    let cause = match error {
+        Some(error) => format!("{wanting}: {error}"),
+        None => wanting,
+    };
     readiness.wait_for("kubernetes", &part, &cause);
 }
 

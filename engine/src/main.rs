@@ -51,10 +51,10 @@ fn main() -> ExitCode {
 
 async fn start(cli: &Cli) -> anyhow::Result<Control> {
     let (path, is_example) = start::corefile(cli)?;
-    let config =
-        corefile::load(&path, cli.dns_port).map_err(|report| anyhow::anyhow!("{report}"))?;
+    let config = corefile::load(&path, cli.dns_port)
+        .map_err(|report| anyhow::anyhow!("{}", start::shown(&report)))?;
     if !config.warnings.is_empty() {
-        eprintln!("{}", config.warnings);
+        eprintln!("{}", start::shown(&config.warnings));
     }
 
     let backend = start::backend(cli.io)?;

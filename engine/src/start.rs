@@ -1,12 +1,13 @@
 //! Choices of the start-up: which Corefile, which cores, which way of moving datagrams; and what the start says.
 
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use core_affinity::CoreId;
 use engine::cli::{Cli, Cores, Io};
-use engine::corefile::{Config, DIRECTIVES};
+use engine::corefile::{Config, DIRECTIVES, Report};
 use engine::fleet::Backend;
 use engine::io::uring::Uring;
 use engine::metrics::Build;
@@ -37,6 +38,11 @@ pub(crate) fn corefile(cli: &Cli) -> anyhow::Result<(PathBuf, bool)> {
             here.display()
         ),
     }
+}
+
+/// A report in colours where a person reads it.
+pub(crate) fn shown(report: &Report) -> String {
+    if std::io::stderr().is_terminal() { report.coloured() } else { report.to_string() }
 }
 
 /// What the binary says of itself.
@@ -91,7 +97,7 @@ pub(crate) fn cores(cli: &Cli) -> anyhow::Result<Vec<Option<CoreId>>> {
             };
             named.iter().map(find).collect::<Result<Vec<_>, _>>()?
         }
-        None => usable.clone(),
+        None => usable,
     };
     // Knows cgroup quotas, which the list of cores does not.
     let worth = std::thread::available_parallelism().map_or(1, usize::from);

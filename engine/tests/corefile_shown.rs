@@ -124,7 +124,7 @@ fn table() {
         );
         let report = parse(&format!(". {{\n {} \"\" x y z\n}}", row.name));
         let built = !report.is_err_and(|report| report.to_string().contains("not built yet"));
-        assert_eq!(built, row.usage().is_some(), "{}", row.name);
+        assert_eq!(built, row.is_built(), "{}", row.name);
     }
 }
 

@@ -42,6 +42,12 @@ struct Built {
 type Read = fn(&Statement, &mut ServerBlock, &mut Context<'_>);
 
 impl Directive {
+    /// Whether a Corefile may use it.
+    #[must_use]
+    pub fn is_built(&self) -> bool {
+        matches!(self.outcome, Outcome::Built(_))
+    }
+
     /// How it is written, if this server has it.
     #[must_use]
     pub fn usage(&self) -> Option<&'static str> {
@@ -64,14 +70,6 @@ const fn later(name: &'static str, doc: &'static str) -> Directive {
 /// Not built; `instead` says what can be done.
 const fn instead(name: &'static str, doc: &'static str, instead: &'static str) -> Directive {
     Directive { name, doc, outcome: Outcome::NotBuilt(Some(instead)) }
-}
-
-impl Directive {
-    /// Whether a Corefile may use it.
-    #[must_use]
-    pub fn is_built(&self) -> bool {
-        matches!(self.outcome, Outcome::Built(_))
-    }
 }
 
 /// In the order in which CoreDNS asks its plugins, whatever the order in the Corefile.
@@ -324,5 +322,5 @@ fn unknown(name: &Token) -> Mistake {
 }
 
 fn names_built() -> Vec<&'static str> {
-    DIRECTIVES.iter().filter(|row| row.usage().is_some()).map(|row| row.name).collect()
+    DIRECTIVES.iter().filter(|row| row.is_built()).map(|row| row.name).collect()
 }

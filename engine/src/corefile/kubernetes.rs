@@ -119,14 +119,11 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
     sets("startup_timeout", STARTUP_TIMEOUT, startup_timeout),
     not_built("multicluster", "multicluster ZONE…", "delete the line: ServiceImports are not read"),
     not_built("zonal", "zonal", "delete the line: names do not choose among topology zones"),
-    retired(
-        "upstream",
-        "delete the line: CoreDNS has none since 1.7, targets of ExternalName Services are resolved without it",
-    ),
+    retired("upstream", "delete the line: since CoreDNS 1.7 targets are resolved without it"),
     retired("resyncperiod", "delete the line: CoreDNS has none since 1.7, changes are watched"),
     retired(
         "transfer",
-        "delete the line: since CoreDNS 1.8 the plugin `transfer` does this, which is not built yet",
+        "delete the line: since CoreDNS 1.8 this is the plugin `transfer`, not built yet",
     ),
 ];
 

@@ -126,7 +126,7 @@ pub fn load(path: &Path, default_port: u16) -> Result<Config, Report> {
         Ok(text) => text,
         Err(error) => {
             let mistake = Mistake::without_place(format!("open {}: {error}", path.display()))
-                .help("name the Corefile with `-conf FILE`; without the flag it is `Corefile` in the working directory");
+                .help("name the Corefile with `-conf FILE`");
             let mut mistakes = Mistakes::default();
             mistakes.push(mistake);
             let files = vec![path.to_path_buf()];
@@ -191,8 +191,8 @@ fn read(
 fn empty(name: &str) -> Mistake {
     let message = format!("{name}:1 - Error during parsing: no server block");
     Mistake::without_place(message).help(
-        "CoreDNS would now answer with the client's own address, ringdns has nothing to answer: name a Corefile with a \
-         server block by `-conf FILE`",
+        "CoreDNS would now answer with the client's own address, ringdns has nothing to answer: \
+         name a Corefile with a server block by `-conf FILE`",
     )
 }
 

@@ -269,7 +269,7 @@ impl<'a> Stream<'a> {
             .map(|name| format!("did you mean the snippet `{name}`?"));
         let mistake = Mistake::error(target.span, message)
             .label("neither a file nor a snippet defined above")
-            .help("a snippet must be defined above its use, and a pattern such as `*.server` may match nothing")
+            .help("define a snippet above its use; a pattern like `*.server` may match nothing")
             .maybe_help(help);
         self.mistakes.push(mistake);
     }

@@ -1,0 +1,266 @@
+//! The binary as an operator meets it: started, changed under load, given broken files, told to stop.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long anything may take that must happen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Server {
+    folder: TempDir,
+    dns: SocketAddr,
+    http: SocketAddr,
+    child: Child,
+}
+
+fn service(name: &str, ip: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\n\
+         spec: {{clusterIP: {ip}, clusterIPs: [{ip}], ports: [{{name: http, port: 80, protocol: TCP}}]}}\n"
+    )
+}
+
+fn cluster(services: &[(&str, &str)]) -> String {
+    let mut text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n".to_owned();
+    for (name, ip) in services {
+        text.push_str("---\n");
+        text.push_str(&service(name, ip));
+    }
+    text
+}
+
+/// A port that is free for UDP and TCP at this moment.
+fn free_port() -> u16 {
+    loop {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+impl Server {
+    fn corefile(&self, zone: &str, ttl_secs: u32) -> String {
+        let (port, http) = (self.dns.port(), self.http);
+        format!(
+            "{zone}:{port} {{\n    bind 127.0.0.1\n    errors\n    health {http} {{\n        lameduck 1s\n    }}\n    \
+             ready {http}\n    prometheus {http}\n    kubernetes {zone} {{\n        manifests cluster.yaml\n        \
+             ttl {ttl_secs}\n    }}\n    reload 2s 1s\n}}\n"
+        )
+    }
+
+    fn start(arguments: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (dns, http) = (local(free_port()), local(free_port()));
+        let child = Command::new("true").spawn().unwrap();
+        let mut server = Self { folder, dns, http, child };
+        server.child.wait().unwrap();
+        fs::write(server.path("cluster.yaml"), cluster(&[("web", "10.0.0.1")])).unwrap();
+        fs::write(server.path("Corefile"), server.corefile("cluster.local", 30)).unwrap();
+        server.child = Command::new(env!("CARGO_BIN_EXE_ringdns"))
+            .arg("-conf")
+            .arg(server.path("Corefile"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        server.until("it answers", |server| server.address("web").is_some());
+        server
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    fn until(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
+        let began = Instant::now();
+        while !is_so(self) {
+            assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn ask(&self, name: &str, zone: &str) -> Option<Vec<u8>> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.connect(self.dns).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let mut packet = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in [name, "default", "svc"].into_iter().chain(zone.split('.')) {
+            packet.push(label.len() as u8);
+            packet.extend(label.as_bytes());
+        }
+        packet.extend([0, 0, 1, 0, 1]);
+        socket.send(&packet).ok()?;
+        let mut answer = vec![0; 512];
+        let len = socket.recv(&mut answer).ok()?;
+        answer.truncate(len);
+        Some(answer)
+    }
+
+    /// The last byte of the one address that the name has.
+    fn address(&self, name: &str) -> Option<u8> {
+        let answer = self.ask(name, "cluster.local")?;
+        (answer[7] == 1).then(|| *answer.last().unwrap())
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for the end, and tells what was logged.
+    fn ended(mut self) -> (Option<i32>, String) {
+        let began = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < PATIENCE, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let mut log = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap().code(), log)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn changed_manifests_are_answered_and_broken_ones_change_nothing() {
+    let server = Server::start(&[]);
+    let manifests = server.path("cluster.yaml");
+    fs::write(&manifests, cluster(&[("web", "10.0.0.2"), ("new", "10.0.0.3")])).unwrap();
+    server.until("the change is seen", |server| {
+        (server.address("web"), server.address("new")) == (Some(2), Some(3))
+    });
+    fs::write(&manifests, "kind: [oh no").unwrap();
+    // The log is read at the end; what a client can see is that nothing happens for longer than a change takes.
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!((server.address("web"), server.address("new")), (Some(2), Some(3)));
+    fs::write(&manifests, cluster(&[("web", "10.0.0.4")])).unwrap();
+    server.until("the correction is seen", |server| {
+        server.address("web") == Some(4) && server.address("new").is_none()
+    });
+    server.signal("TERM");
+    let (code, log) = server.ended();
+    assert_eq!(code, Some(0));
+    assert!(log.contains("cluster.yaml:1:"), "the log names the place:\n{log}");
+}
+
+#[test]
+fn a_changed_corefile_is_put_to_work_and_a_broken_one_is_not() {
+    let server = Server::start(&[]);
+    let corefile = server.path("Corefile");
+    assert!(server.get("/ready").ends_with("OK"));
+    fs::write(&corefile, server.corefile("cluster.local", 77)).unwrap();
+    let ttl =
+        |server: &Server| server.ask("web", "cluster.local").map(|answer| answer[answer.len() - 7]);
+    server.until("the TTL is 77", |server| ttl(server) == Some(77));
+    fs::write(&corefile, server.corefile("cluster.local", 77).replace("ttl", "ttll")).unwrap();
+    server.until("the failure is counted", |server| {
+        server.get("/metrics").contains("coredns_reload_failed_total 1")
+    });
+    assert_eq!(ttl(&server), Some(77));
+    // Another zone: the names of the old one are refused, health and readiness never go away.
+    fs::write(&corefile, server.corefile("other.zone", 78)).unwrap();
+    server.signal("USR1");
+    server.until("the other zone is served", |server| {
+        server.ask("web", "other.zone").is_some_and(|answer| answer[3] & 0xF == 0)
+    });
+    let refused = server.ask("web", "cluster.local").unwrap();
+    assert_eq!(refused[3] & 0xF, 5);
+    assert!(server.get("/health").ends_with("OK") && server.get("/ready").ends_with("OK"));
+    server.signal("TERM");
+    let (code, log) = server.ended();
+    assert_eq!(code, Some(0));
+    assert!(log.contains("ttll") && log.contains("ttl"), "the log underlines the word:\n{log}");
+}
+
+/// Every question is answered until the server is gone, lameduck included.
+#[test]
+fn nothing_is_lost_when_it_stops() {
+    for io in ["uring", "mmsg"] {
+        let server = Server::start(&["--io", io]);
+        let stopping = AtomicBool::new(false);
+        let answered = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                let mut answered = 0;
+                while !stopping.load(Ordering::Relaxed) {
+                    assert_eq!(server.address("web"), Some(1));
+                    answered += 1;
+                }
+                answered
+            });
+            std::thread::sleep(Duration::from_millis(200));
+            server.signal("TERM");
+            // lameduck 1s: not ready, alive, answering.
+            server.until("it is not ready", |server| server.get("/ready").contains("503"));
+            assert!(server.get("/health").contains("200"));
+            std::thread::sleep(Duration::from_millis(500));
+            stopping.store(true, Ordering::Relaxed);
+            asking.join().unwrap()
+        });
+        assert!(answered > 100, "{io}: {answered}");
+        assert_eq!(server.ended().0, Some(0));
+    }
+}
+
+fn run(arguments: &[&str], corefile: &str) -> Output {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("Corefile");
+    fs::write(&path, corefile).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_ringdns"))
+        .arg("-conf")
+        .arg(&path)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn what_cannot_start_says_why() {
+    let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let in_use = format!(".:{port} {{\n    bind 127.0.0.1\n}}\n");
+    for (corefile, words) in [
+        (in_use.as_str(), ["cannot listen on 127.0.0.1", "Address already in use", "ss -lnptu"]),
+        (".:0 {\n    cahce 30\n}\n", ["Corefile:2", "Unknown directive 'cahce'", "cache"]),
+        (".:0 {\n    forward . 9.9.9.9\n}\n", ["Corefile:2", "forward", "not built yet"]),
+        (
+            ".:0 {\n    kubernetes x. {\n        manifests nowhere.yaml\n    }\n}\n",
+            ["Corefile:1", "nowhere.yaml", "No such file"],
+        ),
+        (
+            ".:0 {\n    bind 192.0.2.1\n}\n",
+            ["cannot listen on 192.0.2.1", "no interface of this machine", "bind"],
+        ),
+    ] {
+        let output = run(&[], corefile);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{corefile}\n{said}");
+        for word in words {
+            assert!(said.contains(word), "{corefile}: no {word:?} in\n{said}");
+        }
+    }
+    drop(taken);
+}
