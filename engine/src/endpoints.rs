@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use domain::base::name::Name as DomainName;
-use engine::admin::{Endpoint, Monitor, Plugin};
-use engine::corefile::{self, Config, HttpAddress, ServerBlock};
+use engine::admin::{Endpoint, Plugin};
+use engine::corefile::{Config, HttpAddress, Monitor, ServerBlock};
 use engine::metrics::{EnabledPlugin, LabelSet, Metrics};
 
 use crate::server::addresses;
@@ -27,10 +27,7 @@ pub(crate) fn of(config: &Config) -> Vec<Endpoint> {
 /// How `/ready` treats what was ready once: as the first block that has `ready` says.
 pub(crate) fn monitor(config: &Config) -> Monitor {
     let ready = config.blocks.iter().find_map(|block| block.ready.as_ref());
-    match ready.map(|ready| ready.monitor) {
-        Some(corefile::Monitor::Continuously) => Monitor::Continuously,
-        Some(corefile::Monitor::UntilReady) | None => Monitor::UntilReady,
-    }
+    ready.map(|ready| ready.monitor).unwrap_or_default()
 }
 
 /// The labels under which a block's requests at this address and zone are counted, as CoreDNS spells them.

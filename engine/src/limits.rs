@@ -76,6 +76,70 @@ pub const ERROR_REPORTS_WAITING_MAX: usize = 1024;
 /// How long `SIGTERM` waits at most, after lameduck, for shards to answer what their sockets still hold.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
+// HTTP endpoints, metrics and events.
+
+/// Connections that wait to be accepted, for each listener.
+pub const HTTP_BACKLOG: i32 = 128;
+
+/// Connections of one listener at a time: the kubelet's two probes, a few scrapers, and room for the curious.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+
+/// Bytes of a request's line and headers: the least that hyper can be told. 64 connections hold 512 KB.
+pub const HTTP_HEADER_LEN_MAX: usize = 8192;
+
+/// Header fields of a request.
+pub const HTTP_HEADER_COUNT_MAX: usize = 64;
+
+/// Time for a whole request header, as in CoreDNS.
+pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for everything: CoreDNS's five seconds to read and five to write.
+pub const HTTP_CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for the server's request to its own /health.
+pub const HEALTH_POLL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Label sets (server, zone, view) that can be told apart in one process's life: 256 zones on four addresses. A set costs 1.7 KB
+/// a shard once it is in use, and 18 bytes before.
+pub const LABEL_SETS_MAX: usize = 1024;
+
+/// Events on their way from the source to the model. A full channel makes the source wait.
+pub const EVENTS_WAITING_MAX: usize = 1024;
+
+// The Corefile: each bound is far above what a ConfigMap (1 MiB) holds with sense, and low enough that a hostile or mistaken
+// file ends in an error, not in a full memory.
+
+/// Imports followed in one Corefile, snippets and files together: CoreDNS's bound.
+pub const COREFILE_IMPORTS_MAX: usize = 10_000;
+
+/// Words read, counting an imported file or snippet each time that it is imported: 1 MiB of
+/// one-letter words is half of this.
+pub const COREFILE_WORDS_MAX: usize = 1 << 20;
+
+/// Bytes of one file: four times what a ConfigMap can hold.
+pub const COREFILE_LEN_MAX: u64 = 4 << 20;
+
+/// Braces within braces. CoreDNS's plugins need three.
+pub const COREFILE_NESTING_MAX: usize = 16;
+
+/// Zones after CIDRs have been expanded: 512 times the most that one CIDR gives (an IPv4 /1, /9,
+/// /17 or /25: 128).
+pub const COREFILE_ZONES_MAX: usize = 512 * 128;
+
+/// Addresses of one block's `bind`: far more than a machine has, but for those of a Service proxy's
+/// dummy interface.
+pub const COREFILE_BIND_MAX: usize = 4096;
+
+/// Mistakes, and as many warnings, that are kept; further ones are counted.
+pub const COREFILE_MISTAKES_MAX: usize = 50;
+
+/// Longest line that is shown with its mistake underlined; a longer one fills the screen instead of
+/// helping.
+pub const COREFILE_EXCERPT_COLUMNS_MAX: usize = 400;
+
+/// Most characters of a word that a message repeats.
+pub const COREFILE_QUOTED_LEN_MAX: usize = 80;
+
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
 const _: () = assert!(COMPLETIONS as usize >= 2 * (RECEIVE_BUFFERS as usize + SEND_SLOTS));
 const _: () = assert!(SUBMISSIONS as usize >= SEND_SLOTS + LISTENERS_MAX * 2);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use engine::corefile::{self, Kubernetes, Namespaces, Pods};
 use engine::fleet::Deliver;
+use engine::limits::EVENTS_WAITING_MAX;
 use engine::plan::TableSlot;
 use k8s_sync::manifests::Manifests;
 use k8s_sync::options::{ApiServer, ClientTls, Options, Source};
@@ -19,9 +20,6 @@ use k8s_sync::status::SourceStatus;
 use k8s_sync::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
 use wire::PodMode;
-
-/// Events on their way from the source to the model. A full channel makes the source wait.
-const EVENTS_WAITING_MAX: usize = 1024;
 
 /// Threads started so far.
 static STARTED: AtomicU64 = AtomicU64::new(0);

@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::admin::{
-    Admin, BindCause, BindError, CONNECTIONS_MAX, Endpoint, Holder, Monitor, Plugin, Readiness,
-};
+use engine::admin::{Admin, BindCause, BindError, Endpoint, Holder, Plugin, Readiness};
+use engine::corefile::Monitor;
+use engine::limits::HTTP_CONNECTIONS_MAX;
 use engine::metrics::{Build, Metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -209,7 +209,7 @@ async fn clients_that_only_connect_keep_nobody_out() {
     let server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]);
     let address = server.address(Plugin::Health);
     let mut idle = Vec::new();
-    for _ in 0..CONNECTIONS_MAX + 1 {
+    for _ in 0..HTTP_CONNECTIONS_MAX + 1 {
         idle.push(TcpStream::connect(address).await.unwrap());
     }
     assert_eq!(get(address, "/health").await.status, "200 OK");

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use engine::answer::{AnsweredBy, Transport};
+use engine::limits::LABEL_SETS_MAX;
 use engine::metrics::{
-    Build, EnabledPlugin, Event, Family, Format, LABEL_SETS_MAX, LabelSet, Metrics, Observation,
-    ServiceKind, ShardFacts, ShardMetrics, TableFacts,
+    Build, EnabledPlugin, Event, Family, Format, LabelSet, Metrics, Observation, ServiceKind,
+    ShardFacts, ShardMetrics, TableFacts,
 };
 use wire::header::Rcode;
 

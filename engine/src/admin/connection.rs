@@ -1,6 +1,6 @@
 //! One listener's connections: one request each, so many at a time, so long at most.
 //!
-//! Invariant: a client that sends or reads slowly costs one connection for `CONNECTION_TIMEOUT` at most, and never keeps
+//! Invariant: a client that sends or reads slowly costs one connection for `HTTP_CONNECTION_TIMEOUT` at most, and never keeps
 //! another client out: when all are taken, the oldest ends.
 
 use std::collections::VecDeque;
@@ -18,17 +18,12 @@ use tokio::time::{sleep, timeout};
 
 use super::endpoint::{Plugin, respond};
 use super::readiness::Readiness;
+use crate::limits::{
+    HTTP_CONNECTION_TIMEOUT, HTTP_CONNECTIONS_MAX, HTTP_HEADER_COUNT_MAX, HTTP_HEADER_LEN_MAX,
+    HTTP_HEADER_TIMEOUT,
+};
 use crate::metrics::Metrics;
 
-/// Connections of one listener at a time: the kubelet's two probes, a few scrapers, and room for the curious.
-pub const CONNECTIONS_MAX: usize = 64;
-/// Time for a whole request header, as in CoreDNS.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for everything: CoreDNS's five seconds to read and five to write.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of a request's line and headers: the least that hyper can be told. 64 connections hold 512 KB.
-const HEADER_LEN_MAX: usize = 8192;
-const HEADER_COUNT_MAX: usize = 64;
 /// Pause when the process is out of file descriptors.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 
@@ -55,14 +50,14 @@ impl Plugins {
 
 /// Serves until it is aborted; connections that are open then go on to their end.
 pub(super) async fn accept(listener: Arc<TcpListener>, plugins: Arc<Plugins>, served: Arc<Served>) {
-    let mut connections: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS_MAX);
+    let mut connections: VecDeque<AbortHandle> = VecDeque::with_capacity(HTTP_CONNECTIONS_MAX);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             sleep(ACCEPT_BACK_OFF).await;
             continue;
         };
         connections.retain(|connection| !connection.is_finished());
-        if connections.len() == CONNECTIONS_MAX
+        if connections.len() == HTTP_CONNECTIONS_MAX
             && let Some(oldest) = connections.pop_front()
         {
             oldest.abort();
@@ -75,7 +70,7 @@ pub(super) async fn accept(listener: Arc<TcpListener>, plugins: Arc<Plugins>, se
 /// Serves who waits to be accepted, before the listener closes: the kernel would reset them.
 pub(super) fn accept_waiting(listener: &TcpListener, plugins: &Arc<Plugins>, served: &Arc<Served>) {
     let socket = SockRef::from(listener);
-    for _ in 0..CONNECTIONS_MAX {
+    for _ in 0..HTTP_CONNECTIONS_MAX {
         let Ok((stream, _)) = socket.accept() else { return };
         let stream: std::net::TcpStream = stream.into();
         if stream.set_nonblocking(true).is_ok()
@@ -101,10 +96,10 @@ async fn converse(stream: TcpStream, plugins: Arc<Plugins>, served: Arc<Served>)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(HTTP_HEADER_TIMEOUT)
         .keep_alive(false)
-        .max_buf_size(HEADER_LEN_MAX)
-        .max_headers(HEADER_COUNT_MAX)
+        .max_buf_size(HTTP_HEADER_LEN_MAX)
+        .max_headers(HTTP_HEADER_COUNT_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+    let _ = timeout(HTTP_CONNECTION_TIMEOUT, connection).await;
 }

@@ -18,15 +18,12 @@ mod readiness;
 mod self_poll;
 
 pub use bind_error::{BindCause, BindError, Holder};
-pub use connection::CONNECTIONS_MAX;
 pub use endpoint::Plugin;
-pub use readiness::{Monitor, Readiness, Reason, Verdict};
+pub use readiness::{Readiness, Reason, Verdict};
 
+use crate::limits::HTTP_BACKLOG;
 use crate::metrics::Metrics;
 use connection::{Plugins, Served};
-
-/// Connections that wait to be accepted, for each listener.
-const BACKLOG: i32 = 128;
 
 /// A plugin of the Corefile that wants to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,6 +264,6 @@ fn open(address: SocketAddr, port: Port) -> io::Result<Socket> {
     socket.set_reuse_port(port == Port::Shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(HTTP_BACKLOG)?;
     Ok(socket)
 }

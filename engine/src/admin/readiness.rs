@@ -7,15 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What makes a part unready that was ready before (`ready { monitor … }`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Monitor {
-    /// Nothing.
-    #[default]
-    UntilReady,
-    /// Its own report.
-    Continuously,
-}
+use crate::corefile::Monitor;
 
 /// The answer of `/ready`.
 #[derive(Clone, Debug, PartialEq, Eq)]

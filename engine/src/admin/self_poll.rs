@@ -11,10 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::limits::HEALTH_POLL_TIMEOUT;
 use crate::metrics::Metrics;
 
 const PERIOD: Duration = Duration::from_secs(1);
-const TIMEOUT: Duration = Duration::from_secs(3);
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nUser-Agent: ringdns\r\n\r\n";
 const EXPECTED: &[u8] = b"HTTP/1.1 200 ";
 
@@ -27,7 +27,7 @@ pub(super) async fn poll(listener: SocketAddr, metrics: Arc<Metrics>) {
     loop {
         ticks.tick().await;
         let begin = Instant::now();
-        let outcome = match timeout(TIMEOUT, request(address)).await {
+        let outcome = match timeout(HEALTH_POLL_TIMEOUT, request(address)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
         };

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use super::lexer::Token;
-use super::limits::BIND_COUNT_MAX;
 use super::report::Mistake;
 use super::statement::{Setting, SettingOutcome, Statement};
 use super::word::{nearest, quoted};
 use super::{Context, ServerBlock};
+use crate::limits::COREFILE_BIND_MAX;
 
 /// An address of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,8 +62,8 @@ pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
             .label("everything is excepted");
         context.report(mistake);
     }
-    if block.bind.len() + kept.len() > BIND_COUNT_MAX {
-        let message = format!("more than {BIND_COUNT_MAX} addresses");
+    if block.bind.len() + kept.len() > COREFILE_BIND_MAX {
+        let message = format!("more than {COREFILE_BIND_MAX} addresses");
         return context.report(Mistake::error(statement.name.span, message).label("too many"));
     }
     for address in kept {

@@ -33,9 +33,10 @@ pub struct Ready {
 }
 
 /// How long a plugin is asked whether it is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Monitor {
     /// Until it first was.
+    #[default]
     UntilReady,
     Continuously,
 }

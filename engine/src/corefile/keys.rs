@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use super::bind::ListenIp;
 use super::lexer::Token;
-use super::limits::ZONE_COUNT_MAX;
 use super::report::{Mistake, Refusal};
 use super::source::Span;
 use super::word::{nearest, quoted};
 use super::zone::{self, Zone};
 use super::{Context, ServerBlock};
+use crate::limits::COREFILE_ZONES_MAX;
 
 /// What a server block answers for: `dns://cluster.local:53`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -92,7 +92,7 @@ pub(super) fn read(token: &Token, context: &mut Context<'_>) -> Vec<Key> {
 
 /// The zones that a word names, none after a mistake.
 pub(super) fn zones(text: &str, span: Span, context: &mut Context<'_>) -> Vec<Zone> {
-    if context.zone_count > ZONE_COUNT_MAX {
+    if context.zone_count > COREFILE_ZONES_MAX {
         return Vec::new();
     }
     let zones = match zone::expand(text) {
@@ -103,8 +103,8 @@ pub(super) fn zones(text: &str, span: Span, context: &mut Context<'_>) -> Vec<Zo
         }
     };
     context.zone_count += zones.len();
-    if context.zone_count > ZONE_COUNT_MAX {
-        let message = format!("more than {ZONE_COUNT_MAX} zones");
+    if context.zone_count > COREFILE_ZONES_MAX {
+        let message = format!("more than {COREFILE_ZONES_MAX} zones");
         context.report(Mistake::error(span, message).label("one too many"));
         return Vec::new();
     }

@@ -15,7 +15,6 @@ mod http;
 mod keys;
 mod kubernetes;
 mod lexer;
-mod limits;
 mod loadbalance;
 mod parser;
 mod reload;

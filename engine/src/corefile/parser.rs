@@ -5,12 +5,12 @@
 //! have been after the correction.
 
 use super::lexer::{Kind, Token};
-use super::limits::NESTING_MAX;
 use super::report::Mistake;
 use super::source::Span;
 use super::statement::{Body, Statement};
 use super::stream::Stream;
 use super::word::quoted;
+use crate::limits::COREFILE_NESTING_MAX;
 
 /// A server block as written.
 pub(super) struct Block {
@@ -251,10 +251,10 @@ impl Parser<'_, '_> {
 
     /// What stands between braces `depth` deep.
     fn nested(&mut self, open: Span, depth: usize) -> Vec<Statement> {
-        if depth <= NESTING_MAX {
+        if depth <= COREFILE_NESTING_MAX {
             return self.statements(Some(open), depth);
         }
-        let message = format!("more than {NESTING_MAX} braces within each other");
+        let message = format!("more than {COREFILE_NESTING_MAX} braces within each other");
         self.mistake(Mistake::error(open, message).label("one too deep"));
         let mut depth = 1usize;
         while depth > 0 {

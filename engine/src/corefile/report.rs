@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use ariadne::{Color, Fmt as _};
 
-use super::limits::{EXCERPT_COLUMN_MAX, MISTAKE_COUNT_MAX};
 use super::source::{Source, Span};
+use crate::limits::{COREFILE_EXCERPT_COLUMNS_MAX, COREFILE_MISTAKES_MAX};
 
 /// Everything that was found in one reading: mistakes, then warnings. Shown without colours by
 /// `Display`.
@@ -236,7 +236,9 @@ impl Mistake {
         let mut labels = vec![(span, self.label.as_str(), paint)];
         labels.extend(self.also.iter().map(|(span, label)| (*span, label.as_str(), Color::Blue)));
         let is_long = |span: Span| {
-            sources.get(span.source).is_none_or(|s| s.line_len(span.start) > EXCERPT_COLUMN_MAX)
+            sources
+                .get(span.source)
+                .is_none_or(|s| s.line_len(span.start) > COREFILE_EXCERPT_COLUMNS_MAX)
         };
         if labels.iter().any(|(span, ..)| is_long(*span)) {
             return None;
@@ -345,7 +347,7 @@ impl Mistakes {
             Severity::Error => &mut self.errors,
             Severity::Warning => &mut self.warnings,
         };
-        if list.len() < MISTAKE_COUNT_MAX {
+        if list.len() < COREFILE_MISTAKES_MAX {
             list.push(mistake);
         } else {
             self.unlisted += 1;
@@ -354,7 +356,7 @@ impl Mistakes {
 
     /// For an error that takes long to word: one that will only be counted is not worded.
     pub(super) fn push_error(&mut self, mistake: impl FnOnce() -> Mistake) {
-        if self.errors.len() < MISTAKE_COUNT_MAX {
+        if self.errors.len() < COREFILE_MISTAKES_MAX {
             self.errors.push(mistake());
         } else {
             self.unlisted += 1;

@@ -15,10 +15,10 @@ use sha2::{Digest as _, Sha512};
 use super::Surroundings;
 use super::glob;
 use super::lexer::{self, Kind, Token};
-use super::limits::{FILE_LEN_MAX, IMPORT_COUNT_MAX, TOKEN_COUNT_MAX};
 use super::report::{Mistake, Mistakes};
 use super::source::{Source, Span};
 use super::word::{nearest, quoted};
+use crate::limits::{COREFILE_IMPORTS_MAX, COREFILE_LEN_MAX, COREFILE_WORDS_MAX};
 
 pub(super) struct Stream<'a> {
     surroundings: &'a Surroundings<'a>,
@@ -123,8 +123,8 @@ impl<'a> Stream<'a> {
         self.digest.update(token.text.len().to_le_bytes());
         self.digest.update(&token.text);
         self.token_count += 1;
-        if self.token_count == TOKEN_COUNT_MAX {
-            let message = format!("more than {TOKEN_COUNT_MAX} words after all imports");
+        if self.token_count == COREFILE_WORDS_MAX {
+            let message = format!("more than {COREFILE_WORDS_MAX} words after all imports");
             self.mistakes.push(Mistake::error(token.span, message).label("stopped reading here"));
             self.stop();
         }
@@ -287,7 +287,7 @@ impl<'a> Stream<'a> {
             return;
         }
         self.import_count += 1;
-        if self.import_count > IMPORT_COUNT_MAX {
+        if self.import_count > COREFILE_IMPORTS_MAX {
             let message = too_deep(what);
             self.mistakes.push(Mistake::error(target.span, message).label("stopped reading here"));
             self.stop();
@@ -314,7 +314,7 @@ impl<'a> Stream<'a> {
 }
 
 fn too_deep(what: &str) -> String {
-    format!("maximum {what} import depth ({IMPORT_COUNT_MAX}) exceeded")
+    format!("maximum {what} import depth ({COREFILE_IMPORTS_MAX}) exceeded")
 }
 
 fn endless(target: Span, what: &str) -> Mistake {
@@ -330,9 +330,9 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
         return Err(io::Error::other("is a directory"));
     }
     let mut bytes = Vec::new();
-    file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_LEN_MAX {
-        return Err(io::Error::other(format!("is longer than {FILE_LEN_MAX} bytes")));
+    file.take(COREFILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > COREFILE_LEN_MAX {
+        return Err(io::Error::other(format!("is longer than {COREFILE_LEN_MAX} bytes")));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

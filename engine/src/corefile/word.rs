@@ -1,16 +1,16 @@
 //! Words of a Corefile as messages repeat them, and the word that was probably meant.
 
-use super::limits::QUOTED_LEN_MAX;
+use crate::limits::COREFILE_QUOTED_LEN_MAX;
 
 /// A word of the Corefile for use in a message: cut if long, one line, nothing that a terminal
 /// would obey.
 pub(super) fn quoted(word: &str) -> String {
     let mut text: String = word
         .chars()
-        .take(QUOTED_LEN_MAX)
+        .take(COREFILE_QUOTED_LEN_MAX)
         .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
         .collect();
-    if word.chars().nth(QUOTED_LEN_MAX).is_some() {
+    if word.chars().nth(COREFILE_QUOTED_LEN_MAX).is_some() {
         text.push('…');
     }
     text
@@ -21,7 +21,7 @@ pub(super) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
-    if word.len() > QUOTED_LEN_MAX {
+    if word.len() > COREFILE_QUOTED_LEN_MAX {
         return None;
     }
     let word = word.to_ascii_lowercase();

@@ -20,8 +20,9 @@ mod position;
 mod process;
 mod shard;
 
+use crate::limits::LABEL_SETS_MAX;
 pub use exposition::Format;
-pub use shard::{Event, Family, LABEL_SETS_MAX, Observation, ShardMetrics};
+pub use shard::{Event, Family, Observation, ShardMetrics};
 
 /// Which server block a request is counted under, in CoreDNS's spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]

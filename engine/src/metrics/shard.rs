@@ -12,10 +12,7 @@ use wire::header::Rcode;
 
 use super::position::{self, CELL_COUNT};
 use crate::answer::{AnsweredBy, Transport};
-
-/// Label sets (server, zone, view) that can be told apart in one process's life: 256 zones on four addresses. A set costs 1.7 KB
-/// a shard once it is in use, and 18 bytes before.
-pub const LABEL_SETS_MAX: usize = 1024;
+use crate::limits::LABEL_SETS_MAX;
 
 /// Address family of the client: CoreDNS's label `family` says 1 and 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
