@@ -285,10 +285,7 @@ impl Cluster {
         let after = self.pods.get(key).map(|ips| &**ips).unwrap_or_default();
         let came: Vec<IpAddr> = after.iter().filter(|ip| !before.contains(ip)).copied().collect();
         let gone: Vec<IpAddr> = before.iter().filter(|ip| !after.contains(ip)).copied().collect();
-        let namespace: Arc<str> = match self.namespaces.key(&*key.namespace) {
-            Some(namespace) => Arc::clone(namespace),
-            None => (&*key.namespace).into(),
-        };
+        let namespace = self.namespace_key(&key.namespace);
         for address in gone {
             self.pods_at.remove(address, key);
             self.set_dirty(Key::Pod(Arc::clone(&namespace), address));
@@ -299,9 +296,13 @@ impl Cluster {
         }
     }
 
+    /// A namespace's name, shared with the Namespace if there is one.
+    fn namespace_key(&self, namespace: &str) -> Arc<str> {
+        self.namespaces.key(namespace).map_or_else(|| namespace.into(), Arc::clone)
+    }
+
     /// What the answers of an ExternalName Service are copied from, if from anything of ours.
     fn dependency(&self, external_name: &str) -> Option<Key> {
-        let namespace_key = |name: &str| self.namespaces.key(name).cloned().unwrap_or(name.into());
         match Alias::read(external_name, &self.zones)?.place {
             Place::Outside | Place::Nowhere => None,
             Place::NameServers => Some(Key::Apex),
@@ -310,8 +311,8 @@ impl Cluster {
             }
             Place::Pod { namespace, address, .. } => match self.options.pods {
                 PodMode::Disabled => None,
-                PodMode::Insecure => Some(Key::Namespace(namespace_key(&namespace))),
-                PodMode::Verified => Some(Key::Pod(namespace_key(&namespace), address)),
+                PodMode::Insecure => Some(Key::Namespace(self.namespace_key(&namespace))),
+                PodMode::Verified => Some(Key::Pod(self.namespace_key(&namespace), address)),
             },
         }
     }

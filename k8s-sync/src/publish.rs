@@ -115,8 +115,8 @@ impl Publisher {
 
     /// The table of what is known now; `None` where that is no other than the last. The first call gives one always.
     ///
-    /// Before all kinds are synced it holds what can be said already, and absent names are SERVFAIL: as each kind counts
-    /// only when it is whole, nothing in it is wrong.
+    /// Before all kinds are synced it holds what can be said already, and names that it lacks are SERVFAIL. As each kind
+    /// counts only when it is whole, what it says is right.
     pub fn publish(&mut self, now_unix_secs: u32) -> Option<Arc<Table>> {
         let mut changes = 0;
         let mut refused = Refused::default();

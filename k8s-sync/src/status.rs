@@ -30,7 +30,6 @@ pub fn is_wanted(options: &Options, kind: Kind) -> bool {
 /// The state of each kind that a source reads.
 #[derive(Debug)]
 pub struct SourceStatus {
-    began: Instant,
     kinds: [KindStatus; Kind::ALL.len()],
 }
 
@@ -77,7 +76,7 @@ pub struct KindReport {
     pub is_synced: bool,
     /// The trouble that keeps it from being up to date now, in words. `None`: up to date.
     pub error: Option<String>,
-    /// Since the source last said anything, bookmarks of a quiet watch included (about one a minute). `None`: never yet.
+    /// Since the source last said anything, if only that nothing has changed: at most 90 s where all is well. `None`: never yet.
     pub since_contact: Option<Duration>,
     /// Complete lists: the first, those after an outage, and the periodic ones.
     pub lists: u64,
@@ -105,7 +104,7 @@ impl SourceStatus {
             has_trouble: AtomicBool::new(false),
             trouble: Mutex::default(),
         });
-        Self { began, kinds }
+        Self { kinds }
     }
 
     #[must_use]
@@ -127,12 +126,6 @@ impl SourceStatus {
     #[must_use]
     pub fn reports(&self) -> Vec<KindReport> {
         self.wanted().map(KindStatus::report).collect()
-    }
-
-    /// Time since this source was set up.
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        self.began.elapsed()
     }
 }
 
@@ -188,6 +181,12 @@ impl KindStatus {
         self.has_trouble.store(true, Relaxed);
     }
 
+    /// The server takes no streaming list; a paged one follows at once.
+    pub(crate) fn fell_back(&self, error: &str) {
+        self.failures.fetch_add(1, Relaxed);
+        tracing::info!(kind = self.kind.plural(), error, "no streaming list; a paged one instead");
+    }
+
     /// `next_step`: what an operator can do about it, logged with the error.
     ///
     /// One line when the trouble begins and one for each minute it lasts; a trouble that comes back within a minute of such
@@ -206,13 +205,21 @@ impl KindStatus {
         trouble.is_logged |= is_due;
         if is_due {
             let (kind, error) = (self.kind.plural(), trouble.error.as_str());
-            let lasts = now.duration_since(trouble.since);
+            let for_secs = now.duration_since(trouble.since).as_secs();
             if self.is_synced.load(Relaxed) {
-                tracing::warn!(kind, error, ?lasts, next_step, "cut off; the last state is served");
+                tracing::warn!(
+                    kind,
+                    error,
+                    for_secs,
+                    next_step,
+                    "cut off; the last state is served"
+                );
             } else {
-                tracing::warn!(kind, error, ?lasts, next_step, "cannot be read yet");
+                tracing::warn!(kind, error, for_secs, next_step, "cannot be read yet");
             }
             log.logged = Some(now);
+        } else {
+            tracing::debug!(kind = self.kind.plural(), error = trouble.error, "still in trouble");
         }
         self.has_trouble.store(true, Relaxed);
     }
@@ -245,7 +252,8 @@ impl KindStatus {
         }
         let trouble = self.lock().trouble.take();
         if let Some(Trouble { since, is_logged: true, .. }) = trouble {
-            tracing::info!(kind = self.kind.plural(), lasted = ?since.elapsed(), "up to date again");
+            let after_secs = since.elapsed().as_secs();
+            tracing::info!(kind = self.kind.plural(), after_secs, "up to date again");
         }
     }
 

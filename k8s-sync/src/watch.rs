@@ -17,7 +17,7 @@ mod translate;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -33,7 +33,8 @@ use crate::object::{Change, Event};
 use crate::options::{ApiServer, Options};
 use crate::raw::{self, Kind, RawObject};
 use crate::status::{KindStatus, SourceStatus, is_wanted};
-use recovery::{Failure, Next, Observation, Recovery, Strategy};
+use failure::Trouble;
+use recovery::{Failure, Next, Observation, Recovery, Restart, Strategy};
 use resource::Watched;
 
 /// A cluster's API server, ready to be watched.
@@ -59,6 +60,7 @@ impl Watch {
         options: &Options,
         status: Arc<SourceStatus>,
     ) -> Result<Self, ConnectError> {
+        client::check_selectors(options)?;
         let client = client::connect(server, &status).await?;
         Ok(Self::with_client(client, server, options, status))
     }
@@ -89,28 +91,22 @@ impl Watch {
     async fn watch<T: RawObject>(&self, events: &Sender<Event>) -> Closed {
         let mut client = self.client.clone();
         let mut recovery = Recovery::new(self.is_paged_only.load(Relaxed), now());
-        let mut strategy = recovery.strategy();
         loop {
             let api = Api::<Watched<T>>::all(client.clone());
-            let stream = watcher(api, resource::config::<T>(&self.options, strategy));
-            let restart = match self.follow(pin!(stream), &mut recovery, events).await {
+            let config = resource::config(T::KIND, &self.options, recovery.strategy());
+            let restart = match self.follow(pin!(watcher(api, config)), &mut recovery, events).await
+            {
                 Ok(restart) => restart,
                 Err(closed) => return closed,
             };
-            if restart.strategy != strategy && restart.strategy == Strategy::Paged {
-                let kind = T::KIND.plural();
-                tracing::info!(kind, "no streaming list from this API server; paged lists instead");
-            }
-            strategy = restart.strategy;
-            tokio::select! {
-                () = tokio::time::sleep(restart.pause) => {}
-                () = events.closed() => return Closed,
+            if let Err(closed) = pause(restart.pause, events).await {
+                return closed;
             }
             if restart.is_client_renewed {
                 match client::connect(&self.server, &self.status).await {
                     Ok(renewed) => client = renewed,
                     Err(error) => {
-                        self.status.kind(T::KIND).failed(error.to_string(), error.next_step)
+                        self.status.kind(T::KIND).failed(error.to_string(), error.next_step);
                     }
                 }
             }
@@ -120,9 +116,7 @@ impl Watch {
     /// Takes what one stream gives until it has to be given up.
     async fn follow<T: RawObject>(
         &self,
-        mut stream: std::pin::Pin<
-            &mut impl Stream<Item = watcher::Result<watcher::Event<Watched<T>>>>,
-        >,
+        mut stream: Pin<&mut impl Stream<Item = watcher::Result<watcher::Event<Watched<T>>>>>,
         recovery: &mut Recovery,
         events: &Sender<Event>,
     ) -> Result<Restart, Closed> {
@@ -135,32 +129,43 @@ impl Watch {
                 item = tokio::time::timeout_at(deadline, stream.next()) => item,
                 () = events.closed() => return Err(Closed),
             };
-            let observation = match item {
-                Err(_) => {
-                    note_deadline(status, recovery);
-                    Observation::DeadlinePassed
-                }
+            let (observation, trouble) = match item {
+                Err(_) if recovery.is_live() => (Observation::DeadlinePassed, None),
+                Err(_) => (Observation::DeadlinePassed, Some(Trouble::endless_list())),
                 // kube's watcher does not end; if it ever did, a new one has to begin.
-                Ok(None) => Observation::Failed(Failure::Expired),
-                Ok(Some(Err(error))) => Observation::Failed(failure::note::<T>(status, &error)),
+                Ok(None) => (Observation::Failed(Failure::Expired), None),
+                Ok(Some(Err(error))) => {
+                    let trouble = Trouble::of(&error);
+                    (Observation::Failed(trouble.failure), Some(trouble))
+                }
                 Ok(Some(Ok(event))) => {
                     match self.forward(event, &mut list, status, events).await? {
-                        Some(observation) => observation,
+                        Some(observation) => (observation, None),
                         None => continue,
                     }
                 }
             };
+            let strategy = recovery.strategy();
             let next = recovery.observe(observation, now(), random());
             if observation == Observation::ListComplete {
-                status.listed(list.objects, now() - list.began, recovery.strategy().name());
+                status.listed(list.objects, now() - list.began, strategy.name());
                 self.is_paged_only.fetch_or(recovery.is_paged_only(), Relaxed);
             }
-            match next {
-                Next::Continue(pause) if pause.is_zero() => {}
-                Next::Continue(pause) => tokio::time::sleep(pause).await,
-                Next::Restart { pause, strategy, is_client_renewed } => {
-                    return Ok(Restart { pause, strategy, is_client_renewed });
+            match (trouble, strategy, recovery.strategy()) {
+                (trouble, Strategy::Streaming, Strategy::Paged) => {
+                    let cut = || "the list was cut short".to_owned();
+                    status.fell_back(&trouble.map_or_else(cut, |trouble| trouble.error));
                 }
+                (Some(trouble), _, _) => {
+                    let next_step = trouble.next_step(T::KIND);
+                    status.failed(trouble.error, &next_step);
+                }
+                (None, _, _) => {}
+            }
+            match next {
+                Next::Continue(Duration::ZERO) => {}
+                Next::Continue(length) => pause(length, events).await?,
+                Next::Restart(restart) => return Ok(restart),
             }
         }
     }
@@ -200,17 +205,18 @@ impl Watch {
     }
 }
 
-struct Restart {
-    pause: Duration,
-    strategy: Strategy,
-    is_client_renewed: bool,
-}
-
 /// The list being received.
 struct List {
     began: Instant,
     /// Refused ones included.
     objects: u64,
+}
+
+async fn pause(length: Duration, events: &Sender<Event>) -> Result<(), Closed> {
+    tokio::select! {
+        () = tokio::time::sleep(length) => Ok(()),
+        () = events.closed() => Err(Closed),
+    }
 }
 
 /// The key alone where the object has no part in answers or is refused; a refusal is noted.
@@ -223,12 +229,6 @@ fn convert<T: RawObject>(raw: T, status: &KindStatus) -> Result<T::Object, T::Ke
             status.refused(&key, &refusal, None);
             Err(T::key(key))
         }
-    }
-}
-
-fn note_deadline(status: &KindStatus, recovery: &Recovery) {
-    if !recovery.is_live() {
-        status.failed("the list does not come to its end".to_owned(), failure::RETRIED);
     }
 }
 

@@ -193,6 +193,25 @@ fn slices_are_joined() {
 }
 
 #[test]
+fn a_thousand_endpoints_in_one_slice() {
+    let addresses: Vec<String> =
+        (0..1000).map(|n| format!("10.1.{}.{}", n / 250, n % 250)).collect();
+    let slice = format!("eps n/a db {} sql:1/tcp", addresses.join(" "));
+    let table = objects::table(usual(), &["ns n", "svc n/db headless", &slice]);
+    let answers = objects::ask(&table, "db.n.svc.cluster.local A");
+    assert_eq!(answers.split(", ").count(), 1000);
+    // Addresses are added to them as far as a message of 64 KiB goes.
+    let answers = objects::ask(&table, "db.n.svc.cluster.local SRV");
+    let (answers, additional) = answers.split_once(" + ").expect("both sections");
+    assert_eq!(answers.split(", ").count(), 1000);
+    assert!(answers.split(", ").all(|answer| answer.starts_with("SRV 0 1 1 10-1-")));
+    assert!(additional.split(", ").count() < 1000);
+    let last = "10-1-3-249.db.n.svc.cluster.local SRV";
+    let expected = "SRV 0 100 1 10-1-3-249.db.n.svc.cluster.local + A 10.1.3.249";
+    assert_eq!(objects::ask(&table, last), expected);
+}
+
+#[test]
 fn endpoint_labels() {
     let objects = [
         "ns n",

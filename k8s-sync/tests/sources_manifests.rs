@@ -415,7 +415,12 @@ fn a_real_cluster() {
     }
     let lists = read_once(std::slice::from_ref(&file), &options()).expect("good manifests");
     let counts: Vec<usize> = lists.split('}').map(|list| list.matches(':').count()).collect();
-    assert_eq!(counts, [6, 66, 54, 6, 0]);
+    let text = fs::read_to_string(&file).expect("a file");
+    let expected =
+        ["  kind: Namespace\n", "  kind: Service\n", "  kind: EndpointSlice\n", "phase: Running\n"];
+    let expected = expected.map(|line| text.matches(line).count());
+    assert!(expected.iter().all(|count| *count > 5));
+    assert_eq!(counts[..4], expected);
     let (_, status) = load(&[file], &options()).expect("good manifests");
     assert!(status.reports().iter().all(|report| report.refused == 0));
 }

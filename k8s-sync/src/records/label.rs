@@ -3,7 +3,7 @@
 //! Invariant: 1 to 63 bytes of letters, digits and hyphens in lower case (RFC 1123, section 2.1), after at most one
 //! underscore of ours.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::net::IpAddr;
 
 const LABEL_LEN_MAX: usize = 63;
@@ -42,13 +42,12 @@ impl Label {
 
     /// `if_hyphen_last`: what follows an address that ends in `::`.
     fn dashed(address: IpAddr, if_hyphen_last: &str) -> Self {
-        let mut text = String::with_capacity(40);
-        write!(text, "{}", address.to_canonical()).expect("a String takes all");
-        let mut text = text.replace(['.', ':'], "-");
-        if text.ends_with('-') {
-            text.push_str(if_hyphen_last);
+        let mut label = Self { bytes: [0; LABEL_LEN_MAX], len: 0 };
+        write!(label, "{}", address.to_canonical()).expect("an address has at most 39 characters");
+        if label.as_slice().ends_with(b"-") {
+            label.write_str(if_hyphen_last).expect("one more");
         }
-        Self::read(&text).expect("an address is at most 40 digits and hyphens")
+        label
     }
 
     fn prefixed(prefix: &[u8], text: &[u8]) -> Option<Self> {
@@ -65,6 +64,18 @@ impl Label {
             *to = from.to_ascii_lowercase();
         }
         Some(Self { bytes, len: len as u8 })
+    }
+}
+
+/// Takes an address's text, with hyphens for its dots and colons.
+impl Write for Label {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            let to = self.bytes.get_mut(usize::from(self.len)).ok_or(fmt::Error)?;
+            *to = if matches!(byte, b'.' | b':') { b'-' } else { byte };
+            self.len += 1;
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use domain::rdata::Srv;
 use wire::compile::Section;
 
 use super::label::Label;
-use super::pen::{Pen, compose};
+use super::pen::Pen;
 use super::{external, sorted};
 use crate::cluster::{Cluster, Endpoint, Port, Service, WireName};
 use crate::object::{ObjectKey, Protocol, ServiceKind};
@@ -16,12 +16,13 @@ use crate::object::{ObjectKey, Protocol, ServiceKind};
 /// An address that stands behind a Service's name, and the ports that it has there.
 #[derive(Clone, Copy)]
 pub(super) struct Backend<'c> {
-    target: Target,
+    /// Index of what an SRV record for it points at.
+    target: usize,
     address: IpAddr,
     ports: &'c [Port],
 }
 
-/// What an SRV record for a backend points at.
+/// What an SRV record points at.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
     /// The Service's own name: for cluster IPs.
@@ -33,11 +34,16 @@ enum Target {
 
 /// The backends of a Service that exists.
 pub(super) struct Backends<'c> {
+    /// Sorted; the first is `Service`.
+    targets: Vec<Target>,
     /// Of a Service that has them; else its own name is that of its endpoints.
     cluster_ips: Option<Vec<Backend<'c>>>,
-    /// In the order of their labels, those of one label together.
+    /// In the order of their targets and addresses.
     endpoints: Vec<Backend<'c>>,
 }
+
+/// The names of a Service's targets in one zone, by their indices; those that cannot be are `None`.
+type TargetNames = [Option<WireName>];
 
 /// Which backends, by a port that they have.
 #[derive(Clone, Copy)]
@@ -57,26 +63,30 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, key: &Arc<ObjectKey>) 
         return external::write(pen, cluster, [&name, &namespace], external_name);
     }
     let Some(backends) = Backends::new(cluster, key, service) else { return };
-    for endpoint in backends.endpoints.iter().filter(|backend| backend.target == Target::Nameless) {
-        let address = endpoint.address;
-        pen.refuse(|| format!("endpoint {address} of {}/{}: no label", key.namespace, key.name));
-    }
     for zone in cluster.zones().forward() {
         let labels = [name.as_slice(), namespace.as_slice(), b"svc"];
         let Some(base) = pen.name(&labels, zone) else { continue };
-        write_entry(pen, &base, &base, backends.front(), Having::Any);
-        write_ports(pen, &base, backends.front());
+        let names = backends.targets.iter().map(|target| match target {
+            Target::Service => Some(base.clone()),
+            Target::Endpoint(label) => pen.name(&[label.as_slice()], &base),
+            Target::Nameless => {
+                pen.refuse(|| format!("an endpoint's hostname below {base}: no label"));
+                None
+            }
+        });
+        let names: Vec<Option<WireName>> = names.collect();
+        write_entry(pen, &base, &names, backends.front(), Having::Any);
+        write_ports(pen, &base, &names, backends.front());
         for endpoint in backends.endpoints.chunk_by(|one, next| one.target == next.target) {
-            let Target::Endpoint(label) = endpoint[0].target else { continue };
-            if let Some(owner) = pen.name(&[label.as_slice()], &base) {
-                write_entry(pen, &owner, &base, endpoint, Having::Any);
+            if let Some(owner) = &names[endpoint[0].target] {
+                write_entry(pen, owner, &names, endpoint, Having::Any);
             }
         }
     }
 }
 
 /// `_PORT._PROTO` for each named port, and `_PROTO` above them, which has no data of its own (RFC 8020).
-fn write_ports(pen: &mut Pen<'_>, base: &WireName, backends: &[Backend<'_>]) {
+fn write_ports(pen: &mut Pen<'_>, base: &WireName, names: &TargetNames, backends: &[Backend<'_>]) {
     let ports = backends.iter().flat_map(|backend| backend.ports);
     let named = ports.filter(|port| !port.name.is_empty());
     let named = sorted(named.map(|port| (port.protocol, &*port.name)));
@@ -90,7 +100,7 @@ fn write_ports(pen: &mut Pen<'_>, base: &WireName, backends: &[Backend<'_>]) {
             };
             let labels = [label.as_slice(), protocol_label(protocol)];
             let Some(owner) = pen.name(&labels, base) else { continue };
-            write_entry(pen, &owner, base, backends, Having::Port(port, protocol));
+            write_entry(pen, &owner, names, backends, Having::Port(port, protocol));
             is_parent = true;
         }
         if is_parent && let Some(owner) = pen.name(&[protocol_label(protocol)], base) {
@@ -106,7 +116,7 @@ fn write_ports(pen: &mut Pen<'_>, base: &WireName, backends: &[Backend<'_>]) {
 fn write_entry(
     pen: &mut Pen<'_>,
     owner: &WireName,
-    base: &WireName,
+    names: &TargetNames,
     backends: &[Backend<'_>],
     having: Having<'_>,
 ) {
@@ -114,25 +124,25 @@ fn write_entry(
     pen.answer_addresses(owner, &addresses(backends, having));
     let with_ports = backends.iter().flat_map(|backend| {
         let ports = backend.ports.iter().filter(move |port| having.has(port));
-        ports.map(|port| (&backend.target, backend.address, port))
+        ports.map(|port| (backend.target, backend.address, port))
     });
-    let can_be_target = |target: &Target| target_name(target, base).is_some();
     let entries = sorted(
-        with_ports.filter(|(target, _, port)| port.number.is_some() && can_be_target(target)),
+        with_ports.filter(|(target, _, port)| port.number.is_some() && names[*target].is_some()),
     );
     if !entries.is_empty() {
         let weight = (100 / entries.len()).max(1) as u16;
         pen.answer(Rtype::SRV);
-        for of_target in entries.chunk_by(|one, next| one.0 == next.0) {
-            let target = target_name(of_target[0].0, base).expect("left out above");
-            for number in sorted(of_target.iter().filter_map(|(_, _, port)| port.number)) {
-                pen.record(Section::Answer, owner, &Srv::new(0, weight, number, &target));
+        let by_target = || entries.chunk_by(|one, next| one.0 == next.0);
+        for entries in by_target() {
+            let Some(target) = &names[entries[0].0] else { continue };
+            for number in sorted(entries.iter().filter_map(|(_, _, port)| port.number)) {
+                pen.record(Section::Answer, owner, &Srv::new(0, weight, number, target));
             }
         }
-        for of_target in entries.chunk_by(|one, next| one.0 == next.0) {
-            let target = target_name(of_target[0].0, base).expect("left out above");
-            for address in sorted(of_target.iter().map(|(_, address, _)| *address)) {
-                pen.address(Section::Additional, &target, address);
+        for entries in by_target() {
+            let Some(target) = &names[entries[0].0] else { continue };
+            for address in sorted(entries.iter().map(|(_, address, _)| *address)) {
+                pen.address(Section::Additional, target, address);
             }
         }
     }
@@ -146,32 +156,22 @@ impl<'c> Backends<'c> {
         key: &Arc<ObjectKey>,
         service: &'c Service,
     ) -> Option<Self> {
-        let endpoints = cluster.slices(key).flat_map(|slice| {
-            slice.endpoints.iter().map(|endpoint| Backend {
-                target: endpoint_label(endpoint).map_or(Target::Nameless, Target::Endpoint),
-                address: endpoint.address,
-                ports: &slice.ports,
-            })
-        });
-        let mut endpoints: Vec<Backend<'c>> = endpoints.collect();
-        endpoints.sort_by_key(|backend| (backend.target, backend.address));
-        match &service.kind {
-            ServiceKind::ClusterIp(addresses) => {
-                if endpoints.is_empty() && cluster.options().ignore_empty_service {
-                    return None;
-                }
-                let cluster_ip = |address: &IpAddr| Backend {
-                    target: Target::Service,
-                    address: *address,
-                    ports: &service.ports,
-                };
-                let cluster_ips = Some(addresses.iter().map(cluster_ip).collect());
-                Some(Self { cluster_ips, endpoints })
-            }
-            ServiceKind::Headless if endpoints.is_empty() => None,
-            ServiceKind::Headless => Some(Self { cluster_ips: None, endpoints }),
-            ServiceKind::ExternalName(_) => None,
+        let cluster_ips = match &service.kind {
+            ServiceKind::ClusterIp(addresses) => Some(addresses),
+            ServiceKind::Headless => None,
+            ServiceKind::ExternalName(_) => return None,
+        };
+        let (targets, endpoints) = endpoints(cluster, key);
+        let may_be_empty = cluster_ips.is_some() && !cluster.options().ignore_empty_service;
+        if endpoints.is_empty() && !may_be_empty {
+            return None;
         }
+        let cluster_ips = cluster_ips.map(|addresses| {
+            let backend =
+                |address: &IpAddr| Backend { target: 0, address: *address, ports: &service.ports };
+            addresses.iter().map(backend).collect()
+        });
+        Some(Self { targets, cluster_ips, endpoints })
     }
 
     /// Those of the Service's own name.
@@ -181,10 +181,35 @@ impl<'c> Backends<'c> {
 
     /// Those of the endpoint with this label.
     pub(super) fn endpoint(&self, label: &Label) -> &[Backend<'c>] {
-        let from = self.endpoints.partition_point(|one| one.target < Target::Endpoint(*label));
-        let rest = &self.endpoints[from..];
-        &rest[..rest.partition_point(|one| one.target == Target::Endpoint(*label))]
+        let Ok(target) = self.targets.binary_search(&Target::Endpoint(*label)) else { return &[] };
+        let from = self.endpoints.partition_point(|one| one.target < target);
+        let len = self.endpoints[from..].partition_point(|one| one.target == target);
+        &self.endpoints[from..from + len]
     }
+}
+
+/// The endpoints in the Service's slices, and their targets.
+fn endpoints<'c>(
+    cluster: &'c Cluster,
+    service: &Arc<ObjectKey>,
+) -> (Vec<Target>, Vec<Backend<'c>>) {
+    let endpoints = cluster.slices(service).flat_map(|slice| {
+        slice.endpoints.iter().map(|endpoint| {
+            let target = endpoint_label(endpoint).map_or(Target::Nameless, Target::Endpoint);
+            (target, endpoint.address, &*slice.ports)
+        })
+    });
+    let mut endpoints: Vec<(Target, IpAddr, &[Port])> = endpoints.collect();
+    endpoints.sort_by_key(|(target, address, _)| (*target, *address));
+    let mut targets = vec![Target::Service];
+    let backend = |(target, address, ports)| {
+        if targets[targets.len() - 1] != target {
+            targets.push(target);
+        }
+        Backend { target: targets.len() - 1, address, ports }
+    };
+    let backends = endpoints.into_iter().map(backend).collect();
+    (targets, backends)
 }
 
 impl Having<'_> {
@@ -212,14 +237,6 @@ pub(super) fn endpoint_label(endpoint: &Endpoint) -> Option<Label> {
     match &endpoint.label {
         Some(label) => Label::read(label),
         None => Some(Label::of_endpoint(endpoint.address)),
-    }
-}
-
-fn target_name(target: &Target, base: &WireName) -> Option<WireName> {
-    match target {
-        Target::Service => Some(base.clone()),
-        Target::Endpoint(label) => compose(&[label.as_slice()], base),
-        Target::Nameless => None,
     }
 }
 

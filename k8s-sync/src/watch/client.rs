@@ -8,20 +8,25 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
-use kube::client::ClientBuilder;
+use http_body_util::BodyExt;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ClientBuilder, ConfigExt, DynBody};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tower::limit::{ConcurrencyLimitLayer, RateLimitLayer};
-use tower::util::option_layer;
+use tower::{BoxError, ServiceBuilder};
 
 use super::layer::ApiLayer;
-use crate::options::{ApiServer, ClientTls};
+use crate::options::{ApiServer, ClientTls, Options};
+use crate::selector::Selector;
 use crate::status::SourceStatus;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A watch is never quiet for longer: the server sends bookmarks about once a minute. Finds connections that have died
-/// without a word.
-const READ_TIMEOUT: Duration = Duration::from_secs(90);
+/// A server that is gone without a word is noticed by the kernel after 15 s and three probes.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
 /// client-go's limits, where only one of qps and burst is given.
 const QPS_DEFAULT: u32 = 5;
 const BURST_DEFAULT: u32 = 10;
@@ -43,6 +48,20 @@ impl std::fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
+/// The server would refuse a selector that makes no sense for ever.
+pub(super) fn check_selectors(options: &Options) -> Result<(), ConnectError> {
+    let selectors = [("labels", &options.labels), ("namespace_labels", &options.namespace_labels)];
+    for (name, text) in selectors {
+        let text = text.as_deref().unwrap_or_default();
+        Selector::parse(text).map_err(|error| ConnectError {
+            what: format!("{name} {text}"),
+            cause: error.to_string(),
+            next_step: "try it with `kubectl get services -A -l`",
+        })?;
+    }
+    Ok(())
+}
+
 /// Reads every file anew, so that calling it again takes up rotated credentials.
 pub(super) async fn connect(
     server: &ApiServer,
@@ -53,29 +72,52 @@ pub(super) async fn connect(
         (None, Some(endpoint)) => from_endpoint(endpoint, server.tls.as_ref())?,
         (None, None) => from_service_account()?,
     };
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
-    config.reset_reader_on_write = true;
-    // kube's own retries wait up to 80 s unseen; ours are in `recovery`.
-    config.default_retry = false;
     let agent = concat!("ringdns/", env!("CARGO_PKG_VERSION"));
     config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
-
-    let url = config.cluster_url.to_string();
-    let builder = ClientBuilder::try_from(config).map_err(|error| ConnectError {
-        what: format!("client of {url}"),
-        cause: chain(&error),
+    build(&config, server, status).map_err(|cause| ConnectError {
+        what: format!("client of {}", config.cluster_url),
+        cause,
         next_step: "check the certificates and keys that the kubernetes block names",
-    })?;
+    })
+}
+
+/// kube's own client stack without its retries (up to 80 s, unseen; ours are in `recovery`) and its log lines, and with
+/// TCP_NODELAY: without it each new watch begins 40 ms late.
+fn build(
+    config: &Config,
+    server: &ApiServer,
+    status: &Arc<SourceStatus>,
+) -> Result<Client, String> {
+    if let Some(proxy) = &config.proxy_url {
+        return Err(format!("proxy-url {proxy} is not supported"));
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEPALIVE_AFTER));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_EVERY));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+    let words = |error: kube::Error| chain(&error);
+    let tls = config.rustls_https_connector_with_connector(tcp).map_err(words)?;
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(tls);
     // Limits count requests until the answer begins, as CoreDNS's do: a running watch does not count.
     let rate = rate_limit(server).map(|(count, per)| RateLimitLayer::new(count, per));
     let in_flight = server.max_inflight.filter(|max| *max > 0);
     let in_flight = in_flight.map(|max| ConcurrencyLimitLayer::new(max as usize));
-    Ok(builder
-        .with_layer(&option_layer(rate))
-        .with_layer(&option_layer(in_flight))
-        .with_layer(&ApiLayer::new(Arc::clone(status)))
-        .build())
+    let stack = ServiceBuilder::new()
+        .layer(ApiLayer::new(Arc::clone(status)))
+        .option_layer(in_flight)
+        .option_layer(rate)
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer().map_err(words)?)
+        .layer(config.extra_headers_layer().map_err(words)?)
+        .map_err(BoxError::from)
+        .map_response(|response: http::Response<hyper::body::Incoming>| {
+            response.map(|body| Box::new(body.map_err(BoxError::from)) as Box<DynBody>)
+        })
+        .service::<hyper_util::client::legacy::Client<_, Body>>(http);
+    Ok(ClientBuilder::new(stack, config.default_namespace.as_str()).build())
 }
 
 /// `apiserver_qps` and `apiserver_burst` as requests per duration: `burst` requests in the time that `qps` gives them.
@@ -129,6 +171,8 @@ fn from_endpoint(endpoint: &str, tls: Option<&ClientTls>) -> Result<Config, Conn
         config.auth_info.client_certificate = Some(tls.certificate.display().to_string());
         config.auth_info.client_key = Some(tls.key.display().to_string());
         config.root_cert_file = Some(tls.authority.clone());
+        // Taken from the file; without this the host's own certificates would have to be there too.
+        config.root_cert = Some(Vec::new());
     }
     Ok(config)
 }

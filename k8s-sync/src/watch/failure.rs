@@ -8,28 +8,62 @@ use kube::runtime::watcher;
 use super::client::chain;
 use super::layer::Throttled;
 use super::recovery::Failure;
-use crate::raw::{Kind, RawObject};
-use crate::status::KindStatus;
+use crate::raw::Kind;
 
-pub(super) const RETRIED: &str = "none: it is tried again until it works";
 /// Where a 429 names no time.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
-/// Sorts an error, and has the status remember and log it.
-pub(super) fn note<T: RawObject>(status: &KindStatus, error: &watcher::Error) -> Failure {
-    let failure = sort(error);
-    let next_step = match failure {
-        Failure::Forbidden => missing_rule(T::KIND),
-        Failure::Unauthorized => {
-            "is the token or the client certificate of the kubernetes block still valid?".to_owned()
+/// What went wrong, for the log and /ready.
+pub(super) struct Trouble {
+    pub(super) failure: Failure,
+    pub(super) error: String,
+}
+
+impl Trouble {
+    pub(super) fn of(error: &watcher::Error) -> Self {
+        Self { failure: sort(error), error: words(error) }
+    }
+
+    /// A list that takes too long.
+    pub(super) fn endless_list() -> Self {
+        let error = "the list has begun but does not come to its end".to_owned();
+        Self { failure: Failure::Refused, error }
+    }
+
+    /// What an operator can do about it.
+    pub(super) fn next_step(&self, kind: Kind) -> String {
+        match self.failure {
+            Failure::Forbidden => missing_rule(kind),
+            Failure::Unauthorized => {
+                "is the token or client certificate of the kubernetes block still valid?".to_owned()
+            }
+            Failure::Unreachable => {
+                "is the API server up, and do network policies let this pod reach it?".to_owned()
+            }
+            Failure::Expired | Failure::Throttled(_) | Failure::Refused => {
+                "none: it is tried again until it works".to_owned()
+            }
         }
-        Failure::Unreachable => {
-            "is the API server up, and do network policies let this pod reach it?".to_owned()
-        }
-        Failure::Expired | Failure::Throttled(_) | Failure::Refused => RETRIED.to_owned(),
+    }
+}
+
+/// The server's own words where it has said something, else the chain of causes.
+fn words(error: &watcher::Error) -> String {
+    let of_status = |status: &Status| match status.message.as_str() {
+        "" => format!("HTTP {}", status.code),
+        message => format!("{message} (HTTP {})", status.code),
     };
-    status.failed(chain(error), &next_step);
-    failure
+    match error {
+        watcher::Error::WatchError(status) => of_status(status),
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => match error {
+            kube::Error::Api(status) => of_status(status),
+            kube::Error::Service(error) => chain(&**error),
+            other => chain(other),
+        },
+        watcher::Error::NoResourceVersion => chain(error),
+    }
 }
 
 /// The rule that the ClusterRole lacks, ready to be pasted.

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body as HttpBody, Bytes, Frame};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
 use kube::client::{Body, DynBody};
+use tokio::time::timeout;
 use tower::{BoxError, Layer, Service};
 
 use super::translate::{self, WatchBody};
@@ -23,6 +25,22 @@ use crate::status::SourceStatus;
 
 /// A watch that follows another one of its kind sooner than this is made to wait.
 const WATCH_SPACING: Duration = Duration::from_millis(250);
+
+/// A watch that has been quiet for longer is resumed, so that a dead connection is noticed. Most servers send a bookmark a
+/// minute; one that has seen no change since it started sends none.
+const SILENCE_MAX: Duration = Duration::from_secs(90);
+
+/// Nothing has come for `SILENCE_MAX`.
+#[derive(Debug)]
+pub(super) struct Silent;
+
+impl std::fmt::Display for Silent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the API server has said nothing for {SILENCE_MAX:?}")
+    }
+}
+
+impl std::error::Error for Silent {}
 
 /// 429 or 503 with Retry-After.
 #[derive(Debug)]
@@ -100,9 +118,10 @@ where
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            let response = response.await?;
+            let response = timeout(SILENCE_MAX, response).await.map_err(|_| Silent)??;
             look_at(&response, kind, exchange, &status)?;
-            translated(noting_contact(response, kind, status), kind, exchange).await
+            let is_watch = exchange != Exchange::List && response.status().is_success();
+            if is_watch { Ok(watch(response, kind, status)) } else { whole(response, kind).await }
         })
     }
 }
@@ -147,56 +166,52 @@ fn look_at(
     Ok(())
 }
 
-fn noting_contact(
+/// A watch's answer: JSON as it comes, each piece noted as a sign of life, ended by too long a silence.
+fn watch(
     response: Response<Box<DynBody>>,
     kind: Kind,
     status: Arc<SourceStatus>,
 ) -> Response<Box<DynBody>> {
+    let mut protobuf = is_protobuf(&response).then(|| WatchBody::new(kind));
     response.map(|body| {
-        boxed(body.map_frame(move |frame| {
+        let frames = futures::stream::unfold(body, |mut body| async {
+            // The end is no error: kube resumes where it was.
+            let frame = timeout(SILENCE_MAX, body.frame()).await.ok().flatten()?;
+            Some((frame, body))
+        });
+        let frames = frames.map(move |frame| {
+            let frame = frame?;
             status.kind(kind).contact();
-            frame
-        }))
+            Ok(match (frame.into_data(), &mut protobuf) {
+                (Ok(piece), Some(protobuf)) => Frame::data(protobuf.push(&piece)),
+                (Ok(piece), None) => Frame::data(piece),
+                (Err(trailers), _) => trailers,
+            })
+        });
+        Box::new(StreamBody::new(Box::pin(frames))) as Box<DynBody>
     })
 }
 
-/// The same answer in JSON.
-async fn translated(
+/// A list's page or an error, both bounded, in JSON.
+async fn whole(
     response: Response<Box<DynBody>>,
     kind: Kind,
-    exchange: Exchange,
 ) -> Result<Response<Box<DynBody>>, BoxError> {
-    let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    if !content_type.is_some_and(|value| value.starts_with(translate::CONTENT_TYPE.as_bytes())) {
-        return Ok(response);
-    }
+    let is_protobuf = is_protobuf(&response);
     let (mut head, body) = response.into_parts();
-    head.headers.remove(CONTENT_TYPE);
+    let mut body = timeout(SILENCE_MAX, body.collect()).await.map_err(|_| Silent)??.to_bytes();
+    if is_protobuf && head.status.is_success() {
+        body = translate::list_to_json(kind, body)?;
+    } else if is_protobuf {
+        body = translate::status_to_json(head.status.as_u16(), body);
+    }
     head.headers.remove(CONTENT_LENGTH);
-    let is_watch = exchange != Exchange::List;
-    let body = if is_watch && head.status.is_success() {
-        let mut watch = WatchBody::new(kind);
-        boxed(body.map_frame(move |frame| match frame.into_data() {
-            Ok(piece) => Frame::data(watch.push(&piece)),
-            Err(trailers) => trailers,
-        }))
-    } else {
-        // A page or an error, both bounded.
-        let body = body.collect().await?.to_bytes();
-        let json = if head.status.is_success() {
-            translate::list_to_json(kind, body)?
-        } else {
-            translate::status_to_json(head.status.as_u16(), body)
-        };
-        boxed(Full::new(json).map_err(BoxError::from))
-    };
-    Ok(Response::from_parts(head, body))
+    Ok(Response::from_parts(head, Box::new(Full::new(body).map_err(BoxError::from))))
 }
 
-fn boxed(
-    body: impl HttpBody<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
-) -> Box<DynBody> {
-    Box::new(body)
+fn is_protobuf<B>(response: &Response<B>) -> bool {
+    let value = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    value.is_some_and(|value| value.starts_with(translate::CONTENT_TYPE.as_bytes()))
 }
 
 /// Seconds (RFC 9110, section 10.2.3); the API server sends no dates.

@@ -190,12 +190,12 @@ pub(super) struct RawExtension {
 #[derive(Message, Serialize)]
 pub(super) struct Bookmark {
     #[prost(message, optional, tag = "1")]
-    metadata: Option<BookmarkMetadata>,
+    pub(super) metadata: Option<BookmarkMetadata>,
 }
 
 #[derive(Message, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct BookmarkMetadata {
+pub(super) struct BookmarkMetadata {
     #[prost(string, tag = "6")]
     resource_version: String,
     #[prost(btree_map = "string, string", tag = "12")]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Longest pause between attempts, unless the server asked for a longer one. (client-go's grows to 30 s and more: CoreDNS
 /// needs 29 s to become ready after an API server that was away for 10 s.)
-pub(super) const PAUSE_MAX: Duration = Duration::from_secs(2);
+pub(super) const PAUSE_MAX: Duration = Duration::from_millis(1500);
 /// The same where the server has understood and refused (401, 403): only an operator can change that.
 pub(super) const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Longest pause before a list that follows another one: lists are what costs the server most.
@@ -77,8 +77,15 @@ pub(super) enum Failure {
 pub(super) enum Next {
     /// Keep the stream: it resumes where it was, after this pause.
     Continue(Duration),
-    /// Drop the stream, pause, and begin a new one, which lists.
-    Restart { pause: Duration, strategy: Strategy, is_client_renewed: bool },
+    /// Drop the stream, pause, and begin a new one, which lists as `Recovery::strategy` says.
+    Restart(Restart),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Restart {
+    pub(super) pause: Duration,
+    /// With a new client, which reads the credentials anew.
+    pub(super) is_client_renewed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,7 +239,7 @@ impl Recovery {
             Strategy::Paged => PAGED_LIST_MAX,
         };
         self.deadline = now + pause + list_max;
-        Next::Restart { pause, strategy: self.strategy, is_client_renewed }
+        Next::Restart(Restart { pause, is_client_renewed })
     }
 
     /// Doubles with each failure in a row, jittered by half of it, and comes on top of what the server asked for: those whom

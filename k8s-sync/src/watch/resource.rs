@@ -6,7 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher;
 use serde::{Deserialize, Deserializer};
 
-use crate::raw::RawObject;
+use super::recovery::Strategy;
+use crate::options::Options;
+use crate::raw::{Kind, RawObject};
 
 /// A raw object and the resource version that kube resumes a watch from; `meta` holds nothing else.
 #[derive(Clone, Debug)]
@@ -50,27 +52,21 @@ impl<T: RawObject> kube::Resource for Watched<T> {
 
 /// Pods that have ended are not even sent.
 const POD_FIELDS: &str = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown";
-/// Objects a page of a paged list: about 2 MB of JSON, which is held in memory at once.
+/// Objects a page of a paged list, which is held in memory at once: about 2 MB.
 const PAGE_OBJECTS: u32 = 1000;
 
 /// What is asked of the server for one kind.
-pub(super) fn config<T: RawObject>(
-    options: &crate::options::Options,
-    strategy: super::recovery::Strategy,
-) -> watcher::Config {
-    let labels = match T::KIND {
-        crate::raw::Kind::Namespace => &options.namespace_labels,
-        crate::raw::Kind::Service | crate::raw::Kind::EndpointSlice | crate::raw::Kind::Pod => {
-            &options.labels
-        }
-    };
+pub(super) fn config(kind: Kind, options: &Options, strategy: Strategy) -> watcher::Config {
     let mut config = watcher::Config::default().page_size(PAGE_OBJECTS);
-    config.label_selector.clone_from(labels);
-    if T::KIND == crate::raw::Kind::Pod {
+    config.label_selector.clone_from(match kind {
+        Kind::Namespace => &options.namespace_labels,
+        Kind::Service | Kind::EndpointSlice | Kind::Pod => &options.labels,
+    });
+    if kind == Kind::Pod {
         config = config.fields(POD_FIELDS);
     }
     match strategy {
-        super::recovery::Strategy::Streaming => config.streaming_lists(),
-        super::recovery::Strategy::Paged => config,
+        Strategy::Streaming => config.streaming_lists(),
+        Strategy::Paged => config,
     }
 }

@@ -132,3 +132,6 @@ fn open(mut object: Bytes) -> Result<Bytes, String> {
     object.advance(MAGIC.len());
     Ok(Envelope::decode(object).map_err(|error| error.to_string())?.raw)
 }
+
+#[cfg(test)]
+mod tests;

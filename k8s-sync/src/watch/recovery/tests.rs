@@ -26,15 +26,15 @@ fn check_from(mut recovery: Recovery, name: &str, rows: &[(u64, Observation, The
         now += Duration::from_millis(*after_ms);
         let next = recovery.observe(*observation, now, 1.0);
         let ms = |pause: Duration| pause.as_millis() as u64;
-        let then = match next {
-            Next::Continue(pause) => Continue(ms(pause)),
-            Next::Restart { pause, is_client_renewed: true, .. } => Renewed(ms(pause)),
-            Next::Restart { pause, strategy: Strategy::Streaming, .. } => Streaming(ms(pause)),
-            Next::Restart { pause, strategy: Strategy::Paged, .. } => Paged(ms(pause)),
+        let then = match (next, recovery.strategy()) {
+            (Next::Continue(pause), _) => Continue(ms(pause)),
+            (Next::Restart(Restart { pause, is_client_renewed: true }), _) => Renewed(ms(pause)),
+            (Next::Restart(Restart { pause, .. }), Strategy::Streaming) => Streaming(ms(pause)),
+            (Next::Restart(Restart { pause, .. }), Strategy::Paged) => Paged(ms(pause)),
         };
         assert_eq!(then, *expected, "{name}, row {index}: {observation:?}");
         now += match next {
-            Next::Continue(pause) | Next::Restart { pause, .. } => pause,
+            Next::Continue(pause) | Next::Restart(Restart { pause, .. }) => pause,
         };
     }
     recovery
@@ -81,7 +81,7 @@ fn neither_list_works() {
             (0, Failed(Refused), Paged(0)),
             (0, Failed(Refused), Streaming(800)),
             (0, Failed(Refused), Paged(0)),
-            (0, Failed(Refused), Streaming(2000)),
+            (0, Failed(Refused), Streaming(1500)),
         ],
     );
     let known = Recovery::new(true, Instant::now());
@@ -101,9 +101,9 @@ fn what_a_paged_list_would_meet_too_is_no_reason_to_fall_back() {
             (0, Failed(Unreachable), Streaming(200)),
             (0, Failed(Unreachable), Streaming(400)),
             (0, Failed(Unreachable), Streaming(800)),
-            (0, Failed(Unreachable), Streaming(1600)),
-            (0, Failed(Unreachable), Streaming(2000)),
-            (0, Failed(Unreachable), Streaming(2000)),
+            (0, Failed(Unreachable), Streaming(1500)),
+            (0, Failed(Unreachable), Streaming(1500)),
+            (0, Failed(Unreachable), Streaming(1500)),
         ],
     );
     check(
@@ -134,9 +134,9 @@ fn broken_watches_resume_without_a_list() {
             (0, Failed(Unreachable), Continue(200)),
             (0, Failed(Unreachable), Continue(400)),
             (0, Failed(Unreachable), Continue(800)),
-            (0, Failed(Unreachable), Continue(1600)),
-            (0, Failed(Unreachable), Continue(2000)),
-            (0, Failed(Unreachable), Continue(2000)),
+            (0, Failed(Unreachable), Continue(1500)),
+            (0, Failed(Unreachable), Continue(1500)),
+            (0, Failed(Unreachable), Continue(1500)),
             // Healthy for a while: the next one begins from the shortest pause.
             (60_000, Failed(Unreachable), Continue(100)),
         ],
