@@ -23,7 +23,8 @@ fn main() {
     }
     match mode.as_str() {
         "tcp" => tcp(&address),
-        _ => udp(&address),
+        "udp" => udp(&address),
+        _ => eprintln!("usage: echo udp|tcp ADDRESS:PORT [CORE]"),
     }
 }
 
@@ -38,9 +39,11 @@ fn udp(address: &str) {
         let mut count = 0;
         {
             let mut chunks = bytes.chunks_exact_mut(PACKET_LEN_MAX);
-            let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
-                std::array::from_fn(|_| [IoSliceMut::new(chunks.next().expect("a chunk for each"))]);
-            let Ok(got) = recvmmsg(fd, &mut incoming, &mut slices, MsgFlags::MSG_WAITFORONE, None) else {
+            let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = std::array::from_fn(|_| {
+                [IoSliceMut::new(chunks.next().expect("a chunk for each"))]
+            });
+            let Ok(got) = recvmmsg(fd, &mut incoming, &mut slices, MsgFlags::MSG_WAITFORONE, None)
+            else {
                 continue;
             };
             for message in got {
@@ -64,7 +67,8 @@ fn tcp(address: &str) {
     listener.set_nonblocking(true).expect("a socket can be made non-blocking");
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll is there");
     let listener_token = epoll::EventData::new_u64(u64::MAX);
-    epoll::add(&epoll, &listener, listener_token, epoll::EventFlags::IN).expect("a new socket can be watched");
+    epoll::add(&epoll, &listener, listener_token, epoll::EventFlags::IN)
+        .expect("a new socket can be watched");
     let mut connections: Vec<Option<(TcpStream, Vec<u8>, usize)>> = Vec::new();
     let mut events = Vec::with_capacity(BATCH);
     loop {
@@ -75,12 +79,13 @@ fn tcp(address: &str) {
             if token == u64::MAX {
                 let Ok((stream, _)) = listener.accept() else { continue };
                 let token = epoll::EventData::new_u64(connections.len() as u64);
-                epoll::add(&epoll, &stream, token, epoll::EventFlags::IN).expect("a new socket can be watched");
+                epoll::add(&epoll, &stream, token, epoll::EventFlags::IN)
+                    .expect("a new socket can be watched");
                 connections.push(Some((stream, vec![0; READ_LEN], 0)));
-            } else if let Some(connection) = connections.get_mut(token as usize) {
-                if connection.as_mut().is_some_and(|connection| answer(connection).is_none()) {
-                    *connection = None;
-                }
+            } else if let Some(connection) = connections.get_mut(token as usize)
+                && connection.as_mut().is_some_and(|connection| answer(connection).is_none())
+            {
+                *connection = None;
             }
         }
     }

@@ -42,7 +42,9 @@ pub enum Question {
 /// Compares with the question section of `query`, `question_len` bytes after the header.
 pub fn question(packet: &[u8], query: &[u8], question_len: usize) -> Question {
     let asked = &query[HEADER_LEN..HEADER_LEN + question_len];
-    let (Some(head), Some(got)) = (packet.first_chunk::<HEADER_LEN>(), packet.get(HEADER_LEN..HEADER_LEN + question_len)) else {
+    let (Some(head), Some(got)) =
+        (packet.first_chunk::<HEADER_LEN>(), packet.get(HEADER_LEN..HEADER_LEN + question_len))
+    else {
         return missing(packet);
     };
     if u16::from_be_bytes([head[4], head[5]]) != 1 {
@@ -71,7 +73,8 @@ fn missing(packet: &[u8]) -> Question {
 mod tests {
     use super::*;
 
-    const QUERY: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x01a\x00\x00\x01\x00\x01";
+    const QUERY: &[u8] =
+        b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x01a\x00\x00\x01\x00\x01";
     const QUESTION_LEN: usize = QUERY.len() - HEADER_LEN;
 
     fn answer(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -83,7 +86,8 @@ mod tests {
 
     #[test]
     fn headers() {
-        let rows: &[(&str, Vec<u8>, Option<(u16, u8, bool)>)] = &[
+        type Row = (&'static str, Vec<u8>, Option<(u16, u8, bool)>);
+        let rows: &[Row] = &[
             ("plain", answer(|_| {}), Some((0x1234, 0, false))),
             ("NXDOMAIN", answer(|p| p[3] = 0x83), Some((0x1234, 3, false))),
             ("TC", answer(|p| p[2] |= 2), Some((0x1234, 0, true))),
@@ -106,8 +110,23 @@ mod tests {
             ("other name", answer(|p| p[13] = b'x'), Question::Wrong),
             ("other type", answer(|p| p[20] = 28), Question::Wrong),
             ("cut", answer(|p| p.truncate(20)), Question::Wrong),
-            ("header only, no error", answer(|p| { p.truncate(12); p[5] = 0 }), Question::Wrong),
-            ("header only, FORMERR", answer(|p| { p.truncate(12); p[5] = 0; p[3] = 1 }), Question::LeftOut),
+            (
+                "header only, no error",
+                answer(|p| {
+                    p.truncate(12);
+                    p[5] = 0
+                }),
+                Question::Wrong,
+            ),
+            (
+                "header only, FORMERR",
+                answer(|p| {
+                    p.truncate(12);
+                    p[5] = 0;
+                    p[3] = 1
+                }),
+                Question::LeftOut,
+            ),
             ("two questions", answer(|p| p[5] = 2), Question::Wrong),
         ];
         for (name, packet, expected) in rows {

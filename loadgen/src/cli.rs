@@ -63,8 +63,13 @@ pub struct CompareFlags {
     #[arg(long, value_name = "CORE")]
     pub server_core: Option<usize>,
     /// Rates to ask, rising
-    #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "5k,10k,15k,20k,30k,40k,50k,60k,80k,100k,\
-          150k,200k,250k,300k,350k,400k,450k,500k")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "LIST",
+        default_value = "5k,10k,15k,20k,30k,40k,50k,60k,80k,100k,\
+          150k,200k,250k,300k,350k,400k,450k,500k"
+    )]
     pub rates: Vec<Rate>,
     /// Rounds at each rate
     #[arg(long, default_value_t = 3)]
@@ -98,10 +103,14 @@ impl FromStr for ServerSpec {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, rest) = text.split_once('=').unwrap_or((text, text));
         let (address, pid) = match rest.split_once('@') {
-            Some((address, pid)) => (address, Some(pid.parse().map_err(|_| format!("'{pid}' is no process id"))?)),
+            Some((address, pid)) => {
+                (address, Some(pid.parse().map_err(|_| format!("'{pid}' is no process id"))?))
+            }
             None => (rest, None),
         };
-        let mut addresses = address.to_socket_addrs().map_err(|error| format!("'{address}': {error}; write HOST:PORT"))?;
+        let mut addresses = address
+            .to_socket_addrs()
+            .map_err(|error| format!("'{address}': {error}; write HOST:PORT"))?;
         let address = addresses.next().ok_or_else(|| format!("'{address}' has no address"))?;
         Ok(Self { name: name.to_owned(), address, pid })
     }
@@ -215,6 +224,9 @@ pub struct RunFlags {
     /// Never sleep: truer latencies where the generator has cores of its own
     #[arg(long)]
     pub spin: bool,
+    /// UDP: let the kernel cut queries of one length out of one send (UDP_SEGMENT): for the most queries a core
+    #[arg(long)]
+    pub gso: bool,
     /// Decides everything that chance decides
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -268,10 +280,19 @@ impl fmt::Display for FlagError {
                 write!(f, "-q must not be below -c: each socket needs room for a query")
             }
             Self::NoServers => {
-                write!(f, "nothing to compare: name two servers, A=HOST:PORT B=HOST:PORT, or say --against coredns")
+                write!(
+                    f,
+                    "nothing to compare: name two servers, A=HOST:PORT B=HOST:PORT, or say --against coredns"
+                )
             }
-            Self::ManifestsNeeded => write!(f, "--against needs the cluster that both serve: --from deploy/example/cluster"),
-            Self::NoQueries => write!(f, "nothing to ask: give a query file with -d, or a cluster's manifests with --from"),
+            Self::ManifestsNeeded => write!(
+                f,
+                "--against needs the cluster that both serve: --from deploy/example/cluster"
+            ),
+            Self::NoQueries => write!(
+                f,
+                "nothing to ask: give a query file with -d, or a cluster's manifests with --from"
+            ),
         }
     }
 }
@@ -294,7 +315,11 @@ impl RunFlags {
         for (flag, share) in shares {
             range((0.0..=1.0).contains(&share), flag, "a share from 0 to 1")?;
         }
-        range(self.external + self.nxdomain <= 1.0, "--external and --nxdomain", "at most 1 together")?;
+        range(
+            self.external + self.nxdomain <= 1.0,
+            "--external and --nxdomain",
+            "at most 1 together",
+        )?;
         range((0.0..=10.0).contains(&self.zipf), "--zipf", "0 to 10")?;
         range((1..=ENTRY_COUNT_MAX / 8).contains(&self.messages), "--messages", "1 to 1250000")?;
         let options = self.message_options();
@@ -318,17 +343,22 @@ impl RunFlags {
         range((1..=SOCKET_COUNT_MAX).contains(&clients), "-c", "1 to 60000")?;
         range((1..=1 << 20).contains(&self.buffer), "-b", "1 to 1048576")?;
         range(self.reconnect != Some(0), "--reconnect", "at least 1")?;
-        let timeout = secs(self.timeout, "-t", "above 0 and at most 60", LATENCY_NS_MAX as f64 / 1e9)?;
-        let late_after = secs(self.late_after / 1e3, "--late-after", "above 0 and at most 60000", 60.0)?;
+        let timeout =
+            secs(self.timeout, "-t", "above 0 and at most 60", LATENCY_NS_MAX as f64 / 1e9)?;
+        let late_after =
+            secs(self.late_after / 1e3, "--late-after", "above 0 and at most 60000", 60.0)?;
         // A file is gone through once, as dnsperf does; a drawn tape has no end of its own.
-        let drawn_limit = (!self.from.is_empty() && self.runs.is_none() && self.count.is_none() && self.rate_has_no_end())
-            .then_some(DRAWN_LIMIT_SECS);
+        let drawn_limit = (!self.from.is_empty()
+            && self.runs.is_none()
+            && self.count.is_none()
+            && self.rate_has_no_end())
+        .then_some(DRAWN_LIMIT_SECS);
         let limit = self
             .limit
             .or(drawn_limit)
             .map(|limit| secs(limit, "-l", "above 0 and at most 86400", DURATION_MAX.as_secs_f64()))
             .transpose()?;
-        let outstanding_max = self.outstanding.unwrap_or(match &self.rate {
+        let outstanding_max = self.outstanding.unwrap_or_else(|| match &self.rate {
             Some(_) => (clients as u32).saturating_mul(32_768).min(OUTSTANDING_MAX),
             None => 100.max(clients as u32),
         });
@@ -344,7 +374,9 @@ impl RunFlags {
         if (outstanding_max as usize) < clients {
             return Err(FlagError::FewerOutstandingThanClients);
         }
-        let runs = self.runs.or((limit.is_none() && self.count.is_none() && self.rate_has_no_end()).then_some(1));
+        let runs = self.runs.or_else(|| {
+            (limit.is_none() && self.count.is_none() && self.rate_has_no_end()).then_some(1)
+        });
         let from_runs = runs.map_or(u64::MAX, |runs| runs.saturating_mul(message_count as u64));
         Ok(Plan {
             server: self.server()?,
@@ -365,6 +397,7 @@ impl RunFlags {
             late_after,
             seed: self.seed,
             spin: self.spin,
+            is_segmenting: self.gso,
             reconnect_after: self.reconnect.unwrap_or(u64::MAX),
             server_pid: self.server_pid,
         })
@@ -376,13 +409,18 @@ impl RunFlags {
 
     fn server(&self) -> Result<SocketAddr, FlagError> {
         let fail = |reason: String| FlagError::Server { host: self.server.clone(), reason };
-        let addresses = (self.server.as_str(), self.port).to_socket_addrs().map_err(|error| fail(error.to_string()))?;
+        let addresses = (self.server.as_str(), self.port)
+            .to_socket_addrs()
+            .map_err(|error| fail(error.to_string()))?;
         let fits = |address: &SocketAddr| match self.family {
             Family::Any => true,
             Family::Inet => address.is_ipv4(),
             Family::Inet6 => address.is_ipv6(),
         };
-        addresses.into_iter().find(fits).ok_or_else(|| fail("no address of that family (-f)".to_owned()))
+        addresses
+            .into_iter()
+            .find(fits)
+            .ok_or_else(|| fail("no address of that family (-f)".to_owned()))
     }
 }
 
@@ -390,7 +428,16 @@ fn range(is_ok: bool, flag: &'static str, range: &'static str) -> Result<(), Fla
     if is_ok { Ok(()) } else { Err(FlagError::OutOfRange { flag, range }) }
 }
 
-fn secs(value: f64, flag: &'static str, range: &'static str, max: f64) -> Result<Duration, FlagError> {
+fn secs(
+    value: f64,
+    flag: &'static str,
+    range: &'static str,
+    max: f64,
+) -> Result<Duration, FlagError> {
     // Written so that NaN fails too.
-    if value > 0.0 && value <= max { Ok(Duration::from_secs_f64(value)) } else { Err(FlagError::OutOfRange { flag, range }) }
+    if value > 0.0 && value <= max {
+        Ok(Duration::from_secs_f64(value))
+    } else {
+        Err(FlagError::OutOfRange { flag, range })
+    }
 }

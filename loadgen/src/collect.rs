@@ -83,7 +83,11 @@ fn add(sum: &mut Histogram<u64>, one: &Histogram<u32>) {
 }
 
 /// Receives until the last thread has ended; `each_second` is told every second once it is over, in order.
-pub fn collect(intervals: &Intervals, thread_count: usize, mut each_second: impl FnMut(&Second)) -> Totals {
+pub fn collect(
+    intervals: &Intervals,
+    thread_count: usize,
+    mut each_second: impl FnMut(&Second),
+) -> Totals {
     let mut totals = Totals::new(thread_count);
     // Seconds that some thread may still add to: threads are at most a few apart.
     let mut open: Vec<Second> = Vec::new();
@@ -155,7 +159,8 @@ mod tests {
                 });
             }
             let mut seen = Vec::new();
-            let totals = collect(&intervals, 2, |second| seen.push((second.index, second.counts.sent)));
+            let totals =
+                collect(&intervals, 2, |second| seen.push((second.index, second.counts.sent)));
             assert_eq!(totals.counts.sent, 5 * 21);
             assert_eq!(totals.latency().len(), 10);
             assert_eq!(totals.threads.iter().map(|thread| thread.cpu_ns).sum::<u64>(), 1_200);

@@ -102,7 +102,8 @@ fn run_once(flags: &RunFlags) -> Result<Code, CommandError> {
     let plan = flags.plan(workload.len()).map_err(CommandError::Flags)?;
     let stop = stop_on_signals().map_err(CommandError::Signal)?;
     let mut watch = Watch::new(flags.stats, &plan);
-    let outcome = run(&plan, &workload, &stop, |second| watch.add(second)).map_err(CommandError::Run)?;
+    let outcome =
+        run(&plan, &workload, &stop, |second| watch.add(second)).map_err(CommandError::Run)?;
     watch.finish();
     let summary = Summary::new(&plan, &workload, &outcome);
     write_reports(flags, &summary, &outcome, &watch)?;
@@ -118,7 +119,9 @@ fn run_once(flags: &RunFlags) -> Result<Code, CommandError> {
 /// What is to be asked, with what is expected of the answers.
 pub(crate) fn workload(flags: &RunFlags) -> Result<Workload, CommandError> {
     let mut workload = match (&flags.queries, flags.from.as_slice()) {
-        (Some(path), _) => query_file::read(path, flags.message_options()).map_err(CommandError::Queries)?,
+        (Some(path), _) => {
+            query_file::read(path, flags.message_options()).map_err(CommandError::Queries)?
+        }
         (None, []) => return Err(CommandError::Flags(FlagError::NoQueries)),
         (None, paths) => {
             let mix = flags.mix().map_err(CommandError::Flags)?;
@@ -145,7 +148,12 @@ pub(crate) fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-fn write_reports(flags: &RunFlags, summary: &Summary, outcome: &Outcome, watch: &Watch) -> Result<(), CommandError> {
+fn write_reports(
+    flags: &RunFlags,
+    summary: &Summary,
+    outcome: &Outcome,
+    watch: &Watch,
+) -> Result<(), CommandError> {
     let latency = outcome.totals.latency();
     if let Some(path) = &flags.hgrm {
         write_file(path, &hgrm::render(&latency))?;

@@ -58,7 +58,8 @@ fn check(flags: &CompareFlags) -> Result<(), FlagError> {
     if !(1..=ROUND_COUNT_MAX).contains(&flags.rounds) {
         return out_of_range("--rounds", "1 to 100");
     }
-    if flags.rates.len() > RATE_COUNT_MAX || flags.rates.iter().any(|rate| rate.steps().len() != 1) {
+    if flags.rates.len() > RATE_COUNT_MAX || flags.rates.iter().any(|rate| rate.steps().len() != 1)
+    {
         return out_of_range("--rates", "at most 200 plain rates");
     }
     if !(0.0..=1.0).contains(&flags.loss_max) {
@@ -79,15 +80,23 @@ fn launch_all(flags: &CompareFlags, workload: &Workload) -> Result<Vec<Launched>
         .into_iter()
         .map(|path| fs::canonicalize(&path).unwrap_or(path))
         .collect();
-    let mut options =
-        LaunchOptions { binary: flags.coredns.clone(), manifests, zone: flags.run.zone.clone(), core: flags.server_core };
+    let mut options = LaunchOptions {
+        binary: flags.coredns.clone(),
+        manifests,
+        zone: flags.run.zone.clone(),
+        core: flags.server_core,
+    };
     let coredns = launch(Kind::Coredns, &options, workload).map_err(CommandError::Launch)?;
     options.binary = flags.ringdns.clone();
     let ringdns = launch(Kind::Ringdns, &options, workload).map_err(CommandError::Launch)?;
     Ok(vec![coredns, ringdns])
 }
 
-fn plan(flags: &CompareFlags, contenders: Vec<Contender>, workload: &Workload) -> Result<ComparePlan, CommandError> {
+fn plan(
+    flags: &CompareFlags,
+    contenders: Vec<Contender>,
+    workload: &Workload,
+) -> Result<ComparePlan, CommandError> {
     let mut run = flags.run.clone();
     run.limit = Some(run.limit.unwrap_or(ROUND_SECS));
     let mut rates_qps: Vec<f64> = flags.rates.iter().map(|rate| rate.steps()[0].rate_qps).collect();
@@ -121,7 +130,13 @@ fn write_reports(flags: &CompareFlags, comparison: &Comparison) -> Result<(), Co
 }
 
 fn code(comparison: &Comparison, is_interrupted: bool) -> Code {
-    let rounds = || comparison.standings.iter().flat_map(|standing| &standing.cells).flat_map(|cell| &cell.rounds);
+    let rounds = || {
+        comparison
+            .standings
+            .iter()
+            .flat_map(|standing| &standing.cells)
+            .flat_map(|cell| &cell.rounds)
+    };
     if is_interrupted {
         Code::Interrupted
     } else if rounds().all(|round| round.counts.answered_total() == 0) {

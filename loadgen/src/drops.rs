@@ -40,7 +40,9 @@ fn row(line: &str) -> Option<Row> {
 
 /// A socket's inode, by which /proc/net/udp names it.
 pub fn inode(socket: &impl AsRawFd) -> Option<u64> {
-    fs::metadata(format!("/proc/self/fd/{}", socket.as_raw_fd())).ok().map(|metadata| metadata.ino())
+    fs::metadata(format!("/proc/self/fd/{}", socket.as_raw_fd()))
+        .ok()
+        .map(|metadata| metadata.ino())
 }
 
 /// Drops of the sockets with these inodes.

@@ -175,7 +175,11 @@ mod tests {
             let other = flight.reserve(query, 300).unwrap();
             flight.settle(other);
         }
-        assert_eq!(flight.asked(id), Asked::TimedOut { query: 1 }, "a late answer can still be told");
+        assert_eq!(
+            flight.asked(id),
+            Asked::TimedOut { query: 1 },
+            "a late answer can still be told"
+        );
     }
 
     #[test]

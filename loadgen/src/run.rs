@@ -64,6 +64,8 @@ pub struct Plan {
     pub late_after: Duration,
     pub seed: u64,
     pub spin: bool,
+    /// UDP: messages of one length leave as one and the kernel cuts them.
+    pub is_segmenting: bool,
     /// TCP: a connection is made anew after so many queries; `u64::MAX`: never.
     pub reconnect_after: u64,
     pub server_pid: Option<u32>,
@@ -120,14 +122,18 @@ pub fn run(
     let cores = cores(plan)?;
     let mut transports = Vec::with_capacity(plan.thread_count);
     for thread in 0..plan.thread_count {
-        transports.push(prepare(plan, thread).map_err(|error| RunError::Socket { server: plan.server, error })?);
+        transports.push(
+            prepare(plan, thread)
+                .map_err(|error| RunError::Socket { server: plan.server, error })?,
+        );
     }
-    let server_cpu_ns = || plan.server_pid.map(process_cpu_ns).transpose().map_err(RunError::Server);
+    let server_cpu_ns =
+        || plan.server_pid.map(process_cpu_ns).transpose().map_err(RunError::Server);
     let cpu_before_ns = server_cpu_ns()?;
     let drops_before = drops::of_server(plan.server);
     let (recorders, intervals) = recorders(plan.thread_count);
     let started = SystemTime::now() + START_AHEAD;
-    let clock = Clock { origin: Instant::now() + START_AHEAD };
+    let clock = Clock::Monotonic(Instant::now() + START_AHEAD);
     let totals = std::thread::scope(|scope| {
         for (thread, (transport, recorder)) in transports.into_iter().zip(recorders).enumerate() {
             let driver = Driver::new(share(plan, workload, clock, stop, thread), recorder);
@@ -143,14 +149,17 @@ pub fn run(
     });
     // A server that ended meanwhile is worth a report without its CPU time.
     let cpu_after_ns = server_cpu_ns().unwrap_or(None);
-    let server_drops =
-        drops::of_server(plan.server).zip(drops_before).map(|(after, before)| after.saturating_sub(before));
+    let server_drops = drops::of_server(plan.server)
+        .zip(drops_before)
+        .map(|(after, before)| after.saturating_sub(before));
     Ok(Outcome {
         started,
         server_drops,
         run_ns: totals.threads.iter().map(|thread| thread.run_ns).max().unwrap_or(0),
         totals,
-        server_cpu_ns: cpu_after_ns.zip(cpu_before_ns).map(|(after, before)| after.saturating_sub(before)),
+        server_cpu_ns: cpu_after_ns
+            .zip(cpu_before_ns)
+            .map(|(after, before)| after.saturating_sub(before)),
         interrupted: stop.load(std::sync::atomic::Ordering::Relaxed),
     })
 }
@@ -178,24 +187,45 @@ impl Prepared {
 fn prepare(plan: &Plan, thread: usize) -> io::Result<Prepared> {
     let socket_count = part(plan.socket_count, thread, plan.thread_count);
     let outstanding_max = part(plan.outstanding_max as usize, thread, plan.thread_count) as u32;
-    let Plan { server, local, buffer_len, reconnect_after, .. } = *plan;
+    let Plan { server, local, buffer_len, reconnect_after, is_segmenting, .. } = *plan;
     Ok(match plan.transport {
         Transport::Udp => {
-            let options = UdpOptions { server, local, buffer_len, socket_count, outstanding_max };
+            let options = UdpOptions {
+                server,
+                local,
+                buffer_len,
+                socket_count,
+                outstanding_max,
+                is_segmenting,
+            };
             Prepared::Udp(UdpSockets::open(&options)?)
         }
         Transport::Tcp => {
             let connection_count = socket_count;
-            Prepared::Tcp(Tcp::new(TcpOptions { server, local, connection_count, outstanding_max, reconnect_after })?)
+            Prepared::Tcp(Tcp::new(TcpOptions {
+                server,
+                local,
+                connection_count,
+                outstanding_max,
+                reconnect_after,
+            })?)
         }
     })
 }
 
-fn share<'w>(plan: &Plan, workload: &'w Workload, clock: Clock, stop: &'w AtomicBool, thread: usize) -> Share<'w> {
+fn share<'w>(
+    plan: &Plan,
+    workload: &'w Workload,
+    clock: Clock,
+    stop: &'w AtomicBool,
+    thread: usize,
+) -> Share<'w> {
     let (index, count) = (thread as u64, plan.thread_count as u64);
     let pace = match &plan.load {
         Load::Closed => Pace::Closed,
-        Load::Open { rate, spacing } => Pace::Open(Schedule::new(rate, *spacing, index, count, plan.seed)),
+        Load::Open { rate, spacing } => {
+            Pace::Open(Schedule::new(rate, *spacing, index, count, plan.seed))
+        }
     };
     Share {
         clock,

@@ -80,7 +80,10 @@ impl Rate {
 
     /// How long all steps take; `None` for a rate without an end of its own.
     pub fn duration_ns(&self) -> Option<u64> {
-        self.steps.iter().try_fold(0u64, |sum, step| sum.checked_add(step.duration_ns)).filter(|&sum| sum != u64::MAX)
+        self.steps
+            .iter()
+            .try_fold(0u64, |sum, step| sum.checked_add(step.duration_ns))
+            .filter(|&sum| sum != u64::MAX)
     }
 }
 
@@ -107,14 +110,17 @@ impl FromStr for Rate {
         let Some((from, rest)) = text.split_once("..") else {
             return Ok(Self::constant(rate_qps(text).map_err(fail)?));
         };
-        let (to, rest) = rest.split_once('+').ok_or_else(|| fail("the step after '+' is missing"))?;
-        let (by, secs) = rest.split_once('/').ok_or_else(|| fail("the seconds after '/' are missing"))?;
+        let (to, rest) =
+            rest.split_once('+').ok_or_else(|| fail("the step after '+' is missing"))?;
+        let (by, secs) =
+            rest.split_once('/').ok_or_else(|| fail("the seconds after '/' are missing"))?;
         let (from, to, by) = (
             rate_qps(from).map_err(fail)?,
             rate_qps(to).map_err(fail)?,
             rate_qps(by).map_err(fail)?,
         );
-        let secs: f64 = secs.trim_end_matches('s').parse().map_err(|_| fail("the seconds are not a number"))?;
+        let secs: f64 =
+            secs.trim_end_matches('s').parse().map_err(|_| fail("the seconds are not a number"))?;
         if !(secs > 0.0 && secs <= 86_400.0) {
             return Err(fail("a step lasts more than 0 and at most 86400 seconds"));
         }
@@ -126,7 +132,8 @@ impl FromStr for Rate {
             return Err(fail("more than 10000 steps"));
         }
         let duration_ns = (secs * NANOS_PER_SEC as f64) as u64;
-        let steps = (0..count).map(|i| Step { rate_qps: from + by * i as f64, duration_ns }).collect();
+        let steps =
+            (0..count).map(|i| Step { rate_qps: from + by * i as f64, duration_ns }).collect();
         Ok(Self { steps })
     }
 }
@@ -139,7 +146,11 @@ fn rate_qps(text: &str) -> Result<f64, &'static str> {
     };
     let rate = digits.trim().parse::<f64>().map_err(|_| "not a number")? * factor;
     // Written so that NaN fails too.
-    if rate > 0.0 && rate <= RATE_QPS_MAX { Ok(rate) } else { Err("a rate is above 0 and at most 100 million a second") }
+    if rate > 0.0 && rate <= RATE_QPS_MAX {
+        Ok(rate)
+    } else {
+        Err("a rate is above 0 and at most 100 million a second")
+    }
 }
 
 /// One thread's share of the send times: of every `share_count` queries, the one with index `share`.
@@ -246,7 +257,8 @@ mod tests {
     #[test]
     fn shares_interleave_to_the_whole() {
         let whole = times("10k", Spacing::Constant, 0, 1, 300);
-        let mut parts: Vec<u64> = (0..3).flat_map(|share| times("10k", Spacing::Constant, share, 3, 100)).collect();
+        let mut parts: Vec<u64> =
+            (0..3).flat_map(|share| times("10k", Spacing::Constant, share, 3, 100)).collect();
         parts.sort_unstable();
         assert_eq!(parts, whole);
     }
@@ -255,7 +267,10 @@ mod tests {
     fn steps_follow_one_another_and_end() {
         let times = times("1k..3k+1k/2", Spacing::Constant, 0, 1, usize::MAX);
         assert_eq!(times.len(), 2_000 + 4_000 + 6_000);
-        assert_eq!((times[1_999], times[2_000], times[2_001]), (1_999_000_000, 2_000_000_000, 2_000_500_000));
+        assert_eq!(
+            (times[1_999], times[2_000], times[2_001]),
+            (1_999_000_000, 2_000_000_000, 2_000_500_000)
+        );
         assert!(times.last().unwrap() < &(6 * NANOS_PER_SEC));
     }
 
@@ -264,7 +279,8 @@ mod tests {
         let times = times("10k", Spacing::Poisson, 0, 1, 200_000);
         let gaps: Vec<f64> = times.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect();
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
-        let deviation = (gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64).sqrt();
+        let deviation =
+            (gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64).sqrt();
         // Mean and standard deviation of an exponential distribution are equal. The seed is fixed, so this is no gamble.
         assert!((mean / 100_000.0 - 1.0).abs() < 0.01, "mean {mean}");
         assert!((deviation / mean - 1.0).abs() < 0.01, "deviation {deviation}");
@@ -312,7 +328,9 @@ mod tests {
         for (text, expected) in rows {
             match (text.parse::<Rate>(), expected) {
                 (Ok(rate), Ok(count)) => assert_eq!(rate.steps().len(), *count, "{text}"),
-                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
+                (Err(error), Err(part)) => {
+                    assert!(error.to_string().contains(part), "{text}: {error}")
+                }
                 (got, _) => panic!("{text}: {got:?}"),
             }
         }

@@ -20,8 +20,8 @@ pub const RCODE_CLASSES: [&str; 4] = ["NOERROR", "NXDOMAIN", "SERVFAIL", "other"
 
 /// Names of the sixteen codes as dnsperf prints them.
 pub const RCODE_NAMES: [&str; 16] = [
-    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
-    "NOTZONE", "rcode11", "rcode12", "rcode13", "rcode14", "rcode15",
+    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET",
+    "NXRRSET", "NOTAUTH", "NOTZONE", "rcode11", "rcode12", "rcode13", "rcode14", "rcode15",
 ];
 
 pub fn rcode_class(rcode: u8) -> usize {
@@ -35,7 +35,8 @@ pub fn rcode_class(rcode: u8) -> usize {
 
 /// A histogram of the one fixed range, so that recording never allocates. Counts of a second fit 32 bits, sums do not.
 pub fn histogram<C: hdrhistogram::Counter>() -> Histogram<C> {
-    Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_FIGURES).expect("constant bounds are valid")
+    Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_FIGURES)
+        .expect("constant bounds are valid")
 }
 
 /// Everything that happens, each counted on the line where it happens.
@@ -194,7 +195,9 @@ pub fn recorders(thread_count: usize) -> (Vec<Recorder>, Intervals) {
     for thread in 0..thread_count {
         let (emptied_end, emptied) = bounded(INTERVAL_COUNT);
         for _ in 1..INTERVAL_COUNT {
-            emptied_end.try_send(Box::new(Interval::new(thread))).expect("the channel holds all intervals");
+            emptied_end
+                .try_send(Box::new(Interval::new(thread)))
+                .expect("the channel holds all intervals");
         }
         recorders.push(Recorder {
             current: Box::new(Interval::new(thread)),

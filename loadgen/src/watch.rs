@@ -30,9 +30,15 @@ impl Watch {
             true => ProgressBar::new_spinner(),
             false => ProgressBar::hidden(),
         };
-        let template = if has_end { "{bar:30} {pos}/{len} s  {msg}" } else { "{spinner} {pos} s  {msg}" };
+        let template =
+            if has_end { "{bar:30} {pos}/{len} s  {msg}" } else { "{spinner} {pos} s  {msg}" };
         progress.set_style(ProgressStyle::with_template(template).expect("a constant template"));
-        Self { log: IntervalLog::default(), seconds: Vec::new(), progress, rate_lines: RateLines::new(stats_every_secs) }
+        Self {
+            log: IntervalLog::default(),
+            seconds: Vec::new(),
+            progress,
+            rate_lines: RateLines::new(stats_every_secs),
+        }
     }
 
     pub fn add(&mut self, second: &Second) {
@@ -74,7 +80,11 @@ struct RateLines {
 
 impl RateLines {
     fn new(every_secs: Option<f64>) -> Self {
-        Self { every_ns: every_secs.map(|secs| (secs.max(1.0) * 1e9) as u64), answered: 0, start_ns: 0 }
+        Self {
+            every_ns: every_secs.map(|secs| (secs.max(1.0) * 1e9) as u64),
+            answered: 0,
+            start_ns: 0,
+        }
     }
 
     fn add(&mut self, end_ns: u64, answered: u64) {
@@ -84,7 +94,11 @@ impl RateLines {
         // A second may end a little early; half of one decides.
         if passed_ns + 500_000_000 >= every_ns {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            println!("{:.6}: {:.6}", now.as_secs_f64(), self.answered as f64 * 1e9 / passed_ns as f64);
+            println!(
+                "{:.6}: {:.6}",
+                now.as_secs_f64(),
+                self.answered as f64 * 1e9 / passed_ns as f64
+            );
             self.answered = 0;
             self.start_ns = end_ns;
         }

@@ -31,12 +31,15 @@ pub fn serve(files: &[impl AsRef<Path>]) -> Result<SocketAddr, String> {
     let mut objects = Vec::new();
     for path in files {
         let path = path.as_ref();
-        let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let documents: Vec<Value> =
-            serde_saphyr::from_multiple(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let text =
+            fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
         objects.extend(documents.into_iter().flat_map(flatten));
     }
-    let lists: Arc<Vec<String>> = Arc::new(RESOURCES.iter().map(|(_, kind, version)| list(&objects, kind, version)).collect());
+    let lists: Arc<Vec<String>> = Arc::new(
+        RESOURCES.iter().map(|(_, kind, version)| list(&objects, kind, version)).collect(),
+    );
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     thread::spawn(move || {
@@ -53,7 +56,11 @@ pub fn serve(files: &[impl AsRef<Path>]) -> Result<SocketAddr, String> {
 
 fn flatten(document: Value) -> Vec<Value> {
     match document {
-        Value::Object(mut fields) if fields.get("kind").is_some_and(|kind| kind.as_str().is_some_and(|k| k.ends_with("List"))) => {
+        Value::Object(mut fields)
+            if fields
+                .get("kind")
+                .is_some_and(|kind| kind.as_str().is_some_and(|k| k.ends_with("List"))) =>
+        {
             match fields.remove("items") {
                 Some(Value::Array(items)) => items,
                 _ => Vec::new(),
@@ -64,12 +71,17 @@ fn flatten(document: Value) -> Vec<Value> {
 }
 
 fn list(objects: &[Value], kind: &str, version: &str) -> String {
-    let mut items: Vec<Value> = objects.iter().filter(|object| object["kind"] == kind).cloned().collect();
+    let mut items: Vec<Value> =
+        objects.iter().filter(|object| object["kind"] == kind).cloned().collect();
     for (index, item) in items.iter_mut().enumerate() {
-        let Some(metadata) = item.get_mut("metadata").and_then(Value::as_object_mut) else { continue };
+        let Some(metadata) = item.get_mut("metadata").and_then(Value::as_object_mut) else {
+            continue;
+        };
         // What the API server would have filled in.
         metadata.entry("resourceVersion").or_insert_with(|| json!("1"));
-        metadata.entry("uid").or_insert_with(|| json!(format!("00000000-0000-0000-0000-{index:012}")));
+        metadata
+            .entry("uid")
+            .or_insert_with(|| json!(format!("00000000-0000-0000-0000-{index:012}")));
     }
     json!({"kind": format!("{kind}List"), "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": items})
         .to_string()
@@ -87,7 +99,9 @@ fn converse(stream: &TcpStream, lists: &[String]) -> io::Result<()> {
             }
             Some(_) if query.contains("watch=") => return watch(stream),
             Some(index) => respond(stream, "200 OK", &lists[index])?,
-            None if path == "/version" => respond(stream, "200 OK", r#"{"major":"1","minor":"34","gitVersion":"v1.34.4"}"#)?,
+            None if path == "/version" => {
+                respond(stream, "200 OK", r#"{"major":"1","minor":"34","gitVersion":"v1.34.4"}"#)?
+            }
             None => respond(stream, "404 Not Found", &status(404, "NotFound"))?,
         }
     }
@@ -122,7 +136,9 @@ fn respond(mut stream: &TcpStream, status: &str, body: &str) -> io::Result<()> {
 }
 
 fn watch(mut stream: &TcpStream) -> io::Result<()> {
-    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    stream.write_all(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+    )?;
     thread::sleep(WATCH_LEN);
     stream.write_all(b"0\r\n\r\n")
 }
@@ -151,7 +167,10 @@ mod tests {
             text
         };
         let services = ask("/api/v1/services?limit=500");
-        assert!(services.starts_with("HTTP/1.1 200 OK") && services.contains(r#""name":"a""#), "{services}");
+        assert!(
+            services.starts_with("HTTP/1.1 200 OK") && services.contains(r#""name":"a""#),
+            "{services}"
+        );
         assert!(services.contains(r#""kind":"ServiceList""#), "{services}");
         assert!(ask("/api/v1/pods?sendInitialEvents=true&watch=true").starts_with("HTTP/1.1 422"));
         assert!(ask("/api/v1/nodes").starts_with("HTTP/1.1 404"));

@@ -40,11 +40,14 @@ impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing { what, looked, next } => {
-                let looked: Vec<String> = looked.iter().map(|path| path.display().to_string()).collect();
+                let looked: Vec<String> =
+                    looked.iter().map(|path| path.display().to_string()).collect();
                 write!(f, "there is no {what} at {}; {next}", looked.join(", "))
             }
             Self::Start { what, error } => write!(f, "cannot start {}: {error}", what.display()),
-            Self::NotReady { what, log } => write!(f, "{what} gave no answer within {START_MAX:?}; its last lines:\n{log}"),
+            Self::NotReady { what, log } => {
+                write!(f, "{what} gave no answer within {START_MAX:?}; its last lines:\n{log}")
+            }
             Self::Manifests(reason) => write!(f, "cannot serve the manifests to CoreDNS: {reason}"),
         }
     }
@@ -80,7 +83,11 @@ pub struct LaunchOptions {
 }
 
 /// Starts a server and waits until it answers the workload's first question.
-pub fn launch(kind: Kind, options: &LaunchOptions, workload: &Workload) -> Result<Launched, LaunchError> {
+pub fn launch(
+    kind: Kind,
+    options: &LaunchOptions,
+    workload: &Workload,
+) -> Result<Launched, LaunchError> {
     let binary = find(kind, options.binary.as_deref())?;
     let port = free_port().map_err(|error| LaunchError::Start { what: binary.clone(), error })?;
     let objects = match kind {
@@ -89,7 +96,8 @@ pub fn launch(kind: Kind, options: &LaunchOptions, workload: &Workload) -> Resul
             format!("endpoint http://{address}")
         }
         Kind::Ringdns => {
-            let paths: Vec<String> = options.manifests.iter().map(|path| format!("\"{}\"", path.display())).collect();
+            let paths: Vec<String> =
+                options.manifests.iter().map(|path| format!("\"{}\"", path.display())).collect();
             format!("manifests {}", paths.join(" "))
         }
     };
@@ -99,7 +107,12 @@ pub fn launch(kind: Kind, options: &LaunchOptions, workload: &Workload) -> Resul
     fs::write(&corefile, corefile_text(kind, &options.zone, port, &objects)).map_err(start)?;
     let log = File::create(folder.path().join("log")).map_err(start)?;
     let mut command = Command::new(&binary);
-    command.arg("-conf").arg(&corefile).stdin(Stdio::null()).stdout(log.try_clone().map_err(start)?).stderr(log);
+    command
+        .arg("-conf")
+        .arg(&corefile)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(start)?)
+        .stderr(log);
     if options.core.is_some() {
         // One core, so one thread that runs: Go does not see the pinning of others' making.
         command.env("GOMAXPROCS", "1");
@@ -157,21 +170,34 @@ fn free_port() -> io::Result<u16> {
 }
 
 fn find(kind: Kind, given: Option<&Path>) -> Result<PathBuf, LaunchError> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.to_owned()));
     let looked: Vec<PathBuf> = match (given, kind) {
         (Some(path), _) => vec![path.to_owned()],
-        (None, Kind::Coredns) => vec![target.join("e2e/bin/coredns"), "target/e2e/bin/coredns".into()],
-        (None, Kind::Ringdns) => {
-            beside.into_iter().map(|folder| folder.join("ringdns")).chain(["target/release/ringdns".into()]).collect()
+        (None, Kind::Coredns) => {
+            vec![target.join("e2e/bin/coredns"), "target/e2e/bin/coredns".into()]
         }
+        (None, Kind::Ringdns) => beside
+            .into_iter()
+            .map(|folder| folder.join("ringdns"))
+            .chain(["target/release/ringdns".into()])
+            .collect(),
     };
     if let Some(found) = looked.iter().find(|path| path.is_file()) {
         return Ok(found.clone());
     }
     Err(match kind {
-        Kind::Coredns => LaunchError::Missing { what: "CoreDNS", looked, next: "build it with deploy/e2e/build.sh, or say --coredns PATH" },
-        Kind::Ringdns => LaunchError::Missing { what: "ringdns", looked, next: "build it with 'cargo build --release', or say --ringdns PATH" },
+        Kind::Coredns => LaunchError::Missing {
+            what: "CoreDNS",
+            looked,
+            next: "build it with deploy/e2e/build.sh, or say --coredns PATH",
+        },
+        Kind::Ringdns => LaunchError::Missing {
+            what: "ringdns",
+            looked,
+            next: "build it with 'cargo build --release', or say --ringdns PATH",
+        },
     })
 }
 
@@ -190,7 +216,10 @@ impl Launched {
         }
         let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        Err(LaunchError::NotReady { what: kind.name(), log: lines[lines.len().saturating_sub(10)..].join("\n") })
+        Err(LaunchError::NotReady {
+            what: kind.name(),
+            log: lines[lines.len().saturating_sub(10)..].join("\n"),
+        })
     }
 
     fn asks(&self, question: &[u8]) -> io::Result<u8> {
@@ -200,6 +229,8 @@ impl Launched {
         socket.send(question)?;
         let mut answer = [0; 4096];
         let len = socket.recv(&mut answer)?;
-        answer::header(&answer[..len]).map(|header| header.rcode).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        answer::header(&answer[..len])
+            .map(|header| header.rcode)
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }

@@ -129,8 +129,10 @@ impl Cell {
             Some((wanted - round.counts.answered_total().min(wanted)) as f64 / wanted.max(1) as f64)
         };
         let p99_ns = self.spread(|round| Some(round.latency_with_lost.p99_ns as f64));
-        let is_within = |spread: Option<Spread>, max: f64| spread.is_some_and(|spread| spread.median <= max);
-        is_within(self.spread(loss), plan.loss_max) && is_within(p99_ns, plan.p99_max.as_nanos() as f64)
+        let is_within =
+            |spread: Option<Spread>, max: f64| spread.is_some_and(|spread| spread.median <= max);
+        is_within(self.spread(loss), plan.loss_max)
+            && is_within(p99_ns, plan.p99_max.as_nanos() as f64)
     }
 }
 
@@ -147,9 +149,12 @@ pub fn compare(
     let mut failures = vec![0; everyone.len()];
     let mut met: Vec<Option<f64>> = vec![None; everyone.len()];
     for &rate_qps in &plan.rates_qps {
-        let running: Vec<usize> = everyone.iter().copied().filter(|&at| failures[at] < FAILURES_MAX).collect();
+        let running: Vec<usize> =
+            everyone.iter().copied().filter(|&at| failures[at] < FAILURES_MAX).collect();
         let load = open_load(plan, rate_qps);
-        for (at, cell) in rounds(plan, workload, stop, &running, Some(rate_qps), &load, &mut progress)? {
+        for (at, cell) in
+            rounds(plan, workload, stop, &running, Some(rate_qps), &load, &mut progress)?
+        {
             match cell.is_met(plan) {
                 true if failures[at] == 0 => met[at] = Some(rate_qps),
                 true => {}
@@ -216,14 +221,17 @@ fn rounds(
             }
             let (at, cell) = &mut cells[(turn + round) % running.len()];
             let contender = &plan.contenders[*at];
-            let what = rate_qps.map_or_else(|| "closed loop".to_owned(), |rate| format!("{rate:.0}/s"));
+            let what =
+                rate_qps.map_or_else(|| "closed loop".to_owned(), |rate| format!("{rate:.0}/s"));
             progress(&format!("{} {what}, round {} of {}", contender.name, round + 1, plan.rounds));
             let plan = Plan {
                 server: contender.address,
                 server_pid: contender.pid,
                 load: load.clone(),
                 outstanding_max: match load {
-                    Load::Closed => plan.base.outstanding_max.min(256).max(plan.base.socket_count as u32),
+                    Load::Closed => {
+                        plan.base.outstanding_max.min(256).max(plan.base.socket_count as u32)
+                    }
                     Load::Open { .. } => plan.base.outstanding_max,
                 },
                 seed: plan.base.seed + round as u64,
@@ -244,7 +252,8 @@ mod tests {
 
     #[test]
     fn spreads_are_of_the_middle() {
-        let spread = |values: &[f64]| Spread::of(values.iter().copied()).map(|s| (s.median, s.low, s.high));
+        let spread =
+            |values: &[f64]| Spread::of(values.iter().copied()).map(|s| (s.median, s.low, s.high));
         assert_eq!(spread(&[]), None);
         assert_eq!(spread(&[2.0]), Some((2.0, 2.0, 2.0)));
         assert_eq!(spread(&[3.0, 1.0, 10.0]), Some((3.0, 1.0, 10.0)));

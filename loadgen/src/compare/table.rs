@@ -15,8 +15,16 @@ struct Figure {
 }
 
 const FIGURES: [Figure; 6] = [
-    Figure { name: "answers/s", of: |round| Some(round.answered_qps), show: |qps| human_count(qps.round() as u64) },
-    Figure { name: "lost", of: |round| Some(round.loss), show: |loss| format!("{:.3} %", loss * 100.0) },
+    Figure {
+        name: "answers/s",
+        of: |round| Some(round.answered_qps),
+        show: |qps| human_count(qps.round() as u64),
+    },
+    Figure {
+        name: "lost",
+        of: |round| Some(round.loss),
+        show: |loss| format!("{:.3} %", loss * 100.0),
+    },
     Figure { name: "p50", of: |round| Some(round.latency.p50_ns as f64), show: human_time },
     Figure { name: "p99", of: |round| Some(round.latency.p99_ns as f64), show: human_time },
     Figure { name: "p99.9", of: |round| Some(round.latency.p99_9_ns as f64), show: human_time },
@@ -34,7 +42,8 @@ pub fn render(comparison: &Comparison) -> String {
 }
 
 fn write(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
-    let names: Vec<&str> = comparison.standings.iter().map(|standing| standing.name.as_str()).collect();
+    let names: Vec<&str> =
+        comparison.standings.iter().map(|standing| standing.name.as_str()).collect();
     let rates = comparison.standings.iter().map(|standing| standing.cells.len()).max().unwrap_or(0);
     writeln!(out, "Open loop, latency from the intended send time; medians of the rounds\n")?;
     head(out)?;
@@ -58,9 +67,18 @@ fn write(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
             writeln!(out, "  {:<14} below the lowest rate", standing.name)?;
             continue;
         };
-        let bound = if standing.was_never_beaten() { " or more: it met the highest rate asked" } else { "" };
+        let bound = if standing.was_never_beaten() {
+            " or more: it met the highest rate asked"
+        } else {
+            ""
+        };
         let ratio = base.map_or(1.0, |base| qps / base);
-        writeln!(out, "  {:<14} {:>10} a second, x {ratio:.2}{bound}", standing.name, human_count(qps.round() as u64))?;
+        writeln!(
+            out,
+            "  {:<14} {:>10} a second, x {ratio:.2}{bound}",
+            standing.name,
+            human_count(qps.round() as u64)
+        )?;
     }
     if let Some(cells) = &comparison.at_half {
         writeln!(out, "\nAt half of {}'s saturation", names[0])?;
@@ -91,7 +109,9 @@ fn head(out: &mut String) -> std::fmt::Result {
 fn row(out: &mut String, rate: &str, name: &str, cell: &Cell) -> std::fmt::Result {
     write!(out, "{rate:>10}  {name:<14}")?;
     for figure in &FIGURES {
-        let text = cell.spread(figure.of).map_or_else(|| "-".to_owned(), |spread| (figure.show)(spread.median));
+        let text = cell
+            .spread(figure.of)
+            .map_or_else(|| "-".to_owned(), |spread| (figure.show)(spread.median));
         write!(out, "{text:>12}")?;
     }
     writeln!(out)
@@ -101,7 +121,11 @@ fn row(out: &mut String, rate: &str, name: &str, cell: &Cell) -> std::fmt::Resul
 fn block(out: &mut String, names: &[&str], cells: &[Cell]) -> std::fmt::Result {
     head(out)?;
     for (name, cell) in names.iter().zip(cells) {
-        let rate = if cell.is_closed { "window".to_owned() } else { human_count(cell.rate_qps.round() as u64) };
+        let rate = if cell.is_closed {
+            "window".to_owned()
+        } else {
+            human_count(cell.rate_qps.round() as u64)
+        };
         row(out, &rate, name, cell)?;
     }
     let Some(base) = cells.first() else { return Ok(()) };
@@ -125,35 +149,59 @@ fn ratio(spread: Spread) -> String {
 fn warnings(comparison: &Comparison) -> Vec<String> {
     let mut warnings = Vec::new();
     for (at, standing) in comparison.standings.iter().enumerate() {
-        let others = comparison.at_half.iter().flatten().chain(&comparison.closed).skip(at).step_by(comparison.standings.len());
+        let others = comparison
+            .at_half
+            .iter()
+            .flatten()
+            .chain(&comparison.closed)
+            .skip(at)
+            .step_by(comparison.standings.len());
         let rounds: Vec<&Summary> =
             standing.cells.iter().chain(others).flat_map(|cell| &cell.rounds).collect();
         let count = |test: &dyn Fn(&&&Summary) -> bool| rounds.iter().filter(test).count();
         let kinds: [(usize, &str); 4] = [
-            (count(&|round| round.own.busy_max > crate::report::BUSY_MAX), "the generator was its own limit (busy > 90 %)"),
-            (count(&|round| round.counts.own_drops > 0), "answers were lost in the generator's own socket buffers"),
-            (count(&|round| round.server_cpu_ns_per_answer == Some(0.0)), "the server's process did no work: another one answered"),
+            (
+                count(&|round| round.own.busy_max > crate::report::BUSY_MAX),
+                "the generator was its own limit (busy > 90 %)",
+            ),
+            (
+                count(&|round| round.counts.own_drops > 0),
+                "answers were lost in the generator's own socket buffers",
+            ),
+            (
+                count(&|round| round.server_cpu_ns_per_answer == Some(0.0)),
+                "the server's process did no work: another one answered",
+            ),
             (count(&|round| round.counts.answered_total() == 0), "no answer at all"),
         ];
         for (count, what) in kinds {
             if count > 0 {
-                warnings.push(format!("{}: in {count} of {} rounds {what}", standing.name, rounds.len()));
+                warnings.push(format!(
+                    "{}: in {count} of {} rounds {what}",
+                    standing.name,
+                    rounds.len()
+                ));
             }
         }
     }
     if comparison.interrupted {
-        warnings.push("stopped by a signal: the report covers what was measured until then".to_owned());
+        warnings
+            .push("stopped by a signal: the report covers what was measured until then".to_owned());
     }
     warnings
 }
 
 /// The page: saturation and half-load figures, the percentile plot, p99 over the rate.
 pub fn html(comparison: &Comparison) -> String {
-    let names: Vec<&str> = comparison.standings.iter().map(|standing| standing.name.as_str()).collect();
+    let names: Vec<&str> =
+        comparison.standings.iter().map(|standing| standing.name.as_str()).collect();
     let mut body = String::new();
     if let Some(cells) = &comparison.at_half {
-        let series: Vec<Series> =
-            names.iter().zip(cells).map(|(name, cell)| plot::percentile_series(name, &cell.latency)).collect();
+        let series: Vec<Series> = names
+            .iter()
+            .zip(cells)
+            .map(|(name, cell)| plot::percentile_series(name, &cell.latency))
+            .collect();
         let rate = cells.first().map_or(0, |cell| cell.rate_qps.round() as u64);
         body.push_str(&format!(
             "<h2>Latency at half of {}'s saturation: {} queries a second</h2>\n{}\n",
@@ -170,7 +218,9 @@ pub fn html(comparison: &Comparison) -> String {
             points: standing
                 .cells
                 .iter()
-                .filter_map(|cell| Some((cell.rate_qps, (cell.spread(FIGURES[3].of)?.median.max(1.0)).log10())))
+                .filter_map(|cell| {
+                    Some((cell.rate_qps, (cell.spread(FIGURES[3].of)?.median.max(1.0)).log10()))
+                })
                 .collect(),
         })
         .collect();

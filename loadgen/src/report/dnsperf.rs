@@ -28,12 +28,18 @@ pub fn histogram_lines(latency: &Histogram<u64>) -> String {
 fn write(out: &mut String, summary: &Summary) -> std::fmt::Result {
     let counts = &summary.counts;
     let completed = counts.answered_total();
-    let percent = |part: u64, whole: u64| if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 };
+    let percent =
+        |part: u64, whole: u64| if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 };
     let average = |sum: u64, count: u64| sum.checked_div(count).unwrap_or(0);
     writeln!(out, "Statistics:\n")?;
     writeln!(out, "  Queries sent:         {}", counts.sent)?;
     writeln!(out, "  Queries completed:    {completed} ({:.2}%)", percent(completed, counts.sent))?;
-    writeln!(out, "  Queries lost:         {} ({:.2}%)", counts.timed_out, percent(counts.timed_out, counts.sent))?;
+    writeln!(
+        out,
+        "  Queries lost:         {} ({:.2}%)",
+        counts.timed_out,
+        percent(counts.timed_out, counts.sent)
+    )?;
     let codes: Vec<String> = summary
         .rcodes
         .iter()

@@ -28,7 +28,8 @@ fn write(out: &mut String, latency: &Histogram<u64>) -> std::fmt::Result {
             writeln!(out, "{ms:12.3} {quantile:2.12} {total:10}")?;
         }
     }
-    let sub_buckets = 2u64 << (f64::from(latency.sigfig()) * std::f64::consts::LOG2_10).ceil() as u32;
+    let sub_buckets =
+        2u64 << (f64::from(latency.sigfig()) * std::f64::consts::LOG2_10).ceil() as u32;
     writeln!(
         out,
         "#[Mean    = {:12.3}, StdDeviation   = {:12.3}]",
@@ -59,7 +60,10 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "       Value     Percentile TotalCount 1/(1-Percentile)");
         assert_eq!(lines[2], "       1.000 0.000000000000          1           1.00");
-        assert!(text.contains("\n       4.002 1.000000000000          4\n#[Mean    =        2.500"), "{text}");
+        assert!(
+            text.contains("\n       4.002 1.000000000000          4\n#[Mean    =        2.500"),
+            "{text}"
+        );
         assert!(text.ends_with("#[Max     =        4.002, Total count    =            4]\n#[Buckets =           26, SubBuckets     =         2048]\n"), "{text}");
     }
 }

@@ -27,8 +27,9 @@ impl IntervalLog {
         builder.with_max_value_divisor(1e6);
         // The builder wants to head the log each time; that line is cut off again.
         let mut lines = Vec::new();
-        let mut writer =
-            builder.begin_log_with(&mut lines, &mut self.serializer).expect("a vector can be written to");
+        let mut writer = builder
+            .begin_log_with(&mut lines, &mut self.serializer)
+            .expect("a vector can be written to");
         writer
             .write_histogram(
                 &second.latency,
@@ -71,7 +72,10 @@ mod tests {
             let mut latency = histogram::<u64>();
             latency.saturating_record(3_000_000 * (index + 1));
             let (start_ns, end_ns) = (index * 1_000_000_000, (index + 1) * 1_000_000_000);
-            log.add(&Second { index, start_ns, end_ns, counts: Counts::default(), latency }, Some("CoreDNS"));
+            log.add(
+                &Second { index, start_ns, end_ns, counts: Counts::default(), latency },
+                Some("CoreDNS"),
+            );
         }
         let text = log.render(UNIX_EPOCH + Duration::from_millis(1_500));
         assert!(text.starts_with("#[Histogram log format version 1.3]\n"), "{text}");
@@ -81,7 +85,11 @@ mod tests {
             let line = format!("{line}\n");
             for entry in IntervalLogIterator::new(line.as_bytes()) {
                 if let Ok(LogEntry::Interval(one)) = entry {
-                    intervals.push((one.tag().unwrap().as_str().to_owned(), one.start_timestamp().as_secs(), one.max()));
+                    intervals.push((
+                        one.tag().unwrap().as_str().to_owned(),
+                        one.start_timestamp().as_secs(),
+                        one.max(),
+                    ));
                 }
             }
         }

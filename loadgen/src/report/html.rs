@@ -36,7 +36,11 @@ pub fn page(title: &str, body: &str) -> String {
     )
 }
 
-pub fn render(summary: &Summary, latency: &hdrhistogram::Histogram<u64>, seconds: &[SecondRow]) -> String {
+pub fn render(
+    summary: &Summary,
+    latency: &hdrhistogram::Histogram<u64>,
+    seconds: &[SecondRow],
+) -> String {
     let mut body = String::new();
     // Writing to a string cannot fail.
     let _ = write(&mut body, summary, latency, seconds);
@@ -54,7 +58,9 @@ fn write(
     }
     let kind = match summary.loop_kind {
         "open" => "Open loop: latency counts from the intended send time.",
-        _ => "Closed loop: the generator waits for answers, so a stall of the server is under-reported here.",
+        _ => {
+            "Closed loop: the generator waits for answers, so a stall of the server is under-reported here."
+        }
     };
     writeln!(
         out,
@@ -64,14 +70,27 @@ fn write(
         human_time(summary.latency.p50_ns as f64),
         human_time(summary.latency.p99_ns as f64),
     )?;
-    writeln!(out, "<h2>Latency by percentile</h2>\n{}", plot::percentiles(&[plot::percentile_series("answers", latency)]))?;
+    writeln!(
+        out,
+        "<h2>Latency by percentile</h2>\n{}",
+        plot::percentiles(&[plot::percentile_series("answers", latency)])
+    )?;
     if seconds.len() > 1 {
         let line = |name: &str, value: &dyn Fn(&SecondRow) -> u64| Series {
             name: name.to_owned(),
-            points: seconds.iter().map(|row| (row.end_secs, (value(row).max(1) as f64).log10())).collect(),
+            points: seconds
+                .iter()
+                .map(|row| (row.end_secs, (value(row).max(1) as f64).log10()))
+                .collect(),
         };
-        let series = [line("max", &|row| row.max_ns), line("p99", &|row| row.p99_ns), line("p50", &|row| row.p50_ns)];
-        let whole = |secs: &f64| if secs.fract().abs() < 0.01 { format!("{secs:.0}") } else { String::new() };
+        let series = [
+            line("max", &|row| row.max_ns),
+            line("p99", &|row| row.p99_ns),
+            line("p50", &|row| row.p50_ns),
+        ];
+        let whole = |secs: &f64| {
+            if secs.fract().abs() < 0.01 { format!("{secs:.0}") } else { String::new() }
+        };
         let svg = plot::times(&series, "seconds", &whole);
         writeln!(out, "<h2>Second by second</h2>\n{svg}")?;
     }

@@ -14,8 +14,8 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::run::{Load, Outcome, Plan};
-use crate::workload::Workload;
 use crate::tally::{Counts, RCODE_CLASSES, RCODE_NAMES};
+use crate::workload::Workload;
 
 /// Quantiles that every report shows, and their names.
 pub const QUANTILES: [(&str, f64); 5] =
@@ -132,7 +132,11 @@ impl Summary {
             sent_qps: ratio(counts.sent as f64, run_secs),
             answered_qps: ratio(answered as f64, run_secs),
             loss: ratio(counts.timed_out as f64, counts.sent as f64),
-            rcodes: RCODE_NAMES.into_iter().zip(counts.answered).filter(|(_, count)| *count > 0).collect(),
+            rcodes: RCODE_NAMES
+                .into_iter()
+                .zip(counts.answered)
+                .filter(|(_, count)| *count > 0)
+                .collect(),
             latency: Times::of(&latency),
             latency_with_lost: Times::of(&with_lost),
             latency_by_rcode: RCODE_CLASSES
@@ -159,11 +163,15 @@ fn verify_failures(workload: &Workload, outcome: &Outcome) -> Vec<String> {
     let describe = |&(query, rcode): &(u32, u8)| {
         let (name, rtype) = workload.question(query);
         let expected = workload.expectation(query).map(|expected| {
-            let addresses: Vec<String> = expected.addresses.iter().map(|address| format!(" {address}")).collect();
+            let addresses: Vec<String> =
+                expected.addresses.iter().map(|address| format!(" {address}")).collect();
             format!("{}{}", RCODE_NAMES[usize::from(expected.rcode)], addresses.concat())
         });
         let got = RCODE_NAMES[usize::from(rcode)];
-        format!("{name} {rtype}: expected {}, got {got} or other addresses", expected.unwrap_or_default())
+        format!(
+            "{name} {rtype}: expected {}, got {got} or other addresses",
+            expected.unwrap_or_default()
+        )
     };
     outcome.totals.verify_failures.iter().map(describe).collect()
 }
@@ -185,7 +193,8 @@ fn warnings(summary: &Summary, outcome: &Outcome) -> Vec<String> {
     let counts = &summary.counts;
     let mut warnings = Vec::new();
     if outcome.interrupted {
-        warnings.push("stopped by a signal: the report covers what was measured until then".to_owned());
+        warnings
+            .push("stopped by a signal: the report covers what was measured until then".to_owned());
     }
     if counts.answered_total() == 0 {
         let why = if counts.refused > 0 { "; the port is closed" } else { "" };
@@ -198,7 +207,10 @@ fn warnings(summary: &Summary, outcome: &Outcome) -> Vec<String> {
         ));
     }
     if outcome.server_cpu_ns == Some(0) && counts.answered_total() > 0 {
-        warnings.push("the server's process used no CPU time: the answers came from another process".to_owned());
+        warnings.push(
+            "the server's process used no CPU time: the answers came from another process"
+                .to_owned(),
+        );
     }
     if counts.own_drops > 0 {
         warnings.push(format!(
@@ -246,7 +258,7 @@ pub fn human_count(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(' ');
         }
         text.push(digit);
@@ -272,6 +284,9 @@ mod tests {
         for (ns, text) in rows {
             assert_eq!(human_time(ns), text);
         }
-        assert_eq!([0, 12, 123, 1_234, 1_234_567].map(human_count), ["0", "12", "123", "1 234", "1 234 567"]);
+        assert_eq!(
+            [0, 12, 123, 1_234, 1_234_567].map(human_count),
+            ["0", "12", "123", "1 234", "1 234 567"]
+        );
     }
 }

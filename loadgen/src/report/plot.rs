@@ -51,7 +51,8 @@ pub fn percentiles(series: &[Series]) -> String {
         2 => "99 %".to_owned(),
         count => format!("99.{} %", "9".repeat((count - 2) as usize)),
     };
-    let nines_max = series.iter().flat_map(|one| &one.points).fold(0.0, |max: f64, point| max.max(point.0));
+    let nines_max =
+        series.iter().flat_map(|one| &one.points).fold(0.0, |max: f64, point| max.max(point.0));
     draw(series, nines_max.ceil() as usize + 1, "percentile (nines)", &nines)
 }
 
@@ -104,7 +105,9 @@ fn draw(series: &[Series], x_labels: usize, x: &str, x_label: &dyn Fn(&f64) -> S
                 .draw_series(LineSeries::new(one.points.iter().copied(), colour.stroke_width(2)))
                 .expect("writing to a string cannot fail")
                 .label(&one.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], colour.stroke_width(3)));
+                .legend(move |(x, y)| {
+                    PathElement::new([(x, y), (x + 22, y)], colour.stroke_width(3))
+                });
         }
         chart
             .configure_series_labels()
@@ -129,10 +132,14 @@ mod tests {
         for i in 1..=10_000u64 {
             latency.saturating_record(i * 100);
         }
-        let plot = || percentiles(&[percentile_series("one", &latency), percentile_series("two", &latency)]);
+        let plot = || {
+            percentiles(&[percentile_series("one", &latency), percentile_series("two", &latency)])
+        };
         let svg = plot();
         assert_eq!(svg, plot());
-        assert!(svg.starts_with("<svg") && svg.contains("currentColor") && !svg.contains(INK_IN_SVG));
+        assert!(
+            svg.starts_with("<svg") && svg.contains("currentColor") && !svg.contains(INK_IN_SVG)
+        );
         for text in ["90 %", "99.9 %", "one", "two", "1.00 ms"] {
             assert!(svg.contains(text), "{text} in {svg}");
         }
@@ -141,6 +148,8 @@ mod tests {
 
     #[test]
     fn no_answers_are_no_picture() {
-        assert!(percentiles(&[percentile_series("none", &histogram())]).contains("nothing to plot"));
+        assert!(
+            percentiles(&[percentile_series("none", &histogram())]).contains("nothing to plot")
+        );
     }
 }

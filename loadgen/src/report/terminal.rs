@@ -28,14 +28,24 @@ fn write(out: &mut String, summary: &Summary) -> std::fmt::Result {
         summary.run_secs
     )?;
     writeln!(out)?;
-    line(out, "sent", counts.sent, &format!("{} a second", human_count(summary.sent_qps.round() as u64)))?;
+    line(
+        out,
+        "sent",
+        counts.sent,
+        &format!("{} a second", human_count(summary.sent_qps.round() as u64)),
+    )?;
     line(
         out,
         "answered",
         counts.answered_total(),
         &format!("{} a second", human_count(summary.answered_qps.round() as u64)),
     )?;
-    line(out, "lost", counts.timed_out, &format!("{:.3} %, after {} s", summary.loss * 100.0, summary.timeout_secs))?;
+    line(
+        out,
+        "lost",
+        counts.timed_out,
+        &format!("{:.3} %, after {} s", summary.loss * 100.0, summary.timeout_secs),
+    )?;
     for (rcode, count) in &summary.rcodes {
         writeln!(out, "  {rcode:<16}{:>14}", human_count(*count))?;
     }
@@ -85,7 +95,8 @@ fn oddities(summary: &Summary) -> [(&'static str, u64); 15] {
 }
 
 fn latencies(out: &mut String, summary: &Summary) -> std::fmt::Result {
-    let from = if summary.loop_kind == "open" { "from the intended send time" } else { "from the send" };
+    let from =
+        if summary.loop_kind == "open" { "from the intended send time" } else { "from the send" };
     write!(out, "{:<18}", "latency")?;
     for (name, _) in QUANTILES {
         write!(out, "{name:>10}")?;

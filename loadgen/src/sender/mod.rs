@@ -6,6 +6,9 @@
 pub mod tcp;
 pub mod udp;
 
+#[cfg(test)]
+mod simulation;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -25,15 +28,37 @@ pub const SLOT_COUNT: usize = 1 << 17;
 /// A sleep may end this much late; a send time nearer than this is waited for with open eyes.
 const WAKE_UP_NS: u64 = 100_000;
 
+/// After the end of an open loop, what was due before it may still leave for so long; then it counts as never sent.
+const GRACE_NS: u64 = NANOS_PER_SEC;
+
 /// Nanoseconds since the start of the run, which may lie a little ahead.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    pub origin: Instant,
+pub enum Clock {
+    Monotonic(Instant),
+    /// A test's own time, which goes on when it is looked at.
+    #[cfg(test)]
+    Simulated(&'static std::sync::atomic::AtomicU64),
 }
 
 impl Clock {
     pub fn now_ns(self) -> u64 {
-        Instant::now().saturating_duration_since(self.origin).as_nanos() as u64
+        match self {
+            Self::Monotonic(origin) => {
+                Instant::now().saturating_duration_since(origin).as_nanos() as u64
+            }
+            #[cfg(test)]
+            Self::Simulated(now_ns) => now_ns.fetch_add(simulation::LOOK_NS, Ordering::Relaxed),
+        }
+    }
+
+    fn sleep_until_start(self) {
+        match self {
+            Self::Monotonic(origin) => {
+                std::thread::sleep(origin.saturating_duration_since(Instant::now()))
+            }
+            #[cfg(test)]
+            Self::Simulated(_) => {}
+        }
     }
 }
 
@@ -135,9 +160,7 @@ fn timespec(ns: u64) -> Timespec {
 
 /// The life of a sending thread.
 pub(crate) fn run(mut transport: impl Transport, mut driver: Driver<'_>) {
-    if let Some(ahead) = driver.share.clock.origin.checked_duration_since(Instant::now()) {
-        std::thread::sleep(ahead);
-    }
+    driver.share.clock.sleep_until_start();
     driver.recorder.start(thread_cpu_ns());
     let mut now_ns = driver.share.clock.now_ns();
     loop {
@@ -210,7 +233,8 @@ impl<'w> Driver<'w> {
         };
         let due = Due { query: self.next_message as u32, intended_ns };
         self.next_send += self.share.count;
-        self.next_message = (self.next_message + self.share.count) % self.share.workload.len() as u64;
+        self.next_message =
+            (self.next_message + self.share.count) % self.share.workload.len() as u64;
         Some(due)
     }
 
@@ -235,7 +259,9 @@ impl<'w> Driver<'w> {
             return;
         };
         let asked = flight.asked(header.id);
-        let (Asked::InFlight { query, .. } | Asked::Answered { query } | Asked::TimedOut { query }) = asked else {
+        let (Asked::InFlight { query, .. } | Asked::Answered { query } | Asked::TimedOut { query }) =
+            asked
+        else {
             counts.wrong_id += 1;
             return;
         };
@@ -289,16 +315,22 @@ impl<'w> Driver<'w> {
     }
 
     fn is_sending_over(&self, now_ns: u64) -> bool {
-        self.next_send >= self.share.sends_max
-            || now_ns >= self.share.end_ns
+        let end_ns = self.share.end_ns;
+        let is_time_over = match &self.share.pace {
+            Pace::Closed => now_ns >= end_ns,
+            Pace::Open(schedule) => {
+                schedule.next_ns().is_none_or(|next_ns| next_ns >= end_ns)
+                    || now_ns >= end_ns + GRACE_NS
+            }
+        };
+        is_time_over
+            || self.next_send >= self.share.sends_max
             || self.share.stop.load(Ordering::Relaxed)
     }
 
     /// Nothing more is sent and nothing awaited.
     fn is_finished(&self, now_ns: u64) -> bool {
-        let is_schedule_over =
-            matches!(&self.share.pace, Pace::Open(schedule) if schedule.next_ns().is_none());
-        self.outstanding == 0 && (is_schedule_over || self.is_sending_over(now_ns))
+        self.outstanding == 0 && self.is_sending_over(now_ns)
     }
 
     fn is_sweep_due(&mut self, now_ns: u64) -> bool {
@@ -315,11 +347,14 @@ impl<'w> Driver<'w> {
             return 0;
         }
         // A stop by Ctrl-C, the end of the run and the end of the interval are noticed this soon.
-        let mut until_ns = (now_ns + NANOS_PER_SEC / 20).min(self.next_sweep_ns.max(now_ns + 1_000_000));
-        if self.outstanding < self.share.outstanding_max && !self.is_sending_over(now_ns) {
-            if let Pace::Open(schedule) = &self.share.pace {
-                until_ns = until_ns.min(schedule.next_ns().unwrap_or(u64::MAX).saturating_sub(WAKE_UP_NS));
-            }
+        let mut until_ns =
+            (now_ns + NANOS_PER_SEC / 20).min(self.next_sweep_ns.max(now_ns + 1_000_000));
+        if let Pace::Open(schedule) = &self.share.pace
+            && self.outstanding < self.share.outstanding_max
+            && !self.is_sending_over(now_ns)
+        {
+            let next_ns = schedule.next_ns().unwrap_or(u64::MAX);
+            until_ns = until_ns.min(next_ns.saturating_sub(WAKE_UP_NS));
         }
         until_ns.saturating_sub(now_ns)
     }

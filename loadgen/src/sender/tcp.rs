@@ -37,6 +37,8 @@ pub struct TcpOptions {
 struct Connection {
     /// `None` while it is down.
     stream: Option<TcpStream>,
+    /// The handshake is over: it may be written to.
+    is_made: bool,
     flight: Flight,
     incoming: Box<[u8]>,
     /// Bytes of `incoming` that hold the start of a frame.
@@ -66,6 +68,7 @@ impl Tcp {
         let outstanding_max = options.outstanding_max.div_ceil(options.connection_count as u32);
         let connection = || Connection {
             stream: None,
+            is_made: false,
             flight: Flight::new(outstanding_max as usize, SLOT_COUNT / options.connection_count),
             incoming: vec![0; INCOMING_LEN].into(),
             incoming_len: 0,
@@ -82,7 +85,10 @@ impl Tcp {
     /// Makes the connection at `index` if it is down and its time has come.
     fn connect(&mut self, driver: &mut Driver<'_>, index: usize, now_ns: u64) {
         let connection = &mut self.connections[index];
-        if connection.stream.is_some() || now_ns < connection.retry_ns {
+        if connection.stream.is_some() {
+            return connection.look_if_made(driver, now_ns);
+        }
+        if now_ns < connection.retry_ns {
             return;
         }
         connection.incoming_len = 0;
@@ -96,7 +102,8 @@ impl Tcp {
         match made {
             Ok(stream) => {
                 connection.stream = Some(stream);
-                driver.recorder.current.counts.connects += 1;
+                connection.is_made = false;
+                connection.look_if_made(driver, now_ns);
             }
             Err(error) => {
                 count_error(driver, &error);
@@ -106,16 +113,21 @@ impl Tcp {
     }
 }
 
-/// A connection that is made or on its way: where it is not there yet, writing says "would block".
+/// A connection that is made or on its way.
 fn open(options: &TcpOptions) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(options.server), Type::STREAM, Some(Protocol::TCP))?;
+    let socket =
+        Socket::new(Domain::for_address(options.server), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if let Some(local) = options.local {
         socket.bind(&SocketAddr::new(local, 0).into())?;
     }
     socket.set_nonblocking(true)?;
     match socket.connect(&options.server.into()) {
-        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(error),
+        Err(error)
+            if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
+        {
+            Err(error)
+        }
         _ => Ok(socket.into()),
     }
 }
@@ -130,7 +142,8 @@ fn count_error(driver: &mut Driver<'_>, error: &io::Error) {
 
 impl Transport for Tcp {
     fn send(&mut self, driver: &mut Driver<'_>, now_ns: u64) -> usize {
-        let batch = if driver.is_open() { self.burst.len(self.connections.len()) } else { usize::MAX };
+        let batch =
+            if driver.is_open() { self.burst.len(self.connections.len()) } else { usize::MAX };
         let mut sent = 0;
         for _ in 0..self.connections.len() {
             let index = self.next;
@@ -153,7 +166,10 @@ impl Transport for Tcp {
 
     fn receive(&mut self, driver: &mut Driver<'_>) -> usize {
         let mut events = [MaybeUninit::uninit(); BATCH];
-        let Ok((ready, _)) = epoll::wait(&self.epoll, &mut events, Some(&Timespec::default())) else { return 0 };
+        let Ok((ready, _)) = epoll::wait(&self.epoll, &mut events, Some(&Timespec::default()))
+        else {
+            return 0;
+        };
         let mut received = 0;
         for event in ready {
             let index = event.data.u64() as usize;
@@ -181,9 +197,23 @@ impl Transport for Tcp {
 }
 
 impl Connection {
+    fn look_if_made(&mut self, driver: &mut Driver<'_>, now_ns: u64) {
+        let Some(stream) = &self.stream else { return };
+        if self.is_made {
+            return;
+        }
+        if stream.peer_addr().is_ok() {
+            self.is_made = true;
+            driver.recorder.current.counts.connects += 1;
+        } else if let Ok(Some(error)) = stream.take_error() {
+            count_error(driver, &error);
+            self.lose(driver, now_ns);
+        }
+    }
+
     /// Frames what is due, at most `count_max` queries and as many as there is room for.
     fn fill(&mut self, driver: &mut Driver<'_>, count_max: usize, now_ns: u64) -> usize {
-        if self.stream.is_none() {
+        if self.stream.is_none() || !self.is_made {
             return 0;
         }
         if self.unwritten.is_empty() {
@@ -194,7 +224,8 @@ impl Connection {
         while count < count_max && self.unwritten.end + 2 + MESSAGE_LEN_MAX <= OUTGOING_LEN {
             let Some(due) = driver.take_due(now_ns) else { break };
             let message = workload.message(due.query);
-            let id = self.flight.reserve(due.query, due.intended_ns).expect("the caller has seen room");
+            let id =
+                self.flight.reserve(due.query, due.intended_ns).expect("the caller has seen room");
             driver.outstanding += 1;
             let len = message.bytes.len();
             let frame = &mut self.outgoing[self.unwritten.end..][..2 + len];
@@ -216,7 +247,8 @@ impl Connection {
         }
         match stream.write(&self.outgoing[self.unwritten.clone()]) {
             Ok(len) => self.unwritten.start += len,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => {
                 count_error(driver, &error);
                 self.lose(driver, now_ns);
@@ -237,7 +269,11 @@ impl Connection {
                 self.incoming_len += len;
                 self.take_frames(driver, now_ns)
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                0
+            }
             Err(error) => {
                 count_error(driver, &error);
                 self.lose(driver, now_ns);
@@ -250,7 +286,10 @@ impl Connection {
         let mut rest = &self.incoming[..self.incoming_len];
         let mut count = 0;
         while let Some((len, tail)) = rest.split_first_chunk::<2>() {
-            let Some((packet, tail)) = tail.split_at_checked(u16::from_be_bytes(*len).into()) else { break };
+            let Some((packet, tail)) = tail.split_at_checked(u16::from_be_bytes(*len).into())
+            else {
+                break;
+            };
             driver.take_answer(&mut self.flight, packet, now_ns);
             rest = tail;
             count += 1;
@@ -269,7 +308,7 @@ impl Connection {
         if self.flight.outstanding() > 0 {
             driver.recorder.current.counts.connections_lost += 1;
             driver.expire(&mut self.flight, u64::MAX);
-        } else {
+        } else if self.is_made {
             // A server may close an idle connection when it likes (RFC 7766, section 6.2.3).
             self.retry_ns = now_ns;
         }

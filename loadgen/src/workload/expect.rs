@@ -43,7 +43,10 @@ impl fmt::Display for ExpectError {
         match self {
             Self::Read { path, error } => write!(f, "cannot read the expectations {path}: {error}"),
             Self::Line { path, line, reason } => {
-                write!(f, "{path}:{line}: {reason}; a line is NAME TYPE RCODE and the addresses: a.example A NOERROR 10.0.0.1")
+                write!(
+                    f,
+                    "{path}:{line}: {reason}; a line is NAME TYPE RCODE and the addresses: a.example A NOERROR 10.0.0.1"
+                )
             }
         }
     }
@@ -54,7 +57,8 @@ impl std::error::Error for ExpectError {}
 impl Expectations {
     pub fn read(path: &Path) -> Result<Self, ExpectError> {
         let name = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|error| ExpectError::Read { path: name.clone(), error })?;
+        let text = fs::read_to_string(path)
+            .map_err(|error| ExpectError::Read { path: name.clone(), error })?;
         Self::parse(&text).map_err(|(line, reason)| ExpectError::Line { path: name, line, reason })
     }
 
@@ -68,7 +72,8 @@ impl Expectations {
             let fail = |reason| (index + 1, reason);
             let question = query_file::question(line).map_err(fail)?;
             let expectation = expectation(line.split_ascii_whitespace().skip(2)).map_err(fail)?;
-            all.by_question.insert((key(&question.name.to_string()), question.rtype), all.list.len() as u32);
+            all.by_question
+                .insert((key(&question.name.to_string()), question.rtype), all.list.len() as u32);
             all.list.push(expectation);
         }
         Ok(all)
@@ -116,11 +121,17 @@ impl Expectation {
         for record in answer {
             let Ok(record) = record else { return false };
             let address = match record.rtype() {
-                Rtype::A => record.to_record::<A>().ok().flatten().map(|a| IpAddr::V4(a.data().addr())),
-                Rtype::AAAA => record.to_record::<Aaaa>().ok().flatten().map(|a| IpAddr::V6(a.data().addr())),
+                Rtype::A => {
+                    record.to_record::<A>().ok().flatten().map(|a| IpAddr::V4(a.data().addr()))
+                }
+                Rtype::AAAA => {
+                    record.to_record::<Aaaa>().ok().flatten().map(|a| IpAddr::V6(a.data().addr()))
+                }
                 _ => continue,
             };
-            let Some(Ok(at)) = address.map(|address| self.addresses.binary_search(&address)) else { return false };
+            let Some(Ok(at)) = address.map(|address| self.addresses.binary_search(&address)) else {
+                return false;
+            };
             seen |= 1 << at;
         }
         seen.count_ones() as usize == self.addresses.len()

@@ -52,8 +52,14 @@ mod tests {
         let plain = b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x01a\x02bc\0\0\x1c\0\x01";
         let rows: &[(Options, Vec<u8>)] = &[
             (Options::default(), plain.to_vec()),
-            (Options { edns: true, dnssec_ok: false }, with_opt(plain, b"\0\0\x29\x04\xd0\0\0\0\0\0\0")),
-            (Options { edns: true, dnssec_ok: true }, with_opt(plain, b"\0\0\x29\x04\xd0\0\0\x80\0\0\0")),
+            (
+                Options { edns: true, dnssec_ok: false },
+                with_opt(plain, b"\0\0\x29\x04\xd0\0\0\0\0\0\0"),
+            ),
+            (
+                Options { edns: true, dnssec_ok: true },
+                with_opt(plain, b"\0\0\x29\x04\xd0\0\0\x80\0\0\0"),
+            ),
         ];
         for (options, expected) in rows {
             let mut bytes = Vec::new();

@@ -19,7 +19,8 @@ const EXTERNAL_NAME_COUNT: usize = 200;
 /// Missing names of a run; each is asked now and again, as misspelt configuration is.
 const MISSING_NAME_COUNT: usize = 1_000;
 /// How programs spell Services: by name, with the namespace, whole (parts of ten).
-const SPELLINGS: [(Spelling, u32); 3] = [(Spelling::Short, 4), (Spelling::WithNamespace, 4), (Spelling::Whole, 2)];
+const SPELLINGS: [(Spelling, u32); 3] =
+    [(Spelling::Short, 4), (Spelling::WithNamespace, 4), (Spelling::Whole, 2)];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
@@ -121,8 +122,10 @@ pub fn draw(cluster: &Cluster, mix: &Mix) -> Result<Workload, MixError> {
     let mut cluster = cluster.clone();
     dice.shuffle(&mut cluster.names);
     dice.shuffle(&mut cluster.services);
-    let zipf = |count: usize| Zipf::new(count as f64, mix.zipf).expect("counts and exponent are checked");
-    let (names, services, externals) = (zipf(cluster.names.len()), zipf(cluster.services.len()), zipf(EXTERNAL_NAME_COUNT));
+    let zipf =
+        |count: usize| Zipf::new(count as f64, mix.zipf).expect("counts and exponent are checked");
+    let (names, services, externals) =
+        (zipf(cluster.names.len()), zipf(cluster.services.len()), zipf(EXTERNAL_NAME_COUNT));
     let mut workload = Workload::default();
     while workload.len() < mix.messages {
         let kind: f64 = StandardUniform.sample(&mut dice.0);
@@ -134,7 +137,10 @@ pub fn draw(cluster: &Cluster, mix: &Mix) -> Result<Workload, MixError> {
                 Profile::Ndots5 => profile::external(&cluster, &name, &from),
             }
         } else if kind < mix.external + mix.nxdomain {
-            vec![(format!("missing-{}.{from}.svc.{}", dice.below(MISSING_NAME_COUNT), cluster.zone), Rtype::A)]
+            vec![(
+                format!("missing-{}.{from}.svc.{}", dice.below(MISSING_NAME_COUNT), cluster.zone),
+                Rtype::A,
+            )]
         } else {
             match mix.profile {
                 Profile::Plain => {
@@ -153,12 +159,18 @@ pub fn draw(cluster: &Cluster, mix: &Mix) -> Result<Workload, MixError> {
 }
 
 /// A look-up's questions share their case and options, as they come from one resolver.
-fn push(workload: &mut Workload, dice: &mut Dice, mix: &Mix, questions: Vec<(String, Rtype)>) -> Result<(), MixError> {
+fn push(
+    workload: &mut Workload,
+    dice: &mut Dice,
+    mix: &Mix,
+    questions: Vec<(String, Rtype)>,
+) -> Result<(), MixError> {
     let is_mixed = dice.share(mix.mixed_case);
     let options = Options { edns: dice.share(mix.edns), dnssec_ok: mix.dnssec_ok };
     for (name, rtype) in questions {
         let name = if is_mixed { dice.mixed_case(&name) } else { name };
-        let name = Name::from_str(&name).map_err(|error| MixError::NotAName { name, reason: error.to_string() })?;
+        let name = Name::from_str(&name)
+            .map_err(|error| MixError::NotAName { name, reason: error.to_string() })?;
         workload.push(&Question { name, rtype }, options).map_err(MixError::TooLarge)?;
     }
     Ok(())
@@ -170,7 +182,8 @@ mod tests {
     use crate::workload::cluster::{ClusterName, ServiceName};
 
     fn cluster() -> Cluster {
-        let services = (0..50).map(|i| ServiceName { namespace: format!("ns{}", i % 5), name: format!("s{i}") });
+        let services = (0..50)
+            .map(|i| ServiceName { namespace: format!("ns{}", i % 5), name: format!("s{i}") });
         let services: Vec<ServiceName> = services.collect();
         let names = services.iter().map(|s| ClusterName {
             name: format!("{}.{}.svc.cluster.local", s.name, s.namespace),
@@ -208,11 +221,14 @@ mod tests {
     #[test]
     fn shares_are_kept_and_popularity_is_zipfs() {
         let workload = draw(&cluster(), &mix()).unwrap();
-        let questions: Vec<String> = (0..workload.len() as u32).map(|index| workload.question(index).0).collect();
+        let questions: Vec<String> =
+            (0..workload.len() as u32).map(|index| workload.question(index).0).collect();
         let share = |test: &dyn Fn(&String) -> bool| {
             questions.iter().filter(|name| test(name)).count() as f64 / questions.len() as f64
         };
-        let near = |share: f64, expected: f64| assert!((share - expected).abs() < 0.01, "{share} for {expected}");
+        let near = |share: f64, expected: f64| {
+            assert!((share - expected).abs() < 0.01, "{share} for {expected}")
+        };
         near(share(&|name| name.to_ascii_lowercase().ends_with("example.com")), 0.2);
         near(share(&|name| name.to_ascii_lowercase().starts_with("missing-")), 0.1);
         near(share(&|name| name.bytes().any(|byte| byte.is_ascii_uppercase())), 0.5);
@@ -231,13 +247,23 @@ mod tests {
 
     #[test]
     fn ndots5_multiplies_look_ups() {
-        let all_external = Mix { profile: Profile::Ndots5, external: 1.0, nxdomain: 0.0, mixed_case: 0.0, messages: 80, ..mix() };
+        let all_external = Mix {
+            profile: Profile::Ndots5,
+            external: 1.0,
+            nxdomain: 0.0,
+            mixed_case: 0.0,
+            messages: 80,
+            ..mix()
+        };
         let workload = draw(&cluster(), &all_external).unwrap();
         assert_eq!(workload.len(), 80);
         for look_up in 0..10 {
             let first = workload.question(look_up * 8);
             let last = workload.question(look_up * 8 + 7);
-            assert!(first.0.starts_with(&last.0) && first.0.ends_with(".svc.cluster.local"), "{first:?} {last:?}");
+            assert!(
+                first.0.starts_with(&last.0) && first.0.ends_with(".svc.cluster.local"),
+                "{first:?} {last:?}"
+            );
             assert_eq!((first.1, last.1), (Rtype::A, Rtype::AAAA));
         }
     }

@@ -15,7 +15,7 @@ use std::fmt;
 use domain::base::{Message as ParsedMessage, Rtype};
 
 use expect::{Expectation, Expectations};
-pub use message::{Question, Options};
+pub use message::{Options, Question};
 
 /// Most messages of a tape: with 60 bytes each, 600 MB.
 pub const ENTRY_COUNT_MAX: usize = 10_000_000;
@@ -69,8 +69,16 @@ impl Workload {
         }
         let question_len = message::write(question, options, &mut self.bytes);
         let len = self.bytes.len() - offset;
-        assert!(len <= MESSAGE_LEN_MAX && question_len < len, "{len} bytes, {question_len} of them the question");
-        self.entries.push(Entry { offset: offset as u32, len: len as u16, question_len: question_len as u16, expectation: NONE });
+        assert!(
+            len <= MESSAGE_LEN_MAX && question_len < len,
+            "{len} bytes, {question_len} of them the question"
+        );
+        self.entries.push(Entry {
+            offset: offset as u32,
+            len: len as u16,
+            question_len: question_len as u16,
+            expectation: NONE,
+        });
         Ok(())
     }
 
@@ -85,7 +93,10 @@ impl Workload {
     pub fn message(&self, index: u32) -> Message<'_> {
         let Entry { offset, len, question_len, .. } = self.entries[index as usize];
         let offset = offset as usize;
-        Message { bytes: &self.bytes[offset..offset + usize::from(len)], question_len: question_len.into() }
+        Message {
+            bytes: &self.bytes[offset..offset + usize::from(len)],
+            question_len: question_len.into(),
+        }
     }
 
     /// Notes what each message's answer must hold; returns for how many something is expected.

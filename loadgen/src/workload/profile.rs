@@ -23,7 +23,12 @@ pub enum Spelling {
 }
 
 /// The questions of a look-up of a Service by a pod in `from`.
-pub fn service(cluster: &Cluster, service: &ServiceName, from: &str, spelling: Spelling) -> Vec<(String, Rtype)> {
+pub fn service(
+    cluster: &Cluster,
+    service: &ServiceName,
+    from: &str,
+    spelling: Spelling,
+) -> Vec<(String, Rtype)> {
     let ServiceName { namespace, name } = service;
     let zone = &cluster.zone;
     let whole = format!("{name}.{namespace}.svc.{zone}");
@@ -41,8 +46,17 @@ pub fn external(cluster: &Cluster, name: &str, from: &str) -> Vec<(String, Rtype
     look_up(&cluster.zone, name, from, |candidate| candidate == name)
 }
 
-fn look_up(zone: &str, asked: &str, from: &str, exists: impl Fn(&str) -> bool) -> Vec<(String, Rtype)> {
-    let searched = [format!("{asked}.{from}.svc.{zone}"), format!("{asked}.svc.{zone}"), format!("{asked}.{zone}")];
+fn look_up(
+    zone: &str,
+    asked: &str,
+    from: &str,
+    exists: impl Fn(&str) -> bool,
+) -> Vec<(String, Rtype)> {
+    let searched = [
+        format!("{asked}.{from}.svc.{zone}"),
+        format!("{asked}.svc.{zone}"),
+        format!("{asked}.{zone}"),
+    ];
     let itself = asked.to_owned();
     let is_searched_first = asked.bytes().filter(|&byte| byte == b'.').count() < NDOTS;
     let candidates: Vec<String> = match is_searched_first {
@@ -69,7 +83,8 @@ mod tests {
     fn look_ups_are_those_of_glibc() {
         let cluster = Cluster { zone: "cluster.local".to_owned(), ..Cluster::default() };
         let web = ServiceName { namespace: "shop".to_owned(), name: "web".to_owned() };
-        let rows: &[(Vec<(String, Rtype)>, &[&str])] = &[
+        type Row<'a> = (Vec<(String, Rtype)>, &'a [&'a str]);
+        let rows: &[Row<'_>] = &[
             (service(&cluster, &web, "other", Spelling::Short), &["web.shop.svc.cluster.local"]),
             (
                 service(&cluster, &web, "other", Spelling::WithNamespace),
@@ -96,8 +111,10 @@ mod tests {
             (external(&cluster, "a.b.c.d.example.com", "other"), &["a.b.c.d.example.com"]),
         ];
         for (questions, names) in rows {
-            let expected: Vec<(String, Rtype)> =
-                names.iter().flat_map(|name| [Rtype::A, Rtype::AAAA].map(|rtype| ((*name).to_owned(), rtype))).collect();
+            let expected: Vec<(String, Rtype)> = names
+                .iter()
+                .flat_map(|name| [Rtype::A, Rtype::AAAA].map(|rtype| ((*name).to_owned(), rtype)))
+                .collect();
             assert_eq!(*questions, expected);
         }
     }

@@ -23,7 +23,10 @@ impl fmt::Display for QueryFileError {
         match self {
             Self::Read { path, error } => write!(f, "cannot read the query file {path}: {error}"),
             Self::Line { path, line, text, reason } => {
-                write!(f, "{path}:{line}: '{text}': {reason}; a line is a name and a type: www.example.com A")
+                write!(
+                    f,
+                    "{path}:{line}: '{text}': {reason}; a line is a name and a type: www.example.com A"
+                )
             }
             Self::Empty { path } => write!(f, "{path} holds no query"),
             Self::TooLarge { path } => write!(f, "{path}: {WorkloadTooLarge}"),
@@ -39,7 +42,8 @@ pub fn read(path: &Path, options: Options) -> Result<Workload, QueryFileError> {
     if path.as_os_str() == "-" {
         return parse(io::stdin().lock(), "standard input", options);
     }
-    let file = File::open(path).map_err(|error| QueryFileError::Read { path: name.clone(), error })?;
+    let file =
+        File::open(path).map_err(|error| QueryFileError::Read { path: name.clone(), error })?;
     parse(file, &name, options)
 }
 
@@ -65,9 +69,15 @@ fn parse(source: impl Read, path: &str, options: Options) -> Result<Workload, Qu
             text: text.chars().take(80).collect(),
             reason,
         })?;
-        workload.push(&question, options).map_err(|_| QueryFileError::TooLarge { path: path.to_owned() })?;
+        workload
+            .push(&question, options)
+            .map_err(|_| QueryFileError::TooLarge { path: path.to_owned() })?;
     }
-    if workload.is_empty() { Err(QueryFileError::Empty { path: path.to_owned() }) } else { Ok(workload) }
+    if workload.is_empty() {
+        Err(QueryFileError::Empty { path: path.to_owned() })
+    } else {
+        Ok(workload)
+    }
 }
 
 /// `NAME TYPE`; what follows is left to `--verify`, which reads the same lines.
@@ -76,7 +86,8 @@ pub(crate) fn question(text: &str) -> Result<Question, String> {
     let (Some(name), Some(rtype)) = (words.next(), words.next()) else {
         return Err("the type is missing".to_owned());
     };
-    let name = Name::<Vec<u8>>::from_str(name).map_err(|error| format!("no domain name ({error})"))?;
+    let name =
+        Name::<Vec<u8>>::from_str(name).map_err(|error| format!("no domain name ({error})"))?;
     let rtype = Rtype::from_str(rtype).map_err(|_| format!("'{rtype}' is no record type"))?;
     Ok(Question { name, rtype })
 }
@@ -102,7 +113,9 @@ mod tests {
         for (name, file, expected) in rows {
             match (parse(*file, "f", Options::default()), expected) {
                 (Ok(workload), Ok(count)) => assert_eq!(workload.len(), *count, "{name}"),
-                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{name}: {error}"),
+                (Err(error), Err(part)) => {
+                    assert!(error.to_string().contains(part), "{name}: {error}")
+                }
                 (got, _) => panic!("{name}: {got:?}"),
             }
         }

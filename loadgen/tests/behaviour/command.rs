@@ -1,0 +1,185 @@
+//! The command as people run it: exit codes, messages for bad input, the forms of the report.
+
+use std::process::{Command, Output};
+
+use crate::server::{Behaviour, Server, Twist};
+
+fn loadgen(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_loadgen")).args(words).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A folder with a query file, what is expected of the echo server, and what is not.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("queries", "one.example A\ntwo.example AAAA\n");
+    write("bad", "one.example\n");
+    write("empty", "; nothing\n");
+    write("right", "one.example A NOERROR\ntwo.example AAAA NOERROR\n");
+    write("wrong", "one.example A NOERROR 10.0.0.1\n");
+    write("other", "three.example A NOERROR\n");
+    folder
+}
+
+#[test]
+fn bad_input_is_named_and_nothing_panics() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (queries, bad, empty, other) = (path("queries"), path("bad"), path("empty"), path("other"));
+    let rows: &[(&[&str], &str)] = &[
+        (&[], "nothing to ask"),
+        (&["-d", "/no/such/file"], "cannot read the query file /no/such/file"),
+        (&["-d", &bad], ":1: 'one.example': the type is missing"),
+        (&["-d", &empty], "holds no query"),
+        (&["-d", &queries, "-Q", "fast"], "not a number"),
+        (&["-d", &queries, "-Q", "0"], "above 0"),
+        (&["-d", &queries, "-q", "0"], "-q must be"),
+        (&["-d", &queries, "-q", "40000"], "32768 for each socket"),
+        (&["-d", &queries, "-T", "0"], "-T must be"),
+        (&["-d", &queries, "-T", "4", "-c", "2"], "-c must not be below -T"),
+        (&["-d", &queries, "-c", "9", "-q", "3"], "-q must not be below -c"),
+        (&["-d", &queries, "-l", "nan"], "-l must be"),
+        (&["-d", &queries, "-t", "-1"], "unexpected argument"),
+        (&["-d", &queries, "-t", "100"], "-t must be"),
+        (&["-d", &queries, "-s", "no.such.host.invalid"], "-s no.such.host.invalid"),
+        (&["-d", &queries, "-f", "inet6"], "no address of that family"),
+        (&["-d", &queries, "--verify", &other], "none of the queries"),
+        (&["-d", &queries, "--verify", &bad], "the type is missing"),
+        (&["-d", &queries, "--reconnect", "0"], "--reconnect must be"),
+        (&["--from", "/no/such/place"], "cannot read the manifests /no/such/place"),
+        (&["--from", &queries, "--external", "2"], "--external must be"),
+        (&["compare", "A=127.0.0.1:1"], "nothing to compare"),
+        (&["compare", "A=127.0.0.1"], "write HOST:PORT"),
+        (&["compare", "--against", "coredns", "-d", &queries], "needs the cluster"),
+        (
+            &["compare", "A=127.0.0.1:1", "B=127.0.0.1:2", "--rounds", "0", "-d", &queries],
+            "--rounds must be",
+        ),
+    ];
+    for (words, part) in rows {
+        let output = loadgen(words);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {error}");
+        assert!(error.contains(part) && !error.contains("panicked"), "{words:?}: {error}");
+    }
+    let output = loadgen(&["-d", &queries, "--cores", "4000", "-l", "1"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("no core 4000"));
+}
+
+#[test]
+fn exit_codes_say_how_it_went() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (queries, right, wrong) = (path("queries"), path("right"), path("wrong"));
+    let rows: &[(Twist, &[&str], i32, &str)] = &[
+        (Twist::None, &[], 0, "answered"),
+        (Twist::None, &["--verify", &right], 0, "as expected"),
+        (Twist::None, &["--verify", &wrong], 4, "one.example A: expected NOERROR 10.0.0.1"),
+        (Twist::Garbage, &[], 3, "NO ANSWER"),
+        (Twist::Servfail, &[], 0, "SERVFAIL"),
+    ];
+    for (twist, words, code, part) in rows {
+        let server =
+            Server::udp("127.0.0.1:0", Behaviour { twist: *twist, ..Behaviour::default() });
+        let port = server.address().port().to_string();
+        let all: Vec<&str> =
+            ["-p", &port, "-d", &queries, "-t", "0.3"].iter().chain(*words).copied().collect();
+        let output = loadgen(&all);
+        let (report, error) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(*code), "{twist:?} {words:?}: {report}{error}");
+        assert!(report.contains(part), "{twist:?} {words:?}: {report}");
+    }
+}
+
+#[test]
+fn every_form_of_the_report_is_written() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let server = Server::udp("127.0.0.1:0", Behaviour::default());
+    let port = server.address().port().to_string();
+    let (queries, html, json, hgrm, hlog) =
+        (path("queries"), path("r.html"), path("r.json"), path("r.hgrm"), path("r.hlog"));
+    let output = loadgen(&[
+        "-p", &port, "-d", &queries, "-n", "50", "-q", "4", "--html", &html, "--json", &json,
+        "--hgrm", &hgrm, "--hlog", &hlog,
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let read = |path: &str| std::fs::read_to_string(path).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&read(&json)).unwrap();
+    assert_eq!(
+        (json["counts"]["sent"].as_u64(), json["latency"]["count"].as_u64()),
+        (Some(100), Some(100))
+    );
+    assert!(read(&html).contains("<svg") && !read(&html).contains("<script"));
+    assert!(read(&hgrm).contains("Total count    =          100]"));
+    assert!(read(&hlog).starts_with("#[Histogram log format version 1.3]"));
+}
+
+#[test]
+fn dnsperfs_block_is_dnsperfs() {
+    let folder = folder();
+    let queries = folder.path().join("queries").display().to_string();
+    let server = Server::udp("127.0.0.1:0", Behaviour::default());
+    let port = server.address().port().to_string();
+    let output = loadgen(&[
+        "-s",
+        "127.0.0.1",
+        "-p",
+        &port,
+        "-d",
+        &queries,
+        "-n",
+        "2",
+        "-q",
+        "1",
+        "--dnsperf",
+    ]);
+    // Figures of time are the machine's; all else is fixed.
+    let mask = |line: &str| {
+        let is_time = ["Run time", "Queries per", "Average Latency", "Latency StdDev"]
+            .iter()
+            .any(|name| line.contains(name));
+        if is_time {
+            line.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect()
+        } else {
+            line.to_owned()
+        }
+    };
+    let block: Vec<String> = text(&output.stdout).lines().map(mask).collect();
+    let shape = block.join("\n").replace('9', "");
+    assert_eq!(
+        shape,
+        "Statistics:\n\n  Queries sent:         4\n  Queries completed:    4 (100.00%)\n  Queries lost:         0 (0.00%)\n\n  \
+         Response codes:       NOERROR 4 (100.00%)\n  Average packet size:  request 2, response 2\n  Run time (s):         .\n  \
+         Queries per second:   .\n\n  Average Latency (s):  . (min ., max .)\n  Latency StdDev (s):   .\n"
+    );
+}
+
+#[test]
+fn a_signal_ends_the_run_with_its_report() {
+    let folder = folder();
+    let queries = folder.path().join("queries").display().to_string();
+    let server = Server::udp("127.0.0.1:0", Behaviour::default());
+    let port = server.address().port().to_string();
+    let child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["-p", &port, "-d", &queries, "-Q", "100", "-l", "60"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Long enough for some queries; how many is not asked.
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(child.id() as i32),
+        nix::sys::signal::Signal::SIGINT,
+    )
+    .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let report = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(130), "{report}");
+    assert!(report.contains("answered") && report.contains("stopped by a signal"), "{report}");
+}

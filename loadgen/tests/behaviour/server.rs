@@ -1,0 +1,216 @@
+//! DNS servers whose faults are known, in a thread on loopback.
+
+use std::collections::{HashSet, VecDeque};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// What is done to every answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Twist {
+    #[default]
+    None,
+    WrongId,
+    WrongQuestion,
+    Garbage,
+    Empty,
+    /// The QR bit is not set.
+    Query,
+    /// The answer to the query before comes once more, first.
+    RepeatLast,
+    Truncated,
+    OtherCase,
+    Servfail,
+    FormerrWithoutQuestion,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Behaviour {
+    pub(crate) delay: Duration,
+    /// (every, length): no answer leaves in the middle of each period; those that are due wait for its end.
+    pub(crate) stall: Option<(Duration, Duration)>,
+    pub(crate) drop_every: Option<u64>,
+    pub(crate) twist: Twist,
+}
+
+#[derive(Default)]
+struct Seen {
+    dropped: AtomicU64,
+    clients: Mutex<HashSet<SocketAddr>>,
+}
+
+pub(crate) struct Server {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    seen: Arc<Seen>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Server {
+    pub(crate) fn udp(local: &str, behaviour: Behaviour) -> Self {
+        let socket = UdpSocket::bind(local).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        // A test machine that is busy must not lose what the test counts.
+        socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).unwrap();
+        let address = socket.local_addr().unwrap();
+        Self::start(address, move |stop, seen| serve_udp(&socket, behaviour, stop, seen))
+    }
+
+    pub(crate) fn tcp(local: &str) -> Self {
+        let listener = TcpListener::bind(local).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        Self::start(address, move |stop, _| serve_tcp(&listener, stop))
+    }
+
+    /// An address at which nobody listens.
+    pub(crate) fn nobody(address: SocketAddr) -> Self {
+        Self { address, stop: Arc::default(), seen: Arc::default(), thread: None }
+    }
+
+    fn start(address: SocketAddr, serve: impl FnOnce(&AtomicBool, &Seen) + Send + 'static) -> Self {
+        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Seen::default()));
+        let (stop_inside, seen_inside) = (Arc::clone(&stop), Arc::clone(&seen));
+        let thread = Some(thread::spawn(move || serve(&stop_inside, &seen_inside)));
+        Self { address, stop, seen, thread }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn into_address(self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.seen.dropped.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn clients(&self) -> usize {
+        self.seen.clients.lock().unwrap().len()
+    }
+}
+
+fn serve_udp(socket: &UdpSocket, behaviour: Behaviour, stop: &AtomicBool, seen: &Seen) {
+    let mut waiting: VecDeque<(Instant, SocketAddr, Vec<u8>)> = VecDeque::new();
+    let (mut first, mut count, mut last) = (None, 0u64, None);
+    let mut bytes = [0; 2048];
+    while !stop.load(Ordering::Relaxed) {
+        let mut is_idle = true;
+        while let Ok((len, from)) = socket.recv_from(&mut bytes) {
+            is_idle = false;
+            let now = Instant::now();
+            let since = *first.get_or_insert(now);
+            seen.clients.lock().unwrap().insert(from);
+            count += 1;
+            if behaviour.drop_every.is_some_and(|every| count % every == 0) {
+                seen.dropped.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            let answer = answer(&bytes[..len], behaviour.twist);
+            if behaviour.twist == Twist::RepeatLast {
+                waiting.extend(last.replace(answer.clone()).map(|last| (now, from, last)));
+            }
+            waiting.push_back((due(now, since, behaviour), from, answer));
+        }
+        while waiting.front().is_some_and(|(due, ..)| *due <= Instant::now()) {
+            let (_, to, answer) = waiting.pop_front().unwrap();
+            let _ = socket.send_to(&answer, to);
+            is_idle = false;
+        }
+        if is_idle {
+            thread::sleep(Duration::from_micros(100));
+        }
+    }
+}
+
+fn due(now: Instant, since: Instant, behaviour: Behaviour) -> Instant {
+    let due = now + behaviour.delay;
+    let Some((every, length)) = behaviour.stall else { return due };
+    let passed = due - since;
+    let into = Duration::from_nanos((passed.as_nanos() % every.as_nanos()) as u64);
+    let start = every / 2;
+    if into >= start && into < start + length { due + (start + length - into) } else { due }
+}
+
+fn answer(query: &[u8], twist: Twist) -> Vec<u8> {
+    let mut answer = query.to_vec();
+    answer[2] |= 0x80;
+    match twist {
+        Twist::None | Twist::RepeatLast => {}
+        Twist::WrongId => answer[0] ^= 0x80,
+        Twist::WrongQuestion => answer[13] = b'X',
+        Twist::Garbage => answer = vec![0xff; 7],
+        Twist::Empty => answer.clear(),
+        Twist::Query => answer[2] &= 0x7f,
+        Twist::Truncated => answer[2] |= 0x02,
+        Twist::OtherCase => answer[13..17].make_ascii_uppercase(),
+        Twist::Servfail => answer[3] |= 2,
+        Twist::FormerrWithoutQuestion => {
+            answer.truncate(12);
+            answer[3] |= 1;
+            answer[5] = 0;
+        }
+    }
+    answer
+}
+
+fn serve_tcp(listener: &TcpListener, stop: &AtomicBool) {
+    let mut connections: Vec<(TcpStream, Vec<u8>)> = Vec::new();
+    let mut bytes = vec![0; 64 * 1024];
+    while !stop.load(Ordering::Relaxed) {
+        while let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(true).unwrap();
+            connections.push((stream, Vec::new()));
+        }
+        let mut is_idle = true;
+        connections.retain_mut(|(stream, unread)| match stream.read(&mut bytes) {
+            Ok(0) => false,
+            Ok(len) => {
+                is_idle = false;
+                unread.extend_from_slice(&bytes[..len]);
+                answer_frames(stream, unread)
+            }
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        });
+        if is_idle {
+            thread::sleep(Duration::from_micros(100));
+        }
+    }
+}
+
+/// Answers the whole frames; `false` when the connection is over.
+fn answer_frames(stream: &mut TcpStream, unread: &mut Vec<u8>) -> bool {
+    let mut end = 0;
+    while let Some(len) = unread[end..].first_chunk::<2>() {
+        let next = end + 2 + usize::from(u16::from_be_bytes(*len));
+        if next > unread.len() {
+            break;
+        }
+        unread[end + 4] |= 0x80;
+        end = next;
+    }
+    let answers: Vec<u8> = unread.drain(..end).collect();
+    let mut rest = answers.as_slice();
+    while !rest.is_empty() {
+        match stream.write(rest) {
+            Ok(len) => rest = &rest[len..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
+            Err(_) => return false,
+        }
+    }
+    true
+}

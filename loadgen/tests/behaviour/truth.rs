@@ -1,0 +1,250 @@
+//! What is reported against servers whose behaviour is known: delays, stalls, drops, and answers that are no answers.
+//!
+//! Counts must be exact. Of times, what the server's known delay makes the least possible is asserted within 2 %, and a
+//! bound that only a busy machine breaks is tried again; `sender/simulation.rs` asserts both sides where time is simulated.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::server::{Behaviour, Server, Twist};
+use clap::Parser;
+use loadgen::cli::Cli;
+use loadgen::report::Summary;
+use loadgen::run::run;
+use loadgen::workload::{Options, Workload, query_file};
+
+const TRIES: usize = 5;
+
+fn workload(folder: &tempfile::TempDir) -> Workload {
+    let path = folder.path().join("queries");
+    let lines: String = (0..97).map(|i| format!("name-{i}.example A\n")).collect();
+    std::fs::write(&path, lines).unwrap();
+    query_file::read(&path, Options::default()).unwrap()
+}
+
+fn measure(server: &Server, flags: &str) -> Summary {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let workload = workload(&folder);
+    let address = server.address();
+    let port = address.port().to_string();
+    let host = address.ip().to_string();
+    let words =
+        ["loadgen", "-s", &host, "-p", &port].into_iter().chain(flags.split_ascii_whitespace());
+    let plan = Cli::parse_from(words).run.plan(workload.len()).unwrap();
+    let outcome = run(&plan, &workload, &AtomicBool::new(false), |_| {}).unwrap();
+    Summary::new(&plan, &workload, &outcome)
+}
+
+/// One at a time: they would be one another's busy machine.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Measures until `check` finds nothing wrong.
+fn eventually(
+    behaviour: Behaviour,
+    flags: &str,
+    check: impl Fn(&Summary, &Server) -> Result<(), String>,
+) {
+    let mut reasons = Vec::new();
+    for _ in 0..TRIES {
+        let server = Server::udp("127.0.0.1:0", behaviour);
+        match check(&measure(&server, flags), &server) {
+            Ok(()) => return,
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    panic!("{flags}: {reasons:#?}");
+}
+
+/// Never less than the server waits; more only by what the machine adds.
+fn driven_by_server(name: &str, got_ns: u64, expected_ms: f64) -> Result<(), String> {
+    let got_ms = got_ns as f64 / 1e6;
+    assert!(got_ms >= 0.98 * expected_ms, "{name}: {got_ms} ms for {expected_ms} ms");
+    if got_ms <= 1.25 * expected_ms {
+        Ok(())
+    } else {
+        Err(format!("{name}: {got_ms} ms for {expected_ms} ms"))
+    }
+}
+
+#[test]
+fn a_fixed_delay_is_reported() {
+    let behaviour = Behaviour { delay: Duration::from_millis(150), ..Behaviour::default() };
+    eventually(behaviour, "-Q 1000 --spacing constant -l 1", |summary, _| {
+        assert_eq!((summary.counts.sent, summary.counts.timed_out), (1_000, 0));
+        driven_by_server("p50", summary.latency.p50_ns, 150.0)?;
+        driven_by_server("p99", summary.latency.p99_ns, 150.0)?;
+        driven_by_server("min", summary.latency.min_ns, 150.0)
+    });
+}
+
+const STALL: Behaviour = Behaviour {
+    delay: Duration::from_millis(1),
+    stall: Some((Duration::from_secs(1), Duration::from_millis(100))),
+    drop_every: None,
+    twist: Twist::None,
+};
+
+#[test]
+fn an_open_loop_shows_a_stall() {
+    // A tenth of the send times fall into a stall and wait for what is left of 100 ms: p99 is 90 ms of them, p99.9 is 99.
+    eventually(STALL, "-Q 2000 --spacing constant -l 3", |summary, _| {
+        assert_eq!((summary.counts.sent, summary.counts.timed_out), (6_000, 0));
+        driven_by_server("p99", summary.latency.p99_ns, 90.0)?;
+        driven_by_server("p99.9", summary.latency.p99_9_ns, 99.0)
+    });
+}
+
+#[test]
+fn a_closed_loop_hides_it() {
+    eventually(STALL, "-q 10 -l 3", |summary, _| {
+        // Ten of some thousand queries of a second waited; the others were never asked.
+        match summary.latency.p99_ns {
+            ns if ns < 45_000_000 => Ok(()),
+            ns => Err(format!("p99 {ns} ns shows the stall")),
+        }
+    });
+}
+
+#[test]
+fn sends_that_a_full_window_holds_back_are_late() {
+    // In a stall of 100 ms at 1000/s the first 50 leave, the rest when it ends: those meant for 50..90 ms over 10 ms late.
+    eventually(STALL, "-Q 1000 --spacing constant -q 50 -l 3 --late-after 10", |summary, _| {
+        assert_eq!((summary.counts.sent, summary.counts.unsent), (3_000, 0));
+        let late = summary.counts.sent_late as f64;
+        assert!(late >= 0.98 * 120.0, "{late} late sends for 120");
+        if late <= 1.25 * 120.0 { Ok(()) } else { Err(format!("{late} late sends for 120")) }
+    });
+}
+
+#[test]
+fn dropped_answers_are_lost_to_the_last_one() {
+    let server =
+        Server::udp("127.0.0.1:0", Behaviour { drop_every: Some(100), ..Behaviour::default() });
+    let summary = measure(&server, "-Q 5000 --spacing constant -l 1 -t 0.5");
+    assert_eq!((summary.counts.sent, server.dropped()), (5_000, 50));
+    assert_eq!((summary.counts.timed_out, summary.counts.answered_total()), (50, 4_950));
+    assert_eq!(summary.loss, 0.01);
+    assert!(summary.latency_with_lost.p99_9_ns >= 499_000_000, "{:?}", summary.latency_with_lost);
+}
+
+#[test]
+fn what_is_no_answer_is_counted_by_what_it_is() {
+    type Count = fn(&Summary) -> (u64, u64);
+    let rows: &[(Twist, Count, (u64, u64))] = &[
+        (Twist::WrongId, |s| (s.counts.wrong_id, s.counts.timed_out), (20, 20)),
+        (Twist::WrongQuestion, |s| (s.counts.wrong_question, s.counts.timed_out), (20, 20)),
+        (Twist::Garbage, |s| (s.counts.garbage, s.counts.timed_out), (20, 20)),
+        (Twist::Empty, |s| (s.counts.garbage, s.counts.timed_out), (20, 20)),
+        (Twist::Query, |s| (s.counts.garbage, s.counts.timed_out), (20, 20)),
+        (Twist::RepeatLast, |s| (s.counts.duplicates, s.counts.answered[0]), (19, 20)),
+        (Twist::Truncated, |s| (s.counts.truncated, s.counts.answered[0]), (20, 20)),
+        (Twist::OtherCase, |s| (s.counts.other_case, s.counts.answered[0]), (20, 20)),
+        (Twist::Servfail, |s| (s.counts.answered[2], s.counts.answered_total()), (20, 20)),
+        (
+            Twist::FormerrWithoutQuestion,
+            |s| (s.counts.question_left_out, s.counts.answered[1]),
+            (20, 20),
+        ),
+    ];
+    for (twist, count, expected) in rows {
+        let server =
+            Server::udp("127.0.0.1:0", Behaviour { twist: *twist, ..Behaviour::default() });
+        let summary = measure(&server, "-q 1 --count 20 -t 0.1");
+        assert_eq!(count(&summary), *expected, "{twist:?}: {:?}", summary.counts);
+        assert_eq!(summary.counts.sent, 20);
+    }
+}
+
+#[test]
+fn answers_after_the_timeout_are_late_not_answers() {
+    let server = Server::udp(
+        "127.0.0.1:0",
+        Behaviour { delay: Duration::from_millis(300), ..Behaviour::default() },
+    );
+    let summary = measure(&server, "-Q 100 --spacing constant -l 0.8 -t 0.1");
+    assert_eq!(
+        (summary.counts.sent, summary.counts.timed_out, summary.counts.answered_total()),
+        (80, 80, 0)
+    );
+    assert!(summary.counts.late_answers >= 20, "{:?}", summary.counts);
+    assert!(
+        summary.warnings.iter().any(|warning| warning.contains("NO ANSWER")),
+        "{:?}",
+        summary.warnings
+    );
+}
+
+#[test]
+fn nobody_there_is_a_report_that_says_so() {
+    let address = Server::udp("127.0.0.1:0", Behaviour::default()).into_address();
+    let gone = Server::nobody(address);
+    let summary = measure(&gone, "-q 2 --count 4 -t 0.1");
+    assert_eq!(summary.counts.answered_total(), 0);
+    assert!(
+        summary.warnings.iter().any(|warning| warning.contains("port is closed")),
+        "{:?}",
+        summary.warnings
+    );
+    let summary = measure(&gone, "-m tcp -q 2 --count 4 -l 0.3 -t 0.1");
+    assert_eq!((summary.counts.sent, summary.counts.answered_total()), (0, 0));
+    assert!(summary.counts.refused > 0, "{:?}", summary.counts);
+}
+
+#[test]
+fn many_sockets_threads_and_both_families() {
+    for local in ["127.0.0.1:0", "[::1]:0"] {
+        let server = Server::udp(local, Behaviour::default());
+        let closed = measure(&server, "-c 8 -T 2 -q 16 --count 5001 -t 2");
+        assert_eq!(
+            (closed.counts.sent, closed.counts.answered_total()),
+            (5_001, 5_001),
+            "{:?}",
+            closed.counts
+        );
+        let open = measure(&server, "-c 8 -T 2 -Q 5000 --spacing constant -l 1 -t 2");
+        assert_eq!(
+            (open.counts.sent, open.counts.answered_total()),
+            (5_000, 5_000),
+            "{:?}",
+            open.counts
+        );
+        // As many clients as were asked for: answers are matched within their own socket.
+        assert_eq!(server.clients(), 16);
+        // Names of three lengths, so a batch is more than one run of equal messages.
+        let cut = measure(&server, "--gso -q 200 --count 5000 -t 2");
+        assert_eq!(
+            (cut.counts.sent, cut.counts.answered_total()),
+            (5_000, 5_000),
+            "{:?}",
+            cut.counts
+        );
+        assert_eq!((cut.counts.send_errors, server.clients()), (0, 17));
+    }
+}
+
+#[test]
+fn tcp_is_pipelined_and_reconnects() {
+    for local in ["127.0.0.1:0", "[::1]:0"] {
+        let server = Server::tcp(local);
+        let summary = measure(&server, "-m tcp -c 4 -T 2 -q 64 --count 10000 -t 2");
+        assert_eq!(
+            (summary.counts.sent, summary.counts.answered_total()),
+            (10_000, 10_000),
+            "{:?}",
+            summary.counts
+        );
+        assert_eq!(summary.counts.connects, 4);
+        let summary = measure(&server, "-m tcp -c 1 -q 10 --count 1000 --reconnect 100 -t 2");
+        assert_eq!((summary.counts.answered_total(), summary.counts.connections_lost), (1_000, 0));
+        assert!((10..=11).contains(&summary.counts.connects), "{}", summary.counts.connects);
+        let open = measure(&server, "-m tcp -c 4 -Q 2000 --spacing constant -l 1 -t 2");
+        assert_eq!(
+            (open.counts.sent, open.counts.answered_total()),
+            (2_000, 2_000),
+            "{:?}",
+            open.counts
+        );
+    }
+}

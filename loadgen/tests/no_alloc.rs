@@ -1,0 +1,91 @@
+//! The sending and receiving loops allocate nothing for a query: what a run allocates does not grow with its length.
+//!
+//! Everything in this process is counted, so the server is one that allocates nothing either.
+
+use std::alloc::System;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::AtomicBool;
+
+use clap::Parser;
+use loadgen::cli::Cli;
+use loadgen::run::run;
+use loadgen::workload::{Options, query_file};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// The collector keeps each second's figures: a histogram, a row of the log. Not the loops', and not by the query.
+const ALLOCATIONS_PER_SECOND: usize = 50;
+
+fn udp_echo() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 2048];
+        while let Ok((len, from)) = socket.recv_from(&mut bytes) {
+            bytes[2] |= 0x80;
+            let _ = socket.send_to(&bytes[..len], from);
+        }
+    });
+    address
+}
+
+/// Answers one connection at a time, and messages of the one length that the test's are.
+fn tcp_echo(frame_len: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut bytes = vec![0; frame_len];
+        while let Ok((mut stream, _)) = listener.accept() {
+            while stream.read_exact(&mut bytes).is_ok() {
+                bytes[4] |= 0x80;
+                let _ = stream.write_all(&bytes);
+            }
+        }
+    });
+    address
+}
+
+/// Allocations of a whole run, and its answers and seconds.
+fn allocations(address: SocketAddr, flags: &str) -> (usize, u64, f64) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queries");
+    std::fs::write(&path, "aaaa.example A\nbbbb.example A\n").unwrap();
+    let workload = query_file::read(&path, Options::default()).unwrap();
+    let port = address.port().to_string();
+    let words = ["loadgen", "-p", &port].into_iter().chain(flags.split_ascii_whitespace());
+    let plan = Cli::parse_from(words).run.plan(workload.len()).unwrap();
+    let stop = AtomicBool::new(false);
+    let region = Region::new(ALLOCATOR);
+    let outcome = run(&plan, &workload, &stop, |_| {}).unwrap();
+    let change = region.change();
+    let count = change.allocations + change.reallocations;
+    (count, outcome.totals.counts.answered_total(), outcome.run_ns as f64 / 1e9)
+}
+
+#[test]
+fn no_query_allocates() {
+    let udp = udp_echo();
+    let tcp = tcp_echo(2 + 12 + 14 + 4);
+    let rows = [
+        (udp, "-q 32", "closed UDP"),
+        (udp, "-q 32 --gso", "closed UDP, cut by the kernel"),
+        (udp, "-q 32 -c 4", "closed UDP, several sockets"),
+        (udp, "-Q 20000 -c 2", "open UDP"),
+        (tcp, "-m tcp -q 32", "closed TCP"),
+        (tcp, "-m tcp -Q 20000", "open TCP"),
+    ];
+    for (address, flags, name) in rows {
+        let (short, ..) = allocations(address, &format!("{flags} --count 100 -t 1"));
+        let (long, answered, secs) = allocations(address, &format!("{flags} --count 40000 -t 1"));
+        assert!(answered > 30_000, "{name}: {answered}");
+        let more = long.saturating_sub(short);
+        let allowed = ALLOCATIONS_PER_SECOND * (secs.ceil() as usize + 1);
+        assert!(
+            more <= allowed,
+            "{name}: {more} allocations more for {answered} answers in {secs:.1} s"
+        );
+    }
+}
