@@ -10,9 +10,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// Begins logging: lines of level INFO and up, or what RUST_LOG asks for.
 pub(crate) fn init() {
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
-        .from_env_lossy();
+    // kube warns of every refused request and every watch that ends; k8s-sync tells what that means, once.
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=off,kube_runtime=off"));
     tracing_subscriber::fmt().with_env_filter(filter).event_format(Lines).init();
 }
 

@@ -3,8 +3,6 @@
 //! Invariant: a generation that has been published is never changed; the next one shares every segment that holds no
 //! changed name.
 
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -215,8 +213,25 @@ fn pointer_to(offset: usize) -> Option<u16> {
     (offset + NAME_LEN_MAX <= POINTER_MAX).then_some(0xC000 | offset as u16)
 }
 
-/// What becomes of the name with this hash: the entry to put in place, or `None` to remove it.
-type Changes = BTreeMap<u64, Option<Box<[u8]>>>;
+/// What is to become of names, in the order in which it was said. One piece of memory for all entries: a first sync brings
+/// a hundred thousand.
+#[derive(Default)]
+struct Changes {
+    entries: Vec<u8>,
+    /// By name hash: the entry to put in place, as a range of `entries`, or `None` to remove it.
+    said: Vec<(u64, Option<(usize, usize)>)>,
+}
+
+impl Changes {
+    fn iter(&self) -> impl Iterator<Item = Change<'_>> {
+        self.said
+            .iter()
+            .map(|(hash, range)| (*hash, range.map(|(start, end)| &self.entries[start..end])))
+    }
+}
+
+/// A name's hash, and its entry or `None`.
+type Change<'e> = (u64, Option<&'e [u8]>);
 
 /// The seeded 64-bit hash of a name in one builder: 8 bytes where the name would be 45. Look-ups compare names; only
 /// removal trusts the hash.
@@ -266,7 +281,7 @@ impl TableBuilder {
             ttl_secs: options.ttl_secs,
             spine: empty_spine(SEGMENT_COUNT_MIN),
             name_count: 0,
-            changes: BTreeMap::new(),
+            changes: Changes::default(),
             synced: false,
             generation: 0,
         }
@@ -275,17 +290,16 @@ impl TableBuilder {
     /// Puts the finished entry in place, replacing one of the same name. The hash is what removes it again.
     pub fn insert(&mut self, entry: &[u8]) -> NameHash {
         let hash = hash(&self.secrets, Entry { bytes: entry }.name());
-        let mut entry: Box<[u8]> = entry.into();
-        if let Some(head) = entry.first_chunk_mut() {
-            *head = hash.to_le_bytes();
-        }
-        self.changes.insert(hash, Some(entry));
+        let start = self.changes.entries.len();
+        self.changes.entries.extend_from_slice(&hash.to_le_bytes());
+        self.changes.entries.extend_from_slice(&entry[size_of::<u64>()..]);
+        self.changes.said.push((hash, Some((start, self.changes.entries.len()))));
         NameHash(hash)
     }
 
     /// Removes the entry inserted under this hash, if there is one. Within one generation the last call for a name counts.
     pub fn remove(&mut self, name: NameHash) {
-        self.changes.insert(name.0, None);
+        self.changes.said.push((name.0, None));
     }
 
     /// From the next generation on the table is whole: an absent name does not exist.
@@ -310,11 +324,17 @@ impl TableBuilder {
     /// `serial`: the SOA's, unix seconds of the change.
     pub fn publish(&mut self, serial: u32) -> Arc<Table> {
         let changes = core::mem::take(&mut self.changes);
-        let segments_wanted = (self.name_count + changes.len()) / SEGMENT_NAMES;
+        let segments_wanted = (self.name_count + changes.said.len()) / SEGMENT_NAMES;
         if segments_wanted > self.spine.len() * 2 {
-            self.rebuild(changes, segments_wanted.next_power_of_two());
+            // The table has outgrown its spine, at the first sync most of all: every segment anew.
+            let segment_count = segments_wanted.next_power_of_two();
+            let old = core::mem::replace(&mut self.spine, empty_spine(segment_count));
+            self.name_count = 0;
+            let kept = old.iter().flat_map(|segment| entries(segment));
+            let kept = kept.map(|entry| (entry.hash(), Some(entry.bytes)));
+            self.write_segments(kept.chain(changes.iter()).collect());
         } else {
-            self.rebuild_touched(changes);
+            self.write_segments(changes.iter().collect());
         }
         self.generation += 1;
         Arc::new(Table {
@@ -330,34 +350,27 @@ impl TableBuilder {
         })
     }
 
-    /// Every segment anew, `segment_count` of them: at the first sync, and when the table has outgrown its spine.
-    fn rebuild(&mut self, changes: Changes, segment_count: usize) {
-        let old = core::mem::replace(&mut self.spine, empty_spine(segment_count));
-        let kept =
-            old.iter().flat_map(|segment| entries(segment)).map(|entry| (entry.hash(), entry));
-        let mut all: Changes = kept.map(|(hash, entry)| (hash, Some(entry.bytes.into()))).collect();
-        all.extend(changes);
-        self.name_count = 0;
-        self.rebuild_touched(all);
-    }
-
-    fn rebuild_touched(&mut self, changes: Changes) {
+    /// Writes the segments that these changes touch; of several for one name the last counts.
+    fn write_segments(&mut self, mut changes: Vec<Change<'_>>) {
         let segment_count = self.spine.len();
-        let mut by_segment: Vec<_> = changes.into_iter().collect();
-        by_segment.sort_by_key(|(hash, _)| segment_index(*hash, segment_count));
-        let same_segment = |one: &(u64, _), next: &(u64, _)| {
-            segment_index(one.0, segment_count) == segment_index(next.0, segment_count)
-        };
-        for changes in by_segment.chunk_by(same_segment) {
-            // The sort is stable: within a segment, changes are still in the order of their hashes.
-            let segment = &mut self.spine[segment_index(changes[0].0, segment_count)];
+        let segment_of = |change: &Change<'_>| segment_index(change.0, segment_count);
+        // Stable, and then the later of two equals is kept.
+        changes.sort_by_key(|change| (segment_of(change), change.0));
+        let mut kept: Vec<Change<'_>> = Vec::with_capacity(changes.len());
+        for change in changes {
+            match kept.last_mut() {
+                Some(last) if last.0 == change.0 => *last = change,
+                _ => kept.push(change),
+            }
+        }
+        for changes in kept.chunk_by(|one, next| segment_of(one) == segment_of(next)) {
+            let segment = &mut self.spine[segment_of(&changes[0])];
             let old: Vec<Entry<'_>> = entries(segment).collect();
             let untouched = old.iter().copied().filter(|entry| {
                 changes.binary_search_by_key(&entry.hash(), |(hash, _)| *hash).is_err()
             });
-            let changed = changes
-                .iter()
-                .filter_map(|(_, change)| change.as_deref().map(|bytes| Entry { bytes }));
+            let changed =
+                changes.iter().filter_map(|(_, change)| change.map(|bytes| Entry { bytes }));
             let new: Vec<Entry<'_>> = untouched.chain(changed).collect();
             self.name_count = self.name_count + new.len() - old.len();
             *segment = write_segment(&new);
