@@ -2,8 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
+
+use crate::corefile;
+use crate::limits::BUSY_POLL_MAX;
 
 /// A Kubernetes cluster's DNS server.
 ///
@@ -39,6 +43,10 @@ pub struct Cli {
     /// How datagrams move: `uring` (io_uring), `mmsg` (recvmmsg and sendmmsg), or the first that this machine allows.
     #[arg(long, value_name = "WAY", value_enum, default_value_t = Io::Auto)]
     pub io: Io,
+
+    /// How long a shard polls for datagrams before it sleeps, such as 50us: lower latency for an idle core's heat.
+    #[arg(long, value_name = "DURATION", value_parser = parse_busy_poll)]
+    pub busy_poll: Option<Duration>,
 
     /// How many shards to run [default: one for each core that the process may use].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -82,6 +90,14 @@ fn with_two_dashes(argument: OsString) -> OsString {
             format!("-{text}").into()
         }
         _ => argument,
+    }
+}
+
+fn parse_busy_poll(text: &str) -> Result<Duration, String> {
+    match corefile::parse_duration(text) {
+        Some(duration) if duration <= BUSY_POLL_MAX => Ok(duration),
+        Some(_) => Err(format!("at most {BUSY_POLL_MAX:?}")),
+        None => Err("a duration is a number and a unit: 50us, 1ms".into()),
     }
 }
 

@@ -46,6 +46,14 @@ impl Backend {
     }
 }
 
+/// What all shards have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub backend: Backend,
+    /// How long a shard polls before it sleeps; zero: not at all.
+    pub busy_poll: Duration,
+}
+
 /// The running shards.
 pub struct Fleet {
     members: Vec<Member>,
@@ -92,7 +100,7 @@ impl Fleet {
     /// # Errors
     /// What the kernel says to the first ring or thread that cannot be had.
     pub fn start(
-        backend: Backend,
+        settings: Settings,
         cores: &[Option<CoreId>],
         metrics: &[Arc<ShardMetrics>],
         errors: &Sender<ErrorReport>,
@@ -102,7 +110,7 @@ impl Fleet {
             let (updates, receiver) = bounded(UPDATES_WAITING_MAX);
             let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
             let start = Start {
-                backend,
+                settings,
                 core: *core,
                 wake: Arc::clone(&wake),
                 shard_parts: (index, receiver, errors.clone(), Arc::clone(metrics)),
@@ -191,7 +199,7 @@ impl Fleet {
 
 /// What a shard's thread begins with.
 struct Start {
-    backend: Backend,
+    settings: Settings,
     core: Option<CoreId>,
     wake: Arc<OwnedFd>,
     shard_parts: (usize, Receiver<Update>, Sender<ErrorReport>, Arc<ShardMetrics>),
@@ -208,15 +216,16 @@ impl Start {
         let (index, updates, errors, metrics) = self.shard_parts;
         let io_metrics = Arc::clone(&metrics);
         let shard = Rc::new(RefCell::new(Shard::new(index, updates, errors, metrics)));
-        match self.backend {
+        let busy_poll = self.settings.busy_poll;
+        match self.settings.backend {
             // The ring is made first: where io_uring is denied it returns an error, while tokio-uring would panic.
             Backend::Uring => reported(Uring::new(self.wake, io_metrics), report, |ring| {
-                tokio_uring::start(serve(shard, ring, TcpService::default()))
+                tokio_uring::start(serve(shard, ring, TcpService::default(), busy_poll))
             }),
             Backend::Mmsg => reported(Mmsg::new(self.wake, io_metrics), report, |batches| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 let tasks = tokio::task::LocalSet::new();
-                tasks.block_on(&runtime, serve(shard, batches, TcpService::default()))
+                tasks.block_on(&runtime, serve(shard, batches, TcpService::default(), busy_poll))
             }),
         }
     }

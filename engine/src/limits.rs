@@ -46,6 +46,15 @@ pub const BATCHES_PER_TURN: u32 = 8;
 /// full rate. The kernel caps it at net.core.{r,w}mem_max without saying so.
 pub const SOCKET_BUFFER_LEN: usize = 4 << 20;
 
+/// Polls of a busy-polling shard before TCP and timers have a turn.
+pub const POLLS_PER_TURN: u32 = 16;
+
+/// The longest busy poll: longer only heats an idle core.
+pub const BUSY_POLL_MAX: Duration = Duration::from_millis(100);
+
+/// How often, at most, a shard asks the kernel what its sockets had no room for.
+pub const COUNT_DROPS_EVERY: Duration = Duration::from_secs(1);
+
 /// Ports that are tried where the kernel is to choose one that is free for UDP and TCP.
 pub const PORT_TRIES: usize = 32;
 

@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use engine::admin::{Admin, Readiness};
 use engine::cli::Cli;
 use engine::corefile;
-use engine::fleet::Fleet;
+use engine::fleet::{Fleet, Settings};
 use engine::limits::ERROR_REPORTS_WAITING_MAX;
 use engine::metrics::{Metrics, ShardFacts};
 
@@ -58,11 +58,12 @@ async fn start(cli: &Cli) -> anyhow::Result<Control> {
     }
 
     let backend = start::backend(cli.io)?;
+    let settings = Settings { backend, busy_poll: cli.busy_poll.unwrap_or_default() };
     let cores = start::cores(cli)?;
     let metrics = Arc::new(Metrics::new(start::build(), cores.len()));
     let shard_metrics: Vec<_> = (0..cores.len()).map(|index| metrics.shard(index)).collect();
     let (report, errors) = crossbeam_channel::bounded(ERROR_REPORTS_WAITING_MAX);
-    let fleet = Fleet::start(backend, &cores, &shard_metrics, &report)
+    let fleet = Fleet::start(settings, &cores, &shard_metrics, &report)
         .context("cannot start the shards")?;
     metrics.facts().shards = cores
         .iter()

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use wire::compile::Table;
@@ -24,7 +24,7 @@ use crate::answer::{Answered, Sources, Tables, Transport, Verdict, answer, answe
 use crate::io::DatagramIo;
 use crate::io::socket::ListenerSockets;
 use crate::io::wake::watch;
-use crate::limits::{BATCHES_PER_TURN, TABLES_MAX};
+use crate::limits::{BATCHES_PER_TURN, COUNT_DROPS_EVERY, POLLS_PER_TURN, TABLES_MAX};
 use crate::metrics::{Family, Observation, ShardMetrics};
 use crate::plan::{ListenerId, Plan, TableSlot};
 use crate::tcp::TcpService;
@@ -61,6 +61,7 @@ pub struct Shard {
     tables: Tables,
     name: Name,
     rotation: usize,
+    drops_counted_at: Instant,
 }
 
 impl Shard {
@@ -80,6 +81,7 @@ impl Shard {
             tables: [const { None }; TABLES_MAX],
             name: Name::default(),
             rotation: index.wrapping_mul(7919),
+            drops_counted_at: Instant::now(),
         }
     }
 
@@ -169,6 +171,7 @@ pub async fn serve<I: DatagramIo>(
     shard: Rc<RefCell<Shard>>,
     mut io: I,
     mut tcp: TcpService,
+    busy_poll: Duration,
 ) -> io::Result<()> {
     let wake = watch(io.wake_fd())?;
     let mut state = State::Running;
@@ -189,6 +192,9 @@ pub async fn serve<I: DatagramIo>(
         if state == State::Stopping {
             return Ok(());
         }
+        if !busy_poll.is_zero() && found_by_polling(&mut io, busy_poll).await? {
+            continue;
+        }
         let mut woken = wake.readable().await?;
         io.acknowledge();
         woken.clear_ready();
@@ -196,9 +202,29 @@ pub async fn serve<I: DatagramIo>(
     }
 }
 
+/// Polls for a while before sleeping: a wake-up costs a client some 40 µs, a poll next to nothing while there is no load.
+async fn found_by_polling<I: DatagramIo>(io: &mut I, busy_poll: Duration) -> io::Result<bool> {
+    let until = Instant::now() + busy_poll;
+    while Instant::now() < until {
+        for _ in 0..POLLS_PER_TURN {
+            io.look_again();
+            if io.turn()? > 0 {
+                return Ok(true);
+            }
+            std::hint::spin_loop();
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(false)
+}
+
 /// Everything that a turn fetched, answered in place.
 fn answer_batch<I: DatagramIo>(shard: &mut Shard, io: &mut I) {
     let began = Instant::now();
+    if began.duration_since(shard.drops_counted_at) >= COUNT_DROPS_EVERY {
+        shard.drops_counted_at = began;
+        io.count_drops();
+    }
     while let Some(datagram) = io.next() {
         let (packet, out) = io.buffers(&datagram);
         let question = Question {

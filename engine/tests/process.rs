@@ -199,8 +199,13 @@ fn a_changed_corefile_is_put_to_work_and_a_broken_one_is_not() {
 /// Every question is answered until the server is gone, lameduck included.
 #[test]
 fn nothing_is_lost_when_it_stops() {
-    for io in ["uring", "mmsg"] {
-        let server = Server::start(&["--io", io]);
+    for arguments in [
+        ["--io", "uring"].as_slice(),
+        &["--io", "mmsg"],
+        &["--io", "uring", "--busy-poll", "200us"],
+        &["--io", "mmsg", "--busy-poll", "200us"],
+    ] {
+        let server = Server::start(arguments);
         let stopping = AtomicBool::new(false);
         let answered = std::thread::scope(|scope| {
             let asking = scope.spawn(|| {
@@ -220,7 +225,7 @@ fn nothing_is_lost_when_it_stops() {
             stopping.store(true, Ordering::Relaxed);
             asking.join().unwrap()
         });
-        assert!(answered > 100, "{io}: {answered}");
+        assert!(answered > 100, "{arguments:?}: {answered}");
         assert_eq!(server.ended().0, Some(0));
     }
 }

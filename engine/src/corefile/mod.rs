@@ -27,6 +27,7 @@ mod word;
 mod zone;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use bind::ListenIp;
 pub use cluster::{ApiLimits, ClientTls, Cluster};
@@ -114,6 +115,12 @@ pub struct Surroundings<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     /// The addresses of a network interface; `None` if there is none of that name.
     pub interface: &'a dyn Fn(&str) -> Option<Vec<ListenIp>>,
+}
+
+/// A duration as Go and the Corefile write it, such as `50us` or `1m30s`; `None` if it is none.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    duration::read(text).ok()
 }
 
 /// Reads the Corefile at `path`, in the surroundings of this process.

@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, epoll, poll};
 
 use super::control::{CONTROL_LEN, Control, reply_control};
 use super::peer::{ADDRESS_LEN, is_v6_address, peer_address};
+use super::socket::dropped_count;
 use super::{Datagram, DatagramIo};
 use crate::limits::{
     DATAGRAM_BATCH, LISTENERS_MAX, RECEIVE_BUFFER_LEN, SEND_BUFFER_LEN, SEND_WAIT_MS_MAX,
@@ -43,6 +44,8 @@ struct Listener {
     socket: UdpSocket,
     /// It was found empty since the last wake-up.
     is_empty: bool,
+    /// What the kernel had dropped when it was last asked.
+    dropped_count: u32,
 }
 
 /// The memory of a batch; its addresses never change.
@@ -163,7 +166,7 @@ impl DatagramIo for Mmsg {
     fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()> {
         let key = epoll::EventData::new_u64(listener.0 as u64);
         epoll::add(&self.poller, &socket, key, epoll::EventFlags::IN)?;
-        self.listeners[listener.0] = Some(Listener { socket, is_empty: false });
+        self.listeners[listener.0] = Some(Listener { socket, is_empty: false, dropped_count: 0 });
         Ok(())
     }
 
@@ -224,8 +227,21 @@ impl DatagramIo for Mmsg {
     fn acknowledge(&mut self) {
         // Not blocking; empty if it was a socket that woke the shard.
         let _ = rustix::io::read(&*self.wake, &mut [0u8; 8]);
+        self.look_again();
+    }
+
+    fn look_again(&mut self) {
         for listener in self.listeners.iter_mut().flatten() {
             listener.is_empty = false;
+        }
+    }
+
+    fn count_drops(&mut self) {
+        for listener in self.listeners.iter_mut().flatten() {
+            let Ok(count) = dropped_count(&listener.socket) else { continue };
+            let new = count.wrapping_sub(listener.dropped_count);
+            listener.dropped_count = count;
+            self.metrics.count(Event::SocketFull, new.into());
         }
     }
 

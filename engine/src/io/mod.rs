@@ -57,8 +57,14 @@ pub trait DatagramIo {
     fn recycle(&mut self, datagram: Datagram);
     /// Readable when a turn would fetch something, or when another thread wrote to it to wake the shard.
     fn wake_fd(&self) -> BorrowedFd<'_>;
+    /// Has the next turn look at every socket, though nothing has said that there is something: for polling instead of
+    /// sleeping.
+    fn look_again(&mut self);
     /// Takes note of a wake-up, so that the next one shows.
     fn acknowledge(&mut self);
+    /// Counts what the kernel has dropped since the last call because a socket's buffer was full. A system call a socket:
+    /// for once a second, not for each batch.
+    fn count_drops(&mut self);
     /// Who sent it: for logs, off the packet path.
     fn peer(&self, datagram: &Datagram) -> Option<SocketAddr>;
 }

@@ -89,6 +89,30 @@ fn probe_tcp(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Datagrams that the kernel has dropped at this socket since it was opened, for want of room in its buffer.
+///
+/// # Errors
+/// On kernels before 4.12.
+pub(super) fn dropped_count(socket: &UdpSocket) -> io::Result<u32> {
+    /// Where the count stands in the array of SO_MEMINFO (linux/sock_diag.h, SK_MEMINFO_DROPS), and how long that is.
+    const DROPS: usize = 8;
+    const FIELD_COUNT: usize = 9;
+    let mut fields = [0u32; FIELD_COUNT];
+    let mut len = size_of_val(&fields) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes into `fields`, and their number into `len`; both live until the call
+    // returns, and the descriptor is open.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            fields.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 { Ok(fields[DROPS]) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Sets a boolean socket option that no safe crate covers.
 fn enable(socket: &Socket, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;

@@ -19,6 +19,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::control::{CONTROL_LEN, Control, reply_control};
 use super::peer::{ADDRESS_LEN, is_v6_address, peer_address};
+use super::socket::dropped_count;
 use super::{Datagram, DatagramIo};
 use crate::limits::{
     COMPLETIONS, LISTENERS_MAX, RECEIVE_BUFFER_LEN, RECEIVE_BUFFERS, SEND_BUFFER_LEN, SEND_SLOTS,
@@ -53,6 +54,8 @@ struct Listener {
     /// A multishot receive is in the kernel.
     is_receiving: bool,
     is_closing: bool,
+    /// What the kernel had dropped when it was last asked.
+    dropped_count: u32,
 }
 
 impl Uring {
@@ -152,7 +155,7 @@ impl Uring {
 impl DatagramIo for Uring {
     fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()> {
         self.listeners[listener.0] =
-            Some(Listener { socket, is_receiving: false, is_closing: false });
+            Some(Listener { socket, is_receiving: false, is_closing: false, dropped_count: 0 });
         self.start_receiving(listener.0);
         Ok(())
     }
@@ -175,11 +178,17 @@ impl DatagramIo for Uring {
                 _ => {}
             }
         }
-        // Runs the kernel's deferred work of this ring, too (TASKRUN_FLAG).
-        match self.ring.submit() {
-            Ok(_) => {}
-            Err(error) if is_passing(&error) => {}
-            Err(error) => return Err(error),
+        let (is_idle, has_overflown) = {
+            let submissions = self.ring.submission();
+            (submissions.is_empty() && !submissions.taskrun(), submissions.cq_overflow())
+        };
+        // Entering the ring submits, and runs the kernel's deferred work (TASKRUN_FLAG). Without either it is a wasted call.
+        if !is_idle || has_overflown {
+            match self.ring.submit() {
+                Ok(_) => {}
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         // Taken out first: `complete` wants the whole of self.
         while let Some(completion) = { self.ring.completion().next() } {
@@ -234,9 +243,22 @@ impl DatagramIo for Uring {
         self.wake.as_fd()
     }
 
+    fn look_again(&mut self) {
+        // The ring shows by itself, in memory, that something has come.
+    }
+
     fn acknowledge(&mut self) {
         // Not blocking; empty if another read was first.
         let _ = rustix::io::read(&*self.wake, &mut [0u8; 8]);
+    }
+
+    fn count_drops(&mut self) {
+        for listener in self.listeners.iter_mut().flatten() {
+            let Ok(count) = dropped_count(&listener.socket) else { continue };
+            let new = count.wrapping_sub(listener.dropped_count);
+            listener.dropped_count = count;
+            self.metrics.count(Event::SocketFull, new.into());
+        }
     }
 
     fn peer(&self, datagram: &Datagram) -> Option<SocketAddr> {

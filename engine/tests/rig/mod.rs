@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 use domain::base::Name as DomainName;
-use engine::fleet::{Backend, Fleet};
+use engine::fleet::{Backend, Fleet, Settings};
 use engine::io::socket;
 use engine::metrics::{Build, LabelSet, Metrics};
 use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableSlot};
@@ -85,7 +85,8 @@ impl Rig {
         let metrics = Metrics::new(build, 1);
         let labels = LabelSet { server: "dns://:0".into(), zone: ".".into(), view: String::new() };
         let counted_as = metrics.label_set(&labels);
-        let fleet = Fleet::start(backend, &[None], &[metrics.shard(0)], &errors).unwrap();
+        let settings = Settings { backend, busy_poll: Duration::ZERO };
+        let fleet = Fleet::start(settings, &[None], &[metrics.shard(0)], &errors).unwrap();
         let sockets = socket::bind(address, 1).unwrap();
         let address = sockets[0].udp.local_addr().unwrap();
         let mut builder = builder();
