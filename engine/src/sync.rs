@@ -16,6 +16,7 @@ use engine::plan::TableSlot;
 use k8s_sync::manifests::Manifests;
 use k8s_sync::options::{ApiServer, ClientTls, Options, Source};
 use k8s_sync::publish::{self, Status};
+use k8s_sync::selector::{Operator, Requirement, Selector};
 use k8s_sync::status::SourceStatus;
 use k8s_sync::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -152,14 +153,14 @@ pub(crate) fn options(kubernetes: &Kubernetes, server_addresses: Vec<IpAddr>) ->
     let (namespaces, namespace_labels) = match &kubernetes.namespaces {
         Namespaces::All => (Vec::new(), None),
         Namespaces::Named(names) => (names.clone(), None),
-        Namespaces::Labelled(selector) => (Vec::new(), Some(selector.text.clone())),
+        Namespaces::Labelled(labels) => (Vec::new(), Some(selector(labels))),
     };
     Options {
         zones: kubernetes.zones.iter().map(|zone| zone.wire.clone()).collect(),
         source: source(kubernetes),
         namespaces,
         namespace_labels,
-        labels: kubernetes.labels.as_ref().map(|selector| selector.text.clone()),
+        labels: kubernetes.labels.as_ref().map(selector),
         pods: match kubernetes.pods {
             Pods::Disabled => PodMode::Disabled,
             Pods::Insecure => PodMode::Insecure,
@@ -172,6 +173,19 @@ pub(crate) fn options(kubernetes: &Kubernetes, server_addresses: Vec<IpAddr>) ->
         server_addresses,
         startup_timeout: kubernetes.startup_timeout,
     }
+}
+
+fn selector(selector: &corefile::Selector) -> Selector {
+    let requirements = selector.requirements.iter().map(|requirement| Requirement {
+        key: requirement.key.clone(),
+        operator: match &requirement.operator {
+            corefile::Operator::Exists => Operator::Exists,
+            corefile::Operator::DoesNotExist => Operator::DoesNotExist,
+            corefile::Operator::In(values) => Operator::In(values.clone()),
+            corefile::Operator::NotIn(values) => Operator::NotIn(values.clone()),
+        },
+    });
+    Selector { text: selector.text.clone(), requirements: requirements.collect() }
 }
 
 fn source(kubernetes: &Kubernetes) -> Source {

@@ -20,7 +20,6 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use crate::object::Event;
 use crate::options::Options;
 use crate::raw::Kind;
-use crate::selector::Selector;
 use crate::status::{KindStatus, SourceStatus};
 use files::Fingerprint;
 use snapshot::{Reader, Snapshot};
@@ -35,7 +34,7 @@ const POLL_EVERY: Duration = Duration::from_secs(5);
 /// A manifest that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestError {
-    /// The file, or the folder that should hold some. Empty where the fault is a selector's.
+    /// The file, or the folder that should hold some.
     pub file: PathBuf,
     /// Line and column from 1, where the text is at fault.
     pub place: Option<(u64, u64)>,
@@ -79,27 +78,17 @@ impl Manifests {
     /// Reads everything and watches it from before the first byte is read.
     ///
     /// # Errors
-    /// The first file that cannot be read or is not well-formed, and selectors that make no sense. Objects that break a
-    /// rule of Kubernetes are logged, counted and left out instead.
+    /// The first file that cannot be read or is not well-formed. Objects that break a rule of Kubernetes are logged, counted and left out instead.
     pub fn load(
         paths: &[PathBuf],
         options: &Options,
         status: Arc<SourceStatus>,
     ) -> Result<Self, ManifestError> {
-        let selector = |name: &str, text: &Option<String>| {
-            Selector::parse(text.as_deref().unwrap_or_default())
-                .map_err(|error| ManifestError::new(Path::new(name), None, &error.to_string()))
-        };
         if paths.is_empty() {
             let cause = "it takes at least one file or folder";
             return Err(ManifestError::new(Path::new("manifests"), None, cause));
         }
-        let reader = Arc::new(Reader {
-            paths: paths.to_vec(),
-            options: options.clone(),
-            labels: selector("labels", &options.labels)?,
-            namespace_labels: selector("namespace_labels", &options.namespace_labels)?,
-        });
+        let reader = Arc::new(Reader { paths: paths.to_vec(), options: options.clone() });
         let mut changes = Changes::new();
         changes.watch(files::folders(paths, &Fingerprint::default()));
         let began = Instant::now();

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::selector::Selector;
+
 /// Options of reference "kubernetes plugin", defaults in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -14,9 +16,9 @@ pub struct Options {
     /// `namespaces NS…`: answers only for these [all].
     pub namespaces: Vec<String>,
     /// `namespace_labels EXPRESSION`: a label selector on the Namespace watch.
-    pub namespace_labels: Option<String>,
+    pub namespace_labels: Option<Selector>,
     /// `labels EXPRESSION`: a label selector on Services, EndpointSlices and Pods.
-    pub labels: Option<String>,
+    pub labels: Option<Selector>,
     pub pods: wire::PodMode,
     pub endpoint_pod_names: bool,
     /// 0 to 3600 [5].

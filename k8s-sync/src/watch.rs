@@ -60,7 +60,6 @@ impl Watch {
         options: &Options,
         status: Arc<SourceStatus>,
     ) -> Result<Self, ConnectError> {
-        client::check_selectors(options)?;
         let client = client::connect(server, &status).await?;
         Ok(Self::with_client(client, server, options, status))
     }

@@ -38,15 +38,11 @@ fn options(server: &ApiServer) -> Options {
 /// `expected`: what the error begins with; empty where there is to be none.
 #[track_caller]
 fn check(server: &ApiServer, expected: &str) {
-    check_with(server, &options(server), expected);
-}
-
-#[track_caller]
-fn check_with(server: &ApiServer, options: &Options, expected: &str) {
-    let status = Arc::new(SourceStatus::new(options));
+    let options = options(server);
+    let status = Arc::new(SourceStatus::new(&options));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let error = runtime.block_on(Watch::new(server, options, status)).err();
+    let error = runtime.block_on(Watch::new(server, &options, status)).err();
     let error = error.map(|error| error.to_string()).unwrap_or_default();
     assert!(error.starts_with(expected) && error.is_empty() == expected.is_empty(), "{error}");
 }
@@ -101,17 +97,4 @@ fn endpoints() {
 #[test]
 fn outside_a_cluster() {
     check(&ApiServer::default(), "the pod's service account: failed to read");
-}
-
-#[test]
-fn selectors() {
-    let server = ApiServer { endpoint: Some("http://127.0.0.1:1".into()), ..ApiServer::default() };
-    let labels = Options { labels: Some("app=web,".into()), ..options(&server) };
-    check_with(&server, &labels, "labels app=web,: expected a label's key at byte 8; try it with");
-    let labels = Options { namespace_labels: Some("a b".into()), ..options(&server) };
-    check_with(
-        &server,
-        &labels,
-        "namespace_labels a b: expected one of = == != in notin at byte 2",
-    );
 }

@@ -38,7 +38,7 @@ pub use keys::{Key, Scheme};
 pub use kubernetes::{Kubernetes, Namespaces, Pods};
 pub use reload::Reload;
 pub use report::{Finding, Report, Severity};
-pub use selector::Selector;
+pub use selector::{Operator, Requirement, Selector};
 pub use zone::Zone;
 
 use report::{Contents, Mistake, Mistakes, Refusal};

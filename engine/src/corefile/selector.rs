@@ -1,5 +1,5 @@
-//! Label selectors as `kubectl -l` takes them, `app=web,tier in (a, b),!old`: checked here, so that
-//! a mistake is found at start and not by the API server. What they select is k8s-sync's.
+//! Label selectors as `kubectl -l` takes them, `app=web,tier in (a, b),!old`: read here, so that a
+//! mistake is found at start and not by the API server. What they select is k8s-sync's.
 
 use super::report::Refusal;
 use super::word::quoted;
@@ -9,19 +9,43 @@ use super::word::quoted;
 pub struct Selector {
     /// As written.
     pub text: String,
+    /// All of them must hold; none selects everything.
+    pub requirements: Vec<Requirement>,
+}
+
+/// What one label must be like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    pub key: String,
+    pub operator: Operator,
+}
+
+/// Kubernetes's operators, with their values: at least one, which may be empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operator {
+    /// `KEY`
+    Exists,
+    /// `!KEY`
+    DoesNotExist,
+    /// `KEY in (VALUE, …)` and `KEY=VALUE`
+    In(Vec<String>),
+    /// `KEY notin (VALUE, …)` and `KEY!=VALUE`
+    NotIn(Vec<String>),
 }
 
 pub(super) fn read(text: &str) -> Result<Selector, Refusal> {
     let mut reader = Reader { rest: text };
-    while reader.peek() != Piece::End {
-        reader.requirement()?;
-        match reader.next() {
-            Piece::End => break,
-            Piece::Mark(",") if reader.peek() != Piece::End => {}
+    let mut requirements = Vec::new();
+    let mut is_ended = reader.peek() == Piece::End;
+    while !is_ended {
+        requirements.push(reader.requirement()?);
+        is_ended = match reader.next() {
+            Piece::End => true,
+            Piece::Mark(",") => false,
             other => return Err(found(other, "',' or the end")),
-        }
+        };
     }
-    Ok(Selector { text: text.to_owned() })
+    Ok(Selector { text: text.to_owned(), requirements })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,44 +83,52 @@ impl<'t> Reader<'t> {
     }
 
     /// `KEY`, `!KEY`, `KEY=VALUE`, `KEY in (VALUE, …)` and the like.
-    fn requirement(&mut self) -> Result<(), Refusal> {
+    fn requirement(&mut self) -> Result<Requirement, Refusal> {
         let (negated, key) = match self.next() {
             Piece::Mark("!") => (true, self.next()),
             other => (false, other),
         };
         let Piece::Word(key) = key else { return Err(found(key, "a label's name")) };
         check_key(key)?;
+        let operator = if negated { Operator::DoesNotExist } else { self.operator()? };
+        Ok(Requirement { key: key.to_owned(), operator })
+    }
+
+    /// What follows a key.
+    fn operator(&mut self) -> Result<Operator, Refusal> {
         let operator = self.peek();
         if let Piece::End | Piece::Mark(",") = operator {
-            return Ok(());
+            return Ok(Operator::Exists);
         }
         self.next();
         match operator {
-            _ if negated => Err(found(operator, "',' or the end")),
-            Piece::Mark("=" | "==" | "!=") => self.value(),
-            Piece::Word("in" | "notin") => self.values(),
+            Piece::Mark("=" | "==") => Ok(Operator::In(vec![self.value()?])),
+            Piece::Mark("!=") => Ok(Operator::NotIn(vec![self.value()?])),
+            Piece::Word("in") => Ok(Operator::In(self.values()?)),
+            Piece::Word("notin") => Ok(Operator::NotIn(self.values()?)),
             other => Err(found(other, "one of: =, ==, !=, in, notin")),
         }
     }
 
     /// One value; may be empty.
-    fn value(&mut self) -> Result<(), Refusal> {
-        let Piece::Word(value) = self.peek() else { return Ok(()) };
+    fn value(&mut self) -> Result<String, Refusal> {
+        let Piece::Word(value) = self.peek() else { return Ok(String::new()) };
         self.next();
-        check_value(value)
+        check_value(value)?;
+        Ok(value.to_owned())
     }
 
     /// `(a, b)`
-    fn values(&mut self) -> Result<(), Refusal> {
+    fn values(&mut self) -> Result<Vec<String>, Refusal> {
         let open = self.next();
         if open != Piece::Mark("(") {
             return Err(found(open, "'('"));
         }
-        self.value()?;
+        let mut values = vec![self.value()?];
         loop {
             match self.next() {
-                Piece::Mark(",") => self.value()?,
-                Piece::Mark(")") => return Ok(()),
+                Piece::Mark(",") => values.push(self.value()?),
+                Piece::Mark(")") => return Ok(values),
                 other => return Err(found(other, "',' or ')'")),
             }
         }
@@ -152,26 +184,69 @@ fn is_word(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// `expected`: each requirement as `KEY OPERATOR`, the values in brackets.
+    #[track_caller]
+    fn check(text: &str, expected: &[&str]) {
+        let selector = read(text).map_err(|refusal| refusal.message).expect(text);
+        let shown = |Requirement { key, operator }: &Requirement| match operator {
+            Operator::Exists => format!("{key} exists"),
+            Operator::DoesNotExist => format!("{key} does not exist"),
+            Operator::In(values) => format!("{key} in [{}]", values.join("|")),
+            Operator::NotIn(values) => format!("{key} notin [{}]", values.join("|")),
+        };
+        let requirements: Vec<String> = selector.requirements.iter().map(shown).collect();
+        assert_eq!(requirements, expected, "{text:?}");
+        assert_eq!(selector.text, text);
+    }
+
     #[test]
     fn selectors() {
-        let good = [
-            "",
-            "app=web",
-            "app == web, tier!=x",
-            "environment in (production, qa)",
-            "a notin (b),!c,d",
-            "k8s.io/app=,in in (in,)",
-        ];
-        for text in good {
-            assert_eq!(read(text).map(|selector| selector.text).as_deref(), Ok(text));
-        }
-        let refused = [
-            "=", "a b", "a in b", "a in (b", "a,", ",a", "!a=b", "a>1", "-a=b", "a/b/c", "a=b=c",
-            "A.b/c", "a=b c", "!",
-        ];
-        for text in refused {
-            assert!(read(text).is_err(), "{text}");
-        }
-        assert!(read(&format!("{}=b", "a".repeat(64))).is_err());
+        check("", &[]);
+        check("  ", &[]);
+        check("app", &["app exists"]);
+        check("!app", &["app does not exist"]);
+        check("! app", &["app does not exist"]);
+        check("app=web", &["app in [web]"]);
+        check("app=", &["app in []"]);
+        check("app == web, tier!=x", &["app in [web]", "tier notin [x]"]);
+        check("app != web , tier", &["app notin [web]", "tier exists"]);
+        check("environment in (production, qa)", &["environment in [production|qa]"]);
+        check("app in(web , api)", &["app in [web|api]"]);
+        check("app in ()", &["app in []"]);
+        check("a notin (b),!c,d", &["a notin [b]", "c does not exist", "d exists"]);
+        check("k8s.io/app=,in in (in,)", &["k8s.io/app in []", "in in [in|]"]);
+        check("in=notin", &["in in [notin]"]);
+        check("kubernetes.io/service-name=a_b.C-1", &["kubernetes.io/service-name in [a_b.C-1]"]);
+    }
+
+    #[track_caller]
+    fn check_refused(text: &str, expected: &str) {
+        let message = read(text).map(|_| ()).map_err(|refusal| refusal.message);
+        assert_eq!(message, Err(expected.to_owned()), "{text:?}");
+    }
+
+    #[test]
+    fn refused() {
+        check_refused("=", "found '=', expected a label's name");
+        check_refused(",", "found ',', expected a label's name");
+        check_refused(",a", "found ',', expected a label's name");
+        check_refused("!", "found the end, expected a label's name");
+        check_refused("a,", "found the end, expected a label's name");
+        check_refused("a=b c", "found 'c', expected ',' or the end");
+        check_refused("a=b=c", "found '=', expected ',' or the end");
+        check_refused("!a=b", "found '=', expected ',' or the end");
+        check_refused("a b", "found 'b', expected one of: =, ==, !=, in, notin");
+        check_refused("a!b", "found '!', expected one of: =, ==, !=, in, notin");
+        check_refused("a > 1", "found '>', expected one of: =, ==, !=, in, notin");
+        check_refused("a in b", "found 'b', expected '('");
+        check_refused("a in (b", "found the end, expected ',' or ')'");
+        check_refused("-a=b", "'-a' is not a label's name");
+        check_refused("a/b/c=d", "'a/b/c' is not a label's name");
+        check_refused("A.b/c", "'A.b/c' is not a label's name");
+        check_refused("é", "'é' is not a label's name");
+        check_refused("a=b/c", "'b/c' is not a label's value");
+        let long = "a".repeat(64);
+        check_refused(&format!("{long}=b"), &format!("'{long}' is not a label's name"));
+        check_refused(&format!("a={long}"), &format!("'{long}' is not a label's value"));
     }
 }

@@ -1,5 +1,6 @@
 //! What all manifests together say: read, selected and converted at once, so that it is used as a whole or not at all.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,8 +19,6 @@ use crate::status::is_wanted;
 pub(super) struct Reader {
     pub(super) paths: Vec<PathBuf>,
     pub(super) options: Options,
-    pub(super) labels: Selector,
-    pub(super) namespace_labels: Selector,
 }
 
 /// The cluster as the manifests describe it.
@@ -65,13 +64,13 @@ impl Reader {
         if !is_wanted(&self.options, kind) {
             return;
         }
+        let labels = self.options.labels.as_ref();
+        let namespace_labels = self.options.namespace_labels.as_ref();
         let taken = object.and_then(|object| match object {
-            Object::Namespace(raw) => {
-                convert(raw, &self.namespace_labels, &mut snapshot.namespaces)
-            }
-            Object::Service(raw) => convert(raw, &self.labels, &mut snapshot.services),
-            Object::EndpointSlice(raw) => convert(raw, &self.labels, &mut snapshot.slices),
-            Object::Pod(raw) => convert(raw, &self.labels, &mut snapshot.pods),
+            Object::Namespace(raw) => convert(raw, namespace_labels, &mut snapshot.namespaces),
+            Object::Service(raw) => convert(raw, labels, &mut snapshot.services),
+            Object::EndpointSlice(raw) => convert(raw, labels, &mut snapshot.slices),
+            Object::Pod(raw) => convert(raw, labels, &mut snapshot.pods),
         });
         if let Err(refusal) = taken {
             let from = match place {
@@ -85,10 +84,12 @@ impl Reader {
 
 fn convert<T: RawObject>(
     raw: T,
-    selector: &Selector,
+    selector: Option<&Selector>,
     into: &mut Vec<T::Object>,
 ) -> Result<(), Refusal> {
-    if selector.matches(raw.metadata().labels.as_ref()) {
+    let unlabelled = BTreeMap::new();
+    let labels = raw.metadata().labels.as_ref().unwrap_or(&unlabelled);
+    if selector.is_none_or(|selector| selector.matches(labels)) {
         into.extend(raw.convert()?);
     }
     Ok(())

@@ -18,8 +18,7 @@ use tower::limit::{ConcurrencyLimitLayer, RateLimitLayer};
 use tower::{BoxError, ServiceBuilder};
 
 use super::layer::ApiLayer;
-use crate::options::{ApiServer, ClientTls, Options};
-use crate::selector::Selector;
+use crate::options::{ApiServer, ClientTls};
 use crate::status::SourceStatus;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,20 +46,6 @@ impl std::fmt::Display for ConnectError {
 }
 
 impl std::error::Error for ConnectError {}
-
-/// The server would refuse a selector that makes no sense for ever.
-pub(super) fn check_selectors(options: &Options) -> Result<(), ConnectError> {
-    let selectors = [("labels", &options.labels), ("namespace_labels", &options.namespace_labels)];
-    for (name, text) in selectors {
-        let text = text.as_deref().unwrap_or_default();
-        Selector::parse(text).map_err(|error| ConnectError {
-            what: format!("{name} {text}"),
-            cause: error.to_string(),
-            next_step: "try it with `kubectl get services -A -l`",
-        })?;
-    }
-    Ok(())
-}
 
 /// Reads every file anew, so that calling it again takes up rotated credentials.
 pub(super) async fn connect(

@@ -58,10 +58,11 @@ const PAGE_OBJECTS: u32 = 1000;
 /// What is asked of the server for one kind.
 pub(super) fn config(kind: Kind, options: &Options, strategy: Strategy) -> watcher::Config {
     let mut config = watcher::Config::default().page_size(PAGE_OBJECTS);
-    config.label_selector.clone_from(match kind {
+    let selector = match kind {
         Kind::Namespace => &options.namespace_labels,
         Kind::Service | Kind::EndpointSlice | Kind::Pod => &options.labels,
-    });
+    };
+    config.label_selector = selector.as_ref().map(|selector| selector.text.clone());
     if kind == Kind::Pod {
         config = config.fields(POD_FIELDS);
     }
