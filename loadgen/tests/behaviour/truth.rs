@@ -1,7 +1,7 @@
 //! What is reported against servers whose behaviour is known: delays, stalls, drops, and answers that are no answers.
 //!
-//! Counts must be exact. Of times, what the server's known delay makes the least possible is asserted within 2 %, and a
-//! bound that only a busy machine breaks is tried again; `sender/simulation.rs` asserts both sides where time is simulated.
+//! Counts must be exact. Of times, what the server's known delay makes the least possible is asserted within 2 %. The most
+//! depends on the machine, so `sender/simulation.rs` asserts both sides, where time is simulated.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
@@ -13,8 +13,6 @@ use loadgen::cli::Cli;
 use loadgen::report::Summary;
 use loadgen::run::run;
 use loadgen::workload::{Options, Workload, query_file};
-
-const TRIES: usize = 5;
 
 fn workload(folder: &tempfile::TempDir) -> Workload {
     let path = folder.path().join("queries");
@@ -40,43 +38,21 @@ fn measure(server: &Server, flags: &str) -> Summary {
 /// One at a time: they would be one another's busy machine.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Measures until `check` finds nothing wrong.
-fn eventually(
-    behaviour: Behaviour,
-    flags: &str,
-    check: impl Fn(&Summary, &Server) -> Result<(), String>,
-) {
-    let mut reasons = Vec::new();
-    for _ in 0..TRIES {
-        let server = Server::udp("127.0.0.1:0", behaviour);
-        match check(&measure(&server, flags), &server) {
-            Ok(()) => return,
-            Err(reason) => reasons.push(reason),
-        }
-    }
-    panic!("{flags}: {reasons:#?}");
-}
-
-/// Never less than the server waits; more only by what the machine adds.
-fn driven_by_server(name: &str, got_ns: u64, expected_ms: f64) -> Result<(), String> {
+/// Never less than the server waits.
+fn at_least(name: &str, got_ns: u64, expected_ms: f64) {
     let got_ms = got_ns as f64 / 1e6;
     assert!(got_ms >= 0.98 * expected_ms, "{name}: {got_ms} ms for {expected_ms} ms");
-    if got_ms <= 1.25 * expected_ms {
-        Ok(())
-    } else {
-        Err(format!("{name}: {got_ms} ms for {expected_ms} ms"))
-    }
 }
 
 #[test]
 fn a_fixed_delay_is_reported() {
     let behaviour = Behaviour { delay: Duration::from_millis(150), ..Behaviour::default() };
-    eventually(behaviour, "-Q 1000 --spacing constant -l 1", |summary, _| {
-        assert_eq!((summary.counts.sent, summary.counts.timed_out), (1_000, 0));
-        driven_by_server("p50", summary.latency.p50_ns, 150.0)?;
-        driven_by_server("p99", summary.latency.p99_ns, 150.0)?;
-        driven_by_server("min", summary.latency.min_ns, 150.0)
-    });
+    let summary =
+        measure(&Server::udp("127.0.0.1:0", behaviour), "-Q 1000 --spacing constant -l 1");
+    assert_eq!((summary.counts.sent, summary.counts.timed_out), (1_000, 0));
+    at_least("p50", summary.latency.p50_ns, 150.0);
+    at_least("p99", summary.latency.p99_ns, 150.0);
+    at_least("min", summary.latency.min_ns, 150.0);
 }
 
 const STALL: Behaviour = Behaviour {
@@ -89,33 +65,20 @@ const STALL: Behaviour = Behaviour {
 #[test]
 fn an_open_loop_shows_a_stall() {
     // A tenth of the send times fall into a stall and wait for what is left of 100 ms: p99 is 90 ms of them, p99.9 is 99.
-    eventually(STALL, "-Q 2000 --spacing constant -l 3", |summary, _| {
-        assert_eq!((summary.counts.sent, summary.counts.timed_out), (6_000, 0));
-        driven_by_server("p99", summary.latency.p99_ns, 90.0)?;
-        driven_by_server("p99.9", summary.latency.p99_9_ns, 99.0)
-    });
-}
-
-#[test]
-fn a_closed_loop_hides_it() {
-    eventually(STALL, "-q 10 -l 3", |summary, _| {
-        // Ten of some thousand queries of a second waited; the others were never asked.
-        match summary.latency.p99_ns {
-            ns if ns < 45_000_000 => Ok(()),
-            ns => Err(format!("p99 {ns} ns shows the stall")),
-        }
-    });
+    let summary = measure(&Server::udp("127.0.0.1:0", STALL), "-Q 2000 --spacing constant -l 3");
+    assert_eq!((summary.counts.sent, summary.counts.timed_out), (6_000, 0));
+    at_least("p99", summary.latency.p99_ns, 90.0);
+    at_least("p99.9", summary.latency.p99_9_ns, 99.0);
 }
 
 #[test]
 fn sends_that_a_full_window_holds_back_are_late() {
     // In a stall of 100 ms at 1000/s the first 50 leave, the rest when it ends: those meant for 50..90 ms over 10 ms late.
-    eventually(STALL, "-Q 1000 --spacing constant -q 50 -l 3 --late-after 10", |summary, _| {
-        assert_eq!((summary.counts.sent, summary.counts.unsent), (3_000, 0));
-        let late = summary.counts.sent_late as f64;
-        assert!(late >= 0.98 * 120.0, "{late} late sends for 120");
-        if late <= 1.25 * 120.0 { Ok(()) } else { Err(format!("{late} late sends for 120")) }
-    });
+    let flags = "-Q 1000 --spacing constant -q 50 -l 3 --late-after 10";
+    let summary = measure(&Server::udp("127.0.0.1:0", STALL), flags);
+    assert_eq!((summary.counts.sent, summary.counts.unsent), (3_000, 0));
+    let late = summary.counts.sent_late as f64;
+    assert!(late >= 0.98 * 120.0, "{late} late sends for 120");
 }
 
 #[test]
