@@ -6,15 +6,19 @@ const README: &str = include_str!("../../README.md");
 
 /// The first cell of each row of the table of plugins.
 fn listed() -> Vec<&'static str> {
-    let table = README.split("| plugin | what it does here |\n|---|---|\n").nth(1).expect("the table");
+    let table =
+        README.split("| plugin | what it does here |\n|---|---|\n").nth(1).expect("the table");
     let rows = table.lines().take_while(|line| line.starts_with('|'));
     rows.filter_map(|row| row.split('`').nth(1)).collect()
 }
 
 #[test]
 fn the_table_of_plugins_is_what_is_built() {
-    let mut built: Vec<&str> =
-        DIRECTIVES.iter().filter(|directive| directive.is_built()).map(|directive| directive.name).collect();
+    let mut built: Vec<&str> = DIRECTIVES
+        .iter()
+        .filter(|directive| directive.is_built())
+        .map(|directive| directive.name)
+        .collect();
     built.sort_unstable();
     assert_eq!(listed(), built);
 }

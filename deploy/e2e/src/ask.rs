@@ -53,10 +53,10 @@ pub fn ask(
     transport: Transport,
 ) -> Result<Answer, AskError> {
     match transport {
-        Transport::Udp => over_udp(server, question),
+        Transport::Udp => over_udp(server, question, LIMIT),
         Transport::Tcp => over_tcp(server, question),
         Transport::UdpThenTcp => {
-            let answer = over_udp(server, question)?;
+            let answer = over_udp(server, question, LIMIT)?;
             if answer.udp_tc {
                 Ok(Answer { udp_tc: true, ..over_tcp(server, question)? })
             } else {
@@ -66,12 +66,17 @@ pub fn ask(
     }
 }
 
-fn over_udp(server: SocketAddr, question: &Question) -> Result<Answer, AskError> {
+/// Asks over UDP and waits `limit` for the answer.
+pub fn over_udp(
+    server: SocketAddr,
+    question: &Question,
+    limit: Duration,
+) -> Result<Answer, AskError> {
     let (id, query) = query(question);
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.connect(server)?;
     socket.send(&query)?;
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + limit;
     let mut buffer = [0; 65_535];
     loop {
         let left = end.saturating_duration_since(Instant::now());

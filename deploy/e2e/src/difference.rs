@@ -1,7 +1,7 @@
-//! Where ringdns may answer otherwise than CoreDNS 1.15.0, and nowhere else.
+//! Whether a rule lets two answers differ.
 //!
-//! Each rule checks both answers: that CoreDNS is wrong in the known way and that ringdns is right
-//! in the known way. What no rule explains is a failure.
+//! Each rule checks both: that CoreDNS is wrong in the known way and that ringdns is right in the
+//! known way. What no rule explains is a failure.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +11,8 @@ use crate::answer::{Answer, Record};
 use crate::comparison::differences;
 use crate::question::Question;
 use crate::quirk::is_at_or_below;
+use crate::reverse;
+use crate::rule::Rule;
 
 /// What may stand below an empty non-terminal in the clusters of the tests: a port's name below
 /// `_tcp.SVC…`, the name server below `dns.ZONE`.
@@ -24,42 +26,11 @@ const LABELS_BELOW: [(&str, Rtype); 7] = [
     ("ns", Rtype::A),
 ];
 
-/// A named reason for a difference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rule {
-    EmptyNonTerminal,
-    TxtAtExistingName,
-    ExternalNameType,
-    SrvWeights,
-}
+/// What CoreDNS has in each of its zones, reverse zones too.
+const LABELS_IN_EACH_ZONE: [&str; 4] = ["svc", "pod", "ns.dns", "dns-version"];
 
-impl Rule {
-    pub const ALL: [Self; 4] =
-        [Self::EmptyNonTerminal, Self::TxtAtExistingName, Self::ExternalNameType, Self::SrvWeights];
-
-    /// The sentence that stands in the documentation.
-    pub fn sentence(self) -> &'static str {
-        match self {
-            Self::EmptyNonTerminal => {
-                "A name that has names below it exists, so it is NODATA (RFC 8020); \
-                 CoreDNS says NXDOMAIN."
-            }
-            Self::TxtAtExistingName => {
-                "A name that exists without the type asked for is NODATA; CoreDNS says NXDOMAIN \
-                 for TXT at the zone and at namespaces, and for all other types at dns-version."
-            }
-            Self::ExternalNameType => {
-                "An ExternalName's CNAME answers every type (RFC 1034, section 4.3.2); CoreDNS \
-                 leaves it out for types other than A, AAAA and CNAME, and where the target has \
-                 no such record."
-            }
-            Self::SrvWeights => {
-                "SRV weights are 100 divided by the distinct pairs of address and port; CoreDNS \
-                 counts an address that stands in two EndpointSlices twice."
-            }
-        }
-    }
-}
+/// Labels in front of an IPv6 address's that CoreDNS does not see: it reads groups of four.
+const LABELS_UNSEEN_MAX: usize = 3;
 
 /// What CoreDNS says to other questions, and which names it knows: what the rules need beside the
 /// two answers.
@@ -68,22 +39,32 @@ pub struct Oracle<'a> {
     pub ask: &'a dyn Fn(&Question) -> Answer,
     /// Owners of records in all of CoreDNS's answers.
     pub existing: BTreeSet<String>,
+    /// The zones of the Corefile, in lower case, with their last dots.
+    pub zones: Vec<String>,
 }
 
 impl Oracle<'_> {
     /// The rule by which `ours` may differ from `theirs`, if there is one.
     pub fn explain(&self, question: &Question, theirs: &Answer, ours: &Answer) -> Option<Rule> {
-        Rule::ALL.into_iter().find(|rule| match rule {
+        let may_differ = |rule: &Rule| match rule {
             Rule::EmptyNonTerminal => self.is_empty_non_terminal(question, theirs, ours),
-            Rule::TxtAtExistingName => self.is_txt_at_existing_name(question, theirs, ours),
-            Rule::ExternalNameType => self.is_external_name(question, ours),
+            Rule::TypeAtExistingName => self.is_type_at_existing_name(question, theirs, ours),
+            Rule::ExternalNameType => self.is_external_name(question, theirs, ours),
             Rule::SrvWeights => is_weights_alone(theirs, ours),
-        })
+            Rule::UnnamedPort => self.is_unnamed_port(question, theirs, ours),
+            Rule::ReverseZone => self.is_label_in_reverse_zone(question, theirs, ours),
+            Rule::ReverseName => self.is_other_reverse_name(question, theirs, ours),
+            Rule::HiddenNamespace => self.is_hidden_namespace(question, theirs, ours),
+            Rule::LetterCase => self.is_letter_case(question, theirs, ours),
+        };
+        Rule::ALL.into_iter().find(|rule| theirs.ra == ours.ra && may_differ(rule))
     }
 
     fn is_empty_non_terminal(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
         let name = question.key();
-        let is_below = |other: &String| *other != name && is_at_or_below(other, &name);
+        let is_below = |other: &String| {
+            *other != name && is_at_or_below(other, &name) && !has_empty_word(other)
+        };
         let has_below = |(label, rtype): &(&str, Rtype)| {
             let below = Question::new(format!("{label}.{name}"), *rtype);
             (self.ask)(&below).rcode == "NOERROR"
@@ -92,16 +73,26 @@ impl Oracle<'_> {
             && (self.existing.iter().any(is_below) || LABELS_BELOW.iter().any(has_below))
     }
 
-    fn is_txt_at_existing_name(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
-        let other_type = if question.rtype == Rtype::TXT { Rtype::A } else { Rtype::TXT };
-        let at_other_type = || (self.ask)(&Question::new(question.name.clone(), other_type));
-        let may_be = question.rtype == Rtype::TXT || question.first_label() == "dns-version";
-        may_be && nxdomain_became_nodata(theirs, ours) && at_other_type().rcode == "NOERROR"
+    fn is_type_at_existing_name(
+        &self,
+        question: &Question,
+        theirs: &Answer,
+        ours: &Answer,
+    ) -> bool {
+        let name = question.key();
+        let is_version = question.first_label() == "dns-version";
+        let may_be = is_version
+            || question.rtype == Rtype::TXT
+            || (question.rtype == Rtype::PTR && name.starts_with("ns.dns."));
+        let right_type = if is_version { Rtype::TXT } else { Rtype::A };
+        may_be
+            && nxdomain_became_nodata(theirs, ours)
+            && (self.ask)(&Question::new(name, right_type)).rcode == "NOERROR"
     }
 
     /// The CNAME that CoreDNS gives for the type CNAME, and behind it what CoreDNS says about the
     /// target.
-    fn is_external_name(&self, question: &Question, ours: &Answer) -> bool {
+    fn is_external_name(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
         let mut rest: BTreeSet<&Record> = ours.answer.iter().collect();
         let mut name = question.name.clone();
         let mut seen = BTreeSet::new();
@@ -118,8 +109,103 @@ impl Oracle<'_> {
             is_alias |= rest.remove(record);
             name = record.data().to_owned();
         }
-        is_alias && rest.is_empty() && ours.rcode == "NOERROR"
+        let is_right = is_alias && rest.is_empty() && ours.rcode == "NOERROR" && ours.aa;
+        let has_less = theirs.answer.len() < ours.answer.len()
+            && theirs.answer.iter().all(|record| ours.answer.contains(record));
+        is_right && has_less && theirs.rcode == "NOERROR" && theirs.aa
     }
+
+    /// CoreDNS has something where a word is empty; ours is what it says where both words are
+    /// nobody's.
+    fn is_unnamed_port(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
+        let name = question.key();
+        let service = name.splitn(3, '.').nth(2).unwrap_or_default();
+        has_empty_word(&name)
+            && theirs.rcode == "NOERROR"
+            && theirs.aa
+            && self.is_as_missing(&format!("_nobodys._nobodys.{service}"), question.rtype, ours)
+    }
+
+    fn is_label_in_reverse_zone(
+        &self,
+        question: &Question,
+        theirs: &Answer,
+        ours: &Answer,
+    ) -> bool {
+        let Some(zone) = self.reverse_zone(question) else { return false };
+        let name = question.key();
+        LABELS_IN_EACH_ZONE.iter().any(|label| name == format!("{label}.{zone}"))
+            && theirs.rcode == "NOERROR"
+            && theirs.aa
+            && self.is_as_missing(&format!("nobodys.{zone}"), question.rtype, ours)
+    }
+
+    /// CoreDNS answers with the PTR records of another name: that of the address which it read.
+    fn is_other_reverse_name(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
+        let name = question.key();
+        let Some(zone) = self.reverse_zone(question) else { return false };
+        let true_name = (0..=LABELS_UNSEEN_MAX)
+            .filter_map(|unseen| name.splitn(unseen + 1, '.').nth(unseen))
+            .find_map(reverse::address)
+            .map(|address| reverse::name(address.to_canonical()));
+        let Some(true_name) = true_name.filter(|true_name| *true_name != name) else {
+            return false;
+        };
+        let known = theirs.data_of(Rtype::PTR);
+        !known.is_empty()
+            && known == (self.ask)(&Question::new(true_name, Rtype::PTR)).data_of(Rtype::PTR)
+            && self.is_as_missing(&format!("nobodys.{zone}"), question.rtype, ours)
+    }
+
+    /// CoreDNS's PTR records all lead into namespaces that CoreDNS itself says do not exist.
+    fn is_hidden_namespace(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
+        let Some(zone) = self.reverse_zone(question) else { return false };
+        let is_hidden = |target: &str| {
+            let service = self.zones.iter().find_map(|zone| {
+                target.strip_suffix(zone.as_str())?.strip_suffix(".svc.").map(|head| (head, zone))
+            });
+            let namespace = service.and_then(|(head, zone)| Some((head.rsplit('.').next()?, zone)));
+            namespace.is_some_and(|(namespace, zone)| {
+                let name = format!("{namespace}.svc.{zone}");
+                (self.ask)(&Question::new(name, Rtype::A)).is_nxdomain()
+            })
+        };
+        let targets = theirs.data_of(Rtype::PTR);
+        !targets.is_empty()
+            && targets.into_iter().all(is_hidden)
+            && self.is_as_missing(&format!("nobodys.{zone}"), question.rtype, ours)
+    }
+
+    /// Ours is what CoreDNS says in small letters, and CoreDNS says something else in capitals.
+    fn is_letter_case(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
+        let small = Question::new(question.key(), question.rtype);
+        let in_small = (self.ask)(&small);
+        small != *question
+            && differences(&in_small, ours).is_empty()
+            && !differences(&in_small, theirs).is_empty()
+    }
+
+    /// The longest reverse zone that the name is in.
+    fn reverse_zone(&self, question: &Question) -> Option<&str> {
+        let name = question.key();
+        let zones = self.zones.iter().filter(|zone| zone.ends_with(".arpa."));
+        let zone = zones.filter(|zone| is_at_or_below(&name, zone)).max_by_key(|zone| zone.len());
+        zone.map(String::as_str)
+    }
+
+    /// Ours is what CoreDNS says to `missing`, a name that is nobody's: NXDOMAIN, or what is next
+    /// after `fallthrough`.
+    fn is_as_missing(&self, missing: &str, rtype: Rtype, ours: &Answer) -> bool {
+        let missing = (self.ask)(&Question::new(missing, rtype));
+        missing.rcode != "NOERROR" && differences(&missing, ours).is_empty()
+    }
+}
+
+/// Whether the name asks for a port with an empty word: `_` where the port's name or the protocol
+/// would stand, in front of a Service's name.
+fn has_empty_word(name: &str) -> bool {
+    let labels: Vec<&str> = name.split('.').collect();
+    labels.get(4) == Some(&"svc") && labels[..2].contains(&"_")
 }
 
 /// Apart from the code the two are the same, authority and all. Where CoreDNS let its NXDOMAIN fall
@@ -154,7 +240,9 @@ fn is_weights_alone(theirs: &Answer, ours: &Answer) -> bool {
         ours.data_of(Rtype::SRV).iter().map(|data| address_count(ours, data)).sum();
     let weight = (100 / entries.max(1)).max(1).to_string();
     let weights_right = ours.data_of(Rtype::SRV).iter().all(|data| srv(data)[1] == weight);
-    weights_right && differences(&without_weights(theirs), &without_weights(ours)).is_empty()
+    entries > 0
+        && weights_right
+        && differences(&without_weights(theirs), &without_weights(ours)).is_empty()
 }
 
 /// Addresses of an SRV record's target among the additional records.
@@ -195,11 +283,30 @@ mod tests {
         let ask = |question: &Question| match (question.key().as_str(), question.rtype) {
             ("ext.z.", Rtype::CNAME) => answer("NOERROR", &[("ext.z.", "CNAME", "t.z.")], &[]),
             ("t.z.", Rtype::A) => answer("NOERROR", &[("t.z.", "A", "10.0.0.1")], &[]),
-            ("ns.z.", Rtype::A) => answer("NOERROR", &[], &[]),
+            ("ns.z." | "n.svc.z.", Rtype::A) => answer("NOERROR", &[], &[]),
+            ("1.0.0.10.in-addr.arpa.", Rtype::PTR) => ptr("s.n.svc.z."),
             _ => answer("NXDOMAIN", &[], &[]),
         };
         let existing = BTreeSet::from(["_http._tcp.s.z.".to_owned()]);
-        Oracle { ask: &ask, existing }.explain(&question, theirs, ours)
+        let zones = vec!["z.".to_owned(), "10.in-addr.arpa.".to_owned(), "ip6.arpa.".to_owned()];
+        Oracle { ask: &ask, existing, zones }.explain(&question, theirs, ours)
+    }
+
+    #[test]
+    fn capitals_change_nothing() {
+        let (missing, nodata) = (answer("NXDOMAIN", &[], &[]), answer("NOERROR", &[], &[]));
+        for (question, theirs, ours, expected) in [
+            ("Ns.z. A", &missing, &nodata, Some(Rule::LetterCase)),
+            ("Ns.z. A", &nodata, &missing, None),
+            ("ns.z. A", &missing, &nodata, None),
+            ("Nothing.z. A", &missing, &nodata, None),
+        ] {
+            assert_eq!(explained(question, theirs, ours), expected, "{question} {ours:?}");
+        }
+    }
+
+    fn ptr(target: &str) -> Answer {
+        answer("NOERROR", &[("any.", "PTR", target)], &[])
     }
 
     #[test]
@@ -208,7 +315,7 @@ mod tests {
         for (question, expected) in [
             ("_tcp.s.z. SRV", Some(Rule::EmptyNonTerminal)),
             ("_udp.s.z. SRV", None),
-            ("ns.z. TXT", Some(Rule::TxtAtExistingName)),
+            ("ns.z. TXT", Some(Rule::TypeAtExistingName)),
             ("ns.z. MX", None),
             ("nothing.z. TXT", None),
         ] {
@@ -222,15 +329,21 @@ mod tests {
         let nodata = answer("NOERROR", &[], &[]);
         let cname = ("ext.z.", "CNAME", "t.z.");
         let address = ("t.z.", "A", "10.0.0.1");
-        for (question, ours, expected) in [
-            ("ext.z. MX", vec![cname], true),
-            ("ext.z. A", vec![cname, address], true),
-            ("ext.z. MX", vec![cname, address], false),
-            ("ext.z. MX", vec![("ext.z.", "CNAME", "other.z.")], false),
-            ("ext.z. A", vec![address], false),
+        let (less, other) = (
+            answer("NOERROR", &[cname], &[]),
+            answer("NOERROR", &[("ext.z.", "CNAME", "other.z.")], &[]),
+        );
+        for (question, theirs, ours, expected) in [
+            ("ext.z. MX", &nodata, vec![cname], true),
+            ("ext.z. A", &nodata, vec![cname, address], true),
+            ("ext.z. A", &less, vec![cname, address], true),
+            ("ext.z. A", &other, vec![cname, address], false),
+            ("ext.z. MX", &nodata, vec![cname, address], false),
+            ("ext.z. MX", &nodata, vec![("ext.z.", "CNAME", "other.z.")], false),
+            ("ext.z. A", &nodata, vec![address], false),
         ] {
-            let rule = explained(question, &nodata, &answer("NOERROR", &ours, &[]));
-            assert_eq!(rule.is_some(), expected, "{question} {ours:?}");
+            let rule = explained(question, theirs, &answer("NOERROR", &ours, &[]));
+            assert_eq!(rule.is_some(), expected, "{question} {theirs:?} {ours:?}");
         }
     }
 
@@ -243,5 +356,33 @@ mod tests {
         assert_eq!(explained("s.z. SRV", &srv(50, 80), &srv(100, 80)), Some(Rule::SrvWeights));
         assert_eq!(explained("s.z. SRV", &srv(50, 80), &srv(33, 80)), None);
         assert_eq!(explained("s.z. SRV", &srv(50, 80), &srv(100, 81)), None);
+    }
+
+    #[test]
+    fn what_coredns_tells_may_be_missing() {
+        let mapped = reverse::name("::ffff:10.0.0.1".parse().unwrap());
+        let (missing, nodata) = (answer("NXDOMAIN", &[], &[]), answer("NOERROR", &[], &[]));
+        for (question, theirs, expected) in [
+            ("_._udp.s.n.svc.z. A", &nodata, Some(Rule::UnnamedPort)),
+            ("_a._.s.n.svc.z. A", &nodata, Some(Rule::UnnamedPort)),
+            ("_a._udp.s.n.svc.z. A", &nodata, None),
+            ("_._udp.s.n.pod.z. A", &nodata, None),
+            ("svc.10.in-addr.arpa. MX", &nodata, Some(Rule::ReverseZone)),
+            ("ns.dns.ip6.arpa. MX", &nodata, Some(Rule::ReverseZone)),
+            ("svc.z. MX", &nodata, None),
+            ("other.10.in-addr.arpa. MX", &nodata, None),
+            (&format!("{mapped} PTR"), &ptr("s.n.svc.z."), Some(Rule::ReverseName)),
+            (&format!("a.b.c.{mapped} PTR"), &ptr("s.n.svc.z."), Some(Rule::ReverseName)),
+            (&format!("a.b.c.d.{mapped} PTR"), &ptr("s.n.svc.z."), None),
+            (&format!("{mapped} PTR"), &ptr("t.n.svc.z."), None),
+            ("1.0.0.10.in-addr.arpa. PTR", &ptr("s.n.svc.z."), None),
+            ("1.0.0.10.in-addr.arpa. PTR", &ptr("s.m.svc.z."), Some(Rule::HiddenNamespace)),
+            ("1.0.0.10.in-addr.arpa. PTR", &ptr("e.s.m.svc.z."), Some(Rule::HiddenNamespace)),
+            ("1.0.0.10.in-addr.arpa. PTR", &ptr("elsewhere."), None),
+        ] {
+            assert_eq!(explained(question, theirs, &missing), expected, "{question}");
+            assert_eq!(explained(question, theirs, &nodata), None, "{question} NODATA");
+            assert_eq!(explained(question, &missing, theirs), None, "{question} the other way");
+        }
     }
 }

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 /// How many of the log's last lines a failing test prints.
 const LOG_LINES_SHOWN: usize = 15;
@@ -67,6 +68,18 @@ impl Process {
         let status = status.unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    }
+
+    /// Time that all its threads have been on a core; zero where it has ended. It counts in 10 ms.
+    pub fn on_core(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.unwrap_or_default();
+        // proc(5): the name is in brackets and may hold spaces; behind it utime and stime, in
+        // ticks of which the kernel tells user space that there are 100 a second.
+        let behind_name = stat.rsplit(") ").next().unwrap_or_default();
+        let times = behind_name.split(' ').skip(11).take(2);
+        let ticks: u64 = times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// SIGKILL, and waits until it is gone.

@@ -76,6 +76,9 @@ impl Asker<'_> {
         for label in ["svc", "pod", "dns", "dns-version", "ns.dns", "nothing", "*", "a.b"] {
             self.ask(&format!("{label}.{zone}"), &RTYPES);
         }
+        for labels in ["default.svc", "kubernetes.default.svc", "1-2-3-4.default.pod"] {
+            self.ask(&format!("{labels}.{zone}"), &RTYPES);
+        }
     }
 
     fn object(&mut self, object: &Value, zone: &str) {
@@ -118,6 +121,9 @@ impl Asker<'_> {
             self.ask(&format!("{deep}.{name}"), &MAIN_RTYPES);
         }
         self.ask(&format!("_tcp.{name}"), &RTYPES);
+        let nameless = ["_._tcp", "_._udp", "_.udp", "_http._", "_._"];
+        let nameless = nameless[self.rng.usize(..nameless.len())];
+        self.ask(&format!("{nameless}.{name}"), &MAIN_RTYPES);
         for port in service.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten() {
             let port_name = text(port, "/name");
             let protocol = text(port, "/protocol").to_ascii_lowercase();
@@ -178,7 +184,11 @@ impl Asker<'_> {
         self.ask(&name, &[Rtype::PTR]);
         match self.rng.u8(..8) {
             0 => self.ask(&name, &RTYPES),
-            1 => self.ask(&format!("a.{name}"), &[Rtype::PTR]),
+            // Labels more than an address has.
+            1 => {
+                let more = "a.".repeat(self.rng.usize(1..5));
+                self.ask(&format!("{more}{name}"), &[Rtype::PTR, Rtype::A]);
+            }
             // An address beside it, and the names above it.
             2 => {
                 let beside = format!("{}{}", self.rng.u8(..10), &name[1..]);
@@ -187,6 +197,13 @@ impl Asker<'_> {
             3 => {
                 let above: Vec<&str> = name.split('.').skip(self.rng.usize(1..4)).collect();
                 self.ask(&above.join("."), &[Rtype::PTR, Rtype::A, Rtype::SOA, Rtype::NS]);
+            }
+            // An IPv4 address among those of IPv6 (RFC 4291, section 2.5.5.2) is another address.
+            4 => {
+                if let IpAddr::V4(address) = address {
+                    let mapped = reverse::name(address.to_ipv6_mapped().into());
+                    self.ask(&mapped, &[Rtype::PTR]);
+                }
             }
             _ => {}
         }

@@ -11,6 +11,23 @@ pub fn name(address: IpAddr) -> String {
     }
 }
 
+/// The address whose labels `name` has, no more and no less.
+pub fn address(reverse_name: &str) -> Option<IpAddr> {
+    let labels = reverse_name.strip_suffix(".ip6.arpa.").map(|labels| labels.split('.').rev());
+    let address: IpAddr = match labels {
+        Some(nibbles) => {
+            let nibbles: Vec<&str> = nibbles.collect();
+            let groups: Vec<String> = nibbles.chunks(4).map(<[&str]>::concat).collect();
+            groups.join(":").parse().ok()?
+        }
+        None => {
+            let octets = reverse_name.strip_suffix(".in-addr.arpa.")?.split('.').rev();
+            octets.collect::<Vec<_>>().join(".").parse().ok()?
+        }
+    };
+    (name(address) == reverse_name).then_some(address)
+}
+
 /// A zone as it stands in a Corefile, with its last dot; a network gives one zone or several.
 pub fn zones(word: &str) -> Vec<String> {
     let Some((address, prefix_len)) = word.split_once('/') else {
@@ -58,6 +75,12 @@ mod tests {
     fn names_and_zones() {
         assert_eq!(name("10.96.0.1".parse().unwrap()), "1.0.96.10.in-addr.arpa.");
         assert!(name("fd00::1".parse().unwrap()).ends_with("0.0.0.0.d.f.ip6.arpa."));
+        for text in ["10.96.0.1", "fd00::1", "::ffff:10.96.0.1"] {
+            let parsed = text.parse().unwrap();
+            assert_eq!(address(&name(parsed)), Some(parsed), "{text}");
+            assert_eq!(address(&format!("0.{}", name(parsed))), None, "{text}");
+            assert_eq!(address(&name(parsed)[2..]), None, "{text}");
+        }
         assert_eq!(zones("cluster.local"), ["cluster.local."]);
         assert_eq!(zones("10.96.0.0/16"), ["96.10.in-addr.arpa."]);
         assert_eq!(zones("10.96.0.0/15"), ["96.10.in-addr.arpa.", "97.10.in-addr.arpa."]);

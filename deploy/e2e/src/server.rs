@@ -74,7 +74,8 @@ impl Server {
             if server.process.exit_status().is_none() {
                 return server;
             }
-            assert!(log.contains("address already in use"), "{kind:?} ended:\n{log}");
+            let port_was_taken = log.to_ascii_lowercase().contains("address already in use");
+            assert!(port_was_taken, "{kind:?} ended:\n{log}");
         }
         panic!("no port that nobody takes");
     }
@@ -112,6 +113,10 @@ impl Server {
 
     pub fn resident_kib(&self) -> u64 {
         self.process.resident_kib()
+    }
+
+    pub fn on_core(&self) -> Duration {
+        self.process.on_core()
     }
 
     pub fn has_ended(&mut self) -> bool {

@@ -1,5 +1,5 @@
 //! CoreDNS 1.15.0 and ringdns on one API server, asked the same few thousand questions made from a
-//! seed: what they do not agree on must have a name in `e2e::difference`.
+//! seed: what they do not agree on must have a name in `e2e::rule`.
 //!
 //! `E2E_SEED=NUMBER` repeats a run; each run prints its seed.
 
@@ -10,12 +10,13 @@ use e2e::ask::Transport;
 use e2e::cluster::Cluster;
 use e2e::comparison::differences;
 use e2e::corefile::Corefile;
-use e2e::difference::{Oracle, Rule};
+use e2e::difference::Oracle;
 use e2e::question::Question;
+use e2e::rule::Rule;
 use e2e::say::say;
 use e2e::server::{Kind, Server};
 use e2e::tools::Tools;
-use e2e::{questions, sample_cluster};
+use e2e::{questions, reverse, sample_cluster};
 use fastrand::Rng;
 
 /// How many differences of each kind a failing test shows.
@@ -102,7 +103,8 @@ fn agrees_with_coredns() {
         assert!(questions.len() >= 2_000, "only {} questions", questions.len());
         let coredns = Server::start(Kind::CoreDns, &corefile, Some(&tools));
         let subject = Server::start(Kind::subject(), &corefile, Some(&tools));
-        compare(name, &questions, &coredns, &subject, &mut unexplained);
+        let zones = corefile.zones().iter().flat_map(|word| reverse::zones(word)).collect();
+        compare(name, &questions, zones, [&coredns, &subject], &mut unexplained);
     }
     let count: usize = unexplained.values().map(Vec::len).sum();
     let kinds: String = unexplained
@@ -122,8 +124,8 @@ type Unexplained = BTreeMap<String, Vec<String>>;
 fn compare(
     name: &str,
     questions: &[Question],
-    coredns: &Server,
-    subject: &Server,
+    zones: Vec<String>,
+    [coredns, subject]: [&Server; 2],
     unexplained: &mut Unexplained,
 ) {
     let asked: Vec<(&Question, Answer, Answer)> = questions
@@ -132,7 +134,7 @@ fn compare(
         .collect();
     let positive = asked.iter().flat_map(|(_, theirs, _)| &theirs.answer);
     let existing: BTreeSet<String> = positive.map(Record::owner).map(str::to_owned).collect();
-    let oracle = Oracle { ask: &|question| coredns.answer(question), existing };
+    let oracle = Oracle { ask: &|question| coredns.answer(question), existing, zones };
     let mut rules: BTreeMap<Rule, usize> = BTreeMap::new();
     let mut rcodes: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut equal, mut without_rule) = (0, 0);

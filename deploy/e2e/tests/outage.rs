@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use domain::base::iana::Rtype;
-use e2e::ask::Transport;
+use e2e::ask::over_udp;
 use e2e::cluster::Cluster;
 use e2e::comparison::differences;
 use e2e::corefile::Corefile;
@@ -28,6 +28,9 @@ const STARTUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a process may take to start and to bind its sockets, beside what it waits for.
 const START_SLACK: Duration = Duration::from_secs(3);
+
+/// How long a starting server may take to answer one query before it is asked again.
+const QUERY_LIMIT: Duration = Duration::from_millis(100);
 
 const COREFILE: &str = ".:5353 {
     bind 127.0.0.1
@@ -119,7 +122,7 @@ fn starts_without_an_api_server() {
     // Nobody answers, then SERVFAIL: a client's resolver goes on to the next server either way.
     let early = in_default("early");
     let first = poll(STARTUP_TIMEOUT + START_SLACK, "the sockets to be bound", || {
-        server.ask(&early, Transport::Udp).ok()
+        over_udp(server.address(), &early, QUERY_LIMIT).ok()
     });
     let bound = began.elapsed();
     assert_eq!(first.rcode, "SERVFAIL", "before the first sync: {first:?}");

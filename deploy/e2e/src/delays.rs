@@ -1,0 +1,70 @@
+//! How soon something follows: one wait, and the distribution of many.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::answer::Answer;
+use crate::ask::Transport;
+use crate::question::Question;
+use crate::server::Server;
+
+/// When waiting ends: a change that is not seen by then is lost, not late.
+const LOST: Duration = Duration::from_secs(5);
+
+/// Asks until `is_right`, without a pause between questions, and returns how long that took. The
+/// clock starts here: call it when the API server has replied.
+pub fn until(server: &Server, question: &Question, is_right: impl Fn(&Answer) -> bool) -> Duration {
+    let began = Instant::now();
+    loop {
+        let answer = server.ask(question, Transport::Udp);
+        let answer = answer.unwrap_or_else(|error| panic!("{question}: {error}"));
+        let delay = began.elapsed();
+        if is_right(&answer) {
+            return delay;
+        }
+        assert!(delay < LOST, "no change was seen in {LOST:?}: {question} is {answer:?}");
+    }
+}
+
+/// Delays in ascending order, one at least.
+pub struct Delays(Vec<Duration>);
+
+impl Delays {
+    pub fn new(mut delays: Vec<Duration>) -> Self {
+        assert!(!delays.is_empty(), "a distribution of something");
+        delays.sort();
+        Self(delays)
+    }
+
+    pub fn at(&self, percent: usize) -> Duration {
+        self.0[(self.0.len() - 1) * percent / 100]
+    }
+
+    pub fn count_above(&self, limit: Duration) -> usize {
+        self.0.iter().filter(|delay| **delay > limit).count()
+    }
+}
+
+impl fmt::Display for Delays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [min, p50, p99, max] =
+            [0, 50, 99, 100].map(|percent| self.at(percent).as_secs_f64() * 1_000.0);
+        write!(f, "min {min:.2} p50 {p50:.2} p99 {p99:.2} max {max:.2} ms")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_what_happened() {
+        let delays = Delays::new((1..=101).rev().map(Duration::from_millis).collect());
+        assert_eq!(
+            [0, 50, 99, 100].map(|percent| delays.at(percent).as_millis()),
+            [1, 51, 100, 101]
+        );
+        assert_eq!(delays.count_above(Duration::from_millis(100)), 1);
+        assert_eq!(delays.to_string(), "min 1.00 p50 51.00 p99 100.00 max 101.00 ms");
+    }
+}
