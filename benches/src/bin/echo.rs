@@ -1,0 +1,235 @@
+//! Servers that only flip the QR bit and send the packet back: what the kernel lets any server do at most, on one core.
+//!
+//! `uring` and `mmsg` move datagrams as ringdns does, through its own backends, so the difference is what answering costs.
+//! `bare` is recvmmsg and sendmmsg with nothing around them, and `tcp` 64 KiB reads with one write for all that a read held:
+//! they owe ringdns nothing, so they show what its backends cost.
+#![forbid(unsafe_code)]
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, ValueEnum};
+use engine::io::DatagramIo;
+use engine::io::mmsg::Mmsg;
+use engine::io::uring::Uring;
+use engine::limits::SOCKET_BUFFER_LEN;
+use engine::metrics::{Build, Metrics, ShardMetrics};
+use engine::plan::ListenerId;
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use nix::sys::socket::{setsockopt, sockopt};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, epoll, eventfd, poll};
+
+const BATCH: usize = 64;
+/// Longer datagrams are cut: queries are not.
+const PACKET_LEN_MAX: usize = 1536;
+const READ_LEN: usize = 64 * 1024;
+/// Where QR stands, and which bit it is (RFC 1035, section 4.1.1).
+const FLAGS_AT: usize = 2;
+const QR: u8 = 0x80;
+
+/// A server that only flips the QR bit.
+#[derive(Parser)]
+struct Flags {
+    /// Where to listen.
+    address: SocketAddr,
+    /// How packets move.
+    #[arg(long, value_enum)]
+    io: Io,
+    /// The core to pin it to.
+    #[arg(long)]
+    core: Option<usize>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Io {
+    Uring,
+    Mmsg,
+    Bare,
+    Tcp,
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    if let Some(id) = flags.core
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        eprintln!("echo: cannot be pinned to core {id}: is it one of this process's?");
+        return ExitCode::FAILURE;
+    }
+    let Err(error) = serve(&flags);
+    eprintln!("echo: {}: {error}", flags.address);
+    ExitCode::FAILURE
+}
+
+/// What never returns but with an error.
+type Never = std::convert::Infallible;
+
+fn serve(flags: &Flags) -> io::Result<Never> {
+    match flags.io {
+        Io::Uring => {
+            let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+            datagrams(Uring::new(wake, metrics())?, udp_socket(flags.address)?)
+        }
+        Io::Mmsg => {
+            let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+            datagrams(Mmsg::new(wake, metrics())?, udp_socket(flags.address)?)
+        }
+        Io::Bare => {
+            let socket = udp_socket(flags.address)?;
+            socket.set_nonblocking(false)?;
+            bare(&socket)
+        }
+        Io::Tcp => tcp(&TcpListener::bind(flags.address)?),
+    }
+}
+
+/// Counts that nobody reads.
+fn metrics() -> Arc<ShardMetrics> {
+    let build = Build { version: String::new(), revision: String::new(), compiler: String::new() };
+    Metrics::new(build, 1).shard(0)
+}
+
+/// Bound, non-blocking, with ringdns's buffers; without SO_REUSEPORT, so a server left over from before is an error.
+fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    // The kernel grants what net.core allows.
+    let _ = setsockopt(&socket, sockopt::RcvBuf, &SOCKET_BUFFER_LEN);
+    let _ = setsockopt(&socket, sockopt::SndBuf, &SOCKET_BUFFER_LEN);
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// The shard's loop without the shard.
+fn datagrams<I: DatagramIo>(mut io: I, socket: UdpSocket) -> io::Result<Never> {
+    io.open(ListenerId(0), socket)?;
+    loop {
+        if io.turn()? == 0 {
+            let mut fds = [PollFd::from_borrowed_fd(io.wake_fd(), PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => io.acknowledge(),
+                Err(error) => return Err(error.into()),
+            }
+            continue;
+        }
+        while let Some(datagram) = io.next() {
+            let (packet, out) = io.buffers(&datagram);
+            let len = packet.len().min(out.len());
+            out[..len].copy_from_slice(&packet[..len]);
+            if len > FLAGS_AT {
+                out[FLAGS_AT] |= QR;
+                io.send(datagram, len);
+            } else {
+                io.recycle(datagram);
+            }
+        }
+    }
+}
+
+/// Batches in place: nothing is copied.
+fn bare(socket: &UdpSocket) -> io::Result<Never> {
+    let fd = socket.as_raw_fd();
+    let headers = || MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
+    let (mut incoming, mut outgoing) = (headers(), headers());
+    let mut bytes = vec![0u8; BATCH * PACKET_LEN_MAX];
+    loop {
+        let (mut len, mut from) = ([0; BATCH], [None; BATCH]);
+        let mut count = 0;
+        {
+            let mut chunks = bytes.chunks_exact_mut(PACKET_LEN_MAX);
+            let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = std::array::from_fn(|_| {
+                [IoSliceMut::new(chunks.next().expect("a chunk for each"))]
+            });
+            let wait = MsgFlags::MSG_WAITFORONE;
+            let Ok(got) = recvmmsg(fd, &mut incoming, &mut slices, wait, None) else {
+                continue;
+            };
+            for message in got {
+                (len[count], from[count]) = (message.bytes, message.address);
+                count += 1;
+            }
+        }
+        for packet in bytes.chunks_exact_mut(PACKET_LEN_MAX).take(count) {
+            packet[FLAGS_AT] |= QR;
+        }
+        let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|at| {
+            let start = at * PACKET_LEN_MAX;
+            [IoSlice::new(&bytes[start..start + len[at]])]
+        });
+        // The network loses packets too.
+        let _ = sendmmsg(fd, &mut outgoing, &slices[..count], from, [], MsgFlags::empty());
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+    /// Bytes read and not yet answered.
+    len: usize,
+}
+
+fn tcp(listener: &TcpListener) -> io::Result<Never> {
+    listener.set_nonblocking(true)?;
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let new_connection = epoll::EventData::new_u64(u64::MAX);
+    epoll::add(&epoll, listener, new_connection, epoll::EventFlags::IN)?;
+    let mut connections: Vec<Option<Connection>> = Vec::new();
+    let mut events = Vec::with_capacity(BATCH);
+    loop {
+        events.clear();
+        let _ = epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None);
+        for event in &events {
+            let token = event.data.u64();
+            if token == u64::MAX {
+                let Ok((stream, _)) = listener.accept() else { continue };
+                stream.set_nonblocking(true)?;
+                stream.set_nodelay(true)?;
+                let token = epoll::EventData::new_u64(connections.len() as u64);
+                epoll::add(&epoll, &stream, token, epoll::EventFlags::IN)?;
+                connections.push(Some(Connection { stream, bytes: vec![0; READ_LEN], len: 0 }));
+            } else if let Some(connection) = connections.get_mut(token as usize)
+                && connection.as_mut().is_some_and(|connection| connection.answer().is_none())
+            {
+                *connection = None;
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Reads once and answers every whole frame with one write; `None` when the connection is over.
+    fn answer(&mut self) -> Option<()> {
+        let Self { stream, bytes, len } = self;
+        match stream.read(&mut bytes[*len..]) {
+            Ok(0) => return None,
+            Ok(read) => *len += read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(()),
+            Err(_) => return None,
+        }
+        let mut end = 0;
+        while let Some(frame) = bytes[end..*len].first_chunk::<2>() {
+            let next = end + 2 + usize::from(u16::from_be_bytes(*frame));
+            if next > *len {
+                break;
+            }
+            if next <= end + 2 + FLAGS_AT {
+                return None;
+            }
+            bytes[end + 2 + FLAGS_AT] |= QR;
+            end = next;
+        }
+        let mut written = 0;
+        while written < end {
+            match stream.write(&bytes[written..end]) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
+                Err(_) => return None,
+            }
+        }
+        bytes.copy_within(end..*len, 0);
+        *len -= end;
+        Some(())
+    }
+}

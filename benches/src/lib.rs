@@ -1,0 +1,251 @@
+//! What the benchmarks and the instruction count share: a table of a cluster's names, and questions of every kind.
+//!
+//! Nothing here is measured. Invariant: the same names, hashes and bytes in every run, so that figures can be compared.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use domain::base::Name as DomainName;
+use engine::answer::{Answered, Sources, Tables, Transport, Verdict, answer};
+use engine::limits::TABLES_MAX;
+use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableSlot};
+use wire::PodMode;
+use wire::compile::{EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::header::{TYPE_A, TYPE_SRV};
+use wire::name::Name;
+use wire::reply::UDP_LEN_MAX;
+use wire::zone::ZoneSet;
+
+pub const TYPE_PTR: u16 = 12;
+pub const NAMESPACE_COUNT: usize = 20;
+/// Services of the table that questions are asked of.
+pub const SERVICE_COUNT: usize = 1000;
+/// Addresses of the Service whose A answer fits no datagram of 512 bytes.
+const BIG_COUNT: u8 = 60;
+const TTL_SECS: u32 = 30;
+const ZONES: [&str; 2] = ["cluster.local", "in-addr.arpa"];
+
+/// Everything that a shard answers from.
+pub struct Cluster {
+    plan: Plan,
+    tables: Tables,
+    rotation: usize,
+    name: Name,
+    out: [u8; UDP_LEN_MAX as usize],
+}
+
+/// A kind of question, and what its answer must be for the measurement to mean anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    AHit,
+    NoData,
+    SearchPath,
+    HeadlessSrv,
+    Pod,
+    Ptr,
+    Truncated,
+}
+
+impl Kind {
+    pub const ALL: [Self; 7] = [
+        Self::AHit,
+        Self::NoData,
+        Self::SearchPath,
+        Self::HeadlessSrv,
+        Self::Pod,
+        Self::Ptr,
+        Self::Truncated,
+    ];
+
+    /// The question of this kind about the Service with this index.
+    #[must_use]
+    pub fn question(self, index: usize) -> Vec<u8> {
+        let index = index % SERVICE_COUNT;
+        let namespace = namespace(index);
+        let service = format!("{}.{namespace}.svc.cluster.local", service(index));
+        match self {
+            Self::AHit => query(&service, TYPE_A),
+            Self::NoData => query(&service, TYPE_PTR),
+            Self::SearchPath => {
+                query(&format!("api{index}.example.com.{namespace}.svc.cluster.local"), TYPE_A)
+            }
+            Self::HeadlessSrv => {
+                query(&format!("_http._tcp.headless.{namespace}.svc.cluster.local"), TYPE_SRV)
+            }
+            Self::Pod => {
+                let [a, b, c, d] = address(index);
+                query(&format!("{a}-{b}-{c}-{d}.{namespace}.pod.cluster.local"), TYPE_A)
+            }
+            Self::Ptr => query(&reverse(index), TYPE_PTR),
+            Self::Truncated => query(&format!("big.{namespace}.svc.cluster.local"), TYPE_A),
+        }
+    }
+
+    /// Panics where an answer is not of this kind.
+    pub fn check(self, reply: &[u8]) {
+        let rcode = reply[3] & 15;
+        let is_truncated = reply[2] & 2 != 0;
+        let answers = u16::from_be_bytes([reply[6], reply[7]]);
+        let expected = match self {
+            Self::AHit | Self::Pod | Self::Ptr => (0, false, 1),
+            Self::NoData => (0, false, 0),
+            Self::SearchPath => (3, false, 0),
+            Self::HeadlessSrv => (0, false, 3),
+            // Cut at 512 bytes: as many as fit.
+            Self::Truncated => (0, true, answers.max(1)),
+        };
+        assert_eq!((rcode, is_truncated, answers), expected, "{self:?}: {reply:?}");
+    }
+}
+
+impl Cluster {
+    #[must_use]
+    pub fn new() -> Self {
+        let mut builder = builder();
+        for entry in entries(SERVICE_COUNT) {
+            builder.insert(&entry);
+        }
+        let zones = ZONES.map(wire_name);
+        let fallthrough = Some(ZoneSet::new(&zones[1..]));
+        let kubernetes = Some(KubernetesStep { table: TableSlot(0), fallthrough });
+        // `errors`, `prometheus` and `loadbalance`, as in the stock Corefile.
+        let block = Block { counted_as: Some(0), rotates: true, logs_errors: true, kubernetes };
+        let root = ZoneSet::new(&[&b"\0"[..]]);
+        let listener = ListenerPlan { zones: root, blocks: vec![0], dropped_as: Some(0) };
+        let mut tables = [const { None }; TABLES_MAX];
+        tables[0] = Some(builder.publish(1));
+        Self {
+            plan: Plan { listeners: vec![listener], blocks: vec![block] },
+            tables,
+            rotation: 0,
+            name: Name::default(),
+            out: [0; UDP_LEN_MAX as usize],
+        }
+    }
+
+    #[must_use]
+    pub fn table(&self) -> &Arc<Table> {
+        self.tables[0].as_ref().expect("made with it")
+    }
+
+    /// A packet that came over UDP, and its answer.
+    pub fn answer(&mut self, packet: &[u8]) -> &[u8] {
+        self.rotation = self.rotation.wrapping_add(1);
+        let sources = Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation };
+        let (name, out) = (&mut self.name, &mut self.out);
+        match answer(&sources, ListenerId(0), Transport::Udp, packet, name, out) {
+            Verdict::Reply(Answered { len, .. }) => &self.out[..len],
+            Verdict::Drop => &[],
+        }
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An empty table's builder that counts as synced.
+#[must_use]
+pub fn builder() -> TableBuilder {
+    let zones = ZONES.map(wire_name).to_vec();
+    let options = TableOptions { zones, pods: PodMode::Insecure, ttl_secs: TTL_SECS };
+    let mut builder = TableBuilder::new(options, 7);
+    builder.set_synced();
+    builder
+}
+
+/// The finished entries of a cluster with so many Services, a headless and a big one in each namespace.
+#[must_use]
+pub fn entries(service_count: usize) -> Vec<Vec<u8>> {
+    let mut writer = EntryWriter::new();
+    let mut entries = Vec::with_capacity(2 * service_count);
+    for index in 0..service_count {
+        entries.push(service_entry(&mut writer, index));
+        let pointer = wire_name(&reverse(index));
+        writer.begin(&pointer);
+        writer.answer(TYPE_PTR);
+        let target =
+            wire_name(&format!("{}.{}.svc.cluster.local", service(index), namespace(index)));
+        writer.record(Section::Answer, &pointer, TYPE_PTR, TTL_SECS, &target);
+        entries.push(writer.finish().to_vec());
+    }
+    for namespace in (0..NAMESPACE_COUNT).map(namespace) {
+        for name in ["svc", "pod"] {
+            writer.begin(&wire_name(&format!("{namespace}.{name}.cluster.local")));
+            entries.push(writer.finish().to_vec());
+        }
+        let big = wire_name(&format!("big.{namespace}.svc.cluster.local"));
+        writer.begin(&big);
+        writer.answer(TYPE_A);
+        for host in 0..BIG_COUNT {
+            writer.record(Section::Answer, &big, TYPE_A, TTL_SECS, &[10, 98, 0, host]);
+        }
+        entries.push(writer.finish().to_vec());
+        entries.push(headless_ports(&mut writer, &namespace));
+    }
+    writer.begin(&wire_name("svc.cluster.local"));
+    entries.push(writer.finish().to_vec());
+    entries
+}
+
+/// One ClusterIP Service: the entry that a change replaces.
+pub fn service_entry(writer: &mut EntryWriter, index: usize) -> Vec<u8> {
+    let owner = wire_name(&format!("{}.{}.svc.cluster.local", service(index), namespace(index)));
+    writer.begin(&owner);
+    writer.answer(TYPE_A);
+    writer.record(Section::Answer, &owner, TYPE_A, TTL_SECS, &address(index));
+    writer.finish().to_vec()
+}
+
+/// `_http._tcp` of a headless Service with three endpoints: SRV records and their addresses.
+fn headless_ports(writer: &mut EntryWriter, namespace: &str) -> Vec<u8> {
+    let targets = [1u8, 2, 3].map(|host| {
+        (wire_name(&format!("pod-{host}.headless.{namespace}.svc.cluster.local")), host)
+    });
+    let owner = wire_name(&format!("_http._tcp.headless.{namespace}.svc.cluster.local"));
+    writer.begin(&owner);
+    writer.answer(TYPE_SRV);
+    for (target, _) in &targets {
+        let mut rdata = vec![0, 0, 0, 33, 0, 80];
+        rdata.extend(target);
+        writer.record(Section::Answer, &owner, TYPE_SRV, TTL_SECS, &rdata);
+    }
+    for (target, host) in &targets {
+        writer.record(Section::Additional, target, TYPE_A, TTL_SECS, &[10, 244, 0, *host]);
+    }
+    writer.finish().to_vec()
+}
+
+/// A query: one question of class IN, RD, no EDNS.
+#[must_use]
+pub fn query(name: &str, qtype: u16) -> Vec<u8> {
+    let mut packet = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    packet.extend(wire_name(name));
+    packet.extend(qtype.to_be_bytes());
+    packet.extend([0, 1]);
+    packet
+}
+
+fn wire_name(text: &str) -> Vec<u8> {
+    text.parse::<DomainName<Vec<u8>>>().expect("a name").as_slice().to_vec()
+}
+
+fn namespace(index: usize) -> String {
+    format!("ns{}", index % NAMESPACE_COUNT)
+}
+
+fn service(index: usize) -> String {
+    format!("svc{index}")
+}
+
+fn address(index: usize) -> [u8; 4] {
+    let [high, low] = (index as u16).to_be_bytes();
+    [10, 96, high, low]
+}
+
+fn reverse(index: usize) -> String {
+    let [a, b, c, d] = address(index);
+    format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+}
