@@ -1,7 +1,7 @@
 //! UDP: connected sockets, 64 messages a system call.
 //!
 //! `sendmmsg` and `recvmmsg` come from nix with headers that are made once. A ring of io_uring would need unsafe code, and
-//! at saturation was measured 4 to 8 % behind these calls on the echo server of `examples/echo.rs` (Linux 6.18).
+//! at saturation was measured 4 to 8 % behind these calls on the echo server of `benches/src/bin/echo.rs` (Linux 6.18).
 //!
 //! Sockets are connected, so the kernel sorts answers by address and port, and an answer is matched within its own socket.
 
