@@ -25,10 +25,25 @@ pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSocket
     if address.port() == 0 {
         return bind_any_port(address, shards);
     }
-    // SO_REUSEPORT would share the port with another server of this user, silently, and lose it half the queries.
-    drop((UdpSocket::bind(address)?, probe_tcp(address)?));
-    let pair = || Ok(ListenerSockets { udp: bind_udp(address)?, tcp: bind_tcp(address)? });
-    (0..shards).map(|_| pair()).collect()
+    (0..shards)
+        .map(|index| {
+            let sharing = if index == 0 { Sharing::Claim } else { Sharing::Join };
+            Ok(ListenerSockets {
+                udp: bind_udp(address, sharing)?,
+                tcp: bind_tcp(address, sharing)?,
+            })
+        })
+        .collect()
+}
+
+/// How a socket comes to share its port with the other shards'. SO_REUSEPORT alone would share it with another server of this
+/// user too, silently, and lose it half the queries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// Binds alone, so that a port that is taken is an error, and lets others in only then.
+    Claim,
+    /// Binds beside the one that has claimed the port.
+    Join,
 }
 
 /// The kernel chooses a free port for UDP, which may be taken for TCP: then another.
@@ -43,8 +58,8 @@ fn bind_any_port(mut address: SocketAddr, shards: usize) -> io::Result<Vec<Liste
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = shared_socket(address, Type::DGRAM, Protocol::UDP)?;
+fn bind_udp(address: SocketAddr, sharing: Sharing) -> io::Result<UdpSocket> {
+    let socket = unbound_socket(address, Type::DGRAM, Protocol::UDP, sharing)?;
     // The kernel grants what net.core allows; less is not worth refusing to start for.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_LEN);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER_LEN);
@@ -57,35 +72,33 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
         }
     }
     socket.bind(&address.into())?;
+    socket.set_reuse_port(true)?;
     Ok(socket.into())
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = shared_socket(address, Type::STREAM, Protocol::TCP)?;
+fn bind_tcp(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
+    let socket = unbound_socket(address, Type::STREAM, Protocol::TCP, sharing)?;
     // A restart must not wait for the connections of the process before.
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
+    socket.set_reuse_port(true)?;
     socket.listen(TCP_BACKLOG)?;
     Ok(socket.into())
 }
 
-fn shared_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+fn unbound_socket(
+    address: SocketAddr,
+    kind: Type,
+    protocol: Protocol,
+    sharing: Sharing,
+) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(sharing == Sharing::Join)?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    Ok(socket)
-}
-
-/// Whether the TCP port is free, as far as sockets that listen are concerned: those that wait out their last packets are not.
-fn probe_tcp(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1)?;
     Ok(socket)
 }
 
