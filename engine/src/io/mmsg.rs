@@ -6,7 +6,7 @@
 
 use std::io;
 use std::mem::zeroed;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 
 use super::control::{CONTROL_LEN, Control, reply_control};
-use super::peer::{ADDRESS_LEN, is_v6_address, peer_address};
-use super::socket::dropped_count;
+use super::peer::{ADDRESS_LEN, is_v6_address};
+use super::socket::Drops;
 use super::{Datagram, DatagramIo};
 use crate::limits::{
     DATAGRAM_BATCH, LISTENERS_MAX, RECEIVE_BUFFER_LEN, SEND_BUFFER_LEN, SEND_WAIT_MS_MAX,
@@ -44,8 +44,7 @@ struct Listener {
     socket: UdpSocket,
     /// It was found empty since the last wake-up.
     is_empty: bool,
-    /// What the kernel had dropped when it was last asked.
-    dropped_count: u32,
+    drops: Drops,
 }
 
 /// The memory of a batch; its addresses never change.
@@ -166,7 +165,8 @@ impl DatagramIo for Mmsg {
     fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()> {
         let key = epoll::EventData::new_u64(listener.0 as u64);
         epoll::add(&self.poller, &socket, key, epoll::EventFlags::IN)?;
-        self.listeners[listener.0] = Some(Listener { socket, is_empty: false, dropped_count: 0 });
+        self.listeners[listener.0] =
+            Some(Listener { socket, is_empty: false, drops: Drops::default() });
         Ok(())
     }
 
@@ -238,21 +238,10 @@ impl DatagramIo for Mmsg {
 
     fn count_drops(&mut self) {
         for listener in self.listeners.iter_mut().flatten() {
-            let Ok(count) = dropped_count(&listener.socket) else { continue };
-            let new = count.wrapping_sub(listener.dropped_count);
-            listener.dropped_count = count;
-            self.metrics.count(Event::SocketFull, new.into());
+            self.metrics.count(Event::SocketFull, listener.drops.since_last(&listener.socket));
         }
     }
-
-    fn peer(&self, datagram: &Datagram) -> Option<SocketAddr> {
-        let slot = &self.batch.slots[usize::from(datagram.receive_buffer)];
-        peer_address(&slot.address[..slot.address_len])
-    }
 }
-
-// SAFETY: the pointers in slots and headers point into the batch's own boxes, which move with it and do not change address.
-unsafe impl Send for Batch {}
 
 impl Batch {
     fn new() -> Self {

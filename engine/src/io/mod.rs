@@ -3,7 +3,7 @@
 //! `unsafe` stands in this folder and nowhere else.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::BorrowedFd;
 
 use crate::plan::ListenerId;
@@ -65,6 +65,4 @@ pub trait DatagramIo {
     /// Counts what the kernel has dropped since the last call because a socket's buffer was full. A system call a socket:
     /// for once a second, not for each batch.
     fn count_drops(&mut self);
-    /// Who sent it: for logs, off the packet path.
-    fn peer(&self, datagram: &Datagram) -> Option<SocketAddr>;
 }

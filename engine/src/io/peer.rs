@@ -1,7 +1,6 @@
 //! The kernel's socket addresses, as bytes.
 
 use std::mem::offset_of;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Bytes of the longer of the two kinds.
 pub(super) const ADDRESS_LEN: usize = size_of::<libc::sockaddr_in6>();
@@ -12,15 +11,4 @@ const V6_AT: usize = offset_of!(libc::sockaddr_in6, sin6_addr);
 pub(super) fn is_v6_address(address: &[u8]) -> bool {
     const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF];
     address.len() == ADDRESS_LEN && address.get(V6_AT..V6_AT + 12) != Some(&MAPPED)
-}
-
-/// The address and port; `None` for another family.
-pub(super) fn peer_address(address: &[u8]) -> Option<SocketAddr> {
-    let port = u16::from_be_bytes(*address.get(2..)?.first_chunk()?);
-    let ip = if address.len() == ADDRESS_LEN {
-        IpAddr::V6(Ipv6Addr::from(*address.get(V6_AT..)?.first_chunk::<16>()?)).to_canonical()
-    } else {
-        IpAddr::V4(Ipv4Addr::from(*address.get(4..)?.first_chunk::<4>()?))
-    };
-    Some(SocketAddr::new(ip, port))
 }

@@ -102,11 +102,23 @@ fn unbound_socket(
     Ok(socket)
 }
 
+/// How far a socket's drops have been counted.
+#[derive(Default)]
+pub(super) struct Drops(u32);
+
+impl Drops {
+    /// What the kernel has dropped since this was last asked; 0 where it does not tell.
+    pub(super) fn since_last(&mut self, socket: &UdpSocket) -> u64 {
+        let Ok(count) = dropped_count(socket) else { return 0 };
+        count.wrapping_sub(std::mem::replace(&mut self.0, count)).into()
+    }
+}
+
 /// Datagrams that the kernel has dropped at this socket since it was opened, for want of room in its buffer.
 ///
 /// # Errors
 /// On kernels before 4.12.
-pub(super) fn dropped_count(socket: &UdpSocket) -> io::Result<u32> {
+fn dropped_count(socket: &UdpSocket) -> io::Result<u32> {
     /// Where the count stands in the array of SO_MEMINFO (linux/sock_diag.h, SK_MEMINFO_DROPS), and how long that is.
     const DROPS: usize = 8;
     const FIELD_COUNT: usize = 9;

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem::zeroed;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use io_uring::types::{BufRingEntry, Fd, RecvMsgOut};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::control::{CONTROL_LEN, Control, reply_control};
-use super::peer::{ADDRESS_LEN, is_v6_address, peer_address};
-use super::socket::dropped_count;
+use super::peer::{ADDRESS_LEN, is_v6_address};
+use super::socket::Drops;
 use super::{Datagram, DatagramIo};
 use crate::limits::{
     COMPLETIONS, LISTENERS_MAX, RECEIVE_BUFFER_LEN, RECEIVE_BUFFERS, SEND_BUFFER_LEN, SEND_SLOTS,
@@ -54,8 +54,7 @@ struct Listener {
     /// A multishot receive is in the kernel.
     is_receiving: bool,
     is_closing: bool,
-    /// What the kernel had dropped when it was last asked.
-    dropped_count: u32,
+    drops: Drops,
 }
 
 impl Uring {
@@ -154,8 +153,12 @@ impl Uring {
 
 impl DatagramIo for Uring {
     fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()> {
-        self.listeners[listener.0] =
-            Some(Listener { socket, is_receiving: false, is_closing: false, dropped_count: 0 });
+        self.listeners[listener.0] = Some(Listener {
+            socket,
+            is_receiving: false,
+            is_closing: false,
+            drops: Drops::default(),
+        });
         self.start_receiving(listener.0);
         Ok(())
     }
@@ -254,15 +257,8 @@ impl DatagramIo for Uring {
 
     fn count_drops(&mut self) {
         for listener in self.listeners.iter_mut().flatten() {
-            let Ok(count) = dropped_count(&listener.socket) else { continue };
-            let new = count.wrapping_sub(listener.dropped_count);
-            listener.dropped_count = count;
-            self.metrics.count(Event::SocketFull, new.into());
+            self.metrics.count(Event::SocketFull, listener.drops.since_last(&listener.socket));
         }
-    }
-
-    fn peer(&self, datagram: &Datagram) -> Option<SocketAddr> {
-        self.memory.peer(datagram)
     }
 }
 
@@ -428,12 +424,6 @@ impl Memory {
         slot.header.msg_control =
             if control_len == 0 { null_mut() } else { slot.control.0.as_mut_ptr().cast() };
         &raw const slot.header
-    }
-
-    fn peer(&self, datagram: &Datagram) -> Option<SocketAddr> {
-        let buffer = self.receive_buffer(datagram.receive_buffer);
-        let message = RecvMsgOut::parse(buffer, &self.receive_header).ok()?;
-        peer_address(message.name_data())
     }
 }
 
