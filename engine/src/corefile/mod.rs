@@ -6,10 +6,12 @@
 //! only if there was none.
 
 mod bind;
+mod cache;
 mod cluster;
 mod directives;
 mod duration;
 mod errors;
+mod forward;
 mod glob;
 mod http;
 mod keys;
@@ -30,9 +32,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use bind::ListenIp;
+pub use cache::{Cache, Prefetch, ServeStale, Share, Stale};
 pub use cluster::{ApiLimits, ClientTls, Cluster};
 pub use directives::{DIRECTIVES, Directive};
 pub use errors::Errors;
+pub use forward::{
+    Forward, HealthCheck, Policy, Target, Transport as UpstreamTransport, UpstreamTls,
+};
 pub use http::{Health, HttpAddress, Monitor, Prometheus, Ready};
 pub use keys::{Key, Scheme};
 pub use kubernetes::{Kubernetes, Namespaces, Pods};
