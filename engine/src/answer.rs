@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use wire::header::{Rcode, TYPE_AXFR, TYPE_IXFR};
 use wire::name::Name;
-use wire::query::{self, Query, Reading};
+use wire::query::{self, Edns, Reading, Reject};
 use wire::reply::{self, Envelope, MESSAGE_LEN_MAX, Stamped, UDP_LEN_MAX};
 use wire::table::{Found, Table};
 
@@ -69,6 +69,7 @@ pub struct Sources<'s> {
 
 /// Answers one packet into `out`, which holds `UDP_LEN_MAX` bytes for UDP and `MESSAGE_LEN_MAX` for TCP. `name` is scratch
 /// space that keeps the question's name.
+#[inline]
 pub fn answer(
     sources: &Sources<'_>,
     listener: ListenerId,
@@ -82,23 +83,24 @@ pub fn answer(
         Reading::Ignore => return Verdict::Drop,
         Reading::Reject(reject) => {
             let stamped = reply::stamp_reject(&reject, packet, out);
-            return Verdict::Reply(unclaimed(stamped, None));
+            return Verdict::Reply(unclaimed(stamped, 0, None));
         }
     };
     let Some(block) = sources.plan.block_for(listener, name) else {
-        let refused = refuse(&query, packet, out);
         let counted_as = sources.plan.dropped_as(listener);
+        let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
         return Verdict::Reply(Answered { counted_as, ..refused });
     };
     // A zone is given away by the `transfer` plugin alone, which is not here.
     let Some(kubernetes) =
         block.kubernetes.as_ref().filter(|_| !matches!(query.qtype, TYPE_AXFR | TYPE_IXFR))
     else {
-        let refused = refuse(&query, packet, out);
+        let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
         return Verdict::Reply(Answered { counted_as: block.counted_as, ..refused });
     };
     let Some(table) = sources.tables.get(kubernetes.table.0).and_then(Option::as_deref) else {
-        return Verdict::Reply(end_of_chain(block, &query, packet, out));
+        let reject = query.reject(Rcode::ServFail);
+        return Verdict::Reply(end_of_chain(block, &reject, query.qtype, packet, out));
     };
     let found = table.look_up(name, query.qtype);
     let falls_through = match found {
@@ -109,7 +111,8 @@ pub fn answer(
         Found::Answer(_) | Found::Pod(_) | Found::Soa(_) | Found::NoData(_) => false,
     };
     if falls_through {
-        return Verdict::Reply(end_of_chain(block, &query, packet, out));
+        let reject = query.reject(Rcode::ServFail);
+        return Verdict::Reply(end_of_chain(block, &reject, query.qtype, packet, out));
     }
     let envelope = Envelope {
         len_max: match transport {
@@ -122,7 +125,7 @@ pub fn answer(
     Verdict::Reply(Answered {
         counted_as: block.counted_as,
         by: AnsweredBy::Kubernetes,
-        ..unclaimed(stamped, Some(&query))
+        ..unclaimed(stamped, query.qtype, query.edns)
     })
 }
 
@@ -131,34 +134,40 @@ pub fn answer_cut(packet: &[u8], name: &mut Name, out: &mut [u8]) -> Verdict {
     let Some(header) = packet.get(..wire::header::HEADER_LEN) else { return Verdict::Drop };
     match query::read(header, name) {
         Reading::Reject(reject) => {
-            Verdict::Reply(unclaimed(reply::stamp_reject(&reject, packet, out), None))
+            Verdict::Reply(unclaimed(reply::stamp_reject(&reject, packet, out), 0, None))
         }
         Reading::Query(_) | Reading::Ignore => Verdict::Drop,
     }
 }
 
 /// No plugin of the block answers: SERVFAIL, as at the end of CoreDNS's chain.
-fn end_of_chain(block: &Block, query: &Query, packet: &[u8], out: &mut [u8]) -> Answered {
-    let stamped = reply::stamp_reject(&query.reject(Rcode::ServFail), packet, out);
+fn end_of_chain(
+    block: &Block,
+    reject: &Reject,
+    qtype: u16,
+    packet: &[u8],
+    out: &mut [u8],
+) -> Answered {
     Answered {
         counted_as: block.counted_as,
         by: AnsweredBy::EndOfChain,
         is_logged: block.logs_errors,
-        ..unclaimed(stamped, Some(query))
+        ..refuse(reject, qtype, packet, out)
     }
 }
 
-fn refuse(query: &Query, packet: &[u8], out: &mut [u8]) -> Answered {
-    unclaimed(reply::stamp_reject(&query.reject(Rcode::Refused), packet, out), Some(query))
+fn refuse(reject: &Reject, qtype: u16, packet: &[u8], out: &mut [u8]) -> Answered {
+    unclaimed(reply::stamp_reject(reject, packet, out), qtype, reject.edns)
 }
 
-fn unclaimed(stamped: Stamped, query: Option<&Query>) -> Answered {
+#[inline]
+fn unclaimed(stamped: Stamped, qtype: u16, edns: Option<Edns>) -> Answered {
     Answered {
         len: stamped.len,
         rcode: stamped.rcode,
         counted_as: None,
-        qtype: query.map_or(0, |query| query.qtype),
-        dnssec_ok: query.and_then(|query| query.edns).is_some_and(|edns| edns.dnssec_ok),
+        qtype,
+        dnssec_ok: edns.is_some_and(|edns| edns.dnssec_ok),
         by: AnsweredBy::NoPlugin,
         is_logged: false,
     }

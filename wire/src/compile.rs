@@ -11,11 +11,11 @@ use rapidhash::v3::RapidSecrets;
 pub use crate::table::{EVERY_TYPE, Table};
 
 use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_SRV};
-use crate::name::NAME_LEN_MAX;
-use crate::reply::MESSAGE_LEN_MAX;
+use crate::name::{NAME_LEN_MAX, Name};
+use crate::reply::{MESSAGE_LEN_MAX, soa_record};
 use crate::table::{
-    Apex, ENTRY_HEAD_LEN, Entry, PodMode, ROW_LEN, SEGMENT_HEAD_LEN, SLOT_LEN, hash, segment_index,
-    slot_and_tag, u32_le,
+    Apex, ENTRY_HEAD_LEN, Entry, IN_REVERSE_ZONE, PodMode, ROW_LEN, SEGMENT_HEAD_LEN, SLOT_LEN,
+    hash, segment_index, slot_and_tag, u32_le,
 };
 use crate::zone::ZoneSet;
 
@@ -163,6 +163,8 @@ impl EntryWriter {
         entry.extend_from_slice(&((bodies_at + self.bodies.len()) as u32).to_le_bytes());
         entry.push(self.name.len() as u8);
         entry.push(u8::try_from(self.rows.len()).expect("few types a name"));
+        // Its zone is the builder's business.
+        entry.extend_from_slice(&[0, 0]);
         entry.extend_from_slice(&self.name);
         for row in &self.rows {
             for number in [
@@ -269,9 +271,9 @@ impl TableBuilder {
     pub fn new(options: TableOptions, seed: u64) -> Self {
         let reverse = ZoneSet::new(&[&b"\x07in-addr\x04arpa\0"[..], b"\x03ip6\x04arpa\0"]);
         let apexes = options.zones.iter().map(|zone| {
-            let mut name = crate::name::Name::default();
+            let mut name = Name::default();
             name.read(zone).expect("a zone is a whole name");
-            Apex { name_len: zone.len(), is_reverse: reverse.find(&name).is_some() }
+            Apex { is_reverse: reverse.find(&name).is_some() }
         });
         Self {
             secrets: RapidSecrets::seed(seed),
@@ -289,12 +291,28 @@ impl TableBuilder {
 
     /// Puts the finished entry in place, replacing one of the same name. The hash is what removes it again.
     pub fn insert(&mut self, entry: &[u8]) -> NameHash {
-        let hash = hash(&self.secrets, Entry { bytes: entry }.name());
+        let name = Entry { bytes: entry }.name();
+        let hash = hash(&self.secrets, name);
+        let Some((zone_at, flags)) = self.zone_of(name) else {
+            debug_assert!(false, "a name of no zone of the table is never asked for");
+            return NameHash(hash);
+        };
         let start = self.changes.entries.len();
         self.changes.entries.extend_from_slice(&hash.to_le_bytes());
         self.changes.entries.extend_from_slice(&entry[size_of::<u64>()..]);
+        self.changes.entries[start + ENTRY_HEAD_LEN - 2..start + ENTRY_HEAD_LEN]
+            .copy_from_slice(&[zone_at, flags]);
         self.changes.said.push((hash, Some((start, self.changes.entries.len()))));
         NameHash(hash)
+    }
+
+    /// Where in a name its zone begins, and the flags of its entry.
+    fn zone_of(&self, bytes: &[u8]) -> Option<(u8, u8)> {
+        let mut name = Name::default();
+        name.read(bytes)?;
+        let zone = self.zones.find(&name)?;
+        let flags = if self.apexes[zone.index].is_reverse { IN_REVERSE_ZONE } else { 0 };
+        Some((zone.name_offset as u8, flags))
     }
 
     /// Removes the entry inserted under this hash, if there is one. Within one generation the last call for a name counts.
@@ -344,7 +362,7 @@ impl TableBuilder {
             apexes: Arc::clone(&self.apexes),
             pods: self.pods,
             ttl_secs: self.ttl_secs,
-            serial,
+            soa: soa_record(serial, self.ttl_secs),
             synced: self.synced,
             generation: self.generation,
         })

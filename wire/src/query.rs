@@ -75,63 +75,69 @@ impl Query {
 }
 
 /// Reads one packet; its name goes into `name`.
+#[inline]
 pub fn read(packet: &[u8], name: &mut Name) -> Reading {
-    let Some(header) = packet.first_chunk::<HEADER_LEN>() else { return Reading::Ignore };
-    let flags = u16_at(header, 2);
+    let Some((header, behind)) = packet.split_first_chunk::<HEADER_LEN>() else {
+        return Reading::Ignore;
+    };
+    let (id, flags) = (u16_at(header, 0), u16_at(header, 2));
     if flags & QR != 0 {
         return Reading::Ignore;
     }
-    let mut reject = Reject {
-        rcode: Rcode::FormErr,
-        id: u16_at(header, 0),
-        kept_flags: flags & (OPCODE | RD | CD),
-        question_len: 0,
-        edns: None,
+    let reject = |rcode, question_len, edns| {
+        let kept_flags = flags & (OPCODE | RD | CD);
+        Reading::Reject(Reject { rcode, id, kept_flags, question_len, edns })
     };
     if flags & OPCODE != 0 {
-        return Reading::Reject(Reject { rcode: Rcode::NotImp, ..reject });
+        return reject(Rcode::NotImp, 0, None);
     }
-    // Exactly one question (RFC 9619), and no more records than a query can rightly carry: an IXFR's SOA in the authority
-    // section; OPT and TSIG in the additional one.
-    let [questions, answers, authorities, additionals] =
-        [u16_at(header, 4), u16_at(header, 6), u16_at(header, 8), u16_at(header, 10)];
-    if questions != 1 || answers > 1 || authorities > 1 || additionals > 2 {
-        return Reading::Reject(reject);
+    let [.., q0, q1, an0, an1, ns0, ns1, ar0, ar1] = *header;
+    let counts = u64::from_be_bytes([q0, q1, an0, an1, ns0, ns1, ar0, ar1]);
+    if counts != ONE_QUESTION && !are_of_a_query(counts) {
+        return reject(Rcode::FormErr, 0, None);
     }
-    let Some(name_len) = packet.get(HEADER_LEN..).and_then(|rest| name.read(rest)) else {
-        return Reading::Reject(reject);
+    let Some(name_len) = name.read(behind) else { return reject(Rcode::FormErr, 0, None) };
+    let question_len = name_len + 4;
+    let Some((fixed, records)) = behind.get(name_len..).and_then(<[u8]>::split_first_chunk::<4>)
+    else {
+        return reject(Rcode::FormErr, 0, None);
     };
-    let question_end = HEADER_LEN + name_len + 4;
-    if packet.len() < question_end {
-        return Reading::Reject(reject);
-    }
-    reject.question_len = name_len + 4;
-    let mut query = Query {
-        id: reject.id,
-        kept_flags: flags & (RD | CD),
-        qtype: u16_at(packet, HEADER_LEN + name_len),
-        qclass: u16_at(packet, HEADER_LEN + name_len + 2),
-        name_len,
-        edns: None,
-    };
-    if answers | authorities | additionals != 0 {
-        let counts = [answers, authorities, additionals];
-        match read_records(packet.get(question_end..).unwrap_or_default(), counts) {
-            Records::Well(edns) => query.edns = edns,
-            Records::Malformed => return Reading::Reject(reject),
-            Records::BadVersion(edns) => {
-                return Reading::Reject(Reject {
-                    rcode: Rcode::BadVers,
-                    edns: Some(edns),
-                    ..reject
-                });
-            }
+    let mut edns = None;
+    if counts != ONE_QUESTION {
+        match read_records(records, counts) {
+            Records::Well(found) => edns = found,
+            Records::Malformed => return reject(Rcode::FormErr, question_len, None),
+            Records::BadVersion(edns) => return reject(Rcode::BadVers, question_len, Some(edns)),
         }
     }
+    let [.., c0, c1] = *fixed;
+    let query = Query {
+        id,
+        kept_flags: flags & (RD | CD),
+        qtype: u16_at(fixed, 0),
+        qclass: u16::from_be_bytes([c0, c1]),
+        name_len,
+        edns,
+    };
     if query.qclass != CLASS_IN {
         return Reading::Reject(query.reject(Rcode::Refused));
     }
     Reading::Query(query)
+}
+
+/// The header's four counts as one number: a question and nothing else.
+const ONE_QUESTION: u64 = 1 << 48;
+
+/// Records by section, behind the question.
+fn record_counts(counts: u64) -> [u16; 3] {
+    [(counts >> 32) as u16, (counts >> 16) as u16, counts as u16]
+}
+
+/// Exactly one question (RFC 9619), and no more records than a query can rightly carry: an IXFR's SOA in the authority
+/// section; OPT and TSIG in the additional one.
+fn are_of_a_query(counts: u64) -> bool {
+    let [answers, authorities, additionals] = record_counts(counts);
+    counts >> 48 == 1 && answers <= 1 && authorities <= 1 && additionals <= 2
 }
 
 /// What the records behind a question came to. Bytes behind the last record are left unread, as CoreDNS leaves them.
@@ -141,7 +147,8 @@ enum Records {
     BadVersion(Edns),
 }
 
-fn read_records(mut rest: &[u8], [answers, authorities, additionals]: [u16; 3]) -> Records {
+fn read_records(mut rest: &[u8], counts: u64) -> Records {
+    let [answers, authorities, additionals] = record_counts(counts);
     let mut edns = None;
     let mut version = 0;
     for index in 0..answers + authorities + additionals {

@@ -19,15 +19,10 @@ pub const MESSAGE_LEN_MAX: usize = 65535;
 
 /// Bytes of an OPT without options.
 const OPT_LEN: usize = 11;
+/// Bytes of an A record whose owner is a pointer.
+const A_RECORD_LEN: usize = 16;
 /// A pointer to the name at offset 12: the question's.
 const NAME_POINTER: u16 = 0xC000 | HEADER_LEN as u16;
-/// SOA timers in seconds, as CoreDNS's `kubernetes` gives them; the minimum is the table's TTL.
-const SOA_REFRESH_SECS: u32 = 7200;
-const SOA_RETRY_SECS: u32 = 1800;
-const SOA_EXPIRE_SECS: u32 = 86400;
-/// CoreDNS caps the SOA record's own TTL, though not its minimum.
-const SOA_TTL_SECS_MAX: u32 = 300;
-
 /// How an answer may travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope {
@@ -55,6 +50,7 @@ pub struct Stamped {
 
 /// Writes the answer to `query`, whose packet is `packet`, into `out`. Never answers `Found::Outside`, which is another
 /// zone's business: that is REFUSED here.
+#[inline]
 pub fn stamp(
     query: &Query,
     packet: &[u8],
@@ -63,45 +59,53 @@ pub fn stamp(
     envelope: Envelope,
     out: &mut [u8],
 ) -> Stamped {
-    let (rcode, flags) = match found {
-        Found::NxDomain(_) => (Rcode::NxDomain, AA),
-        Found::Unsynced(_) => (Rcode::ServFail, AA),
-        Found::Outside => (Rcode::Refused, 0),
-        Found::Answer(_) | Found::Pod(_) | Found::Soa(_) | Found::NoData(_) => (Rcode::NoError, AA),
-    };
-    let mut reply = Reply::begin(out, packet, query.question_len());
-    if query.edns.is_some() {
-        reply.reserved = OPT_LEN;
-    }
-    let room = envelope.len_max.saturating_sub(reply.len + reply.reserved);
-    let mut counts = Counts::default();
-    match found {
-        Found::Answer(answer) if answer.body.len() <= room && answer.name_len == query.name_len => {
-            counts = reply.whole(answer, envelope.rotation);
+    if let Found::Answer(answer) = found
+        && answer.name_len == query.name_len
+    {
+        let mut reply = Reply::begin(out, packet, query.question_len(), query.edns);
+        if answer.body.len() <= reply.room(envelope.len_max) {
+            let counts = reply.whole(answer, envelope.rotation);
+            return reply.finish(query.kept_flags | AA, Rcode::NoError, counts, query.edns);
         }
-        Found::Answer(answer) => counts = reply.by_record(answer, query, envelope.rotation, room),
-        Found::Pod(pod) => counts = reply.pod(pod, query, table.ttl_secs(), room),
+    }
+    // Copies, so that what is passed by address does not keep the way above out of registers.
+    let (query, found) = (*query, *found);
+    stamp_in_parts(&query, packet, table, &found, envelope, out)
+}
+
+/// What is not one whole stored answer.
+fn stamp_in_parts(
+    query: &Query,
+    packet: &[u8],
+    table: &Table,
+    found: &Found<'_>,
+    envelope: Envelope,
+    out: &mut [u8],
+) -> Stamped {
+    let mut reply = Reply::begin(out, packet, query.question_len(), query.edns);
+    let room = reply.room(envelope.len_max);
+    let (rcode, flags, counts) = match found {
+        Found::Answer(answer) => {
+            (Rcode::NoError, AA, reply.by_record(answer, query, envelope.rotation, room))
+        }
+        Found::Pod(pod) => (Rcode::NoError, AA, reply.pod(pod, query, table.ttl_secs(), room)),
         Found::Soa(cut) => {
             reply.soa(*cut, table);
-            counts.answers = 1;
+            (Rcode::NoError, AA, Counts { answers: 1, ..Counts::default() })
         }
-        Found::NoData(cut) | Found::NxDomain(cut) | Found::Unsynced(cut) => {
-            reply.soa(*cut, table);
-            counts.authorities = 1;
-        }
-        Found::Outside => {}
-    }
-    reply.finish(query.id, query.kept_flags | flags, rcode, counts, query.edns)
+        Found::NoData(cut) => (Rcode::NoError, AA, reply.negative(*cut, table)),
+        Found::NxDomain(cut) => (Rcode::NxDomain, AA, reply.negative(*cut, table)),
+        Found::Unsynced(cut) => (Rcode::ServFail, AA, reply.negative(*cut, table)),
+        Found::Outside => (Rcode::Refused, 0, Counts::default()),
+    };
+    reply.finish(query.kept_flags | flags, rcode, counts, query.edns)
 }
 
 /// Writes an error without data. Shorter than or as long as the query, but for the OPT of one that carried an OPT.
 pub fn stamp_reject(reject: &Reject, packet: &[u8], out: &mut [u8]) -> Stamped {
     // The shape of a malformed OPT is not answered with an OPT (RFC 6891, section 7).
-    let mut reply = Reply::begin(out, packet, reject.question_len);
-    if reject.edns.is_some() {
-        reply.reserved = OPT_LEN;
-    }
-    reply.finish(reject.id, reject.kept_flags, reject.rcode, Counts::default(), reject.edns)
+    let reply = Reply::begin(out, packet, reject.question_len, reject.edns);
+    reply.finish(reject.kept_flags, reject.rcode, Counts::default(), reject.edns)
 }
 
 /// Records by section. OPT is added by `finish`.
@@ -123,10 +127,19 @@ struct Reply<'o> {
 }
 
 impl<'o> Reply<'o> {
-    fn begin(out: &'o mut [u8], packet: &[u8], question_len: usize) -> Self {
-        let mut reply = Self { out, len: HEADER_LEN, reserved: 0, has_question: question_len > 0 };
-        reply.put(packet.get(HEADER_LEN..HEADER_LEN + question_len).unwrap_or_default());
+    /// The query's header, of which the id stays, and its question.
+    #[inline]
+    fn begin(out: &'o mut [u8], packet: &[u8], question_len: usize, edns: Option<Edns>) -> Self {
+        let reserved = if edns.is_some() { OPT_LEN } else { 0 };
+        let mut reply = Self { out, len: 0, reserved, has_question: question_len > 0 };
+        reply.put(packet.get(..HEADER_LEN + question_len).unwrap_or_default());
         reply
+    }
+
+    /// Bytes that records may take where the message may have `len_max`.
+    #[inline]
+    fn room(&self, len_max: usize) -> usize {
+        len_max.saturating_sub(self.len + self.reserved)
     }
 
     #[inline]
@@ -140,9 +153,18 @@ impl<'o> Reply<'o> {
     }
 
     /// The stored body as it is, its addresses rotated.
+    #[inline]
     fn whole(&mut self, answer: &Answer<'_>, rotation: usize) -> Counts {
         let start = self.len;
-        self.put(answer.body);
+        if let Ok(record) = <&[u8; A_RECORD_LEN]>::try_from(answer.body)
+            && let Some(room) = self.out.get_mut(start..).and_then(<[u8]>::first_chunk_mut)
+        {
+            // One address, the answer of most Services: as a number it is copied by two instructions, not by a call.
+            *room = u128::from_ne_bytes(*record).to_ne_bytes();
+            self.len += A_RECORD_LEN;
+        } else {
+            self.put(answer.body);
+        }
         if rotation != 0 && answer.rotate_count > 1 {
             let run_at = start + usize::from(answer.rotate_at);
             let stride = usize::from(answer.rotate_stride);
@@ -243,58 +265,95 @@ impl<'o> Reply<'o> {
         self.put(&(rdata_len as u16).to_be_bytes());
     }
 
-    /// The zone's SOA. All three names end in the zone, which the question holds: pointers, but for their first labels.
+    /// The zone's SOA in the authority section (RFC 2308, section 3).
+    fn negative(&mut self, cut: ZoneCut, table: &Table) -> Counts {
+        self.soa(cut, table);
+        Counts { authorities: 1, ..Counts::default() }
+    }
+
+    /// The zone's SOA: the table's, pointed at the zone in this question's name.
     fn soa(&mut self, cut: ZoneCut, table: &Table) {
-        const PRIMARY: &[u8] = b"\x02ns\x03dns";
-        const MAILBOX: &[u8] = b"\x0ahostmaster";
-        const RDATA_LEN: usize = PRIMARY.len() + 2 + MAILBOX.len() + 2 + 20;
+        let start = self.len;
+        self.put(&table.soa);
         let zone = (NAME_POINTER + cut.name_offset as u16).to_be_bytes();
-        let ttl_secs = table.ttl_secs();
-        self.fixed(u16::from_be_bytes(zone), TYPE_SOA, ttl_secs.min(SOA_TTL_SECS_MAX), RDATA_LEN);
-        self.put(PRIMARY);
-        self.put(&zone);
-        self.put(MAILBOX);
-        self.put(&zone);
-        for timer in [table.serial, SOA_REFRESH_SECS, SOA_RETRY_SECS, SOA_EXPIRE_SECS, ttl_secs] {
-            self.put(&timer.to_be_bytes());
+        if let Some(record) = self.out.get_mut(start..).and_then(<[u8]>::first_chunk_mut::<SOA_LEN>)
+        {
+            for at in SOA_POINTERS_AT {
+                record[at..at + 2].copy_from_slice(&zone);
+            }
         }
     }
 
-    fn finish(
-        mut self,
-        id: u16,
-        flags: u16,
-        rcode: Rcode,
-        counts: Counts,
-        edns: Option<Edns>,
-    ) -> Stamped {
+    /// Appends the OPT and writes the header but for the id, which `begin` has copied.
+    #[inline]
+    fn finish(mut self, flags: u16, rcode: Rcode, counts: Counts, edns: Option<Edns>) -> Stamped {
         let mut additionals = counts.additionals;
         if let Some(edns) = edns {
             // Owner root, class = the size we take, then the upper bits of the rcode, version 0, DO as asked (RFC 6891, 6.1.3).
-            self.put(&[0]);
-            self.put(&TYPE_OPT.to_be_bytes());
-            self.put(&UDP_LEN_MAX.to_be_bytes());
+            let [size0, size1] = UDP_LEN_MAX.to_be_bytes();
             let rcode_upper = (rcode as u16 >> 4) as u8;
-            self.put(&[rcode_upper, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0]);
-            self.put(&[0, 0]);
+            let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
+            let opt: [u8; OPT_LEN] =
+                [0, 0, TYPE_OPT as u8, size0, size1, rcode_upper, 0, dnssec_ok, 0, 0, 0];
+            self.put(&opt);
             additionals += 1;
         }
         let truncated = if counts.truncated { TC } else { 0 };
-        let words = [
-            id,
-            QR | flags | truncated | (rcode as u16 & 0xF),
-            u16::from(self.has_question),
-            counts.answers,
-            counts.authorities,
-            additionals,
-        ];
-        if let Some(header) = self.out.first_chunk_mut::<HEADER_LEN>() {
-            for (field, word) in header.chunks_exact_mut(2).zip(words) {
-                field.copy_from_slice(&word.to_be_bytes());
-            }
+        let flags = QR | flags | truncated | (rcode as u16 & 0xF);
+        let counts = u64::from(self.has_question) << 48
+            | u64::from(counts.answers) << 32
+            | u64::from(counts.authorities) << 16
+            | u64::from(additionals);
+        if let Some([_, _, flag_bytes @ .., c0, c1, c2, c3, c4, c5, c6, c7]) =
+            self.out.first_chunk_mut::<HEADER_LEN>()
+        {
+            *flag_bytes = flags.to_be_bytes();
+            [*c0, *c1, *c2, *c3, *c4, *c5, *c6, *c7] = counts.to_be_bytes();
         }
         Stamped { len: self.len, rcode }
     }
+}
+
+const _: () = assert!(TYPE_OPT <= 0xFF);
+
+/// Where a zone's SOA points at the zone: its owner, and the ends of the two names in its data.
+const SOA_POINTERS_AT: [usize; 3] =
+    [0, 12 + SOA_PRIMARY.len(), 12 + SOA_PRIMARY.len() + 2 + SOA_MAILBOX.len()];
+const SOA_PRIMARY: &[u8] = b"\x02ns\x03dns";
+const SOA_MAILBOX: &[u8] = b"\x0ahostmaster";
+const SOA_RDATA_LEN: usize = SOA_PRIMARY.len() + 2 + SOA_MAILBOX.len() + 2 + 20;
+/// Bytes of a SOA record whose names all end in a pointer to the zone.
+pub(crate) const SOA_LEN: usize = 12 + SOA_RDATA_LEN;
+/// SOA timers in seconds, as CoreDNS's `kubernetes` gives them; the minimum is the table's TTL.
+const SOA_REFRESH_SECS: u32 = 7200;
+const SOA_RETRY_SECS: u32 = 1800;
+const SOA_EXPIRE_SECS: u32 = 86400;
+/// CoreDNS caps the SOA record's own TTL, though not its minimum.
+const SOA_TTL_SECS_MAX: u32 = 300;
+
+/// The SOA of a table's zones, but for the pointers to the zone: all three names end in it, and the question holds it.
+pub(crate) fn soa_record(serial: u32, ttl_secs: u32) -> [u8; SOA_LEN] {
+    const POINTER: &[u8] = &[0, 0];
+    let timers = [serial, SOA_REFRESH_SECS, SOA_RETRY_SECS, SOA_EXPIRE_SECS, ttl_secs];
+    let timers = timers.map(u32::to_be_bytes);
+    let mut record = [0; SOA_LEN];
+    let mut at = 0;
+    for part in [
+        POINTER,
+        &TYPE_SOA.to_be_bytes(),
+        &CLASS_IN.to_be_bytes(),
+        &ttl_secs.min(SOA_TTL_SECS_MAX).to_be_bytes(),
+        &(SOA_RDATA_LEN as u16).to_be_bytes(),
+        SOA_PRIMARY,
+        POINTER,
+        SOA_MAILBOX,
+        POINTER,
+        timers.as_flattened(),
+    ] {
+        record[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    record
 }
 
 /// The records of a body in the order in which they are sent: the run of addresses begins at the rotation.

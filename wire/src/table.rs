@@ -6,7 +6,8 @@
 //! ```text
 //!   segment   slot count (u32, a power of two) · slots · entries
 //!   slot      tag (u32: the hash's upper half) · offset of the entry (u32; 0: empty slot)
-//!   entry     hash (u64) · entry length (u32) · name length (u8) · answer count (u8) · name · answer rows · bodies
+//!   entry     hash (u64) · entry length (u32) · name length (u8) · row count (u8) · where in the name its zone begins (u8) ·
+//!             flags (u8) · name · answer rows · bodies
 //!   row       type, body length, answers, additionals, rotation start, count, stride (u16 each) · body offset in entry (u32)
 //!   body      the records, as they follow a question whose name stands at offset 12
 //! ```
@@ -17,10 +18,11 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
 
 use crate::header::TYPE_SOA;
 use crate::name::Name;
+use crate::reply::SOA_LEN;
 use crate::zone::ZoneSet;
 
 /// Answers whatever type is asked, when no answer of that very type is given: the key of a CNAME's row.
@@ -28,7 +30,9 @@ pub const EVERY_TYPE: u16 = 0;
 
 pub(crate) const SLOT_LEN: usize = 8;
 pub(crate) const SEGMENT_HEAD_LEN: usize = 4;
-pub(crate) const ENTRY_HEAD_LEN: usize = 14;
+pub(crate) const ENTRY_HEAD_LEN: usize = 16;
+/// Flag of an entry: it stands in a reverse zone, where a name exists as the owner of PTR records only.
+pub(crate) const IN_REVERSE_ZONE: u8 = 1;
 pub(crate) const ROW_LEN: usize = 18;
 
 /// `pods` option of the `kubernetes` block.
@@ -50,8 +54,8 @@ pub struct Table {
     pub(crate) apexes: Arc<[Apex]>,
     pub(crate) pods: PodMode,
     pub(crate) ttl_secs: u32,
-    /// SOA serial: unix seconds of the last change.
-    pub(crate) serial: u32,
+    /// The SOA of every zone, but for its name; the serial is the time of the last change.
+    pub(crate) soa: [u8; SOA_LEN],
     /// Whether an absent name is known not to exist.
     pub(crate) synced: bool,
     pub(crate) generation: u64,
@@ -66,8 +70,6 @@ impl core::fmt::Debug for Table {
 /// What is the same for every name of a zone.
 #[derive(Clone, Debug)]
 pub struct Apex {
-    /// Length of the zone's name in wire format.
-    pub(crate) name_len: usize,
     /// Under in-addr.arpa or ip6.arpa: a name exists only as the owner of PTR records.
     pub(crate) is_reverse: bool,
 }
@@ -123,31 +125,48 @@ pub struct Answer<'t> {
 impl Table {
     /// Looks a question up by its name and type; the class is IN.
     #[must_use]
+    #[inline]
     pub fn look_up(&self, name: &Name, qtype: u16) -> Found<'_> {
+        // Most questions are for a name that is spelt as it is stored: its entry says what else there is to know.
+        if qtype != TYPE_SOA
+            && let Some(entry) = self.find(name.bytes())
+        {
+            let cut = ZoneCut { name_offset: entry.zone_at() };
+            return match entry.answer(qtype) {
+                Some(answer) => Found::Answer(answer),
+                None if entry.is_in_reverse_zone() && cut.name_offset != 0 => self.absent(cut),
+                None => Found::NoData(cut),
+            };
+        }
+        self.look_up_others(name, qtype)
+    }
+
+    /// SOA, names that are found by a rule or under another spelling, and names that do not exist.
+    fn look_up_others(&self, name: &Name, qtype: u16) -> Found<'_> {
         let Some(zone) = self.zones.find(name) else { return Found::Outside };
         let Some(apex) = self.apexes.get(zone.index) else { return Found::Outside };
-        let cut = ZoneCut { name_offset: name.bytes().len() - apex.name_len };
+        let cut = ZoneCut { name_offset: zone.name_offset };
+        let labels_left = name.label_starting_at(zone.name_offset).unwrap_or(0);
         if qtype == TYPE_SOA {
             // CoreDNS gives SOA at the apex, NODATA at every other name of the zone, whether it exists or not.
-            return if zone.labels_left == 0 { Found::Soa(cut) } else { Found::NoData(cut) };
+            return if labels_left == 0 { Found::Soa(cut) } else { Found::NoData(cut) };
+        }
+        if labels_left == 0 {
+            return Found::NoData(cut);
         }
         if apex.is_reverse {
-            return self.look_up_reverse(name, qtype, zone.labels_left, cut);
+            return self.absent(cut);
         }
-        let labels_left = zone.labels_left;
         let is_pod_name = labels_left >= 3 && name.label(labels_left - 1) == b"pod";
         let entry = match (is_pod_name, self.pods) {
             (true, PodMode::Insecure) => return self.look_up_pod(name, qtype, labels_left, cut),
             // Labels left of the address are no matter: a.1-2-3-4.NS.pod is 1-2-3-4.NS.pod.
             (true, PodMode::Verified) => self.find(name.suffix(labels_left - 3)),
             (true, PodMode::Disabled) => None,
-            (false, _) => {
-                self.find(name.bytes()).or_else(|| self.find_bare_port(name, labels_left))
-            }
+            (false, _) => self.find_bare_port(name, labels_left),
         };
         match entry {
             Some(entry) => entry.answer(qtype).map_or(Found::NoData(cut), Found::Answer),
-            None if labels_left == 0 => Found::NoData(cut),
             None => self.absent(cut),
         }
     }
@@ -184,23 +203,6 @@ impl Table {
 
     fn absent(&self, cut: ZoneCut) -> Found<'_> {
         if self.synced { Found::NxDomain(cut) } else { Found::Unsynced(cut) }
-    }
-
-    /// Reverse zones hold PTR records and nothing else; CoreDNS knows no other type there, so neither does a name exist for it.
-    fn look_up_reverse(
-        &self,
-        name: &Name,
-        qtype: u16,
-        labels_left: usize,
-        cut: ZoneCut,
-    ) -> Found<'_> {
-        if labels_left == 0 {
-            return Found::NoData(cut);
-        }
-        match self.find(name.bytes()).and_then(|entry| entry.answer(qtype)) {
-            Some(answer) => Found::Answer(answer),
-            None => self.absent(cut),
-        }
     }
 
     /// `pods insecure`: the namespace must exist, the address is taken from the label left of it.
@@ -252,6 +254,7 @@ impl Table {
         self.find(canonical.get(..len)?)
     }
 
+    #[inline]
     fn find(&self, name: &[u8]) -> Option<Entry<'_>> {
         let hash = hash(&self.secrets, name);
         let segment = self.spine.get(segment_index(hash, self.spine.len()))?;
@@ -262,7 +265,7 @@ impl Table {
 /// The hash that places names: seeded, so that what tenants name their objects cannot pile up in one segment.
 #[inline]
 pub(crate) fn hash(secrets: &RapidSecrets, name: &[u8]) -> u64 {
-    rapidhash_v3_inline::<true, false, false>(name, secrets)
+    rapidhash_v3_nano_inline::<true, false>(name, secrets)
 }
 
 /// `spine_len` is a power of two.
@@ -278,17 +281,20 @@ pub(crate) fn slot_and_tag(hash: u64, slot_count: usize) -> (usize, u32) {
     ((hash >> 24) as usize & (slot_count - 1), tag)
 }
 
+#[inline]
 fn find_in_segment<'t>(segment: &'t [u8], hash: u64, name: &[u8]) -> Option<Entry<'t>> {
-    let slot_count = u32_le(segment, 0) as usize;
-    let (mut slot, tag) = slot_and_tag(hash, slot_count.max(1));
-    // At least one slot is empty: `compile` fills at most half of them.
-    for _ in 0..slot_count {
-        let at = SEGMENT_HEAD_LEN + slot * SLOT_LEN;
-        let offset = u32_le(segment, at + 4) as usize;
+    let (head, behind) = segment.split_first_chunk::<SEGMENT_HEAD_LEN>()?;
+    let slot_count = u32::from_le_bytes(*head) as usize;
+    let (slots, _) = behind.as_chunks::<SLOT_LEN>();
+    let (mut slot, tag) = slot_and_tag(hash, slot_count);
+    // At least one slot is empty: `compile` fills at most half of them. So the chain ends, with an offset of 0.
+    loop {
+        let [t0, t1, t2, t3, o0, o1, o2, o3] = *slots.get(slot)?;
+        let offset = u32::from_le_bytes([o0, o1, o2, o3]) as usize;
         if offset == 0 {
             return None;
         }
-        if u32_le(segment, at) == tag {
+        if u32::from_le_bytes([t0, t1, t2, t3]) == tag {
             let entry = Entry { bytes: segment.get(offset..)? };
             if entry.name() == name {
                 return Some(entry);
@@ -296,7 +302,6 @@ fn find_in_segment<'t>(segment: &'t [u8], hash: u64, name: &[u8]) -> Option<Entr
         }
         slot = (slot + 1) & (slot_count - 1);
     }
-    None
 }
 
 /// A name and its answers, as the layout at the head of this file has them.
@@ -314,21 +319,33 @@ impl<'t> Entry<'t> {
         u32_le(self.bytes, 8) as usize
     }
 
+    #[inline]
     pub(crate) fn name(self) -> &'t [u8] {
         let len = self.bytes.get(12).map_or(0, |len| usize::from(*len));
         self.bytes.get(ENTRY_HEAD_LEN..ENTRY_HEAD_LEN + len).unwrap_or_default()
     }
 
+    /// Offset of the zone in the entry's name.
+    #[inline]
+    fn zone_at(self) -> usize {
+        self.bytes.get(14).map_or(0, |at| usize::from(*at))
+    }
+
+    fn is_in_reverse_zone(self) -> bool {
+        self.bytes.get(15).is_some_and(|flags| flags & IN_REVERSE_ZONE != 0)
+    }
+
     /// The answer to a question of this type; `None` is NODATA.
+    #[inline]
     fn answer(self, qtype: u16) -> Option<Answer<'t>> {
-        let name_len = usize::from(*self.bytes.get(12)?);
-        let row_count = usize::from(*self.bytes.get(13)?);
+        let head = self.bytes.first_chunk::<ENTRY_HEAD_LEN>()?;
+        let (name_len, row_count) = (usize::from(head[12]), head[13]);
         let mut rows = self.bytes.get(ENTRY_HEAD_LEN + name_len..)?;
         let mut every_type = None;
         for _ in 0..row_count {
-            let (row, rest) = rows.split_first_chunk::<ROW_LEN>()?;
-            rows = rest;
-            match u16_le(row, 0) {
+            let (row, behind) = rows.split_first_chunk::<ROW_LEN>()?;
+            rows = behind;
+            match u16::from_le_bytes([row[0], row[1]]) {
                 rtype if rtype == qtype && rtype != EVERY_TYPE => {
                     return self.answer_in(row, name_len);
                 }
@@ -339,15 +356,17 @@ impl<'t> Entry<'t> {
         self.answer_in(every_type?, name_len)
     }
 
+    #[inline]
     fn answer_in(self, row: &[u8; ROW_LEN], name_len: usize) -> Option<Answer<'t>> {
-        let body_at = u32_le(row, 14) as usize;
+        let field = |at: usize| u16::from_le_bytes([row[at], row[at + 1]]);
+        let body_at = u32::from_le_bytes([row[14], row[15], row[16], row[17]]) as usize;
         Some(Answer {
-            body: self.bytes.get(body_at..body_at + usize::from(u16_le(row, 2)))?,
-            answer_count: u16_le(row, 4),
-            additional_count: u16_le(row, 6),
-            rotate_at: u16_le(row, 8),
-            rotate_count: u16_le(row, 10),
-            rotate_stride: u16_le(row, 12),
+            body: self.bytes.get(body_at..body_at + usize::from(field(2)))?,
+            answer_count: field(4),
+            additional_count: field(6),
+            rotate_at: field(8),
+            rotate_count: field(10),
+            rotate_stride: field(12),
             name_len,
         })
     }
@@ -371,11 +390,6 @@ pub fn dashed_address(label: &[u8]) -> Option<IpAddr> {
         // A mapped address is the IPv4 address that it maps, as CoreDNS reads it.
         spelt.parse::<Ipv6Addr>().ok().map(|address| IpAddr::V6(address).to_canonical())
     }
-}
-
-#[inline]
-fn u16_le(bytes: &[u8], at: usize) -> u16 {
-    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u16::from_le_bytes(*bytes))
 }
 
 #[inline]

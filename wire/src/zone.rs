@@ -26,8 +26,8 @@ struct OneLength {
 pub struct Enclosing {
     /// Which zone, in the order that `ZoneSet::new` was given.
     pub index: usize,
-    /// How many labels of the name stand left of the zone: 0 is the apex.
-    pub labels_left: usize,
+    /// Where in the name the zone begins: 0 at the apex.
+    pub name_offset: usize,
 }
 
 impl ZoneSet {
@@ -53,7 +53,17 @@ impl ZoneSet {
 
     /// The longest zone that encloses `name`.
     #[must_use]
+    #[inline]
     pub fn find(&self, name: &Name) -> Option<Enclosing> {
+        // The one zone `.` of most Corefiles encloses every name.
+        if let [OneLength { name_len: 1, zones }] = self.lengths.as_slice() {
+            let (_, index) = zones.first()?;
+            return Some(Enclosing { index: *index, name_offset: name.bytes().len() - 1 });
+        }
+        self.find_longest(name)
+    }
+
+    fn find_longest(&self, name: &Name) -> Option<Enclosing> {
         let bytes = name.bytes();
         for one in &self.lengths {
             let Some(offset) = bytes.len().checked_sub(one.name_len) else { continue };
@@ -68,9 +78,9 @@ impl ZoneSet {
                     .map(|(_, index)| *index),
             };
             if let Some(index) = found
-                && let Some(labels_left) = name.label_starting_at(offset)
+                && name.label_starting_at(offset).is_some()
             {
-                return Some(Enclosing { index, labels_left });
+                return Some(Enclosing { index, name_offset: offset });
             }
         }
         None
@@ -86,7 +96,11 @@ mod tests {
         let mut read = Name::default();
         read.read(name).unwrap();
         let found = ZoneSet::new(zones).find(&read);
-        assert_eq!(found.map(|zone| (zone.index, zone.labels_left)), expected, "{name:?}");
+        assert_eq!(
+            found.map(|zone| (zone.index, read.label_starting_at(zone.name_offset).unwrap())),
+            expected,
+            "{name:?}"
+        );
     }
 
     #[test]

@@ -64,7 +64,8 @@ impl Zones {
     #[must_use]
     pub fn enclosing(&self, name: &wire::name::Name) -> Option<Enclosing> {
         let zone = self.all.find(name)?;
-        Some(Enclosing { is_reverse: self.is_reverse[zone.index], labels_left: zone.labels_left })
+        let labels_left = name.label_starting_at(zone.name_offset)?;
+        Some(Enclosing { is_reverse: self.is_reverse[zone.index], labels_left })
     }
 
     /// Whether this address has a name in one of the zones.
