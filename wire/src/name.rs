@@ -90,7 +90,7 @@ impl Name {
     /// Offset of label `index` (0 is the leftmost); the root label's for `index` at or past `label_count`.
     #[must_use]
     pub fn label_at(&self, index: usize) -> usize {
-        self.label_starts().nth(index).unwrap_or(usize::from(self.len) - 1)
+        self.label_starts().nth(index).unwrap_or_else(|| usize::from(self.len) - 1)
     }
 
     /// Where labels start, the root label's last.
