@@ -111,7 +111,12 @@ impl Cluster {
         // `errors`, `prometheus` and `loadbalance`, as in the stock Corefile.
         let block = Block { counted_as: Some(0), rotates: true, logs_errors: true, kubernetes };
         let root = ZoneSet::new(&[&b"\0"[..]]);
-        let listener = ListenerPlan { zones: root, blocks: vec![0], dropped_as: Some(0) };
+        let listener = ListenerPlan {
+            zones: root,
+            blocks: vec![0],
+            dropped_as: Some(0),
+            ..ListenerPlan::default()
+        };
         let mut tables = [const { None }; TABLES_MAX];
         tables[0] = Some(builder.publish(1));
         Self {

@@ -61,8 +61,11 @@ pub const PORT_TRIES: usize = 32;
 /// Connections that wait to be accepted, for each shard's socket; the kernel caps it at net.core.somaxconn.
 pub const TCP_BACKLOG: i32 = 4096;
 
-/// TCP connections of one shard. Past it the new connection is closed at once.
+/// TCP connections of one shard. Past it the one that was of no use for longest is closed.
 pub const TCP_CONNECTIONS_MAX: usize = 16384;
+
+/// Answers that one connection may wait for; until one of them comes no more is read from it.
+pub const TCP_PENDING_MAX: usize = 128;
 
 /// Bytes read from one connection at a time: a full-length message and its length, or some thousand short ones.
 pub const TCP_READ_LEN: usize = 2 + 65535;

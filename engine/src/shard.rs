@@ -26,7 +26,7 @@ use crate::io::socket::ListenerSockets;
 use crate::io::wake::watch;
 use crate::limits::{BATCHES_PER_TURN, COUNT_DROPS_EVERY, POLLS_PER_TURN, TABLES_MAX};
 use crate::metrics::{Family, Observation, ShardMetrics};
-use crate::plan::{ListenerId, Plan, TableSlot};
+use crate::plan::{ListenerId, Plan, TableSlot, TcpLimits};
 use crate::tcp::TcpService;
 
 /// What the control plane tells a shard. Taken between batches, in the order sent.
@@ -85,8 +85,8 @@ impl Shard {
         }
     }
 
-    /// Answers one packet into `out`; returns the answer's length, or `None` to say nothing.
-    pub fn answer(&mut self, question: &Question<'_>, out: &mut [u8]) -> Option<usize> {
+    /// Answers one packet into `out`.
+    pub fn answer(&mut self, question: &Question<'_>, out: &mut [u8]) -> Outcome {
         self.rotation = self.rotation.wrapping_add(1);
         let verdict = if question.is_cut {
             answer_cut(question.packet, &mut self.name, out)
@@ -99,11 +99,11 @@ impl Shard {
         match verdict {
             Verdict::Reply(answered) => {
                 self.count(question, &answered);
-                Some(answered.len)
+                Outcome::Reply(answered.len)
             }
             Verdict::Drop => {
                 self.metrics.ignored();
-                None
+                Outcome::Drop
             }
         }
     }
@@ -133,6 +133,12 @@ impl Shard {
         }
     }
 
+    /// How patient the connections of a listener are.
+    #[must_use]
+    pub fn tcp_limits(&self, listener: ListenerId) -> TcpLimits {
+        self.plan.listeners.get(listener.0).map(|listener| listener.tcp).unwrap_or_default()
+    }
+
     /// The counters that this shard's thread writes.
     #[must_use]
     pub fn metrics(&self) -> &ShardMetrics {
@@ -143,6 +149,15 @@ impl Shard {
     pub fn finish_batch(&self, began: Instant) {
         self.metrics.finish_batch(began.elapsed());
     }
+}
+
+/// What is to be done for a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Send so many bytes of the output.
+    Reply(usize),
+    /// Say nothing.
+    Drop,
 }
 
 /// A packet and how it came.
@@ -235,8 +250,8 @@ fn answer_batch<I: DatagramIo>(shard: &mut Shard, io: &mut I) {
             packet,
         };
         match shard.answer(&question, out) {
-            Some(len) => io.send(datagram, len),
-            None => io.recycle(datagram),
+            Outcome::Reply(len) => io.send(datagram, len),
+            Outcome::Drop => io.recycle(datagram),
         }
     }
     shard.finish_batch(began);

@@ -31,9 +31,9 @@ const SHARD_COUNTERS: [(&str, &str, Event); 8] = [
     ("ringdns_error_lines_lost", "Lines of the error log lost", Event::ErrorLineLost),
     ("ringdns_tcp_connections_accepted", "TCP connections accepted", Event::TcpAccepted),
     (
-        "ringdns_tcp_connections_refused",
-        "TCP connections closed for want of room",
-        Event::TcpRefused,
+        "ringdns_tcp_connections_evicted",
+        "TCP connections closed to make room for others",
+        Event::TcpEvicted,
     ),
     ("ringdns_tcp_accept_errors", "Accepts that failed", Event::TcpAcceptFailed),
 ];

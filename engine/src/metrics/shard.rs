@@ -58,8 +58,8 @@ pub enum Event {
     /// A receive that found no free buffer.
     BuffersEmpty,
     TcpAccepted,
-    /// Closed at once: as many connections as there may be were open.
-    TcpRefused,
+    /// Closed to make room: as many connections as there may be were open.
+    TcpEvicted,
     TcpClosed,
     TcpAcceptFailed,
 }

@@ -107,6 +107,7 @@ impl Rig {
             zones: ZoneSet::new(&zones),
             blocks: vec![0, 0],
             dropped_as: counted_as,
+            ..ListenerPlan::default()
         };
         fleet.set_plan(&Arc::new(Plan { listeners: vec![listener], blocks: vec![block] }));
         fleet.open(ListenerId(0), sockets);

@@ -1,0 +1,396 @@
+//! One TCP connection: what it waits for, and what it does when that has come.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant as Deadline, timeout_at};
+use wire::header::HEADER_LEN;
+use wire::reply::MESSAGE_LEN_MAX;
+
+use super::recency::Ticket;
+use super::{Buffers, Shared};
+use crate::answer::Transport;
+use crate::limits::TCP_PENDING_MAX;
+use crate::metrics::Event;
+use crate::plan::{ListenerId, TcpLimits};
+use crate::shard::{Outcome, Question, Shard};
+
+/// Bytes of the length before each message (RFC 1035, section 4.2.2).
+const LENGTH_LEN: usize = 2;
+
+/// A connection, as others of its thread know it: they can give it an answer that took its time, and close it.
+#[derive(Default)]
+pub struct Peer {
+    wake: Notify,
+    is_closed: Cell<bool>,
+    /// Questions whose answers are on their way.
+    pending_count: Cell<usize>,
+    /// Answers that came, with their lengths, and were not taken up yet.
+    answers: RefCell<Vec<u8>>,
+}
+
+impl Peer {
+    /// An answer will follow by `deliver`.
+    pub fn expect(&self) {
+        self.pending_count.set(self.pending_count.get() + 1);
+    }
+
+    /// The answer that was expected, at most 65535 bytes long; `None` if there is none after all.
+    pub fn deliver(&self, message: Option<&[u8]>) {
+        self.pending_count.set(self.pending_count.get() - 1);
+        if let Some(message) = message {
+            let mut answers = self.answers.borrow_mut();
+            answers.extend_from_slice(&(message.len() as u16).to_be_bytes());
+            answers.extend_from_slice(message);
+        }
+        self.wake.notify_one();
+    }
+
+    pub(super) fn close(&self) {
+        self.is_closed.set(true);
+        self.wake.notify_one();
+    }
+}
+
+pub(super) struct Connection {
+    stream: TcpStream,
+    listener: ListenerId,
+    limits: TcpLimits,
+    is_from_v6: bool,
+    shard: Rc<RefCell<Shard>>,
+    shared: Rc<Shared>,
+    peer: Rc<Peer>,
+    ticket: Ticket,
+    /// Bytes read and not yet answered: part of a message, or messages behind an answer that the peer did not take.
+    unanswered: Vec<u8>,
+    /// Answers that the peer has not taken yet, and how much of them it has.
+    unsent: Vec<u8>,
+    sent_len: usize,
+    query_count: u32,
+    /// No more is read: it ends when all is answered and sent.
+    is_ending: bool,
+    /// The last step answered a query or sent some of an answer.
+    has_progressed: bool,
+}
+
+/// What a connection waits for after it has done what it could.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    /// The next query.
+    Query,
+    /// The rest of a query that has begun.
+    RestOfQuery,
+    /// Answers that are on their way, and no query meanwhile.
+    Answers,
+    /// The peer, to take answers.
+    Peer,
+    /// Nothing: there may be more to answer.
+    Nothing,
+    /// Nothing: it is over.
+    End,
+}
+
+/// What ended the waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    Socket,
+    Shard,
+    Deadline,
+    Error,
+}
+
+impl Connection {
+    pub(super) fn new(
+        stream: TcpStream,
+        address: SocketAddr,
+        listener: ListenerId,
+        shard: &Rc<RefCell<Shard>>,
+        shared: &Rc<Shared>,
+    ) -> Self {
+        let peer = Rc::new(Peer::default());
+        Self {
+            stream,
+            listener,
+            limits: shard.borrow().tcp_limits(listener),
+            is_from_v6: address.ip().to_canonical().is_ipv6(),
+            shard: Rc::clone(shard),
+            shared: Rc::clone(shared),
+            ticket: shared.connections.borrow_mut().admit(Rc::clone(&peer)),
+            peer,
+            unanswered: Vec::new(),
+            unsent: Vec::new(),
+            sent_len: 0,
+            query_count: 0,
+            is_ending: false,
+            has_progressed: false,
+        }
+    }
+
+    pub(super) async fn serve(mut self) {
+        // A first query has as long to come whole as any query has from its first byte.
+        let mut waiting = Waiting::RestOfQuery;
+        let mut deadline = Deadline::now() + self.limits.read_timeout;
+        loop {
+            let before = waiting;
+            self.has_progressed = false;
+            waiting = match self.wait(waiting, deadline).await {
+                Woken::Error => return,
+                Woken::Deadline => {
+                    let is_busy = self.peer.pending_count.get() > 0;
+                    if before == Waiting::Peer || before == Waiting::RestOfQuery || !is_busy {
+                        return;
+                    }
+                    self.has_progressed = true;
+                    before
+                }
+                Woken::Shard if self.peer.is_closed.get() => return,
+                Woken::Shard => self.take_answers(before),
+                Woken::Socket if before == Waiting::Peer => self.flush(),
+                Woken::Socket => self.exchange(before),
+            };
+            if waiting == Waiting::End {
+                return;
+            }
+            if self.has_progressed {
+                self.shared.connections.borrow_mut().touch(self.ticket);
+            }
+            // What is waited for keeps its deadline until something whole was done: a byte a second buys no time.
+            if waiting != before || self.has_progressed {
+                deadline = Deadline::now() + self.patience(waiting);
+            }
+        }
+    }
+
+    fn patience(&self, waiting: Waiting) -> Duration {
+        match waiting {
+            Waiting::RestOfQuery => self.limits.read_timeout,
+            Waiting::Peer => self.limits.write_timeout,
+            Waiting::Query | Waiting::Answers | Waiting::Nothing | Waiting::End => {
+                self.limits.idle_timeout
+            }
+        }
+    }
+
+    async fn wait(&self, waiting: Waiting, deadline: Deadline) -> Woken {
+        let by_socket = |ready: io::Result<()>| match ready {
+            Ok(()) => Woken::Socket,
+            Err(_) => Woken::Error,
+        };
+        let woken = async {
+            match waiting {
+                Waiting::Query | Waiting::RestOfQuery => tokio::select! {
+                    biased;
+                    () = self.peer.wake.notified() => Woken::Shard,
+                    ready = self.stream.readable() => by_socket(ready),
+                },
+                Waiting::Answers => {
+                    self.peer.wake.notified().await;
+                    Woken::Shard
+                }
+                Waiting::Peer => tokio::select! {
+                    biased;
+                    () = self.peer.wake.notified() => Woken::Shard,
+                    ready = self.stream.writable() => by_socket(ready),
+                },
+                Waiting::Nothing | Waiting::End => Woken::Socket,
+            }
+        };
+        timeout_at(deadline, woken).await.unwrap_or(Woken::Deadline)
+    }
+
+    /// What is to be waited for, where nothing else is in the way of `wanted`.
+    fn settle(&self, wanted: Waiting) -> Waiting {
+        let pending_count = self.peer.pending_count.get();
+        if !self.unsent.is_empty() {
+            Waiting::Peer
+        } else if self.is_ending {
+            if pending_count == 0 { Waiting::End } else { Waiting::Answers }
+        } else if pending_count >= TCP_PENDING_MAX {
+            Waiting::Answers
+        } else {
+            wanted
+        }
+    }
+
+    /// What to go on with when nothing is left to send.
+    fn next_input(&self) -> Waiting {
+        if self.unanswered.is_empty() { Waiting::Query } else { Waiting::Nothing }
+    }
+
+    /// Sends the answers that have come meanwhile.
+    fn take_answers(&mut self, before: Waiting) -> Waiting {
+        let peer = Rc::clone(&self.peer);
+        let mut answers = peer.answers.borrow_mut();
+        self.has_progressed = !answers.is_empty() && before != Waiting::Peer;
+        if !self.write(&answers) {
+            return Waiting::End;
+        }
+        answers.clear();
+        let wanted = if before == Waiting::Answers { self.next_input() } else { before };
+        self.settle(wanted)
+    }
+
+    /// One read, its whole messages answered, one write.
+    fn exchange(&mut self, waited_for: Waiting) -> Waiting {
+        let shared = Rc::clone(&self.shared);
+        let Buffers { input, output } = &mut *shared.buffers.borrow_mut();
+        let kept = self.unanswered.len();
+        input[..kept].copy_from_slice(&self.unanswered);
+        self.unanswered.clear();
+        let mut len = kept;
+        if waited_for != Waiting::Nothing {
+            match self.stream.try_read(&mut input[kept..]) {
+                Ok(0) => {
+                    // It may still read: what is on its way is sent (RFC 7766, section 6.2.4).
+                    self.is_ending = true;
+                    return self.settle(Waiting::End);
+                }
+                Ok(read) => len += read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.unanswered.extend_from_slice(&input[..kept]);
+                    return waited_for;
+                }
+                Err(_) => return Waiting::End,
+            }
+        }
+        let answered = self.answer_messages(&input[..len], output);
+        self.has_progressed = answered.input_len > 0;
+        self.unanswered.extend_from_slice(&input[answered.input_len..len]);
+        if !self.write(&output[..answered.output_len]) {
+            return Waiting::End;
+        }
+        let wanted = match answered.stopped {
+            Stopped::InputEmpty => Waiting::Query,
+            Stopped::MessageCut => Waiting::RestOfQuery,
+            Stopped::OutputFull | Stopped::ManyPending => Waiting::Nothing,
+            Stopped::NotDns | Stopped::QueriesSpent => {
+                self.is_ending = true;
+                Waiting::End
+            }
+        };
+        self.settle(wanted)
+    }
+
+    fn answer_messages(&mut self, input: &[u8], output: &mut [u8]) -> Answers {
+        let began = Instant::now();
+        let mut shard = self.shard.borrow_mut();
+        let mut answers = Answers { input_len: 0, output_len: 0, stopped: Stopped::InputEmpty };
+        loop {
+            let rest = &input[answers.input_len..];
+            let Some((length, behind)) = rest.split_first_chunk::<LENGTH_LEN>() else {
+                if !rest.is_empty() {
+                    answers.stopped = Stopped::MessageCut;
+                }
+                break;
+            };
+            let message_len = usize::from(u16::from_be_bytes(*length));
+            if message_len < HEADER_LEN {
+                answers.stopped = Stopped::NotDns;
+                break;
+            }
+            let Some(packet) = behind.get(..message_len) else {
+                answers.stopped = Stopped::MessageCut;
+                break;
+            };
+            if self.limits.query_count_max.is_some_and(|max| self.query_count >= max) {
+                answers.stopped = Stopped::QueriesSpent;
+                break;
+            }
+            if self.peer.pending_count.get() >= TCP_PENDING_MAX {
+                answers.stopped = Stopped::ManyPending;
+                break;
+            }
+            let room = &mut output[answers.output_len..];
+            if room.len() < LENGTH_LEN + MESSAGE_LEN_MAX {
+                answers.stopped = Stopped::OutputFull;
+                break;
+            }
+            let (length, out) = room.split_at_mut(LENGTH_LEN);
+            let question = Question {
+                listener: self.listener,
+                transport: Transport::Tcp,
+                is_from_v6: self.is_from_v6,
+                is_cut: false,
+                packet,
+            };
+            match shard.answer(&question, out) {
+                Outcome::Reply(reply_len) => {
+                    length.copy_from_slice(&(reply_len as u16).to_be_bytes());
+                    answers.output_len += LENGTH_LEN + reply_len;
+                }
+                Outcome::Drop => {}
+            }
+            self.query_count = self.query_count.saturating_add(1);
+            answers.input_len += LENGTH_LEN + message_len;
+        }
+        shard.finish_batch(began);
+        answers
+    }
+
+    /// Writes what it can and keeps the rest; false when the connection is broken.
+    fn write(&mut self, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        let mut written = 0;
+        if self.unsent.is_empty() {
+            written = match self.stream.try_write(bytes) {
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(_) => return false,
+            };
+        }
+        self.unsent.extend_from_slice(&bytes[written..]);
+        true
+    }
+
+    /// The peer may take more of what it left.
+    fn flush(&mut self) -> Waiting {
+        match self.stream.try_write(&self.unsent[self.sent_len..]) {
+            Ok(written) => {
+                self.sent_len += written;
+                self.has_progressed = written > 0;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Waiting::End,
+        }
+        if self.sent_len == self.unsent.len() {
+            // A peer that lagged once may never again: its megabyte goes back.
+            self.unsent = Vec::new();
+            self.sent_len = 0;
+        }
+        self.settle(self.next_input())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.connections.borrow_mut().remove(self.ticket);
+        self.shard.borrow().metrics().count(Event::TcpClosed, 1);
+    }
+}
+
+/// How far a run of messages was answered.
+struct Answers {
+    input_len: usize,
+    output_len: usize,
+    stopped: Stopped,
+}
+
+/// Why answering stopped.
+enum Stopped {
+    InputEmpty,
+    MessageCut,
+    OutputFull,
+    /// As many answers are on their way as one connection may wait for.
+    ManyPending,
+    /// The connection has had its share of queries.
+    QueriesSpent,
+    /// A message too short for a header: what follows cannot be trusted to be one.
+    NotDns,
+}
