@@ -17,6 +17,7 @@ pub mod header;
 pub mod name;
 pub mod query;
 pub mod reply;
+pub mod response;
 pub mod table;
 pub mod zone;
 
