@@ -18,7 +18,7 @@ pub const UDP_LEN_MAX: u16 = 1232;
 pub const MESSAGE_LEN_MAX: usize = 65535;
 
 /// Bytes of an OPT without options.
-const OPT_LEN: usize = 11;
+pub(crate) const OPT_LEN: usize = 11;
 /// A pointer to the name at offset 12: the question's.
 const NAME_POINTER: u16 = 0xC000 | HEADER_LEN as u16;
 /// SOA timers in seconds, as CoreDNS's `kubernetes` gives them; the minimum is the table's TTL.
@@ -106,31 +106,31 @@ pub fn stamp_reject(reject: &Reject, packet: &[u8], out: &mut [u8]) -> Stamped {
 
 /// Records by section. OPT is added by `finish`.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    answers: u16,
-    authorities: u16,
-    additionals: u16,
-    truncated: bool,
+pub(crate) struct Counts {
+    pub(crate) answers: u16,
+    pub(crate) authorities: u16,
+    pub(crate) additionals: u16,
+    pub(crate) truncated: bool,
 }
 
 /// A message being written. Writes past the end of `out` are dropped and never occur: `out` holds `MESSAGE_LEN_MAX`, or what
 /// the envelope allows.
-struct Reply<'o> {
-    out: &'o mut [u8],
-    len: usize,
-    reserved: usize,
+pub(crate) struct Reply<'o> {
+    pub(crate) out: &'o mut [u8],
+    pub(crate) len: usize,
+    pub(crate) reserved: usize,
     has_question: bool,
 }
 
 impl<'o> Reply<'o> {
-    fn begin(out: &'o mut [u8], packet: &[u8], question_len: usize) -> Self {
+    pub(crate) fn begin(out: &'o mut [u8], packet: &[u8], question_len: usize) -> Self {
         let mut reply = Self { out, len: HEADER_LEN, reserved: 0, has_question: question_len > 0 };
         reply.put(packet.get(HEADER_LEN..HEADER_LEN + question_len).unwrap_or_default());
         reply
     }
 
     #[inline]
-    fn put(&mut self, bytes: &[u8]) {
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
         if let Some(room) = self.out.get_mut(self.len..self.len + bytes.len()) {
             room.copy_from_slice(bytes);
             self.len += bytes.len();
@@ -160,7 +160,7 @@ impl<'o> Reply<'o> {
 
     /// Record by record, until one does not fit: for answers that are too long, and for names that were asked in another
     /// spelling than the stored one, where pointers behind the question move by the difference.
-    fn by_record(
+    pub(crate) fn by_record(
         &mut self,
         answer: &Answer<'_>,
         query: &Query,
@@ -260,7 +260,7 @@ impl<'o> Reply<'o> {
         }
     }
 
-    fn finish(
+    pub(crate) fn finish(
         mut self,
         id: u16,
         flags: u16,

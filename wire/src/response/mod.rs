@@ -4,15 +4,21 @@
 //! compression pointer lies is known, so a copy is patched without a look at the records. Invariant: a `Response` holds
 //! nothing but records that belong to its question, each whole, without OPT.
 
+mod layout;
 mod name;
 mod reader;
 
 use alloc::boxed::Box;
 
+use crate::header::{AA, AD, HEADER_LEN, RA, Rcode, u16_at};
 use crate::name::NAME_LEN_MAX;
+use crate::query::Query;
+use crate::reply::{Counts, Envelope, OPT_LEN, Reply, Stamped};
+use crate::table::Answer;
 
-/// Bytes that CNAMEs in front of a response may have: eight of the longest.
-const ALIAS_LEN_MAX: usize = 8 * (2 + 10 + NAME_LEN_MAX);
+/// How far CNAMEs in front of a response may push it back: ten of the longest, and as much again as the client's question may
+/// be longer than the response's.
+const ALIAS_LEN_MAX: usize = 11 * (2 + 10 + NAME_LEN_MAX);
 
 /// What was asked of the upstream.
 #[derive(Clone, Copy, Debug)]
@@ -129,4 +135,164 @@ impl Response {
 #[must_use]
 pub fn read(packet: &[u8], asked: &Asked<'_>) -> Reading {
     reader::read(packet, asked)
+}
+
+/// What becomes of the TTLs of a response's records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TtlRule {
+    /// Each keeps its own within bounds, less the time that the response has been kept; 0 at the least.
+    Aged { age_secs: u32, secs_min: u32, secs_max: u32 },
+    /// All have this one: of an answer that has expired (RFC 8767, section 4).
+    Fixed { secs: u32 },
+}
+
+impl TtlRule {
+    /// As the upstream sent them.
+    pub const AS_SENT: Self = Self::Aged { age_secs: 0, secs_min: 0, secs_max: u32::MAX };
+
+    #[inline]
+    fn apply(self, ttl_secs: u32) -> u32 {
+        match self {
+            Self::Aged { age_secs, secs_min, secs_max } => {
+                ttl_secs.max(secs_min).min(secs_max).saturating_sub(age_secs)
+            }
+            Self::Fixed { secs } => secs,
+        }
+    }
+}
+
+/// CNAMEs of the table that lead from the client's question to the response's.
+#[derive(Clone, Copy, Debug)]
+pub struct Alias<'t> {
+    /// Nothing but CNAMEs, at most ten. The last one's data is the last thing in the body, and the name that the response was
+    /// asked for.
+    pub answer: Answer<'t>,
+}
+
+/// Writes a response to the client whose query is `packet`, into `out`, which holds what the envelope allows.
+///
+/// AD is given to those who asked for it by DO or AD (RFC 6840, section 5.8), and not with an alias, which nobody signed; AA with
+/// an alias, since it speaks of the first name (RFC 1035, section 4.1.1). What does not fit is cut between records, from the
+/// end of the last section, with TC. Response codes of more than four bits are about the way to the upstream (EDNS version, cookies,
+/// signatures): SERVFAIL here.
+pub fn stamp(
+    query: &Query,
+    packet: &[u8],
+    response: &Response,
+    ttl: TtlRule,
+    alias: Option<Alias<'_>>,
+    envelope: Envelope,
+    out: &mut [u8],
+) -> Stamped {
+    let mut reply = Reply::begin(out, packet, query.question_len());
+    if query.edns.is_some() {
+        reply.reserved = OPT_LEN;
+    }
+    let mut room = envelope.len_max.saturating_sub(reply.len + reply.reserved);
+    let mut counts = Counts::default();
+    let mut name_at = HEADER_LEN;
+    if let Some(Alias { answer }) = &alias {
+        let before = reply.len;
+        counts = reply.by_record(answer, query, 0, room);
+        room -= reply.len - before;
+        name_at = reply.len.saturating_sub(response.name_len);
+    }
+    if !counts.truncated {
+        let (record_count, len) = response.records_within(room);
+        let copy_at = reply.len;
+        reply.put_rotated(response, envelope.rotation, len);
+        let copy = reply.out.get_mut(copy_at..).unwrap_or_default();
+        response.patch_ttls(record_count, ttl, copy);
+        if alias.is_some() {
+            response.move_pointers(len, name_at, copy_at, copy);
+        }
+        counts.add(response, record_count);
+    }
+    let mut flags = query.kept_flags;
+    if response.authoritative || alias.is_some() {
+        flags |= AA;
+    }
+    if response.recursion_available {
+        flags |= RA;
+    }
+    let wants_ad = query.edns.is_some_and(|edns| edns.dnssec_ok) || u16_at(packet, 2) & AD != 0;
+    if response.authenticated && wants_ad && alias.is_none() {
+        flags |= AD;
+    }
+    reply.finish(query.id, flags, Rcode::for_client(response.rcode), counts, query.edns)
+}
+
+impl Response {
+    /// How many records fit into `room` bytes, and their length.
+    fn records_within(&self, room: usize) -> (usize, usize) {
+        if self.body.len() <= room {
+            return (self.ttl_offsets.len(), self.body.len());
+        }
+        let ends = self.ttl_offsets.iter().map(|offset| {
+            let at = usize::from(*offset);
+            at + 6 + usize::from(u16_at(&self.body, at + 4))
+        });
+        ends.take_while(|end| *end <= room).fold((0, 0), |(count, _), end| (count + 1, end))
+    }
+
+    /// `copy` begins with the first `record_count` records.
+    fn patch_ttls(&self, record_count: usize, ttl: TtlRule, copy: &mut [u8]) {
+        for offset in self.ttl_offsets.iter().take(record_count) {
+            let field = copy.get_mut(usize::from(*offset)..).and_then(<[u8]>::first_chunk_mut);
+            let Some(field) = field else { return };
+            *field = ttl.apply(u32::from_be_bytes(*field)).to_be_bytes();
+        }
+    }
+
+    /// Makes the pointers in `len` bytes of body right for a message where the body stands at `copy_at` and the question's
+    /// name at `name_at`.
+    fn move_pointers(&self, len: usize, name_at: usize, copy_at: usize, copy: &mut [u8]) {
+        let name_end = HEADER_LEN + self.name_len;
+        for offset in self.pointer_offsets.iter().take_while(|offset| usize::from(**offset) < len) {
+            let field = copy.get_mut(usize::from(*offset)..).and_then(<[u8]>::first_chunk_mut);
+            let Some(field) = field else { return };
+            let place = usize::from(u16::from_be_bytes(*field) & 0x3FFF);
+            let moved = if place < name_end {
+                place - HEADER_LEN + name_at
+            } else {
+                place - (name_end + 4) + copy_at
+            };
+            debug_assert!(moved <= 0x3FFF, "an alias of more than {ALIAS_LEN_MAX} bytes");
+            *field = (0xC000 | moved as u16).to_be_bytes();
+        }
+    }
+}
+
+impl Reply<'_> {
+    /// The first `len` bytes of the body after its addresses have been rotated. They have one length, so whole records stay
+    /// whole.
+    fn put_rotated(&mut self, response: &Response, rotation: usize, mut len: usize) {
+        let Run { at, count, stride } = response.addresses;
+        let turn = rotation % count.max(1) * stride;
+        if turn == 0 {
+            return self.put(response.body.get(..len).unwrap_or_default());
+        }
+        let (head, rest) = response.body.split_at_checked(at).unwrap_or_default();
+        let (run, tail) = rest.split_at_checked(count * stride).unwrap_or_default();
+        let (run_end, run_start) = run.split_at_checked(turn).unwrap_or_default();
+        for part in [head, run_start, run_end, tail] {
+            let part = part.get(..len).unwrap_or(part);
+            self.put(part);
+            len -= part.len();
+        }
+    }
+}
+
+impl Counts {
+    /// The first `record_count` records of a response.
+    fn add(&mut self, response: &Response, record_count: usize) {
+        let mut left = record_count as u16;
+        let sections = [&mut self.answers, &mut self.authorities, &mut self.additionals];
+        for (count, of_section) in sections.into_iter().zip(response.counts) {
+            let fitting = left.min(of_section);
+            *count += fitting;
+            left -= fitting;
+        }
+        self.truncated = record_count < response.ttl_offsets.len();
+    }
 }
