@@ -10,6 +10,8 @@ pub const OPCODE: u16 = 0x7800;
 pub const AA: u16 = 0x0400;
 pub const TC: u16 = 0x0200;
 pub const RD: u16 = 0x0100;
+pub const RA: u16 = 0x0080;
+pub const AD: u16 = 0x0020;
 pub const CD: u16 = 0x0010;
 
 /// Class IN.
@@ -33,20 +35,38 @@ pub enum Rcode {
     NxDomain = 3,
     NotImp = 4,
     Refused = 5,
+    YxDomain = 6,
+    YxRrset = 7,
+    NxRrset = 8,
+    NotAuth = 9,
+    NotZone = 10,
     BadVers = 16,
 }
 
 impl Rcode {
-    /// All codes that this server gives, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    /// All codes that this server gives or passes on, in the order of their numbers.
+    pub const ALL: [Self; 12] = [
         Self::NoError,
         Self::FormErr,
         Self::ServFail,
         Self::NxDomain,
         Self::NotImp,
         Self::Refused,
+        Self::YxDomain,
+        Self::YxRrset,
+        Self::NxRrset,
+        Self::NotAuth,
+        Self::NotZone,
         Self::BadVers,
     ];
+
+    /// What a client is told of an upstream's code: SERVFAIL for extended codes, which concern the way to the upstream, and for
+    /// those that no RFC gives a meaning.
+    #[must_use]
+    pub fn for_client(upstreams: u16) -> Self {
+        let mut plain = Self::ALL.into_iter().filter(|rcode| *rcode as u16 <= 0xF);
+        plain.find(|rcode| *rcode as u16 == upstreams).unwrap_or(Self::ServFail)
+    }
 
     /// The mnemonic, as CoreDNS's metrics and logs spell it.
     #[must_use]
@@ -58,6 +78,11 @@ impl Rcode {
             Self::NxDomain => "NXDOMAIN",
             Self::NotImp => "NOTIMP",
             Self::Refused => "REFUSED",
+            Self::YxDomain => "YXDOMAIN",
+            Self::YxRrset => "YXRRSET",
+            Self::NxRrset => "NXRRSET",
+            Self::NotAuth => "NOTAUTH",
+            Self::NotZone => "NOTZONE",
             Self::BadVers => "BADVERS",
         }
     }

@@ -4,10 +4,12 @@
 //!   packet ─→ query::read ─→ Table::look_up ─→ reply::stamp ─→ packet
 //!                                 ▲
 //!              records ─→ EntryWriter ─→ TableBuilder::publish       (compile: the control plane's side)
+//!
+//!   an upstream's packet ─→ response::read ─→ Response ─→ response::stamp ─→ packet
 //! ```
 //! No socket, clock, thread or random source can be named here. `query`, `zone`, `table` and `reply` are the packet path:
-//! they borrow what they read, write into what they are given, and neither allocate nor panic. `compile` builds tables and
-//! may allocate.
+//! they borrow what they read, write into what they are given, and neither allocate nor panic. So does `response::stamp`.
+//! `compile` and `response::read` build what is kept, and may allocate.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -17,6 +19,7 @@ pub mod header;
 pub mod name;
 pub mod query;
 pub mod reply;
+pub mod response;
 pub mod table;
 pub mod zone;
 

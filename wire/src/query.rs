@@ -201,7 +201,7 @@ impl<'p> Record<'p> {
 }
 
 /// Bytes of an owner name: labels to the root label or to a compression pointer, which is stepped over, not followed.
-fn owner_len(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn owner_len(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     while at < crate::name::NAME_LEN_MAX {
         match *bytes.get(at)? {

@@ -18,7 +18,7 @@ pub const UDP_LEN_MAX: u16 = 1232;
 pub const MESSAGE_LEN_MAX: usize = 65535;
 
 /// Bytes of an OPT without options.
-const OPT_LEN: usize = 11;
+pub(crate) const OPT_LEN: usize = 11;
 /// Bytes of an A record whose owner is a pointer.
 const A_RECORD_LEN: usize = 16;
 /// A pointer to the name at offset 12: the question's.
@@ -110,26 +110,26 @@ pub fn stamp_reject(reject: &Reject, packet: &[u8], out: &mut [u8]) -> Stamped {
 
 /// Records by section. OPT is added by `finish`.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    answers: u16,
-    authorities: u16,
-    additionals: u16,
-    truncated: bool,
+pub(crate) struct Counts {
+    pub(crate) answers: u16,
+    pub(crate) authorities: u16,
+    pub(crate) additionals: u16,
+    pub(crate) truncated: bool,
 }
 
 /// A message being written. Writes past the end of `out` are dropped and never occur: `out` holds `MESSAGE_LEN_MAX`, or what
 /// the envelope allows.
-struct Reply<'o> {
-    out: &'o mut [u8],
-    len: usize,
-    reserved: usize,
+pub(crate) struct Reply<'o> {
+    pub(crate) out: &'o mut [u8],
+    pub(crate) len: usize,
+    pub(crate) reserved: usize,
     has_question: bool,
 }
 
 impl<'o> Reply<'o> {
     /// The query's header, of which the id stays, and its question.
     #[inline]
-    fn begin(out: &'o mut [u8], packet: &[u8], question_len: usize, edns: Option<Edns>) -> Self {
+    pub(crate) fn begin(out: &'o mut [u8], packet: &[u8], question_len: usize, edns: Option<Edns>) -> Self {
         let reserved = if edns.is_some() { OPT_LEN } else { 0 };
         let mut reply = Self { out, len: 0, reserved, has_question: question_len > 0 };
         reply.put(packet.get(..HEADER_LEN + question_len).unwrap_or_default());
@@ -138,12 +138,12 @@ impl<'o> Reply<'o> {
 
     /// Bytes that records may take where the message may have `len_max`.
     #[inline]
-    fn room(&self, len_max: usize) -> usize {
+    pub(crate) fn room(&self, len_max: usize) -> usize {
         len_max.saturating_sub(self.len + self.reserved)
     }
 
     #[inline]
-    fn put(&mut self, bytes: &[u8]) {
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
         if let Some(room) = self.out.get_mut(self.len..self.len + bytes.len()) {
             room.copy_from_slice(bytes);
             self.len += bytes.len();
@@ -182,7 +182,7 @@ impl<'o> Reply<'o> {
 
     /// Record by record, until one does not fit: for answers that are too long, and for names that were asked in another
     /// spelling than the stored one, where pointers behind the question move by the difference.
-    fn by_record(
+    pub(crate) fn by_record(
         &mut self,
         answer: &Answer<'_>,
         query: &Query,
@@ -286,7 +286,7 @@ impl<'o> Reply<'o> {
 
     /// Appends the OPT and writes the header but for the id, which `begin` has copied.
     #[inline]
-    fn finish(mut self, flags: u16, rcode: Rcode, counts: Counts, edns: Option<Edns>) -> Stamped {
+    pub(crate) fn finish(mut self, flags: u16, rcode: Rcode, counts: Counts, edns: Option<Edns>) -> Stamped {
         let mut additionals = counts.additionals;
         if let Some(edns) = edns {
             // Owner root, class = the size we take, then the upper bits of the rcode, version 0, DO as asked (RFC 6891, 6.1.3).

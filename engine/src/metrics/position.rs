@@ -189,7 +189,12 @@ fn rcode_row(rcode: Rcode) -> usize {
         Rcode::NxDomain => 3,
         Rcode::NotImp => 4,
         Rcode::Refused => 5,
-        Rcode::BadVers => 6,
+        Rcode::YxDomain => 6,
+        Rcode::YxRrset => 7,
+        Rcode::NxRrset => 8,
+        Rcode::NotAuth => 9,
+        Rcode::NotZone => 10,
+        Rcode::BadVers => 11,
     }
 }
 

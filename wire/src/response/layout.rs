@@ -1,0 +1,52 @@
+//! Where names stand in the data of each type.
+//!
+//! Invariant: a type that is not listed here has no compressed names, so its data may be copied as it is (RFC 3597, section 4).
+
+use super::reader::TYPE_DNAME;
+use crate::header::{TYPE_A, TYPE_AAAA, TYPE_SOA, TYPE_SRV};
+
+const TYPE_NAPTR: u16 = 35;
+
+/// What a type's data consists of, as far as that concerns a copy: bytes, names, bytes.
+pub(super) struct Layout {
+    pub(super) head_len: usize,
+    pub(super) name_count: usize,
+    /// Bytes behind the names; `None`: any number.
+    pub(super) tail_len: Option<usize>,
+    /// The copy's names may be compressed.
+    pub(super) compresses: bool,
+}
+
+impl Layout {
+    /// Only the types of RFC 1035 are compressed; those that were sent compressed at times are read so (RFC 3597, section 4;
+    /// RFC 2782; RFC 6672, section 2.5). `None` if the data is too short.
+    pub(super) fn of(rtype: u16, rdata: &[u8]) -> Option<Self> {
+        let (head_len, name_count, tail_len, compresses) = match rtype {
+            TYPE_A => (4, 0, Some(0), false),
+            TYPE_AAAA => (16, 0, Some(0), false),
+            // NS, MD, MF, CNAME, MB, MG, MR, PTR
+            2..=5 | 7..=9 | 12 => (0, 1, Some(0), true),
+            TYPE_SOA => (0, 2, Some(20), true),
+            // MINFO, MX
+            14 => (0, 2, Some(0), true),
+            15 => (2, 1, Some(0), true),
+            // RP; AFSDB, RT, KX; PX; NXT
+            17 => (0, 2, Some(0), false),
+            18 | 21 | 36 => (2, 1, Some(0), false),
+            26 => (2, 2, Some(0), false),
+            30 => (0, 1, None, false),
+            TYPE_SRV => (6, 1, Some(0), false),
+            TYPE_NAPTR => (naptr_head_len(rdata)?, 1, Some(0), false),
+            TYPE_DNAME => (0, 1, Some(0), false),
+            // SVCB, HTTPS
+            64 | 65 => (2, 1, None, false),
+            _ => (0, 0, None, false),
+        };
+        Some(Self { head_len, name_count, tail_len, compresses })
+    }
+}
+
+/// Order, preference and three character-strings (RFC 3403, section 4.1).
+fn naptr_head_len(rdata: &[u8]) -> Option<usize> {
+    (0..3).try_fold(4, |at, _| Some(at + 1 + usize::from(*rdata.get(at)?)))
+}

@@ -1,0 +1,427 @@
+//! Bytes of an upstream to a `Response`. Hostile until they have passed here.
+//!
+//! Invariant: whatever the bytes, there is an outcome, after work that their number bounds (see `super::read`).
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use rapidhash::v3::rapidhash_v3;
+
+use super::layout::Layout;
+use super::name::{MessageName, Writer};
+use super::{Asked, Kind, Reading, Response, Run};
+use crate::header::{
+    AA, AD, HEADER_LEN, OPCODE, QR, RA, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_NS, TYPE_OPT, TYPE_SOA,
+    u16_at,
+};
+use crate::name::NAME_LEN_MAX;
+use crate::query::owner_len;
+use crate::reply::MESSAGE_LEN_MAX;
+
+/// CNAMEs from the question's name to the last: Unbound's bound.
+const CNAME_COUNT_MAX: usize = 11;
+
+const TYPE_CNAME: u16 = 5;
+const TYPE_SIG: u16 = 24;
+pub(super) const TYPE_DNAME: u16 = 39;
+const TYPE_RRSIG: u16 = 46;
+const TYPE_NSEC: u16 = 47;
+const TYPE_NSEC3: u16 = 50;
+const TYPE_TSIG: u16 = 250;
+const TYPE_ANY: u16 = 255;
+
+pub(super) fn read(packet: &[u8], asked: &Asked<'_>) -> Reading {
+    let Some(header) = packet.first_chunk::<HEADER_LEN>() else { return Reading::Foreign };
+    let flags = u16_at(header, 2);
+    if u16_at(header, 0) != asked.id || flags & QR == 0 || flags & OPCODE != 0 {
+        return Reading::Foreign;
+    }
+    let counts = [u16_at(header, 6), u16_at(header, 8), u16_at(header, 10)];
+    match u16_at(header, 4) {
+        0 if is_bare_error(flags, counts) && !asked.case_must_match => {
+            Reading::Answer(Response::without_records(flags, flags & 0xF))
+        }
+        1 if is_question(packet, asked) => {
+            let Some(response) = read_behind_question(packet, asked, flags, counts) else {
+                return Reading::Malformed;
+            };
+            if flags & TC == 0 { Reading::Answer(response) } else { Reading::Truncated(response) }
+        }
+        _ => Reading::Foreign,
+    }
+}
+
+/// An error without records, but for an OPT.
+fn is_bare_error(flags: u16, [answers, authorities, additionals]: [u16; 3]) -> bool {
+    const ERRORS: [Rcode; 4] = [Rcode::FormErr, Rcode::ServFail, Rcode::NotImp, Rcode::Refused];
+    let is_error = ERRORS.iter().any(|rcode| *rcode as u16 == flags & 0xF);
+    is_error && answers == 0 && authorities == 0 && additionals <= 1
+}
+
+fn is_question(packet: &[u8], asked: &Asked<'_>) -> bool {
+    let end = HEADER_LEN + asked.name.len();
+    let Some(name) = packet.get(HEADER_LEN..end) else { return false };
+    let is_same_name = if asked.case_must_match {
+        name == asked.name
+    } else {
+        name.eq_ignore_ascii_case(asked.name)
+    };
+    is_same_name
+        && packet.len() >= end + 4
+        && u16_at(packet, end) == asked.qtype
+        && u16_at(packet, end + 2) == asked.qclass
+}
+
+fn read_behind_question(
+    packet: &[u8],
+    asked: &Asked<'_>,
+    flags: u16,
+    counts: [u16; 3],
+) -> Option<Response> {
+    let (question, question_end) = MessageName::read(packet, HEADER_LEN)?;
+    let records = records(packet, question_end + 4, counts, flags & TC != 0)?;
+    let rcode = rcode_upper(packet, &records)? << 4 | flags & 0xF;
+    let mut reader = Reader::new(packet, asked, question);
+    reader.follow_cnames(&records)?;
+    for record in &records {
+        reader.keep(record)?;
+    }
+    Some(reader.finish(flags, rcode))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Answer = 0,
+    Authority = 1,
+    Additional = 2,
+}
+
+/// A record as it stands in the packet.
+struct Record {
+    section: Section,
+    owner_at: usize,
+    rtype: u16,
+    class: u16,
+    ttl_secs: u32,
+    rdata: Range<usize>,
+}
+
+impl Record {
+    fn read(packet: &[u8], owner_at: usize, section: Section) -> Option<Self> {
+        let fixed_at = owner_at + owner_len(packet.get(owner_at..)?)?;
+        let fixed = packet.get(fixed_at..)?.first_chunk::<10>()?;
+        let [.., ttl0, ttl1, ttl2, ttl3, _, _] = *fixed;
+        let rdata_at = fixed_at + fixed.len();
+        let rdata = rdata_at..rdata_at + usize::from(u16_at(fixed, 8));
+        packet.get(rdata.clone())?;
+        Some(Self {
+            section,
+            owner_at,
+            rtype: u16_at(fixed, 0),
+            class: u16_at(fixed, 2),
+            ttl_secs: u32::from_be_bytes([ttl0, ttl1, ttl2, ttl3]),
+            rdata,
+        })
+    }
+
+    /// The type, or for a signature the type that it signs (RFC 4034, section 3.1).
+    fn type_covered(&self, packet: &[u8]) -> u16 {
+        if self.rtype == TYPE_RRSIG { u16_at(packet, self.rdata.start) } else { self.rtype }
+    }
+}
+
+/// All records, in order. Of a cut message those that are whole.
+fn records(packet: &[u8], mut at: usize, counts: [u16; 3], is_cut: bool) -> Option<Vec<Record>> {
+    let mut records = Vec::new();
+    let sections = [Section::Answer, Section::Authority, Section::Additional];
+    for (section, count) in sections.into_iter().zip(counts) {
+        for _ in 0..count {
+            match Record::read(packet, at, section) {
+                Some(record) => {
+                    at = record.rdata.end;
+                    records.push(record);
+                }
+                None if is_cut => return Some(records),
+                None => return None,
+            }
+        }
+    }
+    Some(records)
+}
+
+/// The eight bits of the response code that OPT holds. RFC 6891, section 6.1.1: one OPT, in the additional section, owned by
+/// the root.
+fn rcode_upper(packet: &[u8], records: &[Record]) -> Option<u16> {
+    let mut opts = records.iter().filter(|record| record.rtype == TYPE_OPT);
+    let Some(opt) = opts.next() else { return Some(0) };
+    let is_well = opt.section == Section::Additional && packet.get(opt.owner_at) == Some(&0);
+    (is_well && opts.next().is_none()).then_some((opt.ttl_secs >> 24) as u16)
+}
+
+/// A name that answers are accepted for: the question's, then each CNAME's target.
+struct ChainName {
+    name: MessageName,
+    /// Where the copy has it, once it has.
+    place: Option<u16>,
+}
+
+/// What has been understood of a packet so far.
+struct Reader<'p> {
+    packet: &'p [u8],
+    qtype: u16,
+    qclass: u16,
+    /// At least the question's name.
+    chain: Vec<ChainName>,
+    /// Hashes of the names in kept records' data. One that collides lets an additional record pass that nothing asked for.
+    named: BTreeSet<u64>,
+    writer: Writer,
+    ttl_offsets: Vec<u16>,
+    response: Response,
+    has_answer: bool,
+    has_name_servers: bool,
+}
+
+impl<'p> Reader<'p> {
+    fn new(packet: &'p [u8], asked: &Asked<'_>, question: MessageName) -> Self {
+        Self {
+            packet,
+            qtype: asked.qtype,
+            qclass: asked.qclass,
+            chain: Vec::from([ChainName {
+                name: question.clone(),
+                place: Some(HEADER_LEN as u16),
+            }]),
+            named: BTreeSet::new(),
+            writer: Writer::new(question, packet.len()),
+            ttl_offsets: Vec::new(),
+            response: Response::without_records(0, 0),
+            has_answer: false,
+            has_name_servers: false,
+        }
+    }
+
+    /// Finds the chain, in whatever order its CNAMEs come. `None` if it is too long.
+    fn follow_cnames(&mut self, records: &[Record]) -> Option<()> {
+        // Asked for themselves, they are not followed (RFC 1034, section 4.3.2).
+        if matches!(self.qtype, TYPE_CNAME | TYPE_ANY) {
+            return Some(());
+        }
+        loop {
+            let known_count = self.chain.len();
+            for record in records {
+                if record.section != Section::Answer
+                    || record.rtype != TYPE_CNAME
+                    || record.class != self.qclass
+                {
+                    continue;
+                }
+                let (owner, _) = MessageName::read(self.packet, record.owner_at)?;
+                if self.chain.last().is_none_or(|last| !last.name.is(&owner)) {
+                    continue;
+                }
+                let (target, _) = MessageName::read(self.packet, record.rdata.start)?;
+                // A loop leads nowhere new.
+                if self.chain.iter().any(|known| known.name.is(&target)) {
+                    continue;
+                }
+                if self.chain.len() > CNAME_COUNT_MAX {
+                    return None;
+                }
+                self.chain.push(ChainName { name: target, place: None });
+            }
+            if self.chain.len() == known_count {
+                return Some(());
+            }
+        }
+    }
+
+    /// Copies a record if it belongs to the answer.
+    fn keep(&mut self, record: &Record) -> Option<()> {
+        let is_about_message = record.section == Section::Additional
+            && matches!(record.rtype, TYPE_OPT | TYPE_SIG | TYPE_TSIG);
+        if record.class != self.qclass || is_about_message {
+            return Some(());
+        }
+        let (owner, _) = MessageName::read(self.packet, record.owner_at)?;
+        let chain_index = self.chain.iter().position(|known| known.name.is(&owner));
+        let is_kept = match record.section {
+            Section::Answer => chain_index.is_some() || self.is_dname_above(record, &owner),
+            Section::Authority => self.is_authority(record, &owner),
+            Section::Additional => chain_index.is_some() || self.named.contains(&hash(&owner)),
+        };
+        if !is_kept {
+            return Some(());
+        }
+        let at = self.writer.body.len();
+        self.put_owner(&owner, chain_index);
+        let ttl_secs = if record.ttl_secs >> 31 == 0 { record.ttl_secs } else { 0 };
+        self.writer.put(&record.rtype.to_be_bytes());
+        self.writer.put(&record.class.to_be_bytes());
+        self.ttl_offsets.push(self.writer.body.len() as u16);
+        self.writer.put(&ttl_secs.to_be_bytes());
+        self.put_rdata(record)?;
+        // The offsets above are right while a message can hold the body.
+        if self.writer.message_len() > MESSAGE_LEN_MAX {
+            return None;
+        }
+        self.note(record, ttl_secs, at);
+        Some(())
+    }
+
+    fn is_dname_above(&self, record: &Record, owner: &MessageName) -> bool {
+        record.type_covered(self.packet) == TYPE_DNAME
+            && self.chain.iter().any(|known| known.name.is_in(owner))
+    }
+
+    fn is_authority(&self, record: &Record, owner: &MessageName) -> bool {
+        matches!(record.type_covered(self.packet), TYPE_NSEC | TYPE_NSEC3)
+            || self.chain.iter().any(|known| known.name.is_in(owner))
+    }
+
+    fn put_owner(&mut self, owner: &MessageName, chain_index: Option<usize>) {
+        match chain_index.and_then(|index| self.chain.get(index)?.place) {
+            Some(place) if !owner.is_root() => self.writer.put_pointer(place),
+            Some(_) | None => {
+                self.writer.put_name(owner, true);
+            }
+        }
+    }
+
+    /// Copies the length and the data. `None` if the data is not what its type has.
+    fn put_rdata(&mut self, record: &Record) -> Option<()> {
+        let len_at = self.writer.body.len();
+        self.writer.put(&[0, 0]);
+        let end = record.rdata.end;
+        let layout = Layout::of(record.rtype, self.packet.get(record.rdata.clone())?)?;
+        let mut at = record.rdata.start + layout.head_len;
+        self.writer.put(self.packet.get(record.rdata.start..at)?);
+        for _ in 0..layout.name_count {
+            let (name, name_end) = MessageName::read(self.packet, at)?;
+            at = name_end;
+            let place = self.writer.put_name(&name, layout.compresses);
+            self.named.insert(hash(&name));
+            if record.rtype == TYPE_CNAME
+                && let Some(known) = self.chain.iter_mut().find(|known| known.name.is(&name))
+            {
+                known.place = known.place.or(place);
+            }
+        }
+        // Fails also where a name ran past the data.
+        let tail = self.packet.get(at..end)?;
+        if layout.tail_len.is_some_and(|len| len != tail.len()) {
+            return None;
+        }
+        self.writer.put(tail);
+        let len = self.writer.body.len() - len_at - 2;
+        self.writer.body.get_mut(len_at..len_at + 2)?.copy_from_slice(&(len as u16).to_be_bytes());
+        Some(())
+    }
+
+    /// Draws from a record that was copied to `at` what the response as a whole says of itself.
+    fn note(&mut self, record: &Record, ttl_secs: u32, at: usize) {
+        let response = &mut self.response;
+        if let Some(count) = response.counts.get_mut(record.section as usize) {
+            *count += 1;
+        }
+        let lowest = response.ttl_secs_min.map_or(ttl_secs, |lowest| lowest.min(ttl_secs));
+        response.ttl_secs_min = Some(lowest);
+        let rdata = self.packet.get(record.rdata.clone()).unwrap_or_default();
+        match (record.section, record.rtype) {
+            (Section::Answer, rtype) if rtype == self.qtype || self.qtype == TYPE_ANY => {
+                self.has_answer = true;
+                if matches!(rtype, TYPE_A | TYPE_AAAA) {
+                    response.addresses.extend(at, self.writer.body.len() - at);
+                }
+            }
+            (Section::Authority, TYPE_SOA) => {
+                response.soa_minimum_secs =
+                    rdata.last_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+            }
+            (Section::Authority, TYPE_NS) => self.has_name_servers = true,
+            (_, TYPE_RRSIG) => {
+                let end = rdata.get(8..).and_then(<[u8]>::first_chunk);
+                let end = end.map_or(0, |bytes| u32::from_be_bytes(*bytes));
+                let first = response.signatures_end_unix_secs;
+                response.signatures_end_unix_secs = Some(first.map_or(end, |first| {
+                    // Serial numbers (RFC 1982): the nearer half of the circle is earlier.
+                    if (end.wrapping_sub(first) as i32) < 0 { end } else { first }
+                }));
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(self, flags: u16, rcode: u16) -> Response {
+        let Self { response, writer, .. } = self;
+        let kind = if rcode == Rcode::NxDomain as u16 {
+            Kind::NxDomain
+        } else if rcode != Rcode::NoError as u16 {
+            Kind::Failure
+        } else if self.has_answer {
+            Kind::Success
+        } else if self.has_name_servers
+            && response.answer_count() == 0
+            && response.soa_minimum_secs.is_none()
+        {
+            Kind::Delegation
+        } else {
+            Kind::NoData
+        };
+        Response {
+            kind,
+            name_len: writer.question_name_len(),
+            body: writer.body.into_boxed_slice(),
+            ttl_offsets: self.ttl_offsets.into_boxed_slice(),
+            pointer_offsets: writer.pointer_offsets.into_boxed_slice(),
+            ttl_secs_min: response.ttl_secs_min,
+            soa_minimum_secs: response.soa_minimum_secs,
+            signatures_end_unix_secs: response.signatures_end_unix_secs,
+            counts: response.counts,
+            addresses: response.addresses,
+            ..Response::without_records(flags, rcode)
+        }
+    }
+}
+
+impl Response {
+    fn without_records(flags: u16, rcode: u16) -> Self {
+        Self {
+            rcode,
+            kind: Kind::Failure,
+            authoritative: flags & AA != 0,
+            authenticated: flags & AD != 0,
+            recursion_available: flags & RA != 0,
+            ttl_secs_min: None,
+            soa_minimum_secs: None,
+            signatures_end_unix_secs: None,
+            name_len: 1,
+            counts: [0; 3],
+            body: Box::default(),
+            ttl_offsets: Box::default(),
+            pointer_offsets: Box::default(),
+            addresses: Run::default(),
+        }
+    }
+}
+
+impl Run {
+    /// Takes the next record in, if it continues the run; else begins a new one with it.
+    fn extend(&mut self, at: usize, len: usize) {
+        if self.count > 0 && self.stride == len && at == self.at + self.count * len {
+            self.count += 1;
+        } else {
+            *self = Self { at, count: 1, stride: len };
+        }
+    }
+}
+
+/// Of a name, whatever its case.
+fn hash(name: &MessageName) -> u64 {
+    let mut folded = [0; NAME_LEN_MAX];
+    let folded = folded.get_mut(..name.bytes().len()).unwrap_or_default();
+    folded.copy_from_slice(name.bytes());
+    folded.make_ascii_lowercase();
+    rapidhash_v3(folded)
+}
