@@ -5,6 +5,8 @@
 
 /// Longest name in wire format, root label included.
 pub const NAME_LEN_MAX: usize = 255;
+/// Most labels of such a name, root label left out.
+pub const LABEL_COUNT_MAX: usize = 127;
 /// Bytes that are folded at a time: one vector of every x86-64 (SSE2) and every aarch64 (NEON), so the compiler needs no
 /// choice at run time. Names are 20 to 60 bytes long.
 const BLOCK_LEN: usize = 16;
