@@ -59,9 +59,12 @@ pub(crate) fn tell_metrics(metrics: &Metrics, config: &Config) {
 
 fn plugins(block: &ServerBlock) -> impl Iterator<Item = &'static str> {
     let named = [
+        ("cache", block.cache.is_some()),
         ("errors", block.errors.is_some()),
+        ("forward", !block.forwards.is_empty()),
         ("kubernetes", block.kubernetes.is_some()),
         ("loadbalance", block.loadbalance),
+        ("loop", block.loop_probe.is_some()),
         ("prometheus", block.prometheus.is_some()),
     ];
     named.into_iter().filter_map(|(name, is_there)| is_there.then_some(name))

@@ -88,6 +88,14 @@ pub const ERROR_REPORTS_WAITING_MAX: usize = 1024;
 /// How long `SIGTERM` waits at most, after lameduck, for shards to answer what their sockets still hold.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
+// Upstreams.
+
+/// Upstreams of one `forward`, those of a resolv.conf among them: CoreDNS's bound.
+pub const UPSTREAMS_MAX: usize = 15;
+
+/// How often, at most, an upstream that fails is asked whether it is well again.
+pub const HEALTH_CHECK_EVERY_MIN: Duration = Duration::from_millis(10);
+
 // HTTP endpoints, metrics and events.
 
 /// Connections that wait to be accepted, for each listener.
@@ -141,6 +149,12 @@ pub const COREFILE_ZONES_MAX: usize = 512 * 128;
 /// Addresses of one block's `bind`: far more than a machine has, but for those of a Service proxy's
 /// dummy interface.
 pub const COREFILE_BIND_MAX: usize = 4096;
+
+/// Entries of a kind that a `cache` may be told to hold: at some 500 bytes each 8 GB a shard.
+pub const COREFILE_CACHE_CAPACITY_MAX: usize = 1 << 24;
+
+/// Characters of a regular expression: CoreDNS's bound.
+pub const COREFILE_REGEX_LEN_MAX: usize = 10_000;
 
 /// Mistakes, and as many warnings, that are kept; further ones are counted.
 pub const COREFILE_MISTAKES_MAX: usize = 50;

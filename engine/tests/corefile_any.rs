@@ -39,6 +39,35 @@ fn survive(text: &str) {
     }
 }
 
+/// Names of options, and words that belong to some.
+const OPTIONS: [&str; 25] = [
+    "pods",
+    "ttl",
+    "labels",
+    "namespaces",
+    "fallthrough",
+    "lameduck",
+    "except",
+    "monitor",
+    "stacktrace",
+    "kubeconfig",
+    "manifests",
+    "endpoint",
+    "tls",
+    "upstream",
+    "1.1.1.1",
+    "tls://[::1%a]:853",
+    "/etc/resolv.conf",
+    "success",
+    "disable denial",
+    "serve_stale 1h verify 1s",
+    "prefetch 5 1m 20%",
+    "health_check",
+    "next NXDOMAIN",
+    "consolidate 5m",
+    "(?i)x{9}{9}",
+];
+
 /// Pieces of which Corefiles are made.
 fn piece() -> impl Strategy<Value = String> {
     let mut words = vec![
@@ -83,23 +112,7 @@ fn piece() -> impl Strategy<Value = String> {
         r"\.",
         r"\300",
     ];
-    let options = [
-        "pods",
-        "ttl",
-        "labels",
-        "namespaces",
-        "fallthrough",
-        "lameduck",
-        "except",
-        "monitor",
-        "stacktrace",
-        "kubeconfig",
-        "manifests",
-        "endpoint",
-        "tls",
-        "upstream",
-    ];
-    words.extend(options);
+    words.extend(OPTIONS);
     words.extend(DIRECTIVES.iter().map(|row| row.name));
     (proptest::sample::select(words), any::<bool>())
         .prop_map(|(word, blank)| if blank { format!("{word} ") } else { word.to_owned() })

@@ -49,9 +49,13 @@ fn defaults() {
         let path = format!("corefile/defaults/{name}.Corefile");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(path);
         let text = fs::read_to_string(&path).expect("a Corefile");
-        let report = parse(&text).expect_err("something is not built");
-        let errors = report.findings().filter(|finding| finding.severity == Severity::Error);
-        let found: Vec<_> = errors.map(|finding| (finding.line, finding.message)).collect();
+        let found: Vec<_> = match parse(&text) {
+            Ok(_) => Vec::new(),
+            Err(report) => {
+                let errors = report.findings().filter(|one| one.severity == Severity::Error);
+                errors.map(|finding| (finding.line, finding.message)).collect()
+            }
+        };
         let expected: Vec<_> = expected
             .iter()
             .map(|(line, name)| {
@@ -61,48 +65,13 @@ fn defaults() {
             .collect();
         assert_eq!(found, expected, "{name}");
     };
-    check("kubeadm", &[(13, "forward"), (16, "cache"), (20, "loop")]);
-    check("kube-up", &[(13, "forward"), (16, "cache"), (17, "loop")]);
-    check("k3s", &[(9, "hosts"), (15, "cache"), (16, "loop"), (20, "forward")]);
-    check("helm", &[(13, "forward"), (14, "cache"), (15, "loop")]);
-    check("deploy-sh", &[(11, "forward"), (14, "cache"), (15, "loop")]);
-    check(
-        "aks",
-        &[(13, "forward"), (14, "cache"), (15, "loop"), (19, "template"), (24, "template")],
-    );
-    check("eks", &[(12, "forward"), (13, "cache"), (14, "loop")]);
-    check("gardener", &[(3, "log"), (10, "rewrite"), (21, "forward"), (22, "cache"), (23, "loop")]);
-    check(
-        "openshift",
-        &[
-            (4, "forward"),
-            (8, "log"),
-            (11, "bufsize"),
-            (12, "cache"),
-            (17, "bufsize"),
-            (19, "log"),
-            (31, "forward"),
-            (34, "cache"),
-            (40, "chaos"),
-        ],
-    );
-    check(
-        "nodelocal",
-        &[
-            (3, "cache"),
-            (8, "loop"),
-            (10, "forward"),
-            (18, "cache"),
-            (20, "loop"),
-            (22, "forward"),
-            (29, "cache"),
-            (31, "loop"),
-            (33, "forward"),
-            (40, "cache"),
-            (42, "loop"),
-            (44, "forward"),
-        ],
-    );
+    for name in ["kubeadm", "kube-up", "helm", "deploy-sh", "eks", "nodelocal"] {
+        check(name, &[]);
+    }
+    check("k3s", &[(9, "hosts")]);
+    check("aks", &[(19, "template"), (24, "template")]);
+    check("gardener", &[(3, "log"), (10, "rewrite")]);
+    check("openshift", &[(8, "log"), (11, "bufsize"), (17, "bufsize"), (19, "log"), (40, "chaos")]);
     check("no-corefile", &[(2, "whoami"), (3, "log")]);
     assert_eq!(corefiles("corefile/defaults").len(), 11);
 }

@@ -250,7 +250,7 @@ fn what_cannot_start_says_why() {
     for (corefile, words) in [
         (in_use.as_str(), ["cannot listen on 127.0.0.1", "Address already in use", "ss -lnptu"]),
         (".:0 {\n    cahce 30\n}\n", ["Corefile:2", "Unknown directive 'cahce'", "cache"]),
-        (".:0 {\n    forward . 9.9.9.9\n}\n", ["Corefile:2", "forward", "not built yet"]),
+        (".:0 {\n    hosts\n}\n", ["Corefile:2", "hosts", "not built yet"]),
         (
             ".:0 {\n    kubernetes x. {\n        manifests nowhere.yaml\n    }\n}\n",
             ["Corefile:1", "nowhere.yaml", "No such file"],

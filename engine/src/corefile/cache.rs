@@ -2,7 +2,15 @@
 
 use std::time::Duration;
 
+use super::lexer::Token;
+use super::report::{Mistake, Refusal};
+use super::serve_stale::{self, ServeStale};
+use super::source::Span;
+use super::statement::{Setting, SettingOutcome, Statement};
+use super::word::{nearest, quoted};
 use super::zone::Zone;
+use super::{Context, ServerBlock, duration, keys, number};
+use crate::limits::COREFILE_CACHE_CAPACITY_MAX;
 
 /// One `cache` line; defaults in brackets.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,45 +36,267 @@ pub struct Cache {
 /// A kind of answers in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Entries of all shards together hold copies of the same answers: the bound is each shard's.
+    /// Entries of all shards together hold copies of the same answers: the bound is each shard's. At
+    /// least 1024.
     pub capacity: usize,
     pub ttl_max: Duration,
     pub ttl_min: Duration,
 }
 
-/// `prefetch AMOUNT [DURATION [PERCENTAGE]]`: popular answers are asked for again before they expire.
+/// `prefetch AMOUNT [DURATION [PERCENTAGE]]`: popular answers are asked for again before they
+/// expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefetch {
-    /// Hits that make an answer popular.
+    /// Hits that make an answer popular; at least 1.
     pub amount: u32,
     /// With no longer gap than this between them [1 m].
     pub within: Duration,
-    /// When so much of its TTL is left [10].
+    /// When so much of its TTL is left, 10 to 90 [10].
     pub percentage: u8,
 }
 
-/// `serve_stale [DURATION [MODE]]`: expired answers while no fresh one is to be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServeStale {
-    /// For so long after they expired [1 h].
-    pub keep: Duration,
-    pub mode: Stale,
-    /// `serve_stale_policy prefer_positive`
-    pub prefers_positive: bool,
+/// The settings, and what can only be judged when all have been read.
+pub(super) struct Draft {
+    pub(super) cache: Cache,
+    pub(super) has_serve_stale: bool,
+    pub(super) prefers_positive_at: Option<Span>,
+    disable_success_at: Option<Span>,
+    disable_denial_at: Option<Span>,
 }
 
-/// When a stale answer is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stale {
-    /// At once; a fresh one is asked for meanwhile.
-    Immediate,
-    /// When the upstream has failed to give a fresh one.
-    Verify {
-        /// How long that is waited for [no longer than the upstream is].
-        timeout: Option<Duration>,
-        /// TTL of the stale answer [0].
-        ttl: Duration,
-        /// How long until the upstream is asked again [each time].
-        recheck: Option<Duration>,
+pub(super) const USAGE: &str = "cache [TTL] [ZONE…] { … }";
+
+pub(super) const SETTINGS: &[Setting<Draft>] = &[
+    Setting { name: "success", usage: SUCCESS, outcome: SettingOutcome::Sets(success) },
+    Setting { name: "denial", usage: DENIAL, outcome: SettingOutcome::Sets(denial) },
+    Setting { name: "prefetch", usage: PREFETCH, outcome: SettingOutcome::Sets(prefetch) },
+    Setting {
+        name: "serve_stale",
+        usage: serve_stale::USAGE,
+        outcome: SettingOutcome::Sets(serve_stale::read),
     },
+    Setting {
+        name: "serve_stale_policy",
+        usage: serve_stale::POLICY_USAGE,
+        outcome: SettingOutcome::Adds(serve_stale::read_policy),
+    },
+    Setting { name: "servfail", usage: SERVFAIL, outcome: SettingOutcome::Sets(servfail) },
+    Setting { name: "disable", usage: DISABLE, outcome: SettingOutcome::Adds(disable) },
+    Setting { name: "keepttl", usage: "keepttl", outcome: SettingOutcome::Sets(keepttl) },
+];
+
+const SUCCESS: &str = "success CAPACITY [TTL [MINTTL]]";
+const DENIAL: &str = "denial CAPACITY [TTL [MINTTL]]";
+const PREFETCH: &str = "prefetch AMOUNT [DURATION [PERCENTAGE%]]";
+const SERVFAIL: &str = "servfail DURATION";
+const DISABLE: &str = "disable success|denial [ZONE…]";
+
+const CAPACITY_DEFAULT: usize = 9984;
+/// CoreDNS's 256 shards of four.
+const CAPACITY_MIN: usize = 1024;
+const TTL_MIN_DEFAULT: Duration = Duration::from_secs(5);
+const SUCCESS_TTL_MAX_DEFAULT: Duration = Duration::from_secs(3600);
+const DENIAL_TTL_MAX_DEFAULT: Duration = Duration::from_secs(1800);
+const SERVFAIL_DEFAULT: Duration = Duration::from_secs(5);
+/// RFC 2308, section 7.1.
+const SERVFAIL_MAX: Duration = Duration::from_secs(5 * 60);
+const PREFETCH_WITHIN_DEFAULT: Duration = Duration::from_secs(60);
+const PREFETCH_PERCENTAGE_DEFAULT: u8 = 10;
+
+pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+    let share = |ttl_max| Share { capacity: CAPACITY_DEFAULT, ttl_max, ttl_min: TTL_MIN_DEFAULT };
+    let mut draft = Draft {
+        cache: Cache {
+            zones: Vec::new(),
+            success: share(SUCCESS_TTL_MAX_DEFAULT),
+            denial: share(DENIAL_TTL_MAX_DEFAULT),
+            servfail: SERVFAIL_DEFAULT,
+            prefetch: None,
+            serve_stale: None,
+            disable_success: Vec::new(),
+            disable_denial: Vec::new(),
+            keepttl: false,
+        },
+        has_serve_stale: false,
+        prefers_positive_at: None,
+        disable_success_at: None,
+        disable_denial_at: None,
+    };
+    // A first word that is a number is the TTL, any other a zone.
+    let zones = match statement.args.as_slice() {
+        [first, zones @ ..] if first.text.parse::<i64>().is_ok() => {
+            if let Some(ttl_max) = ttl(first, context) {
+                draft.cache.success.ttl_max = ttl_max;
+                draft.cache.denial.ttl_max = ttl_max;
+            }
+            zones
+        }
+        zones => zones,
+    };
+    draft.cache.zones = match zones {
+        [] => block.keys.iter().map(|key| key.zone.clone()).collect(),
+        words => zones_of(words, context),
+    };
+    statement.read_settings(SETTINGS, &mut draft, context);
+    serve_stale::finish(&mut draft, context);
+    block.cache = Some(draft.cache);
+}
+
+fn zones_of(words: &[Token], context: &mut Context<'_>) -> Vec<Zone> {
+    words.iter().flat_map(|word| keys::zones(&word.text, word.span, context)).collect()
+}
+
+fn success(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    share(line, SUCCESS, &mut draft.cache.success, context);
+}
+
+fn denial(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    share(line, DENIAL, &mut draft.cache.denial, context);
+}
+
+fn share(line: &Statement, usage: &str, share: &mut Share, context: &mut Context<'_>) {
+    let (capacity_word, ttl_max_word, ttl_min_word) = match line.args.as_slice() {
+        [] => return line.wrong_count(1, usage, context),
+        [capacity] => (capacity, None, None),
+        [capacity, ttl_max] => (capacity, Some(ttl_max), None),
+        [capacity, ttl_max, ttl_min] => (capacity, Some(ttl_max), Some(ttl_min)),
+        _ => return line.wrong_count(3, usage, context),
+    };
+    if let Some(capacity) = capacity(capacity_word, context) {
+        share.capacity = capacity;
+    }
+    if let Some(ttl_max) = ttl_max_word.and_then(|word| ttl(word, context)) {
+        share.ttl_max = ttl_max;
+    }
+    if let Some(ttl_min) = ttl_min_word.and_then(|word| min_ttl(word, context)) {
+        share.ttl_min = ttl_min;
+    }
+}
+
+fn capacity(word: &Token, context: &mut Context<'_>) -> Option<usize> {
+    match number::read(word) {
+        Ok(number) => {
+            let capacity = usize::try_from(number).unwrap_or(0).max(CAPACITY_MIN);
+            if capacity <= COREFILE_CACHE_CAPACITY_MAX {
+                return Some(capacity);
+            }
+            let message = format!("more than {COREFILE_CACHE_CAPACITY_MAX} entries: {number}");
+            context.refuse(word.span, Refusal::new(message, "no machine has this memory"));
+        }
+        Err(refusal) => context.refuse(word.span, refusal),
+    }
+    None
+}
+
+fn ttl(word: &Token, context: &mut Context<'_>) -> Option<Duration> {
+    match number::read(word) {
+        Ok(secs @ 1..) => return Some(Duration::from_secs(secs.unsigned_abs())),
+        Ok(secs) => {
+            let message = format!("cache TTL can not be zero or negative: {secs}");
+            context.refuse(word.span, Refusal::new(message, "at least one second"));
+        }
+        Err(refusal) => context.refuse(word.span, refusal),
+    }
+    None
+}
+
+fn min_ttl(word: &Token, context: &mut Context<'_>) -> Option<Duration> {
+    match number::read(word) {
+        Ok(secs @ 0..) => return Some(Duration::from_secs(secs.unsigned_abs())),
+        Ok(secs) => {
+            let message = format!("cache min TTL can not be negative: {secs}");
+            context.refuse(word.span, Refusal::new(message, "at least 0"));
+        }
+        Err(refusal) => context.refuse(word.span, refusal),
+    }
+    None
+}
+
+fn prefetch(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let (amount, within, percentage) = match line.args.as_slice() {
+        [amount] => (amount, None, None),
+        [amount, within] => (amount, Some(within), None),
+        [amount, within, percentage] => (amount, Some(within), Some(percentage)),
+        _ => return line.wrong_count(3, PREFETCH, context),
+    };
+    let amount = match number::read(amount) {
+        Ok(number @ 0..) => u32::try_from(number).unwrap_or(u32::MAX),
+        Ok(number) => {
+            let message = format!("prefetch amount should be positive: {number}");
+            return context.refuse(amount.span, Refusal::new(message, "at least 1"));
+        }
+        Err(refusal) => return context.refuse(amount.span, refusal),
+    };
+    let within = match within.map(|word| (word, duration::read(&word.text))) {
+        None => PREFETCH_WITHIN_DEFAULT,
+        Some((_, Ok(within))) => within,
+        Some((word, Err(refusal))) => return context.refuse(word.span, refusal),
+    };
+    let percentage = match percentage.map(|word| (word, read_percentage(word))) {
+        None => PREFETCH_PERCENTAGE_DEFAULT,
+        Some((_, Ok(percentage))) => percentage,
+        Some((word, Err(refusal))) => return context.refuse(word.span, refusal),
+    };
+    draft.cache.prefetch = (amount > 0).then_some(Prefetch { amount, within, percentage });
+}
+
+fn read_percentage(word: &Token) -> Result<u8, Refusal> {
+    let Some(digits) = word.text.strip_suffix('%') else {
+        let last = word.text.chars().last().map(String::from).unwrap_or_default();
+        let message =
+            format!("last character of percentage should be `%`, but is: '{}'", quoted(&last));
+        return Err(Refusal::new(message, "not a percentage").help("write it as `10%`"));
+    };
+    match digits.parse::<u8>() {
+        Ok(percentage @ 10..=90) => Ok(percentage),
+        Ok(_) | Err(_) => {
+            let message = format!("percentage should fall in range [10, 90]: {}", quoted(digits));
+            Err(Refusal::new(message, "not 10 to 90"))
+        }
+    }
+}
+
+fn servfail(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let Some([word]) = line.exactly(SERVFAIL, context) else { return };
+    match duration::read(&word.text) {
+        Ok(ttl) if ttl > SERVFAIL_MAX => {
+            let message = "caching SERVFAIL responses over 5 minutes is not permitted";
+            let refusal = Refusal::new(message, "too long").help("RFC 2308, section 7.1");
+            context.refuse(word.span, refusal);
+        }
+        Ok(ttl) => draft.cache.servfail = ttl,
+        Err(refusal) => context.refuse(word.span, refusal),
+    }
+}
+
+/// Of several for one kind the last counts, as in CoreDNS.
+fn disable(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    let Some([kind, zones @ ..]) = line.at_least_one(DISABLE, context) else { return };
+    let (disabled, earlier) = match kind.text.as_str() {
+        "success" => (&mut draft.cache.disable_success, &mut draft.disable_success_at),
+        "denial" => (&mut draft.cache.disable_denial, &mut draft.disable_denial_at),
+        other => {
+            let message = "cache type for disable must be \"success\" or \"denial\"";
+            let meant = nearest(other, ["success", "denial"]);
+            let help = meant.map(|meant| format!("did you mean `{meant}`?"));
+            return context.refuse(
+                kind.span,
+                Refusal { help, ..Refusal::new(message, "no such kind of answers") },
+            );
+        }
+    };
+    if let Some(earlier) = earlier.replace(line.name.span) {
+        let message = format!("'disable {}' is set twice", kind.text);
+        let mistake = Mistake::warning(line.name.span, message).label("this one counts");
+        context
+            .report(mistake.also(earlier, "this one does not").help("write all zones on one line"));
+    }
+    *disabled = match zones {
+        [] => vec![Zone::root()],
+        words => zones_of(words, context),
+    };
+}
+
+fn keepttl(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+    draft.cache.keepttl |= line.exactly::<0>("keepttl", context).is_some();
 }

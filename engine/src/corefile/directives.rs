@@ -11,7 +11,10 @@ use super::source::Span;
 use super::statement::{Statement, built_names};
 use super::word::{nearest, quoted};
 use super::{Context, Place, ServerBlock};
-use super::{bind, errors, http, kubernetes, loadbalance, reload};
+use super::{
+    bind, cache, errors, forward, forward_options, http, kubernetes, loadbalance, looping, reload,
+    timeouts,
+};
 
 /// One row of the table.
 pub struct Directive {
@@ -91,7 +94,16 @@ pub const DIRECTIVES: &[Directive] = &[
     later("grpc_server", "settings of DNS over gRPC"),
     later("https", "settings of DNS over HTTPS"),
     later("https3", "settings of DNS over HTTP/3"),
-    later("timeouts", "time limits of TCP and TLS connections"),
+    built(
+        "timeouts",
+        "time limits of TCP connections",
+        Built {
+            usage: timeouts::USAGE,
+            once: false,
+            options: || built_names(timeouts::SETTINGS),
+            read: timeouts::read,
+        },
+    ),
     instead(
         "multisocket",
         "several sockets for one address",
@@ -187,10 +199,15 @@ pub const DIRECTIVES: &[Directive] = &[
     later("rewrite", "change queries, and answers back"),
     later("autopath", "follow the client's search path in the server"),
     later("acl", "allow, block or drop by client address and type"),
-    instead(
+    built(
         "cache",
-        "keep answers for a time",
-        "answers for the cluster are never older than the last change; nothing else is asked yet",
+        "keep others' answers for a time",
+        Built {
+            usage: cache::USAGE,
+            once: true,
+            options: || built_names(cache::SETTINGS),
+            read: cache::read,
+        },
     ),
     later("header", "change bits of the header"),
     later("dnssec", "sign answers on the fly"),
@@ -218,12 +235,21 @@ pub const DIRECTIVES: &[Directive] = &[
     later("auto", "zone files found in a folder"),
     later("secondary", "zones transferred from a primary server"),
     later("etcd", "answers from etcd"),
-    instead(
+    built(
         "loop",
-        "stop when forwarded queries come back",
-        "delete the line: nothing is forwarded yet",
+        "find forwarded queries that come back",
+        Built { usage: looping::USAGE, once: true, options: Vec::new, read: looping::read },
     ),
-    later("forward", "ask other servers"),
+    built(
+        "forward",
+        "ask other servers",
+        Built {
+            usage: forward::USAGE,
+            once: false,
+            options: || built_names(forward_options::SETTINGS),
+            read: forward::read,
+        },
+    ),
     later("grpc", "ask other servers over gRPC"),
     later("erratic", "wrong answers for tests"),
     later("whoami", "the client's own address"),
@@ -237,7 +263,7 @@ pub const DIRECTIVES: &[Directive] = &[
 const RETIRED: &[(&str, &str)] = &[
     ("federation", "delete it with its block: Kubernetes has no federation since CoreDNS 1.7"),
     ("metrics", "the directive is called `prometheus`"),
-    ("proxy", "since CoreDNS 1.5 it is called `forward`, which is known but not built yet"),
+    ("proxy", "since CoreDNS 1.5 it is called `forward`"),
     ("startup", "its place is taken by `on`, which is known but not built yet"),
     ("shutdown", "its place is taken by `on`, which is known but not built yet"),
 ];

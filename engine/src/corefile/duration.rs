@@ -1,4 +1,4 @@
-//! Spans of time as Go writes them: `30s`, `1h30m`, `1.5s`, `300ms`, `0`.
+//! Spans of time as Go reads and writes them: `30s`, `1h30m`, `1.5s`, `300ms`, `0`.
 
 use std::time::Duration;
 
@@ -58,6 +58,35 @@ pub(super) fn read(text: &str) -> Result<Duration, Refusal> {
         Ok(_) | Err(_) => Err(invalid()),
     }
 }
+
+/// A duration as Go writes it: `1h0m0s`, `1.5s`, `300ms`.
+pub(super) fn shown(duration: Duration) -> String {
+    let total_ns = duration.as_nanos();
+    let (unit, unit_ns) = match total_ns {
+        0 => return "0s".to_owned(),
+        1..1_000 => ("ns", 1),
+        1_000..1_000_000 => ("µs", 1_000),
+        1_000_000..1_000_000_000 => ("ms", 1_000_000),
+        1_000_000_000.. => ("s", 1_000_000_000),
+    };
+    let (hours, minutes) = (total_ns / HOUR_NS, total_ns / MINUTE_NS % 60);
+    let mut text = match (hours, minutes) {
+        (0, 0) => String::new(),
+        (0, minutes) => format!("{minutes}m"),
+        (hours, minutes) => format!("{hours}h{minutes}m"),
+    };
+    let rest_ns = total_ns % MINUTE_NS;
+    text += &(rest_ns / unit_ns).to_string();
+    if !rest_ns.is_multiple_of(unit_ns) {
+        let digits = unit_ns.ilog10() as usize;
+        let fraction = format!("{:0digits$}", rest_ns % unit_ns);
+        text = format!("{text}.{}", fraction.trim_end_matches('0'));
+    }
+    text + unit
+}
+
+const MINUTE_NS: u128 = 60_000_000_000;
+const HOUR_NS: u128 = 60 * MINUTE_NS;
 
 const LABEL: &str = "not a duration";
 const EXAMPLES: &str = "a duration is a number with its unit: 5s, 1m30s, 500ms";
@@ -120,5 +149,25 @@ mod tests {
             read("5y").map_err(|refusal| refusal.message),
             Err("time: unknown unit \"y\" in duration \"5y\"".into())
         );
+    }
+
+    #[test]
+    fn shown_as_go_does() {
+        for text in [
+            "0s",
+            "1ns",
+            "1.5µs",
+            "300ms",
+            "1s",
+            "1.5s",
+            "59.000000001s",
+            "1m0s",
+            "5m0s",
+            "1m30s",
+            "1h0m0s",
+            "24h0m0.25s",
+        ] {
+            assert_eq!(read(text).map(shown).as_deref(), Ok(text));
+        }
     }
 }

@@ -4,8 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Place;
+use super::forward_options::{Draft, SETTINGS};
+use super::lexer::Token;
+use super::report::{Mistake, Refusal};
+use super::source::Span;
+use super::statement::Statement;
+use super::target::{self, Target};
+use super::word::quoted;
 use super::zone::Zone;
+use super::{Context, Place, ServerBlock, duration, keys};
+use crate::limits::UPSTREAMS_MAX;
 
 /// One `forward` line; defaults in brackets.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +23,7 @@ pub struct Forward {
     pub from: Vec<Zone>,
     /// Zones below `from` that are not.
     pub except: Vec<Zone>,
-    /// 1 to 15, in the order of the line.
+    /// 1 to 15, in the order of the line, none twice.
     pub to: Vec<Target>,
     /// [as the client asked]
     pub transport: Transport,
@@ -23,7 +31,7 @@ pub struct Forward {
     pub policy: Policy,
     /// How long an idle connection is kept [10 s].
     pub expire: Duration,
-    /// How long any connection is kept [no bound].
+    /// How long any connection is kept, at least `expire` [no bound].
     pub max_age: Option<Duration>,
     /// Idle connections that are kept for each upstream [no bound but ours].
     pub max_idle_conns: Option<usize>,
@@ -53,23 +61,12 @@ pub struct Forward {
     pub resolver: Vec<SocketAddr>,
     /// `hedge off` (ours): no second upstream before the first has timed out [on].
     pub hedge: bool,
-    /// `randomize_case` (ours): 0x20, the question's case is drawn at random and must come back the same [off].
+    /// `randomize_case` (ours): 0x20, the question's case is drawn at random and must come back the
+    /// same [off].
     pub randomize_case: bool,
-    /// `truncated pass` (ours): a cut answer goes to the client as it is; else it is asked for again over TCP.
+    /// `truncated pass` (ours): a cut answer goes to the client as it is; else it is asked for again
+    /// over TCP.
     pub passes_truncated: bool,
-}
-
-/// Where a `forward` sends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// `IP[:PORT]` or `dns://IP[:PORT]`
-    Dns(SocketAddr),
-    /// `tls://IP[:PORT][%NAME]`
-    Tls { address: SocketAddr, server_name: Option<String> },
-    /// A host's name, looked up when the Corefile is put to work.
-    Host { name: String, port: u16, is_tls: bool },
-    /// A file like resolv.conf: its nameservers, read again when it changes.
-    ResolvConf(PathBuf),
 }
 
 /// Over what upstreams are asked.
@@ -102,10 +99,169 @@ pub struct UpstreamTls {
 /// How an upstream that failed is found to be well again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// [0.5 s]
+    /// At least 10 ms [0.5 s].
     pub every: Duration,
     /// [yes]
     pub recursion_desired: bool,
     /// Whose NS records are asked for [the root].
     pub domain: Zone,
+}
+
+impl Forward {
+    fn with_defaults(place: Place, from: Vec<Zone>, to: Vec<Target>) -> Self {
+        Self {
+            place,
+            from,
+            except: Vec::new(),
+            to,
+            transport: Transport::AsAsked,
+            policy: Policy::Random,
+            expire: Duration::from_secs(10),
+            max_age: None,
+            max_idle_conns: None,
+            max_fails: 2,
+            max_connect_attempts: 0,
+            tls: None,
+            tls_servername: None,
+            health_check: HealthCheck {
+                every: Duration::from_millis(500),
+                recursion_desired: true,
+                domain: Zone::root(),
+            },
+            max_concurrent: None,
+            next: Vec::new(),
+            next_on_nodata: false,
+            failover: Vec::new(),
+            failfast_all_unhealthy_upstreams: false,
+            source_address: None,
+            read_timeout: Duration::from_secs(2),
+            resolver: Vec::new(),
+            hedge: true,
+            randomize_case: false,
+            passes_truncated: false,
+        }
+    }
+
+    /// Whether the block's next `forward` is never asked for a name of this zone.
+    fn takes_all_of(&self, zone: &Zone) -> bool {
+        let passes_on = !self.next.is_empty() || self.next_on_nodata;
+        !passes_on
+            && self.from.iter().any(|from| from.contains(zone))
+            && !self.except.iter().any(|except| except.contains(zone) || zone.contains(except))
+    }
+}
+
+pub(super) const USAGE: &str = "forward FROM TO… { … }";
+
+/// Several `forward`s in a block are asked in the order of their lines.
+pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+    let [from, to @ ..] = statement.args.as_slice() else {
+        return statement.wrong_count(2, USAGE, context);
+    };
+    if to.is_empty() {
+        return statement.wrong_count(2, USAGE, context);
+    }
+    let place = context.place(statement.name.span);
+    let zones = keys::zones(&from.text, from.span, context);
+    let mut draft = Draft {
+        forward: Forward::with_defaults(place, zones, targets(to, context)),
+        force_tcp: false,
+        prefer_udp: false,
+        max_age_at: None,
+    };
+    statement.read_settings(SETTINGS, &mut draft, context);
+    let forward = finish(draft, to, context);
+    warn_if_unreachable(&forward, from.span, block, context);
+    block.forwards.push(forward);
+}
+
+fn targets(words: &[Token], context: &mut Context<'_>) -> Vec<Target> {
+    if let Some(surplus) = words.get(UPSTREAMS_MAX) {
+        let message = format!("more than {UPSTREAMS_MAX} TOs configured: {}", words.len());
+        context.refuse(surplus.span, Refusal::new(message, "one too many"));
+    }
+    let mut targets = Vec::new();
+    for word in words.iter().take(UPSTREAMS_MAX) {
+        match target::read(&word.text) {
+            Ok(target) if targets.contains(&target) => {
+                let message = format!("'{}' is named twice", quoted(&word.text));
+                context.report(Mistake::warning(word.span, message).label("does not count"));
+            }
+            Ok(target) => targets.push(target),
+            Err(refusal) => context.refuse(word.span, refusal),
+        }
+    }
+    targets
+}
+
+/// Judges the settings that depend on each other.
+fn finish(draft: Draft, to: &[Token], context: &mut Context<'_>) -> Forward {
+    let Draft { mut forward, force_tcp, prefer_udp, max_age_at } = draft;
+    // As in CoreDNS, force_tcp outdoes prefer_udp in whatever order they stand.
+    forward.transport = match (force_tcp, prefer_udp) {
+        (true, _) => Transport::Tcp,
+        (false, true) => Transport::Udp,
+        (false, false) => Transport::AsAsked,
+    };
+    if let (Some(max_age), Some(at)) = (forward.max_age, max_age_at)
+        && max_age < forward.expire
+    {
+        let message = format!(
+            "max_age ({}) must not be less than expire ({})",
+            duration::shown(max_age),
+            duration::shown(forward.expire)
+        );
+        context.refuse(at, Refusal::new(message, "too short"));
+    }
+    let named = to.iter().find_map(|word| match target::read(&word.text) {
+        Ok(Target::Tls { server_name: Some(name), .. }) => Some((word, name)),
+        Ok(_) | Err(_) => None,
+    });
+    if let (Some(for_all), Some((word, for_one))) = (&forward.tls_servername, named) {
+        let message = format!(
+            "both forward ('{}') and proxy level ('{}') TLS servernames are set for upstream proxy '{}'",
+            quoted(for_all),
+            quoted(&for_one),
+            quoted(&word.text)
+        );
+        let refusal = Refusal::new(message, "a name of its own");
+        context.refuse(word.span, refusal.help("delete `tls_servername`, or what follows the `%`"));
+    }
+    forward
+}
+
+/// A `forward` below one that takes its names too is a mistake that nothing else would show: a file
+/// imported behind `forward .` does it (k3s-io/k3s#12979).
+fn warn_if_unreachable(
+    forward: &Forward,
+    from: Span,
+    block: &ServerBlock,
+    context: &mut Context<'_>,
+) {
+    if forward.from.is_empty() {
+        return;
+    }
+    let is_taken = |zone| block.forwards.iter().find(|earlier| earlier.takes_all_of(zone));
+    let mut takers = forward.from.iter().map(is_taken);
+    if let Some(Some(earlier)) = takers.next()
+        && takers.all(|taker| taker.is_some())
+    {
+        let Place { file, line } = &earlier.place;
+        let message = "no question gets to this 'forward'";
+        let mistake = Mistake::warning(from, message).label("all its names are taken before");
+        context.report(mistake.help(format!(
+            "the first that takes a name is asked, and `forward` at {}:{line} takes all of these: \
+             write this one above it, or in a server block of its own",
+            quoted(file)
+        )));
+        return;
+    }
+    let is_of_block = |from: &Zone| {
+        block.keys.iter().any(|key| key.zone.contains(from) || from.contains(&key.zone))
+    };
+    if !block.keys.is_empty() && !forward.from.iter().any(is_of_block) {
+        let message = "no question gets to this 'forward'";
+        let mistake = Mistake::warning(from, message).label("not a zone of this server block");
+        context.report(mistake.help("names outside the block's zones are other blocks'"));
+    }
 }

@@ -12,19 +12,25 @@ mod directives;
 mod duration;
 mod errors;
 mod forward;
+mod forward_options;
 mod glob;
 mod http;
 mod keys;
 mod kubernetes;
 mod lexer;
 mod loadbalance;
+mod looping;
+mod number;
 mod parser;
 mod reload;
 mod report;
 mod selector;
+mod serve_stale;
 mod source;
 mod statement;
 mod stream;
+mod target;
+mod timeouts;
 mod word;
 mod zone;
 
@@ -32,19 +38,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use bind::ListenIp;
-pub use cache::{Cache, Prefetch, ServeStale, Share, Stale};
+pub use cache::{Cache, Prefetch, Share};
 pub use cluster::{ApiLimits, ClientTls, Cluster};
 pub use directives::{DIRECTIVES, Directive};
 pub use errors::Errors;
-pub use forward::{
-    Forward, HealthCheck, Policy, Target, Transport as UpstreamTransport, UpstreamTls,
-};
+pub use forward::{Forward, HealthCheck, Policy, Transport as UpstreamTransport, UpstreamTls};
 pub use http::{Health, HttpAddress, Monitor, Prometheus, Ready};
 pub use keys::{Key, Scheme};
 pub use kubernetes::{Kubernetes, Namespaces, Pods};
+pub use looping::Loop;
 pub use reload::Reload;
 pub use report::{Finding, Report, Severity};
 pub use selector::{Operator, Requirement, Selector};
+pub use serve_stale::{ServeStale, Stale};
+pub use target::Target;
+pub use timeouts::Timeouts;
 pub use zone::Zone;
 
 use report::{Contents, Mistake, Mistakes, Refusal};
@@ -85,6 +93,11 @@ pub struct ServerBlock {
     /// Addresses in answers are rotated.
     pub loadbalance: bool,
     pub reload: Option<Reload>,
+    pub timeouts: Option<Timeouts>,
+    pub cache: Option<Cache>,
+    pub loop_probe: Option<Loop>,
+    /// In the order of the Corefile: the first that takes a name is asked.
+    pub forwards: Vec<Forward>,
 }
 
 impl ServerBlock {
@@ -100,6 +113,10 @@ impl ServerBlock {
             prometheus: None,
             loadbalance: false,
             reload: None,
+            timeouts: None,
+            cache: None,
+            loop_probe: None,
+            forwards: Vec::new(),
         }
     }
 }

@@ -32,6 +32,19 @@ impl Zone {
         })
     }
 
+    /// Whether the other zone is this one or below it.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        let mut rest = other.wire.as_slice();
+        while rest.len() > self.wire.len() {
+            let Some(below) = rest.first().and_then(|len| rest.get(1 + usize::from(*len)..)) else {
+                return false;
+            };
+            rest = below;
+        }
+        rest == self.wire
+    }
+
     /// A name in the form of zone files: `\.` and `\DDD` escapes, the last dot may be missing.
     pub(super) fn from_name(text: &str) -> Result<Self, Refusal> {
         if text == "." {
@@ -221,5 +234,20 @@ mod tests {
         check("notip6.arpa", false);
         check("cluster.local", false);
         check(".", false);
+    }
+
+    #[test]
+    fn containment() {
+        let check = |outer: &str, inner: &str, expected: bool| {
+            let [outer, inner] = [outer, inner].map(|text| Zone::from_name(text).expect("a name"));
+            assert_eq!(outer.contains(&inner), expected, "{} {}", outer.text, inner.text);
+        };
+        check(".", ".", true);
+        check(".", "cluster.local", true);
+        check("cluster.local", "Cluster.Local.", true);
+        check("cluster.local", "svc.cluster.local", true);
+        check("cluster.local", "xcluster.local", false);
+        check("cluster.local", "local", false);
+        check("cluster.local", ".", false);
     }
 }

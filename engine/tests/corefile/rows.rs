@@ -55,6 +55,14 @@ pub(crate) fn summary(block: &ServerBlock) -> String {
     parts.extend(block.prometheus.iter().map(|p| format!("prometheus={}", address(p.address))));
     parts.extend(block.reload.iter().map(|r| format!("reload={:?} {:?}", r.interval, r.jitter)));
     parts.extend(block.loadbalance.then(|| "loadbalance".to_owned()));
+    parts.extend(block.timeouts.iter().map(|t| {
+        format!("timeouts={:?} {:?} {:?} {:?}", t.read, t.write, t.idle, t.max_tcp_queries)
+    }));
+    parts.extend(block.cache.iter().map(|c| format!("cache={}", texts(&c.zones))));
+    parts.extend(block.loop_probe.iter().map(|l| format!("loop={}", l.fatal)));
+    parts.extend(
+        block.forwards.iter().map(|f| format!("forward={} {}", texts(&f.from), f.to.len())),
+    );
     parts.extend(block.kubernetes.iter().map(|k| format!("kubernetes={}", texts(&k.zones))));
     parts.join(" | ")
 }

@@ -1,0 +1,127 @@
+//! `timeouts`: how long a TCP connection is waited for, and how many questions it may bring.
+
+use std::time::Duration;
+
+use super::lexer::Token;
+use super::report::{Mistake, Refusal};
+use super::statement::{Setting, SettingOutcome, Statement};
+use super::word::quoted;
+use super::{Context, ServerBlock, duration, number};
+use crate::limits::{TCP_IDLE_TIMEOUT, TCP_READ_TIMEOUT, TCP_WRITE_TIMEOUT};
+
+/// Time limits of TCP connections, each from 1 s to 24 h; defaults in brackets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a whole question [3 s].
+    pub read: Duration,
+    /// For the peer to take an answer [5 s].
+    pub write: Duration,
+    /// Between questions [10 s].
+    pub idle: Duration,
+    /// Questions of one connection, at least 1 [no bound].
+    pub max_tcp_queries: Option<u32>,
+}
+
+pub(super) const USAGE: &str = "timeouts { … }";
+
+const READ: &str = "read DURATION";
+const WRITE: &str = "write DURATION";
+const IDLE: &str = "idle DURATION";
+const MAX_TCP_QUERIES: &str = "maxtcpqueries NUMBER";
+
+pub(super) const SETTINGS: &[Setting<Timeouts>] = &[
+    Setting { name: "read", usage: READ, outcome: SettingOutcome::Sets(read_timeout) },
+    Setting { name: "write", usage: WRITE, outcome: SettingOutcome::Sets(write_timeout) },
+    Setting { name: "idle", usage: IDLE, outcome: SettingOutcome::Sets(idle_timeout) },
+    Setting {
+        name: "maxtcpqueries",
+        usage: MAX_TCP_QUERIES,
+        outcome: SettingOutcome::Sets(max_tcp_queries),
+    },
+];
+
+const MIN: Duration = Duration::from_secs(1);
+const MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Several `timeouts` in a block add up; the last of an option counts.
+pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+    if !statement.args.is_empty() {
+        return statement.wrong_count(0, USAGE, context);
+    }
+    if statement.body.as_ref().is_none_or(|body| body.lines.is_empty()) {
+        let message = "timeouts block with no timeouts specified";
+        let mistake = Mistake::error(statement.name.span, message).label("says nothing");
+        return context.report(mistake.help("the options are read, write, idle, maxtcpqueries"));
+    }
+    let mut timeouts = block.timeouts.unwrap_or(Timeouts {
+        read: TCP_READ_TIMEOUT,
+        write: TCP_WRITE_TIMEOUT,
+        idle: TCP_IDLE_TIMEOUT,
+        max_tcp_queries: None,
+    });
+    statement.read_settings(SETTINGS, &mut timeouts, context);
+    block.timeouts = Some(timeouts);
+}
+
+fn read_timeout(line: &Statement, timeouts: &mut Timeouts, context: &mut Context<'_>) {
+    set(&mut timeouts.read, line, READ, context);
+}
+
+fn write_timeout(line: &Statement, timeouts: &mut Timeouts, context: &mut Context<'_>) {
+    set(&mut timeouts.write, line, WRITE, context);
+}
+
+fn idle_timeout(line: &Statement, timeouts: &mut Timeouts, context: &mut Context<'_>) {
+    set(&mut timeouts.idle, line, IDLE, context);
+}
+
+fn set(timeout: &mut Duration, line: &Statement, usage: &str, context: &mut Context<'_>) {
+    let Some([word]) = line.exactly(usage, context) else { return };
+    match read_seconds(word) {
+        Ok(read) if (MIN..=MAX).contains(&read) => *timeout = read,
+        Ok(read) => {
+            let message = format!(
+                "timeout provided '{}' needs to be between 1 second and 24 hours",
+                duration::shown(read)
+            );
+            context.refuse(word.span, Refusal::new(message, "out of bounds"));
+        }
+        Err(refusal) => context.refuse(word.span, refusal),
+    }
+}
+
+/// A duration; here a number without a unit counts seconds.
+fn read_seconds(word: &Token) -> Result<Duration, Refusal> {
+    let text = match word.text.parse::<i64>() {
+        Ok(_) => format!("{}s", word.text),
+        Err(_) => word.text.clone(),
+    };
+    duration::read(&text).map_err(|refusal| Refusal {
+        message: format!("failed to parse duration '{}'", quoted(&word.text)),
+        ..refusal
+    })
+}
+
+fn max_tcp_queries(line: &Statement, timeouts: &mut Timeouts, context: &mut Context<'_>) {
+    let Some([word]) = line.exactly(MAX_TCP_QUERIES, context) else { return };
+    match number::read(word) {
+        Ok(-1) => timeouts.max_tcp_queries = None,
+        Ok(count @ 1..) => {
+            timeouts.max_tcp_queries = Some(u32::try_from(count).unwrap_or(u32::MAX));
+        }
+        Ok(count) => {
+            let message = format!(
+                "maxtcpqueries provided '{count}' needs to be -1 (unlimited) or a positive integer"
+            );
+            context.refuse(word.span, Refusal::new(message, "out of bounds"));
+        }
+        Err(refusal) => {
+            let message = format!(
+                "invalid value for maxtcpqueries '{}': {}",
+                quoted(&word.text),
+                refusal.message
+            );
+            context.refuse(word.span, Refusal { message, ..refusal });
+        }
+    }
+}
