@@ -109,7 +109,7 @@ impl Cluster {
         let fallthrough = Some(ZoneSet::new(&zones[1..]));
         let kubernetes = Some(KubernetesStep { table: TableSlot(0), fallthrough });
         // `errors`, `prometheus` and `loadbalance`, as in the stock Corefile.
-        let block = Block { counted_as: Some(0), rotates: true, logs_errors: true, kubernetes };
+        let block = Block { counted_as: Some(0), rotates: true, logged_as: Some(0), kubernetes };
         let root = ZoneSet::new(&[&b"\0"[..]]);
         let listener = ListenerPlan {
             zones: root,

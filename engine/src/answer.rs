@@ -45,8 +45,8 @@ pub struct Answered {
     pub qtype: u16,
     pub dnssec_ok: bool,
     pub by: AnsweredBy,
-    /// Its block has `errors`, and this is one.
-    pub is_logged: bool,
+    /// By which block's `errors` it is logged; `None` if it is no error.
+    pub logged_as: Option<usize>,
 }
 
 /// Which part of the server answered: the `plugin` label of CoreDNS's response counter.
@@ -151,7 +151,7 @@ fn end_of_chain(
     Answered {
         counted_as: block.counted_as,
         by: AnsweredBy::EndOfChain,
-        is_logged: block.logs_errors,
+        logged_as: block.logged_as,
         ..refuse(reject, qtype, packet, out)
     }
 }
@@ -169,6 +169,6 @@ fn unclaimed(stamped: Stamped, qtype: u16, edns: Option<Edns>) -> Answered {
         qtype,
         dnssec_ok: edns.is_some_and(|edns| edns.dnssec_ok),
         by: AnsweredBy::NoPlugin,
-        is_logged: false,
+        logged_as: None,
     }
 }

@@ -8,24 +8,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crossbeam_channel::Receiver;
-use domain::base::Rtype;
-use domain::base::name::Name as DomainName;
 use engine::admin::{Admin, Readiness};
 use engine::corefile::{self, Config};
 use engine::metrics::{Metrics, TableFacts};
-use engine::shard::ErrorReport;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::endpoints;
+use crate::error_log::ErrorLog;
 use crate::server::Server;
 use crate::sync::Sync;
 
 /// How often figures are brought up to date, log lines of shards are written and memory is given back.
 const TICK: Duration = Duration::from_millis(200);
-/// Log lines of failed answers in one tick; the rest of a flood is counted.
-const ERROR_LINES_PER_TICK: usize = 100;
 
 /// The running process.
 pub(crate) struct Control {
@@ -33,7 +28,7 @@ pub(crate) struct Control {
     pub(crate) admin: Admin,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) readiness: Arc<Readiness>,
-    pub(crate) errors: Receiver<ErrorReport>,
+    pub(crate) errors: ErrorLog,
     pub(crate) corefile: PathBuf,
     pub(crate) default_port: u16,
     pub(crate) config: Config,
@@ -85,7 +80,7 @@ impl Control {
     }
 
     /// Not ready any more, but answering: clients that have not heard yet are served until lameduck is over.
-    async fn leave(self, signals: &mut Signals) {
+    async fn leave(mut self, signals: &mut Signals) {
         self.readiness.shut_down();
         let lameducks = self.config.blocks.iter().filter_map(|block| block.health.as_ref());
         let lameduck = lameducks.map(|health| health.lameduck).max().unwrap_or_default();
@@ -98,6 +93,8 @@ impl Control {
             }
         }
         self.server.stop();
+        self.errors.tick(std::time::Instant::now());
+        self.errors.finish();
     }
 
     fn next_reload(&self) -> Option<Instant> {
@@ -139,6 +136,7 @@ impl Control {
             let _ = self.admin.rebind(&endpoints::of(&self.config));
             return Err(error);
         }
+        self.errors.reload(&next);
         self.config = next;
         self.last_failure = None;
         endpoints::tell_metrics(&self.metrics, &self.config);
@@ -163,12 +161,7 @@ impl Control {
         }
         self.parts = parts;
         self.metrics.facts().tables = self.server.syncs().map(table_facts).collect();
-        for report in self.errors.try_iter().take(ERROR_LINES_PER_TICK) {
-            let name = DomainName::from_octets(report.name.bytes());
-            let name = name.map_or_else(|_| "?".to_owned(), |name| name.fmt_with_dot().to_string());
-            let (rcode, qtype) = (report.rcode as u16, Rtype::from_int(report.qtype));
-            tracing::error!("plugin/errors: {rcode} {name} {qtype}: no next plugin found");
-        }
+        self.errors.tick(std::time::Instant::now());
     }
 }
 

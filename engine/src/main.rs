@@ -1,7 +1,9 @@
 //! The start-up, in one screen: Corefile → shards → clusters → sockets → the control loop.
 
+mod consolidator;
 mod control;
 mod endpoints;
+mod error_log;
 mod log;
 mod server;
 mod start;
@@ -19,6 +21,7 @@ use engine::limits::ERROR_REPORTS_WAITING_MAX;
 use engine::metrics::{Metrics, ShardFacts};
 
 use control::Control;
+use error_log::ErrorLog;
 use server::Server;
 
 /// The first sync is a burst of JSON: mimalloc takes it fast and gives the memory back.
@@ -64,7 +67,7 @@ async fn start(cli: &Cli) -> anyhow::Result<Control> {
     let cores = start::cores(cli)?;
     let metrics = Arc::new(Metrics::new(start::build(), cores.len()));
     let shard_metrics: Vec<_> = (0..cores.len()).map(|index| metrics.shard(index)).collect();
-    let (report, errors) = crossbeam_channel::bounded(ERROR_REPORTS_WAITING_MAX);
+    let (report, reports) = crossbeam_channel::bounded(ERROR_REPORTS_WAITING_MAX);
     let fleet = Fleet::start(settings, &cores, &shard_metrics, &report)
         .context("cannot start the shards")?;
     metrics.facts().shards = cores
@@ -104,7 +107,7 @@ async fn start(cli: &Cli) -> anyhow::Result<Control> {
         admin,
         metrics,
         readiness,
-        errors,
+        errors: ErrorLog::new(reports, &config),
         corefile: path,
         default_port: cli.dns_port,
         config,

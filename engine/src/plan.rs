@@ -67,8 +67,8 @@ pub struct Block {
     pub counted_as: Option<usize>,
     /// `loadbalance`: addresses are rotated.
     pub rotates: bool,
-    /// `errors`: failures are logged.
-    pub logs_errors: bool,
+    /// `errors`: failures are logged as the Corefile's block of this index says.
+    pub logged_as: Option<usize>,
     pub kubernetes: Option<KubernetesStep>,
 }
 

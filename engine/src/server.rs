@@ -184,7 +184,7 @@ impl Server {
         let mut plan = Plan::default();
         let mut zones: Vec<Vec<&[u8]>> = vec![Vec::new(); self.listeners.len()];
         plan.listeners.resize_with(self.listeners.len(), ListenerPlan::default);
-        for (block, slot) in config.blocks.iter().zip(slots) {
+        for ((index, block), slot) in config.blocks.iter().enumerate().zip(slots) {
             for key in &block.keys {
                 for address in addresses(block, key.port) {
                     let Some(ListenerId(id)) = self.listener_at(address) else { continue };
@@ -200,7 +200,7 @@ impl Server {
                     plan.blocks.push(Block {
                         counted_as: is_counted.then(|| count(&key.zone.text)).flatten(),
                         rotates: block.loadbalance,
-                        logs_errors: block.errors.is_some(),
+                        logged_as: block.errors.is_some().then_some(index),
                         kubernetes: slot.map(|table| kubernetes_step(block, table)),
                     });
                 }

@@ -47,6 +47,8 @@ pub enum Update {
 /// One failed answer, for the log of a block with `errors`.
 #[derive(Clone)]
 pub struct ErrorReport {
+    /// Index of the block in the Corefile.
+    pub logged_as: usize,
     pub rcode: Rcode,
     pub name: Name,
     pub qtype: u16,
@@ -120,8 +122,9 @@ impl Shard {
             query_len: question.packet.len(),
             reply_len: answered.len,
         });
-        if answered.is_logged {
+        if let Some(logged_as) = answered.logged_as {
             let report = ErrorReport {
+                logged_as,
                 rcode: answered.rcode,
                 name: self.name.clone(),
                 qtype: answered.qtype,

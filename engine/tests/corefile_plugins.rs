@@ -34,6 +34,34 @@ fn operational_plugins() {
 }
 
 #[test]
+fn consolidated_errors() {
+    check(
+        ". {\n errors {\n consolidate 5m \".* i/o timeout$\" warning\n consolidate 30s ^Failed\n \
+         consolidate 1m x info show_first\n consolidate 1m y show_first\n }\n}",
+        &["dns://.:53 | errors=false | consolidate=300s .* i/o timeout$ Warning false \
+             | consolidate=30s ^Failed Error false | consolidate=60s x Info true | consolidate=60s y Error true"],
+    );
+    let long = "x".repeat(10_001);
+    check_mistakes(
+        &format!(
+            ". {{\n errors {{\n consolidate 5m\n consolidate 5 x\n consolidate 5m (x\n consolidate 5m {long}\n \
+             consolidate 5m x warn\n consolidate 5m x info error\n consolidate 5m x show_first info\n \
+             consolidate 5m x info show_first y\n }}\n}}"
+        ),
+        &[
+            (3, 14, "Wrong argument count or unexpected line ending after '5m'"),
+            (4, 14, "time: missing unit in duration \"5\""),
+            (5, 17, "error parsing regexp: unclosed group: `(x`"),
+            (6, 17, "regex pattern too long: 10001 > 10000"),
+            (7, 19, "unknown option in consolidate: warn"),
+            (8, 24, "multiple log levels specified in consolidate"),
+            (9, 30, "log level must come before show_first in consolidate"),
+            (10, 35, "Wrong argument count or unexpected line ending after 'y'"),
+        ],
+    );
+}
+
+#[test]
 fn operational_mistakes() {
     check_mistakes(
         "a {\n bind 127.0.0.1\n}\na {\n}",

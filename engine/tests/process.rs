@@ -196,6 +196,30 @@ fn a_changed_corefile_is_put_to_work_and_a_broken_one_is_not() {
     assert!(log.contains("ttll") && log.contains("ttl"), "the log underlines the word:\n{log}");
 }
 
+#[test]
+fn errors_that_are_alike_are_counted() {
+    let server = Server::start(&[]);
+    let consolidate = "errors {\n        consolidate 1h \"^no next\" warning show_first\n    }\n";
+    let corefile = server.corefile("cluster.local", 30);
+    let corefile = corefile.replace("errors\n", consolidate).replace("ttl 30", "fallthrough");
+    fs::write(server.path("Corefile"), corefile).unwrap();
+    server.signal("USR1");
+    let mut failed_count = 0;
+    server.until("three questions have failed", |server| {
+        let answer = server.ask("gone", "cluster.local");
+        failed_count += u32::from(answer.is_some_and(|answer| answer[3] & 0xF == 2));
+        failed_count == 3
+    });
+    server.signal("TERM");
+    let (_, log) = server.ended();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("plugin/errors")).collect();
+    let expected = [
+        "[WARNING] plugin/errors: 2 gone.default.svc.cluster.local. A: no next plugin found",
+        "[WARNING] plugin/errors: 3 errors like '^no next' occurred in last 1h0m0s",
+    ];
+    assert_eq!(lines, expected, "{log}");
+}
+
 /// Every question is answered until the server is gone, lameduck included.
 #[test]
 fn nothing_is_lost_when_it_stops() {

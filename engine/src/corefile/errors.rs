@@ -1,27 +1,64 @@
 //! `errors`: log queries that end in an error.
 
+use std::time::Duration;
+
+use regex::Regex;
+
+use super::lexer::Token;
 use super::report::Refusal;
 use super::statement::{Setting, SettingOutcome, Statement};
-use super::word::quoted;
-use super::{Context, ServerBlock};
+use super::word::{nearest, quoted};
+use super::{Context, ServerBlock, duration};
+use crate::limits::COREFILE_REGEX_LEN_MAX;
 
 /// The block logs its errors.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Errors {
     /// Log where a panic came from.
     pub stacktrace: bool,
+    /// The first whose pattern fits counts an error.
+    pub consolidate: Vec<Consolidate>,
 }
 
-pub(super) const USAGE: &str = "errors [stdout] { stacktrace }";
+/// `consolidate DURATION REGEXP [LEVEL] [show_first]`: errors that are counted instead of being
+/// logged each.
+#[derive(Clone, Debug)]
+pub struct Consolidate {
+    /// The count is logged so long after the first.
+    pub every: Duration,
+    /// Searched for in the error's message, without the query's name and type.
+    pub pattern: Regex,
+    /// [error]
+    pub level: Level,
+    /// The first is logged at once.
+    pub show_first: bool,
+}
+
+impl PartialEq for Consolidate {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { every, pattern, level, show_first } = self;
+        (every, pattern.as_str(), level, show_first)
+            == (&other.every, other.pattern.as_str(), &other.level, &other.show_first)
+    }
+}
+
+/// How much a log line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Debug,
+    Info,
+    Warning,
+    Error,
+}
+
+pub(super) const USAGE: &str = "errors [stdout] { … }";
 
 pub(super) const SETTINGS: &[Setting<Errors>] = &[
     Setting { name: "stacktrace", usage: "stacktrace", outcome: SettingOutcome::Adds(stacktrace) },
-    Setting {
-        name: "consolidate",
-        usage: "consolidate DURATION REGEXP [LEVEL] [show_first]",
-        outcome: SettingOutcome::NotBuilt("delete the line: each error gives a log line"),
-    },
+    Setting { name: "consolidate", usage: CONSOLIDATE, outcome: SettingOutcome::Adds(consolidate) },
 ];
+
+const CONSOLIDATE: &str = "consolidate DURATION REGEXP [LEVEL] [show_first]";
 
 pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     match statement.args.as_slice() {
@@ -45,4 +82,76 @@ fn stacktrace(line: &Statement, errors: &mut Errors, context: &mut Context<'_>) 
     if line.exactly::<0>("stacktrace", context).is_some() {
         errors.stacktrace = true;
     }
+}
+
+fn consolidate(line: &Statement, errors: &mut Errors, context: &mut Context<'_>) {
+    let [every_word, pattern_word, options @ ..] = line.args.as_slice() else {
+        return line.wrong_count(2, CONSOLIDATE, context);
+    };
+    if options.len() > 2 {
+        return line.wrong_count(4, CONSOLIDATE, context);
+    }
+    let every = match duration::read(&every_word.text) {
+        Ok(every) => every,
+        Err(refusal) => return context.refuse(every_word.span, refusal),
+    };
+    let pattern = match compile(&pattern_word.text) {
+        Ok(pattern) => pattern,
+        Err(refusal) => return context.refuse(pattern_word.span, refusal),
+    };
+    let Some((level, show_first)) = level_and_show_first(options, context) else { return };
+    errors.consolidate.push(Consolidate { every, pattern, level, show_first });
+}
+
+fn compile(text: &str) -> Result<Regex, Refusal> {
+    let len = text.chars().count();
+    if len > COREFILE_REGEX_LEN_MAX {
+        let message = format!("regex pattern too long: {len} > {COREFILE_REGEX_LEN_MAX}");
+        return Err(Refusal::new(message, "too long"));
+    }
+    Regex::new(text).map_err(|error| {
+        // The last line says why; those before it draw the pattern.
+        let drawn = error.to_string();
+        let why = drawn.lines().last().unwrap_or_default();
+        let why = why.strip_prefix("error: ").unwrap_or(why);
+        let message = format!("error parsing regexp: {}: `{}`", quoted(why), quoted(text));
+        Refusal::new(message, "not a regular expression")
+            .help("put it in quotes if it has a blank or a `#` in it")
+    })
+}
+
+/// A level may be missing; it stands before `show_first`.
+fn level_and_show_first(options: &[Token], context: &mut Context<'_>) -> Option<(Level, bool)> {
+    let (mut level, mut show_first) = (None, false);
+    for option in options {
+        let named = match option.text.as_str() {
+            "show_first" => {
+                show_first = true;
+                continue;
+            }
+            "debug" => Level::Debug,
+            "info" => Level::Info,
+            "warning" => Level::Warning,
+            "error" => Level::Error,
+            other => {
+                let message = format!("unknown option in consolidate: {}", quoted(other));
+                let known = ["debug", "info", "warning", "error", "show_first"];
+                let help = nearest(other, known).map(|meant| format!("did you mean `{meant}`?"));
+                let refusal = Refusal::new(message, "neither a level nor `show_first`");
+                context.refuse(option.span, Refusal { help, ..refusal });
+                return None;
+            }
+        };
+        let message = match (level, show_first) {
+            (None, false) => {
+                level = Some(named);
+                continue;
+            }
+            (Some(_), _) => "multiple log levels specified in consolidate",
+            (None, true) => "log level must come before show_first in consolidate",
+        };
+        context.refuse(option.span, Refusal::new(message, "not here"));
+        return None;
+    }
+    Some((level.unwrap_or(Level::Error), show_first))
 }

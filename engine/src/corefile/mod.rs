@@ -41,7 +41,7 @@ pub use bind::ListenIp;
 pub use cache::{Cache, Prefetch, Share};
 pub use cluster::{ApiLimits, ClientTls, Cluster};
 pub use directives::{DIRECTIVES, Directive};
-pub use errors::Errors;
+pub use errors::{Consolidate, Errors, Level};
 pub use forward::{Forward, HealthCheck, Policy, Transport as UpstreamTransport, UpstreamTls};
 pub use http::{Health, HttpAddress, Monitor, Prometheus, Ready};
 pub use keys::{Key, Scheme};
@@ -144,6 +144,12 @@ pub struct Surroundings<'a> {
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     duration::read(text).ok()
+}
+
+/// A duration as Go and the Corefile write it, such as `1m30s`.
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
+    duration::shown(duration)
 }
 
 /// Reads the Corefile at `path`, in the surroundings of this process.

@@ -46,6 +46,9 @@ pub(crate) fn summary(block: &ServerBlock) -> String {
     };
     parts.extend(block.bind.iter().map(|at| format!("bind={}%{}", at.ip, at.scope_id)));
     parts.extend(block.errors.iter().map(|e| format!("errors={}", e.stacktrace)));
+    parts.extend(block.errors.iter().flat_map(|e| &e.consolidate).map(|c| {
+        format!("consolidate={:?} {} {:?} {}", c.every, c.pattern, c.level, c.show_first)
+    }));
     parts.extend(
         block.health.iter().map(|h| format!("health={} {:?}", address(h.address), h.lameduck)),
     );

@@ -100,7 +100,7 @@ impl Rig {
         let block = Block {
             counted_as,
             rotates: true,
-            logs_errors: true,
+            logged_as: Some(0),
             kubernetes: Some(KubernetesStep { table: slot, fallthrough }),
         };
         let listener = ListenerPlan {

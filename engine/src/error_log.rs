@@ -1,0 +1,87 @@
+//! Log lines of failed answers: what the shards report, one line each or counted, as each block's `errors` says.
+//!
+//! Invariant: a tick writes a bounded number of lines, whatever the shards report.
+
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+use domain::base::Rtype;
+use domain::base::name::Name as DomainName;
+use engine::corefile::{Config, Level};
+use engine::limits::ERROR_REPORTS_WAITING_MAX;
+use engine::shard::ErrorReport;
+
+use crate::consolidator::{Consolidator, Fate};
+
+/// Lines of failed answers in one tick. The rest of a flood waits in the channel, and what finds that full is counted.
+const LINES_PER_TICK: usize = 100;
+
+/// The log of `errors`.
+pub(crate) struct ErrorLog {
+    reports: Receiver<ErrorReport>,
+    /// By index of the Corefile's blocks.
+    blocks: Vec<Consolidator>,
+}
+
+impl ErrorLog {
+    pub(crate) fn new(reports: Receiver<ErrorReport>, config: &Config) -> Self {
+        Self { reports, blocks: consolidators(config) }
+    }
+
+    /// The next Corefile: what was counted under the one before is told.
+    pub(crate) fn reload(&mut self, config: &Config) {
+        self.finish();
+        self.blocks = consolidators(config);
+    }
+
+    /// Writes what has come in since the last tick.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        let mut line_count = 0;
+        for report in self.reports.try_iter().take(ERROR_REPORTS_WAITING_MAX) {
+            let message = "no next plugin found";
+            let block = self.blocks.get_mut(report.logged_as);
+            let fate = block.map_or(Fate::Logged(Level::Error), |block| block.take(message, now));
+            let Fate::Logged(level) = fate else { continue };
+            write(level, &line(&report, message));
+            line_count += 1;
+            if line_count == LINES_PER_TICK {
+                break;
+            }
+        }
+        for (level, text) in self.blocks.iter_mut().flat_map(|block| block.due(now)) {
+            write(level, &text);
+        }
+    }
+
+    /// Tells all that was counted.
+    pub(crate) fn finish(&mut self) {
+        for (level, text) in self.blocks.iter_mut().flat_map(Consolidator::rest) {
+            write(level, &text);
+        }
+    }
+}
+
+fn consolidators(config: &Config) -> Vec<Consolidator> {
+    let errors = config.blocks.iter().map(|block| block.errors.as_ref());
+    errors
+        .map(|errors| {
+            errors.map_or_else(Consolidator::default, |e| Consolidator::new(&e.consolidate))
+        })
+        .collect()
+}
+
+fn line(report: &ErrorReport, message: &str) -> String {
+    let name = DomainName::from_octets(report.name.bytes());
+    let name = name.map_or_else(|_| "?".to_owned(), |name| name.fmt_with_dot().to_string());
+    let (rcode, qtype) = (report.rcode as u16, Rtype::from_int(report.qtype));
+    format!("{rcode} {name} {qtype}: {message}")
+}
+
+fn write(level: Level, text: &str) {
+    match level {
+        Level::Debug => tracing::debug!("plugin/errors: {text}"),
+        Level::Info => tracing::info!("plugin/errors: {text}"),
+        Level::Warning => tracing::warn!("plugin/errors: {text}"),
+        Level::Error => tracing::error!("plugin/errors: {text}"),
+    }
+}
