@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::corefile;
 use crate::limits::BUSY_POLL_MAX;
@@ -14,8 +14,17 @@ use crate::limits::BUSY_POLL_MAX;
 /// Without -conf it reads ./Corefile; where there is none, it serves the example cluster of its source tree
 /// (deploy/example) on 127.0.0.1:1053.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "ringdns", disable_version_flag = true)]
+#[command(
+    name = "ringdns",
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Cli {
+    /// Without one it serves.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// The Corefile to serve.
     #[arg(long, value_name = "FILE")]
     pub conf: Option<PathBuf>,
@@ -56,6 +65,28 @@ pub struct Cli {
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     pub cores: Option<Cores>,
 }
+
+/// What is done instead of serving.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Write a Corefile for ringdns, out of an older one or out of kube-dns's ConfigMap.
+    ///
+    /// FILE is a Corefile, whose retired words (`proxy`, `federation`, `upstream`, `resyncperiod`, …) are brought up to date
+    /// and which is else left as it is; or a ConfigMap in YAML or JSON, kube-dns's or one that holds a Corefile. The Corefile
+    /// goes to standard output, and what was changed and why to standard error.
+    #[command(after_help = EXIT_CODES)]
+    Convert {
+        /// What to convert, such as the output of `kubectl get configmap kube-dns -n kube-system -o yaml`.
+        file: PathBuf,
+    },
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  converted; ringdns reads the Corefile
+  1  FILE cannot be read or understood; nothing is written
+  2  mistaken command line
+  3  converted, but ringdns does not read all of it yet: standard error says what is left to do";
 
 /// `--io`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -142,6 +173,18 @@ mod tests {
         assert!(cli.quiet && cli.version && cli.plugins);
         assert_eq!(cli.pidfile, Some("/run/ringdns.pid".into()));
         assert!(parse(&["-cnof", "x"]).is_err());
+    }
+
+    #[test]
+    fn subcommands() {
+        let cli = parse(&["convert", "kube-dns.yaml"]).unwrap();
+        assert_eq!(cli.command, Some(Command::Convert { file: "kube-dns.yaml".into() }));
+        assert_eq!(parse(&["-quiet"]).unwrap().command, None);
+        for arguments in
+            [["convert", "a", "b"].as_slice(), &["convert"], &["-quiet", "convert", "a"]]
+        {
+            assert!(parse(arguments).is_err(), "{arguments:?}");
+        }
     }
 
     #[test]

@@ -23,4 +23,6 @@ pub mod fleet;
 
 pub mod corefile;
 
+pub mod convert;
+
 pub mod cli;

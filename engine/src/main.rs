@@ -2,6 +2,7 @@
 
 mod consolidator;
 mod control;
+mod conversion;
 mod endpoints;
 mod error_log;
 mod log;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use engine::admin::{Admin, Readiness};
-use engine::cli::Cli;
+use engine::cli::{Cli, Command};
 use engine::corefile;
 use engine::fleet::{Fleet, Settings};
 use engine::limits::ERROR_REPORTS_WAITING_MAX;
@@ -37,6 +38,9 @@ fn main() -> ExitCode {
     if cli.plugins {
         print!("{}", start::plugins());
         return ExitCode::SUCCESS;
+    }
+    if let Some(Command::Convert { file }) = &cli.command {
+        return conversion::run(file, cli.dns_port);
     }
     log::init();
     // The first sync touches much memory once; backed by huge pages it stays, a third more at 10,000 Services.

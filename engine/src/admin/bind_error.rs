@@ -157,8 +157,8 @@ mod tests {
             1: 0100007F:1F90 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 20 4 30 10 -1\n\
             2: 0100007F:1F91 00000000:0000 0A\n";
         assert_eq!(listening_inodes(table, 8080), [4711]);
-        assert_eq!(listening_inodes(table, 8081), []);
-        assert_eq!(listening_inodes("", 8080), []);
+        assert!(listening_inodes(table, 8081).is_empty());
+        assert!(listening_inodes("", 8080).is_empty());
     }
 
     #[test]

@@ -261,9 +261,12 @@ pub const DIRECTIVES: &[Directive] = &[
 
 /// Words that are no directive now, and what to write.
 const RETIRED: &[(&str, &str)] = &[
-    ("federation", "delete it with its block: Kubernetes has no federation since CoreDNS 1.7"),
+    (
+        "federation",
+        "delete it with its block, or let `ringdns convert` do so: it is gone since CoreDNS 1.7",
+    ),
     ("metrics", "the directive is called `prometheus`"),
-    ("proxy", "since CoreDNS 1.5 it is called `forward`"),
+    ("proxy", "since CoreDNS 1.5 it is called `forward`: `ringdns convert` rewrites it"),
     ("startup", "its place is taken by `on`, which is known but not built yet"),
     ("shutdown", "its place is taken by `on`, which is known but not built yet"),
 ];

@@ -21,6 +21,7 @@ mod lexer;
 mod loadbalance;
 mod looping;
 mod number;
+pub(crate) mod outline;
 mod parser;
 mod reload;
 mod report;
@@ -29,11 +30,12 @@ mod serve_stale;
 mod source;
 mod statement;
 mod stream;
-mod target;
+pub(crate) mod target;
 mod timeouts;
 mod word;
-mod zone;
+pub(crate) mod zone;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -140,6 +142,20 @@ pub struct Surroundings<'a> {
     pub interface: &'a dyn Fn(&str) -> Option<Vec<ListenIp>>,
 }
 
+impl Surroundings<'static> {
+    /// Those of this process and its machine.
+    #[must_use]
+    pub fn of_process(default_port: u16) -> Self {
+        Self {
+            default_port,
+            variable: &|name| {
+                std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+            },
+            interface: &bind::interface_addresses,
+        }
+    }
+}
+
 /// A duration as Go and the Corefile write it, such as `50us` or `1m30s`; `None` if it is none.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
@@ -168,12 +184,17 @@ pub fn load(path: &Path, default_port: u16) -> Result<Config, Report> {
             return Err(Report(Box::new(Contents { files, mistakes, ..Contents::default() })));
         }
     };
-    let surroundings = Surroundings {
-        default_port,
-        variable: &|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()),
-        interface: &bind::interface_addresses,
-    };
+    let surroundings = Surroundings::of_process(default_port);
     read(&path.display().to_string(), Some(path), &text, &surroundings)
+}
+
+/// The text of a Corefile or of what one is made from. Bytes that are not UTF-8 become replacement
+/// characters.
+///
+/// # Errors
+/// Why it cannot be read; a file that is too long is one.
+pub fn read_file(path: &Path) -> io::Result<String> {
+    stream::read(path)
 }
 
 /// Reads `text`, called `name` in messages. Relative imports are relative to the folder of `name`.

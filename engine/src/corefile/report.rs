@@ -273,8 +273,8 @@ impl Mistake {
 
 /// Why a word is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) message: String,
+pub(crate) struct Refusal {
+    pub(crate) message: String,
     /// What stands under the underlined word: short.
     pub(super) label: &'static str,
     /// What to write instead.

@@ -36,7 +36,7 @@ pub(super) enum SettingOutcome<D: 'static> {
     Sets(fn(&Statement, &mut D, &mut Context<'_>)),
     /// CoreDNS has it, this server not yet; what to do instead.
     NotBuilt(&'static str),
-    /// CoreDNS had it; what to do instead.
+    /// CoreDNS had it; what to do instead, which `ringdns convert` does.
     Retired(&'static str),
 }
 
@@ -134,7 +134,7 @@ impl Statement {
                     let message = format!("unknown property '{}'", setting.name);
                     let mistake = Mistake::error(line.name.span, message)
                         .label("CoreDNS has retired this option");
-                    context.report(mistake.help(instead));
+                    context.report(mistake.help(format!("{instead}; `ringdns convert` does it")));
                 }
             }
         }

@@ -23,7 +23,7 @@ pub enum Target {
 }
 
 /// A path has a slash in it, or is the name of a file that is there; else the word is a host's name.
-pub(super) fn read(text: &str) -> Result<Target, Refusal> {
+pub(crate) fn read(text: &str) -> Result<Target, Refusal> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (Some(scheme), rest),
         None => (None, text),

@@ -82,7 +82,7 @@ impl Zone {
 
 /// A name, or the reverse zones that cover a CIDR: octets for IPv4, nibbles for IPv6, at most 128
 /// of them.
-pub(super) fn expand(text: &str) -> Result<Vec<Zone>, Refusal> {
+pub(crate) fn expand(text: &str) -> Result<Vec<Zone>, Refusal> {
     let Some((address, len)) = text.rsplit_once('/') else {
         return Ok(vec![Zone::from_name(text)?]);
     };

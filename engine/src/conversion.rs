@@ -1,0 +1,56 @@
+//! `ringdns convert FILE`: the file is read, the Corefile goes to standard output, and what was changed to standard error.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use engine::convert::{self, Note};
+use engine::corefile::{self, Surroundings};
+
+use crate::start;
+
+/// What is written is not all accepted.
+const NOT_ACCEPTED: u8 = 3;
+
+/// The exit codes are told by `ringdns convert --help`.
+pub(crate) fn run(file: &Path, default_port: u16) -> ExitCode {
+    let converted = corefile::read_file(file)
+        .map_err(|error| Note { line: None, text: error.to_string() })
+        .and_then(|text| convert::convert(&text));
+    let converted = match converted {
+        Ok(converted) => converted,
+        Err(failure) => {
+            tell(file, &failure);
+            return ExitCode::FAILURE;
+        }
+    };
+    for note in &converted.notes {
+        tell(file, note);
+    }
+    if let Err(error) = std::io::stdout().write_all(converted.corefile.as_bytes()) {
+        tell(file, &Note { line: None, text: format!("cannot write the Corefile: {error}") });
+        return ExitCode::FAILURE;
+    }
+    // In the same folder, where what it imports is found.
+    let name = format!("{} as converted", file.display());
+    let surroundings = Surroundings::of_process(default_port);
+    match corefile::parse(&name, &converted.corefile, &surroundings) {
+        Ok(config) => {
+            eprint!("{}", start::shown(&config.warnings));
+            ExitCode::SUCCESS
+        }
+        Err(report) => {
+            eprintln!("This is left to be done by hand before ringdns reads it:");
+            eprint!("{}", start::shown(&report));
+            ExitCode::from(NOT_ACCEPTED)
+        }
+    }
+}
+
+fn tell(file: &Path, note: &Note) {
+    let file = file.display();
+    match note.line {
+        Some(line) => eprintln!("{file}:{line}: {}", note.text),
+        None => eprintln!("{file}: {}", note.text),
+    }
+}

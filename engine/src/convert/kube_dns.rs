@@ -1,0 +1,244 @@
+//! kube-dns's ConfigMap to a Corefile: `stubDomains`, `upstreamNameservers` and `federations`, each a JSON text of its
+//! own within the ConfigMap's YAML or JSON.
+//!
+//! Invariant: only names and addresses that were read as such are written.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_saphyr::Spanned;
+
+use super::{Converted, Failure, Note};
+use crate::corefile::Target;
+use crate::corefile::target;
+use crate::corefile::zone::{self, Zone};
+use crate::limits::UPSTREAMS_MAX;
+
+#[derive(Debug, Deserialize)]
+struct ConfigMap {
+    kind: Option<String>,
+    /// Missing where nothing is configured.
+    #[serde(default)]
+    data: Option<BTreeMap<String, Spanned<String>>>,
+}
+
+/// What kube-dns was told, understood.
+#[derive(Debug, Default)]
+struct Settings {
+    /// A zone without its last dot, and its servers; at least one.
+    stubs: Vec<(String, Vec<String>)>,
+    /// Empty: those of /etc/resolv.conf.
+    upstreams: Vec<String>,
+}
+
+pub(super) fn convert(text: &str) -> Result<Converted, Failure> {
+    let map = read(text)?;
+    if map.kind.as_deref() != Some("ConfigMap") {
+        let kind = map.kind.unwrap_or_else(|| "document without a kind".to_owned());
+        return Err(Failure {
+            line: None,
+            text: format!(
+                "this is a {kind}, not a ConfigMap: try \
+                 `kubectl get configmap kube-dns -n kube-system -o yaml`"
+            ),
+        });
+    }
+    let data = map.data.unwrap_or_default();
+    if let Some(corefile) = data.get("Corefile") {
+        return of_core_dns(corefile);
+    }
+    let mut settings = Settings::default();
+    let mut notes = vec![note(
+        None,
+        "the cluster's domain is not in the ConfigMap: where it is not cluster.local (see \
+         `--domain` of kube-dns), change it in the line `kubernetes`",
+    )];
+    for (key, value) in &data {
+        let line = line(value);
+        match key.as_str() {
+            "stubDomains" => settings.stubs = stubs(value, &mut notes)?,
+            "upstreamNameservers" => {
+                settings.upstreams = json::<Vec<String>>(key, value)?.unwrap_or_default();
+                check_servers(key, None, &settings.upstreams).map_err(|text| note(line, &text))?;
+            }
+            "federations" => {
+                let federations: Option<BTreeMap<String, String>> = json(key, value)?;
+                for (name, domain) in federations.unwrap_or_default() {
+                    let text = format!(
+                        "{key}: `{name}` ({domain}) is left out: Kubernetes has no federation of \
+                         this kind any more, and neither CoreDNS since 1.7 nor ringdns answers \
+                         its names"
+                    );
+                    notes.push(note(line, &text));
+                }
+            }
+            other => {
+                let text = format!("{other}: is left out: kube-dns has no such setting");
+                notes.push(note(line, &text));
+            }
+        }
+    }
+    notes.sort_by_key(|note| note.line);
+    Ok(Converted { corefile: corefile(&settings), notes })
+}
+
+/// A ConfigMap that holds a Corefile, as CoreDNS's does.
+fn of_core_dns(corefile: &Spanned<String>) -> Result<Converted, Failure> {
+    let mut converted = super::corefile(&corefile.value)?;
+    if !converted.notes.is_empty() {
+        converted.notes.insert(
+            0,
+            note(line(corefile), "lines are counted from here, from that of `Corefile`"),
+        );
+    }
+    Ok(converted)
+}
+
+fn read(text: &str) -> Result<ConfigMap, Failure> {
+    let from_yaml = || {
+        let options = serde_saphyr::options! { with_snippet: false };
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            let line = error.location().and_then(|at| usize::try_from(at.line()).ok());
+            note(line, &without_place(error.to_string()))
+        })
+    };
+    if !text.trim_start().starts_with('{') {
+        return from_yaml();
+    }
+    serde_json::from_str(text).or_else(|error: serde_json::Error| {
+        // Flow YAML looks the same at first.
+        from_yaml().map_err(|_| note(Some(error.line()), &without_place(error.to_string())))
+    })
+}
+
+/// Both parsers say where once more at the end of their messages.
+fn without_place(mut message: String) -> String {
+    if let Some(at) = message.rfind(" at line ") {
+        message.truncate(at);
+    }
+    message
+}
+
+fn note(line: Option<usize>, text: &str) -> Note {
+    Note { line, text: text.to_owned() }
+}
+
+/// Where a value stands in YAML; JSON's reader does not tell.
+fn line(value: &Spanned<String>) -> Option<usize> {
+    usize::try_from(value.referenced.line()).ok().filter(|line| *line > 0)
+}
+
+/// `None` for a value that says nothing.
+fn json<T: DeserializeOwned>(key: &str, value: &Spanned<String>) -> Result<Option<T>, Failure> {
+    if value.value.trim().is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_str(&value.value).map(Some).map_err(|error| {
+        let (at_line, column) = (error.line(), error.column());
+        let why = without_place(error.to_string());
+        note(line(value), &format!("{key}: line {at_line}, column {column} of its value: {why}"))
+    })
+}
+
+fn stubs(
+    value: &Spanned<String>,
+    notes: &mut Vec<Note>,
+) -> Result<Vec<(String, Vec<String>)>, Failure> {
+    const KEY: &str = "stubDomains";
+    let line = line(value);
+    let mut stubs: Vec<(String, Vec<String>)> = Vec::new();
+    let domains: Option<BTreeMap<String, Vec<String>>> = json(KEY, value)?;
+    for (domain, servers) in domains.unwrap_or_default() {
+        let fail = |why: &str| Err(note(line, &format!("{KEY}: \"{domain}\": {why}")));
+        let zone = match zone::expand(&domain).as_deref() {
+            Ok([zone]) if !domain.contains('#') => zone.clone(),
+            Ok(_) | Err(_) => return fail("not a domain name"),
+        };
+        if zone == Zone::root() {
+            return fail("the servers of all other names are `upstreamNameservers`");
+        }
+        let name = zone.text.strip_suffix('.').unwrap_or(&zone.text).to_owned();
+        if stubs.iter().any(|(other, _)| *other == name) {
+            return fail("named twice, in capitals or with a dot behind it");
+        }
+        if servers.is_empty() {
+            notes.push(note(line, &format!("{KEY}: \"{domain}\" is left out: it has no server")));
+            continue;
+        }
+        check_servers(KEY, Some(&domain), &servers).map_err(|text| note(line, &text))?;
+        if name == CLUSTER_DOMAIN {
+            let text = "takes the names of the cluster's own Services away from it";
+            notes.push(note(line, &format!("{KEY}: \"{domain}\" {text}")));
+        }
+        stubs.push((name, servers));
+    }
+    Ok(stubs)
+}
+
+/// IP addresses and hosts, with ports or without: nothing else was understood by kube-dns.
+fn check_servers(key: &str, domain: Option<&str>, servers: &[String]) -> Result<(), String> {
+    let place = domain.map_or_else(|| key.to_owned(), |domain| format!("{key}: \"{domain}\""));
+    if servers.len() > UPSTREAMS_MAX {
+        return Err(format!("{place}: {} servers are more than {UPSTREAMS_MAX}", servers.len()));
+    }
+    for server in servers {
+        let is_plain = !server.contains("://") && !server.contains('#');
+        let (Ok(Target::Dns(_) | Target::Host { .. }), true) = (target::read(server), is_plain)
+        else {
+            return Err(format!(
+                "{place}: \"{server}\" is no IP address or host, with a port or without"
+            ));
+        };
+    }
+    Ok(())
+}
+
+const CLUSTER_DOMAIN: &str = "cluster.local";
+
+fn corefile(settings: &Settings) -> String {
+    let upstreams = match settings.upstreams.as_slice() {
+        [] => "/etc/resolv.conf".to_owned(),
+        servers => servers.join(" "),
+    };
+    let mut text = format!(
+        "\
+.:53 {{
+    errors
+    health {{
+        lameduck 5s
+    }}
+    ready
+    kubernetes {CLUSTER_DOMAIN} in-addr.arpa ip6.arpa {{
+        pods insecure
+        fallthrough in-addr.arpa ip6.arpa
+        ttl 30
+    }}
+    prometheus :9153
+    forward . {upstreams} {{
+        max_concurrent 1000
+    }}
+    cache 30
+    loop
+    reload
+    loadbalance
+}}
+"
+    );
+    for (zone, servers) in &settings.stubs {
+        let servers = servers.join(" ");
+        text += &format!(
+            "
+{zone}:53 {{
+    errors
+    cache 30
+    loop
+    forward . {servers} {{
+        max_concurrent 1000
+    }}
+}}
+"
+        );
+    }
+    text
+}
