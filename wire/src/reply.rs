@@ -129,7 +129,12 @@ pub(crate) struct Reply<'o> {
 impl<'o> Reply<'o> {
     /// The query's header, of which the id stays, and its question.
     #[inline]
-    pub(crate) fn begin(out: &'o mut [u8], packet: &[u8], question_len: usize, edns: Option<Edns>) -> Self {
+    pub(crate) fn begin(
+        out: &'o mut [u8],
+        packet: &[u8],
+        question_len: usize,
+        edns: Option<Edns>,
+    ) -> Self {
         let reserved = if edns.is_some() { OPT_LEN } else { 0 };
         let mut reply = Self { out, len: 0, reserved, has_question: question_len > 0 };
         reply.put(packet.get(..HEADER_LEN + question_len).unwrap_or_default());
@@ -286,7 +291,13 @@ impl<'o> Reply<'o> {
 
     /// Appends the OPT and writes the header but for the id, which `begin` has copied.
     #[inline]
-    pub(crate) fn finish(mut self, flags: u16, rcode: Rcode, counts: Counts, edns: Option<Edns>) -> Stamped {
+    pub(crate) fn finish(
+        mut self,
+        flags: u16,
+        rcode: Rcode,
+        counts: Counts,
+        edns: Option<Edns>,
+    ) -> Stamped {
         let mut additionals = counts.additionals;
         if let Some(edns) = edns {
             // Owner root, class = the size we take, then the upper bits of the rcode, version 0, DO as asked (RFC 6891, 6.1.3).

@@ -236,6 +236,7 @@ fn check_flags(query: &str, flags: &str, expected: &str) {
 fn flags() {
     check_flags("www.example.org A", "", "NOERROR rd");
     check_flags("www.example.org A", "aa ra", "NOERROR aa rd ra");
+    check_flags("www.example.org A", "tc", "NOERROR tc rd");
     check_flags("www.example.org A", "ad", "NOERROR rd");
     check_flags("www.example.org A ad", "ad", "NOERROR rd ad");
     check_flags("www.example.org A do", "ad", "NOERROR rd ad");

@@ -10,7 +10,7 @@ mod reader;
 
 use alloc::boxed::Box;
 
-use crate::header::{AA, AD, HEADER_LEN, RA, Rcode, u16_at};
+use crate::header::{AA, AD, HEADER_LEN, RA, Rcode, TC, u16_at};
 use crate::name::NAME_LEN_MAX;
 use crate::query::Query;
 use crate::reply::{Counts, Envelope, Reply, Stamped};
@@ -58,6 +58,8 @@ pub struct Response {
     pub authenticated: bool,
     /// RA
     pub recursion_available: bool,
+    /// TC: the upstream left records out.
+    pub truncated: bool,
     /// The lowest TTL of all records; `None` without records.
     pub ttl_secs_min: Option<u32>,
     /// The last field of the authority section's SOA: how long its absences may be remembered (RFC 2308, section 5).
@@ -101,6 +103,12 @@ struct Run {
 }
 
 impl Response {
+    /// The answer where no upstream gave one: SERVFAIL, and no more.
+    #[must_use]
+    pub fn server_failure() -> Self {
+        Self::without_records(0, Rcode::ServFail as u16)
+    }
+
     /// Records in the answer section.
     #[must_use]
     pub fn answer_count(&self) -> u16 {
@@ -212,6 +220,9 @@ pub fn stamp(
     if response.recursion_available {
         flags |= RA;
     }
+    if response.truncated {
+        flags |= TC;
+    }
     let wants_ad = query.edns.is_some_and(|edns| edns.dnssec_ok) || u16_at(packet, 2) & AD != 0;
     if response.authenticated && wants_ad && alias.is_none() {
         flags |= AD;
@@ -220,6 +231,26 @@ pub fn stamp(
 }
 
 impl Response {
+    fn without_records(flags: u16, rcode: u16) -> Self {
+        Self {
+            rcode,
+            kind: Kind::Failure,
+            authoritative: flags & AA != 0,
+            authenticated: flags & AD != 0,
+            recursion_available: flags & RA != 0,
+            truncated: flags & TC != 0,
+            ttl_secs_min: None,
+            soa_minimum_secs: None,
+            signatures_end_unix_secs: None,
+            name_len: 1,
+            counts: [0; 3],
+            body: Box::default(),
+            ttl_offsets: Box::default(),
+            pointer_offsets: Box::default(),
+            addresses: Run::default(),
+        }
+    }
+
     /// How many records fit into `room` bytes, and their length.
     fn records_within(&self, room: usize) -> (usize, usize) {
         if self.body.len() <= room {

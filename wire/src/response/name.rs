@@ -7,7 +7,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::header::HEADER_LEN;
-use crate::name::{LABEL_COUNT_MAX, NAME_LEN_MAX};
+use crate::name::NAME_LEN_MAX;
+
+/// Most labels of a name, the root label left out: one byte each beside its length.
+const LABEL_COUNT_MAX: usize = NAME_LEN_MAX / 2;
 
 /// The last offset that is pointed at. A pointer has 14 bits (RFC 1035, section 4.1.4); some are left for CNAMEs that a
 /// client's answer may have in front.

@@ -2,7 +2,6 @@
 //!
 //! Invariant: whatever the bytes, there is an outcome, after work that their number bounds (see `super::read`).
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -13,8 +12,7 @@ use super::layout::Layout;
 use super::name::{MessageName, Writer};
 use super::{Asked, Kind, Reading, Response, Run};
 use crate::header::{
-    AA, AD, HEADER_LEN, OPCODE, QR, RA, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_NS, TYPE_OPT, TYPE_SOA,
-    u16_at,
+    HEADER_LEN, OPCODE, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_NS, TYPE_OPT, TYPE_SOA, u16_at,
 };
 use crate::name::NAME_LEN_MAX;
 use crate::query::owner_len;
@@ -381,27 +379,6 @@ impl<'p> Reader<'p> {
             counts: response.counts,
             addresses: response.addresses,
             ..Response::without_records(flags, rcode)
-        }
-    }
-}
-
-impl Response {
-    fn without_records(flags: u16, rcode: u16) -> Self {
-        Self {
-            rcode,
-            kind: Kind::Failure,
-            authoritative: flags & AA != 0,
-            authenticated: flags & AD != 0,
-            recursion_available: flags & RA != 0,
-            ttl_secs_min: None,
-            soa_minimum_secs: None,
-            signatures_end_unix_secs: None,
-            name_len: 1,
-            counts: [0; 3],
-            body: Box::default(),
-            ttl_offsets: Box::default(),
-            pointer_offsets: Box::default(),
-            addresses: Run::default(),
         }
     }
 }
