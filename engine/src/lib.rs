@@ -9,6 +9,10 @@ pub mod plan;
 
 pub mod tcp;
 
+pub mod cache;
+
+pub mod forward;
+
 // Rings, system calls and socket options: each block says who owns the memory.
 #[allow(unsafe_code)]
 pub mod io;

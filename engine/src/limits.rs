@@ -88,13 +88,78 @@ pub const ERROR_REPORTS_WAITING_MAX: usize = 1024;
 /// How long `SIGTERM` waits at most, after lameduck, for shards to answer what their sockets still hold.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-// Upstreams.
+// Forwarding: bounds of one shard and one `forward` line.
 
 /// Upstreams of one `forward`, those of a resolv.conf among them: CoreDNS's bound.
 pub const UPSTREAMS_MAX: usize = 15;
 
+/// Questions on their way to upstreams. At two seconds each, the time that a silent upstream takes, this is 2,000 a second;
+/// each holds a socket, two while it is hedged, and some 4 KB.
+pub const FORWARD_IN_FLIGHT_MAX: usize = 4096;
+
+/// Time for one question, all its upstreams together: CoreDNS's.
+pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Tries of one question where there are fewer upstreams than that: the one asked first, a hedge, and one more each.
+pub const FORWARD_TRIES_MAX: usize = 4;
+
+/// Bytes of an upstream's answer over UDP, as our queries say (DNS flag day 2020).
+pub const UPSTREAM_UDP_LEN: u16 = 1232;
+
+/// Time for connecting to an upstream, TLS included: a lost SYN is sent again after one second.
+pub const UPSTREAM_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Connections to one upstream. Past it questions share the least busy one.
+pub const UPSTREAM_CONNECTIONS_MAX: usize = 32;
+
+/// Questions that share one connection: all that may be on their way and as many hedges, spread over all connections.
+pub const UPSTREAM_PIPELINE_MAX: usize = 256;
+
+/// Bytes read from a connection at a time: an answer is seldom longer.
+pub const UPSTREAM_READ_LEN: usize = 2048;
+
 /// How often, at most, an upstream that fails is asked whether it is well again.
 pub const HEALTH_CHECK_EVERY_MIN: Duration = Duration::from_millis(10);
+/// Time for one health check: CoreDNS's.
+pub const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time between two probes of `loop`, while an upstream does not answer.
+pub const LOOP_PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How long `loop` probes an upstream that does not answer: as CoreDNS.
+pub const LOOP_PROBE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Answer times that the running p95 is taken from: the three above it are one in twenty.
+pub const ANSWER_TIMES_KEPT: usize = 64;
+/// Fewer than these say nothing of an upstream.
+pub const ANSWER_TIMES_MIN: usize = 8;
+/// When an upstream that nothing is known of is hedged: most answers that a resolver must fetch are there by then.
+pub const HEDGE_AFTER_UNKNOWN: Duration = Duration::from_millis(100);
+/// Never sooner: a scheduler's hiccup is no slow upstream.
+pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(2);
+/// Of this many questions one may be hedged, so that upstreams that slow down do not get twice the load for it.
+pub const QUESTIONS_PER_HEDGE: u32 = 10;
+/// Hedges that quiet times save up: the questions that wait at an upstream when it falls silent, 10,000 a second for the ten
+/// milliseconds that pass until others are asked first.
+pub const HEDGES_SAVED_MAX: u32 = 128;
+/// Questions in a row that the hedge answered first, after which the upstream's health is checked.
+pub const OUTRUNS_MAX: u32 = 3;
+
+/// Clients of one shard that wait for upstreams, many of them for the same answer; each holds some 500 bytes.
+pub const WAITERS_MAX: usize = 16384;
+
+/// Answers of upstreams that wait for the cache of another shard.
+pub const FILLS_WAITING_MAX: usize = 1024;
+
+/// Of these, how many a shard takes before a batch: some 50 µs' worth.
+pub const FILLS_PER_BATCH_MAX: usize = 64;
+
+/// Bytes that an entry of a cache may take on average, its key and the bookkeeping included: a usual one takes 400 to 600. With
+/// CoreDNS's 9984 entries of either type a shard's cache holds 20 MB at most; the responses themselves are shared by all shards.
+pub const CACHE_ENTRY_LEN: usize = 1024;
+
+/// How long an answer that was to be asked for again while it is still given is not asked for once more, whatever has become
+/// of the first question: one a second is nothing to an upstream.
+pub const CACHE_REFRESH_PAUSE: Duration = Duration::from_secs(1);
 
 // HTTP endpoints, metrics and events.
 
@@ -122,6 +187,9 @@ pub const HEALTH_POLL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Label sets (server, zone, view) that can be told apart in one process's life: 256 zones on four addresses. A set costs 1.7 KB
 /// a shard once it is in use, and 18 bytes before.
 pub const LABEL_SETS_MAX: usize = 1024;
+
+/// Upstreams that can be told apart in one process's life: 17 `forward` lines of 15. One costs 2 KB a shard.
+pub const UPSTREAM_LABELS_MAX: usize = 256;
 
 /// Events on their way from the source to the model. A full channel makes the source wait.
 pub const EVENTS_WAITING_MAX: usize = 1024;
@@ -169,4 +237,8 @@ pub const COREFILE_QUOTED_LEN_MAX: usize = 80;
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
 const _: () = assert!(COMPLETIONS as usize >= 2 * (RECEIVE_BUFFERS as usize + SEND_SLOTS));
 const _: () = assert!(SUBMISSIONS as usize >= SEND_SLOTS + LISTENERS_MAX * 2);
+const _: () =
+    assert!(UPSTREAM_CONNECTIONS_MAX * UPSTREAM_PIPELINE_MAX >= 2 * FORWARD_IN_FLIGHT_MAX);
+const _: () = assert!(ANSWER_TIMES_MIN <= ANSWER_TIMES_KEPT && UPSTREAMS_MAX <= u8::MAX as usize);
+const _: () = assert!(2 * 9984 * CACHE_ENTRY_LEN <= 20 << 20);
 const _: () = assert!(TCP_WRITE_LEN >= 2 * (2 + wire::reply::MESSAGE_LEN_MAX));

@@ -8,16 +8,14 @@ use engine::answer::{AnsweredBy, Transport};
 use engine::limits::LABEL_SETS_MAX;
 use engine::metrics::{
     Build, EnabledPlugin, Event, Family, Format, LabelSet, Metrics, Observation, ServiceKind,
-    ShardFacts, ShardMetrics, TableFacts,
+    ShardFacts, ShardMetrics, TableFacts, UpstreamEvent,
 };
 use wire::header::Rcode;
 
 const COREDNS: &str = include_str!("metrics/coredns-1.15.0.txt");
 
 /// What CoreDNS exports and this server does not: families of plugins that it does not have, and its Kubernetes client's.
-const ABSENT: [&str; 5] = [
-    "coredns_forward_healthcheck_broken_total",
-    "coredns_forward_max_concurrent_rejects_total",
+const ABSENT: [&str; 3] = [
     "coredns_hosts_reload_timestamp_seconds",
     "coredns_kubernetes_rest_client_requests_total",
     "coredns_local_localhost_requests_total",
@@ -175,6 +173,44 @@ fn open_connections_are_what_was_accepted_and_not_closed() {
 }
 
 #[test]
+fn upstreams_are_counted_by_address_and_all_shards_together() {
+    let metrics = Metrics::new(build(), 2);
+    let [to, other] =
+        ["10.0.0.1:53", "[fd00::1]:853"].map(|to| metrics.upstream(to.parse().unwrap()));
+    to.shard(0).answered(0, Duration::from_micros(700));
+    to.shard(1).answered(0, Duration::from_micros(250));
+    to.shard(1).answered(23, Duration::from_secs(9));
+    // Another `forward` line, or the next Corefile, counts on.
+    let again = metrics.upstream("10.0.0.1:53".parse().unwrap());
+    again.shard(0).count(UpstreamEvent::Foreign);
+    again.shard(1).count(UpstreamEvent::Foreign);
+    other.shard(0).count(UpstreamEvent::WentDown);
+    other.shard(1).count(UpstreamEvent::WentDown);
+    other.shard(0).count(UpstreamEvent::CameBack);
+    other.shard(0).count(UpstreamEvent::TlsOpened);
+    other.loop_found();
+    let text = metrics.scrape(Format::Prometheus);
+    let duration = "coredns_proxy_request_duration_seconds";
+    let (first, second) =
+        (r#"proxy_name="forward",to="10.0.0.1:53""#, r#"proxy_name="forward",to="[fd00::1]:853""#);
+    let noerror = r#"proxy_name="forward",rcode="NOERROR",to="10.0.0.1:53""#;
+    for line in [
+        format!("{duration}_bucket{{le=\"0.00025\",{noerror}}} 1"),
+        format!("{duration}_bucket{{le=\"0.001\",{noerror}}} 2"),
+        format!("{duration}_sum{{{noerror}}} 0.00095"),
+        format!("{duration}_count{{{}}} 1", noerror.replace("NOERROR", "other")),
+        format!("ringdns_forward_foreign_answers_total{{{first}}} 2"),
+        format!("ringdns_forward_upstream_down{{{first}}} 0.0"),
+        format!("ringdns_forward_upstream_down{{{second}}} 1.0"),
+        format!("ringdns_forward_upstream_loops{{{second}}} 1.0"),
+        format!("coredns_proxy_conn_cache_misses_total{{proto=\"tcp-tls\",{second}}} 1"),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\nnot in\n{text}");
+    }
+    assert!(!text.contains("conn_cache_hits"), "{text}");
+}
+
+#[test]
 fn labels_from_a_corefile_are_escaped() {
     let metrics = Metrics::new(build(), 1);
     let block = metrics.label_set(&zone("a\"b\\c\n."));
@@ -192,6 +228,11 @@ fn busy_metrics() -> Metrics {
     shard.observe(&Observation { transport: Transport::Tcp, ..observation(block) });
     shard.finish_batch(Duration::from_micros(20));
     shard.table_taken(3);
+    let upstream = metrics.upstream("10.0.0.1:53".parse().unwrap());
+    upstream.shard(1).answered(0, Duration::from_micros(700));
+    for event in [UpstreamEvent::TcpKept, UpstreamEvent::UdpOpened, UpstreamEvent::CheckFailed] {
+        upstream.shard(0).count(event);
+    }
     metrics.programmed(ServiceKind::ClusterIp, Duration::from_millis(2));
     metrics.health_polled(Duration::from_micros(200), true);
     metrics.reload_failed();

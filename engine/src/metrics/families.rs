@@ -46,8 +46,22 @@ const DROPS: [(&str, Event); 4] = [
     ("socket_full", Event::SocketFull),
 ];
 
+/// Counters of all shards together, as CoreDNS has them for forwarding.
+const FORWARD_COUNTERS: [(&str, &str, Event); 2] = [
+    (
+        "coredns_forward_healthcheck_broken",
+        "Questions for upstreams that were all down",
+        Event::UpstreamsDown,
+    ),
+    (
+        "coredns_forward_max_concurrent_rejects",
+        "Questions refused because as many as may be were on their way",
+        Event::ForwardRejected,
+    ),
+];
+
 /// Names in the order of the alphabet, as CoreDNS's client library has them.
-type Labels<'l> = Vec<(&'static str, Cow<'l, str>)>;
+pub(super) type Labels<'l> = Vec<(&'static str, Cow<'l, str>)>;
 
 /// One label set and its numbers, all shards together.
 struct Totals {
@@ -55,11 +69,11 @@ struct Totals {
     cells: [u64; CELL_COUNT],
 }
 
-struct HistogramSample<'s> {
-    labels: Labels<'s>,
-    sum: f64,
+pub(super) struct HistogramSample<'s> {
+    pub(super) labels: Labels<'s>,
+    pub(super) sum: f64,
     /// One more than there are bounds.
-    counts: &'s [u64],
+    pub(super) counts: &'s [u64],
 }
 
 impl Collector for Sources {
@@ -70,6 +84,8 @@ impl Collector for Sources {
         families.durations(&totals)?;
         families.sizes(&totals)?;
         families.shards(self)?;
+        families.upstreams(&lock(&self.upstreams).clone())?;
+        families.caches(&lock(&self.caches).clone())?;
         let facts = lock(&self.facts).clone();
         families.server(self, &facts)?;
         families.tables(&facts, SystemTime::now())?;
@@ -97,7 +113,7 @@ impl Sources {
 }
 
 /// Writes families; one with labels and no sample is left out.
-struct Families<'e, 'w> {
+pub(super) struct Families<'e, 'w> {
     encoder: &'e mut DescriptorEncoder<'w>,
 }
 
@@ -201,6 +217,9 @@ impl Families<'_, '_> {
         for (name, help, event) in SHARD_COUNTERS {
             let samples = each(&|index| sources.shards[index].event_count(event));
             self.counters(name, help, &samples)?;
+        }
+        for (name, help, event) in FORWARD_COUNTERS {
+            self.counters(name, help, &[(Vec::new(), sources.event_total(event))])?;
         }
         let drops = DROPS
             .map(|(reason, event)| (vec![("reason", reason.into())], sources.event_total(event)));
@@ -316,7 +335,7 @@ impl Families<'_, '_> {
         self.encoder.encode_descriptor(name, &format!("{help}."), None, metric_type)
     }
 
-    fn counters<V: EncodeCounterValue>(
+    pub(super) fn counters<V: EncodeCounterValue>(
         &mut self,
         name: &str,
         help: &str,
@@ -337,7 +356,12 @@ impl Families<'_, '_> {
         Ok(())
     }
 
-    fn gauges(&mut self, name: &str, help: &str, samples: &[(Labels<'_>, f64)]) -> fmt::Result {
+    pub(super) fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[(Labels<'_>, f64)],
+    ) -> fmt::Result {
         if samples.is_empty() {
             return Ok(());
         }
@@ -352,7 +376,7 @@ impl Families<'_, '_> {
         Ok(())
     }
 
-    fn histograms<'s>(
+    pub(super) fn histograms<'s>(
         &mut self,
         name: &str,
         help: &str,
@@ -390,6 +414,7 @@ mod tests {
     #[test]
     fn every_event_is_exported() {
         // Beside the tables: panics, and closed connections within those that are open.
-        assert_eq!(SHARD_COUNTERS.len() + DROPS.len() + 2, EVENT_COUNT);
+        let rows = SHARD_COUNTERS.len() + DROPS.len() + FORWARD_COUNTERS.len();
+        assert_eq!(rows + 2, EVENT_COUNT);
     }
 }

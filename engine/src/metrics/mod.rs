@@ -6,6 +6,7 @@
 //! ```
 //! Counters live as long as the process, across reloads. Invariant: a label set's index never changes its meaning.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -14,15 +15,19 @@ use prometheus_client::metrics::family::Family as Labelled;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+mod cache;
 mod exposition;
 mod families;
 mod position;
 mod process;
 mod shard;
+mod upstream;
 
-use crate::limits::LABEL_SETS_MAX;
+use crate::limits::{LABEL_SETS_MAX, UPSTREAM_LABELS_MAX};
+pub use cache::CacheMetrics;
 pub use exposition::Format;
 pub use shard::{Event, Family, Observation, ShardMetrics};
+pub use upstream::{UpstreamCounters, UpstreamEvent, UpstreamMetrics};
 
 /// Which server block a request is counted under, in CoreDNS's spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +124,8 @@ struct Sources {
     build: Build,
     shards: Vec<Arc<ShardMetrics>>,
     label_sets: Mutex<Vec<LabelSet>>,
+    upstreams: Mutex<Vec<Arc<UpstreamMetrics>>>,
+    caches: Mutex<Vec<Arc<CacheMetrics>>>,
     facts: Mutex<Facts>,
 }
 
@@ -129,6 +136,8 @@ impl Metrics {
             build,
             shards: (0..shard_count).map(|_| Arc::default()).collect(),
             label_sets: Mutex::default(),
+            upstreams: Mutex::default(),
+            caches: Mutex::default(),
             facts: Mutex::default(),
         });
         let mut registry = Registry::default();
@@ -187,6 +196,38 @@ impl Metrics {
         }
         known.push(labels.clone());
         Some(index)
+    }
+
+    /// Where a cache is counted: the same for the same block and zones, before and after a reload. Past `LABEL_SETS_MAX` caches
+    /// they are counted where no scrape looks.
+    #[must_use]
+    pub fn cache(&self, block: &LabelSet, zones: &str) -> Arc<CacheMetrics> {
+        let mut known = lock(&self.sources.caches);
+        let is_same = |other: &&Arc<CacheMetrics>| other.block == *block && other.zones == zones;
+        if let Some(cache) = known.iter().find(is_same) {
+            return Arc::clone(cache);
+        }
+        let shard_count = self.sources.shards.len();
+        let cache = Arc::new(CacheMetrics::new(block.clone(), zones.to_owned(), shard_count));
+        if known.len() < LABEL_SETS_MAX {
+            known.push(Arc::clone(&cache));
+        }
+        cache
+    }
+
+    /// Where exchanges with the upstream at this address are counted: the same for the same address, before and after a
+    /// reload. Past `UPSTREAM_LABELS_MAX` addresses they are counted where no scrape looks.
+    #[must_use]
+    pub fn upstream(&self, to: SocketAddr) -> Arc<UpstreamMetrics> {
+        let mut known = lock(&self.sources.upstreams);
+        if let Some(upstream) = known.iter().find(|other| other.to == to) {
+            return Arc::clone(upstream);
+        }
+        let upstream = Arc::new(UpstreamMetrics::new(to, self.sources.shards.len()));
+        if known.len() < UPSTREAM_LABELS_MAX {
+            known.push(Arc::clone(&upstream));
+        }
+        upstream
     }
 
     /// What the control plane knows, to be changed.

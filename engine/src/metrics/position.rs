@@ -63,7 +63,7 @@ const SIZE_CELLS: usize = SIZE_SUM + 1;
 const DURATION_FIRST_NS: u64 = 250_000;
 /// The first bound of the fine one. CoreDNS's first bucket would hold every answer that this server gives.
 const FINE_DURATION_FIRST_NS: u64 = 1_000;
-const DURATION_BOUND_COUNT: usize = 16;
+pub(super) const DURATION_BOUND_COUNT: usize = 16;
 
 const REQUESTS: usize = 0;
 pub(super) const DNSSEC_OK: usize = REQUESTS + TRANSPORTS.len() * FAMILIES.len() * QTYPE_COUNT;

@@ -62,28 +62,32 @@ pub enum Event {
     TcpEvicted,
     TcpClosed,
     TcpAcceptFailed,
+    /// A question for upstreams that were all down.
+    UpstreamsDown,
+    /// A question for upstreams that had as many on their way as `max_concurrent` allows.
+    ForwardRejected,
 }
 
 /// As many as `Event` has variants.
-pub(super) const EVENT_COUNT: usize = Event::TcpAcceptFailed as usize + 1;
+pub(super) const EVENT_COUNT: usize = Event::ForwardRejected as usize + 1;
 
 /// A number that one thread adds to and any thread reads.
 #[derive(Debug, Default)]
-struct Counter(AtomicU64);
+pub(super) struct Counter(AtomicU64);
 
 impl Counter {
     #[inline]
-    fn add(&self, count: u64) {
+    pub(super) fn add(&self, count: u64) {
         self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
     }
 
     #[inline]
-    fn set(&self, value: u64) {
+    pub(super) fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
     #[inline]
-    fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -95,6 +99,35 @@ struct LabelSetCounters {
     cells: [Counter; CELL_COUNT],
     /// Answers of the batch that is not over.
     untimed: Counter,
+}
+
+impl LabelSetCounters {
+    #[inline]
+    fn count(&self, observation: &Observation) {
+        let Observation { transport, family, qtype, query_len, reply_len, .. } = *observation;
+        let add = |at: usize, count: u64| self.cells[at].add(count);
+        add(position::request(transport, family, qtype), 1);
+        if observation.dnssec_ok {
+            add(position::DNSSEC_OK, 1);
+        }
+        let sizes = position::query_sizes(transport);
+        add(sizes + position::size_bucket(query_len), 1);
+        add(sizes + position::SIZE_SUM, query_len as u64);
+        let sizes = position::reply_sizes(transport);
+        add(sizes + position::size_bucket(reply_len), 1);
+        add(sizes + position::SIZE_SUM, reply_len as u64);
+        add(position::response(observation.rcode, observation.plugin), 1);
+    }
+
+    /// So many answers took so long each.
+    fn time(&self, answers: u64, duration: Duration) {
+        let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let coarse = position::DURATION + position::duration_bucket(duration_ns);
+        let fine = position::FINE_DURATION + position::fine_duration_bucket(duration_ns);
+        self.cells[coarse].add(answers);
+        self.cells[fine].add(answers);
+        self.cells[position::DURATION_SUM].add(duration_ns.wrapping_mul(answers));
+    }
 }
 
 /// The counters of one shard.
@@ -130,28 +163,11 @@ impl ShardMetrics {
     /// Counts one answer; how long it took is said by `finish_batch`.
     #[inline]
     pub fn observe(&self, observation: &Observation) {
-        let Some(index) = observation.block else {
+        let Some((index, set)) = self.label_set(observation) else {
             self.answers.add(1);
             return;
         };
-        let Some(set) = self.label_sets.get(index).and_then(OnceLock::get) else {
-            debug_assert!(false, "label set {index} was never given out");
-            return;
-        };
-        let Observation { transport, family, qtype, query_len, reply_len, .. } = *observation;
-        let add = |at: usize, count: u64| set.cells[at].add(count);
-        add(position::request(transport, family, qtype), 1);
-        if observation.dnssec_ok {
-            add(position::DNSSEC_OK, 1);
-        }
-        let sizes = position::query_sizes(transport);
-        add(sizes + position::size_bucket(query_len), 1);
-        add(sizes + position::SIZE_SUM, query_len as u64);
-        let sizes = position::reply_sizes(transport);
-        add(sizes + position::size_bucket(reply_len), 1);
-        add(sizes + position::SIZE_SUM, reply_len as u64);
-        add(position::response(observation.rcode, observation.plugin), 1);
-
+        set.count(observation);
         if set.untimed.get() == 0 {
             let at = self.touched_count.get() as usize;
             if let Some(place) = self.touched.get(at) {
@@ -162,20 +178,32 @@ impl ShardMetrics {
         set.untimed.add(1);
     }
 
+    /// Counts one answer that was no part of a batch.
+    pub fn observe_one(&self, observation: &Observation, duration: Duration) {
+        self.answers.add(1);
+        if let Some((_, set)) = self.label_set(observation) {
+            set.count(observation);
+            set.time(1, duration);
+        }
+    }
+
+    #[inline]
+    fn label_set(&self, observation: &Observation) -> Option<(usize, &LabelSetCounters)> {
+        let index = observation.block?;
+        let set = self.label_sets.get(index).and_then(OnceLock::get);
+        debug_assert!(set.is_some(), "label set {index} was never given out");
+        Some((index, set?))
+    }
+
     /// Ends a batch: everything observed since the last one took this long.
     pub fn finish_batch(&self, duration: Duration) {
         self.count(Event::Batch, 1);
-        let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let coarse = position::DURATION + position::duration_bucket(duration_ns);
-        let fine = position::FINE_DURATION + position::fine_duration_bucket(duration_ns);
         let touched_count = self.touched_count.get() as usize;
         for place in self.touched.iter().take(touched_count) {
             let index = usize::from(place.load(Ordering::Relaxed));
             let Some(set) = self.label_sets[index].get() else { continue };
             let answers = set.untimed.get();
-            set.cells[coarse].add(answers);
-            set.cells[fine].add(answers);
-            set.cells[position::DURATION_SUM].add(duration_ns.wrapping_mul(answers));
+            set.time(answers, duration);
             set.untimed.set(0);
             self.answers.add(answers);
         }

@@ -1,0 +1,193 @@
+//! One kept response: for how long it is answered, with what TTLs, and when it is asked for anew.
+//!
+//! Invariant: an entry that is answered as fresh has at least one second left on every record, unless its TTL may be 0.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wire::header::Rcode;
+use wire::response::{Kind, Response, TtlRule};
+
+use super::{Answer, EntryType};
+use crate::corefile::{Cache as Settings, Stale};
+use crate::limits::CACHE_REFRESH_PAUSE;
+
+/// How long an answer is kept that does not say how long: one without records, a delegation.
+const FAIL_SAFE_SECS: u32 = 5;
+
+/// The longest TTL there is (RFC 2181, section 8), whatever the settings.
+const LIFETIME_MAX: Duration = Duration::from_secs(i32::MAX as u64);
+
+pub(super) struct Entry {
+    pub(super) response: Arc<Response>,
+    term: Term,
+    stored: Instant,
+    /// Until then it is not asked for again.
+    refresh_from: Instant,
+    /// Since the last gap that was too long for `prefetch`.
+    hits: u32,
+    last_hit: Instant,
+}
+
+/// For how long a response is kept, and within what bounds its TTLs are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Term {
+    pub(super) entry_type: EntryType,
+    pub(super) lifetime: Duration,
+    ttl_secs_min: u32,
+    ttl_secs_max: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    Fresh,
+    /// Expired, but `serve_stale` still keeps it.
+    Stale,
+    Over,
+}
+
+impl Term {
+    /// `None` for what is not kept: denials without an SOA, CNAMEs that lead nowhere, other failures than an upstream's own, and
+    /// what would be kept for no time.
+    pub(super) fn of(response: &Response, settings: &Settings) -> Option<Self> {
+        let (entry_type, ttl_secs) = match (response.kind, response.soa_minimum_secs) {
+            (Kind::Success, _) => (EntryType::Success, response.ttl_secs_min),
+            (Kind::Delegation, _) => (EntryType::Success, None),
+            // A quirk of CoreDNS's: nothing at all is an answer.
+            (Kind::NoData, None) if response.answer_count() == 0 => (EntryType::Success, None),
+            (Kind::NoData | Kind::NxDomain, None) => return None,
+            (Kind::NoData | Kind::NxDomain, Some(minimum)) => {
+                (EntryType::Denial, response.ttl_secs_min.map(|ttl_secs| ttl_secs.min(minimum)))
+            }
+            (Kind::Failure, _) => return Self::of_failure(response, settings),
+        };
+        let share = match entry_type {
+            EntryType::Success => &settings.success,
+            EntryType::Denial => &settings.denial,
+        };
+        let ttl = Duration::from_secs(ttl_secs.unwrap_or(FAIL_SAFE_SECS).into());
+        let lifetime = ttl.max(share.ttl_min).min(share.ttl_max).min(LIFETIME_MAX);
+        // The SOA of a denial must not outlive it (RFC 2308, section 3).
+        let ttl_max = if response.kind == Kind::Success { share.ttl_max } else { lifetime };
+        (!lifetime.is_zero()).then_some(Self {
+            entry_type,
+            lifetime,
+            ttl_secs_min: secs(share.ttl_min),
+            ttl_secs_max: secs(ttl_max),
+        })
+    }
+
+    fn of_failure(response: &Response, settings: &Settings) -> Option<Self> {
+        let is_upstreams_own =
+            [Rcode::ServFail, Rcode::NotImp].iter().any(|rcode| *rcode as u16 == response.rcode);
+        let lifetime = settings.servfail;
+        (is_upstreams_own && !lifetime.is_zero()).then_some(Self {
+            entry_type: EntryType::Denial,
+            lifetime,
+            ttl_secs_min: 0,
+            ttl_secs_max: secs(lifetime),
+        })
+    }
+}
+
+impl Entry {
+    /// `last`: what it replaces. An answer that is replaced in time stays as popular as it was.
+    pub(super) fn new(
+        response: Arc<Response>,
+        term: Term,
+        last: Option<&Self>,
+        now: Instant,
+    ) -> Self {
+        let last = last.filter(|last| now < last.expiry());
+        let (hits, last_hit) = last.map_or((0, now), |last| (last.hits, last.last_hit));
+        Self { response, term, stored: now, refresh_from: now, hits, last_hit }
+    }
+
+    pub(super) fn age(&self, settings: &Settings, now: Instant) -> Age {
+        if now < self.expiry() {
+            return Age::Fresh;
+        }
+        match &settings.serve_stale {
+            // A failure that is over must be asked about again.
+            Some(stale) if self.response.kind != Kind::Failure => {
+                if now < self.expiry() + stale.keep { Age::Stale } else { Age::Over }
+            }
+            Some(_) | None => Age::Over,
+        }
+    }
+
+    fn expiry(&self) -> Instant {
+        self.stored + self.term.lifetime
+    }
+
+    /// What a client is given of it at this age.
+    pub(super) fn answer(&self, age: Age, settings: &Settings, now: Instant) -> Answer<'_> {
+        let ttl = match (age, settings.serve_stale.map(|stale| stale.mode)) {
+            (Age::Fresh, _) => TtlRule::Aged {
+                age_secs: if settings.keepttl { 0 } else { self.age_secs(now) },
+                secs_min: self.term.ttl_secs_min,
+                secs_max: self.term.ttl_secs_max,
+            },
+            (
+                Age::Stale | Age::Over,
+                Some(Stale::Immediate { ttl, .. } | Stale::Verify { ttl, .. }),
+            ) => TtlRule::Fixed { secs: secs(ttl) },
+            (Age::Stale | Age::Over, None) => TtlRule::Fixed { secs: 0 },
+        };
+        Answer { response: &self.response, ttl }
+    }
+
+    /// Counts a hit; says whether there were enough of them, and little enough of the TTL is left.
+    pub(super) fn is_worth_prefetching(&mut self, settings: &Settings, now: Instant) -> bool {
+        let Some(prefetch) = settings.prefetch else { return false };
+        let gap = now.saturating_duration_since(self.last_hit);
+        self.hits = if gap > prefetch.within { 1 } else { self.hits.saturating_add(1) };
+        self.last_hit = now;
+        let lifetime_secs = secs(self.term.lifetime);
+        let due_secs = (u64::from(lifetime_secs) * u64::from(prefetch.percentage)).div_ceil(100);
+        let left_secs = lifetime_secs.saturating_sub(self.age_secs(now));
+        // A failure is not to be asked about before it is over (RFC 9520, section 3.2).
+        self.response.kind != Kind::Failure
+            && self.hits >= prefetch.amount
+            && u64::from(left_secs) <= due_secs
+    }
+
+    /// Whether it may be asked for now. If so, not again before a while.
+    pub(super) fn take_refresh(&mut self, now: Instant) -> bool {
+        let is_due = self.may_refresh(now);
+        if is_due {
+            self.pause_refreshing(now, CACHE_REFRESH_PAUSE);
+        }
+        is_due
+    }
+
+    pub(super) fn may_refresh(&self, now: Instant) -> bool {
+        now >= self.refresh_from
+    }
+
+    pub(super) fn pause_refreshing(&mut self, now: Instant, pause: Duration) {
+        self.refresh_from = now + pause;
+    }
+
+    /// Whether it is the better answer, though `response` is the newer one: failures are passing, and `prefer_positive` takes
+    /// denials for such.
+    pub(super) fn outranks(&self, response: &Response, settings: &Settings) -> bool {
+        let prefers_positive = settings.serve_stale.is_some_and(|stale| stale.prefers_positive);
+        match response.kind {
+            Kind::Success => false,
+            Kind::Failure => self.response.kind != Kind::Failure,
+            Kind::NoData | Kind::NxDomain | Kind::Delegation => {
+                prefers_positive && self.response.kind == Kind::Success
+            }
+        }
+    }
+
+    fn age_secs(&self, now: Instant) -> u32 {
+        secs(now.saturating_duration_since(self.stored))
+    }
+}
+
+/// Whole seconds.
+fn secs(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}

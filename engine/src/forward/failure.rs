@@ -1,0 +1,171 @@
+//! Why a question has no answer: what the line of `errors` says, in the words that operators of CoreDNS grep for.
+//!
+//! `consolidate` patterns in Corefiles end in `i/o timeout$` and the like: the cause stands last.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use wire::header::Rcode;
+
+/// A question that got no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// `max_concurrent`, or our own bound, for one shard.
+    TooMany { max: usize },
+    /// All upstreams are down and none may be tried, or loop.
+    NoneHealthy,
+    /// The last upstream that was tried gave none.
+    Exchange(ExchangeFailure),
+}
+
+/// What became of an exchange with an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExchangeFailure {
+    pub protocol: Protocol,
+    /// Ours, where a socket had been bound.
+    pub from: Option<SocketAddr>,
+    pub to: SocketAddr,
+    pub cause: Cause,
+}
+
+/// Over what an upstream is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Udp,
+    Tcp,
+    Tls,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// No connection in time.
+    ConnectTimeout,
+    /// What the kernel said to a new socket: `strerror`'s words in lower case, as Go has them.
+    Connect(String),
+    /// What rustls said of the upstream's handshake or certificate.
+    Handshake(String),
+    /// No answer in time.
+    ReadTimeout,
+    /// What the kernel said: over UDP what came back by ICMP.
+    Read(String),
+    Write(String),
+    /// The upstream closed the connection.
+    Closed,
+    /// An answer that cannot be read.
+    Malformed,
+    /// Over TCP: an answer to something else.
+    Foreign,
+}
+
+impl Cause {
+    pub(super) fn connect(error: &io::Error) -> Self {
+        Self::Connect(words(error))
+    }
+
+    pub(super) fn read(error: &io::Error) -> Self {
+        Self::Read(words(error))
+    }
+
+    pub(super) fn write(error: &io::Error) -> Self {
+        Self::Write(words(error))
+    }
+}
+
+fn words(error: &io::Error) -> String {
+    let text = error.to_string().to_lowercase();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+impl Failure {
+    /// The response code that the client gets.
+    #[must_use]
+    pub fn rcode(&self) -> Rcode {
+        match self {
+            Self::TooMany { .. } => Rcode::Refused,
+            Self::NoneHealthy | Self::Exchange(_) => Rcode::ServFail,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany { max } => {
+                write!(formatter, "concurrent queries exceeded maximum {max}")
+            }
+            Self::NoneHealthy => write!(formatter, "no healthy proxies"),
+            Self::Exchange(failure) => write!(formatter, "{failure}"),
+        }
+    }
+}
+
+impl fmt::Display for ExchangeFailure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { protocol, from, to, cause } = self;
+        let network = match protocol {
+            Protocol::Udp => "udp",
+            Protocol::Tcp | Protocol::Tls => "tcp",
+        };
+        let path = match from {
+            Some(from) => format!("{from}->{to}"),
+            None => to.to_string(),
+        };
+        match cause {
+            Cause::ConnectTimeout => write!(formatter, "dial {network} {to}: i/o timeout"),
+            Cause::Connect(words) => write!(formatter, "dial {network} {to}: connect: {words}"),
+            Cause::Handshake(error) => write!(formatter, "{to}: tls: {error}"),
+            Cause::ReadTimeout => write!(formatter, "read {network} {path}: i/o timeout"),
+            Cause::Read(words) => write!(formatter, "read {network} {path}: read: {words}"),
+            Cause::Write(words) => write!(formatter, "write {network} {path}: write: {words}"),
+            Cause::Closed => write!(formatter, "read {network} {path}: EOF"),
+            Cause::Malformed => write!(formatter, "{network} {path}: malformed answer"),
+            Cause::Foreign => write!(formatter, "{network} {path}: answer to another question"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(protocol: Protocol, from: Option<&str>, cause: Cause, expected: &str) {
+        let from = from.map(|from| from.parse().unwrap());
+        let to = "10.0.0.1:53".parse().unwrap();
+        let failure = Failure::Exchange(ExchangeFailure { protocol, from, to, cause });
+        assert_eq!(failure.to_string(), expected);
+        assert_eq!(failure.rcode(), Rcode::ServFail);
+    }
+
+    #[test]
+    fn lines_are_those_that_patterns_in_corefiles_know() {
+        let from = Some("10.0.0.9:4711");
+        let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        check(
+            Protocol::Udp,
+            from,
+            Cause::ReadTimeout,
+            "read udp 10.0.0.9:4711->10.0.0.1:53: i/o timeout",
+        );
+        check(
+            Protocol::Udp,
+            from,
+            Cause::read(&refused),
+            "read udp 10.0.0.9:4711->10.0.0.1:53: read: connection refused",
+        );
+        check(Protocol::Tls, None, Cause::ConnectTimeout, "dial tcp 10.0.0.1:53: i/o timeout");
+        check(
+            Protocol::Tcp,
+            None,
+            Cause::connect(&refused),
+            "dial tcp 10.0.0.1:53: connect: connection refused",
+        );
+        let too_many = Failure::TooMany { max: 7 };
+        assert_eq!(too_many.to_string(), "concurrent queries exceeded maximum 7");
+        assert_eq!(too_many.rcode(), Rcode::Refused);
+        assert_eq!(Failure::NoneHealthy.to_string(), "no healthy proxies");
+    }
+}

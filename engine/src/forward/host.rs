@@ -1,0 +1,101 @@
+//! Addresses of upstreams that the Corefile names by their host names.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use domain::base::iana::Rtype;
+use domain::base::{Message, Name};
+use domain::rdata::{A, Aaaa};
+use tokio::net::lookup_host;
+use tokio::time::{Instant, timeout, timeout_at};
+use wire::reply::MESSAGE_LEN_MAX;
+use wire::response::{Reading, read};
+
+use super::Question;
+use super::query::{Form, Query};
+use super::udp::{self, Route};
+use crate::answer::Transport;
+use crate::limits::FORWARD_TIMEOUT;
+
+/// The addresses of a host; the system's resolver is asked if `resolvers` is empty, else each of these until one knows.
+///
+/// # Errors
+/// Why there are none, for people.
+pub(super) async fn look_up(host: &str, resolvers: &[SocketAddr]) -> Result<Vec<IpAddr>, String> {
+    if resolvers.is_empty() {
+        return match timeout(FORWARD_TIMEOUT, lookup_host((host, 0))).await {
+            Ok(Ok(found)) => some_of(found.map(|address| address.ip())),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the system's resolver does not answer".into()),
+        };
+    }
+    let Ok(name) = host.parse::<Name<Vec<u8>>>() else {
+        return Err("not a domain name".into());
+    };
+    let mut problem = String::new();
+    for resolver in resolvers {
+        match ask_both(&name, *resolver).await {
+            Ok(found) => return Ok(found),
+            Err(next) => problem = format!("{resolver}: {next}"),
+        }
+    }
+    Err(problem)
+}
+
+async fn ask_both(name: &Name<Vec<u8>>, resolver: SocketAddr) -> Result<Vec<IpAddr>, String> {
+    let mut found = ask(name, Rtype::A, resolver).await?;
+    found.extend(ask(name, Rtype::AAAA, resolver).await?);
+    some_of(found)
+}
+
+fn some_of(found: impl IntoIterator<Item = IpAddr>) -> Result<Vec<IpAddr>, String> {
+    let mut addresses = Vec::new();
+    for address in found {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() { Err("no address".into()) } else { Ok(addresses) }
+}
+
+async fn ask(
+    name: &Name<Vec<u8>>,
+    rtype: Rtype,
+    resolver: SocketAddr,
+) -> Result<Vec<IpAddr>, String> {
+    let question = Question {
+        name: name.as_slice().into(),
+        qtype: rtype.to_int(),
+        qclass: 1,
+        dnssec_ok: false,
+        checking_disabled: false,
+        recursion_desired: true,
+        transport: Transport::Udp,
+    };
+    let query = Query::new(&question, Form { randomize_case: false, has_edns: true });
+    let until = Instant::now() + Duration::from_secs(2);
+    let io_error = |error: std::io::Error| error.to_string();
+    let socket = udp::open(Route { to: resolver, from: None }).map_err(io_error)?;
+    socket.send(query.message()).await.map_err(io_error)?;
+    let mut packet = vec![0; MESSAGE_LEN_MAX];
+    loop {
+        let received = timeout_at(until, socket.recv(&mut packet)).await;
+        let len = received.map_err(|_| "no answer in time".to_owned())?.map_err(io_error)?;
+        match read(&packet[..len], &query.asked()) {
+            Reading::Foreign => {}
+            Reading::Answer(_) => return addresses(&packet[..len]),
+            Reading::Truncated(_) => return Err("the answer is cut".into()),
+            Reading::Malformed => return Err("the answer cannot be read".into()),
+        }
+    }
+}
+
+/// The address records of an answer, whoever owns them: `read` has seen that the answer is one, and the owner may be the end
+/// of a CNAME chain.
+fn addresses(packet: &[u8]) -> Result<Vec<IpAddr>, String> {
+    let message = Message::from_octets(packet).map_err(|error| error.to_string())?;
+    let answer = message.answer().map_err(|error| error.to_string())?;
+    let v4 = answer.limit_to_in::<A>().flatten().map(|record| IpAddr::V4(record.data().addr()));
+    let v6 = answer.limit_to_in::<Aaaa>().flatten().map(|record| IpAddr::V6(record.data().addr()));
+    Ok(v4.chain(v6).collect())
+}

@@ -1,0 +1,247 @@
+//! Questions that others answer: the upstreams of one `forward` line, asked from within a shard.
+//!
+//! ```text
+//!   ask ─→ room? ─→ order by policy and health ─→ one upstream ─(late)─→ and another beside it ─→ the first answer
+//!                                                  └─ failed, or a code of `failover` ─→ the next, while there is time
+//! ```
+//! `settings` is made by the control plane and shared by all shards; everything else belongs to one shard and lives in its
+//! runtime. Invariant: every question ends within `FORWARD_TIMEOUT`, and gives its room back however it ends.
+
+mod failure;
+mod health;
+mod hedge;
+mod host;
+mod link;
+mod looping;
+mod policy;
+mod query;
+mod settings;
+mod stream;
+mod tls;
+mod udp;
+
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rand::RngExt as _;
+use tokio::time::{Instant, sleep};
+use wire::response::{Kind, Response};
+
+pub use failure::{Cause, ExchangeFailure, Failure, Protocol};
+pub use looping::TYPE_HINFO;
+pub use settings::{Origin, Settings, SettingsError, Upstream, Way};
+
+use crate::answer::Transport;
+use crate::limits::{FORWARD_IN_FLIGHT_MAX, FORWARD_TIMEOUT};
+use crate::metrics::{Event, ShardMetrics};
+use health::State;
+use hedge::HedgeBudget;
+use link::Link;
+use policy::Order;
+
+/// What upstreams are asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Wire format, lower case, uncompressed: 1 to 255 bytes, root label included.
+    pub name: Box<[u8]>,
+    pub qtype: u16,
+    pub qclass: u16,
+    /// DO
+    pub dnssec_ok: bool,
+    /// CD
+    pub checking_disabled: bool,
+    /// RD
+    pub recursion_desired: bool,
+    /// How the client came.
+    pub transport: Transport,
+}
+
+/// Which of how many shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardNumber {
+    pub index: usize,
+    pub count: usize,
+}
+
+/// The upstreams of one `forward` line in one shard.
+pub struct Upstreams {
+    settings: Arc<Settings>,
+    /// By upstream.
+    links: Vec<Rc<Link>>,
+    metrics: Arc<ShardMetrics>,
+    in_flight: Cell<usize>,
+    in_flight_max: usize,
+    /// Questions so far: whose turn it is.
+    turn: Cell<usize>,
+    hedges: RefCell<HedgeBudget>,
+}
+
+impl Upstreams {
+    /// Must be called in the shard's runtime. The first shard asks each upstream whether it loops, if `loop` wants to know.
+    #[must_use]
+    pub fn new(
+        settings: &Arc<Settings>,
+        shard: ShardNumber,
+        metrics: &Arc<ShardMetrics>,
+    ) -> Rc<Self> {
+        let buffer = Rc::default();
+        let links: Vec<_> = (0..settings.upstreams.len())
+            .map(|index| Rc::new(Link::new(settings, index, shard.index, &buffer)))
+            .collect();
+        if shard.index == 0 {
+            looping::probe(&links);
+        }
+        let share = settings.options.max_concurrent.map(|max| max.div_ceil(shard.count));
+        Rc::new(Self {
+            settings: Arc::clone(settings),
+            links,
+            metrics: Arc::clone(metrics),
+            in_flight: Cell::new(0),
+            in_flight_max: share.unwrap_or(usize::MAX).min(FORWARD_IN_FLIGHT_MAX),
+            turn: Cell::new(shard.index),
+            hedges: RefCell::default(),
+        })
+    }
+
+    /// Asks upstreams, one after the other and at times two at once, until one answers. A `truncated` response is for the
+    /// client alone, who may come back over TCP.
+    ///
+    /// May be dropped at any time: what is on its way then ends.
+    ///
+    /// # Errors
+    /// Why there is no answer, and with which response code the client is told so.
+    pub async fn ask(&self, question: &Question) -> Result<Response, Failure> {
+        let _room = self.take_room()?;
+        let deadline = Instant::now() + FORWARD_TIMEOUT;
+        let mut order = self.order()?;
+        let mut outcome = Err(Failure::NoneHealthy);
+        while Instant::now() < deadline
+            && let Some(index) = order.next()
+        {
+            let next = self.ask_hedged(index, &mut order, question, deadline).await;
+            match next {
+                // What can be had of all upstreams is better than nothing.
+                Ok(response) if self.fails_over(&response) && order.has_untried() => {
+                    outcome = Ok(response);
+                }
+                Ok(response) => return Ok(response),
+                Err(failure) if outcome.is_err() => outcome = Err(failure),
+                Err(_) => {}
+            }
+        }
+        outcome
+    }
+
+    /// Whether the block's next `forward` is to be asked, which may know better (`next`, `next_on_nodata`).
+    #[must_use]
+    pub fn passes_on(&self, response: &Response) -> bool {
+        let options = &self.settings.options;
+        options.next.contains(&response.rcode)
+            || (options.next_on_nodata && response.kind == Kind::NoData)
+    }
+
+    /// Questions on their way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
+    fn take_room(&self) -> Result<Room<'_>, Failure> {
+        let in_flight = self.in_flight.get();
+        if in_flight >= self.in_flight_max {
+            self.metrics.count(Event::ForwardRejected, 1);
+            return Err(Failure::TooMany { max: self.in_flight_max });
+        }
+        self.in_flight.set(in_flight + 1);
+        Ok(Room { in_flight: &self.in_flight })
+    }
+
+    /// The upstreams to try; where all are down, one at random, for the checks may be what is broken.
+    fn order(&self) -> Result<Order, Failure> {
+        let options = &self.settings.options;
+        let turn = self.turn.replace(self.turn.get().wrapping_add(1));
+        let states: Vec<State> = self.links.iter().map(|link| link.state()).collect();
+        let mut random = rand::rng();
+        let dice = |count| random.random_range(0..count);
+        let attempts_max = options.max_connect_attempts as usize;
+        let order = Order::new(options.policy, &states, turn, dice, attempts_max);
+        if !order.is_empty() {
+            return Ok(order);
+        }
+        self.metrics.count(Event::UpstreamsDown, 1);
+        let is_down = |index: &usize| states[*index] == State::Down;
+        let down: Vec<usize> = (0..states.len()).filter(is_down).collect();
+        if options.failfast_all_unhealthy_upstreams || down.is_empty() {
+            return Err(Failure::NoneHealthy);
+        }
+        Ok(Order::only(down[random.random_range(0..down.len())]))
+    }
+
+    /// One try; where its upstream is late, the next one is asked as well and the first answer counts.
+    async fn ask_hedged(
+        &self,
+        index: usize,
+        order: &mut Order,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Response, Failure> {
+        self.hedges.borrow_mut().asked();
+        let link = &self.links[index];
+        let mut first = pin!(link.ask(question, deadline));
+        let Some(late_after) = self.settings.options.hedge.then(|| link.hedge_after()).flatten()
+        else {
+            return first.await;
+        };
+        tokio::select! {
+            outcome = &mut first => return outcome,
+            () = sleep(late_after) => {}
+        }
+        link.was_late();
+        if !order.has_fresh() {
+            return first.await;
+        }
+        if !self.hedges.borrow_mut().spend() {
+            // Not while it may be slow and no more. One that answers nobody is not waited for.
+            tokio::select! {
+                outcome = &mut first => return outcome,
+                () = link.fails_check() => {}
+            }
+        }
+        let Some(other) = order.next() else { return first.await };
+        let mut second = pin!(self.links[other].ask_as_hedge(question, deadline));
+        tokio::select! {
+            outcome = &mut first => {
+                if self.settles(&outcome) { outcome } else { second.await }
+            }
+            outcome = &mut second => {
+                if !self.settles(&outcome) {
+                    return first.await;
+                }
+                link.was_outrun();
+                outcome
+            }
+        }
+    }
+
+    /// Whether nothing better can be hoped for.
+    fn settles(&self, outcome: &Result<Response, Failure>) -> bool {
+        outcome.as_ref().is_ok_and(|response| !self.fails_over(response))
+    }
+
+    fn fails_over(&self, response: &Response) -> bool {
+        self.settings.options.failover.contains(&response.rcode)
+    }
+}
+
+/// One question's room among those on their way.
+struct Room<'r> {
+    in_flight: &'r Cell<usize>,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.in_flight.set(self.in_flight.get() - 1);
+    }
+}

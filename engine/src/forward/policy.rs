@@ -1,0 +1,131 @@
+//! Which upstreams one question goes to, and in which order.
+//!
+//! Pure: what is known of the upstreams, the turn and the dice are handed in. Invariant: an `Order` names every upstream at
+//! most twice, none that is down or loops, and ends.
+
+use super::health::State;
+use crate::corefile::Policy;
+use crate::limits::FORWARD_TRIES_MAX;
+
+/// The tries of one question.
+#[derive(Debug)]
+pub(super) struct Order {
+    /// Indices of upstreams: those that are well first, then those in doubt; either by the policy.
+    upstreams: Vec<usize>,
+    well_count: usize,
+    tried_count: usize,
+    tries_max: usize,
+}
+
+impl Order {
+    /// `states`: by upstream. `turn` counts questions. `dice(n)` is drawn from 0..n. `attempts_max`: 0 for no bound but ours.
+    pub(super) fn new(
+        policy: Policy,
+        states: &[State],
+        turn: usize,
+        mut dice: impl FnMut(usize) -> usize,
+        attempts_max: usize,
+    ) -> Self {
+        let mut upstreams: Vec<usize> = (0..states.len()).collect();
+        match policy {
+            Policy::Sequential => {}
+            Policy::RoundRobin => upstreams.rotate_left(turn % states.len().max(1)),
+            Policy::Random => {
+                for at in (1..upstreams.len()).rev() {
+                    upstreams.swap(at, dice(at + 1));
+                }
+            }
+        }
+        upstreams.retain(|index| matches!(states[*index], State::Well | State::Doubtful));
+        upstreams.sort_by_key(|index| states[*index] != State::Well);
+        let well_count = upstreams.iter().filter(|index| states[**index] == State::Well).count();
+        // Each once; or twice, while that makes no more than a few.
+        let tries_max = upstreams.len().max(FORWARD_TRIES_MAX.min(2 * upstreams.len()));
+        let tries_max = if attempts_max == 0 { tries_max } else { tries_max.min(attempts_max) };
+        Self { upstreams, well_count, tried_count: 0, tries_max }
+    }
+
+    /// One try, at one upstream.
+    pub(super) fn only(index: usize) -> Self {
+        Self { upstreams: vec![index], well_count: 0, tried_count: 0, tries_max: 1 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.upstreams.is_empty()
+    }
+
+    /// The next upstream to try.
+    pub(super) fn next(&mut self) -> Option<usize> {
+        if self.tried_count == self.tries_max {
+            return None;
+        }
+        let index = *self.upstreams.get(self.tried_count % self.upstreams.len().max(1))?;
+        self.tried_count += 1;
+        Some(index)
+    }
+
+    /// Whether `next` would give an upstream that is well and has not been asked yet: one that is worth a hedge.
+    pub(super) fn has_fresh(&self) -> bool {
+        self.tried_count < self.well_count && self.tried_count < self.tries_max
+    }
+
+    /// Whether there is an upstream that has not been asked yet.
+    pub(super) fn has_untried(&self) -> bool {
+        self.tried_count < self.upstreams.len().min(self.tries_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::State::{Doubtful, Down, Loops, Well};
+    use super::*;
+
+    fn check(policy: Policy, states: &[State], turn: usize, attempts_max: usize, tries: &[usize]) {
+        let mut order = Order::new(policy, states, turn, |count| count - 1, attempts_max);
+        let tried: Vec<usize> = std::iter::from_fn(|| order.next()).collect();
+        assert_eq!(tried, tries, "{policy:?} {states:?} {turn} {attempts_max}");
+    }
+
+    #[test]
+    fn orders() {
+        let well = [Well; 3];
+        check(Policy::Sequential, &well, 5, 0, &[0, 1, 2, 0]);
+        check(Policy::RoundRobin, &well, 0, 0, &[0, 1, 2, 0]);
+        check(Policy::RoundRobin, &well, 5, 0, &[2, 0, 1, 2]);
+        check(Policy::Sequential, &[Well], 0, 0, &[0, 0]);
+        check(Policy::Sequential, &[Well; 6], 0, 0, &[0, 1, 2, 3, 4, 5]);
+        check(Policy::Sequential, &well, 0, 1, &[0]);
+        check(Policy::Sequential, &well, 0, 100, &[0, 1, 2, 0]);
+        check(Policy::Sequential, &[Doubtful, Well, Down], 0, 0, &[1, 0, 1, 0]);
+        check(Policy::RoundRobin, &[Doubtful, Well, Loops, Well], 3, 0, &[3, 1, 0, 3]);
+        check(Policy::Sequential, &[Down, Loops], 0, 0, &[]);
+        check(Policy::RoundRobin, &[], 1, 0, &[]);
+    }
+
+    #[test]
+    fn random_orders_are_all_there_and_equally_often() {
+        let mut seed = 7_u64;
+        let mut dice = |count: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+            (seed >> 33) as usize % count
+        };
+        let mut counts = std::collections::BTreeMap::<Vec<usize>, u32>::new();
+        for _ in 0..6000 {
+            let order = Order::new(Policy::Random, &[Well; 3], 0, &mut dice, 0);
+            *counts.entry(order.upstreams).or_default() += 1;
+        }
+        assert_eq!(counts.len(), 6);
+        assert!(counts.values().all(|count| (800..1200).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_hedge_goes_to_an_upstream_that_is_well_and_not_asked_yet() {
+        let mut order = Order::new(Policy::Sequential, &[Well, Doubtful, Well], 0, |_| 0, 0);
+        assert_eq!((order.next(), order.has_fresh()), (Some(0), true));
+        assert_eq!((order.next(), order.has_fresh()), (Some(2), false));
+        assert_eq!(
+            (order.has_untried(), order.next(), order.has_untried()),
+            (true, Some(1), false)
+        );
+    }
+}

@@ -1,0 +1,386 @@
+//! Questions over TCP and TLS: the connections that one shard keeps to one upstream.
+//!
+//! A question takes an idle connection, else a new one while there may be more, else the least busy one: so an upstream that
+//! answers one question at a time is asked so, until very many are on their way. Each connection is a task; answers are told
+//! apart by their ids (RFC 7766, section 6.2.1.1). Invariant: a connection that left a question unanswered is given no more.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+use wire::header::HEADER_LEN;
+
+use super::failure::{Cause, ExchangeFailure, Protocol};
+use super::query::Query;
+use super::settings::Way;
+use super::udp::Route;
+use crate::limits::{
+    UPSTREAM_CONNECT_TIMEOUT, UPSTREAM_CONNECTIONS_MAX, UPSTREAM_PIPELINE_MAX, UPSTREAM_READ_LEN,
+};
+
+/// Bytes of the length before each message.
+const LENGTH_LEN: usize = 2;
+
+/// The connections to one upstream.
+#[derive(Debug)]
+pub(super) struct Pool {
+    to: Rc<Destination>,
+    /// `max_age`
+    age_max: Option<Duration>,
+    /// `max_idle_conns`
+    idle_count_max: usize,
+    connections: RefCell<Vec<Rc<Connection>>>,
+}
+
+/// Where connections lead, and how long they are kept.
+#[derive(Debug)]
+pub(super) struct Destination {
+    pub(super) route: Route,
+    pub(super) way: Way,
+    /// `read_timeout`
+    pub(super) read_timeout: Duration,
+    /// `expire`
+    pub(super) idle_max: Duration,
+}
+
+/// Which connection a question may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reuse {
+    Any,
+    /// Only one that is younger than this.
+    BegunSince(Instant),
+}
+
+/// Whether a question found its connection or opened it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Kept,
+    Opened,
+}
+
+impl Pool {
+    pub(super) fn new(
+        to: Destination,
+        age_max: Option<Duration>,
+        idle_count_max: Option<usize>,
+    ) -> Self {
+        Self {
+            to: Rc::new(to),
+            age_max,
+            idle_count_max: idle_count_max.unwrap_or(UPSTREAM_CONNECTIONS_MAX),
+            connections: RefCell::default(),
+        }
+    }
+
+    /// Asks, and gives the message that came back with the question's id. `count` hears of each connection that is used: one
+    /// that was kept and turns out to be closed is followed by one that is younger than the question.
+    pub(super) async fn exchange(
+        &self,
+        query: &mut Query,
+        reuse: Reuse,
+        deadline: Instant,
+        count: impl Fn(Found),
+    ) -> Result<Vec<u8>, ExchangeFailure> {
+        let began = Instant::now();
+        let (connection, found) = self.take(reuse);
+        count(found);
+        let outcome = self.ask(&connection, query, deadline).await;
+        let was_closed = |cause: &Cause| match cause {
+            Cause::Closed | Cause::Read(_) | Cause::Write(_) => true,
+            Cause::Connect(_) | Cause::ConnectTimeout | Cause::Handshake(_) => false,
+            Cause::ReadTimeout | Cause::Malformed | Cause::Foreign => false,
+        };
+        match outcome {
+            Err(failure) if found == Found::Kept && was_closed(&failure.cause) => {
+                let (connection, found) = self.take(Reuse::BegunSince(began));
+                count(found);
+                self.ask(&connection, query, deadline).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn ask(
+        &self,
+        connection: &Rc<Connection>,
+        query: &mut Query,
+        deadline: Instant,
+    ) -> Outcome {
+        let outcome = connection.ask(query, deadline).await;
+        if outcome.is_err() || !self.may_keep(connection) {
+            // It is given no more questions, and ends when those that it has are over.
+            self.connections.borrow_mut().retain(|other| !Rc::ptr_eq(other, connection));
+        }
+        outcome
+    }
+
+    fn take(&self, reuse: Reuse) -> (Rc<Connection>, Found) {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| {
+            let is_over_age = self.is_old(connection) && connection.busy_count() == 0;
+            !connection.shared.takes_no_more.get() && !is_over_age
+        });
+        let may_be_used = |connection: &&Rc<Connection>| {
+            let is_young = match reuse {
+                Reuse::Any => true,
+                Reuse::BegunSince(time) => connection.began >= time,
+            };
+            is_young && !self.is_old(connection)
+        };
+        let least_busy = connections.iter().filter(may_be_used).min_by_key(|one| one.busy_count());
+        if let Some(connection) = least_busy
+            && (connection.busy_count() == 0 || connections.len() >= UPSTREAM_CONNECTIONS_MAX)
+        {
+            return (Rc::clone(connection), Found::Kept);
+        }
+        let connection = Rc::new(Connection::open(&self.to));
+        connections.push(Rc::clone(&connection));
+        (connection, Found::Opened)
+    }
+
+    fn is_old(&self, connection: &Connection) -> bool {
+        self.age_max.is_some_and(|max| connection.began.elapsed() >= max)
+    }
+
+    /// Whether a connection that has answered stays for others.
+    fn may_keep(&self, connection: &Connection) -> bool {
+        if connection.busy_count() > 0 {
+            return true;
+        }
+        let is_idle = |one: &&Rc<Connection>| one.busy_count() == 0;
+        let idle_count = self.connections.borrow().iter().filter(is_idle).count();
+        idle_count <= self.idle_count_max && !self.is_old(connection)
+    }
+
+    pub(super) fn failure(&self, cause: Cause) -> ExchangeFailure {
+        self.to.failure(None, cause)
+    }
+}
+
+/// A connection, or one that is being opened. It ends when nobody holds this any more.
+#[derive(Debug)]
+struct Connection {
+    to: Rc<Destination>,
+    began: Instant,
+    outbox: mpsc::Sender<Vec<u8>>,
+    shared: Rc<Shared>,
+}
+
+/// What a connection's task shares with those who ask.
+#[derive(Debug, Default)]
+struct Shared {
+    /// By id.
+    waiting: RefCell<HashMap<u16, oneshot::Sender<Outcome>>>,
+    /// Ours, once there is a connection.
+    local: Cell<Option<SocketAddr>>,
+    is_open: Cell<bool>,
+    /// Tells those who wait for that.
+    opened: Notify,
+    /// It is closed, or may be dead.
+    takes_no_more: Cell<bool>,
+}
+
+impl Shared {
+    fn open(&self) {
+        self.is_open.set(true);
+        self.opened.notify_waiters();
+    }
+}
+
+type Outcome = Result<Vec<u8>, ExchangeFailure>;
+
+impl Connection {
+    fn open(to: &Rc<Destination>) -> Self {
+        let (outbox, inbox) = mpsc::channel(UPSTREAM_PIPELINE_MAX);
+        let shared = Rc::new(Shared::default());
+        tokio::task::spawn_local(serve(Rc::clone(to), Rc::clone(&shared), inbox));
+        Self { to: Rc::clone(to), began: Instant::now(), outbox, shared }
+    }
+
+    /// Questions on their way.
+    fn busy_count(&self) -> usize {
+        self.shared.waiting.borrow().len()
+    }
+
+    async fn ask(&self, query: &mut Query, deadline: Instant) -> Outcome {
+        let mut answer = {
+            let mut waiting = self.shared.waiting.borrow_mut();
+            while waiting.contains_key(&query.id()) {
+                query.draw_id();
+            }
+            let (sender, answer) = oneshot::channel();
+            waiting.insert(query.id(), sender);
+            answer
+        };
+        let _place = Place { shared: &self.shared, id: query.id() };
+        if self.outbox.try_send(query.stream().to_vec()).is_err() {
+            return Err(self.to.failure(self.shared.local.get(), Cause::Closed));
+        }
+        let fail = |cause| Err(self.to.failure(self.shared.local.get(), cause));
+        if !self.shared.is_open.get() {
+            tokio::select! {
+                outcome = &mut answer => return outcome.unwrap_or_else(|_| fail(Cause::Closed)),
+                () = self.shared.opened.notified() => {}
+                () = sleep_until(deadline) => return fail(Cause::ConnectTimeout),
+            }
+        }
+        match timeout_at(deadline.min(Instant::now() + self.to.read_timeout), answer).await {
+            Ok(outcome) => outcome.unwrap_or_else(|_| fail(Cause::Closed)),
+            Err(_) => fail(Cause::ReadTimeout),
+        }
+    }
+}
+
+/// A question's place among those that wait.
+struct Place<'p> {
+    shared: &'p Shared,
+    id: u16,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        // Still there: the question was given up, and whether the connection still works nobody knows.
+        if self.shared.waiting.borrow_mut().remove(&self.id).is_some() {
+            self.shared.takes_no_more.set(true);
+        }
+    }
+}
+
+impl Destination {
+    fn failure(&self, from: Option<SocketAddr>, cause: Cause) -> ExchangeFailure {
+        let protocol = match self.way {
+            Way::Dns => Protocol::Tcp,
+            Way::Tls { .. } => Protocol::Tls,
+        };
+        ExchangeFailure { protocol, from, to: self.route.to, cause }
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let socket = match self.route.to {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        if let Some(from) = self.route.from {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
+        let stream = socket.connect(self.route.to).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+/// The life of a connection. Whoever still waits at its end hears why.
+async fn serve(to: Rc<Destination>, shared: Rc<Shared>, mut inbox: mpsc::Receiver<Vec<u8>>) {
+    let cause = connect_and_run(&to, &shared, &mut inbox).await;
+    shared.takes_no_more.set(true);
+    let failure = to.failure(shared.local.get(), cause);
+    let waiting = std::mem::take(&mut *shared.waiting.borrow_mut());
+    for sender in waiting.into_values() {
+        // It may have been given up this moment.
+        let _ = sender.send(Err(failure.clone()));
+    }
+}
+
+async fn connect_and_run(
+    to: &Destination,
+    shared: &Shared,
+    inbox: &mut mpsc::Receiver<Vec<u8>>,
+) -> Cause {
+    let until = Instant::now() + UPSTREAM_CONNECT_TIMEOUT;
+    let stream = match timeout_at(until, to.connect()).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Cause::connect(&error),
+        Err(_) => return Cause::ConnectTimeout,
+    };
+    shared.local.set(stream.local_addr().ok());
+    match &to.way {
+        Way::Dns => {
+            shared.open();
+            run(stream, to, shared, inbox).await
+        }
+        Way::Tls { server_name, config } => {
+            let connector = TlsConnector::from(config.clone());
+            match timeout_at(until, connector.connect(server_name.clone(), stream)).await {
+                Ok(Ok(stream)) => {
+                    shared.open();
+                    run(stream, to, shared, inbox).await
+                }
+                Ok(Err(error)) => Cause::Handshake(error.to_string()),
+                Err(_) => Cause::ConnectTimeout,
+            }
+        }
+    }
+}
+
+/// Sends what is in the inbox and hands out what comes, until one side has enough.
+async fn run<S: AsyncRead + AsyncWrite>(
+    stream: S,
+    to: &Destination,
+    shared: &Shared,
+    inbox: &mut mpsc::Receiver<Vec<u8>>,
+) -> Cause {
+    let (mut reader, mut writer) = split(stream);
+    let mut input = Vec::new();
+    loop {
+        let is_idle = shared.waiting.borrow().is_empty();
+        let expires = Instant::now() + to.idle_max;
+        input.reserve(UPSTREAM_READ_LEN);
+        tokio::select! {
+            message = inbox.recv() => {
+                // Nobody can ask any more.
+                let Some(message) = message else { return Cause::Closed };
+                let write = async {
+                    writer.write_all(&message).await?;
+                    writer.flush().await
+                };
+                match timeout(to.read_timeout, write).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return Cause::write(&error),
+                    Err(_) => return Cause::ReadTimeout,
+                }
+            }
+            read = reader.read_buf(&mut input) => match read {
+                Ok(0) => return Cause::Closed,
+                Ok(_) => {
+                    if !hand_out(&mut input, shared) {
+                        return Cause::Malformed;
+                    }
+                }
+                Err(error) => return Cause::read(&error),
+            },
+            () = sleep_until(expires), if is_idle => return Cause::Closed,
+        }
+    }
+}
+
+/// Hands each whole message to whoever waits for its id; false where what comes is no DNS.
+fn hand_out(input: &mut Vec<u8>, shared: &Shared) -> bool {
+    let mut at = 0;
+    while let Some((length, behind)) = input[at..].split_first_chunk::<LENGTH_LEN>() {
+        let message_len = usize::from(u16::from_be_bytes(*length));
+        if message_len < HEADER_LEN {
+            return false;
+        }
+        let Some(message) = behind.get(..message_len) else { break };
+        let id = u16::from_be_bytes([message[0], message[1]]);
+        // None waits: the question was given up.
+        if let Some(sender) = shared.waiting.borrow_mut().remove(&id) {
+            let _ = sender.send(Ok(message.to_vec()));
+        }
+        at += LENGTH_LEN + message_len;
+    }
+    input.drain(..at);
+    if input.is_empty() {
+        // One long answer is no reason to hold its room for as long as the connection lasts.
+        input.shrink_to(UPSTREAM_READ_LEN);
+    }
+    true
+}

@@ -1,0 +1,95 @@
+//! One question and its answer over UDP.
+//!
+//! Each exchange has a socket of its own, so a port that the kernel draws at random from `ip_local_port_range` (28,232 ports as
+//! it comes) beside the random id: RFC 5452, section 9.2. Invariant: only a packet from the upstream's address and port that
+//! matches id and question ends the wait; others are counted.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, timeout_at};
+use wire::reply::MESSAGE_LEN_MAX;
+use wire::response::{Reading, read};
+
+use super::failure::{Cause, ExchangeFailure, Protocol};
+use super::query::Query;
+use crate::metrics::{UpstreamCounters, UpstreamEvent};
+
+/// Where all exchanges of one `forward` line receive; never borrowed over an await.
+#[derive(Debug)]
+pub(super) struct Buffer(RefCell<Box<[u8]>>);
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self(RefCell::new(vec![0; MESSAGE_LEN_MAX].into()))
+    }
+}
+
+/// Where a question goes and comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Route {
+    pub(super) to: SocketAddr,
+    /// `source_address`
+    pub(super) from: Option<IpAddr>,
+}
+
+/// Asks, and waits for the answer until `until`.
+pub(super) async fn exchange(
+    query: &Query,
+    route: Route,
+    until: Instant,
+    buffer: &Buffer,
+    counters: &UpstreamCounters,
+) -> Result<Reading, ExchangeFailure> {
+    let fail = |from, cause| ExchangeFailure { protocol: Protocol::Udp, from, to: route.to, cause };
+    let socket = open(route).map_err(|error| fail(None, Cause::connect(&error)))?;
+    let fail = |cause| fail(socket.local_addr().ok(), cause);
+    let sent = timeout_at(until, socket.send(query.message())).await;
+    match sent {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Err(fail(Cause::write(&error))),
+        Err(_) => return Err(fail(Cause::ReadTimeout)),
+    }
+    loop {
+        let ready =
+            match timeout_at(until, socket.ready(Interest::READABLE | Interest::ERROR)).await {
+                Ok(Ok(ready)) => ready,
+                Ok(Err(error)) => return Err(fail(Cause::read(&error))),
+                Err(_) => return Err(fail(Cause::ReadTimeout)),
+            };
+        // ICMP says that nobody is there. Reading would not tell: for tokio the socket is not readable then.
+        if ready.is_error() {
+            let error = socket.take_error().ok().flatten();
+            let error = error.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into());
+            return Err(fail(Cause::read(&error)));
+        }
+        let packet = &mut *buffer.0.borrow_mut();
+        let (len, from) = match socket.try_recv_from(packet) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(fail(Cause::read(&error))),
+        };
+        // What came before the socket was connected may be from anyone.
+        let reading =
+            if from == route.to { read(&packet[..len], &query.asked()) } else { Reading::Foreign };
+        match reading {
+            Reading::Foreign => counters.count(UpstreamEvent::Foreign),
+            Reading::Answer(_) | Reading::Truncated(_) | Reading::Malformed => return Ok(reading),
+        }
+    }
+}
+
+/// A new socket, on a port that the kernel draws.
+pub(super) fn open(route: Route) -> io::Result<UdpSocket> {
+    let any = match route.to {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = std::net::UdpSocket::bind((route.from.unwrap_or(any), 0))?;
+    socket.connect(route.to)?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
+}

@@ -1,0 +1,416 @@
+//! Questions to upstreams over real sockets: who is asked, what is believed, and what becomes of upstreams that misbehave.
+
+mod upstream;
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use domain::base::iana::Rcode;
+use engine::answer::Transport;
+use engine::corefile::{Forward, Policy, UpstreamTransport};
+use engine::forward::{Cause, Failure};
+use engine::limits::HEDGES_SAVED_MAX;
+use engine::metrics::{Format, UpstreamEvent};
+use upstream::{Manner, Rig, Upstream, forward, nobody, question, run, until};
+
+#[test]
+fn a_question_comes_as_the_client_came_or_as_the_corefile_says() {
+    use UpstreamTransport::{AsAsked, Tcp, Udp};
+    run(async {
+        for (option, client, is_tcp) in [
+            (AsAsked, Transport::Udp, false),
+            (AsAsked, Transport::Tcp, true),
+            (Tcp, Transport::Udp, true),
+            (Tcp, Transport::Tcp, true),
+            (Udp, Transport::Udp, false),
+            (Udp, Transport::Tcp, false),
+        ] {
+            let upstream = Upstream::start(60, Manner::Answers);
+            let options = Forward { transport: option, ..forward(&[upstream.address]) };
+            let rig = Rig::start(&options).await;
+            let answer = rig.upstreams.ask(&question("a.example", client)).await.unwrap();
+            assert_eq!((answer.answer_count(), answer.truncated), (1, false));
+            let seen = upstream.seen();
+            assert_eq!((seen.len(), seen[0].is_tcp), (1, is_tcp), "{option:?} {client:?}");
+        }
+    });
+}
+
+/// All else here runs in the recvmmsg backend's runtime.
+#[test]
+fn the_runtime_of_the_uring_backend_serves_as_well() {
+    tokio_uring::start(async {
+        let silent = Upstream::start(61, Manner::Silent);
+        let good = Upstream::start(60, Manner::Cuts);
+        let options = Forward { hedge: true, ..forward(&[silent.address, good.address]) };
+        let rig = Rig::start(&options).await;
+        assert_eq!(rig.who_answers().await, Some(60));
+        assert_eq!(rig.count(&good, UpstreamEvent::Hedge), 1);
+        let seen = good.seen();
+        assert_eq!((seen.len(), seen[1].is_tcp), (2, true));
+        let tcp = question("www.example.org", Transport::Tcp);
+        assert!(rig.upstreams.ask(&tcp).await.is_ok());
+        assert_eq!(good.connection_count(), 1);
+    });
+}
+
+#[test]
+fn an_upstream_that_gives_no_answer_is_followed_by_the_next() {
+    run(async {
+        let good = Upstream::start(60, Manner::Answers);
+        for manner in [Manner::Silent, Manner::Malformed] {
+            let bad = Upstream::start(61, manner);
+            let rig = Rig::start(&forward(&[bad.address, good.address])).await;
+            assert_eq!(rig.who_answers().await, Some(60), "{manner:?}");
+            assert_eq!(rig.count(&bad, UpstreamEvent::Failed), 1, "{manner:?}");
+        }
+        let options =
+            Forward { read_timeout: Duration::from_secs(4), ..forward(&[nobody(), good.address]) };
+        let began = Instant::now();
+        assert_eq!(Rig::start(&options).await.who_answers().await, Some(60));
+        assert!(began.elapsed() < options.read_timeout, "refused by ICMP is not waited for");
+    });
+}
+
+#[test]
+fn where_none_answers_the_failure_says_why() {
+    run(async {
+        for (manner, cause) in
+            [(Manner::Silent, Cause::ReadTimeout), (Manner::Malformed, Cause::Malformed)]
+        {
+            let upstream = Upstream::start(60, manner);
+            let options = Forward { max_fails: 0, ..forward(&[upstream.address]) };
+            let rig = Rig::start(&options).await;
+            let Err(Failure::Exchange(failure)) = rig.ask().await else { panic!("{manner:?}") };
+            assert_eq!(failure.cause, cause);
+            assert_eq!(failure.to, upstream.address);
+            assert_eq!(upstream.seen_count(), 2, "each twice, while that is few");
+        }
+        let rig = Rig::start(&forward(&[nobody()])).await;
+        let failure = rig.ask().await.unwrap_err().to_string();
+        assert!(failure.ends_with(": read: connection refused"), "{failure}");
+        let good = Upstream::start(60, Manner::Answers);
+        let options = Forward { max_connect_attempts: 1, ..forward(&[nobody(), good.address]) };
+        assert!(Rig::start(&options).await.ask().await.is_err());
+    });
+}
+
+#[test]
+fn only_the_answer_to_the_question_is_believed() {
+    run(async {
+        let upstream = Upstream::start(60, Manner::ForgeriesFirst(80));
+        let rig = Rig::start(&forward(&[upstream.address])).await;
+        assert_eq!(rig.who_answers().await, Some(60));
+        assert_eq!(rig.count(&upstream, UpstreamEvent::Foreign), 80);
+        assert_eq!(
+            upstream.seen_count(),
+            1,
+            "forgeries are waited out, not answered by asking anew"
+        );
+
+        // The kernel keeps out what comes from elsewhere.
+        upstream.behave(Manner::OtherPortFirst);
+        assert_eq!(rig.who_answers().await, Some(60));
+
+        let options = Forward { randomize_case: true, ..forward(&[upstream.address]) };
+        let rig = Rig::start(&options).await;
+        upstream.behave(Manner::Answers);
+        assert_eq!(rig.who_answers().await, Some(60));
+        upstream.behave(Manner::Lowers);
+        // 13 letters: all lower by chance once in 8,192.
+        assert_eq!(rig.who_answers().await, None);
+        assert!(rig.count(&upstream, UpstreamEvent::Foreign) > 0);
+    });
+}
+
+#[test]
+fn a_cut_answer_is_asked_for_over_tcp_or_passed() {
+    run(async {
+        for (manner, passes, client, expected) in [
+            (Manner::Cuts, false, Transport::Udp, Some((1, false))),
+            (Manner::Cuts, true, Transport::Udp, Some((0, true))),
+            (Manner::CutsAndCloses, false, Transport::Udp, Some((0, true))),
+            (Manner::CutsAndCloses, false, Transport::Tcp, None),
+        ] {
+            let upstream = Upstream::start(60, manner);
+            let options = Forward {
+                transport: UpstreamTransport::Udp,
+                passes_truncated: passes,
+                max_fails: 0,
+                ..forward(&[upstream.address])
+            };
+            let rig = Rig::start(&options).await;
+            let answer = rig.upstreams.ask(&question("a.example", client)).await.ok();
+            let answer = answer.map(|one| (one.answer_count(), one.truncated));
+            assert_eq!(answer, expected, "{manner:?} {passes} {client:?}");
+        }
+    });
+}
+
+#[test]
+fn an_upstream_without_edns_is_asked_without() {
+    run(async {
+        let upstream = Upstream::start(60, Manner::KnowsNoEdns);
+        let rig = Rig::start(&forward(&[upstream.address])).await;
+        assert_eq!(rig.who_answers().await, Some(60));
+        upstream.behave(Manner::Says(Rcode::FORMERR));
+        assert_eq!(rig.ask().await.unwrap().rcode, 1);
+        assert_eq!(upstream.seen_count(), 4);
+    });
+}
+
+#[test]
+fn response_codes_lead_on_where_the_corefile_says_so() {
+    run(async {
+        let refuses = Upstream::start(61, Manner::Says(Rcode::REFUSED));
+        let good = Upstream::start(60, Manner::Answers);
+        let both = forward(&[refuses.address, good.address]);
+        for (failover, rcode) in [(vec![], 5), (vec![2], 5), (vec![2, 5], 0)] {
+            let rig = Rig::start(&Forward { failover, ..both.clone() }).await;
+            assert_eq!(rig.ask().await.unwrap().rcode, rcode);
+        }
+        // What all say is said on.
+        let options = Forward { failover: vec![5], ..forward(&[refuses.address]) };
+        assert_eq!(Rig::start(&options).await.ask().await.unwrap().rcode, 5);
+        let dead = Forward { failover: vec![5], ..forward(&[refuses.address, nobody()]) };
+        assert_eq!(Rig::start(&dead).await.ask().await.unwrap().rcode, 5);
+
+        let options = Forward { next: vec![5], ..forward(&[refuses.address]) };
+        let rig = Rig::start(&options).await;
+        let response = rig.ask().await.unwrap();
+        assert!(rig.upstreams.passes_on(&response));
+        refuses.behave(Manner::Says(Rcode::NOERROR));
+        let response = rig.ask().await.unwrap();
+        assert!(!rig.upstreams.passes_on(&response));
+        let options = Forward { next_on_nodata: true, ..options };
+        assert!(Rig::start(&options).await.upstreams.passes_on(&response));
+    });
+}
+
+#[test]
+fn policies_share_out_questions() {
+    const QUESTIONS: usize = 120;
+    run(async {
+        for (policy, expected) in [
+            (Policy::Sequential, [120..=120, 0..=0, 0..=0]),
+            (Policy::RoundRobin, [40..=40, 40..=40, 40..=40]),
+            // Six standard deviations around a third.
+            (Policy::Random, [10..=70, 10..=70, 10..=70]),
+        ] {
+            let upstreams = [0, 1, 2].map(|ttl_secs| Upstream::start(ttl_secs, Manner::Answers));
+            let to = [0, 1, 2].map(|index: usize| upstreams[index].address);
+            let rig = Rig::start(&Forward { policy, ..forward(&to) }).await;
+            for _ in 0..QUESTIONS {
+                assert!(rig.ask().await.is_ok());
+            }
+            for (upstream, expected) in upstreams.iter().zip(expected) {
+                let count = upstream.seen_count();
+                assert!(expected.contains(&count), "{policy:?}: {count} not in {expected:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_upstream_that_fails_is_checked_left_out_and_taken_back() {
+    run(async {
+        let first = Upstream::start(61, Manner::Silent);
+        let second = Upstream::start(60, Manner::Answers);
+        let rig = Rig::start(&forward(&[first.address, second.address])).await;
+        assert_eq!(rig.who_answers().await, Some(60));
+        until("it is down", || rig.count(&first, UpstreamEvent::WentDown) == 1).await;
+        assert!(rig.count(&first, UpstreamEvent::CheckFailed) >= 2);
+        let asked = |of: &Upstream| of.seen_count() - of.check_count();
+        let asked_before = asked(&first);
+        for _ in 0..20 {
+            assert_eq!(rig.who_answers().await, Some(60));
+        }
+        assert_eq!(asked(&first), asked_before, "nothing but checks");
+
+        first.behave(Manner::Answers);
+        until("it is back", || rig.count(&first, UpstreamEvent::CameBack) == 1).await;
+        assert_eq!(rig.who_answers().await, Some(61));
+        let checks = first.check_count();
+        tokio::time::sleep(4 * rig.settings.options.health_check.every).await;
+        assert_eq!(first.check_count(), checks, "checks end when it is well");
+        assert_eq!(second.check_count(), 0, "and none begin where nothing failed");
+    });
+}
+
+#[test]
+fn where_all_are_down_one_is_tried_unless_that_is_off() {
+    run(async {
+        let upstream = Upstream::start(60, Manner::Silent);
+        for failfast in [false, true] {
+            upstream.behave(Manner::Silent);
+            let options = Forward {
+                failfast_all_unhealthy_upstreams: failfast,
+                // So rarely that only questions find it well again.
+                health_check: engine::corefile::HealthCheck {
+                    every: Duration::from_secs(60),
+                    ..forward(&[]).health_check
+                },
+                max_fails: 1,
+                ..forward(&[upstream.address])
+            };
+            let rig = Rig::start(&options).await;
+            assert!(rig.ask().await.is_err());
+            until("it is down", || rig.count(&upstream, UpstreamEvent::WentDown) == 1).await;
+            upstream.behave(Manner::Answers);
+            if failfast {
+                assert_eq!(rig.ask().await.unwrap_err(), Failure::NoneHealthy);
+            } else {
+                assert_eq!(rig.who_answers().await, Some(60));
+                assert_eq!(rig.count(&upstream, UpstreamEvent::CameBack), 1);
+            }
+            let text = rig.metrics.scrape(Format::Prometheus);
+            assert!(text.contains("coredns_forward_healthcheck_broken_total 1"), "{text}");
+        }
+    });
+}
+
+#[test]
+fn a_late_upstream_is_hedged_and_then_left_out() {
+    run(async {
+        let silent = Upstream::start(61, Manner::Silent);
+        let good = Upstream::start(60, Manner::Answers);
+        let options = Forward {
+            hedge: true,
+            read_timeout: Duration::from_secs(4),
+            ..forward(&[silent.address, good.address])
+        };
+        let rig = Rig::start(&options).await;
+        let began = Instant::now();
+        for _ in 0..10 {
+            assert_eq!(rig.who_answers().await, Some(60));
+        }
+        // After three it is checked, and as long as it fails to answer the other is asked first.
+        assert_eq!(rig.count(&good, UpstreamEvent::Hedge), 3);
+        assert_eq!(silent.seen_count() - silent.check_count(), 3);
+
+        // More at once than may be hedged: those that are left wait no longer than the first check.
+        let rig = Rig::start(&options).await;
+        let answers = futures((0..200).map(|_| rig.who_answers())).await;
+        assert_eq!(answers, [Some(60); 200]);
+        assert!(began.elapsed() < options.read_timeout, "{:?}", began.elapsed());
+        assert_eq!(rig.upstreams.in_flight(), 0);
+    });
+}
+
+#[test]
+fn hedges_stay_few_when_all_upstreams_slow_down() {
+    const QUESTIONS: u64 = 400;
+    run(async {
+        let upstreams = [0, 1].map(|ttl_secs| Upstream::start(ttl_secs, Manner::Answers));
+        let to = [upstreams[0].address, upstreams[1].address];
+        let options = Forward { hedge: true, policy: Policy::RoundRobin, ..forward(&to) };
+        let rig = Rig::start(&options).await;
+        for _ in 0..100 {
+            assert!(rig.ask().await.is_ok());
+        }
+        for upstream in &upstreams {
+            upstream.behave(Manner::Slow(Duration::from_millis(20)));
+        }
+        let answers = futures((0..QUESTIONS).map(|_| rig.ask())).await;
+        assert!(answers.iter().all(Result::is_ok));
+        let hedges: u64 = upstreams.iter().map(|one| rig.count(one, UpstreamEvent::Hedge)).sum();
+        assert!((1..=QUESTIONS / 10 + u64::from(HEDGES_SAVED_MAX)).contains(&hedges), "{hedges}");
+    });
+}
+
+#[test]
+fn no_more_questions_are_on_their_way_than_max_concurrent() {
+    run(async {
+        let upstream = Upstream::start(60, Manner::Slow(Duration::from_millis(100)));
+        let options = Forward { max_concurrent: Some(2), ..forward(&[upstream.address]) };
+        let rig = Rig::start(&options).await;
+        for _ in 0..3 {
+            let answers = futures((0..5).map(|_| rig.ask())).await;
+            assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 2);
+            let refused = Err(Failure::TooMany { max: 2 });
+            assert_eq!(answers.iter().filter(|answer| **answer == refused).count(), 3);
+        }
+        let text = rig.metrics.scrape(Format::Prometheus);
+        assert!(text.contains("coredns_forward_max_concurrent_rejects_total 9"), "{text}");
+    });
+}
+
+#[test]
+fn a_thousand_at_once_and_all_give_their_room_back() {
+    const QUESTIONS: usize = 1000;
+    run(async {
+        let upstream = Upstream::start(60, Manner::Slow(Duration::from_secs(1)));
+        let options =
+            Forward { read_timeout: Duration::from_secs(4), ..forward(&[upstream.address]) };
+        let rig = Rig::start(&options).await;
+        let mut asks = Vec::new();
+        for number in 0..QUESTIONS {
+            let upstreams = Rc::clone(&rig.upstreams);
+            let question = question(&format!("n{number}.example"), Transport::Udp);
+            let ask = async move { upstreams.ask(&question).await };
+            asks.push(tokio::task::spawn_local(ask));
+            if number % 100 == 99 {
+                // The upstream's socket holds no thousand queries.
+                until("they are there", || upstream.seen_count() == asks.len()).await;
+            }
+        }
+        assert_eq!(rig.upstreams.in_flight(), QUESTIONS);
+        for ask in asks {
+            assert!(ask.await.unwrap().is_ok());
+        }
+        assert_eq!(upstream.seen_count(), QUESTIONS, "each once");
+        assert_eq!(rig.upstreams.in_flight(), 0);
+
+        // Whoever gives up gives the room back, too.
+        upstream.behave(Manner::Silent);
+        let given_up =
+            tokio::time::timeout(Duration::from_millis(50), futures((0..100).map(|_| rig.ask())));
+        assert!(given_up.await.is_err());
+        assert_eq!(rig.upstreams.in_flight(), 0);
+    });
+}
+
+#[test]
+fn ids_and_ports_cannot_be_guessed() {
+    const QUESTIONS: usize = 4000;
+    run(async {
+        let upstream = Upstream::start(60, Manner::Answers);
+        let rig = Rig::start(&forward(&[upstream.address])).await;
+        for _ in 0..QUESTIONS {
+            assert!(rig.ask().await.is_ok());
+        }
+        let seen = upstream.seen();
+        let ids: Vec<u16> = seen.iter().map(upstream::Seen::id).collect();
+        let ports: Vec<u16> = seen.iter().map(|seen| seen.from.port()).collect();
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let range: Vec<u16> = range.split_whitespace().map(|word| word.parse().unwrap()).collect();
+        assert!(chi_square(&ids, 0, u16::MAX) < CHI_SQUARE_MAX, "ids: {ids:?}");
+        assert!(chi_square(&ports, range[0], range[1]) < CHI_SQUARE_MAX, "ports: {ports:?}");
+        assert!(ports.iter().collect::<BTreeSet<_>>().len() >= 1024);
+        // Nor does one follow from the one before.
+        let steps = |of: &[u16]| -> Vec<u16> {
+            of.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect()
+        };
+        assert!(chi_square(&steps(&ids), 0, u16::MAX) < CHI_SQUARE_MAX, "steps of ids: {ids:?}");
+    });
+}
+
+/// With 63 degrees of freedom a fair generator exceeds this once in 10^6 tests.
+const CHI_SQUARE_MAX: f64 = 130.0;
+
+/// How far values of a range are from being spread evenly over 64 parts of it.
+fn chi_square(values: &[u16], least: u16, greatest: u16) -> f64 {
+    let mut counts = [0_f64; 64];
+    let width = f64::from(greatest - least) + 1.0;
+    for value in values {
+        counts[(f64::from(value - least) / width * 64.0) as usize] += 1.0;
+    }
+    let expected = values.len() as f64 / 64.0;
+    counts.iter().map(|count| (count - expected).powi(2) / expected).sum()
+}
+
+/// All at once.
+async fn futures<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    ::futures::future::join_all(all).await
+}

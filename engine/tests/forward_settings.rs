@@ -1,0 +1,219 @@
+//! What the control plane makes of a `forward` line, and what it is told of upstreams that loop.
+
+mod upstream;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::answer::Transport;
+use engine::corefile::{Forward, Target, UpstreamTls, Zone};
+use engine::forward::{Failure, Origin, Settings, ShardNumber, TYPE_HINFO, Upstreams, Way};
+use engine::metrics::{Build, Format, Metrics};
+use upstream::{Manner, Upstream, forward, nobody, question, run, until};
+
+fn metrics() -> Metrics {
+    let build = Build { version: String::new(), revision: String::new(), compiler: String::new() };
+    Metrics::new(build, 1)
+}
+
+async fn load(options: &Forward) -> Result<Settings, String> {
+    let loaded = Settings::load(options, None, &metrics()).await;
+    loaded.map_err(|error| error.to_string())
+}
+
+#[test]
+fn upstreams_of_addresses_files_and_hosts_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("resolv.conf");
+    std::fs::write(&path, "nameserver 10.0.0.2\nnameserver 10.0.0.3\n").unwrap();
+    run(async {
+        // The test upstream answers any question with 192.0.2.1, for AAAA too.
+        let resolver = Upstream::start(60, Manner::Answers);
+        let host = |name: &str| Target::Host { name: name.into(), port: 5353, is_tls: false };
+        let options = Forward {
+            to: vec![
+                Target::Dns("10.0.0.1:54".parse().unwrap()),
+                Target::ResolvConf(path.clone()),
+                host("dns.example"),
+            ],
+            resolver: vec![nobody(), resolver.address],
+            ..forward(&[])
+        };
+        let settings = load(&options).await.unwrap();
+        let found: Vec<_> = settings
+            .upstreams
+            .iter()
+            .map(|one| (one.address.to_string(), one.origin.clone()))
+            .collect();
+        let file = Origin::ResolvConf(path.clone());
+        let expected = [
+            ("10.0.0.1:54", Origin::Corefile),
+            ("10.0.0.2:53", file.clone()),
+            ("10.0.0.3:53", file),
+            ("192.0.2.1:5353", Origin::Host("dns.example".into())),
+        ];
+        assert_eq!(found, expected.map(|(address, origin)| (address.to_owned(), origin)));
+        assert!(settings.upstreams.iter().all(|one| matches!(one.way, Way::Dns)));
+        assert_eq!(settings.files, [path]);
+        assert_eq!(resolver.seen_count(), 2, "A and AAAA");
+
+        // Without `resolver` the system is asked.
+        let options = Forward { to: vec![host("localhost")], resolver: vec![], ..options };
+        let settings = load(&options).await.unwrap();
+        assert!(settings.upstreams.iter().all(|one| one.address.ip().is_loopback()));
+    });
+}
+
+#[test]
+fn what_cannot_be_had_is_named_with_its_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| -> PathBuf {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let empty = file("empty", "# nothing\n");
+    let not_pem = file("not.pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+    let missing = folder.path().join("missing");
+    let tls_to = vec![Target::Tls { address: nobody(), server_name: None }];
+    let tls = |authority: &Path| Forward {
+        to: tls_to.clone(),
+        tls: Some(UpstreamTls { client: None, authority: Some(authority.to_owned()) }),
+        ..forward(&[])
+    };
+    let resolv_conf =
+        |path: &Path| Forward { to: vec![Target::ResolvConf(path.to_owned())], ..forward(&[]) };
+    let host = Target::Host { name: "dns.example".into(), port: 53, is_tls: false };
+    let sixteen: String = (0..16).map(|n| format!("nameserver 10.0.0.{n}\n")).collect();
+    run(async {
+        let silent = Upstream::start(60, Manner::Says(domain::base::iana::Rcode::NXDOMAIN));
+        for (options, named, cause) in [
+            (resolv_conf(&missing), "missing", "No such file"),
+            (resolv_conf(&empty), "empty", "it has no line `nameserver ADDRESS`"),
+            (tls(&missing), "missing", "No such file"),
+            (tls(&empty), "empty", "no certificate"),
+            (tls(&not_pem), "not.pem", "base64"),
+            (
+                Forward {
+                    tls_servername: Some("not a name".into()),
+                    to: tls_to.clone(),
+                    ..forward(&[])
+                },
+                "not a name",
+                "no name that a certificate can be for",
+            ),
+            (
+                Forward { to: vec![host.clone()], resolver: vec![silent.address], ..forward(&[]) },
+                "dns.example",
+                "no address",
+            ),
+            (
+                Forward { to: vec![host.clone()], resolver: vec![nobody()], ..forward(&[]) },
+                "dns.example",
+                "127.9.9.9:53: ",
+            ),
+            (resolv_conf(&file("sixteen", &sixteen)), "16", "more than 15 TOs"),
+        ] {
+            let error = load(&options).await.unwrap_err();
+            assert!(error.contains(named) && error.contains(cause), "{error}");
+        }
+    });
+}
+
+#[test]
+fn an_upstream_that_sends_our_probe_back_is_taken_out_and_reported() {
+    run(async {
+        let looping = Upstream::start(61, Manner::Silent);
+        let good = Upstream::start(60, Manner::Answers);
+        let metrics = metrics();
+        let options = forward(&[looping.address, good.address]);
+        let zone = Zone::root();
+        let settings = Arc::new(Settings::load(&options, Some(&zone), &metrics).await.unwrap());
+        let shard = ShardNumber { index: 0, count: 2 };
+        let upstreams = Upstreams::new(&settings, shard, &metrics.shard(0));
+        until("both are probed", || looping.seen_count() > 0 && good.seen_count() > 0).await;
+        let [of_looping, of_good] = [&looping, &good].map(|upstream| {
+            let seen = upstream.seen().remove(0);
+            assert_eq!(seen.qtype(), TYPE_HINFO);
+            seen.message[12..12 + 17 + 17 + 1].to_vec()
+        });
+        assert_ne!(of_looping, of_good);
+
+        // What comes in: somebody else's, one that was answered, and the one that is on its way.
+        assert!(!settings.is_own_probe(b"\x03www\x07example\0"));
+        let question = question("www.example.org", Transport::Udp);
+        for _ in 0..5 {
+            // Answered behind the probe.
+            assert!(upstreams.ask(&question).await.is_ok());
+        }
+        assert!(!settings.is_own_probe(&of_good));
+        assert!(settings.upstreams.iter().all(|upstream| !upstream.is_looping()));
+        assert!(settings.is_own_probe(&of_looping));
+
+        let [reported, fine] = &settings.upstreams[..] else { panic!("two upstreams") };
+        assert!(reported.is_looping() && !fine.is_looping());
+        assert!(reported.loop_message().contains(&looping.address.to_string()));
+        let fatal = reported.fatal_loop_message(&zone, 53).unwrap();
+        assert!(
+            fatal.contains("-> :53) detected for zone \".\", see https://coredns.io/plugins/loop#")
+        );
+        assert_eq!(fine.fatal_loop_message(&zone, 53), None);
+        let of = |upstream: &Upstream| {
+            format!(
+                "ringdns_forward_upstream_loops{{proxy_name=\"forward\",to=\"{}\"}}",
+                upstream.address
+            )
+        };
+        let text = metrics.scrape(Format::Prometheus);
+        assert!(text.contains(&format!("{} 1", of(&looping))), "{text}");
+        assert!(text.contains(&format!("{} 0", of(&good))), "{text}");
+
+        looping.behave(Manner::Answers);
+        for _ in 0..5 {
+            let answer = upstreams.ask(&question).await.unwrap();
+            assert_eq!(answer.ttl_secs_min, Some(60));
+        }
+        drop((upstreams, settings));
+        // Tasks that were under way let go of the settings within one try.
+        until("it is forgotten", || metrics.upstream(looping.address).loop_count() == 0).await;
+    });
+}
+
+#[test]
+fn the_message_names_the_file_and_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("resolv.conf");
+    std::fs::write(&path, "nameserver 127.0.0.53\n").unwrap();
+    run(async {
+        let at = |address: [u8; 4]| Target::Dns(SocketAddr::from((Ipv4Addr::from(address), 53)));
+        let to = vec![Target::ResolvConf(path.clone()), at([127, 0, 0, 1]), at([10, 0, 0, 1])];
+        let settings = load(&Forward { to, ..forward(&[]) }).await.unwrap();
+        let messages: Vec<_> =
+            settings.upstreams.iter().map(engine::forward::Upstream::loop_message).collect();
+        for (message, parts) in messages.iter().zip([
+            ["127.0.0.53:53 (from ", "resolv.conf) ", "/run/systemd/resolve/resolv.conf"],
+            ["127.0.0.1:53 ", "this server itself", "real resolvers"],
+            ["10.0.0.1:53 ", "it forwards to this server", "configuration"],
+        ]) {
+            assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+        }
+    });
+}
+
+#[test]
+fn where_all_loop_nobody_is_asked() {
+    run(async {
+        let upstream = Upstream::start(60, Manner::Silent);
+        let metrics = metrics();
+        let options = forward(&[upstream.address]);
+        let settings = Settings::load(&options, Some(&Zone::root()), &metrics).await.unwrap();
+        let settings = Arc::new(settings);
+        let shard = ShardNumber { index: 0, count: 1 };
+        let upstreams = Upstreams::new(&settings, shard, &metrics.shard(0));
+        until("it is probed", || upstream.seen_count() > 0).await;
+        assert!(settings.is_own_probe(&upstream.seen()[0].message[12..12 + 17 + 17 + 1]));
+        let outcome = upstreams.ask(&question("www.example.org", Transport::Udp)).await;
+        assert_eq!(outcome, Err(Failure::NoneHealthy));
+    });
+}

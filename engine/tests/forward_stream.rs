@@ -1,0 +1,181 @@
+//! Upstreams over TCP and TLS: how connections are shared, kept, found closed and proven.
+
+mod upstream;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::answer::Transport;
+use engine::corefile::{Forward, Target, UpstreamTls, UpstreamTransport};
+use engine::forward::{Cause, Failure};
+use engine::limits::UPSTREAM_CONNECTIONS_MAX;
+use engine::metrics::UpstreamEvent;
+use futures::future::join_all;
+use upstream::{Identity, Manner, Rig, Upstream, forward, nobody, question, run, until};
+
+/// `force_tcp`
+fn over_tcp(upstream: &Upstream) -> Forward {
+    Forward { transport: UpstreamTransport::Tcp, ..forward(&[upstream.address]) }
+}
+
+#[test]
+fn connections_are_kept_as_long_as_the_corefile_says() {
+    let ms = Duration::from_millis;
+    run(async {
+        for (what, options, connection_count) in [
+            ("default", forward(&[]), 1),
+            ("expire", Forward { expire: ms(20), ..forward(&[]) }, 3),
+            ("max_age", Forward { max_age: Some(ms(20)), ..forward(&[]) }, 3),
+        ] {
+            let upstream = Upstream::start(60, Manner::Answers);
+            let options = Forward { to: over_tcp(&upstream).to, ..options };
+            let rig = Rig::start(&Forward { transport: UpstreamTransport::Tcp, ..options }).await;
+            for _ in 0..3 {
+                assert_eq!(rig.who_answers().await, Some(60), "{what}");
+                tokio::time::sleep(ms(60)).await;
+            }
+            assert_eq!(upstream.connection_count(), connection_count, "{what}");
+            let kept = rig.count(&upstream, UpstreamEvent::TcpKept) as usize;
+            let opened = rig.count(&upstream, UpstreamEvent::TcpOpened) as usize;
+            assert_eq!((opened, kept), (connection_count, 3 - connection_count), "{what}");
+        }
+        let upstream = Upstream::start(60, Manner::Slow(ms(50)));
+        let options = Forward { max_idle_conns: Some(1), ..over_tcp(&upstream) };
+        let rig = Rig::start(&options).await;
+        for connection_count in [4, 7] {
+            let answers = join_all((0..4).map(|_| rig.ask())).await;
+            assert!(answers.iter().all(Result::is_ok));
+            assert_eq!(upstream.connection_count(), connection_count, "one is kept of four");
+        }
+    });
+}
+
+#[test]
+fn a_kept_connection_that_is_closed_costs_a_new_one_and_no_failure() {
+    run(async {
+        let upstream = Upstream::start(60, Manner::ClosesAfterAnswer);
+        let rig = Rig::start(&over_tcp(&upstream)).await;
+        for _ in 0..20 {
+            assert_eq!(rig.who_answers().await, Some(60));
+        }
+        assert_eq!(upstream.connection_count(), 20);
+        assert_eq!(rig.count(&upstream, UpstreamEvent::Failed), 0);
+        // A new one that is closed is a failure.
+        upstream.behave(Manner::CutsAndCloses);
+        let Err(Failure::Exchange(failure)) = rig.ask().await else { panic!("no failure") };
+        assert_eq!(failure.cause, Cause::Closed);
+    });
+}
+
+#[test]
+fn many_questions_share_few_connections_and_answers_find_their_questions() {
+    const QUESTIONS: usize = 1000;
+    run(async {
+        let upstream = Upstream::start(60, Manner::Slow(Duration::from_millis(100)));
+        let options = Forward { read_timeout: Duration::from_secs(4), ..over_tcp(&upstream) };
+        let rig = Rig::start(&options).await;
+        let questions: Vec<_> =
+            (0..QUESTIONS).map(|n| question(&format!("n{n}.example"), Transport::Udp)).collect();
+        let answers = join_all(questions.iter().map(|one| rig.upstreams.ask(one))).await;
+        // The question's name is part of what an answer must match.
+        assert!(answers.iter().all(Result::is_ok));
+        let from: BTreeSet<_> = upstream.seen().iter().map(|seen| seen.from).collect();
+        assert_eq!((from.len(), upstream.seen_count()), (UPSTREAM_CONNECTIONS_MAX, QUESTIONS));
+    });
+}
+
+#[test]
+fn a_connection_that_left_a_question_unanswered_is_not_used_again() {
+    run(async {
+        let upstream = Upstream::start(60, Manner::Answers);
+        let options = Forward { max_connect_attempts: 1, ..over_tcp(&upstream) };
+        let rig = Rig::start(&options).await;
+        assert_eq!(rig.who_answers().await, Some(60));
+        upstream.behave(Manner::Silent);
+        let Err(Failure::Exchange(failure)) = rig.ask().await else { panic!("no failure") };
+        assert_eq!(failure.cause, Cause::ReadTimeout);
+        assert!(failure.to_string().contains("read tcp 127.0.0.1:"), "{failure}");
+        let (unanswered, seen_count) = (upstream.seen()[1].from, upstream.seen_count());
+        upstream.behave(Manner::Answers);
+        until("it is checked", || upstream.seen_count() > seen_count).await;
+        assert_eq!(rig.who_answers().await, Some(60));
+        assert!(upstream.seen()[2..].iter().all(|seen| seen.from != unanswered));
+    });
+}
+
+#[test]
+fn where_nobody_listens_the_next_is_asked() {
+    run(async {
+        let good = Upstream::start(60, Manner::Answers);
+        let to = forward(&[nobody(), good.address]).to;
+        let rig = Rig::start(&Forward { to, ..over_tcp(&good) }).await;
+        assert_eq!(rig.who_answers().await, Some(60));
+        let rig = Rig::start(&Forward { to: forward(&[nobody()]).to, ..over_tcp(&good) }).await;
+        let failure = rig.ask().await.unwrap_err().to_string();
+        assert_eq!(failure, format!("dial tcp {}: connect: connection refused", nobody()));
+    });
+}
+
+#[test]
+fn a_tls_upstream_must_prove_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = Identity::new(&["dns.example", "127.0.0.1"]);
+    let stranger = tempfile::tempdir().unwrap();
+    let authority = identity.write_authority(folder.path());
+    let other_authority = Identity::new(&[]).write_authority(stranger.path());
+    run(async {
+        let upstream = Upstream::start_tls(60, Manner::Answers, &identity);
+        let check = async |own: Option<&str>, common: Option<&str>, authority: &_, is_ok| {
+            let server_name = own.map(str::to_owned);
+            let options = Forward {
+                to: vec![Target::Tls { address: upstream.address, server_name }],
+                tls_servername: common.map(str::to_owned),
+                tls: Some(UpstreamTls { client: None, authority: Some(PathBuf::clone(authority)) }),
+                ..forward(&[])
+            };
+            let rig = Rig::start(&options).await;
+            let outcome = rig.ask().await;
+            assert_eq!(outcome.is_ok(), is_ok, "{own:?} {common:?}: {outcome:?}");
+            if let Err(failure) = outcome {
+                let Failure::Exchange(failure) = failure else { panic!("{failure}") };
+                assert!(matches!(failure.cause, Cause::Handshake(_)), "{failure}");
+                return;
+            }
+            assert_eq!(rig.who_answers().await, Some(60));
+            assert_eq!(rig.count(&upstream, UpstreamEvent::TlsOpened), 1);
+            assert_eq!(rig.count(&upstream, UpstreamEvent::TlsKept), 1);
+        };
+        check(None, None, &authority, true).await;
+        check(Some("dns.example"), None, &authority, true).await;
+        check(None, Some("dns.example"), &authority, true).await;
+        check(Some("dns.example"), Some("wrong.example"), &authority, true).await;
+        check(Some("wrong.example"), Some("dns.example"), &authority, false).await;
+        check(None, Some("wrong.example"), &authority, false).await;
+        check(None, None, &other_authority, false).await;
+        assert!(upstream.seen().iter().all(|seen| seen.is_tcp));
+    });
+}
+
+#[test]
+fn a_tls_upstream_is_checked_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = Identity::new(&["127.0.0.1"]);
+    let authority = identity.write_authority(folder.path());
+    run(async {
+        let upstream = Upstream::start_tls(60, Manner::Silent, &identity);
+        let options = Forward {
+            to: vec![Target::Tls { address: upstream.address, server_name: None }],
+            tls: Some(UpstreamTls { client: None, authority: Some(authority) }),
+            max_fails: 1,
+            ..forward(&[])
+        };
+        let rig = Rig::start(&options).await;
+        assert!(rig.ask().await.is_err());
+        until("it is down", || rig.count(&upstream, UpstreamEvent::WentDown) == 1).await;
+        upstream.behave(Manner::Answers);
+        until("it is back", || rig.count(&upstream, UpstreamEvent::CameBack) == 1).await;
+        assert!(upstream.seen().iter().all(|seen| seen.is_tcp));
+        assert_eq!(rig.who_answers().await, Some(60));
+    });
+}

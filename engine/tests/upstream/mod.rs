@@ -1,0 +1,460 @@
+//! Upstreams for tests of the forwarder: real sockets, and every misbehaviour that no real server shows on command.
+//!
+//! Each runs in a thread of its own and writes down what it was asked. A runs-as-it-should upstream gives one A record whose
+//! TTL says which upstream it was.
+#![allow(dead_code, unreachable_pub)] // Each test binary has its own copy and uses a part of it.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use domain::base::iana::{Class, Rcode};
+use domain::base::{Message, MessageBuilder, Name, ToName as _, Ttl};
+use domain::rdata::A;
+use engine::answer::Transport;
+use engine::corefile::{Forward, HealthCheck, Place, Policy, Target, UpstreamTransport, Zone};
+use engine::forward::{Failure, Question, Settings, ShardNumber, Upstreams};
+use engine::metrics::{Build, Metrics, UpstreamEvent};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustix::process::{Resource, Rlimit};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc::unbounded_channel;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use wire::response::Response;
+
+/// How long anything may take that must happen.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What an upstream does with a query.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Manner {
+    Answers,
+    Silent,
+    Slow(Duration),
+    /// Answers with this response code and no record.
+    Says(Rcode),
+    /// Over UDP this many packets with wrong ids, wrong questions and wrong opcodes, and then the answer.
+    ForgeriesFirst(usize),
+    /// Over UDP the answer from another port, and then from its own.
+    OtherPortFirst,
+    /// Header and question, and then something that is no record.
+    Malformed,
+    /// TC over UDP; over TCP it answers.
+    Cuts,
+    /// TC over UDP; over TCP it closes the connection without a word.
+    CutsAndCloses,
+    /// Over TCP it answers one question and closes the connection.
+    ClosesAfterAnswer,
+    /// FORMERR without an OPT to whoever sends one.
+    KnowsNoEdns,
+    /// Gives the name back in lower case.
+    Lowers,
+}
+
+/// A query as it came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub from: SocketAddr,
+    pub is_tcp: bool,
+    pub message: Vec<u8>,
+}
+
+impl Seen {
+    pub fn id(&self) -> u16 {
+        u16::from_be_bytes([self.message[0], self.message[1]])
+    }
+
+    pub fn qtype(&self) -> u16 {
+        let message = Message::from_octets(&self.message[..]).unwrap();
+        message.sole_question().unwrap().qtype().to_int()
+    }
+}
+
+pub struct Upstream {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    ttl_secs: u32,
+    manner: Mutex<Manner>,
+    seen: Mutex<Vec<Seen>>,
+    connection_count: AtomicUsize,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Upstream {
+    pub fn start(ttl_secs: u32, manner: Manner) -> Self {
+        Self::start_with(ttl_secs, manner, None)
+    }
+
+    pub fn start_tls(ttl_secs: u32, manner: Manner, identity: &Identity) -> Self {
+        Self::start_with(ttl_secs, manner, Some(identity.acceptor()))
+    }
+
+    fn start_with(ttl_secs: u32, manner: Manner, tls: Option<TlsAcceptor>) -> Self {
+        let (udp, tcp) = std::iter::repeat_with(sockets).flatten().take(1).next().unwrap();
+        let address = udp.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            ttl_secs,
+            manner: Mutex::new(manner),
+            seen: Mutex::default(),
+            connection_count: AtomicUsize::new(0),
+            tls,
+        });
+        let of_thread = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let udp = Arc::new(tokio::net::UdpSocket::from_std(udp).unwrap());
+                let tcp = tokio::net::TcpListener::from_std(tcp).unwrap();
+                tokio::join!(serve_udp(udp, Arc::clone(&of_thread)), serve_tcp(tcp, of_thread));
+            });
+        });
+        Self { address, shared }
+    }
+
+    pub fn behave(&self, manner: Manner) {
+        *self.shared.manner.lock().unwrap() = manner;
+    }
+
+    /// The queries so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared.seen.lock().unwrap().clone()
+    }
+
+    pub fn seen_count(&self) -> usize {
+        self.shared.seen.lock().unwrap().len()
+    }
+
+    /// The health checks so far: NS queries.
+    pub fn check_count(&self) -> usize {
+        self.seen().iter().filter(|seen| seen.qtype() == 2).count()
+    }
+
+    /// TCP connections so far.
+    pub fn connection_count(&self) -> usize {
+        self.shared.connection_count.load(Ordering::Relaxed)
+    }
+}
+
+/// Where nobody is, since all upstreams of these tests are at 127.0.0.1: questions are refused by ICMP or RST.
+pub fn nobody() -> SocketAddr {
+    SocketAddr::from(([127, 9, 9, 9], 53))
+}
+
+/// The same port for UDP and TCP, if it is free for both.
+fn sockets() -> Option<(UdpSocket, TcpListener)> {
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let tcp = TcpListener::bind(udp.local_addr().unwrap()).ok()?;
+    udp.set_nonblocking(true).unwrap();
+    tcp.set_nonblocking(true).unwrap();
+    Some((udp, tcp))
+}
+
+async fn serve_udp(socket: Arc<tokio::net::UdpSocket>, shared: Arc<Shared>) {
+    let mut buffer = vec![0; 65535];
+    loop {
+        let (len, from) = socket.recv_from(&mut buffer).await.unwrap();
+        let message = buffer[..len].to_vec();
+        let manner = shared.note(from, false, &message);
+        let (socket, shared) = (Arc::clone(&socket), Arc::clone(&shared));
+        tokio::spawn(async move {
+            let send = async |packet: &[u8]| drop(socket.send_to(packet, from).await);
+            match manner {
+                Manner::Silent => return,
+                Manner::Slow(time) => tokio::time::sleep(time).await,
+                Manner::ForgeriesFirst(count) => {
+                    let forgeries = forgeries(&shared.answer(&message, Manner::Answers));
+                    for forgery in forgeries.iter().cycle().take(count) {
+                        send(forgery).await;
+                    }
+                }
+                Manner::OtherPortFirst => {
+                    let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+                    let forgery = shared.answer(&message, Manner::Says(Rcode::REFUSED));
+                    other.send_to(&forgery, from).unwrap();
+                }
+                Manner::Cuts | Manner::CutsAndCloses => {
+                    let mut cut = shared.answer(&message, Manner::Says(Rcode::NOERROR));
+                    cut[2] |= 0x02;
+                    return send(&cut).await;
+                }
+                _ => {}
+            }
+            send(&shared.answer(&message, manner)).await;
+        });
+    }
+}
+
+async fn serve_tcp(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
+    loop {
+        let (stream, from) = listener.accept().await.unwrap();
+        shared.connection_count.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            match &shared.tls {
+                None => shared.serve_stream(stream, from).await,
+                Some(acceptor) => {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        shared.serve_stream(stream, from).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Shared {
+    /// Writes a query down; gives the manner of this moment.
+    fn note(&self, from: SocketAddr, is_tcp: bool, message: &[u8]) -> Manner {
+        self.seen.lock().unwrap().push(Seen { from, is_tcp, message: message.to_vec() });
+        *self.manner.lock().unwrap()
+    }
+
+    async fn serve_stream<S>(self: &Arc<Self>, stream: S, from: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let (sender, mut answers) = unbounded_channel::<Vec<u8>>();
+        tokio::spawn(async move {
+            while let Some(answer) = answers.recv().await {
+                let mut stream = (answer.len() as u16).to_be_bytes().to_vec();
+                stream.extend(answer);
+                if writer.write_all(&stream).await.is_err() || writer.flush().await.is_err() {
+                    return;
+                }
+            }
+            let _ = writer.shutdown().await;
+        });
+        while let Ok(len) = reader.read_u16().await {
+            let mut message = vec![0; usize::from(len)];
+            if reader.read_exact(&mut message).await.is_err() {
+                return;
+            }
+            let manner = self.note(from, true, &message);
+            let answer = self.answer(&message, manner);
+            match manner {
+                Manner::CutsAndCloses => return,
+                Manner::Silent => {}
+                Manner::ClosesAfterAnswer => {
+                    let _ = sender.send(answer);
+                    return;
+                }
+                Manner::Slow(time) => {
+                    let sender = sender.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(time).await;
+                        let _ = sender.send(answer);
+                    });
+                }
+                _ => {
+                    let _ = sender.send(answer);
+                }
+            }
+        }
+    }
+
+    fn answer(&self, query: &[u8], manner: Manner) -> Vec<u8> {
+        let query = Message::from_octets(query).expect("a query");
+        let question = query.sole_question().expect("one question");
+        let name: Name<Vec<u8>> = question.qname().to_name();
+        let name = match manner {
+            Manner::Lowers => name.to_string().to_lowercase().parse().unwrap(),
+            _ => name,
+        };
+        let mut builder = MessageBuilder::new_vec();
+        let header = builder.header_mut();
+        header.set_id(query.header().id());
+        header.set_qr(true);
+        header.set_ra(true);
+        match manner {
+            Manner::Says(rcode) => header.set_rcode(rcode),
+            Manner::KnowsNoEdns if query.opt().is_some() => header.set_rcode(Rcode::FORMERR),
+            _ => {}
+        }
+        let has_record = header.rcode() == Rcode::NOERROR && !matches!(manner, Manner::Says(_));
+        let mut builder = builder.question();
+        builder.push((&name, question.qtype(), question.qclass())).unwrap();
+        let mut builder = builder.answer();
+        if has_record {
+            let record = A::new(Ipv4Addr::new(192, 0, 2, 1));
+            builder.push((&name, Class::IN, Ttl::from_secs(self.ttl_secs), record)).unwrap();
+        }
+        let mut packet = builder.finish();
+        if manner == Manner::Malformed {
+            packet.truncate(packet.len() - 1);
+        }
+        packet
+    }
+}
+
+/// What an attacker sends who sees nothing, and what is no answer at all.
+fn forgeries(answer: &[u8]) -> Vec<Vec<u8>> {
+    let with = |at: usize, bits: u8| {
+        let mut forgery = answer.to_vec();
+        forgery[at] ^= bits;
+        forgery
+    };
+    let name_len = answer[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
+    let (id, flags, name, qtype) = (1, 2, 13, 12 + name_len + 1);
+    vec![
+        with(id, 1),
+        with(id - 1, 0x80),
+        with(flags, 0x80),
+        with(flags, 0x78),
+        with(name, 1),
+        with(qtype, 1),
+        answer[..11].to_vec(),
+        Vec::new(),
+    ]
+}
+
+/// A certificate for `localhost` and the authority that signed it.
+pub struct Identity {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+    pub authority: String,
+}
+
+impl Identity {
+    pub fn new(names: &[&str]) -> Self {
+        let authority_key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = authority.self_signed(&authority_key).unwrap().pem();
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let certificate = CertificateParams::new(names)
+            .unwrap()
+            .signed_by(&key, &Issuer::new(authority, authority_key))
+            .unwrap();
+        Self { certificate, key, authority: pem }
+    }
+
+    /// The authority's certificate as a file.
+    pub fn write_authority(&self, folder: &Path) -> PathBuf {
+        let path = folder.join("ca.pem");
+        std::fs::write(&path, &self.authority).unwrap();
+        path
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![self.certificate.der().clone()], key)
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+/// A `forward` line with CoreDNS's defaults, but for a shorter time out, and no hedging.
+pub fn forward(to: &[SocketAddr]) -> Forward {
+    Forward {
+        place: Place::default(),
+        from: vec![Zone::root()],
+        except: Vec::new(),
+        to: to.iter().copied().map(Target::Dns).collect(),
+        transport: UpstreamTransport::AsAsked,
+        policy: Policy::Sequential,
+        expire: Duration::from_secs(10),
+        max_age: None,
+        max_idle_conns: None,
+        max_fails: 2,
+        max_connect_attempts: 0,
+        tls: None,
+        tls_servername: None,
+        health_check: HealthCheck {
+            every: Duration::from_millis(50),
+            recursion_desired: true,
+            domain: Zone::root(),
+        },
+        max_concurrent: None,
+        next: Vec::new(),
+        next_on_nodata: false,
+        failover: Vec::new(),
+        failfast_all_unhealthy_upstreams: false,
+        source_address: None,
+        read_timeout: Duration::from_millis(300),
+        resolver: Vec::new(),
+        hedge: false,
+        randomize_case: false,
+        passes_truncated: false,
+    }
+}
+
+/// The upstreams of a `forward` line in a shard.
+pub struct Rig {
+    pub settings: Arc<Settings>,
+    pub upstreams: Rc<Upstreams>,
+    pub metrics: Metrics,
+}
+
+impl Rig {
+    pub async fn start(options: &Forward) -> Self {
+        let build =
+            Build { version: String::new(), revision: String::new(), compiler: String::new() };
+        let metrics = Metrics::new(build, 1);
+        let settings = Arc::new(Settings::load(options, None, &metrics).await.unwrap());
+        let shard = ShardNumber { index: 0, count: 1 };
+        let upstreams = Upstreams::new(&settings, shard, &metrics.shard(0));
+        Self { settings, upstreams, metrics }
+    }
+
+    pub async fn ask(&self) -> Result<Response, Failure> {
+        self.upstreams.ask(&question("www.example.org", Transport::Udp)).await
+    }
+
+    /// The TTL of the answer, which says who gave it.
+    pub async fn who_answers(&self) -> Option<u32> {
+        self.ask().await.ok()?.ttl_secs_min
+    }
+
+    pub fn count(&self, of: &Upstream, event: UpstreamEvent) -> u64 {
+        self.metrics.upstream(of.address).total(event)
+    }
+}
+
+pub fn question(name: &str, transport: Transport) -> Question {
+    Question {
+        name: name.parse::<Name<Vec<u8>>>().unwrap().as_slice().into(),
+        qtype: 1,
+        qclass: 1,
+        dnssec_ok: false,
+        checking_disabled: false,
+        recursion_desired: true,
+        transport,
+    }
+}
+
+/// Runs a test in a shard's runtime.
+pub fn run(test: impl Future<Output = ()>) {
+    // Tests run side by side, and a thousand questions have a thousand sockets.
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+}
+
+/// Waits until something holds, and fails when it takes too long.
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
