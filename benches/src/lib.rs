@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use domain::base::Name as DomainName;
 use engine::answer::{Answered, Sources, Tables, Transport, Verdict, answer};
@@ -30,6 +31,7 @@ pub struct Cluster {
     plan: Plan,
     tables: Tables,
     rotation: usize,
+    now: Instant,
     name: Name,
     out: [u8; UDP_LEN_MAX as usize],
 }
@@ -109,7 +111,13 @@ impl Cluster {
         let fallthrough = Some(ZoneSet::new(&zones[1..]));
         let kubernetes = Some(KubernetesStep { table: TableSlot(0), fallthrough });
         // `errors`, `prometheus` and `loadbalance`, as in the stock Corefile.
-        let block = Block { counted_as: Some(0), rotates: true, logged_as: Some(0), kubernetes };
+        let block = Block {
+            counted_as: Some(0),
+            rotates: true,
+            logged_as: Some(0),
+            kubernetes,
+            ..Block::default()
+        };
         let root = ZoneSet::new(&[&b"\0"[..]]);
         let listener = ListenerPlan {
             zones: root,
@@ -120,9 +128,10 @@ impl Cluster {
         let mut tables = [const { None }; TABLES_MAX];
         tables[0] = Some(builder.publish(1));
         Self {
-            plan: Plan { listeners: vec![listener], blocks: vec![block] },
+            plan: Plan { listeners: vec![listener], blocks: vec![block], ..Plan::default() },
             tables,
             rotation: 0,
+            now: Instant::now(),
             name: Name::default(),
             out: [0; UDP_LEN_MAX as usize],
         }
@@ -136,11 +145,18 @@ impl Cluster {
     /// A packet that came over UDP, and its answer.
     pub fn answer(&mut self, packet: &[u8]) -> &[u8] {
         self.rotation = self.rotation.wrapping_add(1);
-        let sources = Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation };
+        let mut sources = Sources {
+            plan: &self.plan,
+            tables: &self.tables,
+            caches: &mut [],
+            rotation: self.rotation,
+            now: self.now,
+        };
         let (name, out) = (&mut self.name, &mut self.out);
-        match answer(&sources, ListenerId(0), Transport::Udp, packet, name, out) {
+        match answer(&mut sources, ListenerId(0), Transport::Udp, packet, name, out) {
             Verdict::Reply(Answered { len, .. }) => &self.out[..len],
-            Verdict::Drop => &[],
+            // Nothing here is for others to answer.
+            Verdict::ReplyAndRefresh(..) | Verdict::Ask(_) | Verdict::Drop => &[],
         }
     }
 }

@@ -1,16 +1,21 @@
 //! A packet to its answer: pure, no socket, no clock.
 //!
-//! The order is CoreDNS's: is it a query, whose zone is it, which plugin of that block knows. Invariant: nothing here
-//! allocates, waits or panics, whatever the packet holds.
+//! The order is CoreDNS's: is it a query, whose zone is it, which plugin of that block knows; save that the table is asked
+//! before the cache, so that nothing of the cluster is ever out of date. Invariant: nothing here allocates, waits or panics,
+//! whatever the packet holds.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use wire::header::{Rcode, TYPE_AXFR, TYPE_IXFR};
+use wire::header::{CD, Rcode, TYPE_AXFR, TYPE_IXFR};
 use wire::name::Name;
-use wire::query::{self, Edns, Reading, Reject};
+use wire::query::{self, Edns, Query, Reading, Reject};
 use wire::reply::{self, Envelope, MESSAGE_LEN_MAX, Stamped, UDP_LEN_MAX};
-use wire::table::{Found, Table};
+use wire::response::{self, Alias};
+use wire::table::{Answer, Found, Table};
 
+use crate::cache::{Cache, Key, LookUp};
+use crate::forward::TYPE_HINFO;
 use crate::limits::TABLES_MAX;
 use crate::plan::{Block, ListenerId, Plan};
 
@@ -18,19 +23,37 @@ use crate::plan::{Block, ListenerId, Plan};
 pub type Tables = [Option<Arc<Table>>; TABLES_MAX];
 
 /// How the packet came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
     Udp,
     Tcp,
 }
 
 /// What becomes of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict<'s> {
     /// Send this much of the output buffer.
     Reply(Answered),
+    /// The same; and ask upstreams, for the cache alone.
+    ReplyAndRefresh(Answered, Ask<'s>),
+    /// Upstreams must be asked first.
+    Ask(Ask<'s>),
     /// Say nothing.
     Drop,
+}
+
+/// A question for upstreams.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'s> {
+    pub query: Query,
+    /// Which block's client it is.
+    pub block: &'s Block,
+    /// Which block's upstreams know: another one's if CNAMEs lead there.
+    pub asks: &'s Block,
+    /// CNAMEs of the table: their target is asked for instead of the question's name.
+    pub alias: Option<Answer<'s>>,
+    /// When the client is given an expired answer instead (`serve_stale verify`).
+    pub stale_after: Option<Duration>,
 }
 
 /// An answer, and what the counters and the error log want to know of it.
@@ -57,27 +80,33 @@ pub enum AnsweredBy {
     /// The end of the plugin chain, which nothing answers: SERVFAIL.
     EndOfChain,
     Kubernetes,
+    Cache,
+    Forward,
 }
 
 /// What a packet is answered from.
-pub struct Sources<'s> {
+pub struct Sources<'s, 'c> {
     pub plan: &'s Plan,
     pub tables: &'s Tables,
+    /// By `CacheSlot`.
+    pub caches: &'c mut [Cache],
     /// Grows with every answer: where the next rotation of addresses begins.
     pub rotation: usize,
+    /// When the batch began.
+    pub now: Instant,
 }
 
 /// Answers one packet into `out`, which holds `UDP_LEN_MAX` bytes for UDP and `MESSAGE_LEN_MAX` for TCP. `name` is scratch
 /// space that keeps the question's name.
 #[inline]
-pub fn answer(
-    sources: &Sources<'_>,
+pub fn answer<'s>(
+    sources: &mut Sources<'s, '_>,
     listener: ListenerId,
     transport: Transport,
     packet: &[u8],
     name: &mut Name,
     out: &mut [u8],
-) -> Verdict {
+) -> Verdict<'s> {
     let query = match query::read(packet, name) {
         Reading::Query(query) => query,
         Reading::Ignore => return Verdict::Drop,
@@ -86,34 +115,11 @@ pub fn answer(
             return Verdict::Reply(unclaimed(stamped, 0, None));
         }
     };
-    let Some(block) = sources.plan.block_for(listener, name) else {
-        let counted_as = sources.plan.dropped_as(listener);
+    let plan = sources.plan;
+    let Some(block) = plan.block_for(listener, name) else {
         let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
-        return Verdict::Reply(Answered { counted_as, ..refused });
+        return Verdict::Reply(Answered { counted_as: plan.dropped_as(listener), ..refused });
     };
-    // A zone is given away by the `transfer` plugin alone, which is not here.
-    let Some(kubernetes) =
-        block.kubernetes.as_ref().filter(|_| !matches!(query.qtype, TYPE_AXFR | TYPE_IXFR))
-    else {
-        let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
-        return Verdict::Reply(Answered { counted_as: block.counted_as, ..refused });
-    };
-    let Some(table) = sources.tables.get(kubernetes.table.0).and_then(Option::as_deref) else {
-        let reject = query.reject(Rcode::ServFail);
-        return Verdict::Reply(end_of_chain(block, &reject, query.qtype, packet, out));
-    };
-    let found = table.look_up(name, query.qtype);
-    let falls_through = match found {
-        Found::Outside => true,
-        Found::NxDomain(_) | Found::Unsynced(_) => {
-            kubernetes.fallthrough.as_ref().is_some_and(|zones| zones.find(name).is_some())
-        }
-        Found::Answer(_) | Found::Pod(_) | Found::Soa(_) | Found::NoData(_) => false,
-    };
-    if falls_through {
-        let reject = query.reject(Rcode::ServFail);
-        return Verdict::Reply(end_of_chain(block, &reject, query.qtype, packet, out));
-    }
     let envelope = Envelope {
         len_max: match transport {
             Transport::Udp => Envelope::udp_len_max(query.edns, UDP_LEN_MAX),
@@ -121,16 +127,125 @@ pub fn answer(
         },
         rotation: if block.rotates { sources.rotation } else { 0 },
     };
-    let stamped = reply::stamp(&query, packet, table, &found, envelope, out);
-    Verdict::Reply(Answered {
-        counted_as: block.counted_as,
-        by: AnsweredBy::Kubernetes,
-        ..unclaimed(stamped, query.qtype, query.edns)
-    })
+    // A zone is given away by the `transfer` plugin alone, which is not here.
+    if matches!(query.qtype, TYPE_AXFR | TYPE_IXFR) {
+        let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
+        return Verdict::Reply(Answered { counted_as: block.counted_as, ..refused });
+    }
+    let mut alias = None;
+    if let Some(kubernetes) = &block.kubernetes {
+        let tables = sources.tables;
+        let Some(table) = tables.get(kubernetes.table.0).and_then(Option::as_deref) else {
+            let reject = query.reject(Rcode::ServFail);
+            return Verdict::Reply(end_of_chain(block, &reject, query.qtype, packet, out));
+        };
+        let found = table.look_up(name, query.qtype);
+        let is_for_others = match found {
+            Found::Outside => true,
+            Found::NxDomain(_) | Found::Unsynced(_) => {
+                kubernetes.fallthrough.as_ref().is_some_and(|zones| zones.find(name).is_some())
+            }
+            // Where nobody here knows more, the CNAMEs are what there is to say.
+            Found::Alias(cnames) => {
+                alias = outward(plan, listener, cnames).map(|asks| (cnames, asks));
+                alias.is_some()
+            }
+            Found::Answer(_) | Found::Pod(_) | Found::Soa(_) | Found::NoData(_) => false,
+        };
+        if !is_for_others {
+            let stamped = reply::stamp(&query, packet, table, &found, envelope, out);
+            return Verdict::Reply(Answered {
+                counted_as: block.counted_as,
+                by: AnsweredBy::Kubernetes,
+                ..unclaimed(stamped, query.qtype, query.edns)
+            });
+        }
+    }
+    // Copies, so that what is passed by address does not keep the way above out of registers.
+    let client = Client { query, packet, envelope };
+    answer_from_others(sources, block, alias, name, client, out)
+}
+
+/// The block whose upstreams know where CNAMEs of a table lead, in this server's own view.
+fn outward<'s>(plan: &'s Plan, listener: ListenerId, cnames: Answer<'_>) -> Option<&'s Block> {
+    let target = name_of(cnames.target())?;
+    plan.block_for(listener, &target).filter(|block| block.knows_others(&target))
+}
+
+fn name_of(wire: &[u8]) -> Option<Name> {
+    let mut name = Name::default();
+    name.read(wire).map(|_| name)
+}
+
+/// A query, and what its answer must look like.
+struct Client<'p> {
+    query: Query,
+    packet: &'p [u8],
+    envelope: Envelope,
+}
+
+/// What upstreams know: from the cache, or by asking them. `name` is the question's.
+fn answer_from_others<'s>(
+    sources: &mut Sources<'s, '_>,
+    block: &'s Block,
+    alias: Option<(Answer<'s>, &'s Block)>,
+    name: &Name,
+    client: Client<'_>,
+    out: &mut [u8],
+) -> Verdict<'s> {
+    let Client { query, packet, envelope } = client;
+    let (alias, asks) = alias.map_or((None, block), |(cnames, asks)| (Some(cnames), asks));
+    let ask = Ask { query, block, asks, alias, stale_after: None };
+    let target = alias.and_then(|cnames| name_of(cnames.target()));
+    let asked = target.as_ref().unwrap_or(name);
+    if !asks.knows_others(asked) {
+        // CoreDNS refuses where a block has nothing that answers, and fails where none of what it has did.
+        if block.kubernetes.is_none() && block.forwards.is_empty() {
+            let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
+            return Verdict::Reply(Answered { counted_as: block.counted_as, ..refused });
+        }
+        let reject = query.reject(Rcode::ServFail);
+        return Verdict::Reply(end_of_chain(block, &reject, query.qtype, packet, out));
+    }
+    if query.qtype == TYPE_HINFO && sources.plan.is_own_probe(asks, asked) {
+        let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
+        return Verdict::Reply(Answered { counted_as: block.counted_as, ..refused });
+    }
+    let cache = asks.cache.and_then(|slot| sources.caches.get_mut(slot.0));
+    let Some(cache) = cache.filter(|cache| cache.covers(asked)) else {
+        return Verdict::Ask(ask);
+    };
+    match cache.look_up(&cache_key(&query, asked), sources.now) {
+        LookUp::Miss => Verdict::Ask(ask),
+        LookUp::Verify { timeout } => Verdict::Ask(Ask { stale_after: timeout, ..ask }),
+        LookUp::Hit { answer: kept, refresh } => {
+            let alias = alias.map(|answer| Alias { answer });
+            let stamped =
+                response::stamp(&query, packet, kept.response, kept.ttl, alias, envelope, out);
+            let answered = Answered {
+                counted_as: block.counted_as,
+                by: AnsweredBy::Cache,
+                ..unclaimed(stamped, query.qtype, query.edns)
+            };
+            if refresh { Verdict::ReplyAndRefresh(answered, ask) } else { Verdict::Reply(answered) }
+        }
+    }
+}
+
+/// Under which key the answer for this client is kept.
+#[must_use]
+pub fn cache_key<'n>(query: &Query, asked: &'n Name) -> Key<'n> {
+    Key {
+        name: asked.bytes(),
+        qtype: query.qtype,
+        qclass: query.qclass,
+        dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
+        checking_disabled: query.kept_flags & CD != 0,
+    }
 }
 
 /// The answer to a datagram that was longer than its buffer: the rest is lost, so nothing of it can be trusted but the header.
-pub fn answer_cut(packet: &[u8], name: &mut Name, out: &mut [u8]) -> Verdict {
+pub fn answer_cut(packet: &[u8], name: &mut Name, out: &mut [u8]) -> Verdict<'static> {
     let Some(header) = packet.get(..wire::header::HEADER_LEN) else { return Verdict::Drop };
     match query::read(header, name) {
         Reading::Reject(reject) => {

@@ -68,6 +68,7 @@ impl Control {
                 }
                 _ = tick.tick() => {
                     self.tick();
+                    self.look_at_upstreams().await?;
                     anyhow::ensure!(
                         !self.server.has_lost_a_shard(),
                         "a shard has ended; its error is in the log above"
@@ -143,6 +144,33 @@ impl Control {
         self.readiness.set_monitor(endpoints::monitor(&self.config));
         tracing::info!("plugin/reload: Running configuration SHA512 = {}", self.config.digest);
         tracing::info!("Reloading complete");
+        Ok(())
+    }
+
+    /// Reads files again that name upstreams and have changed; tells of upstreams that loop.
+    ///
+    /// # Errors
+    /// With `loop fatal`, where one loops.
+    async fn look_at_upstreams(&mut self) -> anyhow::Result<()> {
+        if let Some(message) = self.server.outward().fatal_loop(&self.config) {
+            anyhow::bail!("plugin/loop: {message}");
+        }
+        for message in self.server.outward().news_of_loops() {
+            tracing::error!("plugin/loop: {message}");
+        }
+        let loops = self.server.outward().loops();
+        self.readiness.note(loops.map(|upstream| format!("loop: {}", upstream.loop_message())));
+        if self.server.outward().is_out_of_date() {
+            match self.server.apply(&self.config).await {
+                Ok(()) => tracing::info!("plugin/forward: the upstreams have been read again"),
+                Err(error) => {
+                    self.server.outward().leave_files();
+                    tracing::error!(
+                        "plugin/forward: the upstreams as they were go on being asked: {error:#}"
+                    );
+                }
+            }
+        }
         Ok(())
     }
 

@@ -38,7 +38,7 @@ impl ErrorLog {
     pub(crate) fn tick(&mut self, now: Instant) {
         let mut line_count = 0;
         for report in self.reports.try_iter().take(ERROR_REPORTS_WAITING_MAX) {
-            let message = "no next plugin found";
+            let message = report.message.as_deref().unwrap_or("no next plugin found");
             let block = self.blocks.get_mut(report.logged_as);
             let fate = block.map_or(Fate::Logged(Level::Error), |block| block.take(message, now));
             let Fate::Logged(level) = fate else { continue };

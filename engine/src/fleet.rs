@@ -13,12 +13,14 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rustix::event::{EventfdFlags, eventfd};
 use wire::compile::Table;
 
+use crate::forward::ShardNumber;
 use crate::io::DatagramIo;
 use crate::io::mmsg::Mmsg;
 use crate::io::socket::ListenerSockets;
 use crate::io::uring::Uring;
-use crate::limits::UPDATES_WAITING_MAX;
+use crate::limits::{FILLS_WAITING_MAX, UPDATES_WAITING_MAX};
 use crate::metrics::ShardMetrics;
+use crate::outside::Fills;
 use crate::plan::{ListenerId, Plan, TableSlot};
 use crate::shard::{ErrorReport, Shard, Update, serve};
 use crate::tcp::TcpService;
@@ -106,14 +108,25 @@ impl Fleet {
         errors: &Sender<ErrorReport>,
     ) -> io::Result<Self> {
         let mut members = Vec::with_capacity(cores.len());
-        for (index, (core, metrics)) in cores.iter().zip(metrics).enumerate() {
+        let (to_caches, from_others): (Vec<_>, Vec<_>) =
+            cores.iter().map(|_| bounded(FILLS_WAITING_MAX)).unzip();
+        let from_others = from_others.into_iter();
+        for (index, ((core, metrics), from_others)) in
+            cores.iter().zip(metrics).zip(from_others).enumerate()
+        {
+            let others = to_caches.iter().enumerate().filter(|(other, _)| *other != index);
+            let to_others = others.map(|(_, sender)| sender.clone()).collect();
             let (updates, receiver) = bounded(UPDATES_WAITING_MAX);
             let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
             let start = Start {
                 settings,
                 core: *core,
                 wake: Arc::clone(&wake),
-                shard_parts: (index, receiver, errors.clone(), Arc::clone(metrics)),
+                number: ShardNumber { index, count: cores.len() },
+                updates: receiver,
+                errors: errors.clone(),
+                fills: Fills { from_others, to_others },
+                metrics: Arc::clone(metrics),
             };
             let (report, started) = bounded(1);
             let thread = std::thread::Builder::new()
@@ -202,7 +215,11 @@ struct Start {
     settings: Settings,
     core: Option<CoreId>,
     wake: Arc<OwnedFd>,
-    shard_parts: (usize, Receiver<Update>, Sender<ErrorReport>, Arc<ShardMetrics>),
+    number: ShardNumber,
+    updates: Receiver<Update>,
+    errors: Sender<ErrorReport>,
+    fills: Fills,
+    metrics: Arc<ShardMetrics>,
 }
 
 impl Start {
@@ -213,9 +230,9 @@ impl Start {
         {
             tracing::warn!(core = core.id, "a shard could not be pinned to its core");
         }
-        let (index, updates, errors, metrics) = self.shard_parts;
-        let io_metrics = Arc::clone(&metrics);
-        let shard = Rc::new(RefCell::new(Shard::new(index, updates, errors, metrics)));
+        let io_metrics = Arc::clone(&self.metrics);
+        let shard = Shard::new(self.number, self.updates, self.errors, self.fills, self.metrics);
+        let shard = Rc::new(RefCell::new(shard));
         let busy_poll = self.settings.busy_poll;
         match self.settings.backend {
             // The ring is made first: where io_uring is denied it returns an error, while tokio-uring would panic.

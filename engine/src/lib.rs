@@ -7,9 +7,13 @@ pub mod answer;
 
 pub mod plan;
 
+pub mod cache;
+
 pub mod tcp;
 
-pub mod cache;
+pub mod outside;
+
+pub mod waiter;
 
 pub mod forward;
 

@@ -6,6 +6,7 @@ mod conversion;
 mod endpoints;
 mod error_log;
 mod log;
+mod outward;
 mod server;
 mod start;
 mod sync;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         return conversion::run(file, cli.dns_port);
     }
     log::init();
+    start::raise_descriptor_limit();
     // The first sync touches much memory once; backed by huge pages it stays, a third more at 10,000 Services.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -2,12 +2,16 @@
 //!
 //! A plan is immutable: a reload makes a new one. Invariant: every index in it is in range.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use wire::name::Name;
 use wire::zone::ZoneSet;
 
+use crate::corefile::Cache as CacheSettings;
+use crate::forward::Settings as ForwardSettings;
 use crate::limits::{TCP_IDLE_TIMEOUT, TCP_READ_TIMEOUT, TCP_WRITE_TIMEOUT};
+use crate::metrics::CacheMetrics;
 
 /// Which table of the shard's: one for each running `kubernetes` block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,12 +21,24 @@ pub struct TableSlot(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub usize);
 
+/// Which cache of the shard's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CacheSlot(pub usize);
+
+/// Which upstreams of the shard's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ForwardSlot(pub usize);
+
 /// The compiled Corefile.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// By `ListenerId`: the blocks that share the address. Empty where the address is no longer listened on.
     pub listeners: Vec<ListenerPlan>,
     pub blocks: Vec<Block>,
+    /// By `CacheSlot`. A shard keeps a cache across reloads as long as this is the same.
+    pub caches: Vec<Arc<CachePlan>>,
+    /// By `ForwardSlot`; kept across reloads likewise.
+    pub forwards: Vec<Arc<ForwardSettings>>,
 }
 
 /// The server blocks of one address and port.
@@ -61,7 +77,7 @@ impl Default for TcpLimits {
 }
 
 /// A server block: its plugins in CoreDNS's fixed order, as far as they act on packets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Block {
     /// Where its requests are counted; blocks without `prometheus` have none.
     pub counted_as: Option<usize>,
@@ -70,6 +86,25 @@ pub struct Block {
     /// `errors`: failures are logged as the Corefile's block of this index says.
     pub logged_as: Option<usize>,
     pub kubernetes: Option<KubernetesStep>,
+    /// Of answers from upstreams; what a table answers is never kept.
+    pub cache: Option<CacheSlot>,
+    /// In the order of the Corefile: the first that takes a name is asked.
+    pub forwards: Vec<ForwardStep>,
+}
+
+/// One `cache` line.
+#[derive(Debug)]
+pub struct CachePlan {
+    pub settings: CacheSettings,
+    pub metrics: Arc<CacheMetrics>,
+}
+
+/// One `forward` line's step.
+#[derive(Clone, Debug)]
+pub struct ForwardStep {
+    pub from: ZoneSet,
+    pub except: ZoneSet,
+    pub upstreams: ForwardSlot,
 }
 
 /// The `kubernetes` plugin's step.
@@ -94,5 +129,33 @@ impl Plan {
         let listener = self.listeners.get(listener.0)?;
         let zone = listener.zones.find(name)?;
         self.blocks.get(*listener.blocks.get(zone.index)?)
+    }
+}
+
+impl Plan {
+    /// Whether a question for HINFO is one by which this server looks for loops, come back by one of the block's upstreams.
+    #[must_use]
+    pub fn is_own_probe(&self, block: &Block, name: &Name) -> bool {
+        block
+            .forwards
+            .iter()
+            .filter_map(|step| self.forwards.get(step.upstreams.0))
+            .any(|settings| settings.is_own_probe(name.bytes()))
+    }
+}
+
+impl Block {
+    /// Whether the block has upstreams for a name.
+    #[must_use]
+    pub fn knows_others(&self, name: &Name) -> bool {
+        self.forwards_for(name).next().is_some()
+    }
+
+    /// The upstreams for a name, in the order in which they are asked.
+    pub fn forwards_for(&self, name: &Name) -> impl Iterator<Item = ForwardSlot> {
+        self.forwards
+            .iter()
+            .filter(|step| step.from.find(name).is_some() && step.except.find(name).is_none())
+            .map(|step| step.upstreams)
     }
 }

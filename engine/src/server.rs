@@ -13,10 +13,11 @@ use engine::fleet::Fleet;
 use engine::io::socket::{self, ListenerSockets};
 use engine::limits::{LISTENERS_MAX, TABLES_MAX};
 use engine::metrics::{LabelSet, Metrics};
-use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableSlot};
+use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableSlot, TcpLimits};
 use wire::zone::ZoneSet;
 
 use crate::endpoints::labels;
+use crate::outward::Outward;
 use crate::sync::{self, Sync};
 
 /// Everything that serves.
@@ -27,6 +28,7 @@ pub(crate) struct Server {
     listeners: Vec<Option<Listener>>,
     /// By `TableSlot`.
     syncs: Vec<Option<Sync>>,
+    outward: Outward,
     /// The plan in force, and those before it that a shard may still hold: freed here, not there.
     plans: Vec<Arc<Plan>>,
 }
@@ -42,6 +44,7 @@ struct Prepared {
     /// By block: the slot of its table.
     slots: Vec<Option<TableSlot>>,
     new_syncs: Vec<Sync>,
+    outward: Outward,
     /// By listener: what is asked, in the order of first mention.
     asked: Vec<SocketAddr>,
     new_sockets: Vec<(ListenerId, Listener, Vec<ListenerSockets>)>,
@@ -55,6 +58,7 @@ impl Server {
             metrics,
             listeners: Vec::new(),
             syncs: Vec::new(),
+            outward: Outward::default(),
             plans: vec![Arc::default()],
         }
     }
@@ -80,6 +84,7 @@ impl Server {
             self.listeners.resize(self.listeners.len().max(id.0 + 1), None);
             self.listeners[id.0] = Some(*listener);
         }
+        self.outward = prepared.outward;
         let plan = Arc::new(self.plan(config, &prepared.slots));
         self.fleet.set_plan(&plan);
         self.plans.push(plan);
@@ -106,9 +111,13 @@ impl Server {
                 );
             }
         }
+        let outward = match Outward::load(config, &self.outward, &self.metrics).await {
+            Ok(outward) => outward,
+            Err(error) => return Err((error, new_syncs)),
+        };
         let asked = asked_addresses(config);
         match self.bind(&asked) {
-            Ok(new_sockets) => Ok(Prepared { slots, new_syncs, asked, new_sockets }),
+            Ok(new_sockets) => Ok(Prepared { slots, new_syncs, outward, asked, new_sockets }),
             Err(error) => Err((error, new_syncs)),
         }
     }
@@ -181,7 +190,11 @@ impl Server {
     }
 
     fn plan(&self, config: &Config, slots: &[Option<TableSlot>]) -> Plan {
-        let mut plan = Plan::default();
+        let mut plan = Plan {
+            caches: self.outward.caches.clone(),
+            forwards: self.outward.forwards.clone(),
+            ..Plan::default()
+        };
         let mut zones: Vec<Vec<&[u8]>> = vec![Vec::new(); self.listeners.len()];
         plan.listeners.resize_with(self.listeners.len(), ListenerPlan::default);
         for ((index, block), slot) in config.blocks.iter().enumerate().zip(slots) {
@@ -191,6 +204,14 @@ impl Server {
                     let listener = &mut plan.listeners[id];
                     zones[id].push(&key.zone.wire);
                     listener.blocks.push(plan.blocks.len());
+                    if let Some(timeouts) = &block.timeouts {
+                        listener.tcp = TcpLimits {
+                            read_timeout: timeouts.read,
+                            write_timeout: timeouts.write,
+                            idle_timeout: timeouts.idle,
+                            query_count_max: timeouts.max_tcp_queries,
+                        };
+                    }
                     // CoreDNS counts each address and each key of a block apart.
                     let count = |zone: &str| self.metrics.label_set(&labels(address, zone));
                     let is_counted = block.prometheus.is_some();
@@ -202,6 +223,8 @@ impl Server {
                         rotates: block.loadbalance,
                         logged_as: block.errors.is_some().then_some(index),
                         kubernetes: slot.map(|table| kubernetes_step(block, table)),
+                        cache: self.outward.cache(index),
+                        forwards: self.outward.forwards(index),
                     });
                 }
             }
@@ -250,6 +273,11 @@ impl Server {
     /// The k8s-sync threads that run.
     pub(crate) fn syncs(&self) -> impl Iterator<Item = &Sync> {
         self.syncs.iter().flatten()
+    }
+
+    /// Upstreams, caches and loops.
+    pub(crate) fn outward(&mut self) -> &mut Outward {
+        &mut self.outward
     }
 
     /// The addresses that are served.

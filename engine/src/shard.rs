@@ -21,13 +21,16 @@ use wire::header::Rcode;
 use wire::name::Name;
 
 use crate::answer::{Answered, Sources, Tables, Transport, Verdict, answer, answer_cut};
+use crate::forward::ShardNumber;
 use crate::io::DatagramIo;
 use crate::io::socket::ListenerSockets;
 use crate::io::wake::watch;
 use crate::limits::{BATCHES_PER_TURN, COUNT_DROPS_EVERY, POLLS_PER_TURN, TABLES_MAX};
 use crate::metrics::{Family, Observation, ShardMetrics};
+use crate::outside::{Departure, Fills, Outside};
 use crate::plan::{ListenerId, Plan, TableSlot, TcpLimits};
 use crate::tcp::TcpService;
+use crate::waiter::{LateAnswers, ReturnTo, Waiter};
 
 /// What the control plane tells a shard. Taken between batches, in the order sent.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub struct ErrorReport {
     pub rcode: Rcode,
     pub name: Name,
     pub qtype: u16,
+    /// What went wrong with an upstream; `None` at the end of the plugin chain.
+    pub message: Option<String>,
 }
 
 /// What a shard answers from. Its loop and its TCP connections share it, all in one thread.
@@ -61,28 +66,32 @@ pub struct Shard {
     metrics: Arc<ShardMetrics>,
     plan: Arc<Plan>,
     tables: Tables,
+    outside: Outside,
     name: Name,
     rotation: usize,
     drops_counted_at: Instant,
 }
 
 impl Shard {
-    /// `index` sets where the rotation of addresses begins, so that shards do not march in step.
     #[must_use]
     pub fn new(
-        index: usize,
+        number: ShardNumber,
         updates: Receiver<Update>,
         errors: Sender<ErrorReport>,
+        fills: Fills,
         metrics: Arc<ShardMetrics>,
     ) -> Self {
+        let late_answers = LateAnswers::new(Arc::clone(&metrics), errors.clone());
         Self {
             updates,
             errors,
+            outside: Outside::new(number, Arc::clone(&metrics), late_answers, fills),
             metrics,
             plan: Arc::default(),
             tables: [const { None }; TABLES_MAX],
             name: Name::default(),
-            rotation: index.wrapping_mul(7919),
+            // So that shards do not march in step.
+            rotation: number.index.wrapping_mul(7919),
             drops_counted_at: Instant::now(),
         }
     }
@@ -93,21 +102,40 @@ impl Shard {
         let verdict = if question.is_cut {
             answer_cut(question.packet, &mut self.name, out)
         } else {
-            let sources =
-                Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation };
+            let mut sources = Sources {
+                plan: &self.plan,
+                tables: &self.tables,
+                caches: self.outside.caches(),
+                rotation: self.rotation,
+                now: question.now,
+            };
             let Question { listener, transport, packet, .. } = *question;
-            answer(&sources, listener, transport, packet, &mut self.name, out)
+            answer(&mut sources, listener, transport, packet, &mut self.name, out)
         };
         match verdict {
             Verdict::Reply(answered) => {
                 self.count(question, &answered);
                 Outcome::Reply(answered.len)
             }
+            Verdict::ReplyAndRefresh(answered, ask) => {
+                self.count(question, &answered);
+                let departure = self.outside.departure(&ask, &self.name, None);
+                Outcome::ReplyAndRefresh(answered.len, Box::new(departure))
+            }
+            Verdict::Ask(ask) => {
+                let waiter = Waiter::new(&ask, question, self.rotation);
+                Outcome::Ask(Box::new(self.outside.departure(&ask, &self.name, Some(waiter))))
+            }
             Verdict::Drop => {
                 self.metrics.ignored();
                 Outcome::Drop
             }
         }
+    }
+
+    /// What is asked of others than the tables.
+    pub fn outside(&mut self) -> &mut Outside {
+        &mut self.outside
     }
 
     fn count(&self, question: &Question<'_>, answered: &Answered) {
@@ -128,6 +156,7 @@ impl Shard {
                 rcode: answered.rcode,
                 name: self.name.clone(),
                 qtype: answered.qtype,
+                message: None,
             };
             // A full queue loses the line, not the answer.
             if self.errors.try_send(report).is_err() {
@@ -151,14 +180,18 @@ impl Shard {
     /// Ends a batch: all its answers took this long.
     pub fn finish_batch(&self, began: Instant) {
         self.metrics.finish_batch(began.elapsed());
+        self.outside.publish_counts();
     }
 }
 
 /// What is to be done for a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Send so many bytes of the output.
     Reply(usize),
+    /// The same, and hand this to `Outside::begin`.
+    ReplyAndRefresh(usize, Box<Departure>),
+    /// Hand this to `Outside::begin`: the answer comes later.
+    Ask(Box<Departure>),
     /// Say nothing.
     Drop,
 }
@@ -172,6 +205,8 @@ pub struct Question<'p> {
     /// Its end is lost: over UDP only.
     pub is_cut: bool,
     pub packet: &'p [u8],
+    /// When its batch began.
+    pub now: Instant,
 }
 
 /// Whether the loop goes on.
@@ -199,7 +234,7 @@ pub async fn serve<I: DatagramIo>(
             state = State::Stopping;
         }
         if io.turn()? > 0 {
-            answer_batch(&mut shard.borrow_mut(), &mut io);
+            answer_batch(&shard, &mut io);
             batches += 1;
             if batches == BATCHES_PER_TURN {
                 batches = 0;
@@ -237,12 +272,14 @@ async fn found_by_polling<I: DatagramIo>(io: &mut I, busy_poll: Duration) -> io:
 }
 
 /// Everything that a turn fetched, answered in place.
-fn answer_batch<I: DatagramIo>(shard: &mut Shard, io: &mut I) {
+fn answer_batch<I: DatagramIo>(this: &Rc<RefCell<Shard>>, io: &mut I) {
     let began = Instant::now();
+    let shard = &mut *this.borrow_mut();
     if began.duration_since(shard.drops_counted_at) >= COUNT_DROPS_EVERY {
         shard.drops_counted_at = began;
         io.count_drops();
     }
+    shard.outside.take_fills(began);
     while let Some(datagram) = io.next() {
         let (packet, out) = io.buffers(&datagram);
         let question = Question {
@@ -251,9 +288,19 @@ fn answer_batch<I: DatagramIo>(shard: &mut Shard, io: &mut I) {
             is_from_v6: datagram.is_from_v6,
             is_cut: datagram.is_cut,
             packet,
+            now: began,
         };
         match shard.answer(&question, out) {
             Outcome::Reply(len) => io.send(datagram, len),
+            Outcome::ReplyAndRefresh(len, departure) => {
+                io.send(datagram, len);
+                shard.outside.begin(*departure, None, this);
+            }
+            Outcome::Ask(departure) => {
+                let return_to = ReturnTo::Udp(io.return_address(&datagram));
+                io.recycle(datagram);
+                shard.outside.begin(*departure, Some(return_to), this);
+            }
             Outcome::Drop => io.recycle(datagram),
         }
     }
@@ -273,13 +320,18 @@ fn take_updates<I: DatagramIo>(
                 state.tables[slot.0] = Some(table);
             }
             Ok(Update::NoTable(slot)) => state.tables[slot.0] = None,
-            Ok(Update::Plan(plan)) => state.plan = plan,
+            Ok(Update::Plan(plan)) => {
+                state.outside.take_plan(&plan);
+                state.plan = plan;
+            }
             Ok(Update::Open(listener, sockets)) => {
+                state.outside.late_answers().open(listener, sockets.udp.try_clone()?);
                 drop(state);
                 io.open(listener, sockets.udp)?;
                 tcp.open(listener, sockets.tcp, shard)?;
             }
             Ok(Update::Close(listener)) => {
+                state.outside.late_answers().close(listener);
                 drop(state);
                 io.close(listener);
                 tcp.close(listener);

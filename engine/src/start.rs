@@ -11,6 +11,7 @@ use engine::corefile::{Config, DIRECTIVES, Report};
 use engine::fleet::Backend;
 use engine::io::uring::Uring;
 use engine::metrics::Build;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::endpoints::zone_text;
 use crate::server::Server;
@@ -43,6 +44,15 @@ pub(crate) fn corefile(cli: &Cli) -> anyhow::Result<(PathBuf, bool)> {
 /// A report in colours where a person reads it.
 pub(crate) fn shown(report: &Report) -> String {
     if std::io::stderr().is_terminal() { report.coloured() } else { report.to_string() }
+}
+
+/// Lets the process have as many files open as the system allows: clients' connections and questions to upstreams are sockets.
+/// Programs in Go, CoreDNS among them, do so by themselves; container runtimes start processes with 1,024.
+pub(crate) fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!("the limit of open files could not be raised: {error}");
+    }
 }
 
 /// What the binary says of itself.

@@ -14,8 +14,8 @@ use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_SRV};
 use crate::name::{NAME_LEN_MAX, Name};
 use crate::reply::{MESSAGE_LEN_MAX, soa_record};
 use crate::table::{
-    Apex, ENTRY_HEAD_LEN, Entry, IN_REVERSE_ZONE, PodMode, ROW_LEN, SEGMENT_HEAD_LEN, SLOT_LEN,
-    hash, segment_index, slot_and_tag, u32_le,
+    Apex, ENTRY_HEAD_LEN, Entry, IN_REVERSE_ZONE, LEADS_OUTSIDE, PodMode, ROW_LEN,
+    SEGMENT_HEAD_LEN, SLOT_LEN, hash, segment_index, slot_and_tag, u32_le,
 };
 use crate::zone::ZoneSet;
 
@@ -50,6 +50,7 @@ pub struct EntryWriter {
     targets: Vec<Target>,
     /// The target that was pointed at last: additional records follow the order of the targets, so the next is near.
     target_cursor: usize,
+    leads_outside: bool,
     entry: Vec<u8>,
 }
 
@@ -88,6 +89,12 @@ impl EntryWriter {
         self.rows.clear();
         self.bodies.clear();
         self.targets.clear();
+        self.leads_outside = false;
+    }
+
+    /// The CNAMEs of this name end outside the table's zones: its addresses are to be asked for there.
+    pub fn leads_outside(&mut self) {
+        self.leads_outside = true;
     }
 
     /// The answer to questions of this type (or `EVERY_TYPE`) begins.
@@ -163,8 +170,8 @@ impl EntryWriter {
         entry.extend_from_slice(&((bodies_at + self.bodies.len()) as u32).to_le_bytes());
         entry.push(self.name.len() as u8);
         entry.push(u8::try_from(self.rows.len()).expect("few types a name"));
-        // Its zone is the builder's business.
-        entry.extend_from_slice(&[0, 0]);
+        // Where its zone begins is the builder's business.
+        entry.extend_from_slice(&[0, if self.leads_outside { LEADS_OUTSIDE } else { 0 }]);
         entry.extend_from_slice(&self.name);
         for row in &self.rows {
             for number in [
@@ -300,8 +307,8 @@ impl TableBuilder {
         let start = self.changes.entries.len();
         self.changes.entries.extend_from_slice(&hash.to_le_bytes());
         self.changes.entries.extend_from_slice(&entry[size_of::<u64>()..]);
-        self.changes.entries[start + ENTRY_HEAD_LEN - 2..start + ENTRY_HEAD_LEN]
-            .copy_from_slice(&[zone_at, flags]);
+        self.changes.entries[start + ENTRY_HEAD_LEN - 2] = zone_at;
+        self.changes.entries[start + ENTRY_HEAD_LEN - 1] |= flags;
         self.changes.said.push((hash, Some((start, self.changes.entries.len()))));
         NameHash(hash)
     }

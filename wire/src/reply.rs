@@ -50,7 +50,7 @@ pub struct Stamped {
 
 /// Writes the answer to `query`, whose packet is `packet`, into `out`. Never answers `Found::Outside`, which is another
 /// zone's business: that is REFUSED here.
-#[inline]
+#[inline(always)] // As `Table::look_up`.
 pub fn stamp(
     query: &Query,
     packet: &[u8],
@@ -85,7 +85,7 @@ fn stamp_in_parts(
     let mut reply = Reply::begin(out, packet, query.question_len(), query.edns);
     let room = reply.room(envelope.len_max);
     let (rcode, flags, counts) = match found {
-        Found::Answer(answer) => {
+        Found::Answer(answer) | Found::Alias(answer) => {
             (Rcode::NoError, AA, reply.by_record(answer, query, envelope.rotation, room))
         }
         Found::Pod(pod) => (Rcode::NoError, AA, reply.pod(pod, query, table.ttl_secs(), room)),
@@ -128,7 +128,7 @@ pub(crate) struct Reply<'o> {
 
 impl<'o> Reply<'o> {
     /// The query's header, of which the id stays, and its question.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin(
         out: &'o mut [u8],
         packet: &[u8],
@@ -158,7 +158,7 @@ impl<'o> Reply<'o> {
     }
 
     /// The stored body as it is, its addresses rotated.
-    #[inline]
+    #[inline(always)]
     fn whole(&mut self, answer: &Answer<'_>, rotation: usize) -> Counts {
         let start = self.len;
         if let Ok(record) = <&[u8; A_RECORD_LEN]>::try_from(answer.body)
@@ -290,7 +290,7 @@ impl<'o> Reply<'o> {
     }
 
     /// Appends the OPT and writes the header but for the id, which `begin` has copied.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn finish(
         mut self,
         flags: u16,
@@ -407,8 +407,21 @@ impl<'t> Iterator for RotatedRecords<'t> {
     }
 }
 
-/// Length of the record that starts `bytes`: its owner is a pointer, or was too far back for one and is spelt out.
-fn record_len(bytes: &[u8]) -> Option<usize> {
+/// Length of the record that starts `bytes`.
+pub(crate) fn record_len(bytes: &[u8]) -> Option<usize> {
+    let owner_len = owner_len(bytes)?;
+    bytes.get(owner_len + 9)?;
+    Some(owner_len + 10 + usize::from(u16_at(bytes, owner_len + 8)))
+}
+
+/// The data of a whole record.
+pub(crate) fn rdata(record: &[u8]) -> &[u8] {
+    let rdata_at = owner_len(record).map(|len| len + 10);
+    rdata_at.and_then(|at| record.get(at..)).unwrap_or_default()
+}
+
+/// Length of a stored record's owner: a pointer, or what was too far back for one and is spelt out.
+fn owner_len(bytes: &[u8]) -> Option<usize> {
     let mut owner_len = 0;
     loop {
         match *bytes.get(owner_len)? {
@@ -423,5 +436,5 @@ fn record_len(bytes: &[u8]) -> Option<usize> {
             }
         }
     }
-    Some(owner_len + 10 + usize::from(u16_at(bytes, owner_len + 8)))
+    Some(owner_len)
 }

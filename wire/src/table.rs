@@ -20,9 +20,9 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
 
-use crate::header::TYPE_SOA;
+use crate::header::{TYPE_A, TYPE_AAAA, TYPE_SOA, TYPE_SRV};
 use crate::name::Name;
-use crate::reply::SOA_LEN;
+use crate::reply::{SOA_LEN, rdata, record_len};
 use crate::zone::ZoneSet;
 
 /// Answers whatever type is asked, when no answer of that very type is given: the key of a CNAME's row.
@@ -33,6 +33,8 @@ pub(crate) const SEGMENT_HEAD_LEN: usize = 4;
 pub(crate) const ENTRY_HEAD_LEN: usize = 16;
 /// Flag of an entry: it stands in a reverse zone, where a name exists as the owner of PTR records only.
 pub(crate) const IN_REVERSE_ZONE: u8 = 1;
+/// Flag of an entry: its CNAMEs lead out of the table's zones, where A and AAAA are to be looked for.
+pub(crate) const LEADS_OUTSIDE: u8 = 2;
 pub(crate) const ROW_LEN: usize = 18;
 
 /// `pods` option of the `kubernetes` block.
@@ -79,6 +81,8 @@ pub struct Apex {
 pub enum Found<'t> {
     /// Records of the table.
     Answer(Answer<'t>),
+    /// CNAMEs, and the address that was asked for is outside, at `Answer::target`.
+    Alias(Answer<'t>),
     /// A pod's address, read out of its own name.
     Pod(PodName),
     /// The zone's SOA is the answer.
@@ -122,10 +126,24 @@ pub struct Answer<'t> {
     pub name_len: usize,
 }
 
+impl<'t> Answer<'t> {
+    /// The last CNAME's target, in wire format: the name that the answer of a `Found::Alias` leads to.
+    #[must_use]
+    pub fn target(&self) -> &'t [u8] {
+        let mut rest = self.body;
+        let mut target = rest;
+        while let Some(record) = record_len(rest).and_then(|len| rest.get(..len)) {
+            rest = rest.get(record.len()..).unwrap_or_default();
+            target = record;
+        }
+        rdata(target)
+    }
+}
+
 impl Table {
     /// Looks a question up by its name and type; the class is IN.
     #[must_use]
-    #[inline]
+    #[inline(always)] // Into the one place that is the packet path: what it returns then stays in registers.
     pub fn look_up(&self, name: &Name, qtype: u16) -> Found<'_> {
         // Most questions are for a name that is spelt as it is stored: its entry says what else there is to know.
         if qtype != TYPE_SOA
@@ -133,6 +151,9 @@ impl Table {
         {
             let cut = ZoneCut { name_offset: entry.zone_at() };
             return match entry.answer(qtype) {
+                Some(answer) if entry.leads_outside() && matches!(qtype, TYPE_A | TYPE_AAAA) => {
+                    Found::Alias(answer)
+                }
                 Some(answer) => Found::Answer(answer),
                 None if entry.is_in_reverse_zone() && cut.name_offset != 0 => self.absent(cut),
                 None => Found::NoData(cut),
@@ -207,7 +228,6 @@ impl Table {
 
     /// `pods insecure`: the namespace must exist, the address is taken from the label left of it.
     fn look_up_pod(&self, name: &Name, qtype: u16, labels_left: usize, cut: ZoneCut) -> Found<'_> {
-        use crate::header::{TYPE_A, TYPE_AAAA, TYPE_SRV};
         if self.find(name.suffix(labels_left - 2)).is_none() {
             return self.absent(cut);
         }
@@ -254,7 +274,7 @@ impl Table {
         self.find(canonical.get(..len)?)
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, name: &[u8]) -> Option<Entry<'_>> {
         let hash = hash(&self.secrets, name);
         let segment = self.spine.get(segment_index(hash, self.spine.len()))?;
@@ -281,7 +301,7 @@ pub(crate) fn slot_and_tag(hash: u64, slot_count: usize) -> (usize, u32) {
     ((hash >> 24) as usize & (slot_count - 1), tag)
 }
 
-#[inline]
+#[inline(always)]
 fn find_in_segment<'t>(segment: &'t [u8], hash: u64, name: &[u8]) -> Option<Entry<'t>> {
     let (head, behind) = segment.split_first_chunk::<SEGMENT_HEAD_LEN>()?;
     let slot_count = u32::from_le_bytes(*head) as usize;
@@ -332,11 +352,21 @@ impl<'t> Entry<'t> {
     }
 
     fn is_in_reverse_zone(self) -> bool {
-        self.bytes.get(15).is_some_and(|flags| flags & IN_REVERSE_ZONE != 0)
+        self.flags() & IN_REVERSE_ZONE != 0
+    }
+
+    #[inline]
+    fn leads_outside(self) -> bool {
+        self.flags() & LEADS_OUTSIDE != 0
+    }
+
+    #[inline]
+    fn flags(self) -> u8 {
+        self.bytes.get(15).copied().unwrap_or(0)
     }
 
     /// The answer to a question of this type; `None` is NODATA.
-    #[inline]
+    #[inline(always)]
     fn answer(self, qtype: u16) -> Option<Answer<'t>> {
         let head = self.bytes.first_chunk::<ENTRY_HEAD_LEN>()?;
         let (name_len, row_count) = (usize::from(head[12]), head[13]);
@@ -356,7 +386,7 @@ impl<'t> Entry<'t> {
         self.answer_in(every_type?, name_len)
     }
 
-    #[inline]
+    #[inline(always)]
     fn answer_in(self, row: &[u8; ROW_LEN], name_len: usize) -> Option<Answer<'t>> {
         let field = |at: usize| u16::from_le_bytes([row[at], row[at + 1]]);
         let body_at = u32::from_le_bytes([row[14], row[15], row[16], row[17]]) as usize;

@@ -71,7 +71,11 @@ pub(super) fn respond(
     match plugin {
         Plugin::Health => text(StatusCode::OK, "OK"),
         Plugin::Ready => {
-            let (status, body) = ready_text(&readiness.verdict());
+            let (status, mut body) = ready_text(&readiness.verdict());
+            for note in readiness.notes() {
+                body.push('\n');
+                body.push_str(&note);
+            }
             text(status, body)
         }
         Plugin::Prometheus => {

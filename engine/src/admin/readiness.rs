@@ -37,6 +37,7 @@ struct State {
     is_shutting_down: bool,
     /// By plugin and part.
     parts: BTreeMap<(&'static str, String), Part>,
+    notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -70,6 +71,16 @@ impl Readiness {
     /// The part is no longer in the Corefile.
     pub fn forget(&self, plugin: &'static str, part: &str) {
         self.state().parts.remove(&(plugin, part.to_owned()));
+    }
+
+    /// What is amiss though queries are answered: shown behind the verdict. Replaces the notes before.
+    pub fn note(&self, notes: impl Iterator<Item = String>) {
+        self.state().notes = notes.collect();
+    }
+
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.state().notes.clone()
     }
 
     /// The process is about to end: no new clients, please.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 
 use super::control::{CONTROL_LEN, Control, reply_control};
+use super::late::ReturnAddress;
 use super::peer::{ADDRESS_LEN, is_v6_address};
 use super::socket::Drops;
 use super::{Datagram, DatagramIo};
@@ -216,6 +217,19 @@ impl DatagramIo for Mmsg {
         slot.answer.iov_len = len.min(SEND_BUFFER_LEN);
         slot.reply_len = reply_control(&slot.asked.0[..slot.asked_len], &mut slot.reply);
         self.answered.push(datagram.send_slot);
+    }
+
+    fn return_address(&self, datagram: &Datagram) -> ReturnAddress {
+        let slot = &self.batch.slots[usize::from(datagram.receive_buffer)];
+        let mut control = Control::default();
+        let control_len = reply_control(&slot.asked.0[..slot.asked_len], &mut control);
+        ReturnAddress {
+            listener: datagram.listener,
+            address: slot.address,
+            address_len: slot.address_len as u8,
+            control,
+            control_len: control_len as u8,
+        }
     }
 
     fn recycle(&mut self, _datagram: Datagram) {}

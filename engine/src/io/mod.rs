@@ -7,8 +7,10 @@ use std::net::UdpSocket;
 use std::os::fd::BorrowedFd;
 
 use crate::plan::ListenerId;
+use late::ReturnAddress;
 
 mod control;
+pub mod late;
 pub mod mmsg;
 mod peer;
 pub mod socket;
@@ -53,6 +55,8 @@ pub trait DatagramIo {
     fn buffers(&mut self, datagram: &Datagram) -> (&[u8], &mut [u8]);
     /// Sends the first `len` bytes of the answer to where the datagram came from, from the address that it was sent to.
     fn send(&mut self, datagram: Datagram, len: usize);
+    /// Where the datagram's answer goes, for one that takes its time.
+    fn return_address(&self, datagram: &Datagram) -> ReturnAddress;
     /// Gives the datagram up without an answer.
     fn recycle(&mut self, datagram: Datagram);
     /// Readable when a turn would fetch something, or when another thread wrote to it to wake the shard.

@@ -18,6 +18,7 @@ use io_uring::types::{BufRingEntry, Fd, RecvMsgOut};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::control::{CONTROL_LEN, Control, reply_control};
+use super::late::ReturnAddress;
 use super::peer::{ADDRESS_LEN, is_v6_address};
 use super::socket::Drops;
 use super::{Datagram, DatagramIo};
@@ -237,6 +238,10 @@ impl DatagramIo for Uring {
         self.memory.give_back(datagram.receive_buffer);
     }
 
+    fn return_address(&self, datagram: &Datagram) -> ReturnAddress {
+        self.memory.return_address(datagram)
+    }
+
     fn recycle(&mut self, datagram: Datagram) {
         self.memory.give_back(datagram.receive_buffer);
         self.free_slots.push(datagram.send_slot);
@@ -398,6 +403,25 @@ impl Memory {
             payload_len: payload.len() as u16,
             send_slot,
         })
+    }
+
+    fn return_address(&self, datagram: &Datagram) -> ReturnAddress {
+        let mut to = ReturnAddress {
+            listener: datagram.listener,
+            address: [0; ADDRESS_LEN],
+            address_len: 0,
+            control: Control::default(),
+            control_len: 0,
+        };
+        let buffer = self.receive_buffer(datagram.receive_buffer);
+        // `describe` has parsed it before.
+        if let Ok(message) = RecvMsgOut::parse(buffer, &self.receive_header) {
+            let name = message.name_data();
+            to.address[..name.len()].copy_from_slice(name);
+            to.address_len = name.len() as u8;
+            to.control_len = reply_control(message.control_data(), &mut to.control) as u8;
+        }
+        to
     }
 
     /// Fills the datagram's send slot: back to the peer, from the address that it asked.

@@ -48,7 +48,7 @@ const TRANSPORTS: [(Transport, &str); 2] = [(Transport::Udp, "udp"), (Transport:
 const FAMILIES: [(Family, &str); 2] = [(Family::V4, "1"), (Family::V6, "2")];
 
 /// The label `plugin`: empty where none answered, as in CoreDNS.
-const PLUGINS: [&str; 2] = ["", "kubernetes"];
+const PLUGINS: [&str; 4] = ["", "kubernetes", "cache", "forward"];
 
 /// Upper bounds of the sizes' buckets, in bytes.
 pub(super) const SIZE_BOUNDS: [u16; 14] =
@@ -202,6 +202,8 @@ fn plugin_row(plugin: AnsweredBy) -> usize {
     match plugin {
         AnsweredBy::NoPlugin | AnsweredBy::EndOfChain => 0,
         AnsweredBy::Kubernetes => 1,
+        AnsweredBy::Cache => 2,
+        AnsweredBy::Forward => 3,
     }
 }
 
@@ -257,6 +259,8 @@ mod tests {
                 (AnsweredBy::NoPlugin, ""),
                 (AnsweredBy::EndOfChain, ""),
                 (AnsweredBy::Kubernetes, "kubernetes"),
+                (AnsweredBy::Cache, "cache"),
+                (AnsweredBy::Forward, "forward"),
             ] {
                 let at = response(rcode, plugin);
                 let (found, labels) = responses().nth(at - RESPONSES).unwrap();

@@ -19,6 +19,7 @@ use crate::limits::TCP_PENDING_MAX;
 use crate::metrics::Event;
 use crate::plan::{ListenerId, TcpLimits};
 use crate::shard::{Outcome, Question, Shard};
+use crate::waiter::ReturnTo;
 
 /// Bytes of the length before each message (RFC 1035, section 4.2.2).
 const LENGTH_LEN: usize = 2;
@@ -40,14 +41,12 @@ impl Peer {
         self.pending_count.set(self.pending_count.get() + 1);
     }
 
-    /// The answer that was expected, at most 65535 bytes long; `None` if there is none after all.
-    pub fn deliver(&self, message: Option<&[u8]>) {
+    /// The answer that was expected, at most 65535 bytes long.
+    pub fn deliver(&self, message: &[u8]) {
         self.pending_count.set(self.pending_count.get() - 1);
-        if let Some(message) = message {
-            let mut answers = self.answers.borrow_mut();
-            answers.extend_from_slice(&(message.len() as u16).to_be_bytes());
-            answers.extend_from_slice(message);
-        }
+        let mut answers = self.answers.borrow_mut();
+        answers.extend_from_slice(&(message.len() as u16).to_be_bytes());
+        answers.extend_from_slice(message);
         self.wake.notify_one();
     }
 
@@ -279,6 +278,7 @@ impl Connection {
     fn answer_messages(&mut self, input: &[u8], output: &mut [u8]) -> Answers {
         let began = Instant::now();
         let mut shard = self.shard.borrow_mut();
+        shard.outside().take_fills(began);
         let mut answers = Answers { input_len: 0, output_len: 0, stopped: Stopped::InputEmpty };
         loop {
             let rest = &input[answers.input_len..];
@@ -317,11 +317,22 @@ impl Connection {
                 is_from_v6: self.is_from_v6,
                 is_cut: false,
                 packet,
+                now: began,
             };
             match shard.answer(&question, out) {
                 Outcome::Reply(reply_len) => {
                     length.copy_from_slice(&(reply_len as u16).to_be_bytes());
                     answers.output_len += LENGTH_LEN + reply_len;
+                }
+                Outcome::ReplyAndRefresh(reply_len, departure) => {
+                    length.copy_from_slice(&(reply_len as u16).to_be_bytes());
+                    answers.output_len += LENGTH_LEN + reply_len;
+                    shard.outside().begin(*departure, None, &self.shard);
+                }
+                Outcome::Ask(departure) => {
+                    self.peer.expect();
+                    let return_to = ReturnTo::Tcp(Rc::clone(&self.peer));
+                    shard.outside().begin(*departure, Some(return_to), &self.shard);
                 }
                 Outcome::Drop => {}
             }

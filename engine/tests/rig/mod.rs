@@ -102,6 +102,7 @@ impl Rig {
             rotates: true,
             logged_as: Some(0),
             kubernetes: Some(KubernetesStep { table: slot, fallthrough }),
+            ..Block::default()
         };
         let listener = ListenerPlan {
             zones: ZoneSet::new(&zones),
@@ -109,7 +110,11 @@ impl Rig {
             dropped_as: counted_as,
             ..ListenerPlan::default()
         };
-        fleet.set_plan(&Arc::new(Plan { listeners: vec![listener], blocks: vec![block] }));
+        fleet.set_plan(&Arc::new(Plan {
+            listeners: vec![listener],
+            blocks: vec![block],
+            ..Plan::default()
+        }));
         fleet.open(ListenerId(0), sockets);
         Self { fleet, address, errors: reported, builder, metrics, first }
     }

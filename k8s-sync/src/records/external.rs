@@ -40,6 +40,7 @@ pub(super) fn write(
 
 fn write_entry(pen: &mut Pen<'_>, cluster: &Cluster, owner: &WireName, alias: Alias) {
     let (chain, last) = follow(cluster, owner, alias);
+    let leads_outside = matches!(last, Some(Place::Outside));
     let addresses = last.map(|place| addresses_at(cluster, &place)).unwrap_or_default();
     let end = chain.last().map_or(owner, |(_, target)| target);
     let put_chain = |pen: &mut Pen<'_>, rtype: Rtype, len: usize| {
@@ -49,6 +50,9 @@ fn write_entry(pen: &mut Pen<'_>, cluster: &Cluster, owner: &WireName, alias: Al
         }
     };
     pen.begin(owner);
+    if leads_outside {
+        pen.leads_outside();
+    }
     if chain.len() > 1 {
         put_chain(pen, Rtype::CNAME, 1);
     }

@@ -167,7 +167,7 @@ pub(crate) fn ask(table: &Table, question: &str) -> String {
     let rtype: Rtype = rtype.parse().expect(rtype);
     let name = name(owner);
     let answer = match table.look_up(&name, rtype.to_int()) {
-        Found::Answer(answer) => answer,
+        Found::Answer(answer) | Found::Alias(answer) => answer,
         Found::Pod(pod) => return format!("POD {}", pod.address),
         Found::Soa(_) => return "SOA".into(),
         Found::NoData(_) => return "NODATA".into(),

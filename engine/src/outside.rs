@@ -1,0 +1,382 @@
+//! What a shard knows and asks beyond its tables: caches, upstreams, and questions on their way.
+//!
+//! ```text
+//!   begin ─→ the same question on its way? ─yes─→ wait with the others
+//!             └─no─→ a flight: upstreams asked, one `forward` after the other ─→ land: cache ─→ every waiter answered
+//! ```
+//! Invariants: a question is on its way once, however many wait; every waiter is answered once, for a flight ends whatever
+//! becomes of it (`forward` has its deadline); nothing here is touched by a question that a table answers.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender};
+use wire::header::{CD, CLASS_IN, RD};
+use wire::name::Name;
+use wire::response::{Response, TtlRule};
+
+use crate::answer::{Ask, Transport};
+use crate::cache::{Cache, Filled, Key};
+use crate::forward::{self, Failure, ShardNumber, Upstreams};
+use crate::limits::{FILLS_PER_BATCH_MAX, WAITERS_MAX};
+use crate::metrics::{Event, ShardMetrics};
+use crate::plan::{CachePlan, Plan};
+use crate::shard::Shard;
+use crate::waiter::{LateAnswers, Outcome, ReturnTo, Waiter};
+
+/// Everything of one shard that has to do with the outside.
+pub struct Outside {
+    shard: ShardNumber,
+    metrics: Arc<ShardMetrics>,
+    /// By `CacheSlot`, as `cache_plans`.
+    caches: Vec<Cache>,
+    cache_plans: Vec<Arc<CachePlan>>,
+    /// By `ForwardSlot`, as `forward_plans`.
+    upstreams: Vec<Rc<Upstreams>>,
+    forward_plans: Vec<Arc<forward::Settings>>,
+    /// Plans so far: a question under a new plan does not wait for one under the old.
+    plan_count: u64,
+    flights: HashMap<FlightKey, Vec<(Waiter, ReturnTo)>>,
+    waiter_count: usize,
+    late_answers: LateAnswers,
+    fills: Fills,
+}
+
+/// What upstreams told one shard, on its way to the others. Dropped where a channel is full: that shard asks for itself.
+pub struct Fills {
+    pub from_others: Receiver<Fill>,
+    pub to_others: Vec<Sender<Fill>>,
+}
+
+/// One upstream's answer, for the caches of other shards.
+#[derive(Clone)]
+pub struct Fill {
+    cache: Arc<CachePlan>,
+    asked: Arc<Asked>,
+    response: Arc<Response>,
+}
+
+/// The question that upstreams are asked, class IN. The name is in wire format and lower case.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Asked {
+    name: Box<[u8]>,
+    qtype: u16,
+    dnssec_ok: bool,
+    checking_disabled: bool,
+}
+
+/// What makes two questions one flight: all that upstreams are told, and which upstreams.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct FlightKey {
+    asked: Arc<Asked>,
+    recursion_desired: bool,
+    transport: Transport,
+    /// By `ForwardSlot`, in the order in which they are asked.
+    forwards: Box<[usize]>,
+    plan: u64,
+}
+
+/// A flight that may begin.
+pub struct Departure {
+    key: FlightKey,
+    /// By `CacheSlot`.
+    cache: Option<usize>,
+    stale_after: Option<Duration>,
+    /// Who waits; nobody where the cache refreshes itself.
+    waiter: Option<Waiter>,
+}
+
+impl Outside {
+    #[must_use]
+    pub fn new(
+        shard: ShardNumber,
+        metrics: Arc<ShardMetrics>,
+        late_answers: LateAnswers,
+        fills: Fills,
+    ) -> Self {
+        Self {
+            shard,
+            metrics,
+            caches: Vec::new(),
+            cache_plans: Vec::new(),
+            upstreams: Vec::new(),
+            forward_plans: Vec::new(),
+            plan_count: 0,
+            flights: HashMap::new(),
+            waiter_count: 0,
+            late_answers,
+            fills,
+        }
+    }
+
+    /// Makes the caches and upstreams of a plan; what it has in common with the one before stays as it is. Must be called in
+    /// the shard's runtime.
+    pub fn take_plan(&mut self, plan: &Plan) {
+        self.plan_count += 1;
+        let mut old: Vec<_> = self.cache_plans.drain(..).zip(self.caches.drain(..)).collect();
+        for next in &plan.caches {
+            let same = old.iter().position(|(plan, _)| Arc::ptr_eq(plan, next));
+            let cache = same.map(|at| old.swap_remove(at).1);
+            self.caches.push(cache.unwrap_or_else(|| Cache::new(&next.settings, rand::random())));
+            self.cache_plans.push(Arc::clone(next));
+        }
+        let mut old: Vec<_> = self.forward_plans.drain(..).zip(self.upstreams.drain(..)).collect();
+        for next in &plan.forwards {
+            let same = old.iter().position(|(plan, _)| Arc::ptr_eq(plan, next));
+            let upstreams = same.map(|at| old.swap_remove(at).1);
+            self.upstreams
+                .push(upstreams.unwrap_or_else(|| Upstreams::new(next, self.shard, &self.metrics)));
+            self.forward_plans.push(Arc::clone(next));
+        }
+    }
+
+    /// By `CacheSlot`.
+    pub fn caches(&mut self) -> &mut [Cache] {
+        &mut self.caches
+    }
+
+    /// How late answers leave.
+    pub fn late_answers(&mut self) -> &mut LateAnswers {
+        &mut self.late_answers
+    }
+
+    /// What `ask` means for upstreams. `name`: the question's; `waiter`: who asks.
+    #[must_use]
+    pub fn departure(&self, ask: &Ask<'_>, name: &Name, waiter: Option<Waiter>) -> Departure {
+        let target = ask.alias.and_then(|cnames| {
+            let mut target = Name::default();
+            target.read(cnames.target()).map(|_| target)
+        });
+        let name = target.as_ref().unwrap_or(name);
+        let asked = Asked {
+            name: name.bytes().into(),
+            qtype: ask.query.qtype,
+            dnssec_ok: ask.query.edns.is_some_and(|edns| edns.dnssec_ok),
+            checking_disabled: ask.query.kept_flags & CD != 0,
+        };
+        let transport = waiter.as_ref().map_or(Transport::Udp, |waiter| waiter.transport);
+        let key = FlightKey {
+            asked: Arc::new(asked),
+            recursion_desired: ask.query.kept_flags & RD != 0,
+            transport,
+            forwards: ask.asks.forwards_for(name).map(|slot| slot.0).collect(),
+            plan: self.plan_count,
+        };
+        let cache = ask.asks.cache.map(|slot| slot.0);
+        let covers = |slot: &usize| self.caches.get(*slot).is_some_and(|cache| cache.covers(name));
+        Departure { key, cache: cache.filter(covers), stale_after: ask.stale_after, waiter }
+    }
+
+    /// Has upstreams asked, or the waiter wait with those who asked the same before. Where there is no room for another
+    /// waiter it is refused.
+    pub fn begin(
+        &mut self,
+        departure: Departure,
+        return_to: Option<ReturnTo>,
+        shard: &Rc<RefCell<Shard>>,
+    ) {
+        let Departure { key, cache, stale_after, waiter } = departure;
+        let mut waiters: Vec<_> = waiter.zip(return_to).into_iter().collect();
+        if self.waiter_count + waiters.len() > WAITERS_MAX {
+            self.metrics.count(Event::ForwardRejected, 1);
+            let failure = Failure::TooMany { max: WAITERS_MAX };
+            for (waiter, return_to) in waiters {
+                self.late_answers.give(waiter, return_to, &Outcome::Failure(&failure));
+            }
+            return;
+        }
+        self.waiter_count += waiters.len();
+        match self.flights.entry(key.clone()) {
+            Entry::Occupied(mut flight) => flight.get_mut().append(&mut waiters),
+            Entry::Vacant(place) => {
+                place.insert(waiters);
+                let upstreams = key.forwards.iter().filter_map(|at| self.upstreams.get(*at));
+                let upstreams = upstreams.cloned().collect();
+                let cache = cache.and_then(|slot| self.cache_plans.get(slot)).cloned();
+                let flight = Flight { key, upstreams, cache, stale_after };
+                tokio::task::spawn_local(flight.fly(Rc::clone(shard)));
+            }
+        }
+    }
+
+    /// Answers those who wait with what has expired; the flight goes on.
+    fn give_stale(&mut self, flight: &Flight, now: Instant) {
+        let Some(cache) = cache_of(&mut self.caches, &self.cache_plans, flight.cache.as_ref())
+        else {
+            return;
+        };
+        let Some(waiters) = self.flights.get_mut(&flight.key) else { return };
+        if let Some(stale) = cache.fallback(&flight.key.asked.key(), now) {
+            self.waiter_count -= waiters.len();
+            let outcome = Outcome::kept(stale);
+            for (waiter, return_to) in waiters.drain(..) {
+                self.late_answers.give(waiter, return_to, &outcome);
+            }
+        }
+    }
+
+    /// Ends a flight: the cache learns of it, those who wait are answered, other shards are told.
+    fn land(&mut self, flight: &Flight, outcome: Result<Response, Failure>, now: Instant) {
+        let waiters = self.flights.remove(&flight.key).unwrap_or_default();
+        self.waiter_count -= waiters.len();
+        let key = flight.key.asked.key();
+        let mut cache = cache_of(&mut self.caches, &self.cache_plans, flight.cache.as_ref());
+        let late_answers = &mut self.late_answers;
+        let give = |outcome: Outcome<'_>| {
+            for (waiter, return_to) in waiters {
+                late_answers.give(waiter, return_to, &outcome);
+            }
+        };
+        match outcome {
+            Ok(response) => {
+                let response = Arc::new(response);
+                let filled = cache
+                    .as_mut()
+                    .map_or(Filled::Passed, |cache| cache.fill(&key, &response, now, unix_secs()));
+                let as_sent = Outcome::Response { response: &response, ttl: TtlRule::AS_SENT };
+                match filled {
+                    Filled::Kept(ttl) => {
+                        give(Outcome::Response { response: &response, ttl });
+                        self.fills.tell(flight, &response);
+                    }
+                    Filled::Passed => give(as_sent),
+                    Filled::Inferior => {
+                        let kept = cache.and_then(|cache| cache.fallback(&key, now));
+                        give(kept.map_or(as_sent, Outcome::kept));
+                    }
+                }
+            }
+            Err(failure) => {
+                let kept = cache.as_mut().and_then(|cache| cache.fallback(&key, now));
+                give(kept.map_or(Outcome::Failure(&failure), Outcome::kept));
+                // That we are busy says nothing of the name.
+                if !matches!(failure, Failure::TooMany { .. })
+                    && let Some(cache) = cache
+                {
+                    cache.failed(&key, now);
+                }
+            }
+        }
+    }
+
+    /// Takes what other shards were told, as much as a batch has time for.
+    pub fn take_fills(&mut self, now: Instant) {
+        if self.fills.from_others.is_empty() {
+            return;
+        }
+        let unix_secs = unix_secs();
+        for fill in self.fills.from_others.try_iter().take(FILLS_PER_BATCH_MAX) {
+            let cache = cache_of(&mut self.caches, &self.cache_plans, Some(&fill.cache));
+            if let Some(cache) = cache {
+                cache.fill(&fill.asked.key(), &fill.response, now, unix_secs);
+            }
+        }
+    }
+
+    /// Shows scrapes what the caches have counted.
+    pub fn publish_counts(&self) {
+        for (cache, plan) in self.caches.iter().zip(&self.cache_plans) {
+            plan.metrics.publish(self.shard.index, cache);
+        }
+    }
+}
+
+impl Fills {
+    fn tell(&self, flight: &Flight, response: &Arc<Response>) {
+        let Some(cache) = &flight.cache else { return };
+        for other in &self.to_others {
+            let asked = Arc::clone(&flight.key.asked);
+            let _ = other.try_send(Fill {
+                cache: Arc::clone(cache),
+                asked,
+                response: Arc::clone(response),
+            });
+        }
+    }
+}
+
+impl Asked {
+    fn key(&self) -> Key<'_> {
+        Key {
+            name: &self.name,
+            qtype: self.qtype,
+            qclass: CLASS_IN,
+            dnssec_ok: self.dnssec_ok,
+            checking_disabled: self.checking_disabled,
+        }
+    }
+}
+
+/// A question on its way.
+struct Flight {
+    key: FlightKey,
+    upstreams: Vec<Rc<Upstreams>>,
+    cache: Option<Arc<CachePlan>>,
+    stale_after: Option<Duration>,
+}
+
+impl Flight {
+    async fn fly(self, shard: Rc<RefCell<Shard>>) {
+        let outcome = {
+            let mut asking = pin!(self.ask());
+            let in_time = match self.stale_after {
+                Some(timeout) => tokio::time::timeout(timeout, &mut asking).await.ok(),
+                None => None,
+            };
+            match in_time {
+                Some(outcome) => outcome,
+                None => {
+                    if self.stale_after.is_some() {
+                        shard.borrow_mut().outside().give_stale(&self, Instant::now());
+                    }
+                    asking.await
+                }
+            }
+        };
+        shard.borrow_mut().outside().land(&self, outcome, Instant::now());
+    }
+
+    /// One `forward` after the other, as long as `next` says so.
+    async fn ask(&self) -> Result<Response, Failure> {
+        let FlightKey { asked, recursion_desired, transport, .. } = &self.key;
+        let question = forward::Question {
+            name: asked.name.clone(),
+            qtype: asked.qtype,
+            qclass: CLASS_IN,
+            dnssec_ok: asked.dnssec_ok,
+            checking_disabled: asked.checking_disabled,
+            recursion_desired: *recursion_desired,
+            transport: *transport,
+        };
+        let mut outcome = Err(Failure::NoneHealthy);
+        for upstreams in &self.upstreams {
+            outcome = upstreams.ask(&question).await;
+            let passes_on = outcome.as_ref().is_ok_and(|response| upstreams.passes_on(response));
+            if !passes_on {
+                break;
+            }
+        }
+        outcome
+    }
+}
+
+/// The cache of a plan, unless a reload has taken it away.
+fn cache_of<'c>(
+    caches: &'c mut [Cache],
+    plans: &[Arc<CachePlan>],
+    plan: Option<&Arc<CachePlan>>,
+) -> Option<&'c mut Cache> {
+    let at = plans.iter().position(|one| plan.is_some_and(|plan| Arc::ptr_eq(one, plan)))?;
+    caches.get_mut(at)
+}
+
+/// Modulo 2^32, as signatures count (RFC 4034, section 3.1.5).
+fn unix_secs() -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_secs() as u32
+}

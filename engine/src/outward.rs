@@ -1,0 +1,170 @@
+//! What the `cache`, `forward` and `loop` lines of a Corefile come to: what all shards share of them.
+//!
+//! Invariant: what a reload does not change stays the very same `Arc`, by which a shard knows that it keeps its cache and its
+//! connections.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use engine::corefile::{Config, ServerBlock};
+use engine::forward::{Settings, Upstream, Way};
+use engine::metrics::Metrics;
+use engine::plan::{CachePlan, CacheSlot, ForwardSlot, ForwardStep};
+use wire::zone::ZoneSet;
+
+use crate::endpoints::labels;
+use crate::server::addresses;
+
+/// Caches and upstreams of one Corefile.
+#[derive(Default)]
+pub(crate) struct Outward {
+    /// By `CacheSlot`.
+    pub(crate) caches: Vec<Arc<CachePlan>>,
+    /// By `ForwardSlot`.
+    pub(crate) forwards: Vec<Arc<Settings>>,
+    /// By block of the Corefile.
+    blocks: Vec<Block>,
+    /// Files that the upstreams came from, and when they were changed last.
+    files: Vec<(PathBuf, Option<SystemTime>)>,
+    /// Upstreams that were found to loop, as the log was told.
+    loops_told: BTreeSet<String>,
+}
+
+struct Block {
+    cache: Option<CacheSlot>,
+    forwards: Vec<ForwardStep>,
+    /// `loop fatal`
+    ends_at_loop: bool,
+}
+
+impl Outward {
+    /// Reads what the lines name: resolv.conf files, hosts, certificates.
+    ///
+    /// # Errors
+    /// The first that cannot be had.
+    pub(crate) async fn load(
+        config: &Config,
+        before: &Self,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Self> {
+        let mut next = Self::default();
+        for block in &config.blocks {
+            let place = || format!("{}:{}", block.place.file, block.place.line);
+            let cache = block.cache.as_ref().map(|_| next.add_cache(block, before, metrics));
+            let probe_zone = block.loop_probe.and_then(|_| block.keys.first()).map(|key| &key.zone);
+            let mut forwards = Vec::with_capacity(block.forwards.len());
+            for options in &block.forwards {
+                let settings = Settings::load(options, probe_zone, metrics).await;
+                let settings = settings.with_context(place)?;
+                let zones = |zones: &[engine::corefile::Zone]| {
+                    ZoneSet::new(&zones.iter().map(|zone| &zone.wire).collect::<Vec<_>>())
+                };
+                forwards.push(ForwardStep {
+                    from: zones(&options.from),
+                    except: zones(&options.except),
+                    upstreams: next.add_forward(settings, before, probe_zone.is_some()),
+                });
+            }
+            let ends_at_loop = block.loop_probe.is_some_and(|probe| probe.fatal);
+            next.blocks.push(Block { cache, forwards, ends_at_loop });
+        }
+        let files: BTreeSet<_> =
+            next.forwards.iter().flat_map(|settings| settings.files.iter().cloned()).collect();
+        next.files = files.into_iter().map(|file| (file.clone(), changed_at(&file))).collect();
+        next.loops_told.clone_from(&before.loops_told);
+        Ok(next)
+    }
+
+    fn add_cache(&mut self, block: &ServerBlock, before: &Self, metrics: &Metrics) -> CacheSlot {
+        let settings = block.cache.as_ref().expect("asked for where there is one");
+        let address = block.keys.iter().flat_map(|key| addresses(block, key.port)).next();
+        let zone = block.keys.first().map_or("", |key| &key.zone.text);
+        let label_set = address.map(|address| labels(address, zone));
+        let zones: Vec<_> = settings.zones.iter().map(|zone| zone.text.as_str()).collect();
+        let label_set = label_set.expect("a block listens somewhere");
+        let metrics = metrics.cache(&label_set, &zones.join(","));
+        let is_same = |plan: &&Arc<CachePlan>| {
+            plan.settings == *settings && Arc::ptr_eq(&plan.metrics, &metrics)
+        };
+        let kept = before.caches.iter().find(is_same).cloned();
+        let kept = kept.filter(|kept| !self.caches.iter().any(|other| Arc::ptr_eq(other, kept)));
+        self.caches.push(
+            kept.unwrap_or_else(|| Arc::new(CachePlan { settings: settings.clone(), metrics })),
+        );
+        CacheSlot(self.caches.len() - 1)
+    }
+
+    /// `probes`: `loop` looks at the upstreams again after every reload, so they are always new.
+    fn add_forward(&mut self, settings: Settings, before: &Self, probes: bool) -> ForwardSlot {
+        let is_kept = |other: &&Arc<Settings>| !probes && is_same(other, &settings);
+        let kept = before.forwards.iter().find(is_kept).cloned();
+        let kept = kept.filter(|kept| !self.forwards.iter().any(|other| Arc::ptr_eq(other, kept)));
+        self.forwards.push(kept.unwrap_or_else(|| Arc::new(settings)));
+        ForwardSlot(self.forwards.len() - 1)
+    }
+
+    pub(crate) fn cache(&self, block: usize) -> Option<CacheSlot> {
+        self.blocks.get(block)?.cache
+    }
+
+    pub(crate) fn forwards(&self, block: usize) -> Vec<ForwardStep> {
+        self.blocks.get(block).map(|block| block.forwards.clone()).unwrap_or_default()
+    }
+
+    /// Whether a file that upstreams came from has been changed since.
+    pub(crate) fn is_out_of_date(&self) -> bool {
+        self.files.iter().any(|(file, changed)| changed_at(file) != *changed)
+    }
+
+    /// The files are as they are: what they hold could not be put to work.
+    pub(crate) fn leave_files(&mut self) {
+        for (file, changed) in &mut self.files {
+            *changed = changed_at(file);
+        }
+    }
+
+    /// Upstreams that send our questions back to us.
+    pub(crate) fn loops(&self) -> impl Iterator<Item = &Upstream> {
+        let upstreams = self.forwards.iter().flat_map(|settings| &settings.upstreams);
+        upstreams.filter(|upstream| upstream.is_looping())
+    }
+
+    /// What the log is to be told of loops, each once.
+    pub(crate) fn news_of_loops(&mut self) -> Vec<String> {
+        let messages: BTreeSet<_> = self.loops().map(Upstream::loop_message).collect();
+        let news = messages.difference(&self.loops_told).cloned().collect();
+        self.loops_told = messages;
+        news
+    }
+
+    /// CoreDNS's last words, where a block with `loop fatal` loops.
+    pub(crate) fn fatal_loop(&self, config: &Config) -> Option<String> {
+        config.blocks.iter().zip(&self.blocks).filter(|(_, block)| block.ends_at_loop).find_map(
+            |(server_block, block)| {
+                let key = server_block.keys.first()?;
+                let forwards = block.forwards.iter();
+                let settings = forwards.filter_map(|step| self.forwards.get(step.upstreams.0));
+                let mut upstreams = settings.flat_map(|settings| &settings.upstreams);
+                upstreams.find_map(|upstream| upstream.fatal_loop_message(&key.zone, key.port))
+            },
+        )
+    }
+}
+
+/// Whether the same upstreams would be asked in the same way. Certificates may have changed without a trace, so TLS is
+/// always set up anew.
+fn is_same(one: &Settings, other: &Settings) -> bool {
+    let facts = |upstream: &Upstream| (upstream.address, upstream.origin.clone());
+    let is_plain = |upstream: &Upstream| matches!(upstream.way, Way::Dns);
+    one.options == other.options
+        && one.upstreams.iter().all(is_plain)
+        && other.upstreams.iter().all(is_plain)
+        && one.upstreams.iter().map(facts).eq(other.upstreams.iter().map(facts))
+}
+
+fn changed_at(file: &PathBuf) -> Option<SystemTime> {
+    std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
+}

@@ -1,0 +1,210 @@
+//! Clients that wait for an answer from outside, and how it gets to them.
+
+use std::net::UdpSocket;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use wire::header::{HEADER_LEN, Rcode};
+use wire::name::Name;
+use wire::query::Query;
+use wire::reply::{self, Envelope, MESSAGE_LEN_MAX, Stamped, UDP_LEN_MAX};
+use wire::response::{self, Alias, Response, TtlRule};
+use wire::table::Answer;
+
+use crate::answer::{AnsweredBy, Ask, Transport};
+use crate::cache;
+use crate::forward::Failure;
+use crate::io::late::{self, ReturnAddress};
+use crate::limits::LISTENERS_MAX;
+use crate::metrics::{Event, Family, Observation, ShardMetrics};
+use crate::plan::ListenerId;
+use crate::shard::{ErrorReport, Question};
+use crate::tcp::Peer;
+
+/// A client that waits.
+pub struct Waiter {
+    query: Query,
+    /// Header and question as they came.
+    packet: Box<[u8]>,
+    /// Of the whole query.
+    query_len: usize,
+    pub transport: Transport,
+    family: Family,
+    counted_as: Option<usize>,
+    logged_as: Option<usize>,
+    rotation: usize,
+    alias: Option<OwnedAlias>,
+    began: Instant,
+}
+
+/// How the answer gets there.
+pub enum ReturnTo {
+    Udp(ReturnAddress),
+    Tcp(Rc<Peer>),
+}
+
+/// What the waiting came to.
+pub enum Outcome<'o> {
+    Response { response: &'o Response, ttl: TtlRule },
+    Failure(&'o Failure),
+}
+
+impl<'o> Outcome<'o> {
+    /// What a cache has.
+    #[must_use]
+    pub fn kept(answer: cache::Answer<'o>) -> Self {
+        Self::Response { response: answer.response, ttl: answer.ttl }
+    }
+}
+
+/// CNAMEs of a table that may be gone when the answer comes.
+struct OwnedAlias {
+    body: Box<[u8]>,
+    answer_count: u16,
+    name_len: usize,
+}
+
+impl Waiter {
+    #[must_use]
+    pub fn new(ask: &Ask<'_>, question: &Question<'_>, rotation: usize) -> Self {
+        let Question { transport, is_from_v6, packet, now, .. } = *question;
+        let kept_len = HEADER_LEN + ask.query.question_len();
+        let alias = ask.alias.map(|cnames| OwnedAlias {
+            body: cnames.body.into(),
+            answer_count: cnames.answer_count,
+            name_len: cnames.name_len,
+        });
+        Self {
+            query: ask.query,
+            packet: packet.get(..kept_len).unwrap_or_default().into(),
+            query_len: packet.len(),
+            transport,
+            family: if is_from_v6 { Family::V6 } else { Family::V4 },
+            counted_as: ask.block.counted_as,
+            logged_as: ask.block.logged_as,
+            rotation: if ask.block.rotates { rotation } else { 0 },
+            alias,
+            began: now,
+        }
+    }
+
+    fn stamp(&self, outcome: &Outcome<'_>, out: &mut [u8]) -> Stamped {
+        let (response, ttl) = match outcome {
+            Outcome::Response { response, ttl } => (*response, *ttl),
+            Outcome::Failure(failure) => {
+                return reply::stamp_reject(&self.query.reject(failure.rcode()), &self.packet, out);
+            }
+        };
+        let envelope = Envelope {
+            len_max: match self.transport {
+                Transport::Udp => Envelope::udp_len_max(self.query.edns, UDP_LEN_MAX),
+                Transport::Tcp => MESSAGE_LEN_MAX,
+            },
+            rotation: self.rotation,
+        };
+        let alias = self.alias.as_ref().map(|alias| Alias { answer: alias.answer() });
+        response::stamp(&self.query, &self.packet, response, ttl, alias, envelope, out)
+    }
+
+    fn name(&self) -> Name {
+        let mut name = Name::default();
+        name.read(self.packet.get(HEADER_LEN..).unwrap_or_default());
+        name
+    }
+}
+
+impl OwnedAlias {
+    fn answer(&self) -> Answer<'_> {
+        Answer {
+            body: &self.body,
+            answer_count: self.answer_count,
+            additional_count: 0,
+            rotate_at: 0,
+            rotate_count: 0,
+            rotate_stride: 0,
+            name_len: self.name_len,
+        }
+    }
+}
+
+/// Answers that leave by themselves, not in the batch that their questions came in.
+pub struct LateAnswers {
+    /// By `ListenerId`.
+    sockets: [Option<UdpSocket>; LISTENERS_MAX],
+    /// The message that is being made.
+    message: Box<[u8]>,
+    metrics: Arc<ShardMetrics>,
+    errors: Sender<ErrorReport>,
+}
+
+impl LateAnswers {
+    #[must_use]
+    pub fn new(metrics: Arc<ShardMetrics>, errors: Sender<ErrorReport>) -> Self {
+        Self {
+            sockets: [const { None }; LISTENERS_MAX],
+            message: vec![0; MESSAGE_LEN_MAX].into(),
+            metrics,
+            errors,
+        }
+    }
+
+    /// Answers of this listener leave by this socket, a copy of the one that receives.
+    pub fn open(&mut self, listener: ListenerId, socket: UdpSocket) {
+        self.sockets[listener.0] = Some(socket);
+    }
+
+    /// Must follow when the listener is closed: a copy keeps the kernel queueing datagrams that nobody reads.
+    pub fn close(&mut self, listener: ListenerId) {
+        self.sockets[listener.0] = None;
+    }
+
+    /// Answers, counts and logs.
+    pub fn give(&mut self, waiter: Waiter, return_to: ReturnTo, outcome: &Outcome<'_>) {
+        let stamped = waiter.stamp(outcome, &mut self.message);
+        let message = &self.message[..stamped.len];
+        match return_to {
+            ReturnTo::Tcp(peer) => peer.deliver(message),
+            ReturnTo::Udp(to) => {
+                let socket = self.sockets[to.listener.0].as_ref();
+                if socket.is_some_and(|socket| late::send(socket, &to, message).is_err()) {
+                    self.metrics.count(Event::SendFailed, 1);
+                }
+            }
+        }
+        let observation = Observation {
+            block: waiter.counted_as,
+            transport: waiter.transport,
+            family: waiter.family,
+            qtype: waiter.query.qtype,
+            dnssec_ok: waiter.query.edns.is_some_and(|edns| edns.dnssec_ok),
+            rcode: stamped.rcode,
+            // CoreDNS names no plugin for an answer that its server made up for one that failed.
+            plugin: match outcome {
+                Outcome::Response { .. } => AnsweredBy::Forward,
+                Outcome::Failure(_) => AnsweredBy::EndOfChain,
+            },
+            query_len: waiter.query_len,
+            reply_len: stamped.len,
+        };
+        self.metrics.observe_one(&observation, waiter.began.elapsed());
+        if let (Outcome::Failure(failure), Some(logged_as)) = (outcome, waiter.logged_as) {
+            self.log(&waiter, logged_as, stamped.rcode, failure);
+        }
+    }
+
+    fn log(&self, waiter: &Waiter, logged_as: usize, rcode: Rcode, failure: &Failure) {
+        let report = ErrorReport {
+            logged_as,
+            rcode,
+            name: waiter.name(),
+            qtype: waiter.query.qtype,
+            message: Some(failure.to_string()),
+        };
+        // A full queue loses the line, not the answer.
+        if self.errors.try_send(report).is_err() {
+            self.metrics.error_line_lost();
+        }
+    }
+}
