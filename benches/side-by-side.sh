@@ -4,13 +4,13 @@
 #
 #   benches/side-by-side.sh [-n ROUNDS] [-l SECONDS] [-r ROW,ROW…] [-s SERVER,SERVER…] [-o FILE]
 #
-# Rows: a256 a32 a1 nxdomain nxdomain-many srv pod ptr tcp8x64 tcp64x4. Cores: SERVER_CORE=0 GENERATOR_CORE=1. COREDNS=PATH uses that binary.
+# Rows: a256 a32 a1 nxdomain nxdomain-many srv pod ptr external tcp8x64 tcp64x4. Cores: SERVER_CORE=0 GENERATOR_CORE=1. COREDNS=PATH uses that binary.
 # Takes rows x servers x rounds x (seconds + 0.2); nothing leaves loopback; what it starts, it ends, by process id.
 # Exit codes: 0 measured; 1 a server would not start or answer as it must; 2 bad flags, or a machine with one core.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-rounds=5 seconds=3 rows=a256,a32,a1,nxdomain,nxdomain-many,srv,pod,ptr,tcp8x64,tcp64x4 only= out=
+rounds=5 seconds=3 rows=a256,a32,a1,nxdomain,nxdomain-many,srv,pod,ptr,external,tcp8x64,tcp64x4 only= out=
 while getopts n:l:r:s:o: flag; do
     case $flag in
         n) rounds=$OPTARG ;; l) seconds=$OPTARG ;; r) rows=$OPTARG ;; s) only=$OPTARG ;; o) out=$OPTARG ;;
@@ -40,6 +40,7 @@ main() {
     build
     benches/cluster.awk -v dir="$tmp"
     start_echoes
+    start_upstream
     start_ringdns
     start_coredns
     . benches/others.sh
@@ -106,7 +107,18 @@ start_echoes() {
     done
 }
 
-# corefile PORT OBJECTS CACHE: the stock plugins that bear on an answer, with `errors` and `prometheus`.
+# What is outside the cluster: the same Services under another zone, which the servers' caches then hold.
+start_upstream() {
+    upstream=$(free_port)
+    sed 's/cluster\.local/upstream.test/' "$tmp/a.txt" >"$tmp/external.txt"
+    printf 'upstream.test:%s {\n bind 127.0.0.1\n kubernetes upstream.test {\n manifests %s\n ttl 3600\n }\n}\n' \
+        "$upstream" "$tmp/cluster.yaml" >"$tmp/upstream.conf"
+    taskset -c "$generator_core" "$bin/ringdns" -conf "$tmp/upstream.conf" --shards 1 --io mmsg \
+        >"$tmp/upstream.log" 2>&1 </dev/null 9>&- &
+    pids+=($!)
+}
+
+# corefile PORT OBJECTS: the stock plugins that bear on an answer, with `errors`, `prometheus` and `cache`.
 corefile() {
     cat <<EOF
 .:$1 {
@@ -118,7 +130,9 @@ corefile() {
         pods insecure
         fallthrough in-addr.arpa ip6.arpa
         ttl 30
-    }$3
+    }
+    forward . 127.0.0.1:$upstream
+    cache 30
     loadbalance
 }
 EOF
@@ -132,7 +146,7 @@ start_ringdns() {
         [[ $name == ringdns-mmsg ]] && flags=(--io mmsg)
         [[ $name == ringdns-busy-poll ]] && flags+=(--busy-poll 50us)
         port=$(free_port)
-        corefile "$port" "manifests $tmp/cluster.yaml" "" >"$tmp/$name.corefile"
+        corefile "$port" "manifests $tmp/cluster.yaml" >"$tmp/$name.corefile"
         start "$name" "$port" "$bin/ringdns" -conf "$tmp/$name.corefile" --shards 1 --cores "$server_core" "${flags[@]}"
     done
 }
@@ -147,7 +161,7 @@ start_coredns() {
     [[ -s $tmp/api_server ]] || { echo "side-by-side: api_server does not start" >&2; exit 1; }
     local port
     port=$(free_port)
-    corefile "$port" "endpoint http://$(<"$tmp/api_server")" $'\n    cache 30' >"$tmp/coredns.corefile"
+    corefile "$port" "endpoint http://$(<"$tmp/api_server")" >"$tmp/coredns.corefile"
     start coredns "$port" env GOMAXPROCS=1 "$coredns" -conf "$tmp/coredns.corefile"
 }
 
@@ -162,6 +176,7 @@ row_flags() {
         srv) echo "-d $tmp/srv.txt -q 256" NOERROR ;;
         pod) echo "-d $tmp/pod.txt -q 256" NOERROR ;;
         ptr) echo "-d $tmp/ptr.txt -q 256" NOERROR ;;
+        external) echo "-d $tmp/external.txt -q 256" NOERROR ;;
         tcp8x64) echo "-d $tmp/a.txt -m tcp -c 8 -q 512" NOERROR ;;
         tcp64x4) echo "-d $tmp/a.txt -m tcp -c 64 -q 256" NOERROR ;;
         *) echo "side-by-side: there is no row '$1'" >&2; return 1 ;;
@@ -171,6 +186,7 @@ row_flags() {
 # is_for ROW SERVER: echoes speak one transport; polling is for the latency of rows that leave the core idle.
 is_for() {
     case $1/$2 in
+        external/knot | external/nsd | external/unbound | external/bind) return 1 ;; # They have no upstream.
         tcp*/echo-tcp) return 0 ;;
         tcp*/echo-* | */echo-tcp) return 1 ;;
         a1/ringdns-busy-poll | a32/ringdns-busy-poll) return 0 ;;
