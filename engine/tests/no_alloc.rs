@@ -2,14 +2,17 @@
 //! answered and tables are swapped under them. The client is part of the process and has to keep to it too.
 
 mod rig;
+mod upstream;
 
 use std::alloc::System;
 use std::io::{Read, Write};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use engine::plan::TableSlot;
 use rig::{BACKENDS, PATIENCE, Rig, frame, query};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use upstream::{Manner, Upstream};
 use wire::compile::Table;
 
 #[global_allocator]
@@ -43,7 +46,9 @@ fn kinds() -> Vec<Vec<u8>> {
         with_opt("web.default.svc.cluster.local", 1),
         with_opt("big2.default.svc.cluster.local", 1),
         query("cluster.local", 6),
+        // Out of the cache, once the first one has been asked for.
         query("www.example.org", 1),
+        with_opt("www.example.org", 1),
         query("web.default.svc.cluster.local", 1)[..20].to_vec(),
     ]
 }
@@ -125,7 +130,9 @@ fn check_tcp(rig: &Rig) {
 #[test]
 fn no_allocation_and_no_free() {
     for backend in BACKENDS {
-        let mut rig = Rig::start(backend);
+        let upstream = Upstream::start(3600, Manner::Answers);
+        let lines = format!("cache\nforward . {} {{\nexcept in-addr.arpa\n}}", upstream.address);
+        let mut rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), &lines);
         check_udp(&mut rig);
         check_tcp(&rig);
         rig.fleet.stop(PATIENCE);

@@ -8,10 +8,15 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 use domain::base::Name as DomainName;
+use engine::corefile::{self, Surroundings};
 use engine::fleet::{Backend, Fleet, Settings};
+use engine::forward::Settings as ForwardSettings;
 use engine::io::socket;
 use engine::metrics::{Build, LabelSet, Metrics};
-use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableSlot};
+use engine::plan::{
+    Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, KubernetesStep, ListenerId,
+    ListenerPlan, Plan, TableSlot,
+};
 use engine::shard::ErrorReport;
 use wire::PodMode;
 use wire::compile::{EntryWriter, Section, Table, TableBuilder, TableOptions};
@@ -79,6 +84,11 @@ impl Rig {
     }
 
     pub fn start_at(backend: Backend, address: SocketAddr) -> Self {
+        Self::start_with(backend, address, "")
+    }
+
+    /// The block has these lines too, of `cache` and `forward`, and then it is for all names.
+    pub fn start_with(backend: Backend, address: SocketAddr, lines: &str) -> Self {
         let (errors, reported) = bounded(16);
         let build =
             Build { version: String::new(), revision: String::new(), compiler: String::new() };
@@ -95,26 +105,28 @@ impl Rig {
         for deliver in fleet.deliveries(slot) {
             assert!(deliver(Arc::clone(&first)));
         }
-        let zones = [wire_name("cluster.local"), wire_name("in-addr.arpa")];
+        let mut zones = vec![wire_name("cluster.local"), wire_name("in-addr.arpa")];
         let fallthrough = Some(ZoneSet::new(&zones[1..]));
-        let block = Block {
+        let mut plan = Plan::default();
+        let (cache, forwards) = outward(&mut plan, lines, &labels, &metrics);
+        if !forwards.is_empty() {
+            zones.push(vec![0]);
+        }
+        plan.blocks.push(Block {
             counted_as,
             rotates: true,
             logged_as: Some(0),
             kubernetes: Some(KubernetesStep { table: slot, fallthrough }),
-            ..Block::default()
-        };
-        let listener = ListenerPlan {
+            cache,
+            forwards,
+        });
+        plan.listeners.push(ListenerPlan {
             zones: ZoneSet::new(&zones),
-            blocks: vec![0, 0],
+            blocks: vec![0; zones.len()],
             dropped_as: counted_as,
             ..ListenerPlan::default()
-        };
-        fleet.set_plan(&Arc::new(Plan {
-            listeners: vec![listener],
-            blocks: vec![block],
-            ..Plan::default()
-        }));
+        });
+        fleet.set_plan(&Arc::new(plan));
         fleet.open(ListenerId(0), sockets);
         Self { fleet, address, errors: reported, builder, metrics, first }
     }
@@ -158,6 +170,36 @@ impl Rig {
 }
 
 /// A message behind its length.
+/// What the lines of a server block come to.
+fn outward(
+    plan: &mut Plan,
+    lines: &str,
+    labels: &LabelSet,
+    metrics: &Metrics,
+) -> (Option<CacheSlot>, Vec<ForwardStep>) {
+    let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
+    let text = format!(".:53 {{\nerrors\n{lines}\n}}\n");
+    let config = corefile::parse("Corefile", &text, &surroundings).expect("lines without mistakes");
+    let block = &config.blocks[0];
+    let cache = block.cache.clone().map(|settings| {
+        let metrics = metrics.cache(labels, ".");
+        plan.caches.push(Arc::new(CachePlan { settings, metrics }));
+        CacheSlot(0)
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let steps = block.forwards.iter().map(|options| {
+        let settings = runtime.block_on(ForwardSettings::load(options, None, metrics));
+        plan.forwards.push(Arc::new(settings.unwrap()));
+        let except: Vec<_> = options.except.iter().map(|zone| &zone.wire).collect();
+        ForwardStep {
+            from: ZoneSet::new(&[[0]]),
+            except: ZoneSet::new(&except),
+            upstreams: ForwardSlot(plan.forwards.len() - 1),
+        }
+    });
+    (cache, steps.collect())
+}
+
 pub fn frame(message: &[u8]) -> Vec<u8> {
     let mut framed = (message.len() as u16).to_be_bytes().to_vec();
     framed.extend(message);
