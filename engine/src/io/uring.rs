@@ -1,4 +1,4 @@
-//! Datagrams over io_uring: multishot receives into a ring of provided buffers, one SENDMSG an answer.
+//! Datagrams over io_uring: multishot receives into a ring of provided buffers, one SEND or SENDMSG an answer.
 //!
 //! The life of a datagram: the kernel takes a receive buffer from the buffer ring, fills it, and posts a completion;
 //! `next` pairs it with a send slot; `send` queues the slot and gives the buffer back; the send's completion frees the slot.
@@ -232,8 +232,17 @@ impl DatagramIo for Uring {
             return self.recycle(datagram);
         };
         let fd = Fd(listener.socket.as_raw_fd());
-        let header = self.memory.address_reply(&datagram, len);
-        let entry = opcode::SendMsg::new(fd, header).build();
+        let slot = self.memory.address_reply(&datagram, len);
+        let entry = if slot.header.msg_controllen == 0 {
+            // Without a control message there is no header to be read by the kernel, which it does in four pieces.
+            let SendSlot { header, payload, .. } = slot;
+            opcode::Send::new(fd, payload.iov_base.cast(), payload.iov_len as u32)
+                .dest_addr(header.msg_name.cast_const().cast())
+                .dest_addr_len(header.msg_namelen)
+                .build()
+        } else {
+            opcode::SendMsg::new(fd, &raw const slot.header).build()
+        };
         self.push(&entry.user_data(SEND | u64::from(datagram.send_slot)));
         self.memory.give_back(datagram.receive_buffer);
     }
@@ -309,7 +318,7 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ETIME))
 }
 
-/// A send slot: what SENDMSG reads until its completion.
+/// A send slot: what SEND or SENDMSG reads until its completion.
 struct SendSlot {
     header: libc::msghdr,
     payload: libc::iovec,
@@ -425,14 +434,14 @@ impl Memory {
     }
 
     /// Fills the datagram's send slot: back to the peer, from the address that it asked.
-    fn address_reply(&mut self, datagram: &Datagram, len: usize) -> *const libc::msghdr {
+    fn address_reply(&mut self, datagram: &Datagram, len: usize) -> &SendSlot {
         let slot_index = usize::from(datagram.send_slot);
         let start = usize::from(datagram.receive_buffer) * RECEIVE_BUFFER_LEN;
         let buffer = &self.receive_buffers[start..start + RECEIVE_BUFFER_LEN];
         let slot = &mut self.send_slots[slot_index];
         let Ok(message) = RecvMsgOut::parse(buffer, &self.receive_header) else {
             // `describe` has parsed it before.
-            return &raw const slot.header;
+            return slot;
         };
         let name = message.name_data();
         slot.address[..name.len()].copy_from_slice(name);
@@ -447,7 +456,7 @@ impl Memory {
         slot.header.msg_controllen = control_len;
         slot.header.msg_control =
             if control_len == 0 { null_mut() } else { slot.control.0.as_mut_ptr().cast() };
-        &raw const slot.header
+        slot
     }
 }
 
