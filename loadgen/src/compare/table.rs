@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{Cell, Comparison, Spread, Standing};
 use crate::report::html::{escape, page};
-use crate::report::plot::{self, Series};
+use crate::report::plot::{self, Axis, Series};
 use crate::report::{Summary, human_count, human_time};
 
 /// A figure of a round, and how it is read.
@@ -130,19 +130,26 @@ fn block(out: &mut String, names: &[&str], cells: &[Cell]) -> std::fmt::Result {
     }
     let Some(base) = cells.first() else { return Ok(()) };
     for (name, cell) in names.iter().zip(cells).skip(1) {
-        write!(out, "  {name} to {}:", names[0])?;
-        for &index in &RATIOS {
-            if let Some(spread) = cell.ratio(base, FIGURES[index].of) {
-                write!(out, "  {} {}", FIGURES[index].name, ratio(spread))?;
-            }
-        }
-        writeln!(out)?;
+        ratios(out, &format!("{name} to {}", names[0]), cell, base)?;
     }
     Ok(())
 }
 
-fn ratio(spread: Spread) -> String {
-    format!("x {:.2} ({:.2}..{:.2})", spread.median, spread.low, spread.high)
+/// The middle of the rounds' ratios, and below it the least and the greatest.
+fn ratios(out: &mut String, name: &str, cell: &Cell, base: &Cell) -> std::fmt::Result {
+    let ratio = |index: usize| match RATIOS.contains(&index) {
+        true => cell.ratio(base, FIGURES[index].of),
+        false => None,
+    };
+    let mut line = |name: &str, show: &dyn Fn(Spread) -> String| {
+        write!(out, "  {name:<24}")?;
+        for index in 0..FIGURES.len() {
+            write!(out, "{:>12}", ratio(index).map_or_else(String::new, show))?;
+        }
+        writeln!(out)
+    };
+    line(name, &|spread| format!("x {:.2}", spread.median))?;
+    line("  least and greatest", &|spread| format!("{:.2}..{:.2}", spread.low, spread.high))
 }
 
 /// Each once, with the server and how many rounds had it.
@@ -206,8 +213,8 @@ pub fn html(comparison: &Comparison) -> String {
         body.push_str(&format!(
             "<h2>Latency at half of {}'s saturation: {} queries a second</h2>\n{}\n",
             escape(names[0]),
-            human_count(rate),
-            plot::percentiles(&series)
+            human_count(rate).replace(' ', "\u{a0}"),
+            plot::figure(&series, Axis::Percentile)
         ));
     }
     let p99: Vec<Series> = comparison
@@ -218,16 +225,11 @@ pub fn html(comparison: &Comparison) -> String {
             points: standing
                 .cells
                 .iter()
-                .filter_map(|cell| {
-                    Some((cell.rate_qps, (cell.spread(FIGURES[3].of)?.median.max(1.0)).log10()))
-                })
+                .filter_map(|cell| Some((cell.rate_qps, cell.spread(FIGURES[3].of)?.median)))
                 .collect(),
         })
         .collect();
-    body.push_str(&format!(
-        "<h2>p99 over the rate</h2>\n{}\n",
-        plot::times(&p99, "queries a second", &|rate| human_count(rate.round() as u64))
-    ));
+    body.push_str(&format!("<h2>p99 over the rate</h2>\n{}\n", plot::figure(&p99, Axis::Rate)));
     body.push_str(&format!("<h2>Table</h2>\n<pre>{}</pre>\n", escape(&render(comparison))));
     page(&format!("DNS under load: {}", names.join(" and ")), &body)
 }

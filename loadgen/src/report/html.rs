@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::plot::{self, Series};
+use super::plot::{self, Axis, Series};
 use super::{Summary, human_count, human_time, terminal};
 
 /// One second, as the page and the progress line need it.
@@ -19,11 +19,9 @@ const STYLE: &str = "\
 :root{color-scheme:light dark}\
 body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;background:#fff;color:#1a1a1a}\
 @media(prefers-color-scheme:dark){body{background:#15181c;color:#e6e6e6}}\
-svg{width:100%;height:auto}\
+h1{font-size:1.7rem;line-height:1.25}h2{font-size:1.25rem;margin-top:2rem}\
 pre{overflow-x:auto;font:14px/1.45 ui-monospace,monospace}\
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
-td,th{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #8886}\
-td:first-child,th:first-child{text-align:left}\
+@media(max-width:44rem){pre{font-size:12px}}\
 .warning{border-left:4px solid #d55e00;padding-left:.8rem;font-weight:600}";
 
 /// A page around `body`, which is HTML already.
@@ -31,8 +29,9 @@ pub fn page(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <title>{title}</title><style>{STYLE}</style></head>\n<body>\n<h1>{title}</h1>\n{body}</body></html>\n",
-        title = escape(title)
+         <title>{title}</title><style>{STYLE}{plot}</style></head>\n<body>\n<h1>{title}</h1>\n{body}</body></html>\n",
+        title = escape(title),
+        plot = plot::STYLE,
     )
 }
 
@@ -73,25 +72,19 @@ fn write(
     writeln!(
         out,
         "<h2>Latency by percentile</h2>\n{}",
-        plot::percentiles(&[plot::percentile_series("answers", latency)])
+        plot::figure(&[plot::percentile_series("answers", latency)], Axis::Percentile)
     )?;
     if seconds.len() > 1 {
         let line = |name: &str, value: &dyn Fn(&SecondRow) -> u64| Series {
             name: name.to_owned(),
-            points: seconds
-                .iter()
-                .map(|row| (row.end_secs, (value(row).max(1) as f64).log10()))
-                .collect(),
+            points: seconds.iter().map(|row| (row.end_secs, value(row) as f64)).collect(),
         };
         let series = [
             line("max", &|row| row.max_ns),
             line("p99", &|row| row.p99_ns),
             line("p50", &|row| row.p50_ns),
         ];
-        let whole = |secs: &f64| {
-            if secs.fract().abs() < 0.01 { format!("{secs:.0}") } else { String::new() }
-        };
-        let svg = plot::times(&series, "seconds", &whole);
+        let svg = plot::figure(&series, Axis::Seconds);
         writeln!(out, "<h2>Second by second</h2>\n{svg}")?;
     }
     writeln!(out, "<h2>Report</h2>\n<pre>{}</pre>", escape(&terminal::render(summary)))

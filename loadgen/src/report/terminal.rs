@@ -139,11 +139,11 @@ fn own(out: &mut String, summary: &Summary) -> std::fmt::Result {
         own.cpu_cores
     )?;
     if let Some(ns) = own.cpu_ns_per_answer {
-        write!(out, ", {ns:.0} ns CPU an answer")?;
+        write!(out, ", {} CPU an answer", human_time(ns))?;
     }
     writeln!(out)?;
     if let Some(ns) = summary.server_cpu_ns_per_answer {
-        writeln!(out, "server:    {ns:.0} ns CPU an answer")?;
+        writeln!(out, "server:    {} CPU an answer", human_time(ns))?;
     }
     Ok(())
 }
