@@ -1,13 +1,14 @@
 //! Flags to a checked `Plan`. dnsperf's letters mean what they mean there.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 
+use crate::dnsperf_flags::DnsperfOnly;
 use crate::run::{Load, Plan, Transport};
 use crate::schedule::{Rate, Spacing};
 use crate::tally::LATENCY_NS_MAX;
@@ -29,6 +30,7 @@ pub const OUTSTANDING_MAX: u32 = 1 << 22;
     version,
     about = "Puts load on a DNS server and tells the truth about it",
     args_conflicts_with_subcommands = true,
+    allow_negative_numbers = true,
     after_help = "Exit codes: 0 a report was made; 1 the run could not be made; 2 bad flags or input; 3 no answer at all; \
                   4 answers were not as --verify expects; 130 stopped by a signal (the report covers what was measured)"
 )]
@@ -37,6 +39,16 @@ pub struct Cli {
     pub command: Option<Subcommand>,
     #[command(flatten)]
     pub run: RunFlags,
+}
+
+impl Cli {
+    /// Of the command that was given.
+    pub fn run_flags(&self) -> &RunFlags {
+        match &self.command {
+            Some(Subcommand::Compare(flags)) => &flags.run,
+            None => &self.run,
+        }
+    }
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -125,23 +137,26 @@ pub enum Family {
 
 #[derive(Args, Clone, Debug)]
 pub struct RunFlags {
-    /// The server: an address or a name
-    #[arg(short = 's', long, default_value = "127.0.0.1", value_name = "HOST")]
-    pub server: String,
-    /// Its port
-    #[arg(short = 'p', long, default_value_t = 53)]
-    pub port: u16,
+    /// The server: an address or a name [default: 127.0.0.1]
+    #[arg(short = 's', long, value_name = "HOST")]
+    pub server: Option<String>,
+    /// Its port [default: 53]
+    #[arg(short = 'p', long)]
+    pub port: Option<u16>,
     /// Which addresses of a server's name to use
     #[arg(short = 'f', long, value_enum, default_value = "any")]
     pub family: Family,
-    /// Transport
-    #[arg(short = 'm', long, value_enum, default_value = "udp")]
+    /// Transport: udp or tcp
+    #[arg(short = 'm', long, value_parser = mode, default_value = "udp")]
     pub mode: Transport,
     /// The local address to send from
     #[arg(short = 'a', long, value_name = "ADDRESS")]
     pub local: Option<IpAddr>,
+    /// The local port of the first socket; the others have the ports after it
+    #[arg(short = 'x', long, value_name = "PORT")]
+    pub local_port: Option<u16>,
 
-    /// A query file: a name and a type on each line; - for standard input
+    /// A query file: a name and a type on each line; - for standard input, which is read without -d and --from too
     #[arg(short = 'd', long, value_name = "FILE")]
     pub queries: Option<PathBuf>,
     /// Ask the names of a cluster: manifests as kubectl prints them, files or folders
@@ -240,6 +255,9 @@ pub struct RunFlags {
     /// Print dnsperf's statistics block instead of the table
     #[arg(long)]
     pub dnsperf: bool,
+    /// Warnings and errors go to standard output
+    #[arg(short = 'W', long)]
+    pub warn_on_stdout: bool,
     /// With --dnsperf: #histogram lines, a millisecond each
     #[arg(long)]
     pub histogram: bool,
@@ -255,10 +273,14 @@ pub struct RunFlags {
     /// Write the report as JSON; - for standard output, instead of the table
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub dnsperf_only: DnsperfOnly,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FlagError {
+    DnsperfOnly { flag: &'static str, instead: &'static str },
     Server { host: String, reason: String },
     OutOfRange { flag: &'static str, range: &'static str },
     FewerClientsThanThreads,
@@ -271,6 +293,9 @@ pub enum FlagError {
 impl fmt::Display for FlagError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::DnsperfOnly { flag, instead } => {
+                write!(f, "{flag} is a flag of dnsperf that loadgen does not have: {instead}")
+            }
             Self::Server { host, reason } => write!(f, "-s {host}: {reason}"),
             Self::OutOfRange { flag, range } => write!(f, "{flag} must be {range}"),
             Self::FewerClientsThanThreads => {
@@ -343,6 +368,20 @@ impl RunFlags {
         range((1..=SOCKET_COUNT_MAX).contains(&clients), "-c", "1 to 60000")?;
         range((1..=1 << 20).contains(&self.buffer), "-b", "1 to 1048576")?;
         range(self.reconnect != Some(0), "--reconnect", "at least 1")?;
+        range(self.runs != Some(0), "-n", "at least 1")?;
+        range(self.count != Some(0), "--count", "at least 1")?;
+        let is_stats_ok = self.stats.is_none_or(|secs| (1.0..=86_400.0).contains(&secs));
+        range(is_stats_ok, "-S", "1 to 86400 seconds")?;
+        range(
+            self.reconnect.is_none() || self.mode == Transport::Tcp,
+            "--reconnect",
+            "with -m tcp: datagrams have no connection",
+        )?;
+        range(
+            self.reconnect.is_none() || self.local_port.is_none(),
+            "-x",
+            "without --reconnect: a port rests after its connection",
+        )?;
         let timeout =
             secs(self.timeout, "-t", "above 0 and at most 60", LATENCY_NS_MAX as f64 / 1e9)?;
         let late_after =
@@ -358,6 +397,37 @@ impl RunFlags {
             .or(drawn_limit)
             .map(|limit| secs(limit, "-l", "above 0 and at most 86400", DURATION_MAX.as_secs_f64()))
             .transpose()?;
+        let runs = self.runs.or_else(|| {
+            (limit.is_none() && self.count.is_none() && self.rate_has_no_end()).then_some(1)
+        });
+        let server = self.server()?;
+        let from_runs = runs.map_or(u64::MAX, |runs| runs.saturating_mul(message_count as u64));
+        Ok(Plan {
+            server,
+            local: self.local(server, clients)?,
+            transport: self.mode,
+            load: match self.rate.clone() {
+                Some(rate) => Load::Open { rate, spacing: self.spacing },
+                None => Load::Closed,
+            },
+            thread_count: self.threads,
+            cores: self.cores.clone(),
+            socket_count: clients,
+            buffer_len: self.buffer * 1024,
+            outstanding_max: self.outstanding_max(clients)?,
+            duration: limit.unwrap_or(DURATION_MAX),
+            sends_max: from_runs.min(self.count.unwrap_or(u64::MAX)),
+            timeout,
+            late_after,
+            seed: self.seed,
+            spin: self.spin,
+            is_segmenting: self.gso,
+            reconnect_after: self.reconnect.unwrap_or(u64::MAX),
+            server_pid: self.server_pid,
+        })
+    }
+
+    fn outstanding_max(&self, clients: usize) -> Result<u32, FlagError> {
         let outstanding_max = self.outstanding.unwrap_or_else(|| match &self.rate {
             Some(_) => (clients as u32).saturating_mul(32_768).min(OUTSTANDING_MAX),
             None => 100.max(clients as u32),
@@ -374,33 +444,7 @@ impl RunFlags {
         if (outstanding_max as usize) < clients {
             return Err(FlagError::FewerOutstandingThanClients);
         }
-        let runs = self.runs.or_else(|| {
-            (limit.is_none() && self.count.is_none() && self.rate_has_no_end()).then_some(1)
-        });
-        let from_runs = runs.map_or(u64::MAX, |runs| runs.saturating_mul(message_count as u64));
-        Ok(Plan {
-            server: self.server()?,
-            local: self.local,
-            transport: self.mode,
-            load: match self.rate.clone() {
-                Some(rate) => Load::Open { rate, spacing: self.spacing },
-                None => Load::Closed,
-            },
-            thread_count: self.threads,
-            cores: self.cores.clone(),
-            socket_count: clients,
-            buffer_len: self.buffer * 1024,
-            outstanding_max,
-            duration: limit.unwrap_or(DURATION_MAX),
-            sends_max: from_runs.min(self.count.unwrap_or(u64::MAX)),
-            timeout,
-            late_after,
-            seed: self.seed,
-            spin: self.spin,
-            is_segmenting: self.gso,
-            reconnect_after: self.reconnect.unwrap_or(u64::MAX),
-            server_pid: self.server_pid,
-        })
+        Ok(outstanding_max)
     }
 
     fn rate_has_no_end(&self) -> bool {
@@ -408,8 +452,9 @@ impl RunFlags {
     }
 
     fn server(&self) -> Result<SocketAddr, FlagError> {
-        let fail = |reason: String| FlagError::Server { host: self.server.clone(), reason };
-        let addresses = (self.server.as_str(), self.port)
+        let host = self.server.as_deref().unwrap_or("127.0.0.1");
+        let fail = |reason: String| FlagError::Server { host: host.to_owned(), reason };
+        let addresses = (host, self.port.unwrap_or(53))
             .to_socket_addrs()
             .map_err(|error| fail(error.to_string()))?;
         let fits = |address: &SocketAddr| match self.family {
@@ -421,6 +466,34 @@ impl RunFlags {
             .into_iter()
             .find(fits)
             .ok_or_else(|| fail("no address of that family (-f)".to_owned()))
+    }
+
+    /// What the first socket is bound to.
+    fn local(&self, server: SocketAddr, clients: usize) -> Result<Option<SocketAddr>, FlagError> {
+        if self.local.is_none() && self.local_port.is_none() {
+            return Ok(None);
+        }
+        let any = match server {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let address = self.local.unwrap_or(any);
+        range(address.is_ipv4() == server.is_ipv4(), "-a", "an address of the server's family")?;
+        let port = self.local_port.unwrap_or(0);
+        let last = usize::from(port) + clients - 1;
+        range(last <= usize::from(u16::MAX), "-x", "so low that each socket (-c) has a port")?;
+        Ok(Some(SocketAddr::new(address, port)))
+    }
+}
+
+fn mode(text: &str) -> Result<Transport, String> {
+    match text {
+        "udp" => Ok(Transport::Udp),
+        "tcp" => Ok(Transport::Tcp),
+        "dot" | "doh" => {
+            Err("dnsperf has it; loadgen speaks udp and tcp, which is what pods speak".to_owned())
+        }
+        _ => Err("it is udp or tcp".to_owned()),
     }
 }
 

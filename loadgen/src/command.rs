@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -91,6 +91,7 @@ impl fmt::Display for CommandError {
 impl std::error::Error for CommandError {}
 
 pub fn execute(cli: Cli) -> Result<Code, CommandError> {
+    cli.run_flags().dnsperf_only.check().map_err(CommandError::Flags)?;
     match cli.command {
         Some(Subcommand::Compare(flags)) => compare_command::execute(&flags),
         None => run_once(&cli.run),
@@ -118,11 +119,16 @@ fn run_once(flags: &RunFlags) -> Result<Code, CommandError> {
 
 /// What is to be asked, with what is expected of the answers.
 pub(crate) fn workload(flags: &RunFlags) -> Result<Workload, CommandError> {
+    let read = |path: &Path| {
+        query_file::read(path, flags.message_options()).map_err(CommandError::Queries)
+    };
     let mut workload = match (&flags.queries, flags.from.as_slice()) {
-        (Some(path), _) => {
-            query_file::read(path, flags.message_options()).map_err(CommandError::Queries)?
+        (Some(path), _) => read(path)?,
+        // Nobody types queries by hand.
+        (None, []) if io::stdin().is_terminal() => {
+            return Err(CommandError::Flags(FlagError::NoQueries));
         }
-        (None, []) => return Err(CommandError::Flags(FlagError::NoQueries)),
+        (None, []) => read(Path::new("-"))?,
         (None, paths) => {
             let mix = flags.mix().map_err(CommandError::Flags)?;
             let cluster = cluster::read(paths, &flags.zone).map_err(CommandError::Cluster)?;
@@ -174,7 +180,12 @@ fn write_reports(
             print(&dnsperf::histogram_lines(&latency))?;
         }
         for warning in &summary.warnings {
-            eprintln!("WARNING: {warning}");
+            let line = format!("WARNING: {warning}\n");
+            match flags.warn_on_stdout {
+                true => print(&line)?,
+                // Who closed the stream does not want to know.
+                false => drop(io::stderr().write_all(line.as_bytes())),
+            }
         }
     } else if !is_json_printed {
         print(&terminal::render(summary))?;

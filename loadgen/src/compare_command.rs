@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 
-use crate::cli::{CompareFlags, FlagError};
+use crate::cli::{CompareFlags, Family, FlagError, RunFlags};
 use crate::command::{Code, CommandError, print, stop_on_signals, workload, write_file};
 use crate::compare::launch::{Kind, LaunchOptions, Launched, launch};
 use crate::compare::{ComparePlan, Comparison, Contender, compare, table};
@@ -55,6 +55,9 @@ fn check(flags: &CompareFlags) -> Result<(), FlagError> {
     if flags.run.rate.is_some() {
         return out_of_range("-Q", "left out: compare has --rates");
     }
+    if let Some((_, flag)) = of_one_server(&flags.run).into_iter().find(|(given, _)| *given) {
+        return out_of_range(flag, "left out: it is for a run against one server");
+    }
     if !(1..=ROUND_COUNT_MAX).contains(&flags.rounds) {
         return out_of_range("--rounds", "1 to 100");
     }
@@ -69,6 +72,21 @@ fn check(flags: &CompareFlags) -> Result<(), FlagError> {
         return out_of_range("--p99-max", "above 0 and at most 60000");
     }
     Ok(())
+}
+
+/// Whether each flag is given that means nothing here.
+fn of_one_server(run: &RunFlags) -> [(bool, &'static str); 9] {
+    [
+        (run.server.is_some(), "-s"),
+        (run.port.is_some(), "-p"),
+        (run.family != Family::Any, "-f"),
+        (run.server_pid.is_some(), "--server-pid"),
+        (run.stats.is_some(), "-S"),
+        (run.dnsperf, "--dnsperf"),
+        (run.histogram, "--histogram"),
+        (run.hgrm.is_some(), "--hgrm"),
+        (run.hlog.is_some(), "--hlog"),
+    ]
 }
 
 fn launch_all(flags: &CompareFlags, workload: &Workload) -> Result<Vec<Launched>, CommandError> {

@@ -11,6 +11,7 @@
 
 pub mod cli;
 pub mod command;
+mod dnsperf_flags;
 pub mod schedule;
 pub mod workload;
 

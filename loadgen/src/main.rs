@@ -1,6 +1,7 @@
 //! `loadgen`: flags → workload → run → report. The story is in `loadgen`, the library, so that its tests can reach it.
 #![forbid(unsafe_code)]
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -8,10 +9,16 @@ use loadgen::cli::Cli;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let warns_on_stdout = cli.run_flags().warn_on_stdout;
     match loadgen::command::execute(cli) {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("loadgen: {error}");
+            let text = format!("loadgen: {error}\n");
+            // Who closed the stream does not want to know.
+            let _ = match warns_on_stdout {
+                true => io::stdout().write_all(text.as_bytes()),
+                false => io::stderr().write_all(text.as_bytes()),
+            };
             error.exit_code().into()
         }
     }

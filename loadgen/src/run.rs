@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::AtomicBool;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use core_affinity::CoreId;
@@ -27,7 +27,7 @@ pub enum Load {
     Open { rate: Rate, spacing: Spacing },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     Udp,
     Tcp,
@@ -46,7 +46,8 @@ impl Transport {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub server: SocketAddr,
-    pub local: Option<IpAddr>,
+    /// What the first socket is bound to; the others have the ports after its own, where it has one.
+    pub local: Option<SocketAddr>,
     pub transport: Transport,
     pub load: Load,
     /// Valid: at least 1.
@@ -88,6 +89,7 @@ pub struct Outcome {
 pub enum RunError {
     Socket { server: SocketAddr, error: io::Error },
     NoSuchCore { core: usize, count: usize },
+    Thread(io::Error),
     Server(NoSuchProcess),
 }
 
@@ -103,6 +105,9 @@ impl fmt::Display for RunError {
             }
             Self::NoSuchCore { core, count } => {
                 write!(f, "there is no core {core} to pin to; this process may use {count} cores")
+            }
+            Self::Thread(error) => {
+                write!(f, "cannot start a thread: {error}; fewer threads (-T)")
             }
             Self::Server(error) => error.fmt(f),
         }
@@ -138,15 +143,20 @@ pub fn run(
         for (thread, (transport, recorder)) in transports.into_iter().zip(recorders).enumerate() {
             let driver = Driver::new(share(plan, workload, clock, stop, thread), recorder);
             let core = cores.get(thread % cores.len().max(1)).copied();
-            scope.spawn(move || {
+            let work = move || {
                 if let Some(core) = core {
                     core_affinity::set_for_current(core);
                 }
                 transport.run(driver);
-            });
+            };
+            if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
+                // Those that run already.
+                stop.store(true, Ordering::Relaxed);
+                return Err(RunError::Thread(error));
+            }
         }
-        collect(&intervals, plan.thread_count, each_second)
-    });
+        Ok(collect(&intervals, plan.thread_count, each_second))
+    })?;
     // A server that ended meanwhile is worth a report without its CPU time.
     let cpu_after_ns = server_cpu_ns().unwrap_or(None);
     let server_drops = drops::of_server(plan.server)
@@ -160,7 +170,7 @@ pub fn run(
         server_cpu_ns: cpu_after_ns
             .zip(cpu_before_ns)
             .map(|(after, before)| after.saturating_sub(before)),
-        interrupted: stop.load(std::sync::atomic::Ordering::Relaxed),
+        interrupted: stop.load(Ordering::Relaxed),
     })
 }
 
@@ -187,7 +197,10 @@ impl Prepared {
 fn prepare(plan: &Plan, thread: usize) -> io::Result<Prepared> {
     let socket_count = part(plan.socket_count, thread, plan.thread_count);
     let outstanding_max = part(plan.outstanding_max as usize, thread, plan.thread_count) as u32;
-    let Plan { server, local, buffer_len, reconnect_after, is_segmenting, .. } = *plan;
+    let Plan { server, buffer_len, reconnect_after, is_segmenting, .. } = *plan;
+    let before: usize =
+        (0..thread).map(|thread| part(plan.socket_count, thread, plan.thread_count)).sum();
+    let local = plan.local.map(|local| sender::nth_local(local, before));
     Ok(match plan.transport {
         Transport::Udp => {
             let options = UdpOptions {

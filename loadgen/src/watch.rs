@@ -1,6 +1,6 @@
 //! A run as it goes: the progress line, dnsperf's `-S` lines, and what each second leaves for the reports.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -25,7 +25,7 @@ impl Watch {
     pub fn new(stats_every_secs: Option<f64>, plan: &Plan) -> Self {
         let has_end = plan.duration < crate::cli::DURATION_MAX;
         // Only people watch; in a pipe the line would be noise. -S prints lines of its own.
-        let progress = match std::io::stderr().is_terminal() && stats_every_secs.is_none() {
+        let progress = match io::stderr().is_terminal() && stats_every_secs.is_none() {
             true if has_end => ProgressBar::new(plan.duration.as_secs().max(1)),
             true => ProgressBar::new_spinner(),
             false => ProgressBar::hidden(),
@@ -80,11 +80,7 @@ struct RateLines {
 
 impl RateLines {
     fn new(every_secs: Option<f64>) -> Self {
-        Self {
-            every_ns: every_secs.map(|secs| (secs.max(1.0) * 1e9) as u64),
-            answered: 0,
-            start_ns: 0,
-        }
+        Self { every_ns: every_secs.map(|secs| (secs * 1e9) as u64), answered: 0, start_ns: 0 }
     }
 
     fn add(&mut self, end_ns: u64, answered: u64) {
@@ -94,11 +90,9 @@ impl RateLines {
         // A second may end a little early; half of one decides.
         if passed_ns + 500_000_000 >= every_ns {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            println!(
-                "{:.6}: {:.6}",
-                now.as_secs_f64(),
-                self.answered as f64 * 1e9 / passed_ns as f64
-            );
+            let rate_qps = self.answered as f64 * 1e9 / passed_ns as f64;
+            // Who closed the pipe does not want to know; the report will say that it could not be written.
+            let _ = writeln!(io::stdout(), "{:.6}: {rate_qps:.6}", now.as_secs_f64());
             self.answered = 0;
             self.start_ns = end_ns;
         }

@@ -234,7 +234,7 @@ fn rounds(
                     }
                     Load::Open { .. } => plan.base.outstanding_max,
                 },
-                seed: plan.base.seed + round as u64,
+                seed: plan.base.seed.wrapping_add(round as u64),
                 ..plan.base.clone()
             };
             let outcome = run(&plan, workload, stop, |_| {})?;

@@ -13,7 +13,7 @@ pub mod terminal;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::run::{Load, Outcome, Plan};
+use crate::run::{Load, Outcome, Plan, Transport};
 use crate::tally::{Counts, RCODE_CLASSES, RCODE_NAMES};
 use crate::workload::Workload;
 
@@ -197,7 +197,13 @@ fn warnings(summary: &Summary, outcome: &Outcome) -> Vec<String> {
             .push("stopped by a signal: the report covers what was measured until then".to_owned());
     }
     if counts.answered_total() == 0 {
-        let why = if counts.refused > 0 { "; the port is closed" } else { "" };
+        let why = match counts {
+            Counts { refused: 1.., .. } => "; the port is closed",
+            Counts { connects: 0, .. } if summary.transport == Transport::Tcp.name() => {
+                "; no connection could be made"
+            }
+            Counts { .. } => "",
+        };
         warnings.push(format!("NO ANSWER from {} over {}{why}", summary.server, summary.transport));
     }
     if summary.own.busy_max > BUSY_MAX {

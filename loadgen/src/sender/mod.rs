@@ -9,6 +9,7 @@ pub mod udp;
 #[cfg(test)]
 mod simulation;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -110,6 +111,8 @@ pub struct Driver<'w> {
     next_message: u64,
     next_sweep_ns: u64,
     sweep_every_ns: u64,
+    /// There is no way to the server: nothing more is sent.
+    gave_up: bool,
 }
 
 /// What moves the bytes. Flights belong to the transport, one for each socket or connection.
@@ -152,6 +155,15 @@ impl Burst {
             self.len = (self.len / 2).max(1);
         }
     }
+}
+
+/// What socket `index` is bound to, when the first is bound to `first`: the same, or the next ports where it names one.
+pub(crate) fn nth_local(first: SocketAddr, index: usize) -> SocketAddr {
+    let mut local = first;
+    if first.port() != 0 {
+        local.set_port(first.port() + index as u16);
+    }
+    local
 }
 
 fn timespec(ns: u64) -> Timespec {
@@ -206,7 +218,17 @@ impl<'w> Driver<'w> {
             share,
             recorder,
             outstanding: 0,
+            gave_up: false,
         }
+    }
+
+    /// Ends the run, as one without a bound would go on for nothing.
+    pub(crate) fn give_up(&mut self) {
+        self.gave_up = true;
+    }
+
+    pub(crate) fn timeout_ns(&self) -> u64 {
+        self.share.timeout_ns
     }
 
     pub(crate) fn workload(&self) -> &'w Workload {
@@ -324,6 +346,7 @@ impl<'w> Driver<'w> {
             }
         };
         is_time_over
+            || self.gave_up
             || self.next_send >= self.share.sends_max
             || self.share.stop.load(Ordering::Relaxed)
     }

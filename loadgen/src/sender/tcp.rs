@@ -5,12 +5,12 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{BATCH, Burst, Driver, SLOT_COUNT, Transport, timespec};
+use super::{BATCH, Burst, Driver, SLOT_COUNT, Transport, nth_local, timespec};
 use crate::flight::Flight;
 use crate::workload::MESSAGE_LEN_MAX;
 
@@ -25,7 +25,8 @@ const BLOCKED_NS: u64 = 100_000;
 #[derive(Clone, Debug)]
 pub struct TcpOptions {
     pub server: SocketAddr,
-    pub local: Option<IpAddr>,
+    /// Of the first connection.
+    pub local: Option<SocketAddr>,
     /// Valid: at least 1.
     pub connection_count: usize,
     /// Queries in flight in all connections together.
@@ -59,6 +60,8 @@ pub struct Tcp {
     next: usize,
     burst: Burst,
     epoll: rustix::fd::OwnedFd,
+    /// There has been a connection, so there is a way to the server.
+    has_connected: bool,
 }
 
 impl Tcp {
@@ -79,7 +82,15 @@ impl Tcp {
         };
         let connections = (0..options.connection_count).map(|_| connection()).collect();
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Self { options, connections, outstanding_max, next: 0, burst: Burst::new(), epoll })
+        Ok(Self {
+            options,
+            connections,
+            outstanding_max,
+            next: 0,
+            burst: Burst::new(),
+            epoll,
+            has_connected: false,
+        })
     }
 
     /// Makes the connection at `index` if it is down and its time has come.
@@ -94,7 +105,7 @@ impl Tcp {
         connection.incoming_len = 0;
         connection.unwritten = 0..0;
         connection.asked = 0;
-        let made = open(&self.options).and_then(|stream| {
+        let made = open(&self.options, index).and_then(|stream| {
             let token = epoll::EventData::new_u64(index as u64);
             epoll::add(&self.epoll, &stream, token, epoll::EventFlags::IN)?;
             Ok(stream)
@@ -114,12 +125,14 @@ impl Tcp {
 }
 
 /// A connection that is made or on its way.
-fn open(options: &TcpOptions) -> io::Result<TcpStream> {
+fn open(options: &TcpOptions, index: usize) -> io::Result<TcpStream> {
     let socket =
         Socket::new(Domain::for_address(options.server), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if let Some(local) = options.local {
-        socket.bind(&SocketAddr::new(local, 0).into())?;
+        // So that a run may follow a run from the same ports.
+        socket.set_reuse_address(true)?;
+        socket.bind(&nth_local(local, index).into())?;
     }
     socket.set_nonblocking(true)?;
     match socket.connect(&options.server.into()) {
@@ -161,6 +174,12 @@ impl Transport for Tcp {
             }
         }
         self.burst.adapt(sent, self.connections.len());
+        if !self.has_connected {
+            self.has_connected = self.connections.iter().any(|connection| connection.is_made);
+            if !self.has_connected && now_ns > driver.timeout_ns() {
+                driver.give_up();
+            }
+        }
         sent
     }
 

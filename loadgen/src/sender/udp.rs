@@ -7,7 +7,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
@@ -15,7 +15,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, recvmmsg, sendmms
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{BATCH, Burst, Driver, Due, SLOT_COUNT, Transport, timespec};
+use super::{BATCH, Burst, Driver, Due, SLOT_COUNT, Transport, nth_local, timespec};
 use crate::drops;
 use crate::flight::Flight;
 use crate::workload::MESSAGE_LEN_MAX;
@@ -31,7 +31,8 @@ const ERROR_COUNT_MAX: usize = 4;
 #[derive(Clone, Debug)]
 pub struct UdpOptions {
     pub server: SocketAddr,
-    pub local: Option<IpAddr>,
+    /// Of the first socket.
+    pub local: Option<SocketAddr>,
     /// Asked for each way; the kernel grants at most net.core.rmem_max and wmem_max.
     pub buffer_len: usize,
     /// Valid: at least 1.
@@ -82,7 +83,7 @@ impl UdpSockets {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut flows = Vec::with_capacity(options.socket_count);
         for index in 0..options.socket_count {
-            let socket = open_socket(options)?;
+            let socket = open_socket(options, index)?;
             epoll::add(
                 &epoll,
                 &socket,
@@ -96,13 +97,13 @@ impl UdpSockets {
     }
 }
 
-fn open_socket(options: &UdpOptions) -> io::Result<UdpSocket> {
+fn open_socket(options: &UdpOptions, index: usize) -> io::Result<UdpSocket> {
     let socket =
         Socket::new(Domain::for_address(options.server), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_recv_buffer_size(options.buffer_len)?;
     socket.set_send_buffer_size(options.buffer_len)?;
     if let Some(local) = options.local {
-        socket.bind(&SocketAddr::new(local, 0).into())?;
+        socket.bind(&nth_local(local, index).into())?;
     }
     socket.connect(&options.server.into())?;
     Ok(socket.into())

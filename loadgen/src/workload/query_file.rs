@@ -28,7 +28,10 @@ impl fmt::Display for QueryFileError {
                     "{path}:{line}: '{text}': {reason}; a line is a name and a type: www.example.com A"
                 )
             }
-            Self::Empty { path } => write!(f, "{path} holds no query"),
+            Self::Empty { path } => write!(
+                f,
+                "{path} holds no query; give a query file with -d, or a cluster's manifests with --from"
+            ),
             Self::TooLarge { path } => write!(f, "{path}: {WorkloadTooLarge}"),
         }
     }

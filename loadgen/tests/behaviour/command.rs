@@ -31,7 +31,7 @@ fn bad_input_is_named_and_nothing_panics() {
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (queries, bad, empty, other) = (path("queries"), path("bad"), path("empty"), path("other"));
     let rows: &[(&[&str], &str)] = &[
-        (&[], "nothing to ask"),
+        (&[], "standard input holds no query; give a query file with -d"),
         (&["-d", "/no/such/file"], "cannot read the query file /no/such/file"),
         (&["-d", &bad], ":1: 'one.example': the type is missing"),
         (&["-d", &empty], "holds no query"),
@@ -43,22 +43,30 @@ fn bad_input_is_named_and_nothing_panics() {
         (&["-d", &queries, "-T", "4", "-c", "2"], "-c must not be below -T"),
         (&["-d", &queries, "-c", "9", "-q", "3"], "-q must not be below -c"),
         (&["-d", &queries, "-l", "nan"], "-l must be"),
-        (&["-d", &queries, "-t", "-1"], "unexpected argument"),
+        (&["-d", &queries, "-t", "-1"], "-t must be above 0"),
+        (&["-d", &queries, "-n", "0"], "-n must be"),
+        (&["-d", &queries, "-S", "nan"], "-S must be"),
+        (&["-d", &queries, "-x", "65535", "-c", "2"], "-x must be"),
+        (&["-d", &queries, "-x", "70000"], "70000 is not in 0..=65535"),
+        (&["-d", &queries, "-a", "::1"], "the server's family"),
+        (&["-d", &queries, "-m", "dot"], "loadgen speaks udp and tcp"),
+        (&["-d", &queries, "-m", "quic"], "it is udp or tcp"),
+        (&["-d", &queries, "--reconnect", "5"], "--reconnect must be with -m tcp"),
         (&["-d", &queries, "-t", "100"], "-t must be"),
         (&["-d", &queries, "-s", "no.such.host.invalid"], "-s no.such.host.invalid"),
         (&["-d", &queries, "-f", "inet6"], "no address of that family"),
         (&["-d", &queries, "--verify", &other], "none of the queries"),
         (&["-d", &queries, "--verify", &bad], "the type is missing"),
-        (&["-d", &queries, "--reconnect", "0"], "--reconnect must be"),
+        (&["-d", &queries, "-m", "tcp", "--reconnect", "0"], "--reconnect must be"),
+        (&["-d", &queries, "-m", "tcp", "--reconnect", "5", "-x", "1"], "-x must be"),
         (&["--from", "/no/such/place"], "cannot read the manifests /no/such/place"),
         (&["--from", &queries, "--external", "2"], "--external must be"),
         (&["compare", "A=127.0.0.1:1"], "nothing to compare"),
         (&["compare", "A=127.0.0.1"], "write HOST:PORT"),
         (&["compare", "--against", "coredns", "-d", &queries], "needs the cluster"),
-        (
-            &["compare", "A=127.0.0.1:1", "B=127.0.0.1:2", "--rounds", "0", "-d", &queries],
-            "--rounds must be",
-        ),
+        (&["compare", "A=127.0.0.1:1", "B=127.0.0.1:2", "--rounds", "0"], "--rounds must be"),
+        (&["compare", "A=127.0.0.1:1", "B=127.0.0.1:2", "-Q", "5"], "compare has --rates"),
+        (&["compare", "A=127.0.0.1:1", "B=127.0.0.1:2", "--hgrm", "x"], "--hgrm must be left out"),
     ];
     for (words, part) in rows {
         let output = loadgen(words);
@@ -69,6 +77,60 @@ fn bad_input_is_named_and_nothing_panics() {
     let output = loadgen(&["-d", &queries, "--cores", "4000", "-l", "1"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("no core 4000"));
+}
+
+/// The letters of `dnsperf -h`, 2.10, so that a script's line either means the same here or ends with a word about it.
+#[test]
+fn every_flag_of_dnsperf_is_known() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (queries, output) = (path("queries"), path("out"));
+    let server = Server::udp("127.0.0.1:0", Behaviour::default());
+    let port = server.address().port().to_string();
+    let line = "-f inet -m udp -s 127.0.0.1 -a 127.0.0.1 -c 2 -T 2 -n 1 -l 5 -b 64 -t 1 -e -D -q 10 -Q 100000 -S 1 -W";
+    let words: Vec<&str> = line.split(' ').chain(["-p", &port, "-d", &queries]).collect();
+    let done = loadgen(&words);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    for flags in [
+        "-E 10:00",
+        "-y a:b:c=",
+        "-O suppress=timeouts",
+        "-u",
+        "-B",
+        "-v",
+        "-H",
+        "-v -W",
+        "compare -v",
+    ] {
+        let words: Vec<&str> =
+            flags.split(' ').chain(["-d", &queries, "--json", &output]).collect();
+        let refused = loadgen(&words);
+        let said = text(&refused.stderr) + &text(&refused.stdout);
+        assert_eq!(refused.status.code(), Some(2), "{flags}: {said}");
+        let flag = words.iter().find(|word| word.starts_with('-')).unwrap();
+        let says = format!("loadgen: {flag} is a flag of dnsperf that loadgen does not have: ");
+        assert!(said.contains(&says), "{flags}: {said}");
+        assert_eq!(refused.stderr.is_empty(), flags.contains("-W"), "{flags}");
+    }
+    // Ports of one's own: the first is free, as it was given by the kernel a moment ago.
+    let own = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let bound = loadgen(&["-p", &port, "-d", &queries, "-x", &own.port().to_string()]);
+    assert_eq!(bound.status.code(), Some(0), "{}", text(&bound.stderr));
+    assert!(server.has_seen(own), "{own}");
+}
+
+#[test]
+fn a_closed_port_ends_the_run() {
+    let queries = folder();
+    let queries = queries.path().join("queries").display().to_string();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = closed.port().to_string();
+    for mode in ["udp", "tcp"] {
+        // Bounded by nothing but what is to be asked.
+        let output = loadgen(&["-p", &port, "-d", &queries, "-m", mode, "-t", "0.3"]);
+        assert_eq!(output.status.code(), Some(3), "{mode}: {}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("the port is closed"), "{mode}");
+    }
 }
 
 #[test]

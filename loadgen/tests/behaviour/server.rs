@@ -99,6 +99,10 @@ impl Server {
         self.seen.dropped.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn has_seen(&self, client: SocketAddr) -> bool {
+        self.seen.clients.lock().unwrap().contains(&client)
+    }
+
     pub(crate) fn clients(&self) -> usize {
         self.seen.clients.lock().unwrap().len()
     }
