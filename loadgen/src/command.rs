@@ -11,9 +11,10 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::cli::{Cli, FlagError, RunFlags, Subcommand};
+use crate::cli::{Cli, RunFlags, Subcommand};
 use crate::compare::launch::LaunchError;
 use crate::compare_command;
+use crate::plan::FlagError;
 use crate::report::{Summary, dnsperf, hgrm, html, json, terminal};
 use crate::run::{Outcome, RunError, run};
 use crate::watch::Watch;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 
-use crate::cli::{CompareFlags, Family, FlagError, RunFlags};
+use crate::cli::{CompareFlags, Family, RunFlags};
 use crate::command::{Code, CommandError, print, stop_on_signals, workload, write_file};
 use crate::compare::launch::{Kind, LaunchOptions, Launched, launch};
 use crate::compare::{ComparePlan, Comparison, Contender, compare, table};
+use crate::plan::FlagError;
 use crate::workload::Workload;
 use crate::workload::cluster;
 

@@ -5,7 +5,7 @@
 
 use clap::Args;
 
-use crate::cli::FlagError;
+use crate::plan::FlagError;
 
 #[derive(Args, Clone, Debug, Default)]
 pub struct DnsperfOnly {

@@ -12,6 +12,7 @@
 pub mod cli;
 pub mod command;
 mod dnsperf_flags;
+pub mod plan;
 pub mod schedule;
 pub mod workload;
 

@@ -10,8 +10,9 @@ use core_affinity::CoreId;
 
 use crate::collect::{Second, Totals, collect};
 use crate::drops;
+use crate::plan::{Load, Plan, Transport};
 use crate::process::{NoSuchProcess, process_cpu_ns};
-use crate::schedule::{Rate, Schedule, Spacing};
+use crate::schedule::Schedule;
 use crate::sender::tcp::{Tcp, TcpOptions};
 use crate::sender::udp::{Udp, UdpOptions, UdpSockets};
 use crate::sender::{self, Clock, Driver, Pace, Share};
@@ -20,57 +21,6 @@ use crate::workload::Workload;
 
 /// Time for the threads to be there before the first send.
 const START_AHEAD: Duration = Duration::from_millis(10);
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Load {
-    Closed,
-    Open { rate: Rate, spacing: Spacing },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    Udp,
-    Tcp,
-}
-
-impl Transport {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Udp => "UDP",
-            Self::Tcp => "TCP",
-        }
-    }
-}
-
-/// What a run does, checked by `cli`.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    pub server: SocketAddr,
-    /// What the first socket is bound to; the others have the ports after its own, where it has one.
-    pub local: Option<SocketAddr>,
-    pub transport: Transport,
-    pub load: Load,
-    /// Valid: at least 1.
-    pub thread_count: usize,
-    /// Cores to pin the threads to, in turn; empty: none.
-    pub cores: Vec<usize>,
-    /// Sockets or connections of all threads. Valid: at least `thread_count`.
-    pub socket_count: usize,
-    pub buffer_len: usize,
-    /// Of all threads. Valid: at least `socket_count`.
-    pub outstanding_max: u32,
-    pub duration: Duration,
-    pub sends_max: u64,
-    pub timeout: Duration,
-    pub late_after: Duration,
-    pub seed: u64,
-    pub spin: bool,
-    /// UDP: messages of one length leave as one and the kernel cuts them.
-    pub is_segmenting: bool,
-    /// TCP: a connection is made anew after so many queries; `u64::MAX`: never.
-    pub reconnect_after: u64,
-    pub server_pid: Option<u32>,
-}
 
 /// What a run has shown.
 pub struct Outcome {

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 
 use crate::schedule::NANOS_PER_SEC;
 
-/// Longest latency that is told apart: above it a value counts as this. Timeouts are shorter (`cli` sees to it).
+/// Longest latency that is told apart: above it a value counts as this. Timeouts are shorter (`plan` sees to it).
 pub const LATENCY_NS_MAX: u64 = 60 * NANOS_PER_SEC;
 /// Three figures: a value of the report is within 0.1 % of the measured one.
 const SIGNIFICANT_FIGURES: u8 = 3;

@@ -6,10 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::collect::Second;
+use crate::plan::{DURATION_MAX, Plan};
 use crate::report::hlog::IntervalLog;
 use crate::report::html::SecondRow;
 use crate::report::{human_count, human_time};
-use crate::run::Plan;
 
 /// Seconds that are kept for the page: a day.
 const SECOND_COUNT_MAX: usize = 86_400;
@@ -23,7 +23,7 @@ pub struct Watch {
 
 impl Watch {
     pub fn new(stats_every_secs: Option<f64>, plan: &Plan) -> Self {
-        let has_end = plan.duration < crate::cli::DURATION_MAX;
+        let has_end = plan.duration < DURATION_MAX;
         // Only people watch; in a pipe the line would be noise. -S prints lines of its own.
         let progress = match io::stderr().is_terminal() && stats_every_secs.is_none() {
             true if has_end => ProgressBar::new(plan.duration.as_secs().max(1)),

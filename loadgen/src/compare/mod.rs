@@ -15,8 +15,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::plan::{Load, Plan};
 use crate::report::Summary;
-use crate::run::{Load, Plan, RunError, run};
+use crate::run::{RunError, run};
 use crate::schedule::{Rate, Spacing};
 use crate::tally::histogram;
 use crate::workload::Workload;

@@ -13,7 +13,8 @@ pub mod terminal;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::run::{Load, Outcome, Plan, Transport};
+use crate::plan::{Load, Plan, Transport};
+use crate::run::Outcome;
 use crate::tally::{Counts, RCODE_CLASSES, RCODE_NAMES};
 use crate::workload::Workload;
 

@@ -1,0 +1,299 @@
+//! What a run does: flags, checked.
+//!
+//! Invariant: a `Plan` can be run as it is; nobody checks its figures again.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::cli::{Family, RunFlags};
+use crate::schedule::{Rate, Spacing};
+use crate::tally::LATENCY_NS_MAX;
+use crate::workload::mix::Mix;
+use crate::workload::{ENTRY_COUNT_MAX, Options};
+
+/// Longest run, when nothing else bounds it.
+pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How long a tape that was drawn with --from is sent, when nothing else is said.
+const DRAWN_LIMIT_SECS: f64 = 10.0;
+/// Sockets and connections of a run: below the usual limit of open files once it is raised.
+pub const SOCKET_COUNT_MAX: usize = 60_000;
+/// Queries in flight in all sockets together.
+pub const OUTSTANDING_MAX: u32 = 1 << 22;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Load {
+    Closed,
+    Open { rate: Rate, spacing: Spacing },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Udp,
+    Tcp,
+}
+
+impl Transport {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        }
+    }
+}
+
+/// What a run does.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub server: SocketAddr,
+    /// What the first socket is bound to; the others have the ports after its own, where it has one.
+    pub local: Option<SocketAddr>,
+    pub transport: Transport,
+    pub load: Load,
+    /// Valid: at least 1.
+    pub thread_count: usize,
+    /// Cores to pin the threads to, in turn; empty: none.
+    pub cores: Vec<usize>,
+    /// Sockets or connections of all threads. Valid: at least `thread_count`.
+    pub socket_count: usize,
+    pub buffer_len: usize,
+    /// Of all threads. Valid: at least `socket_count`.
+    pub outstanding_max: u32,
+    pub duration: Duration,
+    pub sends_max: u64,
+    pub timeout: Duration,
+    pub late_after: Duration,
+    pub seed: u64,
+    pub spin: bool,
+    /// UDP: messages of one length leave as one and the kernel cuts them.
+    pub is_segmenting: bool,
+    /// TCP: a connection is made anew after so many queries; `u64::MAX`: never.
+    pub reconnect_after: u64,
+    pub server_pid: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FlagError {
+    DnsperfOnly { flag: &'static str, instead: &'static str },
+    Server { host: String, reason: String },
+    OutOfRange { flag: &'static str, range: &'static str },
+    FewerClientsThanThreads,
+    FewerOutstandingThanClients,
+    NoQueries,
+    NoServers,
+    ManifestsNeeded,
+}
+
+impl fmt::Display for FlagError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DnsperfOnly { flag, instead } => {
+                write!(f, "{flag} is a flag of dnsperf that loadgen does not have: {instead}")
+            }
+            Self::Server { host, reason } => write!(f, "-s {host}: {reason}"),
+            Self::OutOfRange { flag, range } => write!(f, "{flag} must be {range}"),
+            Self::FewerClientsThanThreads => {
+                write!(f, "-c must not be below -T: each thread needs a socket of its own")
+            }
+            Self::FewerOutstandingThanClients => {
+                write!(f, "-q must not be below -c: each socket needs room for a query")
+            }
+            Self::NoServers => {
+                write!(
+                    f,
+                    "nothing to compare: name two servers, A=HOST:PORT B=HOST:PORT, or say --against coredns"
+                )
+            }
+            Self::ManifestsNeeded => write!(
+                f,
+                "--against needs the cluster that both serve: --from deploy/example/cluster"
+            ),
+            Self::NoQueries => write!(
+                f,
+                "nothing to ask: give a query file with -d, or a cluster's manifests with --from"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for FlagError {}
+
+impl RunFlags {
+    pub fn message_options(&self) -> Options {
+        Options { edns: self.edns || self.dnssec_ok, dnssec_ok: self.dnssec_ok }
+    }
+
+    /// How to draw a cluster's queries.
+    pub fn mix(&self) -> Result<Mix, FlagError> {
+        let shares = [
+            ("--external", self.external),
+            ("--nxdomain", self.nxdomain),
+            ("--mixed-case", self.mixed_case),
+            ("--edns-share", self.edns_share),
+        ];
+        for (flag, share) in shares {
+            range((0.0..=1.0).contains(&share), flag, "a share from 0 to 1")?;
+        }
+        range(
+            self.external + self.nxdomain <= 1.0,
+            "--external and --nxdomain",
+            "at most 1 together",
+        )?;
+        range((0.0..=10.0).contains(&self.zipf), "--zipf", "0 to 10")?;
+        range((1..=ENTRY_COUNT_MAX / 8).contains(&self.messages), "--messages", "1 to 1250000")?;
+        let options = self.message_options();
+        Ok(Mix {
+            profile: self.profile,
+            external: self.external,
+            nxdomain: self.nxdomain,
+            mixed_case: self.mixed_case,
+            edns: if options.edns { 1.0 } else { self.edns_share },
+            dnssec_ok: options.dnssec_ok,
+            zipf: self.zipf,
+            messages: self.messages,
+            seed: self.seed,
+        })
+    }
+
+    /// Checks the flags; `message_count` is the workload's length.
+    pub fn plan(&self, message_count: usize) -> Result<Plan, FlagError> {
+        let clients = self.clients.unwrap_or(self.threads);
+        range((1..=1024).contains(&self.threads), "-T", "1 to 1024")?;
+        range((1..=SOCKET_COUNT_MAX).contains(&clients), "-c", "1 to 60000")?;
+        range((1..=1 << 20).contains(&self.buffer), "-b", "1 to 1048576")?;
+        range(self.reconnect != Some(0), "--reconnect", "at least 1")?;
+        range(self.runs != Some(0), "-n", "at least 1")?;
+        range(self.count != Some(0), "--count", "at least 1")?;
+        let is_stats_ok = self.stats.is_none_or(|secs| (1.0..=86_400.0).contains(&secs));
+        range(is_stats_ok, "-S", "1 to 86400 seconds")?;
+        range(
+            self.reconnect.is_none() || self.mode == Transport::Tcp,
+            "--reconnect",
+            "with -m tcp: datagrams have no connection",
+        )?;
+        range(
+            self.reconnect.is_none() || self.local_port.is_none(),
+            "-x",
+            "without --reconnect: a port rests after its connection",
+        )?;
+        let timeout =
+            secs(self.timeout, "-t", "above 0 and at most 60", LATENCY_NS_MAX as f64 / 1e9)?;
+        let late_after =
+            secs(self.late_after / 1e3, "--late-after", "above 0 and at most 60000", 60.0)?;
+        // A file is gone through once, as dnsperf does; a drawn tape has no end of its own.
+        let drawn_limit = (!self.from.is_empty()
+            && self.runs.is_none()
+            && self.count.is_none()
+            && self.rate_has_no_end())
+        .then_some(DRAWN_LIMIT_SECS);
+        let limit = self
+            .limit
+            .or(drawn_limit)
+            .map(|limit| secs(limit, "-l", "above 0 and at most 86400", DURATION_MAX.as_secs_f64()))
+            .transpose()?;
+        let runs = self.runs.or_else(|| {
+            (limit.is_none() && self.count.is_none() && self.rate_has_no_end()).then_some(1)
+        });
+        let server = self.server()?;
+        let from_runs = runs.map_or(u64::MAX, |runs| runs.saturating_mul(message_count as u64));
+        Ok(Plan {
+            server,
+            local: self.local(server, clients)?,
+            transport: self.mode,
+            load: match self.rate.clone() {
+                Some(rate) => Load::Open { rate, spacing: self.spacing },
+                None => Load::Closed,
+            },
+            thread_count: self.threads,
+            cores: self.cores.clone(),
+            socket_count: clients,
+            buffer_len: self.buffer * 1024,
+            outstanding_max: self.outstanding_max(clients)?,
+            duration: limit.unwrap_or(DURATION_MAX),
+            sends_max: from_runs.min(self.count.unwrap_or(u64::MAX)),
+            timeout,
+            late_after,
+            seed: self.seed,
+            spin: self.spin,
+            is_segmenting: self.gso,
+            reconnect_after: self.reconnect.unwrap_or(u64::MAX),
+            server_pid: self.server_pid,
+        })
+    }
+
+    fn outstanding_max(&self, clients: usize) -> Result<u32, FlagError> {
+        let outstanding_max = self.outstanding.unwrap_or_else(|| match &self.rate {
+            Some(_) => (clients as u32).saturating_mul(32_768).min(OUTSTANDING_MAX),
+            None => 100.max(clients as u32),
+        });
+        range((1..=OUTSTANDING_MAX).contains(&outstanding_max), "-q", "1 to 4194304")?;
+        range(
+            u64::from(outstanding_max) <= clients as u64 * 32_768,
+            "-q",
+            "at most 32768 for each socket (-c), half of the ids that there are",
+        )?;
+        if clients < self.threads {
+            return Err(FlagError::FewerClientsThanThreads);
+        }
+        if (outstanding_max as usize) < clients {
+            return Err(FlagError::FewerOutstandingThanClients);
+        }
+        Ok(outstanding_max)
+    }
+
+    fn rate_has_no_end(&self) -> bool {
+        self.rate.as_ref().is_none_or(|rate| rate.duration_ns().is_none())
+    }
+
+    fn server(&self) -> Result<SocketAddr, FlagError> {
+        let host = self.server.as_deref().unwrap_or("127.0.0.1");
+        let fail = |reason: String| FlagError::Server { host: host.to_owned(), reason };
+        let addresses = (host, self.port.unwrap_or(53))
+            .to_socket_addrs()
+            .map_err(|error| fail(error.to_string()))?;
+        let fits = |address: &SocketAddr| match self.family {
+            Family::Any => true,
+            Family::Inet => address.is_ipv4(),
+            Family::Inet6 => address.is_ipv6(),
+        };
+        addresses
+            .into_iter()
+            .find(fits)
+            .ok_or_else(|| fail("no address of that family (-f)".to_owned()))
+    }
+
+    /// What the first socket is bound to.
+    fn local(&self, server: SocketAddr, clients: usize) -> Result<Option<SocketAddr>, FlagError> {
+        if self.local.is_none() && self.local_port.is_none() {
+            return Ok(None);
+        }
+        let any = match server {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let address = self.local.unwrap_or(any);
+        range(address.is_ipv4() == server.is_ipv4(), "-a", "an address of the server's family")?;
+        let port = self.local_port.unwrap_or(0);
+        let last = usize::from(port) + clients - 1;
+        range(last <= usize::from(u16::MAX), "-x", "so low that each socket (-c) has a port")?;
+        Ok(Some(SocketAddr::new(address, port)))
+    }
+}
+
+fn range(is_ok: bool, flag: &'static str, range: &'static str) -> Result<(), FlagError> {
+    if is_ok { Ok(()) } else { Err(FlagError::OutOfRange { flag, range }) }
+}
+
+fn secs(
+    value: f64,
+    flag: &'static str,
+    range: &'static str,
+    max: f64,
+) -> Result<Duration, FlagError> {
+    // Written so that NaN fails too.
+    if value > 0.0 && value <= max {
+        Ok(Duration::from_secs_f64(value))
+    } else {
+        Err(FlagError::OutOfRange { flag, range })
+    }
+}
