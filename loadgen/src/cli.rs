@@ -136,6 +136,9 @@ pub struct RunFlags {
     /// Transport: udp or tcp
     #[arg(short = 'm', long, value_parser = mode, default_value = "udp")]
     pub mode: Transport,
+    /// Both transports: the share of the queries that goes over TCP, by the toss of a seeded coin
+    #[arg(long, value_name = "SHARE", conflicts_with = "mode")]
+    pub tcp_share: Option<f64>,
     /// The local address to send from
     #[arg(short = 'a', long, value_name = "ADDRESS")]
     pub local: Option<IpAddr>,
@@ -192,7 +195,7 @@ pub struct RunFlags {
     /// Queries outstanding at once [default: 100; with -Q: no bound but the ids]
     #[arg(short = 'q', long, value_name = "COUNT")]
     pub outstanding: Option<u32>,
-    /// Sockets or connections to send from [default: one a thread]
+    /// Sockets or connections to send from; with --tcp-share so many of each [default: one a thread]
     #[arg(short = 'c', long, value_name = "COUNT")]
     pub clients: Option<usize>,
     /// TCP: close a connection and make a new one after so many queries

@@ -2,8 +2,9 @@
 
 use hdrhistogram::Histogram;
 
+use crate::plan::Transport;
 use crate::schedule::NANOS_PER_SEC;
-use crate::tally::{Counts, Interval, Intervals, RCODE_CLASSES, histogram};
+use crate::tally::{Counts, Interval, Intervals, Recorded, histogram};
 
 /// Failures of `--verify` that are shown; all are counted.
 const VERIFY_FAILURE_COUNT_MAX: usize = 10;
@@ -30,9 +31,8 @@ pub struct Second {
 
 /// What has been measured so far.
 pub struct Totals {
-    pub counts: Counts,
-    /// By `RCODE_CLASSES`.
-    pub by_rcode: [Histogram<u64>; RCODE_CLASSES.len()],
+    /// By `Transport::index`.
+    pub by_transport: [Recorded<u64>; Transport::COUNT],
     pub lag: Histogram<u64>,
     pub threads: Vec<ThreadUse>,
     /// Some of the answers that were not as expected: message and rcode.
@@ -42,27 +42,40 @@ pub struct Totals {
 impl Totals {
     pub fn new(thread_count: usize) -> Self {
         Self {
-            counts: Counts::default(),
-            by_rcode: std::array::from_fn(|_| histogram()),
+            by_transport: std::array::from_fn(|_| Recorded::new()),
             lag: histogram(),
             threads: vec![ThreadUse::default(); thread_count],
             verify_failures: Vec::new(),
         }
     }
 
-    /// All answers' latencies.
-    pub fn latency(&self) -> Histogram<u64> {
-        let mut all = histogram();
-        for one in &self.by_rcode {
-            all.add(one).expect("one range");
-        }
+    pub fn counts(&self) -> Counts {
+        let mut all = Counts::default();
+        self.by_transport.iter().for_each(|one| all.add(&one.counts));
         all
     }
 
+    /// All answers' latencies.
+    pub fn latency(&self) -> Histogram<u64> {
+        sum(self.by_transport.iter().flat_map(|one| &one.latency))
+    }
+
+    /// Those of one of `RCODE_CLASSES`.
+    pub fn latency_of_rcode(&self, class: usize) -> Histogram<u64> {
+        sum(self.by_transport.iter().map(|one| &one.latency[class]))
+    }
+
+    /// Those of one transport.
+    pub fn latency_over(&self, transport: Transport) -> Histogram<u64> {
+        sum(&self.by_transport[transport.index()].latency)
+    }
+
     fn add(&mut self, interval: &Interval) {
-        self.counts.add(&interval.counts);
-        for (sum, one) in self.by_rcode.iter_mut().zip(&interval.latency) {
-            add(sum, one);
+        for (sum, one) in self.by_transport.iter_mut().zip(&interval.by_transport) {
+            sum.counts.add(&one.counts);
+            for (sum, one) in sum.latency.iter_mut().zip(&one.latency) {
+                add(sum, one);
+            }
         }
         add(&mut self.lag, &interval.lag);
         if self.verify_failures.len() < VERIFY_FAILURE_COUNT_MAX {
@@ -73,6 +86,14 @@ impl Totals {
         thread.busy_ns += interval.busy_ns;
         thread.cpu_ns += interval.cpu_ns;
     }
+}
+
+fn sum<'h>(histograms: impl IntoIterator<Item = &'h Histogram<u64>>) -> Histogram<u64> {
+    let mut all = histogram();
+    for one in histograms {
+        all.add(one).expect("one range");
+    }
+    all
 }
 
 /// Adds a second's counters of 32 bits to a sum's of 64, which `Histogram::add` would refuse to mix.
@@ -131,9 +152,11 @@ impl Second {
 
     fn add(&mut self, interval: &Interval) {
         self.end_ns = self.end_ns.max(interval.end_ns);
-        self.counts.add(&interval.counts);
-        for one in &interval.latency {
-            add(&mut self.latency, one);
+        for over in &interval.by_transport {
+            self.counts.add(&over.counts);
+            for one in &over.latency {
+                add(&mut self.latency, one);
+            }
         }
     }
 }
@@ -151,8 +174,9 @@ mod tests {
                 scope.spawn(move || {
                     recorder.start(0);
                     for second in 1..=5u64 {
-                        recorder.current.counts.sent += 10 + thread as u64;
-                        recorder.current.latency[0].saturating_record(second * 1_000);
+                        recorder.current.by_transport[thread].counts.sent += 10 + thread as u64;
+                        recorder.current.by_transport[thread].latency[0]
+                            .saturating_record(second * 1_000);
                         recorder.hand_over(second * NANOS_PER_SEC + 50, second * 100);
                     }
                     recorder.finish(6 * NANOS_PER_SEC, 600);
@@ -161,8 +185,9 @@ mod tests {
             let mut seen = Vec::new();
             let totals =
                 collect(&intervals, 2, |second| seen.push((second.index, second.counts.sent)));
-            assert_eq!(totals.counts.sent, 5 * 21);
+            assert_eq!(totals.counts().sent, 5 * 21);
             assert_eq!(totals.latency().len(), 10);
+            assert_eq!(totals.latency_over(Transport::Tcp).len(), 5);
             assert_eq!(totals.threads.iter().map(|thread| thread.cpu_ns).sum::<u64>(), 1_200);
             assert!(seen.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{seen:?}");
             assert_eq!(seen.iter().map(|(_, sent)| sent).sum::<u64>(), 5 * 21);

@@ -169,7 +169,7 @@ fn write_reports(
         write_file(path, &watch.log.render(outcome.started))?;
     }
     if let Some(path) = &flags.html {
-        write_file(path, &html::render(summary, &latency, &watch.seconds))?;
+        write_file(path, &html::render(summary, &outcome.totals, &watch.seconds))?;
     }
     let is_json_printed = flags.json.as_deref() == Some(Path::new("-"));
     if let Some(path) = &flags.json {

@@ -34,10 +34,46 @@ pub enum Transport {
 }
 
 impl Transport {
+    pub const ALL: [Self; Self::COUNT] = [Self::Udp, Self::Tcp];
+    pub const COUNT: usize = 2;
+
+    /// Into what is kept by transport, in the order of `ALL`.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Udp => "UDP",
             Self::Tcp => "TCP",
+        }
+    }
+}
+
+/// What queries go over.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    One(Transport),
+    /// Valid: above 0 and below 1.
+    Both {
+        tcp_share: f64,
+    },
+}
+
+impl Mode {
+    pub fn includes(self, transport: Transport) -> bool {
+        match self {
+            Self::One(one) => one == transport,
+            Self::Both { .. } => true,
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(one) => f.write_str(one.name()),
+            Self::Both { tcp_share } => write!(f, "UDP and TCP ({} % TCP)", tcp_share * 100.0),
         }
     }
 }
@@ -48,13 +84,13 @@ pub struct Plan {
     pub server: SocketAddr,
     /// What the first socket is bound to; the others have the ports after its own, where it has one.
     pub local: Option<SocketAddr>,
-    pub transport: Transport,
+    pub mode: Mode,
     pub load: Load,
     /// Valid: at least 1.
     pub thread_count: usize,
     /// Cores to pin the threads to, in turn; empty: none.
     pub cores: Vec<usize>,
-    /// Sockets or connections of all threads. Valid: at least `thread_count`.
+    /// Sockets or connections of all threads, of each transport. Valid: at least `thread_count`.
     pub socket_count: usize,
     pub buffer_len: usize,
     /// Of all threads. Valid: at least `socket_count`.
@@ -157,6 +193,7 @@ impl RunFlags {
 
     /// Checks the flags; `message_count` is the workload's length.
     pub fn plan(&self, message_count: usize) -> Result<Plan, FlagError> {
+        let mode = self.mode()?;
         let clients = self.clients.unwrap_or(self.threads);
         range((1..=1024).contains(&self.threads), "-T", "1 to 1024")?;
         range((1..=SOCKET_COUNT_MAX).contains(&clients), "-c", "1 to 60000")?;
@@ -167,9 +204,9 @@ impl RunFlags {
         let is_stats_ok = self.stats.is_none_or(|secs| (1.0..=86_400.0).contains(&secs));
         range(is_stats_ok, "-S", "1 to 86400 seconds")?;
         range(
-            self.reconnect.is_none() || self.mode == Transport::Tcp,
+            self.reconnect.is_none() || mode.includes(Transport::Tcp),
             "--reconnect",
-            "with -m tcp: datagrams have no connection",
+            "with -m tcp or --tcp-share: datagrams have no connection",
         )?;
         range(
             self.reconnect.is_none() || self.local_port.is_none(),
@@ -199,7 +236,7 @@ impl RunFlags {
         Ok(Plan {
             server,
             local: self.local(server, clients)?,
-            transport: self.mode,
+            mode,
             load: match self.rate.clone() {
                 Some(rate) => Load::Open { rate, spacing: self.spacing },
                 None => Load::Closed,
@@ -219,6 +256,13 @@ impl RunFlags {
             reconnect_after: self.reconnect.unwrap_or(u64::MAX),
             server_pid: self.server_pid,
         })
+    }
+
+    fn mode(&self) -> Result<Mode, FlagError> {
+        let Some(tcp_share) = self.tcp_share else { return Ok(Mode::One(self.mode)) };
+        let is_share = tcp_share > 0.0 && tcp_share < 1.0;
+        range(is_share, "--tcp-share", "above 0 and below 1; -m tcp sends all over TCP")?;
+        Ok(Mode::Both { tcp_share })
     }
 
     fn outstanding_max(&self, clients: usize) -> Result<u32, FlagError> {

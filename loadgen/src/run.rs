@@ -10,9 +10,10 @@ use core_affinity::CoreId;
 
 use crate::collect::{Second, Totals, collect};
 use crate::drops;
-use crate::plan::{Load, Plan, Transport};
+use crate::plan::{Load, Mode, Plan, Transport};
 use crate::process::{NoSuchProcess, process_cpu_ns};
 use crate::schedule::Schedule;
+use crate::sender::mixed::Mixed;
 use crate::sender::tcp::{Tcp, TcpOptions};
 use crate::sender::udp::{Udp, UdpOptions, UdpSockets};
 use crate::sender::{self, Clock, Driver, Pace, Share};
@@ -75,9 +76,9 @@ pub fn run(
 ) -> Result<Outcome, RunError> {
     assert!(plan.thread_count > 0 && plan.socket_count >= plan.thread_count);
     let cores = cores(plan)?;
-    let mut transports = Vec::with_capacity(plan.thread_count);
+    let mut prepared = Vec::with_capacity(plan.thread_count);
     for thread in 0..plan.thread_count {
-        transports.push(
+        prepared.push(
             prepare(plan, thread)
                 .map_err(|error| RunError::Socket { server: plan.server, error })?,
         );
@@ -90,14 +91,14 @@ pub fn run(
     let started = SystemTime::now() + START_AHEAD;
     let clock = Clock::Monotonic(Instant::now() + START_AHEAD);
     let totals = std::thread::scope(|scope| {
-        for (thread, (transport, recorder)) in transports.into_iter().zip(recorders).enumerate() {
+        for (thread, (sockets, recorder)) in prepared.into_iter().zip(recorders).enumerate() {
             let driver = Driver::new(share(plan, workload, clock, stop, thread), recorder);
             let core = cores.get(thread % cores.len().max(1)).copied();
             let work = move || {
                 if let Some(core) = core {
                     core_affinity::set_for_current(core);
                 }
-                transport.run(driver);
+                sockets.run(driver);
             };
             if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
                 // Those that run already.
@@ -129,10 +130,11 @@ fn part(whole: usize, thread: usize, thread_count: usize) -> usize {
     whole / thread_count + usize::from(thread < whole % thread_count)
 }
 
-/// A transport that has been prepared, on its way to its thread.
+/// Sockets that have been prepared, on their way to their thread.
 enum Prepared {
     Udp(UdpSockets),
     Tcp(Tcp),
+    Both(UdpSockets, Tcp),
 }
 
 impl Prepared {
@@ -140,6 +142,9 @@ impl Prepared {
         match self {
             Self::Udp(sockets) => sender::run(Udp::new(sockets), driver),
             Self::Tcp(tcp) => sender::run(tcp, driver),
+            Self::Both(sockets, tcp) => {
+                sender::run(Mixed { udp: Udp::new(sockets), tcp }, driver);
+            }
         }
     }
 }
@@ -147,32 +152,32 @@ impl Prepared {
 fn prepare(plan: &Plan, thread: usize) -> io::Result<Prepared> {
     let socket_count = part(plan.socket_count, thread, plan.thread_count);
     let outstanding_max = part(plan.outstanding_max as usize, thread, plan.thread_count) as u32;
-    let Plan { server, buffer_len, reconnect_after, is_segmenting, .. } = *plan;
     let before: usize =
         (0..thread).map(|thread| part(plan.socket_count, thread, plan.thread_count)).sum();
     let local = plan.local.map(|local| sender::nth_local(local, before));
-    Ok(match plan.transport {
-        Transport::Udp => {
-            let options = UdpOptions {
-                server,
-                local,
-                buffer_len,
-                socket_count,
-                outstanding_max,
-                is_segmenting,
-            };
-            Prepared::Udp(UdpSockets::open(&options)?)
-        }
-        Transport::Tcp => {
-            let connection_count = socket_count;
-            Prepared::Tcp(Tcp::new(TcpOptions {
-                server,
-                local,
-                connection_count,
-                outstanding_max,
-                reconnect_after,
-            })?)
-        }
+    let udp = || {
+        UdpSockets::open(&UdpOptions {
+            server: plan.server,
+            local,
+            buffer_len: plan.buffer_len,
+            socket_count,
+            outstanding_max,
+            is_segmenting: plan.is_segmenting,
+        })
+    };
+    let tcp = || {
+        Tcp::new(TcpOptions {
+            server: plan.server,
+            local,
+            connection_count: socket_count,
+            outstanding_max,
+            reconnect_after: plan.reconnect_after,
+        })
+    };
+    Ok(match plan.mode {
+        Mode::One(Transport::Udp) => Prepared::Udp(udp()?),
+        Mode::One(Transport::Tcp) => Prepared::Tcp(tcp()?),
+        Mode::Both { .. } => Prepared::Both(udp()?, tcp()?),
     })
 }
 
@@ -201,6 +206,8 @@ fn share<'w>(
         end_ns: plan.duration.as_nanos() as u64,
         timeout_ns: plan.timeout.as_nanos() as u64,
         late_after_ns: plan.late_after.as_nanos() as u64,
+        mode: plan.mode,
+        seed: plan.seed,
         spin: plan.spin,
         stop,
     }

@@ -4,8 +4,9 @@
 //! channels. Nothing is allocated, and a collector that is slow makes intervals longer, never wrong.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use hdrhistogram::Histogram;
+use hdrhistogram::{Counter, Histogram};
 
+use crate::plan::Transport;
 use crate::schedule::NANOS_PER_SEC;
 
 /// Longest latency that is told apart: above it a value counts as this. Timeouts are shorter (`plan` sees to it).
@@ -34,7 +35,7 @@ pub fn rcode_class(rcode: u8) -> usize {
 }
 
 /// A histogram of the one fixed range, so that recording never allocates. Counts of a second fit 32 bits, sums do not.
-pub fn histogram<C: hdrhistogram::Counter>() -> Histogram<C> {
+pub fn histogram<C: Counter>() -> Histogram<C> {
     Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_FIGURES)
         .expect("constant bounds are valid")
 }
@@ -113,6 +114,33 @@ impl Counts {
     }
 }
 
+/// What was counted over one transport.
+#[derive(Clone, Debug)]
+pub struct Recorded<C: Counter> {
+    pub counts: Counts,
+    /// By `RCODE_CLASSES`, from the intended send time to the answer.
+    pub latency: [Histogram<C>; RCODE_CLASSES.len()],
+}
+
+impl<C: Counter> Recorded<C> {
+    pub fn new() -> Self {
+        Self { counts: Counts::default(), latency: std::array::from_fn(|_| histogram()) }
+    }
+
+    fn clear(&mut self) {
+        self.counts = Counts::default();
+        for latency in &mut self.latency {
+            latency.reset();
+        }
+    }
+}
+
+impl<C: Counter> Default for Recorded<C> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// One thread's counts of about a second.
 pub struct Interval {
     pub thread: usize,
@@ -120,9 +148,8 @@ pub struct Interval {
     pub end_ns: u64,
     /// When something was last sent or received; waiting for timeouts is no part of a rate.
     pub last_ns: u64,
-    pub counts: Counts,
-    /// By `RCODE_CLASSES`, from the intended send time to the answer.
-    pub latency: [Histogram<u32>; RCODE_CLASSES.len()],
+    /// By `Transport::index`.
+    pub by_transport: [Recorded<u32>; Transport::COUNT],
     /// From the intended to the actual send time (open loop only).
     pub lag: Histogram<u32>,
     /// The first answer that was not as expected: its message and rcode.
@@ -140,8 +167,7 @@ impl Interval {
             start_ns: 0,
             end_ns: 0,
             last_ns: 0,
-            counts: Counts::default(),
-            latency: std::array::from_fn(|_| histogram()),
+            by_transport: std::array::from_fn(|_| Recorded::new()),
             lag: histogram(),
             verify_failure: None,
             busy_ns: 0,
@@ -150,11 +176,8 @@ impl Interval {
     }
 
     fn clear(&mut self) {
-        self.counts = Counts::default();
         self.last_ns = 0;
-        for latency in &mut self.latency {
-            latency.reset();
-        }
+        self.by_transport.iter_mut().for_each(Recorded::clear);
         self.lag.reset();
         self.verify_failure = None;
         self.busy_ns = 0;
@@ -253,12 +276,12 @@ mod tests {
         let mut recorder = recorders.remove(0);
         recorder.start(0);
         for second in 1..=10u64 {
-            recorder.current.counts.sent += second;
+            recorder.current.by_transport[0].counts.sent += second;
             recorder.hand_over(second * NANOS_PER_SEC, second);
         }
         recorder.finish(11 * NANOS_PER_SEC, 11);
         let got: Vec<_> = intervals.filled.try_iter().collect();
-        assert_eq!(got.iter().map(|i| i.counts.sent).sum::<u64>(), 55);
+        assert_eq!(got.iter().map(|i| i.by_transport[0].counts.sent).sum::<u64>(), 55);
         assert_eq!(got.iter().map(|i| i.cpu_ns).sum::<u64>(), 11);
         assert!(got.windows(2).all(|pair| pair[0].end_ns == pair[1].start_ns));
         assert_eq!(got.len(), INTERVAL_COUNT);

@@ -19,9 +19,17 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// The collector keeps each second's figures: a histogram, a row of the log. Not the loops', and not by the query.
 const ALLOCATIONS_PER_SECOND: usize = 50;
 
-fn udp_echo() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
+/// On one port, for the runs that mix them.
+fn both() -> (UdpSocket, TcpListener) {
+    let pair = || {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind(socket.local_addr().unwrap()).ok()?;
+        Some((socket, listener))
+    };
+    (0..16).find_map(|_| pair()).expect("a port that is free for both")
+}
+
+fn udp_echo(socket: UdpSocket) {
     std::thread::spawn(move || {
         let mut bytes = [0; 2048];
         while let Ok((len, from)) = socket.recv_from(&mut bytes) {
@@ -29,13 +37,10 @@ fn udp_echo() -> SocketAddr {
             let _ = socket.send_to(&bytes[..len], from);
         }
     });
-    address
 }
 
 /// Answers one connection at a time, and messages of the one length that the test's are.
-fn tcp_echo(frame_len: usize) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+fn tcp_echo(listener: TcpListener, frame_len: usize) {
     std::thread::spawn(move || {
         let mut bytes = vec![0; frame_len];
         while let Ok((mut stream, _)) = listener.accept() {
@@ -45,7 +50,6 @@ fn tcp_echo(frame_len: usize) -> SocketAddr {
             }
         }
     });
-    address
 }
 
 /// Allocations of a whole run, and its answers and seconds.
@@ -62,22 +66,26 @@ fn allocations(address: SocketAddr, flags: &str) -> (usize, u64, f64) {
     let outcome = run(&plan, &workload, &stop, |_| {}).unwrap();
     let change = region.change();
     let count = change.allocations + change.reallocations;
-    (count, outcome.totals.counts.answered_total(), outcome.run_ns as f64 / 1e9)
+    (count, outcome.totals.counts().answered_total(), outcome.run_ns as f64 / 1e9)
 }
 
 #[test]
 fn no_query_allocates() {
-    let udp = udp_echo();
-    let tcp = tcp_echo(2 + 12 + 14 + 4);
+    let (socket, listener) = both();
+    let address = socket.local_addr().unwrap();
+    udp_echo(socket);
+    tcp_echo(listener, 2 + 12 + 14 + 4);
     let rows = [
-        (udp, "-q 32", "closed UDP"),
-        (udp, "-q 32 --gso", "closed UDP, cut by the kernel"),
-        (udp, "-q 32 -c 4", "closed UDP, several sockets"),
-        (udp, "-Q 20000 -c 2", "open UDP"),
-        (tcp, "-m tcp -q 32", "closed TCP"),
-        (tcp, "-m tcp -Q 20000", "open TCP"),
+        ("-q 32", "closed UDP"),
+        ("-q 32 --gso", "closed UDP, cut by the kernel"),
+        ("-q 32 -c 4", "closed UDP, several sockets"),
+        ("-Q 20000 -c 2", "open UDP"),
+        ("-m tcp -q 32", "closed TCP"),
+        ("-m tcp -Q 20000", "open TCP"),
+        ("--tcp-share 0.5 -q 32", "closed, both"),
+        ("--tcp-share 0.5 -Q 20000", "open, both"),
     ];
-    for (address, flags, name) in rows {
+    for (flags, name) in rows {
         let (short, ..) = allocations(address, &format!("{flags} --count 100 -t 1"));
         let (long, answered, secs) = allocations(address, &format!("{flags} --count 40000 -t 1"));
         assert!(answered > 30_000, "{name}: {answered}");

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use super::plot::{self, Axis, Series};
 use super::{Summary, human_count, human_time, terminal};
+use crate::collect::Totals;
+use crate::plan::Transport;
 
 /// One second, as the page and the progress line need it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,21 +37,17 @@ pub fn page(title: &str, body: &str) -> String {
     )
 }
 
-pub fn render(
-    summary: &Summary,
-    latency: &hdrhistogram::Histogram<u64>,
-    seconds: &[SecondRow],
-) -> String {
+pub fn render(summary: &Summary, totals: &Totals, seconds: &[SecondRow]) -> String {
     let mut body = String::new();
     // Writing to a string cannot fail.
-    let _ = write(&mut body, summary, latency, seconds);
+    let _ = write(&mut body, summary, totals, seconds);
     page(&format!("DNS load on {} over {}", summary.server, summary.transport), &body)
 }
 
 fn write(
     out: &mut String,
     summary: &Summary,
-    latency: &hdrhistogram::Histogram<u64>,
+    totals: &Totals,
     seconds: &[SecondRow],
 ) -> std::fmt::Result {
     for warning in &summary.warnings {
@@ -69,11 +67,13 @@ fn write(
         human_time(summary.latency.p50_ns as f64),
         human_time(summary.latency.p99_ns as f64),
     )?;
-    writeln!(
-        out,
-        "<h2>Latency by percentile</h2>\n{}",
-        plot::figure(&[plot::percentile_series("answers", latency)], Axis::Percentile)
-    )?;
+    let mut lines = vec![plot::percentile_series("answers", &totals.latency())];
+    if !summary.by_transport.is_empty() {
+        lines.extend(Transport::ALL.map(|transport| {
+            plot::percentile_series(transport.name(), &totals.latency_over(transport))
+        }));
+    }
+    writeln!(out, "<h2>Latency by percentile</h2>\n{}", plot::figure(&lines, Axis::Percentile))?;
     if seconds.len() > 1 {
         let line = |name: &str, value: &dyn Fn(&SecondRow) -> u64| Series {
             name: name.to_owned(),

@@ -13,9 +13,9 @@ pub mod terminal;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::plan::{Load, Plan, Transport};
+use crate::plan::{Load, Mode, Plan, Transport};
 use crate::run::Outcome;
-use crate::tally::{Counts, RCODE_CLASSES, RCODE_NAMES};
+use crate::tally::{Counts, RCODE_CLASSES, RCODE_NAMES, Recorded};
 use crate::workload::Workload;
 
 /// Quantiles that every report shows, and their names.
@@ -72,10 +72,20 @@ pub struct OwnUse {
     pub cpu_ns_per_answer: Option<f64>,
 }
 
+/// What went over one of both transports.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+pub struct OverTransport {
+    pub transport: &'static str,
+    pub counts: Counts,
+    pub loss: f64,
+    pub latency: Times,
+    pub latency_by_rcode: Vec<(&'static str, Times)>,
+}
+
 #[derive(Clone, Debug, Serialize, PartialEq)]
 pub struct Summary {
     pub server: String,
-    pub transport: &'static str,
+    pub transport: String,
     /// `closed` or `open`.
     pub loop_kind: &'static str,
     pub rate_qps: Option<String>,
@@ -95,6 +105,9 @@ pub struct Summary {
     /// The same with every lost query counted as the timeout.
     pub latency_with_lost: Times,
     pub latency_by_rcode: Vec<(&'static str, Times)>,
+    /// Of each transport, where there were both.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by_transport: Vec<OverTransport>,
     /// From the intended to the actual send time.
     pub send_lag: Option<Times>,
     pub own: OwnUse,
@@ -108,7 +121,7 @@ pub struct Summary {
 
 impl Summary {
     pub fn new(plan: &Plan, workload: &Workload, outcome: &Outcome) -> Self {
-        let counts = outcome.totals.counts.clone();
+        let counts = outcome.totals.counts();
         let answered = counts.answered_total();
         let run_secs = outcome.run_ns as f64 / 1e9;
         let latency = outcome.totals.latency();
@@ -121,7 +134,7 @@ impl Summary {
         let per_answer = |ns: u64| (answered > 0).then(|| ns as f64 / answered as f64);
         let mut summary = Self {
             server: plan.server.to_string(),
-            transport: plan.transport.name(),
+            transport: plan.mode.to_string(),
             loop_kind,
             rate_qps,
             spacing,
@@ -140,12 +153,13 @@ impl Summary {
                 .collect(),
             latency: Times::of(&latency),
             latency_with_lost: Times::of(&with_lost),
-            latency_by_rcode: RCODE_CLASSES
-                .into_iter()
-                .zip(&outcome.totals.by_rcode)
-                .filter(|(_, histogram)| !histogram.is_empty())
-                .map(|(name, histogram)| (name, Times::of(histogram)))
-                .collect(),
+            latency_by_rcode: times_by_rcode(|class| outcome.totals.latency_of_rcode(class)),
+            by_transport: match plan.mode {
+                Mode::One(_) => Vec::new(),
+                Mode::Both { .. } => {
+                    Transport::ALL.map(|transport| OverTransport::new(transport, outcome)).into()
+                }
+            },
             send_lag: (plan.load != Load::Closed).then(|| Times::of(&outcome.totals.lag)),
             own: own_use(outcome, answered),
             server_cpu_ns_per_answer: outcome.server_cpu_ns.and_then(per_answer),
@@ -158,6 +172,26 @@ impl Summary {
         summary.warnings = warnings(&summary, outcome);
         summary
     }
+}
+
+impl OverTransport {
+    fn new(transport: Transport, outcome: &Outcome) -> Self {
+        let Recorded { counts, latency } = &outcome.totals.by_transport[transport.index()];
+        Self {
+            transport: transport.name(),
+            counts: counts.clone(),
+            loss: ratio(counts.timed_out as f64, counts.sent as f64),
+            latency: Times::of(&outcome.totals.latency_over(transport)),
+            latency_by_rcode: times_by_rcode(|class| latency[class].clone()),
+        }
+    }
+}
+
+fn times_by_rcode(of: impl Fn(usize) -> Histogram<u64>) -> Vec<(&'static str, Times)> {
+    let rows = RCODE_CLASSES.into_iter().enumerate().map(|(class, name)| (name, of(class)));
+    rows.filter(|(_, histogram)| !histogram.is_empty())
+        .map(|(name, histogram)| (name, Times::of(&histogram)))
+        .collect()
 }
 
 fn verify_failures(workload: &Workload, outcome: &Outcome) -> Vec<String> {
@@ -200,12 +234,16 @@ fn warnings(summary: &Summary, outcome: &Outcome) -> Vec<String> {
     if counts.answered_total() == 0 {
         let why = match counts {
             Counts { refused: 1.., .. } => "; the port is closed",
-            Counts { connects: 0, .. } if summary.transport == Transport::Tcp.name() => {
-                "; no connection could be made"
-            }
+            Counts { connects: 0, sent: 0, .. } => "; no connection could be made",
             Counts { .. } => "",
         };
         warnings.push(format!("NO ANSWER from {} over {}{why}", summary.server, summary.transport));
+    }
+    if !summary.by_transport.is_empty() && counts.connects == 0 {
+        warnings.push(format!(
+            "no TCP connection could be made; after {} s the run was given up",
+            summary.timeout_secs
+        ));
     }
     if summary.own.busy_max > BUSY_MAX {
         warnings.push(format!(

@@ -49,6 +49,11 @@ fn write(out: &mut String, summary: &Summary) -> std::fmt::Result {
     for (rcode, count) in &summary.rcodes {
         writeln!(out, "  {rcode:<16}{:>14}", human_count(*count))?;
     }
+    for over in &summary.by_transport {
+        let lost =
+            format!("{} lost, {:.3} %", human_count(over.counts.timed_out), over.loss * 100.0);
+        line(out, &format!("over {}", over.transport), over.counts.answered_total(), &lost)?;
+    }
     for (name, count) in oddities(summary) {
         if count > 0 {
             line(out, name, count, "")?;
@@ -109,6 +114,14 @@ fn latencies(out: &mut String, summary: &Summary) -> std::fmt::Result {
     if summary.latency_by_rcode.len() > 1 {
         for (rcode, times) in &summary.latency_by_rcode {
             row(out, &format!("  {rcode}"), times)?;
+        }
+    }
+    for over in &summary.by_transport {
+        row(out, &format!("over {}", over.transport), &over.latency)?;
+        if over.latency_by_rcode.len() > 1 {
+            for (rcode, times) in &over.latency_by_rcode {
+                row(out, &format!("  {rcode}"), times)?;
+            }
         }
     }
     if let Some(lag) = &summary.send_lag {

@@ -1,8 +1,9 @@
 //! One sending thread: what is due goes out, what came back is matched and counted, once round and round.
 //!
-//! `run` is the only loop. The transports (`udp`, `tcp`) move bytes; the `Driver` decides what may leave and what an answer
+//! `run` is the only loop. The carriers (`udp`, `tcp`, `mixed`) move bytes; the `Driver` decides what may leave and what an answer
 //! means. Invariant: from the start of the run on nothing here allocates (tests/no_alloc.rs).
 
+pub(crate) mod mixed;
 pub mod tcp;
 pub mod udp;
 
@@ -17,10 +18,13 @@ use rustix::event::Timespec;
 
 use crate::answer::{self, Question};
 use crate::flight::{Asked, Flight};
+use crate::plan::{Mode, Transport};
 use crate::process::thread_cpu_ns;
 use crate::schedule::{NANOS_PER_SEC, Schedule};
-use crate::tally::{Recorder, rcode_class};
+use crate::tally::{Counts, Recorded, Recorder, rcode_class};
+
 use crate::workload::Workload;
+use mixed::Deal;
 
 /// Messages a system call moves at most.
 pub const BATCH: usize = 64;
@@ -87,6 +91,8 @@ pub struct Share<'w> {
     pub timeout_ns: u64,
     /// A send this much after its time counts as late.
     pub late_after_ns: u64,
+    pub mode: Mode,
+    pub seed: u64,
     /// Never sleep.
     pub spin: bool,
     pub stop: &'w AtomicBool,
@@ -99,11 +105,11 @@ pub(crate) struct Due {
     pub(crate) intended_ns: u64,
 }
 
-/// The part that both transports share: pacing, matching, counting.
+/// The part that all carriers share: pacing, matching, counting.
 pub struct Driver<'w> {
     share: Share<'w>,
     pub(crate) recorder: Recorder,
-    /// Sum over the transport's flights.
+    /// Sum over the carrier's flights.
     pub(crate) outstanding: u32,
     /// Of all threads' sends, the index of the next one of this thread.
     next_send: u64,
@@ -111,12 +117,14 @@ pub struct Driver<'w> {
     next_message: u64,
     next_sweep_ns: u64,
     sweep_every_ns: u64,
+    /// Only where there are both transports.
+    deal: Option<Deal>,
     /// There is no way to the server: nothing more is sent.
     gave_up: bool,
 }
 
-/// What moves the bytes. Flights belong to the transport, one for each socket or connection.
-pub(crate) trait Transport {
+/// What moves the bytes. Flights belong to the carrier, one for each socket or connection.
+pub(crate) trait Carrier {
     /// Sends what is due, at most about a batch for each socket; returns how many messages left.
     fn send(&mut self, driver: &mut Driver<'_>, now_ns: u64) -> usize;
     /// Takes what has come; returns how many messages that were.
@@ -171,7 +179,7 @@ fn timespec(ns: u64) -> Timespec {
 }
 
 /// The life of a sending thread.
-pub(crate) fn run(mut transport: impl Transport, mut driver: Driver<'_>) {
+pub(crate) fn run(mut carrier: impl Carrier, mut driver: Driver<'_>) {
     driver.share.clock.sleep_until_start();
     driver.recorder.start(thread_cpu_ns());
     let mut now_ns = driver.share.clock.now_ns();
@@ -181,16 +189,16 @@ pub(crate) fn run(mut transport: impl Transport, mut driver: Driver<'_>) {
         }
         if driver.is_sweep_due(now_ns) {
             let deadline_ns = now_ns.saturating_sub(driver.share.timeout_ns);
-            transport.expire(&mut driver, deadline_ns);
+            carrier.expire(&mut driver, deadline_ns);
         }
-        let moved = transport.send(&mut driver, now_ns) + transport.receive(&mut driver);
+        let moved = carrier.send(&mut driver, now_ns) + carrier.receive(&mut driver);
         if driver.is_finished(now_ns) {
             break;
         }
         if moved == 0 {
             let timeout_ns = driver.idle_ns(now_ns);
             if timeout_ns > 0 {
-                transport.wait(timeout_ns);
+                carrier.wait(timeout_ns);
             }
             now_ns = driver.share.clock.now_ns();
         } else {
@@ -201,7 +209,7 @@ pub(crate) fn run(mut transport: impl Transport, mut driver: Driver<'_>) {
         }
     }
     driver.count_unsent();
-    driver.recorder.current.counts.own_drops += transport.own_drops();
+    driver.counts(Transport::Udp).own_drops += carrier.own_drops();
     driver.recorder.finish(now_ns, thread_cpu_ns());
 }
 
@@ -210,6 +218,10 @@ impl<'w> Driver<'w> {
         assert!(!share.workload.is_empty() && share.index < share.count);
         let next_message = share.index % share.workload.len() as u64;
         let sweep_every_ns = (share.timeout_ns / 20).clamp(1_000_000, 250_000_000);
+        let deal = match share.mode {
+            Mode::One(_) => None,
+            Mode::Both { tcp_share } => Some(Deal::new(tcp_share, share.seed, share.index)),
+        };
         Self {
             next_send: share.index,
             next_message,
@@ -218,8 +230,13 @@ impl<'w> Driver<'w> {
             share,
             recorder,
             outstanding: 0,
+            deal,
             gave_up: false,
         }
+    }
+
+    pub(crate) fn counts(&mut self, transport: Transport) -> &mut Counts {
+        &mut self.recorder.current.by_transport[transport.index()].counts
     }
 
     /// Ends the run, as one without a bound would go on for nothing.
@@ -244,9 +261,40 @@ impl<'w> Driver<'w> {
         matches!(self.share.pace, Pace::Open(_))
     }
 
-    /// The next query that may leave at `now_ns`, if there is one.
-    pub(crate) fn take_due(&mut self, now_ns: u64) -> Option<Due> {
-        if self.outstanding >= self.share.outstanding_max || self.is_sending_over(now_ns) {
+    /// The next query that may leave over this transport at `now_ns`, if there is one.
+    pub(crate) fn take_due(&mut self, transport: Transport, now_ns: u64) -> Option<Due> {
+        if self.deal.is_some() { self.take_dealt(transport, now_ns) } else { self.take_any(now_ns) }
+    }
+
+    fn take_dealt(&mut self, transport: Transport, now_ns: u64) -> Option<Due> {
+        if self.is_abandoned(now_ns) {
+            return None;
+        }
+        loop {
+            let deal = self.deal.as_mut()?;
+            if let Some(due) = deal.take(transport) {
+                let intended_ns = match self.share.pace {
+                    Pace::Closed => now_ns,
+                    Pace::Open(_) => due.intended_ns,
+                };
+                return Some(Due { intended_ns, ..due });
+            }
+            if deal.is_full() {
+                return None;
+            }
+            let due = self.take_any(now_ns)?;
+            self.deal.as_mut()?.deal(due);
+        }
+    }
+
+    /// Queries that were taken and have not left, for want of their transport.
+    fn waiting(&self) -> u32 {
+        self.deal.as_ref().map_or(0, |deal| deal.count() as u32)
+    }
+
+    fn take_any(&mut self, now_ns: u64) -> Option<Due> {
+        let is_full = self.outstanding + self.waiting() >= self.share.outstanding_max;
+        if is_full || self.is_sending_over(now_ns) {
             return None;
         }
         let intended_ns = match &mut self.share.pace {
@@ -261,21 +309,28 @@ impl<'w> Driver<'w> {
     }
 
     /// A message has left.
-    pub(crate) fn count_sent(&mut self, due: Due, sent_ns: u64, len: usize) {
+    pub(crate) fn count_sent(&mut self, transport: Transport, due: Due, sent_ns: u64, len: usize) {
         let interval = &mut *self.recorder.current;
-        interval.counts.sent += 1;
-        interval.counts.sent_bytes += len as u64;
+        let counts = &mut interval.by_transport[transport.index()].counts;
+        counts.sent += 1;
+        counts.sent_bytes += len as u64;
         if matches!(self.share.pace, Pace::Open(_)) {
             let lag_ns = sent_ns.saturating_sub(due.intended_ns);
             interval.lag.saturating_record(lag_ns);
-            interval.counts.sent_late += u64::from(lag_ns > self.share.late_after_ns);
+            counts.sent_late += u64::from(lag_ns > self.share.late_after_ns);
         }
     }
 
     /// Something came back on the socket or connection that `flight` belongs to.
-    pub(crate) fn take_answer(&mut self, flight: &mut Flight, packet: &[u8], now_ns: u64) {
+    pub(crate) fn take_answer(
+        &mut self,
+        transport: Transport,
+        flight: &mut Flight,
+        packet: &[u8],
+        now_ns: u64,
+    ) {
         let interval = &mut *self.recorder.current;
-        let counts = &mut interval.counts;
+        let Recorded { counts, latency } = &mut interval.by_transport[transport.index()];
         let Some(header) = answer::header(packet) else {
             counts.garbage += 1;
             return;
@@ -318,7 +373,7 @@ impl<'w> Driver<'w> {
                         interval.verify_failure.get_or_insert((query, header.rcode));
                     }
                 }
-                interval.latency[rcode_class(header.rcode)].saturating_record(latency_ns);
+                latency[rcode_class(header.rcode)].saturating_record(latency_ns);
             }
             Asked::Answered { .. } => counts.duplicates += 1,
             Asked::TimedOut { .. } => counts.late_answers += 1,
@@ -327,8 +382,8 @@ impl<'w> Driver<'w> {
     }
 
     /// Gives up what is overdue in one flight.
-    pub(crate) fn expire(&mut self, flight: &mut Flight, deadline_ns: u64) {
-        let counts = &mut self.recorder.current.counts;
+    pub(crate) fn expire(&mut self, transport: Transport, flight: &mut Flight, deadline_ns: u64) {
+        let counts = &mut self.recorder.current.by_transport[transport.index()].counts;
         let outstanding = &mut self.outstanding;
         flight.expire(deadline_ns, |_query, _intended_ns| {
             counts.timed_out += 1;
@@ -351,9 +406,20 @@ impl<'w> Driver<'w> {
             || self.share.stop.load(Ordering::Relaxed)
     }
 
+    /// Not even what was taken is sent any more.
+    fn is_abandoned(&self, now_ns: u64) -> bool {
+        let is_time_over = match &self.share.pace {
+            Pace::Closed => now_ns >= self.share.end_ns,
+            Pace::Open(_) => now_ns >= self.share.end_ns + GRACE_NS,
+        };
+        is_time_over || self.gave_up || self.share.stop.load(Ordering::Relaxed)
+    }
+
     /// Nothing more is sent and nothing awaited.
     fn is_finished(&self, now_ns: u64) -> bool {
-        self.outstanding == 0 && self.is_sending_over(now_ns)
+        self.outstanding == 0
+            && self.is_sending_over(now_ns)
+            && (self.waiting() == 0 || self.is_abandoned(now_ns))
     }
 
     fn is_sweep_due(&mut self, now_ns: u64) -> bool {
@@ -366,14 +432,17 @@ impl<'w> Driver<'w> {
 
     /// How long nothing can happen but an answer; 0 when a send time is near.
     fn idle_ns(&self, now_ns: u64) -> u64 {
-        if self.share.spin {
+        let has_room = self.outstanding < self.share.outstanding_max;
+        if self.share.spin
+            || self.deal.as_ref().is_some_and(|deal| deal.has_datagrams() && has_room)
+        {
             return 0;
         }
         // A stop by Ctrl-C, the end of the run and the end of the interval are noticed this soon.
         let mut until_ns =
             (now_ns + NANOS_PER_SEC / 20).min(self.next_sweep_ns.max(now_ns + 1_000_000));
         if let Pace::Open(schedule) = &self.share.pace
-            && self.outstanding < self.share.outstanding_max
+            && has_room
             && !self.is_sending_over(now_ns)
         {
             let next_ns = schedule.next_ns().unwrap_or(u64::MAX);
@@ -384,12 +453,21 @@ impl<'w> Driver<'w> {
 
     /// What was meant to leave before the end and did not.
     fn count_unsent(&mut self) {
-        if self.next_send >= self.share.sends_max || self.share.stop.load(Ordering::Relaxed) {
+        if self.share.stop.load(Ordering::Relaxed) {
             return;
         }
+        let mut unsent = u64::from(self.waiting());
         let Pace::Open(schedule) = &mut self.share.pace else { return };
-        while schedule.take_due(self.share.end_ns - 1).is_some() {
-            self.recorder.current.counts.unsent += 1;
+        if self.next_send < self.share.sends_max {
+            while schedule.take_due(self.share.end_ns - 1).is_some() {
+                unsent += 1;
+            }
         }
+        let transport = match self.share.mode {
+            Mode::One(transport) => transport,
+            // Which it would have been was never tossed.
+            Mode::Both { .. } => Transport::Udp,
+        };
+        self.counts(transport).unsent += unsent;
     }
 }

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use domain::base::Rtype;
 
-use super::{BATCH, Clock, Driver, Pace, Share, Transport, run};
+use super::{BATCH, Carrier, Clock, Driver, Pace, Share, run};
 use crate::collect::{Totals, collect};
 use crate::flight::Flight;
+use crate::plan::{Mode, Transport};
 use crate::schedule::{NANOS_PER_SEC, Rate, Schedule, Spacing};
 use crate::tally::recorders;
 use crate::workload::{Options, Question, Workload};
@@ -40,16 +41,16 @@ impl Server {
     }
 }
 
-impl Transport for Server {
+impl Carrier for Server {
     fn send(&mut self, driver: &mut Driver<'_>, now_ns: u64) -> usize {
         let mut sent = 0;
         while sent < BATCH {
-            let Some(due) = driver.take_due(now_ns) else { break };
+            let Some(due) = driver.take_due(Transport::Udp, now_ns) else { break };
             let message = driver.workload().message(due.query);
             let id =
                 self.flight.reserve(due.query, due.intended_ns).expect("the window is smaller");
             driver.outstanding += 1;
-            driver.count_sent(due, now_ns, message.bytes.len());
+            driver.count_sent(Transport::Udp, due, now_ns, message.bytes.len());
             sent += 1;
             self.count += 1;
             if self.drop_every != 0 && self.count.is_multiple_of(self.drop_every) {
@@ -70,14 +71,14 @@ impl Transport for Server {
             && self.answers.front().is_some_and(|(leaves_ns, _)| *leaves_ns <= now_ns)
         {
             let (_, answer) = self.answers.pop_front().expect("seen above");
-            driver.take_answer(&mut self.flight, &answer, now_ns);
+            driver.take_answer(Transport::Udp, &mut self.flight, &answer, now_ns);
             received += 1;
         }
         received
     }
 
     fn expire(&mut self, driver: &mut Driver<'_>, deadline_ns: u64) {
-        driver.expire(&mut self.flight, deadline_ns);
+        driver.expire(Transport::Udp, &mut self.flight, deadline_ns);
     }
 
     fn own_drops(&self) -> u64 {
@@ -124,6 +125,8 @@ fn simulate(case: &Case) -> Totals {
         end_ns: case.secs * NANOS_PER_SEC,
         timeout_ns: NANOS_PER_SEC,
         late_after_ns: MILLI,
+        mode: Mode::One(Transport::Udp),
+        seed: 1,
         spin: false,
         stop: &stop,
     };
@@ -162,11 +165,11 @@ const OPEN: Case = Case {
 fn a_fixed_delay_is_every_percentile() {
     let totals = simulate(&Case { delay_ns: 5 * MILLI, ..OPEN });
     let latency = totals.latency();
-    assert_eq!((totals.counts.sent, latency.len()), (100_000, 100_000));
+    assert_eq!((totals.counts().sent, latency.len()), (100_000, 100_000));
     for quantile in [0.0, 0.5, 0.99, 0.9999, 1.0] {
         assert_within_two_percent("latency", latency.value_at_quantile(quantile), 5 * MILLI);
     }
-    assert_eq!((totals.counts.sent_late, totals.counts.unsent), (0, 0));
+    assert_eq!((totals.counts().sent_late, totals.counts().unsent), (0, 0));
 }
 
 #[test]
@@ -186,8 +189,8 @@ fn an_open_loop_shows_a_stall_and_a_closed_one_hides_it() {
 #[test]
 fn one_in_a_hundred_lost_is_one_percent() {
     let totals = simulate(&Case { delay_ns: MILLI, drop_every: 100, ..OPEN });
-    assert_eq!((totals.counts.sent, totals.counts.timed_out), (100_000, 1_000));
-    assert_eq!(totals.counts.answered_total(), 99_000);
+    assert_eq!((totals.counts().sent, totals.counts().timed_out), (100_000, 1_000));
+    assert_eq!(totals.counts().answered_total(), 99_000);
 }
 
 #[test]
@@ -195,15 +198,15 @@ fn a_full_window_makes_sends_late() {
     // Of the 1000 sends of each stall the first 100 fill the window; all others leave when it ends, those of its last
     // millisecond less than a millisecond late.
     let totals = simulate(&Case { outstanding_max: 100, stall_ns: 100 * MILLI, ..OPEN });
-    assert_within_two_percent("late sends", totals.counts.sent_late, 10 * 890);
-    assert_eq!((totals.counts.sent, totals.counts.unsent), (100_000, 0));
+    assert_within_two_percent("late sends", totals.counts().sent_late, 10 * 890);
+    assert_eq!((totals.counts().sent, totals.counts().unsent), (100_000, 0));
     assert_within_two_percent("longest lag", totals.lag.max(), 90 * MILLI);
 }
 
 #[test]
 fn a_server_that_never_answers_ends_the_run() {
     let totals = simulate(&Case { drop_every: 1, outstanding_max: 100, secs: 2, ..OPEN });
-    let counts = &totals.counts;
+    let counts = totals.counts();
     assert_eq!((counts.answered_total(), counts.timed_out), (0, counts.sent));
     assert_eq!(counts.sent + counts.unsent, 20_000, "{counts:?}");
 }

@@ -6,12 +6,14 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{BATCH, Burst, Driver, SLOT_COUNT, Transport, nth_local, timespec};
+use super::{BATCH, Burst, Carrier, Driver, SLOT_COUNT, nth_local, timespec};
 use crate::flight::Flight;
+use crate::plan::Transport;
 use crate::workload::MESSAGE_LEN_MAX;
 
 /// Room for the longest frame (2 + 65535 bytes), and as much again so that a read is rarely cut short.
@@ -59,7 +61,7 @@ pub struct Tcp {
     outstanding_max: u32,
     next: usize,
     burst: Burst,
-    epoll: rustix::fd::OwnedFd,
+    epoll: OwnedFd,
     /// There has been a connection, so there is a way to the server.
     has_connected: bool,
 }
@@ -91,6 +93,17 @@ impl Tcp {
             epoll,
             has_connected: false,
         })
+    }
+
+    /// Readable when any of the connections is.
+    pub(crate) fn epoll(&self) -> &OwnedFd {
+        &self.epoll
+    }
+
+    /// How long of `timeout_ns` may be slept: less while there is something to write.
+    pub(crate) fn patience_ns(&self, timeout_ns: u64) -> u64 {
+        let is_blocked = self.connections.iter().any(|connection| !connection.unwritten.is_empty());
+        if is_blocked { timeout_ns.min(BLOCKED_NS) } else { timeout_ns }
     }
 
     /// Makes the connection at `index` if it is down and its time has come.
@@ -146,14 +159,14 @@ fn open(options: &TcpOptions, index: usize) -> io::Result<TcpStream> {
 }
 
 fn count_error(driver: &mut Driver<'_>, error: &io::Error) {
-    let counts = &mut driver.recorder.current.counts;
+    let counts = driver.counts(Transport::Tcp);
     match error.kind() {
         ErrorKind::ConnectionRefused => counts.refused += 1,
         _ => counts.send_errors += 1,
     }
 }
 
-impl Transport for Tcp {
+impl Carrier for Tcp {
     fn send(&mut self, driver: &mut Driver<'_>, now_ns: u64) -> usize {
         let batch =
             if driver.is_open() { self.burst.len(self.connections.len()) } else { usize::MAX };
@@ -199,7 +212,7 @@ impl Transport for Tcp {
 
     fn expire(&mut self, driver: &mut Driver<'_>, deadline_ns: u64) {
         for connection in &mut self.connections {
-            driver.expire(&mut connection.flight, deadline_ns);
+            driver.expire(Transport::Tcp, &mut connection.flight, deadline_ns);
         }
     }
 
@@ -209,8 +222,7 @@ impl Transport for Tcp {
     }
 
     fn wait(&mut self, timeout_ns: u64) {
-        let is_blocked = self.connections.iter().any(|connection| !connection.unwritten.is_empty());
-        let timeout = timespec(if is_blocked { timeout_ns.min(BLOCKED_NS) } else { timeout_ns });
+        let timeout = timespec(self.patience_ns(timeout_ns));
         let _ = poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&timeout));
     }
 }
@@ -223,7 +235,7 @@ impl Connection {
         }
         if stream.peer_addr().is_ok() {
             self.is_made = true;
-            driver.recorder.current.counts.connects += 1;
+            driver.counts(Transport::Tcp).connects += 1;
         } else if let Ok(Some(error)) = stream.take_error() {
             count_error(driver, &error);
             self.lose(driver, now_ns);
@@ -241,7 +253,7 @@ impl Connection {
         let workload = driver.workload();
         let mut count = 0;
         while count < count_max && self.unwritten.end + 2 + MESSAGE_LEN_MAX <= OUTGOING_LEN {
-            let Some(due) = driver.take_due(now_ns) else { break };
+            let Some(due) = driver.take_due(Transport::Tcp, now_ns) else { break };
             let message = workload.message(due.query);
             let id =
                 self.flight.reserve(due.query, due.intended_ns).expect("the caller has seen room");
@@ -252,7 +264,7 @@ impl Connection {
             frame[2..].copy_from_slice(message.bytes);
             frame[2..4].copy_from_slice(&id.to_be_bytes());
             self.unwritten.end += 2 + len;
-            driver.count_sent(due, now_ns, len);
+            driver.count_sent(Transport::Tcp, due, now_ns, len);
             count += 1;
         }
         self.asked += count as u64;
@@ -309,7 +321,7 @@ impl Connection {
             else {
                 break;
             };
-            driver.take_answer(&mut self.flight, packet, now_ns);
+            driver.take_answer(Transport::Tcp, &mut self.flight, packet, now_ns);
             rest = tail;
             count += 1;
         }
@@ -325,8 +337,8 @@ impl Connection {
         self.unwritten = 0..0;
         self.retry_ns = now_ns + RETRY_NS;
         if self.flight.outstanding() > 0 {
-            driver.recorder.current.counts.connections_lost += 1;
-            driver.expire(&mut self.flight, u64::MAX);
+            driver.counts(Transport::Tcp).connections_lost += 1;
+            driver.expire(Transport::Tcp, &mut self.flight, u64::MAX);
         } else if self.is_made {
             // A server may close an idle connection when it likes (RFC 7766, section 6.2.3).
             self.retry_ns = now_ns;

@@ -8,16 +8,17 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, recvmmsg, sendmmsg};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{BATCH, Burst, Driver, Due, SLOT_COUNT, Transport, nth_local, timespec};
+use super::{BATCH, Burst, Carrier, Driver, Due, SLOT_COUNT, nth_local, timespec};
 use crate::drops;
 use crate::flight::Flight;
+use crate::plan::Transport;
 use crate::workload::MESSAGE_LEN_MAX;
 
 /// Room for an answer: more than `UDP_PAYLOAD_SIZE`; an odd number of cache lines, so that the first bytes of a batch do not
@@ -54,7 +55,7 @@ pub struct UdpSockets {
     /// Of each socket.
     outstanding_max: u32,
     /// Tells which sockets have something, where there are several.
-    epoll: rustix::fd::OwnedFd,
+    epoll: OwnedFd,
     is_segmenting: bool,
 }
 
@@ -72,6 +73,11 @@ impl Udp {
     pub fn new(sockets: UdpSockets) -> Self {
         let outgoing = Outgoing::new(sockets.is_segmenting);
         Self { sockets, next_flow: 0, burst: Burst::new(), outgoing, incoming: Incoming::new() }
+    }
+
+    /// Readable when any of the sockets is.
+    pub(crate) fn epoll(&self) -> &OwnedFd {
+        &self.sockets.epoll
     }
 }
 
@@ -109,7 +115,7 @@ fn open_socket(options: &UdpOptions, index: usize) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-impl Transport for Udp {
+impl Carrier for Udp {
     fn send(&mut self, driver: &mut Driver<'_>, now_ns: u64) -> usize {
         let batch = if driver.is_open() { self.burst.len(self.sockets.flows.len()) } else { BATCH };
         let mut sent = 0;
@@ -150,7 +156,7 @@ impl Transport for Udp {
 
     fn expire(&mut self, driver: &mut Driver<'_>, deadline_ns: u64) {
         for flow in &mut self.sockets.flows {
-            driver.expire(&mut flow.flight, deadline_ns);
+            driver.expire(Transport::Udp, &mut flow.flight, deadline_ns);
         }
     }
 
@@ -217,7 +223,7 @@ impl Outgoing {
         self.order = std::array::from_fn(|at| at);
         let workload = driver.workload();
         for bytes in self.bytes.chunks_exact_mut(REQUEST_LEN_MAX).take(count_max) {
-            let Some(due) = driver.take_due(now_ns) else { break };
+            let Some(due) = driver.take_due(Transport::Udp, now_ns) else { break };
             let message = workload.message(due.query);
             let id = flight.reserve(due.query, due.intended_ns).expect("the caller has seen room");
             driver.outstanding += 1;
@@ -247,7 +253,7 @@ impl Outgoing {
             match result {
                 Ok(sent) => {
                     for &at in &self.order[done..done + sent] {
-                        driver.count_sent(self.due[at], now_ns, self.len[at]);
+                        driver.count_sent(Transport::Udp, self.due[at], now_ns, self.len[at]);
                     }
                     done += sent;
                 }
@@ -260,7 +266,7 @@ impl Outgoing {
                 }
                 // An ICMP message to an earlier query, reported and cleared by this call: nothing was sent.
                 Err(error) => {
-                    let counts = &mut driver.recorder.current.counts;
+                    let counts = driver.counts(Transport::Udp);
                     match error {
                         Errno::ECONNREFUSED => counts.refused += 1,
                         _ => counts.send_errors += 1,
@@ -350,7 +356,7 @@ impl Incoming {
         let count = match self.receive_batch(flow.socket.as_raw_fd(), &mut len) {
             Ok(count) => count,
             Err(Errno::ECONNREFUSED) => {
-                driver.recorder.current.counts.refused += 1;
+                driver.counts(Transport::Udp).refused += 1;
                 0
             }
             Err(_) => 0,
@@ -360,7 +366,7 @@ impl Incoming {
         }
         let now_ns = driver.now_ns();
         for (packet, len) in self.bytes.chunks_exact(ANSWER_LEN_MAX).zip(&len[..count]) {
-            driver.take_answer(&mut flow.flight, &packet[..*len], now_ns);
+            driver.take_answer(Transport::Udp, &mut flow.flight, &packet[..*len], now_ns);
         }
         count
     }

@@ -51,6 +51,8 @@ fn bad_input_is_named_and_nothing_panics() {
         (&["-d", &queries, "-a", "::1"], "the server's family"),
         (&["-d", &queries, "-m", "dot"], "loadgen speaks udp and tcp"),
         (&["-d", &queries, "-m", "quic"], "it is udp or tcp"),
+        (&["-d", &queries, "--tcp-share", "1"], "--tcp-share must be"),
+        (&["-d", &queries, "--tcp-share", "0.5", "-m", "tcp"], "cannot be used with"),
         (&["-d", &queries, "--reconnect", "5"], "--reconnect must be with -m tcp"),
         (&["-d", &queries, "-t", "100"], "-t must be"),
         (&["-d", &queries, "-s", "no.such.host.invalid"], "-s no.such.host.invalid"),

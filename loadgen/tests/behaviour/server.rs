@@ -60,7 +60,26 @@ impl Drop for Server {
 
 impl Server {
     pub(crate) fn udp(local: &str, behaviour: Behaviour) -> Self {
-        let socket = UdpSocket::bind(local).unwrap();
+        Self::over_udp(UdpSocket::bind(local).unwrap(), behaviour)
+    }
+
+    pub(crate) fn tcp(local: &str) -> Self {
+        Self::over_tcp(TcpListener::bind(local).unwrap())
+    }
+
+    /// On one port; what `behaviour` says is done over UDP only.
+    pub(crate) fn both(behaviour: Behaviour) -> (Self, Self) {
+        let pair = || {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let listener = TcpListener::bind(socket.local_addr().unwrap()).ok()?;
+            Some((socket, listener))
+        };
+        let (socket, listener) =
+            (0..16).find_map(|_| pair()).expect("a port that is free for both");
+        (Self::over_udp(socket, behaviour), Self::over_tcp(listener))
+    }
+
+    fn over_udp(socket: UdpSocket, behaviour: Behaviour) -> Self {
         socket.set_nonblocking(true).unwrap();
         // A test machine that is busy must not lose what the test counts.
         socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).unwrap();
@@ -68,8 +87,7 @@ impl Server {
         Self::start(address, move |stop, seen| serve_udp(&socket, behaviour, stop, seen))
     }
 
-    pub(crate) fn tcp(local: &str) -> Self {
-        let listener = TcpListener::bind(local).unwrap();
+    fn over_tcp(listener: TcpListener) -> Self {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         Self::start(address, move |stop, _| serve_tcp(&listener, stop))

@@ -188,6 +188,42 @@ fn many_sockets_threads_and_both_families() {
 }
 
 #[test]
+fn both_transports_in_one_run_are_told_apart() {
+    // Over UDP each answer is 40 ms late and one in ten is lost, over TCP none: the share of one cannot hide in the other.
+    let behaviour = Behaviour {
+        delay: Duration::from_millis(40),
+        drop_every: Some(10),
+        ..Behaviour::default()
+    };
+    let (udp, _tcp) = Server::both(behaviour);
+    for flags in ["-Q 2000 -l 2", "-q 200 --count 4000"] {
+        let dropped_before = udp.dropped();
+        let summary = measure(&udp, &format!("{flags} --tcp-share 0.25 -c 4 -T 2 -t 0.5"));
+        let [over_udp, over_tcp] = summary.by_transport.as_slice() else { panic!("{summary:?}") };
+        let sent = summary.counts.sent;
+        assert_eq!(over_udp.counts.sent + over_tcp.counts.sent, sent, "{flags}");
+        let share = over_tcp.counts.sent as f64 / sent as f64;
+        assert!((share - 0.25).abs() < 0.03, "{flags}: {share} of {sent} over TCP");
+        assert_eq!(over_udp.counts.timed_out, udp.dropped() - dropped_before, "{flags}");
+        assert_eq!(over_tcp.counts.answered_total(), over_tcp.counts.sent, "{flags}");
+        at_least("UDP min", over_udp.latency.min_ns, 40.0);
+        assert!(over_tcp.latency.p50_ns < over_udp.latency.p50_ns, "{flags}");
+        assert_eq!(summary.latency.count, over_udp.latency.count + over_tcp.latency.count);
+    }
+}
+
+#[test]
+fn a_transport_without_a_server_ends_a_mixed_run() {
+    let summary = measure(
+        &Server::udp("127.0.0.1:0", Behaviour::default()),
+        "--tcp-share 0.5 -q 100 --count 5000 -t 0.3",
+    );
+    assert_eq!(summary.counts.connects, 0);
+    let says = |part: &str| summary.warnings.iter().any(|warning| warning.contains(part));
+    assert!(says("no TCP connection could be made"), "{:?}", summary.warnings);
+}
+
+#[test]
 fn tcp_is_pipelined_and_reconnects() {
     for local in ["127.0.0.1:0", "[::1]:0"] {
         let server = Server::tcp(local);
