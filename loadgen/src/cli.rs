@@ -128,7 +128,7 @@ pub struct RunFlags {
     #[arg(short = 's', long, value_name = "HOST")]
     pub server: Option<String>,
     /// Its port [default: 53]
-    #[arg(short = 'p', long)]
+    #[arg(short = 'p', long, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// Which addresses of a server's name to use
     #[arg(short = 'f', long, value_enum, default_value = "any")]

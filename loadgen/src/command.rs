@@ -162,34 +162,38 @@ fn write_reports(
     watch: &Watch,
 ) -> Result<(), CommandError> {
     let latency = outcome.totals.latency();
-    if let Some(path) = &flags.hgrm {
-        write_file(path, &hgrm::render(&latency))?;
-    }
-    if let Some(path) = &flags.hlog {
-        write_file(path, &watch.log.render(outcome.started))?;
-    }
-    if let Some(path) = &flags.html {
-        write_file(path, &html::render(summary, &outcome.totals, &watch.seconds))?;
-    }
     let is_json_printed = flags.json.as_deref() == Some(Path::new("-"));
-    if let Some(path) = &flags.json {
-        write_file(path, &json::render(summary))?;
-    }
+    // The report first: a file that cannot be written must not cost it.
     if flags.dnsperf {
         print(&dnsperf::render(summary))?;
         if flags.histogram {
             print(&dnsperf::histogram_lines(&latency))?;
         }
-        for warning in &summary.warnings {
-            let line = format!("WARNING: {warning}\n");
-            match flags.warn_on_stdout {
-                true => print(&line)?,
-                // Who closed the stream does not want to know.
-                false => drop(io::stderr().write_all(line.as_bytes())),
-            }
-        }
+        warn(flags, summary)?;
     } else if !is_json_printed {
         print(&terminal::render(summary))?;
+    }
+    let write = |path: &Option<PathBuf>, text: &dyn Fn() -> String| match path {
+        Some(path) => write_file(path, &text()),
+        None => Ok(()),
+    };
+    let written = [
+        write(&flags.hgrm, &|| hgrm::render(&latency)),
+        write(&flags.hlog, &|| watch.log.render(outcome.started)),
+        write(&flags.html, &|| html::render(summary, &outcome.totals, &watch.seconds)),
+        write(&flags.json, &|| json::render(summary)),
+    ];
+    written.into_iter().collect()
+}
+
+fn warn(flags: &RunFlags, summary: &Summary) -> Result<(), CommandError> {
+    for warning in &summary.warnings {
+        let line = format!("WARNING: {warning}\n");
+        match flags.warn_on_stdout {
+            true => print(&line)?,
+            // Who closed the stream does not want to know.
+            false => drop(io::stderr().write_all(line.as_bytes())),
+        }
     }
     Ok(())
 }

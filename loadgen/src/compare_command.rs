@@ -135,15 +135,15 @@ fn plan(
 }
 
 fn write_reports(flags: &CompareFlags, comparison: &Comparison) -> Result<(), CommandError> {
+    if flags.run.json.as_deref() != Some(Path::new("-")) {
+        print(&table::render(comparison))?;
+    }
     if let Some(path) = &flags.run.html {
         write_file(path, &table::html(comparison))?;
     }
     if let Some(path) = &flags.run.json {
         let json = serde_json::to_string_pretty(comparison).expect("plain data can be written");
         write_file(path, &(json + "\n"))?;
-    }
-    if flags.run.json.as_deref() != Some(Path::new("-")) {
-        print(&table::render(comparison))?;
     }
     Ok(())
 }

@@ -29,7 +29,8 @@ impl std::error::Error for NoSuchProcess {}
 /// CPU time of a process, ended threads included: what schedstat sums up, to the nanosecond and up to date.
 pub fn process_cpu_ns(pid: u32) -> Result<u64, NoSuchProcess> {
     let fail = |_| NoSuchProcess { pid };
-    let pid = i32::try_from(pid).map_err(|_| NoSuchProcess { pid })?;
+    // The kernel takes 0 for the caller.
+    let pid = i32::try_from(pid).ok().filter(|&pid| pid > 0).ok_or(NoSuchProcess { pid })?;
     let clock = nix::time::clock_getcpuclockid(Pid::from_raw(pid)).map_err(fail)?;
     let time = nix::time::clock_gettime(clock).map_err(fail)?;
     Ok(time.tv_sec() as u64 * NANOS_PER_SEC + time.tv_nsec() as u64)
@@ -51,6 +52,8 @@ mod tests {
 
     #[test]
     fn a_missing_process_is_an_error() {
-        assert_eq!(process_cpu_ns(u32::MAX), Err(NoSuchProcess { pid: u32::MAX }));
+        for pid in [0, u32::MAX] {
+            assert_eq!(process_cpu_ns(pid), Err(NoSuchProcess { pid }));
+        }
     }
 }

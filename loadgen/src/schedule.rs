@@ -14,6 +14,8 @@ use rand_pcg::Pcg64;
 pub const NANOS_PER_SEC: u64 = 1_000_000_000;
 /// Highest rate that a schedule accepts: ten times what one core can send.
 pub const RATE_QPS_MAX: f64 = 100_000_000.0;
+/// Lowest: one query in a quarter of an hour.
+pub const RATE_QPS_MIN: f64 = 0.001;
 /// Most steps of a stepped rate.
 pub const STEP_COUNT_MAX: usize = 10_000;
 
@@ -37,7 +39,7 @@ impl Spacing {
 /// A rate that is held for a while.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// Valid: above 0 and at most `RATE_QPS_MAX`.
+    /// Valid: `RATE_QPS_MIN` to `RATE_QPS_MAX`.
     pub rate_qps: f64,
     /// `u64::MAX` for the last step of a run that is bounded elsewhere.
     pub duration_ns: u64,
@@ -70,7 +72,7 @@ impl std::error::Error for RateError {}
 
 impl Rate {
     pub fn constant(rate_qps: f64) -> Self {
-        assert!(rate_qps > 0.0 && rate_qps <= RATE_QPS_MAX);
+        assert!((RATE_QPS_MIN..=RATE_QPS_MAX).contains(&rate_qps));
         Self { steps: vec![Step { rate_qps, duration_ns: u64::MAX }] }
     }
 
@@ -145,11 +147,10 @@ fn rate_qps(text: &str) -> Result<f64, &'static str> {
         _ => (text, 1.0),
     };
     let rate = digits.trim().parse::<f64>().map_err(|_| "not a number")? * factor;
-    // Written so that NaN fails too.
-    if rate > 0.0 && rate <= RATE_QPS_MAX {
+    if (RATE_QPS_MIN..=RATE_QPS_MAX).contains(&rate) {
         Ok(rate)
     } else {
-        Err("a rate is above 0 and at most 100 million a second")
+        Err("a rate is 0.001 to 100 million a second")
     }
 }
 
@@ -314,10 +315,11 @@ mod tests {
             ("10k..100k+10k/0.5s", Ok(10)),
             ("", Err("not a number")),
             ("fast", Err("not a number")),
-            ("0", Err("above 0")),
-            ("-5", Err("above 0")),
-            ("nan", Err("above 0")),
-            ("1e12", Err("at most")),
+            ("0", Err("0.001 to")),
+            ("-5", Err("0.001 to")),
+            ("nan", Err("0.001 to")),
+            ("1e-300", Err("0.001 to")),
+            ("1e12", Err("to 100 million")),
             ("10k..100k", Err("'+' is missing")),
             ("10k..100k+10k", Err("'/' are missing")),
             ("10k..100k+10k/x", Err("not a number")),

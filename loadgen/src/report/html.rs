@@ -67,7 +67,7 @@ fn write(
         human_time(summary.latency.p50_ns as f64),
         human_time(summary.latency.p99_ns as f64),
     )?;
-    let mut lines = vec![plot::percentile_series("answers", &totals.latency())];
+    let mut lines = vec![plot::percentile_series("all", &totals.latency())];
     if !summary.by_transport.is_empty() {
         lines.extend(Transport::ALL.map(|transport| {
             plot::percentile_series(transport.name(), &totals.latency_over(transport))

@@ -20,11 +20,12 @@ fn write(out: &mut String, summary: &Summary) -> std::fmt::Result {
     };
     writeln!(
         out,
-        "{} over {}: {rate}, {} socket{}, {:.1} s",
+        "{} over {}: {rate}, {} socket{}{}, {:.1} s",
         summary.server,
         summary.transport,
         summary.sockets,
         if summary.sockets == 1 { "" } else { "s" },
+        if summary.by_transport.is_empty() { "" } else { " each" },
         summary.run_secs
     )?;
     writeln!(out)?;

@@ -446,7 +446,11 @@ impl<'w> Driver<'w> {
             && !self.is_sending_over(now_ns)
         {
             let next_ns = schedule.next_ns().unwrap_or(u64::MAX);
-            until_ns = until_ns.min(next_ns.saturating_sub(WAKE_UP_NS));
+            // What is due and could not leave waits for its connection.
+            let is_blocked = next_ns <= now_ns;
+            let wake_ns =
+                if is_blocked { now_ns + WAKE_UP_NS } else { next_ns.saturating_sub(WAKE_UP_NS) };
+            until_ns = until_ns.min(wake_ns);
         }
         until_ns.saturating_sub(now_ns)
     }

@@ -36,7 +36,7 @@ fn bad_input_is_named_and_nothing_panics() {
         (&["-d", &bad], ":1: 'one.example': the type is missing"),
         (&["-d", &empty], "holds no query"),
         (&["-d", &queries, "-Q", "fast"], "not a number"),
-        (&["-d", &queries, "-Q", "0"], "above 0"),
+        (&["-d", &queries, "-Q", "0"], "0.001 to"),
         (&["-d", &queries, "-q", "0"], "-q must be"),
         (&["-d", &queries, "-q", "40000"], "32768 for each socket"),
         (&["-d", &queries, "-T", "0"], "-T must be"),
@@ -79,6 +79,12 @@ fn bad_input_is_named_and_nothing_panics() {
     let output = loadgen(&["-d", &queries, "--cores", "4000", "-l", "1"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("no core 4000"));
+    let server = Server::udp("127.0.0.1:0", Behaviour::default());
+    let port = server.address().port().to_string();
+    let output = loadgen(&["-p", &port, "-d", &queries, "--html", "/no/such/folder/page.html"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("cannot write /no/such/folder/page.html"));
+    assert!(text(&output.stdout).contains("answered"), "the report is printed all the same");
 }
 
 /// The letters of `dnsperf -h`, 2.10, so that a script's line either means the same here or ends with a word about it.
