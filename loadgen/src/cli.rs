@@ -229,9 +229,10 @@ pub struct RunFlags {
     /// Never sleep: truer latencies where the generator has cores of its own
     #[arg(long)]
     pub spin: bool,
-    /// UDP: let the kernel cut queries of one length out of one send (UDP_SEGMENT): for the most queries a core
+    /// UDP: one send for each query. Without it, queries of one length that leave at one time are handed to the kernel in one
+    /// piece, which it cuts into the same datagrams (UDP_SEGMENT); the server sees no difference, the generator is cheaper
     #[arg(long)]
-    pub gso: bool,
+    pub no_gso: bool,
     /// Decides everything that chance decides
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

@@ -252,7 +252,7 @@ impl RunFlags {
             late_after,
             seed: self.seed,
             spin: self.spin,
-            is_segmenting: self.gso,
+            is_segmenting: !self.no_gso,
             reconnect_after: self.reconnect.unwrap_or(u64::MAX),
             server_pid: self.server_pid,
         })

@@ -77,7 +77,7 @@ fn no_query_allocates() {
     tcp_echo(listener, 2 + 12 + 14 + 4);
     let rows = [
         ("-q 32", "closed UDP"),
-        ("-q 32 --gso", "closed UDP, cut by the kernel"),
+        ("-q 32 --no-gso", "closed UDP, not cut by the kernel"),
         ("-q 32 -c 4", "closed UDP, several sockets"),
         ("-Q 20000 -c 2", "open UDP"),
         ("-m tcp -q 32", "closed TCP"),

@@ -115,6 +115,8 @@ pub struct Driver<'w> {
     next_send: u64,
     /// The same round the tape. Valid: below the tape's length.
     next_message: u64,
+    /// How far the next one is. Valid: below the tape's length.
+    message_step: u64,
     next_sweep_ns: u64,
     sweep_every_ns: u64,
     /// Only where there are both transports.
@@ -216,7 +218,8 @@ pub(crate) fn run(mut carrier: impl Carrier, mut driver: Driver<'_>) {
 impl<'w> Driver<'w> {
     pub fn new(share: Share<'w>, recorder: Recorder) -> Self {
         assert!(!share.workload.is_empty() && share.index < share.count);
-        let next_message = share.index % share.workload.len() as u64;
+        let len = share.workload.len() as u64;
+        let (next_message, message_step) = (share.index % len, share.count % len);
         let sweep_every_ns = (share.timeout_ns / 20).clamp(1_000_000, 250_000_000);
         let deal = match share.mode {
             Mode::One(_) => None,
@@ -225,6 +228,7 @@ impl<'w> Driver<'w> {
         Self {
             next_send: share.index,
             next_message,
+            message_step,
             next_sweep_ns: share.timeout_ns,
             sweep_every_ns,
             share,
@@ -303,8 +307,10 @@ impl<'w> Driver<'w> {
         };
         let due = Due { query: self.next_message as u32, intended_ns };
         self.next_send += self.share.count;
-        self.next_message =
-            (self.next_message + self.share.count) % self.share.workload.len() as u64;
+        self.next_message += self.message_step;
+        if self.next_message >= self.share.workload.len() as u64 {
+            self.next_message -= self.share.workload.len() as u64;
+        }
         Some(due)
     }
 

@@ -8,6 +8,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -24,7 +25,6 @@ use crate::workload::MESSAGE_LEN_MAX;
 /// Room for an answer: more than `UDP_PAYLOAD_SIZE`; an odd number of cache lines, so that the first bytes of a batch do not
 /// all fall into one set of the cache.
 const ANSWER_LEN_MAX: usize = 4096 + 64;
-const REQUEST_LEN_MAX: usize = MESSAGE_LEN_MAX.next_multiple_of(64);
 /// Errors in a row after which the rest of a batch is given up.
 const ERROR_COUNT_MAX: usize = 4;
 
@@ -40,7 +40,7 @@ pub struct UdpOptions {
     pub socket_count: usize,
     /// Queries in flight in all sockets together.
     pub outstanding_max: u32,
-    /// Messages of one length leave as one and the kernel cuts them (UDP_SEGMENT): half the generator's CPU time.
+    /// Messages of one length leave as one and the kernel cuts them (UDP_SEGMENT).
     pub is_segmenting: bool,
 }
 
@@ -181,29 +181,40 @@ struct Outgoing {
     headers: MultiHeaders<()>,
     /// One message with a control message for the length of its segments.
     run_headers: MultiHeaders<()>,
-    /// Equal lengths are sent as one and cut by the kernel.
+    /// Messages of one length leave as one and the kernel cuts them.
     is_segmenting: bool,
-    /// In which order the batch is sent: a permutation of 0..BATCH.
-    order: [usize; BATCH],
-    bytes: Box<[u8]>,
-    len: [usize; BATCH],
-    due: [Due; BATCH],
-    id: [u16; BATCH],
+    /// The first `count` are the batch, in the order in which it is sent.
+    queries: [Outbound; BATCH],
     count: usize,
+    /// The messages one after another, in that order.
+    bytes: Box<[u8]>,
+}
+
+#[derive(Clone, Copy)]
+struct Outbound {
+    due: Due,
+    id: u16,
+    len: u16,
+    /// Into `Outgoing::bytes`.
+    start: u32,
+}
+
+impl Outbound {
+    fn range(&self) -> Range<usize> {
+        self.start as usize..self.start as usize + usize::from(self.len)
+    }
 }
 
 impl Outgoing {
     fn new(is_segmenting: bool) -> Self {
+        let none = Outbound { due: Due { query: 0, intended_ns: 0 }, id: 0, len: 0, start: 0 };
         Self {
             headers: MultiHeaders::preallocate(BATCH, None),
             run_headers: MultiHeaders::preallocate(1, Some(nix::cmsg_space!(u16))),
             is_segmenting,
-            order: std::array::from_fn(|at| at),
-            bytes: vec![0; BATCH * REQUEST_LEN_MAX].into(),
-            len: [0; BATCH],
-            due: [Due { query: 0, intended_ns: 0 }; BATCH],
-            id: [0; BATCH],
+            queries: [none; BATCH],
             count: 0,
+            bytes: vec![0; BATCH * MESSAGE_LEN_MAX].into(),
         }
     }
 
@@ -219,41 +230,45 @@ impl Outgoing {
         count_max: usize,
         now_ns: u64,
     ) {
-        self.count = 0;
-        self.order = std::array::from_fn(|at| at);
         let workload = driver.workload();
-        for bytes in self.bytes.chunks_exact_mut(REQUEST_LEN_MAX).take(count_max) {
+        self.count = 0;
+        for query in self.queries.iter_mut().take(count_max) {
             let Some(due) = driver.take_due(Transport::Udp, now_ns) else { break };
-            let message = workload.message(due.query);
             let id = flight.reserve(due.query, due.intended_ns).expect("the caller has seen room");
             driver.outstanding += 1;
-            bytes[..message.bytes.len()].copy_from_slice(message.bytes);
-            bytes[..2].copy_from_slice(&id.to_be_bytes());
-            self.len[self.count] = message.bytes.len();
-            self.due[self.count] = due;
-            self.id[self.count] = id;
+            let len = workload.message(due.query).bytes.len() as u16;
+            *query = Outbound { due, id, len, start: 0 };
             self.count += 1;
+        }
+        let batch = &mut self.queries[..self.count];
+        if self.is_segmenting {
+            // Those of a batch leave at one time, so their order says nothing.
+            batch.sort_unstable_by_key(|query| query.len);
+        }
+        let mut start = 0;
+        for query in batch {
+            query.start = start as u32;
+            let message = &mut self.bytes[query.range()];
+            message.copy_from_slice(workload.message(query.due.query).bytes);
+            message[..2].copy_from_slice(&query.id.to_be_bytes());
+            start += message.len();
         }
     }
 
     /// Sends the batch; blocks where the socket's buffer is full, which shows as late sends.
     fn send(&mut self, driver: &mut Driver<'_>, flow: &mut Flow, now_ns: u64) -> usize {
-        if self.is_segmenting {
-            self.order_by_len();
-        }
         let mut done = 0;
         let mut errors = 0;
         while done < self.count {
             let socket = flow.socket.as_raw_fd();
-            let result = if self.is_segmenting {
-                self.send_run(done, socket)
-            } else {
-                self.send_from(done, socket)
+            let result = match self.run_count(done) {
+                1 => self.send_singly(done, socket),
+                count => self.send_run(done, count, socket),
             };
             match result {
                 Ok(sent) => {
-                    for &at in &self.order[done..done + sent] {
-                        driver.count_sent(Transport::Udp, self.due[at], now_ns, self.len[at]);
+                    for query in &self.queries[done..done + sent] {
+                        driver.count_sent(Transport::Udp, query.due, now_ns, query.len.into());
                     }
                     done += sent;
                 }
@@ -278,62 +293,45 @@ impl Outgoing {
                 }
             }
         }
-        for &at in &self.order[done..self.count] {
-            flow.flight.cancel(self.id[at]);
+        for query in &self.queries[done..self.count] {
+            flow.flight.cancel(query.id);
             driver.outstanding -= 1;
         }
         done
     }
 
-    /// Messages of one length next to each other; those of a batch leave at one time, so their order says nothing.
-    fn order_by_len(&mut self) {
-        let len = &self.len;
-        self.order[..self.count].sort_unstable_by_key(|&at| len[at]);
+    /// How many messages from `first` on may leave as one.
+    fn run_count(&self, first: usize) -> usize {
+        if !self.is_segmenting {
+            return 1;
+        }
+        let batch = &self.queries[first..self.count];
+        batch.iter().take_while(|query| query.len == batch[0].len).count()
     }
 
-    /// Sends the messages of one length that begin at `first` as one large one, which the kernel cuts (UDP_SEGMENT).
-    fn send_run(&mut self, first: usize, socket: i32) -> nix::Result<usize> {
-        let (bytes, len, order) = (&self.bytes, &self.len, &self.order[first..self.count]);
-        let run_len = len[order[0]];
-        let count = order.iter().take_while(|&&at| len[at] == run_len).count();
-        let run = Run {
-            slices: std::array::from_fn(|index| match order.get(index) {
-                Some(&at) if index < count => {
-                    IoSlice::new(&bytes[at * REQUEST_LEN_MAX..][..run_len])
-                }
-                _ => IoSlice::new(&[]),
-            }),
-            count,
-        };
-        let segment_len = run_len as u16;
-        let control = [ControlMessage::UdpGsoSegments(&segment_len)];
-        sendmmsg(socket, &mut self.run_headers, [&run], [None], control, MsgFlags::empty())?;
+    /// Sends `count` messages of one length as one large one, which the kernel cuts (UDP_SEGMENT).
+    fn send_run(&mut self, first: usize, count: usize, socket: i32) -> nix::Result<usize> {
+        let run = &self.queries[first..first + count];
+        let bytes = &self.bytes[run[0].range().start..run[count - 1].range().end];
+        let control = [ControlMessage::UdpGsoSegments(&run[0].len)];
+        let slices = [[IoSlice::new(bytes)]];
+        sendmmsg(socket, &mut self.run_headers, &slices, [None], control, MsgFlags::empty())?;
         Ok(count)
     }
 
-    /// Sends the messages from `first` on, each by itself.
-    fn send_from(&mut self, first: usize, socket: i32) -> nix::Result<usize> {
-        let (bytes, len, order) = (&self.bytes, &self.len, &self.order);
-        let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|index| {
-            let at = order[index];
-            [IoSlice::new(&bytes[at * REQUEST_LEN_MAX..][..len[at]])]
+    /// Sends the messages from `first` on, each by itself, up to the next run of one length.
+    fn send_singly(&mut self, first: usize, socket: i32) -> nix::Result<usize> {
+        let batch = &self.queries[first..self.count];
+        let next_run =
+            batch.windows(2).position(|two| self.is_segmenting && two[0].len == two[1].len);
+        let batch = &batch[..next_run.unwrap_or(batch.len())];
+        let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|at| {
+            [IoSlice::new(batch.get(at).map_or(&[], |query| &self.bytes[query.range()]))]
         });
         let flags = MsgFlags::empty();
-        let batch = &slices[first..self.count];
-        let sent = sendmmsg(socket, &mut self.headers, batch, [None; BATCH], [], flags)?;
+        let slices = &slices[..batch.len()];
+        let sent = sendmmsg(socket, &mut self.headers, slices, [None; BATCH], [], flags)?;
         Ok(sent.count())
-    }
-}
-
-/// Messages of one length, to be sent as one.
-struct Run<'a> {
-    slices: [IoSlice<'a>; BATCH],
-    count: usize,
-}
-
-impl<'a> AsRef<[IoSlice<'a>]> for Run<'a> {
-    fn as_ref(&self) -> &[IoSlice<'a>] {
-        &self.slices[..self.count]
     }
 }
 
