@@ -2,7 +2,8 @@
 //!
 //! `uring` and `mmsg` move datagrams as ringdns does, through its own backends, so the difference is what answering costs.
 //! `bare` is recvmmsg and sendmmsg with nothing around them, and `tcp` 64 KiB reads with one write for all that a read held:
-//! they owe ringdns nothing, so they show what its backends cost.
+//! they owe ringdns nothing, so they show what its backends cost. `gro` takes and returns whole trains of datagrams: cheaper
+//! than any server that answers, so it is for measuring generators.
 #![forbid(unsafe_code)]
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
@@ -18,8 +19,10 @@ use engine::io::uring::Uring;
 use engine::limits::SOCKET_BUFFER_LEN;
 use engine::metrics::{Build, Metrics, ShardMetrics};
 use engine::plan::ListenerId;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg,
+    recvmsg, sendmmsg, sendmsg, setsockopt, sockopt,
+};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, epoll, eventfd, poll};
 
 const BATCH: usize = 64;
@@ -48,6 +51,7 @@ enum Io {
     Uring,
     Mmsg,
     Bare,
+    Gro,
     Tcp,
 }
 
@@ -81,6 +85,12 @@ fn serve(flags: &Flags) -> io::Result<Never> {
             let socket = udp_socket(flags.address)?;
             socket.set_nonblocking(false)?;
             bare(&socket)
+        }
+        Io::Gro => {
+            let socket = udp_socket(flags.address)?;
+            socket.set_nonblocking(false)?;
+            setsockopt(&socket, sockopt::UdpGroSegment, &true)?;
+            trains(&socket)
         }
         Io::Tcp => tcp(&TcpListener::bind(flags.address)?),
     }
@@ -160,6 +170,37 @@ fn bare(socket: &UdpSocket) -> io::Result<Never> {
         });
         // The network loses packets too.
         let _ = sendmmsg(fd, &mut outgoing, &slices[..count], from, [], MsgFlags::empty());
+    }
+}
+
+/// Datagrams of one length and one peer come as one, and leave as one that the kernel cuts again.
+fn trains(socket: &UdpSocket) -> io::Result<Never> {
+    let fd = socket.as_raw_fd();
+    let mut bytes = vec![0u8; READ_LEN];
+    let mut control = nix::cmsg_space!(i32);
+    loop {
+        let (len, segment_len, from) = {
+            let mut slices = [IoSliceMut::new(&mut bytes)];
+            let got =
+                recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut control), MsgFlags::empty());
+            let Ok(got) = got else { continue };
+            let segment_len = got.cmsgs()?.find_map(|message| match message {
+                ControlMessageOwned::UdpGroSegments(len) => u16::try_from(len).ok(),
+                _ => None,
+            });
+            (got.bytes, segment_len, got.address)
+        };
+        let segment_len = segment_len.unwrap_or(len as u16);
+        for packet in bytes[..len].chunks_mut(usize::from(segment_len.max(1))) {
+            if let Some(flags) = packet.get_mut(FLAGS_AT) {
+                *flags |= QR;
+            }
+        }
+        let control = [ControlMessage::UdpGsoSegments(&segment_len)];
+        let control = if len > usize::from(segment_len) { &control[..] } else { &[] };
+        // The network loses packets too.
+        let _ =
+            sendmsg(fd, &[IoSlice::new(&bytes[..len])], control, MsgFlags::empty(), from.as_ref());
     }
 }
 
