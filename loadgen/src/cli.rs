@@ -11,6 +11,11 @@ use crate::plan::Transport;
 use crate::schedule::{Rate, Spacing};
 use crate::workload::mix::Profile;
 
+/// `command::Code` in words.
+const EXIT_CODES: &str = "\
+Exit codes: 0 a report was made; 1 the run could not be made, or a report not written; 2 bad flags or input; 3 no answer \
+at all; 4 answers were not as --verify expects; 130 stopped by a signal (the report covers what was measured)";
+
 #[derive(Parser, Debug)]
 #[command(
     name = "loadgen",
@@ -18,8 +23,7 @@ use crate::workload::mix::Profile;
     about = "Puts load on a DNS server and tells the truth about it",
     args_conflicts_with_subcommands = true,
     allow_negative_numbers = true,
-    after_help = "Exit codes: 0 a report was made; 1 the run could not be made; 2 bad flags or input; 3 no answer at all; \
-                  4 answers were not as --verify expects; 130 stopped by a signal (the report covers what was measured)"
+    after_help = EXIT_CODES
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -41,6 +45,7 @@ impl Cli {
 #[derive(clap::Subcommand, Debug)]
 pub enum Subcommand {
     /// Two or more servers under the same load, in turn
+    #[command(after_help = EXIT_CODES)]
     Compare(Box<CompareFlags>),
 }
 
@@ -229,8 +234,8 @@ pub struct RunFlags {
     /// Never sleep: truer latencies where the generator has cores of its own
     #[arg(long)]
     pub spin: bool,
-    /// UDP: one send for each query. Without it, queries of one length that leave at one time are handed to the kernel in one
-    /// piece, which it cuts into the same datagrams (UDP_SEGMENT); the server sees no difference, the generator is cheaper
+    /// UDP: hand each query to the kernel by itself. Else those of one length that leave at one time go in one piece, which
+    /// the kernel cuts into the same datagrams (UDP_SEGMENT): the server receives the same, and the generator spends less
     #[arg(long)]
     pub no_gso: bool,
     /// Decides everything that chance decides
