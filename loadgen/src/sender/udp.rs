@@ -5,6 +5,7 @@
 //!
 //! Sockets are connected, so the kernel sorts answers by address and port, and an answer is matched within its own socket.
 
+use std::cmp::Reverse;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, UdpSocket};
@@ -242,8 +243,8 @@ impl Outgoing {
         }
         let batch = &mut self.queries[..self.count];
         if self.is_segmenting {
-            // Those of a batch leave at one time, so their order says nothing.
-            batch.sort_unstable_by_key(|query| query.len);
+            // Those of a batch leave at one time, so their order says nothing. The longest first: see `run_count`.
+            batch.sort_unstable_by_key(|query| Reverse(query.len));
         }
         let mut start = 0;
         for query in batch {
@@ -300,16 +301,17 @@ impl Outgoing {
         done
     }
 
-    /// How many messages from `first` on may leave as one.
+    /// How many messages from `first` on may leave as one: those of one length, and one that is shorter as the last.
     fn run_count(&self, first: usize) -> usize {
         if !self.is_segmenting {
             return 1;
         }
         let batch = &self.queries[first..self.count];
-        batch.iter().take_while(|query| query.len == batch[0].len).count()
+        let equal = batch.iter().take_while(|query| query.len == batch[0].len).count();
+        batch.len().min(equal + 1)
     }
 
-    /// Sends `count` messages of one length as one large one, which the kernel cuts (UDP_SEGMENT).
+    /// Sends `count` messages as one large one, which the kernel cuts (UDP_SEGMENT).
     fn send_run(&mut self, first: usize, count: usize, socket: i32) -> nix::Result<usize> {
         let run = &self.queries[first..first + count];
         let bytes = &self.bytes[run[0].range().start..run[count - 1].range().end];
@@ -319,12 +321,9 @@ impl Outgoing {
         Ok(count)
     }
 
-    /// Sends the messages from `first` on, each by itself, up to the next run of one length.
+    /// Sends the messages from `first` on, each by itself.
     fn send_singly(&mut self, first: usize, socket: i32) -> nix::Result<usize> {
         let batch = &self.queries[first..self.count];
-        let next_run =
-            batch.windows(2).position(|two| self.is_segmenting && two[0].len == two[1].len);
-        let batch = &batch[..next_run.unwrap_or(batch.len())];
         let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|at| {
             [IoSlice::new(batch.get(at).map_or(&[], |query| &self.bytes[query.range()]))]
         });
