@@ -28,13 +28,14 @@ fn rows() -> Vec<Row> {
 
 /// The columns are those of the kernel's udp4_seq_show: 1 and 2 the addresses, 9 the inode, the last one the drops.
 fn row(line: &str) -> Option<Row> {
-    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    // Nothing is allocated a row: a machine may have thousands of sockets.
+    let mut words = line.split_ascii_whitespace();
     let port = |word: &str| u16::from_str_radix(word.rsplit_once(':')?.1, 16).ok();
     Some(Row {
-        local_port: port(words.get(1)?)?,
-        remote_port: port(words.get(2)?)?,
-        inode: words.get(9)?.parse().ok()?,
-        drops: words.get(12)?.parse().ok()?,
+        local_port: port(words.nth(1)?)?,
+        remote_port: port(words.next()?)?,
+        inode: words.nth(9 - 3)?.parse().ok()?,
+        drops: words.nth(12 - 10)?.parse().ok()?,
     })
 }
 
