@@ -37,6 +37,7 @@ end() {
 }
 
 main() {
+    . benches/port.sh
     build
     benches/cluster.awk -v dir="$tmp"
     start_echoes
@@ -63,20 +64,6 @@ build() {
 
 # is_wanted NAME: whether -s leaves this server in.
 is_wanted() { [[ -z $only || ,$only, == *,$1,* ]]; }
-
-# free_port: a port that no socket of this machine has, UDP or TCP. Two servers on one port would share its queries
-# silently (SO_REUSEPORT).
-free_port() {
-    local port
-    while :; do
-        port=$((20000 + RANDOM % 12000))
-        if ! awk -v port="$(printf ':%04X' "$port")" 'index($2, port) { found = 1 } END { exit !found }' \
-            /proc/net/{udp,udp6,tcp,tcp6}; then
-            echo "$port"
-            return
-        fi
-    done
-}
 
 # start NAME PORT COMMAND…: in the background, pinned; waits until it answers over TRANSPORT (udp).
 start() {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wire::header::{CD, Rcode, TYPE_AXFR, TYPE_IXFR};
+use wire::header::{CD, Rcode, TYPE_AXFR, TYPE_DS, TYPE_IXFR};
 use wire::name::Name;
 use wire::query::{self, Edns, Query, Reading, Reject};
 use wire::reply::{self, Envelope, MESSAGE_LEN_MAX, Stamped, UDP_LEN_MAX};
@@ -116,7 +116,12 @@ pub fn answer<'s>(
         }
     };
     let plan = sources.plan;
-    let Some(block) = plan.block_for(listener, name) else {
+    let block = if query.qtype == TYPE_DS {
+        plan.block_above(listener, name)
+    } else {
+        plan.block_for(listener, name)
+    };
+    let Some(block) = block else {
         let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
         return Verdict::Reply(Answered { counted_as: plan.dropped_as(listener), ..refused });
     };

@@ -85,8 +85,11 @@ pub const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// Failed answers that wait to be logged; past it the line is lost and counted, not the answer.
 pub const ERROR_REPORTS_WAITING_MAX: usize = 1024;
 
-/// How long `SIGTERM` waits at most, after lameduck, for shards to answer what their sockets still hold.
+/// How long `SIGTERM` waits at most, after lameduck, for shards to answer what their sockets still hold, and clients that wait
+/// for upstreams.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a shard that is to stop looks whether anybody still waits.
+pub const STOPPING_LOOK_EVERY: Duration = Duration::from_millis(5);
 
 // Forwarding: bounds of one shard and one `forward` line.
 

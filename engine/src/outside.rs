@@ -23,7 +23,7 @@ use wire::response::{Response, TtlRule};
 use crate::answer::{Ask, Transport};
 use crate::cache::{Cache, Filled, Key};
 use crate::forward::{self, Failure, ShardNumber, Upstreams};
-use crate::limits::{FILLS_PER_BATCH_MAX, WAITERS_MAX};
+use crate::limits::{FILLS_PER_BATCH_MAX, FORWARD_TIMEOUT, WAITERS_MAX};
 use crate::metrics::{Event, ShardMetrics};
 use crate::plan::{CachePlan, Plan};
 use crate::shard::Shard;
@@ -264,6 +264,12 @@ impl Outside {
         }
     }
 
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.waiter_count == 0
+    }
+
     /// Takes what other shards were told, as much as a batch has time for.
     pub fn take_fills(&mut self, now: Instant) {
         if self.fills.from_others.is_empty() {
@@ -338,7 +344,9 @@ impl Flight {
                 }
             }
         };
-        shard.borrow_mut().outside().land(&self, outcome, Instant::now());
+        let mut shard = shard.borrow_mut();
+        shard.outside().land(&self, outcome, Instant::now());
+        shard.outside().publish_counts();
     }
 
     /// One `forward` after the other, as long as `next` says so.
@@ -353,8 +361,13 @@ impl Flight {
             recursion_desired: *recursion_desired,
             transport: *transport,
         };
+        let deadline = Instant::now() + FORWARD_TIMEOUT;
         let mut outcome = Err(Failure::NoneHealthy);
         for upstreams in &self.upstreams {
+            // All lines together have the time that one has: what a line before has said is an answer, too.
+            if outcome.is_ok() && Instant::now() >= deadline {
+                break;
+            }
             outcome = upstreams.ask(&question).await;
             let passes_on = outcome.as_ref().is_ok_and(|response| upstreams.passes_on(response));
             if !passes_on {

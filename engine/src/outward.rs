@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use engine::corefile::{Config, ServerBlock};
+use engine::corefile::{Config, Forward, ServerBlock};
 use engine::forward::{Settings, Upstream, Way};
 use engine::metrics::Metrics;
 use engine::plan::{CachePlan, CacheSlot, ForwardSlot, ForwardStep};
@@ -52,13 +52,14 @@ impl Outward {
     ) -> anyhow::Result<Self> {
         let mut next = Self::default();
         for block in &config.blocks {
-            let place = || format!("{}:{}", block.place.file, block.place.line);
             let cache = block.cache.as_ref().map(|_| next.add_cache(block, before, metrics));
             let probe_zone = block.loop_probe.and_then(|_| block.keys.first()).map(|key| &key.zone);
             let mut forwards = Vec::with_capacity(block.forwards.len());
             for options in &block.forwards {
                 let settings = Settings::load(options, probe_zone, metrics).await;
-                let settings = settings.with_context(place)?;
+                let place = &options.place;
+                let settings =
+                    settings.with_context(|| format!("{}:{}", place.file, place.line))?;
                 let zones = |zones: &[engine::corefile::Zone]| {
                     ZoneSet::new(&zones.iter().map(|zone| &zone.wire).collect::<Vec<_>>())
                 };
@@ -159,7 +160,8 @@ impl Outward {
 fn is_same(one: &Settings, other: &Settings) -> bool {
     let facts = |upstream: &Upstream| (upstream.address, upstream.origin.clone());
     let is_plain = |upstream: &Upstream| matches!(upstream.way, Way::Dns);
-    one.options == other.options
+    let moved = Forward { place: other.options.place.clone(), ..one.options.clone() };
+    moved == other.options
         && one.upstreams.iter().all(is_plain)
         && other.upstreams.iter().all(is_plain)
         && one.upstreams.iter().map(facts).eq(other.upstreams.iter().map(facts))

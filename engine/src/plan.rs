@@ -133,6 +133,15 @@ impl Plan {
 }
 
 impl Plan {
+    /// The block for a question of type DS, which the zone above knows (RFC 4035, section 3.1.4.1).
+    #[must_use]
+    pub fn block_above(&self, listener: ListenerId, name: &Name) -> Option<&Block> {
+        let mut above = Name::default();
+        let is_there = name.label_count() > 0 && above.read(name.suffix(1)).is_some();
+        let block = is_there.then(|| self.block_for(listener, &above)).flatten();
+        block.or_else(|| self.block_for(listener, name))
+    }
+
     /// Whether a question for HINFO is one by which this server looks for loops, come back by one of the block's upstreams.
     #[must_use]
     pub fn is_own_probe(&self, block: &Block, name: &Name) -> bool {

@@ -25,7 +25,9 @@ use crate::forward::ShardNumber;
 use crate::io::DatagramIo;
 use crate::io::socket::ListenerSockets;
 use crate::io::wake::watch;
-use crate::limits::{BATCHES_PER_TURN, COUNT_DROPS_EVERY, POLLS_PER_TURN, TABLES_MAX};
+use crate::limits::{
+    BATCHES_PER_TURN, COUNT_DROPS_EVERY, POLLS_PER_TURN, STOPPING_LOOK_EVERY, TABLES_MAX,
+};
 use crate::metrics::{Family, Observation, ShardMetrics};
 use crate::outside::{Departure, Fills, Outside};
 use crate::plan::{ListenerId, Plan, TableSlot, TcpLimits};
@@ -216,7 +218,7 @@ enum State {
     Stopping,
 }
 
-/// The loop of one shard; returns when it was told to stop and its sockets are empty.
+/// The loop of one shard; returns when it was told to stop, its sockets are empty and nobody waits for an upstream.
 ///
 /// # Errors
 /// When the ring or the wake-up descriptor fails for good: the shard cannot serve any more.
@@ -243,7 +245,12 @@ pub async fn serve<I: DatagramIo>(
             continue;
         }
         if state == State::Stopping {
-            return Ok(());
+            if shard.borrow_mut().outside().is_idle() {
+                return Ok(());
+            }
+            // Clients wait for upstreams still; how long that may take is `Fleet::stop`'s to say.
+            tokio::time::sleep(STOPPING_LOOK_EVERY).await;
+            continue;
         }
         if !busy_poll.is_zero() && found_by_polling(&mut io, busy_poll).await? {
             continue;

@@ -157,3 +157,20 @@ fn max_concurrent_is_refused() {
         rig.fleet.stop(PATIENCE);
     }
 }
+
+#[test]
+fn a_shard_that_stops_answers_those_who_wait() {
+    for backend in BACKENDS {
+        let upstream = Upstream::start(60, Manner::Slow(SLOW));
+        let rig = start(backend, &upstream, "");
+        let socket = rig.udp();
+        socket.send(&with_id(OUTSIDE, 3)).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while upstream.seen_count() == 0 {
+            assert!(Instant::now() < deadline, "{backend:?}: the question is on its way");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        rig.fleet.stop(PATIENCE);
+        assert_eq!(ids(&socket, 1), [3], "{backend:?}");
+    }
+}

@@ -87,7 +87,7 @@ pub const DIRECTIVES: &[Directive] = &[
     instead(
         "cancel",
         "a time limit for each query",
-        "delete the line: answers are made without waiting",
+        "delete the line: a question for upstreams has five seconds, others do not wait",
     ),
     later("proxyproto", "client addresses from the PROXY protocol"),
     later("quic", "settings of DNS over QUIC"),
