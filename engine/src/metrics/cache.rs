@@ -36,6 +36,8 @@ struct CacheNumbers {
     entries: [Counter; 2],
 }
 
+const _: () = assert!(align_of::<CacheNumbers>() >= 128);
+
 impl CacheMetrics {
     pub(super) fn new(block: LabelSet, zones: String, shard_count: usize) -> Self {
         let shards = (0..shard_count).map(|_| CacheNumbers::default()).collect();

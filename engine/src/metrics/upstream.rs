@@ -81,6 +81,8 @@ pub struct UpstreamCounters {
     events: [Counter; EVENT_COUNT],
 }
 
+const _: () = assert!(align_of::<UpstreamCounters>() >= 128);
+
 /// The answers with one response code.
 #[derive(Debug, Default)]
 struct Answers {
