@@ -1,13 +1,12 @@
-//! Asking one question, over UDP without EDNS or over TCP.
+//! Asking one question, over UDP or over TCP.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use domain::base::{MessageBuilder, Name};
-
 use crate::answer::Answer;
+use crate::query::{Query, Reply};
 use crate::question::Question;
 
 /// How long one answer may take.
@@ -46,36 +45,54 @@ impl From<io::Error> for AskError {
     }
 }
 
-/// Asks `server` one question.
+/// Asks `server` one question, as a stub resolver does.
 pub fn ask(
     server: SocketAddr,
     question: &Question,
     transport: Transport,
 ) -> Result<Answer, AskError> {
-    match transport {
-        Transport::Udp => over_udp(server, question, LIMIT),
-        Transport::Tcp => over_tcp(server, question),
-        Transport::UdpThenTcp => {
-            let answer = over_udp(server, question, LIMIT)?;
-            if answer.udp_tc {
-                Ok(Answer { udp_tc: true, ..over_tcp(server, question)? })
-            } else {
-                Ok(answer)
-            }
-        }
-    }
+    ask_as(server, &Query::plain(question.clone()), transport, LIMIT).map(|reply| reply.answer)
 }
 
-/// Asks over UDP and waits `limit` for the answer.
+/// Asks over UDP, as a stub resolver does, and waits `limit` for the answer.
 pub fn over_udp(
     server: SocketAddr,
     question: &Question,
     limit: Duration,
 ) -> Result<Answer, AskError> {
-    let (id, query) = query(question);
+    ask_as(server, &Query::plain(question.clone()), Transport::Udp, limit).map(|reply| reply.answer)
+}
+
+/// Asks `server`, and waits `limit` for the answer; twice that where TCP follows UDP.
+pub fn ask_as(
+    server: SocketAddr,
+    query: &Query,
+    transport: Transport,
+    limit: Duration,
+) -> Result<Reply, AskError> {
+    match transport {
+        Transport::Udp => exchange_over_udp(server, query, limit),
+        Transport::Tcp => exchange_over_tcp(server, query, limit),
+        Transport::UdpThenTcp => {
+            let reply = exchange_over_udp(server, query, limit)?;
+            if !reply.answer.tc {
+                return Ok(reply);
+            }
+            let whole = exchange_over_tcp(server, query, limit)?;
+            Ok(Reply { answer: Answer { udp_tc: true, ..whole.answer }, ..whole })
+        }
+    }
+}
+
+fn exchange_over_udp(
+    server: SocketAddr,
+    query: &Query,
+    limit: Duration,
+) -> Result<Reply, AskError> {
+    let (id, message) = query.message();
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.connect(server)?;
-    socket.send(&query)?;
+    socket.send(&message)?;
     let end = Instant::now() + limit;
     let mut buffer = [0; 65_535];
     loop {
@@ -87,19 +104,22 @@ pub fn over_udp(
         let len = socket.recv(&mut buffer)?;
         // An answer to an older question that gave up: not ours.
         if buffer[..len].starts_with(&id.to_be_bytes()) {
-            let answer = parse(&buffer[..len], question)?;
-            return Ok(Answer { udp_tc: answer.tc, ..answer });
+            return parse(&buffer[..len], &query.question);
         }
     }
 }
 
-fn over_tcp(server: SocketAddr, question: &Question) -> Result<Answer, AskError> {
-    let (id, query) = query(question);
-    let mut stream = TcpStream::connect_timeout(&server, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
+fn exchange_over_tcp(
+    server: SocketAddr,
+    query: &Query,
+    limit: Duration,
+) -> Result<Reply, AskError> {
+    let (id, message) = query.message();
+    let mut stream = TcpStream::connect_timeout(&server, limit)?;
+    stream.set_read_timeout(Some(limit))?;
     stream.set_nodelay(true)?;
-    let len = u16::try_from(query.len()).expect("a query of one question");
-    stream.write_all(&[&len.to_be_bytes()[..], &query].concat())?;
+    let len = u16::try_from(message.len()).expect("a query of one question");
+    stream.write_all(&[&len.to_be_bytes()[..], &message].concat())?;
     let mut len = [0; 2];
     stream.read_exact(&mut len)?;
     let mut message = vec![0; usize::from(u16::from_be_bytes(len))];
@@ -107,19 +127,10 @@ fn over_tcp(server: SocketAddr, question: &Question) -> Result<Answer, AskError>
     if !message.starts_with(&id.to_be_bytes()) {
         return Err(AskError::Malformed("another id than asked with".to_owned()));
     }
-    parse(&message, question)
+    let reply = parse(&message, &query.question)?;
+    Ok(Reply { answer: Answer { udp_tc: false, ..reply.answer }, ..reply })
 }
 
-fn parse(message: &[u8], question: &Question) -> Result<Answer, AskError> {
-    Answer::parse(message, question).map_err(|error| AskError::Malformed(error.to_string()))
-}
-
-/// A query with recursion desired and without EDNS, and its random id.
-fn query(question: &Question) -> (u16, Vec<u8>) {
-    let name: Name<Vec<u8>> = question.name.parse().expect("a name that can be asked");
-    let mut builder = MessageBuilder::new_vec().question();
-    builder.header_mut().set_random_id();
-    builder.header_mut().set_rd(true);
-    builder.push((name, question.rtype)).expect("room for one question");
-    (builder.header().id(), builder.finish())
+fn parse(message: &[u8], question: &Question) -> Result<Reply, AskError> {
+    Reply::parse(message, question).map_err(|error| AskError::Malformed(error.to_string()))
 }

@@ -4,8 +4,12 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// A Corefile of one block whose first line is `.:5353 {` and whose zones stand on its `kubernetes`
-/// line.
+use domain::base::iana::Rtype;
+
+use crate::question::Question;
+
+/// A Corefile that serves port 5353, in a first block for `.` and perhaps in others; the cluster's
+/// zones, if any, stand on a `kubernetes` line.
 #[derive(Clone, Debug)]
 pub struct Corefile {
     text: String,
@@ -26,22 +30,29 @@ impl Corefile {
         &self.text
     }
 
-    /// The zones of the `kubernetes` line as they are written.
+    /// The zones of the `kubernetes` line as they are written; none where there is no such line.
     pub fn zones(&self) -> Vec<String> {
         let line = self.text.lines().find_map(|line| line.trim().strip_prefix("kubernetes "));
-        let words = line.expect("a kubernetes line").split_whitespace();
+        let words = line.unwrap_or_default().split_whitespace();
         words.take_while(|word| *word != "{").map(str::to_owned).collect()
     }
 
     /// The first zone that is no reverse zone, with its last dot.
-    pub fn cluster_zone(&self) -> String {
-        let zone =
-            self.zones().into_iter().find(|zone| !zone.contains('/') && !zone.ends_with("arpa"));
-        format!("{}.", zone.expect("a forward zone"))
+    pub fn cluster_zone(&self) -> Option<String> {
+        let mut zones = self.zones().into_iter();
+        let zone = zones.find(|zone| !zone.contains('/') && !zone.ends_with("arpa"))?;
+        Some(format!("{zone}."))
     }
 
+    /// What a server that has started can answer: with a cluster, once it has read it.
+    pub fn probe(&self) -> Question {
+        let name = self.cluster_zone().map(|zone| format!("kubernetes.default.svc.{zone}"));
+        Question::new(name.unwrap_or_else(|| ".".to_owned()), Rtype::A)
+    }
+
+    /// Where it says 5353 it serves `port`, and forwards to itself at `port`.
     pub fn listening_on(self, port: u16) -> Self {
-        self.replace_line(".:5353", &format!(".:{port} {{"))
+        Self::new(self.text.replace(":5353", &format!(":{port}")))
     }
 
     /// Reads the cluster from an API server.

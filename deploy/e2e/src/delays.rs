@@ -37,7 +37,11 @@ impl Delays {
     }
 
     pub fn at(&self, percent: usize) -> Duration {
-        self.0[(self.0.len() - 1) * percent / 100]
+        self.at_per_mille(percent * 10)
+    }
+
+    pub fn at_per_mille(&self, per_mille: usize) -> Duration {
+        self.0[(self.0.len() - 1) * per_mille / 1_000]
     }
 
     pub fn count_above(&self, limit: Duration) -> usize {

@@ -1,4 +1,4 @@
-//! One GET of a health page.
+//! One GET of a health page or of the metrics.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,12 +6,32 @@ use std::time::Duration;
 
 /// The status code that `path` gives at `address`.
 pub fn status(address: SocketAddr, path: &str) -> io::Result<u16> {
+    get(address, path).map(|(code, _)| code)
+}
+
+/// The status code and the body that `path` gives at `address`.
+pub fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let limit = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
     stream.set_read_timeout(Some(limit))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    // HTTP/1.0: the body comes as it is, not in chunks.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
     let mut reply = String::new();
     stream.read_to_string(&mut reply)?;
     let code = reply.split(' ').nth(1).and_then(|code| code.parse().ok());
-    code.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, reply))
+    match (code, reply.split_once("\r\n\r\n")) {
+        (Some(code), Some((_, body))) => Ok((code, body.to_owned())),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, reply)),
+    }
+}
+
+/// The sum of a metric's samples whose line holds each of `labels`. 0 where there is none yet.
+pub fn metric(address: SocketAddr, name: &str, labels: &[&str]) -> f64 {
+    let (_, text) = get(address, "/metrics").expect("/metrics");
+    let samples = text.lines().filter(|line| {
+        let behind = line.strip_prefix(name);
+        behind.is_some_and(|behind| behind.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
+    });
+    samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }

@@ -1,5 +1,5 @@
 //! What the end-to-end tests are made of: a real etcd and kube-apiserver, the servers under test
-//! (ringdns, and CoreDNS beside it), the questions and the comparison of answers.
+//! (ringdns, and CoreDNS beside it), real upstreams, the questions and the comparison of answers.
 //!
 //! Everything runs on loopback, on ports found free at the time, in temporary folders, and ends
 //! with the value that started it. No test sleeps to let something happen: it polls with a
@@ -11,17 +11,22 @@ pub mod cluster;
 pub mod comparison;
 pub mod corefile;
 pub mod credentials;
+pub mod crowd;
 pub mod deadline;
 pub mod delays;
 pub mod difference;
 pub mod expected;
 pub mod http;
+pub mod knot;
 pub mod objects;
 pub mod port;
 pub mod process;
+pub mod pulse;
+pub mod query;
 pub mod question;
 pub mod questions;
 pub mod quirk;
+pub mod relay;
 pub mod reverse;
 pub mod rule;
 pub mod sample_cluster;
@@ -29,4 +34,5 @@ mod sample_service;
 pub mod say;
 pub mod server;
 pub mod tools;
+pub mod unbound;
 pub mod upstream;

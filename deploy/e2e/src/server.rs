@@ -2,9 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
-use domain::base::iana::Rtype;
 use tempfile::TempDir;
 
 use crate::answer::Answer;
@@ -58,16 +58,27 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it and waits until it has the cluster.
+    /// Starts it and waits until it has the cluster, or answers at all if its Corefile has none.
     pub fn start(kind: Kind, corefile: &Corefile, tools: Option<&Tools>) -> Self {
-        let probe =
-            Question::new(format!("kubernetes.default.svc.{}", corefile.cluster_zone()), Rtype::A);
+        Self::start_with(kind, corefile, tools, &[])
+    }
+
+    /// As [`start`](Self::start), with more flags.
+    pub fn start_with(
+        kind: Kind,
+        corefile: &Corefile,
+        tools: Option<&Tools>,
+        flags: &[&str],
+    ) -> Self {
+        let probe = corefile.probe();
+        let has_cluster = corefile.cluster_zone().is_some();
         for _ in 0..START_COUNT_MAX {
-            let mut server = Self::launch(kind, corefile, tools);
+            let mut server = Self::launch_with(kind, corefile, tools, flags);
             let answered = try_poll(ANSWERS_LIMIT, || {
                 let ended = server.process.exit_status().is_some();
                 let answer = server.ask(&probe, Transport::Udp);
-                (ended || answer.is_ok_and(|answer| answer.rcode != "SERVFAIL")).then_some(())
+                let is_there = |answer: Answer| !has_cluster || answer.rcode != "SERVFAIL";
+                (ended || answer.is_ok_and(is_there)).then_some(())
             });
             let log = server.process.log_tail();
             assert!(answered.is_some(), "{kind:?} has no cluster after {ANSWERS_LIMIT:?}:\n{log}");
@@ -82,13 +93,18 @@ impl Server {
 
     /// Starts it and does not wait for anything.
     pub fn launch(kind: Kind, corefile: &Corefile, tools: Option<&Tools>) -> Self {
+        Self::launch_with(kind, corefile, tools, &[])
+    }
+
+    fn launch_with(kind: Kind, corefile: &Corefile, tools: Option<&Tools>, flags: &[&str]) -> Self {
         let program = kind.program(tools);
         let dir = tempfile::Builder::new().prefix("ringdns-e2e-").tempdir().expect("a folder");
         let port = port::free();
         let path = dir.path().join("Corefile");
         let corefile = corefile.clone().listening_on(port);
         std::fs::write(&path, corefile.text()).expect("a Corefile");
-        let process = Process::start(name(kind), &program, &arguments(&path), dir.path());
+        let arguments = arguments(&path, flags);
+        let process = Process::start(name(kind), &program, &arguments, dir.path());
         Self { process, address: (Ipv4Addr::LOCALHOST, port).into(), kind, _dir: dir }
     }
 
@@ -120,7 +136,12 @@ impl Server {
     }
 
     pub fn has_ended(&mut self) -> bool {
-        self.process.exit_status().is_some()
+        self.exit_status().is_some()
+    }
+
+    /// How it ended, if it did.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.process.exit_status()
     }
 
     pub fn log(&self) -> String {
@@ -135,7 +156,9 @@ fn name(kind: Kind) -> &'static str {
     }
 }
 
-/// The same flags for both: that they are is part of what is tested.
-fn arguments(corefile: &Path) -> Vec<String> {
-    vec!["-conf".to_owned(), corefile.display().to_string()]
+/// The same flags for both, but for those that only ringdns has: that they are is part of what is
+/// tested.
+fn arguments(corefile: &Path, flags: &[&str]) -> Vec<String> {
+    let corefile = corefile.display().to_string();
+    ["-conf", &corefile].iter().chain(flags).map(|word| (*word).to_owned()).collect()
 }

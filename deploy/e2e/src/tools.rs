@@ -1,4 +1,5 @@
-//! Where the programs are: those that `deploy/e2e/build.sh` builds, and ringdns itself.
+//! Where the programs are: those that `deploy/e2e/build.sh` builds, those of the distribution, and
+//! ringdns itself.
 
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,43 @@ impl Tools {
         }
         tools
     }
+}
+
+/// DNS servers of the distribution, to forward to.
+#[derive(Clone, Debug)]
+pub struct Upstreams {
+    /// Knot DNS: an authoritative server.
+    pub knotd: PathBuf,
+    /// Unbound: a resolver, over TLS too.
+    pub unbound: PathBuf,
+}
+
+impl Upstreams {
+    /// Both; where one is missing, one loud line that says what was not tested, and `None`.
+    pub fn find(test: &str) -> Option<Self> {
+        let missing = |package: &str| {
+            say(&format!(
+                "e2e: !!! {test} WAS SKIPPED: {package} is not installed. Install the package \
+                 '{package}' (Debian: apt-get install --no-install-recommends knot unbound), then \
+                 run the tests again."
+            ));
+        };
+        let found = |program: &str, package: &str| {
+            let path = installed(program);
+            path.is_none().then(|| missing(package));
+            path
+        };
+        let (knotd, unbound) = (found("knotd", "knot"), found("unbound", "unbound"));
+        Some(Self { knotd: knotd?, unbound: unbound? })
+    }
+}
+
+/// Servers lie in folders that a user's PATH may not have.
+fn installed(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders =
+        std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(Into::into));
+    folders.map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 /// The ringdns that cargo built beside this test: `$E2E_RINGDNS`, or the profile's folder of the

@@ -1,0 +1,53 @@
+//! Many clients that ask at the same moment, each from a port of its own.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use crate::answer::Answer;
+use crate::query::Query;
+use crate::question::Question;
+
+/// Between two looks at all sockets.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Asks all of them over UDP, and waits `limit` for the answers. By question: the answer and how
+/// long it took, or `None`.
+pub fn ask_at_once(
+    server: SocketAddr,
+    questions: &[Question],
+    limit: Duration,
+) -> Vec<Option<(Answer, Duration)>> {
+    let clients: Vec<UdpSocket> = questions.iter().map(|_| client(server)).collect();
+    let messages: Vec<_> =
+        questions.iter().map(|question| Query::plain(question.clone()).message()).collect();
+    let began = Instant::now();
+    for (client, (_, message)) in clients.iter().zip(&messages) {
+        client.send(message).expect("room for a datagram");
+    }
+    let mut answers = vec![None; questions.len()];
+    let mut buffer = [0; 65_535];
+    while answers.iter().any(Option::is_none) && began.elapsed() < limit {
+        for (index, client) in clients.iter().enumerate() {
+            let len = match client.recv(&mut buffer) {
+                Ok(len) => len,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) => panic!("{}: {error}", questions[index]),
+            };
+            assert!(buffer[..len].starts_with(&messages[index].0.to_be_bytes()), "its own id");
+            let answer = Answer::parse(&buffer[..len], &questions[index]);
+            let answer = answer.unwrap_or_else(|error| panic!("{}: {error}", questions[index]));
+            let again = answers[index].replace((answer, began.elapsed()));
+            assert!(again.is_none(), "{} was answered twice", questions[index]);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    answers
+}
+
+fn client(server: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    socket.connect(server).expect("an address");
+    socket.set_nonblocking(true).expect("a socket");
+    socket
+}

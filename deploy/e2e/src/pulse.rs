@@ -1,0 +1,63 @@
+//! A steady pulse of questions about the cluster, to see whether something else disturbs them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::ask::over_udp;
+use crate::delays::Delays;
+use crate::question::Question;
+
+/// Time between two questions: twice what an answer of a debug build takes.
+const PERIOD: Duration = Duration::from_micros(400);
+
+/// How long one answer may take.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// Questions that go on being asked until [`Pulse::end`].
+pub struct Pulse {
+    ends: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Duration>>,
+}
+
+impl Pulse {
+    /// The answer must be NOERROR with records, each time.
+    pub fn start(server: SocketAddr, question: Question) -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&ends);
+        let thread = std::thread::spawn(move || {
+            let began = Instant::now();
+            let mut delays = Vec::new();
+            while !told.load(Ordering::Relaxed) {
+                // From when it should have been asked: who waits for one answer is late with the
+                // next question.
+                let due = began + PERIOD * u32::try_from(delays.len()).expect("a short test");
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                let answer = over_udp(server, &question, LIMIT)
+                    .unwrap_or_else(|error| panic!("{question}: {error}"));
+                assert!(answer.rcode == "NOERROR" && !answer.answer.is_empty(), "{answer:?}");
+                delays.push(due.elapsed());
+            }
+            delays
+        });
+        Self { ends, thread }
+    }
+
+    /// How long the answers took.
+    pub fn end(self) -> Delays {
+        self.ends.store(true, Ordering::Relaxed);
+        match self.thread.join() {
+            Ok(delays) => Delays::new(delays),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// The pulse of so long a time.
+    pub fn during(time: Duration, server: SocketAddr, question: Question) -> Delays {
+        let pulse = Self::start(server, question);
+        std::thread::sleep(time);
+        pulse.end()
+    }
+}

@@ -1,0 +1,482 @@
+//! ringdns in front of real upstreams, Knot and Unbound: what a client sees when they are well, late,
+//! broken or gone, how soon, and that answers about the cluster do not wait for any of it.
+//!
+//! Whatever is the matter is the matter below a zone of its own, which a `forward` line of its own
+//! sends to an upstream of its own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use domain::base::iana::Rtype;
+use e2e::answer::Answer;
+use e2e::ask::{Transport, ask_as};
+use e2e::corefile::Corefile;
+use e2e::crowd::ask_at_once;
+use e2e::deadline::poll;
+use e2e::delays::Delays;
+use e2e::http::metric;
+use e2e::knot::Knot;
+use e2e::port;
+use e2e::pulse::Pulse;
+use e2e::query::Query;
+use e2e::question::Question;
+use e2e::relay::{Manner, Relay};
+use e2e::say::say;
+use e2e::server::{Kind, Server};
+use e2e::tools::Upstreams;
+use e2e::unbound::Unbound;
+
+/// How ringdns is told to move datagrams: by io_uring where that is allowed, and without.
+const WAYS: [[&str; 2]; 2] = [["--io", "auto"], ["--io", "mmsg"]];
+
+/// What the certificate of the upstream over TLS is for.
+const SERVER_NAME: &str = "resolver.example";
+
+/// Questions to each upstream that something is the matter with.
+const QUESTION_COUNT: usize = 20;
+
+/// How long answers about the cluster are measured beside each: for a thousand of them.
+const PULSE_TIME: Duration = Duration::from_millis(400);
+
+/// A client's patience: more than the five seconds that a question has.
+const PATIENCE: Duration = Duration::from_secs(7);
+
+const AT_ONCE: Range<Duration> = Duration::ZERO..Duration::from_secs(1);
+
+/// All tries at one upstream have timed out: one or two of two seconds.
+const TIMED_OUT: Range<Duration> = Duration::from_millis(1_900)..Duration::from_secs(6);
+
+/// Held by whoever measures, and by whoever would disturb it.
+static QUIET: Mutex<()> = Mutex::new(());
+
+/// What a client sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Address,
+    /// TC without records.
+    Cut,
+    ServFail,
+}
+
+impl Seen {
+    fn of(answer: &Answer) -> Self {
+        match (answer.rcode.as_str(), answer.answer.len(), answer.tc) {
+            ("NOERROR", 1, false) => Self::Address,
+            ("NOERROR", 0, true) => Self::Cut,
+            ("SERVFAIL", 0, false) => Self::ServFail,
+            _ => panic!("neither an address, nor cut, nor SERVFAIL: {answer:?}"),
+        }
+    }
+}
+
+/// What is there instead of an upstream that is well.
+#[derive(Clone, Copy)]
+enum Upstream {
+    /// Knot, behind a relay that does this.
+    Relayed(Manner),
+    /// Knot, killed: the kernel says that nobody is there.
+    Killed,
+    /// Knot, stopped by SIGSTOP: its kernel takes questions that it never reads.
+    Stopped,
+    /// Unbound over TLS, stopped by SIGSTOP: its kernel takes connections.
+    StoppedTls,
+}
+
+struct Matter {
+    /// Below `example.`
+    zone: &'static str,
+    what: &'static str,
+    upstream: Upstream,
+    /// Of its `forward` line.
+    options: &'static str,
+    seen: Seen,
+    within: Range<Duration>,
+}
+
+const fn matter(
+    zone: &'static str,
+    what: &'static str,
+    upstream: Upstream,
+    seen: Seen,
+    within: Range<Duration>,
+) -> Matter {
+    Matter { zone, what, upstream, options: "", seen, within }
+}
+
+const LATE: Manner = Manner::Late(Duration::from_millis(300));
+const LATE_WITHIN: Range<Duration> = Duration::from_millis(300)..Duration::from_secs(2);
+
+const MATTERS: [Matter; 12] = [
+    matter("well", "is well", Upstream::Relayed(Manner::Honest), Seen::Address, AT_ONCE),
+    matter("late", "is late by 300 ms", Upstream::Relayed(LATE), Seen::Address, LATE_WITHIN),
+    matter("killed", "was killed", Upstream::Killed, Seen::ServFail, AT_ONCE),
+    matter("stopped", "was stopped", Upstream::Stopped, Seen::ServFail, TIMED_OUT),
+    matter("tls", "was stopped, over TLS", Upstream::StoppedTls, Seen::ServFail, TIMED_OUT),
+    matter("noise", "sends noise", Upstream::Relayed(Manner::Noise), Seen::ServFail, TIMED_OUT),
+    matter("ids", "sends wrong ids", Upstream::Relayed(Manner::WrongId), Seen::ServFail, TIMED_OUT),
+    matter(
+        "names",
+        "sends wrong questions",
+        Upstream::Relayed(Manner::WrongQuestion),
+        Seen::ServFail,
+        TIMED_OUT,
+    ),
+    matter("clipped", "clips answers", Upstream::Relayed(Manner::Clipped), Seen::ServFail, AT_ONCE),
+    matter(
+        "spoofed",
+        "is outrun by 16 forgeries an answer",
+        Upstream::Relayed(Manner::Spoofed),
+        Seen::Address,
+        AT_ONCE,
+    ),
+    matter("cut", "cuts over UDP", Upstream::Relayed(Manner::Cut), Seen::Address, AT_ONCE),
+    Matter {
+        options: "truncated pass",
+        ..matter(
+            "pass",
+            "cuts, `truncated pass`",
+            Upstream::Relayed(Manner::Cut),
+            Seen::Cut,
+            AT_ONCE,
+        )
+    },
+];
+
+#[test]
+fn answers_of_the_cluster_do_not_wait() {
+    let test = "upstreams::answers_of_the_cluster_do_not_wait";
+    let Some(programs) = Upstreams::find(test) else { return };
+    each_way(|way| check_matters(&programs, way));
+}
+
+fn check_matters(programs: &Upstreams, way: [&str; 2]) {
+    let knot = well(programs);
+    let mut killed = well(programs);
+    killed.kill();
+    let stopped = well(programs);
+    stopped.suspend();
+    let unbound = Unbound::start(&programs.unbound, SERVER_NAME, "example.", knot.address());
+    unbound.suspend();
+    let relays = MATTERS.map(|_| Relay::start(knot.address()));
+    let mut forwards = String::new();
+    for (Matter { zone, upstream, options, .. }, relay) in MATTERS.iter().zip(&relays) {
+        let (to, more) = match upstream {
+            Upstream::Relayed(manner) => {
+                relay.behave(".", *manner);
+                (relay.address().to_string(), String::new())
+            }
+            Upstream::Killed => (killed.address().to_string(), String::new()),
+            Upstream::Stopped => (stopped.address().to_string(), String::new()),
+            Upstream::StoppedTls => (
+                format!("tls://{}", unbound.tls_address()),
+                tls(SERVER_NAME, &unbound.certificate()),
+            ),
+        };
+        forwards += &format!("forward {zone}.example {to} {{\n{options}\n{more}\n}}\n");
+    }
+    let metrics = loopback(port::free());
+    let server = start(&forwards, Some(metrics), way);
+    let quiet = quiet();
+    let alone = Pulse::during(PULSE_TIME, server.address(), of_the_cluster());
+    let say_pulse = |pulse: &Delays| {
+        format!("p99.9 {:.2} ms, max {:.2} ms", ms(pulse.at_per_mille(999)), ms(pulse.at(100)))
+    };
+    say(&format!("upstreams, {}: cluster answers alone: {}", way[1], say_pulse(&alone)));
+    std::thread::scope(|scope| {
+        // The clients of one matter still wait while the next is looked at, and those of all while
+        // others measure.
+        let _quiet = quiet;
+        for matter in &MATTERS {
+            let questions = below(matter.zone);
+            let address = server.address();
+            let clients = scope.spawn(move || ask_at_once(address, &questions, PATIENCE));
+            let beside = Pulse::during(PULSE_TIME, address, of_the_cluster());
+            let say_pulse = say_pulse(&beside);
+            scope.spawn(move || {
+                let answers = clients.join().expect("clients");
+                let delays = check_matter(matter, &answers);
+                say(&format!(
+                    "upstreams, {}: an upstream {}: {QUESTION_COUNT} × {:?}, {delays}; \
+                     cluster answers beside: {say_pulse}",
+                    way[1], matter.what, matter.seen,
+                ));
+            });
+        }
+    });
+    for (name, zone) in [
+        ("ringdns_forward_foreign_answers_total", "noise"),
+        ("ringdns_forward_foreign_answers_total", "ids"),
+        ("ringdns_forward_foreign_answers_total", "names"),
+        ("ringdns_forward_foreign_answers_total", "spoofed"),
+        ("ringdns_forward_malformed_answers_total", "clipped"),
+        ("ringdns_forward_tcp_retries_total", "cut"),
+    ] {
+        let index = MATTERS.iter().position(|matter| matter.zone == zone).expect("its row");
+        let to = format!("to=\"{}\"", relays[index].address());
+        let count = metric(metrics, name, &[&to]);
+        assert!(count >= QUESTION_COUNT as f64, "{name} of '{zone}' is {count}");
+    }
+    for words in ["i/o timeout", "read: connection refused", "malformed answer"] {
+        expect_line(&server, words);
+    }
+}
+
+fn check_matter(matter: &Matter, answers: &[Option<(Answer, Duration)>]) -> Delays {
+    let mut delays = Vec::new();
+    for answer in answers {
+        let (answer, delay) = answer.as_ref().expect("every client is answered");
+        let Matter { what, seen, within, .. } = matter;
+        assert_eq!(Seen::of(answer), *seen, "an upstream {what}: {answer:?}");
+        assert!(within.contains(delay), "an upstream {what}: answered after {delay:?}");
+        delays.push(*delay);
+    }
+    Delays::new(delays)
+}
+
+/// Over UDP, TCP and TLS, by a relay that sees which, and by a resolver.
+#[test]
+fn every_transport_leads_there() {
+    let Some(programs) = Upstreams::find("upstreams::every_transport_leads_there") else { return };
+    let _quiet = quiet();
+    let knot = well(&programs);
+    let relay = Relay::start(knot.address());
+    let unbound = Unbound::start(&programs.unbound, SERVER_NAME, "example.", knot.address());
+    let plain = relay.address();
+    let (dns, dot) = (unbound.address(), unbound.tls_address());
+    let known = tls(SERVER_NAME, &unbound.certificate());
+    let other = tls("stranger.example", &unbound.certificate());
+    let forwards = format!(
+        "forward udp.example {plain}\nforward tcp.example {plain}\n
+         forward forced.example {plain} {{\nforce_tcp\n}}\n
+         forward preferred.example {plain} {{\nprefer_udp\n}}\n
+         forward tls.example tls://{dot} {{\n{known}\n}}\n
+         forward stranger.example tls://{dot} {{\n{other}\n}}\n
+         forward . {dns}\n",
+    );
+    // One after the other: the relay counts.
+    for way in WAYS {
+        let metrics = loopback(port::free());
+        let server = start(&forwards, Some(metrics), way);
+        for (zone, transport, seen, is_over_tcp) in [
+            ("udp", Transport::Udp, Seen::Address, Some(false)),
+            ("tcp", Transport::Tcp, Seen::Address, Some(true)),
+            ("forced", Transport::Udp, Seen::Address, Some(true)),
+            ("preferred", Transport::Tcp, Seen::Address, Some(false)),
+            ("tls", Transport::Udp, Seen::Address, None),
+            ("tls", Transport::Tcp, Seen::Address, None),
+            ("stranger", Transport::Udp, Seen::ServFail, None),
+            ("resolver", Transport::Udp, Seen::Address, None),
+            ("resolver", Transport::Tcp, Seen::Address, None),
+        ] {
+            relay.forget();
+            for question in below(zone) {
+                let answer = server.ask(&question, transport).expect("an answer");
+                assert_eq!(Seen::of(&answer), seen, "{question} {transport:?}: {answer:?}");
+            }
+            let ways: Vec<bool> = relay.asked().iter().map(|asked| asked.is_over_tcp).collect();
+            let expected = is_over_tcp.map_or(vec![], |is_over_tcp| vec![is_over_tcp; 20]);
+            assert_eq!(ways, expected, "{zone}, asked over {transport:?}");
+        }
+        expect_line(&server, "invalid peer certificate");
+        // 40 questions, one after the other: each shard keeps its connection.
+        let kept = metric(metrics, "coredns_proxy_conn_cache_hits_total", &["proto=\"tcp-tls\""]);
+        assert!(kept >= 30.0, "only {kept} questions over TLS found a connection");
+        check_big(&server);
+    }
+}
+
+/// What does not fit is cut for a client over UDP, and whole over TCP.
+fn check_big(server: &Server) {
+    let big = Question::new("big.example.", Rtype::TXT);
+    let reply = |transport| {
+        let query = Query::plain(big.clone());
+        ask_as(server.address(), &query, transport, PATIENCE).expect("an answer")
+    };
+    let cut = reply(Transport::Udp);
+    assert!(cut.answer.tc && cut.len <= 512, "{cut:?}");
+    let whole = reply(Transport::UdpThenTcp);
+    assert!(!whole.answer.tc && whole.len > 1232, "{whole:?}");
+    assert_eq!(whole.answer.data_of(Rtype::TXT).len(), BIG_COUNT);
+}
+
+/// A second upstream answers for a first that does not, long before that has timed out.
+#[test]
+fn a_second_upstream_is_asked_in_time() {
+    let Some(programs) = Upstreams::find("upstreams::a_second_upstream_is_asked_in_time") else {
+        return;
+    };
+    let _quiet = quiet();
+    let knot = well(&programs);
+    let mut killed = well(&programs);
+    killed.kill();
+    let stopped = well(&programs);
+    stopped.suspend();
+    let second = knot.address();
+    each_way(|way| {
+        let forwards = format!(
+            "forward stopped.example {stopped} {second} {{\npolicy sequential\n}}\n
+             forward killed.example {killed} {second} {{\npolicy sequential\n}}\n
+             forward unhedged.example {stopped} {second} {{\npolicy sequential\nhedge off\n}}\n",
+            stopped = stopped.address(),
+            killed = killed.address(),
+        );
+        let server = start(&forwards, None, way);
+        let in_time = Duration::ZERO..Duration::from_millis(1_500);
+        for (zone, first_within) in [
+            ("stopped", in_time.clone()),
+            ("killed", in_time),
+            ("unhedged", Duration::from_millis(1_900)..Duration::from_secs(4)),
+        ] {
+            let mut delays = Vec::new();
+            for question in below(zone) {
+                let (answer, delay) = timed(&server, &question);
+                assert_eq!(Seen::of(&answer), Seen::Address, "{question}: {answer:?}");
+                delays.push(delay);
+            }
+            assert!(first_within.contains(&delays[0]), "{zone}: {:?}", delays[0]);
+            // It is known by now, to each shard that was asked.
+            let later = *delays.iter().skip(QUESTION_COUNT / 2).max().expect("many");
+            say(&format!(
+                "upstreams, {}: the first upstream is {zone}: the first answer after {:.1} ms, \
+                 the last ten after {:.1} ms at most",
+                way[1],
+                ms(delays[0]),
+                ms(later)
+            ));
+        }
+    });
+}
+
+/// Back again, an upstream is asked again.
+#[test]
+fn upstreams_come_back() {
+    let Some(programs) = Upstreams::find("upstreams::upstreams_come_back") else { return };
+    let _quiet = quiet();
+    each_way(|way| {
+        let mut knot = well(&programs);
+        let unbound = Unbound::start(&programs.unbound, SERVER_NAME, "example.", knot.address());
+        let forwards = format!(
+            "forward udp.example {plain} {{\nread_timeout 300ms\n}}\n
+             forward tcp.example {plain} {{\nread_timeout 300ms\nforce_tcp\n}}\n
+             forward tls.example tls://{} {{\nread_timeout 300ms\n{}\n}}\n",
+            unbound.tls_address(),
+            tls(SERVER_NAME, &unbound.certificate()),
+            plain = knot.address(),
+        );
+        let server = start(&forwards, None, way);
+        let zones = ["udp", "tcp", "tls"];
+        let expect = |zones: &[&str], seen: Seen, when: &str| {
+            for zone in zones {
+                let began = Instant::now();
+                let question = Question::new(format!("a.{zone}.example."), Rtype::A);
+                poll(PATIENCE, &format!("{seen:?} over {zone} {when}"), || {
+                    (Seen::of(&timed(&server, &question).0) == seen).then_some(())
+                });
+                let after = ms(began.elapsed());
+                say(&format!(
+                    "upstreams, {}: {zone}, {when}: {seen:?} after {after:.1} ms",
+                    way[1]
+                ));
+            }
+        };
+        expect(&zones, Seen::Address, "at first");
+        knot.suspend();
+        unbound.suspend();
+        expect(&zones, Seen::ServFail, "once stopped");
+        knot.resume();
+        unbound.resume();
+        expect(&zones, Seen::Address, "once continued");
+        knot.kill();
+        expect(&zones[..2], Seen::ServFail, "once killed");
+        knot.restart();
+        expect(&zones, Seen::Address, "once restarted");
+    });
+}
+
+fn quiet() -> MutexGuard<'static, ()> {
+    QUIET.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Both at a time: most of what is checked is waiting.
+fn each_way(check: impl Fn([&str; 2]) + Sync) {
+    std::thread::scope(|scope| {
+        for way in WAYS {
+            let check = &check;
+            scope.spawn(move || check(way));
+        }
+    });
+}
+
+/// TXT records of `big.example.`
+const BIG_COUNT: usize = 40;
+
+/// A Knot that has every name below `example.`
+fn well(programs: &Upstreams) -> Knot {
+    let mut records = "@ 300 SOA ns hostmaster 1 3600 600 86400 300
+@ 300 NS ns
+ns 300 A 127.0.0.1
+* 300 A 192.0.2.1
+"
+    .to_owned();
+    for index in 0..BIG_COUNT {
+        records += &format!("big 300 TXT \"{index} {}\"\n", "x".repeat(50));
+    }
+    Knot::start(&programs.knotd, "example.", &records)
+}
+
+/// With a cluster beside.
+fn start(forwards: &str, metrics: Option<SocketAddr>, way: [&str; 2]) -> Server {
+    let metrics = metrics.map(|address| format!("prometheus {address}")).unwrap_or_default();
+    let corefile = Corefile::new(format!(
+        ".:5353 {{
+    bind 127.0.0.1
+    errors
+    {metrics}
+    kubernetes cluster.local {{
+        manifests -
+    }}
+    {forwards}
+}}
+"
+    ));
+    let cluster = Path::new(env!("CARGO_MANIFEST_DIR")).join("../example/cluster");
+    Server::start_with(Kind::Ringdns, &corefile.with_manifests(&cluster), None, &way)
+}
+
+fn tls(server_name: &str, certificate: &Path) -> String {
+    format!("tls {}\ntls_servername {server_name}", certificate.display())
+}
+
+fn below(zone: &str) -> Vec<Question> {
+    let name = |index| format!("q{index}.{zone}.example.");
+    (0..QUESTION_COUNT).map(|index| Question::new(name(index), Rtype::A)).collect()
+}
+
+fn of_the_cluster() -> Question {
+    Question::new("kubernetes.default.svc.cluster.local.", Rtype::A)
+}
+
+/// Lines of `errors` are written a moment after the answer has left.
+fn expect_line(server: &Server, words: &str) {
+    poll(Duration::from_secs(5), &format!("a line of the log with '{words}'"), || {
+        server.log().contains(words).then_some(())
+    });
+}
+
+fn timed(server: &Server, question: &Question) -> (Answer, Duration) {
+    let began = Instant::now();
+    let query = Query::plain(question.clone());
+    let reply = ask_as(server.address(), &query, Transport::Udp, PATIENCE);
+    (reply.expect("an answer").answer, began.elapsed())
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
