@@ -1,15 +1,19 @@
-//! Many clients that ask at the same moment, each from a port of its own.
+//! Many clients that ask at about the same moment, each from a port of its own.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::answer::Answer;
 use crate::query::Query;
 use crate::question::Question;
 
-/// Between two looks at all sockets.
+/// Between two looks at all sockets, and between the questions of so many clients: a burst of more
+/// could be too much for a socket's buffer where the kernel allows no more than it does by itself.
 const PAUSE: Duration = Duration::from_millis(1);
+const CLIENTS_PER_PAUSE: usize = 8;
 
 /// Asks all of them over UDP, and waits `limit` for the answers. By question: the answer and how
 /// long it took, or `None`.
@@ -18,12 +22,16 @@ pub fn ask_at_once(
     questions: &[Question],
     limit: Duration,
 ) -> Vec<Option<(Answer, Duration)>> {
+    raise_open_files();
     let clients: Vec<UdpSocket> = questions.iter().map(|_| client(server)).collect();
     let messages: Vec<_> =
         questions.iter().map(|question| Query::plain(question.clone()).message()).collect();
     let began = Instant::now();
-    for (client, (_, message)) in clients.iter().zip(&messages) {
+    for (index, (client, (_, message))) in clients.iter().zip(&messages).enumerate() {
         client.send(message).expect("room for a datagram");
+        if index % CLIENTS_PER_PAUSE == CLIENTS_PER_PAUSE - 1 {
+            std::thread::sleep(PAUSE);
+        }
     }
     let mut answers = vec![None; questions.len()];
     let mut buffer = [0; 65_535];
@@ -50,4 +58,11 @@ fn client(server: SocketAddr) -> UdpSocket {
     socket.connect(server).expect("an address");
     socket.set_nonblocking(true).expect("a socket");
     socket
+}
+
+/// To what the kernel allows: a thousand clients and what they ask hold more files than shells give.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    setrlimit(Resource::Nofile, raised).expect("a limit that the kernel allows");
 }

@@ -10,9 +10,6 @@ use crate::ask::over_udp;
 use crate::delays::Delays;
 use crate::question::Question;
 
-/// Time between two questions: twice what an answer of a debug build takes.
-const PERIOD: Duration = Duration::from_micros(400);
-
 /// How long one answer may take.
 const LIMIT: Duration = Duration::from_secs(1);
 
@@ -23,8 +20,8 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// The answer must be NOERROR with records, each time.
-    pub fn start(server: SocketAddr, question: Question) -> Self {
+    /// One question each `period`. The answer must be NOERROR with records.
+    pub fn start(server: SocketAddr, question: Question, period: Duration) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ends);
         let thread = std::thread::spawn(move || {
@@ -33,7 +30,7 @@ impl Pulse {
             while !told.load(Ordering::Relaxed) {
                 // From when it should have been asked: who waits for one answer is late with the
                 // next question.
-                let due = began + PERIOD * u32::try_from(delays.len()).expect("a short test");
+                let due = began + period * u32::try_from(delays.len()).expect("a short test");
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 let answer = over_udp(server, &question, LIMIT)
                     .unwrap_or_else(|error| panic!("{question}: {error}"));
@@ -52,12 +49,5 @@ impl Pulse {
             Ok(delays) => Delays::new(delays),
             Err(panic) => std::panic::resume_unwind(panic),
         }
-    }
-
-    /// The pulse of so long a time.
-    pub fn during(time: Duration, server: SocketAddr, question: Question) -> Delays {
-        let pulse = Self::start(server, question);
-        std::thread::sleep(time);
-        pulse.end()
     }
 }

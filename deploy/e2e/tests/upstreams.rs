@@ -40,6 +40,7 @@ const QUESTION_COUNT: usize = 20;
 
 /// How long answers about the cluster are measured beside each: for a thousand of them.
 const PULSE_TIME: Duration = Duration::from_millis(400);
+const PULSE_PERIOD: Duration = Duration::from_micros(400);
 
 /// A client's patience: more than the five seconds that a question has.
 const PATIENCE: Duration = Duration::from_secs(7);
@@ -180,7 +181,7 @@ fn check_matters(programs: &Upstreams, way: [&str; 2]) {
     let metrics = loopback(port::free());
     let server = start(&forwards, Some(metrics), way);
     let quiet = quiet();
-    let alone = Pulse::during(PULSE_TIME, server.address(), of_the_cluster());
+    let alone = cluster_answers(&server);
     let say_pulse = |pulse: &Delays| {
         format!("p99.9 {:.2} ms, max {:.2} ms", ms(pulse.at_per_mille(999)), ms(pulse.at(100)))
     };
@@ -193,7 +194,7 @@ fn check_matters(programs: &Upstreams, way: [&str; 2]) {
             let questions = below(matter.zone);
             let address = server.address();
             let clients = scope.spawn(move || ask_at_once(address, &questions, PATIENCE));
-            let beside = Pulse::during(PULSE_TIME, address, of_the_cluster());
+            let beside = cluster_answers(&server);
             let say_pulse = say_pulse(&beside);
             scope.spawn(move || {
                 let answers = clients.join().expect("clients");
@@ -455,8 +456,12 @@ fn below(zone: &str) -> Vec<Question> {
     (0..QUESTION_COUNT).map(|index| Question::new(name(index), Rtype::A)).collect()
 }
 
-fn of_the_cluster() -> Question {
-    Question::new("kubernetes.default.svc.cluster.local.", Rtype::A)
+/// How long they take now.
+fn cluster_answers(server: &Server) -> Delays {
+    let question = Question::new("kubernetes.default.svc.cluster.local.", Rtype::A);
+    let pulse = Pulse::start(server.address(), question, PULSE_PERIOD);
+    std::thread::sleep(PULSE_TIME);
+    pulse.end()
 }
 
 /// Lines of `errors` are written a moment after the answer has left.

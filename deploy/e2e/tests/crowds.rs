@@ -1,0 +1,275 @@
+//! Very many clients at once in front of a slow upstream, and floods of names that nobody asked for
+//! before: what upstreams see of them, what is refused, and what stays for others.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use domain::base::iana::Rtype;
+use e2e::answer::Answer;
+use e2e::corefile::Corefile;
+use e2e::crowd::ask_at_once;
+use e2e::deadline::poll;
+use e2e::http::metric;
+use e2e::knot::Knot;
+use e2e::port;
+use e2e::pulse::Pulse;
+use e2e::question::Question;
+use e2e::relay::{Manner, Relay};
+use e2e::say::say;
+use e2e::server::{Kind, Server};
+use e2e::tools::Upstreams;
+
+/// How late the upstream is: all of a crowd have asked before the first answer comes.
+const LATE: Manner = Manner::Late(Duration::from_millis(600));
+
+/// How long a crowd waits.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Names that nobody asked for before, asked at once.
+const FLOOD_COUNT: usize = 256;
+
+/// What 16,384 more names in a cache of 4,096 entries may add to the process: a quarter of what it
+/// would if they stayed.
+const FLOOD_GROWTH_KIB_MAX: u64 = 3 * 1024;
+
+const RECORDS: &str = "@ 300 SOA ns hostmaster 1 3600 600 86400 300
+@ 300 NS ns
+ns 300 A 127.0.0.1
+*.any 300 A 192.0.2.1
+";
+
+#[test]
+fn a_question_is_on_its_way_once() {
+    let Some(scene) = Scene::set("crowds::a_question_is_on_its_way_once") else { return };
+    scene.relay.behave(".", LATE);
+    let distinct = names("any", 1_000);
+    let same = vec![distinct[0].clone(); 500];
+    for shards in ["1", "2"] {
+        let server = scene.start("", "", &["--shards", shards]);
+        // There is no cache; so if room had been lost the first time, the second would show it.
+        for round in 1..=2 {
+            scene.relay.forget();
+            let answers = ask_at_once(server.address(), &distinct, PATIENCE);
+            let asked = scene.relay.asked();
+            let upstream: BTreeSet<String> =
+                asked.iter().map(|asked| asked.question.key()).collect();
+            say(&format!(
+                "crowds, {shards} shard(s), round {round}: 1,000 clients asked 1,000 names: {}; \
+                 upstream {} questions about {} names",
+                Counted::of(&answers),
+                asked.len(),
+                upstream.len(),
+            ));
+            assert_eq!(Counted::of(&answers).addresses, 1_000);
+            assert_eq!((asked.len(), upstream.len()), (1_000, 1_000));
+            check_unpredictable("ids", asked.iter().map(|asked| asked.id));
+            check_unpredictable("ports", asked.iter().map(|asked| asked.port));
+
+            scene.relay.forget();
+            let answers = ask_at_once(server.address(), &same, PATIENCE);
+            let count = scene.relay.asked().len();
+            say(&format!(
+                "crowds, {shards} shard(s), round {round}: 500 clients asked one name: {}; \
+                 upstream {count} question(s)",
+                Counted::of(&answers),
+            ));
+            assert_eq!(Counted::of(&answers).addresses, 500);
+            // What is on its way is each shard's own.
+            let count_max: usize = shards.parse().expect("a number");
+            assert!((1..=count_max).contains(&count), "{count} questions of {shards} shard(s)");
+        }
+    }
+}
+
+/// Of a thousand, few are the same and half are greater than the one before.
+fn check_unpredictable(what: &str, numbers: impl Iterator<Item = u16>) {
+    let numbers: Vec<u16> = numbers.collect();
+    let distinct: BTreeSet<u16> = numbers.iter().copied().collect();
+    assert!(distinct.len() > 900, "{} of 1,000 {what} are distinct", distinct.len());
+    let rising = numbers.windows(2).filter(|pair| pair[0] < pair[1]).count();
+    assert!((400..600).contains(&rising), "{rising} of 1,000 {what} rise");
+}
+
+#[test]
+fn max_concurrent_is_refused_and_given_back() {
+    let Some(scene) = Scene::set("crowds::max_concurrent_is_refused_and_given_back") else {
+        return;
+    };
+    let metrics = loopback(port::free());
+    // One shard: several share the number among them.
+    let options = "max_concurrent 100\nread_timeout 900ms\nmax_fails 0";
+    let more = format!("prometheus {metrics}");
+    let server = scene.start(&more, options, &["--shards", "1"]);
+    let rejects = || metric(metrics, "coredns_forward_max_concurrent_rejects_total", &[]);
+    let crowd = names("any", 150);
+    let expect = |what: &str, manner: Manner, patience: Duration, expected: Counted| {
+        scene.relay.behave(".", manner);
+        let before = rejects();
+        let counted = Counted::of(&ask_at_once(server.address(), &crowd, patience));
+        let rejected = rejects() - before;
+        say(&format!(
+            "crowds, max_concurrent 100, {what}: {counted}; {rejected} rejects are counted"
+        ));
+        assert_eq!(counted, expected, "{what}");
+        assert!((rejected - 50.0).abs() < 0.5, "{what}: {rejected} rejects are counted");
+    };
+    let late = Counted { addresses: 100, refused: 50, ..Counted::default() };
+    expect("the upstream is late", LATE, PATIENCE, late);
+    expect("once more", LATE, PATIENCE, late);
+    let silent = Counted { failed: 100, refused: 50, ..Counted::default() };
+    expect("the upstream is silent", Manner::Silent, PATIENCE, silent);
+    // Room comes back when the question has ended, not when its client has left.
+    let left = Counted { lost: 100, refused: 50, ..Counted::default() };
+    expect("the clients leave", LATE, Duration::from_millis(300), left);
+    poll(PATIENCE, "the answers that nobody waits for", || {
+        let count = metric(metrics, "coredns_proxy_request_duration_seconds_count", &[]);
+        (count >= 300.0).then_some(())
+    });
+    expect("after all that", LATE, PATIENCE, late);
+}
+
+/// Popular names stay in a cache that is flooded with others, and the flood takes no more memory than
+/// the cache may have.
+#[test]
+fn a_flood_leaves_popular_names_and_memory_alone() {
+    let Some(scene) = Scene::set("crowds::a_flood_leaves_popular_names_and_memory_alone") else {
+        return;
+    };
+    let metrics = loopback(port::free());
+    let more = format!("prometheus {metrics}\ncache {{\nsuccess 1024\ndenial 1024\n}}");
+    let server = scene.start(&more, "", &["--shards", "2"]);
+    let address = server.address();
+    let popular = names("popular.any", 50);
+    let ask_popular = || Counted::of(&ask_at_once(address, &popular, PATIENCE)).addresses;
+    // They are popular already: a cache cannot know it before.
+    for _ in 0..10 {
+        assert_eq!(ask_popular(), 50);
+    }
+    let flood = |rounds: std::ops::Range<usize>| {
+        for round in rounds {
+            // Half of them exist.
+            let zone = ["any", "none"][round % 2];
+            let crowd = names(&format!("flood{round}.{zone}"), FLOOD_COUNT);
+            let counted = Counted::of(&ask_at_once(address, &crowd, PATIENCE));
+            assert_eq!(counted.addresses + counted.denials, FLOOD_COUNT, "{counted}");
+            assert_eq!(ask_popular(), 50);
+        }
+    };
+    // What the cache holds, twice over.
+    flood(0..32);
+    let hits = || metric(metrics, "coredns_cache_hits_total", &["type=\"success\""]);
+    let entries = || metric(metrics, "coredns_cache_entries", &[]);
+    let (kib_before, entries_before, hits_before) = (server.resident_kib(), entries(), hits());
+    let cluster = Question::new("kubernetes.default.svc.cluster.local.", Rtype::A);
+    let pulse = Pulse::start(address, cluster, Duration::from_millis(5));
+    flood(32..96);
+    let delays = pulse.end();
+    let (kib, entries, hits) = (server.resident_kib(), entries(), hits() - hits_before);
+    let asked = scene.relay.asked();
+    let of_popular = asked.iter().filter(|asked| asked.question.key().contains("popular")).count();
+    say(&format!(
+        "crowds, a flood of {} names through a full cache: of {} questions about popular names \
+         {hits} were hits, and {of_popular} of all went upstream; {entries_before} entries became \
+         {entries}, and {kib_before} KiB {kib} KiB; cluster answers beside: p99.9 {:?}, max {:?}",
+        64 * FLOOD_COUNT,
+        64 * popular.len(),
+        delays.at_per_mille(999),
+        delays.at(100),
+    ));
+    assert!(hits >= 0.99 * 64.0 * popular.len() as f64, "{hits} hits");
+    // Each shard may ask for itself, and once more for what the flood drove out before it was popular.
+    assert!(of_popular <= 4 * popular.len(), "{of_popular} questions about popular names");
+    // Two shards, two kinds of answers.
+    assert!(entries <= 4.0 * 1024.0, "{entries} entries");
+    assert!(kib < kib_before + FLOOD_GROWTH_KIB_MAX, "{kib_before} KiB became {kib} KiB");
+}
+
+/// A slow or fast upstream that counts, before a real one.
+struct Scene {
+    relay: Relay,
+    _knot: Knot,
+}
+
+impl Scene {
+    /// `None` where there is no Knot, as the log says then.
+    fn set(test: &str) -> Option<Self> {
+        let programs = Upstreams::find(test)?;
+        let knot = Knot::start(&programs.knotd, "example.", RECORDS);
+        Some(Self { relay: Relay::start(knot.address()), _knot: knot })
+    }
+
+    /// ringdns in front of it, with a cluster beside. `more`: lines of the block; `options`: those of
+    /// `forward`.
+    fn start(&self, more: &str, options: &str, flags: &[&str]) -> Server {
+        let upstream = self.relay.address();
+        let corefile = Corefile::new(format!(
+            ".:5353 {{
+    bind 127.0.0.1
+    {more}
+    kubernetes cluster.local {{
+        manifests -
+    }}
+    forward . {upstream} {{
+        {options}
+    }}
+}}
+"
+        ));
+        let cluster = Path::new(env!("CARGO_MANIFEST_DIR")).join("../example/cluster");
+        Server::start_with(Kind::Ringdns, &corefile.with_manifests(&cluster), None, flags)
+    }
+}
+
+/// What a crowd was answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counted {
+    addresses: usize,
+    /// NXDOMAIN
+    denials: usize,
+    /// REFUSED
+    refused: usize,
+    /// SERVFAIL
+    failed: usize,
+    lost: usize,
+}
+
+impl Counted {
+    fn of(answers: &[Option<(Answer, Duration)>]) -> Self {
+        let mut counted = Self::default();
+        for answer in answers {
+            let answer = answer.as_ref().map(|(answer, _)| answer);
+            let count = match answer.map(|answer| (answer.rcode.as_str(), answer.answer.len())) {
+                Some(("NOERROR", 1)) => &mut counted.addresses,
+                Some(("NXDOMAIN", 0)) => &mut counted.denials,
+                Some(("REFUSED", 0)) => &mut counted.refused,
+                Some(("SERVFAIL", 0)) => &mut counted.failed,
+                None => &mut counted.lost,
+                Some(_) => panic!("neither an address nor an error: {answer:?}"),
+            };
+            *count += 1;
+        }
+        counted
+    }
+}
+
+impl std::fmt::Display for Counted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { addresses, denials, refused, failed, lost } = self;
+        write!(
+            f,
+            "{addresses} × NOERROR, {denials} × NXDOMAIN, {refused} × REFUSED, \
+             {failed} × SERVFAIL, {lost} lost"
+        )
+    }
+}
+
+fn names(zone: &str, count: usize) -> Vec<Question> {
+    let name = |index| format!("n{index}.{zone}.example.");
+    (0..count).map(|index| Question::new(name(index), Rtype::A)).collect()
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
