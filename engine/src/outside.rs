@@ -211,7 +211,7 @@ impl Outside {
             return;
         };
         let Some(waiters) = self.flights.get_mut(&flight.key) else { return };
-        if let Some(stale) = cache.fallback(&flight.key.asked.key(), now) {
+        if let Some(stale) = cache.fallback(&flight.key.asked.key(), now, waiters.len()) {
             self.waiter_count -= waiters.len();
             let outcome = Outcome::kept(stale);
             for (waiter, return_to) in waiters.drain(..) {
@@ -223,7 +223,8 @@ impl Outside {
     /// Ends a flight: the cache learns of it, those who wait are answered, other shards are told.
     fn land(&mut self, flight: &Flight, outcome: Result<Response, Failure>, now: Instant) {
         let waiters = self.flights.remove(&flight.key).unwrap_or_default();
-        self.waiter_count -= waiters.len();
+        let client_count = waiters.len();
+        self.waiter_count -= client_count;
         let key = flight.key.asked.key();
         let mut cache = cache_of(&mut self.caches, &self.cache_plans, flight.cache.as_ref());
         let late_answers = &mut self.late_answers;
@@ -246,13 +247,13 @@ impl Outside {
                     }
                     Filled::Passed => give(as_sent),
                     Filled::Inferior => {
-                        let kept = cache.and_then(|cache| cache.fallback(&key, now));
+                        let kept = cache.and_then(|cache| cache.fallback(&key, now, client_count));
                         give(kept.map_or(as_sent, Outcome::kept));
                     }
                 }
             }
             Err(failure) => {
-                let kept = cache.as_mut().and_then(|cache| cache.fallback(&key, now));
+                let kept = cache.as_mut().and_then(|cache| cache.fallback(&key, now, client_count));
                 give(kept.map_or(Outcome::Failure(&failure), Outcome::kept));
                 // That we are busy says nothing of the name.
                 if !matches!(failure, Failure::TooMany { .. })

@@ -132,7 +132,7 @@ fn play(cache: &str, script: &str) -> Cache {
         let outcome = match words[1] {
             "ask" => shown(played.look_up(&key(&name), now)),
             "fallback" => {
-                played.fallback(&key(&name), now).map_or_else(|| "none".to_owned(), given)
+                played.fallback(&key(&name), now, 1).map_or_else(|| "none".to_owned(), given)
             }
             "failed" => {
                 played.failed(&key(&name), now);
@@ -542,7 +542,7 @@ fn check_against_map(
         let name = wire_name(&name_text);
         let key = key(&name);
         map.retain(|_, (_, end)| elapsed_secs < *end);
-        if map.contains_key(index) && cache.fallback(&key, now).is_none() {
+        if map.contains_key(index) && cache.fallback(&key, now, 1).is_none() {
             map.remove(index);
             lost_count += 1;
         }

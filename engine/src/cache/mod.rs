@@ -152,13 +152,20 @@ impl Cache {
         LookUp::Hit { answer: entry.answer(age, settings, now), refresh }
     }
 
-    /// What to answer although asking has brought nothing better: the entry as long as it may be served, expired or not. Each call
-    /// stands for one client.
-    pub fn fallback(&mut self, key: &Key<'_>, now: Instant) -> Option<Answer<'_>> {
+    /// What to answer although asking has brought nothing better: the entry as long as it may be served, expired or not.
+    /// `client_count`: how many wait for it.
+    pub fn fallback(
+        &mut self,
+        key: &Key<'_>,
+        now: Instant,
+        client_count: usize,
+    ) -> Option<Answer<'_>> {
         let Self { settings, store, counters, .. } = self;
         let entry = store.peek(key)?;
         let age = entry.age(settings, now);
-        counters.served_stale += u64::from(age == Age::Stale);
+        if age == Age::Stale {
+            counters.served_stale += client_count as u64;
+        }
         (age != Age::Over).then(|| entry.answer(age, settings, now))
     }
 
