@@ -33,6 +33,7 @@ pub mod sample_cluster;
 mod sample_service;
 pub mod say;
 pub mod server;
+pub mod timeline;
 pub mod tools;
 pub mod unbound;
 pub mod upstream;

@@ -1,7 +1,8 @@
 //! Where ringdns may answer otherwise than CoreDNS 1.15.0, and nowhere else: the names of the
-//! reasons, and what the documentation says of each. When one applies: `difference.rs`.
+//! reasons, and what the documentation says of each.
 
-/// A named reason for a difference.
+/// A named reason for a difference in what is said of the cluster. When one applies:
+/// `difference.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
     EmptyNonTerminal,
@@ -75,6 +76,73 @@ impl Rule {
     }
 }
 
+/// A named reason for a difference in what others said: where `cache` or `forward` is at work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OutsideRule {
+    OwnTtl,
+    UnkeptTtl,
+    LostAlias,
+    CutAnswer,
+    CheckingDisabled,
+    FailurePause,
+}
+
+impl OutsideRule {
+    pub const ALL: [Self; 6] = [
+        Self::OwnTtl,
+        Self::UnkeptTtl,
+        Self::LostAlias,
+        Self::CutAnswer,
+        Self::CheckingDisabled,
+        Self::FailurePause,
+    ];
+
+    /// The word for it in a scenario (`timeline.rs`).
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::OwnTtl => "own_ttl",
+            Self::UnkeptTtl => "unkept_ttl",
+            Self::LostAlias => "lost_alias",
+            Self::CutAnswer => "cut_answer",
+            Self::CheckingDisabled => "checking_disabled",
+            Self::FailurePause => "failure_pause",
+        }
+    }
+
+    /// The sentence that stands in the repository's README.md.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::OwnTtl => {
+                "Each record keeps a TTL of its own, within the bounds of `cache`; CoreDNS gives \
+                 all records of an answer the least of their TTLs."
+            }
+            Self::UnkeptTtl => {
+                "What `disable` keeps out of the cache goes out with the TTLs that it came with; \
+                 CoreDNS brings them within the bounds all the same."
+            }
+            Self::LostAlias => {
+                "A CNAME whose target does not exist is kept like any other denial (RFC 2308, \
+                 section 2.1); CoreDNS asks anew each time."
+            }
+            Self::CutAnswer => {
+                "What an upstream cuts over UDP is asked for again over TCP, and kept; CoreDNS \
+                 hands on the cut answer, unless `prefer_udp` is set, and keeps nothing."
+            }
+            Self::CheckingDisabled => {
+                "CD comes back as the client sent it (RFC 4035, section 3.2.2); CoreDNS hands on \
+                 what the upstream made of it."
+            }
+            Self::FailurePause => {
+                "Where asking for an expired answer has failed, or brought a denial that \
+                 `prefer_positive` does not believe, the next client is given the expired answer \
+                 without asking again: for RECHECK, for the time of `servfail`, or as long as the \
+                 denial would have been kept (RFC 9520, section 3.2); CoreDNS asks each time \
+                 unless RECHECK is set."
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,8 +154,9 @@ mod tests {
         let text = std::fs::read_to_string(path).expect("the repository's README.md");
         let words: Vec<&str> = text.split_whitespace().collect();
         let readme = words.join(" ");
-        for rule in Rule::ALL {
-            assert!(readme.contains(rule.sentence()), "{path} does not say: {}", rule.sentence());
+        let outside = OutsideRule::ALL.map(OutsideRule::sentence);
+        for sentence in Rule::ALL.map(Rule::sentence).into_iter().chain(outside) {
+            assert!(readme.contains(sentence), "{path} does not say: {sentence}");
         }
     }
 }

@@ -1,0 +1,608 @@
+//! The cache of ringdns beside that of CoreDNS 1.15.0: scenarios of a few seconds, each in a block of the
+//! Corefile of its own, all at the same time; and each server with a relay of its own in front of one
+//! Knot. What a line expects is what ringdns must do. CoreDNS must do the same in every field, save
+//! where the line gives the reason (`~`, a word of `rule.rs`), and there it must differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::resume_unwind;
+use std::thread::ScopedJoinHandle;
+use std::time::{Duration, Instant};
+
+use e2e::answer::Answer;
+use e2e::comparison::differences;
+use e2e::corefile::Corefile;
+use e2e::http::metric;
+use e2e::knot::Knot;
+use e2e::port;
+use e2e::relay::Relay;
+use e2e::rule::OutsideRule;
+use e2e::say::say;
+use e2e::server::{Kind, Server};
+use e2e::timeline::{self, Seen, Step};
+use e2e::tools::{Tools, Upstreams};
+
+/// Tries, where the machine was too busy to keep the time.
+const TRIES_MAX: usize = 3;
+
+/// A block of the Corefile, for the zone of this name below `example.`, and what is asked there.
+struct Scenario {
+    zone: &'static str,
+    cache: &'static str,
+    /// Options of `forward`.
+    forward: &'static str,
+    steps: &'static str,
+}
+
+/// What each scenario's zone holds.
+const RECORDS: &str = "
+a3 3 A 192.0.2.1
+a3 3 A 192.0.2.2
+a4 4 A 192.0.2.3
+moved 3 A 192.0.2.4
+zero 0 A 192.0.2.5
+long 86400 A 192.0.2.6
+text 30 TXT text
+chain 5 CNAME a3.ZONE
+lost 5 CNAME none.ZONE
+bare 30 CNAME elsewhere.test.
+mx 3 MX 10 mail.ZONE
+mail 5 A 192.0.2.7
+cut 30 NS ns.cut.ZONE
+ns.cut 30 A 192.0.2.8
+";
+
+/// TXT records of 50 bytes: more than 512 bytes, and more than 1232.
+const LARGE: [(&str, usize); 2] = [("big", 12), ("wide", 40)];
+
+/// What both count of their caches.
+const METRICS: [&str; 5] = [
+    "coredns_cache_requests_total",
+    "coredns_cache_hits_total",
+    "coredns_cache_misses_total",
+    "coredns_cache_prefetch_total",
+    "coredns_cache_served_stale_total",
+];
+
+static SCENARIOS: [Scenario; 19] = [
+    Scenario {
+        zone: "aged",
+        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\n}",
+        forward: "",
+        steps: "
+            0.0 a3 A            NOERROR 3 asked 1
+            1.5 a3 A            NOERROR 2 asked 1
+            2.5 a3 A            NOERROR 1 asked 1
+            3.5 a3 A            NOERROR 3 asked 2
+            0.0 none A          NXDOMAIN 3 asked 1
+            1.5 none A          NXDOMAIN 2 asked 1
+            3.5 none A          NXDOMAIN 3 asked 2
+            0.0 text A          NOERROR 3 asked 1
+            1.5 text A          NOERROR 2 asked 1
+            3.5 text A          NOERROR 3 asked 2
+            0.0 zero A          NOERROR 0 asked 1
+            0.5 zero A          NOERROR 0 asked 2
+            0.0 long A          NOERROR 3600 asked 1
+            2.5 long A          NOERROR 3598 asked 1
+            0.0 chain A         NOERROR 3,5 asked 1 ~own_ttl
+            1.5 chain A         NOERROR 2,4 asked 1 ~own_ttl
+            3.5 chain A         NOERROR 3,5 asked 2 ~own_ttl
+            0.0 mx MX           NOERROR 3 asked 1 ~own_ttl
+            1.5 mx MX           NOERROR 2 asked 1 ~own_ttl
+            0.0 lost A          NXDOMAIN 3 asked 1 ~lost_alias
+            1.5 lost A          NXDOMAIN 2 asked 1 ~lost_alias
+            0.0 cut A           NOERROR 5 asked 1
+            1.5 cut A           NOERROR 4 asked 1
+            0.0 bare A          NOERROR 30 asked 1
+            0.5 bare A          NOERROR 30 asked 2
+        ",
+    },
+    Scenario {
+        zone: "plain",
+        cache: "cache",
+        forward: "",
+        steps: "
+            0.0 a3 A            NOERROR 5 asked 1
+            3.5 a3 A            NOERROR 2 asked 1
+            5.5 a3 A            NOERROR 5 asked 2
+            0.0 none A          NXDOMAIN 5 asked 1
+            3.5 none A          NXDOMAIN 2 asked 1
+            5.5 none A          NXDOMAIN 5 asked 2
+            0.0 zero A          NOERROR 5 asked 1
+            3.5 zero A          NOERROR 2 asked 1
+            0.0 long A          NOERROR 3600 asked 1
+        ",
+    },
+    Scenario {
+        zone: "capped",
+        cache: "cache 2",
+        forward: "",
+        steps: "
+            0.0 long A          NOERROR 2 asked 1
+            1.5 long A          NOERROR 1 asked 1
+            2.5 long A          NOERROR 2 asked 2
+            0.0 none A          NXDOMAIN 2 asked 1
+            1.5 none A          NXDOMAIN 1 asked 1
+            2.5 none A          NXDOMAIN 2 asked 2
+        ",
+    },
+    Scenario {
+        zone: "split",
+        cache: "cache {\nsuccess 9984 4 2\ndenial 9984 2 1\n}",
+        forward: "",
+        steps: "
+            0.0 long A          NOERROR 4 asked 1
+            0.0 zero A          NOERROR 2 asked 1
+            1.5 zero A          NOERROR 1 asked 1
+            2.5 zero A          NOERROR 2 asked 2
+            0.0 none A          NXDOMAIN 2 asked 1
+            2.5 none A          NXDOMAIN 2 asked 2
+        ",
+    },
+    Scenario {
+        zone: "kept",
+        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\nkeepttl\n}",
+        forward: "",
+        steps: "
+            0.0 a3 A            NOERROR 3 asked 1
+            2.5 a3 A            NOERROR 3 asked 1
+            3.5 a3 A            NOERROR 3 asked 2
+            0.0 none A          NXDOMAIN 3 asked 1
+            1.5 none A          NXDOMAIN 3 asked 1
+        ",
+    },
+    Scenario {
+        zone: "keys",
+        cache: "cache",
+        forward: "",
+        steps: "
+            0.0 a3 A            NOERROR 5 asked 1
+            0.5 a3 A +do        NOERROR 5 asked 2
+            1.5 a3 A +ad        NOERROR 4 asked 2
+            1.8 A3 A +edns      NOERROR 4 asked 2
+            2.5 a3 A +tcp       NOERROR 3 asked 2
+            2.8 a3 A +do +tcp   NOERROR 3 asked 2
+            3.5 a3 AAAA         NOERROR 5 asked 3
+            0.0 zero A +cd      NOERROR 5 CD asked 1 ~checking_disabled
+            0.5 zero A +cd      NOERROR 5 CD asked 1
+            1.0 zero A          NOERROR 5 asked 2
+            1.5 zero A +do +cd  NOERROR 5 CD asked 3 ~checking_disabled
+            0.0 big TXT +tcp    NOERROR 30 asked 1
+            1.5 big TXT         NOERROR 29 TC asked 1
+            2.5 big TXT +edns   NOERROR 28 asked 1
+            0.0 Wide TXT        NOERROR 30 TC asked 2 ~cut_answer
+            1.5 wide TXT +edns  NOERROR 29 TC asked 2 ~cut_answer
+            2.5 wide TXT +tcp   NOERROR 28 asked 2 ~cut_answer
+        ",
+    },
+    Scenario {
+        zone: "passed",
+        cache: "cache",
+        forward: "",
+        steps: "
+            0.0 upstream refused
+            0.2 a3 A            REFUSED asked 1
+            0.7 a3 A            REFUSED asked 2
+            1.0 upstream empty
+            1.2 long A          NOERROR asked 1
+            1.7 long A          NOERROR asked 1
+            2.0 upstream nxdomain
+            2.2 zero A          NXDOMAIN asked 1
+            2.7 zero A          NXDOMAIN asked 2
+            3.0 upstream notimp
+            3.2 text TXT        NOTIMP asked 1
+            3.7 text TXT        NOTIMP asked 1
+        ",
+    },
+    Scenario {
+        zone: "failed",
+        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\nservfail 2s\n}",
+        forward: "",
+        steps: "
+            0.0 a3 A            NOERROR 3 asked 1
+            0.5 upstream servfail
+            0.7 long A          SERVFAIL asked 1
+            1.7 long A          SERVFAIL asked 1
+            3.2 long A          SERVFAIL asked 2
+            2.5 a3 A            NOERROR 1 asked 1
+            3.5 a3 A            SERVFAIL asked 2
+            4.0 upstream honest
+            4.2 long A          SERVFAIL asked 2
+            5.7 long A          NOERROR 3600 asked 3
+        ",
+    },
+    Scenario {
+        zone: "unfailed",
+        cache: "cache {\nservfail 0s\n}",
+        forward: "",
+        steps: "
+            0.0 upstream servfail
+            0.2 a3 A            SERVFAIL asked 1
+            0.7 a3 A            SERVFAIL asked 2
+        ",
+    },
+    Scenario {
+        zone: "silent",
+        cache: "cache {\nservfail 2s\n}",
+        forward: "read_timeout 300ms\nmax_connect_attempts 1",
+        steps: "
+            0.0 upstream silent
+            0.2 a3 A            SERVFAIL asked 1 waited
+            1.2 a3 A            SERVFAIL asked 1
+            1.5 upstream honest
+            3.2 a3 A            NOERROR 5 asked 2
+        ",
+    },
+    Scenario {
+        zone: "stale",
+        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\nservfail 1s\nserve_stale\n}",
+        forward: "",
+        steps: "
+            0.0 a3 A            NOERROR 3 asked 1
+            0.0 none A          NXDOMAIN 3 asked 1
+            3.0 upstream servfail
+            3.5 a3 A            NOERROR 0 asked 2
+            3.5 none A          NXDOMAIN 0 asked 2
+            4.0 a3 A            NOERROR 0 asked 2 ~failure_pause
+            5.0 upstream honest
+            5.2 a3 A            NOERROR 0 asked 3 ~failure_pause
+            5.7 a3 A            NOERROR 3 asked 3 ~failure_pause
+            5.2 none A          NXDOMAIN 0 asked 3
+            5.7 none A          NXDOMAIN 3 asked 3
+        ",
+    },
+    Scenario {
+        zone: "over",
+        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\nserve_stale 2s immediate 7s 1s\n}",
+        forward: "",
+        steps: "
+            0.0 a3 A            NOERROR 3 asked 1
+            3.0 upstream servfail
+            3.5 a3 A            NOERROR 7 asked 2
+            4.0 a3 A            NOERROR 7 asked 2
+            4.8 a3 A            NOERROR 7 asked 3
+            5.5 a3 A            SERVFAIL asked 4
+        ",
+    },
+    Scenario {
+        zone: "verified",
+        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\nservfail 1s\nserve_stale 1h verify\n}",
+        forward: "",
+        steps: "
+            0.0 a3 A            NOERROR 3 asked 1
+            0.0 moved A         NOERROR 3 asked 1
+            3.0 upstream servfail
+            3.5 a3 A            NOERROR 0 asked 2
+            4.0 a3 A            NOERROR 0 asked 2 ~failure_pause
+            4.3 upstream nxdomain
+            4.4 moved A         NXDOMAIN asked 2
+            5.0 upstream honest
+            5.2 a3 A            NOERROR 3 asked 3 ~failure_pause
+            5.7 a3 A            NOERROR 3 asked 3 ~failure_pause
+        ",
+    },
+    Scenario {
+        zone: "hurried",
+        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\nserve_stale 1h verify 200ms\n}",
+        forward: "",
+        steps: "
+            0.0 a3 A            NOERROR 3 asked 1
+            3.0 upstream late
+            3.5 a3 A            NOERROR 0 asked 2 waited
+            4.5 a3 A            NOERROR 3 asked 2
+            5.0 upstream honest
+            7.5 a3 A            NOERROR 3 asked 3
+        ",
+    },
+    Scenario {
+        zone: "positive",
+        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\nserve_stale\nserve_stale_policy prefer_positive\n}",
+        forward: "",
+        steps: "
+            0.0 a3 A            NOERROR 3 asked 1
+            3.0 upstream nxdomain
+            3.5 a3 A            NOERROR 0 asked 2
+            4.0 a3 A            NOERROR 0 asked 2 ~failure_pause
+        ",
+    },
+    Scenario {
+        zone: "ahead",
+        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\nprefetch 2 1m 50%\n}",
+        forward: "",
+        steps: "
+            0.0 a4 A            NOERROR 4 asked 1
+            0.5 a4 A            NOERROR 4 asked 1
+            1.5 a4 A            NOERROR 3 asked 1
+            2.5 a4 A            NOERROR 2 asked 2
+            3.0 a4 A            NOERROR 4 asked 2
+            5.2 a4 A            NOERROR 2 asked 3
+            5.7 a4 A            NOERROR 4 asked 3
+            0.0 long A          NOERROR 3600 asked 1
+            0.5 long A          NOERROR 3600 asked 1
+            1.5 long A          NOERROR 3599 asked 1
+        ",
+    },
+    Scenario {
+        zone: "disabled",
+        cache: "cache {\ndisable success\n}",
+        forward: "",
+        steps: "
+            0.0 a3 A            NOERROR 3 asked 1 ~unkept_ttl
+            0.5 a3 A            NOERROR 3 asked 2 ~unkept_ttl
+            0.0 none A          NXDOMAIN 5 asked 1
+            0.5 none A          NXDOMAIN 5 asked 1
+        ",
+    },
+    Scenario {
+        zone: "undenied",
+        cache: "cache {\ndisable denial none.undenied.example\n}",
+        forward: "",
+        steps: "
+            0.0 a3 A            NOERROR 5 asked 1
+            0.5 a3 A            NOERROR 5 asked 1
+            0.0 none A          NXDOMAIN 3 asked 1 ~unkept_ttl
+            0.5 none A          NXDOMAIN 3 asked 2 ~unkept_ttl
+            0.0 text A          NOERROR 5 asked 1
+            0.5 text A          NOERROR 5 asked 1
+        ",
+    },
+    Scenario {
+        zone: "partly",
+        cache: "cache 30 a3.partly.example",
+        forward: "",
+        steps: "
+            0.0 a3 A            NOERROR 5 asked 1
+            0.5 a3 A            NOERROR 5 asked 1
+            0.0 zero A          NOERROR 0 asked 1
+            0.5 zero A          NOERROR 0 asked 2
+        ",
+    },
+];
+
+#[test]
+fn is_as_coredns() {
+    let Some(programs) = Upstreams::find("cache_semantics") else { return };
+    let tools = Tools::find("cache_semantics beside CoreDNS");
+    let knot = Knot::start(&programs.knotd, "example.", &zone_file());
+    let report = (0..TRIES_MAX).find_map(|_| {
+        let mut subjects = vec![Subject::start(Kind::Ringdns, &knot, None)];
+        subjects
+            .extend(tools.as_ref().map(|_| Subject::start(Kind::CoreDns, &knot, tools.as_ref())));
+        go_through(&subjects)
+    });
+    let Report { as_expected, equal, by_reason, wrong } =
+        report.expect("a machine that has time for a question every half second");
+    say(&format!(
+        "cache_semantics: {as_expected} answers of ringdns as expected; {equal} equal CoreDNS's in \
+         every field, differences by reason {by_reason:?}; wrong {}",
+        wrong.len()
+    ));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What came of all scenarios.
+#[derive(Default)]
+struct Report {
+    as_expected: usize,
+    equal: usize,
+    by_reason: BTreeMap<&'static str, usize>,
+    wrong: Vec<String>,
+}
+
+/// ringdns, and CoreDNS if it is there. `None` where the machine was too busy.
+fn go_through(subjects: &[Subject]) -> Option<Report> {
+    let began = Instant::now() + Duration::from_millis(100);
+    let runs: Option<Vec<Vec<_>>> = std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for scenario in &SCENARIOS {
+            let start =
+                |subject| scope.spawn(move || Subject::go_through(subject, scenario, began));
+            threads.push(subjects.iter().map(start).collect::<Vec<_>>());
+        }
+        threads.into_iter().map(|threads| threads.into_iter().map(join).collect()).collect()
+    });
+    let mut report = Report::default();
+    for (scenario, runs) in SCENARIOS.iter().zip(runs?) {
+        let theirs = runs.get(1).map(Vec::as_slice);
+        for (at, step) in scenario.steps().iter().enumerate() {
+            if let Some(ours) = &runs[0][at] {
+                let theirs = theirs.and_then(|theirs| theirs[at].as_ref());
+                report.add(scenario, step, ours, theirs);
+            }
+        }
+    }
+    if let [ringdns, coredns] = subjects {
+        report.add_metrics(ringdns, coredns);
+    }
+    Some(report)
+}
+
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+impl Report {
+    fn add(&mut self, scenario: &Scenario, step: &Step, ours: &Seen, theirs: Option<&Seen>) {
+        let line = format!("{}: {}", scenario.zone, step.line);
+        if ours.is(step.expected()) {
+            self.as_expected += 1;
+        } else {
+            self.wrong.push(format!("{line}\n    ringdns: {} in {:?}", ours.summary(), ours.delay));
+        }
+        let Some(theirs) = theirs else { return };
+        let found = fields(theirs, ours);
+        let reason = step.reason().map(|word| {
+            let known = OutsideRule::ALL.into_iter().find(|rule| rule.word() == word);
+            known.unwrap_or_else(|| panic!("no rule has the word {word}"))
+        });
+        match reason {
+            None if found.is_empty() => self.equal += 1,
+            Some(rule) if explains(rule, theirs, ours) => {
+                *self.by_reason.entry(rule.word()).or_default() += 1;
+            }
+            None => self.wrong.push(format!("{line}\n    want is CoreDNS's: {}", found.join("; "))),
+            Some(rule) => self.wrong.push(format!(
+                "{line}\n    {rule:?} does not say why; want is CoreDNS's: {}",
+                found.join("; ")
+            )),
+        }
+    }
+
+    /// Both count alike where they did alike.
+    fn add_metrics(&mut self, ringdns: &Subject, coredns: &Subject) {
+        let is_alike = |scenario: &&Scenario| !scenario.steps.contains('~');
+        for Scenario { zone, .. } in SCENARIOS.iter().filter(is_alike) {
+            for name in METRICS {
+                let count = |subject: &Subject| {
+                    let label = format!("zones=\"{zone}.example.\"");
+                    metric(subject.metrics, name, &[&label])
+                };
+                let (theirs, ours) = (count(coredns), count(ringdns));
+                if theirs != ours {
+                    self.wrong
+                        .push(format!("{zone}: {name} is {theirs} of CoreDNS's, {ours} of ours"));
+                }
+            }
+        }
+    }
+}
+
+/// Whether that is all that is different, and something is.
+fn explains(rule: OutsideRule, theirs: &Seen, ours: &Seen) -> bool {
+    let found = fields(theirs, ours);
+    let differs_in_no_more_than = |names: &[&str]| {
+        let is_one = |field: &String| names.iter().any(|name| field.starts_with(*name));
+        !found.is_empty() && found.iter().all(is_one)
+    };
+    let sections = ["answer:", "authority:", "additional:"];
+    let is_same_but_for_ttls =
+        without_ttls(&theirs.reply.answer) == without_ttls(&ours.reply.answer);
+    match rule {
+        OutsideRule::OwnTtl => {
+            let ttls = |seen: &Seen| {
+                seen.reply.answer.records().map(|record| record.2).collect::<BTreeSet<_>>()
+            };
+            let (theirs, ours) = (ttls(theirs), ttls(ours));
+            differs_in_no_more_than(&sections)
+                && is_same_but_for_ttls
+                && theirs.len() == 1
+                && theirs.first() == ours.first()
+        }
+        OutsideRule::UnkeptTtl => differs_in_no_more_than(&sections) && is_same_but_for_ttls,
+        OutsideRule::LostAlias => {
+            differs_in_no_more_than(&["answer:", "authority:", "asked:"])
+                && is_same_but_for_ttls
+                && ours.asked <= theirs.asked
+        }
+        // Theirs are without records, or were asked for just now.
+        OutsideRule::CutAnswer => {
+            differs_in_no_more_than(&["answer:", "asked:"])
+                && (theirs.reply.answer.answer.is_empty() || is_same_but_for_ttls)
+        }
+        OutsideRule::CheckingDisabled => {
+            differs_in_no_more_than(&["cd:"]) && ours.reply.checking_disabled
+        }
+        OutsideRule::FailurePause => {
+            differs_in_no_more_than(&["asked:"]) && ours.asked < theirs.asked
+        }
+    }
+}
+
+/// Each field that differs, with both values.
+fn fields(theirs: &Seen, ours: &Seen) -> Vec<String> {
+    let mut found = differences(&theirs.reply.answer, &ours.reply.answer);
+    let facts = |seen: &Seen| {
+        let reply = &seen.reply;
+        [
+            ("tc", reply.answer.tc.to_string()),
+            ("ra", reply.answer.ra.to_string()),
+            ("rd", reply.recursion_desired.to_string()),
+            ("cd", reply.checking_disabled.to_string()),
+            ("ad", reply.authentic_data.to_string()),
+            ("edns", format!("{:?}", reply.edns)),
+            ("asked", seen.asked.to_string()),
+        ]
+    };
+    for ((name, want), (_, got)) in facts(theirs).into_iter().zip(facts(ours)) {
+        if want != got {
+            found.push(format!("{name}: want {want} got {got}"));
+        }
+    }
+    found
+}
+
+fn without_ttls(answer: &Answer) -> Answer {
+    let mut answer = answer.clone();
+    let Answer { answer: records, authority, additional, .. } = &mut answer;
+    for section in [records, authority, additional] {
+        section.iter_mut().for_each(|record| record.2 = 0);
+        section.sort();
+    }
+    answer
+}
+
+/// A server with all scenarios, and its relay.
+struct Subject {
+    server: Server,
+    relay: Relay,
+    metrics: SocketAddr,
+}
+
+impl Subject {
+    fn start(kind: Kind, knot: &Knot, tools: Option<&Tools>) -> Self {
+        let relay = Relay::start(knot.address());
+        let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()));
+        let block = |Scenario { zone, cache, forward, .. }: &Scenario| {
+            let to = relay.address();
+            format!(
+                "{zone}.example:5353 {{
+bind 127.0.0.1
+prometheus {metrics}
+{cache}
+forward . {to} {{
+{forward}
+}}
+}}
+"
+            )
+        };
+        let corefile = Corefile::new(SCENARIOS.iter().map(block).collect::<String>());
+        // Each shard counts the hits that make a name popular by itself.
+        let flags: &[&str] = match kind {
+            Kind::Ringdns => &["--shards", "1"],
+            Kind::CoreDns => &[],
+        };
+        Self { server: Server::start_with(kind, &corefile, tools, flags), relay, metrics }
+    }
+
+    fn go_through(&self, scenario: &Scenario, began: Instant) -> Option<Vec<Option<Seen>>> {
+        let (steps, zone) = (scenario.steps(), scenario.name());
+        timeline::run(&steps, &zone, self.server.address(), &self.relay, began)
+    }
+}
+
+impl Scenario {
+    fn name(&self) -> String {
+        format!("{}.example.", self.zone)
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        Step::parse(self.steps, &self.name())
+    }
+}
+
+fn zone_file() -> String {
+    let mut text =
+        "@ 4 SOA ns hostmaster 1 3600 600 86400 3\n@ 300 NS ns\nns 300 A 127.0.0.1\n".to_owned();
+    for Scenario { zone, .. } in &SCENARIOS {
+        for (owner, data) in RECORDS.lines().filter_map(|line| line.split_once(' ')) {
+            text += &format!("{owner}.{zone} {}\n", data.replace("ZONE", zone));
+        }
+        for (owner, count) in LARGE {
+            for index in 0..count {
+                text += &format!("{owner}.{zone} 30 TXT \"{index:050}\"\n");
+            }
+        }
+    }
+    text
+}
