@@ -7,6 +7,7 @@
 
 pub mod answer;
 pub mod ask;
+pub mod cache_scenarios;
 pub mod cluster;
 pub mod comparison;
 pub mod corefile;

@@ -79,7 +79,11 @@ struct State {
 impl Relay {
     /// Honest, in front of `server`.
     pub fn start(server: SocketAddr) -> Self {
-        let address = (Ipv4Addr::LOCALHOST, port::free()).into();
+        Self::start_at((Ipv4Addr::LOCALHOST, port::free()).into(), server)
+    }
+
+    /// As [`start`](Self::start), at an address that is free.
+    pub fn start_at(address: SocketAddr, server: SocketAddr) -> Self {
         let state = Arc::new(State {
             server,
             manners: Mutex::default(),
