@@ -4,6 +4,7 @@
 //! connections.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -149,7 +150,11 @@ impl Outward {
                 let forwards = block.forwards.iter();
                 let settings = forwards.filter_map(|step| self.forwards.get(step.upstreams.0));
                 let mut upstreams = settings.flat_map(|settings| &settings.upstreams);
-                upstreams.find_map(|upstream| upstream.fatal_loop_message(&key.zone, key.port))
+                let served_at = match server_block.bind.first() {
+                    Some(listen) => SocketAddr::new(listen.ip, key.port).to_string(),
+                    None => format!(":{}", key.port),
+                };
+                upstreams.find_map(|upstream| upstream.fatal_loop_message(&key.zone, &served_at))
             },
         )
     }

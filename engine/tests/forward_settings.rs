@@ -154,11 +154,11 @@ fn an_upstream_that_sends_our_probe_back_is_taken_out_and_reported() {
         let [reported, fine] = &settings.upstreams[..] else { panic!("two upstreams") };
         assert!(reported.is_looping() && !fine.is_looping());
         assert!(reported.loop_message().contains(&looping.address.to_string()));
-        let fatal = reported.fatal_loop_message(&zone, 53).unwrap();
+        let fatal = reported.fatal_loop_message(&zone, ":53").unwrap();
         assert!(
             fatal.contains("-> :53) detected for zone \".\", see https://coredns.io/plugins/loop#")
         );
-        assert_eq!(fine.fatal_loop_message(&zone, 53), None);
+        assert_eq!(fine.fatal_loop_message(&zone, ":53"), None);
         let of = |upstream: &Upstream| {
             format!(
                 "ringdns_forward_upstream_loops{{proxy_name=\"forward\",to=\"{}\"}}",

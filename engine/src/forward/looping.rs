@@ -114,12 +114,13 @@ impl Upstream {
         )
     }
 
-    /// CoreDNS's last words, for `loop fatal`; `zone` and `port` are those of the block. `None` if it does not loop.
+    /// CoreDNS's last words, for `loop fatal`; `zone` is the block's, and so is `served_at`: `:53`, or with `bind` an address.
+    /// `None` if it does not loop.
     #[must_use]
-    pub fn fatal_loop_message(&self, zone: &Zone, port: u16) -> Option<String> {
+    pub fn fatal_loop_message(&self, zone: &Zone, served_at: &str) -> Option<String> {
         let probe = self.probe.as_ref().filter(|_| self.is_looping())?;
         Some(format!(
-            "Loop ({} -> :{port}) detected for zone \"{}\", see https://coredns.io/plugins/loop#troubleshooting. \
+            "Loop ({} -> {served_at}) detected for zone \"{}\", see https://coredns.io/plugins/loop#troubleshooting. \
              Query: \"HINFO {}\"",
             self.address, zone.text, probe.text
         ))
