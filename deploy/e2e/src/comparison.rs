@@ -1,6 +1,7 @@
 //! What two answers to one question do not agree on, by the rules of the recording's `check.py`.
 
 use crate::answer::{Answer, Record};
+use crate::query::Reply;
 
 /// Each field that differs, with both values.
 pub fn differences(want: &Answer, got: &Answer) -> Vec<String> {
@@ -25,6 +26,27 @@ pub fn differences(want: &Answer, got: &Answer) -> Vec<String> {
         ("qname_kept", want.qname_kept, got.qname_kept),
     ] {
         field(name, want == got, format!("{want:?}"), format!("{got:?}"));
+    }
+    found
+}
+
+/// As [`differences`], and what is in a reply beside.
+pub fn reply_differences(want: &Reply, got: &Reply) -> Vec<String> {
+    let mut found = differences(&want.answer, &got.answer);
+    let facts = |reply: &Reply| {
+        [
+            ("tc", reply.answer.tc.to_string()),
+            ("ra", reply.answer.ra.to_string()),
+            ("rd", reply.recursion_desired.to_string()),
+            ("cd", reply.checking_disabled.to_string()),
+            ("ad", reply.authentic_data.to_string()),
+            ("edns", format!("{:?}", reply.edns)),
+        ]
+    };
+    for ((name, want), (_, got)) in facts(want).into_iter().zip(facts(got)) {
+        if want != got {
+            found.push(format!("{name}: want {want} got {got}"));
+        }
     }
     found
 }

@@ -85,16 +85,20 @@ pub enum OutsideRule {
     CutAnswer,
     CheckingDisabled,
     FailurePause,
+    TargetsCode,
+    ParentForDs,
 }
 
 impl OutsideRule {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::OwnTtl,
         Self::UnkeptTtl,
         Self::LostAlias,
         Self::CutAnswer,
         Self::CheckingDisabled,
         Self::FailurePause,
+        Self::TargetsCode,
+        Self::ParentForDs,
     ];
 
     /// The word for it in a scenario (`timeline.rs`).
@@ -106,6 +110,8 @@ impl OutsideRule {
             Self::CutAnswer => "cut_answer",
             Self::CheckingDisabled => "checking_disabled",
             Self::FailurePause => "failure_pause",
+            Self::TargetsCode => "targets_code",
+            Self::ParentForDs => "parent_for_ds",
         }
     }
 
@@ -138,6 +144,16 @@ impl OutsideRule {
                  without asking again: for RECHECK, for the time of `servfail`, or as long as the \
                  denial would have been kept (RFC 9520, section 3.2); CoreDNS asks each time \
                  unless RECHECK is set."
+            }
+            Self::TargetsCode => {
+                "An ExternalName's answer has the response code of its target's, NXDOMAIN and \
+                 SERVFAIL too (RFC 6604), and the SOA of a denial; CoreDNS says NOERROR and \
+                 nothing more."
+            }
+            Self::ParentForDs => {
+                "Of several server blocks a question for DS goes to the one above where it is for \
+                 a block's own zone, and nowhere else (RFC 4035, section 3.1.4.1); CoreDNS sends \
+                 it to the highest block above, save that of the root."
             }
         }
     }
