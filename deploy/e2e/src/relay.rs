@@ -27,6 +27,9 @@ const CONNECTIONS_MAX: usize = 8;
 /// Bytes of a message's header; the question follows.
 const HEADER_LEN: usize = 12;
 
+/// Bytes of an OPT record without options.
+const OPT_LEN: usize = 11;
+
 /// What becomes of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
@@ -48,6 +51,9 @@ pub enum Manner {
     Cut,
     /// Sixteen others come first, which guess the id.
     Spoofed,
+    /// It brings addresses of a name that nobody asked for, in the answer and in the additional
+    /// section. Its last record must be OPT.
+    Stuffed,
     /// It has no records, and this response code.
     Rcode(u8),
 }
@@ -207,6 +213,17 @@ fn treat(manner: Manner, mut answer: Vec<u8>, is_over_tcp: bool) -> Vec<Vec<u8>>
                 guess
             };
             return (1..=16).map(guess).chain([answer.clone()]).collect();
+        }
+        Manner::Stuffed => {
+            let opt = answer.split_off(answer.len() - OPT_LEN);
+            // victim.example. 300 IN A 192.0.2.66
+            let name = b"\x06victim\x07example\x00";
+            let foreign = [&name[..], b"\0\x01\0\x01\0\0\x01\x2c\0\x04\xc0\0\x02\x42"].concat();
+            let stuffed = [&answer[..], &foreign, &opt, &foreign].concat();
+            answer = stuffed;
+            // ANCOUNT and ARCOUNT.
+            answer[7] += 1;
+            answer[11] += 1;
         }
         Manner::Rcode(rcode) => {
             let mut answer = without_records(&answer);

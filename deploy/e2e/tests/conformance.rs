@@ -2,20 +2,15 @@
 //! be answered.
 //!
 //! Once with the cluster in files, which needs nothing else, once with the same cluster in a real
-//! API server, and once more with a server behind `forward`.
+//! API server; each without and with a server behind `forward`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use domain::base::iana::Rtype;
-use e2e::ask::Transport;
 use e2e::cluster::Cluster;
 use e2e::comparison::differences;
 use e2e::corefile::Corefile;
-use e2e::deadline::poll;
 use e2e::expected::{self, Expected};
 use e2e::objects::read_dump;
-use e2e::question::Question;
 use e2e::quirk::{Quirk, is_the_forwarders};
 use e2e::reverse;
 use e2e::say::say;
@@ -34,10 +29,14 @@ fn cluster_in_files() {
         say("e2e: CoreDNS reads no manifests: conformance::cluster_in_files WAS SKIPPED");
         return;
     }
+    let upstream = Upstream::start();
     for name in CONFIGURATIONS {
         let corefile = read(name).with_manifests(&expected::folder().join("cluster.yaml"));
         let server = Server::start(Kind::Ringdns, &corefile.clone().without_forward(), None);
         check("files", name, &server, &corefile, Forwarder::Absent);
+        let corefile = corefile.forwarding_to(upstream.address());
+        let server = Server::start(Kind::Ringdns, &corefile, None);
+        check("files and upstream", name, &server, &corefile, Forwarder::Present);
     }
 }
 
@@ -53,7 +52,7 @@ fn cluster_in_an_api_server() {
     }
 }
 
-/// CoreDNS always, which proves the upstream and the comparison; ringdns as soon as it can forward.
+/// CoreDNS too, which proves the upstream and the comparison.
 #[test]
 fn with_an_upstream() {
     let Some(tools) = Tools::find("conformance::with_an_upstream") else { return };
@@ -63,29 +62,10 @@ fn with_an_upstream() {
         let corefile = read(name).with_kubeconfig(&cluster.kubeconfig());
         let corefile = corefile.forwarding_to(upstream.address());
         for kind in [Kind::CoreDns, Kind::Ringdns] {
-            if kind == Kind::Ringdns && !ringdns_can_forward(&corefile) {
-                say(&format!(
-                    "e2e: !!! conformance::with_an_upstream, Corefile.{name}, WAS SKIPPED for \
-                     ringdns: it waits for the plugin 'forward'"
-                ));
-                continue;
-            }
             let server = Server::start(kind, &corefile, Some(&tools));
             check("API server and upstream", name, &server, &corefile, Forwarder::Present);
         }
     }
-}
-
-/// False where ringdns ends with the one message that says so; any other end is for
-/// [`Server::start`] to report.
-fn ringdns_can_forward(corefile: &Corefile) -> bool {
-    let mut server = Server::launch(Kind::Ringdns, corefile, None);
-    let ended = poll(Duration::from_secs(10), "ringdns to end or to answer", || {
-        let question = Question::new("kubernetes.default.svc.cluster.local.", Rtype::A);
-        let answered = server.ask(&question, Transport::Udp).is_ok();
-        (server.has_ended() || answered).then(|| server.has_ended())
-    });
-    !(ended && server.log().contains("Directive 'forward' is known but not built yet"))
 }
 
 /// Whether a server stands behind `forward`.

@@ -42,6 +42,10 @@ const QUESTION_COUNT: usize = 20;
 const PULSE_TIME: Duration = Duration::from_millis(400);
 const PULSE_PERIOD: Duration = Duration::from_micros(400);
 
+/// Questions to an upstream for one of a client's, whatever it answers: two tries, each over UDP and
+/// TCP.
+const ASKED_MAX: usize = 4;
+
 /// A client's patience: more than the five seconds that a question has.
 const PATIENCE: Duration = Duration::from_secs(7);
 
@@ -64,10 +68,11 @@ enum Seen {
 
 impl Seen {
     fn of(answer: &Answer) -> Self {
-        match (answer.rcode.as_str(), answer.answer.len(), answer.tc) {
-            ("NOERROR", 1, false) => Self::Address,
-            ("NOERROR", 0, true) => Self::Cut,
-            ("SERVFAIL", 0, false) => Self::ServFail,
+        let count = answer.records().count();
+        match (answer.rcode.as_str(), answer.answer.len(), count, answer.tc) {
+            ("NOERROR", 1, 1, false) => Self::Address,
+            ("NOERROR", 0, 0, true) => Self::Cut,
+            ("SERVFAIL", 0, 0, false) => Self::ServFail,
             _ => panic!("neither an address, nor cut, nor SERVFAIL: {answer:?}"),
         }
     }
@@ -110,7 +115,7 @@ const fn matter(
 const LATE: Manner = Manner::Late(Duration::from_millis(300));
 const LATE_WITHIN: Range<Duration> = Duration::from_millis(300)..Duration::from_secs(2);
 
-const MATTERS: [Matter; 12] = [
+const MATTERS: [Matter; 13] = [
     matter("well", "is well", Upstream::Relayed(Manner::Honest), Seen::Address, AT_ONCE),
     matter("late", "is late by 300 ms", Upstream::Relayed(LATE), Seen::Address, LATE_WITHIN),
     matter("killed", "was killed", Upstream::Killed, Seen::ServFail, AT_ONCE),
@@ -130,6 +135,13 @@ const MATTERS: [Matter; 12] = [
         "spoofed",
         "is outrun by 16 forgeries an answer",
         Upstream::Relayed(Manner::Spoofed),
+        Seen::Address,
+        AT_ONCE,
+    ),
+    matter(
+        "stuffed",
+        "adds other names' addresses",
+        Upstream::Relayed(Manner::Stuffed),
         Seen::Address,
         AT_ONCE,
     ),
@@ -207,6 +219,20 @@ fn check_matters(programs: &Upstreams, way: [&str; 2]) {
             });
         }
     });
+    check_counts(&relays, metrics);
+    for words in ["i/o timeout", "read: connection refused", "malformed answer"] {
+        expect_line(&server, words);
+    }
+}
+
+/// What the upstreams were asked, and what ringdns counted of their answers.
+fn check_counts(relays: &[Relay], metrics: SocketAddr) {
+    for (matter, relay) in MATTERS.iter().zip(relays) {
+        for question in below(matter.zone) {
+            let count = relay.count(&question.name);
+            assert!(count <= ASKED_MAX, "{question} was asked {count} times");
+        }
+    }
     for (name, zone) in [
         ("ringdns_forward_foreign_answers_total", "noise"),
         ("ringdns_forward_foreign_answers_total", "ids"),
@@ -219,9 +245,6 @@ fn check_matters(programs: &Upstreams, way: [&str; 2]) {
         let to = format!("to=\"{}\"", relays[index].address());
         let count = metric(metrics, name, &[&to]);
         assert!(count >= QUESTION_COUNT as f64, "{name} of '{zone}' is {count}");
-    }
-    for words in ["i/o timeout", "read: connection refused", "malformed answer"] {
-        expect_line(&server, words);
     }
 }
 
