@@ -52,7 +52,9 @@ fn a_question_is_on_its_way_once() {
         for round in 1..=2 {
             scene.relay.forget();
             let answers = ask_at_once(server.address(), &distinct, PATIENCE);
-            let asked = scene.relay.asked();
+            let mut asked = scene.relay.asked();
+            // Where a datagram was lost on the way, the upstream's health is looked at, too.
+            asked.retain(|asked| asked.question.rtype == Rtype::A);
             let upstream: BTreeSet<String> =
                 asked.iter().map(|asked| asked.question.key()).collect();
             say(&format!(
@@ -69,7 +71,7 @@ fn a_question_is_on_its_way_once() {
 
             scene.relay.forget();
             let answers = ask_at_once(server.address(), &same, PATIENCE);
-            let count = scene.relay.asked().len();
+            let count = scene.relay.count(&same[0].name);
             say(&format!(
                 "crowds, {shards} shard(s), round {round}: 500 clients asked one name: {}; \
                  upstream {count} question(s)",
