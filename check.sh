@@ -26,14 +26,6 @@ else
     skipped+=" Install Go 1.26 or newer and run ./check.sh again."
     echo "$skipped" >&2
 fi
-for server in knotd unbound; do
-    if ! PATH=$PATH:/usr/sbin:/usr/local/sbin command -v "$server" >/dev/null; then
-        missing="check: !!! ${server^^} IS MISSING: the tests of forward, cache and loop in front of real servers ARE SKIPPED."
-        missing+=" Install the packages 'knot' and 'unbound' (Debian: apt-get install --no-install-recommends knot unbound)"
-        missing+=" and run ./check.sh again."
-        echo "$missing" >&2
-        skipped+=$missing
-    fi
-done
+deploy/e2e/install.sh || skipped+=" (Knot and Unbound: see above)" # As root on Debian it installs them.
 stage "tests" cargo test --workspace --locked
 echo "check: everything passed in $SECONDS s${skipped:+, EXCEPT WHAT WAS SKIPPED}"
