@@ -238,8 +238,7 @@ fn answer_from_others<'s>(
 }
 
 /// Under which key the answer for this client is kept.
-#[must_use]
-pub fn cache_key<'n>(query: &Query, asked: &'n Name) -> Key<'n> {
+fn cache_key<'n>(query: &Query, asked: &'n Name) -> Key<'n> {
     Key {
         name: asked.bytes(),
         qtype: query.qtype,

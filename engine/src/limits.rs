@@ -115,6 +115,9 @@ pub const UPSTREAM_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections to one upstream. Past it questions share the least busy one.
 pub const UPSTREAM_CONNECTIONS_MAX: usize = 32;
 
+/// Of these, how many are being opened at once: half of the shortest backlog that a usual server has (Knot's: 10).
+pub const UPSTREAM_CONNECTIONS_OPENING_MAX: usize = 5;
+
 /// Questions that share one connection: all that may be on their way and as many hedges, spread over all connections.
 pub const UPSTREAM_PIPELINE_MAX: usize = 256;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use engine::answer::Transport;
 use engine::corefile::{Forward, Target, UpstreamTls, UpstreamTransport};
 use engine::forward::{Cause, Failure};
-use engine::limits::UPSTREAM_CONNECTIONS_MAX;
+use engine::limits::{UPSTREAM_CONNECTIONS_OPENING_MAX, UPSTREAM_PIPELINE_MAX};
 use engine::metrics::UpstreamEvent;
 use futures::future::join_all;
 use upstream::{Identity, Manner, Rig, Upstream, forward, nobody, question, run, until};
@@ -81,7 +81,10 @@ fn many_questions_share_few_connections_and_answers_find_their_questions() {
         // The question's name is part of what an answer must match.
         assert!(answers.iter().all(Result::is_ok));
         let from: BTreeSet<_> = upstream.seen().iter().map(|seen| seen.from).collect();
-        assert_eq!((from.len(), upstream.seen_count()), (UPSTREAM_CONNECTIONS_MAX, QUESTIONS));
+        assert_eq!(upstream.seen_count(), QUESTIONS);
+        // A burst opens few, and more only as those are crowded.
+        let few = UPSTREAM_CONNECTIONS_OPENING_MAX..=QUESTIONS / (UPSTREAM_PIPELINE_MAX / 2) + 1;
+        assert!(few.contains(&from.len()), "{} connections", from.len());
     });
 }
 

@@ -1,7 +1,8 @@
 //! Questions over TCP and TLS: the connections that one shard keeps to one upstream.
 //!
-//! A question takes an idle connection, else a new one while there may be more, else the least busy one: so an upstream that
-//! answers one question at a time is asked so, until very many are on their way. Each connection is a task; answers are told
+//! A question takes an idle connection, else a new one while there may be more and few are being opened, else the least busy one:
+//! so an upstream that answers one question at a time is asked so, until very many are on their way, and a burst does not run
+//! over its backlog. Each connection is a task; answers are told
 //! apart by their ids (RFC 7766, section 6.2.1.1). Invariant: a connection that left a question unanswered is given no more.
 
 use std::cell::{Cell, RefCell};
@@ -23,7 +24,8 @@ use super::query::Query;
 use super::settings::Way;
 use super::udp::Route;
 use crate::limits::{
-    UPSTREAM_CONNECT_TIMEOUT, UPSTREAM_CONNECTIONS_MAX, UPSTREAM_PIPELINE_MAX, UPSTREAM_READ_LEN,
+    UPSTREAM_CONNECT_TIMEOUT, UPSTREAM_CONNECTIONS_MAX, UPSTREAM_CONNECTIONS_OPENING_MAX,
+    UPSTREAM_PIPELINE_MAX, UPSTREAM_READ_LEN,
 };
 
 /// Bytes of the length before each message.
@@ -136,10 +138,14 @@ impl Pool {
             is_young && !self.is_old(connection)
         };
         let least_busy = connections.iter().filter(may_be_used).min_by_key(|one| one.busy_count());
-        if let Some(connection) = least_busy
-            && (connection.busy_count() == 0 || connections.len() >= UPSTREAM_CONNECTIONS_MAX)
-        {
-            return (Rc::clone(connection), Found::Kept);
+        let opening_count = connections.iter().filter(|one| !one.shared.is_open.get()).count();
+        if let Some(connection) = least_busy {
+            let is_crowded = connection.busy_count() >= UPSTREAM_PIPELINE_MAX / 2;
+            let may_open = connections.len() < UPSTREAM_CONNECTIONS_MAX
+                && (opening_count < UPSTREAM_CONNECTIONS_OPENING_MAX || is_crowded);
+            if connection.busy_count() == 0 || !may_open {
+                return (Rc::clone(connection), Found::Kept);
+            }
         }
         let connection = Rc::new(Connection::open(&self.to));
         connections.push(Rc::clone(&connection));
