@@ -163,16 +163,7 @@ impl LateAnswers {
     /// Answers, counts and logs.
     pub fn give(&mut self, waiter: Waiter, return_to: ReturnTo, outcome: &Outcome<'_>) {
         let stamped = waiter.stamp(outcome, &mut self.message);
-        let message = &self.message[..stamped.len];
-        match return_to {
-            ReturnTo::Tcp(peer) => peer.deliver(message),
-            ReturnTo::Udp(to) => {
-                let socket = self.sockets[to.listener.0].as_ref();
-                if socket.is_some_and(|socket| late::send(socket, &to, message).is_err()) {
-                    self.metrics.count(Event::SendFailed, 1);
-                }
-            }
-        }
+        // Counted first: who has the answer can see it counted.
         let observation = Observation {
             block: waiter.counted_as,
             transport: waiter.transport,
@@ -189,6 +180,16 @@ impl LateAnswers {
             reply_len: stamped.len,
         };
         self.metrics.observe_one(&observation, waiter.began.elapsed());
+        let message = &self.message[..stamped.len];
+        match return_to {
+            ReturnTo::Tcp(peer) => peer.deliver(message),
+            ReturnTo::Udp(to) => {
+                let socket = self.sockets[to.listener.0].as_ref();
+                if socket.is_some_and(|socket| late::send(socket, &to, message).is_err()) {
+                    self.metrics.count(Event::SendFailed, 1);
+                }
+            }
+        }
         if let (Outcome::Failure(failure), Some(logged_as)) = (outcome, waiter.logged_as) {
             self.log(&waiter, logged_as, stamped.rcode, failure);
         }
