@@ -11,7 +11,7 @@ use std::process::Command;
 const GOAL: u64 = 350;
 /// What it was when it was last looked at, x86-64, the rustc of rust-toolchain.toml. Growth by a tenth fails: make it
 /// cheaper, or say here what the new figure buys.
-const RECORDED: u64 = 515;
+const RECORDED: u64 = 494;
 const QUESTION_COUNT: u64 = 20_000;
 
 #[test]
