@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wire::header::{CD, Rcode, TYPE_AXFR, TYPE_DS, TYPE_IXFR};
+use wire::header::{Rcode, TYPE_AXFR, TYPE_DS, TYPE_IXFR};
 use wire::name::Name;
 use wire::query::{self, Edns, Query, Reading, Reject};
 use wire::reply::{self, Envelope, MESSAGE_LEN_MAX, Stamped, UDP_LEN_MAX};
@@ -27,6 +27,19 @@ pub type Tables = [Option<Arc<Table>>; TABLES_MAX];
 pub enum Transport {
     Udp,
     Tcp,
+}
+
+impl Transport {
+    /// What an answer to this query may be. `rotation`: see `Envelope`.
+    #[inline]
+    #[must_use]
+    pub fn envelope(self, query: &Query, rotation: usize) -> Envelope {
+        let len_max = match self {
+            Self::Udp => Envelope::udp_len_max(query.edns, UDP_LEN_MAX),
+            Self::Tcp => MESSAGE_LEN_MAX,
+        };
+        Envelope { len_max, rotation }
+    }
 }
 
 /// What becomes of a packet.
@@ -54,6 +67,14 @@ pub struct Ask<'s> {
     pub alias: Option<Answer<'s>>,
     /// When the client is given an expired answer instead (`serve_stale verify`).
     pub stale_after: Option<Duration>,
+}
+
+impl Ask<'_> {
+    /// The name that upstreams are asked for, if it is not the question's: where the CNAMEs lead.
+    #[must_use]
+    pub fn target(&self) -> Option<Name> {
+        Name::from_wire(self.alias?.target())
+    }
 }
 
 /// An answer, and what the counters and the error log want to know of it.
@@ -125,13 +146,8 @@ pub fn answer<'s>(
         let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
         return Verdict::Reply(Answered { counted_as: plan.dropped_as(listener), ..refused });
     };
-    let envelope = Envelope {
-        len_max: match transport {
-            Transport::Udp => Envelope::udp_len_max(query.edns, UDP_LEN_MAX),
-            Transport::Tcp => MESSAGE_LEN_MAX,
-        },
-        rotation: if block.rotates { sources.rotation } else { 0 },
-    };
+    let rotation = if block.rotates { sources.rotation } else { 0 };
+    let envelope = transport.envelope(&query, rotation);
     // A zone is given away by the `transfer` plugin alone, which is not here.
     if matches!(query.qtype, TYPE_AXFR | TYPE_IXFR) {
         let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
@@ -173,13 +189,8 @@ pub fn answer<'s>(
 
 /// The block whose upstreams know where CNAMEs of a table lead, in this server's own view.
 fn outward<'s>(plan: &'s Plan, listener: ListenerId, cnames: Answer<'_>) -> Option<&'s Block> {
-    let target = name_of(cnames.target())?;
+    let target = Name::from_wire(cnames.target())?;
     plan.block_for(listener, &target).filter(|block| block.knows_others(&target))
-}
-
-fn name_of(wire: &[u8]) -> Option<Name> {
-    let mut name = Name::default();
-    name.read(wire).map(|_| name)
 }
 
 /// A query, and what its answer must look like.
@@ -201,7 +212,7 @@ fn answer_from_others<'s>(
     let Client { query, packet, envelope } = client;
     let (alias, asks) = alias.map_or((None, block), |(cnames, asks)| (Some(cnames), asks));
     let ask = Ask { query, block, asks, alias, stale_after: None };
-    let target = alias.and_then(|cnames| name_of(cnames.target()));
+    let target = ask.target();
     let asked = target.as_ref().unwrap_or(name);
     if !asks.knows_others(asked) {
         // CoreDNS refuses where a block has nothing that answers, and fails where none of what it has did.
@@ -243,8 +254,8 @@ fn cache_key<'n>(query: &Query, asked: &'n Name) -> Key<'n> {
         name: asked.bytes(),
         qtype: query.qtype,
         qclass: query.qclass,
-        dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
-        checking_disabled: query.kept_flags & CD != 0,
+        dnssec_ok: query.dnssec_ok(),
+        checking_disabled: query.checking_disabled(),
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender};
-use wire::header::{CD, CLASS_IN, RD};
+use wire::header::{CLASS_IN, RD};
 use wire::name::Name;
 use wire::response::{Response, TtlRule};
 
@@ -148,16 +148,13 @@ impl Outside {
     /// What `ask` means for upstreams. `name`: the question's; `waiter`: who asks.
     #[must_use]
     pub fn departure(&self, ask: &Ask<'_>, name: &Name, waiter: Option<Waiter>) -> Departure {
-        let target = ask.alias.and_then(|cnames| {
-            let mut target = Name::default();
-            target.read(cnames.target()).map(|_| target)
-        });
+        let target = ask.target();
         let name = target.as_ref().unwrap_or(name);
         let asked = Asked {
             name: name.bytes().into(),
             qtype: ask.query.qtype,
-            dnssec_ok: ask.query.edns.is_some_and(|edns| edns.dnssec_ok),
-            checking_disabled: ask.query.kept_flags & CD != 0,
+            dnssec_ok: ask.query.dnssec_ok(),
+            checking_disabled: ask.query.checking_disabled(),
         };
         let transport = waiter.as_ref().map_or(Transport::Udp, |waiter| waiter.transport);
         let key = FlightKey {

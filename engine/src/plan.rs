@@ -136,9 +136,8 @@ impl Plan {
     /// The block for a question of type DS, which the zone above knows (RFC 4035, section 3.1.4.1).
     #[must_use]
     pub fn block_above(&self, listener: ListenerId, name: &Name) -> Option<&Block> {
-        let mut above = Name::default();
-        let is_there = name.label_count() > 0 && above.read(name.suffix(1)).is_some();
-        let block = is_there.then(|| self.block_for(listener, &above)).flatten();
+        let above = (name.label_count() > 0).then(|| Name::from_wire(name.suffix(1))).flatten();
+        let block = above.and_then(|above| self.block_for(listener, &above));
         block.or_else(|| self.block_for(listener, name))
     }
 

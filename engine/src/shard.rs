@@ -61,6 +61,15 @@ pub struct ErrorReport {
     pub message: Option<String>,
 }
 
+impl ErrorReport {
+    /// A full queue loses the line, not the answer.
+    pub fn send(self, log: &Sender<Self>, metrics: &ShardMetrics) {
+        if log.try_send(self).is_err() {
+            metrics.error_line_lost();
+        }
+    }
+}
+
 /// What a shard answers from. Its loop and its TCP connections share it, all in one thread.
 pub struct Shard {
     updates: Receiver<Update>,
@@ -144,7 +153,7 @@ impl Shard {
         self.metrics.observe(&Observation {
             block: answered.counted_as,
             transport: question.transport,
-            family: if question.is_from_v6 { Family::V6 } else { Family::V4 },
+            family: question.family(),
             qtype: answered.qtype,
             dnssec_ok: answered.dnssec_ok,
             rcode: answered.rcode,
@@ -160,10 +169,7 @@ impl Shard {
                 qtype: answered.qtype,
                 message: None,
             };
-            // A full queue loses the line, not the answer.
-            if self.errors.try_send(report).is_err() {
-                self.metrics.error_line_lost();
-            }
+            report.send(&self.errors, &self.metrics);
         }
     }
 
@@ -209,6 +215,15 @@ pub struct Question<'p> {
     pub packet: &'p [u8],
     /// When its batch began.
     pub now: Instant,
+}
+
+impl Question<'_> {
+    /// The client's address family.
+    #[inline]
+    #[must_use]
+    pub fn family(&self) -> Family {
+        if self.is_from_v6 { Family::V6 } else { Family::V4 }
+    }
 }
 
 /// Whether the loop goes on.

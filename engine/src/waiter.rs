@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 use wire::header::{HEADER_LEN, Rcode};
 use wire::name::Name;
 use wire::query::Query;
-use wire::reply::{self, Envelope, MESSAGE_LEN_MAX, Stamped, UDP_LEN_MAX};
+use wire::reply::{self, MESSAGE_LEN_MAX, Stamped};
 use wire::response::{self, Alias, Response, TtlRule};
 use wire::table::Answer;
 
@@ -69,7 +69,7 @@ struct OwnedAlias {
 impl Waiter {
     #[must_use]
     pub fn new(ask: &Ask<'_>, question: &Question<'_>, rotation: usize) -> Self {
-        let Question { transport, is_from_v6, packet, now, .. } = *question;
+        let Question { transport, packet, now, .. } = *question;
         let kept_len = HEADER_LEN + ask.query.question_len();
         let alias = ask.alias.map(|cnames| OwnedAlias {
             body: cnames.body.into(),
@@ -81,7 +81,7 @@ impl Waiter {
             packet: packet.get(..kept_len).unwrap_or_default().into(),
             query_len: packet.len(),
             transport,
-            family: if is_from_v6 { Family::V6 } else { Family::V4 },
+            family: question.family(),
             counted_as: ask.block.counted_as,
             logged_as: ask.block.logged_as,
             rotation: if ask.block.rotates { rotation } else { 0 },
@@ -97,21 +97,13 @@ impl Waiter {
                 return reply::stamp_reject(&self.query.reject(failure.rcode()), &self.packet, out);
             }
         };
-        let envelope = Envelope {
-            len_max: match self.transport {
-                Transport::Udp => Envelope::udp_len_max(self.query.edns, UDP_LEN_MAX),
-                Transport::Tcp => MESSAGE_LEN_MAX,
-            },
-            rotation: self.rotation,
-        };
+        let envelope = self.transport.envelope(&self.query, self.rotation);
         let alias = self.alias.as_ref().map(|alias| Alias { answer: alias.answer() });
         response::stamp(&self.query, &self.packet, response, ttl, alias, envelope, out)
     }
 
     fn name(&self) -> Name {
-        let mut name = Name::default();
-        name.read(self.packet.get(HEADER_LEN..).unwrap_or_default());
-        name
+        Name::from_wire(self.packet.get(HEADER_LEN..).unwrap_or_default()).unwrap_or_default()
     }
 }
 
@@ -169,7 +161,7 @@ impl LateAnswers {
             transport: waiter.transport,
             family: waiter.family,
             qtype: waiter.query.qtype,
-            dnssec_ok: waiter.query.edns.is_some_and(|edns| edns.dnssec_ok),
+            dnssec_ok: waiter.query.dnssec_ok(),
             rcode: stamped.rcode,
             // CoreDNS names no plugin for an answer that its server made up for one that failed.
             plugin: match outcome {
@@ -203,9 +195,6 @@ impl LateAnswers {
             qtype: waiter.query.qtype,
             message: Some(failure.to_string()),
         };
-        // A full queue loses the line, not the answer.
-        if self.errors.try_send(report).is_err() {
-            self.metrics.error_line_lost();
-        }
+        report.send(&self.errors, &self.metrics);
     }
 }

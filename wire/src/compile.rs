@@ -14,8 +14,8 @@ use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_SRV};
 use crate::name::{NAME_LEN_MAX, Name};
 use crate::reply::{MESSAGE_LEN_MAX, soa_record};
 use crate::table::{
-    Apex, ENTRY_HEAD_LEN, Entry, IN_REVERSE_ZONE, LEADS_OUTSIDE, PodMode, ROW_LEN,
-    SEGMENT_HEAD_LEN, SLOT_LEN, hash, segment_index, slot_and_tag, u32_le,
+    ENTRY_HEAD_LEN, Entry, IN_REVERSE_ZONE, LEADS_OUTSIDE, PodMode, ROW_LEN, SEGMENT_HEAD_LEN,
+    SLOT_LEN, hash, segment_index, slot_and_tag, u32_le,
 };
 use crate::zone::ZoneSet;
 
@@ -260,7 +260,7 @@ pub struct TableOptions {
 pub struct TableBuilder {
     secrets: RapidSecrets,
     zones: Arc<ZoneSet>,
-    apexes: Arc<[Apex]>,
+    reverse_zones: Arc<[bool]>,
     pods: PodMode,
     ttl_secs: u32,
     spine: Vec<Arc<[u8]>>,
@@ -277,14 +277,13 @@ impl TableBuilder {
     #[must_use]
     pub fn new(options: TableOptions, seed: u64) -> Self {
         let reverse = ZoneSet::new(&[&b"\x07in-addr\x04arpa\0"[..], b"\x03ip6\x04arpa\0"]);
-        let apexes = options.zones.iter().map(|zone| {
-            let mut name = Name::default();
-            name.read(zone).expect("a zone is a whole name");
-            Apex { is_reverse: reverse.find(&name).is_some() }
+        let reverse_zones = options.zones.iter().map(|zone| {
+            let name = Name::from_wire(zone).expect("a zone is a whole name");
+            reverse.find(&name).is_some()
         });
         Self {
             secrets: RapidSecrets::seed(seed),
-            apexes: apexes.collect(),
+            reverse_zones: reverse_zones.collect(),
             zones: Arc::new(ZoneSet::new(&options.zones)),
             pods: options.pods,
             ttl_secs: options.ttl_secs,
@@ -315,10 +314,8 @@ impl TableBuilder {
 
     /// Where in a name its zone begins, and the flags of its entry.
     fn zone_of(&self, bytes: &[u8]) -> Option<(u8, u8)> {
-        let mut name = Name::default();
-        name.read(bytes)?;
-        let zone = self.zones.find(&name)?;
-        let flags = if self.apexes[zone.index].is_reverse { IN_REVERSE_ZONE } else { 0 };
+        let zone = self.zones.find(&Name::from_wire(bytes)?)?;
+        let flags = if self.reverse_zones[zone.index] { IN_REVERSE_ZONE } else { 0 };
         Some((zone.name_offset as u8, flags))
     }
 
@@ -366,7 +363,7 @@ impl TableBuilder {
             secrets: self.secrets,
             spine: self.spine.clone().into_boxed_slice(),
             zones: Arc::clone(&self.zones),
-            apexes: Arc::clone(&self.apexes),
+            reverse_zones: Arc::clone(&self.reverse_zones),
             pods: self.pods,
             ttl_secs: self.ttl_secs,
             soa: soa_record(serial, self.ttl_secs),

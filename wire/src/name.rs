@@ -29,6 +29,13 @@ impl Default for Name {
 }
 
 impl Name {
+    /// The uncompressed name that starts `bytes`; `None` as for `read`.
+    #[must_use]
+    pub fn from_wire(bytes: &[u8]) -> Option<Self> {
+        let mut name = Self::default();
+        name.read(bytes).map(|_| name)
+    }
+
     /// Reads the uncompressed name that starts `bytes`; returns its length in bytes.
     ///
     /// `None` for a name that is cut, longer than 255 bytes, or has a label that is not a plain one. A compression pointer is

@@ -61,6 +61,18 @@ impl Query {
         self.name_len + 4
     }
 
+    /// DO (RFC 3225).
+    #[must_use]
+    pub fn dnssec_ok(&self) -> bool {
+        self.edns.is_some_and(|edns| edns.dnssec_ok)
+    }
+
+    /// CD (RFC 4035, section 3.2.2).
+    #[must_use]
+    pub fn checking_disabled(&self) -> bool {
+        self.kept_flags & CD != 0
+    }
+
     /// The same question answered with an error. A response to a query with an OPT has one (RFC 6891, section 7).
     #[must_use]
     pub fn reject(&self, rcode: Rcode) -> Reject {

@@ -53,7 +53,8 @@ pub struct Table {
     pub(crate) secrets: RapidSecrets,
     pub(crate) spine: Box<[Arc<[u8]>]>,
     pub(crate) zones: Arc<ZoneSet>,
-    pub(crate) apexes: Arc<[Apex]>,
+    /// By index in `zones`: under in-addr.arpa or ip6.arpa, where a name exists only as the owner of PTR records.
+    pub(crate) reverse_zones: Arc<[bool]>,
     pub(crate) pods: PodMode,
     pub(crate) ttl_secs: u32,
     /// The SOA of every zone, but for its name; the serial is the time of the last change.
@@ -67,13 +68,6 @@ impl core::fmt::Debug for Table {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "Table {{ generation: {}, segments: {} }}", self.generation, self.spine.len())
     }
-}
-
-/// What is the same for every name of a zone.
-#[derive(Clone, Debug)]
-pub struct Apex {
-    /// Under in-addr.arpa or ip6.arpa: a name exists only as the owner of PTR records.
-    pub(crate) is_reverse: bool,
 }
 
 /// Where a question's answer is.
@@ -165,7 +159,6 @@ impl Table {
     /// SOA, names that are found by a rule or under another spelling, and names that do not exist.
     fn look_up_others(&self, name: &Name, qtype: u16) -> Found<'_> {
         let Some(zone) = self.zones.find(name) else { return Found::Outside };
-        let Some(apex) = self.apexes.get(zone.index) else { return Found::Outside };
         let cut = ZoneCut { name_offset: zone.name_offset };
         let labels_left = name.label_starting_at(zone.name_offset).unwrap_or(0);
         if qtype == TYPE_SOA {
@@ -175,7 +168,7 @@ impl Table {
         if labels_left == 0 {
             return Found::NoData(cut);
         }
-        if apex.is_reverse {
+        if self.reverse_zones.get(zone.index) == Some(&true) {
             return self.absent(cut);
         }
         let is_pod_name = labels_left >= 3 && name.label(labels_left - 1) == b"pod";

@@ -258,8 +258,7 @@ impl Cache {
         response: &Arc<Response>,
         now: Instant,
     ) -> Option<TtlRule> {
-        let mut name = Name::default();
-        name.read(key.name)?;
+        let name = Name::from_wire(key.name)?;
         if self.disabled[term.entry_type as usize].find(&name).is_some() {
             return None;
         }

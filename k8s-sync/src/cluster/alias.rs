@@ -66,8 +66,7 @@ impl Alias {
 }
 
 fn place(name: &WireName, zones: &Zones) -> Option<Place> {
-    let mut read = wire::name::Name::default();
-    read.read(name.as_slice())?;
+    let read = wire::name::Name::from_wire(name.as_slice())?;
     let Some(zone) = zones.enclosing(&read) else { return Some(Place::Outside) };
     let text = |index: usize| String::from_utf8_lossy(read.label(index));
     let left = zone.labels_left;

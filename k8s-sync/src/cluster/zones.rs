@@ -79,8 +79,7 @@ impl Zones {
     pub fn reverse_name(&self, address: IpAddr) -> Option<WireName> {
         let mut name = WireName::reverse_from_addr(address).expect("reverse names are short");
         name.make_canonical();
-        let mut read = wire::name::Name::default();
-        read.read(name.as_slice())?;
+        let read = wire::name::Name::from_wire(name.as_slice())?;
         self.enclosing(&read).filter(|zone| zone.is_reverse && zone.labels_left > 0)?;
         Some(name)
     }

@@ -223,7 +223,7 @@ pub fn stamp(
     if response.truncated {
         flags |= TC;
     }
-    let wants_ad = query.edns.is_some_and(|edns| edns.dnssec_ok) || u16_at(packet, 2) & AD != 0;
+    let wants_ad = query.dnssec_ok() || u16_at(packet, 2) & AD != 0;
     if response.authenticated && wants_ad && alias.is_none() {
         flags |= AD;
     }
