@@ -118,21 +118,12 @@ impl Outside {
     /// the shard's runtime.
     pub fn take_plan(&mut self, plan: &Plan) {
         self.plan_count += 1;
-        let mut old: Vec<_> = self.cache_plans.drain(..).zip(self.caches.drain(..)).collect();
-        for next in &plan.caches {
-            let same = old.iter().position(|(plan, _)| Arc::ptr_eq(plan, next));
-            let cache = same.map(|at| old.swap_remove(at).1);
-            self.caches.push(cache.unwrap_or_else(|| Cache::new(&next.settings, rand::random())));
-            self.cache_plans.push(Arc::clone(next));
-        }
-        let mut old: Vec<_> = self.forward_plans.drain(..).zip(self.upstreams.drain(..)).collect();
-        for next in &plan.forwards {
-            let same = old.iter().position(|(plan, _)| Arc::ptr_eq(plan, next));
-            let upstreams = same.map(|at| old.swap_remove(at).1);
-            self.upstreams
-                .push(upstreams.unwrap_or_else(|| Upstreams::new(next, self.shard, &self.metrics)));
-            self.forward_plans.push(Arc::clone(next));
-        }
+        carry_over(&mut self.cache_plans, &mut self.caches, &plan.caches, |plan| {
+            Cache::new(&plan.settings, rand::random())
+        });
+        carry_over(&mut self.forward_plans, &mut self.upstreams, &plan.forwards, |settings| {
+            Upstreams::new(settings, self.shard, &self.metrics)
+        });
     }
 
     /// By `CacheSlot`.
@@ -359,20 +350,36 @@ impl Flight {
             recursion_desired: *recursion_desired,
             transport: *transport,
         };
-        let deadline = Instant::now() + FORWARD_TIMEOUT;
+        // All lines together have the time that one has.
+        let deadline = tokio::time::Instant::now() + FORWARD_TIMEOUT;
         let mut outcome = Err(Failure::NoneHealthy);
         for upstreams in &self.upstreams {
-            // All lines together have the time that one has: what a line before has said is an answer, too.
-            if outcome.is_ok() && Instant::now() >= deadline {
+            // What a line before has said is an answer, too.
+            if outcome.is_ok() && tokio::time::Instant::now() >= deadline {
                 break;
             }
-            outcome = upstreams.ask(&question).await;
+            outcome = upstreams.ask(&question, deadline).await;
             let passes_on = outcome.as_ref().is_ok_and(|response| upstreams.passes_on(response));
             if !passes_on {
                 break;
             }
         }
         outcome
+    }
+}
+
+/// What was made for plans that are the very same in `next` stays, the rest is made anew.
+fn carry_over<P, T>(
+    plans: &mut Vec<Arc<P>>,
+    things: &mut Vec<T>,
+    next: &[Arc<P>],
+    make: impl Fn(&Arc<P>) -> T,
+) {
+    let mut old: Vec<_> = plans.drain(..).zip(things.drain(..)).collect();
+    for plan in next {
+        let same = old.iter().position(|(other, _)| Arc::ptr_eq(other, plan));
+        things.push(same.map_or_else(|| make(plan), |at| old.swap_remove(at).1));
+        plans.push(Arc::clone(plan));
     }
 }
 

@@ -12,7 +12,7 @@ use engine::corefile::{Forward, Policy, UpstreamTransport};
 use engine::forward::{Cause, Failure};
 use engine::limits::HEDGES_SAVED_MAX;
 use engine::metrics::{Format, UpstreamEvent};
-use upstream::{Manner, Rig, Upstream, forward, nobody, question, run, until};
+use upstream::{Manner, Rig, Upstream, deadline, forward, nobody, question, run, until};
 
 #[test]
 fn a_question_comes_as_the_client_came_or_as_the_corefile_says() {
@@ -29,7 +29,8 @@ fn a_question_comes_as_the_client_came_or_as_the_corefile_says() {
             let upstream = Upstream::start(60, Manner::Answers);
             let options = Forward { transport: option, ..forward(&[upstream.address]) };
             let rig = Rig::start(&options).await;
-            let answer = rig.upstreams.ask(&question("a.example", client)).await.unwrap();
+            let answer =
+                rig.upstreams.ask(&question("a.example", client), deadline()).await.unwrap();
             assert_eq!((answer.answer_count(), answer.truncated), (1, false));
             let seen = upstream.seen();
             assert_eq!((seen.len(), seen[0].is_tcp), (1, is_tcp), "{option:?} {client:?}");
@@ -50,7 +51,7 @@ fn the_runtime_of_the_uring_backend_serves_as_well() {
         let seen = good.seen();
         assert_eq!((seen.len(), seen[1].is_tcp), (2, true));
         let tcp = question("www.example.org", Transport::Tcp);
-        assert!(rig.upstreams.ask(&tcp).await.is_ok());
+        assert!(rig.upstreams.ask(&tcp, deadline()).await.is_ok());
         assert_eq!(good.connection_count(), 1);
     });
 }
@@ -141,7 +142,7 @@ fn a_cut_answer_is_asked_for_over_tcp_or_passed() {
                 ..forward(&[upstream.address])
             };
             let rig = Rig::start(&options).await;
-            let answer = rig.upstreams.ask(&question("a.example", client)).await.ok();
+            let answer = rig.upstreams.ask(&question("a.example", client), deadline()).await.ok();
             let answer = answer.map(|one| (one.answer_count(), one.truncated));
             assert_eq!(answer, expected, "{manner:?} {passes} {client:?}");
         }
@@ -348,7 +349,7 @@ fn a_thousand_at_once_and_all_give_their_room_back() {
         for number in 0..QUESTIONS {
             let upstreams = Rc::clone(&rig.upstreams);
             let question = question(&format!("n{number}.example"), Transport::Udp);
-            let ask = async move { upstreams.ask(&question).await };
+            let ask = async move { upstreams.ask(&question, deadline()).await };
             asks.push(tokio::task::spawn_local(ask));
             if number % 100 == 99 {
                 // The upstream's socket holds no thousand queries.

@@ -10,7 +10,7 @@ use engine::answer::Transport;
 use engine::corefile::{Forward, Target, UpstreamTls, Zone};
 use engine::forward::{Failure, Origin, Settings, ShardNumber, TYPE_HINFO, Upstreams, Way};
 use engine::metrics::{Build, Format, Metrics};
-use upstream::{Manner, Upstream, forward, nobody, question, run, until};
+use upstream::{Manner, Upstream, deadline, forward, nobody, question, run, until};
 
 fn metrics() -> Metrics {
     let build = Build { version: String::new(), revision: String::new(), compiler: String::new() };
@@ -145,7 +145,7 @@ fn an_upstream_that_sends_our_probe_back_is_taken_out_and_reported() {
         let question = question("www.example.org", Transport::Udp);
         for _ in 0..5 {
             // Answered behind the probe.
-            assert!(upstreams.ask(&question).await.is_ok());
+            assert!(upstreams.ask(&question, deadline()).await.is_ok());
         }
         assert!(!settings.is_own_probe(&of_good));
         assert!(settings.upstreams.iter().all(|upstream| !upstream.is_looping()));
@@ -171,7 +171,7 @@ fn an_upstream_that_sends_our_probe_back_is_taken_out_and_reported() {
 
         looping.behave(Manner::Answers);
         for _ in 0..5 {
-            let answer = upstreams.ask(&question).await.unwrap();
+            let answer = upstreams.ask(&question, deadline()).await.unwrap();
             assert_eq!(answer.ttl_secs_min, Some(60));
         }
         drop((upstreams, settings));
@@ -213,7 +213,7 @@ fn where_all_loop_nobody_is_asked() {
         let upstreams = Upstreams::new(&settings, shard, &metrics.shard(0));
         until("it is probed", || upstream.seen_count() > 0).await;
         assert!(settings.is_own_probe(&upstream.seen()[0].message[12..12 + 17 + 17 + 1]));
-        let outcome = upstreams.ask(&question("www.example.org", Transport::Udp)).await;
+        let outcome = upstreams.ask(&question("www.example.org", Transport::Udp), deadline()).await;
         assert_eq!(outcome, Err(Failure::NoneHealthy));
     });
 }

@@ -12,7 +12,7 @@ use engine::forward::{Cause, Failure};
 use engine::limits::{UPSTREAM_CONNECTIONS_OPENING_MAX, UPSTREAM_PIPELINE_MAX};
 use engine::metrics::UpstreamEvent;
 use futures::future::join_all;
-use upstream::{Identity, Manner, Rig, Upstream, forward, nobody, question, run, until};
+use upstream::{Identity, Manner, Rig, Upstream, deadline, forward, nobody, question, run, until};
 
 /// `force_tcp`
 fn over_tcp(upstream: &Upstream) -> Forward {
@@ -77,7 +77,8 @@ fn many_questions_share_few_connections_and_answers_find_their_questions() {
         let rig = Rig::start(&options).await;
         let questions: Vec<_> =
             (0..QUESTIONS).map(|n| question(&format!("n{n}.example"), Transport::Udp)).collect();
-        let answers = join_all(questions.iter().map(|one| rig.upstreams.ask(one))).await;
+        let answers =
+            join_all(questions.iter().map(|one| rig.upstreams.ask(one, deadline()))).await;
         // The question's name is part of what an answer must match.
         assert!(answers.iter().all(Result::is_ok));
         let from: BTreeSet<_> = upstream.seen().iter().map(|seen| seen.from).collect();

@@ -5,7 +5,7 @@
 //!                                                  └─ failed, or a code of `failover` ─→ the next, while there is time
 //! ```
 //! `settings` is made by the control plane and shared by all shards; everything else belongs to one shard and lives in its
-//! runtime. Invariant: every question ends within `FORWARD_TIMEOUT`, and gives its room back however it ends.
+//! runtime. Invariant: every question ends by its deadline, and gives its room back however it ends.
 
 mod failure;
 mod health;
@@ -34,7 +34,7 @@ pub use looping::TYPE_HINFO;
 pub use settings::{Origin, Settings, SettingsError, Upstream, Way};
 
 use crate::answer::Transport;
-use crate::limits::{FORWARD_IN_FLIGHT_MAX, FORWARD_TIMEOUT};
+use crate::limits::FORWARD_IN_FLIGHT_MAX;
 use crate::metrics::{Event, ShardMetrics};
 use health::State;
 use hedge::HedgeBudget;
@@ -112,9 +112,8 @@ impl Upstreams {
     ///
     /// # Errors
     /// Why there is no answer, and with which response code the client is told so.
-    pub async fn ask(&self, question: &Question) -> Result<Response, Failure> {
+    pub async fn ask(&self, question: &Question, deadline: Instant) -> Result<Response, Failure> {
         let _room = self.take_room()?;
-        let deadline = Instant::now() + FORWARD_TIMEOUT;
         let mut order = self.order()?;
         let mut outcome = Err(Failure::NoneHealthy);
         while Instant::now() < deadline

@@ -18,6 +18,7 @@ use domain::rdata::A;
 use engine::answer::Transport;
 use engine::corefile::{Forward, HealthCheck, Place, Policy, Target, UpstreamTransport, Zone};
 use engine::forward::{Failure, Question, Settings, ShardNumber, Upstreams};
+use engine::limits::FORWARD_TIMEOUT;
 use engine::metrics::{Build, Metrics, UpstreamEvent};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::process::{Resource, Rlimit};
@@ -415,7 +416,7 @@ impl Rig {
     }
 
     pub async fn ask(&self) -> Result<Response, Failure> {
-        self.upstreams.ask(&question("www.example.org", Transport::Udp)).await
+        self.upstreams.ask(&question("www.example.org", Transport::Udp), deadline()).await
     }
 
     /// The TTL of the answer, which says who gave it.
@@ -426,6 +427,11 @@ impl Rig {
     pub fn count(&self, of: &Upstream, event: UpstreamEvent) -> u64 {
         self.metrics.upstream(of.address).total(event)
     }
+}
+
+/// When a question that is asked now ends.
+pub fn deadline() -> tokio::time::Instant {
+    tokio::time::Instant::now() + FORWARD_TIMEOUT
 }
 
 pub fn question(name: &str, transport: Transport) -> Question {
