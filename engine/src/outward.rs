@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use engine::corefile::{Config, Forward, ServerBlock};
+use engine::corefile::{Config, Forward, ServerBlock, Zone};
 use engine::forward::{Settings, Upstream, Way};
 use engine::metrics::Metrics;
 use engine::plan::{CachePlan, CacheSlot, ForwardSlot, ForwardStep};
-use wire::zone::ZoneSet;
 
 use crate::endpoints::labels;
 use crate::server::addresses;
@@ -61,12 +60,9 @@ impl Outward {
                 let place = &options.place;
                 let settings =
                     settings.with_context(|| format!("{}:{}", place.file, place.line))?;
-                let zones = |zones: &[engine::corefile::Zone]| {
-                    ZoneSet::new(&zones.iter().map(|zone| &zone.wire).collect::<Vec<_>>())
-                };
                 forwards.push(ForwardStep {
-                    from: zones(&options.from),
-                    except: zones(&options.except),
+                    from: Zone::set(&options.from),
+                    except: Zone::set(&options.except),
                     upstreams: next.add_forward(settings, before, probe_zone.is_some()),
                 });
             }

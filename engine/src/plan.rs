@@ -3,14 +3,12 @@
 //! A plan is immutable: a reload makes a new one. Invariant: every index in it is in range.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use wire::name::Name;
 use wire::zone::ZoneSet;
 
-use crate::corefile::Cache as CacheSettings;
+use crate::corefile::{Cache as CacheSettings, Timeouts};
 use crate::forward::Settings as ForwardSettings;
-use crate::limits::{TCP_IDLE_TIMEOUT, TCP_READ_TIMEOUT, TCP_WRITE_TIMEOUT};
 use crate::metrics::CacheMetrics;
 
 /// Which table of the shard's: one for each running `kubernetes` block.
@@ -49,31 +47,8 @@ pub struct ListenerPlan {
     pub blocks: Vec<usize>,
     /// Where questions are counted that none of the blocks takes; nowhere without `prometheus`.
     pub dropped_as: Option<usize>,
-    pub tcp: TcpLimits,
-}
-
-/// How patient TCP connections are treated: `timeouts`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpLimits {
-    /// For the first query, and for any that has begun, to come whole.
-    pub read_timeout: Duration,
-    /// For the peer to take an answer.
-    pub write_timeout: Duration,
-    /// Between queries (RFC 7766, section 6.2.3).
-    pub idle_timeout: Duration,
-    /// Queries of one connection.
-    pub query_count_max: Option<u32>,
-}
-
-impl Default for TcpLimits {
-    fn default() -> Self {
-        Self {
-            read_timeout: TCP_READ_TIMEOUT,
-            write_timeout: TCP_WRITE_TIMEOUT,
-            idle_timeout: TCP_IDLE_TIMEOUT,
-            query_count_max: None,
-        }
-    }
+    /// How patient TCP connections are treated.
+    pub timeouts: Timeouts,
 }
 
 /// A server block: its plugins in CoreDNS's fixed order, as far as they act on packets.

@@ -8,12 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use engine::corefile::{Config, ListenIp, ServerBlock};
+use engine::corefile::{Config, ListenIp, ServerBlock, Zone};
 use engine::fleet::Fleet;
 use engine::io::socket::{self, ListenerSockets};
 use engine::limits::{LISTENERS_MAX, TABLES_MAX};
 use engine::metrics::{LabelSet, Metrics};
-use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableSlot, TcpLimits};
+use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableSlot};
 use wire::zone::ZoneSet;
 
 use crate::endpoints::labels;
@@ -204,13 +204,8 @@ impl Server {
                     let listener = &mut plan.listeners[id];
                     zones[id].push(&key.zone.wire);
                     listener.blocks.push(plan.blocks.len());
-                    if let Some(timeouts) = &block.timeouts {
-                        listener.tcp = TcpLimits {
-                            read_timeout: timeouts.read,
-                            write_timeout: timeouts.write,
-                            idle_timeout: timeouts.idle,
-                            query_count_max: timeouts.max_tcp_queries,
-                        };
+                    if let Some(timeouts) = block.timeouts {
+                        listener.timeouts = timeouts;
                     }
                     // CoreDNS counts each address and each key of a block apart.
                     let count = |zone: &str| self.metrics.label_set(&labels(address, zone));
@@ -298,8 +293,9 @@ impl Server {
 
 fn kubernetes_step(block: &ServerBlock, table: TableSlot) -> KubernetesStep {
     let zones = block.kubernetes.iter().flat_map(|kubernetes| &kubernetes.fallthrough);
-    let zones: Vec<&[u8]> = zones.map(|zone| zone.wire.as_slice()).collect();
-    KubernetesStep { table, fallthrough: (!zones.is_empty()).then(|| ZoneSet::new(&zones)) }
+    let mut zones = zones.peekable();
+    let fallthrough = zones.peek().is_some().then(|| Zone::set(zones));
+    KubernetesStep { table, fallthrough }
 }
 
 /// Every address that the Corefile listens on, each once.

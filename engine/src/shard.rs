@@ -21,6 +21,7 @@ use wire::header::Rcode;
 use wire::name::Name;
 
 use crate::answer::{Answered, Sources, Tables, Transport, Verdict, answer, answer_cut};
+use crate::corefile::Timeouts;
 use crate::forward::ShardNumber;
 use crate::io::DatagramIo;
 use crate::io::socket::ListenerSockets;
@@ -30,7 +31,7 @@ use crate::limits::{
 };
 use crate::metrics::{Family, Observation, ShardMetrics};
 use crate::outside::{Departure, Fills, Outside};
-use crate::plan::{ListenerId, Plan, TableSlot, TcpLimits};
+use crate::plan::{ListenerId, Plan, TableSlot};
 use crate::tcp::TcpService;
 use crate::waiter::{LateAnswers, ReturnTo, Waiter};
 
@@ -175,8 +176,8 @@ impl Shard {
 
     /// How patient the connections of a listener are.
     #[must_use]
-    pub fn tcp_limits(&self, listener: ListenerId) -> TcpLimits {
-        self.plan.listeners.get(listener.0).map(|listener| listener.tcp).unwrap_or_default()
+    pub fn timeouts(&self, listener: ListenerId) -> Timeouts {
+        self.plan.listeners.get(listener.0).map(|listener| listener.timeouts).unwrap_or_default()
     }
 
     /// The counters that this shard's thread writes.

@@ -104,12 +104,10 @@ impl Cache {
     /// `hash_seed`: random, so that nobody can choose names that share a probe chain.
     #[must_use]
     pub fn new(settings: &Settings, hash_seed: u64) -> Self {
-        let zones =
-            |zones: &[Zone]| ZoneSet::new(&zones.iter().map(|zone| &zone.wire).collect::<Vec<_>>());
         let capacities = [settings.success.capacity, settings.denial.capacity];
         Self {
-            zones: zones(&settings.zones),
-            disabled: [zones(&settings.disable_success), zones(&settings.disable_denial)],
+            zones: Zone::set(&settings.zones),
+            disabled: [Zone::set(&settings.disable_success), Zone::set(&settings.disable_denial)],
             settings: settings.clone(),
             store: Store::new(capacities, hash_seed),
             counters: Counters::default(),

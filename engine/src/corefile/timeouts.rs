@@ -22,6 +22,17 @@ pub struct Timeouts {
     pub max_tcp_queries: Option<u32>,
 }
 
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            read: TCP_READ_TIMEOUT,
+            write: TCP_WRITE_TIMEOUT,
+            idle: TCP_IDLE_TIMEOUT,
+            max_tcp_queries: None,
+        }
+    }
+}
+
 pub(super) const USAGE: &str = "timeouts { … }";
 
 const READ: &str = "read DURATION";
@@ -53,12 +64,7 @@ pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
         let mistake = Mistake::error(statement.name.span, message).label("says nothing");
         return context.report(mistake.help("the options are read, write, idle, maxtcpqueries"));
     }
-    let mut timeouts = block.timeouts.unwrap_or(Timeouts {
-        read: TCP_READ_TIMEOUT,
-        write: TCP_WRITE_TIMEOUT,
-        idle: TCP_IDLE_TIMEOUT,
-        max_tcp_queries: None,
-    });
+    let mut timeouts = block.timeouts.unwrap_or_default();
     statement.read_settings(SETTINGS, &mut timeouts, context);
     block.timeouts = Some(timeouts);
 }

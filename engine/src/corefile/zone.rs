@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use wire::zone::ZoneSet;
+
 use super::report::Refusal;
 use super::word::quoted;
 
@@ -22,6 +24,11 @@ impl Zone {
     #[must_use]
     pub fn root() -> Self {
         Self { text: ".".to_owned(), wire: vec![0] }
+    }
+
+    /// Zones, to look names up in.
+    pub fn set<'z>(zones: impl IntoIterator<Item = &'z Self>) -> ZoneSet {
+        ZoneSet::new(&zones.into_iter().map(|zone| &zone.wire).collect::<Vec<_>>())
     }
 
     /// Whether the zone is for names of addresses: `in-addr.arpa`, `ip6.arpa` or below.

@@ -15,9 +15,10 @@ use wire::reply::MESSAGE_LEN_MAX;
 use super::recency::Ticket;
 use super::{Buffers, Shared};
 use crate::answer::Transport;
+use crate::corefile::Timeouts;
 use crate::limits::TCP_PENDING_MAX;
 use crate::metrics::Event;
-use crate::plan::{ListenerId, TcpLimits};
+use crate::plan::ListenerId;
 use crate::shard::{Outcome, Question, Shard};
 use crate::waiter::ReturnTo;
 
@@ -59,7 +60,7 @@ impl Peer {
 pub(super) struct Connection {
     stream: TcpStream,
     listener: ListenerId,
-    limits: TcpLimits,
+    timeouts: Timeouts,
     is_from_v6: bool,
     shard: Rc<RefCell<Shard>>,
     shared: Rc<Shared>,
@@ -115,7 +116,7 @@ impl Connection {
         Self {
             stream,
             listener,
-            limits: shard.borrow().tcp_limits(listener),
+            timeouts: shard.borrow().timeouts(listener),
             is_from_v6: address.ip().to_canonical().is_ipv6(),
             shard: Rc::clone(shard),
             shared: Rc::clone(shared),
@@ -133,7 +134,7 @@ impl Connection {
     pub(super) async fn serve(mut self) {
         // A first query has as long to come whole as any query has from its first byte.
         let mut waiting = Waiting::RestOfQuery;
-        let mut deadline = Deadline::now() + self.limits.read_timeout;
+        let mut deadline = Deadline::now() + self.timeouts.read;
         loop {
             let before = waiting;
             self.has_progressed = false;
@@ -167,10 +168,10 @@ impl Connection {
 
     fn patience(&self, waiting: Waiting) -> Duration {
         match waiting {
-            Waiting::RestOfQuery => self.limits.read_timeout,
-            Waiting::Peer => self.limits.write_timeout,
+            Waiting::RestOfQuery => self.timeouts.read,
+            Waiting::Peer => self.timeouts.write,
             Waiting::Query | Waiting::Answers | Waiting::Nothing | Waiting::End => {
-                self.limits.idle_timeout
+                self.timeouts.idle
             }
         }
     }
@@ -297,7 +298,7 @@ impl Connection {
                 answers.stopped = Stopped::MessageCut;
                 break;
             };
-            if self.limits.query_count_max.is_some_and(|max| self.query_count >= max) {
+            if self.timeouts.max_tcp_queries.is_some_and(|max| self.query_count >= max) {
                 answers.stopped = Stopped::QueriesSpent;
                 break;
             }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the occupied places form one chain from `oldest` to `newest`; a place that was given up is used again.
 
-/// Where a thing stands, from `admit`. `use_count` tells it from a later thing in the same place.
+/// Where a thing stands, from `admit`. `admission` tells it from a later thing in the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket {
     place: usize,

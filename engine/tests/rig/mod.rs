@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 use domain::base::Name as DomainName;
-use engine::corefile::{self, Surroundings};
+use engine::corefile::{self, Surroundings, Zone};
 use engine::fleet::{Backend, Fleet, Settings};
 use engine::forward::Settings as ForwardSettings;
 use engine::io::socket;
@@ -190,10 +190,9 @@ fn outward(
     let steps = block.forwards.iter().map(|options| {
         let settings = runtime.block_on(ForwardSettings::load(options, None, metrics));
         plan.forwards.push(Arc::new(settings.unwrap()));
-        let except: Vec<_> = options.except.iter().map(|zone| &zone.wire).collect();
         ForwardStep {
             from: ZoneSet::new(&[[0]]),
-            except: ZoneSet::new(&except),
+            except: Zone::set(&options.except),
             upstreams: ForwardSlot(plan.forwards.len() - 1),
         }
     });
