@@ -39,6 +39,8 @@ pub struct Outside {
     /// By `ForwardSlot`, as `forward_plans`.
     upstreams: Vec<Rc<Upstreams>>,
     forward_plans: Vec<Arc<forward::Settings>>,
+    /// Look-ups in all caches that scrapes have been shown.
+    look_ups_shown: u64,
     /// Plans so far: a question under a new plan does not wait for one under the old.
     plan_count: u64,
     flights: HashMap<FlightKey, Vec<(Waiter, ReturnTo)>>,
@@ -106,6 +108,7 @@ impl Outside {
             cache_plans: Vec::new(),
             upstreams: Vec::new(),
             forward_plans: Vec::new(),
+            look_ups_shown: 0,
             plan_count: 0,
             flights: HashMap::new(),
             waiter_count: 0,
@@ -271,10 +274,19 @@ impl Outside {
                 cache.fill(&fill.asked.key(), &fill.response, now, unix_secs);
             }
         }
+        self.publish_counts();
     }
 
-    /// Shows scrapes what the caches have counted.
-    pub fn publish_counts(&self) {
+    /// Shows scrapes what the caches have counted, if a batch has asked them for anything.
+    pub fn publish_look_ups(&mut self) {
+        let look_ups = self.caches.iter().map(|cache| cache.counters().requests).sum();
+        if self.look_ups_shown != look_ups {
+            self.look_ups_shown = look_ups;
+            self.publish_counts();
+        }
+    }
+
+    fn publish_counts(&self) {
         for (cache, plan) in self.caches.iter().zip(&self.cache_plans) {
             plan.metrics.publish(self.shard.index, cache);
         }

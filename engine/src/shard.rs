@@ -187,9 +187,9 @@ impl Shard {
     }
 
     /// Ends a batch: all its answers took this long.
-    pub fn finish_batch(&self, began: Instant) {
+    pub fn finish_batch(&mut self, began: Instant) {
         self.metrics.finish_batch(began.elapsed());
-        self.outside.publish_counts();
+        self.outside.publish_look_ups();
     }
 }
 
