@@ -19,8 +19,8 @@ done
 command -v dnsperf >/dev/null || { echo "generators: dnsperf is not installed: apt-get install dnsperf" >&2; exit 1; }
 server_core=${SERVER_CORE:-0} generator_core=${GENERATOR_CORE:-1} bin=${CARGO_TARGET_DIR:-target}/release
 cargo build --quiet --release --locked -p loadgen -p benches --bins
-tmp=$(mktemp -d)
-trap 'kill "$pid" 2>/dev/null || true; rm -rf "$tmp"' EXIT
+tmp=$(mktemp -d) pid=
+trap '[[ -z $pid ]] || kill "$pid" 2>/dev/null || true; rm -rf "$tmp"' EXIT
 benches/cluster.awk -v dir="$tmp"
 port=$(free_port)
 "$bin/echo" --io "$echo_io" --core "$server_core" "127.0.0.1:$port" &

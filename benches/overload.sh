@@ -19,8 +19,8 @@ while getopts l:i: flag; do
 done
 server_core=${SERVER_CORE:-0} generator_core=${GENERATOR_CORE:-1} bin=${CARGO_TARGET_DIR:-target}/release
 cargo build --quiet --release --locked -p engine -p loadgen --bins
-tmp=$(mktemp -d)
-trap 'kill "$pid" 2>/dev/null || true; rm -rf "$tmp"' EXIT
+tmp=$(mktemp -d) pid=
+trap '[[ -z $pid ]] || kill "$pid" 2>/dev/null || true; rm -rf "$tmp"' EXIT
 benches/cluster.awk -v dir="$tmp"
 port=$(free_port) metrics=$(free_port)
 cat >"$tmp/Corefile" <<CONF
