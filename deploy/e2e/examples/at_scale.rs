@@ -13,7 +13,7 @@ use domain::base::iana::Rtype;
 use e2e::answer::Answer;
 use e2e::ask::over_udp;
 use e2e::cluster::Cluster;
-use e2e::corefile::Corefile;
+use e2e::corefile::{AS_SHIPPED, Corefile};
 use e2e::delays::{Delays, until};
 use e2e::objects::Objects;
 use e2e::question::Question;
@@ -42,20 +42,6 @@ const SETTLED: Duration = Duration::from_secs(3);
 
 const KINDS: [Kind; 2] = [Kind::Ringdns, Kind::CoreDns];
 
-/// As a Kubernetes distribution ships it, without what is not the cluster's.
-const COREFILE: &str = ".:5353 {
-    bind 127.0.0.1
-    errors
-    kubernetes cluster.local in-addr.arpa ip6.arpa {
-        manifests -
-        pods insecure
-        fallthrough in-addr.arpa ip6.arpa
-        ttl 30
-    }
-    loadbalance
-}
-";
-
 fn main() {
     let service_count = std::env::args().nth(1).map_or(SERVICE_COUNT, |word| {
         let count = word.parse().ok().filter(|count| (10..=SERVICE_COUNT_MAX).contains(count));
@@ -71,7 +57,7 @@ fn main() {
         began.elapsed()
     );
     let scale = Scale {
-        corefile: Corefile::new(COREFILE).with_kubeconfig(&cluster.kubeconfig()),
+        corefile: Corefile::new(AS_SHIPPED).with_kubeconfig(&cluster.kubeconfig()),
         tools: &tools,
         objects: cluster.objects(),
         service_count,

@@ -8,6 +8,20 @@ use domain::base::iana::Rtype;
 
 use crate::question::Question;
 
+/// What a Kubernetes distribution ships, without what is not the cluster's.
+pub const AS_SHIPPED: &str = ".:5353 {
+    bind 127.0.0.1
+    errors
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+        manifests -
+        pods insecure
+        fallthrough in-addr.arpa ip6.arpa
+        ttl 30
+    }
+    loadbalance
+}
+";
+
 /// A Corefile that serves port 5353, in a first block for `.` and perhaps in others; the cluster's
 /// zones, if any, stand on a `kubernetes` line.
 #[derive(Clone, Debug)]

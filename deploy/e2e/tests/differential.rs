@@ -9,7 +9,7 @@ use e2e::answer::{Answer, Record};
 use e2e::ask::Transport;
 use e2e::cluster::Cluster;
 use e2e::comparison::differences;
-use e2e::corefile::Corefile;
+use e2e::corefile::{AS_SHIPPED, Corefile};
 use e2e::difference::Oracle;
 use e2e::question::Question;
 use e2e::rule::Rule;
@@ -24,20 +24,6 @@ const SHOWN: usize = 2;
 
 /// Questions asked under each Corefile.
 const QUESTION_COUNT: usize = 4_000;
-
-/// What a Kubernetes distribution ships, without what is not the cluster's.
-const AS_SHIPPED: &str = ".:5353 {
-    bind 127.0.0.1
-    errors
-    kubernetes cluster.local in-addr.arpa ip6.arpa {
-        manifests -
-        pods insecure
-        fallthrough in-addr.arpa ip6.arpa
-        ttl 30
-    }
-    loadbalance
-}
-";
 
 const VERIFIED: &str = ".:5353 {
     bind 127.0.0.1
