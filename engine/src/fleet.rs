@@ -63,7 +63,6 @@ pub struct Fleet {
 
 struct Member {
     mailbox: Mailbox,
-    metrics: Arc<ShardMetrics>,
     thread: JoinHandle<io::Result<()>>,
 }
 
@@ -134,7 +133,7 @@ impl Fleet {
                 .spawn(move || start.run(&report))?;
             started.recv().unwrap_or_else(|_| Err(io::Error::other("the shard's thread ended")))?;
             let mailbox = Mailbox { updates, wake };
-            members.push(Member { mailbox, metrics: Arc::clone(metrics), thread });
+            members.push(Member { mailbox, thread });
         }
         Ok(Self { members })
     }
@@ -184,11 +183,6 @@ impl Fleet {
         for member in &self.members {
             member.mailbox.send(Update::NoTable(slot));
         }
-    }
-
-    /// The shards' counters.
-    pub fn metrics(&self) -> impl Iterator<Item = &Arc<ShardMetrics>> {
-        self.members.iter().map(|member| &member.metrics)
     }
 
     /// Whether a shard has ended by itself, which only a failing ring makes it do.
