@@ -16,7 +16,7 @@ use domain::base::iana::{Class, Rcode};
 use domain::base::{Message, MessageBuilder, Name, ToName as _, Ttl};
 use domain::rdata::A;
 use engine::answer::Transport;
-use engine::corefile::{Forward, HealthCheck, Place, Policy, Target, UpstreamTransport, Zone};
+use engine::corefile::{self, Forward, Surroundings, Target};
 use engine::forward::{Failure, Question, Settings, ShardNumber, Upstreams};
 use engine::limits::FORWARD_TIMEOUT;
 use engine::metrics::{Build, Metrics, UpstreamEvent};
@@ -362,39 +362,16 @@ impl Identity {
     }
 }
 
-/// A `forward` line with CoreDNS's defaults, but for a shorter time out, and no hedging.
+/// A `forward` line with the Corefile's defaults, but sequential, without hedging, and less patient.
 pub fn forward(to: &[SocketAddr]) -> Forward {
-    Forward {
-        place: Place::default(),
-        from: vec![Zone::root()],
-        except: Vec::new(),
-        to: to.iter().copied().map(Target::Dns).collect(),
-        transport: UpstreamTransport::AsAsked,
-        policy: Policy::Sequential,
-        expire: Duration::from_secs(10),
-        max_age: None,
-        max_idle_conns: None,
-        max_fails: 2,
-        max_connect_attempts: 0,
-        tls: None,
-        tls_servername: None,
-        health_check: HealthCheck {
-            every: Duration::from_millis(50),
-            recursion_desired: true,
-            domain: Zone::root(),
-        },
-        max_concurrent: None,
-        next: Vec::new(),
-        next_on_nodata: false,
-        failover: Vec::new(),
-        failfast_all_unhealthy_upstreams: false,
-        source_address: None,
-        read_timeout: Duration::from_millis(300),
-        resolver: Vec::new(),
-        hedge: false,
-        randomize_case: false,
-        passes_truncated: false,
-    }
+    let text = ".:53 {\nforward . 127.0.0.1 {\npolicy sequential\nhedge off\n}\n}\n";
+    let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
+    let mut config = corefile::parse("Corefile", text, &surroundings).expect("no mistake");
+    let mut forward = config.blocks.remove(0).forwards.remove(0);
+    forward.to = to.iter().copied().map(Target::Dns).collect();
+    forward.health_check.every = Duration::from_millis(50);
+    forward.read_timeout = Duration::from_millis(300);
+    forward
 }
 
 /// The upstreams of a `forward` line in a shard.
