@@ -108,7 +108,7 @@ impl Cluster {
             builder.insert(&entry);
         }
         let zones = ZONES.map(wire_name);
-        let fallthrough = Some(ZoneSet::new(&zones[1..]));
+        let fallthrough = ZoneSet::new(&zones[1..]);
         let kubernetes = Some(KubernetesStep { table: TableSlot(0), fallthrough });
         // `errors`, `prometheus` and `loadbalance`, as in the stock Corefile.
         let block = Block {
@@ -145,7 +145,7 @@ impl Cluster {
     /// A packet that came over UDP, and its answer.
     pub fn answer(&mut self, packet: &[u8]) -> &[u8] {
         self.rotation = self.rotation.wrapping_add(1);
-        let mut sources = Sources {
+        let sources = Sources {
             plan: &self.plan,
             tables: &self.tables,
             caches: &mut [],
@@ -153,7 +153,7 @@ impl Cluster {
             now: self.now,
         };
         let (name, out) = (&mut self.name, &mut self.out);
-        match answer(&mut sources, ListenerId(0), Transport::Udp, packet, name, out) {
+        match answer(sources, ListenerId(0), Transport::Udp, packet, name, out) {
             Verdict::Reply(Answered { len, .. }) => &self.out[..len],
             // Nothing here is for others to answer.
             Verdict::ReplyAndRefresh(..) | Verdict::Ask(_) | Verdict::Drop => &[],

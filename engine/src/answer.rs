@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wire::header::{Rcode, TYPE_AXFR, TYPE_DS, TYPE_IXFR};
+use wire::header::{Rcode, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA};
 use wire::name::Name;
 use wire::query::{self, Edns, Query, Reading, Reject};
 use wire::reply::{self, Envelope, MESSAGE_LEN_MAX, Stamped, UDP_LEN_MAX};
 use wire::response::{self, Alias};
-use wire::table::{Answer, Found, Table};
+use wire::table::{Answer, Found, Stored, Table};
 
 use crate::cache::{Cache, Key, LookUp};
 use crate::forward::TYPE_HINFO;
@@ -117,18 +117,99 @@ pub struct Sources<'s, 'c> {
     pub now: Instant,
 }
 
+impl<'s> Sources<'s, '_> {
+    /// The table of a block's `kubernetes`, once there is one.
+    #[inline]
+    fn table_of(&self, block: &Block) -> Option<&'s Table> {
+        self.tables.get(block.kubernetes.as_ref()?.table.0)?.as_deref()
+    }
+
+    /// How far a block rotates the addresses of this answer.
+    #[inline]
+    fn rotation_of(&self, block: &Block) -> usize {
+        if block.rotates { self.rotation } else { 0 }
+    }
+}
+
 /// Answers one packet into `out`, which holds `UDP_LEN_MAX` bytes for UDP and `MESSAGE_LEN_MAX` for TCP. `name` is scratch
 /// space that keeps the question's name.
 #[inline]
 pub fn answer<'s>(
-    sources: &mut Sources<'s, '_>,
+    sources: Sources<'s, '_>,
     listener: ListenerId,
     transport: Transport,
     packet: &[u8],
     name: &mut Name,
     out: &mut [u8],
 ) -> Verdict<'s> {
-    let query = match query::read(packet, name) {
+    let client = Client { listener, transport, packet };
+    match answer_at_a_glance(&sources, &client, name, out) {
+        Ok(answered) => Verdict::Reply(answered),
+        Err(glance) => {
+            // A copy, so that what is passed by address does not keep the way above out of registers.
+            let Sources { plan, tables, caches, rotation, now } = sources;
+            let sources = Sources { plan, tables, caches, rotation, now };
+            answer_others(sources, client, glance, name, out)
+        }
+    }
+}
+
+/// Who asks, and what.
+struct Client<'p> {
+    listener: ListenerId,
+    transport: Transport,
+    packet: &'p [u8],
+}
+
+/// What is known of a packet that the first look did not answer.
+enum Glance<'s> {
+    /// Nothing.
+    Unread,
+    /// Its name is the one that `query::presume` has read.
+    Presumed,
+    /// So it is, and this is what the table holds under it.
+    Asked(Option<Stored<'s>>),
+}
+
+/// Most packets ask for records of the table by a name spelt as it is stored. They are answered without another look at either.
+#[inline(always)]
+fn answer_at_a_glance<'s>(
+    sources: &Sources<'s, '_>,
+    client: &Client<'_>,
+    name: &mut Name,
+    out: &mut [u8],
+) -> Result<Answered, Glance<'s>> {
+    let query = query::presume(client.packet, name).ok_or(Glance::Unread)?;
+    if matches!(query.qtype, TYPE_DS | TYPE_SOA | TYPE_AXFR | TYPE_IXFR) {
+        return Err(Glance::Presumed);
+    }
+    let block = sources.plan.block_for(client.listener, name).ok_or(Glance::Presumed)?;
+    let table = sources.table_of(block).ok_or(Glance::Presumed)?;
+    let stored = table.stored(name);
+    let records = stored.and_then(|stored| stored.answer(query.qtype));
+    let records = records.ok_or(Glance::Asked(stored))?;
+    let envelope = client.transport.envelope(&query, sources.rotation_of(block));
+    let stamped = reply::stamp_whole(&query, client.packet, &records, envelope, out);
+    Ok(by_table(block, stamped.ok_or(Glance::Asked(stored))?, &query))
+}
+
+/// Everything else.
+fn answer_others<'s>(
+    mut sources: Sources<'s, '_>,
+    client: Client<'_>,
+    mut glance: Glance<'s>,
+    name: &mut Name,
+    out: &mut [u8],
+) -> Verdict<'s> {
+    let Client { listener, transport, packet } = client;
+    let reading = match glance {
+        Glance::Presumed | Glance::Asked(_) if name.is_whole() => query::read_again(packet, name),
+        _ => {
+            glance = Glance::Unread;
+            query::read(packet, name)
+        }
+    };
+    let query = match reading {
         Reading::Query(query) => query,
         Reading::Ignore => return Verdict::Drop,
         Reading::Reject(reject) => {
@@ -146,8 +227,7 @@ pub fn answer<'s>(
         let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
         return Verdict::Reply(Answered { counted_as: plan.dropped_as(listener), ..refused });
     };
-    let rotation = if block.rotates { sources.rotation } else { 0 };
-    let envelope = transport.envelope(&query, rotation);
+    let envelope = transport.envelope(&query, sources.rotation_of(block));
     // A zone is given away by the `transfer` plugin alone, which is not here.
     if matches!(query.qtype, TYPE_AXFR | TYPE_IXFR) {
         let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
@@ -155,17 +235,18 @@ pub fn answer<'s>(
     }
     let mut alias = None;
     if let Some(kubernetes) = &block.kubernetes {
-        let tables = sources.tables;
-        let Some(table) = tables.get(kubernetes.table.0).and_then(Option::as_deref) else {
+        let Some(table) = sources.table_of(block) else {
             let reject = query.reject(Rcode::ServFail);
             return Verdict::Reply(end_of_chain(block, &reject, query.qtype, packet, out));
         };
-        let found = table.look_up(name, query.qtype);
+        let stored = match glance {
+            Glance::Asked(stored) => stored,
+            Glance::Unread | Glance::Presumed => table.stored(name),
+        };
+        let found = table.look_up_from(stored, name, query.qtype);
         let is_for_others = match found {
             Found::Outside => true,
-            Found::NxDomain(_) | Found::Unsynced(_) => {
-                kubernetes.fallthrough.as_ref().is_some_and(|zones| zones.find(name).is_some())
-            }
+            Found::NxDomain(_) | Found::Unsynced(_) => kubernetes.fallthrough.find(name).is_some(),
             // Where nobody here knows more, the CNAMEs are what there is to say.
             Found::Alias(cnames) => {
                 alias = outward(plan, listener, cnames).map(|asks| (cnames, asks));
@@ -175,16 +256,12 @@ pub fn answer<'s>(
         };
         if !is_for_others {
             let stamped = reply::stamp(&query, packet, table, &found, envelope, out);
-            return Verdict::Reply(Answered {
-                counted_as: block.counted_as,
-                by: AnsweredBy::Kubernetes,
-                ..unclaimed(stamped, query.qtype, query.edns)
-            });
+            return Verdict::Reply(by_table(block, stamped, &query));
         }
     }
-    // Copies, so that what is passed by address does not keep the way above out of registers.
-    let client = Client { query, packet, envelope };
-    answer_from_others(sources, block, alias, name, client, out)
+    let (alias, asks) = alias.map_or((None, block), |(cnames, asks)| (Some(cnames), asks));
+    let ask = Ask { query, block, asks, alias, stale_after: None };
+    answer_from_outside(&mut sources, ask, name, packet, envelope, out)
 }
 
 /// The block whose upstreams know where CNAMEs of a table lead, in this server's own view.
@@ -193,25 +270,16 @@ fn outward<'s>(plan: &'s Plan, listener: ListenerId, cnames: Answer<'_>) -> Opti
     plan.block_for(listener, &target).filter(|block| block.knows_others(&target))
 }
 
-/// A query, and what its answer must look like.
-struct Client<'p> {
-    query: Query,
-    packet: &'p [u8],
-    envelope: Envelope,
-}
-
 /// What upstreams know: from the cache, or by asking them. `name` is the question's.
-fn answer_from_others<'s>(
+fn answer_from_outside<'s>(
     sources: &mut Sources<'s, '_>,
-    block: &'s Block,
-    alias: Option<(Answer<'s>, &'s Block)>,
+    ask: Ask<'s>,
     name: &Name,
-    client: Client<'_>,
+    packet: &[u8],
+    envelope: Envelope,
     out: &mut [u8],
 ) -> Verdict<'s> {
-    let Client { query, packet, envelope } = client;
-    let (alias, asks) = alias.map_or((None, block), |(cnames, asks)| (Some(cnames), asks));
-    let ask = Ask { query, block, asks, alias, stale_after: None };
+    let Ask { query, block, asks, alias, .. } = ask;
     let target = ask.target();
     let asked = target.as_ref().unwrap_or(name);
     if !asks.knows_others(asked) {
@@ -288,6 +356,16 @@ fn end_of_chain(
 
 fn refuse(reject: &Reject, qtype: u16, packet: &[u8], out: &mut [u8]) -> Answered {
     unclaimed(reply::stamp_reject(reject, packet, out), qtype, reject.edns)
+}
+
+/// An answer that a block's `kubernetes` knew.
+#[inline]
+fn by_table(block: &Block, stamped: Stamped, query: &Query) -> Answered {
+    Answered {
+        counted_as: block.counted_as,
+        by: AnsweredBy::Kubernetes,
+        ..unclaimed(stamped, query.qtype, query.edns)
+    }
 }
 
 #[inline]

@@ -86,8 +86,8 @@ pub struct ForwardStep {
 #[derive(Clone, Debug)]
 pub struct KubernetesStep {
     pub table: TableSlot,
-    /// Names under these zones that do not exist are the next plugin's; `None` without `fallthrough`.
-    pub fallthrough: Option<ZoneSet>,
+    /// Names under these zones that do not exist are the next plugin's: none without `fallthrough`.
+    pub fallthrough: ZoneSet,
 }
 
 impl Plan {

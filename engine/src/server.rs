@@ -293,9 +293,7 @@ impl Server {
 
 fn kubernetes_step(block: &ServerBlock, table: TableSlot) -> KubernetesStep {
     let zones = block.kubernetes.iter().flat_map(|kubernetes| &kubernetes.fallthrough);
-    let mut zones = zones.peekable();
-    let fallthrough = zones.peek().is_some().then(|| Zone::set(zones));
-    KubernetesStep { table, fallthrough }
+    KubernetesStep { table, fallthrough: Zone::set(zones) }
 }
 
 /// Every address that the Corefile listens on, each once.

@@ -114,7 +114,7 @@ impl Shard {
         let verdict = if question.is_cut {
             answer_cut(question.packet, &mut self.name, out)
         } else {
-            let mut sources = Sources {
+            let sources = Sources {
                 plan: &self.plan,
                 tables: &self.tables,
                 caches: self.outside.caches(),
@@ -122,7 +122,7 @@ impl Shard {
                 now: question.now,
             };
             let Question { listener, transport, packet, .. } = *question;
-            answer(&mut sources, listener, transport, packet, &mut self.name, out)
+            answer(sources, listener, transport, packet, &mut self.name, out)
         };
         match verdict {
             Verdict::Reply(answered) => {

@@ -11,7 +11,7 @@ use rapidhash::v3::RapidSecrets;
 pub use crate::table::{EVERY_TYPE, Table};
 
 use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_SRV};
-use crate::name::{NAME_LEN_MAX, Name};
+use crate::name::{BLOCK_LEN, NAME_LEN_MAX, Name, block_count};
 use crate::reply::{MESSAGE_LEN_MAX, soa_record};
 use crate::table::{
     ENTRY_HEAD_LEN, Entry, IN_REVERSE_ZONE, LEADS_OUTSIDE, PodMode, ROW_LEN, SEGMENT_HEAD_LEN,
@@ -163,7 +163,8 @@ impl EntryWriter {
 
     /// The finished entry: opaque bytes that hold the name and its answers, to be handed to `TableBuilder::insert`.
     pub fn finish(&mut self) -> &[u8] {
-        let bodies_at = ENTRY_HEAD_LEN + self.name.len() + self.rows.len() * ROW_LEN;
+        let rows_at = ENTRY_HEAD_LEN + block_count(self.name.len()) * BLOCK_LEN;
+        let bodies_at = rows_at + self.rows.len() * ROW_LEN;
         let entry = &mut self.entry;
         entry.clear();
         entry.extend_from_slice(&0u64.to_le_bytes());
@@ -173,6 +174,7 @@ impl EntryWriter {
         // Where its zone begins is the builder's business.
         entry.extend_from_slice(&[0, if self.leads_outside { LEADS_OUTSIDE } else { 0 }]);
         entry.extend_from_slice(&self.name);
+        entry.resize(rows_at, 0);
         for row in &self.rows {
             for number in [
                 row.rtype,
@@ -297,9 +299,9 @@ impl TableBuilder {
 
     /// Puts the finished entry in place, replacing one of the same name. The hash is what removes it again.
     pub fn insert(&mut self, entry: &[u8]) -> NameHash {
-        let name = Entry { bytes: entry }.name();
-        let hash = hash(&self.secrets, name);
-        let Some((zone_at, flags)) = self.zone_of(name) else {
+        let name = Name::from_wire(Entry { bytes: entry }.name()).expect("a whole name was begun");
+        let hash = hash(&self.secrets, name.blocks());
+        let Some((zone_at, flags)) = self.zone_of(&name) else {
             debug_assert!(false, "a name of no zone of the table is never asked for");
             return NameHash(hash);
         };
@@ -313,8 +315,8 @@ impl TableBuilder {
     }
 
     /// Where in a name its zone begins, and the flags of its entry.
-    fn zone_of(&self, bytes: &[u8]) -> Option<(u8, u8)> {
-        let zone = self.zones.find(&Name::from_wire(bytes)?)?;
+    fn zone_of(&self, name: &Name) -> Option<(u8, u8)> {
+        let zone = self.zones.find(name)?;
         let flags = if self.reverse_zones[zone.index] { IN_REVERSE_ZONE } else { 0 };
         Some((zone.name_offset as u8, flags))
     }

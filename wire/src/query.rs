@@ -23,7 +23,6 @@ pub enum Reading {
 /// One question of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query {
-    pub id: u16,
     /// RD and CD, the bits that a response repeats (RFC 1035, section 4.1.1; RFC 4035, section 3.2.2).
     pub kept_flags: u16,
     pub qtype: u16,
@@ -45,7 +44,6 @@ pub struct Edns {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reject {
     pub rcode: Rcode,
-    pub id: u16,
     /// RD, CD and the opcode.
     pub kept_flags: u16,
     /// Bytes of the question to repeat; 0 if it was not whole.
@@ -78,7 +76,6 @@ impl Query {
     pub fn reject(&self, rcode: Rcode) -> Reject {
         Reject {
             rcode,
-            id: self.id,
             kept_flags: self.kept_flags,
             question_len: self.question_len(),
             edns: self.edns,
@@ -87,18 +84,40 @@ impl Query {
 }
 
 /// Reads one packet; its name goes into `name`.
-#[inline]
 pub fn read(packet: &[u8], name: &mut Name) -> Reading {
+    read_with(packet, |behind| name.read(behind))
+}
+
+/// Reads a packet whose name is presumed to end at the first zero byte; `None` if it is no question to answer by that.
+///
+/// What is stored under the name answers the question, as `Name::presume` says. Before anything else is made of the query,
+/// `name.is_whole()` must have been asked, and where it says no, `read`.
+#[inline(always)]
+pub fn presume(packet: &[u8], name: &mut Name) -> Option<Query> {
+    match read_with(packet, |behind| name.presume(behind)) {
+        Reading::Query(query) => Some(query),
+        Reading::Reject(_) | Reading::Ignore => None,
+    }
+}
+
+/// Reads a packet once more whose name is in `name`.
+pub fn read_again(packet: &[u8], name: &Name) -> Reading {
+    read_with(packet, |_| Some(name.bytes().len()))
+}
+
+/// `read_name` is handed what follows the header, and returns the length of the name.
+#[inline(always)]
+fn read_with(packet: &[u8], read_name: impl FnOnce(&[u8]) -> Option<usize>) -> Reading {
     let Some((header, behind)) = packet.split_first_chunk::<HEADER_LEN>() else {
         return Reading::Ignore;
     };
-    let (id, flags) = (u16_at(header, 0), u16_at(header, 2));
+    let flags = u16_at(header, 2);
     if flags & QR != 0 {
         return Reading::Ignore;
     }
     let reject = |rcode, question_len, edns| {
         let kept_flags = flags & (OPCODE | RD | CD);
-        Reading::Reject(Reject { rcode, id, kept_flags, question_len, edns })
+        Reading::Reject(Reject { rcode, kept_flags, question_len, edns })
     };
     if flags & OPCODE != 0 {
         return reject(Rcode::NotImp, 0, None);
@@ -108,7 +127,7 @@ pub fn read(packet: &[u8], name: &mut Name) -> Reading {
     if counts != ONE_QUESTION && !are_of_a_query(counts) {
         return reject(Rcode::FormErr, 0, None);
     }
-    let Some(name_len) = name.read(behind) else { return reject(Rcode::FormErr, 0, None) };
+    let Some(name_len) = read_name(behind) else { return reject(Rcode::FormErr, 0, None) };
     let question_len = name_len + 4;
     let Some((fixed, records)) = behind.get(name_len..).and_then(<[u8]>::split_first_chunk::<4>)
     else {
@@ -124,7 +143,6 @@ pub fn read(packet: &[u8], name: &mut Name) -> Reading {
     }
     let [.., c0, c1] = *fixed;
     let query = Query {
-        id,
         kept_flags: flags & (RD | CD),
         qtype: u16_at(fixed, 0),
         qclass: u16::from_be_bytes([c0, c1]),

@@ -48,9 +48,25 @@ pub struct Stamped {
     pub rcode: Rcode,
 }
 
+/// Writes a stored answer, whole, to a question that spells the name as it is stored; `None` if it does not fit.
+#[inline(always)] // Into the one place that is the packet path: what is handed over then stays in registers.
+pub fn stamp_whole(
+    query: &Query,
+    packet: &[u8],
+    answer: &Answer<'_>,
+    envelope: Envelope,
+    out: &mut [u8],
+) -> Option<Stamped> {
+    let mut reply = Reply::begin(out, packet, query.question_len(), query.edns);
+    if answer.body.len() > reply.room(envelope.len_max) {
+        return None;
+    }
+    let counts = reply.whole(answer, envelope.rotation);
+    Some(reply.finish(query.kept_flags | AA, Rcode::NoError, counts, query.edns))
+}
+
 /// Writes the answer to `query`, whose packet is `packet`, into `out`. Never answers `Found::Outside`, which is another
 /// zone's business: that is REFUSED here.
-#[inline(always)] // As `Table::look_up`.
 pub fn stamp(
     query: &Query,
     packet: &[u8],
@@ -61,27 +77,10 @@ pub fn stamp(
 ) -> Stamped {
     if let Found::Answer(answer) = found
         && answer.name_len == query.name_len
+        && let Some(stamped) = stamp_whole(query, packet, answer, envelope, out)
     {
-        let mut reply = Reply::begin(out, packet, query.question_len(), query.edns);
-        if answer.body.len() <= reply.room(envelope.len_max) {
-            let counts = reply.whole(answer, envelope.rotation);
-            return reply.finish(query.kept_flags | AA, Rcode::NoError, counts, query.edns);
-        }
+        return stamped;
     }
-    // Copies, so that what is passed by address does not keep the way above out of registers.
-    let (query, found) = (*query, *found);
-    stamp_in_parts(&query, packet, table, &found, envelope, out)
-}
-
-/// What is not one whole stored answer.
-fn stamp_in_parts(
-    query: &Query,
-    packet: &[u8],
-    table: &Table,
-    found: &Found<'_>,
-    envelope: Envelope,
-    out: &mut [u8],
-) -> Stamped {
     let mut reply = Reply::begin(out, packet, query.question_len(), query.edns);
     let room = reply.room(envelope.len_max);
     let (rcode, flags, counts) = match found {
@@ -315,11 +314,9 @@ impl<'o> Reply<'o> {
             | u64::from(counts.answers) << 32
             | u64::from(counts.authorities) << 16
             | u64::from(additionals);
-        if let Some([_, _, flag_bytes @ .., c0, c1, c2, c3, c4, c5, c6, c7]) =
-            self.out.first_chunk_mut::<HEADER_LEN>()
-        {
-            *flag_bytes = flags.to_be_bytes();
-            [*c0, *c1, *c2, *c3, *c4, *c5, *c6, *c7] = counts.to_be_bytes();
+        if let Some(header) = self.out.first_chunk_mut::<HEADER_LEN>() {
+            header[2..4].copy_from_slice(&flags.to_be_bytes());
+            header[4..].copy_from_slice(&counts.to_be_bytes());
         }
         Stamped { len: self.len, rcode }
     }

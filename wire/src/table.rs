@@ -7,7 +7,7 @@
 //!   segment   slot count (u32, a power of two) · slots · entries
 //!   slot      tag (u32: the hash's upper half) · offset of the entry (u32; 0: empty slot)
 //!   entry     hash (u64) · entry length (u32) · name length (u8) · row count (u8) · where in the name its zone begins (u8) ·
-//!             flags (u8) · name · answer rows · bodies
+//!             flags (u8) · name in blocks of 16 bytes · answer rows · bodies
 //!   row       type, body length, answers, additionals, rotation start, count, stride (u16 each) · body offset in entry (u32)
 //!   body      the records, as they follow a question whose name stands at offset 12
 //! ```
@@ -18,10 +18,13 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
+use core::hash::{BuildHasher as _, Hasher as _};
+
+use rapidhash::fast::SeedableState;
+use rapidhash::v3::RapidSecrets;
 
 use crate::header::{TYPE_A, TYPE_AAAA, TYPE_SOA, TYPE_SRV};
-use crate::name::Name;
+use crate::name::{BLOCK_LEN, Block, NAME_LEN_MAX, Name, block_count};
 use crate::reply::{SOA_LEN, rdata, record_len};
 use crate::zone::ZoneSet;
 
@@ -91,6 +94,20 @@ pub enum Found<'t> {
     Outside,
 }
 
+/// A name of the table.
+#[derive(Clone, Copy)]
+pub struct Stored<'t>(Entry<'t>);
+
+impl<'t> Stored<'t> {
+    /// The records of this type, which answer a question for it whole: `None` where there are none, and where CNAMEs lead to
+    /// them outside.
+    #[must_use]
+    #[inline(always)]
+    pub fn answer(self, qtype: u16) -> Option<Answer<'t>> {
+        if self.0.leads_outside() { None } else { self.0.answer(qtype) }
+    }
+}
+
 /// Where in the question's name the zone begins: the owner of the SOA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZoneCut {
@@ -135,25 +152,39 @@ impl<'t> Answer<'t> {
 }
 
 impl Table {
+    /// What is stored under a name as it is spelt. A presumed name that is found is whole.
+    #[must_use]
+    #[inline(always)]
+    pub fn stored(&self, name: &Name) -> Option<Stored<'_>> {
+        self.find(name.blocks()).map(Stored)
+    }
+
     /// Looks a question up by its name and type; the class is IN.
     #[must_use]
-    #[inline(always)] // Into the one place that is the packet path: what it returns then stays in registers.
     pub fn look_up(&self, name: &Name, qtype: u16) -> Found<'_> {
-        // Most questions are for a name that is spelt as it is stored: its entry says what else there is to know.
-        if qtype != TYPE_SOA
-            && let Some(entry) = self.find(name.bytes())
-        {
-            let cut = ZoneCut { name_offset: entry.zone_at() };
-            return match entry.answer(qtype) {
-                Some(answer) if entry.leads_outside() && matches!(qtype, TYPE_A | TYPE_AAAA) => {
-                    Found::Alias(answer)
-                }
-                Some(answer) => Found::Answer(answer),
-                None if entry.is_in_reverse_zone() && cut.name_offset != 0 => self.absent(cut),
-                None => Found::NoData(cut),
-            };
+        self.look_up_from(self.stored(name), name, qtype)
+    }
+
+    /// The same where it is known already what is stored under the name.
+    #[must_use]
+    pub fn look_up_from<'t>(
+        &'t self,
+        stored: Option<Stored<'t>>,
+        name: &Name,
+        qtype: u16,
+    ) -> Found<'t> {
+        let Some(Stored(entry)) = stored.filter(|_| qtype != TYPE_SOA) else {
+            return self.look_up_others(name, qtype);
+        };
+        let cut = ZoneCut { name_offset: entry.zone_at() };
+        match entry.answer(qtype) {
+            Some(answer) if entry.leads_outside() && matches!(qtype, TYPE_A | TYPE_AAAA) => {
+                Found::Alias(answer)
+            }
+            Some(answer) => Found::Answer(answer),
+            None if entry.is_in_reverse_zone() && cut.name_offset != 0 => self.absent(cut),
+            None => Found::NoData(cut),
         }
-        self.look_up_others(name, qtype)
     }
 
     /// SOA, names that are found by a rule or under another spelling, and names that do not exist.
@@ -175,7 +206,7 @@ impl Table {
         let entry = match (is_pod_name, self.pods) {
             (true, PodMode::Insecure) => return self.look_up_pod(name, qtype, labels_left, cut),
             // Labels left of the address are no matter: a.1-2-3-4.NS.pod is 1-2-3-4.NS.pod.
-            (true, PodMode::Verified) => self.find(name.suffix(labels_left - 3)),
+            (true, PodMode::Verified) => self.find(name.suffix_blocks(labels_left - 3)),
             (true, PodMode::Disabled) => None,
             (false, _) => self.find_bare_port(name, labels_left),
         };
@@ -221,7 +252,7 @@ impl Table {
 
     /// `pods insecure`: the namespace must exist, the address is taken from the label left of it.
     fn look_up_pod(&self, name: &Name, qtype: u16, labels_left: usize, cut: ZoneCut) -> Found<'_> {
-        if self.find(name.suffix(labels_left - 2)).is_none() {
+        if self.find(name.suffix_blocks(labels_left - 2)).is_none() {
             return self.absent(cut);
         }
         let Some(address) = dashed_address(name.label(labels_left - 3)) else {
@@ -252,7 +283,8 @@ impl Table {
         {
             return None;
         }
-        let mut canonical = [0u8; crate::name::NAME_LEN_MAX + 2];
+        let mut canonical = [[0u8; BLOCK_LEN]; block_count(NAME_LEN_MAX + 2)];
+        let bytes = canonical.as_flattened_mut();
         let mut len = 0;
         for part in [
             &[bare_port.len() as u8 + 1, b'_'],
@@ -261,14 +293,14 @@ impl Table {
             bare_protocol,
             name.suffix(2),
         ] {
-            canonical.get_mut(len..len + part.len())?.copy_from_slice(part);
+            bytes.get_mut(len..len + part.len())?.copy_from_slice(part);
             len += part.len();
         }
-        self.find(canonical.get(..len)?)
+        self.find(canonical.get(..block_count(len))?)
     }
 
     #[inline(always)]
-    fn find(&self, name: &[u8]) -> Option<Entry<'_>> {
+    fn find(&self, name: &[Block]) -> Option<Entry<'_>> {
         let hash = hash(&self.secrets, name);
         let segment = self.spine.get(segment_index(hash, self.spine.len()))?;
         find_in_segment(segment, hash, name)
@@ -276,9 +308,13 @@ impl Table {
 }
 
 /// The hash that places names: seeded, so that what tenants name their objects cannot pile up in one segment.
-#[inline]
-pub(crate) fn hash(secrets: &RapidSecrets, name: &[u8]) -> u64 {
-    rapidhash_v3_nano_inline::<true, false>(name, secrets)
+#[inline(always)]
+pub(crate) fn hash(secrets: &RapidSecrets, name: &[Block]) -> u64 {
+    let mut hasher = SeedableState::custom(secrets.seed, &secrets.secrets).build_hasher();
+    for block in name {
+        hasher.write_u128(u128::from_le_bytes(*block));
+    }
+    hasher.finish()
 }
 
 /// `spine_len` is a power of two.
@@ -295,7 +331,7 @@ pub(crate) fn slot_and_tag(hash: u64, slot_count: usize) -> (usize, u32) {
 }
 
 #[inline(always)]
-fn find_in_segment<'t>(segment: &'t [u8], hash: u64, name: &[u8]) -> Option<Entry<'t>> {
+fn find_in_segment<'t>(segment: &'t [u8], hash: u64, name: &[Block]) -> Option<Entry<'t>> {
     let (head, behind) = segment.split_first_chunk::<SEGMENT_HEAD_LEN>()?;
     let slot_count = u32::from_le_bytes(*head) as usize;
     let (slots, _) = behind.as_chunks::<SLOT_LEN>();
@@ -309,7 +345,7 @@ fn find_in_segment<'t>(segment: &'t [u8], hash: u64, name: &[u8]) -> Option<Entr
         }
         if u32::from_le_bytes([t0, t1, t2, t3]) == tag {
             let entry = Entry { bytes: segment.get(offset..)? };
-            if entry.name() == name {
+            if entry.is_named(name) {
                 return Some(entry);
             }
         }
@@ -338,6 +374,22 @@ impl<'t> Entry<'t> {
         self.bytes.get(ENTRY_HEAD_LEN..ENTRY_HEAD_LEN + len).unwrap_or_default()
     }
 
+    /// Bytes of the name's blocks.
+    #[inline(always)]
+    fn blocks_len(self) -> usize {
+        self.bytes.get(12).map_or(0, |len| block_count(usize::from(*len)) * BLOCK_LEN)
+    }
+
+    #[inline(always)]
+    fn is_named(self, name: &[Block]) -> bool {
+        let len = name.len() * BLOCK_LEN;
+        let Some(blocks) = self.bytes.get(ENTRY_HEAD_LEN..ENTRY_HEAD_LEN + len) else {
+            return false;
+        };
+        let (blocks, _) = blocks.as_chunks::<BLOCK_LEN>();
+        self.blocks_len() == len && blocks.iter().zip(name).all(|(one, other)| one == other)
+    }
+
     /// Offset of the zone in the entry's name.
     #[inline]
     fn zone_at(self) -> usize {
@@ -362,25 +414,22 @@ impl<'t> Entry<'t> {
     #[inline(always)]
     fn answer(self, qtype: u16) -> Option<Answer<'t>> {
         let head = self.bytes.first_chunk::<ENTRY_HEAD_LEN>()?;
-        let (name_len, row_count) = (usize::from(head[12]), head[13]);
-        let mut rows = self.bytes.get(ENTRY_HEAD_LEN + name_len..)?;
+        let mut rows = self.bytes.get(ENTRY_HEAD_LEN + self.blocks_len()..)?;
         let mut every_type = None;
-        for _ in 0..row_count {
+        for _ in 0..head[13] {
             let (row, behind) = rows.split_first_chunk::<ROW_LEN>()?;
             rows = behind;
             match u16::from_le_bytes([row[0], row[1]]) {
-                rtype if rtype == qtype && rtype != EVERY_TYPE => {
-                    return self.answer_in(row, name_len);
-                }
+                rtype if rtype == qtype => return self.answer_in(row),
                 EVERY_TYPE => every_type = Some(row),
                 _ => {}
             }
         }
-        self.answer_in(every_type?, name_len)
+        self.answer_in(every_type?)
     }
 
     #[inline(always)]
-    fn answer_in(self, row: &[u8; ROW_LEN], name_len: usize) -> Option<Answer<'t>> {
+    fn answer_in(self, row: &[u8; ROW_LEN]) -> Option<Answer<'t>> {
         let field = |at: usize| u16::from_le_bytes([row[at], row[at + 1]]);
         let body_at = u32::from_le_bytes([row[14], row[15], row[16], row[17]]) as usize;
         Some(Answer {
@@ -390,7 +439,7 @@ impl<'t> Entry<'t> {
             rotate_at: field(8),
             rotate_count: field(10),
             rotate_stride: field(12),
-            name_len,
+            name_len: usize::from(*self.bytes.get(12)?),
         })
     }
 }

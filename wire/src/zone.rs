@@ -10,6 +10,8 @@ use crate::name::Name;
 /// different lengths. So: one comparison of a boundary a length, then a binary search among the zones of that length.
 #[derive(Clone, Debug, Default)]
 pub struct ZoneSet {
+    /// The index of the root zone where there is no other, as in most Corefiles: it encloses every name.
+    root_alone: Option<usize>,
     /// Longest first, no length twice.
     lengths: Vec<OneLength>,
 }
@@ -48,6 +50,9 @@ impl ZoneSet {
             }
         }
         set.lengths.sort_by_key(|one| core::cmp::Reverse(one.name_len));
+        if let [OneLength { name_len: 1, zones }] = set.lengths.as_slice() {
+            set.root_alone = zones.first().map(|(_, index)| *index);
+        }
         set
     }
 
@@ -55,12 +60,10 @@ impl ZoneSet {
     #[must_use]
     #[inline]
     pub fn find(&self, name: &Name) -> Option<Enclosing> {
-        // The one zone `.` of most Corefiles encloses every name.
-        if let [OneLength { name_len: 1, zones }] = self.lengths.as_slice() {
-            let (_, index) = zones.first()?;
-            return Some(Enclosing { index: *index, name_offset: name.bytes().len() - 1 });
+        match self.root_alone {
+            Some(index) => Some(Enclosing { index, name_offset: name.bytes().len() - 1 }),
+            None => self.find_longest(name),
         }
-        self.find_longest(name)
     }
 
     fn find_longest(&self, name: &Name) -> Option<Enclosing> {

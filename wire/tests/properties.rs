@@ -26,11 +26,39 @@ fn packets() -> impl Strategy<Value = Vec<u8>> {
             packet
         },
     );
-    prop_oneof![vec(any::<u8>(), 0..600), nearly]
+    let label = vec(prop_oneof![9 => b'-'..=b'z', 1 => any::<u8>(), 1 => Just(0)], 1..20);
+    let query = (vec(label, 0..9), any::<u8>(), vec(any::<u8>(), 0..40)).prop_map(
+        |(labels, qtype, behind)| {
+            let mut packet = vec![1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+            for label in &labels {
+                packet.push(label.len() as u8);
+                packet.extend(label);
+            }
+            packet.extend([0, 0, qtype, 0, 1]);
+            packet.extend(behind);
+            packet
+        },
+    );
+    prop_oneof![vec(any::<u8>(), 0..600), nearly, query]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn what_is_presumed_and_whole_is_so(packet in packets()) {
+        let (mut presumed_name, mut name) = (Name::default(), Name::default());
+        let presumed = query::presume(&packet, &mut presumed_name);
+        let reading = query::read(&packet, &mut name);
+        if let Some(query) = presumed && presumed_name.is_whole() {
+            prop_assert_eq!(Reading::Query(query), reading);
+            prop_assert_eq!(presumed_name.bytes(), name.bytes());
+            prop_assert_eq!(query::read_again(&packet, &presumed_name), reading);
+        } else if packet.len() >= 12 + 16 && let Reading::Query(query) = reading {
+            let (labels, _root) = name.bytes().split_at(query.name_len - 1);
+            prop_assert!(labels.contains(&0), "only a zero byte in a label hides a name's end");
+        }
+    }
 
     #[test]
     fn any_packet_has_an_outcome(packet in packets()) {

@@ -106,7 +106,7 @@ impl Rig {
             assert!(deliver(Arc::clone(&first)));
         }
         let mut zones = vec![wire_name("cluster.local"), wire_name("in-addr.arpa")];
-        let fallthrough = Some(ZoneSet::new(&zones[1..]));
+        let fallthrough = ZoneSet::new(&zones[1..]);
         let mut plan = Plan::default();
         let (cache, forwards) = outward(&mut plan, lines, &labels, &metrics);
         if !forwards.is_empty() {
