@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use domain::base::Name as DomainName;
-use engine::answer::{Answered, Sources, Tables, Transport, Verdict, answer};
+use engine::answer::{
+    Answered, Question, Sources, Tables, Transport, Verdict, at_a_glance, in_full,
+};
 use engine::limits::TABLES_MAX;
 use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableSlot};
 use wire::PodMode;
@@ -31,9 +33,9 @@ pub struct Cluster {
     plan: Plan,
     tables: Tables,
     rotation: usize,
-    now: Instant,
+    question: Question,
     name: Name,
-    out: [u8; UDP_LEN_MAX as usize],
+    message: [u8; UDP_LEN_MAX as usize],
 }
 
 /// A kind of question, and what its answer must be for the measurement to mean anything.
@@ -131,9 +133,15 @@ impl Cluster {
             plan: Plan { listeners: vec![listener], blocks: vec![block], ..Plan::default() },
             tables,
             rotation: 0,
-            now: Instant::now(),
+            question: Question {
+                listener: ListenerId(0),
+                transport: Transport::Udp,
+                is_from_v6: false,
+                len: 0,
+                now: Instant::now(),
+            },
             name: Name::default(),
-            out: [0; UDP_LEN_MAX as usize],
+            message: [0; UDP_LEN_MAX as usize],
         }
     }
 
@@ -144,19 +152,32 @@ impl Cluster {
 
     /// A packet that came over UDP, and its answer.
     pub fn answer(&mut self, packet: &[u8]) -> &[u8] {
+        self.receive(packet);
+        let len = self.answer_received();
+        &self.message[..len]
+    }
+
+    /// What the kernel does: the packet into the buffer.
+    pub fn receive(&mut self, packet: &[u8]) {
+        self.question.len = packet.len();
+        self.message[..packet.len()].copy_from_slice(packet);
+    }
+
+    /// What a shard does: the answer over the packet, of which only the id and the question must be as they came. The
+    /// answer's length; 0 for none.
+    #[inline(never)] // What is counted is what happens between entry and exit.
+    pub fn answer_received(&mut self) -> usize {
         self.rotation = self.rotation.wrapping_add(1);
-        let sources = Sources {
-            plan: &self.plan,
-            tables: &self.tables,
-            caches: &mut [],
-            rotation: self.rotation,
-            now: self.now,
-        };
-        let (name, out) = (&mut self.name, &mut self.out);
-        match answer(sources, ListenerId(0), Transport::Udp, packet, name, out) {
-            Verdict::Reply(Answered { len, .. }) => &self.out[..len],
+        let sources = Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation };
+        let (question, name, message) = (&self.question, &mut self.name, &mut self.message);
+        let verdict = at_a_glance(sources, question, name, message).map_or_else(
+            |glance| in_full(sources, &mut [], question, glance, name, message),
+            Verdict::Reply,
+        );
+        match verdict {
+            Verdict::Reply(Answered { len, .. }) => len,
             // Nothing here is for others to answer.
-            Verdict::ReplyAndRefresh(..) | Verdict::Ask(_) | Verdict::Drop => &[],
+            Verdict::ReplyAndRefresh(..) | Verdict::Ask(_) | Verdict::Drop => 0,
         }
     }
 }

@@ -17,6 +17,7 @@ use wire::table::{Answer, Found, Stored, Table};
 use crate::cache::{Cache, Key, LookUp};
 use crate::forward::TYPE_HINFO;
 use crate::limits::TABLES_MAX;
+use crate::metrics::Family;
 use crate::plan::{Block, ListenerId, Plan};
 
 /// The tables of one shard, by slot.
@@ -105,19 +106,48 @@ pub enum AnsweredBy {
     Forward,
 }
 
-/// What a packet is answered from.
-pub struct Sources<'s, 'c> {
-    pub plan: &'s Plan,
-    pub tables: &'s Tables,
-    /// By `CacheSlot`.
-    pub caches: &'c mut [Cache],
-    /// Grows with every answer: where the next rotation of addresses begins.
-    pub rotation: usize,
-    /// When the batch began.
+/// A packet, which begins the message that its answer is written over, and how it came.
+#[derive(Clone, Copy)]
+pub struct Question {
+    pub listener: ListenerId,
+    pub transport: Transport,
+    pub is_from_v6: bool,
+    /// Bytes of the packet.
+    pub len: usize,
+    /// When its batch began.
     pub now: Instant,
 }
 
-impl<'s> Sources<'s, '_> {
+impl Question {
+    /// The client's address family.
+    #[inline]
+    #[must_use]
+    pub fn family(&self) -> Family {
+        if self.is_from_v6 { Family::V6 } else { Family::V4 }
+    }
+}
+
+/// What a packet is answered from, caches left out.
+#[derive(Clone, Copy)]
+pub struct Sources<'s> {
+    pub plan: &'s Plan,
+    pub tables: &'s Tables,
+    /// Grows with every answer: where the next rotation of addresses begins.
+    pub rotation: usize,
+}
+
+/// What is known of a packet that the first look did not answer.
+#[derive(Clone, Copy)]
+pub enum Glance<'s> {
+    /// Nothing.
+    Unread,
+    /// Its name is the one that `query::presume` has read.
+    Presumed,
+    /// So it is, and this is what the table holds under it.
+    Asked(Option<Stored<'s>>),
+}
+
+impl<'s> Sources<'s> {
     /// The table of a block's `kubernetes`, once there is one.
     #[inline]
     fn table_of(&self, block: &Block) -> Option<&'s Table> {
@@ -131,79 +161,57 @@ impl<'s> Sources<'s, '_> {
     }
 }
 
-/// Answers one packet into `out`, which holds `UDP_LEN_MAX` bytes for UDP and `MESSAGE_LEN_MAX` for TCP. `name` is scratch
-/// space that keeps the question's name.
-#[inline]
-pub fn answer<'s>(
-    sources: Sources<'s, '_>,
-    listener: ListenerId,
-    transport: Transport,
-    packet: &[u8],
+/// Answers what most packets ask for: records of the table, by a name spelt as it is stored. Neither is looked at twice.
+///
+/// `message` holds `UDP_LEN_MAX` bytes for UDP and `MESSAGE_LEN_MAX` for TCP; it is as it was where there is no answer.
+/// `name` is scratch space that keeps the question's name.
+#[inline(always)] // Into the one place that is the packet path: what is handed over then stays in registers.
+pub fn at_a_glance<'s>(
+    sources: Sources<'s>,
+    question: &Question,
     name: &mut Name,
-    out: &mut [u8],
-) -> Verdict<'s> {
-    let client = Client { listener, transport, packet };
-    match answer_at_a_glance(&sources, &client, name, out) {
-        Ok(answered) => Verdict::Reply(answered),
-        Err(glance) => {
-            // A copy, so that what is passed by address does not keep the way above out of registers.
-            let Sources { plan, tables, caches, rotation, now } = sources;
-            let sources = Sources { plan, tables, caches, rotation, now };
-            answer_others(sources, client, glance, name, out)
-        }
-    }
-}
-
-/// Who asks, and what.
-struct Client<'p> {
-    listener: ListenerId,
-    transport: Transport,
-    packet: &'p [u8],
-}
-
-/// What is known of a packet that the first look did not answer.
-enum Glance<'s> {
-    /// Nothing.
-    Unread,
-    /// Its name is the one that `query::presume` has read.
-    Presumed,
-    /// So it is, and this is what the table holds under it.
-    Asked(Option<Stored<'s>>),
-}
-
-/// Most packets ask for records of the table by a name spelt as it is stored. They are answered without another look at either.
-#[inline(always)]
-fn answer_at_a_glance<'s>(
-    sources: &Sources<'s, '_>,
-    client: &Client<'_>,
-    name: &mut Name,
-    out: &mut [u8],
+    message: &mut [u8],
 ) -> Result<Answered, Glance<'s>> {
-    let query = query::presume(client.packet, name).ok_or(Glance::Unread)?;
+    let packet = message.get(..question.len).ok_or(Glance::Unread)?;
+    let query = query::presume(packet, name).ok_or(Glance::Unread)?;
     if matches!(query.qtype, TYPE_DS | TYPE_SOA | TYPE_AXFR | TYPE_IXFR) {
         return Err(Glance::Presumed);
     }
-    let block = sources.plan.block_for(client.listener, name).ok_or(Glance::Presumed)?;
+    let block = sources.plan.block_for(question.listener, name).ok_or(Glance::Presumed)?;
     let table = sources.table_of(block).ok_or(Glance::Presumed)?;
     let stored = table.stored(name);
-    let records = stored.and_then(|stored| stored.answer(query.qtype));
-    let records = records.ok_or(Glance::Asked(stored))?;
-    let envelope = client.transport.envelope(&query, sources.rotation_of(block));
-    let stamped = reply::stamp_whole(&query, client.packet, &records, envelope, out);
-    Ok(by_table(block, stamped.ok_or(Glance::Asked(stored))?, &query))
+    let asked = Glance::Asked(stored);
+    let known = stored.ok_or(asked)?;
+    let stamped = match known.answer(query.qtype) {
+        Some(records) => {
+            let rotation = sources.rotation_of(block);
+            let len_max = || question.transport.envelope(&query, rotation).len_max;
+            reply::stamp_whole(&query, &records, rotation, len_max, message).ok_or(asked)?
+        }
+        None => {
+            let cut = known.no_data().ok_or(asked)?;
+            reply::stamp_no_data(&query, table, cut, message)
+        }
+    };
+    Ok(by_table(block, stamped, &query))
 }
 
-/// Everything else.
-fn answer_others<'s>(
-    mut sources: Sources<'s, '_>,
-    client: Client<'_>,
+/// Answers everything else. Arguments as for `at_a_glance`, `glance` from there; `caches`: by `CacheSlot`.
+pub fn in_full<'s>(
+    sources: Sources<'s>,
+    caches: &mut [Cache],
+    question: &Question,
     mut glance: Glance<'s>,
     name: &mut Name,
-    out: &mut [u8],
+    message: &mut [u8],
 ) -> Verdict<'s> {
-    let Client { listener, transport, packet } = client;
+    let Question { listener, transport, .. } = *question;
+    let packet = message.get(..question.len).unwrap_or_default();
     let reading = match glance {
-        Glance::Presumed | Glance::Asked(_) if name.is_whole() => query::read_again(packet, name),
+        Glance::Asked(Some(_)) => query::read_again(packet, name),
+        Glance::Asked(None) | Glance::Presumed if name.is_whole() => {
+            query::read_again(packet, name)
+        }
         _ => {
             glance = Glance::Unread;
             query::read(packet, name)
@@ -213,8 +221,7 @@ fn answer_others<'s>(
         Reading::Query(query) => query,
         Reading::Ignore => return Verdict::Drop,
         Reading::Reject(reject) => {
-            let stamped = reply::stamp_reject(&reject, packet, out);
-            return Verdict::Reply(unclaimed(stamped, 0, None));
+            return Verdict::Reply(unclaimed(reply::stamp_reject(&reject, message), 0, None));
         }
     };
     let plan = sources.plan;
@@ -224,20 +231,20 @@ fn answer_others<'s>(
         plan.block_for(listener, name)
     };
     let Some(block) = block else {
-        let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
+        let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
         return Verdict::Reply(Answered { counted_as: plan.dropped_as(listener), ..refused });
     };
     let envelope = transport.envelope(&query, sources.rotation_of(block));
     // A zone is given away by the `transfer` plugin alone, which is not here.
     if matches!(query.qtype, TYPE_AXFR | TYPE_IXFR) {
-        let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
+        let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
         return Verdict::Reply(Answered { counted_as: block.counted_as, ..refused });
     }
     let mut alias = None;
     if let Some(kubernetes) = &block.kubernetes {
         let Some(table) = sources.table_of(block) else {
             let reject = query.reject(Rcode::ServFail);
-            return Verdict::Reply(end_of_chain(block, &reject, query.qtype, packet, out));
+            return Verdict::Reply(end_of_chain(block, &reject, query.qtype, message));
         };
         let stored = match glance {
             Glance::Asked(stored) => stored,
@@ -255,13 +262,13 @@ fn answer_others<'s>(
             Found::Answer(_) | Found::Pod(_) | Found::Soa(_) | Found::NoData(_) => false,
         };
         if !is_for_others {
-            let stamped = reply::stamp(&query, packet, table, &found, envelope, out);
+            let stamped = reply::stamp(&query, table, &found, envelope, message);
             return Verdict::Reply(by_table(block, stamped, &query));
         }
     }
     let (alias, asks) = alias.map_or((None, block), |(cnames, asks)| (Some(cnames), asks));
     let ask = Ask { query, block, asks, alias, stale_after: None };
-    answer_from_outside(&mut sources, ask, name, packet, envelope, out)
+    from_outside(plan, caches, ask, name, question.now, envelope, message)
 }
 
 /// The block whose upstreams know where CNAMEs of a table lead, in this server's own view.
@@ -271,13 +278,14 @@ fn outward<'s>(plan: &'s Plan, listener: ListenerId, cnames: Answer<'_>) -> Opti
 }
 
 /// What upstreams know: from the cache, or by asking them. `name` is the question's.
-fn answer_from_outside<'s>(
-    sources: &mut Sources<'s, '_>,
+fn from_outside<'s>(
+    plan: &Plan,
+    caches: &mut [Cache],
     ask: Ask<'s>,
     name: &Name,
-    packet: &[u8],
+    now: Instant,
     envelope: Envelope,
-    out: &mut [u8],
+    message: &mut [u8],
 ) -> Verdict<'s> {
     let Ask { query, block, asks, alias, .. } = ask;
     let target = ask.target();
@@ -285,27 +293,27 @@ fn answer_from_outside<'s>(
     if !asks.knows_others(asked) {
         // CoreDNS refuses where a block has nothing that answers, and fails where none of what it has did.
         if block.kubernetes.is_none() && block.forwards.is_empty() {
-            let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
+            let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
             return Verdict::Reply(Answered { counted_as: block.counted_as, ..refused });
         }
         let reject = query.reject(Rcode::ServFail);
-        return Verdict::Reply(end_of_chain(block, &reject, query.qtype, packet, out));
+        return Verdict::Reply(end_of_chain(block, &reject, query.qtype, message));
     }
-    if query.qtype == TYPE_HINFO && sources.plan.is_own_probe(asks, asked) {
-        let refused = refuse(&query.reject(Rcode::Refused), query.qtype, packet, out);
+    if query.qtype == TYPE_HINFO && plan.is_own_probe(asks, asked) {
+        let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
         return Verdict::Reply(Answered { counted_as: block.counted_as, ..refused });
     }
-    let cache = asks.cache.and_then(|slot| sources.caches.get_mut(slot.0));
+    let cache = asks.cache.and_then(|slot| caches.get_mut(slot.0));
     let Some(cache) = cache.filter(|cache| cache.covers(asked)) else {
         return Verdict::Ask(ask);
     };
-    match cache.look_up(&cache_key(&query, asked), sources.now) {
+    match cache.look_up(&cache_key(&query, asked), now) {
         LookUp::Miss => Verdict::Ask(ask),
         LookUp::Verify { timeout } => Verdict::Ask(Ask { stale_after: timeout, ..ask }),
         LookUp::Hit { answer: kept, refresh } => {
             let alias = alias.map(|answer| Alias { answer });
             let stamped =
-                response::stamp(&query, packet, kept.response, kept.ttl, alias, envelope, out);
+                response::stamp(&query, kept.response, kept.ttl, alias, envelope, message);
             let answered = Answered {
                 counted_as: block.counted_as,
                 by: AnsweredBy::Cache,
@@ -327,35 +335,18 @@ fn cache_key<'n>(query: &Query, asked: &'n Name) -> Key<'n> {
     }
 }
 
-/// The answer to a datagram that was longer than its buffer: the rest is lost, so nothing of it can be trusted but the header.
-pub fn answer_cut(packet: &[u8], name: &mut Name, out: &mut [u8]) -> Verdict<'static> {
-    let Some(header) = packet.get(..wire::header::HEADER_LEN) else { return Verdict::Drop };
-    match query::read(header, name) {
-        Reading::Reject(reject) => {
-            Verdict::Reply(unclaimed(reply::stamp_reject(&reject, packet, out), 0, None))
-        }
-        Reading::Query(_) | Reading::Ignore => Verdict::Drop,
-    }
-}
-
 /// No plugin of the block answers: SERVFAIL, as at the end of CoreDNS's chain.
-fn end_of_chain(
-    block: &Block,
-    reject: &Reject,
-    qtype: u16,
-    packet: &[u8],
-    out: &mut [u8],
-) -> Answered {
+fn end_of_chain(block: &Block, reject: &Reject, qtype: u16, message: &mut [u8]) -> Answered {
     Answered {
         counted_as: block.counted_as,
         by: AnsweredBy::EndOfChain,
         logged_as: block.logged_as,
-        ..refuse(reject, qtype, packet, out)
+        ..refuse(reject, qtype, message)
     }
 }
 
-fn refuse(reject: &Reject, qtype: u16, packet: &[u8], out: &mut [u8]) -> Answered {
-    unclaimed(reply::stamp_reject(reject, packet, out), qtype, reject.edns)
+fn refuse(reject: &Reject, qtype: u16, message: &mut [u8]) -> Answered {
+    unclaimed(reply::stamp_reject(reject, message), qtype, reject.edns)
 }
 
 /// An answer that a block's `kubernetes` knew.

@@ -12,25 +12,19 @@ pub const TABLES_MAX: usize = 64;
 /// Sockets a shard listens on: bind addresses times ports.
 pub const LISTENERS_MAX: usize = 64;
 
-/// Receive buffers of a shard's ring, a power of two as the kernel wants. More than one wake-up brings; a larger working
-/// set measured slower.
-pub const RECEIVE_BUFFERS: u16 = 512;
+/// Datagrams that a shard may hold at once, from their receipt until their answer has left: the buffers of its ring, a
+/// power of two as the kernel wants. A send completes when it is submitted, save where the socket's buffer is full: then
+/// receiving waits for it.
+pub const DATAGRAM_BUFFERS: u16 = 512;
 
-/// Bytes of one receive buffer: the kernel's 16-byte header, the peer's address (28), control messages (64) and the
-/// datagram. Queries are far shorter than the 1428 bytes that leaves; a longer datagram arrives cut and is FORMERR.
-pub const RECEIVE_BUFFER_LEN: usize = 1536;
+/// Bytes of one buffer: the kernel's 16-byte header, the peer's address (28), control messages (64) and the message.
+/// Queries are far shorter than the 1428 bytes that leaves; a longer datagram arrives cut and is FORMERR.
+pub const DATAGRAM_BUFFER_LEN: usize = 1536;
 
-/// Answers a shard may have on their way at once. A send completes when it is submitted, save where the socket's buffer is
-/// full: then receiving waits for it.
-pub const SEND_SLOTS: usize = 512;
-
-/// Bytes of one answer over UDP.
-pub const SEND_BUFFER_LEN: usize = wire::reply::UDP_LEN_MAX as usize;
-
-/// Submissions that fit the ring: every send slot, and receives, cancellations.
+/// Submissions that fit the ring: a send of every buffer, and receives, cancellations.
 pub const SUBMISSIONS: u32 = 1024;
 
-/// Completions that fit the ring. A full queue ends every multishot receive, so: all buffers and all slots, twice.
+/// Completions that fit the ring. A full queue ends every multishot receive, so: each buffer received and sent, twice.
 pub const COMPLETIONS: u32 = 2048;
 
 /// Datagrams of one recvmmsg or sendmmsg: more measured no faster.
@@ -240,9 +234,9 @@ pub const COREFILE_EXCERPT_COLUMNS_MAX: usize = 400;
 /// Most characters of a word that a message repeats.
 pub const COREFILE_QUOTED_LEN_MAX: usize = 80;
 
-const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
-const _: () = assert!(COMPLETIONS as usize >= 2 * (RECEIVE_BUFFERS as usize + SEND_SLOTS));
-const _: () = assert!(SUBMISSIONS as usize >= SEND_SLOTS + LISTENERS_MAX * 2);
+const _: () = assert!(DATAGRAM_BUFFERS.is_power_of_two());
+const _: () = assert!(COMPLETIONS as usize >= 4 * DATAGRAM_BUFFERS as usize);
+const _: () = assert!(SUBMISSIONS as usize >= DATAGRAM_BUFFERS as usize + LISTENERS_MAX * 2);
 const _: () =
     assert!(UPSTREAM_CONNECTIONS_MAX * UPSTREAM_PIPELINE_MAX >= 2 * FORWARD_IN_FLIGHT_MAX);
 const _: () = assert!(ANSWER_TIMES_MIN <= ANSWER_TIMES_KEPT && UPSTREAMS_MAX <= u8::MAX as usize);

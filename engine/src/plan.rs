@@ -99,7 +99,7 @@ impl Plan {
 
     /// The block that takes a name on this listener: the one with the longest zone.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn block_for(&self, listener: ListenerId, name: &Name) -> Option<&Block> {
         let listener = self.listeners.get(listener.0)?;
         let zone = listener.zones.find(name)?;

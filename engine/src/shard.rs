@@ -17,10 +17,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use wire::compile::Table;
-use wire::header::Rcode;
+use wire::header::{HEADER_LEN, Rcode};
 use wire::name::Name;
 
-use crate::answer::{Answered, Sources, Tables, Transport, Verdict, answer, answer_cut};
+use crate::answer::{
+    Answered, Question, Sources, Tables, Transport, Verdict, at_a_glance, in_full,
+};
 use crate::corefile::Timeouts;
 use crate::forward::ShardNumber;
 use crate::io::DatagramIo;
@@ -29,7 +31,7 @@ use crate::io::wake::watch;
 use crate::limits::{
     BATCHES_PER_TURN, COUNT_DROPS_EVERY, POLLS_PER_TURN, STOPPING_LOOK_EVERY, TABLES_MAX,
 };
-use crate::metrics::{Family, Observation, ShardMetrics};
+use crate::metrics::{Observation, ShardMetrics};
 use crate::outside::{Departure, Fills, Outside};
 use crate::plan::{ListenerId, Plan, TableSlot};
 use crate::tcp::TcpService;
@@ -108,22 +110,28 @@ impl Shard {
         }
     }
 
-    /// Answers one packet into `out`.
-    pub fn answer(&mut self, question: &Question<'_>, out: &mut [u8]) -> Outcome {
+    /// Answers the packet that begins `message`, over itself; for room and scratch see `answer`.
+    #[inline]
+    pub fn answer(&mut self, question: &Question, message: &mut [u8]) -> Outcome {
         self.rotation = self.rotation.wrapping_add(1);
-        let verdict = if question.is_cut {
-            answer_cut(question.packet, &mut self.name, out)
-        } else {
-            let sources = Sources {
-                plan: &self.plan,
-                tables: &self.tables,
-                caches: self.outside.caches(),
-                rotation: self.rotation,
-                now: question.now,
-            };
-            let Question { listener, transport, packet, .. } = *question;
-            answer(sources, listener, transport, packet, &mut self.name, out)
-        };
+        let sources = Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation };
+        match at_a_glance(sources, question, &mut self.name, message) {
+            Ok(answered) => {
+                self.count(question, &answered);
+                Outcome::Reply(answered.len)
+            }
+            Err(glance) => {
+                let caches = self.outside.caches();
+                let name = &mut self.name;
+                let verdict = in_full(sources, caches, question, glance, name, message);
+                self.follow(verdict, question, message)
+            }
+        }
+    }
+
+    /// What a verdict asks for. `message` still holds the packet where upstreams must be asked first.
+    #[inline(never)]
+    fn follow(&self, verdict: Verdict<'_>, question: &Question, message: &[u8]) -> Outcome {
         match verdict {
             Verdict::Reply(answered) => {
                 self.count(question, &answered);
@@ -135,7 +143,8 @@ impl Shard {
                 Outcome::ReplyAndRefresh(answered.len, Box::new(departure))
             }
             Verdict::Ask(ask) => {
-                let waiter = Waiter::new(&ask, question, self.rotation);
+                let packet = &message[..question.len];
+                let waiter = Waiter::new(&ask, question, packet, self.rotation);
                 Outcome::Ask(Box::new(self.outside.departure(&ask, &self.name, Some(waiter))))
             }
             Verdict::Drop => {
@@ -150,7 +159,8 @@ impl Shard {
         &mut self.outside
     }
 
-    fn count(&self, question: &Question<'_>, answered: &Answered) {
+    #[inline]
+    fn count(&self, question: &Question, answered: &Answered) {
         self.metrics.observe(&Observation {
             block: answered.counted_as,
             transport: question.transport,
@@ -159,7 +169,7 @@ impl Shard {
             dnssec_ok: answered.dnssec_ok,
             rcode: answered.rcode,
             plugin: answered.by,
-            query_len: question.packet.len(),
+            query_len: question.len,
             reply_len: answered.len,
         });
         if let Some(logged_as) = answered.logged_as {
@@ -203,28 +213,6 @@ pub enum Outcome {
     Ask(Box<Departure>),
     /// Say nothing.
     Drop,
-}
-
-/// A packet and how it came.
-#[derive(Clone, Copy)]
-pub struct Question<'p> {
-    pub listener: ListenerId,
-    pub transport: Transport,
-    pub is_from_v6: bool,
-    /// Its end is lost: over UDP only.
-    pub is_cut: bool,
-    pub packet: &'p [u8],
-    /// When its batch began.
-    pub now: Instant,
-}
-
-impl Question<'_> {
-    /// The client's address family.
-    #[inline]
-    #[must_use]
-    pub fn family(&self) -> Family {
-        if self.is_from_v6 { Family::V6 } else { Family::V4 }
-    }
 }
 
 /// Whether the loop goes on.
@@ -304,16 +292,15 @@ fn answer_batch<I: DatagramIo>(this: &Rc<RefCell<Shard>>, io: &mut I) {
     }
     shard.outside.take_fills(began);
     while let Some(datagram) = io.next() {
-        let (packet, out) = io.buffers(&datagram);
         let question = Question {
             listener: datagram.listener,
             transport: Transport::Udp,
             is_from_v6: datagram.is_from_v6,
-            is_cut: datagram.is_cut,
-            packet,
+            // Of a datagram whose end is lost nothing can be trusted but the header.
+            len: if datagram.is_cut { HEADER_LEN } else { datagram.len() },
             now: began,
         };
-        match shard.answer(&question, out) {
+        match shard.answer(&question, io.message(&datagram)) {
             Outcome::Reply(len) => io.send(datagram, len),
             Outcome::ReplyAndRefresh(len, departure) => {
                 io.send(datagram, len);

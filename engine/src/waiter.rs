@@ -11,16 +11,16 @@ use wire::name::Name;
 use wire::query::Query;
 use wire::reply::{self, MESSAGE_LEN_MAX, Stamped};
 use wire::response::{self, Alias, Response, TtlRule};
-use wire::table::Answer;
+use wire::table::OwnedAnswer;
 
-use crate::answer::{AnsweredBy, Ask, Transport};
+use crate::answer::{AnsweredBy, Ask, Question, Transport};
 use crate::cache;
 use crate::forward::Failure;
 use crate::io::late::{self, ReturnAddress};
 use crate::limits::LISTENERS_MAX;
 use crate::metrics::{Event, Family, Observation, ShardMetrics};
 use crate::plan::ListenerId;
-use crate::shard::{ErrorReport, Question};
+use crate::shard::ErrorReport;
 use crate::tcp::Peer;
 
 /// A client that waits.
@@ -35,7 +35,8 @@ pub struct Waiter {
     counted_as: Option<usize>,
     logged_as: Option<usize>,
     rotation: usize,
-    alias: Option<OwnedAlias>,
+    /// CNAMEs of a table that may be gone when the answer comes.
+    alias: Option<OwnedAnswer>,
     began: Instant,
 }
 
@@ -59,65 +60,39 @@ impl<'o> Outcome<'o> {
     }
 }
 
-/// CNAMEs of a table that may be gone when the answer comes.
-struct OwnedAlias {
-    body: Box<[u8]>,
-    answer_count: u16,
-    name_len: usize,
-}
-
 impl Waiter {
     #[must_use]
-    pub fn new(ask: &Ask<'_>, question: &Question<'_>, rotation: usize) -> Self {
-        let Question { transport, packet, now, .. } = *question;
+    pub fn new(ask: &Ask<'_>, question: &Question, packet: &[u8], rotation: usize) -> Self {
         let kept_len = HEADER_LEN + ask.query.question_len();
-        let alias = ask.alias.map(|cnames| OwnedAlias {
-            body: cnames.body.into(),
-            answer_count: cnames.answer_count,
-            name_len: cnames.name_len,
-        });
         Self {
             query: ask.query,
             packet: packet.get(..kept_len).unwrap_or_default().into(),
             query_len: packet.len(),
-            transport,
+            transport: question.transport,
             family: question.family(),
             counted_as: ask.block.counted_as,
             logged_as: ask.block.logged_as,
             rotation: if ask.block.rotates { rotation } else { 0 },
-            alias,
-            began: now,
+            alias: ask.alias.map(|cnames| cnames.to_owned()),
+            began: question.now,
         }
     }
 
-    fn stamp(&self, outcome: &Outcome<'_>, out: &mut [u8]) -> Stamped {
+    fn stamp(&self, outcome: &Outcome<'_>, message: &mut [u8]) -> Stamped {
+        message[..self.packet.len()].copy_from_slice(&self.packet);
         let (response, ttl) = match outcome {
             Outcome::Response { response, ttl } => (*response, *ttl),
             Outcome::Failure(failure) => {
-                return reply::stamp_reject(&self.query.reject(failure.rcode()), &self.packet, out);
+                return reply::stamp_reject(&self.query.reject(failure.rcode()), message);
             }
         };
         let envelope = self.transport.envelope(&self.query, self.rotation);
-        let alias = self.alias.as_ref().map(|alias| Alias { answer: alias.answer() });
-        response::stamp(&self.query, &self.packet, response, ttl, alias, envelope, out)
+        let alias = self.alias.as_ref().map(|alias| Alias { answer: alias.as_answer() });
+        response::stamp(&self.query, response, ttl, alias, envelope, message)
     }
 
     fn name(&self) -> Name {
         Name::from_wire(self.packet.get(HEADER_LEN..).unwrap_or_default()).unwrap_or_default()
-    }
-}
-
-impl OwnedAlias {
-    fn answer(&self) -> Answer<'_> {
-        Answer {
-            body: &self.body,
-            answer_count: self.answer_count,
-            additional_count: 0,
-            rotate_at: 0,
-            rotate_count: 0,
-            rotate_stride: 0,
-            name_len: self.name_len,
-        }
     }
 }
 

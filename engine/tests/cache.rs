@@ -97,17 +97,17 @@ fn response(name: &str, words: &[&str]) -> Arc<Response> {
 fn given(answer: Answer<'_>) -> String {
     let mut builder = MessageBuilder::new_vec().question();
     builder.push((DomainName::<Vec<u8>>::root(), Rtype::A)).expect("room");
-    let packet = builder.finish();
-    let Reading::Query(query) = query::read(&packet, &mut Name::default()) else {
+    let mut message = builder.finish();
+    let Reading::Query(query) = query::read(&message, &mut Name::default()) else {
         panic!("a query")
     };
     let envelope = Envelope { len_max: MESSAGE_LEN_MAX, rotation: 0 };
-    let mut out = vec![0; MESSAGE_LEN_MAX];
-    response::stamp(&query, &packet, answer.response, answer.ttl, None, envelope, &mut out);
+    message.resize(MESSAGE_LEN_MAX, 0);
+    response::stamp(&query, answer.response, answer.ttl, None, envelope, &mut message);
     // Behind the header and the root's question: owner (a pointer), type, class, TTL.
-    let has_record = out[6..12] != [0; 6];
-    let ttl = u32::from_be_bytes(*out[17 + 6..].first_chunk().expect("four bytes"));
-    let rcode = Rcode::masked_from_int(out[3]);
+    let has_record = message[6..12] != [0; 6];
+    let ttl = u32::from_be_bytes(*message[17 + 6..].first_chunk().expect("four bytes"));
+    let rcode = Rcode::masked_from_int(message[3]);
     if has_record { format!("{rcode} {ttl}") } else { rcode.to_string() }
 }
 

@@ -316,8 +316,8 @@ fn difference(questions: &[Questions], one: &Table, other: &Table) -> Option<Str
             let is_same = match (one.look_up(name, *rtype), other.look_up(name, *rtype)) {
                 (Found::Answer(one), Found::Answer(other)) => {
                     one.body == other.body
-                        && (one.answer_count, one.additional_count)
-                            == (other.answer_count, other.additional_count)
+                        && (one.answer_count(), one.additional_count())
+                            == (other.answer_count(), other.additional_count())
                 }
                 (one, other) => std::mem::discriminant(&one) == std::mem::discriminant(&other),
             };

@@ -3,6 +3,8 @@
 //! Invariant: a `Name` that is whole (`read` has filled it, or `is_whole` has said so) is an uncompressed name of 1 to 255
 //! bytes (RFC 1035, section 3.1); every later offset into it is safe by that.
 
+use wide::u8x16;
+
 /// Longest name in wire format, root label included.
 pub const NAME_LEN_MAX: usize = 255;
 /// Most labels of such a name, root label left out.
@@ -124,7 +126,15 @@ impl Name {
     /// Offset of label `index` (0 is the leftmost); the root label's for `index` at or past `label_count`.
     #[must_use]
     pub fn label_at(&self, index: usize) -> usize {
-        self.label_starts().nth(index).unwrap_or_else(|| usize::from(self.len) - 1)
+        let bytes = self.bytes();
+        let mut start = 0;
+        for _ in 0..index {
+            match bytes.get(start) {
+                None | Some(0) => break,
+                Some(label_len) => start += 1 + usize::from(*label_len),
+            }
+        }
+        start
     }
 
     /// Where labels start, the root label's last.
@@ -152,8 +162,13 @@ impl Name {
     /// Whether a label starts at `offset` (the root label counts), and which.
     #[must_use]
     pub fn label_starting_at(&self, offset: usize) -> Option<usize> {
-        let (index, start) = self.label_starts().enumerate().find(|(_, start)| *start >= offset)?;
-        (start == offset).then_some(index)
+        let bytes = self.bytes();
+        let (mut index, mut start) = (0, 0);
+        while start < offset {
+            start += 1 + usize::from(*bytes.get(start)?);
+            index += 1;
+        }
+        (start == offset && start < bytes.len()).then_some(index)
     }
 }
 
@@ -185,20 +200,12 @@ fn lower_case(block: &Block) -> Block {
     lower
 }
 
-/// Where a block's first zero byte is. Written so that it compiles to vector instructions.
+/// Where a block's first zero byte is.
 #[inline(always)]
 fn first_zero(block: &Block) -> Option<usize> {
-    if !block.iter().fold(false, |any, byte| any | (*byte == 0)) {
-        return None;
-    }
-    // The highest bit of each zero byte, and of some bytes behind it.
-    let bytes = u128::from_le_bytes(*block);
-    let zeroes = bytes.wrapping_sub(LOWEST_BITS) & !bytes & (LOWEST_BITS << 7);
-    Some(zeroes.trailing_zeros() as usize / 8 % BLOCK_LEN)
+    let zeroes = u8x16::new(*block).simd_eq(u8x16::ZERO).to_bitmask();
+    (zeroes != 0).then_some(zeroes.trailing_zeros() as usize % BLOCK_LEN)
 }
-
-/// Of every byte of a block.
-const LOWEST_BITS: u128 = u128::from_ne_bytes([1; BLOCK_LEN]);
 
 /// What to keep of a block whose first zero byte is at this index.
 const KEPT: [Block; BLOCK_LEN] = {

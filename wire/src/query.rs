@@ -122,8 +122,7 @@ fn read_with(packet: &[u8], read_name: impl FnOnce(&[u8]) -> Option<usize>) -> R
     if flags & OPCODE != 0 {
         return reject(Rcode::NotImp, 0, None);
     }
-    let [.., q0, q1, an0, an1, ns0, ns1, ar0, ar1] = *header;
-    let counts = u64::from_be_bytes([q0, q1, an0, an1, ns0, ns1, ar0, ar1]);
+    let [_, _, _, _, counts @ ..] = *header;
     if counts != ONE_QUESTION && !are_of_a_query(counts) {
         return reject(Rcode::FormErr, 0, None);
     }
@@ -155,19 +154,22 @@ fn read_with(packet: &[u8], read_name: impl FnOnce(&[u8]) -> Option<usize>) -> R
     Reading::Query(query)
 }
 
-/// The header's four counts as one number: a question and nothing else.
-const ONE_QUESTION: u64 = 1 << 48;
+/// The header's four counts as they stand there.
+type Counts = [u8; 8];
 
-/// Records by section, behind the question.
-fn record_counts(counts: u64) -> [u16; 3] {
-    [(counts >> 32) as u16, (counts >> 16) as u16, counts as u16]
+/// A question and nothing else.
+const ONE_QUESTION: Counts = [0, 1, 0, 0, 0, 0, 0, 0];
+
+/// Questions, and records by section.
+fn numbers(counts: Counts) -> [u16; 4] {
+    [0, 2, 4, 6].map(|at| u16_at(&counts, at))
 }
 
 /// Exactly one question (RFC 9619), and no more records than a query can rightly carry: an IXFR's SOA in the authority
 /// section; OPT and TSIG in the additional one.
-fn are_of_a_query(counts: u64) -> bool {
-    let [answers, authorities, additionals] = record_counts(counts);
-    counts >> 48 == 1 && answers <= 1 && authorities <= 1 && additionals <= 2
+fn are_of_a_query(counts: Counts) -> bool {
+    let [questions, answers, authorities, additionals] = numbers(counts);
+    questions == 1 && answers <= 1 && authorities <= 1 && additionals <= 2
 }
 
 /// What the records behind a question came to. Bytes behind the last record are left unread, as CoreDNS leaves them.
@@ -177,8 +179,8 @@ enum Records {
     BadVersion(Edns),
 }
 
-fn read_records(mut rest: &[u8], counts: u64) -> Records {
-    let [answers, authorities, additionals] = record_counts(counts);
+fn read_records(mut rest: &[u8], counts: Counts) -> Records {
+    let [_, answers, authorities, additionals] = numbers(counts);
     let mut edns = None;
     let mut version = 0;
     for index in 0..answers + authorities + additionals {

@@ -1,7 +1,10 @@
-//! Stamps an answer into a packet: header, the question as the client spelt it, stored records, OPT.
+//! Stamps an answer over its query: the id and the question stay, as the client spelt it; flags, counts, stored records and
+//! OPT are written.
 //!
 //! Whole answers are one copy and a few patches. Answers that do not fit are cut between records, with TC
 //! (RFC 2181, section 9). Invariant: nothing here looks inside a stored body but to step from record to record.
+//!
+//! Wherever a `message` is handed in, it begins with the query's packet and holds what the envelope allows.
 
 use core::net::IpAddr;
 
@@ -48,40 +51,49 @@ pub struct Stamped {
     pub rcode: Rcode,
 }
 
-/// Writes a stored answer, whole, to a question that spells the name as it is stored; `None` if it does not fit.
+/// Writes a stored answer, whole, to a question that spells the name as it is stored; `None`, and nothing written, if it
+/// does not fit. `rotation` and `len_max` as in `Envelope`; the latter is asked only if the smallest limit is not enough.
 #[inline(always)] // Into the one place that is the packet path: what is handed over then stays in registers.
 pub fn stamp_whole(
     query: &Query,
-    packet: &[u8],
     answer: &Answer<'_>,
-    envelope: Envelope,
-    out: &mut [u8],
+    rotation: usize,
+    len_max: impl FnOnce() -> usize,
+    message: &mut [u8],
 ) -> Option<Stamped> {
-    let mut reply = Reply::begin(out, packet, query.question_len(), query.edns);
-    if answer.body.len() > reply.room(envelope.len_max) {
+    let mut reply = Reply::begin(message, query.question_len(), query.edns);
+    let len = reply.len + reply.reserved + answer.body.len();
+    if len > usize::from(UDP_LEN_MIN) && len > len_max() {
         return None;
     }
-    let counts = reply.whole(answer, envelope.rotation);
+    let counts = reply.whole(answer, rotation);
     Some(reply.finish(query.kept_flags | AA, Rcode::NoError, counts, query.edns))
 }
 
-/// Writes the answer to `query`, whose packet is `packet`, into `out`. Never answers `Found::Outside`, which is another
-/// zone's business: that is REFUSED here.
+/// Writes that the name exists and the type does not (RFC 2308, section 2.2); it fits the smallest limit.
+#[inline(always)] // As `stamp_whole`.
+pub fn stamp_no_data(query: &Query, table: &Table, cut: ZoneCut, message: &mut [u8]) -> Stamped {
+    let mut reply = Reply::begin(message, query.question_len(), query.edns);
+    let counts = reply.negative(cut, table);
+    reply.finish(query.kept_flags | AA, Rcode::NoError, counts, query.edns)
+}
+
+/// Writes the answer to `query`. Never answers `Found::Outside`, which is another zone's business: that is REFUSED here.
 pub fn stamp(
     query: &Query,
-    packet: &[u8],
     table: &Table,
     found: &Found<'_>,
     envelope: Envelope,
-    out: &mut [u8],
+    message: &mut [u8],
 ) -> Stamped {
     if let Found::Answer(answer) = found
         && answer.name_len == query.name_len
-        && let Some(stamped) = stamp_whole(query, packet, answer, envelope, out)
+        && let Some(stamped) =
+            stamp_whole(query, answer, envelope.rotation, || envelope.len_max, message)
     {
         return stamped;
     }
-    let mut reply = Reply::begin(out, packet, query.question_len(), query.edns);
+    let mut reply = Reply::begin(message, query.question_len(), query.edns);
     let room = reply.room(envelope.len_max);
     let (rcode, flags, counts) = match found {
         Found::Answer(answer) | Found::Alias(answer) => {
@@ -92,7 +104,7 @@ pub fn stamp(
             reply.soa(*cut, table);
             (Rcode::NoError, AA, Counts { answers: 1, ..Counts::default() })
         }
-        Found::NoData(cut) => (Rcode::NoError, AA, reply.negative(*cut, table)),
+        Found::NoData(cut) => return stamp_no_data(query, table, *cut, message),
         Found::NxDomain(cut) => (Rcode::NxDomain, AA, reply.negative(*cut, table)),
         Found::Unsynced(cut) => (Rcode::ServFail, AA, reply.negative(*cut, table)),
         Found::Outside => (Rcode::Refused, 0, Counts::default()),
@@ -101,9 +113,9 @@ pub fn stamp(
 }
 
 /// Writes an error without data. Shorter than or as long as the query, but for the OPT of one that carried an OPT.
-pub fn stamp_reject(reject: &Reject, packet: &[u8], out: &mut [u8]) -> Stamped {
+pub fn stamp_reject(reject: &Reject, message: &mut [u8]) -> Stamped {
     // The shape of a malformed OPT is not answered with an OPT (RFC 6891, section 7).
-    let reply = Reply::begin(out, packet, reject.question_len, reject.edns);
+    let reply = Reply::begin(message, reject.question_len, reject.edns);
     reply.finish(reject.kept_flags, reject.rcode, Counts::default(), reject.edns)
 }
 
@@ -116,28 +128,21 @@ pub(crate) struct Counts {
     pub(crate) truncated: bool,
 }
 
-/// A message being written. Writes past the end of `out` are dropped and never occur: `out` holds `MESSAGE_LEN_MAX`, or what
-/// the envelope allows.
-pub(crate) struct Reply<'o> {
-    pub(crate) out: &'o mut [u8],
+/// A message being written. Writes past its end are dropped and never occur.
+pub(crate) struct Reply<'m> {
+    pub(crate) message: &'m mut [u8],
     pub(crate) len: usize,
     pub(crate) reserved: usize,
     has_question: bool,
 }
 
-impl<'o> Reply<'o> {
-    /// The query's header, of which the id stays, and its question.
+impl<'m> Reply<'m> {
+    /// The query's header, which `finish` writes over but for the id, and its question.
     #[inline(always)]
-    pub(crate) fn begin(
-        out: &'o mut [u8],
-        packet: &[u8],
-        question_len: usize,
-        edns: Option<Edns>,
-    ) -> Self {
+    pub(crate) fn begin(message: &'m mut [u8], question_len: usize, edns: Option<Edns>) -> Self {
         let reserved = if edns.is_some() { OPT_LEN } else { 0 };
-        let mut reply = Self { out, len: 0, reserved, has_question: question_len > 0 };
-        reply.put(packet.get(..HEADER_LEN + question_len).unwrap_or_default());
-        reply
+        let len = HEADER_LEN + question_len;
+        Self { message, len, reserved, has_question: question_len > 0 }
     }
 
     /// Bytes that records may take where the message may have `len_max`.
@@ -148,7 +153,7 @@ impl<'o> Reply<'o> {
 
     #[inline]
     pub(crate) fn put(&mut self, bytes: &[u8]) {
-        if let Some(room) = self.out.get_mut(self.len..self.len + bytes.len()) {
+        if let Some(room) = self.message.get_mut(self.len..self.len + bytes.len()) {
             room.copy_from_slice(bytes);
             self.len += bytes.len();
         } else {
@@ -161,7 +166,7 @@ impl<'o> Reply<'o> {
     fn whole(&mut self, answer: &Answer<'_>, rotation: usize) -> Counts {
         let start = self.len;
         if let Ok(record) = <&[u8; A_RECORD_LEN]>::try_from(answer.body)
-            && let Some(room) = self.out.get_mut(start..).and_then(<[u8]>::first_chunk_mut)
+            && let Some(room) = self.message.get_mut(start..).and_then(<[u8]>::first_chunk_mut)
         {
             // One address, the answer of most Services: as a number it is copied by two instructions, not by a call.
             *room = u128::from_ne_bytes(*record).to_ne_bytes();
@@ -169,17 +174,16 @@ impl<'o> Reply<'o> {
         } else {
             self.put(answer.body);
         }
-        if rotation != 0 && answer.rotate_count > 1 {
-            let run_at = start + usize::from(answer.rotate_at);
-            let stride = usize::from(answer.rotate_stride);
-            let count = usize::from(answer.rotate_count);
-            if let Some(run) = self.out.get_mut(run_at..run_at + count * stride) {
+        if rotation != 0 && answer.rotate_count() > 1 {
+            let run_at = start + answer.rotate_at();
+            let (count, stride) = (answer.rotate_count(), answer.rotate_stride());
+            if let Some(run) = self.message.get_mut(run_at..run_at + count * stride) {
                 run.rotate_left(rotation % count * stride);
             }
         }
         Counts {
-            answers: answer.answer_count,
-            additionals: answer.additional_count,
+            answers: answer.answer_count(),
+            additionals: answer.additional_count(),
             ..Counts::default()
         }
     }
@@ -194,7 +198,7 @@ impl<'o> Reply<'o> {
         mut room: usize,
     ) -> Counts {
         let mut counts = Counts::default();
-        let total = answer.answer_count + answer.additional_count;
+        let total = answer.answer_count() + answer.additional_count();
         let rotated = RotatedRecords::new(answer, rotation);
         for (index, record) in (0..total).zip(rotated) {
             if record.len() > room {
@@ -204,7 +208,7 @@ impl<'o> Reply<'o> {
             room -= record.len();
             let at = self.len;
             self.put(record);
-            let is_answer = index < answer.answer_count;
+            let is_answer = index < answer.answer_count();
             self.move_pointer(at, is_answer, answer.name_len, query.name_len);
             if is_answer {
                 counts.answers += 1;
@@ -218,10 +222,10 @@ impl<'o> Reply<'o> {
     /// An owner that points behind the question was compressed against a name of `stored_len`. So was one that points at the
     /// question's name without owning an answer: it means the stored name, which may end a longer one that was asked.
     fn move_pointer(&mut self, at: usize, is_answer: bool, stored_len: usize, asked_len: usize) {
-        let pointer = u16_at(self.out, at);
+        let pointer = u16_at(self.message, at);
         if pointer > NAME_POINTER || (pointer == NAME_POINTER && !is_answer) {
             let moved = usize::from(pointer) + asked_len - stored_len;
-            if let Some(owner) = self.out.get_mut(at..at + 2) {
+            if let Some(owner) = self.message.get_mut(at..at + 2) {
                 owner.copy_from_slice(&(moved as u16).to_be_bytes());
             }
         }
@@ -234,15 +238,15 @@ impl<'o> Reply<'o> {
         if query.qtype == TYPE_SRV {
             let target = HEADER_LEN + pod.name_offset..HEADER_LEN + query.name_len;
             if 12 + 6 + target.len() + 12 + 16 > room
-                || self.len + 18 + target.len() > self.out.len()
+                || self.len + 18 + target.len() > self.message.len()
             {
                 return Counts { truncated: true, ..Counts::default() };
             }
             self.fixed(NAME_POINTER, TYPE_SRV, ttl_secs, 6 + target.len());
             self.put(&[0, 0, 0, 100, 0, 0]);
             let copy = self.len..self.len + target.len();
-            self.out.copy_within(target, self.len);
-            self.out.get_mut(copy.clone()).unwrap_or_default().make_ascii_lowercase();
+            self.message.copy_within(target, self.len);
+            self.message.get_mut(copy.clone()).unwrap_or_default().make_ascii_lowercase();
             self.len = copy.end;
             counts.additionals = 1;
             owner += pod.name_offset as u16;
@@ -270,17 +274,20 @@ impl<'o> Reply<'o> {
     }
 
     /// The zone's SOA in the authority section (RFC 2308, section 3).
+    #[inline(always)]
     fn negative(&mut self, cut: ZoneCut, table: &Table) -> Counts {
         self.soa(cut, table);
         Counts { authorities: 1, ..Counts::default() }
     }
 
     /// The zone's SOA: the table's, pointed at the zone in this question's name.
+    #[inline(always)]
     fn soa(&mut self, cut: ZoneCut, table: &Table) {
         let start = self.len;
         self.put(&table.soa);
         let zone = (NAME_POINTER + cut.name_offset as u16).to_be_bytes();
-        if let Some(record) = self.out.get_mut(start..).and_then(<[u8]>::first_chunk_mut::<SOA_LEN>)
+        if let Some(record) =
+            self.message.get_mut(start..).and_then(<[u8]>::first_chunk_mut::<SOA_LEN>)
         {
             for at in SOA_POINTERS_AT {
                 record[at..at + 2].copy_from_slice(&zone);
@@ -288,7 +295,7 @@ impl<'o> Reply<'o> {
         }
     }
 
-    /// Appends the OPT and writes the header but for the id, which `begin` has copied.
+    /// Appends the OPT and writes the header but for the id.
     #[inline(always)]
     pub(crate) fn finish(
         mut self,
@@ -302,7 +309,7 @@ impl<'o> Reply<'o> {
             // Owner root, class = the size we take, then the upper bits of the rcode, version 0, DO as asked (RFC 6891, 6.1.3).
             let [size0, size1] = UDP_LEN_MAX.to_be_bytes();
             let rcode_upper = (rcode as u16 >> 4) as u8;
-            let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
+            let dnssec_ok = u8::from(edns.dnssec_ok) << 7;
             let opt: [u8; OPT_LEN] =
                 [0, 0, TYPE_OPT as u8, size0, size1, rcode_upper, 0, dnssec_ok, 0, 0, 0];
             self.put(&opt);
@@ -314,7 +321,7 @@ impl<'o> Reply<'o> {
             | u64::from(counts.answers) << 32
             | u64::from(counts.authorities) << 16
             | u64::from(additionals);
-        if let Some(header) = self.out.first_chunk_mut::<HEADER_LEN>() {
+        if let Some(header) = self.message.first_chunk_mut::<HEADER_LEN>() {
             header[2..4].copy_from_slice(&flags.to_be_bytes());
             header[4..].copy_from_slice(&counts.to_be_bytes());
         }
@@ -368,7 +375,10 @@ pub(crate) fn soa_record(serial: u32, ttl_secs: u32) -> [u8; SOA_LEN] {
 ///
 /// Rotating before cutting gives every endpoint the same chance to be among those that fit.
 struct RotatedRecords<'t> {
-    answer: Answer<'t>,
+    body: &'t [u8],
+    run_at: usize,
+    count: usize,
+    stride: usize,
     /// Next record outside the run, as an offset in the body.
     at: usize,
     run_index: usize,
@@ -377,8 +387,16 @@ struct RotatedRecords<'t> {
 
 impl<'t> RotatedRecords<'t> {
     fn new(answer: &Answer<'t>, rotation: usize) -> Self {
-        let rotation = rotation % usize::from(answer.rotate_count).max(1);
-        Self { answer: *answer, at: 0, run_index: 0, rotation }
+        let count = answer.rotate_count();
+        Self {
+            body: answer.body,
+            run_at: answer.rotate_at(),
+            count,
+            stride: answer.rotate_stride(),
+            at: 0,
+            run_index: 0,
+            rotation: rotation % count.max(1),
+        }
     }
 }
 
@@ -386,18 +404,16 @@ impl<'t> Iterator for RotatedRecords<'t> {
     type Item = &'t [u8];
 
     fn next(&mut self) -> Option<&'t [u8]> {
-        let (run_at, stride) =
-            (usize::from(self.answer.rotate_at), usize::from(self.answer.rotate_stride));
-        let count = usize::from(self.answer.rotate_count);
-        if self.at == run_at && self.run_index < count {
-            let start = run_at + (self.run_index + self.rotation) % count * stride;
+        if self.at == self.run_at && self.run_index < self.count {
+            let index = (self.run_index + self.rotation) % self.count;
+            let start = self.run_at + index * self.stride;
             self.run_index += 1;
-            if self.run_index == count {
-                self.at += count * stride;
+            if self.run_index == self.count {
+                self.at += self.count * self.stride;
             }
-            return self.answer.body.get(start..start + stride);
+            return self.body.get(start..start + self.stride);
         }
-        let record = self.answer.body.get(self.at..)?;
+        let record = self.body.get(self.at..)?;
         let record = record.get(..record_len(record)?)?;
         self.at += record.len();
         Some(record)

@@ -106,6 +106,15 @@ impl<'t> Stored<'t> {
     pub fn answer(self, qtype: u16) -> Option<Answer<'t>> {
         if self.0.leads_outside() { None } else { self.0.answer(qtype) }
     }
+
+    /// Where `answer` gave none: the zone whose SOA says that there are no such records. `None` where the look-up in full has
+    /// more to say.
+    #[must_use]
+    #[inline(always)]
+    pub fn no_data(self) -> Option<ZoneCut> {
+        let has_rules = self.0.flags() & (LEADS_OUTSIDE | IN_REVERSE_ZONE) != 0;
+        (!has_rules).then_some(ZoneCut { name_offset: self.0.zone_at() })
+    }
 }
 
 /// Where in the question's name the zone begins: the owner of the SOA.
@@ -127,17 +136,60 @@ pub struct PodName {
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'t> {
     pub body: &'t [u8],
-    pub answer_count: u16,
-    pub additional_count: u16,
-    /// A run of `rotate_count` records of `rotate_stride` bytes each, from `rotate_at`: the addresses to rotate.
-    pub rotate_at: u16,
-    pub rotate_count: u16,
-    pub rotate_stride: u16,
-    /// Length of the name that the body was compressed against, where it differs from the question's.
+    row: &'t [u8; ROW_LEN],
+    /// Length of the name that the body was compressed against.
     pub name_len: usize,
 }
 
+/// An answer that outlives its table.
+#[derive(Clone, Debug)]
+pub struct OwnedAnswer {
+    body: Box<[u8]>,
+    row: [u8; ROW_LEN],
+    name_len: usize,
+}
+
+impl OwnedAnswer {
+    #[must_use]
+    pub fn as_answer(&self) -> Answer<'_> {
+        Answer { body: &self.body, row: &self.row, name_len: self.name_len }
+    }
+}
+
 impl<'t> Answer<'t> {
+    #[must_use]
+    pub fn to_owned(&self) -> OwnedAnswer {
+        OwnedAnswer { body: self.body.into(), row: *self.row, name_len: self.name_len }
+    }
+
+    #[must_use]
+    #[inline]
+    pub fn answer_count(&self) -> u16 {
+        row_field(self.row, 4)
+    }
+
+    #[must_use]
+    #[inline]
+    pub fn additional_count(&self) -> u16 {
+        row_field(self.row, 6)
+    }
+
+    /// Where in the body the addresses begin that are rotated: `rotate_count` records of `rotate_stride` bytes each.
+    #[inline]
+    pub(crate) fn rotate_at(&self) -> usize {
+        row_field(self.row, 8).into()
+    }
+
+    #[inline]
+    pub(crate) fn rotate_count(&self) -> usize {
+        row_field(self.row, 10).into()
+    }
+
+    #[inline]
+    pub(crate) fn rotate_stride(&self) -> usize {
+        row_field(self.row, 12).into()
+    }
+
     /// The last CNAME's target, in wire format: the name that the answer of a `Found::Alias` leads to.
     #[must_use]
     pub fn target(&self) -> &'t [u8] {
@@ -189,9 +241,10 @@ impl Table {
 
     /// SOA, names that are found by a rule or under another spelling, and names that do not exist.
     fn look_up_others(&self, name: &Name, qtype: u16) -> Found<'_> {
-        let Some(zone) = self.zones.find(name) else { return Found::Outside };
+        let Some((zone, labels_left)) = self.zones.find_below(name) else {
+            return Found::Outside;
+        };
         let cut = ZoneCut { name_offset: zone.name_offset };
-        let labels_left = name.label_starting_at(zone.name_offset).unwrap_or(0);
         if qtype == TYPE_SOA {
             // CoreDNS gives SOA at the apex, NODATA at every other name of the zone, whether it exists or not.
             return if labels_left == 0 { Found::Soa(cut) } else { Found::NoData(cut) };
@@ -202,7 +255,10 @@ impl Table {
         if self.reverse_zones.get(zone.index) == Some(&true) {
             return self.absent(cut);
         }
-        let is_pod_name = labels_left >= 3 && name.label(labels_left - 1) == b"pod";
+        let below_zone = name.bytes().get(..cut.name_offset).unwrap_or_default();
+        let is_pod_name = labels_left >= 3
+            && below_zone.ends_with(b"\x03pod")
+            && name.label(labels_left - 1) == b"pod";
         let entry = match (is_pod_name, self.pods) {
             (true, PodMode::Insecure) => return self.look_up_pod(name, qtype, labels_left, cut),
             // Labels left of the address are no matter: a.1-2-3-4.NS.pod is 1-2-3-4.NS.pod.
@@ -419,7 +475,7 @@ impl<'t> Entry<'t> {
         for _ in 0..head[13] {
             let (row, behind) = rows.split_first_chunk::<ROW_LEN>()?;
             rows = behind;
-            match u16::from_le_bytes([row[0], row[1]]) {
+            match row_field(row, 0) {
                 rtype if rtype == qtype => return self.answer_in(row),
                 EVERY_TYPE => every_type = Some(row),
                 _ => {}
@@ -429,19 +485,17 @@ impl<'t> Entry<'t> {
     }
 
     #[inline(always)]
-    fn answer_in(self, row: &[u8; ROW_LEN]) -> Option<Answer<'t>> {
-        let field = |at: usize| u16::from_le_bytes([row[at], row[at + 1]]);
+    fn answer_in(self, row: &'t [u8; ROW_LEN]) -> Option<Answer<'t>> {
         let body_at = u32::from_le_bytes([row[14], row[15], row[16], row[17]]) as usize;
-        Some(Answer {
-            body: self.bytes.get(body_at..body_at + usize::from(field(2)))?,
-            answer_count: field(4),
-            additional_count: field(6),
-            rotate_at: field(8),
-            rotate_count: field(10),
-            rotate_stride: field(12),
-            name_len: usize::from(*self.bytes.get(12)?),
-        })
+        let body = self.bytes.get(body_at..body_at + usize::from(row_field(row, 2)))?;
+        Some(Answer { body, row, name_len: usize::from(*self.bytes.get(12)?) })
     }
+}
+
+/// A number of a row, as the layout at the head of this file has them.
+#[inline]
+fn row_field(row: &[u8; ROW_LEN], at: usize) -> u16 {
+    u16::from_le_bytes([row[at], row[at + 1]])
 }
 
 /// The address that a pod's label spells: `1-2-3-4`, or the groups of an IPv6 address.

@@ -58,15 +58,22 @@ impl ZoneSet {
 
     /// The longest zone that encloses `name`.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, name: &Name) -> Option<Enclosing> {
         match self.root_alone {
             Some(index) => Some(Enclosing { index, name_offset: name.bytes().len() - 1 }),
-            None => self.find_longest(name),
+            None => self.find_among_others(name),
         }
     }
 
-    fn find_longest(&self, name: &Name) -> Option<Enclosing> {
+    #[cold] // Said for the other way's sake: that one then keeps its registers.
+    fn find_among_others(&self, name: &Name) -> Option<Enclosing> {
+        self.find_below(name).map(|(enclosing, _)| enclosing)
+    }
+
+    /// As `find`, with the count of labels in front of the zone.
+    #[must_use]
+    pub fn find_below(&self, name: &Name) -> Option<(Enclosing, usize)> {
         let bytes = name.bytes();
         for one in &self.lengths {
             let Some(offset) = bytes.len().checked_sub(one.name_len) else { continue };
@@ -81,9 +88,9 @@ impl ZoneSet {
                     .map(|(_, index)| *index),
             };
             if let Some(index) = found
-                && name.label_starting_at(offset).is_some()
+                && let Some(labels_in_front) = name.label_starting_at(offset)
             {
-                return Some(Enclosing { index, name_offset: offset });
+                return Some((Enclosing { index, name_offset: offset }, labels_in_front));
             }
         }
         None

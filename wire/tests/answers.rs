@@ -100,10 +100,11 @@ fn ask(table: &Table, packet: &[u8], envelope: impl Fn(&query::Query) -> Envelop
     let mut name = Name::default();
     let Reading::Query(query) = query::read(packet, &mut name) else { panic!("not a query") };
     let found = table.look_up(&name, query.qtype);
-    let mut out = vec![0; MESSAGE_LEN_MAX];
-    let stamped = reply::stamp(&query, packet, table, &found, envelope(&query), &mut out);
-    out.truncate(stamped.len);
-    out
+    let mut message = packet.to_vec();
+    message.resize(MESSAGE_LEN_MAX, 0);
+    let stamped = reply::stamp(&query, table, &found, envelope(&query), &mut message);
+    message.truncate(stamped.len);
+    message
 }
 
 fn udp(query: &query::Query) -> Envelope {

@@ -253,12 +253,12 @@ fn flags() {
 
 /// An answer to `query` out of WWW.
 fn stamped_by(query: &str, ttl: TtlRule, alias: Option<Alias<'_>>, envelope: Envelope) -> Vec<u8> {
-    let (packet, query) = self::query(query);
-    let mut out = vec![0; envelope.len_max];
+    let (mut packet, query) = self::query(query);
+    packet.resize(envelope.len_max.max(packet.len()), 0);
     let response = read(&message(WWW));
-    let stamped = response::stamp(&query, &packet, &response, ttl, alias, envelope, &mut out);
-    out.truncate(stamped.len);
-    out
+    let stamped = response::stamp(&query, &response, ttl, alias, envelope, &mut packet);
+    packet.truncate(stamped.len);
+    packet
 }
 
 const WIDE: Envelope = Envelope { len_max: MESSAGE_LEN_MAX, rotation: 0 };

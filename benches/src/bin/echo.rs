@@ -125,11 +125,9 @@ fn datagrams<I: DatagramIo>(mut io: I, socket: UdpSocket) -> io::Result<Never> {
             continue;
         }
         while let Some(datagram) = io.next() {
-            let (packet, out) = io.buffers(&datagram);
-            let len = packet.len().min(out.len());
-            out[..len].copy_from_slice(&packet[..len]);
+            let len = datagram.len();
             if len > FLAGS_AT {
-                out[FLAGS_AT] |= QR;
+                io.message(&datagram)[FLAGS_AT] |= QR;
                 io.send(datagram, len);
             } else {
                 io.recycle(datagram);

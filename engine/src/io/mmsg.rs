@@ -1,8 +1,8 @@
 //! Datagrams by recvmmsg and sendmmsg: for where io_uring is denied.
 //!
 //! One batch at a time: `turn` sends the answers of the last, then receives from the next socket that may hold something.
-//! Slot i of a batch has a receive buffer, a send buffer and the headers of both. Invariant: the system calls return before
-//! anything is read or changed, so the kernel never holds this memory between them.
+//! Slot i of a batch has a buffer, in which the answer is written over the query, and what both headers need. Invariant: the
+//! system calls return before anything is read or changed, so the kernel never holds this memory between them.
 
 use std::io;
 use std::mem::zeroed;
@@ -19,9 +19,7 @@ use super::late::ReturnAddress;
 use super::peer::{ADDRESS_LEN, is_v6_address};
 use super::socket::Drops;
 use super::{Datagram, DatagramIo};
-use crate::limits::{
-    DATAGRAM_BATCH, LISTENERS_MAX, RECEIVE_BUFFER_LEN, SEND_BUFFER_LEN, SEND_WAIT_MS_MAX,
-};
+use crate::limits::{DATAGRAM_BATCH, DATAGRAM_BUFFER_LEN, LISTENERS_MAX, SEND_WAIT_MS_MAX};
 use crate::metrics::{Event, ShardMetrics};
 use crate::plan::ListenerId;
 
@@ -51,15 +49,14 @@ struct Listener {
 /// The memory of a batch; its addresses never change.
 struct Batch {
     slots: Box<[Slot]>,
-    receive_buffers: Box<[u8]>,
-    send_buffers: Box<[u8]>,
+    buffers: Box<[u8]>,
     /// Headers as the system calls take them, filled anew for each call.
     headers: Box<[libc::mmsghdr]>,
 }
 
 struct Slot {
-    received: libc::iovec,
-    answer: libc::iovec,
+    /// The slot's buffer; as long as what is to be received or sent.
+    message: libc::iovec,
     address: [u8; ADDRESS_LEN],
     address_len: usize,
     asked: Control,
@@ -198,29 +195,27 @@ impl DatagramIo for Mmsg {
             listener: ListenerId(self.current),
             is_cut: slot.is_cut,
             is_from_v6: is_v6_address(&slot.address[..slot.address_len]),
-            receive_buffer: index as u16,
-            payload_at: 0,
-            payload_len: slot.received.iov_len as u16,
-            send_slot: index as u16,
+            buffer: index as u16,
+            len: slot.message.iov_len as u16,
+            address_len: slot.address_len as u8,
+            control_len: slot.asked_len as u8,
         })
     }
 
-    fn buffers(&mut self, datagram: &Datagram) -> (&[u8], &mut [u8]) {
-        let index = usize::from(datagram.receive_buffer);
-        let payload = &self.batch.receive_buffers[index * RECEIVE_BUFFER_LEN..];
-        let out = &mut self.batch.send_buffers[index * SEND_BUFFER_LEN..][..SEND_BUFFER_LEN];
-        (&payload[..usize::from(datagram.payload_len)], out)
+    fn message(&mut self, datagram: &Datagram) -> &mut [u8] {
+        let start = usize::from(datagram.buffer) * DATAGRAM_BUFFER_LEN;
+        &mut self.batch.buffers[start..start + DATAGRAM_BUFFER_LEN]
     }
 
     fn send(&mut self, datagram: Datagram, len: usize) {
-        let slot = &mut self.batch.slots[usize::from(datagram.send_slot)];
-        slot.answer.iov_len = len.min(SEND_BUFFER_LEN);
+        let slot = &mut self.batch.slots[usize::from(datagram.buffer)];
+        slot.message.iov_len = len.min(DATAGRAM_BUFFER_LEN);
         slot.reply_len = reply_control(&slot.asked.0[..slot.asked_len], &mut slot.reply);
-        self.answered.push(datagram.send_slot);
+        self.answered.push(datagram.buffer);
     }
 
     fn return_address(&self, datagram: &Datagram) -> ReturnAddress {
-        let slot = &self.batch.slots[usize::from(datagram.receive_buffer)];
+        let slot = &self.batch.slots[usize::from(datagram.buffer)];
         let mut control = Control::default();
         let control_len = reply_control(&slot.asked.0[..slot.asked_len], &mut control);
         ReturnAddress {
@@ -259,35 +254,30 @@ impl DatagramIo for Mmsg {
 
 impl Batch {
     fn new() -> Self {
-        let mut receive_buffers: Box<[u8]> = vec![0; DATAGRAM_BATCH * RECEIVE_BUFFER_LEN].into();
-        let mut send_buffers: Box<[u8]> = vec![0; DATAGRAM_BATCH * SEND_BUFFER_LEN].into();
-        let received = receive_buffers.chunks_exact_mut(RECEIVE_BUFFER_LEN);
-        let slots = received.zip(send_buffers.chunks_exact_mut(SEND_BUFFER_LEN)).map(
-            |(received, answer)| Slot {
-                received: libc::iovec { iov_base: received.as_mut_ptr().cast(), iov_len: 0 },
-                answer: libc::iovec { iov_base: answer.as_mut_ptr().cast(), iov_len: 0 },
-                address: [0; ADDRESS_LEN],
-                address_len: 0,
-                asked: Control::default(),
-                asked_len: 0,
-                reply: Control::default(),
-                reply_len: 0,
-                is_cut: false,
-            },
-        );
+        let mut buffers: Box<[u8]> = vec![0; DATAGRAM_BATCH * DATAGRAM_BUFFER_LEN].into();
+        let slots = buffers.chunks_exact_mut(DATAGRAM_BUFFER_LEN).map(|buffer| Slot {
+            message: libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: 0 },
+            address: [0; ADDRESS_LEN],
+            address_len: 0,
+            asked: Control::default(),
+            asked_len: 0,
+            reply: Control::default(),
+            reply_len: 0,
+            is_cut: false,
+        });
         let slots = slots.collect();
         // SAFETY: a plain C struct of integers and pointers, for which all zeroes is a value.
         let headers = (0..DATAGRAM_BATCH).map(|_| unsafe { zeroed() }).collect();
-        Self { slots, receive_buffers, send_buffers, headers }
+        Self { slots, buffers, headers }
     }
 
     fn fill_receive_headers(&mut self) {
         for (slot, header) in self.slots.iter_mut().zip(&mut self.headers) {
-            slot.received.iov_len = RECEIVE_BUFFER_LEN;
+            slot.message.iov_len = DATAGRAM_BUFFER_LEN;
             let header = &mut header.msg_hdr;
             header.msg_name = slot.address.as_mut_ptr().cast();
             header.msg_namelen = ADDRESS_LEN as libc::socklen_t;
-            header.msg_iov = &raw mut slot.received;
+            header.msg_iov = &raw mut slot.message;
             header.msg_iovlen = 1;
             header.msg_control = slot.asked.0.as_mut_ptr().cast();
             header.msg_controllen = CONTROL_LEN;
@@ -297,7 +287,7 @@ impl Batch {
 
     fn note_received(&mut self, count: usize) {
         for (slot, header) in self.slots.iter_mut().zip(&self.headers[..count]) {
-            slot.received.iov_len = header.msg_len as usize;
+            slot.message.iov_len = header.msg_len as usize;
             slot.address_len = (header.msg_hdr.msg_namelen as usize).min(ADDRESS_LEN);
             slot.asked_len = header.msg_hdr.msg_controllen.min(CONTROL_LEN);
             slot.is_cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
@@ -310,7 +300,7 @@ impl Batch {
             let header = &mut header.msg_hdr;
             header.msg_name = slot.address.as_mut_ptr().cast();
             header.msg_namelen = slot.address_len as libc::socklen_t;
-            header.msg_iov = &raw mut slot.answer;
+            header.msg_iov = &raw mut slot.message;
             header.msg_iovlen = 1;
             header.msg_controllen = slot.reply_len;
             header.msg_control =

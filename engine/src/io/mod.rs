@@ -25,16 +25,31 @@ pub struct Datagram {
     pub is_cut: bool,
     /// Whether the peer has an IPv6 address, IPv4-mapped ones left out.
     pub is_from_v6: bool,
-    receive_buffer: u16,
-    payload_at: u16,
-    payload_len: u16,
-    send_slot: u16,
+    buffer: u16,
+    len: u16,
+    address_len: u8,
+    control_len: u8,
+}
+
+impl Datagram {
+    /// Bytes of the packet.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
 }
 
 /// Datagrams of any number of sockets, in batches.
 ///
 /// The loop: `turn` submits the answers of the batch before and fetches the next; `next` hands out its datagrams one by one;
-/// each is answered in place (`buffers`) and given back by `send` or `recycle`. When a turn fetched nothing, wait for
+/// each is answered where it lies (`message`) and given back by `send` or `recycle`. When a turn fetched nothing, wait for
 /// `wake_fd`, then `acknowledge`.
 pub trait DatagramIo {
     /// Takes a bound, non-blocking socket and receives from it.
@@ -49,11 +64,11 @@ pub trait DatagramIo {
     /// # Errors
     /// Only such that make the backend useless.
     fn turn(&mut self) -> io::Result<usize>;
-    /// The next datagram of the batch; `None` at its end, or when no answer more can be on its way.
+    /// The next datagram of the batch; `None` at its end.
     fn next(&mut self) -> Option<Datagram>;
-    /// The datagram, and room for its answer.
-    fn buffers(&mut self, datagram: &Datagram) -> (&[u8], &mut [u8]);
-    /// Sends the first `len` bytes of the answer to where the datagram came from, from the address that it was sent to.
+    /// The datagram's packet, and behind it room for the answer that is written over it: `UDP_LEN_MAX` bytes in all, or more.
+    fn message(&mut self, datagram: &Datagram) -> &mut [u8];
+    /// Sends the first `len` bytes of the message to where the datagram came from, from the address that it was sent to.
     fn send(&mut self, datagram: Datagram, len: usize);
     /// Where the datagram's answer goes, for one that takes its time.
     fn return_address(&self, datagram: &Datagram) -> ReturnAddress;

@@ -1,8 +1,7 @@
 //! Datagrams over io_uring: multishot receives into a ring of provided buffers, one SEND or SENDMSG an answer.
 //!
-//! The life of a datagram: the kernel takes a receive buffer from the buffer ring, fills it, and posts a completion;
-//! `next` pairs it with a send slot; `send` queues the slot and gives the buffer back; the send's completion frees the slot.
-//! Any completion may end its multishot receive (an empty datagram does, as does an empty buffer ring): the next turn starts it
+//! The life of a datagram: the kernel takes a buffer from the buffer ring, fills it, and posts a completion; the answer is
+//! written over the query; `send` queues the buffer; the send's completion gives it back to the buffer ring. Any completion may end its multishot receive (an empty datagram does, as does an empty buffer ring): the next turn starts it
 //! again. Invariant: memory that the kernel may touch is owned by `Memory`, whose addresses never change.
 
 use std::collections::VecDeque;
@@ -16,6 +15,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::{BufRingEntry, Fd, RecvMsgOut};
 use io_uring::{IoUring, cqueue, opcode, squeue};
+use wire::reply::UDP_LEN_MAX;
 
 use super::control::{CONTROL_LEN, Control, reply_control};
 use super::late::ReturnAddress;
@@ -23,8 +23,7 @@ use super::peer::{ADDRESS_LEN, is_v6_address};
 use super::socket::Drops;
 use super::{Datagram, DatagramIo};
 use crate::limits::{
-    COMPLETIONS, LISTENERS_MAX, RECEIVE_BUFFER_LEN, RECEIVE_BUFFERS, SEND_BUFFER_LEN, SEND_SLOTS,
-    SUBMISSIONS,
+    COMPLETIONS, DATAGRAM_BUFFER_LEN, DATAGRAM_BUFFERS, LISTENERS_MAX, SUBMISSIONS,
 };
 use crate::metrics::{Event, ShardMetrics};
 use crate::plan::ListenerId;
@@ -46,7 +45,8 @@ pub struct Uring {
     listeners: [Option<Listener>; LISTENERS_MAX],
     /// Receive completions of this turn, not yet handed out.
     received: VecDeque<(ListenerId, u16)>,
-    free_slots: Vec<u16>,
+    /// Sends whose completion has not come yet.
+    sending_count: usize,
     metrics: Arc<ShardMetrics>,
 }
 
@@ -70,7 +70,7 @@ impl Uring {
         unsafe {
             ring.submitter().register_buf_ring_with_flags(
                 memory.buffer_ring.as_ptr() as u64,
-                RECEIVE_BUFFERS,
+                DATAGRAM_BUFFERS,
                 BUFFER_GROUP,
                 0,
             )?;
@@ -82,10 +82,10 @@ impl Uring {
             wake,
             listeners: [const { None }; LISTENERS_MAX],
             received: VecDeque::with_capacity(COMPLETIONS as usize),
-            free_slots: (0..SEND_SLOTS as u16).collect(),
+            sending_count: 0,
             metrics,
         };
-        for buffer in 0..RECEIVE_BUFFERS {
+        for buffer in 0..DATAGRAM_BUFFERS {
             uring.memory.give_back(buffer);
         }
         Ok(uring)
@@ -128,7 +128,8 @@ impl Uring {
                 if completion.result() < 0 {
                     self.metrics.count(Event::SendFailed, 1);
                 }
-                self.free_slots.push(index as u16);
+                self.sending_count -= 1;
+                self.memory.give_back(index as u16);
             }
             RECEIVE => {
                 if !cqueue::more(completion.flags())
@@ -202,29 +203,19 @@ impl DatagramIo for Uring {
     }
 
     fn next(&mut self) -> Option<Datagram> {
-        let send_slot = self.free_slots.pop()?;
-        let Some((listener, receive_buffer)) = self.received.pop_front() else {
-            self.free_slots.push(send_slot);
-            return None;
-        };
-        match self.memory.describe(listener, receive_buffer, send_slot) {
-            Some(datagram) => Some(datagram),
-            None => {
-                // The kernel wrote a header that is no header: not seen yet, and no reason to stop.
-                self.memory.give_back(receive_buffer);
-                self.free_slots.push(send_slot);
-                self.next()
+        loop {
+            let (listener, buffer) = self.received.pop_front()?;
+            let datagram = self.memory.describe(listener, buffer);
+            if datagram.is_some() {
+                return datagram;
             }
+            // The kernel wrote a header that is no header: not seen yet, and no reason to stop.
+            self.memory.give_back(buffer);
         }
     }
 
-    fn buffers(&mut self, datagram: &Datagram) -> (&[u8], &mut [u8]) {
-        let memory = &mut self.memory;
-        let start = usize::from(datagram.receive_buffer) * RECEIVE_BUFFER_LEN
-            + usize::from(datagram.payload_at);
-        let payload = &memory.receive_buffers[start..start + usize::from(datagram.payload_len)];
-        let start = usize::from(datagram.send_slot) * SEND_BUFFER_LEN;
-        (payload, &mut memory.send_buffers[start..start + SEND_BUFFER_LEN])
+    fn message(&mut self, datagram: &Datagram) -> &mut [u8] {
+        self.memory.message(datagram.buffer)
     }
 
     fn send(&mut self, datagram: Datagram, len: usize) {
@@ -232,19 +223,9 @@ impl DatagramIo for Uring {
             return self.recycle(datagram);
         };
         let fd = Fd(listener.socket.as_raw_fd());
-        let slot = self.memory.address_reply(&datagram, len);
-        let entry = if slot.header.msg_controllen == 0 {
-            // Without a control message there is no header to be read by the kernel, which it does in four pieces.
-            let SendSlot { header, payload, .. } = slot;
-            opcode::Send::new(fd, payload.iov_base.cast(), payload.iov_len as u32)
-                .dest_addr(header.msg_name.cast_const().cast())
-                .dest_addr_len(header.msg_namelen)
-                .build()
-        } else {
-            opcode::SendMsg::new(fd, &raw const slot.header).build()
-        };
-        self.push(&entry.user_data(SEND | u64::from(datagram.send_slot)));
-        self.memory.give_back(datagram.receive_buffer);
+        let entry = self.memory.reply(fd, &datagram, len);
+        self.push(&entry.user_data(SEND | u64::from(datagram.buffer)));
+        self.sending_count += 1;
     }
 
     fn return_address(&self, datagram: &Datagram) -> ReturnAddress {
@@ -252,8 +233,7 @@ impl DatagramIo for Uring {
     }
 
     fn recycle(&mut self, datagram: Datagram) {
-        self.memory.give_back(datagram.receive_buffer);
-        self.free_slots.push(datagram.send_slot);
+        self.memory.give_back(datagram.buffer);
     }
 
     fn wake_fd(&self) -> BorrowedFd<'_> {
@@ -285,8 +265,9 @@ impl Drop for Uring {
             }
         }
         for _ in 0..COMPLETIONS {
-            let all_sent = self.free_slots.len() + self.received.len() >= SEND_SLOTS;
-            if all_sent && !self.listeners.iter().flatten().any(|one| one.is_receiving) {
+            if self.sending_count == 0
+                && !self.listeners.iter().flatten().any(|one| one.is_receiving)
+            {
                 return;
             }
             if self.ring.submit_and_wait(1).is_err() {
@@ -318,31 +299,36 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ETIME))
 }
 
-/// A send slot: what SEND or SENDMSG reads until its completion.
-struct SendSlot {
+/// What SENDMSG reads until its completion, beside the buffer.
+struct SendHeader {
     header: libc::msghdr,
     payload: libc::iovec,
-    address: [u8; ADDRESS_LEN],
     control: Control,
 }
 
+/// Bytes in front of the peer's address in a buffer: the kernel's io_uring_recvmsg_out.
+const ADDRESS_AT: usize = 16;
+const CONTROL_AT: usize = ADDRESS_AT + ADDRESS_LEN;
+const MESSAGE_AT: usize = CONTROL_AT + CONTROL_LEN;
+const _: () = assert!(MESSAGE_AT + UDP_LEN_MAX as usize <= DATAGRAM_BUFFER_LEN);
+
 /// All memory that the kernel reads or writes on its own time.
 ///
-/// Owner by time: a receive buffer is the kernel's from `give_back` until the completion that names it, ours from then until
-/// the next `give_back`. A send slot and its buffer are the kernel's from `send` until the send's completion, ours otherwise.
+/// Owner by time: a buffer is the kernel's to write from `give_back` until the completion of the receive that names it, and
+/// the kernel's to read, with its send header, from `send` until the completion of that. In between it is ours.
 struct Memory {
-    /// The ring in which buffers are handed to the kernel: page-aligned, `RECEIVE_BUFFERS` entries.
+    /// The ring in which buffers are handed to the kernel: page-aligned, `DATAGRAM_BUFFERS` entries.
     buffer_ring: NonNull<BufRingEntry>,
     buffer_ring_tail: u16,
-    receive_buffers: Box<[u8]>,
+    buffers: Box<[u8]>,
     /// Says how much of a buffer is for address and control messages. Read by the kernel as long as a receive runs.
     receive_header: Box<libc::msghdr>,
-    send_slots: Box<[SendSlot]>,
-    send_buffers: Box<[u8]>,
+    /// One for each buffer.
+    send_headers: Box<[SendHeader]>,
 }
 
 const BUFFER_RING_LAYOUT: std::alloc::Layout = match std::alloc::Layout::from_size_align(
-    size_of::<BufRingEntry>() * RECEIVE_BUFFERS as usize,
+    size_of::<BufRingEntry>() * DATAGRAM_BUFFERS as usize,
     4096,
 ) {
     Ok(layout) => layout,
@@ -356,31 +342,29 @@ impl Memory {
         let buffer_ring = NonNull::new(ring.cast())
             .unwrap_or_else(|| std::alloc::handle_alloc_error(BUFFER_RING_LAYOUT));
         // SAFETY: plain C structs of integers and pointers, for which all zeroes is a value.
-        let (mut receive_header, slot) =
+        let (mut receive_header, send_header) =
             unsafe { (Box::<libc::msghdr>::new(zeroed()), || zeroed()) };
         receive_header.msg_namelen = ADDRESS_LEN as u32;
         receive_header.msg_controllen = CONTROL_LEN;
         Self {
             buffer_ring,
             buffer_ring_tail: 0,
-            receive_buffers: vec![0; usize::from(RECEIVE_BUFFERS) * RECEIVE_BUFFER_LEN].into(),
+            buffers: vec![0; usize::from(DATAGRAM_BUFFERS) * DATAGRAM_BUFFER_LEN].into(),
             receive_header,
-            send_slots: (0..SEND_SLOTS).map(|_| slot()).collect(),
-            send_buffers: vec![0; SEND_SLOTS * SEND_BUFFER_LEN].into(),
+            send_headers: (0..DATAGRAM_BUFFERS).map(|_| send_header()).collect(),
         }
     }
 
-    /// Hands a receive buffer to the kernel.
+    /// Hands a buffer to the kernel, to receive into.
     fn give_back(&mut self, buffer: u16) {
-        let mask = RECEIVE_BUFFERS - 1;
-        let start = usize::from(buffer) * RECEIVE_BUFFER_LEN;
-        let address = self.receive_buffers[start..start + RECEIVE_BUFFER_LEN].as_mut_ptr();
+        let mask = DATAGRAM_BUFFERS - 1;
+        let address = self.buffer(buffer).as_mut_ptr();
         // SAFETY: the index is masked to the ring's length; the kernel reads an entry only after the tail has passed it,
         // and the tail is published last. Nobody else writes the ring.
         unsafe {
             let entry = self.buffer_ring.add(usize::from(self.buffer_ring_tail & mask)).as_mut();
             entry.set_addr(address as u64);
-            entry.set_len(RECEIVE_BUFFER_LEN as u32);
+            entry.set_len(DATAGRAM_BUFFER_LEN as u32);
             entry.set_bid(buffer);
             self.buffer_ring_tail = self.buffer_ring_tail.wrapping_add(1);
             let tail = BufRingEntry::tail(self.buffer_ring.as_ptr()).cast::<AtomicU16>();
@@ -388,75 +372,79 @@ impl Memory {
         }
     }
 
-    fn receive_buffer(&self, buffer: u16) -> &[u8] {
-        let start = usize::from(buffer) * RECEIVE_BUFFER_LEN;
-        &self.receive_buffers[start..start + RECEIVE_BUFFER_LEN]
+    fn buffer(&mut self, buffer: u16) -> &mut [u8] {
+        let start = usize::from(buffer) * DATAGRAM_BUFFER_LEN;
+        &mut self.buffers[start..start + DATAGRAM_BUFFER_LEN]
     }
 
-    fn describe(
-        &self,
-        listener: ListenerId,
-        receive_buffer: u16,
-        send_slot: u16,
-    ) -> Option<Datagram> {
-        let buffer = self.receive_buffer(receive_buffer);
-        let message = RecvMsgOut::parse(buffer, &self.receive_header).ok()?;
-        let payload = message.payload_data();
-        let payload_at = payload.as_ptr() as usize - buffer.as_ptr() as usize;
+    /// The packet, and what is left of the buffer behind it.
+    fn message(&mut self, buffer: u16) -> &mut [u8] {
+        &mut self.buffer(buffer)[MESSAGE_AT..]
+    }
+
+    /// Reads the kernel's head of a buffer; `None` if it is none.
+    fn describe(&self, listener: ListenerId, buffer: u16) -> Option<Datagram> {
+        let start = usize::from(buffer) * DATAGRAM_BUFFER_LEN;
+        let bytes = &self.buffers[start..start + DATAGRAM_BUFFER_LEN];
+        let message = RecvMsgOut::parse(bytes, &self.receive_header).ok()?;
+        let (address, packet) = (message.name_data(), message.payload_data());
+        debug_assert_eq!(packet.as_ptr(), bytes[MESSAGE_AT..].as_ptr());
         Some(Datagram {
             listener,
             is_cut: message.is_payload_truncated(),
-            is_from_v6: is_v6_address(message.name_data()),
-            receive_buffer,
-            payload_at: payload_at as u16,
-            payload_len: payload.len() as u16,
-            send_slot,
+            is_from_v6: is_v6_address(address),
+            buffer,
+            len: packet.len() as u16,
+            address_len: address.len() as u8,
+            control_len: message.control_data().len() as u8,
         })
     }
 
+    /// The peer's address, and the control message for the answer.
     fn return_address(&self, datagram: &Datagram) -> ReturnAddress {
+        let start = usize::from(datagram.buffer) * DATAGRAM_BUFFER_LEN;
         let mut to = ReturnAddress {
             listener: datagram.listener,
             address: [0; ADDRESS_LEN],
-            address_len: 0,
+            address_len: datagram.address_len,
             control: Control::default(),
             control_len: 0,
         };
-        let buffer = self.receive_buffer(datagram.receive_buffer);
-        // `describe` has parsed it before.
-        if let Ok(message) = RecvMsgOut::parse(buffer, &self.receive_header) {
-            let name = message.name_data();
-            to.address[..name.len()].copy_from_slice(name);
-            to.address_len = name.len() as u8;
-            to.control_len = reply_control(message.control_data(), &mut to.control) as u8;
-        }
+        to.address.copy_from_slice(&self.buffers[start + ADDRESS_AT..][..ADDRESS_LEN]);
+        let asked = &self.buffers[start + CONTROL_AT..][..usize::from(datagram.control_len)];
+        to.control_len = reply_control(asked, &mut to.control) as u8;
         to
     }
 
-    /// Fills the datagram's send slot: back to the peer, from the address that it asked.
-    fn address_reply(&mut self, datagram: &Datagram, len: usize) -> &SendSlot {
-        let slot_index = usize::from(datagram.send_slot);
-        let start = usize::from(datagram.receive_buffer) * RECEIVE_BUFFER_LEN;
-        let buffer = &self.receive_buffers[start..start + RECEIVE_BUFFER_LEN];
-        let slot = &mut self.send_slots[slot_index];
-        let Ok(message) = RecvMsgOut::parse(buffer, &self.receive_header) else {
-            // `describe` has parsed it before.
-            return slot;
+    /// The send of a buffer's message: back to the peer, from the address that it asked.
+    fn reply(&mut self, fd: Fd, datagram: &Datagram, len: usize) -> squeue::Entry {
+        let start = usize::from(datagram.buffer) * DATAGRAM_BUFFER_LEN;
+        let bytes = &mut self.buffers[start..start + DATAGRAM_BUFFER_LEN];
+        let (head, message) = bytes.split_at_mut(MESSAGE_AT);
+        let message = &mut message[..len];
+        let address = &mut head[ADDRESS_AT..][..usize::from(datagram.address_len)];
+        if datagram.control_len == 0 {
+            // Without a control message there is no header to be read by the kernel, which it does in four pieces.
+            return opcode::Send::new(fd, message.as_ptr(), len as u32)
+                .dest_addr(address.as_ptr().cast())
+                .dest_addr_len(address.len() as u32)
+                .build();
+        }
+        let SendHeader { header, payload, control } =
+            &mut self.send_headers[usize::from(datagram.buffer)];
+        payload.iov_base = message.as_mut_ptr().cast();
+        payload.iov_len = len;
+        header.msg_name = address.as_mut_ptr().cast();
+        header.msg_namelen = address.len() as u32;
+        header.msg_iov = payload;
+        header.msg_iovlen = 1;
+        let asked = &head[CONTROL_AT..][..usize::from(datagram.control_len)];
+        header.msg_controllen = reply_control(asked, control);
+        header.msg_control = match header.msg_controllen {
+            0 => null_mut(),
+            _ => control.0.as_mut_ptr().cast(),
         };
-        let name = message.name_data();
-        slot.address[..name.len()].copy_from_slice(name);
-        let control_len = reply_control(message.control_data(), &mut slot.control);
-        let payload_at = slot_index * SEND_BUFFER_LEN;
-        slot.payload.iov_base = self.send_buffers[payload_at..].as_mut_ptr().cast();
-        slot.payload.iov_len = len.min(SEND_BUFFER_LEN);
-        slot.header.msg_name = slot.address.as_mut_ptr().cast();
-        slot.header.msg_namelen = name.len() as u32;
-        slot.header.msg_iov = &raw mut slot.payload;
-        slot.header.msg_iovlen = 1;
-        slot.header.msg_controllen = control_len;
-        slot.header.msg_control =
-            if control_len == 0 { null_mut() } else { slot.control.0.as_mut_ptr().cast() };
-        slot
+        opcode::SendMsg::new(fd, header).build()
     }
 }
 

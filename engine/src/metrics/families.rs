@@ -39,9 +39,8 @@ const SHARD_COUNTERS: [(&str, &str, Event); 8] = [
 ];
 
 /// The label `reason` of datagrams that got no answer.
-const DROPS: [(&str, Event); 4] = [
+const DROPS: [(&str, Event); 3] = [
     ("ignored", Event::Ignored),
-    ("no_send_slot", Event::NoSendSlot),
     ("send_failed", Event::SendFailed),
     ("socket_full", Event::SocketFull),
 ];

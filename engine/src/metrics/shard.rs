@@ -43,8 +43,6 @@ pub enum Event {
     Panic,
     /// A datagram that is no query (shorter than a header, or itself an answer), or was cut past sense.
     Ignored,
-    /// No answer more could be on its way: the receiver waited.
-    NoSendSlot,
     /// The kernel did not take an answer.
     SendFailed,
     /// The kernel dropped a datagram before the shard saw it: the socket's queue was full.

@@ -14,12 +14,12 @@ use wire::reply::MESSAGE_LEN_MAX;
 
 use super::recency::Ticket;
 use super::{Buffers, Shared};
-use crate::answer::Transport;
+use crate::answer::{Question, Transport};
 use crate::corefile::Timeouts;
 use crate::limits::TCP_PENDING_MAX;
 use crate::metrics::Event;
 use crate::plan::ListenerId;
-use crate::shard::{Outcome, Question, Shard};
+use crate::shard::{Outcome, Shard};
 use crate::waiter::ReturnTo;
 
 /// Bytes of the length before each message (RFC 1035, section 4.2.2).
@@ -311,16 +311,16 @@ impl Connection {
                 answers.stopped = Stopped::OutputFull;
                 break;
             }
-            let (length, out) = room.split_at_mut(LENGTH_LEN);
+            let (length, message) = room.split_at_mut(LENGTH_LEN);
+            message[..message_len].copy_from_slice(packet);
             let question = Question {
                 listener: self.listener,
                 transport: Transport::Tcp,
                 is_from_v6: self.is_from_v6,
-                is_cut: false,
-                packet,
+                len: message_len,
                 now: began,
             };
-            match shard.answer(&question, out) {
+            match shard.answer(&question, message) {
                 Outcome::Reply(reply_len) => {
                     length.copy_from_slice(&(reply_len as u16).to_be_bytes());
                     answers.output_len += LENGTH_LEN + reply_len;

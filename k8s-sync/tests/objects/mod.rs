@@ -178,9 +178,9 @@ pub(crate) fn ask(table: &Table, question: &str) -> String {
     let owner = stored_name(owner, answer.name_len);
     let name = self::name(&owner);
     let mut message = vec![0, 1, 0x84, 0, 0, 1];
-    message.extend(answer.answer_count.to_be_bytes());
+    message.extend(answer.answer_count().to_be_bytes());
     message.extend([0, 0]);
-    message.extend(answer.additional_count.to_be_bytes());
+    message.extend(answer.additional_count().to_be_bytes());
     message.extend(name.bytes());
     message.extend(rtype.to_int().to_be_bytes());
     message.extend([0, 1]);

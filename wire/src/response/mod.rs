@@ -177,7 +177,7 @@ pub struct Alias<'t> {
     pub answer: Answer<'t>,
 }
 
-/// Writes a response to the client whose query is `packet`, into `out`, which holds what the envelope allows.
+/// Writes a response to the client whose query begins `message`, as in `reply`.
 ///
 /// AD is given to those who asked for it by DO or AD (RFC 6840, section 5.8), and not with an alias, which nobody signed; AA with
 /// an alias, since it speaks of the first name (RFC 1035, section 4.1.1). What does not fit is cut between records, from the
@@ -185,14 +185,14 @@ pub struct Alias<'t> {
 /// signatures): SERVFAIL here.
 pub fn stamp(
     query: &Query,
-    packet: &[u8],
     response: &Response,
     ttl: TtlRule,
     alias: Option<Alias<'_>>,
     envelope: Envelope,
-    out: &mut [u8],
+    message: &mut [u8],
 ) -> Stamped {
-    let mut reply = Reply::begin(out, packet, query.question_len(), query.edns);
+    let wants_ad = query.dnssec_ok() || u16_at(message, 2) & AD != 0;
+    let mut reply = Reply::begin(message, query.question_len(), query.edns);
     let mut room = reply.room(envelope.len_max);
     let mut counts = Counts::default();
     let mut name_at = HEADER_LEN;
@@ -206,7 +206,7 @@ pub fn stamp(
         let (record_count, len) = response.records_within(room);
         let copy_at = reply.len;
         reply.put_rotated(response, envelope.rotation, len);
-        let copy = reply.out.get_mut(copy_at..).unwrap_or_default();
+        let copy = reply.message.get_mut(copy_at..).unwrap_or_default();
         response.patch_ttls(record_count, ttl, copy);
         if alias.is_some() {
             response.move_pointers(len, name_at, copy_at, copy);
@@ -223,7 +223,6 @@ pub fn stamp(
     if response.truncated {
         flags |= TC;
     }
-    let wants_ad = query.dnssec_ok() || u16_at(packet, 2) & AD != 0;
     if response.authenticated && wants_ad && alias.is_none() {
         flags |= AD;
     }

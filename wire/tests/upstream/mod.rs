@@ -244,11 +244,10 @@ pub(crate) fn read(packet: &[u8]) -> Response {
 
 /// The answer to `query` out of `response`: as it came, in at most `len_max` bytes.
 pub(crate) fn stamped(query: &str, response: &Response, len_max: usize) -> Vec<u8> {
-    let (packet, query) = self::query(query);
+    let (mut out, query) = self::query(query);
     let envelope = Envelope { len_max, rotation: 0 };
-    let mut out = vec![0; MESSAGE_LEN_MAX];
-    let stamped =
-        response::stamp(&query, &packet, response, TtlRule::AS_SENT, None, envelope, &mut out);
+    out.resize(MESSAGE_LEN_MAX, 0);
+    let stamped = response::stamp(&query, response, TtlRule::AS_SENT, None, envelope, &mut out);
     out.truncate(stamped.len);
     out
 }
