@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use domain::base::Name as DomainName;
 use engine::answer::{
-    Answered, Question, Sources, Tables, Transport, Verdict, at_a_glance, in_full,
+    Answered, Question, Sources, Tables, Transport, Verdict, at_a_glance, in_full, look,
 };
 use engine::limits::TABLES_MAX;
 use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableSlot};
@@ -170,7 +170,9 @@ impl Cluster {
         self.rotation = self.rotation.wrapping_add(1);
         let sources = Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation };
         let (question, name, message) = (&self.question, &mut self.name, &mut self.message);
-        let verdict = at_a_glance(sources, question, name, message).map_or_else(
+        let answered = look(sources, question.listener, &message[..question.len], name)
+            .and_then(|looked| at_a_glance(sources, question, &looked, name, message));
+        let verdict = answered.map_or_else(
             |glance| in_full(sources, &mut [], question, glance, name, message),
             Verdict::Reply,
         );

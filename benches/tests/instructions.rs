@@ -9,7 +9,7 @@ use std::process::Command;
 
 /// What it was when it was last looked at, x86-64, the rustc of rust-toolchain.toml. Growth by a tenth fails: make it
 /// cheaper, or say here what the new figure buys.
-const RECORDED: u64 = 342;
+const RECORDED: u64 = 333;
 /// What is counted: from the function's entry to its exit.
 const COUNTED: &str = "benches::Cluster::answer_received";
 const QUESTION_COUNT: u64 = 20_000;

@@ -12,7 +12,7 @@ use wire::name::Name;
 use wire::query::{self, Edns, Query, Reading, Reject};
 use wire::reply::{self, Envelope, MESSAGE_LEN_MAX, Stamped, UDP_LEN_MAX};
 use wire::response::{self, Alias};
-use wire::table::{Answer, Found, Stored, Table};
+use wire::table::{Answer, Found, NameHash, Stored, Table};
 
 use crate::cache::{Cache, Key, LookUp};
 use crate::forward::TYPE_HINFO;
@@ -136,7 +136,16 @@ pub struct Sources<'s> {
     pub rotation: usize,
 }
 
-/// What is known of a packet that the first look did not answer.
+/// A question for a table, looked at once: what stays to be done is to read the table.
+#[derive(Clone, Copy)]
+pub struct Looked {
+    query: Query,
+    /// Index in the plan.
+    block: usize,
+    hash: NameHash,
+}
+
+/// What is known of a packet that is not answered yet.
 #[derive(Clone, Copy)]
 pub enum Glance<'s> {
     /// Nothing.
@@ -161,39 +170,81 @@ impl<'s> Sources<'s> {
     }
 }
 
-/// Answers what most packets ask for: records of the table, by a name spelt as it is stored. Neither is looked at twice.
+impl Looked {
+    #[inline(always)]
+    fn table<'s>(&self, sources: Sources<'s>) -> Option<(&'s Block, &'s Table)> {
+        let block = sources.plan.blocks.get(self.block)?;
+        Some((block, sources.table_of(block)?))
+    }
+
+    /// What the table will read first: see `Table::slot_line`.
+    #[inline]
+    #[must_use]
+    pub fn slot_line<'s>(&self, sources: Sources<'s>) -> &'s [u8] {
+        self.table(sources).map_or(&[], |(_, table)| table.slot_line(self.hash))
+    }
+
+    /// What it will read then: see `Table::entry_line`.
+    #[inline]
+    #[must_use]
+    pub fn entry_line<'s>(&self, sources: Sources<'s>) -> &'s [u8] {
+        self.table(sources).map_or(&[], |(_, table)| table.entry_line(self.hash))
+    }
+}
+
+/// Reads a packet that seems to be for a table. `name` is scratch space that keeps the question's name.
 ///
-/// `message` holds `UDP_LEN_MAX` bytes for UDP and `MESSAGE_LEN_MAX` for TCP; it is as it was where there is no answer.
-/// `name` is scratch space that keeps the question's name.
+/// # Errors
+/// What is known of one that is not.
 #[inline(always)] // Into the one place that is the packet path: what is handed over then stays in registers.
-pub fn at_a_glance<'s>(
-    sources: Sources<'s>,
-    question: &Question,
+pub fn look(
+    sources: Sources<'_>,
+    listener: ListenerId,
+    packet: &[u8],
     name: &mut Name,
-    message: &mut [u8],
-) -> Result<Answered, Glance<'s>> {
-    let packet = message.get(..question.len).ok_or(Glance::Unread)?;
+) -> Result<Looked, Glance<'static>> {
     let query = query::presume(packet, name).ok_or(Glance::Unread)?;
     if matches!(query.qtype, TYPE_DS | TYPE_SOA | TYPE_AXFR | TYPE_IXFR) {
         return Err(Glance::Presumed);
     }
-    let block = sources.plan.block_for(question.listener, name).ok_or(Glance::Presumed)?;
-    let table = sources.table_of(block).ok_or(Glance::Presumed)?;
-    let stored = table.stored(name);
+    let block = sources.plan.block_index_for(listener, name).ok_or(Glance::Presumed)?;
+    let looked = Looked { query, block, hash: NameHash::default() };
+    let (_, table) = looked.table(sources).ok_or(Glance::Presumed)?;
+    Ok(Looked { hash: table.hash(name), ..looked })
+}
+
+/// Answers what most packets ask for: records of the table, or that there are none of this type, by a name spelt as it is
+/// stored. Neither is looked at twice.
+///
+/// `message` holds `UDP_LEN_MAX` bytes for UDP and `MESSAGE_LEN_MAX` for TCP.
+///
+/// # Errors
+/// What is known of another question, whose message is as it was.
+#[inline(always)] // As `look`.
+pub fn at_a_glance<'s>(
+    sources: Sources<'s>,
+    question: &Question,
+    looked: &Looked,
+    name: &Name,
+    message: &mut [u8],
+) -> Result<Answered, Glance<'s>> {
+    let query = &looked.query;
+    let (block, table) = looked.table(sources).ok_or(Glance::Presumed)?;
+    let stored = table.stored(looked.hash, name);
     let asked = Glance::Asked(stored);
     let known = stored.ok_or(asked)?;
     let stamped = match known.answer(query.qtype) {
         Some(records) => {
             let rotation = sources.rotation_of(block);
-            let len_max = || question.transport.envelope(&query, rotation).len_max;
-            reply::stamp_whole(&query, &records, rotation, len_max, message).ok_or(asked)?
+            let len_max = || question.transport.envelope(query, rotation).len_max;
+            reply::stamp_whole(query, &records, rotation, len_max, message).ok_or(asked)?
         }
         None => {
             let cut = known.no_data().ok_or(asked)?;
-            reply::stamp_no_data(&query, table, cut, message)
+            reply::stamp_no_data(query, table, cut, message)
         }
     };
-    Ok(by_table(block, stamped, &query))
+    Ok(by_table(block, stamped, query))
 }
 
 /// Answers everything else. Arguments as for `at_a_glance`, `glance` from there; `caches`: by `CacheSlot`.
@@ -248,7 +299,7 @@ pub fn in_full<'s>(
         };
         let stored = match glance {
             Glance::Asked(stored) => stored,
-            Glance::Unread | Glance::Presumed => table.stored(name),
+            Glance::Unread | Glance::Presumed => table.stored(table.hash(name), name),
         };
         let found = table.look_up_from(stored, name, query.qtype);
         let is_for_others = match found {

@@ -27,6 +27,10 @@ pub const SUBMISSIONS: u32 = 1024;
 /// Completions that fit the ring. A full queue ends every multishot receive, so: each buffer received and sent, twice.
 pub const COMPLETIONS: u32 = 2048;
 
+/// Datagrams that are looked at before the first of them is answered, so that the memory that each needs of the table is
+/// fetched meanwhile: enough to hide what a fetch takes, few enough that their names stay in the first-level cache.
+pub const LOOK_AHEAD: usize = 16;
+
 /// Datagrams of one recvmmsg or sendmmsg: more measured no faster.
 pub const DATAGRAM_BATCH: usize = 64;
 

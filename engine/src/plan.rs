@@ -101,9 +101,16 @@ impl Plan {
     #[must_use]
     #[inline(always)]
     pub fn block_for(&self, listener: ListenerId, name: &Name) -> Option<&Block> {
+        self.blocks.get(self.block_index_for(listener, name)?)
+    }
+
+    /// Which of `blocks` it is.
+    #[must_use]
+    #[inline(always)]
+    pub fn block_index_for(&self, listener: ListenerId, name: &Name) -> Option<usize> {
         let listener = self.listeners.get(listener.0)?;
         let zone = listener.zones.find(name)?;
-        self.blocks.get(*listener.blocks.get(zone.index)?)
+        listener.blocks.get(zone.index).copied()
     }
 }
 

@@ -1,9 +1,12 @@
 //! The life of a packet: one pinned thread, one ring, one loop.
 //!
 //! ```text
-//!   wake ─→ take the updates ─→ turn: submit the last batch, fetch the next ─→ each: answer in place ─→ send ─┐
-//!    ▲                                                                                                       │
-//!    └────────────────────────────── nothing fetched: sleep ◄────────────────────────────────────────────────┘
+//!   wake ─→ take the updates ─→ turn: submit the last batch, receive the next
+//!    ▲                              ▲           │
+//!    │                              │           ▼
+//!    └── sleep ◄─ nothing received ─┤    a few: look, have the table's memory fetched
+//!                                   │           │
+//!                                   └─ send ◄─ each: answer over the query
 //! ```
 //! TCP connections (`tcp`) are tasks of the same thread and share this `Shard`. Invariants: a batch sees one table and one
 //! plan, for updates are taken between batches only; answering neither allocates nor frees; a table or plan that is let go
@@ -21,15 +24,18 @@ use wire::header::{HEADER_LEN, Rcode};
 use wire::name::Name;
 
 use crate::answer::{
-    Answered, Question, Sources, Tables, Transport, Verdict, at_a_glance, in_full,
+    Answered, Glance, Looked, Question, Sources, Tables, Transport, Verdict, at_a_glance, in_full,
+    look,
 };
 use crate::corefile::Timeouts;
 use crate::forward::ShardNumber;
-use crate::io::DatagramIo;
+use crate::io::prefetch::prefetch;
 use crate::io::socket::ListenerSockets;
 use crate::io::wake::watch;
+use crate::io::{Datagram, DatagramIo};
 use crate::limits::{
-    BATCHES_PER_TURN, COUNT_DROPS_EVERY, POLLS_PER_TURN, STOPPING_LOOK_EVERY, TABLES_MAX,
+    BATCHES_PER_TURN, COUNT_DROPS_EVERY, LOOK_AHEAD, POLLS_PER_TURN, STOPPING_LOOK_EVERY,
+    TABLES_MAX,
 };
 use crate::metrics::{Observation, ShardMetrics};
 use crate::outside::{Departure, Fills, Outside};
@@ -73,6 +79,9 @@ impl ErrorReport {
     }
 }
 
+/// What the first look at a packet came to.
+type FirstLook = Result<Looked, Glance<'static>>;
+
 /// What a shard answers from. Its loop and its TCP connections share it, all in one thread.
 pub struct Shard {
     updates: Receiver<Update>,
@@ -81,7 +90,8 @@ pub struct Shard {
     plan: Arc<Plan>,
     tables: Tables,
     outside: Outside,
-    name: Name,
+    /// Of the packets that are looked at together.
+    names: Box<[Name; LOOK_AHEAD]>,
     rotation: usize,
     drops_counted_at: Instant,
 }
@@ -103,7 +113,7 @@ impl Shard {
             metrics,
             plan: Arc::default(),
             tables: [const { None }; TABLES_MAX],
-            name: Name::default(),
+            names: Box::new(std::array::from_fn(|_| Name::default())),
             // So that shards do not march in step.
             rotation: number.index.wrapping_mul(7919),
             drops_counted_at: Instant::now(),
@@ -111,41 +121,70 @@ impl Shard {
     }
 
     /// Answers the packet that begins `message`, over itself; for room and scratch see `answer`.
-    #[inline]
     pub fn answer(&mut self, question: &Question, message: &mut [u8]) -> Outcome {
+        let looked = self.look(0, question.listener, &message[..question.len]);
+        self.answer_looked(0, looked, question, message)
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation }
+    }
+
+    /// The first look at a packet, of which `place` keeps the name.
+    #[inline(always)]
+    fn look(&mut self, place: usize, listener: ListenerId, packet: &[u8]) -> FirstLook {
+        let sources = Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation };
+        look(sources, listener, packet, &mut self.names[place])
+    }
+
+    #[inline(always)]
+    fn answer_looked(
+        &mut self,
+        place: usize,
+        looked: FirstLook,
+        question: &Question,
+        message: &mut [u8],
+    ) -> Outcome {
         self.rotation = self.rotation.wrapping_add(1);
         let sources = Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation };
-        match at_a_glance(sources, question, &mut self.name, message) {
+        let name = &mut self.names[place];
+        match looked.and_then(|looked| at_a_glance(sources, question, &looked, name, message)) {
             Ok(answered) => {
-                self.count(question, &answered);
+                self.count(question, &answered, place);
                 Outcome::Reply(answered.len)
             }
             Err(glance) => {
                 let caches = self.outside.caches();
-                let name = &mut self.name;
                 let verdict = in_full(sources, caches, question, glance, name, message);
-                self.follow(verdict, question, message)
+                self.follow(verdict, question, place, message)
             }
         }
     }
 
     /// What a verdict asks for. `message` still holds the packet where upstreams must be asked first.
     #[inline(never)]
-    fn follow(&self, verdict: Verdict<'_>, question: &Question, message: &[u8]) -> Outcome {
+    fn follow(
+        &self,
+        verdict: Verdict<'_>,
+        question: &Question,
+        place: usize,
+        message: &[u8],
+    ) -> Outcome {
+        let name = &self.names[place];
         match verdict {
             Verdict::Reply(answered) => {
-                self.count(question, &answered);
+                self.count(question, &answered, place);
                 Outcome::Reply(answered.len)
             }
             Verdict::ReplyAndRefresh(answered, ask) => {
-                self.count(question, &answered);
-                let departure = self.outside.departure(&ask, &self.name, None);
+                self.count(question, &answered, place);
+                let departure = self.outside.departure(&ask, name, None);
                 Outcome::ReplyAndRefresh(answered.len, Box::new(departure))
             }
             Verdict::Ask(ask) => {
                 let packet = &message[..question.len];
                 let waiter = Waiter::new(&ask, question, packet, self.rotation);
-                Outcome::Ask(Box::new(self.outside.departure(&ask, &self.name, Some(waiter))))
+                Outcome::Ask(Box::new(self.outside.departure(&ask, name, Some(waiter))))
             }
             Verdict::Drop => {
                 self.metrics.ignored();
@@ -160,7 +199,7 @@ impl Shard {
     }
 
     #[inline]
-    fn count(&self, question: &Question, answered: &Answered) {
+    fn count(&self, question: &Question, answered: &Answered, place: usize) {
         self.metrics.observe(&Observation {
             block: answered.counted_as,
             transport: question.transport,
@@ -176,7 +215,7 @@ impl Shard {
             let report = ErrorReport {
                 logged_as,
                 rcode: answered.rcode,
-                name: self.name.clone(),
+                name: self.names[place].clone(),
                 qtype: answered.qtype,
                 message: None,
             };
@@ -291,30 +330,68 @@ fn answer_batch<I: DatagramIo>(this: &Rc<RefCell<Shard>>, io: &mut I) {
         io.count_drops();
     }
     shard.outside.take_fills(began);
-    while let Some(datagram) = io.next() {
-        let question = Question {
-            listener: datagram.listener,
-            transport: Transport::Udp,
-            is_from_v6: datagram.is_from_v6,
-            // Of a datagram whose end is lost nothing can be trusted but the header.
-            len: if datagram.is_cut { HEADER_LEN } else { datagram.len() },
-            now: began,
-        };
-        match shard.answer(&question, io.message(&datagram)) {
-            Outcome::Reply(len) => io.send(datagram, len),
-            Outcome::ReplyAndRefresh(len, departure) => {
-                io.send(datagram, len);
-                shard.outside.begin(*departure, None, this);
+    let mut places = [const { None }; LOOK_AHEAD];
+    while look_ahead(shard, io, &mut places) {
+        for (place, taken) in places.iter_mut().enumerate() {
+            let Some((datagram, looked)) = taken.take() else { break };
+            let question = Question {
+                listener: datagram.listener,
+                transport: Transport::Udp,
+                is_from_v6: datagram.is_from_v6,
+                len: packet_len(&datagram),
+                now: began,
+            };
+            match shard.answer_looked(place, looked, &question, io.message(&datagram)) {
+                Outcome::Reply(len) => io.send(datagram, len),
+                Outcome::ReplyAndRefresh(len, departure) => {
+                    io.send(datagram, len);
+                    shard.outside.begin(*departure, None, this);
+                }
+                Outcome::Ask(departure) => {
+                    let return_to = ReturnTo::Udp(io.return_address(&datagram));
+                    io.recycle(datagram);
+                    shard.outside.begin(*departure, Some(return_to), this);
+                }
+                Outcome::Drop => io.recycle(datagram),
             }
-            Outcome::Ask(departure) => {
-                let return_to = ReturnTo::Udp(io.return_address(&datagram));
-                io.recycle(datagram);
-                shard.outside.begin(*departure, Some(return_to), this);
-            }
-            Outcome::Drop => io.recycle(datagram),
         }
     }
     shard.finish_batch(began);
+}
+
+/// Of a datagram whose end is lost nothing can be trusted but the header.
+fn packet_len(datagram: &Datagram) -> usize {
+    if datagram.is_cut { HEADER_LEN } else { datagram.len() }
+}
+
+/// Looks at the next datagrams and has the memory fetched that their answers need: three passes, in each of which no packet
+/// waits for another's. False at the batch's end.
+#[inline(always)]
+fn look_ahead<I: DatagramIo>(
+    shard: &mut Shard,
+    io: &mut I,
+    places: &mut [Option<(Datagram, FirstLook)>; LOOK_AHEAD],
+) -> bool {
+    let mut count = 0;
+    for (place, taken) in places.iter_mut().enumerate() {
+        let Some(datagram) = io.next() else { break };
+        let packet = &io.message(&datagram)[..packet_len(&datagram)];
+        let looked = shard.look(place, datagram.listener, packet);
+        if let Ok(looked) = &looked {
+            prefetch(looked.slot_line(shard.sources()));
+        }
+        *taken = Some((datagram, looked));
+        count += 1;
+    }
+    // A single packet would only wait here instead of there.
+    if count > 1 {
+        for (_, looked) in places.iter().flatten() {
+            if let Ok(looked) = looked {
+                prefetch(looked.entry_line(shard.sources()));
+            }
+        }
+    }
+    count > 0
 }
 
 fn take_updates<I: DatagramIo>(

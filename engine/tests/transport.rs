@@ -72,6 +72,56 @@ fn empty_and_many_datagrams_stop_nothing() {
     }
 }
 
+/// Datagrams of a batch are looked at together, and share nothing.
+#[test]
+fn a_datagram_is_answered_for_itself_whoever_is_beside_it() {
+    let hidden_end =
+        b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x03a\0b\x03svc\x07cluster\x05local\0\0\x01\0\x01";
+    let kinds = [
+        query(WEB, 1),
+        query(&WEB.to_ascii_uppercase(), 1),
+        query(WEB, 28),
+        query(WEB, 33),
+        query(WEB, 6),
+        query(WEB, 43),
+        query(WEB, 252),
+        query("absent.default.svc.cluster.local", 1),
+        query("example.com", 1),
+        query("10-1-2-3.default.pod.cluster.local", 1),
+        query("0.0.96.10.in-addr.arpa", 12),
+        query("a", 1),
+        hidden_end.to_vec(),
+        query(WEB, 1)[..12].to_vec(),
+        query(WEB, 1)[..20].to_vec(),
+        [&query(WEB, 1)[..12], b"\x40bad\0\0\x01\0\x01"].concat(),
+        [&query(WEB, 1)[..], b"behind"].concat(),
+    ];
+    for backend in BACKENDS {
+        let rig = Rig::start(backend);
+        let alone = kinds.each_ref().map(|packet| {
+            rig.ask_udp(packet, PATIENCE).unwrap_or_else(|| panic!("no answer: {packet:x?}"))
+        });
+        let socket = rig.udp();
+        let mut answer = [0; 1232];
+        for round in 0..50 {
+            const BURST: usize = 100;
+            // Another order in each round.
+            let kind_of = |id: usize| (id * (round % 16 + 1) + round) % kinds.len();
+            for id in 0..BURST {
+                let mut packet = kinds[kind_of(id)].clone();
+                packet[..2].copy_from_slice(&(id as u16).to_be_bytes());
+                socket.send(&packet).unwrap();
+            }
+            for _ in 0..BURST {
+                let len = socket.recv(&mut answer).expect("an answer for each");
+                let kind = kind_of(usize::from(id_of(&answer)));
+                assert_eq!(answer[2..len], alone[kind][2..], "{:x?}", kinds[kind]);
+            }
+        }
+        rig.fleet.stop(PATIENCE);
+    }
+}
+
 #[test]
 fn tcp_messages_come_in_any_pieces() {
     for backend in BACKENDS {

@@ -8,14 +8,14 @@ use alloc::vec::Vec;
 
 use rapidhash::v3::RapidSecrets;
 
-pub use crate::table::{EVERY_TYPE, Table};
+pub use crate::table::{EVERY_TYPE, NameHash, Table};
 
 use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_SRV};
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, Name, block_count};
 use crate::reply::{MESSAGE_LEN_MAX, soa_record};
 use crate::table::{
-    ENTRY_HEAD_LEN, Entry, IN_REVERSE_ZONE, LEADS_OUTSIDE, PodMode, ROW_LEN, SEGMENT_HEAD_LEN,
-    SLOT_LEN, hash, segment_index, slot_and_tag, u32_le,
+    ENTRY_HEAD_LEN, Entry, IN_REVERSE_ZONE, LEADS_OUTSIDE, PodMode, ROW_LEN, SLOT_LEN, Segment,
+    hash, segment_index, slot_and_tag, u32_le,
 };
 use crate::zone::ZoneSet;
 
@@ -244,11 +244,6 @@ impl Changes {
 /// A name's hash, and its entry or `None`.
 type Change<'e> = (u64, Option<&'e [u8]>);
 
-/// The seeded 64-bit hash of a name in one builder: 8 bytes where the name would be 45. Look-ups compare names; only
-/// removal trusts the hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NameHash(u64);
-
 /// Everything about a table that is not a name.
 #[derive(Clone, Debug)]
 pub struct TableOptions {
@@ -265,7 +260,7 @@ pub struct TableBuilder {
     reverse_zones: Arc<[bool]>,
     pods: PodMode,
     ttl_secs: u32,
-    spine: Vec<Arc<[u8]>>,
+    spine: Vec<Segment>,
     name_count: usize,
     changes: Changes,
     synced: bool,
@@ -340,7 +335,7 @@ impl TableBuilder {
     /// Bytes of all segments of the newest generation.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
-        self.spine.iter().map(|segment| segment.len()).sum()
+        self.spine.iter().map(|segment| segment.bytes.len()).sum()
     }
 
     /// Applies all inserts and removals since the last call and returns the next generation.
@@ -354,7 +349,7 @@ impl TableBuilder {
             let segment_count = segments_wanted.next_power_of_two();
             let old = core::mem::replace(&mut self.spine, empty_spine(segment_count));
             self.name_count = 0;
-            let kept = old.iter().flat_map(|segment| entries(segment));
+            let kept = old.iter().flat_map(entries);
             let kept = kept.map(|entry| (entry.hash(), Some(entry.bytes)));
             self.write_segments(kept.chain(changes.iter()).collect());
         } else {
@@ -402,39 +397,38 @@ impl TableBuilder {
     }
 }
 
-fn empty_spine(segment_count: usize) -> Vec<Arc<[u8]>> {
+fn empty_spine(segment_count: usize) -> Vec<Segment> {
     let empty = write_segment(&[]);
     alloc::vec![empty; segment_count]
 }
 
-fn write_segment(entries: &[Entry<'_>]) -> Arc<[u8]> {
+fn write_segment(entries: &[Entry<'_>]) -> Segment {
     // At most half full, so that chains are short and always end.
     let slot_count = (entries.len() * 2).next_power_of_two().max(2);
-    let entries_at = SEGMENT_HEAD_LEN + slot_count * SLOT_LEN;
+    let entries_at = slot_count * SLOT_LEN;
     let len = entries_at + entries.iter().map(|entry| entry.len()).sum::<usize>();
     let mut segment = Vec::with_capacity(len);
-    segment.extend_from_slice(&(slot_count as u32).to_le_bytes());
     segment.resize(entries_at, 0);
     for entry in entries {
-        let (mut slot, tag) = slot_and_tag(entry.hash(), slot_count);
-        while u32_le(&segment, SEGMENT_HEAD_LEN + slot * SLOT_LEN + 4) != 0 {
+        let (mut slot, tag) = slot_and_tag(entry.hash(), slot_count - 1);
+        while u32_le(&segment, slot * SLOT_LEN + 4) != 0 {
             slot = (slot + 1) & (slot_count - 1);
         }
-        let at = SEGMENT_HEAD_LEN + slot * SLOT_LEN;
+        let at = slot * SLOT_LEN;
         let offset = segment.len() as u32;
         segment[at..at + 4].copy_from_slice(&tag.to_le_bytes());
         segment[at + 4..at + 8].copy_from_slice(&offset.to_le_bytes());
         segment.extend_from_slice(&entry.bytes[..entry.len()]);
     }
     debug_assert_eq!(segment.len(), len);
-    segment.into()
+    Segment { bytes: segment.into(), slot_mask: slot_count - 1 }
 }
 
 /// All entries of a segment, in the order in which they stand.
-fn entries(segment: &[u8]) -> impl Iterator<Item = Entry<'_>> {
-    let mut at = SEGMENT_HEAD_LEN + u32_le(segment, 0) as usize * SLOT_LEN;
+fn entries(segment: &Segment) -> impl Iterator<Item = Entry<'_>> {
+    let mut at = (segment.slot_mask + 1) * SLOT_LEN;
     core::iter::from_fn(move || {
-        let bytes = segment.get(at..).filter(|rest| !rest.is_empty())?;
+        let bytes = segment.bytes.get(at..).filter(|rest| !rest.is_empty())?;
         let entry = Entry { bytes: &bytes[..Entry { bytes }.len()] };
         at += entry.len();
         Some(entry)

@@ -4,7 +4,7 @@
 //! bytes, shared with the generations before and after as long as none of its names changes:
 //!
 //! ```text
-//!   segment   slot count (u32, a power of two) · slots · entries
+//!   segment   slots, a power of two of them, less one in the spine · entries
 //!   slot      tag (u32: the hash's upper half) · offset of the entry (u32; 0: empty slot)
 //!   entry     hash (u64) · entry length (u32) · name length (u8) · row count (u8) · where in the name its zone begins (u8) ·
 //!             flags (u8) · name in blocks of 16 bytes · answer rows · bodies
@@ -32,7 +32,6 @@ use crate::zone::ZoneSet;
 pub const EVERY_TYPE: u16 = 0;
 
 pub(crate) const SLOT_LEN: usize = 8;
-pub(crate) const SEGMENT_HEAD_LEN: usize = 4;
 pub(crate) const ENTRY_HEAD_LEN: usize = 16;
 /// Flag of an entry: it stands in a reverse zone, where a name exists as the owner of PTR records only.
 pub(crate) const IN_REVERSE_ZONE: u8 = 1;
@@ -51,10 +50,23 @@ pub enum PodMode {
     Verified,
 }
 
+/// The names whose hash has the same lower bits.
+#[derive(Clone)]
+pub(crate) struct Segment {
+    pub(crate) bytes: Arc<[u8]>,
+    /// Slots less one: here, so that a look-up goes from the spine straight to its slot.
+    pub(crate) slot_mask: usize,
+}
+
+/// The seeded 64-bit hash of a name in the tables of one builder: 8 bytes where the name would be 45. Look-ups compare names;
+/// only removal trusts the hash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NameHash(pub(crate) u64);
+
 /// One immutable generation. Shards hold it by `Arc`; the control plane keeps it until it is the sole owner.
 pub struct Table {
     pub(crate) secrets: RapidSecrets,
-    pub(crate) spine: Box<[Arc<[u8]>]>,
+    pub(crate) spine: Box<[Segment]>,
     pub(crate) zones: Arc<ZoneSet>,
     /// By index in `zones`: under in-addr.arpa or ip6.arpa, where a name exists only as the owner of PTR records.
     pub(crate) reverse_zones: Arc<[bool]>,
@@ -204,17 +216,44 @@ impl<'t> Answer<'t> {
 }
 
 impl Table {
-    /// What is stored under a name as it is spelt. A presumed name that is found is whole.
+    /// The hash by which a name is looked for here.
     #[must_use]
     #[inline(always)]
-    pub fn stored(&self, name: &Name) -> Option<Stored<'_>> {
-        self.find(name.blocks()).map(Stored)
+    pub fn hash(&self, name: &Name) -> NameHash {
+        NameHash(hash(&self.secrets, name.blocks()))
+    }
+
+    /// The memory that a look-up of this hash reads first, which is not read here: for a prefetch.
+    #[must_use]
+    #[inline]
+    pub fn slot_line(&self, hash: NameHash) -> &[u8] {
+        let Some(segment) = self.segment(hash.0) else { return &[] };
+        let (slot, _) = slot_and_tag(hash.0, segment.slot_mask);
+        segment.bytes.get(slot * SLOT_LEN..).unwrap_or_default()
+    }
+
+    /// The memory that it reads then: most likely the name's entry.
+    #[must_use]
+    #[inline]
+    pub fn entry_line(&self, hash: NameHash) -> &[u8] {
+        let offset = self.slot_line(hash).first_chunk::<SLOT_LEN>().map_or(0, slot_offset);
+        match self.segment(hash.0) {
+            Some(segment) if offset != 0 => segment.bytes.get(offset..).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
+    /// What is stored under a name as it is spelt, whose hash this is. A presumed name that is found is whole.
+    #[must_use]
+    #[inline(always)]
+    pub fn stored(&self, hash: NameHash, name: &Name) -> Option<Stored<'_>> {
+        find_in_segment(self.segment(hash.0)?, hash.0, name.blocks()).map(Stored)
     }
 
     /// Looks a question up by its name and type; the class is IN.
     #[must_use]
     pub fn look_up(&self, name: &Name, qtype: u16) -> Found<'_> {
-        self.look_up_from(self.stored(name), name, qtype)
+        self.look_up_from(self.stored(self.hash(name), name), name, qtype)
     }
 
     /// The same where it is known already what is stored under the name.
@@ -287,7 +326,11 @@ impl Table {
     /// How many segments are the same memory in both generations.
     #[must_use]
     pub fn segments_shared_with(&self, other: &Self) -> usize {
-        self.spine.iter().zip(&other.spine).filter(|(one, other)| Arc::ptr_eq(one, other)).count()
+        self.spine
+            .iter()
+            .zip(&other.spine)
+            .filter(|(one, other)| Arc::ptr_eq(&one.bytes, &other.bytes))
+            .count()
     }
 
     /// Whether the cluster has been read whole.
@@ -358,8 +401,12 @@ impl Table {
     #[inline(always)]
     fn find(&self, name: &[Block]) -> Option<Entry<'_>> {
         let hash = hash(&self.secrets, name);
-        let segment = self.spine.get(segment_index(hash, self.spine.len()))?;
-        find_in_segment(segment, hash, name)
+        find_in_segment(self.segment(hash)?, hash, name)
+    }
+
+    #[inline(always)]
+    fn segment(&self, hash: u64) -> Option<&Segment> {
+        self.spine.get(segment_index(hash, self.spine.len()))
     }
 }
 
@@ -381,21 +428,22 @@ pub(crate) fn segment_index(hash: u64, spine_len: usize) -> usize {
 
 /// The slot where a hash's chain begins, and its tag: bits that the segment index does not use.
 #[inline]
-pub(crate) fn slot_and_tag(hash: u64, slot_count: usize) -> (usize, u32) {
+pub(crate) fn slot_and_tag(hash: u64, slot_mask: usize) -> (usize, u32) {
     let tag = (hash >> 32) as u32;
-    ((hash >> 24) as usize & (slot_count - 1), tag)
+    ((hash >> 24) as usize & slot_mask, tag)
 }
 
 #[inline(always)]
-fn find_in_segment<'t>(segment: &'t [u8], hash: u64, name: &[Block]) -> Option<Entry<'t>> {
-    let (head, behind) = segment.split_first_chunk::<SEGMENT_HEAD_LEN>()?;
-    let slot_count = u32::from_le_bytes(*head) as usize;
-    let (slots, _) = behind.as_chunks::<SLOT_LEN>();
-    let (mut slot, tag) = slot_and_tag(hash, slot_count);
+fn find_in_segment<'t>(segment: &'t Segment, hash: u64, name: &[Block]) -> Option<Entry<'t>> {
+    let slot_mask = segment.slot_mask;
+    let segment = &*segment.bytes;
+    let (slots, _) = segment.as_chunks::<SLOT_LEN>();
+    let (mut slot, tag) = slot_and_tag(hash, slot_mask);
     // At least one slot is empty: `compile` fills at most half of them. So the chain ends, with an offset of 0.
     loop {
-        let [t0, t1, t2, t3, o0, o1, o2, o3] = *slots.get(slot)?;
-        let offset = u32::from_le_bytes([o0, o1, o2, o3]) as usize;
+        let bytes = slots.get(slot)?;
+        let [t0, t1, t2, t3, ..] = *bytes;
+        let offset = slot_offset(bytes);
         if offset == 0 {
             return None;
         }
@@ -405,8 +453,15 @@ fn find_in_segment<'t>(segment: &'t [u8], hash: u64, name: &[Block]) -> Option<E
                 return Some(entry);
             }
         }
-        slot = (slot + 1) & (slot_count - 1);
+        slot = (slot + 1) & slot_mask;
     }
+}
+
+/// Where in the segment a slot's entry is; 0 for an empty slot.
+#[inline(always)]
+fn slot_offset(slot: &[u8; SLOT_LEN]) -> usize {
+    let [.., o0, o1, o2, o3] = *slot;
+    u32::from_le_bytes([o0, o1, o2, o3]) as usize
 }
 
 /// A name and its answers, as the layout at the head of this file has them.

@@ -13,6 +13,7 @@ mod control;
 pub mod late;
 pub mod mmsg;
 mod peer;
+pub mod prefetch;
 pub mod socket;
 pub mod uring;
 pub mod wake;
