@@ -265,7 +265,7 @@ fn where_all_are_down_one_is_tried_unless_that_is_off() {
                 assert_eq!(rig.who_answers().await, Some(60));
                 assert_eq!(rig.count(&upstream, UpstreamEvent::CameBack), 1);
             }
-            let text = rig.metrics.scrape(Format::Prometheus);
+            let text = String::from_utf8(rig.metrics.scrape(Format::Prometheus)).unwrap();
             assert!(text.contains("coredns_forward_healthcheck_broken_total 1"), "{text}");
         }
     });
@@ -332,7 +332,7 @@ fn no_more_questions_are_on_their_way_than_max_concurrent() {
             let refused = Err(Failure::TooMany { max: 2 });
             assert_eq!(answers.iter().filter(|answer| **answer == refused).count(), 3);
         }
-        let text = rig.metrics.scrape(Format::Prometheus);
+        let text = String::from_utf8(rig.metrics.scrape(Format::Prometheus)).unwrap();
         assert!(text.contains("coredns_forward_max_concurrent_rejects_total 9"), "{text}");
     });
 }

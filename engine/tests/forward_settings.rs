@@ -165,7 +165,7 @@ fn an_upstream_that_sends_our_probe_back_is_taken_out_and_reported() {
                 upstream.address
             )
         };
-        let text = metrics.scrape(Format::Prometheus);
+        let text = String::from_utf8(metrics.scrape(Format::Prometheus)).unwrap();
         assert!(text.contains(&format!("{} 1", of(&looping))), "{text}");
         assert!(text.contains(&format!("{} 0", of(&good))), "{text}");
 

@@ -10,6 +10,10 @@ use engine::metrics::{
     Build, EnabledPlugin, Event, Family, Format, LabelSet, Metrics, Observation, ServiceKind,
     ShardFacts, ShardMetrics, TableFacts, UpstreamEvent,
 };
+use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{
+    Metric, MetricFamily,
+};
+use prost::Message as _;
 use wire::header::Rcode;
 
 const COREDNS: &str = include_str!("metrics/coredns-1.15.0.txt");
@@ -23,7 +27,7 @@ const ABSENT: [&str; 3] = [
 
 #[test]
 fn families_labels_types_and_buckets_are_corednss() {
-    let ours = rows(&busy_metrics().scrape(Format::Prometheus));
+    let ours = rows(&in_text(&busy_metrics(), Format::Prometheus));
     let theirs: BTreeSet<String> = COREDNS
         .lines()
         .filter(|line| !line.starts_with('#'))
@@ -40,7 +44,7 @@ fn families_labels_types_and_buckets_are_corednss() {
 }
 
 #[test]
-fn both_formats_hold_the_same_series() {
+fn both_texts_hold_the_same_series() {
     let metrics = busy_metrics();
     let series = |text: &str| -> BTreeSet<String> {
         let samples = text.lines().filter(|line| !line.starts_with('#'));
@@ -52,13 +56,65 @@ fn both_formats_hold_the_same_series() {
             })
             .collect()
     };
-    let prometheus = metrics.scrape(Format::Prometheus);
-    let open_metrics = metrics.scrape(Format::OpenMetrics);
+    let prometheus = in_text(&metrics, Format::Prometheus);
+    let open_metrics = in_text(&metrics, Format::OpenMetrics);
     assert_eq!(series(&prometheus), series(&open_metrics));
     assert!(open_metrics.ends_with("# EOF\n"));
     assert!(!prometheus.contains("# EOF"));
     assert!(open_metrics.contains("# TYPE coredns_dns_requests counter\n"));
     assert!(prometheus.contains("# TYPE coredns_dns_requests_total counter\n"));
+}
+
+#[test]
+fn protobuf_holds_the_same_series() {
+    let metrics = busy_metrics();
+    let changes = |name: &str| name.starts_with("process_") || name.contains("_age_seconds");
+    let text = in_text(&metrics, Format::Prometheus);
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !changes(line));
+    let of_text: BTreeMap<String, f64> = lines
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            (series.to_owned(), value.parse().unwrap())
+        })
+        .collect();
+    let mut of_protobuf = BTreeMap::new();
+    for family in families(&metrics).iter().filter(|family| !changes(&family.name)) {
+        let kind = family.r#type().as_str_name().to_ascii_lowercase();
+        assert!(text.contains(&format!("# TYPE {} {kind}\n", family.name)), "{}", family.name);
+        assert!(text.contains(&format!("# HELP {} {}\n", family.name, family.help)));
+        for metric in &family.metric {
+            of_protobuf.extend(samples(&family.name, metric));
+        }
+    }
+    assert_eq!(of_protobuf, of_text);
+}
+
+#[test]
+fn native_buckets_tell_microseconds_apart() {
+    let metrics = Metrics::new(build(), 1);
+    let block = metrics.label_set(&zone("cluster.local."));
+    let shard = metrics.shard(0);
+    for (answers, duration) in [
+        (2, Duration::from_nanos(300)),
+        (5, Duration::from_micros(3)),
+        (1, Duration::from_micros(4)),
+        (4, Duration::from_millis(20)),
+    ] {
+        for _ in 0..answers {
+            shard.observe(&observation(block));
+        }
+        shard.finish_batch(duration);
+    }
+    let families = families(&metrics);
+    let family = families.iter().find(|one| one.name == "coredns_dns_request_duration_seconds");
+    let histogram = family.unwrap().metric[0].histogram.as_ref().unwrap();
+    assert_eq!((histogram.sample_count, histogram.schema, histogram.zero_count), (12, 2, 2));
+    // Buckets end at 2^(n / 4) seconds: 3 µs are in the one of -73, 4 µs in that of -71, 20 ms in that of -22.
+    let spans: Vec<_> =
+        histogram.positive_span.iter().map(|span| (span.offset, span.length)).collect();
+    assert_eq!(spans, [(-73, 1), (1, 1), (48, 1)]);
+    assert_eq!(histogram.positive_delta, [5, -4, 3]);
+    assert_eq!(histogram.bucket[0].cumulative_count, 8, "all but the last, in CoreDNS's first");
 }
 
 #[test]
@@ -78,7 +134,7 @@ fn an_answer_is_counted_under_its_labels() {
     });
     shard.observe(&Observation { qtype: 65_280, ..observation(block) });
     shard.finish_batch(Duration::from_micros(3));
-    let text = metrics.scrape(Format::Prometheus);
+    let text = in_text(&metrics, Format::Prometheus);
     let set = r#"server="dns://:53",view="",zone="cluster.local.""#;
     let tcp = format!(r#"proto="tcp",{set}"#);
     let aaaa =
@@ -125,10 +181,10 @@ fn shards_are_summed_and_answers_without_a_block_are_not_lost() {
         }
         // Scrapes beside the shards disturb nothing.
         for _ in 0..10 {
-            let _ = metrics.scrape(Format::Prometheus);
+            let _ = in_text(&metrics, Format::Prometheus);
         }
     });
-    let text = metrics.scrape(Format::Prometheus);
+    let text = in_text(&metrics, Format::Prometheus);
     let total = |name: &str| -> f64 {
         let samples = text.lines().filter_map(|line| line.strip_prefix(name));
         samples.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
@@ -153,7 +209,7 @@ fn a_batch_may_touch_every_label_set() {
     shard.finish_batch(Duration::from_micros(1));
     assert_eq!(metrics.label_set(&zone("one-too-many.")), None);
     assert_eq!(metrics.label_set(&zone("z7.")), Some(7), "known labels keep their index");
-    let text = metrics.scrape(Format::Prometheus);
+    let text = in_text(&metrics, Format::Prometheus);
     let counted = text.lines().filter(|line| {
         line.starts_with("coredns_dns_request_duration_seconds_count{") && line.ends_with(" 2")
     });
@@ -167,7 +223,7 @@ fn open_connections_are_what_was_accepted_and_not_closed() {
     shard.count(Event::TcpAccepted, 5);
     shard.count(Event::TcpClosed, 3);
     shard.count(Event::SocketFull, 7);
-    let text = metrics.scrape(Format::Prometheus);
+    let text = in_text(&metrics, Format::Prometheus);
     assert!(text.contains("ringdns_tcp_connections{shard=\"0\"} 2"), "{text}");
     assert!(text.contains("ringdns_datagrams_dropped_total{reason=\"socket_full\"} 7"), "{text}");
 }
@@ -189,7 +245,7 @@ fn upstreams_are_counted_by_address_and_all_shards_together() {
     other.shard(0).count(UpstreamEvent::CameBack);
     other.shard(0).count(UpstreamEvent::TlsOpened);
     other.loop_found();
-    let text = metrics.scrape(Format::Prometheus);
+    let text = in_text(&metrics, Format::Prometheus);
     let duration = "coredns_proxy_request_duration_seconds";
     let (first, second) =
         (r#"proxy_name="forward",to="10.0.0.1:53""#, r#"proxy_name="forward",to="[fd00::1]:853""#);
@@ -215,8 +271,52 @@ fn labels_from_a_corefile_are_escaped() {
     let metrics = Metrics::new(build(), 1);
     let block = metrics.label_set(&zone("a\"b\\c\n."));
     metrics.shard(0).observe(&observation(block));
-    let text = metrics.scrape(Format::Prometheus);
+    let text = in_text(&metrics, Format::Prometheus);
     assert!(text.contains(r#"zone="a\"b\\c\n.""#), "{text}");
+}
+
+/// A scrape in protobuf, read back.
+fn families(metrics: &Metrics) -> Vec<MetricFamily> {
+    let body = metrics.scrape(Format::Protobuf);
+    let mut rest = body.as_slice();
+    let mut families = Vec::new();
+    while !rest.is_empty() {
+        families.push(MetricFamily::decode_length_delimited(&mut rest).expect("a message"));
+    }
+    families
+}
+
+/// A metric's samples as the text has them: series and value.
+fn samples(name: &str, metric: &Metric) -> Vec<(String, f64)> {
+    let series = |suffix: &str, bound: Option<f64>| {
+        let bound = bound.map(|bound| match bound {
+            f64::INFINITY => "le=\"+Inf\"".to_owned(),
+            bound => format!("le=\"{bound}\""),
+        });
+        let labels = metric.label.iter().map(|pair| format!("{}=\"{}\"", pair.name, pair.value));
+        let labels: Vec<String> = bound.into_iter().chain(labels).collect();
+        let labels = labels.join(",");
+        if labels.is_empty() {
+            format!("{name}{suffix}")
+        } else {
+            format!("{name}{suffix}{{{labels}}}")
+        }
+    };
+    if let Some(histogram) = &metric.histogram {
+        let count = histogram.sample_count as f64;
+        let buckets = histogram.bucket.iter().map(|bucket| {
+            (series("_bucket", Some(bucket.upper_bound)), bucket.cumulative_count as f64)
+        });
+        let sum = (series("_sum", None), histogram.sample_sum);
+        return buckets.chain([sum, (series("_count", None), count)]).collect();
+    }
+    let counter = metric.counter.as_ref().map(|counter| counter.value);
+    let value = counter.or_else(|| metric.gauge.as_ref().map(|gauge| gauge.value));
+    vec![(series("", None), value.expect("a counter or a gauge"))]
+}
+
+fn in_text(metrics: &Metrics, format: Format) -> String {
+    String::from_utf8(metrics.scrape(format)).expect("text")
 }
 
 /// Metrics that have a sample in every family.

@@ -1,45 +1,52 @@
-//! The text of a scrape, in the format that the client takes.
+//! The body of a scrape, in the format that the client takes.
 //!
-//! `prometheus-client` writes OpenMetrics. CoreDNS writes the older Prometheus text format, which differs in four places
-//! only; those are changed here, line by line. Invariant: both texts hold the same series with the same values.
+//! `prometheus-client` writes protobuf and OpenMetrics. CoreDNS writes the older Prometheus text format, which differs in four
+//! places only; those are changed here, line by line. Invariant: all formats hold the same series with the same values.
 
 use std::fmt::Write;
 
-use prometheus_client::encoding::text;
+use prometheus_client::encoding::{prometheus_protobuf, text};
 use prometheus_client::registry::Registry;
 
-/// A text format for metrics.
+/// A format for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus text format 0.0.4.
     Prometheus,
     /// OpenMetrics 1.0.0.
     OpenMetrics,
+    /// `io.prometheus.client.MetricFamily` messages, each behind its length: the one with native histograms.
+    Protobuf,
 }
 
 impl Format {
-    /// The format for a request's `Accept`: the Prometheus one for whoever takes it, even those who would rather have
-    /// OpenMetrics. It is the one that CoreDNS gives, and the formats spell the label `le` differently ("1" and "1.0"): a
+    /// The format for a request's `Accept`. Protobuf for whoever names it: a Prometheus does so when it is to scrape native
+    /// histograms. Otherwise the Prometheus text for whoever takes it, even those who would rather have OpenMetrics. It is the one that CoreDNS gives, and the formats spell the label `le` differently ("1" and "1.0"): a
     /// Prometheus 2 would take CoreDNS's buckets and ours for different series.
     #[must_use]
     pub fn for_accept(accept: &str) -> Self {
-        let mut takes_open_metrics = false;
+        let (mut takes_text, mut takes_open_metrics) = (false, false);
         for range in accept.split(',') {
             let mut parts = range.split(';').map(str::trim);
             let media_type = parts.next().unwrap_or_default();
-            let is_refused = parts
-                .filter_map(|parameter| parameter.split_once('='))
-                .any(|(name, value)| name == "q" && value.parse() == Ok(0.0_f32));
-            if is_refused {
+            let parameters: Vec<_> = parts.filter_map(|part| part.split_once('=')).collect();
+            let says = |name, value| parameters.contains(&(name, value));
+            if parameters.iter().any(|(name, value)| *name == "q" && value.parse() == Ok(0.0_f32)) {
                 continue;
             }
             match media_type.to_ascii_lowercase().as_str() {
-                "text/plain" | "text/*" | "*/*" => return Self::Prometheus,
+                "application/vnd.google.protobuf"
+                    if says("proto", "io.prometheus.client.MetricFamily")
+                        && says("encoding", "delimited") =>
+                {
+                    return Self::Protobuf;
+                }
+                "text/plain" | "text/*" | "*/*" => takes_text = true,
                 "application/openmetrics-text" | "application/*" => takes_open_metrics = true,
                 _ => {}
             }
         }
-        if takes_open_metrics { Self::OpenMetrics } else { Self::Prometheus }
+        if takes_open_metrics && !takes_text { Self::OpenMetrics } else { Self::Prometheus }
     }
 
     #[must_use]
@@ -47,18 +54,27 @@ impl Format {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; \
+                 encoding=delimited"
+            }
         }
     }
 }
 
-pub(super) fn write(registry: &Registry, format: Format) -> String {
+pub(super) fn write(registry: &Registry, format: Format) -> Vec<u8> {
+    // Writing to memory cannot fail, and no collector here fails by itself.
+    if format == Format::Protobuf {
+        let written = prometheus_protobuf::encode_to_vec(registry);
+        debug_assert!(written.is_ok());
+        return written.unwrap_or_default();
+    }
     let mut open_metrics = String::new();
-    // Writing to a string cannot fail, and no collector here fails by itself.
     let written = text::encode(&mut open_metrics, registry);
     debug_assert!(written.is_ok());
     match format {
-        Format::OpenMetrics => open_metrics,
-        Format::Prometheus => prometheus(&open_metrics),
+        Format::Prometheus => prometheus(&open_metrics).into_bytes(),
+        Format::OpenMetrics | Format::Protobuf => open_metrics.into_bytes(),
     }
 }
 
@@ -103,12 +119,21 @@ mod tests {
         let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
             application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,\
             text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        let native = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;\
+            encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5,\
+            text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         for (accept, expected) in [
             ("", Format::Prometheus),
             ("*/*", Format::Prometheus),
             (prometheus_3, Format::Prometheus),
             ("text/html, text/*;q=0.1", Format::Prometheus),
             ("application/vnd.google.protobuf", Format::Prometheus),
+            (native, Format::Protobuf),
+            (
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;\
+                 encoding=delimited;q=0,*/*;q=0.1",
+                Format::Prometheus,
+            ),
             ("application/openmetrics-text", Format::OpenMetrics),
             ("Application/OpenMetrics-Text; version=1.0.0 ; q=0.5", Format::OpenMetrics),
             ("text/plain;q=0, application/openmetrics-text", Format::OpenMetrics),

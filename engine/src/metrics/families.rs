@@ -9,7 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, MetricEncoder, NoLabelSet,
+    DescriptorEncoder, EncodeCounterValue, MetricEncoder, NativeHistogram, NativeHistogramBuckets,
+    NoLabelSet,
 };
 use prometheus_client::metrics::MetricType;
 
@@ -73,6 +74,8 @@ pub(super) struct HistogramSample<'s> {
     pub(super) sum: f64,
     /// One more than there are bounds.
     pub(super) counts: &'s [u64],
+    /// The native histogram beside them, for the format that has such: as `position::native_duration_bucket`.
+    pub(super) native_counts: Option<&'s [u64]>,
 }
 
 impl Collector for Sources {
@@ -155,25 +158,32 @@ impl Families<'_, '_> {
     }
 
     fn durations(&mut self, totals: &[Totals]) -> fmt::Result {
-        let rows: [(_, _, _, &[f64]); 2] = [
+        // CoreDNS's first bucket holds every answer that a table gives: what tells them apart are the native buckets, and for
+        // scrapes in text a family of our own.
+        let rows: [(_, _, _, &[f64], _); 2] = [
             (
                 "coredns_dns_request_duration_seconds",
                 "Time from a batch of requests to its answers",
                 position::DURATION,
                 &position::duration_bounds(),
+                true,
             ),
             (
                 "ringdns_dns_request_duration_seconds",
                 "The same time in finer buckets",
                 position::FINE_DURATION,
                 &position::fine_duration_bounds(),
+                false,
             ),
         ];
-        for (name, help, at, bounds) in rows {
+        for (name, help, at, bounds, has_native) in rows {
             let samples = totals.iter().map(|Totals { labels, cells }| HistogramSample {
                 labels: block_labels(labels),
                 sum: cells[position::DURATION_SUM] as f64 / 1e9,
                 counts: &cells[at..=at + bounds.len()],
+                native_counts: has_native.then_some(
+                    &cells[position::NATIVE_DURATION..][..position::NATIVE_BUCKET_COUNT],
+                ),
             });
             self.histograms(name, help, bounds, samples)?;
         }
@@ -196,6 +206,7 @@ impl Families<'_, '_> {
                         labels,
                         sum: cells[at + position::SIZE_SUM] as f64,
                         counts: &cells[at..=at + position::SIZE_BOUNDS.len()],
+                        native_counts: None,
                     }
                 })
             });
@@ -391,10 +402,45 @@ impl Families<'_, '_> {
             let buckets: Vec<_> = bounds.zip(sample.counts.iter().copied()).collect();
             let count = sample.counts.iter().sum();
             let mut series = family.encode_family(&sample.labels)?;
-            series.encode_histogram::<NoLabelSet>(sample.sum, count, &buckets, None)?;
+            let sum = sample.sum;
+            match sample.native_counts {
+                None => series.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?,
+                Some(counts) => {
+                    let (spans, deltas) = sparse(&counts[1..]);
+                    let native = NativeHistogram {
+                        schema: position::NATIVE_SCHEMA,
+                        zero_threshold: position::NATIVE_ZERO_THRESHOLD_SECS,
+                        zero_count: counts[0],
+                        negative: NativeHistogramBuckets { spans: &[], deltas: &[] },
+                        positive: NativeHistogramBuckets { spans: &spans, deltas: &deltas },
+                        created: None,
+                    };
+                    series.encode_histogram_with_native::<NoLabelSet>(
+                        sum, count, &buckets, None, native,
+                    )?;
+                }
+            }
         }
         Ok(())
     }
+}
+
+/// Buckets as a native histogram has them: runs of such as are not empty, each by its distance from the end of the run before
+/// (the first by its index) and its length; and every bucket's count less that of the one before.
+fn sparse(counts: &[u64]) -> (Vec<(i32, u32)>, Vec<i64>) {
+    let mut spans: Vec<(i32, u32)> = Vec::new();
+    let mut deltas = Vec::new();
+    let (mut run_end, mut before) = (0, 0);
+    for (index, count) in (position::NATIVE_FIRST..).zip(counts).filter(|(_, count)| **count > 0) {
+        match spans.last_mut() {
+            Some((_, run_len)) if index == run_end => *run_len += 1,
+            _ => spans.push((index - run_end, 1)),
+        }
+        run_end = index + 1;
+        deltas.push((*count as i64).wrapping_sub(before));
+        before = *count as i64;
+    }
+    (spans, deltas)
 }
 
 fn block_labels(LabelSet { server, zone, view }: &LabelSet) -> Labels<'_> {
@@ -409,6 +455,16 @@ fn in_f64(samples: Vec<(Labels<'_>, u64)>) -> Vec<(Labels<'_>, f64)> {
 mod tests {
     use super::super::shard::EVENT_COUNT;
     use super::*;
+
+    #[test]
+    fn buckets_are_sparse() {
+        let first = position::NATIVE_FIRST;
+        assert_eq!(sparse(&[0, 0, 0]), (vec![], vec![]));
+        assert_eq!(sparse(&[3, 5, 4]), (vec![(first, 3)], vec![3, 2, -1]));
+        let (spans, deltas) = sparse(&[0, 7, 0, 0, 7, 1, 0]);
+        assert_eq!(spans, [(first + 1, 1), (2, 2)]);
+        assert_eq!(deltas, [7, 0, -6]);
+    }
 
     #[test]
     fn every_event_is_exported() {

@@ -259,9 +259,9 @@ impl Metrics {
         self.programming.get_or_create(&[("service_kind", kind)]).observe(duration.as_secs_f64());
     }
 
-    /// The text of a scrape.
+    /// The body of a scrape.
     #[must_use]
-    pub fn scrape(&self, format: Format) -> String {
+    pub fn scrape(&self, format: Format) -> Vec<u8> {
         exposition::write(&self.registry, format)
     }
 }

@@ -65,12 +65,24 @@ const DURATION_FIRST_NS: u64 = 250_000;
 const FINE_DURATION_FIRST_NS: u64 = 1_000;
 pub(super) const DURATION_BOUND_COUNT: usize = 16;
 
+/// Schema of the native histogram of durations: 2^2 buckets for each doubling (Prometheus's native histograms, "Schema").
+pub(super) const NATIVE_SCHEMA: i32 = 2;
+/// Durations up to this are counted as zero: less than a microsecond.
+pub(super) const NATIVE_ZERO_THRESHOLD_SECS: f64 = 1.0 / (1 << 20) as f64;
+/// Its first bucket ends at 2^(FIRST / 4) seconds, a step above the threshold.
+pub(super) const NATIVE_FIRST: i32 = -20 * 4 + 1;
+/// Its last ends at 16 s, and holds what took longer too: nothing does, for upstreams have less time.
+const NATIVE_LAST: i32 = 4 * 4;
+/// The one of zeroes before all others.
+pub(super) const NATIVE_BUCKET_COUNT: usize = 1 + (NATIVE_LAST - NATIVE_FIRST + 1) as usize;
+
 const REQUESTS: usize = 0;
 pub(super) const DNSSEC_OK: usize = REQUESTS + TRANSPORTS.len() * FAMILIES.len() * QTYPE_COUNT;
 pub(super) const DURATION: usize = DNSSEC_OK + 1;
 pub(super) const FINE_DURATION: usize = DURATION + DURATION_BOUND_COUNT + 1;
 pub(super) const DURATION_SUM: usize = FINE_DURATION + DURATION_BOUND_COUNT + 1;
-const QUERY_SIZES: usize = DURATION_SUM + 1;
+pub(super) const NATIVE_DURATION: usize = DURATION_SUM + 1;
+const QUERY_SIZES: usize = NATIVE_DURATION + NATIVE_BUCKET_COUNT;
 const REPLY_SIZES: usize = QUERY_SIZES + TRANSPORTS.len() * SIZE_CELLS;
 const RESPONSES: usize = REPLY_SIZES + TRANSPORTS.len() * SIZE_CELLS;
 
@@ -132,6 +144,16 @@ pub(super) fn duration_bucket(duration_ns: u64) -> usize {
 #[inline]
 pub(super) fn fine_duration_bucket(duration_ns: u64) -> usize {
     doubling_bucket(duration_ns, FINE_DURATION_FIRST_NS)
+}
+
+/// The native histogram's bucket: 0 for zero, then those that end at 2^(n / 4) seconds, each with its end.
+pub(super) fn native_duration_bucket(duration_ns: u64) -> usize {
+    let duration_secs = duration_ns as f64 / 1e9;
+    if duration_secs <= NATIVE_ZERO_THRESHOLD_SECS {
+        return 0;
+    }
+    let index = (duration_secs.log2() * f64::from(1 << NATIVE_SCHEMA)).ceil() as i32;
+    1 + (index.clamp(NATIVE_FIRST, NATIVE_LAST) - NATIVE_FIRST) as usize
 }
 
 /// The first bucket whose bound is at least `value`, where bound n is `first` × 2^n. `value` > `first` × 2^n just when
@@ -239,6 +261,24 @@ mod tests {
         }
         check(0);
         check(u64::MAX);
+    }
+
+    #[test]
+    fn native_buckets_end_at_powers_of_the_fourth_root_of_two() {
+        for duration_ns in (0..64).flat_map(|n| [(1_u64 << n) - 1, 1 << n, (1 << n) + 1]) {
+            let bucket = native_duration_bucket(duration_ns);
+            let duration_secs = duration_ns as f64 / 1e9;
+            let end = |bucket: usize| match bucket {
+                0 => NATIVE_ZERO_THRESHOLD_SECS,
+                _ => (f64::from(NATIVE_FIRST + bucket as i32 - 1) / 4.0).exp2(),
+            };
+            assert!(bucket < NATIVE_BUCKET_COUNT);
+            let is_last = bucket == NATIVE_BUCKET_COUNT - 1;
+            assert!(is_last || duration_secs <= end(bucket), "{duration_ns} ns in {bucket}");
+            assert!(bucket == 0 || duration_secs > end(bucket - 1), "{duration_ns} ns in {bucket}");
+        }
+        assert_eq!(native_duration_bucket(u64::MAX), NATIVE_BUCKET_COUNT - 1);
+        assert_eq!(NATIVE_FIRST, -20 * (1 << NATIVE_SCHEMA) + 1);
     }
 
     #[test]

@@ -122,8 +122,10 @@ impl LabelSetCounters {
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let coarse = position::DURATION + position::duration_bucket(duration_ns);
         let fine = position::FINE_DURATION + position::fine_duration_bucket(duration_ns);
-        self.cells[coarse].add(answers);
-        self.cells[fine].add(answers);
+        let native = position::NATIVE_DURATION + position::native_duration_bucket(duration_ns);
+        for bucket in [coarse, fine, native] {
+            self.cells[bucket].add(answers);
+        }
         self.cells[position::DURATION_SUM].add(duration_ns.wrapping_mul(answers));
     }
 }

@@ -194,7 +194,12 @@ impl Families<'_, '_> {
             })
             .collect();
         let samples = answers.iter().map(|(labels, buckets, sum): &(_, [u64; BUCKET_COUNT], _)| {
-            HistogramSample { labels: labels.clone(), sum: sum.as_secs_f64(), counts: buckets }
+            HistogramSample {
+                labels: labels.clone(),
+                sum: sum.as_secs_f64(),
+                counts: buckets,
+                native_counts: None,
+            }
         });
         self.histograms(
             "coredns_proxy_request_duration_seconds",
