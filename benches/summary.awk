@@ -24,6 +24,15 @@ function over(figures, server, other,    round, values, count) {
     sorted(values, count)
     return sprintf("%.2f (%.2f–%.2f)", median(values, count), values[1], values[count])
 }
+# "median (lower quartile–upper quartile)" of one server's figure less another's, round by round.
+function beyond(figures, server, other,    round, values, count) {
+    for (round = 1; round <= rounds; round++)
+        if ((server, round) in figures && (other, round) in figures)
+            values[++count] = figures[server, round] - figures[other, round]
+    if (!count) return "–"
+    sorted(values, count)
+    return sprintf("%+d (%+d–%+d)", median(values, count), values[int((count + 3) / 4)], values[int((3 * count + 3) / 4)])
+}
 # The bare server that moves packets the same way.
 function echo_of(server) {
     if (row ~ /^tcp/) return "echo-tcp"
@@ -41,12 +50,13 @@ $1 == row {
 
 END {
     printf "\n## %s: `%s`\n\n", row, flags
-    print "| server | q/s | × CoreDNS | × its echo | × best echo | CPU ns a query | p50 µs | p99.9 µs | p50 × CoreDNS | p99.9 × CoreDNS | lost, at most | generator busy, at most |"
-    print "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    print "| server | q/s | × CoreDNS | × its echo | × best echo | × Knot | CPU ns a query | – more than its echo | p50 µs | p99.9 µs | p50 × CoreDNS | p99.9 × CoreDNS | lost, at most | generator busy, at most |"
+    print "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     for (i = 1; i <= server_count; i++) {
         s = servers[i]
-        printf "| %s | %d | %s | %s | %s | %d | %.0f | %.0f | %s | %s | %.2g %% | %.0f %% |\n", s, typical(qps, s),
-            over(qps, s, "coredns"), over(qps, s, echo_of(s)), over(qps, s, "best echo"), typical(cpu, s),
+        printf "| %s | %d | %s | %s | %s | %s | %d | %s | %.0f | %.0f | %s | %s | %.2g %% | %.0f %% |\n", s, typical(qps, s),
+            over(qps, s, "coredns"), over(qps, s, echo_of(s)), over(qps, s, "best echo"), over(qps, s, "knot"),
+            typical(cpu, s), beyond(cpu, s, echo_of(s)),
             typical(p50, s) / 1e3, typical(p999, s) / 1e3, over(p50, s, "coredns"), over(p999, s, "coredns"),
             lost[s] * 100, busy[s] * 100
     }
