@@ -120,7 +120,7 @@ impl Shard {
         }
     }
 
-    /// Answers the packet that begins `message`, over itself; for room and scratch see `answer`.
+    /// Answers the packet that begins `message`, over itself; for its room see `answer::at_a_glance`.
     pub fn answer(&mut self, question: &Question, message: &mut [u8]) -> Outcome {
         let looked = self.look(0, question.listener, &message[..question.len]);
         self.answer_looked(0, looked, question, message)
@@ -338,7 +338,7 @@ fn answer_batch<I: DatagramIo>(this: &Rc<RefCell<Shard>>, io: &mut I) {
                 listener: datagram.listener,
                 transport: Transport::Udp,
                 is_from_v6: datagram.is_from_v6,
-                len: packet_len(&datagram),
+                len: trusted_len(&datagram),
                 now: began,
             };
             match shard.answer_looked(place, looked, &question, io.message(&datagram)) {
@@ -360,8 +360,8 @@ fn answer_batch<I: DatagramIo>(this: &Rc<RefCell<Shard>>, io: &mut I) {
 }
 
 /// Of a datagram whose end is lost nothing can be trusted but the header.
-fn packet_len(datagram: &Datagram) -> usize {
-    if datagram.is_cut { HEADER_LEN } else { datagram.len() }
+fn trusted_len(datagram: &Datagram) -> usize {
+    if datagram.is_cut { HEADER_LEN } else { datagram.packet_len() }
 }
 
 /// Looks at the next datagrams and has the memory fetched that their answers need: three passes, in each of which no packet
@@ -375,7 +375,7 @@ fn look_ahead<I: DatagramIo>(
     let mut count = 0;
     for (place, taken) in places.iter_mut().enumerate() {
         let Some(datagram) = io.next() else { break };
-        let packet = &io.message(&datagram)[..packet_len(&datagram)];
+        let packet = &io.message(&datagram)[..trusted_len(&datagram)];
         let looked = shard.look(place, datagram.listener, packet);
         if let Ok(looked) = &looked {
             prefetch(looked.slot_line(shard.sources()));

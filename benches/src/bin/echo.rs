@@ -125,7 +125,7 @@ fn datagrams<I: DatagramIo>(mut io: I, socket: UdpSocket) -> io::Result<Never> {
             continue;
         }
         while let Some(datagram) = io.next() {
-            let len = datagram.len();
+            let len = datagram.packet_len();
             if len > FLAGS_AT {
                 io.message(&datagram)[FLAGS_AT] |= QR;
                 io.send(datagram, len);

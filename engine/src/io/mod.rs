@@ -36,14 +36,8 @@ impl Datagram {
     /// Bytes of the packet.
     #[inline]
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn packet_len(&self) -> usize {
         usize::from(self.len)
-    }
-
-    /// Whether there is nothing in it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 }
 

@@ -1,8 +1,9 @@
 //! Datagrams over io_uring: multishot receives into a ring of provided buffers, one SEND or SENDMSG an answer.
 //!
 //! The life of a datagram: the kernel takes a buffer from the buffer ring, fills it, and posts a completion; the answer is
-//! written over the query; `send` queues the buffer; the send's completion gives it back to the buffer ring. Any completion may end its multishot receive (an empty datagram does, as does an empty buffer ring): the next turn starts it
-//! again. Invariant: memory that the kernel may touch is owned by `Memory`, whose addresses never change.
+//! written over the query; `send` queues the buffer; the send's completion gives it back to the buffer ring. Any completion
+//! may end its multishot receive (an empty datagram does, as does an empty buffer ring): the next turn starts it again.
+//! Invariant: memory that the kernel may touch is owned by `Memory`, whose addresses never change.
 
 use std::collections::VecDeque;
 use std::io;

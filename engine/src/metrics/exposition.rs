@@ -21,8 +21,9 @@ pub enum Format {
 
 impl Format {
     /// The format for a request's `Accept`. Protobuf for whoever names it: a Prometheus does so when it is to scrape native
-    /// histograms. Otherwise the Prometheus text for whoever takes it, even those who would rather have OpenMetrics. It is the one that CoreDNS gives, and the formats spell the label `le` differently ("1" and "1.0"): a
-    /// Prometheus 2 would take CoreDNS's buckets and ours for different series.
+    /// histograms. Otherwise the Prometheus text for whoever takes it, even those who would rather have OpenMetrics. It is the
+    /// one that CoreDNS gives, and the texts spell the label `le` differently ("1" and "1.0"): a Prometheus 2 would take
+    /// CoreDNS's buckets and ours for different series.
     #[must_use]
     pub fn for_accept(accept: &str) -> Self {
         let (mut takes_text, mut takes_open_metrics) = (false, false);
