@@ -85,7 +85,7 @@ impl Query {
 
 /// Reads one packet; its name goes into `name`.
 pub fn read(packet: &[u8], name: &mut Name) -> Reading {
-    read_with(packet, |behind| name.read(behind))
+    read_as(NameIs::Unknown, packet, name)
 }
 
 /// Reads a packet whose name is presumed to end at the first zero byte; `None` if it is no question to answer by that.
@@ -94,20 +94,29 @@ pub fn read(packet: &[u8], name: &mut Name) -> Reading {
 /// `name.is_whole()` must have been asked, and where it says no, `read`.
 #[inline(always)]
 pub fn presume(packet: &[u8], name: &mut Name) -> Option<Query> {
-    match read_with(packet, |behind| name.presume(behind)) {
+    match read_as(NameIs::Presumed, packet, name) {
         Reading::Query(query) => Some(query),
         Reading::Reject(_) | Reading::Ignore => None,
     }
 }
 
 /// Reads a packet once more whose name is in `name`.
-pub fn read_again(packet: &[u8], name: &Name) -> Reading {
-    read_with(packet, |_| Some(name.bytes().len()))
+pub fn read_again(packet: &[u8], name: &mut Name) -> Reading {
+    read_as(NameIs::Read, packet, name)
 }
 
-/// `read_name` is handed what follows the header, and returns the length of the name.
-#[inline(always)]
-fn read_with(packet: &[u8], read_name: impl FnOnce(&[u8]) -> Option<usize>) -> Reading {
+/// How a packet's name is come by.
+enum NameIs {
+    /// Read for what it is.
+    Unknown,
+    /// Taken for what it seems to be.
+    Presumed,
+    /// There already.
+    Read,
+}
+
+#[inline(always)] // `name_is` is then known, and the other ways are not there.
+fn read_as(name_is: NameIs, packet: &[u8], name: &mut Name) -> Reading {
     let Some((header, behind)) = packet.split_first_chunk::<HEADER_LEN>() else {
         return Reading::Ignore;
     };
@@ -126,7 +135,12 @@ fn read_with(packet: &[u8], read_name: impl FnOnce(&[u8]) -> Option<usize>) -> R
     if counts != ONE_QUESTION && !are_of_a_query(counts) {
         return reject(Rcode::FormErr, 0, None);
     }
-    let Some(name_len) = read_name(behind) else { return reject(Rcode::FormErr, 0, None) };
+    let name_len = match name_is {
+        NameIs::Unknown => name.read(behind),
+        NameIs::Presumed => name.presume(behind),
+        NameIs::Read => Some(name.bytes().len()),
+    };
+    let Some(name_len) = name_len else { return reject(Rcode::FormErr, 0, None) };
     let question_len = name_len + 4;
     let Some((fixed, records)) = behind.get(name_len..).and_then(<[u8]>::split_first_chunk::<4>)
     else {

@@ -53,7 +53,7 @@ proptest! {
         if let Some(query) = presumed && presumed_name.is_whole() {
             prop_assert_eq!(Reading::Query(query), reading);
             prop_assert_eq!(presumed_name.bytes(), name.bytes());
-            prop_assert_eq!(query::read_again(&packet, &presumed_name), reading);
+            prop_assert_eq!(query::read_again(&packet, &mut presumed_name), reading);
         } else if packet.len() >= 12 + 16 && let Reading::Query(query) = reading {
             let (labels, _root) = name.bytes().split_at(query.name_len - 1);
             prop_assert!(labels.contains(&0), "only a zero byte in a label hides a name's end");
