@@ -120,7 +120,7 @@ impl Name {
     /// Labels without the root label.
     #[must_use]
     pub fn label_count(&self) -> usize {
-        self.label_starts().count() - 1
+        self.label_starting_at(usize::from(self.len) - 1).unwrap_or(0)
     }
 
     /// Offset of label `index` (0 is the leftmost); the root label's for `index` at or past `label_count`.
@@ -135,14 +135,6 @@ impl Name {
             }
         }
         start
-    }
-
-    /// Where labels start, the root label's last.
-    fn label_starts(&self) -> impl Iterator<Item = usize> {
-        core::iter::successors(Some(0), |at| match self.bytes().get(*at) {
-            None | Some(0) => None,
-            Some(label_len) => Some(at + 1 + usize::from(*label_len)),
-        })
     }
 
     /// Content of label `index`; empty for the root label.

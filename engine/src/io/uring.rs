@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem::zeroed;
 use std::net::UdpSocket;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
@@ -336,6 +337,12 @@ const BUFFER_RING_LAYOUT: std::alloc::Layout = match std::alloc::Layout::from_si
     Err(_) => panic!("a page-aligned ring is a valid layout"),
 };
 
+/// Where in `Memory::buffers` a buffer is.
+fn range_of(buffer: u16) -> Range<usize> {
+    let start = usize::from(buffer) * DATAGRAM_BUFFER_LEN;
+    start..start + DATAGRAM_BUFFER_LEN
+}
+
 impl Memory {
     fn new() -> Self {
         // SAFETY: the layout is not empty; zero bytes are valid entries.
@@ -359,7 +366,7 @@ impl Memory {
     /// Hands a buffer to the kernel, to receive into.
     fn give_back(&mut self, buffer: u16) {
         let mask = DATAGRAM_BUFFERS - 1;
-        let address = self.buffer(buffer).as_mut_ptr();
+        let address = self.buffers[range_of(buffer)].as_mut_ptr();
         // SAFETY: the index is masked to the ring's length; the kernel reads an entry only after the tail has passed it,
         // and the tail is published last. Nobody else writes the ring.
         unsafe {
@@ -373,20 +380,14 @@ impl Memory {
         }
     }
 
-    fn buffer(&mut self, buffer: u16) -> &mut [u8] {
-        let start = usize::from(buffer) * DATAGRAM_BUFFER_LEN;
-        &mut self.buffers[start..start + DATAGRAM_BUFFER_LEN]
-    }
-
     /// The packet, and what is left of the buffer behind it.
     fn message(&mut self, buffer: u16) -> &mut [u8] {
-        &mut self.buffer(buffer)[MESSAGE_AT..]
+        &mut self.buffers[range_of(buffer)][MESSAGE_AT..]
     }
 
     /// Reads the kernel's head of a buffer; `None` if it is none.
     fn describe(&self, listener: ListenerId, buffer: u16) -> Option<Datagram> {
-        let start = usize::from(buffer) * DATAGRAM_BUFFER_LEN;
-        let bytes = &self.buffers[start..start + DATAGRAM_BUFFER_LEN];
+        let bytes = &self.buffers[range_of(buffer)];
         let message = RecvMsgOut::parse(bytes, &self.receive_header).ok()?;
         let (address, packet) = (message.name_data(), message.payload_data());
         debug_assert_eq!(packet.as_ptr(), bytes[MESSAGE_AT..].as_ptr());
@@ -403,7 +404,7 @@ impl Memory {
 
     /// The peer's address, and the control message for the answer.
     fn return_address(&self, datagram: &Datagram) -> ReturnAddress {
-        let start = usize::from(datagram.buffer) * DATAGRAM_BUFFER_LEN;
+        let bytes = &self.buffers[range_of(datagram.buffer)];
         let mut to = ReturnAddress {
             listener: datagram.listener,
             address: [0; ADDRESS_LEN],
@@ -411,17 +412,15 @@ impl Memory {
             control: Control::default(),
             control_len: 0,
         };
-        to.address.copy_from_slice(&self.buffers[start + ADDRESS_AT..][..ADDRESS_LEN]);
-        let asked = &self.buffers[start + CONTROL_AT..][..usize::from(datagram.control_len)];
+        to.address.copy_from_slice(&bytes[ADDRESS_AT..][..ADDRESS_LEN]);
+        let asked = &bytes[CONTROL_AT..][..usize::from(datagram.control_len)];
         to.control_len = reply_control(asked, &mut to.control) as u8;
         to
     }
 
     /// The send of a buffer's message: back to the peer, from the address that it asked.
     fn reply(&mut self, fd: Fd, datagram: &Datagram, len: usize) -> squeue::Entry {
-        let start = usize::from(datagram.buffer) * DATAGRAM_BUFFER_LEN;
-        let bytes = &mut self.buffers[start..start + DATAGRAM_BUFFER_LEN];
-        let (head, message) = bytes.split_at_mut(MESSAGE_AT);
+        let (head, message) = self.buffers[range_of(datagram.buffer)].split_at_mut(MESSAGE_AT);
         let message = &mut message[..len];
         let address = &mut head[ADDRESS_AT..][..usize::from(datagram.address_len)];
         if datagram.control_len == 0 {
