@@ -87,13 +87,25 @@ pub struct Shard {
     updates: Receiver<Update>,
     errors: Sender<ErrorReport>,
     metrics: Arc<ShardMetrics>,
-    plan: Arc<Plan>,
-    tables: Tables,
+    known: Known,
     outside: Outside,
     /// Of the packets that are looked at together.
     names: Box<[Name; LOOK_AHEAD]>,
-    rotation: usize,
     drops_counted_at: Instant,
+}
+
+/// What packets are answered from, caches left out.
+struct Known {
+    plan: Arc<Plan>,
+    tables: Tables,
+    rotation: usize,
+}
+
+impl Known {
+    #[inline]
+    fn sources(&self) -> Sources<'_> {
+        Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation }
+    }
 }
 
 impl Shard {
@@ -111,11 +123,13 @@ impl Shard {
             errors,
             outside: Outside::new(number, Arc::clone(&metrics), late_answers, fills),
             metrics,
-            plan: Arc::default(),
-            tables: [const { None }; TABLES_MAX],
+            known: Known {
+                plan: Arc::default(),
+                tables: [const { None }; TABLES_MAX],
+                // So that shards do not march in step.
+                rotation: number.index.wrapping_mul(7919),
+            },
             names: Box::new(std::array::from_fn(|_| Name::default())),
-            // So that shards do not march in step.
-            rotation: number.index.wrapping_mul(7919),
             drops_counted_at: Instant::now(),
         }
     }
@@ -126,15 +140,10 @@ impl Shard {
         self.answer_looked(0, looked, question, message)
     }
 
-    fn sources(&self) -> Sources<'_> {
-        Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation }
-    }
-
     /// The first look at a packet, of which `place` keeps the name.
     #[inline(always)]
     fn look(&mut self, place: usize, listener: ListenerId, packet: &[u8]) -> FirstLook {
-        let sources = Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation };
-        look(sources, listener, packet, &mut self.names[place])
+        look(self.known.sources(), listener, packet, &mut self.names[place])
     }
 
     #[inline(always)]
@@ -145,8 +154,8 @@ impl Shard {
         question: &Question,
         message: &mut [u8],
     ) -> Outcome {
-        self.rotation = self.rotation.wrapping_add(1);
-        let sources = Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation };
+        self.known.rotation = self.known.rotation.wrapping_add(1);
+        let sources = self.known.sources();
         let name = &mut self.names[place];
         match looked.and_then(|looked| at_a_glance(sources, question, &looked, name, message)) {
             Ok(answered) => {
@@ -183,7 +192,7 @@ impl Shard {
             }
             Verdict::Ask(ask) => {
                 let packet = &message[..question.len];
-                let waiter = Waiter::new(&ask, question, packet, self.rotation);
+                let waiter = Waiter::new(&ask, question, packet, self.known.rotation);
                 Outcome::Ask(Box::new(self.outside.departure(&ask, name, Some(waiter))))
             }
             Verdict::Drop => {
@@ -226,7 +235,8 @@ impl Shard {
     /// How patient the connections of a listener are.
     #[must_use]
     pub fn timeouts(&self, listener: ListenerId) -> Timeouts {
-        self.plan.listeners.get(listener.0).map(|listener| listener.timeouts).unwrap_or_default()
+        let listener = self.known.plan.listeners.get(listener.0);
+        listener.map(|listener| listener.timeouts).unwrap_or_default()
     }
 
     /// The counters that this shard's thread writes.
@@ -378,7 +388,7 @@ fn look_ahead<I: DatagramIo>(
         let packet = &io.message(&datagram)[..trusted_len(&datagram)];
         let looked = shard.look(place, datagram.listener, packet);
         if let Ok(looked) = &looked {
-            prefetch(looked.slot_line(shard.sources()));
+            prefetch(looked.slot_line(shard.known.sources()));
         }
         *taken = Some((datagram, looked));
         count += 1;
@@ -387,7 +397,7 @@ fn look_ahead<I: DatagramIo>(
     if count > 1 {
         for (_, looked) in places.iter().flatten() {
             if let Ok(looked) = looked {
-                prefetch(looked.entry_line(shard.sources()));
+                prefetch(looked.entry_line(shard.known.sources()));
             }
         }
     }
@@ -404,12 +414,12 @@ fn take_updates<I: DatagramIo>(
         match state.updates.try_recv() {
             Ok(Update::Table(slot, table)) => {
                 state.metrics.table_taken(table.generation());
-                state.tables[slot.0] = Some(table);
+                state.known.tables[slot.0] = Some(table);
             }
-            Ok(Update::NoTable(slot)) => state.tables[slot.0] = None,
+            Ok(Update::NoTable(slot)) => state.known.tables[slot.0] = None,
             Ok(Update::Plan(plan)) => {
                 state.outside.take_plan(&plan);
-                state.plan = plan;
+                state.known.plan = plan;
             }
             Ok(Update::Open(listener, sockets)) => {
                 state.outside.late_answers().open(listener, sockets.udp.try_clone()?);
