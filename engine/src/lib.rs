@@ -17,6 +17,8 @@ pub mod waiter;
 
 pub mod forward;
 
+pub mod trust;
+
 // Rings, system calls and socket options: each block says who owns the memory.
 #[allow(unsafe_code)]
 pub mod io;
