@@ -251,6 +251,29 @@ fn flags() {
     assert!(shown(&answer).contains("| wWw.example.org 60 CNAME web.example.org;"));
 }
 
+#[test]
+fn an_opt_shows_that_the_upstream_knows_edns() {
+    // 1232 bytes, version 0; of version 1 it is an OPT, too.
+    for opt in [*b"\0\0\x29\x04\xd0\0\0\0\0\0\0", *b"\0\0\x29\x02\x00\0\x01\0\0\0\0"] {
+        for text in [WWW, "www.example.org A | SERVFAIL rd ra |  |  | "] {
+            let mut packet = message(text);
+            assert!(!read(&packet).has_opt, "{text}");
+            packet.extend(opt);
+            packet[11] += 1;
+            assert!(read(&packet).has_opt, "{text}");
+        }
+    }
+    // Without the question: the one record of an error may be nothing else.
+    let packet = message(WWW);
+    let asked = Asked { case_must_match: false, ..asked(&packet) };
+    let [high, low] = asked.id.to_be_bytes();
+    for additional_count in [0, 1] {
+        let bare = [high, low, 0x80, 0x05, 0, 0, 0, 0, 0, 0, 0, additional_count];
+        let Reading::Answer(response) = response::read(&bare, &asked) else { panic!("{bare:?}") };
+        assert_eq!(response.has_opt, additional_count == 1);
+    }
+}
+
 /// An answer to `query` out of WWW.
 fn stamped_by(query: &str, ttl: TtlRule, alias: Option<Alias<'_>>, envelope: Envelope) -> Vec<u8> {
     let (mut packet, query) = self::query(query);

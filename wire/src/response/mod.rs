@@ -60,6 +60,8 @@ pub struct Response {
     pub recursion_available: bool,
     /// TC: the upstream left records out.
     pub truncated: bool,
+    /// OPT was there: the upstream knows EDNS (RFC 6891, section 6.1.1).
+    pub has_opt: bool,
     /// The lowest TTL of all records; `None` without records.
     pub ttl_secs_min: Option<u32>,
     /// The last field of the authority section's SOA: how long its absences may be remembered (RFC 2308, section 5).
@@ -238,6 +240,7 @@ impl Response {
             authenticated: flags & AD != 0,
             recursion_available: flags & RA != 0,
             truncated: flags & TC != 0,
+            has_opt: false,
             ttl_secs_min: None,
             soa_minimum_secs: None,
             signatures_end_unix_secs: None,

@@ -39,7 +39,9 @@ pub(super) fn read(packet: &[u8], asked: &Asked<'_>) -> Reading {
     let counts = [u16_at(header, 6), u16_at(header, 8), u16_at(header, 10)];
     match u16_at(header, 4) {
         0 if is_bare_error(flags, counts) && !asked.case_must_match => {
-            Reading::Answer(Response::without_records(flags, flags & 0xF))
+            let has_opt = counts[2] > 0;
+            let bare = Response::without_records(flags, flags & 0xF);
+            Reading::Answer(Response { has_opt, ..bare })
         }
         1 if is_question(packet, asked) => {
             let Some(response) = read_behind_question(packet, asked, flags, counts) else {
@@ -82,6 +84,7 @@ fn read_behind_question(
     let records = records(packet, question_end + 4, counts, flags & TC != 0)?;
     let rcode = rcode_upper(packet, &records)? << 4 | flags & 0xF;
     let mut reader = Reader::new(packet, asked, question);
+    reader.response.has_opt = records.iter().any(|record| record.rtype == TYPE_OPT);
     reader.follow_cnames(&records)?;
     for record in &records {
         reader.keep(record)?;
@@ -369,6 +372,7 @@ impl<'p> Reader<'p> {
         };
         Response {
             kind,
+            has_opt: response.has_opt,
             name_len: writer.question_name_len(),
             body: writer.body.into_boxed_slice(),
             ttl_offsets: self.ttl_offsets.into_boxed_slice(),
