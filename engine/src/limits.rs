@@ -101,7 +101,8 @@ pub const FORWARD_IN_FLIGHT_MAX: usize = 4096;
 /// Time for one question, all its upstreams together: CoreDNS's.
 pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Tries of one question where there are fewer upstreams than that: the one asked first, a hedge, and one more each.
+/// Tries of one question where there are fewer upstreams than that: the one asked first, a hedge, and one more each. A query
+/// that is sent again without an OPT is part of its try.
 pub const FORWARD_TRIES_MAX: usize = 4;
 
 /// Bytes of an upstream's answer over UDP, as our queries say (DNS flag day 2020).
@@ -126,6 +127,17 @@ pub const UPSTREAM_READ_LEN: usize = 2048;
 pub const HEALTH_CHECK_EVERY_MIN: Duration = Duration::from_millis(10);
 /// Time for one health check: CoreDNS's.
 pub const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long an upstream that has shown that it has EDNS, or TCP, is presumed to have it, whatever fails: the time in which
+/// servers are replaced.
+pub const ABILITY_PROVEN_FOR: Duration = Duration::from_secs(300);
+/// When an upstream that seems to lack one of the two is first probed for it: a lost packet may be all there was to it.
+pub const ABILITY_PROBE_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Each pause is twice the one before, to this: a query in five minutes is nothing to an upstream, and one that was upgraded
+/// gets EDNS back.
+pub const ABILITY_PROBE_PAUSE_MAX: Duration = Duration::from_secs(300);
+/// How long FORMERR and NOTIMP are not asked about again without an OPT where that changed nothing.
+pub const EDNS_ERROR_BELIEVED_FOR: Duration = Duration::from_secs(10);
 
 /// Time between two probes of `loop`, while an upstream does not answer.
 pub const LOOP_PROBE_EVERY: Duration = Duration::from_secs(1);

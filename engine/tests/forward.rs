@@ -150,18 +150,6 @@ fn a_cut_answer_is_asked_for_over_tcp_or_passed() {
 }
 
 #[test]
-fn an_upstream_without_edns_is_asked_without() {
-    run(async {
-        let upstream = Upstream::start(60, Manner::KnowsNoEdns);
-        let rig = Rig::start(&forward(&[upstream.address])).await;
-        assert_eq!(rig.who_answers().await, Some(60));
-        upstream.behave(Manner::Says(Rcode::FORMERR));
-        assert_eq!(rig.ask().await.unwrap().rcode, 1);
-        assert_eq!(upstream.seen_count(), 4);
-    });
-}
-
-#[test]
 fn response_codes_lead_on_where_the_corefile_says_so() {
     run(async {
         let refuses = Upstream::start(61, Manner::Says(Rcode::REFUSED));

@@ -226,9 +226,15 @@ fn treat(manner: Manner, mut answer: Vec<u8>, is_over_tcp: bool) -> Vec<Vec<u8>>
             answer[11] += 1;
         }
         Manner::Rcode(rcode) => {
-            let mut answer = without_records(&answer);
-            answer[3] = answer[3] & 0xF0 | rcode;
-            return vec![answer];
+            // A server that knows EDNS says so in its errors, too (RFC 6891, section 6.1.1).
+            let has_opt = Message::from_slice(&answer).is_ok_and(|message| message.opt().is_some());
+            let mut error = without_records(&answer);
+            error[3] = error[3] & 0xF0 | rcode;
+            if has_opt {
+                error.extend(&answer[answer.len() - OPT_LEN..]);
+                error[11] = 1;
+            }
+            return vec![error];
         }
     }
     vec![answer]

@@ -1,19 +1,21 @@
 //! One upstream as one shard knows it: how it is asked, how it fares, how long it takes.
 //!
-//! What every exchange comes to is told to `health`, `hedge` and the counters here, and nowhere else. Invariant: at most one
-//! health check of an upstream runs at a time, and none of one that is well.
+//! What every exchange comes to is told to `health`, `hedge`, `edns` and the counters here, and nowhere else. Invariant: a
+//! question is answered by way of what the upstream has, EDNS or none, TCP or none.
 
 use std::cell::RefCell;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
-use wire::header::{Rcode, TYPE_NS};
+use tokio::time::Instant;
 use wire::response::{Reading, Response, read};
 
 use super::Question;
+use super::ability::Ability;
+use super::check;
+use super::edns::{Edns, Verdict};
 use super::failure::{Cause, ExchangeFailure, Failure, Protocol};
 use super::health::{Follows, Health, State};
 use super::hedge::AnswerTimes;
@@ -23,17 +25,18 @@ use super::stream::{Destination, Found, Pool, Reuse};
 use super::udp::{self, Buffer, Route};
 use crate::answer::Transport;
 use crate::corefile::UpstreamTransport;
-use crate::limits::{FORWARD_TIMEOUT, HEALTH_CHECK_TIMEOUT};
 use crate::metrics::{UpstreamCounters, UpstreamEvent};
 
 pub(super) struct Link {
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
     /// Which of the settings' upstreams.
     index: usize,
     shard_index: usize,
     health: RefCell<Health>,
     /// Tells those who wait here that a check has failed.
-    check_failed: Notify,
+    pub(super) check_failed: Notify,
+    pub(super) edns: RefCell<Edns>,
+    pub(super) tcp: RefCell<Ability>,
     times: RefCell<AnswerTimes>,
     pool: Pool,
     buffer: Rc<Buffer>,
@@ -59,6 +62,8 @@ impl Link {
             shard_index,
             health: RefCell::new(Health::new(options.max_fails)),
             check_failed: Notify::new(),
+            edns: RefCell::default(),
+            tcp: RefCell::default(),
             times: RefCell::default(),
             pool: Pool::new(to, options.max_age, options.max_idle_conns),
             buffer: Rc::clone(buffer),
@@ -69,7 +74,7 @@ impl Link {
         &self.settings.upstreams[self.index]
     }
 
-    fn counters(&self) -> &UpstreamCounters {
+    pub(super) fn counters(&self) -> &UpstreamCounters {
         self.upstream().metrics.shard(self.shard_index)
     }
 
@@ -141,7 +146,7 @@ impl Link {
         self.check_if(follows);
     }
 
-    fn change_health<T>(&self, change: impl FnOnce(&mut Health) -> T) -> T {
+    pub(super) fn change_health<T>(&self, change: impl FnOnce(&mut Health) -> T) -> T {
         let mut health = self.health.borrow_mut();
         let was_down = health.state() == State::Down;
         let outcome = change(&mut health);
@@ -157,62 +162,132 @@ impl Link {
         match follows {
             Follows::Nothing => {}
             Follows::Check => {
-                tokio::task::spawn_local(check_until_well(Rc::downgrade(self)));
+                tokio::task::spawn_local(check::until_well(Rc::downgrade(self)));
             }
         }
     }
 
-    /// One question to this upstream, by the way that options and client ask for.
+    /// One question to this upstream, with an OPT if it has EDNS. An answer that may be nothing but the refusal of the OPT
+    /// has the question asked once more without.
     pub(super) async fn exchange(
         self: &Rc<Self>,
         question: &Question,
         deadline: Instant,
     ) -> Result<Response, ExchangeFailure> {
+        check::probe_what_is_missing(self);
         let randomize_case = self.settings.options.randomize_case;
-        let form = Form { randomize_case, has_edns: true };
-        let response = self.exchange_in(form, question, deadline).await?;
-        if response.rcode != Rcode::FormErr as u16 {
-            return Ok(response);
+        let has_edns = self.edns.borrow().ability.is_used();
+        let form = Form { randomize_case, has_edns };
+        let outcome = self.exchange_in(form, question, deadline).await;
+        match self.learn(has_edns, &outcome) {
+            Verdict::Believed => outcome,
+            Verdict::AskWithout => {
+                let form = Form { has_edns: false, ..form };
+                let without = self.exchange_in(form, question, deadline).await;
+                let Ok(response) = without else { return outcome };
+                self.edns.borrow_mut().answered_without(response.rcode, Instant::now());
+                Ok(response)
+            }
         }
-        // A server older than EDNS says so (RFC 6891, section 7).
-        let form = Form { has_edns: false, ..form };
-        Ok(self.exchange_in(form, question, deadline).await.unwrap_or(response))
     }
 
+    /// What an exchange says of the upstream's EDNS, and of itself.
+    fn learn(&self, has_edns: bool, outcome: &Result<Response, ExchangeFailure>) -> Verdict {
+        let mut edns = self.edns.borrow_mut();
+        let now = Instant::now();
+        match outcome {
+            Ok(response) if has_edns => {
+                return edns.answered(response.rcode, response.has_opt, now);
+            }
+            Ok(_) => edns.ability.answered_without(now),
+            Err(failure) if has_edns => {
+                if is_left_unanswered(&failure.cause) {
+                    edns.ability.failed(now);
+                }
+            }
+            Err(_) => edns.ability.failed_without(),
+        }
+        Verdict::Believed
+    }
+
+    /// By the way that options and client ask for. A client that came over TCP is asked for over UDP where the upstream has no
+    /// TCP.
     async fn exchange_in(
         self: &Rc<Self>,
         form: Form,
         question: &Question,
         deadline: Instant,
     ) -> Result<Response, ExchangeFailure> {
-        let options = &self.settings.options;
-        let is_over_udp = match (&self.upstream().way, options.transport) {
+        let mut query = Query::new(question, form);
+        if self.is_asked_over_udp(question) {
+            return self.ask_over_udp_then_tcp(&mut query, question, deadline).await;
+        }
+        let may_go_without = match (&self.upstream().way, self.settings.options.transport) {
+            (Way::Tls { .. }, _) | (Way::Dns, UpstreamTransport::Tcp) => false,
+            (Way::Dns, UpstreamTransport::Udp | UpstreamTransport::AsAsked) => true,
+        };
+        if may_go_without && !self.tcp.borrow().is_used() {
+            let outcome = self.ask_over_udp_then_tcp(&mut query, question, deadline).await;
+            let mut tcp = self.tcp.borrow_mut();
+            match &outcome {
+                Ok(_) => tcp.answered_without(Instant::now()),
+                Err(_) => tcp.failed_without(),
+            }
+            return outcome;
+        }
+        let outcome = self.ask_over_stream(&mut query, deadline, Reuse::Any).await;
+        let mut tcp = self.tcp.borrow_mut();
+        match &outcome {
+            Ok(_) => tcp.worked(Instant::now()),
+            Err(_) => tcp.failed(Instant::now()),
+        }
+        outcome
+    }
+
+    /// Whether this question goes over UDP, and over TCP only if its answer is cut.
+    pub(super) fn is_asked_over_udp(&self, question: &Question) -> bool {
+        match (&self.upstream().way, self.settings.options.transport) {
             (Way::Tls { .. }, _) | (Way::Dns, UpstreamTransport::Tcp) => false,
             (Way::Dns, UpstreamTransport::Udp) => true,
             (Way::Dns, UpstreamTransport::AsAsked) => question.transport == Transport::Udp,
-        };
-        let mut query = Query::new(question, form);
-        if !is_over_udp {
-            return self.ask_over_stream(&mut query, deadline, Reuse::Any).await;
         }
-        let response = self.ask_over_udp(&query, deadline).await?;
-        let may_be_cut = options.passes_truncated && question.transport == Transport::Udp;
-        if !response.truncated || may_be_cut {
+    }
+
+    async fn ask_over_udp_then_tcp(
+        self: &Rc<Self>,
+        query: &mut Query,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Response, ExchangeFailure> {
+        let response = self.ask_over_udp(query, deadline).await?;
+        if !response.truncated {
+            return Ok(response);
+        }
+        // Who came over UDP has more from a cut answer than from none, and comes back over TCP if that is too little.
+        let may_be_cut = match question.transport {
+            Transport::Udp => true,
+            Transport::Tcp => false,
+        };
+        let passes_truncated = self.settings.options.passes_truncated;
+        if may_be_cut && (passes_truncated || self.tcp.borrow().is_missing()) {
             return Ok(response);
         }
         self.counters().count(UpstreamEvent::RetriedOverTcp);
-        match self.ask_over_stream(&mut query, deadline, Reuse::Any).await {
-            Ok(whole) => Ok(whole),
-            // Who came over UDP has more from a cut answer, and comes back over TCP if that is too little.
-            Err(failure) if question.transport == Transport::Udp => {
+        match self.ask_over_stream(query, deadline, Reuse::Any).await {
+            Ok(whole) => {
+                self.tcp.borrow_mut().worked(Instant::now());
+                Ok(whole)
+            }
+            Err(failure) if may_be_cut => {
                 self.failed(&failure);
+                self.tcp.borrow_mut().was_missed(Instant::now());
                 Ok(response)
             }
             Err(failure) => Err(failure),
         }
     }
 
-    async fn ask_over_udp(
+    pub(super) async fn ask_over_udp(
         &self,
         query: &Query,
         deadline: Instant,
@@ -227,7 +302,7 @@ impl Link {
         response_of(reading).map_err(fail)
     }
 
-    async fn ask_over_stream(
+    pub(super) async fn ask_over_stream(
         &self,
         query: &mut Query,
         deadline: Instant,
@@ -249,36 +324,6 @@ impl Link {
         }
         response_of(reading).map_err(|cause| self.pool.failure(cause))
     }
-
-    /// Whether it answers at all: any answer that can be read will do, whatever it says.
-    async fn passes_check(&self) -> bool {
-        let options = &self.settings.options;
-        let question = Question {
-            name: options.health_check.domain.wire.as_slice().into(),
-            qtype: TYPE_NS,
-            qclass: 1,
-            dnssec_ok: false,
-            checking_disabled: false,
-            recursion_desired: options.health_check.recursion_desired,
-            transport: Transport::Udp,
-        };
-        let form = Form { randomize_case: options.randomize_case, has_edns: true };
-        let mut query = Query::new(&question, form);
-        let deadline = Instant::now() + FORWARD_TIMEOUT;
-        let is_over_stream = match (&self.upstream().way, options.transport) {
-            (Way::Tls { .. }, _) | (Way::Dns, UpstreamTransport::Tcp) => true,
-            (Way::Dns, UpstreamTransport::Udp | UpstreamTransport::AsAsked) => false,
-        };
-        let outcome = timeout(HEALTH_CHECK_TIMEOUT, async {
-            if is_over_stream {
-                // A kept connection may be dead where the upstream is not.
-                self.ask_over_stream(&mut query, deadline, Reuse::BegunSince(Instant::now())).await
-            } else {
-                self.ask_over_udp(&query, deadline).await
-            }
-        });
-        matches!(outcome.await, Ok(Ok(_)))
-    }
 }
 
 impl Drop for Link {
@@ -298,20 +343,11 @@ fn response_of(reading: Reading) -> Result<Response, Cause> {
     }
 }
 
-/// Checks an upstream, out of band, until it is well or forgotten.
-async fn check_until_well(link: Weak<Link>) {
-    loop {
-        let Some(held) = link.upgrade() else { return };
-        let has_passed = held.passes_check().await;
-        if !has_passed {
-            held.counters().count(UpstreamEvent::CheckFailed);
-        }
-        match held.change_health(|health| health.checked(has_passed)) {
-            Follows::Nothing => return,
-            Follows::Check => held.check_failed.notify_waiters(),
-        }
-        let every = held.settings.options.health_check.every;
-        drop(held);
-        sleep(every).await;
+/// Whether a query may have come to nothing for what is in it. Where nobody is there, it did not.
+fn is_left_unanswered(cause: &Cause) -> bool {
+    match cause {
+        Cause::ReadTimeout | Cause::Closed | Cause::Malformed | Cause::Foreign => true,
+        Cause::Connect(_) | Cause::ConnectTimeout | Cause::Handshake(_) => false,
+        Cause::Read(_) | Cause::Write(_) => false,
     }
 }

@@ -7,6 +7,9 @@
 //! `settings` is made by the control plane and shared by all shards; everything else belongs to one shard and lives in its
 //! runtime. Invariant: every question ends by its deadline, and gives its room back however it ends.
 
+mod ability;
+mod check;
+mod edns;
 mod failure;
 mod health;
 mod hedge;

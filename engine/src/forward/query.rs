@@ -38,8 +38,8 @@ pub(super) struct Form {
 impl Query {
     pub(super) fn new(question: &Question, form: Form) -> Self {
         // AD says that the answer's AD will be understood (RFC 6840, section 5.7): whoever keeps the answer needs to know it,
-        // and clears it for clients that did not ask.
-        let mut flags = AD;
+        // and clears it for clients that did not ask. Servers older than EDNS want this bit to be 0 (RFC 1035, section 4.1.1).
+        let mut flags = if form.has_edns { AD } else { 0 };
         if question.recursion_desired {
             flags |= RD;
         }
@@ -150,7 +150,8 @@ mod tests {
         let header = message.header();
         assert_eq!(header.rd(), question.recursion_desired);
         assert_eq!(header.cd(), question.checking_disabled);
-        assert!(header.ad() && !header.qr() && !header.tc() && !header.aa());
+        assert_eq!(header.ad(), form.has_edns);
+        assert!(!header.qr() && !header.tc() && !header.aa());
         let asked = message.sole_question().unwrap();
         let name: Name<Vec<u8>> = asked.qname().to_name();
         assert!(name.as_slice().eq_ignore_ascii_case(&question.name));

@@ -2,7 +2,9 @@
 //!
 //! Each runs in a thread of its own and writes down what it was asked. A runs-as-it-should upstream gives one A record whose
 //! TTL says which upstream it was.
-#![allow(dead_code, unreachable_pub)] // Each test binary has its own copy and uses a part of it.
+#![allow(dead_code, unreachable_pub, unused_imports)] // Each test binary has its own copy and uses a part of it.
+
+mod manner;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -12,9 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use domain::base::iana::{Class, Rcode};
-use domain::base::{Message, MessageBuilder, Name, ToName as _, Ttl};
-use domain::rdata::A;
+use domain::base::iana::Rcode;
+use domain::base::{Message, Name};
 use engine::answer::Transport;
 use engine::corefile::{self, Forward, Surroundings, Target};
 use engine::forward::{Failure, Question, Settings, ShardNumber, Upstreams};
@@ -30,34 +31,11 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use wire::response::Response;
 
+pub use manner::{Manner, ToOpt};
+use manner::{answer, forgeries};
+
 /// How long anything may take that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What an upstream does with a query.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Manner {
-    Answers,
-    Silent,
-    Slow(Duration),
-    /// Answers with this response code and no record.
-    Says(Rcode),
-    /// Over UDP this many packets with wrong ids, wrong questions and wrong opcodes, and then the answer.
-    ForgeriesFirst(usize),
-    /// Over UDP the answer from another port, and then from its own.
-    OtherPortFirst,
-    /// Header and question, and then something that is no record.
-    Malformed,
-    /// TC over UDP; over TCP it answers.
-    Cuts,
-    /// TC over UDP; over TCP it closes the connection without a word.
-    CutsAndCloses,
-    /// Over TCP it answers one question and closes the connection.
-    ClosesAfterAnswer,
-    /// FORMERR without an OPT to whoever sends one.
-    KnowsNoEdns,
-    /// Gives the name back in lower case.
-    Lowers,
-}
 
 /// A query as it came.
 #[derive(Clone, Debug)]
@@ -70,6 +48,10 @@ pub struct Seen {
 impl Seen {
     pub fn id(&self) -> u16 {
         u16::from_be_bytes([self.message[0], self.message[1]])
+    }
+
+    pub fn has_opt(&self) -> bool {
+        has_opt(&self.message)
     }
 
     pub fn qtype(&self) -> u16 {
@@ -93,15 +75,27 @@ struct Shared {
 
 impl Upstream {
     pub fn start(ttl_secs: u32, manner: Manner) -> Self {
-        Self::start_with(ttl_secs, manner, None)
+        let (udp, tcp) = free_sockets();
+        Self::start_with(ttl_secs, manner, (udp, Some(tcp)), None)
+    }
+
+    /// Connections are refused.
+    pub fn start_without_tcp(ttl_secs: u32, manner: Manner) -> Self {
+        let (udp, _) = free_sockets();
+        Self::start_with(ttl_secs, manner, (udp, None), None)
     }
 
     pub fn start_tls(ttl_secs: u32, manner: Manner, identity: &Identity) -> Self {
-        Self::start_with(ttl_secs, manner, Some(identity.acceptor()))
+        let (udp, tcp) = free_sockets();
+        Self::start_with(ttl_secs, manner, (udp, Some(tcp)), Some(identity.acceptor()))
     }
 
-    fn start_with(ttl_secs: u32, manner: Manner, tls: Option<TlsAcceptor>) -> Self {
-        let (udp, tcp) = std::iter::repeat_with(sockets).flatten().take(1).next().unwrap();
+    fn start_with(
+        ttl_secs: u32,
+        manner: Manner,
+        (udp, tcp): (UdpSocket, Option<TcpListener>),
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
         let address = udp.local_addr().unwrap();
         let shared = Arc::new(Shared {
             ttl_secs,
@@ -116,8 +110,14 @@ impl Upstream {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let udp = Arc::new(tokio::net::UdpSocket::from_std(udp).unwrap());
-                let tcp = tokio::net::TcpListener::from_std(tcp).unwrap();
-                tokio::join!(serve_udp(udp, Arc::clone(&of_thread)), serve_tcp(tcp, of_thread));
+                let over_udp = serve_udp(udp, Arc::clone(&of_thread));
+                match tcp {
+                    None => over_udp.await,
+                    Some(tcp) => {
+                        let tcp = tokio::net::TcpListener::from_std(tcp).unwrap();
+                        tokio::join!(over_udp, serve_tcp(tcp, of_thread));
+                    }
+                }
             });
         });
         Self { address, shared }
@@ -152,6 +152,10 @@ pub fn nobody() -> SocketAddr {
     SocketAddr::from(([127, 9, 9, 9], 53))
 }
 
+fn free_sockets() -> (UdpSocket, TcpListener) {
+    std::iter::repeat_with(sockets).flatten().next().unwrap()
+}
+
 /// The same port for UDP and TCP, if it is free for both.
 fn sockets() -> Option<(UdpSocket, TcpListener)> {
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -172,26 +176,28 @@ async fn serve_udp(socket: Arc<tokio::net::UdpSocket>, shared: Arc<Shared>) {
             let send = async |packet: &[u8]| drop(socket.send_to(packet, from).await);
             match manner {
                 Manner::Silent => return,
+                Manner::ToOpt(ToOpt::Drops) if has_opt(&message) => return,
+                Manner::Loses(count) if shared.seen.lock().unwrap().len() <= count => return,
                 Manner::Slow(time) => tokio::time::sleep(time).await,
                 Manner::ForgeriesFirst(count) => {
-                    let forgeries = forgeries(&shared.answer(&message, Manner::Answers));
+                    let forgeries = forgeries(&shared.answer_to(&message, Manner::Answers));
                     for forgery in forgeries.iter().cycle().take(count) {
                         send(forgery).await;
                     }
                 }
                 Manner::OtherPortFirst => {
                     let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-                    let forgery = shared.answer(&message, Manner::Says(Rcode::REFUSED));
+                    let forgery = shared.answer_to(&message, Manner::Says(Rcode::REFUSED));
                     other.send_to(&forgery, from).unwrap();
                 }
                 Manner::Cuts | Manner::CutsAndCloses => {
-                    let mut cut = shared.answer(&message, Manner::Says(Rcode::NOERROR));
+                    let mut cut = shared.answer_to(&message, Manner::Says(Rcode::NOERROR));
                     cut[2] |= 0x02;
                     return send(&cut).await;
                 }
                 _ => {}
             }
-            send(&shared.answer(&message, manner)).await;
+            send(&shared.answer_to(&message, manner)).await;
         });
     }
 }
@@ -221,6 +227,10 @@ impl Shared {
         *self.manner.lock().unwrap()
     }
 
+    fn answer_to(&self, query: &[u8], manner: Manner) -> Vec<u8> {
+        answer(query, manner, self.ttl_secs)
+    }
+
     async fn serve_stream<S>(self: &Arc<Self>, stream: S, from: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
@@ -243,10 +253,11 @@ impl Shared {
                 return;
             }
             let manner = self.note(from, true, &message);
-            let answer = self.answer(&message, manner);
+            let answer = self.answer_to(&message, manner);
             match manner {
-                Manner::CutsAndCloses => return,
+                Manner::CutsAndCloses | Manner::ClosesTcp => return,
                 Manner::Silent => {}
+                Manner::ToOpt(ToOpt::Drops) if has_opt(&message) => {}
                 Manner::ClosesAfterAnswer => {
                     let _ = sender.send(answer);
                     return;
@@ -264,60 +275,10 @@ impl Shared {
             }
         }
     }
-
-    fn answer(&self, query: &[u8], manner: Manner) -> Vec<u8> {
-        let query = Message::from_octets(query).expect("a query");
-        let question = query.sole_question().expect("one question");
-        let name: Name<Vec<u8>> = question.qname().to_name();
-        let name = match manner {
-            Manner::Lowers => name.to_string().to_lowercase().parse().unwrap(),
-            _ => name,
-        };
-        let mut builder = MessageBuilder::new_vec();
-        let header = builder.header_mut();
-        header.set_id(query.header().id());
-        header.set_qr(true);
-        header.set_ra(true);
-        match manner {
-            Manner::Says(rcode) => header.set_rcode(rcode),
-            Manner::KnowsNoEdns if query.opt().is_some() => header.set_rcode(Rcode::FORMERR),
-            _ => {}
-        }
-        let has_record = header.rcode() == Rcode::NOERROR && !matches!(manner, Manner::Says(_));
-        let mut builder = builder.question();
-        builder.push((&name, question.qtype(), question.qclass())).unwrap();
-        let mut builder = builder.answer();
-        if has_record {
-            let record = A::new(Ipv4Addr::new(192, 0, 2, 1));
-            builder.push((&name, Class::IN, Ttl::from_secs(self.ttl_secs), record)).unwrap();
-        }
-        let mut packet = builder.finish();
-        if manner == Manner::Malformed {
-            packet.truncate(packet.len() - 1);
-        }
-        packet
-    }
 }
 
-/// What an attacker sends who sees nothing, and what is no answer at all.
-fn forgeries(answer: &[u8]) -> Vec<Vec<u8>> {
-    let with = |at: usize, bits: u8| {
-        let mut forgery = answer.to_vec();
-        forgery[at] ^= bits;
-        forgery
-    };
-    let name_len = answer[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
-    let (id, flags, name, qtype) = (1, 2, 13, 12 + name_len + 1);
-    vec![
-        with(id, 1),
-        with(id - 1, 0x80),
-        with(flags, 0x80),
-        with(flags, 0x78),
-        with(name, 1),
-        with(qtype, 1),
-        answer[..11].to_vec(),
-        Vec::new(),
-    ]
+fn has_opt(query: &[u8]) -> bool {
+    Message::from_octets(query).unwrap().opt().is_some()
 }
 
 /// A certificate for `localhost` and the authority that signed it.

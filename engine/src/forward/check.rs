@@ -1,0 +1,122 @@
+//! Questions of our own to an upstream: whether it answers at all, and whether it has what seemed to be missing.
+//!
+//! Out of band: no client waits for them. Invariant: at most one health check of an upstream runs at a time, and none of one
+//! that is well and has EDNS and TCP.
+
+use std::rc::{Rc, Weak};
+
+use tokio::time::{Instant, sleep, timeout};
+use wire::header::TYPE_NS;
+use wire::response::Response;
+
+use super::Question;
+use super::edns::Verdict;
+use super::health::Follows;
+use super::link::Link;
+use super::query::{Form, Query};
+use super::settings::Way;
+use super::stream::Reuse;
+use crate::answer::Transport;
+use crate::corefile::UpstreamTransport;
+use crate::limits::{FORWARD_TIMEOUT, HEALTH_CHECK_TIMEOUT};
+use crate::metrics::UpstreamEvent;
+
+/// Checks an upstream until it is well or forgotten.
+pub(super) async fn until_well(link: Weak<Link>) {
+    loop {
+        let Some(held) = link.upgrade() else { return };
+        let has_passed = passes(&held).await;
+        if !has_passed {
+            held.counters().count(UpstreamEvent::CheckFailed);
+        }
+        match held.change_health(|health| health.checked(has_passed)) {
+            Follows::Nothing => return,
+            Follows::Check => held.check_failed.notify_waiters(),
+        }
+        let every = held.settings.options.health_check.every;
+        drop(held);
+        sleep(every).await;
+    }
+}
+
+/// Looks for EDNS and TCP where an upstream had none, as often as is due.
+pub(super) fn probe_what_is_missing(link: &Rc<Link>) {
+    let now = Instant::now();
+    if link.edns.borrow_mut().ability.take_probe(now) {
+        tokio::task::spawn_local(probe_edns(Rc::downgrade(link)));
+    }
+    if link.tcp.borrow_mut().take_probe(now) {
+        tokio::task::spawn_local(probe_tcp(Rc::downgrade(link)));
+    }
+}
+
+async fn probe_edns(link: Weak<Link>) {
+    let Some(link) = link.upgrade() else { return };
+    if let Some(response) = ask(&link, over_stream(&link), true).await {
+        link.edns.borrow_mut().answered(response.rcode, response.has_opt, Instant::now());
+    }
+}
+
+async fn probe_tcp(link: Weak<Link>) {
+    let Some(link) = link.upgrade() else { return };
+    let has_edns = link.edns.borrow().ability.is_used();
+    if ask(&link, true, has_edns).await.is_some() {
+        link.tcp.borrow_mut().worked(Instant::now());
+    }
+}
+
+/// Whether it answers at all: any answer that can be read will do, whatever it says.
+async fn passes(link: &Link) -> bool {
+    let over_stream = over_stream(link);
+    let now = Instant::now();
+    let (is_proven, is_missing) = {
+        let edns = link.edns.borrow();
+        (edns.ability.is_proven(now), edns.ability.is_missing())
+    };
+    if is_proven || is_missing {
+        return ask(link, over_stream, is_proven).await.is_some();
+    }
+    // Which of the two it leaves unanswered is not known yet.
+    let (with, without) = tokio::join!(ask(link, over_stream, true), ask(link, over_stream, false));
+    let mut edns = link.edns.borrow_mut();
+    let now = Instant::now();
+    let verdict = with.as_ref().map(|with| edns.answered(with.rcode, with.has_opt, now));
+    match (verdict, &without) {
+        (Some(Verdict::AskWithout), Some(without)) => edns.answered_without(without.rcode, now),
+        (None, Some(_)) => edns.ability.was_missed(now),
+        (Some(Verdict::Believed | Verdict::AskWithout) | None, _) => {}
+    }
+    with.is_some() || without.is_some()
+}
+
+fn over_stream(link: &Link) -> bool {
+    match (&link.upstream().way, link.settings.options.transport) {
+        (Way::Tls { .. }, _) | (Way::Dns, UpstreamTransport::Tcp) => true,
+        (Way::Dns, UpstreamTransport::Udp | UpstreamTransport::AsAsked) => false,
+    }
+}
+
+async fn ask(link: &Link, over_stream: bool, has_edns: bool) -> Option<Response> {
+    let options = &link.settings.options;
+    let question = Question {
+        name: options.health_check.domain.wire.as_slice().into(),
+        qtype: TYPE_NS,
+        qclass: 1,
+        dnssec_ok: false,
+        checking_disabled: false,
+        recursion_desired: options.health_check.recursion_desired,
+        transport: Transport::Udp,
+    };
+    let form = Form { randomize_case: options.randomize_case, has_edns };
+    let mut query = Query::new(&question, form);
+    let deadline = Instant::now() + FORWARD_TIMEOUT;
+    let outcome = timeout(HEALTH_CHECK_TIMEOUT, async {
+        if over_stream {
+            // A kept connection may be dead where the upstream is not.
+            link.ask_over_stream(&mut query, deadline, Reuse::BegunSince(Instant::now())).await
+        } else {
+            link.ask_over_udp(&query, deadline).await
+        }
+    });
+    outcome.await.ok()?.ok()
+}

@@ -1,0 +1,205 @@
+//! Upstreams that lack EDNS or TCP; a client learns nothing of it, and the upstream is not asked
+//! everything twice.
+
+mod upstream;
+
+use std::time::{Duration, Instant};
+
+use domain::base::iana::Rcode;
+use engine::answer::Transport;
+use engine::corefile::{Forward, UpstreamTransport};
+use engine::metrics::UpstreamEvent;
+use upstream::{Manner, PATIENCE, Rig, ToOpt, Upstream, deadline, forward, question, run, until};
+
+const REBUFFS: [ToOpt; 8] = [
+    ToOpt::Says(Rcode::FORMERR),
+    ToOpt::Says(Rcode::NOTIMP),
+    ToOpt::Says(Rcode::SERVFAIL),
+    ToOpt::Says(Rcode::REFUSED),
+    ToOpt::SaysBadVersion,
+    ToOpt::Echoes,
+    ToOpt::Garbles,
+    ToOpt::Drops,
+];
+
+/// The queries that were no health checks.
+fn asked(upstream: &Upstream) -> Vec<upstream::Seen> {
+    upstream.seen().into_iter().filter(|seen| seen.qtype() != 2).collect()
+}
+
+#[test]
+fn an_upstream_without_edns_is_asked_without_for_a_while() {
+    run(async {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            for rebuff in REBUFFS {
+                let upstream = Upstream::start(60, Manner::ToOpt(rebuff));
+                let rig = Rig::start(&forward(&[upstream.address])).await;
+                let question = question("www.example.org", transport);
+                for _ in 0..5 {
+                    let answer = rig.upstreams.ask(&question, deadline()).await.unwrap();
+                    assert_eq!(answer.ttl_secs_min, Some(60), "{rebuff:?}");
+                }
+                let with_opt: Vec<_> = asked(&upstream).iter().map(|seen| seen.has_opt()).collect();
+                let expected = [true, false, false, false, false, false];
+                assert_eq!(with_opt, expected, "{transport:?} {rebuff:?}");
+                assert_eq!(rig.count(&upstream, UpstreamEvent::WentDown), 0);
+            }
+        }
+    });
+}
+
+#[test]
+fn edns_comes_back_to_one_that_was_upgraded() {
+    run(async {
+        for rebuff in [ToOpt::Says(Rcode::NOTIMP), ToOpt::Drops] {
+            let upstream = Upstream::start(60, Manner::ToOpt(rebuff));
+            let rig = Rig::start(&forward(&[upstream.address])).await;
+            let ask_until = async |what: &str, holds: &dyn Fn() -> bool| {
+                let deadline = Instant::now() + PATIENCE;
+                while !holds() {
+                    assert!(Instant::now() < deadline, "{rebuff:?}: not in {PATIENCE:?}: {what}");
+                    assert_eq!(rig.who_answers().await, Some(60), "{rebuff:?}");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let with_opt_count = || upstream.seen().iter().filter(|seen| seen.has_opt()).count();
+            ask_until("it is probed beside the questions", &|| with_opt_count() == 2).await;
+            assert!(asked(&upstream).iter().skip(1).all(|seen| !seen.has_opt()), "{rebuff:?}");
+            upstream.behave(Manner::Answers);
+            let last_has_opt = || asked(&upstream).last().is_some_and(upstream::Seen::has_opt);
+            ask_until("questions have an OPT again", &last_has_opt).await;
+        }
+    });
+}
+
+#[test]
+fn errors_of_one_that_knows_edns_cost_no_second_query() {
+    run(async {
+        for rcode in [Rcode::SERVFAIL, Rcode::REFUSED, Rcode::NXDOMAIN, Rcode::YXDOMAIN] {
+            let upstream = Upstream::start(60, Manner::SaysWithOpt(rcode));
+            let rig = Rig::start(&forward(&[upstream.address])).await;
+            for _ in 0..3 {
+                assert_eq!(rig.ask().await.unwrap().rcode, u16::from(rcode.to_int()));
+            }
+            assert_eq!(upstream.seen_count(), 3, "{rcode}");
+        }
+        // The OPT of an answer before, or that a query with one was answered at all.
+        for before in [Manner::SaysWithOpt(Rcode::SERVFAIL), Manner::Answers] {
+            let upstream = Upstream::start(60, before);
+            let rig = Rig::start(&forward(&[upstream.address])).await;
+            assert!(rig.ask().await.is_ok());
+            upstream.behave(Manner::Says(Rcode::SERVFAIL));
+            assert_eq!(rig.ask().await.unwrap().rcode, 2);
+            assert_eq!(upstream.seen_count(), 2, "{before:?}");
+        }
+    });
+}
+
+#[test]
+fn an_error_that_is_the_same_without_an_opt_is_passed_on() {
+    run(async {
+        for rcode in [Rcode::FORMERR, Rcode::SERVFAIL, Rcode::NOTIMP, Rcode::REFUSED] {
+            let upstream = Upstream::start(60, Manner::Says(rcode));
+            let rig = Rig::start(&forward(&[upstream.address])).await;
+            assert_eq!(rig.ask().await.unwrap().rcode, u16::from(rcode.to_int()));
+            assert_eq!(upstream.seen_count(), 2);
+            upstream.behave(Manner::Answers);
+            assert_eq!(rig.who_answers().await, Some(60));
+            assert!(upstream.seen()[2].has_opt(), "it was not the OPT");
+            upstream.behave(Manner::Says(rcode));
+            for _ in 0..5 {
+                assert_eq!(rig.ask().await.unwrap().rcode, u16::from(rcode.to_int()));
+            }
+            let twice_count = upstream.seen_count() - 3 - 5;
+            assert!(twice_count <= 1, "{rcode}: {twice_count}");
+        }
+    });
+}
+
+/// DO cannot be said without an OPT: the answer is one without signatures, as any is that such a server gives.
+#[test]
+fn who_asks_for_signatures_gets_an_answer_without() {
+    run(async {
+        let upstream = Upstream::start(60, Manner::ToOpt(ToOpt::Says(Rcode::FORMERR)));
+        let rig = Rig::start(&forward(&[upstream.address])).await;
+        let mut question = question("www.example.org", Transport::Udp);
+        (question.dnssec_ok, question.checking_disabled) = (true, true);
+        for _ in 0..2 {
+            let answer = rig.upstreams.ask(&question, deadline()).await.unwrap();
+            assert_eq!((answer.ttl_secs_min, answer.authenticated), (Some(60), false));
+        }
+        let seen = asked(&upstream);
+        assert_eq!(seen.iter().map(|one| one.has_opt()).collect::<Vec<_>>(), [true, false, false]);
+        // RD and CD; AD, a bit that must be zero to the eldest, goes with the OPT.
+        assert_eq!(seen[0].message[3], 0x30);
+        assert_eq!((seen[1].message[2], seen[1].message[3]), (0x01, 0x10));
+    });
+}
+
+#[test]
+fn an_upstream_without_edns_passes_its_health_check() {
+    run(async {
+        for rebuff in [ToOpt::Says(Rcode::NOTIMP), ToOpt::Drops, ToOpt::Garbles] {
+            let upstream = Upstream::start(60, Manner::Silent);
+            let options = Forward { max_fails: 1, ..forward(&[upstream.address]) };
+            let rig = Rig::start(&options).await;
+            assert!(rig.ask().await.is_err());
+            until("it is down", || rig.count(&upstream, UpstreamEvent::WentDown) == 1).await;
+            upstream.behave(Manner::ToOpt(rebuff));
+            until("it is back", || rig.count(&upstream, UpstreamEvent::CameBack) == 1).await;
+            let before = upstream.seen_count();
+            assert_eq!(rig.who_answers().await, Some(60), "{rebuff:?}");
+            assert!(!asked(&upstream).last().unwrap().has_opt(), "the check has found it out");
+            assert!(upstream.seen()[before..].iter().all(|seen| !seen.has_opt()), "{rebuff:?}");
+        }
+    });
+}
+
+#[test]
+fn a_client_over_tcp_is_answered_by_an_upstream_without_tcp() {
+    run(async {
+        let refuses = Upstream::start_without_tcp(60, Manner::Answers);
+        let closes = Upstream::start(60, Manner::ClosesTcp);
+        for upstream in [&refuses, &closes] {
+            let rig = Rig::start(&forward(&[upstream.address])).await;
+            let question = question("www.example.org", Transport::Tcp);
+            for _ in 0..5 {
+                let answer = rig.upstreams.ask(&question, deadline()).await.unwrap();
+                assert_eq!(answer.ttl_secs_min, Some(60));
+            }
+            assert_eq!(asked(upstream).iter().filter(|seen| !seen.is_tcp).count(), 5);
+            assert_eq!(rig.count(upstream, UpstreamEvent::TcpOpened), 1, "it is remembered");
+
+            // Who says that nothing goes over UDP is told so.
+            let options =
+                Forward { transport: UpstreamTransport::Tcp, ..forward(&[upstream.address]) };
+            let rig = Rig::start(&options).await;
+            assert!(rig.upstreams.ask(&question, deadline()).await.is_err());
+        }
+        // One that has it is asked first.
+        let good = Upstream::start(61, Manner::Answers);
+        let rig = Rig::start(&forward(&[refuses.address, good.address])).await;
+        let tcp = question("www.example.org", Transport::Tcp);
+        let answer = rig.upstreams.ask(&tcp, deadline()).await.unwrap();
+        assert_eq!(answer.ttl_secs_min, Some(61));
+    });
+}
+
+#[test]
+fn a_cut_answer_is_not_asked_for_over_tcp_where_there_is_none() {
+    run(async {
+        let upstream = Upstream::start_without_tcp(60, Manner::Cuts);
+        let rig = Rig::start(&forward(&[upstream.address])).await;
+        for _ in 0..5 {
+            assert!(rig.ask().await.unwrap().truncated);
+        }
+        assert_eq!(rig.count(&upstream, UpstreamEvent::RetriedOverTcp), 1);
+        // A client over TCP would take it for the whole.
+        let tcp = question("www.example.org", Transport::Tcp);
+        let failure = rig.upstreams.ask(&tcp, deadline()).await.unwrap_err().to_string();
+        assert!(
+            failure.contains("dial tcp") && failure.ends_with("connection refused"),
+            "{failure}"
+        );
+    });
+}

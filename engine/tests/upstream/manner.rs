@@ -1,0 +1,133 @@
+//! What the upstreams of the tests do, and the packets that come of it.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use domain::base::iana::{Class, OptRcode, Rcode};
+use domain::base::message_builder::OptBuilder;
+use domain::base::{Message, MessageBuilder, Name, ToName as _, Ttl};
+use domain::rdata::A;
+
+/// What an upstream does with a query.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Manner {
+    Answers,
+    Silent,
+    Slow(Duration),
+    /// Answers with this response code and no record.
+    Says(Rcode),
+    /// Over UDP this many packets with wrong ids, wrong questions and wrong opcodes, and then the answer.
+    ForgeriesFirst(usize),
+    /// Over UDP the answer from another port, and then from its own.
+    OtherPortFirst,
+    /// Header and question, and then something that is no record.
+    Malformed,
+    /// TC over UDP; over TCP it answers.
+    Cuts,
+    /// TC over UDP; over TCP it closes the connection without a word.
+    CutsAndCloses,
+    /// Over TCP it answers one question and closes the connection.
+    ClosesAfterAnswer,
+    /// Does this with a query that has an OPT, and answers those that have none.
+    ToOpt(ToOpt),
+    /// As `Says`, with an OPT of its own.
+    SaysWithOpt(Rcode),
+    /// Loses this many of the first packets over UDP, and answers all others.
+    Loses(usize),
+    /// Over UDP it answers; over TCP it closes the connection that it has accepted.
+    ClosesTcp,
+    /// Gives the name back in lower case.
+    Lowers,
+}
+
+/// What servers older than EDNS, and firewalls, do with an OPT.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ToOpt {
+    Says(Rcode),
+    /// BADVERS, whatever the version.
+    SaysBadVersion,
+    /// Sends the query back with FORMERR, its OPT included.
+    Echoes,
+    /// Sends what cannot be read.
+    Garbles,
+    Drops,
+}
+
+/// The answer to a query.
+pub fn answer(query: &[u8], manner: Manner, ttl_secs: u32) -> Vec<u8> {
+    let message = Message::from_octets(query).expect("a query");
+    let question = message.sole_question().expect("one question");
+    let name: Name<Vec<u8>> = question.qname().to_name();
+    let name = match manner {
+        Manner::Lowers => name.to_string().to_lowercase().parse().unwrap(),
+        _ => name,
+    };
+    let to_opt = match manner {
+        Manner::ToOpt(to_opt) if message.opt().is_some() => Some(to_opt),
+        _ => None,
+    };
+    let rcode = match (manner, to_opt) {
+        (Manner::Says(rcode) | Manner::SaysWithOpt(rcode), _) => rcode,
+        (_, Some(ToOpt::Says(rcode))) => rcode,
+        (_, Some(ToOpt::Echoes)) => {
+            let mut echo = query.to_vec();
+            echo[2] |= 0x80;
+            echo[3] |= Rcode::FORMERR.to_int();
+            return echo;
+        }
+        _ => Rcode::NOERROR,
+    };
+    let mut builder = MessageBuilder::new_vec();
+    let header = builder.header_mut();
+    header.set_id(message.header().id());
+    header.set_qr(true);
+    header.set_ra(true);
+    header.set_rcode(rcode);
+    let has_record = rcode == Rcode::NOERROR
+        && !matches!(manner, Manner::Says(_) | Manner::SaysWithOpt(_))
+        && to_opt != Some(ToOpt::SaysBadVersion);
+    let mut builder = builder.question();
+    builder.push((&name, question.qtype(), question.qclass())).unwrap();
+    let mut builder = builder.answer();
+    if has_record {
+        let record = A::new(Ipv4Addr::new(192, 0, 2, 1));
+        builder.push((&name, Class::IN, Ttl::from_secs(ttl_secs), record)).unwrap();
+    }
+    let mut builder = builder.additional();
+    if matches!(manner, Manner::SaysWithOpt(_)) {
+        builder.opt(|_| Ok(())).unwrap();
+    }
+    if to_opt == Some(ToOpt::SaysBadVersion) {
+        let set_rcode = |opt: &mut OptBuilder<'_, _>| {
+            opt.set_rcode(OptRcode::BADVERS);
+            Ok(())
+        };
+        builder.opt(set_rcode).unwrap();
+    }
+    let mut packet = builder.finish();
+    if manner == Manner::Malformed || to_opt == Some(ToOpt::Garbles) {
+        packet.truncate(packet.len() - 1);
+    }
+    packet
+}
+
+/// What an attacker sends who sees nothing, and what is no answer at all.
+pub fn forgeries(answer: &[u8]) -> Vec<Vec<u8>> {
+    let with = |at: usize, bits: u8| {
+        let mut forgery = answer.to_vec();
+        forgery[at] ^= bits;
+        forgery
+    };
+    let name_len = answer[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
+    let (id, flags, name, qtype) = (1, 2, 13, 12 + name_len + 1);
+    vec![
+        with(id, 1),
+        with(id - 1, 0x80),
+        with(flags, 0x80),
+        with(flags, 0x78),
+        with(name, 1),
+        with(qtype, 1),
+        answer[..11].to_vec(),
+        Vec::new(),
+    ]
+}
