@@ -152,6 +152,11 @@ pub const ANSWER_TIMES_MIN: usize = 8;
 pub const HEDGE_AFTER_UNKNOWN: Duration = Duration::from_millis(100);
 /// Never sooner: a scheduler's hiccup is no slow upstream.
 pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(2);
+/// The only upstream is asked again after this many times its p95: that makes up for a lost packet and not for a slow answer, so
+/// it is done when no answer should be coming any more.
+pub const REPEAT_AFTER_P95: u32 = 2;
+/// When one that nothing is known of is: BIND's first time-out.
+pub const REPEAT_AFTER_UNKNOWN: Duration = Duration::from_millis(800);
 /// Of this many questions one may be hedged, so that upstreams that slow down do not get twice the load for it.
 pub const QUESTIONS_PER_HEDGE: u32 = 10;
 /// Hedges that quiet times save up: the questions that wait at an upstream when it falls silent, 10,000 a second for the ten

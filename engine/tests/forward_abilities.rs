@@ -1,4 +1,4 @@
-//! Upstreams that lack EDNS or TCP; a client learns nothing of it, and the upstream is not asked
+//! Upstreams that lack EDNS or TCP, and packets that get lost: a client learns nothing of it, and the upstream is not asked
 //! everything twice.
 
 mod upstream;
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use domain::base::iana::Rcode;
 use engine::answer::Transport;
 use engine::corefile::{Forward, UpstreamTransport};
+use engine::limits::{ANSWER_TIMES_MIN, HEDGES_SAVED_MAX, REPEAT_AFTER_UNKNOWN};
 use engine::metrics::UpstreamEvent;
 use upstream::{Manner, PATIENCE, Rig, ToOpt, Upstream, deadline, forward, question, run, until};
 
@@ -201,5 +202,79 @@ fn a_cut_answer_is_not_asked_for_over_tcp_where_there_is_none() {
             failure.contains("dial tcp") && failure.ends_with("connection refused"),
             "{failure}"
         );
+    });
+}
+
+#[test]
+fn a_lost_packet_to_the_only_upstream_is_sent_again_soon() {
+    run(async {
+        let read_timeout = Duration::from_secs(4);
+        // Before anything is known of it, and when its usual time is.
+        for (before, soon) in [(0, REPEAT_AFTER_UNKNOWN), (20, Duration::ZERO)] {
+            let upstream = Upstream::start(60, Manner::Answers);
+            let options = Forward { hedge: true, read_timeout, ..forward(&[upstream.address]) };
+            let rig = Rig::start(&options).await;
+            for _ in 0..before {
+                assert_eq!(rig.who_answers().await, Some(60));
+            }
+            upstream.behave(Manner::Loses(before + 1));
+            let began = Instant::now();
+            assert_eq!(rig.who_answers().await, Some(60));
+            assert!((soon..read_timeout).contains(&began.elapsed()), "{before}");
+            let [.., lost, answered] = &upstream.seen()[..] else { panic!("not twice") };
+            assert_ne!((lost.id(), lost.from), (answered.id(), answered.from));
+            assert_eq!(upstream.seen_count(), before + 2);
+            assert_eq!(rig.count(&upstream, UpstreamEvent::Hedge), 1);
+            assert_eq!(rig.count(&upstream, UpstreamEvent::Failed), 0);
+        }
+    });
+}
+
+#[test]
+fn the_only_upstream_is_asked_three_times_at_most() {
+    run(async {
+        for (max_connect_attempts, hedge, query_count) in
+            [(0, true, 3), (0, false, 2), (1, true, 1), (1, false, 1)]
+        {
+            let upstream = Upstream::start(60, Manner::Answers);
+            let options = Forward {
+                hedge,
+                max_connect_attempts,
+                max_fails: 0,
+                ..forward(&[upstream.address])
+            };
+            let rig = Rig::start(&options).await;
+            for _ in 0..ANSWER_TIMES_MIN {
+                assert!(rig.ask().await.is_ok());
+            }
+            upstream.behave(Manner::Silent);
+            assert!(rig.ask().await.is_err());
+            let count = upstream.seen_count() - ANSWER_TIMES_MIN;
+            assert_eq!(count, query_count, "{max_connect_attempts} {hedge}");
+        }
+    });
+}
+
+#[test]
+fn questions_sent_again_stay_few_when_the_only_upstream_slows_down() {
+    const QUESTIONS: usize = 400;
+    run(async {
+        let upstream = Upstream::start(60, Manner::Answers);
+        let options = Forward {
+            hedge: true,
+            read_timeout: Duration::from_secs(4),
+            ..forward(&[upstream.address])
+        };
+        let rig = Rig::start(&options).await;
+        for _ in 0..100 {
+            assert!(rig.ask().await.is_ok());
+        }
+        upstream.behave(Manner::Slow(Duration::from_millis(50)));
+        let before = upstream.seen_count();
+        let answers = futures::future::join_all((0..QUESTIONS).map(|_| rig.ask())).await;
+        assert!(answers.iter().all(Result::is_ok));
+        let again = upstream.seen_count() - before - QUESTIONS;
+        let most = QUESTIONS / 10 + HEDGES_SAVED_MAX as usize;
+        assert!((1..=most).contains(&again), "{again}");
     });
 }

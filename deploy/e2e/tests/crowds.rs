@@ -47,7 +47,8 @@ fn a_question_is_on_its_way_once() {
     let distinct = names("any", 1_000);
     let same = vec![distinct[0].clone(); 500];
     for shards in ["1", "2"] {
-        let server = scene.start("", "", &["--shards", shards]);
+        // A question that is late is sent again, where that is not off.
+        let server = scene.start("", "hedge off", &["--shards", shards]);
         // There is no cache; so if room had been lost the first time, the second would show it.
         for round in 1..=2 {
             scene.relay.forget();

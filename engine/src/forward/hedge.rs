@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::limits::{
     ANSWER_TIMES_KEPT, ANSWER_TIMES_MIN, HEDGE_AFTER_MIN, HEDGE_AFTER_UNKNOWN, HEDGES_SAVED_MAX,
-    QUESTIONS_PER_HEDGE,
+    QUESTIONS_PER_HEDGE, REPEAT_AFTER_P95, REPEAT_AFTER_UNKNOWN,
 };
 
 /// How long one upstream's latest answers took.
@@ -35,6 +35,13 @@ impl AnswerTimes {
     /// How long to wait for this upstream before another is asked as well; `None` where it would be given up by then anyway.
     pub(super) fn hedge_after(&self, read_timeout: Duration) -> Option<Duration> {
         let after = self.p95().unwrap_or(HEDGE_AFTER_UNKNOWN).max(HEDGE_AFTER_MIN);
+        (after < read_timeout).then_some(after)
+    }
+
+    /// How long to wait before it is itself asked again, where there is no other; `None` likewise.
+    pub(super) fn repeat_after(&self, read_timeout: Duration) -> Option<Duration> {
+        let usual = self.p95().map(|p95| REPEAT_AFTER_P95 * p95);
+        let after = usual.unwrap_or(REPEAT_AFTER_UNKNOWN).max(HEDGE_AFTER_MIN);
         (after < read_timeout).then_some(after)
     }
 
@@ -112,6 +119,22 @@ mod tests {
         check([1999; 64], Some(1999));
         check([2000; 64], None);
         check([u64::MAX / 1000; 64], None);
+    }
+
+    #[test]
+    fn a_packet_is_lost_when_twice_that_has_passed() {
+        let check = |times_ms: &[u64], after_ms: Option<u64>| {
+            let mut times = AnswerTimes::default();
+            times_ms.iter().for_each(|time_ms| times.record(Duration::from_millis(*time_ms)));
+            let after = times.repeat_after(READ_TIMEOUT);
+            assert_eq!(after, after_ms.map(Duration::from_millis), "{times_ms:?}");
+        };
+        check(&[], Some(800));
+        check(&[1; 7], Some(800));
+        check(&[0; 8], Some(2));
+        check(&[50; 8], Some(100));
+        check(&[999; 64], Some(1998));
+        check(&[1000; 64], None);
     }
 
     #[test]

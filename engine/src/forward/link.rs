@@ -87,6 +87,11 @@ impl Link {
         self.times.borrow().hedge_after(self.settings.options.read_timeout)
     }
 
+    /// How long to wait before this one is asked again, where there is no other.
+    pub(super) fn repeat_after(&self) -> Option<Duration> {
+        self.times.borrow().repeat_after(self.settings.options.read_timeout)
+    }
+
     /// Asks this upstream, and remembers how it fared.
     pub(super) async fn ask(
         self: &Rc<Self>,
@@ -117,6 +122,19 @@ impl Link {
     ) -> Result<Response, Failure> {
         self.counters().count(UpstreamEvent::Hedge);
         self.ask(question, deadline).await
+    }
+
+    /// Asks this upstream once more while the first query is late: it, or its answer, may be lost. An OPT that no answer has
+    /// come to yet is left out, unless signatures are wanted, which nobody can send without.
+    pub(super) async fn ask_again(
+        self: &Rc<Self>,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Response, Failure> {
+        if !question.dnssec_ok {
+            self.edns.borrow_mut().ability.failed(Instant::now());
+        }
+        self.ask_as_hedge(question, deadline).await
     }
 
     /// It has not answered in the time that it mostly takes.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   ask ─→ room? ─→ order by policy and health ─→ one upstream ─(late)─→ and another beside it ─→ the first answer
+//!                                                  │             └─(the only one)─→ and itself again
 //!                                                  └─ failed, or a code of `failover` ─→ the next, while there is time
 //! ```
 //! `settings` is made by the control plane and shared by all shards; everything else belongs to one shard and lives in its
@@ -27,6 +28,7 @@ use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep};
@@ -181,7 +183,8 @@ impl Upstreams {
         Ok(Order::only(down[random.random_range(0..down.len())]))
     }
 
-    /// One try; where its upstream is late, the next one is asked as well and the first answer counts.
+    /// One try; where its upstream is late, another one is asked as well, or the same once more if it is the only one, and the
+    /// first answer counts.
     async fn ask_hedged(
         &self,
         index: usize,
@@ -191,19 +194,35 @@ impl Upstreams {
     ) -> Result<Response, Failure> {
         self.hedges.borrow_mut().asked();
         let link = &self.links[index];
+        if !self.settings.options.hedge {
+            return link.ask(question, deadline).await;
+        }
+        if order.has_fresh() {
+            if let Some(late_after) = link.hedge_after() {
+                return self.ask_beside(link, late_after, order, question, deadline).await;
+            }
+        } else if link.is_asked_over_udp(question) && order.repeat() {
+            if let Some(late_after) = link.repeat_after() {
+                return self.ask_twice(link, late_after, question, deadline).await;
+            }
+        }
+        link.ask(question, deadline).await
+    }
+
+    async fn ask_beside(
+        &self,
+        link: &Rc<Link>,
+        late_after: Duration,
+        order: &mut Order,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Response, Failure> {
         let mut first = pin!(link.ask(question, deadline));
-        let Some(late_after) = self.settings.options.hedge.then(|| link.hedge_after()).flatten()
-        else {
-            return first.await;
-        };
         tokio::select! {
             outcome = &mut first => return outcome,
             () = sleep(late_after) => {}
         }
         link.was_late();
-        if !order.has_fresh() {
-            return first.await;
-        }
         if !self.hedges.borrow_mut().spend() {
             // Not while it may be slow and no more. One that answers nobody is not waited for.
             tokio::select! {
@@ -224,6 +243,30 @@ impl Upstreams {
                 link.was_outrun();
                 outcome
             }
+        }
+    }
+
+    /// The only upstream, in whose place no other can be asked: what was lost on the way is sent once more.
+    async fn ask_twice(
+        &self,
+        link: &Rc<Link>,
+        late_after: Duration,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Response, Failure> {
+        let mut first = pin!(link.ask(question, deadline));
+        tokio::select! {
+            outcome = &mut first => return outcome,
+            () = sleep(late_after) => {}
+        }
+        link.was_late();
+        if !self.hedges.borrow_mut().spend() {
+            return first.await;
+        }
+        let mut second = pin!(link.ask_again(question, deadline));
+        tokio::select! {
+            outcome = &mut first => if outcome.is_ok() { outcome } else { second.await },
+            outcome = &mut second => if outcome.is_ok() { outcome } else { first.await },
         }
     }
 

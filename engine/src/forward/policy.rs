@@ -1,7 +1,7 @@
 //! Which upstreams one question goes to, and in which order.
 //!
 //! Pure: what is known of the upstreams, the turn and the dice are handed in. Invariant: an `Order` names every upstream at
-//! most twice, none that is down or loops, and ends.
+//! most twice, and one that stands alone three times, none that is down or loops, and ends.
 
 use super::health::State;
 use crate::corefile::Policy;
@@ -15,6 +15,8 @@ pub(super) struct Order {
     well_count: usize,
     tried_count: usize,
     tries_max: usize,
+    /// The only upstream may be asked twice at once, for one of its tries.
+    may_repeat: bool,
 }
 
 impl Order {
@@ -42,12 +44,14 @@ impl Order {
         // Each once; or twice, while that makes no more than a few.
         let tries_max = upstreams.len().max(FORWARD_TRIES_MAX.min(2 * upstreams.len()));
         let tries_max = if attempts_max == 0 { tries_max } else { tries_max.min(attempts_max) };
-        Self { upstreams, well_count, tried_count: 0, tries_max }
+        let may_repeat = upstreams.len() == 1 && tries_max > 1;
+        Self { upstreams, well_count, tried_count: 0, tries_max, may_repeat }
     }
 
     /// One try, at one upstream.
     pub(super) fn only(index: usize) -> Self {
-        Self { upstreams: vec![index], well_count: 0, tried_count: 0, tries_max: 1 }
+        let upstreams = vec![index];
+        Self { upstreams, well_count: 0, tried_count: 0, tries_max: 1, may_repeat: false }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -67,6 +71,11 @@ impl Order {
     /// Whether `next` would give an upstream that is well and has not been asked yet: one that is worth a hedge.
     pub(super) fn has_fresh(&self) -> bool {
         self.tried_count < self.well_count && self.tried_count < self.tries_max
+    }
+
+    /// Whether the only upstream may be asked once more beside the try that is under way; once.
+    pub(super) fn repeat(&mut self) -> bool {
+        std::mem::take(&mut self.may_repeat)
     }
 
     /// Whether there is an upstream that has not been asked yet.
@@ -100,6 +109,20 @@ mod tests {
         check(Policy::RoundRobin, &[Doubtful, Well, Loops, Well], 3, 0, &[3, 1, 0, 3]);
         check(Policy::Sequential, &[Down, Loops], 0, 0, &[]);
         check(Policy::RoundRobin, &[], 1, 0, &[]);
+    }
+
+    #[test]
+    fn one_upstream_alone_is_asked_twice_at_once_for_one_try() {
+        let check = |states: &[State], attempts_max, expected| {
+            let mut order = Order::new(Policy::Sequential, states, 0, |_| 0, attempts_max);
+            order.next();
+            assert_eq!([order.repeat(), order.repeat()], expected, "{states:?} {attempts_max}");
+        };
+        check(&[Well], 0, [true, false]);
+        check(&[Down, Doubtful], 2, [true, false]);
+        check(&[Well], 1, [false, false]);
+        check(&[Well, Doubtful], 0, [false, false]);
+        assert!(!Order::only(0).repeat());
     }
 
     #[test]
