@@ -60,6 +60,9 @@ impl Outward {
                 let place = &options.place;
                 let settings =
                     settings.with_context(|| format!("{}:{}", place.file, place.line))?;
+                for warning in &settings.warnings {
+                    tracing::warn!("plugin/forward: {}:{}: {warning}", place.file, place.line);
+                }
                 forwards.push(ForwardStep {
                     from: Zone::set(&options.from),
                     except: Zone::set(&options.except),

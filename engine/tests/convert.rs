@@ -221,7 +221,7 @@ fn forwards(text: &str) -> Vec<String> {
         Target::Dns(address) => address.to_string(),
         Target::Host { name, port, is_tls: false } => format!("{name}:{port}"),
         Target::ResolvConf(path) => path.display().to_string(),
-        Target::Tls { .. } | Target::Host { .. } => panic!("{target:?}"),
+        Target::Tls { .. } | Target::LinkLocal { .. } | Target::Host { .. } => panic!("{target:?}"),
     };
     let block = |block: &corefile::ServerBlock| {
         let to: Vec<_> = block.forwards[0].to.iter().map(target).collect();

@@ -179,6 +179,24 @@ fn forward_mistakes() {
 }
 
 #[test]
+fn a_link_local_address_has_its_interface() {
+    let found = forward("forward . fe80::1%eth0 [fe80::2%3]:5353");
+    let link_local = |ip: &str, interface: &str, port| Target::LinkLocal {
+        ip: ip.parse().expect("an address"),
+        interface: interface.into(),
+        port,
+    };
+    assert_eq!(found.to, [link_local("fe80::1", "eth0", 53), link_local("fe80::2", "3", 5353)]);
+    check_warnings(
+        ". {\n forward . fe80::1 1.1.1.1 tls://fe80::1%a.example\n}",
+        &[
+            (2, 12, "'fe80::1' is a link-local address without its interface"),
+            (2, 28, "'tls://fe80::1%a.example' is a link-local address without its interface"),
+        ],
+    );
+}
+
+#[test]
 fn several_forwards() {
     type Row = (&'static str, &'static [(usize, usize, &'static str)]);
     const UNREACHABLE: &str = "no question gets to this 'forward'";

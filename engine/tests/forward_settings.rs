@@ -74,6 +74,7 @@ fn what_cannot_be_had_is_named_with_its_cause() {
         path
     };
     let empty = file("empty", "# nothing\n");
+    let names = file("names", "nameserver dns.example\n");
     let not_pem = file("not.pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
     let missing = folder.path().join("missing");
     let tls_to = vec![Target::Tls { address: nobody(), server_name: None }];
@@ -85,12 +86,12 @@ fn what_cannot_be_had_is_named_with_its_cause() {
     let resolv_conf =
         |path: &Path| Forward { to: vec![Target::ResolvConf(path.to_owned())], ..forward(&[]) };
     let host = Target::Host { name: "dns.example".into(), port: 53, is_tls: false };
-    let sixteen: String = (0..16).map(|n| format!("nameserver 10.0.0.{n}\n")).collect();
     run(async {
         let silent = Upstream::start(60, Manner::Says(domain::base::iana::Rcode::NXDOMAIN));
         for (options, named, cause) in [
             (resolv_conf(&missing), "missing", "No such file"),
             (resolv_conf(&empty), "empty", "it has no line `nameserver ADDRESS`"),
+            (resolv_conf(&names), "names", "line 1: `nameserver dns.example` is no IP address"),
             (tls(&missing), "missing", "No such file"),
             (tls(&empty), "empty", "no certificate"),
             (tls(&not_pem), "not.pem", "base64"),
@@ -113,11 +114,68 @@ fn what_cannot_be_had_is_named_with_its_cause() {
                 "dns.example",
                 "127.9.9.9:53: ",
             ),
-            (resolv_conf(&file("sixteen", &sixteen)), "16", "more than 15 TOs"),
         ] {
             let error = load(&options).await.unwrap_err();
             assert!(error.contains(named) && error.contains(cause), "{error}");
         }
+    });
+}
+
+/// What of the targets can be used is used, and the rest is reported.
+#[test]
+fn one_name_server_of_no_use_costs_no_more_than_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let number = std::cell::Cell::new(0);
+    let file = |text: &str| {
+        let path = folder.path().join(number.replace(number.get() + 1).to_string());
+        std::fs::write(&path, text).unwrap();
+        Target::ResolvConf(path)
+    };
+    let servers = |range: std::ops::Range<u8>| -> String {
+        range.map(|n| format!("nameserver 10.0.0.{n}\n")).collect()
+    };
+    let link_local = |interface: &str| Target::LinkLocal {
+        ip: "fe80::1".parse().unwrap(),
+        interface: interface.into(),
+        port: 53,
+    };
+    let dns = |text: &str| Target::Dns(text.parse().unwrap());
+    let first_ten: Vec<_> = (1..11).map(|n| format!("10.0.0.{n}:53")).collect();
+    let first_ten: Vec<_> = first_ten.iter().map(String::as_str).collect();
+    run(async {
+        let check = async |to: Vec<Target>, expected: &[&str], warnings: &[&str]| {
+            let settings = load(&Forward { to: to.clone(), ..forward(&[]) }).await.unwrap();
+            let found: Vec<_> =
+                settings.upstreams.iter().map(|one| one.address.to_string()).collect();
+            assert_eq!(found, expected, "{to:?}");
+            assert_eq!(settings.warnings.len(), warnings.len(), "{:?}", settings.warnings);
+            for (warning, expected) in settings.warnings.iter().zip(warnings) {
+                assert!(warning.contains(expected), "{warning}");
+            }
+        };
+        let ten = || vec![file(&servers(1..11))];
+        check(ten(), &first_ten, &[]).await;
+        let mut twenty = ten();
+        twenty.push(file(&servers(11..21)));
+        let settings = load(&Forward { to: twenty, ..forward(&[]) }).await.unwrap();
+        assert_eq!(settings.upstreams.len(), 15);
+        assert_eq!(settings.upstreams[14].address.to_string(), "10.0.0.15:53");
+        assert!(settings.warnings[0].contains("the first 15 of 20"), "{:?}", settings.warnings);
+
+        check(vec![link_local("lo")], &["[fe80::1%1]:53"], &[]).await;
+        check(vec![file("nameserver fe80::1%lo")], &["[fe80::1%1]:53"], &[]).await;
+        let ok = || dns("10.0.0.1:53");
+        let no_interface = "fe80::1%none-0 cannot be reached: there is no interface none-0";
+        check(vec![link_local("none-0"), ok()], &["10.0.0.1:53"], &[no_interface]).await;
+        let both = "nameserver fe80::1%none-0\nnameserver 10.0.0.1";
+        check(vec![file(both)], &["10.0.0.1:53"], &[no_interface]).await;
+        // Names outside fail then, and the cluster's are answered.
+        check(vec![link_local("none-0")], &["[fe80::1]:53"], &[no_interface]).await;
+        check(vec![file("nameserver fe80::1%none-0")], &["[fe80::1]:53"], &[no_interface]).await;
+        check(vec![dns("[fe80::1]:53"), ok()], &["10.0.0.1:53"], &[]).await;
+        check(vec![dns("0.0.0.0:5353")], &["127.0.0.1:5353"], &[]).await;
+        let empty = "no line `nameserver ADDRESS`";
+        check(vec![file("search a.example"), ok()], &["10.0.0.1:53"], &[empty]).await;
     });
 }
 

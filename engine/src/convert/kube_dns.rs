@@ -184,7 +184,9 @@ fn check_servers(key: &str, domain: Option<&str>, servers: &[String]) -> Result<
     }
     for server in servers {
         let is_plain = !server.contains("://") && !server.contains('#');
-        let (Ok(Target::Dns(_) | Target::Host { .. }), true) = (target::read(server), is_plain)
+        let read = target::read(server);
+        let (Ok(Target::Dns(_) | Target::LinkLocal { .. } | Target::Host { .. }), true) =
+            (read, is_plain)
         else {
             return Err(format!(
                 "{place}: \"{server}\" is no IP address or host, with a port or without"

@@ -187,11 +187,30 @@ fn targets(words: &[Token], context: &mut Context<'_>) -> Vec<Target> {
                 let message = format!("'{}' is named twice", quoted(&word.text));
                 context.report(Mistake::warning(word.span, message).label("does not count"));
             }
-            Ok(target) => targets.push(target),
+            Ok(target) => {
+                warn_if_nowhere(&target, word, context);
+                targets.push(target);
+            }
             Err(refusal) => context.refuse(word.span, refusal),
         }
     }
     targets
+}
+
+/// A link-local address without its interface leads nowhere; CoreDNS starts with it.
+fn warn_if_nowhere(target: &Target, word: &Token, context: &mut Context<'_>) {
+    let ip = match target {
+        Target::Dns(SocketAddr::V6(address)) => address.ip(),
+        Target::Tls { address: SocketAddr::V6(address), .. } => address.ip(),
+        Target::Dns(_) | Target::Tls { .. } | Target::LinkLocal { .. } => return,
+        Target::Host { .. } | Target::ResolvConf(_) => return,
+    };
+    if ip.is_unicast_link_local() {
+        let message =
+            format!("'{}' is a link-local address without its interface", quoted(&word.text));
+        let mistake = Mistake::warning(word.span, message).label("leads nowhere");
+        context.report(mistake.help(format!("write `{ip}%eth0`, or the like; not over TLS")));
+    }
 }
 
 /// Judges the settings that depend on each other.

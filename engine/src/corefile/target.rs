@@ -1,7 +1,7 @@
 //! Where a `forward` sends: addresses, hosts and files, as its line names them. Nothing is looked
 //! up here, and no file is read.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::report::Refusal;
@@ -13,6 +13,9 @@ use super::zone::Zone;
 pub enum Target {
     /// `IP[:PORT]` or `dns://IP[:PORT]`
     Dns(SocketAddr),
+    /// `IP%INTERFACE[:PORT]`, the interface by its name or number, of a link-local address; looked up
+    /// when the Corefile is put to work.
+    LinkLocal { ip: Ipv6Addr, interface: String, port: u16 },
     /// `tls://IP[:PORT][%NAME]`
     Tls { address: SocketAddr, server_name: Option<String> },
     /// A host's name, looked up when the Corefile is put to work.
@@ -55,6 +58,14 @@ pub(crate) fn read(text: &str) -> Result<Target, Refusal> {
         },
     };
     match (host.parse::<IpAddr>(), server_name) {
+        (Ok(IpAddr::V6(ip)), Some(interface)) if !is_tls => {
+            Ok(if ip.is_unicast_link_local() {
+                Target::LinkLocal { ip, interface: interface.to_owned(), port }
+            } else {
+                // It has no say in where other addresses lead.
+                Target::Dns(SocketAddr::new(IpAddr::V6(ip), port))
+            })
+        }
         (Ok(_), Some(name)) if !is_tls => Err(only_over_tls(text, name)),
         (Ok(ip), server_name) => {
             let address = SocketAddr::new(ip.to_canonical(), port);
@@ -85,7 +96,7 @@ struct Parts<'t> {
     host: &'t str,
     /// Maybe no number.
     port: Option<&'t str>,
-    /// Behind a `%`.
+    /// Behind a `%`: of an IPv6 address without TLS the interface.
     server_name: Option<&'t str>,
 }
 
@@ -169,20 +180,35 @@ fn unsupported(scheme: &str, text: &str) -> Refusal {
 mod tests {
     use super::*;
 
+    fn check(text: &str, expected: &str) {
+        let found = match read(text) {
+            Ok(Target::Dns(address)) => format!("dns {address}"),
+            Ok(Target::Tls { address, server_name }) => {
+                format!("tls {address} {}", server_name.unwrap_or_default())
+            }
+            Ok(Target::LinkLocal { ip, interface, port }) => {
+                format!("link {ip} {interface} {port}")
+            }
+            Ok(Target::Host { name, port, is_tls }) => format!("host {name} {port} {is_tls}"),
+            Ok(Target::ResolvConf(path)) => format!("file {}", path.display()),
+            Err(refusal) => refusal.message,
+        };
+        assert_eq!(found.trim_end(), expected, "{text}");
+    }
+
+    #[test]
+    fn link_local_addresses() {
+        check("fe80::1%eth0", "link fe80::1 eth0 53");
+        check("dns://fe80::1%2", "link fe80::1 2 53");
+        check("[fe80::1%br-lan]:5353", "link fe80::1 br-lan 5353");
+        check("[fe80::1]%eth0.100:5353", "link fe80::1 eth0.100 5353");
+        check("fe80::1", "dns [fe80::1]:53");
+        check("2001:db8::1%eth0", "dns [2001:db8::1]:53");
+        check("tls://fe80::1%dns.example", "tls [fe80::1]:853 dns.example");
+    }
+
     #[test]
     fn targets() {
-        let check = |text: &str, expected: &str| {
-            let found = match read(text) {
-                Ok(Target::Dns(address)) => format!("dns {address}"),
-                Ok(Target::Tls { address, server_name }) => {
-                    format!("tls {address} {}", server_name.unwrap_or_default())
-                }
-                Ok(Target::Host { name, port, is_tls }) => format!("host {name} {port} {is_tls}"),
-                Ok(Target::ResolvConf(path)) => format!("file {}", path.display()),
-                Err(refusal) => refusal.message,
-            };
-            assert_eq!(found.trim_end(), expected, "{text}");
-        };
         check("1.1.1.1", "dns 1.1.1.1:53");
         check("1.1.1.1:5353", "dns 1.1.1.1:5353");
         check("dns://1.1.1.1", "dns 1.1.1.1:53");

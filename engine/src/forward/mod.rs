@@ -19,6 +19,7 @@ mod link;
 mod looping;
 mod policy;
 mod query;
+mod resolv_conf;
 mod settings;
 mod stream;
 mod tls;

@@ -4,15 +4,15 @@
 //! Invariant: 1 to `UPSTREAMS_MAX` upstreams.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use resolv_conf::{Config, ScopedIp};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{self, ClientConfig};
 
 use super::looping::Probe;
+use super::resolv_conf::{name_servers, upstream_address};
 use super::{host, tls};
 use crate::corefile::{Forward, Target, UpstreamTls, Zone};
 use crate::limits::UPSTREAMS_MAX;
@@ -26,6 +26,8 @@ pub struct Settings {
     pub upstreams: Vec<Upstream>,
     /// What was read: when one of them changes, the settings must be made anew.
     pub files: Vec<PathBuf>,
+    /// What is left out, and what to do about it: for the log.
+    pub warnings: Vec<String>,
 }
 
 /// A server that is asked.
@@ -66,7 +68,7 @@ pub enum SettingsError {
     ServerName(String),
     NoSystemCertificates(String),
     Tls(rustls::Error),
-    TooMany { count: usize },
+    NoUpstream(Vec<String>),
 }
 
 impl Settings {
@@ -84,7 +86,8 @@ impl Settings {
         let mut tls_config = None;
         let has_tls = |target: &Target| match target {
             Target::Tls { .. } | Target::Host { is_tls: true, .. } => true,
-            Target::Dns(_) | Target::Host { is_tls: false, .. } | Target::ResolvConf(_) => false,
+            Target::Dns(_) | Target::LinkLocal { .. } => false,
+            Target::Host { is_tls: false, .. } | Target::ResolvConf(_) => false,
         };
         if options.to.iter().any(has_tls) {
             let default = UpstreamTls::default();
@@ -92,86 +95,114 @@ impl Settings {
             files.extend(tls::files(chosen).cloned());
             tls_config = Some(tls::client_config(chosen)?);
         }
+        let mut found = Found::default();
         for target in &options.to {
             if let Target::ResolvConf(path) = target {
                 files.push(path.clone());
             }
-            for (address, origin) in addresses(target, &options.resolver).await? {
-                let way = match &tls_config {
-                    Some(config) if has_tls(target) => Way::Tls {
-                        server_name: server_name(target, options, address)?,
-                        config: Arc::clone(config),
-                    },
-                    Some(_) | None => Way::Dns,
-                };
-                let probe = probe_zone.and_then(Probe::new);
-                let metrics = metrics.upstream(address);
-                upstreams.push(Upstream { address, origin, way, metrics, probe });
+            found.add(target, &options.resolver).await?;
+        }
+        for (target, address, origin) in found.first_of_them()? {
+            let way = match &tls_config {
+                Some(config) if has_tls(target) => Way::Tls {
+                    server_name: server_name(target, options, address)?,
+                    config: Arc::clone(config),
+                },
+                Some(_) | None => Way::Dns,
+            };
+            let probe = probe_zone.and_then(Probe::new);
+            let metrics = metrics.upstream(address);
+            upstreams.push(Upstream { address, origin, way, metrics, probe });
+        }
+        Ok(Self { options: options.clone(), upstreams, files, warnings: found.warnings })
+    }
+}
+
+type Located<'t> = (&'t Target, SocketAddr, Origin);
+
+/// The addresses that targets stand for.
+#[derive(Default)]
+struct Found<'t> {
+    upstreams: Vec<Located<'t>>,
+    /// Their interface is not there: better than no upstream, since connecting says what is wrong.
+    unreachable: Vec<Located<'t>>,
+    warnings: Vec<String>,
+}
+
+impl<'t> Found<'t> {
+    async fn add(
+        &mut self,
+        target: &'t Target,
+        resolvers: &[SocketAddr],
+    ) -> Result<(), SettingsError> {
+        match target {
+            Target::Dns(address) | Target::Tls { address, .. } => {
+                match upstream_address(address.ip(), None, address.port()) {
+                    Ok(address) => self.upstreams.push((target, address, Origin::Corefile)),
+                    // The Corefile's reader has warned.
+                    Err(error) => {
+                        let bare = error.bare(address.port());
+                        self.unreachable.push((target, bare, Origin::Corefile));
+                    }
+                }
             }
+            Target::LinkLocal { ip, interface, port } => {
+                match upstream_address((*ip).into(), Some(interface), *port) {
+                    Ok(address) => self.upstreams.push((target, address, Origin::Corefile)),
+                    Err(error) => {
+                        self.warnings.push(error.to_string());
+                        self.unreachable.push((target, error.bare(*port), Origin::Corefile));
+                    }
+                }
+            }
+            Target::Host { name, port, .. } => {
+                let found = host::look_up(name, resolvers).await;
+                let found = found
+                    .map_err(|problem| SettingsError::Host { name: name.clone(), problem })?
+                    .into_iter();
+                let origin = Origin::Host(name.clone());
+                self.upstreams
+                    .extend(found.map(|ip| (target, SocketAddr::new(ip, *port), origin.clone())));
+            }
+            Target::ResolvConf(path) => {
+                let text =
+                    std::fs::read(path).map_err(|error| SettingsError::file(path, &error))?;
+                let found = name_servers(&text);
+                let origin = Origin::ResolvConf(path.clone());
+                let located = |address| (target, address, origin.clone());
+                if found.addresses.is_empty() && found.unreachable.is_empty() {
+                    let message = "it has no line `nameserver ADDRESS` that can be used";
+                    self.warnings.push(format!("{}: {message}", path.display()));
+                }
+                self.upstreams.extend(found.addresses.into_iter().map(located));
+                self.unreachable.extend(found.unreachable.into_iter().map(located));
+                let problems = found.problems.iter();
+                self.warnings
+                    .extend(problems.map(|problem| format!("{}: {problem}", path.display())));
+            }
+        }
+        Ok(())
+    }
+
+    /// As many as may be asked; at least one.
+    fn first_of_them(&mut self) -> Result<Vec<Located<'t>>, SettingsError> {
+        let mut upstreams = std::mem::take(&mut self.upstreams);
+        if upstreams.is_empty() {
+            upstreams = std::mem::take(&mut self.unreachable);
+        }
+        if upstreams.is_empty() {
+            return Err(SettingsError::NoUpstream(std::mem::take(&mut self.warnings)));
         }
         if upstreams.len() > UPSTREAMS_MAX {
-            return Err(SettingsError::TooMany { count: upstreams.len() });
+            self.warnings.push(format!(
+                "only the first {UPSTREAMS_MAX} of {} upstreams are asked: shorten the list, or \
+                 spread it over several server blocks",
+                upstreams.len()
+            ));
+            upstreams.truncate(UPSTREAMS_MAX);
         }
-        Ok(Self { options: options.clone(), upstreams, files })
+        Ok(upstreams)
     }
-}
-
-/// The addresses that a target stands for; at least one.
-async fn addresses(
-    target: &Target,
-    resolvers: &[SocketAddr],
-) -> Result<Vec<(SocketAddr, Origin)>, SettingsError> {
-    match target {
-        Target::Dns(address) | Target::Tls { address, .. } => {
-            Ok(vec![(*address, Origin::Corefile)])
-        }
-        Target::Host { name, port, .. } => {
-            let found = host::look_up(name, resolvers).await;
-            let found = found
-                .map_err(|problem| SettingsError::Host { name: name.clone(), problem })?
-                .into_iter();
-            Ok(found.map(|ip| (SocketAddr::new(ip, *port), Origin::Host(name.clone()))).collect())
-        }
-        Target::ResolvConf(path) => {
-            let text = std::fs::read(path).map_err(|error| SettingsError::file(path, &error))?;
-            let servers = name_servers(&text);
-            if servers.is_empty() {
-                return Err(SettingsError::file(path, &"it has no line `nameserver ADDRESS`"));
-            }
-            Ok(servers
-                .into_iter()
-                .map(|address| (address, Origin::ResolvConf(path.clone())))
-                .collect())
-        }
-    }
-}
-
-/// The name servers of a resolv.conf, each once. Lines that make no sense are passed over, as every resolver does.
-fn name_servers(text: &[u8]) -> Vec<SocketAddr> {
-    let (config, _) = Config::parse_with_errors(text);
-    let mut servers = Vec::new();
-    for server in config.nameservers {
-        let address = match server {
-            ScopedIp::V4(ip) => SocketAddr::new(IpAddr::V4(ip), 53),
-            ScopedIp::V6(ip, None) => SocketAddr::new(IpAddr::V6(ip), 53),
-            ScopedIp::V6(ip, Some(scope)) => match scope_id(&scope) {
-                Some(scope_id) => SocketAddr::V6(SocketAddrV6::new(ip, 53, 0, scope_id)),
-                None => continue,
-            },
-        };
-        if !servers.contains(&address) {
-            servers.push(address);
-        }
-    }
-    servers
-}
-
-/// The index of an interface, given by number or name (RFC 4007, section 11.2).
-fn scope_id(scope: &str) -> Option<u32> {
-    scope.parse().ok().or_else(|| {
-        let interfaces = if_addrs::get_if_addrs().ok()?;
-        interfaces.iter().find(|interface| interface.name == scope)?.index
-    })
 }
 
 /// The name that the upstream must prove: its own, else that of `tls_servername`, else its host's, else its address.
@@ -183,7 +214,7 @@ fn server_name(
     let (own, host) = match target {
         Target::Tls { server_name, .. } => (server_name.as_ref(), None),
         Target::Host { name, .. } => (None, Some(name)),
-        Target::Dns(_) | Target::ResolvConf(_) => (None, None),
+        Target::Dns(_) | Target::LinkLocal { .. } | Target::ResolvConf(_) => (None, None),
     };
     match own.or(options.tls_servername.as_ref()).or(host) {
         Some(name) => ServerName::try_from(name.trim_end_matches('.').to_owned())
@@ -213,44 +244,11 @@ impl fmt::Display for SettingsError {
                 "no certificates of authorities on this system ({problem}): name a file of them: `tls CA`, or install ca-certificates"
             ),
             Self::Tls(error) => write!(formatter, "tls: {error}"),
-            Self::TooMany { count } => {
-                write!(formatter, "more than {UPSTREAMS_MAX} TOs configured: {count}")
+            Self::NoUpstream(problems) => {
+                write!(formatter, "no upstream to ask: {}", problems.join("; "))
             }
         }
     }
 }
 
 impl std::error::Error for SettingsError {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(text: &str, expected: &[&str]) {
-        let expected: Vec<SocketAddr> =
-            expected.iter().map(|address| address.parse().unwrap()).collect();
-        assert_eq!(name_servers(text.as_bytes()), expected, "{text}");
-    }
-
-    #[test]
-    fn name_servers_of_a_resolv_conf() {
-        check(
-            "# nameserver 10.0.0.9\n; nameserver 10.0.0.8\nsearch a.example b.example\n\
-             nameserver 10.0.0.1\n  nameserver\t10.0.0.2 # the second\noptions ndots:5 new-option\n\
-             sortlist 10.0.0.0/33\nnonsense\nnameserver 10.0.0.1\nnameserver fd00::1\n",
-            &["10.0.0.1:53", "10.0.0.2:53", "[fd00::1]:53"],
-        );
-        check("nameserver 127.0.0.53\r\noptions edns0 trust-ad\r\n", &["127.0.0.53:53"]);
-        check("nameserver fe80::1%7\nnameserver fe80::2%no-such-if0\n", &["[fe80::1%7]:53"]);
-        check("nameserver fe80::1%lo\n", &["[fe80::1%1]:53"]);
-        check("", &[]);
-        check(
-            "nameserver\nnameserver dns.example\nnameserver 10.0.0.300\nNAMESERVER 1.1.1.1\n",
-            &[],
-        );
-        assert_eq!(
-            name_servers(b"nameserver \xFF\nnameserver 10.0.0.1"),
-            ["10.0.0.1:53".parse().unwrap()]
-        );
-    }
-}
