@@ -12,7 +12,9 @@ use engine::forward::{Cause, Failure};
 use engine::limits::{UPSTREAM_CONNECTIONS_OPENING_MAX, UPSTREAM_PIPELINE_MAX};
 use engine::metrics::UpstreamEvent;
 use futures::future::join_all;
-use upstream::{Identity, Manner, Rig, Upstream, deadline, forward, nobody, question, run, until};
+use upstream::{
+    Identity, Manner, Rig, Trust, Upstream, deadline, forward, nobody, question, run, until,
+};
 
 /// `force_tcp`
 fn over_tcp(upstream: &Upstream) -> Forward {
@@ -158,6 +160,46 @@ fn a_tls_upstream_must_prove_its_name() {
         check(None, Some("wrong.example"), &authority, false).await;
         check(None, None, &other_authority, false).await;
         assert!(upstream.seen().iter().all(|seen| seen.is_tcp));
+    });
+}
+
+/// What `tls CA` may name: an authority's certificate, or the server's own, as in Go. Name and time are always checked.
+#[test]
+fn a_tls_upstream_is_trusted_by_its_authority_or_its_own_certificate() {
+    use Trust::{Authority, Pinned, SelfSigned, SelfSignedAuthority};
+    const NAMES: &[&str] = &["dns.example", "127.0.0.1"];
+    let p256 = &rcgen::PKCS_ECDSA_P256_SHA256;
+    run(async {
+        let check = async |identity: Identity, server_name: Option<&str>, expected: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let upstream = Upstream::start_tls(60, Manner::Answers, &identity);
+            let authority = identity.write_authority(folder.path());
+            let options = Forward {
+                to: vec![Target::Tls { address: upstream.address, server_name: None }],
+                tls_servername: server_name.map(str::to_owned),
+                tls: Some(UpstreamTls { client: None, authority: Some(authority) }),
+                ..forward(&[])
+            };
+            let outcome = Rig::start(&options).await.ask().await;
+            let shown = outcome.map_or_else(|failure| failure.to_string(), |_| "answered".into());
+            assert!(shown.contains(expected), "{server_name:?}: {shown}");
+        };
+        for trust in [Authority, SelfSignedAuthority, SelfSigned, Pinned] {
+            let identity = |last_year| Identity::with(NAMES, trust, p256, last_year);
+            check(identity(4096), Some("dns.example"), "answered").await;
+            check(identity(4096), None, "answered").await;
+            check(identity(4096), Some("other.example"), "not valid for name").await;
+            check(identity(2020), Some("dns.example"), "expired").await;
+            let old = Identity { is_old: true, ..identity(4096) };
+            check(old, Some("dns.example"), "answered").await;
+        }
+        for algorithm in [&rcgen::PKCS_ECDSA_P521_SHA512, &rcgen::PKCS_ED25519] {
+            let identity = Identity::with(NAMES, Authority, algorithm, 4096);
+            check(identity, Some("dns.example"), "answered").await;
+        }
+        let other = Identity::new(NAMES);
+        let unknown = Identity { authority: other.authority, ..Identity::new(NAMES) };
+        check(unknown, None, "nobody that `tls CA` names").await;
     });
 }
 

@@ -22,6 +22,7 @@ use wire::header::HEADER_LEN;
 use super::failure::{Cause, ExchangeFailure, Protocol};
 use super::query::Query;
 use super::settings::Way;
+use super::tls;
 use super::udp::Route;
 use crate::limits::{
     UPSTREAM_CONNECT_TIMEOUT, UPSTREAM_CONNECTIONS_MAX, UPSTREAM_CONNECTIONS_OPENING_MAX,
@@ -319,7 +320,7 @@ async fn connect_and_run(
                     shared.open();
                     run(stream, to, shared, inbox).await
                 }
-                Ok(Err(error)) => Cause::Handshake(error.to_string()),
+                Ok(Err(error)) => Cause::Handshake(tls::handshake_failure(&error)),
                 Err(_) => Cause::ConnectTimeout,
             }
         }

@@ -4,11 +4,11 @@
 //! TTL says which upstream it was.
 #![allow(dead_code, unreachable_pub, unused_imports)] // Each test binary has its own copy and uses a part of it.
 
+mod identity;
 mod manner;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,16 +21,14 @@ use engine::corefile::{self, Forward, Surroundings, Target};
 use engine::forward::{Failure, Question, Settings, ShardNumber, Upstreams};
 use engine::limits::FORWARD_TIMEOUT;
 use engine::metrics::{Build, Metrics, UpstreamEvent};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::process::{Resource, Rlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use wire::response::Response;
 
+pub use identity::{Identity, Trust};
 pub use manner::{Manner, ToOpt};
 use manner::{answer, forgeries};
 
@@ -279,48 +277,6 @@ impl Shared {
 
 fn has_opt(query: &[u8]) -> bool {
     Message::from_octets(query).unwrap().opt().is_some()
-}
-
-/// A certificate for `localhost` and the authority that signed it.
-pub struct Identity {
-    certificate: rcgen::Certificate,
-    key: KeyPair,
-    pub authority: String,
-}
-
-impl Identity {
-    pub fn new(names: &[&str]) -> Self {
-        let authority_key = KeyPair::generate().unwrap();
-        let mut authority = CertificateParams::new(Vec::new()).unwrap();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = authority.self_signed(&authority_key).unwrap().pem();
-        let key = KeyPair::generate().unwrap();
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names)
-            .unwrap()
-            .signed_by(&key, &Issuer::new(authority, authority_key))
-            .unwrap();
-        Self { certificate, key, authority: pem }
-    }
-
-    /// The authority's certificate as a file.
-    pub fn write_authority(&self, folder: &Path) -> PathBuf {
-        let path = folder.join("ca.pem");
-        std::fs::write(&path, &self.authority).unwrap();
-        path
-    }
-
-    fn acceptor(&self) -> TlsAcceptor {
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
-        let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![self.certificate.der().clone()], key)
-            .unwrap();
-        TlsAcceptor::from(Arc::new(config))
-    }
 }
 
 /// A `forward` line with the Corefile's defaults, but sequential, without hedging, and less patient.
