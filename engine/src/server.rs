@@ -66,7 +66,7 @@ impl Server {
     /// Puts a Corefile to work. Sockets open when the clusters have been read, or when `startup_timeout` is over.
     ///
     /// # Errors
-    /// The first thing that cannot be had: an address, a manifest, a kubeconfig. What ran goes on running.
+    /// The first thing that cannot be had: an address, a manifest. What ran goes on running.
     pub(crate) async fn apply(&mut self, config: &Config) -> anyhow::Result<()> {
         let mut prepared = match self.prepare(config).await {
             Ok(prepared) => prepared,

@@ -13,6 +13,7 @@ use engine::corefile::{self, Kubernetes, Namespaces, Pods};
 use engine::fleet::Deliver;
 use engine::limits::EVENTS_WAITING_MAX;
 use engine::plan::TableSlot;
+use engine::trust;
 use k8s_sync::manifests::Manifests;
 use k8s_sync::options::{ApiServer, ClientTls, Options, Source};
 use k8s_sync::publish::{self, Status};
@@ -48,7 +49,8 @@ impl Sync {
     /// Starts the thread; its tables go to `deliveries`.
     ///
     /// # Errors
-    /// Settings and files that waiting will not mend: a manifest, a kubeconfig, a certificate.
+    /// A manifest that cannot be read. An API server that cannot be asked, for whatever reason, is one that cannot be read
+    /// yet: it is tried again until it can, and everything else is served.
     pub(crate) async fn start(
         options: Options,
         slot: TableSlot,
@@ -64,7 +66,7 @@ impl Sync {
         let thread = std::thread::Builder::new().name("k8s-sync".into()).spawn(move || {
             let seed = RandomState::new().hash_one(slot.0);
             runtime.block_on(async {
-                let reader = match open(&thread_options, &thread_source).await {
+                let reader = match open(&thread_options, &thread_source) {
                     Ok(reader) => reader,
                     Err(error) => return drop(report.send(Err(error))),
                 };
@@ -123,20 +125,18 @@ impl std::fmt::Display for Sync {
     }
 }
 
-async fn open(options: &Options, status: &Arc<SourceStatus>) -> anyhow::Result<Reader> {
-    match &options.source {
+fn open(options: &Options, status: &Arc<SourceStatus>) -> anyhow::Result<Reader> {
+    let status = Arc::clone(status);
+    Ok(match &options.source {
         Source::Manifests(paths) => {
-            let manifests = Manifests::load(paths, options, Arc::clone(status))
+            let manifests = Manifests::load(paths, options, status)
                 .context("plugin/kubernetes: cannot read the manifests")?;
-            Ok(Reader::Manifests(Box::new(manifests)))
+            Reader::Manifests(Box::new(manifests))
         }
         Source::ApiServer(server) => {
-            let watch = Watch::new(server, options, Arc::clone(status))
-                .await
-                .context("plugin/kubernetes: cannot set up the API server's client")?;
-            Ok(Reader::Watch(Box::new(watch)))
+            Reader::Watch(Box::new(Watch::new(server, options, status, trust::verifier)))
         }
-    }
+    })
 }
 
 impl Reader {

@@ -4,7 +4,7 @@
 //! lock that is taken on changes of state only, never for an event. Each change of state is one log line, written here.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::convert::Refusal;
@@ -31,12 +31,18 @@ pub fn is_wanted(options: &Options, kind: Kind) -> bool {
 #[derive(Debug)]
 pub struct SourceStatus {
     kinds: [KindStatus; Kind::ALL.len()],
+    server: Arc<Server>,
 }
+
+/// The API server that is asked. Empty: none is, or not yet.
+#[derive(Debug, Default)]
+struct Server(Mutex<Arc<str>>);
 
 /// One kind's state.
 #[derive(Debug)]
 pub struct KindStatus {
     kind: Kind,
+    server: Arc<Server>,
     began: Instant,
     is_wanted: bool,
     is_synced: AtomicBool,
@@ -90,8 +96,10 @@ impl SourceStatus {
     #[must_use]
     pub fn new(options: &Options) -> Self {
         let began = Instant::now();
+        let server = Arc::<Server>::default();
         let kinds = Kind::ALL.map(|kind| KindStatus {
             kind,
+            server: Arc::clone(&server),
             began,
             is_wanted: is_wanted(options, kind),
             is_synced: AtomicBool::new(false),
@@ -104,7 +112,12 @@ impl SourceStatus {
             has_trouble: AtomicBool::new(false),
             trouble: Mutex::default(),
         });
-        Self { kinds }
+        Self { kinds, server }
+    }
+
+    /// Whom the requests go to from now on, for the log and /ready.
+    pub(crate) fn asks(&self, server: String) {
+        *self.server.0.lock().unwrap_or_else(PoisonError::into_inner) = server.into();
     }
 
     #[must_use]
@@ -129,6 +142,13 @@ impl SourceStatus {
     }
 }
 
+impl Server {
+    fn name(&self) -> Option<Arc<str>> {
+        let name = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        Some(name).filter(|name| !name.is_empty())
+    }
+}
+
 impl KindStatus {
     #[must_use]
     pub fn report(&self) -> KindReport {
@@ -137,7 +157,10 @@ impl KindStatus {
         KindReport {
             kind: self.kind,
             is_synced: self.is_synced.load(Relaxed),
-            error: self.lock().trouble.as_ref().map(|trouble| trouble.error.clone()),
+            error: self.lock().trouble.as_ref().map(|trouble| match self.server.name() {
+                Some(server) => format!("{server}: {}", trouble.error),
+                None => trouble.error.clone(),
+            }),
             since_contact: (contact_ms != 0)
                 .then(|| Duration::from_millis(now_ms.saturating_sub(contact_ms))),
             lists: self.lists.load(Relaxed),
@@ -205,17 +228,20 @@ impl KindStatus {
         trouble.is_logged |= is_due;
         if is_due {
             let (kind, error) = (self.kind.plural(), trouble.error.as_str());
+            let server = self.server.name();
+            let server = server.as_deref();
             let for_secs = now.duration_since(trouble.since).as_secs();
             if self.is_synced.load(Relaxed) {
                 tracing::warn!(
                     kind,
+                    server,
                     error,
                     for_secs,
                     next_step,
                     "cut off; the last state is served"
                 );
             } else {
-                tracing::warn!(kind, error, for_secs, next_step, "cannot be read yet");
+                tracing::warn!(kind, server, error, for_secs, next_step, "cannot be read yet");
             }
             log.logged = Some(now);
         } else {

@@ -23,24 +23,24 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, Stream, StreamExt};
+use kube::Api;
 use kube::runtime::watcher;
-use kube::{Api, Client};
 use tokio::sync::mpsc::Sender;
 
-pub use client::ConnectError;
+pub use client::Verifier;
 
 use crate::object::{Change, Event};
 use crate::options::{ApiServer, Options};
 use crate::raw::{self, Kind, RawObject};
 use crate::status::{KindStatus, SourceStatus, is_wanted};
+use client::{Connector, Numbered};
 use failure::Trouble;
 use recovery::{Failure, Next, Observation, Recovery, Restart, Strategy};
 use resource::Watched;
 
 /// A cluster's API server, ready to be watched.
 pub struct Watch {
-    client: Client,
-    server: ApiServer,
+    connector: Connector,
     options: Options,
     status: Arc<SourceStatus>,
     /// One kind has found that this server takes no streaming lists.
@@ -51,47 +51,47 @@ pub struct Watch {
 struct Closed;
 
 impl Watch {
-    /// Reads kubeconfig, keys and tokens, but sends nothing yet: whether the server can be reached shows in `status`.
-    ///
-    /// # Errors
-    /// Settings and files that no retry can mend.
-    pub async fn new(
+    /// Nothing is read or sent yet: whether the server can be asked shows in `status`. `verifier` says which certificates it
+    /// may show.
+    #[must_use]
+    pub fn new(
         server: &ApiServer,
         options: &Options,
         status: Arc<SourceStatus>,
-    ) -> Result<Self, ConnectError> {
-        let client = client::connect(server, &status).await?;
-        Ok(Self::with_client(client, server, options, status))
+        verifier: Verifier,
+    ) -> Self {
+        let connector = Connector::new(server.clone(), verifier, Arc::clone(&status));
+        Self::with_connector(connector, options, status)
     }
 
-    fn with_client(
-        client: Client,
-        server: &ApiServer,
-        options: &Options,
-        status: Arc<SourceStatus>,
-    ) -> Self {
-        let (server, options) = (server.clone(), options.clone());
-        Self { client, server, options, status, is_paged_only: AtomicBool::new(false) }
+    fn with_connector(connector: Connector, options: &Options, status: Arc<SourceStatus>) -> Self {
+        let options = options.clone();
+        Self { connector, options, status, is_paged_only: AtomicBool::new(false) }
     }
 
     /// Sends events until the receiver is dropped; awaits where the channel is full. Outages and refusals do not end it.
     pub async fn run(self, events: Sender<Event>) {
+        let client = tokio::select! {
+            client = self.connector.first() => client,
+            () = events.closed() => return,
+        };
         let kinds = Kind::ALL.into_iter().filter(|kind| is_wanted(&self.options, *kind));
         let watches = kinds.map(|kind| match kind {
-            Kind::Namespace => self.watch::<raw::Namespace>(&events).boxed(),
-            Kind::Service => self.watch::<raw::Service>(&events).boxed(),
-            Kind::EndpointSlice => self.watch::<raw::EndpointSlice>(&events).boxed(),
-            Kind::Pod => self.watch::<raw::Pod>(&events).boxed(),
+            Kind::Namespace => self.watch::<raw::Namespace>(client.clone(), &events).boxed(),
+            Kind::Service => self.watch::<raw::Service>(client.clone(), &events).boxed(),
+            Kind::EndpointSlice => {
+                self.watch::<raw::EndpointSlice>(client.clone(), &events).boxed()
+            }
+            Kind::Pod => self.watch::<raw::Pod>(client.clone(), &events).boxed(),
         });
         futures::future::join_all(watches).await;
     }
 
     /// One kind: a turn of the loop is a stream, which begins with a list.
-    async fn watch<T: RawObject>(&self, events: &Sender<Event>) -> Closed {
-        let mut client = self.client.clone();
+    async fn watch<T: RawObject>(&self, mut client: Numbered, events: &Sender<Event>) -> Closed {
         let mut recovery = Recovery::new(self.is_paged_only.load(Relaxed), now());
         loop {
-            let api = Api::<Watched<T>>::all(client.clone());
+            let api = Api::<Watched<T>>::all(client.client.clone());
             let config = resource::config(T::KIND, &self.options, recovery.strategy());
             let restart = match self.follow(pin!(watcher(api, config)), &mut recovery, events).await
             {
@@ -102,10 +102,10 @@ impl Watch {
                 return closed;
             }
             if restart.is_client_renewed {
-                match client::connect(&self.server, &self.status).await {
+                match self.connector.client(Some(&client)).await {
                     Ok(renewed) => client = renewed,
                     Err(error) => {
-                        self.status.kind(T::KIND).failed(error.to_string(), error.next_step);
+                        self.status.kind(T::KIND).failed(error.to_string(), &error.next_step);
                     }
                 }
             }

@@ -1,22 +1,171 @@
-//! Settings that no retry can mend: the error names the setting or file, the cause and the next step.
+//! How an API server is asked, over real connections: what arrives there, and what is tried again
+//! until it works.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use k8s_sync::options::{ApiServer, ClientTls, Options, Source};
+use k8s_sync::options::{ApiServer, Options, Source};
 use k8s_sync::status::SourceStatus;
 use k8s_sync::watch::Watch;
+use rcgen::{CertificateParams, KeyPair};
+use tempfile::TempDir;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use wire::PodMode;
 
-const KUBECONFIG: &str = "
-apiVersion: v1
-kind: Config
-clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]
-users: [{name: u, user: {}}]
-contexts: [{name: good, context: {cluster: c, user: u}}, {name: bad, context: {cluster: x, user: u}}]
-current-context: good
-";
+/// How long anything may take that must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a server was asked first, in lower case, and by which name over TLS.
+#[derive(Debug)]
+struct Asked {
+    head: String,
+    name: Option<String>,
+}
+
+/// The certificate of the server, of itself.
+struct Identity {
+    pem: String,
+    certificate: CertificateDer<'static>,
+    key: Vec<u8>,
+}
+
+fn identity() -> &'static Identity {
+    static IDENTITY: OnceLock<Identity> = OnceLock::new();
+    IDENTITY.get_or_init(|| {
+        let key = KeyPair::generate().expect("a key");
+        let names = vec!["127.0.0.1".to_owned(), "api.example".to_owned()];
+        let certificate = CertificateParams::new(names).expect("names");
+        let certificate = certificate.self_signed(&key).expect("a certificate");
+        let (pem, key) = (certificate.pem(), key.serialize_der());
+        Identity { pem, certificate: certificate.into(), key }
+    })
+}
+
+/// Answers each request with an error. Its thread ends with the test's process.
+fn serve(is_tls: bool) -> (SocketAddr, Receiver<Asked>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let (sender, asked) = channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+            // A client that gives up is none of the server's concern.
+            let _ = if is_tls {
+                let mut tls = StreamOwned::new(ServerConnection::new(tls()).expect("TLS"), stream);
+                let head = exchange(&mut tls);
+                let name = tls.conn.server_name().map(str::to_owned);
+                sender.send(Asked { head, name })
+            } else {
+                let head = exchange(&mut stream);
+                sender.send(Asked { head, name: None })
+            };
+        }
+    });
+    (address, asked)
+}
+
+fn tls() -> Arc<ServerConfig> {
+    let identity = identity();
+    let key = PrivateKeyDer::try_from(identity.key.clone()).expect("a key");
+    let config = ServerConfig::builder().with_no_client_auth();
+    let chain = vec![identity.certificate.clone()];
+    Arc::new(config.with_single_cert(chain, key).expect("a certificate"))
+}
+
+fn exchange(stream: &mut (impl Read + Write)) -> String {
+    let head = read_head(stream);
+    let _ =
+        stream.write_all(b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let _ = stream.flush();
+    head.to_lowercase()
+}
+
+fn read_head(stream: &mut impl Read) -> String {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|len| len == 1) {
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+/// A proxy that passes on one connection at a time, and tells what it was asked.
+fn proxy() -> (SocketAddr, Receiver<String>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let (sender, asked) = channel();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let head = read_head(&mut client);
+            let target = head.split_whitespace().nth(1).expect("CONNECT HOST:PORT").to_owned();
+            let _ = sender.send(head);
+            let mut server = TcpStream::connect(target).expect("the server is up");
+            client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").expect("a client");
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            std::thread::spawn(move || std::io::copy(&mut server, &mut client));
+        }
+    });
+    (address, asked)
+}
+
+/// A watch that runs, and the folder that its kubeconfig lies in.
+struct Running {
+    folder: TempDir,
+    status: Arc<SourceStatus>,
+    _events: tokio::sync::mpsc::Receiver<k8s_sync::object::Event>,
+}
+
+impl Running {
+    /// `prepare` fills the folder first.
+    fn start(prepare: impl FnOnce(&TempDir)) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        std::fs::write(folder.path().join("ca.crt"), &identity().pem).expect("a file");
+        prepare(&folder);
+        let kubeconfig = Some((folder.path().join("kubeconfig"), None));
+        let server = ApiServer { kubeconfig, ..ApiServer::default() };
+        let options = options(&server);
+        let status = Arc::new(SourceStatus::new(&options));
+        let watch = Watch::new(&server, &options, Arc::clone(&status), |certificates| {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(certificates);
+            Ok(WebPkiServerVerifier::builder(Arc::new(roots)).build()?)
+        });
+        let (sender, events) = tokio::sync::mpsc::channel(4);
+        // It ends with the receiver.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(watch.run(sender));
+        });
+        Self { folder, status, _events: events }
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+
+    /// Waits until the source's trouble is this one.
+    #[track_caller]
+    fn until_trouble(&self, part: &str) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let error = self.status.reports().into_iter().find_map(|report| report.error);
+            match error {
+                Some(error) if error.contains(part) => return,
+                found => assert!(std::time::Instant::now() < deadline, "{part:?}: {found:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
 
 fn options(server: &ApiServer) -> Options {
     Options {
@@ -28,73 +177,136 @@ fn options(server: &ApiServer) -> Options {
         pods: PodMode::Disabled,
         endpoint_pod_names: false,
         ttl_secs: 5,
-        no_endpoints: false,
+        no_endpoints: true,
         ignore_empty_service: false,
         server_addresses: Vec::new(),
         startup_timeout: Duration::from_secs(5),
     }
 }
 
-/// `expected`: what the error begins with; empty where there is to be none.
-#[track_caller]
-fn check(server: &ApiServer, expected: &str) {
-    let options = options(server);
-    let status = Arc::new(SourceStatus::new(&options));
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let error = runtime.block_on(Watch::new(server, &options, status)).err();
-    let error = error.map(|error| error.to_string()).unwrap_or_default();
-    assert!(error.starts_with(expected) && error.is_empty() == expected.is_empty(), "{error}");
-}
-
-fn kubeconfig(file: &Path, context: Option<&str>) -> ApiServer {
-    let kubeconfig = Some((file.to_path_buf(), context.map(str::to_owned)));
-    ApiServer { kubeconfig, ..ApiServer::default() }
+fn kubeconfig(cluster: &str, user: &str) -> String {
+    format!(
+        "clusters: [{{name: c, cluster: {{{cluster}}}}}]\nusers: [{{name: u, user: {{{user}}}}}]\n\
+         contexts: [{{name: x, context: {{cluster: c, user: u}}}}]\ncurrent-context: x\n"
+    )
 }
 
 #[test]
-fn kubeconfigs() {
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let file = folder.path().join("config");
-    let at = format!("kubeconfig {}", file.display());
-    check(&kubeconfig(&file, None), &format!("{at}: failed to read kubeconfig"));
-    std::fs::write(&file, "clusters: [").expect("a file");
-    check(&kubeconfig(&file, None), &format!("{at}: failed to parse kubeconfig YAML"));
-    std::fs::write(&file, KUBECONFIG).expect("a file");
-    check(&kubeconfig(&file, None), "");
-    check(&kubeconfig(&file, Some("good")), "");
-    let at = format!("{at}, context");
+fn what_arrives_at_the_server() {
+    #[track_caller]
+    fn check(is_tls: bool, server: &str, more: &str, user: &str, heads: &[&str]) -> Asked {
+        let (address, asked) = serve(is_tls);
+        let cluster = format!("server: '{}'{more}", server.replace("AT", &address.to_string()));
+        let _running = Running::start(|folder| {
+            let text = kubeconfig(&cluster, user);
+            std::fs::write(folder.path().join("kubeconfig"), text).expect("a file");
+            std::fs::write(folder.path().join("token"), "secret\n").expect("a file");
+        });
+        let asked = asked.recv_timeout(PATIENCE).expect("a request");
+        for part in heads {
+            assert!(asked.head.contains(part), "{part:?}: {asked:?}");
+        }
+        asked
+    }
+    let ca = ", certificate-authority: ca.crt";
+    let bearer = "authorization: bearer secret\r\n";
+    let asked = check(true, "https://AT", ca, "tokenFile: token", &["get /api/v1/", bearer]);
+    assert_eq!(asked.name, None, "an address is no name");
+    let asked = check(
+        true,
+        "AT",
+        &format!("{ca}, tls-server-name: api.example"),
+        "token: secret",
+        &[bearer],
+    );
+    assert_eq!(asked.name.as_deref(), Some("api.example"));
+    let skip = ", insecure-skip-tls-verify: true";
     check(
-        &kubeconfig(&file, Some("bad")),
-        &format!("{at} bad: failed to load the cluster of context: x"),
+        true,
+        "https://AT",
+        skip,
+        "username: me, password: pw",
+        &["authorization: basic bwu6chc=\r\n"],
     );
     check(
-        &kubeconfig(&file, Some("none")),
-        &format!("{at} none: failed to load current context: none"),
+        true,
+        "https://AT/k8s/c-1/",
+        ca,
+        "as: me",
+        &["get /k8s/c-1/api/v1/", "impersonate-user: me\r\n"],
     );
+    // Over plain http goes no token.
+    for server in ["http://AT", "AT"] {
+        let asked = check(false, server, "", "tokenFile: token", &["get /api/v1/"]);
+        assert!(!asked.head.contains("authorization"), "{asked:?}");
+    }
 }
 
 #[test]
-fn endpoints() {
-    let endpoint = |endpoint: &str, tls: Option<ClientTls>| ApiServer {
-        endpoint: Some(endpoint.to_owned()),
-        tls,
-        qps: Some(5),
-        max_inflight: Some(4),
-        ..ApiServer::default()
-    };
-    check(&endpoint("http://127.0.0.1:8080", None), "");
-    check(&endpoint("127.0.0.1:8080", None), "");
-    check(&endpoint("http://a b", None), "endpoint http://a b: ");
-    let file = |name: &str| Path::new("/does/not/exist").join(name);
-    let tls = ClientTls { certificate: file("cert"), key: file("key"), authority: file("ca") };
-    check(
-        &endpoint("https://127.0.0.1:6443", Some(tls)),
-        "tls file /does/not/exist/cert: No such file",
+fn through_a_proxy() {
+    let ((server, asked), (proxy, connected)) = (serve(true), proxy());
+    let cluster = format!(
+        "server: 'https://{server}', certificate-authority: ca.crt, proxy-url: \
+         'http://me:pw@{proxy}'"
     );
+    let running = Running::start(|folder| {
+        let text = kubeconfig(&cluster, "token: secret");
+        std::fs::write(folder.path().join("kubeconfig"), text).expect("a file");
+    });
+    let head = connected.recv_timeout(PATIENCE).expect("a CONNECT");
+    assert!(head.starts_with(&format!("CONNECT {server} HTTP/1.1\r\n")), "{head}");
+    assert!(head.contains("Proxy-Authorization: Basic bWU6cHc=\r\n"), "{head}");
+    let asked = asked.recv_timeout(PATIENCE).expect("a request");
+    assert!(asked.head.contains("authorization: bearer secret\r\n"), "{asked:?}");
+    assert!(!asked.head.contains("proxy-authorization"), "{asked:?}");
+    running.until_trouble(&format!("https://{server} through the proxy http://{proxy}: "));
 }
 
 #[test]
-fn outside_a_cluster() {
-    check(&ApiServer::default(), "the pod's service account: failed to read");
+fn what_fails_is_tried_again_until_it_works() {
+    let (server, asked) = serve(true);
+    let running = Running::start(|_| {});
+    running.until_trouble("kubeconfig: No such file");
+    running.write("kubeconfig", "clusters: [");
+    running.until_trouble("/kubeconfig: ");
+    let cluster = format!("server: 'https://{server}', certificate-authority: ca.crt");
+    running.write("kubeconfig", &kubeconfig(&cluster, "tokenFile: token"));
+    running.until_trouble("/token: No such file");
+    let user = "exec: {apiVersion: client.authentication.k8s.io/v1, command: ./plugin}";
+    running.write("kubeconfig", &kubeconfig(&cluster, user));
+    running.until_trouble("there is no such program");
+    let plugin = running.write("next", "#!/bin/sh\necho not yet >&2; exit 1\n");
+    std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).expect("a file");
+    let place = running.folder.path().join("plugin");
+    std::fs::rename(&plugin, &place).expect("a file");
+    running.until_trouble("exit status: 1: not yet");
+    let works = "#!/bin/sh\necho '{\"status\": {\"token\": \"secret\"}}'\n";
+    let plugin = running.write("next", works);
+    std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).expect("a file");
+    std::fs::rename(&plugin, &place).expect("a file");
+    let asked = asked.recv_timeout(PATIENCE).expect("a request");
+    assert!(asked.head.contains("authorization: bearer secret\r\n"), "{asked:?}");
+    running.until_trouble(&format!("https://{server}: "));
+}
+
+#[test]
+fn a_token_that_is_rotated_is_the_next_one_sent() {
+    let (server, asked) = serve(true);
+    let cluster = format!("server: 'https://{server}', certificate-authority: ca.crt");
+    let running = Running::start(|folder| {
+        let text = kubeconfig(&cluster, "tokenFile: token");
+        std::fs::write(folder.path().join("kubeconfig"), text).expect("a file");
+        std::fs::write(folder.path().join("token"), "first\n").expect("a file");
+    });
+    let first = asked.recv_timeout(PATIENCE).expect("a request");
+    assert!(first.head.contains("bearer first\r\n"), "{first:?}");
+    running.write("token", "second\r\n");
+    let rotated = std::iter::from_fn(|| asked.recv_timeout(PATIENCE).ok())
+        .find(|asked| !asked.head.contains("bearer first\r\n"))
+        .expect("another request");
+    assert!(rotated.head.contains("bearer second\r\n"), "{rotated:?}");
+    // Gone: the last one counts (kubernetes#68164).
+    std::fs::remove_file(running.folder.path().join("token")).expect("a file");
+    let after = std::iter::from_fn(|| asked.recv_timeout(PATIENCE).ok()).nth(4).expect("a request");
+    assert!(after.head.contains("bearer second\r\n"), "{after:?}");
 }

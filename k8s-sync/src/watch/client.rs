@@ -1,112 +1,319 @@
-//! A client of the API server, from what the Corefile says: kubeconfig, else endpoint (+ tls), else the service account.
+//! Clients of the API server: made from what the Corefile says, one after the other, until one
+//! works.
 //!
-//! Nothing is sent here. An error is one that no retry can mend, so it names the file, the cause and the next step.
+//! What is asked and as whom is decided in `access`; here it becomes a stack of services.
+//! Invariant: nothing is sent, and no program run, before somebody awaits a client; whatever fails
+//! is tried again.
 
-use std::path::Path;
+mod access;
+mod credentials;
+mod exec;
+mod kubeconfig;
+mod proxy;
+mod tls;
+mod url;
+
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use http::HeaderValue;
-use http::header::USER_AGENT;
+use http::header::{AUTHORIZATION, USER_AGENT};
+use http::{HeaderValue, Request, Uri};
 use http_body_util::BodyExt;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt, DynBody};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tokio::sync::Mutex;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tower::filter::AsyncFilterLayer;
 use tower::limit::{ConcurrencyLimitLayer, RateLimitLayer};
-use tower::{BoxError, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder};
+
+pub use tls::Verifier;
 
 use super::layer::ApiLayer;
-use crate::options::{ApiServer, ClientTls};
+use crate::options::ApiServer;
 use crate::status::SourceStatus;
+use access::{Access, Environment};
+use credentials::Credentials;
+use proxy::{Proxy, Way};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A server that is gone without a word is noticed by the kernel after 15 s and three probes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
+/// Between tries to make the first client. A plugin may be run for each.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A cause that stays is told again after this long, as `status` does.
+const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
 /// client-go's limits, where only one of qps and burst is given.
 const QPS_DEFAULT: u32 = 5;
 const BURST_DEFAULT: u32 = 10;
 
-/// The API server cannot even be asked.
+/// The API server cannot be asked: what is at fault lies on this side.
 #[derive(Debug)]
-pub struct ConnectError {
+pub(super) struct ConnectError {
     /// The setting or file at fault.
-    pub what: String,
-    pub cause: String,
-    pub next_step: &'static str,
+    pub(super) what: String,
+    pub(super) cause: String,
+    pub(super) next_step: Cow<'static, str>,
 }
 
 impl std::fmt::Display for ConnectError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}; {}", self.what, self.cause, self.next_step)
+        write!(f, "{}: {}", self.what, self.cause)
     }
 }
 
 impl std::error::Error for ConnectError {}
 
-/// Reads every file anew, so that calling it again takes up rotated credentials.
-pub(super) async fn connect(
+/// A cause, before it is known in which file or setting it lies.
+#[derive(Debug)]
+struct Fault {
+    cause: String,
+    /// Where it is another than for most faults of that file.
+    next_step: Option<&'static str>,
+}
+
+impl Fault {
+    fn of(self, what: &str, next_step: &'static str) -> ConnectError {
+        let next_step = self.next_step.unwrap_or(next_step).into();
+        ConnectError { what: what.to_owned(), cause: self.cause, next_step }
+    }
+}
+
+impl<T: Into<String>> From<T> for Fault {
+    fn from(cause: T) -> Self {
+        Self { cause: cause.into(), next_step: None }
+    }
+}
+
+/// Makes clients. All kinds share the latest, so that an exec plugin is run once for all of them.
+pub(super) struct Connector {
+    server: ApiServer,
+    verifier: Verifier,
+    status: Arc<SourceStatus>,
+    /// Held while a client is being made: the others wait for the same one.
+    latest: Mutex<Latest>,
+}
+
+#[derive(Default)]
+struct Latest {
+    client: Option<Numbered>,
+    /// What was told about the settings when it was made: only what is new is told again.
+    notes: Vec<String>,
+}
+
+/// A client, and how many were made before it.
+#[derive(Clone)]
+pub(super) struct Numbered {
+    pub(super) client: Client,
+    number: u64,
+}
+
+impl Connector {
+    pub(super) fn new(server: ApiServer, verifier: Verifier, status: Arc<SourceStatus>) -> Self {
+        Self { server, verifier, status, latest: Mutex::default() }
+    }
+
+    /// The first client, however long that takes: until then the source cannot be read, and
+    /// everything else is served.
+    pub(super) async fn first(&self) -> Numbered {
+        let mut told: Option<(String, Instant)> = None;
+        let mut pause = PAUSE_MIN;
+        loop {
+            let error = match self.client(None).await {
+                Ok(client) => return client,
+                Err(error) => error,
+            };
+            let text = error.to_string();
+            let is_told = told
+                .as_ref()
+                .is_some_and(|(last, at)| *last == text && at.elapsed() < REPEAT_LOG_AFTER);
+            if !is_told {
+                let next_step = &*error.next_step;
+                tracing::warn!(error = text, next_step, "the API server cannot be asked yet");
+                told = Some((text.clone(), Instant::now()));
+            }
+            self.status.wanted().for_each(|kind| kind.trouble(text.clone()));
+            // Replicas that began together do not go on together.
+            tokio::time::sleep(pause.mul_f64(0.5 + super::random() / 2.0)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// A client that is not `used`, which has failed or does not exist yet. Reads every file anew,
+    /// and so takes up credentials that were rotated.
+    ///
+    /// # Errors
+    /// What is set cannot be used now.
+    pub(super) async fn client(&self, used: Option<&Numbered>) -> Result<Numbered, ConnectError> {
+        let mut latest = self.latest.lock().await;
+        if let Some(latest) = &latest.client
+            && used.is_none_or(|used| used.number != latest.number)
+        {
+            return Ok(latest.clone());
+        }
+        let mut access = Access::load(&self.server, &Environment::of_process())?;
+        self.status.asks(access.server());
+        for note in access.notes.iter().filter(|note| !latest.notes.contains(note)) {
+            tracing::warn!("plugin/kubernetes: {note}");
+        }
+        latest.notes = std::mem::take(&mut access.notes);
+        let client = connect(access, &self.server, self.verifier, &self.status).await?;
+        let number = latest.client.as_ref().map_or(0, |latest| latest.number + 1);
+        let made = Numbered { client, number };
+        latest.client = Some(made.clone());
+        Ok(made)
+    }
+}
+
+#[cfg(test)]
+impl Connector {
+    /// One that has a client already.
+    pub(super) fn having(client: Client, status: Arc<SourceStatus>) -> Self {
+        Self::having_beside(client, ApiServer::default(), status)
+    }
+
+    /// One whose next client asks this server.
+    fn having_beside(client: Client, server: ApiServer, status: Arc<SourceStatus>) -> Self {
+        let connector = Self::new(server, |_| unreachable!("no TLS"), status);
+        let client = Some(Numbered { client, number: 0 });
+        Self { latest: Mutex::new(Latest { client, notes: Vec::new() }), ..connector }
+    }
+}
+
+/// Runs the plugin, if there is one.
+async fn connect(
+    mut access: Access,
     server: &ApiServer,
+    verifier: Verifier,
     status: &Arc<SourceStatus>,
 ) -> Result<Client, ConnectError> {
-    let mut config = match (&server.kubeconfig, &server.endpoint) {
-        (Some((file, context)), _) => from_kubeconfig(file, context.as_deref()).await?,
-        (None, Some(endpoint)) => from_endpoint(endpoint, server.tls.as_ref())?,
-        (None, None) => from_service_account()?,
+    let identity = match &access.credentials {
+        Credentials::Plugin(plugin) => plugin.log_in().await?,
+        Credentials::Anonymous | Credentials::Fixed(_) | Credentials::File(_) => None,
     };
-    let agent = concat!("ringdns/", env!("CARGO_PKG_VERSION"));
-    config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
-    build(&config, server, status).map_err(|cause| ConnectError {
-        what: format!("client of {}", config.cluster_url),
-        cause,
-        next_step: "check the certificates and keys that the kubernetes block names",
+    if let (Some(tls), Some(identity)) = (&mut access.tls, identity) {
+        tls.identity = Some(identity);
+    }
+    let what = format!("client of {}", access.server());
+    build(access, server, verifier, status).map_err(|fault| {
+        fault.of(&what, "check the certificates and keys that the kubernetes block names")
     })
 }
 
-/// kube's own client stack without its retries (up to 80 s, unseen; ours are in `recovery`) and its log lines, and with
-/// TCP_NODELAY: without it each new watch begins 40 ms late.
 fn build(
-    config: &Config,
+    mut access: Access,
     server: &ApiServer,
+    verifier: Verifier,
     status: &Arc<SourceStatus>,
-) -> Result<Client, String> {
-    if let Some(proxy) = &config.proxy_url {
-        return Err(format!("proxy-url {proxy} is not supported"));
-    }
+) -> Result<Client, Fault> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    // Without it each new watch begins 40 ms late.
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(KEEPALIVE_AFTER));
     tcp.set_keepalive_interval(Some(KEEPALIVE_EVERY));
     tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
-    let words = |error: kube::Error| chain(&error);
-    let tls = config.rustls_https_connector_with_connector(tcp).map_err(words)?;
-    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(tls);
-    // Limits count requests until the answer begins, as CoreDNS's do: a running watch does not count.
-    let rate = rate_limit(server).map(|(count, per)| RateLimitLayer::new(count, per));
-    let in_flight = server.max_inflight.filter(|max| *max > 0);
-    let in_flight = in_flight.map(|max| ConcurrencyLimitLayer::new(max as usize));
-    let stack = ServiceBuilder::new()
-        .layer(ApiLayer::new(Arc::clone(status)))
-        .option_layer(in_flight)
-        .option_layer(rate)
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer().map_err(words)?)
-        .layer(config.extra_headers_layer().map_err(words)?)
-        .map_err(BoxError::from)
-        .map_response(|response: http::Response<hyper::body::Incoming>| {
-            response.map(|body| Box::new(body.map_err(BoxError::from)) as Box<DynBody>)
-        })
-        .service::<hyper_util::client::legacy::Client<_, Body>>(http);
-    Ok(ClientBuilder::new(stack, config.default_namespace.as_str()).build())
+    let name = access.tls.as_mut().and_then(|tls| tls.server_name.take());
+    let tls = Arc::new(tls::config(access.tls.take(), verifier)?);
+    let proxy = access.proxy.take();
+    let stack = Stack { tls: Arc::clone(&tls), name, access, server, status };
+    match proxy {
+        None => stack.over(tcp),
+        Some(Proxy { url, way: Way::Socks(auth) }) => {
+            let socks = SocksV5::new(url, tcp);
+            stack.over(match auth {
+                Some((name, password)) => socks.with_auth(name, password),
+                None => socks,
+            })
+        }
+        Some(Proxy { url, way: Way::Tunnel(auth) }) => {
+            // As in Go, a proxy that is spoken to over TLS is trusted as the API server is.
+            let tunnel = Tunnel::new(url, HttpsConnector::from((tcp, tls)));
+            stack.over(match auth {
+                Some(auth) => tunnel.with_auth(auth),
+                None => tunnel,
+            })
+        }
+    }
 }
 
-/// `apiserver_qps` and `apiserver_burst` as requests per duration: `burst` requests in the time that `qps` gives them.
-/// Without either there is no limit. Zero means the default, as in CoreDNS.
+/// What stands above the connections.
+struct Stack<'a> {
+    tls: Arc<ClientConfig>,
+    name: Option<ServerName<'static>>,
+    access: Access,
+    server: &'a ApiServer,
+    status: &'a Arc<SourceStatus>,
+}
+
+impl Stack<'_> {
+    /// kube's own client stack without its retries (up to 80 s, unseen; ours are in `recovery`) and
+    /// its log lines, and with credentials, trust and proxies as client-go has them.
+    fn over<C>(self, connector: C) -> Result<Client, Fault>
+    where
+        C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + Sync + 'static,
+        C::Future: 'static,
+        C::Response: Connection + hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+    {
+        let mut config = Config::new(self.access.url);
+        config.auth_info = self.access.impersonated;
+        let agent = concat!("ringdns/", env!("CARGO_PKG_VERSION"));
+        config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
+        let tls = HttpsConnectorBuilder::new()
+            .with_tls_config(ClientConfig::clone(&self.tls))
+            .https_or_http();
+        let tls = match self.name {
+            Some(name) => tls.with_server_name_resolver(FixedServerNameResolver::new(name)),
+            None => tls,
+        };
+        let connector = tls.enable_http1().wrap_connector(connector);
+        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+        // Limits count requests until the answer begins, as CoreDNS's do: a running watch does not
+        // count.
+        let rate = rate_limit(self.server).map(|(count, per)| RateLimitLayer::new(count, per));
+        let in_flight = self.server.max_inflight.filter(|max| *max > 0);
+        let in_flight = in_flight.map(|max| ConcurrencyLimitLayer::new(max as usize));
+        let credentials = Arc::new(self.access.credentials);
+        let authorize = move |request: Request<Body>| authorized(Arc::clone(&credentials), request);
+        let headers = config.extra_headers_layer().map_err(|error| chain(&error))?;
+        let stack = ServiceBuilder::new()
+            .layer(ApiLayer::new(Arc::clone(self.status)))
+            .option_layer(in_flight)
+            .option_layer(rate)
+            .layer(config.base_uri_layer())
+            .layer(AsyncFilterLayer::new(authorize))
+            .layer(headers)
+            .map_err(BoxError::from)
+            .map_response(|response: http::Response<hyper::body::Incoming>| {
+                response.map(|body| Box::new(body.map_err(BoxError::from)) as Box<DynBody>)
+            })
+            .service(http.build::<_, Body>(connector));
+        Ok(ClientBuilder::new(stack, config.default_namespace.as_str()).build())
+    }
+}
+
+async fn authorized(
+    credentials: Arc<Credentials>,
+    mut request: Request<Body>,
+) -> Result<Request<Body>, ConnectError> {
+    if let Some(header) = credentials.header().await? {
+        request.headers_mut().insert(AUTHORIZATION, header);
+    }
+    Ok(request)
+}
+
+/// `apiserver_qps` and `apiserver_burst` as requests per duration: `burst` requests in the time
+/// that `qps` gives them. Without either there is no limit. Zero means the default, as in CoreDNS.
 fn rate_limit(server: &ApiServer) -> Option<(u64, Duration)> {
     let qps = server.qps.filter(|qps| *qps > 0);
     let burst = server.burst.filter(|burst| *burst > 0);
@@ -115,60 +322,6 @@ fn rate_limit(server: &ApiServer) -> Option<(u64, Duration)> {
     }
     let (qps, burst) = (qps.unwrap_or(QPS_DEFAULT), burst.unwrap_or(BURST_DEFAULT));
     Some((u64::from(burst), Duration::from_secs_f64(f64::from(burst) / f64::from(qps))))
-}
-
-async fn from_kubeconfig(file: &Path, context: Option<&str>) -> Result<Config, ConnectError> {
-    let failed = |cause: String| ConnectError {
-        what: match context {
-            Some(context) => format!("kubeconfig {}, context {context}", file.display()),
-            None => format!("kubeconfig {}", file.display()),
-        },
-        cause,
-        next_step: "try `kubectl get namespaces` with the same --kubeconfig and --context",
-    };
-    let kubeconfig = Kubeconfig::read_from(file).map_err(|error| failed(chain(&error)))?;
-    let options =
-        KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    config.map_err(|error| failed(chain(&error)))
-}
-
-fn from_endpoint(endpoint: &str, tls: Option<&ClientTls>) -> Result<Config, ConnectError> {
-    let url = match (endpoint.contains("://"), tls) {
-        (true, _) => endpoint.to_owned(),
-        (false, Some(_)) => format!("https://{endpoint}"),
-        (false, None) => format!("http://{endpoint}"),
-    };
-    let uri = url.parse().map_err(|error: http::uri::InvalidUri| ConnectError {
-        what: format!("endpoint {endpoint}"),
-        cause: error.to_string(),
-        next_step: "write it like https://10.0.0.1:6443",
-    })?;
-    let mut config = Config::new(uri);
-    if let Some(tls) = tls {
-        for file in [&tls.certificate, &tls.key, &tls.authority] {
-            std::fs::read(file).map_err(|error| ConnectError {
-                what: format!("tls file {}", file.display()),
-                cause: error.to_string(),
-                next_step: "`tls` takes the paths of CERT, KEY and CA in this order; are they mounted and readable?",
-            })?;
-        }
-        config.auth_info.client_certificate = Some(tls.certificate.display().to_string());
-        config.auth_info.client_key = Some(tls.key.display().to_string());
-        config.root_cert_file = Some(tls.authority.clone());
-        // Taken from the file; without this the host's own certificates would have to be there too.
-        config.root_cert = Some(Vec::new());
-    }
-    Ok(config)
-}
-
-fn from_service_account() -> Result<Config, ConnectError> {
-    Config::incluster().map_err(|error| ConnectError {
-        what: "the pod's service account".to_owned(),
-        cause: chain(&error),
-        next_step: "in a cluster, check that automountServiceAccountToken is not false; \
-                    outside, add `kubeconfig FILE` or `manifests PATH` to the kubernetes block",
-    })
 }
 
 /// An error and what caused it, each said once.
@@ -187,20 +340,4 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn qps_and_burst_make_a_rate() {
-        let check = |qps, burst, expected: Option<(u64, u64)>| {
-            let server = ApiServer { qps, burst, ..ApiServer::default() };
-            let expected = expected.map(|(count, ms)| (count, Duration::from_millis(ms)));
-            assert_eq!(rate_limit(&server), expected, "{qps:?} {burst:?}");
-        };
-        check(None, None, None);
-        check(Some(0), Some(0), None);
-        check(Some(50), Some(100), Some((100, 2000)));
-        check(Some(50), None, Some((10, 200)));
-        check(None, Some(20), Some((20, 4000)));
-    }
-}
+mod tests;

@@ -115,7 +115,8 @@ async fn check(
     });
     let layer = layer::ApiLayer::new(Arc::clone(&status));
     let client = ClientBuilder::new(service, "default").with_layer(&layer).build();
-    let watch = Watch::with_client(client, &ApiServer::default(), &options, Arc::clone(&status));
+    let connector = Connector::having(client, Arc::clone(&status));
+    let watch = Watch::with_connector(connector, &options, Arc::clone(&status));
     let (sender, mut receiver) = tokio::sync::mpsc::channel(4);
     let began = tokio::time::Instant::now();
     let running = tokio::spawn(watch.run(sender));

@@ -1,0 +1,388 @@
+//! What a client asks, of whom and as whom: kubeconfig, else endpoint (+ tls), else the service
+//! account, by client-go's rules.
+//!
+//! Nothing is sent here, and no program is run; every file is read anew. Invariant: over plain http
+//! go no credentials.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::Uri;
+use http::uri::Scheme;
+use kube::config::AuthInfo;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+
+use super::credentials::Credentials;
+use super::kubeconfig::{self, Cluster, Selected, User};
+use super::proxy::{self, Proxy};
+use super::{ConnectError, Fault, url};
+use crate::options::{ApiServer, ClientTls};
+
+/// Where a pod finds its service account.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// What the process's environment may say about the API server.
+const SERVICE_VARIABLES: [&str; 2] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
+
+/// What stands around the process and not in the Corefile.
+pub(super) struct Environment {
+    variables: HashMap<&'static str, String>,
+    /// A folder.
+    service_account: PathBuf,
+}
+
+/// All that a client needs to know.
+pub(super) struct Access {
+    /// http or https, authority and path.
+    pub(super) url: Uri,
+    /// Of https.
+    pub(super) tls: Option<Tls>,
+    pub(super) credentials: Credentials,
+    /// Only whom to act as.
+    pub(super) impersonated: AuthInfo,
+    pub(super) proxy: Option<Proxy>,
+    /// What is not done as one might expect, for the log.
+    pub(super) notes: Vec<String>,
+}
+
+/// How both sides prove who they are.
+#[derive(Default)]
+pub(super) struct Tls {
+    pub(super) trust: Trust,
+    /// To be sent and found in the certificate, if it is not the host of the URL.
+    pub(super) server_name: Option<ServerName<'static>>,
+    pub(super) identity: Option<Identity>,
+}
+
+/// Whose certificates are trusted.
+#[derive(Default)]
+pub(super) enum Trust {
+    /// The machine's authorities.
+    #[default]
+    System,
+    Given(Vec<CertificateDer<'static>>),
+    /// `insecure-skip-tls-verify`.
+    Anyone,
+}
+
+/// A client's certificate with those that lead to its authority, and its key.
+pub(super) struct Identity {
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+}
+
+impl Environment {
+    pub(super) fn of_process() -> Self {
+        let variable = |name: &&'static str| Some((*name, std::env::var(name).ok()?));
+        let names = SERVICE_VARIABLES.iter().chain(proxy::VARIABLES.iter().flatten());
+        Self {
+            variables: names.filter_map(variable).collect(),
+            service_account: PathBuf::from(SERVICE_ACCOUNT),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(variables: HashMap<&'static str, String>, service_account: &Path) -> Self {
+        Self { variables, service_account: service_account.to_path_buf() }
+    }
+
+    /// The first of these that is set and not empty.
+    pub(super) fn variable(&self, names: &[&'static str]) -> Option<&str> {
+        let mut values = names.iter().filter_map(|name| self.variables.get(name));
+        values.find(|value| !value.is_empty()).map(String::as_str)
+    }
+}
+
+impl Access {
+    /// # Errors
+    /// What is set cannot be used: the error names the setting or file.
+    pub(super) fn load(
+        server: &ApiServer,
+        environment: &Environment,
+    ) -> Result<Self, ConnectError> {
+        let mut access = match (&server.kubeconfig, &server.endpoint) {
+            (Some((file, context)), _) => from_kubeconfig(file, context.as_deref(), environment)?,
+            (None, Some(endpoint)) => from_endpoint(endpoint, server.tls.as_ref(), environment)?,
+            (None, None) => from_service_account(environment)?,
+        };
+        if access.proxy.is_some() {
+            // Where none is said, CONNECT asks for that of https.
+            access.url = url::with_port(access.url);
+        }
+        Ok(access)
+    }
+}
+
+fn from_kubeconfig(
+    file: &Path,
+    context: Option<&str>,
+    environment: &Environment,
+) -> Result<Access, ConnectError> {
+    let context = context.filter(|context| !context.is_empty());
+    let what = match context {
+        Some(context) => format!("kubeconfig {}, context {context}", file.display()),
+        None => format!("kubeconfig {}", file.display()),
+    };
+    let next_step = "try `kubectl get namespaces` with the same --kubeconfig and --context";
+    let failed = |fault: Fault| fault.of(&what, next_step);
+    let bytes = std::fs::read(file).map_err(|error| {
+        let next_step = "is it mounted there, and may the user that ringdns runs as read it?";
+        failed(Fault { cause: error.to_string(), next_step: Some(next_step) })
+    })?;
+    let text = text_of(bytes).map_err(|cause| failed(cause.into()))?;
+    let folder = file.parent().unwrap_or_else(|| Path::new(""));
+    let selected = kubeconfig::select(&text, folder, context);
+    match selected.map_err(|cause| failed(cause.into()))? {
+        Selected::Entries(entries) => from_entries(*entries, environment).map_err(failed),
+        Selected::Nothing(cause) if is_in_cluster(environment) => {
+            let mut access = from_service_account(environment)?;
+            access.notes.push(format!("{what}: {cause}; the pod's service account is taken"));
+            Ok(access)
+        }
+        Selected::Nothing(cause) => Err(failed(cause.into())),
+    }
+}
+
+fn from_entries(
+    (cluster, mut user): (Cluster, User),
+    environment: &Environment,
+) -> Result<Access, Fault> {
+    let (file, data) = (&cluster.certificate_authority, &cluster.certificate_authority_data);
+    let authority = load("certificate-authority", file, data)?;
+    let (file, data) = (&user.client_certificate, &user.client_certificate_data);
+    let certificate = load("client-certificate", file, data)?;
+    let is_tls = authority.is_some()
+        || certificate.is_some()
+        || cluster.insecure_skip_tls_verify
+        || !cluster.tls_server_name.is_empty();
+    let url = url::parse(&cluster.server, is_tls)?;
+    let proxy = match cluster.proxy_url.as_str() {
+        "" => proxy::of_environment(&url, environment)?,
+        proxy => Some(Proxy::parse("proxy-url", proxy)?),
+    };
+    let mut access = Access { proxy, ..Access::anonymous(url) };
+    access.impersonated = impersonated(&mut user);
+    if access.url.scheme() == Some(&Scheme::HTTP) {
+        // client-go keeps silent about it.
+        if user.has_credentials() {
+            access.notes.push(format!(
+                "the credentials of the kubeconfig are not sent to {}, since they could be read \
+                 on the way; \
+                 write https:// unless that is a `kubectl proxy`",
+                access.url
+            ));
+        }
+        return Ok(access);
+    }
+    let identity = match certificate {
+        None => None,
+        Some(certificate) => {
+            let key = load("client-key", &user.client_key, &user.client_key_data)?
+                .ok_or("client-certificate is set and client-key is not")?;
+            Some(Identity::parse(&certificate, &key)?)
+        }
+    };
+    access.credentials = Credentials::of(&user, &cluster, authority.as_deref())?;
+    let trust = match (authority, cluster.insecure_skip_tls_verify) {
+        (Some(_), true) => {
+            return Err(
+                "certificate-authority and insecure-skip-tls-verify exclude each other".into()
+            );
+        }
+        (Some(pem), false) => Trust::Given(certificates("certificate-authority", &pem)?),
+        (None, true) => Trust::Anyone,
+        (None, false) => Trust::System,
+    };
+    let server_name = match cluster.tls_server_name {
+        name if name.is_empty() => None,
+        name => Some(
+            ServerName::try_from(name.clone())
+                .map_err(|error| format!("tls-server-name {name}: {error}"))?,
+        ),
+    };
+    access.tls = Some(Tls { trust, server_name, identity });
+    Ok(access)
+}
+
+fn from_endpoint(
+    endpoint: &str,
+    files: Option<&ClientTls>,
+    environment: &Environment,
+) -> Result<Access, ConnectError> {
+    let failed = |fault: Fault| {
+        fault.of(
+            &format!("endpoint {}", url::shown(endpoint)),
+            "write it like https://10.0.0.1:6443",
+        )
+    };
+    let url = url::parse(endpoint, files.is_some()).map_err(failed)?;
+    let proxy = proxy::of_environment(&url, environment).map_err(failed)?;
+    let mut access = Access { proxy, ..Access::anonymous(url) };
+    let is_https = access.url.scheme() == Some(&Scheme::HTTPS);
+    match files {
+        Some(files) if is_https => access.tls = Some(tls_of_files(files)?),
+        Some(_) => access.notes.push(format!(
+            "`tls` is without effect, since {} is plain http: write https:// if it speaks TLS",
+            access.url
+        )),
+        None if is_https => access.tls = Some(Tls::default()),
+        None => {}
+    }
+    Ok(access)
+}
+
+fn tls_of_files(files: &ClientTls) -> Result<Tls, ConnectError> {
+    let failed = |file: &Path, fault: Fault| {
+        let next_step = "`tls` takes the paths of CERT, KEY and CA in this order; are they \
+                         mounted and readable?";
+        fault.of(&format!("tls file {}", file.display()), next_step)
+    };
+    let read =
+        |file: &Path| std::fs::read(file).map_err(|error| failed(file, error.to_string().into()));
+    let (certificate, key) = (read(&files.certificate)?, read(&files.key)?);
+    let authority = read(&files.authority)?;
+    let identity = Identity::parse(&certificate, &key);
+    let identity = identity.map_err(|fault| {
+        let is_key = fault.cause.starts_with("client-key");
+        failed(if is_key { &files.key } else { &files.certificate }, fault)
+    })?;
+    let authority = certificates("CA", &authority);
+    let authority = authority.map_err(|fault| failed(&files.authority, fault))?;
+    Ok(Tls { trust: Trust::Given(authority), server_name: None, identity: Some(identity) })
+}
+
+fn is_in_cluster(environment: &Environment) -> bool {
+    SERVICE_VARIABLES.iter().all(|name| environment.variable(&[name]).is_some())
+        && environment.service_account.join("token").is_file()
+}
+
+/// Of its folder, `namespace` is not needed, and `ca.crt` may be missing.
+fn from_service_account(environment: &Environment) -> Result<Access, ConnectError> {
+    let failed = |fault: Fault| {
+        let next_step = "in a cluster, check that automountServiceAccountToken is not false; \
+            outside, add `kubeconfig FILE` or `manifests PATH` to the kubernetes block";
+        fault.of("the pod's service account", next_step)
+    };
+    let [host, port] = SERVICE_VARIABLES.map(|name| environment.variable(&[name]));
+    let (Some(host), Some(port)) = (host, port) else {
+        let [host, port] = SERVICE_VARIABLES;
+        return Err(failed(format!("{host} and {port} are not both set").into()));
+    };
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let url = url::parse(&format!("https://{host}:{port}"), true).map_err(failed)?;
+    let proxy = proxy::of_environment(&url, environment).map_err(failed)?;
+    let mut access = Access { proxy, ..Access::anonymous(url) };
+    let token = environment.service_account.join("token");
+    access.credentials = Credentials::of_file(token, None).map_err(failed)?;
+    let file = environment.service_account.join("ca.crt");
+    let authority = std::fs::read(&file).map_err(|error| error.to_string());
+    let authority = authority.and_then(|pem| certificates("it", &pem).map_err(|fault| fault.cause));
+    let trust = match authority {
+        Ok(authority) => Trust::Given(authority),
+        Err(cause) => {
+            let file = file.display();
+            access.notes.push(format!(
+                "the cluster's CA cannot be read from {file}: {cause}; the machine's own are \
+                 trusted instead"
+            ));
+            Trust::System
+        }
+    };
+    access.tls = Some(Tls { trust, ..Tls::default() });
+    Ok(access)
+}
+
+/// A file, or base64 in the kubeconfig, which counts more. `None`: neither.
+fn load(name: &str, file: &str, data: &str) -> Result<Option<Vec<u8>>, Fault> {
+    if !data.is_empty() {
+        // Go takes lines; indentation that YAML leaves in is no better reason to fail.
+        let data: String = data.split_ascii_whitespace().collect();
+        let decoded = BASE64_STANDARD.decode(data);
+        return Ok(Some(decoded.map_err(|error| format!("{name}-data is no base64: {error}"))?));
+    }
+    if file.is_empty() {
+        return Ok(None);
+    }
+    let read = std::fs::read(file).map_err(|error| format!("{name} {file}: {error}"))?;
+    Ok(Some(read))
+}
+
+/// The certificates in `pem`; what stands between them is passed over, as in Go.
+fn certificates(name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect();
+    match found.is_empty() {
+        false => Ok(found),
+        true => Err(format!(
+            "{name} holds no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----"
+        )
+        .into()),
+    }
+}
+
+impl Identity {
+    pub(super) fn parse(certificate: &[u8], key: &[u8]) -> Result<Self, Fault> {
+        let certificates = certificates("client-certificate", certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
+            let is_encrypted = key.windows(9).any(|word| word == b"ENCRYPTED");
+            if is_encrypted {
+                "client-key is encrypted: `openssl pkey -in KEY -out PLAIN` takes the passphrase \
+                 off"
+                .to_owned()
+            } else {
+                format!("client-key holds no private key in PEM: {error}")
+            }
+        })?;
+        Ok(Self { certificates, key })
+    }
+}
+
+impl Access {
+    fn anonymous(url: Uri) -> Self {
+        Self {
+            url,
+            tls: None,
+            credentials: Credentials::Anonymous,
+            impersonated: AuthInfo::default(),
+            proxy: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Whom it is that is asked, for the log.
+    pub(super) fn server(&self) -> String {
+        let url = self.url.to_string();
+        let url = url.trim_end_matches('/');
+        match &self.proxy {
+            Some(proxy) => format!("{url} through the proxy {}", proxy.shown()),
+            None => url.to_owned(),
+        }
+    }
+}
+
+fn impersonated(user: &mut User) -> AuthInfo {
+    let text = |text: &mut String| Some(std::mem::take(text)).filter(|text| !text.is_empty());
+    AuthInfo {
+        impersonate: text(&mut user.impersonate),
+        impersonate_uid: text(&mut user.impersonate_uid),
+        impersonate_groups: Some(std::mem::take(&mut user.impersonate_groups)),
+        impersonate_user_extra: Some(std::mem::take(&mut user.impersonate_extra)),
+        ..AuthInfo::default()
+    }
+}
+
+/// Windows editors write UTF-16, and UTF-8 with a mark before it.
+fn text_of(bytes: Vec<u8>) -> Result<String, &'static str> {
+    let utf_16 = |unit: fn([u8; 2]) -> u16| {
+        let (units, _) = bytes[2..].as_chunks();
+        String::from_utf16(&units.iter().copied().map(unit).collect::<Vec<_>>()).ok()
+    };
+    let text = match bytes.as_slice() {
+        [0xFF, 0xFE, ..] => utf_16(u16::from_le_bytes),
+        [0xFE, 0xFF, ..] => utf_16(u16::from_be_bytes),
+        [0xEF, 0xBB, 0xBF, rest @ ..] => String::from_utf8(rest.to_vec()).ok(),
+        _ => String::from_utf8(bytes).ok(),
+    };
+    text.ok_or("it is no text in UTF-8 or UTF-16")
+}

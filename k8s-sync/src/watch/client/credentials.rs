@@ -1,0 +1,164 @@
+//! Who asks: the `Authorization` of each request, by client-go's order: token file, token, basic,
+//! exec plugin.
+//!
+//! A certificate that proves it in the handshake goes beside all of these but the plugin, which it
+//! makes needless.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::HeaderValue;
+
+use super::exec::Plugin;
+use super::kubeconfig::{AuthProvider, Cluster, User};
+use super::{ConnectError, Fault};
+
+pub(super) enum Credentials {
+    Anonymous,
+    Fixed(HeaderValue),
+    File(TokenFile),
+    Plugin(Plugin),
+}
+
+/// A token that is read for each request, since whoever rotates it tells nobody.
+pub(super) struct TokenFile {
+    file: PathBuf,
+    /// What it held when it could be read last: some files are removed once they have been read
+    /// (kubernetes#68164).
+    last: Mutex<HeaderValue>,
+}
+
+impl Credentials {
+    /// `authority`: the certificate of the cluster's, for a plugin that wants to know.
+    pub(super) fn of(
+        user: &User,
+        cluster: &Cluster,
+        authority: Option<&[u8]>,
+    ) -> Result<Self, Fault> {
+        let has_basic = !user.username.is_empty() || !user.password.is_empty();
+        let has_token = !user.token.is_empty() || !user.token_file.is_empty();
+        match (&user.auth_provider, &user.exec) {
+            (Some(_), Some(_)) => return Err("auth-provider and exec exclude each other".into()),
+            (Some(provider), None) if !has_basic && !has_token => return of_provider(provider),
+            (Some(_), None) | (None, _) => {}
+        }
+        if has_basic && has_token {
+            return Err("a token and a username exclude each other".into());
+        }
+        if has_basic {
+            let (name, password) = (&user.username, &user.password);
+            let encoded = BASE64_STANDARD.encode(format!("{name}:{password}"));
+            return Ok(Self::Fixed(header("Basic", &encoded, "username")?));
+        }
+        if !user.token_file.is_empty() {
+            let token = Some(user.token.as_str()).filter(|token| !token.is_empty());
+            return Self::of_file(PathBuf::from(&user.token_file), token);
+        }
+        if !user.token.is_empty() {
+            return Ok(Self::Fixed(bearer(&user.token, "token")?));
+        }
+        let has_certificate =
+            !user.client_certificate.is_empty() || !user.client_certificate_data.is_empty();
+        match &user.exec {
+            Some(exec) if !has_certificate => {
+                Ok(Self::Plugin(Plugin::new(exec, cluster, authority)?))
+            }
+            Some(_) | None => Ok(Self::Anonymous),
+        }
+    }
+
+    /// `token` counts while the file cannot be read.
+    pub(super) fn of_file(file: PathBuf, token: Option<&str>) -> Result<Self, Fault> {
+        let last = match (read(&file), token) {
+            (Ok(header), _) => header,
+            (Err(_), Some(token)) => bearer(token, "token")?,
+            (Err(fault), None) => return Err(fault),
+        };
+        Ok(Self::File(TokenFile { file, last: Mutex::new(last) }))
+    }
+
+    /// Of the next request.
+    pub(super) async fn header(&self) -> Result<Option<HeaderValue>, ConnectError> {
+        match self {
+            Self::Anonymous => Ok(None),
+            Self::Fixed(header) => Ok(Some(header.clone())),
+            Self::File(file) => Ok(Some(file.header())),
+            Self::Plugin(plugin) => plugin.header().await,
+        }
+    }
+}
+
+impl TokenFile {
+    fn header(&self) -> HeaderValue {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(header) = read(&self.file) {
+            *last = header;
+        }
+        last.clone()
+    }
+}
+
+impl User {
+    /// Whether there is something that must not be sent over plain http.
+    pub(super) fn has_credentials(&self) -> bool {
+        let texts = [&self.token, &self.token_file, &self.username, &self.password];
+        texts.into_iter().any(|text| !text.is_empty())
+            || self.exec.is_some()
+            || self.auth_provider.is_some()
+    }
+}
+
+/// client-go has taken these out, or refreshes them in ways that need a library of its own for
+/// each.
+fn of_provider(provider: &AuthProvider) -> Result<Credentials, Fault> {
+    let name = provider.name.as_str();
+    let failed = |cause: String, next_step| Err(Fault { cause, next_step: Some(next_step) });
+    match (name, provider.config.get("id-token").filter(|token| !token.is_empty())) {
+        ("oidc", Some(token)) => Ok(Credentials::Fixed(bearer(token, "id-token")?)),
+        ("oidc", None) => failed(
+            "auth-provider oidc has no id-token".to_owned(),
+            "log in with kubectl once, or use an exec plugin like kubelogin, which refreshes it \
+             too",
+        ),
+        ("gcp", _) => failed(
+            "auth-provider gcp is not supported: client-go has none any more either".to_owned(),
+            "use the exec plugin gke-gcloud-auth-plugin: `gcloud container clusters \
+             get-credentials` writes it",
+        ),
+        ("azure", _) => failed(
+            "auth-provider azure is not supported: client-go has none any more either".to_owned(),
+            "use the exec plugin kubelogin: `kubelogin convert-kubeconfig` writes it",
+        ),
+        _ => failed(
+            format!("auth-provider {name} is not known"),
+            "use a token, a client certificate or an exec plugin",
+        ),
+    }
+}
+
+fn read(file: &PathBuf) -> Result<HeaderValue, Fault> {
+    let name = format!("token file {}", file.display());
+    let token = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+    if token.trim().is_empty() {
+        return Err(format!("{name} is empty").into());
+    }
+    bearer(&token, &name)
+}
+
+/// Editors end files in newlines, and `echo` ends tokens so.
+pub(super) fn bearer(token: &str, name: &str) -> Result<HeaderValue, Fault> {
+    header("Bearer", token.trim(), name)
+}
+
+fn header(scheme: &str, value: &str, name: &str) -> Result<HeaderValue, Fault> {
+    let mut header = HeaderValue::try_from(format!("{scheme} {value}")).map_err(|_| Fault {
+        cause: format!(
+            "{name} holds what no header can carry: a line break, or a control character"
+        ),
+        next_step: Some("it must hold one token and nothing else"),
+    })?;
+    header.set_sensitive(true);
+    Ok(header)
+}
