@@ -1,4 +1,4 @@
-//! Clients as they are made: their limits.
+//! Clients as they are made: their limits, and their successors.
 
 use super::*;
 
@@ -14,4 +14,36 @@ fn qps_and_burst_make_a_rate() {
     check(Some(50), Some(100), Some((100, 2000)));
     check(Some(50), None, Some((10, 200)));
     check(None, Some(20), Some((20, 4000)));
+}
+
+#[test]
+fn a_client_that_has_panicked_gets_a_successor() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let server = ApiServer { endpoint: Some(address.to_string()), ..ApiServer::default() };
+    let options = crate::watch::tests::options();
+    let status = Arc::new(SourceStatus::new(&options));
+    let (sender, events) = tokio::sync::mpsc::channel(4);
+    let watching = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let panics = tower::service_fn(|_: Request<Body>| {
+                // As kube's did for a URL without a scheme.
+                panic!("the client's task ends")
+                    as std::future::Ready<Result<http::Response<Box<DynBody>>, BoxError>>
+            });
+            let client = ClientBuilder::new(panics, "default").build();
+            let connector = Connector::having_beside(client, server, Arc::clone(&status));
+            crate::watch::Watch::with_connector(connector, &options, status).run(sender).await;
+        });
+    });
+    // The successor connects.
+    listener.set_nonblocking(true).expect("a socket");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while listener.accept().is_err() {
+        assert!(Instant::now() < deadline, "no new client has come");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(events);
+    watching.join().expect("it ends when nobody listens");
 }

@@ -1,0 +1,160 @@
+//! Errors as kube hands them on, and what is told to do about each.
+
+use futures::FutureExt;
+use http::StatusCode;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{InvalidMessage, OtherError, PeerIncompatible};
+use tower::{BoxError, ServiceExt};
+
+use super::*;
+
+/// As hyper-rustls wraps what rustls says.
+fn tls(error: rustls::Error) -> BoxError {
+    io::Error::other(io::Error::new(ErrorKind::InvalidData, error)).into()
+}
+
+fn certificate(error: CertificateError) -> BoxError {
+    tls(rustls::Error::InvalidCertificate(error))
+}
+
+fn alert(alert: AlertDescription) -> BoxError {
+    tls(rustls::Error::AlertReceived(alert))
+}
+
+/// One that says `text` and was caused by `cause`, as in hyper's connectors.
+#[derive(Debug)]
+struct Wrapped(&'static str, io::Error);
+
+impl std::fmt::Display for Wrapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for Wrapped {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.1)
+    }
+}
+
+fn wrapped(text: &'static str, kind: ErrorKind) -> BoxError {
+    Wrapped(text, kind.into()).into()
+}
+
+/// `advice`: how the next step begins, or a part of it.
+#[track_caller]
+fn check_told(error: watcher::Error, kind: Kind, failure: Failure, words: &str, advice: &str) {
+    let trouble = Trouble::of(&error);
+    assert_eq!(trouble.failure, failure, "{}", trouble.error);
+    assert!(trouble.error.contains(words), "{}", trouble.error);
+    let next_step = trouble.next_step(kind);
+    assert!(next_step.contains(advice), "{}: {next_step}", trouble.error);
+}
+
+#[test]
+fn what_keeps_requests_from_the_server() {
+    #[track_caller]
+    fn check(error: impl Into<BoxError>, failure: Failure, words: &str, advice: &str) {
+        let error = watcher::Error::WatchStartFailed(kube::Error::Service(error.into()));
+        check_told(error, Kind::Service, failure, words, advice);
+    }
+    let unreachable = Failure::Unreachable;
+    let ca = "does the CA of the kubernetes block sign";
+    let client = "accept the client certificate";
+    check(certificate(CertificateError::UnknownIssuer), unreachable, "UnknownIssuer", ca);
+    check(certificate(CertificateError::BadSignature), unreachable, "BadSignature", ca);
+    check(certificate(CertificateError::BadSignature), unreachable, "", "are their keys RSA");
+    let ca_as_leaf = io::Error::other("CaUsedAsEndEntity");
+    let ca_as_leaf = CertificateError::Other(OtherError(std::sync::Arc::new(ca_as_leaf)));
+    check(certificate(ca_as_leaf), unreachable, "CaUsedAsEndEntity", ca);
+    let other_name = CertificateError::NotValidForNameContext {
+        expected: ServerName::try_from("api.example").unwrap(),
+        presented: vec!["DnsName(\"other.example\")".to_owned()],
+    };
+    check(certificate(other_name), unreachable, "other.example", "tls-server-name");
+    check(certificate(CertificateError::Expired), unreachable, "Expired", "clock");
+    check(certificate(CertificateError::NotValidYet), unreachable, "", "clock");
+    check(certificate(CertificateError::BadEncoding), unreachable, "", "made anew");
+    for refused in [
+        AlertDescription::UnknownCA,
+        AlertDescription::BadCertificate,
+        AlertDescription::CertificateRequired,
+        AlertDescription::CertificateExpired,
+        AlertDescription::AccessDenied,
+        AlertDescription::HandshakeFailure,
+    ] {
+        check(alert(refused), unreachable, "alert", client);
+    }
+    check(alert(AlertDescription::ProtocolVersion), unreachable, "", "TLS 1.2 or 1.3");
+    check(alert(AlertDescription::UnrecognisedName), unreachable, "", "tls-server-name");
+    let old = PeerIncompatible::ServerDoesNotSupportTls12Or13;
+    check(tls(rustls::Error::PeerIncompatible(old)), unreachable, "", "TLS 1.2 or 1.3");
+    let plain = InvalidMessage::InvalidContentType;
+    check(tls(rustls::Error::InvalidMessage(plain)), unreachable, "", "write http://");
+
+    let connect = "tcp connect error";
+    check(wrapped(connect, ErrorKind::ConnectionRefused), unreachable, "", "is the port right?");
+    check(wrapped(connect, ErrorKind::TimedOut), unreachable, "", "network policies");
+    check(wrapped(connect, ErrorKind::HostUnreachable), unreachable, "", "route");
+    check(wrapped(connect, ErrorKind::NetworkUnreachable), unreachable, "", "route");
+    check(wrapped("dns error", ErrorKind::Other), unreachable, "", "is the name right");
+    let tunnel = "tunnel error: failed to create underlying connection";
+    check(wrapped(tunnel, ErrorKind::ConnectionRefused), unreachable, "tunnel", "proxy");
+    check(wrapped("", ErrorKind::ConnectionReset), unreachable, "reset", "balancer");
+    check(wrapped("", ErrorKind::UnexpectedEof), unreachable, "", "balancer");
+
+    let throttled =
+        Throttled { status: StatusCode::TOO_MANY_REQUESTS, retry_after: Duration::from_secs(7) };
+    let failure = Failure::Throttled(Duration::from_secs(7));
+    check(throttled, failure, "429", "tried again");
+    let setting = ConnectError {
+        what: "token file t".to_owned(),
+        cause: "empty".to_owned(),
+        next_step: "write a token into it".into(),
+    };
+    check(setting, Failure::Unauthorized, "token file t: empty", "write a token into it");
+    let service = tower::service_fn(|(): ()| std::future::ready(Ok::<_, BoxError>(())));
+    // Without the task that works, as after a panic in it.
+    let (mut client, _) = tower::buffer::Buffer::pair(service, 1);
+    let dead = client.ready().now_or_never().unwrap().err().unwrap();
+    check(dead, Failure::Unauthorized, "worker", "tried again");
+}
+
+#[test]
+fn what_the_server_says() {
+    #[track_caller]
+    fn check(
+        (code, message): (u16, &str),
+        kind: Kind,
+        failure: Failure,
+        words: &str,
+        advice: &str,
+    ) {
+        let status = || Status::failure(message, "").with_code(code).boxed();
+        let failed = watcher::Error::InitialListFailed(kube::Error::Api(status()));
+        check_told(failed, kind, failure, words, advice);
+        check_told(watcher::Error::WatchError(status()), kind, failure, words, advice);
+    }
+    let refused = Failure::Refused;
+    let rule = "{apiGroups: [\"discovery.k8s.io\"], resources: [\"endpointslices\"]";
+    let slice = Kind::EndpointSlice;
+    check((401, "Unauthorized"), slice, Failure::Unauthorized, "(HTTP 401)", "still valid?");
+    check((403, "it is forbidden"), slice, Failure::Forbidden, "forbidden (HTTP 403)", rule);
+    let anonymous = "services is forbidden: User \"system:anonymous\" cannot list";
+    check((403, anonymous), slice, Failure::Forbidden, "anonymous", "set a token");
+    let found = "could not find the requested resource";
+    check((404, found), slice, refused, found, "Kubernetes 1.21 and later have");
+    check((404, found), Kind::Service, refused, found, "the URL of an API server");
+    check((410, "too old"), slice, Failure::Expired, "(HTTP 410)", "none");
+    check((429, ""), slice, Failure::Throttled(RETRY_AFTER_DEFAULT), "HTTP 429", "none");
+    check((500, "etcd"), slice, refused, "etcd (HTTP 500)", "none");
+    check((502, "<html>\n<body>Bad\nGateway"), slice, refused, "Bad Gateway (HTTP 502)", "behind");
+    let http = "Client sent an HTTP request to an HTTPS server.";
+    check((400, http), slice, refused, http, "write https://");
+    // An event of an unknown type comes as a status without a code.
+    check((0, ""), slice, refused, "event that cannot be read", "none");
+    check((0, "odd"), slice, refused, "odd", "none");
+    let long = "é".repeat(5000);
+    check((503, &long), slice, refused, "é … é", "behind");
+    check((503, &long), slice, refused, "(HTTP 503)", "behind");
+}
