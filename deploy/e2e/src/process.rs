@@ -25,10 +25,22 @@ pub struct Process {
 impl Process {
     /// Starts `program` in `dir`; its output is appended to `dir/NAME.log`.
     pub fn start(name: &str, program: &Path, arguments: &[String], dir: &Path) -> Self {
+        Self::start_in(&[], name, program, arguments, dir)
+    }
+
+    /// With more variables in its environment.
+    pub fn start_in(
+        environment: &[(&str, &str)],
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        dir: &Path,
+    ) -> Self {
         let log = dir.join(format!("{name}.log"));
         let output = File::options().create(true).append(true).open(&log).expect("a log file");
         let child = Command::new(program)
             .args(arguments)
+            .envs(environment.iter().copied())
             .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a second handle of the log"))

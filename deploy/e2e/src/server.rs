@@ -96,7 +96,27 @@ impl Server {
         Self::launch_with(kind, corefile, tools, &[])
     }
 
+    /// As [`launch`](Self::launch), with more variables in its environment.
+    pub fn launch_in(
+        environment: &[(&str, &str)],
+        kind: Kind,
+        corefile: &Corefile,
+        tools: Option<&Tools>,
+    ) -> Self {
+        Self::spawn(environment, kind, corefile, tools, &[])
+    }
+
     fn launch_with(kind: Kind, corefile: &Corefile, tools: Option<&Tools>, flags: &[&str]) -> Self {
+        Self::spawn(&[], kind, corefile, tools, flags)
+    }
+
+    fn spawn(
+        environment: &[(&str, &str)],
+        kind: Kind,
+        corefile: &Corefile,
+        tools: Option<&Tools>,
+        flags: &[&str],
+    ) -> Self {
         let program = kind.program(tools);
         let dir = tempfile::Builder::new().prefix("ringdns-e2e-").tempdir().expect("a folder");
         let port = port::free();
@@ -104,7 +124,7 @@ impl Server {
         let corefile = corefile.clone().listening_on(port);
         std::fs::write(&path, corefile.text()).expect("a Corefile");
         let arguments = arguments(&path, flags);
-        let process = Process::start(name(kind), &program, &arguments, dir.path());
+        let process = Process::start_in(environment, name(kind), &program, &arguments, dir.path());
         Self { process, address: (Ipv4Addr::LOCALHOST, port).into(), kind, _dir: dir }
     }
 
