@@ -36,6 +36,9 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
 /// Where nothing happens and nothing is owed.
 const IDLE_AT_MOST: Duration = Duration::from_secs(3600);
 
+/// Pause between two log lines about names that are left out.
+const LOG_REFUSED_EVERY_SECS: u32 = 60;
+
 /// How the answers of one `kubernetes` block are, for /ready and /metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -69,9 +72,31 @@ pub struct Publisher {
     services: BTreeMap<Arc<ObjectKey>, Box<[Published]>>,
     fingerprints: RandomState,
     refused_names: u64,
+    refused_log: RefusedLog,
     is_synced: bool,
     generation: u64,
     changed_unix_secs: u32,
+}
+
+/// When names that are left out are logged: once a minute at most, for a Service that changes brings the same ones each time.
+#[derive(Default)]
+struct RefusedLog {
+    unlogged_count: u64,
+    logged_unix_secs: Option<u32>,
+}
+
+impl RefusedLog {
+    /// How many to log now, those that were held back included.
+    fn take(&mut self, count: u64, now_unix_secs: u32) -> Option<u64> {
+        self.unlogged_count += count;
+        let is_due = self
+            .logged_unix_secs
+            .is_none_or(|then| now_unix_secs.abs_diff(then) >= LOG_REFUSED_EVERY_SECS);
+        (is_due && count > 0).then(|| {
+            self.logged_unix_secs = Some(now_unix_secs);
+            std::mem::take(&mut self.unlogged_count)
+        })
+    }
 }
 
 /// A name of the table: the fingerprint of its whole entry, and what removes it.
@@ -97,6 +122,7 @@ impl Publisher {
             services: BTreeMap::new(),
             fingerprints: RandomState::new(),
             refused_names: 0,
+            refused_log: RefusedLog::default(),
             is_synced: false,
             generation: 0,
             changed_unix_secs: 0,
@@ -130,7 +156,7 @@ impl Publisher {
             changes += changed;
             refused.add(more);
         }
-        self.note_refused(&refused);
+        self.note_refused(&refused, now_unix_secs);
         let is_now_synced = !self.is_synced && self.is_synced();
         if is_now_synced {
             self.is_synced = true;
@@ -200,11 +226,13 @@ impl Publisher {
         (changes, refused)
     }
 
-    fn note_refused(&mut self, refused: &Refused) {
+    fn note_refused(&mut self, refused: &Refused, now_unix_secs: u32) {
         self.refused_names += refused.count;
-        if let Some(first) = &refused.first {
+        if let Some(count) = self.refused_log.take(refused.count, now_unix_secs)
+            && let Some(first) = &refused.first
+        {
             tracing::warn!(
-                count = refused.count,
+                count,
                 "left out what cannot be a DNS name; all else is served. The first: {first}"
             );
         }
@@ -328,4 +356,27 @@ fn report(
 fn unix_secs() -> u32 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since_1970.unwrap_or_default().as_secs() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_left_out_are_logged_once_a_minute() {
+        let mut log = RefusedLog::default();
+        for (now_secs, count, expected) in [
+            (100, 0, None),
+            (100, 2, Some(2)),
+            (100, 2, None),
+            (159, 2, None),
+            (160, 0, None),
+            (161, 2, Some(6)),
+            (220, 1, None),
+            // A clock that was set back does not silence it for longer.
+            (60, 1, Some(2)),
+        ] {
+            assert_eq!(log.take(count, now_secs), expected, "{now_secs} s");
+        }
+    }
 }
