@@ -45,6 +45,10 @@ pub struct Cli {
     #[arg(long)]
     pub quiet: bool,
 
+    /// How log lines are written.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
     /// Print the version, and exit.
     #[arg(long)]
     pub version: bool,
@@ -94,6 +98,15 @@ pub enum Io {
     Auto,
     Uring,
     Mmsg,
+}
+
+/// `-log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// `[INFO] plugin/reload: …`
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// Core numbers, in the order given.

@@ -4,19 +4,20 @@
 //! leaves what ran.
 
 use std::future::pending;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use engine::admin::{Admin, Readiness};
-use engine::corefile::{self, Config};
+use engine::corefile::Config;
 use engine::metrics::{Metrics, TableFacts};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
 
 use crate::endpoints;
 use crate::error_log::ErrorLog;
+use crate::log;
 use crate::server::Server;
+use crate::signals::{Asked, End, Signals};
+use crate::slow::{Again, CorefileSource};
 use crate::sync::Sync;
 
 /// How often figures are brought up to date, log lines of shards are written and memory is given back.
@@ -29,8 +30,8 @@ pub(crate) struct Control {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) errors: ErrorLog,
-    pub(crate) corefile: PathBuf,
-    pub(crate) default_port: u16,
+    pub(crate) log: log::Queue,
+    pub(crate) source: CorefileSource,
     pub(crate) config: Config,
     /// The last reload's failure, so that it is told once and not every time.
     pub(crate) last_failure: Option<String>,
@@ -38,10 +39,20 @@ pub(crate) struct Control {
     pub(crate) parts: Vec<String>,
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    reload: Signal,
+/// What the control loop turns to next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Tick,
+    Reload(Cause),
+}
+
+/// Why the Corefile is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// It is time to look whether it has changed.
+    Timer,
+    /// Somebody wants it, and wants to hear what came of it.
+    Signal,
 }
 
 impl Control {
@@ -49,34 +60,48 @@ impl Control {
     ///
     /// # Errors
     /// When a shard is lost: better restarted as a whole than serving with a part.
-    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
-        let mut signals = Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            reload: signal(SignalKind::user_defined1())?,
-        };
+    pub(crate) async fn run(mut self, mut signals: Signals) -> anyhow::Result<()> {
         let mut reload_at = self.next_reload();
         let mut tick = tokio::time::interval(TICK);
-        loop {
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let end = loop {
+            let event = tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::End(end) => break end,
+                    Asked::Reload => Event::Reload(Cause::Signal),
+                },
+                () = until(reload_at) => Event::Reload(Cause::Timer),
+                _ = tick.tick() => Event::Tick,
+            };
+            // A reload may wait for files, resolvers and clusters; whoever ends the process does not wait for it.
             tokio::select! {
-                _ = signals.terminate.recv() => break,
-                _ = signals.interrupt.recv() => break,
-                _ = signals.reload.recv() => self.reload().await,
-                () = until(reload_at) => {
-                    self.reload().await;
-                    reload_at = self.next_reload();
-                }
-                _ = tick.tick() => {
-                    self.tick();
-                    self.look_at_upstreams().await?;
-                    anyhow::ensure!(
-                        !self.server.has_lost_a_shard(),
-                        "a shard has ended; its error is in the log above"
-                    );
-                }
+                handled = self.handle(event) => handled?,
+                end = signals.end() => break end,
+            }
+            if event == Event::Reload(Cause::Timer) {
+                reload_at = self.next_reload();
+            }
+        };
+        tracing::info!("{}", end.message());
+        match end {
+            End::Terminate | End::Interrupt => self.leave(&mut signals).await,
+            End::Quit => {}
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, event: Event) -> anyhow::Result<()> {
+        match event {
+            Event::Reload(cause) => self.reload(cause).await,
+            Event::Tick => {
+                self.tick();
+                self.look_at_upstreams().await?;
+                anyhow::ensure!(
+                    !self.server.has_lost_a_shard(),
+                    "a shard has ended; its error is in the log above"
+                );
             }
         }
-        self.leave(&mut signals).await;
         Ok(())
     }
 
@@ -89,8 +114,7 @@ impl Control {
             tracing::info!("plugin/health: Going into lameduck mode for {lameduck:?}");
             tokio::select! {
                 () = sleep(lameduck) => {}
-                _ = signals.terminate.recv() => {}
-                _ = signals.interrupt.recv() => {}
+                end = signals.end() => tracing::info!("{}; lameduck mode ends", end.message()),
             }
         }
         self.server.stop();
@@ -108,20 +132,37 @@ impl Control {
     }
 
     /// Reads the Corefile again and puts it to work if its words have changed.
-    async fn reload(&mut self) {
-        let failure = match corefile::load(&self.corefile, self.default_port) {
-            Ok(next) if next.digest == self.config.digest => {
+    async fn reload(&mut self, cause: Cause) {
+        let is_wanted = cause == Cause::Signal;
+        if is_wanted {
+            tracing::info!("SIGUSR1: Reloading");
+        }
+        let failure = match self.source.again().await {
+            Again::Read(next) if next.digest == self.config.digest => {
                 self.last_failure = None;
+                if is_wanted {
+                    tracing::info!(
+                        "plugin/reload: the Corefile has not changed; nothing to reload"
+                    );
+                }
                 return;
             }
-            Ok(next) => match self.put_to_work(next).await {
+            Again::Read(next) => match self.put_to_work(*next).await {
                 Ok(()) => return,
                 Err(error) => format!("{error:#}"),
             },
-            Err(report) => report.to_string(),
+            Again::Never => {
+                if is_wanted {
+                    tracing::warn!(
+                        "plugin/reload: the Corefile was read from a pipe, which cannot be read again; nothing to reload"
+                    );
+                }
+                return;
+            }
+            Again::Failed(failure) => failure,
         };
         self.metrics.reload_failed();
-        if self.last_failure.as_ref() != Some(&failure) {
+        if is_wanted || self.last_failure.as_ref() != Some(&failure) {
             tracing::error!(
                 "plugin/reload: the Corefile as it was before goes on being served:\n{failure}"
             );
@@ -138,6 +179,9 @@ impl Control {
             return Err(error);
         }
         self.errors.reload(&next);
+        if !next.warnings.is_empty() {
+            tracing::warn!("plugin/reload: the Corefile is odd in places:\n{}", next.warnings);
+        }
         self.config = next;
         self.last_failure = None;
         endpoints::tell_metrics(&self.metrics, &self.config);
@@ -188,7 +232,11 @@ impl Control {
             self.readiness.forget("kubernetes", gone);
         }
         self.parts = parts;
-        self.metrics.facts().tables = self.server.syncs().map(table_facts).collect();
+        let tables = self.server.syncs().map(table_facts).collect();
+        let mut facts = self.metrics.facts();
+        facts.tables = tables;
+        facts.log_lines_lost = self.log.lost_count();
+        drop(facts);
         self.errors.tick(std::time::Instant::now());
     }
 }

@@ -1,12 +1,12 @@
 //! `ringdns convert FILE`: the file is read, the Corefile goes to standard output, and what was changed to standard error.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use engine::convert::{self, Note};
 use engine::corefile::{self, Surroundings};
 
+use crate::output::{self, complain};
 use crate::start;
 
 /// What is written is not all accepted.
@@ -27,7 +27,7 @@ pub(crate) fn run(file: &Path, default_port: u16) -> ExitCode {
     for note in &converted.notes {
         tell(file, note);
     }
-    if let Err(error) = std::io::stdout().write_all(converted.corefile.as_bytes()) {
+    if let Err(error) = output::write(&converted.corefile) {
         tell(file, &Note { line: None, text: format!("cannot write the Corefile: {error}") });
         return ExitCode::FAILURE;
     }
@@ -36,12 +36,12 @@ pub(crate) fn run(file: &Path, default_port: u16) -> ExitCode {
     let surroundings = Surroundings::of_process(default_port);
     match corefile::parse(&name, &converted.corefile, &surroundings) {
         Ok(config) => {
-            eprint!("{}", start::shown(&config.warnings));
+            complain(&start::shown(&config.warnings));
             ExitCode::SUCCESS
         }
         Err(report) => {
-            eprintln!("This is left to be done by hand before ringdns reads it:");
-            eprint!("{}", start::shown(&report));
+            complain("This is left to be done by hand before ringdns reads it:\n");
+            complain(&start::shown(&report));
             ExitCode::from(NOT_ACCEPTED)
         }
     }
@@ -50,7 +50,7 @@ pub(crate) fn run(file: &Path, default_port: u16) -> ExitCode {
 fn tell(file: &Path, note: &Note) {
     let file = file.display();
     match note.line {
-        Some(line) => eprintln!("{file}:{line}: {}", note.text),
-        None => eprintln!("{file}: {}", note.text),
+        Some(line) => complain(&format!("{file}:{line}: {}\n", note.text)),
+        None => complain(&format!("{file}: {}\n", note.text)),
     }
 }

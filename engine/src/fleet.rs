@@ -193,10 +193,14 @@ impl Fleet {
 
     /// Has the shards answer what their sockets hold, and waits for their ends until the deadline.
     pub fn stop(self, timeout: Duration) {
-        for member in &self.members {
-            member.mailbox.send(Update::Stop);
-        }
         let deadline = Instant::now() + timeout;
+        for member in &self.members {
+            while matches!(member.mailbox.try_send(Update::Stop), Err(TrySendError::Full(_)))
+                && Instant::now() < deadline
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         while Instant::now() < deadline && self.members.iter().any(|one| !one.thread.is_finished())
         {
             std::thread::sleep(Duration::from_millis(1));

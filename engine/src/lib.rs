@@ -1,5 +1,11 @@
 //! The server, in reading order: what a packet meets, then what prepares it.
 #![deny(unsafe_code)]
+#![deny(
+    clippy::dbg_macro,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "they panic where the output is closed, and wait where nobody reads it"
+)]
 
 pub mod shard;
 

@@ -83,9 +83,24 @@ pub const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// Failed answers that wait to be logged; past it the line is lost and counted, not the answer.
 pub const ERROR_REPORTS_WAITING_MAX: usize = 1024;
 
+/// How long a reload waits for the Corefile and what it imports to be read, and the start for the pidfile to be written.
+pub const FILE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Lines of the log that wait to be written: two seconds of the most that failing queries log. Past it lines are lost and
+/// counted, and nobody waits.
+pub const LOG_LINES_WAITING_MAX: usize = 1024;
+/// Bytes of these. Usual lines have 100 to 200; this leaves room for reports of a Corefile's mistakes, some 50 KB each.
+pub const LOG_WAITING_LEN_MAX: usize = 1 << 20;
+/// Bytes that are written to the log at a time, and one more line: what a pipe of Linux holds.
+pub const LOG_WRITE_LEN: usize = 64 << 10;
+/// How long a process that ends waits for its log to be written.
+pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long a server waits for its words to standard error to be written: its start's warnings, and its last words.
+pub const STDERR_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// How long `SIGTERM` waits at most, after lameduck, for shards to answer what their sockets still hold, and clients that wait
-/// for upstreams.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// for upstreams. With the log's flush it stays within the second that is promised.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(750);
 /// How often a shard that is to stop looks whether anybody still waits.
 pub const STOPPING_LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -212,6 +227,9 @@ pub const LABEL_SETS_MAX: usize = 1024;
 /// Upstreams that can be told apart in one process's life: 17 `forward` lines of 15. One costs 2 KB a shard.
 pub const UPSTREAM_LABELS_MAX: usize = 256;
 
+/// How long a reload waits for the end of a k8s-sync thread that is no longer needed.
+pub const SYNC_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Events on their way from the source to the model. A full channel makes the source wait.
 pub const EVENTS_WAITING_MAX: usize = 1024;
 
@@ -262,4 +280,6 @@ const _: () =
     assert!(UPSTREAM_CONNECTIONS_MAX * UPSTREAM_PIPELINE_MAX >= 2 * FORWARD_IN_FLIGHT_MAX);
 const _: () = assert!(ANSWER_TIMES_MIN <= ANSWER_TIMES_KEPT && UPSTREAMS_MAX <= u8::MAX as usize);
 const _: () = assert!(2 * 9984 * CACHE_ENTRY_LEN <= 20 << 20);
+const _: () = assert!(DRAIN_TIMEOUT.as_millis() + LOG_FLUSH_TIMEOUT.as_millis() < 1000);
+const _: () = assert!(LOG_WAITING_LEN_MAX >= 2 * LOG_WRITE_LEN);
 const _: () = assert!(TCP_WRITE_LEN >= 2 * (2 + wire::reply::MESSAGE_LEN_MAX));

@@ -1,42 +1,58 @@
-//! Log lines as CoreDNS writes them, `[INFO] plugin/reload: …`, to standard output: what users' greps and parsers know.
+//! The log on standard output: what users' greps and parsers know from CoreDNS.
+//!
+//! Invariant: nobody who logs waits for whoever reads (`queue`), and no failing output ends anything.
 
-use std::fmt;
+mod line;
+mod queue;
 
-use tracing::{Event, Level, Subscriber};
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io;
+use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use engine::cli::LogFormat;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
 
-/// Begins logging: lines of level INFO and up, or what RUST_LOG asks for.
-pub(crate) fn init() {
+pub(crate) use line::{Weight, line};
+pub(crate) use queue::Queue;
+
+/// Panics that are logged one by one; after them every 2^n-th, for one that a query brings about may come with every query.
+const PANICS_LOGGED: u64 = 10;
+
+/// Begins logging: lines of level INFO and up, or what RUST_LOG asks for. Panics are logged too.
+///
+/// # Errors
+/// The system gives no more threads.
+pub(crate) fn start(format: LogFormat) -> io::Result<Queue> {
+    let queue = Queue::start(io::stdout(), format)?;
     // kube warns of every refused request and every watch that ends; k8s-sync tells what that means, once.
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_client=off,kube_runtime=off"));
-    tracing_subscriber::fmt().with_env_filter(filter).event_format(Lines).init();
+    tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .event_format(line::Lines(format))
+        .with_writer(queue.clone())
+        .init();
+    // std's own hook writes to standard error and waits for it.
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(queue)
 }
 
-struct Lines;
-
-impl<S, N> FormatEvent<S, N> for Lines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let level = match *event.metadata().level() {
-            Level::ERROR => "ERROR",
-            Level::WARN => "WARNING",
-            Level::INFO => "INFO",
-            Level::DEBUG | Level::TRACE => "DEBUG",
-        };
-        write!(writer, "[{level}] ")?;
-        context.field_format().format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
+    if number > PANICS_LOGGED && !number.is_power_of_two() {
+        return;
     }
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("?");
+    let backtrace = Backtrace::capture();
+    let backtrace = match backtrace.status() {
+        BacktraceStatus::Captured => format!("\n{backtrace}"),
+        _ => String::new(),
+    };
+    tracing::error!(
+        "panic {number} of this process, a defect: please report it. Thread {thread} {panic}{backtrace}"
+    );
 }

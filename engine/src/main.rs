@@ -1,4 +1,10 @@
 //! The start-up, in one screen: Corefile → shards → clusters → sockets → the control loop.
+#![deny(
+    clippy::dbg_macro,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "they panic where the output is closed, and wait where nobody reads it: see log.rs and output.rs"
+)]
 
 mod consolidator;
 mod control;
@@ -6,8 +12,11 @@ mod conversion;
 mod endpoints;
 mod error_log;
 mod log;
+mod output;
 mod outward;
 mod server;
+mod signals;
+mod slow;
 mod start;
 mod sync;
 
@@ -17,14 +26,15 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use engine::admin::{Admin, Readiness};
 use engine::cli::{Cli, Command};
-use engine::corefile;
 use engine::fleet::{Fleet, Settings};
-use engine::limits::ERROR_REPORTS_WAITING_MAX;
+use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_FLUSH_TIMEOUT};
 use engine::metrics::{Metrics, ShardFacts};
 
 use control::Control;
 use error_log::ErrorLog;
 use server::Server;
+use signals::Signals;
+use slow::CorefileSource;
 
 /// The first sync is a burst of JSON: mimalloc takes it fast and gives the memory back.
 #[global_allocator]
@@ -33,40 +43,57 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::from_process();
     if cli.version {
-        println!("{}", start::version());
-        return ExitCode::SUCCESS;
+        return output::print(&format!("{}\n", start::version()));
     }
     if cli.plugins {
-        print!("{}", start::plugins());
-        return ExitCode::SUCCESS;
+        return output::print(&start::plugins());
     }
     if let Some(Command::Convert { file }) = &cli.command {
         return conversion::run(file, cli.dns_port);
     }
-    log::init();
-    start::raise_descriptor_limit();
-    // The first sync touches much memory once; backed by huge pages it stays, a third more at 10,000 Services.
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = runtime
-        .context("the control runtime")
-        .and_then(|runtime| runtime.block_on(async { start(&cli).await?.run().await }));
-    match outcome {
+    let ended = log::start(cli.log_format).context("cannot start the log's thread");
+    let ended = ended.and_then(|log| {
+        let ended = serve(&cli, &log);
+        log.flush(LOG_FLUSH_TIMEOUT);
+        ended
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            output::complain_in_time(start::last_words(&cli, &format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
 }
 
-async fn start(cli: &Cli) -> anyhow::Result<Control> {
+/// Serves until the process is told to end.
+fn serve(cli: &Cli, log: &log::Queue) -> anyhow::Result<()> {
+    start::raise_descriptor_limit();
+    // The first sync touches much memory once; backed by huge pages it stays, a third more at 10,000 Services.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("the control runtime")?;
+    let ended = runtime.block_on(async {
+        let mut signals = Signals::listen().context("cannot listen to signals")?;
+        let control = tokio::select! {
+            control = start(cli, log) => control?,
+            end = signals.end() => {
+                tracing::info!("{}", end.message());
+                return Ok(());
+            }
+        };
+        control.run(signals).await
+    });
+    // Dropped, it would wait for a file or a resolver that never answers.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn start(cli: &Cli, log: &log::Queue) -> anyhow::Result<Control> {
     let (path, is_example) = start::corefile(cli)?;
-    let config = corefile::load(&path, cli.dns_port)
-        .map_err(|report| anyhow::anyhow!("{}", start::shown(&report)))?;
-    if !config.warnings.is_empty() {
-        eprintln!("{}", start::shown(&config.warnings));
-    }
+    let (source, config) = CorefileSource::first(path, cli.dns_port).await?;
+    let config = config.map_err(|report| anyhow::anyhow!("{}", start::shown(&report)))?;
+    start::tell_warnings(cli, &config.warnings);
 
     let backend = start::backend(cli.io)?;
     let settings = Settings { backend, busy_poll: cli.busy_poll.unwrap_or_default() };
@@ -98,14 +125,15 @@ async fn start(cli: &Cli) -> anyhow::Result<Control> {
     server.syncs().for_each(|sync| control::report_readiness(&readiness, sync));
 
     if let Some(pidfile) = &cli.pidfile {
-        let pid = format!("{}\n", std::process::id());
-        std::fs::write(pidfile, pid).with_context(|| format!("-pidfile {}", pidfile.display()))?;
+        let written = slow::write_pidfile(pidfile.clone()).await;
+        written.with_context(|| format!("-pidfile {}", pidfile.display()))?;
     }
     if !cli.quiet {
-        print!("{}", start::banner(&server, &config, backend, cores.len()));
+        let mut banner = start::banner(&server, &config, backend, cores.len());
         if is_example {
-            println!("{}", start::EXAMPLE_LINES);
+            banner.push_str(start::EXAMPLE_LINES);
         }
+        log.push(start::as_logged(cli, &banner).as_bytes());
     }
     tracing::info!("plugin/reload: Running configuration SHA512 = {}", config.digest);
     Ok(Control {
@@ -114,8 +142,8 @@ async fn start(cli: &Cli) -> anyhow::Result<Control> {
         metrics,
         readiness,
         errors: ErrorLog::new(reports, &config),
-        corefile: path,
-        default_port: cli.dns_port,
+        log: log.clone(),
+        source,
         config,
         last_failure: None,
         parts: Vec::new(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use core_affinity::CoreId;
-use engine::cli::{Cli, Cores, Io};
+use engine::cli::{Cli, Cores, Io, LogFormat};
 use engine::corefile::{Config, DIRECTIVES, Report};
 use engine::fleet::Backend;
 use engine::io::uring::Uring;
@@ -14,7 +14,10 @@ use engine::metrics::Build;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::endpoints::zone_text;
+use crate::log::{self, Weight};
+use crate::output;
 use crate::server::Server;
+use crate::slow::STDIN;
 
 /// The example that is served where no Corefile is named and none lies in the working directory.
 const EXAMPLE: &str = "deploy/example/Corefile";
@@ -25,7 +28,9 @@ const EXAMPLE: &str = "deploy/example/Corefile";
 /// Where there is none.
 pub(crate) fn corefile(cli: &Cli) -> anyhow::Result<(PathBuf, bool)> {
     if let Some(path) = &cli.conf {
-        return Ok((path.clone(), false));
+        // As CoreDNS has it.
+        let is_stdin = path == Path::new("stdin") && !path.exists();
+        return Ok((if is_stdin { STDIN.into() } else { path.clone() }, false));
     }
     if Path::new("Corefile").is_file() {
         return Ok((PathBuf::from("Corefile"), false));
@@ -46,6 +51,33 @@ pub(crate) fn shown(report: &Report) -> String {
     if std::io::stderr().is_terminal() { report.coloured() } else { report.to_string() }
 }
 
+/// Says on standard error what is odd in the Corefile; in the log, where it is to be JSON.
+pub(crate) fn tell_warnings(cli: &Cli, warnings: &Report) {
+    if warnings.is_empty() {
+        return;
+    }
+    match cli.log_format {
+        LogFormat::Text => output::complain_in_time(format!("{}\n", shown(warnings))),
+        LogFormat::Json => tracing::warn!("{}", warnings.to_string().trim_end()),
+    }
+}
+
+/// The lines that say what is served: as they are, or one JSON object.
+pub(crate) fn as_logged(cli: &Cli, banner: &str) -> String {
+    match cli.log_format {
+        LogFormat::Text => banner.to_owned(),
+        LogFormat::Json => log::line(LogFormat::Json, Weight::Info, banner.trim_end()),
+    }
+}
+
+/// Why the process ends: as it is, or one JSON object.
+pub(crate) fn last_words(cli: &Cli, error: &str) -> String {
+    match cli.log_format {
+        LogFormat::Text => format!("{error}\n"),
+        LogFormat::Json => log::line(LogFormat::Json, Weight::Fatal, error),
+    }
+}
+
 /// Lets the process have as many files open as the system allows: clients' connections and questions to upstreams are sockets.
 /// Programs in Go, CoreDNS among them, do so by themselves; container runtimes start processes with 1,024.
 pub(crate) fn raise_descriptor_limit() {
@@ -59,7 +91,11 @@ pub(crate) fn raise_descriptor_limit() {
 pub(crate) fn build() -> Build {
     Build {
         version: env!("CARGO_PKG_VERSION").into(),
-        revision: option_env!("RINGDNS_REVISION").unwrap_or("unknown").into(),
+        // build.rs asks git.
+        revision: option_env!("RINGDNS_REVISION")
+            .filter(|text| !text.is_empty())
+            .unwrap_or("unknown")
+            .into(),
         compiler: concat!("rust", env!("CARGO_PKG_RUST_VERSION")).into(),
     }
 }
@@ -193,4 +229,5 @@ This is the example cluster of deploy/example. Ask it, from another terminal:
   dig @127.0.0.1 -p 1053 _postgresql._tcp.postgres.data.svc.cluster.local SRV
   dig @::1 -p 1053 +tcp storefront.shop.svc.cluster.local AAAA
   dig @127.0.0.1 -p 1053 -x 10.96.0.10
-Your own: `ringdns -conf FILE`. Ctrl-C ends it.";
+Your own: `ringdns -conf FILE`. Ctrl-C ends it.
+";

@@ -1,9 +1,9 @@
 //! The binary as an operator meets it: started, changed under load, given broken files, told to stop.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -252,6 +252,136 @@ fn nothing_is_lost_when_it_stops() {
         assert!(answered > 100, "{arguments:?}: {answered}");
         assert_eq!(server.ended().0, Some(0));
     }
+}
+
+/// A pipe that nobody writes to or reads from.
+fn make_pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// CoreDNS's words for those that it takes, and advice for those that it does not.
+#[test]
+fn signals_say_what_they_do() {
+    for (end, last_line) in [
+        ("TERM", "[INFO] SIGTERM: Shutting down servers then terminating"),
+        ("INT", "[INFO] SIGINT: Shutting down"),
+        ("QUIT", "[INFO] SIGQUIT: Quitting process immediately"),
+    ] {
+        let mut server = Server::start(&[]);
+        let corefile = server.path("Corefile");
+        // Another comment is no other Corefile.
+        let commented = format!("# unchanged\n{}", fs::read_to_string(&corefile).unwrap());
+        fs::write(&corefile, commented).unwrap();
+        let log = BufReader::new(server.child.stdout.take().unwrap());
+        let mut lines = log.lines().map(Result::unwrap);
+        let mut is_next = |expected: &str| lines.any(|line| line.starts_with(expected));
+        for (signal, line) in [
+            ("HUP", "[INFO] SIGHUP: ignored, as CoreDNS does; SIGUSR1 reloads the Corefile"),
+            ("USR2", "[WARNING] SIGUSR2: ignored, "),
+            ("USR1", "[INFO] SIGUSR1: Reloading"),
+            ("CONT", "[INFO] plugin/reload: the Corefile has not changed; nothing to reload"),
+            (end, last_line),
+        ] {
+            server.signal(signal);
+            assert!(is_next(line), "SIG{signal}: {line}");
+        }
+        assert_eq!(server.child.wait().unwrap().code(), Some(0), "SIG{end}");
+    }
+}
+
+/// The end does not wait for a reload, nor a reload for ever; the endpoints answer all the while.
+#[test]
+fn a_file_that_hangs_holds_nothing_up() {
+    for (replaced, by) in [
+        ("errors", "errors\n    import hanging"),
+        ("kubernetes", "forward . hanging\n    kubernetes"),
+    ] {
+        let server = Server::start(&[]);
+        make_pipe(&server.path("hanging"));
+        let corefile = fs::read_to_string(server.path("Corefile")).unwrap();
+        let by = by.replace("hanging", server.path("hanging").to_str().unwrap());
+        fs::write(server.path("Corefile"), corefile.replacen(replaced, &by, 1)).unwrap();
+        server.signal("USR1");
+        server.until("the failure is counted", |server| {
+            assert!(server.get("/health").ends_with("OK"));
+            assert_eq!(server.address("web"), Some(1));
+            !server.get("/metrics").contains("coredns_reload_failed_total 0")
+        });
+        // Another one begins, and is not waited for.
+        server.signal("USR1");
+        let began = Instant::now();
+        server.signal("TERM");
+        let (code, log) = server.ended();
+        assert_eq!(code, Some(0));
+        // Lameduck is 1 s, and a reload could wait for 5.
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        assert!(log.contains("has not been read within"), "{log}");
+    }
+}
+
+/// A start that waits for a pipe is told to end as any other.
+#[test]
+fn a_start_that_waits_can_be_ended() {
+    let folder = TempDir::new().unwrap();
+    let pipe = folder.path().join("pipe");
+    make_pipe(&pipe);
+    let corefile = folder.path().join("Corefile");
+    fs::write(&corefile, ".:0 {\n    bind 127.0.0.1\n    errors\n}\n").unwrap();
+    for arguments in [
+        ["-conf", pipe.to_str().unwrap(), "-log-format", "text"],
+        ["-conf", corefile.to_str().unwrap(), "-pidfile", pipe.to_str().unwrap()],
+    ] {
+        let mut child =
+            Command::new(env!("CARGO_BIN_EXE_ringdns")).args(arguments).spawn().unwrap();
+        // Signals that come before the process listens to them end it too, but with another code.
+        let listens = || {
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();
+            u64::from_str_radix(caught, 16).unwrap() >> 14 & 1 == 1
+        };
+        let began = Instant::now();
+        while !listens() && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let sent = Command::new("kill").arg(child.id().to_string()).status();
+        assert!(sent.unwrap().success());
+        let began = Instant::now();
+        while child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(3) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = child.kill();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{arguments:?}");
+    }
+}
+
+/// `-conf <(sed …)` and `-conf stdin`: what can be read once is served, and does not change.
+#[test]
+fn a_corefile_that_is_a_pipe_is_served() {
+    let server = Server::start(&[]);
+    // Relative paths are those of the working directory.
+    let corefile = format!(
+        "cluster.local:{} {{\n    bind 127.0.0.1\n    kubernetes {{\n        manifests cluster.yaml\n    }}\n    reload 2s 1s\n}}\n",
+        free_port()
+    );
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ringdns"))
+        .args(["-conf", "stdin"])
+        .current_dir(server.folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(corefile.as_bytes()).unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("Running configuration")), "it starts:\n{corefile}");
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args(["-s", name, &child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    };
+    signal("USR1");
+    assert!(lines.any(|line| line.contains("cannot be read again")));
+    signal("TERM");
+    assert!(lines.all(|line| !line.contains("ERROR")));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 fn run(arguments: &[&str], corefile: &str) -> Output {

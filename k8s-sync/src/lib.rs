@@ -1,3 +1,10 @@
+#![deny(
+    clippy::dbg_macro,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "they panic where the output is closed, and wait where nobody reads it"
+)]
+
 pub mod cluster;
 pub mod convert;
 pub mod manifests;

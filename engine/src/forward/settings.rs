@@ -4,6 +4,7 @@
 //! Invariant: 1 to `UPSTREAMS_MAX` upstreams.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::looping::Probe;
 use super::resolv_conf::{name_servers, upstream_address};
 use super::{host, tls};
 use crate::corefile::{Forward, Target, UpstreamTls, Zone};
-use crate::limits::UPSTREAMS_MAX;
+use crate::limits::{FORWARD_TIMEOUT, UPSTREAMS_MAX};
 use crate::metrics::{Metrics, UpstreamMetrics};
 
 /// What a `forward` line comes to.
@@ -165,8 +166,7 @@ impl<'t> Found<'t> {
                     .extend(found.map(|ip| (target, SocketAddr::new(ip, *port), origin.clone())));
             }
             Target::ResolvConf(path) => {
-                let text =
-                    std::fs::read(path).map_err(|error| SettingsError::file(path, &error))?;
+                let text = read(path).await.map_err(|error| SettingsError::file(path, &error))?;
                 let found = name_servers(&text);
                 let origin = Origin::ResolvConf(path.clone());
                 let located = |address| (target, address, origin.clone());
@@ -202,6 +202,19 @@ impl<'t> Found<'t> {
             upstreams.truncate(UPSTREAMS_MAX);
         }
         Ok(upstreams)
+    }
+}
+
+/// A file's bytes. One that hangs, on a network or as a pipe, does not hold up the control plane.
+async fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let path = path.to_owned();
+    let reading = tokio::task::spawn_blocking(move || std::fs::read(path));
+    match tokio::time::timeout(FORWARD_TIMEOUT, reading).await {
+        Ok(read) => read.unwrap_or_else(|error| Err(io::Error::other(error))),
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("it has not been read within {FORWARD_TIMEOUT:?}"),
+        )),
     }
 }
 

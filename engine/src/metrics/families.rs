@@ -284,7 +284,9 @@ impl Families<'_, '_> {
                 (labels, 1.0)
             })
             .collect();
-        self.gauges("ringdns_shard_info", "Where each shard runs; always 1", &shards)
+        self.gauges("ringdns_shard_info", "Where each shard runs; always 1", &shards)?;
+        let help = "Lines of the log lost: standard output was read too slowly, or failed";
+        self.counters("ringdns_log_lines_lost", help, &[(Vec::new(), facts.log_lines_lost)])
     }
 
     fn tables(&mut self, facts: &Facts, now: SystemTime) -> fmt::Result {

@@ -64,6 +64,8 @@ pub struct Facts {
     /// By shard index.
     pub shards: Vec<ShardFacts>,
     pub tables: Vec<TableFacts>,
+    /// Lines of the log that could not be written.
+    pub log_lines_lost: u64,
 }
 
 /// A plugin that acts in a server block.

@@ -1,0 +1,205 @@
+//! A line of the log, in CoreDNS's words: `[INFO] plugin/reload: …`, or the JSON object that it writes with `-log-format json`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+
+use engine::cli::LogFormat;
+use serde::Serialize;
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// How important a line is: `tracing`'s levels, and one for the last words of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weight {
+    Debug,
+    Info,
+    Warning,
+    Error,
+    Fatal,
+}
+
+impl Weight {
+    fn of(level: Level) -> Self {
+        match level {
+            Level::ERROR => Self::Error,
+            Level::WARN => Self::Warning,
+            Level::INFO => Self::Info,
+            Level::DEBUG | Level::TRACE => Self::Debug,
+        }
+    }
+
+    const fn in_text(self) -> &'static str {
+        match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warning => "WARNING",
+            Self::Error => "ERROR",
+            Self::Fatal => "FATAL",
+        }
+    }
+
+    /// As Go's slog names them.
+    const fn in_json(self) -> &'static str {
+        match self {
+            Self::Warning => "WARN",
+            Self::Debug | Self::Info | Self::Error | Self::Fatal => self.in_text(),
+        }
+    }
+}
+
+/// A line that no event of `tracing` stands behind, with the newline at its end.
+pub(crate) fn line(format: LogFormat, weight: Weight, message: &str) -> String {
+    match format {
+        LogFormat::Text => format!("[{}] {message}\n", weight.in_text()),
+        LogFormat::Json => json(weight, message, BTreeMap::new()),
+    }
+}
+
+/// The line that stands for those that are missing.
+pub(super) fn losses(format: LogFormat, line_count: u64, failure: Option<&io::Error>) -> String {
+    let cause = match failure {
+        Some(error) => format!("writing to standard output failed: {error}"),
+        None => "standard output is read too slowly or not at all".to_owned(),
+    };
+    let lines = if line_count == 1 { "line is" } else { "lines are" };
+    let message = format!(
+        "log: {line_count} {lines} missing here: {cause}; see ringdns_log_lines_lost_total in /metrics"
+    );
+    line(format, Weight::Warning, &message)
+}
+
+/// Formats the events of `tracing`.
+pub(super) struct Lines(pub(super) LogFormat);
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let weight = Weight::of(*event.metadata().level());
+        match self.0 {
+            LogFormat::Text => {
+                write!(writer, "[{}] ", weight.in_text())?;
+                context.field_format().format_fields(writer.by_ref(), event)?;
+                writeln!(writer)
+            }
+            LogFormat::Json => {
+                let mut fields = Fields::default();
+                event.record(&mut fields);
+                writer.write_str(&json(weight, &fields.message, fields.others))
+            }
+        }
+    }
+}
+
+/// CoreDNS's keys in its order, then our fields.
+#[derive(Serialize)]
+struct Record<'a> {
+    time: &'a str,
+    level: &'a str,
+    msg: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plugin: Option<&'a str>,
+    #[serde(flatten)]
+    fields: BTreeMap<&'static str, Value>,
+}
+
+fn json(weight: Weight, message: &str, fields: BTreeMap<&'static str, Value>) -> String {
+    let mut time = String::new();
+    // Writing to memory cannot fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+    let (plugin, msg) = match message.strip_prefix("plugin/").and_then(|rest| rest.split_once(": "))
+    {
+        Some((plugin, msg)) => (Some(plugin), msg),
+        None => (None, message),
+    };
+    let record = Record { time: &time, level: weight.in_json(), msg, plugin, fields };
+    let mut line = serde_json::to_string(&record).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: BTreeMap<&'static str, Value>,
+}
+
+impl Fields {
+    fn put(&mut self, field: &Field, value: Value) {
+        match (field.name(), value) {
+            ("message", Value::String(message)) => self.message = message,
+            (name, value) => drop(self.others.insert(name, value)),
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}").into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(weight: Weight, message: &str, text: &str, json: &str) {
+        assert_eq!(line(LogFormat::Text, weight, message), text);
+        let line = line(LogFormat::Json, weight, message);
+        let (time, rest) = line.split_once(',').unwrap();
+        assert!(time.starts_with("{\"time\":\"20") && time.ends_with("Z\""), "{line}");
+        assert_eq!(rest, json);
+        assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn lines() {
+        check(
+            Weight::Info,
+            "SIGTERM: Shutting down",
+            "[INFO] SIGTERM: Shutting down\n",
+            "\"level\":\"INFO\",\"msg\":\"SIGTERM: Shutting down\"}\n",
+        );
+        check(
+            Weight::Warning,
+            "plugin/health: it \"fails\"\nwholly",
+            "[WARNING] plugin/health: it \"fails\"\nwholly\n",
+            "\"level\":\"WARN\",\"msg\":\"it \\\"fails\\\"\\nwholly\",\"plugin\":\"health\"}\n",
+        );
+        check(
+            Weight::Fatal,
+            "plugin/nothing",
+            "[FATAL] plugin/nothing\n",
+            "\"level\":\"FATAL\",\"msg\":\"plugin/nothing\"}\n",
+        );
+    }
+}

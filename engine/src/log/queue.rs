@@ -1,0 +1,343 @@
+//! The log's queue, and the one thread that writes it out.
+//!
+//! Invariant: whoever logs never waits. A line that finds the queue full, or that cannot be written, is lost and counted; the
+//! log says how many are missing, where they are missing, as soon as it can be written again.
+//!
+//! `tracing-appender` does not do: its queue is bounded in lines of any length, its losses show nowhere in the log, and it
+//! prints when it is dropped while the queue is full, which may wait or panic.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use engine::cli::LogFormat;
+use engine::limits::{LOG_LINES_WAITING_MAX, LOG_WAITING_LEN_MAX, LOG_WRITE_LEN};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::line;
+
+/// Where lines are put, by any thread.
+#[derive(Clone)]
+pub(crate) struct Queue {
+    entries: Sender<Entry>,
+    losses: Arc<Losses>,
+}
+
+enum Entry {
+    Line {
+        text: Vec<u8>,
+        /// Lines lost between the one queued before it and this one.
+        lost_before: u64,
+    },
+    /// Answered when all that was queued before it has been written or lost.
+    Flush(Sender<()>),
+}
+
+#[derive(Default)]
+struct Losses {
+    /// Bytes of the lines in the queue and of those being written.
+    waiting_len: AtomicUsize,
+    /// Lines lost since the last one that was queued.
+    unreported: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Queue {
+    /// Starts the thread that writes to `out`.
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub(crate) fn start(out: impl AsFd + Send + 'static, format: LogFormat) -> io::Result<Self> {
+        let (sender, entries) = bounded(LOG_LINES_WAITING_MAX);
+        let losses = Arc::<Losses>::default();
+        let writer = Writer { out, format, losses: Arc::clone(&losses), batch: Batch::default() };
+        std::thread::Builder::new().name("log".into()).spawn(move || writer.run(&entries))?;
+        Ok(Self { entries: sender, losses })
+    }
+
+    /// Puts a line, with the newline at its end, into the queue; it is lost where there is no room.
+    pub(crate) fn push(&self, text: &[u8]) {
+        let losses = &*self.losses;
+        let lost_before = losses.unreported.swap(0, Relaxed);
+        let waiting_len = losses.waiting_len.fetch_add(text.len(), Relaxed);
+        let has_room = waiting_len.saturating_add(text.len()) <= LOG_WAITING_LEN_MAX;
+        let line = || Entry::Line { text: text.to_vec(), lost_before };
+        if !has_room || self.entries.try_send(line()).is_err() {
+            losses.waiting_len.fetch_sub(text.len(), Relaxed);
+            losses.unreported.fetch_add(lost_before + 1, Relaxed);
+            losses.total.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Lines lost so far.
+    pub(crate) fn lost_count(&self) -> u64 {
+        self.losses.total.load(Relaxed)
+    }
+
+    /// Waits until everything that is queued now has been written, but never longer than this.
+    pub(crate) fn flush(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        let (done, is_done) = bounded(1);
+        if self.entries.send_deadline(Entry::Flush(done), deadline).is_ok() {
+            let _ = is_done.recv_deadline(deadline);
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// `tracing-subscriber` writes each event at once and whole.
+impl io::Write for Queue {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.push(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Writer<F> {
+    out: F,
+    format: LogFormat,
+    losses: Arc<Losses>,
+    batch: Batch,
+}
+
+/// What is written at a time.
+#[derive(Default)]
+struct Batch {
+    text: Vec<u8>,
+    parts: Vec<Part>,
+    flushes: Vec<Sender<()>>,
+    /// Bytes of it that count as waiting.
+    waiting_len: usize,
+    /// Lines that the log has not been told of, for the last batch could not be written whole.
+    unreported: u64,
+    /// Why.
+    failure: Option<io::Error>,
+    /// The output ends within a line.
+    is_cut: bool,
+}
+
+/// A line of a batch, or the report that lines are missing.
+struct Part {
+    end: usize,
+    /// Lines that are missing if this part is not written.
+    line_count: u64,
+    is_report: bool,
+}
+
+impl<F: AsFd> Writer<F> {
+    /// Writes until all who log are gone.
+    fn run(mut self, entries: &Receiver<Entry>) {
+        while let Ok(first) = entries.recv() {
+            self.take(first);
+            while self.batch.text.len() < LOG_WRITE_LEN
+                && let Ok(next) = entries.try_recv()
+            {
+                self.take(next);
+            }
+            if entries.is_empty() {
+                let lost = self.losses.unreported.swap(0, Relaxed);
+                self.batch.report(lost, self.format);
+            }
+            self.write();
+        }
+    }
+
+    fn take(&mut self, entry: Entry) {
+        let batch = &mut self.batch;
+        match entry {
+            Entry::Line { text, lost_before } => {
+                batch.report(lost_before, self.format);
+                batch.text.extend_from_slice(&text);
+                batch.waiting_len += text.len();
+                batch.parts.push(Part { end: batch.text.len(), line_count: 1, is_report: false });
+            }
+            Entry::Flush(done) => batch.flushes.push(done),
+        }
+    }
+
+    /// Waits as long as whoever reads the log likes. What fails is not tried again: the next batch is.
+    fn write(&mut self) {
+        let batch = &mut self.batch;
+        let (written_len, failure) = write_whole(&self.out, &batch.text);
+        if failure.is_some() {
+            for part in batch.parts.iter().filter(|part| part.end > written_len) {
+                batch.unreported += part.line_count;
+                if !part.is_report {
+                    self.losses.total.fetch_add(part.line_count, Relaxed);
+                }
+            }
+            let last = written_len.checked_sub(1).map(|at| batch.text[at]);
+            batch.is_cut = last.map_or(batch.is_cut, |last| last != b'\n');
+            batch.failure = failure;
+        }
+        batch.text.clear();
+        batch.parts.clear();
+        self.losses.waiting_len.fetch_sub(std::mem::take(&mut batch.waiting_len), Relaxed);
+        for done in batch.flushes.drain(..) {
+            let _ = done.try_send(());
+        }
+    }
+}
+
+impl Batch {
+    fn report(&mut self, lost: u64, format: LogFormat) {
+        let line_count = lost + std::mem::take(&mut self.unreported);
+        if line_count == 0 {
+            return;
+        }
+        if std::mem::take(&mut self.is_cut) {
+            self.text.push(b'\n');
+        }
+        let failure = self.failure.take();
+        self.text.extend_from_slice(line::losses(format, line_count, failure.as_ref()).as_bytes());
+        self.parts.push(Part { end: self.text.len(), line_count, is_report: true });
+    }
+}
+
+/// How much was written, and why not all.
+fn write_whole(out: impl AsFd, text: &[u8]) -> (usize, Option<io::Error>) {
+    let mut written_len = 0;
+    while written_len < text.len() {
+        match rustix::io::write(&out, &text[written_len..]) {
+            Ok(0) => return (written_len, Some(io::ErrorKind::WriteZero.into())),
+            Ok(len) => written_len += len,
+            Err(Errno::INTR) => {}
+            // Whoever started the process may have made its end of a pipe or a terminal non-blocking.
+            Err(Errno::AGAIN) => match poll(&mut [PollFd::new(&out, PollFlags::OUT)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return (written_len, Some(error.into())),
+            },
+            Err(error) => return (written_len, Some(error.into())),
+        }
+    }
+    (written_len, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{BufRead as _, BufReader, Read as _};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !is_so() {
+            assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn line(number: usize) -> String {
+        format!("{number:0>99}\n")
+    }
+
+    /// Logs until lines are lost; how many were pushed.
+    fn overfill(queue: &Queue) -> usize {
+        let mut count = 0;
+        // The queue is full, and so is whatever it is written into.
+        until("lines are lost", || {
+            for _ in 0..LOG_LINES_WAITING_MAX {
+                queue.push(line(count).as_bytes());
+                count += 1;
+            }
+            queue.lost_count() > 0
+        });
+        count
+    }
+
+    #[test]
+    fn losses_are_reported_where_they_are() {
+        // A socket that blocks, and one that does not, as some who start processes hand over.
+        for is_nonblocking in [false, true] {
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            theirs.set_nonblocking(is_nonblocking).unwrap();
+            let queue = Queue::start(theirs, LogFormat::Text).unwrap();
+            let count = overfill(&queue);
+            let began = Instant::now();
+            queue.flush(Duration::from_millis(50));
+            assert!(began.elapsed() < PATIENCE / 2, "a flush does not wait for the reader");
+            let mut lines = BufReader::new(ours).lines().map(Result::unwrap);
+            let (mut next, mut reported) = (0, 0);
+            while next < count {
+                let read = lines.next().unwrap();
+                match read.strip_prefix("[WARNING] log: ") {
+                    Some(report) => {
+                        let lost: usize = report.split(' ').next().unwrap().parse().unwrap();
+                        (next, reported) = (next + lost, reported + lost);
+                    }
+                    None => {
+                        assert_eq!(format!("{read}\n"), line(next));
+                        next += 1;
+                    }
+                }
+            }
+            assert_eq!(reported as u64, queue.lost_count());
+            queue.push(b"the last\n");
+            assert_eq!(lines.next().unwrap(), "the last");
+        }
+    }
+
+    /// What cannot be written is lost and counted, and the thread goes on.
+    #[test]
+    fn outputs_that_fail() {
+        let (_, nobody_reads) = io::pipe().unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        for out in [std::os::fd::OwnedFd::from(nobody_reads), full.into()] {
+            let queue = Queue::start(out, LogFormat::Text).unwrap();
+            for count in 1..=3 {
+                queue.push(b"a line\n");
+                until("it is counted", || queue.lost_count() == count);
+            }
+            queue.flush(PATIENCE);
+        }
+    }
+
+    /// A reader that comes back is told what it missed and why; half a line is no line.
+    #[test]
+    fn an_output_that_works_again() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = File::create(folder.path().join("log")).unwrap();
+        let mut writer = Writer {
+            out: file,
+            format: LogFormat::Text,
+            losses: Arc::default(),
+            batch: Batch {
+                unreported: 7,
+                failure: Some(io::ErrorKind::StorageFull.into()),
+                is_cut: true,
+                ..Batch::default()
+            },
+        };
+        for text in ["one\n", "two\n"] {
+            writer.take(Entry::Line { text: text.into(), lost_before: 2 });
+            writer.write();
+        }
+        let mut log = String::new();
+        File::open(folder.path().join("log")).unwrap().read_to_string(&mut log).unwrap();
+        let lines: Vec<_> = log.lines().collect();
+        assert_eq!(lines.len(), 5, "{log}");
+        assert_eq!((lines[0], lines[2], lines[4]), ("", "one", "two"), "{log}");
+        assert!(lines[1].starts_with("[WARNING] log: 9 lines"), "{log}");
+        assert!(lines[1].contains("no storage space"), "{log}");
+        assert!(lines[3].starts_with("[WARNING] log: 2 lines"), "{log}");
+    }
+}

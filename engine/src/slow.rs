@@ -1,0 +1,109 @@
+//! Files that may be slow or never come: a network file system that hangs, a pipe that nobody writes to or reads from.
+//!
+//! Invariant: the control loop waits `FILE_TIMEOUT` for them at most, and while it waits everything else goes on.
+
+use std::io;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use engine::corefile::{self, Config, Report, Surroundings};
+use engine::limits::FILE_TIMEOUT;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
+
+/// The process's standard input as a file.
+pub(crate) const STDIN: &str = "/dev/stdin";
+
+/// The Corefile's file.
+pub(crate) struct CorefileSource {
+    path: PathBuf,
+    default_port: u16,
+    /// A reading that has not come to its end: there is never a second one beside it.
+    reading: Option<JoinHandle<Again>>,
+}
+
+/// What came of reading the Corefile again.
+pub(crate) enum Again {
+    Read(Box<Config>),
+    /// It is a pipe: there is nothing more in it.
+    Never,
+    Failed(String),
+}
+
+impl CorefileSource {
+    /// Reads it for the first time, which may take as long as it likes: `-conf <(sed …)` is a pipe.
+    ///
+    /// # Errors
+    /// The mistakes in it, or why it cannot be read.
+    pub(crate) async fn first(
+        path: PathBuf,
+        default_port: u16,
+    ) -> anyhow::Result<(Self, Result<Config, Report>)> {
+        let source = path.clone();
+        let config = spawn_blocking(move || load(&source, default_port)).await?;
+        Ok((Self { path, default_port, reading: None }, config))
+    }
+
+    pub(crate) async fn again(&mut self) -> Again {
+        // One that was late is not waited for again: it is looked whether it has come since.
+        let patience = if self.reading.is_some() { Duration::ZERO } else { FILE_TIMEOUT };
+        let reading = self.reading.get_or_insert_with(|| {
+            let (path, default_port) = (self.path.clone(), self.default_port);
+            spawn_blocking(move || {
+                if is_read_once(&path) {
+                    return Again::Never;
+                }
+                match load(&path, default_port) {
+                    Ok(config) => Again::Read(Box::new(config)),
+                    Err(report) => Again::Failed(report.to_string()),
+                }
+            })
+        });
+        let Ok(read) = timeout(patience, reading).await else {
+            return Again::Failed(format!(
+                "open {}: it, or a file that it imports, has not been read within {FILE_TIMEOUT:?}: is it on a file system that \
+                 hangs, or a pipe that nobody writes to?",
+                self.path.display()
+            ));
+        };
+        self.reading = None;
+        read.unwrap_or_else(|error| Again::Failed(format!("reading the Corefile: {error}")))
+    }
+}
+
+/// What standard input says is relative to the working directory.
+fn load(path: &Path, default_port: u16) -> Result<Config, Report> {
+    if path == Path::new(STDIN)
+        && let Ok(text) = corefile::read_file(path)
+    {
+        return corefile::parse("stdin", &text, &Surroundings::of_process(default_port));
+    }
+    corefile::load(path, default_port)
+}
+
+/// Pipes, sockets and terminals.
+fn is_read_once(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| {
+        let kind = metadata.file_type();
+        kind.is_fifo() || kind.is_socket() || kind.is_char_device()
+    })
+}
+
+/// Writes the process id.
+///
+/// # Errors
+/// It cannot be written, or not in time.
+pub(crate) async fn write_pidfile(path: PathBuf) -> io::Result<()> {
+    let pid = format!("{}\n", std::process::id());
+    let writing = spawn_blocking(move || std::fs::write(path, pid));
+    match timeout(FILE_TIMEOUT, writing).await {
+        Ok(written) => written.unwrap_or_else(|error| Err(io::Error::other(error))),
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!(
+                "it has not been written within {FILE_TIMEOUT:?}: is it a pipe that nobody reads?"
+            ),
+        )),
+    }
+}
