@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 
 use crate::corefile;
 use crate::limits::BUSY_POLL_MAX;
@@ -17,20 +17,21 @@ use crate::limits::BUSY_POLL_MAX;
 #[command(
     name = "ringdns",
     disable_version_flag = true,
-    disable_help_subcommand = true,
-    args_conflicts_with_subcommands = true
+    args_conflicts_with_subcommands = true,
+    // Of a flag that is given twice the last counts, as in Go.
+    args_override_self = true
 )]
 pub struct Cli {
     /// Without one it serves.
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// The Corefile to serve.
+    /// The Corefile to serve; `stdin` reads it from a pipe.
     #[arg(long, value_name = "FILE")]
     pub conf: Option<PathBuf>,
 
     /// Port of server blocks that name none.
-    #[arg(long = "dns.port", short = 'p', value_name = "PORT", default_value_t = 53)]
+    #[arg(long = "dns.port", short = 'p', alias = "p", value_name = "PORT", default_value_t = 53)]
     pub dns_port: u16,
 
     /// Write the process id to this file.
@@ -38,11 +39,31 @@ pub struct Cli {
     pub pidfile: Option<PathBuf>,
 
     /// List the Corefile plugins that are built in, and exit.
-    #[arg(long)]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        hide_default_value = true,
+        action = ArgAction::Set,
+        value_parser = parse_bool
+    )]
     pub plugins: bool,
 
     /// Leave out the lines that say what is served.
-    #[arg(long)]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        hide_default_value = true,
+        action = ArgAction::Set,
+        value_parser = parse_bool
+    )]
     pub quiet: bool,
 
     /// How log lines are written.
@@ -50,7 +71,17 @@ pub struct Cli {
     pub log_format: LogFormat,
 
     /// Print the version, and exit.
-    #[arg(long)]
+    #[arg(
+        long, short = 'V',
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        hide_default_value = true,
+        action = ArgAction::Set,
+        value_parser = parse_bool
+    )]
     pub version: bool,
 
     /// How datagrams move: `uring` (io_uring), `mmsg` (recvmmsg and sendmmsg), or the first that this machine allows.
@@ -137,6 +168,15 @@ fn with_two_dashes(argument: OsString) -> OsString {
     }
 }
 
+/// What Go takes for a boolean: `-quiet` is `-quiet=true`.
+fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("true or false".into()),
+    }
+}
+
 fn parse_busy_poll(text: &str) -> Result<Duration, String> {
     match corefile::parse_duration(text) {
         Some(duration) if duration <= BUSY_POLL_MAX => Ok(duration),
@@ -176,16 +216,64 @@ mod tests {
             &["-conf=/etc/coredns/Corefile", "-dns.port=1053"],
             &["-conf", "/etc/coredns/Corefile", "-p", "1053"],
             &["-conf", "/etc/coredns/Corefile", "-p1053"],
+            &["-conf", "/etc/coredns/Corefile", "-p=1053"],
+            &["-conf", "/etc/coredns/Corefile", "--p", "1053"],
+            &["-conf", "a", "-dns.port=53", "-conf", "/etc/coredns/Corefile", "-dns.port=1053"],
         ] {
             let cli = parse(arguments).unwrap();
             assert_eq!(cli.conf, Some("/etc/coredns/Corefile".into()), "{arguments:?}");
             assert_eq!(cli.dns_port, 1053, "{arguments:?}");
         }
-        let cli =
-            parse(&["-quiet", "-version", "-plugins", "-pidfile", "/run/ringdns.pid"]).unwrap();
-        assert!(cli.quiet && cli.version && cli.plugins);
+        let cli = parse(&["-pidfile", "/run/ringdns.pid"]).unwrap();
         assert_eq!(cli.pidfile, Some("/run/ringdns.pid".into()));
         assert!(parse(&["-cnof", "x"]).is_err());
+    }
+
+    /// Go's: a value needs its `=`.
+    #[test]
+    fn flags_that_are_true_or_false() {
+        for (arguments, expected) in [
+            ([].as_slice(), Some([false, false, false])),
+            (&["-quiet"], Some([true, false, false])),
+            (&["--quiet=true"], Some([true, false, false])),
+            (&["-quiet=1", "-plugins=T", "-version=TRUE"], Some([true, true, true])),
+            (&["-quiet=false", "-plugins=0", "-version=F"], Some([false, false, false])),
+            (&["-quiet", "-quiet=false"], Some([false, false, false])),
+            (&["-version", "-plugins"], Some([false, true, true])),
+            (&["-V"], Some([false, false, true])),
+            (&["-quiet=yes"], None),
+            (&["-quiet="], None),
+            (&["-quiet", "true"], None),
+        ] {
+            let cli = parse(arguments).ok();
+            let flags = cli.map(|cli| [cli.quiet, cli.plugins, cli.version]);
+            assert_eq!(flags, expected, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn formats_of_the_log() {
+        for (arguments, expected) in [
+            ([].as_slice(), Some(LogFormat::Text)),
+            (&["-log-format", "text"], Some(LogFormat::Text)),
+            (&["-log-format=json"], Some(LogFormat::Json)),
+            (&["--log-format", "json"], Some(LogFormat::Json)),
+            (&["-log-format", "JSON"], None),
+            (&["-log-format"], None),
+        ] {
+            let format = parse(arguments).ok().map(|cli| cli.log_format);
+            assert_eq!(format, expected, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn help() {
+        for arguments in
+            [["help"].as_slice(), &["-h"], &["-help"], &["--help"], &["help", "convert"]]
+        {
+            let kind = parse(arguments).unwrap_err().kind();
+            assert_eq!(kind, clap::error::ErrorKind::DisplayHelp, "{arguments:?}");
+        }
     }
 
     #[test]
