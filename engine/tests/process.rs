@@ -384,6 +384,28 @@ fn a_corefile_that_is_a_pipe_is_served() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+/// The third line of `-version` names the commit, where there is a clone of this project with one.
+#[test]
+fn the_version_names_the_commit() {
+    let git = |arguments: &[&str]| {
+        let output =
+            Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let is_clone =
+        git(&["rev-parse", "--show-toplevel"]).is_some_and(|top| Path::new(&top) == root);
+    let commit = git(&["rev-parse", "--short", "HEAD"]).filter(|_| is_clone);
+    let expected = option_env!("RINGDNS_REVISION").map(str::to_owned).or(commit);
+    for flag in ["-version", "--version", "-V", "-version=true"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ringdns")).arg(flag).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let revision = text.trim().rsplit(", ").next().unwrap();
+        assert_eq!(revision, expected.as_deref().unwrap_or("unknown"), "{flag}: {text}");
+    }
+}
+
 fn run(arguments: &[&str], corefile: &str) -> Output {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("Corefile");

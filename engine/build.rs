@@ -1,0 +1,42 @@
+//! Names the commit that the binary is built from, for `-version` and the metric `coredns_build_info`.
+//!
+//! RINGDNS_REVISION says it where there is no clone, as in the build of a container's image. Otherwise git does; without git,
+//! or outside a clone of this project, the commit is unknown. Runs again when another commit is checked out or made.
+
+use std::path::Path;
+use std::process::Command;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=RINGDNS_REVISION");
+    if std::env::var("RINGDNS_REVISION").is_ok_and(|revision| !revision.is_empty()) {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let is_our_clone = git(&["rev-parse", "--show-toplevel"]).is_some_and(|clone| {
+        let clone = Path::new(&clone).canonicalize().ok();
+        clone.is_some() && clone == root.and_then(|root| root.canonicalize().ok())
+    });
+    if !is_our_clone {
+        return;
+    }
+    // A file that is not there would make this run before every build.
+    for file in ["HEAD", "logs/HEAD"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", file])
+            && Path::new(&path).is_file()
+        {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
+    if let Some(revision) = git(&["rev-parse", "--short", "HEAD"]) {
+        println!("cargo:rustc-env=RINGDNS_REVISION={revision}");
+    }
+}
+
+/// What git prints in this folder; `None` where it fails or is missing.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let text = text.trim();
+    (output.status.success() && !text.is_empty()).then(|| text.to_owned())
+}
