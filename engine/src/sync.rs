@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use engine::corefile::{self, Kubernetes, Namespaces, Pods};
 use engine::fleet::Deliver;
-use engine::limits::EVENTS_WAITING_MAX;
+use engine::limits::{EVENTS_WAITING_MAX, SYNC_STOP_TIMEOUT};
 use engine::plan::TableSlot;
 use engine::trust;
 use k8s_sync::manifests::Manifests;
@@ -36,7 +36,7 @@ pub(crate) struct Sync {
     pub(crate) source: Arc<SourceStatus>,
     started_at: Instant,
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 /// Reads objects, once the thread runs.
@@ -78,6 +78,8 @@ impl Sync {
                     _ = stopped => {}
                 }
             });
+            // Dropped, it would wait for a file that hangs.
+            runtime.shutdown_background();
         })?;
         opened.await.context("the k8s-sync thread ended")??;
         Ok(Self {
@@ -88,7 +90,7 @@ impl Sync {
             source,
             started_at: Instant::now(),
             stop: Some(stop),
-            thread: Some(thread),
+            thread,
         })
     }
 
@@ -101,7 +103,7 @@ impl Sync {
 
     /// Whether the thread has ended by itself: a defect, since outages do not end it.
     pub(crate) fn is_lost(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.thread.is_finished()
     }
 
     /// Ends the thread. The shards must have been told to let its table go.
@@ -111,8 +113,10 @@ impl Sync {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        // The control loop does not wait for a thread that a file or a plugin holds up: it hands over nothing more.
+        let deadline = Instant::now() + SYNC_STOP_TIMEOUT;
+        while !self.is_lost() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
