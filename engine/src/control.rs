@@ -236,6 +236,7 @@ impl Control {
         let mut facts = self.metrics.facts();
         facts.tables = tables;
         facts.log_lines_lost = self.log.lost_count();
+        facts.panics = log::panic_count();
         drop(facts);
         self.errors.tick(std::time::Instant::now());
     }

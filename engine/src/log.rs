@@ -39,9 +39,15 @@ pub(crate) fn start(format: LogFormat) -> io::Result<Queue> {
     Ok(queue)
 }
 
+/// Panics so far, in any thread.
+static PANIC_COUNT: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn panic_count() -> u64 {
+    PANIC_COUNT.load(Ordering::Relaxed)
+}
+
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let number = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
+    let number = PANIC_COUNT.fetch_add(1, Ordering::Relaxed) + 1;
     if number > PANICS_LOGGED && !number.is_power_of_two() {
         return;
     }

@@ -109,7 +109,7 @@ impl Sources {
         totals
     }
 
-    fn event_total(&self, event: Event) -> u64 {
+    pub(super) fn event_total(&self, event: Event) -> u64 {
         self.shards.iter().map(|shard| shard.event_count(event)).sum()
     }
 }
@@ -220,8 +220,6 @@ impl Families<'_, '_> {
         let each = |value: &dyn Fn(usize) -> u64| -> Vec<(Labels<'_>, u64)> {
             (0..sources.shards.len()).map(|index| (shard(index), value(index))).collect()
         };
-        let panics = sources.event_total(Event::Panic);
-        self.counters("coredns_panics", "Panics survived", &[(Vec::new(), panics)])?;
         let answers = each(&|index| sources.shards[index].answer_count());
         self.counters("ringdns_answers", "Answers, counted by zone or not", &answers)?;
         for (name, help, event) in SHARD_COUNTERS {
@@ -285,6 +283,7 @@ impl Families<'_, '_> {
             })
             .collect();
         self.gauges("ringdns_shard_info", "Where each shard runs; always 1", &shards)?;
+        self.counters("coredns_panics", "Panics survived", &[(Vec::new(), facts.panics)])?;
         let help = "Lines of the log lost: standard output was read too slowly, or failed";
         self.counters("ringdns_log_lines_lost", help, &[(Vec::new(), facts.log_lines_lost)])
     }
@@ -470,8 +469,8 @@ mod tests {
 
     #[test]
     fn every_event_is_exported() {
-        // Beside the tables: panics, and closed connections within those that are open.
+        // Beside the tables: closed connections, within those that are open.
         let rows = SHARD_COUNTERS.len() + DROPS.len() + FORWARD_COUNTERS.len();
-        assert_eq!(rows + 2, EVENT_COUNT);
+        assert_eq!(rows + 1, EVENT_COUNT);
     }
 }

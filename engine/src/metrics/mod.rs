@@ -66,6 +66,8 @@ pub struct Facts {
     pub tables: Vec<TableFacts>,
     /// Lines of the log that could not be written.
     pub log_lines_lost: u64,
+    /// In any thread.
+    pub panics: u64,
 }
 
 /// A plugin that acts in a server block.
@@ -238,6 +240,12 @@ impl Metrics {
     /// Never: a thread that panicked with the lock left whole facts.
     pub fn facts(&self) -> MutexGuard<'_, Facts> {
         lock(&self.sources.facts)
+    }
+
+    /// Failed answers that there was no room to report, all shards together.
+    #[must_use]
+    pub fn error_lines_lost(&self) -> u64 {
+        self.sources.event_total(Event::ErrorLineLost)
     }
 
     /// One request of the server to its own /health.

@@ -39,8 +39,6 @@ pub struct Observation {
 /// What else a shard counts, beside answers; `families` has a row for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A panic that the shard survived.
-    Panic,
     /// A datagram that is no query (shorter than a header, or itself an answer), or was cut past sense.
     Ignored,
     /// The kernel did not take an answer.
