@@ -118,7 +118,7 @@ impl Control {
             }
         }
         self.server.stop();
-        self.errors.tick(std::time::Instant::now());
+        self.errors.tick(std::time::Instant::now(), self.metrics.error_lines_lost());
         self.errors.finish();
     }
 
@@ -238,7 +238,7 @@ impl Control {
         facts.log_lines_lost = self.log.lost_count();
         facts.panics = log::panic_count();
         drop(facts);
-        self.errors.tick(std::time::Instant::now());
+        self.errors.tick(std::time::Instant::now(), self.metrics.error_lines_lost());
     }
 }
 

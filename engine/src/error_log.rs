@@ -2,7 +2,7 @@
 //!
 //! Invariant: a tick writes a bounded number of lines, whatever the shards report.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use domain::base::Rtype;
@@ -16,16 +16,39 @@ use crate::consolidator::{Consolidator, Fate};
 /// Lines of failed answers in one tick. The rest of a flood waits in the channel, and what finds that full is counted.
 const LINES_PER_TICK: usize = 100;
 
+/// How often, at most, the log says that errors are missing in it.
+const TELL_LOST_EVERY: Duration = Duration::from_secs(10);
+
 /// The log of `errors`.
 pub(crate) struct ErrorLog {
     reports: Receiver<ErrorReport>,
     /// By index of the Corefile's blocks.
     blocks: Vec<Consolidator>,
+    lost: Lost,
+}
+
+/// Failed answers that the shards found no room to report.
+#[derive(Default)]
+struct Lost {
+    told_count: u64,
+    told_at: Option<Instant>,
+}
+
+impl Lost {
+    /// How many there are more, if it is time to tell.
+    fn news(&mut self, count: u64, now: Instant) -> Option<u64> {
+        let more = count.saturating_sub(self.told_count);
+        let is_due = self.told_at.is_none_or(|at| now.duration_since(at) >= TELL_LOST_EVERY);
+        (more > 0 && is_due).then(|| {
+            *self = Self { told_count: count, told_at: Some(now) };
+            more
+        })
+    }
 }
 
 impl ErrorLog {
     pub(crate) fn new(reports: Receiver<ErrorReport>, config: &Config) -> Self {
-        Self { reports, blocks: consolidators(config) }
+        Self { reports, blocks: consolidators(config), lost: Lost::default() }
     }
 
     /// The next Corefile: what was counted under the one before is told.
@@ -34,8 +57,8 @@ impl ErrorLog {
         self.blocks = consolidators(config);
     }
 
-    /// Writes what has come in since the last tick.
-    pub(crate) fn tick(&mut self, now: Instant) {
+    /// Writes what has come in since the last tick. `lost_count`: failed answers that could not be reported, so far.
+    pub(crate) fn tick(&mut self, now: Instant, lost_count: u64) {
         let mut line_count = 0;
         for report in self.reports.try_iter().take(ERROR_REPORTS_WAITING_MAX) {
             let message = report.message.as_deref().unwrap_or("no next plugin found");
@@ -50,6 +73,13 @@ impl ErrorLog {
         }
         for (level, text) in self.blocks.iter_mut().flat_map(|block| block.due(now)) {
             write(level, &text);
+        }
+        if let Some(count) = self.lost.news(lost_count, now) {
+            let text = format!(
+                "{count} more errors came too fast to be logged; `errors {{ consolidate }}` counts those that are alike, and \
+                 coredns_dns_responses_total all of them"
+            );
+            write(Level::Warning, &text);
         }
     }
 
@@ -83,5 +113,26 @@ fn write(level: Level, text: &str) {
         Level::Info => tracing::info!("plugin/errors: {text}"),
         Level::Warning => tracing::warn!("plugin/errors: {text}"),
         Level::Error => tracing::error!("plugin/errors: {text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_errors_are_told_now_and_then() {
+        let (mut lost, start) = (Lost::default(), Instant::now());
+        for (secs, count, expected) in [
+            (0, 0, None),
+            (1, 5, Some(5)),
+            (2, 9, None),
+            (10, 12, None),
+            (11, 12, Some(7)),
+            (50, 12, None),
+            (51, 13, Some(1)),
+        ] {
+            assert_eq!(lost.news(count, start + Duration::from_secs(secs)), expected, "{secs} s");
+        }
     }
 }

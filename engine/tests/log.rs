@@ -259,6 +259,41 @@ fn a_stalled_log_costs_log_lines_only() {
     check_end(&mut server);
 }
 
+/// Every line is an object with CoreDNS's keys; and what comes too fast to be logged is counted in a line.
+#[test]
+fn a_log_of_json() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut server = Server::start(&["-log-format=json"], writer.try_clone().unwrap(), writer);
+    let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+    let mut is_next = |level: &str, plugin: Option<&str>, words: &str| {
+        lines.any(|line| {
+            let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            let text = |key| value.get(key).and_then(serde_json::Value::as_str);
+            assert!(text("time").is_some_and(|time| time.ends_with('Z')), "{line}");
+            let message = text("msg").expect("a message");
+            text("level") == Some(level) && text("plugin") == plugin && message.contains(words)
+        })
+    };
+    assert!(is_next("INFO", None, "ringdns-"));
+    assert!(is_next("INFO", Some("reload"), "Running configuration SHA512 = "));
+    flood(&server, 20_000);
+    let error = "2 gone.default.svc.cluster.local. A: no next plugin found";
+    assert!(is_next("ERROR", Some("errors"), error));
+    assert!(is_next("WARN", Some("errors"), " more errors came too fast to be logged"));
+    server.signal("TERM");
+    assert!(is_next("INFO", None, "SIGTERM: "));
+    assert_eq!(server.ended().code(), Some(0));
+
+    let output = Command::new(env!("CARGO_BIN_EXE_ringdns"))
+        .args(["-conf", "nowhere", "-log-format", "json"])
+        .output()
+        .unwrap();
+    let last: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
+    assert_eq!(last["level"], "FATAL");
+    assert!(last["msg"].as_str().is_some_and(|text| text.contains("open nowhere: ")), "{last}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
 /// Whoever read both outputs is gone.
 #[test]
 fn a_closed_log_ends_logging_only() {
