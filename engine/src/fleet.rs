@@ -128,9 +128,11 @@ impl Fleet {
                 metrics: Arc::clone(metrics),
             };
             let (report, started) = bounded(1);
-            let thread = std::thread::Builder::new()
-                .name(format!("shard-{index}"))
-                .spawn(move || start.run(&report))?;
+            let thread =
+                std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
+                    let ended = start.run(&report);
+                    ended.inspect_err(|error| tracing::error!("shard {index} has ended: {error}"))
+                })?;
             started.recv().unwrap_or_else(|_| Err(io::Error::other("the shard's thread ended")))?;
             let mailbox = Mailbox { updates, wake };
             members.push(Member { mailbox, thread });
