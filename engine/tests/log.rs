@@ -240,16 +240,23 @@ fn a_stalled_log_costs_log_lines_only() {
     });
     assert_eq!(server.get("/ready").as_deref(), Some("OK"));
 
-    // The reader is back: it gets what waited, then how much is missing and, if it is as fast as the log, whatever follows.
+    // The reader is back: it gets what waited, then how much is missing, and then whatever follows.
     let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
-    let missing = lines.find_map(|line| {
-        let report = line.strip_prefix("[WARNING] log: ")?;
-        Some(report.split(' ').next()?.parse::<u64>().unwrap())
+    let reading = std::thread::spawn(move || {
+        let missing = lines.find_map(|line| {
+            let report = line.strip_prefix("[WARNING] log: ")?;
+            Some(report.split(' ').next()?.parse::<u64>().unwrap())
+        });
+        (missing, lines.any(|line| line == "[INFO] SIGUSR1: Reloading"), lines)
     });
+    server.until("the log goes on", |server| {
+        server.signal("USR1");
+        reading.is_finished()
+    });
+    let (missing, goes_on, _lines) = reading.join().unwrap();
     let missing = missing.expect("the log says how much is missing");
+    assert!(missing > 0 && goes_on);
     server.until("as many are counted", |server| server.lost_count() >= missing);
-    server.signal("USR1");
-    assert!(lines.any(|line| line == "[INFO] SIGUSR1: Reloading"));
 
     let lost_count = server.lost_count();
     server.until("lines are lost again", |server| {
@@ -264,25 +271,28 @@ fn a_stalled_log_costs_log_lines_only() {
 fn a_log_of_json() {
     let (reader, writer) = std::io::pipe().unwrap();
     let mut server = Server::start(&["-log-format=json"], writer.try_clone().unwrap(), writer);
-    let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
-    let mut is_next = |level: &str, plugin: Option<&str>, words: &str| {
-        lines.any(|line| {
+    let lines = BufReader::new(reader).lines().map(Result::unwrap);
+    let reading = std::thread::spawn(|| lines.collect::<Vec<_>>());
+    flood(&server, 20_000);
+    server.signal("TERM");
+    assert_eq!(server.ended().code(), Some(0));
+    let mut lines = reading.join().unwrap().into_iter();
+    for (level, plugin, words) in [
+        ("INFO", None, "ringdns-"),
+        ("INFO", Some("reload"), "Running configuration SHA512 = "),
+        ("ERROR", Some("errors"), "2 gone.default.svc.cluster.local. A: no next plugin found"),
+        ("WARN", Some("errors"), " more errors came too fast to be logged"),
+        ("INFO", None, "SIGTERM: "),
+    ] {
+        let is_there = lines.any(|line| {
             let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
             let text = |key| value.get(key).and_then(serde_json::Value::as_str);
             assert!(text("time").is_some_and(|time| time.ends_with('Z')), "{line}");
             let message = text("msg").expect("a message");
             text("level") == Some(level) && text("plugin") == plugin && message.contains(words)
-        })
-    };
-    assert!(is_next("INFO", None, "ringdns-"));
-    assert!(is_next("INFO", Some("reload"), "Running configuration SHA512 = "));
-    flood(&server, 20_000);
-    let error = "2 gone.default.svc.cluster.local. A: no next plugin found";
-    assert!(is_next("ERROR", Some("errors"), error));
-    assert!(is_next("WARN", Some("errors"), " more errors came too fast to be logged"));
-    server.signal("TERM");
-    assert!(is_next("INFO", None, "SIGTERM: "));
-    assert_eq!(server.ended().code(), Some(0));
+        });
+        assert!(is_there, "{level} {plugin:?} {words}");
+    }
 
     let output = Command::new(env!("CARGO_BIN_EXE_ringdns"))
         .args(["-conf", "nowhere", "-log-format", "json"])

@@ -275,15 +275,18 @@ fn signals_say_what_they_do() {
         let log = BufReader::new(server.child.stdout.take().unwrap());
         let mut lines = log.lines().map(Result::unwrap);
         let mut is_next = |expected: &str| lines.any(|line| line.starts_with(expected));
-        for (signal, line) in [
-            ("HUP", "[INFO] SIGHUP: ignored, as CoreDNS does; SIGUSR1 reloads the Corefile"),
-            ("USR2", "[WARNING] SIGUSR2: ignored, "),
-            ("USR1", "[INFO] SIGUSR1: Reloading"),
-            ("CONT", "[INFO] plugin/reload: the Corefile has not changed; nothing to reload"),
-            (end, last_line),
+        let reloads =
+            ["[INFO] SIGUSR1: Reloading", "[INFO] plugin/reload: the Corefile has not changed"];
+        for (signal, expected) in [
+            ("HUP", ["[INFO] SIGHUP: ignored, as CoreDNS does; SIGUSR1 reloads"].as_slice()),
+            ("USR2", &["[WARNING] SIGUSR2: ignored, "]),
+            ("USR1", &reloads),
+            (end, &[last_line]),
         ] {
             server.signal(signal);
-            assert!(is_next(line), "SIG{signal}: {line}");
+            for line in expected {
+                assert!(is_next(line), "SIG{signal}: {line}");
+            }
         }
         assert_eq!(server.child.wait().unwrap().code(), Some(0), "SIG{end}");
     }
