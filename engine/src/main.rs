@@ -86,6 +86,9 @@ fn serve(cli: &Cli, log: &log::Queue) -> anyhow::Result<()> {
     });
     // Dropped, it would wait for a file or a resolver that never answers.
     runtime.shutdown_background();
+    if let Some(pidfile) = &cli.pidfile {
+        slow::remove_pidfile(pidfile);
+    }
     ended
 }
 
@@ -124,9 +127,11 @@ async fn start(cli: &Cli, log: &log::Queue) -> anyhow::Result<Control> {
     }
     server.syncs().for_each(|sync| control::report_readiness(&readiness, sync));
 
-    if let Some(pidfile) = &cli.pidfile {
-        let written = slow::write_pidfile(pidfile.clone()).await;
-        written.with_context(|| format!("-pidfile {}", pidfile.display()))?;
+    if let Some(pidfile) = &cli.pidfile
+        && let Err(error) = slow::write_pidfile(pidfile.clone()).await
+    {
+        // As CoreDNS does: a folder that cannot be written to is no reason not to answer.
+        tracing::error!("cannot write -pidfile {}: {error}; serving without it", pidfile.display());
     }
     if !cli.quiet {
         let mut banner = start::banner(&server, &config, backend, cores.len());

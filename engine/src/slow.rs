@@ -95,8 +95,7 @@ fn is_read_once(path: &Path) -> bool {
 /// # Errors
 /// It cannot be written, or not in time.
 pub(crate) async fn write_pidfile(path: PathBuf) -> io::Result<()> {
-    let pid = format!("{}\n", std::process::id());
-    let writing = spawn_blocking(move || std::fs::write(path, pid));
+    let writing = spawn_blocking(move || std::fs::write(path, pidfile_text()));
     match timeout(FILE_TIMEOUT, writing).await {
         Ok(written) => written.unwrap_or_else(|error| Err(io::Error::other(error))),
         Err(_) => Err(io::Error::new(
@@ -106,4 +105,16 @@ pub(crate) async fn write_pidfile(path: PathBuf) -> io::Result<()> {
             ),
         )),
     }
+}
+
+/// Removes it, as CoreDNS does, where it is still that of this process.
+pub(crate) fn remove_pidfile(path: &Path) {
+    let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    if is_file && std::fs::read_to_string(path).is_ok_and(|pid| pid == pidfile_text()) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn pidfile_text() -> String {
+    format!("{}\n", std::process::id())
 }

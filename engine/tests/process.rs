@@ -357,6 +357,25 @@ fn a_start_that_waits_can_be_ended() {
     }
 }
 
+/// As with CoreDNS: it is there while the process is, and one that cannot be written costs a line of the log.
+#[test]
+fn the_pidfile() {
+    let folder = TempDir::new().unwrap();
+    let pidfile = folder.path().join("pid");
+    let server = Server::start(&["-pidfile", pidfile.to_str().unwrap()]);
+    let pid = format!("{}\n", server.child.id());
+    server.until("it is written", |_| fs::read_to_string(&pidfile).is_ok_and(|text| text == pid));
+    server.signal("TERM");
+    assert_eq!(server.ended().0, Some(0));
+    assert!(!pidfile.exists());
+
+    let nowhere = folder.path().join("nowhere/pid");
+    let mut server = Server::start(&["-pidfile", nowhere.to_str().unwrap()]);
+    let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("[ERROR] cannot write -pidfile")));
+    assert_eq!(server.address("web"), Some(1));
+}
+
 /// `-conf <(sed …)` and `-conf stdin`: what can be read once is served, and does not change.
 #[test]
 fn a_corefile_that_is_a_pipe_is_served() {
