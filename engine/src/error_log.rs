@@ -17,7 +17,7 @@ use crate::consolidator::{Consolidator, Fate};
 const LINES_PER_TICK: usize = 100;
 
 /// How often, at most, the log says that errors are missing in it.
-const TELL_LOST_EVERY: Duration = Duration::from_secs(10);
+const LOG_LOST_EVERY: Duration = Duration::from_secs(10);
 
 /// The log of `errors`.
 pub(crate) struct ErrorLog {
@@ -30,17 +30,17 @@ pub(crate) struct ErrorLog {
 /// Failed answers that the shards found no room to report.
 #[derive(Default)]
 struct Lost {
-    told_count: u64,
-    told_at: Option<Instant>,
+    logged_count: u64,
+    logged_at: Option<Instant>,
 }
 
 impl Lost {
-    /// How many there are more, if it is time to tell.
-    fn news(&mut self, count: u64, now: Instant) -> Option<u64> {
-        let more = count.saturating_sub(self.told_count);
-        let is_due = self.told_at.is_none_or(|at| now.duration_since(at) >= TELL_LOST_EVERY);
+    /// How many there are more, if it is time to log them.
+    fn take(&mut self, count: u64, now: Instant) -> Option<u64> {
+        let more = count.saturating_sub(self.logged_count);
+        let is_due = self.logged_at.is_none_or(|at| now.duration_since(at) >= LOG_LOST_EVERY);
         (more > 0 && is_due).then(|| {
-            *self = Self { told_count: count, told_at: Some(now) };
+            *self = Self { logged_count: count, logged_at: Some(now) };
             more
         })
     }
@@ -74,7 +74,7 @@ impl ErrorLog {
         for (level, text) in self.blocks.iter_mut().flat_map(|block| block.due(now)) {
             write(level, &text);
         }
-        if let Some(count) = self.lost.news(lost_count, now) {
+        if let Some(count) = self.lost.take(lost_count, now) {
             let text = format!(
                 "{count} more errors came too fast to be logged; `errors {{ consolidate }}` counts those that are alike, and \
                  coredns_dns_responses_total all of them"
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lost_errors_are_told_now_and_then() {
+    fn lost_errors_are_logged_now_and_then() {
         let (mut lost, start) = (Lost::default(), Instant::now());
         for (secs, count, expected) in [
             (0, 0, None),
@@ -132,7 +132,7 @@ mod tests {
             (50, 12, None),
             (51, 13, Some(1)),
         ] {
-            assert_eq!(lost.news(count, start + Duration::from_secs(secs)), expected, "{secs} s");
+            assert_eq!(lost.take(count, start + Duration::from_secs(secs)), expected, "{secs} s");
         }
     }
 }

@@ -95,7 +95,7 @@ pub const LOG_WAITING_LEN_MAX: usize = 1 << 20;
 pub const LOG_WRITE_LEN: usize = 64 << 10;
 /// How long a process that ends waits for its log to be written.
 pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
-/// How long a server waits for its words to standard error to be written: its start's warnings, and its last words.
+/// How long a server waits for standard error to take the warnings of its start, and why it ends.
 pub const STDERR_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long `SIGTERM` waits at most, after lameduck, for shards to answer what their sockets still hold, and clients that wait

@@ -96,7 +96,7 @@ async fn start(cli: &Cli, log: &log::Queue) -> anyhow::Result<Control> {
     let (path, is_example) = start::corefile(cli)?;
     let (source, config) = CorefileSource::first(path, cli.dns_port).await?;
     let config = config.map_err(|report| anyhow::anyhow!("{}", start::shown(&report)))?;
-    start::tell_warnings(cli, &config.warnings);
+    start::report_warnings(cli, &config.warnings);
 
     let backend = start::backend(cli.io)?;
     let settings = Settings { backend, busy_poll: cli.busy_poll.unwrap_or_default() };

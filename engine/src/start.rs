@@ -52,7 +52,7 @@ pub(crate) fn shown(report: &Report) -> String {
 }
 
 /// Says on standard error what is odd in the Corefile; in the log, where it is to be JSON.
-pub(crate) fn tell_warnings(cli: &Cli, warnings: &Report) {
+pub(crate) fn report_warnings(cli: &Cli, warnings: &Report) {
     if warnings.is_empty() {
         return;
     }
