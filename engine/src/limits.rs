@@ -227,6 +227,9 @@ pub const LABEL_SETS_MAX: usize = 1024;
 /// Upstreams that can be told apart in one process's life: 17 `forward` lines of 15. One costs 2 KB a shard.
 pub const UPSTREAM_LABELS_MAX: usize = 256;
 
+/// How long the start and a reload wait for manifests to be read: those of 100,000 Services take some seconds.
+pub const MANIFESTS_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How long a reload waits for the end of a k8s-sync thread that is no longer needed.
 pub const SYNC_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 

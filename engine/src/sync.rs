@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use engine::corefile::{self, Kubernetes, Namespaces, Pods};
 use engine::fleet::Deliver;
-use engine::limits::{EVENTS_WAITING_MAX, SYNC_STOP_TIMEOUT};
+use engine::limits::{EVENTS_WAITING_MAX, MANIFESTS_TIMEOUT, SYNC_STOP_TIMEOUT};
 use engine::plan::TableSlot;
 use engine::trust;
 use k8s_sync::manifests::Manifests;
@@ -21,6 +21,7 @@ use k8s_sync::selector::{Operator, Requirement, Selector};
 use k8s_sync::status::SourceStatus;
 use k8s_sync::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 use wire::PodMode;
 
 /// Threads started so far.
@@ -81,7 +82,13 @@ impl Sync {
             // Dropped, it would wait for a file that hangs.
             runtime.shutdown_background();
         })?;
-        opened.await.context("the k8s-sync thread ended")??;
+        let Ok(opened) = timeout(MANIFESTS_TIMEOUT, opened).await else {
+            bail!(
+                "plugin/kubernetes: the manifests have not been read within {MANIFESTS_TIMEOUT:?}: are they on a file system that \
+                 hangs, or a pipe that nobody writes to?"
+            );
+        };
+        opened.context("the k8s-sync thread ended")??;
         Ok(Self {
             options,
             slot,
@@ -98,7 +105,7 @@ impl Sync {
     pub(crate) async fn settled(&mut self) -> bool {
         let rest = self.options.startup_timeout.saturating_sub(self.started_at.elapsed());
         let synced = self.status.wait_for(|status| status.is_synced);
-        tokio::time::timeout(rest, synced).await.is_ok_and(|waited| waited.is_ok())
+        timeout(rest, synced).await.is_ok_and(|waited| waited.is_ok())
     }
 
     /// Whether the thread has ended by itself: a defect, since outages do not end it.
