@@ -31,24 +31,8 @@ pub(super) struct Trouble {
 enum Cause {
     /// On this side, with what to do about it.
     Setting(Cow<'static, str>),
-    /// The server's certificate is of somebody else's authority.
-    UnknownAuthority,
-    /// … is signed by another key than its authority's, or has a key that is not supported.
-    BadSignature,
-    /// … is for other names.
-    OtherName,
-    /// … is too old or too new.
-    OutOfTime,
-    /// … is wrong in another way.
-    BadCertificate,
-    /// The server does not take our certificate, or misses one.
-    CertificateRefused,
-    /// No version or algorithm of TLS that both know; some servers say so where they miss a
-    /// certificate.
-    NoCommonTls,
-    /// What is there speaks no TLS.
-    NoTls,
-    /// It speaks nothing else.
+    Handshake(Handshake),
+    /// What is there speaks TLS, and was asked without.
     OnlyTls,
     Proxy,
     NoAddress,
@@ -67,6 +51,28 @@ enum Cause {
     NoApiServer,
     /// The server's own, or a passing one.
     Other,
+}
+
+/// What is wrong with the certificates of both sides, or with how they speak.
+#[derive(Debug, PartialEq, Eq)]
+enum Handshake {
+    /// The server's certificate is of somebody else's authority.
+    UnknownAuthority,
+    /// … is signed by another key than its authority's, or has a key that is not supported.
+    BadSignature,
+    /// … is for other names.
+    OtherName,
+    /// … is too old or too new.
+    OutOfTime,
+    /// … is wrong in another way.
+    BadCertificate,
+    /// The server does not take our certificate, or misses one.
+    CertificateRefused,
+    /// No version or algorithm of TLS that both know; some servers say so where they miss a
+    /// certificate.
+    NoCommonTls,
+    /// What is there speaks no TLS.
+    NoTls,
 }
 
 impl Trouble {
@@ -95,37 +101,8 @@ impl Cause {
     fn next_step(&self, kind: Kind) -> Cow<'static, str> {
         let text = match self {
             Self::Setting(next_step) => return next_step.clone(),
+            Self::Handshake(handshake) => handshake.next_step(),
             Self::Forbidden => return missing_rule(kind).into(),
-            Self::UnknownAuthority => {
-                "does the CA of the kubernetes block sign the API server's certificate?"
-            }
-            Self::BadSignature => {
-                "does the CA of the kubernetes block sign the API server's certificate, and are \
-                 their keys RSA of 2048 to 8192 bits, P-256, P-384, P-521 or Ed25519?"
-            }
-            Self::OtherName => {
-                "ask for one of the names in the API server's certificate, or set tls-server-name \
-                 in the kubeconfig"
-            }
-            Self::OutOfTime => {
-                "renew the API server's certificate; if it is valid, set the clock of this machine"
-            }
-            Self::BadCertificate => {
-                "have the API server's certificate made anew: `openssl s_client -connect \
-                 HOST:PORT` shows it"
-            }
-            Self::CertificateRefused => {
-                "does the API server (or what stands before it) accept the client certificate of \
-                 the kubernetes block?"
-            }
-            Self::NoCommonTls => {
-                "does the API server (or what stands before it) accept the client certificate, \
-                 and speak TLS 1.2 or 1.3?"
-            }
-            Self::NoTls => {
-                "is that the API server's TLS port? If it speaks plain http, write http:// before \
-                 it"
-            }
             Self::OnlyTls => "write https:// before the server's address",
             Self::Proxy => {
                 "does the proxy (proxy-url, else HTTPS_PROXY) let CONNECT through to it? NO_PROXY \
@@ -133,8 +110,7 @@ impl Cause {
             }
             Self::NoAddress => {
                 "is the name right, and can it be resolved here without ringdns? An address needs \
-                 no DNS, nor does \
-                 `dnsPolicy: Default` need the cluster's"
+                 no DNS, nor does `dnsPolicy: Default` need the cluster's"
             }
             Self::PortClosed => "is the API server up, and is the port right?",
             Self::NoRoute => "is the address right, and does this machine have a route to it?",
@@ -166,6 +142,43 @@ impl Cause {
             Self::Other => "none: it is tried again until it works",
         };
         text.into()
+    }
+}
+
+impl Handshake {
+    fn next_step(&self) -> &'static str {
+        match self {
+            Self::UnknownAuthority => {
+                "does the CA of the kubernetes block sign the API server's certificate?"
+            }
+            Self::BadSignature => {
+                "does the CA of the kubernetes block sign the API server's certificate, and are \
+                 their keys RSA of 2048 to 8192 bits, P-256, P-384, P-521 or Ed25519?"
+            }
+            Self::OtherName => {
+                "ask for one of the names in the API server's certificate, or set tls-server-name \
+                 in the kubeconfig"
+            }
+            Self::OutOfTime => {
+                "renew the API server's certificate; if it is valid, set the clock of this machine"
+            }
+            Self::BadCertificate => {
+                "have the API server's certificate made anew: `openssl s_client -connect \
+                 HOST:PORT` shows it"
+            }
+            Self::CertificateRefused => {
+                "does the API server (or what stands before it) accept the client certificate of \
+                 the kubernetes block?"
+            }
+            Self::NoCommonTls => {
+                "does the API server (or what stands before it) accept the client certificate, \
+                 and speak TLS 1.2 or 1.3?"
+            }
+            Self::NoTls => {
+                "is that the API server's TLS port? If it speaks plain http, write http:// before \
+                 it"
+            }
+        }
     }
 }
 
@@ -252,7 +265,7 @@ fn sort_service(error: &(dyn Error + 'static)) -> (Failure, Cause) {
             return (Failure::Unauthorized, Cause::Other);
         }
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
-            return (Failure::Unreachable, sort_tls(error));
+            return (Failure::Unreachable, Cause::Handshake(sort_tls(error)));
         }
         let text = error.to_string();
         if text.starts_with("tunnel error") || text.starts_with("SOCKS error") {
@@ -284,7 +297,7 @@ fn sort_io(error: &io::Error) -> Option<Cause> {
     }
 }
 
-fn sort_tls(error: &rustls::Error) -> Cause {
+fn sort_tls(error: &rustls::Error) -> Handshake {
     match error {
         rustls::Error::InvalidCertificate(cause) => sort_certificate(cause),
         rustls::Error::AlertReceived(alert) => match alert {
@@ -297,36 +310,36 @@ fn sort_tls(error: &rustls::Error) -> Cause {
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied
             | AlertDescription::DecryptError
-            | AlertDescription::CertificateRequired => Cause::CertificateRefused,
-            AlertDescription::UnrecognisedName => Cause::OtherName,
-            _ => Cause::NoCommonTls,
+            | AlertDescription::CertificateRequired => Handshake::CertificateRefused,
+            AlertDescription::UnrecognisedName => Handshake::OtherName,
+            _ => Handshake::NoCommonTls,
         },
-        rustls::Error::PeerIncompatible(_) => Cause::NoCommonTls,
-        rustls::Error::InvalidMessage(_) => Cause::NoTls,
-        _ => Cause::NoCommonTls,
+        rustls::Error::PeerIncompatible(_) => Handshake::NoCommonTls,
+        rustls::Error::InvalidMessage(_) => Handshake::NoTls,
+        _ => Handshake::NoCommonTls,
     }
 }
 
-fn sort_certificate(cause: &CertificateError) -> Cause {
+fn sort_certificate(cause: &CertificateError) -> Handshake {
     match cause {
-        CertificateError::UnknownIssuer => Cause::UnknownAuthority,
+        CertificateError::UnknownIssuer => Handshake::UnknownAuthority,
         CertificateError::BadSignature
         | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            Cause::BadSignature
+            Handshake::BadSignature
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            Cause::OtherName
+            Handshake::OtherName
         }
         CertificateError::Expired
         | CertificateError::ExpiredContext { .. }
         | CertificateError::NotValidYet
-        | CertificateError::NotValidYetContext { .. } => Cause::OutOfTime,
+        | CertificateError::NotValidYetContext { .. } => Handshake::OutOfTime,
         // Its authority is found, but in the place of a server's certificate.
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            Cause::UnknownAuthority
+            Handshake::UnknownAuthority
         }
-        _ => Cause::BadCertificate,
+        _ => Handshake::BadCertificate,
     }
 }
 
