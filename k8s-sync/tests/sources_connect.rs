@@ -105,14 +105,42 @@ fn proxy() -> (SocketAddr, Receiver<String>) {
             let head = read_head(&mut client);
             let target = head.split_whitespace().nth(1).expect("CONNECT HOST:PORT").to_owned();
             let _ = sender.send(head);
-            let mut server = TcpStream::connect(target).expect("the server is up");
+            let server = TcpStream::connect(target).expect("the server is up");
             client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").expect("a client");
-            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-            std::thread::spawn(move || std::io::copy(&mut server, &mut client));
+            pass_on(client, server);
         }
     });
     (address, asked)
+}
+
+/// The same for SOCKS 5 (RFC 1928), without authentication and for IPv4 alone.
+fn socks_proxy() -> (SocketAddr, Receiver<SocketAddr>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let (sender, asked) = channel();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let (mut greeting, mut request) = ([0; 3], [0; 10]);
+            client.read_exact(&mut greeting).expect("version, one method");
+            assert_eq!(greeting, [5, 1, 0]);
+            client.write_all(&[5, 0]).expect("a client");
+            client.read_exact(&mut request).expect("CONNECT to an IPv4 address");
+            assert_eq!(request[..4], [5, 1, 0, 1]);
+            let ip = Ipv4Addr::new(request[4], request[5], request[6], request[7]);
+            let target = (ip, u16::from_be_bytes([request[8], request[9]])).into();
+            let _ = sender.send(target);
+            let server = TcpStream::connect(target).expect("the server is up");
+            client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).expect("a client");
+            pass_on(client, server);
+        }
+    });
+    (address, asked)
+}
+
+fn pass_on(mut client: TcpStream, mut server: TcpStream) {
+    let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+    std::thread::spawn(move || std::io::copy(&mut server, &mut client));
 }
 
 /// A watch that runs, and the folder that its kubeconfig lies in.
@@ -260,6 +288,22 @@ fn through_a_proxy() {
     assert!(asked.head.contains("authorization: bearer secret\r\n"), "{asked:?}");
     assert!(!asked.head.contains("proxy-authorization"), "{asked:?}");
     running.until_trouble(&format!("https://{server} through the proxy http://{proxy}: "));
+}
+
+#[test]
+fn through_a_socks_proxy() {
+    let ((server, asked), (proxy, connected)) = (serve(true), socks_proxy());
+    let cluster = format!(
+        "server: 'https://{server}', certificate-authority: ca.crt, proxy-url: 'socks5://{proxy}'"
+    );
+    let running = Running::start(|folder| {
+        let text = kubeconfig(&cluster, "token: secret");
+        std::fs::write(folder.path().join("kubeconfig"), text).expect("a file");
+    });
+    assert_eq!(connected.recv_timeout(PATIENCE).expect("a connection"), server);
+    let asked = asked.recv_timeout(PATIENCE).expect("a request");
+    assert!(asked.head.contains("authorization: bearer secret\r\n"), "{asked:?}");
+    running.until_trouble(&format!("https://{server} through the proxy socks5://{proxy}: "));
 }
 
 #[test]

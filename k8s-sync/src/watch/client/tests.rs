@@ -5,6 +5,7 @@ mod clients;
 mod keys;
 mod plugins;
 mod proxies;
+mod texts;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -357,36 +358,6 @@ fn contexts() {
     let json = r#"{"clusters":[{"name":"c","cluster":{"server":"http://a"}}],
         "contexts":[{"name":"x","context":{"cluster":"c"}}],"current-context":"x"}"#;
     check(json, None, a);
-}
-
-#[test]
-fn texts_of_windows() {
-    let around = Around::new(&[]);
-    let text = entries("server: 'http://a'", "").replace('\n', "\r\n");
-    let units: Vec<u16> = text.encode_utf16().collect();
-    let little = units.iter().flat_map(|unit| unit.to_le_bytes());
-    let big = units.iter().flat_map(|unit| unit.to_be_bytes());
-    let server = kubeconfig_file(&around, "", None);
-    for bytes in [
-        [b"\xef\xbb\xbf", text.as_bytes()].concat(),
-        [0xff, 0xfe].into_iter().chain(little).collect(),
-        [0xfe, 0xff].into_iter().chain(big).collect(),
-    ] {
-        around.write("kubeconfig", bytes);
-        assert_eq!(around.load(&server), "http://a/ anonymous");
-    }
-    around.write("kubeconfig", b"\xff\xfe\x00\xd8");
-    assert!(around.load(&server).contains("it is no text in UTF-8 or UTF-16"));
-}
-
-#[test]
-fn an_error_shows_no_secret() {
-    let around = Around::new(&[]);
-    for text in ["users:\n- name: u\n  user: {token: hush\n  - x", "users: hush", "hush: {hush: [}"]
-    {
-        let found = around.load(&kubeconfig_file(&around, text, None));
-        assert!(found.starts_with("error: ") && !found.contains("hush"), "{found}");
-    }
 }
 
 #[test]
