@@ -8,6 +8,7 @@ use clap::{Args, Parser, ValueEnum};
 
 use crate::dnsperf_flags::DnsperfOnly;
 use crate::plan::Transport;
+use crate::report::about::VERSION;
 use crate::schedule::{Rate, Spacing};
 use crate::workload::mix::Profile;
 
@@ -19,7 +20,7 @@ at all; 4 answers were not as --verify expects; 130 stopped by a signal (the rep
 #[derive(Parser, Debug)]
 #[command(
     name = "loadgen",
-    version,
+    version = VERSION,
     about = "Puts load on a DNS server and tells the truth about it",
     args_conflicts_with_subcommands = true,
     allow_negative_numbers = true,

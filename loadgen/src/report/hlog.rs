@@ -51,7 +51,7 @@ impl IntervalLog {
              #[StartTime: {:.3} (seconds since epoch)]\n\
              #[BaseTime: {:.3} (seconds since epoch)]\n\
              \"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n",
-            env!("CARGO_PKG_VERSION"),
+            super::about::VERSION,
             since.as_secs_f64(),
             since.as_secs_f64(),
         );

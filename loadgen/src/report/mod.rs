@@ -2,6 +2,7 @@
 //!
 //! Every form is written from one `Summary`, so that a figure is worked out once and is the same everywhere.
 
+pub mod about;
 pub mod dnsperf;
 pub mod hgrm;
 pub mod hlog;
