@@ -258,7 +258,8 @@ pub struct RunFlags {
     /// With --dnsperf: #histogram lines, a millisecond each
     #[arg(long)]
     pub histogram: bool,
-    /// Write a page with the percentile plot, to be opened from disk
+    /// Write a page with the percentile plot, to be opened from disk. Files of reports are opened before the run: one that cannot
+    /// be written ends the command at once
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Write HdrHistogram's percentile table

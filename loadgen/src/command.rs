@@ -1,7 +1,6 @@
 //! The command: reads what is to be asked, runs it, writes the reports, and says by the exit code how it went.
 
 use std::fmt;
-use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,6 +13,7 @@ use signal_hook::flag;
 use crate::cli::{Cli, RunFlags, Subcommand};
 use crate::compare::launch::LaunchError;
 use crate::compare_command;
+use crate::output::{Output, OutputError, Outputs};
 use crate::plan::FlagError;
 use crate::report::{Summary, dnsperf, hgrm, html, json, terminal};
 use crate::run::{Outcome, RunError, run};
@@ -53,7 +53,7 @@ pub enum CommandError {
     Run(RunError),
     Launch(LaunchError),
     Signal(io::Error),
-    Write { path: PathBuf, error: io::Error },
+    Output(OutputError),
 }
 
 impl CommandError {
@@ -64,8 +64,9 @@ impl CommandError {
             | Self::Cluster(_)
             | Self::Mix(_)
             | Self::Expectations(_)
-            | Self::NothingExpected { .. } => Code::BadInput,
-            Self::Run(_) | Self::Launch(_) | Self::Signal(_) | Self::Write { .. } => Code::NotRun,
+            | Self::NothingExpected { .. }
+            | Self::Output(OutputError::Same { .. }) => Code::BadInput,
+            Self::Run(_) | Self::Launch(_) | Self::Signal(_) | Self::Output(_) => Code::NotRun,
         }
     }
 }
@@ -84,7 +85,7 @@ impl fmt::Display for CommandError {
             Self::Run(error) => error.fmt(f),
             Self::Launch(error) => error.fmt(f),
             Self::Signal(error) => write!(f, "cannot watch for Ctrl-C: {error}"),
-            Self::Write { path, error } => write!(f, "cannot write {}: {error}", path.display()),
+            Self::Output(error) => error.fmt(f),
         }
     }
 }
@@ -102,13 +103,14 @@ pub fn execute(cli: Cli) -> Result<Code, CommandError> {
 fn run_once(flags: &RunFlags) -> Result<Code, CommandError> {
     let workload = workload(flags)?;
     let plan = flags.plan(workload.len()).map_err(CommandError::Flags)?;
+    let outputs = Outputs::open(flags).map_err(CommandError::Output)?;
     let stop = stop_on_signals().map_err(CommandError::Signal)?;
     let mut watch = Watch::new(flags.stats, &plan);
     let outcome =
         run(&plan, &workload, &stop, |second| watch.add(second)).map_err(CommandError::Run)?;
     watch.finish();
     let summary = Summary::new(&plan, &workload, &outcome);
-    write_reports(flags, &summary, &outcome, &watch)?;
+    write_reports(flags, outputs, &Measured { summary: &summary, outcome, watch })?;
     let counts = &summary.counts;
     Ok(match summary.interrupted {
         true => Code::Interrupted,
@@ -155,33 +157,40 @@ pub(crate) fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
+/// All that a run leaves to report.
+struct Measured<'a> {
+    summary: &'a Summary,
+    outcome: Outcome,
+    watch: Watch,
+}
+
 fn write_reports(
     flags: &RunFlags,
-    summary: &Summary,
-    outcome: &Outcome,
-    watch: &Watch,
+    outputs: Outputs,
+    measured: &Measured<'_>,
 ) -> Result<(), CommandError> {
+    let Measured { summary, outcome, watch } = measured;
     let latency = outcome.totals.latency();
-    let is_json_printed = flags.json.as_deref() == Some(Path::new("-"));
-    // The report first: a file that cannot be written must not cost it.
-    if flags.dnsperf {
-        print(&dnsperf::render(summary))?;
-        if flags.histogram {
-            print(&dnsperf::histogram_lines(&latency))?;
-        }
-        warn(flags, summary)?;
-    } else if !is_json_printed {
-        print(&terminal::render(summary))?;
-    }
-    let write = |path: &Option<PathBuf>, text: &dyn Fn() -> String| match path {
-        Some(path) => write_file(path, &text()),
-        None => Ok(()),
+    // The report first, and whatever fails, the others all the same: the run is over and cannot be had again.
+    let printed = match flags.dnsperf {
+        true => print(&dnsperf::render(summary))
+            .and_then(|()| match flags.histogram {
+                true => print(&dnsperf::histogram_lines(&latency)),
+                false => Ok(()),
+            })
+            .and_then(|()| warn(flags, summary)),
+        false if outputs.has_stdout() => Ok(()),
+        false => print(&terminal::render(summary)),
+    };
+    let write = |output: Option<Output>, text: &dyn Fn() -> String| {
+        output.map_or(Ok(()), |output| output.write(&text())).map_err(CommandError::Output)
     };
     let written = [
-        write(&flags.hgrm, &|| hgrm::render(&latency)),
-        write(&flags.hlog, &|| watch.log.render(outcome.started)),
-        write(&flags.html, &|| html::render(summary, &outcome.totals, &watch.seconds)),
-        write(&flags.json, &|| json::render(summary)),
+        printed,
+        write(outputs.hgrm, &|| hgrm::render(&latency)),
+        write(outputs.hlog, &|| watch.log.render(outcome.started)),
+        write(outputs.html, &|| html::render(summary, &outcome.totals, &watch.seconds)),
+        write(outputs.json, &|| json::render(summary)),
     ];
     written.into_iter().collect()
 }
@@ -198,14 +207,8 @@ fn warn(flags: &RunFlags, summary: &Summary) -> Result<(), CommandError> {
     Ok(())
 }
 
-pub(crate) fn write_file(path: &Path, text: &str) -> Result<(), CommandError> {
-    if path == Path::new("-") {
-        return print(text);
-    }
-    fs::write(path, text).map_err(|error| CommandError::Write { path: path.to_owned(), error })
-}
-
 pub(crate) fn print(text: &str) -> Result<(), CommandError> {
-    let fail = |error| CommandError::Write { path: "standard output".into(), error };
+    let path = || "standard output".into();
+    let fail = |error| CommandError::Output(OutputError::Write { path: path(), error });
     io::stdout().lock().write_all(text.as_bytes()).map_err(fail)
 }

@@ -1,16 +1,16 @@
 //! `loadgen compare`: names or starts the servers, runs the rounds, writes the table and the page.
 
 use std::fs;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 
 use crate::cli::{CompareFlags, Family, RunFlags};
-use crate::command::{Code, CommandError, print, stop_on_signals, workload, write_file};
+use crate::command::{Code, CommandError, print, stop_on_signals, workload};
 use crate::compare::launch::{Kind, LaunchOptions, Launched, launch};
 use crate::compare::{ComparePlan, Comparison, Contender, compare, table};
+use crate::output::{Output, Outputs};
 use crate::plan::FlagError;
 use crate::workload::Workload;
 use crate::workload::cluster;
@@ -24,6 +24,7 @@ const RATE_COUNT_MAX: usize = 200;
 pub(crate) fn execute(flags: &CompareFlags) -> Result<Code, CommandError> {
     check(flags).map_err(CommandError::Flags)?;
     let workload = workload(&flags.run)?;
+    let outputs = Outputs::open(&flags.run).map_err(CommandError::Output)?;
     let stop = stop_on_signals().map_err(CommandError::Signal)?;
     let launched = launch_all(flags, &workload)?;
     let mut contenders: Vec<Contender> = launched.iter().map(|one| one.contender.clone()).collect();
@@ -41,7 +42,7 @@ pub(crate) fn execute(flags: &CompareFlags) -> Result<Code, CommandError> {
     .map_err(CommandError::Run)?;
     progress.finish_and_clear();
     drop(launched);
-    write_reports(flags, &comparison)?;
+    write_reports(outputs, &comparison)?;
     Ok(code(&comparison, stop.load(Ordering::Relaxed)))
 }
 
@@ -134,18 +135,24 @@ fn plan(
     })
 }
 
-fn write_reports(flags: &CompareFlags, comparison: &Comparison) -> Result<(), CommandError> {
-    if flags.run.json.as_deref() != Some(Path::new("-")) {
-        print(&table::render(comparison))?;
-    }
-    if let Some(path) = &flags.run.html {
-        write_file(path, &table::html(comparison))?;
-    }
-    if let Some(path) = &flags.run.json {
-        let json = serde_json::to_string_pretty(comparison).expect("plain data can be written");
-        write_file(path, &(json + "\n"))?;
-    }
-    Ok(())
+fn write_reports(outputs: Outputs, comparison: &Comparison) -> Result<(), CommandError> {
+    let printed = match outputs.has_stdout() {
+        true => Ok(()),
+        false => print(&table::render(comparison)),
+    };
+    let write = |output: Option<Output>, text: &dyn Fn() -> String| {
+        output.map_or(Ok(()), |output| output.write(&text())).map_err(CommandError::Output)
+    };
+    // Each, even where another one failed: what was measured cannot be had again.
+    let written = [
+        printed,
+        write(outputs.html, &|| table::html(comparison)),
+        write(outputs.json, &|| {
+            let json = serde_json::to_string_pretty(comparison).expect("plain data can be written");
+            json + "\n"
+        }),
+    ];
+    written.into_iter().collect()
 }
 
 fn code(comparison: &Comparison, is_interrupted: bool) -> Code {

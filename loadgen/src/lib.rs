@@ -25,6 +25,7 @@ pub mod collect;
 pub mod compare;
 mod compare_command;
 pub mod drops;
+pub mod output;
 pub mod process;
 pub mod report;
 pub mod run;

@@ -30,6 +30,7 @@ fn bad_input_is_named_and_nothing_panics() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (queries, bad, empty, other) = (path("queries"), path("bad"), path("empty"), path("other"));
+    let page = path("page");
     let rows: &[(&[&str], &str)] = &[
         (&[], "standard input holds no query; give a query file with -d"),
         (&["-d", "/no/such/file"], "cannot read the query file /no/such/file"),
@@ -63,6 +64,8 @@ fn bad_input_is_named_and_nothing_panics() {
         (&["-d", &queries, "-m", "tcp", "--reconnect", "5", "-x", "1"], "-x must be"),
         (&["--from", "/no/such/place"], "cannot read the manifests /no/such/place"),
         (&["--from", &queries, "--external", "2"], "--external must be"),
+        (&["-d", &queries, "--html", &page, "--json", &page], "--html and --json would both write"),
+        (&["-d", &queries, "--hlog", "-", "--hgrm", "-"], "--hgrm and --hlog would both write"),
         (&["compare", "A=127.0.0.1:1"], "nothing to compare"),
         (&["compare", "A=127.0.0.1"], "write HOST:PORT"),
         (&["compare", "--against", "coredns", "-d", &queries], "needs the cluster"),
@@ -79,12 +82,58 @@ fn bad_input_is_named_and_nothing_panics() {
     let output = loadgen(&["-d", &queries, "--cores", "4000", "-l", "1"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("no core 4000"));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_told_before_the_run() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let queries = path("queries");
     let server = Server::udp("127.0.0.1:0", Behaviour::default());
     let port = server.address().port().to_string();
-    let output = loadgen(&["-p", &port, "-d", &queries, "--html", "/no/such/folder/page.html"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("cannot write /no/such/folder/page.html"));
-    assert!(text(&output.stdout).contains("answered"), "the report is printed all the same");
+    let spec = format!("A=127.0.0.1:{port}");
+    let one: &[&str] = &["-p", &port, "-d", &queries];
+    let two: &[&str] = &["compare", &spec, &spec, "-d", &queries];
+    let (missing, inside) = (path("no/such/page"), path("queries/page"));
+    let root = folder.path().display().to_string();
+    let rows = [
+        (one, "--html", &missing, "mkdir -p"),
+        (one, "--json", &missing, "mkdir -p"),
+        (one, "--hgrm", &missing, "mkdir -p"),
+        (one, "--hlog", &missing, "mkdir -p"),
+        (two, "--html", &missing, "mkdir -p"),
+        (two, "--json", &missing, "mkdir -p"),
+        (one, "--html", &root, "it is a folder; name a file in it"),
+        (one, "--html", &inside, "Not a directory"),
+    ];
+    for (words, flag, path, part) in rows {
+        let words: Vec<&str> = words.iter().copied().chain([flag, path]).collect();
+        let output = loadgen(&words);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {error}");
+        assert!(error.contains(&format!("cannot write {path}: ")), "{words:?}: {error}");
+        assert!(error.contains(part) && output.stdout.is_empty(), "{words:?}: {error}");
+    }
+    assert_eq!(server.clients(), 0, "nothing was asked");
+    // A reader that has gone costs the table and nothing else.
+    for words in [one, &[two, &["--rates", "100", "--rounds", "1", "-l", "0.1"]].concat()] {
+        let kept = path("kept");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+            .args(words)
+            .args(["--json", &kept])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{words:?}");
+        let json = std::fs::read_to_string(&kept).unwrap();
+        assert!(json.contains("answered_qps"), "{words:?}: {json}");
+    }
+    // A disk that is full shows only now, and does not cost the table.
+    let full = loadgen(&["-p", &port, "-d", &queries, "--html", "/dev/full"]);
+    assert_eq!(full.status.code(), Some(1), "{}", text(&full.stderr));
+    assert!(text(&full.stderr).contains("cannot write /dev/full: No space left"));
+    assert!(text(&full.stdout).contains("answered"), "the report is printed all the same");
 }
 
 /// The letters of `dnsperf -h`, 2.10, so that a script's line either means the same here or ends with a word about it.
