@@ -17,6 +17,8 @@ pub struct ThreadUse {
     /// In loop rounds that sent or received something.
     pub busy_ns: u64,
     pub cpu_ns: u64,
+    /// From the start to the end of the thread, the wait for lost queries included: what `cpu_ns` was spent in.
+    pub whole_ns: u64,
 }
 
 /// A second of the run, all threads together.
@@ -85,6 +87,7 @@ impl Totals {
         thread.run_ns = thread.run_ns.max(interval.last_ns);
         thread.busy_ns += interval.busy_ns;
         thread.cpu_ns += interval.cpu_ns;
+        thread.whole_ns = thread.whole_ns.max(interval.end_ns);
     }
 }
 

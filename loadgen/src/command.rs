@@ -15,6 +15,7 @@ use crate::compare::launch::LaunchError;
 use crate::compare_command;
 use crate::output::{Output, OutputError, Outputs};
 use crate::plan::FlagError;
+use crate::report::about::{self, About, ServerAbout};
 use crate::report::{Summary, dnsperf, hgrm, html, json, terminal};
 use crate::run::{Outcome, RunError, run};
 use crate::watch::Watch;
@@ -104,13 +105,15 @@ fn run_once(flags: &RunFlags) -> Result<Code, CommandError> {
     let workload = workload(flags)?;
     let plan = flags.plan(workload.len()).map_err(CommandError::Flags)?;
     let outputs = Outputs::open(flags).map_err(CommandError::Output)?;
+    let server = about::of_process(&plan.server.to_string(), plan.server_pid);
+    let about = About::gather(vec![ServerAbout { name: "server".to_owned(), version: server }]);
     let stop = stop_on_signals().map_err(CommandError::Signal)?;
     let mut watch = Watch::new(flags.stats, &plan);
     let outcome =
         run(&plan, &workload, &stop, |second| watch.add(second)).map_err(CommandError::Run)?;
     watch.finish();
     let summary = Summary::new(&plan, &workload, &outcome);
-    write_reports(flags, outputs, &Measured { summary: &summary, outcome, watch })?;
+    write_reports(flags, outputs, &Measured { summary: &summary, about: &about, outcome, watch })?;
     let counts = &summary.counts;
     Ok(match summary.interrupted {
         true => Code::Interrupted,
@@ -160,6 +163,7 @@ pub(crate) fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
 /// All that a run leaves to report.
 struct Measured<'a> {
     summary: &'a Summary,
+    about: &'a About,
     outcome: Outcome,
     watch: Watch,
 }
@@ -169,7 +173,7 @@ fn write_reports(
     outputs: Outputs,
     measured: &Measured<'_>,
 ) -> Result<(), CommandError> {
-    let Measured { summary, outcome, watch } = measured;
+    let Measured { summary, about, outcome, watch } = measured;
     let latency = outcome.totals.latency();
     // The report first, and whatever fails, the others all the same: the run is over and cannot be had again.
     let printed = match flags.dnsperf {
@@ -189,8 +193,8 @@ fn write_reports(
         printed,
         write(outputs.hgrm, &|| hgrm::render(&latency)),
         write(outputs.hlog, &|| watch.log.render(outcome.started)),
-        write(outputs.html, &|| html::render(summary, &outcome.totals, &watch.seconds)),
-        write(outputs.json, &|| json::render(summary)),
+        write(outputs.html, &|| html::render(summary, about, &outcome.totals, &watch.seconds)),
+        write(outputs.json, &|| json::render(summary, about)),
     ];
     written.into_iter().collect()
 }

@@ -9,7 +9,7 @@ use crate::collect::Second;
 use crate::plan::{DURATION_MAX, Plan};
 use crate::report::hlog::IntervalLog;
 use crate::report::html::SecondRow;
-use crate::report::{human_count, human_time};
+use crate::report::{Times, human_count, human_time};
 
 /// Seconds that are kept for the page: a day.
 const SECOND_COUNT_MAX: usize = 86_400;
@@ -47,15 +47,14 @@ impl Watch {
         let row = SecondRow {
             end_secs: second.end_ns as f64 / 1e9,
             answered_qps: if passed_secs > 0.0 { answered as f64 / passed_secs } else { 0.0 },
-            p50_ns: second.latency.value_at_quantile(0.5),
-            p99_ns: second.latency.value_at_quantile(0.99),
-            max_ns: second.latency.max(),
+            times: Times::of(&second.latency),
         };
         self.progress.set_position(row.end_secs.round() as u64);
+        let p99 = row.times.as_ref().map(|times| human_time(times.p99_ns as f64));
         self.progress.set_message(format!(
             "{}/s  p99 {}  lost {}",
             human_count(row.answered_qps.round() as u64),
-            human_time(row.p99_ns as f64),
+            p99.as_deref().unwrap_or("–"),
             human_count(second.counts.timed_out)
         ));
         // The last moments, in which only late answers come, are no second of the run.

@@ -129,7 +129,7 @@ impl Cell {
             let wanted = round.counts.sent + round.counts.unsent;
             Some((wanted - round.counts.answered_total().min(wanted)) as f64 / wanted.max(1) as f64)
         };
-        let p99_ns = self.spread(|round| Some(round.latency_with_lost.p99_ns as f64));
+        let p99_ns = self.spread(|round| Some(round.latency_with_lost.as_ref()?.p99_ns as f64));
         let is_within =
             |spread: Option<Spread>, max: f64| spread.is_some_and(|spread| spread.median <= max);
         is_within(self.spread(loss), plan.loss_max)

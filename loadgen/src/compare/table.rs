@@ -17,17 +17,25 @@ struct Figure {
 const FIGURES: [Figure; 6] = [
     Figure {
         name: "answers/s",
-        of: |round| Some(round.answered_qps),
+        of: |round| round.answered_qps,
         show: |qps| human_count(qps.round() as u64),
     },
+    Figure { name: "lost", of: |round| round.loss, show: |loss| format!("{:.3} %", loss * 100.0) },
     Figure {
-        name: "lost",
-        of: |round| Some(round.loss),
-        show: |loss| format!("{:.3} %", loss * 100.0),
+        name: "p50",
+        of: |round| Some(round.latency.as_ref()?.p50_ns as f64),
+        show: human_time,
     },
-    Figure { name: "p50", of: |round| Some(round.latency.p50_ns as f64), show: human_time },
-    Figure { name: "p99", of: |round| Some(round.latency.p99_ns as f64), show: human_time },
-    Figure { name: "p99.9", of: |round| Some(round.latency.p99_9_ns as f64), show: human_time },
+    Figure {
+        name: "p99",
+        of: |round| Some(round.latency.as_ref()?.p99_ns as f64),
+        show: human_time,
+    },
+    Figure {
+        name: "p99.9",
+        of: |round| Some(round.latency.as_ref()?.p99_9_ns as f64),
+        show: human_time,
+    },
     Figure { name: "CPU/answer", of: |round| round.server_cpu_ns_per_answer, show: human_time },
 ];
 
@@ -168,7 +176,7 @@ fn warnings(comparison: &Comparison) -> Vec<String> {
         let count = |test: &dyn Fn(&&&Summary) -> bool| rounds.iter().filter(test).count();
         let kinds: [(usize, &str); 4] = [
             (
-                count(&|round| round.own.busy_max > crate::report::BUSY_MAX),
+                count(&|round| round.is_generator_at_limit()),
                 "the generator was its own limit (busy > 90 %)",
             ),
             (
@@ -225,7 +233,7 @@ pub fn html(comparison: &Comparison) -> String {
             points: standing
                 .cells
                 .iter()
-                .filter_map(|cell| Some((cell.rate_qps, cell.spread(FIGURES[3].of)?.median)))
+                .map(|cell| (cell.rate_qps, cell.spread(FIGURES[3].of).map(|spread| spread.median)))
                 .collect(),
         })
         .collect();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 
-use super::Summary;
+use super::{Summary, Times};
 
 pub fn render(summary: &Summary) -> String {
     let mut text = String::new();
@@ -53,18 +53,19 @@ fn write(out: &mut String, summary: &Summary) -> std::fmt::Result {
         average(counts.answered_bytes, completed)
     )?;
     writeln!(out, "  Run time (s):         {:.6}", summary.run_secs)?;
-    writeln!(out, "  Queries per second:   {:.6}\n", summary.answered_qps)?;
-    let latency = &summary.latency;
-    let secs = |ns: f64| ns / 1e9;
+    writeln!(out, "  Queries per second:   {:.6}\n", summary.answered_qps.unwrap_or(0.0))?;
+    // Of no answers dnsperf prints zeros, and its readers expect the lines; the warning below says that there were none.
+    let latency = summary.latency.as_ref();
+    let secs = |of: fn(&Times) -> f64| latency.map_or(0.0, of) / 1e9;
     writeln!(
         out,
         "  Average Latency (s):  {:.6} (min {:.6}, max {:.6})",
-        secs(latency.mean_ns),
-        secs(latency.min_ns as f64),
-        secs(latency.max_ns as f64)
+        secs(|times| times.mean_ns),
+        secs(|times| times.min_ns as f64),
+        secs(|times| times.max_ns as f64)
     )?;
     if completed > 1 {
-        writeln!(out, "  Latency StdDev (s):   {:.6}", secs(latency.stdev_ns))?;
+        writeln!(out, "  Latency StdDev (s):   {:.6}", secs(|times| times.stdev_ns))?;
     }
     writeln!(out)
 }

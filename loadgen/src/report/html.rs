@@ -2,19 +2,20 @@
 
 use std::fmt::Write;
 
+use super::about::About;
 use super::plot::{self, Axis, Series};
-use super::{Summary, human_count, human_time, terminal};
+use super::terminal::{self, LatencyRow};
+use super::{QUANTILES, Summary, Times, human_loss, human_rate, human_time, no_times};
 use crate::collect::Totals;
 use crate::plan::Transport;
 
 /// One second, as the page and the progress line need it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SecondRow {
     pub end_secs: f64,
     pub answered_qps: f64,
-    pub p50_ns: u64,
-    pub p99_ns: u64,
-    pub max_ns: u64,
+    /// `None`: there was no answer in it.
+    pub times: Option<Times>,
 }
 
 const STYLE: &str = "\
@@ -22,8 +23,17 @@ const STYLE: &str = "\
 body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;background:#fff;color:#1a1a1a}\
 @media(prefers-color-scheme:dark){body{background:#15181c;color:#e6e6e6}}\
 h1{font-size:1.7rem;line-height:1.25}h2{font-size:1.25rem;margin-top:2rem}\
-pre{overflow-x:auto;font:14px/1.45 ui-monospace,monospace}\
-@media(max-width:44rem){pre{font-size:12px}}\
+body{overflow-wrap:anywhere}\
+pre{white-space:pre-wrap;font:14px/1.45 ui-monospace,monospace}\
+.wide{overflow-x:auto}\
+table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums;overflow-wrap:normal}\
+th,td{text-align:right;vertical-align:top;padding:.25rem .5rem;border-bottom:1px solid #8885}\
+th:first-child,td:first-child,.reasons td:last-child,.reasons th:last-child{text-align:left}\
+.reasons td,.reasons th{padding:.2rem .4rem}td small{display:block;opacity:.8}.figures td+td,.reasons td:nth-child(2){white-space:nowrap}\
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1rem}dt{opacity:.8}dd{margin:0;min-width:0}\
+dd.command{font-family:ui-monospace,monospace;font-size:.9rem}\
+dd.command span{display:inline-block;max-width:100%}\
+@media(max-width:44rem){pre{font-size:12px}table{font-size:.72rem}th,td{padding:.2rem .15rem}}\
 .warning{border-left:4px solid #d55e00;padding-left:.8rem;font-weight:600}";
 
 /// A page around `body`, which is HTML already.
@@ -37,10 +47,25 @@ pub fn page(title: &str, body: &str) -> String {
     )
 }
 
-pub fn render(summary: &Summary, totals: &Totals, seconds: &[SecondRow]) -> String {
+/// The circumstances, as a list.
+pub fn about_list(about: &About) -> String {
+    let lines = about.lines().into_iter().map(|(name, text)| match name {
+        // Broken between its words, as it would be after the dash of a flag else.
+        "command" => {
+            let words = text.split(' ').map(|word| format!("<span>{}</span>", escape(word)));
+            let words = words.collect::<Vec<_>>().join(" ");
+            format!("<dt>command</dt><dd class=\"command\">{words}</dd>\n")
+        }
+        _ => format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(&text)),
+    });
+    format!("<dl>\n{}</dl>\n", lines.collect::<String>())
+}
+
+pub fn render(summary: &Summary, about: &About, totals: &Totals, seconds: &[SecondRow]) -> String {
     let mut body = String::new();
     // Writing to a string cannot fail.
     let _ = write(&mut body, summary, totals, seconds);
+    body.push_str(&format!("<h2>How it was measured</h2>\n{}", about_list(about)));
     page(&format!("DNS load on {} over {}", summary.server, summary.transport), &body)
 }
 
@@ -59,14 +84,17 @@ fn write(
             "Closed loop: the generator waits for answers, so a stall of the server is under-reported here."
         }
     };
-    writeln!(
-        out,
-        "<p>{} answers a second, {:.3} % lost; p50 {}, p99 {}. {kind}</p>",
-        human_count(summary.answered_qps.round() as u64),
-        summary.loss * 100.0,
-        human_time(summary.latency.p50_ns as f64),
-        human_time(summary.latency.p99_ns as f64),
-    )?;
+    match &summary.latency {
+        Some(times) => writeln!(
+            out,
+            "<p>{} answers a second, {} lost; p50 {}, p99 {}. {kind}</p>",
+            human_rate(summary.answered_qps),
+            human_loss(summary.loss),
+            human_time(times.p50_ns as f64),
+            human_time(times.p99_ns as f64),
+        )?,
+        None => writeln!(out, "<p>No answer: {}. {kind}</p>", no_times(&summary.counts))?,
+    }
     let mut lines = vec![plot::percentile_series("all", &totals.latency())];
     if !summary.by_transport.is_empty() {
         lines.extend(Transport::ALL.map(|transport| {
@@ -75,19 +103,67 @@ fn write(
     }
     writeln!(out, "<h2>Latency by percentile</h2>\n{}", plot::figure(&lines, Axis::Percentile))?;
     if seconds.len() > 1 {
-        let line = |name: &str, value: &dyn Fn(&SecondRow) -> u64| Series {
+        let line = |name: &str, value: fn(&Times) -> u64| Series {
             name: name.to_owned(),
-            points: seconds.iter().map(|row| (row.end_secs, value(row) as f64)).collect(),
+            points: seconds
+                .iter()
+                .map(|row| (row.end_secs, row.times.as_ref().map(|times| value(times) as f64)))
+                .collect(),
         };
         let series = [
-            line("max", &|row| row.max_ns),
-            line("p99", &|row| row.p99_ns),
-            line("p50", &|row| row.p50_ns),
+            line("max", |times| times.max_ns),
+            line("p99", |times| times.p99_ns),
+            line("p50", |times| times.p50_ns),
         ];
         let svg = plot::figure(&series, Axis::Seconds);
         writeln!(out, "<h2>Second by second</h2>\n{svg}")?;
     }
-    writeln!(out, "<h2>Report</h2>\n<pre>{}</pre>", escape(&terminal::render(summary)))
+    let mut counts = String::new();
+    terminal::counts(&mut counts, summary)?;
+    writeln!(out, "<h2>Report</h2>\n<pre>{}</pre>", escape(&counts))?;
+    writeln!(out, "<p>Latency {}:</p>", terminal::since(summary))?;
+    let names = QUANTILES.map(|(name, _)| name);
+    let head: Vec<&str> = std::iter::once("").chain(names).chain(["max"]).collect();
+    table(out, &head, "figures", |out| {
+        for LatencyRow { name, times } in terminal::latency_rows(summary) {
+            let cells = times.map_or_else(|instead| vec![instead.to_owned()], terminal::shown);
+            let cells = std::iter::once(name).chain(cells).map(|cell| (cell, String::new()));
+            row(out, &cells.collect::<Vec<_>>())?;
+        }
+        Ok(())
+    })?;
+    let mut rest = String::new();
+    terminal::rest(&mut rest, summary)?;
+    writeln!(out, "<pre>{}</pre>", escape(&rest))
+}
+
+/// A table that scrolls by itself where it must, and never the page.
+pub fn table(
+    out: &mut String,
+    head: &[&str],
+    class: &str,
+    rows: impl FnOnce(&mut String) -> std::fmt::Result,
+) -> std::fmt::Result {
+    write!(out, "<div class=\"wide\"><table class=\"{class}\"><thead><tr>")?;
+    for name in head {
+        write!(out, "<th>{}</th>", escape(name))?;
+    }
+    writeln!(out, "</tr></thead><tbody>")?;
+    rows(out)?;
+    writeln!(out, "</tbody></table></div>")
+}
+
+/// Each cell's figure and, below it, its spread.
+pub fn row(out: &mut String, cells: &[(String, String)]) -> std::fmt::Result {
+    write!(out, "<tr>")?;
+    for (figure, spread) in cells {
+        write!(out, "<td>{}", escape(figure))?;
+        if !spread.is_empty() {
+            write!(out, "<small>{}</small>", escape(spread))?;
+        }
+        write!(out, "</td>")?;
+    }
+    writeln!(out, "</tr>")
 }
 
 pub fn escape(text: &str) -> String {

@@ -1,9 +1,24 @@
-//! The report for programs: the `Summary`, field for field.
+//! The report for programs: the `Summary`, field for field, and how it came to be.
+
+use serde::Serialize;
 
 use super::Summary;
+use super::about::About;
 
-pub fn render(summary: &Summary) -> String {
-    let mut text = serde_json::to_string_pretty(summary).expect("plain data can be written");
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    about: &'a About,
+}
+
+pub fn render(summary: &Summary, about: &About) -> String {
+    pretty(&Report { summary, about })
+}
+
+/// Anything that can be read by programs.
+pub fn pretty(report: &impl Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(report).expect("plain data can be written");
     text.push('\n');
     text
 }

@@ -41,8 +41,9 @@ pub struct Times {
 }
 
 impl Times {
-    pub fn of(histogram: &Histogram<u64>) -> Self {
-        Self {
+    /// `None` of no times: a percentile of nothing would read as 0 ns, the best there is.
+    pub fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        (!histogram.is_empty()).then(|| Self {
             count: histogram.len(),
             min_ns: histogram.min(),
             mean_ns: histogram.mean(),
@@ -53,7 +54,7 @@ impl Times {
             p99_9_ns: histogram.value_at_quantile(0.999),
             p99_99_ns: histogram.value_at_quantile(0.9999),
             max_ns: histogram.max(),
-        }
+        })
     }
 
     /// In the order of `QUANTILES`.
@@ -66,10 +67,11 @@ impl Times {
 #[derive(Clone, Debug, Serialize, PartialEq)]
 pub struct OwnUse {
     pub threads: usize,
-    /// Share of the run in which the busiest thread had work; above `BUSY_MAX` the figures are the generator's.
-    pub busy_max: f64,
-    /// CPU time of all threads, in cores.
-    pub cpu_cores: f64,
+    /// Share of the run in which the busiest thread had work; above `BUSY_MAX` the figures are the generator's. `None`: nothing
+    /// was sent.
+    pub busy_max: Option<f64>,
+    /// CPU time of all threads in cores, the wait for lost queries included.
+    pub cpu_cores: Option<f64>,
     pub cpu_ns_per_answer: Option<f64>,
 }
 
@@ -78,8 +80,10 @@ pub struct OwnUse {
 pub struct OverTransport {
     pub transport: &'static str,
     pub counts: Counts,
-    pub loss: f64,
-    pub latency: Times,
+    /// `None`: nothing was sent.
+    pub loss: Option<f64>,
+    /// `None`: there was no answer.
+    pub latency: Option<Times>,
     pub latency_by_rcode: Vec<(&'static str, Times)>,
 }
 
@@ -96,15 +100,16 @@ pub struct Summary {
     pub seed: u64,
     pub timeout_secs: f64,
     pub run_secs: f64,
-    pub sent_qps: f64,
-    pub answered_qps: f64,
-    pub loss: f64,
+    /// `None`, as the two below: nothing was sent, so there is no time in which it was.
+    pub sent_qps: Option<f64>,
+    pub answered_qps: Option<f64>,
+    pub loss: Option<f64>,
     pub counts: Counts,
     pub rcodes: Vec<(&'static str, u64)>,
-    /// Of the answers, from the intended send time.
-    pub latency: Times,
+    /// Of the answers, from the intended send time. `None`: there was no answer.
+    pub latency: Option<Times>,
     /// The same with every lost query counted as the timeout.
-    pub latency_with_lost: Times,
+    pub latency_with_lost: Option<Times>,
     pub latency_by_rcode: Vec<(&'static str, Times)>,
     /// Of each transport, where there were both.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -161,7 +166,8 @@ impl Summary {
                     Transport::ALL.map(|transport| OverTransport::new(transport, outcome)).into()
                 }
             },
-            send_lag: (plan.load != Load::Closed).then(|| Times::of(&outcome.totals.lag)),
+            // Empty for a closed loop, which intends nothing.
+            send_lag: Times::of(&outcome.totals.lag),
             own: own_use(outcome, answered),
             server_cpu_ns_per_answer: outcome.server_cpu_ns.and_then(per_answer),
             server_drops: outcome.server_drops,
@@ -172,6 +178,11 @@ impl Summary {
         };
         summary.warnings = warnings(&summary, outcome);
         summary
+    }
+
+    /// So busy that the figures may be its own limit.
+    pub fn is_generator_at_limit(&self) -> bool {
+        self.own.busy_max.is_some_and(|busy| busy > BUSY_MAX)
     }
 }
 
@@ -190,9 +201,7 @@ impl OverTransport {
 
 fn times_by_rcode(of: impl Fn(usize) -> Histogram<u64>) -> Vec<(&'static str, Times)> {
     let rows = RCODE_CLASSES.into_iter().enumerate().map(|(class, name)| (name, of(class)));
-    rows.filter(|(_, histogram)| !histogram.is_empty())
-        .map(|(name, histogram)| (name, Times::of(&histogram)))
-        .collect()
+    rows.filter_map(|(name, histogram)| Some((name, Times::of(&histogram)?))).collect()
 }
 
 fn verify_failures(workload: &Workload, outcome: &Outcome) -> Vec<String> {
@@ -215,11 +224,13 @@ fn verify_failures(workload: &Workload, outcome: &Outcome) -> Vec<String> {
 fn own_use(outcome: &Outcome, answered: u64) -> OwnUse {
     let threads = &outcome.totals.threads;
     let cpu_ns: u64 = threads.iter().map(|thread| thread.cpu_ns).sum();
-    let busy = threads.iter().map(|thread| ratio(thread.busy_ns as f64, thread.run_ns as f64));
+    let whole_ns = threads.iter().map(|thread| thread.whole_ns).max().unwrap_or(0);
+    let busy =
+        threads.iter().filter_map(|thread| ratio(thread.busy_ns as f64, thread.run_ns as f64));
     OwnUse {
         threads: threads.len(),
-        busy_max: busy.fold(0.0, f64::max),
-        cpu_cores: ratio(cpu_ns as f64, outcome.run_ns as f64),
+        busy_max: busy.reduce(f64::max),
+        cpu_cores: ratio(cpu_ns as f64, whole_ns as f64),
         cpu_ns_per_answer: (answered > 0).then(|| cpu_ns as f64 / answered as f64),
     }
 }
@@ -246,10 +257,10 @@ fn warnings(summary: &Summary, outcome: &Outcome) -> Vec<String> {
             summary.timeout_secs
         ));
     }
-    if summary.own.busy_max > BUSY_MAX {
+    if let Some(busy) = summary.own.busy_max.filter(|&busy| busy > BUSY_MAX) {
         warnings.push(format!(
             "the generator was busy {:.0} % of the time: the figures may be its own limit; use more threads (-T) or cores",
-            summary.own.busy_max * 100.0
+            busy * 100.0
         ));
     }
     if outcome.server_cpu_ns == Some(0) && counts.answered_total() > 0 {
@@ -279,8 +290,27 @@ fn warnings(summary: &Summary, outcome: &Outcome) -> Vec<String> {
     warnings
 }
 
-fn ratio(part: f64, whole: f64) -> f64 {
-    if whole > 0.0 { part / whole } else { 0.0 }
+/// `None` of nothing: 0 would be a figure that nobody measured.
+fn ratio(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then(|| part / whole)
+}
+
+/// A share of the queries, or a dash where there were none.
+pub fn human_loss(loss: Option<f64>) -> String {
+    loss.map_or_else(|| "–".to_owned(), |loss| format!("{:.3} %", loss * 100.0))
+}
+
+/// Queries in a second, or a dash where there was no second.
+pub fn human_rate(qps: Option<f64>) -> String {
+    qps.map_or_else(|| "–".to_owned(), |qps| human_count(qps.round() as u64))
+}
+
+/// What stands where there are no times.
+pub fn no_times(counts: &Counts) -> &'static str {
+    match counts {
+        Counts { sent: 0, .. } => "none sent",
+        Counts { .. } => "all lost",
+    }
 }
 
 /// A time with three figures and the unit that fits.
@@ -297,6 +327,25 @@ pub fn human_time(ns: f64) -> String {
         _ => 0,
     };
     format!("{value:.decimals$} {unit}")
+}
+
+/// A time in the unit that `human_time` gives another one, which stands beside it; without the unit.
+pub fn in_unit_of(other_ns: f64, ns: f64) -> String {
+    let size = match other_ns {
+        other if other < 1e3 => 1.0,
+        other if other < 1e6 => 1e3,
+        other if other < 1e9 => 1e6,
+        _ => 1e9,
+    };
+    let value = ns / size;
+    let decimals = match value {
+        _ if size == 1.0 => 0,
+        value if value < 0.1 => 3,
+        value if value < 10.0 => 2,
+        value if value < 100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$}")
 }
 
 /// A count with thin groups of three: 1 234 567.
@@ -329,6 +378,16 @@ mod tests {
         ];
         for (ns, text) in rows {
             assert_eq!(human_time(ns), text);
+        }
+        let rows = [
+            (500.0, 999.6, "1000"),
+            (1_050_000.0, 93_000.0, "0.093"),
+            (1_050_000.0, 4_100_000.0, "4.10"),
+            (1_050_000.0, 61_000_000.0, "61.0"),
+            (5e9, 4_100_000.0, "0.004"),
+        ];
+        for (other_ns, ns, text) in rows {
+            assert_eq!(in_unit_of(other_ns, ns), text);
         }
         assert_eq!(
             [0, 12, 123, 1_234, 1_234_567].map(human_count),

@@ -41,8 +41,14 @@ figcaption svg{width:3rem;height:.6rem;margin:0 .4rem 0 0;vertical-align:middle}
 /// A line of a plot.
 pub struct Series {
     pub name: String,
-    /// x as the axis has it, and a time in nanoseconds.
-    pub points: Vec<(f64, f64)>,
+    /// x as the axis has it, and a time in nanoseconds; `None` where all was lost, which interrupts the line.
+    pub points: Vec<(f64, Option<f64>)>,
+}
+
+impl Series {
+    fn has_times(&self) -> bool {
+        self.points.iter().any(|(_, ns)| ns.is_some())
+    }
 }
 
 /// What a plot's x is.
@@ -65,7 +71,7 @@ pub fn percentile_series(name: &str, latency: &Histogram<u64>) -> Series {
         for step in 0..=steps {
             let nines = nines_max * f64::from(step) / f64::from(steps);
             let ns = latency.value_at_quantile(1.0 - 10f64.powf(-nines));
-            points.push((nines, ns as f64));
+            points.push((nines, Some(ns as f64)));
         }
     }
     Series { name: name.to_owned(), points }
@@ -73,13 +79,14 @@ pub fn percentile_series(name: &str, latency: &Histogram<u64>) -> Series {
 
 /// A `<figure>`: the plot and its legend.
 pub fn figure(series: &[Series], axis: Axis) -> String {
-    if series.iter().all(|one| one.points.is_empty()) {
+    if !series.iter().any(Series::has_times) {
         return "<p>No answers, so nothing to plot.</p>".to_owned();
     }
     let mut svg = draw(series, axis).replace(INK_IN_SVG, "currentColor");
     let mut legend = String::new();
     for (index, one) in series.iter().enumerate() {
         let (line, name) = (index % LINE_COUNT, escape(&one.name));
+        let lost = if one.has_times() { "" } else { ": all lost" };
         let colour = placeholder(line);
         let hex = format!("#{:02X}{:02X}{:02X}", colour.0, colour.1, colour.2);
         svg = svg
@@ -88,7 +95,7 @@ pub fn figure(series: &[Series], axis: Axis) -> String {
         // Writing to a string cannot fail.
         let _ = write!(
             legend,
-            "<span><svg viewBox=\"0 0 48 10\"><path class=\"line s{line}\" d=\"M0 5H48\"/></svg>{name}</span>"
+            "<span><svg viewBox=\"0 0 48 10\"><path class=\"line s{line}\" d=\"M0 5H48\"/></svg>{name}{lost}</span>"
         );
     }
     let x = axis.name();
@@ -103,11 +110,9 @@ fn placeholder(line: usize) -> RGBColor {
 }
 
 fn draw(series: &[Series], axis: Axis) -> String {
-    let places: Vec<Vec<(f64, f64)>> = series
-        .iter()
-        .map(|one| one.points.iter().map(|&(x, ns)| (axis.place(x), ns.max(1.0).log10())).collect())
-        .collect();
-    let points = || places.iter().flatten();
+    let places: Vec<Vec<Vec<(f64, f64)>>> =
+        series.iter().map(|one| stretches(&one.points, axis)).collect();
+    let points = || places.iter().flatten().flatten();
     let x = span(points().map(|point| point.0));
     let y = rounded(span(points().map(|point| point.1)));
     let x = Scale { ticks: axis.ticks(&x), between: Vec::new(), range: x };
@@ -118,7 +123,7 @@ fn draw(series: &[Series], axis: Axis) -> String {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut chart = ChartBuilder::on(&root)
             .margin_top(20)
-            .margin_right(40)
+            .margin_right(100)
             .x_label_area_size(60)
             .y_label_area_size(170)
             .build_cartesian_2d(x, y)
@@ -131,21 +136,33 @@ fn draw(series: &[Series], axis: Axis) -> String {
             .label_style(("sans-serif", 28).into_font().color(&INK))
             .draw()
             .expect("writing to a string cannot fail");
-        for (index, line) in places.iter().enumerate() {
+        for (index, stretches) in places.iter().enumerate() {
             let colour = placeholder(index % LINE_COUNT);
-            chart
-                .draw_series(LineSeries::new(line.iter().copied(), colour))
-                .expect("writing to a string cannot fail");
-            if axis == Axis::Rate {
-                // Only these were measured.
+            for line in stretches {
                 chart
-                    .draw_series(line.iter().map(|&at| Circle::new(at, 8, colour.filled())))
+                    .draw_series(LineSeries::new(line.iter().copied(), colour))
                     .expect("writing to a string cannot fail");
+                // Of rates only these were measured; a line of one point could not be seen.
+                if axis == Axis::Rate || line.len() == 1 {
+                    chart
+                        .draw_series(line.iter().map(|&at| Circle::new(at, 8, colour.filled())))
+                        .expect("writing to a string cannot fail");
+                }
             }
         }
         root.present().expect("writing to a string cannot fail");
     }
     svg
+}
+
+/// Where the points of a line lie, cut where there is no time.
+fn stretches(points: &[(f64, Option<f64>)], axis: Axis) -> Vec<Vec<(f64, f64)>> {
+    let place = |&(x, ns): &(f64, Option<f64>)| Some((axis.place(x), ns?.max(1.0).log10()));
+    points
+        .split(|(_, ns)| ns.is_none())
+        .filter(|stretch| !stretch.is_empty())
+        .map(|stretch| stretch.iter().filter_map(place).collect())
+        .collect()
 }
 
 /// A line of the grid that has a name.
@@ -336,6 +353,35 @@ mod tests {
     fn no_answers_are_no_picture() {
         let none = percentile_series("none", &histogram());
         assert!(figure(&[none], Axis::Percentile).contains("nothing to plot"));
+        let lost = Series { name: "lost".to_owned(), points: vec![(1.0, None), (2.0, None)] };
+        assert!(figure(&[lost], Axis::Seconds).contains("nothing to plot"));
+    }
+
+    #[test]
+    fn a_second_without_answers_interrupts_the_line() {
+        let rows: &[(&[Option<f64>], &[usize])] = &[
+            (&[], &[]),
+            (&[None], &[]),
+            (&[Some(1e3), Some(1e3)], &[2]),
+            (&[Some(1e3), None, Some(1e3), Some(1e3), None, None], &[1, 2]),
+        ];
+        for (times, lengths) in rows {
+            let points: Vec<_> =
+                times.iter().enumerate().map(|(at, ns)| (at as f64, *ns)).collect();
+            let got: Vec<usize> = stretches(&points, Axis::Seconds).iter().map(Vec::len).collect();
+            assert_eq!(got, *lengths, "{times:?}");
+        }
+        let line = |name: &str, points: &[(f64, Option<f64>)]| Series {
+            name: name.to_owned(),
+            points: points.to_vec(),
+        };
+        let html = figure(
+            &[line("one", &[(1.0, Some(2e6)), (2.0, None)]), line("two", &[(1.0, None)])],
+            Axis::Seconds,
+        );
+        assert!(html.contains(">one<") && html.contains(">two: all lost<"), "{html}");
+        // Nothing is drawn at 1 ns, the end of the scale that a lost second would sink to.
+        assert!(!html.contains("1 ns"), "{html}");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{QUANTILES, Summary, Times, human_count, human_time};
+use super::{QUANTILES, Summary, Times, human_count, human_loss, human_rate, human_time, no_times};
+use crate::tally::Counts;
 
 /// The whole report, ending in a line feed.
 pub fn render(summary: &Summary) -> String {
@@ -13,6 +14,19 @@ pub fn render(summary: &Summary) -> String {
 }
 
 fn write(out: &mut String, summary: &Summary) -> std::fmt::Result {
+    counts(out, summary)?;
+    writeln!(out)?;
+    latencies(out, summary)?;
+    writeln!(out)?;
+    rest(out, summary)?;
+    for warning in &summary.warnings {
+        writeln!(out, "WARNING: {warning}")?;
+    }
+    Ok(())
+}
+
+/// What was done, and how often what came of it.
+pub(super) fn counts(out: &mut String, summary: &Summary) -> std::fmt::Result {
     let counts = &summary.counts;
     let rate = match (&summary.rate_qps, summary.spacing) {
         (Some(rate), Some(spacing)) => format!("open loop, {rate} a second, {spacing} spacing"),
@@ -29,30 +43,21 @@ fn write(out: &mut String, summary: &Summary) -> std::fmt::Result {
         summary.run_secs
     )?;
     writeln!(out)?;
-    line(
-        out,
-        "sent",
-        counts.sent,
-        &format!("{} a second", human_count(summary.sent_qps.round() as u64)),
-    )?;
-    line(
-        out,
-        "answered",
-        counts.answered_total(),
-        &format!("{} a second", human_count(summary.answered_qps.round() as u64)),
-    )?;
-    line(
-        out,
-        "lost",
-        counts.timed_out,
-        &format!("{:.3} %, after {} s", summary.loss * 100.0, summary.timeout_secs),
-    )?;
+    let rate = |qps: Option<f64>| {
+        qps.map_or_else(String::new, |_| format!("{} a second", human_rate(qps)))
+    };
+    line(out, "sent", counts.sent, &rate(summary.sent_qps))?;
+    line(out, "answered", counts.answered_total(), &rate(summary.answered_qps))?;
+    let lost = summary.loss.map_or_else(String::new, |_| {
+        format!("{}, after {} s", human_loss(summary.loss), summary.timeout_secs)
+    });
+    line(out, "lost", counts.timed_out, &lost)?;
     for (rcode, count) in &summary.rcodes {
         writeln!(out, "  {rcode:<16}{:>14}", human_count(*count))?;
     }
     for over in &summary.by_transport {
         let lost =
-            format!("{} lost, {:.3} %", human_count(over.counts.timed_out), over.loss * 100.0);
+            format!("{} lost, {}", human_count(over.counts.timed_out), human_loss(over.loss));
         line(out, &format!("over {}", over.transport), over.counts.answered_total(), &lost)?;
     }
     for (name, count) in oddities(summary) {
@@ -60,15 +65,14 @@ fn write(out: &mut String, summary: &Summary) -> std::fmt::Result {
             line(out, name, count, "")?;
         }
     }
-    writeln!(out)?;
-    latencies(out, summary)?;
-    writeln!(out)?;
+    Ok(())
+}
+
+/// What both sides spent, and what was not as expected.
+pub(super) fn rest(out: &mut String, summary: &Summary) -> std::fmt::Result {
     own(out, summary)?;
     for failure in &summary.verify_failures {
         writeln!(out, "not as expected: {failure}")?;
-    }
-    for warning in &summary.warnings {
-        writeln!(out, "WARNING: {warning}")?;
     }
     Ok(())
 }
@@ -100,63 +104,84 @@ fn oddities(summary: &Summary) -> [(&'static str, u64); 15] {
     ]
 }
 
+/// A line of the latency table.
+pub(super) struct LatencyRow<'a> {
+    pub(super) name: String,
+    /// `Err`: what stands in their place.
+    pub(super) times: Result<&'a Times, &'static str>,
+}
+
+/// From when latencies count.
+pub(super) fn since(summary: &Summary) -> &'static str {
+    if summary.loop_kind == "open" { "from the intended send time" } else { "from the send" }
+}
+
+pub(super) fn latency_rows(summary: &Summary) -> Vec<LatencyRow<'_>> {
+    let mut rows = vec![LatencyRow::of("answers".to_owned(), &summary.latency, &summary.counts)];
+    if let Some(times) = summary.latency_with_lost.as_ref().filter(|_| summary.counts.timed_out > 0)
+    {
+        rows.push(LatencyRow { name: "and lost".to_owned(), times: Ok(times) });
+    }
+    rows.extend(rows_by_rcode(&summary.latency_by_rcode));
+    for over in &summary.by_transport {
+        rows.push(LatencyRow::of(format!("over {}", over.transport), &over.latency, &over.counts));
+        rows.extend(rows_by_rcode(&over.latency_by_rcode));
+    }
+    let lag = summary.send_lag.as_ref();
+    rows.extend(lag.map(|lag| LatencyRow { name: "send lag".to_owned(), times: Ok(lag) }));
+    rows
+}
+
+impl<'a> LatencyRow<'a> {
+    fn of(name: String, times: &'a Option<Times>, counts: &Counts) -> Self {
+        Self { name, times: times.as_ref().ok_or_else(|| no_times(counts)) }
+    }
+}
+
+/// Where there are several.
+fn rows_by_rcode<'a>(
+    all: &'a [(&'static str, Times)],
+) -> impl Iterator<Item = LatencyRow<'a>> + use<'a> {
+    let several = if all.len() > 1 { all } else { &[] };
+    several.iter().map(|(rcode, times)| LatencyRow { name: format!("  {rcode}"), times: Ok(times) })
+}
+
+/// The quantiles and the greatest, as people read them.
+pub(super) fn shown(times: &Times) -> Vec<String> {
+    let all = times.quantiles_ns().into_iter().chain([times.max_ns]);
+    all.map(|ns| human_time(ns as f64)).collect()
+}
+
 fn latencies(out: &mut String, summary: &Summary) -> std::fmt::Result {
-    let from =
-        if summary.loop_kind == "open" { "from the intended send time" } else { "from the send" };
     write!(out, "{:<18}", "latency")?;
     for (name, _) in QUANTILES {
         write!(out, "{name:>10}")?;
     }
-    writeln!(out, "{:>10}   {from}", "max")?;
-    row(out, "answers", &summary.latency)?;
-    if summary.counts.timed_out > 0 {
-        row(out, "and lost", &summary.latency_with_lost)?;
-    }
-    if summary.latency_by_rcode.len() > 1 {
-        for (rcode, times) in &summary.latency_by_rcode {
-            row(out, &format!("  {rcode}"), times)?;
-        }
-    }
-    for over in &summary.by_transport {
-        row(out, &format!("over {}", over.transport), &over.latency)?;
-        if over.latency_by_rcode.len() > 1 {
-            for (rcode, times) in &over.latency_by_rcode {
-                row(out, &format!("  {rcode}"), times)?;
-            }
-        }
-    }
-    if let Some(lag) = &summary.send_lag {
-        row(out, "send lag", lag)?;
+    writeln!(out, "{:>10}   {}", "max", since(summary))?;
+    for LatencyRow { name, times } in latency_rows(summary) {
+        let cells = times.map_or_else(|instead| vec![instead.to_owned()], shown);
+        let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>10}")).collect();
+        writeln!(out, "{name:<18}{}", cells.concat())?;
     }
     Ok(())
 }
 
-fn row(out: &mut String, name: &str, times: &Times) -> std::fmt::Result {
-    if times.count == 0 {
-        return writeln!(out, "{name:<18}{:>10}", "none");
-    }
-    write!(out, "{name:<18}")?;
-    for ns in times.quantiles_ns() {
-        write!(out, "{:>10}", human_time(ns as f64))?;
-    }
-    writeln!(out, "{:>10}", human_time(times.max_ns as f64))
-}
-
 fn own(out: &mut String, summary: &Summary) -> std::fmt::Result {
     let own = &summary.own;
-    write!(
-        out,
-        "generator: {} thread{}, busy {:.0} %, {:.2} cores",
-        own.threads,
-        if own.threads == 1 { "" } else { "s" },
-        own.busy_max * 100.0,
-        own.cpu_cores
-    )?;
+    let plural = if own.threads == 1 { "" } else { "s" };
+    write!(out, "generator: {} thread{plural}", own.threads)?;
+    if let Some(busy) = own.busy_max {
+        write!(out, ", busy {:.0} %", busy * 100.0)?;
+    }
+    if let Some(cores) = own.cpu_cores {
+        write!(out, ", {cores:.2} cores")?;
+    }
     if let Some(ns) = own.cpu_ns_per_answer {
         write!(out, ", {} CPU an answer", human_time(ns))?;
     }
     writeln!(out)?;
-    if let Some(ns) = summary.server_cpu_ns_per_answer {
+    // A process that did nothing is not the one that answered; a warning says so.
+    if let Some(ns) = summary.server_cpu_ns_per_answer.filter(|&ns| ns > 0.0) {
         writeln!(out, "server:    {} CPU an answer", human_time(ns))?;
     }
     Ok(())

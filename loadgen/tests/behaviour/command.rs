@@ -136,6 +136,51 @@ fn a_report_that_cannot_be_written_is_told_before_the_run() {
     assert!(text(&full.stdout).contains("answered"), "the report is printed all the same");
 }
 
+/// Every form of a report in which there is nothing to take a percentile or a share of.
+#[test]
+fn of_no_answers_there_are_no_times() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (queries, html, json_path) = (path("queries"), path("r.html"), path("r.json"));
+    let garbage =
+        Server::udp("127.0.0.1:0", Behaviour { twist: Twist::Garbage, ..Behaviour::default() });
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (silent, closed) = (garbage.address().port().to_string(), closed.port().to_string());
+    let rows: &[(&str, &[&str], &str, bool)] = &[
+        (&silent, &["-Q", "100", "-l", "1.2"], "answers             all lost", true),
+        (&silent, &["-q", "2"], "answers             all lost", true),
+        (&closed, &["-m", "tcp"], "answers            none sent", false),
+    ];
+    for (port, words, row, was_sent) in rows {
+        let all = ["-p", *port, "-d", &queries, "-t", "0.3", "--html", &html, "--json", &json_path];
+        let output = loadgen(&all.iter().chain(*words).copied().collect::<Vec<_>>());
+        let report = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(3), "{words:?}: {}", text(&output.stderr));
+        assert!(report.contains(row), "{words:?}: {report}");
+        let read = |path: &str| std::fs::read_to_string(path).unwrap();
+        let page = read(&html);
+        assert!(page.contains("nothing to plot"), "{words:?}: {page}");
+        for text in [&report, &page] {
+            for figure in [" 0 ns", "NaN", " inf"] {
+                assert!(!text.contains(figure), "{words:?}: {figure} in {text}");
+            }
+            assert_eq!(text.contains("100.000 %"), *was_sent, "{words:?}: {text}");
+        }
+        let json: serde_json::Value = serde_json::from_str(&read(&json_path)).unwrap();
+        assert!(json["latency"].is_null(), "{words:?}: {json}");
+        // The forms of other programs are theirs, and hold no figure that is not a number.
+        let theirs = ["--dnsperf", "--histogram", "--hgrm", &html, "--hlog", &json_path];
+        let all = [&["-p", *port, "-d", &queries, "-t", "0.3"], *words, &theirs].concat();
+        let block = text(&loadgen(&all).stdout);
+        for text in [&block, &read(&html), &read(&json_path)] {
+            assert!(!text.is_empty() && !text.contains("NaN"), "{words:?}: {text}");
+        }
+        assert_eq!(json["loss"].as_f64(), was_sent.then_some(1.0), "{words:?}: {json}");
+        assert_eq!(json["answered_qps"].as_f64(), was_sent.then_some(0.0), "{words:?}: {json}");
+        assert!(json["server_cpu_ns_per_answer"].is_null(), "{words:?}: {json}");
+    }
+}
+
 /// The letters of `dnsperf -h`, 2.10, so that a script's line either means the same here or ends with a word about it.
 #[test]
 fn every_flag_of_dnsperf_is_known() {
@@ -235,6 +280,12 @@ fn every_form_of_the_report_is_written() {
         (Some(100), Some(100))
     );
     assert!(read(&html).contains("<svg") && !read(&html).contains("<script"));
+    let about = &json["about"];
+    assert!(about["kernel"].as_str().unwrap().starts_with("Linux "), "{about}");
+    assert!(about["command"].as_str().unwrap().contains("loadgen -p"), "{about}");
+    for name in ["date", "machine", "server", "loadgen", "command"] {
+        assert!(read(&html).contains(&format!("<dt>{name}</dt>")), "{name}");
+    }
     assert!(read(&hgrm).contains("Total count    =          100]"));
     assert!(read(&hlog).starts_with("#[Histogram log format version 1.3]"));
 }
