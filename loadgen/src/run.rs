@@ -49,8 +49,17 @@ impl fmt::Display for RunError {
         match self {
             Self::Socket { server, error } => {
                 write!(f, "cannot open a socket to {server}: {error}")?;
-                match error.raw_os_error() {
-                    Some(24) => write!(f, "; fewer sockets (-c), or a higher 'ulimit -n'"),
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => write!(f, "; the local port (-x) is taken"),
+                    io::ErrorKind::AddrNotAvailable => {
+                        write!(f, "; the local address (-a) must be one of this machine")
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        write!(f, "; local ports (-x) below 1024 are root's")
+                    }
+                    _ if error.raw_os_error() == Some(24) => {
+                        write!(f, "; fewer sockets (-c), or a higher 'ulimit -n'")
+                    }
                     _ => Ok(()),
                 }
             }
@@ -75,7 +84,7 @@ pub fn run(
     each_second: impl FnMut(&Second),
 ) -> Result<Outcome, RunError> {
     assert!(plan.thread_count > 0 && plan.socket_count >= plan.thread_count);
-    let cores = cores(plan)?;
+    let cores = find_cores(&plan.cores)?;
     let mut prepared = Vec::with_capacity(plan.thread_count);
     for thread in 0..plan.thread_count {
         prepared.push(
@@ -213,9 +222,10 @@ fn share<'w>(
     }
 }
 
-fn cores(plan: &Plan) -> Result<Vec<CoreId>, RunError> {
+/// The cores of these numbers, which a typing error may have put out of reach.
+pub fn find_cores(numbers: &[usize]) -> Result<Vec<CoreId>, RunError> {
     let there = core_affinity::get_core_ids().unwrap_or_default();
-    plan.cores
+    numbers
         .iter()
         .map(|&core| {
             let found = there.iter().find(|id| id.id == core).copied();

@@ -43,6 +43,7 @@ pub struct Cluster {
 pub enum ClusterError {
     Read { path: PathBuf, error: io::Error },
     Parse { path: PathBuf, reason: String },
+    NoFile { paths: String },
     NoService { paths: String },
 }
 
@@ -53,6 +54,9 @@ impl fmt::Display for ClusterError {
                 write!(f, "cannot read the manifests {}: {error}", path.display())
             }
             Self::Parse { path, reason } => write!(f, "{}: {reason}", path.display()),
+            Self::NoFile { paths } => {
+                write!(f, "there is no file that ends in .yaml, .yml or .json in {paths}")
+            }
             Self::NoService { paths } => write!(
                 f,
                 "there is no Service in {paths}; 'kubectl get svc,endpointslices,pods -A -o yaml' prints what is needed"
@@ -128,16 +132,20 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ClusterError> {
 /// Reads files and folders.
 pub fn read(paths: &[PathBuf], zone: &str) -> Result<Cluster, ClusterError> {
     let mut objects = Vec::new();
-    for path in files(paths)? {
+    let named =
+        || paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    let files = files(paths)?;
+    if files.is_empty() {
+        return Err(ClusterError::NoFile { paths: named() });
+    }
+    for path in files {
         let text = fs::read_to_string(&path)
             .map_err(|error| ClusterError::Read { path: path.clone(), error })?;
         objects.extend(parse(&text).map_err(|reason| ClusterError::Parse { path, reason })?);
     }
     let cluster = cluster(&objects, zone.trim_end_matches('.'));
     if cluster.services.is_empty() {
-        let paths =
-            paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-        return Err(ClusterError::NoService { paths });
+        return Err(ClusterError::NoService { paths: named() });
     }
     Ok(cluster)
 }

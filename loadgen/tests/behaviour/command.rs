@@ -30,7 +30,8 @@ fn bad_input_is_named_and_nothing_panics() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (queries, bad, empty, other) = (path("queries"), path("bad"), path("empty"), path("other"));
-    let page = path("page");
+    let (nothing, page) = (path("nothing"), path("page"));
+    std::fs::create_dir(&nothing).unwrap();
     let rows: &[(&[&str], &str)] = &[
         (&[], "standard input holds no query; give a query file with -d"),
         (&["-d", "/no/such/file"], "cannot read the query file /no/such/file"),
@@ -63,6 +64,7 @@ fn bad_input_is_named_and_nothing_panics() {
         (&["-d", &queries, "-m", "tcp", "--reconnect", "0"], "--reconnect must be"),
         (&["-d", &queries, "-m", "tcp", "--reconnect", "5", "-x", "1"], "-x must be"),
         (&["--from", "/no/such/place"], "cannot read the manifests /no/such/place"),
+        (&["--from", &nothing], "no file that ends in .yaml, .yml or .json"),
         (&["--from", &queries, "--external", "2"], "--external must be"),
         (&["-d", &queries, "--html", &page, "--json", &page], "--html and --json would both write"),
         (&["-d", &queries, "--hlog", "-", "--hgrm", "-"], "--hgrm and --hlog would both write"),
@@ -79,9 +81,26 @@ fn bad_input_is_named_and_nothing_panics() {
         assert_eq!(output.status.code(), Some(2), "{words:?}: {error}");
         assert!(error.contains(part) && !error.contains("panicked"), "{words:?}: {error}");
     }
-    let output = loadgen(&["-d", &queries, "--cores", "4000", "-l", "1"]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("no core 4000"));
+}
+
+#[test]
+fn what_a_run_cannot_be_made_with_is_named() {
+    let folder = folder();
+    let queries = folder.path().join("queries").display().to_string();
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let rows: &[(&[&str], &str)] = &[
+        (&["--cores", "4000", "-l", "1"], "no core 4000"),
+        (&["-a", "127.0.0.1", "-x", &port], "the local port (-x) is taken"),
+        (&["-a", "192.0.2.1"], "the local address (-a) must be one of this machine"),
+        (&["--server-pid", "0"], "there is no process 0"),
+    ];
+    for (words, part) in rows {
+        let all = ["-d", &queries].iter().chain(*words).copied().collect::<Vec<_>>();
+        let output = loadgen(&all);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(part), "{words:?}: {}", text(&output.stderr));
+    }
 }
 
 #[test]
