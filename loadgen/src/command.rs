@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::cli::{Cli, RunFlags, Subcommand};
+use crate::compare::Death;
 use crate::compare::launch::LaunchError;
 use crate::compare_command;
 use crate::output::{Output, OutputError, Outputs};
@@ -50,9 +51,14 @@ pub enum CommandError {
     Cluster(ClusterError),
     Mix(MixError),
     Expectations(ExpectError),
-    NothingExpected { path: PathBuf },
+    NothingExpected {
+        path: PathBuf,
+    },
     Run(RunError),
     Launch(LaunchError),
+    Death(Death),
+    /// Stopped by a signal before the first round was over.
+    NothingMeasured,
     Signal(io::Error),
     Output(OutputError),
 }
@@ -67,7 +73,10 @@ impl CommandError {
             | Self::Expectations(_)
             | Self::NothingExpected { .. }
             | Self::Output(OutputError::Same { .. }) => Code::BadInput,
-            Self::Run(_) | Self::Launch(_) | Self::Signal(_) | Self::Output(_) => Code::NotRun,
+            Self::NothingMeasured => Code::Interrupted,
+            Self::Run(_) | Self::Launch(_) | Self::Death(_) | Self::Signal(_) | Self::Output(_) => {
+                Code::NotRun
+            }
         }
     }
 }
@@ -86,6 +95,10 @@ impl fmt::Display for CommandError {
             Self::Run(error) => error.fmt(f),
             Self::Launch(error) => error.fmt(f),
             Self::Signal(error) => write!(f, "cannot watch for Ctrl-C: {error}"),
+            Self::Death(death) => death.fmt(f),
+            Self::NothingMeasured => {
+                write!(f, "stopped by a signal before the first round was over: nothing to report")
+            }
             Self::Output(error) => error.fmt(f),
         }
     }

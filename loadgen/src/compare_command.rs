@@ -1,7 +1,6 @@
 //! `loadgen compare`: names or starts the servers, runs the rounds, writes the table and the page.
 
 use std::fs;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -9,9 +8,13 @@ use indicatif::ProgressBar;
 use crate::cli::{CompareFlags, Family, RunFlags};
 use crate::command::{Code, CommandError, print, stop_on_signals, workload};
 use crate::compare::launch::{Kind, LaunchOptions, Launched, launch};
-use crate::compare::{ComparePlan, Comparison, Contender, compare, table};
+use crate::compare::{ComparePlan, Comparison, Contender, Cut, compare, page, table};
 use crate::output::{Output, Outputs};
 use crate::plan::FlagError;
+use crate::process::process_cpu_ns;
+use crate::report::about::{self, About, ServerAbout};
+use crate::report::json;
+use crate::run::{RunError, find_cores};
 use crate::workload::Workload;
 use crate::workload::cluster;
 
@@ -24,26 +27,38 @@ const RATE_COUNT_MAX: usize = 200;
 pub(crate) fn execute(flags: &CompareFlags) -> Result<Code, CommandError> {
     check(flags).map_err(CommandError::Flags)?;
     let workload = workload(&flags.run)?;
+    let mut plan = plan(flags, &workload)?;
     let outputs = Outputs::open(&flags.run).map_err(CommandError::Output)?;
     let stop = stop_on_signals().map_err(CommandError::Signal)?;
     let launched = launch_all(flags, &workload)?;
-    let mut contenders: Vec<Contender> = launched.iter().map(|one| one.contender.clone()).collect();
-    contenders.extend(flags.servers.iter().map(|spec| Contender {
-        name: spec.name.clone(),
-        address: spec.address,
-        pid: spec.pid,
-    }));
-    let plan = plan(flags, contenders, &workload)?;
+    plan.contenders.splice(0..0, launched.iter().map(|one| one.contender.clone()));
+    let about = about(&plan.contenders);
     let progress = ProgressBar::new_spinner();
-    let comparison = compare(&plan, &workload, &stop, |what| {
+    let (comparison, cut) = compare(&plan, &workload, about, &stop, &mut || None, &mut |what| {
         progress.set_message(what.to_owned());
         progress.tick();
-    })
-    .map_err(CommandError::Run)?;
+    });
     progress.finish_and_clear();
     drop(launched);
-    write_reports(outputs, &comparison)?;
-    Ok(code(&comparison, stop.load(Ordering::Relaxed)))
+    if !comparison.is_empty() {
+        write_reports(outputs, &comparison)?;
+    }
+    match cut {
+        None => Ok(code(&comparison)),
+        Some(Cut::Signal) if comparison.is_empty() => Err(CommandError::NothingMeasured),
+        Some(Cut::Signal) => Ok(Code::Interrupted),
+        Some(Cut::Death(death)) => Err(CommandError::Death(death)),
+        Some(Cut::Run(error)) => Err(CommandError::Run(error)),
+    }
+}
+
+/// Where each server's figures come from.
+fn about(contenders: &[Contender]) -> About {
+    let servers = contenders.iter().map(|contender| ServerAbout {
+        name: contender.name.clone(),
+        version: about::of_process(&contender.address.to_string(), contender.pid),
+    });
+    About::gather(servers.collect())
 }
 
 fn check(flags: &CompareFlags) -> Result<(), FlagError> {
@@ -112,18 +127,26 @@ fn launch_all(flags: &CompareFlags, workload: &Workload) -> Result<Vec<Launched>
     Ok(vec![coredns, ringdns])
 }
 
-fn plan(
-    flags: &CompareFlags,
-    contenders: Vec<Contender>,
-    workload: &Workload,
-) -> Result<ComparePlan, CommandError> {
+/// With the servers that the flags name; everything that can be wrong about the flags is told here.
+fn plan(flags: &CompareFlags, workload: &Workload) -> Result<ComparePlan, CommandError> {
     let mut run = flags.run.clone();
     run.limit = Some(run.limit.unwrap_or(ROUND_SECS));
     let mut rates_qps: Vec<f64> = flags.rates.iter().map(|rate| rate.steps()[0].rate_qps).collect();
     rates_qps.sort_by(f64::total_cmp);
+    rates_qps.dedup();
     // The bound of an open loop: what its rate and timeout could have outstanding, or what -q says.
     run.rate = flags.rates.last().cloned();
     let base = run.plan(workload.len()).map_err(CommandError::Flags)?;
+    let cores: Vec<usize> = base.cores.iter().copied().chain(flags.server_core).collect();
+    find_cores(&cores).map_err(CommandError::Run)?;
+    let contenders: Vec<Contender> = flags
+        .servers
+        .iter()
+        .map(|spec| Contender { name: spec.name.clone(), address: spec.address, pid: spec.pid })
+        .collect();
+    for pid in contenders.iter().filter_map(|contender| contender.pid) {
+        process_cpu_ns(pid).map_err(|error| CommandError::Run(RunError::Server(error)))?;
+    }
     Ok(ComparePlan {
         contenders,
         base,
@@ -146,28 +169,19 @@ fn write_reports(outputs: Outputs, comparison: &Comparison) -> Result<(), Comman
     // Each, even where another one failed: what was measured cannot be had again.
     let written = [
         printed,
-        write(outputs.html, &|| table::html(comparison)),
-        write(outputs.json, &|| {
-            let json = serde_json::to_string_pretty(comparison).expect("plain data can be written");
-            json + "\n"
-        }),
+        write(outputs.html, &|| page::render(comparison)),
+        write(outputs.json, &|| json::pretty(comparison)),
     ];
     written.into_iter().collect()
 }
 
-fn code(comparison: &Comparison, is_interrupted: bool) -> Code {
-    let rounds = || {
-        comparison
-            .standings
-            .iter()
-            .flat_map(|standing| &standing.cells)
-            .flat_map(|cell| &cell.rounds)
-    };
-    if is_interrupted {
-        Code::Interrupted
-    } else if rounds().all(|round| round.counts.answered_total() == 0) {
+fn code(comparison: &Comparison) -> Code {
+    let rounds = |at: usize| comparison.cells(at).flat_map(|cell| &cell.rounds);
+    let mut servers = 0..comparison.standings.len();
+    let is_silent = |at: usize| rounds(at).all(|round| round.counts.answered_total() == 0);
+    if servers.clone().any(is_silent) {
         Code::NoAnswer
-    } else if rounds().any(|round| round.counts.verify_failed > 0) {
+    } else if servers.any(|at| rounds(at).any(|round| round.counts.verify_failed > 0)) {
         Code::NotAsExpected
     } else {
         Code::Reported

@@ -2,12 +2,16 @@
 //! all of them alike.
 //!
 //! A rate's figure is the median of its rounds; its spread is what the rounds differed by. A server is asked for no higher
-//! rate once it has failed two in a row, which bounds the time.
+//! rate once it has failed two, which bounds the time. What was measured before something cut the comparison short is kept.
 
 pub mod api_server;
+pub mod cell;
 pub mod launch;
+pub mod page;
+pub mod saturation;
 pub mod table;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,13 +20,16 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::plan::{Load, Plan};
+use crate::process::process_cpu_ns;
 use crate::report::Summary;
+use crate::report::about::About;
 use crate::run::{RunError, run};
 use crate::schedule::{Rate, Spacing};
-use crate::tally::histogram;
 use crate::workload::Workload;
+use cell::Cell;
+use saturation::{Limits, Line, Verdict};
 
-/// Rates in a row that a server may fail before it is left in peace.
+/// Rates that a server may fail before it is left in peace.
 const FAILURES_MAX: usize = 2;
 /// Between two rounds, for what is left of the last in buffers.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -49,142 +56,254 @@ pub struct ComparePlan {
     pub p99_max: Duration,
 }
 
-/// A server at a rate, all rounds.
-#[derive(Clone, Debug, Serialize)]
-pub struct Cell {
-    pub rate_qps: f64,
-    /// Closed loop: throughput with a window, no rate.
-    pub is_closed: bool,
-    pub rounds: Vec<Summary>,
-    /// All rounds' latencies together.
-    #[serde(skip)]
-    pub latency: Histogram<u64>,
-}
-
-/// The middle of the rounds and their extremes.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Spread {
-    pub median: f64,
-    pub low: f64,
-    pub high: f64,
-}
-
 #[derive(Clone, Debug, Serialize)]
 pub struct Standing {
     pub name: String,
     pub address: String,
     pub cells: Vec<Cell>,
-    /// Highest rate that was met: loss and p99 within the bounds at it and at all lower ones.
-    pub saturation_qps: Option<f64>,
+    #[serde(flatten)]
+    pub line: Line,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
+    pub about: About,
+    pub round_count: usize,
     pub loss_max: f64,
     pub p99_max_ms: f64,
     pub standings: Vec<Standing>,
     /// All servers at half of the first one's saturation.
     pub at_half: Option<Vec<Cell>>,
-    /// All servers with a window and no rate.
-    pub closed: Vec<Cell>,
+    /// All servers with a window and no rate; `None` where the comparison was cut short before.
+    pub closed: Option<Vec<Cell>>,
     pub interrupted: bool,
+    /// What ended it early, a signal or a server's end.
+    pub cut_short: Option<String>,
 }
 
-impl Spread {
-    /// `None` of no values.
-    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        let (low, high) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = match values.len() % 2 {
-            1 => values[middle],
-            _ => (values[middle - 1] + values[middle]) / 2.0,
-        };
-        Some(Self { median, low, high })
-    }
+/// A server that ended while it was measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    pub server: String,
+    /// Its exit status, where it was started here.
+    pub status: Option<String>,
+    /// The last lines that it printed.
+    pub log: String,
 }
 
-impl Cell {
-    fn new(rate_qps: f64, is_closed: bool) -> Self {
-        Self { rate_qps, is_closed, rounds: Vec::new(), latency: histogram() }
-    }
-
-    pub fn spread(&self, figure: impl Fn(&Summary) -> Option<f64>) -> Option<Spread> {
-        Spread::of(self.rounds.iter().filter_map(figure))
-    }
-
-    /// Ratio to another server's figure, round by round, as those of one round were measured next to each other.
-    pub fn ratio(&self, other: &Self, figure: impl Fn(&Summary) -> Option<f64>) -> Option<Spread> {
-        let pairs = self.rounds.iter().zip(&other.rounds);
-        Spread::of(pairs.filter_map(|(ours, theirs)| match (figure(ours), figure(theirs)) {
-            (Some(ours), Some(theirs)) if theirs > 0.0 => Some(ours / theirs),
-            _ => None,
-        }))
-    }
-
-    fn is_met(&self, plan: &ComparePlan) -> bool {
-        // What was never sent counts as lost here: the rate was not met, whoever is to blame.
-        let loss = |round: &Summary| {
-            let wanted = round.counts.sent + round.counts.unsent;
-            Some((wanted - round.counts.answered_total().min(wanted)) as f64 / wanted.max(1) as f64)
-        };
-        let p99_ns = self.spread(|round| Some(round.latency_with_lost.as_ref()?.p99_ns as f64));
-        let is_within =
-            |spread: Option<Spread>, max: f64| spread.is_some_and(|spread| spread.median <= max);
-        is_within(self.spread(loss), plan.loss_max)
-            && is_within(p99_ns, plan.p99_max.as_nanos() as f64)
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { server, status, log } = self;
+        match status {
+            Some(status) => write!(f, "{server} ended while it was measured, {status}; {log}"),
+            None => write!(f, "{server}'s process ended while it was measured"),
+        }
     }
 }
 
-/// Runs it all; `progress` is told what comes next.
+/// What ends a comparison before its time.
+#[derive(Debug)]
+pub enum Cut {
+    Signal,
+    Death(Death),
+    Run(RunError),
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal => f.write_str("stopped by a signal"),
+            Self::Death(death) => {
+                let status = death.status.as_deref().unwrap_or("its process is gone");
+                write!(f, "{} ended while it was measured: {status}", death.server)
+            }
+            Self::Run(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Comparison {
+    pub fn limits(&self) -> Limits {
+        Limits { loss_max: self.loss_max, p99_max_ns: self.p99_max_ms * 1e6 }
+    }
+
+    /// All cells of one server.
+    pub fn cells(&self, at: usize) -> impl Iterator<Item = &Cell> {
+        let others = self.at_half.iter().chain(&self.closed).filter_map(move |all| all.get(at));
+        self.standings[at].cells.iter().chain(others)
+    }
+
+    /// Nothing was measured at all.
+    pub fn is_empty(&self) -> bool {
+        (0..self.standings.len()).all(|at| self.cells(at).next().is_none())
+    }
+}
+
+/// Runs it all; `progress` is told what comes next, `death` is asked each second whether a server has ended. What was measured
+/// before a cut is in the comparison, but for the round that was cut.
 pub fn compare(
     plan: &ComparePlan,
     workload: &Workload,
+    about: About,
     stop: &AtomicBool,
-    mut progress: impl FnMut(&str),
-) -> Result<Comparison, RunError> {
+    death: &mut dyn FnMut() -> Option<Death>,
+    progress: &mut dyn FnMut(&str),
+) -> (Comparison, Option<Cut>) {
     assert!(!plan.contenders.is_empty() && plan.rounds > 0);
+    let mut race = Race { plan, workload, stop, death, progress, cut: None };
     let everyone: Vec<usize> = (0..plan.contenders.len()).collect();
-    let mut standings: Vec<Standing> = plan.contenders.iter().map(Standing::new).collect();
-    let mut failures = vec![0; everyone.len()];
-    let mut met: Vec<Option<f64>> = vec![None; everyone.len()];
-    for &rate_qps in &plan.rates_qps {
-        let running: Vec<usize> =
-            everyone.iter().copied().filter(|&at| failures[at] < FAILURES_MAX).collect();
-        let load = open_load(plan, rate_qps);
-        for (at, cell) in
-            rounds(plan, workload, stop, &running, Some(rate_qps), &load, &mut progress)?
-        {
-            match cell.is_met(plan) {
-                true if failures[at] == 0 => met[at] = Some(rate_qps),
-                true => {}
-                false => failures[at] += 1,
-            }
-            standings[at].cells.push(cell);
-        }
-        if running.is_empty() || stop.load(Ordering::Relaxed) {
-            break;
-        }
-    }
-    for (standing, met) in standings.iter_mut().zip(&met) {
-        standing.saturation_qps = *met;
-    }
-    let mut at_half = None;
-    if let Some(saturation_qps) = met[0] {
-        let rate_qps = saturation_qps / 2.0;
-        let load = open_load(plan, rate_qps);
-        let cells = rounds(plan, workload, stop, &everyone, Some(rate_qps), &load, &mut progress)?;
-        at_half = Some(cells.into_iter().map(|(_, cell)| cell).collect());
-    }
-    let closed = rounds(plan, workload, stop, &everyone, None, &Load::Closed, &mut progress)?;
-    Ok(Comparison {
+    let standings = race.rising_rates(&everyone);
+    let at_half = match standings[0].line.saturation.met_qps {
+        Some(met_qps) => race.cells_of_all(&everyone, Some(met_qps / 2.0)),
+        None => None,
+    };
+    let closed = race.cells_of_all(&everyone, None);
+    let cut = race.cut;
+    let comparison = Comparison {
+        about,
+        round_count: plan.rounds,
         loss_max: plan.loss_max,
         p99_max_ms: plan.p99_max.as_secs_f64() * 1e3,
         standings,
         at_half,
-        closed: closed.into_iter().map(|(_, cell)| cell).collect(),
-        interrupted: stop.load(Ordering::Relaxed),
+        closed,
+        interrupted: matches!(cut, Some(Cut::Signal)),
+        cut_short: cut.as_ref().map(Cut::to_string),
+    };
+    (comparison, cut)
+}
+
+/// The comparison while it goes on.
+struct Race<'a> {
+    plan: &'a ComparePlan,
+    workload: &'a Workload,
+    stop: &'a AtomicBool,
+    death: &'a mut dyn FnMut() -> Option<Death>,
+    progress: &'a mut dyn FnMut(&str),
+    /// Once there is one, nothing more is measured.
+    cut: Option<Cut>,
+}
+
+impl Race<'_> {
+    /// Each server's rates, until it has failed two or all have been asked.
+    fn rising_rates(&mut self, everyone: &[usize]) -> Vec<Standing> {
+        let plan = self.plan;
+        let limits = Limits { loss_max: plan.loss_max, p99_max_ns: plan.p99_max.as_nanos() as f64 };
+        let mut standings: Vec<Standing> = plan.contenders.iter().map(Standing::new).collect();
+        let mut failures = vec![0; everyone.len()];
+        for &rate_qps in &plan.rates_qps {
+            let running: Vec<usize> =
+                everyone.iter().copied().filter(|&at| failures[at] < FAILURES_MAX).collect();
+            if running.is_empty() || self.cut.is_some() {
+                break;
+            }
+            for (at, cell) in self.rounds(&running, Some(rate_qps)) {
+                // Fewer rounds than were planned are no measure of a rate.
+                if cell.rounds.len() == plan.rounds {
+                    let verdict = standings[at].line.judge(rate_qps, cell.shortfall(limits));
+                    failures[at] += usize::from(verdict == Verdict::Failed);
+                }
+                standings[at].cells.push(cell);
+            }
+        }
+        for standing in &mut standings {
+            let whole = standing.cells.iter().rfind(|cell| cell.rounds.len() == plan.rounds);
+            // A cut that comes later, in the closed loop say, does not bear on the rates.
+            if whole.map(|cell| cell.rate_qps) != plan.rates_qps.last().copied() {
+                standing.line.cut_short();
+            }
+        }
+        standings
+    }
+
+    /// Those of every server; `None` if a cut leaves one without a round.
+    fn cells_of_all(&mut self, everyone: &[usize], rate_qps: Option<f64>) -> Option<Vec<Cell>> {
+        let cells = self.rounds(everyone, rate_qps);
+        (cells.len() == everyone.len()).then(|| cells.into_iter().map(|(_, cell)| cell).collect())
+    }
+
+    /// All rounds of some servers, in turn: 1 2 3, 2 3 1, … so that none is always first. A cell without a round is left out.
+    fn rounds(&mut self, running: &[usize], rate_qps: Option<f64>) -> Vec<(usize, Cell)> {
+        let new = || Cell::new(rate_qps.unwrap_or(0.0), rate_qps.is_none());
+        let mut cells: Vec<(usize, Cell)> = running.iter().map(|&at| (at, new())).collect();
+        let round_count = if self.cut.is_none() { self.plan.rounds } else { 0 };
+        'all: for round in 0..round_count {
+            for turn in 0..running.len() {
+                let (at, cell) = &mut cells[(turn + round) % running.len()];
+                match self.round(*at, rate_qps, round) {
+                    Ok((summary, latency)) => {
+                        cell.latency.add(latency).expect("one range");
+                        cell.rounds.push(summary);
+                    }
+                    Err(cut) => {
+                        self.cut = Some(cut);
+                        break 'all;
+                    }
+                }
+            }
+        }
+        cells.retain(|(_, cell)| !cell.rounds.is_empty());
+        cells
+    }
+
+    fn round(
+        &mut self,
+        at: usize,
+        rate_qps: Option<f64>,
+        round: usize,
+    ) -> Result<(Summary, Histogram<u64>), Cut> {
+        self.check()?;
+        let Contender { name, address, pid } = &self.plan.contenders[at];
+        let what = rate_qps.map_or_else(|| "closed loop".to_owned(), |rate| format!("{rate:.0}/s"));
+        (self.progress)(&format!("{name} {what}, round {} of {}", round + 1, self.plan.rounds));
+        let base = &self.plan.base;
+        let plan = Plan {
+            server: *address,
+            server_pid: *pid,
+            load: match rate_qps {
+                Some(qps) => Load::Open { rate: Rate::constant(qps), spacing: self.plan.spacing },
+                None => Load::Closed,
+            },
+            outstanding_max: match rate_qps {
+                Some(_) => base.outstanding_max,
+                None => base.outstanding_max.min(256).max(base.socket_count as u32),
+            },
+            seed: base.seed.wrapping_add(round as u64),
+            ..base.clone()
+        };
+        let (contenders, stop) = (&self.plan.contenders, self.stop);
+        let mut died = None;
+        let outcome = run(&plan, self.workload, stop, |_| {
+            died = died.take().or_else(|| find_death(self.death, contenders));
+            if died.is_some() {
+                // What is left of the round would measure nobody.
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+        if let Some(death) = died {
+            return Err(Cut::Death(death));
+        }
+        let outcome = outcome.map_err(Cut::Run)?;
+        self.check()?;
+        std::thread::sleep(PAUSE);
+        Ok((Summary::new(&plan, self.workload, &outcome), outcome.totals.latency()))
+    }
+
+    fn check(&mut self) -> Result<(), Cut> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Cut::Signal);
+        }
+        find_death(self.death, &self.plan.contenders).map_or(Ok(()), |death| Err(Cut::Death(death)))
+    }
+}
+
+/// Of those that were started here, as `death` has it, or of those whose process was named.
+fn find_death(death: &mut dyn FnMut() -> Option<Death>, contenders: &[Contender]) -> Option<Death> {
+    let is_gone =
+        |contender: &&Contender| contender.pid.is_some_and(|pid| process_cpu_ns(pid).is_err());
+    death().or_else(|| {
+        let gone = contenders.iter().find(is_gone)?;
+        Some(Death { server: gone.name.clone(), status: None, log: String::new() })
     })
 }
 
@@ -194,70 +313,7 @@ impl Standing {
             name: contender.name.clone(),
             address: contender.address.to_string(),
             cells: Vec::new(),
-            saturation_qps: None,
+            line: Line::new(),
         }
-    }
-}
-
-fn open_load(plan: &ComparePlan, rate_qps: f64) -> Load {
-    Load::Open { rate: Rate::constant(rate_qps), spacing: plan.spacing }
-}
-
-/// All rounds of some servers, in turn: 1 2 3, 2 3 1, … so that none is always first.
-fn rounds(
-    plan: &ComparePlan,
-    workload: &Workload,
-    stop: &AtomicBool,
-    running: &[usize],
-    rate_qps: Option<f64>,
-    load: &Load,
-    progress: &mut impl FnMut(&str),
-) -> Result<Vec<(usize, Cell)>, RunError> {
-    let new = || Cell::new(rate_qps.unwrap_or(0.0), rate_qps.is_none());
-    let mut cells: Vec<(usize, Cell)> = running.iter().map(|&at| (at, new())).collect();
-    for round in 0..plan.rounds {
-        for turn in 0..running.len() {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(cells);
-            }
-            let (at, cell) = &mut cells[(turn + round) % running.len()];
-            let contender = &plan.contenders[*at];
-            let what =
-                rate_qps.map_or_else(|| "closed loop".to_owned(), |rate| format!("{rate:.0}/s"));
-            progress(&format!("{} {what}, round {} of {}", contender.name, round + 1, plan.rounds));
-            let plan = Plan {
-                server: contender.address,
-                server_pid: contender.pid,
-                load: load.clone(),
-                outstanding_max: match load {
-                    Load::Closed => {
-                        plan.base.outstanding_max.min(256).max(plan.base.socket_count as u32)
-                    }
-                    Load::Open { .. } => plan.base.outstanding_max,
-                },
-                seed: plan.base.seed.wrapping_add(round as u64),
-                ..plan.base.clone()
-            };
-            let outcome = run(&plan, workload, stop, |_| {})?;
-            cell.latency.add(outcome.totals.latency()).expect("one range");
-            cell.rounds.push(Summary::new(&plan, workload, &outcome));
-            std::thread::sleep(PAUSE);
-        }
-    }
-    Ok(cells)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spreads_are_of_the_middle() {
-        let spread =
-            |values: &[f64]| Spread::of(values.iter().copied()).map(|s| (s.median, s.low, s.high));
-        assert_eq!(spread(&[]), None);
-        assert_eq!(spread(&[2.0]), Some((2.0, 2.0, 2.0)));
-        assert_eq!(spread(&[3.0, 1.0, 10.0]), Some((3.0, 1.0, 10.0)));
-        assert_eq!(spread(&[4.0, 1.0, 2.0, 10.0]), Some((3.0, 1.0, 10.0)));
     }
 }

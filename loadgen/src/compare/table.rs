@@ -1,46 +1,99 @@
-//! A comparison as a table, and as a page with the plots.
+//! A comparison as a table, for the terminal.
 
 use std::fmt::Write;
 
-use super::{Cell, Comparison, Spread, Standing};
-use crate::report::html::{escape, page};
-use crate::report::plot::{self, Axis, Series};
-use crate::report::{Summary, human_count, human_time};
+use super::cell::{Cell, Spread, times_ns};
+use super::{Comparison, Standing};
+use crate::report::{Summary, human_count, human_loss, human_time, in_unit_of};
 
 /// A figure of a round, and how it is read.
-struct Figure {
-    name: &'static str,
-    of: fn(&Summary) -> Option<f64>,
-    show: fn(f64) -> String,
+pub(super) struct Figure {
+    pub(super) name: &'static str,
+    /// Infinite: all was lost. `None`: it is not known.
+    pub(super) of: fn(&Summary) -> Option<f64>,
+    kind: Kind,
 }
 
-const FIGURES: [Figure; 6] = [
-    Figure {
-        name: "answers/s",
-        of: |round| round.answered_qps,
-        show: |qps| human_count(qps.round() as u64),
-    },
-    Figure { name: "lost", of: |round| round.loss, show: |loss| format!("{:.3} %", loss * 100.0) },
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Rate,
+    Share,
+    Time,
+}
+
+pub(super) const FIGURES: [Figure; 6] = [
+    Figure { name: "answers/s", of: |round| round.answered_qps, kind: Kind::Rate },
+    Figure { name: "lost", of: |round| round.loss, kind: Kind::Share },
     Figure {
         name: "p50",
-        of: |round| Some(round.latency.as_ref()?.p50_ns as f64),
-        show: human_time,
+        of: |round| Some(times_ns(&round.latency, |times| times.p50_ns)),
+        kind: Kind::Time,
     },
-    Figure {
-        name: "p99",
-        of: |round| Some(round.latency.as_ref()?.p99_ns as f64),
-        show: human_time,
-    },
+    Figure { name: "p99", of: p99_ns, kind: Kind::Time },
     Figure {
         name: "p99.9",
-        of: |round| Some(round.latency.as_ref()?.p99_9_ns as f64),
-        show: human_time,
+        of: |round| Some(times_ns(&round.latency, |times| times.p99_9_ns)),
+        kind: Kind::Time,
     },
-    Figure { name: "CPU/answer", of: |round| round.server_cpu_ns_per_answer, show: human_time },
+    Figure {
+        name: "CPU/answer",
+        // A process that did nothing is not the one that answered: its 0 is no figure.
+        of: |round| round.server_cpu_ns_per_answer.filter(|&ns| ns > 0.0),
+        kind: Kind::Time,
+    },
 ];
 
-/// Figures whose ratio to the first server means something.
-const RATIOS: [usize; 5] = [0, 2, 3, 4, 5];
+pub(super) fn p99_ns(round: &Summary) -> Option<f64> {
+    Some(times_ns(&round.latency, |times| times.p99_ns))
+}
+
+impl Figure {
+    /// The median of a cell's rounds.
+    pub(super) fn median(&self, cell: &Cell) -> String {
+        match cell.spread(self.of) {
+            None => "–".to_owned(),
+            Some(spread) if spread.low.is_infinite() => "all lost".to_owned(),
+            Some(spread) if spread.median.is_infinite() => "lost".to_owned(),
+            Some(spread) => self.show(spread.median),
+        }
+    }
+
+    fn show(&self, value: f64) -> String {
+        match self.kind {
+            Kind::Rate => human_count(value.round() as u64),
+            Kind::Share => human_loss(Some(value)),
+            Kind::Time => human_time(value),
+        }
+    }
+
+    /// The least and the greatest of several rounds, in the unit of their median; empty where they do not differ.
+    pub(super) fn extremes(&self, cell: &Cell, between: &str) -> String {
+        let spread = cell.spread(self.of).filter(|spread| spread.low < spread.high);
+        spread.map_or_else(String::new, |Spread { median, low, high }| {
+            let show = |value: f64| match self.kind {
+                _ if value.is_infinite() => "lost".to_owned(),
+                Kind::Rate => human_count(value.round() as u64),
+                Kind::Share => format!("{:.3}", value * 100.0),
+                // The unit of the least where the median has none.
+                Kind::Time => in_unit_of(if median.is_finite() { median } else { low }, value),
+            };
+            format!("{}{between}{}", show(low), show(high))
+        })
+    }
+
+    /// A ratio of losses is one of noise, most of the time by zero.
+    fn has_ratio(&self) -> bool {
+        match self.kind {
+            Kind::Rate | Kind::Time => true,
+            Kind::Share => false,
+        }
+    }
+
+    /// The spread of the rounds' ratios to the base.
+    pub(super) fn ratio(&self, cell: &Cell, base: &Cell) -> Option<Spread> {
+        self.has_ratio().then(|| cell.ratio(base, self.of)).flatten()
+    }
+}
 
 pub fn render(comparison: &Comparison) -> String {
     let mut text = String::new();
@@ -50,91 +103,130 @@ pub fn render(comparison: &Comparison) -> String {
 }
 
 fn write(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
-    let names: Vec<&str> =
-        comparison.standings.iter().map(|standing| standing.name.as_str()).collect();
-    let rates = comparison.standings.iter().map(|standing| standing.cells.len()).max().unwrap_or(0);
-    writeln!(out, "Open loop, latency from the intended send time; medians of the rounds\n")?;
+    let Comparison { about, standings, .. } = comparison;
+    for (name, line) in about.lines() {
+        writeln!(out, "{name:<10}{line}")?;
+    }
+    let names: Vec<&str> = standings.iter().map(|standing| standing.name.as_str()).collect();
+    writeln!(out, "\nOpen loop, latency from the intended send time; {}\n", spreads(comparison))?;
     head(out)?;
+    let rates = standings.iter().map(|standing| standing.cells.len()).max().unwrap_or(0);
     for index in 0..rates {
-        for standing in &comparison.standings {
+        for standing in standings {
             if let Some(cell) = standing.cells.get(index) {
-                let rate = human_count(cell.rate_qps.round() as u64);
-                row(out, &rate, &standing.name, cell)?;
+                row(out, &standing.name, cell)?;
             }
         }
     }
-    writeln!(
-        out,
-        "\nSaturation (highest rate with loss <= {} % and p99 <= {} ms)",
-        comparison.loss_max * 100.0,
-        comparison.p99_max_ms
-    )?;
-    let base = comparison.standings.first().and_then(|standing| standing.saturation_qps);
-    for standing in &comparison.standings {
-        let Some(qps) = standing.saturation_qps else {
-            writeln!(out, "  {:<14} below the lowest rate", standing.name)?;
-            continue;
-        };
-        let bound = if standing.was_never_beaten() {
-            " or more: it met the highest rate asked"
-        } else {
-            ""
-        };
-        let ratio = base.map_or(1.0, |base| qps / base);
-        writeln!(
-            out,
-            "  {:<14} {:>10} a second, x {ratio:.2}{bound}",
-            standing.name,
-            human_count(qps.round() as u64)
-        )?;
+    saturations(out, comparison)?;
+    match (&comparison.at_half, why_no_half(comparison)) {
+        (Some(cells), _) => {
+            writeln!(out, "\nAt half of {}'s saturation", names[0])?;
+            block(out, &names, cells)?;
+        }
+        (None, Some(why)) => writeln!(out, "\n{why}")?,
+        (None, None) => {}
     }
-    if let Some(cells) = &comparison.at_half {
-        writeln!(out, "\nAt half of {}'s saturation", names[0])?;
+    if let Some(cells) = &comparison.closed {
+        writeln!(out, "\nClosed loop (hides stalls; for the highest throughput)")?;
         block(out, &names, cells)?;
     }
-    writeln!(out, "\nClosed loop (hides stalls; for the highest throughput)")?;
-    block(out, &names, &comparison.closed)?;
     for warning in warnings(comparison) {
         writeln!(out, "WARNING: {warning}")?;
     }
     Ok(())
 }
 
-impl Standing {
-    fn was_never_beaten(&self) -> bool {
-        self.cells.last().is_some_and(|last| Some(last.rate_qps) == self.saturation_qps)
+/// What the two lines of a row are.
+pub(super) fn spreads(comparison: &Comparison) -> String {
+    match comparison.round_count {
+        1 => "one round, so the spread is not known".to_owned(),
+        count => format!("medians of {count} rounds, below each the least and the greatest"),
+    }
+}
+
+/// In place of the figures at half of the first server's saturation.
+pub(super) fn why_no_half(comparison: &Comparison) -> Option<String> {
+    let base = comparison.standings.first()?;
+    if comparison.cut_short.is_some() || base.line.saturation.met_qps.is_some() {
+        return None;
+    }
+    let has_answered = comparison.cells(0).any(|cell| !cell.latency.is_empty());
+    let next = match has_answered {
+        true => "ask lower --rates",
+        false => "it gave no answer at all: does it run, and at that address?",
+    };
+    let name = &base.name;
+    Some(format!(
+        "{name} met none of the rates, so there is no half of its saturation to compare at; {next}"
+    ))
+}
+
+/// What decides whether a rate is met.
+pub(super) fn rule(comparison: &Comparison) -> String {
+    let (loss_max, p99_max_ms) = (comparison.loss_max * 100.0, comparison.p99_max_ms);
+    format!("highest rate with loss <= {loss_max} % and p99 <= {p99_max_ms} ms")
+}
+
+fn saturations(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
+    writeln!(out, "\nSaturation ({})", rule(comparison))?;
+    for standing in &comparison.standings {
+        writeln!(
+            out,
+            "  {:<14} {:>10} a second  {:<18} {}",
+            standing.name,
+            standing.line.saturation.to_string(),
+            ratio_to_first(comparison, standing),
+            standing.line.end.describe(comparison.limits())
+        )?;
+    }
+    Ok(())
+}
+
+/// Of a saturation; the first server's own is 1 by definition, if it has one.
+pub(super) fn ratio_to_first(comparison: &Comparison, standing: &Standing) -> String {
+    let base = &comparison.standings[0];
+    match std::ptr::eq(base, standing) {
+        true if base.line.saturation.met_qps.is_some() => "× 1".to_owned(),
+        true => "–".to_owned(),
+        false => standing.line.saturation.ratio(base.line.saturation).to_string(),
     }
 }
 
 fn head(out: &mut String) -> std::fmt::Result {
     write!(out, "{:>10}  {:<14}", "rate", "server")?;
     for figure in &FIGURES {
-        write!(out, "{:>12}", figure.name)?;
+        write!(out, "{:>14}", figure.name)?;
     }
     writeln!(out)
 }
 
-fn row(out: &mut String, rate: &str, name: &str, cell: &Cell) -> std::fmt::Result {
-    write!(out, "{rate:>10}  {name:<14}")?;
+fn row(out: &mut String, name: &str, cell: &Cell) -> std::fmt::Result {
+    write!(out, "{:>10}  {name:<14}", load(cell))?;
     for figure in &FIGURES {
-        let text = cell
-            .spread(figure.of)
-            .map_or_else(|| "-".to_owned(), |spread| (figure.show)(spread.median));
-        write!(out, "{text:>12}")?;
+        write!(out, "{:>14}", figure.median(cell))?;
     }
-    writeln!(out)
+    writeln!(out)?;
+    if cell.rounds.len() > 1 {
+        let extremes = FIGURES.map(|figure| format!("{:>14}", figure.extremes(cell, "..")));
+        writeln!(out, "{}", format!("{:26}{}", "", extremes.concat()).trim_end())?;
+    }
+    Ok(())
+}
+
+/// The rate, or that there was none.
+pub(super) fn load(cell: &Cell) -> String {
+    match cell.is_closed {
+        true => "window".to_owned(),
+        false => human_count(cell.rate_qps.round() as u64),
+    }
 }
 
 /// The servers at one load, and the ratios to the first.
 fn block(out: &mut String, names: &[&str], cells: &[Cell]) -> std::fmt::Result {
     head(out)?;
     for (name, cell) in names.iter().zip(cells) {
-        let rate = if cell.is_closed {
-            "window".to_owned()
-        } else {
-            human_count(cell.rate_qps.round() as u64)
-        };
-        row(out, &rate, name, cell)?;
+        row(out, name, cell)?;
     }
     let Some(base) = cells.first() else { return Ok(()) };
     for (name, cell) in names.iter().zip(cells).skip(1) {
@@ -145,34 +237,28 @@ fn block(out: &mut String, names: &[&str], cells: &[Cell]) -> std::fmt::Result {
 
 /// The middle of the rounds' ratios, and below it the least and the greatest.
 fn ratios(out: &mut String, name: &str, cell: &Cell, base: &Cell) -> std::fmt::Result {
-    let ratio = |index: usize| match RATIOS.contains(&index) {
-        true => cell.ratio(base, FIGURES[index].of),
-        false => None,
-    };
-    let mut line = |name: &str, show: &dyn Fn(Spread) -> String| {
+    if !FIGURES.iter().any(|figure| figure.ratio(cell, base).is_some()) {
+        return Ok(());
+    }
+    let mut line = |name: &str, show: fn(Spread) -> String| {
         write!(out, "  {name:<24}")?;
-        for index in 0..FIGURES.len() {
-            write!(out, "{:>12}", ratio(index).map_or_else(String::new, show))?;
+        for figure in &FIGURES {
+            write!(out, "{:>14}", figure.ratio(cell, base).map_or_else(String::new, show))?;
         }
         writeln!(out)
     };
-    line(name, &|spread| format!("x {:.2}", spread.median))?;
-    line("  least and greatest", &|spread| format!("{:.2}..{:.2}", spread.low, spread.high))
+    line(name, |spread| format!("× {:.2}", spread.median))?;
+    match cell.rounds.len().min(base.rounds.len()) {
+        0 | 1 => Ok(()),
+        _ => line("  least and greatest", |one| format!("{:.2}..{:.2}", one.low, one.high)),
+    }
 }
 
 /// Each once, with the server and how many rounds had it.
-fn warnings(comparison: &Comparison) -> Vec<String> {
+pub(super) fn warnings(comparison: &Comparison) -> Vec<String> {
     let mut warnings = Vec::new();
     for (at, standing) in comparison.standings.iter().enumerate() {
-        let others = comparison
-            .at_half
-            .iter()
-            .flatten()
-            .chain(&comparison.closed)
-            .skip(at)
-            .step_by(comparison.standings.len());
-        let rounds: Vec<&Summary> =
-            standing.cells.iter().chain(others).flat_map(|cell| &cell.rounds).collect();
+        let rounds: Vec<&Summary> = comparison.cells(at).flat_map(|cell| &cell.rounds).collect();
         let count = |test: &dyn Fn(&&&Summary) -> bool| rounds.iter().filter(test).count();
         let kinds: [(usize, &str); 4] = [
             (
@@ -199,45 +285,8 @@ fn warnings(comparison: &Comparison) -> Vec<String> {
             }
         }
     }
-    if comparison.interrupted {
-        warnings
-            .push("stopped by a signal: the report covers what was measured until then".to_owned());
+    if let Some(why) = &comparison.cut_short {
+        warnings.push(format!("{why}: the report covers the rounds that were whole by then"));
     }
     warnings
-}
-
-/// The page: saturation and half-load figures, the percentile plot, p99 over the rate.
-pub fn html(comparison: &Comparison) -> String {
-    let names: Vec<&str> =
-        comparison.standings.iter().map(|standing| standing.name.as_str()).collect();
-    let mut body = String::new();
-    if let Some(cells) = &comparison.at_half {
-        let series: Vec<Series> = names
-            .iter()
-            .zip(cells)
-            .map(|(name, cell)| plot::percentile_series(name, &cell.latency))
-            .collect();
-        let rate = cells.first().map_or(0, |cell| cell.rate_qps.round() as u64);
-        body.push_str(&format!(
-            "<h2>Latency at half of {}'s saturation: {} queries a second</h2>\n{}\n",
-            escape(names[0]),
-            human_count(rate).replace(' ', "\u{a0}"),
-            plot::figure(&series, Axis::Percentile)
-        ));
-    }
-    let p99: Vec<Series> = comparison
-        .standings
-        .iter()
-        .map(|standing| Series {
-            name: standing.name.clone(),
-            points: standing
-                .cells
-                .iter()
-                .map(|cell| (cell.rate_qps, cell.spread(FIGURES[3].of).map(|spread| spread.median)))
-                .collect(),
-        })
-        .collect();
-    body.push_str(&format!("<h2>p99 over the rate</h2>\n{}\n", plot::figure(&p99, Axis::Rate)));
-    body.push_str(&format!("<h2>Table</h2>\n<pre>{}</pre>\n", escape(&render(comparison))));
-    page(&format!("DNS under load: {}", names.join(" and ")), &body)
 }

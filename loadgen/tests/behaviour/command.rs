@@ -4,11 +4,11 @@ use std::process::{Command, Output};
 
 use crate::server::{Behaviour, Server, Twist};
 
-fn loadgen(words: &[&str]) -> Output {
+pub(crate) fn loadgen(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadgen")).args(words).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

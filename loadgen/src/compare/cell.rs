@@ -1,0 +1,110 @@
+//! One server at one load: its rounds, their medians and spreads, and whether the rate was met.
+//!
+//! Pure. Invariant: a round in which all was lost has no latency that could be taken for a good one; it counts as infinite.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::saturation::{Limits, Shortfall};
+use crate::report::{Summary, Times};
+use crate::tally::histogram;
+
+/// A server at a rate, all rounds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cell {
+    pub rate_qps: f64,
+    /// Closed loop: throughput with a window, no rate.
+    pub is_closed: bool,
+    /// Valid: at least one; fewer than were planned only where the comparison was cut short.
+    pub rounds: Vec<Summary>,
+    /// All rounds' latencies together.
+    #[serde(skip)]
+    pub latency: Histogram<u64>,
+}
+
+/// The middle of the rounds and their extremes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    pub median: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Spread {
+    /// `None` of no values.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let (low, high) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median = match values.len() % 2 {
+            1 => values[middle],
+            _ => (values[middle - 1] + values[middle]) / 2.0,
+        };
+        Some(Self { median, low, high })
+    }
+}
+
+impl Cell {
+    pub(super) fn new(rate_qps: f64, is_closed: bool) -> Self {
+        Self { rate_qps, is_closed, rounds: Vec::new(), latency: histogram() }
+    }
+
+    /// Of a figure that is infinite in rounds in which all was lost.
+    pub fn spread(&self, figure: impl Fn(&Summary) -> Option<f64>) -> Option<Spread> {
+        Spread::of(self.rounds.iter().filter_map(figure))
+    }
+
+    /// Ratio to another server's figure, round by round, as those of one round were measured next to each other.
+    pub fn ratio(&self, other: &Self, figure: impl Fn(&Summary) -> Option<f64>) -> Option<Spread> {
+        let figure = |round: &Summary| figure(round).filter(|value| value.is_finite());
+        let pairs = self.rounds.iter().zip(&other.rounds);
+        Spread::of(pairs.filter_map(|(ours, theirs)| match (figure(ours), figure(theirs)) {
+            (Some(ours), Some(theirs)) if theirs > 0.0 => Some(ours / theirs),
+            _ => None,
+        }))
+    }
+
+    /// `None`: the rate was met.
+    pub(super) fn shortfall(&self, limits: Limits) -> Option<Shortfall> {
+        // What was never sent counts as lost here: the rate was not met, whoever is to blame.
+        let loss = |round: &Summary| {
+            let wanted = round.counts.sent + round.counts.unsent;
+            let answered = round.counts.answered_total().min(wanted);
+            Some(if wanted == 0 { 1.0 } else { (wanted - answered) as f64 / wanted as f64 })
+        };
+        let p99_ns = |round: &Summary| Some(times_ns(&round.latency_with_lost, |t| t.p99_ns));
+        let median = |figure: &dyn Fn(&Summary) -> Option<f64>| {
+            self.spread(figure).map_or(f64::INFINITY, |spread| spread.median)
+        };
+        let (loss, p99_ns) = (median(&loss), median(&p99_ns));
+        let busy = self.rounds.iter().filter(|round| round.is_generator_at_limit()).count();
+        let shortfall = Shortfall {
+            rate_qps: self.rate_qps,
+            loss: (loss > limits.loss_max).then_some(loss),
+            p99_ns: (p99_ns > limits.p99_max_ns).then_some(p99_ns),
+            is_generator_at_limit: busy * 2 >= self.rounds.len().max(1),
+        };
+        (shortfall.loss.is_some() || shortfall.p99_ns.is_some()).then_some(shortfall)
+    }
+}
+
+/// Infinite where there was no answer: worse than any time, and never 0.
+pub(super) fn times_ns(times: &Option<Times>, of: fn(&Times) -> u64) -> f64 {
+    times.as_ref().map_or(f64::INFINITY, |times| of(times) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spreads_are_of_the_middle() {
+        let spread =
+            |values: &[f64]| Spread::of(values.iter().copied()).map(|s| (s.median, s.low, s.high));
+        assert_eq!(spread(&[]), None);
+        assert_eq!(spread(&[2.0]), Some((2.0, 2.0, 2.0)));
+        assert_eq!(spread(&[3.0, 1.0, 10.0]), Some((3.0, 1.0, 10.0)));
+        assert_eq!(spread(&[4.0, 1.0, 2.0, 10.0]), Some((3.0, 1.0, 10.0)));
+    }
+}

@@ -1,0 +1,152 @@
+//! A comparison as a page: who takes how much and why not more, the plots, every figure with its spread, how it was measured.
+
+use std::fmt::Write;
+
+use super::Comparison;
+use super::cell::Cell;
+use super::table::{FIGURES, load, p99_ns, ratio_to_first, rule, spreads, warnings, why_no_half};
+use crate::report::html::{about_list, escape, page, row, table};
+use crate::report::human_count;
+use crate::report::plot::{self, Axis, Series};
+
+pub fn render(comparison: &Comparison) -> String {
+    let names: Vec<&str> =
+        comparison.standings.iter().map(|standing| standing.name.as_str()).collect();
+    let mut body = String::new();
+    // Writing to a string cannot fail.
+    let _ = write(&mut body, comparison, &names);
+    page(&format!("DNS under load: {}", names.join(" and ")), &body)
+}
+
+fn write(out: &mut String, comparison: &Comparison, names: &[&str]) -> std::fmt::Result {
+    writeln!(
+        out,
+        "<p>{}</p>",
+        escape(&format!("{}; {}", comparison.about.date, comparison.about.machine()))
+    )?;
+    for warning in warnings(comparison) {
+        writeln!(out, "<p class=\"warning\">{}</p>", escape(&warning))?;
+    }
+    saturations(out, comparison)?;
+    match (&comparison.at_half, why_no_half(comparison)) {
+        (Some(cells), _) => at_half(out, comparison, names, cells)?,
+        (None, Some(why)) => writeln!(out, "<p>{}</p>", escape(&why))?,
+        (None, None) => {}
+    }
+    rates(out, comparison)?;
+    if let Some(cells) = &comparison.closed {
+        writeln!(out, "<h2>Closed loop</h2>\n<p>Hides stalls; for the highest throughput.</p>")?;
+        block(out, names, cells)?;
+    }
+    writeln!(out, "<h2>How it was measured</h2>\n{}", about_list(&comparison.about))
+}
+
+fn saturations(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
+    writeln!(out, "<h2>Saturation</h2>\n<p>The {}.</p>", escape(&rule(comparison)))?;
+    table(out, &["server", "a second", "ratio", "why no more"], "reasons", |out| {
+        for standing in &comparison.standings {
+            let cells = [
+                standing.name.clone(),
+                standing.line.saturation.to_string(),
+                ratio_to_first(comparison, standing),
+                standing.line.end.describe(comparison.limits()),
+            ];
+            row(out, &cells.map(|cell| (cell, String::new())))?;
+        }
+        Ok(())
+    })
+}
+
+fn at_half(
+    out: &mut String,
+    comparison: &Comparison,
+    names: &[&str],
+    cells: &[Cell],
+) -> std::fmt::Result {
+    let series: Vec<Series> = names
+        .iter()
+        .zip(cells)
+        .map(|(name, cell)| plot::percentile_series(name, &cell.latency))
+        .collect();
+    let rate = cells.first().map_or(0, |cell| cell.rate_qps.round() as u64);
+    writeln!(
+        out,
+        "<h2>Latency at half of {}'s saturation: {} queries a second</h2>\n{}",
+        escape(names[0]),
+        human_count(rate).replace(' ', "\u{a0}"),
+        plot::figure(&series, Axis::Percentile)
+    )?;
+    writeln!(out, "<p>From the intended send time; {}.</p>", spreads(comparison))?;
+    block(out, names, cells)
+}
+
+fn rates(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
+    let p99: Vec<Series> = comparison
+        .standings
+        .iter()
+        .map(|standing| Series {
+            name: standing.name.clone(),
+            points: standing
+                .cells
+                .iter()
+                .filter_map(|cell| Some((cell.rate_qps, cell.spread(p99_ns)?.median)))
+                // Where all was lost there is no time.
+                .map(|(rate_qps, ns)| (rate_qps, Some(ns).filter(|ns| ns.is_finite())))
+                .collect(),
+        })
+        .collect();
+    writeln!(out, "<h2>p99 over the rate</h2>\n{}", plot::figure(&p99, Axis::Rate))?;
+    writeln!(out, "<p>Open loop; {}.</p>", spreads(comparison))?;
+    let count = comparison.standings.iter().map(|standing| standing.cells.len()).max();
+    figures(out, |out| {
+        for index in 0..count.unwrap_or(0) {
+            for standing in &comparison.standings {
+                if let Some(cell) = standing.cells.get(index) {
+                    figures_row(out, &standing.name, cell)?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The servers at one load, and the ratios to the first.
+fn block(out: &mut String, names: &[&str], cells: &[Cell]) -> std::fmt::Result {
+    figures(out, |out| {
+        for (name, cell) in names.iter().zip(cells) {
+            figures_row(out, name, cell)?;
+        }
+        let Some(base) = cells.first() else { return Ok(()) };
+        for (name, cell) in names.iter().zip(cells).skip(1) {
+            let is_spread = cell.rounds.len().min(base.rounds.len()) > 1;
+            if !FIGURES.iter().any(|figure| figure.ratio(cell, base).is_some()) {
+                continue;
+            }
+            let ratios = FIGURES.map(|figure| match figure.ratio(cell, base) {
+                Some(one) if is_spread => {
+                    (format!("× {:.2}", one.median), format!("{:.2}–{:.2}", one.low, one.high))
+                }
+                Some(one) => (format!("× {:.2}", one.median), String::new()),
+                None => (String::new(), String::new()),
+            });
+            let first = [(format!("{name} to {}", names[0]), String::new()), Default::default()];
+            row(out, &first.into_iter().chain(ratios).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    })
+}
+
+fn figures(
+    out: &mut String,
+    rows: impl FnOnce(&mut String) -> std::fmt::Result,
+) -> std::fmt::Result {
+    let head: Vec<&str> =
+        ["server", "rate"].into_iter().chain(FIGURES.map(|figure| figure.name)).collect();
+    table(out, &head, "figures", rows)
+}
+
+fn figures_row(out: &mut String, name: &str, cell: &Cell) -> std::fmt::Result {
+    let first = [(name.to_owned(), String::new()), (load(cell), String::new())];
+    let figures = FIGURES.map(|figure| (figure.median(cell), figure.extremes(cell, "–")));
+    row(out, &first.into_iter().chain(figures).collect::<Vec<_>>())
+}

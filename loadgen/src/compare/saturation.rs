@@ -1,0 +1,286 @@
+//! How much a server takes: the highest rate that it met, what ended its line of rates, and what two servers' rates say of each
+//! other.
+//!
+//! Pure. Invariant: a rate that was not measured is never a figure; it is at most a bound.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::report::{human_count, human_time};
+
+/// What the rates that were asked tell: the server saturates somewhere from `met_qps` on and below `failed_qps`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Saturation {
+    /// Highest rate that was met, as were all lower ones.
+    #[serde(rename = "saturation_qps")]
+    pub met_qps: Option<f64>,
+    /// Lowest rate that the server did not meet while the generator was not at its own limit.
+    pub failed_qps: Option<f64>,
+}
+
+/// A rate that was not met, and by how much. At least one of the two is given.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Shortfall {
+    pub rate_qps: f64,
+    /// Median of the rounds' shares that were lost or never sent, where it is above the limit.
+    pub loss: Option<f64>,
+    /// Median of the rounds' p99 with every lost query counted as the timeout, where it is above the limit.
+    pub p99_ns: Option<f64>,
+    /// In half of the rounds or more.
+    pub is_generator_at_limit: bool,
+}
+
+/// Why a server was asked for no higher rate, or what it failed first.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum LineEnd {
+    /// It met every rate.
+    HighestAsked,
+    NotMet(Shortfall),
+    /// The comparison was stopped before a rate was missed.
+    CutShort,
+}
+
+/// A server's rates, as they rise.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Line {
+    #[serde(flatten)]
+    pub saturation: Saturation,
+    #[serde(rename = "line_end")]
+    pub end: LineEnd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Met,
+    Failed,
+}
+
+/// The limits that decide whether a rate is met.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    pub loss_max: f64,
+    pub p99_max_ns: f64,
+}
+
+/// One server's rate by another's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Ratio {
+    Is(f64),
+    AtLeast(f64),
+    MoreThan(f64),
+    AtMost(f64),
+    LessThan(f64),
+    /// Both have only bounds, on the same side.
+    Unknown,
+}
+
+impl Line {
+    pub fn new() -> Self {
+        // Until a rate is missed.
+        Self { saturation: Saturation::default(), end: LineEnd::HighestAsked }
+    }
+
+    /// Takes the next higher rate into account; `None`: it was met.
+    pub fn judge(&mut self, rate_qps: f64, shortfall: Option<Shortfall>) -> Verdict {
+        let has_missed_none = self.end == LineEnd::HighestAsked;
+        let Some(shortfall) = shortfall else {
+            if has_missed_none {
+                self.saturation.met_qps = Some(rate_qps);
+            }
+            return Verdict::Met;
+        };
+        if !shortfall.is_generator_at_limit && self.saturation.failed_qps.is_none() {
+            self.saturation.failed_qps = Some(rate_qps);
+        }
+        if has_missed_none {
+            self.end = LineEnd::NotMet(shortfall);
+        }
+        Verdict::Failed
+    }
+
+    /// Higher rates were not asked, though none was missed.
+    pub fn cut_short(&mut self) {
+        if self.end == LineEnd::HighestAsked {
+            self.end = LineEnd::CutShort;
+        }
+    }
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Saturation {
+    /// Ratio to another server's.
+    pub fn ratio(self, base: Self) -> Ratio {
+        match (self.met_qps, base.met_qps) {
+            (Some(ours), Some(theirs)) => match (self.failed_qps, base.failed_qps) {
+                (Some(_), Some(_)) => Ratio::Is(ours / theirs),
+                (None, Some(_)) => Ratio::AtLeast(ours / theirs),
+                (Some(_), None) => Ratio::AtMost(ours / theirs),
+                (None, None) => Ratio::Unknown,
+            },
+            (Some(ours), None) => {
+                base.failed_qps.map_or(Ratio::Unknown, |theirs| Ratio::MoreThan(ours / theirs))
+            }
+            (None, Some(theirs)) => {
+                self.failed_qps.map_or(Ratio::Unknown, |ours| Ratio::LessThan(ours / theirs))
+            }
+            (None, None) => Ratio::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Saturation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |qps: f64| human_count(qps.round() as u64);
+        match (self.met_qps, self.failed_qps) {
+            (Some(met), Some(_)) => f.write_str(&count(met)),
+            (Some(met), None) => write!(f, ">= {}", count(met)),
+            (None, Some(failed)) => write!(f, "< {}", count(failed)),
+            (None, None) => f.write_str("–"),
+        }
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Is(ratio) => write!(f, "× {ratio:.2}"),
+            Self::AtLeast(ratio) => write!(f, "× {ratio:.2} or more"),
+            Self::MoreThan(ratio) => write!(f, "× more than {ratio:.2}"),
+            Self::AtMost(ratio) => write!(f, "× {ratio:.2} or less"),
+            Self::LessThan(ratio) => write!(f, "× less than {ratio:.2}"),
+            Self::Unknown => f.write_str("–"),
+        }
+    }
+}
+
+impl LineEnd {
+    /// A clause: "at 60 000 a second 2.822 % was lost".
+    pub fn describe(&self, limits: Limits) -> String {
+        match self {
+            Self::HighestAsked => "met the highest rate asked".to_owned(),
+            Self::CutShort => "the comparison was stopped before a rate was missed".to_owned(),
+            Self::NotMet(shortfall) => shortfall.describe(limits),
+        }
+    }
+}
+
+impl Shortfall {
+    fn describe(&self, limits: Limits) -> String {
+        let loss = self.loss.map(|loss| match loss {
+            loss if loss >= 1.0 => "all was lost".to_owned(),
+            loss => format!("{:.3} % was lost (limit {} %)", loss * 100.0, limits.loss_max * 100.0),
+        });
+        // Of the lost ones p99 says nothing more.
+        let p99 = self.p99_ns.filter(|_| self.loss.is_none_or(|loss| loss < 0.01));
+        let p99 = p99.map(|ns| {
+            format!("p99 was {} (limit {})", human_time(ns), human_time(limits.p99_max_ns))
+        });
+        let reasons: Vec<String> = loss.into_iter().chain(p99).collect();
+        let generator =
+            if self.is_generator_at_limit { "; the generator was at its limit" } else { "" };
+        let rate = human_count(self.rate_qps.round() as u64);
+        format!("at {rate} a second {}{generator}", reasons.join(" and "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_is_a_bound() {
+        let (none, some) = (None, Some);
+        let rows = [
+            // Ours: met, failed; the base's: met, failed.
+            ((some(240e3), some(300e3)), (some(40e3), some(60e3)), "240 000", "× 6.00"),
+            ((some(240e3), none), (some(40e3), some(60e3)), ">= 240 000", "× 6.00 or more"),
+            ((some(240e3), none), (none, some(10e3)), ">= 240 000", "× more than 24.00"),
+            ((some(20e3), some(30e3)), (none, some(10e3)), "20 000", "× more than 2.00"),
+            ((some(20e3), some(30e3)), (some(40e3), none), "20 000", "× 0.50 or less"),
+            ((none, some(10e3)), (some(40e3), some(60e3)), "< 10 000", "× less than 0.25"),
+            ((none, some(10e3)), (some(40e3), none), "< 10 000", "× less than 0.25"),
+            ((none, some(10e3)), (none, some(10e3)), "< 10 000", "–"),
+            ((some(40e3), none), (some(40e3), none), ">= 40 000", "–"),
+            ((some(40e3), none), (none, none), ">= 40 000", "–"),
+            ((none, none), (some(40e3), some(60e3)), "–", "–"),
+        ];
+        for (ours, base, rate, ratio) in rows {
+            let of = |(met_qps, failed_qps)| Saturation { met_qps, failed_qps };
+            assert_eq!(of(ours).to_string(), rate);
+            assert_eq!(of(ours).ratio(of(base)).to_string(), ratio, "{ours:?} {base:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_ends_where_a_rate_is_missed_and_the_generator_is_no_server() {
+        // Of rates of 1, 2, 3, … thousand: met, missed by the server, missed with the generator at its limit.
+        let rows = [
+            ("", "–", "stopped"),
+            ("+", ">= 1 000", "stopped"),
+            ("++|", ">= 2 000", "highest"),
+            ("-", "< 1 000", "at 1 000"),
+            ("++-", "2 000", "at 3 000"),
+            ("+-+-", "1 000", "at 2 000"),
+            ("++g", ">= 2 000", "at 3 000"),
+            ("++g-", "2 000", "at 3 000"),
+            ("g", "–", "at 1 000"),
+        ];
+        for (rates, saturation, end) in rows {
+            let mut line = Line::new();
+            for (index, what) in rates.chars().filter(|what| *what != '|').enumerate() {
+                let rate_qps = (index + 1) as f64 * 1e3;
+                let shortfall = Shortfall {
+                    rate_qps,
+                    loss: Some(0.5),
+                    p99_ns: None,
+                    is_generator_at_limit: what == 'g',
+                };
+                let verdict = line.judge(rate_qps, (what != '+').then_some(shortfall));
+                assert_eq!(verdict == Verdict::Met, what == '+', "{rates}");
+            }
+            // A bar: that was the highest rate.
+            if !rates.ends_with('|') {
+                line.cut_short();
+            }
+            let described = line.end.describe(Limits { loss_max: 0.001, p99_max_ns: 1e7 });
+            assert_eq!(line.saturation.to_string(), saturation, "{rates}");
+            assert!(described.contains(end), "{rates}: {described}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_line_says_why() {
+        let limits = Limits { loss_max: 0.001, p99_max_ns: 10e6 };
+        let not_met = |loss, p99_ns, is_generator_at_limit| {
+            LineEnd::NotMet(Shortfall { rate_qps: 60e3, loss, p99_ns, is_generator_at_limit })
+        };
+        let rows = [
+            (LineEnd::HighestAsked, "met the highest rate asked"),
+            (LineEnd::CutShort, "the comparison was stopped before a rate was missed"),
+            (
+                not_met(Some(0.02822), Some(5e9), false),
+                "at 60 000 a second 2.822 % was lost (limit 0.1 %)",
+            ),
+            (not_met(Some(1.0), Some(5e9), false), "at 60 000 a second all was lost"),
+            (
+                not_met(None, Some(13.7e6), false),
+                "at 60 000 a second p99 was 13.7 ms (limit 10.0 ms)",
+            ),
+            (
+                not_met(Some(0.002), Some(13.7e6), true),
+                "at 60 000 a second 0.200 % was lost (limit 0.1 %) and p99 was 13.7 ms (limit 10.0 ms); \
+                 the generator was at its limit",
+            ),
+        ];
+        for (end, text) in rows {
+            assert_eq!(end.describe(limits), text);
+        }
+    }
+}
