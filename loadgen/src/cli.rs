@@ -14,8 +14,8 @@ use crate::workload::mix::Profile;
 
 /// `command::Code` in words.
 const EXIT_CODES: &str = "\
-Exit codes: 0 a report was made; 1 the run could not be made, or a report not written; 2 bad flags or input; 3 no answer \
-at all; 4 answers were not as --verify expects; 130 stopped by a signal (the report covers what was measured)";
+Exit codes: 0 a report was made; 1 the run could not be made or was ended by the end of a server, or a report not written; 2 bad \
+flags or input; 3 no answer at all, of compare: from one of the servers; 4 answers were not as --verify expects; 130 stopped by a signal (the report covers what was measured)";
 
 #[derive(Parser, Debug)]
 #[command(
@@ -58,10 +58,10 @@ pub struct CompareFlags {
     /// Start CoreDNS and ringdns here, on the cluster of --from
     #[arg(long, value_enum, conflicts_with = "servers")]
     pub against: Option<Against>,
-    /// CoreDNS's binary [default: target/e2e/bin/coredns, which deploy/e2e/build.sh builds]
+    /// With --against: CoreDNS's binary [default: target/e2e/bin/coredns, which deploy/e2e/build.sh builds]
     #[arg(long, value_name = "PATH")]
     pub coredns: Option<PathBuf>,
-    /// ringdns's binary [default: beside loadgen, then target/release/ringdns]
+    /// With --against: ringdns's binary [default: beside loadgen, then target/release/ringdns]
     #[arg(long, value_name = "PATH")]
     pub ringdns: Option<PathBuf>,
     /// With --against: the core that the servers are pinned to, in turn
@@ -284,5 +284,36 @@ fn mode(text: &str) -> Result<Transport, String> {
             Err("dnsperf has it; loadgen speaks udp and tcp, which is what pods speak".to_owned())
         }
         _ => Err("it is udp or tcp".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of a README that call loadgen, each with those that it goes on in.
+    fn commands(readme: &str) -> Vec<String> {
+        let joined = readme.replace("\\\n ", "");
+        let is_command = |line: &&str| {
+            line.starts_with("loadgen ") || line.starts_with("target/release/loadgen ")
+        };
+        // What follows many blanks is a remark.
+        let command = |line: &str| line.split("   ").next().unwrap_or_default().to_owned();
+        joined.lines().filter(is_command).map(command).collect()
+    }
+
+    #[test]
+    fn the_commands_of_the_readmes_can_be_typed() {
+        for (readme, count) in
+            [(include_str!("../README.md"), 8), (include_str!("../../README.md"), 1)]
+        {
+            let commands = commands(readme);
+            assert_eq!(commands.len(), count, "{commands:#?}");
+            for command in commands {
+                let words = command.replace("@PID", "@1");
+                let parsed = Cli::try_parse_from(words.split_ascii_whitespace());
+                assert!(parsed.is_ok(), "{command}: {}", parsed.unwrap_err());
+            }
+        }
     }
 }

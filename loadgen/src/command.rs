@@ -73,7 +73,7 @@ impl CommandError {
             | Self::Expectations(_)
             | Self::NothingExpected { .. }
             | Self::Output(OutputError::Same { .. }) => Code::BadInput,
-            Self::NothingMeasured => Code::Interrupted,
+            Self::Launch(LaunchError::Stopped { .. }) | Self::NothingMeasured => Code::Interrupted,
             Self::Run(_) | Self::Launch(_) | Self::Death(_) | Self::Signal(_) | Self::Output(_) => {
                 Code::NotRun
             }
@@ -120,7 +120,7 @@ fn run_once(flags: &RunFlags) -> Result<Code, CommandError> {
     let outputs = Outputs::open(flags).map_err(CommandError::Output)?;
     let server = about::of_process(&plan.server.to_string(), plan.server_pid);
     let about = About::gather(vec![ServerAbout { name: "server".to_owned(), version: server }]);
-    let stop = stop_on_signals().map_err(CommandError::Signal)?;
+    let Signals { stop, .. } = stop_on_signals(false).map_err(CommandError::Signal)?;
     let mut watch = Watch::new(flags.stats, &plan);
     let outcome =
         run(&plan, &workload, &stop, |second| watch.add(second)).map_err(CommandError::Run)?;
@@ -163,14 +163,25 @@ pub(crate) fn workload(flags: &RunFlags) -> Result<Workload, CommandError> {
     Ok(workload)
 }
 
-/// The first Ctrl-C asks for the report, the second ends the process as if nobody had watched.
-pub(crate) fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
+/// What SIGINT and SIGTERM do.
+pub(crate) struct Signals {
+    /// There was one: the report is wanted.
+    pub(crate) stop: Arc<AtomicBool>,
+    /// The next one ends the process as if nobody had watched.
+    pub(crate) is_next_deadly: Arc<AtomicBool>,
+}
+
+/// The first Ctrl-C asks for the report, the second ends the process; but while servers run that were started here, they are
+/// ended first.
+pub(crate) fn stop_on_signals(has_servers: bool) -> io::Result<Signals> {
     let stop = Arc::new(AtomicBool::new(false));
+    let is_next_deadly =
+        if has_servers { Arc::new(AtomicBool::new(false)) } else { Arc::clone(&stop) };
     for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_default(signal, Arc::clone(&stop))?;
+        flag::register_conditional_default(signal, Arc::clone(&is_next_deadly))?;
         flag::register(signal, Arc::clone(&stop))?;
     }
-    Ok(stop)
+    Ok(Signals { stop, is_next_deadly })
 }
 
 /// All that a run leaves to report.

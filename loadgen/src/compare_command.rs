@@ -1,13 +1,15 @@
 //! `loadgen compare`: names or starts the servers, runs the rounds, writes the table and the page.
 
 use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 
-use crate::cli::{CompareFlags, Family, RunFlags};
-use crate::command::{Code, CommandError, print, stop_on_signals, workload};
-use crate::compare::launch::{Kind, LaunchOptions, Launched, launch};
+use crate::cli::{Against, CompareFlags, Family, RunFlags};
+use crate::command::{Code, CommandError, Signals, print, stop_on_signals, workload};
+use crate::compare::launch::{Kind, LaunchError, LaunchOptions, Launched, find, launch};
 use crate::compare::{ComparePlan, Comparison, Contender, Cut, compare, page, table};
 use crate::output::{Output, Outputs};
 use crate::plan::FlagError;
@@ -26,20 +28,30 @@ const RATE_COUNT_MAX: usize = 200;
 
 pub(crate) fn execute(flags: &CompareFlags) -> Result<Code, CommandError> {
     check(flags).map_err(CommandError::Flags)?;
+    let binaries = binaries(flags).map_err(CommandError::Launch)?;
     let workload = workload(&flags.run)?;
     let mut plan = plan(flags, &workload)?;
     let outputs = Outputs::open(&flags.run).map_err(CommandError::Output)?;
-    let stop = stop_on_signals().map_err(CommandError::Signal)?;
-    let launched = launch_all(flags, &workload)?;
+    let Signals { stop, is_next_deadly } =
+        stop_on_signals(binaries.is_some()).map_err(CommandError::Signal)?;
+    let mut launched = launch_all(flags, binaries, &workload, &stop)?;
     plan.contenders.splice(0..0, launched.iter().map(|one| one.contender.clone()));
-    let about = about(&plan.contenders);
+    let about = about(&launched, &plan.contenders);
     let progress = ProgressBar::new_spinner();
-    let (comparison, cut) = compare(&plan, &workload, about, &stop, &mut || None, &mut |what| {
-        progress.set_message(what.to_owned());
-        progress.tick();
-    });
+    let (comparison, cut) = compare(
+        &plan,
+        &workload,
+        about,
+        &stop,
+        &mut || launched.iter_mut().find_map(Launched::death),
+        &mut |what| {
+            progress.set_message(what.to_owned());
+            progress.tick();
+        },
+    );
     progress.finish_and_clear();
     drop(launched);
+    is_next_deadly.store(true, Ordering::Relaxed);
     if !comparison.is_empty() {
         write_reports(outputs, &comparison)?;
     }
@@ -53,10 +65,14 @@ pub(crate) fn execute(flags: &CompareFlags) -> Result<Code, CommandError> {
 }
 
 /// Where each server's figures come from.
-fn about(contenders: &[Contender]) -> About {
-    let servers = contenders.iter().map(|contender| ServerAbout {
+fn about(launched: &[Launched], contenders: &[Contender]) -> About {
+    let version = |at: usize, contender: &Contender| match launched.get(at) {
+        Some(one) => one.version.clone(),
+        None => about::of_process(&contender.address.to_string(), contender.pid),
+    };
+    let servers = contenders.iter().enumerate().map(|(at, contender)| ServerAbout {
         name: contender.name.clone(),
-        version: about::of_process(&contender.address.to_string(), contender.pid),
+        version: version(at, contender),
     });
     About::gather(servers.collect())
 }
@@ -74,6 +90,15 @@ fn check(flags: &CompareFlags) -> Result<(), FlagError> {
     }
     if let Some((_, flag)) = of_one_server(&flags.run).into_iter().find(|(given, _)| *given) {
         return out_of_range(flag, "left out: it is for a run against one server");
+    }
+    let of_launch = [
+        (flags.coredns.is_some(), "--coredns"),
+        (flags.ringdns.is_some(), "--ringdns"),
+        (flags.server_core.is_some(), "--server-core"),
+    ];
+    let stray = of_launch.into_iter().find(|(given, _)| *given && flags.against.is_none());
+    if let Some((_, flag)) = stray {
+        return out_of_range(flag, "left out: it is for servers that --against coredns starts");
     }
     if !(1..=ROUND_COUNT_MAX).contains(&flags.rounds) {
         return out_of_range("--rounds", "1 to 100");
@@ -106,25 +131,39 @@ fn of_one_server(run: &RunFlags) -> [(bool, &'static str); 9] {
     ]
 }
 
-fn launch_all(flags: &CompareFlags, workload: &Workload) -> Result<Vec<Launched>, CommandError> {
-    if flags.against.is_none() {
-        return Ok(Vec::new());
-    }
-    let manifests = cluster::files(&flags.run.from)
+/// CoreDNS's and ringdns's: both are looked for before one is started.
+fn binaries(flags: &CompareFlags) -> Result<Option<[PathBuf; 2]>, LaunchError> {
+    flags
+        .against
+        .map(|Against::Coredns| {
+            let coredns = find(Kind::Coredns, flags.coredns.as_deref())?;
+            Ok([coredns, find(Kind::Ringdns, flags.ringdns.as_deref())?])
+        })
+        .transpose()
+}
+
+fn launch_all(
+    flags: &CompareFlags,
+    binaries: Option<[PathBuf; 2]>,
+    workload: &Workload,
+    stop: &AtomicBool,
+) -> Result<Vec<Launched>, CommandError> {
+    let Some([coredns, ringdns]) = binaries else { return Ok(Vec::new()) };
+    let manifests: Vec<PathBuf> = cluster::files(&flags.run.from)
         .map_err(CommandError::Cluster)?
         .into_iter()
         .map(|path| fs::canonicalize(&path).unwrap_or(path))
         .collect();
-    let mut options = LaunchOptions {
-        binary: flags.coredns.clone(),
-        manifests,
-        zone: flags.run.zone.clone(),
-        core: flags.server_core,
+    let start = |kind, binary| {
+        let options = LaunchOptions {
+            binary,
+            manifests: manifests.clone(),
+            zone: flags.run.zone.clone(),
+            core: flags.server_core,
+        };
+        launch(kind, &options, workload, stop).map_err(CommandError::Launch)
     };
-    let coredns = launch(Kind::Coredns, &options, workload).map_err(CommandError::Launch)?;
-    options.binary = flags.ringdns.clone();
-    let ringdns = launch(Kind::Ringdns, &options, workload).map_err(CommandError::Launch)?;
-    Ok(vec![coredns, ringdns])
+    Ok(vec![start(Kind::Coredns, coredns)?, start(Kind::Ringdns, ringdns)?])
 }
 
 /// With the servers that the flags name; everything that can be wrong about the flags is told here.

@@ -5,22 +5,31 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 use tempfile::TempDir;
 
-use super::{Contender, api_server};
+use super::{Contender, Death, api_server};
 use crate::answer;
+use crate::tally::RCODE_NAMES;
 use crate::workload::Workload;
 
 /// CoreDNS waits up to five seconds for the API server.
 const START_MAX: Duration = Duration::from_secs(20);
+/// For a server to say its version.
+const VERSION_MAX: Duration = Duration::from_secs(2);
+/// Of a server's log, what is shown when it ends: so many lines of its last bytes.
+const LOG_LINES_MAX: usize = 10;
+const LOG_BYTES_MAX: u64 = 16 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -30,9 +39,34 @@ pub enum Kind {
 
 #[derive(Debug)]
 pub enum LaunchError {
-    Missing { what: &'static str, looked: Vec<PathBuf>, next: &'static str },
-    Start { what: PathBuf, error: io::Error },
-    NotReady { what: &'static str, log: String },
+    Missing {
+        what: &'static str,
+        looked: Vec<PathBuf>,
+        next: &'static str,
+    },
+    NotExecutable {
+        path: PathBuf,
+        flag: &'static str,
+    },
+    Start {
+        what: PathBuf,
+        error: io::Error,
+    },
+    Exited {
+        what: &'static str,
+        path: PathBuf,
+        status: ExitStatus,
+        log: String,
+    },
+    /// With the last rcode, where there was any answer.
+    NotReady {
+        what: &'static str,
+        rcode: Option<u8>,
+        log: String,
+    },
+    Stopped {
+        what: &'static str,
+    },
     Manifests(String),
 }
 
@@ -45,9 +79,29 @@ impl fmt::Display for LaunchError {
                 write!(f, "there is no {what} at {}; {next}", looked.join(", "))
             }
             Self::Start { what, error } => write!(f, "cannot start {}: {error}", what.display()),
-            Self::NotReady { what, log } => {
-                write!(f, "{what} gave no answer within {START_MAX:?}; its last lines:\n{log}")
+            Self::NotExecutable { path, flag } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path} is not executable; run 'chmod +x {path}', or name another with {flag}"
+                )
             }
+            Self::Exited { what, path, status, log } => {
+                write!(
+                    f,
+                    "{what} ({}) exited before it gave an answer, {status}; {log}",
+                    path.display()
+                )
+            }
+            Self::NotReady { what, rcode: None, log } => {
+                write!(f, "{what} gave no answer within {START_MAX:?}; {log}")
+            }
+            Self::NotReady { what, rcode: Some(rcode), log } => write!(
+                f,
+                "{what} has answered with nothing but {} for {START_MAX:?}: does it read the cluster of --from? {log}",
+                RCODE_NAMES[usize::from(*rcode)]
+            ),
+            Self::Stopped { what } => write!(f, "stopped by a signal while {what} was starting"),
             Self::Manifests(reason) => write!(f, "cannot serve the manifests to CoreDNS: {reason}"),
         }
     }
@@ -58,6 +112,8 @@ impl std::error::Error for LaunchError {}
 /// A server that was started here.
 pub struct Launched {
     pub contender: Contender,
+    /// What it says of itself.
+    pub version: String,
     child: Child,
     /// Holds its Corefile and its log.
     folder: TempDir,
@@ -73,8 +129,8 @@ impl Drop for Launched {
 
 #[derive(Clone, Debug)]
 pub struct LaunchOptions {
-    /// `None`: where builds put it.
-    pub binary: Option<PathBuf>,
+    /// As `find` found it.
+    pub binary: PathBuf,
     /// Manifest files, absolute.
     pub manifests: Vec<PathBuf>,
     pub zone: String,
@@ -82,13 +138,14 @@ pub struct LaunchOptions {
     pub core: Option<usize>,
 }
 
-/// Starts a server and waits until it answers the workload's first question.
+/// Starts a server and waits until it answers one of the workload's questions.
 pub fn launch(
     kind: Kind,
     options: &LaunchOptions,
     workload: &Workload,
+    stop: &AtomicBool,
 ) -> Result<Launched, LaunchError> {
-    let binary = find(kind, options.binary.as_deref())?;
+    let binary = options.binary.clone();
     let port = free_port().map_err(|error| LaunchError::Start { what: binary.clone(), error })?;
     let objects = match kind {
         Kind::Coredns => {
@@ -112,7 +169,9 @@ pub fn launch(
         .arg(&corefile)
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(start)?)
-        .stderr(log);
+        .stderr(log)
+        // Ctrl-C is for loadgen alone, which then reports and ends its servers.
+        .process_group(0);
     if options.core.is_some() {
         // One core, so one thread that runs: Go does not see the pinning of others' making.
         command.env("GOMAXPROCS", "1");
@@ -120,8 +179,10 @@ pub fn launch(
     let child = spawn_pinned(command, options.core).map_err(start)?;
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let contender = Contender { name: kind.name().to_owned(), address, pid: Some(child.id()) };
-    let mut launched = Launched { contender, child, folder };
-    launched.wait_for_answer(kind, workload)?;
+    let version =
+        version(&binary).unwrap_or_else(|| format!("{}; version unknown", binary.display()));
+    let mut launched = Launched { contender, version, child, folder };
+    launched.wait_for_answer(kind, &binary, workload, stop)?;
     Ok(launched)
 }
 
@@ -143,6 +204,14 @@ impl Kind {
         match self {
             Self::Coredns => "CoreDNS",
             Self::Ringdns => "ringdns",
+        }
+    }
+
+    /// Names its binary.
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Coredns => "--coredns",
+            Self::Ringdns => "--ringdns",
         }
     }
 }
@@ -169,7 +238,33 @@ fn free_port() -> io::Result<u16> {
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-fn find(kind: Kind, given: Option<&Path>) -> Result<PathBuf, LaunchError> {
+/// What `-version` prints, in one line; `None` where that fails or takes too long.
+fn version(binary: &Path) -> Option<String> {
+    let mut command = Command::new(binary);
+    command.arg("-version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.process_group(0).spawn().ok()?;
+    let since = Instant::now();
+    let status = loop {
+        match child.try_wait().ok()? {
+            Some(status) => break status,
+            None if since.elapsed() < VERSION_MAX => thread::sleep(Duration::from_millis(10)),
+            None => {
+                // Fails only if it has ended by itself.
+                let _ = child.kill();
+                break child.wait().ok()?;
+            }
+        }
+    };
+    let mut text = String::new();
+    child.stdout.take()?.take(LOG_BYTES_MAX).read_to_string(&mut text).ok()?;
+    // CoreDNS's last line ends in a comma where no commit follows.
+    let tidy = |line| str::trim_end_matches(str::trim(line), [',', ' ']);
+    let lines: Vec<&str> = text.lines().map(tidy).filter(|line| !line.is_empty()).collect();
+    (status.success() && !lines.is_empty()).then(|| lines.join(", "))
+}
+
+/// The server's binary: the given one, or where builds put it. Absolute, as a bare name would be looked for in PATH.
+pub fn find(kind: Kind, given: Option<&Path>) -> Result<PathBuf, LaunchError> {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.to_owned()));
@@ -184,44 +279,75 @@ fn find(kind: Kind, given: Option<&Path>) -> Result<PathBuf, LaunchError> {
             .chain(["target/release/ringdns".into()])
             .collect(),
     };
-    if let Some(found) = looked.iter().find(|path| path.is_file()) {
-        return Ok(found.clone());
+    let Some(found) = looked.iter().find(|path| path.is_file()) else {
+        let next = match (given, kind) {
+            (Some(_), _) => "it must be the server's binary itself",
+            (None, Kind::Coredns) => "build it with deploy/e2e/build.sh, or say --coredns PATH",
+            (None, Kind::Ringdns) => "build it with 'cargo build --release', or say --ringdns PATH",
+        };
+        return Err(LaunchError::Missing { what: kind.name(), looked, next });
+    };
+    let start = |error| LaunchError::Start { what: found.clone(), error };
+    if fs::metadata(found).map_err(start)?.permissions().mode() & 0o111 == 0 {
+        return Err(LaunchError::NotExecutable { path: found.clone(), flag: kind.flag() });
     }
-    Err(match kind {
-        Kind::Coredns => LaunchError::Missing {
-            what: "CoreDNS",
-            looked,
-            next: "build it with deploy/e2e/build.sh, or say --coredns PATH",
-        },
-        Kind::Ringdns => LaunchError::Missing {
-            what: "ringdns",
-            looked,
-            next: "build it with 'cargo build --release', or say --ringdns PATH",
-        },
-    })
+    fs::canonicalize(found).map_err(start)
 }
 
 impl Launched {
-    fn wait_for_answer(&mut self, kind: Kind, workload: &Workload) -> Result<(), LaunchError> {
-        let since = Instant::now();
-        let question = workload.message(0);
-        while since.elapsed() < START_MAX {
-            if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
-                break;
+    fn wait_for_answer(
+        &mut self,
+        kind: Kind,
+        binary: &Path,
+        workload: &Workload,
+        stop: &AtomicBool,
+    ) -> Result<(), LaunchError> {
+        let (since, what) = (Instant::now(), kind.name());
+        let mut last_rcode = None;
+        // One after the other: a name outside the cluster is none that these servers answer.
+        for index in (0..workload.len() as u32).cycle() {
+            if stop.load(Ordering::Relaxed) {
+                return Err(LaunchError::Stopped { what });
             }
-            if self.asks(question.bytes).is_ok_and(|rcode| rcode == 0 || rcode == 3) {
-                return Ok(());
+            if let Some(status) = self.status() {
+                let path = binary.to_owned();
+                return Err(LaunchError::Exited { what, path, status, log: self.log_end() });
+            }
+            match self.asks(workload.message(index).bytes) {
+                Ok(0 | 3) => return Ok(()),
+                Ok(rcode) => last_rcode = Some(rcode),
+                // Not yet there; the deadline decides.
+                Err(_) => {}
+            }
+            if since.elapsed() > START_MAX {
+                break;
             }
             thread::sleep(Duration::from_millis(20));
         }
-        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        Err(LaunchError::NotReady {
-            what: kind.name(),
-            log: lines[lines.len().saturating_sub(10)..].join("\n"),
-        })
+        Err(LaunchError::NotReady { what, rcode: last_rcode, log: self.log_end() })
     }
 
+    /// `None`: it runs.
+    fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Whether it has ended, and how.
+    pub fn death(&mut self) -> Option<Death> {
+        let status = self.status()?.to_string();
+        let server = self.contender.name.clone();
+        Some(Death { server, status: Some(status), log: self.log_end() })
+    }
+
+    fn log_end(&self) -> String {
+        let lines = last_lines(&self.folder.path().join("log")).unwrap_or_default();
+        match lines.is_empty() {
+            true => "it printed nothing".to_owned(),
+            false => format!("its last lines:\n{lines}"),
+        }
+    }
+
+    /// Asks, and returns the answer's rcode.
     fn asks(&self, question: &[u8]) -> io::Result<u8> {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.connect(self.contender.address)?;
@@ -232,5 +358,62 @@ impl Launched {
         answer::header(&answer[..len])
             .map(|header| header.rcode)
             .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+/// The end of a log, which may be long.
+fn last_lines(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(len.saturating_sub(LOG_BYTES_MAX)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    Ok(lines[lines.len().saturating_sub(LOG_LINES_MAX)..].join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_did_not_do_is_told() {
+        let rows: [(LaunchError, &str); 2] = [
+            (
+                LaunchError::NotReady {
+                    what: "CoreDNS",
+                    rcode: None,
+                    log: "it printed nothing".into(),
+                },
+                "CoreDNS gave no answer within 20s; it printed nothing",
+            ),
+            (
+                LaunchError::NotReady {
+                    what: "CoreDNS",
+                    rcode: Some(2),
+                    log: "its last lines:\nx".into(),
+                },
+                "CoreDNS has answered with nothing but SERVFAIL for 20s: does it read the cluster of --from? its last lines:\nx",
+            ),
+        ];
+        for (error, text) in rows {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let last_of = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            last_lines(&path).unwrap()
+        };
+        assert_eq!(last_of(b""), "");
+        assert_eq!(last_of(b"one\ntwo \xff\n"), "one\ntwo \u{fffd}");
+        let long: String = (0..100_000).map(|line| format!("{line}\n")).collect();
+        assert_eq!(last_of(long.as_bytes()).lines().count(), LOG_LINES_MAX);
+        assert!(last_of(long.as_bytes()).ends_with("99998\n99999"));
     }
 }

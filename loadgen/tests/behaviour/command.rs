@@ -69,6 +69,14 @@ fn bad_input_is_named_and_nothing_panics() {
         (&["-d", &queries, "--html", &page, "--json", &page], "--html and --json would both write"),
         (&["-d", &queries, "--hlog", "-", "--hgrm", "-"], "--hgrm and --hlog would both write"),
         (&["compare", "A=127.0.0.1:1"], "nothing to compare"),
+        (
+            &["compare", "A=127.0.0.1:1", "B=127.0.0.1:2", "--coredns", "x"],
+            "--coredns must be left out",
+        ),
+        (
+            &["compare", "A=127.0.0.1:1", "B=127.0.0.1:2", "--server-core", "0"],
+            "--server-core must be",
+        ),
         (&["compare", "A=127.0.0.1"], "write HOST:PORT"),
         (&["compare", "--against", "coredns", "-d", &queries], "needs the cluster"),
         (&["compare", "A=127.0.0.1:1", "B=127.0.0.1:2", "--rounds", "0"], "--rounds must be"),

@@ -1,23 +1,93 @@
-//! `loadgen compare`: what it says of servers that are slow, silent, or end before their time.
+//! `loadgen compare`: what it says of servers that are slow, silent, not there, or end before their time.
 
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::command::{loadgen, text};
 use crate::server::{Behaviour, Server, Twist};
 
-/// A folder with a query file.
+const MANIFEST: &str = "kind: Namespace\nmetadata: {name: a}\n---\nkind: Service\nmetadata: {name: web, namespace: a}\n\
+                        spec: {clusterIP: 10.0.0.1}\n";
+
+/// A folder with a query file and a cluster.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("queries"), "one.example A\ntwo.example AAAA\n").unwrap();
+    fs::write(folder.path().join("cluster.yaml"), MANIFEST).unwrap();
     folder
 }
 
 fn path(folder: &TempDir, name: &str) -> String {
     folder.path().join(name).display().to_string()
+}
+
+/// A program in the folder, which a shell runs.
+fn program(folder: &TempDir, name: &str, body: &str) -> String {
+    let path = folder.path().join(name);
+    fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+/// When a server of a test ends.
+#[derive(Clone, Copy)]
+enum Life {
+    /// When it is killed.
+    Long,
+    /// By itself, once it has seen so many clients: loadgen's first question is one, and each round another.
+    Clients(usize),
+}
+
+/// A server as `--against` starts it: this test binary, whose `a_server_of_this_binary` listens at the Corefile's port. Its
+/// process and the count of its clients are in files beside it.
+fn server(folder: &TempDir, name: &str, life: Life) -> String {
+    let clients_max = match life {
+        Life::Long => usize::MAX,
+        Life::Clients(max) => max,
+    };
+    let (own, program_path) = (std::env::current_exe().unwrap(), path(folder, name));
+    let body = format!(
+        "[ \"$1\" = -version ] && {{ echo {name}-1.2.3; exit; }}\n\
+         echo $$ > '{program_path}.pid'\n\
+         export SERVER_CLIENTS_MAX={clients_max} SERVER_CLIENTS_FILE='{program_path}.clients'\n\
+         export SERVER_PORT=$(sed -n 's/^\\.:\\([0-9]*\\).*/\\1/p' \"$2\")\n\
+         exec '{}' --exact compare::a_server_of_this_binary --ignored --nocapture",
+        own.display(),
+    );
+    program(folder, name, &body)
+}
+
+/// No test: `server` starts it.
+#[test]
+#[ignore = "it is a server that other tests start"]
+fn a_server_of_this_binary() {
+    let Ok(port) = std::env::var("SERVER_PORT") else { return };
+    let var = |name: &str| std::env::var(name).unwrap();
+    let clients_max = var("SERVER_CLIENTS_MAX").parse().unwrap();
+    let server = Server::udp(&format!("127.0.0.1:{port}"), Behaviour::default());
+    // Whoever started it may have been killed.
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while server.clients() < clients_max && Instant::now() < deadline {
+        fs::write(var("SERVER_CLIENTS_FILE"), server.clients().to_string()).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    eprintln!("panic: the disk is on fire");
+    std::process::exit(7);
+}
+
+/// Polls until a server of a test has seen so many clients.
+fn wait_for_clients(folder: &TempDir, name: &str, count: usize) {
+    let file = path(folder, &format!("{name}.clients"));
+    let seen = || fs::read_to_string(&file).ok()?.parse::<usize>().ok();
+    wait_until(|| seen().is_some_and(|seen| seen >= count));
 }
 
 fn wait_until(is_so: impl Fn() -> bool) {
@@ -26,6 +96,95 @@ fn wait_until(is_so: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "it did not come about");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+fn is_running(folder: &TempDir, name: &str) -> bool {
+    let pid = fs::read_to_string(folder.path().join(format!("{name}.pid"))).unwrap();
+    Path::new(&format!("/proc/{}", pid.trim())).exists()
+}
+
+#[test]
+fn a_server_that_does_not_start_is_told_at_once() {
+    let folder = folder();
+    let cluster = path(&folder, "cluster.yaml");
+    let taken =
+        program(&folder, "taken", "echo 'listen udp: bind: address already in use' >&2; exit 3");
+    let silent = program(&folder, "silent", "exit 0");
+    let killed = program(&folder, "killed", "kill -9 $$");
+    let good = server(&folder, "good", Life::Long);
+    let (plain, absent) = (path(&folder, "queries"), path(&folder, "absent"));
+    let rows: &[(&str, &str, &[&str])] = &[
+        (&taken, &good, &["CoreDNS (", "exit status: 3", "address already in use"]),
+        (&silent, &good, &["CoreDNS (", "exit status: 0", "it printed nothing"]),
+        (&killed, &good, &["CoreDNS (", "signal: 9 (SIGKILL)"]),
+        (&good, &taken, &["ringdns (", "exit status: 3", "address already in use"]),
+        (&plain, &good, &["is not executable", "chmod +x", "--coredns"]),
+        (&good, &plain, &["is not executable", "chmod +x", "--ringdns"]),
+        (&absent, &good, &["there is no CoreDNS at"]),
+        (&good, &absent, &["there is no ringdns at"]),
+    ];
+    for (coredns, ringdns, parts) in rows {
+        let output = loadgen(&[
+            "compare",
+            "--against",
+            "coredns",
+            "--from",
+            &cluster,
+            "--coredns",
+            coredns,
+            "--ringdns",
+            ringdns,
+        ]);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{coredns} {ringdns}: {error}");
+        for part in *parts {
+            assert!(error.contains(part), "{coredns} {ringdns}: {part} in {error}");
+        }
+        assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
+    }
+    // A bare name is the file here, and nothing in PATH.
+    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["compare", "--against", "coredns", "--from", &cluster])
+        .args(["--coredns", "taken", "--ringdns", "good"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(text(&output.stderr).contains("address already in use"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn flags_are_checked_before_a_server_is_started() {
+    let folder = folder();
+    let cluster = path(&folder, "cluster.yaml");
+    let good = server(&folder, "good", Life::Long);
+    let rows: &[(&[&str], i32, &str)] = &[
+        (&["-T", "0"], 2, "-T must be"),
+        (&["-c", "2", "-T", "4"], 2, "-c must not be below -T"),
+        (&["--cores", "4000"], 1, "no core 4000"),
+        (&["--server-core", "4000"], 1, "no core 4000"),
+        (&["--html", "/no/such/folder/page"], 1, "there is no folder /no/such/folder"),
+    ];
+    for (words, code, part) in rows {
+        let all = [
+            "compare",
+            "--against",
+            "coredns",
+            "--from",
+            &cluster,
+            "--coredns",
+            &good,
+            "--ringdns",
+            &good,
+        ];
+        let output = loadgen(&all.iter().chain(*words).copied().collect::<Vec<_>>());
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(*code), "{words:?}: {error}");
+        assert!(error.contains(part), "{words:?}: {error}");
+        assert!(!folder.path().join("good.pid").exists(), "{words:?}: a server was started");
+    }
+    let gone = format!("A=127.0.0.1:1@{}", u32::MAX);
+    let output = loadgen(&["compare", "B=127.0.0.1:1", &gone, "-d", &path(&folder, "queries")]);
+    assert!(text(&output.stderr).contains("there is no process 4294967295"));
 }
 
 #[test]
@@ -104,6 +263,94 @@ fn rates_that_were_not_met_are_bounds() {
 }
 
 #[test]
+fn a_comparison_tells_how_it_came_to_be() {
+    let folder = folder();
+    let (html, json) = (path(&folder, "c.html"), path(&folder, "c.json"));
+    let output = loadgen(&[
+        "compare",
+        "--against",
+        "coredns",
+        "--from",
+        &path(&folder, "cluster.yaml"),
+        "--coredns",
+        &server(&folder, "first", Life::Long),
+        "--ringdns",
+        &server(&folder, "second", Life::Long),
+        "--rates",
+        "100",
+        "--rounds",
+        "3",
+        "-l",
+        "0.3",
+        "--p99-max",
+        "500",
+        "--html",
+        &html,
+        "--json",
+        &json,
+    ]);
+    let report = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{report}{}", text(&output.stderr));
+    let page = fs::read_to_string(&html).unwrap();
+    for part in [" UTC", "Linux ", "first-1.2.3", "second-1.2.3", "loadgen", "compare", "--rounds"]
+    {
+        assert!(report.contains(part) && page.contains(part), "{part}: {report}");
+    }
+    for part in ["medians of 3 rounds", "met the highest rate asked", "CPU/answer"] {
+        assert!(report.contains(part) && page.contains(part), "{part}: {report}");
+    }
+    // The middle of three ratios and their extremes, in both.
+    assert!(report.contains("least and greatest"), "{report}");
+    assert!(page.contains("ringdns to CoreDNS") && page.contains("<small>"), "{page}");
+    let json: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(json["about"]["servers"][0]["version"], "first-1.2.3", "{json}");
+    assert!(!is_running(&folder, "first") && !is_running(&folder, "second"));
+}
+
+#[test]
+fn what_was_measured_before_a_server_ended_is_reported() {
+    let folder = folder();
+    let html = path(&folder, "c.html");
+    // It ends in the first round of the second rate.
+    let output = loadgen(&[
+        "compare",
+        "--against",
+        "coredns",
+        "--from",
+        &path(&folder, "cluster.yaml"),
+        "--coredns",
+        &server(&folder, "first", Life::Long),
+        "--ringdns",
+        &server(&folder, "second", Life::Clients(4)),
+        "--rates",
+        "100,200,300,400",
+        "--rounds",
+        "2",
+        "-l",
+        "0.5",
+        "-t",
+        "0.5",
+        "--p99-max",
+        "500",
+        "--html",
+        &html,
+    ]);
+    let (report, error) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{report}{error}");
+    for part in ["ringdns ended while it was measured, exit status: 7", "the disk is on fire"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    assert!(report.contains("       100  CoreDNS"), "{report}");
+    let why = "ringdns ended while it was measured: exit status: 7: the report covers";
+    assert!(report.contains(why), "{report}");
+    // The rounds that it did not answer are not held against it.
+    assert!(!report.contains("all lost") && !report.contains("was lost"), "{report}");
+    assert!(fs::read_to_string(&html).unwrap().contains("exit status: 7"));
+    assert!(!is_running(&folder, "first"), "the other one was ended");
+}
+
+#[test]
 fn a_process_that_ends_while_it_is_measured_is_told() {
     let folder = folder();
     let server = Server::udp("127.0.0.1:0", Behaviour::default());
@@ -136,4 +383,41 @@ fn a_process_that_ends_while_it_is_measured_is_told() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     assert!(text(&output.stderr).contains("A's process ended while it was measured"));
     assert!(text(&output.stdout).contains("       100  A"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_signal_ends_a_comparison_with_its_report() {
+    let folder = folder();
+    let html = path(&folder, "c.html");
+    // Before a round is over, and after some.
+    for (rates, is_reported) in [("100", false), ("100,200,300", true)] {
+        let round_secs = if is_reported { "0.3" } else { "30" };
+        let mut child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+            .args(["compare", "--against", "coredns", "--from", &path(&folder, "cluster.yaml")])
+            .args(["--coredns", &server(&folder, "first", Life::Long)])
+            .args(["--ringdns", &server(&folder, "second", Life::Long)])
+            .args(["--rates", rates, "--rounds", "20", "-l", round_secs, "--html", &html])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Its first question is a client, and so is each round.
+        wait_for_clients(&folder, "first", if is_reported { 6 } else { 2 });
+        let pid = Pid::from_raw(child.id() as i32);
+        // Twice, as people do.
+        kill(pid, Signal::SIGINT).unwrap();
+        kill(pid, Signal::SIGINT).unwrap();
+        let mut report = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut report).unwrap();
+        let errors: Vec<String> =
+            BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{report}{errors:?}");
+        assert_eq!(report.contains("stopped by a signal"), is_reported, "{report}");
+        assert_eq!(report.contains("       100  CoreDNS"), is_reported, "{report}");
+        assert_eq!(fs::exists(&html).unwrap(), is_reported);
+        let has_said = errors.iter().any(|line| line.contains("nothing to report"));
+        assert_eq!(has_said, !is_reported, "{errors:?}");
+        assert!(!is_running(&folder, "first") && !is_running(&folder, "second"));
+        fs::remove_file(folder.path().join("first.clients")).unwrap();
+    }
 }
