@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use core_affinity::CoreId;
 
-use crate::collect::{Second, Totals, collect};
+use crate::collect::{Second, ThreadUse, Totals, collect};
 use crate::drops;
-use crate::plan::{Load, Mode, Plan, Transport};
+use crate::plan::{DURATION_MAX, Load, Mode, Plan, Transport};
 use crate::process::{NoSuchProcess, process_cpu_ns};
 use crate::schedule::Schedule;
 use crate::sender::mixed::Mixed;
@@ -26,7 +26,8 @@ const START_AHEAD: Duration = Duration::from_millis(10);
 /// What a run has shown.
 pub struct Outcome {
     pub started: SystemTime,
-    /// From the start to the last send or answer.
+    /// From the start to the last send or answer; but to the end of -l, where that ended the run: a query that is answered at once
+    /// and is the only one in a second is one a second.
     pub run_ns: u64,
     pub totals: Totals,
     /// CPU time that the server's process used meanwhile.
@@ -125,13 +126,32 @@ pub fn run(
     Ok(Outcome {
         started,
         server_drops,
-        run_ns: totals.threads.iter().map(|thread| thread.run_ns).max().unwrap_or(0),
+        run_ns: run_ns(plan, &totals, stop.load(Ordering::Relaxed)),
         totals,
         server_cpu_ns: cpu_after_ns
             .zip(cpu_before_ns)
             .map(|(after, before)| after.saturating_sub(before)),
         interrupted: stop.load(Ordering::Relaxed),
     })
+}
+
+fn run_ns(plan: &Plan, totals: &Totals, is_interrupted: bool) -> u64 {
+    let longest = |of: fn(&ThreadUse) -> u64| totals.threads.iter().map(of).max().unwrap_or(0);
+    let last_ns = longest(|thread| thread.run_ns);
+    let counts = totals.counts();
+    let is_ended_by_time = plan.duration < DURATION_MAX && counts.sent < plan.sends_max;
+    if !is_ended_by_time || is_interrupted || last_ns == 0 {
+        return last_ns;
+    }
+    let duration_ns = plan.duration.as_nanos() as u64;
+    match plan.load {
+        // All of it was asked, and the threads went home early.
+        Load::Open { .. } if counts.unsent == 0 => last_ns.max(duration_ns),
+        // They may have given up.
+        Load::Open { .. } | Load::Closed => {
+            last_ns.max(longest(|thread| thread.whole_ns).min(duration_ns))
+        }
+    }
 }
 
 /// The part of thread `thread` when `whole` is dealt out.

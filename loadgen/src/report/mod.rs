@@ -132,7 +132,10 @@ impl Summary {
         let run_secs = outcome.run_ns as f64 / 1e9;
         let latency = outcome.totals.latency();
         let mut with_lost = latency.clone();
-        with_lost.saturating_record_n(plan.timeout.as_nanos() as u64, counts.timed_out);
+        if counts.timed_out > 0 {
+            // None of them would still be the greatest.
+            with_lost.saturating_record_n(plan.timeout.as_nanos() as u64, counts.timed_out);
+        }
         let (loop_kind, rate_qps, spacing) = match &plan.load {
             Load::Closed => ("closed", None, None),
             Load::Open { rate, spacing } => ("open", Some(rate.to_string()), Some(spacing.name())),
@@ -226,11 +229,11 @@ fn own_use(outcome: &Outcome, answered: u64) -> OwnUse {
     let cpu_ns: u64 = threads.iter().map(|thread| thread.cpu_ns).sum();
     let whole_ns = threads.iter().map(|thread| thread.whole_ns).max().unwrap_or(0);
     let busy =
-        threads.iter().filter_map(|thread| ratio(thread.busy_ns as f64, thread.run_ns as f64));
+        threads.iter().filter_map(|thread| ratio(thread.busy_ns as f64, outcome.run_ns as f64));
     OwnUse {
         threads: threads.len(),
         busy_max: busy.reduce(f64::max),
-        cpu_cores: ratio(cpu_ns as f64, whole_ns as f64),
+        cpu_cores: ratio(cpu_ns as f64, whole_ns.max(outcome.run_ns) as f64),
         cpu_ns_per_answer: (answered > 0).then(|| cpu_ns as f64 / answered as f64),
     }
 }
@@ -302,7 +305,11 @@ pub fn human_loss(loss: Option<f64>) -> String {
 
 /// Queries in a second, or a dash where there was no second.
 pub fn human_rate(qps: Option<f64>) -> String {
-    qps.map_or_else(|| "–".to_owned(), |qps| human_count(qps.round() as u64))
+    match qps {
+        None => "–".to_owned(),
+        Some(qps) if qps < 10.0 && qps.fract() != 0.0 => format!("{qps:.3}"),
+        Some(qps) => human_count(qps.round() as u64),
+    }
 }
 
 /// What stands where there are no times.
@@ -378,6 +385,10 @@ mod tests {
         ];
         for (ns, text) in rows {
             assert_eq!(human_time(ns), text);
+        }
+        let rows = [(None, "–"), (Some(0.1), "0.100"), (Some(9.0), "9"), (Some(1e4), "10 000")];
+        for (qps, text) in rows {
+            assert_eq!(human_rate(qps), text);
         }
         let rows = [
             (500.0, 999.6, "1000"),

@@ -162,7 +162,15 @@ pub(crate) fn run(mut carrier: impl Carrier, mut driver: Driver<'_>) {
             carrier.expire(&mut driver, deadline_ns);
         }
         let moved = carrier.send(&mut driver, now_ns) + carrier.receive(&mut driver);
-        if driver.is_finished(now_ns) {
+        let is_finished = driver.is_finished(now_ns);
+        if moved > 0 {
+            // The last answer's round too, which may be the only one.
+            let after_ns = driver.share.clock.now_ns();
+            driver.recorder.current.busy_ns += after_ns - now_ns;
+            driver.recorder.current.last_ns = after_ns;
+            now_ns = after_ns;
+        }
+        if is_finished {
             break;
         }
         if moved == 0 {
@@ -171,14 +179,11 @@ pub(crate) fn run(mut carrier: impl Carrier, mut driver: Driver<'_>) {
                 carrier.wait(timeout_ns);
             }
             now_ns = driver.share.clock.now_ns();
-        } else {
-            let after_ns = driver.share.clock.now_ns();
-            driver.recorder.current.busy_ns += after_ns - now_ns;
-            driver.recorder.current.last_ns = after_ns;
-            now_ns = after_ns;
         }
     }
+    // What follows is no work of the run: the kernel's table of sockets may be long.
+    let cpu_ns = thread_cpu_ns();
     driver.count_unsent();
     driver.counts(Transport::Udp).own_drops += carrier.own_drops();
-    driver.recorder.finish(now_ns, thread_cpu_ns());
+    driver.recorder.finish(now_ns, cpu_ns);
 }

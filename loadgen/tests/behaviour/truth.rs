@@ -86,6 +86,19 @@ fn an_open_loop_shows_a_stall_and_a_closed_one_hides_it() {
 }
 
 #[test]
+fn a_rate_is_one_of_the_whole_run() {
+    // One query, at once, in a second; and all that was asked for, however soon it is answered.
+    let server = Server::udp("127.0.0.1:0", Behaviour::default());
+    let summary = measure(&server, "-Q 0.5 --spacing constant -l 1");
+    assert_eq!((summary.counts.sent, summary.answered_qps), (1, Some(1.0)), "{summary:?}");
+    assert!(summary.own.busy_max.unwrap() < 0.9, "{:?}", summary.own);
+    // Nothing was lost, so the timeout is nobody's latency.
+    assert_eq!(summary.latency_with_lost, summary.latency);
+    let summary = measure(&server, "-q 1 --count 1 -l 60");
+    assert!(summary.answered_qps.unwrap() > 1.0, "{summary:?}");
+}
+
+#[test]
 fn sends_that_a_full_window_holds_back_are_late() {
     // In a stall of 100 ms at 1000/s the first 50 leave, the rest when it ends: those meant for 50..90 ms over 10 ms late.
     let flags = "-Q 1000 --spacing constant -q 50 -l 3 --late-after 10";
