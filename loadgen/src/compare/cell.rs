@@ -69,29 +69,42 @@ impl Cell {
     pub(super) fn shortfall(&self, limits: Limits) -> Option<Shortfall> {
         // What was never sent counts as lost here: the rate was not met, whoever is to blame.
         let loss = |round: &Summary| {
-            let wanted = round.counts.sent + round.counts.unsent;
+            let wanted = wanted(round);
             let answered = round.counts.answered_total().min(wanted);
-            Some(if wanted == 0 { 1.0 } else { (wanted - answered) as f64 / wanted as f64 })
+            (wanted > 0).then(|| (wanted - answered) as f64 / wanted as f64)
         };
-        let p99_ns = |round: &Summary| Some(times_ns(&round.latency_with_lost, |t| t.p99_ns));
-        let median = |figure: &dyn Fn(&Summary) -> Option<f64>| {
-            self.spread(figure).map_or(f64::INFINITY, |spread| spread.median)
+        let p99_ns = |round: &Summary| {
+            let times = round.latency_with_lost.as_ref();
+            Some(times.map_or(f64::INFINITY, |times| times.p99_ns as f64))
         };
-        let (loss, p99_ns) = (median(&loss), median(&p99_ns));
         let busy = self.rounds.iter().filter(|round| round.is_generator_at_limit()).count();
-        let shortfall = Shortfall {
+        let mut shortfall = Shortfall {
             rate_qps: self.rate_qps,
-            loss: (loss > limits.loss_max).then_some(loss),
-            p99_ns: (p99_ns > limits.p99_max_ns).then_some(p99_ns),
+            loss: None,
+            p99_ns: None,
             is_generator_at_limit: busy * 2 >= self.rounds.len().max(1),
         };
+        let (Some(loss), Some(p99_ns)) = (self.spread(loss), self.spread(p99_ns)) else {
+            // Nothing was asked, so nothing was met.
+            return Some(shortfall);
+        };
+        shortfall.loss = Some(loss.median).filter(|&loss| loss > limits.loss_max);
+        shortfall.p99_ns = Some(p99_ns.median).filter(|&ns| ns > limits.p99_max_ns);
         (shortfall.loss.is_some() || shortfall.p99_ns.is_some()).then_some(shortfall)
     }
 }
 
-/// Infinite where there was no answer: worse than any time, and never 0.
-pub(super) fn times_ns(times: &Option<Times>, of: fn(&Times) -> u64) -> f64 {
-    times.as_ref().map_or(f64::INFINITY, |times| of(times) as f64)
+/// Queries that the load called for.
+fn wanted(round: &Summary) -> u64 {
+    round.counts.sent + round.counts.unsent
+}
+
+/// Of the answers; infinite where all was lost, worse than any time and never 0. `None`: nothing was asked.
+pub(super) fn latency_ns(round: &Summary, of: fn(&Times) -> u64) -> Option<f64> {
+    match &round.latency {
+        Some(times) => Some(of(times) as f64),
+        None => (wanted(round) > 0).then_some(f64::INFINITY),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::Comparison;
 use super::cell::Cell;
 use super::table::{FIGURES, load, p99_ns, ratio_to_first, rule, spreads, warnings, why_no_half};
 use crate::report::html::{about_list, escape, page, row, table};
-use crate::report::human_count;
+use crate::report::human_rate;
 use crate::report::plot::{self, Axis, Series};
 
 pub fn render(comparison: &Comparison) -> String {
@@ -68,12 +68,12 @@ fn at_half(
         .zip(cells)
         .map(|(name, cell)| plot::percentile_series(name, &cell.latency))
         .collect();
-    let rate = cells.first().map_or(0, |cell| cell.rate_qps.round() as u64);
+    let rate = human_rate(cells.first().map(|cell| cell.rate_qps));
     writeln!(
         out,
         "<h2>Latency at half of {}'s saturation: {} queries a second</h2>\n{}",
         escape(names[0]),
-        human_count(rate).replace(' ', "\u{a0}"),
+        rate.replace(' ', "\u{a0}"),
         plot::figure(&series, Axis::Percentile)
     )?;
     writeln!(out, "<p>From the intended send time; {}.</p>", spreads(comparison))?;

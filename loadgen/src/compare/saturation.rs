@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::report::{human_count, human_time};
+use crate::report::{human_rate, human_time};
 
 /// What the rates that were asked tell: the server saturates somewhere from `met_qps` on and below `failed_qps`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -19,7 +19,7 @@ pub struct Saturation {
     pub failed_qps: Option<f64>,
 }
 
-/// A rate that was not met, and by how much. At least one of the two is given.
+/// A rate that was not met, and by how much: at least one of the two, but where nothing was sent at all.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Shortfall {
     pub rate_qps: f64,
@@ -91,7 +91,8 @@ impl Line {
             }
             return Verdict::Met;
         };
-        if !shortfall.is_generator_at_limit && self.saturation.failed_qps.is_none() {
+        let is_servers = !shortfall.is_generator_at_limit && !shortfall.is_of_nothing();
+        if is_servers && self.saturation.failed_qps.is_none() {
             self.saturation.failed_qps = Some(rate_qps);
         }
         if has_missed_none {
@@ -137,7 +138,7 @@ impl Saturation {
 
 impl fmt::Display for Saturation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |qps: f64| human_count(qps.round() as u64);
+        let count = |qps: f64| human_rate(Some(qps));
         match (self.met_qps, self.failed_qps) {
             (Some(met), Some(_)) => f.write_str(&count(met)),
             (Some(met), None) => write!(f, ">= {}", count(met)),
@@ -172,7 +173,15 @@ impl LineEnd {
 }
 
 impl Shortfall {
+    fn is_of_nothing(&self) -> bool {
+        self.loss.is_none() && self.p99_ns.is_none()
+    }
+
     fn describe(&self, limits: Limits) -> String {
+        let rate = human_rate(Some(self.rate_qps));
+        if self.is_of_nothing() {
+            return format!("at {rate} a second nothing was sent: the rounds are too short (-l)");
+        }
         let loss = self.loss.map(|loss| match loss {
             loss if loss >= 1.0 => "all was lost".to_owned(),
             loss => format!("{:.3} % was lost (limit {} %)", loss * 100.0, limits.loss_max * 100.0),
@@ -185,7 +194,6 @@ impl Shortfall {
         let reasons: Vec<String> = loss.into_iter().chain(p99).collect();
         let generator =
             if self.is_generator_at_limit { "; the generator was at its limit" } else { "" };
-        let rate = human_count(self.rate_qps.round() as u64);
         format!("at {rate} a second {}{generator}", reasons.join(" and "))
     }
 }
@@ -231,6 +239,7 @@ mod tests {
             ("++g", ">= 2 000", "at 3 000"),
             ("++g-", "2 000", "at 3 000"),
             ("g", "–", "at 1 000"),
+            ("0", "–", "at 1 000 a second nothing was sent: the rounds are too short (-l)"),
         ];
         for (rates, saturation, end) in rows {
             let mut line = Line::new();
@@ -238,7 +247,7 @@ mod tests {
                 let rate_qps = (index + 1) as f64 * 1e3;
                 let shortfall = Shortfall {
                     rate_qps,
-                    loss: Some(0.5),
+                    loss: (what != '0').then_some(0.5),
                     p99_ns: None,
                     is_generator_at_limit: what == 'g',
                 };

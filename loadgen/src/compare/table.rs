@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::cell::{Cell, Spread, times_ns};
+use super::cell::{Cell, Spread, latency_ns};
 use super::{Comparison, Standing};
-use crate::report::{Summary, human_count, human_loss, human_time, in_unit_of};
+use crate::report::{Summary, human_loss, human_rate, human_time, in_unit_of};
 
 /// A figure of a round, and how it is read.
 pub(super) struct Figure {
@@ -24,15 +24,11 @@ enum Kind {
 pub(super) const FIGURES: [Figure; 6] = [
     Figure { name: "answers/s", of: |round| round.answered_qps, kind: Kind::Rate },
     Figure { name: "lost", of: |round| round.loss, kind: Kind::Share },
-    Figure {
-        name: "p50",
-        of: |round| Some(times_ns(&round.latency, |times| times.p50_ns)),
-        kind: Kind::Time,
-    },
+    Figure { name: "p50", of: |round| latency_ns(round, |times| times.p50_ns), kind: Kind::Time },
     Figure { name: "p99", of: p99_ns, kind: Kind::Time },
     Figure {
         name: "p99.9",
-        of: |round| Some(times_ns(&round.latency, |times| times.p99_9_ns)),
+        of: |round| latency_ns(round, |times| times.p99_9_ns),
         kind: Kind::Time,
     },
     Figure {
@@ -44,7 +40,7 @@ pub(super) const FIGURES: [Figure; 6] = [
 ];
 
 pub(super) fn p99_ns(round: &Summary) -> Option<f64> {
-    Some(times_ns(&round.latency, |times| times.p99_ns))
+    latency_ns(round, |times| times.p99_ns)
 }
 
 impl Figure {
@@ -60,7 +56,7 @@ impl Figure {
 
     fn show(&self, value: f64) -> String {
         match self.kind {
-            Kind::Rate => human_count(value.round() as u64),
+            Kind::Rate => human_rate(Some(value)),
             Kind::Share => human_loss(Some(value)),
             Kind::Time => human_time(value),
         }
@@ -72,7 +68,7 @@ impl Figure {
         spread.map_or_else(String::new, |Spread { median, low, high }| {
             let show = |value: f64| match self.kind {
                 _ if value.is_infinite() => "lost".to_owned(),
-                Kind::Rate => human_count(value.round() as u64),
+                Kind::Rate => human_rate(Some(value)),
                 Kind::Share => format!("{:.3}", value * 100.0),
                 // The unit of the least where the median has none.
                 Kind::Time => in_unit_of(if median.is_finite() { median } else { low }, value),
@@ -218,7 +214,7 @@ fn row(out: &mut String, name: &str, cell: &Cell) -> std::fmt::Result {
 pub(super) fn load(cell: &Cell) -> String {
     match cell.is_closed {
         true => "window".to_owned(),
-        false => human_count(cell.rate_qps.round() as u64),
+        false => human_rate(Some(cell.rate_qps)),
     }
 }
 

@@ -3,11 +3,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
@@ -263,6 +264,31 @@ fn rates_that_were_not_met_are_bounds() {
 }
 
 #[test]
+fn rounds_in_which_nothing_is_sent_are_no_figures() {
+    let folder = folder();
+    let (server, queries) =
+        (Server::udp("127.0.0.1:0", Behaviour::default()), path(&folder, "queries"));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let rows: [(String, &[&str], &str, i32); 2] = [
+        // The first of one in ten seconds is not due in a tenth of a second.
+        (format!("A={}", server.address()), &["--rates", "0.1"], "nothing was sent", 0),
+        // Nobody is there to connect to.
+        (format!("A={closed}"), &["--rates", "50", "-m", "tcp"], "all was lost", 3),
+    ];
+    for (spec, words, part, code) in rows {
+        let all: &[&str] = &["compare", &spec, &spec, "-d", &queries, "-l", "0.1", "-t", "0.2"];
+        let output = loadgen(&[all, &["--rounds", "2"], words].concat());
+        let report = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{report}{}", text(&output.stderr));
+        assert!(report.contains(part), "{part} in {report}");
+        for figure in ["0.000 %  ", "NaN", "inf", " 0 ns", "× 0.00"] {
+            let open_loop = report.split("Closed loop").next().unwrap();
+            assert!(!open_loop.contains(figure), "{figure} in {report}");
+        }
+    }
+}
+
+#[test]
 fn a_comparison_tells_how_it_came_to_be() {
     let folder = folder();
     let (html, json) = (path(&folder, "c.html"), path(&folder, "c.json"));
@@ -399,14 +425,16 @@ fn a_signal_ends_a_comparison_with_its_report() {
             .args(["--rates", rates, "--rounds", "20", "-l", round_secs, "--html", &html])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // As a shell starts it: Ctrl-C goes to the whole group.
+            .process_group(0)
             .spawn()
             .unwrap();
         // Its first question is a client, and so is each round.
         wait_for_clients(&folder, "first", if is_reported { 6 } else { 2 });
-        let pid = Pid::from_raw(child.id() as i32);
+        let group = Pid::from_raw(child.id() as i32);
         // Twice, as people do.
-        kill(pid, Signal::SIGINT).unwrap();
-        kill(pid, Signal::SIGINT).unwrap();
+        killpg(group, Signal::SIGINT).unwrap();
+        killpg(group, Signal::SIGINT).unwrap();
         let mut report = String::new();
         child.stdout.take().unwrap().read_to_string(&mut report).unwrap();
         let errors: Vec<String> =
@@ -414,6 +442,8 @@ fn a_signal_ends_a_comparison_with_its_report() {
         assert_eq!(child.wait().unwrap().code(), Some(130), "{report}{errors:?}");
         assert_eq!(report.contains("stopped by a signal"), is_reported, "{report}");
         assert_eq!(report.contains("       100  CoreDNS"), is_reported, "{report}");
+        // The signal did not reach the servers, whose last answers are no losses.
+        assert!(!report.contains("was lost"), "{report}");
         assert_eq!(fs::exists(&html).unwrap(), is_reported);
         let has_said = errors.iter().any(|line| line.contains("nothing to report"));
         assert_eq!(has_said, !is_reported, "{errors:?}");
