@@ -6,8 +6,8 @@ use super::Comparison;
 use super::cell::Cell;
 use super::table::{FIGURES, load, p99_ns, ratio_to_first, rule, spreads, warnings, why_no_half};
 use crate::report::html::{about_list, escape, page, row, table};
-use crate::report::human_rate;
 use crate::report::plot::{self, Axis, Series};
+use crate::report::{human_rate, human_ratio};
 
 pub fn render(comparison: &Comparison) -> String {
     let names: Vec<&str> =
@@ -123,10 +123,11 @@ fn block(out: &mut String, names: &[&str], cells: &[Cell]) -> std::fmt::Result {
                 continue;
             }
             let ratios = FIGURES.map(|figure| match figure.ratio(cell, base) {
-                Some(one) if is_spread => {
-                    (format!("× {:.2}", one.median), format!("{:.2}–{:.2}", one.low, one.high))
+                Some(one) => {
+                    let extremes = format!("{}–{}", human_ratio(one.low), human_ratio(one.high));
+                    let spread = if is_spread { extremes } else { String::new() };
+                    (format!("× {}", human_ratio(one.median)), spread)
                 }
-                Some(one) => (format!("× {:.2}", one.median), String::new()),
                 None => (String::new(), String::new()),
             });
             let first = [(format!("{name} to {}", names[0]), String::new()), Default::default()];

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::report::{human_rate, human_time};
+use crate::report::{human_rate, human_ratio, human_time};
 
 /// What the rates that were asked tell: the server saturates somewhere from `met_qps` on and below `failed_qps`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -151,11 +151,11 @@ impl fmt::Display for Saturation {
 impl fmt::Display for Ratio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Is(ratio) => write!(f, "× {ratio:.2}"),
-            Self::AtLeast(ratio) => write!(f, "× {ratio:.2} or more"),
-            Self::MoreThan(ratio) => write!(f, "× more than {ratio:.2}"),
-            Self::AtMost(ratio) => write!(f, "× {ratio:.2} or less"),
-            Self::LessThan(ratio) => write!(f, "× less than {ratio:.2}"),
+            Self::Is(ratio) => write!(f, "× {}", human_ratio(*ratio)),
+            Self::AtLeast(ratio) => write!(f, "× {} or more", human_ratio(*ratio)),
+            Self::MoreThan(ratio) => write!(f, "× more than {}", human_ratio(*ratio)),
+            Self::AtMost(ratio) => write!(f, "× {} or less", human_ratio(*ratio)),
+            Self::LessThan(ratio) => write!(f, "× less than {}", human_ratio(*ratio)),
             Self::Unknown => f.write_str("–"),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::cell::{Cell, Spread, latency_ns};
 use super::{Comparison, Standing};
-use crate::report::{Summary, human_loss, human_rate, human_time, in_unit_of};
+use crate::report::{Summary, human_loss, human_rate, human_ratio, human_time, in_unit_of};
 
 /// A figure of a round, and how it is read.
 pub(super) struct Figure {
@@ -243,10 +243,12 @@ fn ratios(out: &mut String, name: &str, cell: &Cell, base: &Cell) -> std::fmt::R
         }
         writeln!(out)
     };
-    line(name, |spread| format!("× {:.2}", spread.median))?;
+    line(name, |spread| format!("× {}", human_ratio(spread.median)))?;
     match cell.rounds.len().min(base.rounds.len()) {
         0 | 1 => Ok(()),
-        _ => line("  least and greatest", |one| format!("{:.2}..{:.2}", one.low, one.high)),
+        _ => line("  least and greatest", |one| {
+            format!("{}..{}", human_ratio(one.low), human_ratio(one.high))
+        }),
     }
 }
 

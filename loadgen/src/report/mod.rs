@@ -312,6 +312,18 @@ pub fn human_rate(qps: Option<f64>) -> String {
     }
 }
 
+/// One figure by another, with two digits that say something: 0.00 would be none.
+pub fn human_ratio(ratio: f64) -> String {
+    let decimals = match ratio {
+        0.0 => 0,
+        ratio if ratio < 0.000_95 => return "<0.001".to_owned(),
+        ratio if ratio < 0.009_5 => 4,
+        ratio if ratio < 0.095 => 3,
+        _ => 2,
+    };
+    format!("{ratio:.decimals$}")
+}
+
 /// What stands where there are no times.
 pub fn no_times(counts: &Counts) -> &'static str {
     match counts {
@@ -385,6 +397,17 @@ mod tests {
         ];
         for (ns, text) in rows {
             assert_eq!(human_time(ns), text);
+        }
+        let rows = [
+            (0.0, "0"),
+            (0.000_1, "<0.001"),
+            (0.002_1, "0.0021"),
+            (0.083, "0.083"),
+            (0.96, "0.96"),
+            (24.0, "24.00"),
+        ];
+        for (ratio, text) in rows {
+            assert_eq!(human_ratio(ratio), text);
         }
         let rows = [(None, "–"), (Some(0.1), "0.100"), (Some(9.0), "9"), (Some(1e4), "10 000")];
         for (qps, text) in rows {
