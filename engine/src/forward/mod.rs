@@ -198,14 +198,13 @@ impl Upstreams {
         if !self.settings.options.hedge {
             return link.ask(question, deadline).await;
         }
-        if order.has_fresh() {
-            if let Some(late_after) = link.hedge_after() {
-                return self.ask_beside(link, late_after, order, question, deadline).await;
-            }
-        } else if link.is_asked_over_udp(question) && order.repeat() {
-            if let Some(late_after) = link.repeat_after() {
-                return self.ask_twice(link, late_after, question, deadline).await;
-            }
+        let has_other = order.has_fresh();
+        if has_other && let Some(late_after) = link.hedge_after() {
+            return self.ask_beside(link, late_after, order, question, deadline).await;
+        }
+        let may_repeat = !has_other && link.is_asked_over_udp(question) && order.repeat();
+        if may_repeat && let Some(late_after) = link.repeat_after() {
+            return self.ask_twice(link, late_after, question, deadline).await;
         }
         link.ask(question, deadline).await
     }
