@@ -9,9 +9,10 @@ mod pairs;
 mod ports;
 mod slim;
 mod store;
+mod view;
 mod zones;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::mem::discriminant;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -59,8 +60,10 @@ pub struct Cluster {
     owners: Pairs<IpAddr>,
     /// Pods by their addresses.
     pods_at: Pairs<IpAddr>,
-    /// ExternalName Services by what their answers are copied from.
+    /// Services that stand for another name, by what their answers are copied from.
     dependents: Pairs<Key>,
+    /// The same the other way round.
+    copied_from: BTreeMap<Arc<ObjectKey>, Key>,
     port_lists: PortLists,
     endpoint_count: usize,
     dirty: BTreeSet<Key>,
@@ -80,6 +83,7 @@ impl Cluster {
             owners: Pairs::new(),
             pods_at: Pairs::new(),
             dependents: Pairs::new(),
+            copied_from: BTreeMap::new(),
             port_lists: PortLists::default(),
             endpoint_count: 0,
             dirty: BTreeSet::from([Key::Apex]),
@@ -110,10 +114,11 @@ impl Cluster {
             Event::EndpointSlice(change) if self.watches_slices() => {
                 let (pod_names, lists) = (self.options.endpoint_pod_names, &mut self.port_lists);
                 let slim_slice = |slice: object::EndpointSlice| {
-                    let object::EndpointSlice { key, service, endpoints, ports } = slice;
-                    let service = ObjectKey { namespace: key.namespace.clone(), name: service };
+                    let name = slice.service.clone();
+                    let service = ObjectKey { namespace: slice.key.namespace.clone(), name };
                     let service = shared(&self.services, &self.slices_of, service);
-                    (Arc::new(key), Slice::new(service, endpoints, ports, pod_names, lists))
+                    let key = Arc::new(slice.key.clone());
+                    (key, Slice::new(service, slice, pod_names, lists))
                 };
                 let change = slim(change, slim_slice, Arc::new);
                 for difference in self.slices.step(change) {
@@ -158,50 +163,6 @@ impl Cluster {
     }
 }
 
-/// What `records` reads.
-impl Cluster {
-    #[must_use]
-    pub fn options(&self) -> &Options {
-        &self.options
-    }
-
-    #[must_use]
-    pub const fn zones(&self) -> &Zones {
-        &self.zones
-    }
-
-    /// Whether the namespace exists and is one that answers are given for. Its phase is never read.
-    #[must_use]
-    pub fn has_namespace(&self, namespace: &str) -> bool {
-        let names = &self.options.namespaces;
-        (names.is_empty() || names.iter().any(|name| name == namespace))
-            && self.namespaces.get(namespace).is_some()
-    }
-
-    /// A Service in a namespace that exists; without its Namespace it does not exist either.
-    #[must_use]
-    pub fn service(&self, key: &ObjectKey) -> Option<&Service> {
-        self.services.get(key).filter(|_| self.has_namespace(&key.namespace))
-    }
-
-    /// The slices that name this Service, whether it exists or not, in the order of their names.
-    pub fn slices(&self, service: &Arc<ObjectKey>) -> impl Iterator<Item = &Slice> {
-        self.slices_of.of(Arc::clone(service)).filter_map(|key| self.slices.get(key))
-    }
-
-    /// The Services that exist and have this address as a cluster IP or an endpoint's, in the order of their names.
-    pub fn owners(&self, address: IpAddr) -> impl Iterator<Item = (&Arc<ObjectKey>, &Service)> {
-        self.owners.of(address).filter_map(|key| Some((key, self.service(key)?)))
-    }
-
-    /// Whether a pod of this namespace has this address.
-    #[must_use]
-    pub fn has_pod(&self, namespace: &str, address: IpAddr) -> bool {
-        self.has_namespace(namespace)
-            && self.pods_at.of(address).any(|pod| &*pod.namespace == namespace)
-    }
-}
-
 /// What a difference makes dirty.
 impl Cluster {
     fn watches_slices(&self) -> bool {
@@ -233,22 +194,12 @@ impl Cluster {
     fn service_changed(&mut self, difference: Difference<Arc<ObjectKey>, Service>) {
         let Difference { key, before } = difference;
         let (before, after) = (before.as_ref(), self.services.get(&key));
-        let alias = |service: Option<&Service>| match service.map(|service| &service.kind) {
-            Some(ServiceKind::ExternalName(name)) => self.dependency(name),
-            _ => None,
-        };
-        let (alias_before, alias_after) = (alias(before), alias(after));
         let mut changed = Changed::new(cluster_ips(before), cluster_ips(after));
         let kind = |service: Option<&Service>| service.map(|service| discriminant(&service.kind));
         if kind(before) != kind(after) {
             changed.here.extend(self.addresses_of(&key));
         }
-        if let Some(alias) = alias_before {
-            self.dependents.remove(alias, &key);
-        }
-        if let Some(alias) = alias_after {
-            self.dependents.insert(alias, &key);
-        }
+        self.set_alias(&key);
         self.set_owner(&key, changed);
         self.set_dirty(Key::Service(key));
     }
@@ -275,6 +226,7 @@ impl Cluster {
                 self.slices_of.remove(Arc::clone(&service), key);
             }
             self.set_owner(&service, changed);
+            self.set_alias(&service);
             self.set_dirty(Key::Service(service));
         }
     }
@@ -296,12 +248,32 @@ impl Cluster {
         }
     }
 
+    /// Brings `dependents` in line with what the Service stands for now.
+    fn set_alias(&mut self, service: &Arc<ObjectKey>) {
+        let found = self.services.get(service);
+        let alias = found.and_then(|found| self.alias_of(service, found));
+        let now = alias.and_then(|name| self.dependency(name));
+        let before = match &now {
+            Some(key) => self.copied_from.insert(Arc::clone(service), key.clone()),
+            None => self.copied_from.remove(service),
+        };
+        if before == now {
+            return;
+        }
+        if let Some(before) = before {
+            self.dependents.remove(before, service);
+        }
+        if let Some(now) = now {
+            self.dependents.insert(now, service);
+        }
+    }
+
     /// A namespace's name, shared with the Namespace if there is one.
     fn namespace_key(&self, namespace: &str) -> Arc<str> {
         self.namespaces.key(namespace).map_or_else(|| namespace.into(), Arc::clone)
     }
 
-    /// What the answers of an ExternalName Service are copied from, if from anything of ours.
+    /// What the answers of a Service that stands for this name are copied from, if from anything of ours.
     fn dependency(&self, external_name: &str) -> Option<Key> {
         match Alias::read(external_name, &self.zones)?.place {
             Place::Outside | Place::Nowhere => None,

@@ -1,246 +1,361 @@
 //! Kubernetes objects to the objects that answers are made of: the one place where what others wrote is checked.
 //!
 //! Invariant: what leaves here can be rendered. Names are single lower-case labels, addresses parse and are of the family
-//! that was promised, ports and protocols exist. An object that breaks a rule is refused as a whole; the others are not
-//! touched by it (the caller logs and counts it).
+//! that was promised, ports and protocols exist. What breaks a rule costs itself: a bad address its endpoint, a bad port its
+//! SRV record; an object is refused where nothing is left of it that could be served. Each is told by its path.
+
+mod address;
+mod ports;
 
 use std::net::IpAddr;
 
+use crate::fault::{Fault, Faults, Problem};
 use crate::object::{
-    Endpoint, EndpointSlice, Namespace, ObjectKey, Pod, Protocol, Service, ServiceKind,
-    ServicePort, SlicePort,
+    Endpoint, EndpointSlice, Namespace, ObjectKey, Pod, Service, ServiceKind, ServicePort,
+    SlicePort,
 };
 use crate::raw;
+use crate::raw::field::{Field, Shape};
+use address::{AddressType, address, addresses};
+use ports::{Number, ports};
 
 /// The label that ties a slice to its Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// Why an object is not served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Not a lower-case DNS label of 1 to 63 bytes (RFC 1123, section 2.1), the form that Kubernetes itself demands.
-    Label { field: &'static str, value: Box<str> },
-    /// Not a host name of at most 253 bytes with labels of 1 to 63 bytes (RFC 1035, section 2.3.4).
-    ExternalName(Box<str>),
-    /// Not an address in its strict spelling (no leading zeros, no zone, no IPv4 inside IPv6).
-    Address { field: &'static str, value: Box<str> },
-    /// An address of the other family than the slice's `addressType`.
-    Family { address: IpAddr, address_type: Box<str> },
-    /// The same address twice in one Service.
-    DuplicateAddress(IpAddr),
-    /// A Service that is neither headless nor an ExternalName and has no address.
-    NoClusterIp,
-    /// Not TCP, UDP or SCTP.
-    Protocol(Box<str>),
-    /// Not 1 to 65535.
-    Port(Option<i64>),
-    /// Neither IPv4, IPv6 nor FQDN.
-    AddressType(Box<str>),
-    /// Fields of other types than Kubernetes gives them: serde's words.
-    Shape(Box<str>),
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Label { field, value } => {
-                write!(
-                    f,
-                    "{field} is {value:?}, which is not a lower-case DNS label (1 to 63 bytes)"
-                )
-            }
-            Self::ExternalName(value) => {
-                write!(f, "spec.externalName is {value:?}, which is not a host name")
-            }
-            Self::Address { field, value } => {
-                write!(f, "{field} holds {value:?}, which is not an IP address")
-            }
-            Self::Family { address, address_type } => {
-                write!(f, "addressType is {address_type}, but an endpoint has {address}")
-            }
-            Self::DuplicateAddress(address) => write!(f, "spec.clusterIPs holds {address} twice"),
-            Self::NoClusterIp => write!(
-                f,
-                "it has no clusterIP: the API server gives one to each Service; write clusterIP: None if it is headless"
-            ),
-            Self::Protocol(value) => write!(f, "protocol {value:?} is none of TCP, UDP, SCTP"),
-            Self::Port(Some(value)) => write!(f, "port {value} is not within 1 to 65535"),
-            Self::Port(None) => write!(f, "a port has no number"),
-            Self::AddressType(value) => {
-                write!(f, "addressType {value:?} is none of IPv4, IPv6, FQDN")
-            }
-            Self::Shape(cause) => write!(f, "{cause}"),
-        }
-    }
-}
-
-impl std::error::Error for Refusal {}
-
 /// The phase is not read: a Namespace that is Terminating still exists, and so do the names in it.
-pub fn namespace(raw: raw::Namespace) -> Result<Namespace, Refusal> {
-    Ok(Namespace { name: label("metadata.name", raw.metadata.name)? })
+///
+/// # Errors
+/// It has no name.
+pub fn namespace(raw: raw::Namespace, faults: &mut Faults) -> Result<Namespace, Fault> {
+    check_labels(&raw.metadata, faults);
+    Ok(Namespace { name: required(raw.metadata.name, "metadata.name", Problem::NoName)? })
 }
 
-pub fn service(raw: raw::Service) -> Result<Service, Refusal> {
+/// # Errors
+/// No name, no address, or an ExternalName that is none.
+pub fn service(raw: raw::Service, faults: &mut Faults) -> Result<Service, Fault> {
+    check_labels(&raw.metadata, faults);
     let key = ObjectKey {
-        namespace: label("metadata.namespace", raw.metadata.namespace)?,
-        name: label("metadata.name", raw.metadata.name)?,
+        namespace: required(raw.metadata.namespace, "metadata.namespace", Problem::NoNamespace)?,
+        name: required(raw.metadata.name, "metadata.name", Problem::NoName)?,
     };
-    let spec = raw.spec;
-    let kind = if spec.r#type.as_deref() == Some("ExternalName") {
+    let spec = faults.read(raw.spec, "spec").unwrap_or_default();
+    let is_external =
+        faults.read(spec.r#type, "spec.type").is_some_and(|name| name == "ExternalName");
+    let kind = if is_external {
         ServiceKind::ExternalName(external_name(spec.external_name)?)
     } else {
-        cluster_ips(spec.cluster_ips, spec.cluster_ip)?
+        cluster_ips(spec.cluster_ips, spec.cluster_ip, faults)?
     };
-    let ports = spec.ports.unwrap_or_default().into_iter().map(|port| {
-        Ok(ServicePort {
-            name: port_name(port.name)?,
-            protocol: protocol(port.protocol.as_deref())?,
-            port: port_number(port.port)?.ok_or(Refusal::Port(None))?,
-        })
+    let ports = ports(spec.ports, "spec.ports", faults).into_iter().map(|(path, port)| {
+        if port.number == Number::Absent {
+            faults.note(format_args!("{path}.port"), Problem::NoPort);
+        }
+        ServicePort { name: port.name, protocol: port.protocol, port: port.number.good() }
     });
-    let ports = ports.collect::<Result<_, Refusal>>()?;
+    let ports = ports.collect();
     Ok(Service { key, kind, ports })
 }
 
-/// `None` where a slice has no part in answers: it names no Service, or its addresses are host names.
-pub fn endpoint_slice(raw: raw::EndpointSlice) -> Result<Option<EndpointSlice>, Refusal> {
-    let mut metadata = raw.metadata;
-    let Some(service) = metadata.labels.as_mut().and_then(|all| all.remove(SERVICE_NAME_LABEL))
-    else {
+/// `None` where a slice has no part in answers: it names no Service.
+///
+/// # Errors
+/// It has no name, or names as its Service what cannot be one.
+pub fn endpoint_slice(
+    raw: raw::EndpointSlice,
+    faults: &mut Faults,
+) -> Result<Option<EndpointSlice>, Fault> {
+    check_labels(&raw.metadata, faults);
+    let Some(service) = raw.metadata.label(SERVICE_NAME_LABEL).map(str::to_owned) else {
         return Ok(None);
     };
-    let address_type = raw.address_type.unwrap_or_default();
-    let is_ipv4 = match address_type.as_str() {
-        "IPv4" => true,
-        "IPv6" => false,
-        "FQDN" => return Ok(None),
-        other => return Err(Refusal::AddressType(other.into())),
+    let key = slice_key(raw.metadata)?;
+    if !is_label(&service) {
+        let field = format!("metadata.labels[{SERVICE_NAME_LABEL:?}]");
+        return Err(Fault::new(field, Problem::Label(service.into())));
+    }
+    let address_type = match faults.read(raw.address_type, "addressType").as_deref() {
+        Some("IPv4") => AddressType::V4,
+        Some("IPv6") => AddressType::V6,
+        Some("FQDN") => AddressType::Fqdn,
+        other => {
+            let value = other.unwrap_or_default().into();
+            faults.note("addressType", Problem::AddressType(value));
+            AddressType::Unknown
+        }
     };
-    // A slice's own name is no part of any answer: the API server allows dots in it.
-    let namespace = label("metadata.namespace", metadata.namespace)?;
-    let key = ObjectKey { namespace, name: metadata.name.unwrap_or_default().into() };
-    let service = label("label kubernetes.io/service-name", Some(service))?;
-
-    let mut endpoints = Vec::new();
-    for endpoint in raw.endpoints.unwrap_or_default() {
+    let (mut endpoints, mut hosts) = (Vec::new(), Vec::new());
+    let found = faults.read(raw.endpoints, "endpoints").unwrap_or_default();
+    for (index, endpoint) in found.into_iter().enumerate() {
+        let path = format!("endpoints[{index}]");
+        let Some(endpoint) = read_element(endpoint, &path, faults) else { continue };
         // Kubernetes, EndpointConditions: nil is unknown, which consumers should read as ready.
-        if endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(false) {
+        let conditions = faults.read(endpoint.conditions, format_args!("{path}.conditions"));
+        let ready = conditions.map(|conditions| conditions.ready).unwrap_or_default();
+        if faults.read(ready, format_args!("{path}.conditions.ready")) == Some(false) {
             continue;
         }
-        let endpoint = convert_endpoint(endpoint, is_ipv4, &address_type)?;
-        if !endpoint.addresses.is_empty() {
-            endpoints.push(endpoint);
+        let list = format!("{path}.addresses");
+        let texts = texts(endpoint.addresses, &list, faults);
+        if texts.is_empty() {
+            faults.note(&list, Problem::NoAddress);
+        }
+        if address_type == AddressType::Fqdn {
+            hosts.extend(texts.into_iter().filter_map(|(path, text)| {
+                host_name(text).map_err(|text| faults.note(path, Problem::HostName(text))).ok()
+            }));
+            continue;
+        }
+        let addresses = addresses(texts, address_type, faults);
+        if !addresses.is_empty() {
+            let names = (endpoint.hostname, endpoint.target_ref);
+            endpoints.push(named_endpoint(addresses, names, &path, faults));
         }
     }
-    let ports = raw.ports.unwrap_or_default().into_iter().map(|port| {
-        Ok(SlicePort {
-            name: port_name(port.name)?,
-            protocol: protocol(port.protocol.as_deref())?,
-            port: port_number(port.port)?,
-        })
-    });
-    let ports = ports.collect::<Result<_, Refusal>>()?;
-    Ok(Some(EndpointSlice { key, service, endpoints: endpoints.into(), ports }))
+    let ports = slice_ports(raw.ports, "ports", faults);
+    let (endpoints, hosts) = (endpoints.into(), hosts.into());
+    Ok(Some(EndpointSlice { key, service: service.into(), endpoints, hosts, ports }))
 }
 
-fn convert_endpoint(
-    raw: raw::Endpoint,
-    is_ipv4: bool,
-    address_type: &str,
-) -> Result<Endpoint, Refusal> {
-    let mut addresses = Vec::with_capacity(raw.addresses.as_ref().map_or(0, Vec::len));
-    for text in raw.addresses.unwrap_or_default() {
-        let address = address("endpoints[].addresses", &text)?;
-        if address.is_ipv4() != is_ipv4 {
-            return Err(Refusal::Family { address, address_type: address_type.into() });
-        }
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    let hostname = match raw.hostname {
-        Some(name) if !name.is_empty() => Some(label("endpoints[].hostname", Some(name))?),
-        Some(_) | None => None,
+/// One slice for each subset, as Kubernetes' own mirroring makes them; their names are none that a slice can have.
+///
+/// # Errors
+/// It has no name.
+pub fn endpoints(raw: raw::Endpoints, faults: &mut Faults) -> Result<Vec<EndpointSlice>, Fault> {
+    check_labels(&raw.metadata, faults);
+    let key = ObjectKey {
+        namespace: required(raw.metadata.namespace, "metadata.namespace", Problem::NoNamespace)?,
+        name: required(raw.metadata.name, "metadata.name", Problem::NoName)?,
     };
-    // Like CoreDNS, whatever the kind of the target; a name that is no label gives way to the address.
-    let target_name = raw.target_ref.and_then(|target| target.name);
-    let pod_name = target_name.filter(|name| is_label(name)).map(Box::from);
-    Ok(Endpoint { addresses: addresses.into(), hostname, pod_name })
+    let mut slices = Vec::new();
+    let subsets = faults.read(raw.subsets, "subsets").unwrap_or_default();
+    for (index, subset) in subsets.into_iter().enumerate() {
+        let path = format!("subsets[{index}]");
+        let Some(subset) = read_element(subset, &path, faults) else { continue };
+        let mut endpoints = Vec::new();
+        let list = format!("{path}.addresses");
+        let found = faults.read(subset.addresses, &list).unwrap_or_default();
+        for (index, address) in found.into_iter().enumerate() {
+            let path = format!("{list}[{index}]");
+            let Some(address) = read_element(address, &path, faults) else { continue };
+            let ip = faults.read(address.ip, format_args!("{path}.ip")).unwrap_or_default();
+            let ip = vec![(format!("{path}.ip"), ip)];
+            let addresses = addresses(ip, AddressType::Unknown, faults);
+            if !addresses.is_empty() {
+                let names = (address.hostname, address.target_ref);
+                endpoints.push(named_endpoint(addresses, names, &path, faults));
+            }
+        }
+        let ports = slice_ports(subset.ports, &format!("{path}.ports"), faults);
+        let name = format!("{}/{index}", key.name).into();
+        slices.push(EndpointSlice {
+            key: ObjectKey { namespace: key.namespace.clone(), name },
+            service: key.name.clone(),
+            endpoints: endpoints.into(),
+            hosts: Box::default(),
+            ports,
+        });
+    }
+    Ok(slices)
 }
 
 /// `None` for Pods that have ended, are being deleted, or have no address yet.
-pub fn pod(raw: raw::Pod) -> Result<Option<Pod>, Refusal> {
-    let is_over = matches!(raw.status.phase.as_deref(), Some("Succeeded" | "Failed" | "Unknown"));
+///
+/// # Errors
+/// It has no name, or no address that is one.
+pub fn pod(raw: raw::Pod, faults: &mut Faults) -> Result<Option<Pod>, Fault> {
+    check_labels(&raw.metadata, faults);
+    let status = faults.read(raw.status, "status").unwrap_or_default();
+    let phase = faults.read(status.phase, "status.phase");
+    let is_over = matches!(phase.as_deref(), Some("Succeeded" | "Failed" | "Unknown"));
     if is_over || raw.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }
-    let namespace = label("metadata.namespace", raw.metadata.namespace)?;
-    let key = ObjectKey { namespace, name: raw.metadata.name.unwrap_or_default().into() };
-    let from_list = raw.status.pod_ips.unwrap_or_default().into_iter().filter_map(|pod| pod.ip);
-    let mut texts: Vec<String> = from_list.collect();
-    if texts.is_empty() {
-        texts.extend(raw.status.pod_ip.filter(|ip| !ip.is_empty()));
+    let key = slice_key(raw.metadata)?;
+    let many = faults.read(status.pod_ips, "status.podIPs").unwrap_or_default();
+    let many = many.into_iter().enumerate().filter_map(|(index, pod)| {
+        let path = format!("status.podIPs[{index}]");
+        let ip = faults.read(pod, &path)?.ip;
+        let path = format!("{path}.ip");
+        let ip = faults.read(ip, &path)?;
+        Some((path, ip))
+    });
+    let many: Vec<(String, String)> = many.collect();
+    let mut ips = addresses(many, AddressType::Unknown, faults);
+    if ips.is_empty() {
+        let one = faults.read(status.pod_ip, "status.podIP").filter(|ip| !ip.is_empty());
+        let one = one.map(|ip| ("status.podIP".to_owned(), ip)).into_iter().collect();
+        ips = addresses(one, AddressType::Unknown, faults);
     }
-    let ips = texts.iter().map(|text| address("status.podIPs", text));
-    let ips: Box<[IpAddr]> = ips.collect::<Result<_, Refusal>>()?;
     Ok((!ips.is_empty()).then_some(Pod { key, ips }))
 }
 
-/// `spec.clusterIPs`, else `spec.clusterIP`; the first decides whether the Service is headless.
-fn cluster_ips(many: Option<Vec<String>>, one: Option<String>) -> Result<ServiceKind, Refusal> {
-    let mut texts = many.unwrap_or_default();
-    if texts.is_empty() {
-        texts.extend(one);
-    }
-    match texts.first().map(String::as_str) {
-        None | Some("") => return Err(Refusal::NoClusterIp),
-        Some("None") => return Ok(ServiceKind::Headless),
-        Some(_) => {}
-    }
-    let mut addresses = Vec::with_capacity(texts.len());
-    for text in &texts {
-        let address = address("spec.clusterIPs", text)?;
-        if addresses.contains(&address) {
-            return Err(Refusal::DuplicateAddress(address));
+/// Labels count for selectors and for what a slice belongs to; one that is odd is as good as absent.
+fn check_labels(metadata: &raw::Metadata, faults: &mut Faults) {
+    match &metadata.labels {
+        Field::Absent => {}
+        Field::Odd(found) => {
+            let wanted = raw::Labels::WANTED;
+            faults.note("metadata.labels", Problem::Shape { found: found.clone(), wanted });
         }
-        addresses.push(address);
+        Field::Is(labels) => {
+            for (key, value) in labels {
+                if let Field::Odd(found) = value {
+                    let (found, wanted) = (found.clone(), String::WANTED);
+                    let path = format_args!("metadata.labels[{key:?}]");
+                    faults.note(path, Problem::Shape { found, wanted });
+                }
+            }
+        }
     }
-    Ok(ServiceKind::ClusterIp(addresses.into()))
 }
 
-fn external_name(name: Option<String>) -> Result<Box<str>, Refusal> {
-    let name = name.unwrap_or_default();
+/// A slice's or Pod's own name is no part of any answer: the API server allows dots in it.
+fn slice_key(metadata: raw::Metadata) -> Result<ObjectKey, Fault> {
+    let namespace = required(metadata.namespace, "metadata.namespace", Problem::NoNamespace)?;
+    match metadata.name {
+        Field::Is(name) if !name.is_empty() => Ok(ObjectKey { namespace, name: name.into() }),
+        Field::Odd(found) => {
+            let problem = Problem::Shape { found, wanted: String::WANTED };
+            Err(Fault::new("metadata.name", problem))
+        }
+        Field::Is(_) | Field::Absent => Err(Fault::new("metadata.name", Problem::NoName)),
+    }
+}
+
+/// An element of a list; null stands for one of which all fields are absent, as in Go.
+fn read_element<T: Shape + Default>(
+    element: Field<T>,
+    path: &str,
+    faults: &mut Faults,
+) -> Option<T> {
+    match element {
+        Field::Absent => Some(T::default()),
+        odd_or_not => faults.read(odd_or_not, path),
+    }
+}
+
+/// The strings of a list, with their paths.
+fn texts(
+    list: Field<Vec<Field<String>>>,
+    path: &str,
+    faults: &mut Faults,
+) -> Vec<(String, String)> {
+    let list = faults.read(list, path).unwrap_or_default();
+    let texts = list.into_iter().enumerate().filter_map(|(index, text)| {
+        let path = format!("{path}[{index}]");
+        let text = read_element(text, &path, faults)?;
+        Some((path, text))
+    });
+    texts.collect()
+}
+
+/// `names`: `hostname` and `targetRef`, of which neither costs the endpoint.
+fn named_endpoint(
+    addresses: Box<[IpAddr]>,
+    (hostname, target): (Field<String>, Field<raw::TargetRef>),
+    path: &str,
+    faults: &mut Faults,
+) -> Endpoint {
+    let hostname = faults.read(hostname, format_args!("{path}.hostname"));
+    let hostname = hostname.filter(|name| !name.is_empty()).and_then(|name| {
+        let read = label(name);
+        read.map_err(|problem| faults.note(format_args!("{path}.hostname"), problem)).ok()
+    });
+    // Like CoreDNS, whatever the kind of the target; a name that is no label gives way to the address.
+    let target = faults.read(target, format_args!("{path}.targetRef"));
+    let target = target.map(|target| target.name).unwrap_or_default();
+    let pod_name = faults.read(target, format_args!("{path}.targetRef.name"));
+    let pod_name = pod_name.filter(|name| is_label(name)).map(Box::from);
+    Endpoint { addresses, hostname, pod_name }
+}
+
+/// `spec.clusterIPs`, else `spec.clusterIP`; the first that is good decides whether the Service is headless.
+fn cluster_ips(
+    many: Field<Vec<Field<String>>>,
+    one: Field<String>,
+    faults: &mut Faults,
+) -> Result<ServiceKind, Fault> {
+    let many = texts(many, "spec.clusterIPs", faults);
+    let one = faults.read(one, "spec.clusterIP").filter(|text| !text.is_empty());
+    if let (Some(one), Some((_, first))) = (&one, many.first())
+        && !first.is_empty()
+        && one != first
+        && (address(one), address(first)) != (None, None)
+        && address(one) != address(first)
+    {
+        let (one, first) = (one.as_str().into(), first.as_str().into());
+        faults.note("spec.clusterIP", Problem::ClusterIpsDisagree { one, first });
+    }
+    let one = one.map(|text| ("spec.clusterIP".to_owned(), text)).into_iter().collect();
+    let (mut bad, mut addresses) = (Vec::new(), Vec::new());
+    for list in [many, one] {
+        for (path, text) in list {
+            match (text.as_str(), address(&text)) {
+                ("", _) => {}
+                ("None", _) if addresses.is_empty() => {
+                    bad.into_iter().for_each(|fault| faults.add(fault));
+                    return Ok(ServiceKind::Headless);
+                }
+                (_, None) => bad.push(Fault::new(path, Problem::Address(text.into()))),
+                (_, Some(address)) if addresses.contains(&address) => {
+                    bad.push(Fault::new(path, Problem::AddressTwice(address)));
+                }
+                (_, Some(address)) => addresses.push(address),
+            }
+        }
+        if !addresses.is_empty() {
+            bad.into_iter().for_each(|fault| faults.add(fault));
+            return Ok(ServiceKind::ClusterIp(addresses.into()));
+        }
+    }
+    let none = || Fault::new("spec.clusterIP", Problem::NoClusterIp);
+    Err(bad.into_iter().next().unwrap_or_else(none))
+}
+
+fn external_name(name: Field<String>) -> Result<Box<str>, Fault> {
+    let problem = match name {
+        Field::Odd(found) => Problem::Shape { found, wanted: String::WANTED },
+        Field::Absent => Problem::HostName(Box::default()),
+        Field::Is(name) => match host_name(name) {
+            Ok(name) => return Ok(name),
+            Err(name) => Problem::HostName(name),
+        },
+    };
+    Err(Fault::new("spec.externalName", problem))
+}
+
+/// The name as it was given, where it is none.
+fn host_name(name: String) -> Result<Box<str>, Box<str>> {
     let relative = name.strip_suffix('.').unwrap_or(&name);
     let is_host_byte = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let is_host_name = relative.len() <= 253
         && relative
             .split('.')
             .all(|label| (1..=63).contains(&label.len()) && label.bytes().all(is_host_byte));
-    if is_host_name { Ok(name.into()) } else { Err(Refusal::ExternalName(name.into())) }
+    if is_host_name { Ok(name.into()) } else { Err(name.into()) }
 }
 
-fn address(field: &'static str, text: &str) -> Result<IpAddr, Refusal> {
-    match text.parse() {
-        Ok(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => {
-            Err(Refusal::Address { field, value: text.into() })
-        }
-        Ok(address) => Ok(address),
-        Err(_) => Err(Refusal::Address { field, value: text.into() }),
-    }
+/// A name that the object cannot be without.
+fn required(name: Field<String>, path: &str, missing: Problem) -> Result<Box<str>, Fault> {
+    let problem = match name {
+        Field::Absent => missing,
+        Field::Is(name) if name.is_empty() => missing,
+        Field::Is(name) => match label(name) {
+            Ok(name) => return Ok(name),
+            Err(problem) => problem,
+        },
+        Field::Odd(found) => Problem::Shape { found, wanted: String::WANTED },
+    };
+    Err(Fault::new(path, problem))
 }
 
-fn label(field: &'static str, value: Option<String>) -> Result<Box<str>, Refusal> {
-    let value = value.unwrap_or_default();
-    if is_label(&value) {
-        Ok(value.into())
-    } else {
-        Err(Refusal::Label { field, value: value.into() })
-    }
+fn label(name: String) -> Result<Box<str>, Problem> {
+    if is_label(&name) { Ok(name.into()) } else { Err(Problem::Label(name.into())) }
 }
 
 /// RFC 1123 label as Kubernetes has it: lower-case letters, digits, hyphens, neither first nor last byte a hyphen.
-fn is_label(text: &str) -> bool {
+pub(crate) fn is_label(text: &str) -> bool {
     let bytes = text.as_bytes();
     (1..=63).contains(&bytes.len())
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
@@ -248,28 +363,14 @@ fn is_label(text: &str) -> bool {
         && bytes[bytes.len() - 1] != b'-'
 }
 
-/// Empty where the port has no name.
-fn port_name(name: Option<String>) -> Result<Box<str>, Refusal> {
-    match name {
-        Some(name) if !name.is_empty() => label("ports[].name", Some(name)),
-        Some(_) | None => Ok(Box::default()),
-    }
-}
-
-fn port_number(port: Option<i64>) -> Result<Option<u16>, Refusal> {
-    let Some(number) = port else { return Ok(None) };
-    match u16::try_from(number) {
-        Ok(port) if port != 0 => Ok(Some(port)),
-        Ok(_) | Err(_) => Err(Refusal::Port(Some(number))),
-    }
-}
-
-/// TCP where it is not given, as the API server fills in.
-fn protocol(name: Option<&str>) -> Result<Protocol, Refusal> {
-    match name {
-        None | Some("" | "TCP") => Ok(Protocol::Tcp),
-        Some("UDP") => Ok(Protocol::Udp),
-        Some("SCTP") => Ok(Protocol::Sctp),
-        Some(other) => Err(Refusal::Protocol(other.into())),
-    }
+fn slice_ports(
+    found: Field<Vec<Field<raw::Port>>>,
+    list: &str,
+    faults: &mut Faults,
+) -> Box<[SlicePort]> {
+    let ports = ports(found, list, faults).into_iter().map(|(_, port)| {
+        let number = port.number.good();
+        SlicePort { name: port.name, protocol: port.protocol, port: number }
+    });
+    ports.collect()
 }

@@ -7,6 +7,7 @@
 
 pub mod cluster;
 pub mod convert;
+pub mod fault;
 pub mod manifests;
 pub mod object;
 pub mod options;

@@ -1,12 +1,15 @@
 //! Events from files: what `kubectl get namespaces,services,endpointslices,pods -A -o yaml` (or json) prints.
 //!
-//! Files are read whole and together: either all of them are good and replace what was served, or nothing changes and the
-//! log says why, with file, line and column. Changes are seen through inotify on the folders, with a slow poll beside it
+//! Files are read whole and together: either all of them are well-formed and replace what was served, or nothing changes and
+//! the log says why, with file, line and column. What is odd in well-formed ones costs itself. Changes are seen through inotify on the folders, with a slow poll beside it
 //! for file systems that report none.
 
 mod documents;
 mod files;
+mod missing;
 mod snapshot;
+mod text;
+mod tree;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,6 +20,7 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc::{Receiver, Sender};
 
+use crate::fault::Whose;
 use crate::object::Event;
 use crate::options::Options;
 use crate::raw::Kind;
@@ -71,6 +75,8 @@ pub struct Manifests {
     /// Of the last attempt to read, good or bad.
     tried: Result<Fingerprint, ManifestError>,
     is_good: bool,
+    /// Notes of the last good attempt, which are said once.
+    noted: BTreeSet<String>,
     changes: Changes,
 }
 
@@ -95,9 +101,18 @@ impl Manifests {
         let fingerprint = Fingerprint::take(paths)?;
         changes.watch(files::folders(paths, &fingerprint));
         let loaded = reader.read(&fingerprint)?;
-        let manifests =
-            Self { reader, status, loaded, tried: Ok(fingerprint), is_good: true, changes };
-        manifests.note(&manifests.loaded, began.elapsed());
+        let (tried, noted) = (Ok(fingerprint), BTreeSet::new());
+        let mut manifests = Self {
+            reader,
+            status,
+            loaded: Snapshot::default(),
+            tried,
+            is_good: true,
+            noted,
+            changes,
+        };
+        manifests.note(&loaded, began.elapsed());
+        manifests.loaded = loaded;
         Ok(manifests)
     }
 
@@ -164,18 +179,27 @@ impl Manifests {
         }
     }
 
-    fn note(&self, snapshot: &Snapshot, took: Duration) {
-        for refused in &snapshot.refused {
-            let status = self.status.kind(refused.kind);
-            status.refused(&refused.key, &refused.refusal, Some(&refused.from));
+    fn note(&mut self, snapshot: &Snapshot, took: Duration) {
+        let (mut refused, mut odd_parts) = (0, 0);
+        for found in &snapshot.found {
+            let whose = Whose { kind: found.kind, key: &found.key, from: Some(&found.from) };
+            let log = &self.status.kind(found.counted_as).faults;
+            log.note(whose, found.refusal.as_ref(), &found.faults);
+            refused += u64::from(found.refusal.is_some());
+            odd_parts += found.faults.count;
         }
+        for note in snapshot.notes.difference(&self.noted) {
+            tracing::warn!("manifests: {note}");
+        }
+        self.noted.clone_from(&snapshot.notes);
         self.status.wanted().for_each(KindStatus::loaded);
         tracing::info!(
             namespaces = snapshot.count(Kind::Namespace),
             services = snapshot.count(Kind::Service),
             endpointslices = snapshot.count(Kind::EndpointSlice),
             pods = snapshot.count(Kind::Pod),
-            refused = snapshot.refused.len(),
+            refused,
+            odd_parts,
             ?took,
             "manifests read"
         );

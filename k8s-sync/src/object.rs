@@ -37,12 +37,12 @@ pub enum ServiceKind {
     ExternalName(Box<str>),
 }
 
-/// `spec.ports[]` of a Service. `name` is empty where the port has none.
+/// `spec.ports[]` of a Service. `name` is empty where the port has none; `port` is absent where its number is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
     pub name: Box<str>,
     pub protocol: Protocol,
-    pub port: u16,
+    pub port: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,13 +52,15 @@ pub enum Protocol {
     Sctp,
 }
 
-/// `discovery.k8s.io/v1.EndpointSlice` of family IPv4 or IPv6; slices of FQDNs are refused where they are read.
+/// `discovery.k8s.io/v1.EndpointSlice`. Of one whose `addressType` is FQDN the endpoints are `hosts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSlice {
     pub key: ObjectKey,
     /// Label `kubernetes.io/service-name`.
     pub service: Box<str>,
     pub endpoints: Box<[Endpoint]>,
+    /// Names of ready endpoints, as written.
+    pub hosts: Box<[Box<str>]>,
     pub ports: Box<[SlicePort]>,
 }
 

@@ -1,16 +1,21 @@
-//! The four kinds of objects as Kubernetes spells them in JSON, cut down to the fields that DNS reads.
+//! The four kinds of objects, and the old Endpoints, as Kubernetes spells them in JSON, cut down to the fields that DNS reads.
 //!
 //! Here: what serde accepts. Not here: what is valid (`convert`) or where it comes from (`watch`, `manifests`).
-//! Every field may be absent or null, so that one odd object cannot spoil a list; fields that are not named here
-//! (managedFields, most of status) are skipped without being stored.
+//! Every field may be absent, null or of another type (`field`), so that one odd object cannot spoil a list; fields that are
+//! not named here (managedFields, most of status) are skipped without being stored.
+
+pub mod field;
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess};
 
-use crate::convert::{self, Refusal};
+use crate::convert;
+use crate::fault::{Fault, Faults};
 use crate::object::{self, Change, Event, ObjectKey};
+use field::{Field, Shape};
 
 /// The kinds of objects that answers are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,8 +83,12 @@ pub trait RawObject: DeserializeOwned + Clone + std::fmt::Debug + Send + 'static
     /// Namespaces are cluster-wide: the name alone names them.
     fn key(key: ObjectKey) -> Self::Key;
 
-    /// `None`: a valid object that has no part in any answer.
-    fn convert(self) -> Result<Option<Self::Object>, Refusal>;
+    /// `None`: a valid object that has no part in any answer. `faults`: what is left out of it, or read otherwise than it
+    /// stands there.
+    ///
+    /// # Errors
+    /// Why the object is not served at all.
+    fn convert(self, faults: &mut Faults) -> Result<Option<Self::Object>, Fault>;
 
     fn event(change: Change<Self::Object, Self::Key>) -> Event;
 }
@@ -88,114 +97,171 @@ pub trait RawObject: DeserializeOwned + Clone + std::fmt::Debug + Send + 'static
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
-    pub name: Option<String>,
-    pub namespace: Option<String>,
+    pub name: Field<String>,
+    pub namespace: Field<String>,
+    #[serde(deserialize_with = "field::good")]
     pub resource_version: Option<String>,
     /// Only whether it is there.
     pub deletion_timestamp: Option<IgnoredAny>,
-    pub labels: Option<BTreeMap<String, String>>,
+    pub labels: Field<Labels>,
 }
+
+pub type Labels = BTreeMap<String, Field<String>>;
 
 impl Metadata {
     /// Empty strings where the object has no name or no namespace.
     #[must_use]
     pub fn key(&self) -> ObjectKey {
-        let boxed = |field: &Option<String>| Box::from(field.as_deref().unwrap_or_default());
+        let boxed = |field: &Field<String>| field.as_ref().map_or("", String::as_str).into();
         ObjectKey { namespace: boxed(&self.namespace), name: boxed(&self.name) }
     }
 
     #[must_use]
     pub fn label(&self, key: &str) -> Option<&str> {
-        Some(self.labels.as_ref()?.get(key)?)
+        self.labels.as_ref()?.get(key)?.as_ref().map(String::as_str)
     }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Namespace {
+    #[serde(deserialize_with = "field::good_or_default")]
     pub metadata: Metadata,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Service {
+    #[serde(deserialize_with = "field::good_or_default")]
     pub metadata: Metadata,
-    pub spec: ServiceSpec,
+    pub spec: Field<ServiceSpec>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceSpec {
-    pub r#type: Option<String>,
+    pub r#type: Field<String>,
     #[serde(rename = "clusterIP")]
-    pub cluster_ip: Option<String>,
+    pub cluster_ip: Field<String>,
     #[serde(rename = "clusterIPs")]
-    pub cluster_ips: Option<Vec<String>>,
-    pub external_name: Option<String>,
-    pub ports: Option<Vec<Port>>,
+    pub cluster_ips: Field<Vec<Field<String>>>,
+    pub external_name: Field<String>,
+    pub ports: Field<Vec<Field<Port>>>,
 }
 
-/// `ports[]` of a Service or of an EndpointSlice.
+/// `ports[]` of a Service, of an EndpointSlice or of a subset of Endpoints.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Port {
-    pub name: Option<String>,
-    pub protocol: Option<String>,
-    pub port: Option<i64>,
+    pub name: Field<String>,
+    pub protocol: Field<String>,
+    pub port: Field<i64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointSlice {
+    #[serde(deserialize_with = "field::good_or_default")]
     pub metadata: Metadata,
-    pub address_type: Option<String>,
-    pub endpoints: Option<Vec<Endpoint>>,
-    pub ports: Option<Vec<Port>>,
+    pub address_type: Field<String>,
+    pub endpoints: Field<Vec<Field<Endpoint>>>,
+    pub ports: Field<Vec<Field<Port>>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Endpoint {
-    pub addresses: Option<Vec<String>>,
-    pub conditions: Option<Conditions>,
-    pub hostname: Option<String>,
-    pub target_ref: Option<TargetRef>,
+    pub addresses: Field<Vec<Field<String>>>,
+    pub conditions: Field<Conditions>,
+    pub hostname: Field<String>,
+    pub target_ref: Field<TargetRef>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Conditions {
-    pub ready: Option<bool>,
+    pub ready: Field<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct TargetRef {
-    pub name: Option<String>,
+    pub name: Field<String>,
+}
+
+/// `v1.Endpoints`, which EndpointSlices have taken the place of.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Endpoints {
+    #[serde(deserialize_with = "field::good_or_default")]
+    pub metadata: Metadata,
+    pub subsets: Field<Vec<Field<Subset>>>,
+}
+
+/// Addresses that have these ports. Those that are not ready stand in another list, which is not read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Subset {
+    pub addresses: Field<Vec<Field<EndpointAddress>>>,
+    pub ports: Field<Vec<Field<Port>>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointAddress {
+    pub ip: Field<String>,
+    pub hostname: Field<String>,
+    pub target_ref: Field<TargetRef>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Pod {
+    #[serde(deserialize_with = "field::good_or_default")]
     pub metadata: Metadata,
-    pub status: PodStatus,
+    pub status: Field<PodStatus>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
-    pub phase: Option<String>,
+    pub phase: Field<String>,
     #[serde(rename = "podIP")]
-    pub pod_ip: Option<String>,
+    pub pod_ip: Field<String>,
     #[serde(rename = "podIPs")]
-    pub pod_ips: Option<Vec<PodIp>>,
+    pub pod_ips: Field<Vec<Field<PodIp>>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct PodIp {
-    pub ip: Option<String>,
+    pub ip: Field<String>,
 }
+
+macro_rules! maps {
+    ($($object:ty),*) => {
+        $(impl Shape for $object {
+            const WANTED: &'static str = "a map";
+
+            fn from_map<'de, A: MapAccess<'de>>(map: A) -> Result<Option<Self>, A::Error> {
+                Self::deserialize(MapAccessDeserializer::new(map)).map(Some)
+            }
+        })*
+    };
+}
+
+maps!(
+    Metadata,
+    ServiceSpec,
+    Port,
+    Endpoint,
+    Conditions,
+    TargetRef,
+    Subset,
+    EndpointAddress,
+    PodStatus,
+    PodIp
+);
 
 impl RawObject for Namespace {
     const KIND: Kind = Kind::Namespace;
@@ -211,8 +277,8 @@ impl RawObject for Namespace {
     fn key(key: ObjectKey) -> Box<str> {
         key.name
     }
-    fn convert(self) -> Result<Option<object::Namespace>, Refusal> {
-        convert::namespace(self).map(Some)
+    fn convert(self, faults: &mut Faults) -> Result<Option<object::Namespace>, Fault> {
+        convert::namespace(self, faults).map(Some)
     }
     fn event(change: Change<object::Namespace, Box<str>>) -> Event {
         Event::Namespace(change)
@@ -233,8 +299,8 @@ impl RawObject for Service {
     fn key(key: ObjectKey) -> ObjectKey {
         key
     }
-    fn convert(self) -> Result<Option<object::Service>, Refusal> {
-        convert::service(self).map(Some)
+    fn convert(self, faults: &mut Faults) -> Result<Option<object::Service>, Fault> {
+        convert::service(self, faults).map(Some)
     }
     fn event(change: Change<object::Service, ObjectKey>) -> Event {
         Event::Service(change)
@@ -255,8 +321,8 @@ impl RawObject for EndpointSlice {
     fn key(key: ObjectKey) -> ObjectKey {
         key
     }
-    fn convert(self) -> Result<Option<object::EndpointSlice>, Refusal> {
-        convert::endpoint_slice(self)
+    fn convert(self, faults: &mut Faults) -> Result<Option<object::EndpointSlice>, Fault> {
+        convert::endpoint_slice(self, faults)
     }
     fn event(change: Change<object::EndpointSlice, ObjectKey>) -> Event {
         Event::EndpointSlice(change)
@@ -277,8 +343,8 @@ impl RawObject for Pod {
     fn key(key: ObjectKey) -> ObjectKey {
         key
     }
-    fn convert(self) -> Result<Option<object::Pod>, Refusal> {
-        convert::pod(self)
+    fn convert(self, faults: &mut Faults) -> Result<Option<object::Pod>, Fault> {
+        convert::pod(self, faults)
     }
     fn event(change: Change<object::Pod, ObjectKey>) -> Event {
         Event::Pod(change)

@@ -7,15 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::convert::Refusal;
-use crate::object::ObjectKey;
+use crate::fault::FaultLog;
 use crate::options::Options;
 use crate::raw::Kind;
 
 /// A trouble that stays is logged again after this long.
 const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
-/// Refused objects logged a minute and kind; the counter goes on.
-const REFUSALS_LOGGED_MAX: u64 = 20;
 
 /// Whether answers depend on objects of this kind.
 #[must_use]
@@ -50,10 +47,8 @@ pub struct KindStatus {
     contact_ms: AtomicU64,
     lists: AtomicU64,
     failures: AtomicU64,
-    refused: AtomicU64,
-    /// Refusals logged since `window_ms` began.
-    refused_logged: AtomicU64,
-    window_ms: AtomicU64,
+    /// What was odd in the objects.
+    pub(crate) faults: FaultLog,
     has_trouble: AtomicBool,
     trouble: Mutex<TroubleLog>,
 }
@@ -90,6 +85,8 @@ pub struct KindReport {
     pub failures: u64,
     /// Objects that were refused, each time they were read.
     pub refused: u64,
+    /// Odd parts of objects that were not, likewise.
+    pub odd_parts: u64,
 }
 
 impl SourceStatus {
@@ -106,9 +103,7 @@ impl SourceStatus {
             contact_ms: AtomicU64::new(0),
             lists: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            refused_logged: AtomicU64::new(0),
-            window_ms: AtomicU64::new(0),
+            faults: FaultLog::new(),
             has_trouble: AtomicBool::new(false),
             trouble: Mutex::default(),
         });
@@ -165,7 +160,8 @@ impl KindStatus {
                 .then(|| Duration::from_millis(now_ms.saturating_sub(contact_ms))),
             lists: self.lists.load(Relaxed),
             failures: self.failures.load(Relaxed),
-            refused: self.refused.load(Relaxed),
+            refused: self.faults.refused_count(),
+            odd_parts: self.faults.part_count(),
         }
     }
 
@@ -248,27 +244,6 @@ impl KindStatus {
             tracing::debug!(kind = self.kind.plural(), error = trouble.error, "still in trouble");
         }
         self.has_trouble.store(true, Relaxed);
-    }
-
-    pub(crate) fn refused(&self, key: &ObjectKey, refusal: &Refusal, from: Option<&str>) {
-        self.refused.fetch_add(1, Relaxed);
-        let now_ms = self.now_ms();
-        let window = self.window_ms.load(Relaxed);
-        if window == 0 || now_ms.saturating_sub(window) >= REPEAT_LOG_AFTER.as_millis() as u64 {
-            self.window_ms.store(now_ms, Relaxed);
-            self.refused_logged.store(0, Relaxed);
-        }
-        let kind = self.kind.name();
-        match self.refused_logged.fetch_add(1, Relaxed) {
-            logged if logged < REFUSALS_LOGGED_MAX => {
-                let (namespace, name) = (&*key.namespace, &*key.name);
-                tracing::warn!(kind, namespace, name, %refusal, from, "refused; the others are served");
-            }
-            REFUSALS_LOGGED_MAX => {
-                tracing::warn!(kind, "more objects refused; silent about them for a minute");
-            }
-            _ => {}
-        }
     }
 
     /// What was read is up to date, as far as one can tell: a trouble, if there was one, is over.

@@ -29,6 +29,7 @@ use tokio::sync::mpsc::Sender;
 
 pub use client::Verifier;
 
+use crate::fault::{Faults, Whose};
 use crate::object::{Change, Event};
 use crate::options::{ApiServer, Options};
 use crate::raw::{self, Kind, RawObject};
@@ -218,17 +219,17 @@ async fn pause(length: Duration, events: &Sender<Event>) -> Result<(), Closed> {
     }
 }
 
-/// The key alone where the object has no part in answers or is refused; a refusal is noted.
+/// The key alone where the object has no part in answers or is refused; what is odd in it is noted.
 fn convert<T: RawObject>(raw: T, status: &KindStatus) -> Result<T::Object, T::Key> {
     let key = raw.metadata().key();
-    match raw.convert() {
-        Ok(Some(object)) => Ok(object),
-        Ok(None) => Err(T::key(key)),
-        Err(refusal) => {
-            status.refused(&key, &refusal, None);
-            Err(T::key(key))
-        }
-    }
+    let mut faults = Faults::default();
+    let (object, refusal) = match raw.convert(&mut faults) {
+        Ok(object) => (object, None),
+        Err(refusal) => (None, Some(refusal)),
+    };
+    let whose = Whose { kind: T::KIND.name(), key: &key, from: None };
+    status.faults.note(whose, refusal.as_ref(), &faults);
+    object.ok_or_else(|| T::key(key))
 }
 
 /// The runtime's clock, which tests can move.

@@ -1,6 +1,7 @@
 //! Manifests: what is read, where a mistake is reported, and what happens while they change.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -136,6 +137,12 @@ fn forms_of_manifests() {
     );
     // Another group's Service is another thing.
     check("x.yaml", &SVC.replace("v1", "serving.knative.dev/v1"), "{} {} {} {}");
+    // As is what is no object of Kubernetes at all.
+    check(
+        "x.yaml",
+        &format!("replicas: 3\nimage: {{tag: x}}\n---\n{NS}---\na: 1\n"),
+        "{ns:a} {} {} {}",
+    );
     let json = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"a"}}"#;
     check("x.json", json, "{ns:a} {} {} {}");
     check("x.yaml", json, "{ns:a} {} {} {}");
@@ -145,6 +152,14 @@ fn forms_of_manifests() {
         "{ns:a ns:b} {} {} {}",
     );
     check("x.yaml", "{apiVersion: v1, kind: Namespace, metadata: {name: a}}", "{ns:a} {} {} {}");
+    // Names that YAML 1.1 takes for something else.
+    for name in ["y", "no", "on", "7", "1-2", "null-0"] {
+        check(
+            "x.yaml",
+            &NS.replace("name: a", &format!("name: {name}")),
+            &format!("{{ns:{name}}} {{}} {{}} {{}}"),
+        );
+    }
     let list = format!(
         r#"{{"kind":"List","apiVersion":"v1","items":[{json},{{"kind":"List","items":[{json}]}}]}}"#
     );
@@ -152,7 +167,18 @@ fn forms_of_manifests() {
     // kubectl get --raw: the items have no kind.
     let raw = r#"{"kind":"EndpointSliceList","apiVersion":"discovery.k8s.io/v1","metadata":{},"items":[
         {"metadata":{"namespace":"a","name":"web-1","labels":{"kubernetes.io/service-name":"web"}},"addressType":"IPv4","endpoints":[],"ports":null}]}"#;
-    check("x.json", raw, "{} {} {slice:a/web-1} {}");
+    check("x.json", raw, "{ns:a} {} {slice:a/web-1} {}");
+    // kubectl get … -o json | jq .items, and jq -c '.items[]'
+    check("x.json", &format!("[{json},{json}]"), "{ns:a ns:a} {} {} {}");
+    check("x.yaml", &format!("- {json}\n- {json}\n"), "{ns:a ns:a} {} {} {}");
+    check("x.jsonl", &format!("{json}\n{json}\n"), "{ns:a ns:a} {} {} {}");
+    check("x.ndjson", &format!("\u{feff}{json}\r\n{json}\r\n"), "{ns:a ns:a} {} {} {}");
+    // kubectl cluster-info dump: a kind without objects.
+    check(
+        "x.json",
+        &format!(r#"{{"kind":"PodList","apiVersion":"v1","metadata":{{}},"items":null}}{json}"#),
+        "{ns:a} {} {} {}",
+    );
     check(
         "x.yaml",
         "apiVersion: v1\nitems: []\nkind: List\nmetadata:\n  resourceVersion: \"\"\n",
@@ -164,7 +190,7 @@ fn forms_of_manifests() {
 fn mistakes_have_a_place() {
     let key = "while parsing a block mapping, did not find expected key";
     check("x.yaml", &format!("{NS} oops: [\n"), &format!("x.yaml:5:2: {key}"));
-    check("x.yaml", &format!("{NS}---\nkind: [\n"), "x.yaml:6:7: expected string scalar");
+    check("x.yaml", &format!("{NS}---\nkind: [\n"), "x.yaml:6:7: unclosed bracket '['");
     check("x.json", "{\n  \"kind\": \"Namespace\",\n}", "x.json:3:1: trailing comma");
     check("x.json", "{\"kind\": \"Namespace\"", "x.json:1:20: EOF while parsing an object");
     check("x.yaml", "", "x.yaml: there is no document in it");
@@ -175,13 +201,14 @@ fn mistakes_have_a_place() {
         "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Namespace\n",
         &format!("x.yaml:1:1: {cut}"),
     );
+    let no_object = "where an object should be: a manifest is what `kubectl get … -o yaml` prints";
+    check("x.yaml", "just words\n", &format!("x.yaml:1:1: it holds \"just words\" {no_object}"));
+    check("x.yaml", &format!("{NS}---\n7\n"), &format!("x.yaml:6:1: it holds 7 {no_object}"));
     check(
         "x.yaml",
-        "apiVersion: v1\nitems:\n- apiVersion: v1\n  metadata: {}\nkind: List\n",
-        &format!("x.yaml:3:3: {cut}"),
+        "NAME  TYPE\nweb  x\n",
+        &format!("x.yaml:1:1: it holds \"NAME  TYPE web  x\" {no_object}"),
     );
-    check("x.yaml", "kind: Namespace\nmetadata: x\n", "x.yaml:2:11: expected mapping start");
-    check("x.yaml", "just words\n", "x.yaml:1:1: expected mapping start");
 }
 
 #[test]
@@ -222,27 +249,130 @@ items:
     check(&few, "{ns:a ns:b} {svc:a/api svc:a/web}");
 }
 
+/// In well-formed text an odd object costs itself, whatever kind it has and whatever is odd about it.
 #[test]
 fn one_bad_object_does_not_harm_the_others() {
-    let folder = TempDir::new().expect("a folder");
     let bad = SVC.replace("name: web", "name: bad");
-    let text = [
-        NS,
-        &bad.replace("None", "10.0.0.300"),
-        SVC,
-        &bad.replace("{clusterIP: None}", "{ports: 80}"),
-        &bad.replace("{clusterIP: None}", "7"),
-        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: [4]\n",
+    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {namespace: a, name: web-1, labels: {kubernetes.io/service-name: web}}\n";
+    let map = "apiVersion: v1\nkind: ConfigMap\n";
+    // With what is counted: Services and slices refused, and odd parts of both.
+    let rows = [
+        (bad.replace("None", "10.0.0.300"), [1, 0, 0, 0]),
+        (bad.replace("{clusterIP: None}", "{ports: 80}"), [1, 0, 0, 0]),
+        (bad.replace("{clusterIP: None}", "7"), [1, 0, 1, 0]),
+        (bad.replace("name: bad", "name: true"), [1, 0, 0, 0]),
+        (bad.replace("{namespace: a, name: bad}", "[]"), [1, 0, 0, 0]),
+        (bad.replace("name: bad", "name: bad, name: bad"), [0, 0, 1, 0]),
+        (format!("{bad}spec: {{clusterIP: 10.0.0.300}}\n"), [1, 0, 1, 0]),
+        (format!("{bad}spec: {{clusterIP: None, clusterIP: None}}\n"), [0, 0, 2, 0]),
+        (bad.replace("bad}", "bad, labels: {a: 1.5, b: [], c: x}}"), [0, 0, 2, 0]),
+        (bad.replace("v1", "v2"), [0, 0, 0, 0]),
+        (bad.replace("apiVersion: v1\n", ""), [0, 0, 0, 0]),
+        (bad.replace("kind: Service", "kind: [Service]"), [0, 0, 0, 0]),
+        (format!("{slice}addressType: [4]\nendpoints: {{}}\n"), [0, 0, 0, 3]),
+        (
+            format!(
+                "{slice}addressType: IPv4\nendpoints: [3, {{addresses: [10.0.0.1, .nan, 1e999, ~]}}]\n"
+            ),
+            [0, 0, 0, 4],
+        ),
+        (slice.replace("name: web-1, ", ""), [0, 1, 0, 0]),
+        (format!("{map}metadata: 7\n"), [0, 0, 0, 0]),
+        (
+            format!(
+                "{map}metadata: {{name: [x], labels: 3}}\nspec: {{? [a, b] : c, ~: d, 1: e}}\n"
+            ),
+            [0, 0, 0, 0],
+        ),
+        (format!("{map}data: {{a: 1, a: 2}}\nkind: ConfigMap\n"), [0, 0, 0, 0]),
+        (format!("{map}status: 340282366920938463463374607431768211456\n"), [0, 0, 0, 0]),
+        (
+            "apiVersion: v1\nkind: List\nitems: [7, ~, [], {}, words, {kind: Service}]\n"
+                .to_owned(),
+            [0, 0, 0, 0],
+        ),
+        ("apiVersion: v1\nkind: ServiceList\nitems: {a: b}\n".to_owned(), [0, 0, 0, 0]),
+        ("apiVersion: v1\nmetadata: {}\n".to_owned(), [0, 0, 0, 0]),
+        ("words\n".to_owned(), [0, 0, 0, 0]),
+        ("7\n".to_owned(), [0, 0, 0, 0]),
+        ("~\n".to_owned(), [0, 0, 0, 0]),
     ];
-    fs::write(folder.path().join("x.yml"), text.join("---\n")).expect("a file");
-    let paths = [folder.path().to_path_buf()];
-    assert_eq!(read_once(&paths, &options()).expect("well-formed"), "{ns:a} {svc:a/web} {} {}");
-    let (_, status) = load(&paths, &options()).expect("well-formed");
-    let refused = |kind: Kind| status.kind(kind).report().refused;
-    assert_eq!(
-        (refused(Kind::Service), refused(Kind::EndpointSlice), refused(Kind::Pod)),
-        (3, 1, 0)
+    for (odd, counts) in rows {
+        let folder = folder_with("x.yml", &[NS, SVC, &odd, NS].join("---\n"));
+        let paths = [folder.path().to_path_buf()];
+        let lists = read_once(&paths, &options()).unwrap_or_else(|error| format!("{error}: {odd}"));
+        let services: &[&str] = if counts[0] == 0 && lists.contains("svc:a/bad") {
+            &["svc:a/bad", "svc:a/web"]
+        } else {
+            &["svc:a/web"]
+        };
+        assert!(
+            lists.starts_with(&format!("{{ns:a ns:a}} {{{}}} {{", services.join(" "))),
+            "{lists} of {odd}"
+        );
+        let (_, status) = load(&paths, &options()).expect("well-formed");
+        let of = |kind: Kind| status.kind(kind).report();
+        let (services, slices) = (of(Kind::Service), of(Kind::EndpointSlice));
+        let counted = [services.refused, slices.refused, services.odd_parts, slices.odd_parts];
+        assert_eq!(counted, counts, "{odd}");
+    }
+}
+
+#[test]
+fn what_a_cluster_would_have_is_made_up() {
+    let slice = "apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {namespace: b, name: web-1, labels: {kubernetes.io/service-name: web}}\naddressType: IPv4\n";
+    let endpoints = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Endpoints\nmetadata: {{namespace: b, name: {name}}}\nsubsets: [{{}}, {{}}]\n"
+        )
+    };
+    // The Namespaces of objects, whatever their kind; the slices of Endpoints that no slice has taken the place of.
+    check("x.yaml", SVC, "{ns:a} {svc:a/web} {} {}");
+    check("x.yaml", &[SVC, slice].join("---\n"), "{ns:a ns:b} {svc:a/web} {slice:b/web-1} {}");
+    check("x.yaml", &[SVC, NS].join("---\n"), "{ns:a} {svc:a/web} {} {}");
+    check(
+        "x.yaml",
+        &[&endpoints("web"), slice, &endpoints("db")].join("---\n"),
+        "{ns:b} {} {slice:b/db/0 slice:b/db/1 slice:b/web-1} {}",
     );
+    let folder = folder_with("x.yaml", &[SVC, slice].join("---\n"));
+    let paths = [folder.path().to_path_buf()];
+    // Labels cannot be made up.
+    let labelled = Options { namespace_labels: selector("dns", "yes"), ..options() };
+    assert_eq!(read_once(&paths, &labelled).expect("good"), "{} {svc:a/web} {slice:b/web-1} {}");
+    let few = Options { no_endpoints: true, pods: PodMode::Insecure, ..options() };
+    assert_eq!(read_once(&paths, &few).expect("good"), "{ns:a ns:b} {svc:a/web}");
+}
+
+#[test]
+fn folders_in_folders() {
+    let folder = TempDir::new().expect("a folder");
+    let write = |file: &str, bytes: &[u8]| {
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, bytes).expect("a file");
+    };
+    write("a.yaml", ns("a").as_bytes());
+    write(
+        "dump/b/services.json",
+        br#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"b"}}"#,
+    );
+    write("dump/b/web/logs.txt", b"==== START logs");
+    write("dump/b/c/C.YAML", ns("c").as_bytes());
+    let utf16: Vec<u8> = ns("d").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    write("windows/d.yml", &[b"\xFF\xFE", utf16.as_slice()].concat());
+    write(".git/e.yaml", b"kind: [");
+    write("dump/.f.yaml", b"kind: [");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(ns("g").as_bytes()).expect("memory");
+    write("packed/g.yaml.gz", &packed.finish().expect("memory"));
+    // Links back up, to a folder that is read already, and to nowhere.
+    symlink("..", folder.path().join("dump/up")).expect("a link");
+    symlink("../packed", folder.path().join("dump/again")).expect("a link");
+    symlink("nowhere", folder.path().join("dump/x.yaml")).expect("a link");
+    let lists = read_once(&[folder.path().to_path_buf()], &options()).expect("good manifests");
+    // `packed` is read once, by the first name that leads there.
+    assert_eq!(lists, "{ns:a ns:b ns:c ns:d ns:g} {} {} {}");
 }
 
 #[test]
@@ -252,14 +382,16 @@ fn what_is_not_there_is_an_error_at_the_start() {
         let error = load(&[path.to_path_buf()], &options()).err().expect("nothing to read");
         assert_eq!(error.to_string(), format!("{}: {expected}", path.display()));
     };
-    check(folder.path(), "the folder holds no *.yaml, *.yml or *.json file");
+    let none = "the folder and those in it hold no file *.yaml, *.yml, *.json, *.jsonl or *.ndjson, nor one with .gz behind that";
+    check(folder.path(), none);
     fs::write(folder.path().join("notes.txt"), "x").expect("a file");
     fs::write(folder.path().join(".hidden.yaml"), NS).expect("a file");
     fs::create_dir(folder.path().join("folder.yaml")).expect("a folder");
-    check(folder.path(), "the folder holds no *.yaml, *.yml or *.json file");
+    check(folder.path(), none);
     check(&folder.path().join("x.yaml"), "No such file or directory (os error 2)");
-    fs::write(folder.path().join("x.yaml"), [0xFF, 0xFE]).expect("a file");
-    check(&folder.path().join("x.yaml"), "invalid utf-8 sequence of 1 bytes from index 0");
+    fs::write(folder.path().join("x.yaml"), [b'a', 0xFF]).expect("a file");
+    let cause = "invalid utf-8 sequence of 1 bytes from index 1: save it as UTF-8, or as UTF-16 with a byte order mark";
+    check(&folder.path().join("x.yaml"), cause);
     assert!(load(&[], &options()).is_err());
 }
 
@@ -359,7 +491,19 @@ async fn a_folder_gains_and_loses_files() {
     fs::remove_file(source.folder.path().join("x.yaml")).expect("a file");
     source.expect("{ns:y} {} {} {}").await;
     fs::remove_file(source.folder.path().join("y.json")).expect("a file");
-    source.expect_trouble("the folder holds no *.yaml").await;
+    source.expect_trouble("hold no file *.yaml").await;
+}
+
+#[tokio::test]
+async fn folders_come_and_go_below() {
+    let mut source = Running::start(folder_with("x.yaml", NS), "");
+    source.expect("{ns:a} {} {} {}").await;
+    fs::create_dir(source.folder.path().join("below")).expect("a folder");
+    source.expect("{ns:a} {} {} {}").await;
+    source.replace("below/y.yaml", &ns("y"));
+    source.expect("{ns:a ns:y} {} {} {}").await;
+    fs::remove_dir_all(source.folder.path().join("below")).expect("a folder");
+    source.expect("{ns:a} {} {} {}").await;
 }
 
 /// A ConfigMap's volume: files are links to `..data/file`, and `..data` is a link that is swapped for another one.

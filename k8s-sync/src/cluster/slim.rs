@@ -14,7 +14,7 @@ use crate::object::{self, ObjectKey, Protocol, ServiceKind};
 pub struct Port {
     pub name: Box<str>,
     pub protocol: Protocol,
-    /// Absent for "all ports" of a slice.
+    /// Absent for "all ports" of a slice, and where it is none that a port can have.
     pub number: Option<u16>,
 }
 
@@ -29,6 +29,8 @@ pub struct Slice {
     /// The Service whose endpoints these are; it need not exist.
     pub service: Arc<ObjectKey>,
     pub endpoints: Box<[Endpoint]>,
+    /// Endpoints that are host names: lower case, without a final dot.
+    pub hosts: Box<[Box<str>]>,
     pub ports: Arc<[Port]>,
 }
 
@@ -53,7 +55,7 @@ impl Service {
         let ports = ports.into_iter().map(|port| Port {
             name: port.name,
             protocol: port.protocol,
-            number: Some(port.port),
+            number: port.port,
         });
         Self { kind, ports: lists.share(ports) }
     }
@@ -63,24 +65,31 @@ impl Slice {
     /// `service`: the name that the slice's label gives, shared with others that name it.
     pub(super) fn new(
         service: Arc<ObjectKey>,
-        endpoints: Box<[object::Endpoint]>,
-        ports: Box<[object::SlicePort]>,
+        slice: object::EndpointSlice,
         endpoint_pod_names: bool,
         lists: &mut PortLists,
     ) -> Self {
-        let endpoints = endpoints.into_iter().flat_map(|endpoint| {
+        let endpoints = slice.endpoints.into_iter().flat_map(|endpoint| {
             let pod_name = endpoint.pod_name.filter(|name| endpoint_pod_names && is_label(name));
             let label = endpoint.hostname.filter(|name| !name.is_empty()).or(pod_name);
             canonical(endpoint.addresses)
                 .into_iter()
                 .map(move |address| Endpoint { address, label: label.clone() })
         });
-        let ports = ports.into_iter().map(|port| Port {
+        let hosts = slice.hosts.iter().map(|host| {
+            host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase().into_boxed_str()
+        });
+        let ports = slice.ports.into_iter().map(|port| Port {
             name: port.name,
             protocol: port.protocol,
             number: port.port,
         });
-        Self { service, endpoints: endpoints.collect(), ports: lists.share(ports) }
+        Self {
+            service,
+            endpoints: endpoints.collect(),
+            hosts: hosts.collect(),
+            ports: lists.share(ports),
+        }
     }
 }
 

@@ -1,25 +1,44 @@
-//! The text of a manifest to raw objects: YAML (any number of documents) or JSON, single objects or Lists of them.
+//! The text of a manifest to raw objects: YAML (any number of documents) or JSON, single objects, Lists or lists of them.
 //!
-//! Objects of other kinds are skipped. Text that is not well-formed, or that ends too early, is an error with its place; an
-//! object that is well-formed but has fields of the wrong type is told by its place, and the others are not touched by it.
+//! Text that is not well-formed, or that ends too early, is an error with its place. In text that is well-formed an odd
+//! object costs itself: it is told by its place, and the others are not touched by it. Objects of other kinds are skipped.
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{DeserializeOwned, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
+use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
-use crate::convert::Refusal;
+use super::tree::{Key, Tree, add_duplicates};
 use crate::object::ObjectKey;
+use crate::raw::field::{Field, Shape, shown};
 use crate::raw::{self, Kind, Metadata};
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) documents: Vec<Document>,
+    /// What stands where an object should, by its place.
+    pub(super) odd: Vec<(Place, String)>,
+    /// How many objects of our kinds are of a version that is not read, by kind and version.
+    pub(super) unread: BTreeMap<String, u64>,
+}
+
+/// Line and column from 1; `None` in JSON.
+pub(super) type Place = Option<(u64, u64)>;
 
 /// One object of a manifest.
 #[derive(Debug)]
 pub(super) struct Document {
-    /// Line and column where it begins; `None` in JSON.
-    pub(super) place: Option<(u64, u64)>,
+    /// Where it begins.
+    pub(super) place: Place,
     pub(super) key: ObjectKey,
-    pub(super) kind: Kind,
-    pub(super) object: Result<Object, Refusal>,
+    pub(super) object: Object,
+    /// Paths of keys that stand there twice.
+    pub(super) duplicates: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -27,32 +46,33 @@ pub(super) enum Object {
     Namespace(raw::Namespace),
     Service(raw::Service),
     EndpointSlice(raw::EndpointSlice),
+    Endpoints(raw::Endpoints),
     Pod(raw::Pod),
 }
 
 /// Text that cannot be read. Lines and columns count from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TextError {
-    pub(super) place: Option<(u64, u64)>,
+    pub(super) place: Place,
     pub(super) cause: String,
 }
 
 /// What one document or one item of a List turns out to be.
 ///
 /// Made from its fields as soon as they are read: a large List is never held in memory field by field.
-#[derive(Debug, Deserialize)]
-#[serde(from = "Fields")]
+#[derive(Debug)]
 enum Item {
-    Object {
-        kind: Kind,
-        key: ObjectKey,
-        object: Result<Object, Refusal>,
-    },
-    /// With the kind of its items, where it is a typed list.
+    Null,
+    /// No map: what it is, in words.
+    NoMap(String),
+    Object(Box<Document>),
+    /// With version and kind of its items, where it is a typed list.
     List {
         item_type: Option<(String, String)>,
         items: Vec<Spanned<Self>>,
     },
+    /// One of our kinds in a version that is not read.
+    Unread(String),
     /// Of a kind that answers do not depend on.
     Other,
     /// Without a kind: the items of a typed list have none of their own.
@@ -60,64 +80,167 @@ enum Item {
 }
 
 /// The fields of an object of any kind. The kind decides what they mean, and may come last, so they are kept as they are.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Default)]
 struct Fields {
-    api_version: Option<String>,
-    kind: Option<String>,
-    metadata: Metadata,
-    spec: Value,
-    status: Value,
-    address_type: Value,
-    endpoints: Value,
-    ports: Value,
-    items: Option<Vec<Spanned<Item>>>,
+    values: Map<String, Value>,
+    duplicates: Vec<String>,
+    items: Field<Vec<Spanned<Item>>>,
 }
 
-impl From<Fields> for Item {
-    fn from(mut fields: Fields) -> Self {
-        let Some(kind) = fields.kind.take() else { return Self::Untyped(Box::new(fields)) };
-        let api_version = fields.api_version.take().unwrap_or_default();
-        Self::of_type(&api_version, &kind, fields)
+/// Fields that are kept; `items` beside them.
+const KEPT: [&str; 9] = [
+    "apiVersion",
+    "kind",
+    "metadata",
+    "spec",
+    "status",
+    "addressType",
+    "endpoints",
+    "ports",
+    "subsets",
+];
+
+/// What an object is, by its version and kind.
+#[derive(Debug, PartialEq, Eq)]
+enum Type {
+    Known(Kind),
+    Endpoints,
+    Unread,
+    Other,
+}
+
+impl Type {
+    fn of(api_version: &str, kind: &str) -> Self {
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
+        let found = match known {
+            Some(known) if known.group() == group => Self::Known(known),
+            // Not even a version: it may be of our group.
+            Some(known) if api_version.is_empty() => Self::Known(known),
+            // No other group has such; of the rest each has a namesake somewhere.
+            Some(Kind::EndpointSlice) => Self::Unread,
+            Some(Kind::Namespace | Kind::Service | Kind::Pod) => return Self::Other,
+            None if kind == "Endpoints" && group.is_empty() => Self::Endpoints,
+            None => return Self::Other,
+        };
+        // The fields that are read have been the same in all versions of EndpointSlice.
+        let is_read = match found {
+            Self::Known(Kind::EndpointSlice) => matches!(version, "v1" | "v1beta1" | "v1alpha1"),
+            Self::Known(_) | Self::Endpoints => version == "v1",
+            Self::Unread | Self::Other => false,
+        };
+        if is_read { found } else { Self::Unread }
     }
 }
 
-impl Item {
-    fn of_type(api_version: &str, kind: &str, mut fields: Fields) -> Self {
-        if let (Some(item_kind), Some(items)) = (kind.strip_suffix("List"), fields.items.take()) {
+impl Fields {
+    fn text(&self, key: &str) -> Option<&str> {
+        self.values.get(key).and_then(Value::as_str)
+    }
+
+    /// Both are known, and it is neither a list nor one of ours.
+    fn is_foreign(&self) -> bool {
+        let Some((api_version, kind)) = self.text("apiVersion").zip(self.text("kind")) else {
+            return false;
+        };
+        !kind.ends_with("List") && Type::of(api_version, kind) == Type::Other
+    }
+
+    fn into_item(self) -> Item {
+        let Some(kind) = self.text("kind").map(str::to_owned) else {
+            return Item::Untyped(Box::new(self));
+        };
+        let api_version = self.text("apiVersion").unwrap_or_default().to_owned();
+        self.into_item_of(&api_version, &kind)
+    }
+
+    fn into_item_of(self, api_version: &str, kind: &str) -> Item {
+        let Self { values, duplicates, items } = self;
+        if let Some(item_kind) = kind.strip_suffix("List") {
             let item_type =
                 (!item_kind.is_empty()).then(|| (api_version.to_owned(), item_kind.to_owned()));
-            return Self::List { item_type, items };
-        }
-        let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
-        match known.filter(|known| known.api_version() == api_version) {
-            Some(kind) => {
-                Self::Object { kind, key: fields.metadata.key(), object: typed(kind, fields) }
+            match items {
+                Field::Is(items) => return Item::List { item_type, items },
+                Field::Odd(found) => {
+                    return Item::NoMap(format!("a {kind} whose items are {found}"));
+                }
+                Field::Absent => return Item::Other,
             }
-            None => Self::Other,
+        }
+        let object = match Type::of(api_version, kind) {
+            Type::Known(Kind::Namespace) => Object::Namespace(typed(values)),
+            Type::Known(Kind::Service) => Object::Service(typed(values)),
+            Type::Known(Kind::EndpointSlice) => Object::EndpointSlice(typed(values)),
+            Type::Known(Kind::Pod) => Object::Pod(typed(values)),
+            Type::Endpoints => Object::Endpoints(typed(values)),
+            Type::Unread if api_version.is_empty() => {
+                return Item::Unread(format!("{kind} without apiVersion"));
+            }
+            Type::Unread => return Item::Unread(format!("{kind} {api_version}")),
+            Type::Other => return Item::Other,
+        };
+        let key = object.metadata().key();
+        Item::Object(Box::new(Document { place: None, key, object, duplicates }))
+    }
+}
+
+/// Fields of any type are read, so there is nothing that could fail.
+fn typed<T: DeserializeOwned + Default>(values: Map<String, Value>) -> T {
+    serde_json::from_value(Value::Object(values)).unwrap_or_default()
+}
+
+impl Object {
+    pub(super) const fn metadata(&self) -> &Metadata {
+        match self {
+            Self::Namespace(raw) => &raw.metadata,
+            Self::Service(raw) => &raw.metadata,
+            Self::EndpointSlice(raw) => &raw.metadata,
+            Self::Endpoints(raw) => &raw.metadata,
+            Self::Pod(raw) => &raw.metadata,
         }
     }
 }
 
 /// `is_json`: the file's name says so.
-pub(super) fn read(text: &str, is_json: bool) -> Result<Vec<Document>, TextError> {
-    let items = if is_json {
+pub(super) fn read(text: &str, is_json: bool) -> Result<Contents, TextError> {
+    let mut items = if is_json {
         from_json(text)?
-    } else if text.trim_start().starts_with('{') {
+    } else if text.trim_start().starts_with(['{', '[']) {
         // Flow YAML looks the same at first.
         from_json(text).or_else(|_| from_yaml(text))?
     } else {
         from_yaml(text)?
     };
-    if items.is_empty() {
+    items.retain(|item| !matches!(item.value, Item::Null));
+    let mut contents = Contents::default();
+    let Some(last) = items.pop() else {
         // A file that is being written looks like this for a moment: not a cluster without objects.
         return Err(TextError { place: None, cause: "there is no document in it".to_owned() });
+    };
+    check_end(&last)?;
+    for item in items.into_iter().chain([last]) {
+        flatten(item, None, &mut contents);
     }
-    let mut documents = Vec::new();
-    for item in items {
-        flatten(item, None, &mut documents)?;
-    }
-    Ok(documents)
+    Ok(contents)
+}
+
+/// Whether the last document is all there. What comes before it is, however odd.
+fn check_end(last: &Spanned<Item>) -> Result<(), TextError> {
+    let cause = match &last.value {
+        Item::NoMap(found) => format!(
+            "it holds {found} where an object should be: a manifest is what `kubectl get … -o yaml` prints"
+        ),
+        Item::Untyped(fields) if fields.values.contains_key("apiVersion") => {
+            "an object without kind: is the text cut short?".to_owned()
+        }
+        Item::Null
+        | Item::Object(_)
+        | Item::List { .. }
+        | Item::Unread(_)
+        | Item::Other
+        | Item::Untyped(_) => return Ok(()),
+    };
+    Err(TextError { place: place_of(last), cause })
 }
 
 fn from_json(text: &str) -> Result<Vec<Spanned<Item>>, TextError> {
@@ -130,8 +253,14 @@ fn from_json(text: &str) -> Result<Vec<Spanned<Item>>, TextError> {
 
 fn from_yaml(text: &str) -> Result<Vec<Spanned<Item>>, TextError> {
     // The operator's own files, read whole: the budgets against hostile YAML would only refuse large clusters.
-    // Aliases have their own limits, which stay.
-    let options = serde_saphyr::options! { budget: None, with_snippet: false };
+    // Aliases have their own limits, which stay. What is odd is found in `Tree` and in `convert`.
+    let options = serde_saphyr::options! {
+        budget: None,
+        with_snippet: false,
+        strict_booleans: true,
+        duplicate_keys: DuplicateKeyPolicy::LastWins,
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+    };
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
         let place = error.location().map(|location| (location.line(), location.column()));
         TextError { place, cause: without_place(error.to_string()) }
@@ -146,57 +275,103 @@ fn without_place(mut message: String) -> String {
     message
 }
 
-/// Adds the objects of one document; Lists may hold Lists.
-fn flatten(
-    item: Spanned<Item>,
-    item_type: Option<&(String, String)>,
-    into: &mut Vec<Document>,
-) -> Result<(), TextError> {
+fn place_of(item: &Spanned<Item>) -> Place {
     let begins = item.referenced;
-    let place = (begins.line() != 0).then(|| (begins.line(), begins.column()));
+    (begins.line() != 0).then(|| (begins.line(), begins.column()))
+}
+
+/// Adds the objects of one document; Lists may hold Lists.
+fn flatten(item: Spanned<Item>, item_type: Option<&(String, String)>, into: &mut Contents) {
+    let place = place_of(&item);
     let item = match (item.value, item_type) {
         (Item::Untyped(fields), Some((api_version, kind))) => {
-            Item::of_type(api_version, kind, *fields)
+            fields.into_item_of(api_version, kind)
         }
         (item, _) => item,
     };
     match item {
-        Item::Object { kind, key, object } => into.push(Document { place, key, kind, object }),
+        Item::Object(document) => into.documents.push(Document { place, ..*document }),
         Item::List { item_type, items } => {
             for item in items {
-                flatten(item, item_type.as_ref(), into)?;
+                flatten(item, item_type.as_ref(), into);
             }
         }
         Item::Other => {}
-        Item::Untyped(_) => {
-            let cause = "an object without kind: is the text cut short?".to_owned();
-            return Err(TextError { place, cause });
-        }
+        Item::Unread(what) => *into.unread.entry(what).or_default() += 1,
+        Item::Untyped(_) => into.odd.push((place, "an object without kind".to_owned())),
+        Item::NoMap(found) => into.odd.push((place, format!("{found} where an object should be"))),
+        Item::Null => into.odd.push((place, "null where an object should be".to_owned())),
     }
-    Ok(())
 }
 
-fn typed(kind: Kind, fields: Fields) -> Result<Object, Refusal> {
-    let metadata = fields.metadata;
-    Ok(match kind {
-        Kind::Namespace => Object::Namespace(raw::Namespace { metadata }),
-        Kind::Service => {
-            let spec = field::<Option<_>>("spec", fields.spec)?.unwrap_or_default();
-            Object::Service(raw::Service { metadata, spec })
+impl Shape for Vec<Spanned<Item>> {
+    const WANTED: &'static str = "a list";
+
+    fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+        let mut items = Self::new();
+        while let Some(item) = list.next_element()? {
+            items.push(item);
         }
-        Kind::EndpointSlice => Object::EndpointSlice(raw::EndpointSlice {
-            metadata,
-            address_type: field("addressType", fields.address_type)?,
-            endpoints: field("endpoints", fields.endpoints)?,
-            ports: field("ports", fields.ports)?,
-        }),
-        Kind::Pod => {
-            let status = field::<Option<_>>("status", fields.status)?.unwrap_or_default();
-            Object::Pod(raw::Pod { metadata, status })
-        }
-    })
+        Ok(Some(items))
+    }
 }
 
-fn field<T: DeserializeOwned>(name: &str, value: Value) -> Result<T, Refusal> {
-    serde_json::from_value(value).map_err(|error| Refusal::Shape(format!("{name}: {error}").into()))
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ItemReader)
+    }
+}
+
+struct ItemReader;
+
+impl<'de> Visitor<'de> for ItemReader {
+    type Value = Item;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_unit<E: Error>(self) -> Result<Item, E> {
+        Ok(Item::Null)
+    }
+    fn visit_none<E: Error>(self) -> Result<Item, E> {
+        Ok(Item::Null)
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<Item, E> {
+        Ok(Item::NoMap(shown(text)))
+    }
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Item, E> {
+        Ok(Item::NoMap(value.to_string()))
+    }
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Item, E> {
+        Ok(Item::NoMap(number.to_string()))
+    }
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Item, E> {
+        Ok(Item::NoMap(number.to_string()))
+    }
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Item, E> {
+        Ok(Item::NoMap(number.to_string()))
+    }
+    /// As what `kubectl get … -o json | jq .items` prints.
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Item, A::Error> {
+        let items = Shape::from_list(list)?.unwrap_or_default();
+        Ok(Item::List { item_type: None, items })
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Item, A::Error> {
+        let mut fields = Fields::default();
+        while let Some(Key(key)) = map.next_key()? {
+            if key == "items" {
+                fields.items = map.next_value()?;
+            } else if !KEPT.contains(&key.as_str()) || fields.is_foreign() {
+                map.next_value::<IgnoredAny>()?;
+            } else {
+                let Tree { value, duplicates } = map.next_value()?;
+                add_duplicates(&mut fields.duplicates, &key, duplicates);
+                if fields.values.contains_key(&key) {
+                    fields.duplicates.push(key.clone());
+                }
+                fields.values.insert(key, value);
+            }
+        }
+        Ok(fields.into_item())
+    }
 }

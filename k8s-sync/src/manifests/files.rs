@@ -1,6 +1,6 @@
 //! Which files the given paths stand for, and how to tell that they have changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -9,9 +9,28 @@ use std::time::SystemTime;
 
 use super::ManifestError;
 
+/// What a manifest's name ends with; `.gz` may follow.
+const EXTENSIONS: [(&str, Format); 5] = [
+    ("yaml", Format::Yaml),
+    ("yml", Format::Yaml),
+    ("json", Format::Json),
+    ("jsonl", Format::Json),
+    ("ndjson", Format::Json),
+];
+/// Folders in folders that are read.
+const DEPTH_MAX: usize = 32;
+/// Folders that are read, each of which inotify watches.
+const FOLDERS_MAX: usize = 4096;
+
 /// The files of all paths as they are now. Equal fingerprints: nothing has been written in between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Fingerprint(Vec<Print>);
+pub(super) struct Fingerprint {
+    files: Vec<Print>,
+    /// Those that the files are in, and those in between.
+    folders: Vec<PathBuf>,
+    /// What lies in the folders and is not read.
+    skipped: Vec<PathBuf>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Print {
@@ -26,34 +45,96 @@ impl Fingerprint {
     /// # Errors
     /// The first path or file that is not there, or a folder without manifests.
     pub(super) fn take(paths: &[PathBuf]) -> Result<Self, ManifestError> {
-        let mut prints = Vec::new();
+        let mut print = Self::default();
+        // The same file or folder, by whatever name, is read once.
+        let mut seen = HashSet::new();
         for path in paths {
             let metadata = metadata(path)?;
             if !metadata.is_dir() {
-                prints.push(Print::new(path.clone(), &metadata)?);
+                let file = Print::new(path.clone(), &metadata);
+                print.files.push(file.map_err(|error| ManifestError::io(path, &error))?);
                 continue;
             }
-            let files = in_folder(path).map_err(|error| ManifestError::io(path, &error))?;
-            if files.is_empty() {
-                let cause = "the folder holds no *.yaml, *.yml or *.json file";
+            let before = print.files.len();
+            print
+                .add_folder(path, &metadata, 0, &mut seen)
+                .map_err(|error| ManifestError::io(path, &error))?;
+            if print.files.len() == before {
+                let cause = "the folder and those in it hold no file *.yaml, *.yml, *.json, *.jsonl or *.ndjson, nor one with .gz behind that";
                 return Err(ManifestError::new(path, None, cause));
             }
-            for file in files {
-                let metadata = self::metadata(&file)?;
-                prints.push(Print::new(file, &metadata)?);
+        }
+        Ok(print)
+    }
+
+    /// By name, so that the same folder always reads the same. Hidden entries are left out: a mounted ConfigMap keeps its
+    /// generations in some.
+    fn add_folder(
+        &mut self,
+        folder: &Path,
+        metadata: &Metadata,
+        depth: usize,
+        seen: &mut HashSet<(u64, u64)>,
+    ) -> io::Result<()> {
+        if !seen.insert((metadata.dev(), metadata.ino())) {
+            return Ok(());
+        }
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            entries.push(entry?.path());
+        }
+        entries.sort();
+        self.folders.push(folder.to_path_buf());
+        for path in entries {
+            if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
+                continue;
+            }
+            // A link that leads nowhere, for one.
+            let Ok(metadata) = fs::metadata(&path) else {
+                self.skipped.push(path);
+                continue;
+            };
+            let may_enter = depth < DEPTH_MAX && self.folders.len() < FOLDERS_MAX;
+            if metadata.is_dir() && may_enter {
+                if self.add_folder(&path, &metadata, depth + 1, seen).is_err() {
+                    self.skipped.push(path);
+                }
+            } else if metadata.is_file() && format(&path).is_some() {
+                self.files.push(Print::new(path, &metadata)?);
+            } else {
+                self.skipped.push(path);
             }
         }
-        Ok(Self(prints))
+        Ok(())
     }
 
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
-        self.0.iter().map(|print| print.file.as_path())
+        self.files.iter().map(|print| print.file.as_path())
+    }
+
+    pub(super) fn skipped(&self) -> &[PathBuf] {
+        &self.skipped
     }
 }
 
+/// What a file's name says of its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Yaml,
+    Json,
+}
+
+/// `None`: it is no manifest's name.
+pub(super) fn format(file: &Path) -> Option<Format> {
+    let name = file.file_name()?.to_str()?.to_ascii_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    let (_, extension) = name.rsplit_once('.')?;
+    EXTENSIONS.iter().find(|(known, _)| *known == extension).map(|(_, format)| *format)
+}
+
 impl Print {
-    fn new(file: PathBuf, metadata: &Metadata) -> Result<Self, ManifestError> {
-        let modified = metadata.modified().map_err(|error| ManifestError::io(&file, &error))?;
+    fn new(file: PathBuf, metadata: &Metadata) -> io::Result<Self> {
+        let modified = metadata.modified()?;
         Ok(Self { file, inode: metadata.ino(), len: metadata.len(), modified })
     }
 }
@@ -62,28 +143,10 @@ fn metadata(path: &Path) -> Result<Metadata, ManifestError> {
     fs::metadata(path).map_err(|error| ManifestError::io(path, &error))
 }
 
-/// By name, so that the same folder always reads the same. Hidden entries are left out: a mounted ConfigMap keeps its
-/// generations in some.
-fn in_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let is_hidden =
-            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        let is_manifest = matches!(extension, Some("yaml" | "yml" | "json"));
-        if is_manifest && !is_hidden && path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
 /// The folders in which something happens when one of the files changes: those that the paths and the files are in, as they
 /// are written and as symbolic links lead. Watching folders sees what watching files does not: renames over a file.
 pub(super) fn folders(paths: &[PathBuf], fingerprint: &Fingerprint) -> BTreeSet<PathBuf> {
-    let mut folders = BTreeSet::new();
+    let mut folders: BTreeSet<PathBuf> = fingerprint.folders.iter().cloned().collect();
     for path in paths.iter().map(PathBuf::as_path).chain(fingerprint.files()) {
         for path in [Some(path.to_path_buf()), fs::canonicalize(path).ok()].into_iter().flatten() {
             match path.parent() {

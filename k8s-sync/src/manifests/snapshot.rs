@@ -1,16 +1,22 @@
 //! What all manifests together say: read, selected and converted at once, so that it is used as a whole or not at all.
+//!
+//! What a cluster would have and the files lack is made up for where it can be (Namespaces, slices of Endpoints), and told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ManifestError;
-use super::documents::{self, Document, Object};
-use super::files::Fingerprint;
-use crate::convert::Refusal;
+use super::documents::{self, Document, Object, Place};
+use super::files::{self, Fingerprint, Format};
+use super::missing::{self, Missing};
+use super::text;
+use crate::convert::{self, is_label};
+use crate::fault::{Fault, Faults, Problem};
 use crate::object::{Change, EndpointSlice, Event, Namespace, ObjectKey, Pod, Service};
 use crate::options::Options;
-use crate::raw::{Kind, RawObject};
+use crate::raw::field::Field;
+use crate::raw::{self, Kind, RawObject};
 use crate::selector::Selector;
 use crate::status::is_wanted;
 
@@ -24,75 +30,171 @@ pub(super) struct Reader {
 /// The cluster as the manifests describe it.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    namespaces: Vec<Namespace>,
-    services: Vec<Service>,
-    slices: Vec<EndpointSlice>,
-    pods: Vec<Pod>,
-    pub(super) refused: Vec<Refused>,
+    pub(super) namespaces: Vec<Namespace>,
+    pub(super) services: Vec<Service>,
+    pub(super) slices: Vec<EndpointSlice>,
+    pub(super) pods: Vec<Pod>,
+    pub(super) found: Vec<Found>,
+    /// What the files as a whole lack, each a line for the log.
+    pub(super) notes: BTreeSet<String>,
 }
 
-/// An object that is not served.
+/// What is odd in an object.
 #[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) kind: Kind,
+pub(super) struct Found {
+    /// Where it is counted.
+    pub(super) counted_as: Kind,
+    /// As the object itself says.
+    pub(super) kind: &'static str,
     pub(super) key: ObjectKey,
-    pub(super) refusal: Refusal,
+    /// Why the object is not served at all, if it is not.
+    pub(super) refusal: Option<Fault>,
+    pub(super) faults: Faults,
     /// `file:line:column`, or the file alone.
     pub(super) from: String,
+}
+
+/// What waits for the end of the last file.
+#[derive(Default)]
+struct Gathered {
+    missing: Missing,
+    /// Services that some slice names.
+    sliced: HashSet<ObjectKey>,
+    endpoints: Vec<(ObjectKey, raw::Endpoints, Faults, String)>,
 }
 
 impl Reader {
     /// Reads the files that `fingerprint` names.
     pub(super) fn read(&self, fingerprint: &Fingerprint) -> Result<Snapshot, ManifestError> {
         let mut snapshot = Snapshot::default();
+        let mut gathered = Gathered::default();
         for file in fingerprint.files() {
-            let text = fs::read(file).map_err(|error| ManifestError::io(file, &error))?;
-            let text = String::from_utf8(text)
-                .map_err(|error| ManifestError::new(file, None, &error.utf8_error().to_string()))?;
-            let is_json = file.extension().is_some_and(|extension| extension == "json");
-            let documents = documents::read(&text, is_json)
+            let bytes = fs::read(file).map_err(|error| ManifestError::io(file, &error))?;
+            let text =
+                text::decode(bytes).map_err(|cause| ManifestError::new(file, None, &cause))?;
+            let is_json = files::format(file) == Some(Format::Json);
+            let contents = documents::read(&text, is_json)
                 .map_err(|error| ManifestError::new(file, error.place, &error.cause))?;
-            for document in documents {
-                self.take(document, file, &mut snapshot);
+            for document in contents.documents {
+                self.take(document, file, &mut snapshot, &mut gathered);
             }
+            for (what, count) in contents.unread {
+                *gathered.missing.unread.entry(what).or_default() += count;
+            }
+            let odd = contents.odd.into_iter();
+            gathered.missing.odd.extend(odd.map(|(place, what)| (from(file, place), what)));
         }
+        gathered.missing.skipped = fingerprint.skipped().to_vec();
+        self.convert_endpoints(gathered.endpoints, &gathered.sliced, &mut snapshot);
+        missing::make_up(gathered.missing, &self.options, &mut snapshot);
         Ok(snapshot)
     }
 
-    fn take(&self, document: Document, file: &Path, snapshot: &mut Snapshot) {
-        let Document { place, key, kind, object } = document;
-        if !is_wanted(&self.options, kind) {
-            return;
+    fn take(
+        &self,
+        document: Document,
+        file: &Path,
+        snapshot: &mut Snapshot,
+        gathered: &mut Gathered,
+    ) {
+        let Document { place, key, object, duplicates } = document;
+        let mut faults = Faults::default();
+        duplicates.into_iter().for_each(|path| faults.note(path, Problem::KeyTwice));
+        let is_in_namespace = !matches!(object, Object::Namespace(_)) && is_label(&key.namespace);
+        if is_in_namespace {
+            *gathered.missing.inhabited.entry(key.namespace.clone()).or_default() += 1;
         }
         let labels = self.options.labels.as_ref();
         let namespace_labels = self.options.namespace_labels.as_ref();
-        let taken = object.and_then(|object| match object {
-            Object::Namespace(raw) => convert(raw, namespace_labels, &mut snapshot.namespaces),
-            Object::Service(raw) => convert(raw, labels, &mut snapshot.services),
-            Object::EndpointSlice(raw) => convert(raw, labels, &mut snapshot.slices),
-            Object::Pod(raw) => convert(raw, labels, &mut snapshot.pods),
-        });
-        if let Err(refusal) = taken {
-            let from = match place {
-                Some((line, column)) => format!("{}:{line}:{column}", file.display()),
-                None => file.display().to_string(),
-            };
-            snapshot.refused.push(Refused { kind, key, refusal, from });
+        let wants = |kind| is_wanted(&self.options, kind);
+        let (kind, taken) = match object {
+            Object::Namespace(raw) => {
+                gathered.missing.named.insert(key.name.clone());
+                let into = &mut snapshot.namespaces;
+                (Kind::Namespace, take(raw, namespace_labels, &mut faults, into))
+            }
+            Object::Service(raw) => {
+                (Kind::Service, take(raw, labels, &mut faults, &mut snapshot.services))
+            }
+            Object::EndpointSlice(raw) if wants(Kind::EndpointSlice) => {
+                if let Some(name) = raw.metadata.label(convert::SERVICE_NAME_LABEL) {
+                    let namespace = key.namespace.clone();
+                    gathered.sliced.insert(ObjectKey { namespace, name: name.into() });
+                }
+                (Kind::EndpointSlice, take(raw, labels, &mut faults, &mut snapshot.slices))
+            }
+            Object::Endpoints(raw) if wants(Kind::EndpointSlice) => {
+                if is_selected(&raw.metadata, labels) {
+                    gathered.endpoints.push((key, raw, faults, from(file, place)));
+                }
+                return;
+            }
+            Object::Pod(raw) if wants(Kind::Pod) => {
+                (Kind::Pod, take(raw, labels, &mut faults, &mut snapshot.pods))
+            }
+            Object::EndpointSlice(_) | Object::Endpoints(_) | Object::Pod(_) => return,
+        };
+        let found = Found {
+            counted_as: kind,
+            kind: kind.name(),
+            key,
+            refusal: taken.err(),
+            faults,
+            from: from(file, place),
+        };
+        snapshot.found.push(found);
+    }
+
+    /// Those that no slice has taken the place of: a cluster mirrors Endpoints to slices, and a dump may hold both.
+    fn convert_endpoints(
+        &self,
+        endpoints: Vec<(ObjectKey, raw::Endpoints, Faults, String)>,
+        sliced: &HashSet<ObjectKey>,
+        snapshot: &mut Snapshot,
+    ) {
+        for (key, raw, mut faults, from) in endpoints {
+            if sliced.contains(&key) {
+                continue;
+            }
+            let slices = convert::endpoints(raw, &mut faults);
+            let refusal = slices.map(|slices| snapshot.slices.extend(slices)).err();
+            let (counted_as, kind) = (Kind::EndpointSlice, "Endpoints");
+            snapshot.found.push(Found { counted_as, kind, key, refusal, faults, from });
         }
     }
 }
 
-fn convert<T: RawObject>(
+fn from(file: &Path, place: Place) -> String {
+    match place {
+        Some((line, column)) => format!("{}:{line}:{column}", file.display()),
+        None => file.display().to_string(),
+    }
+}
+
+fn take<T: RawObject>(
     raw: T,
     selector: Option<&Selector>,
+    faults: &mut Faults,
     into: &mut Vec<T::Object>,
-) -> Result<(), Refusal> {
-    let unlabelled = BTreeMap::new();
-    let labels = raw.metadata().labels.as_ref().unwrap_or(&unlabelled);
-    if selector.is_none_or(|selector| selector.matches(labels)) {
-        into.extend(raw.convert()?);
+) -> Result<(), Fault> {
+    if is_selected(raw.metadata(), selector) {
+        into.extend(raw.convert(faults)?);
     }
     Ok(())
+}
+
+fn is_selected(metadata: &raw::Metadata, selector: Option<&Selector>) -> bool {
+    let Some(selector) = selector else { return true };
+    let labels = metadata.labels.as_ref().into_iter().flatten();
+    // Null is an empty text to Kubernetes.
+    let labels: BTreeMap<String, String> = labels
+        .filter_map(|(key, value)| match value {
+            Field::Is(value) => Some((key.clone(), value.clone())),
+            Field::Absent => Some((key.clone(), String::new())),
+            Field::Odd(_) => None,
+        })
+        .collect();
+    selector.matches(&labels)
 }
 
 impl Snapshot {
@@ -108,7 +210,7 @@ impl Snapshot {
 
     /// The complete lists of the wanted kinds, one after the other.
     pub(super) fn into_events(self, options: &Options) -> impl Iterator<Item = Event> {
-        let Self { namespaces, services, slices, pods, refused: _ } = self;
+        let Self { namespaces, services, slices, pods, found: _, notes: _ } = self;
         let wants_slices = is_wanted(options, Kind::EndpointSlice);
         let wants_pods = is_wanted(options, Kind::Pod);
         list(namespaces)

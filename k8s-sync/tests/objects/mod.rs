@@ -3,7 +3,8 @@
 //! ```text
 //!   ns  NS
 //!   svc NS/NAME IP,IP|headless|=TARGET [PORT…]          PORT: name:80/tcp, or :80/tcp for one without a name
-//!   eps NS/NAME SERVICE ADDRESS… [PORT…]                ADDRESS: 10.1.0.1, +hostname, ^pod-name; PORT: http:*/tcp for all
+//!   eps NS/NAME SERVICE ADDRESS… [PORT…]                ADDRESS: 10.1.0.1, +hostname, ^pod-name, or =host.example;
+//!                                                       PORT: http:*/tcp for all
 //!   pod NS/NAME IP,IP
 //! ```
 #![allow(dead_code, reason = "each test file uses its part")]
@@ -90,7 +91,7 @@ pub(crate) fn apply(line: &str) -> Event {
             };
             let ports = ports.iter().map(|text| {
                 let SlicePort { name, protocol, port } = port(text).expect(text);
-                ServicePort { name, protocol, port: port.expect("a number") }
+                ServicePort { name, protocol, port }
             });
             let service = Service { key: key(name), kind, ports: ports.collect() };
             Event::Service(Change::Apply(service))
@@ -98,10 +99,13 @@ pub(crate) fn apply(line: &str) -> Event {
         ["eps", name, service, rest @ ..] => {
             let (ports, endpoints): (Vec<&str>, Vec<&str>) =
                 rest.iter().partition(|text| port(text).is_some());
+            let (hosts, endpoints): (Vec<&str>, Vec<&str>) =
+                endpoints.into_iter().partition(|text| text.starts_with('='));
             Event::EndpointSlice(Change::Apply(EndpointSlice {
                 key: key(name),
                 service: (*service).into(),
                 endpoints: endpoints.into_iter().map(endpoint).collect(),
+                hosts: hosts.into_iter().map(|text| text[1..].into()).collect(),
                 ports: ports.into_iter().map(|text| port(text).unwrap()).collect(),
             }))
         }

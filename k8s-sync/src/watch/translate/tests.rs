@@ -34,7 +34,7 @@ fn read<T: RawObject>(json: &[u8]) -> Vec<String> {
 
 /// The event that the object makes, in `Debug`'s words.
 fn shown<T: RawObject>(raw: T) -> String {
-    match raw.convert() {
+    match raw.convert(&mut crate::fault::Faults::default()) {
         Ok(Some(object)) => format!("{:?}", T::event(crate::object::Change::Apply(object))),
         Ok(None) => "nothing".to_owned(),
         Err(refusal) => format!("refused: {refusal}"),
@@ -81,7 +81,7 @@ fn a_page_of_a_list() {
     assert!(list.metadata.resource_version.is_some_and(|version| version.len() > 3));
     assert!(list.metadata.continue_.is_some_and(|token| token.len() > 20));
     let names: Vec<_> =
-        list.items.into_iter().filter_map(|service| service.metadata.name).collect();
+        list.items.into_iter().filter_map(|service| service.metadata.name.good()).collect();
     assert_eq!(names, ["dual", "external"]);
     let error =
         list_to_json(Kind::Service, Bytes::from_static(b"{}")).expect_err("JSON is no protobuf");

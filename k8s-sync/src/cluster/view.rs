@@ -1,0 +1,84 @@
+//! What `records` reads of the model: what exists, and what belongs to it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Cluster, Service, Slice, Zones};
+use crate::object::{ObjectKey, ServiceKind};
+use crate::options::Options;
+
+impl Cluster {
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    #[must_use]
+    pub const fn zones(&self) -> &Zones {
+        &self.zones
+    }
+
+    /// Whether the namespace exists and is one that answers are given for. Its phase is never read.
+    #[must_use]
+    pub fn has_namespace(&self, namespace: &str) -> bool {
+        let names = &self.options.namespaces;
+        (names.is_empty() || names.iter().any(|name| name == namespace))
+            && self.namespaces.get(namespace).is_some()
+    }
+
+    /// A Service in a namespace that exists; without its Namespace it does not exist either.
+    #[must_use]
+    pub fn service(&self, key: &ObjectKey) -> Option<&Service> {
+        self.services.get(key).filter(|_| self.has_namespace(&key.namespace))
+    }
+
+    /// The slices that name this Service, whether it exists or not, in the order of their names.
+    pub fn slices(&self, service: &Arc<ObjectKey>) -> impl Iterator<Item = &Slice> {
+        self.slices_of.of(Arc::clone(service)).filter_map(|key| self.slices.get(key))
+    }
+
+    /// The Services that exist and have this address as a cluster IP or an endpoint's, in the order of their names.
+    pub fn owners(&self, address: IpAddr) -> impl Iterator<Item = (&Arc<ObjectKey>, &Service)> {
+        self.owners.of(address).filter_map(|key| Some((key, self.service(key)?)))
+    }
+
+    /// The same, with those of namespaces that no answers are given for.
+    pub fn owners_anywhere(
+        &self,
+        address: IpAddr,
+    ) -> impl Iterator<Item = (&Arc<ObjectKey>, &Service)> {
+        self.owners.of(address).filter_map(|key| Some((key, self.services.get(key)?)))
+    }
+
+    /// The host names that are all the endpoints of this Service, in their order; none where one of them is an address.
+    #[must_use]
+    pub fn hosts(&self, service: &Arc<ObjectKey>) -> BTreeSet<&str> {
+        let mut hosts = BTreeSet::new();
+        for slice in self.slices(service) {
+            if !slice.endpoints.is_empty() {
+                return BTreeSet::new();
+            }
+            hosts.extend(slice.hosts.iter().map(|host| &**host));
+        }
+        hosts
+    }
+
+    /// The name that this Service stands for: an ExternalName's, or that of the host which is a headless one's endpoint. Of
+    /// several hosts it is the first, since a name has one CNAME record at most.
+    #[must_use]
+    pub fn alias_of<'c>(&'c self, key: &Arc<ObjectKey>, service: &'c Service) -> Option<&'c str> {
+        match &service.kind {
+            ServiceKind::ExternalName(name) => Some(name),
+            ServiceKind::Headless => self.hosts(key).into_iter().next(),
+            ServiceKind::ClusterIp(_) => None,
+        }
+    }
+
+    /// Whether a pod of this namespace has this address.
+    #[must_use]
+    pub fn has_pod(&self, namespace: &str, address: IpAddr) -> bool {
+        self.has_namespace(namespace)
+            && self.pods_at.of(address).any(|pod| &*pod.namespace == namespace)
+    }
+}

@@ -1,0 +1,86 @@
+//! The ports of Services and of slices: a name, a protocol, a number, each of which may be odd by itself.
+
+use crate::fault::{Faults, Problem};
+use crate::object::Protocol;
+use crate::raw;
+use crate::raw::field::Field;
+
+use super::{label, read_element};
+
+/// A port of a Service or of a slice.
+pub(super) struct Port {
+    /// Empty where the port has none.
+    pub(super) name: Box<str>,
+    pub(super) protocol: Protocol,
+    pub(super) number: Number,
+}
+
+#[derive(PartialEq, Eq)]
+pub(super) enum Number {
+    Absent,
+    Is(u16),
+    /// Has been noted.
+    Odd,
+}
+
+impl Number {
+    pub(super) const fn good(&self) -> Option<u16> {
+        match self {
+            Self::Is(number) => Some(*number),
+            Self::Absent | Self::Odd => None,
+        }
+    }
+}
+
+/// The ports, with their paths. A bad number costs the SRV record, a bad name the record of that name; without a protocol
+/// that exists there is no port.
+pub(super) fn ports(
+    ports: Field<Vec<Field<raw::Port>>>,
+    list: &str,
+    faults: &mut Faults,
+) -> Vec<(String, Port)> {
+    let found = faults.read(ports, list).unwrap_or_default();
+    let ports = found.into_iter().enumerate().filter_map(|(index, port)| {
+        let path = format!("{list}[{index}]");
+        let port = read_element(port, &path, faults)?;
+        let name = faults.read(port.name, format_args!("{path}.name")).unwrap_or_default();
+        let name = if name.is_empty() { Ok(Box::default()) } else { label(name) };
+        let name = name.unwrap_or_else(|problem| {
+            faults.note(format_args!("{path}.name"), problem);
+            Box::default()
+        });
+        let number = match port.port {
+            Field::Absent => Number::Absent,
+            number => read_number(number, &path, faults).map_or(Number::Odd, Number::Is),
+        };
+        let protocol = faults.read(port.protocol, format_args!("{path}.protocol"));
+        let protocol = read_protocol(protocol, &path, faults)?;
+        Some((path, Port { name, protocol, number }))
+    });
+    ports.collect()
+}
+
+fn read_number(number: Field<i64>, path: &str, faults: &mut Faults) -> Option<u16> {
+    let number = faults.read(number, format_args!("{path}.port"))?;
+    match u16::try_from(number) {
+        Ok(port) if port != 0 => Some(port),
+        Ok(_) | Err(_) => {
+            faults.note(format_args!("{path}.port"), Problem::Port(number));
+            None
+        }
+    }
+}
+
+/// TCP where it is not given, as the API server fills in. Capitals change nothing, as for CoreDNS.
+fn read_protocol(name: Option<String>, path: &str, faults: &mut Faults) -> Option<Protocol> {
+    let name = name.unwrap_or_default();
+    match name.to_ascii_uppercase().as_str() {
+        "" | "TCP" => Some(Protocol::Tcp),
+        "UDP" => Some(Protocol::Udp),
+        "SCTP" => Some(Protocol::Sctp),
+        _ => {
+            faults.note(format_args!("{path}.protocol"), Problem::Protocol(name.into()));
+            None
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Any value of YAML or JSON, and which of its maps have a key twice.
+//!
+//! `serde_json::Value` takes the last of two values without a word, as Kubernetes does; here it is told too.
+
+use std::fmt;
+
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Number, Value};
+
+/// Paths that are kept.
+const DUPLICATES_MAX: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub(super) value: Value,
+    /// Paths below the value: `ports[0].name`.
+    pub(super) duplicates: Vec<String>,
+}
+
+/// A map's key. YAML's need not be text.
+#[derive(Debug)]
+pub(super) struct Key(pub(super) String);
+
+impl Tree {
+    fn of(value: impl Into<Value>) -> Self {
+        Self { value: value.into(), duplicates: Vec::new() }
+    }
+}
+
+/// Adds `child`'s duplicates, found below `place`.
+pub(super) fn add_duplicates(to: &mut Vec<String>, place: &str, child: Vec<String>) {
+    let paths = child.into_iter().map(|path| match path.starts_with('[') {
+        true => format!("{place}{path}"),
+        false => format!("{place}.{path}"),
+    });
+    to.extend(paths.take(DUPLICATES_MAX.saturating_sub(to.len())));
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Grower)
+    }
+}
+
+struct Grower;
+
+impl<'de> Visitor<'de> for Grower {
+    type Value = Tree;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+    fn visit_unit<E: Error>(self) -> Result<Tree, E> {
+        Ok(Tree::of(Value::Null))
+    }
+    fn visit_none<E: Error>(self) -> Result<Tree, E> {
+        Ok(Tree::of(Value::Null))
+    }
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<Tree, D::Error> {
+        inner.deserialize_any(self)
+    }
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<Tree, D::Error> {
+        inner.deserialize_any(self)
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<Tree, E> {
+        Ok(Tree::of(text))
+    }
+    fn visit_string<E: Error>(self, text: String) -> Result<Tree, E> {
+        Ok(Tree::of(text))
+    }
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Tree, E> {
+        Ok(Tree::of(value))
+    }
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Tree, E> {
+        Ok(Tree::of(number))
+    }
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Tree, E> {
+        Ok(Tree::of(number))
+    }
+    fn visit_i128<E: Error>(self, number: i128) -> Result<Tree, E> {
+        self.visit_f64(number as f64)
+    }
+    fn visit_u128<E: Error>(self, number: u128) -> Result<Tree, E> {
+        self.visit_f64(number as f64)
+    }
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Tree, E> {
+        Ok(Tree::of(Number::from_f64(number).map_or(Value::Null, Value::Number)))
+    }
+    fn visit_bytes<E: Error>(self, _: &[u8]) -> Result<Tree, E> {
+        Ok(Tree::of(Value::Array(Vec::new())))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Tree, A::Error> {
+        let (mut values, mut duplicates) = (Vec::new(), Vec::new());
+        while let Some(Tree { value, duplicates: below }) = list.next_element()? {
+            if !below.is_empty() {
+                add_duplicates(&mut duplicates, &format!("[{}]", values.len()), below);
+            }
+            values.push(value);
+        }
+        Ok(Tree { value: Value::Array(values), duplicates })
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
+        let (mut values, mut duplicates) = (Map::new(), Vec::new());
+        while let Some(Key(key)) = map.next_key()? {
+            let Tree { value, duplicates: below } = map.next_value()?;
+            add_duplicates(&mut duplicates, &key, below);
+            if values.contains_key(&key) && duplicates.len() < DUPLICATES_MAX {
+                duplicates.push(key.clone());
+            }
+            values.insert(key, value);
+        }
+        Ok(Tree { value: Value::Object(values), duplicates })
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KeyReader)
+    }
+}
+
+struct KeyReader;
+
+impl<'de> Visitor<'de> for KeyReader {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<Key, E> {
+        Ok(Key(text.to_owned()))
+    }
+    fn visit_string<E: Error>(self, text: String) -> Result<Key, E> {
+        Ok(Key(text))
+    }
+    fn visit_unit<E: Error>(self) -> Result<Key, E> {
+        Ok(Key("null".to_owned()))
+    }
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Key, E> {
+        Ok(Key(value.to_string()))
+    }
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Key, E> {
+        Ok(Key(number.to_string()))
+    }
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Key, E> {
+        Ok(Key(number.to_string()))
+    }
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Key, E> {
+        Ok(Key(number.to_string()))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Key, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Key("[…]".to_owned()))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Key, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Key("{…}".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(json: &str, value: &str, duplicates: &[&str]) {
+        let tree: Tree = serde_json::from_str(json).expect("JSON");
+        assert_eq!(
+            (tree.value.to_string().as_str(), tree.duplicates),
+            (value, duplicates.iter().map(|path| (*path).to_owned()).collect()),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn the_last_of_two_keys_counts_and_is_told() {
+        check(r#"{"a":[1,-2,1.5,null,true,"x"]}"#, r#"{"a":[1,-2,1.5,null,true,"x"]}"#, &[]);
+        check(r#"{"a":1,"b":2,"a":3}"#, r#"{"a":3,"b":2}"#, &["a"]);
+        check(
+            r#"{"a":[{},{"b":{"c":1,"c":2}}],"a":[[{"d":1,"d":2}]]}"#,
+            r#"{"a":[[{"d":2}]]}"#,
+            &["a[1].b.c", "a[0][0].d", "a"],
+        );
+    }
+}
