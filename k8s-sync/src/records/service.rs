@@ -59,8 +59,13 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, key: &Arc<ObjectKey>) 
     else {
         return pen.refuse(|| format!("Service {}/{}: no label", key.namespace, key.name));
     };
-    if let ServiceKind::ExternalName(external_name) = &service.kind {
-        return external::write(pen, cluster, [&name, &namespace], external_name);
+    if let Some(target) = cluster.alias_of(key, service) {
+        external::write(pen, cluster, [&name, &namespace], target);
+        if matches!(service.kind, ServiceKind::Headless) {
+            let base = [name.as_slice(), namespace.as_slice(), b"svc"];
+            write_ports_of_hosts(pen, cluster, key, &base);
+        }
+        return;
     }
     let Some(backends) = Backends::new(cluster, key, service) else { return };
     for zone in cluster.zones().forward() {
@@ -82,6 +87,38 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, key: &Arc<ObjectKey>) 
                 write_entry(pen, owner, &names, endpoint, Having::Any);
             }
         }
+    }
+}
+
+/// Below a Service whose endpoints are host names its ports exist, without data.
+fn write_ports_of_hosts(
+    pen: &mut Pen<'_>,
+    cluster: &Cluster,
+    key: &Arc<ObjectKey>,
+    base: &[&[u8]],
+) {
+    let host_count = cluster.hosts(key).len();
+    if host_count > 1 {
+        pen.refuse(|| {
+            format!(
+                "Service {}/{} has {host_count} host names for endpoints, of which its name can stand \
+                 for one (RFC 1034, section 3.6.2): the first is answered",
+                key.namespace, key.name
+            )
+        });
+    }
+    let ports = cluster.slices(key).flat_map(|slice| &*slice.ports);
+    let ports = sorted(ports.filter(|port| !port.name.is_empty()));
+    for zone in cluster.zones().forward() {
+        let Some(base) = pen.name(base, zone) else { continue };
+        let mut owners = Vec::new();
+        for port in &ports {
+            let protocol = protocol_label(port.protocol);
+            let Some(label) = Label::underscored(&port.name) else { continue };
+            owners.extend(pen.name(&[protocol], &base));
+            owners.extend(pen.name(&[label.as_slice(), protocol], &base));
+        }
+        sorted(owners).iter().for_each(|owner| pen.put_empty(owner));
     }
 }
 
@@ -162,7 +199,9 @@ impl<'c> Backends<'c> {
             ServiceKind::ExternalName(_) => return None,
         };
         let (targets, endpoints) = endpoints(cluster, key);
-        let may_be_empty = cluster_ips.is_some() && !cluster.options().ignore_empty_service;
+        // A host name is an endpoint too.
+        let shows_empty = !cluster.options().ignore_empty_service;
+        let may_be_empty = cluster_ips.is_some() && (shows_empty || !cluster.hosts(key).is_empty());
         if endpoints.is_empty() && !may_be_empty {
             return None;
         }
