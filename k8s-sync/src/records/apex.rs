@@ -59,9 +59,11 @@ struct NameServer {
 }
 
 /// The Services that have one of this server's addresses, by endpoint or by cluster IP; where there is none, the server itself.
+///
+/// As in CoreDNS, a namespace that no answers are given for may hold them: kube-system usually does, whatever `namespaces` says.
 fn name_servers(cluster: &Cluster) -> Vec<NameServer> {
     let own = &cluster.options().server_addresses;
-    let owners = own.iter().flat_map(|address| cluster.owners(*address));
+    let owners = own.iter().flat_map(|address| cluster.owners_anywhere(*address));
     let servers = owners.flat_map(|(key, found)| {
         let service = Label::read(&key.name).zip(Label::read(&key.namespace));
         let service = service.zip(Label::read("svc"));
