@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use engine::admin::{Admin, Readiness};
 use engine::corefile::Config;
-use engine::metrics::{Metrics, TableFacts};
+use engine::metrics::{Metrics, ObjectFaults, TableFacts};
 use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
 
 use crate::endpoints;
@@ -269,7 +269,13 @@ pub(crate) fn report_readiness(readiness: &Readiness, sync: &Sync) {
 
 fn table_facts(sync: &Sync) -> TableFacts {
     let status = sync.status.borrow();
-    let contacts = sync.source.reports().into_iter().filter_map(|report| report.since_contact);
+    let reports = sync.source.reports();
+    let contacts = reports.iter().filter_map(|report| report.since_contact);
+    let faults = reports.iter().map(|report| ObjectFaults {
+        kind: report.kind.name(),
+        refused: report.refused,
+        odd_parts: report.odd_parts,
+    });
     let changed = Duration::from_secs(status.changed_unix_secs.into());
     TableFacts {
         slot: sync.slot.0,
@@ -281,6 +287,7 @@ fn table_facts(sync: &Sync) -> TableFacts {
         published_at: status.is_synced.then(|| SystemTime::UNIX_EPOCH + changed),
         // The kind that has been silent longest says how old the picture may be.
         last_event_at: contacts.max().and_then(|silence| SystemTime::now().checked_sub(silence)),
+        faults: faults.collect(),
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use engine::answer::{AnsweredBy, Transport};
 use engine::limits::LABEL_SETS_MAX;
 use engine::metrics::{
-    Build, EnabledPlugin, Event, Family, Format, LabelSet, Metrics, Observation, ServiceKind,
-    ShardFacts, ShardMetrics, TableFacts, UpstreamEvent,
+    Build, EnabledPlugin, Event, Family, Format, LabelSet, Metrics, ObjectFaults, Observation,
+    ServiceKind, ShardFacts, ShardMetrics, TableFacts, UpstreamEvent,
 };
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{
     Metric, MetricFamily,
@@ -217,6 +217,16 @@ fn a_batch_may_touch_every_label_set() {
 }
 
 #[test]
+fn odd_objects_are_counted_by_kind() {
+    let text = in_text(&busy_metrics(), Format::Prometheus);
+    let labels = r#"kind="EndpointSlice",table="0",zone="cluster.local.""#;
+    for (name, count) in [("objects_refused", 1), ("odd_parts", 2)] {
+        let line = format!("ringdns_kubernetes_{name}_total{{{labels}}} {count}");
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+}
+
+#[test]
 fn open_connections_are_what_was_accepted_and_not_closed() {
     let metrics = Metrics::new(build(), 1);
     let shard = metrics.shard(0);
@@ -350,6 +360,7 @@ fn busy_metrics() -> Metrics {
         is_synced: true,
         published_at: Some(SystemTime::now()),
         last_event_at: Some(SystemTime::now()),
+        faults: vec![ObjectFaults { kind: "EndpointSlice", refused: 1, odd_parts: 2 }],
     });
     drop(facts);
     metrics

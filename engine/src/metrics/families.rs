@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -286,40 +286,6 @@ impl Families<'_, '_> {
         self.counters("coredns_panics", "Panics survived", &[(Vec::new(), facts.panics)])?;
         let help = "Lines of the log lost: standard output was read too slowly, or failed";
         self.counters("ringdns_log_lines_lost", help, &[(Vec::new(), facts.log_lines_lost)])
-    }
-
-    fn tables(&mut self, facts: &Facts, now: SystemTime) -> fmt::Result {
-        let each = |value: &dyn Fn(&super::TableFacts) -> Option<f64>| -> Vec<(Labels<'_>, f64)> {
-            facts
-                .tables
-                .iter()
-                .filter_map(|table| {
-                    let slot = table.slot.to_string().into();
-                    let labels = vec![("table", slot), ("zone", table.zone.as_str().into())];
-                    Some((labels, value(table)?))
-                })
-                .collect()
-        };
-        let generations = each(&|table| Some(table.generation as f64));
-        self.gauges("ringdns_table_generation", "Newest generation", &generations)?;
-        let names = each(&|table| Some(table.name_count as f64));
-        self.gauges("ringdns_table_names", "Names in the newest generation", &names)?;
-        let bytes = each(&|table| Some(table.len as f64));
-        self.gauges("ringdns_table_bytes", "Bytes of the newest generation", &bytes)?;
-        let synced = each(&|table| Some(f64::from(u8::from(table.is_synced))));
-        self.gauges("ringdns_table_synced", "1 once the whole cluster was seen", &synced)?;
-        let ages = each(&|table| {
-            Some(now.duration_since(table.published_at?).unwrap_or_default().as_secs_f64())
-        });
-        self.gauges("ringdns_table_age_seconds", "Time since the newest generation", &ages)?;
-        let events = each(&|table| {
-            Some(table.last_event_at?.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64())
-        });
-        self.gauges(
-            "ringdns_kubernetes_last_event_timestamp_seconds",
-            "When the API server was last heard of, in seconds since 1970",
-            &events,
-        )
     }
 
     fn process(&mut self) -> fmt::Result {

@@ -21,6 +21,7 @@ mod families;
 mod position;
 mod process;
 mod shard;
+mod table;
 mod upstream;
 
 use crate::limits::{LABEL_SETS_MAX, UPSTREAM_LABELS_MAX};
@@ -100,6 +101,18 @@ pub struct TableFacts {
     pub published_at: Option<SystemTime>,
     /// When the API server was last heard of: an event, a bookmark or a list.
     pub last_event_at: Option<SystemTime>,
+    /// What was odd in the objects, by kind.
+    pub faults: Vec<ObjectFaults>,
+}
+
+/// What was odd in objects of one kind, counted each time that they were read.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectFaults {
+    pub kind: &'static str,
+    /// Objects that are not served.
+    pub refused: u64,
+    /// Parts of objects that are.
+    pub odd_parts: u64,
 }
 
 /// The Service behind a change whose way into the table was timed.

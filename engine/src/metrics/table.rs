@@ -1,0 +1,73 @@
+//! The families of the cluster's tables: how old and how large they are, and what was odd in what they are made of.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::families::{Families, Labels};
+use super::{Facts, ObjectFaults, TableFacts};
+
+impl Families<'_, '_> {
+    pub(super) fn tables(&mut self, facts: &Facts, now: SystemTime) -> fmt::Result {
+        let each = |value: &dyn Fn(&TableFacts) -> Option<f64>| -> Vec<(Labels<'_>, f64)> {
+            facts
+                .tables
+                .iter()
+                .filter_map(|table| {
+                    let slot = table.slot.to_string().into();
+                    let labels = vec![("table", slot), ("zone", table.zone.as_str().into())];
+                    Some((labels, value(table)?))
+                })
+                .collect()
+        };
+        let generations = each(&|table| Some(table.generation as f64));
+        self.gauges("ringdns_table_generation", "Newest generation", &generations)?;
+        let names = each(&|table| Some(table.name_count as f64));
+        self.gauges("ringdns_table_names", "Names in the newest generation", &names)?;
+        let bytes = each(&|table| Some(table.len as f64));
+        self.gauges("ringdns_table_bytes", "Bytes of the newest generation", &bytes)?;
+        let synced = each(&|table| Some(f64::from(u8::from(table.is_synced))));
+        self.gauges("ringdns_table_synced", "1 once the whole cluster was seen", &synced)?;
+        let ages = each(&|table| {
+            Some(now.duration_since(table.published_at?).unwrap_or_default().as_secs_f64())
+        });
+        self.gauges("ringdns_table_age_seconds", "Time since the newest generation", &ages)?;
+        let events = each(&|table| {
+            Some(table.last_event_at?.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64())
+        });
+        self.gauges(
+            "ringdns_kubernetes_last_event_timestamp_seconds",
+            "When the API server was last heard of, in seconds since 1970",
+            &events,
+        )?;
+        self.object_faults(&facts.tables)
+    }
+
+    fn object_faults(&mut self, tables: &[TableFacts]) -> fmt::Result {
+        let rows: [(_, _, fn(&ObjectFaults) -> u64); 2] = [
+            (
+                "ringdns_kubernetes_objects_refused",
+                "Objects read that cannot be served",
+                |faults| faults.refused,
+            ),
+            (
+                "ringdns_kubernetes_odd_parts",
+                "Parts of served objects that are left out or read otherwise than they stand there",
+                |faults| faults.odd_parts,
+            ),
+        ];
+        for (name, help, count) in rows {
+            let samples = tables.iter().flat_map(|table| {
+                table.faults.iter().map(move |faults| {
+                    let labels: Labels<'_> = vec![
+                        ("kind", faults.kind.into()),
+                        ("table", table.slot.to_string().into()),
+                        ("zone", table.zone.as_str().into()),
+                    ];
+                    (labels, count(faults))
+                })
+            });
+            self.counters(name, help, &samples.collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+}
