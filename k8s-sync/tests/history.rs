@@ -82,7 +82,14 @@ fn object(random: &mut Random, kind: usize) -> String {
                 let sign = ["", "+h0", "+h1", "^p0"][random.below(4)];
                 format!("{}{sign}", random.pick(ENDPOINTS))
             });
-            let endpoints: Vec<String> = endpoints.collect();
+            let mut endpoints: Vec<String> = endpoints.collect();
+            // A slice of host names, or one that has some besides: which no cluster has, and the answer must not care.
+            if random.one_in(5) {
+                let kept = if random.one_in(4) { endpoints.len() } else { 0 };
+                endpoints.truncate(kept);
+                let count = 1 + random.below(2);
+                endpoints.extend((0..count).map(|_| format!("={}", random.pick(TARGETS))));
+            }
             let port = if random.one_in(3) { "" } else { random.pick(PORTS) };
             format!("eps {namespace}/e{slice} {service} {} {port}", endpoints.join(" "))
         }

@@ -120,6 +120,7 @@ fn endpoints_that_are_host_names() {
         fqdn("rds-2", "rds", "db.example.org"),
         headless("inside"),
         fqdn("inside-1", "inside", "web.shop.svc.cluster.local"),
+        "\n- {apiVersion: v1, kind: Service, metadata: {name: ext, namespace: shop}, spec: {type: ExternalName, externalName: inside.shop.svc.cluster.local}}".to_owned(),
         headless("two"),
         fqdn("two-1", "two", "b.example.org, a.example.org"),
         headless("mixed"),
@@ -145,6 +146,12 @@ fn endpoints_that_are_host_names() {
             (
                 "inside.shop.svc.cluster.local A",
                 "CNAME web.shop.svc.cluster.local, web.shop.svc.cluster.local A 10.96.0.1",
+            ),
+            (
+                "ext.shop.svc.cluster.local A",
+                "CNAME inside.shop.svc.cluster.local, \
+                 inside.shop.svc.cluster.local CNAME web.shop.svc.cluster.local, \
+                 web.shop.svc.cluster.local A 10.96.0.1",
             ),
             ("two.shop.svc.cluster.local A", "CNAME a.example.org"),
             ("mixed.shop.svc.cluster.local A", "A 10.1.0.1"),

@@ -15,7 +15,7 @@ use super::label::Label;
 use super::pen::Pen;
 use super::service::{self, Backends, Having};
 use crate::cluster::{Alias, Cluster, Part, Place, WireName};
-use crate::object::{ObjectKey, ServiceKind};
+use crate::object::ObjectKey;
 use wire::PodMode;
 
 /// Most CNAME records of one answer; CoreDNS follows about as many.
@@ -80,10 +80,9 @@ fn follow(
     let mut place = first.place;
     while chain.len() < CHAIN_LEN_MAX {
         let Place::Service(key, Part::Whole) = &place else { break };
-        let Some(ServiceKind::ExternalName(next)) = cluster.service(key).map(|found| &found.kind)
-        else {
-            break;
-        };
+        let key = Arc::new(key.clone());
+        let next = cluster.service(&key).and_then(|found| cluster.alias_of(&key, found));
+        let Some(next) = next else { break };
         let here = chain[chain.len() - 1].1.clone();
         if chain.iter().any(|(owner, _)| *owner == here) {
             return (chain, None);
