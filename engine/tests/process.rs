@@ -194,6 +194,50 @@ fn a_changed_corefile_is_put_to_work_and_a_broken_one_is_not() {
     let (code, log) = server.ended();
     assert_eq!(code, Some(0));
     assert!(log.contains("ttll") && log.contains("ttl"), "the log underlines the word:\n{log}");
+    // What CoreDNS's own test of reloads looks for.
+    assert!(log.contains("[INFO] Reloading complete") && !log.contains("[PANIC]"), "{log}");
+}
+
+/// Whatever is read again: a line in the log once, a number in the metrics each time.
+#[test]
+fn what_is_odd_is_told_once_and_counted() {
+    let odd = "---
+apiVersion: v1
+kind: List
+items:
+- apiVersion: discovery.k8s.io/v1
+  kind: EndpointSlice
+  metadata: {namespace: default, name: web-1, labels: {kubernetes.io/service-name: web}}
+  addressType: IPv4
+  endpoints: [{addresses: [10.1.0.1]}, {addresses: [10.1.0]}]
+- {apiVersion: v1, kind: Service, metadata: {namespace: default, name: bad}, spec: {clusterIP: 10.0.0.300}}
+- {apiVersion: v1, kind: Service, metadata: {namespace: lost, name: web}, spec: {clusterIP: 10.0.0.9}}
+- {apiVersion: v2, kind: Service, metadata: {namespace: default, name: new}}
+";
+    let server = Server::start(&[]);
+    let manifests = server.path("cluster.yaml");
+    for last in [2, 3] {
+        let cluster = cluster(&[("web", &format!("10.0.0.{last}"))]);
+        fs::write(&manifests, cluster + odd).unwrap();
+        server.until("the change is seen", |server| server.address("web") == Some(last));
+    }
+    let counted = |what: &str, kind: &str, count: u32| {
+        let labels = format!(r#"kind="{kind}",table="0",zone="cluster.local.""#);
+        let line = format!("ringdns_kubernetes_{what}_total{{{labels}}} {count}");
+        server.until(&line, |server| server.get("/metrics").contains(&line));
+    };
+    counted("odd_parts", "EndpointSlice", 2);
+    counted("objects_refused", "Service", 2);
+    server.signal("TERM");
+    let (_, log) = server.ended();
+    for told in [
+        "endpoints[1].addresses[0] is \"10.1.0\", which is not an IP address",
+        "spec.clusterIP is \"10.0.0.300\", which is not an IP address",
+        "objects lie in namespaces that no manifest has: lost (1)",
+        "of a version that is not read; they are left out: 1 (Service v2 (1))",
+    ] {
+        assert_eq!(log.matches(told).count(), 1, "{told}: {log}");
+    }
 }
 
 #[test]

@@ -201,6 +201,13 @@ fn mistakes_have_a_place() {
         "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Namespace\n",
         &format!("x.yaml:1:1: {cut}"),
     );
+    check(
+        "x.json",
+        &format!(
+            "{{\"kind\": \"PodList\", \"items\": []}}\n==== START logs for container a of pod b/c ====\nx\n"
+        ),
+        "x.json:2:1: it is a dump with logs among the objects: `kubectl cluster-info dump --output-directory=FOLDER` keeps them apart",
+    );
     let no_object = "where an object should be: a manifest is what `kubectl get … -o yaml` prints";
     check("x.yaml", "just words\n", &format!("x.yaml:1:1: it holds \"just words\" {no_object}"));
     check("x.yaml", &format!("{NS}---\n7\n"), &format!("x.yaml:6:1: it holds 7 {no_object}"));

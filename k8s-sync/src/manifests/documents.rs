@@ -201,16 +201,26 @@ impl Object {
     }
 }
 
+/// What `kubectl cluster-info dump` puts between the objects where it is not told to write a folder.
+const LOGS: &str = "==== START logs for container ";
+
 /// `is_json`: the file's name says so.
 pub(super) fn read(text: &str, is_json: bool) -> Result<Contents, TextError> {
-    let mut items = if is_json {
-        from_json(text)?
+    let items = if is_json {
+        from_json(text)
     } else if text.trim_start().starts_with(['{', '[']) {
         // Flow YAML looks the same at first.
-        from_json(text).or_else(|_| from_yaml(text))?
+        from_json(text).or_else(|_| from_yaml(text))
     } else {
-        from_yaml(text)?
+        from_yaml(text)
     };
+    let mut items = items.map_err(|error| match text.contains(LOGS) {
+        true => TextError {
+            cause: "it is a dump with logs among the objects: `kubectl cluster-info dump --output-directory=FOLDER` keeps them apart".to_owned(),
+            ..error
+        },
+        false => error,
+    })?;
     items.retain(|item| !matches!(item.value, Item::Null));
     let mut contents = Contents::default();
     let Some(last) = items.pop() else {
