@@ -173,6 +173,7 @@ fn forms_of_manifests() {
     check("x.yaml", &format!("- {json}\n- {json}\n"), "{ns:a ns:a} {} {} {}");
     check("x.jsonl", &format!("{json}\n{json}\n"), "{ns:a ns:a} {} {} {}");
     check("x.ndjson", &format!("\u{feff}{json}\r\n{json}\r\n"), "{ns:a ns:a} {} {} {}");
+    check("x.yaml", "# kubectl get ns\n---\n# nothing yet\n", "{} {} {} {}");
     // kubectl cluster-info dump: a kind without objects.
     check(
         "x.json",
@@ -203,9 +204,7 @@ fn mistakes_have_a_place() {
     );
     check(
         "x.json",
-        &format!(
-            "{{\"kind\": \"PodList\", \"items\": []}}\n==== START logs for container a of pod b/c ====\nx\n"
-        ),
+        "{\"kind\": \"PodList\", \"items\": []}\n==== START logs for container a of pod b/c ====\nx\n",
         "x.json:2:1: it is a dump with logs among the objects: `kubectl cluster-info dump --output-directory=FOLDER` keeps them apart",
     );
     let no_object = "where an object should be: a manifest is what `kubectl get … -o yaml` prints";

@@ -190,6 +190,16 @@ fn typed<T: DeserializeOwned + Default>(values: Map<String, Value>) -> T {
 }
 
 impl Object {
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Namespace(_) => "Namespace",
+            Self::Service(_) => "Service",
+            Self::EndpointSlice(_) => "EndpointSlice",
+            Self::Endpoints(_) => "Endpoints",
+            Self::Pod(_) => "Pod",
+        }
+    }
+
     pub(super) const fn metadata(&self) -> &Metadata {
         match self {
             Self::Namespace(raw) => &raw.metadata,
@@ -224,8 +234,13 @@ pub(super) fn read(text: &str, is_json: bool) -> Result<Contents, TextError> {
     items.retain(|item| !matches!(item.value, Item::Null));
     let mut contents = Contents::default();
     let Some(last) = items.pop() else {
-        // A file that is being written looks like this for a moment: not a cluster without objects.
-        return Err(TextError { place: None, cause: "there is no document in it".to_owned() });
+        let cause = "there is no document in it".to_owned();
+        // A file that is being written is empty for a moment: not a cluster without objects. One of comments is not.
+        if text.trim().is_empty() {
+            return Err(TextError { place: None, cause });
+        }
+        contents.odd.push((None, cause));
+        return Ok(contents);
     };
     check_end(&last)?;
     for item in items.into_iter().chain([last]) {

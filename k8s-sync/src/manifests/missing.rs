@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use super::snapshot::Snapshot;
+use crate::convert::SERVICE_NAME_LABEL;
 use crate::object::{Namespace, ServiceKind};
 use crate::options::Options;
 use crate::raw::Kind;
@@ -25,12 +26,16 @@ pub(super) struct Missing {
     pub(super) unread: BTreeMap<String, u64>,
     /// What stands where an object should, by its place.
     pub(super) odd: Vec<(String, String)>,
+    /// Objects that stand in the files a second time.
+    pub(super) twice: Vec<String>,
+    /// Slices that name no Service.
+    pub(super) unowned: Vec<String>,
     /// Files and folders that are not read.
     pub(super) skipped: Vec<PathBuf>,
 }
 
 pub(super) fn make_up(missing: Missing, options: &Options, snapshot: &mut Snapshot) {
-    let Missing { named, inhabited, unread, odd, skipped } = missing;
+    let Missing { named, inhabited, unread, odd, twice, unowned, skipped } = missing;
     make_up_namespaces(&named, &inhabited, options, snapshot);
     let notes = &mut snapshot.notes;
     if !unread.is_empty() {
@@ -43,6 +48,20 @@ pub(super) fn make_up(missing: Missing, options: &Options, snapshot: &mut Snapsh
     if !odd.is_empty() {
         let places = few(odd.iter().map(|(from, what)| format!("{from}: {what}")));
         notes.insert(format!("left out what is no object ({}): {places}", odd.len()));
+    }
+    if !twice.is_empty() {
+        notes.insert(format!(
+            "objects that the files hold more than once; the last one counts ({}): {}",
+            twice.len(),
+            few(twice.iter())
+        ));
+    }
+    if !unowned.is_empty() {
+        notes.insert(format!(
+            "EndpointSlices that belong to no Service, for they have no label {SERVICE_NAME_LABEL} ({}): {}",
+            unowned.len(),
+            few(unowned.iter())
+        ));
     }
     if !skipped.is_empty() {
         let paths = few(skipped.iter().map(|path| path.display().to_string()));

@@ -58,6 +58,8 @@ pub(super) struct Found {
 #[derive(Default)]
 struct Gathered {
     missing: Missing,
+    /// Objects so far, by kind and name.
+    seen: HashSet<(&'static str, ObjectKey)>,
     /// Services that some slice names.
     sliced: HashSet<ObjectKey>,
     endpoints: Vec<(ObjectKey, raw::Endpoints, Faults, String)>,
@@ -104,10 +106,18 @@ impl Reader {
         if is_in_namespace {
             *gathered.missing.inhabited.entry(key.namespace.clone()).or_default() += 1;
         }
+        let kind = object.kind();
+        // An object without a name is refused; a Namespace says nothing that another could contradict.
+        let may_contradict = !matches!(object, Object::Namespace(_)) && !key.name.is_empty();
+        if may_contradict && !gathered.seen.insert((kind, key.clone())) {
+            let place = from(file, place);
+            let what = format!("{kind} {}/{} at {place}", key.namespace, key.name);
+            gathered.missing.twice.push(what);
+        }
         let labels = self.options.labels.as_ref();
         let namespace_labels = self.options.namespace_labels.as_ref();
         let wants = |kind| is_wanted(&self.options, kind);
-        let (kind, taken) = match object {
+        let (counted_as, taken) = match object {
             Object::Namespace(raw) => {
                 gathered.missing.named.insert(key.name.clone());
                 let into = &mut snapshot.namespaces;
@@ -120,6 +130,9 @@ impl Reader {
                 if let Some(name) = raw.metadata.label(convert::SERVICE_NAME_LABEL) {
                     let namespace = key.namespace.clone();
                     gathered.sliced.insert(ObjectKey { namespace, name: name.into() });
+                } else {
+                    let what = format!("{}/{} at {}", key.namespace, key.name, from(file, place));
+                    gathered.missing.unowned.push(what);
                 }
                 (Kind::EndpointSlice, take(raw, labels, &mut faults, &mut snapshot.slices))
             }
@@ -134,14 +147,8 @@ impl Reader {
             }
             Object::EndpointSlice(_) | Object::Endpoints(_) | Object::Pod(_) => return,
         };
-        let found = Found {
-            counted_as: kind,
-            kind: kind.name(),
-            key,
-            refusal: taken.err(),
-            faults,
-            from: from(file, place),
-        };
+        let found =
+            Found { counted_as, kind, key, refusal: taken.err(), faults, from: from(file, place) };
         snapshot.found.push(found);
     }
 
