@@ -287,6 +287,7 @@ fn table_facts(sync: &Sync) -> TableFacts {
         published_at: status.is_synced.then(|| SystemTime::UNIX_EPOCH + changed),
         // The kind that has been silent longest says how old the picture may be.
         last_event_at: contacts.max().and_then(|silence| SystemTime::now().checked_sub(silence)),
+        refused_name_count: status.refused_names,
         faults: faults.collect(),
     }
 }

@@ -224,6 +224,8 @@ fn odd_objects_are_counted_by_kind() {
         let line = format!("ringdns_kubernetes_{name}_total{{{labels}}} {count}");
         assert!(text.contains(&line), "{line}: {text}");
     }
+    let line = r#"ringdns_kubernetes_names_refused_total{table="0",zone="cluster.local."} 3"#;
+    assert!(text.contains(line), "{text}");
 }
 
 #[test]
@@ -360,6 +362,7 @@ fn busy_metrics() -> Metrics {
         is_synced: true,
         published_at: Some(SystemTime::now()),
         last_event_at: Some(SystemTime::now()),
+        refused_name_count: 3,
         faults: vec![ObjectFaults { kind: "EndpointSlice", refused: 1, odd_parts: 2 }],
     });
     drop(facts);

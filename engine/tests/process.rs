@@ -213,6 +213,8 @@ items:
 - {apiVersion: v1, kind: Service, metadata: {namespace: default, name: bad}, spec: {clusterIP: 10.0.0.300}}
 - {apiVersion: v1, kind: Service, metadata: {namespace: lost, name: web}, spec: {clusterIP: 10.0.0.9}}
 - {apiVersion: v2, kind: Service, metadata: {namespace: default, name: new}}
+- {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {namespace: default, name: stray}, addressType: IPv4}
+- {apiVersion: v1, kind: Service, metadata: {namespace: lost, name: web}, spec: {clusterIP: 10.0.0.9}}
 ";
     let server = Server::start(&[]);
     let manifests = server.path("cluster.yaml");
@@ -233,7 +235,9 @@ items:
     for told in [
         "endpoints[1].addresses[0] is \"10.1.0\", which is not an IP address",
         "spec.clusterIP is \"10.0.0.300\", which is not an IP address",
-        "objects lie in namespaces that no manifest has: lost (1)",
+        "objects lie in namespaces that no manifest has: lost (2)",
+        "the files hold more than once; the last one counts (1): Service lost/web at ",
+        "no label kubernetes.io/service-name (1): default/stray at ",
         "of a version that is not read; they are left out: 1 (Service v2 (1))",
     ] {
         assert_eq!(log.matches(told).count(), 1, "{told}: {log}");

@@ -101,6 +101,8 @@ pub struct TableFacts {
     pub published_at: Option<SystemTime>,
     /// When the API server was last heard of: an event, a bookmark or a list.
     pub last_event_at: Option<SystemTime>,
+    /// Names left out since the start because they can be none.
+    pub refused_name_count: u64,
     /// What was odd in the objects, by kind.
     pub faults: Vec<ObjectFaults>,
 }

@@ -6,6 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::families::{Families, Labels};
 use super::{Facts, ObjectFaults, TableFacts};
 
+/// A family's name and help, and what it counts.
+type FaultRow = (&'static str, &'static str, fn(&ObjectFaults) -> u64);
+
 impl Families<'_, '_> {
     pub(super) fn tables(&mut self, facts: &Facts, now: SystemTime) -> fmt::Result {
         let each = |value: &dyn Fn(&TableFacts) -> Option<f64>| -> Vec<(Labels<'_>, f64)> {
@@ -39,11 +42,25 @@ impl Families<'_, '_> {
             "When the API server was last heard of, in seconds since 1970",
             &events,
         )?;
+        self.refused_names(&facts.tables)?;
         self.object_faults(&facts.tables)
     }
 
+    fn refused_names(&mut self, tables: &[TableFacts]) -> fmt::Result {
+        let samples = tables.iter().map(|table| {
+            let slot = table.slot.to_string().into();
+            let labels: Labels<'_> = vec![("table", slot), ("zone", table.zone.as_str().into())];
+            (labels, table.refused_name_count)
+        });
+        self.counters(
+            "ringdns_kubernetes_names_refused",
+            "Names left out because they are too long or no host names",
+            &samples.collect::<Vec<_>>(),
+        )
+    }
+
     fn object_faults(&mut self, tables: &[TableFacts]) -> fmt::Result {
-        let rows: [(_, _, fn(&ObjectFaults) -> u64); 2] = [
+        let rows: [FaultRow; 2] = [
             (
                 "ringdns_kubernetes_objects_refused",
                 "Objects read that cannot be served",
