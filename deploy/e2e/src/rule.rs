@@ -65,8 +65,9 @@ impl Rule {
                  more, and takes an IPv4-mapped one for the IPv4 address."
             }
             Self::HiddenNamespace => {
-                "What `namespaces` and `namespace_labels` hide is not told of; with \
-                 `namespace_labels` CoreDNS still names hidden Services in PTR records."
+                "What `namespaces` and `namespace_labels` hide is not told of, but for the names \
+                 of the zone's own name servers; with `namespace_labels` CoreDNS still names \
+                 hidden Services in PTR records."
             }
             Self::LetterCase => {
                 "Capitals in a name change nothing (RFC 4343); where the zone's own labels have \
