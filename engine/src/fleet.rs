@@ -13,14 +13,14 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rustix::event::{EventfdFlags, eventfd};
 use wire::compile::Table;
 
+use crate::fills::Fills;
 use crate::forward::ShardNumber;
 use crate::io::DatagramIo;
 use crate::io::mmsg::Mmsg;
 use crate::io::socket::ListenerSockets;
 use crate::io::uring::Uring;
-use crate::limits::{FILLS_WAITING_MAX, UPDATES_WAITING_MAX};
+use crate::limits::UPDATES_WAITING_MAX;
 use crate::metrics::ShardMetrics;
-use crate::outside::Fills;
 use crate::plan::{ListenerId, Plan, TableSlot};
 use crate::shard::{ErrorReport, Shard, Update, serve};
 use crate::tcp::TcpService;
@@ -107,14 +107,8 @@ impl Fleet {
         errors: &Sender<ErrorReport>,
     ) -> io::Result<Self> {
         let mut members = Vec::with_capacity(cores.len());
-        let (to_caches, from_others): (Vec<_>, Vec<_>) =
-            cores.iter().map(|_| bounded(FILLS_WAITING_MAX)).unzip();
-        let from_others = from_others.into_iter();
-        for (index, ((core, metrics), from_others)) in
-            cores.iter().zip(metrics).zip(from_others).enumerate()
-        {
-            let others = to_caches.iter().enumerate().filter(|(other, _)| *other != index);
-            let to_others = others.map(|(_, sender)| sender.clone()).collect();
+        let fills = Fills::between(cores.len());
+        for (index, ((core, metrics), fills)) in cores.iter().zip(metrics).zip(fills).enumerate() {
             let (updates, receiver) = bounded(UPDATES_WAITING_MAX);
             let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
             let start = Start {
@@ -124,7 +118,7 @@ impl Fleet {
                 number: ShardNumber { index, count: cores.len() },
                 updates: receiver,
                 errors: errors.clone(),
-                fills: Fills { from_others, to_others },
+                fills,
                 metrics: Arc::clone(metrics),
             };
             let (report, started) = bounded(1);

@@ -19,6 +19,8 @@ pub mod tcp;
 
 pub mod outside;
 
+pub mod fills;
+
 pub mod waiter;
 
 pub mod forward;

@@ -183,8 +183,11 @@ pub const OUTRUNS_MAX: u32 = 3;
 /// Clients of one shard that wait for upstreams, many of them for the same answer; each holds some 500 bytes.
 pub const WAITERS_MAX: usize = 16384;
 
-/// Answers of upstreams that wait for the cache of another shard.
+/// Answers of upstreams that wait for the cache of another shard; past it the oldest is lost.
 pub const FILLS_WAITING_MAX: usize = 1024;
+
+/// Tries to put one there. Each makes room for one, which another shard can take: four shards in a row that do are hardly met.
+pub const FILL_TRIES_MAX: usize = 4;
 
 /// Of these, how many a shard takes before a batch: some 50 µs' worth.
 pub const FILLS_PER_BATCH_MAX: usize = 64;

@@ -15,13 +15,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender};
 use wire::header::{CLASS_IN, RD};
 use wire::name::Name;
 use wire::response::{Response, TtlRule};
 
 use crate::answer::{Ask, Transport};
-use crate::cache::{Cache, Filled, Key};
+use crate::cache::{Cache, Filled, Key, Times};
+use crate::fills::{Fill, Fills};
 use crate::forward::{self, Failure, ShardNumber, Upstreams};
 use crate::limits::{FILLS_PER_BATCH_MAX, FORWARD_TIMEOUT, WAITERS_MAX};
 use crate::metrics::{Event, ShardMetrics};
@@ -49,23 +49,9 @@ pub struct Outside {
     fills: Fills,
 }
 
-/// What upstreams told one shard, on its way to the others. Dropped where a channel is full: that shard asks for itself.
-pub struct Fills {
-    pub from_others: Receiver<Fill>,
-    pub to_others: Vec<Sender<Fill>>,
-}
-
-/// One upstream's answer, for the caches of other shards.
-#[derive(Clone)]
-pub struct Fill {
-    cache: Arc<CachePlan>,
-    asked: Arc<Asked>,
-    response: Arc<Response>,
-}
-
 /// The question that upstreams are asked, class IN. The name is in wire format and lower case.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Asked {
+pub(crate) struct Asked {
     name: Box<[u8]>,
     qtype: u16,
     dnssec_ok: bool,
@@ -227,14 +213,18 @@ impl Outside {
         match outcome {
             Ok(response) => {
                 let response = Arc::new(response);
+                let times = Times::at_once(now, unix_secs());
                 let filled = cache
                     .as_mut()
-                    .map_or(Filled::Passed, |cache| cache.fill(&key, &response, now, unix_secs()));
+                    .map_or(Filled::Passed, |cache| cache.fill(&key, &response, times));
                 let as_sent = Outcome::Response { response: &response, ttl: TtlRule::AS_SENT };
                 match filled {
                     Filled::Kept(ttl) => {
                         give(Outcome::Response { response: &response, ttl });
-                        self.fills.tell(flight, &response);
+                        if let Some(cache) = &flight.cache {
+                            let (cache, asked) = (Arc::clone(cache), Arc::clone(&flight.key.asked));
+                            self.fills.tell(&Fill { cache, asked, response, received: now });
+                        }
                     }
                     Filled::Passed => give(as_sent),
                     Filled::Inferior => {
@@ -262,16 +252,17 @@ impl Outside {
         self.waiter_count == 0
     }
 
-    /// Takes what other shards were told, as much as a batch has time for.
+    /// Takes what other shards were told, as much as a batch has time for. It may have waited as long as this shard was idle.
     pub fn take_fills(&mut self, now: Instant) {
-        if self.fills.from_others.is_empty() {
+        if self.fills.is_empty() {
             return;
         }
         let unix_secs = unix_secs();
-        for fill in self.fills.from_others.try_iter().take(FILLS_PER_BATCH_MAX) {
+        for fill in self.fills.come().take(FILLS_PER_BATCH_MAX) {
             let cache = cache_of(&mut self.caches, &self.cache_plans, Some(&fill.cache));
             if let Some(cache) = cache {
-                cache.fill(&fill.asked.key(), &fill.response, now, unix_secs);
+                let times = Times { received: fill.received, now, unix_secs };
+                cache.learn(&fill.asked.key(), &fill.response, times);
             }
         }
         self.publish_counts();
@@ -293,22 +284,13 @@ impl Outside {
     }
 }
 
-impl Fills {
-    fn tell(&self, flight: &Flight, response: &Arc<Response>) {
-        let Some(cache) = &flight.cache else { return };
-        for other in &self.to_others {
-            let asked = Arc::clone(&flight.key.asked);
-            let _ = other.try_send(Fill {
-                cache: Arc::clone(cache),
-                asked,
-                response: Arc::clone(response),
-            });
-        }
-    }
-}
-
 impl Asked {
-    fn key(&self) -> Key<'_> {
+    #[cfg(test)]
+    pub(crate) fn of(name: &[u8], qtype: u16) -> Self {
+        Self { name: name.into(), qtype, dnssec_ok: false, checking_disabled: false }
+    }
+
+    pub(crate) fn key(&self) -> Key<'_> {
         Key {
             name: &self.name,
             qtype: self.qtype,

@@ -28,6 +28,7 @@ use crate::answer::{
     look,
 };
 use crate::corefile::Timeouts;
+use crate::fills::Fills;
 use crate::forward::ShardNumber;
 use crate::io::prefetch::prefetch;
 use crate::io::socket::ListenerSockets;
@@ -38,7 +39,7 @@ use crate::limits::{
     TABLES_MAX,
 };
 use crate::metrics::{Observation, ShardMetrics};
-use crate::outside::{Departure, Fills, Outside};
+use crate::outside::{Departure, Outside};
 use crate::plan::{ListenerId, Plan, TableSlot};
 use crate::tcp::TcpService;
 use crate::waiter::{LateAnswers, ReturnTo, Waiter};

@@ -1,7 +1,8 @@
 //! The cache as a story: what is asked and what upstreams say, second by second.
 //!
 //! A script has a step a line, `SECOND VERB…: OUTCOME`. `ask` shows what a client is given: the code and the TTL of the first record,
-//! `refresh` if the answer is to be asked for anew. The other verbs are what an upstream has said, or `failed`.
+//! `refresh` if the answer is to be asked for anew. The other verbs are what an upstream has said, or `failed`; behind `learn SECOND`
+//! what it said to another shard then.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use domain::base::iana::{Class, Rcode, Rtype};
 use domain::base::{MessageBuilder, Name as DomainName, Record, Ttl, rdata::UnknownRecordData};
-use engine::cache::{Answer, Cache, EntryType, Filled, Key, LookUp};
+use engine::cache::{Answer, Cache, EntryType, Filled, Key, LookUp, Times};
 use engine::corefile::{self, Surroundings};
 use engine::limits::CACHE_ENTRY_LEN;
 use proptest::prelude::*;
@@ -138,9 +139,15 @@ fn play(cache: &str, script: &str) -> Cache {
                 played.failed(&key(&name), now);
                 "-".to_owned()
             }
+            "learn" => {
+                let received = began + Duration::from_secs_f64(words[2].parse().expect("seconds"));
+                let times = Times { received, now, unix_secs: UNIX_SECS };
+                played.learn(&key(&name), &response(NAME, &words[3..]), times);
+                "-".to_owned()
+            }
             _ => {
                 let response = response(NAME, &words[1..]);
-                match played.fill(&key(&name), &response, now, UNIX_SECS) {
+                match played.fill(&key(&name), &response, Times::at_once(now, UNIX_SECS)) {
                     Filled::Kept(ttl) => {
                         format!("kept {}", given(Answer { response: &response, ttl }))
                     }
@@ -177,6 +184,56 @@ fn answers_age() {
     play("cache {\n success 2000 30 0\n }", "0 success 0: passed\n 0 ask: miss");
     play("cache {\n success 2000 300 60\n }", "0 success 10: kept NOERROR 60\n 59 ask: NOERROR 1");
     play("cache {\n keepttl\n }", "0 success 60: kept NOERROR 60\n 59 ask: NOERROR 60");
+}
+
+/// A shard that was idle reads late what others were told.
+#[test]
+fn answers_to_other_shards_age_on_their_way() {
+    // It has what is left of its TTL, if anything is.
+    play(
+        "cache",
+        "12 learn 2 success 60: -\n 12 ask: NOERROR 50\n 61 ask: NOERROR 1\n 62 ask: miss",
+    );
+    play("cache 30", "3600 learn 2 success 3600: -\n 3600 ask: miss");
+    play("cache", "62 learn 2 success 60: -\n 62 ask: miss");
+    play("cache", "21 learn 2 nxdomain 60 20: -\n 21 ask: NXDOMAIN 1\n 22 ask: miss");
+    play("cache", "22 learn 2 nxdomain 60 20: -\n 22 ask: miss");
+    play("cache", "6 learn 2 servfail: -\n 6.9 ask: SERVFAIL\n 7 ask: miss");
+    play("cache", "7 learn 2 servfail: -\n 7 ask: miss");
+    // It takes no newer one's place, be that an answer, a denial or a failure.
+    play(
+        "cache",
+        "10 success 60: kept NOERROR 60
+        20 learn 9 nxdomain 60 60: -
+        20 ask: NOERROR 50
+        20 learn 11 nxdomain 60 60: -
+        20 ask: NXDOMAIN 51
+        20 learn 10 success 60: -
+        20 ask: NXDOMAIN 51
+        30 learn 29 servfail: -
+        30 ask: NXDOMAIN 41
+        90 failed: -
+        90 learn 89 success 60: -
+        90 ask: SERVFAIL",
+    );
+    // With `serve_stale` it is kept as long as it would have been here.
+    play(
+        "cache {\n serve_stale 1h\n }",
+        "100 learn 2 success 60: -
+        100 ask: NOERROR 0 refresh
+        3662 learn 4 success 60: -
+        3662 ask: NOERROR 0 refresh
+        3664 ask: miss
+        3664 learn 4 success 60: -
+        3664 ask: miss",
+    );
+    // A failure of long ago does not put off the next question.
+    play(
+        "cache {\n serve_stale 1h\n }",
+        "0 success 60: kept NOERROR 60
+        70 learn 61 servfail: -
+        70 ask: NOERROR 0 refresh",
+    );
 }
 
 #[test]
@@ -407,7 +464,7 @@ fn questions_differ_by_all_that_was_asked() {
     let mut cache = Cache::new(&settings("cache"), 42);
     let (name, other) = (wire_name(NAME), wire_name("www.example.net"));
     let kept = key(&name);
-    cache.fill(&kept, &response(NAME, &["success", "60"]), began, UNIX_SECS);
+    cache.fill(&kept, &response(NAME, &["success", "60"]), Times::at_once(began, UNIX_SECS));
     assert_eq!(shown(cache.look_up(&kept, began)), "NOERROR 60");
     for different in [
         key(&other),
@@ -435,7 +492,7 @@ fn expired_signatures_are_not_kept_for_those_who_check() {
         let mut cache = Cache::new(&settings("cache"), 42);
         let key = Key { dnssec_ok, ..key(&name) };
         let response = response(NAME, &["signed", "60", &end.to_string()]);
-        let filled = cache.fill(&key, &response, began, UNIX_SECS);
+        let filled = cache.fill(&key, &response, Times::at_once(began, UNIX_SECS));
         assert_eq!(matches!(filled, Filled::Kept(_)), is_kept, "until {end}, DO {dnssec_ok}");
     }
 }
@@ -449,13 +506,13 @@ fn check_flood(popular_words: &[&str], flood_words: &[&str], entry_type: EntryTy
     let [kept, flood] = [popular_words, flood_words].map(|words| response(NAME, words));
     let popular: Vec<_> = (0..POPULAR).map(|at| wire_name(&format!("p{at}.example.org"))).collect();
     for name in &popular {
-        cache.fill(&key(name), &kept, now, UNIX_SECS);
+        cache.fill(&key(name), &kept, Times::at_once(now, UNIX_SECS));
         cache.look_up(&key(name), now);
     }
     for at in 0..100_000 {
         let name = wire_name(&format!("{at}.flood.example.org"));
         assert!(matches!(cache.look_up(&key(&name), now), LookUp::Miss));
-        cache.fill(&key(&name), &flood, now, UNIX_SECS);
+        cache.fill(&key(&name), &flood, Times::at_once(now, UNIX_SECS));
         // None of the popular ones is asked for in a thousand of the others.
         if at % 1000 == 999 {
             let name = &popular[at / 1000 % POPULAR];
@@ -489,7 +546,7 @@ fn names_become_popular_in_a_flood() {
         let name = wire_name(&text);
         let is_hit = matches!(cache.look_up(&key(&name), now), LookUp::Hit { .. });
         if !is_hit {
-            cache.fill(&key(&name), &response, now, UNIX_SECS);
+            cache.fill(&key(&name), &response, Times::at_once(now, UNIX_SECS));
         }
         is_hit
     };
@@ -563,7 +620,7 @@ fn check_against_map(
             }
             Some(said) => {
                 let words: Vec<&str> = said.split(' ').collect();
-                cache.fill(&key, &response(&name_text, &words), now, UNIX_SECS);
+                cache.fill(&key, &response(&name_text, &words), Times::at_once(now, UNIX_SECS));
                 match said {
                     "success 60" => ("NOERROR", 30),
                     "success 7" => ("NOERROR", 7),

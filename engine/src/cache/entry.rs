@@ -21,7 +21,8 @@ const LIFETIME_MAX: Duration = Duration::from_secs(i32::MAX as u64);
 pub(super) struct Entry {
     pub(super) response: Arc<Response>,
     term: Term,
-    stored: Instant,
+    /// When the upstream gave it to this server, whichever shard that was.
+    received: Instant,
     /// Until then it is not asked for again.
     refresh_from: Instant,
     /// Since the last gap that was too long for `prefetch`.
@@ -96,11 +97,15 @@ impl Entry {
         response: Arc<Response>,
         term: Term,
         last: Option<&Self>,
-        now: Instant,
+        received: Instant,
     ) -> Self {
-        let last = last.filter(|last| now < last.expiry());
-        let (hits, last_hit) = last.map_or((0, now), |last| (last.hits, last.last_hit));
-        Self { response, term, stored: now, refresh_from: now, hits, last_hit }
+        let last = last.filter(|last| received < last.expiry());
+        let (hits, last_hit) = last.map_or((0, received), |last| (last.hits, last.last_hit));
+        Self { response, term, received, refresh_from: received, hits, last_hit }
+    }
+
+    pub(super) fn is_newer_than(&self, received: Instant) -> bool {
+        self.received > received
     }
 
     pub(super) fn age(&self, settings: &Settings, now: Instant) -> Age {
@@ -117,7 +122,7 @@ impl Entry {
     }
 
     fn expiry(&self) -> Instant {
-        self.stored + self.term.lifetime
+        self.received + self.term.lifetime
     }
 
     /// What a client is given of it at this age.
@@ -165,8 +170,9 @@ impl Entry {
         now >= self.refresh_from
     }
 
-    pub(super) fn pause_refreshing(&mut self, now: Instant, pause: Duration) {
-        self.refresh_from = now + pause;
+    /// A pause that was to last longer does.
+    pub(super) fn pause_refreshing(&mut self, from: Instant, pause: Duration) {
+        self.refresh_from = self.refresh_from.max(from + pause);
     }
 
     /// Whether it is the better answer, though `response` is the newer one: failures are passing, and `prefer_positive` takes
@@ -183,7 +189,7 @@ impl Entry {
     }
 
     fn age_secs(&self, now: Instant) -> u32 {
-        secs(now.saturating_duration_since(self.stored))
+        secs(now.saturating_duration_since(self.received))
     }
 }
 

@@ -55,6 +55,23 @@ pub struct Answer<'c> {
     pub ttl: TtlRule,
 }
 
+/// When a response was received, and when it is looked at: later where it came by way of another shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    pub received: Instant,
+    pub now: Instant,
+    /// `now`, as signatures are held against it.
+    pub unix_secs: u32,
+}
+
+impl Times {
+    /// Of a response that has just come.
+    #[must_use]
+    pub fn at_once(now: Instant, unix_secs: u32) -> Self {
+        Self { received: now, now, unix_secs }
+    }
+}
+
 /// What became of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
@@ -167,18 +184,12 @@ impl Cache {
         (age != Age::Over).then(|| entry.answer(age, settings, now))
     }
 
-    /// Takes an upstream's answer to the question, and keeps it if it may be kept. `unix_secs` is the time that signatures are
-    /// held against.
-    pub fn fill(
-        &mut self,
-        key: &Key<'_>,
-        response: &Arc<Response>,
-        now: Instant,
-        unix_secs: u32,
-    ) -> Filled {
+    /// Takes an upstream's answer to the question, and keeps it if it may be kept.
+    pub fn fill(&mut self, key: &Key<'_>, response: &Arc<Response>, times: Times) -> Filled {
         if response.truncated {
             return Filled::Passed;
         }
+        let Times { received, now, unix_secs } = times;
         let Self { settings, store, .. } = self;
         let term = Term::of(response, settings);
         let last_age = store.peek(key).map_or(Age::Over, |entry| entry.age(settings, now));
@@ -192,14 +203,14 @@ impl Cache {
                 (Kind::NoData | Kind::NxDomain | Kind::Delegation, None)
                 | (Kind::Success | Kind::Failure, _) => pause_after_failure(settings),
             };
-            entry.pause_refreshing(now, pause);
+            entry.pause_refreshing(received, pause);
             return Filled::Inferior;
         }
         let has_expired = |end: u32| (end.wrapping_sub(unix_secs) as i32) < 0;
         let is_signed_no_more =
             key.dnssec_ok && response.signatures_end_unix_secs.is_some_and(has_expired);
         if let Some(term) = term.filter(|_| !is_signed_no_more)
-            && let Some(ttl) = self.keep(key, term, response, now)
+            && let Some(ttl) = self.keep(key, term, response, times)
         {
             return Filled::Kept(ttl);
         }
@@ -208,6 +219,15 @@ impl Cache {
             self.store.remove(key);
         }
         Filled::Passed
+    }
+
+    /// Takes what another shard was told, unless what is here came later.
+    pub fn learn(&mut self, key: &Key<'_>, response: &Arc<Response>, times: Times) {
+        let is_outdated =
+            self.store.peek(key).is_some_and(|entry| entry.is_newer_than(times.received));
+        if !is_outdated {
+            self.fill(key, response, times);
+        }
     }
 
     /// No upstream has answered the question. That is kept, too (RFC 9520, section 3.2), but not in the place of an answer. Not for
@@ -221,7 +241,7 @@ impl Cache {
         }
         let failure = Arc::clone(&self.failure);
         if let Some(term) = Term::of(&failure, settings) {
-            self.keep(key, term, &failure, now);
+            self.keep(key, term, &failure, Times::at_once(now, 0));
         }
     }
 
@@ -248,21 +268,25 @@ impl Cache {
         self.store.evictions(entry_type)
     }
 
-    /// The rule for those who wait, if there is room for the response and nothing is disabled.
+    /// The rule for those who wait, if something is left of the response's time, there is room for it and nothing is disabled.
     fn keep(
         &mut self,
         key: &Key<'_>,
         term: Term,
         response: &Arc<Response>,
-        now: Instant,
+        Times { received, now, .. }: Times,
     ) -> Option<TtlRule> {
         let name = Name::from_wire(key.name)?;
         if self.disabled[term.entry_type as usize].find(&name).is_some() {
             return None;
         }
         let last = self.store.peek(key).map(|last| &*last);
-        let entry = Entry::new(Arc::clone(response), term, last, now);
-        let ttl = entry.answer(Age::Fresh, &self.settings, now).ttl;
+        let entry = Entry::new(Arc::clone(response), term, last, received);
+        let age = entry.age(&self.settings, now);
+        if age == Age::Over {
+            return None;
+        }
+        let ttl = entry.answer(age, &self.settings, now).ttl;
         self.store.put(key, term.entry_type, entry).then_some(ttl)
     }
 }
