@@ -138,9 +138,11 @@ impl Response {
 ///   NSEC3), which name no host and prove themselves;
 /// * additional records that an answer or authority record names.
 ///
+/// CNAMEs are put before what they lead to, in the order of their chain, whatever order they came in.
+///
 /// More than 11 CNAMEs are malformed. TTLs with the top bit set are 0 (RFC 2181, section 8).
 ///
-/// Work for n bytes of packet: two passes over the records, at most 11 more over the CNAMEs, and in each at most three
+/// Work for n bytes of packet: three passes over the records, at most 11 more over the CNAMEs, and in each at most three
 /// names of 255 bytes a record.
 #[must_use]
 pub fn read(packet: &[u8], asked: &Asked<'_>) -> Reading {

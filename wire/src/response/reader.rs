@@ -81,11 +81,12 @@ fn read_behind_question(
     counts: [u16; 3],
 ) -> Option<Response> {
     let (question, question_end) = MessageName::read(packet, HEADER_LEN)?;
-    let records = records(packet, question_end + 4, counts, flags & TC != 0)?;
+    let mut records = records(packet, question_end + 4, counts, flags & TC != 0)?;
     let rcode = rcode_upper(packet, &records)? << 4 | flags & 0xF;
     let mut reader = Reader::new(packet, asked, question);
     reader.response.has_opt = records.iter().any(|record| record.rtype == TYPE_OPT);
     reader.follow_cnames(&records)?;
+    reader.put_chain_first(&mut records);
     for record in &records {
         reader.keep(record)?;
     }
@@ -209,33 +210,70 @@ impl<'p> Reader<'p> {
         if matches!(self.qtype, TYPE_CNAME | TYPE_ANY) {
             return Some(());
         }
-        loop {
-            let known_count = self.chain.len();
-            for record in records {
-                if record.section != Section::Answer
-                    || record.rtype != TYPE_CNAME
-                    || record.class != self.qclass
-                {
-                    continue;
-                }
-                let (owner, _) = MessageName::read(self.packet, record.owner_at)?;
-                if self.chain.last().is_none_or(|last| !last.name.is(&owner)) {
-                    continue;
-                }
-                let (target, _) = MessageName::read(self.packet, record.rdata.start)?;
-                // A loop leads nowhere new.
-                if self.chain.iter().any(|known| known.name.is(&target)) {
-                    continue;
-                }
-                if self.chain.len() > CNAME_COUNT_MAX {
-                    return None;
-                }
-                self.chain.push(ChainName { name: target, place: None });
+        // A loop leads nowhere new.
+        while let Some(target) = self.next_in_chain(records)? {
+            if self.chain.len() > CNAME_COUNT_MAX {
+                return None;
             }
-            if self.chain.len() == known_count {
-                return Some(());
+            self.chain.push(ChainName { name: target, place: None });
+        }
+        Some(())
+    }
+
+    /// Where the first CNAME leads that the chain's last name has. `None` inside: nowhere new; outside: to no name.
+    fn next_in_chain(&self, records: &[Record]) -> Option<Option<MessageName>> {
+        for record in records.iter().filter(|record| self.is_cname(record)) {
+            let (owner, _) = MessageName::read(self.packet, record.owner_at)?;
+            if self.chain.last().is_none_or(|last| !last.name.is(&owner)) {
+                continue;
+            }
+            let (target, _) = MessageName::read(self.packet, record.rdata.start)?;
+            if !self.chain.iter().any(|known| known.name.is(&target)) {
+                return Some(Some(target));
             }
         }
+        Some(None)
+    }
+
+    fn is_cname(&self, record: &Record) -> bool {
+        record.section == Section::Answer
+            && record.rtype == TYPE_CNAME
+            && record.class == self.qclass
+    }
+
+    /// The chain comes before what it leads to (RFC 1034, section 4.3.1): the resolvers of C libraries read answers once, from the
+    /// top. All else stays in its order.
+    fn put_chain_first(&self, records: &mut [Record]) {
+        if self.chain.len() > 1 {
+            records.sort_by_cached_key(|record| {
+                (record.section as usize, self.place_in_chain(record).unwrap_or(usize::MAX))
+            });
+        }
+    }
+
+    /// Of each link first the DNAME that its CNAME is made from (RFC 6672, section 3.1), then the CNAME; signatures come behind what
+    /// they sign. `None` for what is no part of the chain.
+    fn place_in_chain(&self, record: &Record) -> Option<usize> {
+        if record.section != Section::Answer || record.class != self.qclass {
+            return None;
+        }
+        let type_covered = record.type_covered(self.packet);
+        if !matches!(type_covered, TYPE_CNAME | TYPE_DNAME) {
+            return None;
+        }
+        let (owner, _) = MessageName::read(self.packet, record.owner_at)?;
+        let mut links = self.chain.iter().zip(self.chain.iter().skip(1));
+        let link = match record.rtype {
+            TYPE_CNAME => {
+                let (target, _) = MessageName::read(self.packet, record.rdata.start)?;
+                links.position(|(from, to)| from.name.is(&owner) && to.name.is(&target))
+            }
+            _ if type_covered == TYPE_CNAME => links.position(|(from, _)| from.name.is(&owner)),
+            _ => links.position(|(from, _)| from.name.is_in(&owner) && !from.name.is(&owner)),
+        };
+        let is_signature = usize::from(record.rtype == TYPE_RRSIG);
+        let is_cname = usize::from(type_covered == TYPE_CNAME);
+        link.map(|link| 4 * link + 2 * is_cname + is_signature)
     }
 
     /// Copies a record if it belongs to the answer.
