@@ -183,6 +183,8 @@ fn answers_age() {
     play("cache {\n success 2000 30\n }", capped);
     play("cache {\n success 2000 30 0\n }", "0 success 0: passed\n 0 ask: miss");
     play("cache {\n success 2000 300 60\n }", "0 success 10: kept NOERROR 60\n 59 ask: NOERROR 1");
+    // A TTL with the top bit set is a long one.
+    play("cache 30", "0 success 4294967295: kept NOERROR 30\n 29 ask: NOERROR 1\n 30 ask: miss");
     play("cache {\n keepttl\n }", "0 success 60: kept NOERROR 60\n 59 ask: NOERROR 60");
 }
 

@@ -161,14 +161,23 @@ fn what_was_not_asked_for_is_dropped() {
             "a.example.org A | NOERROR rd | a.example.org 9 A 192.0.2.1 | bank.example 9 NS ns.bank.example; org 9 NS ns.example.net | ns.bank.example 9 A 192.0.2.66; www.bank.example 9 A 192.0.2.66; ns.example.net 9 A 192.0.2.2",
             "a.example.org A | NOERROR rd | a.example.org 9 A 192.0.2.1 | org 9 NS ns.example.net | ns.example.net 9 A 192.0.2.2",
         ),
-        // A TTL with the top bit set.
-        (
-            "a.example.org A | NOERROR rd | a.example.org 2147483648 A 192.0.2.1; a.example.org 2147483647 A 192.0.2.2 |  |",
-            "a.example.org A | NOERROR rd | a.example.org 0 A 192.0.2.1; a.example.org 2147483647 A 192.0.2.2 |  |",
-        ),
     ];
     for (text, expected) in rows {
         check(text, expected);
+    }
+}
+
+#[test]
+fn ttls_with_the_top_bit_set_are_the_longest() {
+    for (sent, expected) in [
+        (0u32, 0u32),
+        (2_147_483_647, 2_147_483_647),
+        (2_147_483_648, 2_147_483_647),
+        (4_294_967_295, 2_147_483_647),
+    ] {
+        let answer = |ttl| format!("a.org A | NOERROR rd | a.org {ttl} A 192.0.2.1 |  |");
+        check(&answer(sent), &answer(expected));
+        assert_eq!(read(&message(&answer(sent))).ttl_secs_min, Some(expected));
     }
 }
 

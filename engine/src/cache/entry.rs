@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wire::header::Rcode;
-use wire::response::{Kind, Response, TtlRule};
+use wire::response::{Kind, Response, TTL_SECS_MAX, TtlRule};
 
 use super::{Answer, EntryType};
 use crate::corefile::{Cache as Settings, Stale};
@@ -15,8 +15,8 @@ use crate::limits::CACHE_REFRESH_PAUSE;
 /// How long an answer is kept that does not say how long: one without records, a delegation.
 const FAIL_SAFE_SECS: u32 = 5;
 
-/// The longest TTL there is (RFC 2181, section 8), whatever the settings.
-const LIFETIME_MAX: Duration = Duration::from_secs(i32::MAX as u64);
+/// Whatever the settings.
+const LIFETIME_MAX: Duration = Duration::from_secs(TTL_SECS_MAX as u64);
 
 pub(super) struct Entry {
     pub(super) response: Arc<Response>,

@@ -16,6 +16,9 @@ use crate::query::Query;
 use crate::reply::{Counts, Envelope, Reply, Stamped};
 use crate::table::Answer;
 
+/// The longest TTL: one with the top bit set is a long one, not 0 (RFC 8767, section 4, which changes RFC 2181, section 8).
+pub const TTL_SECS_MAX: u32 = i32::MAX as u32;
+
 /// How far CNAMEs in front of a response may push it back: ten of the longest, and as much again as the client's question may
 /// be longer than the response's.
 const ALIAS_LEN_MAX: usize = 11 * (2 + 10 + NAME_LEN_MAX);
@@ -140,7 +143,7 @@ impl Response {
 ///
 /// CNAMEs are put before what they lead to, in the order of their chain, whatever order they came in.
 ///
-/// More than 11 CNAMEs are malformed. TTLs with the top bit set are 0 (RFC 2181, section 8).
+/// More than 11 CNAMEs are malformed. TTLs are `TTL_SECS_MAX` at most.
 ///
 /// Work for n bytes of packet: three passes over the records, at most 11 more over the CNAMEs, and in each at most three
 /// names of 255 bytes a record.

@@ -10,7 +10,7 @@ use rapidhash::v3::rapidhash_v3;
 
 use super::layout::Layout;
 use super::name::{MessageName, Writer};
-use super::{Asked, Kind, Reading, Response, Run};
+use super::{Asked, Kind, Reading, Response, Run, TTL_SECS_MAX};
 use crate::header::{
     HEADER_LEN, OPCODE, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_NS, TYPE_OPT, TYPE_SOA, u16_at,
 };
@@ -295,7 +295,7 @@ impl<'p> Reader<'p> {
         }
         let at = self.writer.body.len();
         self.put_owner(&owner, chain_index);
-        let ttl_secs = if record.ttl_secs >> 31 == 0 { record.ttl_secs } else { 0 };
+        let ttl_secs = record.ttl_secs.min(TTL_SECS_MAX);
         self.writer.put(&record.rtype.to_be_bytes());
         self.writer.put(&record.class.to_be_bytes());
         self.ttl_offsets.push(self.writer.body.len() as u16);
