@@ -20,7 +20,7 @@ use wire::name::Name;
 use wire::response::{Response, TtlRule};
 
 use crate::answer::{Ask, Transport};
-use crate::cache::{Cache, Filled, Key, Times};
+use crate::cache::{self, Cache, Filled, Key, Times};
 use crate::fills::{Fill, Fills};
 use crate::forward::{self, Failure, ShardNumber, Upstreams};
 use crate::limits::{FILLS_PER_BATCH_MAX, FORWARD_TIMEOUT, WAITERS_MAX};
@@ -213,11 +213,13 @@ impl Outside {
         match outcome {
             Ok(response) => {
                 let response = Arc::new(response);
-                let times = Times::at_once(now, unix_secs());
-                let filled = cache
-                    .as_mut()
-                    .map_or(Filled::Passed, |cache| cache.fill(&key, &response, times));
-                let as_sent = Outcome::Response { response: &response, ttl: TtlRule::AS_SENT };
+                let unkept = flight
+                    .cache
+                    .as_ref()
+                    .map_or(TtlRule::AS_SENT, |plan| cache::ttl_unkept(&response, &plan.settings));
+                let filled = cache.as_mut().map_or(Filled::Passed(unkept), |cache| {
+                    cache.fill(&key, &response, Times::at_once(now, unix_secs()))
+                });
                 match filled {
                     Filled::Kept(ttl) => {
                         give(Outcome::Response { response: &response, ttl });
@@ -226,10 +228,11 @@ impl Outside {
                             self.fills.tell(&Fill { cache, asked, response, received: now });
                         }
                     }
-                    Filled::Passed => give(as_sent),
+                    Filled::Passed(ttl) => give(Outcome::Response { response: &response, ttl }),
                     Filled::Inferior => {
                         let kept = cache.and_then(|cache| cache.fallback(&key, now, client_count));
-                        give(kept.map_or(as_sent, Outcome::kept));
+                        let unkept = Outcome::Response { response: &response, ttl: unkept };
+                        give(kept.map_or(unkept, Outcome::kept));
                     }
                 }
             }

@@ -55,6 +55,7 @@ fn response(name: &str, words: &[&str]) -> Arc<Response> {
         // Signed until then.
         "signed" => (Rcode::NOERROR, address, signature(number(2), 1)),
         "cname" => (Rcode::NOERROR, Some((5, wire_name("example.net"))), None),
+        "gone" => (Rcode::NXDOMAIN, Some((5, wire_name("example.net"))), None),
         "nothing" => (Rcode::NOERROR, None, None),
         "delegation" => (Rcode::NOERROR, None, Some((2, wire_name("ns.example.net")))),
         "nodata" | "nxdomain" => {
@@ -151,7 +152,9 @@ fn play(cache: &str, script: &str) -> Cache {
                     Filled::Kept(ttl) => {
                         format!("kept {}", given(Answer { response: &response, ttl }))
                     }
-                    Filled::Passed => "passed".to_owned(),
+                    Filled::Passed(ttl) => {
+                        format!("passed {}", given(Answer { response: &response, ttl }))
+                    }
                     Filled::Inferior => "inferior".to_owned(),
                 }
             }
@@ -181,7 +184,7 @@ fn answers_age() {
     let capped = "0 success 60: kept NOERROR 30\n 29 ask: NOERROR 1\n 30 ask: miss";
     play("cache 30", capped);
     play("cache {\n success 2000 30\n }", capped);
-    play("cache {\n success 2000 30 0\n }", "0 success 0: passed\n 0 ask: miss");
+    play("cache {\n success 2000 30 0\n }", "0 success 0: passed NOERROR 0\n 0 ask: miss");
     play("cache {\n success 2000 300 60\n }", "0 success 10: kept NOERROR 60\n 59 ask: NOERROR 1");
     // A TTL with the top bit set is a long one.
     play("cache 30", "0 success 4294967295: kept NOERROR 30\n 29 ask: NOERROR 1\n 30 ask: miss");
@@ -263,12 +266,42 @@ fn denials_last_as_long_as_their_soa_says() {
 
 #[test]
 fn what_is_not_kept() {
-    for what in ["nxdomain", "cname 60", "refused", "cut 60"] {
-        play("cache", &format!("0 {what}: passed\n 0 ask: miss"));
+    for (what, given) in [
+        ("nxdomain", "NXDOMAIN"),
+        ("cname 60", "NOERROR 5"),
+        ("refused", "REFUSED"),
+        ("cut 60", "NOERROR 60"),
+    ] {
+        play("cache", &format!("0 {what}: passed {given}\n 0 ask: miss"));
     }
     // Without a word on how long: CoreDNS's five seconds.
     play("cache", "0 nothing: kept NOERROR\n 4 ask: NOERROR\n 5 ask: miss");
     play("cache", "0 delegation 60: kept NOERROR 5\n 4 ask: NOERROR 1\n 5 ask: miss");
+}
+
+/// Nobody behind keeps what is not kept here any longer than if it were.
+#[test]
+fn what_is_not_kept_goes_out_within_the_bounds() {
+    for (cache, said, given) in [
+        // CNAMEs without an end, and a denial that does not say how long it lasts: as long as a failure.
+        ("cache 30", "cname 3600", "NOERROR 5"),
+        ("cache 30", "cname 3", "NOERROR 3"),
+        ("cache 30", "gone 3600", "NXDOMAIN 5"),
+        ("cache 4", "cname 3600", "NOERROR 4"),
+        ("cache {\n servfail 20s\n }", "cname 3600", "NOERROR 20"),
+        ("cache {\n servfail 0\n }", "cname 3600", "NOERROR 0"),
+        // What was cut, or is kept out of the cache by name.
+        ("cache 30", "cut 3600", "NOERROR 30"),
+        ("cache", "cut 100000", "NOERROR 3600"),
+        ("cache 30 {\n disable success\n }", "success 3600", "NOERROR 30"),
+        ("cache 30 {\n disable success\n }", "success 3", "NOERROR 3"),
+        ("cache 30 {\n disable denial\n }", "nxdomain 3600 60", "NXDOMAIN 30"),
+        ("cache 30 {\n disable denial\n }", "nxdomain 3600 20", "NXDOMAIN 20"),
+        ("cache 30 {\n disable denial\n }", "nodata 7 20", "NOERROR 7"),
+        ("cache 30 {\n disable success\n }", "delegation 3600", "NOERROR 5"),
+    ] {
+        play(cache, &format!("0 {said}: passed {given}\n 0 ask: miss"));
+    }
 }
 
 #[test]
@@ -278,7 +311,7 @@ fn failures_are_remembered_briefly() {
         let script = format!("0 {failure}: kept {code}\n 4.9 ask: {code}\n 5 ask: miss");
         play("cache", &script);
         play("cache {\n serve_stale\n }", &script);
-        play("cache {\n servfail 0\n }", &format!("0 {failure}: passed\n 0 ask: miss"));
+        play("cache {\n servfail 0\n }", &format!("0 {failure}: passed {code}\n 0 ask: miss"));
         play("cache {\n servfail 1s\n }", &format!("0 {failure}: kept {code}\n 1 ask: miss"));
     }
     play("cache", "0 failed: -\n 0 fallback: SERVFAIL\n 4.9 ask: SERVFAIL\n 5 ask: miss");
@@ -415,9 +448,12 @@ fn a_newer_answer_ends_a_stale_one() {
             play(&cache, &format!("0 {old}\n 70 {new}\n 70 ask: {given}\n 70 fallback: {given}"));
         }
         // A denial that is not to be kept ends it, too.
-        play(&cache, "0 success 60: kept NOERROR 60\n 70 nxdomain: passed\n 70 ask: miss");
+        play(&cache, "0 success 60: kept NOERROR 60\n 70 nxdomain: passed NXDOMAIN\n 70 ask: miss");
         // But a cut answer says nothing new.
-        play(&cache, "0 success 60: kept NOERROR 60\n 70 cut 60: passed\n 70 fallback: NOERROR 0");
+        play(
+            &cache,
+            "0 success 60: kept NOERROR 60\n 70 cut 60: passed NOERROR 60\n 70 fallback: NOERROR 0",
+        );
     }
 }
 
@@ -443,9 +479,17 @@ fn prefer_positive_holds_on_to_data() {
 #[test]
 fn zones_that_are_not_kept() {
     let cache = "cache {\n disable success example.org\n disable denial example.net\n }";
-    play(cache, "0 success 60: passed\n 0 ask: miss\n 0 nxdomain 60 60: kept NXDOMAIN 60");
+    play(
+        cache,
+        "0 success 60: passed NOERROR 60\n 0 ask: miss\n 0 nxdomain 60 60: kept NXDOMAIN 60",
+    );
     let cache = "cache {\n disable denial\n }";
-    play(cache, "0 nxdomain 60 60: passed\n 0 servfail: passed\n 0 success 60: kept NOERROR 60");
+    play(
+        cache,
+        "0 nxdomain 60 60: passed NXDOMAIN 60
+        0 servfail: passed SERVFAIL
+        0 success 60: kept NOERROR 60",
+    );
     let covering = Cache::new(&settings("cache example.org 2.0.192.in-addr.arpa"), 42);
     for (text, expected) in [
         ("example.org", true),
@@ -497,6 +541,39 @@ fn expired_signatures_are_not_kept_for_those_who_check() {
         let filled = cache.fill(&key, &response, Times::at_once(began, UNIX_SECS));
         assert_eq!(matches!(filled, Filled::Kept(_)), is_kept, "until {end}, DO {dnssec_ok}");
     }
+}
+
+/// Nor do they outlive their signatures, or the TTLs of a chain that cannot be checked the time of a failure.
+#[test]
+fn answers_last_no_longer_than_their_signatures() {
+    let began = Instant::now();
+    let name = wire_name(NAME);
+    let settings = settings("cache");
+    for (left_secs, given_ttl) in [(0, 1), (9, 10), (59, 60), (60, 60), (3600, 60)] {
+        let mut cache = Cache::new(&settings, 42);
+        let key = Key { dnssec_ok: true, ..key(&name) };
+        let signed = response(NAME, &["signed", "60", &(UNIX_SECS + left_secs).to_string()]);
+        // Another shard was told two seconds ago.
+        let now = began + Duration::from_secs(2);
+        let later = Times { received: began, now, unix_secs: UNIX_SECS + 2 };
+        if left_secs >= 2 {
+            cache.learn(&key, &signed, later);
+            assert_eq!(shown(cache.look_up(&key, now)), format!("NOERROR {}", given_ttl - 2));
+        }
+        let filled = cache.fill(&key, &signed, Times::at_once(now, UNIX_SECS));
+        let Filled::Kept(ttl) = filled else { panic!("{filled:?}") };
+        let shown_ttl = given(Answer { response: &signed, ttl });
+        assert_eq!(shown_ttl, format!("NOERROR {given_ttl}"), "{left_secs}");
+        let end = now + Duration::from_secs(given_ttl);
+        assert_eq!(shown(cache.look_up(&key, end)), "miss", "{left_secs}");
+    }
+    let mut cache = Cache::new(&settings, 42);
+    let key = Key { dnssec_ok: true, ..key(&name) };
+    let old = response(NAME, &["signed", "60", &(UNIX_SECS - 1).to_string()]);
+    let Filled::Passed(ttl) = cache.fill(&key, &old, Times::at_once(began, UNIX_SECS)) else {
+        panic!("kept")
+    };
+    assert_eq!(given(Answer { response: &old, ttl }), "NOERROR 5");
 }
 
 /// Popular names stay through a flood of names that are asked for once, and the bounds hold.
@@ -645,6 +722,51 @@ fn check_against_map(
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Whatever is said, no TTL is longer than what is left of the upstream's, or than the cap; and a shard that is told by another
+    /// says what that one says.
+    #[test]
+    fn ttls_are_bounded_and_shards_agree(
+        what in prop::sample::select(vec![
+            "success", "cname", "gone", "nodata", "nxdomain", "delegation", "cut", "servfail",
+        ]),
+        ttl_secs in prop_oneof![0..100u32, any::<u32>()],
+        minimum_secs in prop_oneof![0..100u32, any::<u32>()],
+        cap_secs in 1..100u64,
+        floor_secs in 0..10u64,
+        told_after_ms in 0..200_000u64,
+        asked_after_ms in 0..5_000u64,
+    ) {
+        let floor_secs = floor_secs.min(cap_secs);
+        let cache = format!(
+            "cache {{\n success 2000 {cap_secs} {floor_secs}\n denial 2000 {cap_secs} {floor_secs}\n }}"
+        );
+        let settings = settings(&cache);
+        let [mut one, mut other] = [42, 43].map(|seed| Cache::new(&settings, seed));
+        let (began, name) = (Instant::now(), wire_name(NAME));
+        let response = response(NAME, &[what, &ttl_secs.to_string(), &minimum_secs.to_string()]);
+        let filled = one.fill(&key(&name), &response, Times::at_once(began, UNIX_SECS));
+        let ttl_of = |text: &str| text.split(' ').nth(1).map(|ttl| ttl.parse::<u64>().unwrap());
+        let (at_once, floor_secs) = match filled {
+            Filled::Kept(ttl) => (given(Answer { response: &response, ttl }), floor_secs),
+            // Nothing lifts the TTLs of what is not kept.
+            Filled::Passed(ttl) => (given(Answer { response: &response, ttl }), 0),
+            Filled::Inferior => panic!("nothing was there"),
+        };
+        let longest = u64::from(ttl_secs).max(floor_secs).min(cap_secs);
+        prop_assert!(ttl_of(&at_once).is_none_or(|ttl| ttl <= longest), "{at_once}");
+        let told = began + Duration::from_millis(told_after_ms);
+        if matches!(filled, Filled::Kept(_)) {
+            let times = Times { received: began, now: told, unix_secs: UNIX_SECS };
+            other.learn(&key(&name), &response, times);
+        }
+        let asked = told + Duration::from_millis(asked_after_ms);
+        let found = shown(one.look_up(&key(&name), asked));
+        prop_assert_eq!(&found, &shown(other.look_up(&key(&name), asked)));
+        let age_secs = (told_after_ms + asked_after_ms) / 1000;
+        let left = longest.saturating_sub(age_secs);
+        prop_assert!(ttl_of(&found).is_none_or(|ttl| ttl <= left), "{found} after {age_secs} s");
+    }
 
     #[test]
     fn with_room_for_all_as_in_a_map(steps in steps(30)) {

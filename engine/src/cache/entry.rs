@@ -78,6 +78,12 @@ impl Term {
         })
     }
 
+    /// The same, but no longer than its signatures last (RFC 4035, section 5.3.3).
+    pub(super) fn signed_for(self, rest: Duration) -> Self {
+        let lifetime = self.lifetime.min(rest);
+        Self { lifetime, ttl_secs_max: self.ttl_secs_max.min(secs(lifetime)), ..self }
+    }
+
     fn of_failure(response: &Response, settings: &Settings) -> Option<Self> {
         let is_upstreams_own =
             [Rcode::ServFail, Rcode::NotImp].iter().any(|rcode| *rcode as u16 == response.rcode);
@@ -89,6 +95,25 @@ impl Term {
             ttl_secs_max: secs(lifetime),
         })
     }
+}
+
+/// The TTLs of a response that is not kept, for those who wait: none is longer than this cache would have it, so that no cache
+/// behind keeps it longer. `is_sound`: it could be kept, as far as its signatures go.
+pub(super) fn ttl_unkept(response: &Response, settings: &Settings, is_sound: bool) -> TtlRule {
+    let of_denial = settings.denial.ttl_max;
+    // As long as a failure: so is a denial that does not say how long, or a chain without an end.
+    let briefly = settings.servfail.min(of_denial);
+    let ttl_max = match (response.kind, response.soa_minimum_secs) {
+        (Kind::Success, _) if is_sound => settings.success.ttl_max,
+        (Kind::NoData | Kind::NxDomain, Some(minimum)) if is_sound => {
+            let ttl_secs = response.ttl_secs_min.map_or(minimum, |ttl_secs| ttl_secs.min(minimum));
+            of_denial.min(Duration::from_secs(ttl_secs.into()))
+        }
+        (Kind::Success | Kind::NoData | Kind::NxDomain | Kind::Delegation | Kind::Failure, _) => {
+            briefly
+        }
+    };
+    TtlRule::Aged { age_secs: 0, secs_min: 0, secs_max: secs(ttl_max) }
 }
 
 impl Entry {

@@ -77,8 +77,8 @@ impl Times {
 pub enum Filled {
     /// Kept. Those who wait for it are given it by this rule.
     Kept(TtlRule),
-    /// Not kept; it is the answer for those who wait.
-    Passed,
+    /// Not kept; it is the answer for those who wait, by this rule.
+    Passed(TtlRule),
     /// Not kept, and what was there before is the better answer: `Cache::fallback` has it.
     Inferior,
 }
@@ -187,7 +187,7 @@ impl Cache {
     /// Takes an upstream's answer to the question, and keeps it if it may be kept.
     pub fn fill(&mut self, key: &Key<'_>, response: &Arc<Response>, times: Times) -> Filled {
         if response.truncated {
-            return Filled::Passed;
+            return Filled::Passed(ttl_unkept(response, &self.settings));
         }
         let Times { received, now, unix_secs } = times;
         let Self { settings, store, .. } = self;
@@ -206,10 +206,20 @@ impl Cache {
             entry.pause_refreshing(received, pause);
             return Filled::Inferior;
         }
-        let has_expired = |end: u32| (end.wrapping_sub(unix_secs) as i32) < 0;
-        let is_signed_no_more =
-            key.dnssec_ok && response.signatures_end_unix_secs.is_some_and(has_expired);
-        if let Some(term) = term.filter(|_| !is_signed_no_more)
+        // Of signatures only those speak who check them.
+        let end = response.signatures_end_unix_secs.filter(|_| key.dnssec_ok);
+        let left_secs = end.map(|end| end.wrapping_sub(unix_secs) as i32);
+        let is_sound = left_secs.is_none_or(|secs| secs >= 0);
+        let term = match left_secs.map(u64::try_from) {
+            None => term,
+            Some(Ok(secs)) => {
+                // Its last second is a whole one.
+                let rest = now.saturating_duration_since(received) + Duration::from_secs(secs + 1);
+                term.map(|term| term.signed_for(rest))
+            }
+            Some(Err(_)) => None,
+        };
+        if let Some(term) = term
             && let Some(ttl) = self.keep(key, term, response, times)
         {
             return Filled::Kept(ttl);
@@ -218,7 +228,7 @@ impl Cache {
         if last_age == Age::Stale {
             self.store.remove(key);
         }
-        Filled::Passed
+        Filled::Passed(entry::ttl_unkept(response, &self.settings, is_sound))
     }
 
     /// Takes what another shard was told, unless what is here came later.
@@ -289,6 +299,12 @@ impl Cache {
         let ttl = entry.answer(age, &self.settings, now).ttl;
         self.store.put(key, term.entry_type, entry).then_some(ttl)
     }
+}
+
+/// What those who wait are given of a response that a cache with these settings does not keep.
+#[must_use]
+pub fn ttl_unkept(response: &Response, settings: &Settings) -> TtlRule {
+    entry::ttl_unkept(response, settings, true)
 }
 
 /// How long an answer that has expired is not asked for again after asking has failed: what `serve_stale` says, else as long as a
