@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use wire::header::{Rcode, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA};
 use wire::name::Name;
 use wire::query::{self, Edns, Query, Reading, Reject};
-use wire::reply::{self, Envelope, MESSAGE_LEN_MAX, Stamped, UDP_LEN_MAX};
-use wire::response::{self, Alias};
+use wire::reply::{self, End, Envelope, MESSAGE_LEN_MAX, Stamped, UDP_LEN_MAX};
+use wire::response::{self, Alias, Kind};
 use wire::table::{Answer, Found, NameHash, Stored, Table};
 
 use crate::cache::{Cache, Key, LookUp};
+use crate::chase::{Lead, View};
 use crate::forward::TYPE_HINFO;
 use crate::limits::TABLES_MAX;
 use crate::metrics::Family;
@@ -60,6 +61,8 @@ pub enum Verdict<'s> {
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'s> {
     pub query: Query,
+    /// In whose view answers are completed.
+    pub listener: ListenerId,
     /// Which block's client it is.
     pub block: &'s Block,
     /// Which block's upstreams know: another one's if CNAMEs lead there.
@@ -159,7 +162,7 @@ pub enum Glance<'s> {
 impl<'s> Sources<'s> {
     /// The table of a block's `kubernetes`, once there is one.
     #[inline]
-    fn table_of(&self, block: &Block) -> Option<&'s Table> {
+    pub(crate) fn table_of(&self, block: &Block) -> Option<&'s Table> {
         self.tables.get(block.kubernetes.as_ref()?.table.0)?.as_deref()
     }
 
@@ -305,10 +308,16 @@ pub fn in_full<'s>(
         let is_for_others = match found {
             Found::Outside => true,
             Found::NxDomain(_) | Found::Unsynced(_) => kubernetes.fallthrough.find(name).is_some(),
-            // Where nobody here knows more, the CNAMEs are what there is to say.
             Found::Alias(cnames) => {
-                alias = outward(plan, listener, cnames).map(|asks| (cnames, asks));
-                alias.is_some()
+                let view = View { sources, listener, qtype: query.qtype };
+                match whom_to_ask(view, cnames) {
+                    Ok(asks) => alias = Some((cnames, asks)),
+                    Err(end) => {
+                        let stamped = reply::stamp_end(&query, &end, envelope, message);
+                        return Verdict::Reply(by_table(block, stamped, &query));
+                    }
+                }
+                true
             }
             Found::Answer(_) | Found::Pod(_) | Found::Soa(_) | Found::NoData(_) => false,
         };
@@ -318,19 +327,28 @@ pub fn in_full<'s>(
         }
     }
     let (alias, asks) = alias.map_or((None, block), |(cnames, asks)| (Some(cnames), asks));
-    let ask = Ask { query, block, asks, alias, stale_after: None };
-    from_outside(plan, caches, ask, name, question.now, envelope, message)
+    let ask = Ask { query, listener, block, asks, alias, stale_after: None };
+    from_outside(sources, caches, ask, name, question.now, envelope, message)
 }
 
 /// The block whose upstreams know where CNAMEs of a table lead, in this server's own view.
-fn outward<'s>(plan: &'s Plan, listener: ListenerId, cnames: Answer<'_>) -> Option<&'s Block> {
-    let target = Name::from_wire(cnames.target())?;
-    plan.block_for(listener, &target).filter(|block| block.knows_others(&target))
+///
+/// # Errors
+/// What there is to say where that is known here, or to nobody.
+fn whom_to_ask<'s>(view: View<'s>, cnames: Answer<'s>) -> Result<&'s Block, End<'s>> {
+    match view.behind(cnames) {
+        Lead::Here(end) => Err(end),
+        Lead::Away(target) => {
+            let block = view.sources.plan.block_for(view.listener, &target);
+            let block = block.filter(|block| block.knows_others(&target));
+            block.ok_or(End { cnames: Some(cnames), found: None })
+        }
+    }
 }
 
 /// What upstreams know: from the cache, or by asking them. `name` is the question's.
 fn from_outside<'s>(
-    plan: &Plan,
+    sources: Sources<'s>,
     caches: &mut [Cache],
     ask: Ask<'s>,
     name: &Name,
@@ -350,7 +368,7 @@ fn from_outside<'s>(
         let reject = query.reject(Rcode::ServFail);
         return Verdict::Reply(end_of_chain(block, &reject, query.qtype, message));
     }
-    if query.qtype == TYPE_HINFO && plan.is_own_probe(asks, asked) {
+    if query.qtype == TYPE_HINFO && sources.plan.is_own_probe(asks, asked) {
         let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
         return Verdict::Reply(Answered { counted_as: block.counted_as, ..refused });
     }
@@ -362,9 +380,21 @@ fn from_outside<'s>(
         LookUp::Miss => Verdict::Ask(ask),
         LookUp::Verify { timeout } => Verdict::Ask(Ask { stale_after: timeout, ..ask }),
         LookUp::Hit { answer: kept, refresh } => {
+            let view = View { sources, listener: ask.listener, qtype: query.qtype };
+            let end = view.end_of(kept.response);
+            if kept.response.kind == Kind::Led && end.is_none() {
+                return Verdict::Ask(ask);
+            }
             let alias = alias.map(|answer| Alias { answer });
-            let stamped =
-                response::stamp(&query, kept.response, kept.ttl, alias, envelope, message);
+            let stamped = response::stamp_to_end(
+                &query,
+                kept.response,
+                kept.ttl,
+                alias,
+                end.as_ref(),
+                envelope,
+                message,
+            );
             let answered = Answered {
                 counted_as: block.counted_as,
                 by: AnsweredBy::Cache,

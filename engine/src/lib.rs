@@ -11,6 +11,8 @@ pub mod shard;
 
 pub mod answer;
 
+pub mod chase;
+
 pub mod plan;
 
 pub mod cache;

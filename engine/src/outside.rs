@@ -19,13 +19,14 @@ use wire::header::{CLASS_IN, RD};
 use wire::name::Name;
 use wire::response::{Response, TtlRule};
 
-use crate::answer::{Ask, Transport};
+use crate::answer::{Ask, Sources, Transport};
 use crate::cache::{self, Cache, Filled, Key, Times};
+use crate::chase::View;
 use crate::fills::{Fill, Fills};
 use crate::forward::{self, Failure, ShardNumber, Upstreams};
 use crate::limits::{FILLS_PER_BATCH_MAX, FORWARD_TIMEOUT, WAITERS_MAX};
 use crate::metrics::{Event, ShardMetrics};
-use crate::plan::{CachePlan, Plan};
+use crate::plan::{CachePlan, ListenerId, Plan};
 use crate::shard::Shard;
 use crate::waiter::{LateAnswers, Outcome, ReturnTo, Waiter};
 
@@ -64,6 +65,8 @@ struct FlightKey {
     asked: Arc<Asked>,
     recursion_desired: bool,
     transport: Transport,
+    /// Clients of another one may be told something else of where CNAMEs lead.
+    listener: ListenerId,
     /// By `ForwardSlot`, in the order in which they are asked.
     forwards: Box<[usize]>,
     plan: u64,
@@ -141,6 +144,7 @@ impl Outside {
             asked: Arc::new(asked),
             recursion_desired: ask.query.kept_flags & RD != 0,
             transport,
+            listener: ask.listener,
             forwards: ask.asks.forwards_for(name).map(|slot| slot.0).collect(),
             plan: self.plan_count,
         };
@@ -182,7 +186,7 @@ impl Outside {
     }
 
     /// Answers those who wait with what has expired; the flight goes on.
-    fn give_stale(&mut self, flight: &Flight, now: Instant) {
+    fn give_stale(&mut self, flight: &Flight, sources: Sources<'_>, now: Instant) {
         let Some(cache) = cache_of(&mut self.caches, &self.cache_plans, flight.cache.as_ref())
         else {
             return;
@@ -190,7 +194,7 @@ impl Outside {
         let Some(waiters) = self.flights.get_mut(&flight.key) else { return };
         if let Some(stale) = cache.fallback(&flight.key.asked.key(), now, waiters.len()) {
             self.waiter_count -= waiters.len();
-            let outcome = Outcome::kept(stale);
+            let outcome = Outcome::kept(stale, sources);
             for (waiter, return_to) in waiters.drain(..) {
                 self.late_answers.give(waiter, return_to, &outcome);
             }
@@ -198,7 +202,13 @@ impl Outside {
     }
 
     /// Ends a flight: the cache learns of it, those who wait are answered, other shards are told.
-    fn land(&mut self, flight: &Flight, outcome: Result<Response, Failure>, now: Instant) {
+    fn land(
+        &mut self,
+        flight: &Flight,
+        outcome: Result<Response, Failure>,
+        sources: Sources<'_>,
+        now: Instant,
+    ) {
         let waiters = self.flights.remove(&flight.key).unwrap_or_default();
         let client_count = waiters.len();
         self.waiter_count -= client_count;
@@ -212,7 +222,7 @@ impl Outside {
         };
         match outcome {
             Ok(response) => {
-                let response = Arc::new(response);
+                let response = Arc::new(flight.without_ours(response, sources));
                 let unkept = flight
                     .cache
                     .as_ref()
@@ -222,23 +232,27 @@ impl Outside {
                 });
                 match filled {
                     Filled::Kept(ttl) => {
-                        give(Outcome::Response { response: &response, ttl });
+                        give(Outcome::Response { response: &response, ttl, sources });
                         if let Some(cache) = &flight.cache {
                             let (cache, asked) = (Arc::clone(cache), Arc::clone(&flight.key.asked));
                             self.fills.tell(&Fill { cache, asked, response, received: now });
                         }
                     }
-                    Filled::Passed(ttl) => give(Outcome::Response { response: &response, ttl }),
+                    Filled::Passed(ttl) => {
+                        give(Outcome::Response { response: &response, ttl, sources });
+                    }
                     Filled::Inferior => {
                         let kept = cache.and_then(|cache| cache.fallback(&key, now, client_count));
-                        let unkept = Outcome::Response { response: &response, ttl: unkept };
-                        give(kept.map_or(unkept, Outcome::kept));
+                        let unkept =
+                            Outcome::Response { response: &response, ttl: unkept, sources };
+                        give(kept.map_or(unkept, |kept| Outcome::kept(kept, sources)));
                     }
                 }
             }
             Err(failure) => {
                 let kept = cache.as_mut().and_then(|cache| cache.fallback(&key, now, client_count));
-                give(kept.map_or(Outcome::Failure(&failure), Outcome::kept));
+                let failed = Outcome::Failure(&failure);
+                give(kept.map_or(failed, |kept| Outcome::kept(kept, sources)));
                 // That we are busy says nothing of the name.
                 if !matches!(failure, Failure::TooMany { .. })
                     && let Some(cache) = cache
@@ -324,15 +338,27 @@ impl Flight {
                 Some(outcome) => outcome,
                 None => {
                     if self.stale_after.is_some() {
-                        shard.borrow_mut().outside().give_stale(&self, Instant::now());
+                        let mut shard = shard.borrow_mut();
+                        let (outside, sources) = shard.outside_with_sources();
+                        outside.give_stale(&self, sources, Instant::now());
                     }
                     asking.await
                 }
             }
         };
         let mut shard = shard.borrow_mut();
-        shard.outside().land(&self, outcome, Instant::now());
-        shard.outside().publish_counts();
+        let (outside, sources) = shard.outside_with_sources();
+        outside.land(&self, outcome, sources, Instant::now());
+        outside.publish_counts();
+    }
+
+    /// Of CNAMEs that lead to a name of this server's own those up to it: what the upstream says of that name is of no account,
+    /// and what the tables say is looked up for each client, and kept nowhere.
+    fn without_ours(&self, response: Response, sources: Sources<'_>) -> Response {
+        let FlightKey { asked, listener, .. } = &self.key;
+        let view = View { sources, listener: *listener, qtype: asked.qtype };
+        let led = response.led_to(&asked.name, |name| view.own(name).is_some());
+        led.unwrap_or(response)
     }
 
     /// One `forward` after the other, as long as `next` says so.

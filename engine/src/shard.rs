@@ -208,6 +208,11 @@ impl Shard {
         &mut self.outside
     }
 
+    /// The same, and what packets are answered from besides.
+    pub(crate) fn outside_with_sources(&mut self) -> (&mut Outside, Sources<'_>) {
+        (&mut self.outside, self.known.sources())
+    }
+
     #[inline]
     fn count(&self, question: &Question, answered: &Answered, place: usize) {
         self.metrics.observe(&Observation {

@@ -13,8 +13,9 @@ use wire::reply::{self, MESSAGE_LEN_MAX, Stamped};
 use wire::response::{self, Alias, Response, TtlRule};
 use wire::table::OwnedAnswer;
 
-use crate::answer::{AnsweredBy, Ask, Question, Transport};
+use crate::answer::{AnsweredBy, Ask, Question, Sources, Transport};
 use crate::cache;
+use crate::chase::View;
 use crate::forward::Failure;
 use crate::io::late::{self, ReturnAddress};
 use crate::limits::LISTENERS_MAX;
@@ -32,6 +33,7 @@ pub struct Waiter {
     query_len: usize,
     pub transport: Transport,
     family: Family,
+    listener: ListenerId,
     counted_as: Option<usize>,
     logged_as: Option<usize>,
     rotation: usize,
@@ -48,15 +50,20 @@ pub enum ReturnTo {
 
 /// What the waiting came to.
 pub enum Outcome<'o> {
-    Response { response: &'o Response, ttl: TtlRule },
+    /// `sources`: what its CNAMEs may lead to.
+    Response {
+        response: &'o Response,
+        ttl: TtlRule,
+        sources: Sources<'o>,
+    },
     Failure(&'o Failure),
 }
 
 impl<'o> Outcome<'o> {
     /// What a cache has.
     #[must_use]
-    pub fn kept(answer: cache::Answer<'o>) -> Self {
-        Self::Response { response: answer.response, ttl: answer.ttl }
+    pub fn kept(answer: cache::Answer<'o>, sources: Sources<'o>) -> Self {
+        Self::Response { response: answer.response, ttl: answer.ttl, sources }
     }
 }
 
@@ -70,6 +77,7 @@ impl Waiter {
             query_len: packet.len(),
             transport: question.transport,
             family: question.family(),
+            listener: question.listener,
             counted_as: ask.block.counted_as,
             logged_as: ask.block.logged_as,
             rotation: if ask.block.rotates { rotation } else { 0 },
@@ -80,15 +88,18 @@ impl Waiter {
 
     fn stamp(&self, outcome: &Outcome<'_>, message: &mut [u8]) -> Stamped {
         message[..self.packet.len()].copy_from_slice(&self.packet);
-        let (response, ttl) = match outcome {
-            Outcome::Response { response, ttl } => (*response, *ttl),
+        let (response, ttl, sources) = match outcome {
+            Outcome::Response { response, ttl, sources } => (*response, *ttl, *sources),
             Outcome::Failure(failure) => {
                 return reply::stamp_reject(&self.query.reject(failure.rcode()), message);
             }
         };
         let envelope = self.transport.envelope(&self.query, self.rotation);
         let alias = self.alias.as_ref().map(|alias| Alias { answer: alias.as_answer() });
-        response::stamp(&self.query, response, ttl, alias, envelope, message)
+        let view = View { sources, listener: self.listener, qtype: self.query.qtype };
+        let end = view.end_of(response);
+        let end = end.as_ref();
+        response::stamp_to_end(&self.query, response, ttl, alias, end, envelope, message)
     }
 
     fn name(&self) -> Name {

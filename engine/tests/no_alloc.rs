@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use domain::base::iana::Rcode;
 use engine::plan::TableSlot;
 use rig::{BACKENDS, PATIENCE, Rig, frame, query};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -36,6 +37,8 @@ fn kinds() -> Vec<Vec<u8>> {
         query("WEB.default.SVC.cluster.local", 1),
         query("web.default.svc.cluster.local", 28),
         query("web.default.svc.cluster.local", 33),
+        query("alias.default.svc.cluster.local", 1),
+        query("alias.default.svc.cluster.local", 28),
         query("x.example.com.default.svc.cluster.local", 1),
         query("1-2-3-4.default.pod.cluster.local", 1),
         query("fd00--1.default.pod.cluster.local", 28),
@@ -129,8 +132,12 @@ fn check_tcp(rig: &Rig) {
 
 #[test]
 fn no_allocation_and_no_free() {
-    for backend in BACKENDS {
-        let upstream = Upstream::start(3600, Manner::Answers);
+    // What is kept has addresses, or leads to the table.
+    let led = Manner::Leads("big.default.svc.cluster.local", Rcode::NOERROR);
+    for (backend, manner) in
+        BACKENDS.into_iter().flat_map(|one| [(one, Manner::Answers), (one, led)])
+    {
+        let upstream = Upstream::start(3600, manner);
         let lines = format!("cache\nforward . {} {{\nexcept in-addr.arpa\n}}", upstream.address);
         let mut rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), &lines);
         check_udp(&mut rig);

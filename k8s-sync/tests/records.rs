@@ -245,6 +245,11 @@ fn external_names() {
         "svc n/two =in.n.svc.cluster.local",
         "svc n/far =out.n.svc.cluster.local",
         "svc n/port =_http._tcp.web.n.svc.cluster.local",
+        "svc n/zone =cluster.local",
+        "svc n/space =n.svc.cluster.local",
+        "svc n/nospace =m.svc.cluster.local",
+        "svc n/proto =_tcp.web.n.svc.cluster.local",
+        "svc n/reverse =1.0.96.10.in-addr.arpa",
         "svc n/literal =192.0.2.1",
     ];
     let web = "web.n.svc.cluster.local";
@@ -253,15 +258,25 @@ fn external_names() {
         ("out", "MX", "CNAME www.example.org".to_owned()),
         ("out", "CNAME", "CNAME www.example.org".to_owned()),
         ("in", "A", format!("CNAME {web}, {web} A 10.96.0.1")),
-        ("in", "AAAA", format!("CNAME {web}")),
+        // No such address, no such type, no such name.
+        ("in", "AAAA", format!("CNAME {web}, then NODATA")),
+        ("in", "MX", format!("CNAME {web}, then NODATA")),
+        ("in", "SRV", format!("CNAME {web}, then more")),
         ("in", "CNAME", format!("CNAME {web}")),
-        ("missing", "A", "CNAME gone.n.svc.cluster.local".to_owned()),
-        ("self", "A", "CNAME self.n.svc.cluster.local".to_owned()),
+        ("missing", "A", "CNAME gone.n.svc.cluster.local, then NXDOMAIN".to_owned()),
+        ("missing", "TXT", "CNAME gone.n.svc.cluster.local, then NXDOMAIN".to_owned()),
+        ("zone", "A", "CNAME cluster.local, then NODATA".to_owned()),
+        ("space", "A", "CNAME n.svc.cluster.local, then NODATA".to_owned()),
+        ("nospace", "A", "CNAME m.svc.cluster.local, then NXDOMAIN".to_owned()),
+        ("proto", "A", format!("CNAME _tcp.{web}, then NODATA")),
+        ("reverse", "A", "CNAME 1.0.96.10.in-addr.arpa, then NXDOMAIN".to_owned()),
+        ("reverse", "PTR", "CNAME 1.0.96.10.in-addr.arpa, then more".to_owned()),
+        ("self", "A", "CNAME self.n.svc.cluster.local, then CNAMEs".to_owned()),
         (
             "ping",
             "A",
             "CNAME pong.n.svc.cluster.local, \
-             pong.n.svc.cluster.local CNAME ping.n.svc.cluster.local"
+             pong.n.svc.cluster.local CNAME ping.n.svc.cluster.local, then CNAMEs"
                 .to_owned(),
         ),
         (
@@ -304,7 +319,7 @@ fn external_names_of_pods_and_name_servers() {
         let server_addresses = vec![[192, 0, 2, 53].into()];
         let options = Options { pods, server_addresses, ..usual() };
         let expected = match pods {
-            PodMode::Disabled => format!("CNAME {pod}"),
+            PodMode::Disabled => format!("CNAME {pod}, then NXDOMAIN"),
             PodMode::Insecure | PodMode::Verified => format!("CNAME {pod}, {pod} A 10.1.0.1"),
         };
         check(
@@ -312,7 +327,7 @@ fn external_names_of_pods_and_name_servers() {
             &objects,
             &[
                 ("pod.n.svc.cluster.local A", &expected),
-                ("odd.n.svc.cluster.local A", "CNAME 010-1-0-1.n.pod.cluster.local"),
+                ("odd.n.svc.cluster.local A", "CNAME 010-1-0-1.n.pod.cluster.local, then NXDOMAIN"),
                 (
                     "ns.n.svc.cluster.local A",
                     "CNAME ns.dns.cluster.local, ns.dns.cluster.local A 192.0.2.53",
@@ -332,7 +347,8 @@ fn chains_end() {
     let table = objects::table(usual(), &lines);
     for (service, records) in [("s1", 2), ("s10", 11), ("s11", 10), ("s19", 10)] {
         let answer = objects::ask(&table, &format!("{service}.n.svc.cluster.local A"));
-        assert_eq!(answer.split(", ").count(), records, "{service}: {answer}");
+        let (cnames, _) = answer.split_once(", then").unwrap_or((&answer, ""));
+        assert_eq!(cnames.split(", ").count(), records, "{service}: {answer}");
     }
 }
 

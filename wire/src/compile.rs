@@ -10,16 +10,15 @@ use rapidhash::v3::RapidSecrets;
 
 pub use crate::table::{EVERY_TYPE, NameHash, Table};
 
-use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_SRV};
+use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_SRV};
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, Name, block_count};
 use crate::reply::{MESSAGE_LEN_MAX, soa_record};
 use crate::table::{
-    ENTRY_HEAD_LEN, Entry, IN_REVERSE_ZONE, LEADS_OUTSIDE, PodMode, ROW_LEN, SLOT_LEN, Segment,
-    hash, segment_index, slot_and_tag, u32_le,
+    ENTRY_HEAD_LEN, Entry, IN_REVERSE_ZONE, IS_ALIAS, PodMode, ROW_LEN, SLOT_LEN, Segment, hash,
+    segment_index, slot_and_tag, u32_le,
 };
 use crate::zone::ZoneSet;
 
-const TYPE_CNAME: u16 = 5;
 /// Most bytes of a body: a message less its header, its question and an OPT.
 const BODY_LEN_MAX: usize = MESSAGE_LEN_MAX - HEADER_LEN - (NAME_LEN_MAX + 4) - 11;
 /// A compression pointer has 14 bits (RFC 1035, section 4.1.4).
@@ -38,8 +37,8 @@ pub enum Section {
 /// Writes the answers of one owner name, record by record, in wire format.
 ///
 /// Use: `begin(name)`, then for each type that has an answer `answer(type)` followed by its `record(…)`s, then `finish()`.
-/// A name without an answer exists with no data (NODATA for every type); so is a type that is not named. A CNAME answers
-/// every type: it goes under `answer(EVERY_TYPE)`.
+/// A name without an answer exists with no data (NODATA for every type); so is a type that is not named. CNAMEs answer every type:
+/// they go under `answer(EVERY_TYPE)`, and what is behind them is looked for when it is asked for.
 #[derive(Default)]
 pub struct EntryWriter {
     name: Vec<u8>,
@@ -50,7 +49,6 @@ pub struct EntryWriter {
     targets: Vec<Target>,
     /// The target that was pointed at last: additional records follow the order of the targets, so the next is near.
     target_cursor: usize,
-    leads_outside: bool,
     entry: Vec<u8>,
 }
 
@@ -89,12 +87,6 @@ impl EntryWriter {
         self.rows.clear();
         self.bodies.clear();
         self.targets.clear();
-        self.leads_outside = false;
-    }
-
-    /// The CNAMEs of this name end outside the table's zones: its addresses are to be asked for there.
-    pub fn leads_outside(&mut self) {
-        self.leads_outside = true;
     }
 
     /// The answer to questions of this type (or `EVERY_TYPE`) begins.
@@ -172,7 +164,8 @@ impl EntryWriter {
         entry.push(self.name.len() as u8);
         entry.push(u8::try_from(self.rows.len()).expect("few types a name"));
         // Where its zone begins is the builder's business.
-        entry.extend_from_slice(&[0, if self.leads_outside { LEADS_OUTSIDE } else { 0 }]);
+        let is_alias = self.rows.iter().any(|row| row.rtype == EVERY_TYPE);
+        entry.extend_from_slice(&[0, if is_alias { IS_ALIAS } else { 0 }]);
         entry.extend_from_slice(&self.name);
         entry.resize(rows_at, 0);
         for row in &self.rows {

@@ -19,6 +19,7 @@ pub const CLASS_IN: u16 = 1;
 
 pub const TYPE_A: u16 = 1;
 pub const TYPE_NS: u16 = 2;
+pub const TYPE_CNAME: u16 = 5;
 pub const TYPE_SOA: u16 = 6;
 pub const TYPE_AAAA: u16 = 28;
 pub const TYPE_SRV: u16 = 33;
@@ -26,6 +27,7 @@ pub const TYPE_OPT: u16 = 41;
 pub const TYPE_DS: u16 = 43;
 pub const TYPE_IXFR: u16 = 251;
 pub const TYPE_AXFR: u16 = 252;
+pub const TYPE_ANY: u16 = 255;
 
 /// Response codes (RFC 6895, section 2.3). `BadVers` is extended: its upper bits travel in OPT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

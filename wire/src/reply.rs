@@ -74,7 +74,7 @@ pub fn stamp_whole(
 #[inline(always)] // As `stamp_whole`.
 pub fn stamp_no_data(query: &Query, table: &Table, cut: ZoneCut, message: &mut [u8]) -> Stamped {
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
-    let counts = reply.negative(cut, table);
+    let counts = reply.negative(cut, table, Subject::question(query));
     reply.finish(query.kept_flags | AA, Rcode::NoError, counts, query.edns)
 }
 
@@ -95,21 +95,28 @@ pub fn stamp(
     }
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
     let room = reply.room(envelope.len_max);
-    let (rcode, flags, counts) = match found {
-        Found::Answer(answer) | Found::Alias(answer) => {
-            (Rcode::NoError, AA, reply.by_record(answer, query, envelope.rotation, room))
-        }
-        Found::Pod(pod) => (Rcode::NoError, AA, reply.pod(pod, query, table.ttl_secs(), room)),
-        Found::Soa(cut) => {
-            reply.soa(*cut, table);
-            (Rcode::NoError, AA, Counts { answers: 1, ..Counts::default() })
-        }
-        Found::NoData(cut) => return stamp_no_data(query, table, *cut, message),
-        Found::NxDomain(cut) => (Rcode::NxDomain, AA, reply.negative(*cut, table)),
-        Found::Unsynced(cut) => (Rcode::ServFail, AA, reply.negative(*cut, table)),
-        Found::Outside => (Rcode::Refused, 0, Counts::default()),
-    };
+    let subject = Subject::question(query);
+    let (rcode, counts) = reply.found(table, found, query.qtype, subject, envelope.rotation, room);
+    let flags = if matches!(found, Found::Outside) { 0 } else { AA };
     reply.finish(query.kept_flags | flags, rcode, counts, query.edns)
+}
+
+/// What tables have on a name that is written about: CNAMEs, then what is found where they lead, either or both.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'t> {
+    /// Nothing but CNAMEs, the last one's data is the last thing in the body.
+    pub cnames: Option<Answer<'t>>,
+    /// `None`: nobody knows.
+    pub found: Option<(&'t Table, Found<'t>)>,
+}
+
+/// Writes the end of a question's CNAMEs; the response code is what is found there (RFC 6604), and so is the SOA of a denial.
+pub fn stamp_end(query: &Query, end: &End<'_>, envelope: Envelope, message: &mut [u8]) -> Stamped {
+    let mut reply = Reply::begin(message, query.question_len(), query.edns);
+    let room = reply.room(envelope.len_max);
+    let subject = Subject::question(query);
+    let (rcode, counts) = reply.end(end, query.qtype, subject, envelope.rotation, room);
+    reply.finish(query.kept_flags | AA, rcode, counts, query.edns)
 }
 
 /// Writes an error without data. Shorter than or as long as the query, but for the OPT of one that carried an OPT.
@@ -127,6 +134,39 @@ pub(crate) struct Counts {
     pub(crate) additionals: u16,
     pub(crate) truncated: bool,
 }
+
+impl Counts {
+    /// Adds what stands behind.
+    pub(crate) fn join(&mut self, behind: Self) {
+        self.answers += behind.answers;
+        self.authorities += behind.authorities;
+        self.additionals += behind.additionals;
+        self.truncated |= behind.truncated;
+    }
+}
+
+/// The name that records are written about, and where it stands spelt out: the question's, or one that CNAMEs lead to.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject {
+    pub(crate) at: usize,
+    pub(crate) len: usize,
+}
+
+impl Subject {
+    #[inline(always)]
+    pub(crate) fn question(query: &Query) -> Self {
+        Self { at: HEADER_LEN, len: query.name_len }
+    }
+
+    /// A pointer to it, or so far into it.
+    #[inline(always)]
+    fn pointer(self, offset: usize) -> u16 {
+        0xC000 | (self.at + offset) as u16
+    }
+}
+
+/// The last offset that a pointer reaches: it has 14 bits (RFC 1035, section 4.1.4).
+const POINTER_MAX: usize = 0x3FFF;
 
 /// A message being written. Writes past its end are dropped and never occur.
 pub(crate) struct Reply<'m> {
@@ -188,28 +228,90 @@ impl<'m> Reply<'m> {
         }
     }
 
+    /// What a table has on a name.
+    fn found(
+        &mut self,
+        table: &Table,
+        found: &Found<'_>,
+        qtype: u16,
+        subject: Subject,
+        rotation: usize,
+        room: usize,
+    ) -> (Rcode, Counts) {
+        let (rcode, cut) = match found {
+            Found::Answer(answer) | Found::Alias(answer) => {
+                return (Rcode::NoError, self.by_record(answer, subject, rotation, room));
+            }
+            Found::Pod(pod) => {
+                let counts = self.pod(pod, qtype, subject, table.ttl_secs(), room);
+                return (Rcode::NoError, counts);
+            }
+            Found::Outside => return (Rcode::Refused, Counts::default()),
+            Found::Soa(cut) | Found::NoData(cut) => (Rcode::NoError, cut),
+            Found::NxDomain(cut) => (Rcode::NxDomain, cut),
+            Found::Unsynced(cut) => (Rcode::ServFail, cut),
+        };
+        if SOA_LEN > room {
+            return (rcode, Counts { truncated: true, ..Counts::default() });
+        }
+        let mut counts = self.negative(*cut, table, subject);
+        if matches!(found, Found::Soa(_)) {
+            counts = Counts { answers: 1, ..Counts::default() };
+        }
+        (rcode, counts)
+    }
+
+    /// What tables have on a name that others, or other tables, led to.
+    pub(crate) fn end(
+        &mut self,
+        end: &End<'_>,
+        qtype: u16,
+        mut subject: Subject,
+        rotation: usize,
+        mut room: usize,
+    ) -> (Rcode, Counts) {
+        let mut counts = Counts::default();
+        if let Some(cnames) = &end.cnames {
+            let before = self.len;
+            counts = self.by_record(cnames, subject, 0, room);
+            room -= self.len - before;
+            let len = cnames.target().len();
+            subject = Subject { at: self.len - len, len };
+        }
+        counts.truncated |= subject.at + subject.len > POINTER_MAX;
+        match &end.found {
+            Some((table, found)) if !counts.truncated => {
+                let (rcode, behind) = self.found(table, found, qtype, subject, rotation, room);
+                counts.join(behind);
+                (rcode, counts)
+            }
+            Some(_) | None => (Rcode::NoError, counts),
+        }
+    }
+
     /// Record by record, until one does not fit: for answers that are too long, and for names that were asked in another
-    /// spelling than the stored one, where pointers behind the question move by the difference.
+    /// spelling than the stored one or stand elsewhere, where pointers move by the difference.
     pub(crate) fn by_record(
         &mut self,
         answer: &Answer<'_>,
-        query: &Query,
+        subject: Subject,
         rotation: usize,
         mut room: usize,
     ) -> Counts {
         let mut counts = Counts::default();
+        let body_at = self.len;
         let total = answer.answer_count() + answer.additional_count();
         let rotated = RotatedRecords::new(answer, rotation);
         for (index, record) in (0..total).zip(rotated) {
-            if record.len() > room {
+            let is_answer = index < answer.answer_count();
+            let owner = moved_owner(record, is_answer, answer.name_len, subject, body_at);
+            let Some(owner) = owner.filter(|_| record.len() <= room) else {
                 counts.truncated = true;
                 break;
-            }
+            };
             room -= record.len();
-            let at = self.len;
-            self.put(record);
-            let is_answer = index < answer.answer_count();
-            self.move_pointer(at, is_answer, answer.name_len, query.name_len);
+            self.put(&owner.to_be_bytes());
+            self.put(record.get(2..).unwrap_or_default());
             if is_answer {
                 counts.answers += 1;
             } else {
@@ -219,37 +321,34 @@ impl<'m> Reply<'m> {
         counts
     }
 
-    /// An owner that points behind the question was compressed against a name of `stored_len`. So was one that points at the
-    /// question's name without owning an answer: it means the stored name, which may end a longer one that was asked.
-    fn move_pointer(&mut self, at: usize, is_answer: bool, stored_len: usize, asked_len: usize) {
-        let pointer = u16_at(self.message, at);
-        if pointer > NAME_POINTER || (pointer == NAME_POINTER && !is_answer) {
-            let moved = usize::from(pointer) + asked_len - stored_len;
-            if let Some(owner) = self.message.get_mut(at..at + 2) {
-                owner.copy_from_slice(&(moved as u16).to_be_bytes());
-            }
-        }
-    }
-
     /// A pod's own address; for SRV what CoreDNS makes of it: port 0 at the name that begins with the address.
-    fn pod(&mut self, pod: &PodName, query: &Query, ttl_secs: u32, room: usize) -> Counts {
+    fn pod(
+        &mut self,
+        pod: &PodName,
+        qtype: u16,
+        subject: Subject,
+        ttl_secs: u32,
+        room: usize,
+    ) -> Counts {
         let mut counts = Counts { answers: 1, ..Counts::default() };
-        let mut owner = NAME_POINTER;
-        if query.qtype == TYPE_SRV {
-            let target = HEADER_LEN + pod.name_offset..HEADER_LEN + query.name_len;
+        let mut owner = subject.pointer(0);
+        if qtype == TYPE_SRV {
+            let target = subject.at + pod.name_offset..subject.at + subject.len;
             if 12 + 6 + target.len() + 12 + 16 > room
                 || self.len + 18 + target.len() > self.message.len()
             {
                 return Counts { truncated: true, ..Counts::default() };
             }
-            self.fixed(NAME_POINTER, TYPE_SRV, ttl_secs, 6 + target.len());
+            self.fixed(owner, TYPE_SRV, ttl_secs, 6 + target.len());
             self.put(&[0, 0, 0, 100, 0, 0]);
             let copy = self.len..self.len + target.len();
             self.message.copy_within(target, self.len);
             self.message.get_mut(copy.clone()).unwrap_or_default().make_ascii_lowercase();
             self.len = copy.end;
             counts.additionals = 1;
-            owner += pod.name_offset as u16;
+            owner = subject.pointer(pod.name_offset);
+        } else if 12 + 16 > room {
+            return Counts { truncated: true, ..Counts::default() };
         }
         match pod.address {
             IpAddr::V4(address) => {
@@ -275,17 +374,17 @@ impl<'m> Reply<'m> {
 
     /// The zone's SOA in the authority section (RFC 2308, section 3).
     #[inline(always)]
-    fn negative(&mut self, cut: ZoneCut, table: &Table) -> Counts {
-        self.soa(cut, table);
+    fn negative(&mut self, cut: ZoneCut, table: &Table, subject: Subject) -> Counts {
+        self.soa(cut, table, subject);
         Counts { authorities: 1, ..Counts::default() }
     }
 
-    /// The zone's SOA: the table's, pointed at the zone in this question's name.
+    /// The zone's SOA: the table's, pointed at the zone in the name.
     #[inline(always)]
-    fn soa(&mut self, cut: ZoneCut, table: &Table) {
+    fn soa(&mut self, cut: ZoneCut, table: &Table, subject: Subject) {
         let start = self.len;
         self.put(&table.soa);
-        let zone = (NAME_POINTER + cut.name_offset as u16).to_be_bytes();
+        let zone = subject.pointer(cut.name_offset).to_be_bytes();
         if let Some(record) =
             self.message.get_mut(start..).and_then(<[u8]>::first_chunk_mut::<SOA_LEN>)
         {
@@ -327,6 +426,28 @@ impl<'m> Reply<'m> {
         }
         Stamped { len: self.len, rcode }
     }
+}
+
+/// The first two bytes of a stored record about the subject, in a body that stands at `body_at`. `None` where a pointer does not
+/// reach. An owner that points behind the question was compressed against a name of `stored_len`. So was one that points at the
+/// question's name without owning an answer: it means the stored name, which may end a longer one that was asked.
+#[inline(always)]
+fn moved_owner(
+    record: &[u8],
+    is_answer: bool,
+    stored_len: usize,
+    subject: Subject,
+    body_at: usize,
+) -> Option<u16> {
+    let owner = u16_at(record, 0);
+    let place = match owner {
+        NAME_POINTER if is_answer => subject.at,
+        NAME_POINTER => subject.at + subject.len - stored_len,
+        0xC000.. => usize::from(owner & 0x3FFF) - (HEADER_LEN + stored_len + 4) + body_at,
+        // Spelt out.
+        _ => return Some(owner),
+    };
+    (place <= POINTER_MAX).then_some(0xC000 | place as u16)
 }
 
 const _: () = assert!(TYPE_OPT <= 0xFF);

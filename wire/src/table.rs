@@ -23,20 +23,20 @@ use core::hash::{BuildHasher as _, Hasher as _};
 use rapidhash::fast::SeedableState;
 use rapidhash::v3::RapidSecrets;
 
-use crate::header::{TYPE_A, TYPE_AAAA, TYPE_SOA, TYPE_SRV};
+use crate::header::{TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_CNAME, TYPE_SOA, TYPE_SRV};
 use crate::name::{BLOCK_LEN, Block, NAME_LEN_MAX, Name, block_count};
 use crate::reply::{SOA_LEN, rdata, record_len};
 use crate::zone::ZoneSet;
 
-/// Answers whatever type is asked, when no answer of that very type is given: the key of a CNAME's row.
+/// The key of the row that holds an alias' CNAMEs: they answer whatever type is asked that has no row of its own.
 pub const EVERY_TYPE: u16 = 0;
 
 pub(crate) const SLOT_LEN: usize = 8;
 pub(crate) const ENTRY_HEAD_LEN: usize = 16;
 /// Flag of an entry: it stands in a reverse zone, where a name exists as the owner of PTR records only.
 pub(crate) const IN_REVERSE_ZONE: u8 = 1;
-/// Flag of an entry: its CNAMEs lead out of the table's zones, where A and AAAA are to be looked for.
-pub(crate) const LEADS_OUTSIDE: u8 = 2;
+/// Flag of an entry: its CNAMEs answer every type that no row of its own has.
+pub(crate) const IS_ALIAS: u8 = 2;
 pub(crate) const ROW_LEN: usize = 18;
 
 /// `pods` option of the `kubernetes` block.
@@ -90,7 +90,7 @@ impl core::fmt::Debug for Table {
 pub enum Found<'t> {
     /// Records of the table.
     Answer(Answer<'t>),
-    /// CNAMEs, and the address that was asked for is outside, at `Answer::target`.
+    /// CNAMEs: what was asked for is to be looked for at their `Answer::target`, here or elsewhere.
     Alias(Answer<'t>),
     /// A pod's address, read out of its own name.
     Pod(PodName),
@@ -112,11 +112,11 @@ pub struct Stored<'t>(Entry<'t>);
 
 impl<'t> Stored<'t> {
     /// The records of this type, which answer a question for it whole: `None` where there are none, and where CNAMEs lead to
-    /// them outside.
+    /// another name's.
     #[must_use]
     #[inline(always)]
     pub fn answer(self, qtype: u16) -> Option<Answer<'t>> {
-        if self.0.leads_outside() { None } else { self.0.answer(qtype) }
+        self.0.answer(qtype)
     }
 
     /// Where `answer` gave none: the zone whose SOA says that there are no such records. `None` where the look-up in full has
@@ -124,7 +124,7 @@ impl<'t> Stored<'t> {
     #[must_use]
     #[inline(always)]
     pub fn no_data(self) -> Option<ZoneCut> {
-        let has_rules = self.0.flags() & (LEADS_OUTSIDE | IN_REVERSE_ZONE) != 0;
+        let has_rules = self.0.flags() & (IS_ALIAS | IN_REVERSE_ZONE) != 0;
         (!has_rules).then_some(ZoneCut { name_offset: self.0.zone_at() })
     }
 }
@@ -269,10 +269,13 @@ impl Table {
         };
         let cut = ZoneCut { name_offset: entry.zone_at() };
         match entry.answer(qtype) {
-            Some(answer) if entry.leads_outside() && matches!(qtype, TYPE_A | TYPE_AAAA) => {
-                Found::Alias(answer)
-            }
             Some(answer) => Found::Answer(answer),
+            None if entry.is_alias() => match entry.answer(EVERY_TYPE) {
+                // They are what was asked for.
+                Some(cnames) if matches!(qtype, TYPE_CNAME | TYPE_ANY) => Found::Answer(cnames),
+                Some(cnames) => Found::Alias(cnames),
+                None => Found::NoData(cut),
+            },
             None if entry.is_in_reverse_zone() && cut.name_offset != 0 => self.absent(cut),
             None => Found::NoData(cut),
         }
@@ -511,9 +514,8 @@ impl<'t> Entry<'t> {
         self.flags() & IN_REVERSE_ZONE != 0
     }
 
-    #[inline]
-    fn leads_outside(self) -> bool {
-        self.flags() & LEADS_OUTSIDE != 0
+    fn is_alias(self) -> bool {
+        self.flags() & IS_ALIAS != 0
     }
 
     #[inline]
@@ -521,22 +523,19 @@ impl<'t> Entry<'t> {
         self.bytes.get(15).copied().unwrap_or(0)
     }
 
-    /// The answer to a question of this type; `None` is NODATA.
+    /// The row of this type, which may be `EVERY_TYPE`.
     #[inline(always)]
-    fn answer(self, qtype: u16) -> Option<Answer<'t>> {
+    fn answer(self, rtype: u16) -> Option<Answer<'t>> {
         let head = self.bytes.first_chunk::<ENTRY_HEAD_LEN>()?;
         let mut rows = self.bytes.get(ENTRY_HEAD_LEN + self.blocks_len()..)?;
-        let mut every_type = None;
         for _ in 0..head[13] {
             let (row, behind) = rows.split_first_chunk::<ROW_LEN>()?;
             rows = behind;
-            match row_field(row, 0) {
-                rtype if rtype == qtype => return self.answer_in(row),
-                EVERY_TYPE => every_type = Some(row),
-                _ => {}
+            if row_field(row, 0) == rtype {
+                return self.answer_in(row);
             }
         }
-        self.answer_in(every_type?)
+        None
     }
 
     #[inline(always)]

@@ -12,7 +12,8 @@ use wire::compile::{EVERY_TYPE, EntryWriter, Section, Table, TableBuilder, Table
 use wire::header::{TYPE_A, TYPE_SRV};
 use wire::name::Name;
 use wire::query::{self, Reading};
-use wire::reply::{self, Envelope, MESSAGE_LEN_MAX, UDP_LEN_MAX};
+use wire::reply::{self, End, Envelope, MESSAGE_LEN_MAX, UDP_LEN_MAX};
+use wire::table::Found;
 
 fn wire_name(text: &str) -> Vec<u8> {
     text.parse::<DomainName<Vec<u8>>>().unwrap().as_slice().to_vec()
@@ -25,7 +26,7 @@ fn srv(port: u16, target: &str) -> Vec<u8> {
     rdata
 }
 
-/// web (two addresses, SRV), _http._tcp.web, ext (CNAME), many (100 addresses), default.svc and default.pod.
+/// web (two addresses, SRV), _http._tcp.web, ext (CNAME), many (100 addresses), default.svc and default.pod; aliases.
 fn builder(pods: PodMode) -> TableBuilder {
     let zones = ["cluster.local", "in-addr.arpa"].map(wire_name).to_vec();
     let mut builder = TableBuilder::new(TableOptions { zones, pods, ttl_secs: 30 }, 42);
@@ -53,6 +54,7 @@ fn builder(pods: PodMode) -> TableBuilder {
     let ext = wire_name("ext.default.svc.cluster.local");
     writer.record(Section::Answer, &ext, 5, 30, &wire_name("www.example.org"));
     builder.insert(writer.finish());
+    insert_aliases(&mut builder, &mut writer);
     let many = wire_name("many.default.svc.cluster.local");
     writer.begin(&many);
     writer.answer(TYPE_A);
@@ -78,6 +80,41 @@ fn builder(pods: PodMode) -> TableBuilder {
     builder
 }
 
+/// Aliases of names in the table, by one CNAME and by two: the addresses of one are there already.
+fn insert_aliases(builder: &mut TableBuilder, writer: &mut EntryWriter) {
+    let web = wire_name("web.default.svc.cluster.local");
+    for (alias, target) in [
+        ("in", "web.default"),
+        ("gone", "nope.default"),
+        ("pod", "1-2-3-4.default.pod"),
+        ("far", "a.b.1-2-3-4.default.pod"),
+        ("bare", "http.tcp.web.default"),
+        ("up", ""),
+    ] {
+        let owner = wire_name(&format!("{alias}.default.svc.cluster.local"));
+        let target = match target {
+            "" => "cluster.local".to_owned(),
+            pod if pod.ends_with("pod") => format!("{pod}.cluster.local"),
+            service => format!("{service}.svc.cluster.local"),
+        };
+        writer.begin(&owner);
+        writer.answer(EVERY_TYPE);
+        writer.record(Section::Answer, &owner, 5, 30, &wire_name(&target));
+        builder.insert(writer.finish());
+    }
+    let [two, middle] =
+        ["two", "middle"].map(|name| wire_name(&format!("{name}.default.svc.cluster.local")));
+    writer.begin(&two);
+    writer.answer(TYPE_A);
+    writer.record(Section::Answer, &two, 5, 30, &middle);
+    writer.record(Section::Answer, &middle, 5, 30, &web);
+    writer.record(Section::Answer, &web, TYPE_A, 30, &[10, 96, 0, 1]);
+    writer.answer(EVERY_TYPE);
+    writer.record(Section::Answer, &two, 5, 30, &middle);
+    writer.record(Section::Answer, &middle, 5, 30, &web);
+    builder.insert(writer.finish());
+}
+
 fn question(name: &str, qtype: u16, edns_len: Option<u16>) -> Vec<u8> {
     let mut builder = MessageBuilder::new_vec().question();
     builder.header_mut().set_id(0x1234);
@@ -96,13 +133,23 @@ fn question(name: &str, qtype: u16, edns_len: Option<u16>) -> Vec<u8> {
     builder.finish()
 }
 
+/// CNAMEs are followed once, as far as the table goes.
 fn ask(table: &Table, packet: &[u8], envelope: impl Fn(&query::Query) -> Envelope) -> Vec<u8> {
     let mut name = Name::default();
     let Reading::Query(query) = query::read(packet, &mut name) else { panic!("not a query") };
     let found = table.look_up(&name, query.qtype);
     let mut message = packet.to_vec();
     message.resize(MESSAGE_LEN_MAX, 0);
-    let stamped = reply::stamp(&query, table, &found, envelope(&query), &mut message);
+    let behind = |cnames: wire::table::Answer<'_>| {
+        table.look_up(&Name::from_wire(cnames.target()).unwrap(), query.qtype)
+    };
+    let stamped = match found {
+        Found::Alias(cnames) if !matches!(behind(cnames), Found::Outside) => {
+            let end = End { cnames: Some(cnames), found: Some((table, behind(cnames))) };
+            reply::stamp_end(&query, &end, envelope(&query), &mut message)
+        }
+        found => reply::stamp(&query, table, &found, envelope(&query), &mut message),
+    };
     message.truncate(stamped.len);
     message
 }
@@ -177,6 +224,49 @@ fn answers() {
     ];
     for (name, qtype, expected) in rows {
         check(&table, name, qtype, &expected);
+    }
+}
+
+#[test]
+fn aliases_end_as_their_targets_do() {
+    let table = builder(PodMode::Insecure).publish(7);
+    const IN: &str = "in.default.svc.cluster.local CNAME web.default.svc.cluster.local.";
+    const TWO: &str = "two.default.svc.cluster.local CNAME middle.default.svc.cluster.local. \
+        middle.default.svc.cluster.local CNAME web.default.svc.cluster.local.";
+    const WEB: &str = "web.default.svc.cluster.local A 10.96.0.1";
+    let rows = [
+        ("ext A", "NOERROR aa rd | ext.default.svc.cluster.local CNAME www.example.org. | |".to_owned()),
+        ("in A", format!("NOERROR aa rd | {IN} {WEB} web.default.svc.cluster.local A 10.96.0.2 | |")),
+        ("In A", format!("NOERROR aa rd | {} {WEB} web.default.svc.cluster.local A 10.96.0.2 | |", IN.replacen("in.", "In.", 1))),
+        ("in AAAA", format!("NOERROR aa rd | {IN} | {SOA} |")),
+        ("in MX", format!("NOERROR aa rd | {IN} | {SOA} |")),
+        ("in SRV", format!("NOERROR aa rd | {IN} web.default.svc.cluster.local SRV 0 50 80 web.default.svc.cluster.local | | {WEB}")),
+        ("in CNAME", format!("NOERROR aa rd | {IN} | |")),
+        ("in ANY", format!("NOERROR aa rd | {IN} | |")),
+        ("two A", format!("NOERROR aa rd | {TWO} {WEB} | |")),
+        ("two AAAA", format!("NOERROR aa rd | {TWO} | {SOA} |")),
+        ("gone A", format!("NXDOMAIN aa rd | gone.default.svc.cluster.local CNAME nope.default.svc.cluster.local. | {SOA} |")),
+        ("gone TXT", format!("NXDOMAIN aa rd | gone.default.svc.cluster.local CNAME nope.default.svc.cluster.local. | {SOA} |")),
+        ("up A", format!("NOERROR aa rd | up.default.svc.cluster.local CNAME cluster.local. | {SOA} |")),
+        ("pod A", "NOERROR aa rd | pod.default.svc.cluster.local CNAME 1-2-3-4.default.pod.cluster.local. 1-2-3-4.default.pod.cluster.local A 1.2.3.4 | |".to_owned()),
+        ("pod AAAA", format!("NOERROR aa rd | pod.default.svc.cluster.local CNAME 1-2-3-4.default.pod.cluster.local. | {SOA} |")),
+        ("pod SRV", "NOERROR aa rd | pod.default.svc.cluster.local CNAME 1-2-3-4.default.pod.cluster.local. 1-2-3-4.default.pod.cluster.local SRV 0 100 0 1-2-3-4.default.pod.cluster.local | | 1-2-3-4.default.pod.cluster.local A 1.2.3.4".to_owned()),
+        ("bare SRV", format!("NOERROR aa rd | bare.default.svc.cluster.local CNAME http.tcp.web.default.svc.cluster.local. http.tcp.web.default.svc.cluster.local SRV 0 50 80 web.default.svc.cluster.local | | {WEB}")),
+    ];
+    for (question, expected) in rows {
+        let (name, rtype) = question.split_once(' ').unwrap();
+        let rtype: Rtype = rtype.parse().unwrap();
+        check(&table, &format!("{name}.default.svc.cluster.local"), rtype.to_int(), &expected);
+    }
+    // What does not fit is left out, the SOA too, and said to be.
+    for (name, rtype) in [("in", 1), ("in", 28), ("in", 33), ("pod", 1), ("pod", 33), ("two", 28)] {
+        let packet = question(&format!("{name}.default.svc.cluster.local"), rtype, None);
+        let whole = ask(&table, &packet, udp).len();
+        for len_max in packet.len()..whole {
+            let cut = ask(&table, &packet, |_| Envelope { len_max, rotation: 0 });
+            assert!(cut.len() <= len_max, "{name} {rtype}: {} of {len_max}", cut.len());
+            assert!(shown(&cut).starts_with("NOERROR aa tc"), "{name} {rtype} in {len_max}");
+        }
     }
 }
 

@@ -398,7 +398,7 @@ fn with_alias<T>(use_alias: impl FnOnce(Alias<'_>) -> T) -> T {
     let table = builder.publish(1);
     let mut name = Name::default();
     name.read(&first).unwrap();
-    let Found::Answer(answer) = table.look_up(&name, 1) else { panic!("not in the table") };
+    let Found::Alias(answer) = table.look_up(&name, 1) else { panic!("not in the table") };
     use_alias(Alias { answer })
 }
 

@@ -52,7 +52,7 @@ impl Term {
     /// what would be kept for no time.
     pub(super) fn of(response: &Response, settings: &Settings) -> Option<Self> {
         let (entry_type, ttl_secs) = match (response.kind, response.soa_minimum_secs) {
-            (Kind::Success, _) => (EntryType::Success, response.ttl_secs_min),
+            (Kind::Success | Kind::Led, _) => (EntryType::Success, response.ttl_secs_min),
             (Kind::Delegation, _) => (EntryType::Success, None),
             // A quirk of CoreDNS's: nothing at all is an answer.
             (Kind::NoData, None) if response.answer_count() == 0 => (EntryType::Success, None),
@@ -69,7 +69,8 @@ impl Term {
         let ttl = Duration::from_secs(ttl_secs.unwrap_or(FAIL_SAFE_SECS).into());
         let lifetime = ttl.max(share.ttl_min).min(share.ttl_max).min(LIFETIME_MAX);
         // The SOA of a denial must not outlive it (RFC 2308, section 3).
-        let ttl_max = if response.kind == Kind::Success { share.ttl_max } else { lifetime };
+        let is_data = matches!(response.kind, Kind::Success | Kind::Led);
+        let ttl_max = if is_data { share.ttl_max } else { lifetime };
         (!lifetime.is_zero()).then_some(Self {
             entry_type,
             lifetime,
@@ -104,14 +105,20 @@ pub(super) fn ttl_unkept(response: &Response, settings: &Settings, is_sound: boo
     // As long as a failure: so is a denial that does not say how long, or a chain without an end.
     let briefly = settings.servfail.min(of_denial);
     let ttl_max = match (response.kind, response.soa_minimum_secs) {
-        (Kind::Success, _) if is_sound => settings.success.ttl_max,
+        (Kind::Success | Kind::Led, _) if is_sound => settings.success.ttl_max,
         (Kind::NoData | Kind::NxDomain, Some(minimum)) if is_sound => {
             let ttl_secs = response.ttl_secs_min.map_or(minimum, |ttl_secs| ttl_secs.min(minimum));
             of_denial.min(Duration::from_secs(ttl_secs.into()))
         }
-        (Kind::Success | Kind::NoData | Kind::NxDomain | Kind::Delegation | Kind::Failure, _) => {
-            briefly
-        }
+        (
+            Kind::Success
+            | Kind::Led
+            | Kind::NoData
+            | Kind::NxDomain
+            | Kind::Delegation
+            | Kind::Failure,
+            _,
+        ) => briefly,
     };
     TtlRule::Aged { age_secs: 0, secs_min: 0, secs_max: secs(ttl_max) }
 }
@@ -205,10 +212,10 @@ impl Entry {
     pub(super) fn outranks(&self, response: &Response, settings: &Settings) -> bool {
         let prefers_positive = settings.serve_stale.is_some_and(|stale| stale.prefers_positive);
         match response.kind {
-            Kind::Success => false,
+            Kind::Success | Kind::Led => false,
             Kind::Failure => self.response.kind != Kind::Failure,
             Kind::NoData | Kind::NxDomain | Kind::Delegation => {
-                prefers_positive && self.response.kind == Kind::Success
+                prefers_positive && matches!(self.response.kind, Kind::Success | Kind::Led)
             }
         }
     }

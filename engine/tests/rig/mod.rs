@@ -19,7 +19,7 @@ use engine::plan::{
 };
 use engine::shard::ErrorReport;
 use wire::PodMode;
-use wire::compile::{EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::compile::{EVERY_TYPE, EntryWriter, Section, Table, TableBuilder, TableOptions};
 use wire::zone::ZoneSet;
 
 /// Both ways of moving datagrams; every test runs over each.
@@ -44,7 +44,7 @@ pub fn wire_name(text: &str) -> Vec<u8> {
     text.parse::<DomainName<Vec<u8>>>().unwrap().as_slice().to_vec()
 }
 
-/// web: one address; big: 60 (1 KB); big2: 95 (1.5 KB); and an SRV with its address; PTR; pods insecure.
+/// web: one address; big: 60 (1 KB); big2: 95 (1.5 KB); and an SRV with its address; alias: of web; PTR; pods insecure.
 pub fn builder() -> TableBuilder {
     let zones = ["cluster.local", "in-addr.arpa"].map(wire_name).to_vec();
     let options = TableOptions { zones, pods: PodMode::Insecure, ttl_secs: 30 };
@@ -64,6 +64,12 @@ pub fn builder() -> TableBuilder {
         writer.record(Section::Additional, &owner, 1, 30, &[10, 96, 0, 0]);
         builder.insert(writer.finish());
     }
+    let alias = wire_name("alias.default.svc.cluster.local");
+    writer.begin(&alias);
+    writer.answer(EVERY_TYPE);
+    let web = wire_name("web.default.svc.cluster.local");
+    writer.record(Section::Answer, &alias, 5, 30, &web);
+    builder.insert(writer.finish());
     for name in ["svc.cluster.local", "default.svc.cluster.local", "default.pod.cluster.local"] {
         writer.begin(&wire_name(name));
         builder.insert(writer.finish());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::base::iana::{Class, OptRcode, Rcode};
 use domain::base::message_builder::OptBuilder;
 use domain::base::{Message, MessageBuilder, Name, ToName as _, Ttl};
-use domain::rdata::A;
+use domain::rdata::{A, Cname};
 
 /// What an upstream does with a query.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +38,8 @@ pub enum Manner {
     ClosesTcp,
     /// Gives the name back in lower case.
     Lowers,
+    /// Answers with a CNAME that leads to this name, and this response code.
+    Leads(&'static str, Rcode),
 }
 
 /// What servers older than EDNS, and firewalls, do with an OPT.
@@ -67,7 +69,7 @@ pub fn answer(query: &[u8], manner: Manner, ttl_secs: u32) -> Vec<u8> {
         _ => None,
     };
     let rcode = match (manner, to_opt) {
-        (Manner::Says(rcode) | Manner::SaysWithOpt(rcode), _) => rcode,
+        (Manner::Says(rcode) | Manner::SaysWithOpt(rcode) | Manner::Leads(_, rcode), _) => rcode,
         (_, Some(ToOpt::Says(rcode))) => rcode,
         (_, Some(ToOpt::Echoes)) => {
             let mut echo = query.to_vec();
@@ -89,7 +91,10 @@ pub fn answer(query: &[u8], manner: Manner, ttl_secs: u32) -> Vec<u8> {
     let mut builder = builder.question();
     builder.push((&name, question.qtype(), question.qclass())).unwrap();
     let mut builder = builder.answer();
-    if has_record {
+    if let Manner::Leads(target, _) = manner {
+        let record = Cname::new(target.parse::<Name<Vec<u8>>>().unwrap());
+        builder.push((&name, Class::IN, Ttl::from_secs(ttl_secs), record)).unwrap();
+    } else if has_record {
         let record = A::new(Ipv4Addr::new(192, 0, 2, 1));
         builder.push((&name, Class::IN, Ttl::from_secs(ttl_secs), record)).unwrap();
     }

@@ -1,7 +1,7 @@
 //! `SVC.NS.svc` of an ExternalName Service (Kubernetes DNS specification, section 2.5).
 //!
-//! A CNAME answers every type. Where it points at a name of ours, A and AAAA follow it there, so that the client need not
-//! ask again; CoreDNS leaves the CNAME out when nothing is found there, we do not.
+//! A CNAME answers every type. Where it points at a name of ours, the addresses there are in the entry already; whatever else there
+//! is, or is not, the look-up finds when it is asked for. CoreDNS leaves the CNAME out when nothing is found there, we do not.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -40,7 +40,6 @@ pub(super) fn write(
 
 fn write_entry(pen: &mut Pen<'_>, cluster: &Cluster, owner: &WireName, alias: Alias) {
     let (chain, last) = follow(cluster, owner, alias);
-    let leads_outside = matches!(last, Some(Place::Outside));
     let addresses = last.map(|place| addresses_at(cluster, &place)).unwrap_or_default();
     let end = chain.last().map_or(owner, |(_, target)| target);
     let put_chain = |pen: &mut Pen<'_>, rtype: Rtype, len: usize| {
@@ -50,9 +49,6 @@ fn write_entry(pen: &mut Pen<'_>, cluster: &Cluster, owner: &WireName, alias: Al
         }
     };
     pen.begin(owner);
-    if leads_outside {
-        pen.leads_outside();
-    }
     if chain.len() > 1 {
         put_chain(pen, Rtype::CNAME, 1);
     }

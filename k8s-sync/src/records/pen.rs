@@ -39,11 +39,6 @@ impl<'p> Pen<'p> {
         self.writer.begin(owner.as_slice());
     }
 
-    /// Its addresses are to be asked for outside the cluster.
-    pub(super) fn leads_outside(&mut self) {
-        self.writer.leads_outside();
-    }
-
     /// The answer to questions of this type begins.
     pub(super) fn answer(&mut self, rtype: Rtype) {
         self.writer.answer(rtype.to_int());

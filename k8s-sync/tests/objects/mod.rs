@@ -24,7 +24,7 @@ use k8s_sync::options::{ApiServer, Options, Source};
 use k8s_sync::publish::Publisher;
 use wire::PodMode;
 use wire::compile::Table;
-use wire::table::Found;
+use wire::table::{Answer, Found};
 
 pub(crate) fn options(zones: &[&str]) -> Options {
     let wire = |zone: &&str| zone.parse::<Name<Vec<u8>>>().unwrap().into_octets();
@@ -165,13 +165,18 @@ pub(crate) fn name(text: &str) -> wire::name::Name {
 /// What the table answers: `A 10.1.0.1, A 10.1.0.2 + web.ns.svc… A 10.1.0.1`, `NODATA`, `NXDOMAIN` and so on.
 ///
 /// Owners are left out where they are the question's, TTLs where they are 5. Records are sorted, their order being `wire`'s to rotate,
-/// but for those behind a CNAME.
+/// but for those behind a CNAME. Behind CNAMEs it says what is where they lead: `CNAME web.ns.svc…, then NODATA`.
 pub(crate) fn ask(table: &Table, question: &str) -> String {
     let (owner, rtype) = question.split_once(' ').expect("NAME TYPE");
     let rtype: Rtype = rtype.parse().expect(rtype);
     let name = name(owner);
+    let mut behind = "";
     let answer = match table.look_up(&name, rtype.to_int()) {
-        Found::Answer(answer) | Found::Alias(answer) => answer,
+        Found::Answer(answer) => answer,
+        Found::Alias(cnames) => {
+            behind = then(table, cnames, rtype);
+            cnames
+        }
         Found::Pod(pod) => return format!("POD {}", pod.address),
         Found::Soa(_) => return "SOA".into(),
         Found::NoData(_) => return "NODATA".into(),
@@ -213,7 +218,20 @@ pub(crate) fn ask(table: &Table, question: &str) -> String {
         lines.join(", ")
     };
     let sections = [text(message.answer().unwrap()), text(message.additional().unwrap())];
-    sections.join(" + ").trim_end_matches(" + ").to_owned()
+    sections.join(" + ").trim_end_matches(" + ").to_owned() + behind
+}
+
+/// What is found where CNAMEs lead that the table does not follow itself, if that is a name of the table.
+fn then(table: &Table, cnames: Answer<'_>, rtype: Rtype) -> &'static str {
+    let target = wire::name::Name::from_wire(cnames.target()).expect("a whole name");
+    match table.look_up(&target, rtype.to_int()) {
+        Found::Outside => "",
+        Found::Answer(_) | Found::Pod(_) | Found::Soa(_) => ", then more",
+        Found::Alias(_) => ", then CNAMEs",
+        Found::NoData(_) => ", then NODATA",
+        Found::NxDomain(_) => ", then NXDOMAIN",
+        Found::Unsynced(_) => ", then UNSYNCED",
+    }
 }
 
 /// The name that an answer was found under: without the underscores of a port, or with labels before a pod's, the question

@@ -5,6 +5,7 @@
 //! nothing but records that belong to its question, each whole, without OPT.
 
 mod layout;
+mod led;
 mod name;
 mod reader;
 
@@ -13,7 +14,7 @@ use alloc::boxed::Box;
 use crate::header::{AA, AD, HEADER_LEN, RA, Rcode, TC, u16_at};
 use crate::name::NAME_LEN_MAX;
 use crate::query::Query;
-use crate::reply::{Counts, Envelope, Reply, Stamped};
+use crate::reply::{Counts, End, Envelope, Reply, Stamped, Subject};
 use crate::table::Answer;
 
 /// The longest TTL: one with the top bit set is a long one, not 0 (RFC 8767, section 4, which changes RFC 2181, section 8).
@@ -75,6 +76,10 @@ pub struct Response {
     name_len: usize,
     /// Answer, authority and additional records.
     counts: [u16; 3],
+    /// How many of the answer's first records are its chain: CNAMEs, DNAMEs and their signatures.
+    chain_record_count: u16,
+    /// Of `Kind::Led`: the name that the last CNAME leads to.
+    led_to: Option<led::Spelt>,
     body: Box<[u8]>,
     /// Of the TTL of each record, from the body's begin.
     ttl_offsets: Box<[u16]>,
@@ -96,6 +101,8 @@ pub enum Kind {
     Delegation,
     /// Another response code.
     Failure,
+    /// CNAMEs that lead to a name which this server itself speaks for, and no more: see `Response::led_to`.
+    Led,
 }
 
 /// A run of address records of one length: what `loadbalance` rotates.
@@ -198,6 +205,20 @@ pub fn stamp(
     envelope: Envelope,
     message: &mut [u8],
 ) -> Stamped {
+    stamp_to_end(query, response, ttl, alias, None, envelope, message)
+}
+
+/// The same, and behind it what tables have on the name that a `Kind::Led` leads to: the response code is theirs then, and
+/// AD is not given.
+pub fn stamp_to_end(
+    query: &Query,
+    response: &Response,
+    ttl: TtlRule,
+    alias: Option<Alias<'_>>,
+    end: Option<&End<'_>>,
+    envelope: Envelope,
+    message: &mut [u8],
+) -> Stamped {
     let wants_ad = query.dnssec_ok() || u16_at(message, 2) & AD != 0;
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
     let mut room = reply.room(envelope.len_max);
@@ -205,10 +226,11 @@ pub fn stamp(
     let mut name_at = HEADER_LEN;
     if let Some(Alias { answer }) = &alias {
         let before = reply.len;
-        counts = reply.by_record(answer, query, 0, room);
+        counts = reply.by_record(answer, Subject::question(query), 0, room);
         room -= reply.len - before;
         name_at = reply.len.saturating_sub(response.name_len);
     }
+    let mut rcode = Rcode::for_client(response.rcode);
     if !counts.truncated {
         let (record_count, len) = response.records_within(room);
         let copy_at = reply.len;
@@ -219,6 +241,16 @@ pub fn stamp(
             response.move_pointers(len, name_at, copy_at, copy);
         }
         counts.add(response, record_count);
+        room -= len;
+        if let Some(end) = end
+            && let Some(spelt) = response.led_to
+            && !counts.truncated
+        {
+            let (rotation, subject) = (envelope.rotation, spelt.in_message(copy_at));
+            let (its_rcode, behind) = reply.end(end, query.qtype, subject, rotation, room);
+            rcode = its_rcode;
+            counts.join(behind);
+        }
     }
     let mut flags = query.kept_flags;
     if response.authoritative || alias.is_some() {
@@ -233,7 +265,7 @@ pub fn stamp(
     if response.authenticated && wants_ad && alias.is_none() {
         flags |= AD;
     }
-    reply.finish(flags, Rcode::for_client(response.rcode), counts, query.edns)
+    reply.finish(flags, rcode, counts, query.edns)
 }
 
 impl Response {
@@ -251,6 +283,8 @@ impl Response {
             signatures_end_unix_secs: None,
             name_len: 1,
             counts: [0; 3],
+            chain_record_count: 0,
+            led_to: None,
             body: Box::default(),
             ttl_offsets: Box::default(),
             pointer_offsets: Box::default(),

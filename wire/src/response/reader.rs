@@ -12,7 +12,8 @@ use super::layout::Layout;
 use super::name::{MessageName, Writer};
 use super::{Asked, Kind, Reading, Response, Run, TTL_SECS_MAX};
 use crate::header::{
-    HEADER_LEN, OPCODE, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_NS, TYPE_OPT, TYPE_SOA, u16_at,
+    HEADER_LEN, OPCODE, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_CNAME, TYPE_NS, TYPE_OPT,
+    TYPE_SOA, u16_at,
 };
 use crate::name::NAME_LEN_MAX;
 use crate::query::owner_len;
@@ -21,14 +22,12 @@ use crate::reply::MESSAGE_LEN_MAX;
 /// CNAMEs from the question's name to the last: Unbound's bound.
 const CNAME_COUNT_MAX: usize = 11;
 
-const TYPE_CNAME: u16 = 5;
 const TYPE_SIG: u16 = 24;
 pub(super) const TYPE_DNAME: u16 = 39;
-const TYPE_RRSIG: u16 = 46;
+pub(super) const TYPE_RRSIG: u16 = 46;
 const TYPE_NSEC: u16 = 47;
 const TYPE_NSEC3: u16 = 50;
 const TYPE_TSIG: u16 = 250;
-const TYPE_ANY: u16 = 255;
 
 pub(super) fn read(packet: &[u8], asked: &Asked<'_>) -> Reading {
     let Some(header) = packet.first_chunk::<HEADER_LEN>() else { return Reading::Foreign };
@@ -243,12 +242,16 @@ impl<'p> Reader<'p> {
 
     /// The chain comes before what it leads to (RFC 1034, section 4.3.1): the resolvers of C libraries read answers once, from the
     /// top. All else stays in its order.
-    fn put_chain_first(&self, records: &mut [Record]) {
-        if self.chain.len() > 1 {
-            records.sort_by_cached_key(|record| {
-                (record.section as usize, self.place_in_chain(record).unwrap_or(usize::MAX))
-            });
+    fn put_chain_first(&mut self, records: &mut [Record]) {
+        if self.chain.len() == 1 {
+            return;
         }
+        records.sort_by_cached_key(|record| {
+            (record.section as usize, self.place_in_chain(record).unwrap_or(usize::MAX))
+        });
+        let is_in_chain = |record: &&Record| self.place_in_chain(record).is_some();
+        let count = records.iter().take_while(is_in_chain).count();
+        self.response.chain_record_count = count as u16;
     }
 
     /// Of each link first the DNAME that its CNAME is made from (RFC 6672, section 3.1), then the CNAME; signatures come behind what
@@ -419,6 +422,7 @@ impl<'p> Reader<'p> {
             soa_minimum_secs: response.soa_minimum_secs,
             signatures_end_unix_secs: response.signatures_end_unix_secs,
             counts: response.counts,
+            chain_record_count: response.chain_record_count,
             addresses: response.addresses,
             ..Response::without_records(flags, rcode)
         }

@@ -1,5 +1,6 @@
 //! Messages as text: `QUESTION | RCODE FLAGS | ANSWERS | AUTHORITIES | ADDITIONALS`, records parted by `; `, names without their
 //! last dot. Written and read by `domain`. `message(text)` and `shown(bytes)` are each other's inverse.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::fmt::Display;
 use std::str::FromStr;

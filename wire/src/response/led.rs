@@ -1,0 +1,129 @@
+//! CNAMEs of an upstream that lead to a name which this server itself speaks for: they are kept, and nothing of what the
+//! upstream says of that name is.
+//!
+//! Invariant: in what is left, the name that the last CNAME leads to is spelt out, so that what is written behind can point
+//! into it.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::name::MessageName;
+use super::reader::TYPE_RRSIG;
+use super::{Kind, Response, Run};
+use crate::header::{AA, HEADER_LEN, RA, Rcode, TYPE_CNAME, u16_at};
+use crate::name::Name;
+use crate::reply::{MESSAGE_LEN_MAX, Subject};
+
+/// Where a name stands spelt out in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spelt {
+    at: usize,
+    len: usize,
+}
+
+impl Spelt {
+    /// In a message where the body stands at `body_at`.
+    pub(super) fn in_message(self, body_at: usize) -> Subject {
+        Subject { at: body_at + self.at, len: self.len }
+    }
+}
+
+impl Response {
+    /// Of the answer to a question for this name, in wire format: its CNAMEs up to the first that leads to a name of which `is_ours`
+    /// holds. `None` if none does. The upstream's response code concerns what is behind them.
+    #[must_use]
+    pub fn led_to(&self, question: &[u8], is_ours: impl Fn(&Name) -> bool) -> Option<Self> {
+        let chain_len = usize::from(self.chain_record_count);
+        if chain_len == 0 {
+            return None;
+        }
+        let head = [&[0; HEADER_LEN][..], question, &[0; 4]];
+        let body_at = head.iter().map(|part| part.len()).sum::<usize>();
+        let message = [&head.concat()[..], &self.body].concat();
+        let mut target = Name::default();
+        for index in (0..chain_len).filter(|index| self.rtype(*index) == TYPE_CNAME) {
+            let (name, _) = MessageName::read(&message, body_at + self.rdata_at(index))?;
+            target.read(name.bytes())?;
+            if is_ours(&target) {
+                // A CNAME's signature stands behind it.
+                let signatures =
+                    (index + 1..chain_len).take_while(|at| self.rtype(*at) == TYPE_RRSIG);
+                return self.cut_behind(index, index + 1 + signatures.count(), name.bytes());
+            }
+        }
+        None
+    }
+
+    /// The name that its CNAMEs lead to, if it is one that this server itself speaks for.
+    #[must_use]
+    pub fn leads_to(&self) -> Option<Name> {
+        let Spelt { at, len } = self.led_to?;
+        let mut name = Name::default();
+        name.read(self.body.get(at..at + len)?)?;
+        Some(name)
+    }
+
+    /// The first `count` records, of which the one with this index is the last CNAME, and leads to `target`.
+    fn cut_behind(&self, index: usize, count: usize, target: &[u8]) -> Option<Self> {
+        let rdata_at = self.rdata_at(index);
+        let rdata_end = self.record_end(index);
+        let end = self.record_end(count - 1);
+        let mut body = Vec::with_capacity(end + target.len());
+        body.extend_from_slice(self.body.get(..rdata_at - 2)?);
+        body.extend_from_slice(&(target.len() as u16).to_be_bytes());
+        body.extend_from_slice(target);
+        body.extend_from_slice(self.body.get(rdata_end..end)?);
+        if HEADER_LEN + self.name_len + 4 + body.len() > MESSAGE_LEN_MAX {
+            return None;
+        }
+        // Those behind the name move by the difference.
+        let moved = |offset: u16| {
+            let offset = usize::from(offset);
+            let is_behind = offset >= rdata_end;
+            (if is_behind { offset - rdata_end + rdata_at + target.len() } else { offset }) as u16
+        };
+        let is_left = |offset: &u16| {
+            let offset = usize::from(*offset);
+            offset < rdata_at || (rdata_end..end).contains(&offset)
+        };
+        let kept = |offsets: &[u16]| -> Box<[u16]> {
+            offsets.iter().copied().filter(is_left).map(moved).collect()
+        };
+        let ttls = self.ttl_offsets.iter().take(count).filter_map(|offset| {
+            let field = self.body.get(usize::from(*offset)..)?.first_chunk()?;
+            Some(u32::from_be_bytes(*field))
+        });
+        let flags =
+            if self.authoritative { AA } else { 0 } | if self.recursion_available { RA } else { 0 };
+        Some(Self {
+            kind: Kind::Led,
+            ttl_secs_min: ttls.min(),
+            signatures_end_unix_secs: self.signatures_end_unix_secs,
+            name_len: self.name_len,
+            counts: [count as u16, 0, 0],
+            chain_record_count: count as u16,
+            led_to: Some(Spelt { at: rdata_at, len: target.len() }),
+            body: body.into_boxed_slice(),
+            ttl_offsets: kept(&self.ttl_offsets),
+            pointer_offsets: kept(&self.pointer_offsets),
+            addresses: Run::default(),
+            ..Self::without_records(flags, Rcode::NoError as u16)
+        })
+    }
+
+    fn ttl_at(&self, index: usize) -> usize {
+        self.ttl_offsets.get(index).map_or(0, |offset| usize::from(*offset))
+    }
+
+    fn rtype(&self, index: usize) -> u16 {
+        u16_at(&self.body, self.ttl_at(index).saturating_sub(4))
+    }
+
+    fn rdata_at(&self, index: usize) -> usize {
+        self.ttl_at(index) + 6
+    }
+
+    fn record_end(&self, index: usize) -> usize {
+        self.rdata_at(index) + usize::from(u16_at(&self.body, self.ttl_at(index) + 4))
+    }
+}
