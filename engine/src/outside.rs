@@ -44,7 +44,7 @@ pub struct Outside {
     look_ups_shown: u64,
     /// Plans so far: a question under a new plan does not wait for one under the old.
     plan_count: u64,
-    flights: HashMap<FlightKey, Vec<(Waiter, ReturnTo)>>,
+    flights: HashMap<FlightKey, Aboard>,
     waiter_count: usize,
     late_answers: LateAnswers,
     fills: Fills,
@@ -70,6 +70,14 @@ struct FlightKey {
     /// By `ForwardSlot`, in the order in which they are asked.
     forwards: Box<[usize]>,
     plan: u64,
+}
+
+/// Who waits for a flight.
+#[derive(Default)]
+struct Aboard {
+    waiters: Vec<(Waiter, ReturnTo)>,
+    /// Those who waited have been given an expired answer: so is at once whoever asks now.
+    is_late: bool,
 }
 
 /// A flight that may begin.
@@ -154,11 +162,13 @@ impl Outside {
     }
 
     /// Has upstreams asked, or the waiter wait with those who asked the same before. Where there is no room for another
-    /// waiter it is refused.
+    /// waiter it is refused. `now` and `sources` are those of the departure.
     pub fn begin(
         &mut self,
         departure: Departure,
         return_to: Option<ReturnTo>,
+        now: Instant,
+        sources: Sources<'_>,
         shard: &Rc<RefCell<Shard>>,
     ) {
         let Departure { key, cache, stale_after, waiter } = departure;
@@ -173,9 +183,15 @@ impl Outside {
         }
         self.waiter_count += waiters.len();
         match self.flights.entry(key.clone()) {
-            Entry::Occupied(mut flight) => flight.get_mut().append(&mut waiters),
+            Entry::Occupied(mut flight) => {
+                flight.get_mut().waiters.append(&mut waiters);
+                if flight.get().is_late && stale_after.is_some() {
+                    let cache = cache.and_then(|slot| self.cache_plans.get(slot)).cloned();
+                    self.give_stale(&key, cache.as_ref(), sources, now);
+                }
+            }
             Entry::Vacant(place) => {
-                place.insert(waiters);
+                place.insert(Aboard { waiters, is_late: false });
                 let upstreams = key.forwards.iter().filter_map(|at| self.upstreams.get(*at));
                 let upstreams = upstreams.cloned().collect();
                 let cache = cache.and_then(|slot| self.cache_plans.get(slot)).cloned();
@@ -186,16 +202,20 @@ impl Outside {
     }
 
     /// Answers those who wait with what has expired; the flight goes on.
-    fn give_stale(&mut self, flight: &Flight, sources: Sources<'_>, now: Instant) {
-        let Some(cache) = cache_of(&mut self.caches, &self.cache_plans, flight.cache.as_ref())
-        else {
-            return;
-        };
-        let Some(waiters) = self.flights.get_mut(&flight.key) else { return };
-        if let Some(stale) = cache.fallback(&flight.key.asked.key(), now, waiters.len()) {
-            self.waiter_count -= waiters.len();
+    fn give_stale(
+        &mut self,
+        key: &FlightKey,
+        cache: Option<&Arc<CachePlan>>,
+        sources: Sources<'_>,
+        now: Instant,
+    ) {
+        let cache = cache_of(&mut self.caches, &self.cache_plans, cache);
+        let (Some(cache), Some(aboard)) = (cache, self.flights.get_mut(key)) else { return };
+        if let Some(stale) = cache.fallback(&key.asked.key(), now, aboard.waiters.len()) {
+            aboard.is_late = true;
+            self.waiter_count -= aboard.waiters.len();
             let outcome = Outcome::kept(stale, sources);
-            for (waiter, return_to) in waiters.drain(..) {
+            for (waiter, return_to) in aboard.waiters.drain(..) {
                 self.late_answers.give(waiter, return_to, &outcome);
             }
         }
@@ -209,7 +229,7 @@ impl Outside {
         sources: Sources<'_>,
         now: Instant,
     ) {
-        let waiters = self.flights.remove(&flight.key).unwrap_or_default();
+        let Aboard { waiters, .. } = self.flights.remove(&flight.key).unwrap_or_default();
         let client_count = waiters.len();
         self.waiter_count -= client_count;
         let key = flight.key.asked.key();
@@ -340,7 +360,8 @@ impl Flight {
                     if self.stale_after.is_some() {
                         let mut shard = shard.borrow_mut();
                         let (outside, sources) = shard.outside_with_sources();
-                        outside.give_stale(&self, sources, Instant::now());
+                        let cache = self.cache.as_ref();
+                        outside.give_stale(&self.key, cache, sources, Instant::now());
                     }
                     asking.await
                 }

@@ -361,12 +361,13 @@ fn answer_batch<I: DatagramIo>(this: &Rc<RefCell<Shard>>, io: &mut I) {
                 Outcome::Reply(len) => io.send(datagram, len),
                 Outcome::ReplyAndRefresh(len, departure) => {
                     io.send(datagram, len);
-                    shard.outside.begin(*departure, None, this);
+                    shard.outside.begin(*departure, None, began, shard.known.sources(), this);
                 }
                 Outcome::Ask(departure) => {
                     let return_to = ReturnTo::Udp(io.return_address(&datagram));
                     io.recycle(datagram);
-                    shard.outside.begin(*departure, Some(return_to), this);
+                    let sources = shard.known.sources();
+                    shard.outside.begin(*departure, Some(return_to), began, sources, this);
                 }
                 Outcome::Drop => io.recycle(datagram),
             }

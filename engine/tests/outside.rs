@@ -123,6 +123,33 @@ fn a_connection_waits_for_so_many_answers_and_no_more() {
     }
 }
 
+/// Whoever comes while the flight goes on has waited long enough already.
+#[test]
+fn a_stale_answer_is_given_at_once_where_others_were_given_it() {
+    const AT_MOST: Duration = Duration::from_secs(1);
+    let ttl =
+        |answer: &[u8]| u32::from_be_bytes(*answer[answer.len() - 10..].first_chunk().unwrap());
+    for backend in BACKENDS {
+        let upstream = Upstream::start(1, Manner::Answers);
+        let lines = "cache {\nsuccess 9984 1 0\nserve_stale 1h verify 100ms 7s\n}";
+        let rig = start(backend, &upstream, lines);
+        let answer = rig.ask_udp(&query(OUTSIDE, 1), PATIENCE).expect("an answer");
+        assert_eq!(ttl(&answer), 1, "{backend:?}");
+        upstream.behave(Manner::Silent);
+        let deadline = Instant::now() + PATIENCE;
+        while ttl(&rig.ask_udp(&query(OUTSIDE, 1), PATIENCE).expect("an answer")) != 7 {
+            assert!(Instant::now() < deadline, "{backend:?}: it expires");
+        }
+        for _ in 0..3 {
+            let answer = rig.ask_udp(&query(OUTSIDE, 1), AT_MOST).expect("no second waiting");
+            assert_eq!(ttl(&answer), 7, "{backend:?}");
+            let answer = rig.ask_tcp(&query(OUTSIDE, 1), AT_MOST);
+            assert!(answer.is_some(), "{backend:?}: over TCP it is a flight of its own");
+        }
+        rig.fleet.stop(PATIENCE);
+    }
+}
+
 #[test]
 fn a_failure_is_servfail_and_says_why() {
     for backend in BACKENDS {

@@ -328,12 +328,14 @@ impl Connection {
                 Outcome::ReplyAndRefresh(reply_len, departure) => {
                     length.copy_from_slice(&(reply_len as u16).to_be_bytes());
                     answers.output_len += LENGTH_LEN + reply_len;
-                    shard.outside().begin(*departure, None, &self.shard);
+                    let (outside, sources) = shard.outside_with_sources();
+                    outside.begin(*departure, None, began, sources, &self.shard);
                 }
                 Outcome::Ask(departure) => {
                     self.peer.expect();
                     let return_to = ReturnTo::Tcp(Rc::clone(&self.peer));
-                    shard.outside().begin(*departure, Some(return_to), &self.shard);
+                    let (outside, sources) = shard.outside_with_sources();
+                    outside.begin(*departure, Some(return_to), began, sources, &self.shard);
                 }
                 Outcome::Drop => {}
             }
