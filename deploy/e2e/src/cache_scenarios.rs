@@ -62,8 +62,8 @@ pub static SCENARIOS: [Scenario; 19] = [
             1.5 lost A          NXDOMAIN 2 asked 1 ~lost_alias
             0.0 cut A           NOERROR 5 asked 1
             1.5 cut A           NOERROR 4 asked 1
-            0.0 bare A          NOERROR 30 asked 1
-            0.5 bare A          NOERROR 30 asked 2
+            0.0 bare A          NOERROR 5 asked 1 ~unkept_ttl
+            0.5 bare A          NOERROR 5 asked 2 ~unkept_ttl
         ",
     },
     Scenario {

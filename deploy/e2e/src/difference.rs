@@ -91,12 +91,13 @@ impl Oracle<'_> {
     }
 
     /// The CNAME that CoreDNS gives for the type CNAME, and behind it what CoreDNS says about the
-    /// target.
+    /// target: the code and the SOA of a denial, too.
     fn is_external_name(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
         let mut rest: BTreeSet<&Record> = ours.answer.iter().collect();
         let mut name = question.name.clone();
         let mut seen = BTreeSet::new();
         let mut is_alias = false;
+        let mut is_gone = false;
         while seen.insert(name.to_ascii_lowercase()) {
             let cname = (self.ask)(&Question::new(name.clone(), Rtype::CNAME));
             let Some(record) = cname.answer.iter().find(|record| record.rtype() == "CNAME") else {
@@ -104,13 +105,16 @@ impl Oracle<'_> {
                 for record in &target.answer {
                     rest.remove(record);
                 }
+                is_gone = target.is_nxdomain();
                 break;
             };
             is_alias |= rest.remove(record);
             name = record.data().to_owned();
         }
-        let is_right = is_alias && rest.is_empty() && ours.rcode == "NOERROR" && ours.aa;
-        let has_less = theirs.answer.len() < ours.answer.len()
+        let has_soa = ours.authority.len() == 1 && ours.authority[0].rtype() == "SOA";
+        let is_code_right = ours.rcode == "NOERROR" || (ours.is_nxdomain() && is_gone && has_soa);
+        let is_right = is_alias && rest.is_empty() && is_code_right && ours.aa;
+        let has_less = (theirs.answer.len() < ours.answer.len() || has_soa)
             && theirs.answer.iter().all(|record| ours.answer.contains(record));
         is_right && has_less && theirs.rcode == "NOERROR" && theirs.aa
     }
@@ -343,6 +347,18 @@ mod tests {
             ("ext.z. A", &nodata, vec![address], false),
         ] {
             let rule = explained(question, theirs, &answer("NOERROR", &ours, &[]));
+            assert_eq!(rule.is_some(), expected, "{question} {theirs:?} {ours:?}");
+        }
+        // NXDOMAIN is the target's, with its SOA.
+        let soa = Record("z.".to_owned(), "SOA".to_owned(), 5, String::new());
+        for (question, theirs, authority, expected) in [
+            ("ext.z. MX", &nodata, vec![soa.clone()], true),
+            ("ext.z. MX", &less, vec![soa.clone()], true),
+            ("ext.z. MX", &nodata, vec![], false),
+            ("ext.z. A", &less, vec![soa], false),
+        ] {
+            let ours = Answer { authority, ..answer("NXDOMAIN", &[cname], &[]) };
+            let rule = explained(question, theirs, &ours);
             assert_eq!(rule.is_some(), expected, "{question} {theirs:?} {ours:?}");
         }
     }

@@ -15,8 +15,8 @@ pub enum Quirk {
     EmptyNonTerminal,
     /// A CNAME answers every type; CoreDNS gives it for A, AAAA and CNAME only.
     ExternalNameType,
-    /// An ExternalName that leads nowhere or to itself still has its CNAME; CoreDNS answers NODATA
-    /// without it.
+    /// An ExternalName that leads nowhere or to itself still has its CNAME, with NXDOMAIN behind one
+    /// that leads nowhere (RFC 6604); CoreDNS answers NODATA without it.
     ExternalNameLost,
     /// TXT at a name that exists is NODATA; CoreDNS says NXDOMAIN.
     TxtAtExistingName,

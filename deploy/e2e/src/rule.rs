@@ -42,9 +42,10 @@ impl Rule {
                  other types at dns-version."
             }
             Self::ExternalNameType => {
-                "An ExternalName's CNAME answers every type (RFC 1034, section 4.3.2); CoreDNS \
-                 leaves it out for types other than A, AAAA and CNAME, and where the target has \
-                 no such record."
+                "An ExternalName's CNAME answers every type (RFC 1034, section 4.3.2), and where it \
+                 leads into the cluster the code and the SOA of a denial are its target's (RFC \
+                 6604; RFC 2308, section 2); CoreDNS leaves it out for types other than A, AAAA \
+                 and CNAME, and where the target has no such record, and says NOERROR."
             }
             Self::SrvWeights => {
                 "SRV weights are 100 divided by the distinct pairs of address and port; CoreDNS \
@@ -124,8 +125,9 @@ impl OutsideRule {
                  all records of an answer the least of their TTLs."
             }
             Self::UnkeptTtl => {
-                "What `disable` keeps out of the cache goes out with the TTLs that it came with; \
-                 CoreDNS brings them within the bounds all the same."
+                "What is not kept goes out with the TTLs that it came with, none longer than the \
+                 cap of `cache`, and in a CNAME without an end or a denial without an SOA none \
+                 longer than `servfail`; CoreDNS has the cap alone, and raises short TTLs."
             }
             Self::LostAlias => {
                 "A CNAME whose target does not exist is kept like any other denial (RFC 2308, \
