@@ -173,9 +173,9 @@ impl Control {
     async fn put_to_work(&mut self, next: Config) -> anyhow::Result<()> {
         tracing::info!("Reloading");
         // Endpoints first: they are bound before anything else changes, and go back if the rest fails.
-        self.admin.rebind(&endpoints::of(&next))?;
+        self.admin.rebind(&endpoints::of(&next)).await?;
         if let Err(error) = self.server.apply(&next).await {
-            let _ = self.admin.rebind(&endpoints::of(&self.config));
+            let _ = self.admin.rebind(&endpoints::of(&self.config)).await;
             return Err(error);
         }
         self.errors.reload(&next);

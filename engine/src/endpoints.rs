@@ -7,18 +7,18 @@ use engine::admin::{Endpoint, Plugin};
 use engine::corefile::{Config, HttpAddress, Monitor, ServerBlock};
 use engine::metrics::{EnabledPlugin, LabelSet, Metrics};
 
-use crate::server::addresses;
+use crate::listening::addresses;
 
 /// The endpoints of all blocks.
 pub(crate) fn of(config: &Config) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     for block in &config.blocks {
-        let health = block.health.as_ref().map(|health| (Plugin::Health, health.address));
-        let ready = block.ready.as_ref().map(|ready| (Plugin::Ready, ready.address));
+        let health = block.health.as_ref().map(|one| (Plugin::Health, one.address, &one.place));
+        let ready = block.ready.as_ref().map(|one| (Plugin::Ready, one.address, &one.place));
         let metrics =
-            block.prometheus.as_ref().map(|metrics| (Plugin::Prometheus, metrics.address));
-        for (plugin, address) in [health, ready, metrics].into_iter().flatten() {
-            endpoints.push(Endpoint { plugin, address: text(address) });
+            block.prometheus.as_ref().map(|one| (Plugin::Prometheus, one.address, &one.place));
+        for (plugin, address, place) in [health, ready, metrics].into_iter().flatten() {
+            endpoints.push(Endpoint { plugin, address: text(address), place: place.to_string() });
         }
     }
     endpoints

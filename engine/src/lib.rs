@@ -33,6 +33,8 @@ pub mod trust;
 #[allow(unsafe_code)]
 pub mod io;
 
+pub mod ports;
+
 pub mod limits;
 
 pub mod metrics;

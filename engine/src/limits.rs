@@ -56,6 +56,16 @@ pub const COUNT_DROPS_EVERY: Duration = Duration::from_secs(1);
 /// Ports that are tried where the kernel is to choose one that is free for UDP and TCP.
 pub const PORT_TRIES: usize = 32;
 
+/// How long an address that is in use is tried again before it counts as another server's: a killed process's ring lets go of
+/// its sockets within some 30 ms, ten times that on a busy machine.
+pub const IN_USE_PATIENCE: Duration = Duration::from_secs(1);
+/// Pause between two such tries.
+pub const IN_USE_LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// How long, where a new address takes packets that were another's, that one is left to answer what it holds already as it
+/// did: its buffer is some 5 ms of a shard's work. What comes meanwhile waits at the new address.
+pub const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(50);
+
 /// Connections that wait to be accepted, for each shard's socket; the kernel caps it at net.core.somaxconn.
 pub const TCP_BACKLOG: i32 = 4096;
 
@@ -115,6 +125,9 @@ pub const FORWARD_IN_FLIGHT_MAX: usize = 4096;
 
 /// Time for one question, all its upstreams together: CoreDNS's.
 pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long answers of upstreams still leave from an address that a reload has closed: until the last question has ended.
+pub const LATE_ANSWERS_AFTER_CLOSE: Duration = FORWARD_TIMEOUT;
 
 /// Tries of one question where there are fewer upstreams than that: the one asked first, a hedge, and one more each. A query
 /// that is sent again without an OPT is part of its try.

@@ -11,6 +11,7 @@ mod control;
 mod conversion;
 mod endpoints;
 mod error_log;
+mod listening;
 mod log;
 mod output;
 mod outward;
@@ -117,7 +118,8 @@ async fn start(cli: &Cli, log: &log::Queue) -> anyhow::Result<Control> {
     for block in config.blocks.iter().filter(|block| block.kubernetes.is_some()) {
         readiness.wait_for("kubernetes", &block.place.line.to_string(), "starting");
     }
-    let admin = Admin::bind(&endpoints::of(&config), Arc::clone(&metrics), Arc::clone(&readiness))?;
+    let admin =
+        Admin::bind(&endpoints::of(&config), Arc::clone(&metrics), Arc::clone(&readiness)).await?;
     endpoints::tell_metrics(&metrics, &config);
 
     let mut server = Server::new(fleet, Arc::clone(&metrics));

@@ -16,7 +16,7 @@ use engine::metrics::Metrics;
 use engine::plan::{CachePlan, CacheSlot, ForwardSlot, ForwardStep};
 
 use crate::endpoints::labels;
-use crate::server::addresses;
+use crate::listening::addresses;
 
 /// Caches and upstreams of one Corefile.
 #[derive(Default)]
@@ -150,7 +150,7 @@ impl Outward {
                 let settings = forwards.filter_map(|step| self.forwards.get(step.upstreams.0));
                 let mut upstreams = settings.flat_map(|settings| &settings.upstreams);
                 let served_at = match server_block.bind.first() {
-                    Some(listen) => SocketAddr::new(listen.ip, key.port).to_string(),
+                    Some(bind) => SocketAddr::new(bind.address.ip, key.port).to_string(),
                     None => format!(":{}", key.port),
                 };
                 upstreams.find_map(|upstream| upstream.fatal_loop_message(&key.zone, &served_at))

@@ -3,20 +3,21 @@
 //!
 //! Invariant: `apply` either puts the whole Corefile to work or leaves everything as it was.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use engine::corefile::{Config, ListenIp, ServerBlock, Zone};
+use engine::corefile::{Config, ServerBlock, Zone};
 use engine::fleet::Fleet;
-use engine::io::socket::{self, ListenerSockets};
-use engine::limits::{LISTENERS_MAX, TABLES_MAX};
+use engine::io::socket::ListenerSockets;
+use engine::limits::{HAND_OVER_TIMEOUT, LISTENERS_MAX, TABLES_MAX};
 use engine::metrics::{LabelSet, Metrics};
 use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableSlot};
+use engine::ports;
 use wire::zone::ZoneSet;
 
 use crate::endpoints::labels;
+use crate::listening::{self, Asked, addresses};
 use crate::outward::Outward;
 use crate::sync::{self, Sync};
 
@@ -45,8 +46,8 @@ struct Prepared {
     slots: Vec<Option<TableSlot>>,
     new_syncs: Vec<Sync>,
     outward: Outward,
-    /// By listener: what is asked, in the order of first mention.
-    asked: Vec<SocketAddr>,
+    /// What is listened on, in the order of first mention.
+    asked: Vec<Asked>,
     new_sockets: Vec<(ListenerId, Listener, Vec<ListenerSockets>)>,
 }
 
@@ -79,6 +80,10 @@ impl Server {
             let slot = sync.slot.0;
             self.syncs.resize_with(self.syncs.len().max(slot + 1), || None);
             self.syncs[slot] = Some(sync);
+        }
+        if self.is_overlapped(&prepared) {
+            // What came before the new sockets is answered by the old plan, what comes after by the new one.
+            tokio::time::sleep(HAND_OVER_TIMEOUT).await;
         }
         for (id, listener, _) in &prepared.new_sockets {
             self.listeners.resize(self.listeners.len().max(id.0 + 1), None);
@@ -115,8 +120,8 @@ impl Server {
             Ok(outward) => outward,
             Err(error) => return Err((error, new_syncs)),
         };
-        let asked = asked_addresses(config);
-        match self.bind(&asked) {
+        let asked = listening::asked(config);
+        match self.bind(&asked).await {
             Ok(new_sockets) => Ok(Prepared { slots, new_syncs, outward, asked, new_sockets }),
             Err(error) => Err((error, new_syncs)),
         }
@@ -134,7 +139,7 @@ impl Server {
                 slots.push(None);
                 continue;
             };
-            let options = sync::options(kubernetes, server_addresses(block));
+            let options = sync::options(kubernetes, listening::known_addresses(block));
             let like = self.syncs.iter().flatten().chain(&*new_syncs).find(|sync| {
                 *sync.options == options && !sync.is_lost() && !slots.contains(&Some(sync.slot))
             });
@@ -147,11 +152,11 @@ impl Server {
                     && !new_syncs.iter().any(|sync| sync.slot.0 == *slot)
             };
             let Some(slot) = (0..TABLES_MAX).find(is_free).map(TableSlot) else {
-                bail!("{}: more than {TABLES_MAX} kubernetes blocks", place(block));
+                bail!("{}: more than {TABLES_MAX} kubernetes blocks", kubernetes.place);
             };
             let sync = Sync::start(options, slot, self.fleet.deliveries(slot))
                 .await
-                .with_context(|| place(block))?;
+                .with_context(|| kubernetes.source_place.to_string())?;
             new_syncs.push(sync);
             slots.push(Some(slot));
         }
@@ -159,29 +164,38 @@ impl Server {
     }
 
     /// Sockets for the addresses that are not served yet.
-    fn bind(
+    async fn bind(
         &self,
-        asked: &[SocketAddr],
+        asked: &[Asked],
     ) -> anyhow::Result<Vec<(ListenerId, Listener, Vec<ListenerSockets>)>> {
         let mut taken: Vec<bool> = self.listeners.iter().map(Option::is_some).collect();
         let mut bound = Vec::new();
-        for address in asked {
-            if self.listener_at(*address).is_some() {
+        for asked in asked {
+            let address = asked.address;
+            if self.listener_at(address).is_some() {
                 continue;
             }
             let id = taken.iter().position(|taken| !taken).unwrap_or(taken.len());
             if id >= LISTENERS_MAX {
-                bail!("the Corefile asks for more than {LISTENERS_MAX} addresses");
+                bail!("{}: more than {LISTENERS_MAX} addresses to listen on", asked.place);
             }
             taken.resize(taken.len().max(id + 1), false);
             taken[id] = true;
-            let sockets = bind_or_fall_back(*address, self.fleet.shard_count())
-                .map_err(|error| anyhow::Error::msg(explain_bind(*address, &error)))?;
+            let shards = self.fleet.shard_count();
+            let sockets = asked.bind(shards).await?;
             let first = sockets.first().context("a fleet has at least one shard")?;
-            let listener = Listener { asked: *address, bound: first.udp.local_addr()? };
+            let listener = Listener { asked: address, bound: first.udp.local_addr()? };
             bound.push((ListenerId(id), listener, sockets));
         }
         Ok(bound)
+    }
+
+    /// Whether packets that were a listener's until now are a new one's.
+    fn is_overlapped(&self, prepared: &Prepared) -> bool {
+        let new = prepared.new_sockets.iter().map(|(_, listener, _)| listener.asked);
+        let mut pairs =
+            new.flat_map(|new| self.listeners.iter().flatten().map(move |old| (new, old.asked)));
+        pairs.any(|(new, old)| new.port() == old.port() && ports::overlap(new.ip(), old.ip()))
     }
 
     fn listener_at(&self, asked: SocketAddr) -> Option<ListenerId> {
@@ -227,12 +241,35 @@ impl Server {
         for (listener, zones) in plan.listeners.iter_mut().zip(&zones) {
             listener.zones = ZoneSet::new(zones);
         }
+        self.leave_to_heirs(&mut plan);
         plan
     }
 
-    fn close_all_but(&mut self, asked: &[SocketAddr]) {
+    /// What an address that goes away still holds is answered as at the one that its packets go to from now on.
+    fn leave_to_heirs(&self, plan: &mut Plan) {
+        let is_asked = |plan: &Plan, id: usize| !plan.listeners[id].blocks.is_empty();
+        for (id, listener) in self.listeners.iter().enumerate() {
+            let Some(Listener { asked: old, .. }) = listener else { continue };
+            if is_asked(plan, id) {
+                continue;
+            }
+            let heir = self.listeners.iter().enumerate().find(|(heir, listener)| {
+                is_asked(plan, *heir)
+                    && listener.is_some_and(|Listener { asked, .. }| {
+                        asked.port() == old.port() && ports::overlap(asked.ip(), old.ip())
+                    })
+            });
+            if let Some((heir, _)) = heir {
+                plan.listeners[id] = plan.listeners[heir].clone();
+            }
+        }
+    }
+
+    fn close_all_but(&mut self, asked: &[Asked]) {
         for (id, listener) in self.listeners.iter_mut().enumerate() {
-            if listener.is_some_and(|listener| !asked.contains(&listener.asked)) {
+            let is_asked =
+                |listener: Listener| asked.iter().any(|one| one.address == listener.asked);
+            if listener.is_some_and(|listener| !is_asked(listener)) {
                 *listener = None;
                 self.fleet.close(ListenerId(id));
             }
@@ -294,80 +331,4 @@ impl Server {
 fn kubernetes_step(block: &ServerBlock, table: TableSlot) -> KubernetesStep {
     let zones = block.kubernetes.iter().flat_map(|kubernetes| &kubernetes.fallthrough);
     KubernetesStep { table, fallthrough: Zone::set(zones) }
-}
-
-/// Every address that the Corefile listens on, each once.
-fn asked_addresses(config: &Config) -> Vec<SocketAddr> {
-    let mut asked = Vec::new();
-    for block in &config.blocks {
-        for address in block.keys.iter().flat_map(|key| addresses(block, key.port)) {
-            if !asked.contains(&address) {
-                asked.push(address);
-            }
-        }
-    }
-    asked
-}
-
-/// The addresses of a block at this port: those of `bind`, or all of the machine's.
-pub(crate) fn addresses(block: &ServerBlock, port: u16) -> Vec<SocketAddr> {
-    if block.bind.is_empty() {
-        return vec![SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)];
-    }
-    let address = |listen: &ListenIp| match listen.ip {
-        IpAddr::V4(ip) => SocketAddr::new(IpAddr::V4(ip), port),
-        IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(ip, port, 0, listen.scope_id)),
-    };
-    block.bind.iter().map(address).collect()
-}
-
-/// The addresses by which the cluster may know this server.
-fn server_addresses(block: &ServerBlock) -> Vec<IpAddr> {
-    let listens: Vec<IpAddr> = if block.bind.is_empty() {
-        if_addrs::get_if_addrs()
-            .map(|interfaces| interfaces.iter().map(if_addrs::Interface::ip).collect())
-            .unwrap_or_default()
-    } else {
-        block.bind.iter().map(|listen| listen.ip).collect()
-    };
-    listens.into_iter().filter(|ip| !ip.is_loopback() && !ip.is_unspecified()).collect()
-}
-
-/// Machines without IPv6 listen on all of IPv4.
-fn bind_or_fall_back(address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSockets>> {
-    match socket::bind(address, shards) {
-        Err(error)
-            if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-                && matches!(
-                    error.raw_os_error(),
-                    Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
-                ) =>
-        {
-            let all = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
-            socket::bind(all, shards)
-        }
-        result => result,
-    }
-}
-
-/// What an operator can do about an address that cannot be had.
-fn explain_bind(address: SocketAddr, error: &io::Error) -> String {
-    let port = address.port();
-    let advice = match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "another server has it: `ss -lnptu 'sport = :{port}'` names it; or serve another port with `-dns.port`"
-        ),
-        io::ErrorKind::PermissionDenied => format!(
-            "ports below 1024 need CAP_NET_BIND_SERVICE, or `sysctl net.ipv4.ip_unprivileged_port_start={port}`"
-        ),
-        io::ErrorKind::AddrNotAvailable => {
-            "no interface of this machine has the address: see `bind` in the Corefile, and `ip address`".into()
-        }
-        _ => "see `bind` and the ports in the Corefile".into(),
-    };
-    format!("cannot listen on {address}: {error}\n  {advice}")
-}
-
-fn place(block: &ServerBlock) -> String {
-    format!("{}:{}", block.place.file, block.place.line)
 }

@@ -35,8 +35,8 @@ use crate::io::socket::ListenerSockets;
 use crate::io::wake::watch;
 use crate::io::{Datagram, DatagramIo};
 use crate::limits::{
-    BATCHES_PER_TURN, COUNT_DROPS_EVERY, LOOK_AHEAD, POLLS_PER_TURN, STOPPING_LOOK_EVERY,
-    TABLES_MAX,
+    BATCHES_PER_TURN, COUNT_DROPS_EVERY, LATE_ANSWERS_AFTER_CLOSE, LOOK_AHEAD, POLLS_PER_TURN,
+    STOPPING_LOOK_EVERY, TABLES_MAX,
 };
 use crate::metrics::{Observation, ShardMetrics};
 use crate::outside::{Departure, Outside};
@@ -411,6 +411,12 @@ fn look_ahead<I: DatagramIo>(
     count > 0
 }
 
+/// Lets go of the socket by which late answers of a closed listener leave, once nobody waits for one. It receives nothing.
+async fn close_copy(shard: Rc<RefCell<Shard>>, listener: ListenerId, copy: u64) {
+    tokio::time::sleep(LATE_ANSWERS_AFTER_CLOSE).await;
+    shard.borrow_mut().outside.late_answers().close(listener, copy);
+}
+
 fn take_updates<I: DatagramIo>(
     shard: &Rc<RefCell<Shard>>,
     io: &mut I,
@@ -435,10 +441,13 @@ fn take_updates<I: DatagramIo>(
                 tcp.open(listener, sockets.tcp, shard)?;
             }
             Ok(Update::Close(listener)) => {
-                state.outside.late_answers().close(listener);
+                let copy = state.outside.late_answers().copy_of(listener);
                 drop(state);
                 io.close(listener);
                 tcp.close(listener);
+                if let Some(copy) = copy {
+                    tokio::task::spawn_local(close_copy(Rc::clone(shard), listener, copy));
+                }
             }
             Ok(Update::Stop) => return Ok(State::Stopping),
             Err(TryRecvError::Empty) => return Ok(State::Running),

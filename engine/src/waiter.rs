@@ -107,10 +107,18 @@ impl Waiter {
     }
 }
 
+/// A copy of a listener's socket.
+struct Copy {
+    socket: UdpSocket,
+    number: u64,
+}
+
 /// Answers that leave by themselves, not in the batch that their questions came in.
 pub struct LateAnswers {
     /// By `ListenerId`.
-    sockets: [Option<UdpSocket>; LISTENERS_MAX],
+    sockets: [Option<Copy>; LISTENERS_MAX],
+    /// Copies made so far.
+    copy_count: u64,
     /// The message that is being made.
     message: Box<[u8]>,
     metrics: Arc<ShardMetrics>,
@@ -122,6 +130,7 @@ impl LateAnswers {
     pub fn new(metrics: Arc<ShardMetrics>, errors: Sender<ErrorReport>) -> Self {
         Self {
             sockets: [const { None }; LISTENERS_MAX],
+            copy_count: 0,
             message: vec![0; MESSAGE_LEN_MAX].into(),
             metrics,
             errors,
@@ -130,12 +139,22 @@ impl LateAnswers {
 
     /// Answers of this listener leave by this socket, a copy of the one that receives.
     pub fn open(&mut self, listener: ListenerId, socket: UdpSocket) {
-        self.sockets[listener.0] = Some(socket);
+        self.copy_count += 1;
+        self.sockets[listener.0] = Some(Copy { socket, number: self.copy_count });
     }
 
-    /// Must follow when the listener is closed: a copy keeps the kernel queueing datagrams that nobody reads.
-    pub fn close(&mut self, listener: ListenerId) {
-        self.sockets[listener.0] = None;
+    /// Which copy a listener has; none has the number of another.
+    #[must_use]
+    pub fn copy_of(&self, listener: ListenerId) -> Option<u64> {
+        self.sockets[listener.0].as_ref().map(|copy| copy.number)
+    }
+
+    /// Must follow when the listener is closed: the copy keeps its address bound. If another copy has taken its place by now,
+    /// nothing happens.
+    pub fn close(&mut self, listener: ListenerId, copy: u64) {
+        if self.copy_of(listener) == Some(copy) {
+            self.sockets[listener.0] = None;
+        }
     }
 
     /// Answers, counts and logs.
@@ -162,8 +181,8 @@ impl LateAnswers {
         match return_to {
             ReturnTo::Tcp(peer) => peer.deliver(message),
             ReturnTo::Udp(to) => {
-                let socket = self.sockets[to.listener.0].as_ref();
-                if socket.is_some_and(|socket| late::send(socket, &to, message).is_err()) {
+                let copy = self.sockets[to.listener.0].as_ref();
+                if copy.is_some_and(|copy| late::send(&copy.socket, &to, message).is_err()) {
                     self.metrics.count(Event::SendFailed, 1);
                 }
             }

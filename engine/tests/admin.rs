@@ -4,10 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::admin::{Admin, BindCause, BindError, Endpoint, Holder, Plugin, Readiness};
+use engine::admin::{Admin, BindCause, BindError, Endpoint, Plugin, Readiness};
 use engine::corefile::Monitor;
 use engine::limits::HTTP_CONNECTIONS_MAX;
 use engine::metrics::{Build, Metrics};
+use engine::ports::Holder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -21,7 +22,8 @@ async fn each_endpoint_answers_its_path_and_no_other() {
         (Plugin::Health, "127.0.0.1:0"),
         (Plugin::Ready, "127.0.0.2:0"),
         (Plugin::Prometheus, "127.0.0.3:0"),
-    ]);
+    ])
+    .await;
     for (plugin, path, expected) in [
         (Plugin::Health, "/health", "200 OK"),
         (Plugin::Health, "/health?verbose", "200 OK"),
@@ -43,7 +45,8 @@ async fn each_endpoint_answers_its_path_and_no_other() {
 #[tokio::test]
 async fn only_get_and_head_are_methods() {
     let server =
-        Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Prometheus, "127.0.0.2:0")]);
+        Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Prometheus, "127.0.0.2:0")])
+            .await;
     let health = server.address(Plugin::Health);
     let head = exchange(health, b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!((head.status.as_str(), head.body.as_str()), ("200 OK", ""));
@@ -64,7 +67,8 @@ async fn only_get_and_head_are_methods() {
 
 #[tokio::test]
 async fn ready_says_why_not_and_health_does_not_care() {
-    let server = Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Ready, "127.0.0.2:0")]);
+    let server =
+        Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Ready, "127.0.0.2:0")]).await;
     let ready = server.address(Plugin::Ready);
     let check = async |status: &str, body: &str| {
         let reply = get(ready, "/ready").await;
@@ -88,7 +92,7 @@ async fn ready_says_why_not_and_health_does_not_care() {
 
 #[tokio::test]
 async fn metrics_come_in_the_format_that_is_asked_for() {
-    let server = Server::start(&[(Plugin::Prometheus, "127.0.0.1:0")]);
+    let server = Server::start(&[(Plugin::Prometheus, "127.0.0.1:0")]).await;
     let prometheus = "content-type: text/plain; version=0.0.4; charset=utf-8";
     let open_metrics = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
     for (accept, content_type, has_end) in [
@@ -112,7 +116,8 @@ async fn plugins_share_an_address() {
         (Plugin::Ready, "127.0.0.1:0"),
         (Plugin::Prometheus, "localhost:0"),
         (Plugin::Prometheus, "127.0.0.1:0"),
-    ]);
+    ])
+    .await;
     let address = server.address(Plugin::Health);
     assert_eq!(server.admin.listening().count(), 3, "one listener, three plugins");
     for path in ["/health", "/ready", "/metrics"] {
@@ -122,26 +127,32 @@ async fn plugins_share_an_address() {
 
 #[tokio::test]
 async fn a_wildcard_is_reached_by_both_families() {
-    let server = Server::start(&[(Plugin::Health, ":0")]);
-    let port = server.address(Plugin::Health).port();
     let has_v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
-    for ip in ["127.0.0.1", "::1"].into_iter().take(if has_v6 { 2 } else { 1 }) {
-        let address = SocketAddr::new(ip.parse::<IpAddr>().unwrap(), port);
-        assert_eq!(get(address, "/health").await.status, "200 OK", "{ip}");
+    // Go's listeners take 0.0.0.0 for every address, IPv6's included.
+    for wildcard in [":0", "0.0.0.0:0", "[::]:0"] {
+        let server = Server::start(&[(Plugin::Health, wildcard)]).await;
+        let port = server.address(Plugin::Health).port();
+        for ip in ["127.0.0.1", "::1"].into_iter().take(if has_v6 { 2 } else { 1 }) {
+            let address = SocketAddr::new(ip.parse::<IpAddr>().unwrap(), port);
+            assert_eq!(get(address, "/health").await.status, "200 OK", "{wildcard} at {ip}");
+        }
     }
 }
 
 #[tokio::test]
 async fn a_reload_keeps_what_stays_and_closes_what_goes() {
     let mut server =
-        Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Ready, "127.0.0.2:0")]);
+        Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Ready, "127.0.0.2:0")]).await;
     let health = server.address(Plugin::Health);
     let ready = server.address(Plugin::Ready);
     // Begun before the reload, answered after it.
     let mut begun = TcpStream::connect(health).await.unwrap();
     begun.write_all(b"GET /health HTTP/1.1\r\n").await.unwrap();
 
-    server.rebind(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Prometheus, "127.0.0.1:0")]).unwrap();
+    server
+        .rebind(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Prometheus, "127.0.0.1:0")])
+        .await
+        .unwrap();
     assert_eq!(server.address(Plugin::Health), health, "the listener was kept");
     assert_eq!(get(health, "/metrics").await.status, "200 OK", "and has a plugin more");
     begun.write_all(b"Host: x\r\n\r\n").await.unwrap();
@@ -153,12 +164,13 @@ async fn a_reload_keeps_what_stays_and_closes_what_goes() {
 
 #[tokio::test]
 async fn a_reload_that_fails_changes_nothing() {
-    let mut server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]);
+    let mut server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]).await;
     let health = server.address(Plugin::Health);
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = other.local_addr().unwrap().to_string();
     let error = server
         .rebind(&[(Plugin::Prometheus, "127.0.0.2:0"), (Plugin::Ready, taken.as_str())])
+        .await
         .unwrap_err();
     assert_eq!((error.plugin, error.address.as_str()), (Plugin::Ready, taken.as_str()));
     let BindCause::InUse(Some(Holder { pid, .. })) = error.cause else { panic!("{error:?}") };
@@ -166,22 +178,22 @@ async fn a_reload_that_fails_changes_nothing() {
     assert_eq!(get(health, "/health").await.status, "200 OK");
     assert_eq!(server.admin.listening().count(), 1);
     drop(other);
-    server.rebind(&[(Plugin::Ready, taken.as_str())]).unwrap();
+    server.rebind(&[(Plugin::Ready, taken.as_str())]).await.unwrap();
     assert_eq!(get(taken.parse().unwrap(), "/ready").await.status, "200 OK");
 }
 
 #[tokio::test]
 async fn a_reload_may_move_between_addresses_that_overlap() {
-    let mut server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]);
+    let mut server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]).await;
     let port = server.address(Plugin::Health).port();
     let narrow: SocketAddr = ([127, 0, 0, 1], port).into();
     let wide = format!(":{port}");
     for address in [&wide, &narrow.to_string(), &format!("0.0.0.0:{port}"), &wide] {
-        server.rebind(&[(Plugin::Health, address)]).unwrap();
+        server.rebind(&[(Plugin::Health, address)]).await.unwrap();
         assert_eq!(server.admin.listening().count(), 1, "{address}");
         assert_eq!(get(narrow, "/health").await.status, "200 OK", "{address}");
     }
-    server.rebind(&[(Plugin::Ready, &narrow.to_string()), (Plugin::Health, &wide)]).unwrap();
+    server.rebind(&[(Plugin::Ready, &narrow.to_string()), (Plugin::Health, &wide)]).await.unwrap();
     assert_eq!(get(narrow, "/ready").await.status, "200 OK");
     let elsewhere = ([127, 0, 0, 2], port).into();
     assert_eq!(get(elsewhere, "/health").await.status, "200 OK");
@@ -189,24 +201,29 @@ async fn a_reload_may_move_between_addresses_that_overlap() {
 
 #[tokio::test]
 async fn addresses_of_no_use_are_named() {
-    let check = |address: &str| -> BindError {
-        let endpoints = [Endpoint { plugin: Plugin::Ready, address: address.to_owned() }];
-        let error = Admin::bind(&endpoints, metrics(), Arc::default()).unwrap_err();
+    let check = async |address: &str| -> BindError {
+        let endpoints = [Endpoint {
+            plugin: Plugin::Ready,
+            address: address.to_owned(),
+            place: "Corefile:3".to_owned(),
+        }];
+        let error = Admin::bind(&endpoints, metrics(), Arc::default()).await.unwrap_err();
         assert_eq!((error.plugin, error.address.as_str()), (Plugin::Ready, address));
+        assert!(error.to_string().starts_with("Corefile:3: plugin/ready: "), "{error}");
         error
     };
     for address in ["", "8181", "localhost", "::1:8181", "127.0.0.1:65536", ":http"] {
-        assert!(matches!(check(address).cause, BindCause::Malformed), "{address}");
+        assert!(matches!(check(address).await.cause, BindCause::Malformed), "{address}");
     }
     // A label of 64 bytes is no name, so nobody is asked for it. RFC 5737: never an address of this host.
     let no_name = format!("{}:1", "x".repeat(64));
-    assert!(matches!(check(&no_name).cause, BindCause::Unresolved(_)));
-    assert!(matches!(check("192.0.2.1:8181").cause, BindCause::NotLocal));
+    assert!(matches!(check(&no_name).await.cause, BindCause::Unresolved(_)));
+    assert!(matches!(check("192.0.2.1:8181").await.cause, BindCause::NotLocal));
 }
 
 #[tokio::test]
 async fn clients_that_only_connect_keep_nobody_out() {
-    let server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]);
+    let server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]).await;
     let address = server.address(Plugin::Health);
     let mut idle = Vec::new();
     for _ in 0..HTTP_CONNECTIONS_MAX + 1 {
@@ -221,7 +238,7 @@ async fn clients_that_only_connect_keep_nobody_out() {
 
 #[tokio::test]
 async fn headers_have_a_bound() {
-    let server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]);
+    let server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]).await;
     let long = format!("GET /health HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(9000));
     let many = format!("GET /health HTTP/1.1\r\n{}\r\n", "X: x\r\n".repeat(100));
     for request in [long, many] {
@@ -232,7 +249,7 @@ async fn headers_have_a_bound() {
 
 #[tokio::test]
 async fn half_a_request_is_waited_for_five_seconds() {
-    let server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]);
+    let server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]).await;
     let mut stream = TcpStream::connect(server.address(Plugin::Health)).await.unwrap();
     stream.write_all(b"GET /health HTTP/1.1\r\nHost").await.unwrap();
     let mut rest = Vec::new();
@@ -243,7 +260,8 @@ async fn half_a_request_is_waited_for_five_seconds() {
 #[tokio::test]
 async fn the_server_times_its_own_health() {
     let server =
-        Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Prometheus, "127.0.0.2:0")]);
+        Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Prometheus, "127.0.0.2:0")])
+            .await;
     let polled = async {
         loop {
             let scrape = get(server.address(Plugin::Prometheus), "/metrics").await.body;
@@ -262,14 +280,14 @@ struct Server {
 }
 
 impl Server {
-    fn start(rows: &[(Plugin, &str)]) -> Self {
+    async fn start(rows: &[(Plugin, &str)]) -> Self {
         let readiness = Arc::<Readiness>::default();
-        let admin = Admin::bind(&endpoints(rows), metrics(), Arc::clone(&readiness));
+        let admin = Admin::bind(&endpoints(rows), metrics(), Arc::clone(&readiness)).await;
         Self { admin: admin.unwrap_or_else(|error| panic!("{error}")), readiness }
     }
 
-    fn rebind(&mut self, rows: &[(Plugin, &str)]) -> Result<(), BindError> {
-        self.admin.rebind(&endpoints(rows))
+    async fn rebind(&mut self, rows: &[(Plugin, &str)]) -> Result<(), BindError> {
+        self.admin.rebind(&endpoints(rows)).await
     }
 
     fn address(&self, plugin: Plugin) -> SocketAddr {
@@ -279,7 +297,11 @@ impl Server {
 
 fn endpoints(rows: &[(Plugin, &str)]) -> Vec<Endpoint> {
     rows.iter()
-        .map(|(plugin, address)| Endpoint { plugin: *plugin, address: (*address).to_owned() })
+        .map(|(plugin, address)| Endpoint {
+            plugin: *plugin,
+            address: (*address).to_owned(),
+            place: String::new(),
+        })
         .collect()
 }
 

@@ -128,6 +128,8 @@ fn kubernetes_defaults() {
     let expected = Kubernetes {
         zones: found.zones.clone(),
         cluster: Cluster::OwnPod,
+        place: found.place.clone(),
+        source_place: found.place.clone(),
         api_limits: ApiLimits::default(),
         namespaces: Namespaces::All,
         labels: None,
@@ -140,6 +142,7 @@ fn kubernetes_defaults() {
         startup_timeout: Duration::from_secs(5),
     };
     assert_eq!(found, expected);
+    assert_eq!(found.place.to_string(), "Corefile:2");
     assert_eq!(texts(&kubernetes("kubernetes").zones), ".");
     let found = kubernetes("kubernetes 10.96.0.0/15 fd00::/8 {$DOMAIN} cluster.local. a");
     let zones = "96.10.in-addr.arpa.,97.10.in-addr.arpa.,d.f.ip6.arpa.,cluster.local.,a.";

@@ -493,17 +493,34 @@ fn what_cannot_start_says_why() {
     let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
     let in_use = format!(".:{port} {{\n    bind 127.0.0.1\n}}\n");
+    let holder = format!("process {}, has it", std::process::id());
+    let endpoint = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let endpoint_in_use = format!(
+        ".:0 {{\n    errors\n    health 127.0.0.1:{}\n}}\n",
+        endpoint.local_addr().unwrap().port()
+    );
     for (corefile, words) in [
-        (in_use.as_str(), ["cannot listen on 127.0.0.1", "Address already in use", "ss -lnptu"]),
+        (
+            in_use.as_str(),
+            ["Corefile:2: cannot listen on 127.0.0.1", "Address already in use", holder.as_str()],
+        ),
+        (
+            endpoint_in_use.as_str(),
+            [
+                "Corefile:3: plugin/health: listen tcp 127.0.0.1",
+                "address already in use",
+                "ss -ltnp",
+            ],
+        ),
         (".:0 {\n    cahce 30\n}\n", ["Corefile:2", "Unknown directive 'cahce'", "cache"]),
         (".:0 {\n    hosts\n}\n", ["Corefile:2", "hosts", "not built yet"]),
         (
             ".:0 {\n    kubernetes x. {\n        manifests nowhere.yaml\n    }\n}\n",
-            ["Corefile:1", "nowhere.yaml", "No such file"],
+            ["Corefile:3", "nowhere.yaml", "No such file"],
         ),
         (
             ".:0 {\n    bind 192.0.2.1\n}\n",
-            ["cannot listen on 192.0.2.1", "no interface of this machine", "bind"],
+            ["Corefile:2: cannot listen on 192.0.2.1", "no interface of this machine", "bind"],
         ),
     ] {
         let output = run(&[], corefile);

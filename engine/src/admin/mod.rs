@@ -17,12 +17,14 @@ mod endpoint;
 mod readiness;
 mod self_poll;
 
-pub use bind_error::{BindCause, BindError, Holder};
+pub use bind_error::{BindCause, BindError};
 pub use endpoint::Plugin;
 pub use readiness::{Readiness, Reason, Verdict};
 
+use crate::io::socket::until_released;
 use crate::limits::HTTP_BACKLOG;
 use crate::metrics::Metrics;
+use crate::ports;
 use connection::{Plugins, Served};
 
 /// A plugin of the Corefile that wants to listen.
@@ -31,6 +33,8 @@ pub struct Endpoint {
     pub plugin: Plugin,
     /// `HOST:PORT` or `:PORT`, as the Corefile has it; `Plugin::default_address` where it has none.
     pub address: String,
+    /// `FILE:LINE` of what asks for it, for errors.
+    pub place: String,
 }
 
 /// All listeners. They close when it is dropped.
@@ -66,14 +70,14 @@ impl Admin {
     ///
     /// # Errors
     /// The first endpoint that cannot listen.
-    pub fn bind(
+    pub async fn bind(
         endpoints: &[Endpoint],
         metrics: Arc<Metrics>,
         readiness: Arc<Readiness>,
     ) -> Result<Self, BindError> {
         let served = Arc::new(Served { metrics, readiness });
         let mut admin = Self { listeners: Vec::new(), served };
-        admin.rebind(endpoints)?;
+        admin.rebind(endpoints).await?;
         Ok(admin)
     }
 
@@ -82,7 +86,7 @@ impl Admin {
     ///
     /// # Errors
     /// The first endpoint that cannot listen; nothing has changed then.
-    pub fn rebind(&mut self, endpoints: &[Endpoint]) -> Result<(), BindError> {
+    pub async fn rebind(&mut self, endpoints: &[Endpoint]) -> Result<(), BindError> {
         let wanted = by_address(endpoints)?;
         let mut fresh: Vec<(Arc<TcpListener>, SocketAddr)> = Vec::new();
         for Wanted { address, endpoint, .. } in &wanted {
@@ -91,7 +95,9 @@ impl Admin {
             }
             let ours = self.listeners.iter().map(|listener| (&listener.socket, listener.local));
             let ours = ours.chain(fresh.iter().map(|(socket, local)| (socket, *local)));
-            let bound = listen(*address, &ours.collect::<Vec<_>>())
+            let ours = ours.collect::<Vec<_>>();
+            let bound = until_released(|| listen(*address, &ours))
+                .await
                 .map_err(|error| endpoint.error(BindCause::of(error, *address)))?;
             fresh.push(bound);
         }
@@ -166,11 +172,12 @@ impl Drop for Listener {
 
 impl Endpoint {
     fn error(&self, cause: BindCause) -> BindError {
-        BindError { plugin: self.plugin, address: self.address.clone(), cause }
+        let (address, place) = (self.address.clone(), self.place.clone());
+        BindError { plugin: self.plugin, address, place, cause }
     }
 
-    /// The address to bind. No host is every address, IPv6 and IPv4; a name is its first IPv4 address if it has one, as for
-    /// Go's listeners.
+    /// The address to bind, as for Go's listeners: no host is every address, IPv6 and IPv4, and so is `0.0.0.0`; a name is its
+    /// first IPv4 address if it has one.
     fn resolve(&self) -> Result<SocketAddr, BindError> {
         let malformed = || self.error(BindCause::Malformed);
         let (host, port) = self.address.rsplit_once(':').ok_or_else(malformed)?;
@@ -188,10 +195,13 @@ impl Endpoint {
             .map_err(|error| self.error(BindCause::Unresolved(error)))?
             .collect();
         let first_v4 = addresses.iter().find(|address| address.is_ipv4());
-        first_v4
-            .or_else(|| addresses.first())
-            .copied()
-            .ok_or_else(|| self.error(BindCause::Unresolved(io::ErrorKind::NotFound.into())))
+        match first_v4.or_else(|| addresses.first()) {
+            Some(address) if address.ip().is_unspecified() => {
+                Ok((Ipv6Addr::UNSPECIFIED, port).into())
+            }
+            Some(address) => Ok(*address),
+            None => Err(self.error(BindCause::Unresolved(io::ErrorKind::NotFound.into()))),
+        }
     }
 }
 
@@ -239,7 +249,7 @@ fn open_beside(
     };
     let mut overlapping =
         ours.iter().filter(|(_, local)| local.port() == address.port()).peekable();
-    if overlapping.peek().is_none() {
+    if overlapping.peek().is_none() || !ports::is_ours_alone(address, ports::Protocol::Tcp) {
         return Err(error);
     }
     for (socket, _) in overlapping {

@@ -6,7 +6,7 @@ use super::lexer::Token;
 use super::report::Mistake;
 use super::statement::{Setting, SettingOutcome, Statement};
 use super::word::{nearest, quoted};
-use super::{Context, ServerBlock};
+use super::{Context, Place, ServerBlock};
 use crate::limits::COREFILE_BIND_MAX;
 
 /// An address of this machine.
@@ -16,6 +16,13 @@ pub struct ListenIp {
     /// The interface's index for a link-local IPv6 address that was found by the interface's name,
     /// else 0.
     pub scope_id: u32,
+}
+
+/// An address that a block listens on, and the line that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    pub address: ListenIp,
+    pub place: Place,
 }
 
 impl From<IpAddr> for ListenIp {
@@ -66,9 +73,10 @@ pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
         let message = format!("more than {COREFILE_BIND_MAX} addresses");
         return context.report(Mistake::error(statement.name.span, message).label("too many"));
     }
+    let place = context.place(statement.name.span);
     for address in kept {
-        if !block.bind.contains(&address) {
-            block.bind.push(address);
+        if !block.bind.iter().any(|other| other.address == address) {
+            block.bind.push(Bind { address, place: place.clone() });
         }
     }
 }

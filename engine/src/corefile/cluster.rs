@@ -65,7 +65,8 @@ pub(super) const BURST: &str = "apiserver_burst NUMBER";
 pub(super) const MAX_INFLIGHT: &str = "apiserver_max_inflight NUMBER";
 
 impl ClusterDraft {
-    pub(super) fn finish(self, context: &mut Context<'_>) -> Cluster {
+    /// The cluster, and the option that says which.
+    pub(super) fn finish(self, context: &mut Context<'_>) -> (Cluster, Option<Span>) {
         match (self.manifests, self.kubeconfig, self.endpoint) {
             (Some((paths, at)), kubeconfig, endpoint) => {
                 let others = [
@@ -81,22 +82,27 @@ impl ClusterDraft {
                         context.report(mistake.also(at, "because of this"));
                     }
                 }
-                Cluster::Manifests(paths)
+                (Cluster::Manifests(paths), Some(at))
             }
             (None, Some((file, name, at)), endpoint) => {
                 unused("endpoint", endpoint.map(|(_, at)| at), at, context);
                 unused("tls", self.tls.map(|(_, at)| at), at, context);
-                Cluster::Kubeconfig { file, context: name }
+                (Cluster::Kubeconfig { file, context: name }, Some(at))
             }
-            (None, None, Some((url, _))) => {
-                Cluster::Endpoint { url, tls: self.tls.map(|(files, _)| files) }
+            (None, None, Some((url, at))) => {
+                // A URL is seldom what cannot be read; a file is.
+                let (tls, at) = match self.tls {
+                    Some((files, tls_at)) => (Some(files), tls_at),
+                    None => (None, at),
+                };
+                (Cluster::Endpoint { url, tls }, Some(at))
             }
             (None, None, None) => {
                 if let Some((_, at)) = self.tls {
                     let mistake = Mistake::warning(at, "'tls' counts only with 'endpoint'");
                     context.report(mistake.label("does not count"));
                 }
-                Cluster::OwnPod
+                (Cluster::OwnPod, None)
             }
         }
     }

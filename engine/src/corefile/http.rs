@@ -8,7 +8,7 @@ use super::duration;
 use super::report::Refusal;
 use super::statement::{Setting, SettingOutcome, Statement};
 use super::word::{nearest, quoted};
-use super::{Context, ServerBlock};
+use super::{Context, Place, ServerBlock};
 
 /// Where an HTTP endpoint listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +22,8 @@ pub struct HttpAddress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     pub address: HttpAddress,
+    /// Of its line.
+    pub place: Place,
     pub lameduck: Duration,
 }
 
@@ -29,6 +31,8 @@ pub struct Health {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
     pub address: HttpAddress,
+    /// Of its line.
+    pub place: Place,
     pub monitor: Monitor,
 }
 
@@ -45,6 +49,8 @@ pub enum Monitor {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prometheus {
     pub address: HttpAddress,
+    /// Of its line.
+    pub place: Place,
 }
 
 const HEALTH_DEFAULT: HttpAddress = HttpAddress { ip: None, port: 8080 };
@@ -65,7 +71,8 @@ pub(super) fn read_health(
     block: &mut ServerBlock,
     context: &mut Context<'_>,
 ) {
-    let default = Health { address: HEALTH_DEFAULT, lameduck: Duration::ZERO };
+    let place = context.place(statement.name.span);
+    let default = Health { address: HEALTH_DEFAULT, place, lameduck: Duration::ZERO };
     let mut health = block.health.take().unwrap_or(default);
     health.address = address(statement, health.address, HEALTH_USAGE, context);
     statement.read_settings(HEALTH_SETTINGS, &mut health, context);
@@ -100,7 +107,8 @@ pub(super) fn read_ready(
     context: &mut Context<'_>,
 ) {
     let address = address(statement, READY_DEFAULT, READY_USAGE, context);
-    let mut ready = Ready { address, monitor: Monitor::UntilReady };
+    let place = context.place(statement.name.span);
+    let mut ready = Ready { address, place, monitor: Monitor::UntilReady };
     statement.read_settings(READY_SETTINGS, &mut ready, context);
     block.ready = Some(ready);
 }
@@ -141,7 +149,8 @@ pub(super) fn read_prometheus(
     context: &mut Context<'_>,
 ) {
     let address = address(statement, PROMETHEUS_DEFAULT, PROMETHEUS_USAGE, context);
-    let mut prometheus = Prometheus { address };
+    let place = context.place(statement.name.span);
+    let mut prometheus = Prometheus { address, place };
     statement.read_settings(PROMETHEUS_SETTINGS, &mut prometheus, context);
     block.prometheus = Some(prometheus);
 }

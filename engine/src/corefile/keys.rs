@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::bind::ListenIp;
+use super::bind::{Bind, ListenIp};
 use super::lexer::Token;
 use super::report::{Mistake, Refusal};
 use super::source::Span;
@@ -18,6 +18,8 @@ pub struct Key {
     pub zone: Zone,
     /// 0 lets the kernel choose.
     pub port: u16,
+    /// The port stands in the Corefile; else it is the default one.
+    pub names_port: bool,
 }
 
 /// How queries arrive. Only `Dns` is built; the others are mistakes until they are.
@@ -82,11 +84,12 @@ pub(super) fn read(token: &Token, context: &mut Context<'_>) -> Vec<Key> {
             mistake.help("this version answers over UDP and TCP: write the zone without a scheme"),
         );
     }
+    let names_port = parts.port.is_some();
     let port =
         parts.port.unwrap_or_else(|| parts.scheme.default_port(context.surroundings.default_port));
     zones(parts.zone, token.span, context)
         .into_iter()
-        .map(|zone| Key { scheme: parts.scheme, zone, port })
+        .map(|zone| Key { scheme: parts.scheme, zone, port, names_port })
         .collect()
 }
 
@@ -152,17 +155,17 @@ fn unknown_scheme(name: &str) -> Refusal {
 /// Notes every key that another block, or the same, already answers for on the same addresses. A
 /// block without `bind` has every address.
 pub(super) fn check_overlaps(blocks: &[(ServerBlock, Vec<Span>)], context: &mut Context<'_>) {
-    let mut served: HashMap<&Key, Served<'_>> = HashMap::new();
+    let mut served: HashMap<(Scheme, &Zone, u16), Served<'_>> = HashMap::new();
     for (block, spans) in blocks {
         for (key, span) in block.keys.iter().zip(spans) {
-            let served = served.entry(key).or_default();
+            let served = served.entry((key.scheme, &key.zone, key.port)).or_default();
             match served.clash(&block.bind) {
                 Some(clash) => context.mistakes.push_error(|| overlap(key, *span, &clash)),
                 None if block.bind.is_empty() => served.everywhere = Some(*span),
-                None => served.on.extend(block.bind.iter().map(|address| (address, *span))),
+                None => served.on.extend(block.bind.iter().map(|bind| (&bind.address, *span))),
             }
             served.first =
-                served.first.or_else(|| block.bind.first().map(|address| (address, *span)));
+                served.first.or_else(|| block.bind.first().map(|bind| (&bind.address, *span)));
         }
     }
 }
@@ -185,15 +188,19 @@ struct Clash<'b> {
 }
 
 impl<'b> Served<'b> {
-    fn clash(&self, bind: &'b [ListenIp]) -> Option<Clash<'b>> {
+    fn clash(&self, bind: &'b [Bind]) -> Option<Clash<'b>> {
         if let Some(other) = self.everywhere {
-            return Some(Clash { address: bind.first(), other_address: None, other });
+            return Some(Clash {
+                address: bind.first().map(|bind| &bind.address),
+                other_address: None,
+                other,
+            });
         }
         if bind.is_empty() {
             let (address, other) = self.first?;
             return Some(Clash { address: None, other_address: Some(address), other });
         }
-        bind.iter().find_map(|address| {
+        bind.iter().find_map(|Bind { address, .. }| {
             let other = *self.on.get(address)?;
             Some(Clash { address: Some(address), other_address: Some(address), other })
         })

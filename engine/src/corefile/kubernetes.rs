@@ -9,7 +9,7 @@ use super::source::Span;
 use super::statement::{Setting, SettingOutcome, Statement};
 use super::word::{nearest, quoted};
 use super::zone::Zone;
-use super::{Context, ServerBlock, duration, keys};
+use super::{Context, Place, ServerBlock, duration, keys};
 
 /// One `kubernetes` block; defaults in brackets.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +18,10 @@ pub struct Kubernetes {
     /// zone.
     pub zones: Vec<Zone>,
     pub cluster: Cluster,
+    /// Where the line `kubernetes` stands.
+    pub place: Place,
+    /// Where the option stands that says what `cluster` is; without one, `place`.
+    pub source_place: Place,
     pub api_limits: ApiLimits,
     pub namespaces: Namespaces,
     /// `labels`: of Services, EndpointSlices and Pods [all].
@@ -137,10 +141,13 @@ const STARTUP_TIMEOUT: &str = "startup_timeout DURATION";
 
 pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     let mistakes_before = context.mistakes.errors.len();
+    let place = context.place(statement.name.span);
     let mut draft = Draft {
         kubernetes: Kubernetes {
             zones: zones(statement, block, context),
             cluster: Cluster::OwnPod,
+            source_place: place.clone(),
+            place,
             api_limits: ApiLimits::default(),
             namespaces: Namespaces::All,
             labels: None,
@@ -202,8 +209,11 @@ fn finish(draft: Draft, context: &mut Context<'_>) -> Kubernetes {
             Namespaces::Named(names)
         }
     };
-    let cluster = draft.cluster.finish(context);
-    Kubernetes { namespaces, cluster, api_limits: draft.api_limits, ..draft.kubernetes }
+    let (cluster, source) = draft.cluster.finish(context);
+    let place = &draft.kubernetes.place;
+    let source_place = source.map_or_else(|| place.clone(), |span| context.place(span));
+    let api_limits = draft.api_limits;
+    Kubernetes { namespaces, cluster, source_place, api_limits, ..draft.kubernetes }
 }
 
 fn namespaces(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {

@@ -39,7 +39,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use bind::ListenIp;
+pub use bind::{Bind, ListenIp};
 pub use cache::{Cache, Prefetch, Share};
 pub use cluster::{ApiLimits, ClientTls, Cluster};
 pub use directives::{DIRECTIVES, Directive};
@@ -86,7 +86,7 @@ pub struct ServerBlock {
     /// At least one; CIDRs expanded.
     pub keys: Vec<Key>,
     /// The addresses to listen on; none means every address, IPv6 and IPv4.
-    pub bind: Vec<ListenIp>,
+    pub bind: Vec<Bind>,
     pub kubernetes: Option<Kubernetes>,
     pub errors: Option<Errors>,
     pub health: Option<Health>,
@@ -130,6 +130,12 @@ pub struct Place {
     pub file: String,
     /// From 1.
     pub line: usize,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
 }
 
 /// What a Corefile's meaning depends on besides its text.

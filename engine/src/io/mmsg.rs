@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, epoll, poll};
 use super::control::{CONTROL_LEN, Control, reply_control};
 use super::late::ReturnAddress;
 use super::peer::{ADDRESS_LEN, is_v6_address};
-use super::socket::Drops;
+use super::socket::{Drops, divert};
 use super::{Datagram, DatagramIo};
 use crate::limits::{DATAGRAM_BATCH, DATAGRAM_BUFFER_LEN, LISTENERS_MAX, SEND_WAIT_MS_MAX};
 use crate::metrics::{Event, ShardMetrics};
@@ -43,6 +43,8 @@ struct Listener {
     socket: UdpSocket,
     /// It was found empty since the last wake-up.
     is_empty: bool,
+    /// Nothing more comes; it closes when it is empty.
+    is_closing: bool,
     drops: Drops,
 }
 
@@ -142,7 +144,12 @@ impl Mmsg {
                 )
             };
             let count = usize::try_from(result).unwrap_or(0);
-            listener.is_empty = count < DATAGRAM_BATCH;
+            if listener.is_closing && count == 0 {
+                // A closed descriptor leaves the poller by itself.
+                self.listeners[index] = None;
+                continue;
+            }
+            listener.is_empty = count < DATAGRAM_BATCH && !listener.is_closing;
             if count > 0 {
                 self.batch.note_received(count);
                 (self.current, self.received_count, self.handed_out) = (index, count, 0);
@@ -161,16 +168,25 @@ fn waited_for_room(socket: &UdpSocket) -> bool {
 
 impl DatagramIo for Mmsg {
     fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()> {
+        if self.listeners[listener.0].is_some() {
+            // One that closes has its place still: its last answers leave before its socket goes.
+            self.send_answers();
+        }
         let key = epoll::EventData::new_u64(listener.0 as u64);
         epoll::add(&self.poller, &socket, key, epoll::EventFlags::IN)?;
         self.listeners[listener.0] =
-            Some(Listener { socket, is_empty: false, drops: Drops::default() });
+            Some(Listener { socket, is_empty: false, is_closing: false, drops: Drops::default() });
         Ok(())
     }
 
     fn close(&mut self, listener: ListenerId) {
-        // A closed descriptor leaves the poller by itself.
-        self.listeners[listener.0] = None;
+        let Some(closing) = self.listeners[listener.0].as_mut() else { return };
+        if !divert(&closing.socket) {
+            self.send_answers();
+            self.listeners[listener.0] = None;
+            return;
+        }
+        (closing.is_closing, closing.is_empty) = (true, false);
     }
 
     fn turn(&mut self) -> io::Result<usize> {

@@ -52,7 +52,8 @@ pub trait DatagramIo {
     /// # Errors
     /// What the kernel says to it; the socket is closed then.
     fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()>;
-    /// Receives no more from this listener, and closes its socket.
+    /// Closes this listener's socket when what it holds by now has been received and answered; what comes from now on is for
+    /// other sockets that listen for its address.
     fn close(&mut self, listener: ListenerId);
     /// Submits what was sent since the last turn and fetches what has come in; returns how many datagrams wait.
     ///

@@ -1,12 +1,17 @@
 //! Sockets as the shards need them: one of each address for each shard, sharing the port.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::time::Instant;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::limits::{PORT_TRIES, SOCKET_BUFFER_LEN, TCP_BACKLOG};
+use crate::limits::{
+    IN_USE_LOOK_EVERY, IN_USE_PATIENCE, PORT_TRIES, SOCKET_BUFFER_LEN, TCP_BACKLOG,
+};
+use crate::ports;
 
 /// The UDP socket and the TCP listener of one shard at one address.
 #[derive(Debug)]
@@ -18,9 +23,11 @@ pub struct ListenerSockets {
 /// Binds `shards` pairs of sockets to one address, all sharing its port (SO_REUSEPORT): the kernel spreads clients over them.
 ///
 /// Port 0 lets the kernel choose; all pairs then have the port it chose. An unspecified IPv6 address listens for IPv4 too.
+/// Addresses of this process may overlap, as `::` and `127.0.0.1` do: a packet is for the most specific one.
 ///
 /// # Errors
-/// What the kernel says to the first socket that cannot be had; none stays open then.
+/// What the kernel says to the first socket that cannot be had; none stays open then. AddrInUse where another process is
+/// bound to the port.
 pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSockets>> {
     if address.port() == 0 {
         return bind_any_port(address, shards);
@@ -28,10 +35,13 @@ pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSocket
     (0..shards)
         .map(|index| {
             let sharing = if index == 0 { Sharing::Claim } else { Sharing::Join };
-            Ok(ListenerSockets {
-                udp: bind_udp(address, sharing)?,
-                tcp: bind_tcp(address, sharing)?,
-            })
+            let udp = claim_or_join(address, sharing, ports::Protocol::Udp, |sharing| {
+                bind_udp(address, sharing)
+            })?;
+            let tcp = claim_or_join(address, sharing, ports::Protocol::Tcp, |sharing| {
+                bind_tcp(address, sharing)
+            })?;
+            Ok(ListenerSockets { udp, tcp })
         })
         .collect()
 }
@@ -44,6 +54,73 @@ enum Sharing {
     Claim,
     /// Binds beside the one that has claimed the port.
     Join,
+}
+
+/// Claims, or joins where only sockets of this process are in the way.
+fn claim_or_join<T>(
+    address: SocketAddr,
+    sharing: Sharing,
+    protocol: ports::Protocol,
+    bind: impl Fn(Sharing) -> io::Result<T>,
+) -> io::Result<T> {
+    match bind(sharing) {
+        Err(error)
+            if sharing == Sharing::Claim
+                && error.kind() == io::ErrorKind::AddrInUse
+                && ports::is_ours_alone(address, protocol) =>
+        {
+            bind(Sharing::Join)
+        }
+        outcome => outcome,
+    }
+}
+
+/// Tries again for `IN_USE_PATIENCE` while the address is in use: the kernel lets go of the sockets of a killed process's ring
+/// 10 to 30 ms after the process has been reaped, and what started it again is faster.
+///
+/// # Errors
+/// The last try's.
+pub async fn until_released<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let began = Instant::now();
+    loop {
+        match bind() {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && began.elapsed() < IN_USE_PATIENCE =>
+            {
+                tokio::time::sleep(IN_USE_LOOK_EVERY).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Has the kernel queue nothing more at a socket that is about to close, and hand what comes to other sockets that listen for
+/// its address: a connected socket is for its peer only, and this one's is itself. What is queued already stays. False where it
+/// cannot be done.
+pub(super) fn divert(socket: &UdpSocket) -> bool {
+    let Ok(address) = socket.local_addr() else { return false };
+    let is_wildcard = address.ip().is_unspecified();
+    // An unspecified IPv6 address has IPv4's loopback too, for machines whose IPv6 is off.
+    let candidates = match address.ip() {
+        IpAddr::V4(_) if is_wildcard => [Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), None],
+        IpAddr::V6(_) if is_wildcard => [
+            Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+            Some(IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped())),
+        ],
+        _ => [Some(address.ip()), None],
+    };
+    candidates.into_iter().flatten().any(|ip| {
+        let mut peer = address;
+        peer.set_ip(ip);
+        SockRef::from(socket).connect(&peer.into()).is_ok()
+    })
+}
+
+/// Whether a datagram waits at a socket.
+pub(super) fn holds_a_datagram(socket: &UdpSocket) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 /// The kernel chooses a free port for UDP, which may be taken for TCP: then another.

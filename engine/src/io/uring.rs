@@ -15,14 +15,14 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use io_uring::types::{BufRingEntry, Fd, RecvMsgOut};
+use io_uring::types::{BufRingEntry, CancelBuilder, Fd, RecvMsgOut};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use wire::reply::UDP_LEN_MAX;
 
 use super::control::{CONTROL_LEN, Control, reply_control};
 use super::late::ReturnAddress;
 use super::peer::{ADDRESS_LEN, is_v6_address};
-use super::socket::Drops;
+use super::socket::{Drops, divert, holds_a_datagram};
 use super::{Datagram, DatagramIo};
 use crate::limits::{
     COMPLETIONS, DATAGRAM_BUFFER_LEN, DATAGRAM_BUFFERS, LISTENERS_MAX, SUBMISSIONS,
@@ -56,8 +56,18 @@ struct Listener {
     socket: UdpSocket,
     /// A multishot receive is in the kernel.
     is_receiving: bool,
-    is_closing: bool,
+    closing: Closing,
     drops: Drops,
+}
+
+/// How far a listener is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// Nothing more comes; what is queued is still answered.
+    Draining,
+    /// Goes with the next turn.
+    Empty,
 }
 
 impl Uring {
@@ -122,6 +132,45 @@ impl Uring {
         self.push(&entry.user_data(RECEIVE | index as u64));
     }
 
+    fn stop_receiving(&mut self, index: usize) {
+        let receives = CancelBuilder::user_data(RECEIVE | index as u64).all();
+        let entry = opcode::AsyncCancel2::new(receives).build();
+        self.push(&entry.user_data(CANCEL));
+    }
+
+    /// Has every socket receive. One that closes receives what it still holds, and no more; true where one is empty.
+    fn arm(&mut self) -> bool {
+        let mut is_any_empty = false;
+        for index in 0..LISTENERS_MAX {
+            let Some(listener) = self.listeners[index].as_mut() else { continue };
+            if listener.is_receiving {
+                continue;
+            }
+            match listener.closing {
+                Closing::No => self.start_receiving(index),
+                Closing::Draining if holds_a_datagram(&listener.socket) => {
+                    self.start_receiving(index);
+                    self.stop_receiving(index);
+                }
+                Closing::Draining | Closing::Empty => {
+                    listener.closing = Closing::Empty;
+                    is_any_empty = true;
+                }
+            }
+        }
+        is_any_empty
+    }
+
+    /// Closes the listeners that are empty. Sends that wait for the kernel name their socket by its number: they go first.
+    fn close_empty(&mut self) {
+        if !self.ring.submission().is_empty() {
+            return;
+        }
+        for listener in &mut self.listeners {
+            listener.take_if(|one| one.closing == Closing::Empty && !one.is_receiving);
+        }
+    }
+
     fn complete(&mut self, completion: &cqueue::Entry) {
         let index = (completion.user_data() & u64::from(u32::MAX)) as usize;
         match completion.user_data() & !u64::from(u32::MAX) {
@@ -157,10 +206,14 @@ impl Uring {
 
 impl DatagramIo for Uring {
     fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()> {
+        if self.listeners[listener.0].is_some() {
+            // One that closes has its place still: its last answers leave before its socket goes.
+            let _ = self.ring.submit();
+        }
         self.listeners[listener.0] = Some(Listener {
             socket,
             is_receiving: false,
-            is_closing: false,
+            closing: Closing::No,
             drops: Drops::default(),
         });
         self.start_receiving(listener.0);
@@ -169,22 +222,14 @@ impl DatagramIo for Uring {
 
     fn close(&mut self, listener: ListenerId) {
         if let Some(listener) = self.listeners[listener.0].as_mut() {
-            listener.is_closing = true;
+            listener.closing =
+                if divert(&listener.socket) { Closing::Draining } else { Closing::Empty };
         }
-        let entry = opcode::AsyncCancel::new(RECEIVE | listener.0 as u64).build();
-        self.push(&entry.user_data(CANCEL));
+        self.stop_receiving(listener.0);
     }
 
     fn turn(&mut self) -> io::Result<usize> {
-        for index in 0..LISTENERS_MAX {
-            match &self.listeners[index] {
-                Some(listener) if listener.is_closing && !listener.is_receiving => {
-                    self.listeners[index] = None;
-                }
-                Some(listener) if !listener.is_receiving => self.start_receiving(index),
-                _ => {}
-            }
-        }
+        let is_any_empty = self.arm();
         let (is_idle, has_overflown) = {
             let submissions = self.ring.submission();
             (submissions.is_empty() && !submissions.taskrun(), submissions.cq_overflow())
@@ -196,6 +241,9 @@ impl DatagramIo for Uring {
                 Err(error) if is_passing(&error) => {}
                 Err(error) => return Err(error),
             }
+        }
+        if is_any_empty {
+            self.close_empty();
         }
         // Taken out first: `complete` wants the whole of self.
         while let Some(completion) = { self.ring.completion().next() } {

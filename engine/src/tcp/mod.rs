@@ -9,13 +9,15 @@ mod recency;
 
 use std::cell::RefCell;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 
-use tokio::task::JoinHandle;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use crate::limits::{
-    ACCEPT_BACK_OFF, LISTENERS_MAX, TCP_CONNECTIONS_MAX, TCP_READ_LEN, TCP_WRITE_LEN,
+    ACCEPT_BACK_OFF, LISTENERS_MAX, TCP_BACKLOG, TCP_CONNECTIONS_MAX, TCP_READ_LEN, TCP_WRITE_LEN,
 };
 use crate::metrics::Event;
 use crate::plan::ListenerId;
@@ -27,7 +29,8 @@ use recency::Recency;
 
 /// The TCP side of one shard: its listeners, and what its connections share.
 pub struct TcpService {
-    accepting: [Option<JoinHandle<()>>; LISTENERS_MAX],
+    /// Notified when the listener is to close.
+    closing: [Option<Rc<Notify>>; LISTENERS_MAX],
     shared: Rc<Shared>,
 }
 
@@ -47,7 +50,7 @@ impl Default for TcpService {
         let buffers =
             Buffers { input: vec![0; TCP_READ_LEN].into(), output: vec![0; TCP_WRITE_LEN].into() };
         Self {
-            accepting: [const { None }; LISTENERS_MAX],
+            closing: [const { None }; LISTENERS_MAX],
             shared: Rc::new(Shared {
                 buffers: RefCell::new(buffers),
                 connections: RefCell::default(),
@@ -68,32 +71,63 @@ impl TcpService {
         shard: &Rc<RefCell<Shard>>,
     ) -> io::Result<()> {
         let socket = tokio::net::TcpListener::from_std(socket)?;
-        let accepting = accept(socket, listener, Rc::clone(shard), Rc::clone(&self.shared));
-        self.accepting[listener.0] = Some(tokio::task::spawn_local(accepting));
+        let closing = Rc::new(Notify::new());
+        self.closing[listener.0] = Some(Rc::clone(&closing));
+        let door = Door { listener, shard: Rc::clone(shard), shared: Rc::clone(&self.shared) };
+        tokio::task::spawn_local(accept(socket, door, closing));
         Ok(())
     }
 
-    /// Accepts no more; connections that are open go on until they idle out.
+    /// Accepts who waits by now, and no more; connections that are open go on until they idle out.
     pub fn close(&mut self, listener: ListenerId) {
-        if let Some(accepting) = self.accepting[listener.0].take() {
-            accepting.abort();
+        if let Some(closing) = self.closing[listener.0].take() {
+            closing.notify_one();
         }
     }
 }
 
-async fn accept(
-    socket: tokio::net::TcpListener,
+/// Where connections of a listener come in.
+struct Door {
     listener: ListenerId,
     shard: Rc<RefCell<Shard>>,
     shared: Rc<Shared>,
-) {
+}
+
+async fn accept(socket: tokio::net::TcpListener, door: Door, closing: Rc<Notify>) {
     loop {
-        let Ok((stream, address)) = socket.accept().await else {
-            shard.borrow().metrics().count(Event::TcpAcceptFailed, 1);
-            // Out of descriptors, or the peer is gone already: either way not at once again.
-            tokio::time::sleep(ACCEPT_BACK_OFF).await;
-            continue;
+        let accepted = tokio::select! {
+            biased;
+            () = closing.notified() => return accept_waiting(&socket, &door),
+            accepted = socket.accept() => accepted,
         };
+        match accepted {
+            Ok((stream, address)) => door.let_in(stream, address),
+            Err(_) => {
+                door.shard.borrow().metrics().count(Event::TcpAcceptFailed, 1);
+                // Out of descriptors, or the peer is gone already: either way not at once again.
+                tokio::time::sleep(ACCEPT_BACK_OFF).await;
+            }
+        }
+    }
+}
+
+/// Whom the kernel has queued it would reset when the socket closes.
+fn accept_waiting(socket: &tokio::net::TcpListener, door: &Door) {
+    for _ in 0..TCP_BACKLOG {
+        let Ok((stream, address)) = SockRef::from(socket).accept() else { return };
+        let stream: std::net::TcpStream = stream.into();
+        if let Some(address) = address.as_socket()
+            && stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            door.let_in(stream, address);
+        }
+    }
+}
+
+impl Door {
+    fn let_in(&self, stream: TcpStream, address: SocketAddr) {
+        let Self { listener, shard, shared } = self;
         shard.borrow().metrics().count(Event::TcpAccepted, 1);
         if shared.connections.borrow().len() >= TCP_CONNECTIONS_MAX {
             // The one that has been of no use for longest makes room (RFC 7766, section 6.1).
@@ -102,7 +136,7 @@ async fn accept(
             oldest.iter().for_each(|peer| peer.close());
         }
         let _ = stream.set_nodelay(true);
-        let connection = Connection::new(stream, address, listener, &shard, &shared);
+        let connection = Connection::new(stream, address, *listener, shard, shared);
         tokio::task::spawn_local(connection.serve());
     }
 }

@@ -44,7 +44,9 @@ pub(crate) fn summary(block: &ServerBlock) -> String {
         Some(ip) => format!("{ip} {}", at.port),
         None => format!("* {}", at.port),
     };
-    parts.extend(block.bind.iter().map(|at| format!("bind={}%{}", at.ip, at.scope_id)));
+    parts.extend(
+        block.bind.iter().map(|at| format!("bind={}%{}", at.address.ip, at.address.scope_id)),
+    );
     parts.extend(block.errors.iter().map(|e| format!("errors={}", e.stacktrace)));
     parts.extend(block.errors.iter().flat_map(|e| &e.consolidate).map(|c| {
         format!("consolidate={:?} {} {:?} {}", c.every, c.pattern, c.level, c.show_first)

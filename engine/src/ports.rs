@@ -1,0 +1,182 @@
+//! Who is bound to a port of this machine: the kernel's tables in /proc/net, and the processes behind them.
+//!
+//! Read only after an address was found in use. Invariant: what cannot be read is not there; nothing here fails.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+/// The transport whose table is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Udp,
+    /// Listening sockets only.
+    Tcp,
+}
+
+/// The process that is bound to a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub pid: u32,
+    pub command: String,
+}
+
+/// A row of one of the kernel's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Row {
+    address: IpAddr,
+    inode: u64,
+}
+
+/// Whether this process, and no other, is bound to what makes an address be in use.
+#[must_use]
+pub fn is_ours_alone(address: SocketAddr, protocol: Protocol) -> bool {
+    let rows = rows(protocol, address.port());
+    let mut inodes = rows
+        .iter()
+        .filter(|row| overlap(row.address, address.ip()))
+        .map(|row| row.inode)
+        .peekable();
+    let ours = inodes_of(Path::new("/proc/self/fd"));
+    inodes.peek().is_some() && inodes.all(|inode| ours.contains(&inode))
+}
+
+/// The process that is bound to the port, this one only if no other is. Other users' processes and those of other containers
+/// cannot be seen.
+#[must_use]
+pub fn holder(port: u16, protocols: &[Protocol]) -> Option<Holder> {
+    let inodes: Vec<u64> =
+        protocols.iter().flat_map(|protocol| rows(*protocol, port)).map(|row| row.inode).collect();
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let this = std::process::id();
+    let pid = pids.filter(|pid| *pid != this).chain([this]).find(|pid| {
+        let theirs = inodes_of(Path::new(&format!("/proc/{pid}/fd")));
+        theirs.iter().any(|inode| inodes.contains(inode))
+    })?;
+    let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(Holder { pid, command: command.trim().to_owned() })
+}
+
+/// The inodes behind a process's descriptors.
+fn inodes_of(folder: &Path) -> Vec<u64> {
+    let descriptors = fs::read_dir(folder).into_iter().flatten().flatten();
+    descriptors.filter_map(|entry| Some(fs::metadata(entry.path()).ok()?.ino())).collect()
+}
+
+fn rows(protocol: Protocol, port: u16) -> Vec<Row> {
+    let paths = match protocol {
+        Protocol::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+        Protocol::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+    };
+    let tables = paths.iter().filter_map(|path| fs::read_to_string(path).ok());
+    tables.flat_map(|table| rows_of(&table, protocol, port)).collect()
+}
+
+/// The rows of a port. Columns: slot, local address, remote address, state (0A is listening), queues, timer, retransmits,
+/// user, timeout, inode.
+fn rows_of(table: &str, protocol: Protocol, port: u16) -> Vec<Row> {
+    let row = |line: &str| {
+        let mut columns = line.split_ascii_whitespace();
+        let (local, state) = (columns.nth(1)?, columns.nth(1)?);
+        let (address, local_port) = local.rsplit_once(':')?;
+        if u16::from_str_radix(local_port, 16).ok()? != port
+            || (protocol == Protocol::Tcp && state != "0A")
+        {
+            return None;
+        }
+        Some(Row { address: address_of(address)?, inode: columns.nth(5)?.parse().ok()? })
+    };
+    table.lines().filter_map(row).collect()
+}
+
+/// An address as these tables spell it: words of 32 bits in hexadecimal, each in the machine's own order of bytes.
+fn address_of(hex: &str) -> Option<IpAddr> {
+    let word = |at: usize| {
+        let digits = hex.get(8 * at..8 * at + 8)?;
+        Some(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes())
+    };
+    match hex.len() {
+        8 => Some(IpAddr::V4(Ipv4Addr::from(word(0)?))),
+        32 => {
+            let mut octets = [0; 16];
+            for (at, chunk) in octets.chunks_exact_mut(4).enumerate() {
+                chunk.copy_from_slice(&word(at)?);
+            }
+            Some(IpAddr::V6(Ipv6Addr::from(octets)).to_canonical())
+        }
+        _ => None,
+    }
+}
+
+/// Whether a packet could be for either. `::` counts as all of IPv4 too, which it is unless its socket says otherwise.
+#[must_use]
+pub fn overlap(one: IpAddr, other: IpAddr) -> bool {
+    let covers = |wide: IpAddr, narrow: IpAddr| match wide {
+        IpAddr::V4(ip) => {
+            ip.is_unspecified() && (narrow.is_ipv4() || narrow == IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+        }
+        IpAddr::V6(ip) => ip.is_unspecified(),
+    };
+    one == other || covers(one, other) || covers(other, one)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn the_kernels_table_is_read_by_its_columns() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+            0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n\
+            1: 0100007F:1F90 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 20 4 30 10 -1\n\
+            2: 0100007F:1F91 00000000:0000 0A\n\
+            3: 0100007F:1F92 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4713 1 0\n";
+        let check = |protocol, port, expected: &[u64]| {
+            let inodes: Vec<_> =
+                rows_of(table, protocol, port).iter().map(|row| row.inode).collect();
+            assert_eq!(inodes, expected, "{protocol:?} {port}");
+        };
+        check(Protocol::Tcp, 8080, &[4711]);
+        check(Protocol::Tcp, 8081, &[]);
+        check(Protocol::Tcp, 8082, &[]);
+        check(Protocol::Udp, 8082, &[4713]);
+        assert!(rows_of("", Protocol::Udp, 8080).is_empty());
+    }
+
+    #[test]
+    fn what_this_process_is_bound_to_is_its_own() {
+        for ip in ["127.0.0.9", "0.0.0.0", "::1", "::"].map(|ip| ip.parse::<IpAddr>().unwrap()) {
+            let udp = UdpSocket::bind((ip, 0)).unwrap();
+            let tcp = TcpListener::bind((ip, 0)).unwrap();
+            let (udp_at, tcp_at) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
+            assert!(is_ours_alone(udp_at, Protocol::Udp), "{udp_at}");
+            assert!(is_ours_alone(tcp_at, Protocol::Tcp), "{tcp_at}");
+            let holder = holder(udp_at.port(), &[Protocol::Udp]).map(|holder| holder.pid);
+            assert_eq!(holder, Some(std::process::id()));
+            drop(udp);
+            // Nobody's is not ours.
+            assert!(!is_ours_alone(udp_at, Protocol::Udp), "{udp_at}");
+        }
+    }
+
+    #[test]
+    fn overlaps() {
+        let check = |one: &str, other: &str, expected: bool| {
+            let [one, other] = [one, other].map(|ip| ip.parse::<IpAddr>().unwrap());
+            assert_eq!(overlap(one, other), expected, "{one} {other}");
+            assert_eq!(overlap(other, one), expected, "{other} {one}");
+        };
+        check("127.0.0.1", "127.0.0.1", true);
+        check("127.0.0.1", "127.0.0.2", false);
+        check("0.0.0.0", "127.0.0.2", true);
+        check("0.0.0.0", "::", true);
+        check("0.0.0.0", "::1", false);
+        check("::", "127.0.0.2", true);
+        check("::", "::1", true);
+        check("::1", "::2", false);
+    }
+}

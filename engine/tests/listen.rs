@@ -1,0 +1,338 @@
+//! Where the binary listens: addresses that overlap, addresses that come and go, addresses that another process has.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long anything may take that must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const BACKENDS: [&str; 2] = ["uring", "mmsg"];
+
+const OBJECTS: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata: {name: default}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec: {clusterIP: 10.0.0.1, clusterIPs: [10.0.0.1], ports: [{name: http, port: 80}]}
+";
+
+const NO_ERROR: u8 = 0;
+const REFUSED: u8 = 5;
+
+/// Zones, and the words of their `bind`.
+type Blocks<'b> = &'b [(&'b str, &'b str)];
+
+#[derive(Clone, Copy, Debug)]
+enum Transport {
+    Udp,
+    Tcp,
+}
+
+struct Server {
+    folder: TempDir,
+    child: Child,
+}
+
+impl Server {
+    /// Starts with these blocks: zone, port, and the words of its `bind`.
+    fn start(backend: &str, port: u16, blocks: Blocks<'_>) -> Self {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("objects.yaml"), OBJECTS).unwrap();
+        let child = Command::new("true").spawn().unwrap();
+        let mut server = Self { folder, child };
+        server.child.wait().unwrap();
+        server.write(port, blocks);
+        server.restart(backend);
+        server
+    }
+
+    fn write(&self, port: u16, blocks: Blocks<'_>) {
+        let mut text = String::new();
+        for (zone, bind) in blocks {
+            let bind = if bind.is_empty() { String::new() } else { format!("    bind {bind}\n") };
+            text += &format!(
+                "{zone}:{port} {{\n{bind}    errors\n    kubernetes {zone} {{\n        manifests objects.yaml\n    }}\n}}\n"
+            );
+        }
+        let next = self.folder.path().join("Corefile.next");
+        fs::write(&next, text).unwrap();
+        fs::rename(next, self.folder.path().join("Corefile")).unwrap();
+    }
+
+    fn restart(&mut self, backend: &str) {
+        let log = fs::File::create(self.folder.path().join("log")).unwrap();
+        self.child = Command::new(env!("CARGO_BIN_EXE_ringdns"))
+            .args(["--io", backend, "--shards", "2", "-conf"])
+            .arg(self.folder.path().join("Corefile"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+    }
+
+    /// Puts these blocks to work, and waits until they are.
+    fn reload(&self, port: u16, blocks: Blocks<'_>, is_done: impl Fn() -> bool) {
+        self.write(port, blocks);
+        let sent = Command::new("kill").args(["-s", "USR1", &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        self.until(&format!("reloaded: {blocks:?}"), is_done);
+    }
+
+    fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !is_so() {
+            let said = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}\n{}", said());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for the end, and tells what it said.
+    fn ended(&mut self) -> String {
+        let began = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < PATIENCE, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that is free at this moment, for UDP and TCP and at every address.
+fn free_port() -> u16 {
+    loop {
+        let tcp = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        if UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn query(zone: &str, id: u16) -> Vec<u8> {
+    let mut packet = id.to_be_bytes().to_vec();
+    packet.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    for label in ["web", "default", "svc", zone] {
+        packet.push(label.len() as u8);
+        packet.extend(label.as_bytes());
+    }
+    packet.extend([0, 0, 1, 0, 1]);
+    packet
+}
+
+/// A socket that takes answers from the address that it asks, and from no other.
+fn udp_to(server: SocketAddr) -> UdpSocket {
+    let any = SocketAddr::new(
+        match server {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        },
+        0,
+    );
+    let socket = UdpSocket::bind(any).unwrap();
+    socket.connect(server).unwrap();
+    socket
+}
+
+/// The response code, or that there is no answer.
+fn ask(transport: Transport, server: SocketAddr, zone: &str) -> Option<u8> {
+    let patience = Some(Duration::from_secs(2));
+    let packet = query(zone, 7);
+    let mut answer = [0; 512];
+    match transport {
+        Transport::Udp => {
+            let socket = udp_to(server);
+            socket.set_read_timeout(patience).unwrap();
+            socket.send(&packet).ok()?;
+            socket.recv(&mut answer).ok()?;
+            Some(answer[3] & 15)
+        }
+        Transport::Tcp => {
+            let mut stream = TcpStream::connect(server).ok()?;
+            stream.set_read_timeout(patience).unwrap();
+            stream.write_all(&[&(packet.len() as u16).to_be_bytes()[..], &packet].concat()).ok()?;
+            stream.read_exact(&mut answer[..6]).ok()?;
+            Some(answer[5] & 15)
+        }
+    }
+}
+
+fn at(ip: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.parse::<IpAddr>().unwrap(), port)
+}
+
+/// The most specific socket takes a query, as under CoreDNS; `0.0.0.0` is every address, IPv6's too.
+#[test]
+fn addresses_may_overlap() {
+    let check = |blocks: Blocks<'_>, expected: &[(&str, &str, u8)]| {
+        for backend in BACKENDS {
+            let port = free_port();
+            let server = Server::start(backend, port, blocks);
+            let (ip, zone, rcode) = expected[0];
+            server.until("it answers", || ask(Transport::Udp, at(ip, port), zone) == Some(rcode));
+            for (ip, zone, rcode) in expected {
+                for transport in [Transport::Udp, Transport::Tcp] {
+                    let found = ask(transport, at(ip, port), zone);
+                    assert_eq!(
+                        found,
+                        Some(*rcode),
+                        "{blocks:?}: {backend} {transport:?} {ip} {zone}"
+                    );
+                }
+            }
+        }
+    };
+    check(
+        &[("a", "127.0.0.1"), ("b", "")],
+        &[
+            ("127.0.0.1", "a", NO_ERROR),
+            ("127.0.0.1", "b", REFUSED),
+            ("127.0.0.2", "a", REFUSED),
+            ("127.0.0.2", "b", NO_ERROR),
+            ("::1", "a", REFUSED),
+            ("::1", "b", NO_ERROR),
+        ],
+    );
+    check(&[("a", "0.0.0.0 ::")], &[("127.0.0.1", "a", NO_ERROR), ("::1", "a", NO_ERROR)]);
+    check(
+        &[("a", ":: 127.0.0.1 0.0.0.0")],
+        &[("127.0.0.1", "a", NO_ERROR), ("127.0.0.2", "a", NO_ERROR), ("::1", "a", NO_ERROR)],
+    );
+    check(
+        &[("b", "::1"), ("a", "0.0.0.0")],
+        &[("::1", "b", NO_ERROR), ("::1", "a", REFUSED), ("127.0.0.1", "a", NO_ERROR)],
+    );
+    // Three ways to say the same, and so one socket: CoreDNS opens three, and the kernel draws lots.
+    check(
+        &[("a", "0.0.0.0"), ("b", "::"), ("c", "")],
+        &[
+            ("127.0.0.1", "a", NO_ERROR),
+            ("127.0.0.1", "b", NO_ERROR),
+            ("127.0.0.1", "c", NO_ERROR),
+            ("::1", "a", NO_ERROR),
+            ("::1", "b", NO_ERROR),
+            ("::1", "c", NO_ERROR),
+        ],
+    );
+}
+
+/// Asks with many queries in flight until told to stop; the count of those that nobody answered, and of all.
+fn count_lost(server: SocketAddr, is_over: &AtomicBool) -> (usize, usize) {
+    const IN_FLIGHT: u16 = 32;
+    let socket = udp_to(server);
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let (mut lost, mut all) = (0, 0);
+    let mut answer = [0; 512];
+    while !is_over.load(Ordering::Relaxed) {
+        for id in 0..IN_FLIGHT {
+            socket.send(&query("a", id)).unwrap();
+        }
+        let mut answered = 0;
+        for _ in 0..IN_FLIGHT {
+            if socket.recv(&mut answer).is_err() {
+                break;
+            }
+            answered += usize::from(answer[3] & 15 == NO_ERROR);
+        }
+        lost += usize::from(IN_FLIGHT) - answered;
+        all += usize::from(IN_FLIGHT);
+    }
+    (lost, all)
+}
+
+#[test]
+fn a_reload_between_addresses_that_overlap_loses_no_query() {
+    // What 127.0.0.1 says for `a` never changes; 127.0.0.2 shows that the reload is done.
+    let sets: [(Blocks<'_>, Option<u8>); 5] = [
+        (&[("a", ""), ("b", "")], Some(NO_ERROR)),
+        (&[("a", "127.0.0.1"), ("b", "")], Some(REFUSED)),
+        (&[("a", "0.0.0.0 127.0.0.1")], Some(NO_ERROR)),
+        (&[("a", "127.0.0.1"), ("b", "127.0.0.2")], Some(REFUSED)),
+        (&[("a", "::")], Some(NO_ERROR)),
+    ];
+    for backend in BACKENDS {
+        let port = free_port();
+        let server = Server::start(backend, port, &[("a", "127.0.0.1")]);
+        let asked = at("127.0.0.1", port);
+        server.until("it answers", || ask(Transport::Udp, asked, "a") == Some(NO_ERROR));
+        let is_over = AtomicBool::new(false);
+        let (udp, tcp) = std::thread::scope(|scope| {
+            let udp = scope.spawn(|| count_lost(asked, &is_over));
+            let tcp = scope.spawn(|| {
+                let (mut lost, mut all) = (0, 0);
+                while !is_over.load(Ordering::Relaxed) {
+                    lost += usize::from(ask(Transport::Tcp, asked, "a") != Some(NO_ERROR));
+                    all += 1;
+                }
+                (lost, all)
+            });
+            for (blocks, elsewhere) in sets.iter().chain(&sets) {
+                let other = at("127.0.0.2", port);
+                server.reload(port, blocks, || ask(Transport::Udp, other, "a") == *elsewhere);
+            }
+            is_over.store(true, Ordering::Relaxed);
+            (udp.join().unwrap(), tcp.join().unwrap())
+        });
+        assert!(udp.1 > 100 && tcp.1 > 10, "{backend}: {udp:?} {tcp:?}");
+        assert_eq!((udp.0, tcp.0), (0, 0), "{backend}: lost, of {} and {}", udp.1, tcp.1);
+    }
+}
+
+/// The kernel lets go of the sockets of a killed process's ring some time after the process has been reaped.
+#[test]
+fn what_was_killed_can_be_started_again_at_once() {
+    for backend in BACKENDS {
+        let port = free_port();
+        let mut server = Server::start(backend, port, &[("a", "127.0.0.1")]);
+        let asked = at("127.0.0.1", port);
+        for _ in 0..10 {
+            server.until("it answers", || ask(Transport::Udp, asked, "a") == Some(NO_ERROR));
+            let flood = udp_to(asked);
+            (0..20).for_each(|id| drop(flood.send(&query("a", id))));
+            server.child.kill().unwrap();
+            server.child.wait().unwrap();
+            server.restart(backend);
+        }
+        server.until("it answers", || ask(Transport::Udp, asked, "a") == Some(NO_ERROR));
+    }
+}
+
+/// SO_REUSEPORT would let them share: each would get some of the queries.
+#[test]
+fn another_process_of_the_same_user_keeps_its_port() {
+    let port = free_port();
+    let first = Server::start("mmsg", port, &[("a", "127.0.0.1")]);
+    let asked = at("127.0.0.1", port);
+    first.until("it answers", || ask(Transport::Udp, asked, "a") == Some(NO_ERROR));
+    let holder = format!("`ringdns`, process {}, has it", first.child.id());
+    for (blocks, place) in [
+        (&[("a", "127.0.0.1")][..], "Corefile:2: cannot listen on 127.0.0.1:"),
+        (&[("a", "")], "Corefile:1: cannot listen on [::]:"),
+        // Here its own socket is in the way too.
+        (&[("a", "127.0.0.2"), ("b", "")], "Corefile:8: cannot listen on [::]:"),
+        (&[("a", "127.0.0.2"), ("b", "0.0.0.0")], "Corefile:9: cannot listen on [::]:"),
+    ] {
+        let said = Server::start("mmsg", port, blocks).ended();
+        for words in
+            [place, "Address already in use", &holder, "write another port behind the zone"]
+        {
+            assert!(said.contains(words), "{blocks:?}: no {words:?} in\n{said}");
+        }
+    }
+}
