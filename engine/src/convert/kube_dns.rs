@@ -152,7 +152,7 @@ fn stubs(
     for (domain, servers) in domains.unwrap_or_default() {
         let fail = |why: &str| Err(note(line, &format!("{KEY}: \"{domain}\": {why}")));
         let zone = match zone::expand(&domain).as_deref() {
-            Ok([zone]) if !domain.contains('#') => zone.clone(),
+            Ok([zone]) if !domain.contains('#') && zone::oddity(&domain).is_none() => zone.clone(),
             Ok(_) | Err(_) => return fail("not a domain name"),
         };
         if zone == Zone::root() {

@@ -154,7 +154,8 @@ fn reorder(proxies: &[&Statement], draft: &mut Draft<'_>) {
 
 /// `None` for what is no name, such as a variable.
 fn first_zone(word: &Word) -> Option<Zone> {
-    zone::expand(&word.text).ok()?.into_iter().next()
+    let is_meant = zone::oddity(&word.text).is_none();
+    zone::expand(&word.text).ok().filter(|_| is_meant)?.into_iter().next()
 }
 
 /// A statement's lines and the comments right above it, without the last line break.

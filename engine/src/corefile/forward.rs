@@ -162,7 +162,11 @@ pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
         return statement.wrong_count(2, USAGE, context);
     }
     let place = context.place(statement.name.span);
-    let zones = keys::zones(&from.text, from.span, context);
+    let zones = keys::required_zones(&from.text, from.span, context);
+    let zones = zones.unwrap_or_else(|refusal| {
+        context.refuse(from.span, refusal);
+        Vec::new()
+    });
     let mut draft = Draft {
         forward: Forward::with_defaults(place, zones, targets(to, context)),
         force_tcp: false,

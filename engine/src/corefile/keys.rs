@@ -1,13 +1,13 @@
 //! A server block's keys: scheme, zone and port; and that no two blocks answer for the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::bind::{Bind, ListenIp};
 use super::lexer::Token;
 use super::report::{Mistake, Refusal};
 use super::source::Span;
-use super::word::{nearest, quoted};
-use super::zone::{self, Zone};
+use super::word::quoted;
+use super::zone::{self, Oddity, Zone};
 use super::{Context, ServerBlock};
 use crate::limits::COREFILE_ZONES_MAX;
 
@@ -87,31 +87,94 @@ pub(super) fn read(token: &Token, context: &mut Context<'_>) -> Vec<Key> {
     let names_port = parts.port.is_some();
     let port =
         parts.port.unwrap_or_else(|| parts.scheme.default_port(context.surroundings.default_port));
-    zones(parts.zone, token.span, context)
+    let zones = match zone::expand(parts.zone) {
+        Ok(zones) => zones,
+        Err(refusal) => {
+            context.refuse(token.span, refusal);
+            return Vec::new();
+        }
+    };
+    if let Some(Oddity { label, help }) = zone::oddity(parts.zone) {
+        let help = match parts.zone.parse::<u16>() {
+            Ok(number) => format!("for every name on port {number} write `.:{number}`"),
+            Err(_) => help,
+        };
+        warn_of_name(token.span, parts.zone, label, help, context);
+    }
+    bounded(zones, token.span, context)
         .into_iter()
         .map(|zone| Key { scheme: parts.scheme, zone, port, names_port })
         .collect()
 }
 
-/// The zones that a word names, none after a mistake.
+/// The zones that an argument names. As in CoreDNS one that is no domain name counts for nothing; here
+/// with a warning.
 pub(super) fn zones(text: &str, span: Span, context: &mut Context<'_>) -> Vec<Zone> {
-    if context.zone_count > COREFILE_ZONES_MAX {
-        return Vec::new();
+    required_zones(text, span, context).unwrap_or_else(|refusal| {
+        let help = match text {
+            "" => "a variable that is not set comes to nothing: delete it, or set it".to_owned(),
+            _ => refusal.help.unwrap_or_else(|| "correct it, or delete it".to_owned()),
+        };
+        let mistake = Mistake::warning(span, refusal.message).label("counts for nothing");
+        context.report(mistake.help(help));
+        Vec::new()
+    })
+}
+
+/// The zones that an argument names which has to name one.
+pub(super) fn required_zones(
+    text: &str,
+    span: Span,
+    context: &mut Context<'_>,
+) -> Result<Vec<Zone>, Refusal> {
+    let Parts { zone, .. } = split(text)?;
+    let zones = zone::expand(zone)?;
+    if zone.len() < text.len() {
+        let message = format!("of '{}' only the zone counts: {}", quoted(text), quoted(zone));
+        let mistake = Mistake::warning(span, message).label("a zone, and no address");
+        context.report(mistake.help(format!("write `{}`", quoted(zone))));
     }
-    let zones = match zone::expand(text) {
-        Ok(zones) => zones,
-        Err(refusal) => {
-            context.refuse(span, refusal);
-            return Vec::new();
-        }
-    };
+    if let Some(Oddity { label, help }) = zone::oddity(zone) {
+        let help = match context.plugin {
+            Some("cache") if label.starts_with("looks like a duration") => {
+                "the TTL of `cache` is a number of seconds without a unit, such as `cache 30`"
+                    .to_owned()
+            }
+            Some("forward") if label == "looks like an address" => {
+                "names that are forwarded come first, then upstreams: `forward . 192.0.2.1`"
+                    .to_owned()
+            }
+            _ => help,
+        };
+        warn_of_name(span, zone, label, help, context);
+    }
+    Ok(bounded(zones, span, context))
+}
+
+/// A name that could be a zone is hardly meant as one.
+fn warn_of_name(
+    span: Span,
+    name: &str,
+    label: &'static str,
+    help: String,
+    context: &mut Context<'_>,
+) {
+    let message = format!("'{}' is taken for the name of a zone", quoted(name));
+    context.report(Mistake::warning(span, message).label(label).help(help));
+}
+
+/// The zones, or none where the Corefile has too many.
+fn bounded(zones: Vec<Zone>, span: Span, context: &mut Context<'_>) -> Vec<Zone> {
+    let is_told = context.zone_count > COREFILE_ZONES_MAX;
     context.zone_count += zones.len();
-    if context.zone_count > COREFILE_ZONES_MAX {
+    if context.zone_count <= COREFILE_ZONES_MAX {
+        return zones;
+    }
+    if !is_told {
         let message = format!("more than {COREFILE_ZONES_MAX} zones");
         context.report(Mistake::error(span, message).label("one too many"));
-        return Vec::new();
     }
-    zones
+    Vec::new()
 }
 
 struct Parts<'t> {
@@ -121,34 +184,28 @@ struct Parts<'t> {
     port: Option<u16>,
 }
 
+/// What is no scheme or no number belongs to the zone's name, as in CoreDNS.
 fn split(text: &str) -> Result<Parts<'_>, Refusal> {
-    let (scheme, rest) = match text.split_once("://") {
-        None => (Scheme::Dns, text),
-        Some((name, rest)) => match Scheme::ALL.into_iter().find(|scheme| scheme.name() == name) {
-            Some(scheme) => (scheme, rest),
-            None => return Err(unknown_scheme(name)),
-        },
-    };
-    // The last colon of an IPv6 CIDR stands before hexadecimal digits or the slash of its length.
-    let Some((zone, port)) = rest.rsplit_once(':').filter(|(_, port)| !port.contains('/')) else {
+    let (scheme, rest) = text
+        .split_once("://")
+        .and_then(|(name, rest)| {
+            Some((Scheme::ALL.into_iter().find(|scheme| scheme.name() == name)?, rest))
+        })
+        .unwrap_or((Scheme::Dns, text));
+    let Some((zone, port)) = rest.rsplit_once(':') else {
         return Ok(Parts { scheme, zone: rest, port: None });
     };
     if port.is_empty() {
         let message = format!("expecting data after last colon: \"{}\"", quoted(rest));
         return Err(Refusal::new(message, "ends with a colon").help("a port follows the colon"));
     }
-    match port.parse() {
-        Ok(port) => Ok(Parts { scheme, zone, port: Some(port) }),
-        Err(_) => Err(Refusal::new(format!("invalid port in '{}'", quoted(rest)), "not a port")
-            .help("a port is a number from 0 to 65535 after the last colon")),
-    }
-}
-
-fn unknown_scheme(name: &str) -> Refusal {
-    let refusal = Refusal::new(format!("unknown scheme '{}://'", quoted(name)), "no such scheme");
-    match nearest(name, Scheme::ALL.map(Scheme::name)) {
-        Some(meant) => refusal.help(format!("did you mean `{meant}://`?")),
-        None => refusal.help("a zone needs no scheme"),
+    match (port.parse(), port.parse::<i64>()) {
+        (Ok(port), _) => Ok(Parts { scheme, zone, port: Some(port) }),
+        (Err(_), Ok(_)) => {
+            Err(Refusal::new(format!("invalid port in '{}'", quoted(rest)), "not a port")
+                .help("a port is a number from 0 to 65535 after the last colon"))
+        }
+        (Err(_), Err(_)) => Ok(Parts { scheme, zone: rest, port: None }),
     }
 }
 
@@ -162,7 +219,12 @@ pub(super) fn check_overlaps(blocks: &[(ServerBlock, Vec<Span>)], context: &mut 
             match served.clash(&block.bind) {
                 Some(clash) => context.mistakes.push_error(|| overlap(key, *span, &clash)),
                 None if block.bind.is_empty() => served.everywhere = Some(*span),
-                None => served.on.extend(block.bind.iter().map(|bind| (&bind.address, *span))),
+                None => {
+                    if let Some(clash) = served.draws_lots(&block.bind) {
+                        context.mistakes.push(drawn(key, *span, &clash));
+                    }
+                    served.on.extend(block.bind.iter().map(|bind| (&bind.address, *span)));
+                }
             }
             served.first =
                 served.first.or_else(|| block.bind.first().map(|bind| (&bind.address, *span)));
@@ -207,6 +269,63 @@ impl<'b> Served<'b> {
     }
 }
 
+impl<'b> Served<'b> {
+    /// `0.0.0.0` and `::` are both every address, and yet CoreDNS opens a socket for each.
+    fn draws_lots(&self, bind: &'b [Bind]) -> Option<Clash<'b>> {
+        let is_everywhere = |address: &&ListenIp| address.ip.is_unspecified();
+        let address = bind.iter().map(|bind| &bind.address).find(is_everywhere)?;
+        let (other_address, other) =
+            self.on.iter().find(|(other, _)| is_everywhere(other) && **other != address)?;
+        Some(Clash { address: Some(address), other_address: Some(*other_address), other: *other })
+    }
+}
+
+fn drawn(key: &Key, span: Span, clash: &Clash<'_>) -> Mistake {
+    let ip =
+        |address: Option<&ListenIp>| address.map_or_else(String::new, |one| one.ip.to_string());
+    let (this, other) = (ip(clash.address), ip(clash.other_address));
+    Mistake::warning(span, format!("{key} on {this} is {key} on {other}: the first answers"))
+        .label("both are every address")
+        .also(clash.other, "the first")
+        .help("under CoreDNS a query goes to one of the two by chance: delete one")
+}
+
+/// Warns of blocks with every address that are not asked at one, for it has blocks of its own at the port.
+pub(super) fn check_shadows(blocks: &[(ServerBlock, Vec<Span>)], context: &mut Context<'_>) {
+    let is_everywhere = |block: &ServerBlock| {
+        block.bind.is_empty() || block.bind.iter().any(|bind| bind.address.ip.is_unspecified())
+    };
+    let mut own: HashMap<u16, Vec<(&ListenIp, Span)>> = HashMap::new();
+    let mut served: HashSet<(&ListenIp, u16, &Zone)> = HashSet::new();
+    for (block, spans) in blocks {
+        for (key, span) in block.keys.iter().zip(spans) {
+            for Bind { address, .. } in
+                block.bind.iter().filter(|bind| !bind.address.ip.is_unspecified())
+            {
+                served.insert((address, key.port, &key.zone));
+                let own = own.entry(key.port).or_default();
+                if !own.iter().any(|(other, _)| *other == address) {
+                    own.push((address, *span));
+                }
+            }
+        }
+    }
+    for (block, spans) in blocks.iter().filter(|(block, _)| is_everywhere(block)) {
+        let shadow = block.keys.iter().zip(spans).find_map(|(key, span)| {
+            let own = own.get(&key.port)?;
+            let lacks = |address| !served.contains(&(address, key.port, &key.zone));
+            let (address, other) = own.iter().find(|(address, _)| lacks(address))?;
+            Some((key, *span, *address, *other))
+        });
+        let Some((key, span, address, other)) = shadow else { continue };
+        let message = format!("{key} is not served at {}", address.ip);
+        let mistake = Mistake::warning(span, message)
+            .label("every address but those that other blocks `bind` at this port")
+            .also(other, "bound here");
+        context.mistakes.push(mistake.help("give both blocks the same `bind`, or neither one"));
+    }
+}
+
 fn overlap(key: &Key, span: Span, clash: &Clash<'_>) -> Mistake {
     let named = |address: Option<&ListenIp>| match address {
         Some(address) => format!("{key} on {}", address.ip),
@@ -246,7 +365,9 @@ mod tests {
         check("10.0.0.0/8:53", Some((Scheme::Dns, "10.0.0.0/8", Some(53))));
         check("a:", None);
         check("a:65536", None);
-        check("a:http", None);
-        check("DNS://a", None);
+        check("a:http", Some((Scheme::Dns, "a:http", None)));
+        check("a:53{", Some((Scheme::Dns, "a:53{", None)));
+        check("DNS://a", Some((Scheme::Dns, "DNS://a", None)));
+        check("a:-1", None);
     }
 }

@@ -61,10 +61,16 @@ pub enum Pods {
 }
 
 impl Kubernetes {
-    /// The zone that PTR records point into: the first that is not a reverse zone.
+    /// The zone that PTR records point into: the first that is not a reverse zone; where there is none, one of the two whole
+    /// reverse trees.
     #[must_use]
     pub fn primary_zone(&self) -> Option<&Zone> {
-        self.zones.iter().find(|zone| !zone.is_reverse())
+        let is_whole_tree =
+            |zone: &&Zone| ["in-addr.arpa.", "ip6.arpa."].contains(&zone.text.as_str());
+        self.zones
+            .iter()
+            .find(|zone| !zone.is_reverse())
+            .or_else(|| self.zones.iter().find(is_whole_tree))
     }
 }
 
@@ -165,19 +171,30 @@ pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
         labelled: None,
     };
     let zones_are_read = context.mistakes.errors.len() == mistakes_before;
-    if zones_are_read && !block.keys.is_empty() && draft.kubernetes.primary_zone().is_none() {
-        let mistake = Mistake::error(
-            statement.args_span(context),
-            "non-reverse zone name must be used",
-        )
-        .label("reverse zones only")
-        .help(
-            "PTR records point into the first zone that is not a reverse zone: add `cluster.local`",
-        );
-        context.report(mistake);
+    if zones_are_read && !block.keys.is_empty() {
+        check_primary_zone(statement, &draft.kubernetes, context);
     }
     statement.read_settings(SETTINGS, &mut draft, context);
     block.kubernetes = Some(finish(draft, context));
+}
+
+/// PTR records need a zone to point into. CoreDNS takes `in-addr.arpa` and `ip6.arpa` for one, whatever such names are worth;
+/// so Corefiles have it, Talos's among them.
+fn check_primary_zone(statement: &Statement, kubernetes: &Kubernetes, context: &mut Context<'_>) {
+    const HELP: &str =
+        "PTR records point into the first zone that is not a reverse zone: add `cluster.local`";
+    let span = statement.args_span(context);
+    match kubernetes.primary_zone() {
+        Some(zone) if zone.is_reverse() => {
+            let message = format!("the names of Services are in '{}'", zone.text);
+            context.report(Mistake::warning(span, message).label("reverse zones only").help(HELP));
+        }
+        Some(_) => {}
+        None => {
+            let mistake = Mistake::error(span, "non-reverse zone name must be used");
+            context.report(mistake.label("reverse zones only").help(HELP));
+        }
+    }
 }
 
 /// The arguments, or the block's keys.

@@ -228,6 +228,7 @@ fn read(
         Context { surroundings, sources: &sources, mistakes, plugin: None, zone_count: 0 };
     let blocks: Vec<_> = parsed.iter().map(|block| directives::read(block, &mut context)).collect();
     keys::check_overlaps(&blocks, &mut context);
+    keys::check_shadows(&blocks, &mut context);
     if blocks.is_empty() && context.mistakes.errors.is_empty() && !is_stopped {
         context.mistakes.push(empty(name));
     }

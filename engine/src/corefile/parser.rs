@@ -102,16 +102,11 @@ impl Parser<'_, '_> {
                 }
                 Kind::Close | Kind::Word => {}
             }
-            let glued = self.unglue(&mut token);
             comma = token.text.ends_with(',').then_some(token.span);
             let len = token.text.trim_end_matches(',').len();
             token.text.truncate(len);
-            let open = token.span;
             if !token.text.is_empty() {
                 keys.push(token);
-            }
-            if glued {
-                return Some((keys, AfterKeys::Open(open)));
             }
             if comma.is_none() && !self.stream.line_goes_on() {
                 return Some((keys, self.after_keys()));
@@ -139,15 +134,15 @@ impl Parser<'_, '_> {
                 .also(comma, "announced by this comma");
             self.mistake(mistake);
         } else if nameless {
-            let mistake = Mistake::error(open.span, "server block without a zone")
-                .label("zones stand before the brace")
-                .help("`.:53 {` serves every name; CoreDNS ignores a block without a zone");
+            let mistake = Mistake::warning(open.span, "server block without a zone")
+                .label("counts for nothing")
+                .help("zones stand before the brace: `.:53 {` serves every name");
             self.mistake(mistake);
         }
     }
 
     /// Takes a `{` from the end of a word; CoreDNS takes both for one name and misreads what
-    /// follows.
+    /// follows. (Of a zone's name it is a part here too: such a block is a block without braces.)
     fn unglue(&mut self, token: &mut Token) -> bool {
         let Some(text) = token.text.strip_suffix('{') else { return false };
         if token.is_quoted || text.is_empty() || text.ends_with('{') {
@@ -203,7 +198,7 @@ impl Parser<'_, '_> {
                 Kind::Close => {
                     let close = self.take();
                     if let (None, Some(close)) = (open, close) {
-                        self.unmatched(close.span);
+                        self.closes_what_no_brace_opened(close.span);
                     }
                     return statements;
                 }
@@ -312,6 +307,17 @@ impl Parser<'_, '_> {
             .label("must start its own line");
         self.mistake(mistake);
         self.told_of_close = true;
+    }
+
+    /// The end of a block without braces: CoreDNS takes it. So ends a block whose brace was written as a part of its zone.
+    fn closes_what_no_brace_opened(&mut self, close: Span) {
+        if std::mem::take(&mut self.told_of_close) {
+            return;
+        }
+        let mistake = Mistake::warning(close, "'}' without an opening brace")
+            .label("ends the server block")
+            .help("write a brace behind the zone, with a blank before it: `.:53 {`");
+        self.mistake(mistake);
     }
 
     fn unmatched(&mut self, close: Span) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::report::Refusal;
 use super::word::{nearest, quoted};
-use super::zone::Zone;
+use super::zone::{Zone, oddity};
 
 /// One word behind the zone of a `forward`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +143,7 @@ fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
 fn is_host_name(text: &str) -> bool {
     let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
     Zone::from_name(text).is_ok()
+        && oddity(text).is_none()
         && !text.contains('/')
         && !last.bytes().all(|byte| byte.is_ascii_digit())
 }

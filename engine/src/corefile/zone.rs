@@ -52,7 +52,8 @@ impl Zone {
         rest == self.wire
     }
 
-    /// A name in the form of zone files: `\.` and `\DDD` escapes, the last dot may be missing.
+    /// A name in the form of zone files: `\.` and `\DDD` escapes, the last dot may be missing. Any character may stand in it, as
+    /// in CoreDNS; `oddity` says which of them nobody means.
     pub(super) fn from_name(text: &str) -> Result<Self, Refusal> {
         if text == "." {
             return Ok(Self::root());
@@ -66,17 +67,13 @@ impl Zone {
         if text.is_empty() {
             return Err(refusal().help("write `.` for the root zone"));
         }
-        let odd = |c: char| c.is_whitespace() || c.is_control() || "{}(),:\"[]".contains(c);
-        if let Some(odd) = text.chars().find(|c| odd(*c)) {
-            let help = match odd {
-                ',' => "put a blank after the comma",
-                ':' => "a port is a number up to 65535 after the last colon",
-                '{' | '}' | '(' | ')' => "a brace stands alone, with blanks around it",
-                _ => "a name has no such character",
-            };
-            return Err(refusal().help(help));
+        if text.chars().any(char::is_control) {
+            return Err(refusal().help("a name has no such character"));
         }
-        let wire = wire(text).ok_or_else(refusal)?;
+        let wire = wire(text).ok_or_else(|| match text.strip_suffix('{') {
+            Some(zone) => refusal().help(format!("write `{} {{`", quoted(zone))),
+            None => refusal(),
+        })?;
         let mut text = text.to_ascii_lowercase();
         // The name ends with a dot unless the last one is escaped.
         let escapes = text.trim_end_matches('.').chars().rev().take_while(|c| *c == '\\').count();
@@ -87,27 +84,88 @@ impl Zone {
     }
 }
 
+/// Why a name that could be a zone is hardly meant as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Oddity {
+    /// What it looks like, short.
+    pub(super) label: &'static str,
+    /// What to write instead.
+    pub(super) help: String,
+}
+
+/// What is odd about a name.
+pub(crate) fn oddity(text: &str) -> Option<Oddity> {
+    let odd = |label, help: &str| Some(Oddity { label, help: help.to_owned() });
+    if reverse_zones(text).is_some() {
+        return None;
+    }
+    if let Some(zone) = text.strip_suffix('{') {
+        let help = format!(
+            "write `{} {{`: a brace with no blank before it is a part of the name, as in CoreDNS",
+            quoted(zone)
+        );
+        return Some(Oddity { label: "one word, brace and all", help });
+    }
+    if let Some((scheme, _)) = text.split_once("://") {
+        let help = format!("`{}://` is no scheme: write the zone without it", quoted(scheme));
+        return Some(Oddity { label: "all of this is the name", help });
+    }
+    let is_odd = |c: &char| c.is_whitespace() || "{}(),:\"[]".contains(*c);
+    match text.chars().find(is_odd) {
+        Some(',') => return odd("one word, one zone", "put a blank after the comma"),
+        Some(':') => {
+            return odd(
+                "the colon is a part of the name",
+                "a port is a number behind the last colon",
+            );
+        }
+        Some('{' | '}' | '(' | ')') => {
+            return odd(
+                "no such character in a name",
+                "a brace stands alone, with blanks around it",
+            );
+        }
+        Some(_) => return odd("no such character in a name", "delete it, or the whole word"),
+        None => {}
+    }
+    if let Some((address, _)) = text.rsplit_once('/')
+        && let Ok(address) = address.parse::<IpAddr>()
+    {
+        let len_max = if address.is_ipv4() { 32 } else { 128 };
+        let help = format!("the length behind `/` is 0 to {len_max}");
+        return Some(Oddity { label: "no CIDR", help });
+    }
+    if let Ok(address) = text.parse::<IpAddr>() {
+        let len = if address.is_ipv4() { 32 } else { 128 };
+        let help = format!("the reverse zone of an address is written `{address}/{len}`");
+        return Some(Oddity { label: "looks like an address", help });
+    }
+    if text.parse::<u64>().is_ok() {
+        return odd("looks like a number", "write a zone, or delete it");
+    }
+    if super::duration::read(text).is_ok() {
+        return odd("looks like a duration", "write a zone, or delete it");
+    }
+    None
+}
+
 /// A name, or the reverse zones that cover a CIDR: octets for IPv4, nibbles for IPv6, at most 128
 /// of them.
 pub(crate) fn expand(text: &str) -> Result<Vec<Zone>, Refusal> {
-    let Some((address, len)) = text.rsplit_once('/') else {
-        return Ok(vec![Zone::from_name(text)?]);
-    };
-    let Ok(address) = address.parse::<IpAddr>() else {
-        return Ok(vec![Zone::from_name(text)?]);
-    };
-    let names = match (address, len.parse::<u32>()) {
-        (IpAddr::V4(address), Ok(len @ 0..=32)) => octet_zones(address, len),
-        (IpAddr::V6(address), Ok(len @ 0..=128)) => nibble_zones(address, len),
-        (IpAddr::V4(_), _) => return Err(not_a_cidr(text, 32)),
-        (IpAddr::V6(_), _) => return Err(not_a_cidr(text, 128)),
-    };
-    names.iter().map(|name| Zone::from_name(name)).collect()
+    match reverse_zones(text) {
+        Some(names) => names.iter().map(|name| Zone::from_name(name)).collect(),
+        None => Ok(vec![Zone::from_name(text)?]),
+    }
 }
 
-fn not_a_cidr(text: &str, len_max: u8) -> Refusal {
-    Refusal::new(format!("invalid CIDR address: {}", quoted(text)), "not a CIDR")
-        .help(format!("the length after `/` is 0 to {len_max}"))
+/// The reverse zones that cover a CIDR; `None` if it is none, which makes it a name.
+fn reverse_zones(text: &str) -> Option<Vec<String>> {
+    let (address, len) = text.rsplit_once('/')?;
+    match (address.parse().ok()?, len.parse::<u32>().ok()?) {
+        (IpAddr::V4(address), len @ 0..=32) => Some(octet_zones(address, len)),
+        (IpAddr::V6(address), len @ 0..=128) => Some(nibble_zones(address, len)),
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => None,
+    }
 }
 
 /// `len` is 0..=32.
@@ -195,8 +253,7 @@ mod tests {
         check(r"a\.B\065", &[(r"a\.b\065.", b"\x04a.ba\0")]);
         check(r"a\.", &[(r"a\..", b"\x02a.\0")]);
         check(r"a\\.", &[(r"a\\.", b"\x02a\\\0")]);
-        for refused in ["", "..", "a..b", ".a", "a{", "a,b", "a:b", "a b", r"a\", r"a\25", r"\999"]
-        {
+        for refused in ["", "..", "a..b", ".a", ".a{", "a\nb", r"a\", r"a\25", r"\999"] {
             check(refused, &[]);
         }
         check(&"a".repeat(64), &[]);
@@ -225,9 +282,50 @@ mod tests {
         check_cidr("::/0", 1, "ip6.arpa.", "ip6.arpa.");
         check_cidr("8000::/1", 8, "8.ip6.arpa.", "f.ip6.arpa.");
         assert_eq!(expand("fd00::1/128").map(|zones| zones[0].text.len()), Ok(73));
-        for refused in ["10.0.0.0/33", "10.0.0.0/", "10.0.0.0/x", "::/129"] {
-            assert!(expand(refused).is_err(), "{refused}");
+        for name in ["10.0.0.0/33", "10.0.0.0/", "10.0.0.0/x"] {
+            check_cidr(name, 1, &format!("{name}."), &format!("{name}."));
         }
+    }
+
+    #[test]
+    fn oddities() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(oddity(text).map_or("", |oddity| oddity.label), expected, "{text}");
+            assert!(Zone::from_name(text).is_ok(), "{text}");
+        };
+        for name in [
+            ".",
+            "cluster.local",
+            "Cluster.Local.",
+            "10.0.0.0/8",
+            "2001:db8::/32",
+            "::/0",
+            "_tcp.a",
+            "0/25.2.0.192.in-addr.arpa",
+            "bücher.example",
+            r"a\.b",
+            "30s.example",
+            "1h.",
+            "5.",
+            "3com",
+            "h",
+            "s",
+            "local",
+        ] {
+            check(name, "");
+        }
+        check("a:5300{", "one word, brace and all");
+        check("a}", "no such character in a name");
+        check("a b", "no such character in a name");
+        check("a,b", "one word, one zone");
+        check("a:http", "the colon is a part of the name");
+        check("foo://a", "all of this is the name");
+        check("10.0.0.0/33", "no CIDR");
+        check("8.8.8.8", "looks like an address");
+        check("30", "looks like a number");
+        check("30s", "looks like a duration");
+        check("1h30m", "looks like a duration");
+        check("1.5h", "looks like a duration");
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Zones {
     /// In the order of the Corefile.
     is_reverse: Vec<bool>,
     all: ZoneSet,
+    /// The first zone that is a whole tree of addresses.
+    tree: Option<Name<Vec<u8>>>,
     /// Whether all IPv4 addresses are in the zones, and all IPv6 ones.
     whole_trees: [bool; 2],
 }
@@ -46,7 +48,9 @@ impl Zones {
             }
         }
         let whole_trees = TREES.map(|tree| zones.iter().any(|zone| zone == tree));
-        Self { forward, is_reverse, all: ZoneSet::new(zones), whole_trees }
+        let tree = zones.iter().find(|zone| TREES.contains(&zone.as_slice()));
+        let tree = tree.and_then(|tree| Name::from_octets(tree.clone()).ok());
+        Self { forward, is_reverse, all: ZoneSet::new(zones), tree, whole_trees }
     }
 
     /// The zones that hold Services and pods, in the order of the Corefile.
@@ -55,10 +59,10 @@ impl Zones {
         &self.forward
     }
 
-    /// The zone that PTR records point into.
+    /// The zone that PTR records point into. Without a zone of names it is a whole tree of addresses, as in CoreDNS.
     #[must_use]
     pub fn primary(&self) -> Option<&Name<Vec<u8>>> {
-        self.forward.first()
+        self.forward.first().or(self.tree.as_ref())
     }
 
     #[must_use]
@@ -120,8 +124,15 @@ mod tests {
 
     #[test]
     fn the_primary_zone_is_the_first_of_names() {
-        let zones: Vec<Vec<u8>> =
-            vec![b"\x07in-addr\x04arpa\0".to_vec(), b"\x01a\0".to_vec(), b"\x01b\0".to_vec()];
-        assert_eq!(Zones::new(&zones).primary().unwrap().to_string(), "a");
+        const TREE: &[u8] = b"\x07in-addr\x04arpa\0";
+        let check = |zones: &[&[u8]], expected: Option<&str>| {
+            let zones: Vec<_> = zones.iter().map(|zone| zone.to_vec()).collect();
+            let primary = Zones::new(&zones).primary().map(ToString::to_string);
+            assert_eq!(primary.as_deref(), expected);
+        };
+        check(&[TREE, b"\x01a\0", b"\x01b\0"], Some("a"));
+        check(&[b"\x0210\x07in-addr\x04arpa\0"], None);
+        // Without names PTR records point into the tree of addresses.
+        check(&[b"\x0210\x07in-addr\x04arpa\0", TREE], Some("in-addr.arpa"));
     }
 }
