@@ -114,6 +114,7 @@ impl Cluster {
         let kubernetes = Some(KubernetesStep { table: TableSlot(0), fallthrough });
         // `errors`, `prometheus` and `loadbalance`, as in the stock Corefile.
         let block = Block {
+            has_plugins: true,
             counted_as: Some(0),
             rotates: true,
             logged_as: Some(0),

@@ -284,7 +284,7 @@ pub fn in_full<'s>(
     } else {
         plan.block_for(listener, name)
     };
-    let Some(block) = block else {
+    let Some(block) = block.filter(|block| block.has_plugins) else {
         let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
         return Verdict::Reply(Answered { counted_as: plan.dropped_as(listener), ..refused });
     };
@@ -360,11 +360,6 @@ fn from_outside<'s>(
     let target = ask.target();
     let asked = target.as_ref().unwrap_or(name);
     if !asks.knows_others(asked) {
-        // CoreDNS refuses where a block has nothing that answers, and fails where none of what it has did.
-        if block.kubernetes.is_none() && block.forwards.is_empty() {
-            let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
-            return Verdict::Reply(Answered { counted_as: block.counted_as, ..refused });
-        }
         let reject = query.reject(Rcode::ServFail);
         return Verdict::Reply(end_of_chain(block, &reject, query.qtype, message));
     }

@@ -57,7 +57,8 @@ pub(crate) fn tell_metrics(metrics: &Metrics, config: &Config) {
     }
 }
 
-fn plugins(block: &ServerBlock) -> impl Iterator<Item = &'static str> {
+/// The plugins of a block that see queries.
+pub(crate) fn plugins(block: &ServerBlock) -> impl Iterator<Item = &'static str> {
     let named = [
         ("cache", block.cache.is_some()),
         ("errors", block.errors.is_some()),

@@ -54,6 +54,9 @@ pub struct ListenerPlan {
 /// A server block: its plugins in CoreDNS's fixed order, as far as they act on packets.
 #[derive(Clone, Debug, Default)]
 pub struct Block {
+    /// Some plugin of the block sees queries: without one they are REFUSED, as in CoreDNS; with one, and none that answers, they
+    /// come to the end of the chain.
+    pub has_plugins: bool,
     /// Where its requests are counted; blocks without `prometheus` have none.
     pub counted_as: Option<usize>,
     /// `loadbalance`: addresses are rotated.

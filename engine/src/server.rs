@@ -16,7 +16,7 @@ use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableS
 use engine::ports;
 use wire::zone::ZoneSet;
 
-use crate::endpoints::labels;
+use crate::endpoints::{labels, plugins};
 use crate::listening::{self, Asked, addresses};
 use crate::outward::Outward;
 use crate::sync::{self, Sync};
@@ -228,6 +228,7 @@ impl Server {
                         listener.dropped_as = count(LabelSet::DROPPED);
                     }
                     plan.blocks.push(Block {
+                        has_plugins: plugins(block).next().is_some(),
                         counted_as: is_counted.then(|| count(&key.zone.text)).flatten(),
                         rotates: block.loadbalance,
                         logged_as: block.errors.is_some().then_some(index),

@@ -476,6 +476,42 @@ fn the_version_names_the_commit() {
     }
 }
 
+/// As CoreDNS 1.15 does: REFUSED where no plugin of the block sees queries, else SERVFAIL at the end of the chain.
+#[test]
+fn a_block_in_which_nothing_answers() {
+    const SERVFAIL: u8 = 2;
+    const REFUSED: u8 = 5;
+    let server = Server::start(&[]);
+    let http = server.http;
+    let rows = [
+        ("".to_owned(), REFUSED),
+        ("reload".into(), REFUSED),
+        ("bind 127.0.0.1".into(), REFUSED),
+        (format!("health {http}"), REFUSED),
+        (format!("ready {http}"), REFUSED),
+        ("timeouts {\nread 1s\n}".into(), REFUSED),
+        ("errors".into(), SERVFAIL),
+        ("cache".into(), SERVFAIL),
+        ("loop".into(), SERVFAIL),
+        ("loadbalance".into(), SERVFAIL),
+        (format!("prometheus {http}"), SERVFAIL),
+        ("errors\ncache 30\nloop".into(), SERVFAIL),
+        ("forward a.example 127.0.0.1:1".into(), SERVFAIL),
+    ];
+    let mut corefile = String::new();
+    for (index, (lines, _)) in rows.iter().enumerate() {
+        let bind = if lines.starts_with("bind") { "" } else { "bind 127.0.0.1\n" };
+        corefile += &format!("zone{index}:{} {{\n{bind}{lines}\n}}\n", server.dns.port());
+    }
+    fs::write(server.path("Corefile"), corefile).unwrap();
+    server.signal("USR1");
+    let rcode = |zone: &str| server.ask("web", zone).map(|answer| answer[3] & 15);
+    server.until("it has reloaded", |_| rcode("zone6") == Some(SERVFAIL));
+    for (index, (lines, expected)) in rows.iter().enumerate() {
+        assert_eq!(rcode(&format!("zone{index}")), Some(*expected), "{lines}");
+    }
+}
+
 fn run(arguments: &[&str], corefile: &str) -> Output {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("Corefile");

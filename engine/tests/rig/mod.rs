@@ -119,6 +119,7 @@ impl Rig {
             zones.push(vec![0]);
         }
         plan.blocks.push(Block {
+            has_plugins: true,
             counted_as,
             rotates: true,
             logged_as: Some(0),
