@@ -108,10 +108,12 @@ pub enum Command {
     ///
     /// FILE is a Corefile, whose retired words (`proxy`, `federation`, `upstream`, `resyncperiod`, …) are brought up to date
     /// and which is else left as it is; or a ConfigMap in YAML or JSON, kube-dns's or one that holds a Corefile. The Corefile
-    /// goes to standard output, and what was changed and why to standard error.
+    /// goes to standard output, and what was changed and why to standard error. A ConfigMap with parts of a Corefile
+    /// (`coredns-custom`, with `*.server`, `*.override`, `*.include`) stays one.
     #[command(after_help = EXIT_CODES)]
     Convert {
-        /// What to convert, such as the output of `kubectl get configmap kube-dns -n kube-system -o yaml`.
+        /// What to convert, such as the output of `kubectl get configmap kube-dns -n kube-system -o yaml`; `-` is standard
+        /// input.
         file: PathBuf,
     },
 }

@@ -14,7 +14,11 @@ const NOT_ACCEPTED: u8 = 3;
 
 /// The exit codes are told by `ringdns convert --help`.
 pub(crate) fn run(file: &Path, default_port: u16) -> ExitCode {
-    let converted = corefile::read_file(file)
+    let is_standard_input = file == Path::new("-");
+    let file = if is_standard_input { Path::new("standard input") } else { file };
+    let text =
+        if is_standard_input { corefile::read_standard_input() } else { corefile::read_file(file) };
+    let converted = text
         .map_err(|error| Note { line: None, text: error.to_string() })
         .and_then(|text| convert::convert(&text));
     let converted = match converted {
@@ -33,16 +37,28 @@ pub(crate) fn run(file: &Path, default_port: u16) -> ExitCode {
     }
     // In the same folder, where what it imports is found.
     let name = format!("{} as converted", file.display());
-    let surroundings = Surroundings::of_process(default_port);
-    match corefile::parse(&name, &converted.corefile, &surroundings) {
+    let mut is_accepted = true;
+    if converted.excerpts.is_empty() {
+        is_accepted &= accept(&name, &converted.corefile, default_port);
+    }
+    for excerpt in &converted.excerpts {
+        let name = format!("{name}, {}", excerpt.name);
+        is_accepted &= accept(&name, &excerpt.corefile, default_port);
+    }
+    if is_accepted { ExitCode::SUCCESS } else { ExitCode::from(NOT_ACCEPTED) }
+}
+
+/// Whether ringdns reads a Corefile; what it has to say about it is told.
+fn accept(name: &str, corefile: &str, default_port: u16) -> bool {
+    match corefile::parse(name, corefile, &Surroundings::of_process(default_port)) {
         Ok(config) => {
             complain(&start::shown(&config.warnings));
-            ExitCode::SUCCESS
+            true
         }
         Err(report) => {
             complain("This is left to be done by hand before ringdns reads it:\n");
             complain(&start::shown(&report));
-            ExitCode::from(NOT_ACCEPTED)
+            false
         }
     }
 }

@@ -29,7 +29,7 @@ fn converted(text: &str) -> Converted {
 /// A Corefile, what becomes of it, and how each of its notes begins. What comes out is read without a mistake, and
 /// converting it again changes nothing.
 fn check(text: &str, expected: &str, notes: &[&str]) {
-    let Converted { corefile, notes: found } = converted(text);
+    let Converted { corefile, notes: found, .. } = converted(text);
     assert_eq!(corefile, expected, "{text}");
     let found = shown(&found);
     let matches =
@@ -38,7 +38,8 @@ fn check(text: &str, expected: &str, notes: &[&str]) {
     if let Err(report) = parse(&corefile) {
         panic!("{corefile}\n{report}");
     }
-    assert_eq!(converted(&corefile), Converted { corefile, notes: Vec::new() });
+    let unchanged = Converted { corefile, ..Converted::default() };
+    assert_eq!(converted(&unchanged.corefile), unchanged);
 }
 
 #[test]
@@ -269,7 +270,7 @@ fn config_maps_of_kube_dns() {
 
 #[test]
 fn what_a_config_map_becomes() {
-    let Converted { corefile, notes } = converted(&kube_dns(
+    let Converted { corefile, notes, .. } = converted(&kube_dns(
         "data:\n  federations: |\n    {\"prod\": \"prod.example.com\"}\n  stubDomains: |\n    \
          {\"acme.local\": [\"1.2.3.4\", \"1.2.3.5\"],\n     \"none.local\": [], \
          \"cluster.local\": [\"9.9.9.9\"]}\n  nodelocal: x\n",
@@ -331,10 +332,133 @@ cluster.local:53 {
 #[test]
 fn config_maps_of_core_dns() {
     let text = "apiVersion: v1\nkind: ConfigMap\ndata:\n  Corefile: |\n    . {\n        proxy . 1.1.1.1\n    }\n";
-    let Converted { corefile, notes } = converted(text);
+    let Converted { corefile, notes, .. } = converted(text);
     assert_eq!(corefile, ". {\n    forward . 1.1.1.1\n}\n");
     assert_eq!(notes.len(), 2);
     assert!(notes[0].text.starts_with("lines are counted from here"), "{notes:?}");
+}
+
+const CUSTOM: &str = "\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: coredns-custom
+  namespace: kube-system
+data:
+  corp.server: |
+    corp.example:53 {
+        errors
+        cache 30
+        proxy . 192.0.2.18
+    }
+  extra.override: |
+    proxy other.example 192.0.2.19 # ours
+  lke.include: |
+    loadbalance round_robin
+  db.example: |
+    $ORIGIN example.
+";
+
+/// The data of a ConfigMap in YAML.
+fn data(text: &str) -> serde_json::Value {
+    let map: serde_json::Value =
+        serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    assert_eq!(map["kind"], "ConfigMap");
+    map["data"].clone()
+}
+
+#[test]
+fn what_an_installation_adds_stays_a_config_map() {
+    let expected = serde_json::json!({
+        "corp.server":
+            "corp.example:53 {\n    errors\n    cache 30\n    forward . 192.0.2.18\n}\n",
+        "extra.override": "forward other.example 192.0.2.19 # ours\n",
+        "lke.include": "loadbalance\n",
+        "db.example": "$ORIGIN example.\n",
+    });
+    let json: serde_json::Value = serde_saphyr::from_str(CUSTOM).unwrap();
+    for text in [CUSTOM.to_owned(), json.to_string(), serde_json::to_string_pretty(&json).unwrap()]
+    {
+        let Converted { corefile, notes, excerpts } = converted(&text);
+        assert_eq!(data(&corefile), expected, "{corefile}");
+        assert!(corefile.contains("  namespace: kube-system\n"), "{corefile}");
+        // By lines, as people read it.
+        assert!(corefile.contains("\n    corp.example:53 {\n"), "{corefile}");
+        let told: Vec<_> = notes.iter().map(|note| note.text.as_str()).collect();
+        for words in [
+            "corp.server: line 4: `proxy` is called `forward`",
+            "extra.override: line 1: `proxy` is called `forward`",
+            "lke.include: line 1: `round_robin` is left out",
+            "db.example: is left as it is",
+            "it stays a ConfigMap",
+        ] {
+            assert!(told.iter().any(|text| text.starts_with(words)), "{words}: {told:#?}");
+        }
+        assert_eq!(told.len(), 5, "{told:#?}");
+        for excerpt in excerpts {
+            assert!(parse(&excerpt.corefile).is_ok(), "{excerpt:?}");
+        }
+        let again = converted(&corefile);
+        assert_eq!(again.corefile, corefile);
+        assert_eq!(again.notes.len(), 2);
+    }
+    let failure = convert(&CUSTOM.replace("    }\n", "")).expect_err("a brace is missing");
+    assert_eq!((failure.line, failure.text.split(": ").next()), (Some(8), Some("corp.server")));
+}
+
+#[test]
+fn lists_and_what_is_of_no_use_in_them() {
+    let map = |name: &str, data: serde_json::Value| {
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": name, "namespace": "kube-system" }, "data": data,
+        })
+    };
+    let list = |kind: &str, items: &[serde_json::Value]| {
+        serde_json::json!({ "apiVersion": "v1", "kind": kind, "items": items }).to_string()
+    };
+    let core_dns = map("coredns", serde_json::json!({ "Corefile": ". {\n    errors\n}\n" }));
+    let stubs = serde_json::json!({ "stubDomains": "{\"corp.example\": [\"192.0.2.18\"]}" });
+    let kube_dns = map("kube-dns", stubs);
+    let certificate = map("kube-root-ca.crt", serde_json::json!({ "ca.crt": "PEM" }));
+    let pod = serde_json::json!({ "kind": "Pod", "metadata": { "name": "a" } });
+    for kind in ["List", "ConfigMapList"] {
+        let found = converted(&list(kind, &[certificate.clone(), core_dns.clone(), pod.clone()]));
+        assert_eq!(found.corefile, ". {\n    errors\n}\n");
+        assert_eq!(
+            found.notes[0].text,
+            "of the 3 objects of this List only the ConfigMap kube-system/coredns with Corefile is read"
+        );
+    }
+    let documents = format!("---\n{certificate}\n---\n{kube_dns}\n");
+    assert!(converted(&documents).corefile.contains("corp.example:53 {"), "{documents}");
+    for (text, words) in [
+        (
+            list("List", &[core_dns, kube_dns]),
+            "this List has 2 ConfigMaps of use, coredns, kube-dns: convert one at a time",
+        ),
+        (list("List", &[certificate.clone(), pod]), "none of the 2 objects of this List"),
+        (list("List", &[]), "none of the 0 objects of this List"),
+        (
+            certificate.to_string(),
+            "this is the ConfigMap kube-system/kube-root-ca.crt with ca.crt, which is not CoreDNS's",
+        ),
+        (
+            map("a", serde_json::json!(null)).to_string(),
+            "this is the ConfigMap kube-system/a without data",
+        ),
+        ("kind: Deployment\n".to_owned(), "this is a Deployment, not a ConfigMap"),
+    ] {
+        let failure = convert(&text).expect_err("of no use");
+        assert!(failure.text.starts_with(words), "{text}\n{failure:?}");
+        assert!(failure.text.contains("kubectl get configmap"), "{failure:?}");
+    }
+    // kube-dns's own without data: it runs on its defaults.
+    assert!(
+        converted(&map("kube-dns", serde_json::json!(null)).to_string())
+            .corefile
+            .contains("kubernetes cluster.local")
+    );
 }
 
 #[test]
@@ -385,7 +509,7 @@ fn broken_config_maps() {
             kube_dns(&format!("data:\n  upstreamNameservers: '{many}'\n")),
             "7: upstreamNameservers: 16 servers are more than 15",
         ),
-        (kube_dns("data:\n  a: [\n"), "7: expected string"),
+        (kube_dns("data:\n  a: [\n"), "7: unclosed bracket"),
         (kube_dns("data: 5\n"), "6: "),
         ("kind: Service\n".to_owned(), "this is a Service, not a ConfigMap"),
         ("{\"kind\": \"ConfigMap\",\n \"data\": {\"stubDomains\": 5}}".to_owned(), "2: "),
@@ -412,7 +536,7 @@ proptest! {
     /// Whatever the text, converting ends; and it changes nothing where there is nothing old.
     #[test]
     fn any_text(text in "[a-z.{}#\",: \n]{0,80}") {
-        if let Ok(Converted { corefile, notes }) = convert(&text) && notes.is_empty() {
+        if let Ok(Converted { corefile, notes, .. }) = convert(&text) && notes.is_empty() {
             prop_assert_eq!(corefile, text);
         }
     }
@@ -441,6 +565,16 @@ fn the_command() {
         told.contains("by hand") && told.contains("Directive 'hosts' is known but not built yet"),
         "{told}"
     );
+    let (code, out, told) = run("custom.yaml", CUSTOM);
+    assert_eq!(
+        (code, data(&out)["lke.include"].as_str()),
+        (Some(0), Some("loadbalance\n")),
+        "{told}"
+    );
+    let (code, out, told) = run("custom.yaml", &CUSTOM.replace("errors", "hosts"));
+    assert_eq!(code, Some(3), "{told}");
+    assert!(told.contains("/custom.yaml as converted, corp.server:2 - "), "{told}");
+    assert!(out.contains("forward . 192.0.2.18"), "{out}");
     let (code, out, told) = run("kube-dns.yaml", "kind: Pod\n");
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert!(told.starts_with("/kube-dns.yaml: this is a Pod"), "{told}");
@@ -448,4 +582,15 @@ fn the_command() {
     let output =
         Command::new(env!("CARGO_BIN_EXE_ringdns")).args(["convert", "nothing"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
+    let path = folder.path().join("Corefile");
+    let output = Command::new(env!("CARGO_BIN_EXE_ringdns"))
+        .args(["convert", "-"])
+        .stdin(fs::File::open(path).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(
+        (output.status.code(), output.stdout.as_slice()),
+        (Some(3), b". {\n hosts\n}\n".as_slice())
+    );
+    assert!(String::from_utf8_lossy(&output.stderr).contains("standard input as converted:2 - "));
 }

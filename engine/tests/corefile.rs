@@ -399,6 +399,26 @@ fn mistaken_imports() {
     assert!(report.to_string().contains("maximum snippet import depth (10000) exceeded"));
 }
 
+/// `kubectl get configmap coredns -o yaml > Corefile`, where its Corefile was meant.
+#[test]
+fn config_maps_are_no_corefiles() {
+    for text in [
+        "apiVersion: v1\nkind: ConfigMap\ndata:\n  Corefile: |\n    . {\n    }\n",
+        "---\nkind: ConfigMap\n",
+        "# kubectl\nkind: List\n",
+        "{\n    \"apiVersion\": \"v1\"\n}\n",
+        "{kind: ConfigMap}",
+    ] {
+        let report = parse(text).expect_err("no Corefile").to_string();
+        assert!(
+            report.starts_with("Corefile:1 - Error during parsing: this is YAML or JSON"),
+            "{report}"
+        );
+        assert!(report.contains("`ringdns convert Corefile > Corefile.new`"), "{report}");
+    }
+    check("---x {\n}", &["dns://---x.:53"]);
+}
+
 #[test]
 fn unreadable_corefiles() {
     let report = corefile::load(Path::new("/nonexistent/Corefile"), 53).expect_err("no such file");

@@ -1,27 +1,22 @@
 //! kube-dns's ConfigMap to a Corefile: `stubDomains`, `upstreamNameservers` and `federations`, each a JSON text of its
-//! own within the ConfigMap's YAML or JSON.
+//! own.
 //!
 //! Invariant: only names and addresses that were read as such are written.
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_saphyr::Spanned;
 
+use super::config_map::{Data, line, without_place};
 use super::{Converted, Failure, Note};
 use crate::corefile::Target;
 use crate::corefile::target;
 use crate::corefile::zone::{self, Zone};
 use crate::limits::UPSTREAMS_MAX;
 
-#[derive(Debug, Deserialize)]
-struct ConfigMap {
-    kind: Option<String>,
-    /// Missing where nothing is configured.
-    #[serde(default)]
-    data: Option<BTreeMap<String, Spanned<String>>>,
-}
+/// What kube-dns reads.
+pub(super) const KEYS: [&str; 3] = ["stubDomains", "upstreamNameservers", "federations"];
 
 /// What kube-dns was told, understood.
 #[derive(Debug, Default)]
@@ -32,29 +27,14 @@ struct Settings {
     upstreams: Vec<String>,
 }
 
-pub(super) fn convert(text: &str) -> Result<Converted, Failure> {
-    let map = read(text)?;
-    if map.kind.as_deref() != Some("ConfigMap") {
-        let kind = map.kind.unwrap_or_else(|| "document without a kind".to_owned());
-        return Err(Failure {
-            line: None,
-            text: format!(
-                "this is a {kind}, not a ConfigMap: try \
-                 `kubectl get configmap kube-dns -n kube-system -o yaml`"
-            ),
-        });
-    }
-    let data = map.data.unwrap_or_default();
-    if let Some(corefile) = data.get("Corefile") {
-        return of_core_dns(corefile);
-    }
+pub(super) fn convert(data: &Data) -> Result<Converted, Failure> {
     let mut settings = Settings::default();
     let mut notes = vec![note(
         None,
         "the cluster's domain is not in the ConfigMap: where it is not cluster.local (see \
          `--domain` of kube-dns), change it in the line `kubernetes`",
     )];
-    for (key, value) in &data {
+    for (key, value) in data {
         let line = line(value);
         match key.as_str() {
             "stubDomains" => settings.stubs = stubs(value, &mut notes)?,
@@ -80,53 +60,11 @@ pub(super) fn convert(text: &str) -> Result<Converted, Failure> {
         }
     }
     notes.sort_by_key(|note| note.line);
-    Ok(Converted { corefile: corefile(&settings), notes })
-}
-
-/// A ConfigMap that holds a Corefile, as CoreDNS's does.
-fn of_core_dns(corefile: &Spanned<String>) -> Result<Converted, Failure> {
-    let mut converted = super::corefile(&corefile.value)?;
-    if !converted.notes.is_empty() {
-        converted.notes.insert(
-            0,
-            note(line(corefile), "lines are counted from here, from that of `Corefile`"),
-        );
-    }
-    Ok(converted)
-}
-
-fn read(text: &str) -> Result<ConfigMap, Failure> {
-    let from_yaml = || {
-        let options = serde_saphyr::options! { with_snippet: false };
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-            let line = error.location().and_then(|at| usize::try_from(at.line()).ok());
-            note(line, &without_place(error.to_string()))
-        })
-    };
-    if !text.trim_start().starts_with('{') {
-        return from_yaml();
-    }
-    serde_json::from_str(text).or_else(|error: serde_json::Error| {
-        // Flow YAML looks the same at first.
-        from_yaml().map_err(|_| note(Some(error.line()), &without_place(error.to_string())))
-    })
-}
-
-/// Both parsers say where once more at the end of their messages.
-fn without_place(mut message: String) -> String {
-    if let Some(at) = message.rfind(" at line ") {
-        message.truncate(at);
-    }
-    message
+    Ok(Converted { corefile: corefile(&settings), notes, excerpts: Vec::new() })
 }
 
 fn note(line: Option<usize>, text: &str) -> Note {
     Note { line, text: text.to_owned() }
-}
-
-/// Where a value stands in YAML; JSON's reader does not tell.
-fn line(value: &Spanned<String>) -> Option<usize> {
-    usize::try_from(value.referenced.line()).ok().filter(|line| *line > 0)
 }
 
 /// `None` for a value that says nothing.

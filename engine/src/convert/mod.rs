@@ -3,6 +3,8 @@
 //! A text in, a text and notes out: no file is read here. Invariant: what nobody has to change stays as it is, comments
 //! and blanks included.
 
+mod config_map;
+mod custom;
 mod edits;
 mod kube_dns;
 mod proxy;
@@ -12,11 +14,22 @@ use crate::corefile::outline::{self, Statement, Unbalanced};
 use edits::Edits;
 
 /// A Corefile, and what was done to come to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Converted {
+    /// Out of a ConfigMap with parts of a Corefile that lies elsewhere, such a ConfigMap.
     pub corefile: String,
     /// In the order of the lines.
     pub notes: Vec<Note>,
+    /// The Corefiles that are in such a ConfigMap; empty where `corefile` is one itself.
+    pub excerpts: Vec<Excerpt>,
+}
+
+/// One text of a ConfigMap, made a whole Corefile where it is a part of one. Lines are counted as in the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excerpt {
+    /// Its key.
+    pub name: String,
+    pub corefile: String,
 }
 
 /// One thing that was changed, left out or left to do, and why.
@@ -30,20 +43,26 @@ pub struct Note {
 /// Why nothing was converted.
 pub type Failure = Note;
 
-/// Converts a Corefile, or a ConfigMap in YAML or JSON that holds one or is kube-dns's.
+/// Converts a Corefile, or a ConfigMap in YAML or JSON: one that holds a Corefile or parts of it, or kube-dns's.
 ///
 /// # Errors
 /// What cannot be made sense of, and where.
 pub fn convert(text: &str) -> Result<Converted, Failure> {
-    if is_config_map(text) { kube_dns::convert(text) } else { corefile(text) }
+    if is_object(text) { config_map::convert(text) } else { corefile(text) }
 }
 
-/// Whether the text begins as YAML or JSON does: no key of a server block is a brace, three dashes or ends with a colon.
-fn is_config_map(text: &str) -> bool {
-    let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+/// Whether the text begins as an object of the Kubernetes API does in YAML or JSON: no key of a server block is three dashes or
+/// ends with a colon, and no block begins with a quote.
+pub(crate) fn is_object(text: &str) -> bool {
+    let text = text.trim_start_matches('\u{feff}');
+    let mut lines = text.lines().map(str::trim);
     let first = lines.find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
     let word = first.split_whitespace().next().unwrap_or_default();
-    word.starts_with('{') || word == "---" || word.ends_with(':')
+    let is_json = text.trim_start().strip_prefix('{').is_some_and(|rest| {
+        let rest = rest.trim_start();
+        rest.starts_with(['"', '}']) || is_object(rest)
+    });
+    is_json || word == "---" || word.ends_with(':')
 }
 
 fn corefile(text: &str) -> Result<Converted, Failure> {
@@ -58,7 +77,7 @@ fn corefile(text: &str) -> Result<Converted, Failure> {
     let corefile = draft.edits.applied(text, 0..text.len());
     let mut notes = draft.notes;
     notes.sort_by_key(|note| note.line);
-    Ok(Converted { corefile, notes })
+    Ok(Converted { corefile, notes, excerpts: Vec::new() })
 }
 
 /// A Corefile on its way.

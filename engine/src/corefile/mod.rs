@@ -57,6 +57,7 @@ pub use target::Target;
 pub use timeouts::Timeouts;
 pub use zone::Zone;
 
+use crate::convert;
 use report::{Contents, Mistake, Mistakes, Refusal};
 use source::{Source, Span};
 use stream::Stream;
@@ -203,6 +204,14 @@ pub fn read_file(path: &Path) -> io::Result<String> {
     stream::read(path)
 }
 
+/// The same of standard input.
+///
+/// # Errors
+/// As for a file.
+pub fn read_standard_input() -> io::Result<String> {
+    stream::read_bounded(io::stdin().lock())
+}
+
 /// Reads `text`, called `name` in messages. Relative imports are relative to the folder of `name`.
 ///
 /// # Errors
@@ -217,6 +226,9 @@ fn read(
     text: &str,
     surroundings: &Surroundings<'_>,
 ) -> Result<Config, Report> {
+    if convert::is_object(text) {
+        return Err(not_a_corefile(name, path));
+    }
     let mut stream = Stream::new(name, path, text, surroundings);
     let parsed = parser::blocks(&mut stream);
     let digest = stream.digest();
@@ -249,6 +261,19 @@ fn read(
     }
     let blocks = blocks.into_iter().map(|(block, _)| block).collect();
     Ok(Config { blocks, files, folders, digest, warnings: report })
+}
+
+/// A ConfigMap was written to a file, where its Corefile was meant.
+fn not_a_corefile(name: &str, path: Option<&Path>) -> Report {
+    let message = format!(
+        "{name}:1 - Error during parsing: this is YAML or JSON, such as a ConfigMap, and no Corefile"
+    );
+    let help =
+        format!("`ringdns convert {name} > {name}.new` takes the Corefile out of a ConfigMap");
+    let mut mistakes = Mistakes::default();
+    mistakes.push(Mistake::without_place(message).help(help));
+    let files = path.map(Path::to_path_buf).into_iter().collect();
+    Report(Box::new(Contents { files, mistakes, ..Contents::default() }))
 }
 
 fn empty(name: &str) -> Mistake {

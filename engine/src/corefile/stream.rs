@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -329,8 +329,13 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
     if file.metadata()?.is_dir() {
         return Err(io::Error::other("is a directory"));
     }
+    read_bounded(file)
+}
+
+/// The text of what is not a file: standard input.
+pub(super) fn read_bounded(source: impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
-    file.take(COREFILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
+    source.take(COREFILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > COREFILE_LEN_MAX {
         return Err(io::Error::other(format!("is longer than {COREFILE_LEN_MAX} bytes")));
     }
