@@ -173,8 +173,11 @@ fn unbound_socket(
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_port(sharing == Sharing::Join)?;
-    if address.is_ipv6() {
+    if let SocketAddr::V6(address) = address {
         socket.set_only_v6(!address.ip().is_unspecified())?;
+        // For the first second of an interface the kernel does not know yet whether another machine has its address too
+        // (RFC 4862, section 5.4), and would not let it be bound.
+        socket.set_freebind_v6(address.ip().is_unicast_link_local())?;
     }
     Ok(socket)
 }
