@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use domain::base::name::Name as DomainName;
 use engine::admin::{Endpoint, Plugin};
-use engine::corefile::{Config, HttpAddress, Monitor, ServerBlock};
+use engine::corefile::{Config, Monitor, ServerBlock};
 use engine::metrics::{EnabledPlugin, LabelSet, Metrics};
 
 use crate::listening::addresses;
@@ -13,12 +13,16 @@ use crate::listening::addresses;
 pub(crate) fn of(config: &Config) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     for block in &config.blocks {
-        let health = block.health.as_ref().map(|one| (Plugin::Health, one.address, &one.place));
-        let ready = block.ready.as_ref().map(|one| (Plugin::Ready, one.address, &one.place));
+        let health = block.health.as_ref().map(|one| (Plugin::Health, &one.address, &one.place));
+        let ready = block.ready.as_ref().map(|one| (Plugin::Ready, &one.address, &one.place));
         let metrics =
-            block.prometheus.as_ref().map(|one| (Plugin::Prometheus, one.address, &one.place));
+            block.prometheus.as_ref().map(|one| (Plugin::Prometheus, &one.address, &one.place));
         for (plugin, address, place) in [health, ready, metrics].into_iter().flatten() {
-            endpoints.push(Endpoint { plugin, address: text(address), place: place.to_string() });
+            endpoints.push(Endpoint {
+                plugin,
+                address: address.to_string(),
+                place: place.to_string(),
+            });
         }
     }
     endpoints
@@ -69,13 +73,6 @@ pub(crate) fn plugins(block: &ServerBlock) -> impl Iterator<Item = &'static str>
         ("prometheus", block.prometheus.is_some()),
     ];
     named.into_iter().filter_map(|(name, is_there)| is_there.then_some(name))
-}
-
-fn text(address: HttpAddress) -> String {
-    match address.ip {
-        Some(ip) => SocketAddr::new(ip, address.port).to_string(),
-        None => format!(":{}", address.port),
-    }
 }
 
 /// A zone in wire format as text, for labels.

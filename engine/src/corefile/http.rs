@@ -1,7 +1,7 @@
 //! `health`, `ready` and `prometheus`: where their HTTP endpoints listen, and what they are asked
 //! to do.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::duration;
@@ -11,11 +11,31 @@ use super::word::{nearest, quoted};
 use super::{Context, Place, ServerBlock};
 
 /// Where an HTTP endpoint listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HttpAddress {
-    /// `None` is every address of the machine, IPv6 and IPv4.
-    pub ip: Option<IpAddr>,
+    pub host: Host,
     pub port: u16,
+}
+
+/// The host of an HTTP endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// Every address of the machine, IPv6 and IPv4.
+    Every,
+    Ip(IpAddr),
+    /// Is looked up when it is listened on.
+    Name(String),
+}
+
+impl std::fmt::Display for HttpAddress {
+    /// As a listener takes it: `:8080`, `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.host {
+            Host::Every => write!(f, ":{}", self.port),
+            Host::Ip(ip) => write!(f, "{}", SocketAddr::new(*ip, self.port)),
+            Host::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
 }
 
 /// `health`: always 200; on termination the server goes on answering for `lameduck`.
@@ -53,10 +73,10 @@ pub struct Prometheus {
     pub place: Place,
 }
 
-const HEALTH_DEFAULT: HttpAddress = HttpAddress { ip: None, port: 8080 };
-const READY_DEFAULT: HttpAddress = HttpAddress { ip: None, port: 8181 };
+const HEALTH_DEFAULT: HttpAddress = HttpAddress { host: Host::Every, port: 8080 };
+const READY_DEFAULT: HttpAddress = HttpAddress { host: Host::Every, port: 8181 };
 const PROMETHEUS_DEFAULT: HttpAddress =
-    HttpAddress { ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port: 9153 };
+    HttpAddress { host: Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)), port: 9153 };
 
 pub(super) const HEALTH_USAGE: &str = "health [[HOST]:PORT] { lameduck DURATION }";
 pub(super) const HEALTH_SETTINGS: &[Setting<Health>] = &[Setting {
@@ -199,20 +219,40 @@ fn read_address(text: &str) -> Result<HttpAddress, Refusal> {
     let Ok(port) = port.parse::<u16>() else {
         return Err(refuse("invalid port").help("a port is a number from 0 to 65535"));
     };
-    let ip = match unbracketed.unwrap_or(host) {
-        "" => None,
-        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        host => match host.parse::<IpAddr>() {
-            Ok(ip) => Some(ip),
-            Err(_) => {
-                let meant =
-                    nearest(host, ["localhost"]).map(|name| format!("did you mean `{name}`?"));
-                let help = "write an IP address, `localhost`, or nothing for every address";
-                return Err(refuse("no such host").help(meant.unwrap_or_else(|| help.to_owned())));
+    let host = match unbracketed.unwrap_or(host) {
+        "" => Host::Every,
+        "localhost" => Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        host => match (host.parse::<IpAddr>(), unbracketed) {
+            (Ok(ip), _) => Host::Ip(ip),
+            (Err(_), None) if is_host_name(host) && !is_misspelt_localhost(host) => {
+                Host::Name(host.to_owned())
+            }
+            (Err(_), _) => {
+                let help = "write an IP address, a host's name, or nothing for every address";
+                let meant = is_misspelt_localhost(host).then_some("did you mean `localhost`?");
+                return Err(refuse("no such host").help(meant.unwrap_or(help)));
             }
         },
     };
-    Ok(HttpAddress { ip, port })
+    Ok(HttpAddress { host, port })
+}
+
+/// Whether a name may be a host's (RFC 1123, section 2.1), which one of nothing but digits and dots is not: it was meant as an
+/// address.
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_of_it = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        !label.is_empty() && label.len() <= 63 && label.chars().all(is_of_it)
+    };
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    text.len() <= 253
+        && text.trim_end_matches('.').split('.').all(is_label)
+        && !text.chars().all(is_number)
+}
+
+/// `localhost4` and `localhost6` are names that systems have.
+fn is_misspelt_localhost(host: &str) -> bool {
+    !host.starts_with("localhost") && nearest(host, ["localhost"]).is_some()
 }
 
 #[cfg(test)]
@@ -221,19 +261,35 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let check = |text: &str, expected: Option<(Option<&str>, u16)>| {
-            let expected = expected.map(|(ip, port)| HttpAddress {
-                ip: ip.map(|ip| ip.parse().expect("an address")),
-                port,
-            });
-            assert_eq!(read_address(text).ok(), expected, "{text}");
+        // Some are written another way than they are shown.
+        let check = |text: &str, expected: Option<&str>| {
+            let found = read_address(text).ok().map(|address| address.to_string());
+            assert_eq!(found.as_deref(), expected, "{text}");
         };
-        check(":8080", Some((None, 8080)));
-        check("127.0.0.1:9153", Some((Some("127.0.0.1"), 9153)));
-        check("0.0.0.0:9153", Some((Some("0.0.0.0"), 9153)));
-        check("[::1]:8080", Some((Some("::1"), 8080)));
-        check("localhost:9153", Some((Some("127.0.0.1"), 9153)));
-        for refused in ["", "8080", "localhost", "::1:8080", "a:b", "example.org:80", ":99999"] {
+        for same in [
+            ":8080",
+            "127.0.0.1:9153",
+            "0.0.0.0:9153",
+            "[::1]:8080",
+            "ip6-localhost:80",
+            "localhost6:80",
+        ] {
+            check(same, Some(same));
+        }
+        check("localhost:9153", Some("127.0.0.1:9153"));
+        check("node-1.example.org.:80", Some("node-1.example.org.:80"));
+        for refused in [
+            "",
+            "8080",
+            "localhost",
+            "::1:8080",
+            "a:b",
+            ":99999",
+            "1.2.3:80",
+            "a b:80",
+            "[a]:80",
+            "localhst:80",
+        ] {
             check(refused, None);
         }
     }

@@ -45,7 +45,7 @@ pub use cluster::{ApiLimits, ClientTls, Cluster};
 pub use directives::{DIRECTIVES, Directive};
 pub use errors::{Consolidate, Errors, Level};
 pub use forward::{Forward, HealthCheck, Policy, Transport as UpstreamTransport, UpstreamTls};
-pub use http::{Health, HttpAddress, Monitor, Prometheus, Ready};
+pub use http::{Health, Host, HttpAddress, Monitor, Prometheus, Ready};
 pub use keys::{Key, Scheme};
 pub use kubernetes::{Kubernetes, Namespaces, Pods};
 pub use looping::Loop;

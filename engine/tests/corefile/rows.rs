@@ -1,12 +1,12 @@
 //! Rows of text through one reader: what comes out, or which mistakes it names and where.
 //!
-//! `{$DOMAIN}` and `{$POD_IP}` are set, and the machine has the interfaces `lo` and `eth0`.
+//! `{$DOMAIN}` and `{$POD_IP}` are set, and the machine has the interfaces `lo`, `eth0`, and `eth1` without an address.
 #![allow(dead_code)] // each test file uses its part
 
 use std::net::IpAddr;
 
 use engine::corefile::{
-    self, Config, HttpAddress, ListenIp, Report, ServerBlock, Severity, Surroundings,
+    self, Config, Host, HttpAddress, ListenIp, Report, ServerBlock, Severity, Surroundings,
 };
 
 pub(crate) fn variable(name: &str) -> Option<String> {
@@ -22,6 +22,7 @@ pub(crate) fn interface(name: &str) -> Option<Vec<ListenIp>> {
     let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
     match name {
         "lo" => Some(vec![ip("127.0.0.1").into(), ip("::1").into()]),
+        "eth1" => Some(Vec::new()),
         "eth0" => Some(vec![ip("10.0.0.7").into(), ListenIp { ip: ip("fe80::7"), scope_id: 2 }]),
         _ => None,
     }
@@ -40,9 +41,10 @@ pub(crate) fn parse(text: &str) -> Result<Config, Report> {
 /// What a block says, on one line.
 pub(crate) fn summary(block: &ServerBlock) -> String {
     let mut parts: Vec<String> = block.keys.iter().map(ToString::to_string).collect();
-    let address = |at: HttpAddress| match at.ip {
-        Some(ip) => format!("{ip} {}", at.port),
-        None => format!("* {}", at.port),
+    let address = |at: &HttpAddress| match &at.host {
+        Host::Ip(ip) => format!("{ip} {}", at.port),
+        Host::Name(name) => format!("{name} {}", at.port),
+        Host::Every => format!("* {}", at.port),
     };
     parts.extend(
         block.bind.iter().map(|at| format!("bind={}%{}", at.address.ip, at.address.scope_id)),
@@ -52,12 +54,12 @@ pub(crate) fn summary(block: &ServerBlock) -> String {
         format!("consolidate={:?} {} {:?} {}", c.every, c.pattern, c.level, c.show_first)
     }));
     parts.extend(
-        block.health.iter().map(|h| format!("health={} {:?}", address(h.address), h.lameduck)),
+        block.health.iter().map(|h| format!("health={} {:?}", address(&h.address), h.lameduck)),
     );
     parts.extend(
-        block.ready.iter().map(|r| format!("ready={} {:?}", address(r.address), r.monitor)),
+        block.ready.iter().map(|r| format!("ready={} {:?}", address(&r.address), r.monitor)),
     );
-    parts.extend(block.prometheus.iter().map(|p| format!("prometheus={}", address(p.address))));
+    parts.extend(block.prometheus.iter().map(|p| format!("prometheus={}", address(&p.address))));
     parts.extend(block.reload.iter().map(|r| format!("reload={:?} {:?}", r.interval, r.jitter)));
     parts.extend(block.loadbalance.then(|| "loadbalance".to_owned()));
     parts.extend(block.timeouts.iter().map(|t| {
