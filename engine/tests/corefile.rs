@@ -192,7 +192,12 @@ fn grammar() {
         ". {\n errors }\n}\n",
         &[(2, 9, "Unexpected '}' because no matching opening brace")],
     );
-    check_mistakes(". {\n}\n}\n", &[(3, 1, "Unexpected '}' because no matching opening brace")]);
+    check_mistakes(
+        ". {\n}\n}\na {\n}\n",
+        &[(3, 1, "Unexpected '}' because no matching opening brace")],
+    );
+    // CoreDNS takes one at the end for a zone of that name.
+    check_warnings(". {\n}\n}\n", &[(3, 1, "'}' without an opening brace")]);
     check_mistakes(
         ". {\n health\n {\n lameduck 5s\n }\n}",
         &[(3, 2, "'{' must stand at the end of its directive's line")],
@@ -424,6 +429,12 @@ fn unreadable_corefiles() {
     let report = corefile::load(Path::new("/nonexistent/Corefile"), 53).expect_err("no such file");
     assert!(report.to_string().starts_with("open /nonexistent/Corefile: No such file"), "{report}");
     assert!(report.to_string().contains("-conf FILE"), "{report}");
+    let (dir, path) = folder(&[("Corefile", ". {\n}\n")]);
+    let report = corefile::load(dir.path(), 53).expect_err("a folder").to_string();
+    assert!(
+        report.contains(&format!("name the file in it: `-conf {}`", path.display())),
+        "{report}"
+    );
     for text in ["", " \n", "# nothing\n", "(s) {\n errors\n}\n"] {
         let report = parse(text).expect_err("empty");
         assert!(

@@ -7,7 +7,7 @@ use engine::corefile::{ApiLimits, ClientTls, Cluster, Kubernetes, Namespaces, Po
 
 #[path = "corefile/rows.rs"]
 mod rows;
-use rows::{check, check_mistakes, check_warnings, parse_as, texts};
+use rows::{check, check_mistakes, check_warnings, parse, parse_as, texts};
 
 #[test]
 fn operational_plugins() {
@@ -113,6 +113,17 @@ fn operational_mistakes() {
             (11, 2, "no address is left to bind"),
         ],
     );
+    check_mistakes(". {\n bind eth1\n}", &[(2, 7, "the interface 'eth1' has no address")]);
+    let help = |word: &str| {
+        let report = parse(&format!(". {{\n bind {word}\n}}")).expect_err("a mistake");
+        let help = report.findings().next().and_then(|finding| finding.help);
+        help.unwrap_or_default().to_owned()
+    };
+    assert!(help("127.0.0.1:53").contains("belongs to the zone"));
+    assert!(help("fe80::1%eth0").contains("the interface alone"));
+    assert!(help("10.0.0.1/8").contains("without a length"));
+    assert!(help("*").contains("delete `bind`"));
+    assert!(help("localhost").contains("127.0.0.1"));
     check_warnings(". {\n reload 10s\n reload 20s\n}", &[(3, 2, "'reload' is set twice")]);
 }
 

@@ -29,7 +29,7 @@ pub enum BindCause {
     Unresolved(io::Error),
     /// Someone listens there; `None` where it cannot be seen who.
     InUse(Option<Holder>),
-    /// The port is below 1024 and the process may not.
+    /// The port is below 1024 and the process may not; or a security policy forbids it.
     Denied,
     /// No interface of this host has the address.
     NotLocal,
@@ -72,6 +72,13 @@ impl fmt::Display for BindError {
             BindCause::InUse(holder) => {
                 writeln!(f, "plugin/{name}: listen tcp {address}: bind: address already in use")?;
                 match holder {
+                    Some(Holder { pid, .. }) if *pid == std::process::id() => {
+                        return write!(
+                            f,
+                            "This server has port {port} already: give `{name}` another one, \
+                             such as `{name} {example}`."
+                        );
+                    }
                     Some(Holder { pid, command }) => {
                         write!(f, "`{command}`, process {pid}, listens on port {port}. ")?;
                     }
@@ -86,6 +93,11 @@ impl fmt::Display for BindError {
                      To see all who listen there: ss -ltnp 'sport = :{port}'"
                 )
             }
+            BindCause::Denied if port.parse::<u16>().is_ok_and(|port| port >= 1024) => write!(
+                f,
+                "plugin/{name}: listen tcp {address}: bind: permission denied\n\
+                 A security policy of this host forbids it, such as SELinux's: see its log."
+            ),
             BindCause::Denied => write!(
                 f,
                 "plugin/{name}: listen tcp {address}: bind: permission denied\n\
@@ -112,10 +124,12 @@ mod tests {
     #[test]
     fn every_cause_names_the_plugin_the_address_and_a_way_out() {
         let holder = Holder { pid: 7, command: "coredns".to_owned() };
+        let this = Holder { pid: std::process::id(), command: "ringdns".to_owned() };
         for (cause, words) in [
             (BindCause::Malformed, "such as `health :8080`"),
             (BindCause::Unresolved(io::ErrorKind::NotFound.into()), "getent hosts"),
             (BindCause::InUse(Some(holder)), "`coredns`, process 7, listens on port 99"),
+            (BindCause::InUse(Some(this)), "This server has port 99 already"),
             (BindCause::InUse(None), "ss -ltnp 'sport = :99'"),
             (BindCause::Denied, "NET_BIND_SERVICE"),
             (BindCause::NotLocal, "ip -brief address"),

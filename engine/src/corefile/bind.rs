@@ -31,8 +31,7 @@ impl From<IpAddr> for ListenIp {
     }
 }
 
-/// The addresses of a network interface of this machine; `None` if there is no such interface, or
-/// it has no address.
+/// The addresses of a network interface of this machine; `None` if there is no such interface.
 pub(super) fn interface_addresses(name: &str) -> Option<Vec<ListenIp>> {
     let interfaces = if_addrs::get_if_addrs().ok()?;
     let found: Vec<_> = interfaces
@@ -45,7 +44,14 @@ pub(super) fn interface_addresses(name: &str) -> Option<Vec<ListenIp>> {
             ListenIp { ip, scope_id }
         })
         .collect();
-    (!found.is_empty()).then_some(found)
+    let is_there = !found.is_empty() || is_interface(name);
+    is_there.then_some(found)
+}
+
+fn is_interface(name: &str) -> bool {
+    std::fs::read_dir("/sys/class/net").is_ok_and(|mut entries| {
+        entries.any(|entry| entry.is_ok_and(|one| one.file_name() == name))
+    })
 }
 
 pub(super) const USAGE: &str = "bind ADDRESS|INTERFACE… { except ADDRESS|INTERFACE… }";
@@ -95,6 +101,10 @@ fn resolve(words: &[Token], context: &mut Context<'_>) -> (Vec<ListenIp>, bool) 
         if let Ok(ip) = word.text.parse::<IpAddr>() {
             addresses.push(ip.to_canonical().into());
         } else if let Some(of_interface) = (context.surroundings.interface)(&word.text) {
+            if of_interface.is_empty() {
+                all_known = false;
+                without_address(word, context);
+            }
             addresses.extend(of_interface);
         } else {
             all_known = false;
@@ -104,6 +114,13 @@ fn resolve(words: &[Token], context: &mut Context<'_>) -> (Vec<ListenIp>, bool) 
     (addresses, all_known)
 }
 
+/// CoreDNS would start, and listen nowhere.
+fn without_address(word: &Token, context: &mut Context<'_>) {
+    let message = format!("the interface '{}' has no address", quoted(&word.text));
+    let mistake = Mistake::error(word.span, message).label("nothing to listen on");
+    context.report(mistake.help("give it one first: `ip address add ADDRESS dev INTERFACE`"));
+}
+
 fn unknown(word: &Token, context: &mut Context<'_>) {
     let message = format!("not a valid IP address or interface name: \"{}\"", quoted(&word.text));
     let mistake = Mistake::error(word.span, message).label("no interface of this machine");
@@ -111,6 +128,12 @@ fn unknown(word: &Token, context: &mut Context<'_>) {
         "write 127.0.0.1, ::1 or the interface `lo`"
     } else if word.text.parse::<std::net::SocketAddr>().is_ok() {
         "the port belongs to the zone: `.:53 {`"
+    } else if word.text.split_once('%').is_some_and(|(ip, _)| ip.parse::<IpAddr>().is_ok()) {
+        "write the interface alone: its link-local address is one of those that it stands for"
+    } else if word.text.split_once('/').is_some_and(|(ip, _)| ip.parse::<IpAddr>().is_ok()) {
+        "write an address of this machine, without a length"
+    } else if word.text == "*" {
+        "delete `bind`: every address is listened on without it"
     } else {
         "`ip address` lists the interfaces"
     };
@@ -126,6 +149,8 @@ mod tests {
         let found = interface_addresses("lo").unwrap_or_default();
         let loopback = IpAddr::from([127, 0, 0, 1]);
         assert!(found.contains(&loopback.into()), "{found:?}");
-        assert_eq!(interface_addresses("no-such-if0"), None);
+        for none in ["no-such-if0", "", "..", "lo/"] {
+            assert_eq!(interface_addresses(none), None, "{none:?}");
+        }
     }
 }

@@ -184,7 +184,7 @@ pub fn load(path: &Path, default_port: u16) -> Result<Config, Report> {
         Ok(text) => text,
         Err(error) => {
             let mistake = Mistake::without_place(format!("open {}: {error}", path.display()))
-                .help("name the Corefile with `-conf FILE`");
+                .help(unreadable(path, &error));
             let mut mistakes = Mistakes::default();
             mistakes.push(mistake);
             let files = vec![path.to_path_buf()];
@@ -193,6 +193,23 @@ pub fn load(path: &Path, default_port: u16) -> Result<Config, Report> {
     };
     let surroundings = Surroundings::of_process(default_port);
     read(&path.display().to_string(), Some(path), &text, &surroundings)
+}
+
+/// What to do about a Corefile that cannot be read.
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "`-conf FILE` names the Corefile; in a pod, see `volumeMounts` and the ConfigMap's keys"
+                .to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("the user of this process may not read it: `ls -l {}`", path.display())
+        }
+        _ if path.is_dir() => {
+            format!("name the file in it: `-conf {}`", path.join("Corefile").display())
+        }
+        _ => "`-conf FILE` names the Corefile".to_owned(),
+    }
 }
 
 /// The text of a Corefile or of what one is made from. Bytes that are not UTF-8 become replacement

@@ -21,10 +21,12 @@ pub(super) struct Block {
 
 /// Reads the stream to its end.
 pub(super) fn blocks(stream: &mut Stream<'_>) -> Vec<Block> {
-    let mut parser = Parser { stream, last: None, told_of_end: false, told_of_close: false };
+    let mut parser =
+        Parser { stream, last: None, told_of_end: false, told_of_close: false, has_block: false };
     let mut blocks = Vec::new();
     while parser.stream.peek_importing().is_some() {
         blocks.extend(parser.block());
+        parser.has_block = !blocks.is_empty();
     }
     blocks
 }
@@ -38,6 +40,8 @@ struct Parser<'p, 's> {
     /// A brace behind other words closed something, so one further on may have nothing left to
     /// close.
     told_of_close: bool,
+    /// There is a server block above.
+    has_block: bool,
 }
 
 /// How a line of keys ended.
@@ -97,7 +101,7 @@ impl Parser<'_, '_> {
                     return Some((keys, AfterKeys::Open(token.span)));
                 }
                 Kind::Close if keys.is_empty() => {
-                    self.unmatched(token.span);
+                    self.closes_nothing(token.span);
                     return None;
                 }
                 Kind::Close | Kind::Word => {}
@@ -320,9 +324,14 @@ impl Parser<'_, '_> {
         self.mistake(mistake);
     }
 
-    fn unmatched(&mut self, close: Span) {
+    /// Between blocks. At the end of the text CoreDNS takes it for a zone, and starts.
+    fn closes_nothing(&mut self, close: Span) {
         if std::mem::take(&mut self.told_of_close) {
             return;
+        }
+        if self.stream.peek().is_none() && self.has_block {
+            let mistake = Mistake::warning(close, "'}' without an opening brace");
+            return self.mistake(mistake.label("closes nothing").help("delete it"));
         }
         let mistake = Mistake::error(close, "Unexpected '}' because no matching opening brace")
             .label("closes nothing");
