@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use anyhow::Context as _;
 use engine::corefile::{Config, Forward, ServerBlock, Zone};
 use engine::forward::{Settings, Upstream, Way};
 use engine::metrics::Metrics;
@@ -57,11 +56,12 @@ impl Outward {
             let mut forwards = Vec::with_capacity(block.forwards.len());
             for options in &block.forwards {
                 let settings = Settings::load(options, probe_zone, metrics).await;
-                let place = &options.place;
-                let settings =
-                    settings.with_context(|| format!("{}:{}", place.file, place.line))?;
+                let settings = settings.map_err(|error| {
+                    let place = error.place(options).to_string();
+                    anyhow::Error::new(error).context(place)
+                })?;
                 for warning in &settings.warnings {
-                    tracing::warn!("plugin/forward: {}:{}: {warning}", place.file, place.line);
+                    tracing::warn!("plugin/forward: {}: {warning}", options.place);
                 }
                 forwards.push(ForwardStep {
                     from: Zone::set(&options.from),
@@ -164,7 +164,8 @@ impl Outward {
 fn is_same(one: &Settings, other: &Settings) -> bool {
     let facts = |upstream: &Upstream| (upstream.address, upstream.origin.clone());
     let is_plain = |upstream: &Upstream| matches!(upstream.way, Way::Dns);
-    let moved = Forward { place: other.options.place.clone(), ..one.options.clone() };
+    let Forward { place, tls_place, .. } = other.options.clone();
+    let moved = Forward { place, tls_place, ..one.options.clone() };
     moved == other.options
         && one.upstreams.iter().all(is_plain)
         && other.upstreams.iter().all(is_plain)

@@ -50,6 +50,7 @@ fn forward_defaults() {
         max_fails: 2,
         max_connect_attempts: 0,
         tls: None,
+        tls_place: None,
         tls_servername: None,
         health_check: HealthCheck {
             every: Duration::from_millis(500),

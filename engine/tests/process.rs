@@ -555,6 +555,10 @@ fn what_cannot_start_says_why() {
             ["Corefile:3", "nowhere.yaml", "No such file"],
         ),
         (
+            ".:0 {\n    forward . tls://127.0.0.1 {\n        max_fails 3\n        tls nowhere.pem\n    }\n}\n",
+            ["Corefile:4: ", "nowhere.pem", "No such file"],
+        ),
+        (
             ".:0 {\n    bind 192.0.2.1\n}\n",
             ["Corefile:2: cannot listen on 192.0.2.1", "no interface of this machine", "bind"],
         ),

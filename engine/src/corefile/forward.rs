@@ -41,6 +41,8 @@ pub struct Forward {
     pub max_connect_attempts: u32,
     /// `tls` [none]
     pub tls: Option<UpstreamTls>,
+    /// Where it stands.
+    pub tls_place: Option<Place>,
     /// The name that TLS upstreams must prove, where the target has none of its own.
     pub tls_servername: Option<String>,
     pub health_check: HealthCheck,
@@ -122,6 +124,7 @@ impl Forward {
             max_fails: 2,
             max_connect_attempts: 0,
             tls: None,
+            tls_place: None,
             tls_servername: None,
             health_check: HealthCheck {
                 every: Duration::from_millis(500),

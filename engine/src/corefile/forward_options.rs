@@ -192,6 +192,7 @@ fn tls(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
         [certificate, key, authority] => (Some((certificate, key)), Some(authority)),
         _ => return line.wrong_count(3, TLS, context),
     };
+    draft.forward.tls_place = Some(context.place(line.name.span));
     draft.forward.tls = Some(UpstreamTls {
         client: client.map(|(certificate, key)| (file(certificate), file(key))),
         authority: authority.map(file),

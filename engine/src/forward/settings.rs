@@ -15,7 +15,7 @@ use tokio_rustls::rustls::{self, ClientConfig};
 use super::looping::Probe;
 use super::resolv_conf::{name_servers, upstream_address};
 use super::{host, tls};
-use crate::corefile::{Forward, Target, UpstreamTls, Zone};
+use crate::corefile::{Forward, Place, Target, UpstreamTls, Zone};
 use crate::limits::{FORWARD_TIMEOUT, UPSTREAMS_MAX};
 use crate::metrics::{Metrics, UpstreamMetrics};
 
@@ -239,6 +239,21 @@ fn server_name(
 impl SettingsError {
     pub(super) fn file(path: &Path, problem: &dyn fmt::Display) -> Self {
         Self::File { path: path.to_owned(), problem: problem.to_string() }
+    }
+}
+
+impl SettingsError {
+    /// The line that names what cannot be had.
+    #[must_use]
+    pub fn place<'o>(&self, options: &'o Forward) -> &'o Place {
+        let is_of_tls = match self {
+            Self::Tls(_) | Self::NoSystemCertificates(_) => true,
+            Self::File { path, .. } => {
+                options.tls.iter().flat_map(tls::files).any(|file| file == path)
+            }
+            Self::Host { .. } | Self::ServerName(_) | Self::NoUpstream(_) => false,
+        };
+        options.tls_place.as_ref().filter(|_| is_of_tls).unwrap_or(&options.place)
     }
 }
 
