@@ -77,7 +77,7 @@ pub struct KindReport {
     pub is_synced: bool,
     /// The trouble that keeps it from being up to date now, in words. `None`: up to date.
     pub error: Option<String>,
-    /// Since the source last said anything, if only that nothing has changed: at most 90 s where all is well. `None`: never yet.
+    /// Since the source last said anything, if only that nothing has changed: at most 25 s where all is well. `None`: never yet.
     pub since_contact: Option<Duration>,
     /// Complete lists: the first, those after an outage, and the periodic ones.
     pub lists: u64,
@@ -170,10 +170,9 @@ impl KindStatus {
         self.contact_ms.store(self.now_ms(), Relaxed);
     }
 
-    /// A list of `objects` is complete.
+    /// A list of `objects` is complete. Whether it is kept up to date is another question.
     pub(crate) fn listed(&self, objects: u64, took: Duration, how: &'static str) {
         self.contact();
-        self.recovered();
         self.lists.fetch_add(1, Relaxed);
         let kind = self.kind.plural();
         if self.is_synced.swap(true, Relaxed) {
@@ -200,10 +199,11 @@ impl KindStatus {
         self.has_trouble.store(true, Relaxed);
     }
 
-    /// The server takes no streaming list; a paged one follows at once.
-    pub(crate) fn fell_back(&self, error: &str) {
+    /// The server does not give this kind of list; another one is asked for at once.
+    pub(crate) fn fell_back(&self, error: &str, tried: &'static str, next: &'static str) {
         self.failures.fetch_add(1, Relaxed);
-        tracing::info!(kind = self.kind.plural(), error, "no streaming list; a paged one instead");
+        let kind = self.kind.plural();
+        tracing::info!(kind, error, "no {tried}; a {next} instead");
     }
 
     /// `next_step`: what an operator can do about it, logged with the error.
@@ -243,6 +243,19 @@ impl KindStatus {
         } else {
             tracing::debug!(kind = self.kind.plural(), error = trouble.error, "still in trouble");
         }
+        self.has_trouble.store(true, Relaxed);
+    }
+
+    /// What was read is no longer what the source holds; it is listed again. Rare, and never kept from the log.
+    pub(crate) fn outdated(&self, error: String) {
+        self.failures.fetch_add(1, Relaxed);
+        let now = Instant::now();
+        let kind = self.kind.plural();
+        tracing::warn!(kind, error, "the last state is outdated; everything is listed again");
+        let mut log = self.lock();
+        let since = log.trouble.as_ref().map_or(now, |trouble| trouble.since);
+        log.trouble = Some(Trouble { since, is_logged: true, error });
+        log.logged = Some(now);
         self.has_trouble.store(true, Relaxed);
     }
 

@@ -1,8 +1,8 @@
 //! Events from the API server: one watch for each kind, kept alive whatever happens to it. The only place that names kube.
 //!
 //! ```text
-//! kube's watcher ── client ── layer (protobuf to JSON: translate) ── API server
-//!    └→ resource (slim objects) ─→ convert ─→ Event          recovery: what to do when a watch fails (pure)
+//! list_watch ── kube's client ── layer (protobuf to JSON: translate) ── API server
+//!    └→ resource (slim objects) ─→ convert ─→ Event          recovery: what to do when a watch fails or says nothing (pure)
 //! ```
 //! Invariant: a list that breaks off is never completed. The next one begins with `Init`, and until its `InitDone` the
 //! consumer keeps what it had. The kinds are independent: one that is forbidden does not hold up the others.
@@ -10,6 +10,7 @@
 mod client;
 mod failure;
 mod layer;
+mod list_watch;
 mod protobuf;
 mod recovery;
 mod resource;
@@ -17,12 +18,13 @@ mod translate;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use futures::{FutureExt, Stream, StreamExt};
+use futures::FutureExt;
+use futures::future::{Fuse, FusedFuture};
 use kube::Api;
 use kube::runtime::watcher;
 use tokio::sync::mpsc::Sender;
@@ -36,8 +38,9 @@ use crate::raw::{self, Kind, RawObject};
 use crate::status::{KindStatus, SourceStatus, is_wanted};
 use client::{Connector, Numbered};
 use failure::Trouble;
-use recovery::{Failure, Next, Observation, Recovery, Restart, Strategy};
-use resource::Watched;
+use list_watch::{Compared, ListWatch, Step};
+use recovery::{Failure, Next, Observation, Probe, Recovery, Retry};
+use resource::Queries;
 
 /// A cluster's API server, ready to be watched.
 pub struct Watch {
@@ -88,23 +91,26 @@ impl Watch {
         futures::future::join_all(watches).await;
     }
 
-    /// One kind: a turn of the loop is a stream, which begins with a list.
+    /// One kind: a turn of the loop is what comes until there is something to be asked for again.
     async fn watch<T: RawObject>(&self, mut client: Numbered, events: &Sender<Event>) -> Closed {
         let mut recovery = Recovery::new(self.is_paged_only.load(Relaxed), now());
+        let queries = Queries::new(T::KIND, &self.options);
+        let api = Api::all(client.client.clone());
+        let mut list_watch = ListWatch::<T>::new(api, queries, recovery.strategy());
         loop {
-            let api = Api::<Watched<T>>::all(client.client.clone());
-            let config = resource::config(T::KIND, &self.options, recovery.strategy());
-            let restart = match self.follow(pin!(watcher(api, config)), &mut recovery, events).await
-            {
-                Ok(restart) => restart,
+            let retry = match self.follow(&mut list_watch, &mut recovery, events).await {
+                Ok(retry) => retry,
                 Err(closed) => return closed,
             };
-            if let Err(closed) = pause(restart.pause, events).await {
+            if let Err(closed) = pause(retry.pause, events).await {
                 return closed;
             }
-            if restart.is_client_renewed {
+            if retry.is_client_renewed {
                 match self.connector.client(Some(&client)).await {
-                    Ok(renewed) => client = renewed,
+                    Ok(renewed) => {
+                        client = renewed;
+                        list_watch.use_api(Api::all(client.client.clone()));
+                    }
                     Err(error) => {
                         self.status.kind(T::KIND).failed(error.to_string(), &error.next_step);
                     }
@@ -113,96 +119,153 @@ impl Watch {
         }
     }
 
-    /// Takes what one stream gives until it has to be given up.
+    /// Takes what comes until something has to be asked for again.
     async fn follow<T: RawObject>(
         &self,
-        mut stream: Pin<&mut impl Stream<Item = watcher::Result<watcher::Event<Watched<T>>>>>,
+        list_watch: &mut ListWatch<T>,
         recovery: &mut Recovery,
         events: &Sender<Event>,
-    ) -> Result<Restart, Closed> {
+    ) -> Result<Retry, Closed> {
         let status = self.status.kind(T::KIND);
         let mut list = List { began: now(), objects: 0 };
+        let mut probe = pin!(Fuse::terminated());
         loop {
             let deadline = tokio::time::Instant::from_std(recovery.deadline());
-            let item = tokio::select! {
+            let (observation, trouble) = tokio::select! {
                 biased;
-                item = tokio::time::timeout_at(deadline, stream.next()) => item,
+                step = list_watch.next() => match step {
+                    Ok(step) => match forward(step, &mut list, status, events).await? {
+                        Some(noticed) => noticed,
+                        None => {
+                            recovery.heard(now());
+                            continue;
+                        }
+                    },
+                    Err(error) => failed(&error),
+                },
+                compared = &mut probe, if !probe.is_terminated() => probed(compared),
+                () = tokio::time::sleep_until(deadline) => {
+                    let is_list_late = recovery.is_listing();
+                    (Observation::DeadlinePassed, is_list_late.then(Trouble::endless_list))
+                }
                 () = events.closed() => return Err(Closed),
-            };
-            let (observation, trouble) = match item {
-                Err(_) if recovery.is_live() => (Observation::DeadlinePassed, None),
-                Err(_) => (Observation::DeadlinePassed, Some(Trouble::endless_list())),
-                // kube's watcher does not end; if it ever did, a new one has to begin.
-                Ok(None) => (Observation::Failed(Failure::Expired), None),
-                Ok(Some(Err(error))) => {
-                    let trouble = Trouble::of(&error);
-                    (Observation::Failed(trouble.failure), Some(trouble))
-                }
-                Ok(Some(Ok(event))) => {
-                    match self.forward(event, &mut list, status, events).await? {
-                        Some(observation) => (observation, None),
-                        None => continue,
-                    }
-                }
             };
             let strategy = recovery.strategy();
             let next = recovery.observe(observation, now(), random());
-            if observation == Observation::ListComplete {
+            tracing::debug!(kind = T::KIND.plural(), ?observation, ?next);
+            if matches!(observation, Observation::ListComplete { .. }) {
                 status.listed(list.objects, now() - list.began, strategy.name());
                 self.is_paged_only.fetch_or(recovery.is_paged_only(), Relaxed);
             }
-            match (trouble, strategy, recovery.strategy()) {
-                (trouble, Strategy::Streaming, Strategy::Paged) => {
-                    let cut = || "the list was cut short".to_owned();
-                    status.fell_back(&trouble.map_or_else(cut, |trouble| trouble.error));
-                }
-                (Some(trouble), _, _) => {
+            if let Some(trouble) = trouble {
+                // A missing rule is worth a word even where another one is there.
+                let has_fallen_back =
+                    recovery.strategy() != strategy && trouble.failure != Failure::Forbidden;
+                if observation == Observation::Probed(Probe::WentBack) {
+                    status.outdated(trouble.error);
+                } else if has_fallen_back && next.is_at_once() {
+                    status.fell_back(&trouble.error, strategy.name(), recovery.strategy().name());
+                } else {
                     let next_step = trouble.next_step(T::KIND);
                     status.failed(trouble.error, &next_step);
                 }
-                (None, _, _) => {}
+            } else if recovery.is_current() {
+                status.recovered();
             }
             match next {
-                Next::Continue(Duration::ZERO) => {}
-                Next::Continue(length) => pause(length, events).await?,
-                Next::Restart(restart) => return Ok(restart),
+                Next::Continue => {}
+                Next::Probe => probe.set(list_watch.probe().fuse()),
+                Next::Resume(retry) => {
+                    list_watch.resume();
+                    return Ok(retry);
+                }
+                Next::List(retry) => {
+                    list_watch.list(recovery.strategy());
+                    return Ok(retry);
+                }
             }
         }
     }
+}
 
-    /// Sends what kube's event means. `None` where the event is of no importance to the recovery.
-    async fn forward<T: RawObject>(
-        &self,
-        event: watcher::Event<Watched<T>>,
-        list: &mut List,
-        status: &KindStatus,
-        events: &Sender<Event>,
-    ) -> Result<Option<Observation>, Closed> {
-        let (change, observation) = match event {
-            watcher::Event::InitApply(object) => {
-                list.objects += 1;
-                let converted = convert(object.raw, status).ok();
-                (converted.map(Change::InitApply), None)
-            }
-            watcher::Event::Apply(object) => {
-                let converted = convert(object.raw, status);
-                // What can no longer be served must not stay either.
-                (Some(converted.map_or_else(Change::Delete, Change::Apply)), None)
-            }
-            watcher::Event::Delete(object) => {
-                (Some(Change::Delete(T::key(object.raw.metadata().key()))), None)
-            }
-            watcher::Event::Init => {
-                *list = List { began: now(), objects: 0 };
-                (Some(Change::Init), Some(Observation::ListBegins))
-            }
-            watcher::Event::InitDone => (Some(Change::InitDone), Some(Observation::ListComplete)),
-        };
-        if let Some(change) = change {
-            events.send(T::event(change)).await.map_err(|_| Closed)?;
+/// Sends what the step means. `None` where it is of no importance to the recovery.
+async fn forward<T: RawObject>(
+    step: Step<T>,
+    list: &mut List,
+    status: &KindStatus,
+    events: &Sender<Event>,
+) -> Result<Option<Noticed>, Closed> {
+    let (change, noticed) = match step {
+        Step::Listed(object) => {
+            list.objects += 1;
+            let converted = convert(object.raw, status).ok();
+            (converted.map(Change::InitApply), None)
         }
-        Ok(observation)
+        Step::Applied(object) => {
+            let converted = convert(object.raw, status);
+            // What can no longer be served must not stay either.
+            (Some(converted.map_or_else(Change::Delete, Change::Apply)), None)
+        }
+        Step::Deleted(object) => (Some(Change::Delete(T::key(object.raw.metadata().key()))), None),
+        Step::ListBegins => {
+            *list = List { began: now(), objects: 0 };
+            (Some(Change::Init), None)
+        }
+        Step::ListComplete { is_resumable } => {
+            let complete = Observation::ListComplete { is_resumable };
+            (Some(Change::InitDone), Some((complete, None)))
+        }
+        Step::ListCut => (None, Some(cut())),
+        Step::WatchBegins => (None, Some((Observation::WatchBegins, None))),
+        Step::WatchEnds => (None, Some((Observation::WatchEnds, None))),
+        Step::Unreadable => (None, Some((Observation::Unreadable, Some(unreadable())))),
+        Step::Bookmark(compared) => match compared.probe {
+            Probe::Abreast => (None, None),
+            Probe::WentBack | Probe::Failed(_) => (None, Some(probed(Ok(Some(compared))))),
+        },
+    };
+    if let Some(change) = change {
+        events.send(T::event(change)).await.map_err(|_| Closed)?;
     }
+    Ok(noticed)
+}
+
+/// What the recovery is told, and what the operator is.
+type Noticed = (Observation, Option<Trouble>);
+
+fn failed(error: &watcher::Error) -> Noticed {
+    let trouble = Trouble::of(error);
+    (Observation::Failed(trouble.failure), Some(trouble))
+}
+
+fn cut() -> Noticed {
+    let trouble = Trouble::new(Failure::Refused, "the list was cut short");
+    (Observation::Failed(trouble.failure), Some(trouble))
+}
+
+fn unreadable() -> Trouble {
+    let error = "an event of the watch cannot be read: its type or its object is unknown; \
+                 everything is listed again within a minute";
+    Trouble::new(Failure::Refused, error)
+}
+
+fn probed(compared: watcher::Result<Option<Compared>>) -> Noticed {
+    let (probe, trouble) = match compared {
+        Ok(None) => (Probe::Abreast, None),
+        Ok(Some(Compared { probe: Probe::WentBack, server, ours })) => {
+            let error = format!(
+                "the API server's resource version has gone back from {ours} to {server}, as after \
+                 a restore of etcd from a backup"
+            );
+            (Probe::WentBack, Some(Trouble::new(Failure::Expired, &error)))
+        }
+        Ok(Some(compared)) => (compared.probe, None),
+        Err(error) => {
+            let trouble = Trouble::of(&error);
+            (Probe::Failed(trouble.failure), Some(trouble))
+        }
+    };
+    (Observation::Probed(probe), trouble)
 }
 
 /// The list being received.

@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use futures::StreamExt;
 use http::{Request, Response};
 use http_body_util::StreamBody;
 use hyper::body::{Bytes, Frame};

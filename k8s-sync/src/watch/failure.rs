@@ -10,7 +10,7 @@ use kube::runtime::watcher;
 use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
 
 use super::client::{ConnectError, chain};
-use super::layer::Throttled;
+use super::layer::{Foreign, Throttled};
 use super::recovery::Failure;
 use crate::raw::Kind;
 
@@ -255,6 +255,9 @@ fn sort_service(error: &(dyn Error + 'static)) -> (Failure, Cause) {
     while let Some(error) = next {
         if let Some(throttled) = error.downcast_ref::<Throttled>() {
             return (Failure::Throttled(throttled.retry_after), Cause::Other);
+        }
+        if error.is::<Foreign>() {
+            return (Failure::Refused, Cause::NoApiServer);
         }
         if let Some(error) = error.downcast_ref::<ConnectError>() {
             return (Failure::Unauthorized, Cause::Setting(error.next_step.clone()));

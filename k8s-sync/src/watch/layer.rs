@@ -1,20 +1,20 @@
 //! What kube does not show of its requests, seen from below it: a tower layer around the HTTP client.
 //!
-//! It asks for protobuf and hands on JSON, notes when the server said something (bookmarks of a quiet watch too), turns a 429
-//! or 503 with Retry-After into an error that carries the time, and paces watches that the server ends as soon as they begin:
-//! kube would ask again at once.
+//! It asks for protobuf and hands on JSON, notes when the server said something (bookmarks of a quiet watch too), ends
+//! requests that are not answered, and turns into errors what kube would read as an answer of the API server or not read at
+//! all: a 429 or 503 with Retry-After, which carries the time, a redirect, a page of HTML, a compressed body.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Bytes, Frame};
 use kube::client::{Body, DynBody};
 use tokio::time::timeout;
 use tower::{BoxError, Layer, Service};
@@ -23,24 +23,56 @@ use super::translate::{self, WatchBody};
 use crate::raw::Kind;
 use crate::status::SourceStatus;
 
-/// A watch that follows another one of its kind sooner than this is made to wait.
-const WATCH_SPACING: Duration = Duration::from_millis(250);
+/// Longest wait for the head of a watch's answer, or for a list of one object. The API server sends the head at once, but lets
+/// a request queue for up to 15 s where it is busy.
+const HEAD_WAIT_MAX: Duration = Duration::from_secs(15);
+/// Longest wait for the head of a list: after a minute the API server itself gives up.
+const LIST_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Longest silence within a list or an error, which are sent as fast as they are read.
+const BODY_SILENCE_MAX: Duration = Duration::from_secs(20);
 
-/// A watch that has been quiet for longer is resumed, so that a dead connection is noticed. Most servers send a bookmark a
-/// minute; one that has seen no change since it started sends none.
-const SILENCE_MAX: Duration = Duration::from_secs(90);
-
-/// Nothing has come for `SILENCE_MAX`.
+/// Nothing has come for so long.
 #[derive(Debug)]
-pub(super) struct Silent;
+pub(super) struct Silent(Duration);
 
 impl std::fmt::Display for Silent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the API server has said nothing for {SILENCE_MAX:?}")
+        write!(f, "the API server has said nothing for {:?}", self.0)
     }
 }
 
 impl std::error::Error for Silent {}
+
+/// An answer that no API server gives: it comes from something that stands before it, or in its place.
+#[derive(Debug)]
+pub(super) enum Foreign {
+    /// Status and where to.
+    Redirect(StatusCode, String),
+    ContentType(String),
+    ContentEncoding(String),
+}
+
+impl std::fmt::Display for Foreign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Redirect(status, location) => write!(
+                f,
+                "the answer is {status} to {location:?}, which is not followed: \
+                 is that the API server's address?"
+            ),
+            Self::ContentType(found) => write!(
+                f,
+                "the answer is {found:?}, neither JSON nor protobuf: \
+                 does another server, a proxy or a login page stand at this address?"
+            ),
+            Self::ContentEncoding(found) => {
+                write!(f, "the answer is compressed ({found:?}), which was not asked for")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Foreign {}
 
 /// 429 or 503 with Retry-After.
 #[derive(Debug)]
@@ -71,15 +103,13 @@ impl<S> Layer<S> for ApiLayer {
     type Service = ApiService<S>;
 
     fn layer(&self, inner: S) -> ApiService<S> {
-        ApiService { inner, status: Arc::clone(&self.status), resumed: [None; Kind::ALL.len()] }
+        ApiService { inner, status: Arc::clone(&self.status) }
     }
 }
 
 pub(super) struct ApiService<S> {
     inner: S,
     status: Arc<SourceStatus>,
-    /// When each kind's last watch was let through.
-    resumed: [Option<Instant>; Kind::ALL.len()],
 }
 
 impl<S> Service<Request<Body>> for ApiService<S>
@@ -100,28 +130,22 @@ where
         let Some(kind) = Kind::ALL.into_iter().find(|kind| path.ends_with(kind.plural())) else {
             return Box::pin(self.inner.call(request));
         };
-        let query = request.uri().query().unwrap_or_default();
-        let exchange = match (query.contains("watch=true"), query.contains("sendInitialEvents")) {
-            (true, true) => Exchange::StreamingList,
-            (true, false) => Exchange::ResumedWatch,
-            (false, _) => Exchange::List,
-        };
-        let pause = match exchange {
-            Exchange::ResumedWatch => self.pace(kind),
-            Exchange::StreamingList | Exchange::List => Duration::ZERO,
-        };
+        let exchange = Exchange::of(request.uri().query().unwrap_or_default());
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static(translate::ACCEPT));
         let status = Arc::clone(&self.status);
-        // Not sent before it is polled.
         let response = self.inner.call(request);
         Box::pin(async move {
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+            let wait_max = exchange.wait_max();
+            let response = timeout(wait_max, response).await.map_err(|_| Silent(wait_max))??;
+            check_head(&response)?;
+            let is_success = response.status().is_success();
+            if is_success {
+                status.kind(kind).contact();
             }
-            let response = timeout(SILENCE_MAX, response).await.map_err(|_| Silent)??;
-            look_at(&response, kind, exchange, &status)?;
-            let is_watch = exchange != Exchange::List && response.status().is_success();
-            if is_watch { Ok(watch(response, kind, status)) } else { whole(response, kind).await }
+            match exchange {
+                Exchange::Watch if is_success => Ok(watch(response, kind, status)),
+                Exchange::Watch | Exchange::List | Exchange::Probe => whole(response, kind).await,
+            }
         })
     }
 }
@@ -129,44 +153,64 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exchange {
     List,
-    StreamingList,
-    ResumedWatch,
+    /// A list of one object.
+    Probe,
+    /// A streaming list too.
+    Watch,
 }
 
-impl<S> ApiService<S> {
-    /// How long the next watch of this kind has to wait.
-    fn pace(&mut self, kind: Kind) -> Duration {
-        let now = super::now();
-        let last = &mut self.resumed[kind as usize];
-        let earliest = last.map_or(now, |last| last + WATCH_SPACING).max(now);
-        *last = Some(earliest);
-        earliest - now
+impl Exchange {
+    fn of(query: &str) -> Self {
+        let mut parameters = query.split('&');
+        if parameters.clone().any(|parameter| parameter == "watch=true") {
+            Self::Watch
+        } else if parameters.any(|parameter| parameter == "limit=1") {
+            Self::Probe
+        } else {
+            Self::List
+        }
+    }
+
+    fn wait_max(self) -> Duration {
+        match self {
+            Self::List => LIST_WAIT_MAX,
+            Self::Probe | Self::Watch => HEAD_WAIT_MAX,
+        }
     }
 }
 
-/// What the head of an answer says about the server.
-fn look_at(
-    response: &Response<Box<DynBody>>,
-    kind: Kind,
-    exchange: Exchange,
-    status: &SourceStatus,
-) -> Result<(), Throttled> {
+/// Whether the head of an answer is one that kube can go on with.
+fn check_head(response: &Response<Box<DynBody>>) -> Result<(), BoxError> {
     let code = response.status();
     let is_busy = matches!(code, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     if let (true, Some(retry_after)) = (is_busy, retry_after(response)) {
-        return Err(Throttled { status: code, retry_after });
+        return Err(Throttled { status: code, retry_after }.into());
     }
-    if code.is_success() {
-        status.kind(kind).contact();
-        if exchange == Exchange::ResumedWatch {
-            // A quiet watch gives no other sign that it goes on.
-            status.kind(kind).recovered();
+    let text = |name| {
+        let value = response.headers().get(name).map(HeaderValue::as_bytes);
+        value.map(|value| String::from_utf8_lossy(value).into_owned())
+    };
+    if code.is_redirection() {
+        let location = text(http::header::LOCATION).unwrap_or_default();
+        return Err(Foreign::Redirect(code, location).into());
+    }
+    let is_readable =
+        |found: &str| found.contains("json") || found.starts_with(translate::CONTENT_TYPE);
+    match text(CONTENT_TYPE) {
+        Some(found) if code.is_success() && !is_readable(&found) => {
+            return Err(Foreign::ContentType(found).into());
         }
+        _ => {}
     }
-    Ok(())
+    match text(CONTENT_ENCODING) {
+        Some(found) if !found.eq_ignore_ascii_case("identity") => {
+            Err(Foreign::ContentEncoding(found).into())
+        }
+        _ => Ok(()),
+    }
 }
 
-/// A watch's answer: JSON as it comes, each piece noted as a sign of life, ended by too long a silence.
+/// A watch's answer: JSON as it comes, each piece noted as a sign of life.
 fn watch(
     response: Response<Box<DynBody>>,
     kind: Kind,
@@ -174,11 +218,8 @@ fn watch(
 ) -> Response<Box<DynBody>> {
     let mut protobuf = is_protobuf(&response).then(|| WatchBody::new(kind));
     response.map(|body| {
-        let frames = futures::stream::unfold(body, |mut body| async {
-            // The end is no error: kube resumes where it was.
-            let frame = timeout(SILENCE_MAX, body.frame()).await.ok().flatten()?;
-            Some((frame, body))
-        });
+        let frames =
+            futures::stream::unfold(body, |mut body| async { Some((body.frame().await?, body)) });
         let frames = frames.map(move |frame| {
             let frame = frame?;
             status.kind(kind).contact();
@@ -198,8 +239,14 @@ async fn whole(
     kind: Kind,
 ) -> Result<Response<Box<DynBody>>, BoxError> {
     let is_protobuf = is_protobuf(&response);
-    let (mut head, body) = response.into_parts();
-    let mut body = timeout(SILENCE_MAX, body.collect()).await.map_err(|_| Silent)??.to_bytes();
+    let (mut head, mut rest) = response.into_parts();
+    let mut body = Vec::new();
+    while let Some(frame) = next_frame(&mut rest).await? {
+        if let Ok(piece) = frame?.into_data() {
+            body.extend_from_slice(&piece);
+        }
+    }
+    let mut body = Bytes::from(body);
     if is_protobuf && head.status.is_success() {
         body = translate::list_to_json(kind, body)?;
     } else if is_protobuf {
@@ -207,6 +254,12 @@ async fn whole(
     }
     head.headers.remove(CONTENT_LENGTH);
     Ok(Response::from_parts(head, Box::new(Full::new(body).map_err(BoxError::from))))
+}
+
+async fn next_frame(
+    body: &mut Box<DynBody>,
+) -> Result<Option<Result<Frame<Bytes>, BoxError>>, Silent> {
+    timeout(BODY_SILENCE_MAX, body.frame()).await.map_err(|_| Silent(BODY_SILENCE_MAX))
 }
 
 fn is_protobuf<B>(response: &Response<B>) -> bool {

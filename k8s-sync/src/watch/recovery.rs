@@ -1,39 +1,54 @@
-//! What to do when a watch fails: a state machine without a clock, a socket or kube.
+//! What to do when a watch fails or says nothing: a state machine without a clock, a socket or kube.
 //!
-//! It is told what one kind's stream gave and answers what to do next. Its two promises: whatever fails, it is tried again
-//! within seconds, and what needs no fresh list (a connection that broke) gets none.
+//! It is told what one kind's list-watch gave and answers what to do next. Its three promises: whatever fails is tried again
+//! within seconds; what needs no fresh list (a connection that broke) gets none; and a kind is current only while the server
+//! has been seen at the resource version that is watched from, or beyond it.
+
+mod backoff;
 
 use std::time::{Duration, Instant};
 
-/// Longest pause between attempts, unless the server asked for a longer one. (client-go's grows to 30 s and more: CoreDNS
-/// needs 29 s to become ready after an API server that was away for 10 s.)
-pub(super) const PAUSE_MAX: Duration = Duration::from_millis(1500);
-/// The same where the server has understood and refused (401, 403): only an operator can change that.
-pub(super) const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(10);
-/// Longest pause before a list that follows another one: lists are what costs the server most.
-pub(super) const LIST_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Longest pause that a server may ask for with Retry-After.
-pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// A stream that has been quiet about errors for this long is healthy: what failed before is forgotten.
-pub(super) const HEALTHY_AFTER: Duration = Duration::from_secs(30);
+use backoff::Backoff;
+
 /// A streaming list that is not complete by then never will be: the server knows the request but not the bookmark.
 pub(super) const STREAMING_LIST_MAX: Duration = Duration::from_secs(60);
-/// The same for a paged list, whose pages each have the client's own time limits.
-const PAGED_LIST_MAX: Duration = Duration::from_secs(600);
+/// The same for other lists, whose requests each have the client's own time limits.
+const LIST_MAX: Duration = Duration::from_secs(600);
 /// A full list finds what a watch has silently lost; the pause is jittered between these.
 pub(super) const RELIST_MIN: Duration = Duration::from_secs(15 * 60);
 pub(super) const RELIST_MAX: Duration = Duration::from_secs(30 * 60);
-/// Refusals in a row after which a watch is not resumed but begun anew (kube issue 1042: its watcher would resume for ever).
+/// The same after a full list that failed while the watch worked, and after an event that could not be read.
+pub(super) const RELIST_SOON: Duration = Duration::from_secs(60);
+/// Refusals in a row after which a watch is not resumed but begun anew by a list.
 const RESUMES_REFUSED_MAX: u32 = 3;
+
+/// How long the server is asked to keep a watch open. It ends a watch itself then, and sends a bookmark 2 s before: so a
+/// connection that still works is heard of this often, for one small request over a connection that stays.
+pub(super) const WATCH_MAX: Duration = Duration::from_secs(20);
+/// A watch that has been quiet for longer is on a dead connection, or the server ignores `WATCH_MAX`: it is resumed on a new
+/// connection. Under 30 s, which is when CoreDNS begins to suspect a connection.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(24);
+/// A watch that begins this soon after the server was seen at our version needs no probe.
+pub(super) const PROOF_MAX: Duration = Duration::from_secs(5);
+/// Least distance between two probes: one `limit=1` list of one kind, which reads one object.
+pub(super) const PROBE_PAUSE: Duration = Duration::from_secs(5);
+/// A watch that ended sooner than this makes the next one wait, so that a server that ends each at once is not asked in a
+/// busy loop.
+const SHORT_WATCH: Duration = Duration::from_secs(1);
+/// A failure that follows another one gets a new client, which reads the credentials and certificates anew, where the client
+/// is at least as old as this. Which failures new files could cure cannot be told: a balancer that ends TLS answers a
+/// certificate that it does not take with an alert, a closed connection, a 400 or a 403.
+pub(super) const RENEW_AFTER: Duration = Duration::from_secs(15);
 
 /// How the initial list is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Strategy {
     /// `sendInitialEvents=true`: the list comes as the beginning of the watch, object by object.
     Streaming,
-    /// LIST in pages, then a watch. Every API server has it.
+    /// LIST in pages, then a watch.
     Paged,
+    /// LIST without a limit, then a watch: for where the page to continue from is gone too soon. Every API server has it.
+    Whole,
 }
 
 impl Strategy {
@@ -41,18 +56,37 @@ impl Strategy {
         match self {
             Self::Streaming => "streaming list",
             Self::Paged => "paged list",
+            Self::Whole => "list without a limit",
         }
     }
 }
 
-/// What a stream gave. Objects are not told: they change nothing here.
+/// What a list-watch gave. Objects are told by `Recovery::heard`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Observation {
-    ListBegins,
-    ListComplete,
+    ListComplete {
+        /// It has a resource version to watch from. Without one a watch begins with all objects and cannot be resumed.
+        is_resumable: bool,
+    },
+    WatchBegins,
+    /// The server has ended the watch, as it does sooner or later.
+    WatchEnds,
+    /// An event whose type or object is unknown: what changed is not known until the next list.
+    Unreadable,
+    Probed(Probe),
     Failed(Failure),
     /// `Recovery::deadline` has passed.
     DeadlinePassed,
+}
+
+/// The server's resource version beside the one that is watched from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probe {
+    /// Ours or newer.
+    Abreast,
+    /// Older: etcd was restored from a backup. A watch would wait in silence until that version comes round again.
+    WentBack,
+    Failed(Failure),
 }
 
 /// Why a request or a stream failed, as far as it matters to what comes next.
@@ -75,14 +109,27 @@ pub(super) enum Failure {
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Keep the stream: it resumes where it was, after this pause.
-    Continue(Duration),
-    /// Drop the stream, pause, and begin a new one, which lists as `Recovery::strategy` says.
-    Restart(Restart),
+    /// Take what comes next.
+    Continue,
+    /// The same, and ask the server for its resource version.
+    Probe,
+    /// Drop the watch, pause, and watch from where it was.
+    Resume(Retry),
+    /// Drop the list or watch, pause, and list as `Recovery::strategy` says.
+    List(Retry),
+}
+
+impl Next {
+    pub(super) fn is_at_once(self) -> bool {
+        match self {
+            Self::Continue | Self::Probe => true,
+            Self::Resume(retry) | Self::List(retry) => retry.pause.is_zero(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Restart {
+pub(super) struct Retry {
     pub(super) pause: Duration,
     /// With a new client, which reads the credentials anew.
     pub(super) is_client_renewed: bool,
@@ -90,29 +137,38 @@ pub(super) struct Restart {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Requested, nothing received.
-    Starting,
     Listing,
-    /// Listed; changes follow.
-    Live,
+    /// Listed; a watch is asked for.
+    Resuming,
+    /// Changes follow.
+    Watching,
 }
 
 /// One kind's state.
 #[derive(Debug)]
 pub(super) struct Recovery {
     strategy: Strategy,
-    /// The server takes no streaming lists: known because a paged one worked where a streaming one had not.
+    /// The server takes no streaming lists: known because another one worked where a streaming one had not.
     is_paged_only: bool,
-    has_fallen_back: bool,
     phase: Phase,
-    deadline: Instant,
-    /// Failures in a row, and until when one counts as following the last.
-    failures: u32,
-    follows_until: Instant,
+    /// The list has a version to watch from.
+    is_resumable: bool,
+    /// The list is a periodic one: the watch before it worked, and may be resumed if the list fails.
+    is_watch_kept: bool,
+    is_current: bool,
+    /// When the list that is being read has to be complete.
+    list_by: Instant,
+    relist_at: Instant,
+    began_at: Instant,
+    heard_at: Instant,
+    /// When the server was last seen at our version or beyond, if nothing has failed since.
+    proved_at: Option<Instant>,
+    /// When to ask for the server's version.
+    probe_at: Option<Instant>,
+    probed_at: Option<Instant>,
+    client_since: Instant,
     resumes_refused: u32,
-    /// Lists in a row that did not last, and until when one counts as following the last.
-    lists: u32,
-    lists_follow_until: Instant,
+    backoff: Backoff,
 }
 
 impl Recovery {
@@ -121,14 +177,20 @@ impl Recovery {
         Self {
             strategy: if is_paged_only { Strategy::Paged } else { Strategy::Streaming },
             is_paged_only,
-            has_fallen_back: false,
-            phase: Phase::Starting,
-            deadline: now + STREAMING_LIST_MAX,
-            failures: 0,
-            follows_until: now,
+            phase: Phase::Listing,
+            is_resumable: true,
+            is_watch_kept: false,
+            is_current: false,
+            list_by: now + STREAMING_LIST_MAX,
+            relist_at: now + RELIST_MAX,
+            began_at: now,
+            heard_at: now,
+            proved_at: None,
+            probe_at: None,
+            probed_at: None,
+            client_since: now,
             resumes_refused: 0,
-            lists: 0,
-            lists_follow_until: now,
+            backoff: Backoff::new(now),
         }
     }
 
@@ -140,145 +202,242 @@ impl Recovery {
         self.is_paged_only
     }
 
-    /// Listed, and kept up to date by a watch.
-    pub(super) fn is_live(&self) -> bool {
-        self.phase == Phase::Live
+    /// A complete list is being read anew or for the first time.
+    pub(super) fn is_listing(&self) -> bool {
+        self.phase == Phase::Listing
+    }
+
+    /// Listed, kept up to date by a watch, and the server is not known or feared to be behind it.
+    pub(super) fn is_current(&self) -> bool {
+        self.is_current
     }
 
     /// When to tell `DeadlinePassed`, if nothing else has been observed by then.
     pub(super) fn deadline(&self) -> Instant {
-        self.deadline
+        let silent_at = self.heard_at + SILENCE_MAX;
+        match (self.phase, self.strategy) {
+            (Phase::Listing, Strategy::Streaming) => self.list_by.min(silent_at),
+            (Phase::Listing, Strategy::Paged | Strategy::Whole) => self.list_by,
+            // Requests have the client's own time limit.
+            (Phase::Resuming, _) => self.relist_at,
+            (Phase::Watching, _) => {
+                let due = self.relist_at.min(silent_at);
+                self.probe_at.map_or(due, |at| due.min(at))
+            }
+        }
+    }
+
+    /// An object or a bookmark has come.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+        if self.proved_at.is_some() {
+            self.proved_at = Some(now);
+        }
     }
 
     /// `random`: 0 up to 1, fresh for each call.
     pub(super) fn observe(&mut self, what: Observation, now: Instant, random: f64) -> Next {
         match (what, self.phase) {
-            // kube begins again by itself, silently, where the server cut a streaming list short.
-            (Observation::ListBegins, Phase::Listing) => {
-                self.list_failed(Failure::Refused, now, random)
+            (Observation::ListComplete { is_resumable }, _) => {
+                self.listed(is_resumable, now, random)
             }
-            (Observation::ListBegins, Phase::Starting | Phase::Live) => {
-                self.phase = Phase::Listing;
-                Next::Continue(Duration::ZERO)
+            (Observation::WatchBegins, _) => self.watch_began(now),
+            (Observation::WatchEnds, _) => self.watch_ended(now, random),
+            (Observation::Unreadable, _) => {
+                self.is_current = false;
+                self.relist_at = self.relist_at.min(now + RELIST_SOON);
+                Next::Continue
             }
-            (Observation::ListComplete, _) => {
-                self.phase = Phase::Live;
-                self.is_paged_only |= self.has_fallen_back;
-                self.resumes_refused = 0;
-                let spread = RELIST_MAX - RELIST_MIN;
-                self.deadline = now + RELIST_MIN + spread.mul_f64(random);
-                Next::Continue(Duration::ZERO)
-            }
-            (Observation::Failed(failure), Phase::Starting | Phase::Listing) => {
+            (Observation::Probed(probe), _) => self.probed(probe, now, random),
+            (Observation::Failed(failure), Phase::Listing) => {
                 self.list_failed(failure, now, random)
             }
-            (Observation::Failed(failure), Phase::Live) => self.watch_failed(failure, now, random),
-            (Observation::DeadlinePassed, Phase::Starting | Phase::Listing) => {
+            (Observation::Failed(failure), Phase::Resuming | Phase::Watching) => {
+                self.watch_failed(failure, now, random)
+            }
+            (Observation::DeadlinePassed, Phase::Listing) => {
                 self.list_failed(Failure::Refused, now, random)
             }
-            (Observation::DeadlinePassed, Phase::Live) => self.restart(Duration::ZERO, false, now),
+            (Observation::DeadlinePassed, Phase::Resuming | Phase::Watching) => {
+                self.due(now, random)
+            }
         }
     }
 
-    /// A list did not complete. What was received of it is void.
-    fn list_failed(&mut self, failure: Failure, now: Instant, random: f64) -> Next {
-        let pause = self.pause(failure, now, random);
-        let is_strategy_doubted = match failure {
-            Failure::Refused | Failure::Expired => !self.is_paged_only,
-            // A paged list would meet the same.
-            Failure::Unreachable
-            | Failure::Unauthorized
-            | Failure::Forbidden
-            | Failure::Throttled(_) => false,
-        };
-        if !is_strategy_doubted {
-            return self.restart(pause, failure == Failure::Unauthorized, now);
-        }
+    fn listed(&mut self, is_resumable: bool, now: Instant, random: f64) -> Next {
+        self.relist_at = now + RELIST_MIN + (RELIST_MAX - RELIST_MIN).mul_f64(random);
+        self.is_resumable = is_resumable;
+        self.is_watch_kept = false;
+        (self.heard_at, self.proved_at) = (now, Some(now));
         match self.strategy {
             Strategy::Streaming => {
-                self.strategy = Strategy::Paged;
-                self.has_fallen_back = true;
-                self.restart(Duration::ZERO, false, now)
+                self.resumes_refused = 0;
+                self.watch_began(now)
             }
-            // Neither works: the fault is not the strategy's.
-            Strategy::Paged => {
-                self.strategy = Strategy::Streaming;
-                self.has_fallen_back = false;
-                self.restart(pause, false, now)
+            Strategy::Paged | Strategy::Whole => {
+                self.is_paged_only = true;
+                self.strategy = Strategy::Paged;
+                self.phase = Phase::Resuming;
+                Next::Continue
             }
         }
     }
 
-    /// A complete list is being kept up to date by a watch, and that failed.
-    fn watch_failed(&mut self, failure: Failure, now: Instant, random: f64) -> Next {
-        let is_in_a_row = now <= self.follows_until;
-        let pause = self.pause(failure, now, random);
-        match failure {
-            Failure::Unreachable | Failure::Throttled(_) => Next::Continue(pause),
-            Failure::Expired => {
-                let pause = self.list_pause(now, random);
-                self.restart(pause, false, now)
+    fn watch_began(&mut self, now: Instant) -> Next {
+        self.phase = Phase::Watching;
+        (self.began_at, self.heard_at) = (now, now);
+        if !self.is_resumable || self.proved_at.is_some_and(|at| now - at <= PROOF_MAX) {
+            self.is_current = true;
+        } else {
+            self.probe_at = Some(self.probed_at.map_or(now, |at| now.max(at + PROBE_PAUSE)));
+            self.proved_at = None;
+        }
+        Next::Continue
+    }
+
+    fn watch_ended(&mut self, now: Instant, random: f64) -> Next {
+        let pause = if now - self.began_at < SHORT_WATCH {
+            self.backoff.pause(Failure::Refused, now, random)
+        } else {
+            Duration::ZERO
+        };
+        self.resume(Retry { pause, is_client_renewed: false }, now, random)
+    }
+
+    /// While a list is complete: the next full list, the next probe, or too long a silence.
+    fn due(&mut self, now: Instant, random: f64) -> Next {
+        if now >= self.relist_at {
+            self.is_watch_kept = self.is_current && self.is_resumable;
+            return self.list(Retry { pause: Duration::ZERO, is_client_renewed: false }, now);
+        }
+        if self.probe_at.is_some_and(|at| now >= at) {
+            (self.probe_at, self.probed_at) = (None, Some(now));
+            return Next::Probe;
+        }
+        self.resume(Retry { pause: Duration::ZERO, is_client_renewed: false }, now, random)
+    }
+
+    fn probed(&mut self, probe: Probe, now: Instant, random: f64) -> Next {
+        match probe {
+            // A server that does not take the question has no version to compare: the watch is believed.
+            Probe::Abreast
+            | Probe::Failed(Failure::Forbidden | Failure::Refused | Failure::Expired) => {
+                self.is_current = true;
+                self.proved_at = Some(now);
+                Next::Continue
             }
-            Failure::Unauthorized => self.restart(pause, true, now),
-            Failure::Forbidden | Failure::Refused => {
-                self.resumes_refused = if is_in_a_row { self.resumes_refused + 1 } else { 1 };
-                if self.resumes_refused < RESUMES_REFUSED_MAX {
-                    Next::Continue(pause)
+            Probe::WentBack => {
+                self.is_current = false;
+                let pause = self.backoff.list_pause(now, random);
+                self.list(Retry { pause, is_client_renewed: false }, now)
+            }
+            Probe::Failed(failure) => {
+                let retry = self.retry(failure, now, random);
+                self.is_current = false;
+                self.probe_at = Some(now + retry.pause.max(PROBE_PAUSE));
+                if retry.is_client_renewed {
+                    self.resume(retry, now, random)
                 } else {
-                    self.restart(pause, false, now)
+                    Next::Continue
                 }
             }
         }
     }
 
-    fn restart(&mut self, pause: Duration, is_client_renewed: bool, now: Instant) -> Next {
-        self.phase = Phase::Starting;
-        self.resumes_refused = 0;
-        let list_max = match self.strategy {
-            Strategy::Streaming => STREAMING_LIST_MAX,
-            Strategy::Paged => PAGED_LIST_MAX,
-        };
-        self.deadline = now + pause + list_max;
-        Next::Restart(Restart { pause, is_client_renewed })
+    /// A list did not complete. What was received of it is void.
+    fn list_failed(&mut self, failure: Failure, now: Instant, random: f64) -> Next {
+        let retry = self.retry(failure, now, random);
+        if self.is_next_strategy_due(failure) {
+            return self.list(Retry { pause: Duration::ZERO, ..retry }, now);
+        }
+        self.is_current = false;
+        if self.is_watch_kept {
+            self.relist_at = now + RELIST_SOON;
+            return self.resume(retry, now, random);
+        }
+        self.list(retry, now)
     }
 
-    /// Doubles with each failure in a row, jittered by half of it, and comes on top of what the server asked for: those whom
-    /// it asked at the same time do not come back at the same time.
-    fn pause(&mut self, failure: Failure, now: Instant, random: f64) -> Duration {
-        if now > self.follows_until {
-            self.failures = 0;
-        }
-        let (pause_max, asked_for) = match failure {
-            Failure::Unauthorized | Failure::Forbidden => (REFUSED_PAUSE_MAX, Duration::ZERO),
-            Failure::Throttled(retry_after) => (PAUSE_MAX, retry_after.min(RETRY_AFTER_MAX)),
-            Failure::Unreachable | Failure::Expired | Failure::Refused => {
-                (PAUSE_MAX, Duration::ZERO)
+    /// Goes on to the next strategy where it might work. Whether that is to be tried at once.
+    fn is_next_strategy_due(&mut self, failure: Failure) -> bool {
+        let first = if self.is_paged_only { Strategy::Paged } else { Strategy::Streaming };
+        let (strategy, is_due) = match (failure, self.strategy) {
+            // Another list would meet the same.
+            (Failure::Unreachable | Failure::Unauthorized | Failure::Throttled(_), same) => {
+                (same, false)
+            }
+            // A streaming list is a watch to RBAC: there may be a rule for lists alone.
+            (Failure::Refused | Failure::Expired | Failure::Forbidden, Strategy::Streaming) => {
+                (Strategy::Paged, true)
+            }
+            (Failure::Expired, Strategy::Paged) => (Strategy::Whole, true),
+            (Failure::Refused, Strategy::Paged) => (Strategy::Whole, false),
+            (Failure::Forbidden, Strategy::Paged)
+            | (Failure::Refused | Failure::Expired | Failure::Forbidden, Strategy::Whole) => {
+                (first, false)
             }
         };
-        let pause = asked_for + jittered_pause(self.failures, pause_max, random);
-        self.failures = self.failures.saturating_add(1);
-        self.follows_until = now + pause + HEALTHY_AFTER;
-        pause
+        self.strategy = strategy;
+        is_due
     }
 
-    /// At once where the last list has lasted, else with growing distance.
-    fn list_pause(&mut self, now: Instant, random: f64) -> Duration {
-        if now > self.lists_follow_until {
-            self.lists = 0;
-        }
-        let pause = match self.lists {
-            0 => Duration::ZERO,
-            lists => jittered_pause(lists, LIST_PAUSE_MAX, random),
+    /// A complete list is being kept up to date by a watch, and that failed.
+    fn watch_failed(&mut self, failure: Failure, now: Instant, random: f64) -> Next {
+        let is_in_a_row = self.backoff.is_in_a_row(now);
+        let retry = self.retry(failure, now, random);
+        (self.is_current, self.proved_at) = (false, None);
+        let is_list_due = match failure {
+            Failure::Unreachable | Failure::Throttled(_) | Failure::Unauthorized => false,
+            Failure::Expired => true,
+            Failure::Forbidden | Failure::Refused => {
+                self.resumes_refused = if is_in_a_row { self.resumes_refused + 1 } else { 1 };
+                self.resumes_refused >= RESUMES_REFUSED_MAX
+            }
         };
-        self.lists = self.lists.saturating_add(1);
-        self.lists_follow_until = now + pause + HEALTHY_AFTER;
-        pause
+        if is_list_due {
+            let pause = self.backoff.list_pause(now, random);
+            self.list(Retry { pause, ..retry }, now)
+        } else {
+            self.resume(retry, now, random)
+        }
     }
-}
 
-fn jittered_pause(failures: u32, pause_max: Duration, random: f64) -> Duration {
-    let doubled = PAUSE_MIN.saturating_mul(1 << failures.min(16));
-    doubled.min(pause_max).mul_f64(0.5 + random / 2.0)
+    fn resume(&mut self, retry: Retry, now: Instant, random: f64) -> Next {
+        if self.is_resumable {
+            (self.phase, self.probe_at) = (Phase::Resuming, None);
+            return Next::Resume(retry);
+        }
+        // What was deleted meanwhile only a list tells.
+        let has_lasted = now - self.began_at >= WATCH_MAX;
+        let pause = if has_lasted { Duration::ZERO } else { self.backoff.list_pause(now, random) };
+        self.list(Retry { pause: retry.pause.max(pause), ..retry }, now)
+    }
+
+    fn list(&mut self, retry: Retry, now: Instant) -> Next {
+        let list_max = match self.strategy {
+            Strategy::Streaming => STREAMING_LIST_MAX,
+            Strategy::Paged | Strategy::Whole => LIST_MAX,
+        };
+        let begins_at = now + retry.pause;
+        (self.phase, self.probe_at, self.proved_at) = (Phase::Listing, None, None);
+        (self.heard_at, self.list_by) = (begins_at, begins_at + list_max);
+        Next::List(retry)
+    }
+
+    fn retry(&mut self, failure: Failure, now: Instant, random: f64) -> Retry {
+        let is_in_a_row = self.backoff.is_in_a_row(now);
+        let is_client_renewed = match failure {
+            Failure::Unauthorized => true,
+            Failure::Unreachable | Failure::Forbidden | Failure::Refused => {
+                is_in_a_row && now - self.client_since >= RENEW_AFTER
+            }
+            Failure::Expired | Failure::Throttled(_) => false,
+        };
+        if is_client_renewed {
+            self.client_since = now;
+        }
+        Retry { pause: self.backoff.pause(failure, now, random), is_client_renewed }
+    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! The four kinds as kube's watcher wants them: deserialized whole, with the metadata that kube itself reads.
+//! The four kinds as kube's client wants them, with their resource versions, and the queries that ask for them.
 
 use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::watcher;
+use kube::api::{ListParams, WatchParams};
 use serde::{Deserialize, Deserializer};
 
-use super::recovery::Strategy;
+use super::recovery::{STREAMING_LIST_MAX, WATCH_MAX};
 use crate::options::Options;
 use crate::raw::{Kind, RawObject};
 
-/// A raw object and the resource version that kube resumes a watch from; `meta` holds nothing else.
+/// A raw object and the resource version that a watch is resumed from; `meta` holds nothing else.
 #[derive(Clone, Debug)]
 pub(super) struct Watched<T> {
     pub(super) raw: T,
@@ -22,6 +22,13 @@ impl<'de, T: RawObject> Deserialize<'de> for Watched<T> {
         let mut raw = T::deserialize(deserializer)?;
         let resource_version = raw.metadata_mut().resource_version.take();
         Ok(Self { raw, meta: ObjectMeta { resource_version, ..ObjectMeta::default() } })
+    }
+}
+
+impl<T> Watched<T> {
+    /// Empty where the object has none.
+    pub(super) fn resource_version(&self) -> &str {
+        self.meta.resource_version.as_deref().unwrap_or_default()
     }
 }
 
@@ -56,18 +63,41 @@ const POD_FIELDS: &str = "status.phase!=Succeeded,status.phase!=Failed,status.ph
 const PAGE_OBJECTS: u32 = 1000;
 
 /// What is asked of the server for one kind.
-pub(super) fn config(kind: Kind, options: &Options, strategy: Strategy) -> watcher::Config {
-    let mut config = watcher::Config::default().page_size(PAGE_OBJECTS);
-    let selector = match kind {
-        Kind::Namespace => &options.namespace_labels,
-        Kind::Service | Kind::EndpointSlice | Kind::Pod => &options.labels,
-    };
-    config.label_selector = selector.as_ref().map(|selector| selector.text.clone());
-    if kind == Kind::Pod {
-        config = config.fields(POD_FIELDS);
-    }
-    match strategy {
-        Strategy::Streaming => config.streaming_lists(),
-        Strategy::Paged => config,
+#[derive(Clone, Debug)]
+pub(super) struct Queries {
+    /// Everything in one answer.
+    pub(super) list: ListParams,
+    pub(super) page: ListParams,
+    /// The list as the beginning of a watch.
+    pub(super) stream: WatchParams,
+    pub(super) watch: WatchParams,
+}
+
+impl Queries {
+    pub(super) fn new(kind: Kind, options: &Options) -> Self {
+        let selector = match kind {
+            Kind::Namespace => &options.namespace_labels,
+            Kind::Service | Kind::EndpointSlice | Kind::Pod => &options.labels,
+        };
+        let label_selector = selector.as_ref().map(|selector| selector.text.clone());
+        let field_selector = (kind == Kind::Pod).then(|| POD_FIELDS.to_owned());
+        let list = ListParams {
+            label_selector: label_selector.clone(),
+            field_selector: field_selector.clone(),
+            ..ListParams::default()
+        };
+        // Bookmarks are kube's default.
+        let watch = WatchParams {
+            label_selector,
+            field_selector,
+            timeout: Some(WATCH_MAX.as_secs() as u32),
+            ..WatchParams::default()
+        };
+        let stream = WatchParams {
+            send_initial_events: true,
+            timeout: Some(STREAMING_LIST_MAX.as_secs() as u32),
+            ..watch.clone()
+        };
+        Self { page: list.clone().limit(PAGE_OBJECTS), list, stream, watch }
     }
 }

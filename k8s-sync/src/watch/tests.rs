@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
+use futures::StreamExt;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame};
@@ -25,6 +26,8 @@ enum Answer {
     Listed(&'static [&'static str]),
     /// No connection.
     Refuse,
+    /// Status, a header, and a body.
+    Foreign(u16, (&'static str, &'static str), &'static str),
 }
 use Answer::*;
 
@@ -36,11 +39,13 @@ pub(super) const END: &str = r#"{"type":"BOOKMARK","object":{"kind":"x","apiVers
 const GONE: &str = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old"}}"#;
 const NS_LIST: &str = r#"{"kind":"NamespaceList","apiVersion":"v1","metadata":{"resourceVersion":"2"},"items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#;
 
-/// The requests for namespaces are answered in turn; when there are no more answers, the stream stays open.
-#[derive(Default)]
+/// The requests for namespaces are answered in turn; when there are no more answers, the stream stays open. A probe takes
+/// none of them.
 struct Server {
     answers: Mutex<VecDeque<Answer>>,
     requests: Mutex<Vec<&'static str>>,
+    /// What probes are told.
+    version: &'static str,
 }
 
 impl Server {
@@ -48,24 +53,38 @@ impl Server {
         if !uri.path().ends_with("/namespaces") {
             return Ok(Response::new(stream(&[END], true)));
         }
-        let query = uri.query().unwrap_or_default();
-        let request = match (query.contains("watch=true"), query.contains("sendInitialEvents")) {
-            (true, true) => "stream",
-            (true, false) => "resume",
-            (false, _) => "list",
+        let parameters: Vec<&str> = uri.query().unwrap_or_default().split('&').collect();
+        let has = |parameter: &str| parameters.iter().any(|found| found.starts_with(parameter));
+        let request = match (has("watch=true"), has("sendInitialEvents"), has("limit=")) {
+            (true, true, _) => "stream",
+            (true, false, _) => "resume",
+            (false, _, true) if parameters.contains(&"limit=1") => "probe",
+            (false, _, true) => "list",
+            (false, _, false) => "whole",
         };
         self.requests.lock().unwrap().push(request);
+        let with_status = |code: u16, header: (&str, &str), text: String| {
+            let body = Full::new(Bytes::from(text)).map_err(BoxError::from);
+            let builder =
+                Response::builder().status(code).header("content-type", "application/json");
+            let mut response = builder.body(Box::new(body) as Box<DynBody>)?;
+            let name = http::HeaderName::from_bytes(header.0.as_bytes())?;
+            response.headers_mut().insert(name, header.1.parse()?);
+            Ok::<_, BoxError>(response)
+        };
+        if request == "probe" {
+            let version = self.version;
+            let list = format!(r#"{{"metadata":{{"resourceVersion":"{version}"}},"items":[]}}"#);
+            return with_status(200, ("x", "y"), list);
+        }
         let mut answers = self.answers.lock().unwrap();
         if request == "resume" && matches!(answers.front(), Some(Listed(_))) {
             return Ok(Response::new(stream(&[], true)));
         }
-        let with_status = |code: u16, text: &'static str| {
-            let body = Full::new(Bytes::from(text)).map_err(BoxError::from);
-            Response::builder().status(code).header("retry-after", "7").body(Box::new(body) as _)
-        };
         Ok(match answers.pop_front() {
             None => Response::new(stream(&[], true)),
-            Some(Status(code, text)) => with_status(code, text)?,
+            Some(Status(code, text)) => with_status(code, ("retry-after", "7"), text.to_owned())?,
+            Some(Foreign(code, header, text)) => with_status(code, header, text.to_owned())?,
             Some(Ends(lines)) => Response::new(stream(lines, false)),
             Some(Open(lines) | Listed(lines)) => Response::new(stream(lines, true)),
             Some(Refuse) => return Err("connection refused".into()),
@@ -99,14 +118,25 @@ pub(super) fn options() -> Options {
 }
 
 /// Plays the answers, takes as many events of namespaces as are expected, and compares the requests that it took
-/// (watches resumed in a row count as one).
+/// (watches resumed in a row count as one, and probes not at all).
 /// Events are written in short: `(` Init, `)` InitDone, `+a` InitApply, `a` Apply, `-a` Delete.
 async fn check(
     answers: Vec<Answer>,
     expected: &str,
     requests: &[&str],
 ) -> (Arc<SourceStatus>, Duration) {
-    let server = Arc::new(Server { answers: Mutex::new(answers.into()), ..Server::default() });
+    check_at("2", answers, expected, requests).await
+}
+
+/// As `check`, with a server that tells probes that it is at `version`.
+async fn check_at(
+    version: &'static str,
+    answers: Vec<Answer>,
+    expected: &str,
+    requests: &[&str],
+) -> (Arc<SourceStatus>, Duration) {
+    let (answers, asked) = (Mutex::new(answers.into()), Mutex::default());
+    let server = Arc::new(Server { answers, requests: asked, version });
     let (options, status) = (options(), Arc::new(SourceStatus::new(&options())));
     let asked = Arc::clone(&server);
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -136,6 +166,7 @@ async fn check(
         tokio::task::yield_now().await;
     }
     let mut requested = server.requests.lock().unwrap().clone();
+    requested.retain(|request| *request != "probe");
     requested.dedup_by(|next, last| next == last && *next == "resume");
     assert_eq!(requested, requests);
     drop(receiver);
@@ -170,17 +201,17 @@ async fn a_server_without_streaming_lists_gets_a_paged_one_at_once() {
     assert_eq!(took, Duration::ZERO);
     assert_eq!(status.reports()[0].error, None);
     // Cut in the middle, or closed by an error: never half a list.
-    let answers = vec![Ends(&[NS_A]), Open(&[]), Status(200, NS_LIST)];
-    check(answers, "( +a ( ( +a +b )", &["stream", "stream", "list", "resume"]).await;
+    let answers = vec![Ends(&[NS_A]), Status(200, NS_LIST)];
+    check(answers, "( +a ( +a +b )", &["stream", "list", "resume"]).await;
     let answers = vec![Open(&[NS_A, GONE]), Status(200, NS_LIST)];
     check(answers, "( +a ( +a +b )", &["stream", "list", "resume"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_bookmark_within_a_minute() {
+async fn a_list_that_stands_still() {
     let answers = vec![Open(&[NS_A]), Status(200, NS_LIST)];
     let (_, took) = check(answers, "( +a ( +a +b )", &["stream", "list", "resume"]).await;
-    assert_eq!(took.as_secs(), 60);
+    assert_eq!(took.as_secs(), 24);
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,8 +269,18 @@ async fn a_forbidden_kind_does_not_hold_up_the_others() {
     let forbidden =
         r#"{"kind":"Status","code":403,"reason":"Forbidden","message":"services is forbidden"}"#;
     let answers = vec![Status(403, forbidden), Status(403, forbidden), Open(&[NS_A, END])];
-    let (status, _) = check(answers, "( +a )", &["stream", "stream", "stream"]).await;
+    let (status, _) = check(answers, "( +a )", &["stream", "list", "stream"]).await;
     let reports = status.reports();
     assert_eq!((reports[0].failures, reports[1].failures), (2, 0));
     assert!(status.is_synced() && reports[1].is_synced);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_watch_is_resumed_within_half_a_minute() {
+    let answers = vec![Open(&[NS_A, END]), Open(&[NS_B])];
+    let (status, took) = check(answers, "( +a ) b", &["stream", "resume"]).await;
+    assert_eq!(took.as_secs(), 24);
+    assert_eq!(status.reports()[0].error, None);
+}
+
+mod odd_servers;

@@ -1,3 +1,4 @@
+use super::backoff::{PAUSE_MAX, jittered_pause};
 use super::*;
 use Failure::*;
 use Observation::*;
@@ -5,95 +6,135 @@ use Observation::*;
 /// What is expected next, in milliseconds; pauses are those of the longest jitter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
-    Continue(u64),
+    Goes,
+    Asks,
+    Resumes(u64),
     Streaming(u64),
     Paged(u64),
-    /// With a new client.
+    Whole(u64),
+    /// Either, with a new client.
     Renewed(u64),
 }
 use Then::*;
 
-/// Each row: milliseconds since the row before, what is observed, what has to follow.
-#[track_caller]
-fn check(name: &str, rows: &[(u64, Observation, Then)]) -> Recovery {
-    check_from(Recovery::new(false, Instant::now()), name, rows)
+/// Milliseconds since the row before, what is observed, what has to follow.
+type Row = (u64, Observation, Then);
+
+struct Run {
+    recovery: Recovery,
+    now: Instant,
 }
 
-#[track_caller]
-fn check_from(mut recovery: Recovery, name: &str, rows: &[(u64, Observation, Then)]) -> Recovery {
-    let mut now = recovery.follows_until;
-    for (index, (after_ms, observation, expected)) in rows.iter().enumerate() {
-        now += Duration::from_millis(*after_ms);
-        let next = recovery.observe(*observation, now, 1.0);
-        let ms = |pause: Duration| pause.as_millis() as u64;
-        let then = match (next, recovery.strategy()) {
-            (Next::Continue(pause), _) => Continue(ms(pause)),
-            (Next::Restart(Restart { pause, is_client_renewed: true }), _) => Renewed(ms(pause)),
-            (Next::Restart(Restart { pause, .. }), Strategy::Streaming) => Streaming(ms(pause)),
-            (Next::Restart(Restart { pause, .. }), Strategy::Paged) => Paged(ms(pause)),
-        };
-        assert_eq!(then, *expected, "{name}, row {index}: {observation:?}");
-        now += match next {
-            Next::Continue(pause) | Next::Restart(Restart { pause, .. }) => pause,
-        };
+impl Run {
+    fn new(is_paged_only: bool) -> Self {
+        let now = Instant::now();
+        Self { recovery: Recovery::new(is_paged_only, now), now }
     }
-    recovery
+
+    #[track_caller]
+    fn check(mut self, name: &str, rows: &[Row]) -> Self {
+        for (index, (after_ms, observation, expected)) in rows.iter().enumerate() {
+            self.now += Duration::from_millis(*after_ms);
+            let next = self.recovery.observe(*observation, self.now, 1.0);
+            let ms = |retry: Retry| retry.pause.as_millis() as u64;
+            let then = match (next, self.recovery.strategy()) {
+                (Next::Continue, _) => Goes,
+                (Next::Probe, _) => Asks,
+                (Next::Resume(retry) | Next::List(retry), _) if retry.is_client_renewed => {
+                    Renewed(ms(retry))
+                }
+                (Next::Resume(retry), _) => Resumes(ms(retry)),
+                (Next::List(retry), Strategy::Streaming) => Streaming(ms(retry)),
+                (Next::List(retry), Strategy::Paged) => Paged(ms(retry)),
+                (Next::List(retry), Strategy::Whole) => Whole(ms(retry)),
+            };
+            assert_eq!(then, *expected, "{name}, row {index}: {observation:?}");
+            if let Next::Resume(retry) | Next::List(retry) = next {
+                self.now += retry.pause;
+            }
+        }
+        self
+    }
+
+    /// The deadline, in seconds from now.
+    fn due_secs(&self) -> u64 {
+        (self.recovery.deadline() - self.now).as_secs()
+    }
 }
 
-const LISTED: [(u64, Observation, Then); 2] =
-    [(0, ListBegins, Continue(0)), (50, ListComplete, Continue(0))];
-
-/// `rows` after a complete list.
+/// Since a start with a streaming list.
 #[track_caller]
-fn check_live(name: &str, rows: &[(u64, Observation, Then)]) -> Recovery {
-    check(name, &[&LISTED[..], rows].concat())
+fn check(name: &str, rows: &[Row]) -> Run {
+    Run::new(false).check(name, rows)
+}
+
+const LISTED: Observation = ListComplete { is_resumable: true };
+
+/// `rows` after a complete streaming list.
+#[track_caller]
+fn check_live(name: &str, rows: &[Row]) -> Run {
+    let run = check(name, &[(50, LISTED, Goes)]);
+    assert!(run.recovery.is_current(), "{name}");
+    run.check(name, rows)
 }
 
 #[test]
 fn streaming_list_falls_back_at_once_and_is_remembered() {
     for (name, failing) in [
-        ("gate off: 422 or 400", vec![(10, Failed(Refused), Paged(0))]),
-        ("410 during the list", vec![(0, ListBegins, Continue(0)), (5, Failed(Expired), Paged(0))]),
-        ("in-stream error", vec![(0, ListBegins, Continue(0)), (5, Failed(Refused), Paged(0))]),
-        (
-            "cut mid-list: kube begins anew",
-            vec![(0, ListBegins, Continue(0)), (5, ListBegins, Paged(0))],
-        ),
-        ("no bookmark", vec![(0, ListBegins, Continue(0)), (60_000, DeadlinePassed, Paged(0))]),
-        ("no answer at all", vec![(60_000, DeadlinePassed, Paged(0))]),
+        ("gate off: 422 or 400; cut short", (10, Failed(Refused), Paged(0))),
+        ("410 during the list", (5, Failed(Expired), Paged(0))),
+        ("a rule for lists, none for watches", (5, Failed(Forbidden), Paged(0))),
+        ("no bookmark, or no answer at all", (60_000, DeadlinePassed, Paged(0))),
     ] {
-        let recovery = check(name, &failing);
-        assert!(!recovery.is_paged_only(), "{name}: not before a paged list has worked");
-        let recovery = check_from(recovery, name, &LISTED);
-        assert!(recovery.is_paged_only(), "{name}");
+        let run = check(name, &[failing]);
+        assert!(!run.recovery.is_paged_only(), "{name}: not before a paged list has worked");
+        let run = run.check(name, &[(50, LISTED, Goes)]);
+        assert!(run.recovery.is_paged_only(), "{name}");
+        assert!(!run.recovery.is_current(), "{name}: no watch yet");
+        let run = run.check(name, &[(5, WatchBegins, Goes)]);
+        assert!(run.recovery.is_current(), "{name}");
         // The next list, half an hour later, does not try again.
-        check_from(recovery, name, &[(1_800_000, DeadlinePassed, Paged(0))]);
+        run.check(name, &[(1_800_000, DeadlinePassed, Paged(0))]);
     }
 }
 
 #[test]
-fn neither_list_works() {
+fn every_refusal_of_a_list_comes_to_one_without_a_limit() {
     check(
-        "both strategies in turn, with a growing pause",
+        "the page to continue from is gone",
         &[
             (0, Failed(Refused), Paged(0)),
-            (0, Failed(Refused), Streaming(200)),
+            (50, Failed(Expired), Whole(0)),
+            (50, LISTED, Goes),
+            (1, WatchBegins, Goes),
+            // The next one may be in pages again.
+            (9_000, Failed(Expired), Paged(0)),
+        ],
+    );
+    check(
+        "all three in turn, with a growing pause",
+        &[
             (0, Failed(Refused), Paged(0)),
-            (0, Failed(Refused), Streaming(800)),
+            (0, Failed(Refused), Whole(200)),
+            (0, Failed(Refused), Streaming(400)),
             (0, Failed(Refused), Paged(0)),
+            (0, Failed(Refused), Whole(1500)),
             (0, Failed(Refused), Streaming(1500)),
         ],
     );
-    let known = Recovery::new(true, Instant::now());
-    check_from(
-        known,
-        "paged only stays paged",
-        &[(0, Failed(Refused), Paged(100)), (0, Failed(Expired), Paged(200))],
+    Run::new(true).check(
+        "no streaming list where another kind found that there is none",
+        &[
+            (0, Failed(Refused), Whole(100)),
+            (0, Failed(Refused), Paged(200)),
+            (0, Failed(Expired), Whole(0)),
+            (0, Failed(Expired), Paged(800)),
+        ],
     );
 }
 
 #[test]
-fn what_a_paged_list_would_meet_too_is_no_reason_to_fall_back() {
+fn what_another_list_would_meet_too_is_no_reason_to_fall_back() {
     check(
         "away at boot",
         &[
@@ -103,16 +144,16 @@ fn what_a_paged_list_would_meet_too_is_no_reason_to_fall_back() {
             (0, Failed(Unreachable), Streaming(800)),
             (0, Failed(Unreachable), Streaming(1500)),
             (0, Failed(Unreachable), Streaming(1500)),
-            (0, Failed(Unreachable), Streaming(1500)),
         ],
     );
     check(
-        "forbidden",
-        &[(0, Failed(Forbidden), Streaming(100)), (0, Failed(Forbidden), Streaming(200))],
-    );
-    check(
-        "credentials",
-        &[(0, Failed(Unauthorized), Renewed(100)), (0, Failed(Unauthorized), Renewed(200))],
+        "forbidden: both rules are asked for, and no list without a limit",
+        &[
+            (0, Failed(Forbidden), Paged(0)),
+            (0, Failed(Forbidden), Streaming(200)),
+            (0, Failed(Forbidden), Paged(0)),
+            (0, Failed(Forbidden), Streaming(800)),
+        ],
     );
     let asked = Throttled(Duration::from_secs(7));
     check(
@@ -127,21 +168,96 @@ fn what_a_paged_list_would_meet_too_is_no_reason_to_fall_back() {
 
 #[test]
 fn broken_watches_resume_without_a_list() {
-    let recovery = check_live(
+    let run = check_live(
         "an outage of half a minute",
         &[
-            (9_000, Failed(Unreachable), Continue(100)),
-            (0, Failed(Unreachable), Continue(200)),
-            (0, Failed(Unreachable), Continue(400)),
-            (0, Failed(Unreachable), Continue(800)),
-            (0, Failed(Unreachable), Continue(1500)),
-            (0, Failed(Unreachable), Continue(1500)),
-            (0, Failed(Unreachable), Continue(1500)),
-            // Healthy for a while: the next one begins from the shortest pause.
-            (60_000, Failed(Unreachable), Continue(100)),
+            (9_000, Failed(Unreachable), Resumes(100)),
+            (0, Failed(Unreachable), Resumes(200)),
+            (0, Failed(Unreachable), Resumes(400)),
+            (0, Failed(Unreachable), Resumes(800)),
+            (0, Failed(Unreachable), Resumes(1500)),
+            (0, Failed(Unreachable), Resumes(1500)),
+            (0, WatchBegins, Goes),
         ],
     );
-    assert!(recovery.is_live());
+    assert!(!run.recovery.is_current(), "the server may not be what it was");
+    assert_eq!(run.due_secs(), 0, "so it is asked at once");
+    let run = run.check("", &[(0, DeadlinePassed, Asks), (3, Probed(Probe::Abreast), Goes)]);
+    assert!(run.recovery.is_current());
+    // Healthy for a while: the next one begins from the shortest pause.
+    run.check("", &[(60_000, Failed(Unreachable), Resumes(100))]);
+}
+
+#[test]
+fn a_server_that_has_gone_back_is_listed() {
+    let back = Probed(Probe::WentBack);
+    let run = check_live(
+        "etcd restored while the API server was away",
+        &[
+            (9_000, Failed(Unreachable), Resumes(100)),
+            (0, WatchBegins, Goes),
+            (0, DeadlinePassed, Asks),
+            (5, back, Streaming(0)),
+        ],
+    );
+    assert!(!run.recovery.is_current());
+    let run = run.check("", &[(50, LISTED, Goes)]);
+    assert!(run.recovery.is_current());
+    check_live("a bookmark says so", &[(9_000, back, Streaming(0))]);
+    check_live(
+        "answers that go to and fro: lists with growing distance",
+        &[
+            (9_000, back, Streaming(0)),
+            (50, LISTED, Goes),
+            (50, back, Streaming(200)),
+            (50, LISTED, Goes),
+            (50, back, Streaming(400)),
+        ],
+    );
+}
+
+#[test]
+fn silence_is_no_proof() {
+    let run = check_live("nothing at all", &[]);
+    assert_eq!(run.due_secs(), 24);
+    let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (5, WatchBegins, Goes)]);
+    assert_eq!(run.due_secs(), 0);
+    let run = run.check("", &[(0, DeadlinePassed, Asks), (5, Probed(Probe::Abreast), Goes)]);
+    assert_eq!(run.due_secs(), 23, "one watch and one probe each 24 s");
+
+    let mut run = check_live("a bookmark, then the end of the watch", &[]);
+    run.now += Duration::from_secs(18);
+    run.recovery.heard(run.now);
+    let run = run.check("", &[(2_000, WatchEnds, Resumes(0)), (5, WatchBegins, Goes)]);
+    assert!(run.recovery.is_current());
+    assert_eq!(run.due_secs(), 24, "no probe");
+
+    let run =
+        check_live("a streaming list that stands still", &[(0, Failed(Expired), Streaming(0))]);
+    assert_eq!(run.due_secs(), 24);
+}
+
+#[test]
+fn a_probe_that_fails() {
+    let probe = [
+        (9_000, Failed(Unreachable), Resumes(100)),
+        (0, WatchBegins, Goes),
+        (0, DeadlinePassed, Asks),
+    ];
+    for (failure, is_current) in [
+        // There is nothing to compare: the watch is all there is.
+        (Forbidden, true),
+        (Refused, true),
+        (Unreachable, false),
+        (Throttled(Duration::from_secs(1)), false),
+    ] {
+        let run = check_live("", &probe).check("", &[(5, Probed(Probe::Failed(failure)), Goes)]);
+        assert_eq!(run.recovery.is_current(), is_current, "{failure:?}");
+        if !is_current {
+            assert_eq!(run.due_secs(), 5, "{failure:?}: asked again");
+        }
+    }
+    check_live("", &probe).check("", &[(5, Probed(Probe::Failed(Unauthorized)), Renewed(200))]);
 }
 
 #[test]
@@ -149,10 +265,10 @@ fn a_lost_resource_version_lists_at_once_but_not_in_a_loop() {
     check_live("410 in the stream or as an HTTP status", &[(9_000, Failed(Expired), Streaming(0))]);
     let mut rows = vec![(9_000, Failed(Expired), Streaming(0))];
     for pause in [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000] {
-        rows.extend(LISTED);
+        rows.push((50, LISTED, Goes));
         rows.push((10, Failed(Expired), Streaming(pause)));
     }
-    rows.extend(LISTED);
+    rows.push((50, LISTED, Goes));
     rows.push((120_000, Failed(Expired), Streaming(0)));
     check_live("lists that do not last", &rows);
 }
@@ -162,22 +278,140 @@ fn three_refused_resumes_begin_a_new_stream() {
     check_live(
         "in a row",
         &[
-            (9_000, Failed(Refused), Continue(100)),
-            (0, Failed(Refused), Continue(200)),
-            (0, Failed(Refused), Streaming(400)),
+            (9_000, Failed(Refused), Resumes(100)),
+            (0, Failed(Refused), Resumes(200)),
+            (0, Failed(Refused), Streaming(0)),
         ],
     );
     check_live(
         "not in a row",
         &[
-            (9_000, Failed(Refused), Continue(100)),
-            (0, Failed(Refused), Continue(200)),
-            (300_000, Failed(Refused), Continue(100)),
-            (0, Failed(Forbidden), Continue(200)),
-            (0, Failed(Forbidden), Streaming(400)),
+            (9_000, Failed(Refused), Resumes(100)),
+            (0, Failed(Refused), Resumes(200)),
+            (300_000, Failed(Refused), Resumes(100)),
+            (0, Failed(Forbidden), Renewed(200)),
+            (0, Failed(Forbidden), Streaming(0)),
         ],
     );
-    check_live("401: new credentials", &[(9_000, Failed(Unauthorized), Renewed(100))]);
+}
+
+#[test]
+fn lists_without_watches_are_half_a_minute_apart() {
+    let mut rows = vec![
+        (0, Failed(Forbidden), Paged(0)),
+        (50, LISTED, Goes),
+        (1, Failed(Forbidden), Resumes(200)),
+        (0, Failed(Forbidden), Resumes(400)),
+        (0, Failed(Forbidden), Paged(0)),
+    ];
+    for pause in [200, 400, 800, 1600, 3200, 6400, 12_800] {
+        rows.push((50, LISTED, Goes));
+        rows.push((1, Failed(Forbidden), Paged(pause)));
+    }
+    rows.extend([(50, LISTED, Goes), (1, Failed(Forbidden), Renewed(25_600))]);
+    rows.extend([(50, LISTED, Goes), (1, Failed(Forbidden), Renewed(30_000))].repeat(3));
+    let run = check("no rule for watches", &rows);
+    assert!(!run.recovery.is_current());
+    let run = run.check("the rule has come", &[(50, LISTED, Goes), (1, WatchBegins, Goes)]);
+    assert!(run.recovery.is_current());
+}
+
+#[test]
+fn a_periodic_list_that_fails_leaves_the_watch() {
+    let run = check_live(
+        "watches without lists",
+        &[
+            (1_800_000, DeadlinePassed, Streaming(0)),
+            (0, Failed(Forbidden), Paged(0)),
+            (0, Failed(Forbidden), Renewed(200)),
+            (5, WatchBegins, Goes),
+            (0, DeadlinePassed, Asks),
+            (5, Probed(Probe::Failed(Forbidden)), Goes),
+        ],
+    );
+    assert!(run.recovery.is_current(), "it was the watch that was resumed");
+    run.check("again in a minute", &[(60_000, DeadlinePassed, Streaming(0))]);
+}
+
+#[test]
+fn lists_without_a_resource_version() {
+    let unversioned = ListComplete { is_resumable: false };
+    let run = check("", &[(0, Failed(Refused), Paged(0)), (50, unversioned, Goes)]);
+    let run = run.check("", &[(1, WatchBegins, Goes)]);
+    assert!(run.recovery.is_current());
+    let run = run.check(
+        "what was deleted since the watch ended only a list tells",
+        &[
+            (20_000, WatchEnds, Paged(0)),
+            (50, unversioned, Goes),
+            (1, WatchBegins, Goes),
+            (24_000, DeadlinePassed, Paged(0)),
+            (50, unversioned, Goes),
+            (1, WatchBegins, Goes),
+        ],
+    );
+    run.check(
+        "but not in a loop",
+        &[
+            (10, WatchEnds, Paged(100)),
+            (50, unversioned, Goes),
+            (1, WatchBegins, Goes),
+            (10, WatchEnds, Paged(200)),
+            (50, unversioned, Goes),
+            (1, Failed(Unreachable), Renewed(400)),
+        ],
+    );
+}
+
+#[test]
+fn a_watch_that_ends_as_it_begins_waits() {
+    let mut rows = Vec::new();
+    for pause in [100, 200, 400, 800, 1500, 1500] {
+        rows.extend([(0, WatchEnds, Resumes(pause)), (1, WatchBegins, Goes)]);
+    }
+    rows.extend([(60_000, WatchEnds, Resumes(0))]);
+    check_live("", &rows);
+}
+
+#[test]
+fn an_unreadable_event_is_made_up_for_by_a_list() {
+    let run = check_live("", &[(1_000, Unreadable, Goes)]);
+    assert!(!run.recovery.is_current());
+    let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (0, WatchBegins, Goes)]);
+    run.check("", &[(36_000, DeadlinePassed, Streaming(0))]);
+}
+
+#[test]
+fn failures_that_new_credentials_could_cure_get_a_new_client() {
+    check(
+        "401",
+        &[(0, Failed(Unauthorized), Renewed(100)), (0, Failed(Unauthorized), Renewed(200))],
+    );
+    check_live("401 of a watch", &[(9_000, Failed(Unauthorized), Renewed(100))]);
+    for failure in [Unreachable, Forbidden, Refused] {
+        check_live(
+            "the second in a row, of a client that is not new",
+            &[
+                (300_000, Failed(failure), Resumes(100)),
+                (0, Failed(failure), Renewed(200)),
+                (60_000, Failed(failure), Resumes(100)),
+            ],
+        );
+    }
+    let mut rows = vec![(300_000, Failed(Unreachable), Resumes(100))];
+    rows.push((0, Failed(Unreachable), Renewed(200)));
+    rows.extend([400, 800].map(|pause| (0, Failed(Unreachable), Resumes(pause))));
+    rows.extend([(0, Failed(Unreachable), Resumes(1500)); 9]);
+    rows.push((300, Failed(Unreachable), Renewed(1500)));
+    check_live("every 15 s while it lasts", &rows);
+    check_live(
+        "not these",
+        &[
+            (300_000, Failed(Throttled(Duration::ZERO)), Resumes(100)),
+            (0, Failed(Throttled(Duration::ZERO)), Resumes(200)),
+            (0, Failed(Expired), Streaming(0)),
+        ],
+    );
 }
 
 #[test]
@@ -185,9 +419,8 @@ fn full_list_every_quarter_to_half_an_hour() {
     let check = |random: f64, expected: Duration| {
         let began = Instant::now();
         let mut recovery = Recovery::new(false, began);
-        recovery.observe(ListBegins, began, random);
-        recovery.observe(ListComplete, began, random);
-        assert_eq!(recovery.deadline() - began, expected);
+        recovery.observe(LISTED, began, random);
+        assert_eq!(recovery.relist_at - began, expected);
     };
     check(0.0, RELIST_MIN);
     check(0.5, Duration::from_secs(22 * 60 + 30));

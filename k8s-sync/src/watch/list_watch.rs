@@ -1,0 +1,266 @@
+//! One kind's list, and the watch that keeps it up to date: the requests, and the resource version between them.
+//!
+//! kube's own watcher hides the version, resumes by itself, takes no list without one, and asks no server twice whether it is
+//! still where it was; all of which `recovery` has to know or decide. Here nothing is decided: each error and each end is
+//! given to the caller, who says how to go on. Until told otherwise a list begins anew, and a watch from where it was.
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use kube::Api;
+use kube::api::{ListParams, WatchEvent};
+use kube::runtime::watcher;
+
+use super::recovery::{Probe, Strategy};
+use super::resource::{Queries, Watched};
+use crate::raw::RawObject;
+
+/// What comes of a list and its watch, in order.
+#[derive(Debug)]
+pub(super) enum Step<T> {
+    ListBegins,
+    Listed(Watched<T>),
+    ListComplete {
+        /// It has a version to watch from.
+        is_resumable: bool,
+    },
+    /// A streaming list has ended before it was complete.
+    ListCut,
+    WatchBegins,
+    Applied(Watched<T>),
+    Deleted(Watched<T>),
+    /// The server says how far it is, beside how far we were.
+    Bookmark(Compared),
+    /// An event whose type or object is unknown.
+    Unreadable,
+    WatchEnds,
+}
+
+/// The server's resource version and ours.
+#[derive(Debug)]
+pub(super) struct Compared {
+    pub(super) probe: Probe,
+    pub(super) server: String,
+    pub(super) ours: String,
+}
+
+type Events<T> = BoxStream<'static, kube::Result<WatchEvent<Watched<T>>>>;
+
+enum State<T> {
+    /// Nothing is asked for yet.
+    Start,
+    /// A list: what is left of the page, and where the next one begins.
+    Page {
+        objects: std::vec::IntoIter<Watched<T>>,
+        next: Option<String>,
+        version: String,
+    },
+    Streaming(Events<T>),
+    Listed,
+    Watching(Events<T>),
+}
+
+pub(super) struct ListWatch<T> {
+    api: Api<Watched<T>>,
+    queries: Queries,
+    strategy: Strategy,
+    state: State<T>,
+    /// What is watched from: empty where the server's lists have none.
+    version: String,
+}
+
+impl<T: RawObject> ListWatch<T> {
+    pub(super) fn new(api: Api<Watched<T>>, queries: Queries, strategy: Strategy) -> Self {
+        Self { api, queries, strategy, state: State::Start, version: String::new() }
+    }
+
+    /// From now on requests go through this.
+    pub(super) fn use_api(&mut self, api: Api<Watched<T>>) {
+        self.api = api;
+    }
+
+    /// Drops what there is; a list comes next.
+    pub(super) fn list(&mut self, strategy: Strategy) {
+        (self.strategy, self.state) = (strategy, State::Start);
+    }
+
+    /// Drops the watch; one from the same version comes next.
+    pub(super) fn resume(&mut self) {
+        self.state = State::Listed;
+    }
+
+    /// Asks the server, by a request of its own, for the version that it is at. `None`: it has none that can be compared.
+    pub(super) fn probe(
+        &self,
+    ) -> impl Future<Output = watcher::Result<Option<Compared>>> + Send + use<T> {
+        let (api, ours) = (self.api.clone(), self.version.clone());
+        async move {
+            // Without selectors: a list by labels would read all objects until one matches.
+            let list = api.list(&ListParams::default().limit(1)).await;
+            let list = list.map_err(watcher::Error::InitialListFailed)?;
+            let server = list.metadata.resource_version.unwrap_or_default();
+            Ok(number(&server).map(|_| compare(server, ours)))
+        }
+    }
+
+    /// The next step. Dropping the future loses no event.
+    pub(super) async fn next(&mut self) -> watcher::Result<Step<T>> {
+        loop {
+            let step = match (&mut self.state, self.strategy) {
+                (State::Start, Strategy::Streaming) => Some(self.begin_stream().await?),
+                (State::Start, Strategy::Paged | Strategy::Whole) => {
+                    self.page(None).await?;
+                    Some(Step::ListBegins)
+                }
+                (State::Page { objects, next, version }, _) => match (objects.next(), next) {
+                    (Some(object), _) => Some(Step::Listed(object)),
+                    (None, Some(next)) => {
+                        let next = next.clone();
+                        self.page(Some(next)).await?;
+                        None
+                    }
+                    (None, None) => {
+                        self.version = std::mem::take(version);
+                        self.state = State::Listed;
+                        Some(self.complete())
+                    }
+                },
+                (State::Streaming(events), _) => {
+                    let event = events.next().await;
+                    self.of_list(event)?
+                }
+                (State::Listed, _) => {
+                    let events = self.api.watch(&self.queries.watch, &self.version).await;
+                    let events = events.map_err(watcher::Error::WatchStartFailed)?;
+                    self.state = State::Watching(events.boxed());
+                    Some(Step::WatchBegins)
+                }
+                (State::Watching(events), _) => {
+                    let event = events.next().await;
+                    Some(self.of_watch(event)?)
+                }
+            };
+            if let Some(step) = step {
+                return Ok(step);
+            }
+        }
+    }
+
+    async fn begin_stream(&mut self) -> watcher::Result<Step<T>> {
+        let events = self.api.watch(&self.queries.stream, "0").await;
+        self.state = State::Streaming(events.map_err(watcher::Error::WatchStartFailed)?.boxed());
+        Ok(Step::ListBegins)
+    }
+
+    /// The page that begins at `from`, or the whole list. What fails begins anew.
+    async fn page(&mut self, from: Option<String>) -> watcher::Result<()> {
+        let mut query = match self.strategy {
+            Strategy::Whole => self.queries.list.clone(),
+            Strategy::Paged | Strategy::Streaming => self.queries.page.clone(),
+        };
+        query.continue_token = from;
+        self.state = match self.api.list(&query).await {
+            Ok(list) => State::Page {
+                objects: list.items.into_iter(),
+                next: list.metadata.continue_.filter(|token| !token.is_empty()),
+                version: list.metadata.resource_version.unwrap_or_default(),
+            },
+            Err(error) => {
+                self.state = State::Start;
+                return Err(watcher::Error::InitialListFailed(error));
+            }
+        };
+        Ok(())
+    }
+
+    fn complete(&self) -> Step<T> {
+        Step::ListComplete { is_resumable: !self.version.is_empty() }
+    }
+
+    /// An event of a streaming list. `None`: it means nothing.
+    fn of_list(
+        &mut self,
+        event: Option<kube::Result<WatchEvent<Watched<T>>>>,
+    ) -> watcher::Result<Option<Step<T>>> {
+        let error = match event {
+            Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
+                return Ok(Some(Step::Listed(object)));
+            }
+            Some(Ok(WatchEvent::Deleted(object))) => return Ok(Some(Step::Deleted(object))),
+            Some(Ok(WatchEvent::Bookmark(bookmark))) => {
+                if !bookmark.metadata.annotations.contains_key("k8s.io/initial-events-end") {
+                    return Ok(None);
+                }
+                self.version = bookmark.metadata.resource_version;
+                let State::Streaming(events) = std::mem::replace(&mut self.state, State::Start)
+                else {
+                    unreachable!("an event of a streaming list");
+                };
+                self.state = State::Watching(events);
+                return Ok(Some(self.complete()));
+            }
+            Some(Err(error)) if is_of_unknown_event(&error) => return Ok(Some(Step::Unreadable)),
+            Some(Ok(WatchEvent::Error(status))) => Some(watcher::Error::WatchError(status)),
+            Some(Err(error)) => Some(watcher::Error::WatchFailed(error)),
+            None => None,
+        };
+        self.state = State::Start;
+        error.map_or(Ok(Some(Step::ListCut)), Err)
+    }
+
+    fn of_watch(
+        &mut self,
+        event: Option<kube::Result<WatchEvent<Watched<T>>>>,
+    ) -> watcher::Result<Step<T>> {
+        let error = match event {
+            Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
+                self.advance(object.resource_version());
+                return Ok(Step::Applied(object));
+            }
+            Some(Ok(WatchEvent::Deleted(object))) => {
+                self.advance(object.resource_version());
+                return Ok(Step::Deleted(object));
+            }
+            Some(Ok(WatchEvent::Bookmark(bookmark))) => {
+                let compared = compare(bookmark.metadata.resource_version, self.version.clone());
+                self.advance(&compared.server);
+                return Ok(Step::Bookmark(compared));
+            }
+            Some(Err(error)) if is_of_unknown_event(&error) => return Ok(Step::Unreadable),
+            Some(Ok(WatchEvent::Error(status))) => Some(watcher::Error::WatchError(status)),
+            Some(Err(error)) => Some(watcher::Error::WatchFailed(error)),
+            None => None,
+        };
+        self.state = State::Listed;
+        error.map_or(Ok(Step::WatchEnds), Err)
+    }
+
+    /// Versions of objects are in order, but for those of a watch without one: it begins with all objects, by name.
+    fn advance(&mut self, version: &str) {
+        let is_newer = match (number(version), number(&self.version)) {
+            (Some(newer), Some(ours)) => newer > ours,
+            (_, _) => !version.is_empty(),
+        };
+        if is_newer && !self.version.is_empty() {
+            self.version.replace_range(.., version);
+        }
+    }
+}
+
+/// What kube makes of a line that is no event it knows: a status that says nothing.
+fn is_of_unknown_event(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 0 && status.message.is_empty())
+}
+
+/// Versions that are no numbers are not compared.
+fn compare(server: String, ours: String) -> Compared {
+    let probe = match (number(&server), number(&ours)) {
+        (Some(theirs), Some(known)) if theirs < known => Probe::WentBack,
+        (_, _) => Probe::Abreast,
+    };
+    Compared { probe, server, ours }
+}
+
+/// Kubernetes 1.35 promises that versions of one kind are decimal numbers in order; etcd's always were.
+fn number(version: &str) -> Option<u64> {
+    version.parse().ok()
+}

@@ -1,0 +1,165 @@
+//! What servers do that are no API server as it should be, and what client-go's reflector makes a case of: row by row.
+
+use super::*;
+
+const LIST_ONLY: &str = r#"{"kind":"Status","code":403,"message":"cannot watch namespaces"}"#;
+const EXPIRED: &str =
+    r#"{"kind":"Status","code":410,"reason":"Expired","message":"continue parameter is too old"}"#;
+const TOO_LARGE: &str = r#"{"kind":"Status","code":504,"reason":"Timeout","message":"Too large resource version: 2, current: 1"}"#;
+const PAGE: &str =
+    r#"{"metadata":{"resourceVersion":"2","continue":"x"},"items":[{"metadata":{"name":"a"}}]}"#;
+const UNVERSIONED: &str = r#"{"kind":"NamespaceList","apiVersion":"v1","metadata":{},"items":[{"metadata":{"name":"a"}}]}"#;
+const NULL_ITEMS: &str = r#"{"metadata":{"resourceVersion":"2"},"items":null}"#;
+const OOPS: &str = r#"{"type":"ERROR","object":{"kind":"Status","code":500,"message":"oops"}}"#;
+const BUSY: &str = r#"{"type":"ERROR","object":{"kind":"Status","code":429,"message":"busy","details":{"retryAfterSeconds":3}}}"#;
+const HEARTBEAT: &str = r#"{"type":"HEARTBEAT","object":{}}"#;
+const BARE_STATUS: &str = r#"{"kind":"Status","status":"Failure","code":500,"message":"oops"}"#;
+const BACK: &str = r#"{"type":"BOOKMARK","object":{"kind":"x","apiVersion":"v1","metadata":{"resourceVersion":"1"}}}"#;
+const OLD_B: &str =
+    r#"{"type":"MODIFIED","object":{"metadata":{"name":"b","resourceVersion":"1"}}}"#;
+const HTML: (&str, &str) = ("content-type", "text/html");
+
+/// A server, what comes of it in events and requests, and what the trouble says at the end (empty: there is none).
+async fn row(
+    name: &str,
+    answers: Vec<Answer>,
+    expected: &str,
+    requests: &[&str],
+    trouble: &str,
+) -> Duration {
+    println!("{name}");
+    let (status, took) = check(answers, expected, requests).await;
+    let error = status.reports()[0].error.clone().unwrap_or_default();
+    assert!(error.contains(trouble) && error.is_empty() == trouble.is_empty(), "{name}: {error:?}");
+    took
+}
+
+/// A server that gives no list, to the end of its answers.
+async fn unlisted(name: &str, answers: Vec<Answer>, requests: &[&str], trouble: &str) {
+    println!("{name}");
+    let answers = [answers, vec![Open(&[NS_A])]].into_iter().flatten().collect();
+    let mut requests = requests.to_vec();
+    requests.push("stream");
+    let (status, _) = check(answers, "( +a", &requests).await;
+    let error = status.reports()[0].error.clone().expect(name);
+    assert!(error.contains(trouble), "{name}: {error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists() {
+    let refused = || Status(422, "no streaming lists");
+    let answers = vec![refused(), Status(200, PAGE), Status(410, EXPIRED), Status(200, NS_LIST)];
+    let requests = ["stream", "list", "list", "whole", "resume"];
+    row("the second page is gone", answers, "( +a ( +a +b )", &requests, "").await;
+
+    let answers = vec![refused(), Status(404, "no"), Status(400, "no"), Open(&[NS_A, END])];
+    let requests = ["stream", "list", "whole", "stream"];
+    row("nothing, then a stream", answers, "( +a )", &requests, "").await;
+
+    let answers = vec![
+        refused(),
+        Status(200, UNVERSIONED),
+        Ends(&[NS_A, NS_B]),
+        Status(200, UNVERSIONED),
+        Open(&[NS_B]),
+    ];
+    let requests = ["stream", "list", "resume", "list", "resume"];
+    row("no resource version", answers, "( +a ) a b ( +a ) b", &requests, "").await;
+
+    let answers = vec![refused(), Status(200, NULL_ITEMS), Open(&[NS_A])];
+    row("no items", answers, "( ) a", &["stream", "list", "resume"], "").await;
+
+    let answers = vec![Foreign(200, HTML, "<html>log in</html>"), Status(200, NS_LIST)];
+    row("a login page", answers, "( +a +b )", &["stream", "list", "resume"], "").await;
+
+    let page = || Foreign(200, HTML, "<html>log in</html>");
+    let answers = vec![page(), page(), page(), page(), page(), page()];
+    let requests = ["stream", "list", "whole", "stream", "list", "whole"];
+    unlisted("a login page for all", answers, &requests, "text/html").await;
+
+    let moved = || Foreign(301, ("location", "https://other.example:6443/"), "");
+    let answers = vec![moved(), moved(), moved()];
+    unlisted("a redirect", answers, &requests[..3], "https://other.example:6443/").await;
+
+    let gzip = || Foreign(200, ("content-encoding", "gzip"), "\x1f");
+    let answers = vec![gzip(), gzip(), gzip()];
+    unlisted("compressed", answers, &requests[..3], "gzip").await;
+
+    let status = || Status(200, BARE_STATUS);
+    let answers = vec![status(), status(), status(), Open(&[NS_A])];
+    let name = "200 and a status that says 500";
+    row(name, answers, "( ( +a", &["stream", "list", "whole", "stream"], "items").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches() {
+    let answers = vec![Open(&[NS_A, END, OOPS]), Open(&[NS_B])];
+    row("an error in the stream", answers, "( +a ) b", &["stream", "resume"], "").await;
+
+    let answers = vec![Open(&[NS_A, END, BARE_STATUS]), Open(&[NS_B])];
+    row("a bare status in the stream", answers, "( +a ) b", &["stream", "resume"], "").await;
+
+    let answers = vec![Open(&[NS_A, END, BUSY]), Open(&[NS_B])];
+    let took = row("too busy, in the stream", answers, "( +a ) b", &["stream", "resume"], "").await;
+    assert_eq!(took.as_secs(), 3);
+
+    let too_large = || Status(504, TOO_LARGE);
+    let answers =
+        vec![Ends(&[NS_A, END]), too_large(), too_large(), too_large(), Open(&[NS_B, END])];
+    let requests = ["stream", "resume", "stream"];
+    row("behind our version, and says so", answers, "( +a ) ( +b )", &requests, "").await;
+
+    let answers = vec![Open(&[NS_A, END, NS_B, NS_B, NS_B, NS_A_GONE])];
+    row("duplicates", answers, "( +a ) b b b -a", &["stream"], "").await;
+
+    let answers = vec![Open(&[NS_A, END, OLD_B, NS_A_GONE])];
+    row("objects whose versions are no order", answers, "( +a ) b -a", &["stream"], "").await;
+
+    let answers = vec![Open(&[NS_A, END, BACK]), Open(&[NS_B, END])];
+    row("a bookmark that goes back", answers, "( +a ) ( +b )", &["stream", "stream"], "").await;
+
+    let answers = vec![Open(&[NS_A, END, HEARTBEAT, NS_B])];
+    let trouble = "an event of the watch cannot be read";
+    row("an event that nobody knows", answers, "( +a ) b", &["stream"], trouble).await;
+
+    let answers = vec![Open(&[NS_A, END, HEARTBEAT]), Listed(&[NS_B, END])];
+    let requests = ["stream", "resume", "stream"];
+    let took = row("which is made up for", answers, "( +a ) ( +b )", &requests, "").await;
+    assert_eq!(took.as_secs(), 60);
+
+    let answers = vec![Ends(&[NS_A, END]), Foreign(200, HTML, "<html>"), Open(&[NS_B])];
+    row("a login page", answers, "( +a ) b", &["stream", "resume"], "").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_without_watches() {
+    let forbidden = || Status(403, LIST_ONLY);
+    let mut answers = vec![forbidden(), Status(200, NS_LIST)];
+    let (mut requests, mut expected) = (vec!["stream", "list", "resume"], "( +a +b )".to_owned());
+    answers.extend([forbidden(), forbidden(), forbidden(), Status(200, NS_LIST)]);
+    for _ in 0..10 {
+        answers.extend([forbidden(), Status(200, NS_LIST)]);
+        requests.extend(["list", "resume"]);
+        expected.push_str(" ( +a +b )");
+    }
+    answers.push(forbidden());
+    requests.extend(["list", "resume"]);
+    expected.push_str(" ( +a +b )");
+    let name = "no rule for watches";
+    let took = row(name, answers, &expected, &requests, "cannot watch namespaces").await;
+    assert!((50..120).contains(&took.as_secs()), "{took:?}: at most 30 s apart");
+}
+
+#[tokio::test(start_paused = true)]
+async fn etcd_restored_from_a_backup() {
+    // The watch breaks off and is resumed at a version that has yet to come; the server is at 1.
+    let answers = vec![Ends(&[NS_A, END]), Refuse, Open(&[]), Open(&[NS_B, END])];
+    let requests = ["stream", "resume", "stream"];
+    let (status, took) = check_at("1", answers, "( +a ) ( +b )", &requests).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(status.reports()[0].error, None);
+    // As above, but nothing breaks.
+    let answers = vec![Open(&[NS_A, END]), Open(&[]), Open(&[NS_B, END])];
+    let (_, took) = check_at("1", answers, "( +a ) ( +b )", &requests).await;
+    assert_eq!(took.as_secs(), 24);
+}
