@@ -23,7 +23,7 @@ use http_body_util::BodyExt;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ClientBuilder, ConfigExt, DynBody};
 use kube::{Client, Config};
 use tokio::sync::Mutex;
@@ -47,6 +47,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
+/// Connections that were idle for longer are not used again: what made a watch silent has frozen
+/// them too.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 /// Between tries to make the first client. A plugin may be run for each.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -277,7 +280,8 @@ impl Stack<'_> {
             None => tls,
         };
         let connector = tls.enable_http1().wrap_connector(connector);
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+        let mut http = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+        http.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_MAX);
         // Limits count requests until the answer begins, as CoreDNS's do: a running watch does not
         // count.
         let rate = rate_limit(self.server).map(|(count, per)| RateLimitLayer::new(count, per));
