@@ -1,6 +1,7 @@
 //! A cluster without nodes: etcd and kube-apiserver, on loopback, ready in one to two seconds.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -36,7 +37,7 @@ const ADMISSION_OFF: &str = "CertificateApproval,CertificateSigning,CertificateS
 pub struct Cluster {
     // In this order: the API server ends before etcd, and both before their folder.
     api_server: Option<ApiServer>,
-    _etcd: Process,
+    etcd: Option<Process>,
     tools: Tools,
     credentials: Credentials,
     /// Where the API server is, also while it is down.
@@ -63,7 +64,7 @@ impl Cluster {
         let port = api_server.port;
         Self {
             api_server: Some(api_server),
-            _etcd: etcd,
+            etcd: Some(etcd),
             tools: tools.clone(),
             credentials,
             port,
@@ -80,6 +81,15 @@ impl Cluster {
         self.credentials.write_kubeconfig(self.port)
     }
 
+    /// Where the API server is, also while it is down.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
     /// SIGKILL.
     pub fn kill_api_server(&mut self) {
         self.api_server = None;
@@ -90,6 +100,31 @@ impl Cluster {
         let api_server =
             ApiServer::start(self.port, &self.tools, &self.credentials, self.dir.path());
         self.api_server = Some(api_server.expect("the port that was its own"));
+    }
+
+    /// Stops everything, copies what etcd holds, and starts it again.
+    pub fn back_up(&mut self) {
+        self.replace_data("etcd", "etcd.backup");
+    }
+
+    /// Back to what was backed up, as an operator does it who saves a cluster: etcd's revision goes
+    /// back with it.
+    pub fn restore(&mut self) {
+        self.replace_data("etcd.backup", "etcd");
+    }
+
+    /// While everything is stopped, `to` becomes a copy of `from`.
+    fn replace_data(&mut self, from: &str, to: &str) {
+        (self.api_server, self.etcd) = (None, None);
+        let dir = self.dir.path();
+        let run = |program: &str, arguments: [&str; 3]| {
+            let status = Command::new(program).args(arguments).current_dir(dir).status();
+            assert!(status.expect("a program of every system").success(), "{program} {from} {to}");
+        };
+        run("rm", ["-r", "-f", to]);
+        run("cp", ["-a", from, to]);
+        self.etcd = Some(Process::start("etcd", &self.tools.etcd, &etcd_arguments(), dir));
+        self.start_api_server();
     }
 
     /// Another API server before the same etcd: what is changed through it, a client of the first
@@ -159,6 +194,7 @@ fn api_server_arguments(port: u16, credentials: &Credentials) -> Vec<String> {
         format!("--tls-cert-file={}", file(credentials.certificate())),
         format!("--tls-private-key-file={}", file(credentials.key())),
         format!("--token-auth-file={}", file(credentials.tokens())),
+        format!("--client-ca-file={}", file(credentials.authority())),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         format!("--service-account-signing-key-file={}", file(credentials.key())),
         format!("--service-account-key-file={}", file(credentials.certificate())),

@@ -74,6 +74,19 @@ impl Corefile {
         self.replace_line("manifests", &format!("        kubeconfig {}", path.display()))
     }
 
+    /// Reads the cluster from a server at `port` of 127.0.0.1, with the three files of `tls`.
+    pub fn with_endpoint(
+        self,
+        port: u16,
+        certificate: &Path,
+        key: &Path,
+        authority: &Path,
+    ) -> Self {
+        let tls = [certificate, key, authority].map(|path| path.display().to_string()).join(" ");
+        let lines = format!("        endpoint https://127.0.0.1:{port}\n        tls {tls}");
+        self.replace_line("manifests", &lines)
+    }
+
     /// Reads the cluster from files.
     pub fn with_manifests(self, path: &Path) -> Self {
         self.replace_line("manifests", &format!("        manifests {}", path.display()))

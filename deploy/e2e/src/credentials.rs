@@ -1,36 +1,27 @@
 //! What the API server needs to prove itself and to know its clients: a certificate authority, a
-//! serving certificate for 127.0.0.1, one client's token, and the kubeconfig that names them.
+//! serving certificate for 127.0.0.1, one client's token and another one's certificate, and the
+//! kubeconfig that names the token.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use crate::authority::{Authority, Identity};
 
 /// Files in one folder, made anew for each cluster.
 pub struct Credentials {
     dir: PathBuf,
+    client: Identity,
 }
 
 impl Credentials {
     pub fn create(dir: &Path) -> Self {
-        let ca_key = KeyPair::generate().expect("a key");
-        let mut ca = CertificateParams::new(Vec::new()).expect("no names");
-        ca.distinguished_name.push(DnType::CommonName, "e2e authority");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca_certificate = ca.self_signed(&ca_key).expect("a certificate");
-
-        let server_key = KeyPair::generate().expect("a key");
-        let mut server =
-            CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address as name");
-        server.distinguished_name.push(DnType::CommonName, "e2e API server");
-        let server_certificate =
-            server.signed_by(&server_key, &Issuer::new(ca, ca_key)).expect("a certificate");
-
-        let credentials = Self { dir: dir.to_owned() };
+        let authority = Authority::new("e2e authority");
+        let server = authority.issue_server("e2e API server");
+        let credentials = Self { dir: dir.to_owned(), client: authority.issue_client("e2e") };
         let files = [
-            (credentials.authority(), ca_certificate.pem()),
-            (credentials.certificate(), server_certificate.pem()),
-            (credentials.key(), server_key.serialize_pem()),
+            (credentials.authority(), authority.certificate().to_owned()),
+            (credentials.certificate(), server.certificate),
+            (credentials.key(), server.key),
             (credentials.tokens(), "e2e-token,e2e,e2e,system:masters\n".to_owned()),
         ];
         for (path, text) in files {
@@ -39,8 +30,14 @@ impl Credentials {
         credentials
     }
 
+    /// Signs the certificates of the API server and of its clients.
     pub fn authority(&self) -> PathBuf {
         self.dir.join("ca.crt")
+    }
+
+    /// A client that the API server knows by its certificate.
+    pub fn client(&self) -> &Identity {
+        &self.client
     }
 
     /// The serving certificate; it verifies service-account tokens too.
@@ -61,20 +58,25 @@ impl Credentials {
     /// Writes a kubeconfig for the API server at `port` of 127.0.0.1.
     pub fn write_kubeconfig(&self, port: u16) -> PathBuf {
         let path = self.dir.join(format!("kubeconfig.{port}"));
-        let text = format!(
-            "apiVersion: v1\n\
-             kind: Config\n\
-             current-context: e2e\n\
-             contexts:\n\
-             - name: e2e\n  context: {{cluster: e2e, user: e2e}}\n\
-             clusters:\n\
-             - name: e2e\n  cluster:\n    server: https://127.0.0.1:{port}\n    \
-             certificate-authority: {authority}\n\
-             users:\n\
-             - name: e2e\n  user: {{token: e2e-token}}\n",
-            authority = self.authority().display()
-        );
+        let text = kubeconfig(port, &self.authority(), "{token: e2e-token}");
         fs::write(&path, text).expect("a kubeconfig");
         path
     }
+}
+
+/// A kubeconfig for a server at `port` of 127.0.0.1; `user` is a mapping in YAML.
+pub fn kubeconfig(port: u16, authority: &Path, user: &str) -> String {
+    format!(
+        "apiVersion: v1\n\
+         kind: Config\n\
+         current-context: e2e\n\
+         contexts:\n\
+         - name: e2e\n  context: {{cluster: e2e, user: e2e}}\n\
+         clusters:\n\
+         - name: e2e\n  cluster:\n    server: https://127.0.0.1:{port}\n    \
+         certificate-authority: {authority}\n\
+         users:\n\
+         - name: e2e\n  user: {user}\n",
+        authority = authority.display()
+    )
 }

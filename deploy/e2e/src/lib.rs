@@ -7,6 +7,8 @@
 
 pub mod answer;
 pub mod ask;
+pub mod authority;
+pub mod balancer;
 pub mod cache_scenarios;
 pub mod cluster;
 pub mod comparison;

@@ -1,0 +1,187 @@
+//! Watches that are open and no longer tell what happens: after a restore of etcd, behind a balancer
+//! that forgot the connection, or where nobody lets a new one in with the old certificates.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use domain::base::iana::Rtype;
+use e2e::authority::{Authority, Identity};
+use e2e::balancer::{Balancer, Terminator};
+use e2e::cluster::Cluster;
+use e2e::corefile::{AS_SHIPPED, Corefile};
+use e2e::credentials::kubeconfig;
+use e2e::deadline::poll;
+use e2e::question::Question;
+use e2e::say::say;
+use e2e::server::{Kind, Server};
+use e2e::tools::Tools;
+use serde_json::{Value, json};
+
+/// How long a change may stay unseen: silence is suspicious after 24 s.
+const NOTICED_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long new credentials may stay unread.
+const RENEWED_LIMIT: Duration = Duration::from_secs(60);
+
+/// How much further etcd's revision is than its backup: more than what an API server writes while it
+/// starts.
+const CHANGES_AFTER_BACKUP: usize = 300;
+
+/// Two clusters at a time would only wait for each other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+#[test]
+fn etcd_restored_from_a_backup() {
+    let Some(tools) = Tools::find("stale_watches::etcd_restored_from_a_backup") else { return };
+    let _alone = ALONE.lock();
+    let mut cluster = Cluster::start(&tools);
+    cluster.objects().create(&service("same", "10.96.1.1"));
+    cluster.back_up();
+    let corefile = Corefile::new(AS_SHIPPED).with_kubeconfig(&cluster.kubeconfig());
+    let server = Server::start(Kind::Ringdns, &corefile, Some(&tools));
+
+    for index in 0..CHANGES_AFTER_BACKUP {
+        let changed = json!({ "metadata": { "labels": { "index": index.to_string() } } });
+        cluster.objects().patch("Service", "default", "same", changed);
+    }
+    cluster.objects().create(&service("lost", "10.96.1.2"));
+    cluster.objects().delete("Service", Some("default"), "same");
+    wait_for(&server, "lost", true, NOTICED_LIMIT);
+    wait_for(&server, "same", false, NOTICED_LIMIT);
+
+    cluster.restore();
+    let began = Instant::now();
+    wait_for(&server, "same", true, NOTICED_LIMIT);
+    wait_for(&server, "lost", false, NOTICED_LIMIT);
+    cluster.objects().create(&service("after", "10.96.1.3"));
+    wait_for(&server, "after", true, NOTICED_LIMIT);
+    say(&format!("etcd restored: exact {:?} after the API server was ready", began.elapsed()));
+    let log = server.log();
+    let back = log.find("resource version has gone back");
+    let again = log.find("up to date again kind=\"services\"");
+    assert!(back.is_some() && back < again, "it was not up to date before:\n{log}");
+}
+
+#[test]
+fn a_balancer_forgets_the_connections() {
+    let Some(tools) = Tools::find("stale_watches::a_balancer_forgets_the_connections") else {
+        return;
+    };
+    let _alone = ALONE.lock();
+    let cluster = Cluster::start(&tools);
+    let balancer = Balancer::start(cluster.port());
+    let path = cluster.credentials().write_kubeconfig(balancer.port());
+    let corefile = Corefile::new(AS_SHIPPED).with_kubeconfig(&path);
+    let server = Server::start(Kind::Ringdns, &corefile, Some(&tools));
+
+    balancer.freeze();
+    let began = Instant::now();
+    cluster.objects().create(&service("half", "10.96.1.4"));
+    wait_for(&server, "half", true, NOTICED_LIMIT);
+    say(&format!("connections forgotten: noticed after {:?}", began.elapsed()));
+}
+
+#[test]
+fn certificates_rotate() {
+    let Some(tools) = Tools::find("stale_watches::certificates_rotate") else { return };
+    let _alone = ALONE.lock();
+    let cluster = Cluster::start(&tools);
+    let balancer = Balancer::start(cluster.port());
+    let files = Files { dir: tempfile::tempdir().expect("a folder") };
+    let authority = Authority::new("first authority");
+    let clients = Authority::new("first authority of clients");
+    files.write(&authority, &clients.issue_client("dns"));
+    let terminate = |authority: &Authority, clients: &Authority| {
+        balancer.terminate(&Terminator {
+            server: &authority.issue_server("balancer"),
+            clients,
+            client: cluster.credentials().client(),
+            authority: &fs::read_to_string(cluster.credentials().authority()).expect("a file"),
+        });
+    };
+    terminate(&authority, &clients);
+    let corefiles = [
+        Corefile::new(AS_SHIPPED).with_kubeconfig(&files.write_kubeconfig(balancer.port())),
+        Corefile::new(AS_SHIPPED).with_endpoint(
+            balancer.port(),
+            &files.path("client.crt"),
+            &files.path("client.key"),
+            &files.path("ca.crt"),
+        ),
+    ];
+    let servers = corefiles.map(|corefile| Server::start(Kind::Ringdns, &corefile, Some(&tools)));
+
+    // The balancer is first, and the servers fail for a while before they have the new files.
+    let clients = Authority::new("second authority of clients");
+    terminate(&authority, &clients);
+    for server in &servers {
+        poll(NOTICED_LIMIT, "a refused client", || server.log().contains("cut off").then_some(()));
+    }
+    files.write(&authority, &clients.issue_client("dns"));
+    cluster.objects().create(&service("clients", "10.96.1.5"));
+    for server in &servers {
+        wait_for(server, "clients", true, RENEWED_LIMIT);
+    }
+
+    let authority = Authority::new("second authority");
+    files.write(&authority, &clients.issue_client("dns"));
+    terminate(&authority, &clients);
+    cluster.objects().create(&service("authority", "10.96.1.6"));
+    for server in &servers {
+        wait_for(server, "authority", true, RENEWED_LIMIT);
+    }
+}
+
+/// What a client of the balancer reads.
+struct Files {
+    dir: tempfile::TempDir,
+}
+
+impl Files {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, authority: &Authority, client: &Identity) {
+        let texts = [
+            ("ca.crt", authority.certificate()),
+            ("client.crt", &client.certificate),
+            ("client.key", &client.key),
+        ];
+        for (name, text) in texts {
+            fs::write(self.path(name), text).expect("a file");
+        }
+    }
+
+    fn write_kubeconfig(&self, port: u16) -> PathBuf {
+        let path = self.path("kubeconfig");
+        let user = "{client-certificate: client.crt, client-key: client.key}";
+        fs::write(&path, kubeconfig(port, &self.path("ca.crt"), user)).expect("a kubeconfig");
+        path
+    }
+}
+
+#[track_caller]
+fn wait_for(server: &Server, name: &str, exists: bool, limit: Duration) {
+    let question = Question::new(format!("{name}.default.svc.cluster.local."), Rtype::A);
+    let what = format!("{name} to be {}", if exists { "there" } else { "gone" });
+    poll(limit, &what, || {
+        let answer = server.answer(&question);
+        (answer.is_nxdomain() != exists && answer.answer.is_empty() != exists).then_some(())
+    });
+}
+
+fn service(name: &str, address: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": {
+            "clusterIP": address,
+            "clusterIPs": [address],
+            "ports": [{ "name": "http", "port": 80 }],
+        },
+    })
+}
