@@ -270,6 +270,7 @@ pub(crate) fn report_readiness(readiness: &Readiness, sync: &Sync) {
 fn table_facts(sync: &Sync) -> TableFacts {
     let status = sync.status.borrow();
     let reports = sync.source.reports();
+    let is_current = reports.iter().all(|report| report.is_synced && report.error.is_none());
     let contacts = reports.iter().filter_map(|report| report.since_contact);
     let faults = reports.iter().map(|report| ObjectFaults {
         kind: report.kind.name(),
@@ -284,6 +285,7 @@ fn table_facts(sync: &Sync) -> TableFacts {
         name_count: status.names,
         len: status.table_bytes,
         is_synced: status.is_synced,
+        is_current,
         published_at: status.is_synced.then(|| SystemTime::UNIX_EPOCH + changed),
         // The kind that has been silent longest says how old the picture may be.
         last_event_at: contacts.max().and_then(|silence| SystemTime::now().checked_sub(silence)),

@@ -360,6 +360,7 @@ fn busy_metrics() -> Metrics {
         name_count: 12,
         len: 4096,
         is_synced: true,
+        is_current: true,
         published_at: Some(SystemTime::now()),
         last_event_at: Some(SystemTime::now()),
         refused_name_count: 3,

@@ -98,6 +98,8 @@ pub struct TableFacts {
     /// Bytes of its segments.
     pub len: usize,
     pub is_synced: bool,
+    /// Every kind is synced and kept up to date.
+    pub is_current: bool,
     pub published_at: Option<SystemTime>,
     /// When the API server was last heard of: an event, a bookmark or a list.
     pub last_event_at: Option<SystemTime>,

@@ -30,6 +30,10 @@ impl Families<'_, '_> {
         self.gauges("ringdns_table_bytes", "Bytes of the newest generation", &bytes)?;
         let synced = each(&|table| Some(f64::from(u8::from(table.is_synced))));
         self.gauges("ringdns_table_synced", "1 once the whole cluster was seen", &synced)?;
+        let current = each(&|table| Some(f64::from(u8::from(table.is_current))));
+        let help =
+            "1 while watches keep every kind up to date; 0: cut off, or listed from time to time";
+        self.gauges("ringdns_table_current", help, &current)?;
         let ages = each(&|table| {
             Some(now.duration_since(table.published_at?).unwrap_or_default().as_secs_f64())
         });
