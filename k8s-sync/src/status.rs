@@ -145,6 +145,10 @@ impl Server {
 }
 
 impl KindStatus {
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     #[must_use]
     pub fn report(&self) -> KindReport {
         let contact_ms = self.contact_ms.load(Relaxed);

@@ -39,7 +39,7 @@ use crate::status::{KindStatus, SourceStatus, is_wanted};
 use client::{Connector, Numbered};
 use failure::Trouble;
 use list_watch::{Compared, ListWatch, Step};
-use recovery::{Failure, Next, Observation, Probe, Recovery, Retry};
+use recovery::{Failure, Next, Observation, Probe, Recovery, Retry, Strategy};
 use resource::Queries;
 
 /// A cluster's API server, ready to be watched.
@@ -157,20 +157,14 @@ impl Watch {
                 status.listed(list.objects, now() - list.began, strategy.name());
                 self.is_paged_only.fetch_or(recovery.is_paged_only(), Relaxed);
             }
-            if let Some(trouble) = trouble {
-                // A missing rule is worth a word even where another one is there.
-                let has_fallen_back =
-                    recovery.strategy() != strategy && trouble.failure != Failure::Forbidden;
-                if observation == Observation::Probed(Probe::WentBack) {
-                    status.outdated(trouble.error);
-                } else if has_fallen_back && next.is_at_once() {
-                    status.fell_back(&trouble.error, strategy.name(), recovery.strategy().name());
-                } else {
-                    let next_step = trouble.next_step(T::KIND);
-                    status.failed(trouble.error, &next_step);
+            let lists = (strategy, recovery.strategy());
+            match trouble {
+                Some(trouble) => report(trouble, observation, next, lists, status),
+                None if next.is_list() && observation == Observation::Probed(Probe::Ahead) => {
+                    status.outdated(SILENT.to_owned());
                 }
-            } else if recovery.is_current() {
-                status.recovered();
+                None if recovery.is_current() => status.recovered(),
+                None => {}
             }
             match next {
                 Next::Continue => {}
@@ -220,7 +214,7 @@ async fn forward<T: RawObject>(
         Step::WatchEnds => (None, Some((Observation::WatchEnds, None))),
         Step::Unreadable => (None, Some((Observation::Unreadable, Some(unreadable())))),
         Step::Bookmark(compared) => match compared.probe {
-            Probe::Abreast => (None, None),
+            Probe::Abreast | Probe::Ahead => (None, None),
             Probe::WentBack | Probe::Failed(_) => (None, Some(probed(Ok(Some(compared))))),
         },
     };
@@ -228,6 +222,30 @@ async fn forward<T: RawObject>(
         events.send(T::event(change)).await.map_err(|_| Closed)?;
     }
     Ok(noticed)
+}
+
+/// What is reported where the server moves on and the watch does not.
+const SILENT: &str = "the watch says nothing while the API server's resource version moves on: does a proxy or balancer \
+                      hold back what is streamed?";
+
+/// Reports a trouble for the log and /ready. `lists`: how the last list was asked for, and how the next one is.
+fn report(
+    trouble: Trouble,
+    observation: Observation,
+    next: Next,
+    lists: (Strategy, Strategy),
+    status: &KindStatus,
+) {
+    // A missing rule is worth a word even where another one is there.
+    let has_fallen_back = lists.0 != lists.1 && trouble.failure != Failure::Forbidden;
+    if observation == Observation::Probed(Probe::WentBack) {
+        status.outdated(trouble.error);
+    } else if has_fallen_back && next.is_at_once() {
+        status.fell_back(&trouble.error, lists.0.name(), lists.1.name());
+    } else {
+        let next_step = trouble.next_step(status.kind());
+        status.failed(trouble.error, &next_step);
+    }
 }
 
 /// What the recovery is told, and what the operator is.

@@ -255,6 +255,7 @@ fn is_of_unknown_event(error: &kube::Error) -> bool {
 fn compare(server: String, ours: String) -> Compared {
     let probe = match (number(&server), number(&ours)) {
         (Some(theirs), Some(known)) if theirs < known => Probe::WentBack,
+        (Some(theirs), Some(known)) if theirs > known => Probe::Ahead,
         (_, _) => Probe::Abreast,
     };
     Compared { probe, server, ours }

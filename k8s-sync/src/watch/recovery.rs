@@ -5,10 +5,12 @@
 //! has been seen at the resource version that is watched from, or beyond it.
 
 mod backoff;
+mod strategy;
 
 use std::time::{Duration, Instant};
 
 use backoff::Backoff;
+pub(super) use strategy::Strategy;
 
 /// A streaming list that is not complete by then never will be: the server knows the request but not the bookmark.
 pub(super) const STREAMING_LIST_MAX: Duration = Duration::from_secs(60);
@@ -17,8 +19,12 @@ const LIST_MAX: Duration = Duration::from_secs(600);
 /// A full list finds what a watch has silently lost; the pause is jittered between these.
 pub(super) const RELIST_MIN: Duration = Duration::from_secs(15 * 60);
 pub(super) const RELIST_MAX: Duration = Duration::from_secs(30 * 60);
-/// The same after a full list that failed while the watch worked, and after an event that could not be read.
+/// The same after a full list that failed while the watch worked, after an event that could not be read, and while watches
+/// cannot be begun: lists may still be answered.
 pub(super) const RELIST_SOON: Duration = Duration::from_secs(60);
+/// Silences in a row after which a watch is not believed any more if the server has moved on: something may hold back what
+/// it sends.
+const SILENCES_MAX: u32 = 2;
 /// Refusals in a row after which a watch is not resumed but begun anew by a list.
 const RESUMES_REFUSED_MAX: u32 = 3;
 
@@ -39,27 +45,6 @@ const SHORT_WATCH: Duration = Duration::from_secs(1);
 /// is at least as old as this. Which failures new files could cure cannot be told: a balancer that ends TLS answers a
 /// certificate that it does not take with an alert, a closed connection, a 400 or a 403.
 pub(super) const RENEW_AFTER: Duration = Duration::from_secs(15);
-
-/// How the initial list is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Strategy {
-    /// `sendInitialEvents=true`: the list comes as the beginning of the watch, object by object.
-    Streaming,
-    /// LIST in pages, then a watch.
-    Paged,
-    /// LIST without a limit, then a watch: for where the page to continue from is gone too soon. Every API server has it.
-    Whole,
-}
-
-impl Strategy {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Streaming => "streaming list",
-            Self::Paged => "paged list",
-            Self::Whole => "list without a limit",
-        }
-    }
-}
 
 /// What a list-watch gave. Objects are told by `Recovery::heard`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +67,10 @@ pub(super) enum Observation {
 /// The server's resource version beside the one that is watched from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Probe {
-    /// Ours or newer.
+    /// Ours.
     Abreast,
+    /// Newer, by changes of this kind or of others.
+    Ahead,
     /// Older: etcd was restored from a backup. A watch would wait in silence until that version comes round again.
     WentBack,
     Failed(Failure),
@@ -120,6 +107,13 @@ pub(super) enum Next {
 }
 
 impl Next {
+    pub(super) fn is_list(self) -> bool {
+        match self {
+            Self::Continue | Self::Probe | Self::Resume(_) => false,
+            Self::List(_) => true,
+        }
+    }
+
     pub(super) fn is_at_once(self) -> bool {
         match self {
             Self::Continue | Self::Probe => true,
@@ -167,6 +161,9 @@ pub(super) struct Recovery {
     probe_at: Option<Instant>,
     probed_at: Option<Instant>,
     client_since: Instant,
+    /// Since when no watch could be begun.
+    unreached_since: Option<Instant>,
+    silences: u32,
     resumes_refused: u32,
     backoff: Backoff,
 }
@@ -189,6 +186,8 @@ impl Recovery {
             probe_at: None,
             probed_at: None,
             client_since: now,
+            unreached_since: None,
+            silences: 0,
             resumes_refused: 0,
             backoff: Backoff::new(now),
         }
@@ -230,6 +229,7 @@ impl Recovery {
     /// An object or a bookmark has come.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard_at = now;
+        self.silences = 0;
         if self.proved_at.is_some() {
             self.proved_at = Some(now);
         }
@@ -268,6 +268,7 @@ impl Recovery {
         self.relist_at = now + RELIST_MIN + (RELIST_MAX - RELIST_MIN).mul_f64(random);
         self.is_resumable = is_resumable;
         self.is_watch_kept = false;
+        self.unreached_since = None;
         (self.heard_at, self.proved_at) = (now, Some(now));
         match self.strategy {
             Strategy::Streaming => {
@@ -285,6 +286,7 @@ impl Recovery {
 
     fn watch_began(&mut self, now: Instant) -> Next {
         self.phase = Phase::Watching;
+        self.unreached_since = None;
         (self.began_at, self.heard_at) = (now, now);
         if !self.is_resumable || self.proved_at.is_some_and(|at| now - at <= PROOF_MAX) {
             self.is_current = true;
@@ -296,6 +298,7 @@ impl Recovery {
     }
 
     fn watch_ended(&mut self, now: Instant, random: f64) -> Next {
+        self.silences = 0;
         let pause = if now - self.began_at < SHORT_WATCH {
             self.backoff.pause(Failure::Refused, now, random)
         } else {
@@ -307,20 +310,27 @@ impl Recovery {
     /// While a list is complete: the next full list, the next probe, or too long a silence.
     fn due(&mut self, now: Instant, random: f64) -> Next {
         if now >= self.relist_at {
-            self.is_watch_kept = self.is_current && self.is_resumable;
+            self.is_watch_kept = self.is_resumable;
             return self.list(Retry { pause: Duration::ZERO, is_client_renewed: false }, now);
         }
         if self.probe_at.is_some_and(|at| now >= at) {
             (self.probe_at, self.probed_at) = (None, Some(now));
             return Next::Probe;
         }
+        self.silences += 1;
         self.resume(Retry { pause: Duration::ZERO, is_client_renewed: false }, now, random)
     }
 
     fn probed(&mut self, probe: Probe, now: Instant, random: f64) -> Next {
         match probe {
+            Probe::Ahead if self.silences >= SILENCES_MAX => {
+                (self.is_current, self.silences) = (false, 0);
+                let pause = self.backoff.list_pause(now, random);
+                self.list(Retry { pause, is_client_renewed: false }, now)
+            }
             // A server that does not take the question has no version to compare: the watch is believed.
             Probe::Abreast
+            | Probe::Ahead
             | Probe::Failed(Failure::Forbidden | Failure::Refused | Failure::Expired) => {
                 self.is_current = true;
                 self.proved_at = Some(now);
@@ -347,7 +357,10 @@ impl Recovery {
     /// A list did not complete. What was received of it is void.
     fn list_failed(&mut self, failure: Failure, now: Instant, random: f64) -> Next {
         let retry = self.retry(failure, now, random);
-        if self.is_next_strategy_due(failure) {
+        let first = if self.is_paged_only { Strategy::Paged } else { Strategy::Streaming };
+        let (strategy, is_due) = self.strategy.after(failure, first);
+        self.strategy = strategy;
+        if is_due {
             return self.list(Retry { pause: Duration::ZERO, ..retry }, now);
         }
         self.is_current = false;
@@ -358,36 +371,21 @@ impl Recovery {
         self.list(retry, now)
     }
 
-    /// Goes on to the next strategy where it might work. Whether that is to be tried at once.
-    fn is_next_strategy_due(&mut self, failure: Failure) -> bool {
-        let first = if self.is_paged_only { Strategy::Paged } else { Strategy::Streaming };
-        let (strategy, is_due) = match (failure, self.strategy) {
-            // Another list would meet the same.
-            (Failure::Unreachable | Failure::Unauthorized | Failure::Throttled(_), same) => {
-                (same, false)
-            }
-            // A streaming list is a watch to RBAC: there may be a rule for lists alone.
-            (Failure::Refused | Failure::Expired | Failure::Forbidden, Strategy::Streaming) => {
-                (Strategy::Paged, true)
-            }
-            (Failure::Expired, Strategy::Paged) => (Strategy::Whole, true),
-            (Failure::Refused, Strategy::Paged) => (Strategy::Whole, false),
-            (Failure::Forbidden, Strategy::Paged)
-            | (Failure::Refused | Failure::Expired | Failure::Forbidden, Strategy::Whole) => {
-                (first, false)
-            }
-        };
-        self.strategy = strategy;
-        is_due
-    }
-
     /// A complete list is being kept up to date by a watch, and that failed.
     fn watch_failed(&mut self, failure: Failure, now: Instant, random: f64) -> Next {
         let is_in_a_row = self.backoff.is_in_a_row(now);
         let retry = self.retry(failure, now, random);
         (self.is_current, self.proved_at) = (false, None);
         let is_list_due = match failure {
-            Failure::Unreachable | Failure::Throttled(_) | Failure::Unauthorized => false,
+            Failure::Unreachable => {
+                let since = *self.unreached_since.get_or_insert(now);
+                if now - since >= RELIST_SOON {
+                    (self.unreached_since, self.is_watch_kept) = (None, self.is_resumable);
+                    return self.list(retry, now);
+                }
+                false
+            }
+            Failure::Throttled(_) | Failure::Unauthorized => false,
             Failure::Expired => true,
             Failure::Forbidden | Failure::Refused => {
                 self.resumes_refused = if is_in_a_row { self.resumes_refused + 1 } else { 1 };

@@ -24,6 +24,8 @@ enum Answer {
     Open(&'static [&'static str]),
     /// The same to the next list; watches that are resumed before it stay quiet.
     Listed(&'static [&'static str]),
+    /// The same to the next list; watches that are resumed before it get no connection.
+    OnlyListed(&'static [&'static str]),
     /// No connection.
     Refuse,
     /// Status, a header, and a body.
@@ -81,12 +83,17 @@ impl Server {
         if request == "resume" && matches!(answers.front(), Some(Listed(_))) {
             return Ok(Response::new(stream(&[], true)));
         }
+        if request == "resume" && matches!(answers.front(), Some(OnlyListed(_))) {
+            return Err("connection refused".into());
+        }
         Ok(match answers.pop_front() {
             None => Response::new(stream(&[], true)),
             Some(Status(code, text)) => with_status(code, ("retry-after", "7"), text.to_owned())?,
             Some(Foreign(code, header, text)) => with_status(code, header, text.to_owned())?,
             Some(Ends(lines)) => Response::new(stream(lines, false)),
-            Some(Open(lines) | Listed(lines)) => Response::new(stream(lines, true)),
+            Some(Open(lines) | Listed(lines) | OnlyListed(lines)) => {
+                Response::new(stream(lines, true))
+            }
             Some(Refuse) => return Err("connection refused".into()),
         })
     }

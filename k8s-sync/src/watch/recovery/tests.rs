@@ -238,6 +238,41 @@ fn silence_is_no_proof() {
 }
 
 #[test]
+fn silence_while_the_server_moves_on() {
+    let silence = |probe, then| {
+        [
+            (24_000, DeadlinePassed, Resumes(0)),
+            (5, WatchBegins, Goes),
+            (0, DeadlinePassed, Asks),
+            (5, Probed(probe), then),
+        ]
+    };
+    let run = check_live("once: others may have changed", &silence(Probe::Ahead, Goes));
+    assert!(run.recovery.is_current());
+    let run = run.check("twice", &silence(Probe::Ahead, Streaming(0)));
+    assert!(!run.recovery.is_current());
+    check_live("nothing has changed", &silence(Probe::Abreast, Goes))
+        .check("", &silence(Probe::Abreast, Goes));
+    let mut run = check_live("", &silence(Probe::Ahead, Goes));
+    run.recovery.heard(run.now);
+    run.check("not in a row", &silence(Probe::Ahead, Goes));
+}
+
+#[test]
+fn lists_while_watches_are_not_answered() {
+    let mut rows = vec![(9_000, Failed(Unreachable), Resumes(100))];
+    rows.push((30_000, Failed(Unreachable), Renewed(200)));
+    rows.push((30_000, Failed(Unreachable), Renewed(400)));
+    let run = check_live("a list after a minute", &rows);
+    assert!(run.recovery.is_listing());
+    let listed = [(50, LISTED, Goes), (15_000, Failed(Unreachable), Renewed(800))];
+    run.check("it is answered", &listed);
+    let run = check_live("", &rows).check("it is not", &[(0, Failed(Unreachable), Resumes(800))]);
+    assert!(!run.recovery.is_listing(), "the watch needs no list when the server is back");
+    run.check("and again in a minute", &[(60_000, DeadlinePassed, Streaming(0))]);
+}
+
+#[test]
 fn a_probe_that_fails() {
     let probe = [
         (9_000, Failed(Unreachable), Resumes(100)),
@@ -394,7 +429,7 @@ fn failures_that_new_credentials_could_cure_get_a_new_client() {
             &[
                 (300_000, Failed(failure), Resumes(100)),
                 (0, Failed(failure), Renewed(200)),
-                (60_000, Failed(failure), Resumes(100)),
+                (50_000, Failed(failure), Resumes(100)),
             ],
         );
     }

@@ -151,6 +151,19 @@ async fn lists_without_watches() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_proxy_that_holds_back_what_is_streamed() {
+    // Each watch is silent; the server is at 9 when it is asked, and it is asked after two silences.
+    let answers = vec![Open(&[NS_A, END]), Open(&[]), Open(&[]), Open(&[NS_B, END])];
+    let requests = ["stream", "resume", "stream"];
+    let (_, took) = check_at("9", answers, "( +a ) ( +b )", &requests).await;
+    assert_eq!(took.as_secs(), 48);
+    // It lets no watch through at all.
+    let answers = vec![Ends(&[NS_A, END]), OnlyListed(&[NS_B, END])];
+    let (_, took) = check(answers, "( +a ) ( +b )", &requests).await;
+    assert!((60..65).contains(&took.as_secs()), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn etcd_restored_from_a_backup() {
     // The watch breaks off and is resumed at a version that has yet to come; the server is at 1.
     let answers = vec![Ends(&[NS_A, END]), Refuse, Open(&[]), Open(&[NS_B, END])];
