@@ -254,8 +254,14 @@ impl KindStatus {
     pub(crate) fn outdated(&self, error: String) {
         self.failures.fetch_add(1, Relaxed);
         let now = Instant::now();
-        let kind = self.kind.plural();
-        tracing::warn!(kind, error, "the last state is outdated; everything is listed again");
+        let (kind, server) = (self.kind.plural(), self.server.name());
+        let server = server.as_deref();
+        tracing::warn!(
+            kind,
+            server,
+            error,
+            "the last state is outdated; everything is listed again"
+        );
         let mut log = self.lock();
         let since = log.trouble.as_ref().map_or(now, |trouble| trouble.since);
         log.trouble = Some(Trouble { since, is_logged: true, error });
