@@ -287,6 +287,18 @@ fn a_copy_is_no_longer_than_the_original() {
     }
 }
 
+/// Owners are pointers all the same.
+#[test]
+fn record_data_is_spelt_out_where_the_upstream_spells_it_out() {
+    let text = "www.example.org A | NOERROR | www.example.org 9 CNAME t.example.org; t.example.org 9 A 192.0.2.7 |  |";
+    let spelt = b"\x01t\x07example\x03org\x00";
+    for (packet, expected) in [(uncompressed(text), 1), (message(text), 0)] {
+        let copy = stamped("www.example.org A", &read(&packet), MESSAGE_LEN_MAX);
+        let count = copy.windows(spelt.len()).filter(|bytes| bytes == spelt).count();
+        assert_eq!(count, expected);
+    }
+}
+
 /// The answer to `query` (see `upstream::query`) out of WWW with these flags.
 fn check_flags(query: &str, flags: &str, expected: &str) {
     let response = read(&message(&WWW.replace("rd ra", flags)));

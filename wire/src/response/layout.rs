@@ -2,6 +2,7 @@
 //!
 //! Invariant: a type that is not listed here has no compressed names, so its data may be copied as it is (RFC 3597, section 4).
 
+use super::name::Compression;
 use super::reader::TYPE_DNAME;
 use crate::header::{TYPE_A, TYPE_AAAA, TYPE_SOA, TYPE_SRV};
 
@@ -13,15 +14,15 @@ pub(super) struct Layout {
     pub(super) name_count: usize,
     /// Bytes behind the names; `None`: any number.
     pub(super) tail_len: Option<usize>,
-    /// The copy's names may be compressed.
-    pub(super) compresses: bool,
+    /// Of the copy's names.
+    pub(super) compression: Compression,
 }
 
 impl Layout {
     /// Only the types of RFC 1035 are compressed; those that were sent compressed at times are read so (RFC 3597, section 4;
     /// RFC 2782; RFC 6672, section 2.5). `None` if the data is too short.
     pub(super) fn of(rtype: u16, rdata: &[u8]) -> Option<Self> {
-        let (head_len, name_count, tail_len, compresses) = match rtype {
+        let (head_len, name_count, tail_len, is_compressed) = match rtype {
             TYPE_A => (4, 0, Some(0), false),
             TYPE_AAAA => (16, 0, Some(0), false),
             // NS, MD, MF, CNAME, MB, MG, MR, PTR
@@ -42,7 +43,8 @@ impl Layout {
             64 | 65 => (2, 1, None, false),
             _ => (0, 0, None, false),
         };
-        Some(Self { head_len, name_count, tail_len, compresses })
+        let compression = if is_compressed { Compression::AsSource } else { Compression::Off };
+        Some(Self { head_len, name_count, tail_len, compression })
     }
 }
 

@@ -1,7 +1,7 @@
 //! A name as it stands in a message, compressed or not, and a second message that names are written into.
 //!
 //! Invariant: names are compressed as their source was. A label that the source points at is pointed at in the copy, if it
-//! was copied; besides, whatever ends like the question's name points there.
+//! was copied; besides, an owner that ends like the question's name points there.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -109,6 +109,18 @@ impl MessageName {
     }
 }
 
+/// Which ends of a name become pointers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
+    /// Those that are pointers in the source, and what the name shares with the question's.
+    WithQuestion,
+    /// Those that are pointers in the source. Some clients read record data without following pointers, and get along with
+    /// upstreams that have none there.
+    AsSource,
+    /// None.
+    Off,
+}
+
 /// The copy's body: what follows the question.
 pub(super) struct Writer {
     question: MessageName,
@@ -156,10 +168,12 @@ impl Writer {
         self.put(&(0xC000 | place).to_be_bytes());
     }
 
-    /// Writes a name, its end as a pointer if `compresses` and it has been there before. Returns where the whole name can
-    /// be pointed at, if it can.
-    pub(super) fn put_name(&mut self, name: &MessageName, compresses: bool) -> Option<u16> {
-        let shared_count = name.labels_shared_with(&self.question);
+    /// Writes a name, and returns where the whole of it can be pointed at, if it can.
+    pub(super) fn put_name(&mut self, name: &MessageName, compression: Compression) -> Option<u16> {
+        let shared_count = match compression {
+            Compression::WithQuestion => name.labels_shared_with(&self.question),
+            Compression::AsSource | Compression::Off => 0,
+        };
         let mut whole = None;
         for (index, (label, bytes)) in name.labels().enumerate() {
             let labels_left = name.label_count - index;
@@ -174,7 +188,7 @@ impl Writer {
                 whole = place;
             }
             match place {
-                Some(place) if compresses && usize::from(place) != at => {
+                Some(place) if compression != Compression::Off && usize::from(place) != at => {
                     self.put_pointer(place);
                     return whole;
                 }

@@ -9,7 +9,7 @@ use core::ops::Range;
 use rapidhash::v3::rapidhash_v3;
 
 use super::layout::Layout;
-use super::name::{MessageName, Writer};
+use super::name::{Compression, MessageName, Writer};
 use super::{Asked, Kind, Reading, Response, Run, TTL_SECS_MAX};
 use crate::header::{
     HEADER_LEN, OPCODE, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_CNAME, TYPE_NS, TYPE_OPT,
@@ -326,7 +326,7 @@ impl<'p> Reader<'p> {
         match chain_index.and_then(|index| self.chain.get(index)?.place) {
             Some(place) if !owner.is_root() => self.writer.put_pointer(place),
             Some(_) | None => {
-                self.writer.put_name(owner, true);
+                self.writer.put_name(owner, Compression::WithQuestion);
             }
         }
     }
@@ -342,7 +342,7 @@ impl<'p> Reader<'p> {
         for _ in 0..layout.name_count {
             let (name, name_end) = MessageName::read(self.packet, at)?;
             at = name_end;
-            let place = self.writer.put_name(&name, layout.compresses);
+            let place = self.writer.put_name(&name, layout.compression);
             self.named.insert(hash(&name));
             if record.rtype == TYPE_CNAME
                 && let Some(known) = self.chain.iter_mut().find(|known| known.name.is(&name))
