@@ -379,6 +379,20 @@ fn folders_in_folders() {
     let lists = read_once(&[folder.path().to_path_buf()], &options()).expect("good manifests");
     // `packed` is read once, by the first name that leads there.
     assert_eq!(lists, "{ns:a ns:b ns:c ns:d ns:g} {} {} {}");
+    // So is what several paths lead to, folder or file.
+    let path = |name: &str| folder.path().join(name);
+    for paths in [
+        [path(""), path("windows")],
+        [path("windows"), path("")],
+        [path(""), path("")],
+        [path(""), path("a.yaml")],
+        [path("a.yaml"), path("")],
+    ] {
+        let lists = read_once(&paths, &options()).expect("good manifests");
+        assert_eq!(lists, "{ns:a ns:b ns:c ns:d ns:g} {} {} {}", "{paths:?}");
+    }
+    let lists = read_once(&[path("dump/b"), path("dump/b/c")], &options());
+    assert_eq!(lists.expect("good manifests"), "{ns:b ns:c} {} {} {}");
 }
 
 #[test]

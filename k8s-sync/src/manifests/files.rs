@@ -51,15 +51,15 @@ impl Fingerprint {
         for path in paths {
             let metadata = metadata(path)?;
             if !metadata.is_dir() {
-                let file = Print::new(path.clone(), &metadata);
-                print.files.push(file.map_err(|error| ManifestError::io(path, &error))?);
+                print
+                    .add_file(path.clone(), &metadata, &mut seen)
+                    .map_err(|error| ManifestError::io(path, &error))?;
                 continue;
             }
-            let before = print.files.len();
-            print
+            let has_manifests = print
                 .add_folder(path, &metadata, 0, &mut seen)
                 .map_err(|error| ManifestError::io(path, &error))?;
-            if print.files.len() == before {
+            if !has_manifests {
                 let cause = "the folder and those in it hold no file *.yaml, *.yml, *.json, *.jsonl or *.ndjson, nor one with .gz behind that";
                 return Err(ManifestError::new(path, None, cause));
             }
@@ -67,18 +67,31 @@ impl Fingerprint {
         Ok(print)
     }
 
+    fn add_file(
+        &mut self,
+        file: PathBuf,
+        metadata: &Metadata,
+        seen: &mut HashSet<(u64, u64)>,
+    ) -> io::Result<()> {
+        if seen.insert((metadata.dev(), metadata.ino())) {
+            self.files.push(Print::new(file, metadata)?);
+        }
+        Ok(())
+    }
+
     /// By name, so that the same folder always reads the same. Hidden entries are left out: a mounted ConfigMap keeps its
-    /// generations in some.
+    /// generations in some. Whether there are manifests in the folder; one that was seen before had its say then.
     fn add_folder(
         &mut self,
         folder: &Path,
         metadata: &Metadata,
         depth: usize,
         seen: &mut HashSet<(u64, u64)>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         if !seen.insert((metadata.dev(), metadata.ino())) {
-            return Ok(());
+            return Ok(true);
         }
+        let mut has_manifests = false;
         let mut entries = Vec::new();
         for entry in fs::read_dir(folder)? {
             entries.push(entry?.path());
@@ -96,16 +109,18 @@ impl Fingerprint {
             };
             let may_enter = depth < DEPTH_MAX && self.folders.len() < FOLDERS_MAX;
             if metadata.is_dir() && may_enter {
-                if self.add_folder(&path, &metadata, depth + 1, seen).is_err() {
-                    self.skipped.push(path);
+                match self.add_folder(&path, &metadata, depth + 1, seen) {
+                    Ok(found) => has_manifests |= found,
+                    Err(_) => self.skipped.push(path),
                 }
             } else if metadata.is_file() && format(&path).is_some() {
-                self.files.push(Print::new(path, &metadata)?);
+                has_manifests = true;
+                self.add_file(path, &metadata, seen)?;
             } else {
                 self.skipped.push(path);
             }
         }
-        Ok(())
+        Ok(has_manifests)
     }
 
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
