@@ -162,7 +162,7 @@ pub fn endpoints(raw: raw::Endpoints, faults: &mut Faults) -> Result<Vec<Endpoin
 /// `None` for Pods that have ended, are being deleted, or have no address yet.
 ///
 /// # Errors
-/// It has no name, or no address that is one.
+/// It has no name or no namespace.
 pub fn pod(raw: raw::Pod, faults: &mut Faults) -> Result<Option<Pod>, Fault> {
     check_labels(&raw.metadata, faults);
     let status = faults.read(raw.status, "status").unwrap_or_default();

@@ -21,7 +21,8 @@ const KEPT_MAX: usize = 16;
 const LINES_MAX: u64 = 100;
 /// What the lines are counted for.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Objects a kind whose faults are known to have been said. Those beyond are said each time they are read.
+/// Objects per kind whose faults are known to have been logged. One more, and all are forgotten: most are of objects that are
+/// gone by then, and the others are logged once more.
 const SAID_MAX: usize = 4096;
 
 /// One thing that is odd.
@@ -93,6 +94,12 @@ impl std::error::Error for Fault {}
 impl Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // A number or a word of YAML's. (A list or a map is not mended by quotes.)
+            Self::Shape { found, wanted }
+                if *wanted == String::WANTED && !found.starts_with("a ") =>
+            {
+                write!(f, "is {found}, not {wanted}: put it in quotes")
+            }
             Self::Shape { found, wanted } => write!(f, "is {found}, not {wanted}"),
             Self::KeyTwice => write!(f, "stands there twice: the last one counts"),
             Self::NoName => write!(f, "is missing: an object without a name is none"),
@@ -243,7 +250,10 @@ impl FaultLog {
             return 0;
         }
         let (lines, is_all) = said.say(whose, refusal, parts);
-        if is_all && (said.faults.len() < SAID_MAX || said.faults.contains_key(&object)) {
+        if is_all {
+            if said.faults.len() >= SAID_MAX && !said.faults.contains_key(&object) {
+                said.faults.clear();
+            }
             said.faults.insert(object, faults);
             self.has_said.store(true, Relaxed);
         }
@@ -276,7 +286,7 @@ impl Said {
             }
         }
         let more = parts.count - parts.first.len() as u64;
-        if more > 0 {
+        if more > 0 && self.lines < LINES_MAX {
             self.lines += 1;
             tracing::warn!(kind, %namespace, %name, more, from, "and more that is odd in the same object");
         }
@@ -339,6 +349,15 @@ mod tests {
         // One more says that the rest will not be told.
         assert_eq!(lines + KEPT_MAX as u64 + 1, LINES_MAX + 1);
         assert_eq!(log.part_count(), 11_000);
+        // A huge object whose faults end at the very last line leaves the word about the others to come.
+        let log = FaultLog::new();
+        let full = LINES_MAX - KEPT_MAX as u64;
+        let lines: u64 =
+            names[..full as usize].iter().map(|name| note(&log, name, None, &["x"])).sum();
+        assert_eq!(lines, full);
+        assert_eq!(note(&log, "huge", None, &parts), KEPT_MAX as u64);
+        assert_eq!(note(&log, "one more", None, &["x"]), 1);
+        assert_eq!(note(&log, "another", None, &["x"]), 0);
         assert!(log.said.lock().unwrap().faults.len() <= SAID_MAX);
     }
 }

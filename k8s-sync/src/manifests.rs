@@ -26,6 +26,7 @@ use crate::options::Options;
 use crate::raw::Kind;
 use crate::status::{KindStatus, SourceStatus};
 use files::Fingerprint;
+use missing::Notes;
 use snapshot::{Reader, Snapshot};
 
 /// Files are read once nothing has happened to them for this long: writers write in pieces.
@@ -76,7 +77,7 @@ pub struct Manifests {
     tried: Result<Fingerprint, ManifestError>,
     is_good: bool,
     /// Notes of the last good attempt, which are said once.
-    noted: BTreeSet<String>,
+    noted: Notes,
     changes: Changes,
 }
 
@@ -101,7 +102,7 @@ impl Manifests {
         let fingerprint = Fingerprint::take(paths)?;
         changes.watch(files::folders(paths, &fingerprint));
         let loaded = reader.read(&fingerprint)?;
-        let (tried, noted) = (Ok(fingerprint), BTreeSet::new());
+        let (tried, noted) = (Ok(fingerprint), Notes::new());
         let mut manifests = Self {
             reader,
             status,
@@ -188,8 +189,10 @@ impl Manifests {
             refused += u64::from(found.refusal.is_some());
             odd_parts += found.faults.count;
         }
-        for note in snapshot.notes.difference(&self.noted) {
-            tracing::warn!("manifests: {note}");
+        for (about, note) in &snapshot.notes {
+            if !self.noted.contains_key(about) {
+                tracing::warn!("manifests: {note}");
+            }
         }
         self.noted.clone_from(&snapshot.notes);
         self.status.wanted().for_each(KindStatus::loaded);

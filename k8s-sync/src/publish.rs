@@ -233,7 +233,7 @@ impl Publisher {
         {
             tracing::warn!(
                 count,
-                "left out what cannot be a DNS name; all else is served. The first: {first}"
+                "left out what cannot be answered; all else is served. The first: {first}"
             );
         }
     }

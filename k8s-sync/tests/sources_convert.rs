@@ -149,7 +149,7 @@ fn a_bad_cluster_ip_costs_itself() {
     );
     service(
         r#""clusterIPs":[true,null],"clusterIP":"10.96.0.1""#,
-        "ClusterIp([10.96.0.1]) | spec.clusterIPs[0] is true, not a string",
+        "ClusterIp([10.96.0.1]) | spec.clusterIPs[0] is true, not a string: put it in quotes",
     );
     service(
         r#""clusterIPs":"10.96.0.1","clusterIP":"10.96.0.1""#,
@@ -215,14 +215,17 @@ fn names_and_labels_that_are_odd() {
     namespace("", "refused: metadata.name is missing: an object without a name is none");
     namespace(r#""metadata":{"name":"a"}"#, "a");
     namespace(r#""metadata":{"name":7}"#, "7");
-    namespace(r#""metadata":{"name":7.5}"#, "refused: metadata.name is 7.5, not a string");
+    namespace(
+        r#""metadata":{"name":7.5}"#,
+        "refused: metadata.name is 7.5, not a string: put it in quotes",
+    );
     namespace(
         r#""metadata":7"#,
         "refused: metadata.name is missing: an object without a name is none",
     );
     namespace(
         r#""metadata":{"name":"a","labels":{"x":true,"y":"z","n":null}}"#,
-        r#"a | metadata.labels["x"] is true, not a string"#,
+        r#"a | metadata.labels["x"] is true, not a string: put it in quotes"#,
     );
     namespace(r#""metadata":{"name":"a","labels":[]}"#, "a | metadata.labels is a list, not a map");
     check(
@@ -350,7 +353,7 @@ fn a_bad_endpoint_costs_itself() {
     beside(
         r#"{"addresses":[true]}"#,
         &format!(
-            "{kept} | endpoints[0].addresses[0] is true, not a string | endpoints[0].addresses holds no address"
+            "{kept} | endpoints[0].addresses[0] is true, not a string: put it in quotes | endpoints[0].addresses holds no address"
         ),
     );
     beside("7", &format!("{kept} | endpoints[0] is 7, not a map"));

@@ -58,7 +58,7 @@ impl Families<'_, '_> {
         });
         self.counters(
             "ringdns_kubernetes_names_refused",
-            "Names left out because they are too long or no host names",
+            "Names left out: too long, no host names, or second hosts of a name that can stand for one",
             &samples.collect::<Vec<_>>(),
         )
     }

@@ -13,6 +13,9 @@ use crate::options::Options;
 use crate::raw::Kind;
 use crate::status::is_wanted;
 
+/// Notes by what they are about: which lack it is, and of what. How many objects it concerns may change without being news.
+pub(super) type Notes = BTreeMap<(&'static str, String), String>;
+
 /// Names that a note gives; the others are counted.
 const NAMED_MAX: usize = 5;
 
@@ -41,34 +44,39 @@ pub(super) fn make_up(missing: Missing, options: &Options, snapshot: &mut Snapsh
     if !unread.is_empty() {
         let count: u64 = unread.values().sum();
         let kinds = few(unread.iter().map(|(what, count)| format!("{what} ({count})")));
-        notes.insert(format!(
+        let text = format!(
             "objects that DNS would need are of a version that is not read; they are left out: {count} ({kinds}). `kubectl get ns,svc,endpointslices,pods -A -o yaml` prints versions that are"
-        ));
+        );
+        notes.insert(("unread", few(unread.keys())), text);
     }
     if !odd.is_empty() {
         let places = few(odd.iter().map(|(from, what)| format!("{from}: {what}")));
-        notes.insert(format!("left out what is no object ({}): {places}", odd.len()));
+        let text = format!("left out what is no object ({}): {places}", odd.len());
+        notes.insert(("odd", places), text);
     }
     if !twice.is_empty() {
-        notes.insert(format!(
-            "objects that the files hold more than once; the last one counts ({}): {}",
-            twice.len(),
-            few(twice.iter())
-        ));
+        let objects = few(twice.iter());
+        let text = format!(
+            "objects that the files hold more than once; the last one that can be served counts ({}): {objects}",
+            twice.len()
+        );
+        notes.insert(("twice", objects), text);
     }
     if !unowned.is_empty() {
-        notes.insert(format!(
-            "EndpointSlices that belong to no Service, for they have no label {SERVICE_NAME_LABEL} ({}): {}",
-            unowned.len(),
-            few(unowned.iter())
-        ));
+        let slices = few(unowned.iter());
+        let text = format!(
+            "EndpointSlices that belong to no Service, for they have no label {SERVICE_NAME_LABEL} ({}): {slices}",
+            unowned.len()
+        );
+        notes.insert(("unowned", slices), text);
     }
     if !skipped.is_empty() {
         let paths = few(skipped.iter().map(|path| path.display().to_string()));
-        notes.insert(format!(
+        let text = format!(
             "not read, for their names do not end in .yaml, .yml, .json, .jsonl or .ndjson (with .gz or without), or cannot be opened ({}): {paths}",
             skipped.len()
-        ));
+        );
+        notes.insert(("skipped", paths), text);
     }
     note_endpoints(options, snapshot);
 }
@@ -80,7 +88,12 @@ fn make_up_namespaces(
     options: &Options,
     snapshot: &mut Snapshot,
 ) {
-    let nameless: Vec<_> = inhabited.iter().filter(|(name, _)| !named.contains(*name)).collect();
+    let is_asked_for = |name: &Box<str>| {
+        options.namespaces.is_empty() || options.namespaces.iter().any(|one| **one == **name)
+    };
+    let nameless =
+        inhabited.iter().filter(|(name, _)| !named.contains(*name) && is_asked_for(name));
+    let nameless: Vec<_> = nameless.collect();
     if nameless.is_empty() {
         return;
     }
@@ -90,9 +103,11 @@ fn make_up_namespaces(
     } else {
         "they are served as if their Namespaces were there too"
     };
-    snapshot.notes.insert(format!(
+    let text = format!(
         "objects lie in namespaces that no manifest has: {names}; {follows}. `kubectl get namespaces -o yaml` prints them"
-    ));
+    );
+    let about = few(nameless.iter().map(|(name, _)| name));
+    snapshot.notes.insert(("namespaces", about), text);
     if options.namespace_labels.is_none() {
         let made_up = nameless.iter().map(|(name, _)| Namespace { name: (*name).clone() });
         snapshot.namespaces.extend(made_up);
@@ -104,15 +119,14 @@ fn note_endpoints(options: &Options, snapshot: &mut Snapshot) {
     let is_headless = |kind: &ServiceKind| matches!(kind, ServiceKind::Headless);
     let headless = snapshot.services.iter().filter(|one| is_headless(&one.kind)).count();
     if is_wanted(options, Kind::EndpointSlice) && headless > 0 && snapshot.slices.is_empty() {
-        snapshot.notes.insert(format!(
+        let text = format!(
             "no manifest has EndpointSlices (or Endpoints), so headless Services have no addresses ({headless}). `kubectl get endpointslices -A -o yaml` prints them"
-        ));
+        );
+        snapshot.notes.insert(("slices", String::new()), text);
     }
     if is_wanted(options, Kind::Pod) && snapshot.pods.is_empty() && !snapshot.services.is_empty() {
-        snapshot.notes.insert(
-            "no manifest has Pods with addresses, so `pods verified` finds none. `kubectl get pods -A -o yaml` prints them"
-                .to_owned(),
-        );
+        let text = "no manifest has Pods with addresses, so `pods verified` finds none. `kubectl get pods -A -o yaml` prints them";
+        snapshot.notes.insert(("pods", String::new()), text.to_owned());
     }
 }
 

@@ -2,14 +2,14 @@
 //!
 //! What a cluster would have and the files lack is made up for where it can be (Namespaces, slices of Endpoints), and told.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ManifestError;
 use super::documents::{self, Document, Object, Place};
 use super::files::{self, Fingerprint, Format};
-use super::missing::{self, Missing};
+use super::missing::{self, Missing, Notes};
 use super::text;
 use crate::convert::{self, is_label};
 use crate::fault::{Fault, Faults, Problem};
@@ -36,7 +36,7 @@ pub(super) struct Snapshot {
     pub(super) pods: Vec<Pod>,
     pub(super) found: Vec<Found>,
     /// What the files as a whole lack, each a line for the log.
-    pub(super) notes: BTreeSet<String>,
+    pub(super) notes: Notes,
 }
 
 /// What is odd in an object.
@@ -62,7 +62,8 @@ struct Gathered {
     seen: HashSet<(&'static str, ObjectKey)>,
     /// Services that some slice names.
     sliced: HashSet<ObjectKey>,
-    endpoints: Vec<(ObjectKey, raw::Endpoints, Faults, String)>,
+    /// The last of each name.
+    endpoints: BTreeMap<ObjectKey, (raw::Endpoints, Faults, String)>,
 }
 
 impl Reader {
@@ -138,7 +139,7 @@ impl Reader {
             }
             Object::Endpoints(raw) if wants(Kind::EndpointSlice) => {
                 if is_selected(&raw.metadata, labels) {
-                    gathered.endpoints.push((key, raw, faults, from(file, place)));
+                    gathered.endpoints.insert(key, (raw, faults, from(file, place)));
                 }
                 return;
             }
@@ -155,11 +156,11 @@ impl Reader {
     /// Those that no slice has taken the place of: a cluster mirrors Endpoints to slices, and a dump may hold both.
     fn convert_endpoints(
         &self,
-        endpoints: Vec<(ObjectKey, raw::Endpoints, Faults, String)>,
+        endpoints: BTreeMap<ObjectKey, (raw::Endpoints, Faults, String)>,
         sliced: &HashSet<ObjectKey>,
         snapshot: &mut Snapshot,
     ) {
-        for (key, raw, mut faults, from) in endpoints {
+        for (key, (raw, mut faults, from)) in endpoints {
             if sliced.contains(&key) {
                 continue;
             }
