@@ -17,8 +17,9 @@ fn main() {
 
 /// What the build was told, or the clone's commit; `None` outside a clone, or without git.
 fn revision() -> Option<String> {
-    if let Ok(told) = std::env::var("RINGDNS_REVISION") {
-        return Some(told);
+    let told = std::env::var("RINGDNS_REVISION").ok().filter(|told| !told.is_empty());
+    if told.is_some() {
+        return told;
     }
     // Only a clone of this repository: sources unpacked inside another one would be given its commit.
     if !Path::new("../.git").exists() {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 
 use crate::cli::{Cli, RunFlags, Subcommand};
@@ -163,7 +163,7 @@ pub(crate) fn workload(flags: &RunFlags) -> Result<Workload, CommandError> {
     Ok(workload)
 }
 
-/// What SIGINT and SIGTERM do.
+/// What the signals do that end a process from a terminal or by default.
 pub(crate) struct Signals {
     /// There was one: the report is wanted.
     pub(crate) stop: Arc<AtomicBool>,
@@ -177,7 +177,7 @@ pub(crate) fn stop_on_signals(has_servers: bool) -> io::Result<Signals> {
     let stop = Arc::new(AtomicBool::new(false));
     let is_next_deadly =
         if has_servers { Arc::new(AtomicBool::new(false)) } else { Arc::clone(&stop) };
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
         flag::register_conditional_default(signal, Arc::clone(&is_next_deadly))?;
         flag::register(signal, Arc::clone(&stop))?;
     }

@@ -144,9 +144,11 @@ fn run_ns(plan: &Plan, totals: &Totals, is_interrupted: bool) -> u64 {
         return last_ns;
     }
     let duration_ns = plan.duration.as_nanos() as u64;
-    match plan.load {
-        // All of it was asked, and the threads went home early.
-        Load::Open { .. } if counts.unsent == 0 => last_ns.max(duration_ns),
+    match &plan.load {
+        // All of it was asked, and the threads went home early. Steps may end before the time that was given.
+        Load::Open { rate, .. } if counts.unsent == 0 => {
+            last_ns.max(rate.duration_ns().unwrap_or(u64::MAX).min(duration_ns))
+        }
         // They may have given up.
         Load::Open { .. } | Load::Closed => {
             last_ns.max(longest(|thread| thread.whole_ns).min(duration_ns))

@@ -88,8 +88,8 @@ fn make_up_namespaces(
     options: &Options,
     snapshot: &mut Snapshot,
 ) {
-    let is_asked_for = |name: &Box<str>| {
-        options.namespaces.is_empty() || options.namespaces.iter().any(|one| **one == **name)
+    let is_asked_for = |name: &str| {
+        options.namespaces.is_empty() || options.namespaces.iter().any(|one| **one == *name)
     };
     let nameless =
         inhabited.iter().filter(|(name, _)| !named.contains(*name) && is_asked_for(name));

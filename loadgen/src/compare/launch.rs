@@ -241,7 +241,10 @@ fn free_port() -> io::Result<u16> {
 /// What `-version` prints, in one line; `None` where that fails or takes too long.
 fn version(binary: &Path) -> Option<String> {
     let mut command = Command::new(binary);
-    command.arg("-version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // A pipe would stay open for as long as a process that the binary has started, and fill up.
+    let mut output = tempfile::tempfile().ok()?;
+    let stdout = Stdio::from(output.try_clone().ok()?);
+    command.arg("-version").stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
     let mut child = command.process_group(0).spawn().ok()?;
     let since = Instant::now();
     let status = loop {
@@ -256,7 +259,8 @@ fn version(binary: &Path) -> Option<String> {
         }
     };
     let mut text = String::new();
-    child.stdout.take()?.take(LOG_BYTES_MAX).read_to_string(&mut text).ok()?;
+    output.rewind().ok()?;
+    output.take(LOG_BYTES_MAX).read_to_string(&mut text).ok()?;
     // CoreDNS's last line ends in a comma where no commit follows.
     let tidy = |line| str::trim_end_matches(str::trim(line), [',', ' ']);
     let lines: Vec<&str> = text.lines().map(tidy).filter(|line| !line.is_empty()).collect();

@@ -94,6 +94,9 @@ fn a_rate_is_one_of_the_whole_run() {
     assert!(summary.own.busy_max.unwrap() < 0.9, "{:?}", summary.own);
     // Nothing was lost, so the timeout is nobody's latency.
     assert_eq!(summary.latency_with_lost, summary.latency);
+    // Steps that end before the time that was given.
+    let summary = measure(&server, "-Q 100..200+100/0.2 --spacing constant -l 10");
+    assert!(summary.answered_qps.unwrap() > 100.0, "{summary:?}");
     let summary = measure(&server, "-q 1 --count 1 -l 60");
     assert!(summary.answered_qps.unwrap() > 1.0, "{summary:?}");
 }
