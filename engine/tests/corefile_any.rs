@@ -118,6 +118,15 @@ fn piece() -> impl Strategy<Value = String> {
         .prop_map(|(word, blank)| if blank { format!("{word} ") } else { word.to_owned() })
 }
 
+/// As deep as a file can be, on the stack that a thread has by default.
+#[test]
+fn nothing_but_braces() {
+    for text in ["{\n".repeat(100_000), "{".repeat(1 << 20), "a {\n".repeat(100_000)] {
+        survive(&text);
+        let _ = engine::convert::convert(&text);
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {

@@ -55,14 +55,18 @@ pub fn convert(text: &str) -> Result<Converted, Failure> {
 /// ends with a colon, and no block begins with a quote.
 pub(crate) fn is_object(text: &str) -> bool {
     let text = text.trim_start_matches('\u{feff}');
+    let is_flow_map = text
+        .trim_start()
+        .strip_prefix('{')
+        .is_some_and(|rest| rest.trim_start().starts_with(['"', '}']) || begins_with_a_key(rest));
+    is_flow_map || begins_with_a_key(text)
+}
+
+fn begins_with_a_key(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim);
     let first = lines.find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
     let word = first.split_whitespace().next().unwrap_or_default();
-    let is_json = text.trim_start().strip_prefix('{').is_some_and(|rest| {
-        let rest = rest.trim_start();
-        rest.starts_with(['"', '}']) || is_object(rest)
-    });
-    is_json || word == "---" || word.ends_with(':')
+    word == "---" || word.ends_with(':')
 }
 
 fn corefile(text: &str) -> Result<Converted, Failure> {
