@@ -2,9 +2,8 @@
 //!
 //! Read only after an address was found in use. Invariant: what cannot be read is not there; nothing here fails.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// The transport whose table is read.
@@ -32,22 +31,24 @@ struct Row {
 /// Whether this process, and no other, is bound to what makes an address be in use.
 #[must_use]
 pub fn is_ours_alone(address: SocketAddr, protocol: Protocol) -> bool {
-    let rows = rows(protocol, address.port());
-    let mut inodes = rows
-        .iter()
-        .filter(|row| overlap(row.address, address.ip()))
-        .map(|row| row.inode)
-        .peekable();
+    let mut inodes = overlapping(address, protocol).peekable();
     let ours = inodes_of(Path::new("/proc/self/fd"));
     inodes.peek().is_some() && inodes.all(|inode| ours.contains(&inode))
 }
 
-/// The process that is bound to the port, this one only if no other is. Other users' processes and those of other containers
-/// cannot be seen.
+/// Whether another process is bound to what makes an address be in use.
 #[must_use]
-pub fn holder(port: u16, protocols: &[Protocol]) -> Option<Holder> {
+pub fn is_of_others(address: SocketAddr, protocol: Protocol) -> bool {
+    let ours = inodes_of(Path::new("/proc/self/fd"));
+    overlapping(address, protocol).any(|inode| !ours.contains(&inode))
+}
+
+/// The process that is in the way of a socket at an address, this one only if no other is. Other users' processes and those of
+/// other containers cannot be seen.
+#[must_use]
+pub fn holder(address: SocketAddr, protocols: &[Protocol]) -> Option<Holder> {
     let inodes: Vec<u64> =
-        protocols.iter().flat_map(|protocol| rows(*protocol, port)).map(|row| row.inode).collect();
+        protocols.iter().flat_map(|protocol| overlapping(address, *protocol)).collect();
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let this = std::process::id();
@@ -59,10 +60,21 @@ pub fn holder(port: u16, protocols: &[Protocol]) -> Option<Holder> {
     Some(Holder { pid, command: command.trim().to_owned() })
 }
 
-/// The inodes behind a process's descriptors.
+/// The inodes of the sockets behind a process's descriptors. What a descriptor leads to is read, not looked at: that might be
+/// a file on a file system that hangs.
 fn inodes_of(folder: &Path) -> Vec<u64> {
     let descriptors = fs::read_dir(folder).into_iter().flatten().flatten();
-    descriptors.filter_map(|entry| Some(fs::metadata(entry.path()).ok()?.ino())).collect()
+    let inode = |entry: DirEntry| {
+        let target = fs::read_link(entry.path()).ok()?;
+        target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    };
+    descriptors.filter_map(inode).collect()
+}
+
+/// The inodes of sockets that an address could not be bound beside.
+fn overlapping(address: SocketAddr, protocol: Protocol) -> impl Iterator<Item = u64> {
+    let rows = rows(protocol, address.port()).into_iter();
+    rows.filter(move |row| overlap(row.address, address.ip())).map(|row| row.inode)
 }
 
 fn rows(protocol: Protocol, port: u16) -> Vec<Row> {
@@ -155,8 +167,12 @@ mod tests {
             let (udp_at, tcp_at) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
             assert!(is_ours_alone(udp_at, Protocol::Udp), "{udp_at}");
             assert!(is_ours_alone(tcp_at, Protocol::Tcp), "{tcp_at}");
-            let holder = holder(udp_at.port(), &[Protocol::Udp]).map(|holder| holder.pid);
-            assert_eq!(holder, Some(std::process::id()));
+            assert!(!is_of_others(udp_at, Protocol::Udp), "{udp_at}");
+            let pid = |at| holder(at, &[Protocol::Udp]).map(|holder| holder.pid);
+            assert_eq!(pid(udp_at), Some(std::process::id()));
+            // At another address nobody is in the way, unless this is every address.
+            let beside = SocketAddr::new("127.0.0.10".parse().unwrap(), udp_at.port());
+            assert_eq!(pid(beside).is_some(), ip.is_unspecified(), "{udp_at}");
             drop(udp);
             // Nobody's is not ours.
             assert!(!is_ours_alone(udp_at, Protocol::Udp), "{udp_at}");

@@ -39,7 +39,7 @@ pub enum BindCause {
 impl BindCause {
     pub(super) fn of(error: io::Error, address: SocketAddr) -> Self {
         match error.kind() {
-            io::ErrorKind::AddrInUse => Self::InUse(holder(address.port(), &[Protocol::Tcp])),
+            io::ErrorKind::AddrInUse => Self::InUse(holder(address, &[Protocol::Tcp])),
             io::ErrorKind::PermissionDenied => Self::Denied,
             io::ErrorKind::AddrNotAvailable => Self::NotLocal,
             _ => Self::Other(error),

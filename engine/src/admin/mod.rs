@@ -4,12 +4,13 @@
 //! failed `rebind` everything listens as before.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, lookup_host};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 mod bind_error;
 mod connection;
@@ -22,7 +23,7 @@ pub use endpoint::Plugin;
 pub use readiness::{Readiness, Reason, Verdict};
 
 use crate::io::socket::until_released;
-use crate::limits::HTTP_BACKLOG;
+use crate::limits::{FILE_TIMEOUT, HTTP_BACKLOG};
 use crate::metrics::Metrics;
 use crate::ports;
 use connection::{Plugins, Served};
@@ -87,7 +88,7 @@ impl Admin {
     /// # Errors
     /// The first endpoint that cannot listen; nothing has changed then.
     pub async fn rebind(&mut self, endpoints: &[Endpoint]) -> Result<(), BindError> {
-        let wanted = by_address(endpoints)?;
+        let wanted = by_address(endpoints).await?;
         let mut fresh: Vec<(Arc<TcpListener>, SocketAddr)> = Vec::new();
         for Wanted { address, endpoint, .. } in &wanted {
             if self.listeners.iter().any(|listener| listener.address == *address) {
@@ -178,7 +179,7 @@ impl Endpoint {
 
     /// The address to bind, as for Go's listeners: no host is every address, IPv6 and IPv4, and so is `0.0.0.0`; a name is its
     /// first IPv4 address if it has one.
-    fn resolve(&self) -> Result<SocketAddr, BindError> {
+    async fn resolve(&self) -> Result<SocketAddr, BindError> {
         let malformed = || self.error(BindCause::Malformed);
         let (host, port) = self.address.rsplit_once(':').ok_or_else(malformed)?;
         let port: u16 = port.parse().map_err(|_| malformed())?;
@@ -189,9 +190,10 @@ impl Endpoint {
         if host.contains(':') && !is_bracketed {
             return Err(malformed());
         }
-        let addresses: Vec<SocketAddr> = self
-            .address
-            .to_socket_addrs()
+        // A resolver may not answer, and the control loop has more to do.
+        let addresses: Vec<SocketAddr> = timeout(FILE_TIMEOUT, lookup_host(&self.address))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|error| self.error(BindCause::Unresolved(error)))?
             .collect();
         let first_v4 = addresses.iter().find(|address| address.is_ipv4());
@@ -205,10 +207,10 @@ impl Endpoint {
     }
 }
 
-fn by_address(endpoints: &[Endpoint]) -> Result<Vec<Wanted<'_>>, BindError> {
+async fn by_address(endpoints: &[Endpoint]) -> Result<Vec<Wanted<'_>>, BindError> {
     let mut wanted: Vec<Wanted<'_>> = Vec::new();
     for endpoint in endpoints {
-        let address = endpoint.resolve()?;
+        let address = endpoint.resolve().await?;
         match wanted.iter_mut().find(|other| other.address == address) {
             Some(shared) if shared.plugins.contains(&endpoint.plugin) => {}
             Some(shared) => shared.plugins.push(endpoint.plugin),
