@@ -78,7 +78,7 @@ impl Control {
                 handled = self.handle(event) => handled?,
                 end = signals.end() => break end,
             }
-            if event == Event::Reload(Cause::Timer) {
+            if matches!(event, Event::Reload(_)) {
                 reload_at = self.next_reload();
             }
         };
@@ -204,7 +204,7 @@ impl Control {
         }
         let loops = self.server.outward().loops();
         self.readiness.note(loops.map(|upstream| format!("loop: {}", upstream.loop_message())));
-        if self.server.outward().is_out_of_date() {
+        if self.server.outward().is_out_of_date().await {
             match self.server.apply(&self.config).await {
                 Ok(()) => tracing::info!("plugin/forward: the upstreams have been read again"),
                 Err(error) => {

@@ -96,6 +96,9 @@ pub const ERROR_REPORTS_WAITING_MAX: usize = 1024;
 /// How long a reload waits for the Corefile and what it imports to be read, and the start for the pidfile to be written.
 pub const FILE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the end of the process waits for its pidfile to be removed.
+pub const PIDFILE_REMOVAL_TIMEOUT: Duration = Duration::from_millis(50);
+
 /// Lines of the log that wait to be written: two seconds of the most that failing queries log. Past it lines are lost and
 /// counted, and nobody waits.
 pub const LOG_LINES_WAITING_MAX: usize = 1024;

@@ -11,8 +11,11 @@ use std::time::SystemTime;
 
 use engine::corefile::{Config, Forward, ServerBlock, Zone};
 use engine::forward::{Settings, Upstream, Way};
+use engine::limits::FILE_TIMEOUT;
 use engine::metrics::Metrics;
 use engine::plan::{CachePlan, CacheSlot, ForwardSlot, ForwardStep};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use crate::endpoints::labels;
 use crate::listening::addresses;
@@ -26,8 +29,13 @@ pub(crate) struct Outward {
     pub(crate) forwards: Vec<Arc<Settings>>,
     /// By block of the Corefile.
     blocks: Vec<Block>,
-    /// Files that the upstreams came from, and when they were changed last.
-    files: Vec<(PathBuf, Option<SystemTime>)>,
+    /// Files that the upstreams came from.
+    files: Arc<[PathBuf]>,
+    /// When each was changed last, as far as the upstreams know it, and as the last look found.
+    changed: Vec<Option<SystemTime>>,
+    found: Vec<Option<SystemTime>>,
+    /// A look that has not come to its end: there is never a second one beside it, and nobody waits for it.
+    look: Option<JoinHandle<Vec<Option<SystemTime>>>>,
     /// Upstreams that were found to loop, as the log was told.
     loops_told: BTreeSet<String>,
 }
@@ -74,7 +82,10 @@ impl Outward {
         }
         let files: BTreeSet<_> =
             next.forwards.iter().flat_map(|settings| settings.files.iter().cloned()).collect();
-        next.files = files.into_iter().map(|file| (file.clone(), changed_at(&file))).collect();
+        next.files = files.into_iter().collect();
+        let look = timeout(FILE_TIMEOUT, next.begin_look()).await;
+        next.changed = look.ok().and_then(Result::ok).unwrap_or_default();
+        next.found.clone_from(&next.changed);
         next.loops_told.clone_from(&before.loops_told);
         Ok(next)
     }
@@ -115,16 +126,28 @@ impl Outward {
         self.blocks.get(block).map(|block| block.forwards.clone()).unwrap_or_default()
     }
 
-    /// Whether a file that upstreams came from has been changed since.
-    pub(crate) fn is_out_of_date(&self) -> bool {
-        self.files.iter().any(|(file, changed)| changed_at(file) != *changed)
+    /// Whether a file that upstreams came from has been changed since. Files are looked at beside the control loop, for one on a
+    /// network may hang.
+    pub(crate) async fn is_out_of_date(&mut self) -> bool {
+        if let Some(look) = self.look.take_if(|look| look.is_finished())
+            && let Ok(found) = look.await
+        {
+            self.found = found;
+        }
+        if self.look.is_none() && !self.files.is_empty() {
+            self.look = Some(self.begin_look());
+        }
+        self.found != self.changed
+    }
+
+    fn begin_look(&self) -> JoinHandle<Vec<Option<SystemTime>>> {
+        let files = Arc::clone(&self.files);
+        spawn_blocking(move || files.iter().map(changed_at).collect())
     }
 
     /// The files are as they are: what they hold could not be put to work.
     pub(crate) fn leave_files(&mut self) {
-        for (file, changed) in &mut self.files {
-            *changed = changed_at(file);
-        }
+        self.changed.clone_from(&self.found);
     }
 
     /// Upstreams that send our questions back to us.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::corefile::{self, Config, Report, Surroundings};
-use engine::limits::FILE_TIMEOUT;
+use engine::limits::{FILE_TIMEOUT, PIDFILE_REMOVAL_TIMEOUT};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
@@ -46,7 +46,9 @@ impl CorefileSource {
     }
 
     pub(crate) async fn again(&mut self) -> Again {
-        // One that was late is not waited for again: it is looked whether it has come since.
+        // What a late reading has brought since may be older than what this one is to see.
+        self.reading.take_if(|reading| reading.is_finished());
+        // One that is still under way is not waited for again.
         let patience = if self.reading.is_some() { Duration::ZERO } else { FILE_TIMEOUT };
         let reading = self.reading.get_or_insert_with(|| {
             let (path, default_port) = (self.path.clone(), self.default_port);
@@ -109,9 +111,17 @@ pub(crate) async fn write_pidfile(path: PathBuf) -> io::Result<()> {
 
 /// Removes it, as CoreDNS does, where it is still that of this process.
 pub(crate) fn remove_pidfile(path: &Path) {
-    let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
-    if is_file && std::fs::read_to_string(path).is_ok_and(|pid| pid == pidfile_text()) {
-        let _ = std::fs::remove_file(path);
+    let path = path.to_owned();
+    let (done, is_done) = crossbeam_channel::bounded::<()>(1);
+    let removing = std::thread::Builder::new().name("pidfile".into()).spawn(move || {
+        let is_file = std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_file());
+        if is_file && std::fs::read_to_string(&path).is_ok_and(|pid| pid == pidfile_text()) {
+            let _ = std::fs::remove_file(&path);
+        }
+        drop(done);
+    });
+    if removing.is_ok() {
+        let _ = is_done.recv_timeout(PIDFILE_REMOVAL_TIMEOUT);
     }
 }
 
