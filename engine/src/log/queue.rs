@@ -185,6 +185,8 @@ impl<F: AsFd> Writer<F> {
             let last = written_len.checked_sub(1).map(|at| batch.text[at]);
             batch.is_cut = last.map_or(batch.is_cut, |last| last != b'\n');
             batch.failure = failure;
+        } else {
+            batch.is_cut = false;
         }
         batch.text.clear();
         batch.parts.clear();
@@ -201,7 +203,7 @@ impl Batch {
         if line_count == 0 {
             return;
         }
-        if std::mem::take(&mut self.is_cut) {
+        if self.is_cut && self.text.is_empty() {
             self.text.push(b'\n');
         }
         let failure = self.failure.take();
@@ -327,6 +329,13 @@ mod tests {
                 ..Batch::default()
             },
         };
+        // Nothing can be written at first, so that the half line stays one.
+        writer.take(Entry::Line { text: "none\n".into(), lost_before: 0 });
+        let file = std::mem::replace(&mut writer.out, File::open("/dev/null").unwrap());
+        writer.write();
+        writer.out = file;
+        writer.batch.unreported = 7;
+        writer.batch.failure = Some(io::ErrorKind::StorageFull.into());
         for text in ["one\n", "two\n"] {
             writer.take(Entry::Line { text: text.into(), lost_before: 2 });
             writer.write();
