@@ -9,7 +9,9 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=RINGDNS_REVISION");
-    if std::env::var("RINGDNS_REVISION").is_ok_and(|revision| !revision.is_empty()) {
+    let told = std::env::var("RINGDNS_REVISION").ok().filter(|revision| !revision.is_empty());
+    if let Some(revision) = told {
+        println!("cargo:rustc-env=RINGDNS_BUILT_FROM={revision}");
         return;
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
@@ -29,7 +31,7 @@ fn main() {
         }
     }
     if let Some(revision) = git(&["rev-parse", "--short", "HEAD"]) {
-        println!("cargo:rustc-env=RINGDNS_REVISION={revision}");
+        println!("cargo:rustc-env=RINGDNS_BUILT_FROM={revision}");
     }
 }
 

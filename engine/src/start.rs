@@ -92,7 +92,7 @@ pub(crate) fn build() -> Build {
     Build {
         version: env!("CARGO_PKG_VERSION").into(),
         // build.rs asks git.
-        revision: option_env!("RINGDNS_REVISION")
+        revision: option_env!("RINGDNS_BUILT_FROM")
             .filter(|text| !text.is_empty())
             .unwrap_or("unknown")
             .into(),

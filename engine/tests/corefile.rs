@@ -419,7 +419,7 @@ fn config_maps_are_no_corefiles() {
             report.starts_with("Corefile:1 - Error during parsing: this is YAML or JSON"),
             "{report}"
         );
-        assert!(report.contains("`ringdns convert Corefile > Corefile.new`"), "{report}");
+        assert!(report.contains("`ringdns convert - > Corefile`"), "{report}");
     }
     check("---x {\n}", &["dns://---x.:53"]);
 }

@@ -285,8 +285,8 @@ fn not_a_corefile(name: &str, path: Option<&Path>) -> Report {
     let message = format!(
         "{name}:1 - Error during parsing: this is YAML or JSON, such as a ConfigMap, and no Corefile"
     );
-    let help =
-        format!("`ringdns convert {name} > {name}.new` takes the Corefile out of a ConfigMap");
+    let file = path.map_or_else(|| "-".to_owned(), |path| path.display().to_string());
+    let help = format!("`ringdns convert {file} > Corefile` takes the Corefile out of a ConfigMap");
     let mut mistakes = Mistakes::default();
     mistakes.push(Mistake::without_place(message).help(help));
     let files = path.map(Path::to_path_buf).into_iter().collect();
