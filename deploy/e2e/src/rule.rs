@@ -1,5 +1,5 @@
-//! Where ringdns may answer otherwise than CoreDNS 1.15.0, and nowhere else: the names of the
-//! reasons, and what the documentation says of each.
+//! Where ringdns may answer differently from CoreDNS 1.15.0, and nowhere else: the names of the
+//! reasons, and the sentence on docs/differences.md for each.
 
 /// A named reason for a difference in what is said of the cluster. When one applies:
 /// `difference.rs`.
@@ -29,50 +29,51 @@ impl Rule {
         Self::LetterCase,
     ];
 
-    /// The sentence that stands in the repository's README.md.
+    /// The sentence in the repository's docs/differences.md.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::EmptyNonTerminal => {
-                "A name that has names below it exists, so it is NODATA (RFC 8020); \
-                 CoreDNS says NXDOMAIN."
+                "A name that has names below it exists, so the response is NODATA (RFC 8020); \
+                 CoreDNS responds NXDOMAIN."
             }
             Self::TypeAtExistingName => {
-                "A name that exists without the type asked for is NODATA; CoreDNS says NXDOMAIN \
-                 for TXT at the zone and at namespaces, for TXT and PTR at ns.dns, and for all \
-                 other types at dns-version."
+                "A name that exists without the queried type is NODATA; CoreDNS responds NXDOMAIN \
+                 for TXT at the zone apex and at namespaces, for TXT and PTR at ns.dns, and for \
+                 all other types at dns-version."
             }
             Self::ExternalNameType => {
-                "An ExternalName's CNAME answers every type (RFC 1034, section 4.3.2), and where it \
-                 leads into the cluster the code and the SOA of a denial are its target's (RFC \
-                 6604; RFC 2308, section 2); CoreDNS leaves it out for types other than A, AAAA \
-                 and CNAME, and where the target has no such record, and says NOERROR."
+                "An ExternalName's CNAME answers every type (RFC 1034, section 4.3.2), and where \
+                 it leads into the cluster, the response code and the SOA of a negative response \
+                 are those of its target (RFC 6604; RFC 2308, section 2); CoreDNS omits the CNAME \
+                 for types other than A, AAAA and CNAME and where the target has no such record, \
+                 and responds NOERROR."
             }
             Self::SrvWeights => {
-                "SRV weights are 100 divided by the distinct pairs of address and port; CoreDNS \
-                 counts an address that stands in two EndpointSlices twice."
+                "SRV weights are 100 divided by the number of distinct pairs of address and port; \
+                 CoreDNS counts an address twice if it is in two EndpointSlices."
             }
             Self::UnnamedPort => {
-                "A port is found by its name and its protocol, and a port without a name has none \
-                 (Kubernetes DNS specification, section 2.3.2), so `_._udp.SVC` and `_http._.SVC` \
-                 are NXDOMAIN; to CoreDNS an empty word means any."
+                "A port is found by its name and its protocol, and an unnamed port has no name of \
+                 its own (Kubernetes DNS specification, section 2.3.2), so `_._udp.SVC` and \
+                 `_http._.SVC` are NXDOMAIN; CoreDNS takes an empty port or protocol to mean any."
             }
             Self::ReverseZone => {
-                "A reverse zone holds the names of addresses and nothing else; CoreDNS has svc, \
-                 pod, ns.dns and dns-version there too."
+                "A reverse zone contains the names of addresses and nothing else; CoreDNS also \
+                 has svc, pod, ns.dns and dns-version there."
             }
             Self::ReverseName => {
                 "An address has one reverse name, with exactly its labels (RFC 1035, section 3.5; \
-                 RFC 3596, section 2.5); CoreDNS lets an IPv6 address have up to three labels \
-                 more, and takes an IPv4-mapped one for the IPv4 address."
+                 RFC 3596, section 2.5); CoreDNS accepts an IPv6 address with up to three extra \
+                 labels, and takes an IPv4-mapped address for the IPv4 address."
             }
             Self::HiddenNamespace => {
-                "What `namespaces` and `namespace_labels` hide is not told of, but for the names \
-                 of the zone's own name servers; with `namespace_labels` CoreDNS still names \
-                 hidden Services in PTR records."
+                "No response reveals what `namespaces` and `namespace_labels` hide, except the \
+                 names of the zone's own name servers; with `namespace_labels` CoreDNS still \
+                 names hidden Services in PTR records."
             }
             Self::LetterCase => {
-                "Capitals in a name change nothing (RFC 4343); where the zone's own labels have \
-                 some, CoreDNS does not find ns.dns nor the zone's NS record."
+                "The letter case of a name makes no difference (RFC 4343); where the zone's own \
+                 labels contain capitals, CoreDNS finds neither ns.dns nor the zone's NS record."
             }
         }
     }
@@ -117,46 +118,48 @@ impl OutsideRule {
         }
     }
 
-    /// The sentence that stands in the repository's README.md.
+    /// The sentence in the repository's docs/differences.md.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::OwnTtl => {
-                "Each record keeps a TTL of its own, within the bounds of `cache`; CoreDNS gives \
-                 all records of an answer the least of their TTLs."
+                "Each record keeps its own TTL, within the bounds of `cache`; CoreDNS gives all \
+                 records of a response the lowest of their TTLs."
             }
             Self::UnkeptTtl => {
-                "What is not kept goes out with the TTLs that it came with, none longer than the \
-                 cap of `cache`, and in a CNAME without an end or a denial without an SOA none \
-                 longer than `servfail`; CoreDNS has the cap alone, and raises short TTLs."
+                "A response that is not cached keeps the TTLs it arrived with, none longer than \
+                 the cap of `cache`, and none longer than `servfail` if it is a CNAME chain \
+                 without an end or a negative response without an SOA; CoreDNS applies only the \
+                 cap, and raises short TTLs."
             }
             Self::LostAlias => {
-                "A CNAME whose target does not exist is kept like any other denial (RFC 2308, \
-                 section 2.1); CoreDNS asks anew each time."
+                "A CNAME whose target does not exist is cached like any other negative response \
+                 (RFC 2308, section 2.1); CoreDNS asks upstreams each time."
             }
             Self::CutAnswer => {
-                "What an upstream cuts over UDP is asked for again over TCP, and kept; CoreDNS \
-                 hands on the cut answer, unless `prefer_udp` is set, and keeps nothing."
+                "A response that an upstream truncates over UDP is requested again over TCP, and \
+                 cached; CoreDNS passes on the truncated response, unless `prefer_udp` is set, \
+                 and caches nothing."
             }
             Self::CheckingDisabled => {
-                "CD comes back as the client sent it (RFC 4035, section 3.2.2); CoreDNS hands on \
-                 what the upstream made of it."
+                "The CD bit comes back as the client sent it (RFC 4035, section 3.2.2); CoreDNS \
+                 passes on the upstream's."
             }
             Self::FailurePause => {
-                "Where asking for an expired answer has failed, or brought a denial that \
-                 `prefer_positive` does not believe, the next client is given the expired answer \
-                 without asking again: for RECHECK, for the time of `servfail`, or as long as the \
-                 denial would have been kept (RFC 9520, section 3.2); CoreDNS asks each time \
-                 unless RECHECK is set."
+                "If refreshing an expired response fails, or brings a negative response that \
+                 `prefer_positive` rejects, the next clients get the expired response without \
+                 another query upstream: for RECHECK, for the time of `servfail`, or for as long \
+                 as the negative response would have been cached (RFC 9520, section 3.2); CoreDNS \
+                 asks each time unless RECHECK is set."
             }
             Self::TargetsCode => {
-                "An ExternalName's answer has the response code of its target's, NXDOMAIN and \
-                 SERVFAIL too (RFC 6604), and the SOA of a denial; CoreDNS says NOERROR and \
-                 nothing more."
+                "The response for an ExternalName has the response code of its target, NXDOMAIN \
+                 and SERVFAIL included (RFC 6604), and the SOA of a negative response; CoreDNS \
+                 responds NOERROR and adds nothing."
             }
             Self::ParentForDs => {
-                "Of several server blocks a question for DS goes to the one above where it is for \
-                 a block's own zone, and nowhere else (RFC 4035, section 3.1.4.1); CoreDNS sends \
-                 it to the highest block above, save that of the root."
+                "With several server blocks, a DS query goes to the block above if it is for a \
+                 block's own zone apex, and only then (RFC 4035, section 3.1.4.1); CoreDNS sends \
+                 it to the highest block above, except the root's."
             }
         }
     }
@@ -168,14 +171,14 @@ mod tests {
 
     /// Its lines may break anywhere.
     #[test]
-    fn the_readme_lists_every_rule() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
-        let text = std::fs::read_to_string(path).expect("the repository's README.md");
+    fn the_page_of_differences_lists_every_rule() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/differences.md");
+        let text = std::fs::read_to_string(path).expect("the repository's docs/differences.md");
         let words: Vec<&str> = text.split_whitespace().collect();
-        let readme = words.join(" ");
+        let page = words.join(" ");
         let outside = OutsideRule::ALL.map(OutsideRule::sentence);
         for sentence in Rule::ALL.map(Rule::sentence).into_iter().chain(outside) {
-            assert!(readme.contains(sentence), "{path} does not say: {sentence}");
+            assert!(page.contains(sentence), "{path} does not say: {sentence}");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Objects that a real API server stores although they are odd: what ringdns answers for them, and what
-//! CoreDNS 1.15.0 does. Where the two differ, the repository's README says so and why.
+//! CoreDNS 1.15.0 does. Where the two differ, docs/differences.md says so and why.
 
 use domain::base::iana::Rtype;
 use e2e::cluster::Cluster;
