@@ -291,9 +291,9 @@ fn mode(text: &str) -> Result<Transport, String> {
 mod tests {
     use super::*;
 
-    /// The lines of a README that call loadgen, each with those that it goes on in.
-    fn commands(readme: &str) -> Vec<String> {
-        let joined = readme.replace("\\\n ", "");
+    /// The commands of a page that call loadgen, each joined with its continuation lines.
+    fn commands(page: &str) -> Vec<String> {
+        let joined = page.replace("\\\n ", "");
         let is_command = |line: &&str| {
             line.starts_with("loadgen ") || line.starts_with("target/release/loadgen ")
         };
@@ -303,11 +303,13 @@ mod tests {
     }
 
     #[test]
-    fn the_commands_of_the_readmes_can_be_typed() {
-        for (readme, count) in
-            [(include_str!("../README.md"), 8), (include_str!("../../README.md"), 1)]
-        {
-            let commands = commands(readme);
+    fn the_commands_in_the_documentation_can_be_typed() {
+        for (page, count) in [
+            (include_str!("../README.md"), 8),
+            (include_str!("../../README.md"), 1),
+            (include_str!("../../docs/benchmarks.md"), 1),
+        ] {
+            let commands = commands(page);
             assert_eq!(commands.len(), count, "{commands:#?}");
             for command in commands {
                 let words = command.replace("@PID", "@1");
