@@ -201,7 +201,7 @@ pub const DIRECTIVES: &[Directive] = &[
     later("acl", "allow, block or drop by client address and type"),
     built(
         "cache",
-        "keep others' answers for a time",
+        "keep the responses of upstreams for a time",
         Built {
             usage: cache::USAGE,
             once: true,
@@ -237,12 +237,12 @@ pub const DIRECTIVES: &[Directive] = &[
     later("etcd", "answers from etcd"),
     built(
         "loop",
-        "find forwarded queries that come back",
+        "detect forwarded queries that come back",
         Built { usage: looping::USAGE, once: true, options: Vec::new, read: looping::read },
     ),
     built(
         "forward",
-        "ask other servers",
+        "send queries to upstreams",
         Built {
             usage: forward::USAGE,
             once: false,
@@ -250,7 +250,7 @@ pub const DIRECTIVES: &[Directive] = &[
             read: forward::read,
         },
     ),
-    later("grpc", "ask other servers over gRPC"),
+    later("grpc", "send queries to upstreams over gRPC"),
     later("erratic", "wrong answers for tests"),
     later("whoami", "the client's own address"),
     later("on", "run a command when something happens"),
