@@ -37,6 +37,7 @@ fn root() -> PathBuf {
 fn pages() -> Vec<(PathBuf, String)> {
     let folder = fs::read_dir(root().join("docs")).expect("the folder docs");
     let pages = folder.map(|entry| entry.expect("a page").path());
+    let pages = pages.filter(|page| page.extension().is_some_and(|extension| extension == "md"));
     let pages = pages.chain([root().join("README.md")]);
     pages.map(|page| (page.clone(), fs::read_to_string(&page).expect("its text"))).collect()
 }
