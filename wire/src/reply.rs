@@ -274,6 +274,10 @@ impl<'m> Reply<'m> {
         if let Some(cnames) = &end.cnames {
             let before = self.len;
             counts = self.by_record(cnames, subject, 0, room);
+            // What has no room is not there to be pointed at.
+            if counts.truncated {
+                return (Rcode::NoError, counts);
+            }
             room -= self.len - before;
             let len = cnames.target().len();
             subject = Subject { at: self.len - len, len };
