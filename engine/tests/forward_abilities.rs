@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use domain::base::iana::Rcode;
 use engine::answer::Transport;
 use engine::corefile::{Forward, UpstreamTransport};
+use engine::forward::Question;
 use engine::limits::{ANSWER_TIMES_MIN, HEDGES_SAVED_MAX, REPEAT_AFTER_UNKNOWN};
 use engine::metrics::UpstreamEvent;
 use upstream::{Manner, PATIENCE, Rig, ToOpt, Upstream, deadline, forward, question, run, until};
@@ -45,6 +46,26 @@ fn an_upstream_without_edns_is_asked_without_for_a_while() {
                 assert_eq!(with_opt, expected, "{transport:?} {rebuff:?}");
                 assert_eq!(rig.count(&upstream, UpstreamEvent::WentDown), 0);
             }
+        }
+    });
+}
+
+/// It is asked again before its answer comes, which says nothing of its EDNS.
+#[test]
+fn an_upstream_that_is_late_does_not_lack_edns() {
+    run(async {
+        let late = Manner::ToOpt(ToOpt::Late(REPEAT_AFTER_UNKNOWN + Duration::from_millis(200)));
+        for dnssec_ok in [false, true] {
+            let upstream = Upstream::start(60, late);
+            let read_timeout = Duration::from_secs(4);
+            let options = Forward { hedge: true, read_timeout, ..forward(&[upstream.address]) };
+            let rig = Rig::start(&options).await;
+            let question = Question { dnssec_ok, ..question("www.example.org", Transport::Udp) };
+            for _ in 0..2 {
+                assert!(rig.upstreams.ask(&question, deadline()).await.is_ok());
+            }
+            assert!(rig.count(&upstream, UpstreamEvent::Hedge) >= 1);
+            assert!(upstream.seen().iter().all(upstream::Seen::has_opt), "DO: {dnssec_ok}");
         }
     });
 }

@@ -114,7 +114,8 @@ impl Link {
         }
     }
 
-    /// Asks this upstream beside another that is late.
+    /// Asks this upstream beside another that is late; or once more where it is itself late, for its query, or the answer to it,
+    /// may be lost. Late is not silent: that says nothing of its EDNS.
     pub(super) async fn ask_as_hedge(
         self: &Rc<Self>,
         question: &Question,
@@ -122,19 +123,6 @@ impl Link {
     ) -> Result<Response, Failure> {
         self.counters().count(UpstreamEvent::Hedge);
         self.ask(question, deadline).await
-    }
-
-    /// Asks this upstream once more while the first query is late: it, or its answer, may be lost. An OPT that no answer has
-    /// come to yet is left out, unless signatures are wanted, which nobody can send without.
-    pub(super) async fn ask_again(
-        self: &Rc<Self>,
-        question: &Question,
-        deadline: Instant,
-    ) -> Result<Response, Failure> {
-        if !question.dnssec_ok {
-            self.edns.borrow_mut().ability.failed(Instant::now());
-        }
-        self.ask_as_hedge(question, deadline).await
     }
 
     /// It has not answered in the time that it mostly takes.

@@ -263,7 +263,7 @@ impl Upstreams {
         if !self.hedges.borrow_mut().spend() {
             return first.await;
         }
-        let mut second = pin!(link.ask_again(question, deadline));
+        let mut second = pin!(link.ask_as_hedge(question, deadline));
         tokio::select! {
             outcome = &mut first => if outcome.is_ok() { outcome } else { second.await },
             outcome = &mut second => if outcome.is_ok() { outcome } else { first.await },

@@ -53,6 +53,8 @@ pub enum ToOpt {
     /// Sends what cannot be read.
     Garbles,
     Drops,
+    /// Answers late: what it is asked meanwhile without one is answered first.
+    Late(Duration),
 }
 
 /// The answer to a query.

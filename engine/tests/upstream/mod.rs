@@ -177,6 +177,9 @@ async fn serve_udp(socket: Arc<tokio::net::UdpSocket>, shared: Arc<Shared>) {
                 Manner::ToOpt(ToOpt::Drops) if has_opt(&message) => return,
                 Manner::Loses(count) if shared.seen.lock().unwrap().len() <= count => return,
                 Manner::Slow(time) => tokio::time::sleep(time).await,
+                Manner::ToOpt(ToOpt::Late(time)) if has_opt(&message) => {
+                    tokio::time::sleep(time).await;
+                }
                 Manner::ForgeriesFirst(count) => {
                     let forgeries = forgeries(&shared.answer_to(&message, Manner::Answers));
                     for forgery in forgeries.iter().cycle().take(count) {
