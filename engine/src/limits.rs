@@ -169,6 +169,9 @@ pub const ABILITY_PROBE_PAUSE_MIN: Duration = Duration::from_secs(1);
 pub const ABILITY_PROBE_PAUSE_MAX: Duration = Duration::from_secs(300);
 /// How long FORMERR and NOTIMP are not asked about again without an OPT where that changed nothing.
 pub const EDNS_ERROR_BELIEVED_FOR: Duration = Duration::from_secs(10);
+/// How long a cache keeps the answer to a question with DO that came without an OPT. Of an upstream without EDNS it is all that
+/// can be had; where one was taken for such by mistake, whoever checks signatures fails no longer than this.
+pub const UNSIGNED_KEPT_FOR: Duration = EDNS_ERROR_BELIEVED_FOR;
 
 /// Time between two probes of `loop`, while an upstream does not answer.
 pub const LOOP_PROBE_EVERY: Duration = Duration::from_secs(1);

@@ -50,7 +50,8 @@ fn response(name: &str, words: &[&str]) -> Arc<Response> {
         Some((46, data))
     };
     let (rcode, answer, authority) = match words[0] {
-        "success" | "cut" => (Rcode::NOERROR, address, None),
+        // "bare": without an OPT, which all others have.
+        "success" | "cut" | "bare" => (Rcode::NOERROR, address, None),
         "long" => (Rcode::NOERROR, address, signature(u32::MAX, 9000)),
         // Signed until then.
         "signed" => (Rcode::NOERROR, address, signature(number(2), 1)),
@@ -84,6 +85,10 @@ fn response(name: &str, words: &[&str]) -> Arc<Response> {
     answer.into_iter().for_each(|data| builder.push(record(data)).expect("room"));
     let mut builder = builder.authority();
     authority.into_iter().for_each(|data| builder.push(record(data)).expect("room"));
+    let mut builder = builder.additional();
+    if words[0] != "bare" {
+        builder.opt(|_| Ok(())).expect("room");
+    }
     let packet = builder.finish();
     let name = wire_name(name);
     let asked = Asked { id: 0, name: &name, qtype: A, qclass: 1, case_must_match: false };
@@ -540,6 +545,31 @@ fn expired_signatures_are_not_kept_for_those_who_check() {
         let response = response(NAME, &["signed", "60", &end.to_string()]);
         let filled = cache.fill(&key, &response, Times::at_once(began, UNIX_SECS));
         assert_eq!(matches!(filled, Filled::Kept(_)), is_kept, "until {end}, DO {dnssec_ok}");
+    }
+}
+
+/// Whoever answers without an OPT was not asked for signatures, and may have some.
+#[test]
+fn answers_without_an_opt_are_kept_briefly_for_those_who_check() {
+    let began = Instant::now();
+    let name = wire_name(NAME);
+    for (word, ttl, dnssec_ok, kept_secs) in [
+        ("bare", "3600", true, 10),
+        ("bare", "5", true, 5),
+        ("bare", "3600", false, 3600),
+        ("success", "3600", true, 3600),
+    ] {
+        let key = Key { dnssec_ok, ..key(&name) };
+        let response = response(NAME, &[word, ttl]);
+        // Here, and in the shard that is told a second later.
+        for age_secs in [0, 1] {
+            let mut cache = Cache::new(&settings("cache"), 42);
+            let now = began + Duration::from_secs(age_secs);
+            cache.learn(&key, &response, Times { received: began, now, unix_secs: UNIX_SECS });
+            let after = |secs| began + Duration::from_secs(secs);
+            assert_eq!(shown(cache.look_up(&key, after(kept_secs - 1))), "NOERROR 1", "{word}");
+            assert_eq!(shown(cache.look_up(&key, after(kept_secs))), "miss", "{word}");
+        }
     }
 }
 

@@ -79,9 +79,9 @@ impl Term {
         })
     }
 
-    /// The same, but no longer than its signatures last (RFC 4035, section 5.3.3).
-    pub(super) fn signed_for(self, rest: Duration) -> Self {
-        let lifetime = self.lifetime.min(rest);
+    /// The same, but no longer than this.
+    pub(super) fn at_most(self, lifetime_max: Duration) -> Self {
+        let lifetime = self.lifetime.min(lifetime_max);
         Self { lifetime, ttl_secs_max: self.ttl_secs_max.min(secs(lifetime)), ..self }
     }
 

@@ -15,6 +15,7 @@ use wire::response::{Kind, Response, TtlRule};
 use wire::zone::ZoneSet;
 
 use crate::corefile::{Cache as Settings, Stale, Zone};
+use crate::limits::UNSIGNED_KEPT_FOR;
 use entry::{Age, Entry, Term};
 use store::Store;
 
@@ -206,7 +207,7 @@ impl Cache {
             entry.pause_refreshing(received, pause);
             return Filled::Inferior;
         }
-        // Of signatures only those speak who check them.
+        // It lasts no longer than its signatures (RFC 4035, section 5.3.3), of which only those speak who check them.
         let end = response.signatures_end_unix_secs.filter(|_| key.dnssec_ok);
         let left_secs = end.map(|end| end.wrapping_sub(unix_secs) as i32);
         let is_sound = left_secs.is_none_or(|secs| secs >= 0);
@@ -215,9 +216,15 @@ impl Cache {
             Some(Ok(secs)) => {
                 // Its last second is a whole one.
                 let rest = now.saturating_duration_since(received) + Duration::from_secs(secs + 1);
-                term.map(|term| term.signed_for(rest))
+                term.map(|term| term.at_most(rest))
             }
             Some(Err(_)) => None,
+        };
+        // Without an OPT nobody can have been asked for signatures, though they may have some: see `forward::edns`.
+        let term = if key.dnssec_ok && !response.has_opt {
+            term.map(|term| term.at_most(UNSIGNED_KEPT_FOR))
+        } else {
+            term
         };
         if let Some(term) = term
             && let Some(ttl) = self.keep(key, term, response, times)

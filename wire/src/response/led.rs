@@ -107,6 +107,7 @@ impl Response {
             ttl_offsets: kept(&self.ttl_offsets),
             pointer_offsets: kept(&self.pointer_offsets),
             addresses: Run::default(),
+            has_opt: self.has_opt,
             ..Self::without_records(flags, Rcode::NoError as u16)
         })
     }
