@@ -11,7 +11,7 @@ use wire::header::{Rcode, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA};
 use wire::name::Name;
 use wire::query::{self, Edns, Query, Reading, Reject};
 use wire::reply::{self, End, Envelope, MESSAGE_LEN_MAX, Stamped, UDP_LEN_MAX};
-use wire::response::{self, Alias, Kind};
+use wire::response::{self, Alias};
 use wire::table::{Answer, Found, NameHash, Stored, Table};
 
 use crate::cache::{Cache, Key, LookUp};
@@ -376,10 +376,10 @@ fn from_outside<'s>(
         LookUp::Verify { timeout } => Verdict::Ask(Ask { stale_after: timeout, ..ask }),
         LookUp::Hit { answer: kept, refresh } => {
             let view = View { sources, listener: ask.listener, qtype: query.qtype };
-            let end = view.end_of(kept.response);
-            if kept.response.kind == Kind::Led && end.is_none() {
+            if !view.may_be_given(kept.response, asked.bytes()) {
                 return Verdict::Ask(ask);
             }
+            let end = view.end_of(kept.response);
             let alias = alias.map(|answer| Alias { answer });
             let stamped = response::stamp_to_end(
                 &query,

@@ -61,6 +61,13 @@ impl<'s> View<'s> {
         }
     }
 
+    /// Whether what is kept of the answer to a question for this name says what it may say here. Where it was kept, other names
+    /// may have been ours: at another listener, before a reload, before a Service came or went.
+    #[must_use]
+    pub fn may_be_given(self, response: &Response, question: &[u8]) -> bool {
+        response.ends_with_ours(question, |name| self.own(name).is_some())
+    }
+
     /// What is behind an upstream's CNAMEs that lead to a name of ours; `None` if it is ours no more.
     #[must_use]
     pub fn end_of(self, response: &Response) -> Option<End<'s>> {

@@ -211,10 +211,10 @@ impl Outside {
     ) {
         let cache = cache_of(&mut self.caches, &self.cache_plans, cache);
         let (Some(cache), Some(aboard)) = (cache, self.flights.get_mut(key)) else { return };
-        if let Some(stale) = cache.fallback(&key.asked.key(), now, aboard.waiters.len()) {
+        let stale = cache.fallback(&key.asked.key(), now, aboard.waiters.len());
+        if let Some(outcome) = stale.and_then(|stale| key.kept(stale, sources)) {
             aboard.is_late = true;
             self.waiter_count -= aboard.waiters.len();
-            let outcome = Outcome::kept(stale, sources);
             for (waiter, return_to) in aboard.waiters.drain(..) {
                 self.late_answers.give(waiter, return_to, &outcome);
             }
@@ -265,14 +265,16 @@ impl Outside {
                         let kept = cache.and_then(|cache| cache.fallback(&key, now, client_count));
                         let unkept =
                             Outcome::Response { response: &response, ttl: unkept, sources };
-                        give(kept.map_or(unkept, |kept| Outcome::kept(kept, sources)));
+                        let kept = kept.and_then(|kept| flight.key.kept(kept, sources));
+                        give(kept.unwrap_or(unkept));
                     }
                 }
             }
             Err(failure) => {
                 let kept = cache.as_mut().and_then(|cache| cache.fallback(&key, now, client_count));
                 let failed = Outcome::Failure(&failure);
-                give(kept.map_or(failed, |kept| Outcome::kept(kept, sources)));
+                let kept = kept.and_then(|kept| flight.key.kept(kept, sources));
+                give(kept.unwrap_or(failed));
                 // That we are busy says nothing of the name.
                 if !matches!(failure, Failure::TooMany { .. })
                     && let Some(cache) = cache
@@ -338,6 +340,18 @@ impl Asked {
     }
 }
 
+impl FlightKey {
+    /// That of those who wait.
+    fn view<'s>(&self, sources: Sources<'s>) -> View<'s> {
+        View { sources, listener: self.listener, qtype: self.asked.qtype }
+    }
+
+    /// What those who wait may be given of what a cache has.
+    fn kept<'o>(&self, kept: cache::Answer<'o>, sources: Sources<'o>) -> Option<Outcome<'o>> {
+        Outcome::kept(kept, self.view(sources), &self.asked.name)
+    }
+}
+
 /// A question on its way.
 struct Flight {
     key: FlightKey,
@@ -376,9 +390,8 @@ impl Flight {
     /// Of CNAMEs that lead to a name of this server's own those up to it: what the upstream says of that name is of no account,
     /// and what the tables say is looked up for each client, and kept nowhere.
     fn without_ours(&self, response: Response, sources: Sources<'_>) -> Response {
-        let FlightKey { asked, listener, .. } = &self.key;
-        let view = View { sources, listener: *listener, qtype: asked.qtype };
-        let led = response.led_to(&asked.name, |name| view.own(name).is_some());
+        let view = self.key.view(sources);
+        let led = response.led_to(&self.key.asked.name, |name| view.own(name).is_some());
         led.unwrap_or(response)
     }
 

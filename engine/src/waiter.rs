@@ -60,10 +60,12 @@ pub enum Outcome<'o> {
 }
 
 impl<'o> Outcome<'o> {
-    /// What a cache has.
+    /// What a cache has on a question for this name, if it may be given in this view.
     #[must_use]
-    pub fn kept(answer: cache::Answer<'o>, sources: Sources<'o>) -> Self {
-        Self::Response { response: answer.response, ttl: answer.ttl, sources }
+    pub fn kept(answer: cache::Answer<'o>, view: View<'o>, question: &[u8]) -> Option<Self> {
+        let cache::Answer { response, ttl } = answer;
+        let may_be_given = view.may_be_given(response, question);
+        may_be_given.then_some(Self::Response { response, ttl, sources: view.sources })
     }
 }
 

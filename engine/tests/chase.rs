@@ -11,12 +11,15 @@ use std::time::Instant;
 use domain::base::Message;
 use domain::base::iana::{Rcode, Rtype};
 use domain::rdata::AllRecordData;
-use engine::plan::TableSlot;
+use engine::io::socket;
+use engine::plan::{Block, ListenerId, ListenerPlan, Plan, TableSlot};
 use rig::{BACKENDS, PATIENCE, Rig, query, wire_name};
 use upstream::{Manner, Upstream};
 use wire::compile::{EntryWriter, Section};
+use wire::zone::ZoneSet;
 
 const ASKED: &str = "shop.example.org";
+const WEB: &str = "web.default.svc.cluster.local";
 
 /// The code, then the answers' types and data, then the authorities' types.
 fn shown(answer: &[u8]) -> String {
@@ -41,7 +44,6 @@ fn ask(rig: &Rig, qtype: Rtype) -> [String; 2] {
 
 #[test]
 fn an_upstreams_cname_ends_in_the_table() {
-    const WEB: &str = "web.default.svc.cluster.local";
     const NONE: &str = "none.default.svc.cluster.local";
     let rows = [
         (WEB, Rtype::A, format!("NOERROR CNAME {WEB}. A 10.96.0.0")),
@@ -79,10 +81,81 @@ fn an_upstreams_cname_ends_in_the_table() {
     }
 }
 
+/// The same name is ours at one address and an upstream's at another, and both have one cache.
+#[test]
+fn a_kept_cname_ends_where_each_listener_has_it_end() {
+    for backend in BACKENDS {
+        let upstream = Upstream::start(3600, Manner::LeadsOn(WEB));
+        let lines = format!("cache\nforward . {}", upstream.address);
+        let mut rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), &lines);
+        let sockets = socket::bind((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
+        let addresses = [rig.address, sockets[0].udp.local_addr().unwrap()];
+        rig.fleet.set_plan(&Arc::new(Plan {
+            listeners: vec![
+                rig.plan.listeners[0].clone(),
+                ListenerPlan {
+                    zones: ZoneSet::new(&[[0]]),
+                    blocks: vec![1],
+                    ..ListenerPlan::default()
+                },
+            ],
+            blocks: vec![rig.plan.blocks[0].clone(), without_kubernetes(&rig.plan)],
+            caches: rig.plan.caches.clone(),
+            forwards: rig.plan.forwards.clone(),
+        }));
+        rig.fleet.open(ListenerId(1), sockets);
+        let ours = format!("NOERROR CNAME {WEB}. A 10.96.0.0");
+        let theirs = format!("NOERROR CNAME {WEB}. A 192.0.2.1");
+        for (index, expected) in [(0, &ours), (1, &theirs), (1, &theirs), (0, &ours), (0, &ours)] {
+            rig.address = addresses[index];
+            assert_eq!(ask(&rig, Rtype::A), [expected.as_str(); 2], "{backend:?} {index}");
+        }
+        // What another listener has kept is asked for anew, what the same has is not.
+        assert_eq!(upstream.seen_count(), 3, "{backend:?}");
+        rig.fleet.stop(PATIENCE);
+    }
+}
+
+/// The plan's only block, as it is before `kubernetes` is added to it.
+fn without_kubernetes(plan: &Plan) -> Block {
+    Block { kubernetes: None, ..plan.blocks[0].clone() }
+}
+
+#[test]
+fn a_reload_makes_names_ours_that_are_kept() {
+    for backend in BACKENDS {
+        let upstream = Upstream::start(3600, Manner::LeadsOn(WEB));
+        let lines = format!("cache\nforward . {}", upstream.address);
+        let rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), &lines);
+        let without = Arc::new(Plan {
+            listeners: rig.plan.listeners.clone(),
+            blocks: vec![without_kubernetes(&rig.plan)],
+            caches: rig.plan.caches.clone(),
+            forwards: rig.plan.forwards.clone(),
+        });
+        let ours = format!("NOERROR CNAME {WEB}. A 10.96.0.0");
+        let theirs = format!("NOERROR CNAME {WEB}. A 192.0.2.1");
+        let puts = |plan, expected: &str| {
+            rig.fleet.set_plan(plan);
+            let deadline = Instant::now() + PATIENCE;
+            while ask(&rig, Rtype::A) != [expected; 2] {
+                assert!(Instant::now() < deadline, "{backend:?}: {:?}", ask(&rig, Rtype::A));
+            }
+        };
+        puts(&without, &theirs);
+        puts(&rig.plan, &ours);
+        puts(&without, &theirs);
+        assert_eq!(upstream.seen_count(), 3, "{backend:?}");
+        // What is kept is no way out, either, where asking has failed.
+        upstream.behave(Manner::Says(Rcode::SERVFAIL));
+        puts(&rig.plan, "SERVFAIL");
+        rig.fleet.stop(PATIENCE);
+    }
+}
+
 /// The CNAME comes out of the cache, what is behind it never does.
 #[test]
 fn a_change_of_the_cluster_is_seen_behind_a_kept_cname() {
-    const WEB: &str = "web.default.svc.cluster.local";
     for backend in BACKENDS {
         let upstream = Upstream::start(3600, Manner::Leads(WEB, Rcode::NXDOMAIN));
         let lines = format!("cache\nforward . {}", upstream.address);

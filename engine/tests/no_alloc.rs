@@ -132,10 +132,12 @@ fn check_tcp(rig: &Rig) {
 
 #[test]
 fn no_allocation_and_no_free() {
-    // What is kept has addresses, or leads to the table.
+    // What is kept has addresses, or leads to the table, or elsewhere.
     let led = Manner::Leads("big.default.svc.cluster.local", Rcode::NOERROR);
+    let away = Manner::LeadsOn("www.example.net");
+    let manners = [Manner::Answers, led, away];
     for (backend, manner) in
-        BACKENDS.into_iter().flat_map(|one| [(one, Manner::Answers), (one, led)])
+        BACKENDS.into_iter().flat_map(|one| manners.map(|manner| (one, manner)))
     {
         let upstream = Upstream::start(3600, manner);
         let lines = format!("cache\nforward . {} {{\nexcept in-addr.arpa\n}}", upstream.address);

@@ -50,7 +50,14 @@ fn led(text: &str, rotation: usize, len_max: usize) -> Option<String> {
         let (mut out, query) = query(question);
         let zone = upstream::name("cluster.local").as_slice().to_vec();
         let is_ours = |name: &Name| name.bytes().ends_with(&zone);
-        let cnames = read(&packet).led_to(asked(&packet).name, is_ours)?;
+        let (response, name) = (read(&packet), asked(&packet).name);
+        let cnames = response.led_to(name, is_ours);
+        // Kept either way, it is known for what it is; and for what it is not where other names are ours.
+        assert_eq!(response.ends_with_ours(name, is_ours), cnames.is_none(), "{text}");
+        assert!(response.ends_with_ours(name, |_| false), "{text}");
+        let cnames = cnames?;
+        assert!(cnames.ends_with_ours(name, is_ours), "{text}");
+        assert!(!cnames.ends_with_ours(name, |_| false), "{text}");
         assert_eq!(
             (cnames.kind, cnames.leads_to().map(|name| is_ours(&name))),
             (Kind::Led, Some(true))

@@ -36,6 +36,7 @@ pub struct Rig {
     pub errors: Receiver<ErrorReport>,
     pub builder: TableBuilder,
     pub metrics: Metrics,
+    pub plan: Arc<Plan>,
     /// The first generation: held so that the shard never owns it alone, as the control plane would.
     pub first: Arc<Table>,
 }
@@ -133,9 +134,10 @@ impl Rig {
             dropped_as: counted_as,
             ..ListenerPlan::default()
         });
-        fleet.set_plan(&Arc::new(plan));
+        let plan = Arc::new(plan);
+        fleet.set_plan(&plan);
         fleet.open(ListenerId(0), sockets);
-        Self { fleet, address, errors: reported, builder, metrics, first }
+        Self { fleet, address, errors: reported, builder, metrics, plan, first }
     }
 
     pub fn udp(&self) -> UdpSocket {

@@ -40,6 +40,8 @@ pub enum Manner {
     Lowers,
     /// Answers with a CNAME that leads to this name, and this response code.
     Leads(&'static str, Rcode),
+    /// Answers with such a CNAME, and an address there.
+    LeadsOn(&'static str),
 }
 
 /// What servers older than EDNS, and firewalls, do with an OPT.
@@ -88,17 +90,21 @@ pub fn answer(query: &[u8], manner: Manner, ttl_secs: u32) -> Vec<u8> {
     header.set_ra(true);
     header.set_rcode(rcode);
     let has_record = rcode == Rcode::NOERROR
-        && !matches!(manner, Manner::Says(_) | Manner::SaysWithOpt(_))
+        && !matches!(manner, Manner::Says(_) | Manner::SaysWithOpt(_) | Manner::Leads(..))
         && to_opt != Some(ToOpt::SaysBadVersion);
     let mut builder = builder.question();
     builder.push((&name, question.qtype(), question.qclass())).unwrap();
     let mut builder = builder.answer();
-    if let Manner::Leads(target, _) = manner {
-        let record = Cname::new(target.parse::<Name<Vec<u8>>>().unwrap());
-        builder.push((&name, Class::IN, Ttl::from_secs(ttl_secs), record)).unwrap();
-    } else if has_record {
+    let mut owner = name;
+    if let Manner::Leads(target, _) | Manner::LeadsOn(target) = manner {
+        let target: Name<Vec<u8>> = target.parse().unwrap();
+        let record = Cname::new(&target);
+        builder.push((&owner, Class::IN, Ttl::from_secs(ttl_secs), record)).unwrap();
+        owner = target;
+    }
+    if has_record {
         let record = A::new(Ipv4Addr::new(192, 0, 2, 1));
-        builder.push((&name, Class::IN, Ttl::from_secs(ttl_secs), record)).unwrap();
+        builder.push((&owner, Class::IN, Ttl::from_secs(ttl_secs), record)).unwrap();
     }
     let mut builder = builder.additional();
     if matches!(manner, Manner::SaysWithOpt(_)) {

@@ -7,11 +7,10 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::name::MessageName;
 use super::reader::TYPE_RRSIG;
 use super::{Kind, Response, Run};
 use crate::header::{AA, HEADER_LEN, RA, Rcode, TYPE_CNAME, u16_at};
-use crate::name::Name;
+use crate::name::{LABEL_COUNT_MAX, NAME_LEN_MAX, Name};
 use crate::reply::{MESSAGE_LEN_MAX, Subject};
 
 /// Where a name stands spelt out in a body.
@@ -33,22 +32,67 @@ impl Response {
     /// holds. `None` if none does. The upstream's response code concerns what is behind them.
     #[must_use]
     pub fn led_to(&self, question: &[u8], is_ours: impl Fn(&Name) -> bool) -> Option<Self> {
+        let index = self.first_that_leads(question, is_ours)?;
+        // A CNAME's signature stands behind it.
         let chain_len = usize::from(self.chain_record_count);
-        if chain_len == 0 {
-            return None;
-        }
-        let head = [&[0; HEADER_LEN][..], question, &[0; 4]];
-        let body_at = head.iter().map(|part| part.len()).sum::<usize>();
-        let message = [&head.concat()[..], &self.body].concat();
-        let mut target = Name::default();
-        for index in (0..chain_len).filter(|index| self.rtype(*index) == TYPE_CNAME) {
-            let (name, _) = MessageName::read(&message, body_at + self.rdata_at(index))?;
-            target.read(name.bytes())?;
-            if is_ours(&target) {
-                // A CNAME's signature stands behind it.
-                let signatures =
-                    (index + 1..chain_len).take_while(|at| self.rtype(*at) == TYPE_RRSIG);
-                return self.cut_behind(index, index + 1 + signatures.count(), name.bytes());
+        let signatures = (index + 1..chain_len).take_while(|at| self.rtype(*at) == TYPE_RRSIG);
+        let mut bytes = [0; NAME_LEN_MAX];
+        let target = self.read_name(self.rdata_at(index), question, &mut bytes)?;
+        self.cut_behind(index, index + 1 + signatures.count(), target)
+    }
+
+    /// Whether that is all there is to it: its last CNAME, if it is a `Kind::Led`, and no other leads to a name of which `is_ours`
+    /// holds. Asked of what is kept: what is ours differs from client to client, and from time to time.
+    #[must_use]
+    pub fn ends_with_ours(&self, question: &[u8], is_ours: impl Fn(&Name) -> bool) -> bool {
+        let last = self.led_to.and_then(|_| self.cnames().next_back());
+        self.first_that_leads(question, is_ours) == last
+    }
+
+    /// The index of the first CNAME that leads to a name of which `is_ours` holds.
+    fn first_that_leads(&self, question: &[u8], is_ours: impl Fn(&Name) -> bool) -> Option<usize> {
+        self.cnames().find(|index| {
+            let mut bytes = [0; NAME_LEN_MAX];
+            let target = self.read_name(self.rdata_at(*index), question, &mut bytes);
+            target.and_then(Name::from_wire).is_some_and(|target| is_ours(&target))
+        })
+    }
+
+    /// The indices of the chain's CNAMEs.
+    fn cnames(&self) -> impl DoubleEndedIterator<Item = usize> {
+        let chain = 0..usize::from(self.chain_record_count);
+        chain.filter(|index| self.rtype(*index) == TYPE_CNAME)
+    }
+
+    /// Reads the name at this offset of the body, compressed or not, into `bytes`.
+    fn read_name<'b>(
+        &self,
+        at: usize,
+        question: &[u8],
+        bytes: &'b mut [u8; NAME_LEN_MAX],
+    ) -> Option<&'b [u8]> {
+        let body_at = HEADER_LEN + question.len() + 4;
+        let mut len = 0;
+        let mut rest = self.body.get(at..)?;
+        // Each pass takes a label or follows a pointer, as when the response was read.
+        for _ in 0..2 * LABEL_COUNT_MAX {
+            match *rest {
+                [high, low, ..] if high >= 0xC0 => {
+                    let place = usize::from(u16::from_be_bytes([high & 0x3F, low]));
+                    rest = match place.checked_sub(body_at) {
+                        Some(at) => self.body.get(at..)?,
+                        None => question.get(place.checked_sub(HEADER_LEN)?..)?,
+                    };
+                }
+                [label_len, ..] => {
+                    let label = rest.split_off(..=usize::from(label_len))?;
+                    bytes.get_mut(len..len + label.len())?.copy_from_slice(label);
+                    len += label.len();
+                    if label_len == 0 {
+                        return bytes.get(..len);
+                    }
+                }
+                [] => return None,
             }
         }
         None
