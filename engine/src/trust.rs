@@ -93,7 +93,7 @@ impl ServerCertVerifier for Verifier {
 
 /// Whether the issuer is all that is wrong. webpki checks the validity period first, so it is known to be right here; a test
 /// below makes sure of that.
-fn is_about_the_issuer(cause: &CertificateError) -> bool {
+pub(crate) fn is_about_the_issuer(cause: &CertificateError) -> bool {
     match cause {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
         CertificateError::Other(other) => {

@@ -77,9 +77,7 @@ fn system_authorities() -> Result<RootCertStore, SettingsError> {
 pub(super) fn handshake_failure(error: &io::Error) -> String {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
     let remedy = match cause {
-        Some(Error::InvalidCertificate(
-            CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        )) => {
+        Some(Error::InvalidCertificate(cause)) if trust::is_about_the_issuer(cause) => {
             ": nobody that `tls CA` names, or without it this system, has signed the upstream's certificate: name the file of \
              its authority there, or of the certificate itself"
         }
@@ -106,7 +104,7 @@ pub(super) fn handshake_failure(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tokio_rustls::rustls::PeerIncompatible;
+    use tokio_rustls::rustls::{OtherError, PeerIncompatible};
 
     use super::*;
 
@@ -122,6 +120,10 @@ mod tests {
         let incompatible = PeerIncompatible::NoCipherSuitesInCommon;
         check(of(Error::PeerIncompatible(incompatible)), "no version or cipher suite");
         check(of(Error::InvalidCertificate(CertificateError::UnknownIssuer)), "`tls CA`");
+        // What `openssl req -x509` makes, where it is not named itself.
+        let own_authority = OtherError(Arc::new(webpki::Error::CaUsedAsEndEntity));
+        let own_authority = CertificateError::Other(own_authority);
+        check(of(Error::InvalidCertificate(own_authority)), "or of the certificate itself");
         check(of(Error::InvalidCertificate(CertificateError::NotValidForName)), "tls://IP%NAME");
         let expired = of(Error::InvalidCertificate(CertificateError::Expired));
         assert_eq!(handshake_failure(&expired), expired.to_string());
