@@ -129,8 +129,9 @@ pub const FORWARD_IN_FLIGHT_MAX: usize = 4096;
 /// Time for one question, all its upstreams together: CoreDNS's.
 pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long answers of upstreams still leave from an address that a reload has closed: until the last question has ended.
-pub const LATE_ANSWERS_AFTER_CLOSE: Duration = FORWARD_TIMEOUT;
+/// How long answers of upstreams still leave from an address that a reload has closed: until the last question has ended, and a
+/// second for a busy machine.
+pub const LATE_ANSWERS_AFTER_CLOSE: Duration = Duration::from_secs(FORWARD_TIMEOUT.as_secs() + 1);
 
 /// Tries of one question where there are fewer upstreams than that: the one asked first, a hedge, and one more each. A query
 /// that is sent again without an OPT is part of its try.
