@@ -9,7 +9,7 @@ use domain::base::iana::Rcode;
 use engine::answer::Transport;
 use engine::corefile::{Forward, UpstreamTransport};
 use engine::forward::Question;
-use engine::limits::{ANSWER_TIMES_MIN, HEDGES_SAVED_MAX, REPEAT_AFTER_UNKNOWN};
+use engine::limits::{ANSWER_TIMES_MIN, HEDGES_SAVED_MAX, REPEAT_AFTER_P95, REPEAT_AFTER_UNKNOWN};
 use engine::metrics::UpstreamEvent;
 use upstream::{Manner, PATIENCE, Rig, ToOpt, Upstream, deadline, forward, question, run, until};
 
@@ -227,26 +227,69 @@ fn a_cut_answer_is_not_asked_for_over_tcp_where_there_is_none() {
 }
 
 #[test]
+fn tcp_that_has_worked_is_not_given_up_for_a_failure() {
+    run(async {
+        let upstream = Upstream::start(60, Manner::Cuts);
+        let rig = Rig::start(&forward(&[upstream.address])).await;
+        assert!(!rig.ask().await.unwrap().truncated);
+        upstream.behave(Manner::CutsAndCloses);
+        for _ in 0..3 {
+            assert!(rig.ask().await.unwrap().truncated);
+        }
+        assert_eq!(rig.count(&upstream, UpstreamEvent::RetriedOverTcp), 4);
+    });
+}
+
+/// What was not waited for says nothing: neither of EDNS nor of TCP.
+#[test]
+fn a_near_deadline_proves_nothing() {
+    run(async {
+        // Within `read_timeout`, which is 300 ms here.
+        let late = Manner::ToOpt(ToOpt::Late(Duration::from_millis(200)));
+        let upstream = Upstream::start(60, late);
+        let rig = Rig::start(&forward(&[upstream.address])).await;
+        let question = question("www.example.org", Transport::Udp);
+        let near = |ms| tokio::time::Instant::now() + Duration::from_millis(ms);
+        assert!(rig.upstreams.ask(&question, near(100)).await.is_err());
+        assert!(rig.ask().await.is_ok());
+        assert!(asked(&upstream).iter().all(upstream::Seen::has_opt));
+
+        let upstream = Upstream::start(60, Manner::CutsAndCloses);
+        let rig = Rig::start(&forward(&[upstream.address])).await;
+        assert!(rig.upstreams.ask(&question, near(290)).await.unwrap().truncated);
+        assert!(rig.ask().await.unwrap().truncated);
+        assert_eq!(rig.count(&upstream, UpstreamEvent::RetriedOverTcp), 2);
+    });
+}
+
+#[test]
 fn a_lost_packet_to_the_only_upstream_is_sent_again_soon() {
     run(async {
         let read_timeout = Duration::from_secs(4);
+        // Long enough that no pause of the test's own is taken for a loss.
+        let usual = Duration::from_millis(100);
         // Before anything is known of it, and when its usual time is.
-        for (before, soon) in [(0, REPEAT_AFTER_UNKNOWN), (20, Duration::ZERO)] {
-            let upstream = Upstream::start(60, Manner::Answers);
+        let known = (ANSWER_TIMES_MIN, usual * REPEAT_AFTER_P95);
+        for (before, soon) in [(0, REPEAT_AFTER_UNKNOWN), known] {
+            let upstream = Upstream::start(60, Manner::Slow(usual));
             let options = Forward { hedge: true, read_timeout, ..forward(&[upstream.address]) };
             let rig = Rig::start(&options).await;
             for _ in 0..before {
                 assert_eq!(rig.who_answers().await, Some(60));
             }
-            upstream.behave(Manner::Loses(before + 1));
+            let count = || {
+                let events = [UpstreamEvent::Hedge, UpstreamEvent::Failed];
+                events.map(|event| rig.count(&upstream, event))
+            };
+            let (seen_before, [hedges, failures]) = (upstream.seen_count(), count());
+            upstream.behave(Manner::Loses(seen_before + 1));
             let began = Instant::now();
             assert_eq!(rig.who_answers().await, Some(60));
             assert!((soon..read_timeout).contains(&began.elapsed()), "{before}");
             let [.., lost, answered] = &upstream.seen()[..] else { panic!("not twice") };
             assert_ne!((lost.id(), lost.from), (answered.id(), answered.from));
-            assert_eq!(upstream.seen_count(), before + 2);
-            assert_eq!(rig.count(&upstream, UpstreamEvent::Hedge), 1);
-            assert_eq!(rig.count(&upstream, UpstreamEvent::Failed), 0);
+            assert_eq!(upstream.seen_count(), seen_before + 2);
+            assert_eq!(count(), [hedges + 1, failures]);
         }
     });
 }

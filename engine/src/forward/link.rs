@@ -25,6 +25,7 @@ use super::stream::{Destination, Found, Pool, Reuse};
 use super::udp::{self, Buffer, Route};
 use crate::answer::Transport;
 use crate::corefile::UpstreamTransport;
+use crate::limits::UPSTREAM_CONNECT_TIMEOUT;
 use crate::metrics::{UpstreamCounters, UpstreamEvent};
 
 pub(super) struct Link {
@@ -184,8 +185,9 @@ impl Link {
         let randomize_case = self.settings.options.randomize_case;
         let has_edns = self.edns.borrow().ability.is_used();
         let form = Form { randomize_case, has_edns };
+        let has_time = self.has_time(deadline);
         let outcome = self.exchange_in(form, question, deadline).await;
-        match self.learn(has_edns, &outcome) {
+        match self.learn(form, has_time, &outcome) {
             Verdict::Believed => outcome,
             Verdict::AskWithout => {
                 let form = Form { has_edns: false, ..form };
@@ -197,17 +199,28 @@ impl Link {
         }
     }
 
-    /// What an exchange says of the upstream's EDNS, and of itself.
-    fn learn(&self, has_edns: bool, outcome: &Result<Response, ExchangeFailure>) -> Verdict {
+    /// Whether silence until the deadline means something: that it is as long as an answer may take.
+    fn has_time(&self, deadline: Instant) -> bool {
+        let enough = self.settings.options.read_timeout.min(UPSTREAM_CONNECT_TIMEOUT);
+        Instant::now() + enough <= deadline
+    }
+
+    /// What an exchange in this form says of the upstream's EDNS, and of itself.
+    fn learn(
+        &self,
+        form: Form,
+        had_time: bool,
+        outcome: &Result<Response, ExchangeFailure>,
+    ) -> Verdict {
         let mut edns = self.edns.borrow_mut();
         let now = Instant::now();
         match outcome {
-            Ok(response) if has_edns => {
+            Ok(response) if form.has_edns => {
                 return edns.answered(response.rcode, response.has_opt, now);
             }
             Ok(_) => edns.ability.answered_without(now),
-            Err(failure) if has_edns => {
-                if is_left_unanswered(&failure.cause) {
+            Err(failure) if form.has_edns => {
+                if is_left_unanswered(&failure.cause, had_time) {
                     edns.ability.failed(now);
                 }
             }
@@ -279,6 +292,7 @@ impl Link {
             return Ok(response);
         }
         self.counters().count(UpstreamEvent::RetriedOverTcp);
+        let had_time = self.has_time(deadline);
         match self.ask_over_stream(query, deadline, Reuse::Any).await {
             Ok(whole) => {
                 self.tcp.borrow_mut().worked(Instant::now());
@@ -286,7 +300,11 @@ impl Link {
             }
             Err(failure) if may_be_cut => {
                 self.failed(&failure);
-                self.tcp.borrow_mut().was_missed(Instant::now());
+                if had_time {
+                    let (mut tcp, now) = (self.tcp.borrow_mut(), Instant::now());
+                    tcp.failed(now);
+                    tcp.answered_without(now);
+                }
                 Ok(response)
             }
             Err(failure) => Err(failure),
@@ -349,10 +367,12 @@ fn response_of(reading: Reading) -> Result<Response, Cause> {
     }
 }
 
-/// Whether a query may have come to nothing for what is in it. Where nobody is there, it did not.
-fn is_left_unanswered(cause: &Cause) -> bool {
+/// Whether a query may have come to nothing for what is in it. Where nobody is there, it did not; nor where the answer was not
+/// waited for.
+fn is_left_unanswered(cause: &Cause, had_time: bool) -> bool {
     match cause {
-        Cause::ReadTimeout | Cause::Closed | Cause::Malformed | Cause::Foreign => true,
+        Cause::ReadTimeout => had_time,
+        Cause::Closed | Cause::Malformed | Cause::Foreign => true,
         Cause::Connect(_) | Cause::ConnectTimeout | Cause::Handshake(_) => false,
         Cause::Read(_) | Cause::Write(_) => false,
     }
