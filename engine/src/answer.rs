@@ -381,7 +381,7 @@ fn from_outside<'s>(
             }
             let end = view.end_of(kept.response);
             let alias = alias.map(|answer| Alias { answer });
-            let stamped = response::stamp_to_end(
+            let stamped = response::stamp(
                 &query,
                 kept.response,
                 kept.ttl,

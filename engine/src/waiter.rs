@@ -101,7 +101,7 @@ impl Waiter {
         let view = View { sources, listener: self.listener, qtype: self.query.qtype };
         let end = view.end_of(response);
         let end = end.as_ref();
-        response::stamp_to_end(&self.query, response, ttl, alias, end, envelope, message)
+        response::stamp(&self.query, response, ttl, alias, end, envelope, message)
     }
 
     fn name(&self) -> Name {

@@ -110,7 +110,7 @@ fn given(answer: Answer<'_>) -> String {
     };
     let envelope = Envelope { len_max: MESSAGE_LEN_MAX, rotation: 0 };
     message.resize(MESSAGE_LEN_MAX, 0);
-    response::stamp(&query, answer.response, answer.ttl, None, envelope, &mut message);
+    response::stamp(&query, answer.response, answer.ttl, None, None, envelope, &mut message);
     // Behind the header and the root's question: owner (a pointer), type, class, TTL.
     let has_record = message[6..12] != [0; 6];
     let ttl = u32::from_be_bytes(*message[17 + 6..].first_chunk().expect("four bytes"));

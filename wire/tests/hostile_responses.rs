@@ -311,7 +311,8 @@ fn check_outcome(packet: &[u8], question: &[u8], len_max: usize) -> Result<(), T
     let (mut out, query) = query(&format!("{name} {qtype} do"));
     let envelope = Envelope { len_max, rotation: 1 };
     out.resize(len_max, 0);
-    let stamped = response::stamp(&query, &response, TtlRule::AS_SENT, None, envelope, &mut out);
+    let stamped =
+        response::stamp(&query, &response, TtlRule::AS_SENT, None, None, envelope, &mut out);
     prop_assert!(stamped.len <= len_max);
     let copy = Message::from_octets(&out[..stamped.len]).unwrap();
     prop_assert_eq!(copy.opt().is_some(), true);

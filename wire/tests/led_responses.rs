@@ -74,8 +74,7 @@ fn led(text: &str, rotation: usize, len_max: usize) -> Option<String> {
         out.resize(MESSAGE_LEN_MAX, 0);
         let envelope = Envelope { len_max, rotation };
         let ttl = TtlRule::Aged { age_secs: 0, secs_min: 0, secs_max: 30 };
-        let stamped =
-            response::stamp_to_end(&query, &cnames, ttl, None, Some(&end), envelope, &mut out);
+        let stamped = response::stamp(&query, &cnames, ttl, None, Some(&end), envelope, &mut out);
         assert!(stamped.len <= len_max);
         out.truncate(stamped.len);
         Some(shown(&out))

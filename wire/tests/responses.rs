@@ -353,7 +353,7 @@ fn stamped_by(query: &str, ttl: TtlRule, alias: Option<Alias<'_>>, envelope: Env
     let (mut packet, query) = self::query(query);
     packet.resize(envelope.len_max.max(packet.len()), 0);
     let response = read(&message(WWW));
-    let stamped = response::stamp(&query, &response, ttl, alias, envelope, &mut packet);
+    let stamped = response::stamp(&query, &response, ttl, alias, None, envelope, &mut packet);
     packet.truncate(stamped.len);
     packet
 }

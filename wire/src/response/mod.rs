@@ -197,20 +197,10 @@ pub struct Alias<'t> {
 /// an alias, since it speaks of the first name (RFC 1035, section 4.1.1). What does not fit is cut between records, from the
 /// end of the last section, with TC. Response codes of more than four bits are about the way to the upstream (EDNS version, cookies,
 /// signatures): SERVFAIL here.
+///
+/// `end`: what tables have on the name that a `Kind::Led` leads to. It stands behind, the response code is theirs then, and AD is
+/// not given.
 pub fn stamp(
-    query: &Query,
-    response: &Response,
-    ttl: TtlRule,
-    alias: Option<Alias<'_>>,
-    envelope: Envelope,
-    message: &mut [u8],
-) -> Stamped {
-    stamp_to_end(query, response, ttl, alias, None, envelope, message)
-}
-
-/// The same, and behind it what tables have on the name that a `Kind::Led` leads to: the response code is theirs then, and
-/// AD is not given.
-pub fn stamp_to_end(
     query: &Query,
     response: &Response,
     ttl: TtlRule,

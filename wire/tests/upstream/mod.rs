@@ -248,7 +248,8 @@ pub(crate) fn stamped(query: &str, response: &Response, len_max: usize) -> Vec<u
     let (mut out, query) = self::query(query);
     let envelope = Envelope { len_max, rotation: 0 };
     out.resize(MESSAGE_LEN_MAX, 0);
-    let stamped = response::stamp(&query, response, TtlRule::AS_SENT, None, envelope, &mut out);
+    let stamped =
+        response::stamp(&query, response, TtlRule::AS_SENT, None, None, envelope, &mut out);
     out.truncate(stamped.len);
     out
 }
