@@ -122,16 +122,23 @@ fn address_of(hex: &str) -> Option<IpAddr> {
     }
 }
 
-/// Whether a packet could be for either. `::` counts as all of IPv4 too, which it is unless its socket says otherwise.
+/// Whether a packet could be for either.
 #[must_use]
 pub fn overlap(one: IpAddr, other: IpAddr) -> bool {
-    let covers = |wide: IpAddr, narrow: IpAddr| match wide {
+    covers(one, other) || covers(other, one)
+}
+
+/// Whether all packets for the one could be for the other, too. `::` counts as all of IPv4 too, which it is unless its socket says
+/// otherwise.
+#[must_use]
+pub fn covers(wide: IpAddr, narrow: IpAddr) -> bool {
+    let is_everywhere = match wide {
         IpAddr::V4(ip) => {
             ip.is_unspecified() && (narrow.is_ipv4() || narrow == IpAddr::V6(Ipv6Addr::UNSPECIFIED))
         }
         IpAddr::V6(ip) => ip.is_unspecified(),
     };
-    one == other || covers(one, other) || covers(other, one)
+    wide == narrow || is_everywhere
 }
 
 #[cfg(test)]
@@ -185,6 +192,9 @@ mod tests {
             let [one, other] = [one, other].map(|ip| ip.parse::<IpAddr>().unwrap());
             assert_eq!(overlap(one, other), expected, "{one} {other}");
             assert_eq!(overlap(other, one), expected, "{other} {one}");
+            // Of two that differ the wildcard is the one that covers.
+            let by_one = expected && (one == other || one.is_unspecified());
+            assert_eq!(covers(one, other), by_one, "{one} {other}");
         };
         check("127.0.0.1", "127.0.0.1", true);
         check("127.0.0.1", "127.0.0.2", false);

@@ -246,7 +246,9 @@ impl Server {
         plan
     }
 
-    /// What an address that goes away still holds is answered as at the one that its packets go to from now on.
+    /// What an address that goes away still holds, its connections too, is answered as at the one that its packets go to from now on:
+    /// at a wildcard. Those of a wildcard go to several others, or nowhere; what it still holds then is REFUSED, for it may be from
+    /// clients who must not see what another address says.
     fn leave_to_heirs(&self, plan: &mut Plan) {
         let is_asked = |plan: &Plan, id: usize| !plan.listeners[id].blocks.is_empty();
         for (id, listener) in self.listeners.iter().enumerate() {
@@ -257,7 +259,7 @@ impl Server {
             let heir = self.listeners.iter().enumerate().find(|(heir, listener)| {
                 is_asked(plan, *heir)
                     && listener.is_some_and(|Listener { asked, .. }| {
-                        asked.port() == old.port() && ports::overlap(asked.ip(), old.ip())
+                        asked.port() == old.port() && ports::covers(asked.ip(), old.ip())
                     })
             });
             if let Some((heir, _)) = heir {
