@@ -63,8 +63,13 @@ pub const IN_USE_PATIENCE: Duration = Duration::from_secs(1);
 pub const IN_USE_LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How long, where a new address takes packets that were another's, that one is left to answer what it holds already as it
-/// did: its buffer is some 5 ms of a shard's work. What comes meanwhile waits at the new address.
-pub const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(50);
+/// did: its buffer is some 5 ms of a shard's work, and a query over TCP is a round trip behind its handshake. What comes meanwhile
+/// waits at the new address.
+pub const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// How long a TCP listener that closes still accepts those whose handshake had begun: some of the longest round trips. It ends before
+/// `IN_USE_PATIENCE`, for whoever needs the address next.
+pub const TCP_HAND_OVER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Connections that wait to be accepted, for each shard's socket; the kernel caps it at net.core.somaxconn.
 pub const TCP_BACKLOG: i32 = 4096;
@@ -299,6 +304,7 @@ pub const COREFILE_EXCERPT_COLUMNS_MAX: usize = 400;
 /// Most characters of a word that a message repeats.
 pub const COREFILE_QUOTED_LEN_MAX: usize = 80;
 
+const _: () = assert!(TCP_HAND_OVER_TIMEOUT.as_millis() < IN_USE_PATIENCE.as_millis());
 const _: () = assert!(DATAGRAM_BUFFERS.is_power_of_two());
 const _: () = assert!(COMPLETIONS as usize >= 4 * DATAGRAM_BUFFERS as usize);
 const _: () = assert!(SUBMISSIONS as usize >= DATAGRAM_BUFFERS as usize + LISTENERS_MAX * 2);

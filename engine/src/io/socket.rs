@@ -2,7 +2,8 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::num::NonZeroU32;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -115,6 +116,15 @@ pub(super) fn divert(socket: &UdpSocket) -> bool {
         peer.set_ip(ip);
         SockRef::from(socket).connect(&peer.into()).is_ok()
     })
+}
+
+/// The same for a listening socket: it is bound to an interface that does not exist. Handshakes that have begun end here, and who
+/// waits to be accepted goes on waiting. False where it cannot be done: before Linux 5.7 without CAP_NET_RAW, and where the address
+/// is one of an interface.
+pub(crate) fn divert_connections(listener: &impl AsFd) -> bool {
+    const NOWHERE: NonZeroU32 = NonZeroU32::new(i32::MAX as u32).unwrap();
+    // The option is the socket's, whichever family it is of.
+    SockRef::from(listener).bind_device_by_index_v4(Some(NOWHERE)).is_ok()
 }
 
 /// Whether a datagram waits at a socket.

@@ -10,14 +10,18 @@ mod recency;
 use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::rc::Rc;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
+use crate::io::socket::divert_connections;
 use crate::limits::{
-    ACCEPT_BACK_OFF, LISTENERS_MAX, TCP_BACKLOG, TCP_CONNECTIONS_MAX, TCP_READ_LEN, TCP_WRITE_LEN,
+    ACCEPT_BACK_OFF, LISTENERS_MAX, TCP_BACKLOG, TCP_CONNECTIONS_MAX, TCP_HAND_OVER_TIMEOUT,
+    TCP_READ_LEN, TCP_WRITE_LEN,
 };
 use crate::metrics::Event;
 use crate::plan::ListenerId;
@@ -78,7 +82,7 @@ impl TcpService {
         Ok(())
     }
 
-    /// Accepts who waits by now, and no more; connections that are open go on until they idle out.
+    /// Accepts who has begun to connect by now, and no more; connections that are open go on until they idle out.
     pub fn close(&mut self, listener: ListenerId) {
         if let Some(closing) = self.closing[listener.0].take() {
             closing.notify_one();
@@ -94,10 +98,23 @@ struct Door {
 }
 
 async fn accept(socket: tokio::net::TcpListener, door: Door, closing: Rc<Notify>) {
+    accept_until(closing.notified(), &socket, &door).await;
+    if divert_connections(&socket) {
+        accept_until(sleep(TCP_HAND_OVER_TIMEOUT), &socket, &door).await;
+    }
+    accept_waiting(&socket, &door);
+}
+
+async fn accept_until(
+    end: impl Future<Output = ()>,
+    socket: &tokio::net::TcpListener,
+    door: &Door,
+) {
+    let mut end = pin!(end);
     loop {
         let accepted = tokio::select! {
             biased;
-            () = closing.notified() => return accept_waiting(&socket, &door),
+            () = &mut end => return,
             accepted = socket.accept() => accepted,
         };
         match accepted {
@@ -105,7 +122,7 @@ async fn accept(socket: tokio::net::TcpListener, door: Door, closing: Rc<Notify>
             Err(_) => {
                 door.shard.borrow().metrics().count(Event::TcpAcceptFailed, 1);
                 // Out of descriptors, or the peer is gone already: either way not at once again.
-                tokio::time::sleep(ACCEPT_BACK_OFF).await;
+                sleep(ACCEPT_BACK_OFF).await;
             }
         }
     }
