@@ -10,7 +10,7 @@ use kube::runtime::watcher;
 use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
 
 use super::client::{ConnectError, chain};
-use super::layer::{Foreign, Throttled};
+use super::layer::{Foreign, Silent, Throttled};
 use super::recovery::Failure;
 use crate::raw::Kind;
 
@@ -39,6 +39,8 @@ enum Cause {
     PortClosed,
     NoRoute,
     TimedOut,
+    /// Connected, and asked in vain.
+    Silent,
     Cut,
     Unauthorized,
     Forbidden,
@@ -116,6 +118,10 @@ impl Cause {
             Self::NoRoute => "is the address right, and does this machine have a route to it?",
             Self::TimedOut => {
                 "is the API server up, and do network policies and firewalls let this pod reach it?"
+            }
+            Self::Silent => {
+                "none if it passes; else, does a proxy before the API server hold back what is \
+                 streamed, or has the server too much to do?"
             }
             Self::Cut => {
                 "none if it passes; else, does a balancer or proxy before the API server close \
@@ -255,6 +261,9 @@ fn sort_service(error: &(dyn Error + 'static)) -> (Failure, Cause) {
     while let Some(error) = next {
         if let Some(throttled) = error.downcast_ref::<Throttled>() {
             return (Failure::Throttled(throttled.retry_after), Cause::Other);
+        }
+        if error.is::<Silent>() {
+            return (Failure::Unreachable, Cause::Silent);
         }
         if error.is::<Foreign>() {
             return (Failure::Refused, Cause::NoApiServer);

@@ -33,7 +33,7 @@ const BODY_SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Nothing has come for so long.
 #[derive(Debug)]
-pub(super) struct Silent(Duration);
+pub(super) struct Silent(pub(super) Duration);
 
 impl std::fmt::Display for Silent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

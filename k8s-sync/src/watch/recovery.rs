@@ -144,6 +144,8 @@ pub(super) struct Recovery {
     strategy: Strategy,
     /// The server takes no streaming lists: known because another one worked where a streaming one had not.
     is_paged_only: bool,
+    /// The strategy stands in for a streaming list that did not get through, as in an outage: that says nothing of the server.
+    is_stand_in: bool,
     phase: Phase,
     /// The list has a version to watch from.
     is_resumable: bool,
@@ -174,6 +176,7 @@ impl Recovery {
         Self {
             strategy: if is_paged_only { Strategy::Paged } else { Strategy::Streaming },
             is_paged_only,
+            is_stand_in: false,
             phase: Phase::Listing,
             is_resumable: true,
             is_watch_kept: false,
@@ -268,7 +271,6 @@ impl Recovery {
         self.relist_at = now + RELIST_MIN + (RELIST_MAX - RELIST_MIN).mul_f64(random);
         self.is_resumable = is_resumable;
         self.is_watch_kept = false;
-        self.unreached_since = None;
         (self.heard_at, self.proved_at) = (now, Some(now));
         match self.strategy {
             Strategy::Streaming => {
@@ -276,9 +278,9 @@ impl Recovery {
                 self.watch_began(now)
             }
             Strategy::Paged | Strategy::Whole => {
-                self.is_paged_only = true;
-                self.strategy = Strategy::Paged;
-                self.phase = Phase::Resuming;
+                self.is_paged_only |= !self.is_stand_in;
+                self.begin_anew();
+                (self.phase, self.unreached_since) = (Phase::Resuming, Some(now));
                 Next::Continue
             }
         }
@@ -287,6 +289,9 @@ impl Recovery {
     fn watch_began(&mut self, now: Instant) -> Next {
         self.phase = Phase::Watching;
         self.unreached_since = None;
+        if self.is_stand_in {
+            self.begin_anew();
+        }
         (self.began_at, self.heard_at) = (now, now);
         if !self.is_resumable || self.proved_at.is_some_and(|at| now - at <= PROOF_MAX) {
             self.is_current = true;
@@ -356,10 +361,13 @@ impl Recovery {
 
     /// A list did not complete. What was received of it is void.
     fn list_failed(&mut self, failure: Failure, now: Instant, random: f64) -> Next {
+        let is_in_a_row = self.backoff.is_in_a_row(now);
         let retry = self.retry(failure, now, random);
-        let first = if self.is_paged_only { Strategy::Paged } else { Strategy::Streaming };
-        let (strategy, is_due) = self.strategy.after(failure, first);
+        let (strategy, is_due) = self.strategy.after(failure, self.first());
         self.strategy = strategy;
+        if failure == Failure::Unreachable && is_in_a_row {
+            self.take_turns();
+        }
         if is_due {
             return self.list(Retry { pause: Duration::ZERO, ..retry }, now);
         }
@@ -381,6 +389,7 @@ impl Recovery {
                 let since = *self.unreached_since.get_or_insert(now);
                 if now - since >= RELIST_SOON {
                     (self.unreached_since, self.is_watch_kept) = (None, self.is_resumable);
+                    self.avoid_stream();
                     return self.list(retry, now);
                 }
                 false
@@ -397,6 +406,30 @@ impl Recovery {
             self.list(Retry { pause, ..retry }, now)
         } else {
             self.resume(retry, now, random)
+        }
+    }
+
+    /// The strategy to begin with.
+    fn first(&self) -> Strategy {
+        if self.is_paged_only { Strategy::Paged } else { Strategy::Streaming }
+    }
+
+    fn begin_anew(&mut self) {
+        (self.strategy, self.is_stand_in) = (self.first(), false);
+    }
+
+    /// Nothing gets through: the server may be away, or a proxy may let lists through and no streams.
+    fn take_turns(&mut self) {
+        match self.strategy {
+            Strategy::Streaming => self.avoid_stream(),
+            Strategy::Paged | Strategy::Whole => self.begin_anew(),
+        }
+    }
+
+    /// A streaming list is a watch to what stands before the server.
+    fn avoid_stream(&mut self) {
+        if self.strategy == Strategy::Streaming {
+            (self.strategy, self.is_stand_in) = (Strategy::Paged, true);
         }
     }
 

@@ -24,10 +24,12 @@ enum Answer {
     Open(&'static [&'static str]),
     /// The same to the next list; watches that are resumed before it stay quiet.
     Listed(&'static [&'static str]),
-    /// The same to the next list; watches that are resumed before it get no connection.
-    OnlyListed(&'static [&'static str]),
+    /// A list; watches that are resumed before it get no connection.
+    OnlyListed(&'static str),
     /// No connection.
     Refuse,
+    /// Not even a status.
+    HeldBack,
     /// Status, a header, and a body.
     Foreign(u16, (&'static str, &'static str), &'static str),
 }
@@ -51,9 +53,17 @@ struct Server {
 }
 
 impl Server {
-    fn answer(&self, uri: &http::Uri) -> Result<Response<Box<DynBody>>, BoxError> {
+    async fn answer(&self, uri: &http::Uri) -> Result<Response<Box<DynBody>>, BoxError> {
+        match self.head(uri) {
+            Some(head) => head,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// `None`: it never comes.
+    fn head(&self, uri: &http::Uri) -> Option<Result<Response<Box<DynBody>>, BoxError>> {
         if !uri.path().ends_with("/namespaces") {
-            return Ok(Response::new(stream(&[END], true)));
+            return Some(Ok(Response::new(stream(&[END], true))));
         }
         let parameters: Vec<&str> = uri.query().unwrap_or_default().split('&').collect();
         let has = |parameter: &str| parameters.iter().any(|found| found.starts_with(parameter));
@@ -77,24 +87,24 @@ impl Server {
         if request == "probe" {
             let version = self.version;
             let list = format!(r#"{{"metadata":{{"resourceVersion":"{version}"}},"items":[]}}"#);
-            return with_status(200, ("x", "y"), list);
+            return Some(with_status(200, ("x", "y"), list));
         }
         let mut answers = self.answers.lock().unwrap();
         if request == "resume" && matches!(answers.front(), Some(Listed(_))) {
-            return Ok(Response::new(stream(&[], true)));
+            return Some(Ok(Response::new(stream(&[], true))));
         }
         if request == "resume" && matches!(answers.front(), Some(OnlyListed(_))) {
-            return Err("connection refused".into());
+            return Some(Err("connection refused".into()));
         }
-        Ok(match answers.pop_front() {
-            None => Response::new(stream(&[], true)),
-            Some(Status(code, text)) => with_status(code, ("retry-after", "7"), text.to_owned())?,
-            Some(Foreign(code, header, text)) => with_status(code, header, text.to_owned())?,
-            Some(Ends(lines)) => Response::new(stream(lines, false)),
-            Some(Open(lines) | Listed(lines) | OnlyListed(lines)) => {
-                Response::new(stream(lines, true))
-            }
-            Some(Refuse) => return Err("connection refused".into()),
+        Some(match answers.pop_front() {
+            None => Ok(Response::new(stream(&[], true))),
+            Some(Status(code, text)) => with_status(code, ("retry-after", "7"), text.to_owned()),
+            Some(Foreign(code, header, text)) => with_status(code, header, text.to_owned()),
+            Some(Ends(lines)) => Ok(Response::new(stream(lines, false))),
+            Some(Open(lines) | Listed(lines)) => Ok(Response::new(stream(lines, true))),
+            Some(OnlyListed(list)) => with_status(200, ("x", "y"), list.to_owned()),
+            Some(Refuse) => Err("connection refused".into()),
+            Some(HeldBack) => return None,
         })
     }
 }
@@ -147,8 +157,8 @@ async fn check_at(
     let (options, status) = (options(), Arc::new(SourceStatus::new(&options())));
     let asked = Arc::clone(&server);
     let service = tower::service_fn(move |request: Request<Body>| {
-        let answer = asked.answer(request.uri());
-        async move { answer }
+        let (asked, uri) = (Arc::clone(&asked), request.uri().clone());
+        async move { asked.answer(&uri).await }
     });
     let layer = layer::ApiLayer::new(Arc::clone(&status));
     let client = ClientBuilder::new(service, "default").with_layer(&layer).build();
@@ -225,7 +235,10 @@ async fn a_list_that_stands_still() {
 async fn away_at_boot() {
     let mut answers: Vec<Answer> = (0..20).map(|_| Refuse).collect();
     answers.push(Open(&[NS_A, END]));
-    let requests = ["stream"; 21];
+    let mut requests = vec!["stream"];
+    requests.extend(["stream", "list"].repeat(10));
+    answers.insert(0, Refuse);
+    requests.insert(21, "stream");
     let (_, took) = check(answers, "( +a )", &requests).await;
     assert!((15..40).contains(&took.as_secs()), "{took:?}: at most 2 s apart");
 }

@@ -103,6 +103,9 @@ fn what_keeps_requests_from_the_server() {
     check(wrapped("", ErrorKind::ConnectionReset), unreachable, "reset", "balancer");
     check(wrapped("", ErrorKind::UnexpectedEof), unreachable, "", "balancer");
 
+    let held_back = "hold back what is streamed";
+    check(Silent(Duration::from_secs(15)), unreachable, "nothing for 15s", held_back);
+
     let throttled =
         Throttled { status: StatusCode::TOO_MANY_REQUESTS, retry_after: Duration::from_secs(7) };
     let failure = Failure::Throttled(Duration::from_secs(7));

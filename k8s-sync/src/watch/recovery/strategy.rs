@@ -25,7 +25,7 @@ impl Strategy {
     /// What to try next, and whether at once. `first`: where to begin anew.
     pub(super) fn after(self, failure: Failure, first: Self) -> (Self, bool) {
         match (failure, self) {
-            // Another list would meet the same.
+            // Another list would meet the same, or so it seems: `Recovery` lets them take turns where that lasts.
             (Failure::Unreachable | Failure::Unauthorized | Failure::Throttled(_), same) => {
                 (same, false)
             }

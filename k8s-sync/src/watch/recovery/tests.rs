@@ -139,11 +139,11 @@ fn what_another_list_would_meet_too_is_no_reason_to_fall_back() {
         "away at boot",
         &[
             (0, Failed(Unreachable), Streaming(100)),
-            (0, Failed(Unreachable), Streaming(200)),
+            (0, Failed(Unreachable), Paged(200)),
             (0, Failed(Unreachable), Streaming(400)),
-            (0, Failed(Unreachable), Streaming(800)),
+            (0, Failed(Unreachable), Paged(800)),
             (0, Failed(Unreachable), Streaming(1500)),
-            (0, Failed(Unreachable), Streaming(1500)),
+            (0, Failed(Unreachable), Paged(1500)),
         ],
     );
     check(
@@ -267,6 +267,24 @@ fn lists_while_watches_are_not_answered() {
     assert!(run.recovery.is_listing());
     let listed = [(50, LISTED, Goes), (15_000, Failed(Unreachable), Renewed(800))];
     run.check("it is answered", &listed);
+    let run = check(
+        "from the beginning: streams are held back, or refused",
+        &[
+            (15_000, Failed(Unreachable), Streaming(100)),
+            (15_000, Failed(Unreachable), Renewed(200)),
+            (50, LISTED, Goes),
+            (15_000, Failed(Unreachable), Renewed(400)),
+            (15_000, Failed(Unreachable), Renewed(800)),
+            (15_000, Failed(Unreachable), Renewed(1500)),
+        ],
+    );
+    assert!(!run.recovery.is_listing() && !run.recovery.is_current());
+    let run = run.check("a minute", &[(15_000, Failed(Unreachable), Renewed(1500))]);
+    assert_eq!((run.recovery.is_listing(), run.recovery.strategy()), (true, Strategy::Paged));
+    assert!(!run.recovery.is_paged_only(), "an outage looks the same");
+    let run = run.check("they get through", &[(50, LISTED, Goes), (5, WatchBegins, Goes)]);
+    assert!(run.recovery.is_current());
+    run.check("so the next list streams", &[(1_800_000, DeadlinePassed, Streaming(0))]);
     let run = check_live("", &rows).check("it is not", &[(0, Failed(Unreachable), Resumes(800))]);
     assert!(!run.recovery.is_listing(), "the watch needs no list when the server is back");
     run.check("and again in a minute", &[(60_000, DeadlinePassed, Streaming(0))]);

@@ -158,9 +158,21 @@ async fn a_proxy_that_holds_back_what_is_streamed() {
     let (_, took) = check_at("9", answers, "( +a ) ( +b )", &requests).await;
     assert_eq!(took.as_secs(), 48);
     // It lets no watch through at all.
-    let answers = vec![Ends(&[NS_A, END]), OnlyListed(&[NS_B, END])];
-    let (_, took) = check(answers, "( +a ) ( +b )", &requests).await;
+    let answers = vec![Ends(&[NS_A, END]), OnlyListed(NS_LIST)];
+    let requests = ["stream", "resume", "list", "resume"];
+    let (_, took) = check(answers, "( +a ) ( +a +b )", &requests).await;
     assert!((60..65).contains(&took.as_secs()), "{took:?}");
+    // And did not from the beginning.
+    let requests = ["stream", "stream", "list", "resume", "list", "resume"];
+    let expected = "( +a +b ) ( +a +b )";
+    let answers = vec![Refuse, Refuse, Status(200, NS_LIST), OnlyListed(NS_LIST)];
+    let (status, took) = check(answers, expected, &requests).await;
+    assert!((60..65).contains(&took.as_secs()), "{took:?}");
+    assert_eq!(status.reports()[0].error, None, "a watch is there in the end");
+    let mut answers = vec![HeldBack, HeldBack, Status(200, NS_LIST)];
+    answers.extend([HeldBack, HeldBack, HeldBack, HeldBack, Status(200, NS_LIST)]);
+    let (_, took) = check(answers, expected, &requests).await;
+    assert!((90..95).contains(&took.as_secs()), "{took:?}: 15 s for each");
 }
 
 #[tokio::test(start_paused = true)]
