@@ -150,7 +150,7 @@ impl Watch {
                 }
                 () = events.closed() => return Err(Closed),
             };
-            let strategy = recovery.strategy();
+            let (strategy, was_held_back) = (recovery.strategy(), recovery.is_held_back());
             let next = recovery.observe(observation, now(), random());
             tracing::debug!(kind = T::KIND.plural(), ?observation, ?next);
             if matches!(observation, Observation::ListComplete { .. }) {
@@ -160,7 +160,7 @@ impl Watch {
             let lists = (strategy, recovery.strategy());
             match trouble {
                 Some(trouble) => report(trouble, observation, next, lists, status),
-                None if next.is_list() && observation == Observation::Probed(Probe::Ahead) => {
+                None if recovery.is_held_back() && !was_held_back => {
                     status.outdated(SILENT.to_owned());
                 }
                 None if recovery.is_current() => status.recovered(),
@@ -263,7 +263,7 @@ fn cut() -> Noticed {
 
 fn unreadable() -> Trouble {
     let error = "an event of the watch cannot be read: its type or its object is unknown; \
-                 everything is listed again within a minute";
+                 a list makes up for it within a minute";
     Trouble::new(Failure::Refused, error)
 }
 

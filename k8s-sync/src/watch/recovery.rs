@@ -107,13 +107,6 @@ pub(super) enum Next {
 }
 
 impl Next {
-    pub(super) fn is_list(self) -> bool {
-        match self {
-            Self::Continue | Self::Probe | Self::Resume(_) => false,
-            Self::List(_) => true,
-        }
-    }
-
     pub(super) fn is_at_once(self) -> bool {
         match self {
             Self::Continue | Self::Probe => true,
@@ -151,7 +144,12 @@ pub(super) struct Recovery {
     is_resumable: bool,
     /// The list is a periodic one: the watch before it worked, and may be resumed if the list fails.
     is_watch_kept: bool,
+    /// As far as the last failure and the last proof go.
     is_current: bool,
+    /// An event could not be read since the last list.
+    has_gap: bool,
+    /// The watch said nothing while the server moved on, and has not been heard since.
+    is_held_back: bool,
     /// When the list that is being read has to be complete.
     list_by: Instant,
     relist_at: Instant,
@@ -181,6 +179,8 @@ impl Recovery {
             is_resumable: true,
             is_watch_kept: false,
             is_current: false,
+            has_gap: false,
+            is_held_back: false,
             list_by: now + STREAMING_LIST_MAX,
             relist_at: now + RELIST_MAX,
             began_at: now,
@@ -211,7 +211,12 @@ impl Recovery {
 
     /// Listed, kept up to date by a watch, and the server is not known or feared to be behind it.
     pub(super) fn is_current(&self) -> bool {
-        self.is_current
+        self.is_current && !self.has_gap && !self.is_held_back
+    }
+
+    /// Something between the server and us is known to keep back what a watch sends.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.is_held_back
     }
 
     /// When to tell `DeadlinePassed`, if nothing else has been observed by then.
@@ -233,6 +238,9 @@ impl Recovery {
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard_at = now;
         self.silences = 0;
+        if self.phase == Phase::Watching {
+            self.is_held_back = false;
+        }
         if self.proved_at.is_some() {
             self.proved_at = Some(now);
         }
@@ -246,8 +254,12 @@ impl Recovery {
             }
             (Observation::WatchBegins, _) => self.watch_began(now),
             (Observation::WatchEnds, _) => self.watch_ended(now, random),
-            (Observation::Unreadable, _) => {
-                self.is_current = false;
+            // What the list lacks no later event may tell.
+            (Observation::Unreadable, Phase::Listing) => {
+                self.list_failed(Failure::Refused, now, random)
+            }
+            (Observation::Unreadable, Phase::Resuming | Phase::Watching) => {
+                self.has_gap = true;
                 self.relist_at = self.relist_at.min(now + RELIST_SOON);
                 Next::Continue
             }
@@ -270,7 +282,7 @@ impl Recovery {
     fn listed(&mut self, is_resumable: bool, now: Instant, random: f64) -> Next {
         self.relist_at = now + RELIST_MIN + (RELIST_MAX - RELIST_MIN).mul_f64(random);
         self.is_resumable = is_resumable;
-        self.is_watch_kept = false;
+        (self.is_watch_kept, self.has_gap) = (false, false);
         (self.heard_at, self.proved_at) = (now, Some(now));
         match self.strategy {
             Strategy::Streaming => {
@@ -329,7 +341,7 @@ impl Recovery {
     fn probed(&mut self, probe: Probe, now: Instant, random: f64) -> Next {
         match probe {
             Probe::Ahead if self.silences >= SILENCES_MAX => {
-                (self.is_current, self.silences) = (false, 0);
+                (self.is_held_back, self.silences) = (true, 0);
                 let pause = self.backoff.list_pause(now, random);
                 self.list(Retry { pause, is_client_renewed: false }, now)
             }

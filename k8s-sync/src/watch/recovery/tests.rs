@@ -253,6 +253,19 @@ fn silence_while_the_server_moves_on() {
     assert!(!run.recovery.is_current());
     check_live("nothing has changed", &silence(Probe::Abreast, Goes))
         .check("", &silence(Probe::Abreast, Goes));
+    // Not even right after the list, nor where the server has not moved.
+    let run = run.check("", &[(50, LISTED, Goes)]);
+    assert!(!run.recovery.is_current());
+    let run = run.check("", &silence(Probe::Abreast, Goes));
+    assert!(!run.recovery.is_current());
+    let mut run = run.check("", &silence(Probe::Ahead, Streaming(0)));
+    run.recovery.heard(run.now);
+    assert!(!run.recovery.is_current(), "lists get through");
+    let mut run = run.check("", &[(50, LISTED, Goes)]);
+    assert!(!run.recovery.is_current());
+    run.recovery.heard(run.now);
+    assert!(run.recovery.is_current(), "the watch is heard");
+
     let mut run = check_live("", &silence(Probe::Ahead, Goes));
     run.recovery.heard(run.now);
     run.check("not in a row", &silence(Probe::Ahead, Goes));
@@ -431,7 +444,21 @@ fn an_unreadable_event_is_made_up_for_by_a_list() {
     let run = check_live("", &[(1_000, Unreadable, Goes)]);
     assert!(!run.recovery.is_current());
     let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (0, WatchBegins, Goes)]);
-    run.check("", &[(36_000, DeadlinePassed, Streaming(0))]);
+    assert!(!run.recovery.is_current(), "not because a watch begins");
+    let run = run.check("", &[(0, DeadlinePassed, Asks), (5, Probed(Probe::Ahead), Goes)]);
+    assert!(!run.recovery.is_current(), "nor because the server is where it was");
+    let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (0, WatchBegins, Goes)]);
+    let run = run.check("", &[(11_995, DeadlinePassed, Streaming(0)), (50, LISTED, Goes)]);
+    assert!(run.recovery.is_current());
+
+    let run = check("in a list", &[(10, Unreadable, Paged(0))]);
+    run.check("", &[(50, LISTED, Goes), (1, WatchBegins, Goes)]);
+    let run = check_live(
+        "in a periodic list",
+        &[(1_800_000, DeadlinePassed, Streaming(0)), (5, Unreadable, Paged(0))],
+    );
+    let run = run.check("", &[(50, LISTED, Goes), (1, WatchBegins, Goes)]);
+    assert!(run.recovery.is_current());
 }
 
 #[test]

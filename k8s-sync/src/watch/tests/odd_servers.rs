@@ -127,6 +127,10 @@ async fn watches() {
     let took = row("which is made up for", answers, "( +a ) ( +b )", &requests, "").await;
     assert_eq!(took.as_secs(), 60);
 
+    let answers = vec![Open(&[NS_A, HEARTBEAT]), Status(200, NS_LIST)];
+    let requests = ["stream", "list", "resume"];
+    row("at once in a list", answers, "( +a ( +a +b )", &requests, "").await;
+
     let answers = vec![Ends(&[NS_A, END]), Foreign(200, HTML, "<html>"), Open(&[NS_B])];
     row("a login page", answers, "( +a ) b", &["stream", "resume"], "").await;
 }
@@ -155,8 +159,23 @@ async fn a_proxy_that_holds_back_what_is_streamed() {
     // Each watch is silent; the server is at 9 when it is asked, and it is asked after two silences.
     let answers = vec![Open(&[NS_A, END]), Open(&[]), Open(&[]), Open(&[NS_B, END])];
     let requests = ["stream", "resume", "stream"];
-    let (_, took) = check_at("9", answers, "( +a ) ( +b )", &requests).await;
+    let (status, took) = check_at("9", answers, "( +a ) ( +b )", &requests).await;
     assert_eq!(took.as_secs(), 48);
+    assert!(status.reports()[0].error.as_deref().is_some_and(|error| error.contains(SILENT)));
+    assert_eq!(status.reports()[0].failures, 1);
+    // The same for ever is one trouble.
+    let answers = vec![
+        Open(&[NS_A, END]),
+        Open(&[]),
+        Open(&[]),
+        Open(&[NS_B, END]),
+        Open(&[]),
+        Open(&[]),
+        Open(&[NS_B, END]),
+    ];
+    let twice = ["stream", "resume", "stream", "resume", "stream"];
+    let (status, _) = check_at("9", answers, "( +a ) ( +b ) ( +b )", &twice).await;
+    assert_eq!(status.reports()[0].failures, 1);
     // It lets no watch through at all.
     let answers = vec![Ends(&[NS_A, END]), OnlyListed(NS_LIST)];
     let requests = ["stream", "resume", "list", "resume"];
