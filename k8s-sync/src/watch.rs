@@ -158,7 +158,10 @@ impl Watch {
                 self.is_paged_only.fetch_or(recovery.is_paged_only(), Relaxed);
             }
             let lists = (strategy, recovery.strategy());
-            match trouble {
+            // The watch is believed without an answer.
+            let is_needless =
+                matches!(observation, Observation::Probed(_)) && recovery.is_current();
+            match trouble.filter(|_| !is_needless) {
                 Some(trouble) => report(trouble, observation, next, lists, status),
                 None if recovery.is_held_back() && !was_held_back => {
                     status.outdated(SILENT.to_owned());
@@ -279,7 +282,7 @@ fn probed(compared: watcher::Result<Option<Compared>>) -> Noticed {
         }
         Ok(Some(compared)) => (compared.probe, None),
         Err(error) => {
-            let trouble = Trouble::of(&error);
+            let trouble = Trouble::of_probe(&error);
             (Probe::Failed(trouble.failure), Some(trouble))
         }
     };

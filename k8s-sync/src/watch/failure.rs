@@ -83,6 +83,28 @@ impl Trouble {
         Self { failure, error: shortened(&words(error)), cause }
     }
 
+    /// Of a probe, which compares nothing where the server does not take the question: only a 4xx says so. Any other answer is
+    /// none, as of a server whose etcd is away.
+    pub(super) fn of_probe(error: &watcher::Error) -> Self {
+        let trouble = Self::of(error);
+        match (trouble.failure, error) {
+            (Failure::Refused, watcher::Error::InitialListFailed(kube::Error::Api(status)))
+                if (400..500).contains(&status.code) =>
+            {
+                trouble
+            }
+            (Failure::Refused, _) => Self { failure: Failure::Unreachable, ..trouble },
+            (
+                Failure::Unreachable
+                | Failure::Unauthorized
+                | Failure::Forbidden
+                | Failure::Expired
+                | Failure::Throttled(_),
+                _,
+            ) => trouble,
+        }
+    }
+
     /// What is told in our words, and needs nobody.
     pub(super) fn new(failure: Failure, error: &str) -> Self {
         Self { failure, error: error.to_owned(), cause: Cause::Other }

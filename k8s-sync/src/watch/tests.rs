@@ -48,7 +48,7 @@ const NS_LIST: &str = r#"{"kind":"NamespaceList","apiVersion":"v1","metadata":{"
 struct Server {
     answers: Mutex<VecDeque<Answer>>,
     requests: Mutex<Vec<&'static str>>,
-    /// What probes are told.
+    /// What probes are told: a version, or `HTTP` and a status.
     version: &'static str,
 }
 
@@ -86,6 +86,10 @@ impl Server {
         };
         if request == "probe" {
             let version = self.version;
+            if let Some(code) = version.strip_prefix("HTTP ") {
+                let status = format!(r#"{{"kind":"Status","code":{code},"message":"no"}}"#);
+                return Some(with_status(code.parse().expect("a code"), ("x", "y"), status));
+            }
             let list = format!(r#"{{"metadata":{{"resourceVersion":"{version}"}},"items":[]}}"#);
             return Some(with_status(200, ("x", "y"), list));
         }

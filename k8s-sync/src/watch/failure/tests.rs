@@ -124,6 +124,28 @@ fn what_keeps_requests_from_the_server() {
 }
 
 #[test]
+fn what_answers_to_probes_are_worth() {
+    let check = |code: u16, expected: Failure| {
+        let status = Status::failure("no", "").with_code(code).boxed();
+        let error = watcher::Error::InitialListFailed(kube::Error::Api(status));
+        assert_eq!(Trouble::of_probe(&error).failure, expected, "{code}");
+    };
+    for taken in [400, 404, 405, 422] {
+        check(taken, Failure::Refused);
+    }
+    for away in [0, 500, 502, 503, 504] {
+        check(away, Failure::Unreachable);
+    }
+    check(401, Failure::Unauthorized);
+    check(403, Failure::Forbidden);
+    check(410, Failure::Expired);
+    check(429, Failure::Throttled(RETRY_AFTER_DEFAULT));
+    let page = kube::Error::Service(Foreign::ContentType("text/html".to_owned()).into());
+    let page = Trouble::of_probe(&watcher::Error::InitialListFailed(page));
+    assert_eq!(page.failure, Failure::Unreachable);
+}
+
+#[test]
 fn what_the_server_says() {
     #[track_caller]
     fn check(

@@ -202,6 +202,14 @@ async fn etcd_restored_from_a_backup() {
     let (status, took) = check_at("1", answers, "( +a ) ( +b )", &requests).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!(status.reports()[0].error, None);
+    // etcd is not there yet: the server may be anywhere.
+    let answers = vec![Ends(&[NS_A, END]), Refuse, Open(&[NS_B])];
+    let (status, _) = check_at("HTTP 500", answers, "( +a ) b", &requests[..2]).await;
+    assert!(status.reports()[0].error.is_some());
+    // It has no version to tell, and the watch is all there is.
+    let answers = vec![Ends(&[NS_A, END]), Refuse, Open(&[NS_B])];
+    let (status, _) = check_at("HTTP 403", answers, "( +a ) b", &requests[..2]).await;
+    assert_eq!(status.reports()[0].error, None);
     // As above, but nothing breaks.
     let answers = vec![Open(&[NS_A, END]), Open(&[]), Open(&[NS_B, END])];
     let (_, took) = check_at("1", answers, "( +a ) ( +b )", &requests).await;
