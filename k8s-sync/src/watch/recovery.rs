@@ -385,7 +385,16 @@ impl Recovery {
         }
         self.is_current = false;
         if self.is_watch_kept {
-            self.relist_at = now + RELIST_SOON;
+            let (list_pause, retry) = match failure {
+                // That was said to the list: the watch has nothing to wait for.
+                Failure::Throttled(_) => (retry.pause, Retry { pause: Duration::ZERO, ..retry }),
+                Failure::Unreachable
+                | Failure::Unauthorized
+                | Failure::Forbidden
+                | Failure::Expired
+                | Failure::Refused => (Duration::ZERO, retry),
+            };
+            self.relist_at = now + list_pause.max(RELIST_SOON);
             return self.resume(retry, now, random);
         }
         self.list(retry, now)

@@ -397,6 +397,14 @@ fn a_periodic_list_that_fails_leaves_the_watch() {
     );
     assert!(run.recovery.is_current(), "it was the watch that was resumed");
     run.check("again in a minute", &[(60_000, DeadlinePassed, Streaming(0))]);
+    for (asked, expected) in [(7, 60), (200, 200)] {
+        let throttled = Failed(Throttled(Duration::from_secs(asked)));
+        let run = check_live(
+            "the list has to wait, and not the watch",
+            &[(1_800_000, DeadlinePassed, Streaming(0)), (0, throttled, Resumes(0))],
+        );
+        assert_eq!((run.recovery.relist_at - run.now).as_secs(), expected);
+    }
 }
 
 #[test]
