@@ -394,7 +394,16 @@ impl Recovery {
                 | Failure::Expired
                 | Failure::Refused => (Duration::ZERO, retry),
             };
-            self.relist_at = now + list_pause.max(RELIST_SOON);
+            let soon = now + list_pause.max(RELIST_SOON);
+            self.relist_at = match failure {
+                // An outage: only a list that was due is owed. Else all replicas would list everything as the server comes back.
+                Failure::Unreachable => self.relist_at.max(soon),
+                Failure::Throttled(_)
+                | Failure::Unauthorized
+                | Failure::Forbidden
+                | Failure::Expired
+                | Failure::Refused => soon,
+            };
             return self.resume(retry, now, random);
         }
         self.list(retry, now)

@@ -300,7 +300,12 @@ fn lists_while_watches_are_not_answered() {
     run.check("so the next list streams", &[(1_800_000, DeadlinePassed, Streaming(0))]);
     let run = check_live("", &rows).check("it is not", &[(0, Failed(Unreachable), Resumes(800))]);
     assert!(!run.recovery.is_listing(), "the watch needs no list when the server is back");
-    run.check("and again in a minute", &[(60_000, DeadlinePassed, Streaming(0))]);
+    let run = run.check("so there is none", &[(1, WatchBegins, Goes)]);
+    assert!(run.recovery.relist_at - run.now > RELIST_MIN);
+    let run = check_live("one was due", &[(1_800_000, DeadlinePassed, Streaming(0))]);
+    let run = run.check("", &[(0, Failed(Unreachable), Resumes(100))]);
+    run.check("so it is owed", &[(1, WatchBegins, Goes), (0, DeadlinePassed, Asks)])
+        .check("", &[(1, Probed(Probe::Abreast), Goes), (59_900, DeadlinePassed, Streaming(0))]);
 }
 
 #[test]
