@@ -28,6 +28,8 @@ use futures::future::{Fuse, FusedFuture};
 use kube::Api;
 use kube::runtime::watcher;
 use tokio::sync::mpsc::Sender;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until};
 
 pub use client::Verifier;
 
@@ -36,15 +38,19 @@ use crate::object::{Change, Event};
 use crate::options::{ApiServer, Options};
 use crate::raw::{self, Kind, RawObject};
 use crate::status::{KindStatus, SourceStatus, is_wanted};
-use client::{Connector, Numbered};
+use client::{ConnectError, Connector, Numbered};
 use failure::Trouble;
 use list_watch::{Compared, ListWatch, Step};
 use recovery::{Failure, Next, Observation, Probe, Recovery, Retry, Strategy};
 use resource::Queries;
 
+/// How long a request waits for a client that is being made before the old one sends it: an exec
+/// plugin may take a minute, and the old token may still be good.
+const RENEWAL_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// A cluster's API server, ready to be watched.
 pub struct Watch {
-    connector: Connector,
+    connector: Arc<Connector>,
     options: Options,
     status: Arc<SourceStatus>,
     /// One kind has found that this server takes no streaming lists.
@@ -70,6 +76,7 @@ impl Watch {
 
     fn with_connector(connector: Connector, options: &Options, status: Arc<SourceStatus>) -> Self {
         let options = options.clone();
+        let connector = Arc::new(connector);
         Self { connector, options, status, is_paged_only: AtomicBool::new(false) }
     }
 
@@ -97,24 +104,29 @@ impl Watch {
         let queries = Queries::new(T::KIND, &self.options);
         let api = Api::all(client.client.clone());
         let mut list_watch = ListWatch::<T>::new(api, queries, recovery.strategy());
+        let mut renewal = Renewal::new();
         loop {
             let retry = match self.follow(&mut list_watch, &mut recovery, events).await {
                 Ok(retry) => retry,
                 Err(closed) => return closed,
             };
-            if let Err(closed) = pause(retry.pause, events).await {
-                return closed;
+            if retry.is_client_renewed && renewal.is_empty() {
+                let (connector, used) = (Arc::clone(&self.connector), client.clone());
+                renewal.spawn(async move {
+                    sleep(retry.pause).await;
+                    connector.client(Some(&used)).await
+                });
             }
-            if retry.is_client_renewed {
-                match self.connector.client(Some(&client)).await {
-                    Ok(renewed) => {
-                        client = renewed;
-                        list_watch.use_api(Api::all(client.client.clone()));
-                    }
-                    Err(error) => {
-                        self.status.kind(T::KIND).failed(error.to_string(), &error.next_step);
-                    }
+            match pause(retry, &mut renewal, events).await {
+                Ok(None) => {}
+                Ok(Some(Ok(renewed))) => {
+                    client = renewed;
+                    list_watch.use_api(Api::all(client.client.clone()));
                 }
+                Ok(Some(Err(error))) => {
+                    self.status.kind(T::KIND).failed(error.to_string(), &error.next_step);
+                }
+                Err(closed) => return closed,
             }
         }
     }
@@ -144,7 +156,7 @@ impl Watch {
                     Err(error) => failed(&error),
                 },
                 compared = &mut probe, if !probe.is_terminated() => probed(compared),
-                () = tokio::time::sleep_until(deadline) => {
+                () = sleep_until(deadline) => {
                     let is_list_late = recovery.is_listing();
                     (Observation::DeadlinePassed, is_list_late.then(Trouble::endless_list))
                 }
@@ -296,9 +308,33 @@ struct List {
     objects: u64,
 }
 
-async fn pause(length: Duration, events: &Sender<Event>) -> Result<(), Closed> {
+/// A client that is being made while the old one is used; empty where none is.
+type Renewal = JoinSet<Result<Numbered, ConnectError>>;
+
+/// Waits before the next request, and a little longer for a new client, whose failure the retry is
+/// to cure. `Some`: what came of that.
+async fn pause(
+    retry: Retry,
+    renewal: &mut Renewal,
+    events: &Sender<Event>,
+) -> Result<Option<Result<Numbered, ConnectError>>, Closed> {
+    let due = tokio::time::Instant::now() + retry.pause;
+    let patience = if renewal.is_empty() { Duration::ZERO } else { RENEWAL_WAIT_MAX };
+    let renewed = async {
+        tokio::select! {
+            biased;
+            Some(joined) = renewal.join_next() => {
+                if !retry.is_client_renewed {
+                    sleep_until(due).await;
+                }
+                // One that panicked is as good as none: the next failure makes another.
+                joined.ok()
+            }
+            () = sleep_until(due + patience) => None,
+        }
+    };
     tokio::select! {
-        () = tokio::time::sleep(length) => Ok(()),
+        renewed = renewed => Ok(renewed),
         () = events.closed() => Err(Closed),
     }
 }

@@ -60,7 +60,7 @@ const QPS_DEFAULT: u32 = 5;
 const BURST_DEFAULT: u32 = 10;
 
 /// The API server cannot be asked: what is at fault lies on this side.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ConnectError {
     /// The setting or file at fault.
     pub(super) what: String,
@@ -109,6 +109,8 @@ pub(super) struct Connector {
 #[derive(Default)]
 struct Latest {
     client: Option<Numbered>,
+    /// When the last try failed, and why: whoever waited for it shares what came of it.
+    failed: Option<(Instant, ConnectError)>,
     /// What was told about the settings when it was made: only what is new is told again.
     notes: Vec<String>,
 }
@@ -157,12 +159,24 @@ impl Connector {
     /// # Errors
     /// What is set cannot be used now.
     pub(super) async fn client(&self, used: Option<&Numbered>) -> Result<Numbered, ConnectError> {
+        let asked_at = Instant::now();
         let mut latest = self.latest.lock().await;
         if let Some(latest) = &latest.client
             && used.is_none_or(|used| used.number != latest.number)
         {
             return Ok(latest.clone());
         }
+        if let Some((failed_at, error)) = &latest.failed
+            && *failed_at >= asked_at
+        {
+            return Err(error.clone());
+        }
+        let made = self.make(&mut latest).await;
+        latest.failed = made.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        made
+    }
+
+    async fn make(&self, latest: &mut Latest) -> Result<Numbered, ConnectError> {
         let mut access = Access::load(&self.server, &Environment::of_process())?;
         self.status.asks(access.server());
         for note in access.notes.iter().filter(|note| !latest.notes.contains(note)) {
@@ -185,10 +199,14 @@ impl Connector {
     }
 
     /// One whose next client asks this server.
-    fn having_beside(client: Client, server: ApiServer, status: Arc<SourceStatus>) -> Self {
+    pub(super) fn having_beside(
+        client: Client,
+        server: ApiServer,
+        status: Arc<SourceStatus>,
+    ) -> Self {
         let connector = Self::new(server, |_| unreachable!("no TLS"), status);
         let client = Some(Numbered { client, number: 0 });
-        Self { latest: Mutex::new(Latest { client, notes: Vec::new() }), ..connector }
+        Self { latest: Mutex::new(Latest { client, ..Latest::default() }), ..connector }
     }
 }
 

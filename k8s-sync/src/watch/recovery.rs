@@ -396,7 +396,8 @@ impl Recovery {
             };
             let soon = now + list_pause.max(RELIST_SOON);
             self.relist_at = match failure {
-                // An outage: only a list that was due is owed. Else all replicas would list everything as the server comes back.
+                // An outage: only a list that was due is owed. Else all replicas would list
+                // everything as the server comes back.
                 Failure::Unreachable => self.relist_at.max(soon),
                 Failure::Throttled(_)
                 | Failure::Unauthorized

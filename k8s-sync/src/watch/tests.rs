@@ -156,6 +156,17 @@ async fn check_at(
     expected: &str,
     requests: &[&str],
 ) -> (Arc<SourceStatus>, Duration) {
+    check_beside(ApiServer::default(), version, answers, expected, requests).await
+}
+
+/// As `check_at`, where new clients are made for `next`.
+async fn check_beside(
+    next: ApiServer,
+    version: &'static str,
+    answers: Vec<Answer>,
+    expected: &str,
+    requests: &[&str],
+) -> (Arc<SourceStatus>, Duration) {
     let (answers, asked) = (Mutex::new(answers.into()), Mutex::default());
     let server = Arc::new(Server { answers, requests: asked, version });
     let (options, status) = (options(), Arc::new(SourceStatus::new(&options())));
@@ -166,7 +177,7 @@ async fn check_at(
     });
     let layer = layer::ApiLayer::new(Arc::clone(&status));
     let client = ClientBuilder::new(service, "default").with_layer(&layer).build();
-    let connector = Connector::having(client, Arc::clone(&status));
+    let connector = Connector::having_beside(client, next, Arc::clone(&status));
     let watch = Watch::with_connector(connector, &options, Arc::clone(&status));
     let (sender, mut receiver) = tokio::sync::mpsc::channel(4);
     let began = tokio::time::Instant::now();
@@ -245,6 +256,23 @@ async fn away_at_boot() {
     requests.insert(21, "stream");
     let (_, took) = check(answers, "( +a )", &requests).await;
     assert!((15..40).contains(&took.as_secs()), "{took:?}: at most 2 s apart");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plugin_that_hangs_keeps_nobody_from_an_old_token() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("kubeconfig");
+    let exec = "{apiVersion: client.authentication.k8s.io/v1, command: sleep, args: ['1000']}";
+    let text = format!(
+        "clusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:1'}}}}]\n\
+         users: [{{name: u, user: {{exec: {exec}}}}}]\n\
+         contexts: [{{name: x, context: {{cluster: c, user: u}}}}]\ncurrent-context: x\n"
+    );
+    std::fs::write(&file, text).expect("a file");
+    let next = ApiServer { kubeconfig: Some((file, None)), ..ApiServer::default() };
+    let answers = vec![Status(401, "not now"), Status(401, "not now"), Open(&[NS_A, END])];
+    let (_, took) = check_beside(next, "2", answers, "( +a )", &["stream"; 3]).await;
+    assert!((2..6).contains(&took.as_secs()), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]

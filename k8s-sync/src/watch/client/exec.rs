@@ -1,7 +1,8 @@
 //! An exec plugin of a kubeconfig (`aws eks get-token`, `kubelogin` …): run when a client is made,
 //! and again when the token that it gave ends.
 //!
-//! Invariant: it is run by one task at a time, and nobody else waits for it.
+//! Invariant: a client runs it once at a time. Requests of that client wait where its token has
+//! ended, each for no longer than for an answer; those of an older client do not.
 
 use std::process::{Output, Stdio};
 use std::time::{Duration, SystemTime};

@@ -47,3 +47,30 @@ fn a_client_that_has_panicked_gets_a_successor() {
     drop(events);
     watching.join().expect("it ends when nobody listens");
 }
+
+#[test]
+fn who_waits_for_a_client_shares_what_comes_of_it() {
+    let around = Around::new(&[]);
+    let script = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho x >> runs\nsleep 0.1\nexit 1\n";
+    around.write("plugin", script);
+    let exec = "exec: {apiVersion: client.authentication.k8s.io/v1, command: sh, args: [PLUGIN]}";
+    let exec = exec.replace("PLUGIN", &around.path("plugin"));
+    let text = entries("server: 'https://127.0.0.1:1'", &exec);
+    let server = kubeconfig_file(&around, &text, None);
+    let status = Arc::new(SourceStatus::new(&crate::watch::tests::options()));
+    let connector = Connector::new(server, |_| unreachable!("no client is made"), status);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let ask = || async { connector.client(None).await.err().map(|error| error.to_string()) };
+        let check_runs = |expected: usize| {
+            let runs = std::fs::read_to_string(around.folder.path().join("runs")).expect("runs");
+            assert_eq!(runs.lines().count(), expected);
+        };
+        let (first, second, third) = futures::join!(ask(), ask(), ask());
+        assert!(first.as_ref().is_some_and(|error| error.contains("exit status: 1")), "{first:?}");
+        assert_eq!((&first, &first), (&second, &third));
+        check_runs(1);
+        assert_eq!(ask().await, first, "who asks later asks anew");
+        check_runs(2);
+    });
+}
