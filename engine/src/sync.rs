@@ -73,10 +73,12 @@ impl Sync {
                 };
                 drop(report.send(Ok(())));
                 let (events, received) = mpsc::channel(EVENTS_WAITING_MAX);
+                // Once stopped, nothing is published any more: another block may have the slot.
                 tokio::select! {
+                    biased;
+                    _ = stopped => {}
                     () = publish::run(thread_options, seed, received, deliveries, sender) => {}
                     () = reader.run(events) => {}
-                    _ = stopped => {}
                 }
             });
             // Dropped, it would wait for a file that hangs.

@@ -176,8 +176,20 @@ impl Connector {
         made
     }
 
+    /// Reads the files, of which one may hang, where nothing else does: one thread for each
+    /// connector, since others wait for `latest`.
+    async fn load(&self) -> Result<Access, ConnectError> {
+        let server = self.server.clone();
+        let load = move || Access::load(&server, &Environment::of_process());
+        tokio::task::spawn_blocking(load).await.unwrap_or_else(|error| {
+            let what = "settings of the kubernetes block".to_owned();
+            let next_step = "none: it is tried again".into();
+            Err(ConnectError { what, cause: error.to_string(), next_step })
+        })
+    }
+
     async fn make(&self, latest: &mut Latest) -> Result<Numbered, ConnectError> {
-        let mut access = Access::load(&self.server, &Environment::of_process())?;
+        let mut access = self.load().await?;
         self.status.asks(access.server());
         for note in access.notes.iter().filter(|note| !latest.notes.contains(note)) {
             tracing::warn!("plugin/kubernetes: {note}");

@@ -74,3 +74,25 @@ fn who_waits_for_a_client_shares_what_comes_of_it() {
         check_runs(2);
     });
 }
+
+#[test]
+fn a_file_that_hangs_holds_up_nothing_else() {
+    let around = Around::new(&[]);
+    // Whoever opens it waits for somebody to write, as on a file server that is gone.
+    let file = around.folder.path().join("kubeconfig");
+    let made = std::process::Command::new("mkfifo").arg(&file).status().expect("mkfifo");
+    assert!(made.success());
+    let kubeconfig = Some((file.clone(), None));
+    let server = ApiServer { kubeconfig, ..ApiServer::default() };
+    let status = Arc::new(SourceStatus::new(&crate::watch::tests::options()));
+    let connector = Connector::new(server, |_| unreachable!("no client is made"), status);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        tokio::select! {
+            biased;
+            made = connector.client(None) => panic!("it is read: {:?}", made.err()),
+            () = tokio::task::yield_now() => {}
+        }
+        std::fs::write(&file, "it is back").expect("somebody reads it");
+    });
+}
