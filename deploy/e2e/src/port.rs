@@ -1,7 +1,9 @@
 //! Ports that nobody listens on.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::{Mutex, PoisonError};
 
 /// Below the range that the kernel gives to outgoing connections (32768 and up), so that a port
@@ -9,7 +11,22 @@ use std::sync::{Mutex, PoisonError};
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
 /// What this process was given: nobody comes back to the address of a server that was killed.
-static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+static GIVEN: Mutex<BTreeMap<u16, Claim>> = Mutex::new(BTreeMap::new());
+
+/// Keeps a port from the tests of other processes until this one ends: they run beside each other,
+/// and a server binds its port long after it was found.
+struct Claim {
+    _name: UnixListener,
+}
+
+impl Claim {
+    /// `None`: somebody else has it.
+    fn of(port: u16) -> Option<Self> {
+        let name = SocketAddr::from_abstract_name(format!("ringdns-e2e-port-{port}"));
+        let name = UnixListener::bind_addr(&name.expect("a short name")).ok()?;
+        Some(Self { _name: name })
+    }
+}
 
 /// A port that is free on 127.0.0.1 for UDP and for TCP. None is given twice.
 pub fn free() -> u16 {
@@ -18,10 +35,26 @@ pub fn free() -> u16 {
         let port = fastrand::u16(RANGE);
         let here = (Ipv4Addr::LOCALHOST, port);
         let is_free = || UdpSocket::bind(here).is_ok() && TcpListener::bind(here).is_ok();
-        if !given.contains(&port) && is_free() {
-            given.insert(port);
+        if given.contains_key(&port) {
+            continue;
+        }
+        if let Some(claim) = Claim::of(port)
+            && is_free()
+        {
+            given.insert(port, claim);
             return port;
         }
     }
     panic!("no free port in {RANGE:?}: see 'ss -lntu' for who holds them");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_was_given_is_given_to_nobody_else() {
+        let port = free();
+        assert!(Claim::of(port).is_none());
+    }
 }

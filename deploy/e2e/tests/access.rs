@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use domain::base::iana::Rtype;
@@ -27,6 +28,9 @@ const COREFILE: &str = ".:5353 {
     }
 }
 ";
+
+/// Two clusters at a time would only wait for each other.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// An API server, and a folder for kubeconfigs and what they name.
 struct Access {
@@ -104,6 +108,7 @@ fn entries(cluster: &str, user: &str) -> String {
 #[test]
 fn kubeconfigs_that_client_go_takes() {
     let Some(tools) = Tools::find("access::kubeconfigs_that_client_go_takes") else { return };
+    let _alone = ALONE.lock();
     let access = Access::start(tools);
     let ca = "server: 'https://AT', certificate-authority: ca.crt";
     let token = "token: e2e-token";
@@ -137,6 +142,7 @@ fn kubeconfigs_that_client_go_takes() {
 fn a_plugin_that_is_not_ready_or_slow_holds_up_nobody() {
     let name = "access::a_plugin_that_is_not_ready_or_slow_holds_up_nobody";
     let Some(tools) = Tools::find(name) else { return };
+    let _alone = ALONE.lock();
     let access = Access::start(tools);
     let ca = "server: 'https://AT', certificate-authority: ca.crt";
     let exec = "exec: {apiVersion: client.authentication.k8s.io/v1, command: ./plugin, \
@@ -152,6 +158,8 @@ fn a_plugin_that_is_not_ready_or_slow_holds_up_nobody() {
     poll(LIMIT, "other zones to be served", || is_there(&server));
     access.write("plugin", &format!("#!/bin/sh\n{prints}\n"));
     until_it_answers(&server, "a plugin that has become ready");
+    // It would run the next plugin, too.
+    drop(server);
 
     // It waits for a file, as others do for a network.
     let waits = format!(
@@ -173,6 +181,7 @@ fn what_the_log_says() {
     if Kind::subject() == Kind::CoreDns {
         return;
     }
+    let _alone = ALONE.lock();
     let access = Access::start(tools);
     let other = rcgen::generate_simple_self_signed(["other".to_owned()]).expect("a certificate");
     access.write("other.crt", &other.cert.pem());
