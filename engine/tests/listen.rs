@@ -152,7 +152,8 @@ fn udp_to(server: SocketAddr) -> UdpSocket {
 
 /// The response code, or that there is no answer.
 fn ask(transport: Transport, server: SocketAddr, zone: &str) -> Option<u8> {
-    let patience = Some(Duration::from_secs(2));
+    // A shard may get no time for seconds on a busy machine.
+    let patience = Some(Duration::from_secs(5));
     let packet = query(zone, 7);
     let mut answer = [0; 512];
     match transport {
