@@ -45,6 +45,9 @@ const SHORT_WATCH: Duration = Duration::from_secs(1);
 /// is at least as old as this. Which failures new files could cure cannot be told: a balancer that ends TLS answers a
 /// certificate that it does not take with an alert, a closed connection, a 400 or a 403.
 pub(super) const RENEW_AFTER: Duration = Duration::from_secs(15);
+/// The same where new clients in a row have not helped, each of which may cost a run of a plugin: it
+/// doubles up to this.
+const RENEW_AFTER_MAX: Duration = Duration::from_secs(45);
 
 /// What a list-watch gave. Objects are told by `Recovery::heard`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +164,8 @@ pub(super) struct Recovery {
     probe_at: Option<Instant>,
     probed_at: Option<Instant>,
     client_since: Instant,
+    /// New clients in a row that have not ended the failures, those for a 401 left out.
+    renewals: u32,
     /// Since when no watch could be begun.
     unreached_since: Option<Instant>,
     silences: u32,
@@ -189,6 +194,7 @@ impl Recovery {
             probe_at: None,
             probed_at: None,
             client_since: now,
+            renewals: 0,
             unreached_since: None,
             silences: 0,
             resumes_refused: 0,
@@ -488,10 +494,16 @@ impl Recovery {
 
     fn retry(&mut self, failure: Failure, now: Instant, random: f64) -> Retry {
         let is_in_a_row = self.backoff.is_in_a_row(now);
+        if !is_in_a_row {
+            self.renewals = 0;
+        }
         let is_client_renewed = match failure {
             Failure::Unauthorized => true,
             Failure::Unreachable | Failure::Forbidden | Failure::Refused => {
-                is_in_a_row && now - self.client_since >= RENEW_AFTER
+                let age = RENEW_AFTER.saturating_mul(1 << self.renewals.min(16));
+                let is_old = now - self.client_since >= age.min(RENEW_AFTER_MAX);
+                self.renewals += u32::from(is_in_a_row && is_old);
+                is_in_a_row && is_old
             }
             Failure::Expired | Failure::Throttled(_) => false,
         };

@@ -278,7 +278,7 @@ fn lists_while_watches_are_not_answered() {
     rows.push((30_000, Failed(Unreachable), Renewed(400)));
     let run = check_live("a list after a minute", &rows);
     assert!(run.recovery.is_listing());
-    let listed = [(50, LISTED, Goes), (15_000, Failed(Unreachable), Renewed(800))];
+    let listed = [(50, LISTED, Goes), (15_000, Failed(Unreachable), Resumes(800))];
     run.check("it is answered", &listed);
     let run = check(
         "from the beginning: streams are held back, or refused",
@@ -286,14 +286,13 @@ fn lists_while_watches_are_not_answered() {
             (15_000, Failed(Unreachable), Streaming(100)),
             (15_000, Failed(Unreachable), Renewed(200)),
             (50, LISTED, Goes),
-            (15_000, Failed(Unreachable), Renewed(400)),
+            (15_000, Failed(Unreachable), Resumes(400)),
             (15_000, Failed(Unreachable), Renewed(800)),
-            (15_000, Failed(Unreachable), Renewed(1500)),
+            (15_000, Failed(Unreachable), Resumes(1500)),
         ],
     );
     assert!(!run.recovery.is_listing() && !run.recovery.is_current());
-    let run = run.check("a minute", &[(15_000, Failed(Unreachable), Renewed(1500))]);
-    assert_eq!((run.recovery.is_listing(), run.recovery.strategy()), (true, Strategy::Paged));
+    let run = run.check("a minute", &[(15_000, Failed(Unreachable), Paged(1500))]);
     assert!(!run.recovery.is_paged_only(), "an outage looks the same");
     let run = run.check("they get through", &[(50, LISTED, Goes), (5, WatchBegins, Goes)]);
     assert!(run.recovery.is_current());
@@ -380,7 +379,9 @@ fn lists_without_watches_are_half_a_minute_apart() {
         rows.push((1, Failed(Forbidden), Paged(pause)));
     }
     rows.extend([(50, LISTED, Goes), (1, Failed(Forbidden), Renewed(25_600))]);
-    rows.extend([(50, LISTED, Goes), (1, Failed(Forbidden), Renewed(30_000))].repeat(3));
+    for then in [Paged, Renewed, Paged, Renewed] {
+        rows.extend([(50, LISTED, Goes), (1, Failed(Forbidden), then(30_000))]);
+    }
     let run = check("no rule for watches", &rows);
     assert!(!run.recovery.is_current());
     let run = run.check("the rule has come", &[(50, LISTED, Goes), (1, WatchBegins, Goes)]);
@@ -491,12 +492,18 @@ fn failures_that_new_credentials_could_cure_get_a_new_client() {
             ],
         );
     }
-    let mut rows = vec![(300_000, Failed(Unreachable), Resumes(100))];
+    let mut rows = vec![(300_000, Failed(Unreachable), Paged(100))];
     rows.push((0, Failed(Unreachable), Renewed(200)));
-    rows.extend([400, 800].map(|pause| (0, Failed(Unreachable), Resumes(pause))));
-    rows.extend([(0, Failed(Unreachable), Resumes(1500)); 9]);
-    rows.push((300, Failed(Unreachable), Renewed(1500)));
-    check_live("every 15 s while it lasts", &rows);
+    rows.push((29_000, Failed(Unreachable), Paged(400)));
+    rows.push((1_000, Failed(Unreachable), Renewed(800)));
+    for _ in 0..3 {
+        rows.push((29_000, Failed(Unreachable), Paged(1500)));
+        rows.push((10_000, Failed(Unreachable), Paged(1500)));
+        rows.push((3_000, Failed(Unreachable), Renewed(1500)));
+    }
+    rows.push((300_000, Failed(Unreachable), Paged(100)));
+    rows.push((0, Failed(Unreachable), Renewed(200)));
+    Run::new(true).check("after 15, 30 and each 45 s while it lasts", &rows);
     check_live(
         "not these",
         &[
