@@ -186,6 +186,21 @@ impl Objects {
     }
 }
 
+/// A Service of the namespace `default` with one address and one port.
+#[must_use]
+pub fn service(name: &str, address: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": {
+            "clusterIP": address,
+            "clusterIPs": [address],
+            "ports": [{ "name": "http", "port": 80 }],
+        },
+    })
+}
+
 /// The objects of a YAML or JSON file: a `List`, or one object.
 pub fn read_dump(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path);

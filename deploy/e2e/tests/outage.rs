@@ -11,13 +11,14 @@ use e2e::cluster::Cluster;
 use e2e::comparison::differences;
 use e2e::corefile::Corefile;
 use e2e::deadline::poll;
+use e2e::objects::service;
 use e2e::question::Question;
 use e2e::say::say;
 use e2e::server::{Kind, Server};
 use e2e::tools::Tools;
 use e2e::{http, port, questions, sample_cluster};
 use fastrand::Rng;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// How long the server may take to be exact again once the API server is ready: its watches back
 /// off while they fail.
@@ -154,17 +155,4 @@ fn starts_without_an_api_server() {
 
 fn in_default(name: &str) -> Question {
     Question::new(format!("{name}.default.svc.cluster.local."), Rtype::A)
-}
-
-fn service(name: &str, address: &str) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": { "name": name, "namespace": "default" },
-        "spec": {
-            "clusterIP": address,
-            "clusterIPs": [address],
-            "ports": [{ "name": "http", "port": 80 }],
-        },
-    })
 }

@@ -13,11 +13,12 @@ use e2e::cluster::Cluster;
 use e2e::corefile::{AS_SHIPPED, Corefile};
 use e2e::credentials::kubeconfig;
 use e2e::deadline::poll;
+use e2e::objects::service;
 use e2e::question::Question;
 use e2e::say::say;
 use e2e::server::{Kind, Server};
 use e2e::tools::Tools;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// How long a change may stay unseen: silence is suspicious after 24 s.
 const NOTICED_LIMIT: Duration = Duration::from_secs(30);
@@ -171,17 +172,4 @@ fn wait_for(server: &Server, name: &str, exists: bool, limit: Duration) {
         let answer = server.answer(&question);
         (answer.is_nxdomain() != exists && answer.answer.is_empty() != exists).then_some(())
     });
-}
-
-fn service(name: &str, address: &str) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": { "name": name, "namespace": "default" },
-        "spec": {
-            "clusterIP": address,
-            "clusterIPs": [address],
-            "ports": [{ "name": "http", "port": 80 }],
-        },
-    })
 }
