@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use domain::base::Name as DomainName;
-use engine::answer::{
-    Answered, Question, Sources, Tables, Transport, Verdict, at_a_glance, in_full, look,
-};
+use engine::answer::{Answered, Question, Sources, Tables, Verdict, at_a_glance, in_full, look};
+use engine::client::{ListenerId, Transport};
 use engine::limits::TABLES_MAX;
-use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableSlot};
+use engine::plan::{Block, KubernetesStep, ListenerPlan, Plan, TableSlot};
 use wire::PodMode;
 use wire::compile::{EntryWriter, Section, Table, TableBuilder, TableOptions};
 use wire::header::{TYPE_A, TYPE_SRV};

@@ -10,39 +10,19 @@ use std::time::{Duration, Instant};
 use wire::header::{Rcode, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA};
 use wire::name::Name;
 use wire::query::{self, Edns, Query, Reading, Reject};
-use wire::reply::{self, End, Envelope, MESSAGE_LEN_MAX, Stamped, UDP_LEN_MAX};
+use wire::reply::{self, End, Envelope, Stamped};
 use wire::response::{self, Alias};
 use wire::table::{Answer, Found, NameHash, Stored, Table};
 
 use crate::cache::{Cache, Key, LookUp};
 use crate::chase::{Lead, View};
+use crate::client::{Family, ListenerId, Transport};
 use crate::forward::TYPE_HINFO;
 use crate::limits::TABLES_MAX;
-use crate::metrics::Family;
-use crate::plan::{Block, ListenerId, Plan};
+use crate::plan::{Block, Plan};
 
 /// The tables of one shard, by slot.
 pub type Tables = [Option<Arc<Table>>; TABLES_MAX];
-
-/// How the packet came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Transport {
-    Udp,
-    Tcp,
-}
-
-impl Transport {
-    /// What an answer to this query may be. `rotation`: see `Envelope`.
-    #[inline]
-    #[must_use]
-    pub fn envelope(self, query: &Query, rotation: usize) -> Envelope {
-        let len_max = match self {
-            Self::Udp => Envelope::udp_len_max(query.edns, UDP_LEN_MAX),
-            Self::Tcp => MESSAGE_LEN_MAX,
-        };
-        Envelope { len_max, rotation }
-    }
-}
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug)]

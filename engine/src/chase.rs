@@ -10,7 +10,7 @@ use wire::response::Response;
 use wire::table::{Answer, Found, Table};
 
 use crate::answer::Sources;
-use crate::plan::ListenerId;
+use crate::client::ListenerId;
 
 /// In whose view names are looked up, and for what.
 #[derive(Clone, Copy)]

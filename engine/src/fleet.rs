@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rustix::event::{EventfdFlags, eventfd};
 use wire::compile::Table;
 
+use crate::client::ListenerId;
 use crate::fills::Fills;
 use crate::forward::ShardNumber;
 use crate::io::DatagramIo;
@@ -21,7 +22,7 @@ use crate::io::socket::ListenerSockets;
 use crate::io::uring::Uring;
 use crate::limits::UPDATES_WAITING_MAX;
 use crate::metrics::ShardMetrics;
-use crate::plan::{ListenerId, Plan, TableSlot};
+use crate::plan::{Plan, TableSlot};
 use crate::shard::{ErrorReport, Shard, Update, serve};
 use crate::tcp::TcpService;
 

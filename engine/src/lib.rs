@@ -9,6 +9,8 @@
 
 pub mod shard;
 
+pub mod client;
+
 pub mod answer;
 
 pub mod chase;

@@ -19,14 +19,15 @@ use wire::header::{CLASS_IN, RD};
 use wire::name::Name;
 use wire::response::{Response, TtlRule};
 
-use crate::answer::{Ask, Sources, Transport};
+use crate::answer::{Ask, Sources};
 use crate::cache::{self, Cache, Filled, Key, Times};
 use crate::chase::View;
+use crate::client::{ListenerId, Transport};
 use crate::fills::{Fill, Fills};
 use crate::forward::{self, Failure, ShardNumber, Upstreams};
 use crate::limits::{FILLS_PER_BATCH_MAX, FORWARD_TIMEOUT, WAITERS_MAX};
 use crate::metrics::{Event, ShardMetrics};
-use crate::plan::{CachePlan, ListenerId, Plan};
+use crate::plan::{CachePlan, Plan};
 use crate::shard::Shard;
 use crate::waiter::{LateAnswers, Outcome, ReturnTo, Waiter};
 

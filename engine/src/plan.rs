@@ -7,6 +7,7 @@ use std::sync::Arc;
 use wire::name::Name;
 use wire::zone::ZoneSet;
 
+use crate::client::ListenerId;
 use crate::corefile::{Cache as CacheSettings, Timeouts};
 use crate::forward::Settings as ForwardSettings;
 use crate::metrics::CacheMetrics;
@@ -14,10 +15,6 @@ use crate::metrics::CacheMetrics;
 /// Which table of the shard's: one for each running `kubernetes` block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableSlot(pub usize);
-
-/// Which socket of the shard's. Stays the same for an address across reloads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ListenerId(pub usize);
 
 /// Which cache of the shard's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use engine::client::ListenerId;
 use engine::corefile::{Config, ServerBlock, Zone};
 use engine::fleet::Fleet;
 use engine::io::socket::ListenerSockets;
 use engine::limits::{HAND_OVER_TIMEOUT, LISTENERS_MAX, TABLES_MAX};
 use engine::metrics::{LabelSet, Metrics};
-use engine::plan::{Block, KubernetesStep, ListenerId, ListenerPlan, Plan, TableSlot};
+use engine::plan::{Block, KubernetesStep, ListenerPlan, Plan, TableSlot};
 use engine::ports;
 use wire::zone::ZoneSet;
 

@@ -24,9 +24,9 @@ use wire::header::{HEADER_LEN, Rcode};
 use wire::name::Name;
 
 use crate::answer::{
-    Answered, Glance, Looked, Question, Sources, Tables, Transport, Verdict, at_a_glance, in_full,
-    look,
+    Answered, Glance, Looked, Question, Sources, Tables, Verdict, at_a_glance, in_full, look,
 };
+use crate::client::{ListenerId, Transport};
 use crate::corefile::Timeouts;
 use crate::fills::Fills;
 use crate::forward::ShardNumber;
@@ -40,7 +40,7 @@ use crate::limits::{
 };
 use crate::metrics::{Observation, ShardMetrics};
 use crate::outside::{Departure, Outside};
-use crate::plan::{ListenerId, Plan, TableSlot};
+use crate::plan::{Plan, TableSlot};
 use crate::tcp::TcpService;
 use crate::waiter::{LateAnswers, ReturnTo, Waiter};
 

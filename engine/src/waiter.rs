@@ -13,14 +13,14 @@ use wire::reply::{self, MESSAGE_LEN_MAX, Stamped};
 use wire::response::{self, Alias, Response, TtlRule};
 use wire::table::OwnedAnswer;
 
-use crate::answer::{AnsweredBy, Ask, Question, Sources, Transport};
+use crate::answer::{AnsweredBy, Ask, Question, Sources};
 use crate::cache;
 use crate::chase::View;
+use crate::client::{Family, ListenerId, Transport};
 use crate::forward::Failure;
 use crate::io::late::{self, ReturnAddress};
 use crate::limits::LISTENERS_MAX;
-use crate::metrics::{Event, Family, Observation, ShardMetrics};
-use crate::plan::ListenerId;
+use crate::metrics::{Event, Observation, ShardMetrics};
 use crate::shard::ErrorReport;
 use crate::tcp::Peer;
 

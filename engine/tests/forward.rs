@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use domain::base::iana::Rcode;
-use engine::answer::Transport;
+use engine::client::Transport;
 use engine::corefile::{Forward, Policy, UpstreamTransport};
 use engine::forward::{Cause, Failure};
 use engine::limits::HEDGES_SAVED_MAX;

@@ -6,7 +6,7 @@ mod upstream;
 use std::time::{Duration, Instant};
 
 use domain::base::iana::Rcode;
-use engine::answer::Transport;
+use engine::client::Transport;
 use engine::corefile::{Forward, UpstreamTransport};
 use engine::forward::Question;
 use engine::limits::{ANSWER_TIMES_MIN, HEDGES_SAVED_MAX, REPEAT_AFTER_P95, REPEAT_AFTER_UNKNOWN};

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine::answer::Transport;
+use engine::client::Transport;
 use engine::corefile::{Forward, Target, UpstreamTls, Zone};
 use engine::forward::{Failure, Origin, Settings, ShardNumber, TYPE_HINFO, Upstreams, Way};
 use engine::metrics::{Build, Format, Metrics};

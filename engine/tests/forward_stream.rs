@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::answer::Transport;
+use engine::client::Transport;
 use engine::corefile::{Forward, Target, UpstreamTls, UpstreamTransport};
 use engine::forward::{Cause, Failure};
 use engine::limits::{UPSTREAM_CONNECTIONS_OPENING_MAX, UPSTREAM_PIPELINE_MAX};

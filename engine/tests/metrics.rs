@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use engine::answer::{AnsweredBy, Transport};
+use engine::answer::AnsweredBy;
+use engine::client::{Family, Transport};
 use engine::limits::LABEL_SETS_MAX;
 use engine::metrics::{
-    Build, EnabledPlugin, Event, Family, Format, LabelSet, Metrics, ObjectFaults, Observation,
-    ServiceKind, ShardFacts, ShardMetrics, TableFacts, UpstreamEvent,
+    Build, EnabledPlugin, Event, Format, LabelSet, Metrics, ObjectFaults, Observation, ServiceKind,
+    ShardFacts, ShardMetrics, TableFacts, UpstreamEvent,
 };
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{
     Metric, MetricFamily,

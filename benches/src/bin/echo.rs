@@ -13,12 +13,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
+use engine::client::ListenerId;
 use engine::io::DatagramIo;
 use engine::io::mmsg::Mmsg;
 use engine::io::uring::Uring;
 use engine::limits::SOCKET_BUFFER_LEN;
 use engine::metrics::{Build, Metrics, ShardMetrics};
-use engine::plan::ListenerId;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg,
     recvmsg, sendmmsg, sendmsg, setsockopt, sockopt,

@@ -16,7 +16,7 @@ use super::link::Link;
 use super::query::{Form, Query};
 use super::settings::Way;
 use super::stream::Reuse;
-use crate::answer::Transport;
+use crate::client::Transport;
 use crate::corefile::UpstreamTransport;
 use crate::limits::{FORWARD_TIMEOUT, HEALTH_CHECK_TIMEOUT};
 use crate::metrics::UpstreamEvent;

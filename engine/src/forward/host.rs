@@ -14,7 +14,7 @@ use wire::response::{Reading, read};
 use super::Question;
 use super::query::{Form, Query};
 use super::udp::{self, Route};
-use crate::answer::Transport;
+use crate::client::Transport;
 use crate::limits::FORWARD_TIMEOUT;
 
 /// The addresses of a host; the system's resolver is asked if `resolvers` is empty, else each of these until one knows.

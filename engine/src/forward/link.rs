@@ -23,7 +23,7 @@ use super::query::{Form, Query};
 use super::settings::{Settings, Upstream, Way};
 use super::stream::{Destination, Found, Pool, Reuse};
 use super::udp::{self, Buffer, Route};
-use crate::answer::Transport;
+use crate::client::Transport;
 use crate::corefile::UpstreamTransport;
 use crate::limits::UPSTREAM_CONNECT_TIMEOUT;
 use crate::metrics::{UpstreamCounters, UpstreamEvent};

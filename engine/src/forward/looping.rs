@@ -14,7 +14,7 @@ use wire::name::NAME_LEN_MAX;
 use super::Question;
 use super::link::Link;
 use super::settings::{Origin, Settings, Upstream};
-use crate::answer::Transport;
+use crate::client::Transport;
 use crate::corefile::Zone;
 use crate::limits::{LOOP_PROBE_EVERY, LOOP_PROBE_TIMEOUT};
 

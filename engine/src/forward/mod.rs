@@ -39,7 +39,7 @@ pub use failure::{Cause, ExchangeFailure, Failure, Protocol};
 pub use looping::TYPE_HINFO;
 pub use settings::{Origin, Settings, SettingsError, Upstream, Way};
 
-use crate::answer::Transport;
+use crate::client::Transport;
 use crate::limits::FORWARD_IN_FLIGHT_MAX;
 use crate::metrics::{Event, ShardMetrics};
 use health::State;

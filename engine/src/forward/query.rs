@@ -126,7 +126,7 @@ mod tests {
     use domain::base::{Message, Name, ToName as _};
 
     use super::*;
-    use crate::answer::Transport;
+    use crate::client::Transport;
 
     const EDNS: Form = Form { randomize_case: false, has_edns: true };
 

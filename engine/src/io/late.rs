@@ -8,7 +8,7 @@ use std::ptr::null_mut;
 
 use super::control::Control;
 use super::peer::ADDRESS_LEN;
-use crate::plan::ListenerId;
+use crate::client::ListenerId;
 
 /// Where the answer to a datagram goes, and from which address it leaves.
 #[derive(Clone)]

@@ -19,9 +19,9 @@ use super::late::ReturnAddress;
 use super::peer::{ADDRESS_LEN, is_v6_address};
 use super::socket::{Drops, divert};
 use super::{Datagram, DatagramIo};
+use crate::client::ListenerId;
 use crate::limits::{DATAGRAM_BATCH, DATAGRAM_BUFFER_LEN, LISTENERS_MAX, SEND_WAIT_MS_MAX};
 use crate::metrics::{Event, ShardMetrics};
-use crate::plan::ListenerId;
 
 /// The recvmmsg/sendmmsg backend.
 pub struct Mmsg {

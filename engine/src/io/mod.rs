@@ -6,7 +6,7 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::fd::BorrowedFd;
 
-use crate::plan::ListenerId;
+use crate::client::ListenerId;
 use late::ReturnAddress;
 
 mod control;

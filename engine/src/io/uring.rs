@@ -24,11 +24,11 @@ use super::late::ReturnAddress;
 use super::peer::{ADDRESS_LEN, is_v6_address};
 use super::socket::{Drops, divert, holds_a_datagram};
 use super::{Datagram, DatagramIo};
+use crate::client::ListenerId;
 use crate::limits::{
     COMPLETIONS, DATAGRAM_BUFFER_LEN, DATAGRAM_BUFFERS, LISTENERS_MAX, SUBMISSIONS,
 };
 use crate::metrics::{Event, ShardMetrics};
-use crate::plan::ListenerId;
 
 /// The one group of provided buffers.
 const BUFFER_GROUP: u16 = 0;

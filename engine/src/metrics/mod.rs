@@ -27,7 +27,7 @@ mod upstream;
 use crate::limits::{LABEL_SETS_MAX, UPSTREAM_LABELS_MAX};
 pub use cache::CacheMetrics;
 pub use exposition::Format;
-pub use shard::{Event, Family, Observation, ShardMetrics};
+pub use shard::{Event, Observation, ShardMetrics};
 pub use upstream::{UpstreamCounters, UpstreamEvent, UpstreamMetrics};
 
 /// Which server block a request is counted under, in CoreDNS's spelling.

@@ -5,8 +5,8 @@
 
 use wire::header::Rcode;
 
-use super::shard::Family;
-use crate::answer::{AnsweredBy, Transport};
+use crate::answer::AnsweredBy;
+use crate::client::{Family, Transport};
 
 /// The types that have a series of their own; all others are counted as `OTHER_TYPE`.
 const QTYPES: [(u16, &str); 19] = [

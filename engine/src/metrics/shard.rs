@@ -11,15 +11,9 @@ use std::time::Duration;
 use wire::header::Rcode;
 
 use super::position::{self, CELL_COUNT};
-use crate::answer::{AnsweredBy, Transport};
+use crate::answer::AnsweredBy;
+use crate::client::{Family, Transport};
 use crate::limits::LABEL_SETS_MAX;
-
-/// Address family of the client: CoreDNS's label `family` says 1 and 2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    V4,
-    V6,
-}
 
 /// One answer, as it is counted.
 #[derive(Clone, Copy, Debug)]

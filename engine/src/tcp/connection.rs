@@ -14,11 +14,12 @@ use wire::reply::MESSAGE_LEN_MAX;
 
 use super::recency::Ticket;
 use super::{Buffers, Shared};
-use crate::answer::{Question, Transport};
+use crate::answer::Question;
+use crate::client::ListenerId;
+use crate::client::Transport;
 use crate::corefile::Timeouts;
 use crate::limits::TCP_PENDING_MAX;
 use crate::metrics::Event;
-use crate::plan::ListenerId;
 use crate::shard::{Outcome, Shard};
 use crate::waiter::ReturnTo;
 

@@ -18,13 +18,13 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use crate::client::ListenerId;
 use crate::io::socket::divert_connections;
 use crate::limits::{
     ACCEPT_BACK_OFF, LISTENERS_MAX, TCP_BACKLOG, TCP_CONNECTIONS_MAX, TCP_HAND_OVER_TIMEOUT,
     TCP_READ_LEN, TCP_WRITE_LEN,
 };
 use crate::metrics::Event;
-use crate::plan::ListenerId;
 use crate::shard::Shard;
 
 use connection::Connection;

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 use domain::base::Name as DomainName;
+use engine::client::ListenerId;
 use engine::corefile::{self, Surroundings, Zone};
 use engine::fleet::{Backend, Fleet, Settings};
 use engine::forward::Settings as ForwardSettings;
 use engine::io::socket;
 use engine::metrics::{Build, LabelSet, Metrics};
 use engine::plan::{
-    Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, KubernetesStep, ListenerId,
-    ListenerPlan, Plan, TableSlot,
+    Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, KubernetesStep, ListenerPlan, Plan,
+    TableSlot,
 };
 use engine::shard::ErrorReport;
 use wire::PodMode;

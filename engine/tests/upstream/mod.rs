@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use domain::base::iana::Rcode;
 use domain::base::{Message, Name};
-use engine::answer::Transport;
+use engine::client::Transport;
 use engine::corefile::{self, Forward, Surroundings, Target};
 use engine::forward::{Failure, Question, Settings, ShardNumber, Upstreams};
 use engine::limits::FORWARD_TIMEOUT;
