@@ -6,20 +6,7 @@
     reason = "they panic where the output is closed, and wait where nobody reads it: see log.rs and output.rs"
 )]
 
-mod consolidator;
 mod control;
-mod conversion;
-mod endpoints;
-mod error_log;
-mod listening;
-mod log;
-mod output;
-mod outward;
-mod server;
-mod signals;
-mod slow;
-mod start;
-mod sync;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,11 +18,11 @@ use engine::fleet::{Fleet, Settings};
 use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_FLUSH_TIMEOUT};
 use engine::metrics::{Metrics, ShardFacts};
 
-use control::Control;
-use error_log::ErrorLog;
-use server::Server;
-use signals::Signals;
-use slow::CorefileSource;
+use control::error_log::ErrorLog;
+use control::server::Server;
+use control::signals::Signals;
+use control::slow::CorefileSource;
+use control::{Control, conversion, endpoints, log, output, slow, start as start_up};
 
 /// The first sync is a burst of JSON: mimalloc takes it fast and gives the memory back.
 #[global_allocator]
@@ -44,10 +31,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::from_process();
     if cli.version {
-        return output::print(&format!("{}\n", start::version()));
+        return output::print(&format!("{}\n", start_up::version()));
     }
     if cli.plugins {
-        return output::print(&start::plugins());
+        return output::print(&start_up::plugins());
     }
     if let Some(Command::Convert { file }) = &cli.command {
         return conversion::run(file, cli.dns_port);
@@ -61,7 +48,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::complain_in_time(start::last_words(&cli, &format!("{error:#}")));
+            output::complain_in_time(start_up::last_words(&cli, &format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -69,7 +56,7 @@ fn main() -> ExitCode {
 
 /// Serves until the process is told to end.
 fn serve(cli: &Cli, log: &log::Queue) -> anyhow::Result<()> {
-    start::raise_descriptor_limit();
+    start_up::raise_descriptor_limit();
     // The first sync touches much memory once; backed by huge pages it stays, a third more at 10,000 Services.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -94,15 +81,15 @@ fn serve(cli: &Cli, log: &log::Queue) -> anyhow::Result<()> {
 }
 
 async fn start(cli: &Cli, log: &log::Queue) -> anyhow::Result<Control> {
-    let (path, is_example) = start::corefile(cli)?;
+    let (path, is_example) = start_up::corefile(cli)?;
     let (source, config) = CorefileSource::first(path, cli.dns_port).await?;
-    let config = config.map_err(|report| anyhow::anyhow!("{}", start::shown(&report)))?;
-    start::report_warnings(cli, &config.warnings);
+    let config = config.map_err(|report| anyhow::anyhow!("{}", start_up::shown(&report)))?;
+    start_up::report_warnings(cli, &config.warnings);
 
-    let backend = start::backend(cli.io)?;
+    let backend = start_up::backend(cli.io)?;
     let settings = Settings { backend, busy_poll: cli.busy_poll.unwrap_or_default() };
-    let cores = start::cores(cli)?;
-    let metrics = Arc::new(Metrics::new(start::build(), cores.len()));
+    let cores = start_up::cores(cli)?;
+    let metrics = Arc::new(Metrics::new(start_up::build(), cores.len()));
     let shard_metrics: Vec<_> = (0..cores.len()).map(|index| metrics.shard(index)).collect();
     let (report, reports) = crossbeam_channel::bounded(ERROR_REPORTS_WAITING_MAX);
     let fleet = Fleet::start(settings, &cores, &shard_metrics, &report)
@@ -136,11 +123,11 @@ async fn start(cli: &Cli, log: &log::Queue) -> anyhow::Result<Control> {
         tracing::error!("cannot write -pidfile {}: {error}; serving without it", pidfile.display());
     }
     if !cli.quiet {
-        let mut banner = start::banner(&server, &config, backend, cores.len());
+        let mut banner = start_up::banner(&server, &config, backend, cores.len());
         if is_example {
-            banner.push_str(start::EXAMPLE_LINES);
+            banner.push_str(start_up::EXAMPLE_LINES);
         }
-        log.push(start::as_logged(cli, &banner).as_bytes());
+        log.push(start_up::as_logged(cli, &banner).as_bytes());
     }
     tracing::info!("plugin/reload: Running configuration SHA512 = {}", config.digest);
     Ok(Control {

@@ -17,10 +17,10 @@ use engine::plan::{Block, KubernetesStep, ListenerPlan, Plan, TableSlot};
 use engine::ports;
 use wire::zone::ZoneSet;
 
-use crate::endpoints::{labels, plugins};
-use crate::listening::{self, Asked, addresses};
-use crate::outward::Outward;
-use crate::sync::{self, Sync};
+use super::endpoints::{labels, plugins};
+use super::listening::{self, Asked, addresses};
+use super::outward::Outward;
+use super::sync::{self, Sync};
 
 /// Everything that serves.
 pub(crate) struct Server {

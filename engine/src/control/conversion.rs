@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use engine::convert::{self, Note};
 use engine::corefile::{self, Surroundings};
 
-use crate::output::{self, complain};
-use crate::start;
+use super::output::{self, complain};
+use super::start;
 
 /// What is written is not all accepted.
 const NOT_ACCEPTED: u8 = 3;

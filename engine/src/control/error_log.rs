@@ -11,7 +11,7 @@ use engine::corefile::{Config, Level};
 use engine::limits::ERROR_REPORTS_WAITING_MAX;
 use engine::shard::ErrorReport;
 
-use crate::consolidator::{Consolidator, Fate};
+use super::consolidator::{Consolidator, Fate};
 
 /// Lines of failed answers in one tick. The rest of a flood waits in the channel, and what finds that full is counted.
 const LINES_PER_TICK: usize = 100;

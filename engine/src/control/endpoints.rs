@@ -7,7 +7,7 @@ use engine::admin::{Endpoint, Plugin};
 use engine::corefile::{Config, Monitor, ServerBlock};
 use engine::metrics::{EnabledPlugin, LabelSet, Metrics};
 
-use crate::listening::addresses;
+use super::listening::addresses;
 
 /// The endpoints of all blocks.
 pub(crate) fn of(config: &Config) -> Vec<Endpoint> {

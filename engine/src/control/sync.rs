@@ -133,7 +133,7 @@ impl Sync {
 /// Names this run of the block: another block in the same slot later is another cluster.
 impl std::fmt::Display for Sync {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let zone = crate::endpoints::zone_text(self.options.zones.first());
+        let zone = super::endpoints::zone_text(self.options.zones.first());
         write!(f, "{zone} #{}", self.number)
     }
 }

@@ -3,6 +3,20 @@
 //! One loop on the main thread. Invariant: nothing here can take an answer away that was being given; a reload that fails
 //! leaves what ran.
 
+mod consolidator;
+pub(crate) mod conversion;
+pub(crate) mod endpoints;
+pub(crate) mod error_log;
+mod listening;
+pub(crate) mod log;
+pub(crate) mod output;
+mod outward;
+pub(crate) mod server;
+pub(crate) mod signals;
+pub(crate) mod slow;
+pub(crate) mod start;
+mod sync;
+
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,13 +26,11 @@ use engine::corefile::Config;
 use engine::metrics::{Metrics, ObjectFaults, TableFacts};
 use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
 
-use crate::endpoints;
-use crate::error_log::ErrorLog;
-use crate::log;
-use crate::server::Server;
-use crate::signals::{Asked, End, Signals};
-use crate::slow::{Again, CorefileSource};
-use crate::sync::Sync;
+use error_log::ErrorLog;
+use server::Server;
+use signals::{Asked, End, Signals};
+use slow::{Again, CorefileSource};
+use sync::Sync;
 
 /// How often figures are brought up to date, log lines of shards are written and memory is given back.
 const TICK: Duration = Duration::from_millis(200);

@@ -13,11 +13,11 @@ use engine::io::uring::Uring;
 use engine::metrics::Build;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::endpoints::zone_text;
-use crate::log::{self, Weight};
-use crate::output;
-use crate::server::Server;
-use crate::slow::STDIN;
+use super::endpoints::zone_text;
+use super::log::{self, Weight};
+use super::output;
+use super::server::Server;
+use super::slow::STDIN;
 
 /// The example that is served where no Corefile is named and none lies in the working directory.
 const EXAMPLE: &str = "deploy/example/Corefile";

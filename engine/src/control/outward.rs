@@ -17,8 +17,8 @@ use engine::plan::{CachePlan, CacheSlot, ForwardSlot, ForwardStep};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::endpoints::labels;
-use crate::listening::addresses;
+use super::endpoints::labels;
+use super::listening::addresses;
 
 /// Caches and upstreams of one Corefile.
 #[derive(Default)]
