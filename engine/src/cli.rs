@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-use crate::corefile;
+use crate::corefile::value::duration;
 use crate::limits::BUSY_POLL_MAX;
 
 /// A Kubernetes cluster's DNS server.
@@ -180,7 +180,7 @@ fn parse_bool(text: &str) -> Result<bool, String> {
 }
 
 fn parse_busy_poll(text: &str) -> Result<Duration, String> {
-    match corefile::parse_duration(text) {
+    match duration::read(text).ok() {
         Some(duration) if duration <= BUSY_POLL_MAX => Ok(duration),
         Some(_) => Err(format!("at most {BUSY_POLL_MAX:?}")),
         None => Err("a duration is a number and a unit: 50us, 1ms".into()),

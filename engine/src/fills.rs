@@ -91,15 +91,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::cache::settings::CacheSettings;
     use crate::cache::{Cache, LookUp, Times};
-    use crate::corefile::{self, Surroundings};
+    use crate::config;
+    use crate::corefile::Surroundings;
     use crate::metrics::{Build, LabelSet, Metrics};
 
     fn cache_plan(line: &str) -> Arc<CachePlan> {
         let surroundings =
             Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
-        let config = corefile::parse("Corefile", &format!(". {{\n{line}\n}}"), &surroundings);
-        let settings = config.expect("no mistakes").blocks[0].cache.clone().expect("a cache");
+        let config = config::parse("Corefile", &format!(". {{\n{line}\n}}"), &surroundings);
+        let settings = config.expect("no mistakes").blocks[0]
+            .line::<CacheSettings>()
+            .cloned()
+            .expect("a cache");
         let build =
             Build { version: String::new(), revision: String::new(), compiler: String::new() };
         let labels = LabelSet { server: String::new(), zone: String::new(), view: String::new() };

@@ -45,6 +45,10 @@ pub mod admin;
 
 pub mod fleet;
 
+pub mod config;
+
+pub mod plugin;
+
 pub mod corefile;
 
 pub mod convert;

@@ -17,6 +17,7 @@ use engine::cli::{Cli, Command};
 use engine::fleet::{Fleet, Settings};
 use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_FLUSH_TIMEOUT};
 use engine::metrics::{Metrics, ShardFacts};
+use engine::plugin::kubernetes::Kubernetes;
 
 use control::error_log::ErrorLog;
 use control::server::Server;
@@ -102,7 +103,7 @@ async fn start(cli: &Cli, log: &log::Queue) -> anyhow::Result<Control> {
     // Health and readiness are there while the clusters are being read.
     let readiness = Arc::new(Readiness::default());
     readiness.set_monitor(endpoints::monitor(&config));
-    for block in config.blocks.iter().filter(|block| block.kubernetes.is_some()) {
+    for block in config.blocks.iter().filter(|block| block.line::<Kubernetes>().is_some()) {
         readiness.wait_for("kubernetes", &block.place.line.to_string(), "starting");
     }
     let admin =

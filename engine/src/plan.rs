@@ -7,10 +7,11 @@ use std::sync::Arc;
 use wire::name::Name;
 use wire::zone::ZoneSet;
 
+use crate::cache::settings::CacheSettings;
 use crate::client::ListenerId;
-use crate::corefile::{Cache as CacheSettings, Timeouts};
 use crate::forward::Settings as ForwardSettings;
 use crate::metrics::CacheMetrics;
+use crate::plugin::timeouts::Timeouts;
 
 /// Which table of the shard's: one for each running `kubernetes` block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -27,7 +27,6 @@ use crate::answer::{
     Answered, Glance, Looked, Question, Sources, Tables, Verdict, at_a_glance, in_full, look,
 };
 use crate::client::{ListenerId, Transport};
-use crate::corefile::Timeouts;
 use crate::fills::Fills;
 use crate::forward::ShardNumber;
 use crate::io::prefetch::prefetch;
@@ -41,6 +40,7 @@ use crate::limits::{
 use crate::metrics::{Observation, ShardMetrics};
 use crate::outside::{Departure, Outside};
 use crate::plan::{Plan, TableSlot};
+use crate::plugin::timeouts::Timeouts;
 use crate::tcp::TcpService;
 use crate::waiter::{LateAnswers, ReturnTo, Waiter};
 

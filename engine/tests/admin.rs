@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::admin::{Admin, BindCause, BindError, Endpoint, Plugin, Readiness};
-use engine::corefile::Monitor;
+use engine::admin::Monitor;
+use engine::admin::{Admin, BindCause, BindError, Endpoint, EndpointKind, Readiness};
 use engine::limits::HTTP_CONNECTIONS_MAX;
 use engine::metrics::{Build, Metrics};
 use engine::ports::Holder;
@@ -19,35 +19,37 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[tokio::test]
 async fn each_endpoint_answers_its_path_and_no_other() {
     let server = Server::start(&[
-        (Plugin::Health, "127.0.0.1:0"),
-        (Plugin::Ready, "127.0.0.2:0"),
-        (Plugin::Prometheus, "127.0.0.3:0"),
+        (EndpointKind::Health, "127.0.0.1:0"),
+        (EndpointKind::Ready, "127.0.0.2:0"),
+        (EndpointKind::Prometheus, "127.0.0.3:0"),
     ])
     .await;
     for (plugin, path, expected) in [
-        (Plugin::Health, "/health", "200 OK"),
-        (Plugin::Health, "/health?verbose", "200 OK"),
-        (Plugin::Health, "/ready", "404 Not Found"),
-        (Plugin::Health, "/metrics", "404 Not Found"),
-        (Plugin::Health, "/", "404 Not Found"),
-        (Plugin::Ready, "/ready", "200 OK"),
-        (Plugin::Ready, "/health", "404 Not Found"),
-        (Plugin::Prometheus, "/metrics", "200 OK"),
-        (Plugin::Prometheus, "/metrics/", "404 Not Found"),
+        (EndpointKind::Health, "/health", "200 OK"),
+        (EndpointKind::Health, "/health?verbose", "200 OK"),
+        (EndpointKind::Health, "/ready", "404 Not Found"),
+        (EndpointKind::Health, "/metrics", "404 Not Found"),
+        (EndpointKind::Health, "/", "404 Not Found"),
+        (EndpointKind::Ready, "/ready", "200 OK"),
+        (EndpointKind::Ready, "/health", "404 Not Found"),
+        (EndpointKind::Prometheus, "/metrics", "200 OK"),
+        (EndpointKind::Prometheus, "/metrics/", "404 Not Found"),
     ] {
         let reply = get(server.address(plugin), path).await;
         assert_eq!(reply.status, expected, "{plugin:?} {path}");
     }
-    assert_eq!(get(server.address(Plugin::Health), "/health").await.body, "OK");
-    assert_eq!(get(server.address(Plugin::Ready), "/ready").await.body, "OK");
+    assert_eq!(get(server.address(EndpointKind::Health), "/health").await.body, "OK");
+    assert_eq!(get(server.address(EndpointKind::Ready), "/ready").await.body, "OK");
 }
 
 #[tokio::test]
 async fn only_get_and_head_are_methods() {
-    let server =
-        Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Prometheus, "127.0.0.2:0")])
-            .await;
-    let health = server.address(Plugin::Health);
+    let server = Server::start(&[
+        (EndpointKind::Health, "127.0.0.1:0"),
+        (EndpointKind::Prometheus, "127.0.0.2:0"),
+    ])
+    .await;
+    let health = server.address(EndpointKind::Health);
     let head = exchange(health, b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!((head.status.as_str(), head.body.as_str()), ("200 OK", ""));
     assert!(head.has_header("content-length: 2"), "{head:?}");
@@ -57,7 +59,7 @@ async fn only_get_and_head_are_methods() {
         assert_eq!(reply.status, "405 Method Not Allowed", "{method}");
         assert!(reply.has_header("allow: GET, HEAD"), "{reply:?}");
     }
-    let metrics = server.address(Plugin::Prometheus);
+    let metrics = server.address(EndpointKind::Prometheus);
     let head = exchange(metrics, b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!((head.status.as_str(), head.body.as_str()), ("200 OK", ""));
     for garbage in [&b"\x00\x01\x02\r\n\r\n"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"] {
@@ -67,13 +69,16 @@ async fn only_get_and_head_are_methods() {
 
 #[tokio::test]
 async fn ready_says_why_not_and_health_does_not_care() {
-    let server =
-        Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Ready, "127.0.0.2:0")]).await;
-    let ready = server.address(Plugin::Ready);
+    let server = Server::start(&[
+        (EndpointKind::Health, "127.0.0.1:0"),
+        (EndpointKind::Ready, "127.0.0.2:0"),
+    ])
+    .await;
+    let ready = server.address(EndpointKind::Ready);
     let check = async |status: &str, body: &str| {
         let reply = get(ready, "/ready").await;
         assert_eq!((reply.status.as_str(), reply.body.as_str()), (status, body));
-        assert_eq!(get(server.address(Plugin::Health), "/health").await.status, "200 OK");
+        assert_eq!(get(server.address(EndpointKind::Health), "/health").await.status, "200 OK");
     };
     const UNREADY: &str = "503 Service Unavailable";
     let readiness = &server.readiness;
@@ -92,7 +97,7 @@ async fn ready_says_why_not_and_health_does_not_care() {
 
 #[tokio::test]
 async fn metrics_come_in_the_format_that_is_asked_for() {
-    let server = Server::start(&[(Plugin::Prometheus, "127.0.0.1:0")]).await;
+    let server = Server::start(&[(EndpointKind::Prometheus, "127.0.0.1:0")]).await;
     let prometheus = "content-type: text/plain; version=0.0.4; charset=utf-8";
     let open_metrics = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
     for (accept, content_type, has_end) in [
@@ -102,7 +107,7 @@ async fn metrics_come_in_the_format_that_is_asked_for() {
         ("Accept: text/html\r\nAccept: application/openmetrics-text\r\n", open_metrics, true),
     ] {
         let request = format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{accept}\r\n");
-        let reply = exchange(server.address(Plugin::Prometheus), request.as_bytes()).await;
+        let reply = exchange(server.address(EndpointKind::Prometheus), request.as_bytes()).await;
         assert!(reply.has_header(content_type), "{accept:?}: {:?}", reply.headers);
         assert_eq!(reply.body.ends_with("# EOF\n"), has_end, "{accept:?}");
         assert!(reply.body.contains("coredns_build_info{"), "{accept:?}");
@@ -112,13 +117,13 @@ async fn metrics_come_in_the_format_that_is_asked_for() {
 #[tokio::test]
 async fn plugins_share_an_address() {
     let server = Server::start(&[
-        (Plugin::Health, "127.0.0.1:0"),
-        (Plugin::Ready, "127.0.0.1:0"),
-        (Plugin::Prometheus, "localhost:0"),
-        (Plugin::Prometheus, "127.0.0.1:0"),
+        (EndpointKind::Health, "127.0.0.1:0"),
+        (EndpointKind::Ready, "127.0.0.1:0"),
+        (EndpointKind::Prometheus, "localhost:0"),
+        (EndpointKind::Prometheus, "127.0.0.1:0"),
     ])
     .await;
-    let address = server.address(Plugin::Health);
+    let address = server.address(EndpointKind::Health);
     assert_eq!(server.admin.listening().count(), 3, "one listener, three plugins");
     for path in ["/health", "/ready", "/metrics"] {
         assert_eq!(get(address, path).await.status, "200 OK", "{path}");
@@ -130,8 +135,8 @@ async fn a_wildcard_is_reached_by_both_families() {
     let has_v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
     // Go's listeners take 0.0.0.0 for every address, IPv6's included.
     for wildcard in [":0", "0.0.0.0:0", "[::]:0"] {
-        let server = Server::start(&[(Plugin::Health, wildcard)]).await;
-        let port = server.address(Plugin::Health).port();
+        let server = Server::start(&[(EndpointKind::Health, wildcard)]).await;
+        let port = server.address(EndpointKind::Health).port();
         for ip in ["127.0.0.1", "::1"].into_iter().take(if has_v6 { 2 } else { 1 }) {
             let address = SocketAddr::new(ip.parse::<IpAddr>().unwrap(), port);
             assert_eq!(get(address, "/health").await.status, "200 OK", "{wildcard} at {ip}");
@@ -141,19 +146,22 @@ async fn a_wildcard_is_reached_by_both_families() {
 
 #[tokio::test]
 async fn a_reload_keeps_what_stays_and_closes_what_goes() {
-    let mut server =
-        Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Ready, "127.0.0.2:0")]).await;
-    let health = server.address(Plugin::Health);
-    let ready = server.address(Plugin::Ready);
+    let mut server = Server::start(&[
+        (EndpointKind::Health, "127.0.0.1:0"),
+        (EndpointKind::Ready, "127.0.0.2:0"),
+    ])
+    .await;
+    let health = server.address(EndpointKind::Health);
+    let ready = server.address(EndpointKind::Ready);
     // Begun before the reload, answered after it.
     let mut begun = TcpStream::connect(health).await.unwrap();
     begun.write_all(b"GET /health HTTP/1.1\r\n").await.unwrap();
 
     server
-        .rebind(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Prometheus, "127.0.0.1:0")])
+        .rebind(&[(EndpointKind::Health, "127.0.0.1:0"), (EndpointKind::Prometheus, "127.0.0.1:0")])
         .await
         .unwrap();
-    assert_eq!(server.address(Plugin::Health), health, "the listener was kept");
+    assert_eq!(server.address(EndpointKind::Health), health, "the listener was kept");
     assert_eq!(get(health, "/metrics").await.status, "200 OK", "and has a plugin more");
     begun.write_all(b"Host: x\r\n\r\n").await.unwrap();
     assert_eq!(read_reply(begun).await.status, "200 OK");
@@ -164,36 +172,39 @@ async fn a_reload_keeps_what_stays_and_closes_what_goes() {
 
 #[tokio::test]
 async fn a_reload_that_fails_changes_nothing() {
-    let mut server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]).await;
-    let health = server.address(Plugin::Health);
+    let mut server = Server::start(&[(EndpointKind::Health, "127.0.0.1:0")]).await;
+    let health = server.address(EndpointKind::Health);
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = other.local_addr().unwrap().to_string();
     let error = server
-        .rebind(&[(Plugin::Prometheus, "127.0.0.2:0"), (Plugin::Ready, taken.as_str())])
+        .rebind(&[(EndpointKind::Prometheus, "127.0.0.2:0"), (EndpointKind::Ready, taken.as_str())])
         .await
         .unwrap_err();
-    assert_eq!((error.plugin, error.address.as_str()), (Plugin::Ready, taken.as_str()));
+    assert_eq!((error.plugin, error.address.as_str()), (EndpointKind::Ready, taken.as_str()));
     let BindCause::InUse(Some(Holder { pid, .. })) = error.cause else { panic!("{error:?}") };
     assert_eq!(pid, std::process::id());
     assert_eq!(get(health, "/health").await.status, "200 OK");
     assert_eq!(server.admin.listening().count(), 1);
     drop(other);
-    server.rebind(&[(Plugin::Ready, taken.as_str())]).await.unwrap();
+    server.rebind(&[(EndpointKind::Ready, taken.as_str())]).await.unwrap();
     assert_eq!(get(taken.parse().unwrap(), "/ready").await.status, "200 OK");
 }
 
 #[tokio::test]
 async fn a_reload_may_move_between_addresses_that_overlap() {
-    let mut server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]).await;
-    let port = server.address(Plugin::Health).port();
+    let mut server = Server::start(&[(EndpointKind::Health, "127.0.0.1:0")]).await;
+    let port = server.address(EndpointKind::Health).port();
     let narrow: SocketAddr = ([127, 0, 0, 1], port).into();
     let wide = format!(":{port}");
     for address in [&wide, &narrow.to_string(), &format!("0.0.0.0:{port}"), &wide] {
-        server.rebind(&[(Plugin::Health, address)]).await.unwrap();
+        server.rebind(&[(EndpointKind::Health, address)]).await.unwrap();
         assert_eq!(server.admin.listening().count(), 1, "{address}");
         assert_eq!(get(narrow, "/health").await.status, "200 OK", "{address}");
     }
-    server.rebind(&[(Plugin::Ready, &narrow.to_string()), (Plugin::Health, &wide)]).await.unwrap();
+    server
+        .rebind(&[(EndpointKind::Ready, &narrow.to_string()), (EndpointKind::Health, &wide)])
+        .await
+        .unwrap();
     assert_eq!(get(narrow, "/ready").await.status, "200 OK");
     let elsewhere = ([127, 0, 0, 2], port).into();
     assert_eq!(get(elsewhere, "/health").await.status, "200 OK");
@@ -203,12 +214,12 @@ async fn a_reload_may_move_between_addresses_that_overlap() {
 async fn addresses_of_no_use_are_named() {
     let check = async |address: &str| -> BindError {
         let endpoints = [Endpoint {
-            plugin: Plugin::Ready,
+            plugin: EndpointKind::Ready,
             address: address.to_owned(),
             place: "Corefile:3".to_owned(),
         }];
         let error = Admin::bind(&endpoints, metrics(), Arc::default()).await.unwrap_err();
-        assert_eq!((error.plugin, error.address.as_str()), (Plugin::Ready, address));
+        assert_eq!((error.plugin, error.address.as_str()), (EndpointKind::Ready, address));
         assert!(error.to_string().starts_with("Corefile:3: plugin/ready: "), "{error}");
         error
     };
@@ -223,8 +234,8 @@ async fn addresses_of_no_use_are_named() {
 
 #[tokio::test]
 async fn clients_that_only_connect_keep_nobody_out() {
-    let server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]).await;
-    let address = server.address(Plugin::Health);
+    let server = Server::start(&[(EndpointKind::Health, "127.0.0.1:0")]).await;
+    let address = server.address(EndpointKind::Health);
     let mut idle = Vec::new();
     for _ in 0..HTTP_CONNECTIONS_MAX + 1 {
         idle.push(TcpStream::connect(address).await.unwrap());
@@ -238,19 +249,19 @@ async fn clients_that_only_connect_keep_nobody_out() {
 
 #[tokio::test]
 async fn headers_have_a_bound() {
-    let server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]).await;
+    let server = Server::start(&[(EndpointKind::Health, "127.0.0.1:0")]).await;
     let long = format!("GET /health HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(9000));
     let many = format!("GET /health HTTP/1.1\r\n{}\r\n", "X: x\r\n".repeat(100));
     for request in [long, many] {
-        let reply = exchange(server.address(Plugin::Health), request.as_bytes()).await;
+        let reply = exchange(server.address(EndpointKind::Health), request.as_bytes()).await;
         assert_eq!(reply.status, "431 Request Header Fields Too Large");
     }
 }
 
 #[tokio::test]
 async fn half_a_request_is_waited_for_five_seconds() {
-    let server = Server::start(&[(Plugin::Health, "127.0.0.1:0")]).await;
-    let mut stream = TcpStream::connect(server.address(Plugin::Health)).await.unwrap();
+    let server = Server::start(&[(EndpointKind::Health, "127.0.0.1:0")]).await;
+    let mut stream = TcpStream::connect(server.address(EndpointKind::Health)).await.unwrap();
     stream.write_all(b"GET /health HTTP/1.1\r\nHost").await.unwrap();
     let mut rest = Vec::new();
     let ended = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
@@ -259,12 +270,14 @@ async fn half_a_request_is_waited_for_five_seconds() {
 
 #[tokio::test]
 async fn the_server_times_its_own_health() {
-    let server =
-        Server::start(&[(Plugin::Health, "127.0.0.1:0"), (Plugin::Prometheus, "127.0.0.2:0")])
-            .await;
+    let server = Server::start(&[
+        (EndpointKind::Health, "127.0.0.1:0"),
+        (EndpointKind::Prometheus, "127.0.0.2:0"),
+    ])
+    .await;
     let polled = async {
         loop {
-            let scrape = get(server.address(Plugin::Prometheus), "/metrics").await.body;
+            let scrape = get(server.address(EndpointKind::Prometheus), "/metrics").await.body;
             if !scrape.contains("coredns_health_request_duration_seconds_count 0") {
                 return scrape;
             }
@@ -280,22 +293,22 @@ struct Server {
 }
 
 impl Server {
-    async fn start(rows: &[(Plugin, &str)]) -> Self {
+    async fn start(rows: &[(EndpointKind, &str)]) -> Self {
         let readiness = Arc::<Readiness>::default();
         let admin = Admin::bind(&endpoints(rows), metrics(), Arc::clone(&readiness)).await;
         Self { admin: admin.unwrap_or_else(|error| panic!("{error}")), readiness }
     }
 
-    async fn rebind(&mut self, rows: &[(Plugin, &str)]) -> Result<(), BindError> {
+    async fn rebind(&mut self, rows: &[(EndpointKind, &str)]) -> Result<(), BindError> {
         self.admin.rebind(&endpoints(rows)).await
     }
 
-    fn address(&self, plugin: Plugin) -> SocketAddr {
+    fn address(&self, plugin: EndpointKind) -> SocketAddr {
         self.admin.listening().find(|(other, _)| *other == plugin).unwrap().1
     }
 }
 
-fn endpoints(rows: &[(Plugin, &str)]) -> Vec<Endpoint> {
+fn endpoints(rows: &[(EndpointKind, &str)]) -> Vec<Endpoint> {
     rows.iter()
         .map(|(plugin, address)| Endpoint {
             plugin: *plugin,

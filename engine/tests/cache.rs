@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use domain::base::iana::{Class, Rcode, Rtype};
 use domain::base::{MessageBuilder, Name as DomainName, Record, Ttl, rdata::UnknownRecordData};
+use engine::cache::settings::CacheSettings;
 use engine::cache::{Answer, Cache, EntryType, Filled, Key, LookUp, Times};
-use engine::corefile::{self, Surroundings};
+use engine::config;
+use engine::corefile::Surroundings;
 use engine::limits::CACHE_ENTRY_LEN;
 use proptest::prelude::*;
 use wire::name::Name;
@@ -25,12 +27,12 @@ const NAME: &str = "www.example.org";
 const UNIX_SECS: u32 = 1_000_000;
 
 /// What `cache` and its block come to for `.`.
-fn settings(cache: &str) -> corefile::Cache {
+fn settings(cache: &str) -> CacheSettings {
     let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
     let text = format!(". {{\n{cache}\n}}");
-    let config = corefile::parse("Corefile", &text, &surroundings);
+    let config = config::parse("Corefile", &text, &surroundings);
     let config = config.unwrap_or_else(|report| panic!("{cache}: {report:?}"));
-    config.blocks[0].cache.clone().expect("a cache")
+    config.blocks[0].line::<CacheSettings>().cloned().expect("a cache")
 }
 
 fn wire_name(text: &str) -> Vec<u8> {

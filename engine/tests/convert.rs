@@ -4,13 +4,17 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use engine::config::{self, Config};
 use engine::convert::{Converted, Note, convert};
-use engine::corefile::{self, Config, Report, Surroundings, Target};
+use engine::corefile::value::target::Target;
+use engine::corefile::{Report, Surroundings};
+use engine::forward::options::ForwardOptions;
+use engine::plugin::ServerBlock;
 use proptest::prelude::*;
 
 fn parse(text: &str) -> Result<Config, Report> {
     let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
-    corefile::parse("Corefile", text, &surroundings)
+    config::parse("Corefile", text, &surroundings)
 }
 
 /// `LINE: text`, or the text alone.
@@ -224,8 +228,8 @@ fn forwards(text: &str) -> Vec<String> {
         Target::ResolvConf(path) => path.display().to_string(),
         Target::Tls { .. } | Target::LinkLocal { .. } | Target::Host { .. } => panic!("{target:?}"),
     };
-    let block = |block: &corefile::ServerBlock| {
-        let to: Vec<_> = block.forwards[0].to.iter().map(target).collect();
+    let block = |block: &ServerBlock| {
+        let to: Vec<_> = block.line::<ForwardOptions>().unwrap().to.iter().map(target).collect();
         format!("{} {}", block.keys[0], to.join(" "))
     };
     config.blocks.iter().map(block).collect()
@@ -529,7 +533,7 @@ proptest! {
         if let Ok(Converted { corefile, .. }) = convert(&map.to_string()) {
             let config = parse(&corefile).unwrap_or_else(|report| panic!("{corefile}\n{report}"));
             prop_assert_eq!(config.blocks.len(), 2);
-            prop_assert_eq!(config.blocks[1].forwards[0].to.len(), 1);
+            prop_assert_eq!(config.blocks[1].line::<ForwardOptions>().unwrap().to.len(), 1);
         }
     }
 

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::corefile::{self, Severity};
+use engine::config;
+use engine::corefile::Severity;
 
 #[path = "corefile/rows.rs"]
 mod rows;
@@ -321,7 +322,7 @@ fn imports() {
         ("custom/more/health", "health {\n lameduck 1s\n}"),
         ("custom/x.server", "corp.local {\n loadbalance\n}"),
     ]);
-    let config = corefile::load(&path, 1053).unwrap_or_else(|report| panic!("{report}"));
+    let config = config::load(&path, 1053).unwrap_or_else(|report| panic!("{report}"));
     let expected = [
         "dns://.:1053 | errors=false | health=* 8080 1s | ready=* 8181 UntilReady",
         "dns://corp.local.:1053 | loadbalance",
@@ -349,7 +350,7 @@ fn imports() {
 fn mistaken_imports() {
     let check = |files: &[(&str, &str)], expected: &[(&str, usize, usize, &str)]| {
         let (dir, path) = folder(files);
-        let report = corefile::load(&path, 53).expect_err("a mistake");
+        let report = config::load(&path, 53).expect_err("a mistake");
         let found: Vec<_> = report
             .findings()
             .map(|f| {
@@ -426,11 +427,11 @@ fn config_maps_are_no_corefiles() {
 
 #[test]
 fn unreadable_corefiles() {
-    let report = corefile::load(Path::new("/nonexistent/Corefile"), 53).expect_err("no such file");
+    let report = config::load(Path::new("/nonexistent/Corefile"), 53).expect_err("no such file");
     assert!(report.to_string().starts_with("open /nonexistent/Corefile: No such file"), "{report}");
     assert!(report.to_string().contains("-conf FILE"), "{report}");
     let (dir, path) = folder(&[("Corefile", ". {\n}\n")]);
-    let report = corefile::load(dir.path(), 53).expect_err("a folder").to_string();
+    let report = config::load(dir.path(), 53).expect_err("a folder").to_string();
     assert!(
         report.contains(&format!("name the file in it: `-conf {}`", path.display())),
         "{report}"

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::corefile::{ApiLimits, ClientTls, Cluster, Kubernetes, Namespaces, Pods};
+use engine::plugin::kubernetes::cluster::{ApiLimits, ClientTls, Cluster};
+use engine::plugin::kubernetes::{Kubernetes, Namespaces, Pods};
 
 #[path = "corefile/rows.rs"]
 mod rows;
@@ -129,7 +130,7 @@ fn operational_mistakes() {
 
 fn kubernetes(text: &str) -> Kubernetes {
     let config = check_warnings(&format!(". {{\n{text}\n}}"), &[]);
-    config.blocks[0].kubernetes.clone().expect("a kubernetes block")
+    config.blocks[0].line::<Kubernetes>().cloned().expect("a kubernetes block")
 }
 
 #[test]
@@ -192,7 +193,7 @@ fn kubernetes_options() {
     assert_eq!(found.cluster, Cluster::Kubeconfig { file: "f".into(), context });
     let found = parse_as("/etc/coredns/Corefile", "a {\n kubernetes {\n manifests b /c\n }\n}")
         .expect("no mistake");
-    let cluster = found.blocks[0].kubernetes.as_ref().map(|kubernetes| &kubernetes.cluster);
+    let cluster = found.blocks[0].line::<Kubernetes>().map(|kubernetes| &kubernetes.cluster);
     let paths = vec![PathBuf::from("/etc/coredns/b"), PathBuf::from("/c")];
     assert_eq!(cluster, Some(&Cluster::Manifests(paths)));
 }

@@ -7,11 +7,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::corefile::{self, Config, DIRECTIVES, Report, Severity, Surroundings};
+use engine::config::{self, Config};
+use engine::corefile::{Report, Severity, Surroundings};
+use engine::plugin::DIRECTIVES;
 
 fn parse(text: &str) -> Result<Config, Report> {
     let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
-    corefile::parse("Corefile", text, &surroundings)
+    config::parse("Corefile", text, &surroundings)
 }
 
 fn corefiles(folder: &str) -> Vec<PathBuf> {

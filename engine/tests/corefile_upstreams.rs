@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use engine::corefile::{
-    Cache, Forward, HealthCheck, Policy, Prefetch, ServeStale, Share, Stale, Target, Timeouts,
-    UpstreamTls, UpstreamTransport,
+use engine::cache::settings::{CacheSettings, Prefetch, ServeStale, Share, Stale};
+use engine::corefile::value::target::Target;
+use engine::forward::options::{
+    ForwardOptions, HealthCheck, Policy, UpstreamTls, UpstreamTransport,
 };
+use engine::plugin::timeouts::Timeouts;
 
 #[path = "corefile/rows.rs"]
 mod rows;
@@ -15,9 +17,9 @@ const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-fn forward(text: &str) -> Forward {
+fn forward(text: &str) -> ForwardOptions {
     let config = check_warnings(&format!(". {{\n {text}\n}}"), &[]);
-    config.blocks[0].forwards[0].clone()
+    config.blocks[0].line::<ForwardOptions>().unwrap().clone()
 }
 
 #[test]
@@ -37,7 +39,7 @@ fn forward_defaults() {
     ];
     assert_eq!(found.to, to);
     assert_eq!((found.place.file.as_str(), found.place.line), ("Corefile", 2));
-    let expected = Forward {
+    let expected = ForwardOptions {
         place: found.place.clone(),
         from: found.from.clone(),
         except: Vec::new(),
@@ -228,16 +230,16 @@ fn several_forwards() {
     );
 }
 
-fn cache(text: &str) -> Cache {
+fn cache(text: &str) -> CacheSettings {
     let config = check_warnings(&format!("example.org {{\n {text}\n}}"), &[]);
-    config.blocks[0].cache.clone().expect("a cache")
+    config.blocks[0].line::<CacheSettings>().cloned().expect("a cache")
 }
 
 #[test]
 fn cache_options() {
     let found = cache("cache");
     let share = |ttl_max| Share { capacity: 9984, ttl_max: secs(ttl_max), ttl_min: secs(5) };
-    let expected = Cache {
+    let expected = CacheSettings {
         zones: found.zones.clone(),
         success: share(3600),
         denial: share(1800),
@@ -359,8 +361,8 @@ fn timeouts() {
     let first =
         Timeouts { read: secs(20), write: secs(90), idle: secs(60), max_tcp_queries: Some(128) };
     let second = Timeouts { read: secs(3), write: secs(5), idle: secs(10), max_tcp_queries: None };
-    assert_eq!(found.blocks[0].timeouts, Some(first));
-    assert_eq!(found.blocks[1].timeouts, Some(second));
+    assert_eq!(found.blocks[0].line(), Some(&first));
+    assert_eq!(found.blocks[1].line(), Some(&second));
     check_mistakes(
         ". {\n timeouts 5s\n timeouts\n timeouts {\n }\n timeouts {\n  read 500ms\n  write 25h\n  idle x\n  \
          maxtcpqueries 0\n  maxtcpqueries many\n  reed 5s\n }\n}",

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use domain::base::iana::Rcode;
 use engine::client::Transport;
-use engine::corefile::{Forward, Policy, UpstreamTransport};
+use engine::forward::options::{ForwardOptions, Policy, UpstreamTransport};
 use engine::forward::{Cause, Failure};
 use engine::limits::HEDGES_SAVED_MAX;
 use engine::metrics::{Format, UpstreamEvent};
@@ -27,7 +27,7 @@ fn a_question_comes_as_the_client_came_or_as_the_corefile_says() {
             (Udp, Transport::Tcp, false),
         ] {
             let upstream = Upstream::start(60, Manner::Answers);
-            let options = Forward { transport: option, ..forward(&[upstream.address]) };
+            let options = ForwardOptions { transport: option, ..forward(&[upstream.address]) };
             let rig = Rig::start(&options).await;
             let answer =
                 rig.upstreams.ask(&question("a.example", client), deadline()).await.unwrap();
@@ -44,7 +44,7 @@ fn the_runtime_of_the_uring_backend_serves_as_well() {
     tokio_uring::start(async {
         let silent = Upstream::start(61, Manner::Silent);
         let good = Upstream::start(60, Manner::Cuts);
-        let options = Forward { hedge: true, ..forward(&[silent.address, good.address]) };
+        let options = ForwardOptions { hedge: true, ..forward(&[silent.address, good.address]) };
         let rig = Rig::start(&options).await;
         assert_eq!(rig.who_answers().await, Some(60));
         assert_eq!(rig.count(&good, UpstreamEvent::Hedge), 1);
@@ -66,8 +66,10 @@ fn an_upstream_that_gives_no_answer_is_followed_by_the_next() {
             assert_eq!(rig.who_answers().await, Some(60), "{manner:?}");
             assert_eq!(rig.count(&bad, UpstreamEvent::Failed), 1, "{manner:?}");
         }
-        let options =
-            Forward { read_timeout: Duration::from_secs(4), ..forward(&[nobody(), good.address]) };
+        let options = ForwardOptions {
+            read_timeout: Duration::from_secs(4),
+            ..forward(&[nobody(), good.address])
+        };
         let began = Instant::now();
         assert_eq!(Rig::start(&options).await.who_answers().await, Some(60));
         assert!(began.elapsed() < options.read_timeout, "refused by ICMP is not waited for");
@@ -81,7 +83,7 @@ fn where_none_answers_the_failure_says_why() {
             [(Manner::Silent, Cause::ReadTimeout), (Manner::Malformed, Cause::Malformed)]
         {
             let upstream = Upstream::start(60, manner);
-            let options = Forward { max_fails: 0, ..forward(&[upstream.address]) };
+            let options = ForwardOptions { max_fails: 0, ..forward(&[upstream.address]) };
             let rig = Rig::start(&options).await;
             let Err(Failure::Exchange(failure)) = rig.ask().await else { panic!("{manner:?}") };
             assert_eq!(failure.cause, cause);
@@ -92,7 +94,8 @@ fn where_none_answers_the_failure_says_why() {
         let failure = rig.ask().await.unwrap_err().to_string();
         assert!(failure.ends_with(": read: connection refused"), "{failure}");
         let good = Upstream::start(60, Manner::Answers);
-        let options = Forward { max_connect_attempts: 1, ..forward(&[nobody(), good.address]) };
+        let options =
+            ForwardOptions { max_connect_attempts: 1, ..forward(&[nobody(), good.address]) };
         assert!(Rig::start(&options).await.ask().await.is_err());
     });
 }
@@ -114,7 +117,7 @@ fn only_the_answer_to_the_question_is_believed() {
         upstream.behave(Manner::OtherPortFirst);
         assert_eq!(rig.who_answers().await, Some(60));
 
-        let options = Forward { randomize_case: true, ..forward(&[upstream.address]) };
+        let options = ForwardOptions { randomize_case: true, ..forward(&[upstream.address]) };
         let rig = Rig::start(&options).await;
         upstream.behave(Manner::Answers);
         assert_eq!(rig.who_answers().await, Some(60));
@@ -135,7 +138,7 @@ fn a_cut_answer_is_asked_for_over_tcp_or_passed() {
             (Manner::CutsAndCloses, false, Transport::Tcp, None),
         ] {
             let upstream = Upstream::start(60, manner);
-            let options = Forward {
+            let options = ForwardOptions {
                 transport: UpstreamTransport::Udp,
                 passes_truncated: passes,
                 max_fails: 0,
@@ -156,23 +159,23 @@ fn response_codes_lead_on_where_the_corefile_says_so() {
         let good = Upstream::start(60, Manner::Answers);
         let both = forward(&[refuses.address, good.address]);
         for (failover, rcode) in [(vec![], 5), (vec![2], 5), (vec![2, 5], 0)] {
-            let rig = Rig::start(&Forward { failover, ..both.clone() }).await;
+            let rig = Rig::start(&ForwardOptions { failover, ..both.clone() }).await;
             assert_eq!(rig.ask().await.unwrap().rcode, rcode);
         }
         // What all say is said on.
-        let options = Forward { failover: vec![5], ..forward(&[refuses.address]) };
+        let options = ForwardOptions { failover: vec![5], ..forward(&[refuses.address]) };
         assert_eq!(Rig::start(&options).await.ask().await.unwrap().rcode, 5);
-        let dead = Forward { failover: vec![5], ..forward(&[refuses.address, nobody()]) };
+        let dead = ForwardOptions { failover: vec![5], ..forward(&[refuses.address, nobody()]) };
         assert_eq!(Rig::start(&dead).await.ask().await.unwrap().rcode, 5);
 
-        let options = Forward { next: vec![5], ..forward(&[refuses.address]) };
+        let options = ForwardOptions { next: vec![5], ..forward(&[refuses.address]) };
         let rig = Rig::start(&options).await;
         let response = rig.ask().await.unwrap();
         assert!(rig.upstreams.passes_on(&response));
         refuses.behave(Manner::Says(Rcode::NOERROR));
         let response = rig.ask().await.unwrap();
         assert!(!rig.upstreams.passes_on(&response));
-        let options = Forward { next_on_nodata: true, ..options };
+        let options = ForwardOptions { next_on_nodata: true, ..options };
         assert!(Rig::start(&options).await.upstreams.passes_on(&response));
     });
 }
@@ -189,7 +192,7 @@ fn policies_share_out_questions() {
         ] {
             let upstreams = [0, 1, 2].map(|ttl_secs| Upstream::start(ttl_secs, Manner::Answers));
             let to = [0, 1, 2].map(|index: usize| upstreams[index].address);
-            let rig = Rig::start(&Forward { policy, ..forward(&to) }).await;
+            let rig = Rig::start(&ForwardOptions { policy, ..forward(&to) }).await;
             for _ in 0..QUESTIONS {
                 assert!(rig.ask().await.is_ok());
             }
@@ -233,10 +236,10 @@ fn where_all_are_down_one_is_tried_unless_that_is_off() {
         let upstream = Upstream::start(60, Manner::Silent);
         for failfast in [false, true] {
             upstream.behave(Manner::Silent);
-            let options = Forward {
+            let options = ForwardOptions {
                 failfast_all_unhealthy_upstreams: failfast,
                 // So rarely that only questions find it well again.
-                health_check: engine::corefile::HealthCheck {
+                health_check: engine::forward::options::HealthCheck {
                     every: Duration::from_secs(60),
                     ..forward(&[]).health_check
                 },
@@ -264,7 +267,7 @@ fn a_late_upstream_is_hedged_and_then_left_out() {
     run(async {
         let silent = Upstream::start(61, Manner::Silent);
         let good = Upstream::start(60, Manner::Answers);
-        let options = Forward {
+        let options = ForwardOptions {
             hedge: true,
             read_timeout: Duration::from_secs(4),
             ..forward(&[silent.address, good.address])
@@ -293,7 +296,7 @@ fn hedges_stay_few_when_all_upstreams_slow_down() {
     run(async {
         let upstreams = [0, 1].map(|ttl_secs| Upstream::start(ttl_secs, Manner::Answers));
         let to = [upstreams[0].address, upstreams[1].address];
-        let options = Forward { hedge: true, policy: Policy::RoundRobin, ..forward(&to) };
+        let options = ForwardOptions { hedge: true, policy: Policy::RoundRobin, ..forward(&to) };
         let rig = Rig::start(&options).await;
         for _ in 0..100 {
             assert!(rig.ask().await.is_ok());
@@ -312,7 +315,7 @@ fn hedges_stay_few_when_all_upstreams_slow_down() {
 fn no_more_questions_are_on_their_way_than_max_concurrent() {
     run(async {
         let upstream = Upstream::start(60, Manner::Slow(Duration::from_millis(100)));
-        let options = Forward { max_concurrent: Some(2), ..forward(&[upstream.address]) };
+        let options = ForwardOptions { max_concurrent: Some(2), ..forward(&[upstream.address]) };
         let rig = Rig::start(&options).await;
         for _ in 0..3 {
             let answers = futures((0..5).map(|_| rig.ask())).await;
@@ -331,7 +334,7 @@ fn a_thousand_at_once_and_all_give_their_room_back() {
     run(async {
         let upstream = Upstream::start(60, Manner::Slow(Duration::from_secs(1)));
         let options =
-            Forward { read_timeout: Duration::from_secs(4), ..forward(&[upstream.address]) };
+            ForwardOptions { read_timeout: Duration::from_secs(4), ..forward(&[upstream.address]) };
         let rig = Rig::start(&options).await;
         let mut asks = Vec::new();
         for number in 0..QUESTIONS {

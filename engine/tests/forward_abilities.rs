@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use domain::base::iana::Rcode;
 use engine::client::Transport;
-use engine::corefile::{Forward, UpstreamTransport};
 use engine::forward::Question;
+use engine::forward::options::{ForwardOptions, UpstreamTransport};
 use engine::limits::{ANSWER_TIMES_MIN, HEDGES_SAVED_MAX, REPEAT_AFTER_P95, REPEAT_AFTER_UNKNOWN};
 use engine::metrics::UpstreamEvent;
 use upstream::{Manner, PATIENCE, Rig, ToOpt, Upstream, deadline, forward, question, run, until};
@@ -58,7 +58,8 @@ fn an_upstream_that_is_late_does_not_lack_edns() {
         for dnssec_ok in [false, true] {
             let upstream = Upstream::start(60, late);
             let read_timeout = Duration::from_secs(4);
-            let options = Forward { hedge: true, read_timeout, ..forward(&[upstream.address]) };
+            let options =
+                ForwardOptions { hedge: true, read_timeout, ..forward(&[upstream.address]) };
             let rig = Rig::start(&options).await;
             let question = Question { dnssec_ok, ..question("www.example.org", Transport::Udp) };
             for _ in 0..2 {
@@ -163,7 +164,7 @@ fn an_upstream_without_edns_passes_its_health_check() {
     run(async {
         for rebuff in [ToOpt::Says(Rcode::NOTIMP), ToOpt::Drops, ToOpt::Garbles] {
             let upstream = Upstream::start(60, Manner::Silent);
-            let options = Forward { max_fails: 1, ..forward(&[upstream.address]) };
+            let options = ForwardOptions { max_fails: 1, ..forward(&[upstream.address]) };
             let rig = Rig::start(&options).await;
             assert!(rig.ask().await.is_err());
             until("it is down", || rig.count(&upstream, UpstreamEvent::WentDown) == 1).await;
@@ -193,8 +194,10 @@ fn a_client_over_tcp_is_answered_by_an_upstream_without_tcp() {
             assert_eq!(rig.count(upstream, UpstreamEvent::TcpOpened), 1, "it is remembered");
 
             // Who says that nothing goes over UDP is told so.
-            let options =
-                Forward { transport: UpstreamTransport::Tcp, ..forward(&[upstream.address]) };
+            let options = ForwardOptions {
+                transport: UpstreamTransport::Tcp,
+                ..forward(&[upstream.address])
+            };
             let rig = Rig::start(&options).await;
             assert!(rig.upstreams.ask(&question, deadline()).await.is_err());
         }
@@ -272,7 +275,8 @@ fn a_lost_packet_to_the_only_upstream_is_sent_again_soon() {
         let known = (ANSWER_TIMES_MIN, usual * REPEAT_AFTER_P95);
         for (before, soon) in [(0, REPEAT_AFTER_UNKNOWN), known] {
             let upstream = Upstream::start(60, Manner::Slow(usual));
-            let options = Forward { hedge: true, read_timeout, ..forward(&[upstream.address]) };
+            let options =
+                ForwardOptions { hedge: true, read_timeout, ..forward(&[upstream.address]) };
             let rig = Rig::start(&options).await;
             for _ in 0..before {
                 assert_eq!(rig.who_answers().await, Some(60));
@@ -301,7 +305,7 @@ fn the_only_upstream_is_asked_three_times_at_most() {
             [(0, true, 3), (0, false, 2), (1, true, 1), (1, false, 1)]
         {
             let upstream = Upstream::start(60, Manner::Answers);
-            let options = Forward {
+            let options = ForwardOptions {
                 hedge,
                 max_connect_attempts,
                 max_fails: 0,
@@ -324,7 +328,7 @@ fn questions_sent_again_stay_few_when_the_only_upstream_slows_down() {
     const QUESTIONS: usize = 400;
     run(async {
         let upstream = Upstream::start(60, Manner::Answers);
-        let options = Forward {
+        let options = ForwardOptions {
             hedge: true,
             read_timeout: Duration::from_secs(4),
             ..forward(&[upstream.address])

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::client::Transport;
-use engine::corefile::{Forward, Target, UpstreamTls, Zone};
+use engine::corefile::value::target::Target;
+use engine::corefile::value::zone::Zone;
+use engine::forward::options::{ForwardOptions, UpstreamTls};
 use engine::forward::{Failure, Origin, Settings, ShardNumber, TYPE_HINFO, Upstreams, Way};
 use engine::metrics::{Build, Format, Metrics};
 use upstream::{Manner, Upstream, deadline, forward, nobody, question, run, until};
@@ -17,7 +19,7 @@ fn metrics() -> Metrics {
     Metrics::new(build, 1)
 }
 
-async fn load(options: &Forward) -> Result<Settings, String> {
+async fn load(options: &ForwardOptions) -> Result<Settings, String> {
     let loaded = Settings::load(options, None, &metrics()).await;
     loaded.map_err(|error| error.to_string())
 }
@@ -31,7 +33,7 @@ fn upstreams_of_addresses_files_and_hosts_in_their_order() {
         // The test upstream answers any question with 192.0.2.1, for AAAA too.
         let resolver = Upstream::start(60, Manner::Answers);
         let host = |name: &str| Target::Host { name: name.into(), port: 5353, is_tls: false };
-        let options = Forward {
+        let options = ForwardOptions {
             to: vec![
                 Target::Dns("10.0.0.1:54".parse().unwrap()),
                 Target::ResolvConf(path.clone()),
@@ -59,7 +61,7 @@ fn upstreams_of_addresses_files_and_hosts_in_their_order() {
         assert_eq!(resolver.seen_count(), 2, "A and AAAA");
 
         // Without `resolver` the system is asked.
-        let options = Forward { to: vec![host("localhost")], resolver: vec![], ..options };
+        let options = ForwardOptions { to: vec![host("localhost")], resolver: vec![], ..options };
         let settings = load(&options).await.unwrap();
         assert!(settings.upstreams.iter().all(|one| one.address.ip().is_loopback()));
     });
@@ -78,13 +80,15 @@ fn what_cannot_be_had_is_named_with_its_cause() {
     let not_pem = file("not.pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
     let missing = folder.path().join("missing");
     let tls_to = vec![Target::Tls { address: nobody(), server_name: None }];
-    let tls = |authority: &Path| Forward {
+    let tls = |authority: &Path| ForwardOptions {
         to: tls_to.clone(),
         tls: Some(UpstreamTls { client: None, authority: Some(authority.to_owned()) }),
         ..forward(&[])
     };
-    let resolv_conf =
-        |path: &Path| Forward { to: vec![Target::ResolvConf(path.to_owned())], ..forward(&[]) };
+    let resolv_conf = |path: &Path| ForwardOptions {
+        to: vec![Target::ResolvConf(path.to_owned())],
+        ..forward(&[])
+    };
     let host = Target::Host { name: "dns.example".into(), port: 53, is_tls: false };
     run(async {
         let silent = Upstream::start(60, Manner::Says(domain::base::iana::Rcode::NXDOMAIN));
@@ -96,7 +100,7 @@ fn what_cannot_be_had_is_named_with_its_cause() {
             (tls(&empty), "empty", "no certificate"),
             (tls(&not_pem), "not.pem", "base64"),
             (
-                Forward {
+                ForwardOptions {
                     tls_servername: Some("not a name".into()),
                     to: tls_to.clone(),
                     ..forward(&[])
@@ -105,12 +109,16 @@ fn what_cannot_be_had_is_named_with_its_cause() {
                 "no name that a certificate can be for",
             ),
             (
-                Forward { to: vec![host.clone()], resolver: vec![silent.address], ..forward(&[]) },
+                ForwardOptions {
+                    to: vec![host.clone()],
+                    resolver: vec![silent.address],
+                    ..forward(&[])
+                },
                 "dns.example",
                 "no address",
             ),
             (
-                Forward { to: vec![host.clone()], resolver: vec![nobody()], ..forward(&[]) },
+                ForwardOptions { to: vec![host.clone()], resolver: vec![nobody()], ..forward(&[]) },
                 "dns.example",
                 "127.9.9.9:53: ",
             ),
@@ -144,7 +152,7 @@ fn one_name_server_of_no_use_costs_no_more_than_itself() {
     let first_ten: Vec<_> = first_ten.iter().map(String::as_str).collect();
     run(async {
         let check = async |to: Vec<Target>, expected: &[&str], warnings: &[&str]| {
-            let settings = load(&Forward { to: to.clone(), ..forward(&[]) }).await.unwrap();
+            let settings = load(&ForwardOptions { to: to.clone(), ..forward(&[]) }).await.unwrap();
             let found: Vec<_> =
                 settings.upstreams.iter().map(|one| one.address.to_string()).collect();
             assert_eq!(found, expected, "{to:?}");
@@ -157,7 +165,7 @@ fn one_name_server_of_no_use_costs_no_more_than_itself() {
         check(ten(), &first_ten, &[]).await;
         let mut twenty = ten();
         twenty.push(file(&servers(11..21)));
-        let settings = load(&Forward { to: twenty, ..forward(&[]) }).await.unwrap();
+        let settings = load(&ForwardOptions { to: twenty, ..forward(&[]) }).await.unwrap();
         assert_eq!(settings.upstreams.len(), 15);
         assert_eq!(settings.upstreams[14].address.to_string(), "10.0.0.15:53");
         assert!(settings.warnings[0].contains("the first 15 of 20"), "{:?}", settings.warnings);
@@ -246,7 +254,7 @@ fn the_message_names_the_file_and_the_remedy() {
     run(async {
         let at = |address: [u8; 4]| Target::Dns(SocketAddr::from((Ipv4Addr::from(address), 53)));
         let to = vec![Target::ResolvConf(path.clone()), at([127, 0, 0, 1]), at([10, 0, 0, 1])];
-        let settings = load(&Forward { to, ..forward(&[]) }).await.unwrap();
+        let settings = load(&ForwardOptions { to, ..forward(&[]) }).await.unwrap();
         let messages: Vec<_> =
             settings.upstreams.iter().map(engine::forward::Upstream::loop_message).collect();
         for (message, parts) in messages.iter().zip([

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::client::Transport;
-use engine::corefile::{Forward, Target, UpstreamTls, UpstreamTransport};
+use engine::corefile::value::target::Target;
+use engine::forward::options::{ForwardOptions, UpstreamTls, UpstreamTransport};
 use engine::forward::{Cause, Failure};
 use engine::limits::{UPSTREAM_CONNECTIONS_OPENING_MAX, UPSTREAM_PIPELINE_MAX};
 use engine::metrics::UpstreamEvent;
@@ -17,8 +18,8 @@ use upstream::{
 };
 
 /// `force_tcp`
-fn over_tcp(upstream: &Upstream) -> Forward {
-    Forward { transport: UpstreamTransport::Tcp, ..forward(&[upstream.address]) }
+fn over_tcp(upstream: &Upstream) -> ForwardOptions {
+    ForwardOptions { transport: UpstreamTransport::Tcp, ..forward(&[upstream.address]) }
 }
 
 #[test]
@@ -27,12 +28,13 @@ fn connections_are_kept_as_long_as_the_corefile_says() {
     run(async {
         for (what, options, connection_count) in [
             ("default", forward(&[]), 1),
-            ("expire", Forward { expire: ms(20), ..forward(&[]) }, 3),
-            ("max_age", Forward { max_age: Some(ms(20)), ..forward(&[]) }, 3),
+            ("expire", ForwardOptions { expire: ms(20), ..forward(&[]) }, 3),
+            ("max_age", ForwardOptions { max_age: Some(ms(20)), ..forward(&[]) }, 3),
         ] {
             let upstream = Upstream::start(60, Manner::Answers);
-            let options = Forward { to: over_tcp(&upstream).to, ..options };
-            let rig = Rig::start(&Forward { transport: UpstreamTransport::Tcp, ..options }).await;
+            let options = ForwardOptions { to: over_tcp(&upstream).to, ..options };
+            let rig =
+                Rig::start(&ForwardOptions { transport: UpstreamTransport::Tcp, ..options }).await;
             for _ in 0..3 {
                 assert_eq!(rig.who_answers().await, Some(60), "{what}");
                 tokio::time::sleep(ms(60)).await;
@@ -43,7 +45,7 @@ fn connections_are_kept_as_long_as_the_corefile_says() {
             assert_eq!((opened, kept), (connection_count, 3 - connection_count), "{what}");
         }
         let upstream = Upstream::start(60, Manner::Slow(ms(50)));
-        let options = Forward { max_idle_conns: Some(1), ..over_tcp(&upstream) };
+        let options = ForwardOptions { max_idle_conns: Some(1), ..over_tcp(&upstream) };
         let rig = Rig::start(&options).await;
         for connection_count in [4, 7] {
             let answers = join_all((0..4).map(|_| rig.ask())).await;
@@ -75,7 +77,8 @@ fn many_questions_share_few_connections_and_answers_find_their_questions() {
     const QUESTIONS: usize = 1000;
     run(async {
         let upstream = Upstream::start(60, Manner::Slow(Duration::from_millis(100)));
-        let options = Forward { read_timeout: Duration::from_secs(4), ..over_tcp(&upstream) };
+        let options =
+            ForwardOptions { read_timeout: Duration::from_secs(4), ..over_tcp(&upstream) };
         let rig = Rig::start(&options).await;
         let questions: Vec<_> =
             (0..QUESTIONS).map(|n| question(&format!("n{n}.example"), Transport::Udp)).collect();
@@ -95,7 +98,7 @@ fn many_questions_share_few_connections_and_answers_find_their_questions() {
 fn a_connection_that_left_a_question_unanswered_is_not_used_again() {
     run(async {
         let upstream = Upstream::start(60, Manner::Answers);
-        let options = Forward { max_connect_attempts: 1, ..over_tcp(&upstream) };
+        let options = ForwardOptions { max_connect_attempts: 1, ..over_tcp(&upstream) };
         let rig = Rig::start(&options).await;
         assert_eq!(rig.who_answers().await, Some(60));
         upstream.behave(Manner::Silent);
@@ -115,9 +118,10 @@ fn where_nobody_listens_the_next_is_asked() {
     run(async {
         let good = Upstream::start(60, Manner::Answers);
         let to = forward(&[nobody(), good.address]).to;
-        let rig = Rig::start(&Forward { to, ..over_tcp(&good) }).await;
+        let rig = Rig::start(&ForwardOptions { to, ..over_tcp(&good) }).await;
         assert_eq!(rig.who_answers().await, Some(60));
-        let rig = Rig::start(&Forward { to: forward(&[nobody()]).to, ..over_tcp(&good) }).await;
+        let rig =
+            Rig::start(&ForwardOptions { to: forward(&[nobody()]).to, ..over_tcp(&good) }).await;
         let failure = rig.ask().await.unwrap_err().to_string();
         assert_eq!(failure, format!("dial tcp {}: connect: connection refused", nobody()));
     });
@@ -134,7 +138,7 @@ fn a_tls_upstream_must_prove_its_name() {
         let upstream = Upstream::start_tls(60, Manner::Answers, &identity);
         let check = async |own: Option<&str>, common: Option<&str>, authority: &_, is_ok| {
             let server_name = own.map(str::to_owned);
-            let options = Forward {
+            let options = ForwardOptions {
                 to: vec![Target::Tls { address: upstream.address, server_name }],
                 tls_servername: common.map(str::to_owned),
                 tls: Some(UpstreamTls { client: None, authority: Some(PathBuf::clone(authority)) }),
@@ -174,7 +178,7 @@ fn a_tls_upstream_is_trusted_by_its_authority_or_its_own_certificate() {
             let folder = tempfile::tempdir().unwrap();
             let upstream = Upstream::start_tls(60, Manner::Answers, &identity);
             let authority = identity.write_authority(folder.path());
-            let options = Forward {
+            let options = ForwardOptions {
                 to: vec![Target::Tls { address: upstream.address, server_name: None }],
                 tls_servername: server_name.map(str::to_owned),
                 tls: Some(UpstreamTls { client: None, authority: Some(authority) }),
@@ -210,7 +214,7 @@ fn a_tls_upstream_is_checked_over_tls() {
     let authority = identity.write_authority(folder.path());
     run(async {
         let upstream = Upstream::start_tls(60, Manner::Silent, &identity);
-        let options = Forward {
+        let options = ForwardOptions {
             to: vec![Target::Tls { address: upstream.address, server_name: None }],
             tls: Some(UpstreamTls { client: None, authority: Some(authority) }),
             max_fails: 1,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::corefile::DIRECTIVES;
+use engine::plugin::DIRECTIVES;
 
 const README: &str = include_str!("../../README.md");
 const METRICS: &str = include_str!("../../docs/metrics.md");

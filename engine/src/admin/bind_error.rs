@@ -6,13 +6,13 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use super::endpoint::Plugin;
+use super::endpoint::EndpointKind;
 use crate::ports::{Holder, Protocol, holder};
 
 /// An endpoint that cannot listen.
 #[derive(Debug)]
 pub struct BindError {
-    pub plugin: Plugin,
+    pub plugin: EndpointKind,
     /// As the Corefile has it.
     pub address: String,
     /// `FILE:LINE` of what asks for it; empty where nothing does.
@@ -135,7 +135,7 @@ mod tests {
             (BindCause::NotLocal, "ip -brief address"),
         ] {
             let error = BindError {
-                plugin: Plugin::Health,
+                plugin: EndpointKind::Health,
                 address: "h:99".to_owned(),
                 place: String::new(),
                 cause,

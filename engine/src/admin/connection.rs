@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::endpoint::{Plugin, respond};
+use super::endpoint::{EndpointKind, respond};
 use super::readiness::Readiness;
 use crate::limits::{
     HTTP_CONNECTION_TIMEOUT, HTTP_CONNECTIONS_MAX, HTTP_HEADER_COUNT_MAX, HTTP_HEADER_LEN_MAX,
@@ -36,14 +36,14 @@ pub(super) struct Served {
 
 /// The plugins that share a listener; a reload may change them.
 #[derive(Debug, Default)]
-pub(super) struct Plugins(Mutex<Vec<Plugin>>);
+pub(super) struct Plugins(Mutex<Vec<EndpointKind>>);
 
 impl Plugins {
-    pub(super) fn set(&self, plugins: Vec<Plugin>) {
+    pub(super) fn set(&self, plugins: Vec<EndpointKind>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = plugins;
     }
 
-    pub(super) fn get(&self) -> Vec<Plugin> {
+    pub(super) fn get(&self) -> Vec<EndpointKind> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

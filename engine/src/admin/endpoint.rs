@@ -10,13 +10,13 @@ use crate::metrics::{Format, Metrics};
 
 /// The plugins that listen for HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Plugin {
+pub enum EndpointKind {
     Health,
     Ready,
     Prometheus,
 }
 
-impl Plugin {
+impl EndpointKind {
     /// As the Corefile spells it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -52,7 +52,7 @@ pub(super) type Response = hyper::Response<Full<Bytes>>;
 
 /// Answers a request on a listener that these plugins share.
 pub(super) fn respond(
-    plugins: &[Plugin],
+    plugins: &[EndpointKind],
     readiness: &Readiness,
     metrics: &Metrics,
     method: &Method,
@@ -69,8 +69,8 @@ pub(super) fn respond(
         return response;
     }
     match plugin {
-        Plugin::Health => text(StatusCode::OK, "OK"),
-        Plugin::Ready => {
+        EndpointKind::Health => text(StatusCode::OK, "OK"),
+        EndpointKind::Ready => {
             let (status, mut body) = ready_text(&readiness.verdict());
             for note in readiness.notes() {
                 body.push('\n');
@@ -78,7 +78,7 @@ pub(super) fn respond(
             }
             text(status, body)
         }
-        Plugin::Prometheus => {
+        EndpointKind::Prometheus => {
             let accept: Vec<_> =
                 headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
             let format = Format::for_accept(&accept.join(","));

@@ -19,8 +19,8 @@ mod readiness;
 mod self_poll;
 
 pub use bind_error::{BindCause, BindError};
-pub use endpoint::Plugin;
-pub use readiness::{Readiness, Reason, Verdict};
+pub use endpoint::EndpointKind;
+pub use readiness::{Monitor, Readiness, Reason, Verdict};
 
 use crate::io::socket::until_released;
 use crate::limits::{FILE_TIMEOUT, HTTP_BACKLOG};
@@ -31,8 +31,8 @@ use connection::{Plugins, Served};
 /// A plugin of the Corefile that wants to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    pub plugin: Plugin,
-    /// `HOST:PORT` or `:PORT`, as the Corefile has it; `Plugin::default_address` where it has none.
+    pub plugin: EndpointKind,
+    /// `HOST:PORT` or `:PORT`, as the Corefile has it; `EndpointKind::default_address` where it has none.
     pub address: String,
     /// `FILE:LINE` of what asks for it, for errors.
     pub place: String,
@@ -63,7 +63,7 @@ struct Wanted<'e> {
     address: SocketAddr,
     /// Names the address in errors.
     endpoint: &'e Endpoint,
-    plugins: Vec<Plugin>,
+    plugins: Vec<EndpointKind>,
 }
 
 impl Admin {
@@ -123,7 +123,7 @@ impl Admin {
     }
 
     /// Who listens where, for the start's log line; a wildcard shows as `[::]`.
-    pub fn listening(&self) -> impl Iterator<Item = (Plugin, SocketAddr)> {
+    pub fn listening(&self) -> impl Iterator<Item = (EndpointKind, SocketAddr)> {
         self.listeners.iter().flat_map(|listener| {
             listener.plugins.get().into_iter().map(|plugin| (plugin, listener.local))
         })
@@ -144,8 +144,8 @@ impl Listener {
         Self { address, local, plugins, socket, accepting, polling: None }
     }
 
-    fn serve(&mut self, plugins: Vec<Plugin>, served: &Arc<Served>) {
-        match (&self.polling, plugins.contains(&Plugin::Health)) {
+    fn serve(&mut self, plugins: Vec<EndpointKind>, served: &Arc<Served>) {
+        match (&self.polling, plugins.contains(&EndpointKind::Health)) {
             (None, true) => {
                 let poll = self_poll::poll(self.local, Arc::clone(&served.metrics));
                 self.polling = Some(tokio::spawn(poll).abort_handle());

@@ -7,7 +7,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::corefile::Monitor;
+/// How long a plugin is asked whether it is ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Monitor {
+    /// Until it first was.
+    #[default]
+    UntilReady,
+    Continuously,
+}
 
 /// The answer of `/ready`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use wire::header::Rcode;
 use wire::response::{Kind, Response, TTL_SECS_MAX, TtlRule};
 
 use super::{Answer, EntryType};
-use crate::corefile::{Cache as Settings, Stale};
+use crate::cache::settings::{CacheSettings, Stale};
 use crate::limits::CACHE_REFRESH_PAUSE;
 
 /// How long an answer is kept that does not say how long: one without records, a delegation.
@@ -50,7 +50,7 @@ pub(super) enum Age {
 impl Term {
     /// `None` for what is not kept: denials without an SOA, CNAMEs that lead nowhere, other failures than an upstream's own, and
     /// what would be kept for no time.
-    pub(super) fn of(response: &Response, settings: &Settings) -> Option<Self> {
+    pub(super) fn of(response: &Response, settings: &CacheSettings) -> Option<Self> {
         let (entry_type, ttl_secs) = match (response.kind, response.soa_minimum_secs) {
             (Kind::Success | Kind::Led, _) => (EntryType::Success, response.ttl_secs_min),
             (Kind::Delegation, _) => (EntryType::Success, None),
@@ -85,7 +85,7 @@ impl Term {
         Self { lifetime, ttl_secs_max: self.ttl_secs_max.min(secs(lifetime)), ..self }
     }
 
-    fn of_failure(response: &Response, settings: &Settings) -> Option<Self> {
+    fn of_failure(response: &Response, settings: &CacheSettings) -> Option<Self> {
         let is_upstreams_own =
             [Rcode::ServFail, Rcode::NotImp].iter().any(|rcode| *rcode as u16 == response.rcode);
         let lifetime = settings.servfail;
@@ -100,7 +100,7 @@ impl Term {
 
 /// The TTLs of a response that is not kept, for those who wait: none is longer than this cache would have it, so that no cache
 /// behind keeps it longer. `is_sound`: it could be kept, as far as its signatures go.
-pub(super) fn ttl_unkept(response: &Response, settings: &Settings, is_sound: bool) -> TtlRule {
+pub(super) fn ttl_unkept(response: &Response, settings: &CacheSettings, is_sound: bool) -> TtlRule {
     let of_denial = settings.denial.ttl_max;
     // As long as a failure: so is a denial that does not say how long, or a chain without an end.
     let briefly = settings.servfail.min(of_denial);
@@ -140,7 +140,7 @@ impl Entry {
         self.received > received
     }
 
-    pub(super) fn age(&self, settings: &Settings, now: Instant) -> Age {
+    pub(super) fn age(&self, settings: &CacheSettings, now: Instant) -> Age {
         if now < self.expiry() {
             return Age::Fresh;
         }
@@ -158,7 +158,7 @@ impl Entry {
     }
 
     /// What a client is given of it at this age.
-    pub(super) fn answer(&self, age: Age, settings: &Settings, now: Instant) -> Answer<'_> {
+    pub(super) fn answer(&self, age: Age, settings: &CacheSettings, now: Instant) -> Answer<'_> {
         let ttl = match (age, settings.serve_stale.map(|stale| stale.mode)) {
             (Age::Fresh, _) => TtlRule::Aged {
                 age_secs: if settings.keepttl { 0 } else { self.age_secs(now) },
@@ -175,7 +175,7 @@ impl Entry {
     }
 
     /// Counts a hit; says whether there were enough of them, and little enough of the TTL is left.
-    pub(super) fn is_worth_prefetching(&mut self, settings: &Settings, now: Instant) -> bool {
+    pub(super) fn is_worth_prefetching(&mut self, settings: &CacheSettings, now: Instant) -> bool {
         let Some(prefetch) = settings.prefetch else { return false };
         let gap = now.saturating_duration_since(self.last_hit);
         self.hits = if gap > prefetch.within { 1 } else { self.hits.saturating_add(1) };
@@ -209,7 +209,7 @@ impl Entry {
 
     /// Whether it is the better answer, though `response` is the newer one: failures are passing, and `prefer_positive` takes
     /// denials for such.
-    pub(super) fn outranks(&self, response: &Response, settings: &Settings) -> bool {
+    pub(super) fn outranks(&self, response: &Response, settings: &CacheSettings) -> bool {
         let prefers_positive = settings.serve_stale.is_some_and(|stale| stale.prefers_positive);
         match response.kind {
             Kind::Success | Kind::Led => false,

@@ -5,6 +5,7 @@
 //! Invariant: `look_up` neither allocates nor frees, and takes one probe chain.
 
 mod entry;
+pub mod settings;
 mod store;
 
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use wire::name::Name;
 use wire::response::{Kind, Response, TtlRule};
 use wire::zone::ZoneSet;
 
-use crate::corefile::{Cache as Settings, Stale, Zone};
+use crate::cache::settings::{CacheSettings, Stale};
+use crate::corefile::value::zone::Zone;
 use crate::limits::UNSIGNED_KEPT_FOR;
 use entry::{Age, Entry, Term};
 use store::Store;
@@ -108,7 +110,7 @@ pub struct Counters {
 
 /// The cache of one shard and `cache` directive.
 pub struct Cache {
-    settings: Settings,
+    settings: CacheSettings,
     zones: ZoneSet,
     /// By `EntryType`: zones where none are kept.
     disabled: [ZoneSet; 2],
@@ -121,7 +123,7 @@ pub struct Cache {
 impl Cache {
     /// `hash_seed`: random, so that nobody can choose names that share a probe chain.
     #[must_use]
-    pub fn new(settings: &Settings, hash_seed: u64) -> Self {
+    pub fn new(settings: &CacheSettings, hash_seed: u64) -> Self {
         let capacities = [settings.success.capacity, settings.denial.capacity];
         Self {
             zones: Zone::set(&settings.zones),
@@ -310,13 +312,13 @@ impl Cache {
 
 /// What those who wait are given of a response that a cache with these settings does not keep.
 #[must_use]
-pub fn ttl_unkept(response: &Response, settings: &Settings) -> TtlRule {
+pub fn ttl_unkept(response: &Response, settings: &CacheSettings) -> TtlRule {
     entry::ttl_unkept(response, settings, true)
 }
 
 /// How long an answer that has expired is not asked for again after asking has failed: what `serve_stale` says, else as long as a
 /// failure is kept.
-fn pause_after_failure(settings: &Settings) -> Duration {
+fn pause_after_failure(settings: &CacheSettings) -> Duration {
     let recheck = match settings.serve_stale.map(|stale| stale.mode) {
         Some(Stale::Immediate { recheck, .. } | Stale::Verify { recheck, .. }) => recheck,
         None => None,

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use engine::config;
 use engine::convert::{self, Note};
 use engine::corefile::{self, Surroundings};
 
@@ -50,7 +51,7 @@ pub(crate) fn run(file: &Path, default_port: u16) -> ExitCode {
 
 /// Whether ringdns reads a Corefile; what it has to say about it is told.
 fn accept(name: &str, corefile: &str, default_port: u16) -> bool {
-    match corefile::parse(name, corefile, &Surroundings::of_process(default_port)) {
+    match config::parse(name, corefile, &Surroundings::of_process(default_port)) {
         Ok(config) => {
             complain(&start::shown(&config.warnings));
             true

@@ -3,9 +3,13 @@
 use std::net::SocketAddr;
 
 use domain::base::name::Name as DomainName;
-use engine::admin::{Endpoint, Plugin};
-use engine::corefile::{Config, Monitor, ServerBlock};
+use engine::admin::{Endpoint, EndpointKind, Monitor};
+use engine::config::Config;
 use engine::metrics::{EnabledPlugin, LabelSet, Metrics};
+use engine::plugin::ServerBlock;
+use engine::plugin::health::Health;
+use engine::plugin::prometheus::Prometheus;
+use engine::plugin::ready::Ready;
 
 use super::listening::addresses;
 
@@ -13,10 +17,13 @@ use super::listening::addresses;
 pub(crate) fn of(config: &Config) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     for block in &config.blocks {
-        let health = block.health.as_ref().map(|one| (Plugin::Health, &one.address, &one.place));
-        let ready = block.ready.as_ref().map(|one| (Plugin::Ready, &one.address, &one.place));
-        let metrics =
-            block.prometheus.as_ref().map(|one| (Plugin::Prometheus, &one.address, &one.place));
+        let health =
+            block.line::<Health>().map(|one| (EndpointKind::Health, &one.address, &one.place));
+        let ready =
+            block.line::<Ready>().map(|one| (EndpointKind::Ready, &one.address, &one.place));
+        let metrics = block
+            .line::<Prometheus>()
+            .map(|one| (EndpointKind::Prometheus, &one.address, &one.place));
         for (plugin, address, place) in [health, ready, metrics].into_iter().flatten() {
             endpoints.push(Endpoint {
                 plugin,
@@ -30,7 +37,7 @@ pub(crate) fn of(config: &Config) -> Vec<Endpoint> {
 
 /// How `/ready` treats what was ready once: as the first block that has `ready` says.
 pub(crate) fn monitor(config: &Config) -> Monitor {
-    let ready = config.blocks.iter().find_map(|block| block.ready.as_ref());
+    let ready = config.blocks.iter().find_map(|block| block.line::<Ready>());
     ready.map(|ready| ready.monitor).unwrap_or_default()
 }
 
@@ -49,7 +56,7 @@ pub(crate) fn tell_metrics(metrics: &Metrics, config: &Config) {
     let mut facts = metrics.facts();
     facts.corefile_sha512 = Some(config.digest.clone());
     facts.plugins.clear();
-    for block in config.blocks.iter().filter(|block| block.prometheus.is_some()) {
+    for block in config.blocks.iter().filter(|block| block.line::<Prometheus>().is_some()) {
         for key in &block.keys {
             for address in addresses(block, key.port) {
                 let block_labels = labels(address, &key.zone.text);
@@ -63,16 +70,10 @@ pub(crate) fn tell_metrics(metrics: &Metrics, config: &Config) {
 
 /// The plugins of a block that see queries.
 pub(crate) fn plugins(block: &ServerBlock) -> impl Iterator<Item = &'static str> {
-    let named = [
-        ("cache", block.cache.is_some()),
-        ("errors", block.errors.is_some()),
-        ("forward", !block.forwards.is_empty()),
-        ("kubernetes", block.kubernetes.is_some()),
-        ("loadbalance", block.loadbalance),
-        ("loop", block.loop_probe.is_some()),
-        ("prometheus", block.prometheus.is_some()),
-    ];
-    named.into_iter().filter_map(|(name, is_there)| is_there.then_some(name))
+    let mut names: Vec<_> =
+        block.plugins().filter(|line| line.sees_queries()).map(|line| line.name()).collect();
+    names.dedup();
+    names.into_iter()
 }
 
 /// A zone in wire format as text, for labels.

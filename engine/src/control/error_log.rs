@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use domain::base::Rtype;
 use domain::base::name::Name as DomainName;
-use engine::corefile::{Config, Level};
+use engine::config::Config;
 use engine::limits::ERROR_REPORTS_WAITING_MAX;
+use engine::plugin::errors::{Errors, Level};
 use engine::shard::ErrorReport;
 
-use super::consolidator::{Consolidator, Fate};
+use engine::plugin::errors::consolidator::{Consolidator, Fate};
 
 /// Lines of failed answers in one tick. The rest of a flood waits in the channel, and what finds that full is counted.
 const LINES_PER_TICK: usize = 100;
@@ -92,7 +93,7 @@ impl ErrorLog {
 }
 
 fn consolidators(config: &Config) -> Vec<Consolidator> {
-    let errors = config.blocks.iter().map(|block| block.errors.as_ref());
+    let errors = config.blocks.iter().map(|block| block.line::<Errors>());
     errors
         .map(|errors| {
             errors.map_or_else(Consolidator::default, |e| Consolidator::new(&e.consolidate))

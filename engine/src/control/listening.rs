@@ -3,8 +3,11 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use engine::corefile::{Bind, Config, ListenIp, Place, ServerBlock};
+use engine::config::Config;
+use engine::corefile::{ListenIp, Place};
 use engine::io::socket::{self, ListenerSockets};
+use engine::plugin::ServerBlock;
+use engine::plugin::bind::BindAddress;
 use engine::ports::{self, Holder};
 
 /// An address that the Corefile asks for.
@@ -41,11 +44,11 @@ pub(crate) fn addresses(block: &ServerBlock, port: u16) -> impl Iterator<Item = 
 /// Each address once, and the line that asks for it. As for Go's listeners `0.0.0.0` is every address, IPv6's included.
 fn places(block: &ServerBlock, port: u16) -> Vec<(SocketAddr, &Place)> {
     let all = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
-    if block.bind.is_empty() {
+    if block.bound().is_empty() {
         return vec![(all, &block.place)];
     }
-    let mut places: Vec<(SocketAddr, &Place)> = Vec::with_capacity(block.bind.len());
-    for Bind { address: ListenIp { ip, scope_id }, place } in &block.bind {
+    let mut places: Vec<(SocketAddr, &Place)> = Vec::with_capacity(block.bound().len());
+    for BindAddress { address: ListenIp { ip, scope_id }, place } in block.bound() {
         let address = match *ip {
             ip if ip.is_unspecified() => all,
             IpAddr::V4(ip) => SocketAddr::new(IpAddr::V4(ip), port),
@@ -60,13 +63,13 @@ fn places(block: &ServerBlock, port: u16) -> Vec<(SocketAddr, &Place)> {
 
 /// The addresses by which the cluster may know this server.
 pub(crate) fn known_addresses(block: &ServerBlock) -> Vec<IpAddr> {
-    let is_everywhere = block.bind.iter().any(|bind| bind.address.ip.is_unspecified());
-    let listens: Vec<IpAddr> = if block.bind.is_empty() || is_everywhere {
+    let is_everywhere = block.bound().iter().any(|bind| bind.address.ip.is_unspecified());
+    let listens: Vec<IpAddr> = if block.bound().is_empty() || is_everywhere {
         if_addrs::get_if_addrs()
             .map(|interfaces| interfaces.iter().map(if_addrs::Interface::ip).collect())
             .unwrap_or_default()
     } else {
-        block.bind.iter().map(|bind| bind.address.ip).collect()
+        block.bound().iter().map(|bind| bind.address.ip).collect()
     };
     // Another machine cannot reach a link-local IPv6 address by its number alone.
     let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());

@@ -3,7 +3,6 @@
 //! One loop on the main thread. Invariant: nothing here can take an answer away that was being given; a reload that fails
 //! leaves what ran.
 
-mod consolidator;
 pub(crate) mod conversion;
 pub(crate) mod endpoints;
 pub(crate) mod error_log;
@@ -22,8 +21,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use engine::admin::{Admin, Readiness};
-use engine::corefile::Config;
+use engine::config::Config;
 use engine::metrics::{Metrics, ObjectFaults, TableFacts};
+use engine::plugin::health::Health;
+use engine::plugin::reload::Reload;
 use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
 
 use error_log::ErrorLog;
@@ -120,7 +121,7 @@ impl Control {
     /// Not ready any more, but answering: clients that have not heard yet are served until lameduck is over.
     async fn leave(mut self, signals: &mut Signals) {
         self.readiness.shut_down();
-        let lameducks = self.config.blocks.iter().filter_map(|block| block.health.as_ref());
+        let lameducks = self.config.blocks.iter().filter_map(|block| block.line::<Health>());
         let lameduck = lameducks.map(|health| health.lameduck).max().unwrap_or_default();
         if !lameduck.is_zero() {
             tracing::info!("plugin/health: Going into lameduck mode for {lameduck:?}");
@@ -135,7 +136,7 @@ impl Control {
     }
 
     fn next_reload(&self) -> Option<Instant> {
-        let reload = self.config.blocks.iter().find_map(|block| block.reload.as_ref())?;
+        let reload = self.config.blocks.iter().find_map(|block| block.line::<Reload>())?;
         // Spread over the interval ± jitter/2, so that replicas do not reload at once.
         let jitter_ms = reload.jitter.as_millis() as u64;
         let offset_ms = if jitter_ms == 0 { 0 } else { random_u64() % jitter_ms };

@@ -9,11 +9,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use engine::corefile::{Config, Forward, ServerBlock, Zone};
+use engine::cache::settings::CacheSettings;
+use engine::config::Config;
+use engine::corefile::value::zone::Zone;
+use engine::forward::options::ForwardOptions;
 use engine::forward::{Settings, Upstream, Way};
 use engine::limits::FILE_TIMEOUT;
 use engine::metrics::Metrics;
 use engine::plan::{CachePlan, CacheSlot, ForwardSlot, ForwardStep};
+use engine::plugin::ServerBlock;
+use engine::plugin::looping::Loop;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
@@ -59,10 +64,12 @@ impl Outward {
     ) -> anyhow::Result<Self> {
         let mut next = Self::default();
         for block in &config.blocks {
-            let cache = block.cache.as_ref().map(|_| next.add_cache(block, before, metrics));
-            let probe_zone = block.loop_probe.and_then(|_| block.keys.first()).map(|key| &key.zone);
-            let mut forwards = Vec::with_capacity(block.forwards.len());
-            for options in &block.forwards {
+            let cache = block.line::<CacheSettings>();
+            let cache = cache.map(|settings| next.add_cache(settings, block, before, metrics));
+            let looping = block.line::<Loop>();
+            let probe_zone = looping.and_then(|_| block.keys.first()).map(|key| &key.zone);
+            let mut forwards = Vec::new();
+            for options in block.lines::<ForwardOptions>() {
                 let settings = Settings::load(options, probe_zone, metrics).await;
                 let settings = settings.map_err(|error| {
                     let place = error.place(options).to_string();
@@ -77,7 +84,7 @@ impl Outward {
                     upstreams: next.add_forward(settings, before, probe_zone.is_some()),
                 });
             }
-            let ends_at_loop = block.loop_probe.is_some_and(|probe| probe.fatal);
+            let ends_at_loop = looping.is_some_and(|probe| probe.fatal);
             next.blocks.push(Block { cache, forwards, ends_at_loop });
         }
         let files: BTreeSet<_> =
@@ -90,8 +97,13 @@ impl Outward {
         Ok(next)
     }
 
-    fn add_cache(&mut self, block: &ServerBlock, before: &Self, metrics: &Metrics) -> CacheSlot {
-        let settings = block.cache.as_ref().expect("asked for where there is one");
+    fn add_cache(
+        &mut self,
+        settings: &CacheSettings,
+        block: &ServerBlock,
+        before: &Self,
+        metrics: &Metrics,
+    ) -> CacheSlot {
         let address = block.keys.iter().flat_map(|key| addresses(block, key.port)).next();
         let zone = block.keys.first().map_or("", |key| &key.zone.text);
         let label_set = address.map(|address| labels(address, zone));
@@ -172,7 +184,7 @@ impl Outward {
                 let forwards = block.forwards.iter();
                 let settings = forwards.filter_map(|step| self.forwards.get(step.upstreams.0));
                 let mut upstreams = settings.flat_map(|settings| &settings.upstreams);
-                let served_at = match server_block.bind.first() {
+                let served_at = match server_block.bound().first() {
                     Some(bind) => SocketAddr::new(bind.address.ip, key.port).to_string(),
                     None => format!(":{}", key.port),
                 };
@@ -187,8 +199,8 @@ impl Outward {
 fn is_same(one: &Settings, other: &Settings) -> bool {
     let facts = |upstream: &Upstream| (upstream.address, upstream.origin.clone());
     let is_plain = |upstream: &Upstream| matches!(upstream.way, Way::Dns);
-    let Forward { place, tls_place, .. } = other.options.clone();
-    let moved = Forward { place, tls_place, ..one.options.clone() };
+    let ForwardOptions { place, tls_place, .. } = other.options.clone();
+    let moved = ForwardOptions { place, tls_place, ..one.options.clone() };
     moved == other.options
         && one.upstreams.iter().all(is_plain)
         && other.upstreams.iter().all(is_plain)

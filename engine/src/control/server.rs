@@ -8,12 +8,19 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use engine::client::ListenerId;
-use engine::corefile::{Config, ServerBlock, Zone};
+use engine::config::Config;
+use engine::corefile::value::zone::Zone;
 use engine::fleet::Fleet;
 use engine::io::socket::ListenerSockets;
 use engine::limits::{HAND_OVER_TIMEOUT, LISTENERS_MAX, TABLES_MAX};
 use engine::metrics::{LabelSet, Metrics};
 use engine::plan::{Block, KubernetesStep, ListenerPlan, Plan, TableSlot};
+use engine::plugin::ServerBlock;
+use engine::plugin::errors::Errors;
+use engine::plugin::kubernetes::Kubernetes;
+use engine::plugin::loadbalance::LoadBalance;
+use engine::plugin::prometheus::Prometheus;
+use engine::plugin::timeouts::Timeouts;
 use engine::ports;
 use wire::zone::ZoneSet;
 
@@ -136,7 +143,7 @@ impl Server {
     ) -> anyhow::Result<Vec<Option<TableSlot>>> {
         let mut slots = Vec::with_capacity(config.blocks.len());
         for block in &config.blocks {
-            let Some(kubernetes) = &block.kubernetes else {
+            let Some(kubernetes) = block.line::<Kubernetes>() else {
                 slots.push(None);
                 continue;
             };
@@ -219,20 +226,20 @@ impl Server {
                     let listener = &mut plan.listeners[id];
                     zones[id].push(&key.zone.wire);
                     listener.blocks.push(plan.blocks.len());
-                    if let Some(timeouts) = block.timeouts {
-                        listener.timeouts = timeouts;
+                    if let Some(timeouts) = block.line::<Timeouts>() {
+                        listener.timeouts = *timeouts;
                     }
                     // CoreDNS counts each address and each key of a block apart.
                     let count = |zone: &str| self.metrics.label_set(&labels(address, zone));
-                    let is_counted = block.prometheus.is_some();
+                    let is_counted = block.line::<Prometheus>().is_some();
                     if is_counted && listener.dropped_as.is_none() {
                         listener.dropped_as = count(LabelSet::DROPPED);
                     }
                     plan.blocks.push(Block {
                         has_plugins: plugins(block).next().is_some(),
                         counted_as: is_counted.then(|| count(&key.zone.text)).flatten(),
-                        rotates: block.loadbalance,
-                        logged_as: block.errors.is_some().then_some(index),
+                        rotates: block.line::<LoadBalance>().is_some(),
+                        logged_as: block.line::<Errors>().map(|_| index),
                         kubernetes: slot.map(|table| kubernetes_step(block, table)),
                         cache: self.outward.cache(index),
                         forwards: self.outward.forwards(index),
@@ -333,6 +340,6 @@ impl Server {
 }
 
 fn kubernetes_step(block: &ServerBlock, table: TableSlot) -> KubernetesStep {
-    let zones = block.kubernetes.iter().flat_map(|kubernetes| &kubernetes.fallthrough);
+    let zones = block.lines::<Kubernetes>().flat_map(|kubernetes| &kubernetes.fallthrough);
     KubernetesStep { table, fallthrough: Zone::set(zones) }
 }

@@ -7,7 +7,8 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use engine::corefile::{self, Config, Report, Surroundings};
+use engine::config::{self, Config};
+use engine::corefile::{self, Report, Surroundings};
 use engine::limits::{FILE_TIMEOUT, PIDFILE_REMOVAL_TIMEOUT};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
@@ -79,9 +80,9 @@ fn load(path: &Path, default_port: u16) -> Result<Config, Report> {
     if path == Path::new(STDIN)
         && let Ok(text) = corefile::read_file(path)
     {
-        return corefile::parse("stdin", &text, &Surroundings::of_process(default_port));
+        return config::parse("stdin", &text, &Surroundings::of_process(default_port));
     }
-    corefile::load(path, default_port)
+    config::load(path, default_port)
 }
 
 /// Pipes, sockets and terminals.

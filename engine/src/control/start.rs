@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use core_affinity::CoreId;
 use engine::cli::{Cli, Cores, Io, LogFormat};
-use engine::corefile::{Config, DIRECTIVES, Report};
+use engine::config::Config;
+use engine::corefile::Report;
 use engine::fleet::Backend;
 use engine::io::uring::Uring;
 use engine::metrics::Build;
+use engine::plugin::DIRECTIVES;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::endpoints::zone_text;

@@ -9,10 +9,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use engine::corefile::{self, Kubernetes, Namespaces, Pods};
+use engine::corefile::value::selector;
 use engine::fleet::Deliver;
 use engine::limits::{EVENTS_WAITING_MAX, MANIFESTS_TIMEOUT, SYNC_STOP_TIMEOUT};
 use engine::plan::TableSlot;
+use engine::plugin::kubernetes::cluster::Cluster;
+use engine::plugin::kubernetes::{Kubernetes, Namespaces, Pods};
 use engine::trust;
 use k8s_sync::manifests::Manifests;
 use k8s_sync::options::{ApiServer, ClientTls, Options, Source};
@@ -188,17 +190,17 @@ pub(crate) fn options(kubernetes: &Kubernetes, server_addresses: Vec<IpAddr>) ->
     }
 }
 
-fn selector(selector: &corefile::Selector) -> Selector {
-    let requirements = selector.requirements.iter().map(|requirement| Requirement {
+fn selector(from: &selector::Selector) -> Selector {
+    let requirements = from.requirements.iter().map(|requirement| Requirement {
         key: requirement.key.clone(),
         operator: match &requirement.operator {
-            corefile::Operator::Exists => Operator::Exists,
-            corefile::Operator::DoesNotExist => Operator::DoesNotExist,
-            corefile::Operator::In(values) => Operator::In(values.clone()),
-            corefile::Operator::NotIn(values) => Operator::NotIn(values.clone()),
+            selector::Operator::Exists => Operator::Exists,
+            selector::Operator::DoesNotExist => Operator::DoesNotExist,
+            selector::Operator::In(values) => Operator::In(values.clone()),
+            selector::Operator::NotIn(values) => Operator::NotIn(values.clone()),
         },
     });
-    Selector { text: selector.text.clone(), requirements: requirements.collect() }
+    Selector { text: from.text.clone(), requirements: requirements.collect() }
 }
 
 fn source(kubernetes: &Kubernetes) -> Source {
@@ -211,12 +213,12 @@ fn source(kubernetes: &Kubernetes) -> Source {
         ..ApiServer::default()
     };
     Source::ApiServer(match &kubernetes.cluster {
-        corefile::Cluster::Manifests(paths) => return Source::Manifests(paths.clone()),
-        corefile::Cluster::OwnPod => server,
-        corefile::Cluster::Kubeconfig { file, context } => {
+        Cluster::Manifests(paths) => return Source::Manifests(paths.clone()),
+        Cluster::OwnPod => server,
+        Cluster::Kubeconfig { file, context } => {
             ApiServer { kubeconfig: Some((file.clone(), context.clone())), ..server }
         }
-        corefile::Cluster::Endpoint { url, tls } => ApiServer {
+        Cluster::Endpoint { url, tls } => ApiServer {
             endpoint: Some(url.clone()),
             tls: tls.as_ref().map(|tls| ClientTls {
                 certificate: tls.certificate.clone(),

@@ -10,9 +10,9 @@ use serde_saphyr::Spanned;
 
 use super::config_map::{Data, line, without_place};
 use super::{Converted, Failure, Note};
-use crate::corefile::Target;
-use crate::corefile::target;
-use crate::corefile::zone::{self, Zone};
+use crate::corefile::value::target;
+use crate::corefile::value::target::Target;
+use crate::corefile::value::zone::{self, Zone};
 use crate::limits::UPSTREAMS_MAX;
 
 /// What kube-dns reads.

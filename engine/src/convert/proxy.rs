@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::edits::lines_of;
 use super::{Draft, line_of};
 use crate::corefile::outline::{Body, Section, Statement, Word};
-use crate::corefile::zone::{self, Zone};
+use crate::corefile::value::zone::{self, Zone};
 
 /// What becomes of an option.
 enum Fate {

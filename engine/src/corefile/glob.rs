@@ -6,19 +6,19 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 /// Whether `import` would take this for a pattern and not for one file.
-pub(super) fn is_pattern(path: &str) -> bool {
+pub(crate) fn is_pattern(path: &str) -> bool {
     path.contains(['*', '?', '[', ']'])
 }
 
 /// Whether the pattern has no more wildcards than CoreDNS allows; it refuses lists of characters,
 /// closed or not.
-pub(super) fn is_allowed(path: &str) -> bool {
+pub(crate) fn is_allowed(path: &str) -> bool {
     let count = |wildcard| path.matches(wildcard).count();
     count('*') <= 1 && count('?') <= 1 && !path.contains('[')
 }
 
 /// The files that match, in the order of their names. A folder that cannot be read holds none.
-pub(super) fn files(pattern: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(pattern: &Path) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::new()];
     for component in pattern.components() {
         found = match component {
@@ -33,7 +33,7 @@ pub(super) fn files(pattern: &Path) -> Vec<PathBuf> {
 }
 
 /// The folder that the first wildcard of a pattern looks into.
-pub(super) fn folder(pattern: &Path) -> PathBuf {
+pub(crate) fn folder(pattern: &Path) -> PathBuf {
     let is_plain = |c: &Component<'_>| !is_pattern(&c.as_os_str().to_string_lossy());
     pattern.components().take_while(is_plain).collect()
 }

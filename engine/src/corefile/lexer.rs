@@ -7,33 +7,33 @@ use super::source::Span;
 
 /// A word, or a brace that stands alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Token {
+pub(crate) struct Token {
     /// Without its quotes, variables filled in. May be empty (`""`), may hold anything.
-    pub(super) text: String,
-    pub(super) kind: Kind,
-    pub(super) is_quoted: bool,
+    pub(crate) text: String,
+    pub(crate) kind: Kind,
+    pub(crate) is_quoted: bool,
     /// The first of its line.
-    pub(super) starts_line: bool,
-    pub(super) span: Span,
+    pub(crate) starts_line: bool,
+    pub(crate) span: Span,
 }
 
 /// What a token means to the grammar. A quoted brace is a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Word,
     Open,
     Close,
 }
 
 /// The tokens of one text.
-pub(super) struct Lexed {
-    pub(super) tokens: Vec<Token>,
+pub(crate) struct Lexed {
+    pub(crate) tokens: Vec<Token>,
     /// A quote that the text ends in.
-    pub(super) unclosed_quote: Option<Span>,
+    pub(crate) unclosed_quote: Option<Span>,
 }
 
 /// `variable` gives an environment variable's value.
-pub(super) fn lex(text: &str, source: usize, variable: &dyn Fn(&str) -> Option<String>) -> Lexed {
+pub(crate) fn lex(text: &str, source: usize, variable: &dyn Fn(&str) -> Option<String>) -> Lexed {
     let mut lexer = Lexer { rest: text.chars().peekable(), at: 0, starts_line: true, variable };
     let mut lexed = Lexed { tokens: Vec::new(), unclosed_quote: None };
     if lexer.rest.peek() == Some(&'\u{feff}') {

@@ -13,14 +13,14 @@ use super::word::quoted;
 use crate::limits::COREFILE_NESTING_MAX;
 
 /// A server block as written.
-pub(super) struct Block {
+pub(crate) struct Block {
     /// At least one, not empty, commas removed.
-    pub(super) keys: Vec<Token>,
-    pub(super) statements: Vec<Statement>,
+    pub(crate) keys: Vec<Token>,
+    pub(crate) statements: Vec<Statement>,
 }
 
 /// Reads the stream to its end.
-pub(super) fn blocks(stream: &mut Stream<'_>) -> Vec<Block> {
+pub(crate) fn blocks(stream: &mut Stream<'_>) -> Vec<Block> {
     let mut parser =
         Parser { stream, last: None, told_of_end: false, told_of_close: false, has_block: false };
     let mut blocks = Vec::new();

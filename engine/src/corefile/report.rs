@@ -14,15 +14,15 @@ use crate::limits::{COREFILE_EXCERPT_COLUMNS_MAX, COREFILE_MISTAKES_MAX};
 /// Everything that was found in one reading: mistakes, then warnings. Shown without colours by
 /// `Display`.
 #[derive(Debug)]
-pub struct Report(pub(super) Box<Contents>);
+pub struct Report(pub(crate) Box<Contents>);
 
 #[derive(Debug, Default)]
-pub(super) struct Contents {
-    pub(super) files: Vec<PathBuf>,
-    pub(super) folders: Vec<PathBuf>,
-    pub(super) digest: String,
-    pub(super) sources: Vec<Source>,
-    pub(super) mistakes: Mistakes,
+pub(crate) struct Contents {
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) folders: Vec<PathBuf>,
+    pub(crate) digest: String,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) mistakes: Mistakes,
 }
 
 /// One mistake or warning, for a log line or a machine.
@@ -113,7 +113,7 @@ enum Phrase {
 
 /// One thing that is wrong, or odd.
 #[derive(Debug)]
-pub(super) struct Mistake {
+pub(crate) struct Mistake {
     severity: Severity,
     phrase: Phrase,
     /// The directive whose setting-up would have complained.
@@ -129,7 +129,7 @@ pub(super) struct Mistake {
 }
 
 impl Mistake {
-    pub(super) fn error(span: Span, message: impl Into<String>) -> Self {
+    pub(crate) fn error(span: Span, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
             phrase: Phrase::Parsing,
@@ -142,36 +142,36 @@ impl Mistake {
         }
     }
 
-    pub(super) fn warning(span: Span, message: impl Into<String>) -> Self {
+    pub(crate) fn warning(span: Span, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(span, message) }
     }
 
     /// A mistake that no word of a file is to blame for.
-    pub(super) fn without_place(message: impl Into<String>) -> Self {
+    pub(crate) fn without_place(message: impl Into<String>) -> Self {
         Self { span: None, ..Self::error(Span { source: 0, start: 0, end: 0 }, message) }
     }
 
-    pub(super) fn syntax(self) -> Self {
+    pub(crate) fn syntax(self) -> Self {
         Self { phrase: Phrase::Syntax, ..self }
     }
 
-    pub(super) fn of_plugin(self, plugin: Option<&'static str>) -> Self {
+    pub(crate) fn of_plugin(self, plugin: Option<&'static str>) -> Self {
         Self { plugin, ..self }
     }
 
-    pub(super) fn label(self, label: impl Into<String>) -> Self {
+    pub(crate) fn label(self, label: impl Into<String>) -> Self {
         Self { label: label.into(), ..self }
     }
 
-    pub(super) fn help(self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 
-    pub(super) fn maybe_help(self, help: Option<String>) -> Self {
+    pub(crate) fn maybe_help(self, help: Option<String>) -> Self {
         Self { help: help.or(self.help), ..self }
     }
 
-    pub(super) fn also(mut self, span: Span, label: impl Into<String>) -> Self {
+    pub(crate) fn also(mut self, span: Span, label: impl Into<String>) -> Self {
         self.also.push((span, label.into()));
         self
     }
@@ -276,17 +276,17 @@ impl Mistake {
 pub(crate) struct Refusal {
     pub(crate) message: String,
     /// What stands under the underlined word: short.
-    pub(super) label: &'static str,
+    pub(crate) label: &'static str,
     /// What to write instead.
-    pub(super) help: Option<String>,
+    pub(crate) help: Option<String>,
 }
 
 impl Refusal {
-    pub(super) fn new(message: impl Into<String>, label: &'static str) -> Self {
+    pub(crate) fn new(message: impl Into<String>, label: &'static str) -> Self {
         Self { message: message.into(), label, help: None }
     }
 
-    pub(super) fn help(self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 }
@@ -335,14 +335,14 @@ impl ariadne::Cache<usize> for &mut Excerpts {
 
 /// Mistakes and warnings as they are found; bounded.
 #[derive(Debug, Default)]
-pub(super) struct Mistakes {
-    pub(super) errors: Vec<Mistake>,
-    pub(super) warnings: Vec<Mistake>,
+pub(crate) struct Mistakes {
+    pub(crate) errors: Vec<Mistake>,
+    pub(crate) warnings: Vec<Mistake>,
     unlisted: usize,
 }
 
 impl Mistakes {
-    pub(super) fn push(&mut self, mistake: Mistake) {
+    pub(crate) fn push(&mut self, mistake: Mistake) {
         let list = match mistake.severity {
             Severity::Error => &mut self.errors,
             Severity::Warning => &mut self.warnings,
@@ -355,7 +355,7 @@ impl Mistakes {
     }
 
     /// For an error that takes long to word: one that will only be counted is not worded.
-    pub(super) fn push_error(&mut self, mistake: impl FnOnce() -> Mistake) {
+    pub(crate) fn push_error(&mut self, mistake: impl FnOnce() -> Mistake) {
         if self.errors.len() < COREFILE_MISTAKES_MAX {
             self.errors.push(mistake());
         } else {
@@ -364,7 +364,7 @@ impl Mistakes {
     }
 
     /// In the order of the files and their lines, not of the passes that found them.
-    pub(super) fn sort(&mut self) {
+    pub(crate) fn sort(&mut self) {
         let place = |m: &Mistake| m.span.map(|span| (span.source, span.start));
         self.errors.sort_by_key(place);
         self.warnings.sort_by_key(place);

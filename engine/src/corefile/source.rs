@@ -5,15 +5,15 @@ use std::path::PathBuf;
 /// Where a word stands. Offsets are in characters; `start <= end`, both within one line of the
 /// source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) source: usize,
-    pub(super) start: usize,
-    pub(super) end: usize,
+pub(crate) struct Span {
+    pub(crate) source: usize,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 impl Span {
     /// From the start of this one to the end of `last`, if that is on the same line.
-    pub(super) fn to(self, last: Self, sources: &[Source]) -> Self {
+    pub(crate) fn to(self, last: Self, sources: &[Source]) -> Self {
         let line = |span: Self| sources.get(span.source).map(|source| source.place(span.start).0);
         if self.source == last.source && self.start <= last.end && line(self) == line(last) {
             Self { end: last.end, ..self }
@@ -25,19 +25,19 @@ impl Span {
 
 /// A file that was read, or the text that was given.
 #[derive(Debug)]
-pub(super) struct Source {
-    pub(super) name: String,
+pub(crate) struct Source {
+    pub(crate) name: String,
     /// What relative paths in it are relative to.
-    pub(super) folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// The text with every control character but `\n` and `\t` blanked: a terminal shows it as it
     /// stands, and `\n` alone ends a line.
-    pub(super) shown: String,
+    pub(crate) shown: String,
     /// Offsets of the lines' first characters.
     line_starts: Vec<usize>,
 }
 
 impl Source {
-    pub(super) fn new(name: String, folder: PathBuf, text: &str) -> Self {
+    pub(crate) fn new(name: String, folder: PathBuf, text: &str) -> Self {
         let blank = |c: char| match c {
             '\n' | '\t' => c,
             '\u{feff}' | '\u{2028}' | '\u{2029}' => ' ',
@@ -51,14 +51,14 @@ impl Source {
     }
 
     /// Line and column of the character at `offset`, both from 1.
-    pub(super) fn place(&self, offset: usize) -> (usize, usize) {
+    pub(crate) fn place(&self, offset: usize) -> (usize, usize) {
         let line = self.line_starts.partition_point(|start| *start <= offset);
         let start = self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
         (line, offset.saturating_sub(start) + 1)
     }
 
     /// Characters of the line that `offset` stands in.
-    pub(super) fn line_len(&self, offset: usize) -> usize {
+    pub(crate) fn line_len(&self, offset: usize) -> usize {
         let (line, _) = self.place(offset);
         let start = self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
         match self.line_starts.get(line) {

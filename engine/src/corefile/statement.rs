@@ -10,39 +10,74 @@ use super::source::Span;
 use super::word::{nearest, quoted};
 
 /// A name, its arguments, and what its braces hold.
-pub(super) struct Statement {
-    pub(super) name: Token,
-    pub(super) args: Vec<Token>,
-    pub(super) body: Option<Body>,
+pub(crate) struct Statement {
+    pub(crate) name: Token,
+    pub(crate) args: Vec<Token>,
+    pub(crate) body: Option<Body>,
 }
 
-pub(super) struct Body {
-    pub(super) open: Span,
-    pub(super) lines: Vec<Statement>,
+pub(crate) struct Body {
+    pub(crate) open: Span,
+    pub(crate) lines: Vec<Statement>,
 }
 
 /// One option of a plugin that keeps its settings in a `D`.
-pub(super) struct Setting<D: 'static> {
-    pub(super) name: &'static str,
+pub(crate) struct Setting<D: 'static> {
+    pub(crate) name: &'static str,
     /// How it is written, for help.
-    pub(super) usage: &'static str,
-    pub(super) outcome: SettingOutcome<D>,
+    pub(crate) usage: &'static str,
+    pub(crate) outcome: SettingOutcome<D>,
 }
 
-pub(super) enum SettingOutcome<D: 'static> {
-    /// Each one counts.
-    Adds(fn(&Statement, &mut D, &mut Context<'_>)),
-    /// Of several the last counts, as in CoreDNS; here with a warning.
-    Sets(fn(&Statement, &mut D, &mut Context<'_>)),
+/// Reads one option into the plugin's settings.
+pub(crate) type ReadSetting<D> = fn(&Statement, &mut D, &mut Context<'_>);
+
+pub(crate) enum SettingOutcome<D: 'static> {
+    /// Each occurrence counts.
+    Adds(ReadSetting<D>),
+    /// The last occurrence counts, as in CoreDNS; a second one gets a warning.
+    Sets(ReadSetting<D>),
     /// CoreDNS has it, this server not yet; what to do instead.
     NotBuilt(&'static str),
     /// CoreDNS had it; what to do instead, which `ringdns convert` does.
     Retired(&'static str),
 }
 
+/// An option of which each occurrence counts.
+pub(crate) const fn adds<D>(
+    name: &'static str,
+    usage: &'static str,
+    read: ReadSetting<D>,
+) -> Setting<D> {
+    Setting { name, usage, outcome: SettingOutcome::Adds(read) }
+}
+
+/// An option of which the last occurrence counts.
+pub(crate) const fn sets<D>(
+    name: &'static str,
+    usage: &'static str,
+    read: ReadSetting<D>,
+) -> Setting<D> {
+    Setting { name, usage, outcome: SettingOutcome::Sets(read) }
+}
+
+/// An option that CoreDNS has and this server does not; `instead` says what to do.
+pub(crate) const fn not_built<D>(
+    name: &'static str,
+    usage: &'static str,
+    instead: &'static str,
+) -> Setting<D> {
+    Setting { name, usage, outcome: SettingOutcome::NotBuilt(instead) }
+}
+
+/// An option that CoreDNS once had; `instead` says what to do.
+pub(crate) const fn retired<D>(name: &'static str, instead: &'static str) -> Setting<D> {
+    Setting { name, usage: name, outcome: SettingOutcome::Retired(instead) }
+}
+
 impl Statement {
     /// From the first argument to the last, or the name.
-    pub(super) fn args_span(&self, context: &Context<'_>) -> Span {
+    pub(crate) fn args_span(&self, context: &Context<'_>) -> Span {
         match (self.args.first(), self.args.last()) {
             (Some(first), Some(last)) => first.span.to(last.span, context.sources),
             _ => self.name.span,
@@ -50,7 +85,7 @@ impl Statement {
     }
 
     /// The arguments if there are exactly `N`, else a mistake.
-    pub(super) fn exactly<const N: usize>(
+    pub(crate) fn exactly<const N: usize>(
         &self,
         usage: &str,
         context: &mut Context<'_>,
@@ -65,7 +100,7 @@ impl Statement {
     }
 
     /// The arguments if there is at least one, else a mistake.
-    pub(super) fn at_least_one(&self, usage: &str, context: &mut Context<'_>) -> Option<&[Token]> {
+    pub(crate) fn at_least_one(&self, usage: &str, context: &mut Context<'_>) -> Option<&[Token]> {
         if self.args.is_empty() {
             self.wrong_count(1, usage, context);
             return None;
@@ -74,7 +109,7 @@ impl Statement {
     }
 
     /// Says that there are too few arguments, or more than `expected_max`.
-    pub(super) fn wrong_count(&self, expected_max: usize, usage: &str, context: &mut Context<'_>) {
+    pub(crate) fn wrong_count(&self, expected_max: usize, usage: &str, context: &mut Context<'_>) {
         let (span, label) = match self.args.get(expected_max) {
             Some(surplus) => (surplus.span, "one too many"),
             None => {
@@ -91,7 +126,7 @@ impl Statement {
     }
 
     /// Reads the options between the braces by the plugin's table.
-    pub(super) fn read_settings<D>(
+    pub(crate) fn read_settings<D>(
         &self,
         table: &[Setting<D>],
         draft: &mut D,
@@ -142,7 +177,7 @@ impl Statement {
 }
 
 /// The options that work.
-pub(super) fn built_names<D>(table: &[Setting<D>]) -> Vec<&'static str> {
+pub(crate) fn built_names<D>(table: &[Setting<D>]) -> Vec<&'static str> {
     let is_built = |row: &&Setting<D>| {
         matches!(row.outcome, SettingOutcome::Adds(_) | SettingOutcome::Sets(_))
     };

@@ -20,14 +20,14 @@ use super::source::{Source, Span};
 use super::word::{nearest, quoted};
 use crate::limits::{COREFILE_IMPORTS_MAX, COREFILE_LEN_MAX, COREFILE_WORDS_MAX};
 
-pub(super) struct Stream<'a> {
+pub(crate) struct Stream<'a> {
     surroundings: &'a Surroundings<'a>,
-    pub(super) sources: Vec<Source>,
-    pub(super) mistakes: Mistakes,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) mistakes: Mistakes,
     /// Every file read, in order.
-    pub(super) files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// Every folder that a pattern looked into.
-    pub(super) folders: Vec<PathBuf>,
+    pub(crate) folders: Vec<PathBuf>,
     /// Files already cut into words.
     lexed: HashMap<PathBuf, Rc<[Token]>>,
     snippets: HashMap<String, Snippet>,
@@ -38,7 +38,7 @@ pub(super) struct Stream<'a> {
     import_count: usize,
     token_count: usize,
     /// Reading ended at a bound and not at the end of the text.
-    pub(super) stopped: bool,
+    pub(crate) stopped: bool,
     digest: Sha512,
 }
 
@@ -68,7 +68,7 @@ enum Origin {
 
 impl<'a> Stream<'a> {
     /// `path` is where `text` came from, if from a file.
-    pub(super) fn new(
+    pub(crate) fn new(
         name: &str,
         path: Option<&Path>,
         text: &str,
@@ -95,13 +95,13 @@ impl<'a> Stream<'a> {
     }
 
     /// The next token, imports not looked at.
-    pub(super) fn peek(&self) -> Option<&Token> {
+    pub(crate) fn peek(&self) -> Option<&Token> {
         let frame = self.frames.iter().rev().find(|frame| !frame.is_read())?;
         frame.tokens.get(frame.next)
     }
 
     /// Whether the next token is on the line of those before it. What is imported begins a line.
-    pub(super) fn line_goes_on(&self) -> bool {
+    pub(crate) fn line_goes_on(&self) -> bool {
         let frame = self.frames.iter().rev().find(|frame| !frame.is_read());
         frame.is_some_and(|frame| {
             frame.next > 0 && frame.tokens.get(frame.next).is_some_and(|token| !token.starts_line)
@@ -109,7 +109,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Takes the next token. Only what was taken counts for the digest.
-    pub(super) fn take(&mut self) -> Option<Token> {
+    pub(crate) fn take(&mut self) -> Option<Token> {
         let goes_on = self.line_goes_on();
         let token = self.peek()?.clone();
         while self.frames.pop_if(|frame| frame.is_read()).is_some() {}
@@ -132,7 +132,7 @@ impl<'a> Stream<'a> {
     }
 
     /// The next token of a place where an `import` may stand, after all imports there.
-    pub(super) fn peek_importing(&mut self) -> Option<&Token> {
+    pub(crate) fn peek_importing(&mut self) -> Option<&Token> {
         while self.peek().is_some_and(|t| t.kind == Kind::Word && t.text == "import") {
             if let Some(import) = self.take() {
                 self.import(&import);
@@ -142,12 +142,12 @@ impl<'a> Stream<'a> {
     }
 
     /// The SHA-512 over what was taken, in hexadecimal.
-    pub(super) fn digest(&self) -> String {
+    pub(crate) fn digest(&self) -> String {
         self.digest.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Defines a snippet; a second one of the same name is a mistake.
-    pub(super) fn define(&mut self, name: &str, tokens: Vec<Token>, defined_at: Span) {
+    pub(crate) fn define(&mut self, name: &str, tokens: Vec<Token>, defined_at: Span) {
         if let Some(first) = self.snippets.get(name) {
             let message = format!("redeclaration of previously declared snippet {}", quoted(name));
             let mistake = Mistake::error(defined_at, message)
@@ -303,7 +303,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Takes the rest of the line; returns the span of its first word.
-    pub(super) fn take_line(&mut self) -> Option<Span> {
+    pub(crate) fn take_line(&mut self) -> Option<Span> {
         let mut first = None;
         while self.line_goes_on() {
             let token = self.take()?;
@@ -324,7 +324,7 @@ fn endless(target: Span, what: &str) -> Mistake {
 
 /// A file's text. Bytes that are not UTF-8 become replacement characters: in a comment they harm
 /// nothing.
-pub(super) fn read(path: &Path) -> io::Result<String> {
+pub(crate) fn read(path: &Path) -> io::Result<String> {
     let file = File::open(path)?;
     if file.metadata()?.is_dir() {
         return Err(io::Error::other("is a directory"));
@@ -333,7 +333,7 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
 }
 
 /// The text of what is not a file: standard input.
-pub(super) fn read_bounded(source: impl Read) -> io::Result<String> {
+pub(crate) fn read_bounded(source: impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     source.take(COREFILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > COREFILE_LEN_MAX {

@@ -4,7 +4,7 @@ use crate::limits::COREFILE_QUOTED_LEN_MAX;
 
 /// A word of the Corefile for use in a message: cut if long, one line, nothing that a terminal
 /// would obey.
-pub(super) fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let mut text: String = word
         .chars()
         .take(COREFILE_QUOTED_LEN_MAX)
@@ -17,7 +17,7 @@ pub(super) fn quoted(word: &str) -> String {
 }
 
 /// The candidate that was most likely meant by `word`, if any is near.
-pub(super) fn nearest<'c>(
+pub(crate) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {

@@ -17,7 +17,7 @@ use super::query::{Form, Query};
 use super::settings::Way;
 use super::stream::Reuse;
 use crate::client::Transport;
-use crate::corefile::UpstreamTransport;
+use crate::forward::options::UpstreamTransport;
 use crate::limits::{FORWARD_TIMEOUT, HEALTH_CHECK_TIMEOUT};
 use crate::metrics::UpstreamEvent;
 

@@ -24,7 +24,7 @@ use super::settings::{Settings, Upstream, Way};
 use super::stream::{Destination, Found, Pool, Reuse};
 use super::udp::{self, Buffer, Route};
 use crate::client::Transport;
-use crate::corefile::UpstreamTransport;
+use crate::forward::options::UpstreamTransport;
 use crate::limits::UPSTREAM_CONNECT_TIMEOUT;
 use crate::metrics::{UpstreamCounters, UpstreamEvent};
 

@@ -15,7 +15,7 @@ use super::Question;
 use super::link::Link;
 use super::settings::{Origin, Settings, Upstream};
 use crate::client::Transport;
-use crate::corefile::Zone;
+use crate::corefile::value::zone::Zone;
 use crate::limits::{LOOP_PROBE_EVERY, LOOP_PROBE_TIMEOUT};
 
 /// HINFO (RFC 1035, section 3.3.2), which nobody else asks for.

@@ -17,6 +17,7 @@ mod hedge;
 mod host;
 mod link;
 mod looping;
+pub mod options;
 mod policy;
 mod query;
 mod resolv_conf;

@@ -4,7 +4,7 @@
 //! most twice, and one that stands alone three times, none that is down or loops, and ends.
 
 use super::health::State;
-use crate::corefile::Policy;
+use crate::forward::options::Policy;
 use crate::limits::FORWARD_TRIES_MAX;
 
 /// The tries of one question.

@@ -15,14 +15,17 @@ use tokio_rustls::rustls::{self, ClientConfig};
 use super::looping::Probe;
 use super::resolv_conf::{name_servers, upstream_address};
 use super::{host, tls};
-use crate::corefile::{Forward, Place, Target, UpstreamTls, Zone};
+use crate::corefile::Place;
+use crate::corefile::value::target::Target;
+use crate::corefile::value::zone::Zone;
+use crate::forward::options::{ForwardOptions, UpstreamTls};
 use crate::limits::{FORWARD_TIMEOUT, UPSTREAMS_MAX};
 use crate::metrics::{Metrics, UpstreamMetrics};
 
 /// What a `forward` line comes to.
 #[derive(Debug)]
 pub struct Settings {
-    pub options: Forward,
+    pub options: ForwardOptions,
     /// In the order of the line; a file or a host may stand for several.
     pub upstreams: Vec<Upstream>,
     /// What was read: when one of them changes, the settings must be made anew.
@@ -78,7 +81,7 @@ impl Settings {
     /// # Errors
     /// The file or host that cannot be had, and why.
     pub async fn load(
-        options: &Forward,
+        options: &ForwardOptions,
         probe_zone: Option<&Zone>,
         metrics: &Metrics,
     ) -> Result<Self, SettingsError> {
@@ -221,7 +224,7 @@ async fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// The name that the upstream must prove: its own, else that of `tls_servername`, else its host's, else its address.
 fn server_name(
     target: &Target,
-    options: &Forward,
+    options: &ForwardOptions,
     address: SocketAddr,
 ) -> Result<ServerName<'static>, SettingsError> {
     let (own, host) = match target {
@@ -245,7 +248,7 @@ impl SettingsError {
 impl SettingsError {
     /// The line that names what cannot be had.
     #[must_use]
-    pub fn place<'o>(&self, options: &'o Forward) -> &'o Place {
+    pub fn place<'o>(&self, options: &'o ForwardOptions) -> &'o Place {
         let is_of_tls = match self {
             Self::Tls(_) | Self::NoSystemCertificates(_) => true,
             Self::File { path, .. } => {

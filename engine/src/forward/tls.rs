@@ -12,7 +12,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::settings::SettingsError;
-use crate::corefile::UpstreamTls;
+use crate::forward::options::UpstreamTls;
 use crate::trust;
 
 /// Sessions are resumed, as rustls does by itself: all upstreams and shards of a `forward` line share one configuration.

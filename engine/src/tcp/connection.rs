@@ -17,9 +17,9 @@ use super::{Buffers, Shared};
 use crate::answer::Question;
 use crate::client::ListenerId;
 use crate::client::Transport;
-use crate::corefile::Timeouts;
 use crate::limits::TCP_PENDING_MAX;
 use crate::metrics::Event;
+use crate::plugin::timeouts::Timeouts;
 use crate::shard::{Outcome, Shard};
 use crate::waiter::ReturnTo;
 

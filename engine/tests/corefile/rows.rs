@@ -5,9 +5,22 @@
 
 use std::net::IpAddr;
 
-use engine::corefile::{
-    self, Config, Host, HttpAddress, ListenIp, Report, ServerBlock, Severity, Surroundings,
-};
+use engine::cache::settings::CacheSettings;
+use engine::config::{self, Config};
+use engine::corefile::value::http_address::{Host, HttpAddress};
+use engine::corefile::value::zone::Zone;
+use engine::corefile::{ListenIp, Report, Severity, Surroundings};
+use engine::forward::options::ForwardOptions;
+use engine::plugin::ServerBlock;
+use engine::plugin::errors::Errors;
+use engine::plugin::health::Health;
+use engine::plugin::kubernetes::Kubernetes;
+use engine::plugin::loadbalance::LoadBalance;
+use engine::plugin::looping::Loop;
+use engine::plugin::prometheus::Prometheus;
+use engine::plugin::ready::Ready;
+use engine::plugin::reload::Reload;
+use engine::plugin::timeouts::Timeouts;
 
 pub(crate) fn variable(name: &str) -> Option<String> {
     let value = match name {
@@ -31,7 +44,7 @@ pub(crate) fn interface(name: &str) -> Option<Vec<ListenIp>> {
 pub(crate) fn parse_as(name: &str, text: &str) -> Result<Config, Report> {
     let surroundings =
         Surroundings { default_port: 53, variable: &variable, interface: &interface };
-    corefile::parse(name, text, &surroundings)
+    config::parse(name, text, &surroundings)
 }
 
 pub(crate) fn parse(text: &str) -> Result<Config, Report> {
@@ -47,34 +60,38 @@ pub(crate) fn summary(block: &ServerBlock) -> String {
         Host::Every => format!("* {}", at.port),
     };
     parts.extend(
-        block.bind.iter().map(|at| format!("bind={}%{}", at.address.ip, at.address.scope_id)),
+        block.bound().iter().map(|at| format!("bind={}%{}", at.address.ip, at.address.scope_id)),
     );
-    parts.extend(block.errors.iter().map(|e| format!("errors={}", e.stacktrace)));
-    parts.extend(block.errors.iter().flat_map(|e| &e.consolidate).map(|c| {
+    parts.extend(block.lines::<Errors>().map(|e| format!("errors={}", e.stacktrace)));
+    parts.extend(block.lines::<Errors>().flat_map(|e| &e.consolidate).map(|c| {
         format!("consolidate={:?} {} {:?} {}", c.every, c.pattern, c.level, c.show_first)
     }));
     parts.extend(
-        block.health.iter().map(|h| format!("health={} {:?}", address(&h.address), h.lameduck)),
+        block.lines::<Health>().map(|h| format!("health={} {:?}", address(&h.address), h.lameduck)),
     );
     parts.extend(
-        block.ready.iter().map(|r| format!("ready={} {:?}", address(&r.address), r.monitor)),
+        block.lines::<Ready>().map(|r| format!("ready={} {:?}", address(&r.address), r.monitor)),
     );
-    parts.extend(block.prometheus.iter().map(|p| format!("prometheus={}", address(&p.address))));
-    parts.extend(block.reload.iter().map(|r| format!("reload={:?} {:?}", r.interval, r.jitter)));
-    parts.extend(block.loadbalance.then(|| "loadbalance".to_owned()));
-    parts.extend(block.timeouts.iter().map(|t| {
+    parts
+        .extend(block.lines::<Prometheus>().map(|p| format!("prometheus={}", address(&p.address))));
+    parts
+        .extend(block.lines::<Reload>().map(|r| format!("reload={:?} {:?}", r.interval, r.jitter)));
+    parts.extend(block.lines::<LoadBalance>().map(|_| "loadbalance".to_owned()));
+    parts.extend(block.lines::<Timeouts>().map(|t| {
         format!("timeouts={:?} {:?} {:?} {:?}", t.read, t.write, t.idle, t.max_tcp_queries)
     }));
-    parts.extend(block.cache.iter().map(|c| format!("cache={}", texts(&c.zones))));
-    parts.extend(block.loop_probe.iter().map(|l| format!("loop={}", l.fatal)));
+    parts.extend(block.lines::<CacheSettings>().map(|c| format!("cache={}", texts(&c.zones))));
+    parts.extend(block.lines::<Loop>().map(|l| format!("loop={}", l.fatal)));
     parts.extend(
-        block.forwards.iter().map(|f| format!("forward={} {}", texts(&f.from), f.to.len())),
+        block
+            .lines::<ForwardOptions>()
+            .map(|f| format!("forward={} {}", texts(&f.from), f.to.len())),
     );
-    parts.extend(block.kubernetes.iter().map(|k| format!("kubernetes={}", texts(&k.zones))));
+    parts.extend(block.lines::<Kubernetes>().map(|k| format!("kubernetes={}", texts(&k.zones))));
     parts.join(" | ")
 }
 
-pub(crate) fn texts(zones: &[corefile::Zone]) -> String {
+pub(crate) fn texts(zones: &[Zone]) -> String {
     zones.iter().map(|zone| zone.text.as_str()).collect::<Vec<_>>().join(",")
 }
 

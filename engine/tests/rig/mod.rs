@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 use domain::base::Name as DomainName;
+use engine::cache::settings::CacheSettings;
 use engine::client::ListenerId;
-use engine::corefile::{self, Surroundings, Zone};
+use engine::config;
+use engine::corefile::Surroundings;
+use engine::corefile::value::zone::Zone;
 use engine::fleet::{Backend, Fleet, Settings};
 use engine::forward::Settings as ForwardSettings;
+use engine::forward::options::ForwardOptions;
 use engine::io::socket;
 use engine::metrics::{Build, LabelSet, Metrics};
 use engine::plan::{
@@ -189,15 +193,15 @@ fn outward(
 ) -> (Option<CacheSlot>, Vec<ForwardStep>) {
     let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
     let text = format!(".:53 {{\nerrors\n{lines}\n}}\n");
-    let config = corefile::parse("Corefile", &text, &surroundings).expect("lines without mistakes");
+    let config = config::parse("Corefile", &text, &surroundings).expect("lines without mistakes");
     let block = &config.blocks[0];
-    let cache = block.cache.clone().map(|settings| {
+    let cache = block.line::<CacheSettings>().cloned().map(|settings| {
         let metrics = metrics.cache(labels, ".");
         plan.caches.push(Arc::new(CachePlan { settings, metrics }));
         CacheSlot(0)
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let steps = block.forwards.iter().map(|options| {
+    let steps = block.lines::<ForwardOptions>().map(|options| {
         let settings = runtime.block_on(ForwardSettings::load(options, None, metrics));
         plan.forwards.push(Arc::new(settings.unwrap()));
         ForwardStep {

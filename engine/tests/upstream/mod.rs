@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 use domain::base::iana::Rcode;
 use domain::base::{Message, Name};
 use engine::client::Transport;
-use engine::corefile::{self, Forward, Surroundings, Target};
+use engine::config;
+use engine::corefile::Surroundings;
+use engine::corefile::value::target::Target;
+use engine::forward::options::ForwardOptions;
 use engine::forward::{Failure, Question, Settings, ShardNumber, Upstreams};
 use engine::limits::FORWARD_TIMEOUT;
 use engine::metrics::{Build, Metrics, UpstreamEvent};
@@ -283,11 +286,11 @@ fn has_opt(query: &[u8]) -> bool {
 }
 
 /// A `forward` line with the Corefile's defaults, but sequential, without hedging, and less patient.
-pub fn forward(to: &[SocketAddr]) -> Forward {
+pub fn forward(to: &[SocketAddr]) -> ForwardOptions {
     let text = ".:53 {\nforward . 127.0.0.1 {\npolicy sequential\nhedge off\n}\n}\n";
     let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
-    let mut config = corefile::parse("Corefile", text, &surroundings).expect("no mistake");
-    let mut forward = config.blocks.remove(0).forwards.remove(0);
+    let config = config::parse("Corefile", text, &surroundings).expect("no mistake");
+    let mut forward = config.blocks[0].line::<ForwardOptions>().unwrap().clone();
     forward.to = to.iter().copied().map(Target::Dns).collect();
     forward.health_check.every = Duration::from_millis(50);
     forward.read_timeout = Duration::from_millis(300);
@@ -302,7 +305,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    pub async fn start(options: &Forward) -> Self {
+    pub async fn start(options: &ForwardOptions) -> Self {
         let build =
             Build { version: String::new(), revision: String::new(), compiler: String::new() };
         let metrics = Metrics::new(build, 1);

@@ -1,18 +1,18 @@
 //! Whole numbers as CoreDNS reads them, refused in its words.
 
-use super::lexer::Token;
-use super::report::Refusal;
-use super::word::quoted;
+use crate::corefile::lexer::Token;
+use crate::corefile::report::Refusal;
+use crate::corefile::word::quoted;
 
 /// A whole number. What to think of a negative one is the caller's to say.
-pub(super) fn read(word: &Token) -> Result<i64, Refusal> {
+pub(crate) fn read(word: &Token) -> Result<i64, Refusal> {
     let text = word.text.as_str();
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     text.parse().map_err(|_| refusal("Atoi", text, digits))
 }
 
 /// A number from 0 to 2^32 - 1, without a sign.
-pub(super) fn count(word: &Token) -> Result<u32, Refusal> {
+pub(crate) fn count(word: &Token) -> Result<u32, Refusal> {
     let text = word.text.as_str();
     match text.parse() {
         Ok(count) if !text.starts_with('+') => Ok(count),

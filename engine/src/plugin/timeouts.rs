@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::lexer::Token;
-use super::report::{Mistake, Refusal};
-use super::statement::{Setting, SettingOutcome, Statement};
-use super::word::quoted;
-use super::{Context, ServerBlock, duration, number};
+use super::{Plugin, ServerBlock};
+use crate::corefile::Context;
+use crate::corefile::lexer::Token;
+use crate::corefile::report::{Mistake, Refusal};
+use crate::corefile::statement::{Setting, Statement, sets};
+use crate::corefile::value::{duration, number};
+use crate::corefile::word::quoted;
 use crate::limits::{TCP_IDLE_TIMEOUT, TCP_READ_TIMEOUT, TCP_WRITE_TIMEOUT};
 
 /// Time limits of TCP connections, each from 1 s to 24 h; defaults in brackets.
@@ -33,29 +35,35 @@ impl Default for Timeouts {
     }
 }
 
-pub(super) const USAGE: &str = "timeouts { … }";
+impl Plugin for Timeouts {
+    fn name(&self) -> &'static str {
+        "timeouts"
+    }
+
+    fn sees_queries(&self) -> bool {
+        false
+    }
+}
+
+pub(crate) const USAGE: &str = "timeouts { … }";
 
 const READ: &str = "read DURATION";
 const WRITE: &str = "write DURATION";
 const IDLE: &str = "idle DURATION";
 const MAX_TCP_QUERIES: &str = "maxtcpqueries NUMBER";
 
-pub(super) const SETTINGS: &[Setting<Timeouts>] = &[
-    Setting { name: "read", usage: READ, outcome: SettingOutcome::Sets(read_timeout) },
-    Setting { name: "write", usage: WRITE, outcome: SettingOutcome::Sets(write_timeout) },
-    Setting { name: "idle", usage: IDLE, outcome: SettingOutcome::Sets(idle_timeout) },
-    Setting {
-        name: "maxtcpqueries",
-        usage: MAX_TCP_QUERIES,
-        outcome: SettingOutcome::Sets(max_tcp_queries),
-    },
+pub(crate) const SETTINGS: &[Setting<Timeouts>] = &[
+    sets("read", READ, read_timeout),
+    sets("write", WRITE, write_timeout),
+    sets("idle", IDLE, idle_timeout),
+    sets("maxtcpqueries", MAX_TCP_QUERIES, max_tcp_queries),
 ];
 
 const MIN: Duration = Duration::from_secs(1);
 const MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Several `timeouts` in a block add up; the last of an option counts.
-pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     if !statement.args.is_empty() {
         return statement.wrong_count(0, USAGE, context);
     }
@@ -64,9 +72,8 @@ pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
         let mistake = Mistake::error(statement.name.span, message).label("says nothing");
         return context.report(mistake.help("the options are read, write, idle, maxtcpqueries"));
     }
-    let mut timeouts = block.timeouts.unwrap_or_default();
-    statement.read_settings(SETTINGS, &mut timeouts, context);
-    block.timeouts = Some(timeouts);
+    let timeouts = block.line_or(Timeouts::default());
+    statement.read_settings(SETTINGS, timeouts, context);
 }
 
 fn read_timeout(line: &Statement, timeouts: &mut Timeouts, context: &mut Context<'_>) {

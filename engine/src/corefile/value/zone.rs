@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use wire::zone::ZoneSet;
 
-use super::report::Refusal;
-use super::word::quoted;
+use crate::corefile::report::Refusal;
+use crate::corefile::word::quoted;
 
 /// A zone's name, two ways.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,7 +54,7 @@ impl Zone {
 
     /// A name in the form of zone files: `\.` and `\DDD` escapes, the last dot may be missing. Any character may stand in it, as
     /// in CoreDNS; `oddity` says which of them nobody means.
-    pub(super) fn from_name(text: &str) -> Result<Self, Refusal> {
+    pub(crate) fn from_name(text: &str) -> Result<Self, Refusal> {
         if text == "." {
             return Ok(Self::root());
         }
@@ -88,9 +88,9 @@ impl Zone {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Oddity {
     /// What it looks like, short.
-    pub(super) label: &'static str,
+    pub(crate) label: &'static str,
     /// What to write instead.
-    pub(super) help: String,
+    pub(crate) help: String,
 }
 
 /// What is odd about a name.

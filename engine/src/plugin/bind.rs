@@ -2,68 +2,45 @@
 
 use std::net::IpAddr;
 
-use super::lexer::Token;
-use super::report::Mistake;
-use super::statement::{Setting, SettingOutcome, Statement};
-use super::word::{nearest, quoted};
-use super::{Context, Place, ServerBlock};
+use super::{Plugin, ServerBlock};
+use crate::corefile::lexer::Token;
+use crate::corefile::report::Mistake;
+use crate::corefile::statement::{Setting, Statement, adds};
+use crate::corefile::word::{nearest, quoted};
+use crate::corefile::{Context, ListenIp, Place};
 use crate::limits::COREFILE_BIND_MAX;
-
-/// An address of this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ListenIp {
-    pub ip: IpAddr,
-    /// The interface's index for a link-local IPv6 address that was found by the interface's name,
-    /// else 0.
-    pub scope_id: u32,
-}
 
 /// An address that a block listens on, and the line that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bind {
+pub struct BindAddress {
     pub address: ListenIp,
     pub place: Place,
 }
 
-impl From<IpAddr> for ListenIp {
-    fn from(ip: IpAddr) -> Self {
-        Self { ip, scope_id: 0 }
+/// `bind`: the addresses that a block listens on; several lines of a block add up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bind {
+    /// None twice.
+    pub addresses: Vec<BindAddress>,
+}
+
+impl Plugin for Bind {
+    fn name(&self) -> &'static str {
+        "bind"
+    }
+
+    fn sees_queries(&self) -> bool {
+        false
     }
 }
 
-/// The addresses of a network interface of this machine; `None` if there is no such interface.
-pub(super) fn interface_addresses(name: &str) -> Option<Vec<ListenIp>> {
-    let interfaces = if_addrs::get_if_addrs().ok()?;
-    let found: Vec<_> = interfaces
-        .iter()
-        .filter(|interface| interface.name == name)
-        .map(|interface| {
-            let ip = interface.ip();
-            let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-            let scope_id = interface.index.filter(|_| is_link_local).unwrap_or(0);
-            ListenIp { ip, scope_id }
-        })
-        .collect();
-    let is_there = !found.is_empty() || is_interface(name);
-    is_there.then_some(found)
-}
+pub(crate) const USAGE: &str = "bind ADDRESS|INTERFACE… { except ADDRESS|INTERFACE… }";
 
-fn is_interface(name: &str) -> bool {
-    std::fs::read_dir("/sys/class/net").is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|one| one.file_name() == name))
-    })
-}
-
-pub(super) const USAGE: &str = "bind ADDRESS|INTERFACE… { except ADDRESS|INTERFACE… }";
-
-pub(super) const SETTINGS: &[Setting<Vec<ListenIp>>] = &[Setting {
-    name: "except",
-    usage: "except ADDRESS|INTERFACE…",
-    outcome: SettingOutcome::Adds(except),
-}];
+pub(crate) const SETTINGS: &[Setting<Vec<ListenIp>>] =
+    &[adds("except", "except ADDRESS|INTERFACE…", except)];
 
 /// Several `bind`s in a block add up.
-pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     let Some(words) = statement.at_least_one(USAGE, context) else { return };
     let (addresses, all_known) = resolve(words, context);
     let mut excepted = Vec::new();
@@ -75,14 +52,16 @@ pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
             .label("everything is excepted");
         context.report(mistake);
     }
-    if block.bind.len() + kept.len() > COREFILE_BIND_MAX {
+    let bound_count = block.bound().len();
+    if bound_count + kept.len() > COREFILE_BIND_MAX {
         let message = format!("more than {COREFILE_BIND_MAX} addresses");
         return context.report(Mistake::error(statement.name.span, message).label("too many"));
     }
     let place = context.place(statement.name.span);
+    let bind = block.line_or(Bind::default());
     for address in kept {
-        if !block.bind.iter().any(|other| other.address == address) {
-            block.bind.push(Bind { address, place: place.clone() });
+        if !bind.addresses.iter().any(|other| other.address == address) {
+            bind.addresses.push(BindAddress { address, place: place.clone() });
         }
     }
 }
@@ -138,19 +117,4 @@ fn unknown(word: &Token, context: &mut Context<'_>) {
         "`ip address` lists the interfaces"
     };
     context.report(mistake.help(help));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn this_machine() {
-        let found = interface_addresses("lo").unwrap_or_default();
-        let loopback = IpAddr::from([127, 0, 0, 1]);
-        assert!(found.contains(&loopback.into()), "{found:?}");
-        for none in ["no-such-if0", "", "..", "lo/"] {
-            assert_eq!(interface_addresses(none), None, "{none:?}");
-        }
-    }
 }

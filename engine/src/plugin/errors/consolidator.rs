@@ -5,11 +5,12 @@
 
 use std::time::Instant;
 
-use engine::corefile::{Consolidate, Level, show_duration};
+use super::{Consolidate, Level};
+use crate::corefile::value::duration;
 
 /// The `consolidate`s of one server block.
 #[derive(Default)]
-pub(crate) struct Consolidator {
+pub struct Consolidator {
     counters: Vec<Counter>,
 }
 
@@ -23,20 +24,20 @@ struct Counter {
 
 /// What becomes of an error's own line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
     Logged(Level),
     /// Only its number will be told.
     Counted,
 }
 
 impl Consolidator {
-    pub(crate) fn new(rules: &[Consolidate]) -> Self {
+    pub fn new(rules: &[Consolidate]) -> Self {
         let counter = |rule: &Consolidate| Counter { rule: rule.clone(), count: 0, due_at: None };
         Self { counters: rules.iter().map(counter).collect() }
     }
 
     /// Takes in the message of an error.
-    pub(crate) fn take(&mut self, message: &str, now: Instant) -> Fate {
+    pub fn take(&mut self, message: &str, now: Instant) -> Fate {
         let is_like = |counter: &&mut Counter| counter.rule.pattern.is_match(message);
         let Some(counter) = self.counters.iter_mut().find(is_like) else {
             return Fate::Logged(Level::Error);
@@ -53,13 +54,13 @@ impl Consolidator {
     }
 
     /// The counts whose time has come, worded as CoreDNS does.
-    pub(crate) fn due(&mut self, now: Instant) -> impl Iterator<Item = (Level, String)> {
+    pub fn due(&mut self, now: Instant) -> impl Iterator<Item = (Level, String)> {
         let is_due = move |counter: &&mut Counter| counter.due_at.is_some_and(|at| at <= now);
         self.counters.iter_mut().filter(is_due).filter_map(Counter::tell)
     }
 
     /// All counts, before the Corefile or the process ends.
-    pub(crate) fn rest(&mut self) -> impl Iterator<Item = (Level, String)> {
+    pub fn rest(&mut self) -> impl Iterator<Item = (Level, String)> {
         self.counters.iter_mut().filter_map(Counter::tell)
     }
 }
@@ -71,7 +72,7 @@ impl Counter {
         let count = std::mem::take(&mut self.count);
         let told = u64::from(self.rule.show_first);
         (count > told).then(|| {
-            let (pattern, every) = (&self.rule.pattern, show_duration(self.rule.every));
+            let (pattern, every) = (&self.rule.pattern, duration::shown(self.rule.every));
             (self.rule.level, format!("{count} errors like '{pattern}' occurred in last {every}"))
         })
     }

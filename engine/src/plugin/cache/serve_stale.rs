@@ -2,56 +2,25 @@
 
 use std::time::Duration;
 
-use super::Context;
-use super::cache::Draft;
-use super::duration;
-use super::lexer::Token;
-use super::report::{Mistake, Refusal};
-use super::source::Span;
-use super::statement::Statement;
-use super::word::quoted;
+use super::CacheDraft;
+use crate::cache::settings::{ServeStale, Stale};
+use crate::corefile::Context;
+use crate::corefile::lexer::Token;
+use crate::corefile::report::{Mistake, Refusal};
+use crate::corefile::source::Span;
+use crate::corefile::statement::Statement;
+use crate::corefile::value::duration;
+use crate::corefile::word::quoted;
 
-/// `serve_stale [DURATION [MODE]]`; defaults in brackets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServeStale {
-    /// For so long after they expired [1 h].
-    pub keep: Duration,
-    pub mode: Stale,
-    /// `serve_stale_policy prefer_positive`
-    pub prefers_positive: bool,
-}
-
-/// When a stale answer is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stale {
-    /// At once; a fresh one is asked for meanwhile.
-    Immediate {
-        /// TTL of the stale answer, whole seconds [0].
-        ttl: Duration,
-        /// After a failure, how long until the upstream is asked again [each time].
-        recheck: Option<Duration>,
-    },
-    /// When the upstream has failed to give a fresh one.
-    Verify {
-        /// How long that is waited for [no longer than the upstream is].
-        timeout: Option<Duration>,
-        /// TTL of the stale answer, whole seconds [0].
-        ttl: Duration,
-        /// After a failure, how long until the upstream is asked again; meanwhile the stale answer is
-        /// given at once [each time].
-        recheck: Option<Duration>,
-    },
-}
-
-pub(super) const USAGE: &str =
+pub(crate) const USAGE: &str =
     "serve_stale [DURATION [immediate [TTL [RECHECK]] | verify [TIMEOUT [TTL [RECHECK]]]]]";
-pub(super) const POLICY_USAGE: &str = "serve_stale_policy prefer_positive";
+pub(crate) const POLICY_USAGE: &str = "serve_stale_policy prefer_positive";
 
 const KEEP_DEFAULT: Duration = Duration::from_secs(60 * 60);
 /// RFC 8767, section 5.
 const RECHECK_MAX: Duration = Duration::from_secs(5 * 60);
 
-pub(super) fn read(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+pub(crate) fn read(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
     draft.has_serve_stale = true;
     let verifies = line.args.get(1).is_some_and(|mode| mode.text.eq_ignore_ascii_case("verify"));
     let count_max = if verifies { 5 } else { 4 };
@@ -118,7 +87,7 @@ fn recheck(word: &Token) -> Result<Duration, Refused> {
     Ok(recheck)
 }
 
-pub(super) fn read_policy(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+pub(crate) fn read_policy(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
     if let Some(first) = draft.prefers_positive_at {
         let message = "serve_stale_policy can only be specified once";
         let mistake = Mistake::error(line.name.span, message).label("specified again here");
@@ -135,7 +104,7 @@ pub(super) fn read_policy(line: &Statement, draft: &mut Draft, context: &mut Con
 }
 
 /// Gives the policy to the `serve_stale` that it needs, wherever that stands.
-pub(super) fn finish(draft: &mut Draft, context: &mut Context<'_>) {
+pub(crate) fn finish(draft: &mut CacheDraft, context: &mut Context<'_>) {
     let Some(at) = draft.prefers_positive_at else { return };
     if !draft.has_serve_stale {
         let refusal = Refusal::new("serve_stale_policy requires serve_stale", "of what?");

@@ -2,87 +2,50 @@
 
 use std::time::Duration;
 
-use super::lexer::Token;
-use super::report::{Mistake, Refusal};
-use super::serve_stale::{self, ServeStale};
-use super::source::Span;
-use super::statement::{Setting, SettingOutcome, Statement};
-use super::word::{nearest, quoted};
-use super::zone::Zone;
-use super::{Context, ServerBlock, duration, keys, number};
+mod serve_stale;
+
+use super::{Plugin, ServerBlock};
+use crate::cache::settings::{CacheSettings, Prefetch, Share};
+use crate::corefile::Context;
+use crate::corefile::lexer::Token;
+use crate::corefile::report::{Mistake, Refusal};
+use crate::corefile::source::Span;
+use crate::corefile::statement::{Setting, Statement, adds, sets};
+use crate::corefile::value::zone::Zone;
+use crate::corefile::value::{duration, key, number};
+use crate::corefile::word::{nearest, quoted};
 use crate::limits::COREFILE_CACHE_CAPACITY_MAX;
 
-/// One `cache` line; defaults in brackets.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Cache {
-    /// The zones whose answers are kept [the block's keys].
-    pub zones: Vec<Zone>,
-    /// Answers with data [9984 entries, 5 s to 3600 s].
-    pub success: Share,
-    /// NXDOMAIN and NODATA [9984 entries, 5 s to 1800 s].
-    pub denial: Share,
-    /// How long a SERVFAIL is kept; zero: not at all; at most five minutes [5 s].
-    pub servfail: Duration,
-    pub prefetch: Option<Prefetch>,
-    pub serve_stale: Option<ServeStale>,
-    /// `disable success`: zones whose answers are not kept.
-    pub disable_success: Vec<Zone>,
-    /// `disable denial`
-    pub disable_denial: Vec<Zone>,
-    /// Answers keep the TTL that they came with.
-    pub keepttl: bool,
-}
-
-/// A kind of answers in the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
-    /// Entries of all shards together hold copies of the same answers: the bound is each shard's. At
-    /// least 1024.
-    pub capacity: usize,
-    pub ttl_max: Duration,
-    pub ttl_min: Duration,
-}
-
-/// `prefetch AMOUNT [DURATION [PERCENTAGE]]`: popular answers are asked for again before they
-/// expire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prefetch {
-    /// Hits that make an answer popular; at least 1.
-    pub amount: u32,
-    /// With no longer gap than this between them [1 m].
-    pub within: Duration,
-    /// When so much of its TTL is left, 10 to 90 [10].
-    pub percentage: u8,
-}
-
 /// The settings, and what can only be judged when all have been read.
-pub(super) struct Draft {
-    pub(super) cache: Cache,
-    pub(super) has_serve_stale: bool,
-    pub(super) prefers_positive_at: Option<Span>,
+pub(crate) struct CacheDraft {
+    pub(crate) cache: CacheSettings,
+    pub(crate) has_serve_stale: bool,
+    pub(crate) prefers_positive_at: Option<Span>,
     disable_success_at: Option<Span>,
     disable_denial_at: Option<Span>,
 }
 
-pub(super) const USAGE: &str = "cache [TTL] [ZONE…] { … }";
+impl Plugin for CacheSettings {
+    fn name(&self) -> &'static str {
+        "cache"
+    }
 
-pub(super) const SETTINGS: &[Setting<Draft>] = &[
-    Setting { name: "success", usage: SUCCESS, outcome: SettingOutcome::Sets(success) },
-    Setting { name: "denial", usage: DENIAL, outcome: SettingOutcome::Sets(denial) },
-    Setting { name: "prefetch", usage: PREFETCH, outcome: SettingOutcome::Sets(prefetch) },
-    Setting {
-        name: "serve_stale",
-        usage: serve_stale::USAGE,
-        outcome: SettingOutcome::Sets(serve_stale::read),
-    },
-    Setting {
-        name: "serve_stale_policy",
-        usage: serve_stale::POLICY_USAGE,
-        outcome: SettingOutcome::Adds(serve_stale::read_policy),
-    },
-    Setting { name: "servfail", usage: SERVFAIL, outcome: SettingOutcome::Sets(servfail) },
-    Setting { name: "disable", usage: DISABLE, outcome: SettingOutcome::Adds(disable) },
-    Setting { name: "keepttl", usage: "keepttl", outcome: SettingOutcome::Sets(keepttl) },
+    fn sees_queries(&self) -> bool {
+        true
+    }
+}
+
+pub(crate) const USAGE: &str = "cache [TTL] [ZONE…] { … }";
+
+pub(crate) const SETTINGS: &[Setting<CacheDraft>] = &[
+    sets("success", SUCCESS, success),
+    sets("denial", DENIAL, denial),
+    sets("prefetch", PREFETCH, prefetch),
+    sets("serve_stale", serve_stale::USAGE, serve_stale::read),
+    adds("serve_stale_policy", serve_stale::POLICY_USAGE, serve_stale::read_policy),
+    sets("servfail", SERVFAIL, servfail),
+    adds("disable", DISABLE, disable),
+    sets("keepttl", "keepttl", keepttl),
 ];
 
 const SUCCESS: &str = "success CAPACITY [TTL [MINTTL]]";
@@ -103,10 +66,10 @@ const SERVFAIL_MAX: Duration = Duration::from_secs(5 * 60);
 const PREFETCH_WITHIN_DEFAULT: Duration = Duration::from_secs(60);
 const PREFETCH_PERCENTAGE_DEFAULT: u8 = 10;
 
-pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     let share = |ttl_max| Share { capacity: CAPACITY_DEFAULT, ttl_max, ttl_min: TTL_MIN_DEFAULT };
-    let mut draft = Draft {
-        cache: Cache {
+    let mut draft = CacheDraft {
+        cache: CacheSettings {
             zones: Vec::new(),
             success: share(SUCCESS_TTL_MAX_DEFAULT),
             denial: share(DENIAL_TTL_MAX_DEFAULT),
@@ -139,18 +102,18 @@ pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
     };
     statement.read_settings(SETTINGS, &mut draft, context);
     serve_stale::finish(&mut draft, context);
-    block.cache = Some(draft.cache);
+    block.push(draft.cache);
 }
 
 fn zones_of(words: &[Token], context: &mut Context<'_>) -> Vec<Zone> {
-    words.iter().flat_map(|word| keys::zones(&word.text, word.span, context)).collect()
+    words.iter().flat_map(|word| key::zones(&word.text, word.span, context)).collect()
 }
 
-fn success(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn success(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
     share(line, SUCCESS, &mut draft.cache.success, context);
 }
 
-fn denial(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn denial(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
     share(line, DENIAL, &mut draft.cache.denial, context);
 }
 
@@ -212,7 +175,7 @@ fn min_ttl(word: &Token, context: &mut Context<'_>) -> Option<Duration> {
     None
 }
 
-fn prefetch(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn prefetch(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
     let (amount, within, percentage) = match line.args.as_slice() {
         [amount] => (amount, None, None),
         [amount, within] => (amount, Some(within), None),
@@ -256,7 +219,7 @@ fn read_percentage(word: &Token) -> Result<u8, Refusal> {
     }
 }
 
-fn servfail(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn servfail(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(SERVFAIL, context) else { return };
     match duration::read(&word.text) {
         Ok(ttl) if ttl > SERVFAIL_MAX => {
@@ -270,7 +233,7 @@ fn servfail(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
 }
 
 /// Of several for one kind the last counts, as in CoreDNS.
-fn disable(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn disable(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
     let Some([kind, zones @ ..]) = line.at_least_one(DISABLE, context) else { return };
     let (disabled, earlier) = match kind.text.as_str() {
         "success" => (&mut draft.cache.disable_success, &mut draft.disable_success_at),
@@ -297,6 +260,6 @@ fn disable(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
     };
 }
 
-fn keepttl(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn keepttl(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
     draft.cache.keepttl |= line.exactly::<0>("keepttl", context).is_some();
 }

@@ -1,9 +1,10 @@
 //! `loop`: whether forwarded questions come back.
 
-use super::report::{Mistake, Refusal};
-use super::statement::Statement;
-use super::word::{nearest, quoted};
-use super::{Context, ServerBlock};
+use super::{Plugin, ServerBlock};
+use crate::corefile::Context;
+use crate::corefile::report::{Mistake, Refusal};
+use crate::corefile::statement::Statement;
+use crate::corefile::word::{nearest, quoted};
 
 /// At start the block asks itself a question that nobody else asks, and looks whether it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,9 +14,19 @@ pub struct Loop {
     pub fatal: bool,
 }
 
-pub(super) const USAGE: &str = "loop [fatal]";
+impl Plugin for Loop {
+    fn name(&self) -> &'static str {
+        "loop"
+    }
 
-pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+    fn sees_queries(&self) -> bool {
+        true
+    }
+}
+
+pub(crate) const USAGE: &str = "loop [fatal]";
+
+pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     if let Some(body) = &statement.body {
         let mistake = Mistake::error(body.open, "'loop' takes no block").label("opened here");
         context.report(mistake.help(format!("usage: `{USAGE}`")));
@@ -31,5 +42,5 @@ pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
         }
         [_, _, ..] => return statement.wrong_count(1, USAGE, context),
     };
-    block.loop_probe = Some(Loop { fatal });
+    block.push(Loop { fatal });
 }

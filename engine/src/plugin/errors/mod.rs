@@ -1,15 +1,19 @@
 //! `errors`: log queries that end in an error.
 
+pub mod consolidator;
+
 use std::time::Duration;
 
 use regex::Regex;
 
-use super::lexer::Token;
-use super::report::Refusal;
-use super::statement::{Setting, SettingOutcome, Statement};
-use super::word::{nearest, quoted};
-use super::{Context, ServerBlock, duration};
+use crate::corefile::Context;
+use crate::corefile::lexer::Token;
+use crate::corefile::report::Refusal;
+use crate::corefile::statement::{Setting, Statement, adds};
+use crate::corefile::value::duration;
+use crate::corefile::word::{nearest, quoted};
 use crate::limits::COREFILE_REGEX_LEN_MAX;
+use crate::plugin::{Plugin, ServerBlock};
 
 /// The block logs its errors.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,16 +55,24 @@ pub enum Level {
     Error,
 }
 
-pub(super) const USAGE: &str = "errors [stdout] { … }";
+impl Plugin for Errors {
+    fn name(&self) -> &'static str {
+        "errors"
+    }
 
-pub(super) const SETTINGS: &[Setting<Errors>] = &[
-    Setting { name: "stacktrace", usage: "stacktrace", outcome: SettingOutcome::Adds(stacktrace) },
-    Setting { name: "consolidate", usage: CONSOLIDATE, outcome: SettingOutcome::Adds(consolidate) },
-];
+    fn sees_queries(&self) -> bool {
+        true
+    }
+}
+
+pub(crate) const USAGE: &str = "errors [stdout] { … }";
+
+pub(crate) const SETTINGS: &[Setting<Errors>] =
+    &[adds("stacktrace", "stacktrace", stacktrace), adds("consolidate", CONSOLIDATE, consolidate)];
 
 const CONSOLIDATE: &str = "consolidate DURATION REGEXP [LEVEL] [show_first]";
 
-pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     match statement.args.as_slice() {
         [] => {}
         [word] if word.text == "stdout" => {}
@@ -75,7 +87,7 @@ pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
     }
     let mut errors = Errors::default();
     statement.read_settings(SETTINGS, &mut errors, context);
-    block.errors = Some(errors);
+    block.push(errors);
 }
 
 fn stacktrace(line: &Statement, errors: &mut Errors, context: &mut Context<'_>) {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::duration;
-use super::report::{Mistake, Refusal};
-use super::statement::Statement;
-use super::{Context, ServerBlock};
+use super::{Plugin, ServerBlock};
+use crate::corefile::Context;
+use crate::corefile::report::{Mistake, Refusal};
+use crate::corefile::statement::Statement;
+use crate::corefile::value::duration;
 
 /// Look every `interval`, moved once at start by up to half of `jitter` either way, so that
 /// replicas do not reload at once.
@@ -22,10 +23,20 @@ const INTERVAL_MIN: Duration = Duration::from_secs(2);
 const JITTER_DEFAULT: Duration = Duration::from_secs(15);
 const JITTER_MIN: Duration = Duration::from_secs(1);
 
-pub(super) const USAGE: &str = "reload [INTERVAL [JITTER]]";
+impl Plugin for Reload {
+    fn name(&self) -> &'static str {
+        "reload"
+    }
+
+    fn sees_queries(&self) -> bool {
+        false
+    }
+}
+
+pub(crate) const USAGE: &str = "reload [INTERVAL [JITTER]]";
 
 /// Of several `reload`s in a block the first counts, as in CoreDNS; here with a warning.
-pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     if statement.args.len() > 2 {
         statement.wrong_count(2, USAGE, context);
         return;
@@ -50,11 +61,11 @@ pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
         let message = "jitter value must be 0 or greater or equal to 1s";
         return context.refuse(word.span, Refusal::new(message, "too short"));
     }
-    if block.reload.is_some() {
+    if block.line::<Reload>().is_some() {
         let mistake = Mistake::warning(statement.name.span, "'reload' is set twice")
             .label("this one does not count")
             .help("the block's first `reload` counts");
         return context.report(mistake);
     }
-    block.reload = Some(Reload { interval, jitter: jitter.min(interval / 2) });
+    block.push(Reload { interval, jitter: jitter.min(interval / 2) });
 }

@@ -1,8 +1,8 @@
 //! Label selectors as `kubectl -l` takes them, `app=web,tier in (a, b),!old`: read here, so that a
 //! mistake is found at start and not by the API server. What they select is k8s-sync's.
 
-use super::report::Refusal;
-use super::word::quoted;
+use crate::corefile::report::Refusal;
+use crate::corefile::word::quoted;
 
 /// A selector that the API server will accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum Operator {
     NotIn(Vec<String>),
 }
 
-pub(super) fn read(text: &str) -> Result<Selector, Refusal> {
+pub(crate) fn read(text: &str) -> Result<Selector, Refusal> {
     let mut reader = Reader { rest: text };
     let mut requirements = Vec::new();
     let mut is_ended = reader.peek() == Piece::End;

@@ -1,15 +1,19 @@
 //! `kubernetes`: which cluster, which of its objects, which names.
 
+pub mod cluster;
+
 use std::time::Duration;
 
-use super::cluster::{self, ApiLimits, Cluster, ClusterDraft};
-use super::report::{Mistake, Refusal};
-use super::selector::{self, Selector};
-use super::source::Span;
-use super::statement::{Setting, SettingOutcome, Statement};
-use super::word::{nearest, quoted};
-use super::zone::Zone;
-use super::{Context, Place, ServerBlock, duration, keys};
+use crate::corefile::report::{Mistake, Refusal};
+use crate::corefile::source::Span;
+use crate::corefile::statement::{Setting, Statement, adds, not_built, retired, sets};
+use crate::corefile::value::selector::{self, Selector};
+use crate::corefile::value::zone::Zone;
+use crate::corefile::value::{duration, key};
+use crate::corefile::word::{nearest, quoted};
+use crate::corefile::{Context, Place};
+use crate::plugin::{Plugin, ServerBlock};
+use cluster::{ApiLimits, Cluster, ClusterDraft};
 
 /// One `kubernetes` block; defaults in brackets.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,42 +78,30 @@ impl Kubernetes {
     }
 }
 
+impl Plugin for Kubernetes {
+    fn name(&self) -> &'static str {
+        "kubernetes"
+    }
+
+    fn sees_queries(&self) -> bool {
+        true
+    }
+}
+
 const STARTUP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 const TTL_SECS_DEFAULT: u32 = 5;
 const TTL_SECS_MAX: u32 = 3600;
 
 /// The settings, and what can only be judged when all have been read.
-pub(super) struct Draft {
+pub(crate) struct KubernetesDraft {
     kubernetes: Kubernetes,
-    pub(super) cluster: ClusterDraft,
-    pub(super) api_limits: ApiLimits,
+    pub(crate) cluster: ClusterDraft,
+    pub(crate) api_limits: ApiLimits,
     named: Option<(Vec<String>, Span)>,
     labelled: Option<(Selector, Span)>,
 }
 
-type Read = fn(&Statement, &mut Draft, &mut Context<'_>);
-
-const fn sets(name: &'static str, usage: &'static str, read: Read) -> Setting<Draft> {
-    Setting { name, usage, outcome: SettingOutcome::Sets(read) }
-}
-
-const fn adds(name: &'static str, usage: &'static str, read: Read) -> Setting<Draft> {
-    Setting { name, usage, outcome: SettingOutcome::Adds(read) }
-}
-
-const fn not_built(
-    name: &'static str,
-    usage: &'static str,
-    instead: &'static str,
-) -> Setting<Draft> {
-    Setting { name, usage, outcome: SettingOutcome::NotBuilt(instead) }
-}
-
-const fn retired(name: &'static str, instead: &'static str) -> Setting<Draft> {
-    Setting { name, usage: name, outcome: SettingOutcome::Retired(instead) }
-}
-
-pub(super) const SETTINGS: &[Setting<Draft>] = &[
+pub(crate) const SETTINGS: &[Setting<KubernetesDraft>] = &[
     sets("endpoint", cluster::ENDPOINT, cluster::endpoint),
     sets("tls", cluster::TLS, cluster::tls),
     sets("kubeconfig", cluster::KUBECONFIG, cluster::kubeconfig),
@@ -145,10 +137,10 @@ const TTL: &str = "ttl SECONDS";
 const IGNORE: &str = "ignore empty_service";
 const STARTUP_TIMEOUT: &str = "startup_timeout DURATION";
 
-pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     let mistakes_before = context.mistakes.errors.len();
     let place = context.place(statement.name.span);
-    let mut draft = Draft {
+    let mut draft = KubernetesDraft {
         kubernetes: Kubernetes {
             zones: zones(statement, block, context),
             cluster: Cluster::OwnPod,
@@ -175,7 +167,7 @@ pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
         check_primary_zone(statement, &draft.kubernetes, context);
     }
     statement.read_settings(SETTINGS, &mut draft, context);
-    block.kubernetes = Some(finish(draft, context));
+    block.push(finish(draft, context));
 }
 
 /// PTR records need a zone to point into. CoreDNS takes `in-addr.arpa` and `ip6.arpa` for one, whatever such names are worth;
@@ -201,7 +193,7 @@ fn check_primary_zone(statement: &Statement, kubernetes: &Kubernetes, context: &
 fn zones(statement: &Statement, block: &ServerBlock, context: &mut Context<'_>) -> Vec<Zone> {
     let mut zones: Vec<Zone> = match statement.args.as_slice() {
         [] => block.keys.iter().map(|key| key.zone.clone()).collect(),
-        args => args.iter().flat_map(|arg| keys::zones(&arg.text, arg.span, context)).collect(),
+        args => args.iter().flat_map(|arg| key::zones(&arg.text, arg.span, context)).collect(),
     };
     let mut seen = std::collections::HashSet::new();
     zones.retain(|zone| seen.insert(zone.clone()));
@@ -209,7 +201,7 @@ fn zones(statement: &Statement, block: &ServerBlock, context: &mut Context<'_>) 
 }
 
 /// Judges the settings that depend on each other.
-fn finish(draft: Draft, context: &mut Context<'_>) -> Kubernetes {
+fn finish(draft: KubernetesDraft, context: &mut Context<'_>) -> Kubernetes {
     let namespaces = match (draft.named, draft.labelled) {
         (None, None) => Namespaces::All,
         (Some((mut names, _)), None) => {
@@ -233,20 +225,20 @@ fn finish(draft: Draft, context: &mut Context<'_>) -> Kubernetes {
     Kubernetes { namespaces, cluster, source_place, api_limits, ..draft.kubernetes }
 }
 
-fn namespaces(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn namespaces(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
     let Some(words) = line.at_least_one(NAMESPACES, context) else { return };
     let (names, _) = draft.named.get_or_insert((Vec::new(), line.name.span));
     names.extend(words.iter().map(|word| word.text.clone()));
 }
 
-fn namespace_labels(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn namespace_labels(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
     let message = "unable to parse namespace_label selector value";
     if let Some(selector) = read_selector(line, NAMESPACE_LABELS, message, context) {
         draft.labelled = Some((selector, line.name.span));
     }
 }
 
-fn labels(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn labels(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
     let message = "unable to parse label selector value";
     if let Some(selector) = read_selector(line, LABELS, message, context) {
         draft.kubernetes.labels = Some(selector);
@@ -271,7 +263,7 @@ fn read_selector(
     }
 }
 
-fn pods(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn pods(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(PODS, context) else { return };
     draft.kubernetes.pods = match word.text.as_str() {
         "disabled" => Pods::Disabled,
@@ -289,19 +281,19 @@ fn pods(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
     };
 }
 
-fn endpoint_pod_names(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn endpoint_pod_names(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
     if line.exactly::<0>("endpoint_pod_names", context).is_some() {
         draft.kubernetes.endpoint_pod_names = true;
     }
 }
 
-fn noendpoints(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn noendpoints(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
     if line.exactly::<0>("noendpoints", context).is_some() {
         draft.kubernetes.no_endpoints = true;
     }
 }
 
-fn ttl(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn ttl(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(TTL, context) else { return };
     match word.text.parse() {
         Ok(secs @ 0..=TTL_SECS_MAX) => draft.kubernetes.ttl_secs = secs,
@@ -315,14 +307,14 @@ fn ttl(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
     }
 }
 
-fn fallthrough(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn fallthrough(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
     draft.kubernetes.fallthrough = match line.args.as_slice() {
         [] => vec![Zone::root()],
-        args => args.iter().flat_map(|arg| keys::zones(&arg.text, arg.span, context)).collect(),
+        args => args.iter().flat_map(|arg| key::zones(&arg.text, arg.span, context)).collect(),
     };
 }
 
-fn ignore(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn ignore(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(IGNORE, context) else { return };
     if word.text == "empty_service" {
         draft.kubernetes.ignore_empty_service = true;
@@ -335,7 +327,7 @@ fn ignore(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
     );
 }
 
-fn startup_timeout(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+fn startup_timeout(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(STARTUP_TIMEOUT, context) else { return };
     match duration::read(&word.text) {
         Ok(timeout) => draft.kubernetes.startup_timeout = timeout,

@@ -4,9 +4,9 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::report::Refusal;
-use super::word::{nearest, quoted};
 use super::zone::{Zone, oddity};
+use crate::corefile::report::Refusal;
+use crate::corefile::word::{nearest, quoted};
 
 /// One word behind the zone of a `forward`.
 #[derive(Clone, Debug, PartialEq, Eq)]

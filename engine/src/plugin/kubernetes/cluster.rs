@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::Context;
-use super::kubernetes::Draft;
-use super::lexer::Token;
-use super::report::{Mistake, Refusal};
-use super::source::Span;
-use super::statement::Statement;
-use super::word::quoted;
+use super::KubernetesDraft;
+use crate::corefile::Context;
+use crate::corefile::lexer::Token;
+use crate::corefile::report::{Mistake, Refusal};
+use crate::corefile::source::Span;
+use crate::corefile::statement::Statement;
+use crate::corefile::word::quoted;
 
 /// Where the objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,24 +49,24 @@ pub struct ApiLimits {
 
 /// What was set, and where; judged when everything has been read.
 #[derive(Default)]
-pub(super) struct ClusterDraft {
+pub(crate) struct ClusterDraft {
     endpoint: Option<(String, Span)>,
     tls: Option<(ClientTls, Span)>,
     kubeconfig: Option<(PathBuf, Option<String>, Span)>,
     manifests: Option<(Vec<PathBuf>, Span)>,
 }
 
-pub(super) const ENDPOINT: &str = "endpoint URL";
-pub(super) const TLS: &str = "tls CERT KEY CA";
-pub(super) const KUBECONFIG: &str = "kubeconfig FILE [CONTEXT]";
-pub(super) const MANIFESTS: &str = "manifests PATH…";
-pub(super) const QPS: &str = "apiserver_qps NUMBER";
-pub(super) const BURST: &str = "apiserver_burst NUMBER";
-pub(super) const MAX_INFLIGHT: &str = "apiserver_max_inflight NUMBER";
+pub(crate) const ENDPOINT: &str = "endpoint URL";
+pub(crate) const TLS: &str = "tls CERT KEY CA";
+pub(crate) const KUBECONFIG: &str = "kubeconfig FILE [CONTEXT]";
+pub(crate) const MANIFESTS: &str = "manifests PATH…";
+pub(crate) const QPS: &str = "apiserver_qps NUMBER";
+pub(crate) const BURST: &str = "apiserver_burst NUMBER";
+pub(crate) const MAX_INFLIGHT: &str = "apiserver_max_inflight NUMBER";
 
 impl ClusterDraft {
     /// The cluster, and the option that says which.
-    pub(super) fn finish(self, context: &mut Context<'_>) -> (Cluster, Option<Span>) {
+    pub(crate) fn finish(self, context: &mut Context<'_>) -> (Cluster, Option<Span>) {
         match (self.manifests, self.kubeconfig, self.endpoint) {
             (Some((paths, at)), kubeconfig, endpoint) => {
                 let others = [
@@ -117,7 +117,7 @@ fn unused(name: &str, at: Option<Span>, kubeconfig_at: Span, context: &mut Conte
     context.report(mistake);
 }
 
-pub(super) fn endpoint(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+pub(crate) fn endpoint(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
     let Some([first, others @ ..]) = line.at_least_one(ENDPOINT, context) else { return };
     if let Some(other) = others.first() {
         let message = format!(
@@ -129,7 +129,7 @@ pub(super) fn endpoint(line: &Statement, draft: &mut Draft, context: &mut Contex
     draft.cluster.endpoint = Some((first.text.clone(), line.name.span));
 }
 
-pub(super) fn tls(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+pub(crate) fn tls(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
     let Some([certificate, key, authority]) = line.exactly(TLS, context) else { return };
     let file = |word: &Token| PathBuf::from(&word.text);
     let files =
@@ -137,7 +137,7 @@ pub(super) fn tls(line: &Statement, draft: &mut Draft, context: &mut Context<'_>
     draft.cluster.tls = Some((files, line.name.span));
 }
 
-pub(super) fn kubeconfig(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+pub(crate) fn kubeconfig(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
     let (file, name) = match line.args.as_slice() {
         [file] => (file, None),
         [file, name] => (file, Some(name.text.clone())),
@@ -146,13 +146,17 @@ pub(super) fn kubeconfig(line: &Statement, draft: &mut Draft, context: &mut Cont
     draft.cluster.kubeconfig = Some((PathBuf::from(&file.text), name, line.name.span));
 }
 
-pub(super) fn manifests(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+pub(crate) fn manifests(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
     let Some(words) = line.at_least_one(MANIFESTS, context) else { return };
     let (paths, _) = draft.cluster.manifests.get_or_insert((Vec::new(), line.name.span));
     paths.extend(words.iter().map(|word| context.folder(word.span).join(&word.text)));
 }
 
-pub(super) fn apiserver_qps(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+pub(crate) fn apiserver_qps(
+    line: &Statement,
+    draft: &mut KubernetesDraft,
+    context: &mut Context<'_>,
+) {
     let Some([word]) = line.exactly(QPS, context) else { return };
     match word.text.parse::<f32>() {
         Ok(qps) if qps.is_finite() && qps >= 0.0 => draft.api_limits.qps = Some(qps),
@@ -160,7 +164,11 @@ pub(super) fn apiserver_qps(line: &Statement, draft: &mut Draft, context: &mut C
     }
 }
 
-pub(super) fn apiserver_burst(line: &Statement, draft: &mut Draft, context: &mut Context<'_>) {
+pub(crate) fn apiserver_burst(
+    line: &Statement,
+    draft: &mut KubernetesDraft,
+    context: &mut Context<'_>,
+) {
     let Some([word]) = line.exactly(BURST, context) else { return };
     match word.text.parse() {
         Ok(burst) => draft.api_limits.burst = Some(burst),
@@ -168,9 +176,9 @@ pub(super) fn apiserver_burst(line: &Statement, draft: &mut Draft, context: &mut
     }
 }
 
-pub(super) fn apiserver_max_inflight(
+pub(crate) fn apiserver_max_inflight(
     line: &Statement,
-    draft: &mut Draft,
+    draft: &mut KubernetesDraft,
     context: &mut Context<'_>,
 ) {
     let Some([word]) = line.exactly(MAX_INFLIGHT, context) else { return };

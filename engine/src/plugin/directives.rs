@@ -3,29 +3,29 @@
 //! A plugin is added by turning its row into a `built` one with a function that reads it into a
 //! `ServerBlock`.
 
-use super::keys;
-use super::lexer::Token;
-use super::parser::Block;
-use super::report::Mistake;
-use super::source::Span;
-use super::statement::{Statement, built_names};
-use super::word::{nearest, quoted};
-use super::{Context, Place, ServerBlock};
 use super::{
-    bind, cache, errors, forward, forward_options, http, kubernetes, loadbalance, looping, reload,
-    timeouts,
+    ServerBlock, bind, cache, errors, forward, health, kubernetes, loadbalance, looping,
+    prometheus, ready, reload, timeouts,
 };
+use crate::corefile::lexer::Token;
+use crate::corefile::parser::Block;
+use crate::corefile::report::Mistake;
+use crate::corefile::source::Span;
+use crate::corefile::statement::{Statement, built_names};
+use crate::corefile::value::key;
+use crate::corefile::word::{nearest, quoted};
+use crate::corefile::{Context, Place};
 
 /// One row of the table.
 pub struct Directive {
     pub name: &'static str,
     /// One line for the table of the README.
     pub doc: &'static str,
-    outcome: Outcome,
+    status: Status,
 }
 
-/// What a directive leads to.
-enum Outcome {
+/// Whether this server has a directive.
+enum Status {
     Built(Built),
     /// CoreDNS has it, this server not yet; what to do instead, if anything.
     NotBuilt(Option<&'static str>),
@@ -48,31 +48,31 @@ impl Directive {
     /// Whether a Corefile may use it.
     #[must_use]
     pub fn is_built(&self) -> bool {
-        matches!(self.outcome, Outcome::Built(_))
+        matches!(self.status, Status::Built(_))
     }
 
     /// How it is written, if this server has it.
     #[must_use]
     pub fn usage(&self) -> Option<&'static str> {
-        match self.outcome {
-            Outcome::Built(built) => Some(built.usage),
-            Outcome::NotBuilt(_) => None,
+        match self.status {
+            Status::Built(built) => Some(built.usage),
+            Status::NotBuilt(_) => None,
         }
     }
 }
 
 const fn built(name: &'static str, doc: &'static str, built: Built) -> Directive {
-    Directive { name, doc, outcome: Outcome::Built(built) }
+    Directive { name, doc, status: Status::Built(built) }
 }
 
 /// Not built, and nothing can stand in for it.
 const fn later(name: &'static str, doc: &'static str) -> Directive {
-    Directive { name, doc, outcome: Outcome::NotBuilt(None) }
+    Directive { name, doc, status: Status::NotBuilt(None) }
 }
 
 /// Not built; `instead` says what can be done.
 const fn instead(name: &'static str, doc: &'static str, instead: &'static str) -> Directive {
-    Directive { name, doc, outcome: Outcome::NotBuilt(Some(instead)) }
+    Directive { name, doc, status: Status::NotBuilt(Some(instead)) }
 }
 
 /// In the order in which CoreDNS asks its plugins, whatever the order in the Corefile.
@@ -136,20 +136,20 @@ pub const DIRECTIVES: &[Directive] = &[
         "ready",
         "HTTP endpoint: are all plugins ready",
         Built {
-            usage: http::READY_USAGE,
+            usage: ready::USAGE,
             once: true,
-            options: || built_names(http::READY_SETTINGS),
-            read: http::read_ready,
+            options: || built_names(ready::SETTINGS),
+            read: ready::read,
         },
     ),
     built(
         "health",
         "HTTP endpoint: is the process alive",
         Built {
-            usage: http::HEALTH_USAGE,
+            usage: health::USAGE,
             once: false,
-            options: || built_names(http::HEALTH_SETTINGS),
-            read: http::read_health,
+            options: || built_names(health::SETTINGS),
+            read: health::read,
         },
     ),
     instead("pprof", "HTTP endpoint of Go's profiler", "delete the line: use `perf`"),
@@ -162,10 +162,10 @@ pub const DIRECTIVES: &[Directive] = &[
         "prometheus",
         "HTTP endpoint: metrics",
         Built {
-            usage: http::PROMETHEUS_USAGE,
+            usage: prometheus::USAGE,
             once: true,
-            options: || built_names(http::PROMETHEUS_SETTINGS),
-            read: http::read_prometheus,
+            options: || built_names(prometheus::SETTINGS),
+            read: prometheus::read,
         },
     ),
     built(
@@ -246,7 +246,7 @@ pub const DIRECTIVES: &[Directive] = &[
         Built {
             usage: forward::USAGE,
             once: false,
-            options: || built_names(forward_options::SETTINGS),
+            options: || built_names(forward::options::SETTINGS),
             read: forward::read,
         },
     ),
@@ -272,13 +272,13 @@ const RETIRED: &[(&str, &str)] = &[
 ];
 
 /// What a block says, and where each of its keys stands. Mistakes leave out what they spoil.
-pub(super) fn read(block: &Block, context: &mut Context<'_>) -> (ServerBlock, Vec<Span>) {
+pub(crate) fn read(block: &Block, context: &mut Context<'_>) -> (ServerBlock, Vec<Span>) {
     let mut spans = Vec::new();
     let place = block.keys.first().map_or_else(Place::default, |key| context.place(key.span));
     let mut server = ServerBlock::new(place);
-    for key in &block.keys {
-        let keys = keys::read(key, context);
-        spans.extend(keys.iter().map(|_| key.span));
+    for token in &block.keys {
+        let keys = key::read(token, context);
+        spans.extend(keys.iter().map(|_| token.span));
         server.keys.extend(keys);
     }
     let mut seen: Vec<&Token> = Vec::new();
@@ -286,10 +286,10 @@ pub(super) fn read(block: &Block, context: &mut Context<'_>) -> (ServerBlock, Ve
         let name = &statement.name;
         match DIRECTIVES.iter().find(|row| row.name == name.text) {
             None => context.mistakes.push_error(|| unknown(name)),
-            Some(Directive { outcome: Outcome::NotBuilt(instead), name, .. }) => {
+            Some(Directive { status: Status::NotBuilt(instead), name, .. }) => {
                 context.report(not_built(name, statement.name.span, *instead));
             }
-            Some(Directive { outcome: Outcome::Built(built), name: plugin, .. }) => {
+            Some(Directive { status: Status::Built(built), name: plugin, .. }) => {
                 context.plugin = Some(plugin);
                 let first = seen.iter().find(|token| token.text == *plugin).copied();
                 match first {
@@ -309,6 +309,7 @@ pub(super) fn read(block: &Block, context: &mut Context<'_>) -> (ServerBlock, Ve
             }
         }
     }
+    server.sort();
     (server, spans)
 }
 
@@ -325,9 +326,9 @@ fn unknown(name: &Token) -> Mistake {
     if let Some((_, instead)) = RETIRED.iter().find(|(retired, _)| retired == word) {
         return mistake.help(*instead);
     }
-    let owner = DIRECTIVES.iter().find(|row| match row.outcome {
-        Outcome::Built(built) => (built.options)().contains(&word.as_str()),
-        Outcome::NotBuilt(_) => false,
+    let owner = DIRECTIVES.iter().find(|row| match row.status {
+        Status::Built(built) => (built.options)().contains(&word.as_str()),
+        Status::NotBuilt(_) => false,
     });
     if let Some(owner) = owner {
         return mistake.help(format!(
@@ -337,10 +338,10 @@ fn unknown(name: &Token) -> Mistake {
     }
     let meant = nearest(word, DIRECTIVES.iter().map(|row| row.name));
     match meant.and_then(|meant| DIRECTIVES.iter().find(|row| row.name == meant)) {
-        Some(Directive { name, outcome: Outcome::Built(_), .. }) => {
+        Some(Directive { name, status: Status::Built(_), .. }) => {
             mistake.help(format!("did you mean `{name}`?"))
         }
-        Some(Directive { name, outcome: Outcome::NotBuilt(_), .. }) => {
+        Some(Directive { name, status: Status::NotBuilt(_), .. }) => {
             mistake.help(format!("did you mean `{name}`? It is known but not built yet"))
         }
         None if word.contains(['.', ':']) => {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::report::Refusal;
-use super::word::quoted;
+use crate::corefile::report::Refusal;
+use crate::corefile::word::quoted;
 
 /// Units by their names, in nanoseconds.
 const UNITS: [(&str, u64); 8] = [
@@ -18,7 +18,7 @@ const UNITS: [(&str, u64); 8] = [
 ];
 
 /// Reads a duration that is not negative and below 2^63 ns, as Go's is.
-pub(super) fn read(text: &str) -> Result<Duration, Refusal> {
+pub(crate) fn read(text: &str) -> Result<Duration, Refusal> {
     let word = quoted(text);
     let invalid =
         || Refusal::new(format!("time: invalid duration \"{word}\""), LABEL).help(EXAMPLES);
@@ -60,7 +60,7 @@ pub(super) fn read(text: &str) -> Result<Duration, Refusal> {
 }
 
 /// A duration as Go writes it: `1h0m0s`, `1.5s`, `300ms`.
-pub(super) fn shown(duration: Duration) -> String {
+pub(crate) fn shown(duration: Duration) -> String {
     let total_ns = duration.as_nanos();
     let (unit, unit_ns) = match total_ns {
         0 => return "0s".to_owned(),

@@ -1,27 +1,34 @@
 //! `loadbalance`: the order of addresses in an answer.
 
-use super::report::Mistake;
-use super::statement::{Setting, SettingOutcome, Statement};
-use super::word::{nearest, quoted};
-use super::{Context, ServerBlock};
+use super::{Plugin, ServerBlock};
+use crate::corefile::Context;
+use crate::corefile::report::Mistake;
+use crate::corefile::statement::{Setting, Statement, not_built};
+use crate::corefile::word::{nearest, quoted};
 
-pub(super) const USAGE: &str = "loadbalance [round_robin]";
+/// `loadbalance`: the addresses in answers are rotated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadBalance;
 
-pub(super) const SETTINGS: &[Setting<()>] = &[
-    Setting {
-        name: "prefer",
-        usage: "prefer CIDR…",
-        outcome: SettingOutcome::NotBuilt("delete the line: addresses are rotated evenly"),
-    },
-    Setting {
-        name: "reload",
-        usage: "reload DURATION",
-        outcome: SettingOutcome::NotBuilt("delete the line: there is no file of weights"),
-    },
+impl Plugin for LoadBalance {
+    fn name(&self) -> &'static str {
+        "loadbalance"
+    }
+
+    fn sees_queries(&self) -> bool {
+        true
+    }
+}
+
+pub(crate) const USAGE: &str = "loadbalance [round_robin]";
+
+pub(crate) const SETTINGS: &[Setting<()>] = &[
+    not_built("prefer", "prefer CIDR…", "delete the line: addresses are rotated evenly"),
+    not_built("reload", "reload DURATION", "delete the line: there is no file of weights"),
 ];
 
-pub(super) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
-    block.loadbalance = true;
+pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+    block.line_or(LoadBalance);
     match statement.args.as_slice() {
         [] => {}
         [policy, surplus @ ..] => match policy.text.as_str() {

@@ -1,0 +1,138 @@
+//! A Corefile as it will be served: its server blocks, each with its plugins' settings.
+//!
+//! Invariant: a `Config` comes from a text without mistakes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::convert;
+use crate::corefile::report::{Contents, Mistake, Mistakes, Report};
+use crate::corefile::stream::{self, Stream};
+use crate::corefile::{Context, Surroundings, parser};
+use crate::plugin::{ServerBlock, directives, overlap};
+
+/// A Corefile without mistakes.
+#[derive(Debug)]
+pub struct Config {
+    /// At least one, in the order of the Corefile.
+    pub blocks: Vec<ServerBlock>,
+    /// Every file read: the Corefile, then what it imports.
+    pub files: Vec<PathBuf>,
+    /// Every folder that an `import` with a wildcard looked into: a new file there may change the
+    /// configuration.
+    pub folders: Vec<PathBuf>,
+    /// SHA-512 in hexadecimal over the words, imports included: what comments and blanks look like
+    /// does not change it.
+    pub digest: String,
+    /// What is odd but works; no errors.
+    pub warnings: Report,
+}
+
+/// Reads the Corefile at `path`, in the surroundings of this process.
+///
+/// # Errors
+/// The mistakes in it, or why it cannot be read.
+pub fn load(path: &Path, default_port: u16) -> Result<Config, Report> {
+    let text = match stream::read(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let mistake = Mistake::without_place(format!("open {}: {error}", path.display()))
+                .help(unreadable(path, &error));
+            let mut mistakes = Mistakes::default();
+            mistakes.push(mistake);
+            let files = vec![path.to_path_buf()];
+            return Err(Report(Box::new(Contents { files, mistakes, ..Contents::default() })));
+        }
+    };
+    let surroundings = Surroundings::of_process(default_port);
+    read(&path.display().to_string(), Some(path), &text, &surroundings)
+}
+
+/// What to do about a Corefile that cannot be read.
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "`-conf FILE` names the Corefile; in a pod, see `volumeMounts` and the ConfigMap's keys"
+                .to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("the user of this process may not read it: `ls -l {}`", path.display())
+        }
+        _ if path.is_dir() => {
+            format!("name the file in it: `-conf {}`", path.join("Corefile").display())
+        }
+        _ => "`-conf FILE` names the Corefile".to_owned(),
+    }
+}
+
+/// Reads `text`, called `name` in messages. Relative imports are relative to the folder of `name`.
+///
+/// # Errors
+/// The mistakes in it.
+pub fn parse(name: &str, text: &str, surroundings: &Surroundings<'_>) -> Result<Config, Report> {
+    read(name, None, text, surroundings)
+}
+
+fn read(
+    name: &str,
+    path: Option<&Path>,
+    text: &str,
+    surroundings: &Surroundings<'_>,
+) -> Result<Config, Report> {
+    if convert::is_object(text) {
+        return Err(not_a_corefile(name, path));
+    }
+    let mut stream = Stream::new(name, path, text, surroundings);
+    let parsed = parser::blocks(&mut stream);
+    let digest = stream.digest();
+    let is_stopped = stream.stopped;
+    let Stream { sources, mistakes, files, mut folders, .. } = stream;
+    folders.sort();
+    folders.dedup();
+    let mut context =
+        Context { surroundings, sources: &sources, mistakes, plugin: None, zone_count: 0 };
+    let blocks: Vec<_> = parsed.iter().map(|block| directives::read(block, &mut context)).collect();
+    overlap::check_overlaps(&blocks, &mut context);
+    overlap::check_shadows(&blocks, &mut context);
+    if blocks.is_empty() && context.mistakes.errors.is_empty() && !is_stopped {
+        context.mistakes.push(empty(name));
+    }
+    let mut mistakes = context.mistakes;
+    mistakes.sort();
+    let files: Vec<PathBuf> = path.map(Path::to_path_buf).into_iter().chain(files).collect();
+    let has_errors = !mistakes.errors.is_empty();
+    let contents = Contents {
+        files: files.clone(),
+        folders: folders.clone(),
+        digest: digest.clone(),
+        sources,
+        mistakes,
+    };
+    let report = Report(Box::new(contents));
+    if has_errors {
+        return Err(report);
+    }
+    let blocks = blocks.into_iter().map(|(block, _)| block).collect();
+    Ok(Config { blocks, files, folders, digest, warnings: report })
+}
+
+/// A ConfigMap was written to a file, where its Corefile was meant.
+fn not_a_corefile(name: &str, path: Option<&Path>) -> Report {
+    let message = format!(
+        "{name}:1 - Error during parsing: this is YAML or JSON, such as a ConfigMap, and no Corefile"
+    );
+    let file = path.map_or_else(|| "-".to_owned(), |path| path.display().to_string());
+    let help = format!("`ringdns convert {file} > Corefile` takes the Corefile out of a ConfigMap");
+    let mut mistakes = Mistakes::default();
+    mistakes.push(Mistake::without_place(message).help(help));
+    let files = path.map(Path::to_path_buf).into_iter().collect();
+    Report(Box::new(Contents { files, mistakes, ..Contents::default() }))
+}
+
+fn empty(name: &str) -> Mistake {
+    let message = format!("{name}:1 - Error during parsing: no server block");
+    Mistake::without_place(message).help(
+        "CoreDNS would now answer with the client's own address, ringdns has nothing to answer: \
+         name a Corefile with a server block by `-conf FILE`",
+    )
+}

@@ -1,0 +1,148 @@
+//! The options of one `forward` line; `plugin/forward` reads them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::corefile::Place;
+use crate::corefile::value::target::Target;
+use crate::corefile::value::zone::Zone;
+
+/// One `forward` line; defaults in brackets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForwardOptions {
+    pub place: Place,
+    /// The zones whose names are forwarded, a CIDR expanded; at least one.
+    pub from: Vec<Zone>,
+    /// Zones below `from` that are not.
+    pub except: Vec<Zone>,
+    /// 1 to 15, in the order of the line, none twice.
+    pub to: Vec<Target>,
+    /// [as the client asked]
+    pub transport: UpstreamTransport,
+    /// [random]
+    pub policy: Policy,
+    /// How long an idle connection is kept [10 s].
+    pub expire: Duration,
+    /// How long any connection is kept, at least `expire` [no bound].
+    pub max_age: Option<Duration>,
+    /// Idle connections that are kept for each upstream [no bound but ours].
+    pub max_idle_conns: Option<usize>,
+    /// Failures in a row that make an upstream down; 0: never [2].
+    pub max_fails: u32,
+    /// Upstreams tried for one question; 0: until the time is over [0].
+    pub max_connect_attempts: u32,
+    /// `tls` [none]
+    pub tls: Option<UpstreamTls>,
+    /// Where it stands.
+    pub tls_place: Option<Place>,
+    /// The name that TLS upstreams must prove, where the target has none of its own.
+    pub tls_servername: Option<String>,
+    pub health_check: HealthCheck,
+    /// Questions on their way at once; past it REFUSED [no bound but ours].
+    pub max_concurrent: Option<usize>,
+    /// Response codes after which the next `forward` of the block is asked.
+    pub next: Vec<u16>,
+    /// NODATA, too.
+    pub next_on_nodata: bool,
+    /// Response codes after which the next upstream is asked.
+    pub failover: Vec<u16>,
+    /// SERVFAIL when all upstreams are down, instead of trying one.
+    pub failfast_all_unhealthy_upstreams: bool,
+    pub source_address: Option<IpAddr>,
+    /// For one upstream's answer [2 s].
+    pub read_timeout: Duration,
+    /// Servers that hostnames in `to` are looked up at [the system's].
+    pub resolver: Vec<SocketAddr>,
+    /// `hedge off` (ours): no second upstream before the first has timed out [on].
+    pub hedge: bool,
+    /// `randomize_case` (ours): 0x20, the question's case is drawn at random and must come back the
+    /// same [off].
+    pub randomize_case: bool,
+    /// `truncated pass` (ours): a cut answer goes to the client as it is; else it is asked for again
+    /// over TCP.
+    pub passes_truncated: bool,
+}
+
+/// Over what upstreams are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamTransport {
+    /// UDP for a client that came over UDP, TCP for one that came over TCP.
+    AsAsked,
+    /// `force_tcp`
+    Tcp,
+    /// `prefer_udp`: UDP, and TCP for what does not fit.
+    Udp,
+}
+
+/// Which upstream is asked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    Random,
+    RoundRobin,
+    Sequential,
+}
+
+/// `tls [CERTIFICATE KEY] [CA]`: PEM files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// [the system's certificates]
+    pub authority: Option<PathBuf>,
+}
+
+/// How an upstream that failed is found to be well again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// At least 10 ms [0.5 s].
+    pub every: Duration,
+    /// [yes]
+    pub recursion_desired: bool,
+    /// Whose NS records are asked for [the root].
+    pub domain: Zone,
+}
+
+impl ForwardOptions {
+    pub(crate) fn with_defaults(place: Place, from: Vec<Zone>, to: Vec<Target>) -> Self {
+        Self {
+            place,
+            from,
+            except: Vec::new(),
+            to,
+            transport: UpstreamTransport::AsAsked,
+            policy: Policy::Random,
+            expire: Duration::from_secs(10),
+            max_age: None,
+            max_idle_conns: None,
+            max_fails: 2,
+            max_connect_attempts: 0,
+            tls: None,
+            tls_place: None,
+            tls_servername: None,
+            health_check: HealthCheck {
+                every: Duration::from_millis(500),
+                recursion_desired: true,
+                domain: Zone::root(),
+            },
+            max_concurrent: None,
+            next: Vec::new(),
+            next_on_nodata: false,
+            failover: Vec::new(),
+            failfast_all_unhealthy_upstreams: false,
+            source_address: None,
+            read_timeout: Duration::from_secs(2),
+            resolver: Vec::new(),
+            hedge: true,
+            randomize_case: false,
+            passes_truncated: false,
+        }
+    }
+
+    /// Whether the block's next `forward` is never asked for a name of this zone.
+    pub(crate) fn takes_all_of(&self, zone: &Zone) -> bool {
+        let passes_on = !self.next.is_empty() || self.next_on_nodata;
+        !passes_on
+            && self.from.iter().any(|from| from.contains(zone))
+            && !self.except.iter().any(|except| except.contains(zone) || zone.contains(except))
+    }
+}

@@ -1,0 +1,60 @@
+//! `health`: an HTTP endpoint that says that the process is alive.
+
+use std::time::Duration;
+
+use super::{Plugin, ServerBlock};
+use crate::corefile::report::Refusal;
+use crate::corefile::statement::{Setting, Statement, sets};
+use crate::corefile::value::duration;
+use crate::corefile::value::http_address::{self, Host, HttpAddress};
+use crate::corefile::word::quoted;
+use crate::corefile::{Context, Place};
+
+/// `health`: always 200; on termination the server goes on answering for `lameduck`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    pub address: HttpAddress,
+    /// Of its line.
+    pub place: Place,
+    pub lameduck: Duration,
+}
+
+const ADDRESS_DEFAULT: HttpAddress = HttpAddress { host: Host::Every, port: 8080 };
+
+impl Plugin for Health {
+    fn name(&self) -> &'static str {
+        "health"
+    }
+
+    fn sees_queries(&self) -> bool {
+        false
+    }
+}
+
+pub(crate) const USAGE: &str = "health [[HOST]:PORT] { lameduck DURATION }";
+pub(crate) const SETTINGS: &[Setting<Health>] = &[sets("lameduck", "lameduck DURATION", lameduck)];
+
+/// Several `health`s in a block are one: the last address and the last `lameduck` count.
+pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+    let place = context.place(statement.name.span);
+    let default = Health { address: ADDRESS_DEFAULT, place, lameduck: Duration::ZERO };
+    let health = block.line_or(default);
+    let address = http_address::argument(statement, health.address.clone(), USAGE, context);
+    health.address = address;
+    statement.read_settings(SETTINGS, health, context);
+}
+
+fn lameduck(line: &Statement, health: &mut Health, context: &mut Context<'_>) {
+    let Some([word]) = line.exactly("lameduck DURATION", context) else { return };
+    match duration::read(&word.text) {
+        Ok(lameduck) => health.lameduck = lameduck,
+        Err(refusal) => {
+            let message = format!(
+                "unable to parse lameduck duration value: '{}' : {}",
+                quoted(&word.text),
+                refusal.message
+            );
+            context.refuse(word.span, Refusal { message, ..refusal });
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Whether two server blocks answer for the same zone at the same address, which is a mistake, and whether
+//! one block hides another, which is a warning.
+
+use std::collections::{HashMap, HashSet};
+
+use super::ServerBlock;
+use super::bind::BindAddress;
+use crate::corefile::report::Mistake;
+use crate::corefile::source::Span;
+use crate::corefile::value::key::{Key, Scheme};
+use crate::corefile::value::zone::Zone;
+use crate::corefile::{Context, ListenIp};
+
+/// Notes every key that another block, or the same, already answers for on the same addresses. A
+/// block without `bind` has every address.
+pub(crate) fn check_overlaps(blocks: &[(ServerBlock, Vec<Span>)], context: &mut Context<'_>) {
+    let mut served: HashMap<(Scheme, &Zone, u16), Served<'_>> = HashMap::new();
+    for (block, spans) in blocks {
+        for (key, span) in block.keys.iter().zip(spans) {
+            let served = served.entry((key.scheme, &key.zone, key.port)).or_default();
+            match served.clash(block.bound()) {
+                Some(clash) => context.mistakes.push_error(|| overlap(key, *span, &clash)),
+                None if block.bound().is_empty() => served.everywhere = Some(*span),
+                None => {
+                    if let Some(clash) = served.draws_lots(block.bound()) {
+                        context.mistakes.push(drawn(key, *span, &clash));
+                    }
+                    served.on.extend(block.bound().iter().map(|bind| (&bind.address, *span)));
+                }
+            }
+            served.first =
+                served.first.or_else(|| block.bound().first().map(|bind| (&bind.address, *span)));
+        }
+    }
+}
+
+/// Where one key was seen before.
+#[derive(Default)]
+struct Served<'b> {
+    /// Without `bind`.
+    everywhere: Option<Span>,
+    on: HashMap<&'b ListenIp, Span>,
+    /// The first of `on`.
+    first: Option<(&'b ListenIp, Span)>,
+}
+
+struct Clash<'b> {
+    /// `None`: every address.
+    address: Option<&'b ListenIp>,
+    other_address: Option<&'b ListenIp>,
+    other: Span,
+}
+
+impl<'b> Served<'b> {
+    fn clash(&self, bind: &'b [BindAddress]) -> Option<Clash<'b>> {
+        if let Some(other) = self.everywhere {
+            return Some(Clash {
+                address: bind.first().map(|bind| &bind.address),
+                other_address: None,
+                other,
+            });
+        }
+        if bind.is_empty() {
+            let (address, other) = self.first?;
+            return Some(Clash { address: None, other_address: Some(address), other });
+        }
+        bind.iter().find_map(|BindAddress { address, .. }| {
+            let other = *self.on.get(address)?;
+            Some(Clash { address: Some(address), other_address: Some(address), other })
+        })
+    }
+}
+
+impl<'b> Served<'b> {
+    /// `0.0.0.0` and `::` are both every address, and yet CoreDNS opens a socket for each.
+    fn draws_lots(&self, bind: &'b [BindAddress]) -> Option<Clash<'b>> {
+        let is_everywhere = |address: &&ListenIp| address.ip.is_unspecified();
+        let address = bind.iter().map(|bind| &bind.address).find(is_everywhere)?;
+        let (other_address, other) =
+            self.on.iter().find(|(other, _)| is_everywhere(other) && **other != address)?;
+        Some(Clash { address: Some(address), other_address: Some(*other_address), other: *other })
+    }
+}
+
+fn drawn(key: &Key, span: Span, clash: &Clash<'_>) -> Mistake {
+    let ip =
+        |address: Option<&ListenIp>| address.map_or_else(String::new, |one| one.ip.to_string());
+    let (this, other) = (ip(clash.address), ip(clash.other_address));
+    Mistake::warning(span, format!("{key} on {this} is {key} on {other}: the first answers"))
+        .label("both are every address")
+        .also(clash.other, "the first")
+        .help("under CoreDNS a query goes to one of the two by chance: delete one")
+}
+
+/// Warns of blocks with every address that are not asked at one, for it has blocks of its own at the port.
+pub(crate) fn check_shadows(blocks: &[(ServerBlock, Vec<Span>)], context: &mut Context<'_>) {
+    let is_everywhere = |block: &ServerBlock| {
+        block.bound().is_empty()
+            || block.bound().iter().any(|bind| bind.address.ip.is_unspecified())
+    };
+    let mut own: HashMap<u16, Vec<(&ListenIp, Span)>> = HashMap::new();
+    let mut served: HashSet<(&ListenIp, u16, &Zone)> = HashSet::new();
+    for (block, spans) in blocks {
+        for (key, span) in block.keys.iter().zip(spans) {
+            for BindAddress { address, .. } in
+                block.bound().iter().filter(|bind| !bind.address.ip.is_unspecified())
+            {
+                served.insert((address, key.port, &key.zone));
+                let own = own.entry(key.port).or_default();
+                if !own.iter().any(|(other, _)| *other == address) {
+                    own.push((address, *span));
+                }
+            }
+        }
+    }
+    for (block, spans) in blocks.iter().filter(|(block, _)| is_everywhere(block)) {
+        let shadow = block.keys.iter().zip(spans).find_map(|(key, span)| {
+            let own = own.get(&key.port)?;
+            let lacks = |address| !served.contains(&(address, key.port, &key.zone));
+            let (address, other) = own.iter().find(|(address, _)| lacks(address))?;
+            Some((key, *span, *address, *other))
+        });
+        let Some((key, span, address, other)) = shadow else { continue };
+        let message = format!("{key} is not served at {}", address.ip);
+        let mistake = Mistake::warning(span, message)
+            .label("every address but those that other blocks `bind` at this port")
+            .also(other, "bound here");
+        context.mistakes.push(mistake.help("give both blocks the same `bind`, or neither one"));
+    }
+}
+
+fn overlap(key: &Key, span: Span, clash: &Clash<'_>) -> Mistake {
+    let named = |address: Option<&ListenIp>| match address {
+        Some(address) => format!("{key} on {}", address.ip),
+        None => key.to_string(),
+    };
+    let this = named(clash.address);
+    if clash.address == clash.other_address {
+        return Mistake::error(span, format!("cannot serve {this} - it is already defined"))
+            .label("defined again here")
+            .also(clash.other, "first defined here");
+    }
+    let other = named(clash.other_address);
+    Mistake::error(
+        span,
+        format!("cannot serve {this} - zone overlap listener capacity with {other}"),
+    )
+    .label("one of the two has no `bind` and so every address")
+    .also(clash.other, "already served here")
+}
