@@ -13,8 +13,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rustix::event::{EventfdFlags, eventfd};
 use wire::compile::Table;
 
+use crate::answer::exit::ErrorReport;
 use crate::client::ListenerId;
-use crate::fills::Fills;
 use crate::forward::ShardNumber;
 use crate::io::DatagramIo;
 use crate::io::mmsg::Mmsg;
@@ -23,7 +23,9 @@ use crate::io::uring::Uring;
 use crate::limits::UPDATES_WAITING_MAX;
 use crate::metrics::ShardMetrics;
 use crate::plan::{Plan, TableSlot};
-use crate::shard::{ErrorReport, Shard, Update, serve};
+use crate::resolve::fills::Fills;
+use crate::responder::Responder;
+use crate::shard::{Update, serve};
 use crate::tcp::TcpService;
 
 /// Hands a generation to one shard; false when its channel is full, so that the caller keeps its newest and tries again.
@@ -226,18 +228,28 @@ impl Start {
             tracing::warn!(core = core.id, "a shard could not be pinned to its core");
         }
         let io_metrics = Arc::clone(&self.metrics);
-        let shard = Shard::new(self.number, self.updates, self.errors, self.fills, self.metrics);
-        let shard = Rc::new(RefCell::new(shard));
+        let responder = Responder::new(self.number, self.errors, self.fills, self.metrics);
+        let responder = Rc::new(RefCell::new(responder));
+        let updates = self.updates;
         let busy_poll = self.settings.busy_poll;
         match self.settings.backend {
             // The ring is made first: where io_uring is denied it returns an error, while tokio-uring would panic.
             Backend::Uring => reported(Uring::new(self.wake, io_metrics), report, |ring| {
-                tokio_uring::start(serve(shard, ring, TcpService::default(), busy_poll))
+                tokio_uring::start(serve(
+                    responder,
+                    updates,
+                    ring,
+                    TcpService::default(),
+                    busy_poll,
+                ))
             }),
             Backend::Mmsg => reported(Mmsg::new(self.wake, io_metrics), report, |batches| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 let tasks = tokio::task::LocalSet::new();
-                tasks.block_on(&runtime, serve(shard, batches, TcpService::default(), busy_poll))
+                tasks.block_on(
+                    &runtime,
+                    serve(responder, updates, batches, TcpService::default(), busy_poll),
+                )
             }),
         }
     }

@@ -9,11 +9,11 @@
 
 pub mod shard;
 
+pub mod responder;
+
 pub mod client;
 
 pub mod answer;
-
-pub mod chase;
 
 pub mod plan;
 
@@ -21,11 +21,7 @@ pub mod cache;
 
 pub mod tcp;
 
-pub mod outside;
-
-pub mod fills;
-
-pub mod waiter;
+pub mod resolve;
 
 pub mod forward;
 

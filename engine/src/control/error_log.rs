@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use domain::base::Rtype;
 use domain::base::name::Name as DomainName;
+use engine::answer::exit::ErrorReport;
 use engine::config::Config;
 use engine::limits::ERROR_REPORTS_WAITING_MAX;
 use engine::plugin::errors::{Errors, Level};
-use engine::shard::ErrorReport;
 
 use engine::plugin::errors::consolidator::{Consolidator, Fate};
 

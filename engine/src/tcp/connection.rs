@@ -1,13 +1,12 @@
 //! One TCP connection: what it waits for, and what it does when that has come.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::time::{Instant as Deadline, timeout_at};
 use wire::header::HEADER_LEN;
 use wire::reply::MESSAGE_LEN_MAX;
@@ -20,52 +19,21 @@ use crate::client::Transport;
 use crate::limits::TCP_PENDING_MAX;
 use crate::metrics::Event;
 use crate::plugin::timeouts::Timeouts;
-use crate::shard::{Outcome, Shard};
-use crate::waiter::ReturnTo;
+use crate::resolve::outbox::Outbox;
+use crate::resolve::waiter::ReturnTo;
+use crate::responder::{Action, Responder};
 
 /// Bytes of the length before each message (RFC 1035, section 4.2.2).
 const LENGTH_LEN: usize = 2;
-
-/// A connection, as others of its thread know it: they can give it an answer that took its time, and close it.
-#[derive(Default)]
-pub struct Peer {
-    wake: Notify,
-    is_closed: Cell<bool>,
-    /// Questions whose answers are on their way.
-    pending_count: Cell<usize>,
-    /// Answers that came, with their lengths, and were not taken up yet.
-    answers: RefCell<Vec<u8>>,
-}
-
-impl Peer {
-    /// An answer will follow by `deliver`.
-    pub fn expect(&self) {
-        self.pending_count.set(self.pending_count.get() + 1);
-    }
-
-    /// The answer that was expected, at most 65535 bytes long.
-    pub fn deliver(&self, message: &[u8]) {
-        self.pending_count.set(self.pending_count.get() - 1);
-        let mut answers = self.answers.borrow_mut();
-        answers.extend_from_slice(&(message.len() as u16).to_be_bytes());
-        answers.extend_from_slice(message);
-        self.wake.notify_one();
-    }
-
-    pub(super) fn close(&self) {
-        self.is_closed.set(true);
-        self.wake.notify_one();
-    }
-}
 
 pub(super) struct Connection {
     stream: TcpStream,
     listener: ListenerId,
     timeouts: Timeouts,
     is_from_v6: bool,
-    shard: Rc<RefCell<Shard>>,
+    responder: Rc<RefCell<Responder>>,
     shared: Rc<Shared>,
-    peer: Rc<Peer>,
+    outbox: Rc<Outbox>,
     ticket: Ticket,
     /// Bytes read and not yet answered: part of a message, or messages behind an answer that the peer did not take.
     unanswered: Vec<u8>,
@@ -110,19 +78,19 @@ impl Connection {
         stream: TcpStream,
         address: SocketAddr,
         listener: ListenerId,
-        shard: &Rc<RefCell<Shard>>,
+        responder: &Rc<RefCell<Responder>>,
         shared: &Rc<Shared>,
     ) -> Self {
-        let peer = Rc::new(Peer::default());
+        let outbox = Rc::new(Outbox::default());
         Self {
             stream,
             listener,
-            timeouts: shard.borrow().timeouts(listener),
+            timeouts: responder.borrow().timeouts(listener),
             is_from_v6: address.ip().to_canonical().is_ipv6(),
-            shard: Rc::clone(shard),
+            responder: Rc::clone(responder),
             shared: Rc::clone(shared),
-            ticket: shared.connections.borrow_mut().admit(Rc::clone(&peer)),
-            peer,
+            ticket: shared.connections.borrow_mut().admit(Rc::clone(&outbox)),
+            outbox,
             unanswered: Vec::new(),
             unsent: Vec::new(),
             sent_len: 0,
@@ -142,14 +110,14 @@ impl Connection {
             waiting = match self.wait(waiting, deadline).await {
                 Woken::Error => return,
                 Woken::Deadline => {
-                    let is_busy = self.peer.pending_count.get() > 0;
+                    let is_busy = self.outbox.pending_count.get() > 0;
                     if before == Waiting::Peer || before == Waiting::RestOfQuery || !is_busy {
                         return;
                     }
                     self.has_progressed = true;
                     before
                 }
-                Woken::Shard if self.peer.is_closed.get() => return,
+                Woken::Shard if self.outbox.is_closed.get() => return,
                 Woken::Shard => self.take_answers(before),
                 Woken::Socket if before == Waiting::Peer => self.flush(),
                 Woken::Socket => self.exchange(before),
@@ -186,16 +154,16 @@ impl Connection {
             match waiting {
                 Waiting::Query | Waiting::RestOfQuery => tokio::select! {
                     biased;
-                    () = self.peer.wake.notified() => Woken::Shard,
+                    () = self.outbox.wake.notified() => Woken::Shard,
                     ready = self.stream.readable() => by_socket(ready),
                 },
                 Waiting::Answers => {
-                    self.peer.wake.notified().await;
+                    self.outbox.wake.notified().await;
                     Woken::Shard
                 }
                 Waiting::Peer => tokio::select! {
                     biased;
-                    () = self.peer.wake.notified() => Woken::Shard,
+                    () = self.outbox.wake.notified() => Woken::Shard,
                     ready = self.stream.writable() => by_socket(ready),
                 },
                 Waiting::Nothing | Waiting::End => Woken::Socket,
@@ -206,7 +174,7 @@ impl Connection {
 
     /// What is to be waited for, where nothing else is in the way of `wanted`.
     fn settle(&self, wanted: Waiting) -> Waiting {
-        let pending_count = self.peer.pending_count.get();
+        let pending_count = self.outbox.pending_count.get();
         if !self.unsent.is_empty() {
             Waiting::Peer
         } else if self.is_ending {
@@ -225,8 +193,8 @@ impl Connection {
 
     /// Sends the answers that have come meanwhile.
     fn take_answers(&mut self, before: Waiting) -> Waiting {
-        let peer = Rc::clone(&self.peer);
-        let mut answers = peer.answers.borrow_mut();
+        let outbox = Rc::clone(&self.outbox);
+        let mut answers = outbox.answers.borrow_mut();
         self.has_progressed = !answers.is_empty() && before != Waiting::Peer;
         if !self.write(&answers) {
             return Waiting::End;
@@ -279,8 +247,8 @@ impl Connection {
 
     fn answer_messages(&mut self, input: &[u8], output: &mut [u8]) -> Answers {
         let began = Instant::now();
-        let mut shard = self.shard.borrow_mut();
-        shard.outside().take_fills(began);
+        let mut responder = self.responder.borrow_mut();
+        responder.resolver().take_fills(began);
         let mut answers = Answers { input_len: 0, output_len: 0, stopped: Stopped::InputEmpty };
         loop {
             let rest = &input[answers.input_len..];
@@ -303,7 +271,7 @@ impl Connection {
                 answers.stopped = Stopped::QueriesSpent;
                 break;
             }
-            if self.peer.pending_count.get() >= TCP_PENDING_MAX {
+            if self.outbox.pending_count.get() >= TCP_PENDING_MAX {
                 answers.stopped = Stopped::ManyPending;
                 break;
             }
@@ -321,29 +289,27 @@ impl Connection {
                 len: message_len,
                 now: began,
             };
-            match shard.answer(&question, message) {
-                Outcome::Reply(reply_len) => {
+            match responder.answer(&question, message) {
+                Action::Reply(reply_len) => {
                     length.copy_from_slice(&(reply_len as u16).to_be_bytes());
                     answers.output_len += LENGTH_LEN + reply_len;
                 }
-                Outcome::ReplyAndRefresh(reply_len, departure) => {
+                Action::ReplyAndRefresh(reply_len, departure) => {
                     length.copy_from_slice(&(reply_len as u16).to_be_bytes());
                     answers.output_len += LENGTH_LEN + reply_len;
-                    let (outside, sources) = shard.outside_with_sources();
-                    outside.begin(*departure, None, began, sources, &self.shard);
+                    responder.begin(*departure, None, began, &self.responder);
                 }
-                Outcome::Ask(departure) => {
-                    self.peer.expect();
-                    let return_to = ReturnTo::Tcp(Rc::clone(&self.peer));
-                    let (outside, sources) = shard.outside_with_sources();
-                    outside.begin(*departure, Some(return_to), began, sources, &self.shard);
+                Action::Ask(departure) => {
+                    self.outbox.expect();
+                    let return_to = ReturnTo::Tcp(Rc::clone(&self.outbox));
+                    responder.begin(*departure, Some(return_to), began, &self.responder);
                 }
-                Outcome::Drop => {}
+                Action::Drop => {}
             }
             self.query_count = self.query_count.saturating_add(1);
             answers.input_len += LENGTH_LEN + message_len;
         }
-        shard.finish_batch(began);
+        responder.finish_batch(began);
         answers
     }
 
@@ -386,7 +352,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.shared.connections.borrow_mut().remove(self.ticket);
-        self.shard.borrow().metrics().count(Event::TcpClosed, 1);
+        self.responder.borrow().metrics().count(Event::TcpClosed, 1);
     }
 }
 

@@ -25,10 +25,10 @@ use crate::limits::{
     TCP_READ_LEN, TCP_WRITE_LEN,
 };
 use crate::metrics::Event;
-use crate::shard::Shard;
+use crate::resolve::outbox::Outbox;
+use crate::responder::Responder;
 
 use connection::Connection;
-pub use connection::Peer;
 use recency::Recency;
 
 /// The TCP side of one shard: its listeners, and what its connections share.
@@ -41,7 +41,7 @@ pub struct TcpService {
 struct Shared {
     buffers: RefCell<Buffers>,
     /// The open connections, by when they last took or gave something whole.
-    connections: RefCell<Recency<Rc<Peer>>>,
+    connections: RefCell<Recency<Rc<Outbox>>>,
 }
 
 struct Buffers {
@@ -72,12 +72,13 @@ impl TcpService {
         &mut self,
         listener: ListenerId,
         socket: TcpListener,
-        shard: &Rc<RefCell<Shard>>,
+        responder: &Rc<RefCell<Responder>>,
     ) -> io::Result<()> {
         let socket = tokio::net::TcpListener::from_std(socket)?;
         let closing = Rc::new(Notify::new());
         self.closing[listener.0] = Some(Rc::clone(&closing));
-        let door = Door { listener, shard: Rc::clone(shard), shared: Rc::clone(&self.shared) };
+        let door =
+            Door { listener, responder: Rc::clone(responder), shared: Rc::clone(&self.shared) };
         tokio::task::spawn_local(accept(socket, door, closing));
         Ok(())
     }
@@ -93,7 +94,7 @@ impl TcpService {
 /// Where connections of a listener come in.
 struct Door {
     listener: ListenerId,
-    shard: Rc<RefCell<Shard>>,
+    responder: Rc<RefCell<Responder>>,
     shared: Rc<Shared>,
 }
 
@@ -120,7 +121,7 @@ async fn accept_until(
         match accepted {
             Ok((stream, address)) => door.let_in(stream, address),
             Err(_) => {
-                door.shard.borrow().metrics().count(Event::TcpAcceptFailed, 1);
+                door.responder.borrow().metrics().count(Event::TcpAcceptFailed, 1);
                 // Out of descriptors, or the peer is gone already: either way not at once again.
                 sleep(ACCEPT_BACK_OFF).await;
             }
@@ -144,16 +145,16 @@ fn accept_waiting(socket: &tokio::net::TcpListener, door: &Door) {
 
 impl Door {
     fn let_in(&self, stream: TcpStream, address: SocketAddr) {
-        let Self { listener, shard, shared } = self;
-        shard.borrow().metrics().count(Event::TcpAccepted, 1);
+        let Self { listener, responder, shared } = self;
+        responder.borrow().metrics().count(Event::TcpAccepted, 1);
         if shared.connections.borrow().len() >= TCP_CONNECTIONS_MAX {
             // The one that has been of no use for longest makes room (RFC 7766, section 6.1).
-            shard.borrow().metrics().count(Event::TcpEvicted, 1);
+            responder.borrow().metrics().count(Event::TcpEvicted, 1);
             let oldest = shared.connections.borrow_mut().remove_oldest();
-            oldest.iter().for_each(|peer| peer.close());
+            oldest.iter().for_each(|outbox| outbox.close());
         }
         let _ = stream.set_nodelay(true);
-        let connection = Connection::new(stream, address, *listener, shard, shared);
+        let connection = Connection::new(stream, address, *listener, responder, shared);
         tokio::task::spawn_local(connection.serve());
     }
 }

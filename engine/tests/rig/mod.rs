@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 use domain::base::Name as DomainName;
+use engine::answer::exit::ErrorReport;
 use engine::cache::settings::CacheSettings;
 use engine::client::ListenerId;
 use engine::config;
@@ -22,7 +23,6 @@ use engine::plan::{
     Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, KubernetesStep, ListenerPlan, Plan,
     TableSlot,
 };
-use engine::shard::ErrorReport;
 use wire::PodMode;
 use wire::compile::{EVERY_TYPE, EntryWriter, Section, Table, TableBuilder, TableOptions};
 use wire::zone::ZoneSet;

@@ -11,8 +11,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use wire::response::Response;
 
 use crate::limits::{FILL_TRIES_MAX, FILLS_WAITING_MAX};
-use crate::outside::Asked;
 use crate::plan::CachePlan;
+use crate::resolve::Asked;
 
 /// One upstream's response, for the caches of other shards.
 #[derive(Clone)]

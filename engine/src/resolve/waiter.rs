@@ -13,16 +13,16 @@ use wire::reply::{self, MESSAGE_LEN_MAX, Stamped};
 use wire::response::{self, Alias, Response, TtlRule};
 use wire::table::OwnedAnswer;
 
+use super::outbox::Outbox;
+use crate::answer::chase::View;
+use crate::answer::exit::ErrorReport;
 use crate::answer::{AnsweredBy, Ask, Question, Sources};
 use crate::cache;
-use crate::chase::View;
 use crate::client::{Family, ListenerId, Transport};
 use crate::forward::Failure;
 use crate::io::late::{self, ReturnAddress};
 use crate::limits::LISTENERS_MAX;
 use crate::metrics::{Event, Observation, ShardMetrics};
-use crate::shard::ErrorReport;
-use crate::tcp::Peer;
 
 /// A client that waits.
 pub struct Waiter {
@@ -45,7 +45,7 @@ pub struct Waiter {
 /// How the answer gets there.
 pub enum ReturnTo {
     Udp(ReturnAddress),
-    Tcp(Rc<Peer>),
+    Tcp(Rc<Outbox>),
 }
 
 /// What the waiting came to.
@@ -181,7 +181,7 @@ impl LateAnswers {
         self.metrics.observe_one(&observation, waiter.began.elapsed());
         let message = &self.message[..stamped.len];
         match return_to {
-            ReturnTo::Tcp(peer) => peer.deliver(message),
+            ReturnTo::Tcp(outbox) => outbox.deliver(message),
             ReturnTo::Udp(to) => {
                 let copy = self.sockets[to.listener.0].as_ref();
                 if copy.is_some_and(|copy| late::send(&copy.socket, &to, message).is_err()) {

@@ -7,10 +7,12 @@
 //! Invariants: a question is on its way once, however many wait; every waiter is answered once, for a flight ends whatever
 //! becomes of it (`forward` has its deadline); nothing here is touched by a question that a table answers.
 
-use std::cell::RefCell;
+pub mod fills;
+pub mod outbox;
+pub mod waiter;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,20 +21,19 @@ use wire::header::{CLASS_IN, RD};
 use wire::name::Name;
 use wire::response::{Response, TtlRule};
 
+use crate::answer::chase::View;
 use crate::answer::{Ask, Sources};
 use crate::cache::{self, Cache, Filled, Key, Times};
-use crate::chase::View;
 use crate::client::{ListenerId, Transport};
-use crate::fills::{Fill, Fills};
 use crate::forward::{self, Failure, ShardNumber, Upstreams};
 use crate::limits::{FILLS_PER_BATCH_MAX, FORWARD_TIMEOUT, WAITERS_MAX};
 use crate::metrics::{Event, ShardMetrics};
 use crate::plan::{CachePlan, Plan};
-use crate::shard::Shard;
-use crate::waiter::{LateAnswers, Outcome, ReturnTo, Waiter};
+use fills::{Fill, Fills};
+use waiter::{LateAnswers, Outcome, ReturnTo, Waiter};
 
-/// Everything of one shard that has to do with the outside.
-pub struct Outside {
+/// One shard's caches, upstreams and flights.
+pub struct Resolver {
     shard: ShardNumber,
     metrics: Arc<ShardMetrics>,
     /// By `CacheSlot`, as `cache_plans`.
@@ -91,7 +92,7 @@ pub struct Departure {
     waiter: Option<Waiter>,
 }
 
-impl Outside {
+impl Resolver {
     #[must_use]
     pub fn new(
         shard: ShardNumber,
@@ -170,8 +171,7 @@ impl Outside {
         return_to: Option<ReturnTo>,
         now: Instant,
         sources: Sources<'_>,
-        shard: &Rc<RefCell<Shard>>,
-    ) {
+    ) -> Option<Flight> {
         let Departure { key, cache, stale_after, waiter } = departure;
         let mut waiters: Vec<_> = waiter.zip(return_to).into_iter().collect();
         if self.waiter_count + waiters.len() > WAITERS_MAX {
@@ -180,7 +180,7 @@ impl Outside {
             for (waiter, return_to) in waiters {
                 self.late_answers.give(waiter, return_to, &Outcome::Failure(&failure));
             }
-            return;
+            return None;
         }
         self.waiter_count += waiters.len();
         match self.flights.entry(key.clone()) {
@@ -190,19 +190,23 @@ impl Outside {
                     let cache = cache.and_then(|slot| self.cache_plans.get(slot)).cloned();
                     self.give_stale(&key, cache.as_ref(), sources, now);
                 }
+                None
             }
             Entry::Vacant(place) => {
                 place.insert(Aboard { waiters, is_late: false });
                 let upstreams = key.forwards.iter().filter_map(|at| self.upstreams.get(*at));
                 let upstreams = upstreams.cloned().collect();
                 let cache = cache.and_then(|slot| self.cache_plans.get(slot)).cloned();
-                let flight = Flight { key, upstreams, cache, stale_after };
-                tokio::task::spawn_local(flight.fly(Rc::clone(shard)));
+                Some(Flight { key, upstreams, cache, stale_after })
             }
         }
     }
 
     /// Answers those who wait with what has expired; the flight goes on.
+    pub fn give_stale_of(&mut self, flight: &Flight, sources: Sources<'_>, now: Instant) {
+        self.give_stale(&flight.key, flight.cache.as_ref(), sources, now);
+    }
+
     fn give_stale(
         &mut self,
         key: &FlightKey,
@@ -223,7 +227,7 @@ impl Outside {
     }
 
     /// Ends a flight: the cache learns of it, those who wait are answered, other shards are told.
-    fn land(
+    pub fn land(
         &mut self,
         flight: &Flight,
         outcome: Result<Response, Failure>,
@@ -317,7 +321,7 @@ impl Outside {
         }
     }
 
-    fn publish_counts(&self) {
+    pub(crate) fn publish_counts(&self) {
         for (cache, plan) in self.caches.iter().zip(&self.cache_plans) {
             plan.metrics.publish(self.shard.index, cache);
         }
@@ -354,7 +358,7 @@ impl FlightKey {
 }
 
 /// A question on its way.
-struct Flight {
+pub struct Flight {
     key: FlightKey,
     upstreams: Vec<Rc<Upstreams>>,
     cache: Option<Arc<CachePlan>>,
@@ -362,30 +366,10 @@ struct Flight {
 }
 
 impl Flight {
-    async fn fly(self, shard: Rc<RefCell<Shard>>) {
-        let outcome = {
-            let mut asking = pin!(self.ask());
-            let in_time = match self.stale_after {
-                Some(timeout) => tokio::time::timeout(timeout, &mut asking).await.ok(),
-                None => None,
-            };
-            match in_time {
-                Some(outcome) => outcome,
-                None => {
-                    if self.stale_after.is_some() {
-                        let mut shard = shard.borrow_mut();
-                        let (outside, sources) = shard.outside_with_sources();
-                        let cache = self.cache.as_ref();
-                        outside.give_stale(&self.key, cache, sources, Instant::now());
-                    }
-                    asking.await
-                }
-            }
-        };
-        let mut shard = shard.borrow_mut();
-        let (outside, sources) = shard.outside_with_sources();
-        outside.land(&self, outcome, sources, Instant::now());
-        outside.publish_counts();
+    /// How long its clients wait before they are given an expired response (`serve_stale verify`).
+    #[must_use]
+    pub fn stale_after(&self) -> Option<Duration> {
+        self.stale_after
     }
 
     /// Of CNAMEs that lead to a name of this server's own those up to it: what the upstream says of that name is of no account,
@@ -397,7 +381,10 @@ impl Flight {
     }
 
     /// One `forward` after the other, as long as `next` says so.
-    async fn ask(&self) -> Result<Response, Failure> {
+    ///
+    /// # Errors
+    /// Why there is no response.
+    pub async fn ask(&self) -> Result<Response, Failure> {
         let FlightKey { asked, recursion_desired, transport, .. } = &self.key;
         let question = forward::Question {
             name: asked.name.clone(),

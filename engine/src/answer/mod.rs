@@ -4,6 +4,9 @@
 //! before the cache, so that nothing of the cluster is ever out of date. Invariant: nothing here allocates, waits or panics,
 //! whatever the packet holds.
 
+pub mod chase;
+pub mod exit;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,11 +18,11 @@ use wire::response::{self, Alias};
 use wire::table::{Answer, Found, NameHash, Stored, Table};
 
 use crate::cache::{Cache, Key, LookUp};
-use crate::chase::{Lead, View};
 use crate::client::{Family, ListenerId, Transport};
 use crate::forward::TYPE_HINFO;
 use crate::limits::TABLES_MAX;
 use crate::plan::{Block, Plan};
+use chase::{Lead, View};
 
 /// The tables of one shard, by slot.
 pub type Tables = [Option<Arc<Table>>; TABLES_MAX];
