@@ -53,7 +53,7 @@ impl Backend {
 
 /// What all shards have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct FleetSettings {
     pub backend: Backend,
     /// How long a shard polls before it sleeps; zero: not at all.
     pub busy_poll: Duration,
@@ -104,7 +104,7 @@ impl Fleet {
     /// # Errors
     /// What the kernel says to the first ring or thread that cannot be had.
     pub fn start(
-        settings: Settings,
+        settings: FleetSettings,
         cores: &[Option<CoreId>],
         metrics: &[Arc<ShardMetrics>],
         errors: &Sender<ErrorReport>,
@@ -209,7 +209,7 @@ impl Fleet {
 
 /// What a shard's thread begins with.
 struct Start {
-    settings: Settings,
+    settings: FleetSettings,
     core: Option<CoreId>,
     wake: Arc<OwnedFd>,
     number: ShardNumber,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use engine::admin::{Admin, Readiness};
 use engine::cli::{Cli, Command};
-use engine::fleet::{Fleet, Settings};
+use engine::fleet::{Fleet, FleetSettings};
 use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_FLUSH_TIMEOUT};
 use engine::metrics::{Metrics, ShardFacts};
 use engine::plugin::kubernetes::Kubernetes;
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 /// Serves until the process is told to end.
-fn serve(cli: &Cli, log: &log::Queue) -> anyhow::Result<()> {
+fn serve(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<()> {
     start_up::raise_descriptor_limit();
     // The first sync touches much memory once; backed by huge pages it stays, a third more at 10,000 Services.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
@@ -81,14 +81,14 @@ fn serve(cli: &Cli, log: &log::Queue) -> anyhow::Result<()> {
     ended
 }
 
-async fn start(cli: &Cli, log: &log::Queue) -> anyhow::Result<Control> {
+async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     let (path, is_example) = start_up::corefile(cli)?;
     let (source, config) = CorefileSource::first(path, cli.dns_port).await?;
     let config = config.map_err(|report| anyhow::anyhow!("{}", start_up::shown(&report)))?;
     start_up::report_warnings(cli, &config.warnings);
 
     let backend = start_up::backend(cli.io)?;
-    let settings = Settings { backend, busy_poll: cli.busy_poll.unwrap_or_default() };
+    let settings = FleetSettings { backend, busy_poll: cli.busy_poll.unwrap_or_default() };
     let cores = start_up::cores(cli)?;
     let metrics = Arc::new(Metrics::new(start_up::build(), cores.len()));
     let shard_metrics: Vec<_> = (0..cores.len()).map(|index| metrics.shard(index)).collect();

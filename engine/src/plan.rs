@@ -9,7 +9,7 @@ use wire::zone::ZoneSet;
 
 use crate::cache::settings::CacheSettings;
 use crate::client::ListenerId;
-use crate::forward::Settings as ForwardSettings;
+use crate::forward::ForwardSettings;
 use crate::metrics::CacheMetrics;
 use crate::plugin::timeouts::Timeouts;
 

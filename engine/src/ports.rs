@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// The transport whose table is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub enum PortProtocol {
     Udp,
     /// Listening sockets only.
     Tcp,
@@ -23,14 +23,14 @@ pub struct Holder {
 
 /// A row of one of the kernel's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Row {
+struct SocketRow {
     address: IpAddr,
     inode: u64,
 }
 
 /// Whether this process, and no other, is bound to what makes an address be in use.
 #[must_use]
-pub fn is_ours_alone(address: SocketAddr, protocol: Protocol) -> bool {
+pub fn is_ours_alone(address: SocketAddr, protocol: PortProtocol) -> bool {
     let mut inodes = overlapping(address, protocol).peekable();
     let ours = inodes_of(Path::new("/proc/self/fd"));
     inodes.peek().is_some() && inodes.all(|inode| ours.contains(&inode))
@@ -38,7 +38,7 @@ pub fn is_ours_alone(address: SocketAddr, protocol: Protocol) -> bool {
 
 /// Whether another process is bound to what makes an address be in use.
 #[must_use]
-pub fn is_of_others(address: SocketAddr, protocol: Protocol) -> bool {
+pub fn is_of_others(address: SocketAddr, protocol: PortProtocol) -> bool {
     let ours = inodes_of(Path::new("/proc/self/fd"));
     overlapping(address, protocol).any(|inode| !ours.contains(&inode))
 }
@@ -46,7 +46,7 @@ pub fn is_of_others(address: SocketAddr, protocol: Protocol) -> bool {
 /// The process that is in the way of a socket at an address, this one only if no other is. Other users' processes and those of
 /// other containers cannot be seen.
 #[must_use]
-pub fn holder(address: SocketAddr, protocols: &[Protocol]) -> Option<Holder> {
+pub fn holder(address: SocketAddr, protocols: &[PortProtocol]) -> Option<Holder> {
     let inodes: Vec<u64> =
         protocols.iter().flat_map(|protocol| overlapping(address, *protocol)).collect();
     let processes = fs::read_dir("/proc").ok()?.flatten();
@@ -72,15 +72,15 @@ fn inodes_of(folder: &Path) -> Vec<u64> {
 }
 
 /// The inodes of sockets that an address could not be bound beside.
-fn overlapping(address: SocketAddr, protocol: Protocol) -> impl Iterator<Item = u64> {
+fn overlapping(address: SocketAddr, protocol: PortProtocol) -> impl Iterator<Item = u64> {
     let rows = rows(protocol, address.port()).into_iter();
     rows.filter(move |row| overlap(row.address, address.ip())).map(|row| row.inode)
 }
 
-fn rows(protocol: Protocol, port: u16) -> Vec<Row> {
+fn rows(protocol: PortProtocol, port: u16) -> Vec<SocketRow> {
     let paths = match protocol {
-        Protocol::Udp => ["/proc/net/udp", "/proc/net/udp6"],
-        Protocol::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+        PortProtocol::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+        PortProtocol::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
     };
     let tables = paths.iter().filter_map(|path| fs::read_to_string(path).ok());
     tables.flat_map(|table| rows_of(&table, protocol, port)).collect()
@@ -88,17 +88,17 @@ fn rows(protocol: Protocol, port: u16) -> Vec<Row> {
 
 /// The rows of a port. Columns: slot, local address, remote address, state (0A is listening), queues, timer, retransmits,
 /// user, timeout, inode.
-fn rows_of(table: &str, protocol: Protocol, port: u16) -> Vec<Row> {
+fn rows_of(table: &str, protocol: PortProtocol, port: u16) -> Vec<SocketRow> {
     let row = |line: &str| {
         let mut columns = line.split_ascii_whitespace();
         let (local, state) = (columns.nth(1)?, columns.nth(1)?);
         let (address, local_port) = local.rsplit_once(':')?;
         if u16::from_str_radix(local_port, 16).ok()? != port
-            || (protocol == Protocol::Tcp && state != "0A")
+            || (protocol == PortProtocol::Tcp && state != "0A")
         {
             return None;
         }
-        Some(Row { address: address_of(address)?, inode: columns.nth(5)?.parse().ok()? })
+        Some(SocketRow { address: address_of(address)?, inode: columns.nth(5)?.parse().ok()? })
     };
     table.lines().filter_map(row).collect()
 }
@@ -159,11 +159,11 @@ mod tests {
                 rows_of(table, protocol, port).iter().map(|row| row.inode).collect();
             assert_eq!(inodes, expected, "{protocol:?} {port}");
         };
-        check(Protocol::Tcp, 8080, &[4711]);
-        check(Protocol::Tcp, 8081, &[]);
-        check(Protocol::Tcp, 8082, &[]);
-        check(Protocol::Udp, 8082, &[4713]);
-        assert!(rows_of("", Protocol::Udp, 8080).is_empty());
+        check(PortProtocol::Tcp, 8080, &[4711]);
+        check(PortProtocol::Tcp, 8081, &[]);
+        check(PortProtocol::Tcp, 8082, &[]);
+        check(PortProtocol::Udp, 8082, &[4713]);
+        assert!(rows_of("", PortProtocol::Udp, 8080).is_empty());
     }
 
     #[test]
@@ -172,17 +172,17 @@ mod tests {
             let udp = UdpSocket::bind((ip, 0)).unwrap();
             let tcp = TcpListener::bind((ip, 0)).unwrap();
             let (udp_at, tcp_at) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
-            assert!(is_ours_alone(udp_at, Protocol::Udp), "{udp_at}");
-            assert!(is_ours_alone(tcp_at, Protocol::Tcp), "{tcp_at}");
-            assert!(!is_of_others(udp_at, Protocol::Udp), "{udp_at}");
-            let pid = |at| holder(at, &[Protocol::Udp]).map(|holder| holder.pid);
+            assert!(is_ours_alone(udp_at, PortProtocol::Udp), "{udp_at}");
+            assert!(is_ours_alone(tcp_at, PortProtocol::Tcp), "{tcp_at}");
+            assert!(!is_of_others(udp_at, PortProtocol::Udp), "{udp_at}");
+            let pid = |at| holder(at, &[PortProtocol::Udp]).map(|holder| holder.pid);
             assert_eq!(pid(udp_at), Some(std::process::id()));
             // At another address nobody is in the way, unless this is every address.
             let beside = SocketAddr::new("127.0.0.10".parse().unwrap(), udp_at.port());
             assert_eq!(pid(beside).is_some(), ip.is_unspecified(), "{udp_at}");
             drop(udp);
             // Nobody's is not ours.
-            assert!(!is_ours_alone(udp_at, Protocol::Udp), "{udp_at}");
+            assert!(!is_ours_alone(udp_at, PortProtocol::Udp), "{udp_at}");
         }
     }
 

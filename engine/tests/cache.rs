@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use domain::base::iana::{Class, Rcode, Rtype};
 use domain::base::{MessageBuilder, Name as DomainName, Record, Ttl, rdata::UnknownRecordData};
 use engine::cache::settings::CacheSettings;
-use engine::cache::{Answer, Cache, EntryType, Filled, Key, LookUp, Times};
+use engine::cache::{Cache, CacheKey, CachedResponse, EntryType, Filled, LookUp, Times};
 use engine::config;
 use engine::corefile::Surroundings;
 use engine::limits::CACHE_ENTRY_LEN;
@@ -39,8 +39,8 @@ fn wire_name(text: &str) -> Vec<u8> {
     text.parse::<DomainName<Vec<u8>>>().expect("a name").as_slice().to_ascii_lowercase()
 }
 
-fn key(name: &[u8]) -> Key<'_> {
-    Key { name, qtype: A, qclass: 1, dnssec_ok: false, checking_disabled: false }
+fn key(name: &[u8]) -> CacheKey<'_> {
+    CacheKey { name, qtype: A, qclass: 1, dnssec_ok: false, checking_disabled: false }
 }
 
 /// What an upstream says of `name A`, in the words of a script.
@@ -103,7 +103,7 @@ fn response(name: &str, words: &[&str]) -> Arc<Response> {
 }
 
 /// What a client is given: the code, and the TTL of the first record if there is one.
-fn given(answer: Answer<'_>) -> String {
+fn given(answer: CachedResponse<'_>) -> String {
     let mut builder = MessageBuilder::new_vec().question();
     builder.push((DomainName::<Vec<u8>>::root(), Rtype::A)).expect("room");
     let mut message = builder.finish();
@@ -157,10 +157,10 @@ fn play(cache: &str, script: &str) -> Cache {
                 let response = response(NAME, &words[1..]);
                 match played.fill(&key(&name), &response, Times::at_once(now, UNIX_SECS)) {
                     Filled::Kept(ttl) => {
-                        format!("kept {}", given(Answer { response: &response, ttl }))
+                        format!("kept {}", given(CachedResponse { response: &response, ttl }))
                     }
                     Filled::Passed(ttl) => {
-                        format!("passed {}", given(Answer { response: &response, ttl }))
+                        format!("passed {}", given(CachedResponse { response: &response, ttl }))
                     }
                     Filled::Inferior => "inferior".to_owned(),
                 }
@@ -521,10 +521,10 @@ fn questions_differ_by_all_that_was_asked() {
     assert_eq!(shown(cache.look_up(&kept, began)), "NOERROR 60");
     for different in [
         key(&other),
-        Key { qtype: 28, ..kept },
-        Key { qclass: 3, ..kept },
-        Key { dnssec_ok: true, ..kept },
-        Key { checking_disabled: true, ..kept },
+        CacheKey { qtype: 28, ..kept },
+        CacheKey { qclass: 3, ..kept },
+        CacheKey { dnssec_ok: true, ..kept },
+        CacheKey { checking_disabled: true, ..kept },
     ] {
         assert_eq!(shown(cache.look_up(&different, began)), "miss", "{different:?}");
     }
@@ -543,7 +543,7 @@ fn expired_signatures_are_not_kept_for_those_who_check() {
         (UNIX_SECS.wrapping_add(1 << 31).wrapping_add(1), true, false),
     ] {
         let mut cache = Cache::new(&settings("cache"), 42);
-        let key = Key { dnssec_ok, ..key(&name) };
+        let key = CacheKey { dnssec_ok, ..key(&name) };
         let response = response(NAME, &["signed", "60", &end.to_string()]);
         let filled = cache.fill(&key, &response, Times::at_once(began, UNIX_SECS));
         assert_eq!(matches!(filled, Filled::Kept(_)), is_kept, "until {end}, DO {dnssec_ok}");
@@ -561,7 +561,7 @@ fn answers_without_an_opt_are_kept_briefly_for_those_who_check() {
         ("bare", "3600", false, 3600),
         ("success", "3600", true, 3600),
     ] {
-        let key = Key { dnssec_ok, ..key(&name) };
+        let key = CacheKey { dnssec_ok, ..key(&name) };
         let response = response(NAME, &[word, ttl]);
         // Here, and in the shard that is told a second later.
         for age_secs in [0, 1] {
@@ -583,7 +583,7 @@ fn answers_last_no_longer_than_their_signatures() {
     let settings = settings("cache");
     for (left_secs, given_ttl) in [(0, 1), (9, 10), (59, 60), (60, 60), (3600, 60)] {
         let mut cache = Cache::new(&settings, 42);
-        let key = Key { dnssec_ok: true, ..key(&name) };
+        let key = CacheKey { dnssec_ok: true, ..key(&name) };
         let signed = response(NAME, &["signed", "60", &(UNIX_SECS + left_secs).to_string()]);
         // Another shard was told two seconds ago.
         let now = began + Duration::from_secs(2);
@@ -594,18 +594,18 @@ fn answers_last_no_longer_than_their_signatures() {
         }
         let filled = cache.fill(&key, &signed, Times::at_once(now, UNIX_SECS));
         let Filled::Kept(ttl) = filled else { panic!("{filled:?}") };
-        let shown_ttl = given(Answer { response: &signed, ttl });
+        let shown_ttl = given(CachedResponse { response: &signed, ttl });
         assert_eq!(shown_ttl, format!("NOERROR {given_ttl}"), "{left_secs}");
         let end = now + Duration::from_secs(given_ttl);
         assert_eq!(shown(cache.look_up(&key, end)), "miss", "{left_secs}");
     }
     let mut cache = Cache::new(&settings, 42);
-    let key = Key { dnssec_ok: true, ..key(&name) };
+    let key = CacheKey { dnssec_ok: true, ..key(&name) };
     let old = response(NAME, &["signed", "60", &(UNIX_SECS - 1).to_string()]);
     let Filled::Passed(ttl) = cache.fill(&key, &old, Times::at_once(began, UNIX_SECS)) else {
         panic!("kept")
     };
-    assert_eq!(given(Answer { response: &old, ttl }), "NOERROR 5");
+    assert_eq!(given(CachedResponse { response: &old, ttl }), "NOERROR 5");
 }
 
 /// Popular names stay through a flood of names that are asked for once, and the bounds hold.
@@ -780,9 +780,9 @@ proptest! {
         let filled = one.fill(&key(&name), &response, Times::at_once(began, UNIX_SECS));
         let ttl_of = |text: &str| text.split(' ').nth(1).map(|ttl| ttl.parse::<u64>().unwrap());
         let (at_once, floor_secs) = match filled {
-            Filled::Kept(ttl) => (given(Answer { response: &response, ttl }), floor_secs),
+            Filled::Kept(ttl) => (given(CachedResponse { response: &response, ttl }), floor_secs),
             // Nothing lifts the TTLs of what is not kept.
-            Filled::Passed(ttl) => (given(Answer { response: &response, ttl }), 0),
+            Filled::Passed(ttl) => (given(CachedResponse { response: &response, ttl }), 0),
             Filled::Inferior => panic!("nothing was there"),
         };
         let longest = u64::from(ttl_secs).max(floor_secs).min(cap_secs);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use domain::base::iana::Rcode;
 use engine::client::Transport;
 use engine::forward::options::{ForwardOptions, Policy, UpstreamTransport};
-use engine::forward::{Cause, Failure};
+use engine::forward::{FailureCause, ForwardFailure};
 use engine::limits::HEDGES_SAVED_MAX;
 use engine::metrics::{Format, UpstreamEvent};
 use upstream::{Manner, Rig, Upstream, deadline, forward, nobody, question, run, until};
@@ -79,13 +79,16 @@ fn an_upstream_that_gives_no_answer_is_followed_by_the_next() {
 #[test]
 fn where_none_answers_the_failure_says_why() {
     run(async {
-        for (manner, cause) in
-            [(Manner::Silent, Cause::ReadTimeout), (Manner::Malformed, Cause::Malformed)]
-        {
+        for (manner, cause) in [
+            (Manner::Silent, FailureCause::ReadTimeout),
+            (Manner::Malformed, FailureCause::Malformed),
+        ] {
             let upstream = Upstream::start(60, manner);
             let options = ForwardOptions { max_fails: 0, ..forward(&[upstream.address]) };
             let rig = Rig::start(&options).await;
-            let Err(Failure::Exchange(failure)) = rig.ask().await else { panic!("{manner:?}") };
+            let Err(ForwardFailure::Exchange(failure)) = rig.ask().await else {
+                panic!("{manner:?}")
+            };
             assert_eq!(failure.cause, cause);
             assert_eq!(failure.to, upstream.address);
             assert_eq!(upstream.seen_count(), 2, "each twice, while that is few");
@@ -251,7 +254,7 @@ fn where_all_are_down_one_is_tried_unless_that_is_off() {
             until("it is down", || rig.count(&upstream, UpstreamEvent::WentDown) == 1).await;
             upstream.behave(Manner::Answers);
             if failfast {
-                assert_eq!(rig.ask().await.unwrap_err(), Failure::NoneHealthy);
+                assert_eq!(rig.ask().await.unwrap_err(), ForwardFailure::NoneHealthy);
             } else {
                 assert_eq!(rig.who_answers().await, Some(60));
                 assert_eq!(rig.count(&upstream, UpstreamEvent::CameBack), 1);
@@ -320,7 +323,7 @@ fn no_more_questions_are_on_their_way_than_max_concurrent() {
         for _ in 0..3 {
             let answers = futures((0..5).map(|_| rig.ask())).await;
             assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 2);
-            let refused = Err(Failure::TooMany { max: 2 });
+            let refused = Err(ForwardFailure::TooMany { max: 2 });
             assert_eq!(answers.iter().filter(|answer| **answer == refused).count(), 3);
         }
         let text = String::from_utf8(rig.metrics.scrape(Format::Prometheus)).unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use domain::base::iana::Rcode;
 use engine::client::Transport;
-use engine::forward::Question;
+use engine::forward::UpstreamQuestion;
 use engine::forward::options::{ForwardOptions, UpstreamTransport};
 use engine::limits::{ANSWER_TIMES_MIN, HEDGES_SAVED_MAX, REPEAT_AFTER_P95, REPEAT_AFTER_UNKNOWN};
 use engine::metrics::UpstreamEvent;
@@ -61,7 +61,8 @@ fn an_upstream_that_is_late_does_not_lack_edns() {
             let options =
                 ForwardOptions { hedge: true, read_timeout, ..forward(&[upstream.address]) };
             let rig = Rig::start(&options).await;
-            let question = Question { dnssec_ok, ..question("www.example.org", Transport::Udp) };
+            let question =
+                UpstreamQuestion { dnssec_ok, ..question("www.example.org", Transport::Udp) };
             for _ in 0..2 {
                 assert!(rig.upstreams.ask(&question, deadline()).await.is_ok());
             }

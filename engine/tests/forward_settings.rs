@@ -10,7 +10,9 @@ use engine::client::Transport;
 use engine::corefile::value::target::Target;
 use engine::corefile::value::zone::Zone;
 use engine::forward::options::{ForwardOptions, UpstreamTls};
-use engine::forward::{Failure, Origin, Settings, ShardNumber, TYPE_HINFO, Upstreams, Way};
+use engine::forward::{
+    AddressOrigin, ForwardFailure, ForwardSettings, ShardNumber, TYPE_HINFO, Upstreams, Way,
+};
 use engine::metrics::{Build, Format, Metrics};
 use upstream::{Manner, Upstream, deadline, forward, nobody, question, run, until};
 
@@ -19,8 +21,8 @@ fn metrics() -> Metrics {
     Metrics::new(build, 1)
 }
 
-async fn load(options: &ForwardOptions) -> Result<Settings, String> {
-    let loaded = Settings::load(options, None, &metrics()).await;
+async fn load(options: &ForwardOptions) -> Result<ForwardSettings, String> {
+    let loaded = ForwardSettings::load(options, None, &metrics()).await;
     loaded.map_err(|error| error.to_string())
 }
 
@@ -48,12 +50,12 @@ fn upstreams_of_addresses_files_and_hosts_in_their_order() {
             .iter()
             .map(|one| (one.address.to_string(), one.origin.clone()))
             .collect();
-        let file = Origin::ResolvConf(path.clone());
+        let file = AddressOrigin::ResolvConf(path.clone());
         let expected = [
-            ("10.0.0.1:54", Origin::Corefile),
+            ("10.0.0.1:54", AddressOrigin::Corefile),
             ("10.0.0.2:53", file.clone()),
             ("10.0.0.3:53", file),
-            ("192.0.2.1:5353", Origin::Host("dns.example".into())),
+            ("192.0.2.1:5353", AddressOrigin::Host("dns.example".into())),
         ];
         assert_eq!(found, expected.map(|(address, origin)| (address.to_owned(), origin)));
         assert!(settings.upstreams.iter().all(|one| matches!(one.way, Way::Dns)));
@@ -195,7 +197,8 @@ fn an_upstream_that_sends_our_probe_back_is_taken_out_and_reported() {
         let metrics = metrics();
         let options = forward(&[looping.address, good.address]);
         let zone = Zone::root();
-        let settings = Arc::new(Settings::load(&options, Some(&zone), &metrics).await.unwrap());
+        let settings =
+            Arc::new(ForwardSettings::load(&options, Some(&zone), &metrics).await.unwrap());
         let shard = ShardNumber { index: 0, count: 2 };
         let upstreams = Upstreams::new(&settings, shard, &metrics.shard(0));
         until("both are probed", || looping.seen_count() > 0 && good.seen_count() > 0).await;
@@ -273,13 +276,14 @@ fn where_all_loop_nobody_is_asked() {
         let upstream = Upstream::start(60, Manner::Silent);
         let metrics = metrics();
         let options = forward(&[upstream.address]);
-        let settings = Settings::load(&options, Some(&Zone::root()), &metrics).await.unwrap();
+        let settings =
+            ForwardSettings::load(&options, Some(&Zone::root()), &metrics).await.unwrap();
         let settings = Arc::new(settings);
         let shard = ShardNumber { index: 0, count: 1 };
         let upstreams = Upstreams::new(&settings, shard, &metrics.shard(0));
         until("it is probed", || upstream.seen_count() > 0).await;
         assert!(settings.is_own_probe(&upstream.seen()[0].message[12..12 + 17 + 17 + 1]));
         let outcome = upstreams.ask(&question("www.example.org", Transport::Udp), deadline()).await;
-        assert_eq!(outcome, Err(Failure::NoneHealthy));
+        assert_eq!(outcome, Err(ForwardFailure::NoneHealthy));
     });
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use engine::client::Transport;
 use engine::corefile::value::target::Target;
 use engine::forward::options::{ForwardOptions, UpstreamTls, UpstreamTransport};
-use engine::forward::{Cause, Failure};
+use engine::forward::{Cause, ForwardFailure};
 use engine::limits::{UPSTREAM_CONNECTIONS_OPENING_MAX, UPSTREAM_PIPELINE_MAX};
 use engine::metrics::UpstreamEvent;
 use futures::future::join_all;
@@ -67,8 +67,8 @@ fn a_kept_connection_that_is_closed_costs_a_new_one_and_no_failure() {
         assert_eq!(rig.count(&upstream, UpstreamEvent::Failed), 0);
         // A new one that is closed is a failure.
         upstream.behave(Manner::CutsAndCloses);
-        let Err(Failure::Exchange(failure)) = rig.ask().await else { panic!("no failure") };
-        assert_eq!(failure.cause, Cause::Closed);
+        let Err(ForwardFailure::Exchange(failure)) = rig.ask().await else { panic!("no failure") };
+        assert_eq!(failure.cause, FailureCause::Closed);
     });
 }
 
@@ -102,8 +102,8 @@ fn a_connection_that_left_a_question_unanswered_is_not_used_again() {
         let rig = Rig::start(&options).await;
         assert_eq!(rig.who_answers().await, Some(60));
         upstream.behave(Manner::Silent);
-        let Err(Failure::Exchange(failure)) = rig.ask().await else { panic!("no failure") };
-        assert_eq!(failure.cause, Cause::ReadTimeout);
+        let Err(ForwardFailure::Exchange(failure)) = rig.ask().await else { panic!("no failure") };
+        assert_eq!(failure.cause, FailureCause::ReadTimeout);
         assert!(failure.to_string().contains("read tcp 127.0.0.1:"), "{failure}");
         let (unanswered, seen_count) = (upstream.seen()[1].from, upstream.seen_count());
         upstream.behave(Manner::Answers);
@@ -148,8 +148,8 @@ fn a_tls_upstream_must_prove_its_name() {
             let outcome = rig.ask().await;
             assert_eq!(outcome.is_ok(), is_ok, "{own:?} {common:?}: {outcome:?}");
             if let Err(failure) = outcome {
-                let Failure::Exchange(failure) = failure else { panic!("{failure}") };
-                assert!(matches!(failure.cause, Cause::Handshake(_)), "{failure}");
+                let ForwardFailure::Exchange(failure) = failure else { panic!("{failure}") };
+                assert!(matches!(failure.cause, FailureCause::Handshake(_)), "{failure}");
                 return;
             }
             assert_eq!(rig.who_answers().await, Some(60));

@@ -8,8 +8,8 @@ use engine::answer::AnsweredBy;
 use engine::client::{Family, Transport};
 use engine::limits::LABEL_SETS_MAX;
 use engine::metrics::{
-    Build, EnabledPlugin, Event, Format, LabelSet, Metrics, ObjectFaults, Observation, ServiceKind,
-    ShardFacts, ShardMetrics, TableFacts, UpstreamEvent,
+    Build, EnabledPlugin, Format, LabelSet, Metrics, ObjectFaults, Observation, ServiceKind,
+    ShardEvent, ShardFacts, ShardMetrics, TableFacts, UpstreamEvent,
 };
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{
     Metric, MetricFamily,
@@ -233,9 +233,9 @@ fn odd_objects_are_counted_by_kind() {
 fn open_connections_are_what_was_accepted_and_not_closed() {
     let metrics = Metrics::new(build(), 1);
     let shard = metrics.shard(0);
-    shard.count(Event::TcpAccepted, 5);
-    shard.count(Event::TcpClosed, 3);
-    shard.count(Event::SocketFull, 7);
+    shard.count(ShardEvent::TcpAccepted, 5);
+    shard.count(ShardEvent::TcpClosed, 3);
+    shard.count(ShardEvent::SocketFull, 7);
     let text = in_text(&metrics, Format::Prometheus);
     assert!(text.contains("ringdns_tcp_connections{shard=\"0\"} 2"), "{text}");
     assert!(text.contains("ringdns_datagrams_dropped_total{reason=\"socket_full\"} 7"), "{text}");

@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::endpoint::EndpointKind;
-use crate::ports::{Holder, Protocol, holder};
+use crate::ports::{Holder, PortProtocol, holder};
 
 /// An endpoint that cannot listen.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub enum BindCause {
 impl BindCause {
     pub(super) fn of(error: io::Error, address: SocketAddr) -> Self {
         match error.kind() {
-            io::ErrorKind::AddrInUse => Self::InUse(holder(address, &[Protocol::Tcp])),
+            io::ErrorKind::AddrInUse => Self::InUse(holder(address, &[PortProtocol::Tcp])),
             io::ErrorKind::PermissionDenied => Self::Denied,
             io::ErrorKind::AddrNotAvailable => Self::NotLocal,
             _ => Self::Other(error),

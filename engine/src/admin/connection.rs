@@ -29,7 +29,7 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 
 /// What the endpoints answer from.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct EndpointData {
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
 }
@@ -49,7 +49,11 @@ impl Plugins {
 }
 
 /// Serves until it is aborted; connections that are open then go on to their end.
-pub(super) async fn accept(listener: Arc<TcpListener>, plugins: Arc<Plugins>, served: Arc<Served>) {
+pub(super) async fn accept(
+    listener: Arc<TcpListener>,
+    plugins: Arc<Plugins>,
+    served: Arc<EndpointData>,
+) {
     let mut connections: VecDeque<AbortHandle> = VecDeque::with_capacity(HTTP_CONNECTIONS_MAX);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -68,7 +72,11 @@ pub(super) async fn accept(listener: Arc<TcpListener>, plugins: Arc<Plugins>, se
 }
 
 /// Serves who waits to be accepted, before the listener closes: the kernel would reset them.
-pub(super) fn accept_waiting(listener: &TcpListener, plugins: &Arc<Plugins>, served: &Arc<Served>) {
+pub(super) fn accept_waiting(
+    listener: &TcpListener,
+    plugins: &Arc<Plugins>,
+    served: &Arc<EndpointData>,
+) {
     let socket = SockRef::from(listener);
     for _ in 0..HTTP_CONNECTIONS_MAX {
         let Ok((stream, _)) = socket.accept() else { return };
@@ -82,7 +90,7 @@ pub(super) fn accept_waiting(listener: &TcpListener, plugins: &Arc<Plugins>, ser
 }
 
 /// One request and its answer. A client that breaks off or dawdles is not worth a word.
-async fn converse(stream: TcpStream, plugins: Arc<Plugins>, served: Arc<Served>) {
+async fn converse(stream: TcpStream, plugins: Arc<Plugins>, served: Arc<EndpointData>) {
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         let response = respond(
             &plugins.get(),

@@ -5,7 +5,7 @@ use hyper::body::Bytes;
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 
-use super::readiness::{Readiness, Verdict};
+use super::readiness::{Readiness, ReadyVerdict};
 use crate::metrics::{Format, Metrics};
 
 /// The plugins that listen for HTTP.
@@ -88,13 +88,13 @@ pub(super) fn respond(
 }
 
 /// The first line is CoreDNS's: plugins, in the order of the alphabet, with commas between. The reasons stand below it.
-fn ready_text(verdict: &Verdict) -> (StatusCode, String) {
+fn ready_text(verdict: &ReadyVerdict) -> (StatusCode, String) {
     let reasons = match verdict {
-        Verdict::Ready => return (StatusCode::OK, "OK".to_owned()),
-        Verdict::ShuttingDown => {
+        ReadyVerdict::Ready => return (StatusCode::OK, "OK".to_owned()),
+        ReadyVerdict::ShuttingDown => {
             return (StatusCode::SERVICE_UNAVAILABLE, "Shutting down".to_owned());
         }
-        Verdict::Waiting(reasons) => reasons,
+        ReadyVerdict::Waiting(reasons) => reasons,
     };
     let mut plugins: Vec<_> = reasons.iter().map(|reason| reason.plugin).collect();
     plugins.sort_unstable();
@@ -143,7 +143,7 @@ mod tests {
                 "kubernetes,nomad\nkubernetes a.: x\nkubernetes b.: y\nnomad n.: z",
             ),
         ] {
-            assert_eq!(ready_text(&Verdict::Waiting(reasons)).1, expected);
+            assert_eq!(ready_text(&ReadyVerdict::Waiting(reasons)).1, expected);
         }
     }
 }

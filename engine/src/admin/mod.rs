@@ -20,13 +20,13 @@ mod self_poll;
 
 pub use bind_error::{BindCause, BindError};
 pub use endpoint::EndpointKind;
-pub use readiness::{Monitor, Readiness, Reason, Verdict};
+pub use readiness::{Monitor, Readiness, ReadyVerdict, Reason};
 
 use crate::io::socket::until_released;
 use crate::limits::{FILE_TIMEOUT, HTTP_BACKLOG};
 use crate::metrics::Metrics;
 use crate::ports;
-use connection::{Plugins, Served};
+use connection::{EndpointData, Plugins};
 
 /// A plugin of the Corefile that wants to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +41,12 @@ pub struct Endpoint {
 /// All listeners. They close when it is dropped.
 #[derive(Debug)]
 pub struct Admin {
-    listeners: Vec<Listener>,
-    served: Arc<Served>,
+    listeners: Vec<AdminListener>,
+    served: Arc<EndpointData>,
 }
 
 #[derive(Debug)]
-struct Listener {
+struct AdminListener {
     /// What was asked for: what a reload compares by.
     address: SocketAddr,
     /// What the kernel gave: another port where port 0 was asked for, another wildcard where there is no IPv6.
@@ -76,7 +76,7 @@ impl Admin {
         metrics: Arc<Metrics>,
         readiness: Arc<Readiness>,
     ) -> Result<Self, BindError> {
-        let served = Arc::new(Served { metrics, readiness });
+        let served = Arc::new(EndpointData { metrics, readiness });
         let mut admin = Self { listeners: Vec::new(), served };
         admin.rebind(endpoints).await?;
         Ok(admin)
@@ -110,7 +110,7 @@ impl Admin {
                 Some(index) => old.swap_remove(index),
                 None => {
                     let (socket, local) = fresh.next().expect("bound above, each new address");
-                    Listener::start(address, local, socket, &self.served)
+                    AdminListener::start(address, local, socket, &self.served)
                 }
             };
             listener.serve(plugins, &self.served);
@@ -130,12 +130,12 @@ impl Admin {
     }
 }
 
-impl Listener {
+impl AdminListener {
     fn start(
         address: SocketAddr,
         local: SocketAddr,
         socket: Arc<TcpListener>,
-        served: &Arc<Served>,
+        served: &Arc<EndpointData>,
     ) -> Self {
         let plugins = Arc::<Plugins>::default();
         let accepting =
@@ -144,7 +144,7 @@ impl Listener {
         Self { address, local, plugins, socket, accepting, polling: None }
     }
 
-    fn serve(&mut self, plugins: Vec<EndpointKind>, served: &Arc<Served>) {
+    fn serve(&mut self, plugins: Vec<EndpointKind>, served: &Arc<EndpointData>) {
         match (&self.polling, plugins.contains(&EndpointKind::Health)) {
             (None, true) => {
                 let poll = self_poll::poll(self.local, Arc::clone(&served.metrics));
@@ -160,7 +160,7 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for AdminListener {
     fn drop(&mut self) {
         self.accepting.abort();
         // The aborted task lets go of the socket when it is next its turn; this closes it now. Clients that wait are reset.
@@ -251,7 +251,7 @@ fn open_beside(
     };
     let mut overlapping =
         ours.iter().filter(|(_, local)| local.port() == address.port()).peekable();
-    if overlapping.peek().is_none() || !ports::is_ours_alone(address, ports::Protocol::Tcp) {
+    if overlapping.peek().is_none() || !ports::is_ours_alone(address, ports::PortProtocol::Tcp) {
         return Err(error);
     }
     for (socket, _) in overlapping {

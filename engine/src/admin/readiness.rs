@@ -18,7 +18,7 @@ pub enum Monitor {
 
 /// The answer of `/ready`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ReadyVerdict {
     Ready,
     /// For each part that is waited for: its plugin, its name and what it waits for.
     Waiting(Vec<Reason>),
@@ -36,19 +36,19 @@ pub struct Reason {
 
 /// Shared by all who report and by the endpoint.
 #[derive(Debug, Default)]
-pub struct Readiness(Mutex<State>);
+pub struct Readiness(Mutex<ReadinessState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ReadinessState {
     monitor: Monitor,
     is_shutting_down: bool,
     /// By plugin and part.
-    parts: BTreeMap<(&'static str, String), Part>,
+    parts: BTreeMap<(&'static str, String), ReadinessPart>,
     notes: Vec<String>,
 }
 
 #[derive(Debug)]
-struct Part {
+struct ReadinessPart {
     was_ready: bool,
     /// What it waits for now.
     cause: Option<String>,
@@ -66,12 +66,12 @@ impl Readiness {
             .parts
             .entry((plugin, part.to_owned()))
             .and_modify(|part| part.cause.clone_from(&cause))
-            .or_insert(Part { was_ready: false, cause });
+            .or_insert(ReadinessPart { was_ready: false, cause });
     }
 
     /// The part is ready.
     pub fn ready(&self, plugin: &'static str, part: &str) {
-        let ready = Part { was_ready: true, cause: None };
+        let ready = ReadinessPart { was_ready: true, cause: None };
         self.state().parts.insert((plugin, part.to_owned()), ready);
     }
 
@@ -96,10 +96,10 @@ impl Readiness {
     }
 
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> ReadyVerdict {
         let state = self.state();
         if state.is_shutting_down {
-            return Verdict::ShuttingDown;
+            return ReadyVerdict::ShuttingDown;
         }
         let reasons: Vec<_> = state
             .parts
@@ -113,11 +113,11 @@ impl Readiness {
                 Some(Reason { plugin, part: name.clone(), cause })
             })
             .collect();
-        if reasons.is_empty() { Verdict::Ready } else { Verdict::Waiting(reasons) }
+        if reasons.is_empty() { ReadyVerdict::Ready } else { ReadyVerdict::Waiting(reasons) }
     }
 
     /// The state is whole at every moment, so a panic elsewhere is no reason to panic here.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ReadinessState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -126,19 +126,19 @@ impl Readiness {
 mod tests {
     use super::*;
 
-    fn waiting(rows: &[(&'static str, &str, &str)]) -> Verdict {
+    fn waiting(rows: &[(&'static str, &str, &str)]) -> ReadyVerdict {
         let reason = |row: &(&'static str, &str, &str)| Reason {
             plugin: row.0,
             part: row.1.to_owned(),
             cause: row.2.to_owned(),
         };
-        Verdict::Waiting(rows.iter().map(reason).collect())
+        ReadyVerdict::Waiting(rows.iter().map(reason).collect())
     }
 
     #[test]
     fn every_part_must_be_ready_once() {
         let readiness = Readiness::default();
-        assert_eq!(readiness.verdict(), Verdict::Ready, "nothing is waited for");
+        assert_eq!(readiness.verdict(), ReadyVerdict::Ready, "nothing is waited for");
         readiness.wait_for("kubernetes", "b.", "services");
         readiness.wait_for("kubernetes", "a.", "services");
         readiness.wait_for("kubernetes", "a.", "pods");
@@ -147,7 +147,7 @@ mod tests {
         readiness.ready("kubernetes", "a.");
         assert_eq!(readiness.verdict(), waiting(&both[1..]));
         readiness.forget("kubernetes", "b.");
-        assert_eq!(readiness.verdict(), Verdict::Ready);
+        assert_eq!(readiness.verdict(), ReadyVerdict::Ready);
     }
 
     #[test]
@@ -155,11 +155,11 @@ mod tests {
         let readiness = Readiness::default();
         readiness.ready("kubernetes", "a.");
         readiness.wait_for("kubernetes", "a.", "the API server");
-        assert_eq!(readiness.verdict(), Verdict::Ready);
+        assert_eq!(readiness.verdict(), ReadyVerdict::Ready);
         readiness.set_monitor(Monitor::Continuously);
         assert_eq!(readiness.verdict(), waiting(&[("kubernetes", "a.", "the API server")]));
         readiness.ready("kubernetes", "a.");
-        assert_eq!(readiness.verdict(), Verdict::Ready);
+        assert_eq!(readiness.verdict(), ReadyVerdict::Ready);
     }
 
     #[test]
@@ -167,6 +167,6 @@ mod tests {
         let readiness = Readiness::default();
         readiness.shut_down();
         readiness.ready("kubernetes", "a.");
-        assert_eq!(readiness.verdict(), Verdict::ShuttingDown);
+        assert_eq!(readiness.verdict(), ReadyVerdict::ShuttingDown);
     }
 }

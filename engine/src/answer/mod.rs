@@ -17,7 +17,7 @@ use wire::reply::{self, End, Envelope, Stamped};
 use wire::response::{self, Alias};
 use wire::table::{Answer, Found, NameHash, Stored, Table};
 
-use crate::cache::{Cache, Key, LookUp};
+use crate::cache::{Cache, CacheKey, LookUp};
 use crate::client::{Family, ListenerId, Transport};
 use crate::forward::TYPE_HINFO;
 use crate::limits::TABLES_MAX;
@@ -384,8 +384,8 @@ fn from_outside<'s>(
 }
 
 /// Under which key the answer for this client is kept.
-fn cache_key<'n>(query: &Query, asked: &'n Name) -> Key<'n> {
-    Key {
+fn cache_key<'n>(query: &Query, asked: &'n Name) -> CacheKey<'n> {
+    CacheKey {
         name: asked.bytes(),
         qtype: query.qtype,
         qclass: query.qclass,

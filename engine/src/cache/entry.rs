@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use wire::header::Rcode;
 use wire::response::{Kind, Response, TTL_SECS_MAX, TtlRule};
 
-use super::{Answer, EntryType};
+use super::{CachedResponse, EntryType};
 use crate::cache::settings::{CacheSettings, Stale};
 use crate::limits::CACHE_REFRESH_PAUSE;
 
@@ -158,7 +158,12 @@ impl Entry {
     }
 
     /// What a client is given of it at this age.
-    pub(super) fn answer(&self, age: Age, settings: &CacheSettings, now: Instant) -> Answer<'_> {
+    pub(super) fn answer(
+        &self,
+        age: Age,
+        settings: &CacheSettings,
+        now: Instant,
+    ) -> CachedResponse<'_> {
         let ttl = match (age, settings.serve_stale.map(|stale| stale.mode)) {
             (Age::Fresh, _) => TtlRule::Aged {
                 age_secs: if settings.keepttl { 0 } else { self.age_secs(now) },
@@ -171,7 +176,7 @@ impl Entry {
             ) => TtlRule::Fixed { secs: secs(ttl) },
             (Age::Stale | Age::Over, None) => TtlRule::Fixed { secs: 0 },
         };
-        Answer { response: &self.response, ttl }
+        CachedResponse { response: &self.response, ttl }
     }
 
     /// Counts a hit; says whether there were enough of them, and little enough of the TTL is left.

@@ -23,7 +23,7 @@ use store::Store;
 
 /// What makes two questions the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key<'q> {
+pub struct CacheKey<'q> {
     /// Wire format, lower case.
     pub name: &'q [u8],
     pub qtype: u16,
@@ -32,7 +32,7 @@ pub struct Key<'q> {
     pub checking_disabled: bool,
 }
 
-impl Key<'_> {
+impl CacheKey<'_> {
     /// All but the name.
     fn facts(&self) -> u64 {
         let flags = u64::from(self.dnssec_ok) << 1 | u64::from(self.checking_disabled);
@@ -46,14 +46,14 @@ pub enum LookUp<'c> {
     /// Nothing that may be answered: ask.
     Miss,
     /// The answer. If `refresh`, ask all the same, with no client waiting.
-    Hit { answer: Answer<'c>, refresh: bool },
+    Hit { answer: CachedResponse<'c>, refresh: bool },
     /// An answer that has expired. Ask; if that fails, or takes longer than this, `Cache::fallback` has what to answer.
     Verify { timeout: Option<Duration> },
 }
 
 /// A kept response, and what becomes of its TTLs now.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer<'c> {
+pub struct CachedResponse<'c> {
     pub response: &'c Response,
     pub ttl: TtlRule,
 }
@@ -142,7 +142,7 @@ impl Cache {
     }
 
     /// What there is to answer.
-    pub fn look_up(&mut self, key: &Key<'_>, now: Instant) -> LookUp<'_> {
+    pub fn look_up(&mut self, key: &CacheKey<'_>, now: Instant) -> LookUp<'_> {
         let Self { settings, store, counters, .. } = self;
         counters.requests += 1;
         let Some((entry_type, entry)) = store.find(key) else {
@@ -174,10 +174,10 @@ impl Cache {
     /// `client_count`: how many wait for it.
     pub fn fallback(
         &mut self,
-        key: &Key<'_>,
+        key: &CacheKey<'_>,
         now: Instant,
         client_count: usize,
-    ) -> Option<Answer<'_>> {
+    ) -> Option<CachedResponse<'_>> {
         let Self { settings, store, counters, .. } = self;
         let entry = store.peek(key)?;
         let age = entry.age(settings, now);
@@ -188,7 +188,7 @@ impl Cache {
     }
 
     /// Takes an upstream's answer to the question, and keeps it if it may be kept.
-    pub fn fill(&mut self, key: &Key<'_>, response: &Arc<Response>, times: Times) -> Filled {
+    pub fn fill(&mut self, key: &CacheKey<'_>, response: &Arc<Response>, times: Times) -> Filled {
         if response.truncated {
             return Filled::Passed(ttl_unkept(response, &self.settings));
         }
@@ -241,7 +241,7 @@ impl Cache {
     }
 
     /// Takes what another shard was told, unless what is here came later.
-    pub fn learn(&mut self, key: &Key<'_>, response: &Arc<Response>, times: Times) {
+    pub fn learn(&mut self, key: &CacheKey<'_>, response: &Arc<Response>, times: Times) {
         let is_outdated =
             self.store.peek(key).is_some_and(|entry| entry.is_newer_than(times.received));
         if !is_outdated {
@@ -251,7 +251,7 @@ impl Cache {
 
     /// No upstream has answered the question. That is kept, too (RFC 9520, section 3.2), but not in the place of an answer. Not for
     /// a question that was never sent.
-    pub fn failed(&mut self, key: &Key<'_>, now: Instant) {
+    pub fn failed(&mut self, key: &CacheKey<'_>, now: Instant) {
         let Self { settings, store, .. } = self;
         if let Some(entry) = store.peek(key)
             && entry.age(settings, now) != Age::Over
@@ -290,7 +290,7 @@ impl Cache {
     /// The rule for those who wait, if something is left of the response's time, there is room for it and nothing is disabled.
     fn keep(
         &mut self,
-        key: &Key<'_>,
+        key: &CacheKey<'_>,
         term: Term,
         response: &Arc<Response>,
         Times { received, now, .. }: Times,

@@ -12,19 +12,19 @@ use hashbrown::HashTable;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 
 use super::entry::Entry;
-use super::{EntryType, Key};
+use super::{CacheKey, EntryType};
 use crate::limits::CACHE_ENTRY_LEN;
 
 /// An index into `nodes`.
-type Slot = u32;
+type NodeIndex = u32;
 
 /// All entries, of both types: a key has at most one.
 pub(super) struct Store {
     secrets: RapidSecrets,
-    index: HashTable<Slot>,
+    index: HashTable<NodeIndex>,
     nodes: Vec<Node>,
-    vacant: Vec<Slot>,
-    shares: [Share; 2],
+    vacant: Vec<NodeIndex>,
+    shares: [Partition; 2],
 }
 
 struct Node {
@@ -39,14 +39,14 @@ struct Node {
     /// Since it came, or was last spared an eviction.
     is_asked_again: bool,
     is_in_main: bool,
-    newer: Option<Slot>,
-    older: Option<Slot>,
+    newer: Option<NodeIndex>,
+    older: Option<NodeIndex>,
 }
 
 /// The entries of one type.
-struct Share {
-    small: Queue,
-    main: Queue,
+struct Partition {
+    small: FifoQueue,
+    main: FifoQueue,
     /// Tags of what left the small queue unasked, by the lower bits of their hashes: what comes back goes to the main queue.
     ghosts: Box<[u32]>,
     count_max: usize,
@@ -56,9 +56,9 @@ struct Share {
 
 /// A list of nodes, linked by their slots.
 #[derive(Default)]
-struct Queue {
-    newest: Option<Slot>,
-    oldest: Option<Slot>,
+struct FifoQueue {
+    newest: Option<NodeIndex>,
+    oldest: Option<NodeIndex>,
     count: usize,
     /// Bytes of the nodes.
     len: usize,
@@ -72,13 +72,13 @@ impl Store {
             index: HashTable::new(),
             nodes: Vec::new(),
             vacant: Vec::new(),
-            shares: capacities.map(Share::new),
+            shares: capacities.map(Partition::new),
         }
     }
 
     /// The entry of a key that is asked for: that counts when room is needed.
     #[inline]
-    pub(super) fn find(&mut self, key: &Key<'_>) -> Option<(EntryType, &mut Entry)> {
+    pub(super) fn find(&mut self, key: &CacheKey<'_>) -> Option<(EntryType, &mut Entry)> {
         let slot = self.slot(self.hash(key), key)?;
         let node = self.nodes.get_mut(slot as usize)?;
         node.is_asked_again = true;
@@ -86,13 +86,13 @@ impl Store {
     }
 
     /// The entry of a key that nobody asks for at the moment.
-    pub(super) fn peek(&mut self, key: &Key<'_>) -> Option<&mut Entry> {
+    pub(super) fn peek(&mut self, key: &CacheKey<'_>) -> Option<&mut Entry> {
         let slot = self.slot(self.hash(key), key)?;
         self.nodes.get_mut(slot as usize)?.entry.as_mut()
     }
 
     /// Puts an entry in the place of the key's last one. `false` if there can be no room for it.
-    pub(super) fn put(&mut self, key: &Key<'_>, entry_type: EntryType, entry: Entry) -> bool {
+    pub(super) fn put(&mut self, key: &CacheKey<'_>, entry_type: EntryType, entry: Entry) -> bool {
         let hash = self.hash(key);
         let len = size_of::<Node>() + key.name.len() + entry.response.stored_len();
         let share = &mut self.shares[entry_type as usize];
@@ -136,7 +136,7 @@ impl Store {
             }
             None => {
                 self.nodes.push(node);
-                (self.nodes.len() - 1) as Slot
+                (self.nodes.len() - 1) as NodeIndex
             }
         };
         share.queue(is_in_main).push(&mut self.nodes, slot);
@@ -144,7 +144,7 @@ impl Store {
         true
     }
 
-    pub(super) fn remove(&mut self, key: &Key<'_>) {
+    pub(super) fn remove(&mut self, key: &CacheKey<'_>) {
         if let Some(slot) = self.slot(self.hash(key), key) {
             self.vacate(slot);
         }
@@ -163,14 +163,14 @@ impl Store {
         self.shares[entry_type as usize].evictions
     }
 
-    fn hash(&self, key: &Key<'_>) -> u64 {
+    fn hash(&self, key: &CacheKey<'_>) -> u64 {
         let of_name = rapidhash_v3_inline::<true, false, false>(key.name, &self.secrets);
         // An odd constant spreads the few bits of the rest over the word; the seed is in the name's part.
         of_name ^ key.facts().wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 
-    fn slot(&self, hash: u64, key: &Key<'_>) -> Option<Slot> {
-        let is_it = |slot: &Slot| {
+    fn slot(&self, hash: u64, key: &CacheKey<'_>) -> Option<NodeIndex> {
+        let is_it = |slot: &NodeIndex| {
             let node = &self.nodes[*slot as usize];
             node.facts == key.facts() && *node.name == *key.name
         };
@@ -214,7 +214,7 @@ impl Store {
         }
     }
 
-    fn vacate(&mut self, slot: Slot) {
+    fn vacate(&mut self, slot: NodeIndex) {
         let node = &mut self.nodes[slot as usize];
         node.entry = None;
         node.name = Box::default();
@@ -228,11 +228,11 @@ impl Store {
     }
 }
 
-impl Share {
+impl Partition {
     fn new(count_max: usize) -> Self {
         Self {
-            small: Queue::default(),
-            main: Queue::default(),
+            small: FifoQueue::default(),
+            main: FifoQueue::default(),
             ghosts: vec![0; count_max.next_power_of_two()].into(),
             count_max,
             len_max: count_max.saturating_mul(CACHE_ENTRY_LEN),
@@ -254,7 +254,7 @@ impl Share {
         has_tenth(self.small.count, self.count_max) || has_tenth(self.small.len, self.len_max)
     }
 
-    fn queue(&mut self, is_main: bool) -> &mut Queue {
+    fn queue(&mut self, is_main: bool) -> &mut FifoQueue {
         if is_main { &mut self.main } else { &mut self.small }
     }
 
@@ -283,8 +283,8 @@ fn ghost_tag(hash: u64) -> u32 {
     (hash >> 32) as u32 | 1
 }
 
-impl Queue {
-    fn push(&mut self, nodes: &mut [Node], slot: Slot) {
+impl FifoQueue {
+    fn push(&mut self, nodes: &mut [Node], slot: NodeIndex) {
         let node = &mut nodes[slot as usize];
         (node.newer, node.older) = (None, self.newest);
         match self.newest {
@@ -296,7 +296,7 @@ impl Queue {
         self.len += nodes[slot as usize].len;
     }
 
-    fn unlink(&mut self, nodes: &mut [Node], slot: Slot) {
+    fn unlink(&mut self, nodes: &mut [Node], slot: NodeIndex) {
         let Node { newer, older, len, .. } = nodes[slot as usize];
         match newer {
             Some(newer) => nodes[newer as usize].older = older,

@@ -12,7 +12,7 @@ use engine::config::Config;
 use engine::limits::ERROR_REPORTS_WAITING_MAX;
 use engine::plugin::errors::{Errors, Level};
 
-use engine::plugin::errors::consolidator::{Consolidator, Fate};
+use engine::plugin::errors::consolidator::{Consolidator, LineFate};
 
 /// Lines of failed answers in one tick. The rest of a flood waits in the channel, and what finds that full is counted.
 const LINES_PER_TICK: usize = 100;
@@ -64,8 +64,9 @@ impl ErrorLog {
         for report in self.reports.try_iter().take(ERROR_REPORTS_WAITING_MAX) {
             let message = report.message.as_deref().unwrap_or("no next plugin found");
             let block = self.blocks.get_mut(report.logged_as);
-            let fate = block.map_or(Fate::Logged(Level::Error), |block| block.take(message, now));
-            let Fate::Logged(level) = fate else { continue };
+            let fate =
+                block.map_or(LineFate::Logged(Level::Error), |block| block.take(message, now));
+            let LineFate::Logged(level) = fate else { continue };
             write(level, &line(&report, message));
             line_count += 1;
             if line_count == LINES_PER_TICK {

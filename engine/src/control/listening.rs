@@ -138,11 +138,11 @@ fn bind_or_fall_back(address: SocketAddr, shards: usize) -> io::Result<Vec<Liste
 /// Who has the port, and how to serve nevertheless.
 fn in_use(address: SocketAddr, names_port: bool) -> String {
     let port = address.port();
-    let is_ours = ports::is_ours_alone(address, ports::Protocol::Tcp);
-    if is_ours && !ports::is_of_others(address, ports::Protocol::Udp) {
+    let is_ours = ports::is_ours_alone(address, ports::PortProtocol::Tcp);
+    if is_ours && !ports::is_of_others(address, ports::PortProtocol::Udp) {
         return "`health`, `ready` or `prometheus` of this Corefile has it: give one of them another port".into();
     }
-    let who = match ports::holder(address, &[ports::Protocol::Udp, ports::Protocol::Tcp]) {
+    let who = match ports::holder(address, &[ports::PortProtocol::Udp, ports::PortProtocol::Tcp]) {
         Some(Holder { pid, command }) => format!("`{command}`, process {pid}, has it: stop it"),
         None => {
             format!("another server has it: `ss -lnptu 'sport = :{port}'` names it; stop it")

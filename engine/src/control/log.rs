@@ -14,7 +14,7 @@ use engine::cli::LogFormat;
 use tracing_subscriber::EnvFilter;
 
 pub(crate) use line::{Weight, line};
-pub(crate) use queue::Queue;
+pub(crate) use queue::LogQueue;
 
 /// Panics that are logged one by one; after them every 2^n-th, for one that a query brings about may come with every query.
 const PANICS_LOGGED: u64 = 10;
@@ -23,8 +23,8 @@ const PANICS_LOGGED: u64 = 10;
 ///
 /// # Errors
 /// The system gives no more threads.
-pub(crate) fn start(format: LogFormat) -> io::Result<Queue> {
-    let queue = Queue::start(io::stdout(), format)?;
+pub(crate) fn start(format: LogFormat) -> io::Result<LogQueue> {
+    let queue = LogQueue::start(io::stdout(), format)?;
     // kube warns of every refused request and every watch that ends; k8s-sync tells what that means, once.
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_client=off,kube_runtime=off"));

@@ -29,7 +29,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
 
 use error_log::ErrorLog;
 use server::Server;
-use signals::{Asked, End, Signals};
+use signals::{End, SignalRequest, Signals};
 use slow::{Again, CorefileSource};
 use sync::Sync;
 
@@ -43,7 +43,7 @@ pub(crate) struct Control {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) errors: ErrorLog,
-    pub(crate) log: log::Queue,
+    pub(crate) log: log::LogQueue,
     pub(crate) source: CorefileSource,
     pub(crate) config: Config,
     /// The last reload's failure, so that it is told once and not every time.
@@ -80,8 +80,8 @@ impl Control {
         let end = loop {
             let event = tokio::select! {
                 asked = signals.next() => match asked {
-                    Asked::End(end) => break end,
-                    Asked::Reload => Event::Reload(Cause::Signal),
+                    SignalRequest::End(end) => break end,
+                    SignalRequest::Reload => Event::Reload(Cause::Signal),
                 },
                 () = until(reload_at) => Event::Reload(Cause::Timer),
                 _ = tick.tick() => Event::Tick,

@@ -13,7 +13,7 @@ use engine::cache::settings::CacheSettings;
 use engine::config::Config;
 use engine::corefile::value::zone::Zone;
 use engine::forward::options::ForwardOptions;
-use engine::forward::{Settings, Upstream, Way};
+use engine::forward::{ForwardSettings, Upstream, Way};
 use engine::limits::FILE_TIMEOUT;
 use engine::metrics::Metrics;
 use engine::plan::{CachePlan, CacheSlot, ForwardSlot, ForwardStep};
@@ -31,7 +31,7 @@ pub(crate) struct Outward {
     /// By `CacheSlot`.
     pub(crate) caches: Vec<Arc<CachePlan>>,
     /// By `ForwardSlot`.
-    pub(crate) forwards: Vec<Arc<Settings>>,
+    pub(crate) forwards: Vec<Arc<ForwardSettings>>,
     /// By block of the Corefile.
     blocks: Vec<Block>,
     /// Files that the upstreams came from.
@@ -70,7 +70,7 @@ impl Outward {
             let probe_zone = looping.and_then(|_| block.keys.first()).map(|key| &key.zone);
             let mut forwards = Vec::new();
             for options in block.lines::<ForwardOptions>() {
-                let settings = Settings::load(options, probe_zone, metrics).await;
+                let settings = ForwardSettings::load(options, probe_zone, metrics).await;
                 let settings = settings.map_err(|error| {
                     let place = error.place(options).to_string();
                     anyhow::Error::new(error).context(place)
@@ -122,8 +122,13 @@ impl Outward {
     }
 
     /// `probes`: `loop` looks at the upstreams again after every reload, so they are always new.
-    fn add_forward(&mut self, settings: Settings, before: &Self, probes: bool) -> ForwardSlot {
-        let is_kept = |other: &&Arc<Settings>| !probes && is_same(other, &settings);
+    fn add_forward(
+        &mut self,
+        settings: ForwardSettings,
+        before: &Self,
+        probes: bool,
+    ) -> ForwardSlot {
+        let is_kept = |other: &&Arc<ForwardSettings>| !probes && is_same(other, &settings);
         let kept = before.forwards.iter().find(is_kept).cloned();
         let kept = kept.filter(|kept| !self.forwards.iter().any(|other| Arc::ptr_eq(other, kept)));
         self.forwards.push(kept.unwrap_or_else(|| Arc::new(settings)));
@@ -196,7 +201,7 @@ impl Outward {
 
 /// Whether the same upstreams would be asked in the same way. Certificates may have changed without a trace, so TLS is
 /// always set up anew.
-fn is_same(one: &Settings, other: &Settings) -> bool {
+fn is_same(one: &ForwardSettings, other: &ForwardSettings) -> bool {
     let facts = |upstream: &Upstream| (upstream.address, upstream.origin.clone());
     let is_plain = |upstream: &Upstream| matches!(upstream.way, Way::Dns);
     let ForwardOptions { place, tls_place, .. } = other.options.clone();

@@ -20,7 +20,7 @@ pub(crate) struct Signals {
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum SignalRequest {
     End(End),
     Reload,
 }
@@ -63,13 +63,13 @@ impl Signals {
     }
 
     /// The next signal that asks for something; logs those that do not.
-    pub(crate) async fn next(&mut self) -> Asked {
+    pub(crate) async fn next(&mut self) -> SignalRequest {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return Asked::End(End::Terminate),
-                _ = self.interrupt.recv() => return Asked::End(End::Interrupt),
-                _ = self.quit.recv() => return Asked::End(End::Quit),
-                _ = self.reload.recv() => return Asked::Reload,
+                _ = self.terminate.recv() => return SignalRequest::End(End::Terminate),
+                _ = self.interrupt.recv() => return SignalRequest::End(End::Interrupt),
+                _ = self.quit.recv() => return SignalRequest::End(End::Quit),
+                _ = self.reload.recv() => return SignalRequest::Reload,
                 _ = self.hang_up.recv() => tracing::info!(
                     "SIGHUP: ignored, as CoreDNS does; SIGUSR1 reloads the Corefile, SIGTERM ends the server"
                 ),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_saphyr::Spanned;
 
-use super::{Converted, Failure, Note, custom, kube_dns};
+use super::{ConvertFailure, Converted, Note, custom, kube_dns};
 
 /// Its data: texts by their keys.
 pub(super) type Data = BTreeMap<String, Spanned<String>>;
@@ -49,7 +49,7 @@ enum Owner {
     KubeDns,
 }
 
-pub(super) fn convert(text: &str) -> Result<Converted, Failure> {
+pub(super) fn convert(text: &str) -> Result<Converted, ConvertFailure> {
     let object: Object = match parse(text) {
         Ok(object) => object,
         Err(failure) => match documents(text) {
@@ -71,8 +71,8 @@ const TRY: &str = "try `kubectl get configmap coredns -n kube-system -o yaml`, o
 
 fn one(
     map: &ConfigMap,
-    whole: impl FnOnce() -> Result<serde_json::Value, Failure>,
-) -> Result<Converted, Failure> {
+    whole: impl FnOnce() -> Result<serde_json::Value, ConvertFailure>,
+) -> Result<Converted, ConvertFailure> {
     let none = Data::new();
     let data = map.data.as_ref().unwrap_or(&none);
     match owner(map) {
@@ -87,7 +87,7 @@ const NEITHER: &str = "which is not CoreDNS's (it has no `Corefile`, `*.server`,
      (no `stubDomains`, `upstreamNameservers` or `federations`)";
 
 /// Of a List's items, the one that is of use.
-fn of_list(items: Vec<serde_json::Value>) -> Result<Converted, Failure> {
+fn of_list(items: Vec<serde_json::Value>) -> Result<Converted, ConvertFailure> {
     let is_config_map = |item: &serde_json::Value| {
         // Items of a ConfigMapList have no kind of their own where an API server wrote it.
         item.get("kind").is_none_or(|kind| kind == "ConfigMap")
@@ -134,7 +134,7 @@ fn owner(map: &ConfigMap) -> Option<Owner> {
     if map.data.as_ref().is_some_and(|data| data.contains_key("Corefile")) {
         return Some(Owner::CoreDns);
     }
-    if keys.clone().any(|key| custom::Part::of(key).is_some())
+    if keys.clone().any(|key| custom::TextPart::of(key).is_some())
         || map.metadata.name == "coredns-custom"
     {
         return Some(Owner::Custom);
@@ -161,7 +161,7 @@ fn shown(map: &ConfigMap) -> String {
 }
 
 /// A ConfigMap that holds a Corefile, as CoreDNS's does.
-fn of_core_dns(data: &Data) -> Result<Converted, Failure> {
+fn of_core_dns(data: &Data) -> Result<Converted, ConvertFailure> {
     let Some(corefile) = data.get("Corefile") else { return Ok(Converted::default()) };
     let mut converted = super::corefile(&corefile.value)?;
     if !converted.notes.is_empty() {
@@ -181,7 +181,7 @@ fn documents(text: &str) -> Option<Vec<serde_json::Value>> {
     (documents.len() > 1).then_some(documents)
 }
 
-fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ConvertFailure> {
     let from_yaml = || {
         let options = serde_saphyr::options! { with_snippet: false };
         serde_saphyr::from_str_with_options(text, options).map_err(|error| {

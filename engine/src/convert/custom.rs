@@ -8,18 +8,18 @@ use serde_json::Value;
 use serde_saphyr::LitString;
 
 use super::config_map::{Data, line, note};
-use super::{Converted, Excerpt, Failure};
+use super::{ConvertFailure, Converted, Excerpt};
 
 /// What a text of the ConfigMap is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum TextPart {
     /// The Corefile: whole server blocks.
     Corefile,
     /// A server block: directives.
     Block,
 }
 
-impl Part {
+impl TextPart {
     /// By the end of its key, which is that of the files that shipped Corefiles import.
     pub(super) fn of(key: &str) -> Option<Self> {
         match key.rsplit_once('.')?.1 {
@@ -34,19 +34,19 @@ impl Part {
 const BLOCK: (&str, &str) = (". { ", "\n}\n");
 
 /// `whole`: the ConfigMap with all that is not data.
-pub(super) fn convert(data: &Data, mut whole: Value) -> Result<Converted, Failure> {
+pub(super) fn convert(data: &Data, mut whole: Value) -> Result<Converted, ConvertFailure> {
     let mut converted = Converted::default();
     for (key, value) in data {
         let at = line(value);
         let about = |text: &str| note(at, format!("{key}: {text}"));
-        let Some(part) = Part::of(key) else {
+        let Some(part) = TextPart::of(key) else {
             let text = "is left as it is: no shipped Corefile imports it by this name";
             converted.notes.push(about(text));
             continue;
         };
         let (before, after) = match part {
-            Part::Corefile => ("", ""),
-            Part::Block => BLOCK,
+            TextPart::Corefile => ("", ""),
+            TextPart::Block => BLOCK,
         };
         let corefile = format!("{before}{}{after}", value.value);
         let of_key = super::corefile(&corefile).map_err(|failure| {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_saphyr::Spanned;
 
 use super::config_map::{Data, line, without_place};
-use super::{Converted, Failure, Note};
+use super::{ConvertFailure, Converted, Note};
 use crate::corefile::value::target;
 use crate::corefile::value::target::Target;
 use crate::corefile::value::zone::{self, Zone};
@@ -20,15 +20,15 @@ pub(super) const KEYS: [&str; 3] = ["stubDomains", "upstreamNameservers", "feder
 
 /// What kube-dns was told, understood.
 #[derive(Debug, Default)]
-struct Settings {
+struct KubeDnsSettings {
     /// A zone without its last dot, and its servers; at least one.
     stubs: Vec<(String, Vec<String>)>,
     /// Empty: those of /etc/resolv.conf.
     upstreams: Vec<String>,
 }
 
-pub(super) fn convert(data: &Data) -> Result<Converted, Failure> {
-    let mut settings = Settings::default();
+pub(super) fn convert(data: &Data) -> Result<Converted, ConvertFailure> {
+    let mut settings = KubeDnsSettings::default();
     let mut notes = vec![note(
         None,
         "the cluster's domain is not in the ConfigMap: where it is not cluster.local (see \
@@ -68,7 +68,10 @@ fn note(line: Option<usize>, text: &str) -> Note {
 }
 
 /// `None` for a value that says nothing.
-fn json<T: DeserializeOwned>(key: &str, value: &Spanned<String>) -> Result<Option<T>, Failure> {
+fn json<T: DeserializeOwned>(
+    key: &str,
+    value: &Spanned<String>,
+) -> Result<Option<T>, ConvertFailure> {
     if value.value.trim().is_empty() {
         return Ok(None);
     }
@@ -82,7 +85,7 @@ fn json<T: DeserializeOwned>(key: &str, value: &Spanned<String>) -> Result<Optio
 fn stubs(
     value: &Spanned<String>,
     notes: &mut Vec<Note>,
-) -> Result<Vec<(String, Vec<String>)>, Failure> {
+) -> Result<Vec<(String, Vec<String>)>, ConvertFailure> {
     const KEY: &str = "stubDomains";
     let line = line(value);
     let mut stubs: Vec<(String, Vec<String>)> = Vec::new();
@@ -136,7 +139,7 @@ fn check_servers(key: &str, domain: Option<&str>, servers: &[String]) -> Result<
 
 const CLUSTER_DOMAIN: &str = "cluster.local";
 
-fn corefile(settings: &Settings) -> String {
+fn corefile(settings: &KubeDnsSettings) -> String {
     let upstreams = match settings.upstreams.as_slice() {
         [] => "/etc/resolv.conf".to_owned(),
         servers => servers.join(" "),

@@ -41,13 +41,13 @@ pub struct Note {
 }
 
 /// Why nothing was converted.
-pub type Failure = Note;
+pub type ConvertFailure = Note;
 
 /// Converts a Corefile, or a ConfigMap in YAML or JSON: one that holds a Corefile or parts of it, or kube-dns's.
 ///
 /// # Errors
 /// What cannot be made sense of, and where.
-pub fn convert(text: &str) -> Result<Converted, Failure> {
+pub fn convert(text: &str) -> Result<Converted, ConvertFailure> {
     if is_object(text) { config_map::convert(text) } else { corefile(text) }
 }
 
@@ -69,12 +69,12 @@ fn begins_with_a_key(text: &str) -> bool {
     word == "---" || word.ends_with(':')
 }
 
-fn corefile(text: &str) -> Result<Converted, Failure> {
-    let sections = outline::read(text).map_err(|Unbalanced { line }| Failure {
+fn corefile(text: &str) -> Result<Converted, ConvertFailure> {
+    let sections = outline::read(text).map_err(|Unbalanced { line }| ConvertFailure {
         line: Some(line),
         text: "this brace has no other: nothing is converted".to_owned(),
     })?;
-    let mut draft = Draft { text, edits: Edits::default(), notes: Vec::new() };
+    let mut draft = Conversion { text, edits: Edits::default(), notes: Vec::new() };
     for section in &sections {
         retired::convert(section, &mut draft);
     }
@@ -85,13 +85,13 @@ fn corefile(text: &str) -> Result<Converted, Failure> {
 }
 
 /// A Corefile on its way.
-struct Draft<'t> {
+struct Conversion<'t> {
     text: &'t str,
     edits: Edits,
     notes: Vec<Note>,
 }
 
-impl Draft<'_> {
+impl Conversion<'_> {
     fn note(&mut self, statement: &Statement, text: &str) {
         let line = Some(line_of(self.text, statement.name.range.start));
         self.notes.push(Note { line, text: text.to_owned() });

@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use super::edits::lines_of;
-use super::{Draft, line_of};
+use super::{Conversion, line_of};
 use crate::corefile::outline::{Body, Section, Statement, Word};
 use crate::corefile::value::zone::{self, Zone};
 
 /// What becomes of an option.
-enum Fate {
+enum OptionChange {
     Kept,
     Becomes {
         text: &'static str,
@@ -20,57 +20,62 @@ enum Fate {
     Left(&'static str),
 }
 
-struct Row {
+struct OptionRule {
     name: &'static str,
-    fate: fn(&[&str]) -> Fate,
+    fate: fn(&[&str]) -> OptionChange,
 }
 
-const OPTIONS: &[Row] = &[
-    Row { name: "policy", fate: policy },
-    Row {
+const OPTIONS: &[OptionRule] = &[
+    OptionRule { name: "policy", fate: policy },
+    OptionRule {
         name: "fail_timeout",
-        fate: |_| Fate::Deleted("an upstream that failed is asked until it answers again"),
+        fate: |_| OptionChange::Deleted("an upstream that failed is asked until it answers again"),
     },
-    Row { name: "max_fails", fate: |_| Fate::Kept },
-    Row {
+    OptionRule { name: "max_fails", fate: |_| OptionChange::Kept },
+    OptionRule {
         name: "health_check",
-        fate: |_| Fate::Deleted("upstreams are checked over DNS now, and only while they fail"),
+        fate: |_| {
+            OptionChange::Deleted("upstreams are checked over DNS now, and only while they fail")
+        },
     },
-    Row { name: "except", fate: |_| Fate::Kept },
-    Row {
+    OptionRule { name: "except", fate: |_| OptionChange::Kept },
+    OptionRule {
         name: "spray",
-        fate: |_| Fate::Deleted("it is so by itself: with all upstreams down one is tried"),
+        fate: |_| OptionChange::Deleted("it is so by itself: with all upstreams down one is tried"),
     },
-    Row { name: "protocol", fate: protocol },
+    OptionRule { name: "protocol", fate: protocol },
 ];
 
-fn policy(args: &[&str]) -> Fate {
+fn policy(args: &[&str]) -> OptionChange {
     match args {
-        ["random" | "round_robin" | "sequential"] => Fate::Kept,
-        ["first"] => {
-            Fate::Becomes { text: "policy sequential", why: "`first` is called so in `forward`" }
+        ["random" | "round_robin" | "sequential"] => OptionChange::Kept,
+        ["first"] => OptionChange::Becomes {
+            text: "policy sequential",
+            why: "`first` is called so in `forward`",
+        },
+        ["least_conn"] => {
+            OptionChange::Deleted("`forward` has no such policy; it takes one at random")
         }
-        ["least_conn"] => Fate::Deleted("`forward` has no such policy; it takes one at random"),
-        _ => Fate::Left("`forward` has no such policy"),
+        _ => OptionChange::Left("`forward` has no such policy"),
     }
 }
 
-fn protocol(args: &[&str]) -> Fate {
+fn protocol(args: &[&str]) -> OptionChange {
     match args {
-        ["dns"] => Fate::Deleted("it is so by itself"),
+        ["dns"] => OptionChange::Deleted("it is so by itself"),
         ["dns", "force_tcp"] | ["force_tcp", ..] => {
-            Fate::Becomes { text: "force_tcp", why: "an option of its own in `forward`" }
+            OptionChange::Becomes { text: "force_tcp", why: "an option of its own in `forward`" }
         }
-        ["https_google", ..] => Fate::Deleted(
+        ["https_google", ..] => OptionChange::Deleted(
             "its service is gone, and the upstreams are asked in the clear now: for encryption \
              write them as `tls://8.8.8.8%dns.google`",
         ),
-        _ => Fate::Left("ringdns does not ask over gRPC"),
+        _ => OptionChange::Left("ringdns does not ask over gRPC"),
     }
 }
 
 /// Turns every `proxy` of a section into a `forward`.
-pub(super) fn convert(section: &Section, draft: &mut Draft<'_>) {
+pub(super) fn convert(section: &Section, draft: &mut Conversion<'_>) {
     let proxies: Vec<&Statement> =
         section.statements.iter().filter(|statement| statement.name.text == "proxy").collect();
     for statement in &proxies {
@@ -83,26 +88,27 @@ pub(super) fn convert(section: &Section, draft: &mut Draft<'_>) {
     reorder(&proxies, draft);
 }
 
-fn options(proxy: &Statement, body: &Body, draft: &mut Draft<'_>) {
+fn options(proxy: &Statement, body: &Body, draft: &mut Conversion<'_>) {
     let mut kept_count = 0;
     for option in &body.statements {
         let row = OPTIONS.iter().find(|row| row.name == option.name.text);
         let args: Vec<&str> = option.args.iter().map(|word| word.text.as_str()).collect();
-        let fate = row.map_or(Fate::Left("`forward` has no such option"), |row| (row.fate)(&args));
+        let fate =
+            row.map_or(OptionChange::Left("`forward` has no such option"), |row| (row.fate)(&args));
         let shown = draft.text.get(option.line_range()).unwrap_or_default();
         match fate {
-            Fate::Kept => kept_count += 1,
-            Fate::Becomes { text, why } => {
+            OptionChange::Kept => kept_count += 1,
+            OptionChange::Becomes { text, why } => {
                 draft.edits.replace(option.line_range(), text);
                 draft.note(option, &format!("`{shown}` is now `{text}`: {why}"));
                 kept_count += 1;
             }
-            Fate::Deleted(_) if option.has_long_quote() => kept_count += 1,
-            Fate::Deleted(why) => {
+            OptionChange::Deleted(_) if option.has_long_quote() => kept_count += 1,
+            OptionChange::Deleted(why) => {
                 draft.edits.delete(draft.text, option);
                 draft.note(option, &format!("`{shown}` is deleted: {why}"));
             }
-            Fate::Left(why) => {
+            OptionChange::Left(why) => {
                 draft.note(option, &format!("`{shown}` is left to you: {why}"));
                 kept_count += 1;
             }
@@ -116,7 +122,7 @@ fn options(proxy: &Statement, body: &Body, draft: &mut Draft<'_>) {
 }
 
 /// Of several `proxy`s the one with the longest zone was asked; of several `forward`s the first that takes the name is.
-fn reorder(proxies: &[&Statement], draft: &mut Draft<'_>) {
+fn reorder(proxies: &[&Statement], draft: &mut Conversion<'_>) {
     let zones: Option<Vec<Zone>> =
         proxies.iter().map(|proxy| first_zone(proxy.args.first()?)).collect();
     let Some(zones) = zones else { return };

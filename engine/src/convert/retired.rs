@@ -1,6 +1,6 @@
 //! Words that CoreDNS has retired from its Corefile, and what to write instead.
 
-use super::Draft;
+use super::Conversion;
 use super::proxy;
 use crate::corefile::outline::{Section, Statement};
 
@@ -40,7 +40,7 @@ const GONE: &[Gone] = &[
 ];
 
 /// Brings one section up to date.
-pub(super) fn convert(section: &Section, draft: &mut Draft<'_>) {
+pub(super) fn convert(section: &Section, draft: &mut Conversion<'_>) {
     proxy::convert(section, draft);
     for statement in &section.statements {
         match statement.name.text.as_str() {
@@ -59,7 +59,7 @@ pub(super) fn convert(section: &Section, draft: &mut Draft<'_>) {
     }
 }
 
-fn loadbalance(statement: &Statement, draft: &mut Draft<'_>) {
+fn loadbalance(statement: &Statement, draft: &mut Conversion<'_>) {
     if let [policy] = statement.args.as_slice()
         && policy.text == "round_robin"
     {
@@ -71,7 +71,7 @@ fn loadbalance(statement: &Statement, draft: &mut Draft<'_>) {
     }
 }
 
-fn options(statement: &Statement, draft: &mut Draft<'_>) {
+fn options(statement: &Statement, draft: &mut Conversion<'_>) {
     let plugin = statement.name.text.as_str();
     for option in statement.body.iter().flat_map(|body| &body.statements) {
         if plugin == "kubernetes" && option.name.text == "endpoint" {
@@ -87,7 +87,7 @@ fn options(statement: &Statement, draft: &mut Draft<'_>) {
     }
 }
 
-fn endpoints(option: &Statement, draft: &mut Draft<'_>) {
+fn endpoints(option: &Statement, draft: &mut Conversion<'_>) {
     if let [first, .., _] = option.args.as_slice() {
         let rest = first.range.end..option.line_range().end;
         draft.edits.replace(rest, "");

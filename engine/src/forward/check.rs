@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep, timeout};
 use wire::header::TYPE_NS;
 use wire::response::Response;
 
-use super::Question;
-use super::edns::Verdict;
+use super::UpstreamQuestion;
+use super::edns::EdnsVerdict;
 use super::health::Follows;
 use super::link::Link;
 use super::query::{Form, Query};
@@ -22,7 +22,7 @@ use crate::limits::{FORWARD_TIMEOUT, HEALTH_CHECK_TIMEOUT};
 use crate::metrics::UpstreamEvent;
 
 /// Checks an upstream until it is well or forgotten.
-pub(super) async fn until_well(link: Weak<Link>) {
+pub(super) async fn until_healthy(link: Weak<Link>) {
     loop {
         let Some(held) = link.upgrade() else { return };
         let has_passed = passes(&held).await;
@@ -82,9 +82,9 @@ async fn passes(link: &Link) -> bool {
     let now = Instant::now();
     let verdict = with.as_ref().map(|with| edns.answered(with.rcode, with.has_opt, now));
     match (verdict, &without) {
-        (Some(Verdict::AskWithout), Some(without)) => edns.answered_without(without.rcode, now),
+        (Some(EdnsVerdict::AskWithout), Some(without)) => edns.answered_without(without.rcode, now),
         (None, Some(_)) => edns.ability.was_missed(now),
-        (Some(Verdict::Believed | Verdict::AskWithout) | None, _) => {}
+        (Some(EdnsVerdict::Believed | EdnsVerdict::AskWithout) | None, _) => {}
     }
     with.is_some() || without.is_some()
 }
@@ -98,7 +98,7 @@ fn over_stream(link: &Link) -> bool {
 
 async fn ask(link: &Link, over_stream: bool, has_edns: bool) -> Option<Response> {
     let options = &link.settings.options;
-    let question = Question {
+    let question = UpstreamQuestion {
         name: options.health_check.domain.wire.as_slice().into(),
         qtype: TYPE_NS,
         qclass: 1,

@@ -29,7 +29,7 @@ pub(super) struct Edns {
 
 /// What becomes of an answer to a query with an OPT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum EdnsVerdict {
     Believed,
     /// The OPT may be the reason: the same question is to be asked without.
     AskWithout,
@@ -43,7 +43,7 @@ enum Sign {
     /// That its version is not, which there is nothing below.
     BadVersion,
     /// The same, but as likely that the name cannot be resolved.
-    Failure,
+    ForwardFailure,
     Nothing,
 }
 
@@ -54,7 +54,7 @@ impl Sign {
             FORMERR | NOTIMP => Self::Error,
             NOERROR | NXDOMAIN => Self::Fine,
             _ if has_opt => Self::Fine,
-            SERVFAIL | REFUSED => Self::Failure,
+            SERVFAIL | REFUSED => Self::ForwardFailure,
             _ => Self::Nothing,
         }
     }
@@ -62,7 +62,7 @@ impl Sign {
 
 impl Edns {
     /// An answer came to a query with an OPT.
-    pub(super) fn answered(&mut self, rcode: u16, has_opt: bool, now: Instant) -> Verdict {
+    pub(super) fn answered(&mut self, rcode: u16, has_opt: bool, now: Instant) -> EdnsVerdict {
         let is_believed = match Sign::of(rcode, has_opt) {
             Sign::Fine => {
                 self.ability.worked(now);
@@ -70,10 +70,10 @@ impl Edns {
             }
             Sign::Error if has_opt && self.ability.is_proven(now) => true,
             Sign::Error | Sign::BadVersion => self.believed_until.is_some_and(|until| now < until),
-            Sign::Failure => self.ability.is_proven(now),
+            Sign::ForwardFailure => self.ability.is_proven(now),
             Sign::Nothing => true,
         };
-        if is_believed { Verdict::Believed } else { Verdict::AskWithout }
+        if is_believed { EdnsVerdict::Believed } else { EdnsVerdict::AskWithout }
     }
 
     /// Another answer came, to the same question without an OPT.
@@ -90,14 +90,14 @@ impl Edns {
 mod tests {
     use std::time::Duration;
 
-    use super::Verdict::{AskWithout, Believed};
+    use super::EdnsVerdict::{AskWithout, Believed};
     use super::*;
 
     const YXDOMAIN: u16 = 6;
     const OPT: bool = true;
 
     /// Answers with what becomes of them, each a second later than the one before, and what then comes without an OPT.
-    fn check(answers: &[(u16, bool, Verdict, Option<u16>)]) -> Edns {
+    fn check(answers: &[(u16, bool, EdnsVerdict, Option<u16>)]) -> Edns {
         let mut edns = Edns::default();
         let mut now = Instant::now();
         for (at, (rcode, has_opt, verdict, without)) in answers.iter().enumerate() {

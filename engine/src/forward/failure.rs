@@ -10,7 +10,7 @@ use wire::header::Rcode;
 
 /// A question that got no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum ForwardFailure {
     /// `max_concurrent`, or our own bound, for one shard.
     TooMany { max: usize },
     /// All upstreams are down and none may be tried, or loop.
@@ -22,16 +22,16 @@ pub enum Failure {
 /// What became of an exchange with an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExchangeFailure {
-    pub protocol: Protocol,
+    pub protocol: UpstreamProtocol,
     /// Ours, where a socket had been bound.
     pub from: Option<SocketAddr>,
     pub to: SocketAddr,
-    pub cause: Cause,
+    pub cause: FailureCause,
 }
 
 /// Over what an upstream is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub enum UpstreamProtocol {
     Udp,
     Tcp,
     Tls,
@@ -39,7 +39,7 @@ pub enum Protocol {
 
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum FailureCause {
     /// No connection in time.
     ConnectTimeout,
     /// What the kernel said to a new socket: `strerror`'s words in lower case, as Go has them.
@@ -59,7 +59,7 @@ pub enum Cause {
     Foreign,
 }
 
-impl Cause {
+impl FailureCause {
     pub(super) fn connect(error: &io::Error) -> Self {
         Self::Connect(words(error))
     }
@@ -78,7 +78,7 @@ fn words(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-impl Failure {
+impl ForwardFailure {
     /// The response code that the client gets.
     #[must_use]
     pub fn rcode(&self) -> Rcode {
@@ -89,7 +89,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ForwardFailure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooMany { max } => {
@@ -105,37 +105,43 @@ impl fmt::Display for ExchangeFailure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { protocol, from, to, cause } = self;
         let network = match protocol {
-            Protocol::Udp => "udp",
-            Protocol::Tcp | Protocol::Tls => "tcp",
+            UpstreamProtocol::Udp => "udp",
+            UpstreamProtocol::Tcp | UpstreamProtocol::Tls => "tcp",
         };
         let path = match from {
             Some(from) => format!("{from}->{to}"),
             None => to.to_string(),
         };
         match cause {
-            Cause::ConnectTimeout => write!(formatter, "dial {network} {to}: i/o timeout"),
-            Cause::Connect(words) => write!(formatter, "dial {network} {to}: connect: {words}"),
-            Cause::Handshake(error) => write!(formatter, "{to}: tls: {error}"),
-            Cause::ReadTimeout => write!(formatter, "read {network} {path}: i/o timeout"),
-            Cause::Read(words) => write!(formatter, "read {network} {path}: read: {words}"),
-            Cause::Write(words) => write!(formatter, "write {network} {path}: write: {words}"),
-            Cause::Closed => write!(formatter, "read {network} {path}: EOF"),
-            Cause::Malformed => write!(formatter, "{network} {path}: malformed answer"),
-            Cause::Foreign => write!(formatter, "{network} {path}: answer to another question"),
+            FailureCause::ConnectTimeout => write!(formatter, "dial {network} {to}: i/o timeout"),
+            FailureCause::Connect(words) => {
+                write!(formatter, "dial {network} {to}: connect: {words}")
+            }
+            FailureCause::Handshake(error) => write!(formatter, "{to}: tls: {error}"),
+            FailureCause::ReadTimeout => write!(formatter, "read {network} {path}: i/o timeout"),
+            FailureCause::Read(words) => write!(formatter, "read {network} {path}: read: {words}"),
+            FailureCause::Write(words) => {
+                write!(formatter, "write {network} {path}: write: {words}")
+            }
+            FailureCause::Closed => write!(formatter, "read {network} {path}: EOF"),
+            FailureCause::Malformed => write!(formatter, "{network} {path}: malformed answer"),
+            FailureCause::Foreign => {
+                write!(formatter, "{network} {path}: answer to another question")
+            }
         }
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for ForwardFailure {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(protocol: Protocol, from: Option<&str>, cause: Cause, expected: &str) {
+    fn check(protocol: UpstreamProtocol, from: Option<&str>, cause: FailureCause, expected: &str) {
         let from = from.map(|from| from.parse().unwrap());
         let to = "10.0.0.1:53".parse().unwrap();
-        let failure = Failure::Exchange(ExchangeFailure { protocol, from, to, cause });
+        let failure = ForwardFailure::Exchange(ExchangeFailure { protocol, from, to, cause });
         assert_eq!(failure.to_string(), expected);
         assert_eq!(failure.rcode(), Rcode::ServFail);
     }
@@ -145,27 +151,32 @@ mod tests {
         let from = Some("10.0.0.9:4711");
         let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
         check(
-            Protocol::Udp,
+            UpstreamProtocol::Udp,
             from,
-            Cause::ReadTimeout,
+            FailureCause::ReadTimeout,
             "read udp 10.0.0.9:4711->10.0.0.1:53: i/o timeout",
         );
         check(
-            Protocol::Udp,
+            UpstreamProtocol::Udp,
             from,
-            Cause::read(&refused),
+            FailureCause::read(&refused),
             "read udp 10.0.0.9:4711->10.0.0.1:53: read: connection refused",
         );
-        check(Protocol::Tls, None, Cause::ConnectTimeout, "dial tcp 10.0.0.1:53: i/o timeout");
         check(
-            Protocol::Tcp,
+            UpstreamProtocol::Tls,
             None,
-            Cause::connect(&refused),
+            FailureCause::ConnectTimeout,
+            "dial tcp 10.0.0.1:53: i/o timeout",
+        );
+        check(
+            UpstreamProtocol::Tcp,
+            None,
+            FailureCause::connect(&refused),
             "dial tcp 10.0.0.1:53: connect: connection refused",
         );
-        let too_many = Failure::TooMany { max: 7 };
+        let too_many = ForwardFailure::TooMany { max: 7 };
         assert_eq!(too_many.to_string(), "concurrent queries exceeded maximum 7");
         assert_eq!(too_many.rcode(), Rcode::Refused);
-        assert_eq!(Failure::NoneHealthy.to_string(), "no healthy proxies");
+        assert_eq!(ForwardFailure::NoneHealthy.to_string(), "no healthy proxies");
     }
 }

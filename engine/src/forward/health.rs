@@ -7,8 +7,8 @@ use crate::limits::OUTRUNS_MAX;
 
 /// What is known of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    Well,
+pub(super) enum UpstreamState {
+    Healthy,
     /// Something went wrong, and no check has said yet what.
     Doubtful,
     /// `max_fails` checks in a row have failed.
@@ -27,7 +27,7 @@ pub(super) enum Follows {
 
 /// How an upstream fares in the eyes of one shard.
 #[derive(Debug, Default)]
-pub(super) struct Health {
+pub(super) struct UpstreamHealth {
     /// 0: never checked, never down.
     max_fails: u32,
     /// Checks that failed, in a row.
@@ -38,18 +38,18 @@ pub(super) struct Health {
     is_being_checked: bool,
 }
 
-impl Health {
+impl UpstreamHealth {
     pub(super) fn new(max_fails: u32) -> Self {
         Self { max_fails, ..Self::default() }
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> UpstreamState {
         if self.max_fails > 0 && self.fail_count >= self.max_fails {
-            State::Down
+            UpstreamState::Down
         } else if self.is_doubtful {
-            State::Doubtful
+            UpstreamState::Doubtful
         } else {
-            State::Well
+            UpstreamState::Healthy
         }
     }
 
@@ -104,7 +104,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::Follows::{Check, Nothing};
-    use super::State::{Doubtful, Down, Well};
+    use super::UpstreamState::{Doubtful, Down, Healthy};
     use super::*;
 
     /// What happens to an upstream, with what follows.
@@ -117,9 +117,9 @@ mod tests {
     }
     use Step::{Answered, CheckFailed, Failed, Outrun, Passed};
 
-    fn check(max_fails: u32, steps: &[(Step, State)]) {
-        let mut health = Health::new(max_fails);
-        assert_eq!(health.state(), Well);
+    fn check(max_fails: u32, steps: &[(Step, UpstreamState)]) {
+        let mut health = UpstreamHealth::new(max_fails);
+        assert_eq!(health.state(), Healthy);
         for (at, (step, state)) in steps.iter().enumerate() {
             match step {
                 Answered => health.answered(),
@@ -148,7 +148,7 @@ mod tests {
                 (Failed(Nothing), Doubtful),
                 (CheckFailed(Check), Down),
                 (CheckFailed(Check), Down),
-                (Passed(Nothing), Well),
+                (Passed(Nothing), Healthy),
                 (Failed(Check), Doubtful),
                 (CheckFailed(Check), Doubtful),
             ],
@@ -163,9 +163,9 @@ mod tests {
             &[
                 (Failed(Check), Doubtful),
                 (CheckFailed(Check), Down),
-                (Answered, Well),
+                (Answered, Healthy),
                 (Failed(Nothing), Doubtful),
-                (Passed(Nothing), Well),
+                (Passed(Nothing), Healthy),
                 (Failed(Check), Doubtful),
             ],
         );
@@ -173,8 +173,14 @@ mod tests {
 
     #[test]
     fn max_fails_0_is_never_checked() {
-        check(0, &[(Failed(Nothing), Well), (Outrun(Nothing), Well), (Outrun(Nothing), Well)]);
-        check(0, &[(Outrun(Nothing), Well), (Outrun(Nothing), Well), (Outrun(Nothing), Well)]);
+        check(
+            0,
+            &[(Failed(Nothing), Healthy), (Outrun(Nothing), Healthy), (Outrun(Nothing), Healthy)],
+        );
+        check(
+            0,
+            &[(Outrun(Nothing), Healthy), (Outrun(Nothing), Healthy), (Outrun(Nothing), Healthy)],
+        );
     }
 
     #[test]
@@ -182,14 +188,14 @@ mod tests {
         check(
             2,
             &[
-                (Outrun(Nothing), Well),
-                (Outrun(Nothing), Well),
-                (Answered, Well),
-                (Outrun(Nothing), Well),
-                (Outrun(Nothing), Well),
+                (Outrun(Nothing), Healthy),
+                (Outrun(Nothing), Healthy),
+                (Answered, Healthy),
+                (Outrun(Nothing), Healthy),
+                (Outrun(Nothing), Healthy),
                 (Outrun(Check), Doubtful),
                 (Outrun(Nothing), Doubtful),
-                (Passed(Nothing), Well),
+                (Passed(Nothing), Healthy),
             ],
         );
     }

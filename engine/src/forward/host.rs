@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use wire::reply::MESSAGE_LEN_MAX;
 use wire::response::{Reading, read};
 
-use super::Question;
+use super::UpstreamQuestion;
 use super::query::{Form, Query};
 use super::udp::{self, Route};
 use crate::client::Transport;
@@ -63,7 +63,7 @@ async fn ask(
     rtype: Rtype,
     resolver: SocketAddr,
 ) -> Result<Vec<IpAddr>, String> {
-    let question = Question {
+    let question = UpstreamQuestion {
         name: name.as_slice().into(),
         qtype: rtype.to_int(),
         qclass: 1,

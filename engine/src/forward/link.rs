@@ -12,16 +12,16 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use wire::response::{Reading, Response, read};
 
-use super::Question;
+use super::UpstreamQuestion;
 use super::ability::Ability;
 use super::check;
-use super::edns::{Edns, Verdict};
-use super::failure::{Cause, ExchangeFailure, Failure, Protocol};
-use super::health::{Follows, Health, State};
+use super::edns::{Edns, EdnsVerdict};
+use super::failure::{ExchangeFailure, FailureCause, ForwardFailure, UpstreamProtocol};
+use super::health::{Follows, UpstreamHealth, UpstreamState};
 use super::hedge::AnswerTimes;
 use super::query::{Form, Query};
-use super::settings::{Settings, Upstream, Way};
-use super::stream::{Destination, Found, Pool, Reuse};
+use super::settings::{ForwardSettings, Upstream, Way};
+use super::stream::{ConnectionOrigin, Destination, Pool, Reuse};
 use super::udp::{self, Buffer, Route};
 use crate::client::Transport;
 use crate::forward::options::UpstreamTransport;
@@ -29,11 +29,11 @@ use crate::limits::UPSTREAM_CONNECT_TIMEOUT;
 use crate::metrics::{UpstreamCounters, UpstreamEvent};
 
 pub(super) struct Link {
-    pub(super) settings: Arc<Settings>,
+    pub(super) settings: Arc<ForwardSettings>,
     /// Which of the settings' upstreams.
     index: usize,
     shard_index: usize,
-    health: RefCell<Health>,
+    health: RefCell<UpstreamHealth>,
     /// Tells those who wait here that a check has failed.
     pub(super) check_failed: Notify,
     pub(super) edns: RefCell<Edns>,
@@ -45,7 +45,7 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(
-        settings: &Arc<Settings>,
+        settings: &Arc<ForwardSettings>,
         index: usize,
         shard_index: usize,
         buffer: &Rc<Buffer>,
@@ -61,7 +61,7 @@ impl Link {
             settings: Arc::clone(settings),
             index,
             shard_index,
-            health: RefCell::new(Health::new(options.max_fails)),
+            health: RefCell::new(UpstreamHealth::new(options.max_fails)),
             check_failed: Notify::new(),
             edns: RefCell::default(),
             tcp: RefCell::default(),
@@ -79,8 +79,12 @@ impl Link {
         self.upstream().metrics.shard(self.shard_index)
     }
 
-    pub(super) fn state(&self) -> State {
-        if self.upstream().is_looping() { State::Loops } else { self.health.borrow().state() }
+    pub(super) fn state(&self) -> UpstreamState {
+        if self.upstream().is_looping() {
+            UpstreamState::Loops
+        } else {
+            self.health.borrow().state()
+        }
     }
 
     /// How long to wait before another upstream is asked as well.
@@ -96,21 +100,21 @@ impl Link {
     /// Asks this upstream, and remembers how it fared.
     pub(super) async fn ask(
         self: &Rc<Self>,
-        question: &Question,
+        question: &UpstreamQuestion,
         deadline: Instant,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, ForwardFailure> {
         let began = Instant::now();
         match self.exchange(question, deadline).await {
             Ok(response) => {
                 let time = began.elapsed();
                 self.counters().answered(response.rcode, time);
                 self.times.borrow_mut().record(time);
-                self.change_health(Health::answered);
+                self.change_health(UpstreamHealth::answered);
                 Ok(response)
             }
             Err(failure) => {
                 self.failed(&failure);
-                Err(Failure::Exchange(failure))
+                Err(ForwardFailure::Exchange(failure))
             }
         }
     }
@@ -119,9 +123,9 @@ impl Link {
     /// may be lost. Late is not silent: that says nothing of its EDNS.
     pub(super) async fn ask_as_hedge(
         self: &Rc<Self>,
-        question: &Question,
+        question: &UpstreamQuestion,
         deadline: Instant,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, ForwardFailure> {
         self.counters().count(UpstreamEvent::Hedge);
         self.ask(question, deadline).await
     }
@@ -133,7 +137,7 @@ impl Link {
 
     /// Another, asked later, has answered first.
     pub(super) fn was_outrun(self: &Rc<Self>) {
-        let follows = self.change_health(Health::outrun);
+        let follows = self.change_health(UpstreamHealth::outrun);
         self.check_if(follows);
     }
 
@@ -146,18 +150,18 @@ impl Link {
 
     fn failed(self: &Rc<Self>, failure: &ExchangeFailure) {
         self.counters().count(UpstreamEvent::Failed);
-        if failure.cause == Cause::Malformed {
+        if failure.cause == FailureCause::Malformed {
             self.counters().count(UpstreamEvent::Malformed);
         }
-        let follows = self.change_health(Health::failed);
+        let follows = self.change_health(UpstreamHealth::failed);
         self.check_if(follows);
     }
 
-    pub(super) fn change_health<T>(&self, change: impl FnOnce(&mut Health) -> T) -> T {
+    pub(super) fn change_health<T>(&self, change: impl FnOnce(&mut UpstreamHealth) -> T) -> T {
         let mut health = self.health.borrow_mut();
-        let was_down = health.state() == State::Down;
+        let was_down = health.state() == UpstreamState::Down;
         let outcome = change(&mut health);
-        match (was_down, health.state() == State::Down) {
+        match (was_down, health.state() == UpstreamState::Down) {
             (false, true) => self.counters().count(UpstreamEvent::WentDown),
             (true, false) => self.counters().count(UpstreamEvent::CameBack),
             (true, true) | (false, false) => {}
@@ -169,7 +173,7 @@ impl Link {
         match follows {
             Follows::Nothing => {}
             Follows::Check => {
-                tokio::task::spawn_local(check::until_well(Rc::downgrade(self)));
+                tokio::task::spawn_local(check::until_healthy(Rc::downgrade(self)));
             }
         }
     }
@@ -178,7 +182,7 @@ impl Link {
     /// has the question asked once more without.
     pub(super) async fn exchange(
         self: &Rc<Self>,
-        question: &Question,
+        question: &UpstreamQuestion,
         deadline: Instant,
     ) -> Result<Response, ExchangeFailure> {
         check::probe_what_is_missing(self);
@@ -188,8 +192,8 @@ impl Link {
         let has_time = self.has_time(deadline);
         let outcome = self.exchange_in(form, question, deadline).await;
         match self.learn(form, has_time, &outcome) {
-            Verdict::Believed => outcome,
-            Verdict::AskWithout => {
+            EdnsVerdict::Believed => outcome,
+            EdnsVerdict::AskWithout => {
                 let form = Form { has_edns: false, ..form };
                 let without = self.exchange_in(form, question, deadline).await;
                 let Ok(response) = without else { return outcome };
@@ -211,7 +215,7 @@ impl Link {
         form: Form,
         had_time: bool,
         outcome: &Result<Response, ExchangeFailure>,
-    ) -> Verdict {
+    ) -> EdnsVerdict {
         let mut edns = self.edns.borrow_mut();
         let now = Instant::now();
         match outcome {
@@ -226,7 +230,7 @@ impl Link {
             }
             Err(_) => edns.ability.failed_without(),
         }
-        Verdict::Believed
+        EdnsVerdict::Believed
     }
 
     /// By the way that options and client ask for. A client that came over TCP is asked for over UDP where the upstream has no
@@ -234,7 +238,7 @@ impl Link {
     async fn exchange_in(
         self: &Rc<Self>,
         form: Form,
-        question: &Question,
+        question: &UpstreamQuestion,
         deadline: Instant,
     ) -> Result<Response, ExchangeFailure> {
         let mut query = Query::new(question, form);
@@ -264,7 +268,7 @@ impl Link {
     }
 
     /// Whether this question goes over UDP, and over TCP only if its answer is cut.
-    pub(super) fn is_asked_over_udp(&self, question: &Question) -> bool {
+    pub(super) fn is_asked_over_udp(&self, question: &UpstreamQuestion) -> bool {
         match (&self.upstream().way, self.settings.options.transport) {
             (Way::Tls { .. }, _) | (Way::Dns, UpstreamTransport::Tcp) => false,
             (Way::Dns, UpstreamTransport::Udp) => true,
@@ -275,7 +279,7 @@ impl Link {
     async fn ask_over_udp_then_tcp(
         self: &Rc<Self>,
         query: &mut Query,
-        question: &Question,
+        question: &UpstreamQuestion,
         deadline: Instant,
     ) -> Result<Response, ExchangeFailure> {
         let response = self.ask_over_udp(query, deadline).await?;
@@ -321,8 +325,12 @@ impl Link {
         let until = deadline.min(Instant::now() + options.read_timeout);
         self.counters().count(UpstreamEvent::UdpOpened);
         let reading = udp::exchange(query, route, until, &self.buffer, self.counters()).await?;
-        let fail =
-            |cause| ExchangeFailure { protocol: Protocol::Udp, from: None, to: route.to, cause };
+        let fail = |cause| ExchangeFailure {
+            protocol: UpstreamProtocol::Udp,
+            from: None,
+            to: route.to,
+            cause,
+        };
         response_of(reading).map_err(fail)
     }
 
@@ -334,10 +342,10 @@ impl Link {
     ) -> Result<Response, ExchangeFailure> {
         let count = |found| {
             let event = match (&self.upstream().way, found) {
-                (Way::Dns, Found::Kept) => UpstreamEvent::TcpKept,
-                (Way::Dns, Found::Opened) => UpstreamEvent::TcpOpened,
-                (Way::Tls { .. }, Found::Kept) => UpstreamEvent::TlsKept,
-                (Way::Tls { .. }, Found::Opened) => UpstreamEvent::TlsOpened,
+                (Way::Dns, ConnectionOrigin::Kept) => UpstreamEvent::TcpKept,
+                (Way::Dns, ConnectionOrigin::Opened) => UpstreamEvent::TcpOpened,
+                (Way::Tls { .. }, ConnectionOrigin::Kept) => UpstreamEvent::TlsKept,
+                (Way::Tls { .. }, ConnectionOrigin::Opened) => UpstreamEvent::TlsOpened,
             };
             self.counters().count(event);
         };
@@ -353,27 +361,29 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         // Forgotten with its `forward` line.
-        if self.health.borrow().state() == State::Down {
+        if self.health.borrow().state() == UpstreamState::Down {
             self.counters().count(UpstreamEvent::CameBack);
         }
     }
 }
 
-fn response_of(reading: Reading) -> Result<Response, Cause> {
+fn response_of(reading: Reading) -> Result<Response, FailureCause> {
     match reading {
         Reading::Answer(response) | Reading::Truncated(response) => Ok(response),
-        Reading::Malformed => Err(Cause::Malformed),
-        Reading::Foreign => Err(Cause::Foreign),
+        Reading::Malformed => Err(FailureCause::Malformed),
+        Reading::Foreign => Err(FailureCause::Foreign),
     }
 }
 
 /// Whether a query may have come to nothing for what is in it. Where nobody is there, it did not; nor where the answer was not
 /// waited for.
-fn is_left_unanswered(cause: &Cause, had_time: bool) -> bool {
+fn is_left_unanswered(cause: &FailureCause, had_time: bool) -> bool {
     match cause {
-        Cause::ReadTimeout => had_time,
-        Cause::Closed | Cause::Malformed | Cause::Foreign => true,
-        Cause::Connect(_) | Cause::ConnectTimeout | Cause::Handshake(_) => false,
-        Cause::Read(_) | Cause::Write(_) => false,
+        FailureCause::ReadTimeout => had_time,
+        FailureCause::Closed | FailureCause::Malformed | FailureCause::Foreign => true,
+        FailureCause::Connect(_) | FailureCause::ConnectTimeout | FailureCause::Handshake(_) => {
+            false
+        }
+        FailureCause::Read(_) | FailureCause::Write(_) => false,
     }
 }

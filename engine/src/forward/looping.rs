@@ -11,9 +11,9 @@ use rand::RngExt as _;
 use tokio::time::{Instant, sleep};
 use wire::name::NAME_LEN_MAX;
 
-use super::Question;
+use super::UpstreamQuestion;
 use super::link::Link;
-use super::settings::{Origin, Settings, Upstream};
+use super::settings::{AddressOrigin, ForwardSettings, Upstream};
 use crate::client::Transport;
 use crate::corefile::value::zone::Zone;
 use crate::limits::{LOOP_PROBE_EVERY, LOOP_PROBE_TIMEOUT};
@@ -54,7 +54,7 @@ impl Probe {
 }
 
 /// The packet path's side.
-impl Settings {
+impl ForwardSettings {
     /// Whether a question for HINFO at `name`, in wire format and lower case, is one of our own, come back: its upstream is
     /// then given no more questions. To be asked where CoreDNS has the plugin `loop`: behind `kubernetes`, before `forward`.
     pub fn is_own_probe(&self, name: &[u8]) -> bool {
@@ -89,22 +89,22 @@ impl Upstream {
     pub fn loop_message(&self) -> String {
         let address = self.address;
         let origin = match &self.origin {
-            Origin::Corefile => String::new(),
-            Origin::ResolvConf(path) => format!(" (from {})", path.display()),
-            Origin::Host(name) => format!(" ({name})"),
+            AddressOrigin::Corefile => String::new(),
+            AddressOrigin::ResolvConf(path) => format!(" (from {})", path.display()),
+            AddressOrigin::Host(name) => format!(" ({name})"),
         };
         let advice = match &self.origin {
-            Origin::ResolvConf(path) if address.ip().is_loopback() => format!(
+            AddressOrigin::ResolvConf(path) if address.ip().is_loopback() => format!(
                 "a loopback address is this server itself, and {} names it for a resolver of the node: forward to \
                  /run/systemd/resolve/resolv.conf or to the real resolvers' addresses, or give the kubelet \
                  `resolvConf: /run/systemd/resolve/resolv.conf`",
                 path.display()
             ),
-            Origin::Corefile | Origin::Host(_) if address.ip().is_loopback() => {
+            AddressOrigin::Corefile | AddressOrigin::Host(_) if address.ip().is_loopback() => {
                 "a loopback address is this server itself: forward to the real resolvers' addresses"
                     .into()
             }
-            Origin::Corefile | Origin::Host(_) | Origin::ResolvConf(_) => {
+            AddressOrigin::Corefile | AddressOrigin::Host(_) | AddressOrigin::ResolvConf(_) => {
                 "it forwards to this server: take one of the two out of the other's configuration"
                     .into()
             }
@@ -148,7 +148,7 @@ async fn probe_one(link: Weak<Link>) {
         && let Some(probe) = &held.upstream().probe
     {
         probe.is_on_its_way.store(true, Ordering::Relaxed);
-        let question = Question {
+        let question = UpstreamQuestion {
             name: probe.name.as_slice().into(),
             qtype: TYPE_HINFO,
             qclass: 1,

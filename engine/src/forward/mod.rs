@@ -36,21 +36,21 @@ use rand::RngExt as _;
 use tokio::time::{Instant, sleep};
 use wire::response::{Kind, Response};
 
-pub use failure::{Cause, ExchangeFailure, Failure, Protocol};
+pub use failure::{ExchangeFailure, FailureCause, ForwardFailure, UpstreamProtocol};
 pub use looping::TYPE_HINFO;
-pub use settings::{Origin, Settings, SettingsError, Upstream, Way};
+pub use settings::{AddressOrigin, ForwardSettings, SettingsError, Upstream, Way};
 
 use crate::client::Transport;
 use crate::limits::FORWARD_IN_FLIGHT_MAX;
-use crate::metrics::{Event, ShardMetrics};
-use health::State;
+use crate::metrics::{ShardEvent, ShardMetrics};
+use health::UpstreamState;
 use hedge::HedgeBudget;
 use link::Link;
 use policy::Order;
 
 /// What upstreams are asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
+pub struct UpstreamQuestion {
     /// Wire format, lower case, uncompressed: 1 to 255 bytes, root label included.
     pub name: Box<[u8]>,
     pub qtype: u16,
@@ -74,7 +74,7 @@ pub struct ShardNumber {
 
 /// The upstreams of one `forward` line in one shard.
 pub struct Upstreams {
-    settings: Arc<Settings>,
+    settings: Arc<ForwardSettings>,
     /// By upstream.
     links: Vec<Rc<Link>>,
     metrics: Arc<ShardMetrics>,
@@ -89,7 +89,7 @@ impl Upstreams {
     /// Must be called in the shard's runtime. The first shard asks each upstream whether it loops, if `loop` wants to know.
     #[must_use]
     pub fn new(
-        settings: &Arc<Settings>,
+        settings: &Arc<ForwardSettings>,
         shard: ShardNumber,
         metrics: &Arc<ShardMetrics>,
     ) -> Rc<Self> {
@@ -119,10 +119,14 @@ impl Upstreams {
     ///
     /// # Errors
     /// Why there is no answer, and with which response code the client is told so.
-    pub async fn ask(&self, question: &Question, deadline: Instant) -> Result<Response, Failure> {
+    pub async fn ask(
+        &self,
+        question: &UpstreamQuestion,
+        deadline: Instant,
+    ) -> Result<Response, ForwardFailure> {
         let _room = self.take_room()?;
         let mut order = self.order()?;
-        let mut outcome = Err(Failure::NoneHealthy);
+        let mut outcome = Err(ForwardFailure::NoneHealthy);
         while Instant::now() < deadline
             && let Some(index) = order.next()
         {
@@ -154,21 +158,21 @@ impl Upstreams {
         self.in_flight.get()
     }
 
-    fn take_room(&self) -> Result<Room<'_>, Failure> {
+    fn take_room(&self) -> Result<Room<'_>, ForwardFailure> {
         let in_flight = self.in_flight.get();
         if in_flight >= self.in_flight_max {
-            self.metrics.count(Event::ForwardRejected, 1);
-            return Err(Failure::TooMany { max: self.in_flight_max });
+            self.metrics.count(ShardEvent::ForwardRejected, 1);
+            return Err(ForwardFailure::TooMany { max: self.in_flight_max });
         }
         self.in_flight.set(in_flight + 1);
         Ok(Room { in_flight: &self.in_flight })
     }
 
     /// The upstreams to try; where all are down, one at random, for the checks may be what is broken.
-    fn order(&self) -> Result<Order, Failure> {
+    fn order(&self) -> Result<Order, ForwardFailure> {
         let options = &self.settings.options;
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
-        let states: Vec<State> = self.links.iter().map(|link| link.state()).collect();
+        let states: Vec<UpstreamState> = self.links.iter().map(|link| link.state()).collect();
         let mut random = rand::rng();
         let dice = |count| random.random_range(0..count);
         let attempts_max = options.max_connect_attempts as usize;
@@ -176,11 +180,11 @@ impl Upstreams {
         if !order.is_empty() {
             return Ok(order);
         }
-        self.metrics.count(Event::UpstreamsDown, 1);
-        let is_down = |index: &usize| states[*index] == State::Down;
+        self.metrics.count(ShardEvent::UpstreamsDown, 1);
+        let is_down = |index: &usize| states[*index] == UpstreamState::Down;
         let down: Vec<usize> = (0..states.len()).filter(is_down).collect();
         if options.failfast_all_unhealthy_upstreams || down.is_empty() {
-            return Err(Failure::NoneHealthy);
+            return Err(ForwardFailure::NoneHealthy);
         }
         Ok(Order::only(down[random.random_range(0..down.len())]))
     }
@@ -191,9 +195,9 @@ impl Upstreams {
         &self,
         index: usize,
         order: &mut Order,
-        question: &Question,
+        question: &UpstreamQuestion,
         deadline: Instant,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, ForwardFailure> {
         self.hedges.borrow_mut().asked();
         let link = &self.links[index];
         if !self.settings.options.hedge {
@@ -215,9 +219,9 @@ impl Upstreams {
         link: &Rc<Link>,
         late_after: Duration,
         order: &mut Order,
-        question: &Question,
+        question: &UpstreamQuestion,
         deadline: Instant,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, ForwardFailure> {
         let mut first = pin!(link.ask(question, deadline));
         tokio::select! {
             outcome = &mut first => return outcome,
@@ -252,9 +256,9 @@ impl Upstreams {
         &self,
         link: &Rc<Link>,
         late_after: Duration,
-        question: &Question,
+        question: &UpstreamQuestion,
         deadline: Instant,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, ForwardFailure> {
         let mut first = pin!(link.ask(question, deadline));
         tokio::select! {
             outcome = &mut first => return outcome,
@@ -272,7 +276,7 @@ impl Upstreams {
     }
 
     /// Whether nothing better can be hoped for.
-    fn settles(&self, outcome: &Result<Response, Failure>) -> bool {
+    fn settles(&self, outcome: &Result<Response, ForwardFailure>) -> bool {
         outcome.as_ref().is_ok_and(|response| !self.fails_over(response))
     }
 

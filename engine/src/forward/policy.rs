@@ -3,7 +3,7 @@
 //! Pure: what is known of the upstreams, the turn and the dice are handed in. Invariant: an `Order` names every upstream at
 //! most twice, and one that stands alone three times, none that is down or loops, and ends.
 
-use super::health::State;
+use super::health::UpstreamState;
 use crate::forward::options::Policy;
 use crate::limits::FORWARD_TRIES_MAX;
 
@@ -12,7 +12,7 @@ use crate::limits::FORWARD_TRIES_MAX;
 pub(super) struct Order {
     /// Indices of upstreams: those that are well first, then those in doubt; either by the policy.
     upstreams: Vec<usize>,
-    well_count: usize,
+    healthy_count: usize,
     tried_count: usize,
     tries_max: usize,
     /// The only upstream may be asked twice at once, for one of its tries.
@@ -23,7 +23,7 @@ impl Order {
     /// `states`: by upstream. `turn` counts questions. `dice(n)` is drawn from 0..n. `attempts_max`: 0 for no bound but ours.
     pub(super) fn new(
         policy: Policy,
-        states: &[State],
+        states: &[UpstreamState],
         turn: usize,
         mut dice: impl FnMut(usize) -> usize,
         attempts_max: usize,
@@ -38,20 +38,23 @@ impl Order {
                 }
             }
         }
-        upstreams.retain(|index| matches!(states[*index], State::Well | State::Doubtful));
-        upstreams.sort_by_key(|index| states[*index] != State::Well);
-        let well_count = upstreams.iter().filter(|index| states[**index] == State::Well).count();
+        upstreams.retain(|index| {
+            matches!(states[*index], UpstreamState::Healthy | UpstreamState::Doubtful)
+        });
+        upstreams.sort_by_key(|index| states[*index] != UpstreamState::Healthy);
+        let healthy_count =
+            upstreams.iter().filter(|index| states[**index] == UpstreamState::Healthy).count();
         // Each once; or twice, while that makes no more than a few.
         let tries_max = upstreams.len().max(FORWARD_TRIES_MAX.min(2 * upstreams.len()));
         let tries_max = if attempts_max == 0 { tries_max } else { tries_max.min(attempts_max) };
         let may_repeat = upstreams.len() == 1 && tries_max > 1;
-        Self { upstreams, well_count, tried_count: 0, tries_max, may_repeat }
+        Self { upstreams, healthy_count, tried_count: 0, tries_max, may_repeat }
     }
 
     /// One try, at one upstream.
     pub(super) fn only(index: usize) -> Self {
         let upstreams = vec![index];
-        Self { upstreams, well_count: 0, tried_count: 0, tries_max: 1, may_repeat: false }
+        Self { upstreams, healthy_count: 0, tried_count: 0, tries_max: 1, may_repeat: false }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -70,7 +73,7 @@ impl Order {
 
     /// Whether `next` would give an upstream that is well and has not been asked yet: one that is worth a hedge.
     pub(super) fn has_fresh(&self) -> bool {
-        self.tried_count < self.well_count && self.tried_count < self.tries_max
+        self.tried_count < self.healthy_count && self.tried_count < self.tries_max
     }
 
     /// Whether the only upstream may be asked once more beside the try that is under way; once.
@@ -86,10 +89,16 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
-    use super::State::{Doubtful, Down, Loops, Well};
+    use super::UpstreamState::{Doubtful, Down, Healthy, Loops};
     use super::*;
 
-    fn check(policy: Policy, states: &[State], turn: usize, attempts_max: usize, tries: &[usize]) {
+    fn check(
+        policy: Policy,
+        states: &[UpstreamState],
+        turn: usize,
+        attempts_max: usize,
+        tries: &[usize],
+    ) {
         let mut order = Order::new(policy, states, turn, |count| count - 1, attempts_max);
         let tried: Vec<usize> = std::iter::from_fn(|| order.next()).collect();
         assert_eq!(tried, tries, "{policy:?} {states:?} {turn} {attempts_max}");
@@ -97,31 +106,31 @@ mod tests {
 
     #[test]
     fn orders() {
-        let well = [Well; 3];
+        let well = [Healthy; 3];
         check(Policy::Sequential, &well, 5, 0, &[0, 1, 2, 0]);
         check(Policy::RoundRobin, &well, 0, 0, &[0, 1, 2, 0]);
         check(Policy::RoundRobin, &well, 5, 0, &[2, 0, 1, 2]);
-        check(Policy::Sequential, &[Well], 0, 0, &[0, 0]);
-        check(Policy::Sequential, &[Well; 6], 0, 0, &[0, 1, 2, 3, 4, 5]);
+        check(Policy::Sequential, &[Healthy], 0, 0, &[0, 0]);
+        check(Policy::Sequential, &[Healthy; 6], 0, 0, &[0, 1, 2, 3, 4, 5]);
         check(Policy::Sequential, &well, 0, 1, &[0]);
         check(Policy::Sequential, &well, 0, 100, &[0, 1, 2, 0]);
-        check(Policy::Sequential, &[Doubtful, Well, Down], 0, 0, &[1, 0, 1, 0]);
-        check(Policy::RoundRobin, &[Doubtful, Well, Loops, Well], 3, 0, &[3, 1, 0, 3]);
+        check(Policy::Sequential, &[Doubtful, Healthy, Down], 0, 0, &[1, 0, 1, 0]);
+        check(Policy::RoundRobin, &[Doubtful, Healthy, Loops, Healthy], 3, 0, &[3, 1, 0, 3]);
         check(Policy::Sequential, &[Down, Loops], 0, 0, &[]);
         check(Policy::RoundRobin, &[], 1, 0, &[]);
     }
 
     #[test]
     fn one_upstream_alone_is_asked_twice_at_once_for_one_try() {
-        let check = |states: &[State], attempts_max, expected| {
+        let check = |states: &[UpstreamState], attempts_max, expected| {
             let mut order = Order::new(Policy::Sequential, states, 0, |_| 0, attempts_max);
             order.next();
             assert_eq!([order.repeat(), order.repeat()], expected, "{states:?} {attempts_max}");
         };
-        check(&[Well], 0, [true, false]);
+        check(&[Healthy], 0, [true, false]);
         check(&[Down, Doubtful], 2, [true, false]);
-        check(&[Well], 1, [false, false]);
-        check(&[Well, Doubtful], 0, [false, false]);
+        check(&[Healthy], 1, [false, false]);
+        check(&[Healthy, Doubtful], 0, [false, false]);
         assert!(!Order::only(0).repeat());
     }
 
@@ -134,7 +143,7 @@ mod tests {
         };
         let mut counts = std::collections::BTreeMap::<Vec<usize>, u32>::new();
         for _ in 0..6000 {
-            let order = Order::new(Policy::Random, &[Well; 3], 0, &mut dice, 0);
+            let order = Order::new(Policy::Random, &[Healthy; 3], 0, &mut dice, 0);
             *counts.entry(order.upstreams).or_default() += 1;
         }
         assert_eq!(counts.len(), 6);
@@ -143,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_hedge_goes_to_an_upstream_that_is_well_and_not_asked_yet() {
-        let mut order = Order::new(Policy::Sequential, &[Well, Doubtful, Well], 0, |_| 0, 0);
+        let mut order = Order::new(Policy::Sequential, &[Healthy, Doubtful, Healthy], 0, |_| 0, 0);
         assert_eq!((order.next(), order.has_fresh()), (Some(0), true));
         assert_eq!((order.next(), order.has_fresh()), (Some(2), false));
         assert_eq!(

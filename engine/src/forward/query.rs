@@ -7,7 +7,7 @@ use rand::{Rng as _, RngExt as _};
 use wire::header::{AD, CD, HEADER_LEN, RD, TYPE_OPT};
 use wire::response::Asked;
 
-use super::Question;
+use super::UpstreamQuestion;
 use crate::limits::UPSTREAM_UDP_LEN;
 
 /// Bytes of the length before a message over TCP (RFC 1035, section 4.2.2).
@@ -36,7 +36,7 @@ pub(super) struct Form {
 }
 
 impl Query {
-    pub(super) fn new(question: &Question, form: Form) -> Self {
+    pub(super) fn new(question: &UpstreamQuestion, form: Form) -> Self {
         // AD says that the answer's AD will be understood (RFC 6840, section 5.7): whoever keeps the answer needs to know it,
         // and clears it for clients that did not ask. Servers older than EDNS want this bit to be 0 (RFC 1035, section 4.1.1).
         let mut flags = if form.has_edns { AD } else { 0 };
@@ -130,8 +130,8 @@ mod tests {
 
     const EDNS: Form = Form { randomize_case: false, has_edns: true };
 
-    fn question(name: &str) -> Question {
-        Question {
+    fn question(name: &str) -> UpstreamQuestion {
+        UpstreamQuestion {
             name: name.parse::<Name<Vec<u8>>>().unwrap().as_slice().into(),
             qtype: 28,
             qclass: 1,
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    fn check(question: &Question, form: Form) {
+    fn check(question: &UpstreamQuestion, form: Form) {
         let query = Query::new(question, form);
         let (length, message) = query.stream().split_at(2);
         assert_eq!((query.message(), length), (message, &(message.len() as u16).to_be_bytes()[..]));
@@ -176,9 +176,9 @@ mod tests {
             check(&question(name), Form { has_edns: false, ..EDNS });
             check(&question(name), Form { randomize_case: true, ..EDNS });
         }
-        check(&Question { recursion_desired: true, ..question("a") }, EDNS);
-        check(&Question { dnssec_ok: true, ..question("a") }, EDNS);
-        check(&Question { checking_disabled: true, qclass: 3, ..question("a") }, EDNS);
+        check(&UpstreamQuestion { recursion_desired: true, ..question("a") }, EDNS);
+        check(&UpstreamQuestion { dnssec_ok: true, ..question("a") }, EDNS);
+        check(&UpstreamQuestion { checking_disabled: true, qclass: 3, ..question("a") }, EDNS);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::metrics::{Metrics, UpstreamMetrics};
 
 /// What a `forward` line comes to.
 #[derive(Debug)]
-pub struct Settings {
+pub struct ForwardSettings {
     pub options: ForwardOptions,
     /// In the order of the line; a file or a host may stand for several.
     pub upstreams: Vec<Upstream>,
@@ -38,7 +38,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Upstream {
     pub address: SocketAddr,
-    pub origin: Origin,
+    pub origin: AddressOrigin,
     pub way: Way,
     pub(super) metrics: Arc<UpstreamMetrics>,
     /// Where `loop` is on.
@@ -47,7 +47,7 @@ pub struct Upstream {
 
 /// How an upstream's address is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum AddressOrigin {
     Corefile,
     /// A name server of this file.
     ResolvConf(PathBuf),
@@ -75,7 +75,7 @@ pub enum SettingsError {
     NoUpstream(Vec<String>),
 }
 
-impl Settings {
+impl ForwardSettings {
     /// Reads what the line names. `probe_zone`: the block's zone, if it has `loop`.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl Settings {
             files.extend(tls::files(chosen).cloned());
             tls_config = Some(tls::client_config(chosen)?);
         }
-        let mut found = Found::default();
+        let mut found = ResolvedTargets::default();
         for target in &options.to {
             if let Target::ResolvConf(path) = target {
                 files.push(path.clone());
@@ -122,18 +122,18 @@ impl Settings {
     }
 }
 
-type Located<'t> = (&'t Target, SocketAddr, Origin);
+type Located<'t> = (&'t Target, SocketAddr, AddressOrigin);
 
 /// The addresses that targets stand for.
 #[derive(Default)]
-struct Found<'t> {
+struct ResolvedTargets<'t> {
     upstreams: Vec<Located<'t>>,
     /// Their interface is not there: better than no upstream, since connecting says what is wrong.
     unreachable: Vec<Located<'t>>,
     warnings: Vec<String>,
 }
 
-impl<'t> Found<'t> {
+impl<'t> ResolvedTargets<'t> {
     async fn add(
         &mut self,
         target: &'t Target,
@@ -142,20 +142,20 @@ impl<'t> Found<'t> {
         match target {
             Target::Dns(address) | Target::Tls { address, .. } => {
                 match upstream_address(address.ip(), None, address.port()) {
-                    Ok(address) => self.upstreams.push((target, address, Origin::Corefile)),
+                    Ok(address) => self.upstreams.push((target, address, AddressOrigin::Corefile)),
                     // The Corefile's reader has warned.
                     Err(error) => {
                         let bare = error.bare(address.port());
-                        self.unreachable.push((target, bare, Origin::Corefile));
+                        self.unreachable.push((target, bare, AddressOrigin::Corefile));
                     }
                 }
             }
             Target::LinkLocal { ip, interface, port } => {
                 match upstream_address((*ip).into(), Some(interface), *port) {
-                    Ok(address) => self.upstreams.push((target, address, Origin::Corefile)),
+                    Ok(address) => self.upstreams.push((target, address, AddressOrigin::Corefile)),
                     Err(error) => {
                         self.warnings.push(error.to_string());
-                        self.unreachable.push((target, error.bare(*port), Origin::Corefile));
+                        self.unreachable.push((target, error.bare(*port), AddressOrigin::Corefile));
                     }
                 }
             }
@@ -164,14 +164,14 @@ impl<'t> Found<'t> {
                 let found = found
                     .map_err(|problem| SettingsError::Host { name: name.clone(), problem })?
                     .into_iter();
-                let origin = Origin::Host(name.clone());
+                let origin = AddressOrigin::Host(name.clone());
                 self.upstreams
                     .extend(found.map(|ip| (target, SocketAddr::new(ip, *port), origin.clone())));
             }
             Target::ResolvConf(path) => {
                 let text = read(path).await.map_err(|error| SettingsError::file(path, &error))?;
                 let found = name_servers(&text);
-                let origin = Origin::ResolvConf(path.clone());
+                let origin = AddressOrigin::ResolvConf(path.clone());
                 let located = |address| (target, address, origin.clone());
                 if found.addresses.is_empty() && found.unreachable.is_empty() {
                     let message = "it has no line `nameserver ADDRESS` that can be used";

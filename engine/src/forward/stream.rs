@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use wire::header::HEADER_LEN;
 
-use super::failure::{Cause, ExchangeFailure, Protocol};
+use super::failure::{ExchangeFailure, FailureCause, UpstreamProtocol};
 use super::query::Query;
 use super::settings::Way;
 use super::tls;
@@ -40,7 +40,7 @@ pub(super) struct Pool {
     age_max: Option<Duration>,
     /// `max_idle_conns`
     idle_count_max: usize,
-    connections: RefCell<Vec<Rc<Connection>>>,
+    connections: RefCell<Vec<Rc<UpstreamConnection>>>,
 }
 
 /// Where connections lead, and how long they are kept.
@@ -64,7 +64,7 @@ pub(super) enum Reuse {
 
 /// Whether a question found its connection or opened it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum ConnectionOrigin {
     Kept,
     Opened,
 }
@@ -90,19 +90,21 @@ impl Pool {
         query: &mut Query,
         reuse: Reuse,
         deadline: Instant,
-        count: impl Fn(Found),
+        count: impl Fn(ConnectionOrigin),
     ) -> Result<Vec<u8>, ExchangeFailure> {
         let began = Instant::now();
         let (connection, found) = self.take(reuse);
         count(found);
         let outcome = self.ask(&connection, query, deadline).await;
-        let was_closed = |cause: &Cause| match cause {
-            Cause::Closed | Cause::Read(_) | Cause::Write(_) => true,
-            Cause::Connect(_) | Cause::ConnectTimeout | Cause::Handshake(_) => false,
-            Cause::ReadTimeout | Cause::Malformed | Cause::Foreign => false,
+        let was_closed = |cause: &FailureCause| match cause {
+            FailureCause::Closed | FailureCause::Read(_) | FailureCause::Write(_) => true,
+            FailureCause::Connect(_)
+            | FailureCause::ConnectTimeout
+            | FailureCause::Handshake(_) => false,
+            FailureCause::ReadTimeout | FailureCause::Malformed | FailureCause::Foreign => false,
         };
         match outcome {
-            Err(failure) if found == Found::Kept && was_closed(&failure.cause) => {
+            Err(failure) if found == ConnectionOrigin::Kept && was_closed(&failure.cause) => {
                 let (connection, found) = self.take(Reuse::BegunSince(began));
                 count(found);
                 self.ask(&connection, query, deadline).await
@@ -113,10 +115,10 @@ impl Pool {
 
     async fn ask(
         &self,
-        connection: &Rc<Connection>,
+        connection: &Rc<UpstreamConnection>,
         query: &mut Query,
         deadline: Instant,
-    ) -> Outcome {
+    ) -> ExchangeResult {
         let outcome = connection.ask(query, deadline).await;
         if outcome.is_err() || !self.may_keep(connection) {
             // It is given no more questions, and ends when those that it has are over.
@@ -125,13 +127,13 @@ impl Pool {
         outcome
     }
 
-    fn take(&self, reuse: Reuse) -> (Rc<Connection>, Found) {
+    fn take(&self, reuse: Reuse) -> (Rc<UpstreamConnection>, ConnectionOrigin) {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|connection| {
             let is_over_age = self.is_old(connection) && connection.busy_count() == 0;
             !connection.shared.takes_no_more.get() && !is_over_age
         });
-        let may_be_used = |connection: &&Rc<Connection>| {
+        let may_be_used = |connection: &&Rc<UpstreamConnection>| {
             let is_young = match reuse {
                 Reuse::Any => true,
                 Reuse::BegunSince(time) => connection.began >= time,
@@ -145,47 +147,47 @@ impl Pool {
             let may_open = connections.len() < UPSTREAM_CONNECTIONS_MAX
                 && (opening_count < UPSTREAM_CONNECTIONS_OPENING_MAX || is_crowded);
             if connection.busy_count() == 0 || !may_open {
-                return (Rc::clone(connection), Found::Kept);
+                return (Rc::clone(connection), ConnectionOrigin::Kept);
             }
         }
-        let connection = Rc::new(Connection::open(&self.to));
+        let connection = Rc::new(UpstreamConnection::open(&self.to));
         connections.push(Rc::clone(&connection));
-        (connection, Found::Opened)
+        (connection, ConnectionOrigin::Opened)
     }
 
-    fn is_old(&self, connection: &Connection) -> bool {
+    fn is_old(&self, connection: &UpstreamConnection) -> bool {
         self.age_max.is_some_and(|max| connection.began.elapsed() >= max)
     }
 
     /// Whether a connection that has answered stays for others.
-    fn may_keep(&self, connection: &Connection) -> bool {
+    fn may_keep(&self, connection: &UpstreamConnection) -> bool {
         if connection.busy_count() > 0 {
             return true;
         }
-        let is_idle = |one: &&Rc<Connection>| one.busy_count() == 0;
+        let is_idle = |one: &&Rc<UpstreamConnection>| one.busy_count() == 0;
         let idle_count = self.connections.borrow().iter().filter(is_idle).count();
         idle_count <= self.idle_count_max && !self.is_old(connection)
     }
 
-    pub(super) fn failure(&self, cause: Cause) -> ExchangeFailure {
+    pub(super) fn failure(&self, cause: FailureCause) -> ExchangeFailure {
         self.to.failure(None, cause)
     }
 }
 
 /// A connection, or one that is being opened. It ends when nobody holds this any more.
 #[derive(Debug)]
-struct Connection {
+struct UpstreamConnection {
     to: Rc<Destination>,
     began: Instant,
     outbox: mpsc::Sender<Vec<u8>>,
-    shared: Rc<Shared>,
+    shared: Rc<ConnectionState>,
 }
 
 /// What a connection's task shares with those who ask.
 #[derive(Debug, Default)]
-struct Shared {
+struct ConnectionState {
     /// By id.
-    waiting: RefCell<HashMap<u16, oneshot::Sender<Outcome>>>,
+    waiting: RefCell<HashMap<u16, oneshot::Sender<ExchangeResult>>>,
     /// Ours, once there is a connection.
     local: Cell<Option<SocketAddr>>,
     is_open: Cell<bool>,
@@ -195,19 +197,19 @@ struct Shared {
     takes_no_more: Cell<bool>,
 }
 
-impl Shared {
+impl ConnectionState {
     fn open(&self) {
         self.is_open.set(true);
         self.opened.notify_waiters();
     }
 }
 
-type Outcome = Result<Vec<u8>, ExchangeFailure>;
+type ExchangeResult = Result<Vec<u8>, ExchangeFailure>;
 
-impl Connection {
+impl UpstreamConnection {
     fn open(to: &Rc<Destination>) -> Self {
         let (outbox, inbox) = mpsc::channel(UPSTREAM_PIPELINE_MAX);
-        let shared = Rc::new(Shared::default());
+        let shared = Rc::new(ConnectionState::default());
         tokio::task::spawn_local(serve(Rc::clone(to), Rc::clone(&shared), inbox));
         Self { to: Rc::clone(to), began: Instant::now(), outbox, shared }
     }
@@ -217,7 +219,7 @@ impl Connection {
         self.shared.waiting.borrow().len()
     }
 
-    async fn ask(&self, query: &mut Query, deadline: Instant) -> Outcome {
+    async fn ask(&self, query: &mut Query, deadline: Instant) -> ExchangeResult {
         let mut answer = {
             let mut waiting = self.shared.waiting.borrow_mut();
             while waiting.contains_key(&query.id()) {
@@ -227,32 +229,32 @@ impl Connection {
             waiting.insert(query.id(), sender);
             answer
         };
-        let _place = Place { shared: &self.shared, id: query.id() };
+        let _place = PendingQuery { shared: &self.shared, id: query.id() };
         if self.outbox.try_send(query.stream().to_vec()).is_err() {
-            return Err(self.to.failure(self.shared.local.get(), Cause::Closed));
+            return Err(self.to.failure(self.shared.local.get(), FailureCause::Closed));
         }
         let fail = |cause| Err(self.to.failure(self.shared.local.get(), cause));
         if !self.shared.is_open.get() {
             tokio::select! {
-                outcome = &mut answer => return outcome.unwrap_or_else(|_| fail(Cause::Closed)),
+                outcome = &mut answer => return outcome.unwrap_or_else(|_| fail(FailureCause::Closed)),
                 () = self.shared.opened.notified() => {}
-                () = sleep_until(deadline) => return fail(Cause::ConnectTimeout),
+                () = sleep_until(deadline) => return fail(FailureCause::ConnectTimeout),
             }
         }
         match timeout_at(deadline.min(Instant::now() + self.to.read_timeout), answer).await {
-            Ok(outcome) => outcome.unwrap_or_else(|_| fail(Cause::Closed)),
-            Err(_) => fail(Cause::ReadTimeout),
+            Ok(outcome) => outcome.unwrap_or_else(|_| fail(FailureCause::Closed)),
+            Err(_) => fail(FailureCause::ReadTimeout),
         }
     }
 }
 
 /// A question's place among those that wait.
-struct Place<'p> {
-    shared: &'p Shared,
+struct PendingQuery<'p> {
+    shared: &'p ConnectionState,
     id: u16,
 }
 
-impl Drop for Place<'_> {
+impl Drop for PendingQuery<'_> {
     fn drop(&mut self) {
         // Still there: the question was given up, and whether the connection still works nobody knows.
         if self.shared.waiting.borrow_mut().remove(&self.id).is_some() {
@@ -262,10 +264,10 @@ impl Drop for Place<'_> {
 }
 
 impl Destination {
-    fn failure(&self, from: Option<SocketAddr>, cause: Cause) -> ExchangeFailure {
+    fn failure(&self, from: Option<SocketAddr>, cause: FailureCause) -> ExchangeFailure {
         let protocol = match self.way {
-            Way::Dns => Protocol::Tcp,
-            Way::Tls { .. } => Protocol::Tls,
+            Way::Dns => UpstreamProtocol::Tcp,
+            Way::Tls { .. } => UpstreamProtocol::Tls,
         };
         ExchangeFailure { protocol, from, to: self.route.to, cause }
     }
@@ -285,7 +287,11 @@ impl Destination {
 }
 
 /// The life of a connection. Whoever still waits at its end hears why.
-async fn serve(to: Rc<Destination>, shared: Rc<Shared>, mut inbox: mpsc::Receiver<Vec<u8>>) {
+async fn serve(
+    to: Rc<Destination>,
+    shared: Rc<ConnectionState>,
+    mut inbox: mpsc::Receiver<Vec<u8>>,
+) {
     let cause = connect_and_run(&to, &shared, &mut inbox).await;
     shared.takes_no_more.set(true);
     let failure = to.failure(shared.local.get(), cause);
@@ -298,14 +304,14 @@ async fn serve(to: Rc<Destination>, shared: Rc<Shared>, mut inbox: mpsc::Receive
 
 async fn connect_and_run(
     to: &Destination,
-    shared: &Shared,
+    shared: &ConnectionState,
     inbox: &mut mpsc::Receiver<Vec<u8>>,
-) -> Cause {
+) -> FailureCause {
     let until = Instant::now() + UPSTREAM_CONNECT_TIMEOUT;
     let stream = match timeout_at(until, to.connect()).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Cause::connect(&error),
-        Err(_) => return Cause::ConnectTimeout,
+        Ok(Err(error)) => return FailureCause::connect(&error),
+        Err(_) => return FailureCause::ConnectTimeout,
     };
     shared.local.set(stream.local_addr().ok());
     match &to.way {
@@ -320,8 +326,8 @@ async fn connect_and_run(
                     shared.open();
                     run(stream, to, shared, inbox).await
                 }
-                Ok(Err(error)) => Cause::Handshake(tls::handshake_failure(&error)),
-                Err(_) => Cause::ConnectTimeout,
+                Ok(Err(error)) => FailureCause::Handshake(tls::handshake_failure(&error)),
+                Err(_) => FailureCause::ConnectTimeout,
             }
         }
     }
@@ -331,9 +337,9 @@ async fn connect_and_run(
 async fn run<S: AsyncRead + AsyncWrite>(
     stream: S,
     to: &Destination,
-    shared: &Shared,
+    shared: &ConnectionState,
     inbox: &mut mpsc::Receiver<Vec<u8>>,
-) -> Cause {
+) -> FailureCause {
     let (mut reader, mut writer) = split(stream);
     let mut input = Vec::new();
     loop {
@@ -343,33 +349,33 @@ async fn run<S: AsyncRead + AsyncWrite>(
         tokio::select! {
             message = inbox.recv() => {
                 // Nobody can ask any more.
-                let Some(message) = message else { return Cause::Closed };
+                let Some(message) = message else { return FailureCause::Closed };
                 let write = async {
                     writer.write_all(&message).await?;
                     writer.flush().await
                 };
                 match timeout(to.read_timeout, write).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => return Cause::write(&error),
-                    Err(_) => return Cause::ReadTimeout,
+                    Ok(Err(error)) => return FailureCause::write(&error),
+                    Err(_) => return FailureCause::ReadTimeout,
                 }
             }
             read = reader.read_buf(&mut input) => match read {
-                Ok(0) => return Cause::Closed,
+                Ok(0) => return FailureCause::Closed,
                 Ok(_) => {
                     if !hand_out(&mut input, shared) {
-                        return Cause::Malformed;
+                        return FailureCause::Malformed;
                     }
                 }
-                Err(error) => return Cause::read(&error),
+                Err(error) => return FailureCause::read(&error),
             },
-            () = sleep_until(expires), if is_idle => return Cause::Closed,
+            () = sleep_until(expires), if is_idle => return FailureCause::Closed,
         }
     }
 }
 
 /// Hands each whole message to whoever waits for its id; false where what comes is no DNS.
-fn hand_out(input: &mut Vec<u8>, shared: &Shared) -> bool {
+fn hand_out(input: &mut Vec<u8>, shared: &ConnectionState) -> bool {
     let mut at = 0;
     while let Some((length, behind)) = input[at..].split_first_chunk::<LENGTH_LEN>() {
         let message_len = usize::from(u16::from_be_bytes(*length));

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use wire::reply::MESSAGE_LEN_MAX;
 use wire::response::{Reading, read};
 
-use super::failure::{Cause, ExchangeFailure, Protocol};
+use super::failure::{ExchangeFailure, FailureCause, UpstreamProtocol};
 use super::query::Query;
 use crate::metrics::{UpstreamCounters, UpstreamEvent};
 
@@ -44,33 +44,38 @@ pub(super) async fn exchange(
     buffer: &Buffer,
     counters: &UpstreamCounters,
 ) -> Result<Reading, ExchangeFailure> {
-    let fail = |from, cause| ExchangeFailure { protocol: Protocol::Udp, from, to: route.to, cause };
-    let socket = open(route).map_err(|error| fail(None, Cause::connect(&error)))?;
+    let fail = |from, cause| ExchangeFailure {
+        protocol: UpstreamProtocol::Udp,
+        from,
+        to: route.to,
+        cause,
+    };
+    let socket = open(route).map_err(|error| fail(None, FailureCause::connect(&error)))?;
     let fail = |cause| fail(socket.local_addr().ok(), cause);
     let sent = timeout_at(until, socket.send(query.message())).await;
     match sent {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => return Err(fail(Cause::write(&error))),
-        Err(_) => return Err(fail(Cause::ReadTimeout)),
+        Ok(Err(error)) => return Err(fail(FailureCause::write(&error))),
+        Err(_) => return Err(fail(FailureCause::ReadTimeout)),
     }
     loop {
         let ready =
             match timeout_at(until, socket.ready(Interest::READABLE | Interest::ERROR)).await {
                 Ok(Ok(ready)) => ready,
-                Ok(Err(error)) => return Err(fail(Cause::read(&error))),
-                Err(_) => return Err(fail(Cause::ReadTimeout)),
+                Ok(Err(error)) => return Err(fail(FailureCause::read(&error))),
+                Err(_) => return Err(fail(FailureCause::ReadTimeout)),
             };
         // ICMP says that nobody is there. Reading would not tell: for tokio the socket is not readable then.
         if ready.is_error() {
             let error = socket.take_error().ok().flatten();
             let error = error.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into());
-            return Err(fail(Cause::read(&error)));
+            return Err(fail(FailureCause::read(&error)));
         }
         let packet = &mut *buffer.0.borrow_mut();
         let (len, from) = match socket.try_recv_from(packet) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(fail(Cause::read(&error))),
+            Err(error) => return Err(fail(FailureCause::read(&error))),
         };
         // What came before the socket was connected may be from anyone.
         let reading =

@@ -6,9 +6,9 @@ pub(super) const CONTROL_LEN: usize = 64;
 /// A buffer for control messages, aligned as their header wants.
 #[derive(Clone, Copy)]
 #[repr(align(8))]
-pub(super) struct Control(pub(super) [u8; CONTROL_LEN]);
+pub(super) struct ControlMessage(pub(super) [u8; CONTROL_LEN]);
 
-impl Default for Control {
+impl Default for ControlMessage {
     fn default() -> Self {
         Self([0; CONTROL_LEN])
     }
@@ -18,7 +18,7 @@ impl Default for Control {
 /// directions (RFC 3542, section 6; ip(7) for IPv4).
 ///
 /// Returns the length of what was written to `reply`; 0 where the kernel is to choose the address.
-pub(super) fn reply_control(asked: &[u8], reply: &mut Control) -> usize {
+pub(super) fn reply_control(asked: &[u8], reply: &mut ControlMessage) -> usize {
     const HEAD_LEN: usize = size_of::<libc::cmsghdr>();
     /// in_pktinfo: interface index, local address, address in the packet's header.
     const V4_LEN: usize = HEAD_LEN + 12;

@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 
-use super::control::Control;
+use super::control::ControlMessage;
 use super::peer::ADDRESS_LEN;
 use crate::client::ListenerId;
 
@@ -17,7 +17,7 @@ pub struct ReturnAddress {
     pub(super) address: [u8; ADDRESS_LEN],
     pub(super) address_len: u8,
     /// Empty where the kernel is to choose.
-    pub(super) control: Control,
+    pub(super) control: ControlMessage,
     pub(super) control_len: u8,
 }
 

@@ -14,22 +14,22 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 
-use super::control::{CONTROL_LEN, Control, reply_control};
+use super::control::{CONTROL_LEN, ControlMessage, reply_control};
 use super::late::ReturnAddress;
 use super::peer::{ADDRESS_LEN, is_v6_address};
 use super::socket::{Drops, divert};
 use super::{Datagram, DatagramIo};
 use crate::client::ListenerId;
 use crate::limits::{DATAGRAM_BATCH, DATAGRAM_BUFFER_LEN, LISTENERS_MAX, SEND_WAIT_MS_MAX};
-use crate::metrics::{Event, ShardMetrics};
+use crate::metrics::{ShardEvent, ShardMetrics};
 
 /// The recvmmsg/sendmmsg backend.
 pub struct Mmsg {
     wake: Arc<OwnedFd>,
     /// Readable when a socket or `wake` is.
     poller: OwnedFd,
-    listeners: [Option<Listener>; LISTENERS_MAX],
-    batch: Batch,
+    listeners: [Option<MmsgListener>; LISTENERS_MAX],
+    batch: BatchMemory,
     /// The listener that the batch was received from.
     current: usize,
     received_count: usize,
@@ -39,7 +39,7 @@ pub struct Mmsg {
     metrics: Arc<ShardMetrics>,
 }
 
-struct Listener {
+struct MmsgListener {
     socket: UdpSocket,
     /// It was found empty since the last wake-up.
     is_empty: bool,
@@ -49,21 +49,21 @@ struct Listener {
 }
 
 /// The memory of a batch; its addresses never change.
-struct Batch {
-    slots: Box<[Slot]>,
+struct BatchMemory {
+    slots: Box<[BatchSlot]>,
     buffers: Box<[u8]>,
     /// Headers as the system calls take them, filled anew for each call.
     headers: Box<[libc::mmsghdr]>,
 }
 
-struct Slot {
+struct BatchSlot {
     /// The slot's buffer; as long as what is to be received or sent.
     message: libc::iovec,
     address: [u8; ADDRESS_LEN],
     address_len: usize,
-    asked: Control,
+    asked: ControlMessage,
     asked_len: usize,
-    reply: Control,
+    reply: ControlMessage,
     reply_len: usize,
     is_cut: bool,
 }
@@ -79,7 +79,7 @@ impl Mmsg {
             wake,
             poller,
             listeners: [const { None }; LISTENERS_MAX],
-            batch: Batch::new(),
+            batch: BatchMemory::new(),
             current: 0,
             received_count: 0,
             handed_out: 0,
@@ -112,13 +112,13 @@ impl Mmsg {
                 Ok(some) if some > 0 => sent += some,
                 _ if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => {
                     if !waited_for_room(&listener.socket) {
-                        self.metrics.count(Event::SendFailed, (count - sent) as u64);
+                        self.metrics.count(ShardEvent::SendFailed, (count - sent) as u64);
                         return;
                     }
                 }
                 // This one cannot be sent, to port 0 for instance: on to the next.
                 _ => {
-                    self.metrics.count(Event::SendFailed, 1);
+                    self.metrics.count(ShardEvent::SendFailed, 1);
                     sent += 1;
                 }
             }
@@ -174,8 +174,12 @@ impl DatagramIo for Mmsg {
         }
         let key = epoll::EventData::new_u64(listener.0 as u64);
         epoll::add(&self.poller, &socket, key, epoll::EventFlags::IN)?;
-        self.listeners[listener.0] =
-            Some(Listener { socket, is_empty: false, is_closing: false, drops: Drops::default() });
+        self.listeners[listener.0] = Some(MmsgListener {
+            socket,
+            is_empty: false,
+            is_closing: false,
+            drops: Drops::default(),
+        });
         Ok(())
     }
 
@@ -232,7 +236,7 @@ impl DatagramIo for Mmsg {
 
     fn return_address(&self, datagram: &Datagram) -> ReturnAddress {
         let slot = &self.batch.slots[usize::from(datagram.buffer)];
-        let mut control = Control::default();
+        let mut control = ControlMessage::default();
         let control_len = reply_control(&slot.asked.0[..slot.asked_len], &mut control);
         ReturnAddress {
             listener: datagram.listener,
@@ -263,21 +267,21 @@ impl DatagramIo for Mmsg {
 
     fn count_drops(&mut self) {
         for listener in self.listeners.iter_mut().flatten() {
-            self.metrics.count(Event::SocketFull, listener.drops.since_last(&listener.socket));
+            self.metrics.count(ShardEvent::SocketFull, listener.drops.since_last(&listener.socket));
         }
     }
 }
 
-impl Batch {
+impl BatchMemory {
     fn new() -> Self {
         let mut buffers: Box<[u8]> = vec![0; DATAGRAM_BATCH * DATAGRAM_BUFFER_LEN].into();
-        let slots = buffers.chunks_exact_mut(DATAGRAM_BUFFER_LEN).map(|buffer| Slot {
+        let slots = buffers.chunks_exact_mut(DATAGRAM_BUFFER_LEN).map(|buffer| BatchSlot {
             message: libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: 0 },
             address: [0; ADDRESS_LEN],
             address_len: 0,
-            asked: Control::default(),
+            asked: ControlMessage::default(),
             asked_len: 0,
-            reply: Control::default(),
+            reply: ControlMessage::default(),
             reply_len: 0,
             is_cut: false,
         });

@@ -36,10 +36,10 @@ pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSocket
     (0..shards)
         .map(|index| {
             let sharing = if index == 0 { Sharing::Claim } else { Sharing::Join };
-            let udp = claim_or_join(address, sharing, ports::Protocol::Udp, |sharing| {
+            let udp = claim_or_join(address, sharing, ports::PortProtocol::Udp, |sharing| {
                 bind_udp(address, sharing)
             })?;
-            let tcp = claim_or_join(address, sharing, ports::Protocol::Tcp, |sharing| {
+            let tcp = claim_or_join(address, sharing, ports::PortProtocol::Tcp, |sharing| {
                 bind_tcp(address, sharing)
             })?;
             Ok(ListenerSockets { udp, tcp })
@@ -61,7 +61,7 @@ enum Sharing {
 fn claim_or_join<T>(
     address: SocketAddr,
     sharing: Sharing,
-    protocol: ports::Protocol,
+    protocol: ports::PortProtocol,
     bind: impl Fn(Sharing) -> io::Result<T>,
 ) -> io::Result<T> {
     match bind(sharing) {

@@ -19,7 +19,7 @@ use io_uring::types::{BufRingEntry, CancelBuilder, Fd, RecvMsgOut};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use wire::reply::UDP_LEN_MAX;
 
-use super::control::{CONTROL_LEN, Control, reply_control};
+use super::control::{CONTROL_LEN, ControlMessage, reply_control};
 use super::late::ReturnAddress;
 use super::peer::{ADDRESS_LEN, is_v6_address};
 use super::socket::{Drops, divert, holds_a_datagram};
@@ -28,7 +28,7 @@ use crate::client::ListenerId;
 use crate::limits::{
     COMPLETIONS, DATAGRAM_BUFFER_LEN, DATAGRAM_BUFFERS, LISTENERS_MAX, SUBMISSIONS,
 };
-use crate::metrics::{Event, ShardMetrics};
+use crate::metrics::{ShardEvent, ShardMetrics};
 
 /// The one group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
@@ -44,7 +44,7 @@ pub struct Uring {
     memory: Memory,
     /// Signalled by the kernel with each completion, and by other threads to wake the shard.
     wake: Arc<OwnedFd>,
-    listeners: [Option<Listener>; LISTENERS_MAX],
+    listeners: [Option<UringListener>; LISTENERS_MAX],
     /// Receive completions of this turn, not yet handed out.
     received: VecDeque<(ListenerId, u16)>,
     /// Sends whose completion has not come yet.
@@ -52,7 +52,7 @@ pub struct Uring {
     metrics: Arc<ShardMetrics>,
 }
 
-struct Listener {
+struct UringListener {
     socket: UdpSocket,
     /// A multishot receive is in the kernel.
     is_receiving: bool,
@@ -177,7 +177,7 @@ impl Uring {
             SEND => {
                 // The network loses packets too: the client asks again.
                 if completion.result() < 0 {
-                    self.metrics.count(Event::SendFailed, 1);
+                    self.metrics.count(ShardEvent::SendFailed, 1);
                 }
                 self.sending_count -= 1;
                 self.memory.give_back(index as u16);
@@ -188,7 +188,8 @@ impl Uring {
                 {
                     listener.is_receiving = false;
                     let empty = completion.result() == -libc::ENOBUFS;
-                    let why = if empty { Event::BuffersEmpty } else { Event::ReceiveRestarted };
+                    let why =
+                        if empty { ShardEvent::BuffersEmpty } else { ShardEvent::ReceiveRestarted };
                     self.metrics.count(why, 1);
                 }
                 if let Some(buffer) = cqueue::buffer_select(completion.flags()) {
@@ -210,7 +211,7 @@ impl DatagramIo for Uring {
             // One that closes has its place still: its last answers leave before its socket goes.
             let _ = self.ring.submit();
         }
-        self.listeners[listener.0] = Some(Listener {
+        self.listeners[listener.0] = Some(UringListener {
             socket,
             is_receiving: false,
             closing: Closing::No,
@@ -301,7 +302,7 @@ impl DatagramIo for Uring {
 
     fn count_drops(&mut self) {
         for listener in self.listeners.iter_mut().flatten() {
-            self.metrics.count(Event::SocketFull, listener.drops.since_last(&listener.socket));
+            self.metrics.count(ShardEvent::SocketFull, listener.drops.since_last(&listener.socket));
         }
     }
 }
@@ -353,7 +354,7 @@ fn is_passing(error: &io::Error) -> bool {
 struct SendHeader {
     header: libc::msghdr,
     payload: libc::iovec,
-    control: Control,
+    control: ControlMessage,
 }
 
 /// Bytes in front of the peer's address in a buffer: the kernel's io_uring_recvmsg_out.
@@ -457,7 +458,7 @@ impl Memory {
             listener: datagram.listener,
             address: [0; ADDRESS_LEN],
             address_len: datagram.address_len,
-            control: Control::default(),
+            control: ControlMessage::default(),
             control_len: 0,
         };
         to.address.copy_from_slice(&bytes[ADDRESS_AT..][..ADDRESS_LEN]);

@@ -16,47 +16,47 @@ use prometheus_client::metrics::MetricType;
 
 use super::position::{self, CELL_COUNT};
 use super::process::{self, ProcessFamilyKind};
-use super::shard::Event;
-use super::{Facts, LabelSet, Sources, lock};
+use super::shard::ShardEvent;
+use super::{Facts, LabelSet, MetricsSources, lock};
 
 /// Counters of each shard on its own: family, help, event.
-const SHARD_COUNTERS: [(&str, &str, Event); 8] = [
-    ("ringdns_batches", "Batches of packets", Event::Batch),
-    ("ringdns_tables_taken", "Generations of tables taken", Event::TableTaken),
+const SHARD_COUNTERS: [(&str, &str, ShardEvent); 8] = [
+    ("ringdns_batches", "Batches of packets", ShardEvent::Batch),
+    ("ringdns_tables_taken", "Generations of tables taken", ShardEvent::TableTaken),
     (
         "ringdns_receive_restarts",
         "Receives that ended and were started again",
-        Event::ReceiveRestarted,
+        ShardEvent::ReceiveRestarted,
     ),
-    ("ringdns_receive_buffers_empty", "Receives that found no buffer", Event::BuffersEmpty),
-    ("ringdns_error_lines_lost", "Lines of the error log lost", Event::ErrorLineLost),
-    ("ringdns_tcp_connections_accepted", "TCP connections accepted", Event::TcpAccepted),
+    ("ringdns_receive_buffers_empty", "Receives that found no buffer", ShardEvent::BuffersEmpty),
+    ("ringdns_error_lines_lost", "Lines of the error log lost", ShardEvent::ErrorLineLost),
+    ("ringdns_tcp_connections_accepted", "TCP connections accepted", ShardEvent::TcpAccepted),
     (
         "ringdns_tcp_connections_evicted",
         "TCP connections closed to make room for others",
-        Event::TcpEvicted,
+        ShardEvent::TcpEvicted,
     ),
-    ("ringdns_tcp_accept_errors", "Accepts that failed", Event::TcpAcceptFailed),
+    ("ringdns_tcp_accept_errors", "Accepts that failed", ShardEvent::TcpAcceptFailed),
 ];
 
 /// The label `reason` of datagrams that got no answer.
-const DROPS: [(&str, Event); 3] = [
-    ("ignored", Event::Ignored),
-    ("send_failed", Event::SendFailed),
-    ("socket_full", Event::SocketFull),
+const DROPS: [(&str, ShardEvent); 3] = [
+    ("ignored", ShardEvent::Ignored),
+    ("send_failed", ShardEvent::SendFailed),
+    ("socket_full", ShardEvent::SocketFull),
 ];
 
 /// Counters of all shards together, as CoreDNS has them for forwarding.
-const FORWARD_COUNTERS: [(&str, &str, Event); 2] = [
+const FORWARD_COUNTERS: [(&str, &str, ShardEvent); 2] = [
     (
         "coredns_forward_healthcheck_broken",
         "Questions for upstreams that were all down",
-        Event::UpstreamsDown,
+        ShardEvent::UpstreamsDown,
     ),
     (
         "coredns_forward_max_concurrent_rejects",
         "Questions refused because as many as may be were on their way",
-        Event::ForwardRejected,
+        ShardEvent::ForwardRejected,
     ),
 ];
 
@@ -78,7 +78,7 @@ pub(super) struct HistogramSample<'s> {
     pub(super) native_counts: Option<&'s [u64]>,
 }
 
-impl Collector for Sources {
+impl Collector for MetricsSources {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families { encoder: &mut encoder };
         let totals = self.totals();
@@ -95,7 +95,7 @@ impl Collector for Sources {
     }
 }
 
-impl Sources {
+impl MetricsSources {
     fn totals(&self) -> Vec<Totals> {
         let label_sets = lock(&self.label_sets).clone();
         let mut totals = Vec::with_capacity(label_sets.len());
@@ -109,7 +109,7 @@ impl Sources {
         totals
     }
 
-    pub(super) fn event_total(&self, event: Event) -> u64 {
+    pub(super) fn event_total(&self, event: ShardEvent) -> u64 {
         self.shards.iter().map(|shard| shard.event_count(event)).sum()
     }
 }
@@ -215,7 +215,7 @@ impl Families<'_, '_> {
         Ok(())
     }
 
-    fn shards(&mut self, sources: &Sources) -> fmt::Result {
+    fn shards(&mut self, sources: &MetricsSources) -> fmt::Result {
         let shard = |index: usize| -> Labels<'_> { vec![("shard", index.to_string().into())] };
         let each = |value: &dyn Fn(usize) -> u64| -> Vec<(Labels<'_>, u64)> {
             (0..sources.shards.len()).map(|index| (shard(index), value(index))).collect()
@@ -235,8 +235,8 @@ impl Families<'_, '_> {
         let open = each(&|index| {
             let shard = &sources.shards[index];
             // Closed is read first: a connection cannot have closed before it was accepted.
-            let closed = shard.event_count(Event::TcpClosed);
-            shard.event_count(Event::TcpAccepted).saturating_sub(closed)
+            let closed = shard.event_count(ShardEvent::TcpClosed);
+            shard.event_count(ShardEvent::TcpAccepted).saturating_sub(closed)
         });
         self.gauges("ringdns_tcp_connections", "TCP connections open", &in_f64(open))?;
         let generations = each(&|index| sources.shards[index].newest_generation());
@@ -244,7 +244,7 @@ impl Families<'_, '_> {
         self.gauges("ringdns_shard_table_generation", help, &in_f64(generations))
     }
 
-    fn server(&mut self, sources: &Sources, facts: &Facts) -> fmt::Result {
+    fn server(&mut self, sources: &MetricsSources, facts: &Facts) -> fmt::Result {
         let build = &sources.build;
         let labels: Labels<'_> = vec![
             ("goversion", build.compiler.as_str().into()),

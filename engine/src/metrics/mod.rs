@@ -27,7 +27,7 @@ mod upstream;
 use crate::limits::{LABEL_SETS_MAX, UPSTREAM_LABELS_MAX};
 pub use cache::CacheMetrics;
 pub use exposition::Format;
-pub use shard::{Event, Observation, ShardMetrics};
+pub use shard::{Observation, ShardEvent, ShardMetrics};
 pub use upstream::{UpstreamCounters, UpstreamEvent, UpstreamMetrics};
 
 /// Which server block a request is counted under, in CoreDNS's spelling.
@@ -131,7 +131,7 @@ type ServiceKindLabel = [(&'static str, &'static str); 1];
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
-    sources: Arc<Sources>,
+    sources: Arc<MetricsSources>,
     registry: Registry,
     health_durations: Histogram,
     health_failures: Counter,
@@ -141,7 +141,7 @@ pub struct Metrics {
 
 /// What a scrape sums up.
 #[derive(Debug)]
-struct Sources {
+struct MetricsSources {
     build: Build,
     shards: Vec<Arc<ShardMetrics>>,
     label_sets: Mutex<Vec<LabelSet>>,
@@ -153,7 +153,7 @@ struct Sources {
 impl Metrics {
     #[must_use]
     pub fn new(build: Build, shard_count: usize) -> Self {
-        let sources = Arc::new(Sources {
+        let sources = Arc::new(MetricsSources {
             build,
             shards: (0..shard_count).map(|_| Arc::default()).collect(),
             label_sets: Mutex::default(),
@@ -262,7 +262,7 @@ impl Metrics {
     /// Failed answers that there was no room to report, all shards together.
     #[must_use]
     pub fn error_lines_lost(&self) -> u64 {
-        self.sources.event_total(Event::ErrorLineLost)
+        self.sources.event_total(ShardEvent::ErrorLineLost)
     }
 
     /// One request of the server to its own /health.

@@ -32,7 +32,7 @@ pub struct Observation {
 
 /// What else a shard counts, beside answers; `families` has a row for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum ShardEvent {
     /// A datagram that is no query (shorter than a header, or itself an answer), or was cut past sense.
     Ignored,
     /// The kernel did not take an answer.
@@ -58,8 +58,8 @@ pub enum Event {
     ForwardRejected,
 }
 
-/// As many as `Event` has variants.
-pub(super) const EVENT_COUNT: usize = Event::ForwardRejected as usize + 1;
+/// As many as `ShardEvent` has variants.
+pub(super) const EVENT_COUNT: usize = ShardEvent::ForwardRejected as usize + 1;
 
 /// A number that one thread adds to and any thread reads.
 #[derive(Debug, Default)]
@@ -189,7 +189,7 @@ impl ShardMetrics {
 
     /// Ends a batch: everything observed since the last one took this long.
     pub fn finish_batch(&self, duration: Duration) {
-        self.count(Event::Batch, 1);
+        self.count(ShardEvent::Batch, 1);
         let touched_count = self.touched_count.get() as usize;
         for place in self.touched.iter().take(touched_count) {
             let index = usize::from(place.load(Ordering::Relaxed));
@@ -204,23 +204,23 @@ impl ShardMetrics {
 
     /// Counts something that is not an answer.
     #[inline]
-    pub fn count(&self, event: Event, times: u64) {
+    pub fn count(&self, event: ShardEvent, times: u64) {
         self.events[event as usize].add(times);
     }
 
     /// A packet that is no query.
     #[inline]
     pub fn ignored(&self) {
-        self.count(Event::Ignored, 1);
+        self.count(ShardEvent::Ignored, 1);
     }
 
     pub fn error_line_lost(&self) {
-        self.count(Event::ErrorLineLost, 1);
+        self.count(ShardEvent::ErrorLineLost, 1);
     }
 
     /// From now on answers come from this generation of a table.
     pub fn table_taken(&self, generation: u64) {
-        self.count(Event::TableTaken, 1);
+        self.count(ShardEvent::TableTaken, 1);
         self.generation.set(generation);
     }
 }
@@ -245,7 +245,7 @@ impl ShardMetrics {
         }
     }
 
-    pub(super) fn event_count(&self, event: Event) -> u64 {
+    pub(super) fn event_count(&self, event: ShardEvent) -> u64 {
         self.events[event as usize].get()
     }
 

@@ -77,7 +77,7 @@ pub struct UpstreamMetrics {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct UpstreamCounters {
-    answers: [Answers; RCODE_COUNT],
+    answers: [ResponseCounts; RCODE_COUNT],
     events: [Counter; EVENT_COUNT],
 }
 
@@ -85,7 +85,7 @@ const _: () = assert!(align_of::<UpstreamCounters>() >= 128);
 
 /// The answers with one response code.
 #[derive(Debug, Default)]
-struct Answers {
+struct ResponseCounts {
     buckets: [Counter; BUCKET_COUNT],
     sum_ns: Counter,
 }
@@ -142,7 +142,7 @@ impl UpstreamMetrics {
     /// Each response code that has been seen, its answers by bucket, and how long they took together.
     fn answers(&self) -> impl Iterator<Item = (&'static str, [u64; BUCKET_COUNT], Duration)> {
         (0..RCODE_COUNT).filter_map(|row| {
-            let of = |value: &dyn Fn(&Answers) -> u64| -> u64 {
+            let of = |value: &dyn Fn(&ResponseCounts) -> u64| -> u64 {
                 self.shards.iter().map(|shard| value(&shard.answers[row])).sum()
             };
             let buckets = std::array::from_fn(|at| of(&|answers| answers.buckets[at].get()));

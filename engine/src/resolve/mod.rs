@@ -23,11 +23,11 @@ use wire::response::{Response, TtlRule};
 
 use crate::answer::chase::View;
 use crate::answer::{Ask, Sources};
-use crate::cache::{self, Cache, Filled, Key, Times};
+use crate::cache::{self, Cache, CacheKey, Filled, Times};
 use crate::client::{ListenerId, Transport};
-use crate::forward::{self, Failure, ShardNumber, Upstreams};
+use crate::forward::{self, ForwardFailure, ShardNumber, Upstreams};
 use crate::limits::{FILLS_PER_BATCH_MAX, FORWARD_TIMEOUT, WAITERS_MAX};
-use crate::metrics::{Event, ShardMetrics};
+use crate::metrics::{ShardEvent, ShardMetrics};
 use crate::plan::{CachePlan, Plan};
 use fills::{Fill, Fills};
 use waiter::{LateAnswers, Outcome, ReturnTo, Waiter};
@@ -41,7 +41,7 @@ pub struct Resolver {
     cache_plans: Vec<Arc<CachePlan>>,
     /// By `ForwardSlot`, as `forward_plans`.
     upstreams: Vec<Rc<Upstreams>>,
-    forward_plans: Vec<Arc<forward::Settings>>,
+    forward_plans: Vec<Arc<forward::ForwardSettings>>,
     /// Look-ups in all caches that scrapes have been shown.
     look_ups_shown: u64,
     /// Plans so far: a question under a new plan does not wait for one under the old.
@@ -175,8 +175,8 @@ impl Resolver {
         let Departure { key, cache, stale_after, waiter } = departure;
         let mut waiters: Vec<_> = waiter.zip(return_to).into_iter().collect();
         if self.waiter_count + waiters.len() > WAITERS_MAX {
-            self.metrics.count(Event::ForwardRejected, 1);
-            let failure = Failure::TooMany { max: WAITERS_MAX };
+            self.metrics.count(ShardEvent::ForwardRejected, 1);
+            let failure = ForwardFailure::TooMany { max: WAITERS_MAX };
             for (waiter, return_to) in waiters {
                 self.late_answers.give(waiter, return_to, &Outcome::Failure(&failure));
             }
@@ -230,7 +230,7 @@ impl Resolver {
     pub fn land(
         &mut self,
         flight: &Flight,
-        outcome: Result<Response, Failure>,
+        outcome: Result<Response, ForwardFailure>,
         sources: Sources<'_>,
         now: Instant,
     ) {
@@ -281,7 +281,7 @@ impl Resolver {
                 let kept = kept.and_then(|kept| flight.key.kept(kept, sources));
                 give(kept.unwrap_or(failed));
                 // That we are busy says nothing of the name.
-                if !matches!(failure, Failure::TooMany { .. })
+                if !matches!(failure, ForwardFailure::TooMany { .. })
                     && let Some(cache) = cache
                 {
                     cache.failed(&key, now);
@@ -334,8 +334,8 @@ impl Asked {
         Self { name: name.into(), qtype, dnssec_ok: false, checking_disabled: false }
     }
 
-    pub(crate) fn key(&self) -> Key<'_> {
-        Key {
+    pub(crate) fn key(&self) -> CacheKey<'_> {
+        CacheKey {
             name: &self.name,
             qtype: self.qtype,
             qclass: CLASS_IN,
@@ -352,7 +352,11 @@ impl FlightKey {
     }
 
     /// What those who wait may be given of what a cache has.
-    fn kept<'o>(&self, kept: cache::Answer<'o>, sources: Sources<'o>) -> Option<Outcome<'o>> {
+    fn kept<'o>(
+        &self,
+        kept: cache::CachedResponse<'o>,
+        sources: Sources<'o>,
+    ) -> Option<Outcome<'o>> {
         Outcome::kept(kept, self.view(sources), &self.asked.name)
     }
 }
@@ -384,9 +388,9 @@ impl Flight {
     ///
     /// # Errors
     /// Why there is no response.
-    pub async fn ask(&self) -> Result<Response, Failure> {
+    pub async fn ask(&self) -> Result<Response, ForwardFailure> {
         let FlightKey { asked, recursion_desired, transport, .. } = &self.key;
-        let question = forward::Question {
+        let question = forward::UpstreamQuestion {
             name: asked.name.clone(),
             qtype: asked.qtype,
             qclass: CLASS_IN,
@@ -397,7 +401,7 @@ impl Flight {
         };
         // All lines together have the time that one has.
         let deadline = tokio::time::Instant::now() + FORWARD_TIMEOUT;
-        let mut outcome = Err(Failure::NoneHealthy);
+        let mut outcome = Err(ForwardFailure::NoneHealthy);
         for upstreams in &self.upstreams {
             // What a line before has said is an answer, too.
             if outcome.is_ok() && tokio::time::Instant::now() >= deadline {

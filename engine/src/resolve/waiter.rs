@@ -19,10 +19,10 @@ use crate::answer::exit::ErrorReport;
 use crate::answer::{AnsweredBy, Ask, Question, Sources};
 use crate::cache;
 use crate::client::{Family, ListenerId, Transport};
-use crate::forward::Failure;
+use crate::forward::ForwardFailure;
 use crate::io::late::{self, ReturnAddress};
 use crate::limits::LISTENERS_MAX;
-use crate::metrics::{Event, Observation, ShardMetrics};
+use crate::metrics::{Observation, ShardEvent, ShardMetrics};
 
 /// A client that waits.
 pub struct Waiter {
@@ -56,14 +56,18 @@ pub enum Outcome<'o> {
         ttl: TtlRule,
         sources: Sources<'o>,
     },
-    Failure(&'o Failure),
+    Failure(&'o ForwardFailure),
 }
 
 impl<'o> Outcome<'o> {
     /// What a cache has on a question for this name, if it may be given in this view.
     #[must_use]
-    pub fn kept(answer: cache::Answer<'o>, view: View<'o>, question: &[u8]) -> Option<Self> {
-        let cache::Answer { response, ttl } = answer;
+    pub fn kept(
+        answer: cache::CachedResponse<'o>,
+        view: View<'o>,
+        question: &[u8],
+    ) -> Option<Self> {
+        let cache::CachedResponse { response, ttl } = answer;
         let may_be_given = view.may_be_given(response, question);
         may_be_given.then_some(Self::Response { response, ttl, sources: view.sources })
     }
@@ -185,7 +189,7 @@ impl LateAnswers {
             ReturnTo::Udp(to) => {
                 let copy = self.sockets[to.listener.0].as_ref();
                 if copy.is_some_and(|copy| late::send(&copy.socket, &to, message).is_err()) {
-                    self.metrics.count(Event::SendFailed, 1);
+                    self.metrics.count(ShardEvent::SendFailed, 1);
                 }
             }
         }
@@ -194,7 +198,7 @@ impl LateAnswers {
         }
     }
 
-    fn log(&self, waiter: &Waiter, logged_as: usize, rcode: Rcode, failure: &Failure) {
+    fn log(&self, waiter: &Waiter, logged_as: usize, rcode: Rcode, failure: &ForwardFailure) {
         let report = ErrorReport {
             logged_as,
             rcode,

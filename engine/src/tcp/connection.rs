@@ -12,12 +12,12 @@ use wire::header::HEADER_LEN;
 use wire::reply::MESSAGE_LEN_MAX;
 
 use super::recency::Ticket;
-use super::{Buffers, Shared};
+use super::{Buffers, TcpShared};
 use crate::answer::Question;
 use crate::client::ListenerId;
 use crate::client::Transport;
 use crate::limits::TCP_PENDING_MAX;
-use crate::metrics::Event;
+use crate::metrics::ShardEvent;
 use crate::plugin::timeouts::Timeouts;
 use crate::resolve::outbox::Outbox;
 use crate::resolve::waiter::ReturnTo;
@@ -26,13 +26,13 @@ use crate::responder::{Action, Responder};
 /// Bytes of the length before each message (RFC 1035, section 4.2.2).
 const LENGTH_LEN: usize = 2;
 
-pub(super) struct Connection {
+pub(super) struct ClientConnection {
     stream: TcpStream,
     listener: ListenerId,
     timeouts: Timeouts,
     is_from_v6: bool,
     responder: Rc<RefCell<Responder>>,
-    shared: Rc<Shared>,
+    shared: Rc<TcpShared>,
     outbox: Rc<Outbox>,
     ticket: Ticket,
     /// Bytes read and not yet answered: part of a message, or messages behind an answer that the peer did not take.
@@ -73,13 +73,13 @@ enum Woken {
     Error,
 }
 
-impl Connection {
+impl ClientConnection {
     pub(super) fn new(
         stream: TcpStream,
         address: SocketAddr,
         listener: ListenerId,
         responder: &Rc<RefCell<Responder>>,
-        shared: &Rc<Shared>,
+        shared: &Rc<TcpShared>,
     ) -> Self {
         let outbox = Rc::new(Outbox::default());
         Self {
@@ -245,11 +245,11 @@ impl Connection {
         self.settle(wanted)
     }
 
-    fn answer_messages(&mut self, input: &[u8], output: &mut [u8]) -> Answers {
+    fn answer_messages(&mut self, input: &[u8], output: &mut [u8]) -> AnsweredRun {
         let began = Instant::now();
         let mut responder = self.responder.borrow_mut();
         responder.resolver().take_fills(began);
-        let mut answers = Answers { input_len: 0, output_len: 0, stopped: Stopped::InputEmpty };
+        let mut answers = AnsweredRun { input_len: 0, output_len: 0, stopped: Stopped::InputEmpty };
         loop {
             let rest = &input[answers.input_len..];
             let Some((length, behind)) = rest.split_first_chunk::<LENGTH_LEN>() else {
@@ -349,15 +349,15 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for ClientConnection {
     fn drop(&mut self) {
         self.shared.connections.borrow_mut().remove(self.ticket);
-        self.responder.borrow().metrics().count(Event::TcpClosed, 1);
+        self.responder.borrow().metrics().count(ShardEvent::TcpClosed, 1);
     }
 }
 
 /// How far a run of messages was answered.
-struct Answers {
+struct AnsweredRun {
     input_len: usize,
     output_len: usize,
     stopped: Stopped,

@@ -24,21 +24,21 @@ use crate::limits::{
     ACCEPT_BACK_OFF, LISTENERS_MAX, TCP_BACKLOG, TCP_CONNECTIONS_MAX, TCP_HAND_OVER_TIMEOUT,
     TCP_READ_LEN, TCP_WRITE_LEN,
 };
-use crate::metrics::Event;
+use crate::metrics::ShardEvent;
 use crate::resolve::outbox::Outbox;
 use crate::responder::Responder;
 
-use connection::Connection;
+use connection::ClientConnection;
 use recency::Recency;
 
 /// The TCP side of one shard: its listeners, and what its connections share.
 pub struct TcpService {
     /// Notified when the listener is to close.
     closing: [Option<Rc<Notify>>; LISTENERS_MAX],
-    shared: Rc<Shared>,
+    shared: Rc<TcpShared>,
 }
 
-struct Shared {
+struct TcpShared {
     buffers: RefCell<Buffers>,
     /// The open connections, by when they last took or gave something whole.
     connections: RefCell<Recency<Rc<Outbox>>>,
@@ -55,7 +55,7 @@ impl Default for TcpService {
             Buffers { input: vec![0; TCP_READ_LEN].into(), output: vec![0; TCP_WRITE_LEN].into() };
         Self {
             closing: [const { None }; LISTENERS_MAX],
-            shared: Rc::new(Shared {
+            shared: Rc::new(TcpShared {
                 buffers: RefCell::new(buffers),
                 connections: RefCell::default(),
             }),
@@ -95,7 +95,7 @@ impl TcpService {
 struct Door {
     listener: ListenerId,
     responder: Rc<RefCell<Responder>>,
-    shared: Rc<Shared>,
+    shared: Rc<TcpShared>,
 }
 
 async fn accept(socket: tokio::net::TcpListener, door: Door, closing: Rc<Notify>) {
@@ -121,7 +121,7 @@ async fn accept_until(
         match accepted {
             Ok((stream, address)) => door.let_in(stream, address),
             Err(_) => {
-                door.responder.borrow().metrics().count(Event::TcpAcceptFailed, 1);
+                door.responder.borrow().metrics().count(ShardEvent::TcpAcceptFailed, 1);
                 // Out of descriptors, or the peer is gone already: either way not at once again.
                 sleep(ACCEPT_BACK_OFF).await;
             }
@@ -146,15 +146,15 @@ fn accept_waiting(socket: &tokio::net::TcpListener, door: &Door) {
 impl Door {
     fn let_in(&self, stream: TcpStream, address: SocketAddr) {
         let Self { listener, responder, shared } = self;
-        responder.borrow().metrics().count(Event::TcpAccepted, 1);
+        responder.borrow().metrics().count(ShardEvent::TcpAccepted, 1);
         if shared.connections.borrow().len() >= TCP_CONNECTIONS_MAX {
             // The one that has been of no use for longest makes room (RFC 7766, section 6.1).
-            responder.borrow().metrics().count(Event::TcpEvicted, 1);
+            responder.borrow().metrics().count(ShardEvent::TcpEvicted, 1);
             let oldest = shared.connections.borrow_mut().remove_oldest();
             oldest.iter().for_each(|outbox| outbox.close());
         }
         let _ = stream.set_nodelay(true);
-        let connection = Connection::new(stream, address, *listener, responder, shared);
+        let connection = ClientConnection::new(stream, address, *listener, responder, shared);
         tokio::task::spawn_local(connection.serve());
     }
 }

@@ -10,14 +10,14 @@ pub(super) struct Ticket {
 }
 
 pub(super) struct Recency<T> {
-    places: Vec<Place<T>>,
+    places: Vec<RecencyNode<T>>,
     free: Vec<usize>,
     oldest: Option<usize>,
     newest: Option<usize>,
     admissions: u64,
 }
 
-struct Place<T> {
+struct RecencyNode<T> {
     thing: Option<T>,
     admission: u64,
     older: Option<usize>,
@@ -39,7 +39,7 @@ impl<T> Recency<T> {
     pub(super) fn admit(&mut self, thing: T) -> Ticket {
         self.admissions += 1;
         let admission = self.admissions;
-        let place = Place { thing: Some(thing), admission, older: None, newer: None };
+        let place = RecencyNode { thing: Some(thing), admission, older: None, newer: None };
         let at = match self.free.pop() {
             Some(at) => {
                 self.places[at] = place;

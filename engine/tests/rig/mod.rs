@@ -14,7 +14,7 @@ use engine::client::ListenerId;
 use engine::config;
 use engine::corefile::Surroundings;
 use engine::corefile::value::zone::Zone;
-use engine::fleet::{Backend, Fleet, Settings};
+use engine::fleet::{Backend, Fleet, FleetSettings};
 use engine::forward::Settings as ForwardSettings;
 use engine::forward::options::ForwardOptions;
 use engine::io::socket;
@@ -107,7 +107,7 @@ impl Rig {
         let metrics = Metrics::new(build, 1);
         let labels = LabelSet { server: "dns://:0".into(), zone: ".".into(), view: String::new() };
         let counted_as = metrics.label_set(&labels);
-        let settings = Settings { backend, busy_poll: Duration::ZERO };
+        let settings = FleetSettings { backend, busy_poll: Duration::ZERO };
         let fleet = Fleet::start(settings, &[None], &[metrics.shard(0)], &errors).unwrap();
         let sockets = socket::bind(address, 1).unwrap();
         let address = sockets[0].udp.local_addr().unwrap();

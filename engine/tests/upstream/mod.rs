@@ -21,7 +21,7 @@ use engine::config;
 use engine::corefile::Surroundings;
 use engine::corefile::value::target::Target;
 use engine::forward::options::ForwardOptions;
-use engine::forward::{Failure, Question, Settings, ShardNumber, Upstreams};
+use engine::forward::{ForwardFailure, ForwardSettings, ShardNumber, UpstreamQuestion, Upstreams};
 use engine::limits::FORWARD_TIMEOUT;
 use engine::metrics::{Build, Metrics, UpstreamEvent};
 use rustix::process::{Resource, Rlimit};
@@ -299,7 +299,7 @@ pub fn forward(to: &[SocketAddr]) -> ForwardOptions {
 
 /// The upstreams of a `forward` line in a shard.
 pub struct Rig {
-    pub settings: Arc<Settings>,
+    pub settings: Arc<ForwardSettings>,
     pub upstreams: Rc<Upstreams>,
     pub metrics: Metrics,
 }
@@ -309,13 +309,13 @@ impl Rig {
         let build =
             Build { version: String::new(), revision: String::new(), compiler: String::new() };
         let metrics = Metrics::new(build, 1);
-        let settings = Arc::new(Settings::load(options, None, &metrics).await.unwrap());
+        let settings = Arc::new(ForwardSettings::load(options, None, &metrics).await.unwrap());
         let shard = ShardNumber { index: 0, count: 1 };
         let upstreams = Upstreams::new(&settings, shard, &metrics.shard(0));
         Self { settings, upstreams, metrics }
     }
 
-    pub async fn ask(&self) -> Result<Response, Failure> {
+    pub async fn ask(&self) -> Result<Response, ForwardFailure> {
         self.upstreams.ask(&question("www.example.org", Transport::Udp), deadline()).await
     }
 
@@ -334,8 +334,8 @@ pub fn deadline() -> tokio::time::Instant {
     tokio::time::Instant::now() + FORWARD_TIMEOUT
 }
 
-pub fn question(name: &str, transport: Transport) -> Question {
-    Question {
+pub fn question(name: &str, transport: Transport) -> UpstreamQuestion {
+    UpstreamQuestion {
         name: name.parse::<Name<Vec<u8>>>().unwrap().as_slice().into(),
         qtype: 1,
         qclass: 1,

@@ -23,12 +23,12 @@ use super::line;
 
 /// Where lines are put, by any thread.
 #[derive(Clone)]
-pub(crate) struct Queue {
-    entries: Sender<Entry>,
+pub(crate) struct LogQueue {
+    entries: Sender<LogEntry>,
     losses: Arc<Losses>,
 }
 
-enum Entry {
+enum LogEntry {
     Line {
         text: Vec<u8>,
         /// Lines lost between the one queued before it and this one.
@@ -47,7 +47,7 @@ struct Losses {
     total: AtomicU64,
 }
 
-impl Queue {
+impl LogQueue {
     /// Starts the thread that writes to `out`.
     ///
     /// # Errors
@@ -55,7 +55,8 @@ impl Queue {
     pub(crate) fn start(out: impl AsFd + Send + 'static, format: LogFormat) -> io::Result<Self> {
         let (sender, entries) = bounded(LOG_LINES_WAITING_MAX);
         let losses = Arc::<Losses>::default();
-        let writer = Writer { out, format, losses: Arc::clone(&losses), batch: Batch::default() };
+        let writer =
+            LogWriter { out, format, losses: Arc::clone(&losses), batch: LineBatch::default() };
         std::thread::Builder::new().name("log".into()).spawn(move || writer.run(&entries))?;
         Ok(Self { entries: sender, losses })
     }
@@ -66,7 +67,7 @@ impl Queue {
         let lost_before = losses.unreported.swap(0, Relaxed);
         let waiting_len = losses.waiting_len.fetch_add(text.len(), Relaxed);
         let has_room = waiting_len.saturating_add(text.len()) <= LOG_WAITING_LEN_MAX;
-        let line = || Entry::Line { text: text.to_vec(), lost_before };
+        let line = || LogEntry::Line { text: text.to_vec(), lost_before };
         if !has_room || self.entries.try_send(line()).is_err() {
             losses.waiting_len.fetch_sub(text.len(), Relaxed);
             losses.unreported.fetch_add(lost_before + 1, Relaxed);
@@ -83,13 +84,13 @@ impl Queue {
     pub(crate) fn flush(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         let (done, is_done) = bounded(1);
-        if self.entries.send_deadline(Entry::Flush(done), deadline).is_ok() {
+        if self.entries.send_deadline(LogEntry::Flush(done), deadline).is_ok() {
             let _ = is_done.recv_deadline(deadline);
         }
     }
 }
 
-impl<'a> MakeWriter<'a> for Queue {
+impl<'a> MakeWriter<'a> for LogQueue {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -98,7 +99,7 @@ impl<'a> MakeWriter<'a> for Queue {
 }
 
 /// `tracing-subscriber` writes each event at once and whole.
-impl io::Write for Queue {
+impl io::Write for LogQueue {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         self.push(text);
         Ok(text.len())
@@ -109,18 +110,18 @@ impl io::Write for Queue {
     }
 }
 
-struct Writer<F> {
+struct LogWriter<F> {
     out: F,
     format: LogFormat,
     losses: Arc<Losses>,
-    batch: Batch,
+    batch: LineBatch,
 }
 
 /// What is written at a time.
 #[derive(Default)]
-struct Batch {
+struct LineBatch {
     text: Vec<u8>,
-    parts: Vec<Part>,
+    parts: Vec<BatchPart>,
     flushes: Vec<Sender<()>>,
     /// Bytes of it that count as waiting.
     waiting_len: usize,
@@ -133,16 +134,16 @@ struct Batch {
 }
 
 /// A line of a batch, or the report that lines are missing.
-struct Part {
+struct BatchPart {
     end: usize,
     /// Lines that are missing if this part is not written.
     line_count: u64,
     is_report: bool,
 }
 
-impl<F: AsFd> Writer<F> {
+impl<F: AsFd> LogWriter<F> {
     /// Writes until all who log are gone.
-    fn run(mut self, entries: &Receiver<Entry>) {
+    fn run(mut self, entries: &Receiver<LogEntry>) {
         while let Ok(first) = entries.recv() {
             self.take(first);
             while self.batch.text.len() < LOG_WRITE_LEN
@@ -158,16 +159,20 @@ impl<F: AsFd> Writer<F> {
         }
     }
 
-    fn take(&mut self, entry: Entry) {
+    fn take(&mut self, entry: LogEntry) {
         let batch = &mut self.batch;
         match entry {
-            Entry::Line { text, lost_before } => {
+            LogEntry::Line { text, lost_before } => {
                 batch.report(lost_before, self.format);
                 batch.text.extend_from_slice(&text);
                 batch.waiting_len += text.len();
-                batch.parts.push(Part { end: batch.text.len(), line_count: 1, is_report: false });
+                batch.parts.push(BatchPart {
+                    end: batch.text.len(),
+                    line_count: 1,
+                    is_report: false,
+                });
             }
-            Entry::Flush(done) => batch.flushes.push(done),
+            LogEntry::Flush(done) => batch.flushes.push(done),
         }
     }
 
@@ -197,7 +202,7 @@ impl<F: AsFd> Writer<F> {
     }
 }
 
-impl Batch {
+impl LineBatch {
     fn report(&mut self, lost: u64, format: LogFormat) {
         let line_count = lost + std::mem::take(&mut self.unreported);
         if line_count == 0 {
@@ -208,7 +213,7 @@ impl Batch {
         }
         let failure = self.failure.take();
         self.text.extend_from_slice(line::losses(format, line_count, failure.as_ref()).as_bytes());
-        self.parts.push(Part { end: self.text.len(), line_count, is_report: true });
+        self.parts.push(BatchPart { end: self.text.len(), line_count, is_report: true });
     }
 }
 
@@ -253,7 +258,7 @@ mod tests {
     }
 
     /// Logs until lines are lost; how many were pushed.
-    fn overfill(queue: &Queue) -> usize {
+    fn overfill(queue: &LogQueue) -> usize {
         let mut count = 0;
         // The queue is full, and so is whatever it is written into.
         until("lines are lost", || {
@@ -272,7 +277,7 @@ mod tests {
         for is_nonblocking in [false, true] {
             let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
             theirs.set_nonblocking(is_nonblocking).unwrap();
-            let queue = Queue::start(theirs, LogFormat::Text).unwrap();
+            let queue = LogQueue::start(theirs, LogFormat::Text).unwrap();
             let count = overfill(&queue);
             let began = Instant::now();
             queue.flush(Duration::from_millis(50));
@@ -304,7 +309,7 @@ mod tests {
         let (_, nobody_reads) = io::pipe().unwrap();
         let full = File::options().write(true).open("/dev/full").unwrap();
         for out in [std::os::fd::OwnedFd::from(nobody_reads), full.into()] {
-            let queue = Queue::start(out, LogFormat::Text).unwrap();
+            let queue = LogQueue::start(out, LogFormat::Text).unwrap();
             for count in 1..=3 {
                 queue.push(b"a line\n");
                 until("it is counted", || queue.lost_count() == count);
@@ -318,26 +323,26 @@ mod tests {
     fn an_output_that_works_again() {
         let folder = tempfile::TempDir::new().unwrap();
         let file = File::create(folder.path().join("log")).unwrap();
-        let mut writer = Writer {
+        let mut writer = LogWriter {
             out: file,
             format: LogFormat::Text,
             losses: Arc::default(),
-            batch: Batch {
+            batch: LineBatch {
                 unreported: 7,
                 failure: Some(io::ErrorKind::StorageFull.into()),
                 is_cut: true,
-                ..Batch::default()
+                ..LineBatch::default()
             },
         };
         // Nothing can be written at first, so that the half line stays one.
-        writer.take(Entry::Line { text: "none\n".into(), lost_before: 0 });
+        writer.take(LogEntry::Line { text: "none\n".into(), lost_before: 0 });
         let file = std::mem::replace(&mut writer.out, File::open("/dev/null").unwrap());
         writer.write();
         writer.out = file;
         writer.batch.unreported = 7;
         writer.batch.failure = Some(io::ErrorKind::StorageFull.into());
         for text in ["one\n", "two\n"] {
-            writer.take(Entry::Line { text: text.into(), lost_before: 2 });
+            writer.take(LogEntry::Line { text: text.into(), lost_before: 2 });
             writer.write();
         }
         let mut log = String::new();

@@ -11,10 +11,10 @@ use crate::corefile::value::duration;
 /// The `consolidate`s of one server block.
 #[derive(Default)]
 pub struct Consolidator {
-    counters: Vec<Counter>,
+    counters: Vec<RuleCounter>,
 }
 
-struct Counter {
+struct RuleCounter {
     rule: Consolidate,
     /// Errors since the first that has not been told of; 0 while none is waiting.
     count: u64,
@@ -24,7 +24,7 @@ struct Counter {
 
 /// What becomes of an error's own line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum LineFate {
     Logged(Level),
     /// Only its number will be told.
     Counted,
@@ -32,15 +32,16 @@ pub enum Fate {
 
 impl Consolidator {
     pub fn new(rules: &[Consolidate]) -> Self {
-        let counter = |rule: &Consolidate| Counter { rule: rule.clone(), count: 0, due_at: None };
+        let counter =
+            |rule: &Consolidate| RuleCounter { rule: rule.clone(), count: 0, due_at: None };
         Self { counters: rules.iter().map(counter).collect() }
     }
 
     /// Takes in the message of an error.
-    pub fn take(&mut self, message: &str, now: Instant) -> Fate {
-        let is_like = |counter: &&mut Counter| counter.rule.pattern.is_match(message);
+    pub fn take(&mut self, message: &str, now: Instant) -> LineFate {
+        let is_like = |counter: &&mut RuleCounter| counter.rule.pattern.is_match(message);
         let Some(counter) = self.counters.iter_mut().find(is_like) else {
-            return Fate::Logged(Level::Error);
+            return LineFate::Logged(Level::Error);
         };
         let is_first = counter.count == 0;
         if is_first {
@@ -48,24 +49,24 @@ impl Consolidator {
         }
         counter.count += 1;
         match is_first && counter.rule.show_first {
-            true => Fate::Logged(counter.rule.level),
-            false => Fate::Counted,
+            true => LineFate::Logged(counter.rule.level),
+            false => LineFate::Counted,
         }
     }
 
     /// The counts whose time has come, worded as CoreDNS does.
     pub fn due(&mut self, now: Instant) -> impl Iterator<Item = (Level, String)> {
-        let is_due = move |counter: &&mut Counter| counter.due_at.is_some_and(|at| at <= now);
-        self.counters.iter_mut().filter(is_due).filter_map(Counter::tell)
+        let is_due = move |counter: &&mut RuleCounter| counter.due_at.is_some_and(|at| at <= now);
+        self.counters.iter_mut().filter(is_due).filter_map(RuleCounter::tell)
     }
 
     /// All counts, before the Corefile or the process ends.
     pub fn rest(&mut self) -> impl Iterator<Item = (Level, String)> {
-        self.counters.iter_mut().filter_map(Counter::tell)
+        self.counters.iter_mut().filter_map(RuleCounter::tell)
     }
 }
 
-impl Counter {
+impl RuleCounter {
     /// `None` where nothing is left to tell: no error, or one that was shown.
     fn tell(&mut self) -> Option<(Level, String)> {
         self.due_at = None;
@@ -91,14 +92,14 @@ mod tests {
 
     /// At the second, an error's message, or the wish to hear what is due.
     enum Event {
-        Error(u64, &'static str, Fate),
+        Error(u64, &'static str, LineFate),
         Due(u64, &'static [&'static str]),
     }
 
     #[test]
     fn counting() {
         use Event::{Due, Error};
-        use Fate::{Counted, Logged};
+        use LineFate::{Counted, Logged};
         let rules = [
             rule(30, "^read udp .* i/o timeout$", Level::Warning, false),
             rule(300, "timeout", Level::Info, true),
