@@ -1,6 +1,7 @@
-//! One kept response: for how long it is answered, with what TTLs, and when it is asked for anew.
+//! One cached response: how long it is served, with which TTLs, and when it is refreshed.
 //!
-//! Invariant: an entry that is answered as fresh has at least one second left on every record, unless its TTL may be 0.
+//! Where entries are stored and which are evicted is in `store`. Invariant: an entry that is served
+//! as fresh has at least one second left on every record, unless its TTL may be 0.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,25 +13,25 @@ use super::{CachedResponse, EntryType};
 use crate::cache::settings::{CacheSettings, Stale};
 use crate::limits::CACHE_REFRESH_PAUSE;
 
-/// How long an answer is kept that does not say how long: one without records, a delegation.
+/// The lifetime of a response that states none: one without records, or a delegation.
 const FAIL_SAFE_SECS: u32 = 5;
 
-/// Whatever the settings.
+/// Caps every lifetime, whatever the settings.
 const LIFETIME_MAX: Duration = Duration::from_secs(TTL_SECS_MAX as u64);
 
 pub(super) struct Entry {
     pub(super) response: Arc<Response>,
     term: Term,
-    /// When the upstream gave it to this server, whichever shard that was.
+    /// When the upstream sent it, to whichever shard.
     received: Instant,
-    /// Until then it is not asked for again.
+    /// No refresh before this time.
     refresh_from: Instant,
-    /// Since the last gap that was too long for `prefetch`.
+    /// Hits since the last gap that was too long for `prefetch`.
     hits: u32,
     last_hit: Instant,
 }
 
-/// For how long a response is kept, and within what bounds its TTLs are.
+/// How long a response is cached, and the bounds of its TTLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Term {
     pub(super) entry_type: EntryType,
@@ -42,19 +43,20 @@ pub(super) struct Term {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Age {
     Fresh,
-    /// Expired, but `serve_stale` still keeps it.
+    /// Expired, but `serve_stale` still allows it.
     Stale,
+    /// Expired, and not to be served any more.
     Over,
 }
 
 impl Term {
-    /// `None` for what is not kept: denials without an SOA, CNAMEs that lead nowhere, other failures than an upstream's own, and
-    /// what would be kept for no time.
+    /// `None` if the response is not cached: denials without an SOA, CNAME chains that lead
+    /// nowhere, failures other than the upstream's own, and responses with a lifetime of 0.
     pub(super) fn of(response: &Response, settings: &CacheSettings) -> Option<Self> {
         let (entry_type, ttl_secs) = match (response.kind, response.soa_minimum_secs) {
             (Kind::Success | Kind::Led, _) => (EntryType::Success, response.ttl_secs_min),
             (Kind::Delegation, _) => (EntryType::Success, None),
-            // A quirk of CoreDNS's: nothing at all is an answer.
+            // CoreDNS treats an empty response as a success.
             (Kind::NoData, None) if response.answer_count() == 0 => (EntryType::Success, None),
             (Kind::NoData | Kind::NxDomain, None) => return None,
             (Kind::NoData | Kind::NxDomain, Some(minimum)) => {
@@ -79,7 +81,7 @@ impl Term {
         })
     }
 
-    /// The same, but no longer than this.
+    /// The same term, cut to this lifetime.
     pub(super) fn at_most(self, lifetime_max: Duration) -> Self {
         let lifetime = self.lifetime.min(lifetime_max);
         Self { lifetime, ttl_secs_max: self.ttl_secs_max.min(secs(lifetime)), ..self }
@@ -98,11 +100,12 @@ impl Term {
     }
 }
 
-/// The TTLs of a response that is not kept, for those who wait: none is longer than this cache would have it, so that no cache
-/// behind keeps it longer. `is_sound`: it could be kept, as far as its signatures go.
+/// The TTLs of a response that is not cached, for the clients that wait. None is longer than it
+/// would be in this cache, so no downstream cache keeps it longer. `is_sound`: its signatures have
+/// not expired.
 pub(super) fn ttl_unkept(response: &Response, settings: &CacheSettings, is_sound: bool) -> TtlRule {
     let of_denial = settings.denial.ttl_max;
-    // As long as a failure: so is a denial that does not say how long, or a chain without an end.
+    // Denials without a lifetime and chains without an end get the lifetime of a failure.
     let briefly = settings.servfail.min(of_denial);
     let ttl_max = match (response.kind, response.soa_minimum_secs) {
         (Kind::Success | Kind::Led, _) if is_sound => settings.success.ttl_max,
@@ -124,7 +127,7 @@ pub(super) fn ttl_unkept(response: &Response, settings: &CacheSettings, is_sound
 }
 
 impl Entry {
-    /// `last`: what it replaces. An answer that is replaced in time stays as popular as it was.
+    /// `last`: the entry it replaces. An entry that is refreshed before it expires keeps its hits.
     pub(super) fn new(
         response: Arc<Response>,
         term: Term,
@@ -145,7 +148,7 @@ impl Entry {
             return Age::Fresh;
         }
         match &settings.serve_stale {
-            // A failure that is over must be asked about again.
+            // An expired failure is never served: the upstream must be asked again.
             Some(stale) if self.response.kind != Kind::Failure => {
                 if now < self.expiry() + stale.keep { Age::Stale } else { Age::Over }
             }
@@ -157,7 +160,7 @@ impl Entry {
         self.received + self.term.lifetime
     }
 
-    /// What a client is given of it at this age.
+    /// What a client gets from an entry of this age.
     pub(super) fn answer(
         &self,
         age: Age,
@@ -179,7 +182,7 @@ impl Entry {
         CachedResponse { response: &self.response, ttl }
     }
 
-    /// Counts a hit; says whether there were enough of them, and little enough of the TTL is left.
+    /// Counts a hit. True once there were enough hits and little enough of the TTL is left.
     pub(super) fn is_worth_prefetching(&mut self, settings: &CacheSettings, now: Instant) -> bool {
         let Some(prefetch) = settings.prefetch else { return false };
         let gap = now.saturating_duration_since(self.last_hit);
@@ -188,13 +191,13 @@ impl Entry {
         let lifetime_secs = secs(self.term.lifetime);
         let due_secs = (u64::from(lifetime_secs) * u64::from(prefetch.percentage)).div_ceil(100);
         let left_secs = lifetime_secs.saturating_sub(self.age_secs(now));
-        // A failure is not to be asked about before it is over (RFC 9520, section 3.2).
+        // A failure is not refreshed before it expires (RFC 9520, section 3.2).
         self.response.kind != Kind::Failure
             && self.hits >= prefetch.amount
             && u64::from(left_secs) <= due_secs
     }
 
-    /// Whether it may be asked for now. If so, not again before a while.
+    /// True if a refresh is allowed now; the next one is then delayed.
     pub(super) fn take_refresh(&mut self, now: Instant) -> bool {
         let is_due = self.may_refresh(now);
         if is_due {
@@ -207,13 +210,13 @@ impl Entry {
         now >= self.refresh_from
     }
 
-    /// A pause that was to last longer does.
+    /// Never shortens a pause that lasts longer.
     pub(super) fn pause_refreshing(&mut self, from: Instant, pause: Duration) {
         self.refresh_from = self.refresh_from.max(from + pause);
     }
 
-    /// Whether it is the better answer, though `response` is the newer one: failures are passing, and `prefer_positive` takes
-    /// denials for such.
+    /// Whether this entry is better than the newer `response`: failures pass, and
+    /// `prefer_positive` treats denials as failures.
     pub(super) fn outranks(&self, response: &Response, settings: &CacheSettings) -> bool {
         let prefers_positive = settings.serve_stale.is_some_and(|stale| stale.prefers_positive);
         match response.kind {

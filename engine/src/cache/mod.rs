@@ -1,8 +1,10 @@
-//! Answers of upstreams, kept for a time: the `cache` plugin of one shard. No socket and no clock: the time is an argument.
+//! The `cache` plugin of one shard: upstream responses, kept for a time. No socket and no clock;
+//! the time is an argument.
 //!
-//! A shard asks `look_up`; what it must then ask upstream comes back by `fill`, or by `failed` if nothing came. A key has one
-//! entry, so no old denial can hide a newer answer (CoreDNS keeps two). The memory is bounded: see `limits`.
-//! Invariant: `look_up` neither allocates nor frees, and takes one probe chain.
+//! A shard calls `look_up`. If it must query upstreams, it then calls `fill` with the response, or
+//! `failed` if there is none. A key has one entry, so an old denial cannot hide a newer answer
+//! (CoreDNS keeps two). `limits` bounds the memory.
+//! Invariant: `look_up` neither allocates nor frees, and follows one probe chain.
 
 mod entry;
 pub mod settings;
@@ -21,7 +23,7 @@ use crate::limits::UNSIGNED_KEPT_FOR;
 use entry::{Age, Entry, Term};
 use store::Store;
 
-/// What makes two questions the same.
+/// Two questions with equal keys share one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheKey<'q> {
     /// Wire format, lower case.
@@ -33,95 +35,97 @@ pub struct CacheKey<'q> {
 }
 
 impl CacheKey<'_> {
-    /// All but the name.
+    /// Everything but the name.
     fn facts(&self) -> u64 {
         let flags = u64::from(self.dnssec_ok) << 1 | u64::from(self.checking_disabled);
         flags << 32 | u64::from(self.qclass) << 16 | u64::from(self.qtype)
     }
 }
 
-/// What the cache has on a question.
+/// The result of a look-up.
 #[derive(Debug)]
 pub enum LookUp<'c> {
-    /// Nothing that may be answered: ask.
+    /// Nothing that may be served: query the upstreams.
     Miss,
-    /// The answer. If `refresh`, ask all the same, with no client waiting.
+    /// Serve this. If `refresh`, query the upstreams as well, with no client waiting.
     Hit { answer: CachedResponse<'c>, refresh: bool },
-    /// An answer that has expired. Ask; if that fails, or takes longer than this, `Cache::fallback` has what to answer.
+    /// There is an expired response. Query the upstreams; if that fails or takes longer than
+    /// `timeout`, serve what `Cache::fallback` returns.
     Verify { timeout: Option<Duration> },
 }
 
-/// A kept response, and what becomes of its TTLs now.
+/// A cached response, and the rule for its TTLs at this moment.
 #[derive(Clone, Copy, Debug)]
 pub struct CachedResponse<'c> {
     pub response: &'c Response,
     pub ttl: TtlRule,
 }
 
-/// When a response was received, and when it is looked at: later where it came by way of another shard.
+/// When a response was received, and the current time. The two differ where another shard passed
+/// the response on.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
     pub received: Instant,
     pub now: Instant,
-    /// `now`, as signatures are held against it.
+    /// `now` as Unix time, to compare with the expiry of signatures.
     pub unix_secs: u32,
 }
 
 impl Times {
-    /// Of a response that has just come.
+    /// For a response that has just arrived.
     #[must_use]
     pub fn at_once(now: Instant, unix_secs: u32) -> Self {
         Self { received: now, now, unix_secs }
     }
 }
 
-/// What became of a response.
+/// What the cache did with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
-    /// Kept. Those who wait for it are given it by this rule.
+    /// Cached. Waiting clients get it with TTLs by this rule.
     Kept(TtlRule),
-    /// Not kept; it is the answer for those who wait, by this rule.
+    /// Not cached. Waiting clients get it with TTLs by this rule.
     Passed(TtlRule),
-    /// Not kept, and what was there before is the better answer: `Cache::fallback` has it.
+    /// Not cached, because the existing entry is better: serve what `Cache::fallback` returns.
     Inferior,
 }
 
 /// The `type` label of the cache's metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryType {
-    /// Answers with data.
+    /// Responses with data.
     Success = 0,
     /// Denials of existence, and failures.
     Denial = 1,
 }
 
-/// What has happened since the cache was made.
+/// Totals since the cache was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub requests: u64,
     /// By `EntryType`.
     pub hits: [u64; 2],
     pub misses: u64,
-    /// Answers that were to be asked for again before they expired, or when they had.
+    /// Hits that started a refresh, of a fresh or a stale entry.
     pub prefetches: u64,
-    /// Clients that were given an expired answer.
+    /// Clients that got an expired answer.
     pub served_stale: u64,
 }
 
-/// The cache of one shard and `cache` directive.
+/// The cache of one `cache` directive in one shard.
 pub struct Cache {
     settings: CacheSettings,
     zones: ZoneSet,
-    /// By `EntryType`: zones where none are kept.
+    /// By `EntryType`: zones whose responses are not cached.
     disabled: [ZoneSet; 2],
     store: Store,
     counters: Counters,
-    /// What is kept of a question that no upstream answered.
+    /// The entry for a question that no upstream answered.
     failure: Arc<Response>,
 }
 
 impl Cache {
-    /// `hash_seed`: random, so that nobody can choose names that share a probe chain.
+    /// `hash_seed` must be random, so that nobody can choose names that share a probe chain.
     #[must_use]
     pub fn new(settings: &CacheSettings, hash_seed: u64) -> Self {
         let capacities = [settings.success.capacity, settings.denial.capacity];
@@ -135,13 +139,13 @@ impl Cache {
         }
     }
 
-    /// Whether answers for this name are kept at all: others are not looked up.
+    /// Whether the cache serves this name. The caller looks up no other name.
     #[must_use]
     pub fn covers(&self, name: &Name) -> bool {
         self.zones.find(name).is_some()
     }
 
-    /// What there is to answer.
+    /// Looks a question up, and counts the result.
     pub fn look_up(&mut self, key: &CacheKey<'_>, now: Instant) -> LookUp<'_> {
         let Self { settings, store, counters, .. } = self;
         counters.requests += 1;
@@ -170,8 +174,8 @@ impl Cache {
         LookUp::Hit { answer: entry.answer(age, settings, now), refresh }
     }
 
-    /// What to answer although asking has brought nothing better: the entry as long as it may be served, expired or not.
-    /// `client_count`: how many wait for it.
+    /// The entry to serve, fresh or stale, after upstreams gave nothing better. `client_count`: the
+    /// clients that wait for it.
     pub fn fallback(
         &mut self,
         key: &CacheKey<'_>,
@@ -187,7 +191,7 @@ impl Cache {
         (age != Age::Over).then(|| entry.answer(age, settings, now))
     }
 
-    /// Takes an upstream's answer to the question, and keeps it if it may be kept.
+    /// Caches an upstream's response, if it may be cached.
     pub fn fill(&mut self, key: &CacheKey<'_>, response: &Arc<Response>, times: Times) -> Filled {
         if response.truncated {
             return Filled::Passed(ttl_unkept(response, &self.settings));
@@ -200,7 +204,7 @@ impl Cache {
             && let Some(entry) = store.peek(key)
             && entry.outranks(response, settings)
         {
-            // A denial that is not believed is not asked about again while it would have been kept.
+            // A denial that loses to the entry is not asked for again within its own lifetime.
             let pause = match (response.kind, term) {
                 (Kind::NoData | Kind::NxDomain | Kind::Delegation, Some(term)) => term.lifetime,
                 (Kind::NoData | Kind::NxDomain | Kind::Delegation, None)
@@ -209,20 +213,22 @@ impl Cache {
             entry.pause_refreshing(received, pause);
             return Filled::Inferior;
         }
-        // It lasts no longer than its signatures (RFC 4035, section 5.3.3), of which only those speak who check them.
+        // A response must not outlive its signatures (RFC 4035, section 5.3.3). That matters only
+        // to clients that validate, which set DO.
         let end = response.signatures_end_unix_secs.filter(|_| key.dnssec_ok);
         let left_secs = end.map(|end| end.wrapping_sub(unix_secs) as i32);
         let is_sound = left_secs.is_none_or(|secs| secs >= 0);
         let term = match left_secs.map(u64::try_from) {
             None => term,
             Some(Ok(secs)) => {
-                // Its last second is a whole one.
+                // Signatures are valid through their last second.
                 let rest = now.saturating_duration_since(received) + Duration::from_secs(secs + 1);
                 term.map(|term| term.at_most(rest))
             }
             Some(Err(_)) => None,
         };
-        // Without an OPT nobody can have been asked for signatures, though they may have some: see `forward::edns`.
+        // A response without an OPT answers a query without DO: signatures were not asked for,
+        // though the upstream may have them (see `forward::edns`).
         let term = if key.dnssec_ok && !response.has_opt {
             term.map(|term| term.at_most(UNSIGNED_KEPT_FOR))
         } else {
@@ -233,14 +239,14 @@ impl Cache {
         {
             return Filled::Kept(ttl);
         }
-        // What has expired has been answered anew, if with nothing to keep.
+        // The new response is not cached, but it is newer than the stale entry.
         if last_age == Age::Stale {
             self.store.remove(key);
         }
         Filled::Passed(entry::ttl_unkept(response, &self.settings, is_sound))
     }
 
-    /// Takes what another shard was told, unless what is here came later.
+    /// Caches a response that another shard received, unless the entry here is newer.
     pub fn learn(&mut self, key: &CacheKey<'_>, response: &Arc<Response>, times: Times) {
         let is_outdated =
             self.store.peek(key).is_some_and(|entry| entry.is_newer_than(times.received));
@@ -249,8 +255,8 @@ impl Cache {
         }
     }
 
-    /// No upstream has answered the question. That is kept, too (RFC 9520, section 3.2), but not in the place of an answer. Not for
-    /// a question that was never sent.
+    /// Records that no upstream answered the question. That is cached too (RFC 9520, section 3.2),
+    /// but never replaces a response. Not for a question that was never sent.
     pub fn failed(&mut self, key: &CacheKey<'_>, now: Instant) {
         let Self { settings, store, .. } = self;
         if let Some(entry) = store.peek(key)
@@ -269,25 +275,26 @@ impl Cache {
         &self.counters
     }
 
-    /// Entries at the moment, expired ones included.
+    /// Current entries, expired ones included.
     #[must_use]
     pub fn entry_count(&self, entry_type: EntryType) -> usize {
         self.store.count(entry_type)
     }
 
-    /// Bytes that the entries take at the moment, each response counted in full though shards share it.
+    /// Bytes of the current entries. Each response counts in full, though shards share it.
     #[must_use]
     pub fn entries_len(&self, entry_type: EntryType) -> usize {
         self.store.len(entry_type)
     }
 
-    /// Entries that had to make room.
+    /// Entries evicted so far.
     #[must_use]
     pub fn evictions(&self, entry_type: EntryType) -> u64 {
         self.store.evictions(entry_type)
     }
 
-    /// The rule for those who wait, if something is left of the response's time, there is room for it and nothing is disabled.
+    /// Stores a response and returns the TTL rule for waiting clients. `None` if it has expired
+    /// already, is too large, or its zone is disabled.
     fn keep(
         &mut self,
         key: &CacheKey<'_>,
@@ -310,14 +317,15 @@ impl Cache {
     }
 }
 
-/// What those who wait are given of a response that a cache with these settings does not keep.
+/// The TTL rule for clients that wait for a response which a cache with these settings does not
+/// keep.
 #[must_use]
 pub fn ttl_unkept(response: &Response, settings: &CacheSettings) -> TtlRule {
     entry::ttl_unkept(response, settings, true)
 }
 
-/// How long an answer that has expired is not asked for again after asking has failed: what `serve_stale` says, else as long as a
-/// failure is kept.
+/// How long a stale entry is not refreshed after a failure: `serve_stale`'s RECHECK, else the
+/// lifetime of a failure.
 fn pause_after_failure(settings: &CacheSettings) -> Duration {
     let recheck = match settings.serve_stale.map(|stale| stale.mode) {
         Some(Stale::Immediate { recheck, .. } | Stale::Verify { recheck, .. }) => recheck,

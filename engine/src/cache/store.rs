@@ -1,12 +1,12 @@
-//! Where the cache's entries lie: found by their keys in one probe chain, and evicted by S3-FIFO (Yang et al., "FIFO queues
-//! are all you need for cache eviction", SOSP 2023), with one bit an entry.
+//! The cache's entries: a hash index finds them, and S3-FIFO with one bit per entry evicts them
+//! (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023).
 //!
-//! A new entry waits in a small queue, a tenth of the share; only if it is asked for again does it move to the main queue
-//! when its turn comes. Whatever is asked for once leaves without having touched the main queue, however fast it comes. That is
-//! why not SIEVE: its one hand passes everything, so under a flood an entry stays only if it is asked for in each turn of the
-//! hand, and the attacker sets the pace.
-//! Invariant: no share holds more entries or bytes than it may. Every step but eviction is O(1); an eviction looks at no
-//! more entries than were asked for again since the last one looked at them, so it is O(1) over time.
+//! A new entry enters the small queue, a tenth of its partition. When it reaches the end it moves
+//! to the main queue if it was hit, else it is evicted. So a flood of names that are asked for once
+//! never touches the main queue. Not SIEVE: it has one hand that passes every entry, so in a flood
+//! an entry survives only if it is hit in each round of the hand, and the attacker sets the pace.
+//! Invariant: no partition exceeds its entries or bytes. Every step but eviction is O(1). An
+//! eviction inspects only entries that were hit since it last did, so it is O(1) amortized.
 
 use hashbrown::HashTable;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
@@ -24,7 +24,7 @@ pub(super) struct Store {
     index: HashTable<NodeIndex>,
     nodes: Vec<Node>,
     vacant: Vec<NodeIndex>,
-    shares: [Partition; 2],
+    partitions: [Partition; 2],
 }
 
 struct Node {
@@ -34,10 +34,10 @@ struct Node {
     entry_type: EntryType,
     /// `None`: the node is vacant.
     entry: Option<Entry>,
-    /// Bytes that it takes.
+    /// Bytes.
     len: usize,
-    /// Since it came, or was last spared an eviction.
-    is_asked_again: bool,
+    /// Since it entered its queue.
+    was_hit: bool,
     is_in_main: bool,
     newer: Option<NodeIndex>,
     older: Option<NodeIndex>,
@@ -47,14 +47,15 @@ struct Node {
 struct Partition {
     small: FifoQueue,
     main: FifoQueue,
-    /// Tags of what left the small queue unasked, by the lower bits of their hashes: what comes back goes to the main queue.
+    /// Tags of entries that were evicted from the small queue, by the lower bits of their hashes. A
+    /// key that returns enters the main queue.
     ghosts: Box<[u32]>,
     count_max: usize,
     len_max: usize,
     evictions: u64,
 }
 
-/// A list of nodes, linked by their slots.
+/// A list of nodes, linked by their indices.
 #[derive(Default)]
 struct FifoQueue {
     newest: Option<NodeIndex>,
@@ -65,58 +66,62 @@ struct FifoQueue {
 }
 
 impl Store {
-    /// `capacities`: entries, by type.
+    /// `capacities`: entries by type; 0 caches none of the type.
     pub(super) fn new(capacities: [usize; 2], hash_seed: u64) -> Self {
         Self {
             secrets: RapidSecrets::seed(hash_seed),
             index: HashTable::new(),
             nodes: Vec::new(),
             vacant: Vec::new(),
-            shares: capacities.map(Partition::new),
+            partitions: capacities.map(Partition::new),
         }
     }
 
-    /// The entry of a key that is asked for: that counts when room is needed.
+    /// The entry of a key, for a client: the hit counts when the store must evict.
     #[inline]
     pub(super) fn find(&mut self, key: &CacheKey<'_>) -> Option<(EntryType, &mut Entry)> {
-        let slot = self.slot(self.hash(key), key)?;
-        let node = self.nodes.get_mut(slot as usize)?;
-        node.is_asked_again = true;
+        let index = self.index_of(self.hash(key), key)?;
+        let node = self.nodes.get_mut(index as usize)?;
+        debug_assert!(node.entry.is_some(), "the index leads to a vacant node");
+        node.was_hit = true;
         Some((node.entry_type, node.entry.as_mut()?))
     }
 
-    /// The entry of a key that nobody asks for at the moment.
+    /// The entry of a key, without counting a hit.
     pub(super) fn peek(&mut self, key: &CacheKey<'_>) -> Option<&mut Entry> {
-        let slot = self.slot(self.hash(key), key)?;
-        self.nodes.get_mut(slot as usize)?.entry.as_mut()
+        let index = self.index_of(self.hash(key), key)?;
+        self.nodes.get_mut(index as usize)?.entry.as_mut()
     }
 
-    /// Puts an entry in the place of the key's last one. `false` if there can be no room for it.
+    /// Stores an entry in place of the key's last one. `false` if the entry exceeds the partition.
     pub(super) fn put(&mut self, key: &CacheKey<'_>, entry_type: EntryType, entry: Entry) -> bool {
+        self.assert_counts();
         let hash = self.hash(key);
         let len = size_of::<Node>() + key.name.len() + entry.response.stored_len();
-        let share = &mut self.shares[entry_type as usize];
-        if share.count_max == 0 || len > share.len_max {
+        let partition = &mut self.partitions[entry_type as usize];
+        if partition.count_max == 0 || len > partition.len_max {
             return false;
         }
-        let last = self.slot(hash, key);
-        let mut is_asked_again = false;
-        if let Some(slot) = last {
-            let node = &mut self.nodes[slot as usize];
-            is_asked_again = node.is_asked_again;
+        let last = self.index_of(hash, key);
+        let mut was_hit = false;
+        if let Some(index) = last {
+            let node = &mut self.nodes[index as usize];
+            was_hit = node.was_hit;
             if node.entry_type == entry_type {
-                let queue = self.shares[entry_type as usize].queue(node.is_in_main);
+                let queue = self.partitions[entry_type as usize].queue(node.is_in_main);
+                debug_assert!(queue.len >= node.len);
                 queue.len = queue.len - node.len + len;
                 node.len = len;
                 node.entry = Some(entry);
                 self.make_room(entry_type, 0, 0);
+                self.assert_counts();
                 return true;
             }
-            self.vacate(slot);
+            self.vacate(index);
         }
         self.make_room(entry_type, 1, len);
-        let share = &mut self.shares[entry_type as usize];
-        let is_in_main = share.take_ghost(hash);
+        let partition = &mut self.partitions[entry_type as usize];
+        let is_in_main = partition.take_ghost(hash);
         let node = Node {
             hash,
             name: key.name.into(),
@@ -124,54 +129,58 @@ impl Store {
             entry_type,
             entry: Some(entry),
             len,
-            is_asked_again,
+            was_hit,
             is_in_main,
             newer: None,
             older: None,
         };
-        let slot = match self.vacant.pop() {
-            Some(slot) => {
-                self.nodes[slot as usize] = node;
-                slot
+        let index = match self.vacant.pop() {
+            Some(index) => {
+                debug_assert!(self.nodes[index as usize].entry.is_none());
+                self.nodes[index as usize] = node;
+                index
             }
             None => {
                 self.nodes.push(node);
                 (self.nodes.len() - 1) as NodeIndex
             }
         };
-        share.queue(is_in_main).push(&mut self.nodes, slot);
-        self.index.insert_unique(hash, slot, |slot| self.nodes[*slot as usize].hash);
+        partition.queue(is_in_main).push(&mut self.nodes, index);
+        self.index.insert_unique(hash, index, |index| self.nodes[*index as usize].hash);
+        self.assert_counts();
         true
     }
 
     pub(super) fn remove(&mut self, key: &CacheKey<'_>) {
-        if let Some(slot) = self.slot(self.hash(key), key) {
-            self.vacate(slot);
+        if let Some(index) = self.index_of(self.hash(key), key) {
+            self.vacate(index);
         }
+        self.assert_counts();
     }
 
     pub(super) fn count(&self, entry_type: EntryType) -> usize {
-        self.shares[entry_type as usize].count()
+        self.partitions[entry_type as usize].count()
     }
 
     /// Bytes held.
     pub(super) fn len(&self, entry_type: EntryType) -> usize {
-        self.shares[entry_type as usize].len()
+        self.partitions[entry_type as usize].len()
     }
 
     pub(super) fn evictions(&self, entry_type: EntryType) -> u64 {
-        self.shares[entry_type as usize].evictions
+        self.partitions[entry_type as usize].evictions
     }
 
     fn hash(&self, key: &CacheKey<'_>) -> u64 {
         let of_name = rapidhash_v3_inline::<true, false, false>(key.name, &self.secrets);
-        // An odd constant spreads the few bits of the rest over the word; the seed is in the name's part.
+        // An odd constant spreads the few bits of the facts over the word; the name's hash is
+        // seeded.
         of_name ^ key.facts().wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 
-    fn slot(&self, hash: u64, key: &CacheKey<'_>) -> Option<NodeIndex> {
-        let is_it = |slot: &NodeIndex| {
-            let node = &self.nodes[*slot as usize];
+    fn index_of(&self, hash: u64, key: &CacheKey<'_>) -> Option<NodeIndex> {
+        let is_it = |index: &NodeIndex| {
+            let node = &self.nodes[*index as usize];
             node.facts == key.facts() && *node.name == *key.name
         };
         self.index.find(hash, is_it).copied()
@@ -180,8 +189,10 @@ impl Store {
     /// Evicts until `count` more entries of `len` bytes fit.
     fn make_room(&mut self, entry_type: EntryType, count: usize, len: usize) {
         loop {
-            let share = &self.shares[entry_type as usize];
-            if share.count() + count <= share.count_max && share.len() + len <= share.len_max {
+            let partition = &self.partitions[entry_type as usize];
+            if partition.count() + count <= partition.count_max
+                && partition.len() + len <= partition.len_max
+            {
                 return;
             }
             if !self.evict(entry_type) {
@@ -192,39 +203,51 @@ impl Store {
 
     /// `false` if there is nothing to evict.
     fn evict(&mut self, entry_type: EntryType) -> bool {
-        // Each pass takes a mark off an entry.
+        // Terminates: each pass clears one `was_hit`.
         loop {
-            let share = &mut self.shares[entry_type as usize];
-            let is_from_main = !share.is_small_full() && share.main.count > 0;
-            let Some(slot) = share.queue(is_from_main).oldest else { return false };
-            let node = &mut self.nodes[slot as usize];
-            if node.is_asked_again {
-                node.is_asked_again = false;
+            let partition = &mut self.partitions[entry_type as usize];
+            let is_from_main = !partition.is_small_full() && partition.main.count > 0;
+            let Some(index) = partition.queue(is_from_main).oldest else { return false };
+            let node = &mut self.nodes[index as usize];
+            debug_assert!(node.entry_type == entry_type && node.is_in_main == is_from_main);
+            if node.was_hit {
+                node.was_hit = false;
                 node.is_in_main = true;
-                share.queue(is_from_main).unlink(&mut self.nodes, slot);
-                share.main.push(&mut self.nodes, slot);
+                partition.queue(is_from_main).unlink(&mut self.nodes, index);
+                partition.main.push(&mut self.nodes, index);
                 continue;
             }
             if !is_from_main {
-                share.leave_ghost(node.hash);
+                partition.leave_ghost(node.hash);
             }
-            share.evictions += 1;
-            self.vacate(slot);
+            partition.evictions += 1;
+            self.vacate(index);
             return true;
         }
     }
 
-    fn vacate(&mut self, slot: NodeIndex) {
-        let node = &mut self.nodes[slot as usize];
+    fn vacate(&mut self, index: NodeIndex) {
+        let node = &mut self.nodes[index as usize];
+        debug_assert!(node.entry.is_some(), "a node is vacated once");
         node.entry = None;
         node.name = Box::default();
         let (hash, entry_type, is_in_main) = (node.hash, node.entry_type, node.is_in_main);
-        let share = &mut self.shares[entry_type as usize];
-        share.queue(is_in_main).unlink(&mut self.nodes, slot);
-        if let Ok(entry) = self.index.find_entry(hash, |other| *other == slot) {
-            entry.remove();
+        let partition = &mut self.partitions[entry_type as usize];
+        partition.queue(is_in_main).unlink(&mut self.nodes, index);
+        let indexed = self.index.find_entry(hash, |other| *other == index);
+        debug_assert!(indexed.is_ok(), "each entry is in the index");
+        if let Ok(indexed) = indexed {
+            indexed.remove();
         }
-        self.vacant.push(slot);
+        self.vacant.push(index);
+    }
+
+    /// O(1); debug builds only.
+    fn assert_counts(&self) {
+        debug_assert_eq!(self.index.len() + self.vacant.len(), self.nodes.len());
+        let queued: usize = self.partitions.iter().map(Partition::count).sum();
+        debug_assert_eq!(queued, self.index.len());
+        debug_assert!(self.partitions.iter().all(Partition::is_within_bounds));
     }
 }
 
@@ -248,7 +271,21 @@ impl Partition {
         self.small.len + self.main.len
     }
 
-    /// Whether the small queue has its tenth. By bytes, too: else a flood of long answers would make its room in the main one.
+    fn is_within_bounds(&self) -> bool {
+        let is_whole = |queue: &FifoQueue| {
+            let is_empty = queue.count == 0;
+            queue.newest.is_none() == is_empty
+                && queue.oldest.is_none() == is_empty
+                && (queue.len == 0) == is_empty
+        };
+        self.count() <= self.count_max
+            && self.len() <= self.len_max
+            && is_whole(&self.small)
+            && is_whole(&self.main)
+    }
+
+    /// Whether the small queue has reached its tenth. Bytes count too: otherwise a flood of long
+    /// responses would evict from the main queue.
     fn is_small_full(&self) -> bool {
         let has_tenth = |part: usize, whole: usize| part > 0 && part >= whole / 10;
         has_tenth(self.small.count, self.count_max) || has_tenth(self.small.len, self.len_max)
@@ -262,7 +299,7 @@ impl Partition {
         *self.ghost(hash) = ghost_tag(hash);
     }
 
-    /// Whether the entry has been here lately. A ghost is believed once.
+    /// Whether the key was evicted lately. Each ghost counts once.
     fn take_ghost(&mut self, hash: u64) -> bool {
         let ghost = self.ghost(hash);
         let is_here = *ghost == ghost_tag(hash);
@@ -278,26 +315,32 @@ impl Partition {
     }
 }
 
-/// Bits that do not say where the ghost is. Not 0, which is nobody's.
+/// Hash bits that do not select the ghost's place. Never 0, which marks an unused place.
 fn ghost_tag(hash: u64) -> u32 {
     (hash >> 32) as u32 | 1
 }
 
 impl FifoQueue {
-    fn push(&mut self, nodes: &mut [Node], slot: NodeIndex) {
-        let node = &mut nodes[slot as usize];
+    fn push(&mut self, nodes: &mut [Node], index: NodeIndex) {
+        debug_assert_ne!(self.newest, Some(index), "a node is in one queue, once");
+        let node = &mut nodes[index as usize];
         (node.newer, node.older) = (None, self.newest);
         match self.newest {
-            Some(newest) => nodes[newest as usize].newer = Some(slot),
-            None => self.oldest = Some(slot),
+            Some(newest) => {
+                debug_assert_eq!(nodes[newest as usize].newer, None);
+                nodes[newest as usize].newer = Some(index);
+            }
+            None => self.oldest = Some(index),
         }
-        self.newest = Some(slot);
+        self.newest = Some(index);
         self.count += 1;
-        self.len += nodes[slot as usize].len;
+        self.len += nodes[index as usize].len;
     }
 
-    fn unlink(&mut self, nodes: &mut [Node], slot: NodeIndex) {
-        let Node { newer, older, len, .. } = nodes[slot as usize];
+    fn unlink(&mut self, nodes: &mut [Node], index: NodeIndex) {
+        let Node { newer, older, len, .. } = nodes[index as usize];
+        debug_assert!(self.count > 0 && self.len >= len);
+        debug_assert!(self.is_linked(nodes, index), "both neighbors link back");
         match newer {
             Some(newer) => nodes[newer as usize].older = older,
             None => self.newest = older,
@@ -308,5 +351,104 @@ impl FifoQueue {
         }
         self.count -= 1;
         self.len -= len;
+    }
+
+    fn is_linked(&self, nodes: &[Node], index: NodeIndex) -> bool {
+        let Node { newer, older, .. } = nodes[index as usize];
+        let from_newer = newer.map_or(self.newest, |newer| nodes[newer as usize].older);
+        let from_older = older.map_or(self.oldest, |older| nodes[older as usize].newer);
+        from_newer == Some(index) && from_older == Some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use proptest::prelude::*;
+    use wire::response::Response;
+
+    use super::super::entry::Term;
+    use super::*;
+    use crate::corefile::{self, Surroundings};
+
+    impl Store {
+        /// Walks everything: each entry is in the index once and in the queue that it claims, and
+        /// each queue holds what it counts.
+        fn is_consistent(&self) -> bool {
+            let types = [EntryType::Success, EntryType::Denial];
+            let is_queue_whole = |queue: &FifoQueue, entry_type, is_in_main| {
+                let (mut count, mut len, mut next) = (0, 0, queue.oldest);
+                while let Some(index) = next.filter(|_| count <= self.nodes.len()) {
+                    let node = &self.nodes[index as usize];
+                    let indexed = self.index.find(node.hash, |other| *other == index);
+                    if indexed.is_none()
+                        || node.entry.is_none()
+                        || (node.entry_type, node.is_in_main) != (entry_type, is_in_main)
+                        || !queue.is_linked(&self.nodes, index)
+                    {
+                        return false;
+                    }
+                    (count, len, next) = (count + 1, len + node.len, node.newer);
+                }
+                (count, len) == (queue.count, queue.len)
+            };
+            let are_queues_whole =
+                types.into_iter().zip(&self.partitions).all(|(kind, partition)| {
+                    partition.is_within_bounds()
+                        && is_queue_whole(&partition.small, kind, false)
+                        && is_queue_whole(&partition.main, kind, true)
+                });
+            let queued: usize = self.partitions.iter().map(Partition::count).sum();
+            let is_vacant = |index: &NodeIndex| self.nodes[*index as usize].entry.is_none();
+            are_queues_whole
+                && queued == self.index.len()
+                && queued + self.vacant.len() == self.nodes.len()
+                && self.vacant.iter().all(is_vacant)
+        }
+    }
+
+    fn entry() -> Entry {
+        let surroundings =
+            Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
+        let config = corefile::parse("Corefile", ". {\ncache\n}", &surroundings);
+        let settings = config.expect("no mistakes").blocks[0].cache.clone().expect("a cache");
+        let response = Arc::new(Response::server_failure());
+        let term = Term::of(&response, &settings).expect("a lifetime");
+        Entry::new(response, term, None, Instant::now())
+    }
+
+    proptest! {
+        #[test]
+        fn queues_and_index_agree_after_every_operation(
+            steps in prop::collection::vec((0..8u8, 0..40u8, 1..200usize), 0..300),
+            capacities in [0..12usize, 0..12usize],
+        ) {
+            let mut store = Store::new(capacities, 7);
+            for (step, name, name_len) in steps {
+                let name = vec![name; if name % 2 == 0 { name_len } else { 1 }];
+                let key = CacheKey {
+                    name: &name,
+                    qtype: 1,
+                    qclass: 1,
+                    dnssec_ok: false,
+                    checking_disabled: false,
+                };
+                match step {
+                    0..=2 => {
+                        store.put(&key, EntryType::Success, entry());
+                    }
+                    3..=4 => {
+                        store.put(&key, EntryType::Denial, entry());
+                    }
+                    5..=6 => {
+                        store.find(&key);
+                    }
+                    _ => store.remove(&key),
+                }
+                prop_assert!(store.is_consistent());
+            }
+        }
     }
 }

@@ -15,7 +15,7 @@ use engine::config;
 use engine::corefile::Surroundings;
 use engine::corefile::value::zone::Zone;
 use engine::fleet::{Backend, Fleet, FleetSettings};
-use engine::forward::Settings as ForwardSettings;
+use engine::forward::ForwardSettings;
 use engine::forward::options::ForwardOptions;
 use engine::io::socket;
 use engine::metrics::{Build, LabelSet, Metrics};
