@@ -9,7 +9,7 @@ use std::time::Duration;
 use engine::client::Transport;
 use engine::corefile::value::target::Target;
 use engine::forward::options::{ForwardOptions, UpstreamTls, UpstreamTransport};
-use engine::forward::{Cause, ForwardFailure};
+use engine::forward::{FailureCause, ForwardFailure};
 use engine::limits::{UPSTREAM_CONNECTIONS_OPENING_MAX, UPSTREAM_PIPELINE_MAX};
 use engine::metrics::UpstreamEvent;
 use futures::future::join_all;

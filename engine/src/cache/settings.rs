@@ -78,3 +78,25 @@ pub enum Stale {
         recheck: Option<Duration>,
     },
 }
+
+impl Default for CacheSettings {
+    /// CoreDNS's defaults; no zones.
+    fn default() -> Self {
+        let share = |ttl_max_secs| Share {
+            capacity: 9984,
+            ttl_max: Duration::from_secs(ttl_max_secs),
+            ttl_min: Duration::from_secs(5),
+        };
+        Self {
+            zones: Vec::new(),
+            success: share(3600),
+            denial: share(1800),
+            servfail: Duration::from_secs(5),
+            prefetch: None,
+            serve_stale: None,
+            disable_success: Vec::new(),
+            disable_denial: Vec::new(),
+            keepttl: false,
+        }
+    }
+}

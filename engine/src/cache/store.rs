@@ -371,7 +371,7 @@ mod tests {
 
     use super::super::entry::Term;
     use super::*;
-    use crate::corefile::{self, Surroundings};
+    use crate::cache::settings::CacheSettings;
 
     impl Store {
         /// Walks everything: each entry is in the index once and in the queue that it claims, and
@@ -410,10 +410,7 @@ mod tests {
     }
 
     fn entry() -> Entry {
-        let surroundings =
-            Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
-        let config = corefile::parse("Corefile", ". {\ncache\n}", &surroundings);
-        let settings = config.expect("no mistakes").blocks[0].cache.clone().expect("a cache");
+        let settings = CacheSettings::default();
         let response = Arc::new(Response::server_failure());
         let term = Term::of(&response, &settings).expect("a lifetime");
         Entry::new(response, term, None, Instant::now())

@@ -93,18 +93,11 @@ mod tests {
     use super::*;
     use crate::cache::settings::CacheSettings;
     use crate::cache::{Cache, LookUp, Times};
-    use crate::config;
-    use crate::corefile::Surroundings;
+    use crate::corefile::value::zone::Zone;
     use crate::metrics::{Build, LabelSet, Metrics};
 
-    fn cache_plan(line: &str) -> Arc<CachePlan> {
-        let surroundings =
-            Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
-        let config = config::parse("Corefile", &format!(". {{\n{line}\n}}"), &surroundings);
-        let settings = config.expect("no mistakes").blocks[0]
-            .line::<CacheSettings>()
-            .cloned()
-            .expect("a cache");
+    fn cache_plan() -> Arc<CachePlan> {
+        let settings = CacheSettings { zones: vec![Zone::root()], ..CacheSettings::default() };
         let build =
             Build { version: String::new(), revision: String::new(), compiler: String::new() };
         let labels = LabelSet { server: String::new(), zone: String::new(), view: String::new() };
@@ -118,7 +111,7 @@ mod tests {
     fn an_idle_shard_learns_the_newest_and_nothing_expired() {
         const COUNT: usize = 6000;
         let began = Instant::now();
-        let plan = cache_plan("cache");
+        let plan = cache_plan();
         let shards = Fills::between(3);
         let name = |index: usize| [&[4][..], format!("{index:04}").as_bytes(), &[0]].concat();
         let response = Arc::new(Response::server_failure());

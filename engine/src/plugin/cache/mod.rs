@@ -54,32 +54,16 @@ const PREFETCH: &str = "prefetch AMOUNT [DURATION [PERCENTAGE%]]";
 const SERVFAIL: &str = "servfail DURATION";
 const DISABLE: &str = "disable success|denial [ZONE…]";
 
-const CAPACITY_DEFAULT: usize = 9984;
 /// CoreDNS's 256 shards of four.
 const CAPACITY_MIN: usize = 1024;
-const TTL_MIN_DEFAULT: Duration = Duration::from_secs(5);
-const SUCCESS_TTL_MAX_DEFAULT: Duration = Duration::from_secs(3600);
-const DENIAL_TTL_MAX_DEFAULT: Duration = Duration::from_secs(1800);
-const SERVFAIL_DEFAULT: Duration = Duration::from_secs(5);
 /// RFC 2308, section 7.1.
 const SERVFAIL_MAX: Duration = Duration::from_secs(5 * 60);
 const PREFETCH_WITHIN_DEFAULT: Duration = Duration::from_secs(60);
 const PREFETCH_PERCENTAGE_DEFAULT: u8 = 10;
 
 pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
-    let share = |ttl_max| Share { capacity: CAPACITY_DEFAULT, ttl_max, ttl_min: TTL_MIN_DEFAULT };
     let mut draft = CacheDraft {
-        cache: CacheSettings {
-            zones: Vec::new(),
-            success: share(SUCCESS_TTL_MAX_DEFAULT),
-            denial: share(DENIAL_TTL_MAX_DEFAULT),
-            servfail: SERVFAIL_DEFAULT,
-            prefetch: None,
-            serve_stale: None,
-            disable_success: Vec::new(),
-            disable_denial: Vec::new(),
-            keepttl: false,
-        },
+        cache: CacheSettings::default(),
         has_serve_stale: false,
         prefers_positive_at: None,
         disable_success_at: None,
