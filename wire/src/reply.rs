@@ -13,7 +13,7 @@ use crate::header::{
     u16_at,
 };
 use crate::query::{Edns, Query, Reject, UDP_LEN_MIN};
-use crate::table::{Answer, Found, PodName, Table, ZoneCut};
+use crate::table::{Answer, Apex, Found, PodName, Table};
 
 /// The UDP size that answers announce and keep to, unless `bufsize` says otherwise (RFC 9715, section 3.1).
 pub const UDP_LEN_MAX: u16 = 1232;
@@ -72,9 +72,9 @@ pub fn stamp_whole(
 
 /// Writes that the name exists and the type does not (RFC 2308, section 2.2); it fits the smallest limit.
 #[inline(always)] // As `stamp_whole`.
-pub fn stamp_no_data(query: &Query, table: &Table, cut: ZoneCut, message: &mut [u8]) -> Stamped {
+pub fn stamp_no_data(query: &Query, table: &Table, apex: Apex, message: &mut [u8]) -> Stamped {
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
-    let counts = reply.negative(cut, table, Subject::question(query));
+    let counts = reply.negative(apex, table, Subject::question(query));
     reply.finish(query.kept_flags | AA, Rcode::NoError, counts, query.edns)
 }
 
@@ -238,7 +238,7 @@ impl<'m> Reply<'m> {
         rotation: usize,
         room: usize,
     ) -> (Rcode, Counts) {
-        let (rcode, cut) = match found {
+        let (rcode, apex) = match found {
             Found::Answer(answer) | Found::Alias(answer) => {
                 return (Rcode::NoError, self.by_record(answer, subject, rotation, room));
             }
@@ -247,14 +247,14 @@ impl<'m> Reply<'m> {
                 return (Rcode::NoError, counts);
             }
             Found::Outside => return (Rcode::Refused, Counts::default()),
-            Found::Soa(cut) | Found::NoData(cut) => (Rcode::NoError, cut),
-            Found::NxDomain(cut) => (Rcode::NxDomain, cut),
-            Found::Unsynced(cut) => (Rcode::ServFail, cut),
+            Found::Soa(apex) | Found::NoData(apex) => (Rcode::NoError, apex),
+            Found::NxDomain(apex) => (Rcode::NxDomain, apex),
+            Found::Unsynced(apex) => (Rcode::ServFail, apex),
         };
         if SOA_LEN > room {
             return (rcode, Counts { truncated: true, ..Counts::default() });
         }
-        let mut counts = self.negative(*cut, table, subject);
+        let mut counts = self.negative(*apex, table, subject);
         if matches!(found, Found::Soa(_)) {
             counts = Counts { answers: 1, ..Counts::default() };
         }
@@ -378,17 +378,17 @@ impl<'m> Reply<'m> {
 
     /// The zone's SOA in the authority section (RFC 2308, section 3).
     #[inline(always)]
-    fn negative(&mut self, cut: ZoneCut, table: &Table, subject: Subject) -> Counts {
-        self.soa(cut, table, subject);
+    fn negative(&mut self, apex: Apex, table: &Table, subject: Subject) -> Counts {
+        self.soa(apex, table, subject);
         Counts { authorities: 1, ..Counts::default() }
     }
 
     /// The zone's SOA: the table's, pointed at the zone in the name.
     #[inline(always)]
-    fn soa(&mut self, cut: ZoneCut, table: &Table, subject: Subject) {
+    fn soa(&mut self, apex: Apex, table: &Table, subject: Subject) {
         let start = self.len;
         self.put(&table.soa);
-        let zone = subject.pointer(cut.name_offset).to_be_bytes();
+        let zone = subject.pointer(apex.name_offset).to_be_bytes();
         if let Some(record) =
             self.message.get_mut(start..).and_then(<[u8]>::first_chunk_mut::<SOA_LEN>)
         {

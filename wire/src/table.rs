@@ -95,13 +95,13 @@ pub enum Found<'t> {
     /// A pod's address, read out of its own name.
     Pod(PodName),
     /// The zone's SOA is the answer.
-    Soa(ZoneCut),
+    Soa(Apex),
     /// The name exists, the type does not (RFC 2308, section 2.2).
-    NoData(ZoneCut),
+    NoData(Apex),
     /// The name does not exist (RFC 2308, section 2.1).
-    NxDomain(ZoneCut),
+    NxDomain(Apex),
     /// The name may exist: the cluster has not been read yet.
-    Unsynced(ZoneCut),
+    Unsynced(Apex),
     /// In none of the table's zones.
     Outside,
 }
@@ -123,16 +123,16 @@ impl<'t> Stored<'t> {
     /// more to say.
     #[must_use]
     #[inline(always)]
-    pub fn no_data(self) -> Option<ZoneCut> {
+    pub fn no_data(self) -> Option<Apex> {
         let has_rules = self.0.flags() & (IS_ALIAS | IN_REVERSE_ZONE) != 0;
-        (!has_rules).then_some(ZoneCut { name_offset: self.0.zone_at() })
+        (!has_rules).then_some(Apex { name_offset: self.0.zone_at() })
     }
 }
 
-/// Where in the question's name the zone begins: the owner of the SOA.
+/// The apex of the zone that a question's name belongs to: the owner of the SOA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ZoneCut {
-    /// Offset of the zone in the question's name.
+pub struct Apex {
+    /// Offset of the apex in the question's name.
     pub name_offset: usize,
 }
 
@@ -267,17 +267,17 @@ impl Table {
         let Some(Stored(entry)) = stored.filter(|_| qtype != TYPE_SOA) else {
             return self.look_up_others(name, qtype);
         };
-        let cut = ZoneCut { name_offset: entry.zone_at() };
+        let apex = Apex { name_offset: entry.zone_at() };
         match entry.answer(qtype) {
             Some(answer) => Found::Answer(answer),
             None if entry.is_alias() => match entry.answer(EVERY_TYPE) {
                 // They are what was asked for.
                 Some(cnames) if matches!(qtype, TYPE_CNAME | TYPE_ANY) => Found::Answer(cnames),
                 Some(cnames) => Found::Alias(cnames),
-                None => Found::NoData(cut),
+                None => Found::NoData(apex),
             },
-            None if entry.is_in_reverse_zone() && cut.name_offset != 0 => self.absent(cut),
-            None => Found::NoData(cut),
+            None if entry.is_in_reverse_zone() && apex.name_offset != 0 => self.absent(apex),
+            None => Found::NoData(apex),
         }
     }
 
@@ -286,31 +286,31 @@ impl Table {
         let Some((zone, labels_left)) = self.zones.find_below(name) else {
             return Found::Outside;
         };
-        let cut = ZoneCut { name_offset: zone.name_offset };
+        let apex = Apex { name_offset: zone.name_offset };
         if qtype == TYPE_SOA {
             // CoreDNS gives SOA at the apex, NODATA at every other name of the zone, whether it exists or not.
-            return if labels_left == 0 { Found::Soa(cut) } else { Found::NoData(cut) };
+            return if labels_left == 0 { Found::Soa(apex) } else { Found::NoData(apex) };
         }
         if labels_left == 0 {
-            return Found::NoData(cut);
+            return Found::NoData(apex);
         }
         if self.reverse_zones.get(zone.index) == Some(&true) {
-            return self.absent(cut);
+            return self.absent(apex);
         }
-        let below_zone = name.bytes().get(..cut.name_offset).unwrap_or_default();
+        let below_zone = name.bytes().get(..apex.name_offset).unwrap_or_default();
         let is_pod_name = labels_left >= 3
             && below_zone.ends_with(b"\x03pod")
             && name.label(labels_left - 1) == b"pod";
         let entry = match (is_pod_name, self.pods) {
-            (true, PodMode::Insecure) => return self.look_up_pod(name, qtype, labels_left, cut),
+            (true, PodMode::Insecure) => return self.look_up_pod(name, qtype, labels_left, apex),
             // Labels left of the address are no matter: a.1-2-3-4.NS.pod is 1-2-3-4.NS.pod.
             (true, PodMode::Verified) => self.find(name.suffix_blocks(labels_left - 3)),
             (true, PodMode::Disabled) => None,
             (false, _) => self.find_bare_port(name, labels_left),
         };
         match entry {
-            Some(entry) => entry.answer(qtype).map_or(Found::NoData(cut), Found::Answer),
-            None => self.absent(cut),
+            Some(entry) => entry.answer(qtype).map_or(Found::NoData(apex), Found::Answer),
+            None => self.absent(apex),
         }
     }
 
@@ -348,23 +348,23 @@ impl Table {
         self.ttl_secs
     }
 
-    fn absent(&self, cut: ZoneCut) -> Found<'_> {
-        if self.synced { Found::NxDomain(cut) } else { Found::Unsynced(cut) }
+    fn absent(&self, apex: Apex) -> Found<'_> {
+        if self.synced { Found::NxDomain(apex) } else { Found::Unsynced(apex) }
     }
 
     /// `pods insecure`: the namespace must exist, the address is taken from the label left of it.
-    fn look_up_pod(&self, name: &Name, qtype: u16, labels_left: usize, cut: ZoneCut) -> Found<'_> {
+    fn look_up_pod(&self, name: &Name, qtype: u16, labels_left: usize, apex: Apex) -> Found<'_> {
         if self.find(name.suffix_blocks(labels_left - 2)).is_none() {
-            return self.absent(cut);
+            return self.absent(apex);
         }
         let Some(address) = dashed_address(name.label(labels_left - 3)) else {
-            return self.absent(cut);
+            return self.absent(apex);
         };
         match (address, qtype) {
             (IpAddr::V4(_), TYPE_A | TYPE_SRV) | (IpAddr::V6(_), TYPE_AAAA | TYPE_SRV) => {
                 Found::Pod(PodName { address, name_offset: name.label_at(labels_left - 3) })
             }
-            (IpAddr::V4(_) | IpAddr::V6(_), _) => Found::NoData(cut),
+            (IpAddr::V4(_) | IpAddr::V6(_), _) => Found::NoData(apex),
         }
     }
 

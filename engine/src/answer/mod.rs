@@ -226,8 +226,8 @@ pub fn at_a_glance<'s>(
             reply::stamp_whole(query, &records, rotation, len_max, message).ok_or(asked)?
         }
         None => {
-            let cut = known.no_data().ok_or(asked)?;
-            reply::stamp_no_data(query, table, cut, message)
+            let apex = known.no_data().ok_or(asked)?;
+            reply::stamp_no_data(query, table, apex, message)
         }
     };
     Ok(by_table(block, stamped, query))
