@@ -18,6 +18,7 @@ pub mod compile;
 pub mod header;
 pub mod name;
 pub mod query;
+mod record;
 pub mod reply;
 pub mod response;
 pub mod table;

@@ -5,6 +5,7 @@
 
 use crate::header::{CD, CLASS_IN, HEADER_LEN, OPCODE, QR, RD, Rcode, TYPE_OPT, u16_at};
 use crate::name::Name;
+use crate::record::RecordHead;
 
 /// The smallest UDP limit, and the one of a client without EDNS (RFC 1035, section 2.3.4; RFC 6891, section 6.2.3).
 pub const UDP_LEN_MIN: u16 = 512;
@@ -193,24 +194,25 @@ enum Records {
     BadVersion(Edns),
 }
 
-fn read_records(mut rest: &[u8], counts: Counts) -> Records {
+fn read_records(bytes: &[u8], counts: Counts) -> Records {
     let [_, answers, authorities, additionals] = numbers(counts);
     let mut edns = None;
     let mut version = 0;
+    let mut at = 0;
     for index in 0..answers + authorities + additionals {
-        let Some((record, behind)) = Record::read(rest) else { return Records::Malformed };
-        rest = behind;
+        let Some(record) = RecordHead::read(bytes, at) else { return Records::Malformed };
+        at = record.end();
         if record.rtype != TYPE_OPT {
             continue;
         }
         // RFC 6891, section 6.1.1: one OPT, in the additional section, owned by the root.
-        if edns.is_some() || index < answers + authorities || !record.owner_is_root {
+        if edns.is_some() || index < answers + authorities || !record.is_of_root() {
             return Records::Malformed;
         }
-        if !options_are_whole(record.rdata) {
+        if !options_are_whole(bytes.get(record.rdata).unwrap_or_default()) {
             return Records::Malformed;
         }
-        let [_, opt_version, flags, _] = record.ttl;
+        let [_, opt_version, flags, _] = record.ttl_secs.to_be_bytes();
         version = opt_version;
         edns = Some(Edns { udp_len: record.class, dnssec_ok: flags & 0x80 != 0 });
     }
@@ -218,46 +220,6 @@ fn read_records(mut rest: &[u8], counts: Counts) -> Records {
         Some(edns) if version != 0 => Records::BadVersion(edns),
         _ => Records::Well(edns),
     }
-}
-
-/// A record behind the question, with as much of it as is acted upon.
-struct Record<'p> {
-    owner_is_root: bool,
-    rtype: u16,
-    class: u16,
-    ttl: [u8; 4],
-    rdata: &'p [u8],
-}
-
-impl<'p> Record<'p> {
-    fn read(bytes: &'p [u8]) -> Option<(Self, &'p [u8])> {
-        let owner_len = owner_len(bytes)?;
-        let (fixed, rest) = bytes.get(owner_len..)?.split_first_chunk::<10>()?;
-        let [.., ttl0, ttl1, ttl2, ttl3, _, _] = *fixed;
-        let (rdata, behind) = rest.split_at_checked(usize::from(u16_at(fixed, 8)))?;
-        let record = Self {
-            owner_is_root: owner_len == 1,
-            rtype: u16_at(fixed, 0),
-            class: u16_at(fixed, 2),
-            ttl: [ttl0, ttl1, ttl2, ttl3],
-            rdata,
-        };
-        Some((record, behind))
-    }
-}
-
-/// Bytes of an owner name: labels to the root label or to a compression pointer, which is stepped over, not followed.
-pub(crate) fn owner_len(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while at < crate::name::NAME_LEN_MAX {
-        match *bytes.get(at)? {
-            0 => return Some(at + 1),
-            label_len @ 1..=63 => at += 1 + usize::from(label_len),
-            0xC0.. => return Some(at + 2),
-            _ => return None,
-        }
-    }
-    None
 }
 
 /// Whether the options of an OPT fill its data exactly (RFC 6891, section 6.1.2), and those whose shape is fixed have it:

@@ -13,6 +13,7 @@ use crate::header::{
     u16_at,
 };
 use crate::query::{Edns, Query, Reject, UDP_LEN_MIN};
+use crate::record::RecordHead;
 use crate::table::{Answer, Apex, Found, PodName, Table};
 
 /// The UDP size that answers announce and keep to, unless `bufsize` says otherwise (RFC 9715, section 3.1).
@@ -538,41 +539,8 @@ impl<'t> Iterator for RotatedRecords<'t> {
             }
             return self.body.get(start..start + self.stride);
         }
-        let record = self.body.get(self.at..)?;
-        let record = record.get(..record_len(record)?)?;
-        self.at += record.len();
-        Some(record)
+        let start = self.at;
+        self.at = RecordHead::read(self.body, start)?.end();
+        self.body.get(start..self.at)
     }
-}
-
-/// Length of the record that starts `bytes`.
-pub(crate) fn record_len(bytes: &[u8]) -> Option<usize> {
-    let owner_len = owner_len(bytes)?;
-    bytes.get(owner_len + 9)?;
-    Some(owner_len + 10 + usize::from(u16_at(bytes, owner_len + 8)))
-}
-
-/// The data of a whole record.
-pub(crate) fn rdata(record: &[u8]) -> &[u8] {
-    let rdata_at = owner_len(record).map(|len| len + 10);
-    rdata_at.and_then(|at| record.get(at..)).unwrap_or_default()
-}
-
-/// Length of a stored record's owner: a pointer, or what was too far back for one and is spelt out.
-fn owner_len(bytes: &[u8]) -> Option<usize> {
-    let mut owner_len = 0;
-    loop {
-        match *bytes.get(owner_len)? {
-            0 => {
-                owner_len += 1;
-                break;
-            }
-            label_len @ 1..=63 => owner_len += 1 + usize::from(label_len),
-            _ => {
-                owner_len += 2;
-                break;
-            }
-        }
-    }
-    Some(owner_len)
 }

@@ -25,7 +25,8 @@ use rapidhash::v3::RapidSecrets;
 
 use crate::header::{TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_CNAME, TYPE_SOA, TYPE_SRV};
 use crate::name::{BLOCK_LEN, Block, NAME_LEN_MAX, Name, block_count};
-use crate::reply::{SOA_LEN, rdata, record_len};
+use crate::record::RecordHead;
+use crate::reply::SOA_LEN;
 use crate::zone::ZoneSet;
 
 /// The key of the row that holds an alias' CNAMEs: they answer whatever type is asked that has no row of its own.
@@ -205,13 +206,13 @@ impl<'t> Answer<'t> {
     /// The last CNAME's target, in wire format: the name that the answer of a `Found::Alias` leads to.
     #[must_use]
     pub fn target(&self) -> &'t [u8] {
-        let mut rest = self.body;
-        let mut target = rest;
-        while let Some(record) = record_len(rest).and_then(|len| rest.get(..len)) {
-            rest = rest.get(record.len()..).unwrap_or_default();
-            target = record;
+        let mut last = None;
+        let mut at = 0;
+        while let Some(record) = RecordHead::read(self.body, at) {
+            at = record.end();
+            last = Some(record);
         }
-        rdata(target)
+        last.and_then(|cname| self.body.get(cname.rdata)).unwrap_or_default()
     }
 }
 

@@ -4,7 +4,6 @@
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
-use core::ops::Range;
 
 use rapidhash::v3::rapidhash_v3;
 
@@ -16,7 +15,7 @@ use crate::header::{
     TYPE_SOA, u16_at,
 };
 use crate::name::NAME_LEN_MAX;
-use crate::query::owner_len;
+use crate::record::RecordHead;
 use crate::reply::MESSAGE_LEN_MAX;
 
 /// CNAMEs from the question's name to the last: Unbound's bound.
@@ -81,9 +80,9 @@ fn read_behind_question(
 ) -> Option<Response> {
     let (question, question_end) = MessageName::read(packet, HEADER_LEN)?;
     let mut records = records(packet, question_end + 4, counts, flags & TC != 0)?;
-    let rcode = rcode_upper(packet, &records)? << 4 | flags & 0xF;
+    let rcode = rcode_upper(&records)? << 4 | flags & 0xF;
     let mut reader = Reader::new(packet, asked, question);
-    reader.response.has_opt = records.iter().any(|record| record.rtype == TYPE_OPT);
+    reader.response.has_opt = records.iter().any(|record| record.head.rtype == TYPE_OPT);
     reader.follow_cnames(&records)?;
     reader.put_chain_first(&mut records);
     for record in &records {
@@ -99,37 +98,17 @@ enum Section {
     Additional = 2,
 }
 
-/// A record as it stands in the packet.
+/// A record of the packet, and the section that it stands in.
 struct Record {
     section: Section,
-    owner_at: usize,
-    rtype: u16,
-    class: u16,
-    ttl_secs: u32,
-    rdata: Range<usize>,
+    head: RecordHead,
 }
 
 impl Record {
-    fn read(packet: &[u8], owner_at: usize, section: Section) -> Option<Self> {
-        let fixed_at = owner_at + owner_len(packet.get(owner_at..)?)?;
-        let fixed = packet.get(fixed_at..)?.first_chunk::<10>()?;
-        let [.., ttl0, ttl1, ttl2, ttl3, _, _] = *fixed;
-        let rdata_at = fixed_at + fixed.len();
-        let rdata = rdata_at..rdata_at + usize::from(u16_at(fixed, 8));
-        packet.get(rdata.clone())?;
-        Some(Self {
-            section,
-            owner_at,
-            rtype: u16_at(fixed, 0),
-            class: u16_at(fixed, 2),
-            ttl_secs: u32::from_be_bytes([ttl0, ttl1, ttl2, ttl3]),
-            rdata,
-        })
-    }
-
     /// The type, or for a signature the type that it signs (RFC 4034, section 3.1).
     fn type_covered(&self, packet: &[u8]) -> u16 {
-        if self.rtype == TYPE_RRSIG { u16_at(packet, self.rdata.start) } else { self.rtype }
+        let RecordHead { rtype, rdata, .. } = &self.head;
+        if *rtype == TYPE_RRSIG { u16_at(packet, rdata.start) } else { *rtype }
     }
 }
 
@@ -139,10 +118,10 @@ fn records(packet: &[u8], mut at: usize, counts: [u16; 3], is_cut: bool) -> Opti
     let sections = [Section::Answer, Section::Authority, Section::Additional];
     for (section, count) in sections.into_iter().zip(counts) {
         for _ in 0..count {
-            match Record::read(packet, at, section) {
-                Some(record) => {
-                    at = record.rdata.end;
-                    records.push(record);
+            match RecordHead::read(packet, at) {
+                Some(head) => {
+                    at = head.end();
+                    records.push(Record { section, head });
                 }
                 None if is_cut => return Some(records),
                 None => return None,
@@ -154,11 +133,11 @@ fn records(packet: &[u8], mut at: usize, counts: [u16; 3], is_cut: bool) -> Opti
 
 /// The eight bits of the response code that OPT holds. RFC 6891, section 6.1.1: one OPT, in the additional section, owned by
 /// the root.
-fn rcode_upper(packet: &[u8], records: &[Record]) -> Option<u16> {
-    let mut opts = records.iter().filter(|record| record.rtype == TYPE_OPT);
+fn rcode_upper(records: &[Record]) -> Option<u16> {
+    let mut opts = records.iter().filter(|record| record.head.rtype == TYPE_OPT);
     let Some(opt) = opts.next() else { return Some(0) };
-    let is_well = opt.section == Section::Additional && packet.get(opt.owner_at) == Some(&0);
-    (is_well && opts.next().is_none()).then_some((opt.ttl_secs >> 24) as u16)
+    let is_well = opt.section == Section::Additional && opt.head.is_of_root();
+    (is_well && opts.next().is_none()).then_some((opt.head.ttl_secs >> 24) as u16)
 }
 
 /// A name that answers are accepted for: the question's, then each CNAME's target.
@@ -222,11 +201,11 @@ impl<'p> Reader<'p> {
     /// Where the first CNAME leads that the chain's last name has. `None` inside: nowhere new; outside: to no name.
     fn next_in_chain(&self, records: &[Record]) -> Option<Option<MessageName>> {
         for record in records.iter().filter(|record| self.is_cname(record)) {
-            let (owner, _) = MessageName::read(self.packet, record.owner_at)?;
+            let (owner, _) = MessageName::read(self.packet, record.head.owner_at)?;
             if self.chain.last().is_none_or(|last| !last.name.is(&owner)) {
                 continue;
             }
-            let (target, _) = MessageName::read(self.packet, record.rdata.start)?;
+            let (target, _) = MessageName::read(self.packet, record.head.rdata.start)?;
             if !self.chain.iter().any(|known| known.name.is(&target)) {
                 return Some(Some(target));
             }
@@ -236,8 +215,8 @@ impl<'p> Reader<'p> {
 
     fn is_cname(&self, record: &Record) -> bool {
         record.section == Section::Answer
-            && record.rtype == TYPE_CNAME
-            && record.class == self.qclass
+            && record.head.rtype == TYPE_CNAME
+            && record.head.class == self.qclass
     }
 
     /// The chain comes before what it leads to (RFC 1034, section 4.3.1): the resolvers of C libraries read answers once, from the
@@ -257,24 +236,24 @@ impl<'p> Reader<'p> {
     /// Of each link first the DNAME that its CNAME is made from (RFC 6672, section 3.1), then the CNAME; signatures come behind what
     /// they sign. `None` for what is no part of the chain.
     fn place_in_chain(&self, record: &Record) -> Option<usize> {
-        if record.section != Section::Answer || record.class != self.qclass {
+        if record.section != Section::Answer || record.head.class != self.qclass {
             return None;
         }
         let type_covered = record.type_covered(self.packet);
         if !matches!(type_covered, TYPE_CNAME | TYPE_DNAME) {
             return None;
         }
-        let (owner, _) = MessageName::read(self.packet, record.owner_at)?;
+        let (owner, _) = MessageName::read(self.packet, record.head.owner_at)?;
         let mut links = self.chain.iter().zip(self.chain.iter().skip(1));
-        let link = match record.rtype {
+        let link = match record.head.rtype {
             TYPE_CNAME => {
-                let (target, _) = MessageName::read(self.packet, record.rdata.start)?;
+                let (target, _) = MessageName::read(self.packet, record.head.rdata.start)?;
                 links.position(|(from, to)| from.name.is(&owner) && to.name.is(&target))
             }
             _ if type_covered == TYPE_CNAME => links.position(|(from, _)| from.name.is(&owner)),
             _ => links.position(|(from, _)| from.name.is_in(&owner) && !from.name.is(&owner)),
         };
-        let is_signature = usize::from(record.rtype == TYPE_RRSIG);
+        let is_signature = usize::from(record.head.rtype == TYPE_RRSIG);
         let is_cname = usize::from(type_covered == TYPE_CNAME);
         link.map(|link| 4 * link + 2 * is_cname + is_signature)
     }
@@ -282,11 +261,11 @@ impl<'p> Reader<'p> {
     /// Copies a record if it belongs to the answer.
     fn keep(&mut self, record: &Record) -> Option<()> {
         let is_about_message = record.section == Section::Additional
-            && matches!(record.rtype, TYPE_OPT | TYPE_SIG | TYPE_TSIG);
-        if record.class != self.qclass || is_about_message {
+            && matches!(record.head.rtype, TYPE_OPT | TYPE_SIG | TYPE_TSIG);
+        if record.head.class != self.qclass || is_about_message {
             return Some(());
         }
-        let (owner, _) = MessageName::read(self.packet, record.owner_at)?;
+        let (owner, _) = MessageName::read(self.packet, record.head.owner_at)?;
         let chain_index = self.chain.iter().position(|known| known.name.is(&owner));
         let is_kept = match record.section {
             Section::Answer => chain_index.is_some() || self.is_dname_above(record, &owner),
@@ -298,9 +277,9 @@ impl<'p> Reader<'p> {
         }
         let at = self.writer.body.len();
         self.put_owner(&owner, chain_index);
-        let ttl_secs = record.ttl_secs.min(TTL_SECS_MAX);
-        self.writer.put(&record.rtype.to_be_bytes());
-        self.writer.put(&record.class.to_be_bytes());
+        let ttl_secs = record.head.ttl_secs.min(TTL_SECS_MAX);
+        self.writer.put(&record.head.rtype.to_be_bytes());
+        self.writer.put(&record.head.class.to_be_bytes());
         self.ttl_offsets.push(self.writer.body.len() as u16);
         self.writer.put(&ttl_secs.to_be_bytes());
         self.put_rdata(record)?;
@@ -335,16 +314,16 @@ impl<'p> Reader<'p> {
     fn put_rdata(&mut self, record: &Record) -> Option<()> {
         let len_at = self.writer.body.len();
         self.writer.put(&[0, 0]);
-        let end = record.rdata.end;
-        let layout = Layout::of(record.rtype, self.packet.get(record.rdata.clone())?)?;
-        let mut at = record.rdata.start + layout.head_len;
-        self.writer.put(self.packet.get(record.rdata.start..at)?);
+        let end = record.head.rdata.end;
+        let layout = Layout::of(record.head.rtype, self.packet.get(record.head.rdata.clone())?)?;
+        let mut at = record.head.rdata.start + layout.head_len;
+        self.writer.put(self.packet.get(record.head.rdata.start..at)?);
         for _ in 0..layout.name_count {
             let (name, name_end) = MessageName::read(self.packet, at)?;
             at = name_end;
             let place = self.writer.put_name(&name, layout.compression);
             self.named.insert(hash(&name));
-            if record.rtype == TYPE_CNAME
+            if record.head.rtype == TYPE_CNAME
                 && let Some(known) = self.chain.iter_mut().find(|known| known.name.is(&name))
             {
                 known.place = known.place.or(place);
@@ -369,8 +348,8 @@ impl<'p> Reader<'p> {
         }
         let lowest = response.ttl_secs_min.map_or(ttl_secs, |lowest| lowest.min(ttl_secs));
         response.ttl_secs_min = Some(lowest);
-        let rdata = self.packet.get(record.rdata.clone()).unwrap_or_default();
-        match (record.section, record.rtype) {
+        let rdata = self.packet.get(record.head.rdata.clone()).unwrap_or_default();
+        match (record.section, record.head.rtype) {
             (Section::Answer, rtype) if rtype == self.qtype || self.qtype == TYPE_ANY => {
                 self.has_answer = true;
                 if matches!(rtype, TYPE_A | TYPE_AAAA) {
