@@ -11,9 +11,9 @@ use engine::answer::{Answered, Question, Sources, Tables, Verdict, at_a_glance, 
 use engine::client::{ListenerId, Transport};
 use engine::limits::TABLES_MAX;
 use engine::plan::{Block, KubernetesStep, ListenerPlan, Plan, TableSlot};
-use wire::PodMode;
 use wire::compile::{EntryWriter, Section, Table, TableBuilder, TableOptions};
 use wire::header::{TYPE_A, TYPE_SRV};
+use wire::kubernetes::PodMode;
 use wire::name::Name;
 use wire::reply::UDP_LEN_MAX;
 use wire::zone::ZoneSet;
@@ -194,7 +194,7 @@ impl Default for Cluster {
 #[must_use]
 pub fn builder() -> TableBuilder {
     let zones = ZONES.map(wire_name).to_vec();
-    let options = TableOptions { zones, pods: PodMode::Insecure, ttl_secs: TTL_SECS };
+    let options = TableOptions::kubernetes(zones, PodMode::Insecure, TTL_SECS);
     let mut builder = TableBuilder::new(options, 7);
     builder.set_synced();
     builder

@@ -17,7 +17,7 @@ use std::mem::discriminant;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use wire::PodMode;
+use wire::kubernetes::PodMode;
 
 pub use alias::{Alias, Part, Place};
 pub use slim::{Endpoint, Port, Service, Slice};

@@ -19,7 +19,7 @@ pub struct Options {
     pub namespace_labels: Option<Selector>,
     /// `labels EXPRESSION`: a label selector on Services, EndpointSlices and Pods.
     pub labels: Option<Selector>,
-    pub pods: wire::PodMode,
+    pub pods: wire::kubernetes::PodMode,
     pub endpoint_pod_names: bool,
     /// 0 to 3600 [5].
     pub ttl_secs: u32,

@@ -110,11 +110,7 @@ impl Publisher {
     /// `seed`: random; it decides where names lie in the table.
     #[must_use]
     pub fn new(options: Arc<Options>, seed: u64) -> Self {
-        let table = TableOptions {
-            zones: options.zones.clone(),
-            pods: options.pods,
-            ttl_secs: options.ttl_secs,
-        };
+        let table = TableOptions::kubernetes(options.zones.clone(), options.pods, options.ttl_secs);
         Self {
             cluster: Cluster::new(options),
             builder: TableBuilder::new(table, seed),

@@ -15,8 +15,8 @@ use std::net::IpAddr;
 
 use domain::base::Rtype;
 use domain::rdata::Srv;
-use wire::PodMode;
 use wire::compile::{EntryWriter, Section};
+use wire::kubernetes::PodMode;
 
 use crate::cluster::{Cluster, Key};
 use label::Label;

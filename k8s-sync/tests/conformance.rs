@@ -14,8 +14,8 @@ use k8s_sync::options::Options;
 use k8s_sync::publish::Publisher;
 use k8s_sync::status::SourceStatus;
 use serde::Deserialize;
-use wire::PodMode;
 use wire::compile::Table;
+use wire::kubernetes::PodMode;
 
 use objects::{ask, options};
 

@@ -7,7 +7,7 @@ mod objects;
 
 use k8s_sync::options::Options;
 use objects::{apply, check, options, publisher};
-use wire::PodMode;
+use wire::kubernetes::PodMode;
 
 /// Pods of its cluster are scheduled anywhere: any address will do for theirs.
 const CLUSTER: &[&str] = &[

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use k8s_sync::object::{Change, Event, ObjectKey};
 use k8s_sync::options::Options;
 use k8s_sync::publish::Publisher;
-use wire::PodMode;
 use wire::compile::Table;
+use wire::kubernetes::PodMode;
 use wire::name::Name;
 use wire::table::Found;
 

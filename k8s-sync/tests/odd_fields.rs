@@ -13,7 +13,7 @@ use k8s_sync::raw::{self, Kind, RawObject};
 use k8s_sync::status::SourceStatus;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use wire::PodMode;
+use wire::kubernetes::PodMode;
 
 /// Behind the name of a key that stands for a second one of the same name.
 const TWICE: &str = "~twice";

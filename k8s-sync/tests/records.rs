@@ -4,7 +4,7 @@ mod objects;
 
 use k8s_sync::options::Options;
 use objects::{check, options, publisher, usual};
-use wire::PodMode;
+use wire::kubernetes::PodMode;
 
 const WEB: &[&str] = &[
     "ns default",

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-use wire::PodMode;
+use wire::kubernetes::PodMode;
 
 /// How long anything may take that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -15,7 +15,7 @@ use k8s_sync::selector::{Operator, Requirement, Selector};
 use k8s_sync::status::SourceStatus;
 use tempfile::TempDir;
 use tokio::sync::mpsc::{Receiver, channel};
-use wire::PodMode;
+use wire::kubernetes::PodMode;
 
 /// Longer than any reload takes, and far below the period of the poll that would hide a deaf inotify.
 const SOON: Duration = Duration::from_secs(3);

@@ -11,10 +11,11 @@ use rapidhash::v3::RapidSecrets;
 pub use crate::table::{EVERY_TYPE, NameHash, Table};
 
 use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_SRV};
+use crate::kubernetes::PodMode;
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, Name, block_count};
 use crate::reply::{MESSAGE_LEN_MAX, soa_record};
 use crate::table::{
-    ENTRY_HEAD_LEN, Entry, IN_REVERSE_ZONE, IS_ALIAS, PodMode, ROW_LEN, SLOT_LEN, Segment, hash,
+    ENTRY_HEAD_LEN, Entry, IN_REVERSE_ZONE, IS_ALIAS, NameRules, ROW_LEN, SLOT_LEN, Segment, hash,
     segment_index, slot_and_tag, u32_le,
 };
 use crate::zone::ZoneSet;
@@ -242,8 +243,16 @@ type Change<'e> = (u64, Option<&'e [u8]>);
 pub struct TableOptions {
     /// Wire format, lower case.
     pub zones: Vec<Vec<u8>>,
-    pub pods: PodMode,
+    pub rules: NameRules,
     pub ttl_secs: u32,
+}
+
+impl TableOptions {
+    /// Of a cluster's table.
+    #[must_use]
+    pub fn kubernetes(zones: Vec<Vec<u8>>, pods: PodMode, ttl_secs: u32) -> Self {
+        Self { zones, rules: NameRules::Kubernetes { pods }, ttl_secs }
+    }
 }
 
 /// Holds the newest generation and makes the next: only segments that a changed name hashes to are rebuilt.
@@ -251,7 +260,7 @@ pub struct TableBuilder {
     secrets: RapidSecrets,
     zones: Arc<ZoneSet>,
     reverse_zones: Arc<[bool]>,
-    pods: PodMode,
+    rules: NameRules,
     ttl_secs: u32,
     spine: Vec<Segment>,
     name_count: usize,
@@ -266,16 +275,15 @@ impl TableBuilder {
     /// `seed` is random, so that what tenants name their objects cannot pile up in one segment.
     #[must_use]
     pub fn new(options: TableOptions, seed: u64) -> Self {
-        let reverse = ZoneSet::new(&[&b"\x07in-addr\x04arpa\0"[..], b"\x03ip6\x04arpa\0"]);
-        let reverse_zones = options.zones.iter().map(|zone| {
-            let name = Name::from_wire(zone).expect("a zone is a whole name");
-            reverse.find(&name).is_some()
-        });
+        let reverse_zones = match options.rules {
+            NameRules::Exact => Arc::default(),
+            NameRules::Kubernetes { pods: _ } => are_reverse(&options.zones),
+        };
         Self {
             secrets: RapidSecrets::seed(seed),
-            reverse_zones: reverse_zones.collect(),
+            reverse_zones,
             zones: Arc::new(ZoneSet::new(&options.zones)),
-            pods: options.pods,
+            rules: options.rules,
             ttl_secs: options.ttl_secs,
             spine: empty_spine(SEGMENT_COUNT_MIN),
             name_count: 0,
@@ -305,7 +313,8 @@ impl TableBuilder {
     /// Where in a name its zone begins, and the flags of its entry.
     fn zone_of(&self, name: &Name) -> Option<(u8, u8)> {
         let zone = self.zones.find(name)?;
-        let flags = if self.reverse_zones[zone.index] { IN_REVERSE_ZONE } else { 0 };
+        let flags =
+            if self.reverse_zones.get(zone.index) == Some(&true) { IN_REVERSE_ZONE } else { 0 };
         Some((zone.name_offset as u8, flags))
     }
 
@@ -354,7 +363,7 @@ impl TableBuilder {
             spine: self.spine.clone().into_boxed_slice(),
             zones: Arc::clone(&self.zones),
             reverse_zones: Arc::clone(&self.reverse_zones),
-            pods: self.pods,
+            rules: self.rules,
             ttl_secs: self.ttl_secs,
             soa: soa_record(serial, self.ttl_secs),
             synced: self.synced,
@@ -388,6 +397,16 @@ impl TableBuilder {
             *segment = write_segment(&new);
         }
     }
+}
+
+/// Which zones lie under in-addr.arpa or ip6.arpa.
+fn are_reverse(zones: &[Vec<u8>]) -> Arc<[bool]> {
+    let reverse = ZoneSet::new(&[&b"\x07in-addr\x04arpa\0"[..], b"\x03ip6\x04arpa\0"]);
+    let is_reverse = |zone: &Vec<u8>| {
+        let name = Name::from_wire(zone).expect("a zone is a whole name");
+        reverse.find(&name).is_some()
+    };
+    zones.iter().map(is_reverse).collect()
 }
 
 fn empty_spine(segment_count: usize) -> Vec<Segment> {

@@ -16,6 +16,7 @@ extern crate alloc;
 
 pub mod compile;
 pub mod header;
+pub mod kubernetes;
 pub mod name;
 pub mod query;
 mod record;
@@ -23,5 +24,3 @@ pub mod reply;
 pub mod response;
 pub mod table;
 pub mod zone;
-
-pub use table::PodMode;

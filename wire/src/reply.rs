@@ -12,9 +12,10 @@ use crate::header::{
     AA, CLASS_IN, HEADER_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_SOA, TYPE_SRV,
     u16_at,
 };
+use crate::kubernetes::PodName;
 use crate::query::{Edns, Query, Reject, UDP_LEN_MIN};
 use crate::record::RecordHead;
-use crate::table::{Answer, Apex, Found, PodName, Table};
+use crate::table::{Answer, Apex, Found, Table};
 
 /// The UDP size that answers announce and keep to, unless `bufsize` says otherwise (RFC 9715, section 3.1).
 pub const UDP_LEN_MAX: u16 = 1232;

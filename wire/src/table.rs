@@ -16,15 +16,14 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use core::hash::{BuildHasher as _, Hasher as _};
 
 use rapidhash::fast::SeedableState;
 use rapidhash::v3::RapidSecrets;
 
-use crate::header::{TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_CNAME, TYPE_SOA, TYPE_SRV};
-use crate::name::{BLOCK_LEN, Block, NAME_LEN_MAX, Name, block_count};
+use crate::header::{TYPE_ANY, TYPE_CNAME, TYPE_SOA};
+use crate::kubernetes::{PodMode, PodName};
+use crate::name::{BLOCK_LEN, Block, Name, block_count};
 use crate::record::RecordHead;
 use crate::reply::SOA_LEN;
 use crate::zone::ZoneSet;
@@ -40,15 +39,13 @@ pub(crate) const IN_REVERSE_ZONE: u8 = 1;
 pub(crate) const IS_ALIAS: u8 = 2;
 pub(crate) const ROW_LEN: usize = 18;
 
-/// `pods` option of the `kubernetes` block.
+/// Which names a table answers besides those that it stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PodMode {
-    /// No pod names.
-    Disabled,
-    /// `1-2-3-4.NS.pod` is made from the label wherever the namespace exists.
-    Insecure,
-    /// The pod must exist with that address in that namespace: such names are in the table.
-    Verified,
+pub enum NameRules {
+    /// None: a name is found as it is spelt, or it is absent.
+    Exact,
+    /// Those of a cluster: see `kubernetes`. In its reverse zones a name exists only as the owner of PTR records.
+    Kubernetes { pods: PodMode },
 }
 
 /// The names whose hash has the same lower bits.
@@ -69,9 +66,10 @@ pub struct Table {
     pub(crate) secrets: RapidSecrets,
     pub(crate) spine: Box<[Segment]>,
     pub(crate) zones: Arc<ZoneSet>,
-    /// By index in `zones`: under in-addr.arpa or ip6.arpa, where a name exists only as the owner of PTR records.
+    /// By index in `zones`: whether a name exists there only as the owner of PTR records. Empty where the rules have no such
+    /// zones.
     pub(crate) reverse_zones: Arc<[bool]>,
-    pub(crate) pods: PodMode,
+    pub(crate) rules: NameRules,
     pub(crate) ttl_secs: u32,
     /// The SOA of every zone, but for its name; the serial is the time of the last change.
     pub(crate) soa: [u8; SOA_LEN],
@@ -134,14 +132,6 @@ impl<'t> Stored<'t> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Apex {
     /// Offset of the apex in the question's name.
-    pub name_offset: usize,
-}
-
-/// A name of the form `1-2-3-4.NS.pod.ZONE`, other labels before it or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PodName {
-    pub address: IpAddr,
-    /// Offset of the address's label in the question's name.
     pub name_offset: usize,
 }
 
@@ -298,20 +288,11 @@ impl Table {
         if self.reverse_zones.get(zone.index) == Some(&true) {
             return self.absent(apex);
         }
-        let below_zone = name.bytes().get(..apex.name_offset).unwrap_or_default();
-        let is_pod_name = labels_left >= 3
-            && below_zone.ends_with(b"\x03pod")
-            && name.label(labels_left - 1) == b"pod";
-        let entry = match (is_pod_name, self.pods) {
-            (true, PodMode::Insecure) => return self.look_up_pod(name, qtype, labels_left, apex),
-            // Labels left of the address are no matter: a.1-2-3-4.NS.pod is 1-2-3-4.NS.pod.
-            (true, PodMode::Verified) => self.find(name.suffix_blocks(labels_left - 3)),
-            (true, PodMode::Disabled) => None,
-            (false, _) => self.find_bare_port(name, labels_left),
-        };
-        match entry {
-            Some(entry) => entry.answer(qtype).map_or(Found::NoData(apex), Found::Answer),
-            None => self.absent(apex),
+        match self.rules {
+            NameRules::Exact => self.absent(apex),
+            NameRules::Kubernetes { pods } => {
+                self.look_up_by_rule(pods, name, qtype, labels_left, apex)
+            }
         }
     }
 
@@ -349,61 +330,12 @@ impl Table {
         self.ttl_secs
     }
 
-    fn absent(&self, apex: Apex) -> Found<'_> {
+    pub(crate) fn absent(&self, apex: Apex) -> Found<'_> {
         if self.synced { Found::NxDomain(apex) } else { Found::Unsynced(apex) }
     }
 
-    /// `pods insecure`: the namespace must exist, the address is taken from the label left of it.
-    fn look_up_pod(&self, name: &Name, qtype: u16, labels_left: usize, apex: Apex) -> Found<'_> {
-        if self.find(name.suffix_blocks(labels_left - 2)).is_none() {
-            return self.absent(apex);
-        }
-        let Some(address) = dashed_address(name.label(labels_left - 3)) else {
-            return self.absent(apex);
-        };
-        match (address, qtype) {
-            (IpAddr::V4(_), TYPE_A | TYPE_SRV) | (IpAddr::V6(_), TYPE_AAAA | TYPE_SRV) => {
-                Found::Pod(PodName { address, name_offset: name.label_at(labels_left - 3) })
-            }
-            (IpAddr::V4(_) | IpAddr::V6(_), _) => Found::NoData(apex),
-        }
-    }
-
-    /// `PORT.PROTO.SVC.NS.svc`: CoreDNS takes port and protocol without their underscores too. The table holds the name that
-    /// the Kubernetes DNS specification gives; this finds it under the other spellings.
-    fn find_bare_port(&self, name: &Name, labels_left: usize) -> Option<Entry<'_>> {
-        if labels_left != 5 {
-            return None;
-        }
-        let (port, protocol) = (name.label(0), name.label(1));
-        let bare_protocol = protocol.strip_prefix(b"_").unwrap_or(protocol);
-        if !matches!(bare_protocol, b"tcp" | b"udp" | b"sctp") {
-            return None;
-        }
-        let bare_port = port.strip_prefix(b"_").unwrap_or(port);
-        if bare_port.is_empty()
-            || (bare_port.len() != port.len() && bare_protocol.len() != protocol.len())
-        {
-            return None;
-        }
-        let mut canonical = [[0u8; BLOCK_LEN]; block_count(NAME_LEN_MAX + 2)];
-        let bytes = canonical.as_flattened_mut();
-        let mut len = 0;
-        for part in [
-            &[bare_port.len() as u8 + 1, b'_'],
-            bare_port,
-            &[bare_protocol.len() as u8 + 1, b'_'],
-            bare_protocol,
-            name.suffix(2),
-        ] {
-            bytes.get_mut(len..len + part.len())?.copy_from_slice(part);
-            len += part.len();
-        }
-        self.find(canonical.get(..block_count(len))?)
-    }
-
     #[inline(always)]
-    fn find(&self, name: &[Block]) -> Option<Entry<'_>> {
+    pub(crate) fn find(&self, name: &[Block]) -> Option<Entry<'_>> {
         let hash = hash(&self.secrets, name);
         find_in_segment(self.segment(hash)?, hash, name)
     }
@@ -526,7 +458,7 @@ impl<'t> Entry<'t> {
 
     /// The row of this type, which may be `EVERY_TYPE`.
     #[inline(always)]
-    fn answer(self, rtype: u16) -> Option<Answer<'t>> {
+    pub(crate) fn answer(self, rtype: u16) -> Option<Answer<'t>> {
         let head = self.bytes.first_chunk::<ENTRY_HEAD_LEN>()?;
         let mut rows = self.bytes.get(ENTRY_HEAD_LEN + self.blocks_len()..)?;
         for _ in 0..head[13] {
@@ -551,26 +483,6 @@ impl<'t> Entry<'t> {
 #[inline]
 fn row_field(row: &[u8; ROW_LEN], at: usize) -> u16 {
     u16::from_le_bytes([row[at], row[at + 1]])
-}
-
-/// The address that a pod's label spells: `1-2-3-4`, or the groups of an IPv6 address.
-#[must_use]
-pub fn dashed_address(label: &[u8]) -> Option<IpAddr> {
-    let mut text = [0u8; 63];
-    let spelt = text.get_mut(..label.len())?;
-    spelt.copy_from_slice(label);
-    let dashes = label.iter().filter(|byte| **byte == b'-').count();
-    let is_v4 = dashes == 3 && !label.windows(2).any(|pair| pair == b"--");
-    for byte in spelt.iter_mut().filter(|byte| **byte == b'-') {
-        *byte = if is_v4 { b'.' } else { b':' };
-    }
-    let spelt = core::str::from_utf8(spelt).ok()?;
-    if is_v4 {
-        spelt.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
-    } else {
-        // A mapped address is the IPv4 address that it maps, as CoreDNS reads it.
-        spelt.parse::<Ipv6Addr>().ok().map(|address| IpAddr::V6(address).to_canonical())
-    }
 }
 
 #[inline]

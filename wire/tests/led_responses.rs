@@ -7,16 +7,17 @@ use std::sync::Arc;
 
 use upstream::{asked, message, query, read, shown, uncompressed};
 use wire::compile::{EVERY_TYPE, EntryWriter, Section, TableBuilder, TableOptions};
+use wire::kubernetes::PodMode;
 use wire::name::Name;
 use wire::reply::{End, Envelope, MESSAGE_LEN_MAX};
 use wire::response::{self, Kind, TtlRule};
-use wire::table::{Found, PodMode, Table};
+use wire::table::{Found, Table};
 
 /// A table of cluster.local: web has an address and two ports, ext is an alias of it.
 fn cluster() -> Arc<Table> {
     let wire_name = |text: &str| upstream::name(text).as_slice().to_vec();
     let zones = vec![wire_name("cluster.local")];
-    let options = TableOptions { zones, pods: PodMode::Disabled, ttl_secs: 5 };
+    let options = TableOptions::kubernetes(zones, PodMode::Disabled, 5);
     let mut builder = TableBuilder::new(options, 1);
     let mut writer = EntryWriter::new();
     let [web, ext] = ["web.cluster.local", "ext.cluster.local"].map(wire_name);

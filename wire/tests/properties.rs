@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use domain::base::{Message, Question};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
-use wire::PodMode;
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
+use wire::kubernetes::PodMode;
 use wire::name::Name;
 use wire::query::{self, Reading};
 use wire::reply::{self, Envelope, MESSAGE_LEN_MAX};
@@ -64,7 +64,7 @@ proptest! {
     fn any_packet_has_an_outcome(packet in packets()) {
         let mut name = Name::default();
         let table = TableBuilder::new(
-            TableOptions { zones: vec![vec![0]], pods: PodMode::Insecure, ttl_secs: 5 }, 1,
+            TableOptions::kubernetes(vec![vec![0]], PodMode::Insecure, 5), 1,
         ).publish(1);
         let mut out = packet.clone();
         out.resize(MESSAGE_LEN_MAX, 0);
@@ -109,7 +109,7 @@ proptest! {
             bytes.extend(b"\x01z\0");
             bytes
         };
-        let options = TableOptions { zones: vec![b"\x01z\0".to_vec()], pods: PodMode::Disabled, ttl_secs: 5 };
+        let options = TableOptions::kubernetes(vec![b"\x01z\0".to_vec()], PodMode::Disabled, 5);
         let mut builder = TableBuilder::new(options, 99);
         builder.set_synced();
         let mut writer = EntryWriter::new();

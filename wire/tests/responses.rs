@@ -6,10 +6,11 @@ use domain::base::MessageBuilder;
 use domain::base::iana::Rcode;
 use upstream::{asked, message, query, read, shown, stamped, uncompressed};
 use wire::compile::{EVERY_TYPE, EntryWriter, Section, TableBuilder, TableOptions};
+use wire::kubernetes::PodMode;
 use wire::name::Name;
 use wire::reply::{Envelope, MESSAGE_LEN_MAX};
 use wire::response::{self, Alias, Asked, Kind, Reading, TtlRule};
-use wire::table::{Found, PodMode};
+use wire::table::Found;
 
 const WWW: &str = "www.example.org A | NOERROR rd ra \
     | www.example.org 60 CNAME web.example.org; web.example.org 20 A 192.0.2.1; web.example.org 20 A 192.0.2.2 \
@@ -398,7 +399,7 @@ fn addresses_rotate_and_nothing_else() {
 fn with_alias<T>(use_alias: impl FnOnce(Alias<'_>) -> T) -> T {
     let wire_name = |text: &str| upstream::name(text).as_slice().to_vec();
     let zones = vec![wire_name("cluster.local")];
-    let options = TableOptions { zones, pods: PodMode::Disabled, ttl_secs: 5 };
+    let options = TableOptions::kubernetes(zones, PodMode::Disabled, 5);
     let mut builder = TableBuilder::new(options, 1);
     let mut writer = EntryWriter::new();
     let [first, second] = ["ext.default.svc.cluster.local", "web.svc.cluster.local"].map(wire_name);

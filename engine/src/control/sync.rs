@@ -24,7 +24,7 @@ use k8s_sync::status::SourceStatus;
 use k8s_sync::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
-use wire::PodMode;
+use wire::kubernetes::PodMode;
 
 /// Threads started so far.
 static STARTED: AtomicU64 = AtomicU64::new(0);

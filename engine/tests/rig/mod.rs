@@ -23,8 +23,8 @@ use engine::plan::{
     Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, KubernetesStep, ListenerPlan, Plan,
     TableSlot,
 };
-use wire::PodMode;
 use wire::compile::{EVERY_TYPE, EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::kubernetes::PodMode;
 use wire::zone::ZoneSet;
 
 /// Both ways of moving datagrams; every test runs over each.
@@ -53,7 +53,7 @@ pub fn wire_name(text: &str) -> Vec<u8> {
 /// web: one address; big: 60 (1 KB); big2: 95 (1.5 KB); and an SRV with its address; alias: of web; PTR; pods insecure.
 pub fn builder() -> TableBuilder {
     let zones = ["cluster.local", "in-addr.arpa"].map(wire_name).to_vec();
-    let options = TableOptions { zones, pods: PodMode::Insecure, ttl_secs: 30 };
+    let options = TableOptions::kubernetes(zones, PodMode::Insecure, 30);
     let mut builder = TableBuilder::new(options, 7);
     let mut writer = EntryWriter::new();
     for (name, count) in [("web", 1u8), ("big", 60), ("big2", 95)] {

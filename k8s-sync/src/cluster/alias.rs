@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use domain::base::name::NameBuilder;
 use domain::dep::octseq::array::Array;
-use wire::table::dashed_address;
+use wire::kubernetes::dashed_address;
 
 use super::zones::{WireName, Zones};
 use crate::object::{ObjectKey, Protocol};

@@ -69,8 +69,8 @@ mod tests {
     use std::rc::Rc;
     use std::sync::Mutex;
 
-    use wire::PodMode;
     use wire::compile::{TableBuilder, TableOptions};
+    use wire::kubernetes::PodMode;
 
     use super::*;
 
@@ -92,7 +92,7 @@ mod tests {
     }
 
     fn tables() -> impl FnMut() -> Arc<Table> {
-        let options = TableOptions { zones: vec![vec![0]], pods: PodMode::Disabled, ttl_secs: 5 };
+        let options = TableOptions::kubernetes(vec![vec![0]], PodMode::Disabled, 5);
         let mut builder = TableBuilder::new(options, 1);
         move || builder.publish(0)
     }

@@ -16,7 +16,7 @@ use super::pen::Pen;
 use super::service::{self, Backends, Having};
 use crate::cluster::{Alias, Cluster, Part, Place, WireName};
 use crate::object::ObjectKey;
-use wire::PodMode;
+use wire::kubernetes::PodMode;
 
 /// Most CNAME records of one answer; CoreDNS follows about as many.
 const CHAIN_LEN_MAX: usize = 10;

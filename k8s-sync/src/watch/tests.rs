@@ -128,7 +128,7 @@ pub(super) fn options() -> Options {
         namespaces: Vec::new(),
         namespace_labels: None,
         labels: None,
-        pods: wire::PodMode::Disabled,
+        pods: wire::kubernetes::PodMode::Disabled,
         endpoint_pod_names: false,
         ttl_secs: 5,
         no_endpoints: true,

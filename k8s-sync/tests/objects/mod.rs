@@ -22,8 +22,8 @@ use k8s_sync::object::{
 };
 use k8s_sync::options::{ApiServer, Options, Source};
 use k8s_sync::publish::Publisher;
-use wire::PodMode;
 use wire::compile::Table;
+use wire::kubernetes::PodMode;
 use wire::table::{Answer, Found};
 
 pub(crate) fn options(zones: &[&str]) -> Options {
