@@ -10,10 +10,11 @@ use rapidhash::v3::RapidSecrets;
 
 pub use crate::table::{EVERY_TYPE, NameHash, Table};
 
+use crate::apex::soa_record;
 use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_SRV};
 use crate::kubernetes::PodMode;
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, Name, block_count};
-use crate::reply::{MESSAGE_LEN_MAX, soa_record};
+use crate::reply::MESSAGE_LEN_MAX;
 use crate::table::{
     ENTRY_HEAD_LEN, Entry, IN_REVERSE_ZONE, IS_ALIAS, NameRules, ROW_LEN, SLOT_LEN, Segment, hash,
     segment_index, slot_and_tag, u32_le,

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod apex;
 pub mod compile;
 pub mod header;
 pub mod kubernetes;

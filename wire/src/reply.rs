@@ -8,14 +8,14 @@
 
 use core::net::IpAddr;
 
+use crate::apex::{Apex, SOA_LEN, SOA_POINTERS_AT};
 use crate::header::{
-    AA, CLASS_IN, HEADER_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_SOA, TYPE_SRV,
-    u16_at,
+    AA, CLASS_IN, HEADER_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_SRV, u16_at,
 };
 use crate::kubernetes::PodName;
 use crate::query::{Edns, Query, Reject, UDP_LEN_MIN};
 use crate::record::RecordHead;
-use crate::table::{Answer, Apex, Found, Table};
+use crate::table::{Answer, Found, Table};
 
 /// The UDP size that answers announce and keep to, unless `bufsize` says otherwise (RFC 9715, section 3.1).
 pub const UDP_LEN_MAX: u16 = 1232;
@@ -457,46 +457,6 @@ fn moved_owner(
 }
 
 const _: () = assert!(TYPE_OPT <= 0xFF);
-
-/// Where a zone's SOA points at the zone: its owner, and the ends of the two names in its data.
-const SOA_POINTERS_AT: [usize; 3] =
-    [0, 12 + SOA_PRIMARY.len(), 12 + SOA_PRIMARY.len() + 2 + SOA_MAILBOX.len()];
-const SOA_PRIMARY: &[u8] = b"\x02ns\x03dns";
-const SOA_MAILBOX: &[u8] = b"\x0ahostmaster";
-const SOA_RDATA_LEN: usize = SOA_PRIMARY.len() + 2 + SOA_MAILBOX.len() + 2 + 20;
-/// Bytes of a SOA record whose names all end in a pointer to the zone.
-pub(crate) const SOA_LEN: usize = 12 + SOA_RDATA_LEN;
-/// SOA timers in seconds, as CoreDNS's `kubernetes` gives them; the minimum is the table's TTL.
-const SOA_REFRESH_SECS: u32 = 7200;
-const SOA_RETRY_SECS: u32 = 1800;
-const SOA_EXPIRE_SECS: u32 = 86400;
-/// CoreDNS caps the SOA record's own TTL, though not its minimum.
-const SOA_TTL_SECS_MAX: u32 = 300;
-
-/// The SOA of a table's zones, but for the pointers to the zone: all three names end in it, and the question holds it.
-pub(crate) fn soa_record(serial: u32, ttl_secs: u32) -> [u8; SOA_LEN] {
-    const POINTER: &[u8] = &[0, 0];
-    let timers = [serial, SOA_REFRESH_SECS, SOA_RETRY_SECS, SOA_EXPIRE_SECS, ttl_secs];
-    let timers = timers.map(u32::to_be_bytes);
-    let mut record = [0; SOA_LEN];
-    let mut at = 0;
-    for part in [
-        POINTER,
-        &TYPE_SOA.to_be_bytes(),
-        &CLASS_IN.to_be_bytes(),
-        &ttl_secs.min(SOA_TTL_SECS_MAX).to_be_bytes(),
-        &(SOA_RDATA_LEN as u16).to_be_bytes(),
-        SOA_PRIMARY,
-        POINTER,
-        SOA_MAILBOX,
-        POINTER,
-        timers.as_flattened(),
-    ] {
-        record[at..at + part.len()].copy_from_slice(part);
-        at += part.len();
-    }
-    record
-}
 
 /// The records of a body in the order in which they are sent: the run of addresses begins at the rotation.
 ///

@@ -21,11 +21,11 @@ use core::hash::{BuildHasher as _, Hasher as _};
 use rapidhash::fast::SeedableState;
 use rapidhash::v3::RapidSecrets;
 
+use crate::apex::{Apex, SOA_LEN};
 use crate::header::{TYPE_ANY, TYPE_CNAME, TYPE_SOA};
 use crate::kubernetes::{PodMode, PodName};
 use crate::name::{BLOCK_LEN, Block, Name, block_count};
 use crate::record::RecordHead;
-use crate::reply::SOA_LEN;
 use crate::zone::ZoneSet;
 
 /// The key of the row that holds an alias' CNAMEs: they answer whatever type is asked that has no row of its own.
@@ -126,13 +126,6 @@ impl<'t> Stored<'t> {
         let has_rules = self.0.flags() & (IS_ALIAS | IN_REVERSE_ZONE) != 0;
         (!has_rules).then_some(Apex { name_offset: self.0.zone_at() })
     }
-}
-
-/// The apex of the zone that a question's name belongs to: the owner of the SOA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Apex {
-    /// Offset of the apex in the question's name.
-    pub name_offset: usize,
 }
 
 /// A stored answer: record bytes and what stamping needs to know of them.
