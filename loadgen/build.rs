@@ -1,4 +1,4 @@
-//! Names the commit in the version, so that a figure can be traced to the code that measured it.
+//! Puts the commit into the version, so that a figure can be traced to the code that measured it.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,17 +15,17 @@ fn main() {
     println!("cargo::rustc-env=LOADGEN_VERSION={version}");
 }
 
-/// What the build was told, or the clone's commit; `None` outside a clone, or without git.
+/// `RINGDNS_REVISION` if set, else the clone's commit; `None` outside a clone, or without git.
 fn revision() -> Option<String> {
-    let told = std::env::var("RINGDNS_REVISION").ok().filter(|told| !told.is_empty());
-    if told.is_some() {
-        return told;
+    let given = std::env::var("RINGDNS_REVISION").ok().filter(|given| !given.is_empty());
+    if given.is_some() {
+        return given;
     }
-    // Only a clone of this repository: sources unpacked inside another one would be given its commit.
+    // Only a clone of this repository: sources unpacked inside another clone would get its commit.
     if !Path::new("../.git").exists() {
         return None;
     }
-    // A commit or a checkout adds a line to it.
+    // Every commit and checkout appends a line to this log.
     let log = git(&["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"])?;
     if Path::new(&log).exists() {
         println!("cargo::rerun-if-changed={log}");

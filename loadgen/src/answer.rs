@@ -1,18 +1,19 @@
-//! What came back: is it an answer at all, and to the question that was asked? Pure, bytes in and a verdict out.
+//! Checks a packet from the server: is it a response, and does it echo the question that was sent?
 //!
-//! This is the one place where bytes from the server are doubted. Only the header and the question are read here; the
-//! records are read by `verify`, and only when expectations were given.
+//! Pure: bytes in, verdict out. This is the only place that validates bytes from the server. It
+//! reads the header and the question; `verify` reads the records, and only if expectations were
+//! given.
 
-/// A DNS header's length.
+/// Length of a DNS header.
 pub const HEADER_LEN: usize = 12;
 
-/// What the first twelve bytes say.
+/// The fields of the header that the report needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     pub id: u16,
     /// Valid: 0..=15.
     pub rcode: u8,
-    /// TC: the answer was cut to fit.
+    /// TC: the response was truncated.
     pub truncated: bool,
 }
 
@@ -27,20 +28,21 @@ pub fn header(packet: &[u8]) -> Option<Header> {
     })
 }
 
-/// How the question of an answer compares with the one that was asked.
+/// How the question section of a response compares with the one that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// Byte for byte.
+pub enum QuestionMatch {
+    /// Identical, byte for byte.
     Same,
-    /// But for upper and lower case, which draft-vixie-dnsext-dns0x20 relies on.
+    /// Identical except for upper and lower case, which draft-vixie-dnsext-dns0x20 relies on.
     OtherCase,
-    /// No question and an error code: how servers answer what they could not read (RFC 1035, section 4.1.1).
+    /// No question and an error code: the usual response to an unreadable query (RFC 1035, section
+    /// 4.1.1).
     LeftOut,
     Wrong,
 }
 
-/// Compares with the question section of `query`, `question_len` bytes after the header.
-pub fn question(packet: &[u8], query: &[u8], question_len: usize) -> Question {
+/// Compares with the question section of `query`: the `question_len` bytes after the header.
+pub fn match_question(packet: &[u8], query: &[u8], question_len: usize) -> QuestionMatch {
     let asked = &query[HEADER_LEN..HEADER_LEN + question_len];
     let (Some(head), Some(got)) =
         (packet.first_chunk::<HEADER_LEN>(), packet.get(HEADER_LEN..HEADER_LEN + question_len))
@@ -51,21 +53,21 @@ pub fn question(packet: &[u8], query: &[u8], question_len: usize) -> Question {
         return missing(packet);
     }
     if got == asked {
-        Question::Same
+        QuestionMatch::Same
     } else if got.eq_ignore_ascii_case(asked) {
-        // Label lengths are below 64 and so never letters; type and class are compared as they are by their first byte 0
-        // only: 0x41 and 0x61 as types (NXNAME-range 65 and 97) would compare equal, so they are looked at once more.
+        // Label lengths are below 64, so they are never letters. Types can be: 0x41 and 0x61 (65
+        // and 97) would compare equal, so type and class are compared again exactly.
         let tail = question_len.saturating_sub(4);
-        if got[tail..] == asked[tail..] { Question::OtherCase } else { Question::Wrong }
+        if got[tail..] == asked[tail..] { QuestionMatch::OtherCase } else { QuestionMatch::Wrong }
     } else {
-        Question::Wrong
+        QuestionMatch::Wrong
     }
 }
 
-fn missing(packet: &[u8]) -> Question {
+fn missing(packet: &[u8]) -> QuestionMatch {
     match packet.first_chunk::<HEADER_LEN>() {
-        Some(head) if head[4] == 0 && head[5] == 0 && head[3] & 0x0f != 0 => Question::LeftOut,
-        _ => Question::Wrong,
+        Some(head) if head[4] == 0 && head[5] == 0 && head[3] & 0x0f != 0 => QuestionMatch::LeftOut,
+        _ => QuestionMatch::Wrong,
     }
 }
 
@@ -77,7 +79,7 @@ mod tests {
         b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x01a\x00\x00\x01\x00\x01";
     const QUESTION_LEN: usize = QUERY.len() - HEADER_LEN;
 
-    fn answer(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    fn response(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let mut packet = QUERY.to_vec();
         packet[2] |= 0x80;
         change(&mut packet);
@@ -85,14 +87,14 @@ mod tests {
     }
 
     #[test]
-    fn headers() {
+    fn headers_are_parsed() {
         type Row = (&'static str, Vec<u8>, Option<(u16, u8, bool)>);
         let rows: &[Row] = &[
-            ("plain", answer(|_| {}), Some((0x1234, 0, false))),
-            ("NXDOMAIN", answer(|p| p[3] = 0x83), Some((0x1234, 3, false))),
-            ("TC", answer(|p| p[2] |= 2), Some((0x1234, 0, true))),
+            ("plain", response(|_| {}), Some((0x1234, 0, false))),
+            ("NXDOMAIN", response(|p| p[3] = 0x83), Some((0x1234, 3, false))),
+            ("TC", response(|p| p[2] |= 2), Some((0x1234, 0, true))),
             ("a query", QUERY.to_vec(), None),
-            ("cut", answer(|p| p.truncate(11)), None),
+            ("cut", response(|p| p.truncate(11)), None),
             ("empty", Vec::new(), None),
         ];
         for (name, packet, expected) in rows {
@@ -102,45 +104,45 @@ mod tests {
     }
 
     #[test]
-    fn questions() {
-        let rows: &[(&str, Vec<u8>, Question)] = &[
-            ("same", answer(|_| {}), Question::Same),
-            ("records after it", answer(|p| p.extend([0xc0; 16])), Question::Same),
-            ("other case", answer(|p| p[13] = b'W'), Question::OtherCase),
-            ("other name", answer(|p| p[13] = b'x'), Question::Wrong),
-            ("other type", answer(|p| p[20] = 28), Question::Wrong),
-            ("cut", answer(|p| p.truncate(20)), Question::Wrong),
+    fn questions_are_compared() {
+        let rows: &[(&str, Vec<u8>, QuestionMatch)] = &[
+            ("same", response(|_| {}), QuestionMatch::Same),
+            ("records after it", response(|p| p.extend([0xc0; 16])), QuestionMatch::Same),
+            ("other case", response(|p| p[13] = b'W'), QuestionMatch::OtherCase),
+            ("other name", response(|p| p[13] = b'x'), QuestionMatch::Wrong),
+            ("other type", response(|p| p[20] = 28), QuestionMatch::Wrong),
+            ("cut", response(|p| p.truncate(20)), QuestionMatch::Wrong),
             (
                 "header only, no error",
-                answer(|p| {
+                response(|p| {
                     p.truncate(12);
                     p[5] = 0
                 }),
-                Question::Wrong,
+                QuestionMatch::Wrong,
             ),
             (
                 "header only, FORMERR",
-                answer(|p| {
+                response(|p| {
                     p.truncate(12);
                     p[5] = 0;
                     p[3] = 1
                 }),
-                Question::LeftOut,
+                QuestionMatch::LeftOut,
             ),
-            ("two questions", answer(|p| p[5] = 2), Question::Wrong),
+            ("two questions", response(|p| p[5] = 2), QuestionMatch::Wrong),
         ];
         for (name, packet, expected) in rows {
-            assert_eq!(question(packet, QUERY, QUESTION_LEN), *expected, "{name}");
+            assert_eq!(match_question(packet, QUERY, QUESTION_LEN), *expected, "{name}");
         }
     }
 
     #[test]
-    fn types_are_not_letters() {
+    fn types_are_compared_exactly() {
         let mut query = QUERY.to_vec();
         query[20] = 0x41; // HTTPS
         let mut packet = query.clone();
         packet[2] |= 0x80;
         packet[20] = 0x61;
-        assert_eq!(question(&packet, &query, QUESTION_LEN), Question::Wrong);
+        assert_eq!(match_question(&packet, &query, QUESTION_LEN), QuestionMatch::Wrong);
     }
 }

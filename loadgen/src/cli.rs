@@ -1,4 +1,4 @@
-//! The flags. dnsperf's letters mean what they mean there; `plan` checks the figures.
+//! The flags. dnsperf's letters mean what they mean in dnsperf; `plan` checks the values.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -14,14 +14,16 @@ use crate::workload::mix::Profile;
 
 /// `command::Code` in words.
 const EXIT_CODES: &str = "\
-Exit codes: 0 a report was made; 1 the run could not be made or was ended by the end of a server, or a report not written; 2 bad \
-flags or input; 3 no answer at all, of compare: from one of the servers; 4 answers were not as --verify expects; 130 stopped by a signal (the report covers what was measured)";
+Exit codes: 0 report written; 1 the run could not start, a server exited during it, or a report \
+could not be written; 2 bad flags or input; 3 no responses at all (compare: none from one of the \
+servers); 4 answers differ from --verify; 130 stopped by a signal (the report covers what was \
+measured)";
 
 #[derive(Parser, Debug)]
 #[command(
     name = "loadgen",
     version = VERSION,
-    about = "Puts load on a DNS server and tells the truth about it",
+    about = "Load-test a DNS server, measuring latency from the intended send time",
     args_conflicts_with_subcommands = true,
     allow_negative_numbers = true,
     after_help = EXIT_CODES
@@ -34,7 +36,7 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Of the command that was given.
+    /// The flags of the given command.
     pub fn run_flags(&self) -> &RunFlags {
         match &self.command {
             Some(Subcommand::Compare(flags)) => &flags.run,
@@ -45,29 +47,30 @@ impl Cli {
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Subcommand {
-    /// Two or more servers under the same load, in turn
+    /// Measure two or more servers in turn under the same load
     #[command(after_help = EXIT_CODES)]
     Compare(Box<CompareFlags>),
 }
 
 #[derive(Args, Clone, Debug)]
 pub struct CompareFlags {
-    /// Servers: NAME=HOST:PORT, and @PID for the CPU time of an answer; the first is what the others are compared with
+    /// Servers: NAME=HOST:PORT, with @PID to report CPU time per answer; the first is the baseline
     #[arg(value_name = "SERVER")]
     pub servers: Vec<ServerSpec>,
-    /// Start CoreDNS and ringdns here, on the cluster of --from
+    /// Start CoreDNS and ringdns, both serving the cluster given by --from
     #[arg(long, value_enum, conflicts_with = "servers")]
     pub against: Option<Against>,
-    /// With --against: CoreDNS's binary [default: target/e2e/bin/coredns, which deploy/e2e/build.sh builds]
+    /// With --against: CoreDNS's binary [default: target/e2e/bin/coredns, built by
+    /// deploy/e2e/build.sh]
     #[arg(long, value_name = "PATH")]
     pub coredns: Option<PathBuf>,
-    /// With --against: ringdns's binary [default: beside loadgen, then target/release/ringdns]
+    /// With --against: ringdns's binary [default: next to loadgen, then target/release/ringdns]
     #[arg(long, value_name = "PATH")]
     pub ringdns: Option<PathBuf>,
-    /// With --against: the core that the servers are pinned to, in turn
+    /// With --against: the core to pin the servers to; they are measured in turn
     #[arg(long, value_name = "CORE")]
     pub server_core: Option<usize>,
-    /// Rates to ask, rising
+    /// Rates to test, lowest first
     #[arg(
         long,
         value_delimiter = ',',
@@ -79,10 +82,10 @@ pub struct CompareFlags {
     /// Rounds at each rate
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
-    /// A rate is met when no greater share than this is lost
+    /// A rate counts as met if at most this share of the queries is lost
     #[arg(long, default_value_t = 0.001, value_name = "SHARE")]
     pub loss_max: f64,
-    /// and p99 is at most so many milliseconds
+    /// and p99 is at most this many milliseconds
     #[arg(long, default_value_t = 10.0, value_name = "MS")]
     pub p99_max: f64,
     #[command(flatten)]
@@ -109,7 +112,7 @@ impl FromStr for ServerSpec {
         let (name, rest) = text.split_once('=').unwrap_or((text, text));
         let (address, pid) = match rest.split_once('@') {
             Some((address, pid)) => {
-                (address, Some(pid.parse().map_err(|_| format!("'{pid}' is no process id"))?))
+                (address, Some(pid.parse().map_err(|_| format!("'{pid}' is not a process id"))?))
             }
             None => (rest, None),
         };
@@ -130,10 +133,10 @@ pub enum Family {
 
 #[derive(Args, Clone, Debug)]
 pub struct RunFlags {
-    /// The server: an address or a name [default: 127.0.0.1]
+    /// Server address or host name [default: 127.0.0.1]
     #[arg(short = 's', long, value_name = "HOST")]
     pub server: Option<String>,
-    /// Its port [default: 53]
+    /// Server port [default: 53]
     #[arg(short = 'p', long, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// Which addresses of a server's name to use
@@ -142,29 +145,30 @@ pub struct RunFlags {
     /// Transport: udp or tcp
     #[arg(short = 'm', long, value_parser = mode, default_value = "udp")]
     pub mode: Transport,
-    /// Both transports: the share of the queries that goes over TCP, by the toss of a seeded coin
+    /// Use both transports: the share of queries sent over TCP, chosen at random from the seed
     #[arg(long, value_name = "SHARE", conflicts_with = "mode")]
     pub tcp_share: Option<f64>,
-    /// The local address to send from
+    /// Local address to send from
     #[arg(short = 'a', long, value_name = "ADDRESS")]
     pub local: Option<IpAddr>,
-    /// The local port of the first socket; the others have the ports after it
+    /// Local port of the first socket; the others use the ports after it
     #[arg(short = 'x', long, value_name = "PORT")]
     pub local_port: Option<u16>,
 
-    /// A query file: a name and a type on each line; - for standard input, which is read without -d and --from too
+    /// Query file: a name and a type per line; - reads standard input, the default without -d and
+    /// --from
     #[arg(short = 'd', long, value_name = "FILE")]
     pub queries: Option<PathBuf>,
-    /// Ask the names of a cluster: manifests as kubectl prints them, files or folders
+    /// Query the names of a cluster: manifests as kubectl prints them, files or folders
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "queries")]
     pub from: Vec<PathBuf>,
     /// The cluster's zone
     #[arg(long, default_value = "cluster.local")]
     pub zone: String,
-    /// How a look-up becomes questions (with --from)
+    /// How a look-up becomes queries (with --from)
     #[arg(long, value_enum, default_value = "plain")]
     pub profile: Profile,
-    /// Share of look-ups of names outside the cluster (with --from)
+    /// Share of look-ups of external names (with --from)
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     pub external: f64,
     /// Share of look-ups of names that do not exist (with --from)
@@ -176,51 +180,53 @@ pub struct RunFlags {
     /// Share of look-ups with EDNS (with --from)
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     pub edns_share: f64,
-    /// Exponent of the names' popularity (with --from); 0: all alike
+    /// Zipf exponent of the names' popularity (with --from); 0: all names equally popular
     #[arg(long, default_value_t = 1.0, value_name = "EXPONENT")]
     pub zipf: f64,
-    /// Questions drawn before the run, then asked round and round (with --from)
+    /// Queries to generate before the run; they are then sent in a loop (with --from)
     #[arg(long, default_value_t = 100_000, value_name = "COUNT")]
     pub messages: usize,
-    /// Check the answers: lines of NAME TYPE RCODE and the addresses
+    /// Check the answers against FILE: lines of NAME TYPE RCODE and the addresses
     #[arg(long, value_name = "FILE")]
     pub verify: Option<PathBuf>,
-    /// Ask with EDNS
+    /// Send queries with EDNS
     #[arg(short = 'e', long)]
     pub edns: bool,
-    /// Set the DNSSEC OK bit (with EDNS)
+    /// Set the DNSSEC OK bit (implies EDNS)
     #[arg(short = 'D', long)]
     pub dnssec_ok: bool,
 
-    /// Open loop: so many queries a second, whatever the server does: 20000, 20k, or 10k..100k+10k/5 in steps of 5 s
+    /// Open loop: queries per second, whether or not the server keeps up: 20000, 20k, or
+    /// 10k..100k+10k/5 in steps of 5 s
     #[arg(short = 'Q', long, value_name = "RATE")]
     pub rate: Option<Rate>,
     /// Gaps between the queries of an open loop
     #[arg(long, value_enum, default_value = "poisson")]
     pub spacing: Spacing,
-    /// Queries outstanding at once [default: 100; with -Q: no bound but the ids]
+    /// Queries in flight at once [default: 100; with -Q: limited only by the query ids]
     #[arg(short = 'q', long, value_name = "COUNT")]
     pub outstanding: Option<u32>,
-    /// Sockets or connections to send from; with --tcp-share so many of each [default: one a thread]
+    /// Sockets or connections to send from; with --tcp-share, this many of each [default: one per
+    /// thread]
     #[arg(short = 'c', long, value_name = "COUNT")]
     pub clients: Option<usize>,
-    /// TCP: close a connection and make a new one after so many queries
+    /// TCP: open a new connection after this many queries
     #[arg(long, value_name = "COUNT")]
     pub reconnect: Option<u64>,
-    /// Threads
+    /// Sending threads
     #[arg(short = 'T', long, default_value_t = 1, value_name = "COUNT")]
     pub threads: usize,
     /// Cores to pin the threads to: 1 or 0,2,3
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub cores: Vec<usize>,
 
-    /// Send for so many seconds
+    /// Send for this many seconds
     #[arg(short = 'l', long, value_name = "SECONDS")]
     pub limit: Option<f64>,
-    /// Go through the queries at most so many times [default: once, where -l is not given]
+    /// Send all queries at most this many times [default: once, unless -l is given]
     #[arg(short = 'n', long, value_name = "COUNT")]
     pub runs: Option<u64>,
-    /// Send at most so many queries
+    /// Send at most this many queries
     #[arg(long, value_name = "COUNT")]
     pub count: Option<u64>,
     /// Seconds after which a query counts as lost
@@ -229,46 +235,48 @@ pub struct RunFlags {
     /// Socket buffers in kilobytes
     #[arg(short = 'b', long, default_value_t = 4096, value_name = "KB")]
     pub buffer: usize,
-    /// Milliseconds after its time from which on a send counts as late
+    /// A send counts as late if it leaves this many milliseconds after its intended time
     #[arg(long, default_value_t = 1.0, value_name = "MS")]
     pub late_after: f64,
-    /// Never sleep: truer latencies where the generator has cores of its own
+    /// Never sleep: more accurate latencies if the generator has cores of its own
     #[arg(long)]
     pub spin: bool,
-    /// UDP: hand each query to the kernel by itself. Else those of one length that leave at one time go in one piece, which
-    /// the kernel cuts into the same datagrams (UDP_SEGMENT): the server receives the same, and the generator spends less
+    /// UDP: pass each query to the kernel in its own call. By default, queries of one length that
+    /// are due at the same time are passed as one buffer, which the kernel cuts into the same
+    /// datagrams (UDP_SEGMENT): the server receives the same packets and the generator uses less
+    /// CPU
     #[arg(long)]
     pub no_gso: bool,
-    /// Decides everything that chance decides
+    /// Seed for all random choices; the same seed sends the same queries at the same times
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 
-    /// Print the rate every so many seconds
+    /// Print the rate every this many seconds
     #[arg(short = 'S', long, value_name = "SECONDS")]
     pub stats: Option<f64>,
-    /// Count the CPU time of this process, the server's, for each answer
+    /// Process id of the server, to report its CPU time per answer
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
     /// Print dnsperf's statistics block instead of the table
     #[arg(long)]
     pub dnsperf: bool,
-    /// Warnings and errors go to standard output
+    /// Print warnings and errors to standard output
     #[arg(short = 'W', long)]
     pub warn_on_stdout: bool,
-    /// With --dnsperf: #histogram lines, a millisecond each
+    /// With --dnsperf: #histogram lines, one per millisecond
     #[arg(long)]
     pub histogram: bool,
-    /// Write a page with the percentile plot, to be opened from disk. Files of reports are opened before the run: one that cannot
-    /// be written ends the command at once
+    /// Write an HTML page with the percentile plot, which opens from disk. Report files are opened
+    /// before the run: if one cannot be written, the command ends at once
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Write HdrHistogram's percentile table
     #[arg(long, value_name = "FILE")]
     pub hgrm: Option<PathBuf>,
-    /// Write HdrHistogram's interval log, a histogram a second
+    /// Write HdrHistogram's interval log, one histogram per second
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
-    /// Write the report as JSON; - for standard output, instead of the table
+    /// Write the report as JSON; - writes it to standard output instead of the table
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
@@ -281,9 +289,9 @@ fn mode(text: &str) -> Result<Transport, String> {
         "udp" => Ok(Transport::Udp),
         "tcp" => Ok(Transport::Tcp),
         "dot" | "doh" => {
-            Err("dnsperf has it; loadgen speaks udp and tcp, which is what pods speak".to_owned())
+            Err("loadgen supports udp and tcp, the transports that pods use".to_owned())
         }
-        _ => Err("it is udp or tcp".to_owned()),
+        _ => Err("must be udp or tcp".to_owned()),
     }
 }
 
@@ -291,19 +299,19 @@ fn mode(text: &str) -> Result<Transport, String> {
 mod tests {
     use super::*;
 
-    /// The commands of a page that call loadgen, each joined with its continuation lines.
+    /// The lines of a page that run loadgen, each joined with its continuation lines.
     fn commands(page: &str) -> Vec<String> {
         let joined = page.replace("\\\n ", "");
         let is_command = |line: &&str| {
             line.starts_with("loadgen ") || line.starts_with("target/release/loadgen ")
         };
-        // What follows many blanks is a remark.
+        // A remark follows the command after several blanks.
         let command = |line: &str| line.split("   ").next().unwrap_or_default().to_owned();
         joined.lines().filter(is_command).map(command).collect()
     }
 
     #[test]
-    fn the_commands_in_the_documentation_can_be_typed() {
+    fn documented_commands_parse() {
         for (page, count) in [
             (include_str!("../README.md"), 8),
             (include_str!("../../README.md"), 1),

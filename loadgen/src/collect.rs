@@ -1,4 +1,4 @@
-//! Brings the threads' intervals together: the whole run, and each second of it.
+//! Merges the threads' intervals into the totals of the run and the figures of each second.
 
 use hdrhistogram::Histogram;
 
@@ -9,21 +9,22 @@ use crate::tally::{Counts, Interval, Intervals, Recorded, histogram};
 /// Failures of `--verify` that are shown; all are counted.
 const VERIFY_FAILURE_COUNT_MAX: usize = 10;
 
-/// One thread's own cost.
+/// What one thread spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ThreadUse {
-    /// From the start to the last time that something was sent or received.
+    /// From the start of the run to the last send or receive.
     pub run_ns: u64,
-    /// In loop rounds that sent or received something.
+    /// Time in loop rounds that sent or received something.
     pub busy_ns: u64,
     pub cpu_ns: u64,
-    /// From the start to the end of the thread, the wait for lost queries included: what `cpu_ns` was spent in.
+    /// From the start of the run to the end of the thread, including the wait for lost queries: the
+    /// time over which `cpu_ns` was spent.
     pub whole_ns: u64,
 }
 
-/// A second of the run, all threads together.
+/// One second of the run, all threads together.
 pub struct Second {
-    /// Since the start of the run.
+    /// Counted from the start of the run.
     pub index: u64,
     pub start_ns: u64,
     pub end_ns: u64,
@@ -33,11 +34,11 @@ pub struct Second {
 
 /// What has been measured so far.
 pub struct Totals {
-    /// By `Transport::index`.
+    /// Indexed by `Transport::index`.
     pub by_transport: [Recorded<u64>; Transport::COUNT],
     pub lag: Histogram<u64>,
     pub threads: Vec<ThreadUse>,
-    /// Some of the answers that were not as expected: message and rcode.
+    /// Some of the answers that failed `--verify`: message and rcode.
     pub verify_failures: Vec<(u32, u8)>,
 }
 
@@ -57,17 +58,17 @@ impl Totals {
         all
     }
 
-    /// All answers' latencies.
+    /// Latencies of all responses.
     pub fn latency(&self) -> Histogram<u64> {
         sum(self.by_transport.iter().flat_map(|one| &one.latency))
     }
 
-    /// Those of one of `RCODE_CLASSES`.
+    /// Latencies of one of `RCODE_CLASSES`.
     pub fn latency_of_rcode(&self, class: usize) -> Histogram<u64> {
         sum(self.by_transport.iter().map(|one| &one.latency[class]))
     }
 
-    /// Those of one transport.
+    /// Latencies over one transport.
     pub fn latency_over(&self, transport: Transport) -> Histogram<u64> {
         sum(&self.by_transport[transport.index()].latency)
     }
@@ -99,21 +100,22 @@ fn sum<'h>(histograms: impl IntoIterator<Item = &'h Histogram<u64>>) -> Histogra
     all
 }
 
-/// Adds a second's counters of 32 bits to a sum's of 64, which `Histogram::add` would refuse to mix.
+/// Adds one second's 32-bit histogram to a 64-bit sum; `Histogram::add` does not mix the two.
 fn add(sum: &mut Histogram<u64>, one: &Histogram<u32>) {
     for value in one.iter_recorded() {
         sum.saturating_record_n(value.value_iterated_to(), u64::from(value.count_at_value()));
     }
 }
 
-/// Receives until the last thread has ended; `each_second` is told every second once it is over, in order.
+/// Receives intervals until the last thread has ended. Calls `each_second` once for each complete
+/// second, in order.
 pub fn collect(
     intervals: &Intervals,
     thread_count: usize,
     mut each_second: impl FnMut(&Second),
 ) -> Totals {
     let mut totals = Totals::new(thread_count);
-    // Seconds that some thread may still add to: threads are at most a few apart.
+    // Seconds that some thread may still add to: threads are at most a few seconds apart.
     let mut open: Vec<Second> = Vec::new();
     while let Ok(interval) = intervals.filled.recv() {
         totals.add(&interval);

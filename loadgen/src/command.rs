@@ -1,4 +1,4 @@
-//! The command: reads what is to be asked, runs it, writes the reports, and says by the exit code how it went.
+//! The command: reads the queries, runs the load, writes the reports and picks the exit code.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 
 use crate::cli::{Cli, RunFlags, Subcommand};
-use crate::compare::Death;
+use crate::compare::ServerExit;
 use crate::compare::launch::LaunchError;
 use crate::compare_command;
 use crate::output::{Output, OutputError, Outputs};
@@ -26,7 +26,7 @@ use crate::workload::expect::{ExpectError, Expectations};
 use crate::workload::mix::{self, MixError};
 use crate::workload::query_file::{self, QueryFileError};
 
-/// How a run went. The numbers are documented in `--help` and README.
+/// How a run ended. The numbers are documented in `--help` and README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     Reported = 0,
@@ -34,7 +34,7 @@ pub enum Code {
     BadInput = 2,
     NoAnswer = 3,
     NotAsExpected = 4,
-    /// 128 + SIGINT, as shells have it.
+    /// 128 + SIGINT, the shell convention.
     Interrupted = 130,
 }
 
@@ -56,8 +56,8 @@ pub enum CommandError {
     },
     Run(RunError),
     Launch(LaunchError),
-    Death(Death),
-    /// Stopped by a signal before the first round was over.
+    ServerExited(ServerExit),
+    /// Stopped by a signal before the first round was complete.
     NothingMeasured,
     Signal(io::Error),
     Output(OutputError),
@@ -74,9 +74,11 @@ impl CommandError {
             | Self::NothingExpected { .. }
             | Self::Output(OutputError::Same { .. }) => Code::BadInput,
             Self::Launch(LaunchError::Stopped { .. }) | Self::NothingMeasured => Code::Interrupted,
-            Self::Run(_) | Self::Launch(_) | Self::Death(_) | Self::Signal(_) | Self::Output(_) => {
-                Code::NotRun
-            }
+            Self::Run(_)
+            | Self::Launch(_)
+            | Self::ServerExited(_)
+            | Self::Signal(_)
+            | Self::Output(_) => Code::NotRun,
         }
     }
 }
@@ -90,14 +92,21 @@ impl fmt::Display for CommandError {
             Self::Mix(error) => error.fmt(f),
             Self::Expectations(error) => error.fmt(f),
             Self::NothingExpected { path } => {
-                write!(f, "none of the queries is in {}: nothing could be verified", path.display())
+                write!(
+                    f,
+                    "none of the queries is listed in {}, so nothing can be verified",
+                    path.display()
+                )
             }
             Self::Run(error) => error.fmt(f),
             Self::Launch(error) => error.fmt(f),
             Self::Signal(error) => write!(f, "cannot watch for Ctrl-C: {error}"),
-            Self::Death(death) => death.fmt(f),
+            Self::ServerExited(exit) => exit.fmt(f),
             Self::NothingMeasured => {
-                write!(f, "stopped by a signal before the first round was over: nothing to report")
+                write!(
+                    f,
+                    "stopped by a signal before the first round was complete: nothing to report"
+                )
             }
             Self::Output(error) => error.fmt(f),
         }
@@ -136,7 +145,7 @@ fn run_once(flags: &RunFlags) -> Result<Code, CommandError> {
     })
 }
 
-/// What is to be asked, with what is expected of the answers.
+/// The queries to send, with the answers to expect.
 pub(crate) fn workload(flags: &RunFlags) -> Result<Workload, CommandError> {
     let read = |path: &Path| {
         query_file::read(path, flags.message_options()).map_err(CommandError::Queries)
@@ -151,7 +160,7 @@ pub(crate) fn workload(flags: &RunFlags) -> Result<Workload, CommandError> {
         (None, paths) => {
             let mix = flags.mix().map_err(CommandError::Flags)?;
             let cluster = cluster::read(paths, &flags.zone).map_err(CommandError::Cluster)?;
-            mix::draw(&cluster, &mix).map_err(CommandError::Mix)?
+            mix::generate(&cluster, &mix).map_err(CommandError::Mix)?
         }
     };
     if let Some(path) = &flags.verify {
@@ -163,28 +172,28 @@ pub(crate) fn workload(flags: &RunFlags) -> Result<Workload, CommandError> {
     Ok(workload)
 }
 
-/// What the signals do that end a process from a terminal or by default.
+/// Flags set by the signals that normally end a process.
 pub(crate) struct Signals {
-    /// There was one: the report is wanted.
+    /// A signal arrived: stop and write the report.
     pub(crate) stop: Arc<AtomicBool>,
-    /// The next one ends the process as if nobody had watched.
-    pub(crate) is_next_deadly: Arc<AtomicBool>,
+    /// Once true, the next signal ends the process in the default way.
+    pub(crate) next_ends_process: Arc<AtomicBool>,
 }
 
-/// The first Ctrl-C asks for the report, the second ends the process; but while servers run that were started here, they are
-/// ended first.
+/// The first Ctrl-C stops the run and writes the report; the second ends the process. If loadgen
+/// started servers, it stops them before a signal may end the process.
 pub(crate) fn stop_on_signals(has_servers: bool) -> io::Result<Signals> {
     let stop = Arc::new(AtomicBool::new(false));
-    let is_next_deadly =
+    let next_ends_process =
         if has_servers { Arc::new(AtomicBool::new(false)) } else { Arc::clone(&stop) };
     for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
-        flag::register_conditional_default(signal, Arc::clone(&is_next_deadly))?;
+        flag::register_conditional_default(signal, Arc::clone(&next_ends_process))?;
         flag::register(signal, Arc::clone(&stop))?;
     }
-    Ok(Signals { stop, is_next_deadly })
+    Ok(Signals { stop, next_ends_process })
 }
 
-/// All that a run leaves to report.
+/// Everything that the reports are made from.
 struct Measured<'a> {
     summary: &'a Summary,
     about: &'a About,
@@ -199,7 +208,8 @@ fn write_reports(
 ) -> Result<(), CommandError> {
     let Measured { summary, about, outcome, watch } = measured;
     let latency = outcome.totals.latency();
-    // The report first, and whatever fails, the others all the same: the run is over and cannot be had again.
+    // The table first. If one report fails, the others are still written: the run cannot be
+    // repeated.
     let printed = match flags.dnsperf {
         true => print(&dnsperf::render(summary))
             .and_then(|()| match flags.histogram {
@@ -228,7 +238,7 @@ fn warn(flags: &RunFlags, summary: &Summary) -> Result<(), CommandError> {
         let line = format!("WARNING: {warning}\n");
         match flags.warn_on_stdout {
             true => print(&line)?,
-            // Who closed the stream does not want to know.
+            // If stderr is closed, nobody reads the warning.
             false => drop(io::stderr().write_all(line.as_bytes())),
         }
     }

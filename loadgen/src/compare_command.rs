@@ -9,8 +9,8 @@ use indicatif::ProgressBar;
 
 use crate::cli::{Against, CompareFlags, Family, RunFlags};
 use crate::command::{Code, CommandError, Signals, print, stop_on_signals, workload};
-use crate::compare::launch::{Kind, LaunchError, LaunchOptions, Launched, find, launch};
-use crate::compare::{ComparePlan, Comparison, Contender, Cut, compare, page, table};
+use crate::compare::launch::{LaunchError, LaunchOptions, Launched, ServerKind, find, launch};
+use crate::compare::{ComparePlan, Comparison, Contender, Interruption, compare, page, table};
 use crate::output::{Output, Outputs};
 use crate::plan::FlagError;
 use crate::process::process_cpu_ns;
@@ -20,9 +20,9 @@ use crate::run::{RunError, find_cores};
 use crate::workload::Workload;
 use crate::workload::cluster;
 
-/// Seconds of a round, when -l does not say.
+/// Length of a round in seconds, unless -l is given.
 const ROUND_SECS: f64 = 2.0;
-/// Rounds at a rate, and rates: what bounds the time.
+/// Bounds on the rounds per rate and on the rates, which bound the total time.
 const ROUND_COUNT_MAX: usize = 100;
 const RATE_COUNT_MAX: usize = 200;
 
@@ -32,18 +32,18 @@ pub(crate) fn execute(flags: &CompareFlags) -> Result<Code, CommandError> {
     let workload = workload(&flags.run)?;
     let mut plan = plan(flags, &workload)?;
     let outputs = Outputs::open(&flags.run).map_err(CommandError::Output)?;
-    let Signals { stop, is_next_deadly } =
+    let Signals { stop, next_ends_process } =
         stop_on_signals(binaries.is_some()).map_err(CommandError::Signal)?;
     let mut launched = launch_all(flags, binaries, &workload, &stop)?;
     plan.contenders.splice(0..0, launched.iter().map(|one| one.contender.clone()));
     let about = about(&launched, &plan.contenders);
     let progress = ProgressBar::new_spinner();
-    let (comparison, cut) = compare(
+    let (comparison, interruption) = compare(
         &plan,
         &workload,
         about,
         &stop,
-        &mut || launched.iter_mut().find_map(Launched::death),
+        &mut || launched.iter_mut().find_map(Launched::exit),
         &mut |what| {
             progress.set_message(what.to_owned());
             progress.tick();
@@ -51,16 +51,16 @@ pub(crate) fn execute(flags: &CompareFlags) -> Result<Code, CommandError> {
     );
     progress.finish_and_clear();
     drop(launched);
-    is_next_deadly.store(true, Ordering::Relaxed);
+    next_ends_process.store(true, Ordering::Relaxed);
     if !comparison.is_empty() {
         write_reports(outputs, &comparison)?;
     }
-    match cut {
+    match interruption {
         None => Ok(code(&comparison)),
-        Some(Cut::Signal) if comparison.is_empty() => Err(CommandError::NothingMeasured),
-        Some(Cut::Signal) => Ok(Code::Interrupted),
-        Some(Cut::Death(death)) => Err(CommandError::Death(death)),
-        Some(Cut::Run(error)) => Err(CommandError::Run(error)),
+        Some(Interruption::Signal) if comparison.is_empty() => Err(CommandError::NothingMeasured),
+        Some(Interruption::Signal) => Ok(Code::Interrupted),
+        Some(Interruption::ServerExited(exit)) => Err(CommandError::ServerExited(exit)),
+        Some(Interruption::Run(error)) => Err(CommandError::Run(error)),
     }
 }
 
@@ -86,10 +86,10 @@ fn check(flags: &CompareFlags) -> Result<(), FlagError> {
         return Err(FlagError::NoServers);
     }
     if flags.run.rate.is_some() {
-        return out_of_range("-Q", "left out: compare has --rates");
+        return out_of_range("-Q", "left out: compare uses --rates");
     }
     if let Some((_, flag)) = of_one_server(&flags.run).into_iter().find(|(given, _)| *given) {
-        return out_of_range(flag, "left out: it is for a run against one server");
+        return out_of_range(flag, "left out: it applies only to a run against one server");
     }
     let of_launch = [
         (flags.coredns.is_some(), "--coredns"),
@@ -98,7 +98,10 @@ fn check(flags: &CompareFlags) -> Result<(), FlagError> {
     ];
     let stray = of_launch.into_iter().find(|(given, _)| *given && flags.against.is_none());
     if let Some((_, flag)) = stray {
-        return out_of_range(flag, "left out: it is for servers that --against coredns starts");
+        return out_of_range(
+            flag,
+            "left out: it applies only to servers started by --against coredns",
+        );
     }
     if !(1..=ROUND_COUNT_MAX).contains(&flags.rounds) {
         return out_of_range("--rounds", "1 to 100");
@@ -116,7 +119,7 @@ fn check(flags: &CompareFlags) -> Result<(), FlagError> {
     Ok(())
 }
 
-/// Whether each flag is given that means nothing here.
+/// The flags that `compare` does not support, and whether each is given.
 fn of_one_server(run: &RunFlags) -> [(bool, &'static str); 9] {
     [
         (run.server.is_some(), "-s"),
@@ -131,13 +134,13 @@ fn of_one_server(run: &RunFlags) -> [(bool, &'static str); 9] {
     ]
 }
 
-/// CoreDNS's and ringdns's: both are looked for before one is started.
+/// The paths of both binaries; both are looked for before either is started.
 fn binaries(flags: &CompareFlags) -> Result<Option<[PathBuf; 2]>, LaunchError> {
     flags
         .against
         .map(|Against::Coredns| {
-            let coredns = find(Kind::Coredns, flags.coredns.as_deref())?;
-            Ok([coredns, find(Kind::Ringdns, flags.ringdns.as_deref())?])
+            let coredns = find(ServerKind::Coredns, flags.coredns.as_deref())?;
+            Ok([coredns, find(ServerKind::Ringdns, flags.ringdns.as_deref())?])
         })
         .transpose()
 }
@@ -163,17 +166,17 @@ fn launch_all(
         };
         launch(kind, &options, workload, stop).map_err(CommandError::Launch)
     };
-    Ok(vec![start(Kind::Coredns, coredns)?, start(Kind::Ringdns, ringdns)?])
+    Ok(vec![start(ServerKind::Coredns, coredns)?, start(ServerKind::Ringdns, ringdns)?])
 }
 
-/// With the servers that the flags name; everything that can be wrong about the flags is told here.
+/// The plan, with the servers named by the flags. All errors in the flags are reported here.
 fn plan(flags: &CompareFlags, workload: &Workload) -> Result<ComparePlan, CommandError> {
     let mut run = flags.run.clone();
     run.limit = Some(run.limit.unwrap_or(ROUND_SECS));
     let mut rates_qps: Vec<f64> = flags.rates.iter().map(|rate| rate.steps()[0].rate_qps).collect();
     rates_qps.sort_by(f64::total_cmp);
     rates_qps.dedup();
-    // The bound of an open loop: what its rate and timeout could have outstanding, or what -q says.
+    // The bound on queries in flight: -q, or the default of an open loop.
     run.rate = flags.rates.last().cloned();
     let base = run.plan(workload.len()).map_err(CommandError::Flags)?;
     let cores: Vec<usize> = base.cores.iter().copied().chain(flags.server_core).collect();
@@ -205,7 +208,7 @@ fn write_reports(outputs: Outputs, comparison: &Comparison) -> Result<(), Comman
     let write = |output: Option<Output>, text: &dyn Fn() -> String| {
         output.map_or(Ok(()), |output| output.write(&text())).map_err(CommandError::Output)
     };
-    // Each, even where another one failed: what was measured cannot be had again.
+    // If one report fails, the others are still written: the measurement cannot be repeated.
     let written = [
         printed,
         write(outputs.html, &|| page::render(comparison)),

@@ -1,7 +1,8 @@
-//! dnsperf's flags that loadgen does not have: each is refused by its name, with what to say instead.
+//! dnsperf's flags that loadgen does not support. Each is rejected by name, with what to do
+//! instead.
 //!
-//! They are parsed so that the message is ours. Invariant: with `cli::RunFlags`, every letter of dnsperf 2.10 is known; nothing
-//! that a script says is ignored in silence.
+//! They are parsed so that loadgen can explain them. Invariant: together with `cli::RunFlags`,
+//! every flag of dnsperf 2.10 is known; none is silently ignored.
 
 use clap::Args;
 
@@ -28,21 +29,25 @@ pub struct DnsperfOnly {
 impl DnsperfOnly {
     pub(crate) fn check(&self) -> Result<(), FlagError> {
         let rows = [
-            (self.edns_option.is_some(), "-E", "-e and -D send EDNS without options"),
-            (self.tsig_key.is_some(), "-y", "queries go unsigned; leave it out"),
+            (
+                self.edns_option.is_some(),
+                "-E",
+                "EDNS options are not supported; -e and -D send EDNS without options",
+            ),
+            (self.tsig_key.is_some(), "-y", "queries cannot be signed; leave it out"),
             (
                 !self.long_option.is_empty(),
                 "-O",
-                "--reconnect N is num-queries-per-conn=N; there is no DoH, and nothing to suppress",
+                "--reconnect N replaces num-queries-per-conn=N; nothing replaces the others",
             ),
-            (self.updates, "-u", "only queries are sent; dnsperf itself sends updates"),
-            (self.binary_file, "-B", "write the queries as lines of a name and a type"),
+            (self.updates, "-u", "loadgen sends queries only; use dnsperf for updates"),
+            (self.binary_file, "-B", "write the query file as text, a name and a type per line"),
             (
                 self.verbose,
                 "-v",
-                "a line for each query would slow the run: --verify checks answers, --json has the counts",
+                "it would slow the run; use --verify to check answers, --json for counts",
             ),
-            (self.long_help, "-H", "--help lists all there is"),
+            (self.long_help, "-H", "use --help, which lists all flags"),
         ];
         match rows.into_iter().find(|(is_given, ..)| *is_given) {
             Some((_, flag, instead)) => Err(FlagError::DnsperfOnly { flag, instead }),

@@ -1,12 +1,14 @@
-//! A DNS load generator: open loop with latency from the intended send time, or closed loop for the highest throughput.
+//! A DNS load generator: open loop with latency from the intended send time, or closed loop for the
+//! highest throughput.
 //!
 //! ```text
 //!   query file | manifests ─→ Workload ─┐
-//!   rate, spacing ─────────→ Schedule ──┴→ sender threads (UDP | TCP) ─intervals→ Collector ─→ report
-//!                                              │ Flight: id ─→ what was asked, and when
+//!   rate, spacing ─────────→ Schedule ──┴→ sender threads (UDP | TCP) ─→ Collector ─→ report
+//!                                              │ Flight: id ─→ query and send time
 //! ```
-//! In reading order. `schedule`, `flight` and `answer` are pure: no socket, clock or thread can be named there. The sending and
-//! receiving loops allocate nothing once they run; what they need is built before the clock starts.
+//! Modules are in reading order. `schedule`, `flight` and `answer` are pure: no socket, clock or
+//! thread. The send and receive loops do not allocate: everything they need is built before the
+//! clock starts.
 #![forbid(unsafe_code)]
 
 pub mod cli;

@@ -1,4 +1,5 @@
-//! `loadgen`: flags → workload → run → report. The story is in `loadgen`, the library, so that its tests can reach it.
+//! `loadgen`: parses the flags, runs the command and prints its error. All logic is in the library,
+//! where tests can reach it.
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write};
@@ -14,7 +15,7 @@ fn main() -> ExitCode {
         Ok(code) => code.into(),
         Err(error) => {
             let text = format!("loadgen: {error}\n");
-            // Who closed the stream does not want to know.
+            // If the stream is closed, nobody reads the error.
             let _ = match warns_on_stdout {
                 true => io::stdout().write_all(text.as_bytes()),
                 false => io::stderr().write_all(text.as_bytes()),

@@ -1,7 +1,8 @@
-//! Files that reports go to. They are opened before anything is measured, so that a path that cannot be written ends the command
-//! at once and costs no run.
+//! The files that reports are written to. They are opened before the run, so that a path that
+//! cannot be written ends the command at once.
 //!
-//! Invariant: what a file held stays until its report is written, and a file that was made here and got no report is removed.
+//! Invariant: a file keeps its old content until its report is written, and a file that was created
+//! here and got no report is removed.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -26,7 +27,8 @@ impl fmt::Display for OutputError {
                 let (path, folder) = (path.display(), folder.display());
                 write!(
                     f,
-                    "cannot write {path}: there is no folder {folder}; make it with 'mkdir -p {folder}', or name another"
+                    "cannot write {path}: there is no folder {folder}; create it with \
+                     'mkdir -p {folder}', or name another folder"
                 )
             }
             Self::IsFolder { path } => {
@@ -50,14 +52,14 @@ pub struct Output {
     path: PathBuf,
     /// `None`: standard output.
     file: Option<File>,
-    /// Made here, and without its report yet.
+    /// Created here, and still without its report.
     is_empty: bool,
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
         if self.is_empty {
-            // Fails only where somebody else removed it.
+            // Fails only if something else removed it.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -70,10 +72,10 @@ impl Output {
         if path == Path::new("-") {
             return Ok(Self { path: "standard output".into(), file: None, is_empty: false });
         }
-        let was_there = path.exists();
-        // Appending leaves the old report alone until there is a new one.
+        let existed = path.exists();
+        // Append mode keeps the old report until there is a new one.
         match OpenOptions::new().append(true).create(true).open(&path) {
-            Ok(file) => Ok(Self { path, file: Some(file), is_empty: !was_there }),
+            Ok(file) => Ok(Self { path, file: Some(file), is_empty: !existed }),
             Err(error) => Err(Self::why_not(path, error)),
         }
     }
@@ -102,7 +104,7 @@ impl Output {
         self.file.is_none()
     }
 
-    /// Device and inode of a regular file; pipes and terminals may well take two reports.
+    /// Device and inode of a regular file; a pipe or terminal may take two reports.
     fn identity(&self) -> Option<(u64, u64)> {
         let metadata = self.file.as_ref()?.metadata().ok()?;
         metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
@@ -117,7 +119,7 @@ fn replace(file: &mut File, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// All that the flags name.
+/// All reports that the flags ask for.
 #[derive(Debug, Default)]
 pub struct Outputs {
     pub html: Option<Output>,
@@ -163,7 +165,7 @@ impl Outputs {
         Ok(())
     }
 
-    /// A report goes to standard output, in the table's place.
+    /// Whether a report goes to standard output, instead of the table.
     pub fn has_stdout(&self) -> bool {
         self.all().any(|(_, output)| output.is_stdout())
     }
@@ -174,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_cannot_be_written_is_told_beforehand() {
+    fn an_unwritable_path_fails_when_opened() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().display();
         fs::write(folder.path().join("file"), "old").unwrap();
@@ -182,7 +184,7 @@ mod tests {
             (
                 format!("{root}/no/such/page"),
                 format!(
-                    "there is no folder {root}/no/such; make it with 'mkdir -p {root}/no/such'"
+                    "there is no folder {root}/no/such; create it with 'mkdir -p {root}/no/such'"
                 ),
             ),
             (format!("{root}"), "it is a folder; name a file in it".to_owned()),

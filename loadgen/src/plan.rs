@@ -1,6 +1,6 @@
-//! What a run does: flags, checked.
+//! What a run does: the flags after validation.
 //!
-//! Invariant: a `Plan` can be run as it is; nobody checks its figures again.
+//! Invariant: a `Plan` can be run as it is; nothing validates it again.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -12,13 +12,13 @@ use crate::tally::LATENCY_NS_MAX;
 use crate::workload::mix::Mix;
 use crate::workload::{ENTRY_COUNT_MAX, Options};
 
-/// Longest run, when nothing else bounds it.
+/// Longest run, if nothing else bounds it.
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
-/// How long a tape that was drawn with --from is sent, when nothing else is said.
-const DRAWN_LIMIT_SECS: f64 = 10.0;
-/// Sockets and connections of a run: below the usual limit of open files once it is raised.
+/// How long the queries of --from are sent, unless a flag says otherwise.
+const GENERATED_LIMIT_SECS: f64 = 10.0;
+/// Sockets and connections of a run: below the usual limit on open files once it is raised.
 pub const SOCKET_COUNT_MAX: usize = 60_000;
-/// Queries in flight in all sockets together.
+/// Queries in flight over all sockets.
 pub const OUTSTANDING_MAX: u32 = 1 << 22;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +37,7 @@ impl Transport {
     pub const ALL: [Self; Self::COUNT] = [Self::Udp, Self::Tcp];
     pub const COUNT: usize = 2;
 
-    /// Into what is kept by transport, in the order of `ALL`.
+    /// Index into arrays kept by transport, in the order of `ALL`.
     pub fn index(self) -> usize {
         self as usize
     }
@@ -50,7 +50,7 @@ impl Transport {
     }
 }
 
-/// What queries go over.
+/// Which transports the queries use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
     One(Transport),
@@ -82,7 +82,7 @@ impl fmt::Display for Mode {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub server: SocketAddr,
-    /// What the first socket is bound to; the others have the ports after its own, where it has one.
+    /// Local address of the first socket; if it has a port, the others use the ports after it.
     pub local: Option<SocketAddr>,
     pub mode: Mode,
     pub load: Load,
@@ -90,10 +90,10 @@ pub struct Plan {
     pub thread_count: usize,
     /// Cores to pin the threads to, in turn; empty: none.
     pub cores: Vec<usize>,
-    /// Sockets or connections of all threads, of each transport. Valid: at least `thread_count`.
+    /// Sockets or connections of all threads, per transport. Valid: at least `thread_count`.
     pub socket_count: usize,
     pub buffer_len: usize,
-    /// Of all threads. Valid: at least `socket_count`.
+    /// Queries in flight, all threads together. Valid: at least `socket_count`.
     pub outstanding_max: u32,
     pub duration: Duration,
     pub sends_max: u64,
@@ -101,9 +101,9 @@ pub struct Plan {
     pub late_after: Duration,
     pub seed: u64,
     pub spin: bool,
-    /// UDP: messages of one length leave as one and the kernel cuts them.
+    /// UDP: send messages of one length as one buffer, which the kernel cuts.
     pub is_segmenting: bool,
-    /// TCP: a connection is made anew after so many queries; `u64::MAX`: never.
+    /// TCP: open a new connection after this many queries; `u64::MAX`: never.
     pub reconnect_after: u64,
     pub server_pid: Option<u32>,
 }
@@ -124,29 +124,30 @@ impl fmt::Display for FlagError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DnsperfOnly { flag, instead } => {
-                write!(f, "{flag} is a flag of dnsperf that loadgen does not have: {instead}")
+                write!(f, "{flag} is a dnsperf flag that loadgen does not support: {instead}")
             }
             Self::Server { host, reason } => write!(f, "-s {host}: {reason}"),
             Self::OutOfRange { flag, range } => write!(f, "{flag} must be {range}"),
             Self::FewerClientsThanThreads => {
-                write!(f, "-c must not be below -T: each thread needs a socket of its own")
+                write!(f, "-c must not be below -T: each thread needs its own socket")
             }
             Self::FewerOutstandingThanClients => {
-                write!(f, "-q must not be below -c: each socket needs room for a query")
+                write!(f, "-q must not be below -c: each socket needs room for one query")
             }
             Self::NoServers => {
                 write!(
                     f,
-                    "nothing to compare: name two servers, A=HOST:PORT B=HOST:PORT, or say --against coredns"
+                    "nothing to compare: name two servers, A=HOST:PORT B=HOST:PORT, or use \
+                     --against coredns"
                 )
             }
             Self::ManifestsNeeded => write!(
                 f,
-                "--against needs the cluster that both serve: --from deploy/example/cluster"
+                "--against needs the cluster to serve, for example --from deploy/example/cluster"
             ),
             Self::NoQueries => write!(
                 f,
-                "nothing to ask: give a query file with -d, or a cluster's manifests with --from"
+                "no queries: give a query file with -d, or a cluster's manifests with --from"
             ),
         }
     }
@@ -159,7 +160,7 @@ impl RunFlags {
         Options { edns: self.edns || self.dnssec_ok, dnssec_ok: self.dnssec_ok }
     }
 
-    /// How to draw a cluster's queries.
+    /// How to generate queries for a cluster.
     pub fn mix(&self) -> Result<Mix, FlagError> {
         let shares = [
             ("--external", self.external),
@@ -191,7 +192,7 @@ impl RunFlags {
         })
     }
 
-    /// Checks the flags; `message_count` is the workload's length.
+    /// Validates the flags; `message_count` is the length of the workload.
     pub fn plan(&self, message_count: usize) -> Result<Plan, FlagError> {
         let mode = self.mode()?;
         let clients = self.clients.unwrap_or(self.threads);
@@ -211,21 +212,21 @@ impl RunFlags {
         range(
             self.reconnect.is_none() || self.local_port.is_none(),
             "-x",
-            "without --reconnect: a port rests after its connection",
+            "without --reconnect: a port cannot be reused at once",
         )?;
         let timeout =
             secs(self.timeout, "-t", "above 0 and at most 60", LATENCY_NS_MAX as f64 / 1e9)?;
         let late_after =
             secs(self.late_after / 1e3, "--late-after", "above 0 and at most 60000", 60.0)?;
-        // A file is gone through once, as dnsperf does; a drawn tape has no end of its own.
-        let drawn_limit = (!self.from.is_empty()
+        // A query file is sent once, as dnsperf does; generated queries have no natural end.
+        let generated_limit = (!self.from.is_empty()
             && self.runs.is_none()
             && self.count.is_none()
             && self.rate_has_no_end())
-        .then_some(DRAWN_LIMIT_SECS);
+        .then_some(GENERATED_LIMIT_SECS);
         let limit = self
             .limit
-            .or(drawn_limit)
+            .or(generated_limit)
             .map(|limit| secs(limit, "-l", "above 0 and at most 86400", DURATION_MAX.as_secs_f64()))
             .transpose()?;
         let runs = self.runs.or_else(|| {
@@ -274,7 +275,7 @@ impl RunFlags {
         range(
             u64::from(outstanding_max) <= clients as u64 * 32_768,
             "-q",
-            "at most 32768 for each socket (-c), half of the ids that there are",
+            "at most 32768 for each socket (-c), half of the 65536 query ids",
         )?;
         if clients < self.threads {
             return Err(FlagError::FewerClientsThanThreads);
@@ -303,10 +304,10 @@ impl RunFlags {
         addresses
             .into_iter()
             .find(fits)
-            .ok_or_else(|| fail("no address of that family (-f)".to_owned()))
+            .ok_or_else(|| fail("the host has no address of the family given by -f".to_owned()))
     }
 
-    /// What the first socket is bound to.
+    /// Local address of the first socket.
     fn local(&self, server: SocketAddr, clients: usize) -> Result<Option<SocketAddr>, FlagError> {
         if self.local.is_none() && self.local_port.is_none() {
             return Ok(None);
@@ -319,7 +320,11 @@ impl RunFlags {
         range(address.is_ipv4() == server.is_ipv4(), "-a", "an address of the server's family")?;
         let port = self.local_port.unwrap_or(0);
         let last = usize::from(port) + clients - 1;
-        range(last <= usize::from(u16::MAX), "-x", "so low that each socket (-c) has a port")?;
+        range(
+            last <= usize::from(u16::MAX),
+            "-x",
+            "low enough to leave a port for each socket (-c)",
+        )?;
         Ok(Some(SocketAddr::new(address, port)))
     }
 }
@@ -334,7 +339,7 @@ fn secs(
     range: &'static str,
     max: f64,
 ) -> Result<Duration, FlagError> {
-    // Written so that NaN fails too.
+    // Written so that NaN is rejected too.
     if value > 0.0 && value <= max {
         Ok(Duration::from_secs_f64(value))
     } else {

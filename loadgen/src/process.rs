@@ -1,4 +1,4 @@
-//! CPU time, of this thread and of the servers that are measured.
+//! CPU time of this thread and of the measured servers.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::schedule::NANOS_PER_SEC;
 
-/// CPU time of the calling thread.
+/// CPU time of the calling thread, in nanoseconds.
 pub fn thread_cpu_ns() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as u64 * NANOS_PER_SEC + time.tv_nsec as u64
@@ -20,13 +20,14 @@ pub struct NoSuchProcess {
 
 impl fmt::Display for NoSuchProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there is no process {} whose CPU time could be read", self.pid)
+        write!(f, "cannot read the CPU time of process {}: there is no such process", self.pid)
     }
 }
 
 impl std::error::Error for NoSuchProcess {}
 
-/// CPU time of a process, ended threads included: what schedstat sums up, to the nanosecond and up to date.
+/// CPU time of a process in nanoseconds, including ended threads: the kernel's schedstat sum, up to
+/// date.
 pub fn process_cpu_ns(pid: u32) -> Result<u64, NoSuchProcess> {
     let fail = |_| NoSuchProcess { pid };
     // The kernel takes 0 for the caller.

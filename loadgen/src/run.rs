@@ -1,4 +1,4 @@
-//! A run: sockets, threads, the measurement, and everything that the reports need to know of it.
+//! A run: opens sockets, starts threads, measures, and collects everything that the reports need.
 
 use std::fmt;
 use std::io;
@@ -20,19 +20,20 @@ use crate::sender::{self, Clock, Driver, Pace, Share};
 use crate::tally::recorders;
 use crate::workload::Workload;
 
-/// Time for the threads to be there before the first send.
+/// Time for the threads to start before the first send.
 const START_AHEAD: Duration = Duration::from_millis(10);
 
-/// What a run has shown.
+/// The result of a run.
 pub struct Outcome {
     pub started: SystemTime,
-    /// From the start to the last send or answer; but to the end of -l, where that ended the run: a query that is answered at once
-    /// and is the only one in a second is one a second.
+    /// From the start to the last send or response. If -l ended the run, to the end of -l: one
+    /// query in a second that is answered at once is a rate of one per second.
     pub run_ns: u64,
     pub totals: Totals,
-    /// CPU time that the server's process used meanwhile.
+    /// CPU time that the server's process used during the run.
     pub server_cpu_ns: Option<u64>,
-    /// Queries that the kernel threw away because the server's UDP sockets were full; known for servers on loopback.
+    /// Queries dropped because the server's UDP socket buffers were full; known for servers on
+    /// loopback.
     pub server_drops: Option<u64>,
     pub interrupted: bool,
 }
@@ -51,24 +52,28 @@ impl fmt::Display for RunError {
             Self::Socket { server, error } => {
                 write!(f, "cannot open a socket to {server}: {error}")?;
                 match error.kind() {
-                    io::ErrorKind::AddrInUse => write!(f, "; the local port (-x) is taken"),
+                    io::ErrorKind::AddrInUse => write!(f, "; the local port (-x) is in use"),
                     io::ErrorKind::AddrNotAvailable => {
-                        write!(f, "; the local address (-a) must be one of this machine")
+                        write!(f, "; the local address (-a) must belong to this machine")
                     }
                     io::ErrorKind::PermissionDenied => {
-                        write!(f, "; local ports (-x) below 1024 are root's")
+                        write!(f, "; local ports (-x) below 1024 need root")
                     }
                     _ if error.raw_os_error() == Some(24) => {
-                        write!(f, "; fewer sockets (-c), or a higher 'ulimit -n'")
+                        write!(f, "; use fewer sockets (-c) or raise 'ulimit -n'")
                     }
                     _ => Ok(()),
                 }
             }
             Self::NoSuchCore { core, count } => {
-                write!(f, "there is no core {core} to pin to; this process may use {count} cores")
+                write!(
+                    f,
+                    "cannot pin to core {core}: it is not among the {count} cores that this \
+                     process may use"
+                )
             }
             Self::Thread(error) => {
-                write!(f, "cannot start a thread: {error}; fewer threads (-T)")
+                write!(f, "cannot start a thread: {error}; use fewer threads (-T)")
             }
             Self::Server(error) => error.fmt(f),
         }
@@ -77,7 +82,7 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Runs the plan; `stop` ends it early, `each_second` watches it.
+/// Runs the plan; `stop` ends it early, `each_second` receives each second's figures.
 pub fn run(
     plan: &Plan,
     workload: &Workload,
@@ -111,14 +116,14 @@ pub fn run(
                 sockets.run(driver);
             };
             if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
-                // Those that run already.
+                // Stops the threads that are already running.
                 stop.store(true, Ordering::Relaxed);
                 return Err(RunError::Thread(error));
             }
         }
         Ok(collect(&intervals, plan.thread_count, each_second))
     })?;
-    // A server that ended meanwhile is worth a report without its CPU time.
+    // If the server has exited, report without its CPU time.
     let cpu_after_ns = server_cpu_ns().unwrap_or(None);
     let server_drops = drops::of_server(plan.server)
         .zip(drops_before)
@@ -145,23 +150,23 @@ fn run_ns(plan: &Plan, totals: &Totals, is_interrupted: bool) -> u64 {
     }
     let duration_ns = plan.duration.as_nanos() as u64;
     match &plan.load {
-        // All of it was asked, and the threads went home early. Steps may end before the time that was given.
+        // Everything was sent and the threads ended early. Steps may end before -l does.
         Load::Open { rate, .. } if counts.unsent == 0 => {
             last_ns.max(rate.duration_ns().unwrap_or(u64::MAX).min(duration_ns))
         }
-        // They may have given up.
+        // The threads may have given up early.
         Load::Open { .. } | Load::Closed => {
             last_ns.max(longest(|thread| thread.whole_ns).min(duration_ns))
         }
     }
 }
 
-/// The part of thread `thread` when `whole` is dealt out.
+/// Thread `thread`'s part of `whole`, divided evenly.
 fn part(whole: usize, thread: usize, thread_count: usize) -> usize {
     whole / thread_count + usize::from(thread < whole % thread_count)
 }
 
-/// Sockets that have been prepared, on their way to their thread.
+/// Sockets that are ready to be handed to their thread.
 enum Prepared {
     Udp(UdpSockets),
     Tcp(Tcp),
@@ -244,7 +249,7 @@ fn share<'w>(
     }
 }
 
-/// The cores of these numbers, which a typing error may have put out of reach.
+/// The cores with these numbers; an error if this process may not use one of them.
 pub fn find_cores(numbers: &[usize]) -> Result<Vec<CoreId>, RunError> {
     let there = core_affinity::get_core_ids().unwrap_or_default();
     numbers

@@ -1,9 +1,12 @@
-//! When each query of an open loop is meant to leave. Pure: times are nanoseconds since the start of the run.
+//! The intended send time of each query of an open loop. Pure: times are nanoseconds since the
+//! start of the run.
 //!
-//! The schedule never waits for answers. A generator that does (a closed loop) stops asking while the server stalls and so
-//! never sees the latency that its users would have seen; this is wrk2's "coordinated omission".
+//! The schedule never waits for responses. A closed loop does: it stops sending while the server
+//! stalls, and so never sees the latency that users would have seen. wrk2 calls this "coordinated
+//! omission".
 //!
-//! Invariant: times never go back, and with constant spacing query k of a step leaves at `k / rate` exactly, without drift.
+//! Invariant: times never go back, and with constant spacing, query k of a step leaves at exactly
+//! `k / rate`, without drift.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,16 +17,17 @@ use rand_pcg::Pcg64;
 pub const NANOS_PER_SEC: u64 = 1_000_000_000;
 /// Highest rate that a schedule accepts: ten times what one core can send.
 pub const RATE_QPS_MAX: f64 = 100_000_000.0;
-/// Lowest: one query in a quarter of an hour.
+/// Lowest rate: one query per quarter of an hour.
 pub const RATE_QPS_MIN: f64 = 0.001;
 /// Most steps of a stepped rate.
 pub const STEP_COUNT_MAX: usize = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Spacing {
-    /// Every `1 / rate` seconds.
+    /// One query every `1 / rate` seconds.
     Constant,
-    /// Exponential gaps with the mean `1 / rate`: what many independent clients add up to.
+    /// Exponentially distributed gaps with mean `1 / rate`, like the sum of many independent
+    /// clients.
     Poisson,
 }
 
@@ -36,16 +40,16 @@ impl Spacing {
     }
 }
 
-/// A rate that is held for a while.
+/// A rate that is held for a period.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// Valid: `RATE_QPS_MIN` to `RATE_QPS_MAX`.
     pub rate_qps: f64,
-    /// `u64::MAX` for the last step of a run that is bounded elsewhere.
+    /// `u64::MAX`: the step has no end of its own.
     pub duration_ns: u64,
 }
 
-/// `RATE`, or `FROM..TO+BY/SECONDS` for a stepped one. Rates may end in `k` or `M`.
+/// `RATE`, or `FROM..TO+BY/SECONDS` for a stepped one. A rate may end in `k` or `M`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rate {
     steps: Vec<Step>,
@@ -80,7 +84,7 @@ impl Rate {
         &self.steps
     }
 
-    /// How long all steps take; `None` for a rate without an end of its own.
+    /// Length of all steps together; `None` if the rate has no end of its own.
     pub fn duration_ns(&self) -> Option<u64> {
         self.steps
             .iter()
@@ -127,7 +131,7 @@ impl FromStr for Rate {
             return Err(fail("a step lasts more than 0 and at most 86400 seconds"));
         }
         if from > to {
-            return Err(fail("the first rate is above the last"));
+            return Err(fail("the first rate is higher than the last"));
         }
         let count = ((to - from) / by).floor() as usize + 1;
         if count > STEP_COUNT_MAX {
@@ -150,11 +154,12 @@ fn rate_qps(text: &str) -> Result<f64, &'static str> {
     if (RATE_QPS_MIN..=RATE_QPS_MAX).contains(&rate) {
         Ok(rate)
     } else {
-        Err("a rate is 0.001 to 100 million a second")
+        Err("a rate is 0.001 to 100 million per second")
     }
 }
 
-/// One thread's share of the send times: of every `share_count` queries, the one with index `share`.
+/// One thread's share of the send times: out of every `share_count` queries, the one at index
+/// `share`.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     steps: Vec<Step>,
@@ -162,13 +167,13 @@ pub struct Schedule {
     share: u64,
     share_count: u64,
     random: Pcg64,
-    /// Index of the current step; `steps.len()` when all are over.
+    /// Index of the current step; `steps.len()` after the last one.
     step: usize,
     /// When the current step began.
     step_start_ns: f64,
-    /// Queries of this share that have been taken in the current step (constant spacing).
+    /// Queries of this share taken in the current step (constant spacing).
     taken_in_step: u64,
-    /// The next send time; `u64::MAX` when there is none.
+    /// The next send time; `u64::MAX` if there is none.
     next_ns: u64,
     /// The same before rounding (Poisson spacing adds to it).
     next_exact_ns: f64,
@@ -193,7 +198,7 @@ impl Schedule {
         schedule
     }
 
-    /// When the next query is meant to leave; `None` when the last step is over.
+    /// The next intended send time; `None` after the last step.
     pub fn next_ns(&self) -> Option<u64> {
         (self.next_ns != u64::MAX).then_some(self.next_ns)
     }
@@ -218,7 +223,7 @@ impl Schedule {
                     let k = self.taken_in_step * self.share_count + self.share;
                     self.step_start_ns + k as f64 * gap_ns
                 }
-                // Streams of independent clients add up: n shares of rate/n are one stream of the whole rate.
+                // Independent streams add up: n shares of rate/n make one stream of the whole rate.
                 Spacing::Poisson => {
                     let gap: f64 = Exp1.sample(&mut self.random);
                     self.next_exact_ns + gap * gap_ns * self.share_count as f64
@@ -256,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_interleave_to_the_whole() {
+    fn shares_interleave_to_the_whole_schedule() {
         let whole = times("10k", Spacing::Constant, 0, 1, 300);
         let mut parts: Vec<u64> =
             (0..3).flat_map(|share| times("10k", Spacing::Constant, share, 3, 100)).collect();
@@ -265,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_follow_one_another_and_end() {
+    fn steps_follow_each_other_and_end() {
         let times = times("1k..3k+1k/2", Spacing::Constant, 0, 1, usize::MAX);
         assert_eq!(times.len(), 2_000 + 4_000 + 6_000);
         assert_eq!(
@@ -276,19 +281,20 @@ mod tests {
     }
 
     #[test]
-    fn poisson_spacing_has_the_rate_and_the_spread_of_its_name() {
+    fn poisson_spacing_has_its_rate_and_deviation() {
         let times = times("10k", Spacing::Poisson, 0, 1, 200_000);
         let gaps: Vec<f64> = times.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect();
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
         let deviation =
             (gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64).sqrt();
-        // Mean and standard deviation of an exponential distribution are equal. The seed is fixed, so this is no gamble.
+        // An exponential distribution's mean and standard deviation are equal. The seed is fixed,
+        // so the result is too.
         assert!((mean / 100_000.0 - 1.0).abs() < 0.01, "mean {mean}");
         assert!((deviation / mean - 1.0).abs() < 0.01, "deviation {deviation}");
     }
 
     #[test]
-    fn nothing_is_due_before_its_time() {
+    fn nothing_is_due_early() {
         let mut schedule = Schedule::new(&Rate::constant(1_000.0), Spacing::Constant, 0, 1, 0);
         assert_eq!(schedule.take_due(0), Some(0));
         assert_eq!(schedule.take_due(999_999), None);
@@ -297,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_decides() {
+    fn a_seed_repeats_the_schedule() {
         let take = |seed| {
             let mut schedule = Schedule::new(&Rate::constant(1e6), Spacing::Poisson, 0, 1, seed);
             (0..100).map(|_| schedule.take_due(u64::MAX - 1).unwrap()).collect::<Vec<_>>()
@@ -307,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_read_or_refused_with_the_reason() {
+    fn rates_are_parsed_or_rejected_with_a_reason() {
         let rows: &[(&str, Result<usize, &str>)] = &[
             ("20000", Ok(1)),
             ("1.5M", Ok(1)),
@@ -324,7 +330,7 @@ mod tests {
             ("10k..100k+10k", Err("'/' are missing")),
             ("10k..100k+10k/x", Err("not a number")),
             ("10k..100k+10k/0", Err("more than 0")),
-            ("100k..10k+10k/1", Err("above the last")),
+            ("100k..10k+10k/1", Err("higher than the last")),
             ("1..1M+1/1", Err("10000 steps")),
         ];
         for (text, expected) in rows {

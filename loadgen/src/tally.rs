@@ -1,7 +1,8 @@
 //! What is counted, and how a second's counts get from a sending thread to the collector.
 //!
-//! A thread fills one `Interval` while the collector holds another; at the end of a second they change hands over bounded
-//! channels. Nothing is allocated, and a collector that is slow makes intervals longer, never wrong.
+//! A thread fills one `Interval` while the collector holds another; at the end of a second they
+//! swap them over bounded channels. Nothing is allocated, and a slow collector makes intervals
+//! longer, never wrong.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hdrhistogram::{Counter, Histogram};
@@ -9,17 +10,17 @@ use hdrhistogram::{Counter, Histogram};
 use crate::plan::Transport;
 use crate::schedule::NANOS_PER_SEC;
 
-/// Longest latency that is told apart: above it a value counts as this. Timeouts are shorter (`plan` sees to it).
+/// Longest latency recorded: greater values count as this. `plan` keeps timeouts below it.
 pub const LATENCY_NS_MAX: u64 = 60 * NANOS_PER_SEC;
-/// Three figures: a value of the report is within 0.1 % of the measured one.
+/// Three significant figures: a reported value is within 0.1 % of the measured one.
 const SIGNIFICANT_FIGURES: u8 = 3;
-/// Intervals of each thread: one being filled, one with the collector, one on its way.
+/// Intervals per thread: one being filled, one with the collector, one in transit.
 const INTERVAL_COUNT: usize = 3;
 
-/// Latencies are kept apart by what was answered: these four.
+/// Latencies are kept separately for these four classes of rcode.
 pub const RCODE_CLASSES: [&str; 4] = ["NOERROR", "NXDOMAIN", "SERVFAIL", "other"];
 
-/// Names of the sixteen codes as dnsperf prints them.
+/// Names of the sixteen rcodes as dnsperf prints them.
 pub const RCODE_NAMES: [&str; 16] = [
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET",
     "NXRRSET", "NOTAUTH", "NOTZONE", "rcode11", "rcode12", "rcode13", "rcode14", "rcode15",
@@ -34,49 +35,50 @@ pub fn rcode_class(rcode: u8) -> usize {
     }
 }
 
-/// A histogram of the one fixed range, so that recording never allocates. Counts of a second fit 32 bits, sums do not.
+/// A histogram with the one fixed range, so that recording never allocates. One second's counts fit
+/// 32 bits, sums do not.
 pub fn histogram<C: Counter>() -> Histogram<C> {
     Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_FIGURES)
         .expect("constant bounds are valid")
 }
 
-/// Everything that happens, each counted on the line where it happens.
+/// Event counters, each incremented where the event happens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
     pub sent: u64,
     pub sent_bytes: u64,
-    /// Of `sent`: left later than the intended time by more than the limit.
+    /// Part of `sent`: left later than intended by more than the limit.
     pub sent_late: u64,
-    /// Meant to leave before the end of the run, and did not (open loop only).
+    /// Due before the end of the run but never sent (open loop only).
     pub unsent: u64,
-    /// Awaited answers, by rcode.
+    /// Expected responses, by rcode.
     pub answered: [u64; 16],
     pub answered_bytes: u64,
-    /// Of the answered: with the TC bit.
+    /// Part of `answered`: with the TC bit.
     pub truncated: u64,
-    /// Of the answered: the question came back in other case.
+    /// Part of `answered`: the question came back in different case.
     pub other_case: u64,
-    /// Of the answered: without a question.
+    /// Part of `answered`: without a question.
     pub question_left_out: u64,
     pub timed_out: u64,
-    /// Answered once more.
+    /// Responses to queries that were already answered.
     pub duplicates: u64,
-    /// Answered after the timeout.
+    /// Responses after the timeout.
     pub late_answers: u64,
     pub wrong_id: u64,
     pub wrong_question: u64,
-    /// Shorter than a header, not a response, or a frame that lies about its length.
+    /// Shorter than a header, not a response, or a frame with a wrong length.
     pub garbage: u64,
-    /// Answers that were thrown away because our own sockets' buffers were full.
+    /// Responses dropped because our own socket buffers were full.
     pub own_drops: u64,
-    /// Of the answered, against `--verify`: as expected, and not.
+    /// Part of `answered`, with `--verify`: as expected, and not as expected.
     pub verified: u64,
     pub verify_failed: u64,
     /// ICMP port unreachable, or a TCP connection refused.
     pub refused: u64,
-    /// Other errors of sending.
+    /// Other errors while sending.
     pub send_errors: u64,
-    /// TCP connections made, and lost while answers were awaited.
+    /// TCP connections made, and connections lost while responses were expected.
     pub connects: u64,
     pub connections_lost: u64,
 }
@@ -118,7 +120,7 @@ impl Counts {
 #[derive(Clone, Debug)]
 pub struct Recorded<C: Counter> {
     pub counts: Counts,
-    /// By `RCODE_CLASSES`, from the intended send time to the answer.
+    /// Indexed by `RCODE_CLASSES`; from the intended send time to the response.
     pub latency: [Histogram<C>; RCODE_CLASSES.len()],
 }
 
@@ -141,18 +143,18 @@ impl<C: Counter> Default for Recorded<C> {
     }
 }
 
-/// One thread's counts of about a second.
+/// One thread's counts over about a second.
 pub struct Interval {
     pub thread: usize,
     pub start_ns: u64,
     pub end_ns: u64,
-    /// When something was last sent or received; waiting for timeouts is no part of a rate.
+    /// Time of the last send or receive; waiting for timeouts is not part of a rate.
     pub last_ns: u64,
-    /// By `Transport::index`.
+    /// Indexed by `Transport::index`.
     pub by_transport: [Recorded<u32>; Transport::COUNT],
     /// From the intended to the actual send time (open loop only).
     pub lag: Histogram<u32>,
-    /// The first answer that was not as expected: its message and rcode.
+    /// The first answer that failed `--verify`: its message and rcode.
     pub verify_failure: Option<(u32, u8)>,
     /// Time in loop rounds that sent or received something.
     pub busy_ns: u64,
@@ -187,21 +189,21 @@ impl Interval {
 
 /// The collector's end of all threads' channels.
 pub struct Intervals {
-    /// Ends when the last thread has.
+    /// Closes when the last thread has ended.
     pub filled: Receiver<Box<Interval>>,
     emptied: Vec<Sender<Box<Interval>>>,
 }
 
 impl Intervals {
-    /// Gives an interval back to its thread.
+    /// Returns an interval to its thread.
     pub fn give_back(&self, mut interval: Box<Interval>) {
         interval.clear();
-        // Fails only once the thread has ended, which then needs it no more.
+        // Fails only if the thread has ended and no longer needs it.
         let _ = self.emptied[interval.thread].try_send(interval);
     }
 }
 
-/// The thread's end: what it is filling now.
+/// The thread's end, with the interval that it is filling.
 pub struct Recorder {
     pub current: Box<Interval>,
     filled: Sender<Box<Interval>>,
@@ -210,7 +212,7 @@ pub struct Recorder {
     cpu_start_ns: u64,
 }
 
-/// A recorder for each thread and the collector's end, with all intervals that will ever be used.
+/// A recorder per thread and the collector's end, with all intervals allocated up front.
 pub fn recorders(thread_count: usize) -> (Vec<Recorder>, Intervals) {
     let (filled, filled_end) = bounded(INTERVAL_COUNT * thread_count);
     let mut recorders = Vec::with_capacity(thread_count);
@@ -235,7 +237,7 @@ pub fn recorders(thread_count: usize) -> (Vec<Recorder>, Intervals) {
 }
 
 impl Recorder {
-    /// Begins to count; `cpu_ns` is the thread's CPU time so far.
+    /// Starts counting; `cpu_ns` is the thread's CPU time so far.
     pub fn start(&mut self, cpu_ns: u64) {
         self.cpu_start_ns = cpu_ns;
     }
@@ -244,7 +246,7 @@ impl Recorder {
         now_ns >= self.next_end_ns
     }
 
-    /// Hands the interval over, or goes on filling it when the collector has not yet given one back.
+    /// Hands over the interval, or keeps filling it if the collector has not returned one yet.
     pub fn hand_over(&mut self, now_ns: u64, cpu_ns: u64) {
         self.next_end_ns = (now_ns / NANOS_PER_SEC + 1) * NANOS_PER_SEC;
         let Ok(mut next) = self.emptied.try_recv() else { return };
@@ -257,11 +259,11 @@ impl Recorder {
         debug_assert!(sent.is_ok(), "the channel holds all intervals");
     }
 
-    /// The last hand-over, when the thread ends.
+    /// The final hand-over, when the thread ends.
     pub fn finish(mut self, now_ns: u64, cpu_ns: u64) {
         self.current.end_ns = now_ns;
         self.current.cpu_ns = cpu_ns - self.cpu_start_ns;
-        // Fails only if the collector is gone, and then nobody asks.
+        // Fails only if the collector is gone.
         let _ = self.filled.try_send(self.current);
     }
 }
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_have_every_field() {
+    fn add_sums_every_field() {
         let one = Counts {
             sent: 1,
             sent_bytes: 2,
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn latencies_beyond_the_range_count_as_its_end() {
+    fn latencies_above_the_range_count_as_its_maximum() {
         let mut histogram = histogram::<u32>();
         histogram.saturating_record(10 * LATENCY_NS_MAX);
         assert_eq!(histogram.len(), 1);

@@ -1,4 +1,5 @@
-//! A run as it goes: the progress line, dnsperf's `-S` lines, and what each second leaves for the reports.
+//! Follows a run: the progress line, dnsperf's `-S` lines, and each second's figures for the
+//! reports.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,7 +12,7 @@ use crate::report::hlog::IntervalLog;
 use crate::report::html::SecondRow;
 use crate::report::{Times, human_count, human_time};
 
-/// Seconds that are kept for the page: a day.
+/// Seconds kept for the page: one day.
 const SECOND_COUNT_MAX: usize = 86_400;
 
 pub struct Watch {
@@ -24,7 +25,7 @@ pub struct Watch {
 impl Watch {
     pub fn new(stats_every_secs: Option<f64>, plan: &Plan) -> Self {
         let has_end = plan.duration < DURATION_MAX;
-        // Only people watch; in a pipe the line would be noise. -S prints lines of its own.
+        // A progress line is for people; in a pipe it would be noise. -S prints its own lines.
         let progress = match io::stderr().is_terminal() && stats_every_secs.is_none() {
             true if has_end => ProgressBar::new(plan.duration.as_secs().max(1)),
             true => ProgressBar::new_spinner(),
@@ -57,7 +58,7 @@ impl Watch {
             p99.as_deref().unwrap_or("–"),
             human_count(second.counts.timed_out)
         ));
-        // The last moments, in which only late answers come, are no second of the run.
+        // The tail of the run, when only late responses arrive, is not a full second.
         if self.seconds.len() < SECOND_COUNT_MAX && passed_secs > 0.5 {
             self.seconds.push(row);
         }
@@ -70,7 +71,7 @@ impl Watch {
     }
 }
 
-/// `-S`: dnsperf's lines of a time and the rate since the last.
+/// `-S`: dnsperf's lines, each a time and the rate since the previous line.
 struct RateLines {
     every_ns: Option<u64>,
     answered: u64,
@@ -86,11 +87,12 @@ impl RateLines {
         let Some(every_ns) = self.every_ns else { return };
         self.answered += answered;
         let passed_ns = end_ns - self.start_ns;
-        // A second may end a little early; half of one decides.
+        // A second may end slightly early, so round to the nearest.
         if passed_ns + 500_000_000 >= every_ns {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let rate_qps = self.answered as f64 * 1e9 / passed_ns as f64;
-            // Who closed the pipe does not want to know; the report will say that it could not be written.
+            // If the pipe is closed, nobody reads the line; writing the report will report the
+            // error.
             let _ = writeln!(io::stdout(), "{:.6}: {rate_qps:.6}", now.as_secs_f64());
             self.answered = 0;
             self.start_ns = end_ns;

@@ -1,6 +1,7 @@
-//! The sending and receiving loops allocate nothing for a query: what a run allocates does not grow with its length.
+//! The send and receive loops do not allocate per query: what a run allocates does not grow with
+//! its length.
 //!
-//! Everything in this process is counted, so the server is one that allocates nothing either.
+//! All allocations of this process are counted, so the test's servers do not allocate either.
 
 use std::alloc::System;
 use std::io::{Read, Write};
@@ -16,10 +17,10 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// The collector keeps each second's figures: a histogram, a row of the log. Not the loops', and not by the query.
+/// The collector allocates per second, not per query: a histogram, a line of the log.
 const ALLOCATIONS_PER_SECOND: usize = 50;
 
-/// On one port, for the runs that mix them.
+/// UDP and TCP on the same port, for mixed runs.
 fn both() -> (UdpSocket, TcpListener) {
     let pair = || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -39,7 +40,7 @@ fn udp_echo(socket: UdpSocket) {
     });
 }
 
-/// Answers one connection at a time, and messages of the one length that the test's are.
+/// Serves one connection at a time; all messages of the test have this one length.
 fn tcp_echo(listener: TcpListener, frame_len: usize) {
     std::thread::spawn(move || {
         let mut bytes = vec![0; frame_len];
@@ -52,7 +53,7 @@ fn tcp_echo(listener: TcpListener, frame_len: usize) {
     });
 }
 
-/// Allocations of a whole run, and its answers and seconds.
+/// Allocations of a whole run, its number of answered queries, and its length in seconds.
 fn allocations(address: SocketAddr, flags: &str) -> (usize, u64, f64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("queries");

@@ -1,7 +1,9 @@
-//! As much of a Kubernetes API server as CoreDNS's `kubernetes` plugin needs to serve a cluster out of manifests: lists, and
-//! watches in which nothing happens. Loopback only, plain HTTP, one thread a connection.
+//! A minimal Kubernetes API server: just enough for CoreDNS's `kubernetes` plugin to serve a
+//! cluster from manifests. It offers lists, and watches that report no changes. Loopback only,
+//! plain HTTP, one thread per connection.
 //!
-//! So CoreDNS answers from the very files that ringdns reads, and the comparison needs neither etcd nor a cluster.
+//! CoreDNS thus answers from the same files as ringdns, and the comparison needs neither etcd nor a
+//! cluster.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -13,12 +15,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// Longest request line and header line; longer ones end the connection.
+/// Longest request or header line; a longer one ends the connection.
 const LINE_LEN_MAX: u64 = 16 * 1024;
-/// A watch is kept open so long; clients make a new one.
-const WATCH_LEN: Duration = Duration::from_secs(600);
+/// How long a watch stays open; clients then open a new one.
+const WATCH_DURATION: Duration = Duration::from_secs(600);
 
-/// What is served: path, kind of the list's items.
+/// The resources served: path, kind and version of the list's items.
 const RESOURCES: [(&str, &str, &str); 4] = [
     ("/api/v1/namespaces", "Namespace", "v1"),
     ("/api/v1/services", "Service", "v1"),
@@ -26,7 +28,7 @@ const RESOURCES: [(&str, &str, &str); 4] = [
     ("/apis/discovery.k8s.io/v1/endpointslices", "EndpointSlice", "discovery.k8s.io/v1"),
 ];
 
-/// Serves the objects of these files from now on; returns where.
+/// Serves the objects of these files from now on; returns the listening address.
 pub fn serve(files: &[impl AsRef<Path>]) -> Result<SocketAddr, String> {
     let mut objects = Vec::new();
     for path in files {
@@ -46,7 +48,7 @@ pub fn serve(files: &[impl AsRef<Path>]) -> Result<SocketAddr, String> {
         for stream in listener.incoming().flatten() {
             let lists = Arc::clone(&lists);
             thread::spawn(move || {
-                // A client that goes away ends its connection, and nothing else.
+                // A client that goes away ends only its own connection.
                 let _ = converse(&stream, &lists);
             });
         }
@@ -77,14 +79,19 @@ fn list(objects: &[Value], kind: &str, version: &str) -> String {
         let Some(metadata) = item.get_mut("metadata").and_then(Value::as_object_mut) else {
             continue;
         };
-        // What the API server would have filled in.
+        // Fields that a real API server fills in.
         metadata.entry("resourceVersion").or_insert_with(|| json!("1"));
         metadata
             .entry("uid")
             .or_insert_with(|| json!(format!("00000000-0000-0000-0000-{index:012}")));
     }
-    json!({"kind": format!("{kind}List"), "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": items})
-        .to_string()
+    json!({
+        "kind": format!("{kind}List"),
+        "apiVersion": version,
+        "metadata": {"resourceVersion": "1"},
+        "items": items,
+    })
+    .to_string()
 }
 
 fn converse(stream: &TcpStream, lists: &[String]) -> io::Result<()> {
@@ -93,7 +100,7 @@ fn converse(stream: &TcpStream, lists: &[String]) -> io::Result<()> {
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let found = RESOURCES.iter().position(|(resource, _, _)| *resource == path);
         match found {
-            // Answered as by a server without streaming lists: clients then list and watch.
+            // The response of a server without streaming lists: clients then list and watch.
             Some(_) if query.contains("sendInitialEvents=true") => {
                 respond(stream, "422 Unprocessable Entity", &status(422, "Invalid"))?;
             }
@@ -139,12 +146,19 @@ fn watch(mut stream: &TcpStream) -> io::Result<()> {
     stream.write_all(
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
     )?;
-    thread::sleep(WATCH_LEN);
+    thread::sleep(WATCH_DURATION);
     stream.write_all(b"0\r\n\r\n")
 }
 
 fn status(code: u16, reason: &str) -> String {
-    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code}).to_string()
+    json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "reason": reason,
+        "code": code,
+    })
+    .to_string()
 }
 
 #[cfg(test)]
@@ -156,7 +170,9 @@ mod tests {
     fn lists_are_served() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("c.yaml");
-        fs::write(&file, "kind: List\nitems:\n- {kind: Service, metadata: {name: a, namespace: b}}\n---\nkind: Namespace\nmetadata: {name: b}\n").unwrap();
+        let manifests = "kind: List\nitems:\n- {kind: Service, metadata: {name: a, namespace: b}}\n\
+                         ---\nkind: Namespace\nmetadata: {name: b}\n";
+        fs::write(&file, manifests).unwrap();
         let address = serve(&[file]).unwrap();
         let ask = |target: &str| {
             let mut stream = TcpStream::connect(address).unwrap();

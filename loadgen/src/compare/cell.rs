@@ -1,6 +1,7 @@
 //! One server at one load: its rounds, their medians and spreads, and whether the rate was met.
 //!
-//! Pure. Invariant: a round in which all was lost has no latency that could be taken for a good one; it counts as infinite.
+//! Pure. Invariant: a round that lost every query never has a latency that looks good; it counts as
+//! infinite.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -9,20 +10,20 @@ use super::saturation::{Limits, Shortfall};
 use crate::report::{Summary, Times};
 use crate::tally::histogram;
 
-/// A server at a rate, all rounds.
+/// One server at one rate, all rounds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Cell {
     pub rate_qps: f64,
-    /// Closed loop: throughput with a window, no rate.
+    /// Closed loop: a window instead of a rate.
     pub is_closed: bool,
-    /// Valid: at least one; fewer than were planned only where the comparison was cut short.
+    /// Valid: at least one; fewer than planned only if the comparison was cut short.
     pub rounds: Vec<Summary>,
-    /// All rounds' latencies together.
+    /// Latencies of all rounds together.
     #[serde(skip)]
     pub latency: Histogram<u64>,
 }
 
-/// The middle of the rounds and their extremes.
+/// Median, lowest and highest of the rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     pub median: f64,
@@ -31,7 +32,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// `None` of no values.
+    /// `None` if there are no values.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -50,12 +51,13 @@ impl Cell {
         Self { rate_qps, is_closed, rounds: Vec::new(), latency: histogram() }
     }
 
-    /// Of a figure that is infinite in rounds in which all was lost.
+    /// Spread of a figure; it is infinite in rounds that lost every query.
     pub fn spread(&self, figure: impl Fn(&Summary) -> Option<f64>) -> Option<Spread> {
         Spread::of(self.rounds.iter().filter_map(figure))
     }
 
-    /// Ratio to another server's figure, round by round, as those of one round were measured next to each other.
+    /// Ratio to another server's figure, round by round, since the servers of one round were
+    /// measured next to each other.
     pub fn ratio(&self, other: &Self, figure: impl Fn(&Summary) -> Option<f64>) -> Option<Spread> {
         let figure = |round: &Summary| figure(round).filter(|value| value.is_finite());
         let pairs = self.rounds.iter().zip(&other.rounds);
@@ -67,7 +69,7 @@ impl Cell {
 
     /// `None`: the rate was met.
     pub(super) fn shortfall(&self, limits: Limits) -> Option<Shortfall> {
-        // What was never sent counts as lost here: the rate was not met, whoever is to blame.
+        // Queries that were never sent count as lost: the rate was not met, whoever caused it.
         let loss = |round: &Summary| {
             let wanted = wanted(round);
             let answered = round.counts.answered_total().min(wanted);
@@ -85,7 +87,7 @@ impl Cell {
             is_generator_at_limit: busy * 2 >= self.rounds.len().max(1),
         };
         let (Some(loss), Some(p99_ns)) = (self.spread(loss), self.spread(p99_ns)) else {
-            // Nothing was asked, so nothing was met.
+            // Nothing was sent, so the rate was not met.
             return Some(shortfall);
         };
         shortfall.loss = Some(loss.median).filter(|&loss| loss > limits.loss_max);
@@ -99,7 +101,8 @@ fn wanted(round: &Summary) -> u64 {
     round.counts.sent + round.counts.unsent
 }
 
-/// Of the answers; infinite where all was lost, worse than any time and never 0. `None`: nothing was asked.
+/// A time of the responses; infinite if all were lost, so that it is worse than any time. `None` if
+/// nothing was to be sent.
 pub(super) fn latency_ns(round: &Summary, of: fn(&Times) -> u64) -> Option<f64> {
     match &round.latency {
         Some(times) => Some(of(times) as f64),
@@ -112,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spreads_are_of_the_middle() {
+    fn a_spread_holds_median_low_and_high() {
         let spread =
             |values: &[f64]| Spread::of(values.iter().copied()).map(|s| (s.median, s.low, s.high));
         assert_eq!(spread(&[]), None);

@@ -1,7 +1,9 @@
-//! Starts CoreDNS and ringdns on the same cluster, each pinned to the same core in turn with what it runs, and ends them.
+//! Starts CoreDNS and ringdns on the same cluster, pinned to the same core if one is given, and
+//! stops them.
 //!
-//! Both get the same Corefile but for the lines that say where the objects are and that CoreDNS caches. Invariant: what was started here is ended
-//! when its `Launched` goes out of scope, and nothing else is.
+//! Both get the same Corefile, except for where the objects come from and CoreDNS's cache.
+//! Invariant: a server started here is stopped when its `Launched` goes out of scope, and no other
+//! process is.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -18,21 +20,21 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 use tempfile::TempDir;
 
-use super::{Contender, Death, api_server};
+use super::{Contender, ServerExit, api_server};
 use crate::answer;
 use crate::tally::RCODE_NAMES;
 use crate::workload::Workload;
 
 /// CoreDNS waits up to five seconds for the API server.
 const START_MAX: Duration = Duration::from_secs(20);
-/// For a server to say its version.
+/// Time for a binary to print its version.
 const VERSION_MAX: Duration = Duration::from_secs(2);
-/// Of a server's log, what is shown when it ends: so many lines of its last bytes.
+/// How much of a server's log is shown when it exits: this many lines out of its last bytes.
 const LOG_LINES_MAX: usize = 10;
 const LOG_BYTES_MAX: u64 = 16 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ServerKind {
     Coredns,
     Ringdns,
 }
@@ -58,7 +60,7 @@ pub enum LaunchError {
         status: ExitStatus,
         log: String,
     },
-    /// With the last rcode, where there was any answer.
+    /// With the last rcode, if there was any response.
     NotReady {
         what: &'static str,
         rcode: Option<u8>,
@@ -76,29 +78,31 @@ impl fmt::Display for LaunchError {
             Self::Missing { what, looked, next } => {
                 let looked: Vec<String> =
                     looked.iter().map(|path| path.display().to_string()).collect();
-                write!(f, "there is no {what} at {}; {next}", looked.join(", "))
+                write!(f, "no {what} binary at {}; {next}", looked.join(", "))
             }
             Self::Start { what, error } => write!(f, "cannot start {}: {error}", what.display()),
             Self::NotExecutable { path, flag } => {
                 let path = path.display();
                 write!(
                     f,
-                    "{path} is not executable; run 'chmod +x {path}', or name another with {flag}"
+                    "{path} is not executable; run 'chmod +x {path}', or name another file \
+                     with {flag}"
                 )
             }
             Self::Exited { what, path, status, log } => {
                 write!(
                     f,
-                    "{what} ({}) exited before it gave an answer, {status}; {log}",
+                    "{what} ({}) exited before it answered a query, {status}; {log}",
                     path.display()
                 )
             }
             Self::NotReady { what, rcode: None, log } => {
-                write!(f, "{what} gave no answer within {START_MAX:?}; {log}")
+                write!(f, "{what} did not answer a query within {START_MAX:?}; {log}")
             }
             Self::NotReady { what, rcode: Some(rcode), log } => write!(
                 f,
-                "{what} has answered with nothing but {} for {START_MAX:?}: does it read the cluster of --from? {log}",
+                "{what} answered only {} for {START_MAX:?}; check that it serves the cluster of \
+                 --from; {log}",
                 RCODE_NAMES[usize::from(*rcode)]
             ),
             Self::Stopped { what } => write!(f, "stopped by a signal while {what} was starting"),
@@ -112,7 +116,7 @@ impl std::error::Error for LaunchError {}
 /// A server that was started here.
 pub struct Launched {
     pub contender: Contender,
-    /// What it says of itself.
+    /// What its binary prints for `-version`.
     pub version: String,
     child: Child,
     /// Holds its Corefile and its log.
@@ -121,7 +125,7 @@ pub struct Launched {
 
 impl Drop for Launched {
     fn drop(&mut self) {
-        // Fails only if it has ended by itself.
+        // Fails only if the server has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -129,18 +133,18 @@ impl Drop for Launched {
 
 #[derive(Clone, Debug)]
 pub struct LaunchOptions {
-    /// As `find` found it.
+    /// A path that `find` returned.
     pub binary: PathBuf,
-    /// Manifest files, absolute.
+    /// Manifest files, absolute paths.
     pub manifests: Vec<PathBuf>,
     pub zone: String,
-    /// The core that the server is pinned to.
+    /// The core to pin the server to.
     pub core: Option<usize>,
 }
 
-/// Starts a server and waits until it answers one of the workload's questions.
+/// Starts a server and waits until it answers one of the workload's queries.
 pub fn launch(
-    kind: Kind,
+    kind: ServerKind,
     options: &LaunchOptions,
     workload: &Workload,
     stop: &AtomicBool,
@@ -148,11 +152,11 @@ pub fn launch(
     let binary = options.binary.clone();
     let port = free_port().map_err(|error| LaunchError::Start { what: binary.clone(), error })?;
     let objects = match kind {
-        Kind::Coredns => {
+        ServerKind::Coredns => {
             let address = api_server::serve(&options.manifests).map_err(LaunchError::Manifests)?;
             format!("endpoint http://{address}")
         }
-        Kind::Ringdns => {
+        ServerKind::Ringdns => {
             let paths: Vec<String> =
                 options.manifests.iter().map(|path| format!("\"{}\"", path.display())).collect();
             format!("manifests {}", paths.join(" "))
@@ -170,10 +174,10 @@ pub fn launch(
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(start)?)
         .stderr(log)
-        // Ctrl-C is for loadgen alone, which then reports and ends its servers.
+        // Ctrl-C reaches loadgen only, which then writes the report and stops its servers.
         .process_group(0);
     if options.core.is_some() {
-        // One core, so one thread that runs: Go does not see the pinning of others' making.
+        // One core, so one running thread: Go does not notice that it was pinned from outside.
         command.env("GOMAXPROCS", "1");
     }
     let child = spawn_pinned(command, options.core).map_err(start)?;
@@ -186,20 +190,32 @@ pub fn launch(
     Ok(launched)
 }
 
-/// The stock plugins of a cluster's DNS that bear on an answer, the same for both but for two lines.
-fn corefile_text(kind: Kind, zone: &str, port: u16, objects: &str) -> String {
-    // As kubeadm ships it: CoreDNS is faster with it. ringdns answers for the cluster out of its table, cached or not.
+/// The plugins of a cluster's DNS that affect answers; the same for both servers except two lines.
+fn corefile_text(kind: ServerKind, zone: &str, port: u16, objects: &str) -> String {
+    // kubeadm's default; CoreDNS is faster with it. ringdns answers cluster names from its table,
+    // with or without a cache.
     let cache = match kind {
-        Kind::Coredns => "    cache 30\n",
-        Kind::Ringdns => "",
+        ServerKind::Coredns => "    cache 30\n",
+        ServerKind::Ringdns => "",
     };
     format!(
-        ".:{port} {{\n    bind 127.0.0.1\n    errors\n    kubernetes {zone} in-addr.arpa ip6.arpa {{\n        {objects}\n        \
-         pods insecure\n        fallthrough in-addr.arpa ip6.arpa\n        ttl 30\n    }}\n{cache}    loadbalance\n}}\n"
+        "\
+.:{port} {{
+    bind 127.0.0.1
+    errors
+    kubernetes {zone} in-addr.arpa ip6.arpa {{
+        {objects}
+        pods insecure
+        fallthrough in-addr.arpa ip6.arpa
+        ttl 30
+    }}
+{cache}    loadbalance
+}}
+"
     )
 }
 
-impl Kind {
+impl ServerKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Coredns => "CoreDNS",
@@ -207,7 +223,7 @@ impl Kind {
         }
     }
 
-    /// Names its binary.
+    /// The flag that names its binary.
     fn flag(self) -> &'static str {
         match self {
             Self::Coredns => "--coredns",
@@ -216,7 +232,7 @@ impl Kind {
     }
 }
 
-/// A child takes over the pinning of the thread that makes it.
+/// A child inherits the pinning of the thread that spawns it.
 fn spawn_pinned(mut command: Command, core: Option<usize>) -> io::Result<Child> {
     let spawn = move || {
         if let Some(id) = core {
@@ -228,7 +244,8 @@ fn spawn_pinned(mut command: Command, core: Option<usize>) -> io::Result<Child> 
 }
 
 fn free_port() -> io::Result<u16> {
-    // Free for both transports a moment ago; a server that loses the race says so in its log.
+    // The port was free for both transports a moment ago; a server that loses it says so in its
+    // log.
     for _ in 0..16 {
         let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
@@ -238,10 +255,10 @@ fn free_port() -> io::Result<u16> {
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-/// What `-version` prints, in one line; `None` where that fails or takes too long.
+/// What `-version` prints, in one line; `None` if that fails or takes too long.
 fn version(binary: &Path) -> Option<String> {
     let mut command = Command::new(binary);
-    // A pipe would stay open for as long as a process that the binary has started, and fill up.
+    // Not a pipe: it could fill up, and any grandchild would hold it open.
     let mut output = tempfile::tempfile().ok()?;
     let stdout = Stdio::from(output.try_clone().ok()?);
     command.arg("-version").stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
@@ -252,7 +269,7 @@ fn version(binary: &Path) -> Option<String> {
             Some(status) => break status,
             None if since.elapsed() < VERSION_MAX => thread::sleep(Duration::from_millis(10)),
             None => {
-                // Fails only if it has ended by itself.
+                // Fails only if the process has already exited.
                 let _ = child.kill();
                 break child.wait().ok()?;
             }
@@ -261,23 +278,24 @@ fn version(binary: &Path) -> Option<String> {
     let mut text = String::new();
     output.rewind().ok()?;
     output.take(LOG_BYTES_MAX).read_to_string(&mut text).ok()?;
-    // CoreDNS's last line ends in a comma where no commit follows.
+    // CoreDNS's last line ends in a comma if no commit follows.
     let tidy = |line| str::trim_end_matches(str::trim(line), [',', ' ']);
     let lines: Vec<&str> = text.lines().map(tidy).filter(|line| !line.is_empty()).collect();
     (status.success() && !lines.is_empty()).then(|| lines.join(", "))
 }
 
-/// The server's binary: the given one, or where builds put it. Absolute, as a bare name would be looked for in PATH.
-pub fn find(kind: Kind, given: Option<&Path>) -> Result<PathBuf, LaunchError> {
+/// The server's binary: the given one, or where builds put it. Absolute, since a bare name would be
+/// looked up in PATH.
+pub fn find(kind: ServerKind, given: Option<&Path>) -> Result<PathBuf, LaunchError> {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.to_owned()));
     let looked: Vec<PathBuf> = match (given, kind) {
         (Some(path), _) => vec![path.to_owned()],
-        (None, Kind::Coredns) => {
+        (None, ServerKind::Coredns) => {
             vec![target.join("e2e/bin/coredns"), "target/e2e/bin/coredns".into()]
         }
-        (None, Kind::Ringdns) => beside
+        (None, ServerKind::Ringdns) => beside
             .into_iter()
             .map(|folder| folder.join("ringdns"))
             .chain(["target/release/ringdns".into()])
@@ -285,9 +303,13 @@ pub fn find(kind: Kind, given: Option<&Path>) -> Result<PathBuf, LaunchError> {
     };
     let Some(found) = looked.iter().find(|path| path.is_file()) else {
         let next = match (given, kind) {
-            (Some(_), _) => "it must be the server's binary itself",
-            (None, Kind::Coredns) => "build it with deploy/e2e/build.sh, or say --coredns PATH",
-            (None, Kind::Ringdns) => "build it with 'cargo build --release', or say --ringdns PATH",
+            (Some(_), _) => "name the server's binary itself",
+            (None, ServerKind::Coredns) => {
+                "build it with deploy/e2e/build.sh, or name one with --coredns PATH"
+            }
+            (None, ServerKind::Ringdns) => {
+                "build it with 'cargo build --release', or name one with --ringdns PATH"
+            }
         };
         return Err(LaunchError::Missing { what: kind.name(), looked, next });
     };
@@ -301,14 +323,14 @@ pub fn find(kind: Kind, given: Option<&Path>) -> Result<PathBuf, LaunchError> {
 impl Launched {
     fn wait_for_answer(
         &mut self,
-        kind: Kind,
+        kind: ServerKind,
         binary: &Path,
         workload: &Workload,
         stop: &AtomicBool,
     ) -> Result<(), LaunchError> {
         let (since, what) = (Instant::now(), kind.name());
         let mut last_rcode = None;
-        // One after the other: a name outside the cluster is none that these servers answer.
+        // Try each query in turn: these servers do not answer external names.
         for index in (0..workload.len() as u32).cycle() {
             if stop.load(Ordering::Relaxed) {
                 return Err(LaunchError::Stopped { what });
@@ -317,10 +339,10 @@ impl Launched {
                 let path = binary.to_owned();
                 return Err(LaunchError::Exited { what, path, status, log: self.log_end() });
             }
-            match self.asks(workload.message(index).bytes) {
+            match self.ask(workload.message(index).bytes) {
                 Ok(0 | 3) => return Ok(()),
                 Ok(rcode) => last_rcode = Some(rcode),
-                // Not yet there; the deadline decides.
+                // Not ready yet; the deadline decides.
                 Err(_) => {}
             }
             if since.elapsed() > START_MAX {
@@ -331,16 +353,16 @@ impl Launched {
         Err(LaunchError::NotReady { what, rcode: last_rcode, log: self.log_end() })
     }
 
-    /// `None`: it runs.
+    /// `None`: it is still running.
     fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Whether it has ended, and how.
-    pub fn death(&mut self) -> Option<Death> {
+    /// `Some` if the server has exited, with its status and its last lines.
+    pub fn exit(&mut self) -> Option<ServerExit> {
         let status = self.status()?.to_string();
         let server = self.contender.name.clone();
-        Some(Death { server, status: Some(status), log: self.log_end() })
+        Some(ServerExit { server, status: Some(status), log: self.log_end() })
     }
 
     fn log_end(&self) -> String {
@@ -351,15 +373,15 @@ impl Launched {
         }
     }
 
-    /// Asks, and returns the answer's rcode.
-    fn asks(&self, question: &[u8]) -> io::Result<u8> {
+    /// Sends one query and returns the rcode of the response.
+    fn ask(&self, query: &[u8]) -> io::Result<u8> {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.connect(self.contender.address)?;
         socket.set_read_timeout(Some(Duration::from_millis(500)))?;
-        socket.send(question)?;
-        let mut answer = [0; 4096];
-        let len = socket.recv(&mut answer)?;
-        answer::header(&answer[..len])
+        socket.send(query)?;
+        let mut response = [0; 4096];
+        let len = socket.recv(&mut response)?;
+        answer::header(&response[..len])
             .map(|header| header.rcode)
             .ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
@@ -382,7 +404,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_server_did_not_do_is_told() {
+    fn a_server_that_is_not_ready_is_reported() {
         let rows: [(LaunchError, &str); 2] = [
             (
                 LaunchError::NotReady {
@@ -390,7 +412,7 @@ mod tests {
                     rcode: None,
                     log: "it printed nothing".into(),
                 },
-                "CoreDNS gave no answer within 20s; it printed nothing",
+                "CoreDNS did not answer a query within 20s; it printed nothing",
             ),
             (
                 LaunchError::NotReady {
@@ -398,7 +420,8 @@ mod tests {
                     rcode: Some(2),
                     log: "its last lines:\nx".into(),
                 },
-                "CoreDNS has answered with nothing but SERVFAIL for 20s: does it read the cluster of --from? its last lines:\nx",
+                "CoreDNS answered only SERVFAIL for 20s; check that it serves the cluster of \
+                 --from; its last lines:\nx",
             ),
         ];
         for (error, text) in rows {

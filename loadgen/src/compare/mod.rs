@@ -1,8 +1,9 @@
-//! Two or more servers under the same load: interleaved rounds at each rate, so that what the machine does meanwhile hits
-//! all of them alike.
+//! Measures two or more servers under the same load, in interleaved rounds at each rate, so that
+//! other work on the machine affects all servers equally.
 //!
-//! A rate's figure is the median of its rounds; its spread is what the rounds differed by. A server is asked for no higher
-//! rate once it has failed two, which bounds the time. What was measured before something cut the comparison short is kept.
+//! The figure of a rate is the median of its rounds; the spread is their lowest and highest. A
+//! server that has failed two rates gets no higher one, which bounds the time. Whatever was
+//! measured before an interruption is kept.
 
 pub mod api_server;
 pub mod cell;
@@ -29,12 +30,12 @@ use crate::workload::Workload;
 use cell::Cell;
 use saturation::{Limits, Line, Verdict};
 
-/// Rates that a server may fail before it is left in peace.
+/// Rates that a server may fail before it gets no higher one.
 const FAILURES_MAX: usize = 2;
-/// Between two rounds, for what is left of the last in buffers.
+/// Pause between rounds, so that buffers drain.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// A server that takes part; the first is what the others are compared with.
+/// A server to measure; the first one is the baseline.
 #[derive(Clone, Debug)]
 pub struct Contender {
     pub name: String,
@@ -45,9 +46,9 @@ pub struct Contender {
 #[derive(Clone, Debug)]
 pub struct ComparePlan {
     pub contenders: Vec<Contender>,
-    /// Everything but the server and the load.
+    /// Everything except the server and the load.
     pub base: Plan,
-    /// Rising.
+    /// In rising order.
     pub rates_qps: Vec<f64>,
     pub spacing: Spacing,
     /// Valid: at least 1.
@@ -74,48 +75,48 @@ pub struct Comparison {
     pub standings: Vec<Standing>,
     /// All servers at half of the first one's saturation.
     pub at_half: Option<Vec<Cell>>,
-    /// All servers with a window and no rate; `None` where the comparison was cut short before.
+    /// All servers with a window instead of a rate; `None` if the comparison was cut short earlier.
     pub closed: Option<Vec<Cell>>,
     pub interrupted: bool,
-    /// What ended it early, a signal or a server's end.
+    /// Why the comparison ended early: a signal or a server that exited.
     pub cut_short: Option<String>,
 }
 
-/// A server that ended while it was measured.
+/// A server that exited while it was measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Death {
+pub struct ServerExit {
     pub server: String,
-    /// Its exit status, where it was started here.
+    /// Its exit status, if it was started here.
     pub status: Option<String>,
-    /// The last lines that it printed.
+    /// The last lines of its log.
     pub log: String,
 }
 
-impl fmt::Display for Death {
+impl fmt::Display for ServerExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { server, status, log } = self;
         match status {
-            Some(status) => write!(f, "{server} ended while it was measured, {status}; {log}"),
-            None => write!(f, "{server}'s process ended while it was measured"),
+            Some(status) => write!(f, "{server} exited during the measurement, {status}; {log}"),
+            None => write!(f, "{server}'s process exited during the measurement"),
         }
     }
 }
 
-/// What ends a comparison before its time.
+/// Why a comparison ends early.
 #[derive(Debug)]
-pub enum Cut {
+pub enum Interruption {
     Signal,
-    Death(Death),
+    ServerExited(ServerExit),
     Run(RunError),
 }
 
-impl fmt::Display for Cut {
+impl fmt::Display for Interruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Signal => f.write_str("stopped by a signal"),
-            Self::Death(death) => {
-                let status = death.status.as_deref().unwrap_or("its process is gone");
-                write!(f, "{} ended while it was measured: {status}", death.server)
+            Self::ServerExited(exit) => {
+                let status = exit.status.as_deref().unwrap_or("its process is gone");
+                write!(f, "{} exited during the measurement: {status}", exit.server)
             }
             Self::Run(error) => error.fmt(f),
         }
@@ -133,32 +134,33 @@ impl Comparison {
         self.standings[at].cells.iter().chain(others)
     }
 
-    /// Nothing was measured at all.
+    /// No round is complete.
     pub fn is_empty(&self) -> bool {
         (0..self.standings.len()).all(|at| self.cells(at).next().is_none())
     }
 }
 
-/// Runs it all; `progress` is told what comes next, `death` is asked each second whether a server has ended. What was measured
-/// before a cut is in the comparison, but for the round that was cut.
+/// Runs all rounds. `progress` gets the name of each round before it starts; `exit` is polled each
+/// second for a server that has exited. After an interruption, the comparison holds all complete
+/// rounds.
 pub fn compare(
     plan: &ComparePlan,
     workload: &Workload,
     about: About,
     stop: &AtomicBool,
-    death: &mut dyn FnMut() -> Option<Death>,
+    exit: &mut dyn FnMut() -> Option<ServerExit>,
     progress: &mut dyn FnMut(&str),
-) -> (Comparison, Option<Cut>) {
+) -> (Comparison, Option<Interruption>) {
     assert!(!plan.contenders.is_empty() && plan.rounds > 0);
-    let mut race = Race { plan, workload, stop, death, progress, cut: None };
-    let everyone: Vec<usize> = (0..plan.contenders.len()).collect();
-    let standings = race.rising_rates(&everyone);
+    let mut measurement = Measurement { plan, workload, stop, exit, progress, interruption: None };
+    let all_servers: Vec<usize> = (0..plan.contenders.len()).collect();
+    let standings = measurement.rising_rates(&all_servers);
     let at_half = match standings[0].line.saturation.met_qps {
-        Some(met_qps) => race.cells_of_all(&everyone, Some(met_qps / 2.0)),
+        Some(met_qps) => measurement.cells_of_all(&all_servers, Some(met_qps / 2.0)),
         None => None,
     };
-    let closed = race.cells_of_all(&everyone, None);
-    let cut = race.cut;
+    let closed = measurement.cells_of_all(&all_servers, None);
+    let interruption = measurement.interruption;
     let comparison = Comparison {
         about,
         round_count: plan.rounds,
@@ -167,38 +169,38 @@ pub fn compare(
         standings,
         at_half,
         closed,
-        interrupted: matches!(cut, Some(Cut::Signal)),
-        cut_short: cut.as_ref().map(Cut::to_string),
+        interrupted: matches!(interruption, Some(Interruption::Signal)),
+        cut_short: interruption.as_ref().map(Interruption::to_string),
     };
-    (comparison, cut)
+    (comparison, interruption)
 }
 
-/// The comparison while it goes on.
-struct Race<'a> {
+/// The state of a comparison that is running.
+struct Measurement<'a> {
     plan: &'a ComparePlan,
     workload: &'a Workload,
     stop: &'a AtomicBool,
-    death: &'a mut dyn FnMut() -> Option<Death>,
+    exit: &'a mut dyn FnMut() -> Option<ServerExit>,
     progress: &'a mut dyn FnMut(&str),
-    /// Once there is one, nothing more is measured.
-    cut: Option<Cut>,
+    /// Once set, no further round is run.
+    interruption: Option<Interruption>,
 }
 
-impl Race<'_> {
-    /// Each server's rates, until it has failed two or all have been asked.
-    fn rising_rates(&mut self, everyone: &[usize]) -> Vec<Standing> {
+impl Measurement<'_> {
+    /// Runs each server's rates until it has failed two or none are left.
+    fn rising_rates(&mut self, all_servers: &[usize]) -> Vec<Standing> {
         let plan = self.plan;
         let limits = Limits { loss_max: plan.loss_max, p99_max_ns: plan.p99_max.as_nanos() as f64 };
         let mut standings: Vec<Standing> = plan.contenders.iter().map(Standing::new).collect();
-        let mut failures = vec![0; everyone.len()];
+        let mut failures = vec![0; all_servers.len()];
         for &rate_qps in &plan.rates_qps {
             let running: Vec<usize> =
-                everyone.iter().copied().filter(|&at| failures[at] < FAILURES_MAX).collect();
-            if running.is_empty() || self.cut.is_some() {
+                all_servers.iter().copied().filter(|&at| failures[at] < FAILURES_MAX).collect();
+            if running.is_empty() || self.interruption.is_some() {
                 break;
             }
             for (at, cell) in self.rounds(&running, Some(rate_qps)) {
-                // Fewer rounds than were planned are no measure of a rate.
+                // Fewer rounds than planned do not decide whether a rate was met.
                 if cell.rounds.len() == plan.rounds {
                     let verdict = standings[at].line.judge(rate_qps, cell.shortfall(limits));
                     failures[at] += usize::from(verdict == Verdict::Failed);
@@ -208,7 +210,7 @@ impl Race<'_> {
         }
         for standing in &mut standings {
             let whole = standing.cells.iter().rfind(|cell| cell.rounds.len() == plan.rounds);
-            // A cut that comes later, in the closed loop say, does not bear on the rates.
+            // A later interruption, such as in the closed loop, does not affect the rates.
             if whole.map(|cell| cell.rate_qps) != plan.rates_qps.last().copied() {
                 standing.line.cut_short();
             }
@@ -216,17 +218,19 @@ impl Race<'_> {
         standings
     }
 
-    /// Those of every server; `None` if a cut leaves one without a round.
-    fn cells_of_all(&mut self, everyone: &[usize], rate_qps: Option<f64>) -> Option<Vec<Cell>> {
-        let cells = self.rounds(everyone, rate_qps);
-        (cells.len() == everyone.len()).then(|| cells.into_iter().map(|(_, cell)| cell).collect())
+    /// One cell per server; `None` if an interruption leaves a server without a round.
+    fn cells_of_all(&mut self, all_servers: &[usize], rate_qps: Option<f64>) -> Option<Vec<Cell>> {
+        let cells = self.rounds(all_servers, rate_qps);
+        (cells.len() == all_servers.len())
+            .then(|| cells.into_iter().map(|(_, cell)| cell).collect())
     }
 
-    /// All rounds of some servers, in turn: 1 2 3, 2 3 1, … so that none is always first. A cell without a round is left out.
+    /// Runs all rounds of these servers in turn: 1 2 3, 2 3 1, … so that none is always first.
+    /// Leaves out cells without a round.
     fn rounds(&mut self, running: &[usize], rate_qps: Option<f64>) -> Vec<(usize, Cell)> {
         let new = || Cell::new(rate_qps.unwrap_or(0.0), rate_qps.is_none());
         let mut cells: Vec<(usize, Cell)> = running.iter().map(|&at| (at, new())).collect();
-        let round_count = if self.cut.is_none() { self.plan.rounds } else { 0 };
+        let round_count = if self.interruption.is_none() { self.plan.rounds } else { 0 };
         'all: for round in 0..round_count {
             for turn in 0..running.len() {
                 let (at, cell) = &mut cells[(turn + round) % running.len()];
@@ -235,8 +239,8 @@ impl Race<'_> {
                         cell.latency.add(latency).expect("one range");
                         cell.rounds.push(summary);
                     }
-                    Err(cut) => {
-                        self.cut = Some(cut);
+                    Err(interruption) => {
+                        self.interruption = Some(interruption);
                         break 'all;
                     }
                 }
@@ -251,7 +255,7 @@ impl Race<'_> {
         at: usize,
         rate_qps: Option<f64>,
         round: usize,
-    ) -> Result<(Summary, Histogram<u64>), Cut> {
+    ) -> Result<(Summary, Histogram<u64>), Interruption> {
         self.check()?;
         let Contender { name, address, pid } = &self.plan.contenders[at];
         let what = rate_qps.map_or_else(|| "closed loop".to_owned(), |rate| format!("{rate:.0}/s"));
@@ -272,38 +276,42 @@ impl Race<'_> {
             ..base.clone()
         };
         let (contenders, stop) = (&self.plan.contenders, self.stop);
-        let mut died = None;
+        let mut exited = None;
         let outcome = run(&plan, self.workload, stop, |_| {
-            died = died.take().or_else(|| find_death(self.death, contenders));
-            if died.is_some() {
-                // What is left of the round would measure nobody.
+            exited = exited.take().or_else(|| find_exit(self.exit, contenders));
+            if exited.is_some() {
+                // The rest of the round would measure no server.
                 stop.store(true, Ordering::Relaxed);
             }
         });
-        if let Some(death) = died {
-            return Err(Cut::Death(death));
+        if let Some(exit) = exited {
+            return Err(Interruption::ServerExited(exit));
         }
-        let outcome = outcome.map_err(Cut::Run)?;
+        let outcome = outcome.map_err(Interruption::Run)?;
         self.check()?;
         std::thread::sleep(PAUSE);
         Ok((Summary::new(&plan, self.workload, &outcome), outcome.totals.latency()))
     }
 
-    fn check(&mut self) -> Result<(), Cut> {
+    fn check(&mut self) -> Result<(), Interruption> {
         if self.stop.load(Ordering::Relaxed) {
-            return Err(Cut::Signal);
+            return Err(Interruption::Signal);
         }
-        find_death(self.death, &self.plan.contenders).map_or(Ok(()), |death| Err(Cut::Death(death)))
+        find_exit(self.exit, &self.plan.contenders)
+            .map_or(Ok(()), |exit| Err(Interruption::ServerExited(exit)))
     }
 }
 
-/// Of those that were started here, as `death` has it, or of those whose process was named.
-fn find_death(death: &mut dyn FnMut() -> Option<Death>, contenders: &[Contender]) -> Option<Death> {
+/// A server that was started here, from `exit`, or one whose process was named with @PID.
+fn find_exit(
+    exit: &mut dyn FnMut() -> Option<ServerExit>,
+    contenders: &[Contender],
+) -> Option<ServerExit> {
     let is_gone =
         |contender: &&Contender| contender.pid.is_some_and(|pid| process_cpu_ns(pid).is_err());
-    death().or_else(|| {
+    exit().or_else(|| {
         let gone = contenders.iter().find(is_gone)?;
-        Some(Death { server: gone.name.clone(), status: None, log: String::new() })
+        Some(ServerExit { server: gone.name.clone(), status: None, log: String::new() })
     })
 }
 

@@ -1,4 +1,5 @@
-//! A comparison as a page: who takes how much and why not more, the plots, every figure with its spread, how it was measured.
+//! A comparison as an HTML page: saturation of each server and what limited it, the plots, every
+//! figure with its spread, and how it was measured.
 
 use std::fmt::Write;
 
@@ -43,7 +44,7 @@ fn write(out: &mut String, comparison: &Comparison, names: &[&str]) -> std::fmt:
 
 fn saturations(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
     writeln!(out, "<h2>Saturation</h2>\n<p>The {}.</p>", escape(&rule(comparison)))?;
-    table(out, &["server", "a second", "ratio", "why no more"], "reasons", |out| {
+    table(out, &["server", "per second", "ratio", "limited by"], "reasons", |out| {
         for standing in &comparison.standings {
             let cells = [
                 standing.name.clone(),
@@ -71,7 +72,7 @@ fn at_half(
     let rate = human_rate(cells.first().map(|cell| cell.rate_qps));
     writeln!(
         out,
-        "<h2>Latency at half of {}'s saturation: {} queries a second</h2>\n{}",
+        "<h2>Latency at half of {}'s saturation: {} queries per second</h2>\n{}",
         escape(names[0]),
         rate.replace(' ', "\u{a0}"),
         plot::figure(&series, Axis::Percentile)
@@ -90,7 +91,7 @@ fn rates(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
                 .cells
                 .iter()
                 .filter_map(|cell| Some((cell.rate_qps, cell.spread(p99_ns)?.median)))
-                // Where all was lost there is no time.
+                // If all queries were lost, there is no time.
                 .map(|(rate_qps, ns)| (rate_qps, Some(ns).filter(|ns| ns.is_finite())))
                 .collect(),
         })
@@ -110,7 +111,7 @@ fn rates(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
     })
 }
 
-/// The servers at one load, and the ratios to the first.
+/// The servers at one load, and their ratios to the first.
 fn block(out: &mut String, names: &[&str], cells: &[Cell]) -> std::fmt::Result {
     figures(out, |out| {
         for (name, cell) in names.iter().zip(cells) {

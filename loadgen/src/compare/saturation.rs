@@ -1,7 +1,7 @@
-//! How much a server takes: the highest rate that it met, what ended its line of rates, and what two servers' rates say of each
-//! other.
+//! How much load a server takes: the highest rate that it met, what ended its series of rates, and
+//! the ratio of two servers' rates.
 //!
-//! Pure. Invariant: a rate that was not measured is never a figure; it is at most a bound.
+//! Pure. Invariant: a rate that was not measured is never shown as a figure, only as a bound.
 
 use std::fmt;
 
@@ -9,40 +9,41 @@ use serde::Serialize;
 
 use crate::report::{human_rate, human_ratio, human_time};
 
-/// What the rates that were asked tell: the server saturates somewhere from `met_qps` on and below `failed_qps`.
+/// What the tested rates show: the server saturates between `met_qps` and `failed_qps`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Saturation {
     /// Highest rate that was met, as were all lower ones.
     #[serde(rename = "saturation_qps")]
     pub met_qps: Option<f64>,
-    /// Lowest rate that the server did not meet while the generator was not at its own limit.
+    /// Lowest rate that the server did not meet while the generator was below its own limit.
     pub failed_qps: Option<f64>,
 }
 
-/// A rate that was not met, and by how much: at least one of the two, but where nothing was sent at all.
+/// A rate that was not met, and by how much: at least one of `loss` and `p99_ns`, unless nothing
+/// was sent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Shortfall {
     pub rate_qps: f64,
-    /// Median of the rounds' shares that were lost or never sent, where it is above the limit.
+    /// Median of the rounds' shares of lost and unsent queries, if it is above the limit.
     pub loss: Option<f64>,
-    /// Median of the rounds' p99 with every lost query counted as the timeout, where it is above the limit.
+    /// Median of the rounds' p99, with each lost query counted as the timeout, if above the limit.
     pub p99_ns: Option<f64>,
-    /// In half of the rounds or more.
+    /// In at least half of the rounds.
     pub is_generator_at_limit: bool,
 }
 
-/// Why a server was asked for no higher rate, or what it failed first.
+/// Why a server got no higher rate, or which rate it failed first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum LineEnd {
     /// It met every rate.
     HighestAsked,
     NotMet(Shortfall),
-    /// The comparison was stopped before a rate was missed.
+    /// The comparison was stopped before the server missed a rate.
     CutShort,
 }
 
-/// A server's rates, as they rise.
+/// A server's results as the rate rises.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Line {
     #[serde(flatten)]
@@ -64,7 +65,7 @@ pub struct Limits {
     pub p99_max_ns: f64,
 }
 
-/// One server's rate by another's.
+/// Ratio of one server's saturation to another's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Ratio {
     Is(f64),
@@ -72,17 +73,17 @@ pub enum Ratio {
     MoreThan(f64),
     AtMost(f64),
     LessThan(f64),
-    /// Both have only bounds, on the same side.
+    /// Both are only known as bounds on the same side.
     Unknown,
 }
 
 impl Line {
     pub fn new() -> Self {
-        // Until a rate is missed.
+        // Holds until a rate is missed.
         Self { saturation: Saturation::default(), end: LineEnd::HighestAsked }
     }
 
-    /// Takes the next higher rate into account; `None`: it was met.
+    /// Records the next higher rate; `None`: it was met.
     pub fn judge(&mut self, rate_qps: f64, shortfall: Option<Shortfall>) -> Verdict {
         let has_missed_none = self.end == LineEnd::HighestAsked;
         let Some(shortfall) = shortfall else {
@@ -101,7 +102,7 @@ impl Line {
         Verdict::Failed
     }
 
-    /// Higher rates were not asked, though none was missed.
+    /// Records that higher rates were not tested although none was missed.
     pub fn cut_short(&mut self) {
         if self.end == LineEnd::HighestAsked {
             self.end = LineEnd::CutShort;
@@ -116,7 +117,7 @@ impl Default for Line {
 }
 
 impl Saturation {
-    /// Ratio to another server's.
+    /// Ratio to another server's saturation.
     pub fn ratio(self, base: Self) -> Ratio {
         match (self.met_qps, base.met_qps) {
             (Some(ours), Some(theirs)) => match (self.failed_qps, base.failed_qps) {
@@ -162,10 +163,10 @@ impl fmt::Display for Ratio {
 }
 
 impl LineEnd {
-    /// A clause: "at 60 000 a second 2.822 % was lost".
+    /// A clause: "at 60 000 per second 2.822 % was lost".
     pub fn describe(&self, limits: Limits) -> String {
         match self {
-            Self::HighestAsked => "met the highest rate asked".to_owned(),
+            Self::HighestAsked => "met the highest rate tested".to_owned(),
             Self::CutShort => "the comparison was stopped before a rate was missed".to_owned(),
             Self::NotMet(shortfall) => shortfall.describe(limits),
         }
@@ -180,13 +181,13 @@ impl Shortfall {
     fn describe(&self, limits: Limits) -> String {
         let rate = human_rate(Some(self.rate_qps));
         if self.is_of_nothing() {
-            return format!("at {rate} a second nothing was sent: the rounds are too short (-l)");
+            return format!("at {rate} per second nothing was sent: the rounds are too short (-l)");
         }
         let loss = self.loss.map(|loss| match loss {
             loss if loss >= 1.0 => "all was lost".to_owned(),
             loss => format!("{:.3} % was lost (limit {} %)", loss * 100.0, limits.loss_max * 100.0),
         });
-        // Of the lost ones p99 says nothing more.
+        // With 1 % lost or more, p99 is the timeout and adds nothing.
         let p99 = self.p99_ns.filter(|_| self.loss.is_none_or(|loss| loss < 0.01));
         let p99 = p99.map(|ns| {
             format!("p99 was {} (limit {})", human_time(ns), human_time(limits.p99_max_ns))
@@ -194,7 +195,7 @@ impl Shortfall {
         let reasons: Vec<String> = loss.into_iter().chain(p99).collect();
         let generator =
             if self.is_generator_at_limit { "; the generator was at its limit" } else { "" };
-        format!("at {rate} a second {}{generator}", reasons.join(" and "))
+        format!("at {rate} per second {}{generator}", reasons.join(" and "))
     }
 }
 
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_measured_is_a_bound() {
+    fn unmeasured_rates_are_bounds() {
         let (none, some) = (None, Some);
         let rows = [
             // Ours: met, failed; the base's: met, failed.
@@ -227,8 +228,9 @@ mod tests {
     }
 
     #[test]
-    fn a_line_ends_where_a_rate_is_missed_and_the_generator_is_no_server() {
-        // Of rates of 1, 2, 3, … thousand: met, missed by the server, missed with the generator at its limit.
+    fn a_line_ends_at_the_first_missed_rate() {
+        // Rates of 1, 2, 3, … thousand: + met, - missed by the server, g missed with the generator
+        // at its limit, 0 nothing sent.
         let rows = [
             ("", "–", "stopped"),
             ("+", ">= 1 000", "stopped"),
@@ -239,7 +241,7 @@ mod tests {
             ("++g", ">= 2 000", "at 3 000"),
             ("++g-", "2 000", "at 3 000"),
             ("g", "–", "at 1 000"),
-            ("0", "–", "at 1 000 a second nothing was sent: the rounds are too short (-l)"),
+            ("0", "–", "at 1 000 per second nothing was sent: the rounds are too short (-l)"),
         ];
         for (rates, saturation, end) in rows {
             let mut line = Line::new();
@@ -265,27 +267,27 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_line_says_why() {
+    fn the_end_of_a_line_is_explained() {
         let limits = Limits { loss_max: 0.001, p99_max_ns: 10e6 };
         let not_met = |loss, p99_ns, is_generator_at_limit| {
             LineEnd::NotMet(Shortfall { rate_qps: 60e3, loss, p99_ns, is_generator_at_limit })
         };
         let rows = [
-            (LineEnd::HighestAsked, "met the highest rate asked"),
+            (LineEnd::HighestAsked, "met the highest rate tested"),
             (LineEnd::CutShort, "the comparison was stopped before a rate was missed"),
             (
                 not_met(Some(0.02822), Some(5e9), false),
-                "at 60 000 a second 2.822 % was lost (limit 0.1 %)",
+                "at 60 000 per second 2.822 % was lost (limit 0.1 %)",
             ),
-            (not_met(Some(1.0), Some(5e9), false), "at 60 000 a second all was lost"),
+            (not_met(Some(1.0), Some(5e9), false), "at 60 000 per second all was lost"),
             (
                 not_met(None, Some(13.7e6), false),
-                "at 60 000 a second p99 was 13.7 ms (limit 10.0 ms)",
+                "at 60 000 per second p99 was 13.7 ms (limit 10.0 ms)",
             ),
             (
                 not_met(Some(0.002), Some(13.7e6), true),
-                "at 60 000 a second 0.200 % was lost (limit 0.1 %) and p99 was 13.7 ms (limit 10.0 ms); \
-                 the generator was at its limit",
+                "at 60 000 per second 0.200 % was lost (limit 0.1 %) and p99 was 13.7 ms \
+                 (limit 10.0 ms); the generator was at its limit",
             ),
         ];
         for (end, text) in rows {

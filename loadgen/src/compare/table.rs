@@ -1,4 +1,4 @@
-//! A comparison as a table, for the terminal.
+//! A comparison as a table for the terminal.
 
 use std::fmt::Write;
 
@@ -6,36 +6,40 @@ use super::cell::{Cell, Spread, latency_ns};
 use super::{Comparison, Standing};
 use crate::report::{Summary, human_loss, human_rate, human_ratio, human_time, in_unit_of};
 
-/// A figure of a round, and how it is read.
+/// A figure of a round and how it is shown.
 pub(super) struct Figure {
     pub(super) name: &'static str,
-    /// Infinite: all was lost. `None`: it is not known.
+    /// Infinite: all queries were lost. `None`: unknown.
     pub(super) of: fn(&Summary) -> Option<f64>,
-    kind: Kind,
+    kind: FigureKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum FigureKind {
     Rate,
     Share,
     Time,
 }
 
 pub(super) const FIGURES: [Figure; 6] = [
-    Figure { name: "answers/s", of: |round| round.answered_qps, kind: Kind::Rate },
-    Figure { name: "lost", of: |round| round.loss, kind: Kind::Share },
-    Figure { name: "p50", of: |round| latency_ns(round, |times| times.p50_ns), kind: Kind::Time },
-    Figure { name: "p99", of: p99_ns, kind: Kind::Time },
+    Figure { name: "answers/s", of: |round| round.answered_qps, kind: FigureKind::Rate },
+    Figure { name: "lost", of: |round| round.loss, kind: FigureKind::Share },
+    Figure {
+        name: "p50",
+        of: |round| latency_ns(round, |times| times.p50_ns),
+        kind: FigureKind::Time,
+    },
+    Figure { name: "p99", of: p99_ns, kind: FigureKind::Time },
     Figure {
         name: "p99.9",
         of: |round| latency_ns(round, |times| times.p99_9_ns),
-        kind: Kind::Time,
+        kind: FigureKind::Time,
     },
     Figure {
         name: "CPU/answer",
-        // A process that did nothing is not the one that answered: its 0 is no figure.
+        // 0 means that another process answered, so it is not a figure.
         of: |round| round.server_cpu_ns_per_answer.filter(|&ns| ns > 0.0),
-        kind: Kind::Time,
+        kind: FigureKind::Time,
     },
 ];
 
@@ -56,32 +60,34 @@ impl Figure {
 
     fn show(&self, value: f64) -> String {
         match self.kind {
-            Kind::Rate => human_rate(Some(value)),
-            Kind::Share => human_loss(Some(value)),
-            Kind::Time => human_time(value),
+            FigureKind::Rate => human_rate(Some(value)),
+            FigureKind::Share => human_loss(Some(value)),
+            FigureKind::Time => human_time(value),
         }
     }
 
-    /// The least and the greatest of several rounds, in the unit of their median; empty where they do not differ.
+    /// Lowest and highest of the rounds, in the unit of the median; empty if they are equal.
     pub(super) fn extremes(&self, cell: &Cell, between: &str) -> String {
         let spread = cell.spread(self.of).filter(|spread| spread.low < spread.high);
         spread.map_or_else(String::new, |Spread { median, low, high }| {
             let show = |value: f64| match self.kind {
                 _ if value.is_infinite() => "lost".to_owned(),
-                Kind::Rate => human_rate(Some(value)),
-                Kind::Share => format!("{:.3}", value * 100.0),
-                // The unit of the least where the median has none.
-                Kind::Time => in_unit_of(if median.is_finite() { median } else { low }, value),
+                FigureKind::Rate => human_rate(Some(value)),
+                FigureKind::Share => format!("{:.3}", value * 100.0),
+                // The unit of the lowest if the median has none.
+                FigureKind::Time => {
+                    in_unit_of(if median.is_finite() { median } else { low }, value)
+                }
             };
             format!("{}{between}{}", show(low), show(high))
         })
     }
 
-    /// A ratio of losses is one of noise, most of the time by zero.
+    /// A ratio of losses is mostly noise, or a division by zero.
     fn has_ratio(&self) -> bool {
         match self.kind {
-            Kind::Rate | Kind::Time => true,
-            Kind::Share => false,
+            FigureKind::Rate | FigureKind::Time => true,
+            FigureKind::Share => false,
         }
     }
 
@@ -133,15 +139,15 @@ fn write(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
     Ok(())
 }
 
-/// What the two lines of a row are.
+/// What the two lines of a row show.
 pub(super) fn spreads(comparison: &Comparison) -> String {
     match comparison.round_count {
         1 => "one round, so the spread is not known".to_owned(),
-        count => format!("medians of {count} rounds, below each the least and the greatest"),
+        count => format!("medians of {count} rounds, with the lowest and highest below"),
     }
 }
 
-/// In place of the figures at half of the first server's saturation.
+/// Shown in place of the figures at half of the first server's saturation.
 pub(super) fn why_no_half(comparison: &Comparison) -> Option<String> {
     let base = comparison.standings.first()?;
     if comparison.cut_short.is_some() || base.line.saturation.met_qps.is_some() {
@@ -149,8 +155,8 @@ pub(super) fn why_no_half(comparison: &Comparison) -> Option<String> {
     }
     let has_answered = comparison.cells(0).any(|cell| !cell.latency.is_empty());
     let next = match has_answered {
-        true => "ask lower --rates",
-        false => "it gave no answer at all: does it run, and at that address?",
+        true => "use lower --rates",
+        false => "it did not answer at all: check that it runs at that address",
     };
     let name = &base.name;
     Some(format!(
@@ -169,7 +175,7 @@ fn saturations(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
     for standing in &comparison.standings {
         writeln!(
             out,
-            "  {:<14} {:>10} a second  {:<18} {}",
+            "  {:<14} {:>10} per second  {:<18} {}",
             standing.name,
             standing.line.saturation.to_string(),
             ratio_to_first(comparison, standing),
@@ -179,7 +185,7 @@ fn saturations(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
     Ok(())
 }
 
-/// Of a saturation; the first server's own is 1 by definition, if it has one.
+/// Ratio of the saturation to the first server's, whose own is 1 by definition, if it has one.
 pub(super) fn ratio_to_first(comparison: &Comparison, standing: &Standing) -> String {
     let base = &comparison.standings[0];
     match std::ptr::eq(base, standing) {
@@ -210,7 +216,7 @@ fn row(out: &mut String, name: &str, cell: &Cell) -> std::fmt::Result {
     Ok(())
 }
 
-/// The rate, or that there was none.
+/// The rate, or `window` for a closed loop.
 pub(super) fn load(cell: &Cell) -> String {
     match cell.is_closed {
         true => "window".to_owned(),
@@ -218,7 +224,7 @@ pub(super) fn load(cell: &Cell) -> String {
     }
 }
 
-/// The servers at one load, and the ratios to the first.
+/// The servers at one load, and their ratios to the first.
 fn block(out: &mut String, names: &[&str], cells: &[Cell]) -> std::fmt::Result {
     head(out)?;
     for (name, cell) in names.iter().zip(cells) {
@@ -231,7 +237,7 @@ fn block(out: &mut String, names: &[&str], cells: &[Cell]) -> std::fmt::Result {
     Ok(())
 }
 
-/// The middle of the rounds' ratios, and below it the least and the greatest.
+/// The median of the rounds' ratios, and below it the lowest and highest.
 fn ratios(out: &mut String, name: &str, cell: &Cell, base: &Cell) -> std::fmt::Result {
     if !FIGURES.iter().any(|figure| figure.ratio(cell, base).is_some()) {
         return Ok(());
@@ -246,13 +252,13 @@ fn ratios(out: &mut String, name: &str, cell: &Cell, base: &Cell) -> std::fmt::R
     line(name, |spread| format!("× {}", human_ratio(spread.median)))?;
     match cell.rounds.len().min(base.rounds.len()) {
         0 | 1 => Ok(()),
-        _ => line("  least and greatest", |one| {
+        _ => line("  lowest and highest", |one| {
             format!("{}..{}", human_ratio(one.low), human_ratio(one.high))
         }),
     }
 }
 
-/// Each once, with the server and how many rounds had it.
+/// Each warning once, with the server and the number of rounds that it applies to.
 pub(super) fn warnings(comparison: &Comparison) -> Vec<String> {
     let mut warnings = Vec::new();
     for (at, standing) in comparison.standings.iter().enumerate() {
@@ -261,17 +267,17 @@ pub(super) fn warnings(comparison: &Comparison) -> Vec<String> {
         let kinds: [(usize, &str); 4] = [
             (
                 count(&|round| round.is_generator_at_limit()),
-                "the generator was its own limit (busy > 90 %)",
+                "the generator was at its own limit (busy > 90 %)",
             ),
             (
                 count(&|round| round.counts.own_drops > 0),
-                "answers were lost in the generator's own socket buffers",
+                "responses were lost in the generator's own socket buffers",
             ),
             (
                 count(&|round| round.server_cpu_ns_per_answer == Some(0.0)),
-                "the server's process did no work: another one answered",
+                "the server's process used no CPU time: another process answered",
             ),
-            (count(&|round| round.counts.answered_total() == 0), "no answer at all"),
+            (count(&|round| round.counts.answered_total() == 0), "there was no response at all"),
         ];
         for (count, what) in kinds {
             if count > 0 {
@@ -284,7 +290,7 @@ pub(super) fn warnings(comparison: &Comparison) -> Vec<String> {
         }
     }
     if let Some(why) = &comparison.cut_short {
-        warnings.push(format!("{why}: the report covers the rounds that were whole by then"));
+        warnings.push(format!("{why}: the report covers the rounds that were complete by then"));
     }
     warnings
 }

@@ -1,4 +1,4 @@
-//! Where, when and with what the figures came to be: without it nobody can repeat them.
+//! When, where and with what the figures were measured, so that the run can be repeated.
 
 use std::fs;
 use std::thread;
@@ -6,18 +6,18 @@ use std::thread;
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// loadgen's own, with the commit where it was built from a clone.
+/// loadgen's version, with the commit if it was built from a clone.
 pub const VERSION: &str = env!("LOADGEN_VERSION");
 
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 pub struct About {
-    /// UTC, when the measurement began.
+    /// UTC, at the start of the measurement.
     pub date: String,
-    /// As a shell would read it.
+    /// Quoted for a shell.
     pub command: String,
     pub loadgen: String,
     pub cpu: String,
-    /// That this process may use.
+    /// Number of cores that this process may use.
     pub cores: usize,
     pub kernel: String,
     pub servers: Vec<ServerAbout>,
@@ -26,7 +26,7 @@ pub struct About {
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 pub struct ServerAbout {
     pub name: String,
-    /// What it says of itself, or by what it was named.
+    /// What the server says of itself, or how it was named on the command line.
     pub version: String,
 }
 
@@ -50,7 +50,7 @@ impl About {
         format!("{}, {} core{plural}, {}", self.cpu, self.cores, self.kernel)
     }
 
-    /// Name and text of each line of it.
+    /// Name and text of each line.
     pub fn lines(&self) -> Vec<(&str, String)> {
         let mut lines = vec![("date", self.date.clone()), ("machine", self.machine())];
         lines.extend(self.servers.iter().map(|one| (one.name.as_str(), one.version.clone())));
@@ -60,23 +60,23 @@ impl About {
     }
 }
 
-/// The words, quoted where a shell would split them or read something into them.
+/// The words, quoted where a shell would split or expand them.
 fn command(words: &[String]) -> String {
     let quoted = words.iter().map(|word| {
-        // Fails only on a zero byte, which no argument has.
+        // Fails only on a zero byte, which an argument cannot contain.
         shlex::try_quote(word).map_or_else(|_| word.clone(), Into::into)
     });
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-/// The first core's model out of /proc/cpuinfo.
+/// The model of the first core in /proc/cpuinfo.
 fn cpu(cpuinfo: &str) -> String {
     let field = |name: &str| {
         let line = cpuinfo.lines().find(|line| line.starts_with(name))?;
         let value = line.split_once(':')?.1.trim();
         (!value.is_empty()).then(|| value.to_owned())
     };
-    // Arm's has numbers only.
+    // Arm lists numbers only.
     let part = || Some(format!("CPU {} {}", field("CPU implementer")?, field("CPU part")?));
     let model = field("model name").or_else(part);
     let architecture = std::env::consts::ARCH;
@@ -89,7 +89,7 @@ fn kernel() -> String {
     release.map_or_else(|| "kernel unknown".to_owned(), |text| format!("Linux {}", text.trim()))
 }
 
-/// What is known of a server that was not started here: its address, and the command of its process.
+/// Describes a server that was not started here: its address, and its process's command.
 pub fn of_process(address: &str, pid: Option<u32>) -> String {
     let Some(pid) = pid else { return format!("{address}; version unknown") };
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machine_is_named() {
+    fn the_machine_is_described() {
         let architecture = std::env::consts::ARCH;
         let rows = [
             (
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_can_be_typed_again() {
+    fn a_command_is_quoted_for_a_shell() {
         let rows: &[(&[&str], &str)] =
             &[(&["loadgen", "-p", "53"], "loadgen -p 53"), (&["a b", "$x", ""], "'a b' '$x' ''")];
         for (words, expected) in rows {

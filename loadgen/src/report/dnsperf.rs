@@ -1,4 +1,5 @@
-//! dnsperf 2.10's statistics block, word for word: scripts and perf-tests' `data.py` read these lines.
+//! dnsperf 2.10's statistics block, word for word: scripts and perf-tests' `data.py` parse these
+//! lines.
 
 use std::fmt::Write;
 
@@ -54,7 +55,7 @@ fn write(out: &mut String, summary: &Summary) -> std::fmt::Result {
     )?;
     writeln!(out, "  Run time (s):         {:.6}", summary.run_secs)?;
     writeln!(out, "  Queries per second:   {:.6}\n", summary.answered_qps.unwrap_or(0.0))?;
-    // Of no answers dnsperf prints zeros, and its readers expect the lines; the warning below says that there were none.
+    // Without responses dnsperf prints zeros, and scripts expect the lines; a warning follows.
     let latency = summary.latency.as_ref();
     let secs = |of: fn(&Times) -> f64| latency.map_or(0.0, of) / 1e9;
     writeln!(

@@ -1,4 +1,5 @@
-//! HdrHistogram's interval log, format 1.3: a histogram for each second, which Java's HistogramLogProcessor reads.
+//! HdrHistogram's interval log, format 1.3: one histogram per second, readable by Java's
+//! HistogramLogProcessor.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +8,7 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
 use crate::collect::Second;
 
-/// The log as far as it has come.
+/// The log so far.
 pub struct IntervalLog {
     text: String,
     serializer: V2DeflateSerializer,
@@ -20,12 +21,12 @@ impl Default for IntervalLog {
 }
 
 impl IntervalLog {
-    /// `tag` tells servers apart where several are in one log; no commas, no blanks.
+    /// `tag` names the server if a log holds several; valid: no commas, no blanks.
     pub fn add(&mut self, second: &Second, tag: Option<&str>) {
         let mut builder = IntervalLogWriterBuilder::new();
-        // Nanoseconds are recorded; the maximum is shown in milliseconds, as Java's recorders do.
+        // Values are nanoseconds; the maximum is shown in milliseconds, as Java's recorders do.
         builder.with_max_value_divisor(1e6);
-        // The builder wants to head the log each time; that line is cut off again.
+        // The builder writes the file's head each time; those lines are filtered out below.
         let mut lines = Vec::new();
         let mut writer = builder
             .begin_log_with(&mut lines, &mut self.serializer)
@@ -50,7 +51,8 @@ impl IntervalLog {
              #[Logged with loadgen {}; latencies in nanoseconds, maxima in milliseconds]\n\
              #[StartTime: {:.3} (seconds since epoch)]\n\
              #[BaseTime: {:.3} (seconds since epoch)]\n\
-             \"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n",
+             \"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\
+             \"Interval_Compressed_Histogram\"\n",
             super::about::VERSION,
             since.as_secs_f64(),
             since.as_secs_f64(),
@@ -66,7 +68,7 @@ mod tests {
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
     #[test]
-    fn the_log_is_read_back() {
+    fn the_log_can_be_parsed() {
         let mut log = IntervalLog::default();
         for index in 0..2u64 {
             let mut latency = histogram::<u64>();

@@ -1,4 +1,5 @@
-//! A page that can be opened from disk: the figures, the percentile plot, the run second by second. No network, no script.
+//! The report as an HTML page that opens from disk: the figures, the percentile plot, and the run
+//! second by second. No network access, no script.
 
 use std::fmt::Write;
 
@@ -9,48 +10,54 @@ use super::{QUANTILES, Summary, Times, human_loss, human_rate, human_time, no_ti
 use crate::collect::Totals;
 use crate::plan::Transport;
 
-/// One second, as the page and the progress line need it.
+/// The figures of one second, for the page and the progress line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SecondRow {
     pub end_secs: f64,
     pub answered_qps: f64,
-    /// `None`: there was no answer in it.
+    /// `None`: there was no response in this second.
     pub times: Option<Times>,
 }
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
-body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;background:#fff;color:#1a1a1a}\
+body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;\
+background:#fff;color:#1a1a1a}\
 @media(prefers-color-scheme:dark){body{background:#15181c;color:#e6e6e6}}\
 h1{font-size:1.7rem;line-height:1.25}h2{font-size:1.25rem;margin-top:2rem}\
 body{overflow-wrap:anywhere}\
 pre{white-space:pre-wrap;font:14px/1.45 ui-monospace,monospace}\
 .wide{overflow-x:auto}\
-table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums;overflow-wrap:normal}\
+table{border-collapse:collapse;width:100%;font-size:.9rem;\
+font-variant-numeric:tabular-nums;overflow-wrap:normal}\
 th,td{text-align:right;vertical-align:top;padding:.25rem .5rem;border-bottom:1px solid #8885}\
 th:first-child,td:first-child,.reasons td:last-child,.reasons th:last-child{text-align:left}\
-.reasons td,.reasons th{padding:.2rem .4rem}td small{display:block;opacity:.8}.figures td+td,.reasons td:nth-child(2){white-space:nowrap}\
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1rem}dt{opacity:.8}dd{margin:0;min-width:0}\
+.reasons td,.reasons th{padding:.2rem .4rem}td small{display:block;opacity:.8}\
+.figures td+td,.reasons td:nth-child(2){white-space:nowrap}\
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1rem}\
+dt{opacity:.8}dd{margin:0;min-width:0}\
 dd.command{font-family:ui-monospace,monospace;font-size:.9rem}\
 dd.command span{display:inline-block;max-width:100%}\
-@media(max-width:44rem){pre{font-size:12px}table{font-size:.72rem}th,td{padding:.2rem .15rem}}\
+@media(max-width:44rem){pre{font-size:12px}table{font-size:.72rem}\
+th,td{padding:.2rem .15rem}}\
 .warning{border-left:4px solid #d55e00;padding-left:.8rem;font-weight:600}";
 
-/// A page around `body`, which is HTML already.
+/// Wraps `body`, which must be HTML, in a page.
 pub fn page(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <title>{title}</title><style>{STYLE}{plot}</style></head>\n<body>\n<h1>{title}</h1>\n{body}</body></html>\n",
+         <title>{title}</title><style>{STYLE}{plot}</style></head>\n\
+         <body>\n<h1>{title}</h1>\n{body}</body></html>\n",
         title = escape(title),
         plot = plot::STYLE,
     )
 }
 
-/// The circumstances, as a list.
+/// How the figures were measured, as a list.
 pub fn about_list(about: &About) -> String {
     let lines = about.lines().into_iter().map(|(name, text)| match name {
-        // Broken between its words, as it would be after the dash of a flag else.
+        // Wrapped between words; otherwise a browser would wrap after the dash of a flag.
         "command" => {
             let words = text.split(' ').map(|word| format!("<span>{}</span>", escape(word)));
             let words = words.collect::<Vec<_>>().join(" ");
@@ -81,19 +88,20 @@ fn write(
     let kind = match summary.loop_kind {
         "open" => "Open loop: latency counts from the intended send time.",
         _ => {
-            "Closed loop: the generator waits for answers, so a stall of the server is under-reported here."
+            "Closed loop: the generator waits for responses, so stalls of the server are \
+             under-reported."
         }
     };
     match &summary.latency {
         Some(times) => writeln!(
             out,
-            "<p>{} answers a second, {} lost; p50 {}, p99 {}. {kind}</p>",
+            "<p>{} responses per second, {} lost; p50 {}, p99 {}. {kind}</p>",
             human_rate(summary.answered_qps),
             human_loss(summary.loss),
             human_time(times.p50_ns as f64),
             human_time(times.p99_ns as f64),
         )?,
-        None => writeln!(out, "<p>No answer: {}. {kind}</p>", no_times(&summary.counts))?,
+        None => writeln!(out, "<p>No response: {}. {kind}</p>", no_times(&summary.counts))?,
     }
     let mut lines = vec![plot::percentile_series("all", &totals.latency())];
     if !summary.by_transport.is_empty() {
@@ -137,7 +145,7 @@ fn write(
     writeln!(out, "<pre>{}</pre>", escape(&rest))
 }
 
-/// A table that scrolls by itself where it must, and never the page.
+/// A table that scrolls on its own if it is too wide, instead of the page.
 pub fn table(
     out: &mut String,
     head: &[&str],
@@ -153,7 +161,7 @@ pub fn table(
     writeln!(out, "</tbody></table></div>")
 }
 
-/// Each cell's figure and, below it, its spread.
+/// Each cell is a figure and, below it, its spread.
 pub fn row(out: &mut String, cells: &[(String, String)]) -> std::fmt::Result {
     write!(out, "<tr>")?;
     for (figure, spread) in cells {

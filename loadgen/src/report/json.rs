@@ -1,4 +1,4 @@
-//! The report for programs: the `Summary`, field for field, and how it came to be.
+//! The report for programs: every field of the `Summary`, and how it was measured.
 
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ pub fn render(summary: &Summary, about: &About) -> String {
     pretty(&Report { summary, about })
 }
 
-/// Anything that can be read by programs.
+/// Serializes any report as indented JSON.
 pub fn pretty(report: &impl Serialize) -> String {
     let mut text = serde_json::to_string_pretty(report).expect("plain data can be written");
     text.push('\n');

@@ -1,6 +1,7 @@
-//! What a run says to people and to programs.
+//! What a run reports, for people and for programs.
 //!
-//! Every form is written from one `Summary`, so that a figure is worked out once and is the same everywhere.
+//! Every format is written from one `Summary`, so that a figure is computed once and is the same
+//! everywhere.
 
 pub mod about;
 pub mod dnsperf;
@@ -19,10 +20,10 @@ use crate::run::Outcome;
 use crate::tally::{Counts, RCODE_CLASSES, RCODE_NAMES, Recorded};
 use crate::workload::Workload;
 
-/// Quantiles that every report shows, and their names.
+/// Quantiles that every report shows, with their names.
 pub const QUANTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
-/// Above this share of a core the generator measures itself.
+/// Above this share of a core, the figures may be the generator's own limit.
 pub const BUSY_MAX: f64 = 0.9;
 
 /// A distribution of times, in nanoseconds.
@@ -41,7 +42,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// `None` of no times: a percentile of nothing would read as 0 ns, the best there is.
+    /// `None` without values: a percentile of nothing would read as 0 ns, the best possible.
     pub fn of(histogram: &Histogram<u64>) -> Option<Self> {
         (!histogram.is_empty()).then(|| Self {
             count: histogram.len(),
@@ -63,26 +64,26 @@ impl Times {
     }
 }
 
-/// The generator's own cost.
+/// What the generator itself used.
 #[derive(Clone, Debug, Serialize, PartialEq)]
 pub struct OwnUse {
     pub threads: usize,
-    /// Share of the run in which the busiest thread had work; above `BUSY_MAX` the figures are the generator's. `None`: nothing
-    /// was sent.
+    /// Share of the run in which the busiest thread had work; above `BUSY_MAX` the figures may be
+    /// the generator's limit. `None`: nothing was sent.
     pub busy_max: Option<f64>,
-    /// CPU time of all threads in cores, the wait for lost queries included.
+    /// CPU time of all threads, in cores, including the wait for lost queries.
     pub cpu_cores: Option<f64>,
     pub cpu_ns_per_answer: Option<f64>,
 }
 
-/// What went over one of both transports.
+/// One transport's part of a run that uses both.
 #[derive(Clone, Debug, Serialize, PartialEq)]
 pub struct OverTransport {
     pub transport: &'static str,
     pub counts: Counts,
     /// `None`: nothing was sent.
     pub loss: Option<f64>,
-    /// `None`: there was no answer.
+    /// `None`: there was no response.
     pub latency: Option<Times>,
     pub latency_by_rcode: Vec<(&'static str, Times)>,
 }
@@ -100,18 +101,18 @@ pub struct Summary {
     pub seed: u64,
     pub timeout_secs: f64,
     pub run_secs: f64,
-    /// `None`, as the two below: nothing was sent, so there is no time in which it was.
+    /// `None`, like the two below: nothing was sent, so there is no period to divide by.
     pub sent_qps: Option<f64>,
     pub answered_qps: Option<f64>,
     pub loss: Option<f64>,
     pub counts: Counts,
     pub rcodes: Vec<(&'static str, u64)>,
-    /// Of the answers, from the intended send time. `None`: there was no answer.
+    /// Latency of the responses from the intended send time. `None`: there was no response.
     pub latency: Option<Times>,
-    /// The same with every lost query counted as the timeout.
+    /// The same, with each lost query counted as the timeout.
     pub latency_with_lost: Option<Times>,
     pub latency_by_rcode: Vec<(&'static str, Times)>,
-    /// Of each transport, where there were both.
+    /// Per transport, if both were used.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub by_transport: Vec<OverTransport>,
     /// From the intended to the actual send time.
@@ -119,7 +120,7 @@ pub struct Summary {
     pub own: OwnUse,
     pub server_cpu_ns_per_answer: Option<f64>,
     pub server_drops: Option<u64>,
-    /// Some of what `--verify` found.
+    /// Some of the failures that `--verify` found.
     pub verify_failures: Vec<String>,
     pub interrupted: bool,
     pub warnings: Vec<String>,
@@ -133,7 +134,7 @@ impl Summary {
         let latency = outcome.totals.latency();
         let mut with_lost = latency.clone();
         if counts.timed_out > 0 {
-            // None of them would still be the greatest.
+            // Recording zero values would still set the maximum.
             with_lost.saturating_record_n(plan.timeout.as_nanos() as u64, counts.timed_out);
         }
         let (loop_kind, rate_qps, spacing) = match &plan.load {
@@ -169,7 +170,7 @@ impl Summary {
                     Transport::ALL.map(|transport| OverTransport::new(transport, outcome)).into()
                 }
             },
-            // Empty for a closed loop, which intends nothing.
+            // Empty for a closed loop, which has no intended send times.
             send_lag: Times::of(&outcome.totals.lag),
             own: own_use(outcome, answered),
             server_cpu_ns_per_answer: outcome.server_cpu_ns.and_then(per_answer),
@@ -183,7 +184,7 @@ impl Summary {
         summary
     }
 
-    /// So busy that the figures may be its own limit.
+    /// Whether the generator was so busy that the figures may be its own limit.
     pub fn is_generator_at_limit(&self) -> bool {
         self.own.busy_max.is_some_and(|busy| busy > BUSY_MAX)
     }
@@ -217,7 +218,7 @@ fn verify_failures(workload: &Workload, outcome: &Outcome) -> Vec<String> {
         });
         let got = RCODE_NAMES[usize::from(rcode)];
         format!(
-            "{name} {rtype}: expected {}, got {got} or other addresses",
+            "{name} {rtype}: expected {}, got {got} or different addresses",
             expected.unwrap_or_default()
         )
     };
@@ -238,7 +239,7 @@ fn own_use(outcome: &Outcome, answered: u64) -> OwnUse {
     }
 }
 
-/// What a reader must know before he believes the figures.
+/// What a reader must know before trusting the figures.
 fn warnings(summary: &Summary, outcome: &Outcome) -> Vec<String> {
     let counts = &summary.counts;
     let mut warnings = Vec::new();
@@ -252,58 +253,59 @@ fn warnings(summary: &Summary, outcome: &Outcome) -> Vec<String> {
             Counts { connects: 0, sent: 0, .. } => "; no connection could be made",
             Counts { .. } => "",
         };
-        warnings.push(format!("NO ANSWER from {} over {}{why}", summary.server, summary.transport));
+        warnings
+            .push(format!("NO RESPONSE from {} over {}{why}", summary.server, summary.transport));
     }
     if !summary.by_transport.is_empty() && counts.connects == 0 {
         warnings.push(format!(
-            "no TCP connection could be made; after {} s the run was given up",
+            "no TCP connection could be made; the run was stopped after {} s",
             summary.timeout_secs
         ));
     }
     if let Some(busy) = summary.own.busy_max.filter(|&busy| busy > BUSY_MAX) {
         warnings.push(format!(
-            "the generator was busy {:.0} % of the time: the figures may be its own limit; use more threads (-T) or cores",
+            "the generator was busy {:.0} % of the time, so the figures may be its own limit; \
+             use more threads (-T) or cores",
             busy * 100.0
         ));
     }
     if outcome.server_cpu_ns == Some(0) && counts.answered_total() > 0 {
-        warnings.push(
-            "the server's process used no CPU time: the answers came from another process"
-                .to_owned(),
-        );
+        warnings.push("the server's process used no CPU time: another process answered".to_owned());
     }
     if counts.own_drops > 0 {
         warnings.push(format!(
-            "{} answers were lost in the generator's own socket buffers; a larger -b, more sockets (-c) or a lower rate",
+            "{} responses were lost in the generator's own socket buffers; use a larger -b, more \
+             sockets (-c) or a lower rate",
             human_count(counts.own_drops)
         ));
     }
     if let Some(drops) = outcome.server_drops.filter(|&drops| drops > 0) {
         warnings.push(format!(
-            "{} queries were lost in the server's socket buffers, before it could read them",
+            "{} queries were lost in the server's socket buffers before it read them",
             human_count(drops)
         ));
     }
     if counts.unsent > 0 {
         warnings.push(format!(
-            "{} queries that the rate called for were never sent: the limit of outstanding queries was reached",
+            "{} queries that the rate called for were never sent: the limit on queries in flight \
+             (-q) was reached",
             counts.unsent
         ));
     }
     warnings
 }
 
-/// `None` of nothing: 0 would be a figure that nobody measured.
+/// `None` if `whole` is 0: 0 would be a figure that was not measured.
 fn ratio(part: f64, whole: f64) -> Option<f64> {
     (whole > 0.0).then(|| part / whole)
 }
 
-/// A share of the queries, or a dash where there were none.
+/// A share of the queries, or a dash if there were none.
 pub fn human_loss(loss: Option<f64>) -> String {
     loss.map_or_else(|| "–".to_owned(), |loss| format!("{:.3} %", loss * 100.0))
 }
 
-/// Queries in a second, or a dash where there was no second.
+/// Queries per second, or a dash if there was no run time.
 pub fn human_rate(qps: Option<f64>) -> String {
     match qps {
         None => "–".to_owned(),
@@ -312,7 +314,7 @@ pub fn human_rate(qps: Option<f64>) -> String {
     }
 }
 
-/// One figure by another, with two digits that say something: 0.00 would be none.
+/// A ratio with at least two significant digits: 0.00 would say nothing.
 pub fn human_ratio(ratio: f64) -> String {
     let decimals = match ratio {
         0.0 => 0,
@@ -324,7 +326,7 @@ pub fn human_ratio(ratio: f64) -> String {
     format!("{ratio:.decimals$}")
 }
 
-/// What stands where there are no times.
+/// Shown in place of times.
 pub fn no_times(counts: &Counts) -> &'static str {
     match counts {
         Counts { sent: 0, .. } => "none sent",
@@ -332,7 +334,7 @@ pub fn no_times(counts: &Counts) -> &'static str {
     }
 }
 
-/// A time with three figures and the unit that fits.
+/// A time with three digits and a fitting unit.
 pub fn human_time(ns: f64) -> String {
     let (value, unit) = match ns {
         ns if ns < 1e3 => return format!("{ns:.0} ns"),
@@ -348,7 +350,7 @@ pub fn human_time(ns: f64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
-/// A time in the unit that `human_time` gives another one, which stands beside it; without the unit.
+/// A time, without its unit, in the unit that `human_time` gives to `other_ns` next to it.
 pub fn in_unit_of(other_ns: f64, ns: f64) -> String {
     let size = match other_ns {
         other if other < 1e3 => 1.0,
@@ -367,7 +369,7 @@ pub fn in_unit_of(other_ns: f64, ns: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// A count with thin groups of three: 1 234 567.
+/// A count in groups of three digits: 1 234 567.
 pub fn human_count(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -385,7 +387,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_read_three_figures() {
+    fn figures_are_shown_with_three_digits() {
         let rows = [
             (0.0, "0 ns"),
             (999.0, "999 ns"),

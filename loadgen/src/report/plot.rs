@@ -1,7 +1,8 @@
-//! The picture that DNS people publish: latency over the percentile, both on logarithmic scales, as inline SVG.
+//! Latency by percentile, both on logarithmic scales, as inline SVG: the plot usual in DNS
+//! benchmarks.
 //!
-//! The drawing names no colour and no size of text: `STYLE` does, by the page's width and by its light or dark scheme. Lines
-//! differ in colour and in dashes, so that nobody has to tell them apart by colour alone.
+//! The drawing sets no colours or text sizes: `STYLE` does, depending on the page's width and its
+//! light or dark scheme. Lines differ in colour and dashes, so that colour alone never matters.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -12,15 +13,15 @@ use plotters::prelude::*;
 
 use super::html::escape;
 
-/// In units that the page scales: fine enough that a line's steps cannot be seen.
+/// In units that the page scales: fine enough that steps in a line are invisible.
 const SIZE: (u32, u32) = (1600, 800);
-/// Lines that differ; more begin again.
+/// Number of distinct line styles; further lines start over.
 const LINE_COUNT: usize = 6;
-/// Stand for classes of `STYLE` until the SVG is written.
+/// Stand-in for a colour of `STYLE` until the SVG is written.
 const INK: RGBColor = RGBColor(1, 2, 3);
 const INK_IN_SVG: &str = "#010203";
 
-/// Okabe and Ito's colours, darker on white and lighter on black, so that each has a contrast of 3 or more to its page.
+/// Okabe and Ito's colours, darker on white and lighter on black, with a contrast of at least 3.
 pub const STYLE: &str = "\
 figure{margin:0}\
 figure>svg{width:100%;height:auto;overflow:visible}\
@@ -34,14 +35,17 @@ figcaption svg{width:3rem;height:.6rem;margin:0 .4rem 0 0;vertical-align:middle}
 .line{stroke:var(--c);stroke-width:2px;vector-effect:non-scaling-stroke}\
 .dot{fill:var(--c)}\
 .s0{--c:#0072b2}.s1{--c:#c85200;stroke-dasharray:9 4}.s2{--c:#00805c;stroke-dasharray:2 3}\
-.s3{--c:#a8447a;stroke-dasharray:9 3 2 3}.s4{--c:#7a6200;stroke-dasharray:16 4}.s5{--c:#5f5f5f;stroke-dasharray:5 2}\
+.s3{--c:#a8447a;stroke-dasharray:9 3 2 3}.s4{--c:#7a6200;stroke-dasharray:16 4}\
+.s5{--c:#5f5f5f;stroke-dasharray:5 2}\
 @media(prefers-color-scheme:dark){\
-.s0{--c:#56b4e9}.s1{--c:#ff8c42}.s2{--c:#2fc8a0}.s3{--c:#e9a3c9}.s4{--c:#d9c24a}.s5{--c:#b0b0b0}}";
+.s0{--c:#56b4e9}.s1{--c:#ff8c42}.s2{--c:#2fc8a0}\
+.s3{--c:#e9a3c9}.s4{--c:#d9c24a}.s5{--c:#b0b0b0}}";
 
 /// A line of a plot.
 pub struct Series {
     pub name: String,
-    /// x as the axis has it, and a time in nanoseconds; `None` where all was lost, which interrupts the line.
+    /// x in the axis's unit, and a time in nanoseconds; `None` if all was lost, which breaks the
+    /// line.
     pub points: Vec<(f64, Option<f64>)>,
 }
 
@@ -51,12 +55,12 @@ impl Series {
     }
 }
 
-/// What a plot's x is.
+/// What the x axis shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Axis {
-    /// Nines: 2 is 99 %.
+    /// Number of nines: 2 is 99 %.
     Percentile,
-    /// Queries a second, on a logarithmic scale.
+    /// Queries per second, on a logarithmic scale.
     Rate,
     Seconds,
 }
@@ -65,7 +69,7 @@ pub enum Axis {
 pub fn percentile_series(name: &str, latency: &Histogram<u64>) -> Series {
     let mut points = Vec::new();
     if !latency.is_empty() {
-        // As many nines as there are answers to tell them.
+        // As many nines as the number of responses can resolve.
         let nines_max = (latency.len() as f64).log10().min(6.0);
         let steps = 400;
         for step in 0..=steps {
@@ -80,7 +84,7 @@ pub fn percentile_series(name: &str, latency: &Histogram<u64>) -> Series {
 /// A `<figure>`: the plot and its legend.
 pub fn figure(series: &[Series], axis: Axis) -> String {
     if !series.iter().any(Series::has_times) {
-        return "<p>No answers, so nothing to plot.</p>".to_owned();
+        return "<p>No responses, so nothing to plot.</p>".to_owned();
     }
     let mut svg = draw(series, axis).replace(INK_IN_SVG, "currentColor");
     let mut legend = String::new();
@@ -95,7 +99,8 @@ pub fn figure(series: &[Series], axis: Axis) -> String {
         // Writing to a string cannot fail.
         let _ = write!(
             legend,
-            "<span><svg viewBox=\"0 0 48 10\"><path class=\"line s{line}\" d=\"M0 5H48\"/></svg>{name}{lost}</span>"
+            "<span><svg viewBox=\"0 0 48 10\"><path class=\"line s{line}\" d=\"M0 5H48\"/></svg>\
+             {name}{lost}</span>"
         );
     }
     let x = axis.name();
@@ -104,7 +109,7 @@ pub fn figure(series: &[Series], axis: Axis) -> String {
     format!("<figure>{svg}<figcaption>{legend}<span>{x} →</span></figcaption></figure>")
 }
 
-/// A colour that no page has.
+/// A colour that no page uses.
 fn placeholder(line: usize) -> RGBColor {
     RGBColor(1, 2, 10 + line as u8)
 }
@@ -142,7 +147,7 @@ fn draw(series: &[Series], axis: Axis) -> String {
                 chart
                     .draw_series(LineSeries::new(line.iter().copied(), colour))
                     .expect("writing to a string cannot fail");
-                // Of rates only these were measured; a line of one point could not be seen.
+                // Only these rates were measured; and a line of one point would be invisible.
                 if axis == Axis::Rate || line.len() == 1 {
                     chart
                         .draw_series(line.iter().map(|&at| Circle::new(at, 8, colour.filled())))
@@ -155,7 +160,7 @@ fn draw(series: &[Series], axis: Axis) -> String {
     svg
 }
 
-/// Where the points of a line lie, cut where there is no time.
+/// The coordinates of a line's points, split where there is no time.
 fn stretches(points: &[(f64, Option<f64>)], axis: Axis) -> Vec<Vec<(f64, f64)>> {
     let place = |&(x, ns): &(f64, Option<f64>)| Some((axis.place(x), ns?.max(1.0).log10()));
     points
@@ -165,18 +170,18 @@ fn stretches(points: &[(f64, Option<f64>)], axis: Axis) -> Vec<Vec<(f64, f64)>> 
         .collect()
 }
 
-/// A line of the grid that has a name.
+/// A labelled grid line.
 struct Tick {
     at: f64,
     label: String,
 }
 
-/// One direction of the drawing: from where to where, and the lines across it.
+/// One direction of the drawing: its range and the grid lines across it.
 struct Scale {
     /// Valid: not empty.
     range: Range<f64>,
     ticks: Vec<Tick>,
-    /// Lines without a name.
+    /// Grid lines without a label.
     between: Vec<f64>,
 }
 
@@ -211,8 +216,8 @@ impl ValueFormatter<f64> for Scale {
 impl Axis {
     fn name(self) -> &'static str {
         match self {
-            Self::Percentile => "percent of the answers",
-            Self::Rate => "queries a second",
+            Self::Percentile => "percent of the responses",
+            Self::Rate => "queries per second",
             Self::Seconds => "seconds",
         }
     }
@@ -319,7 +324,7 @@ mod tests {
     use crate::tally::histogram;
 
     #[test]
-    fn the_picture_takes_the_pages_colours_and_is_the_same_each_time() {
+    fn a_figure_uses_the_pages_colours_and_is_reproducible() {
         let mut latency = histogram::<u64>();
         for i in 1..=10_000u64 {
             latency.saturating_record(i * 100);
@@ -350,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn no_answers_are_no_picture() {
+    fn without_responses_there_is_no_plot() {
         let none = percentile_series("none", &histogram());
         assert!(figure(&[none], Axis::Percentile).contains("nothing to plot"));
         let lost = Series { name: "lost".to_owned(), points: vec![(1.0, None), (2.0, None)] };
@@ -358,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_without_answers_interrupts_the_line() {
+    fn a_second_without_responses_breaks_the_line() {
         let rows: &[(&[Option<f64>], &[usize])] = &[
             (&[], &[]),
             (&[None], &[]),
@@ -385,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round_and_inside() {
+    fn ticks_are_round_and_within_the_range() {
         let labels = |ticks: Vec<Tick>| {
             ticks.into_iter().map(|tick| tick.label).collect::<Vec<_>>().join(" ")
         };

@@ -1,4 +1,4 @@
-//! The table on the terminal.
+//! The report as a table for the terminal.
 
 use std::fmt::Write;
 
@@ -25,12 +25,12 @@ fn write(out: &mut String, summary: &Summary) -> std::fmt::Result {
     Ok(())
 }
 
-/// What was done, and how often what came of it.
+/// The load, and how many queries had which result.
 pub(super) fn counts(out: &mut String, summary: &Summary) -> std::fmt::Result {
     let counts = &summary.counts;
     let rate = match (&summary.rate_qps, summary.spacing) {
-        (Some(rate), Some(spacing)) => format!("open loop, {rate} a second, {spacing} spacing"),
-        _ => format!("closed loop, {} outstanding", summary.outstanding_max),
+        (Some(rate), Some(spacing)) => format!("open loop, {rate} per second, {spacing} spacing"),
+        _ => format!("closed loop, {} in flight", summary.outstanding_max),
     };
     writeln!(
         out,
@@ -44,7 +44,7 @@ pub(super) fn counts(out: &mut String, summary: &Summary) -> std::fmt::Result {
     )?;
     writeln!(out)?;
     let rate = |qps: Option<f64>| {
-        qps.map_or_else(String::new, |_| format!("{} a second", human_rate(qps)))
+        qps.map_or_else(String::new, |_| format!("{} per second", human_rate(qps)))
     };
     line(out, "sent", counts.sent, &rate(summary.sent_qps))?;
     line(out, "answered", counts.answered_total(), &rate(summary.answered_qps))?;
@@ -68,7 +68,7 @@ pub(super) fn counts(out: &mut String, summary: &Summary) -> std::fmt::Result {
     Ok(())
 }
 
-/// What both sides spent, and what was not as expected.
+/// What the generator and the server used, and failures of `--verify`.
 pub(super) fn rest(out: &mut String, summary: &Summary) -> std::fmt::Result {
     own(out, summary)?;
     for failure in &summary.verify_failures {
@@ -82,17 +82,17 @@ fn line(out: &mut String, name: &str, count: u64, remark: &str) -> std::fmt::Res
     writeln!(out, "{}", text.trim_end())
 }
 
-/// What is shown only when it happened.
+/// Shown only if the count is above 0.
 fn oddities(summary: &Summary) -> [(&'static str, u64); 15] {
     let counts = &summary.counts;
     [
         ("truncated (TC)", counts.truncated),
         ("duplicates", counts.duplicates),
-        ("late answers", counts.late_answers),
+        ("late responses", counts.late_answers),
         ("wrong id", counts.wrong_id),
         ("wrong question", counts.wrong_question),
         ("garbage", counts.garbage),
-        ("other case", counts.other_case),
+        ("different case", counts.other_case),
         ("no question", counts.question_left_out),
         ("as expected", counts.verified),
         ("NOT AS EXPECTED", counts.verify_failed),
@@ -107,20 +107,20 @@ fn oddities(summary: &Summary) -> [(&'static str, u64); 15] {
 /// A line of the latency table.
 pub(super) struct LatencyRow<'a> {
     pub(super) name: String,
-    /// `Err`: what stands in their place.
+    /// `Err`: shown in place of times.
     pub(super) times: Result<&'a Times, &'static str>,
 }
 
-/// From when latencies count.
+/// The point from which latencies count.
 pub(super) fn since(summary: &Summary) -> &'static str {
     if summary.loop_kind == "open" { "from the intended send time" } else { "from the send" }
 }
 
 pub(super) fn latency_rows(summary: &Summary) -> Vec<LatencyRow<'_>> {
-    let mut rows = vec![LatencyRow::of("answers".to_owned(), &summary.latency, &summary.counts)];
+    let mut rows = vec![LatencyRow::of("responses".to_owned(), &summary.latency, &summary.counts)];
     if let Some(times) = summary.latency_with_lost.as_ref().filter(|_| summary.counts.timed_out > 0)
     {
-        rows.push(LatencyRow { name: "and lost".to_owned(), times: Ok(times) });
+        rows.push(LatencyRow { name: "including lost".to_owned(), times: Ok(times) });
     }
     rows.extend(rows_by_rcode(&summary.latency_by_rcode));
     for over in &summary.by_transport {
@@ -138,7 +138,7 @@ impl<'a> LatencyRow<'a> {
     }
 }
 
-/// Where there are several.
+/// Empty if there is only one rcode.
 fn rows_by_rcode<'a>(
     all: &'a [(&'static str, Times)],
 ) -> impl Iterator<Item = LatencyRow<'a>> + use<'a> {
@@ -146,7 +146,7 @@ fn rows_by_rcode<'a>(
     several.iter().map(|(rcode, times)| LatencyRow { name: format!("  {rcode}"), times: Ok(times) })
 }
 
-/// The quantiles and the greatest, as people read them.
+/// The quantiles and the maximum, formatted.
 pub(super) fn shown(times: &Times) -> Vec<String> {
     let all = times.quantiles_ns().into_iter().chain([times.max_ns]);
     all.map(|ns| human_time(ns as f64)).collect()
@@ -177,12 +177,12 @@ fn own(out: &mut String, summary: &Summary) -> std::fmt::Result {
         write!(out, ", {cores:.2} cores")?;
     }
     if let Some(ns) = own.cpu_ns_per_answer {
-        write!(out, ", {} CPU an answer", human_time(ns))?;
+        write!(out, ", {} CPU per answer", human_time(ns))?;
     }
     writeln!(out)?;
-    // A process that did nothing is not the one that answered; a warning says so.
+    // A process that used no CPU time is not the one that answered; a warning says so.
     if let Some(ns) = summary.server_cpu_ns_per_answer.filter(|&ns| ns > 0.0) {
-        writeln!(out, "server:    {} CPU an answer", human_time(ns))?;
+        writeln!(out, "server:    {} CPU per answer", human_time(ns))?;
     }
     Ok(())
 }

@@ -1,47 +1,48 @@
-//! What may leave and when, what an answer means, and the counting of both.
+//! Decides which query may be sent and when, matches responses to queries, and counts both.
 //!
-//! Sockets are the carriers' business. Invariant: `outstanding` is the sum over the carrier's flights.
+//! Sockets belong to the carriers. Invariant: `outstanding` is the sum over the carrier's flights.
 
 use std::sync::atomic::Ordering;
 
 use super::mixed::Deal;
 use super::{Pace, Share};
-use crate::answer::{self, Question};
-use crate::flight::{Asked, Flight};
+use crate::answer::{self, QuestionMatch};
+use crate::flight::{Flight, IdStatus};
 use crate::plan::{Mode, Transport};
 use crate::schedule::NANOS_PER_SEC;
 use crate::tally::{Counts, Recorded, Recorder, rcode_class};
 use crate::workload::Workload;
 
-/// A sleep may end this much late; a send time nearer than this is waited for with open eyes.
+/// A sleep may end this much late, so a send time closer than this is awaited by spinning.
 const WAKE_UP_NS: u64 = 100_000;
-/// After the end of an open loop, what was due before it may still leave for so long; then it counts as never sent.
+/// How long after the end of an open loop a query that was due may still be sent; afterwards it
+/// counts as never sent.
 const GRACE_NS: u64 = NANOS_PER_SEC;
 
-/// A query that may leave now.
+/// A query that may be sent now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Due {
     pub(crate) query: u32,
     pub(crate) intended_ns: u64,
 }
 
-/// The part that all carriers share: pacing, matching, counting.
+/// What all carriers share: pacing, matching, counting.
 pub struct Driver<'w> {
     pub(super) share: Share<'w>,
     pub(crate) recorder: Recorder,
     /// Sum over the carrier's flights.
     pub(crate) outstanding: u32,
-    /// Of all threads' sends, the index of the next one of this thread.
+    /// Index of this thread's next send among the sends of all threads.
     next_send: u64,
-    /// The same round the tape. Valid: below the tape's length.
+    /// The same modulo the workload's length. Valid: below that length.
     next_message: u64,
-    /// How far the next one is. Valid: below the tape's length.
+    /// Step to the next message. Valid: at most the workload's length minus one.
     message_step: u64,
     next_sweep_ns: u64,
     sweep_every_ns: u64,
-    /// Only where there are both transports.
+    /// Only with both transports.
     deal: Option<Deal>,
-    /// There is no way to the server: nothing more is sent.
+    /// The server cannot be reached: nothing more is sent.
     gave_up: bool,
 }
 
@@ -73,7 +74,7 @@ impl<'w> Driver<'w> {
         &mut self.recorder.current.by_transport[transport.index()].counts
     }
 
-    /// Ends the run, as one without a bound would go on for nothing.
+    /// Ends the run; without other bounds it would never end.
     pub(crate) fn give_up(&mut self) {
         self.gave_up = true;
     }
@@ -90,12 +91,13 @@ impl<'w> Driver<'w> {
         self.share.clock.now_ns()
     }
 
-    /// An open loop has a time for each query; spread over the sockets, they leave one by one.
+    /// In an open loop each query has its own time, so queries are spread over the sockets one by
+    /// one.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.share.pace, Pace::Open(_))
     }
 
-    /// The next query that may leave over this transport at `now_ns`, if there is one.
+    /// The next query that may be sent over this transport at `now_ns`, if any.
     pub(crate) fn take_due(&mut self, transport: Transport, now_ns: u64) -> Option<Due> {
         if self.deal.is_some() { self.take_dealt(transport, now_ns) } else { self.take_any(now_ns) }
     }
@@ -121,7 +123,7 @@ impl<'w> Driver<'w> {
         }
     }
 
-    /// Queries that were taken and have not left, for want of their transport.
+    /// Queries that were dealt to a transport and not sent yet.
     fn waiting(&self) -> u32 {
         self.deal.as_ref().map_or(0, |deal| deal.count() as u32)
     }
@@ -144,7 +146,7 @@ impl<'w> Driver<'w> {
         Some(due)
     }
 
-    /// A message has left.
+    /// Counts a message that was sent.
     pub(crate) fn count_sent(&mut self, transport: Transport, due: Due, sent_ns: u64, len: usize) {
         let interval = &mut *self.recorder.current;
         let counts = &mut interval.by_transport[transport.index()].counts;
@@ -157,8 +159,8 @@ impl<'w> Driver<'w> {
         }
     }
 
-    /// Something came back on the socket or connection that `flight` belongs to.
-    pub(crate) fn take_answer(
+    /// Handles a packet received on the socket or connection that `flight` belongs to.
+    pub(crate) fn take_response(
         &mut self,
         transport: Transport,
         flight: &mut Flight,
@@ -171,25 +173,26 @@ impl<'w> Driver<'w> {
             counts.garbage += 1;
             return;
         };
-        let asked = flight.asked(header.id);
-        let (Asked::InFlight { query, .. } | Asked::Answered { query } | Asked::TimedOut { query }) =
-            asked
+        let status = flight.status(header.id);
+        let (IdStatus::InFlight { query, .. }
+        | IdStatus::Answered { query }
+        | IdStatus::TimedOut { query }) = status
         else {
             counts.wrong_id += 1;
             return;
         };
         let message = self.share.workload.message(query);
-        match answer::question(packet, message.bytes, message.question_len) {
-            Question::Same => {}
-            Question::OtherCase => counts.other_case += 1,
-            Question::LeftOut => counts.question_left_out += 1,
-            Question::Wrong => {
+        match answer::match_question(packet, message.bytes, message.question_len) {
+            QuestionMatch::Same => {}
+            QuestionMatch::OtherCase => counts.other_case += 1,
+            QuestionMatch::LeftOut => counts.question_left_out += 1,
+            QuestionMatch::Wrong => {
                 counts.wrong_question += 1;
                 return;
             }
         }
-        match asked {
-            Asked::InFlight { intended_ns, .. } => {
+        match status {
+            IdStatus::InFlight { intended_ns, .. } => {
                 flight.settle(header.id);
                 self.outstanding -= 1;
                 let latency_ns = now_ns.saturating_sub(intended_ns);
@@ -211,13 +214,13 @@ impl<'w> Driver<'w> {
                 }
                 latency[rcode_class(header.rcode)].saturating_record(latency_ns);
             }
-            Asked::Answered { .. } => counts.duplicates += 1,
-            Asked::TimedOut { .. } => counts.late_answers += 1,
-            Asked::Unknown => unreachable!("counted as a wrong id above"),
+            IdStatus::Answered { .. } => counts.duplicates += 1,
+            IdStatus::TimedOut { .. } => counts.late_answers += 1,
+            IdStatus::Unknown => unreachable!("counted as a wrong id above"),
         }
     }
 
-    /// Gives up what is overdue in one flight.
+    /// Times out overdue queries of one flight.
     pub(crate) fn expire(&mut self, transport: Transport, flight: &mut Flight, deadline_ns: u64) {
         let counts = &mut self.recorder.current.by_transport[transport.index()].counts;
         let outstanding = &mut self.outstanding;
@@ -237,7 +240,7 @@ impl<'w> Driver<'w> {
         is_schedule_over || self.next_send >= self.share.sends_max || self.is_abandoned(now_ns)
     }
 
-    /// Not even what was taken is sent any more.
+    /// Not even queries that were already dealt are sent any more.
     fn is_abandoned(&self, now_ns: u64) -> bool {
         let is_time_over = match &self.share.pace {
             Pace::Closed => now_ns >= self.share.end_ns,
@@ -246,7 +249,7 @@ impl<'w> Driver<'w> {
         is_time_over || self.gave_up || self.share.stop.load(Ordering::Relaxed)
     }
 
-    /// Nothing more is sent and nothing awaited.
+    /// Nothing more is sent and no response expected.
     pub(super) fn is_finished(&self, now_ns: u64) -> bool {
         self.outstanding == 0
             && self.is_sending_over(now_ns)
@@ -261,7 +264,7 @@ impl<'w> Driver<'w> {
         is_due
     }
 
-    /// How long nothing can happen but an answer; 0 when a send time is near.
+    /// How long nothing but a response can happen; 0 if a send time is near.
     pub(super) fn idle_ns(&self, now_ns: u64) -> u64 {
         let has_room = self.outstanding < self.share.outstanding_max;
         if self.share.spin
@@ -269,7 +272,7 @@ impl<'w> Driver<'w> {
         {
             return 0;
         }
-        // A stop by Ctrl-C, the end of the run and the end of the interval are noticed this soon.
+        // Ctrl-C, the end of the run and the end of the interval are noticed at least this soon.
         let mut until_ns =
             (now_ns + NANOS_PER_SEC / 20).min(self.next_sweep_ns.max(now_ns + 1_000_000));
         if let Pace::Open(schedule) = &self.share.pace
@@ -277,7 +280,7 @@ impl<'w> Driver<'w> {
             && !self.is_sending_over(now_ns)
         {
             let next_ns = schedule.next_ns().unwrap_or(u64::MAX);
-            // What is due and could not leave waits for its connection.
+            // A query that is due but could not be sent waits for its connection.
             let is_blocked = next_ns <= now_ns;
             let wake_ns =
                 if is_blocked { now_ns + WAKE_UP_NS } else { next_ns.saturating_sub(WAKE_UP_NS) };
@@ -286,7 +289,7 @@ impl<'w> Driver<'w> {
         until_ns.saturating_sub(now_ns)
     }
 
-    /// What was meant to leave before the end and did not.
+    /// Counts the queries that were due before the end but not sent.
     pub(super) fn count_unsent(&mut self) {
         if self.share.stop.load(Ordering::Relaxed) {
             return;
@@ -300,7 +303,7 @@ impl<'w> Driver<'w> {
         }
         let transport = match self.share.mode {
             Mode::One(transport) => transport,
-            // Which it would have been was never tossed.
+            // Those queries were not dealt to a transport yet.
             Mode::Both { .. } => Transport::Udp,
         };
         self.counts(transport).unsent += unsent;

@@ -1,7 +1,8 @@
-//! Both transports in one run, as resolvers use them that come back over TCP, or have only that.
+//! Both transports in one run, like resolvers that retry over TCP or use only TCP.
 //!
-//! Which way a query goes is the toss of a seeded coin, made in the order in which queries fall due. Invariant: a query that
-//! was dealt to a transport waits for it and for no other, so the share holds even where one of them is slow.
+//! A seeded coin decides each query's transport, in the order in which queries fall due. Invariant:
+//! a query that was dealt to a transport waits for that transport only, so the share holds even if
+//! one of them is slow.
 
 use std::collections::VecDeque;
 
@@ -14,10 +15,10 @@ use super::udp::Udp;
 use super::{Carrier, Driver, Due, timespec};
 use crate::plan::Transport;
 
-/// Queries that wait for one transport while the other is asked; when they are that many, all wait.
+/// Most queries that wait for one transport while the other takes more; at this number both wait.
 const WAITING_MAX: usize = 256;
 
-/// Deals queries out.
+/// Deals queries to the transports.
 pub(crate) struct Deal {
     coin: Pcg64,
     is_tcp: Bernoulli,
@@ -25,9 +26,10 @@ pub(crate) struct Deal {
 }
 
 impl Deal {
-    /// `tcp_share` of the queries go over TCP. Valid: 0 to 1. `thread` tells the threads' coins apart.
+    /// Sends `tcp_share` of the queries over TCP. Valid: 0 to 1. `thread` gives each thread its own
+    /// random stream.
     pub(crate) fn new(tcp_share: f64, seed: u64, thread: u64) -> Self {
-        // Another stream than the schedule's, which has the threads' numbers.
+        // A different stream from the schedule's, which uses the thread numbers.
         let stream = (1 << 64) | u128::from(thread);
         Self {
             coin: Pcg64::new(u128::from(seed), stream),
@@ -46,7 +48,7 @@ impl Deal {
         self.waiting[transport.index()].pop_front()
     }
 
-    /// No more can be dealt before some are taken.
+    /// No more can be dealt until some are taken.
     pub(crate) fn is_full(&self) -> bool {
         self.waiting.iter().any(|waiting| waiting.len() == WAITING_MAX)
     }
@@ -55,13 +57,13 @@ impl Deal {
         self.waiting.iter().map(VecDeque::len).sum()
     }
 
-    /// A datagram can leave at any time, so one that waits is a reason not to sleep.
+    /// A datagram can be sent at any time, so a waiting one is a reason not to sleep.
     pub(crate) fn has_datagrams(&self) -> bool {
         !self.waiting[Transport::Udp.index()].is_empty()
     }
 }
 
-/// The sockets of both.
+/// The sockets of both transports.
 pub(crate) struct Mixed {
     pub(crate) udp: Udp,
     pub(crate) tcp: Tcp,
@@ -88,7 +90,7 @@ impl Carrier for Mixed {
     fn wait(&mut self, timeout_ns: u64) {
         let timeout = timespec(self.tcp.patience_ns(timeout_ns));
         let mut fds = [self.udp.epoll(), self.tcp.epoll()].map(|fd| PollFd::new(fd, PollFlags::IN));
-        // An error (a signal) is a short wait.
+        // An error (a signal) only shortens the wait.
         let _ = poll(&mut fds, Some(&timeout));
     }
 }
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_share_holds_and_the_seed_decides() {
+    fn the_share_holds_and_the_seed_repeats() {
         let dealt = |seed, thread| {
             let mut deal = Deal::new(0.2, seed, thread);
             let one = |query| {
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_keeps_the_order_and_has_a_bound() {
+    fn waiting_queries_keep_their_order_and_are_bounded() {
         let mut deal = Deal::new(1.0, 1, 0);
         let mut count = 0;
         while !deal.is_full() {

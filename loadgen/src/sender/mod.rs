@@ -1,7 +1,8 @@
-//! One sending thread: what is due goes out, what came back is matched and counted, once round and round.
+//! A sending thread: sends what is due, and matches and counts what arrives, in a loop.
 //!
-//! `run` is the only loop. The carriers (`udp`, `tcp`, `mixed`) move bytes; the `Driver` decides what may leave and what an answer
-//! means. Invariant: from the start of the run on nothing here allocates (tests/no_alloc.rs).
+//! `run` is the only loop. The carriers (`udp`, `tcp`, `mixed`) move bytes; the `Driver` decides
+//! what may be sent and matches responses. Invariant: nothing here allocates once the run has
+//! started (tests/no_alloc.rs).
 
 mod driver;
 pub(crate) mod mixed;
@@ -24,16 +25,16 @@ use crate::workload::Workload;
 pub use driver::Driver;
 pub(crate) use driver::Due;
 
-/// Messages a system call moves at most.
+/// Most messages that one system call moves.
 pub const BATCH: usize = 64;
-/// Slots of all flights of a thread together: what one sweep for timeouts looks through.
+/// Slots of all flights of a thread, which bounds the work of a sweep for timeouts.
 pub const SLOT_COUNT: usize = 1 << 17;
 
-/// Nanoseconds since the start of the run, which may lie a little ahead.
+/// Nanoseconds since the start of the run, which may lie slightly in the future.
 #[derive(Clone, Copy, Debug)]
 pub enum Clock {
     Monotonic(Instant),
-    /// A test's own time, which goes on when it is looked at.
+    /// A test's own time, which advances each time it is read.
     #[cfg(test)]
     Simulated(&'static std::sync::atomic::AtomicU64),
 }
@@ -46,7 +47,7 @@ impl Clock {
             }
             #[cfg(test)]
             Self::Simulated(now_ns) => {
-                now_ns.fetch_add(simulation::LOOK_NS, std::sync::atomic::Ordering::Relaxed)
+                now_ns.fetch_add(simulation::READ_NS, std::sync::atomic::Ordering::Relaxed)
             }
         }
     }
@@ -62,11 +63,12 @@ impl Clock {
     }
 }
 
-/// When queries may leave.
+/// When queries may be sent.
 pub enum Pace {
-    /// As soon as the window has room: for the highest throughput. Hides a stall, because it waits while the server does.
+    /// As soon as the window has room, for the highest throughput. This hides stalls, because it
+    /// waits while the server does.
     Closed,
-    /// At its time, whatever the server does.
+    /// At the intended time, whatever the server does.
     Open(Schedule),
 }
 
@@ -75,16 +77,16 @@ pub struct Share<'w> {
     pub clock: Clock,
     pub workload: &'w Workload,
     pub pace: Pace,
-    /// Queries in flight at once; in an open loop a bound that makes sends late when it is reached.
+    /// Bound on queries in flight; in an open loop, reaching it makes sends late.
     pub outstanding_max: u32,
-    /// This thread sends messages `index`, `index + count`, … of the tape.
+    /// This thread sends messages `index`, `index + count`, … of the workload.
     pub index: u64,
     pub count: u64,
     /// Sends of all threads together.
     pub sends_max: u64,
     pub end_ns: u64,
     pub timeout_ns: u64,
-    /// A send this much after its time counts as late.
+    /// A send counts as late if it leaves this much after its intended time.
     pub late_after_ns: u64,
     pub mode: Mode,
     pub seed: u64,
@@ -93,24 +95,24 @@ pub struct Share<'w> {
     pub stop: &'w AtomicBool,
 }
 
-/// What moves the bytes. Flights belong to the carrier, one for each socket or connection.
+/// Moves the bytes. A carrier owns the flights, one per socket or connection.
 pub(crate) trait Carrier {
-    /// Sends what is due, at most about a batch for each socket; returns how many messages left.
+    /// Sends what is due, at most about a batch per socket; returns the number of messages sent.
     fn send(&mut self, driver: &mut Driver<'_>, now_ns: u64) -> usize;
-    /// Takes what has come; returns how many messages that were.
+    /// Receives what has arrived; returns the number of messages.
     fn receive(&mut self, driver: &mut Driver<'_>) -> usize;
-    /// Gives up what was meant to leave at `deadline_ns` or before.
+    /// Times out queries with an intended send time of `deadline_ns` or earlier.
     fn expire(&mut self, driver: &mut Driver<'_>, deadline_ns: u64);
-    /// Answers that the kernel threw away for want of room; asked once, when the run is over.
+    /// Responses that the kernel dropped because a buffer was full; called once, after the run.
     fn own_drops(&self) -> u64;
-    /// Sleeps until something may have come, `timeout_ns` at most.
+    /// Sleeps until something may have arrived, at most `timeout_ns`.
     fn wait(&mut self, timeout_ns: u64);
 }
 
-/// How many queries in a row an open loop sends from one socket of several.
+/// How many queries in a row an open loop sends from one socket out of several.
 ///
-/// One, so that neighbours in time come from different sockets, as those of different pods do; more only while single
-/// sends cannot keep up with the rate.
+/// One, so that consecutive queries come from different sockets, like those of different pods; more
+/// only while single sends cannot keep up with the rate.
 pub(crate) struct Burst {
     /// Valid: 1..=BATCH.
     len: usize,
@@ -125,7 +127,8 @@ impl Burst {
         if socket_count == 1 { BATCH } else { self.len }
     }
 
-    /// `sent`: in a pass over all sockets. A full pass left more to send, a half-full one did not need its length.
+    /// `sent`: messages in one pass over all sockets. After a full pass the length grows, after a
+    /// pass that used less than half of it the length shrinks.
     pub(crate) fn adapt(&mut self, sent: usize, socket_count: usize) {
         if sent >= self.len * socket_count {
             self.len = (self.len * 2).min(BATCH);
@@ -135,7 +138,8 @@ impl Burst {
     }
 }
 
-/// What socket `index` is bound to, when the first is bound to `first`: the same, or the next ports where it names one.
+/// Local address of socket `index` if the first one has `first`: the same address, with the ports
+/// after its own if it has one.
 pub(crate) fn nth_local(first: SocketAddr, index: usize) -> SocketAddr {
     let mut local = first;
     if first.port() != 0 {
@@ -148,7 +152,7 @@ fn timespec(ns: u64) -> Timespec {
     Timespec { tv_sec: (ns / NANOS_PER_SEC) as i64, tv_nsec: (ns % NANOS_PER_SEC) as i64 }
 }
 
-/// The life of a sending thread.
+/// The main function of a sending thread.
 pub(crate) fn run(mut carrier: impl Carrier, mut driver: Driver<'_>) {
     driver.share.clock.sleep_until_start();
     driver.recorder.start(thread_cpu_ns());
@@ -164,7 +168,7 @@ pub(crate) fn run(mut carrier: impl Carrier, mut driver: Driver<'_>) {
         let moved = carrier.send(&mut driver, now_ns) + carrier.receive(&mut driver);
         let is_finished = driver.is_finished(now_ns);
         if moved > 0 {
-            // The last answer's round too, which may be the only one.
+            // Includes the round of the last response, which may be the only one.
             let after_ns = driver.share.clock.now_ns();
             driver.recorder.current.busy_ns += after_ns - now_ns;
             driver.recorder.current.last_ns = after_ns;
@@ -181,7 +185,7 @@ pub(crate) fn run(mut carrier: impl Carrier, mut driver: Driver<'_>) {
             now_ns = driver.share.clock.now_ns();
         }
     }
-    // What follows is no work of the run: the kernel's table of sockets may be long.
+    // The rest is not part of the run: the kernel's socket table may be long.
     let cpu_ns = thread_cpu_ns();
     driver.count_unsent();
     driver.counts(Transport::Udp).own_drops += carrier.own_drops();

@@ -1,7 +1,8 @@
-//! The sending loop against a server of known behaviour in simulated time: no socket, no sleep, the same figures each time.
+//! The sending loop against a simulated server in simulated time: no socket, no sleep, the same
+//! figures each time.
 //!
-//! Here the percentiles, losses and late sends are asserted within 2 %; `tests/truth.rs` does the same over real sockets,
-//! where a busy machine adds to what the server did.
+//! These tests check percentiles, losses and late sends within 2 %; `tests/behaviour/truth.rs`
+//! checks lower bounds over real sockets, where a busy machine adds to the server's delay.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,11 +17,11 @@ use crate::schedule::{NANOS_PER_SEC, Rate, Schedule, Spacing};
 use crate::tally::recorders;
 use crate::workload::{Options, Question, Workload};
 
-/// What a look at the clock costs.
-pub(super) const LOOK_NS: u64 = 2_000;
+/// How much each read of the clock advances it.
+pub(super) const READ_NS: u64 = 2_000;
 const MILLI: u64 = 1_000_000;
 
-/// A server with a delay, a stall in the middle of each second, and a hole.
+/// A server with a fixed delay, a stall in the middle of each second, and a loss rate.
 struct Server {
     now_ns: &'static AtomicU64,
     flight: Flight,
@@ -28,8 +29,8 @@ struct Server {
     stall_ns: u64,
     drop_every: u64,
     count: u64,
-    /// (when it leaves, answer), in order.
-    answers: VecDeque<(u64, Vec<u8>)>,
+    /// (departure time, response), in order.
+    responses: VecDeque<(u64, Vec<u8>)>,
 }
 
 impl Server {
@@ -56,10 +57,10 @@ impl Carrier for Server {
             if self.drop_every != 0 && self.count.is_multiple_of(self.drop_every) {
                 continue;
             }
-            let mut answer = message.bytes.to_vec();
-            answer[..2].copy_from_slice(&id.to_be_bytes());
-            answer[2] |= 0x80;
-            self.answers.push_back((self.leaves_ns(now_ns), answer));
+            let mut response = message.bytes.to_vec();
+            response[..2].copy_from_slice(&id.to_be_bytes());
+            response[2] |= 0x80;
+            self.responses.push_back((self.leaves_ns(now_ns), response));
         }
         sent
     }
@@ -68,10 +69,10 @@ impl Carrier for Server {
         let now_ns = self.now_ns.load(Ordering::Relaxed);
         let mut received = 0;
         while received < BATCH
-            && self.answers.front().is_some_and(|(leaves_ns, _)| *leaves_ns <= now_ns)
+            && self.responses.front().is_some_and(|(leaves_ns, _)| *leaves_ns <= now_ns)
         {
-            let (_, answer) = self.answers.pop_front().expect("seen above");
-            driver.take_answer(Transport::Udp, &mut self.flight, &answer, now_ns);
+            let (_, response) = self.responses.pop_front().expect("seen above");
+            driver.take_response(Transport::Udp, &mut self.flight, &response, now_ns);
             received += 1;
         }
         received
@@ -87,8 +88,8 @@ impl Carrier for Server {
 
     fn wait(&mut self, timeout_ns: u64) {
         let now_ns = self.now_ns.load(Ordering::Relaxed);
-        let answer_ns = self.answers.front().map_or(u64::MAX, |(leaves_ns, _)| *leaves_ns);
-        self.now_ns.store(answer_ns.clamp(now_ns, now_ns + timeout_ns), Ordering::Relaxed);
+        let response_ns = self.responses.front().map_or(u64::MAX, |(leaves_ns, _)| *leaves_ns);
+        self.now_ns.store(response_ns.clamp(now_ns, now_ns + timeout_ns), Ordering::Relaxed);
     }
 }
 
@@ -137,7 +138,7 @@ fn simulate(case: &Case) -> Totals {
         stall_ns: case.stall_ns,
         drop_every: case.drop_every,
         count: 0,
-        answers: VecDeque::new(),
+        responses: VecDeque::new(),
     };
     let (mut recorders, intervals) = recorders(1);
     let driver = Driver::new(share, recorders.remove(0));
@@ -162,7 +163,7 @@ const OPEN: Case = Case {
 };
 
 #[test]
-fn a_fixed_delay_is_every_percentile() {
+fn a_fixed_delay_shows_in_every_percentile() {
     let totals = simulate(&Case { delay_ns: 5 * MILLI, ..OPEN });
     let latency = totals.latency();
     assert_eq!((totals.counts().sent, latency.len()), (100_000, 100_000));
@@ -174,7 +175,7 @@ fn a_fixed_delay_is_every_percentile() {
 
 #[test]
 fn an_open_loop_shows_a_stall_and_a_closed_one_hides_it() {
-    // A tenth of the send times fall into the stall and wait for what is left of 100 ms.
+    // A tenth of the send times fall into the stall and wait for the rest of its 100 ms.
     let stalled = Case { delay_ns: MILLI, stall_ns: 100 * MILLI, ..OPEN };
     let open = simulate(&stalled).latency();
     assert_eq!(open.len(), 100_000);
@@ -187,7 +188,7 @@ fn an_open_loop_shows_a_stall_and_a_closed_one_hides_it() {
 }
 
 #[test]
-fn one_in_a_hundred_lost_is_one_percent() {
+fn losing_one_in_a_hundred_is_one_percent() {
     let totals = simulate(&Case { delay_ns: MILLI, drop_every: 100, ..OPEN });
     assert_eq!((totals.counts().sent, totals.counts().timed_out), (100_000, 1_000));
     assert_eq!(totals.counts().answered_total(), 99_000);
@@ -195,8 +196,8 @@ fn one_in_a_hundred_lost_is_one_percent() {
 
 #[test]
 fn a_full_window_makes_sends_late() {
-    // Of the 1000 sends of each stall the first 100 fill the window; all others leave when it ends, those of its last
-    // millisecond less than a millisecond late.
+    // Of the 1000 sends of each stall, the first 100 fill the window. The others leave when it
+    // ends; those of its last millisecond are less than a millisecond late.
     let totals = simulate(&Case { outstanding_max: 100, stall_ns: 100 * MILLI, ..OPEN });
     assert_within_two_percent("late sends", totals.counts().sent_late, 10 * 890);
     assert_eq!((totals.counts().sent, totals.counts().unsent), (100_000, 0));

@@ -1,7 +1,9 @@
-//! TCP: connections that each carry many queries at a time, framed by RFC 1035, section 4.2.2 and pipelined by RFC 7766.
+//! TCP: connections that each carry many queries at a time, framed by RFC 1035, section 4.2.2 and
+//! pipelined by RFC 7766.
 //!
-//! A pass writes all that is due on a connection with one call and reads all that has come with another, so that the
-//! kernel's share is paid once for a batch. Invariant: the unread bytes of a connection begin at a frame's length.
+//! One pass writes all that is due on a connection with one call and reads all that has arrived
+//! with another, so that system calls are paid once per batch. Invariant: the unread bytes of a
+//! connection begin with a frame's length.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
@@ -16,70 +18,72 @@ use crate::flight::Flight;
 use crate::plan::Transport;
 use crate::workload::MESSAGE_LEN_MAX;
 
-/// Room for the longest frame (2 + 65535 bytes), and as much again so that a read is rarely cut short.
+/// Room for the longest frame (2 + 65535 bytes) and as much again, so that a read is rarely cut
+/// short.
 const INCOMING_LEN: usize = 128 * 1024;
 const OUTGOING_LEN: usize = 64 * 1024;
-/// After a connection failed, the next attempt waits so long.
+/// Delay before the next attempt after a connection failed.
 const RETRY_NS: u64 = 100_000_000;
-/// While the server does not take what was written, it is tried again so often.
+/// How often a write is retried while the server does not read.
 const BLOCKED_NS: u64 = 100_000;
 
 #[derive(Clone, Debug)]
 pub struct TcpOptions {
     pub server: SocketAddr,
-    /// Of the first connection.
+    /// Local address of the first connection.
     pub local: Option<SocketAddr>,
     /// Valid: at least 1.
     pub connection_count: usize,
-    /// Queries in flight in all connections together.
+    /// Queries in flight over all connections.
     pub outstanding_max: u32,
-    /// A connection is closed and made anew after so many queries; `u64::MAX`: never.
+    /// A connection is replaced after this many queries; `u64::MAX`: never.
     pub reconnect_after: u64,
 }
 
 struct Connection {
-    /// `None` while it is down.
+    /// `None` while the connection is down.
     stream: Option<TcpStream>,
-    /// The handshake is over: it may be written to.
-    is_made: bool,
+    /// The handshake is complete, so it can be written to.
+    is_open: bool,
     flight: Flight,
     incoming: Box<[u8]>,
     /// Bytes of `incoming` that hold the start of a frame.
     incoming_len: usize,
     outgoing: Box<[u8]>,
-    /// What of `outgoing` is still to be written.
+    /// The part of `outgoing` that is still to be written.
     unwritten: std::ops::Range<usize>,
-    /// Queries since it was made.
-    asked: u64,
+    /// Queries sent since the connection was opened.
+    sent_count: u64,
     retry_ns: u64,
 }
 
 pub struct Tcp {
     options: TcpOptions,
     connections: Vec<Connection>,
-    /// Of each connection.
+    /// Per connection.
     outstanding_max: u32,
     next: usize,
     burst: Burst,
     epoll: OwnedFd,
-    /// There has been a connection, so there is a way to the server.
+    /// Some connection has succeeded, so the server is reachable.
     has_connected: bool,
 }
 
 impl Tcp {
-    /// Makes room for the connections; they are made once the run begins, as one that fails is no reason not to run.
+    /// Allocates the connections. They are opened once the run has started, since a failed one does
+    /// not prevent the run.
     pub fn new(options: TcpOptions) -> io::Result<Self> {
         assert!(options.connection_count > 0 && options.reconnect_after > 0);
         let outstanding_max = options.outstanding_max.div_ceil(options.connection_count as u32);
         let connection = || Connection {
             stream: None,
-            is_made: false,
+            is_open: false,
             flight: Flight::new(outstanding_max as usize, SLOT_COUNT / options.connection_count),
             incoming: vec![0; INCOMING_LEN].into(),
             incoming_len: 0,
             outgoing: vec![0; OUTGOING_LEN].into(),
             unwritten: 0..0,
-            asked: 0,
+            sent_count: 0,
             retry_ns: 0,
         };
         let connections = (0..options.connection_count).map(|_| connection()).collect();
@@ -95,29 +99,29 @@ impl Tcp {
         })
     }
 
-    /// Readable when any of the connections is.
+    /// Readable if any of the connections is.
     pub(crate) fn epoll(&self) -> &OwnedFd {
         &self.epoll
     }
 
-    /// How long of `timeout_ns` may be slept: less while there is something to write.
+    /// How much of `timeout_ns` to sleep: less while there is something to write.
     pub(crate) fn patience_ns(&self, timeout_ns: u64) -> u64 {
         let is_blocked = self.connections.iter().any(|connection| !connection.unwritten.is_empty());
         if is_blocked { timeout_ns.min(BLOCKED_NS) } else { timeout_ns }
     }
 
-    /// Makes the connection at `index` if it is down and its time has come.
+    /// Opens the connection at `index` if it is down and its retry time has come.
     fn connect(&mut self, driver: &mut Driver<'_>, index: usize, now_ns: u64) {
         let connection = &mut self.connections[index];
         if connection.stream.is_some() {
-            return connection.look_if_made(driver, now_ns);
+            return connection.check_handshake(driver, now_ns);
         }
         if now_ns < connection.retry_ns {
             return;
         }
         connection.incoming_len = 0;
         connection.unwritten = 0..0;
-        connection.asked = 0;
+        connection.sent_count = 0;
         let made = open(&self.options, index).and_then(|stream| {
             let token = epoll::EventData::new_u64(index as u64);
             epoll::add(&self.epoll, &stream, token, epoll::EventFlags::IN)?;
@@ -126,8 +130,8 @@ impl Tcp {
         match made {
             Ok(stream) => {
                 connection.stream = Some(stream);
-                connection.is_made = false;
-                connection.look_if_made(driver, now_ns);
+                connection.is_open = false;
+                connection.check_handshake(driver, now_ns);
             }
             Err(error) => {
                 count_error(driver, &error);
@@ -137,13 +141,13 @@ impl Tcp {
     }
 }
 
-/// A connection that is made or on its way.
+/// Opens a connection, which may still be in its handshake.
 fn open(options: &TcpOptions, index: usize) -> io::Result<TcpStream> {
     let socket =
         Socket::new(Domain::for_address(options.server), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if let Some(local) = options.local {
-        // So that a run may follow a run from the same ports.
+        // Allows consecutive runs from the same ports.
         socket.set_reuse_address(true)?;
         socket.bind(&nth_local(local, index).into())?;
     }
@@ -179,16 +183,16 @@ impl Carrier for Tcp {
             let reconnect_after = self.options.reconnect_after;
             let connection = &mut self.connections[index];
             let room = u64::from(outstanding_max.saturating_sub(connection.flight.outstanding()))
-                .min(reconnect_after - connection.asked);
+                .min(reconnect_after - connection.sent_count);
             sent += connection.fill(driver, batch.min(room as usize), now_ns);
             connection.write(driver, now_ns);
-            if connection.asked == reconnect_after && connection.flight.outstanding() == 0 {
+            if connection.sent_count == reconnect_after && connection.flight.outstanding() == 0 {
                 connection.stream = None;
             }
         }
         self.burst.adapt(sent, self.connections.len());
         if !self.has_connected {
-            self.has_connected = self.connections.iter().any(|connection| connection.is_made);
+            self.has_connected = self.connections.iter().any(|connection| connection.is_open);
             if !self.has_connected && now_ns > driver.timeout_ns() {
                 driver.give_up();
             }
@@ -216,7 +220,7 @@ impl Carrier for Tcp {
         }
     }
 
-    /// TCP loses nothing.
+    /// TCP drops nothing.
     fn own_drops(&self) -> u64 {
         0
     }
@@ -228,13 +232,13 @@ impl Carrier for Tcp {
 }
 
 impl Connection {
-    fn look_if_made(&mut self, driver: &mut Driver<'_>, now_ns: u64) {
+    fn check_handshake(&mut self, driver: &mut Driver<'_>, now_ns: u64) {
         let Some(stream) = &self.stream else { return };
-        if self.is_made {
+        if self.is_open {
             return;
         }
         if stream.peer_addr().is_ok() {
-            self.is_made = true;
+            self.is_open = true;
             driver.counts(Transport::Tcp).connects += 1;
         } else if let Ok(Some(error)) = stream.take_error() {
             count_error(driver, &error);
@@ -242,9 +246,9 @@ impl Connection {
         }
     }
 
-    /// Frames what is due, at most `count_max` queries and as many as there is room for.
+    /// Frames the queries that are due: at most `count_max`, and as many as fit.
     fn fill(&mut self, driver: &mut Driver<'_>, count_max: usize, now_ns: u64) -> usize {
-        if self.stream.is_none() || !self.is_made {
+        if self.stream.is_none() || !self.is_open {
             return 0;
         }
         if self.unwritten.is_empty() {
@@ -267,7 +271,7 @@ impl Connection {
             driver.count_sent(Transport::Tcp, due, now_ns, len);
             count += 1;
         }
-        self.asked += count as u64;
+        self.sent_count += count as u64;
         count
     }
 
@@ -321,7 +325,7 @@ impl Connection {
             else {
                 break;
             };
-            driver.take_answer(Transport::Tcp, &mut self.flight, packet, now_ns);
+            driver.take_response(Transport::Tcp, &mut self.flight, packet, now_ns);
             rest = tail;
             count += 1;
         }
@@ -331,7 +335,7 @@ impl Connection {
         count
     }
 
-    /// The connection is gone: what was asked on it is lost at once, and a new one is made in a moment.
+    /// Closes the connection: its queries are lost at once, and it is reopened shortly.
     fn lose(&mut self, driver: &mut Driver<'_>, now_ns: u64) {
         self.stream = None;
         self.unwritten = 0..0;
@@ -339,8 +343,8 @@ impl Connection {
         if self.flight.outstanding() > 0 {
             driver.counts(Transport::Tcp).connections_lost += 1;
             driver.expire(Transport::Tcp, &mut self.flight, u64::MAX);
-        } else if self.is_made {
-            // A server may close an idle connection when it likes (RFC 7766, section 6.2.3).
+        } else if self.is_open {
+            // A server may close an idle connection at any time (RFC 7766, section 6.2.3).
             self.retry_ns = now_ns;
         }
     }

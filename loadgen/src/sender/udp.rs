@@ -1,9 +1,11 @@
-//! UDP: connected sockets, 64 messages a system call.
+//! UDP: connected sockets, 64 messages per system call.
 //!
-//! `sendmmsg` and `recvmmsg` come from nix with headers that are made once. A ring of io_uring would need unsafe code, and
-//! at saturation was measured 4 to 8 % behind these calls on the echo server of `benches/src/bin/echo.rs` (Linux 6.18).
+//! `sendmmsg` and `recvmmsg` come from nix, with headers that are allocated once. io_uring would
+//! need unsafe code, and at saturation was measured 4 to 8 % slower than these calls with the echo
+//! server of `benches/src/bin/echo.rs` (Linux 6.18).
 //!
-//! Sockets are connected, so the kernel sorts answers by address and port, and an answer is matched within its own socket.
+//! Sockets are connected, so the kernel demultiplexes responses by address and port, and a response
+//! is matched within its own socket.
 
 use std::cmp::Reverse;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -23,25 +25,25 @@ use crate::flight::Flight;
 use crate::plan::Transport;
 use crate::workload::MESSAGE_LEN_MAX;
 
-/// Room for an answer: more than `UDP_PAYLOAD_SIZE`; an odd number of cache lines, so that the first bytes of a batch do not
-/// all fall into one set of the cache.
-const ANSWER_LEN_MAX: usize = 4096 + 64;
-/// Errors in a row after which the rest of a batch is given up.
+/// Room for a response: more than `UDP_PAYLOAD_SIZE`, and an odd number of cache lines, so that the
+/// first bytes of a batch do not all fall into one cache set.
+const RESPONSE_LEN_MAX: usize = 4096 + 64;
+/// Consecutive errors after which the rest of a batch is dropped.
 const ERROR_COUNT_MAX: usize = 4;
 
-/// Where to send, from where, and how much the kernel may keep.
+/// Where to send, from where, and how much the kernel may buffer.
 #[derive(Clone, Debug)]
 pub struct UdpOptions {
     pub server: SocketAddr,
-    /// Of the first socket.
+    /// Local address of the first socket.
     pub local: Option<SocketAddr>,
-    /// Asked for each way; the kernel grants at most net.core.rmem_max and wmem_max.
+    /// Requested in each direction; the kernel grants at most net.core.rmem_max and wmem_max.
     pub buffer_len: usize,
     /// Valid: at least 1.
     pub socket_count: usize,
-    /// Queries in flight in all sockets together.
+    /// Queries in flight over all sockets.
     pub outstanding_max: u32,
-    /// Messages of one length leave as one and the kernel cuts them (UDP_SEGMENT).
+    /// Send messages of one length as one buffer, which the kernel cuts (UDP_SEGMENT).
     pub is_segmenting: bool,
 }
 
@@ -50,12 +52,12 @@ struct Flow {
     flight: Flight,
 }
 
-/// Open sockets, on their way to the thread that will use them.
+/// Open sockets that are ready to be handed to their thread.
 pub struct UdpSockets {
     flows: Vec<Flow>,
-    /// Of each socket.
+    /// Per socket.
     outstanding_max: u32,
-    /// Tells which sockets have something, where there are several.
+    /// Tells which sockets are readable, if there are several.
     epoll: OwnedFd,
     is_segmenting: bool,
 }
@@ -70,13 +72,13 @@ pub struct Udp {
 }
 
 impl Udp {
-    /// Headers hold pointers into this thread's buffers, so they are made by the thread itself.
+    /// Headers hold pointers into this thread's buffers, so the thread creates them itself.
     pub fn new(sockets: UdpSockets) -> Self {
         let outgoing = Outgoing::new(sockets.is_segmenting);
         Self { sockets, next_flow: 0, burst: Burst::new(), outgoing, incoming: Incoming::new() }
     }
 
-    /// Readable when any of the sockets is.
+    /// Readable if any of the sockets is.
     pub(crate) fn epoll(&self) -> &OwnedFd {
         &self.sockets.epoll
     }
@@ -169,7 +171,8 @@ impl Carrier for Udp {
 
     fn wait(&mut self, timeout_ns: u64) {
         let timeout = timespec(timeout_ns);
-        // An epoll instance can itself be polled, and poll takes nanoseconds. An error (a signal) is a short wait.
+        // An epoll instance can itself be polled, and poll has nanosecond timeouts. An error (a
+        // signal) only shortens the wait.
         let _ = match self.sockets.flows.as_slice() {
             [only] => poll(&mut [PollFd::new(&only.socket, PollFlags::IN)], Some(&timeout)),
             _ => poll(&mut [PollFd::new(&self.sockets.epoll, PollFlags::IN)], Some(&timeout)),
@@ -177,17 +180,17 @@ impl Carrier for Udp {
     }
 }
 
-/// A batch on its way out.
+/// A batch to send.
 struct Outgoing {
     headers: MultiHeaders<()>,
-    /// One message with a control message for the length of its segments.
+    /// One message with a control message that holds the segment length.
     run_headers: MultiHeaders<()>,
-    /// Messages of one length leave as one and the kernel cuts them.
+    /// Send messages of one length as one buffer, which the kernel cuts.
     is_segmenting: bool,
-    /// The first `count` are the batch, in the order in which it is sent.
+    /// The first `count` are the batch, in sending order.
     queries: [Outbound; BATCH],
     count: usize,
-    /// The messages one after another, in that order.
+    /// The messages back to back, in that order.
     bytes: Box<[u8]>,
 }
 
@@ -196,7 +199,7 @@ struct Outbound {
     due: Due,
     id: u16,
     len: u16,
-    /// Into `Outgoing::bytes`.
+    /// Position in `Outgoing::bytes`.
     start: u32,
 }
 
@@ -223,7 +226,7 @@ impl Outgoing {
         self.count == 0
     }
 
-    /// Writes what is due, at most `count_max` messages.
+    /// Writes the queries that are due, at most `count_max`.
     fn fill(
         &mut self,
         driver: &mut Driver<'_>,
@@ -243,7 +246,8 @@ impl Outgoing {
         }
         let batch = &mut self.queries[..self.count];
         if self.is_segmenting {
-            // Those of a batch leave at one time, so their order says nothing. The longest first: see `run_count`.
+            // Messages of a batch leave at the same time, so their order does not matter. Longest
+            // first: see `run_count`.
             batch.sort_unstable_by_key(|query| Reverse(query.len));
         }
         let mut start = 0;
@@ -256,7 +260,7 @@ impl Outgoing {
         }
     }
 
-    /// Sends the batch; blocks where the socket's buffer is full, which shows as late sends.
+    /// Sends the batch. Blocks if the socket's buffer is full, which shows as late sends.
     fn send(&mut self, driver: &mut Driver<'_>, flow: &mut Flow, now_ns: u64) -> usize {
         let mut done = 0;
         let mut errors = 0;
@@ -274,13 +278,15 @@ impl Outgoing {
                     done += sent;
                 }
                 Err(Errno::EINTR) => {}
-                // This kernel, or the device on the way, cannot cut: the plain way from now on.
+                // This kernel or network device cannot cut: send each message by itself from now
+                // on.
                 Err(Errno::EIO | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOPROTOOPT)
                     if self.is_segmenting =>
                 {
                     self.is_segmenting = false;
                 }
-                // An ICMP message to an earlier query, reported and cleared by this call: nothing was sent.
+                // An ICMP message about an earlier query, reported and cleared by this call:
+                // nothing was sent.
                 Err(error) => {
                     let counts = driver.counts(Transport::Udp);
                     match error {
@@ -301,7 +307,8 @@ impl Outgoing {
         done
     }
 
-    /// How many messages from `first` on may leave as one: those of one length, and one that is shorter as the last.
+    /// How many messages from `first` on can be sent as one: those of equal length, and a shorter
+    /// one as the last.
     fn run_count(&self, first: usize) -> usize {
         if !self.is_segmenting {
             return 1;
@@ -311,7 +318,7 @@ impl Outgoing {
         batch.len().min(equal + 1)
     }
 
-    /// Sends `count` messages as one large one, which the kernel cuts (UDP_SEGMENT).
+    /// Sends `count` messages as one buffer, which the kernel cuts (UDP_SEGMENT).
     fn send_run(&mut self, first: usize, count: usize, socket: i32) -> nix::Result<usize> {
         let run = &self.queries[first..first + count];
         let bytes = &self.bytes[run[0].range().start..run[count - 1].range().end];
@@ -334,7 +341,7 @@ impl Outgoing {
     }
 }
 
-/// A batch that has come.
+/// A received batch.
 struct Incoming {
     headers: MultiHeaders<()>,
     bytes: Box<[u8]>,
@@ -344,7 +351,7 @@ impl Incoming {
     fn new() -> Self {
         Self {
             headers: MultiHeaders::preallocate(BATCH, None),
-            bytes: vec![0; BATCH * ANSWER_LEN_MAX].into(),
+            bytes: vec![0; BATCH * RESPONSE_LEN_MAX].into(),
         }
     }
 
@@ -362,15 +369,15 @@ impl Incoming {
             return 0;
         }
         let now_ns = driver.now_ns();
-        for (packet, len) in self.bytes.chunks_exact(ANSWER_LEN_MAX).zip(&len[..count]) {
-            driver.take_answer(Transport::Udp, &mut flow.flight, &packet[..*len], now_ns);
+        for (packet, len) in self.bytes.chunks_exact(RESPONSE_LEN_MAX).zip(&len[..count]) {
+            driver.take_response(Transport::Udp, &mut flow.flight, &packet[..*len], now_ns);
         }
         count
     }
 
-    /// What has come without waiting; fills `len`.
+    /// Receives without waiting; fills `len`.
     fn receive_batch(&mut self, socket: i32, len: &mut [usize; BATCH]) -> nix::Result<usize> {
-        let mut chunks = self.bytes.chunks_exact_mut(ANSWER_LEN_MAX);
+        let mut chunks = self.bytes.chunks_exact_mut(RESPONSE_LEN_MAX);
         let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
             std::array::from_fn(|_| [IoSliceMut::new(chunks.next().expect("a chunk for each"))]);
         let received =

@@ -1,8 +1,9 @@
-//! The names of a cluster, out of the manifests that ringdns serves: what `kubectl get svc,endpointslices,pods -A -o yaml`
-//! prints, as YAML or JSON, Lists, several documents, folders.
+//! The names of a cluster, read from the manifests that ringdns serves: the output of `kubectl get
+//! svc,endpointslices,pods -A -o yaml`, as YAML or JSON, with Lists, several documents per file,
+//! and folders.
 //!
-//! Only what decides a name is read (Kubernetes DNS specification, section 2). Names come in the order of the files, each
-//! once; `mix` decides how often each is asked.
+//! Only fields that determine names are read (Kubernetes DNS specification, section 2). Names come
+//! in file order, each once; `mix` decides how often each is queried.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,18 +15,18 @@ use std::path::{Path, PathBuf};
 use domain::base::Rtype;
 use serde::Deserialize;
 
-/// Folders within folders that are looked into.
+/// How deep nested folders are read.
 const DEPTH_MAX: usize = 8;
 
-/// A name that the cluster answers, and the type that it has.
+/// A name that the cluster has records for, and their type.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClusterName {
-    /// Without the last dot.
+    /// Without the final dot.
     pub name: String,
     pub rtype: Rtype,
 }
 
-/// A Service, as pods of its namespace know it.
+/// A Service, as pods of its namespace see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceName {
     pub namespace: String,
@@ -55,11 +56,12 @@ impl fmt::Display for ClusterError {
             }
             Self::Parse { path, reason } => write!(f, "{}: {reason}", path.display()),
             Self::NoFile { paths } => {
-                write!(f, "there is no file that ends in .yaml, .yml or .json in {paths}")
+                write!(f, "no file that ends in .yaml, .yml or .json in {paths}")
             }
             Self::NoService { paths } => write!(
                 f,
-                "there is no Service in {paths}; 'kubectl get svc,endpointslices,pods -A -o yaml' prints what is needed"
+                "no Service in {paths}; create the manifests with \
+                 'kubectl get svc,endpointslices,pods -A -o yaml'"
             ),
         }
     }
@@ -67,7 +69,7 @@ impl fmt::Display for ClusterError {
 
 impl std::error::Error for ClusterError {}
 
-/// One object of any kind, or a List: the fields that names come from.
+/// An object of any kind, or a List: the fields that determine names.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Object {
@@ -120,7 +122,7 @@ struct Endpoint {
     hostname: Option<String>,
 }
 
-/// The files that these paths stand for, those of a folder in the order of their names.
+/// The manifest files at these paths; files of a folder are sorted by name.
 pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ClusterError> {
     let mut files = Vec::new();
     for path in paths {
@@ -163,7 +165,7 @@ fn list(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Clust
         .iter()
         .map(|e| e.path())
         .collect();
-    // The order of a folder is the file system's; names must not depend on it.
+    // The order of a folder depends on the file system; the order of names must not.
     inside.sort();
     for path in inside {
         let is_manifest = path
@@ -230,7 +232,7 @@ fn cluster(objects: &[Object], zone: &str) -> Cluster {
     cluster
 }
 
-/// The names of one Service: its addresses, its named ports, its addresses backwards.
+/// The names of one Service: its name, its named ports, and the reverse names of its addresses.
 fn service_names(service: &Object, name: &str, add: &mut impl FnMut(String, Rtype)) {
     let spec = &service.spec;
     if spec.kind.as_deref() == Some("ExternalName") {
@@ -241,7 +243,7 @@ fn service_names(service: &Object, name: &str, add: &mut impl FnMut(String, Rtyp
     let addresses: BTreeSet<IpAddr> =
         addresses.iter().filter_map(|address| address.parse().ok()).collect();
     if addresses.is_empty() {
-        // Headless: the endpoints' addresses.
+        // Headless: the name has the endpoints' addresses.
         add(name.to_owned(), Rtype::A);
     }
     for address in addresses {
@@ -264,7 +266,7 @@ fn address_type(address: &str) -> Option<Rtype> {
     }
 }
 
-/// RFC 1035, section 3.5 and RFC 3596, section 2.5.
+/// Reverse name: RFC 1035, section 3.5 and RFC 3596, section 2.5.
 fn reverse(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) => {
@@ -317,7 +319,7 @@ status: {podIP: 10.1.0.5}
 "#;
 
     #[test]
-    fn names_are_those_of_the_specification() {
+    fn names_follow_the_specification() {
         let cluster = cluster(&parse(MANIFESTS).unwrap(), "cluster.local");
         let names: Vec<String> =
             cluster.names.iter().map(|one| format!("{} {}", one.name, one.rtype)).collect();
@@ -339,7 +341,7 @@ status: {podIP: 10.1.0.5}
     }
 
     #[test]
-    fn bad_manifests_are_named() {
+    fn errors_in_manifests_name_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("bad.yaml");
         fs::write(&file, "kind: [").unwrap();

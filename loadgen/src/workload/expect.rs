@@ -1,6 +1,8 @@
-//! `--verify`: what the answers must hold. Lines of `NAME TYPE RCODE [ADDRESS…]`, so that the file can be the query file too.
+//! `--verify`: the answers to expect. Lines of `NAME TYPE RCODE [ADDRESS…]`, so that the same file
+//! can serve as query file.
 //!
-//! Expectations are read before the run; `check` compares without allocating. Invariant: addresses are sorted, each once.
+//! Expectations are read before the run; `is_met_by` compares without allocating. Invariant:
+//! addresses are sorted and unique.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +17,7 @@ use domain::rdata::{A, Aaaa};
 use super::query_file;
 use crate::tally::RCODE_NAMES;
 
-/// Most addresses of one expectation: one bit each while an answer is compared.
+/// Most addresses of one expectation: each has one bit while a response is compared.
 const ADDRESS_COUNT_MAX: usize = 128;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub struct Expectation {
     pub addresses: Vec<IpAddr>,
 }
 
-/// What is expected, and the index of it by lower-case name without the last dot, and type.
+/// All expectations, with an index by name (lower case, without the final dot) and type.
 #[derive(Debug, Default)]
 pub struct Expectations {
     pub list: Vec<Expectation>,
@@ -45,7 +47,8 @@ impl fmt::Display for ExpectError {
             Self::Line { path, line, reason } => {
                 write!(
                     f,
-                    "{path}:{line}: {reason}; a line is NAME TYPE RCODE and the addresses: a.example A NOERROR 10.0.0.1"
+                    "{path}:{line}: {reason}; write NAME TYPE RCODE and the addresses, like \
+                     a.example A NOERROR 10.0.0.1"
                 )
             }
         }
@@ -94,9 +97,9 @@ fn expectation<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Expectati
     let rcode = RCODE_NAMES
         .iter()
         .position(|name| name.eq_ignore_ascii_case(rcode))
-        .ok_or_else(|| format!("'{rcode}' is no rcode"))? as u8;
+        .ok_or_else(|| format!("'{rcode}' is not an rcode"))? as u8;
     let mut addresses = words
-        .map(|word| word.parse().map_err(|_| format!("'{word}' is no address")))
+        .map(|word| word.parse().map_err(|_| format!("'{word}' is not an address")))
         .collect::<Result<Vec<IpAddr>, _>>()?;
     addresses.sort_unstable();
     addresses.dedup();
@@ -107,7 +110,7 @@ fn expectation<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Expectati
 }
 
 impl Expectation {
-    /// Whether an answer is as expected. Of a truncated one only the rcode can be told.
+    /// Whether a response is as expected. For a truncated one, only the rcode is compared.
     pub fn is_met_by(&self, packet: &[u8]) -> bool {
         let Ok(message) = Message::from_slice(packet) else { return false };
         if message.header().rcode().to_int() != self.rcode {
@@ -144,7 +147,7 @@ mod tests {
     use domain::base::iana::Rcode;
     use domain::base::{MessageBuilder, Name, Ttl};
 
-    fn answer(rcode: Rcode, tc: bool, addresses: &[&str]) -> Vec<u8> {
+    fn response(rcode: Rcode, tc: bool, addresses: &[&str]) -> Vec<u8> {
         let name: Name<Vec<u8>> = "a.example".parse().unwrap();
         let mut builder = MessageBuilder::new_vec();
         builder.header_mut().set_rcode(rcode);
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_meet_expectations_or_do_not() {
+    fn responses_are_compared_with_expectations() {
         let file = "# c\na.example A NOERROR 10.0.0.2 10.0.0.1\ngone.example A NXDOMAIN\n";
         let all = Expectations::parse(file).unwrap();
         let get = |name, rtype| all.index(name, rtype).map(|index| &all.list[index as usize]);
@@ -170,15 +173,19 @@ mod tests {
         let gone = get("gone.example", Rtype::A).unwrap();
         assert_eq!(get("a.example", Rtype::AAAA), None);
         let rows: &[(&Expectation, Vec<u8>, bool)] = &[
-            (there, answer(Rcode::NOERROR, false, &["10.0.0.1", "10.0.0.2"]), true),
-            (there, answer(Rcode::NOERROR, false, &["10.0.0.1"]), false),
-            (there, answer(Rcode::NOERROR, false, &["10.0.0.1", "10.0.0.3"]), false),
-            (there, answer(Rcode::NOERROR, false, &["10.0.0.1", "10.0.0.2", "::1"]), false),
-            (there, answer(Rcode::NOERROR, true, &[]), true),
-            (there, answer(Rcode::SERVFAIL, false, &[]), false),
-            (gone, answer(Rcode::NXDOMAIN, false, &[]), true),
-            (gone, answer(Rcode::NOERROR, false, &[]), false),
-            (there, answer(Rcode::NOERROR, false, &["10.0.0.1", "10.0.0.2"])[..40].to_vec(), false),
+            (there, response(Rcode::NOERROR, false, &["10.0.0.1", "10.0.0.2"]), true),
+            (there, response(Rcode::NOERROR, false, &["10.0.0.1"]), false),
+            (there, response(Rcode::NOERROR, false, &["10.0.0.1", "10.0.0.3"]), false),
+            (there, response(Rcode::NOERROR, false, &["10.0.0.1", "10.0.0.2", "::1"]), false),
+            (there, response(Rcode::NOERROR, true, &[]), true),
+            (there, response(Rcode::SERVFAIL, false, &[]), false),
+            (gone, response(Rcode::NXDOMAIN, false, &[]), true),
+            (gone, response(Rcode::NOERROR, false, &[]), false),
+            (
+                there,
+                response(Rcode::NOERROR, false, &["10.0.0.1", "10.0.0.2"])[..40].to_vec(),
+                false,
+            ),
         ];
         for (index, (expectation, packet, expected)) in rows.iter().enumerate() {
             assert_eq!(expectation.is_met_by(packet), *expected, "row {index}");
@@ -186,11 +193,11 @@ mod tests {
     }
 
     #[test]
-    fn bad_lines_are_named() {
+    fn errors_name_the_line() {
         for (text, part) in [
             ("a.b A", "rcode is missing"),
-            ("a.b A WHAT", "'WHAT' is no rcode"),
-            ("a.b A NOERROR 10.0.0", "'10.0.0' is no address"),
+            ("a.b A WHAT", "'WHAT' is not an rcode"),
+            ("a.b A NOERROR 10.0.0", "'10.0.0' is not an address"),
             ("a.b", "type is missing"),
         ] {
             let (line, reason) = Expectations::parse(&format!("\n{text}")).unwrap_err();

@@ -1,8 +1,8 @@
-//! A question, and the message that asks it.
+//! A question, and the query that carries it. This is the only place that builds queries.
 
 use domain::base::{MessageBuilder, Name, Rtype};
 
-/// Largest answer that is asked for with EDNS: DNS flag day 2020's value, as resolvers send it.
+/// Largest response accepted with EDNS: the value of DNS flag day 2020, which resolvers use.
 pub const UDP_PAYLOAD_SIZE: u16 = 1232;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,15 +11,15 @@ pub struct Question {
     pub rtype: Rtype,
 }
 
-/// What goes with the question.
+/// What a query carries besides its question.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     pub edns: bool,
-    /// The DNSSEC OK bit. Valid: only with `edns`.
+    /// The DNSSEC OK bit. It implies EDNS.
     pub dnssec_ok: bool,
 }
 
-/// Appends the message with id 0 and the RD bit; returns the question section's length.
+/// Appends the query with id 0 and the RD bit; returns the length of its question section.
 pub fn write(question: &Question, options: Options, bytes: &mut Vec<u8>) -> usize {
     let start = bytes.len();
     let mut builder = MessageBuilder::new_vec();
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_as_the_rfcs_have_them() {
+    fn queries_follow_the_rfcs() {
         let question = Question { name: "a.bc".parse().unwrap(), rtype: Rtype::AAAA };
         let plain = b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x01a\x02bc\0\0\x1c\0\x01";
         let rows: &[(Options, Vec<u8>)] = &[

@@ -1,7 +1,8 @@
-//! How often each name of a cluster is asked, and what else: external names, missing names, 0x20, EDNS.
+//! Generates a workload from a cluster's names: how often each is queried, plus external names,
+//! missing names, 0x20 and EDNS.
 //!
-//! A tape is drawn once from a seed. Popularity follows Zipf's law over the names in an order that the seed shuffles too, as
-//! what is asked most in a cluster has nothing to do with the alphabet.
+//! A workload is generated once from a seed. Popularity follows Zipf's law over the names in
+//! shuffled order, since a name's popularity has nothing to do with the alphabet.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,17 +15,17 @@ use super::cluster::Cluster;
 use super::profile::{self, Spelling};
 use super::{Options, Question, Workload, WorkloadTooLarge};
 
-/// Names outside the cluster: of RFC 2606, so that a forwarder is asked for nothing that matters to anyone.
+/// External names; those of RFC 2606, so that a forwarder only sends harmless queries.
 const EXTERNAL_NAME_COUNT: usize = 200;
-/// Missing names of a run; each is asked now and again, as misspelt configuration is.
+/// Missing names of a run; each is queried repeatedly, like a misspelt name in a configuration.
 const MISSING_NAME_COUNT: usize = 1_000;
-/// How programs spell Services: by name, with the namespace, whole (parts of ten).
+/// How programs spell Services: name only, with the namespace, or in full (parts of ten).
 const SPELLINGS: [(Spelling, u32); 3] =
-    [(Spelling::Short, 4), (Spelling::WithNamespace, 4), (Spelling::Whole, 2)];
+    [(Spelling::Short, 4), (Spelling::WithNamespace, 4), (Spelling::Full, 2)];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
-    /// One question for each look-up: every name and type of the cluster.
+    /// One query per look-up: every name and type of the cluster.
     Plain,
     /// What glibc and musl send in a pod: the search list, A and AAAA together.
     Ndots5,
@@ -39,9 +40,9 @@ pub struct Mix {
     pub mixed_case: f64,
     pub edns: f64,
     pub dnssec_ok: bool,
-    /// Zipf's exponent; 0 asks all names alike.
+    /// Zipf's exponent; 0: all names are equally popular.
     pub zipf: f64,
-    /// Messages of the tape.
+    /// Messages of the workload.
     pub messages: usize,
     pub seed: u64,
 }
@@ -56,20 +57,20 @@ impl fmt::Display for MixError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLarge(error) => error.fmt(f),
-            Self::NotAName { name, reason } => write!(f, "'{name}' cannot be asked: {reason}"),
+            Self::NotAName { name, reason } => write!(f, "'{name}' cannot be queried: {reason}"),
         }
     }
 }
 
 impl std::error::Error for MixError {}
 
-/// Everything that chance decides comes from here.
-struct Dice(Pcg64);
+/// The source of all random choices.
+struct Random(Pcg64);
 
-impl Dice {
+impl Random {
     fn share(&mut self, share: f64) -> bool {
-        let drawn: f64 = StandardUniform.sample(&mut self.0);
-        drawn < share
+        let sample: f64 = StandardUniform.sample(&mut self.0);
+        sample < share
     }
 
     fn below(&mut self, count: usize) -> usize {
@@ -88,17 +89,17 @@ impl Dice {
     }
 
     fn spelling(&mut self) -> Spelling {
-        let mut drawn = self.below(SPELLINGS.iter().map(|(_, parts)| *parts as usize).sum()) as u32;
+        let mut part = self.below(SPELLINGS.iter().map(|(_, parts)| *parts as usize).sum()) as u32;
         for (spelling, parts) in SPELLINGS {
-            if drawn < parts {
+            if part < parts {
                 return spelling;
             }
-            drawn -= parts;
+            part -= parts;
         }
         unreachable!("the parts are summed above")
     }
 
-    /// Each letter in upper or lower case by the toss of a coin (draft-vixie-dnsext-dns0x20).
+    /// Each letter in upper or lower case at random (draft-vixie-dnsext-dns0x20).
     fn mixed_case(&mut self, name: &str) -> String {
         let mut bits = 0u64;
         let mut left = 0;
@@ -115,60 +116,60 @@ impl Dice {
     }
 }
 
-/// Draws the tape.
-pub fn draw(cluster: &Cluster, mix: &Mix) -> Result<Workload, MixError> {
+/// Generates the workload.
+pub fn generate(cluster: &Cluster, mix: &Mix) -> Result<Workload, MixError> {
     assert!(!cluster.services.is_empty() && !cluster.names.is_empty() && mix.messages > 0);
-    let mut dice = Dice(Pcg64::new(u128::from(mix.seed), 1));
+    let mut random = Random(Pcg64::new(u128::from(mix.seed), 1));
     let mut cluster = cluster.clone();
-    dice.shuffle(&mut cluster.names);
-    dice.shuffle(&mut cluster.services);
+    random.shuffle(&mut cluster.names);
+    random.shuffle(&mut cluster.services);
     let zipf =
         |count: usize| Zipf::new(count as f64, mix.zipf).expect("counts and exponent are checked");
     let (names, services, externals) =
         (zipf(cluster.names.len()), zipf(cluster.services.len()), zipf(EXTERNAL_NAME_COUNT));
     let mut workload = Workload::default();
     while workload.len() < mix.messages {
-        let kind: f64 = StandardUniform.sample(&mut dice.0);
-        let from = cluster.services[dice.below(cluster.services.len())].namespace.clone();
+        let kind: f64 = StandardUniform.sample(&mut random.0);
+        let from = cluster.services[random.below(cluster.services.len())].namespace.clone();
         let questions = if kind < mix.external {
-            let name = format!("host-{}.example.com", dice.rank(&externals));
+            let name = format!("host-{}.example.com", random.rank(&externals));
             match mix.profile {
                 Profile::Plain => vec![(name, Rtype::A)],
                 Profile::Ndots5 => profile::external(&cluster, &name, &from),
             }
         } else if kind < mix.external + mix.nxdomain {
             vec![(
-                format!("missing-{}.{from}.svc.{}", dice.below(MISSING_NAME_COUNT), cluster.zone),
+                format!("missing-{}.{from}.svc.{}", random.below(MISSING_NAME_COUNT), cluster.zone),
                 Rtype::A,
             )]
         } else {
             match mix.profile {
                 Profile::Plain => {
-                    let one = &cluster.names[dice.rank(&names)];
+                    let one = &cluster.names[random.rank(&names)];
                     vec![(one.name.clone(), one.rtype)]
                 }
                 Profile::Ndots5 => {
-                    let service = &cluster.services[dice.rank(&services)];
-                    profile::service(&cluster, service, &from, dice.spelling())
+                    let service = &cluster.services[random.rank(&services)];
+                    profile::service(&cluster, service, &from, random.spelling())
                 }
             }
         };
-        push(&mut workload, &mut dice, mix, questions)?;
+        push(&mut workload, &mut random, mix, questions)?;
     }
     Ok(workload)
 }
 
-/// A look-up's questions share their case and options, as they come from one resolver.
+/// All queries of a look-up share their case and options, since one resolver sends them.
 fn push(
     workload: &mut Workload,
-    dice: &mut Dice,
+    random: &mut Random,
     mix: &Mix,
     questions: Vec<(String, Rtype)>,
 ) -> Result<(), MixError> {
-    let is_mixed = dice.share(mix.mixed_case);
-    let options = Options { edns: dice.share(mix.edns), dnssec_ok: mix.dnssec_ok };
+    let is_mixed = random.share(mix.mixed_case);
+    let options = Options { edns: random.share(mix.edns), dnssec_ok: mix.dnssec_ok };
     for (name, rtype) in questions {
-        let name = if is_mixed { dice.mixed_case(&name) } else { name };
+        let name = if is_mixed { random.mixed_case(&name) } else { name };
         let name = Name::from_str(&name)
             .map_err(|error| MixError::NotAName { name, reason: error.to_string() })?;
         workload.push(&Question { name, rtype }, options).map_err(MixError::TooLarge)?;
@@ -211,16 +212,17 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_repeats_to_the_byte() {
-        let (one, same) = (draw(&cluster(), &mix()).unwrap(), draw(&cluster(), &mix()).unwrap());
+    fn a_seed_repeats_every_byte() {
+        let (one, same) =
+            (generate(&cluster(), &mix()).unwrap(), generate(&cluster(), &mix()).unwrap());
         assert_eq!(bytes(&one), bytes(&same));
-        let other = draw(&cluster(), &Mix { seed: 43, ..mix() }).unwrap();
+        let other = generate(&cluster(), &Mix { seed: 43, ..mix() }).unwrap();
         assert_ne!(bytes(&one), bytes(&other));
     }
 
     #[test]
-    fn shares_are_kept_and_popularity_is_zipfs() {
-        let workload = draw(&cluster(), &mix()).unwrap();
+    fn shares_hold_and_popularity_follows_zipf() {
+        let workload = generate(&cluster(), &mix()).unwrap();
         let questions: Vec<String> =
             (0..workload.len() as u32).map(|index| workload.question(index).0).collect();
         let share = |test: &dyn Fn(&String) -> bool| {
@@ -240,7 +242,7 @@ mod tests {
         }
         let mut counts: Vec<u32> = counts.into_values().collect();
         counts.sort_unstable_by(|a, b| b.cmp(a));
-        // The first of 50 has 1/H(50) of all, and twice as much as the second.
+        // The first of 50 has 1/H(50) of all queries, twice as many as the second.
         near(f64::from(counts[0]) / counts.iter().sum::<u32>() as f64, 1.0 / 4.499);
         assert!((f64::from(counts[0]) / f64::from(counts[1]) - 2.0).abs() < 0.15, "{counts:?}");
     }
@@ -255,7 +257,7 @@ mod tests {
             messages: 80,
             ..mix()
         };
-        let workload = draw(&cluster(), &all_external).unwrap();
+        let workload = generate(&cluster(), &all_external).unwrap();
         assert_eq!(workload.len(), 80);
         for look_up in 0..10 {
             let first = workload.question(look_up * 8);

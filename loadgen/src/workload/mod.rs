@@ -1,7 +1,7 @@
-//! What is asked: a tape of whole messages, built before the clock starts and read round and round.
+//! The queries to send: complete messages, built before the clock starts and sent in a loop.
 //!
-//! Everything that chance decides (which name, which case, EDNS or not) is decided while the tape is built, so the same seed
-//! sends the same bytes. Only the id is written when a message leaves.
+//! All random choices (name, case, EDNS) are made while the workload is built, so the same seed
+//! sends the same bytes. Only the id is written when a message is sent.
 
 pub mod cluster;
 pub mod expect;
@@ -17,7 +17,7 @@ use domain::base::{Message as ParsedMessage, Rtype};
 use expect::{Expectation, Expectations};
 pub use message::{Options, Question};
 
-/// Most messages of a tape: with 60 bytes each, 600 MB.
+/// Most messages of a workload: with 60 bytes each, 600 MB.
 pub const ENTRY_COUNT_MAX: usize = 10_000_000;
 /// Longest message: a name of 255 bytes, its type and class, an OPT record without options.
 pub const MESSAGE_LEN_MAX: usize = 12 + 255 + 4 + 11;
@@ -26,15 +26,15 @@ pub const MESSAGE_LEN_MAX: usize = 12 + 255 + 4 + 11;
 struct Entry {
     offset: u32,
     len: u16,
-    /// Bytes after the header that an answer repeats.
+    /// Bytes after the header, which a response repeats.
     question_len: u16,
-    /// Index into `expectations`; `NONE` where nothing is expected.
+    /// Index into `expectations`; `NONE` if nothing is expected.
     expectation: u32,
 }
 
 const NONE: u32 = u32::MAX;
 
-/// The tape. Valid once built: never empty.
+/// The workload. Valid once built: never empty.
 #[derive(Debug, Default)]
 pub struct Workload {
     bytes: Vec<u8>,
@@ -47,13 +47,13 @@ pub struct WorkloadTooLarge;
 
 impl fmt::Display for WorkloadTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "more than {ENTRY_COUNT_MAX} queries; split the file, or run it with fewer")
+        write!(f, "more than {ENTRY_COUNT_MAX} queries; split the file")
     }
 }
 
 impl std::error::Error for WorkloadTooLarge {}
 
-/// One message of the tape.
+/// One message of the workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'w> {
     /// With id 0. At most `MESSAGE_LEN_MAX` long.
@@ -99,7 +99,7 @@ impl Workload {
         }
     }
 
-    /// Notes what each message's answer must hold; returns for how many something is expected.
+    /// Assigns each message its expectation; returns how many messages have one.
     pub fn expect(&mut self, all: Expectations) -> usize {
         let mut count = 0;
         for index in 0..self.len() as u32 {
@@ -116,7 +116,7 @@ impl Workload {
         self.expectations.get(self.entries[index as usize].expectation as usize)
     }
 
-    /// The name as it is sent, without the last dot, and the type.
+    /// The name as it is sent, without the final dot, and the type.
     pub fn question(&self, index: u32) -> (String, Rtype) {
         let message = ParsedMessage::from_slice(self.message(index).bytes).expect("built by us");
         let question = message.sole_question().expect("built by us");

@@ -1,9 +1,10 @@
-//! What a pod's resolver sends for one look-up, with the resolv.conf that the kubelet writes: `ndots:5` and the search list
-//! `NAMESPACE.svc.ZONE svc.ZONE ZONE`.
+//! The queries that a pod's resolver sends for one look-up with the kubelet's resolv.conf:
+//! `ndots:5` and the search list `NAMESPACE.svc.ZONE svc.ZONE ZONE`.
 //!
-//! glibc and musl send the same questions: A and AAAA together for each candidate, the search list first for a name of
-//! fewer than five dots, until a candidate exists. (musl asks every name server at once, which one server cannot tell.)
-//! Nodes with search domains of their own send more.
+//! glibc and musl send the same queries: A and AAAA together for each candidate, the search list
+//! first for a name with fewer than five dots, until a candidate exists. (musl queries all name
+//! servers at once, which makes no difference with one server.) Nodes with search domains of their
+//! own send more.
 
 use domain::base::Rtype;
 
@@ -19,10 +20,10 @@ pub enum Spelling {
     /// `web.shop`.
     WithNamespace,
     /// `web.shop.svc.cluster.local`: four dots, so the search list comes first here too.
-    Whole,
+    Full,
 }
 
-/// The questions of a look-up of a Service by a pod in `from`.
+/// The questions of a look-up of a Service by a pod in namespace `from`.
 pub fn service(
     cluster: &Cluster,
     service: &ServiceName,
@@ -33,15 +34,15 @@ pub fn service(
     let zone = &cluster.zone;
     let whole = format!("{name}.{namespace}.svc.{zone}");
     let (asked, from) = match spelling {
-        // A short name means something in its own namespace only.
+        // A short name works only in its own namespace.
         Spelling::Short => (name.clone(), namespace.as_str()),
         Spelling::WithNamespace => (format!("{name}.{namespace}"), from),
-        Spelling::Whole => (whole.clone(), from),
+        Spelling::Full => (whole.clone(), from),
     };
     look_up(zone, &asked, from, |candidate| candidate == whole)
 }
 
-/// The questions of a look-up of a name outside the cluster.
+/// The questions of a look-up of an external name.
 pub fn external(cluster: &Cluster, name: &str, from: &str) -> Vec<(String, Rtype)> {
     look_up(&cluster.zone, name, from, |candidate| candidate == name)
 }
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn look_ups_are_those_of_glibc() {
+    fn look_ups_match_glibcs() {
         let cluster = Cluster { zone: "cluster.local".to_owned(), ..Cluster::default() };
         let web = ServiceName { namespace: "shop".to_owned(), name: "web".to_owned() };
         type Row<'a> = (Vec<(String, Rtype)>, &'a [&'a str]);
@@ -91,7 +92,7 @@ mod tests {
                 &["web.shop.other.svc.cluster.local", "web.shop.svc.cluster.local"],
             ),
             (
-                service(&cluster, &web, "other", Spelling::Whole),
+                service(&cluster, &web, "other", Spelling::Full),
                 &[
                     "web.shop.svc.cluster.local.other.svc.cluster.local",
                     "web.shop.svc.cluster.local.svc.cluster.local",

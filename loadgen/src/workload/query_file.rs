@@ -1,4 +1,5 @@
-//! dnsperf's query files: a name and a type on each line; blank lines and those that begin with `;` or `#` are left out.
+//! dnsperf's query files: a name and a type per line; blank lines and lines that begin with `;` or
+//! `#` are skipped.
 
 use std::fmt;
 use std::fs::File;
@@ -25,12 +26,14 @@ impl fmt::Display for QueryFileError {
             Self::Line { path, line, text, reason } => {
                 write!(
                     f,
-                    "{path}:{line}: '{text}': {reason}; a line is a name and a type: www.example.com A"
+                    "{path}:{line}: '{text}': {reason}; write a name and a type, like \
+                     www.example.com A"
                 )
             }
             Self::Empty { path } => write!(
                 f,
-                "{path} holds no query; give a query file with -d, or a cluster's manifests with --from"
+                "{path} holds no query; give a query file with -d, or a cluster's manifests with \
+                 --from"
             ),
             Self::TooLarge { path } => write!(f, "{path}: {WorkloadTooLarge}"),
         }
@@ -83,15 +86,15 @@ fn parse(source: impl Read, path: &str, options: Options) -> Result<Workload, Qu
     }
 }
 
-/// `NAME TYPE`; what follows is left to `--verify`, which reads the same lines.
+/// Parses `NAME TYPE`; the rest of the line is for `--verify`, which reads the same lines.
 pub(crate) fn question(text: &str) -> Result<Question, String> {
     let mut words = text.split_ascii_whitespace();
     let (Some(name), Some(rtype)) = (words.next(), words.next()) else {
         return Err("the type is missing".to_owned());
     };
     let name =
-        Name::<Vec<u8>>::from_str(name).map_err(|error| format!("no domain name ({error})"))?;
-    let rtype = Rtype::from_str(rtype).map_err(|_| format!("'{rtype}' is no record type"))?;
+        Name::<Vec<u8>>::from_str(name).map_err(|error| format!("not a domain name ({error})"))?;
+    let rtype = Rtype::from_str(rtype).map_err(|_| format!("'{rtype}' is not a record type"))?;
     Ok(Question { name, rtype })
 }
 
@@ -100,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_read_or_refused_with_the_line() {
+    fn files_are_parsed_or_rejected_with_the_line() {
         let long = format!("{}.example. A", "a".repeat(64));
         let rows: &[(&str, &[u8], Result<usize, &str>)] = &[
             ("two", b"www.example.com A\nexample.com. mx\n", Ok(2)),
@@ -108,8 +111,8 @@ mod tests {
             ("the root", b". NS\n", Ok(1)),
             ("carriage returns", b"a.b A\r\nb.c AAAA\r\n", Ok(2)),
             ("no type", b"a.b A\na.b\n", Err("f:2: 'a.b': the type is missing")),
-            ("no such type", b"a.b AAAAA", Err("'AAAAA' is no record type")),
-            ("long label", long.as_bytes(), Err("no domain name")),
+            ("no such type", b"a.b AAAAA", Err("'AAAAA' is not a record type")),
+            ("long label", long.as_bytes(), Err("not a domain name")),
             ("no text", b"\xff\xfe A\n", Err("cannot read the query file f")),
             ("empty", b"", Err("holds no query")),
         ];
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_named() {
+    fn an_error_names_a_missing_file() {
         let error = read(Path::new("/no/such/file"), Options::default()).unwrap_err().to_string();
         assert!(error.contains("/no/such/file") && error.contains("No such file"), "{error}");
     }

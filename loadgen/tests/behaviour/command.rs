@@ -1,4 +1,4 @@
-//! The command as people run it: exit codes, messages for bad input, the forms of the report.
+//! The command as users run it: exit codes, messages for bad input, the formats of the report.
 
 use std::process::{Command, Output};
 
@@ -12,7 +12,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A folder with a query file, what is expected of the echo server, and what is not.
+/// A folder with query files, and with right and wrong expectations for the echo server.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
@@ -26,7 +26,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 #[test]
-fn bad_input_is_named_and_nothing_panics() {
+fn bad_input_is_reported_without_a_panic() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (queries, bad, empty, other) = (path("queries"), path("bad"), path("empty"), path("other"));
@@ -51,14 +51,14 @@ fn bad_input_is_named_and_nothing_panics() {
         (&["-d", &queries, "-x", "65535", "-c", "2"], "-x must be"),
         (&["-d", &queries, "-x", "70000"], "70000 is not in 0..=65535"),
         (&["-d", &queries, "-a", "::1"], "the server's family"),
-        (&["-d", &queries, "-m", "dot"], "loadgen speaks udp and tcp"),
-        (&["-d", &queries, "-m", "quic"], "it is udp or tcp"),
+        (&["-d", &queries, "-m", "dot"], "loadgen supports udp and tcp"),
+        (&["-d", &queries, "-m", "quic"], "must be udp or tcp"),
         (&["-d", &queries, "--tcp-share", "1"], "--tcp-share must be"),
         (&["-d", &queries, "--tcp-share", "0.5", "-m", "tcp"], "cannot be used with"),
         (&["-d", &queries, "--reconnect", "5"], "--reconnect must be with -m tcp"),
         (&["-d", &queries, "-t", "100"], "-t must be"),
         (&["-d", &queries, "-s", "no.such.host.invalid"], "-s no.such.host.invalid"),
-        (&["-d", &queries, "-f", "inet6"], "no address of that family"),
+        (&["-d", &queries, "-f", "inet6"], "no address of the family"),
         (&["-d", &queries, "--verify", &other], "none of the queries"),
         (&["-d", &queries, "--verify", &bad], "the type is missing"),
         (&["-d", &queries, "-m", "tcp", "--reconnect", "0"], "--reconnect must be"),
@@ -80,7 +80,7 @@ fn bad_input_is_named_and_nothing_panics() {
         (&["compare", "A=127.0.0.1"], "write HOST:PORT"),
         (&["compare", "--against", "coredns", "-d", &queries], "needs the cluster"),
         (&["compare", "A=127.0.0.1:1", "B=127.0.0.1:2", "--rounds", "0"], "--rounds must be"),
-        (&["compare", "A=127.0.0.1:1", "B=127.0.0.1:2", "-Q", "5"], "compare has --rates"),
+        (&["compare", "A=127.0.0.1:1", "B=127.0.0.1:2", "-Q", "5"], "compare uses --rates"),
         (&["compare", "A=127.0.0.1:1", "B=127.0.0.1:2", "--hgrm", "x"], "--hgrm must be left out"),
     ];
     for (words, part) in rows {
@@ -92,16 +92,16 @@ fn bad_input_is_named_and_nothing_panics() {
 }
 
 #[test]
-fn what_a_run_cannot_be_made_with_is_named() {
+fn a_run_that_cannot_start_says_why() {
     let folder = folder();
     let queries = folder.path().join("queries").display().to_string();
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let rows: &[(&[&str], &str)] = &[
-        (&["--cores", "4000", "-l", "1"], "no core 4000"),
-        (&["-a", "127.0.0.1", "-x", &port], "the local port (-x) is taken"),
-        (&["-a", "192.0.2.1"], "the local address (-a) must be one of this machine"),
-        (&["--server-pid", "0"], "there is no process 0"),
+        (&["--cores", "4000", "-l", "1"], "cannot pin to core 4000"),
+        (&["-a", "127.0.0.1", "-x", &port], "the local port (-x) is in use"),
+        (&["-a", "192.0.2.1"], "the local address (-a) must belong to this machine"),
+        (&["--server-pid", "0"], "process 0: there is no such process"),
     ];
     for (words, part) in rows {
         let all = ["-d", &queries].iter().chain(*words).copied().collect::<Vec<_>>();
@@ -112,7 +112,7 @@ fn what_a_run_cannot_be_made_with_is_named() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_told_before_the_run() {
+fn unwritable_reports_are_reported_before_the_run() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let queries = path("queries");
@@ -141,8 +141,8 @@ fn a_report_that_cannot_be_written_is_told_before_the_run() {
         assert!(error.contains(&format!("cannot write {path}: ")), "{words:?}: {error}");
         assert!(error.contains(part) && output.stdout.is_empty(), "{words:?}: {error}");
     }
-    assert_eq!(server.clients(), 0, "nothing was asked");
-    // A reader that has gone costs the table and nothing else.
+    assert_eq!(server.clients(), 0, "no query was sent");
+    // A reader that has gone loses the table and nothing else.
     for words in [one, &[two, &["--rates", "100", "--rounds", "1", "-l", "0.1"]].concat()] {
         let kept = path("kept");
         let mut child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
@@ -156,16 +156,16 @@ fn a_report_that_cannot_be_written_is_told_before_the_run() {
         let json = std::fs::read_to_string(&kept).unwrap();
         assert!(json.contains("answered_qps"), "{words:?}: {json}");
     }
-    // A disk that is full shows only now, and does not cost the table.
+    // A full disk shows only when the report is written, and does not lose the table.
     let full = loadgen(&["-p", &port, "-d", &queries, "--html", "/dev/full"]);
     assert_eq!(full.status.code(), Some(1), "{}", text(&full.stderr));
     assert!(text(&full.stderr).contains("cannot write /dev/full: No space left"));
-    assert!(text(&full.stdout).contains("answered"), "the report is printed all the same");
+    assert!(text(&full.stdout).contains("answered"), "the table is still printed");
 }
 
-/// Every form of a report in which there is nothing to take a percentile or a share of.
+/// All formats of a report in which there is nothing to compute a percentile or a share of.
 #[test]
-fn of_no_answers_there_are_no_times() {
+fn without_responses_there_are_no_times() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (queries, html, json_path) = (path("queries"), path("r.html"), path("r.json"));
@@ -174,9 +174,9 @@ fn of_no_answers_there_are_no_times() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (silent, closed) = (garbage.address().port().to_string(), closed.port().to_string());
     let rows: &[(&str, &[&str], &str, bool)] = &[
-        (&silent, &["-Q", "100", "-l", "1.2"], "answers             all lost", true),
-        (&silent, &["-q", "2"], "answers             all lost", true),
-        (&closed, &["-m", "tcp"], "answers            none sent", false),
+        (&silent, &["-Q", "100", "-l", "1.2"], "responses           all lost", true),
+        (&silent, &["-q", "2"], "responses           all lost", true),
+        (&closed, &["-m", "tcp"], "responses          none sent", false),
     ];
     for (port, words, row, was_sent) in rows {
         let all = ["-p", *port, "-d", &queries, "-t", "0.3", "--html", &html, "--json", &json_path];
@@ -195,7 +195,7 @@ fn of_no_answers_there_are_no_times() {
         }
         let json: serde_json::Value = serde_json::from_str(&read(&json_path)).unwrap();
         assert!(json["latency"].is_null(), "{words:?}: {json}");
-        // The forms of other programs are theirs, and hold no figure that is not a number.
+        // Formats of other programs keep their own conventions, but never contain NaN.
         let theirs = ["--dnsperf", "--histogram", "--hgrm", &html, "--hlog", &json_path];
         let all = [&["-p", *port, "-d", &queries, "-t", "0.3"], *words, &theirs].concat();
         let block = text(&loadgen(&all).stdout);
@@ -208,15 +208,16 @@ fn of_no_answers_there_are_no_times() {
     }
 }
 
-/// The letters of `dnsperf -h`, 2.10, so that a script's line either means the same here or ends with a word about it.
+/// The flags of `dnsperf -h`, 2.10: each either means the same here or is rejected with advice.
 #[test]
-fn every_flag_of_dnsperf_is_known() {
+fn every_dnsperf_flag_is_known() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (queries, output) = (path("queries"), path("out"));
     let server = Server::udp("127.0.0.1:0", Behaviour::default());
     let port = server.address().port().to_string();
-    let line = "-f inet -m udp -s 127.0.0.1 -a 127.0.0.1 -c 2 -T 2 -n 1 -l 5 -b 64 -t 1 -e -D -q 10 -Q 100000 -S 1 -W";
+    let line = "-f inet -m udp -s 127.0.0.1 -a 127.0.0.1 -c 2 -T 2 -n 1 -l 5 -b 64 -t 1 -e -D \
+                -q 10 -Q 100000 -S 1 -W";
     let words: Vec<&str> = line.split(' ').chain(["-p", &port, "-d", &queries]).collect();
     let done = loadgen(&words);
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
@@ -237,11 +238,11 @@ fn every_flag_of_dnsperf_is_known() {
         let said = text(&refused.stderr) + &text(&refused.stdout);
         assert_eq!(refused.status.code(), Some(2), "{flags}: {said}");
         let flag = words.iter().find(|word| word.starts_with('-')).unwrap();
-        let says = format!("loadgen: {flag} is a flag of dnsperf that loadgen does not have: ");
+        let says = format!("loadgen: {flag} is a dnsperf flag that loadgen does not support: ");
         assert!(said.contains(&says), "{flags}: {said}");
         assert_eq!(refused.stderr.is_empty(), flags.contains("-W"), "{flags}");
     }
-    // Ports of one's own: the first is free, as it was given by the kernel a moment ago.
+    // A given local port: this one is free, as the kernel handed it out a moment ago.
     let own = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let bound = loadgen(&["-p", &port, "-d", &queries, "-x", &own.port().to_string()]);
     assert_eq!(bound.status.code(), Some(0), "{}", text(&bound.stderr));
@@ -255,7 +256,7 @@ fn a_closed_port_ends_the_run() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let port = closed.port().to_string();
     for mode in ["udp", "tcp"] {
-        // Bounded by nothing but what is to be asked.
+        // Bounded only by the number of queries.
         let output = loadgen(&["-p", &port, "-d", &queries, "-m", mode, "-t", "0.3"]);
         assert_eq!(output.status.code(), Some(3), "{mode}: {}", text(&output.stderr));
         assert!(text(&output.stdout).contains("the port is closed"), "{mode}");
@@ -263,7 +264,7 @@ fn a_closed_port_ends_the_run() {
 }
 
 #[test]
-fn exit_codes_say_how_it_went() {
+fn exit_codes_tell_how_the_run_ended() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (queries, right, wrong) = (path("queries"), path("right"), path("wrong"));
@@ -271,7 +272,7 @@ fn exit_codes_say_how_it_went() {
         (Twist::None, &[], 0, "answered"),
         (Twist::None, &["--verify", &right], 0, "as expected"),
         (Twist::None, &["--verify", &wrong], 4, "one.example A: expected NOERROR 10.0.0.1"),
-        (Twist::Garbage, &[], 3, "NO ANSWER"),
+        (Twist::Garbage, &[], 3, "NO RESPONSE"),
         (Twist::Servfail, &[], 0, "SERVFAIL"),
     ];
     for (twist, words, code, part) in rows {
@@ -288,7 +289,7 @@ fn exit_codes_say_how_it_went() {
 }
 
 #[test]
-fn every_form_of_the_report_is_written() {
+fn every_report_format_is_written() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let server = Server::udp("127.0.0.1:0", Behaviour::default());
@@ -318,7 +319,7 @@ fn every_form_of_the_report_is_written() {
 }
 
 #[test]
-fn dnsperfs_block_is_dnsperfs() {
+fn the_dnsperf_block_matches_dnsperf() {
     let folder = folder();
     let queries = folder.path().join("queries").display().to_string();
     let server = Server::udp("127.0.0.1:0", Behaviour::default());
@@ -336,7 +337,7 @@ fn dnsperfs_block_is_dnsperfs() {
         "1",
         "--dnsperf",
     ]);
-    // Figures of time are the machine's; all else is fixed.
+    // Measured times vary; everything else is fixed.
     let mask = |line: &str| {
         let is_time = ["Run time", "Queries per", "Average Latency", "Latency StdDev"]
             .iter()
@@ -351,14 +352,26 @@ fn dnsperfs_block_is_dnsperfs() {
     let shape = block.join("\n").replace('9', "");
     assert_eq!(
         shape,
-        "Statistics:\n\n  Queries sent:         4\n  Queries completed:    4 (100.00%)\n  Queries lost:         0 (0.00%)\n\n  \
-         Response codes:       NOERROR 4 (100.00%)\n  Average packet size:  request 2, response 2\n  Run time (s):         .\n  \
-         Queries per second:   .\n\n  Average Latency (s):  . (min ., max .)\n  Latency StdDev (s):   .\n"
+        "\
+Statistics:
+
+  Queries sent:         4
+  Queries completed:    4 (100.00%)
+  Queries lost:         0 (0.00%)
+
+  Response codes:       NOERROR 4 (100.00%)
+  Average packet size:  request 2, response 2
+  Run time (s):         .
+  Queries per second:   .
+
+  Average Latency (s):  . (min ., max .)
+  Latency StdDev (s):   .
+"
     );
 }
 
 #[test]
-fn a_signal_ends_the_run_with_its_report() {
+fn a_signal_ends_the_run_with_a_report() {
     let folder = folder();
     let queries = folder.path().join("queries").display().to_string();
     let server = Server::udp("127.0.0.1:0", Behaviour::default());
@@ -368,7 +381,7 @@ fn a_signal_ends_the_run_with_its_report() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    // Long enough for some queries; how many is not asked.
+    // Long enough for some queries; the number does not matter.
     std::thread::sleep(std::time::Duration::from_millis(700));
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(child.id() as i32),

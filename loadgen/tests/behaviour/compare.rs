@@ -1,4 +1,4 @@
-//! `loadgen compare`: what it says of servers that are slow, silent, not there, or end before their time.
+//! `loadgen compare` with servers that are slow, silent, missing, or exit during the measurement.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -15,8 +15,14 @@ use tempfile::TempDir;
 use crate::command::{loadgen, text};
 use crate::server::{Behaviour, Server, Twist};
 
-const MANIFEST: &str = "kind: Namespace\nmetadata: {name: a}\n---\nkind: Service\nmetadata: {name: web, namespace: a}\n\
-                        spec: {clusterIP: 10.0.0.1}\n";
+const MANIFEST: &str = "\
+kind: Namespace
+metadata: {name: a}
+---
+kind: Service
+metadata: {name: web, namespace: a}
+spec: {clusterIP: 10.0.0.1}
+";
 
 /// A folder with a query file and a cluster.
 fn folder() -> TempDir {
@@ -30,7 +36,7 @@ fn path(folder: &TempDir, name: &str) -> String {
     folder.path().join(name).display().to_string()
 }
 
-/// A program in the folder, which a shell runs.
+/// A shell script in the folder.
 fn program(folder: &TempDir, name: &str, body: &str) -> String {
     let path = folder.path().join(name);
     fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
@@ -38,17 +44,17 @@ fn program(folder: &TempDir, name: &str, body: &str) -> String {
     path.display().to_string()
 }
 
-/// When a server of a test ends.
+/// When a test server exits.
 #[derive(Clone, Copy)]
 enum Life {
-    /// When it is killed.
+    /// Only when it is killed.
     Long,
-    /// By itself, once it has seen so many clients: loadgen's first question is one, and each round another.
+    /// By itself, after this many clients: loadgen's first query is one, and each round is another.
     Clients(usize),
 }
 
-/// A server as `--against` starts it: this test binary, whose `a_server_of_this_binary` listens at the Corefile's port. Its
-/// process and the count of its clients are in files beside it.
+/// A server for `--against` to start: this test binary, whose `a_server_of_this_binary` listens on
+/// the Corefile's port. Files next to it hold its process id and the number of its clients.
 fn server(folder: &TempDir, name: &str, life: Life) -> String {
     let clients_max = match life {
         Life::Long => usize::MAX,
@@ -66,15 +72,15 @@ fn server(folder: &TempDir, name: &str, life: Life) -> String {
     program(folder, name, &body)
 }
 
-/// No test: `server` starts it.
+/// Not a test: `server` starts it.
 #[test]
-#[ignore = "it is a server that other tests start"]
+#[ignore = "a server that other tests start"]
 fn a_server_of_this_binary() {
     let Ok(port) = std::env::var("SERVER_PORT") else { return };
     let var = |name: &str| std::env::var(name).unwrap();
     let clients_max = var("SERVER_CLIENTS_MAX").parse().unwrap();
     let server = Server::udp(&format!("127.0.0.1:{port}"), Behaviour::default());
-    // Whoever started it may have been killed.
+    // Its parent may have been killed.
     let deadline = Instant::now() + Duration::from_secs(120);
     while server.clients() < clients_max && Instant::now() < deadline {
         fs::write(var("SERVER_CLIENTS_FILE"), server.clients().to_string()).unwrap();
@@ -84,7 +90,7 @@ fn a_server_of_this_binary() {
     std::process::exit(7);
 }
 
-/// Polls until a server of a test has seen so many clients.
+/// Polls until a test server has seen this many clients.
 fn wait_for_clients(folder: &TempDir, name: &str, count: usize) {
     let file = path(folder, &format!("{name}.clients"));
     let seen = || fs::read_to_string(&file).ok()?.parse::<usize>().ok();
@@ -94,7 +100,7 @@ fn wait_for_clients(folder: &TempDir, name: &str, count: usize) {
 fn wait_until(is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !is_so() {
-        assert!(Instant::now() < deadline, "it did not come about");
+        assert!(Instant::now() < deadline, "timed out");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -105,7 +111,7 @@ fn is_running(folder: &TempDir, name: &str) -> bool {
 }
 
 #[test]
-fn a_server_that_does_not_start_is_told_at_once() {
+fn a_server_that_does_not_start_is_reported_at_once() {
     let folder = folder();
     let cluster = path(&folder, "cluster.yaml");
     let taken =
@@ -121,8 +127,8 @@ fn a_server_that_does_not_start_is_told_at_once() {
         (&good, &taken, &["ringdns (", "exit status: 3", "address already in use"]),
         (&plain, &good, &["is not executable", "chmod +x", "--coredns"]),
         (&good, &plain, &["is not executable", "chmod +x", "--ringdns"]),
-        (&absent, &good, &["there is no CoreDNS at"]),
-        (&good, &absent, &["there is no ringdns at"]),
+        (&absent, &good, &["no CoreDNS binary at"]),
+        (&good, &absent, &["no ringdns binary at"]),
     ];
     for (coredns, ringdns, parts) in rows {
         let output = loadgen(&[
@@ -143,7 +149,7 @@ fn a_server_that_does_not_start_is_told_at_once() {
         }
         assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
     }
-    // A bare name is the file here, and nothing in PATH.
+    // A bare name means the file here, not one in PATH.
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .args(["compare", "--against", "coredns", "--from", &cluster])
         .args(["--coredns", "taken", "--ringdns", "good"])
@@ -161,8 +167,8 @@ fn flags_are_checked_before_a_server_is_started() {
     let rows: &[(&[&str], i32, &str)] = &[
         (&["-T", "0"], 2, "-T must be"),
         (&["-c", "2", "-T", "4"], 2, "-c must not be below -T"),
-        (&["--cores", "4000"], 1, "no core 4000"),
-        (&["--server-core", "4000"], 1, "no core 4000"),
+        (&["--cores", "4000"], 1, "cannot pin to core 4000"),
+        (&["--server-core", "4000"], 1, "cannot pin to core 4000"),
         (&["--html", "/no/such/folder/page"], 1, "there is no folder /no/such/folder"),
     ];
     for (words, code, part) in rows {
@@ -185,7 +191,7 @@ fn flags_are_checked_before_a_server_is_started() {
     }
     let gone = format!("A=127.0.0.1:1@{}", u32::MAX);
     let output = loadgen(&["compare", "B=127.0.0.1:1", &gone, "-d", &path(&folder, "queries")]);
-    assert!(text(&output.stderr).contains("there is no process 4294967295"));
+    assert!(text(&output.stderr).contains("process 4294967295: there is no such process"));
 }
 
 #[test]
@@ -199,31 +205,31 @@ fn rates_that_were_not_met_are_bounds() {
         Server::udp("127.0.0.1:0", Behaviour { drop_every: Some(2), ..Behaviour::default() });
     let silent =
         Server::udp("127.0.0.1:0", Behaviour { twist: Twist::Garbage, ..Behaviour::default() });
-    // First and second server, exit code, what the table says.
+    // First and second server, exit code, text in the table.
     let rows: [(String, String, i32, &[&str]); 4] = [
         (
             spec("bad", &lossy),
             spec("good", &good),
             0,
             &[
-                "< 100 a second",
-                ">= 200 a second",
+                "< 100 per second",
+                ">= 200 per second",
                 "× more than 2.00",
                 "% was lost (limit 0.1 %)",
-                "ask lower --rates",
+                "use lower --rates",
             ],
         ),
         (
             spec("good", &good),
             spec("bad", &lossy),
             0,
-            &["× less than 0.50", "met the highest rate asked", "At half of good's saturation"],
+            &["× less than 0.50", "met the highest rate tested", "At half of good's saturation"],
         ),
         (spec("silent", &silent), spec("good", &good), 3, &["all lost", "all was lost"]),
-        (spec("silent", &silent), spec("silent2", &silent), 3, &["< 100 a second  –"]),
+        (spec("silent", &silent), spec("silent2", &silent), 3, &["< 100 per second  –"]),
     ];
     for (first, second, code, parts) in &rows {
-        // A good server's answers may come late on a busy machine; nobody waits for a silent one.
+        // A good server may respond late on a busy machine; no test waits for a silent one.
         let timeout = if *code == 0 { 5.0 } else { 0.5 };
         let flags = format!("--rates 100,200 --rounds 1 -l 0.3 -t {timeout} --p99-max 60000");
         let words = ["compare", first, second, "-d", &queries, "--html", &html, "--json", &json];
@@ -238,28 +244,28 @@ fn rates_that_were_not_met_are_bounds() {
             for figure in [" 0 ns", "NaN", "inf", "× 0.00 ", "× 0.00<"] {
                 assert!(!text.contains(figure), "{figure} in {text}");
             }
-            // That is what a server without a figure was compared with.
+            // The ratio that a server without a figure used to get.
             let saturation = text.split("aturation").nth(1).unwrap();
             assert!(!saturation.contains("× 1.00"), "{text}");
         }
         let json: serde_json::Value =
             serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
-        let is_met = report.contains("met the highest rate asked");
+        let is_met = report.contains("met the highest rate tested");
         let standings = json["standings"].as_array().unwrap();
         assert_eq!(standings.iter().any(|one| one["saturation_qps"] == 200.0), is_met, "{json}");
     }
 }
 
 #[test]
-fn rounds_in_which_nothing_is_sent_are_no_figures() {
+fn rounds_without_queries_give_no_figures() {
     let folder = folder();
     let (server, queries) =
         (Server::udp("127.0.0.1:0", Behaviour::default()), path(&folder, "queries"));
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let rows: [(String, &[&str], &str, i32); 2] = [
-        // The first of one in ten seconds is not due in a tenth of a second.
+        // The first query of one per ten seconds is not due within a tenth of a second.
         (format!("A={}", server.address()), &["--rates", "0.1"], "nothing was sent", 0),
-        // Nobody is there to connect to.
+        // Nothing listens there.
         (format!("A={closed}"), &["--rates", "50", "-m", "tcp"], "all was lost", 3),
     ];
     for (spec, words, part, code) in rows {
@@ -276,7 +282,7 @@ fn rounds_in_which_nothing_is_sent_are_no_figures() {
 }
 
 #[test]
-fn a_comparison_tells_how_it_came_to_be() {
+fn a_comparison_says_how_it_was_measured() {
     let folder = folder();
     let (html, json) = (path(&folder, "c.html"), path(&folder, "c.json"));
     let output = loadgen(&[
@@ -309,11 +315,11 @@ fn a_comparison_tells_how_it_came_to_be() {
     {
         assert!(report.contains(part) && page.contains(part), "{part}: {report}");
     }
-    for part in ["medians of 3 rounds", "met the highest rate asked", "CPU/answer"] {
+    for part in ["medians of 3 rounds", "met the highest rate tested", "CPU/answer"] {
         assert!(report.contains(part) && page.contains(part), "{part}: {report}");
     }
-    // The middle of three ratios and their extremes, in both.
-    assert!(report.contains("least and greatest"), "{report}");
+    // The median of three ratios and their extremes, in both reports.
+    assert!(report.contains("lowest and highest"), "{report}");
     assert!(page.contains("ringdns to CoreDNS") && page.contains("<small>"), "{page}");
     let json: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
@@ -322,10 +328,10 @@ fn a_comparison_tells_how_it_came_to_be() {
 }
 
 #[test]
-fn what_was_measured_before_a_server_ended_is_reported() {
+fn rounds_before_a_server_exits_are_reported() {
     let folder = folder();
     let html = path(&folder, "c.html");
-    // It ends in the first round of the second rate.
+    // The server exits in the first round of the second rate.
     let output = loadgen(&[
         "compare",
         "--against",
@@ -351,27 +357,27 @@ fn what_was_measured_before_a_server_ended_is_reported() {
     ]);
     let (report, error) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{report}{error}");
-    for part in ["ringdns ended while it was measured, exit status: 7", "the disk is on fire"] {
+    for part in ["ringdns exited during the measurement, exit status: 7", "the disk is on fire"] {
         assert!(error.contains(part), "{part} in {error}");
     }
     assert!(report.contains("       100  CoreDNS"), "{report}");
-    let why = "ringdns ended while it was measured: exit status: 7: the report covers";
+    let why = "ringdns exited during the measurement: exit status: 7: the report covers";
     assert!(report.contains(why), "{report}");
-    // The rounds that it did not answer are not held against it.
+    // Rounds without the server do not count against it.
     assert!(!report.contains("all lost") && !report.contains("was lost"), "{report}");
     assert!(fs::read_to_string(&html).unwrap().contains("exit status: 7"));
-    assert!(!is_running(&folder, "first"), "the other one was ended");
+    assert!(!is_running(&folder, "first"), "the other server was stopped");
 }
 
 #[test]
-fn a_process_that_ends_while_it_is_measured_is_told() {
+fn a_process_that_exits_during_the_measurement_is_reported() {
     let folder = folder();
     let server = Server::udp("127.0.0.1:0", Behaviour::default());
     let mut process = Command::new("sleep").arg("60").spawn().unwrap();
     let spec = format!("A={}@{}", server.address(), process.id());
     let address = server.address();
     let killer = std::thread::spawn(move || {
-        // Each round is a client: two of each server's are over.
+        // Each round is a client; by then two rounds of each server are complete.
         wait_until(|| server.clients() >= 5);
         process.kill().unwrap();
         process.wait().unwrap();
@@ -394,15 +400,15 @@ fn a_process_that_ends_while_it_is_measured_is_told() {
     ]);
     drop(killer.join().unwrap());
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
-    assert!(text(&output.stderr).contains("A's process ended while it was measured"));
+    assert!(text(&output.stderr).contains("A's process exited during the measurement"));
     assert!(text(&output.stdout).contains("       100  A"), "{}", text(&output.stdout));
 }
 
 #[test]
-fn a_signal_ends_a_comparison_with_its_report() {
+fn a_signal_ends_a_comparison_with_a_report() {
     let folder = folder();
     let html = path(&folder, "c.html");
-    // Before a round is over, and after some.
+    // Before the first round is complete, and after some.
     for (rates, is_reported) in [("100", false), ("100,200,300", true)] {
         let round_secs = if is_reported { "0.3" } else { "30" };
         let mut child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
@@ -412,11 +418,11 @@ fn a_signal_ends_a_comparison_with_its_report() {
             .args(["--rates", rates, "--rounds", "20", "-l", round_secs, "--html", &html])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // As a shell starts it: Ctrl-C goes to the whole group.
+            // As in a shell: Ctrl-C goes to the whole process group.
             .process_group(0)
             .spawn()
             .unwrap();
-        // Its first question is a client, and so is each round.
+        // The first query is a client, and so is each round.
         wait_for_clients(&folder, "first", if is_reported { 6 } else { 2 });
         let group = Pid::from_raw(child.id() as i32);
         // Twice, as people do.
@@ -429,7 +435,7 @@ fn a_signal_ends_a_comparison_with_its_report() {
         assert_eq!(child.wait().unwrap().code(), Some(130), "{report}{errors:?}");
         assert_eq!(report.contains("stopped by a signal"), is_reported, "{report}");
         assert_eq!(report.contains("       100  CoreDNS"), is_reported, "{report}");
-        // The signal did not reach the servers, whose last answers are no losses.
+        // The signal did not reach the servers, so their last responses were not lost.
         assert!(!report.contains("was lost"), "{report}");
         assert_eq!(fs::exists(&html).unwrap(), is_reported);
         let has_said = errors.iter().any(|line| line.contains("nothing to report"));

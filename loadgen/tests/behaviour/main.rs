@@ -1,4 +1,4 @@
-//! loadgen against servers whose behaviour is known, as a library and as the command.
+//! Runs loadgen, as a library and as a command, against servers with known behaviour.
 
 mod command;
 mod compare;

@@ -1,4 +1,4 @@
-//! DNS servers whose faults are known, in a thread on loopback.
+//! DNS servers with known faults, each in a thread on loopback.
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{ErrorKind, Read, Write};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// What is done to every answer.
+/// What is wrong with each response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Twist {
     #[default]
@@ -19,7 +19,7 @@ pub(crate) enum Twist {
     Empty,
     /// The QR bit is not set.
     Query,
-    /// The answer to the query before comes once more, first.
+    /// The response to the previous query is sent again first.
     RepeatLast,
     Truncated,
     OtherCase,
@@ -30,7 +30,8 @@ pub(crate) enum Twist {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Behaviour {
     pub(crate) delay: Duration,
-    /// (every, length): no answer leaves in the middle of each period; those that are due wait for its end.
+    /// (every, length): no response leaves in the middle of each period; responses due wait for its
+    /// end.
     pub(crate) stall: Option<(Duration, Duration)>,
     pub(crate) drop_every: Option<u64>,
     pub(crate) twist: Twist,
@@ -67,7 +68,7 @@ impl Server {
         Self::over_tcp(TcpListener::bind(local).unwrap())
     }
 
-    /// On one port; what `behaviour` says is done over UDP only.
+    /// UDP and TCP on the same port; `behaviour` applies to UDP only.
     pub(crate) fn both(behaviour: Behaviour) -> (Self, Self) {
         let pair = || {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -81,7 +82,7 @@ impl Server {
 
     fn over_udp(socket: UdpSocket, behaviour: Behaviour) -> Self {
         socket.set_nonblocking(true).unwrap();
-        // A test machine that is busy must not lose what the test counts.
+        // A busy test machine must not lose queries that the test counts.
         socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).unwrap();
         let address = socket.local_addr().unwrap();
         Self::start(address, move |stop, seen| serve_udp(&socket, behaviour, stop, seen))
@@ -93,7 +94,7 @@ impl Server {
         Self::start(address, move |stop, _| serve_tcp(&listener, stop))
     }
 
-    /// An address at which nobody listens.
+    /// An address where nothing listens.
     pub(crate) fn nobody(address: SocketAddr) -> Self {
         Self { address, stop: Arc::default(), seen: Arc::default(), thread: None }
     }
@@ -142,15 +143,15 @@ fn serve_udp(socket: &UdpSocket, behaviour: Behaviour, stop: &AtomicBool, seen: 
                 seen.dropped.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
-            let answer = answer(&bytes[..len], behaviour.twist);
+            let response = respond(&bytes[..len], behaviour.twist);
             if behaviour.twist == Twist::RepeatLast {
-                waiting.extend(last.replace(answer.clone()).map(|last| (now, from, last)));
+                waiting.extend(last.replace(response.clone()).map(|last| (now, from, last)));
             }
-            waiting.push_back((due(now, since, behaviour), from, answer));
+            waiting.push_back((due(now, since, behaviour), from, response));
         }
         while waiting.front().is_some_and(|(due, ..)| *due <= Instant::now()) {
-            let (_, to, answer) = waiting.pop_front().unwrap();
-            let _ = socket.send_to(&answer, to);
+            let (_, to, response) = waiting.pop_front().unwrap();
+            let _ = socket.send_to(&response, to);
             is_idle = false;
         }
         if is_idle {
@@ -168,26 +169,26 @@ fn due(now: Instant, since: Instant, behaviour: Behaviour) -> Instant {
     if into >= start && into < start + length { due + (start + length - into) } else { due }
 }
 
-fn answer(query: &[u8], twist: Twist) -> Vec<u8> {
-    let mut answer = query.to_vec();
-    answer[2] |= 0x80;
+fn respond(query: &[u8], twist: Twist) -> Vec<u8> {
+    let mut response = query.to_vec();
+    response[2] |= 0x80;
     match twist {
         Twist::None | Twist::RepeatLast => {}
-        Twist::WrongId => answer[0] ^= 0x80,
-        Twist::WrongQuestion => answer[13] = b'X',
-        Twist::Garbage => answer = vec![0xff; 7],
-        Twist::Empty => answer.clear(),
-        Twist::Query => answer[2] &= 0x7f,
-        Twist::Truncated => answer[2] |= 0x02,
-        Twist::OtherCase => answer[13..17].make_ascii_uppercase(),
-        Twist::Servfail => answer[3] |= 2,
+        Twist::WrongId => response[0] ^= 0x80,
+        Twist::WrongQuestion => response[13] = b'X',
+        Twist::Garbage => response = vec![0xff; 7],
+        Twist::Empty => response.clear(),
+        Twist::Query => response[2] &= 0x7f,
+        Twist::Truncated => response[2] |= 0x02,
+        Twist::OtherCase => response[13..17].make_ascii_uppercase(),
+        Twist::Servfail => response[3] |= 2,
         Twist::FormerrWithoutQuestion => {
-            answer.truncate(12);
-            answer[3] |= 1;
-            answer[5] = 0;
+            response.truncate(12);
+            response[3] |= 1;
+            response[5] = 0;
         }
     }
-    answer
+    response
 }
 
 fn serve_tcp(listener: &TcpListener, stop: &AtomicBool) {
@@ -214,7 +215,7 @@ fn serve_tcp(listener: &TcpListener, stop: &AtomicBool) {
     }
 }
 
-/// Answers the whole frames; `false` when the connection is over.
+/// Answers the complete frames; `false` if the connection is over.
 fn answer_frames(stream: &mut TcpStream, unread: &mut Vec<u8>) -> bool {
     let mut end = 0;
     while let Some(len) = unread[end..].first_chunk::<2>() {
@@ -225,8 +226,8 @@ fn answer_frames(stream: &mut TcpStream, unread: &mut Vec<u8>) -> bool {
         unread[end + 4] |= 0x80;
         end = next;
     }
-    let answers: Vec<u8> = unread.drain(..end).collect();
-    let mut rest = answers.as_slice();
+    let responses: Vec<u8> = unread.drain(..end).collect();
+    let mut rest = responses.as_slice();
     while !rest.is_empty() {
         match stream.write(rest) {
             Ok(len) => rest = &rest[len..],

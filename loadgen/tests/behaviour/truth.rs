@@ -1,7 +1,8 @@
-//! What is reported against servers whose behaviour is known: delays, stalls, drops, and answers that are no answers.
+//! Reports about servers with known behaviour: delays, stalls, drops and invalid responses.
 //!
-//! Counts must be exact. Of times, what the server's known delay makes the least possible is asserted within 2 %. The most
-//! depends on the machine, so `sender/simulation.rs` asserts both sides, where time is simulated.
+//! Counts must be exact. Times are checked against the minimum that the server's delay allows,
+//! within 2 %. The maximum depends on the machine, so `sender/simulation.rs` checks both, in
+//! simulated time.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
@@ -35,15 +36,15 @@ fn measure(server: &Server, flags: &str) -> Summary {
     Summary::new(&plan, &workload, &outcome)
 }
 
-/// Of answers that there must be.
+/// Times that must exist.
 fn times(times: &Option<Times>) -> &Times {
-    times.as_ref().expect("an answer")
+    times.as_ref().expect("a response")
 }
 
-/// One at a time: they would be one another's busy machine.
+/// One test at a time: each would be load on the machine for the others.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Never less than the server waits.
+/// Never less than the server's delay.
 fn at_least(name: &str, got_ns: u64, expected_ms: f64) {
     let got_ms = got_ns as f64 / 1e6;
     assert!(got_ms >= 0.98 * expected_ms, "{name}: {got_ms} ms for {expected_ms} ms");
@@ -69,13 +70,14 @@ const STALL: Behaviour = Behaviour {
 
 #[test]
 fn an_open_loop_shows_a_stall_and_a_closed_one_hides_it() {
-    // A tenth of the send times fall into a stall and wait for what is left of 100 ms: p99 is 90 ms of them, p99.9 is 99.
+    // A tenth of the send times fall into a stall and wait for the rest of its 100 ms, so p99 is 90
+    // ms and p99.9 is 99 ms.
     let server = Server::udp("127.0.0.1:0", STALL);
     let summary = measure(&server, "-Q 2000 --spacing constant -l 3");
     assert_eq!((summary.counts.sent, summary.counts.timed_out), (6_000, 0));
     at_least("p99", times(&summary.latency).p99_ns, 90.0);
     at_least("p99.9", times(&summary.latency).p99_9_ns, 99.0);
-    // Ten queries wait in each stall, among thousands that are asked between them.
+    // Ten queries wait in each stall, and thousands are sent between stalls.
     let closed = measure(&server, "-q 10 -l 3");
     assert!(
         times(&closed.latency).p99_ns < times(&summary.latency).p99_ns / 2,
@@ -86,15 +88,15 @@ fn an_open_loop_shows_a_stall_and_a_closed_one_hides_it() {
 }
 
 #[test]
-fn a_rate_is_one_of_the_whole_run() {
-    // One query, at once, in a second; and all that was asked for, however soon it is answered.
+fn a_rate_covers_the_whole_run() {
+    // One query per second, answered at once, is a rate of 1.
     let server = Server::udp("127.0.0.1:0", Behaviour::default());
     let summary = measure(&server, "-Q 0.5 --spacing constant -l 1");
     assert_eq!((summary.counts.sent, summary.answered_qps), (1, Some(1.0)), "{summary:?}");
     assert!(summary.own.busy_max.unwrap() < 0.9, "{:?}", summary.own);
-    // Nothing was lost, so the timeout is nobody's latency.
+    // Nothing was lost, so no latency is the timeout.
     assert_eq!(summary.latency_with_lost, summary.latency);
-    // Steps that end before the time that was given.
+    // The steps end before -l does.
     let summary = measure(&server, "-Q 100..200+100/0.2 --spacing constant -l 10");
     assert!(summary.answered_qps.unwrap() > 100.0, "{summary:?}");
     let summary = measure(&server, "-q 1 --count 1 -l 60");
@@ -102,8 +104,9 @@ fn a_rate_is_one_of_the_whole_run() {
 }
 
 #[test]
-fn sends_that_a_full_window_holds_back_are_late() {
-    // In a stall of 100 ms at 1000/s the first 50 leave, the rest when it ends: those meant for 50..90 ms over 10 ms late.
+fn sends_delayed_by_a_full_window_count_as_late() {
+    // In a stall of 100 ms at 1000/s, the first 50 leave and the rest wait for its end: those due
+    // at 50 to 90 ms are more than 10 ms late.
     let flags = "-Q 1000 --spacing constant -q 50 -l 3 --late-after 10";
     let summary = measure(&Server::udp("127.0.0.1:0", STALL), flags);
     assert_eq!((summary.counts.sent, summary.counts.unsent), (3_000, 0));
@@ -112,7 +115,7 @@ fn sends_that_a_full_window_holds_back_are_late() {
 }
 
 #[test]
-fn dropped_answers_are_lost_to_the_last_one() {
+fn every_dropped_response_counts_as_lost() {
     let server =
         Server::udp("127.0.0.1:0", Behaviour { drop_every: Some(100), ..Behaviour::default() });
     let summary = measure(&server, "-Q 5000 --spacing constant -l 1 -t 0.5");
@@ -127,7 +130,7 @@ fn dropped_answers_are_lost_to_the_last_one() {
 }
 
 #[test]
-fn what_is_no_answer_is_counted_by_what_it_is() {
+fn invalid_responses_are_counted_by_kind() {
     type Count = fn(&Summary) -> (u64, u64);
     let rows: &[(Twist, Count, (u64, u64))] = &[
         (Twist::WrongId, |s| (s.counts.wrong_id, s.counts.timed_out), (20, 20)),
@@ -155,7 +158,7 @@ fn what_is_no_answer_is_counted_by_what_it_is() {
 }
 
 #[test]
-fn answers_after_the_timeout_are_late_not_answers() {
+fn responses_after_the_timeout_count_as_late() {
     let server = Server::udp(
         "127.0.0.1:0",
         Behaviour { delay: Duration::from_millis(300), ..Behaviour::default() },
@@ -167,14 +170,14 @@ fn answers_after_the_timeout_are_late_not_answers() {
     );
     assert!(summary.counts.late_answers >= 20, "{:?}", summary.counts);
     assert!(
-        summary.warnings.iter().any(|warning| warning.contains("NO ANSWER")),
+        summary.warnings.iter().any(|warning| warning.contains("NO RESPONSE")),
         "{:?}",
         summary.warnings
     );
 }
 
 #[test]
-fn nobody_there_is_a_report_that_says_so() {
+fn a_missing_server_is_reported() {
     let address = Server::udp("127.0.0.1:0", Behaviour::default()).into_address();
     let gone = Server::nobody(address);
     let summary = measure(&gone, "-q 2 --count 4 -t 0.1");
@@ -190,7 +193,7 @@ fn nobody_there_is_a_report_that_says_so() {
 }
 
 #[test]
-fn many_sockets_threads_and_both_families() {
+fn many_sockets_and_threads_work_over_both_families() {
     for local in ["127.0.0.1:0", "[::1]:0"] {
         let server = Server::udp(local, Behaviour::default());
         let closed = measure(&server, "-c 8 -T 2 -q 16 --count 5001 -t 2");
@@ -207,9 +210,9 @@ fn many_sockets_threads_and_both_families() {
             "{:?}",
             open.counts
         );
-        // As many clients as were asked for: answers are matched within their own socket.
+        // As many clients as requested: responses are matched within their own socket.
         assert_eq!(server.clients(), 16);
-        // Names of two lengths: a batch is cut into more than one run, or into single messages.
+        // Names of two lengths: a batch is cut into several runs, or into single messages.
         for cut in ["", "--no-gso"] {
             let closed = measure(&server, &format!("{cut} -q 200 --count 5000 -t 2"));
             let counts = closed.counts;
@@ -221,8 +224,9 @@ fn many_sockets_threads_and_both_families() {
 }
 
 #[test]
-fn both_transports_in_one_run_are_told_apart() {
-    // Over UDP each answer is 40 ms late and one in ten is lost, over TCP none: the share of one cannot hide in the other.
+fn both_transports_in_one_run_are_counted_apart() {
+    // Over UDP each response takes 40 ms and one in ten is lost; TCP has neither. The figures of
+    // one must not show in the other.
     let behaviour = Behaviour {
         delay: Duration::from_millis(40),
         drop_every: Some(10),
