@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use wire::kubernetes::PodMode;
 
-pub use alias::{Alias, Part, Place};
-pub use slim::{Endpoint, Port, Service, Slice};
+pub use alias::{Alias, AliasTarget, ServicePart};
+pub use slim::{ModelEndpoint, ModelService, ModelSlice};
 pub use zones::{WireName, Zones};
 
 use crate::object::{self, Change, Event, ObjectKey, ServiceKind};
@@ -32,7 +32,7 @@ use store::{Difference, Store};
 
 /// A unit whose answers are made together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key {
+pub enum AnswerKey {
     /// What each zone has for itself: its apex, `svc`, `pod`, `dns`, `ns.dns`, `dns-version`.
     Apex,
     /// `NS.svc` and `NS.pod`.
@@ -51,8 +51,8 @@ pub struct Cluster {
     options: Arc<Options>,
     zones: Zones,
     namespaces: Store<Arc<str>, ()>,
-    services: Store<Arc<ObjectKey>, Service>,
-    slices: Store<Arc<ObjectKey>, Slice>,
+    services: Store<Arc<ObjectKey>, ModelService>,
+    slices: Store<Arc<ObjectKey>, ModelSlice>,
     pods: Store<Arc<ObjectKey>, Box<[IpAddr]>>,
     /// Slices by the Service that they name.
     slices_of: Pairs<Arc<ObjectKey>>,
@@ -61,12 +61,12 @@ pub struct Cluster {
     /// Pods by their addresses.
     pods_at: Pairs<IpAddr>,
     /// Services that stand for another name, by what their answers are copied from.
-    dependents: Pairs<Key>,
+    dependents: Pairs<AnswerKey>,
     /// The same the other way round.
-    copied_from: BTreeMap<Arc<ObjectKey>, Key>,
+    copied_from: BTreeMap<Arc<ObjectKey>, AnswerKey>,
     port_lists: PortLists,
     endpoint_count: usize,
-    dirty: BTreeSet<Key>,
+    dirty: BTreeSet<AnswerKey>,
 }
 
 impl Cluster {
@@ -86,7 +86,7 @@ impl Cluster {
             copied_from: BTreeMap::new(),
             port_lists: PortLists::default(),
             endpoint_count: 0,
-            dirty: BTreeSet::from([Key::Apex]),
+            dirty: BTreeSet::from([AnswerKey::Apex]),
         }
     }
 
@@ -104,7 +104,7 @@ impl Cluster {
                 let slim_service = |service: object::Service| {
                     let object::Service { key, kind, ports } = service;
                     let key = shared(&self.services, &self.slices_of, key);
-                    (key, Service::new(kind, ports, lists))
+                    (key, ModelService::new(kind, ports, lists))
                 };
                 let change = slim(change, slim_service, Arc::new);
                 for difference in self.services.step(change) {
@@ -118,7 +118,7 @@ impl Cluster {
                     let service = ObjectKey { namespace: slice.key.namespace.clone(), name };
                     let service = shared(&self.services, &self.slices_of, service);
                     let key = Arc::new(slice.key.clone());
-                    (key, Slice::new(service, slice, pod_names, lists))
+                    (key, ModelSlice::new(service, slice, pod_names, lists))
                 };
                 let change = slim(change, slim_slice, Arc::new);
                 for difference in self.slices.step(change) {
@@ -136,7 +136,7 @@ impl Cluster {
     }
 
     /// The keys whose answers may differ from when this was called last.
-    pub fn take_dirty(&mut self) -> BTreeSet<Key> {
+    pub fn take_dirty(&mut self) -> BTreeSet<AnswerKey> {
         std::mem::take(&mut self.dirty)
     }
 
@@ -175,47 +175,51 @@ impl Cluster {
 
     fn namespace_changed(&mut self, namespace: &Arc<str>) {
         let first = ObjectKey { namespace: (&**namespace).into(), name: "".into() };
-        self.set_dirty(Key::Namespace(Arc::clone(namespace)));
+        self.set_dirty(AnswerKey::Namespace(Arc::clone(namespace)));
         let is_inside = |key: &Arc<ObjectKey>| *key.namespace == **namespace;
         let services = self.services.from(&first).map(|(key, _)| Arc::clone(key));
         let services: Vec<Arc<ObjectKey>> = services.take_while(is_inside).collect();
         for service in services {
             let addresses = self.addresses_of(&service);
             self.set_addresses_dirty(addresses);
-            self.set_dirty(Key::Service(service));
+            self.set_dirty(AnswerKey::Service(service));
         }
         let pods = self.pods.from(&first).take_while(|(key, _)| is_inside(key));
         let addresses: BTreeSet<IpAddr> = pods.flat_map(|(_, ips)| ips.iter().copied()).collect();
         for address in addresses {
-            self.set_dirty(Key::Pod(Arc::clone(namespace), address));
+            self.set_dirty(AnswerKey::Pod(Arc::clone(namespace), address));
         }
     }
 
-    fn service_changed(&mut self, difference: Difference<Arc<ObjectKey>, Service>) {
+    fn service_changed(&mut self, difference: Difference<Arc<ObjectKey>, ModelService>) {
         let Difference { key, before } = difference;
         let (before, after) = (before.as_ref(), self.services.get(&key));
-        let mut changed = Changed::new(cluster_ips(before), cluster_ips(after));
-        let kind = |service: Option<&Service>| service.map(|service| discriminant(&service.kind));
+        let mut changed = ChangedAddresses::new(cluster_ips(before), cluster_ips(after));
+        let kind =
+            |service: Option<&ModelService>| service.map(|service| discriminant(&service.kind));
         if kind(before) != kind(after) {
             changed.here.extend(self.addresses_of(&key));
         }
         self.set_alias(&key);
         self.set_owner(&key, changed);
-        self.set_dirty(Key::Service(key));
+        self.set_dirty(AnswerKey::Service(key));
     }
 
-    fn slice_changed(&mut self, difference: &Difference<Arc<ObjectKey>, Slice>) {
+    fn slice_changed(&mut self, difference: &Difference<Arc<ObjectKey>, ModelSlice>) {
         let Difference { key, before } = difference;
         let after = self.slices.get(key);
         let (service_before, service_after) = (service_of(before.as_ref()), service_of(after));
         let (before, after) = (endpoints_of(before.as_ref()), endpoints_of(after));
         self.endpoint_count = self.endpoint_count + after.len() - before.len();
         let changes = if service_before == service_after {
-            [(service_before, Changed::of_endpoints(before, after)), (None, Changed::default())]
+            [
+                (service_before, ChangedAddresses::of_endpoints(before, after)),
+                (None, ChangedAddresses::default()),
+            ]
         } else {
             [
-                (service_before, Changed::of_endpoints(before, &[])),
-                (service_after, Changed::of_endpoints(&[], after)),
+                (service_before, ChangedAddresses::of_endpoints(before, &[])),
+                (service_after, ChangedAddresses::of_endpoints(&[], after)),
             ]
         };
         for (service, changed) in changes {
@@ -227,7 +231,7 @@ impl Cluster {
             }
             self.set_owner(&service, changed);
             self.set_alias(&service);
-            self.set_dirty(Key::Service(service));
+            self.set_dirty(AnswerKey::Service(service));
         }
     }
 
@@ -240,11 +244,11 @@ impl Cluster {
         let namespace = self.namespace_key(&key.namespace);
         for address in gone {
             self.pods_at.remove(address, key);
-            self.set_dirty(Key::Pod(Arc::clone(&namespace), address));
+            self.set_dirty(AnswerKey::Pod(Arc::clone(&namespace), address));
         }
         for address in came {
             self.pods_at.insert(address, key);
-            self.set_dirty(Key::Pod(Arc::clone(&namespace), address));
+            self.set_dirty(AnswerKey::Pod(Arc::clone(&namespace), address));
         }
     }
 
@@ -274,17 +278,17 @@ impl Cluster {
     }
 
     /// What the answers of a Service that stands for this name are copied from, if from anything of ours.
-    fn dependency(&self, external_name: &str) -> Option<Key> {
+    fn dependency(&self, external_name: &str) -> Option<AnswerKey> {
         match Alias::read(external_name, &self.zones)?.place {
-            Place::Outside | Place::Nowhere => None,
-            Place::NameServers => Some(Key::Apex),
-            Place::Service(key, _) => {
-                Some(Key::Service(shared(&self.services, &self.slices_of, key)))
+            AliasTarget::Outside | AliasTarget::Nowhere => None,
+            AliasTarget::NameServers => Some(AnswerKey::Apex),
+            AliasTarget::Service(key, _) => {
+                Some(AnswerKey::Service(shared(&self.services, &self.slices_of, key)))
             }
-            Place::Pod { namespace, address, .. } => match self.options.pods {
+            AliasTarget::Pod { namespace, address, .. } => match self.options.pods {
                 PodMode::Disabled => None,
-                PodMode::Insecure => Some(Key::Namespace(self.namespace_key(&namespace))),
-                PodMode::Verified => Some(Key::Pod(self.namespace_key(&namespace), address)),
+                PodMode::Insecure => Some(AnswerKey::Namespace(self.namespace_key(&namespace))),
+                PodMode::Verified => Some(AnswerKey::Pod(self.namespace_key(&namespace), address)),
             },
         }
     }
@@ -297,7 +301,7 @@ impl Cluster {
     }
 
     /// Brings `owners` in line with what the Service has now, for addresses that came, went or are called otherwise.
-    fn set_owner(&mut self, service: &Arc<ObjectKey>, changed: Changed) {
+    fn set_owner(&mut self, service: &Arc<ObjectKey>, changed: ChangedAddresses) {
         for address in &changed.here {
             if self.has_owners(*address) {
                 self.owners.insert(*address, service);
@@ -325,28 +329,28 @@ impl Cluster {
     fn set_addresses_dirty(&mut self, addresses: BTreeSet<IpAddr>) {
         for address in addresses {
             if self.is_own_address(address) {
-                self.set_dirty(Key::Apex);
+                self.set_dirty(AnswerKey::Apex);
             }
             if self.zones.has_address(address) {
-                self.set_dirty(Key::Address(address));
+                self.set_dirty(AnswerKey::Address(address));
             }
         }
     }
 
     /// Makes a key dirty, and all that is copied from it. What is dirty already has made its dependents so.
-    fn set_dirty(&mut self, key: Key) {
+    fn set_dirty(&mut self, key: AnswerKey) {
         let mut pending = vec![key];
         while let Some(key) = pending.pop() {
             if !self.dirty.insert(key.clone()) {
                 continue;
             }
             pending.extend(
-                self.dependents.of(key.clone()).map(|service| Key::Service(service.clone())),
+                self.dependents.of(key.clone()).map(|service| AnswerKey::Service(service.clone())),
             );
-            if let Key::Service(service) = &key
+            if let AnswerKey::Service(service) = &key
                 && self.is_name_server(service)
             {
-                pending.push(Key::Apex);
+                pending.push(AnswerKey::Apex);
             }
         }
     }
@@ -359,7 +363,7 @@ impl Cluster {
 
 /// A Service's key, shared with what names it already.
 fn shared(
-    services: &Store<Arc<ObjectKey>, Service>,
+    services: &Store<Arc<ObjectKey>, ModelService>,
     slices_of: &Pairs<Arc<ObjectKey>>,
     key: ObjectKey,
 ) -> Arc<ObjectKey> {
@@ -385,31 +389,31 @@ fn slim<T, D, K, V>(
     }
 }
 
-fn cluster_ips(service: Option<&Service>) -> &[IpAddr] {
+fn cluster_ips(service: Option<&ModelService>) -> &[IpAddr] {
     match service.map(|service| &service.kind) {
         Some(ServiceKind::ClusterIp(addresses)) => addresses,
         Some(ServiceKind::Headless | ServiceKind::ExternalName(_)) | None => &[],
     }
 }
 
-fn service_of(slice: Option<&Slice>) -> Option<Arc<ObjectKey>> {
+fn service_of(slice: Option<&ModelSlice>) -> Option<Arc<ObjectKey>> {
     slice.map(|slice| Arc::clone(&slice.service))
 }
 
-fn endpoints_of(slice: Option<&Slice>) -> &[Endpoint] {
+fn endpoints_of(slice: Option<&ModelSlice>) -> &[ModelEndpoint] {
     slice.map(|slice| &*slice.endpoints).unwrap_or_default()
 }
 
 /// Addresses of a Service that are not what they were.
 #[derive(Default)]
-struct Changed {
+struct ChangedAddresses {
     /// Those that it has now.
     here: BTreeSet<IpAddr>,
     /// Those that one of its objects no longer has; another may.
     gone: BTreeSet<IpAddr>,
 }
 
-impl Changed {
+impl ChangedAddresses {
     fn new(before: &[IpAddr], after: &[IpAddr]) -> Self {
         let without = |from: &[IpAddr], other: &[IpAddr]| {
             from.iter().filter(|address| !other.contains(address)).copied().collect()
@@ -418,9 +422,9 @@ impl Changed {
     }
 
     /// An endpoint under another label is one gone and one here.
-    fn of_endpoints(before: &[Endpoint], after: &[Endpoint]) -> Self {
-        let without = |from: &[Endpoint], other: &[Endpoint]| {
-            let other: HashSet<&Endpoint> = other.iter().collect();
+    fn of_endpoints(before: &[ModelEndpoint], after: &[ModelEndpoint]) -> Self {
+        let without = |from: &[ModelEndpoint], other: &[ModelEndpoint]| {
+            let other: HashSet<&ModelEndpoint> = other.iter().collect();
             let only = from.iter().filter(|endpoint| !other.contains(endpoint));
             only.map(|endpoint| endpoint.address).collect()
         };

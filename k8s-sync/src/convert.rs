@@ -11,13 +11,15 @@ use std::net::IpAddr;
 
 use crate::fault::{Fault, Faults, Problem};
 use crate::object::{
-    Endpoint, EndpointSlice, Namespace, ObjectKey, Pod, Service, ServiceKind, ServicePort,
-    SlicePort,
+    Endpoint, EndpointSlice, Namespace, ObjectKey, Pod, Port, Service, ServiceKind,
 };
-use crate::raw;
 use crate::raw::field::{Field, Shape};
+use crate::raw::{
+    RawEndpointSlice, RawEndpoints, RawLabels, RawMetadata, RawNamespace, RawPod, RawPort,
+    RawService, RawTargetRef,
+};
 use address::{AddressType, address, addresses};
-use ports::{Number, ports};
+use ports::{PortNumber, ports};
 
 /// The label that ties a slice to its Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -26,14 +28,14 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 ///
 /// # Errors
 /// It has no name.
-pub fn namespace(raw: raw::Namespace, faults: &mut Faults) -> Result<Namespace, Fault> {
+pub fn namespace(raw: RawNamespace, faults: &mut Faults) -> Result<Namespace, Fault> {
     check_labels(&raw.metadata, faults);
     Ok(Namespace { name: required(raw.metadata.name, "metadata.name", Problem::NoName)? })
 }
 
 /// # Errors
 /// No name, no address, or an ExternalName that is none.
-pub fn service(raw: raw::Service, faults: &mut Faults) -> Result<Service, Fault> {
+pub fn service(raw: RawService, faults: &mut Faults) -> Result<Service, Fault> {
     check_labels(&raw.metadata, faults);
     let key = ObjectKey {
         namespace: required(raw.metadata.namespace, "metadata.namespace", Problem::NoNamespace)?,
@@ -48,10 +50,10 @@ pub fn service(raw: raw::Service, faults: &mut Faults) -> Result<Service, Fault>
         cluster_ips(spec.cluster_ips, spec.cluster_ip, faults)?
     };
     let ports = ports(spec.ports, "spec.ports", faults).into_iter().map(|(path, port)| {
-        if port.number == Number::Absent {
+        if port.number == PortNumber::Absent {
             faults.note(format_args!("{path}.port"), Problem::NoPort);
         }
-        ServicePort { name: port.name, protocol: port.protocol, port: port.number.good() }
+        Port { name: port.name, protocol: port.protocol, number: port.number.good() }
     });
     let ports = ports.collect();
     Ok(Service { key, kind, ports })
@@ -62,7 +64,7 @@ pub fn service(raw: raw::Service, faults: &mut Faults) -> Result<Service, Fault>
 /// # Errors
 /// It has no name, or names as its Service what cannot be one.
 pub fn endpoint_slice(
-    raw: raw::EndpointSlice,
+    raw: RawEndpointSlice,
     faults: &mut Faults,
 ) -> Result<Option<EndpointSlice>, Fault> {
     check_labels(&raw.metadata, faults);
@@ -121,7 +123,7 @@ pub fn endpoint_slice(
 ///
 /// # Errors
 /// It has no name.
-pub fn endpoints(raw: raw::Endpoints, faults: &mut Faults) -> Result<Vec<EndpointSlice>, Fault> {
+pub fn endpoints(raw: RawEndpoints, faults: &mut Faults) -> Result<Vec<EndpointSlice>, Fault> {
     check_labels(&raw.metadata, faults);
     let key = ObjectKey {
         namespace: required(raw.metadata.namespace, "metadata.namespace", Problem::NoNamespace)?,
@@ -163,7 +165,7 @@ pub fn endpoints(raw: raw::Endpoints, faults: &mut Faults) -> Result<Vec<Endpoin
 ///
 /// # Errors
 /// It has no name or no namespace.
-pub fn pod(raw: raw::Pod, faults: &mut Faults) -> Result<Option<Pod>, Fault> {
+pub fn pod(raw: RawPod, faults: &mut Faults) -> Result<Option<Pod>, Fault> {
     check_labels(&raw.metadata, faults);
     let status = faults.read(raw.status, "status").unwrap_or_default();
     let phase = faults.read(status.phase, "status.phase");
@@ -191,11 +193,11 @@ pub fn pod(raw: raw::Pod, faults: &mut Faults) -> Result<Option<Pod>, Fault> {
 }
 
 /// Labels count for selectors and for what a slice belongs to; one that is odd is as good as absent.
-fn check_labels(metadata: &raw::Metadata, faults: &mut Faults) {
+fn check_labels(metadata: &RawMetadata, faults: &mut Faults) {
     match &metadata.labels {
         Field::Absent => {}
         Field::Odd(found) => {
-            let wanted = raw::Labels::WANTED;
+            let wanted = RawLabels::WANTED;
             faults.note("metadata.labels", Problem::Shape { found: found.clone(), wanted });
         }
         Field::Is(labels) => {
@@ -211,7 +213,7 @@ fn check_labels(metadata: &raw::Metadata, faults: &mut Faults) {
 }
 
 /// A slice's or Pod's own name is no part of any answer: the API server allows dots in it.
-fn slice_key(metadata: raw::Metadata) -> Result<ObjectKey, Fault> {
+fn slice_key(metadata: RawMetadata) -> Result<ObjectKey, Fault> {
     let namespace = required(metadata.namespace, "metadata.namespace", Problem::NoNamespace)?;
     match metadata.name {
         Field::Is(name) if !name.is_empty() => Ok(ObjectKey { namespace, name: name.into() }),
@@ -253,7 +255,7 @@ fn texts(
 /// `names`: `hostname` and `targetRef`, of which neither costs the endpoint.
 fn named_endpoint(
     addresses: Box<[IpAddr]>,
-    (hostname, target): (Field<String>, Field<raw::TargetRef>),
+    (hostname, target): (Field<String>, Field<RawTargetRef>),
     path: &str,
     faults: &mut Faults,
 ) -> Endpoint {
@@ -363,14 +365,10 @@ pub(crate) fn is_label(text: &str) -> bool {
         && bytes[bytes.len() - 1] != b'-'
 }
 
-fn slice_ports(
-    found: Field<Vec<Field<raw::Port>>>,
-    list: &str,
-    faults: &mut Faults,
-) -> Box<[SlicePort]> {
+fn slice_ports(found: Field<Vec<Field<RawPort>>>, list: &str, faults: &mut Faults) -> Box<[Port]> {
     let ports = ports(found, list, faults).into_iter().map(|(_, port)| {
         let number = port.number.good();
-        SlicePort { name: port.name, protocol: port.protocol, port: number }
+        Port { name: port.name, protocol: port.protocol, number }
     });
     ports.collect()
 }

@@ -180,7 +180,7 @@ impl Faults {
 
 /// An object, as an operator finds it again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Whose<'o> {
+pub(crate) struct ObjectRef<'o> {
     pub(crate) kind: &'static str,
     pub(crate) key: &'o ObjectKey,
     /// `file:line:column`, where it is from a file.
@@ -196,11 +196,11 @@ pub(crate) struct FaultLog {
     parts: AtomicU64,
     /// Whether `said` has an entry.
     has_said: AtomicBool,
-    said: Mutex<Said>,
+    said: Mutex<LoggedFaults>,
 }
 
 #[derive(Debug)]
-struct Said {
+struct LoggedFaults {
     /// By an object's hash, that of its faults.
     faults: HashMap<u64, u64>,
     window_began: Instant,
@@ -209,7 +209,7 @@ struct Said {
 
 impl FaultLog {
     pub(crate) fn new() -> Self {
-        let said = Said { faults: HashMap::new(), window_began: Instant::now(), lines: 0 };
+        let said = LoggedFaults { faults: HashMap::new(), window_began: Instant::now(), lines: 0 };
         Self {
             refused: AtomicU64::new(0),
             parts: AtomicU64::new(0),
@@ -230,7 +230,12 @@ impl FaultLog {
     ///
     /// What is odd in it is said once, and again when it is another thing that is odd or it was good in between. How many
     /// lines were logged.
-    pub(crate) fn note(&self, whose: Whose<'_>, refusal: Option<&Fault>, parts: &Faults) -> u64 {
+    pub(crate) fn note(
+        &self,
+        whose: ObjectRef<'_>,
+        refusal: Option<&Fault>,
+        parts: &Faults,
+    ) -> u64 {
         let is_good = refusal.is_none() && parts.count == 0;
         if is_good && !self.has_said.load(Relaxed) {
             return 0;
@@ -261,10 +266,15 @@ impl FaultLog {
     }
 }
 
-impl Said {
+impl LoggedFaults {
     /// How many lines it took, and whether that was all of it.
-    fn say(&mut self, whose: Whose<'_>, refusal: Option<&Fault>, parts: &Faults) -> (u64, bool) {
-        let Whose { kind, key: ObjectKey { namespace, name }, from } = whose;
+    fn say(
+        &mut self,
+        whose: ObjectRef<'_>,
+        refusal: Option<&Fault>,
+        parts: &Faults,
+    ) -> (u64, bool) {
+        let ObjectRef { kind, key: ObjectKey { namespace, name }, from } = whose;
         if self.window_began.elapsed() >= WINDOW {
             (self.window_began, self.lines) = (Instant::now(), 0);
         }
@@ -294,7 +304,7 @@ impl Said {
     }
 }
 
-impl Whose<'_> {
+impl ObjectRef<'_> {
     /// Of what tells it from others: its place too where it has no name.
     fn hash(&self) -> u64 {
         let place = if self.key.name.is_empty() { self.from } else { None };
@@ -317,7 +327,7 @@ mod tests {
         let refusal = refusal.map(|field| Fault::new(field, Problem::NoName));
         let mut faults = Faults::default();
         parts.iter().for_each(|field| faults.note(field, Problem::NoAddress));
-        log.note(Whose { kind: "Service", key: &key, from: None }, refusal.as_ref(), &faults)
+        log.note(ObjectRef { kind: "Service", key: &key, from: None }, refusal.as_ref(), &faults)
     }
 
     #[test]

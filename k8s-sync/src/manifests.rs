@@ -20,7 +20,7 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc::{Receiver, Sender};
 
-use crate::fault::Whose;
+use crate::fault::ObjectRef;
 use crate::object::Event;
 use crate::options::Options;
 use crate::raw::Kind;
@@ -78,7 +78,7 @@ pub struct Manifests {
     is_good: bool,
     /// Notes of the last good attempt, which are said once.
     noted: Notes,
-    changes: Changes,
+    changes: FolderWatcher,
 }
 
 impl Manifests {
@@ -96,7 +96,7 @@ impl Manifests {
             return Err(ManifestError::new(Path::new("manifests"), None, cause));
         }
         let reader = Arc::new(Reader { paths: paths.to_vec(), options: options.clone() });
-        let mut changes = Changes::new();
+        let mut changes = FolderWatcher::new();
         changes.watch(files::folders(paths, &Fingerprint::default()));
         let began = Instant::now();
         let fingerprint = Fingerprint::take(paths)?;
@@ -183,7 +183,7 @@ impl Manifests {
     fn note(&mut self, snapshot: &Snapshot, took: Duration) {
         let (mut refused, mut odd_parts) = (0, 0);
         for found in &snapshot.found {
-            let whose = Whose { kind: found.kind, key: &found.key, from: Some(&found.from) };
+            let whose = ObjectRef { kind: found.kind, key: &found.key, from: Some(&found.from) };
             let log = &self.status.kind(found.counted_as).faults;
             log.note(whose, found.refusal.as_ref(), &found.faults);
             refused += u64::from(found.refusal.is_some());
@@ -210,14 +210,14 @@ impl Manifests {
 }
 
 /// Tells when something has happened in the watched folders.
-struct Changes {
+struct FolderWatcher {
     /// `None`: the kernel gives no more inotify instances; polling remains.
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
     happened: Receiver<()>,
 }
 
-impl Changes {
+impl FolderWatcher {
     fn new() -> Self {
         // One is enough: it says that something happened, not what.
         let (tell, happened) = tokio::sync::mpsc::channel(1);

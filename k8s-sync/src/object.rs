@@ -23,7 +23,7 @@ pub struct Namespace {
 pub struct Service {
     pub key: ObjectKey,
     pub kind: ServiceKind,
-    pub ports: Box<[ServicePort]>,
+    pub ports: Box<[Port]>,
 }
 
 /// What a Service's name stands for (Kubernetes DNS specification, sections 2.3 to 2.5).
@@ -37,12 +37,13 @@ pub enum ServiceKind {
     ExternalName(Box<str>),
 }
 
-/// `spec.ports[]` of a Service. `name` is empty where the port has none; `port` is absent where its number is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServicePort {
+/// A port of a Service (`spec.ports[]`) or of a slice (`ports[]`). An unnamed port has an empty `name`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Port {
     pub name: Box<str>,
     pub protocol: Protocol,
-    pub port: Option<u16>,
+    /// 1 to 65535. `None`: "all ports" of a slice, or a number that was invalid.
+    pub number: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,7 +62,7 @@ pub struct EndpointSlice {
     pub endpoints: Box<[Endpoint]>,
     /// Names of ready endpoints, as written.
     pub hosts: Box<[Box<str>]>,
-    pub ports: Box<[SlicePort]>,
+    pub ports: Box<[Port]>,
 }
 
 /// `endpoints[]` of a slice: one per ready address set. Endpoints that are not ready (`conditions.ready: false`) are left out
@@ -72,14 +73,6 @@ pub struct Endpoint {
     pub hostname: Option<Box<str>>,
     /// `targetRef.name`, for `endpoint_pod_names`.
     pub pod_name: Option<Box<str>>,
-}
-
-/// `ports[]` of a slice. `name` is empty where the port has none; `port` is absent for "all ports".
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlicePort {
-    pub name: Box<str>,
-    pub protocol: Protocol,
-    pub port: Option<u16>,
 }
 
 /// `v1.Pod`, watched for `pods verified` only; finished and deleted pods are refused where they are read.

@@ -21,10 +21,10 @@ use wire::compile::{NameHash, Table, TableBuilder, TableOptions};
 pub use generations::Deliver;
 use generations::Generations;
 
-use crate::cluster::{Cluster, Key};
+use crate::cluster::{AnswerKey, Cluster};
 use crate::object::{Event, ObjectKey};
 use crate::options::Options;
-use crate::records::{Change, RecordWriter, Refused};
+use crate::records::{EntryChange, RecordWriter, Refused};
 
 /// Events taken in between two publications: those that are there already, so that a burst costs one table. The bound keeps
 /// a change waiting no longer than such a batch takes.
@@ -69,7 +69,7 @@ pub struct Publisher {
     builder: TableBuilder,
     records: RecordWriter,
     /// Names that each Service has in the table. The other keys' names follow from the keys.
-    services: BTreeMap<Arc<ObjectKey>, Box<[Published]>>,
+    services: BTreeMap<Arc<ObjectKey>, Box<[PublishedName]>>,
     fingerprints: RandomState,
     refused_names: u64,
     refused_log: RefusedLog,
@@ -101,7 +101,7 @@ impl RefusedLog {
 
 /// A name of the table: the fingerprint of its whole entry, and what removes it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Published {
+struct PublishedName {
     fingerprint: u64,
     name: NameHash,
 }
@@ -144,10 +144,11 @@ impl Publisher {
         let mut refused = Refused::default();
         for key in self.cluster.take_dirty() {
             let (changed, more) = match &key {
-                Key::Service(service) => self.publish_service(service),
-                Key::Apex | Key::Namespace(_) | Key::Address(_) | Key::Pod(..) => {
-                    self.publish_key(&key)
-                }
+                AnswerKey::Service(service) => self.publish_service(service),
+                AnswerKey::Apex
+                | AnswerKey::Namespace(_)
+                | AnswerKey::Address(_)
+                | AnswerKey::Pod(..) => self.publish_key(&key),
             };
             changes += changed;
             refused.add(more);
@@ -167,17 +168,17 @@ impl Publisher {
     }
 
     /// How many names differ, and what could not be one.
-    fn publish_key(&mut self, key: &Key) -> (usize, Refused) {
+    fn publish_key(&mut self, key: &AnswerKey) -> (usize, Refused) {
         let builder = &mut self.builder;
         let mut changes = 0;
         let refused = self.records.write(&self.cluster, key, &mut |change| {
             changes += 1;
             match change {
-                Change::Put(entry) => {
+                EntryChange::Put(entry) => {
                     builder.insert(entry);
                 }
                 // Inserting tells the hash that removes; of two calls for a name the last counts.
-                Change::Remove(entry) => {
+                EntryChange::Remove(entry) => {
                     let name = builder.insert(entry);
                     builder.remove(name);
                 }
@@ -191,9 +192,9 @@ impl Publisher {
         let before = self.services.remove(key).unwrap_or_default();
         let (builder, fingerprints) = (&mut self.builder, &self.fingerprints);
         let (mut now, mut written) = (Vec::with_capacity(before.len()), Vec::new());
-        let dirty = Key::Service(Arc::clone(key));
+        let dirty = AnswerKey::Service(Arc::clone(key));
         let refused = self.records.write(&self.cluster, &dirty, &mut |change| match change {
-            Change::Put(entry) => {
+            EntryChange::Put(entry) => {
                 let fingerprint = fingerprints.hash_one(entry);
                 let known = before.binary_search_by_key(&fingerprint, |one| one.fingerprint);
                 now.push(match known {
@@ -201,11 +202,11 @@ impl Publisher {
                     Err(_) => {
                         let name = builder.insert(entry);
                         written.push(name);
-                        Published { fingerprint, name }
+                        PublishedName { fingerprint, name }
                     }
                 });
             }
-            Change::Remove(_) => unreachable!("a Service does not know what it no longer has"),
+            EntryChange::Remove(_) => unreachable!("a Service does not know what it no longer has"),
         });
         now.sort_unstable();
         written.sort_unstable();

@@ -78,8 +78,8 @@ pub trait RawObject: DeserializeOwned + Clone + std::fmt::Debug + Send + 'static
     /// What a deletion names.
     type Key;
 
-    fn metadata(&self) -> &Metadata;
-    fn metadata_mut(&mut self) -> &mut Metadata;
+    fn metadata(&self) -> &RawMetadata;
+    fn metadata_mut(&mut self) -> &mut RawMetadata;
     /// Namespaces are cluster-wide: the name alone names them.
     fn key(key: ObjectKey) -> Self::Key;
 
@@ -96,19 +96,19 @@ pub trait RawObject: DeserializeOwned + Clone + std::fmt::Debug + Send + 'static
 /// `metadata` of any object.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Metadata {
+pub struct RawMetadata {
     pub name: Field<String>,
     pub namespace: Field<String>,
     #[serde(deserialize_with = "field::good")]
     pub resource_version: Option<String>,
     /// Only whether it is there.
     pub deletion_timestamp: Option<IgnoredAny>,
-    pub labels: Field<Labels>,
+    pub labels: Field<RawLabels>,
 }
 
-pub type Labels = BTreeMap<String, Field<String>>;
+pub type RawLabels = BTreeMap<String, Field<String>>;
 
-impl Metadata {
+impl RawMetadata {
     /// Empty strings where the object has no name or no namespace.
     #[must_use]
     pub fn key(&self) -> ObjectKey {
@@ -124,35 +124,35 @@ impl Metadata {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Namespace {
+pub struct RawNamespace {
     #[serde(deserialize_with = "field::good_or_default")]
-    pub metadata: Metadata,
+    pub metadata: RawMetadata,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Service {
+pub struct RawService {
     #[serde(deserialize_with = "field::good_or_default")]
-    pub metadata: Metadata,
-    pub spec: Field<ServiceSpec>,
+    pub metadata: RawMetadata,
+    pub spec: Field<RawServiceSpec>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ServiceSpec {
+pub struct RawServiceSpec {
     pub r#type: Field<String>,
     #[serde(rename = "clusterIP")]
     pub cluster_ip: Field<String>,
     #[serde(rename = "clusterIPs")]
     pub cluster_ips: Field<Vec<Field<String>>>,
     pub external_name: Field<String>,
-    pub ports: Field<Vec<Field<Port>>>,
+    pub ports: Field<Vec<Field<RawPort>>>,
 }
 
 /// `ports[]` of a Service, of an EndpointSlice or of a subset of Endpoints.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Port {
+pub struct RawPort {
     pub name: Field<String>,
     pub protocol: Field<String>,
     pub port: Field<i64>,
@@ -160,81 +160,81 @@ pub struct Port {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct EndpointSlice {
+pub struct RawEndpointSlice {
     #[serde(deserialize_with = "field::good_or_default")]
-    pub metadata: Metadata,
+    pub metadata: RawMetadata,
     pub address_type: Field<String>,
-    pub endpoints: Field<Vec<Field<Endpoint>>>,
-    pub ports: Field<Vec<Field<Port>>>,
+    pub endpoints: Field<Vec<Field<RawEndpoint>>>,
+    pub ports: Field<Vec<Field<RawPort>>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Endpoint {
+pub struct RawEndpoint {
     pub addresses: Field<Vec<Field<String>>>,
-    pub conditions: Field<Conditions>,
+    pub conditions: Field<RawConditions>,
     pub hostname: Field<String>,
-    pub target_ref: Field<TargetRef>,
+    pub target_ref: Field<RawTargetRef>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Conditions {
+pub struct RawConditions {
     pub ready: Field<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct TargetRef {
+pub struct RawTargetRef {
     pub name: Field<String>,
 }
 
 /// `v1.Endpoints`, which EndpointSlices have taken the place of.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Endpoints {
+pub struct RawEndpoints {
     #[serde(deserialize_with = "field::good_or_default")]
-    pub metadata: Metadata,
-    pub subsets: Field<Vec<Field<Subset>>>,
+    pub metadata: RawMetadata,
+    pub subsets: Field<Vec<Field<RawSubset>>>,
 }
 
 /// Addresses that have these ports. Those that are not ready stand in another list, which is not read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Subset {
-    pub addresses: Field<Vec<Field<EndpointAddress>>>,
-    pub ports: Field<Vec<Field<Port>>>,
+pub struct RawSubset {
+    pub addresses: Field<Vec<Field<RawEndpointAddress>>>,
+    pub ports: Field<Vec<Field<RawPort>>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct EndpointAddress {
+pub struct RawEndpointAddress {
     pub ip: Field<String>,
     pub hostname: Field<String>,
-    pub target_ref: Field<TargetRef>,
+    pub target_ref: Field<RawTargetRef>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Pod {
+pub struct RawPod {
     #[serde(deserialize_with = "field::good_or_default")]
-    pub metadata: Metadata,
-    pub status: Field<PodStatus>,
+    pub metadata: RawMetadata,
+    pub status: Field<RawPodStatus>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct PodStatus {
+pub struct RawPodStatus {
     pub phase: Field<String>,
     #[serde(rename = "podIP")]
     pub pod_ip: Field<String>,
     #[serde(rename = "podIPs")]
-    pub pod_ips: Field<Vec<Field<PodIp>>>,
+    pub pod_ips: Field<Vec<Field<RawPodIp>>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct PodIp {
+pub struct RawPodIp {
     pub ip: Field<String>,
 }
 
@@ -251,27 +251,27 @@ macro_rules! maps {
 }
 
 maps!(
-    Metadata,
-    ServiceSpec,
-    Port,
-    Endpoint,
-    Conditions,
-    TargetRef,
-    Subset,
-    EndpointAddress,
-    PodStatus,
-    PodIp
+    RawMetadata,
+    RawServiceSpec,
+    RawPort,
+    RawEndpoint,
+    RawConditions,
+    RawTargetRef,
+    RawSubset,
+    RawEndpointAddress,
+    RawPodStatus,
+    RawPodIp
 );
 
-impl RawObject for Namespace {
+impl RawObject for RawNamespace {
     const KIND: Kind = Kind::Namespace;
     type Object = object::Namespace;
     type Key = Box<str>;
 
-    fn metadata(&self) -> &Metadata {
+    fn metadata(&self) -> &RawMetadata {
         &self.metadata
     }
-    fn metadata_mut(&mut self) -> &mut Metadata {
+    fn metadata_mut(&mut self) -> &mut RawMetadata {
         &mut self.metadata
     }
     fn key(key: ObjectKey) -> Box<str> {
@@ -285,15 +285,15 @@ impl RawObject for Namespace {
     }
 }
 
-impl RawObject for Service {
+impl RawObject for RawService {
     const KIND: Kind = Kind::Service;
     type Object = object::Service;
     type Key = ObjectKey;
 
-    fn metadata(&self) -> &Metadata {
+    fn metadata(&self) -> &RawMetadata {
         &self.metadata
     }
-    fn metadata_mut(&mut self) -> &mut Metadata {
+    fn metadata_mut(&mut self) -> &mut RawMetadata {
         &mut self.metadata
     }
     fn key(key: ObjectKey) -> ObjectKey {
@@ -307,15 +307,15 @@ impl RawObject for Service {
     }
 }
 
-impl RawObject for EndpointSlice {
+impl RawObject for RawEndpointSlice {
     const KIND: Kind = Kind::EndpointSlice;
     type Object = object::EndpointSlice;
     type Key = ObjectKey;
 
-    fn metadata(&self) -> &Metadata {
+    fn metadata(&self) -> &RawMetadata {
         &self.metadata
     }
-    fn metadata_mut(&mut self) -> &mut Metadata {
+    fn metadata_mut(&mut self) -> &mut RawMetadata {
         &mut self.metadata
     }
     fn key(key: ObjectKey) -> ObjectKey {
@@ -329,15 +329,15 @@ impl RawObject for EndpointSlice {
     }
 }
 
-impl RawObject for Pod {
+impl RawObject for RawPod {
     const KIND: Kind = Kind::Pod;
     type Object = object::Pod;
     type Key = ObjectKey;
 
-    fn metadata(&self) -> &Metadata {
+    fn metadata(&self) -> &RawMetadata {
         &self.metadata
     }
-    fn metadata_mut(&mut self) -> &mut Metadata {
+    fn metadata_mut(&mut self) -> &mut RawMetadata {
         &mut self.metadata
     }
     fn key(key: ObjectKey) -> ObjectKey {

@@ -18,13 +18,13 @@ use domain::rdata::Srv;
 use wire::compile::{EntryWriter, Section};
 use wire::kubernetes::PodMode;
 
-use crate::cluster::{Cluster, Key};
+use crate::cluster::{AnswerKey, Cluster};
 use label::Label;
 use pen::Pen;
 
 /// What is to become of a name. The bytes are an entry of `EntryWriter`'s.
 #[derive(Clone, Copy, Debug)]
-pub enum Change<'e> {
+pub enum EntryChange<'e> {
     Put(&'e [u8]),
     /// Said of keys whose names follow from the key alone. A Service that is gone says nothing.
     Remove(&'e [u8]),
@@ -55,17 +55,17 @@ impl RecordWriter {
     pub fn write(
         &mut self,
         cluster: &Cluster,
-        key: &Key,
-        change: &mut dyn FnMut(Change<'_>),
+        key: &AnswerKey,
+        change: &mut dyn FnMut(EntryChange<'_>),
     ) -> Refused {
         let ttl_secs = cluster.options().ttl_secs;
         let mut pen = Pen::new(&mut self.writer, &mut self.rdata, ttl_secs, change);
         match key {
-            Key::Apex => apex::write(&mut pen, cluster),
-            Key::Namespace(namespace) => write_namespace(&mut pen, cluster, namespace),
-            Key::Service(service) => service::write(&mut pen, cluster, service),
-            Key::Address(address) => reverse::write(&mut pen, cluster, *address),
-            Key::Pod(namespace, address) => write_pod(&mut pen, cluster, namespace, *address),
+            AnswerKey::Apex => apex::write(&mut pen, cluster),
+            AnswerKey::Namespace(namespace) => write_namespace(&mut pen, cluster, namespace),
+            AnswerKey::Service(service) => service::write(&mut pen, cluster, service),
+            AnswerKey::Address(address) => reverse::write(&mut pen, cluster, *address),
+            AnswerKey::Pod(namespace, address) => write_pod(&mut pen, cluster, namespace, *address),
         }
         pen.finish()
     }

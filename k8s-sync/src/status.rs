@@ -28,18 +28,18 @@ pub fn is_wanted(options: &Options, kind: Kind) -> bool {
 #[derive(Debug)]
 pub struct SourceStatus {
     kinds: [KindStatus; Kind::ALL.len()],
-    server: Arc<Server>,
+    server: Arc<CurrentServer>,
 }
 
 /// The API server that is asked. Empty: none is, or not yet.
 #[derive(Debug, Default)]
-struct Server(Mutex<Arc<str>>);
+struct CurrentServer(Mutex<Arc<str>>);
 
 /// One kind's state.
 #[derive(Debug)]
 pub struct KindStatus {
     kind: Kind,
-    server: Arc<Server>,
+    server: Arc<CurrentServer>,
     began: Instant,
     is_wanted: bool,
     is_synced: AtomicBool,
@@ -50,19 +50,19 @@ pub struct KindStatus {
     /// What was odd in the objects.
     pub(crate) faults: FaultLog,
     has_trouble: AtomicBool,
-    trouble: Mutex<TroubleLog>,
+    trouble: Mutex<FailureLog>,
 }
 
 #[derive(Debug, Default)]
-struct TroubleLog {
+struct FailureLog {
     /// Now, if there is one.
-    trouble: Option<Trouble>,
+    trouble: Option<OngoingFailure>,
     /// When the last one was logged.
     logged: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Trouble {
+struct OngoingFailure {
     since: Instant,
     /// Whether the log knows of it, so that its end is worth a line.
     is_logged: bool,
@@ -93,7 +93,7 @@ impl SourceStatus {
     #[must_use]
     pub fn new(options: &Options) -> Self {
         let began = Instant::now();
-        let server = Arc::<Server>::default();
+        let server = Arc::<CurrentServer>::default();
         let kinds = Kind::ALL.map(|kind| KindStatus {
             kind,
             server: Arc::clone(&server),
@@ -137,7 +137,7 @@ impl SourceStatus {
     }
 }
 
-impl Server {
+impl CurrentServer {
     fn name(&self) -> Option<Arc<str>> {
         let name = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
         Some(name).filter(|name| !name.is_empty())
@@ -199,7 +199,7 @@ impl KindStatus {
         self.failures.fetch_add(1, Relaxed);
         let mut log = self.lock();
         let since = log.trouble.as_ref().map_or_else(Instant::now, |trouble| trouble.since);
-        log.trouble = Some(Trouble { since, is_logged: false, error });
+        log.trouble = Some(OngoingFailure { since, is_logged: false, error });
         self.has_trouble.store(true, Relaxed);
     }
 
@@ -219,7 +219,7 @@ impl KindStatus {
         let now = Instant::now();
         let mut log = self.lock();
         let is_due = log.logged.is_none_or(|at| now.duration_since(at) >= REPEAT_LOG_AFTER);
-        let trouble = log.trouble.get_or_insert_with(|| Trouble {
+        let trouble = log.trouble.get_or_insert_with(|| OngoingFailure {
             since: now,
             is_logged: false,
             error: String::new(),
@@ -264,7 +264,7 @@ impl KindStatus {
         );
         let mut log = self.lock();
         let since = log.trouble.as_ref().map_or(now, |trouble| trouble.since);
-        log.trouble = Some(Trouble { since, is_logged: true, error });
+        log.trouble = Some(OngoingFailure { since, is_logged: true, error });
         log.logged = Some(now);
         self.has_trouble.store(true, Relaxed);
     }
@@ -275,7 +275,7 @@ impl KindStatus {
             return;
         }
         let trouble = self.lock().trouble.take();
-        if let Some(Trouble { since, is_logged: true, .. }) = trouble {
+        if let Some(OngoingFailure { since, is_logged: true, .. }) = trouble {
             let after_secs = since.elapsed().as_secs();
             tracing::info!(kind = self.kind.plural(), after_secs, "up to date again");
         }
@@ -287,7 +287,7 @@ impl KindStatus {
     }
 
     /// A panic elsewhere leaves a trouble that is still readable.
-    fn lock(&self) -> MutexGuard<'_, TroubleLog> {
+    fn lock(&self) -> MutexGuard<'_, FailureLog> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -33,15 +33,15 @@ use tokio::time::{sleep, sleep_until};
 
 pub use client::Verifier;
 
-use crate::fault::{Faults, Whose};
+use crate::fault::{Faults, ObjectRef};
 use crate::object::{Change, Event};
 use crate::options::{ApiServer, Options};
-use crate::raw::{self, Kind, RawObject};
+use crate::raw::{Kind, RawEndpointSlice, RawNamespace, RawObject, RawPod, RawService};
 use crate::status::{KindStatus, SourceStatus, is_wanted};
-use client::{ConnectError, Connector, Numbered};
-use failure::Trouble;
-use list_watch::{Compared, ListWatch, Step};
-use recovery::{Failure, Next, Observation, Probe, Recovery, Retry, Strategy};
+use client::{ConnectError, Connector, NumberedClient};
+use failure::Diagnosis;
+use list_watch::{ListWatch, Step, VersionComparison};
+use recovery::{Failure, Next, Observation, ProbeResult, Recovery, Retry, Strategy};
 use resource::Queries;
 
 /// How long a request waits for a client that is being made before the old one sends it: an exec
@@ -88,18 +88,20 @@ impl Watch {
         };
         let kinds = Kind::ALL.into_iter().filter(|kind| is_wanted(&self.options, *kind));
         let watches = kinds.map(|kind| match kind {
-            Kind::Namespace => self.watch::<raw::Namespace>(client.clone(), &events).boxed(),
-            Kind::Service => self.watch::<raw::Service>(client.clone(), &events).boxed(),
-            Kind::EndpointSlice => {
-                self.watch::<raw::EndpointSlice>(client.clone(), &events).boxed()
-            }
-            Kind::Pod => self.watch::<raw::Pod>(client.clone(), &events).boxed(),
+            Kind::Namespace => self.watch::<RawNamespace>(client.clone(), &events).boxed(),
+            Kind::Service => self.watch::<RawService>(client.clone(), &events).boxed(),
+            Kind::EndpointSlice => self.watch::<RawEndpointSlice>(client.clone(), &events).boxed(),
+            Kind::Pod => self.watch::<RawPod>(client.clone(), &events).boxed(),
         });
         futures::future::join_all(watches).await;
     }
 
     /// One kind: a turn of the loop is what comes until there is something to be asked for again.
-    async fn watch<T: RawObject>(&self, mut client: Numbered, events: &Sender<Event>) -> Closed {
+    async fn watch<T: RawObject>(
+        &self,
+        mut client: NumberedClient,
+        events: &Sender<Event>,
+    ) -> Closed {
         let mut recovery = Recovery::new(self.is_paged_only.load(Relaxed), now());
         let queries = Queries::new(T::KIND, &self.options);
         let api = Api::all(client.client.clone());
@@ -139,7 +141,7 @@ impl Watch {
         events: &Sender<Event>,
     ) -> Result<Retry, Closed> {
         let status = self.status.kind(T::KIND);
-        let mut list = List { began: now(), objects: 0 };
+        let mut list = ListProgress { began: now(), objects: 0 };
         let mut probe = pin!(Fuse::terminated());
         loop {
             let deadline = tokio::time::Instant::from_std(recovery.deadline());
@@ -158,7 +160,7 @@ impl Watch {
                 compared = &mut probe, if !probe.is_terminated() => probed(compared),
                 () = sleep_until(deadline) => {
                     let is_list_late = recovery.is_listing();
-                    (Observation::DeadlinePassed, is_list_late.then(Trouble::endless_list))
+                    (Observation::DeadlinePassed, is_list_late.then(Diagnosis::endless_list))
                 }
                 () = events.closed() => return Err(Closed),
             };
@@ -200,7 +202,7 @@ impl Watch {
 /// Sends what the step means. `None` where it is of no importance to the recovery.
 async fn forward<T: RawObject>(
     step: Step<T>,
-    list: &mut List,
+    list: &mut ListProgress,
     status: &KindStatus,
     events: &Sender<Event>,
 ) -> Result<Option<Noticed>, Closed> {
@@ -217,7 +219,7 @@ async fn forward<T: RawObject>(
         }
         Step::Deleted(object) => (Some(Change::Delete(T::key(object.raw.metadata().key()))), None),
         Step::ListBegins => {
-            *list = List { began: now(), objects: 0 };
+            *list = ListProgress { began: now(), objects: 0 };
             (Some(Change::Init), None)
         }
         Step::ListComplete { is_resumable } => {
@@ -229,8 +231,10 @@ async fn forward<T: RawObject>(
         Step::WatchEnds => (None, Some((Observation::WatchEnds, None))),
         Step::Unreadable => (None, Some((Observation::Unreadable, Some(unreadable())))),
         Step::Bookmark(compared) => match compared.probe {
-            Probe::Abreast | Probe::Ahead => (None, None),
-            Probe::WentBack | Probe::Failed(_) => (None, Some(probed(Ok(Some(compared))))),
+            ProbeResult::Equal | ProbeResult::Ahead => (None, None),
+            ProbeResult::WentBack | ProbeResult::Failed(_) => {
+                (None, Some(probed(Ok(Some(compared)))))
+            }
         },
     };
     if let Some(change) = change {
@@ -245,7 +249,7 @@ const SILENT: &str = "the watch says nothing while the API server's resource ver
 
 /// Reports a trouble for the log and /ready. `lists`: how the last list was asked for, and how the next one is.
 fn report(
-    trouble: Trouble,
+    trouble: Diagnosis,
     observation: Observation,
     next: Next,
     lists: (Strategy, Strategy),
@@ -253,7 +257,7 @@ fn report(
 ) {
     // A missing rule is worth a word even where another one is there.
     let has_fallen_back = lists.0 != lists.1 && trouble.failure != Failure::Forbidden;
-    if observation == Observation::Probed(Probe::WentBack) {
+    if observation == Observation::Probed(ProbeResult::WentBack) {
         status.outdated(trouble.error);
     } else if has_fallen_back && next.is_at_once() {
         status.fell_back(&trouble.error, lists.0.name(), lists.1.name());
@@ -264,52 +268,52 @@ fn report(
 }
 
 /// What the recovery is told, and what the operator is.
-type Noticed = (Observation, Option<Trouble>);
+type Noticed = (Observation, Option<Diagnosis>);
 
 fn failed(error: &watcher::Error) -> Noticed {
-    let trouble = Trouble::of(error);
+    let trouble = Diagnosis::of(error);
     (Observation::Failed(trouble.failure), Some(trouble))
 }
 
 fn cut() -> Noticed {
-    let trouble = Trouble::new(Failure::Refused, "the list was cut short");
+    let trouble = Diagnosis::new(Failure::Refused, "the list was cut short");
     (Observation::Failed(trouble.failure), Some(trouble))
 }
 
-fn unreadable() -> Trouble {
+fn unreadable() -> Diagnosis {
     let error = "an event of the watch cannot be read: its type or its object is unknown; \
                  a list makes up for it within a minute";
-    Trouble::new(Failure::Refused, error)
+    Diagnosis::new(Failure::Refused, error)
 }
 
-fn probed(compared: watcher::Result<Option<Compared>>) -> Noticed {
+fn probed(compared: watcher::Result<Option<VersionComparison>>) -> Noticed {
     let (probe, trouble) = match compared {
-        Ok(None) => (Probe::Abreast, None),
-        Ok(Some(Compared { probe: Probe::WentBack, server, ours })) => {
+        Ok(None) => (ProbeResult::Equal, None),
+        Ok(Some(VersionComparison { probe: ProbeResult::WentBack, server, ours })) => {
             let error = format!(
                 "the API server's resource version has gone back from {ours} to {server}, as after \
                  a restore of etcd from a backup"
             );
-            (Probe::WentBack, Some(Trouble::new(Failure::Expired, &error)))
+            (ProbeResult::WentBack, Some(Diagnosis::new(Failure::Expired, &error)))
         }
         Ok(Some(compared)) => (compared.probe, None),
         Err(error) => {
-            let trouble = Trouble::of_probe(&error);
-            (Probe::Failed(trouble.failure), Some(trouble))
+            let trouble = Diagnosis::of_probe(&error);
+            (ProbeResult::Failed(trouble.failure), Some(trouble))
         }
     };
     (Observation::Probed(probe), trouble)
 }
 
 /// The list being received.
-struct List {
+struct ListProgress {
     began: Instant,
     /// Refused ones included.
     objects: u64,
 }
 
 /// A client that is being made while the old one is used; empty where none is.
-type Renewal = JoinSet<Result<Numbered, ConnectError>>;
+type Renewal = JoinSet<Result<NumberedClient, ConnectError>>;
 
 /// Waits before the next request, and a little longer for a new client, whose failure the retry is
 /// to cure. `Some`: what came of that.
@@ -317,7 +321,7 @@ async fn pause(
     retry: Retry,
     renewal: &mut Renewal,
     events: &Sender<Event>,
-) -> Result<Option<Result<Numbered, ConnectError>>, Closed> {
+) -> Result<Option<Result<NumberedClient, ConnectError>>, Closed> {
     let due = tokio::time::Instant::now() + retry.pause;
     let patience = if renewal.is_empty() { Duration::ZERO } else { RENEWAL_WAIT_MAX };
     let renewed = async {
@@ -347,7 +351,7 @@ fn convert<T: RawObject>(raw: T, status: &KindStatus) -> Result<T::Object, T::Ke
         Ok(object) => (object, None),
         Err(refusal) => (None, Some(refusal)),
     };
-    let whose = Whose { kind: T::KIND.name(), key: &key, from: None };
+    let whose = ObjectRef { kind: T::KIND.name(), key: &key, from: None };
     status.faults.note(whose, refusal.as_ref(), &faults);
     object.ok_or_else(|| T::key(key))
 }

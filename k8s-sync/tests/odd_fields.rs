@@ -9,7 +9,7 @@ use k8s_sync::fault::Faults;
 use k8s_sync::manifests::Manifests;
 use k8s_sync::object::{Change, EndpointSlice, Event, Service, ServiceKind};
 use k8s_sync::options::{Options, Source};
-use k8s_sync::raw::{self, Kind, RawObject};
+use k8s_sync::raw::{Kind, RawEndpointSlice, RawObject, RawService};
 use k8s_sync::status::SourceStatus;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -174,13 +174,13 @@ fn of_a_slice() {
             {"name": "dns", "port": 53, "protocol": "UDP"},
         ],
     });
-    let whole = as_from_the_api::<raw::EndpointSlice>(&good).expect("a good slice");
+    let whole = as_from_the_api::<RawEndpointSlice>(&good).expect("a good slice");
     let variants = variants(&good);
     let (from_file, _, odd) = read(&variants);
     assert!(odd as usize > variants.len() / 2, "{odd} of {}", variants.len());
     for (number, (path, variant)) in variants.iter().enumerate() {
         let from_file = from_file.get(&format!("web-{number}")).cloned();
-        let from_api = as_from_the_api::<raw::EndpointSlice>(variant);
+        let from_api = as_from_the_api::<RawEndpointSlice>(variant);
         if !variant.to_string().contains(TWICE) {
             assert_eq!(from_file, from_api, "{path}");
         }
@@ -224,13 +224,13 @@ fn of_a_service() {
         },
         "status": {"loadBalancer": {}},
     });
-    let whole = as_from_the_api::<raw::Service>(&good).expect("a good Service");
+    let whole = as_from_the_api::<RawService>(&good).expect("a good Service");
     let variants = variants(&good);
     let (_, from_file, _) = read(&variants);
     for (number, (path, variant)) in variants.iter().enumerate() {
         let from_file = from_file.get(&format!("web-{number}")).cloned();
         if !variant.to_string().contains(TWICE) {
-            assert_eq!(from_file, as_from_the_api::<raw::Service>(variant), "{path}");
+            assert_eq!(from_file, as_from_the_api::<RawService>(variant), "{path}");
         }
         let Some(service) = from_file else {
             let is_all = matches!(path.as_str(), "/metadata/namespace" | "/spec");

@@ -2,7 +2,7 @@
 
 use k8s_sync::convert;
 use k8s_sync::fault::{Fault, Faults};
-use k8s_sync::raw;
+use k8s_sync::raw::{RawNamespace, RawService};
 use serde::de::DeserializeOwned;
 
 /// `json`: an object without its outer braces. The result in short, as `Debug` would say it at length, and behind bars what
@@ -31,7 +31,7 @@ fn service(spec: &str, expected: &str) {
     let show = |service: k8s_sync::object::Service| {
         let ports = service.ports.iter();
         let ports = ports.map(|port| {
-            let number = port.port.map_or_else(|| "-".to_owned(), |number| number.to_string());
+            let number = port.number.map_or_else(|| "-".to_owned(), |number| number.to_string());
             format!(" {}/{:?}/{number}", port.name, port.protocol)
         });
         format!("{:?}{}", service.kind, ports.collect::<String>())
@@ -184,7 +184,7 @@ fn names() {
         let json = format!(
             r#"{{"metadata":{{"namespace":"{namespace}","name":"{name}"}},"spec":{{"clusterIP":"None"}}}}"#
         );
-        let raw: raw::Service = serde_json::from_str(&json).expect("a test's JSON");
+        let raw: RawService = serde_json::from_str(&json).expect("a test's JSON");
         assert_eq!(
             convert::service(raw, &mut Faults::default()).is_ok(),
             is_good,
@@ -250,7 +250,7 @@ fn slice(json: &str, expected: &str) {
             text += &format!(" ={host};");
         }
         for port in &slice.ports {
-            text += &format!(" {}/{:?}/{:?};", port.name, port.protocol, port.port);
+            text += &format!(" {}/{:?}/{:?};", port.name, port.protocol, port.number);
         }
         text
     };
@@ -446,7 +446,7 @@ fn endpoints_become_slices() {
         let slices = slices.iter().map(|slice| {
             let endpoints = slice.endpoints.iter();
             let endpoints = endpoints.map(|one| format!(" {:?} {:?}", one.addresses, one.hostname));
-            let ports = slice.ports.iter().map(|port| format!(" {}/{:?}", port.name, port.port));
+            let ports = slice.ports.iter().map(|port| format!(" {}/{:?}", port.name, port.number));
             format!(
                 "{} of {}:{}{};",
                 slice.key.name,
@@ -520,7 +520,7 @@ fn pods() {
 #[test]
 fn a_terminating_namespace_exists() {
     let json = r#"{"metadata":{"name":"going","deletionTimestamp":"2026-11-21T09:26:07Z"},"status":{"phase":"Terminating"}}"#;
-    let raw: raw::Namespace = serde_json::from_str(json).expect("a test's JSON");
+    let raw: RawNamespace = serde_json::from_str(json).expect("a test's JSON");
     assert_eq!(&*convert::namespace(raw, &mut Faults::default()).expect("valid").name, "going");
 }
 
@@ -528,6 +528,6 @@ fn a_terminating_namespace_exists() {
 fn fields_that_are_not_read_may_hold_anything() {
     let json = r#"{"apiVersion":"v1","kind":"Service","metadata":{"namespace":"a","name":"b","managedFields":[{"fieldsV1":{"f:x":{}}}],"annotations":{"a":"b"},"creationTimestamp":null},
         "spec":{"clusterIP":"None","selector":{"a":"b"},"sessionAffinity":7},"status":{"loadBalancer":{}}}"#;
-    let raw: raw::Service = serde_json::from_str(json).expect("a test's JSON");
+    let raw: RawService = serde_json::from_str(json).expect("a test's JSON");
     assert!(convert::service(raw, &mut Faults::default()).is_ok());
 }

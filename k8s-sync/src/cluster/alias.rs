@@ -15,19 +15,19 @@ use crate::object::{ObjectKey, Protocol};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alias {
     pub name: WireName,
-    pub place: Place,
+    pub place: AliasTarget,
 }
 
 /// Where a name leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum AliasTarget {
     /// Into none of our zones.
     Outside,
     /// Into one of them, to a name that has no address.
     Nowhere,
     /// `ns.dns`.
     NameServers,
-    Service(ObjectKey, Part),
+    Service(ObjectKey, ServicePart),
     /// `label` is the address as the name spells it.
     Pod {
         namespace: Box<str>,
@@ -38,7 +38,7 @@ pub enum Place {
 
 /// Which of a Service's names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum ServicePart {
     Whole,
     Endpoint(Box<str>),
     Port(Box<str>, Protocol),
@@ -65,42 +65,42 @@ impl Alias {
     }
 }
 
-fn place(name: &WireName, zones: &Zones) -> Option<Place> {
+fn place(name: &WireName, zones: &Zones) -> Option<AliasTarget> {
     let read = wire::name::Name::from_wire(name.as_slice())?;
-    let Some(zone) = zones.enclosing(&read) else { return Some(Place::Outside) };
+    let Some(zone) = zones.enclosing(&read) else { return Some(AliasTarget::Outside) };
     let text = |index: usize| String::from_utf8_lossy(read.label(index));
     let left = zone.labels_left;
     let is =
         |from_zone: usize, label: &[u8]| from_zone <= left && read.label(left - from_zone) == label;
     if zone.is_reverse {
-        return Some(Place::Nowhere);
+        return Some(AliasTarget::Nowhere);
     }
     if left == 2 && is(1, b"dns") && is(2, b"ns") {
-        return Some(Place::NameServers);
+        return Some(AliasTarget::NameServers);
     }
     if left >= 3 && is(1, b"pod") {
         let label = read.label(left - 3);
-        let Some(address) = dashed_address(label) else { return Some(Place::Nowhere) };
-        return Some(Place::Pod {
+        let Some(address) = dashed_address(label) else { return Some(AliasTarget::Nowhere) };
+        return Some(AliasTarget::Pod {
             namespace: text(left - 2).into(),
             label: text(left - 3).into(),
             address,
         });
     }
     if left < 3 || !is(1, b"svc") {
-        return Some(Place::Nowhere);
+        return Some(AliasTarget::Nowhere);
     }
     let service = ObjectKey { namespace: text(left - 2).into(), name: text(left - 3).into() };
     let part = match left - 3 {
-        0 => Part::Whole,
-        1 => Part::Endpoint(text(0).into()),
+        0 => ServicePart::Whole,
+        1 => ServicePart::Endpoint(text(0).into()),
         2 => match protocol(bare(&text(1))) {
-            Some(protocol) => Part::Port(bare(&text(0)).into(), protocol),
-            None => return Some(Place::Nowhere),
+            Some(protocol) => ServicePart::Port(bare(&text(0)).into(), protocol),
+            None => return Some(AliasTarget::Nowhere),
         },
-        _ => return Some(Place::Nowhere),
+        _ => return Some(AliasTarget::Nowhere),
     };
-    Some(Place::Service(service, part))
+    Some(AliasTarget::Service(service, part))
 }
 
 /// Port and protocol are known without their underscores too, as in CoreDNS.
@@ -121,40 +121,40 @@ fn protocol(label: &str) -> Option<Protocol> {
 mod tests {
     use super::*;
 
-    fn check(external_name: &str, expected: Option<Place>) {
+    fn check(external_name: &str, expected: Option<AliasTarget>) {
         let zones = Zones::new(&[b"\x07cluster\x05local\0".to_vec(), b"\x04arpa\0".to_vec()]);
         let alias = Alias::read(external_name, &zones);
         assert_eq!(alias.map(|alias| alias.place), expected, "{external_name}");
     }
 
-    fn service(part: Part) -> Option<Place> {
-        Some(Place::Service(ObjectKey { namespace: "ns".into(), name: "web".into() }, part))
+    fn service(part: ServicePart) -> Option<AliasTarget> {
+        Some(AliasTarget::Service(ObjectKey { namespace: "ns".into(), name: "web".into() }, part))
     }
 
     #[test]
     fn places() {
-        check("www.example.org", Some(Place::Outside));
-        check("WWW.example.org.", Some(Place::Outside));
-        check("cluster.local", Some(Place::Nowhere));
-        check("web.ns.cluster.local", Some(Place::Nowhere));
-        check("ns.svc.cluster.local", Some(Place::Nowhere));
-        check("ns.dns.cluster.local", Some(Place::NameServers));
-        check("web.ns.svc.cluster.local", service(Part::Whole));
-        check("Web.NS.Svc.Cluster.Local.", service(Part::Whole));
-        check("web-0.web.ns.svc.cluster.local", service(Part::Endpoint("web-0".into())));
+        check("www.example.org", Some(AliasTarget::Outside));
+        check("WWW.example.org.", Some(AliasTarget::Outside));
+        check("cluster.local", Some(AliasTarget::Nowhere));
+        check("web.ns.cluster.local", Some(AliasTarget::Nowhere));
+        check("ns.svc.cluster.local", Some(AliasTarget::Nowhere));
+        check("ns.dns.cluster.local", Some(AliasTarget::NameServers));
+        check("web.ns.svc.cluster.local", service(ServicePart::Whole));
+        check("Web.NS.Svc.Cluster.Local.", service(ServicePart::Whole));
+        check("web-0.web.ns.svc.cluster.local", service(ServicePart::Endpoint("web-0".into())));
         for name in ["_http._tcp.web.ns.svc.cluster.local", "http.tcp.web.ns.svc.cluster.local"] {
-            check(name, service(Part::Port("http".into(), Protocol::Tcp)));
+            check(name, service(ServicePart::Port("http".into(), Protocol::Tcp)));
         }
-        check("_http._quic.web.ns.svc.cluster.local", Some(Place::Nowhere));
-        check("a.b.c.web.ns.svc.cluster.local", Some(Place::Nowhere));
-        let pod = Place::Pod {
+        check("_http._quic.web.ns.svc.cluster.local", Some(AliasTarget::Nowhere));
+        check("a.b.c.web.ns.svc.cluster.local", Some(AliasTarget::Nowhere));
+        let pod = AliasTarget::Pod {
             namespace: "ns".into(),
             label: "10-1-0-1".into(),
             address: [10, 1, 0, 1].into(),
         };
         check("10-1-0-1.ns.pod.cluster.local", Some(pod.clone()));
         check("any.10-1-0-1.ns.pod.cluster.local", Some(pod));
-        check("web.ns.pod.cluster.local", Some(Place::Nowhere));
+        check("web.ns.pod.cluster.local", Some(AliasTarget::Nowhere));
     }
 
     #[test]
@@ -162,7 +162,7 @@ mod tests {
         for text in ["", ".", "a..b", "192.0.2.1", "2001:db8::1", "a b", "a\\.b", "é.example"] {
             check(text, None);
         }
-        check(&format!("{}.example", "a".repeat(63)), Some(Place::Outside));
+        check(&format!("{}.example", "a".repeat(63)), Some(AliasTarget::Outside));
         check(&format!("{}.example", "a".repeat(64)), None);
         check(&vec!["a".repeat(63); 4].join("."), None);
     }

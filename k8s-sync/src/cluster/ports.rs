@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::slim::Port;
+use crate::object::Port;
 
 #[derive(Debug, Default)]
 pub(super) struct PortLists {
@@ -14,9 +14,8 @@ pub(super) struct PortLists {
 
 impl PortLists {
     /// This list, shared with all who have the same.
-    pub(super) fn share(&mut self, ports: impl Iterator<Item = Port>) -> Arc<[Port]> {
-        let ports: Vec<Port> = ports.collect();
-        if let Some(known) = self.lists.get(ports.as_slice()) {
+    pub(super) fn share(&mut self, ports: Box<[Port]>) -> Arc<[Port]> {
+        if let Some(known) = self.lists.get(&*ports) {
             return Arc::clone(known);
         }
         if self.lists.len() >= self.purge_at {
@@ -38,11 +37,11 @@ mod tests {
     fn one_of_each_and_none_for_nobody() {
         let port = |number| Port { name: "p".into(), protocol: Protocol::Tcp, number };
         let mut lists = PortLists::default();
-        let kept = lists.share([port(Some(1))].into_iter());
+        let kept = lists.share([port(Some(1))].into());
         for number in 0..1000 {
-            let same = lists.share([port(Some(1))].into_iter());
+            let same = lists.share([port(Some(1))].into());
             assert!(Arc::ptr_eq(&kept, &same));
-            lists.share([port(Some(number)), port(None)].into_iter());
+            lists.share([port(Some(number)), port(None)].into());
         }
         assert!(lists.lists.len() <= 64, "{} lists", lists.lists.len());
     }

@@ -7,28 +7,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::ports::PortLists;
-use crate::object::{self, ObjectKey, Protocol, ServiceKind};
-
-/// A port of a Service or of a slice. `name` is empty where the port has none.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Port {
-    pub name: Box<str>,
-    pub protocol: Protocol,
-    /// Absent for "all ports" of a slice, and where it is none that a port can have.
-    pub number: Option<u16>,
-}
+use crate::object::{self, ObjectKey, Port, ServiceKind};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
+pub struct ModelService {
     pub kind: ServiceKind,
     pub ports: Arc<[Port]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slice {
+pub struct ModelSlice {
     /// The Service whose endpoints these are; it need not exist.
     pub service: Arc<ObjectKey>,
-    pub endpoints: Box<[Endpoint]>,
+    pub endpoints: Box<[ModelEndpoint]>,
     /// Endpoints that are host names: lower case, without a final dot.
     pub hosts: Box<[Box<str>]>,
     pub ports: Arc<[Port]>,
@@ -36,32 +27,23 @@ pub struct Slice {
 
 /// One address of a ready endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
+pub struct ModelEndpoint {
     pub address: IpAddr,
     /// Its label where it has one of its own; else the address is its label.
     pub label: Option<Box<str>>,
 }
 
-impl Service {
-    pub(super) fn new(
-        kind: ServiceKind,
-        ports: Box<[object::ServicePort]>,
-        lists: &mut PortLists,
-    ) -> Self {
+impl ModelService {
+    pub(super) fn new(kind: ServiceKind, ports: Box<[Port]>, lists: &mut PortLists) -> Self {
         let kind = match kind {
             ServiceKind::ClusterIp(addresses) => ServiceKind::ClusterIp(canonical(addresses)),
             kind @ (ServiceKind::Headless | ServiceKind::ExternalName(_)) => kind,
         };
-        let ports = ports.into_iter().map(|port| Port {
-            name: port.name,
-            protocol: port.protocol,
-            number: port.port,
-        });
         Self { kind, ports: lists.share(ports) }
     }
 }
 
-impl Slice {
+impl ModelSlice {
     /// `service`: the name that the slice's label gives, shared with others that name it.
     pub(super) fn new(
         service: Arc<ObjectKey>,
@@ -74,21 +56,16 @@ impl Slice {
             let label = endpoint.hostname.filter(|name| !name.is_empty()).or(pod_name);
             canonical(endpoint.addresses)
                 .into_iter()
-                .map(move |address| Endpoint { address, label: label.clone() })
+                .map(move |address| ModelEndpoint { address, label: label.clone() })
         });
         let hosts = slice.hosts.iter().map(|host| {
             host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase().into_boxed_str()
-        });
-        let ports = slice.ports.into_iter().map(|port| Port {
-            name: port.name,
-            protocol: port.protocol,
-            number: port.port,
         });
         Self {
             service,
             endpoints: endpoints.collect(),
             hosts: hosts.collect(),
-            ports: lists.share(ports),
+            ports: lists.share(slice.ports),
         }
     }
 }

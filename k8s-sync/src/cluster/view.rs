@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Cluster, Service, Slice, Zones};
+use super::{Cluster, ModelService, ModelSlice, Zones};
 use crate::object::{ObjectKey, ServiceKind};
 use crate::options::Options;
 
@@ -29,17 +29,20 @@ impl Cluster {
 
     /// A Service in a namespace that exists; without its Namespace it does not exist either.
     #[must_use]
-    pub fn service(&self, key: &ObjectKey) -> Option<&Service> {
+    pub fn service(&self, key: &ObjectKey) -> Option<&ModelService> {
         self.services.get(key).filter(|_| self.has_namespace(&key.namespace))
     }
 
     /// The slices that name this Service, whether it exists or not, in the order of their names.
-    pub fn slices(&self, service: &Arc<ObjectKey>) -> impl Iterator<Item = &Slice> {
+    pub fn slices(&self, service: &Arc<ObjectKey>) -> impl Iterator<Item = &ModelSlice> {
         self.slices_of.of(Arc::clone(service)).filter_map(|key| self.slices.get(key))
     }
 
     /// The Services that exist and have this address as a cluster IP or an endpoint's, in the order of their names.
-    pub fn owners(&self, address: IpAddr) -> impl Iterator<Item = (&Arc<ObjectKey>, &Service)> {
+    pub fn owners(
+        &self,
+        address: IpAddr,
+    ) -> impl Iterator<Item = (&Arc<ObjectKey>, &ModelService)> {
         self.owners.of(address).filter_map(|key| Some((key, self.service(key)?)))
     }
 
@@ -47,7 +50,7 @@ impl Cluster {
     pub fn owners_anywhere(
         &self,
         address: IpAddr,
-    ) -> impl Iterator<Item = (&Arc<ObjectKey>, &Service)> {
+    ) -> impl Iterator<Item = (&Arc<ObjectKey>, &ModelService)> {
         self.owners.of(address).filter_map(|key| Some((key, self.services.get(key)?)))
     }
 
@@ -67,7 +70,11 @@ impl Cluster {
     /// The name that this Service stands for: an ExternalName's, or that of the host which is a headless one's endpoint. Of
     /// several hosts it is the first, since a name has one CNAME record at most.
     #[must_use]
-    pub fn alias_of<'c>(&'c self, key: &Arc<ObjectKey>, service: &'c Service) -> Option<&'c str> {
+    pub fn alias_of<'c>(
+        &'c self,
+        key: &Arc<ObjectKey>,
+        service: &'c ModelService,
+    ) -> Option<&'c str> {
         match &service.kind {
             ServiceKind::ExternalName(name) => Some(name),
             ServiceKind::Headless => self.hosts(key).into_iter().next(),

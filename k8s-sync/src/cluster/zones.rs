@@ -26,7 +26,7 @@ const TREES: [&[u8]; 2] = [b"\x07in-addr\x04arpa\0", b"\x03ip6\x04arpa\0"];
 
 /// A zone that encloses a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Enclosing {
+pub struct EnclosingZone {
     pub is_reverse: bool,
     /// How many labels of the name stand left of the zone.
     pub labels_left: usize,
@@ -66,10 +66,10 @@ impl Zones {
     }
 
     #[must_use]
-    pub fn enclosing(&self, name: &wire::name::Name) -> Option<Enclosing> {
+    pub fn enclosing(&self, name: &wire::name::Name) -> Option<EnclosingZone> {
         let zone = self.all.find(name)?;
         let labels_left = name.label_starting_at(zone.name_offset)?;
-        Some(Enclosing { is_reverse: self.is_reverse[zone.index], labels_left })
+        Some(EnclosingZone { is_reverse: self.is_reverse[zone.index], labels_left })
     }
 
     /// Whether this address has a name in one of the zones.

@@ -2,28 +2,28 @@
 
 use crate::fault::{Faults, Problem};
 use crate::object::Protocol;
-use crate::raw;
+use crate::raw::RawPort;
 use crate::raw::field::Field;
 
 use super::{label, read_element};
 
 /// A port of a Service or of a slice.
-pub(super) struct Port {
+pub(super) struct CheckedPort {
     /// Empty where the port has none.
     pub(super) name: Box<str>,
     pub(super) protocol: Protocol,
-    pub(super) number: Number,
+    pub(super) number: PortNumber,
 }
 
 #[derive(PartialEq, Eq)]
-pub(super) enum Number {
+pub(super) enum PortNumber {
     Absent,
     Is(u16),
     /// Has been noted.
     Odd,
 }
 
-impl Number {
+impl PortNumber {
     pub(super) const fn good(&self) -> Option<u16> {
         match self {
             Self::Is(number) => Some(*number),
@@ -35,10 +35,10 @@ impl Number {
 /// The ports, with their paths. A bad number costs the SRV record, a bad name the record of that name; without a protocol
 /// that exists there is no port.
 pub(super) fn ports(
-    ports: Field<Vec<Field<raw::Port>>>,
+    ports: Field<Vec<Field<RawPort>>>,
     list: &str,
     faults: &mut Faults,
-) -> Vec<(String, Port)> {
+) -> Vec<(String, CheckedPort)> {
     let found = faults.read(ports, list).unwrap_or_default();
     let ports = found.into_iter().enumerate().filter_map(|(index, port)| {
         let path = format!("{list}[{index}]");
@@ -50,12 +50,12 @@ pub(super) fn ports(
             Box::default()
         });
         let number = match port.port {
-            Field::Absent => Number::Absent,
-            number => read_number(number, &path, faults).map_or(Number::Odd, Number::Is),
+            Field::Absent => PortNumber::Absent,
+            number => read_number(number, &path, faults).map_or(PortNumber::Odd, PortNumber::Is),
         };
         let protocol = faults.read(port.protocol, format_args!("{path}.protocol"));
         let protocol = read_protocol(protocol, &path, faults)?;
-        Some((path, Port { name, protocol, number }))
+        Some((path, CheckedPort { name, protocol, number }))
     });
     ports.collect()
 }

@@ -12,48 +12,50 @@ use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
-use super::tree::{Key, Tree, add_duplicates};
+use super::tree::{MapKey, Tree, add_duplicates};
 use crate::object::ObjectKey;
 use crate::raw::field::{Field, Shape, shown};
-use crate::raw::{self, Kind, Metadata};
+use crate::raw::{
+    Kind, RawEndpointSlice, RawEndpoints, RawMetadata, RawNamespace, RawPod, RawService,
+};
 
 /// What a file holds.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) documents: Vec<Document>,
     /// What stands where an object should, by its place.
-    pub(super) odd: Vec<(Place, String)>,
+    pub(super) odd: Vec<(Position, String)>,
     /// How many objects of our kinds are of a version that is not read, by kind and version.
     pub(super) unread: BTreeMap<String, u64>,
 }
 
 /// Line and column from 1; `None` in JSON.
-pub(super) type Place = Option<(u64, u64)>;
+pub(super) type Position = Option<(u64, u64)>;
 
 /// One object of a manifest.
 #[derive(Debug)]
 pub(super) struct Document {
     /// Where it begins.
-    pub(super) place: Place,
+    pub(super) place: Position,
     pub(super) key: ObjectKey,
-    pub(super) object: Object,
+    pub(super) object: ManifestObject,
     /// Paths of keys that stand there twice.
     pub(super) duplicates: Vec<String>,
 }
 
 #[derive(Debug)]
-pub(super) enum Object {
-    Namespace(raw::Namespace),
-    Service(raw::Service),
-    EndpointSlice(raw::EndpointSlice),
-    Endpoints(raw::Endpoints),
-    Pod(raw::Pod),
+pub(super) enum ManifestObject {
+    Namespace(RawNamespace),
+    Service(RawService),
+    EndpointSlice(RawEndpointSlice),
+    Endpoints(RawEndpoints),
+    Pod(RawPod),
 }
 
 /// Text that cannot be read. Lines and columns count from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TextError {
-    pub(super) place: Place,
+    pub(super) place: Position,
     pub(super) cause: String,
 }
 
@@ -102,14 +104,14 @@ const KEPT: [&str; 9] = [
 
 /// What an object is, by its version and kind.
 #[derive(Debug, PartialEq, Eq)]
-enum Type {
+enum ObjectType {
     Known(Kind),
     Endpoints,
     Unread,
     Other,
 }
 
-impl Type {
+impl ObjectType {
     fn of(api_version: &str, kind: &str) -> Self {
         let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
         let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
@@ -143,7 +145,7 @@ impl Fields {
         let Some((api_version, kind)) = self.text("apiVersion").zip(self.text("kind")) else {
             return false;
         };
-        !kind.ends_with("List") && Type::of(api_version, kind) == Type::Other
+        !kind.ends_with("List") && ObjectType::of(api_version, kind) == ObjectType::Other
     }
 
     fn into_item(self) -> Item {
@@ -167,17 +169,17 @@ impl Fields {
                 Field::Absent => return Item::Other,
             }
         }
-        let object = match Type::of(api_version, kind) {
-            Type::Known(Kind::Namespace) => Object::Namespace(typed(values)),
-            Type::Known(Kind::Service) => Object::Service(typed(values)),
-            Type::Known(Kind::EndpointSlice) => Object::EndpointSlice(typed(values)),
-            Type::Known(Kind::Pod) => Object::Pod(typed(values)),
-            Type::Endpoints => Object::Endpoints(typed(values)),
-            Type::Unread if api_version.is_empty() => {
+        let object = match ObjectType::of(api_version, kind) {
+            ObjectType::Known(Kind::Namespace) => ManifestObject::Namespace(typed(values)),
+            ObjectType::Known(Kind::Service) => ManifestObject::Service(typed(values)),
+            ObjectType::Known(Kind::EndpointSlice) => ManifestObject::EndpointSlice(typed(values)),
+            ObjectType::Known(Kind::Pod) => ManifestObject::Pod(typed(values)),
+            ObjectType::Endpoints => ManifestObject::Endpoints(typed(values)),
+            ObjectType::Unread if api_version.is_empty() => {
                 return Item::Unread(format!("{kind} without apiVersion"));
             }
-            Type::Unread => return Item::Unread(format!("{kind} {api_version}")),
-            Type::Other => return Item::Other,
+            ObjectType::Unread => return Item::Unread(format!("{kind} {api_version}")),
+            ObjectType::Other => return Item::Other,
         };
         let key = object.metadata().key();
         Item::Object(Box::new(Document { place: None, key, object, duplicates }))
@@ -189,7 +191,7 @@ fn typed<T: DeserializeOwned + Default>(values: Map<String, Value>) -> T {
     serde_json::from_value(Value::Object(values)).unwrap_or_default()
 }
 
-impl Object {
+impl ManifestObject {
     pub(super) const fn kind(&self) -> &'static str {
         match self {
             Self::Namespace(_) => "Namespace",
@@ -200,7 +202,7 @@ impl Object {
         }
     }
 
-    pub(super) const fn metadata(&self) -> &Metadata {
+    pub(super) const fn metadata(&self) -> &RawMetadata {
         match self {
             Self::Namespace(raw) => &raw.metadata,
             Self::Service(raw) => &raw.metadata,
@@ -300,7 +302,7 @@ fn without_place(mut message: String) -> String {
     message
 }
 
-fn place_of(item: &Spanned<Item>) -> Place {
+fn place_of(item: &Spanned<Item>) -> Position {
     let begins = item.referenced;
     (begins.line() != 0).then(|| (begins.line(), begins.column()))
 }
@@ -343,13 +345,13 @@ impl Shape for Vec<Spanned<Item>> {
 
 impl<'de> Deserialize<'de> for Item {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ItemReader)
+        deserializer.deserialize_any(ItemVisitor)
     }
 }
 
-struct ItemReader;
+struct ItemVisitor;
 
-impl<'de> Visitor<'de> for ItemReader {
+impl<'de> Visitor<'de> for ItemVisitor {
     type Value = Item;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -383,7 +385,7 @@ impl<'de> Visitor<'de> for ItemReader {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Item, A::Error> {
         let mut fields = Fields::default();
-        while let Some(Key(key)) = map.next_key()? {
+        while let Some(MapKey(key)) = map.next_key()? {
             if key == "items" {
                 fields.items = map.next_value()?;
             } else if !KEPT.contains(&key.as_str()) || fields.is_foreign() {

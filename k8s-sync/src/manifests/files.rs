@@ -25,7 +25,7 @@ const FOLDERS_MAX: usize = 4096;
 /// The files of all paths as they are now. Equal fingerprints: nothing has been written in between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint {
-    files: Vec<Print>,
+    files: Vec<FilePrint>,
     /// Those that the files are in, and those in between.
     folders: Vec<PathBuf>,
     /// What lies in the folders and is not read.
@@ -33,7 +33,7 @@ pub(super) struct Fingerprint {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Print {
+struct FilePrint {
     file: PathBuf,
     /// Of what a symbolic link points at, so that a swap shows.
     inode: u64,
@@ -74,7 +74,7 @@ impl Fingerprint {
         seen: &mut HashSet<(u64, u64)>,
     ) -> io::Result<()> {
         if seen.insert((metadata.dev(), metadata.ino())) {
-            self.files.push(Print::new(file, metadata)?);
+            self.files.push(FilePrint::new(file, metadata)?);
         }
         Ok(())
     }
@@ -147,7 +147,7 @@ pub(super) fn format(file: &Path) -> Option<Format> {
     EXTENSIONS.iter().find(|(known, _)| *known == extension).map(|(_, format)| *format)
 }
 
-impl Print {
+impl FilePrint {
     fn new(file: PathBuf, metadata: &Metadata) -> io::Result<Self> {
         let modified = metadata.modified()?;
         Ok(Self { file, inode: metadata.ino(), len: metadata.len(), modified })

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ManifestError;
-use super::documents::{self, Document, Object, Place};
+use super::documents::{self, Document, ManifestObject, Position};
 use super::files::{self, Fingerprint, Format};
 use super::missing::{self, Missing, Notes};
 use super::text;
@@ -16,7 +16,7 @@ use crate::fault::{Fault, Faults, Problem};
 use crate::object::{Change, EndpointSlice, Event, Namespace, ObjectKey, Pod, Service};
 use crate::options::Options;
 use crate::raw::field::Field;
-use crate::raw::{self, Kind, RawObject};
+use crate::raw::{Kind, RawEndpoints, RawMetadata, RawObject};
 use crate::selector::Selector;
 use crate::status::is_wanted;
 
@@ -34,14 +34,14 @@ pub(super) struct Snapshot {
     pub(super) services: Vec<Service>,
     pub(super) slices: Vec<EndpointSlice>,
     pub(super) pods: Vec<Pod>,
-    pub(super) found: Vec<Found>,
+    pub(super) found: Vec<ObjectFaults>,
     /// What the files as a whole lack, each a line for the log.
     pub(super) notes: Notes,
 }
 
 /// What is odd in an object.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct ObjectFaults {
     /// Where it is counted.
     pub(super) counted_as: Kind,
     /// As the object itself says.
@@ -63,7 +63,7 @@ struct Gathered {
     /// Services that some slice names.
     sliced: HashSet<ObjectKey>,
     /// The last of each name.
-    endpoints: BTreeMap<ObjectKey, (raw::Endpoints, Faults, String)>,
+    endpoints: BTreeMap<ObjectKey, (RawEndpoints, Faults, String)>,
 }
 
 impl Reader {
@@ -103,13 +103,15 @@ impl Reader {
         let Document { place, key, object, duplicates } = document;
         let mut faults = Faults::default();
         duplicates.into_iter().for_each(|path| faults.note(path, Problem::KeyTwice));
-        let is_in_namespace = !matches!(object, Object::Namespace(_)) && is_label(&key.namespace);
+        let is_in_namespace =
+            !matches!(object, ManifestObject::Namespace(_)) && is_label(&key.namespace);
         if is_in_namespace {
             *gathered.missing.inhabited.entry(key.namespace.clone()).or_default() += 1;
         }
         let kind = object.kind();
         // An object without a name is refused; a Namespace says nothing that another could contradict.
-        let may_contradict = !matches!(object, Object::Namespace(_)) && !key.name.is_empty();
+        let may_contradict =
+            !matches!(object, ManifestObject::Namespace(_)) && !key.name.is_empty();
         if may_contradict && !gathered.seen.insert((kind, key.clone())) {
             let place = from(file, place);
             let what = format!("{kind} {}/{} at {place}", key.namespace, key.name);
@@ -119,15 +121,15 @@ impl Reader {
         let namespace_labels = self.options.namespace_labels.as_ref();
         let wants = |kind| is_wanted(&self.options, kind);
         let (counted_as, taken) = match object {
-            Object::Namespace(raw) => {
+            ManifestObject::Namespace(raw) => {
                 gathered.missing.named.insert(key.name.clone());
                 let into = &mut snapshot.namespaces;
                 (Kind::Namespace, take(raw, namespace_labels, &mut faults, into))
             }
-            Object::Service(raw) => {
+            ManifestObject::Service(raw) => {
                 (Kind::Service, take(raw, labels, &mut faults, &mut snapshot.services))
             }
-            Object::EndpointSlice(raw) if wants(Kind::EndpointSlice) => {
+            ManifestObject::EndpointSlice(raw) if wants(Kind::EndpointSlice) => {
                 if let Some(name) = raw.metadata.label(convert::SERVICE_NAME_LABEL) {
                     let namespace = key.namespace.clone();
                     gathered.sliced.insert(ObjectKey { namespace, name: name.into() });
@@ -137,26 +139,34 @@ impl Reader {
                 }
                 (Kind::EndpointSlice, take(raw, labels, &mut faults, &mut snapshot.slices))
             }
-            Object::Endpoints(raw) if wants(Kind::EndpointSlice) => {
+            ManifestObject::Endpoints(raw) if wants(Kind::EndpointSlice) => {
                 if is_selected(&raw.metadata, labels) {
                     gathered.endpoints.insert(key, (raw, faults, from(file, place)));
                 }
                 return;
             }
-            Object::Pod(raw) if wants(Kind::Pod) => {
+            ManifestObject::Pod(raw) if wants(Kind::Pod) => {
                 (Kind::Pod, take(raw, labels, &mut faults, &mut snapshot.pods))
             }
-            Object::EndpointSlice(_) | Object::Endpoints(_) | Object::Pod(_) => return,
+            ManifestObject::EndpointSlice(_)
+            | ManifestObject::Endpoints(_)
+            | ManifestObject::Pod(_) => return,
         };
-        let found =
-            Found { counted_as, kind, key, refusal: taken.err(), faults, from: from(file, place) };
+        let found = ObjectFaults {
+            counted_as,
+            kind,
+            key,
+            refusal: taken.err(),
+            faults,
+            from: from(file, place),
+        };
         snapshot.found.push(found);
     }
 
     /// Those that no slice has taken the place of: a cluster mirrors Endpoints to slices, and a dump may hold both.
     fn convert_endpoints(
         &self,
-        endpoints: BTreeMap<ObjectKey, (raw::Endpoints, Faults, String)>,
+        endpoints: BTreeMap<ObjectKey, (RawEndpoints, Faults, String)>,
         sliced: &HashSet<ObjectKey>,
         snapshot: &mut Snapshot,
     ) {
@@ -167,12 +177,12 @@ impl Reader {
             let slices = convert::endpoints(raw, &mut faults);
             let refusal = slices.map(|slices| snapshot.slices.extend(slices)).err();
             let (counted_as, kind) = (Kind::EndpointSlice, "Endpoints");
-            snapshot.found.push(Found { counted_as, kind, key, refusal, faults, from });
+            snapshot.found.push(ObjectFaults { counted_as, kind, key, refusal, faults, from });
         }
     }
 }
 
-fn from(file: &Path, place: Place) -> String {
+fn from(file: &Path, place: Position) -> String {
     match place {
         Some((line, column)) => format!("{}:{line}:{column}", file.display()),
         None => file.display().to_string(),
@@ -191,7 +201,7 @@ fn take<T: RawObject>(
     Ok(())
 }
 
-fn is_selected(metadata: &raw::Metadata, selector: Option<&Selector>) -> bool {
+fn is_selected(metadata: &RawMetadata, selector: Option<&Selector>) -> bool {
     let Some(selector) = selector else { return true };
     let labels = metadata.labels.as_ref().into_iter().flatten();
     // Null is an empty text to Kubernetes.

@@ -20,7 +20,7 @@ pub(super) struct Tree {
 
 /// A map's key. YAML's need not be text.
 #[derive(Debug)]
-pub(super) struct Key(pub(super) String);
+pub(super) struct MapKey(pub(super) String);
 
 impl Tree {
     fn of(value: impl Into<Value>) -> Self {
@@ -39,13 +39,13 @@ pub(super) fn add_duplicates(to: &mut Vec<String>, place: &str, child: Vec<Strin
 
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Grower)
+        deserializer.deserialize_any(TreeVisitor)
     }
 }
 
-struct Grower;
+struct TreeVisitor;
 
-impl<'de> Visitor<'de> for Grower {
+impl<'de> Visitor<'de> for TreeVisitor {
     type Value = Tree;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -102,7 +102,7 @@ impl<'de> Visitor<'de> for Grower {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
         let (mut values, mut duplicates) = (Map::new(), Vec::new());
-        while let Some(Key(key)) = map.next_key()? {
+        while let Some(MapKey(key)) = map.next_key()? {
             let Tree { value, duplicates: below } = map.next_value()?;
             add_duplicates(&mut duplicates, &key, below);
             if values.contains_key(&key) && duplicates.len() < DUPLICATES_MAX {
@@ -114,48 +114,48 @@ impl<'de> Visitor<'de> for Grower {
     }
 }
 
-impl<'de> Deserialize<'de> for Key {
+impl<'de> Deserialize<'de> for MapKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(KeyReader)
+        deserializer.deserialize_any(MapKeyVisitor)
     }
 }
 
-struct KeyReader;
+struct MapKeyVisitor;
 
-impl<'de> Visitor<'de> for KeyReader {
-    type Value = Key;
+impl<'de> Visitor<'de> for MapKeyVisitor {
+    type Value = MapKey;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
-    fn visit_str<E: Error>(self, text: &str) -> Result<Key, E> {
-        Ok(Key(text.to_owned()))
+    fn visit_str<E: Error>(self, text: &str) -> Result<MapKey, E> {
+        Ok(MapKey(text.to_owned()))
     }
-    fn visit_string<E: Error>(self, text: String) -> Result<Key, E> {
-        Ok(Key(text))
+    fn visit_string<E: Error>(self, text: String) -> Result<MapKey, E> {
+        Ok(MapKey(text))
     }
-    fn visit_unit<E: Error>(self) -> Result<Key, E> {
-        Ok(Key("null".to_owned()))
+    fn visit_unit<E: Error>(self) -> Result<MapKey, E> {
+        Ok(MapKey("null".to_owned()))
     }
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Key, E> {
-        Ok(Key(value.to_string()))
+    fn visit_bool<E: Error>(self, value: bool) -> Result<MapKey, E> {
+        Ok(MapKey(value.to_string()))
     }
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Key, E> {
-        Ok(Key(number.to_string()))
+    fn visit_i64<E: Error>(self, number: i64) -> Result<MapKey, E> {
+        Ok(MapKey(number.to_string()))
     }
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Key, E> {
-        Ok(Key(number.to_string()))
+    fn visit_u64<E: Error>(self, number: u64) -> Result<MapKey, E> {
+        Ok(MapKey(number.to_string()))
     }
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Key, E> {
-        Ok(Key(number.to_string()))
+    fn visit_f64<E: Error>(self, number: f64) -> Result<MapKey, E> {
+        Ok(MapKey(number.to_string()))
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Key, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<MapKey, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Key("[…]".to_owned()))
+        Ok(MapKey("[…]".to_owned()))
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Key, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MapKey, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Key("{…}".to_owned()))
+        Ok(MapKey("{…}".to_owned()))
     }
 }
 

@@ -91,19 +91,19 @@ where
 
 impl<'de, T: Shape> Deserialize<'de> for Field<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Finder(PhantomData))
+        deserializer.deserialize_any(FieldVisitor(PhantomData))
     }
 }
 
-struct Finder<T>(PhantomData<T>);
+struct FieldVisitor<T>(PhantomData<T>);
 
-impl<T: Shape> Finder<T> {
+impl<T: Shape> FieldVisitor<T> {
     fn found(good: Option<T>, odd: impl FnOnce() -> String) -> Field<T> {
         good.map_or_else(|| Field::Odd(odd().into()), Field::Is)
     }
 }
 
-impl<'de, T: Shape> Visitor<'de> for Finder<T> {
+impl<'de, T: Shape> Visitor<'de> for FieldVisitor<T> {
     type Value = Field<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

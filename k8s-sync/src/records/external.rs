@@ -13,8 +13,8 @@ use wire::compile::{EVERY_TYPE, Section};
 use super::apex;
 use super::label::Label;
 use super::pen::Pen;
-use super::service::{self, Backends, Having};
-use crate::cluster::{Alias, Cluster, Part, Place, WireName};
+use super::service::{self, Backends, PortFilter};
+use crate::cluster::{Alias, AliasTarget, Cluster, ServicePart, WireName};
 use crate::object::ObjectKey;
 use wire::kubernetes::PodMode;
 
@@ -71,11 +71,11 @@ fn follow(
     cluster: &Cluster,
     owner: &WireName,
     first: Alias,
-) -> (Vec<(WireName, WireName)>, Option<Place>) {
+) -> (Vec<(WireName, WireName)>, Option<AliasTarget>) {
     let mut chain = vec![(owner.clone(), first.name)];
     let mut place = first.place;
     while chain.len() < CHAIN_LEN_MAX {
-        let Place::Service(key, Part::Whole) = &place else { break };
+        let AliasTarget::Service(key, ServicePart::Whole) = &place else { break };
         let key = Arc::new(key.clone());
         let next = cluster.service(&key).and_then(|found| cluster.alias_of(&key, found));
         let Some(next) = next else { break };
@@ -91,12 +91,12 @@ fn follow(
 }
 
 /// The addresses that a name of ours has, sorted.
-fn addresses_at(cluster: &Cluster, place: &Place) -> Vec<IpAddr> {
+fn addresses_at(cluster: &Cluster, place: &AliasTarget) -> Vec<IpAddr> {
     match place {
-        Place::Outside | Place::Nowhere => Vec::new(),
-        Place::NameServers => apex::name_server_addresses(cluster),
-        Place::Service(key, part) => service_addresses(cluster, key, part),
-        Place::Pod { namespace, label, address } => {
+        AliasTarget::Outside | AliasTarget::Nowhere => Vec::new(),
+        AliasTarget::NameServers => apex::name_server_addresses(cluster),
+        AliasTarget::Service(key, part) => service_addresses(cluster, key, part),
+        AliasTarget::Pod { namespace, label, address } => {
             let exists = match cluster.options().pods {
                 PodMode::Disabled => false,
                 PodMode::Insecure => cluster.has_namespace(namespace),
@@ -110,18 +110,18 @@ fn addresses_at(cluster: &Cluster, place: &Place) -> Vec<IpAddr> {
     }
 }
 
-fn service_addresses(cluster: &Cluster, key: &ObjectKey, part: &Part) -> Vec<IpAddr> {
+fn service_addresses(cluster: &Cluster, key: &ObjectKey, part: &ServicePart) -> Vec<IpAddr> {
     let Some(found) = cluster.service(key) else { return Vec::new() };
     let Some(backends) = Backends::new(cluster, &Arc::new(key.clone()), found) else {
         return Vec::new();
     };
     match part {
-        Part::Whole => service::addresses(backends.front(), Having::Any),
-        Part::Endpoint(label) => Label::read(label).map_or_else(Vec::new, |label| {
-            service::addresses(backends.endpoint(&label), Having::Any)
+        ServicePart::Whole => service::addresses(backends.front(), PortFilter::Any),
+        ServicePart::Endpoint(label) => Label::read(label).map_or_else(Vec::new, |label| {
+            service::addresses(backends.endpoint(&label), PortFilter::Any)
         }),
-        Part::Port(name, protocol) => {
-            service::addresses(backends.front(), Having::Port(name, *protocol))
+        ServicePart::Port(name, protocol) => {
+            service::addresses(backends.front(), PortFilter::Port(name, *protocol))
         }
     }
 }

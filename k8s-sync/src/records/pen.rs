@@ -8,14 +8,14 @@ use domain::rdata::{A, Aaaa};
 use std::net::IpAddr;
 use wire::compile::{EntryWriter, Section};
 
-use super::{Change, Refused};
+use super::{EntryChange, Refused};
 use crate::cluster::WireName;
 
 pub(super) struct Pen<'p> {
     writer: &'p mut EntryWriter,
     rdata: &'p mut Vec<u8>,
     ttl: Ttl,
-    change: &'p mut dyn FnMut(Change<'_>),
+    change: &'p mut dyn FnMut(EntryChange<'_>),
     refused: Refused,
 }
 
@@ -24,7 +24,7 @@ impl<'p> Pen<'p> {
         writer: &'p mut EntryWriter,
         rdata: &'p mut Vec<u8>,
         ttl_secs: u32,
-        change: &'p mut dyn FnMut(Change<'_>),
+        change: &'p mut dyn FnMut(EntryChange<'_>),
     ) -> Self {
         Self { writer, rdata, ttl: Ttl::from_secs(ttl_secs), change, refused: Refused::default() }
     }
@@ -75,7 +75,7 @@ impl<'p> Pen<'p> {
 
     /// The entry that was begun is whole.
     pub(super) fn put(&mut self) {
-        (self.change)(Change::Put(self.writer.finish()));
+        (self.change)(EntryChange::Put(self.writer.finish()));
     }
 
     /// An entry without an answer: the name exists (RFC 8020).
@@ -87,7 +87,7 @@ impl<'p> Pen<'p> {
     /// There is no such name.
     pub(super) fn remove(&mut self, owner: &WireName) {
         self.begin(owner);
-        (self.change)(Change::Remove(self.writer.finish()));
+        (self.change)(EntryChange::Remove(self.writer.finish()));
     }
 
     /// Notes that something cannot be a name.

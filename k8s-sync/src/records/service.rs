@@ -10,8 +10,8 @@ use wire::compile::Section;
 use super::label::Label;
 use super::pen::Pen;
 use super::{external, sorted};
-use crate::cluster::{Cluster, Endpoint, Port, Service, WireName};
-use crate::object::{ObjectKey, Protocol, ServiceKind};
+use crate::cluster::{Cluster, ModelEndpoint, ModelService, WireName};
+use crate::object::{ObjectKey, Port, Protocol, ServiceKind};
 
 /// An address that stands behind a Service's name, and the ports that it has there.
 #[derive(Clone, Copy)]
@@ -24,7 +24,7 @@ pub(super) struct Backend<'c> {
 
 /// What an SRV record points at.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Target {
+enum BackendTarget {
     /// The Service's own name: for cluster IPs.
     Service,
     Endpoint(Label),
@@ -35,7 +35,7 @@ enum Target {
 /// The backends of a Service that exists.
 pub(super) struct Backends<'c> {
     /// Sorted; the first is `Service`.
-    targets: Vec<Target>,
+    targets: Vec<BackendTarget>,
     /// Of a Service that has them; else its own name is that of its endpoints.
     cluster_ips: Option<Vec<Backend<'c>>>,
     /// In the order of their targets and addresses.
@@ -47,7 +47,7 @@ type TargetNames = [Option<WireName>];
 
 /// Which backends, by a port that they have.
 #[derive(Clone, Copy)]
-pub(super) enum Having<'n> {
+pub(super) enum PortFilter<'n> {
     Any,
     Port(&'n str, Protocol),
 }
@@ -72,19 +72,19 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, key: &Arc<ObjectKey>) 
         let labels = [name.as_slice(), namespace.as_slice(), b"svc"];
         let Some(base) = pen.name(&labels, zone) else { continue };
         let names = backends.targets.iter().map(|target| match target {
-            Target::Service => Some(base.clone()),
-            Target::Endpoint(label) => pen.name(&[label.as_slice()], &base),
-            Target::Nameless => {
+            BackendTarget::Service => Some(base.clone()),
+            BackendTarget::Endpoint(label) => pen.name(&[label.as_slice()], &base),
+            BackendTarget::Nameless => {
                 pen.refuse(|| format!("an endpoint's hostname below {base}: no label"));
                 None
             }
         });
         let names: Vec<Option<WireName>> = names.collect();
-        write_entry(pen, &base, &names, backends.front(), Having::Any);
+        write_entry(pen, &base, &names, backends.front(), PortFilter::Any);
         write_ports(pen, &base, &names, backends.front());
         for endpoint in backends.endpoints.chunk_by(|one, next| one.target == next.target) {
             if let Some(owner) = &names[endpoint[0].target] {
-                write_entry(pen, owner, &names, endpoint, Having::Any);
+                write_entry(pen, owner, &names, endpoint, PortFilter::Any);
             }
         }
     }
@@ -137,7 +137,7 @@ fn write_ports(pen: &mut Pen<'_>, base: &WireName, names: &TargetNames, backends
             };
             let labels = [label.as_slice(), protocol_label(protocol)];
             let Some(owner) = pen.name(&labels, base) else { continue };
-            write_entry(pen, &owner, names, backends, Having::Port(port, protocol));
+            write_entry(pen, &owner, names, backends, PortFilter::Port(port, protocol));
             is_parent = true;
         }
         if is_parent && let Some(owner) = pen.name(&[protocol_label(protocol)], base) {
@@ -155,7 +155,7 @@ fn write_entry(
     owner: &WireName,
     names: &TargetNames,
     backends: &[Backend<'_>],
-    having: Having<'_>,
+    having: PortFilter<'_>,
 ) {
     pen.begin(owner);
     pen.answer_addresses(owner, &addresses(backends, having));
@@ -191,7 +191,7 @@ impl<'c> Backends<'c> {
     pub(super) fn new(
         cluster: &'c Cluster,
         key: &Arc<ObjectKey>,
-        service: &'c Service,
+        service: &'c ModelService,
     ) -> Option<Self> {
         let cluster_ips = match &service.kind {
             ServiceKind::ClusterIp(addresses) => Some(addresses),
@@ -220,7 +220,9 @@ impl<'c> Backends<'c> {
 
     /// Those of the endpoint with this label.
     pub(super) fn endpoint(&self, label: &Label) -> &[Backend<'c>] {
-        let Ok(target) = self.targets.binary_search(&Target::Endpoint(*label)) else { return &[] };
+        let Ok(target) = self.targets.binary_search(&BackendTarget::Endpoint(*label)) else {
+            return &[];
+        };
         let from = self.endpoints.partition_point(|one| one.target < target);
         let len = self.endpoints[from..].partition_point(|one| one.target == target);
         &self.endpoints[from..from + len]
@@ -231,16 +233,17 @@ impl<'c> Backends<'c> {
 fn endpoints<'c>(
     cluster: &'c Cluster,
     service: &Arc<ObjectKey>,
-) -> (Vec<Target>, Vec<Backend<'c>>) {
+) -> (Vec<BackendTarget>, Vec<Backend<'c>>) {
     let endpoints = cluster.slices(service).flat_map(|slice| {
         slice.endpoints.iter().map(|endpoint| {
-            let target = endpoint_label(endpoint).map_or(Target::Nameless, Target::Endpoint);
+            let target =
+                endpoint_label(endpoint).map_or(BackendTarget::Nameless, BackendTarget::Endpoint);
             (target, endpoint.address, &*slice.ports)
         })
     });
-    let mut endpoints: Vec<(Target, IpAddr, &[Port])> = endpoints.collect();
+    let mut endpoints: Vec<(BackendTarget, IpAddr, &[Port])> = endpoints.collect();
     endpoints.sort_by_key(|(target, address, _)| (*target, *address));
-    let mut targets = vec![Target::Service];
+    let mut targets = vec![BackendTarget::Service];
     let backend = |(target, address, ports)| {
         if targets[targets.len() - 1] != target {
             targets.push(target);
@@ -251,7 +254,7 @@ fn endpoints<'c>(
     (targets, backends)
 }
 
-impl Having<'_> {
+impl PortFilter<'_> {
     fn has(self, port: &Port) -> bool {
         match self {
             Self::Any => true,
@@ -263,16 +266,16 @@ impl Having<'_> {
 }
 
 /// The distinct addresses of those backends that have such a port.
-pub(super) fn addresses(backends: &[Backend<'_>], having: Having<'_>) -> Vec<IpAddr> {
+pub(super) fn addresses(backends: &[Backend<'_>], having: PortFilter<'_>) -> Vec<IpAddr> {
     let matching = backends.iter().filter(|backend| match having {
-        Having::Any => true,
-        Having::Port(..) => backend.ports.iter().any(|port| having.has(port)),
+        PortFilter::Any => true,
+        PortFilter::Port(..) => backend.ports.iter().any(|port| having.has(port)),
     });
     sorted(matching.map(|backend| backend.address))
 }
 
 /// An endpoint's label: its own, or its address.
-pub(super) fn endpoint_label(endpoint: &Endpoint) -> Option<Label> {
+pub(super) fn endpoint_label(endpoint: &ModelEndpoint) -> Option<Label> {
     match &endpoint.label {
         Some(label) => Label::read(label),
         None => Some(Label::of_endpoint(endpoint.address)),

@@ -40,7 +40,7 @@ use crate::options::ApiServer;
 use crate::status::SourceStatus;
 use access::{Access, Environment};
 use credentials::Credentials;
-use proxy::{Proxy, Way};
+use proxy::{Proxy, ProxyProtocol};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A server that is gone without a word is noticed by the kernel after 15 s and three probes.
@@ -78,20 +78,20 @@ impl std::error::Error for ConnectError {}
 
 /// A cause, before it is known in which file or setting it lies.
 #[derive(Debug)]
-struct Fault {
+struct SettingError {
     cause: String,
     /// Where it is another than for most faults of that file.
     next_step: Option<&'static str>,
 }
 
-impl Fault {
+impl SettingError {
     fn of(self, what: &str, next_step: &'static str) -> ConnectError {
         let next_step = self.next_step.unwrap_or(next_step).into();
         ConnectError { what: what.to_owned(), cause: self.cause, next_step }
     }
 }
 
-impl<T: Into<String>> From<T> for Fault {
+impl<T: Into<String>> From<T> for SettingError {
     fn from(cause: T) -> Self {
         Self { cause: cause.into(), next_step: None }
     }
@@ -108,7 +108,7 @@ pub(super) struct Connector {
 
 #[derive(Default)]
 struct Latest {
-    client: Option<Numbered>,
+    client: Option<NumberedClient>,
     /// When the last try failed, and why: whoever waited for it shares what came of it.
     failed: Option<(Instant, ConnectError)>,
     /// What was told about the settings when it was made: only what is new is told again.
@@ -117,7 +117,7 @@ struct Latest {
 
 /// A client, and how many were made before it.
 #[derive(Clone)]
-pub(super) struct Numbered {
+pub(super) struct NumberedClient {
     pub(super) client: Client,
     number: u64,
 }
@@ -129,7 +129,7 @@ impl Connector {
 
     /// The first client, however long that takes: until then the source cannot be read, and
     /// everything else is served.
-    pub(super) async fn first(&self) -> Numbered {
+    pub(super) async fn first(&self) -> NumberedClient {
         let mut told: Option<(String, Instant)> = None;
         let mut pause = PAUSE_MIN;
         loop {
@@ -158,7 +158,10 @@ impl Connector {
     ///
     /// # Errors
     /// What is set cannot be used now.
-    pub(super) async fn client(&self, used: Option<&Numbered>) -> Result<Numbered, ConnectError> {
+    pub(super) async fn client(
+        &self,
+        used: Option<&NumberedClient>,
+    ) -> Result<NumberedClient, ConnectError> {
         let asked_at = Instant::now();
         let mut latest = self.latest.lock().await;
         if let Some(latest) = &latest.client
@@ -188,7 +191,7 @@ impl Connector {
         })
     }
 
-    async fn make(&self, latest: &mut Latest) -> Result<Numbered, ConnectError> {
+    async fn make(&self, latest: &mut Latest) -> Result<NumberedClient, ConnectError> {
         let mut access = self.load().await?;
         self.status.asks(access.server());
         for note in access.notes.iter().filter(|note| !latest.notes.contains(note)) {
@@ -197,7 +200,7 @@ impl Connector {
         latest.notes = std::mem::take(&mut access.notes);
         let client = connect(access, &self.server, self.verifier, &self.status).await?;
         let number = latest.client.as_ref().map_or(0, |latest| latest.number + 1);
-        let made = Numbered { client, number };
+        let made = NumberedClient { client, number };
         latest.client = Some(made.clone());
         Ok(made)
     }
@@ -217,7 +220,7 @@ impl Connector {
         status: Arc<SourceStatus>,
     ) -> Self {
         let connector = Self::new(server, |_| unreachable!("no TLS"), status);
-        let client = Some(Numbered { client, number: 0 });
+        let client = Some(NumberedClient { client, number: 0 });
         Self { latest: Mutex::new(Latest { client, ..Latest::default() }), ..connector }
     }
 }
@@ -247,7 +250,7 @@ fn build(
     server: &ApiServer,
     verifier: Verifier,
     status: &Arc<SourceStatus>,
-) -> Result<Client, Fault> {
+) -> Result<Client, SettingError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -262,14 +265,14 @@ fn build(
     let stack = Stack { tls: Arc::clone(&tls), name, access, server, status };
     match proxy {
         None => stack.over(tcp),
-        Some(Proxy { url, way: Way::Socks(auth) }) => {
+        Some(Proxy { url, way: ProxyProtocol::Socks(auth) }) => {
             let socks = SocksV5::new(url, tcp);
             stack.over(match auth {
                 Some((name, password)) => socks.with_auth(name, password),
                 None => socks,
             })
         }
-        Some(Proxy { url, way: Way::Tunnel(auth) }) => {
+        Some(Proxy { url, way: ProxyProtocol::Tunnel(auth) }) => {
             // As in Go, a proxy that is spoken to over TLS is trusted as the API server is.
             let tunnel = Tunnel::new(url, HttpsConnector::from((tcp, tls)));
             stack.over(match auth {
@@ -292,7 +295,7 @@ struct Stack<'a> {
 impl Stack<'_> {
     /// kube's own client stack without its retries (up to 80 s, unseen; ours are in `recovery`) and
     /// its log lines, and with credentials, trust and proxies as client-go has them.
-    fn over<C>(self, connector: C) -> Result<Client, Fault>
+    fn over<C>(self, connector: C) -> Result<Client, SettingError>
     where
         C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + Sync + 'static,
         C::Future: 'static,

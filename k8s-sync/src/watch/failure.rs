@@ -10,7 +10,7 @@ use kube::runtime::watcher;
 use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
 
 use super::client::{ConnectError, chain};
-use super::layer::{Foreign, Silent, Throttled};
+use super::layer::{ForeignResponse, SilentServer, Throttled};
 use super::recovery::Failure;
 use crate::raw::Kind;
 
@@ -20,7 +20,7 @@ const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 const WORDS_LEN_MAX: usize = 300;
 
 /// What went wrong, for the log and /ready.
-pub(super) struct Trouble {
+pub(super) struct Diagnosis {
     pub(super) failure: Failure,
     pub(super) error: String,
     cause: Cause,
@@ -77,7 +77,7 @@ enum Handshake {
     NoTls,
 }
 
-impl Trouble {
+impl Diagnosis {
     pub(super) fn of(error: &watcher::Error) -> Self {
         let (failure, cause) = sort(error);
         Self { failure, error: shortened(&words(error)), cause }
@@ -284,10 +284,10 @@ fn sort_service(error: &(dyn Error + 'static)) -> (Failure, Cause) {
         if let Some(throttled) = error.downcast_ref::<Throttled>() {
             return (Failure::Throttled(throttled.retry_after), Cause::Other);
         }
-        if error.is::<Silent>() {
+        if error.is::<SilentServer>() {
             return (Failure::Unreachable, Cause::Silent);
         }
-        if error.is::<Foreign>() {
+        if error.is::<ForeignResponse>() {
             return (Failure::Refused, Cause::NoApiServer);
         }
         if let Some(error) = error.downcast_ref::<ConnectError>() {

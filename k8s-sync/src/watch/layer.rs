@@ -33,26 +33,26 @@ const BODY_SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Nothing has come for so long.
 #[derive(Debug)]
-pub(super) struct Silent(pub(super) Duration);
+pub(super) struct SilentServer(pub(super) Duration);
 
-impl std::fmt::Display for Silent {
+impl std::fmt::Display for SilentServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "the API server has said nothing for {:?}", self.0)
     }
 }
 
-impl std::error::Error for Silent {}
+impl std::error::Error for SilentServer {}
 
 /// An answer that no API server gives: it comes from something that stands before it, or in its place.
 #[derive(Debug)]
-pub(super) enum Foreign {
+pub(super) enum ForeignResponse {
     /// Status and where to.
     Redirect(StatusCode, String),
     ContentType(String),
     ContentEncoding(String),
 }
 
-impl std::fmt::Display for Foreign {
+impl std::fmt::Display for ForeignResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Redirect(status, location) => write!(
@@ -72,7 +72,7 @@ impl std::fmt::Display for Foreign {
     }
 }
 
-impl std::error::Error for Foreign {}
+impl std::error::Error for ForeignResponse {}
 
 /// 429 or 503 with Retry-After.
 #[derive(Debug)]
@@ -130,28 +130,31 @@ where
         let Some(kind) = Kind::ALL.into_iter().find(|kind| path.ends_with(kind.plural())) else {
             return Box::pin(self.inner.call(request));
         };
-        let exchange = Exchange::of(request.uri().query().unwrap_or_default());
+        let exchange = RequestKind::of(request.uri().query().unwrap_or_default());
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static(translate::ACCEPT));
         let status = Arc::clone(&self.status);
         let response = self.inner.call(request);
         Box::pin(async move {
             let wait_max = exchange.wait_max();
-            let response = timeout(wait_max, response).await.map_err(|_| Silent(wait_max))??;
+            let response =
+                timeout(wait_max, response).await.map_err(|_| SilentServer(wait_max))??;
             check_head(&response)?;
             let is_success = response.status().is_success();
             if is_success {
                 status.kind(kind).contact();
             }
             match exchange {
-                Exchange::Watch if is_success => Ok(watch(response, kind, status)),
-                Exchange::Watch | Exchange::List | Exchange::Probe => whole(response, kind).await,
+                RequestKind::Watch if is_success => Ok(watch(response, kind, status)),
+                RequestKind::Watch | RequestKind::List | RequestKind::Probe => {
+                    whole(response, kind).await
+                }
             }
         })
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exchange {
+enum RequestKind {
     List,
     /// A list of one object.
     Probe,
@@ -159,7 +162,7 @@ enum Exchange {
     Watch,
 }
 
-impl Exchange {
+impl RequestKind {
     fn of(query: &str) -> Self {
         let mut parameters = query.split('&');
         if parameters.clone().any(|parameter| parameter == "watch=true") {
@@ -192,19 +195,19 @@ fn check_head(response: &Response<Box<DynBody>>) -> Result<(), BoxError> {
     };
     if code.is_redirection() {
         let location = text(http::header::LOCATION).unwrap_or_default();
-        return Err(Foreign::Redirect(code, location).into());
+        return Err(ForeignResponse::Redirect(code, location).into());
     }
     let is_readable =
         |found: &str| found.contains("json") || found.starts_with(translate::CONTENT_TYPE);
     match text(CONTENT_TYPE) {
         Some(found) if code.is_success() && !is_readable(&found) => {
-            return Err(Foreign::ContentType(found).into());
+            return Err(ForeignResponse::ContentType(found).into());
         }
         _ => {}
     }
     match text(CONTENT_ENCODING) {
         Some(found) if !found.eq_ignore_ascii_case("identity") => {
-            Err(Foreign::ContentEncoding(found).into())
+            Err(ForeignResponse::ContentEncoding(found).into())
         }
         _ => Ok(()),
     }
@@ -258,8 +261,8 @@ async fn whole(
 
 async fn next_frame(
     body: &mut Box<DynBody>,
-) -> Result<Option<Result<Frame<Bytes>, BoxError>>, Silent> {
-    timeout(BODY_SILENCE_MAX, body.frame()).await.map_err(|_| Silent(BODY_SILENCE_MAX))
+) -> Result<Option<Result<Frame<Bytes>, BoxError>>, SilentServer> {
+    timeout(BODY_SILENCE_MAX, body.frame()).await.map_err(|_| SilentServer(BODY_SILENCE_MAX))
 }
 
 fn is_protobuf<B>(response: &Response<B>) -> bool {

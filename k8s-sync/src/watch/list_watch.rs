@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::{ListParams, WatchEvent};
 use kube::runtime::watcher;
 
-use super::recovery::{Probe, Strategy};
+use super::recovery::{ProbeResult, Strategy};
 use super::resource::{Queries, Watched};
 use crate::raw::RawObject;
 
@@ -29,7 +29,7 @@ pub(super) enum Step<T> {
     Applied(Watched<T>),
     Deleted(Watched<T>),
     /// The server says how far it is, beside how far we were.
-    Bookmark(Compared),
+    Bookmark(VersionComparison),
     /// An event whose type or object is unknown.
     Unreadable,
     WatchEnds,
@@ -37,8 +37,8 @@ pub(super) enum Step<T> {
 
 /// The server's resource version and ours.
 #[derive(Debug)]
-pub(super) struct Compared {
-    pub(super) probe: Probe,
+pub(super) struct VersionComparison {
+    pub(super) probe: ProbeResult,
     pub(super) server: String,
     pub(super) ours: String,
 }
@@ -91,7 +91,7 @@ impl<T: RawObject> ListWatch<T> {
     /// Asks the server, by a request of its own, for the version that it is at. `None`: it has none that can be compared.
     pub(super) fn probe(
         &self,
-    ) -> impl Future<Output = watcher::Result<Option<Compared>>> + Send + use<T> {
+    ) -> impl Future<Output = watcher::Result<Option<VersionComparison>>> + Send + use<T> {
         let (api, ours) = (self.api.clone(), self.version.clone());
         async move {
             // Without selectors: a list by labels would read all objects until one matches.
@@ -252,13 +252,13 @@ fn is_of_unknown_event(error: &kube::Error) -> bool {
 }
 
 /// Versions that are no numbers are not compared.
-fn compare(server: String, ours: String) -> Compared {
+fn compare(server: String, ours: String) -> VersionComparison {
     let probe = match (number(&server), number(&ours)) {
-        (Some(theirs), Some(known)) if theirs < known => Probe::WentBack,
-        (Some(theirs), Some(known)) if theirs > known => Probe::Ahead,
-        (_, _) => Probe::Abreast,
+        (Some(theirs), Some(known)) if theirs < known => ProbeResult::WentBack,
+        (Some(theirs), Some(known)) if theirs > known => ProbeResult::Ahead,
+        (_, _) => ProbeResult::Equal,
     };
-    Compared { probe, server, ours }
+    VersionComparison { probe, server, ours }
 }
 
 /// Kubernetes 1.35 promises that versions of one kind are decimal numbers in order; etcd's always were.

@@ -18,10 +18,10 @@ pub(super) fn object_to_json(
     json: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
     match kind {
-        Kind::Namespace => write(&Namespace::decode(object)?, json),
-        Kind::Service => write(&Service::decode(object)?, json),
-        Kind::EndpointSlice => write(&EndpointSlice::decode(object)?, json),
-        Kind::Pod => write(&Pod::decode(object)?, json),
+        Kind::Namespace => write(&ProtoNamespace::decode(object)?, json),
+        Kind::Service => write(&ProtoService::decode(object)?, json),
+        Kind::EndpointSlice => write(&ProtoEndpointSlice::decode(object)?, json),
+        Kind::Pod => write(&ProtoPod::decode(object)?, json),
     }
     Ok(())
 }
@@ -32,7 +32,7 @@ pub(super) fn write(message: &impl Serialize, json: &mut Vec<u8>) {
 
 #[derive(Message, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Metadata {
+struct ProtoMetadata {
     #[prost(string, optional, tag = "1")]
     name: Option<String>,
     #[prost(string, optional, tag = "3")]
@@ -40,34 +40,34 @@ struct Metadata {
     #[prost(string, optional, tag = "6")]
     resource_version: Option<String>,
     #[prost(message, optional, tag = "9")]
-    deletion_timestamp: Option<Time>,
+    deletion_timestamp: Option<ProtoTime>,
     #[prost(btree_map = "string, string", tag = "11")]
     labels: BTreeMap<String, String>,
 }
 
 /// Only whether it is there.
 #[derive(Message, Serialize)]
-struct Time {}
+struct ProtoTime {}
 
 #[derive(Message, Serialize)]
-struct Namespace {
+struct ProtoNamespace {
     #[prost(message, optional, tag = "1")]
-    metadata: Option<Metadata>,
+    metadata: Option<ProtoMetadata>,
 }
 
 #[derive(Message, Serialize)]
-struct Service {
+struct ProtoService {
     #[prost(message, optional, tag = "1")]
-    metadata: Option<Metadata>,
+    metadata: Option<ProtoMetadata>,
     #[prost(message, optional, tag = "2")]
-    spec: Option<ServiceSpec>,
+    spec: Option<ProtoServiceSpec>,
 }
 
 #[derive(Message, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ServiceSpec {
+struct ProtoServiceSpec {
     #[prost(message, repeated, tag = "1")]
-    ports: Vec<ServicePort>,
+    ports: Vec<ProtoPort>,
     #[prost(string, optional, tag = "3")]
     #[serde(rename = "clusterIP")]
     cluster_ip: Option<String>,
@@ -80,8 +80,9 @@ struct ServiceSpec {
     external_name: Option<String>,
 }
 
+/// A port of a Service or of an EndpointSlice: both have these tags.
 #[derive(Message, Serialize)]
-struct ServicePort {
+struct ProtoPort {
     #[prost(string, optional, tag = "1")]
     name: Option<String>,
     #[prost(string, optional, tag = "2")]
@@ -92,62 +93,52 @@ struct ServicePort {
 
 #[derive(Message, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct EndpointSlice {
+struct ProtoEndpointSlice {
     #[prost(message, optional, tag = "1")]
-    metadata: Option<Metadata>,
+    metadata: Option<ProtoMetadata>,
     #[prost(message, repeated, tag = "2")]
-    endpoints: Vec<Endpoint>,
+    endpoints: Vec<ProtoEndpoint>,
     #[prost(message, repeated, tag = "3")]
-    ports: Vec<EndpointPort>,
+    ports: Vec<ProtoPort>,
     #[prost(string, optional, tag = "4")]
     address_type: Option<String>,
 }
 
 #[derive(Message, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Endpoint {
+struct ProtoEndpoint {
     #[prost(string, repeated, tag = "1")]
     addresses: Vec<String>,
     #[prost(message, optional, tag = "2")]
-    conditions: Option<Conditions>,
+    conditions: Option<ProtoConditions>,
     #[prost(string, optional, tag = "3")]
     hostname: Option<String>,
     #[prost(message, optional, tag = "4")]
-    target_ref: Option<ObjectReference>,
+    target_ref: Option<ProtoObjectReference>,
 }
 
 #[derive(Message, Serialize)]
-struct Conditions {
+struct ProtoConditions {
     #[prost(bool, optional, tag = "1")]
     ready: Option<bool>,
 }
 
 #[derive(Message, Serialize)]
-struct ObjectReference {
+struct ProtoObjectReference {
     #[prost(string, optional, tag = "3")]
     name: Option<String>,
 }
 
 #[derive(Message, Serialize)]
-struct EndpointPort {
-    #[prost(string, optional, tag = "1")]
-    name: Option<String>,
-    #[prost(string, optional, tag = "2")]
-    protocol: Option<String>,
-    #[prost(int32, optional, tag = "3")]
-    port: Option<i32>,
-}
-
-#[derive(Message, Serialize)]
-struct Pod {
+struct ProtoPod {
     #[prost(message, optional, tag = "1")]
-    metadata: Option<Metadata>,
+    metadata: Option<ProtoMetadata>,
     #[prost(message, optional, tag = "3")]
-    status: Option<PodStatus>,
+    status: Option<ProtoPodStatus>,
 }
 
 #[derive(Message, Serialize)]
-struct PodStatus {
+struct ProtoPodStatus {
     #[prost(string, optional, tag = "1")]
     phase: Option<String>,
     #[prost(string, optional, tag = "6")]
@@ -155,47 +146,47 @@ struct PodStatus {
     pod_ip: Option<String>,
     #[prost(message, repeated, tag = "12")]
     #[serde(rename = "podIPs")]
-    pod_ips: Vec<PodIp>,
+    pod_ips: Vec<ProtoPodIp>,
 }
 
 #[derive(Message, Serialize)]
-struct PodIp {
+struct ProtoPodIp {
     #[prost(string, optional, tag = "1")]
     ip: Option<String>,
 }
 
 /// What every object comes in, behind the magic bytes.
 #[derive(Message)]
-pub(super) struct Envelope {
+pub(super) struct ProtoEnvelope {
     #[prost(bytes = "bytes", tag = "2")]
     pub(super) raw: Bytes,
 }
 
 /// One change of a watch.
 #[derive(Message)]
-pub(super) struct WatchEvent {
+pub(super) struct ProtoWatchEvent {
     #[prost(string, tag = "1")]
     pub(super) r#type: String,
     #[prost(message, optional, tag = "2")]
-    pub(super) object: Option<RawExtension>,
+    pub(super) object: Option<ProtoRawExtension>,
 }
 
 #[derive(Message)]
-pub(super) struct RawExtension {
+pub(super) struct ProtoRawExtension {
     #[prost(bytes = "bytes", tag = "1")]
     pub(super) raw: Bytes,
 }
 
 /// An object of any kind of which only the resource version matters, and whether it ends a streaming list.
 #[derive(Message, Serialize)]
-pub(super) struct Bookmark {
+pub(super) struct ProtoBookmark {
     #[prost(message, optional, tag = "1")]
-    pub(super) metadata: Option<BookmarkMetadata>,
+    pub(super) metadata: Option<ProtoBookmarkMetadata>,
 }
 
 #[derive(Message, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct BookmarkMetadata {
+pub(super) struct ProtoBookmarkMetadata {
     #[prost(string, tag = "6")]
     resource_version: String,
     #[prost(btree_map = "string, string", tag = "12")]
@@ -204,16 +195,16 @@ pub(super) struct BookmarkMetadata {
 
 /// A list of any kind; its items are left as they are.
 #[derive(Message)]
-pub(super) struct List {
+pub(super) struct ProtoList {
     #[prost(message, optional, tag = "1")]
-    pub(super) metadata: Option<ListMetadata>,
+    pub(super) metadata: Option<ProtoListMetadata>,
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub(super) items: Vec<Bytes>,
 }
 
 #[derive(Message, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ListMetadata {
+pub(super) struct ProtoListMetadata {
     #[prost(string, tag = "2")]
     resource_version: String,
     #[prost(string, tag = "3")]
@@ -222,21 +213,21 @@ pub(super) struct ListMetadata {
 
 /// Why something failed.
 #[derive(Message, Serialize)]
-pub(super) struct Status {
+pub(super) struct ProtoStatus {
     #[prost(string, tag = "3")]
     pub(super) message: String,
     #[prost(string, tag = "4")]
     reason: String,
     #[prost(message, optional, tag = "5")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<StatusDetails>,
+    details: Option<ProtoStatusDetails>,
     #[prost(uint32, tag = "6")]
     pub(super) code: u32,
 }
 
 #[derive(Message, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct StatusDetails {
+struct ProtoStatusDetails {
     #[prost(uint32, tag = "5")]
     retry_after_seconds: u32,
 }

@@ -61,7 +61,7 @@ pub(super) enum Observation {
     WatchEnds,
     /// An event whose type or object is unknown: what changed is not known until the next list.
     Unreadable,
-    Probed(Probe),
+    Probed(ProbeResult),
     Failed(Failure),
     /// `Recovery::deadline` has passed.
     DeadlinePassed,
@@ -69,9 +69,9 @@ pub(super) enum Observation {
 
 /// The server's resource version beside the one that is watched from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Probe {
+pub(super) enum ProbeResult {
     /// Ours.
-    Abreast,
+    Equal,
     /// Newer, by changes of this kind or of others.
     Ahead,
     /// Older: etcd was restored from a backup. A watch would wait in silence until that version comes round again.
@@ -344,27 +344,27 @@ impl Recovery {
         self.resume(Retry { pause: Duration::ZERO, is_client_renewed: false }, now, random)
     }
 
-    fn probed(&mut self, probe: Probe, now: Instant, random: f64) -> Next {
+    fn probed(&mut self, probe: ProbeResult, now: Instant, random: f64) -> Next {
         match probe {
-            Probe::Ahead if self.silences >= SILENCES_MAX => {
+            ProbeResult::Ahead if self.silences >= SILENCES_MAX => {
                 (self.is_held_back, self.silences) = (true, 0);
                 let pause = self.backoff.list_pause(now, random);
                 self.list(Retry { pause, is_client_renewed: false }, now)
             }
             // A server that does not take the question has no version to compare: the watch is believed.
-            Probe::Abreast
-            | Probe::Ahead
-            | Probe::Failed(Failure::Forbidden | Failure::Refused | Failure::Expired) => {
+            ProbeResult::Equal
+            | ProbeResult::Ahead
+            | ProbeResult::Failed(Failure::Forbidden | Failure::Refused | Failure::Expired) => {
                 self.is_current = true;
                 self.proved_at = Some(now);
                 Next::Continue
             }
-            Probe::WentBack => {
+            ProbeResult::WentBack => {
                 self.is_current = false;
                 let pause = self.backoff.list_pause(now, random);
                 self.list(Retry { pause, is_client_renewed: false }, now)
             }
-            Probe::Failed(failure) => {
+            ProbeResult::Failed(failure) => {
                 let retry = self.retry(failure, now, random);
                 self.is_current = false;
                 self.probe_at = Some(now + retry.pause.max(PROBE_PAUSE));

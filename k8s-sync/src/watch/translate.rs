@@ -7,7 +7,9 @@
 use prost::bytes::{Buf, Bytes, BytesMut};
 use prost::{DecodeError, Message};
 
-use super::protobuf::{Bookmark, Envelope, List, Status, WatchEvent, object_to_json, write};
+use super::protobuf::{
+    ProtoBookmark, ProtoEnvelope, ProtoList, ProtoStatus, ProtoWatchEvent, object_to_json, write,
+};
 use crate::raw::Kind;
 
 pub(super) const CONTENT_TYPE: &str = "application/vnd.kubernetes.protobuf";
@@ -69,7 +71,7 @@ impl WatchBody {
 
 fn event_to_json(kind: Kind, frame: Bytes, lines: &mut Vec<u8>) -> Result<(), String> {
     let words = |error: DecodeError| error.to_string();
-    let event = WatchEvent::decode(frame).map_err(words)?;
+    let event = ProtoWatchEvent::decode(frame).map_err(words)?;
     let object = open(event.object.map(|object| object.raw).unwrap_or_default())?;
     let line_at = lines.len();
     lines.extend_from_slice(br#"{"type":""#);
@@ -77,12 +79,12 @@ fn event_to_json(kind: Kind, frame: Bytes, lines: &mut Vec<u8>) -> Result<(), St
     lines.extend_from_slice(br#"","object":"#);
     let written = match event.r#type.as_str() {
         "ADDED" | "MODIFIED" | "DELETED" => object_to_json(kind, object, lines).map_err(words),
-        "BOOKMARK" => Bookmark::decode(object).map_err(words).map(|bookmark| {
+        "BOOKMARK" => ProtoBookmark::decode(object).map_err(words).map(|bookmark| {
             lines.extend_from_slice(br#"{"apiVersion":"","kind":"","metadata":"#);
             write(&bookmark.metadata, lines);
             lines.push(b'}');
         }),
-        "ERROR" => Status::decode(object).map_err(words).map(|status| write(&status, lines)),
+        "ERROR" => ProtoStatus::decode(object).map_err(words).map(|status| write(&status, lines)),
         other => Err(format!("an event of type {other:?}")),
     };
     match written {
@@ -98,7 +100,7 @@ fn event_to_json(kind: Kind, frame: Bytes, lines: &mut Vec<u8>) -> Result<(), St
 /// What cannot be read, in words.
 pub(super) fn list_to_json(kind: Kind, body: Bytes) -> Result<Bytes, String> {
     let words = |error: DecodeError| error.to_string();
-    let list = List::decode(open(body)?).map_err(words)?;
+    let list = ProtoList::decode(open(body)?).map_err(words)?;
     let mut json = br#"{"apiVersion":"v1","kind":"List","metadata":"#.to_vec();
     write(&list.metadata.unwrap_or_default(), &mut json);
     json.extend_from_slice(br#","items":["#);
@@ -114,7 +116,7 @@ pub(super) fn list_to_json(kind: Kind, body: Bytes) -> Result<Bytes, String> {
 
 /// An error's body. `code`: that of HTTP, which counts where the body says none.
 pub(super) fn status_to_json(code: u16, body: Bytes) -> Bytes {
-    let status = open(body).ok().and_then(|status| Status::decode(status).ok());
+    let status = open(body).ok().and_then(|status| ProtoStatus::decode(status).ok());
     let mut status = status.unwrap_or_default();
     if status.code == 0 {
         status.code = u32::from(code);
@@ -130,7 +132,7 @@ fn open(mut object: Bytes) -> Result<Bytes, String> {
         return Err("an object that does not begin like one".to_owned());
     }
     object.advance(MAGIC.len());
-    Ok(Envelope::decode(object).map_err(|error| error.to_string())?.raw)
+    Ok(ProtoEnvelope::decode(object).map_err(|error| error.to_string())?.raw)
 }
 
 #[cfg(test)]

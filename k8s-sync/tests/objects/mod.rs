@@ -17,8 +17,8 @@ use domain::base::name::Name;
 use domain::base::{Message, Rtype};
 use domain::rdata::AllRecordData;
 use k8s_sync::object::{
-    Change, Endpoint, EndpointSlice, Event, Namespace, ObjectKey, Pod, Protocol, Service,
-    ServiceKind, ServicePort, SlicePort,
+    Change, Endpoint, EndpointSlice, Event, Namespace, ObjectKey, Pod, Port, Protocol, Service,
+    ServiceKind,
 };
 use k8s_sync::options::{ApiServer, Options, Source};
 use k8s_sync::publish::Publisher;
@@ -59,7 +59,7 @@ fn addresses(text: &str) -> Box<[IpAddr]> {
 }
 
 /// `name:number/protocol`
-fn port(text: &str) -> Option<SlicePort> {
+fn port(text: &str) -> Option<Port> {
     let (name, rest) = text.rsplit_once(':')?;
     let (number, protocol) = rest.split_once('/')?;
     let protocol = match protocol {
@@ -68,7 +68,7 @@ fn port(text: &str) -> Option<SlicePort> {
         "sctp" => Protocol::Sctp,
         other => panic!("no protocol: {other}"),
     };
-    Some(SlicePort { name: name.into(), protocol, port: number.parse().ok() })
+    Some(Port { name: name.into(), protocol, number: number.parse().ok() })
 }
 
 fn endpoint(text: &str) -> Endpoint {
@@ -89,10 +89,7 @@ pub(crate) fn apply(line: &str) -> Event {
                 (_, Some(target)) => ServiceKind::ExternalName(target.into()),
                 (ips, None) => ServiceKind::ClusterIp(addresses(ips)),
             };
-            let ports = ports.iter().map(|text| {
-                let SlicePort { name, protocol, port } = port(text).expect(text);
-                ServicePort { name, protocol, port }
-            });
+            let ports = ports.iter().map(|text| port(text).expect(text));
             let service = Service { key: key(name), kind, ports: ports.collect() };
             Event::Service(Change::Apply(service))
         }

@@ -16,9 +16,9 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use super::credentials::Credentials;
-use super::kubeconfig::{self, Cluster, Selected, User};
+use super::kubeconfig::{self, KubeconfigCluster, KubeconfigUser, SelectedContext};
 use super::proxy::{self, Proxy};
-use super::{ConnectError, Fault, url};
+use super::{ConnectError, SettingError, url};
 use crate::options::{ApiServer, ClientTls};
 
 /// Where a pod finds its service account.
@@ -126,29 +126,29 @@ fn from_kubeconfig(
         None => format!("kubeconfig {}", file.display()),
     };
     let next_step = "try `kubectl get namespaces` with the same --kubeconfig and --context";
-    let failed = |fault: Fault| fault.of(&what, next_step);
+    let failed = |fault: SettingError| fault.of(&what, next_step);
     let bytes = std::fs::read(file).map_err(|error| {
         let next_step = "is it mounted there, and may the user that ringdns runs as read it?";
-        failed(Fault { cause: error.to_string(), next_step: Some(next_step) })
+        failed(SettingError { cause: error.to_string(), next_step: Some(next_step) })
     })?;
     let text = text_of(bytes).map_err(|cause| failed(cause.into()))?;
     let folder = file.parent().unwrap_or_else(|| Path::new(""));
     let selected = kubeconfig::select(&text, folder, context);
     match selected.map_err(|cause| failed(cause.into()))? {
-        Selected::Entries(entries) => from_entries(*entries, environment).map_err(failed),
-        Selected::Nothing(cause) if is_in_cluster(environment) => {
+        SelectedContext::Entries(entries) => from_entries(*entries, environment).map_err(failed),
+        SelectedContext::Nothing(cause) if is_in_cluster(environment) => {
             let mut access = from_service_account(environment)?;
             access.notes.push(format!("{what}: {cause}; the pod's service account is taken"));
             Ok(access)
         }
-        Selected::Nothing(cause) => Err(failed(cause.into())),
+        SelectedContext::Nothing(cause) => Err(failed(cause.into())),
     }
 }
 
 fn from_entries(
-    (cluster, mut user): (Cluster, User),
+    (cluster, mut user): (KubeconfigCluster, KubeconfigUser),
     environment: &Environment,
-) -> Result<Access, Fault> {
+) -> Result<Access, SettingError> {
     let (file, data) = (&cluster.certificate_authority, &cluster.certificate_authority_data);
     let authority = load("certificate-authority", file, data)?;
     let (file, data) = (&user.client_certificate, &user.client_certificate_data);
@@ -211,7 +211,7 @@ fn from_endpoint(
     files: Option<&ClientTls>,
     environment: &Environment,
 ) -> Result<Access, ConnectError> {
-    let failed = |fault: Fault| {
+    let failed = |fault: SettingError| {
         fault.of(
             &format!("endpoint {}", url::shown(endpoint)),
             "write it like https://10.0.0.1:6443",
@@ -234,7 +234,7 @@ fn from_endpoint(
 }
 
 fn tls_of_files(files: &ClientTls) -> Result<Tls, ConnectError> {
-    let failed = |file: &Path, fault: Fault| {
+    let failed = |file: &Path, fault: SettingError| {
         let next_step = "`tls` takes the paths of CERT, KEY and CA in this order; are they \
                          mounted and readable?";
         fault.of(&format!("tls file {}", file.display()), next_step)
@@ -260,7 +260,7 @@ fn is_in_cluster(environment: &Environment) -> bool {
 
 /// Of its folder, `namespace` is not needed, and `ca.crt` may be missing.
 fn from_service_account(environment: &Environment) -> Result<Access, ConnectError> {
-    let failed = |fault: Fault| {
+    let failed = |fault: SettingError| {
         let next_step = "in a cluster, check that automountServiceAccountToken is not false; \
             outside, add `kubeconfig FILE` or `manifests PATH` to the kubernetes block";
         fault.of("the pod's service account", next_step)
@@ -295,7 +295,7 @@ fn from_service_account(environment: &Environment) -> Result<Access, ConnectErro
 }
 
 /// A file, or base64 in the kubeconfig, which counts more. `None`: neither.
-fn load(name: &str, file: &str, data: &str) -> Result<Option<Vec<u8>>, Fault> {
+fn load(name: &str, file: &str, data: &str) -> Result<Option<Vec<u8>>, SettingError> {
     if !data.is_empty() {
         // Go takes lines; indentation that YAML leaves in is no better reason to fail.
         let data: String = data.split_ascii_whitespace().collect();
@@ -310,7 +310,7 @@ fn load(name: &str, file: &str, data: &str) -> Result<Option<Vec<u8>>, Fault> {
 }
 
 /// The certificates in `pem`; what stands between them is passed over, as in Go.
-fn certificates(name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+fn certificates(name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SettingError> {
     let found: Vec<_> = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect();
     match found.is_empty() {
         false => Ok(found),
@@ -322,7 +322,7 @@ fn certificates(name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 impl Identity {
-    pub(super) fn parse(certificate: &[u8], key: &[u8]) -> Result<Self, Fault> {
+    pub(super) fn parse(certificate: &[u8], key: &[u8]) -> Result<Self, SettingError> {
         let certificates = certificates("client-certificate", certificate)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
             let is_encrypted = key.windows(9).any(|word| word == b"ENCRYPTED");
@@ -361,7 +361,7 @@ impl Access {
     }
 }
 
-fn impersonated(user: &mut User) -> AuthInfo {
+fn impersonated(user: &mut KubeconfigUser) -> AuthInfo {
     let text = |text: &mut String| Some(std::mem::take(text)).filter(|text| !text.is_empty());
     AuthInfo {
         impersonate: text(&mut user.impersonate),

@@ -12,8 +12,8 @@ use base64::prelude::BASE64_STANDARD;
 use http::HeaderValue;
 
 use super::exec::Plugin;
-use super::kubeconfig::{AuthProvider, Cluster, User};
-use super::{ConnectError, Fault};
+use super::kubeconfig::{AuthProvider, KubeconfigCluster, KubeconfigUser};
+use super::{ConnectError, SettingError};
 
 pub(super) enum Credentials {
     Anonymous,
@@ -33,10 +33,10 @@ pub(super) struct TokenFile {
 impl Credentials {
     /// `authority`: the certificate of the cluster's, for a plugin that wants to know.
     pub(super) fn of(
-        user: &User,
-        cluster: &Cluster,
+        user: &KubeconfigUser,
+        cluster: &KubeconfigCluster,
         authority: Option<&[u8]>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, SettingError> {
         let has_basic = !user.username.is_empty() || !user.password.is_empty();
         let has_token = !user.token.is_empty() || !user.token_file.is_empty();
         match (&user.auth_provider, &user.exec) {
@@ -70,7 +70,7 @@ impl Credentials {
     }
 
     /// `token` counts while the file cannot be read.
-    pub(super) fn of_file(file: PathBuf, token: Option<&str>) -> Result<Self, Fault> {
+    pub(super) fn of_file(file: PathBuf, token: Option<&str>) -> Result<Self, SettingError> {
         let last = match (read(&file), token) {
             (Ok(header), _) => header,
             (Err(_), Some(token)) => bearer(token, "token")?,
@@ -100,7 +100,7 @@ impl TokenFile {
     }
 }
 
-impl User {
+impl KubeconfigUser {
     /// Whether there is something that must not be sent over plain http.
     pub(super) fn has_credentials(&self) -> bool {
         let texts = [&self.token, &self.token_file, &self.username, &self.password];
@@ -112,9 +112,9 @@ impl User {
 
 /// client-go has taken these out, or refreshes them in ways that need a library of its own for
 /// each.
-fn of_provider(provider: &AuthProvider) -> Result<Credentials, Fault> {
+fn of_provider(provider: &AuthProvider) -> Result<Credentials, SettingError> {
     let name = provider.name.as_str();
-    let failed = |cause: String, next_step| Err(Fault { cause, next_step: Some(next_step) });
+    let failed = |cause: String, next_step| Err(SettingError { cause, next_step: Some(next_step) });
     match (name, provider.config.get("id-token").filter(|token| !token.is_empty())) {
         ("oidc", Some(token)) => Ok(Credentials::Fixed(bearer(token, "id-token")?)),
         ("oidc", None) => failed(
@@ -138,7 +138,7 @@ fn of_provider(provider: &AuthProvider) -> Result<Credentials, Fault> {
     }
 }
 
-fn read(file: &PathBuf) -> Result<HeaderValue, Fault> {
+fn read(file: &PathBuf) -> Result<HeaderValue, SettingError> {
     let name = format!("token file {}", file.display());
     let token = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
     if token.trim().is_empty() {
@@ -148,17 +148,18 @@ fn read(file: &PathBuf) -> Result<HeaderValue, Fault> {
 }
 
 /// Editors end files in newlines, and `echo` ends tokens so.
-pub(super) fn bearer(token: &str, name: &str) -> Result<HeaderValue, Fault> {
+pub(super) fn bearer(token: &str, name: &str) -> Result<HeaderValue, SettingError> {
     header("Bearer", token.trim(), name)
 }
 
-fn header(scheme: &str, value: &str, name: &str) -> Result<HeaderValue, Fault> {
-    let mut header = HeaderValue::try_from(format!("{scheme} {value}")).map_err(|_| Fault {
-        cause: format!(
-            "{name} holds what no header can carry: a line break, or a control character"
-        ),
-        next_step: Some("it must hold one token and nothing else"),
-    })?;
+fn header(scheme: &str, value: &str, name: &str) -> Result<HeaderValue, SettingError> {
+    let mut header =
+        HeaderValue::try_from(format!("{scheme} {value}")).map_err(|_| SettingError {
+            cause: format!(
+                "{name} holds what no header can carry: a line break, or a control character"
+            ),
+            next_step: Some("it must hold one token and nothing else"),
+        })?;
     header.set_sensitive(true);
     Ok(header)
 }

@@ -19,8 +19,8 @@ use tokio::time::timeout;
 
 use super::access::Identity;
 use super::credentials::bearer;
-use super::kubeconfig::{Cluster, Exec};
-use super::{ConnectError, Fault};
+use super::kubeconfig::{Exec, KubeconfigCluster};
+use super::{ConnectError, SettingError};
 
 /// Cloud tools take seconds; one that waits for somebody to log in waits in vain.
 const RUN_TIME_MAX: Duration = Duration::from_secs(60);
@@ -36,25 +36,25 @@ pub(super) struct Plugin {
     exec: Exec,
     /// KUBERNETES_EXEC_INFO.
     info: String,
-    held: Mutex<Held>,
+    held: Mutex<PluginCredentials>,
 }
 
 /// What the last run gave.
 #[derive(Default)]
-struct Held {
+struct PluginCredentials {
     header: Option<HeaderValue>,
     has_certificate: bool,
     ends: Option<SystemTime>,
 }
 
 #[derive(Deserialize)]
-struct Answer {
-    status: Option<Status>,
+struct ExecCredential {
+    status: Option<ExecCredentialStatus>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Status {
+struct ExecCredentialStatus {
     expiration_timestamp: Option<Time>,
     token: Option<String>,
     client_certificate_data: Option<String>,
@@ -64,9 +64,9 @@ struct Status {
 impl Plugin {
     pub(super) fn new(
         exec: &Exec,
-        cluster: &Cluster,
+        cluster: &KubeconfigCluster,
         authority: Option<&[u8]>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, SettingError> {
         if exec.command.is_empty() {
             return Err("exec has no command".into());
         }
@@ -99,13 +99,13 @@ impl Plugin {
         Ok(held.header.clone())
     }
 
-    fn failed(&self, fault: Fault) -> ConnectError {
+    fn failed(&self, fault: SettingError) -> ConnectError {
         let next_step =
             "run it by hand as the user that ringdns runs as; it is tried again until it works";
         fault.of(&format!("exec plugin {}", self.exec.command), next_step)
     }
 
-    async fn run(&self) -> Result<(Held, Option<Identity>), Fault> {
+    async fn run(&self) -> Result<(PluginCredentials, Option<Identity>), SettingError> {
         let mut command = Command::new(&self.exec.command);
         command
             .args(&self.exec.args)
@@ -118,7 +118,7 @@ impl Plugin {
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
                 let hint = self.exec.install_hint.trim();
                 let hint = if hint.is_empty() { String::new() } else { format!(" ({hint})") };
-                Err(Fault {
+                Err(SettingError {
                     cause: format!("there is no such program{hint}"),
                     next_step: Some(
                         "put it into ringdns's image, or mount it; a token file needs none",
@@ -131,7 +131,7 @@ impl Plugin {
     }
 }
 
-fn read(output: Output) -> Result<(Held, Option<Identity>), Fault> {
+fn read(output: Output) -> Result<(PluginCredentials, Option<Identity>), SettingError> {
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said: Vec<&str> = said.split_whitespace().collect();
@@ -140,7 +140,7 @@ fn read(output: Output) -> Result<(Held, Option<Identity>), Fault> {
         return Err(format!("{}: {}", output.status, &said[begin..]).into());
     }
     // Without serde's words, which may quote a token.
-    let answer: Answer = serde_json::from_slice(&output.stdout).map_err(|error| {
+    let answer: ExecCredential = serde_json::from_slice(&output.stdout).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         format!("it printed no ExecCredential in JSON: line {line}, column {column} is wrong")
     })?;
@@ -165,11 +165,11 @@ fn read(output: Output) -> Result<(Held, Option<Identity>), Fault> {
         SystemTime::UNIX_EPOCH + Duration::from_secs(secs)
     });
     let header = token.map(|token| bearer(&token, "its token")).transpose()?;
-    Ok((Held { header, has_certificate: identity.is_some(), ends }, identity))
+    Ok((PluginCredentials { header, has_certificate: identity.is_some(), ends }, identity))
 }
 
 /// `provideClusterInfo`.
-fn cluster_info(cluster: &Cluster, authority: Option<&[u8]>) -> Value {
+fn cluster_info(cluster: &KubeconfigCluster, authority: Option<&[u8]>) -> Value {
     let mut info = json!({"server": cluster.server});
     let mut set = |name: &str, value: Value, is_set: bool| {
         if is_set {

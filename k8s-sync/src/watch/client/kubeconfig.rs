@@ -29,12 +29,12 @@ struct NamedContext {
     #[serde(deserialize_with = "or_default")]
     name: String,
     #[serde(deserialize_with = "or_default")]
-    context: Context,
+    context: KubeconfigContext,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Context {
+struct KubeconfigContext {
     #[serde(deserialize_with = "or_default")]
     cluster: String,
     #[serde(deserialize_with = "or_default")]
@@ -47,7 +47,7 @@ struct NamedCluster {
     #[serde(deserialize_with = "or_default")]
     name: String,
     #[serde(deserialize_with = "or_default")]
-    cluster: Cluster,
+    cluster: KubeconfigCluster,
 }
 
 #[derive(Default, Deserialize)]
@@ -56,12 +56,12 @@ struct NamedUser {
     #[serde(deserialize_with = "or_default")]
     name: String,
     #[serde(deserialize_with = "or_default")]
-    user: User,
+    user: KubeconfigUser,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
-pub(super) struct Cluster {
+pub(super) struct KubeconfigCluster {
     #[serde(deserialize_with = "or_default")]
     pub(super) server: String,
     #[serde(deserialize_with = "or_default")]
@@ -90,7 +90,7 @@ pub(super) struct Extension {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
-pub(super) struct User {
+pub(super) struct KubeconfigUser {
     #[serde(deserialize_with = "or_default")]
     pub(super) token: String,
     #[serde(rename = "tokenFile", deserialize_with = "or_default")]
@@ -155,8 +155,8 @@ pub(super) struct Variable {
 }
 
 /// What a context comes to.
-pub(super) enum Selected {
-    Entries(Box<(Cluster, User)>),
+pub(super) enum SelectedContext {
+    Entries(Box<(KubeconfigCluster, KubeconfigUser)>),
     /// No cluster, and why: client-go then takes the pod's service account, if there is one.
     Nothing(String),
 }
@@ -166,26 +166,32 @@ pub(super) enum Selected {
 ///
 /// # Errors
 /// The text is no kubeconfig, or the context is not in it.
-pub(super) fn select(text: &str, folder: &Path, context: Option<&str>) -> Result<Selected, String> {
+pub(super) fn select(
+    text: &str,
+    folder: &Path,
+    context: Option<&str>,
+) -> Result<SelectedContext, String> {
     let config = parse(text)?;
     let name = context.unwrap_or(&config.current_context);
     let found = config.contexts.into_iter().find(|context| context.name == name);
     let context = match found {
         Some(found) => found.context,
-        None if name.is_empty() => Context::default(),
+        None if name.is_empty() => KubeconfigContext::default(),
         None => return Err(format!("there is no context {name} in it")),
     };
     let cluster_name = &context.cluster;
     let mut cluster = match config.clusters.into_iter().find(|it| it.name == *cluster_name) {
         Some(found) if !found.cluster.server.trim().is_empty() => found.cluster,
-        Some(_) => return Ok(Selected::Nothing(format!("cluster {cluster_name} has no server"))),
+        Some(_) => {
+            return Ok(SelectedContext::Nothing(format!("cluster {cluster_name} has no server")));
+        }
         None if name.is_empty() => {
-            return Ok(Selected::Nothing("it has no current-context".to_owned()));
+            return Ok(SelectedContext::Nothing("it has no current-context".to_owned()));
         }
         None => {
             let cause =
                 format!("context {name} names cluster {cluster_name:?}, which is not in it");
-            return Ok(Selected::Nothing(cause));
+            return Ok(SelectedContext::Nothing(cause));
         }
     };
     // As in client-go, a user that is not there is nobody.
@@ -202,7 +208,7 @@ pub(super) fn select(text: &str, folder: &Path, context: Option<&str>) -> Result
     if let Some(exec) = user.exec.as_mut().filter(|exec| exec.command.contains('/')) {
         make_absolute(&mut exec.command, folder);
     }
-    Ok(Selected::Entries(Box::new((cluster, user))))
+    Ok(SelectedContext::Entries(Box::new((cluster, user))))
 }
 
 /// A key that stands twice counts as it stands last. Several documents are one: of equal names the

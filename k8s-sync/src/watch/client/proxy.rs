@@ -9,7 +9,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use ipnet::IpNet;
 
 use super::access::Environment;
-use super::{Fault, url};
+use super::{SettingError, url};
 
 /// For http, for https, and where there is none. The first that is not empty counts.
 pub(super) const VARIABLES: [[&str; 2]; 3] =
@@ -17,11 +17,11 @@ pub(super) const VARIABLES: [[&str; 2]; 3] =
 
 pub(super) struct Proxy {
     pub(super) url: Uri,
-    pub(super) way: Way,
+    pub(super) way: ProxyProtocol,
 }
 
 /// How it is asked for a connection.
-pub(super) enum Way {
+pub(super) enum ProxyProtocol {
     /// CONNECT, over TLS if the URL is https.
     Tunnel(Option<HeaderValue>),
     /// Version 5.
@@ -30,8 +30,8 @@ pub(super) enum Way {
 
 impl Proxy {
     /// `name`: what the text is called.
-    pub(super) fn parse(name: &str, text: &str) -> Result<Self, Fault> {
-        let failed = || Fault {
+    pub(super) fn parse(name: &str, text: &str) -> Result<Self, SettingError> {
+        let failed = || SettingError {
             cause: format!("{name} {}: no proxy that can be used", url::shown(text)),
             next_step: Some(
                 "write it like http://proxy.example:3128; https and socks5 are known too",
@@ -43,10 +43,12 @@ impl Proxy {
             matcher.intercept(&Uri::from_static("https://any.invalid")).ok_or_else(failed)?;
         let url = found.uri().clone();
         let way = match url.scheme_str() {
-            Some("http" | "https") => Way::Tunnel(found.basic_auth().cloned()),
+            Some("http" | "https") => ProxyProtocol::Tunnel(found.basic_auth().cloned()),
             Some("socks5" | "socks5h") if url.port().is_some() => {
                 let auth = found.raw_auth();
-                Way::Socks(auth.map(|(name, password)| (name.to_owned(), password.to_owned())))
+                ProxyProtocol::Socks(
+                    auth.map(|(name, password)| (name.to_owned(), password.to_owned())),
+                )
             }
             _ => return Err(failed()),
         };
@@ -60,7 +62,10 @@ impl Proxy {
 }
 
 /// The proxy that the environment has for `url`, unless NO_PROXY covers it.
-pub(super) fn of_environment(url: &Uri, environment: &Environment) -> Result<Option<Proxy>, Fault> {
+pub(super) fn of_environment(
+    url: &Uri,
+    environment: &Environment,
+) -> Result<Option<Proxy>, SettingError> {
     let [http, https, no_proxy] = VARIABLES;
     let names = if url.scheme() == Some(&Scheme::HTTP) { http } else { https };
     let Some(proxy) = environment.variable(&names) else { return Ok(None) };

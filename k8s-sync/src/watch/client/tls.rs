@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use super::Fault;
+use super::SettingError;
 use super::access::{Tls, Trust};
 
 /// Makes a verifier that trusts these certificates, and whatever they have signed.
@@ -22,7 +22,7 @@ pub type Verifier =
     fn(Vec<CertificateDer<'static>>) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError>;
 
 /// `None`: plain http, which never comes to a handshake.
-pub(super) fn config(tls: Option<Tls>, verifier: Verifier) -> Result<ClientConfig, Fault> {
+pub(super) fn config(tls: Option<Tls>, verifier: Verifier) -> Result<ClientConfig, SettingError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -35,7 +35,7 @@ pub(super) fn config(tls: Option<Tls>, verifier: Verifier) -> Result<ClientConfi
             format!("certificate-authority holds no certificate that can be read: {error}")
         })?,
         Trust::System => of_the_machine(verifier)?,
-        Trust::Anyone => Arc::new(Anyone(provider)),
+        Trust::Anyone => Arc::new(TrustAnyone(provider)),
     };
     let config = builder.dangerous().with_custom_certificate_verifier(trusted);
     let Some(identity) = tls.identity else { return Ok(config.with_no_client_auth()) };
@@ -47,16 +47,16 @@ pub(super) fn config(tls: Option<Tls>, verifier: Verifier) -> Result<ClientConfi
             error => format!("the client certificate cannot be used: {error}"),
         };
         let next_step = "keys of RSA (2048 to 8192 bits), P-256, P-384, P-521 and Ed25519 work";
-        Fault { cause, next_step: Some(next_step) }
+        SettingError { cause, next_step: Some(next_step) }
     })
 }
 
 /// The same that Go and OpenSSL find, SSL_CERT_FILE and SSL_CERT_DIR included.
-fn of_the_machine(verifier: Verifier) -> Result<Arc<dyn ServerCertVerifier>, Fault> {
+fn of_the_machine(verifier: Verifier) -> Result<Arc<dyn ServerCertVerifier>, SettingError> {
     let found = rustls_native_certs::load_native_certs();
     verifier(found.certs).map_err(|_| {
         let errors = found.errors.iter().map(|error| format!(" ({error})")).collect::<String>();
-        Fault {
+        SettingError {
             cause: format!("no CA is set, and this machine has no certificates of its own{errors}"),
             next_step: Some("set certificate-authority, or install ca-certificates in the image"),
         }
@@ -65,9 +65,9 @@ fn of_the_machine(verifier: Verifier) -> Result<Arc<dyn ServerCertVerifier>, Fau
 
 /// `insecure-skip-tls-verify`: whoever holds the key of the certificate that he shows.
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+struct TrustAnyone(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for TrustAnyone {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -3,15 +3,18 @@
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
 
-use super::Fault;
+use super::SettingError;
 
 /// Without a scheme it is https where TLS is set up, else http. Query and fragment are dropped:
 /// requests have their own.
-pub(super) fn parse(text: &str, is_tls: bool) -> Result<Uri, Fault> {
+pub(super) fn parse(text: &str, is_tls: bool) -> Result<Uri, SettingError> {
     let text = text.trim();
     let failed = |cause: &str| {
         let next_step = "write the server like https://10.0.0.1:6443";
-        Fault { cause: format!("server {}: {cause}", shown(text)), next_step: Some(next_step) }
+        SettingError {
+            cause: format!("server {}: {cause}", shown(text)),
+            next_step: Some(next_step),
+        }
     };
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::HTTPS, rest),

@@ -44,7 +44,7 @@ fn wrapped(text: &'static str, kind: ErrorKind) -> BoxError {
 /// `advice`: how the next step begins, or a part of it.
 #[track_caller]
 fn check_told(error: watcher::Error, kind: Kind, failure: Failure, words: &str, advice: &str) {
-    let trouble = Trouble::of(&error);
+    let trouble = Diagnosis::of(&error);
     assert_eq!(trouble.failure, failure, "{}", trouble.error);
     assert!(trouble.error.contains(words), "{}", trouble.error);
     let next_step = trouble.next_step(kind);
@@ -104,7 +104,7 @@ fn what_keeps_requests_from_the_server() {
     check(wrapped("", ErrorKind::UnexpectedEof), unreachable, "", "balancer");
 
     let held_back = "hold back what is streamed";
-    check(Silent(Duration::from_secs(15)), unreachable, "nothing for 15s", held_back);
+    check(SilentServer(Duration::from_secs(15)), unreachable, "nothing for 15s", held_back);
 
     let throttled =
         Throttled { status: StatusCode::TOO_MANY_REQUESTS, retry_after: Duration::from_secs(7) };
@@ -128,7 +128,7 @@ fn what_answers_to_probes_are_worth() {
     let check = |code: u16, expected: Failure| {
         let status = Status::failure("no", "").with_code(code).boxed();
         let error = watcher::Error::InitialListFailed(kube::Error::Api(status));
-        assert_eq!(Trouble::of_probe(&error).failure, expected, "{code}");
+        assert_eq!(Diagnosis::of_probe(&error).failure, expected, "{code}");
     };
     for taken in [400, 404, 405, 422] {
         check(taken, Failure::Refused);
@@ -140,8 +140,8 @@ fn what_answers_to_probes_are_worth() {
     check(403, Failure::Forbidden);
     check(410, Failure::Expired);
     check(429, Failure::Throttled(RETRY_AFTER_DEFAULT));
-    let page = kube::Error::Service(Foreign::ContentType("text/html".to_owned()).into());
-    let page = Trouble::of_probe(&watcher::Error::InitialListFailed(page));
+    let page = kube::Error::Service(ForeignResponse::ContentType("text/html".to_owned()).into());
+    let page = Diagnosis::of_probe(&watcher::Error::InitialListFailed(page));
     assert_eq!(page.failure, Failure::Unreachable);
 }
 

@@ -182,7 +182,7 @@ fn broken_watches_resume_without_a_list() {
     );
     assert!(!run.recovery.is_current(), "the server may not be what it was");
     assert_eq!(run.due_secs(), 0, "so it is asked at once");
-    let run = run.check("", &[(0, DeadlinePassed, Asks), (3, Probed(Probe::Abreast), Goes)]);
+    let run = run.check("", &[(0, DeadlinePassed, Asks), (3, Probed(ProbeResult::Equal), Goes)]);
     assert!(run.recovery.is_current());
     // Healthy for a while: the next one begins from the shortest pause.
     run.check("", &[(60_000, Failed(Unreachable), Resumes(100))]);
@@ -190,7 +190,7 @@ fn broken_watches_resume_without_a_list() {
 
 #[test]
 fn a_server_that_has_gone_back_is_listed() {
-    let back = Probed(Probe::WentBack);
+    let back = Probed(ProbeResult::WentBack);
     let run = check_live(
         "etcd restored while the API server was away",
         &[
@@ -222,7 +222,7 @@ fn silence_is_no_proof() {
     assert_eq!(run.due_secs(), 24);
     let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (5, WatchBegins, Goes)]);
     assert_eq!(run.due_secs(), 0);
-    let run = run.check("", &[(0, DeadlinePassed, Asks), (5, Probed(Probe::Abreast), Goes)]);
+    let run = run.check("", &[(0, DeadlinePassed, Asks), (5, Probed(ProbeResult::Equal), Goes)]);
     assert_eq!(run.due_secs(), 23, "one watch and one probe each 24 s");
 
     let mut run = check_live("a bookmark, then the end of the watch", &[]);
@@ -247,18 +247,18 @@ fn silence_while_the_server_moves_on() {
             (5, Probed(probe), then),
         ]
     };
-    let run = check_live("once: others may have changed", &silence(Probe::Ahead, Goes));
+    let run = check_live("once: others may have changed", &silence(ProbeResult::Ahead, Goes));
     assert!(run.recovery.is_current());
-    let run = run.check("twice", &silence(Probe::Ahead, Streaming(0)));
+    let run = run.check("twice", &silence(ProbeResult::Ahead, Streaming(0)));
     assert!(!run.recovery.is_current());
-    check_live("nothing has changed", &silence(Probe::Abreast, Goes))
-        .check("", &silence(Probe::Abreast, Goes));
+    check_live("nothing has changed", &silence(ProbeResult::Equal, Goes))
+        .check("", &silence(ProbeResult::Equal, Goes));
     // Not even right after the list, nor where the server has not moved.
     let run = run.check("", &[(50, LISTED, Goes)]);
     assert!(!run.recovery.is_current());
-    let run = run.check("", &silence(Probe::Abreast, Goes));
+    let run = run.check("", &silence(ProbeResult::Equal, Goes));
     assert!(!run.recovery.is_current());
-    let mut run = run.check("", &silence(Probe::Ahead, Streaming(0)));
+    let mut run = run.check("", &silence(ProbeResult::Ahead, Streaming(0)));
     run.recovery.heard(run.now);
     assert!(!run.recovery.is_current(), "lists get through");
     let mut run = run.check("", &[(50, LISTED, Goes)]);
@@ -266,9 +266,9 @@ fn silence_while_the_server_moves_on() {
     run.recovery.heard(run.now);
     assert!(run.recovery.is_current(), "the watch is heard");
 
-    let mut run = check_live("", &silence(Probe::Ahead, Goes));
+    let mut run = check_live("", &silence(ProbeResult::Ahead, Goes));
     run.recovery.heard(run.now);
-    run.check("not in a row", &silence(Probe::Ahead, Goes));
+    run.check("not in a row", &silence(ProbeResult::Ahead, Goes));
 }
 
 #[test]
@@ -303,8 +303,10 @@ fn lists_while_watches_are_not_answered() {
     assert!(run.recovery.relist_at - run.now > RELIST_MIN);
     let run = check_live("one was due", &[(1_800_000, DeadlinePassed, Streaming(0))]);
     let run = run.check("", &[(0, Failed(Unreachable), Resumes(100))]);
-    run.check("so it is owed", &[(1, WatchBegins, Goes), (0, DeadlinePassed, Asks)])
-        .check("", &[(1, Probed(Probe::Abreast), Goes), (59_900, DeadlinePassed, Streaming(0))]);
+    run.check("so it is owed", &[(1, WatchBegins, Goes), (0, DeadlinePassed, Asks)]).check(
+        "",
+        &[(1, Probed(ProbeResult::Equal), Goes), (59_900, DeadlinePassed, Streaming(0))],
+    );
 }
 
 #[test]
@@ -321,13 +323,15 @@ fn a_probe_that_fails() {
         (Unreachable, false),
         (Throttled(Duration::from_secs(1)), false),
     ] {
-        let run = check_live("", &probe).check("", &[(5, Probed(Probe::Failed(failure)), Goes)]);
+        let run =
+            check_live("", &probe).check("", &[(5, Probed(ProbeResult::Failed(failure)), Goes)]);
         assert_eq!(run.recovery.is_current(), is_current, "{failure:?}");
         if !is_current {
             assert_eq!(run.due_secs(), 5, "{failure:?}: asked again");
         }
     }
-    check_live("", &probe).check("", &[(5, Probed(Probe::Failed(Unauthorized)), Renewed(200))]);
+    check_live("", &probe)
+        .check("", &[(5, Probed(ProbeResult::Failed(Unauthorized)), Renewed(200))]);
 }
 
 #[test]
@@ -398,7 +402,7 @@ fn a_periodic_list_that_fails_leaves_the_watch() {
             (0, Failed(Forbidden), Renewed(200)),
             (5, WatchBegins, Goes),
             (0, DeadlinePassed, Asks),
-            (5, Probed(Probe::Failed(Forbidden)), Goes),
+            (5, Probed(ProbeResult::Failed(Forbidden)), Goes),
         ],
     );
     assert!(run.recovery.is_current(), "it was the watch that was resumed");
@@ -459,7 +463,7 @@ fn an_unreadable_event_is_made_up_for_by_a_list() {
     assert!(!run.recovery.is_current());
     let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (0, WatchBegins, Goes)]);
     assert!(!run.recovery.is_current(), "not because a watch begins");
-    let run = run.check("", &[(0, DeadlinePassed, Asks), (5, Probed(Probe::Ahead), Goes)]);
+    let run = run.check("", &[(0, DeadlinePassed, Asks), (5, Probed(ProbeResult::Ahead), Goes)]);
     assert!(!run.recovery.is_current(), "nor because the server is where it was");
     let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (0, WatchBegins, Goes)]);
     let run = run.check("", &[(11_995, DeadlinePassed, Streaming(0)), (50, LISTED, Goes)]);

@@ -4,7 +4,7 @@ use kube::core::WatchEvent;
 use serde::Deserialize;
 
 use super::*;
-use crate::raw::{self, RawObject};
+use crate::raw::{RawEndpointSlice, RawNamespace, RawObject, RawPod, RawService};
 use crate::watch::resource::Watched;
 
 /// What every event of a streaming list is in the end, however it was encoded.
@@ -58,15 +58,15 @@ fn check<T: RawObject>(protobuf: &[u8], json: &[u8], objects: usize) {
 fn the_same_as_in_json() {
     let (protobuf, json) =
         (include_bytes!("namespaces.watch.pb"), include_bytes!("namespaces.watch.json"));
-    check::<raw::Namespace>(protobuf, json, 1);
+    check::<RawNamespace>(protobuf, json, 1);
     let (protobuf, json) =
         (include_bytes!("services.watch.pb"), include_bytes!("services.watch.json"));
-    check::<raw::Service>(protobuf, json, 3);
+    check::<RawService>(protobuf, json, 3);
     let (protobuf, json) =
         (include_bytes!("endpointslices.watch.pb"), include_bytes!("endpointslices.watch.json"));
-    check::<raw::EndpointSlice>(protobuf, json, 3);
+    check::<RawEndpointSlice>(protobuf, json, 3);
     let (protobuf, json) = (include_bytes!("pods.watch.pb"), include_bytes!("pods.watch.json"));
-    check::<raw::Pod>(protobuf, json, 3);
+    check::<RawPod>(protobuf, json, 3);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_page_of_a_list() {
     #[derive(Deserialize)]
     struct List {
         metadata: kube::api::ListMeta,
-        items: Vec<raw::Service>,
+        items: Vec<RawService>,
     }
     let json = list_to_json(Kind::Service, Bytes::from_static(include_bytes!("services.list.pb")));
     let list: List = serde_json::from_slice(&json.expect("a list")).expect("JSON");
