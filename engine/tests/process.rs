@@ -235,10 +235,10 @@ items:
     for told in [
         "endpoints[1].addresses[0] is \"10.1.0\", which is not an IP address",
         "spec.clusterIP is \"10.0.0.300\", which is not an IP address",
-        "objects lie in namespaces that no manifest has: lost (2)",
-        "the files hold more than once; the last one that can be served counts (1): Service lost/web at ",
+        "objects are in namespaces that no manifest defines: lost (2)",
+        "more than once, and the last valid definition counts (1): Service lost/web at ",
         "no label kubernetes.io/service-name (1): default/stray at ",
-        "of a version that is not read; they are left out: 1 (Service v2 (1))",
+        "objects of an unsupported version are left out: 1 (Service v2 (1))",
     ] {
         assert_eq!(log.matches(told).count(), 1, "{told}: {log}");
     }

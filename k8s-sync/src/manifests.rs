@@ -1,8 +1,10 @@
-//! Events from files: what `kubectl get namespaces,services,endpointslices,pods -A -o yaml` (or json) prints.
+//! Reads objects from files: what `kubectl get namespaces,services,endpointslices,pods -A -o yaml`
+//! (or json) prints.
 //!
-//! Files are read whole and together: either all of them are well-formed and replace what was served, or nothing changes and
-//! the log says why, with file, line and column. What is odd in well-formed ones costs itself. Changes are seen through inotify on the folders, with a slow poll beside it
-//! for file systems that report none.
+//! All files are read together. If every file is well-formed, their objects replace the last state;
+//! otherwise nothing changes and the log gives file, line and column. An invalid part of a
+//! well-formed object costs only that part. inotify on the folders reports changes; a slow poll
+//! catches those on file systems that report none.
 
 mod documents;
 mod files;
@@ -29,27 +31,28 @@ use files::Fingerprint;
 use missing::Notes;
 use snapshot::{Reader, Snapshot};
 
-/// Files are read once nothing has happened to them for this long: writers write in pieces.
+/// Files are read after this long without a change, because writers write in pieces.
 const QUIET_FOR: Duration = Duration::from_millis(50);
-/// They are read all the same when a writer does not come to rest.
+/// Files are read after this long even if writes go on.
 const QUIET_AWAITED_MAX: Duration = Duration::from_secs(2);
-/// Changes that inotify does not report (network file systems, too few watches) are seen after this long.
+/// Upper bound for noticing a change that inotify does not report (network file systems, too few
+/// watches).
 const POLL_EVERY: Duration = Duration::from_secs(5);
 
 /// A manifest that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestError {
-    /// The file, or the folder that should hold some.
+    /// The file, or the folder that should contain manifests.
     pub file: PathBuf,
-    /// Line and column from 1, where the text is at fault.
-    pub place: Option<(u64, u64)>,
+    /// Line and column, counted from 1, if the text itself is at fault.
+    pub position: Option<(u64, u64)>,
     pub cause: String,
 }
 
 impl std::fmt::Display for ManifestError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let file = self.file.display();
-        match self.place {
+        match self.position {
             Some((line, column)) => write!(f, "{file}:{line}:{column}: {}", self.cause),
             None => write!(f, "{file}: {}", self.cause),
         }
@@ -59,8 +62,8 @@ impl std::fmt::Display for ManifestError {
 impl std::error::Error for ManifestError {}
 
 impl ManifestError {
-    fn new(file: &Path, place: Option<(u64, u64)>, cause: &str) -> Self {
-        Self { file: file.to_path_buf(), place, cause: cause.to_owned() }
+    fn new(file: &Path, position: Option<(u64, u64)>, cause: &str) -> Self {
+        Self { file: file.to_path_buf(), position, cause: cause.to_owned() }
     }
 
     fn io(file: &Path, error: &std::io::Error) -> Self {
@@ -73,26 +76,27 @@ pub struct Manifests {
     reader: Arc<Reader>,
     status: Arc<SourceStatus>,
     loaded: Snapshot,
-    /// Of the last attempt to read, good or bad.
+    /// Result of the last attempt to read.
     tried: Result<Fingerprint, ManifestError>,
     is_good: bool,
-    /// Notes of the last good attempt, which are said once.
+    /// Notes of the last successful read. Each is logged once.
     noted: Notes,
     changes: FolderWatcher,
 }
 
 impl Manifests {
-    /// Reads everything and watches it from before the first byte is read.
+    /// Starts watching, then reads all files, so that no change goes unnoticed.
     ///
     /// # Errors
-    /// The first file that cannot be read or is not well-formed. Objects that break a rule of Kubernetes are logged, counted and left out instead.
+    /// The first file that cannot be read or is not well-formed. An object that breaks a rule of
+    /// Kubernetes is no error: it is left out, logged and counted.
     pub fn load(
         paths: &[PathBuf],
         options: &Options,
         status: Arc<SourceStatus>,
     ) -> Result<Self, ManifestError> {
         if paths.is_empty() {
-            let cause = "it takes at least one file or folder";
+            let cause = "at least one file or folder is required";
             return Err(ManifestError::new(Path::new("manifests"), None, cause));
         }
         let reader = Arc::new(Reader { paths: paths.to_vec(), options: options.clone() });
@@ -117,7 +121,8 @@ impl Manifests {
         Ok(manifests)
     }
 
-    /// Sends what has been loaded, then what changes, until the receiver is dropped; awaits where the channel is full.
+    /// Sends the loaded objects, then every change, until the receiver is dropped. Waits while the
+    /// channel is full.
     pub async fn run(mut self, events: Sender<Event>) {
         let mut next = Some(std::mem::take(&mut self.loaded));
         loop {
@@ -135,7 +140,7 @@ impl Manifests {
         }
     }
 
-    /// `None`: nothing has changed, or not for the good.
+    /// `None` if nothing has changed or the files are broken.
     async fn read_again(&mut self) -> Option<Snapshot> {
         let began = Instant::now();
         let (reader, last) = (Arc::clone(&self.reader), self.tried.clone());
@@ -148,7 +153,7 @@ impl Manifests {
                 tried.as_ref().map_err(Clone::clone).and_then(|print| reader.read(print));
             Some((tried, snapshot))
         });
-        // A panic in a parser is one bad file more.
+        // A panic in a parser counts as one more broken file.
         let attempt = attempt.await.unwrap_or_else(|error| {
             let error = ManifestError::new(&self.reader.paths[0], None, &error.to_string());
             Some((Err(error.clone()), Err(error)))
@@ -165,14 +170,15 @@ impl Manifests {
         match snapshot {
             Ok(snapshot) => {
                 if !self.is_good {
-                    tracing::info!("manifests are good again");
+                    tracing::info!("manifests are valid again");
                 }
                 self.is_good = true;
                 self.note(&snapshot, began.elapsed());
                 Some(snapshot)
             }
             Err(error) => {
-                tracing::error!(%error, "manifests are broken; what was read before stays in use");
+                tracing::error!(%error, "cannot load the manifests; the last valid state stays in \
+                                         use");
                 self.is_good = false;
                 self.status.wanted().for_each(|kind| kind.trouble(error.to_string()));
                 None
@@ -182,12 +188,13 @@ impl Manifests {
 
     fn note(&mut self, snapshot: &Snapshot, took: Duration) {
         let (mut refused, mut odd_parts) = (0, 0);
-        for found in &snapshot.found {
-            let whose = ObjectRef { kind: found.kind, key: &found.key, from: Some(&found.from) };
-            let log = &self.status.kind(found.counted_as).faults;
-            log.note(whose, found.refusal.as_ref(), &found.faults);
-            refused += u64::from(found.refusal.is_some());
-            odd_parts += found.faults.count;
+        for object in &snapshot.objects {
+            let reference =
+                ObjectRef { kind: object.kind, key: &object.key, from: Some(&object.from) };
+            let log = &self.status.kind(object.counted_as).faults;
+            log.note(reference, object.refusal.as_ref(), &object.faults);
+            refused += u64::from(object.refusal.is_some());
+            odd_parts += object.faults.count;
         }
         for (about, note) in &snapshot.notes {
             if !self.noted.contains_key(about) {
@@ -209,9 +216,9 @@ impl Manifests {
     }
 }
 
-/// Tells when something has happened in the watched folders.
+/// Reports that something happened in the watched folders.
 struct FolderWatcher {
-    /// `None`: the kernel gives no more inotify instances; polling remains.
+    /// `None` if the kernel has no inotify instance left: only polling remains.
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
     happened: Receiver<()>,
@@ -219,31 +226,35 @@ struct FolderWatcher {
 
 impl FolderWatcher {
     fn new() -> Self {
-        // One is enough: it says that something happened, not what.
-        let (tell, happened) = tokio::sync::mpsc::channel(1);
+        // One slot is enough: the message says that something happened, not what.
+        let (report, happened) = tokio::sync::mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| !is_reading(event.kind)) {
-                // Full: it has been told already.
-                let _ = tell.try_send(());
+                // A full channel has a message already.
+                let _ = report.try_send(());
             }
         });
         let watcher = watcher.inspect_err(|error| {
-            tracing::warn!(%error, poll = ?POLL_EVERY,
-                "no inotify: changes of manifests are found by polling; raise fs.inotify.max_user_instances");
+            tracing::warn!(
+                %error,
+                poll = ?POLL_EVERY,
+                "inotify is unavailable, so manifests are polled for changes: \
+                 raise fs.inotify.max_user_instances"
+            );
         });
         Self { watcher: watcher.ok(), watched: BTreeSet::new(), happened }
     }
 
-    /// Watches these folders and no others. Folders that are not there are left to polling.
+    /// Watches exactly these folders. Missing folders are left to polling.
     fn watch(&mut self, folders: BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else { return };
         for gone in self.watched.difference(&folders) {
-            // The kernel has dropped it already where the folder was removed.
+            // The kernel has dropped the watch already if the folder was removed.
             let _ = watcher.unwatch(gone);
         }
         let mut watched = BTreeSet::new();
         for folder in folders {
-            // Again even if it is watched: the folder may be another one of the same name by now.
+            // Watch it again even if it is watched: it may be a new folder of the same name.
             match watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     watched.insert(folder);
@@ -254,15 +265,15 @@ impl FolderWatcher {
         self.watched = watched;
     }
 
-    /// Returns once something has happened and come to rest, or it is time to look all the same.
+    /// Waits until something has happened and writers are quiet, or until the next poll is due.
     async fn settled(&mut self) {
-        // Without a watcher the channel is closed, and only time passes.
-        let is_told = tokio::select! {
+        // Without a watcher the channel is closed and only the timer fires.
+        let has_changed = tokio::select! {
             Some(()) = self.happened.recv() => true,
             () = tokio::time::sleep(POLL_EVERY) => false,
         };
         let latest = Instant::now() + QUIET_AWAITED_MAX;
-        while is_told && Instant::now() < latest {
+        while has_changed && Instant::now() < latest {
             match tokio::time::timeout(QUIET_FOR, self.happened.recv()).await {
                 Ok(Some(())) => {}
                 Ok(None) | Err(_) => return,
@@ -271,7 +282,7 @@ impl FolderWatcher {
     }
 }
 
-/// Opening and reading a file, as we do ourselves.
+/// Whether the event is opening or reading a file, which this process does itself.
 fn is_reading(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,

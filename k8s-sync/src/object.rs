@@ -1,18 +1,19 @@
-//! The cluster's objects, cut down to what DNS needs.
+//! The objects of the cluster, reduced to what DNS needs.
 //!
-//! Here: plain data, already validated. Not here: where it came from (`watch`, `manifests`) or what it means (`records`).
-//! Invariant: an object of these types can be rendered; what could not be is refused where it is read.
+//! Plain, validated data. Where it comes from is in `watch` and `manifests`; what it means is in
+//! `records`. Invariant: records can be made from every object of these types; invalid input is
+//! refused where it is read.
 
 use std::net::IpAddr;
 
-/// Namespace and name, as the API server keys namespaced objects. Lower case by the API server's own validation.
+/// Namespace and name: the key of a namespaced object. The API server allows only lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
     pub namespace: Box<str>,
     pub name: Box<str>,
 }
 
-/// `v1.Namespace`: its existence is all that answers depend on; the phase is never read.
+/// `v1.Namespace`. Answers depend only on its existence; the phase is never read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
     pub name: Box<str>,
@@ -37,7 +38,8 @@ pub enum ServiceKind {
     ExternalName(Box<str>),
 }
 
-/// A port of a Service (`spec.ports[]`) or of a slice (`ports[]`). An unnamed port has an empty `name`.
+/// A port of a Service (`spec.ports[]`) or of a slice (`ports[]`). An unnamed port has an empty
+/// `name`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Port {
     pub name: Box<str>,
@@ -53,20 +55,20 @@ pub enum Protocol {
     Sctp,
 }
 
-/// `discovery.k8s.io/v1.EndpointSlice`. Of one whose `addressType` is FQDN the endpoints are `hosts`.
+/// `discovery.k8s.io/v1.EndpointSlice`. If its `addressType` is FQDN, its endpoints are in `hosts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSlice {
     pub key: ObjectKey,
     /// Label `kubernetes.io/service-name`.
     pub service: Box<str>,
     pub endpoints: Box<[Endpoint]>,
-    /// Names of ready endpoints, as written.
+    /// Host names of ready endpoints, as written.
     pub hosts: Box<[Box<str>]>,
     pub ports: Box<[Port]>,
 }
 
-/// `endpoints[]` of a slice: one per ready address set. Endpoints that are not ready (`conditions.ready: false`) are left out
-/// where the slice is read.
+/// `endpoints[]` of a slice. Endpoints with `conditions.ready: false` are dropped where the slice
+/// is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub addresses: Box<[IpAddr]>,
@@ -75,17 +77,19 @@ pub struct Endpoint {
     pub pod_name: Option<Box<str>>,
 }
 
-/// `v1.Pod`, watched for `pods verified` only; finished and deleted pods are refused where they are read.
+/// `v1.Pod`, watched only for `pods verified`. Finished and deleted pods are dropped where they are
+/// read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     pub key: ObjectKey,
     pub ips: Box<[IpAddr]>,
 }
 
-/// What happened to the objects of one kind, in the words of kube's watcher.
+/// A change to the objects of one kind, in the terms of kube's watcher.
 ///
-/// `Init` begins a fresh list, beside the state that is being served; `InitApply` adds to it; `InitDone` puts it in place, and
-/// what it did not name is gone. `Apply` and `Delete` change single objects in between.
+/// `Init` begins a new list beside the state that is being served. `InitApply` adds to the list.
+/// `InitDone` puts it in place, which removes every object that it does not name. In between,
+/// `Apply` and `Delete` change single objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change<T, K> {
     Init,
@@ -95,7 +99,7 @@ pub enum Change<T, K> {
     Delete(K),
 }
 
-/// One step of the cluster's history, as a source (`watch` or `manifests`) tells it.
+/// One step of the cluster's history, as reported by a source (`watch` or `manifests`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Namespace(Change<Namespace, Box<str>>),

@@ -1,4 +1,5 @@
-//! What one `kubernetes` block of a Corefile asks for, as plain data. This crate knows no Corefile.
+//! What one `kubernetes` block of a Corefile asks for, as plain data. This crate does not know
+//! Corefiles.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -6,14 +7,14 @@ use std::time::Duration;
 
 use crate::selector::Selector;
 
-/// Options of reference "kubernetes plugin", defaults in brackets.
+/// The options of the `kubernetes` plugin. Defaults are in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The zones answered for, wire format, lower case, in the order of the Corefile; CIDRs already expanded.
-    /// The first that is not a reverse zone is the one PTR records point into.
+    /// The zones to answer for: wire format, lower case, in the order of the Corefile, CIDRs
+    /// already expanded. PTR records point into the first zone that is not a reverse zone.
     pub zones: Vec<Vec<u8>>,
     pub source: Source,
-    /// `namespaces NS…`: answers only for these [all].
+    /// `namespaces NS…`: answer only for these [all].
     pub namespaces: Vec<String>,
     /// `namespace_labels EXPRESSION`: a label selector on the Namespace watch.
     pub namespace_labels: Option<Selector>,
@@ -27,17 +28,18 @@ pub struct Options {
     pub no_endpoints: bool,
     /// `ignore empty_service`: a ClusterIP Service without a ready endpoint does not exist.
     pub ignore_empty_service: bool,
-    /// Addresses that this server listens on (never loopback or unspecified): the Services that have one of them
-    /// among their endpoints are the zone's name servers.
+    /// Addresses that this server listens on (never loopback or unspecified). Services with one of
+    /// them among their endpoints are the name servers of the zone.
     pub server_addresses: Vec<IpAddr>,
-    /// How long sockets stay unbound waiting for the first sync [5 s].
+    /// How long sockets stay unbound while waiting for the first sync [5 s].
     pub startup_timeout: Duration,
 }
 
 /// Where the objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// `manifests PATH…`: files or folders of what `kubectl get … -o yaml|json` prints, watched for changes.
+    /// `manifests PATH…`: files or folders of what `kubectl get … -o yaml|json` prints, watched for
+    /// changes.
     Manifests(Vec<PathBuf>),
     /// The API server.
     ApiServer(ApiServer),
@@ -46,11 +48,12 @@ pub enum Source {
 /// How to reach the API server: kubeconfig, else endpoint (+ tls), else the pod's service account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApiServer {
-    /// File, and the context in it if not its current one.
+    /// The file, and the context in it if not the current one.
     pub kubeconfig: Option<(PathBuf, Option<String>)>,
     pub endpoint: Option<String>,
     pub tls: Option<ClientTls>,
-    /// `apiserver_qps`, `apiserver_burst`, `apiserver_max_inflight`: client-side limits on requests.
+    /// `apiserver_qps`, `apiserver_burst`, `apiserver_max_inflight`: client-side limits on
+    /// requests.
     pub qps: Option<u32>,
     pub burst: Option<u32>,
     pub max_inflight: Option<u32>,

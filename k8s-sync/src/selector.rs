@@ -1,31 +1,31 @@
-//! Label selectors, parsed already: the API server gets their text, manifests are matched here.
+//! Parsed label selectors. The API server gets the text; manifests are matched here.
 
 use std::collections::BTreeMap;
 
-/// What `labels` and `namespace_labels` ask for, twice: neither says more than the other.
+/// `labels` or `namespace_labels`, as text and parsed. Both forms select the same objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
     /// For the API server, which parses it itself.
     pub text: String,
-    /// All of them must hold; none selects everything.
+    /// All of them must hold. Without requirements, everything matches.
     pub requirements: Vec<Requirement>,
 }
 
-/// What one label must be like.
+/// A condition on one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
     pub key: String,
     pub operator: Operator,
 }
 
-/// Kubernetes's operators, with their values.
+/// The operators of Kubernetes, with their values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operator {
     Exists,
     DoesNotExist,
-    /// `=` too.
+    /// Also `=`.
     In(Vec<String>),
-    /// `!=` too. Holds where there is no such label.
+    /// Also `!=`. Holds if the label is missing.
     NotIn(Vec<String>),
 }
 

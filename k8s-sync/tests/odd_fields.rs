@@ -1,6 +1,8 @@
-//! One field of an otherwise good object made odd, every field in turn: it never costs more than the part that it stands in.
+//! Replaces every field of a valid object by invalid values, one at a time. It must never cost more
+//! than the part it belongs to.
 //!
-//! All variants stand in one file, so that none may cost the file either; and each is read as the API server's JSON is.
+//! All variants are in one file, so none may cost the file. Each is also read like the JSON of the
+//! API server.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use wire::kubernetes::PodMode;
 
-/// Behind the name of a key that stands for a second one of the same name.
+/// Suffix of a key that stands for a second key of the same name.
 const TWICE: &str = "~twice";
 
 fn odd_values() -> Vec<Value> {
@@ -37,7 +39,7 @@ fn odd_values() -> Vec<Value> {
     ]
 }
 
-/// The paths of all values within, as JSON pointers.
+/// The paths of all values inside, as JSON pointers.
 fn pointers(value: &Value, here: &str, into: &mut Vec<String>) {
     let below: Vec<(String, &Value)> = match value {
         Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), value)).collect(),
@@ -53,11 +55,12 @@ fn pointers(value: &Value, here: &str, into: &mut Vec<String>) {
     }
 }
 
-/// Each odd value at each path, there instead of the good one or behind it under the same key; named `web-NUMBER`.
+/// Puts each odd value at each path, either instead of the good one or behind it under the same
+/// key. Variants are named `web-NUMBER`.
 fn variants(good: &Value) -> Vec<(String, Value)> {
     let mut paths = Vec::new();
     pointers(good, "", &mut paths);
-    // What an object is called and what it is makes it another object.
+    // Changing these would make it another object.
     paths.retain(|path| {
         !matches!(path.as_str(), "/apiVersion" | "/kind" | "/metadata" | "/metadata/name")
     });
@@ -82,7 +85,8 @@ fn variants(good: &Value) -> Vec<(String, Value)> {
     variants
 }
 
-/// What the API server's answer would be read as; keys that stand there twice it never has.
+/// Converts the variant as if the API server had sent it. The API server never sends duplicate
+/// keys.
 fn as_from_the_api<T: RawObject + DeserializeOwned>(variant: &Value) -> Option<T::Object> {
     let text = variant.to_string();
     if text.contains(TWICE) {
@@ -92,7 +96,7 @@ fn as_from_the_api<T: RawObject + DeserializeOwned>(variant: &Value) -> Option<T
     raw.convert(&mut Faults::default()).ok().flatten()
 }
 
-/// Slices and Services of one file, by name, and how many odd parts were counted.
+/// Slices and Services of one file, by name, and the number of invalid parts that were counted.
 #[tokio::main(flavor = "current_thread")]
 async fn read(
     variants: &[(String, Value)],
@@ -143,13 +147,13 @@ async fn read(
     (slices, services, odd.iter().sum())
 }
 
-/// The index behind this in a path, if it is there.
+/// The index behind `list` in a path, if there is one.
 fn index(path: &str, list: &str) -> Option<usize> {
     path.strip_prefix(list)?.split('/').next()?.parse().ok()
 }
 
 #[test]
-fn of_a_slice() {
+fn invalid_fields_of_a_slice() {
     let endpoint = |number: usize| {
         json!({
             "addresses": [format!("10.0.0.{number}"), format!("10.0.1.{number}")],
@@ -202,7 +206,7 @@ fn of_a_slice() {
             let may_be_gone = path == "/ports" || bad_port == Some(at);
             assert!(slice.ports.contains(port) || may_be_gone, "{path} cost port {at}");
         }
-        // A part of an endpoint that is not its addresses or whether it is ready costs a name at most.
+        // An invalid part other than addresses and readiness costs a name at most.
         if path.contains("/hostname") || path.contains("/targetRef") {
             assert_eq!(slice.endpoints.len(), 3, "{path}");
         }
@@ -210,7 +214,7 @@ fn of_a_slice() {
 }
 
 #[test]
-fn of_a_service() {
+fn invalid_fields_of_a_service() {
     let good = json!({
         "apiVersion": "v1",
         "kind": "Service",

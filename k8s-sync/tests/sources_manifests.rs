@@ -1,4 +1,4 @@
-//! Manifests: what is read, where a mistake is reported, and what happens while they change.
+//! Manifests: what is read, where a mistake is reported, and what happens while files change.
 
 use std::fs;
 use std::io::Write;
@@ -17,7 +17,8 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::{Receiver, channel};
 use wire::kubernetes::PodMode;
 
-/// Longer than any reload takes, and far below the period of the poll that would hide a deaf inotify.
+/// Longer than any reload takes, and far below the period of the poll, which would hide a broken
+/// inotify watch.
 const SOON: Duration = Duration::from_secs(3);
 
 fn options() -> Options {
@@ -52,7 +53,8 @@ fn load(
     Ok((Manifests::load(paths, options, Arc::clone(&status))?, status))
 }
 
-/// All that is sent until the source rests: each list in braces, objects by kind and name, in the order of the names.
+/// Everything that is sent until the source is quiet: each list in braces, objects by kind and
+/// name, sorted by name.
 async fn next_lists(events: &mut Receiver<Event>, kinds: usize) -> String {
     let mut lists = Vec::new();
     let mut objects = Vec::new();
@@ -110,7 +112,7 @@ async fn read_once(paths: &[PathBuf], options: &Options) -> Result<String, Manif
     Ok(lists)
 }
 
-/// One file of this name and text.
+/// Reads one file of this name and text.
 #[track_caller]
 fn check(file: &str, text: &str, expected: &str) {
     let folder = TempDir::new().expect("a folder");
@@ -135,9 +137,9 @@ fn forms_of_manifests() {
         &format!("{SVC}---\n{NS}---\napiVersion: apps/v1\nkind: Deployment\nspec: []\n"),
         "{ns:a} {svc:a/web} {} {}",
     );
-    // Another group's Service is another thing.
+    // A Service of another group is another kind.
     check("x.yaml", &SVC.replace("v1", "serving.knative.dev/v1"), "{} {} {} {}");
-    // As is what is no object of Kubernetes at all.
+    // So is a document that is not a Kubernetes object at all.
     check(
         "x.yaml",
         &format!("replicas: 3\nimage: {{tag: x}}\n---\n{NS}---\na: 1\n"),
@@ -152,7 +154,7 @@ fn forms_of_manifests() {
         "{ns:a ns:b} {} {} {}",
     );
     check("x.yaml", "{apiVersion: v1, kind: Namespace, metadata: {name: a}}", "{ns:a} {} {} {}");
-    // Names that YAML 1.1 takes for something else.
+    // Names that YAML 1.1 reads as something else.
     for name in ["y", "no", "on", "7", "1-2", "null-0"] {
         check(
             "x.yaml",
@@ -165,8 +167,11 @@ fn forms_of_manifests() {
     );
     check("x.json", &list, "{ns:a ns:a} {} {} {}");
     // kubectl get --raw: the items have no kind.
-    let raw = r#"{"kind":"EndpointSliceList","apiVersion":"discovery.k8s.io/v1","metadata":{},"items":[
-        {"metadata":{"namespace":"a","name":"web-1","labels":{"kubernetes.io/service-name":"web"}},"addressType":"IPv4","endpoints":[],"ports":null}]}"#;
+    let raw = r#"{
+        "kind":"EndpointSliceList","apiVersion":"discovery.k8s.io/v1","metadata":{},"items":[{
+            "metadata":{
+                "namespace":"a","name":"web-1","labels":{"kubernetes.io/service-name":"web"}},
+            "addressType":"IPv4","endpoints":[],"ports":null}]}"#;
     check("x.json", raw, "{ns:a} {} {slice:a/web-1} {}");
     // kubectl get … -o json | jq .items, and jq -c '.items[]'
     check("x.json", &format!("[{json},{json}]"), "{ns:a ns:a} {} {} {}");
@@ -188,15 +193,15 @@ fn forms_of_manifests() {
 }
 
 #[test]
-fn mistakes_have_a_place() {
+fn errors_have_a_position() {
     let key = "while parsing a block mapping, did not find expected key";
     check("x.yaml", &format!("{NS} oops: [\n"), &format!("x.yaml:5:2: {key}"));
     check("x.yaml", &format!("{NS}---\nkind: [\n"), "x.yaml:6:7: unclosed bracket '['");
     check("x.json", "{\n  \"kind\": \"Namespace\",\n}", "x.json:3:1: trailing comma");
     check("x.json", "{\"kind\": \"Namespace\"", "x.json:1:20: EOF while parsing an object");
-    check("x.yaml", "", "x.yaml: there is no document in it");
-    check("x.json", "  \n", "x.json: there is no document in it");
-    let cut = "an object without kind: is the text cut short?";
+    check("x.yaml", "", "x.yaml: the file contains no YAML or JSON document");
+    check("x.json", "  \n", "x.json: the file contains no YAML or JSON document");
+    let cut = "object without a kind: is the file truncated?";
     check(
         "x.yaml",
         "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Namespace\n",
@@ -204,34 +209,42 @@ fn mistakes_have_a_place() {
     );
     check(
         "x.json",
-        "{\"kind\": \"PodList\", \"items\": []}\n==== START logs for container a of pod b/c ====\nx\n",
-        "x.json:2:1: it is a dump with logs among the objects: `kubectl cluster-info dump --output-directory=FOLDER` keeps them apart",
+        "{\"kind\": \"PodList\", \"items\": []}\n==== START logs for container a of pod b/c \
+         ====\nx\n",
+        "x.json:2:1: the file is a dump with container logs between the objects: `kubectl \
+         cluster-info dump --output-directory=FOLDER` writes them to separate files",
     );
-    let no_object = "where an object should be: a manifest is what `kubectl get … -o yaml` prints";
-    check("x.yaml", "just words\n", &format!("x.yaml:1:1: it holds \"just words\" {no_object}"));
-    check("x.yaml", &format!("{NS}---\n7\n"), &format!("x.yaml:6:1: it holds 7 {no_object}"));
+    let no_object = "instead of an object: a manifest is what `kubectl get … -o yaml` prints";
+    check("x.yaml", "just words\n", &format!("x.yaml:1:1: found \"just words\" {no_object}"));
+    check("x.yaml", &format!("{NS}---\n7\n"), &format!("x.yaml:6:1: found 7 {no_object}"));
     check(
         "x.yaml",
         "NAME  TYPE\nweb  x\n",
-        &format!("x.yaml:1:1: it holds \"NAME  TYPE web  x\" {no_object}"),
+        &format!("x.yaml:1:1: found \"NAME  TYPE web  x\" {no_object}"),
     );
 }
 
 #[test]
-fn selectors_and_options_choose() {
+fn selectors_and_options_select() {
     let text = "
 apiVersion: v1
 kind: List
 items:
 - {apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {dns: 'yes'}}}
 - {apiVersion: v1, kind: Namespace, metadata: {name: b}}
-- {apiVersion: v1, kind: Service, metadata: {namespace: a, name: web, labels: {app: web}}, spec: {clusterIP: None}}
+- {apiVersion: v1, kind: Service, metadata: {namespace: a, name: web, labels: {app: web}}, spec: \
+  {clusterIP: None}}
 - {apiVersion: v1, kind: Service, metadata: {namespace: a, name: api}, spec: {clusterIP: None}}
-- {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {namespace: a, name: web-1, labels: {app: web, kubernetes.io/service-name: web}}}
-- {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {namespace: a, name: api-1, labels: {kubernetes.io/service-name: api}}}
-- {apiVersion: v1, kind: Pod, metadata: {namespace: a, name: p, labels: {app: web}}, status: {phase: Running, podIP: 10.0.0.1}}
-- {apiVersion: v1, kind: Pod, metadata: {namespace: a, name: q}, status: {phase: Running, podIP: 10.0.0.2}}
-- {apiVersion: v1, kind: Pod, metadata: {namespace: a, name: over, labels: {app: web}}, status: {phase: Failed, podIP: 10.0.0.1}}
+- {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {namespace: \
+  a, name: web-1, labels: {app: web, kubernetes.io/service-name: web}}}
+- {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {namespace: \
+  a, name: api-1, labels: {kubernetes.io/service-name: api}}}
+- {apiVersion: v1, kind: Pod, metadata: {namespace: a, name: p, labels: {app: web}}, status: \
+  {phase: Running, podIP: 10.0.0.1}}
+- {apiVersion: v1, kind: Pod, metadata: {namespace: a, name: q}, status: {phase: Running, podIP: \
+  10.0.0.2}}
+- {apiVersion: v1, kind: Pod, metadata: {namespace: a, name: over, labels: {app: web}}, status: \
+  {phase: Failed, podIP: 10.0.0.1}}
 ";
     let folder = TempDir::new().expect("a folder");
     fs::write(folder.path().join("all.yaml"), text).expect("a file");
@@ -255,13 +268,14 @@ items:
     check(&few, "{ns:a ns:b} {svc:a/api svc:a/web}");
 }
 
-/// In well-formed text an odd object costs itself, whatever kind it has and whatever is odd about it.
+/// In well-formed text an invalid object costs only itself.
 #[test]
-fn one_bad_object_does_not_harm_the_others() {
+fn an_invalid_object_costs_only_itself() {
     let bad = SVC.replace("name: web", "name: bad");
-    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {namespace: a, name: web-1, labels: {kubernetes.io/service-name: web}}\n";
+    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {namespace: a, \
+                 name: web-1, labels: {kubernetes.io/service-name: web}}\n";
     let map = "apiVersion: v1\nkind: ConfigMap\n";
-    // With what is counted: Services and slices refused, and odd parts of both.
+    // Expected counts: refused Services and slices, invalid parts of Services and slices.
     let rows = [
         (bad.replace("None", "10.0.0.300"), [1, 0, 0, 0]),
         (bad.replace("{clusterIP: None}", "{ports: 80}"), [1, 0, 0, 0]),
@@ -278,7 +292,8 @@ fn one_bad_object_does_not_harm_the_others() {
         (format!("{slice}addressType: [4]\nendpoints: {{}}\n"), [0, 0, 0, 3]),
         (
             format!(
-                "{slice}addressType: IPv4\nendpoints: [3, {{addresses: [10.0.0.1, .nan, 1e999, ~]}}]\n"
+                "{slice}addressType: IPv4\nendpoints: [3, {{addresses: [10.0.0.1, .nan, 1e999, \
+                 ~]}}]\n"
             ),
             [0, 0, 0, 4],
         ),
@@ -325,14 +340,16 @@ fn one_bad_object_does_not_harm_the_others() {
 }
 
 #[test]
-fn what_a_cluster_would_have_is_made_up() {
-    let slice = "apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {namespace: b, name: web-1, labels: {kubernetes.io/service-name: web}}\naddressType: IPv4\n";
+fn missing_namespaces_and_slices_are_added() {
+    let slice = "apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {namespace: \
+                 b, name: web-1, labels: {kubernetes.io/service-name: web}}\naddressType: IPv4\n";
     let endpoints = |name: &str| {
         format!(
-            "apiVersion: v1\nkind: Endpoints\nmetadata: {{namespace: b, name: {name}}}\nsubsets: [{{}}, {{}}]\n"
+            "apiVersion: v1\nkind: Endpoints\nmetadata: {{namespace: b, name: {name}}}\nsubsets: \
+             [{{}}, {{}}]\n"
         )
     };
-    // The Namespaces of objects, whatever their kind; the slices of Endpoints that no slice has taken the place of.
+    // The Namespaces of all objects, and slices for Endpoints without slices.
     check("x.yaml", SVC, "{ns:a} {svc:a/web} {} {}");
     check("x.yaml", &[SVC, slice].join("---\n"), "{ns:a ns:b} {svc:a/web} {slice:b/web-1} {}");
     check("x.yaml", &[SVC, NS].join("---\n"), "{ns:a} {svc:a/web} {} {}");
@@ -343,7 +360,7 @@ fn what_a_cluster_would_have_is_made_up() {
     );
     let folder = folder_with("x.yaml", &[SVC, slice].join("---\n"));
     let paths = [folder.path().to_path_buf()];
-    // Labels cannot be made up.
+    // Labels cannot be guessed.
     let labelled = Options { namespace_labels: selector("dns", "yes"), ..options() };
     assert_eq!(read_once(&paths, &labelled).expect("good"), "{} {svc:a/web} {slice:b/web-1} {}");
     let few = Options { no_endpoints: true, pods: PodMode::Insecure, ..options() };
@@ -377,9 +394,9 @@ fn folders_in_folders() {
     symlink("../packed", folder.path().join("dump/again")).expect("a link");
     symlink("nowhere", folder.path().join("dump/x.yaml")).expect("a link");
     let lists = read_once(&[folder.path().to_path_buf()], &options()).expect("good manifests");
-    // `packed` is read once, by the first name that leads there.
+    // `packed` is read once, under the first name that leads there.
     assert_eq!(lists, "{ns:a ns:b ns:c ns:d ns:g} {} {} {}");
-    // So is what several paths lead to, folder or file.
+    // A folder or file that several paths lead to is also read once.
     let path = |name: &str| folder.path().join(name);
     for paths in [
         [path(""), path("windows")],
@@ -396,13 +413,14 @@ fn folders_in_folders() {
 }
 
 #[test]
-fn what_is_not_there_is_an_error_at_the_start() {
+fn a_missing_file_is_an_error_at_start_up() {
     let folder = TempDir::new().expect("a folder");
     let check = |path: &Path, expected: &str| {
         let error = load(&[path.to_path_buf()], &options()).err().expect("nothing to read");
         assert_eq!(error.to_string(), format!("{}: {expected}", path.display()));
     };
-    let none = "the folder and those in it hold no file *.yaml, *.yml, *.json, *.jsonl or *.ndjson, nor one with .gz behind that";
+    let none = "no *.yaml, *.yml, *.json, *.jsonl or *.ndjson file, with or without .gz, in this \
+                folder or below";
     check(folder.path(), none);
     fs::write(folder.path().join("notes.txt"), "x").expect("a file");
     fs::write(folder.path().join(".hidden.yaml"), NS).expect("a file");
@@ -410,12 +428,13 @@ fn what_is_not_there_is_an_error_at_the_start() {
     check(folder.path(), none);
     check(&folder.path().join("x.yaml"), "No such file or directory (os error 2)");
     fs::write(folder.path().join("x.yaml"), [b'a', 0xFF]).expect("a file");
-    let cause = "invalid utf-8 sequence of 1 bytes from index 1: save it as UTF-8, or as UTF-16 with a byte order mark";
+    let cause = "invalid utf-8 sequence of 1 bytes from index 1: save the file as UTF-8, or as \
+                 UTF-16 with a byte order mark";
     check(&folder.path().join("x.yaml"), cause);
     assert!(load(&[], &options()).is_err());
 }
 
-/// A source that runs, its folder, and what it sends.
+/// A running source, its folder and its events.
 struct Running {
     folder: TempDir,
     events: Receiver<Event>,
@@ -423,7 +442,7 @@ struct Running {
 }
 
 impl Running {
-    /// `path`: relative to the folder.
+    /// `path` is relative to the folder.
     fn start(folder: TempDir, path: &str) -> Self {
         let (manifests, status) =
             load(&[folder.path().join(path)], &options()).expect("good at first");
@@ -437,8 +456,8 @@ impl Running {
         assert!(self.error().is_none() && self.status.is_synced());
     }
 
-    /// Waits for the source to be in trouble; it sends nothing meanwhile.
-    async fn expect_trouble(&mut self, expected: &str) {
+    /// Waits until the source reports this error. It must send nothing meanwhile.
+    async fn expect_error(&mut self, expected: &str) {
         let began = tokio::time::Instant::now();
         while !self.error().is_some_and(|error| error.contains(expected)) {
             assert!(began.elapsed() < SOON, "{:?} should hold {expected:?}", self.error());
@@ -456,7 +475,7 @@ impl Running {
         fs::write(self.folder.path().join(file), text).expect("a file");
     }
 
-    /// As editors and kubectl's users should: write beside it, rename over it.
+    /// Writes beside the file and renames over it, as editors and users should.
     fn replace(&self, file: &str, text: &str) {
         self.write(".new", text);
         fs::rename(self.folder.path().join(".new"), self.folder.path().join(file)).expect("a file");
@@ -481,7 +500,7 @@ async fn a_file_that_changes() {
     source.expect("{ns:b} {} {} {}").await;
     source.replace("x.yaml", &ns("c"));
     source.expect("{ns:c} {} {} {}").await;
-    // Another file of the same folder is no concern of ours.
+    // Another file of the same folder does not matter.
     source.write("y.yaml", &ns("y"));
     source.replace("x.yaml", &ns("d"));
     source.expect("{ns:d} {} {} {}").await;
@@ -492,11 +511,11 @@ async fn a_broken_file_keeps_the_last_good_state() {
     let mut source = Running::start(folder_with("x.yaml", NS), "x.yaml");
     source.expect("{ns:a} {} {} {}").await;
     source.write("x.yaml", "kind: [");
-    source.expect_trouble("x.yaml:1:7: ").await;
+    source.expect_error("x.yaml:1:7: ").await;
     source.write("x.yaml", "");
-    source.expect_trouble("x.yaml: there is no document in it").await;
+    source.expect_error("x.yaml: the file contains no YAML or JSON document").await;
     fs::remove_file(source.folder.path().join("x.yaml")).expect("a file");
-    source.expect_trouble("x.yaml: No such file").await;
+    source.expect_error("x.yaml: No such file").await;
     source.write("x.yaml", &ns("b"));
     source.expect("{ns:b} {} {} {}").await;
     assert_eq!(source.status.kind(Kind::Namespace).report().lists, 2);
@@ -511,7 +530,7 @@ async fn a_folder_gains_and_loses_files() {
     fs::remove_file(source.folder.path().join("x.yaml")).expect("a file");
     source.expect("{ns:y} {} {} {}").await;
     fs::remove_file(source.folder.path().join("y.json")).expect("a file");
-    source.expect_trouble("hold no file *.yaml").await;
+    source.expect_error("no *.yaml").await;
 }
 
 #[tokio::test]
@@ -526,7 +545,8 @@ async fn folders_come_and_go_below() {
     source.expect("{ns:a} {} {} {}").await;
 }
 
-/// A ConfigMap's volume: files are links to `..data/file`, and `..data` is a link that is swapped for another one.
+/// The volume of a ConfigMap: files are links to `..data/file`, and `..data` is a link that is
+/// swapped.
 #[tokio::test]
 async fn a_mounted_config_map_is_swapped() {
     let folder = TempDir::new().expect("a folder");
@@ -569,12 +589,12 @@ async fn a_folder_behind_a_link_is_swapped() {
     fs::rename(source.folder.path().join("next"), source.folder.path().join("current"))
         .expect("a swap");
     source.expect("{ns:b} {} {} {}").await;
-    // The new folder is the one that is watched now.
+    // The new folder is watched now.
     source.write("two/x.yaml", &ns("c"));
     source.expect("{ns:c} {} {} {}").await;
 }
 
-/// The cluster that CoreDNS's answers were recorded for.
+/// The cluster that CoreDNS's responses were recorded for.
 #[test]
 fn a_real_cluster() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/e2e/conformance/cluster.yaml");

@@ -1,4 +1,4 @@
-//! What label selectors select. Reading them is the Corefile's.
+//! What label selectors select. The Corefile parser parses them.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ fn not_in(key: &str, values: &[&str]) -> Requirement {
     Requirement { key: key.to_owned(), operator: Operator::NotIn(values) }
 }
 
-/// `labels`: `key=value` separated by blanks.
+/// `labels`: `key=value` pairs separated by spaces.
 #[track_caller]
 fn check(requirements: &[Requirement], labels: &str, expected: bool) {
     let labels: BTreeMap<String, String> = labels

@@ -1,7 +1,9 @@
-//! The text of a manifest to raw objects: YAML (any number of documents) or JSON, single objects, Lists or lists of them.
+//! Parses the text of a manifest into raw objects: YAML (any number of documents) or JSON; single
+//! objects, Lists, or arrays of objects.
 //!
-//! Text that is not well-formed, or that ends too early, is an error with its place. In text that is well-formed an odd
-//! object costs itself: it is told by its place, and the others are not touched by it. Objects of other kinds are skipped.
+//! Text that is malformed or truncated is an error with its position. In well-formed text, an
+//! invalid entry costs only itself: it is reported with its position and the rest is kept. Objects
+//! of other kinds are skipped.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,27 +21,27 @@ use crate::raw::{
     Kind, RawEndpointSlice, RawEndpoints, RawMetadata, RawNamespace, RawPod, RawService,
 };
 
-/// What a file holds.
+/// The contents of one file.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) documents: Vec<Document>,
-    /// What stands where an object should, by its place.
+    /// Entries that are not objects, with their position and description.
     pub(super) odd: Vec<(Position, String)>,
-    /// How many objects of our kinds are of a version that is not read, by kind and version.
-    pub(super) unread: BTreeMap<String, u64>,
+    /// Objects of the four kinds in an unsupported version, counted by kind and version.
+    pub(super) unsupported: BTreeMap<String, u64>,
 }
 
-/// Line and column from 1; `None` in JSON.
+/// Line and column, counted from 1; `None` in JSON.
 pub(super) type Position = Option<(u64, u64)>;
 
 /// One object of a manifest.
 #[derive(Debug)]
 pub(super) struct Document {
-    /// Where it begins.
-    pub(super) place: Position,
+    /// Where the object begins.
+    pub(super) position: Position,
     pub(super) key: ObjectKey,
     pub(super) object: ManifestObject,
-    /// Paths of keys that stand there twice.
+    /// Paths of duplicate keys.
     pub(super) duplicates: Vec<String>,
 }
 
@@ -52,36 +54,38 @@ pub(super) enum ManifestObject {
     Pod(RawPod),
 }
 
-/// Text that cannot be read. Lines and columns count from 1.
+/// Text that cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TextError {
-    pub(super) place: Position,
+    pub(super) position: Position,
     pub(super) cause: String,
 }
 
-/// What one document or one item of a List turns out to be.
+/// What one document, or one item of a List, turns out to be.
 ///
-/// Made from its fields as soon as they are read: a large List is never held in memory field by field.
+/// It is built as soon as its fields are read, so that a large List is never held in memory field
+/// by field.
 #[derive(Debug)]
 enum Item {
     Null,
-    /// No map: what it is, in words.
-    NoMap(String),
+    /// Not a map; the text describes it.
+    NotAMap(String),
     Object(Box<Document>),
-    /// With version and kind of its items, where it is a typed list.
+    /// `item_type` is the version and kind of the items of a typed list.
     List {
         item_type: Option<(String, String)>,
         items: Vec<Spanned<Self>>,
     },
-    /// One of our kinds in a version that is not read.
-    Unread(String),
-    /// Of a kind that answers do not depend on.
+    /// One of the four kinds in an unsupported version.
+    Unsupported(String),
+    /// A kind that answers do not depend on.
     Other,
-    /// Without a kind: the items of a typed list have none of their own.
+    /// No kind: items of a typed list have none of their own.
     Untyped(Box<Fields>),
 }
 
-/// The fields of an object of any kind. The kind decides what they mean, and may come last, so they are kept as they are.
+/// The fields of an object of any kind. They are kept as they are because the kind, which decides
+/// what they mean, may come last.
 #[derive(Debug, Default)]
 struct Fields {
     values: Map<String, Value>,
@@ -89,7 +93,7 @@ struct Fields {
     items: Field<Vec<Spanned<Item>>>,
 }
 
-/// Fields that are kept; `items` beside them.
+/// Fields to keep, besides `items`.
 const KEPT: [&str; 9] = [
     "apiVersion",
     "kind",
@@ -102,12 +106,12 @@ const KEPT: [&str; 9] = [
     "subsets",
 ];
 
-/// What an object is, by its version and kind.
+/// What an object is, judged by its version and kind.
 #[derive(Debug, PartialEq, Eq)]
 enum ObjectType {
     Known(Kind),
     Endpoints,
-    Unread,
+    Unsupported,
     Other,
 }
 
@@ -115,23 +119,23 @@ impl ObjectType {
     fn of(api_version: &str, kind: &str) -> Self {
         let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
         let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
-        let found = match known {
+        let object_type = match known {
             Some(known) if known.group() == group => Self::Known(known),
-            // Not even a version: it may be of our group.
+            // Without even a version, assume our group.
             Some(known) if api_version.is_empty() => Self::Known(known),
-            // No other group has such; of the rest each has a namesake somewhere.
-            Some(Kind::EndpointSlice) => Self::Unread,
+            // Only this kind's name is unique to its group. The others have namesakes elsewhere.
+            Some(Kind::EndpointSlice) => Self::Unsupported,
             Some(Kind::Namespace | Kind::Service | Kind::Pod) => return Self::Other,
             None if kind == "Endpoints" && group.is_empty() => Self::Endpoints,
             None => return Self::Other,
         };
-        // The fields that are read have been the same in all versions of EndpointSlice.
-        let is_read = match found {
+        // The fields that are read are the same in all versions of EndpointSlice.
+        let is_supported = match object_type {
             Self::Known(Kind::EndpointSlice) => matches!(version, "v1" | "v1beta1" | "v1alpha1"),
             Self::Known(_) | Self::Endpoints => version == "v1",
-            Self::Unread | Self::Other => false,
+            Self::Unsupported | Self::Other => false,
         };
-        if is_read { found } else { Self::Unread }
+        if is_supported { object_type } else { Self::Unsupported }
     }
 }
 
@@ -140,7 +144,7 @@ impl Fields {
         self.values.get(key).and_then(Value::as_str)
     }
 
-    /// Both are known, and it is neither a list nor one of ours.
+    /// Whether version and kind are known and name neither a list nor one of the four kinds.
     fn is_foreign(&self) -> bool {
         let Some((api_version, kind)) = self.text("apiVersion").zip(self.text("kind")) else {
             return false;
@@ -164,7 +168,7 @@ impl Fields {
             match items {
                 Field::Is(items) => return Item::List { item_type, items },
                 Field::Odd(found) => {
-                    return Item::NoMap(format!("a {kind} whose items are {found}"));
+                    return Item::NotAMap(format!("a {kind} whose items are {found}"));
                 }
                 Field::Absent => return Item::Other,
             }
@@ -175,18 +179,18 @@ impl Fields {
             ObjectType::Known(Kind::EndpointSlice) => ManifestObject::EndpointSlice(typed(values)),
             ObjectType::Known(Kind::Pod) => ManifestObject::Pod(typed(values)),
             ObjectType::Endpoints => ManifestObject::Endpoints(typed(values)),
-            ObjectType::Unread if api_version.is_empty() => {
-                return Item::Unread(format!("{kind} without apiVersion"));
+            ObjectType::Unsupported if api_version.is_empty() => {
+                return Item::Unsupported(format!("{kind} without apiVersion"));
             }
-            ObjectType::Unread => return Item::Unread(format!("{kind} {api_version}")),
+            ObjectType::Unsupported => return Item::Unsupported(format!("{kind} {api_version}")),
             ObjectType::Other => return Item::Other,
         };
         let key = object.metadata().key();
-        Item::Object(Box::new(Document { place: None, key, object, duplicates }))
+        Item::Object(Box::new(Document { position: None, key, object, duplicates }))
     }
 }
 
-/// Fields of any type are read, so there is nothing that could fail.
+/// Cannot fail: `Field` accepts a value of any type.
 fn typed<T: DeserializeOwned + Default>(values: Map<String, Value>) -> T {
     serde_json::from_value(Value::Object(values)).unwrap_or_default()
 }
@@ -213,22 +217,24 @@ impl ManifestObject {
     }
 }
 
-/// What `kubectl cluster-info dump` puts between the objects where it is not told to write a folder.
+/// `kubectl cluster-info dump` writes this between the objects unless it writes to a folder.
 const LOGS: &str = "==== START logs for container ";
 
-/// `is_json`: the file's name says so.
+/// `is_json`: whether the file name has a JSON extension.
 pub(super) fn read(text: &str, is_json: bool) -> Result<Contents, TextError> {
     let items = if is_json {
         from_json(text)
     } else if text.trim_start().starts_with(['{', '[']) {
-        // Flow YAML looks the same at first.
+        // Flow-style YAML begins like JSON.
         from_json(text).or_else(|_| from_yaml(text))
     } else {
         from_yaml(text)
     };
     let mut items = items.map_err(|error| match text.contains(LOGS) {
         true => TextError {
-            cause: "it is a dump with logs among the objects: `kubectl cluster-info dump --output-directory=FOLDER` keeps them apart".to_owned(),
+            cause: "the file is a dump with container logs between the objects: `kubectl \
+                    cluster-info dump --output-directory=FOLDER` writes them to separate files"
+                .to_owned(),
             ..error
         },
         false => error,
@@ -236,10 +242,11 @@ pub(super) fn read(text: &str, is_json: bool) -> Result<Contents, TextError> {
     items.retain(|item| !matches!(item.value, Item::Null));
     let mut contents = Contents::default();
     let Some(last) = items.pop() else {
-        let cause = "there is no document in it".to_owned();
-        // A file that is being written is empty for a moment: not a cluster without objects. One of comments is not.
+        let cause = "the file contains no YAML or JSON document".to_owned();
+        // A file that is being written is empty for a moment, which must not look like a cluster
+        // without objects. A file of comments is not being written.
         if text.trim().is_empty() {
-            return Err(TextError { place: None, cause });
+            return Err(TextError { position: None, cause });
         }
         contents.odd.push((None, cause));
         return Ok(contents);
@@ -251,36 +258,36 @@ pub(super) fn read(text: &str, is_json: bool) -> Result<Contents, TextError> {
     Ok(contents)
 }
 
-/// Whether the last document is all there. What comes before it is, however odd.
+/// Checks that the last document is complete. Earlier documents are, whatever they contain.
 fn check_end(last: &Spanned<Item>) -> Result<(), TextError> {
     let cause = match &last.value {
-        Item::NoMap(found) => format!(
-            "it holds {found} where an object should be: a manifest is what `kubectl get … -o yaml` prints"
+        Item::NotAMap(found) => format!(
+            "found {found} instead of an object: a manifest is what `kubectl get … -o yaml` prints"
         ),
         Item::Untyped(fields) if fields.values.contains_key("apiVersion") => {
-            "an object without kind: is the text cut short?".to_owned()
+            "object without a kind: is the file truncated?".to_owned()
         }
         Item::Null
         | Item::Object(_)
         | Item::List { .. }
-        | Item::Unread(_)
+        | Item::Unsupported(_)
         | Item::Other
         | Item::Untyped(_) => return Ok(()),
     };
-    Err(TextError { place: place_of(last), cause })
+    Err(TextError { position: position_of(last), cause })
 }
 
 fn from_json(text: &str) -> Result<Vec<Spanned<Item>>, TextError> {
     let items = serde_json::Deserializer::from_str(text).into_iter();
     items.collect::<Result<_, serde_json::Error>>().map_err(|error| TextError {
-        place: Some((error.line() as u64, error.column() as u64)),
-        cause: without_place(error.to_string()),
+        position: Some((error.line() as u64, error.column() as u64)),
+        cause: without_position(error.to_string()),
     })
 }
 
 fn from_yaml(text: &str) -> Result<Vec<Spanned<Item>>, TextError> {
-    // The operator's own files, read whole: the budgets against hostile YAML would only refuse large clusters.
-    // Aliases have their own limits, which stay. What is odd is found in `Tree` and in `convert`.
+    // These are the operator's own files, read whole: budgets against hostile YAML would only
+    // reject large clusters. The limits on aliases stay. `Tree` and `convert` find what is invalid.
     let options = serde_saphyr::options! {
         budget: None,
         with_snippet: false,
@@ -289,27 +296,27 @@ fn from_yaml(text: &str) -> Result<Vec<Spanned<Item>>, TextError> {
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
     };
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
-        let place = error.location().map(|location| (location.line(), location.column()));
-        TextError { place, cause: without_place(error.to_string()) }
+        let position = error.location().map(|location| (location.line(), location.column()));
+        TextError { position, cause: without_position(error.to_string()) }
     })
 }
 
-/// Both parsers say where once more at the end of their messages.
-fn without_place(mut message: String) -> String {
+/// Both parsers repeat the position at the end of their messages.
+fn without_position(mut message: String) -> String {
     if let Some(at) = message.rfind(" at line ") {
         message.truncate(at);
     }
     message
 }
 
-fn place_of(item: &Spanned<Item>) -> Position {
+fn position_of(item: &Spanned<Item>) -> Position {
     let begins = item.referenced;
     (begins.line() != 0).then(|| (begins.line(), begins.column()))
 }
 
-/// Adds the objects of one document; Lists may hold Lists.
+/// Adds the objects of one document. Lists may contain Lists.
 fn flatten(item: Spanned<Item>, item_type: Option<&(String, String)>, into: &mut Contents) {
-    let place = place_of(&item);
+    let position = position_of(&item);
     let item = match (item.value, item_type) {
         (Item::Untyped(fields), Some((api_version, kind))) => {
             fields.into_item_of(api_version, kind)
@@ -317,17 +324,17 @@ fn flatten(item: Spanned<Item>, item_type: Option<&(String, String)>, into: &mut
         (item, _) => item,
     };
     match item {
-        Item::Object(document) => into.documents.push(Document { place, ..*document }),
+        Item::Object(document) => into.documents.push(Document { position, ..*document }),
         Item::List { item_type, items } => {
             for item in items {
                 flatten(item, item_type.as_ref(), into);
             }
         }
         Item::Other => {}
-        Item::Unread(what) => *into.unread.entry(what).or_default() += 1,
-        Item::Untyped(_) => into.odd.push((place, "an object without kind".to_owned())),
-        Item::NoMap(found) => into.odd.push((place, format!("{found} where an object should be"))),
-        Item::Null => into.odd.push((place, "null where an object should be".to_owned())),
+        Item::Unsupported(what) => *into.unsupported.entry(what).or_default() += 1,
+        Item::Untyped(_) => into.odd.push((position, "object without a kind".to_owned())),
+        Item::NotAMap(found) => into.odd.push((position, format!("{found} instead of an object"))),
+        Item::Null => into.odd.push((position, "null instead of an object".to_owned())),
     }
 }
 
@@ -364,21 +371,21 @@ impl<'de> Visitor<'de> for ItemVisitor {
         Ok(Item::Null)
     }
     fn visit_str<E: Error>(self, text: &str) -> Result<Item, E> {
-        Ok(Item::NoMap(shown(text)))
+        Ok(Item::NotAMap(shown(text)))
     }
     fn visit_bool<E: Error>(self, value: bool) -> Result<Item, E> {
-        Ok(Item::NoMap(value.to_string()))
+        Ok(Item::NotAMap(value.to_string()))
     }
     fn visit_i64<E: Error>(self, number: i64) -> Result<Item, E> {
-        Ok(Item::NoMap(number.to_string()))
+        Ok(Item::NotAMap(number.to_string()))
     }
     fn visit_u64<E: Error>(self, number: u64) -> Result<Item, E> {
-        Ok(Item::NoMap(number.to_string()))
+        Ok(Item::NotAMap(number.to_string()))
     }
     fn visit_f64<E: Error>(self, number: f64) -> Result<Item, E> {
-        Ok(Item::NoMap(number.to_string()))
+        Ok(Item::NotAMap(number.to_string()))
     }
-    /// As what `kubectl get … -o json | jq .items` prints.
+    /// Accepts the output of `kubectl get … -o json | jq .items`.
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Item, A::Error> {
         let items = Shape::from_list(list)?.unwrap_or_default();
         Ok(Item::List { item_type: None, items })

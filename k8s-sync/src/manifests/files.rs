@@ -1,4 +1,4 @@
-//! Which files the given paths stand for, and how to tell that they have changed.
+//! Finds the files that the given paths stand for, and detects that they have changed.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, Metadata};
@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::ManifestError;
 
-/// What a manifest's name ends with; `.gz` may follow.
+/// File name extensions of manifests. `.gz` may follow.
 const EXTENSIONS: [(&str, Format); 5] = [
     ("yaml", Format::Yaml),
     ("yml", Format::Yaml),
@@ -17,25 +17,25 @@ const EXTENSIONS: [(&str, Format); 5] = [
     ("jsonl", Format::Json),
     ("ndjson", Format::Json),
 ];
-/// Folders in folders that are read.
+/// Nesting depth of folders that are read.
 const DEPTH_MAX: usize = 32;
-/// Folders that are read, each of which inotify watches.
+/// Number of folders that are read. inotify watches each of them.
 const FOLDERS_MAX: usize = 4096;
 
-/// The files of all paths as they are now. Equal fingerprints: nothing has been written in between.
+/// The state of all files. Equal fingerprints mean that nothing has been written in between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     files: Vec<FilePrint>,
-    /// Those that the files are in, and those in between.
+    /// The folders that contain the files, and the folders between.
     folders: Vec<PathBuf>,
-    /// What lies in the folders and is not read.
+    /// Files and folders that are not read.
     skipped: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FilePrint {
     file: PathBuf,
-    /// Of what a symbolic link points at, so that a swap shows.
+    /// Follows symbolic links, so that a swapped link shows.
     inode: u64,
     len: u64,
     modified: SystemTime,
@@ -43,10 +43,10 @@ struct FilePrint {
 
 impl Fingerprint {
     /// # Errors
-    /// The first path or file that is not there, or a folder without manifests.
+    /// The first path or file that is missing, or a folder without manifests.
     pub(super) fn take(paths: &[PathBuf]) -> Result<Self, ManifestError> {
         let mut print = Self::default();
-        // The same file or folder, by whatever name, is read once.
+        // A file or folder that is reachable by several names is read once.
         let mut seen = HashSet::new();
         for path in paths {
             let metadata = metadata(path)?;
@@ -60,7 +60,8 @@ impl Fingerprint {
                 .add_folder(path, &metadata, 0, &mut seen)
                 .map_err(|error| ManifestError::io(path, &error))?;
             if !has_manifests {
-                let cause = "the folder and those in it hold no file *.yaml, *.yml, *.json, *.jsonl or *.ndjson, nor one with .gz behind that";
+                let cause = "no *.yaml, *.yml, *.json, *.jsonl or *.ndjson file, with or without \
+                             .gz, in this folder or below";
                 return Err(ManifestError::new(path, None, cause));
             }
         }
@@ -79,8 +80,11 @@ impl Fingerprint {
         Ok(())
     }
 
-    /// By name, so that the same folder always reads the same. Hidden entries are left out: a mounted ConfigMap keeps its
-    /// generations in some. Whether there are manifests in the folder; one that was seen before had its say then.
+    /// Reads a folder in the order of names, so that the result is reproducible. Hidden entries are
+    /// skipped: a mounted ConfigMap keeps its generations in some.
+    ///
+    /// Returns whether the folder contains manifests. A folder that was seen before counts as
+    /// containing some.
     fn add_folder(
         &mut self,
         folder: &Path,
@@ -102,7 +106,7 @@ impl Fingerprint {
             if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
                 continue;
             }
-            // A link that leads nowhere, for one.
+            // For example, a dangling link.
             let Ok(metadata) = fs::metadata(&path) else {
                 self.skipped.push(path);
                 continue;
@@ -132,14 +136,14 @@ impl Fingerprint {
     }
 }
 
-/// What a file's name says of its text.
+/// The format that a file name announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Yaml,
     Json,
 }
 
-/// `None`: it is no manifest's name.
+/// `None` if it is not the name of a manifest.
 pub(super) fn format(file: &Path) -> Option<Format> {
     let name = file.file_name()?.to_str()?.to_ascii_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
@@ -158,8 +162,9 @@ fn metadata(path: &Path) -> Result<Metadata, ManifestError> {
     fs::metadata(path).map_err(|error| ManifestError::io(path, &error))
 }
 
-/// The folders in which something happens when one of the files changes: those that the paths and the files are in, as they
-/// are written and as symbolic links lead. Watching folders sees what watching files does not: renames over a file.
+/// The folders to watch: those that contain the paths and the files, both as written and after
+/// resolving symbolic links. Watching folders also notices renames over a file, which watching
+/// files does not.
 pub(super) fn folders(paths: &[PathBuf], fingerprint: &Fingerprint) -> BTreeSet<PathBuf> {
     let mut folders: BTreeSet<PathBuf> = fingerprint.folders.iter().cloned().collect();
     for path in paths.iter().map(PathBuf::as_path).chain(fingerprint.files()) {

@@ -1,6 +1,7 @@
-//! What the manifests as a whole lack or leave out, made up for where that is possible, and told in any case.
+//! Reports what the manifests as a whole lack or leave out, and adds Namespaces that are missing.
 //!
-//! Each note is a line for the log: what is not there, what follows from it, and the command that gives it.
+//! Each note is one line of the log: what is missing, the consequence, and the command that prints
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -13,23 +14,24 @@ use crate::options::Options;
 use crate::raw::Kind;
 use crate::status::is_wanted;
 
-/// Notes by what they are about: which lack it is, and of what. How many objects it concerns may change without being news.
+/// Notes by topic: the kind of gap, and the names it concerns. A changed number of objects alone is
+/// not a new note.
 pub(super) type Notes = BTreeMap<(&'static str, String), String>;
 
-/// Names that a note gives; the others are counted.
+/// Names to list in a note; further ones are counted only.
 const NAMED_MAX: usize = 5;
 
 #[derive(Debug, Default)]
 pub(super) struct Missing {
-    /// Namespaces of which there is an object, whether it is selected or not.
+    /// Namespaces that a manifest defines, selected or not.
     pub(super) named: BTreeSet<Box<str>>,
-    /// Namespaces that objects are in, and how many are.
+    /// Namespaces that contain objects, with the number of objects.
     pub(super) inhabited: BTreeMap<Box<str>, u64>,
-    /// Objects of our kinds whose version is not read, by kind and version.
-    pub(super) unread: BTreeMap<String, u64>,
-    /// What stands where an object should, by its place.
+    /// Objects of the four kinds in an unsupported version, counted by kind and version.
+    pub(super) unsupported: BTreeMap<String, u64>,
+    /// Entries that are not objects, with their position and description.
     pub(super) odd: Vec<(String, String)>,
-    /// Objects that stand in the files a second time.
+    /// Objects that are defined more than once.
     pub(super) twice: Vec<String>,
     /// Slices that name no Service.
     pub(super) unowned: Vec<String>,
@@ -37,27 +39,29 @@ pub(super) struct Missing {
     pub(super) skipped: Vec<PathBuf>,
 }
 
-pub(super) fn make_up(missing: Missing, options: &Options, snapshot: &mut Snapshot) {
-    let Missing { named, inhabited, unread, odd, twice, unowned, skipped } = missing;
-    make_up_namespaces(&named, &inhabited, options, snapshot);
+pub(super) fn fill_in(missing: Missing, options: &Options, snapshot: &mut Snapshot) {
+    let Missing { named, inhabited, unsupported, odd, twice, unowned, skipped } = missing;
+    add_namespaces(&named, &inhabited, options, snapshot);
     let notes = &mut snapshot.notes;
-    if !unread.is_empty() {
-        let count: u64 = unread.values().sum();
-        let kinds = few(unread.iter().map(|(what, count)| format!("{what} ({count})")));
+    if !unsupported.is_empty() {
+        let count: u64 = unsupported.values().sum();
+        let kinds = few(unsupported.iter().map(|(what, count)| format!("{what} ({count})")));
         let text = format!(
-            "objects that DNS would need are of a version that is not read; they are left out: {count} ({kinds}). `kubectl get ns,svc,endpointslices,pods -A -o yaml` prints versions that are"
+            "objects of an unsupported version are left out: {count} ({kinds}); `kubectl get \
+             ns,svc,endpointslices,pods -A -o yaml` prints supported versions"
         );
-        notes.insert(("unread", few(unread.keys())), text);
+        notes.insert(("unsupported", few(unsupported.keys())), text);
     }
     if !odd.is_empty() {
         let places = few(odd.iter().map(|(from, what)| format!("{from}: {what}")));
-        let text = format!("left out what is no object ({}): {places}", odd.len());
+        let text = format!("entries that are not objects are left out ({}): {places}", odd.len());
         notes.insert(("odd", places), text);
     }
     if !twice.is_empty() {
         let objects = few(twice.iter());
         let text = format!(
-            "objects that the files hold more than once; the last one that can be served counts ({}): {objects}",
+            "objects are defined more than once, and the last valid definition counts ({}): \
+             {objects}",
             twice.len()
         );
         notes.insert(("twice", objects), text);
@@ -65,7 +69,8 @@ pub(super) fn make_up(missing: Missing, options: &Options, snapshot: &mut Snapsh
     if !unowned.is_empty() {
         let slices = few(unowned.iter());
         let text = format!(
-            "EndpointSlices that belong to no Service, for they have no label {SERVICE_NAME_LABEL} ({}): {slices}",
+            "EndpointSlices are left out because they have no label {SERVICE_NAME_LABEL} ({}): \
+             {slices}",
             unowned.len()
         );
         notes.insert(("unowned", slices), text);
@@ -73,7 +78,9 @@ pub(super) fn make_up(missing: Missing, options: &Options, snapshot: &mut Snapsh
     if !skipped.is_empty() {
         let paths = few(skipped.iter().map(|path| path.display().to_string()));
         let text = format!(
-            "not read, for their names do not end in .yaml, .yml, .json, .jsonl or .ndjson (with .gz or without), or cannot be opened ({}): {paths}",
+            "files and folders are skipped because their names do not end in .yaml, .yml, .json, \
+             .jsonl or .ndjson (with or without .gz), or because they cannot be opened ({}): \
+             {paths}",
             skipped.len()
         );
         notes.insert(("skipped", paths), text);
@@ -81,8 +88,8 @@ pub(super) fn make_up(missing: Missing, options: &Options, snapshot: &mut Snapsh
     note_endpoints(options, snapshot);
 }
 
-/// A Namespace that has objects exists. Which labels it has is not known.
-fn make_up_namespaces(
+/// A namespace that contains objects must exist. Its labels are unknown.
+fn add_namespaces(
     named: &BTreeSet<Box<str>>,
     inhabited: &BTreeMap<Box<str>, u64>,
     options: &Options,
@@ -91,46 +98,49 @@ fn make_up_namespaces(
     let is_asked_for = |name: &str| {
         options.namespaces.is_empty() || options.namespaces.iter().any(|one| **one == *name)
     };
-    let nameless =
+    let undefined =
         inhabited.iter().filter(|(name, _)| !named.contains(*name) && is_asked_for(name));
-    let nameless: Vec<_> = nameless.collect();
-    if nameless.is_empty() {
+    let undefined: Vec<_> = undefined.collect();
+    if undefined.is_empty() {
         return;
     }
-    let names = few(nameless.iter().map(|(name, count)| format!("{name} ({count})")));
-    let follows = if options.namespace_labels.is_some() {
-        "they are not served, for namespace_labels asks for the labels of their Namespaces"
+    let names = few(undefined.iter().map(|(name, count)| format!("{name} ({count})")));
+    let consequence = if options.namespace_labels.is_some() {
+        "they are not served because namespace_labels needs the labels of the Namespaces"
     } else {
-        "they are served as if their Namespaces were there too"
+        "they are served as if the Namespaces existed"
     };
     let text = format!(
-        "objects lie in namespaces that no manifest has: {names}; {follows}. `kubectl get namespaces -o yaml` prints them"
+        "objects are in namespaces that no manifest defines: {names}; {consequence}; `kubectl get \
+         namespaces -o yaml` prints them"
     );
-    let about = few(nameless.iter().map(|(name, _)| name));
+    let about = few(undefined.iter().map(|(name, _)| name));
     snapshot.notes.insert(("namespaces", about), text);
     if options.namespace_labels.is_none() {
-        let made_up = nameless.iter().map(|(name, _)| Namespace { name: (*name).clone() });
-        snapshot.namespaces.extend(made_up);
+        let added = undefined.iter().map(|(name, _)| Namespace { name: (*name).clone() });
+        snapshot.namespaces.extend(added);
     }
 }
 
-/// Kinds of which there is not one object although answers are made of them.
+/// Notes kinds that answers need and of which there is no object.
 fn note_endpoints(options: &Options, snapshot: &mut Snapshot) {
     let is_headless = |kind: &ServiceKind| matches!(kind, ServiceKind::Headless);
     let headless = snapshot.services.iter().filter(|one| is_headless(&one.kind)).count();
     if is_wanted(options, Kind::EndpointSlice) && headless > 0 && snapshot.slices.is_empty() {
         let text = format!(
-            "no manifest has EndpointSlices (or Endpoints), so headless Services have no addresses ({headless}). `kubectl get endpointslices -A -o yaml` prints them"
+            "no manifest contains EndpointSlices (or Endpoints), so headless Services have no \
+             addresses ({headless}); `kubectl get endpointslices -A -o yaml` prints them"
         );
         snapshot.notes.insert(("slices", String::new()), text);
     }
     if is_wanted(options, Kind::Pod) && snapshot.pods.is_empty() && !snapshot.services.is_empty() {
-        let text = "no manifest has Pods with addresses, so `pods verified` finds none. `kubectl get pods -A -o yaml` prints them";
+        let text = "no manifest contains Pods with addresses, so `pods verified` finds none; \
+                    `kubectl get pods -A -o yaml` prints them";
         snapshot.notes.insert(("pods", String::new()), text.to_owned());
     }
 }
 
-/// The first few, separated by commas.
+/// The first few names, separated by commas.
 fn few(all: impl Iterator<Item = impl Display>) -> String {
     let mut text = String::new();
     for (index, one) in all.enumerate() {

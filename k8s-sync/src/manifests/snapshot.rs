@@ -1,6 +1,8 @@
-//! What all manifests together say: read, selected and converted at once, so that it is used as a whole or not at all.
+//! What all manifests together describe. They are read, selected and converted as one, so that they
+//! are used as a whole or not at all.
 //!
-//! What a cluster would have and the files lack is made up for where it can be (Namespaces, slices of Endpoints), and told.
+//! Objects that a cluster would have and the files lack are added where possible (Namespaces,
+//! slices of Endpoints), and reported.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -20,41 +22,41 @@ use crate::raw::{Kind, RawEndpoints, RawMetadata, RawObject};
 use crate::selector::Selector;
 use crate::status::is_wanted;
 
-/// What to read and what to take of it.
+/// What to read and what to select from it.
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) paths: Vec<PathBuf>,
     pub(super) options: Options,
 }
 
-/// The cluster as the manifests describe it.
+/// The cluster that the manifests describe.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     pub(super) namespaces: Vec<Namespace>,
     pub(super) services: Vec<Service>,
     pub(super) slices: Vec<EndpointSlice>,
     pub(super) pods: Vec<Pod>,
-    pub(super) found: Vec<ObjectFaults>,
-    /// What the files as a whole lack, each a line for the log.
+    pub(super) objects: Vec<ObjectFaults>,
+    /// What the files as a whole lack, one log line each.
     pub(super) notes: Notes,
 }
 
-/// What is odd in an object.
+/// The faults of one object.
 #[derive(Debug)]
 pub(super) struct ObjectFaults {
-    /// Where it is counted.
+    /// The kind it is counted under.
     pub(super) counted_as: Kind,
-    /// As the object itself says.
+    /// The kind the object itself gives.
     pub(super) kind: &'static str,
     pub(super) key: ObjectKey,
-    /// Why the object is not served at all, if it is not.
+    /// Why the object is not served, if it is not.
     pub(super) refusal: Option<Fault>,
     pub(super) faults: Faults,
     /// `file:line:column`, or the file alone.
     pub(super) from: String,
 }
 
-/// What waits for the end of the last file.
+/// State that is kept until the last file has been read.
 #[derive(Default)]
 struct Gathered {
     missing: Missing,
@@ -62,12 +64,12 @@ struct Gathered {
     seen: HashSet<(&'static str, ObjectKey)>,
     /// Services that some slice names.
     sliced: HashSet<ObjectKey>,
-    /// The last of each name.
+    /// The last definition of each name.
     endpoints: BTreeMap<ObjectKey, (RawEndpoints, Faults, String)>,
 }
 
 impl Reader {
-    /// Reads the files that `fingerprint` names.
+    /// Reads the files that `fingerprint` lists.
     pub(super) fn read(&self, fingerprint: &Fingerprint) -> Result<Snapshot, ManifestError> {
         let mut snapshot = Snapshot::default();
         let mut gathered = Gathered::default();
@@ -77,19 +79,19 @@ impl Reader {
                 text::decode(bytes).map_err(|cause| ManifestError::new(file, None, &cause))?;
             let is_json = files::format(file) == Some(Format::Json);
             let contents = documents::read(&text, is_json)
-                .map_err(|error| ManifestError::new(file, error.place, &error.cause))?;
+                .map_err(|error| ManifestError::new(file, error.position, &error.cause))?;
             for document in contents.documents {
                 self.take(document, file, &mut snapshot, &mut gathered);
             }
-            for (what, count) in contents.unread {
-                *gathered.missing.unread.entry(what).or_default() += count;
+            for (what, count) in contents.unsupported {
+                *gathered.missing.unsupported.entry(what).or_default() += count;
             }
             let odd = contents.odd.into_iter();
-            gathered.missing.odd.extend(odd.map(|(place, what)| (from(file, place), what)));
+            gathered.missing.odd.extend(odd.map(|(position, what)| (from(file, position), what)));
         }
         gathered.missing.skipped = fingerprint.skipped().to_vec();
         self.convert_endpoints(gathered.endpoints, &gathered.sliced, &mut snapshot);
-        missing::make_up(gathered.missing, &self.options, &mut snapshot);
+        missing::fill_in(gathered.missing, &self.options, &mut snapshot);
         Ok(snapshot)
     }
 
@@ -100,7 +102,7 @@ impl Reader {
         snapshot: &mut Snapshot,
         gathered: &mut Gathered,
     ) {
-        let Document { place, key, object, duplicates } = document;
+        let Document { position, key, object, duplicates } = document;
         let mut faults = Faults::default();
         duplicates.into_iter().for_each(|path| faults.note(path, Problem::KeyTwice));
         let is_in_namespace =
@@ -109,12 +111,13 @@ impl Reader {
             *gathered.missing.inhabited.entry(key.namespace.clone()).or_default() += 1;
         }
         let kind = object.kind();
-        // An object without a name is refused; a Namespace says nothing that another could contradict.
+        // An object without a name is refused. Two definitions of a Namespace cannot contradict
+        // each other.
         let may_contradict =
             !matches!(object, ManifestObject::Namespace(_)) && !key.name.is_empty();
         if may_contradict && !gathered.seen.insert((kind, key.clone())) {
-            let place = from(file, place);
-            let what = format!("{kind} {}/{} at {place}", key.namespace, key.name);
+            let position = from(file, position);
+            let what = format!("{kind} {}/{} at {position}", key.namespace, key.name);
             gathered.missing.twice.push(what);
         }
         let labels = self.options.labels.as_ref();
@@ -134,14 +137,15 @@ impl Reader {
                     let namespace = key.namespace.clone();
                     gathered.sliced.insert(ObjectKey { namespace, name: name.into() });
                 } else {
-                    let what = format!("{}/{} at {}", key.namespace, key.name, from(file, place));
+                    let what =
+                        format!("{}/{} at {}", key.namespace, key.name, from(file, position));
                     gathered.missing.unowned.push(what);
                 }
                 (Kind::EndpointSlice, take(raw, labels, &mut faults, &mut snapshot.slices))
             }
             ManifestObject::Endpoints(raw) if wants(Kind::EndpointSlice) => {
                 if is_selected(&raw.metadata, labels) {
-                    gathered.endpoints.insert(key, (raw, faults, from(file, place)));
+                    gathered.endpoints.insert(key, (raw, faults, from(file, position)));
                 }
                 return;
             }
@@ -158,12 +162,13 @@ impl Reader {
             key,
             refusal: taken.err(),
             faults,
-            from: from(file, place),
+            from: from(file, position),
         };
-        snapshot.found.push(found);
+        snapshot.objects.push(found);
     }
 
-    /// Those that no slice has taken the place of: a cluster mirrors Endpoints to slices, and a dump may hold both.
+    /// Converts the Endpoints of Services that have no slice: a cluster mirrors Endpoints to
+    /// slices, and a dump may contain both.
     fn convert_endpoints(
         &self,
         endpoints: BTreeMap<ObjectKey, (RawEndpoints, Faults, String)>,
@@ -177,13 +182,13 @@ impl Reader {
             let slices = convert::endpoints(raw, &mut faults);
             let refusal = slices.map(|slices| snapshot.slices.extend(slices)).err();
             let (counted_as, kind) = (Kind::EndpointSlice, "Endpoints");
-            snapshot.found.push(ObjectFaults { counted_as, kind, key, refusal, faults, from });
+            snapshot.objects.push(ObjectFaults { counted_as, kind, key, refusal, faults, from });
         }
     }
 }
 
-fn from(file: &Path, place: Position) -> String {
-    match place {
+fn from(file: &Path, position: Position) -> String {
+    match position {
         Some((line, column)) => format!("{}:{line}:{column}", file.display()),
         None => file.display().to_string(),
     }
@@ -204,7 +209,7 @@ fn take<T: RawObject>(
 fn is_selected(metadata: &RawMetadata, selector: Option<&Selector>) -> bool {
     let Some(selector) = selector else { return true };
     let labels = metadata.labels.as_ref().into_iter().flatten();
-    // Null is an empty text to Kubernetes.
+    // Kubernetes reads null as an empty string.
     let labels: BTreeMap<String, String> = labels
         .filter_map(|(key, value)| match value {
             Field::Is(value) => Some((key.clone(), value.clone())),
@@ -216,7 +221,7 @@ fn is_selected(metadata: &RawMetadata, selector: Option<&Selector>) -> bool {
 }
 
 impl Snapshot {
-    /// Objects of one kind.
+    /// The number of objects of one kind.
     pub(super) fn count(&self, kind: Kind) -> usize {
         match kind {
             Kind::Namespace => self.namespaces.len(),
@@ -228,7 +233,7 @@ impl Snapshot {
 
     /// The complete lists of the wanted kinds, one after the other.
     pub(super) fn into_events(self, options: &Options) -> impl Iterator<Item = Event> {
-        let Self { namespaces, services, slices, pods, found: _, notes: _ } = self;
+        let Self { namespaces, services, slices, pods, objects: _, notes: _ } = self;
         let wants_slices = is_wanted(options, Kind::EndpointSlice);
         let wants_pods = is_wanted(options, Kind::Pod);
         list(namespaces)

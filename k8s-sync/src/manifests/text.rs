@@ -1,33 +1,35 @@
-//! The bytes of a file to the text of a manifest: packed or not, in any of the encodings that shells write.
+//! Decodes the bytes of a file into the text of a manifest: gzip-compressed or not, in any encoding
+//! that shells write.
 //!
-//! What cannot be read is told with what to do about it. Bytes in, text out.
+//! Bytes in, text out. Errors say what to do.
 
 use std::io::Read;
 
 use flate2::bufread::MultiGzDecoder;
 
-/// Bytes that a packed file may come to: 500,000 endpoints are a tenth of it.
-const UNPACKED_LEN_MAX: u64 = 2 << 30;
+/// Upper bound for a decompressed file. 500,000 endpoints take a tenth of it.
+const DECOMPRESSED_LEN_MAX: u64 = 2 << 30;
 
-/// How other files begin, or hold at this offset, and what they are.
-const NO_TEXT: [(usize, &[u8], &str); 7] = [
+/// Signatures of files that are not text: offset, bytes, and what the file is.
+const NOT_TEXT: [(usize, &[u8], &str); 7] = [
     (0, b"PK\x03\x04", "a zip archive"),
-    (0, b"\x28\xB5\x2F\xFD", "packed by zstd"),
-    (0, b"\xFD7zXZ\0", "packed by xz"),
-    (0, b"BZh", "packed by bzip2"),
+    (0, b"\x28\xB5\x2F\xFD", "compressed with zstd"),
+    (0, b"\xFD7zXZ\0", "compressed with xz"),
+    (0, b"BZh", "compressed with bzip2"),
     (257, b"ustar", "a tar archive"),
     (0, b"\xFF\xFE\0\0", "UTF-32"),
     (0, b"\0\0\xFE\xFF", "UTF-32"),
 ];
 
 /// # Errors
-/// Why it is no text, in words.
+/// Why the bytes are not text.
 pub(super) fn decode(bytes: Vec<u8>) -> Result<String, String> {
-    let bytes = if bytes.starts_with(b"\x1F\x8B") { unpack(&bytes)? } else { bytes };
-    for (offset, magic, what) in NO_TEXT {
+    let bytes = if bytes.starts_with(b"\x1F\x8B") { decompress(&bytes)? } else { bytes };
+    for (offset, magic, what) in NOT_TEXT {
         if bytes.get(offset..).is_some_and(|rest| rest.starts_with(magic)) {
             return Err(format!(
-                "it is {what}: a manifest is YAML or JSON in UTF-8 or UTF-16, plain or packed by gzip"
+                "the file is {what}: a manifest is YAML or JSON in UTF-8 or UTF-16, with or \
+                 without gzip compression"
             ));
         }
     }
@@ -35,19 +37,22 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<String, String> {
         [0xEF, 0xBB, 0xBF, rest @ ..] => utf8(rest.to_vec()),
         [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xFE, 0xFF, rest @ ..] => utf16(rest, u16::from_be_bytes),
-        // Without a byte order mark: the first character of a manifest is one of ASCII.
+        // No byte order mark: the first character of a manifest is ASCII.
         [first, 0, ..] if *first != 0 => utf16(&bytes, u16::from_le_bytes),
         [0, second, ..] if *second != 0 => utf16(&bytes, u16::from_be_bytes),
         _ => utf8(bytes),
     }
 }
 
-fn unpack(packed: &[u8]) -> Result<Vec<u8>, String> {
+fn decompress(compressed: &[u8]) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let unpacked = MultiGzDecoder::new(packed).take(UNPACKED_LEN_MAX).read_to_end(&mut bytes);
-    unpacked.map_err(|error| format!("cannot be unpacked by gzip: {error}"))?;
-    if bytes.len() as u64 == UNPACKED_LEN_MAX {
-        return Err(format!("it unpacks to {UNPACKED_LEN_MAX} bytes or more: split it"));
+    let decompressed =
+        MultiGzDecoder::new(compressed).take(DECOMPRESSED_LEN_MAX).read_to_end(&mut bytes);
+    decompressed.map_err(|error| format!("cannot decompress the gzip file: {error}"))?;
+    if bytes.len() as u64 == DECOMPRESSED_LEN_MAX {
+        return Err(format!(
+            "the file decompresses to {DECOMPRESSED_LEN_MAX} bytes or more: split it"
+        ));
     }
     Ok(bytes)
 }
@@ -55,19 +60,19 @@ fn unpack(packed: &[u8]) -> Result<Vec<u8>, String> {
 fn utf8(bytes: Vec<u8>) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|error| {
         let error = error.utf8_error();
-        format!("{error}: save it as UTF-8, or as UTF-16 with a byte order mark")
+        format!("{error}: save the file as UTF-8, or as UTF-16 with a byte order mark")
     })
 }
 
 fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
     let (pairs, odd) = bytes.as_chunks::<2>();
     if !odd.is_empty() {
-        return Err("it is UTF-16 with an odd number of bytes: is it cut short?".to_owned());
+        return Err("the file is UTF-16 with an odd number of bytes: is it truncated?".to_owned());
     }
     let units = pairs.iter().map(|pair| unit(*pair));
     char::decode_utf16(units)
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("it is UTF-16, but {error}"))
+        .map_err(|error| format!("the file is invalid UTF-16: {error}"))
 }
 
 #[cfg(test)]
@@ -87,7 +92,7 @@ mod tests {
         }
     }
 
-    fn packed(bytes: &[u8]) -> Vec<u8> {
+    fn compressed(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(bytes).expect("memory");
         encoder.finish().expect("memory")
@@ -105,22 +110,23 @@ mod tests {
         check(&[b"\xFE\xFF", big.as_slice()].concat(), Ok(text));
         check(&little, Ok(text));
         check(&big, Ok(text));
-        check(&packed(text.as_bytes()), Ok(text));
-        check(&packed(&[b"\xFF\xFE", little.as_slice()].concat()), Ok(text));
-        check(&[packed(b"a: 1\n"), packed(b"b: 2\n")].concat(), Ok("a: 1\nb: 2\n"));
+        check(&compressed(text.as_bytes()), Ok(text));
+        check(&compressed(&[b"\xFF\xFE", little.as_slice()].concat()), Ok(text));
+        check(&[compressed(b"a: 1\n"), compressed(b"b: 2\n")].concat(), Ok("a: 1\nb: 2\n"));
         check(b"", Ok(""));
         check(b"\xFF\xFE", Ok(""));
     }
 
     #[test]
-    fn no_text() {
-        check(b"PK\x03\x04....", Err("it is a zip archive"));
+    fn files_that_are_not_text() {
+        check(b"PK\x03\x04....", Err("the file is a zip archive"));
         let tar = [&[b'a'; 257][..], b"ustar\x0000"].concat();
-        check(&packed(&tar), Err("it is a tar archive"));
-        check(b"\x28\xB5\x2F\xFD", Err("packed by zstd"));
-        check(&packed(b"a: 1\n")[..12], Err("cannot be unpacked"));
-        check(b"a: \xFFz", Err("invalid utf-8 sequence of 1 bytes from index 3: save it as UTF-8"));
-        check(b"\xFF\xFEa", Err("cut short"));
-        check(b"\xFF\xFE\x00\xD8a\0", Err("it is UTF-16, but"));
+        check(&compressed(&tar), Err("the file is a tar archive"));
+        check(b"\x28\xB5\x2F\xFD", Err("compressed with zstd"));
+        check(&compressed(b"a: 1\n")[..12], Err("cannot decompress"));
+        let invalid = "invalid utf-8 sequence of 1 bytes from index 3: save the file as UTF-8";
+        check(b"a: \xFFz", Err(invalid));
+        check(b"\xFF\xFEa", Err("truncated"));
+        check(b"\xFF\xFE\x00\xD8a\0", Err("invalid UTF-16: "));
     }
 }

@@ -1,6 +1,7 @@
-//! Any value of YAML or JSON, and which of its maps have a key twice.
+//! Any YAML or JSON value, and the paths of duplicate keys in it.
 //!
-//! `serde_json::Value` takes the last of two values without a word, as Kubernetes does; here it is told too.
+//! Like Kubernetes, `serde_json::Value` silently takes the last of two values. Here the duplicate
+//! is reported as well.
 
 use std::fmt;
 
@@ -8,17 +9,17 @@ use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 
-/// Paths that are kept.
+/// Number of paths to keep.
 const DUPLICATES_MAX: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) value: Value,
-    /// Paths below the value: `ports[0].name`.
+    /// Paths below the value, such as `ports[0].name`.
     pub(super) duplicates: Vec<String>,
 }
 
-/// A map's key. YAML's need not be text.
+/// The key of a map. In YAML it need not be a string.
 #[derive(Debug)]
 pub(super) struct MapKey(pub(super) String);
 
@@ -28,7 +29,7 @@ impl Tree {
     }
 }
 
-/// Adds `child`'s duplicates, found below `place`.
+/// Adds the duplicates of `child`, which is at `place`.
 pub(super) fn add_duplicates(to: &mut Vec<String>, place: &str, child: Vec<String>) {
     let paths = child.into_iter().map(|path| match path.starts_with('[') {
         true => format!("{place}{path}"),
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_two_keys_counts_and_is_told() {
+    fn the_last_of_two_keys_counts_and_is_reported() {
         check(r#"{"a":[1,-2,1.5,null,true,"x"]}"#, r#"{"a":[1,-2,1.5,null,true,"x"]}"#, &[]);
         check(r#"{"a":1,"b":2,"a":3}"#, r#"{"a":3,"b":2}"#, &["a"]);
         check(
