@@ -1,8 +1,10 @@
-//! Kubernetes objects to the objects that answers are made of: the one place where what others wrote is checked.
+//! Validates Kubernetes objects and turns them into the objects that answers are made from. This is
+//! the only place that validates them.
 //!
-//! Invariant: what leaves here can be rendered. Names are single lower-case labels, addresses parse and are of the family
-//! that was promised, ports and protocols exist. What breaks a rule costs itself: a bad address its endpoint, a bad port its
-//! SRV record; an object is refused where nothing is left of it that could be served. Each is told by its path.
+//! Invariant: records can be made from the results. Names are single lower-case labels, addresses
+//! parse and have the declared family, ports and protocols exist. An invalid part costs only
+//! itself: a bad address costs its endpoint, a bad port its SRV record. An object is refused only
+//! if nothing usable is left. Every fault is reported with its path.
 
 mod address;
 mod ports;
@@ -24,7 +26,7 @@ use ports::{PortNumber, ports};
 /// The label that ties a slice to its Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// The phase is not read: a Namespace that is Terminating still exists, and so do the names in it.
+/// Ignores the phase: a Namespace that is Terminating still exists, and so do its names.
 ///
 /// # Errors
 /// It has no name.
@@ -34,7 +36,7 @@ pub fn namespace(raw: RawNamespace, faults: &mut Faults) -> Result<Namespace, Fa
 }
 
 /// # Errors
-/// No name, no address, or an ExternalName that is none.
+/// The Service has no name or no address, or its ExternalName is not a host name.
 pub fn service(raw: RawService, faults: &mut Faults) -> Result<Service, Fault> {
     check_labels(&raw.metadata, faults);
     let key = ObjectKey {
@@ -59,10 +61,10 @@ pub fn service(raw: RawService, faults: &mut Faults) -> Result<Service, Fault> {
     Ok(Service { key, kind, ports })
 }
 
-/// `None` where a slice has no part in answers: it names no Service.
+/// `None` if the slice names no Service, and so does not affect any answer.
 ///
 /// # Errors
-/// It has no name, or names as its Service what cannot be one.
+/// It has no name, or the name of its Service is invalid.
 pub fn endpoint_slice(
     raw: RawEndpointSlice,
     faults: &mut Faults,
@@ -91,7 +93,8 @@ pub fn endpoint_slice(
     for (index, endpoint) in found.into_iter().enumerate() {
         let path = format!("endpoints[{index}]");
         let Some(endpoint) = read_element(endpoint, &path, faults) else { continue };
-        // Kubernetes, EndpointConditions: nil is unknown, which consumers should read as ready.
+        // Kubernetes, EndpointConditions: nil means unknown, which consumers should interpret as
+        // ready.
         let conditions = faults.read(endpoint.conditions, format_args!("{path}.conditions"));
         let ready = conditions.map(|conditions| conditions.ready).unwrap_or_default();
         if faults.read(ready, format_args!("{path}.conditions.ready")) == Some(false) {
@@ -119,7 +122,8 @@ pub fn endpoint_slice(
     Ok(Some(EndpointSlice { key, service: service.into(), endpoints, hosts, ports }))
 }
 
-/// One slice for each subset, as Kubernetes' own mirroring makes them; their names are none that a slice can have.
+/// Returns one slice per subset, as Kubernetes' own mirroring does. Their names cannot be those of
+/// real slices.
 ///
 /// # Errors
 /// It has no name.
@@ -192,40 +196,41 @@ pub fn pod(raw: RawPod, faults: &mut Faults) -> Result<Option<Pod>, Fault> {
     Ok((!ips.is_empty()).then_some(Pod { key, ips }))
 }
 
-/// Labels count for selectors and for what a slice belongs to; one that is odd is as good as absent.
+/// Selectors read labels, and a label ties a slice to its Service. An invalid label counts as
+/// absent.
 fn check_labels(metadata: &RawMetadata, faults: &mut Faults) {
     match &metadata.labels {
         Field::Absent => {}
-        Field::Odd(found) => {
-            let wanted = RawLabels::WANTED;
-            faults.note("metadata.labels", Problem::Shape { found: found.clone(), wanted });
+        Field::WrongType(found) => {
+            let expected = RawLabels::EXPECTED;
+            faults.note("metadata.labels", Problem::WrongType { found: found.clone(), expected });
         }
         Field::Is(labels) => {
             for (key, value) in labels {
-                if let Field::Odd(found) = value {
-                    let (found, wanted) = (found.clone(), String::WANTED);
+                if let Field::WrongType(found) = value {
+                    let (found, expected) = (found.clone(), String::EXPECTED);
                     let path = format_args!("metadata.labels[{key:?}]");
-                    faults.note(path, Problem::Shape { found, wanted });
+                    faults.note(path, Problem::WrongType { found, expected });
                 }
             }
         }
     }
 }
 
-/// A slice's or Pod's own name is no part of any answer: the API server allows dots in it.
+/// The name of a slice or Pod is not part of any answer. The API server allows dots in it.
 fn slice_key(metadata: RawMetadata) -> Result<ObjectKey, Fault> {
     let namespace = required(metadata.namespace, "metadata.namespace", Problem::NoNamespace)?;
     match metadata.name {
         Field::Is(name) if !name.is_empty() => Ok(ObjectKey { namespace, name: name.into() }),
-        Field::Odd(found) => {
-            let problem = Problem::Shape { found, wanted: String::WANTED };
+        Field::WrongType(found) => {
+            let problem = Problem::WrongType { found, expected: String::EXPECTED };
             Err(Fault::new("metadata.name", problem))
         }
         Field::Is(_) | Field::Absent => Err(Fault::new("metadata.name", Problem::NoName)),
     }
 }
 
-/// An element of a list; null stands for one of which all fields are absent, as in Go.
+/// An element of a list. Like in Go, null stands for an element without fields.
 fn read_element<T: Shape + Default>(
     element: Field<T>,
     path: &str,
@@ -233,7 +238,7 @@ fn read_element<T: Shape + Default>(
 ) -> Option<T> {
     match element {
         Field::Absent => Some(T::default()),
-        odd_or_not => faults.read(odd_or_not, path),
+        element => faults.read(element, path),
     }
 }
 
@@ -252,7 +257,7 @@ fn texts(
     texts.collect()
 }
 
-/// `names`: `hostname` and `targetRef`, of which neither costs the endpoint.
+/// `names` is (`hostname`, `targetRef`). The endpoint is kept if either is invalid.
 fn named_endpoint(
     addresses: Box<[IpAddr]>,
     (hostname, target): (Field<String>, Field<RawTargetRef>),
@@ -264,7 +269,8 @@ fn named_endpoint(
         let read = label(name);
         read.map_err(|problem| faults.note(format_args!("{path}.hostname"), problem)).ok()
     });
-    // Like CoreDNS, whatever the kind of the target; a name that is no label gives way to the address.
+    // Like CoreDNS, accept any kind of target. If the name is not a label, the address is used
+    // instead.
     let target = faults.read(target, format_args!("{path}.targetRef"));
     let target = target.map(|target| target.name).unwrap_or_default();
     let pod_name = faults.read(target, format_args!("{path}.targetRef.name"));
@@ -272,7 +278,8 @@ fn named_endpoint(
     Endpoint { addresses, hostname, pod_name }
 }
 
-/// `spec.clusterIPs`, else `spec.clusterIP`; the first that is good decides whether the Service is headless.
+/// `spec.clusterIPs`, else `spec.clusterIP`. The first valid value decides whether the Service is
+/// headless.
 fn cluster_ips(
     many: Field<Vec<Field<String>>>,
     one: Field<String>,
@@ -317,7 +324,7 @@ fn cluster_ips(
 
 fn external_name(name: Field<String>) -> Result<Box<str>, Fault> {
     let problem = match name {
-        Field::Odd(found) => Problem::Shape { found, wanted: String::WANTED },
+        Field::WrongType(found) => Problem::WrongType { found, expected: String::EXPECTED },
         Field::Absent => Problem::HostName(Box::default()),
         Field::Is(name) => match host_name(name) {
             Ok(name) => return Ok(name),
@@ -327,7 +334,7 @@ fn external_name(name: Field<String>) -> Result<Box<str>, Fault> {
     Err(Fault::new("spec.externalName", problem))
 }
 
-/// The name as it was given, where it is none.
+/// Returns the name unchanged as an error if it is not a host name.
 fn host_name(name: String) -> Result<Box<str>, Box<str>> {
     let relative = name.strip_suffix('.').unwrap_or(&name);
     let is_host_byte = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
@@ -338,7 +345,7 @@ fn host_name(name: String) -> Result<Box<str>, Box<str>> {
     if is_host_name { Ok(name.into()) } else { Err(name.into()) }
 }
 
-/// A name that the object cannot be without.
+/// A mandatory name.
 fn required(name: Field<String>, path: &str, missing: Problem) -> Result<Box<str>, Fault> {
     let problem = match name {
         Field::Absent => missing,
@@ -347,7 +354,7 @@ fn required(name: Field<String>, path: &str, missing: Problem) -> Result<Box<str
             Ok(name) => return Ok(name),
             Err(problem) => problem,
         },
-        Field::Odd(found) => Problem::Shape { found, wanted: String::WANTED },
+        Field::WrongType(found) => Problem::WrongType { found, expected: String::EXPECTED },
     };
     Err(Fault::new(path, problem))
 }
@@ -356,7 +363,8 @@ fn label(name: String) -> Result<Box<str>, Problem> {
     if is_label(&name) { Ok(name.into()) } else { Err(Problem::Label(name.into())) }
 }
 
-/// RFC 1123 label as Kubernetes has it: lower-case letters, digits, hyphens, neither first nor last byte a hyphen.
+/// Whether this is an RFC 1123 label by the rules of Kubernetes: lower-case letters, digits and
+/// hyphens, not beginning or ending with a hyphen.
 pub(crate) fn is_label(text: &str) -> bool {
     let bytes = text.as_bytes();
     (1..=63).contains(&bytes.len())

@@ -1,7 +1,7 @@
-//! What is not as Kubernetes has it in an object that others wrote: where in the object, what it costs, and how it is told.
+//! Reports what is invalid in an object: where, what it costs, and the log line.
 //!
-//! Here: the words, the count, and that each is said once. Not here: the rules (`convert`).
-//! Invariant: however much is odd, what is kept of it and what is logged is bounded.
+//! The messages, the counters, and logging each fault once. The rules are in `convert`. Invariant:
+//! memory and log output are bounded, however much is invalid.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -15,54 +15,56 @@ use std::time::{Duration, Instant};
 use crate::object::ObjectKey;
 use crate::raw::field::{Field, Shape, shown};
 
-/// Faults of one object that are kept, and so logged; all are counted.
+/// Faults per object that are kept and logged. All are counted.
 const KEPT_MAX: usize = 16;
-/// Lines logged a minute and kind; the counters go on.
+/// Log lines per window and kind. The counters have no limit.
 const LINES_MAX: u64 = 100;
-/// What the lines are counted for.
+/// The window of `LINES_MAX`.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Objects per kind whose faults are known to have been logged. One more, and all are forgotten: most are of objects that are
-/// gone by then, and the others are logged once more.
-const SAID_MAX: usize = 4096;
+/// Objects per kind whose logged faults are remembered. When it is full, all are forgotten: most of
+/// those objects are gone by then, and the others are logged once more.
+const REMEMBERED_MAX: usize = 4096;
 
-/// One thing that is odd.
+/// One invalid part of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fault {
-    /// The field's path: `endpoints[3].addresses[0]`.
+    /// The path of the field, such as `endpoints[3].addresses[0]`.
     pub field: Box<str>,
     pub problem: Problem,
 }
 
-/// Why a field cannot be used, or not as it stands there. Most cost what they stand in; the others say what is made of it.
+/// Why a field cannot be used as it is. Most problems cost the part that contains the field; the
+/// others name the interpretation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Problem {
-    /// Of another type than Kubernetes gives the field.
-    Shape {
+    /// Not of the type that Kubernetes defines.
+    WrongType {
         found: Box<str>,
-        wanted: &'static str,
+        expected: &'static str,
     },
-    /// The same key twice in a map. JSON's readers and Kubernetes take the last.
+    /// A duplicate key in a map. JSON parsers and Kubernetes take the last one.
     KeyTwice,
     NoName,
     NoNamespace,
-    /// Not a lower-case DNS label of 1 to 63 bytes (RFC 1123, section 2.1), the form that Kubernetes itself demands.
+    /// Not a lower-case DNS label of 1 to 63 bytes (RFC 1123, section 2.1), which Kubernetes
+    /// requires.
     Label(Box<str>),
     /// Not a host name of at most 253 bytes with labels of 1 to 63 bytes (RFC 1035, section 2.3.4).
     HostName(Box<str>),
-    /// Not an IP address as Kubernetes reads them.
+    /// Not an IP address by the rules of Kubernetes.
     Address(Box<str>),
-    /// An address of the other family than the slice's `addressType`.
+    /// Not of the family that the slice's `addressType` gives.
     Family {
         address: IpAddr,
         address_type: &'static str,
     },
-    /// The same address before it.
+    /// A duplicate of an earlier address.
     AddressTwice(IpAddr),
-    /// An endpoint that has none.
+    /// An endpoint without an address.
     NoAddress,
-    /// A Service that is neither headless nor an ExternalName and has no address.
+    /// A Service without an address that is neither headless nor an ExternalName.
     NoClusterIp,
-    /// `spec.clusterIP` says another thing than the first of `spec.clusterIPs`.
+    /// `spec.clusterIP` differs from the first of `spec.clusterIPs`.
     ClusterIpsDisagree {
         one: Box<str>,
         first: Box<str>,
@@ -72,7 +74,7 @@ pub enum Problem {
     /// Not 1 to 65535.
     Port(i64),
     NoPort,
-    /// Neither IPv4, IPv6 nor FQDN.
+    /// Not IPv4, IPv6 or FQDN.
     AddressType(Box<str>),
 }
 
@@ -94,18 +96,20 @@ impl std::error::Error for Fault {}
 impl Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // A number or a word of YAML's. (A list or a map is not mended by quotes.)
-            Self::Shape { found, wanted }
-                if *wanted == String::WANTED && !found.starts_with("a ") =>
+            // A number or a keyword of YAML, which quotes turn into a string. Quotes do not help
+            // with a list or a map.
+            Self::WrongType { found, expected }
+                if *expected == String::EXPECTED && !found.starts_with("a ") =>
             {
-                write!(f, "is {found}, not {wanted}: put it in quotes")
+                write!(f, "is {found}, not {expected}: put it in quotes")
             }
-            Self::Shape { found, wanted } => write!(f, "is {found}, not {wanted}"),
-            Self::KeyTwice => write!(f, "stands there twice: the last one counts"),
-            Self::NoName => write!(f, "is missing: an object without a name is none"),
+            Self::WrongType { found, expected } => write!(f, "is {found}, not {expected}"),
+            Self::KeyTwice => write!(f, "is a duplicate key: the last one counts"),
+            Self::NoName => write!(f, "is missing: every object needs a name"),
             Self::NoNamespace => write!(
                 f,
-                "is missing, as in what helm and kustomize print: write it there, or take what the cluster has (kubectl get -A -o yaml)"
+                "is missing, as in the output of helm and kustomize: add it, or export the \
+                 objects from the cluster (kubectl get -A -o yaml)"
             ),
             Self::Label(value) => {
                 write!(
@@ -119,37 +123,41 @@ impl Display for Problem {
             Self::Family { address, address_type } => {
                 write!(f, "is {address}, but addressType is {address_type}")
             }
-            Self::AddressTwice(address) => write!(f, "is {address}, which stands before it"),
-            Self::NoAddress => write!(f, "holds no address"),
+            Self::AddressTwice(address) => write!(f, "is {address}, a duplicate"),
+            Self::NoAddress => write!(f, "contains no address"),
             Self::NoClusterIp => write!(
                 f,
-                "is missing: the API server gives one to each Service; write clusterIP: None if it is headless"
+                "is missing: the API server assigns one to every Service; write `clusterIP: None` \
+                 for a headless one"
             ),
             Self::ClusterIpsDisagree { one, first } => write!(
                 f,
-                "is {}, but spec.clusterIPs begins with {}: clusterIPs counts, as it does for CoreDNS",
+                "is {}, but spec.clusterIPs begins with {}: clusterIPs takes precedence, as in \
+                 CoreDNS",
                 shown(one),
                 shown(first)
             ),
-            Self::Protocol(value) => write!(f, "is {}, none of TCP, UDP, SCTP", shown(value)),
-            Self::Port(number) => {
-                write!(f, "is {number}, not within 1 to 65535: it has no SRV record")
+            Self::Protocol(value) => {
+                write!(f, "is {}, which is not TCP, UDP or SCTP", shown(value))
             }
-            Self::NoPort => write!(f, "is missing: the port has no SRV record"),
+            Self::Port(number) => {
+                write!(f, "is {number}, which is not in 1 to 65535: the port gets no SRV record")
+            }
+            Self::NoPort => write!(f, "is missing: the port gets no SRV record"),
             Self::AddressType(value) => write!(
                 f,
-                "is {}, none of IPv4, IPv6, FQDN: the addresses count as what they are",
+                "is {}, which is not IPv4, IPv6 or FQDN: each address is used by its own family",
                 shown(value)
             ),
         }
     }
 }
 
-/// What was found in one object.
+/// The faults of one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     pub count: u64,
-    /// As many of them as are kept.
+    /// The first faults, up to a limit.
     pub first: Vec<Fault>,
 }
 
@@ -165,43 +173,43 @@ impl Faults {
         self.note(fault.field, fault.problem);
     }
 
-    /// The field's value; another type than it should have is noted.
+    /// The value of the field. A value of the wrong type is noted.
     pub fn read<T: Shape>(&mut self, field: Field<T>, path: impl Display) -> Option<T> {
         match field {
             Field::Absent => None,
             Field::Is(value) => Some(value),
-            Field::Odd(found) => {
-                self.note(path, Problem::Shape { found, wanted: T::WANTED });
+            Field::WrongType(found) => {
+                self.note(path, Problem::WrongType { found, expected: T::EXPECTED });
                 None
             }
         }
     }
 }
 
-/// An object, as an operator finds it again.
+/// Identifies an object for the operator.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ObjectRef<'o> {
     pub(crate) kind: &'static str,
     pub(crate) key: &'o ObjectKey,
-    /// `file:line:column`, where it is from a file.
+    /// `file:line:column`, for objects from files.
     pub(crate) from: Option<&'o str>,
 }
 
-/// What has been found in the objects of one kind.
+/// Counts and logs the faults of the objects of one kind.
 #[derive(Debug)]
 pub(crate) struct FaultLog {
-    /// Objects that are not served, each time they were read.
+    /// Refused objects, counted each time they are read.
     refused: AtomicU64,
-    /// Odd parts of objects that are, likewise.
+    /// Invalid parts of other objects, counted likewise.
     parts: AtomicU64,
-    /// Whether `said` has an entry.
-    has_said: AtomicBool,
-    said: Mutex<LoggedFaults>,
+    /// Whether `logged` has an entry.
+    has_logged: AtomicBool,
+    logged: Mutex<LoggedFaults>,
 }
 
 #[derive(Debug)]
 struct LoggedFaults {
-    /// By an object's hash, that of its faults.
+    /// The hash of the object, and the hash of its faults.
     faults: HashMap<u64, u64>,
     window_began: Instant,
     lines: u64,
@@ -209,12 +217,13 @@ struct LoggedFaults {
 
 impl FaultLog {
     pub(crate) fn new() -> Self {
-        let said = LoggedFaults { faults: HashMap::new(), window_began: Instant::now(), lines: 0 };
+        let logged =
+            LoggedFaults { faults: HashMap::new(), window_began: Instant::now(), lines: 0 };
         Self {
             refused: AtomicU64::new(0),
             parts: AtomicU64::new(0),
-            has_said: AtomicBool::new(false),
-            said: Mutex::new(said),
+            has_logged: AtomicBool::new(false),
+            logged: Mutex::new(logged),
         }
     }
 
@@ -226,55 +235,55 @@ impl FaultLog {
         self.parts.load(Relaxed)
     }
 
-    /// An object was read. `refusal`: it is not served.
+    /// Takes note of one object. `refusal`: why it is not served, if it is not.
     ///
-    /// What is odd in it is said once, and again when it is another thing that is odd or it was good in between. How many
-    /// lines were logged.
+    /// The faults of an object are logged once, and again if they change or the object was valid in
+    /// between. Returns the number of log lines.
     pub(crate) fn note(
         &self,
-        whose: ObjectRef<'_>,
+        object: ObjectRef<'_>,
         refusal: Option<&Fault>,
         parts: &Faults,
     ) -> u64 {
         let is_good = refusal.is_none() && parts.count == 0;
-        if is_good && !self.has_said.load(Relaxed) {
+        if is_good && !self.has_logged.load(Relaxed) {
             return 0;
         }
-        let object = whose.hash();
-        // A panic elsewhere leaves a map that is still right.
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let object_hash = object.hash();
+        // The map stays valid if another thread panics.
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if is_good {
-            said.faults.remove(&object);
-            self.has_said.store(!said.faults.is_empty(), Relaxed);
+            logged.faults.remove(&object_hash);
+            self.has_logged.store(!logged.faults.is_empty(), Relaxed);
             return 0;
         }
         self.refused.fetch_add(u64::from(refusal.is_some()), Relaxed);
         self.parts.fetch_add(parts.count, Relaxed);
         let faults = hash((refusal, &parts.first, parts.count));
-        if said.faults.get(&object) == Some(&faults) {
+        if logged.faults.get(&object_hash) == Some(&faults) {
             return 0;
         }
-        let (lines, is_all) = said.say(whose, refusal, parts);
+        let (lines, is_all) = logged.log(object, refusal, parts);
         if is_all {
-            if said.faults.len() >= SAID_MAX && !said.faults.contains_key(&object) {
-                said.faults.clear();
+            if logged.faults.len() >= REMEMBERED_MAX && !logged.faults.contains_key(&object_hash) {
+                logged.faults.clear();
             }
-            said.faults.insert(object, faults);
-            self.has_said.store(true, Relaxed);
+            logged.faults.insert(object_hash, faults);
+            self.has_logged.store(true, Relaxed);
         }
         lines
     }
 }
 
 impl LoggedFaults {
-    /// How many lines it took, and whether that was all of it.
-    fn say(
+    /// Returns the number of lines, and whether everything was logged.
+    fn log(
         &mut self,
-        whose: ObjectRef<'_>,
+        object: ObjectRef<'_>,
         refusal: Option<&Fault>,
         parts: &Faults,
     ) -> (u64, bool) {
-        let ObjectRef { kind, key: ObjectKey { namespace, name }, from } = whose;
+        let ObjectRef { kind, key: ObjectKey { namespace, name }, from } = object;
         if self.window_began.elapsed() >= WINDOW {
             (self.window_began, self.lines) = (Instant::now(), 0);
         }
@@ -283,29 +292,32 @@ impl LoggedFaults {
         for (fault, is_refused) in odd.chain(refusal.map(|fault| (fault, true))) {
             if self.lines == LINES_MAX {
                 self.lines += 1;
-                tracing::warn!(kind, "more objects are odd; silent about them for a minute");
+                tracing::warn!(kind, "more objects are invalid; not logged for a minute");
             }
             if self.lines > LINES_MAX {
                 return (self.lines - before, false);
             }
             self.lines += 1;
             if is_refused {
-                tracing::warn!(kind, %namespace, %name, %fault, from, "refused; the others are served");
+                let text = "object refused; the others are served";
+                tracing::warn!(kind, %namespace, %name, %fault, from, "{text}");
             } else {
-                tracing::warn!(kind, %namespace, %name, %fault, from, "odd; the rest is served");
+                let text = "invalid part of an object ignored; the rest is served";
+                tracing::warn!(kind, %namespace, %name, %fault, from, "{text}");
             }
         }
         let more = parts.count - parts.first.len() as u64;
         if more > 0 && self.lines < LINES_MAX {
             self.lines += 1;
-            tracing::warn!(kind, %namespace, %name, more, from, "and more that is odd in the same object");
+            let text = "more parts of the same object are invalid";
+            tracing::warn!(kind, %namespace, %name, more, from, "{text}");
         }
         (self.lines - before, true)
     }
 }
 
 impl ObjectRef<'_> {
-    /// Of what tells it from others: its place too where it has no name.
+    /// An object without a name is identified by its position as well.
     fn hash(&self) -> u64 {
         let place = if self.key.name.is_empty() { self.from } else { None };
         hash((self.kind, self.key, place))
@@ -331,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn said_once_and_counted_each_time() {
+    fn logged_once_and_counted_each_time() {
         let log = FaultLog::new();
         assert_eq!(note(&log, "good", None, &[]), 0);
         for (name, refusal, parts, lines) in [
@@ -350,16 +362,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_and_kept_is_bounded() {
+    fn log_and_memory_are_bounded() {
         let log = FaultLog::new();
         let parts = vec!["x"; 1000];
         assert_eq!(note(&log, "huge", None, &parts), KEPT_MAX as u64 + 1);
         let names: Vec<String> = (0..10_000).map(|number| number.to_string()).collect();
         let lines: u64 = names.iter().map(|name| note(&log, name, None, &["x"])).sum();
-        // One more says that the rest will not be told.
+        // One extra line says that logging pauses.
         assert_eq!(lines + KEPT_MAX as u64 + 1, LINES_MAX + 1);
         assert_eq!(log.part_count(), 11_000);
-        // A huge object whose faults end at the very last line leaves the word about the others to come.
+        // A huge object whose faults end exactly at the last line leaves the pause message to the
+        // next object.
         let log = FaultLog::new();
         let full = LINES_MAX - KEPT_MAX as u64;
         let lines: u64 =
@@ -368,6 +381,6 @@ mod tests {
         assert_eq!(note(&log, "huge", None, &parts), KEPT_MAX as u64);
         assert_eq!(note(&log, "one more", None, &["x"]), 1);
         assert_eq!(note(&log, "another", None, &["x"]), 0);
-        assert!(log.said.lock().unwrap().faults.len() <= SAID_MAX);
+        assert!(log.logged.lock().unwrap().faults.len() <= REMEMBERED_MAX);
     }
 }

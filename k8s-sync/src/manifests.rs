@@ -180,7 +180,7 @@ impl Manifests {
                 tracing::error!(%error, "cannot load the manifests; the last valid state stays in \
                                          use");
                 self.is_good = false;
-                self.status.wanted().for_each(|kind| kind.trouble(error.to_string()));
+                self.status.wanted().for_each(|kind| kind.set_failure(error.to_string()));
                 None
             }
         }

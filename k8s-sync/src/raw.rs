@@ -1,8 +1,10 @@
-//! The four kinds of objects, and the old Endpoints, as Kubernetes spells them in JSON, cut down to the fields that DNS reads.
+//! The four kinds of objects, and the older Endpoints, as Kubernetes spells them in JSON. Only the
+//! fields that DNS needs are here.
 //!
-//! Here: what serde accepts. Not here: what is valid (`convert`) or where it comes from (`watch`, `manifests`).
-//! Every field may be absent, null or of another type (`field`), so that one odd object cannot spoil a list; fields that are
-//! not named here (managedFields, most of status) are skipped without being stored.
+//! This is what serde accepts. What is valid is in `convert`; where it comes from is in `watch` and
+//! `manifests`. Every field may be absent, null or of the wrong type (`field`), so that one invalid
+//! object cannot spoil a list. Other fields (managedFields, most of status) are skipped without
+//! being stored.
 
 pub mod field;
 
@@ -17,7 +19,7 @@ use crate::fault::{Fault, Faults};
 use crate::object::{self, Change, Event, ObjectKey};
 use field::{Field, Shape};
 
-/// The kinds of objects that answers are made of.
+/// The kinds of objects that answers are made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     Namespace,
@@ -58,7 +60,7 @@ impl Kind {
         }
     }
 
-    /// The resource's name in URLs and in RBAC rules.
+    /// The name of the resource in URLs and RBAC rules.
     #[must_use]
     pub fn plural(self) -> &'static str {
         match self {
@@ -70,21 +72,21 @@ impl Kind {
     }
 }
 
-/// One of the four kinds: what turns it into events, whatever it was read from.
+/// One of the four kinds: turns a raw object into events, regardless of its source.
 pub trait RawObject: DeserializeOwned + Clone + std::fmt::Debug + Send + 'static {
     const KIND: Kind;
-    /// The object that answers are made of.
+    /// The validated object that answers are made from.
     type Object;
-    /// What a deletion names.
+    /// What a deletion carries.
     type Key;
 
     fn metadata(&self) -> &RawMetadata;
     fn metadata_mut(&mut self) -> &mut RawMetadata;
-    /// Namespaces are cluster-wide: the name alone names them.
+    /// Namespaces are cluster-wide, so their name alone is the key.
     fn key(key: ObjectKey) -> Self::Key;
 
-    /// `None`: a valid object that has no part in any answer. `faults`: what is left out of it, or read otherwise than it
-    /// stands there.
+    /// `None`: a valid object that does not affect any answer. Adds to `faults` what is dropped or
+    /// reinterpreted.
     ///
     /// # Errors
     /// Why the object is not served at all.
@@ -101,7 +103,7 @@ pub struct RawMetadata {
     pub namespace: Field<String>,
     #[serde(deserialize_with = "field::good")]
     pub resource_version: Option<String>,
-    /// Only whether it is there.
+    /// Only its presence matters.
     pub deletion_timestamp: Option<IgnoredAny>,
     pub labels: Field<RawLabels>,
 }
@@ -109,7 +111,7 @@ pub struct RawMetadata {
 pub type RawLabels = BTreeMap<String, Field<String>>;
 
 impl RawMetadata {
-    /// Empty strings where the object has no name or no namespace.
+    /// The parts that the object lacks are empty strings.
     #[must_use]
     pub fn key(&self) -> ObjectKey {
         let boxed = |field: &Field<String>| field.as_ref().map_or("", String::as_str).into();
@@ -189,7 +191,7 @@ pub struct RawTargetRef {
     pub name: Field<String>,
 }
 
-/// `v1.Endpoints`, which EndpointSlices have taken the place of.
+/// `v1.Endpoints`, superseded by EndpointSlices.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct RawEndpoints {
@@ -198,7 +200,7 @@ pub struct RawEndpoints {
     pub subsets: Field<Vec<Field<RawSubset>>>,
 }
 
-/// Addresses that have these ports. Those that are not ready stand in another list, which is not read.
+/// Ready addresses and their ports. Unready addresses are in another list, which is not read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct RawSubset {
@@ -241,7 +243,7 @@ pub struct RawPodIp {
 macro_rules! maps {
     ($($object:ty),*) => {
         $(impl Shape for $object {
-            const WANTED: &'static str = "a map";
+            const EXPECTED: &'static str = "a map";
 
             fn from_map<'de, A: MapAccess<'de>>(map: A) -> Result<Option<Self>, A::Error> {
                 Self::deserialize(MapAccessDeserializer::new(map)).map(Some)

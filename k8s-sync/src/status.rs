@@ -1,7 +1,9 @@
-//! How the sources of events are doing: written where objects are read, read by /ready, /metrics and the log.
+//! The state of the sources of objects: written where objects are read, shown by /ready, /metrics
+//! and the log.
 //!
-//! One `SourceStatus` per `kubernetes` block, shared by `Arc`. Counters are atomics; what belongs together changes under a
-//! lock that is taken on changes of state only, never for an event. Each change of state is one log line, written here.
+//! There is one `SourceStatus` per `kubernetes` block, shared by `Arc`. Counters are atomics. A
+//! lock guards the failure state and is taken on changes of state only, never per event. Each
+//! change of state is one log line, written here.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +13,7 @@ use crate::fault::FaultLog;
 use crate::options::Options;
 use crate::raw::Kind;
 
-/// A trouble that stays is logged again after this long.
+/// A failure that persists is logged again after this long.
 const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
 
 /// Whether answers depend on objects of this kind.
@@ -24,18 +26,18 @@ pub fn is_wanted(options: &Options, kind: Kind) -> bool {
     }
 }
 
-/// The state of each kind that a source reads.
+/// The state of every kind that a source reads.
 #[derive(Debug)]
 pub struct SourceStatus {
     kinds: [KindStatus; Kind::ALL.len()],
     server: Arc<CurrentServer>,
 }
 
-/// The API server that is asked. Empty: none is, or not yet.
+/// The API server in use. Empty if there is none yet.
 #[derive(Debug, Default)]
 struct CurrentServer(Mutex<Arc<str>>);
 
-/// One kind's state.
+/// The state of one kind.
 #[derive(Debug)]
 pub struct KindStatus {
     kind: Kind,
@@ -43,49 +45,50 @@ pub struct KindStatus {
     began: Instant,
     is_wanted: bool,
     is_synced: AtomicBool,
-    /// Milliseconds after `began`, plus one; zero: never.
+    /// Milliseconds since `began`, plus one. Zero means never.
     contact_ms: AtomicU64,
     lists: AtomicU64,
     failures: AtomicU64,
-    /// What was odd in the objects.
+    /// Faults of the objects.
     pub(crate) faults: FaultLog,
-    has_trouble: AtomicBool,
-    trouble: Mutex<FailureLog>,
+    has_failure: AtomicBool,
+    failure_log: Mutex<FailureLog>,
 }
 
 #[derive(Debug, Default)]
 struct FailureLog {
-    /// Now, if there is one.
-    trouble: Option<OngoingFailure>,
-    /// When the last one was logged.
+    /// The failure that persists now, if any.
+    current: Option<OngoingFailure>,
+    /// When a failure was last logged.
     logged: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct OngoingFailure {
     since: Instant,
-    /// Whether the log knows of it, so that its end is worth a line.
+    /// Whether it has been logged, so that its end is worth a line.
     is_logged: bool,
     error: String,
 }
 
-/// What /ready and /metrics say about one kind.
+/// The state of one kind for /ready and /metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KindReport {
     pub kind: Kind,
-    /// Listed completely at least once. Never taken back.
+    /// Listed completely at least once. Never reset.
     pub is_synced: bool,
-    /// The trouble that keeps it from being up to date now, in words. `None`: up to date.
+    /// The failure that keeps it from being up to date. `None` if it is up to date.
     pub error: Option<String>,
-    /// Since the source last said anything, if only that nothing has changed: at most 25 s where all is well. `None`: never yet.
+    /// Time since the source last sent anything, if only a sign that nothing has changed: at most
+    /// 25 s while all is well. `None` if it never has.
     pub since_contact: Option<Duration>,
-    /// Complete lists: the first, those after an outage, and the periodic ones.
+    /// Complete lists: the first one, those after an outage, and the periodic ones.
     pub lists: u64,
-    /// Requests or files that failed.
+    /// Failed requests, or attempts to read files.
     pub failures: u64,
-    /// Objects that were refused, each time they were read.
+    /// Refused objects, counted each time they are read.
     pub refused: u64,
-    /// Odd parts of objects that were not, likewise.
+    /// Invalid parts of other objects, counted likewise.
     pub odd_parts: u64,
 }
 
@@ -104,14 +107,14 @@ impl SourceStatus {
             lists: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             faults: FaultLog::new(),
-            has_trouble: AtomicBool::new(false),
-            trouble: Mutex::default(),
+            has_failure: AtomicBool::new(false),
+            failure_log: Mutex::default(),
         });
         Self { kinds, server }
     }
 
-    /// Whom the requests go to from now on, for the log and /ready.
-    pub(crate) fn asks(&self, server: String) {
+    /// Names the server that requests go to from now on, for the log and /ready.
+    pub(crate) fn set_server(&self, server: String) {
         *self.server.0.lock().unwrap_or_else(PoisonError::into_inner) = server.into();
     }
 
@@ -125,7 +128,8 @@ impl SourceStatus {
         self.kinds.iter().filter(|status| status.is_wanted)
     }
 
-    /// Whether every kind has been listed completely once. Events may still be on their way through the channel.
+    /// Whether every kind has been listed completely once. Events may still be in flight in the
+    /// channel.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.wanted().all(|status| status.is_synced.load(Relaxed))
@@ -156,9 +160,9 @@ impl KindStatus {
         KindReport {
             kind: self.kind,
             is_synced: self.is_synced.load(Relaxed),
-            error: self.lock().trouble.as_ref().map(|trouble| match self.server.name() {
-                Some(server) => format!("{server}: {}", trouble.error),
-                None => trouble.error.clone(),
+            error: self.lock().current.as_ref().map(|failure| match self.server.name() {
+                Some(server) => format!("{server}: {}", failure.error),
+                None => failure.error.clone(),
             }),
             since_contact: (contact_ms != 0)
                 .then(|| Duration::from_millis(now_ms.saturating_sub(contact_ms))),
@@ -169,12 +173,12 @@ impl KindStatus {
         }
     }
 
-    /// The source said something, if only that nothing has changed.
+    /// The source sent something, if only a sign that nothing has changed.
     pub(crate) fn contact(&self) {
         self.contact_ms.store(self.now_ms(), Relaxed);
     }
 
-    /// A list of `objects` is complete. Whether it is kept up to date is another question.
+    /// A list of `objects` is complete. Whether it stays up to date is reported separately.
     pub(crate) fn listed(&self, objects: u64, took: Duration, how: &'static str) {
         self.contact();
         self.lists.fetch_add(1, Relaxed);
@@ -194,43 +198,44 @@ impl KindStatus {
         self.is_synced.store(true, Relaxed);
     }
 
-    /// A trouble that the caller logs.
-    pub(crate) fn trouble(&self, error: String) {
+    /// Records a failure that the caller logs.
+    pub(crate) fn set_failure(&self, error: String) {
         self.failures.fetch_add(1, Relaxed);
         let mut log = self.lock();
-        let since = log.trouble.as_ref().map_or_else(Instant::now, |trouble| trouble.since);
-        log.trouble = Some(OngoingFailure { since, is_logged: false, error });
-        self.has_trouble.store(true, Relaxed);
+        let since = log.current.as_ref().map_or_else(Instant::now, |failure| failure.since);
+        log.current = Some(OngoingFailure { since, is_logged: false, error });
+        self.has_failure.store(true, Relaxed);
     }
 
-    /// The server does not give this kind of list; another one is asked for at once.
+    /// The server rejects this kind of list, and another kind is requested at once.
     pub(crate) fn fell_back(&self, error: &str, tried: &'static str, next: &'static str) {
         self.failures.fetch_add(1, Relaxed);
         let kind = self.kind.plural();
-        tracing::info!(kind, error, "no {tried}; a {next} instead");
+        tracing::info!(kind, error, "{tried} failed; trying a {next}");
     }
 
-    /// `next_step`: what an operator can do about it, logged with the error.
+    /// Records and logs a failure. `next_step`: what an operator can do about it.
     ///
-    /// One line when the trouble begins and one for each minute it lasts; a trouble that comes back within a minute of such
-    /// a line waits for that minute, so that a source that flaps cannot flood the log.
+    /// Logs one line when the failure begins and one per minute while it persists. A failure that
+    /// returns within a minute of such a line waits for the rest of that minute, so that a flapping
+    /// source cannot flood the log.
     pub(crate) fn failed(&self, error: String, next_step: &str) {
         self.failures.fetch_add(1, Relaxed);
         let now = Instant::now();
         let mut log = self.lock();
         let is_due = log.logged.is_none_or(|at| now.duration_since(at) >= REPEAT_LOG_AFTER);
-        let trouble = log.trouble.get_or_insert_with(|| OngoingFailure {
+        let failure = log.current.get_or_insert_with(|| OngoingFailure {
             since: now,
             is_logged: false,
             error: String::new(),
         });
-        trouble.error = error;
-        trouble.is_logged |= is_due;
+        failure.error = error;
+        failure.is_logged |= is_due;
         if is_due {
-            let (kind, error) = (self.kind.plural(), trouble.error.as_str());
+            let (kind, error) = (self.kind.plural(), failure.error.as_str());
             let server = self.server.name();
             let server = server.as_deref();
-            let for_secs = now.duration_since(trouble.since).as_secs();
+            let for_secs = now.duration_since(failure.since).as_secs();
             if self.is_synced.load(Relaxed) {
                 tracing::warn!(
                     kind,
@@ -238,19 +243,19 @@ impl KindStatus {
                     error,
                     for_secs,
                     next_step,
-                    "cut off; the last state is served"
+                    "cannot update objects; the last state is served"
                 );
             } else {
-                tracing::warn!(kind, server, error, for_secs, next_step, "cannot be read yet");
+                tracing::warn!(kind, server, error, for_secs, next_step, "cannot read objects yet");
             }
             log.logged = Some(now);
         } else {
-            tracing::debug!(kind = self.kind.plural(), error = trouble.error, "still in trouble");
+            tracing::debug!(kind = self.kind.plural(), error = failure.error, "still failing");
         }
-        self.has_trouble.store(true, Relaxed);
+        self.has_failure.store(true, Relaxed);
     }
 
-    /// What was read is no longer what the source holds; it is listed again. Rare, and never kept from the log.
+    /// The state no longer matches the source and is listed again. This is rare and always logged.
     pub(crate) fn outdated(&self, error: String) {
         self.failures.fetch_add(1, Relaxed);
         let now = Instant::now();
@@ -260,34 +265,34 @@ impl KindStatus {
             kind,
             server,
             error,
-            "the last state is outdated; everything is listed again"
+            "the last state is outdated; listing all objects again"
         );
         let mut log = self.lock();
-        let since = log.trouble.as_ref().map_or(now, |trouble| trouble.since);
-        log.trouble = Some(OngoingFailure { since, is_logged: true, error });
+        let since = log.current.as_ref().map_or(now, |failure| failure.since);
+        log.current = Some(OngoingFailure { since, is_logged: true, error });
         log.logged = Some(now);
-        self.has_trouble.store(true, Relaxed);
+        self.has_failure.store(true, Relaxed);
     }
 
-    /// What was read is up to date, as far as one can tell: a trouble, if there was one, is over.
+    /// The state is up to date as far as can be known: ends the failure, if there was one.
     pub(crate) fn recovered(&self) {
-        if !self.has_trouble.swap(false, Relaxed) {
+        if !self.has_failure.swap(false, Relaxed) {
             return;
         }
-        let trouble = self.lock().trouble.take();
-        if let Some(OngoingFailure { since, is_logged: true, .. }) = trouble {
+        let failure = self.lock().current.take();
+        if let Some(OngoingFailure { since, is_logged: true, .. }) = failure {
             let after_secs = since.elapsed().as_secs();
             tracing::info!(kind = self.kind.plural(), after_secs, "up to date again");
         }
     }
 
-    /// At least 1, so that zero can stand for never.
+    /// At least 1, because zero means never.
     fn now_ms(&self) -> u64 {
         self.began.elapsed().as_millis() as u64 + 1
     }
 
-    /// A panic elsewhere leaves a trouble that is still readable.
+    /// The state stays readable if another thread panics.
     fn lock(&self) -> MutexGuard<'_, FailureLog> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failure_log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

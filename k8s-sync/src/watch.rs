@@ -351,8 +351,8 @@ fn convert<T: RawObject>(raw: T, status: &KindStatus) -> Result<T::Object, T::Ke
         Ok(object) => (object, None),
         Err(refusal) => (None, Some(refusal)),
     };
-    let whose = ObjectRef { kind: T::KIND.name(), key: &key, from: None };
-    status.faults.note(whose, refusal.as_ref(), &faults);
+    let reference = ObjectRef { kind: T::KIND.name(), key: &key, from: None };
+    status.faults.note(reference, refusal.as_ref(), &faults);
     object.ok_or_else(|| T::key(key))
 }
 

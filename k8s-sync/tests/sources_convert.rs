@@ -1,12 +1,12 @@
-//! Kubernetes objects, as JSON, to the objects that answers are made of.
+//! Converts Kubernetes objects, given as JSON, to the objects that answers are made from.
 
 use k8s_sync::convert;
 use k8s_sync::fault::{Fault, Faults};
 use k8s_sync::raw::{RawNamespace, RawService};
 use serde::de::DeserializeOwned;
 
-/// `json`: an object without its outer braces. The result in short, as `Debug` would say it at length, and behind bars what
-/// was found to be odd.
+/// `json` is an object without its outer braces. `expected` is the result in short form, followed
+/// by the faults, separated by bars.
 #[track_caller]
 fn check<T: DeserializeOwned, R>(
     convert: impl Fn(T, &mut Faults) -> Result<R, Fault>,
@@ -44,7 +44,7 @@ fn service(spec: &str, expected: &str) {
 fn services() {
     let many = r#""clusterIP":"10.96.0.1","clusterIPs":["10.96.0.1","fd00::1"]"#;
     service(many, "ClusterIp([10.96.0.1, fd00::1])");
-    // The same address, otherwise spelt.
+    // The same address, spelled differently.
     service(r#""clusterIP":"10.96.0.1","clusterIPs":["10.096.0.1"]"#, "ClusterIp([10.96.0.1])");
     service(r#""clusterIP":"10.96.0.1""#, "ClusterIp([10.96.0.1])");
     service(r#""clusterIP":"10.96.0.1","clusterIPs":[]"#, "ClusterIp([10.96.0.1])");
@@ -68,7 +68,8 @@ fn service_ports() {
     ports("[]", "Headless");
     ports(r#"[{"port":53,"targetPort":"dns"}]"#, "Headless /Tcp/53");
     ports(
-        r#"[{"name":"dns","port":53,"protocol":"UDP"},{"name":"s","port":65535,"protocol":"SCTP"}]"#,
+        r#"[{"name":"dns","port":53,"protocol":"UDP"},{"name":"s","port":65535,
+            "protocol":"SCTP"}]"#,
         "Headless dns/Udp/53 s/Sctp/65535",
     );
     ports(r#"[{"port":80,"protocol":"tcp"}]"#, "Headless /Tcp/80");
@@ -80,7 +81,7 @@ fn a_bad_port_of_a_service_costs_itself() {
         let spec = format!(r#""clusterIP":"None","ports":{ports}"#);
         service(&spec, expected);
     };
-    let no_srv = "not within 1 to 65535: it has no SRV record";
+    let no_srv = "which is not in 1 to 65535: the port gets no SRV record";
     for number in ["0", "-1", "65536", "4294967376"] {
         ports(
             &format!(r#"[{{"name":"a","port":{number}}},{{"port":80}}]"#),
@@ -89,7 +90,7 @@ fn a_bad_port_of_a_service_costs_itself() {
     }
     ports(
         r#"[{"name":"x"}]"#,
-        "Headless x/Tcp/- | spec.ports[0].port is missing: the port has no SRV record",
+        "Headless x/Tcp/- | spec.ports[0].port is missing: the port gets no SRV record",
     );
     ports(
         r#"[{"port":"80"},{"port":81}]"#,
@@ -97,11 +98,12 @@ fn a_bad_port_of_a_service_costs_itself() {
     );
     ports(
         r#"[{"port":1,"protocol":"QUIC"},{"port":2}]"#,
-        r#"Headless /Tcp/2 | spec.ports[0].protocol is "QUIC", none of TCP, UDP, SCTP"#,
+        r#"Headless /Tcp/2 | spec.ports[0].protocol is "QUIC", which is not TCP, UDP or SCTP"#,
     );
     ports(
         r#"[{"port":1,"name":"a_b"}]"#,
-        r#"Headless /Tcp/1 | spec.ports[0].name is "a_b", which is not a lower-case DNS label (1 to 63 bytes)"#,
+        "Headless /Tcp/1 | spec.ports[0].name is \"a_b\", which is not a lower-case DNS label (1 \
+         to 63 bytes)",
     );
     ports(r#"[7,{"port":2}]"#, "Headless /Tcp/2 | spec.ports[0] is 7, not a map");
     ports(r#"{"port":2}"#, "Headless | spec.ports is a map, not a list");
@@ -109,7 +111,8 @@ fn a_bad_port_of_a_service_costs_itself() {
 
 #[test]
 fn refused_services() {
-    let none = "refused: spec.clusterIP is missing: the API server gives one to each Service; write clusterIP: None if it is headless";
+    let none = "refused: spec.clusterIP is missing: the API server assigns one to every Service; \
+                write `clusterIP: None` for a headless one";
     service("", none);
     service(r#""clusterIP":"""#, none);
     service(r#""clusterIPs":[""]"#, none);
@@ -145,7 +148,9 @@ fn a_bad_cluster_ip_costs_itself() {
     );
     service(
         r#""clusterIPs":["x"],"clusterIP":"10.96.0.1""#,
-        r#"ClusterIp([10.96.0.1]) | spec.clusterIP is "10.96.0.1", but spec.clusterIPs begins with "x": clusterIPs counts, as it does for CoreDNS | spec.clusterIPs[0] is "x", which is not an IP address"#,
+        "ClusterIp([10.96.0.1]) | spec.clusterIP is \"10.96.0.1\", but spec.clusterIPs begins \
+         with \"x\": clusterIPs takes precedence, as in CoreDNS | spec.clusterIPs[0] is \"x\", \
+         which is not an IP address",
     );
     service(
         r#""clusterIPs":[true,null],"clusterIP":"10.96.0.1""#,
@@ -157,7 +162,7 @@ fn a_bad_cluster_ip_costs_itself() {
     );
     service(
         r#""clusterIPs":["fd00::1","fd00:0::1"]"#,
-        "ClusterIp([fd00::1]) | spec.clusterIPs[1] is fd00::1, which stands before it",
+        "ClusterIp([fd00::1]) | spec.clusterIPs[1] is fd00::1, a duplicate",
     );
     service(
         r#""clusterIPs":["10.96.0.1","None"]"#,
@@ -171,7 +176,8 @@ fn a_bad_cluster_ip_costs_itself() {
         service(
             &format!(r#""clusterIP":"{one}","clusterIPs":["{first}"]"#),
             &format!(
-                "{kind} | spec.clusterIP is {one:?}, but spec.clusterIPs begins with {first:?}: clusterIPs counts, as it does for CoreDNS"
+                "{kind} | spec.clusterIP is {one:?}, but spec.clusterIPs begins with {first:?}: \
+                 clusterIPs takes precedence, as in CoreDNS"
             ),
         );
     }
@@ -182,7 +188,8 @@ fn a_bad_cluster_ip_costs_itself() {
 fn names() {
     let check = |namespace: &str, name: &str, is_good: bool| {
         let json = format!(
-            r#"{{"metadata":{{"namespace":"{namespace}","name":"{name}"}},"spec":{{"clusterIP":"None"}}}}"#
+            r#"{{"metadata":{{"namespace":"{namespace}","name":"{name}"}},
+                "spec":{{"clusterIP":"None"}}}}"#
         );
         let raw: RawService = serde_json::from_str(&json).expect("a test's JSON");
         assert_eq!(
@@ -203,7 +210,7 @@ fn names() {
 }
 
 #[test]
-fn names_and_labels_that_are_odd() {
+fn invalid_names_and_labels() {
     let namespace = |metadata: &str, expected: &str| {
         check(
             convert::namespace,
@@ -212,17 +219,14 @@ fn names_and_labels_that_are_odd() {
             expected,
         );
     };
-    namespace("", "refused: metadata.name is missing: an object without a name is none");
+    namespace("", "refused: metadata.name is missing: every object needs a name");
     namespace(r#""metadata":{"name":"a"}"#, "a");
     namespace(r#""metadata":{"name":7}"#, "7");
     namespace(
         r#""metadata":{"name":7.5}"#,
         "refused: metadata.name is 7.5, not a string: put it in quotes",
     );
-    namespace(
-        r#""metadata":7"#,
-        "refused: metadata.name is missing: an object without a name is none",
-    );
+    namespace(r#""metadata":7"#, "refused: metadata.name is missing: every object needs a name");
     namespace(
         r#""metadata":{"name":"a","labels":{"x":true,"y":"z","n":null}}"#,
         r#"a | metadata.labels["x"] is true, not a string: put it in quotes"#,
@@ -232,7 +236,8 @@ fn names_and_labels_that_are_odd() {
         convert::service,
         |_| String::new(),
         r#""metadata":{"name":"a"}"#,
-        "refused: metadata.namespace is missing, as in what helm and kustomize print: write it there, or take what the cluster has (kubectl get -A -o yaml)",
+        "refused: metadata.namespace is missing, as in the output of helm and kustomize: add it, \
+         or export the objects from the cluster (kubectl get -A -o yaml)",
     );
 }
 
@@ -254,7 +259,8 @@ fn slice(json: &str, expected: &str) {
         }
         text
     };
-    let metadata = r#""metadata":{"namespace":"a","name":"web.x","labels":{"kubernetes.io/service-name":"web"}}"#;
+    let metadata = r#""metadata":{"namespace":"a","name":"web.x",
+        "labels":{"kubernetes.io/service-name":"web"}}"#;
     let json =
         if json.contains("metadata") { json.to_owned() } else { format!("{metadata},{json}") };
     check(convert::endpoint_slice, show, &json, expected);
@@ -278,7 +284,9 @@ fn slices() {
     v4(r#"{"addresses":["10.0.0.1","10.0.0.2","10.0.0.1"]}"#, "web: [10.0.0.1, 10.0.0.2] - -;");
     v4(
         r#"{"addresses":[]},{"addresses":null},{},null,{"addresses":["10.0.0.1"]}"#,
-        "web: [10.0.0.1] - -; | endpoints[0].addresses holds no address | endpoints[1].addresses holds no address | endpoints[2].addresses holds no address | endpoints[3].addresses holds no address",
+        "web: [10.0.0.1] - -; | endpoints[0].addresses contains no address | \
+         endpoints[1].addresses contains no address | endpoints[2].addresses contains no address \
+         | endpoints[3].addresses contains no address",
     );
     v4(r#"{"addresses":["10.0.0.1"],"hostname":"web-0"}"#, "web: [10.0.0.1] web-0 -;");
     v4(r#"{"addresses":["10.0.0.1"],"hostname":""}"#, "web: [10.0.0.1] - -;");
@@ -288,15 +296,17 @@ fn slices() {
     v4(&pod.replace("web-7f", &"w".repeat(64)), "web: [10.0.0.1] - -;");
     slice(r#""addressType":"IPv6","endpoints":[{"addresses":["fd00::1"]}]"#, "web: [fd00::1] - -;");
     slice(
-        r#""addressType":"IPv4","endpoints":null,"ports":[{"name":"http","port":80},{"name":"","protocol":"UDP","port":null}]"#,
+        r#""addressType":"IPv4","endpoints":null,"ports":[{"name":"http","port":80},{"name":"",
+            "protocol":"UDP","port":null}]"#,
         "web: http/Tcp/Some(80); /Udp/None;",
     );
 }
 
 #[test]
-fn slices_without_a_part_in_answers() {
+fn slices_that_affect_no_answer() {
     slice(r#""addressType":"IPv4","metadata":{"namespace":"a","name":"x"}"#, "nothing");
-    let multicluster = r#""addressType":"IPv4","metadata":{"namespace":"a","name":"x","labels":{"multicluster.kubernetes.io/service-name":"web"}}"#;
+    let multicluster = r#""addressType":"IPv4","metadata":{"namespace":"a","name":"x",
+        "labels":{"multicluster.kubernetes.io/service-name":"web"}}"#;
     slice(multicluster, "nothing");
 }
 
@@ -315,7 +325,7 @@ fn slices_of_host_names() {
     );
 }
 
-/// What is odd costs the smallest part that it stands in.
+/// Every fault costs the smallest part that contains it.
 #[test]
 fn a_bad_endpoint_costs_itself() {
     let good = r#"{"addresses":["10.0.0.1"]}"#;
@@ -337,7 +347,8 @@ fn a_bad_endpoint_costs_itself() {
     beside(
         r#"{"addresses":["x","10.0.0.9"]}"#,
         &format!(
-            "[10.0.0.9] - -; {kept} | endpoints[0].addresses[0] is \"x\", which is not an IP address"
+            "[10.0.0.9] - -; {kept} | endpoints[0].addresses[0] is \"x\", which is not an IP \
+             address"
         ),
     );
     beside(
@@ -347,26 +358,31 @@ fn a_bad_endpoint_costs_itself() {
     beside(
         r#"{"addresses":"10.0.0.9"}"#,
         &format!(
-            "{kept} | endpoints[0].addresses is \"10.0.0.9\", not a list | endpoints[0].addresses holds no address"
+            "{kept} | endpoints[0].addresses is \"10.0.0.9\", not a list | endpoints[0].addresses \
+             contains no address"
         ),
     );
     beside(
         r#"{"addresses":[true]}"#,
         &format!(
-            "{kept} | endpoints[0].addresses[0] is true, not a string: put it in quotes | endpoints[0].addresses holds no address"
+            "{kept} | endpoints[0].addresses[0] is true, not a string: put it in quotes | \
+             endpoints[0].addresses contains no address"
         ),
     );
     beside("7", &format!("{kept} | endpoints[0] is 7, not a map"));
     beside(
         r#"{"addresses":["10.0.0.9"],"hostname":"a.b"}"#,
         &format!(
-            "[10.0.0.9] - -; {kept} | endpoints[0].hostname is \"a.b\", which is not a lower-case DNS label (1 to 63 bytes)"
+            "[10.0.0.9] - -; {kept} | endpoints[0].hostname is \"a.b\", which is not a lower-case \
+             DNS label (1 to 63 bytes)"
         ),
     );
     beside(
         r#"{"addresses":["10.0.0.9"],"hostname":{},"targetRef":[],"conditions":"x"}"#,
         &format!(
-            "[10.0.0.9] - -; {kept} | endpoints[0].conditions is \"x\", not a map | endpoints[0].hostname is a map, not a string | endpoints[0].targetRef is a list, not a map"
+            "[10.0.0.9] - -; {kept} | endpoints[0].conditions is \"x\", not a map | \
+             endpoints[0].hostname is a map, not a string | endpoints[0].targetRef is a list, not \
+             a map"
         ),
     );
     beside(
@@ -375,13 +391,14 @@ fn a_bad_endpoint_costs_itself() {
             "[10.0.0.9] - -; {kept} | endpoints[0].conditions.ready is \"never\", not true or false"
         ),
     );
-    // What is not ready is not looked at.
+    // Unready endpoints are not validated.
     beside(r#"{"addresses":["x"],"conditions":{"ready":false}}"#, kept);
     let huge = "x".repeat(1 << 20);
     beside(
         &format!(r#"{{"addresses":["{huge}"]}}"#),
         &format!(
-            "{kept} | endpoints[0].addresses[0] is \"{}\"… (1048576 bytes), which is not an IP address",
+            "{kept} | endpoints[0].addresses[0] is \"{}\"… (1048576 bytes), which is not an IP \
+             address",
             &huge[..80]
         ),
     );
@@ -399,7 +416,8 @@ fn a_bad_port_of_a_slice_costs_its_srv_record() {
         ports(
             &format!(r#"[{{"name":"http","port":{number}}},{{"port":80}}]"#),
             &format!(
-                " http/Tcp/None; /Tcp/Some(80); | ports[0].port is {number}, not within 1 to 65535: it has no SRV record"
+                " http/Tcp/None; /Tcp/Some(80); | ports[0].port is {number}, which is not in 1 to \
+                 65535: the port gets no SRV record"
             ),
         );
     }
@@ -408,14 +426,16 @@ fn a_bad_port_of_a_slice_costs_its_srv_record() {
 }
 
 #[test]
-fn an_unknown_address_type_leaves_the_addresses_what_they_are() {
+fn addresses_of_an_unknown_type_are_used_by_family() {
     let check = |address_type: &str, shown: &str| {
         slice(
             &format!(
                 r#"{address_type}"endpoints":[{{"addresses":["10.0.0.1","fd00::1","a.org"]}}]"#
             ),
             &format!(
-                "web: [10.0.0.1, fd00::1] - -; | addressType is {shown}, none of IPv4, IPv6, FQDN: the addresses count as what they are | endpoints[0].addresses[2] is \"a.org\", which is not an IP address"
+                "web: [10.0.0.1, fd00::1] - -; | addressType is {shown}, which is not IPv4, IPv6 \
+                 or FQDN: each address is used by its own family | endpoints[0].addresses[2] is \
+                 \"a.org\", which is not an IP address"
             ),
         );
     };
@@ -430,13 +450,11 @@ fn refused_slices() {
         slice(&json, &format!("refused: metadata.{expected}"));
     };
     let label = r#""labels":{"kubernetes.io/service-name":"web"}"#;
-    metadata(
-        &format!(r#""namespace":"a",{label}"#),
-        "name is missing: an object without a name is none",
-    );
+    metadata(&format!(r#""namespace":"a",{label}"#), "name is missing: every object needs a name");
     metadata(
         r#""namespace":"a","name":"b","labels":{"kubernetes.io/service-name":"w.x"}"#,
-        r#"labels["kubernetes.io/service-name"] is "w.x", which is not a lower-case DNS label (1 to 63 bytes)"#,
+        "labels[\"kubernetes.io/service-name\"] is \"w.x\", which is not a lower-case DNS label \
+         (1 to 63 bytes)",
     );
 }
 
@@ -463,10 +481,13 @@ fn endpoints_become_slices() {
     };
     check("null", "");
     check(
-        r#"[{"addresses":[{"ip":"10.0.0.1","hostname":"a","targetRef":{"name":"p"}},{"ip":"x"},{"ip":"fd00::1"}],
-            "notReadyAddresses":[{"ip":"10.0.0.2"}],"ports":[{"name":"http","port":80,"protocol":"TCP"}]},
+        r#"[{"addresses":[{"ip":"10.0.0.1","hostname":"a","targetRef":{"name":"p"}},{"ip":"x"},
+            {"ip":"fd00::1"}],
+            "notReadyAddresses":[{"ip":"10.0.0.2"}],
+            "ports":[{"name":"http","port":80,"protocol":"TCP"}]},
             {"addresses":[{"ip":"10.0.0.3"}]}]"#,
-        r#"web/0 of web: [10.0.0.1] Some("a") [fd00::1] None http/Some(80);web/1 of web: [10.0.0.3] None; | subsets[0].addresses[1].ip is "x", which is not an IP address"#,
+        "web/0 of web: [10.0.0.1] Some(\"a\") [fd00::1] None http/Some(80);web/1 of web: \
+         [10.0.0.3] None; | subsets[0].addresses[1].ip is \"x\", which is not an IP address",
     );
 }
 
@@ -485,7 +506,8 @@ fn pod(json: &str, expected: &str) {
 fn pods() {
     let running = |metadata: &str, status: &str, expected: &str| {
         let json = format!(
-            r#""metadata":{{"namespace":"a","name":"p.0"{metadata}}},"status":{{"phase":"Running"{status}}}"#
+            r#""metadata":{{"namespace":"a","name":"p.0"{metadata}}},
+                "status":{{"phase":"Running"{status}}}"#
         );
         pod(&json, expected);
     };
@@ -499,7 +521,8 @@ fn pods() {
     running(
         "",
         r#","podIP":"10.0.0.1","podIPs":[{"ip":"x"},7,{"ip":"fd00::1"}]"#,
-        r#"a/p.0 [fd00::1] | status.podIPs[1] is 7, not a map | status.podIPs[0].ip is "x", which is not an IP address"#,
+        "a/p.0 [fd00::1] | status.podIPs[1] is 7, not a map | status.podIPs[0].ip is \"x\", which \
+         is not an IP address",
     );
     for phase in ["Succeeded", "Failed", "Unknown"] {
         pod(
@@ -519,15 +542,19 @@ fn pods() {
 
 #[test]
 fn a_terminating_namespace_exists() {
-    let json = r#"{"metadata":{"name":"going","deletionTimestamp":"2026-11-21T09:26:07Z"},"status":{"phase":"Terminating"}}"#;
+    let json = r#"{"metadata":{"name":"going","deletionTimestamp":"2026-11-21T09:26:07Z"},
+        "status":{"phase":"Terminating"}}"#;
     let raw: RawNamespace = serde_json::from_str(json).expect("a test's JSON");
     assert_eq!(&*convert::namespace(raw, &mut Faults::default()).expect("valid").name, "going");
 }
 
 #[test]
 fn fields_that_are_not_read_may_hold_anything() {
-    let json = r#"{"apiVersion":"v1","kind":"Service","metadata":{"namespace":"a","name":"b","managedFields":[{"fieldsV1":{"f:x":{}}}],"annotations":{"a":"b"},"creationTimestamp":null},
-        "spec":{"clusterIP":"None","selector":{"a":"b"},"sessionAffinity":7},"status":{"loadBalancer":{}}}"#;
+    let json = r#"{"apiVersion":"v1","kind":"Service","metadata":{"namespace":"a","name":"b",
+        "managedFields":[{"fieldsV1":{"f:x":{}}}],"annotations":{"a":"b"},
+        "creationTimestamp":null},
+        "spec":{"clusterIP":"None","selector":{"a":"b"},
+        "sessionAffinity":7},"status":{"loadBalancer":{}}}"#;
     let raw: RawService = serde_json::from_str(json).expect("a test's JSON");
     assert!(convert::service(raw, &mut Faults::default()).is_ok());
 }

@@ -118,7 +118,9 @@ fn certificates_rotate() {
     let clients = Authority::new("second authority of clients");
     terminate(&authority, &clients);
     for server in &servers {
-        poll(NOTICED_LIMIT, "a refused client", || server.log().contains("cut off").then_some(()));
+        poll(NOTICED_LIMIT, "a refused client", || {
+            server.log().contains("cannot update objects").then_some(())
+        });
     }
     files.write(&authority, &clients.issue_client("dns"));
     cluster.objects().create(&service("clients", "10.96.1.5"));

@@ -1,20 +1,20 @@
-//! Addresses, as Kubernetes itself reads them.
+//! Parses addresses by the rules of Kubernetes.
 
 use std::net::IpAddr;
 
 use crate::fault::{Faults, Problem};
 
-/// What a slice says that its addresses are.
+/// What a slice declares its addresses to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum AddressType {
     V4,
     V6,
     Fqdn,
-    /// The addresses count as what they are.
+    /// Each address is used by its own family.
     Unknown,
 }
 
-/// The distinct addresses, without those that are none.
+/// The distinct valid addresses.
 pub(super) fn addresses(
     texts: Vec<(String, String)>,
     address_type: AddressType,
@@ -40,7 +40,7 @@ pub(super) fn addresses(
     addresses.into()
 }
 
-/// As Kubernetes' own parser reads it (netutils.ParseIPSloppy): leading zeros change nothing, so `010` is ten, and
+/// Parses like Kubernetes (netutils.ParseIPSloppy): leading zeros are ignored, so `010` is ten, and
 /// `::ffff:10.0.0.1` is an IPv4 address.
 pub(super) fn address(text: &str) -> Option<IpAddr> {
     if let Ok(address) = text.parse::<IpAddr>() {

@@ -1,4 +1,5 @@
-//! The ports of Services and of slices: a name, a protocol, a number, each of which may be odd by itself.
+//! The ports of Services and slices: name, protocol and number, each of which may be invalid by
+//! itself.
 
 use crate::fault::{Faults, Problem};
 use crate::object::Protocol;
@@ -9,7 +10,7 @@ use super::{label, read_element};
 
 /// A port of a Service or of a slice.
 pub(super) struct CheckedPort {
-    /// Empty where the port has none.
+    /// Empty if the port has none.
     pub(super) name: Box<str>,
     pub(super) protocol: Protocol,
     pub(super) number: PortNumber,
@@ -19,21 +20,21 @@ pub(super) struct CheckedPort {
 pub(super) enum PortNumber {
     Absent,
     Is(u16),
-    /// Has been noted.
-    Odd,
+    /// Invalid, and reported already.
+    Invalid,
 }
 
 impl PortNumber {
     pub(super) const fn good(&self) -> Option<u16> {
         match self {
             Self::Is(number) => Some(*number),
-            Self::Absent | Self::Odd => None,
+            Self::Absent | Self::Invalid => None,
         }
     }
 }
 
-/// The ports, with their paths. A bad number costs the SRV record, a bad name the record of that name; without a protocol
-/// that exists there is no port.
+/// The ports with their paths. A bad number costs the SRV record, a bad name the record of that
+/// name. A port with an unknown protocol is dropped.
 pub(super) fn ports(
     ports: Field<Vec<Field<RawPort>>>,
     list: &str,
@@ -51,7 +52,9 @@ pub(super) fn ports(
         });
         let number = match port.port {
             Field::Absent => PortNumber::Absent,
-            number => read_number(number, &path, faults).map_or(PortNumber::Odd, PortNumber::Is),
+            number => {
+                read_number(number, &path, faults).map_or(PortNumber::Invalid, PortNumber::Is)
+            }
         };
         let protocol = faults.read(port.protocol, format_args!("{path}.protocol"));
         let protocol = read_protocol(protocol, &path, faults)?;
@@ -71,7 +74,7 @@ fn read_number(number: Field<i64>, path: &str, faults: &mut Faults) -> Option<u1
     }
 }
 
-/// TCP where it is not given, as the API server fills in. Capitals change nothing, as for CoreDNS.
+/// The default is TCP, as in the API server. Case is ignored, as in CoreDNS.
 fn read_protocol(name: Option<String>, path: &str, faults: &mut Faults) -> Option<Protocol> {
     let name = name.unwrap_or_default();
     match name.to_ascii_uppercase().as_str() {

@@ -167,7 +167,7 @@ impl Fields {
                 (!item_kind.is_empty()).then(|| (api_version.to_owned(), item_kind.to_owned()));
             match items {
                 Field::Is(items) => return Item::List { item_type, items },
-                Field::Odd(found) => {
+                Field::WrongType(found) => {
                     return Item::NotAMap(format!("a {kind} whose items are {found}"));
                 }
                 Field::Absent => return Item::Other,
@@ -339,7 +339,7 @@ fn flatten(item: Spanned<Item>, item_type: Option<&(String, String)>, into: &mut
 }
 
 impl Shape for Vec<Spanned<Item>> {
-    const WANTED: &'static str = "a list";
+    const EXPECTED: &'static str = "a list";
 
     fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         let mut items = Self::new();

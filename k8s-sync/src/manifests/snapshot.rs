@@ -214,7 +214,7 @@ fn is_selected(metadata: &RawMetadata, selector: Option<&Selector>) -> bool {
         .filter_map(|(key, value)| match value {
             Field::Is(value) => Some((key.clone(), value.clone())),
             Field::Absent => Some((key.clone(), String::new())),
-            Field::Odd(_) => None,
+            Field::WrongType(_) => None,
         })
         .collect();
     selector.matches(&labels)

@@ -1,7 +1,7 @@
-//! A field of an object as it was found: absent, of the type that Kubernetes gives it, or of another.
+//! A field of an object as found: absent, of the expected type, or of the wrong type.
 //!
-//! Invariant: reading a field cannot fail, whatever well-formed text stands there. So what is odd in one costs that field, not
-//! the list that the object stands in.
+//! Invariant: reading a field cannot fail if the text is well-formed. So an invalid field costs
+//! only itself, not the list that contains the object.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,23 +10,24 @@ use std::marker::PhantomData;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// Characters of a value that are shown.
+/// Characters of a value to show.
 const SHOWN_CHARS_MAX: usize = 80;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Field<T> {
-    /// Not there, or null.
+    /// Missing or null.
     #[default]
     Absent,
     Is(T),
-    /// Of another type: what stands there, in words.
-    Odd(Box<str>),
+    /// Of the wrong type; the text describes the value.
+    WrongType(Box<str>),
 }
 
-/// What a field should be. Each method takes one of the types that JSON and YAML have; `None`: it is another one.
+/// The expected type of a field. Each method accepts one of the types of JSON and YAML and returns
+/// `None` if the type does not fit.
 pub trait Shape: Sized {
-    /// In words: "a string".
-    const WANTED: &'static str;
+    /// For messages, such as "a string".
+    const EXPECTED: &'static str;
 
     fn from_text(_: &str) -> Option<Self> {
         None
@@ -38,13 +39,13 @@ pub trait Shape: Sized {
         None
     }
     /// # Errors
-    /// Text that is not well-formed.
+    /// Malformed text.
     fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(None)
     }
     /// # Errors
-    /// Text that is not well-formed.
+    /// Malformed text.
     fn from_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(None)
@@ -52,11 +53,11 @@ pub trait Shape: Sized {
 }
 
 impl<T> Field<T> {
-    /// What is there, if it is what it should be.
+    /// The value, if it has the expected type.
     pub fn good(self) -> Option<T> {
         match self {
             Self::Is(value) => Some(value),
-            Self::Absent | Self::Odd(_) => None,
+            Self::Absent | Self::WrongType(_) => None,
         }
     }
 
@@ -64,23 +65,23 @@ impl<T> Field<T> {
     pub const fn as_ref(&self) -> Option<&T> {
         match self {
             Self::Is(value) => Some(value),
-            Self::Absent | Self::Odd(_) => None,
+            Self::Absent | Self::WrongType(_) => None,
         }
     }
 }
 
-/// For fields of which it does not matter what else stands there.
+/// For fields whose invalid values need no report.
 ///
 /// # Errors
-/// Text that is not well-formed.
+/// Malformed text.
 pub(super) fn good<'de, D: Deserializer<'de>, T: Shape>(from: D) -> Result<Option<T>, D::Error> {
     Ok(Field::deserialize(from)?.good())
 }
 
-/// As `good`, with the type's default where it is not there.
+/// Like `good`, with a default for a missing value.
 ///
 /// # Errors
-/// Text that is not well-formed.
+/// Malformed text.
 pub(super) fn good_or_default<'de, D, T>(from: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -99,7 +100,7 @@ struct FieldVisitor<T>(PhantomData<T>);
 
 impl<T: Shape> FieldVisitor<T> {
     fn found(good: Option<T>, odd: impl FnOnce() -> String) -> Field<T> {
-        good.map_or_else(|| Field::Odd(odd().into()), Field::Is)
+        good.map_or_else(|| Field::WrongType(odd().into()), Field::Is)
     }
 }
 
@@ -135,16 +136,16 @@ impl<'de, T: Shape> Visitor<'de> for FieldVisitor<T> {
         Ok(Self::found(good, || number.to_string()))
     }
     fn visit_i128<E: Error>(self, number: i128) -> Result<Field<T>, E> {
-        Ok(Field::Odd(number.to_string().into()))
+        Ok(Field::WrongType(number.to_string().into()))
     }
     fn visit_u128<E: Error>(self, number: u128) -> Result<Field<T>, E> {
-        Ok(Field::Odd(number.to_string().into()))
+        Ok(Field::WrongType(number.to_string().into()))
     }
     fn visit_f64<E: Error>(self, number: f64) -> Result<Field<T>, E> {
-        Ok(Field::Odd(number.to_string().into()))
+        Ok(Field::WrongType(number.to_string().into()))
     }
     fn visit_bytes<E: Error>(self, _: &[u8]) -> Result<Field<T>, E> {
-        Ok(Field::Odd("bytes".into()))
+        Ok(Field::WrongType("bytes".into()))
     }
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Field<T>, A::Error> {
         Ok(Self::found(T::from_list(list)?, || "a list".to_owned()))
@@ -154,7 +155,7 @@ impl<'de, T: Shape> Visitor<'de> for FieldVisitor<T> {
     }
 }
 
-/// Text in quotes, cut where it is long.
+/// The text in quotes, shortened if it is long.
 #[must_use]
 pub fn shown(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
@@ -164,24 +165,24 @@ pub fn shown(text: &str) -> String {
 }
 
 impl Shape for String {
-    const WANTED: &'static str = "a string";
+    const EXPECTED: &'static str = "a string";
 
     fn from_text(text: &str) -> Option<Self> {
         Some(text.to_owned())
     }
-    /// YAML takes a name of digits for a number where nobody has put it in quotes.
+    /// YAML reads an unquoted name of digits as a number.
     fn from_integer(number: i64) -> Option<Self> {
         Some(number.to_string())
     }
 }
 
 impl Shape for bool {
-    const WANTED: &'static str = "true or false";
+    const EXPECTED: &'static str = "true or false";
 
     fn from_bool(value: bool) -> Option<Self> {
         Some(value)
     }
-    /// The words of YAML 1.1, which Kubernetes reads, are text to YAML 1.2.
+    /// Kubernetes reads YAML 1.1, where these words are booleans. In YAML 1.2 they are strings.
     fn from_text(text: &str) -> Option<Self> {
         match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "y" | "on" => Some(true),
@@ -192,7 +193,7 @@ impl Shape for bool {
 }
 
 impl Shape for i64 {
-    const WANTED: &'static str = "a whole number";
+    const EXPECTED: &'static str = "a whole number";
 
     fn from_integer(number: i64) -> Option<Self> {
         Some(number)
@@ -200,7 +201,7 @@ impl Shape for i64 {
 }
 
 impl<T: Shape> Shape for Vec<Field<T>> {
-    const WANTED: &'static str = "a list";
+    const EXPECTED: &'static str = "a list";
 
     fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         let mut all = Self::new();
@@ -212,7 +213,7 @@ impl<T: Shape> Shape for Vec<Field<T>> {
 }
 
 impl<T: Shape> Shape for BTreeMap<String, Field<T>> {
-    const WANTED: &'static str = "a map";
+    const EXPECTED: &'static str = "a map";
 
     fn from_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
         let mut all = Self::new();
@@ -238,21 +239,21 @@ mod tests {
         check::<String>("\"a\"", "Is(\"a\")");
         check::<String>("null", "Absent");
         check::<String>("7", "Is(\"7\")");
-        check::<String>("true", "Odd(\"true\")");
-        check::<String>("1.5", "Odd(\"1.5\")");
-        check::<String>("[1,[2,{\"a\":3}]]", "Odd(\"a list\")");
-        check::<String>("{\"a\":{\"b\":[]}}", "Odd(\"a map\")");
+        check::<String>("true", "WrongType(\"true\")");
+        check::<String>("1.5", "WrongType(\"1.5\")");
+        check::<String>("[1,[2,{\"a\":3}]]", "WrongType(\"a list\")");
+        check::<String>("{\"a\":{\"b\":[]}}", "WrongType(\"a map\")");
         check::<i64>("-7", "Is(-7)");
-        check::<i64>("\"7\"", r#"Odd("\"7\"")"#);
-        check::<i64>("18446744073709551615", "Odd(\"18446744073709551615\")");
-        check::<i64>("1e3", "Odd(\"1000\")");
+        check::<i64>("\"7\"", r#"WrongType("\"7\"")"#);
+        check::<i64>("18446744073709551615", "WrongType(\"18446744073709551615\")");
+        check::<i64>("1e3", "WrongType(\"1000\")");
         check::<bool>("false", "Is(false)");
         check::<bool>("\"No\"", "Is(false)");
-        check::<bool>("\"never\"", r#"Odd("\"never\"")"#);
-        check::<Vec<Field<i64>>>("[1,null,\"x\"]", r#"Is([Is(1), Absent, Odd("\"x\"")])"#);
-        check::<Vec<Field<i64>>>("{}", "Odd(\"a map\")");
+        check::<bool>("\"never\"", r#"WrongType("\"never\"")"#);
+        check::<Vec<Field<i64>>>("[1,null,\"x\"]", r#"Is([Is(1), Absent, WrongType("\"x\"")])"#);
+        check::<Vec<Field<i64>>>("{}", "WrongType(\"a map\")");
         let long = format!("{:?}", "ä".repeat(81));
         let field: Field<i64> = serde_json::from_str(&long).expect("JSON");
-        assert_eq!(field, Field::Odd(format!("\"{}\"… (162 bytes)", "ä".repeat(80)).into()));
+        assert_eq!(field, Field::WrongType(format!("\"{}\"… (162 bytes)", "ä".repeat(80)).into()));
     }
 }

@@ -146,7 +146,7 @@ impl Connector {
                 tracing::warn!(error = text, next_step, "the API server cannot be asked yet");
                 told = Some((text.clone(), Instant::now()));
             }
-            self.status.wanted().for_each(|kind| kind.trouble(text.clone()));
+            self.status.wanted().for_each(|kind| kind.set_failure(text.clone()));
             // Replicas that began together do not go on together.
             tokio::time::sleep(pause.mul_f64(0.5 + super::random() / 2.0)).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -193,7 +193,7 @@ impl Connector {
 
     async fn make(&self, latest: &mut Latest) -> Result<NumberedClient, ConnectError> {
         let mut access = self.load().await?;
-        self.status.asks(access.server());
+        self.status.set_server(access.server());
         for note in access.notes.iter().filter(|note| !latest.notes.contains(note)) {
             tracing::warn!("plugin/kubernetes: {note}");
         }
