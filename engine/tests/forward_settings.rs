@@ -97,7 +97,7 @@ fn what_cannot_be_had_is_named_with_its_cause() {
         for (options, named, cause) in [
             (resolv_conf(&missing), "missing", "No such file"),
             (resolv_conf(&empty), "empty", "it has no line `nameserver ADDRESS`"),
-            (resolv_conf(&names), "names", "line 1: `nameserver dns.example` is no IP address"),
+            (resolv_conf(&names), "names", "line 1: `nameserver dns.example` is not an IP address"),
             (tls(&missing), "missing", "No such file"),
             (tls(&empty), "empty", "no certificate"),
             (tls(&not_pem), "not.pem", "base64"),
@@ -108,7 +108,7 @@ fn what_cannot_be_had_is_named_with_its_cause() {
                     ..forward(&[])
                 },
                 "not a name",
-                "no name that a certificate can be for",
+                "not a valid name for a TLS certificate",
             ),
             (
                 ForwardOptions {

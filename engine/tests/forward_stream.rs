@@ -203,7 +203,7 @@ fn a_tls_upstream_is_trusted_by_its_authority_or_its_own_certificate() {
         }
         let other = Identity::new(NAMES);
         let unknown = Identity { authority: other.authority, ..Identity::new(NAMES) };
-        check(unknown, None, "nobody that `tls CA` names").await;
+        check(unknown, None, "is signed by no CA of `tls CA`").await;
     });
 }
 

@@ -58,7 +58,7 @@ forward . 127.0.0.1:5353",
     });
     say(&format!("looping: found out {:?} after the start", started.elapsed()));
     let message = format!(
-        "the upstream {itself} sends our questions back to us, so it is asked no more: a loopback \
+        "upstream {itself} sends our own queries back, so it gets no more queries: a loopback \
          address is this server itself: forward to the real resolvers' addresses"
     );
     poll(SOON, "the line of the log", || {
@@ -118,8 +118,8 @@ fn a_resolver_of_the_node_is_named_until_resolv_conf_changes() {
 
     let file = resolv_conf.display();
     let message = format!(
-        "the upstream {stub} (from {file}) sends our questions back to us, so it is asked no more: a \
-         loopback address is this server itself, and {file} names it for a resolver of the node: \
+        "upstream {stub} (from {file}) sends our own queries back, so it gets no more queries: a \
+         loopback address is this server itself, and {file} lists it for a resolver of the node: \
          forward to /run/systemd/resolve/resolv.conf or to the real resolvers' addresses"
     );
     let page = poll(SOON, "/ready to tell of the loop", || {

@@ -1,8 +1,10 @@
-//! Whether one upstream has what not every server has, EDNS or TCP, found out by how it answers.
+//! Whether one upstream supports EDNS or TCP, learned from its responses.
 //!
-//! An upstream is presumed to have it. Where queries that use it come to nothing and those without are answered, it counts as
-//! missing, and questions go without; a probe beside them finds out when it is there again, after pauses that grow, so that no
-//! question pays for the look and a conclusion drawn from a lost packet does not last. Pure: no socket, no clock.
+//! An upstream is presumed to support both. If queries that use one get no response and queries
+//! without it do, it counts as missing and queries go without. A separate probe, after pauses that
+//! grow, finds out when it is back: no client's query pays for the probe, and a wrong conclusion
+//! from one lost packet does not last. Pure: no socket, no clock.
+//! Invariant: an ability that is proven is never marked missing for silence alone.
 
 use std::time::Duration;
 
@@ -10,17 +12,17 @@ use tokio::time::Instant;
 
 use crate::limits::{ABILITY_PROBE_PAUSE_MAX, ABILITY_PROBE_PAUSE_MIN, ABILITY_PROVEN_FOR};
 
-/// What one shard knows of it.
+/// What one shard knows about an upstream's EDNS, or its TCP.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Ability {
-    /// Nothing: it is used.
+    /// Nothing: queries use it.
     #[default]
     Unknown,
-    /// It was used and nothing came: the next query goes without.
-    Doubtful,
-    /// It has worked. Until then failures have other causes.
+    /// A query that used it got no response: the next query goes without.
+    Suspect,
+    /// It has worked. Failures before `until` have other causes.
     Proven { until: Instant },
-    /// Queries go without, and a probe with it is due then.
+    /// Queries go without it. A probe that uses it is due at `probe_at`.
     Missing { probe_at: Instant, pause: Duration },
 }
 
@@ -29,37 +31,37 @@ impl Ability {
     pub(super) fn is_used(&self) -> bool {
         match self {
             Self::Unknown | Self::Proven { .. } => true,
-            Self::Doubtful | Self::Missing { .. } => false,
+            Self::Suspect | Self::Missing { .. } => false,
         }
     }
 
     pub(super) fn is_proven(&self, now: Instant) -> bool {
         match self {
             Self::Proven { until } => now < *until,
-            Self::Unknown | Self::Doubtful | Self::Missing { .. } => false,
+            Self::Unknown | Self::Suspect | Self::Missing { .. } => false,
         }
     }
 
     pub(super) fn is_missing(&self) -> bool {
         match self {
             Self::Missing { .. } => true,
-            Self::Unknown | Self::Doubtful | Self::Proven { .. } => false,
+            Self::Unknown | Self::Suspect | Self::Proven { .. } => false,
         }
     }
 
-    /// A query that used it was answered as if it is there.
+    /// A response to a query that used it shows that it works.
     pub(super) fn worked(&mut self, now: Instant) {
         *self = Self::Proven { until: now + ABILITY_PROVEN_FOR };
     }
 
-    /// A query that used it came to nothing, for which there may be other causes.
+    /// A query that used it failed, perhaps for another reason.
     pub(super) fn failed(&mut self, now: Instant) {
         if !self.is_proven(now) && !self.is_missing() {
-            *self = Self::Doubtful;
+            *self = Self::Suspect;
         }
     }
 
-    /// The same query was answered without it and not with it.
+    /// The same query was answered without it, and not with it.
     pub(super) fn was_missed(&mut self, now: Instant) {
         if !self.is_missing() {
             let pause = ABILITY_PROBE_PAUSE_MIN;
@@ -69,19 +71,19 @@ impl Ability {
 
     /// A query without it was answered.
     pub(super) fn answered_without(&mut self, now: Instant) {
-        if *self == Self::Doubtful {
+        if *self == Self::Suspect {
             self.was_missed(now);
         }
     }
 
-    /// A query without it came to nothing, either.
+    /// A query without it failed too.
     pub(super) fn failed_without(&mut self) {
-        if *self == Self::Doubtful {
+        if *self == Self::Suspect {
             *self = Self::Unknown;
         }
     }
 
-    /// Whether a probe is due; the next one then is due later.
+    /// True if a probe is due; also schedules the next one.
     pub(super) fn take_probe(&mut self, now: Instant) -> bool {
         match self {
             Self::Missing { probe_at, pause } if now >= *probe_at => {
@@ -89,7 +91,7 @@ impl Ability {
                 *probe_at = now + *pause;
                 true
             }
-            Self::Missing { .. } | Self::Unknown | Self::Doubtful | Self::Proven { .. } => false,
+            Self::Missing { .. } | Self::Unknown | Self::Suspect | Self::Proven { .. } => false,
         }
     }
 }
@@ -98,7 +100,7 @@ impl Ability {
 mod tests {
     use super::*;
 
-    /// What happens, and how many seconds after the step before.
+    /// What happens; `Wait` lets seconds pass.
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Worked,
@@ -107,12 +109,12 @@ mod tests {
         AnsweredWithout,
         FailedWithout,
         Wait(u64),
-        /// Whether one is due.
+        /// Asks for a probe, with whether one is due.
         Probe(bool),
     }
     use Step::{AnsweredWithout, Failed, FailedWithout, Missed, Probe, Wait, Worked};
 
-    /// Each step with whether the ability is used behind it.
+    /// Each step, with whether the ability is used after it.
     fn check(steps: &[(Step, bool)]) {
         let mut ability = Ability::default();
         let mut now = Instant::now();
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_doubt_and_an_answer_without_it_decides() {
+    fn silence_raises_suspicion_and_a_response_without_it_decides() {
         check(&[(Failed, false), (AnsweredWithout, false), (Failed, false)]);
         check(&[(Failed, false), (FailedWithout, true), (AnsweredWithout, true)]);
         check(&[(Failed, false), (Worked, true), (AnsweredWithout, true)]);
@@ -140,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn what_has_worked_lately_is_not_doubted_for_silence() {
+    fn silence_does_not_count_against_an_ability_that_worked_lately() {
         check(&[(Worked, true), (Failed, true), (Wait(299), true), (Failed, true)]);
         check(&[(Worked, true), (Wait(300), true), (Failed, false), (Worked, true)]);
         check(&[(Worked, true), (Missed, false)]);
     }
 
     #[test]
-    fn what_is_missing_is_probed_after_pauses_that_grow() {
+    fn a_missing_ability_is_probed_after_pauses_that_grow() {
         let missing = [(Missed, false), (Probe(false), false), (Wait(1), false)];
         let mut steps = missing.to_vec();
         for pause_secs in [2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
@@ -155,7 +157,7 @@ mod tests {
             steps.extend([(Wait(pause_secs - 1), false), (Probe(false), false), (Wait(1), false)]);
         }
         steps.extend([(Probe(true), false), (Worked, true), (Probe(false), true)]);
-        // It begins anew.
+        // It starts over.
         steps.extend(missing);
         steps.push((Probe(true), false));
         check(&steps);

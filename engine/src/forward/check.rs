@@ -1,7 +1,7 @@
-//! Questions of our own to an upstream: whether it answers at all, and whether it has what seemed to be missing.
+//! Our own queries to an upstream: health checks, and probes for EDNS and TCP that seemed missing.
 //!
-//! Out of band: no client waits for them. Invariant: at most one health check of an upstream runs at a time, and none of one
-//! that is well and has EDNS and TCP.
+//! Out of band: no client waits for them. Invariant: at most one health check of an upstream runs
+//! at a time, and a healthy upstream with EDNS and TCP gets neither checks nor probes.
 
 use std::rc::{Rc, Weak};
 
@@ -11,9 +11,9 @@ use wire::response::Response;
 
 use super::UpstreamQuestion;
 use super::edns::EdnsVerdict;
-use super::health::Follows;
+use super::health::NextStep;
 use super::link::Link;
-use super::query::{Form, Query};
+use super::query::{Query, QueryForm};
 use super::settings::Way;
 use super::stream::Reuse;
 use crate::client::Transport;
@@ -21,7 +21,7 @@ use crate::forward::options::UpstreamTransport;
 use crate::limits::{FORWARD_TIMEOUT, HEALTH_CHECK_TIMEOUT};
 use crate::metrics::UpstreamEvent;
 
-/// Checks an upstream until it is well or forgotten.
+/// Checks an upstream until it is healthy or dropped.
 pub(super) async fn until_healthy(link: Weak<Link>) {
     loop {
         let Some(held) = link.upgrade() else { return };
@@ -30,8 +30,8 @@ pub(super) async fn until_healthy(link: Weak<Link>) {
             held.counters().count(UpstreamEvent::CheckFailed);
         }
         match held.change_health(|health| health.checked(has_passed)) {
-            Follows::Nothing => return,
-            Follows::Check => held.check_failed.notify_waiters(),
+            NextStep::Nothing => return,
+            NextStep::Check => held.check_failed.notify_waiters(),
         }
         let every = held.settings.options.health_check.every;
         drop(held);
@@ -39,7 +39,7 @@ pub(super) async fn until_healthy(link: Weak<Link>) {
     }
 }
 
-/// Looks for EDNS and TCP where an upstream had none, as often as is due.
+/// Starts the probes for missing EDNS and TCP that are due.
 pub(super) fn probe_what_is_missing(link: &Rc<Link>) {
     let now = Instant::now();
     if link.edns.borrow_mut().ability.take_probe(now) {
@@ -65,7 +65,7 @@ async fn probe_tcp(link: Weak<Link>) {
     }
 }
 
-/// Whether it answers at all: any answer that can be read will do, whatever it says.
+/// Whether the upstream responds at all: any response that can be parsed will do.
 async fn passes(link: &Link) -> bool {
     let over_stream = over_stream(link);
     let now = Instant::now();
@@ -76,7 +76,7 @@ async fn passes(link: &Link) -> bool {
     if is_proven || is_missing {
         return ask(link, over_stream, is_proven).await.is_some();
     }
-    // Which of the two it leaves unanswered is not known yet.
+    // It is not known yet whether it ignores queries with an OPT: send one of each.
     let (with, without) = tokio::join!(ask(link, over_stream, true), ask(link, over_stream, false));
     let mut edns = link.edns.borrow_mut();
     let now = Instant::now();
@@ -107,13 +107,13 @@ async fn ask(link: &Link, over_stream: bool, has_edns: bool) -> Option<Response>
         recursion_desired: options.health_check.recursion_desired,
         transport: Transport::Udp,
     };
-    let form = Form { randomize_case: options.randomize_case, has_edns };
+    let form = QueryForm { randomize_case: options.randomize_case, has_edns };
     let mut query = Query::new(&question, form);
     let deadline = Instant::now() + FORWARD_TIMEOUT;
     let outcome = timeout(HEALTH_CHECK_TIMEOUT, async {
         if over_stream {
-            // A kept connection may be dead where the upstream is not.
-            link.ask_over_stream(&mut query, deadline, Reuse::BegunSince(Instant::now())).await
+            // A kept connection may be dead though the upstream is not.
+            link.ask_over_stream(&mut query, deadline, Reuse::OpenedSince(Instant::now())).await
         } else {
             link.ask_over_udp(&query, deadline).await
         }

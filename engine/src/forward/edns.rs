@@ -1,8 +1,9 @@
-//! Whether one upstream can do with the OPT of our queries, and what answers to such queries are believed.
+//! Whether one upstream supports EDNS, and which errors to queries with an OPT are believed.
 //!
-//! Servers older than EDNS, and firewalls, say FORMERR, NOTIMP, SERVFAIL or REFUSED to a query with an OPT, or nothing (RFC 2671,
-//! section 5.3; RFC 6891, section 7). A server that knows EDNS puts an OPT into its answer, so its SERVFAIL is about the name.
-//! Pure: no socket, no clock.
+//! Servers older than EDNS, and firewalls, answer a query with an OPT by FORMERR, NOTIMP, SERVFAIL
+//! or REFUSED, or not at all (RFC 2671, section 5.3; RFC 6891, section 7). A server that knows EDNS
+//! puts an OPT into its response, so its SERVFAIL is about the name. Pure: no socket, no clock.
+//! Invariant: only a response to a query without an OPT marks EDNS as missing.
 
 use tokio::time::Instant;
 use wire::header::Rcode;
@@ -16,67 +17,71 @@ const SERVFAIL: u16 = Rcode::ServFail as u16;
 const NXDOMAIN: u16 = Rcode::NxDomain as u16;
 const NOTIMP: u16 = Rcode::NotImp as u16;
 const REFUSED: u16 = Rcode::Refused as u16;
-/// Of a version that is not known (RFC 6891, section 9), and there is none below ours.
+/// The EDNS version is not supported (RFC 6891, section 9). Ours is 0, the lowest.
 const BADVERS: u16 = Rcode::BadVers as u16;
 
-/// What one shard knows of an upstream's EDNS.
+/// What one shard knows about an upstream's EDNS.
 #[derive(Debug, Default)]
 pub(super) struct Edns {
     pub(super) ability: Ability,
-    /// Until then FORMERR and NOTIMP are not about EDNS: they came without an OPT, too.
+    /// Until then FORMERR and NOTIMP are not about EDNS: they also came for a query without an OPT.
     believed_until: Option<Instant>,
 }
 
-/// What becomes of an answer to a query with an OPT.
+/// What to do with a response to a query with an OPT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EdnsVerdict {
     Believed,
-    /// The OPT may be the reason: the same question is to be asked without.
+    /// The OPT may have caused it: send the query again without one.
     AskWithout,
 }
 
-/// What an answer says of the OPT in its query.
-enum Sign {
+/// What a response says about the OPT in its query.
+enum OptSign {
+    /// The upstream understood it.
     Fine,
-    /// Maybe that it is not understood. With an OPT, too: some servers send the query back with nothing changed but its header.
+    /// Perhaps the upstream did not understand it, even if the response has an OPT: some servers
+    /// send the query back with only the header changed.
     Error,
-    /// That its version is not, which there is nothing below.
+    /// The upstream does not support version 0, the lowest there is.
     BadVersion,
-    /// The same, but as likely that the name cannot be resolved.
-    ForwardFailure,
-    Nothing,
+    /// Perhaps the upstream did not understand it; as likely the name cannot be resolved.
+    Ambiguous,
+    Neutral,
 }
 
-impl Sign {
+impl OptSign {
     fn of(rcode: u16, has_opt: bool) -> Self {
         match rcode {
             BADVERS => Self::BadVersion,
             FORMERR | NOTIMP => Self::Error,
             NOERROR | NXDOMAIN => Self::Fine,
             _ if has_opt => Self::Fine,
-            SERVFAIL | REFUSED => Self::ForwardFailure,
-            _ => Self::Nothing,
+            SERVFAIL | REFUSED => Self::Ambiguous,
+            _ => Self::Neutral,
         }
     }
 }
 
 impl Edns {
-    /// An answer came to a query with an OPT.
+    /// A response to a query with an OPT.
     pub(super) fn answered(&mut self, rcode: u16, has_opt: bool, now: Instant) -> EdnsVerdict {
-        let is_believed = match Sign::of(rcode, has_opt) {
-            Sign::Fine => {
+        let is_believed = match OptSign::of(rcode, has_opt) {
+            OptSign::Fine => {
                 self.ability.worked(now);
                 true
             }
-            Sign::Error if has_opt && self.ability.is_proven(now) => true,
-            Sign::Error | Sign::BadVersion => self.believed_until.is_some_and(|until| now < until),
-            Sign::ForwardFailure => self.ability.is_proven(now),
-            Sign::Nothing => true,
+            OptSign::Error if has_opt && self.ability.is_proven(now) => true,
+            OptSign::Error | OptSign::BadVersion => {
+                self.believed_until.is_some_and(|until| now < until)
+            }
+            OptSign::Ambiguous => self.ability.is_proven(now),
+            OptSign::Neutral => true,
         };
         if is_believed { EdnsVerdict::Believed } else { EdnsVerdict::AskWithout }
     }
 
-    /// Another answer came, to the same question without an OPT.
+    /// A second response, to the same query without an OPT.
     pub(super) fn answered_without(&mut self, rcode: u16, now: Instant) {
         if matches!(rcode, NOERROR | NXDOMAIN) {
             self.ability.was_missed(now);
@@ -96,7 +101,8 @@ mod tests {
     const YXDOMAIN: u16 = 6;
     const OPT: bool = true;
 
-    /// Answers with what becomes of them, each a second later than the one before, and what then comes without an OPT.
+    /// Responses a second apart: code, OPT, expected verdict, and the code of the second response
+    /// without an OPT.
     fn check(answers: &[(u16, bool, EdnsVerdict, Option<u16>)]) -> Edns {
         let mut edns = Edns::default();
         let mut now = Instant::now();
@@ -112,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_is_gone_without_the_opt_is_remembered() {
+    fn an_error_that_disappears_without_the_opt_marks_edns_as_missing() {
         for rcode in [FORMERR, SERVFAIL, NOTIMP, REFUSED, BADVERS] {
             for without in [NOERROR, NXDOMAIN] {
                 let has_opt = rcode == BADVERS;
@@ -131,7 +137,7 @@ mod tests {
             check(&[(rcode, OPT, Believed, None), (rcode, OPT, Believed, None)]);
             for success in [NOERROR, NXDOMAIN] {
                 check(&[(success, OPT, Believed, None), (rcode, false, Believed, None)]);
-                // It ignores the OPT.
+                // A server that ignores the OPT.
                 check(&[(success, false, Believed, None), (rcode, false, Believed, None)]);
             }
         }
@@ -142,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_forgets_it_at_times_is_asked_twice_at_times() {
+    fn a_server_that_sometimes_omits_the_opt_is_sometimes_asked_twice() {
         let edns = check(&[
             (NOERROR, OPT, Believed, None),
             (FORMERR, false, AskWithout, Some(FORMERR)),
@@ -152,7 +158,7 @@ mod tests {
         let mut answers = vec![(NOERROR, OPT, Believed, None)];
         answers.push((NOTIMP, false, AskWithout, Some(NOTIMP)));
         answers.extend([(NOERROR, OPT, Believed, None); 10]);
-        // Another of the servers behind the address.
+        // Another server behind the same address.
         answers.push((FORMERR, false, AskWithout, Some(NOERROR)));
         assert!(check(&answers).ability.is_missing());
     }

@@ -1,6 +1,8 @@
-//! Why a question has no answer: what the line of `errors` says, in the words that operators of CoreDNS grep for.
+//! Why a query to upstreams failed, as the `errors` log says it: in CoreDNS's words, which
+//! operators grep for.
 //!
-//! `consolidate` patterns in Corefiles end in `i/o timeout$` and the like: the cause stands last.
+//! Invariant: the cause comes last, since `consolidate` patterns in Corefiles end in `i/o timeout$`
+//! and the like.
 
 use std::fmt;
 use std::io;
@@ -8,28 +10,28 @@ use std::net::SocketAddr;
 
 use wire::header::Rcode;
 
-/// A question that got no answer.
+/// Why a question got no response from upstreams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForwardFailure {
-    /// `max_concurrent`, or our own bound, for one shard.
+    /// As many queries are in flight as `max_concurrent`, or our own bound, allows one shard.
     TooMany { max: usize },
-    /// All upstreams are down and none may be tried, or loop.
+    /// Every upstream is down or loops, and none may be tried.
     NoneHealthy,
-    /// The last upstream that was tried gave none.
+    /// The last upstream that was tried failed.
     Exchange(ExchangeFailure),
 }
 
-/// What became of an exchange with an upstream.
+/// A failed exchange with one upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExchangeFailure {
     pub protocol: UpstreamProtocol,
-    /// Ours, where a socket had been bound.
+    /// Our address, if a socket was bound.
     pub from: Option<SocketAddr>,
     pub to: SocketAddr,
     pub cause: FailureCause,
 }
 
-/// Over what an upstream is asked.
+/// The protocol of one exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamProtocol {
     Udp,
@@ -42,20 +44,20 @@ pub enum UpstreamProtocol {
 pub enum FailureCause {
     /// No connection in time.
     ConnectTimeout,
-    /// What the kernel said to a new socket: `strerror`'s words in lower case, as Go has them.
+    /// The kernel's error for a new socket: `strerror`'s words in lower case, like Go's.
     Connect(String),
-    /// What rustls said of the upstream's handshake or certificate.
+    /// rustls's error for the upstream's handshake or certificate.
     Handshake(String),
-    /// No answer in time.
+    /// No response in time.
     ReadTimeout,
-    /// What the kernel said: over UDP what came back by ICMP.
+    /// The kernel's error; over UDP what ICMP reported.
     Read(String),
     Write(String),
     /// The upstream closed the connection.
     Closed,
-    /// An answer that cannot be read.
+    /// The response cannot be parsed.
     Malformed,
-    /// Over TCP: an answer to something else.
+    /// Over TCP: the response is for another query.
     Foreign,
 }
 
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_those_that_patterns_in_corefiles_know() {
+    fn messages_match_patterns_written_for_coredns() {
         let from = Some("10.0.0.9:4711");
         let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
         check(

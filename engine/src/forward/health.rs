@@ -1,40 +1,42 @@
-//! Whether an upstream is fit to be asked: a value that is told what happened, and says what follows from it.
+//! Whether an upstream may be queried: a state machine that takes events and returns the next step.
 //!
-//! As in CoreDNS, what a question meets never makes an upstream down: it only has the upstream checked, out of band, and the
-//! checks decide. Ours is the doubt in between: while it lasts others are asked first. Pure: no socket, no clock.
+//! As in CoreDNS, failed queries never mark an upstream as down: they start health checks, out of
+//! band, and the checks decide. Unlike CoreDNS, a suspect upstream is queried after healthy ones
+//! meanwhile. Pure: no socket, no clock.
+//! Invariant: an upstream with `max_fails` 0 is always healthy.
 
 use crate::limits::OUTRUNS_MAX;
 
-/// What is known of an upstream.
+/// An upstream's state, as one shard sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UpstreamState {
     Healthy,
-    /// Something went wrong, and no check has said yet what.
-    Doubtful,
+    /// A query failed, and no check has passed since.
+    Suspect,
     /// `max_fails` checks in a row have failed.
     Down,
-    /// It sends our own questions back to us.
+    /// It sends our own queries back to us.
     Loops,
 }
 
 /// What the caller must do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Follows {
+pub(super) enum NextStep {
     Nothing,
     /// Start to check the upstream: no check of it is running.
     Check,
 }
 
-/// How an upstream fares in the eyes of one shard.
+/// The health of one upstream, as one shard sees it.
 #[derive(Debug, Default)]
 pub(super) struct UpstreamHealth {
     /// 0: never checked, never down.
     max_fails: u32,
-    /// Checks that failed, in a row.
+    /// Failed checks in a row.
     fail_count: u32,
-    /// Questions, in a row, that another upstream answered first although it was asked later.
+    /// Queries in a row that a hedge to another upstream answered first.
     outrun_count: u32,
-    is_doubtful: bool,
+    is_suspect: bool,
     is_being_checked: bool,
 }
 
@@ -46,8 +48,8 @@ impl UpstreamHealth {
     pub(super) fn state(&self) -> UpstreamState {
         if self.max_fails > 0 && self.fail_count >= self.max_fails {
             UpstreamState::Down
-        } else if self.is_doubtful {
-            UpstreamState::Doubtful
+        } else if self.is_suspect {
+            UpstreamState::Suspect
         } else {
             UpstreamState::Healthy
         }
@@ -58,62 +60,62 @@ impl UpstreamHealth {
         self.fail_count > 0
     }
 
-    /// A question was answered.
+    /// A query was answered.
     pub(super) fn answered(&mut self) {
         self.fail_count = 0;
         self.outrun_count = 0;
-        self.is_doubtful = false;
+        self.is_suspect = false;
     }
 
-    /// A question was not: time out, refused, malformed.
-    pub(super) fn failed(&mut self) -> Follows {
+    /// A query failed: time-out, connection refused, malformed response.
+    pub(super) fn failed(&mut self) -> NextStep {
         if self.max_fails == 0 {
-            return Follows::Nothing;
+            return NextStep::Nothing;
         }
-        self.is_doubtful = true;
+        self.is_suspect = true;
         if std::mem::replace(&mut self.is_being_checked, true) {
-            Follows::Nothing
+            NextStep::Nothing
         } else {
-            Follows::Check
+            NextStep::Check
         }
     }
 
-    /// The hedge of a question was faster. Once is chance.
-    pub(super) fn outrun(&mut self) -> Follows {
+    /// A hedge answered first. Once is chance; `OUTRUNS_MAX` in a row count as a failure.
+    pub(super) fn outrun(&mut self) -> NextStep {
         self.outrun_count += 1;
         if self.outrun_count < OUTRUNS_MAX {
-            return Follows::Nothing;
+            return NextStep::Nothing;
         }
         self.outrun_count = 0;
         self.failed()
     }
 
-    /// A check has ended. `Follows::Check`: there must be another, a while later.
-    pub(super) fn checked(&mut self, has_passed: bool) -> Follows {
+    /// A check has ended. `NextStep::Check`: run another after the check interval.
+    pub(super) fn checked(&mut self, has_passed: bool) -> NextStep {
         if has_passed {
             self.answered();
         } else {
             self.fail_count = self.fail_count.saturating_add(1);
-            self.is_doubtful = true;
+            self.is_suspect = true;
         }
         self.is_being_checked = !has_passed;
-        if has_passed { Follows::Nothing } else { Follows::Check }
+        if has_passed { NextStep::Nothing } else { NextStep::Check }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Follows::{Check, Nothing};
-    use super::UpstreamState::{Doubtful, Down, Healthy};
+    use super::NextStep::{Check, Nothing};
+    use super::UpstreamState::{Down, Healthy, Suspect};
     use super::*;
 
-    /// What happens to an upstream, with what follows.
+    /// What happens to an upstream, with the expected next step.
     enum Step {
         Answered,
-        Failed(Follows),
-        Outrun(Follows),
-        Passed(Follows),
-        CheckFailed(Follows),
+        Failed(NextStep),
+        Outrun(NextStep),
+        Passed(NextStep),
+        CheckFailed(NextStep),
     }
     use Step::{Answered, CheckFailed, Failed, Outrun, Passed};
 
@@ -123,10 +125,12 @@ mod tests {
         for (at, (step, state)) in steps.iter().enumerate() {
             match step {
                 Answered => health.answered(),
-                Failed(follows) => assert_eq!(health.failed(), *follows, "step {at}"),
-                Outrun(follows) => assert_eq!(health.outrun(), *follows, "step {at}"),
-                Passed(follows) => assert_eq!(health.checked(true), *follows, "step {at}"),
-                CheckFailed(follows) => assert_eq!(health.checked(false), *follows, "step {at}"),
+                Failed(next_step) => assert_eq!(health.failed(), *next_step, "step {at}"),
+                Outrun(next_step) => assert_eq!(health.outrun(), *next_step, "step {at}"),
+                Passed(next_step) => assert_eq!(health.checked(true), *next_step, "step {at}"),
+                CheckFailed(next_step) => {
+                    assert_eq!(health.checked(false), *next_step, "step {at}")
+                }
             }
             assert_eq!(health.state(), *state, "step {at}");
             match step {
@@ -138,35 +142,35 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_checked_and_checks_decide() {
+    fn failures_start_checks_and_checks_decide() {
         check(
             2,
             &[
-                (Failed(Check), Doubtful),
-                (Failed(Nothing), Doubtful),
-                (CheckFailed(Check), Doubtful),
-                (Failed(Nothing), Doubtful),
+                (Failed(Check), Suspect),
+                (Failed(Nothing), Suspect),
+                (CheckFailed(Check), Suspect),
+                (Failed(Nothing), Suspect),
                 (CheckFailed(Check), Down),
                 (CheckFailed(Check), Down),
                 (Passed(Nothing), Healthy),
-                (Failed(Check), Doubtful),
-                (CheckFailed(Check), Doubtful),
+                (Failed(Check), Suspect),
+                (CheckFailed(Check), Suspect),
             ],
         );
-        check(1, &[(Failed(Check), Doubtful), (CheckFailed(Check), Down)]);
+        check(1, &[(Failed(Check), Suspect), (CheckFailed(Check), Down)]);
     }
 
     #[test]
-    fn an_answer_ends_the_doubt_and_not_the_check() {
+    fn a_response_clears_suspicion_but_does_not_stop_the_check() {
         check(
             1,
             &[
-                (Failed(Check), Doubtful),
+                (Failed(Check), Suspect),
                 (CheckFailed(Check), Down),
                 (Answered, Healthy),
-                (Failed(Nothing), Doubtful),
+                (Failed(Nothing), Suspect),
                 (Passed(Nothing), Healthy),
-                (Failed(Check), Doubtful),
+                (Failed(Check), Suspect),
             ],
         );
     }
@@ -184,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_that_is_outrun_again_and_again_is_checked() {
+    fn an_upstream_that_is_outrun_repeatedly_is_checked() {
         check(
             2,
             &[
@@ -193,8 +197,8 @@ mod tests {
                 (Answered, Healthy),
                 (Outrun(Nothing), Healthy),
                 (Outrun(Nothing), Healthy),
-                (Outrun(Check), Doubtful),
-                (Outrun(Nothing), Doubtful),
+                (Outrun(Check), Suspect),
+                (Outrun(Nothing), Suspect),
                 (Passed(Nothing), Healthy),
             ],
         );

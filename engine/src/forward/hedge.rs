@@ -1,7 +1,7 @@
-//! When a second upstream is asked beside one that is late: how late is late, and how often that may be.
+//! Hedging: how late an upstream must be before a second query is sent, and how often.
 //!
-//! Pure values of one shard. Invariant: of many questions no more than one in `QUESTIONS_PER_HEDGE` is hedged, beyond the few
-//! that quiet times saved up.
+//! Pure values of one shard. Invariant: at most one query in `QUESTIONS_PER_HEDGE` is hedged,
+//! beyond the hedges that quiet times saved up.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::limits::{
     QUESTIONS_PER_HEDGE, REPEAT_AFTER_P95, REPEAT_AFTER_UNKNOWN,
 };
 
-/// How long one upstream's latest answers took.
+/// How long one upstream took for its latest responses.
 #[derive(Debug)]
 pub(super) struct AnswerTimes {
-    /// The latest, in a circle.
+    /// A ring of the latest times.
     times_us: [u32; ANSWER_TIMES_KEPT],
-    /// How many there have been.
+    /// Times recorded so far.
     count: usize,
 }
 
@@ -32,20 +32,22 @@ impl AnswerTimes {
         self.count += 1;
     }
 
-    /// How long to wait for this upstream before another is asked as well; `None` where it would be given up by then anyway.
+    /// How long to wait before querying another upstream as well. `None` if the query times out
+    /// first.
     pub(super) fn hedge_after(&self, read_timeout: Duration) -> Option<Duration> {
         let after = self.p95().unwrap_or(HEDGE_AFTER_UNKNOWN).max(HEDGE_AFTER_MIN);
         (after < read_timeout).then_some(after)
     }
 
-    /// How long to wait before it is itself asked again, where there is no other; `None` likewise.
+    /// How long to wait before querying this upstream again, where it is the only one. `None` if
+    /// the query times out first.
     pub(super) fn repeat_after(&self, read_timeout: Duration) -> Option<Duration> {
         let usual = self.p95().map(|p95| REPEAT_AFTER_P95 * p95);
         let after = usual.unwrap_or(REPEAT_AFTER_UNKNOWN).max(HEDGE_AFTER_MIN);
         (after < read_timeout).then_some(after)
     }
 
-    /// The least time that 95 % of the latest answers did not exceed.
+    /// The shortest time that 95 % of the latest responses did not exceed.
     fn p95(&self) -> Option<Duration> {
         if self.count < ANSWER_TIMES_MIN {
             return None;
@@ -58,10 +60,10 @@ impl AnswerTimes {
     }
 }
 
-/// What may be spent on hedges.
+/// The hedges that may be sent.
 #[derive(Debug)]
 pub(super) struct HedgeBudget {
-    /// Questions that no hedge was spent on yet.
+    /// Queries that no hedge was spent on yet.
     saved: u32,
 }
 
@@ -72,12 +74,12 @@ impl Default for HedgeBudget {
 }
 
 impl HedgeBudget {
-    /// Counts a question.
+    /// Counts a query.
     pub(super) fn asked(&mut self) {
         self.saved = (self.saved + 1).min(HEDGES_SAVED_MAX * QUESTIONS_PER_HEDGE);
     }
 
-    /// Whether a hedge may be had; it is spent then.
+    /// True if a hedge is available; also spends it.
     pub(super) fn spend(&mut self) -> bool {
         match self.saved.checked_sub(QUESTIONS_PER_HEDGE) {
             Some(rest) => {
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn late_is_later_than_the_latest_p95() {
+    fn hedges_start_after_the_recent_p95() {
         check([], Some(100));
         check([1; 7], Some(100));
         check(1..=8, Some(8));
@@ -113,7 +115,7 @@ mod tests {
         // Only the latest 64 count.
         check((1..=64).chain([500; 64]), Some(500));
         check([500; 64].into_iter().chain(1..=64), Some(61));
-        // One in twenty is late at any time; that is not late.
+        // One in twenty is always slower than the p95: that alone is not late.
         check((0..64).map(|n| if n % 21 == 20 { 900 } else { 10 }), Some(10));
         check([0; 64], Some(2));
         check([1999; 64], Some(1999));
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_is_lost_when_twice_that_has_passed() {
+    fn repeats_start_after_twice_the_recent_p95() {
         let check = |times_ms: &[u64], after_ms: Option<u64>| {
             let mut times = AnswerTimes::default();
             times_ms.iter().for_each(|time_ms| times.record(Duration::from_millis(*time_ms)));
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn one_question_in_ten_beyond_a_burst() {
+    fn one_query_in_ten_is_hedged_beyond_a_burst() {
         for questions in [0, 1, 10, 100, 10_000] {
             let mut budget = HedgeBudget::default();
             let mut spent = 0;
@@ -150,7 +152,7 @@ mod tests {
                 (questions.min(HEDGES_SAVED_MAX), questions / 10 + HEDGES_SAVED_MAX);
             assert!((least..=most).contains(&spent), "{spent} of {questions}");
         }
-        // Quiet times save no more than the burst.
+        // Quiet times save up no more than one burst.
         let mut budget = HedgeBudget::default();
         (0..100_000).for_each(|_| budget.asked());
         let spent = (0..1000).filter(|_| budget.spend()).count();

@@ -1,4 +1,6 @@
-//! Addresses of upstreams that the Corefile names by their host names.
+//! Host names of upstreams in the Corefile, resolved to addresses. Control plane only.
+//!
+//! Invariant: the system's resolver is asked only where no `resolver` is configured.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,21 +14,25 @@ use wire::reply::MESSAGE_LEN_MAX;
 use wire::response::{Reading, read};
 
 use super::UpstreamQuestion;
-use super::query::{Form, Query};
+use super::query::{Query, QueryForm};
 use super::udp::{self, Route};
 use crate::client::Transport;
 use crate::limits::FORWARD_TIMEOUT;
 
-/// The addresses of a host; the system's resolver is asked if `resolvers` is empty, else each of these until one knows.
+/// Time for one query to a configured resolver.
+const RESOLVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The addresses of a host, without duplicates. Queries the system's resolver if `resolvers` is
+/// empty, else each of these until one answers.
 ///
 /// # Errors
-/// Why there are none, for people.
+/// Why there are none, for an error message.
 pub(super) async fn look_up(host: &str, resolvers: &[SocketAddr]) -> Result<Vec<IpAddr>, String> {
     if resolvers.is_empty() {
         return match timeout(FORWARD_TIMEOUT, lookup_host((host, 0))).await {
-            Ok(Ok(found)) => some_of(found.map(|address| address.ip())),
+            Ok(Ok(found)) => unique(found.map(|address| address.ip())),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("the system's resolver does not answer".into()),
+            Err(_) => Err("the system's resolver does not respond".into()),
         };
     }
     let Ok(name) = host.parse::<Name<Vec<u8>>>() else {
@@ -45,10 +51,10 @@ pub(super) async fn look_up(host: &str, resolvers: &[SocketAddr]) -> Result<Vec<
 async fn ask_both(name: &Name<Vec<u8>>, resolver: SocketAddr) -> Result<Vec<IpAddr>, String> {
     let mut found = ask(name, Rtype::A, resolver).await?;
     found.extend(ask(name, Rtype::AAAA, resolver).await?);
-    some_of(found)
+    unique(found)
 }
 
-fn some_of(found: impl IntoIterator<Item = IpAddr>) -> Result<Vec<IpAddr>, String> {
+fn unique(found: impl IntoIterator<Item = IpAddr>) -> Result<Vec<IpAddr>, String> {
     let mut addresses = Vec::new();
     for address in found {
         if !addresses.contains(&address) {
@@ -72,27 +78,27 @@ async fn ask(
         recursion_desired: true,
         transport: Transport::Udp,
     };
-    // Without an OPT, which not every server can do with: an upstream has few addresses.
-    let query = Query::new(&question, Form { randomize_case: false, has_edns: false });
-    let until = Instant::now() + Duration::from_secs(2);
+    // Without an OPT, which some servers do not support. An upstream has few addresses anyway.
+    let query = Query::new(&question, QueryForm { randomize_case: false, has_edns: false });
+    let until = Instant::now() + RESOLVER_TIMEOUT;
     let io_error = |error: std::io::Error| error.to_string();
     let socket = udp::open(Route { to: resolver, from: None }).map_err(io_error)?;
     socket.send(query.message()).await.map_err(io_error)?;
     let mut packet = vec![0; MESSAGE_LEN_MAX];
     loop {
         let received = timeout_at(until, socket.recv(&mut packet)).await;
-        let len = received.map_err(|_| "no answer in time".to_owned())?.map_err(io_error)?;
+        let len = received.map_err(|_| "no response in time".to_owned())?.map_err(io_error)?;
         match read(&packet[..len], &query.asked()) {
             Reading::Foreign => {}
-            // Of a cut answer what came: more than enough.
+            // What fits into a truncated response is enough.
             Reading::Answer(_) | Reading::Truncated(_) => return addresses(&packet[..len]),
-            Reading::Malformed => return Err("the answer cannot be read".into()),
+            Reading::Malformed => return Err("malformed response".into()),
         }
     }
 }
 
-/// The address records of an answer, whoever owns them: `read` has seen that the answer is one, and the owner may be the end
-/// of a CNAME chain.
+/// The address records of a response, whatever their owner: it may be the end of a CNAME chain, and
+/// `read` has checked that the response answers the query.
 fn addresses(packet: &[u8]) -> Result<Vec<IpAddr>, String> {
     let message = Message::from_octets(packet).map_err(|error| error.to_string())?;
     let answer = message.answer().map_err(|error| error.to_string())?;

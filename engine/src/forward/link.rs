@@ -1,7 +1,7 @@
-//! One upstream as one shard knows it: how it is asked, how it fares, how long it takes.
+//! One upstream, as one shard sees it: how to query it, its health, its response times.
 //!
-//! What every exchange comes to is told to `health`, `hedge`, `edns` and the counters here, and nowhere else. Invariant: a
-//! question is answered by way of what the upstream has, EDNS or none, TCP or none.
+//! The result of each exchange reaches `health`, `hedge`, `edns` and the counters here and nowhere
+//! else. Invariant: every query uses only what the upstream is known to support of EDNS and TCP.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,9 +17,9 @@ use super::ability::Ability;
 use super::check;
 use super::edns::{Edns, EdnsVerdict};
 use super::failure::{ExchangeFailure, FailureCause, ForwardFailure, UpstreamProtocol};
-use super::health::{Follows, UpstreamHealth, UpstreamState};
+use super::health::{NextStep, UpstreamHealth, UpstreamState};
 use super::hedge::AnswerTimes;
-use super::query::{Form, Query};
+use super::query::{Query, QueryForm};
 use super::settings::{ForwardSettings, Upstream, Way};
 use super::stream::{ConnectionOrigin, Destination, Pool, Reuse};
 use super::udp::{self, Buffer, Route};
@@ -30,11 +30,11 @@ use crate::metrics::{UpstreamCounters, UpstreamEvent};
 
 pub(super) struct Link {
     pub(super) settings: Arc<ForwardSettings>,
-    /// Which of the settings' upstreams.
+    /// Into `settings.upstreams`.
     index: usize,
     shard_index: usize,
     health: RefCell<UpstreamHealth>,
-    /// Tells those who wait here that a check has failed.
+    /// Notified when a health check fails.
     pub(super) check_failed: Notify,
     pub(super) edns: RefCell<Edns>,
     pub(super) tcp: RefCell<Ability>,
@@ -87,17 +87,17 @@ impl Link {
         }
     }
 
-    /// How long to wait before another upstream is asked as well.
+    /// How long to wait before another upstream is queried as well.
     pub(super) fn hedge_after(&self) -> Option<Duration> {
         self.times.borrow().hedge_after(self.settings.options.read_timeout)
     }
 
-    /// How long to wait before this one is asked again, where there is no other.
+    /// How long to wait before this upstream is queried again, where it is the only one.
     pub(super) fn repeat_after(&self) -> Option<Duration> {
         self.times.borrow().repeat_after(self.settings.options.read_timeout)
     }
 
-    /// Asks this upstream, and remembers how it fared.
+    /// Queries this upstream, and records the result.
     pub(super) async fn ask(
         self: &Rc<Self>,
         question: &UpstreamQuestion,
@@ -119,8 +119,8 @@ impl Link {
         }
     }
 
-    /// Asks this upstream beside another that is late; or once more where it is itself late, for its query, or the answer to it,
-    /// may be lost. Late is not silent: that says nothing of its EDNS.
+    /// Queries this upstream because another is late, or once more because it is late itself: the
+    /// query or its response may be lost. Being late says nothing about its EDNS.
     pub(super) async fn ask_as_hedge(
         self: &Rc<Self>,
         question: &UpstreamQuestion,
@@ -130,18 +130,18 @@ impl Link {
         self.ask(question, deadline).await
     }
 
-    /// It has not answered in the time that it mostly takes.
+    /// It has not responded within its usual time.
     pub(super) fn was_late(&self) {
         self.counters().count(UpstreamEvent::Late);
     }
 
-    /// Another, asked later, has answered first.
+    /// Another upstream, queried later, responded first.
     pub(super) fn was_outrun(self: &Rc<Self>) {
-        let follows = self.change_health(UpstreamHealth::outrun);
-        self.check_if(follows);
+        let next_step = self.change_health(UpstreamHealth::outrun);
+        self.run(next_step);
     }
 
-    /// Waits until a check has found that it does not answer.
+    /// Waits until a health check has failed.
     pub(super) async fn fails_check(&self) {
         if !self.health.borrow().is_failing() {
             self.check_failed.notified().await;
@@ -153,8 +153,8 @@ impl Link {
         if failure.cause == FailureCause::Malformed {
             self.counters().count(UpstreamEvent::Malformed);
         }
-        let follows = self.change_health(UpstreamHealth::failed);
-        self.check_if(follows);
+        let next_step = self.change_health(UpstreamHealth::failed);
+        self.run(next_step);
     }
 
     pub(super) fn change_health<T>(&self, change: impl FnOnce(&mut UpstreamHealth) -> T) -> T {
@@ -169,17 +169,17 @@ impl Link {
         outcome
     }
 
-    fn check_if(self: &Rc<Self>, follows: Follows) {
-        match follows {
-            Follows::Nothing => {}
-            Follows::Check => {
+    fn run(self: &Rc<Self>, next_step: NextStep) {
+        match next_step {
+            NextStep::Nothing => {}
+            NextStep::Check => {
                 tokio::task::spawn_local(check::until_healthy(Rc::downgrade(self)));
             }
         }
     }
 
-    /// One question to this upstream, with an OPT if it has EDNS. An answer that may be nothing but the refusal of the OPT
-    /// has the question asked once more without.
+    /// One exchange with this upstream, with an OPT if it supports EDNS. If the response may be due
+    /// to the OPT, the query is sent again without one.
     pub(super) async fn exchange(
         self: &Rc<Self>,
         question: &UpstreamQuestion,
@@ -188,13 +188,13 @@ impl Link {
         check::probe_what_is_missing(self);
         let randomize_case = self.settings.options.randomize_case;
         let has_edns = self.edns.borrow().ability.is_used();
-        let form = Form { randomize_case, has_edns };
+        let form = QueryForm { randomize_case, has_edns };
         let has_time = self.has_time(deadline);
         let outcome = self.exchange_in(form, question, deadline).await;
         match self.learn(form, has_time, &outcome) {
             EdnsVerdict::Believed => outcome,
             EdnsVerdict::AskWithout => {
-                let form = Form { has_edns: false, ..form };
+                let form = QueryForm { has_edns: false, ..form };
                 let without = self.exchange_in(form, question, deadline).await;
                 let Ok(response) = without else { return outcome };
                 self.edns.borrow_mut().answered_without(response.rcode, Instant::now());
@@ -203,16 +203,18 @@ impl Link {
         }
     }
 
-    /// Whether silence until the deadline means something: that it is as long as an answer may take.
+    /// Whether silence until the deadline counts against the upstream: it must last a full
+    /// time-out.
     fn has_time(&self, deadline: Instant) -> bool {
         let enough = self.settings.options.read_timeout.min(UPSTREAM_CONNECT_TIMEOUT);
         Instant::now() + enough <= deadline
     }
 
-    /// What an exchange in this form says of the upstream's EDNS, and of itself.
+    /// Records what an exchange in this form says about the upstream's EDNS, and whether its
+    /// response is believed.
     fn learn(
         &self,
-        form: Form,
+        form: QueryForm,
         had_time: bool,
         outcome: &Result<Response, ExchangeFailure>,
     ) -> EdnsVerdict {
@@ -233,11 +235,11 @@ impl Link {
         EdnsVerdict::Believed
     }
 
-    /// By the way that options and client ask for. A client that came over TCP is asked for over UDP where the upstream has no
-    /// TCP.
+    /// Uses the protocol that the options and the client's transport call for. Where the upstream
+    /// has no TCP, queries of TCP clients go over UDP.
     async fn exchange_in(
         self: &Rc<Self>,
-        form: Form,
+        form: QueryForm,
         question: &UpstreamQuestion,
         deadline: Instant,
     ) -> Result<Response, ExchangeFailure> {
@@ -267,7 +269,7 @@ impl Link {
         outcome
     }
 
-    /// Whether this question goes over UDP, and over TCP only if its answer is cut.
+    /// Whether this query goes over UDP, and over TCP only if the response is truncated.
     pub(super) fn is_asked_over_udp(&self, question: &UpstreamQuestion) -> bool {
         match (&self.upstream().way, self.settings.options.transport) {
             (Way::Tls { .. }, _) | (Way::Dns, UpstreamTransport::Tcp) => false,
@@ -286,7 +288,8 @@ impl Link {
         if !response.truncated {
             return Ok(response);
         }
-        // Who came over UDP has more from a cut answer than from none, and comes back over TCP if that is too little.
+        // A UDP client is better served by a truncated response than by none: it can retry over
+        // TCP.
         let may_be_cut = match question.transport {
             Transport::Udp => true,
             Transport::Tcp => false,
@@ -360,7 +363,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Forgotten with its `forward` line.
+        // A dropped upstream no longer counts as down.
         if self.health.borrow().state() == UpstreamState::Down {
             self.counters().count(UpstreamEvent::CameBack);
         }
@@ -375,8 +378,8 @@ fn response_of(reading: Reading) -> Result<Response, FailureCause> {
     }
 }
 
-/// Whether a query may have come to nothing for what is in it. Where nobody is there, it did not; nor where the answer was not
-/// waited for.
+/// Whether the upstream may have ignored the query for its content. Not if it could not be reached,
+/// or if the response was not waited for long enough.
 fn is_left_unanswered(cause: &FailureCause, had_time: bool) -> bool {
     match cause {
         FailureCause::ReadTimeout => had_time,

@@ -1,8 +1,8 @@
-//! `loop`: finds upstreams that send our own questions back to us.
+//! `loop`: finds upstreams that send our own queries back to us.
 //!
-//! For each upstream a name is drawn that nobody can guess. The first shard asks the upstream for it, and the shard that then
-//! sees a question for it come in knows whose doing that is. Invariant: only a name whose probe is on its way counts, so an
-//! old one that turns up again does no harm.
+//! Each upstream gets a random name that nobody can guess. The first shard queries the upstream for
+//! it. A shard that receives a query for that name knows which upstream sent it. Invariant: a name
+//! counts only while its probe is in flight, so a late duplicate does no harm.
 
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,22 +18,22 @@ use crate::client::Transport;
 use crate::corefile::value::zone::Zone;
 use crate::limits::{LOOP_PROBE_EVERY, LOOP_PROBE_TIMEOUT};
 
-/// HINFO (RFC 1035, section 3.3.2), which nobody else asks for.
+/// HINFO (RFC 1035, section 3.3.2), which clients hardly ever ask for.
 pub const TYPE_HINFO: u16 = 13;
 
-/// What goes to one upstream.
+/// The probe of one upstream.
 #[derive(Debug)]
 pub(super) struct Probe {
     /// `R1.R2.ZONE`, with 128 random bits, in wire format and lower case.
     name: Vec<u8>,
-    /// The same, for people.
+    /// The same name as text.
     text: String,
-    is_on_its_way: AtomicBool,
+    is_in_flight: AtomicBool,
     has_come_back: AtomicBool,
 }
 
 impl Probe {
-    /// `None` for a zone so long that no name has room below it.
+    /// `None` for a zone so long that the name would exceed 255 bytes.
     pub(super) fn new(zone: &Zone) -> Option<Self> {
         let labels: [String; 2] =
             std::array::from_fn(|_| format!("{:016x}", rand::rng().random::<u64>()));
@@ -47,7 +47,7 @@ impl Probe {
         (name.len() <= NAME_LEN_MAX).then_some(Self {
             name,
             text,
-            is_on_its_way: AtomicBool::new(false),
+            is_in_flight: AtomicBool::new(false),
             has_come_back: AtomicBool::new(false),
         })
     }
@@ -55,15 +55,16 @@ impl Probe {
 
 /// The packet path's side.
 impl ForwardSettings {
-    /// Whether a question for HINFO at `name`, in wire format and lower case, is one of our own, come back: its upstream is
-    /// then given no more questions. To be asked where CoreDNS has the plugin `loop`: behind `kubernetes`, before `forward`.
+    /// Whether an HINFO query for `name` (wire format, lower case) is our own probe. If so, its
+    /// upstream is marked and gets no more queries. Call this where CoreDNS has the plugin `loop`:
+    /// after `kubernetes`, before `forward`.
     pub fn is_own_probe(&self, name: &[u8]) -> bool {
-        let sent_there = |upstream: &&Upstream| {
+        let was_probed_with = |upstream: &&Upstream| {
             upstream.probe.as_ref().is_some_and(|probe| {
-                probe.is_on_its_way.load(Ordering::Relaxed) && probe.name == name
+                probe.is_in_flight.load(Ordering::Relaxed) && probe.name == name
             })
         };
-        let Some(upstream) = self.upstreams.iter().find(sent_there) else { return false };
+        let Some(upstream) = self.upstreams.iter().find(was_probed_with) else { return false };
         upstream.set_looping();
         true
     }
@@ -71,7 +72,7 @@ impl ForwardSettings {
 
 /// The control plane's side.
 impl Upstream {
-    /// Whether it has sent a question of ours back to us.
+    /// Whether it has sent our probe back to us.
     #[must_use]
     pub fn is_looping(&self) -> bool {
         self.probe.as_ref().is_some_and(|probe| probe.has_come_back.load(Ordering::Relaxed))
@@ -84,7 +85,7 @@ impl Upstream {
         }
     }
 
-    /// What the log and `/ready` say of an upstream that loops: which, why, and what to do.
+    /// The message in the log and on `/ready` about an upstream that loops.
     #[must_use]
     pub fn loop_message(&self) -> String {
         let address = self.address;
@@ -95,9 +96,9 @@ impl Upstream {
         };
         let advice = match &self.origin {
             AddressOrigin::ResolvConf(path) if address.ip().is_loopback() => format!(
-                "a loopback address is this server itself, and {} names it for a resolver of the node: forward to \
-                 /run/systemd/resolve/resolv.conf or to the real resolvers' addresses, or give the kubelet \
-                 `resolvConf: /run/systemd/resolve/resolv.conf`",
+                "a loopback address is this server itself, and {} lists it for a resolver of the \
+                 node: forward to /run/systemd/resolve/resolv.conf or to the real resolvers' \
+                 addresses, or give the kubelet `resolvConf: /run/systemd/resolve/resolv.conf`",
                 path.display()
             ),
             AddressOrigin::Corefile | AddressOrigin::Host(_) if address.ip().is_loopback() => {
@@ -105,23 +106,24 @@ impl Upstream {
                     .into()
             }
             AddressOrigin::Corefile | AddressOrigin::Host(_) | AddressOrigin::ResolvConf(_) => {
-                "it forwards to this server: take one of the two out of the other's configuration"
+                "it forwards to this server: remove one of the two from the other's configuration"
                     .into()
             }
         };
         format!(
-            "the upstream {address}{origin} sends our questions back to us, so it is asked no more: {advice}"
+            "upstream {address}{origin} sends our own queries back, so it gets no more queries: \
+             {advice}"
         )
     }
 
-    /// CoreDNS's last words, for `loop fatal`; `zone` is the block's, and so is `served_at`: `:53`, or with `bind` an address.
-    /// `None` if it does not loop.
+    /// CoreDNS's message before it exits, for `loop fatal`. `zone` and `served_at` are the block's;
+    /// `served_at` is `:53`, or an address with `bind`. `None` if this upstream does not loop.
     #[must_use]
     pub fn fatal_loop_message(&self, zone: &Zone, served_at: &str) -> Option<String> {
         let probe = self.probe.as_ref().filter(|_| self.is_looping())?;
         Some(format!(
-            "Loop ({} -> {served_at}) detected for zone \"{}\", see https://coredns.io/plugins/loop#troubleshooting. \
-             Query: \"HINFO {}\"",
+            "Loop ({} -> {served_at}) detected for zone \"{}\", see \
+             https://coredns.io/plugins/loop#troubleshooting. Query: \"HINFO {}\"",
             self.address, zone.text, probe.text
         ))
     }
@@ -135,7 +137,7 @@ impl Drop for Upstream {
     }
 }
 
-/// Asks each upstream, until it answers or its probe has come back.
+/// Probes each upstream until it responds or its probe comes back.
 pub(super) fn probe(links: &[Rc<Link>]) {
     for link in links.iter().filter(|link| link.upstream().probe.is_some()) {
         tokio::task::spawn_local(probe_one(Rc::downgrade(link)));
@@ -147,7 +149,7 @@ async fn probe_one(link: Weak<Link>) {
     while let Some(held) = link.upgrade()
         && let Some(probe) = &held.upstream().probe
     {
-        probe.is_on_its_way.store(true, Ordering::Relaxed);
+        probe.is_in_flight.store(true, Ordering::Relaxed);
         let question = UpstreamQuestion {
             name: probe.name.as_slice().into(),
             qtype: TYPE_HINFO,
@@ -159,7 +161,7 @@ async fn probe_one(link: Weak<Link>) {
         };
         let outcome = held.exchange(&question, give_up_at).await;
         if outcome.is_ok() || held.upstream().is_looping() || Instant::now() >= give_up_at {
-            probe.is_on_its_way.store(false, Ordering::Relaxed);
+            probe.is_in_flight.store(false, Ordering::Relaxed);
             return;
         }
         drop(held);

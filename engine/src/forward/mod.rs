@@ -1,12 +1,12 @@
-//! Questions that others answer: the upstreams of one `forward` line, asked from within a shard.
+//! `forward` in one shard: sends a question to the upstreams of one line until one answers.
 //!
 //! ```text
-//!   ask ─→ room? ─→ order by policy and health ─→ one upstream ─(late)─→ and another beside it ─→ the first answer
-//!                                                  │             └─(the only one)─→ and itself again
-//!                                                  └─ failed, or a code of `failover` ─→ the next, while there is time
+//! admit ─→ order by policy and health ─→ query one ─(late)─→ hedge or repeat ─→ first response
+//!                                          └─(failed, or a code of `failover`)─→ query the next
 //! ```
-//! `settings` is made by the control plane and shared by all shards; everything else belongs to one shard and lives in its
-//! runtime. Invariant: every question ends by its deadline, and gives its room back however it ends.
+//! The control plane builds `settings`, which all shards share. Everything else belongs to one
+//! shard.
+//! Invariant: every question ends by its deadline and always leaves the in-flight count.
 
 mod ability;
 mod check;
@@ -48,7 +48,7 @@ use hedge::HedgeBudget;
 use link::Link;
 use policy::Order;
 
-/// What upstreams are asked.
+/// A question for upstreams, and the flags of the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamQuestion {
     /// Wire format, lower case, uncompressed: 1 to 255 bytes, root label included.
@@ -61,11 +61,11 @@ pub struct UpstreamQuestion {
     pub checking_disabled: bool,
     /// RD
     pub recursion_desired: bool,
-    /// How the client came.
+    /// The client's.
     pub transport: Transport,
 }
 
-/// Which of how many shards.
+/// The index of a shard, and the number of shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardNumber {
     pub index: usize,
@@ -80,13 +80,14 @@ pub struct Upstreams {
     metrics: Arc<ShardMetrics>,
     in_flight: Cell<usize>,
     in_flight_max: usize,
-    /// Questions so far: whose turn it is.
+    /// Questions so far, for `policy round_robin`.
     turn: Cell<usize>,
     hedges: RefCell<HedgeBudget>,
 }
 
 impl Upstreams {
-    /// Must be called in the shard's runtime. The first shard asks each upstream whether it loops, if `loop` wants to know.
+    /// Must be called in the shard's runtime. The first shard probes each upstream for loops, if
+    /// the block has `loop`.
     #[must_use]
     pub fn new(
         settings: &Arc<ForwardSettings>,
@@ -112,19 +113,19 @@ impl Upstreams {
         })
     }
 
-    /// Asks upstreams, one after the other and at times two at once, until one answers. A `truncated` response is for the
-    /// client alone, who may come back over TCP.
+    /// Queries upstreams one after another, sometimes two at once, until one answers. A `truncated`
+    /// response is for the client only, which may retry over TCP.
     ///
-    /// May be dropped at any time: what is on its way then ends.
+    /// May be dropped at any time; exchanges in flight end then.
     ///
     /// # Errors
-    /// Why there is no answer, and with which response code the client is told so.
+    /// Why there is no response, with the response code for the client.
     pub async fn ask(
         &self,
         question: &UpstreamQuestion,
         deadline: Instant,
     ) -> Result<Response, ForwardFailure> {
-        let _room = self.take_room()?;
+        let _guard = self.admit()?;
         let mut order = self.order()?;
         let mut outcome = Err(ForwardFailure::NoneHealthy);
         while Instant::now() < deadline
@@ -132,7 +133,7 @@ impl Upstreams {
         {
             let next = self.ask_hedged(index, &mut order, question, deadline).await;
             match next {
-                // What can be had of all upstreams is better than nothing.
+                // If no upstream does better, the client gets this response.
                 Ok(response) if self.fails_over(&response) && order.has_untried() => {
                     outcome = Ok(response);
                 }
@@ -144,7 +145,7 @@ impl Upstreams {
         outcome
     }
 
-    /// Whether the block's next `forward` is to be asked, which may know better (`next`, `next_on_nodata`).
+    /// Whether the block's next `forward` line should be tried (`next`, `next_on_nodata`).
     #[must_use]
     pub fn passes_on(&self, response: &Response) -> bool {
         let options = &self.settings.options;
@@ -152,23 +153,25 @@ impl Upstreams {
             || (options.next_on_nodata && response.kind == Kind::NoData)
     }
 
-    /// Questions on their way.
+    /// Questions in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.get()
     }
 
-    fn take_room(&self) -> Result<Room<'_>, ForwardFailure> {
+    fn admit(&self) -> Result<InFlightGuard<'_>, ForwardFailure> {
         let in_flight = self.in_flight.get();
         if in_flight >= self.in_flight_max {
             self.metrics.count(ShardEvent::ForwardRejected, 1);
             return Err(ForwardFailure::TooMany { max: self.in_flight_max });
         }
         self.in_flight.set(in_flight + 1);
-        Ok(Room { in_flight: &self.in_flight })
+        debug_assert!(self.in_flight.get() <= FORWARD_IN_FLIGHT_MAX);
+        Ok(InFlightGuard { in_flight: &self.in_flight })
     }
 
-    /// The upstreams to try; where all are down, one at random, for the checks may be what is broken.
+    /// The upstreams to try. If all are down, one at random, since the health checks may be at
+    /// fault.
     fn order(&self) -> Result<Order, ForwardFailure> {
         let options = &self.settings.options;
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
@@ -189,8 +192,8 @@ impl Upstreams {
         Ok(Order::only(down[random.random_range(0..down.len())]))
     }
 
-    /// One try; where its upstream is late, another one is asked as well, or the same once more if it is the only one, and the
-    /// first answer counts.
+    /// One try. If the upstream is late, another is queried as well, or the same again if it is the
+    /// only one; the first response counts.
     async fn ask_hedged(
         &self,
         index: usize,
@@ -203,18 +206,18 @@ impl Upstreams {
         if !self.settings.options.hedge {
             return link.ask(question, deadline).await;
         }
-        let has_other = order.has_fresh();
+        let has_other = order.has_healthy_untried();
         if has_other && let Some(late_after) = link.hedge_after() {
-            return self.ask_beside(link, late_after, order, question, deadline).await;
+            return self.ask_with_hedge(link, late_after, order, question, deadline).await;
         }
         let may_repeat = !has_other && link.is_asked_over_udp(question) && order.repeat();
         if may_repeat && let Some(late_after) = link.repeat_after() {
-            return self.ask_twice(link, late_after, question, deadline).await;
+            return self.ask_with_repeat(link, late_after, question, deadline).await;
         }
         link.ask(question, deadline).await
     }
 
-    async fn ask_beside(
+    async fn ask_with_hedge(
         &self,
         link: &Rc<Link>,
         late_after: Duration,
@@ -229,7 +232,8 @@ impl Upstreams {
         }
         link.was_late();
         if !self.hedges.borrow_mut().spend() {
-            // Not while it may be slow and no more. One that answers nobody is not waited for.
+            // No hedge for an upstream that may just be slow; but do not wait for one whose health
+            // check fails.
             tokio::select! {
                 outcome = &mut first => return outcome,
                 () = link.fails_check() => {}
@@ -251,8 +255,8 @@ impl Upstreams {
         }
     }
 
-    /// The only upstream, in whose place no other can be asked: what was lost on the way is sent once more.
-    async fn ask_twice(
+    /// For an only upstream: a query that may be lost is sent once more.
+    async fn ask_with_repeat(
         &self,
         link: &Rc<Link>,
         late_after: Duration,
@@ -275,7 +279,7 @@ impl Upstreams {
         }
     }
 
-    /// Whether nothing better can be hoped for.
+    /// Whether this result ends the try, though another query is in flight.
     fn settles(&self, outcome: &Result<Response, ForwardFailure>) -> bool {
         outcome.as_ref().is_ok_and(|response| !self.fails_over(response))
     }
@@ -285,13 +289,14 @@ impl Upstreams {
     }
 }
 
-/// One question's room among those on their way.
-struct Room<'r> {
+/// Counts one question as in flight while it exists.
+struct InFlightGuard<'r> {
     in_flight: &'r Cell<usize>,
 }
 
-impl Drop for Room<'_> {
+impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
+        debug_assert!(self.in_flight.get() > 0);
         self.in_flight.set(self.in_flight.get() - 1);
     }
 }

@@ -1,7 +1,7 @@
-//! Which upstreams one question goes to, and in which order.
+//! The order in which one question tries the upstreams.
 //!
-//! Pure: what is known of the upstreams, the turn and the dice are handed in. Invariant: an `Order` names every upstream at
-//! most twice, and one that stands alone three times, none that is down or loops, and ends.
+//! Pure: states, turn and dice are arguments. Invariant: an `Order` ends. It holds no upstream that
+//! is down or loops, and each of the others at most twice; a single upstream may add one repeat.
 
 use super::health::UpstreamState;
 use crate::forward::options::Policy;
@@ -10,17 +10,18 @@ use crate::limits::FORWARD_TRIES_MAX;
 /// The tries of one question.
 #[derive(Debug)]
 pub(super) struct Order {
-    /// Indices of upstreams: those that are well first, then those in doubt; either by the policy.
+    /// Indices: healthy upstreams first, then suspect ones, each group ordered by the policy.
     upstreams: Vec<usize>,
     healthy_count: usize,
     tried_count: usize,
     tries_max: usize,
-    /// The only upstream may be asked twice at once, for one of its tries.
+    /// An only upstream may be queried twice at once, in one of its tries.
     may_repeat: bool,
 }
 
 impl Order {
-    /// `states`: by upstream. `turn` counts questions. `dice(n)` is drawn from 0..n. `attempts_max`: 0 for no bound but ours.
+    /// `states`: by upstream. `turn` counts questions. `dice(n)` returns a number in 0..n.
+    /// `attempts_max`: 0 means no bound but ours.
     pub(super) fn new(
         policy: Policy,
         states: &[UpstreamState],
@@ -39,12 +40,12 @@ impl Order {
             }
         }
         upstreams.retain(|index| {
-            matches!(states[*index], UpstreamState::Healthy | UpstreamState::Doubtful)
+            matches!(states[*index], UpstreamState::Healthy | UpstreamState::Suspect)
         });
         upstreams.sort_by_key(|index| states[*index] != UpstreamState::Healthy);
         let healthy_count =
             upstreams.iter().filter(|index| states[**index] == UpstreamState::Healthy).count();
-        // Each once; or twice, while that makes no more than a few.
+        // Each once, or twice as long as the total stays within FORWARD_TRIES_MAX.
         let tries_max = upstreams.len().max(FORWARD_TRIES_MAX.min(2 * upstreams.len()));
         let tries_max = if attempts_max == 0 { tries_max } else { tries_max.min(attempts_max) };
         let may_repeat = upstreams.len() == 1 && tries_max > 1;
@@ -71,17 +72,17 @@ impl Order {
         Some(index)
     }
 
-    /// Whether `next` would give an upstream that is well and has not been asked yet: one that is worth a hedge.
-    pub(super) fn has_fresh(&self) -> bool {
+    /// Whether `next` would return a healthy upstream that was not tried yet: worth a hedge.
+    pub(super) fn has_healthy_untried(&self) -> bool {
         self.tried_count < self.healthy_count && self.tried_count < self.tries_max
     }
 
-    /// Whether the only upstream may be asked once more beside the try that is under way; once.
+    /// Whether an only upstream may be queried again within the current try; true at most once.
     pub(super) fn repeat(&mut self) -> bool {
         std::mem::take(&mut self.may_repeat)
     }
 
-    /// Whether there is an upstream that has not been asked yet.
+    /// Whether there is an upstream that was not tried yet.
     pub(super) fn has_untried(&self) -> bool {
         self.tried_count < self.upstreams.len().min(self.tries_max)
     }
@@ -89,7 +90,7 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
-    use super::UpstreamState::{Doubtful, Down, Healthy, Loops};
+    use super::UpstreamState::{Down, Healthy, Loops, Suspect};
     use super::*;
 
     fn check(
@@ -114,28 +115,28 @@ mod tests {
         check(Policy::Sequential, &[Healthy; 6], 0, 0, &[0, 1, 2, 3, 4, 5]);
         check(Policy::Sequential, &well, 0, 1, &[0]);
         check(Policy::Sequential, &well, 0, 100, &[0, 1, 2, 0]);
-        check(Policy::Sequential, &[Doubtful, Healthy, Down], 0, 0, &[1, 0, 1, 0]);
-        check(Policy::RoundRobin, &[Doubtful, Healthy, Loops, Healthy], 3, 0, &[3, 1, 0, 3]);
+        check(Policy::Sequential, &[Suspect, Healthy, Down], 0, 0, &[1, 0, 1, 0]);
+        check(Policy::RoundRobin, &[Suspect, Healthy, Loops, Healthy], 3, 0, &[3, 1, 0, 3]);
         check(Policy::Sequential, &[Down, Loops], 0, 0, &[]);
         check(Policy::RoundRobin, &[], 1, 0, &[]);
     }
 
     #[test]
-    fn one_upstream_alone_is_asked_twice_at_once_for_one_try() {
+    fn an_only_upstream_may_be_repeated_within_one_try() {
         let check = |states: &[UpstreamState], attempts_max, expected| {
             let mut order = Order::new(Policy::Sequential, states, 0, |_| 0, attempts_max);
             order.next();
             assert_eq!([order.repeat(), order.repeat()], expected, "{states:?} {attempts_max}");
         };
         check(&[Healthy], 0, [true, false]);
-        check(&[Down, Doubtful], 2, [true, false]);
+        check(&[Down, Suspect], 2, [true, false]);
         check(&[Healthy], 1, [false, false]);
-        check(&[Healthy, Doubtful], 0, [false, false]);
+        check(&[Healthy, Suspect], 0, [false, false]);
         assert!(!Order::only(0).repeat());
     }
 
     #[test]
-    fn random_orders_are_all_there_and_equally_often() {
+    fn random_orders_are_equally_likely() {
         let mut seed = 7_u64;
         let mut dice = |count: usize| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
@@ -151,10 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn a_hedge_goes_to_an_upstream_that_is_well_and_not_asked_yet() {
-        let mut order = Order::new(Policy::Sequential, &[Healthy, Doubtful, Healthy], 0, |_| 0, 0);
-        assert_eq!((order.next(), order.has_fresh()), (Some(0), true));
-        assert_eq!((order.next(), order.has_fresh()), (Some(2), false));
+    fn a_hedge_goes_to_a_healthy_upstream_that_was_not_tried() {
+        let mut order = Order::new(Policy::Sequential, &[Healthy, Suspect, Healthy], 0, |_| 0, 0);
+        assert_eq!((order.next(), order.has_healthy_untried()), (Some(0), true));
+        assert_eq!((order.next(), order.has_healthy_untried()), (Some(2), false));
         assert_eq!(
             (order.has_untried(), order.next(), order.has_untried()),
             (true, Some(1), false)

@@ -1,7 +1,7 @@
-//! The query that goes to an upstream, made anew for each try.
+//! The query to an upstream, built anew for each try.
 //!
-//! Invariant: id and case come from a generator that cannot be guessed (RFC 5452, section 9.2), and nothing but the question
-//! and its flags comes from the client.
+//! Invariant: id and letter case come from an unpredictable generator (RFC 5452, section 9.2), and
+//! only the question and its flags come from the client.
 
 use rand::{Rng as _, RngExt as _};
 use wire::header::{AD, CD, HEADER_LEN, RD, TYPE_OPT};
@@ -15,10 +15,10 @@ const LENGTH_LEN: usize = 2;
 /// DO, in the lower half of OPT's TTL (RFC 6891, section 6.1.4).
 const DNSSEC_OK: u16 = 0x8000;
 
-/// A query that is ready to be sent.
+/// A query ready to send.
 #[derive(Debug)]
 pub(super) struct Query {
-    /// The message behind its length.
+    /// The message, after its two-byte length.
     stream: Vec<u8>,
     name_len: usize,
     qtype: u16,
@@ -26,19 +26,20 @@ pub(super) struct Query {
     case_must_match: bool,
 }
 
-/// Which of a query's choices differ from try to try.
+/// The choices of a query that differ from try to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Form {
-    /// 0x20: each letter's case is drawn.
+pub(super) struct QueryForm {
+    /// Draw the case of each letter (0x20).
     pub(super) randomize_case: bool,
-    /// OPT is there (RFC 6891).
+    /// Add an OPT (RFC 6891).
     pub(super) has_edns: bool,
 }
 
 impl Query {
-    pub(super) fn new(question: &UpstreamQuestion, form: Form) -> Self {
-        // AD says that the answer's AD will be understood (RFC 6840, section 5.7): whoever keeps the answer needs to know it,
-        // and clears it for clients that did not ask. Servers older than EDNS want this bit to be 0 (RFC 1035, section 4.1.1).
+    pub(super) fn new(question: &UpstreamQuestion, form: QueryForm) -> Self {
+        // AD asks for a meaningful AD in the response (RFC 6840, section 5.7): a cache needs it,
+        // and clears it for clients that did not ask. To servers older than EDNS the bit must be 0
+        // (RFC 1035, section 4.1.1).
         let mut flags = if form.has_edns { AD } else { 0 };
         if question.recursion_desired {
             flags |= RD;
@@ -71,7 +72,7 @@ impl Query {
         query
     }
 
-    /// Gives it another id.
+    /// Replaces the id by a new random one.
     pub(super) fn draw_id(&mut self) {
         let id: u16 = rand::rng().random();
         self.stream[LENGTH_LEN..][..2].copy_from_slice(&id.to_be_bytes());
@@ -93,17 +94,17 @@ impl Query {
         u16::from_be_bytes([self.stream[LENGTH_LEN], self.stream[LENGTH_LEN + 1]])
     }
 
-    /// As it is sent over UDP.
+    /// The message for UDP.
     pub(super) fn message(&self) -> &[u8] {
         &self.stream[LENGTH_LEN..]
     }
 
-    /// As it is sent over TCP and TLS.
+    /// The message with its length, for TCP and TLS.
     pub(super) fn stream(&self) -> &[u8] {
         &self.stream
     }
 
-    /// What its answer must match.
+    /// What a response must match.
     pub(super) fn asked(&self) -> Asked<'_> {
         Asked {
             id: self.id(),
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
     use crate::client::Transport;
 
-    const EDNS: Form = Form { randomize_case: false, has_edns: true };
+    const EDNS: QueryForm = QueryForm { randomize_case: false, has_edns: true };
 
     fn question(name: &str) -> UpstreamQuestion {
         UpstreamQuestion {
@@ -142,7 +143,7 @@ mod tests {
         }
     }
 
-    fn check(question: &UpstreamQuestion, form: Form) {
+    fn check(question: &UpstreamQuestion, form: QueryForm) {
         let query = Query::new(question, form);
         let (length, message) = query.stream().split_at(2);
         assert_eq!((query.message(), length), (message, &(message.len() as u16).to_be_bytes()[..]));
@@ -173,8 +174,8 @@ mod tests {
         let longest = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
         for name in ["www.example.org", ".", &longest] {
             check(&question(name), EDNS);
-            check(&question(name), Form { has_edns: false, ..EDNS });
-            check(&question(name), Form { randomize_case: true, ..EDNS });
+            check(&question(name), QueryForm { has_edns: false, ..EDNS });
+            check(&question(name), QueryForm { randomize_case: true, ..EDNS });
         }
         check(&UpstreamQuestion { recursion_desired: true, ..question("a") }, EDNS);
         check(&UpstreamQuestion { dnssec_ok: true, ..question("a") }, EDNS);
@@ -182,9 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn letters_and_nothing_else_change_their_case() {
+    fn only_letters_change_their_case() {
         let question = question("abc-[`{@-1.ExAmPlE");
-        let form = Form { randomize_case: true, ..EDNS };
+        let form = QueryForm { randomize_case: true, ..EDNS };
         let spellings: BTreeSet<Vec<u8>> =
             (0..1000).map(|_| Query::new(&question, form).asked().name.to_vec()).collect();
         // 2^10 spellings: a thousand draws hit some 640 of them.

@@ -1,6 +1,6 @@
-//! The name servers of a resolv.conf file, as addresses that a socket can be connected to.
+//! The name servers of a resolv.conf file, as addresses that a socket can connect to.
 //!
-//! Invariant: what cannot be understood costs its line, which is reported, and never the file.
+//! Invariant: a line that cannot be used is reported and skipped; it never invalidates the file.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -10,29 +10,29 @@ use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
 const DNS_PORT: u16 = 53;
 
-/// What a file names.
+/// The name servers of one file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct NameServers {
-    /// In their order, each once.
+    /// In the file's order, each once.
     pub(super) addresses: Vec<SocketAddr>,
-    /// Link-local ones whose interface is not there.
+    /// Link-local addresses whose interface is missing.
     pub(super) unreachable: Vec<SocketAddr>,
-    /// What of the file is of no use, for people.
+    /// Messages about lines that cannot be used.
     pub(super) problems: Vec<String>,
 }
 
-/// Why an address is of no use.
+/// Why an address cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum AddressError {
     NoInterface {
         address: Ipv6Addr,
         interface: String,
     },
-    /// A link-local address without one.
+    /// A link-local address that names no interface.
     InterfaceMissing(Ipv6Addr),
 }
 
-/// Words other than `nameserver` are about the search list and the resolver library.
+/// Reads the `nameserver` lines. All others configure the search list and the resolver library.
 pub(super) fn name_servers(text: &[u8]) -> NameServers {
     const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
@@ -68,7 +68,8 @@ fn name_server(line: &[u8]) -> Option<Result<SocketAddr, Problem>> {
             errors.iter().find(|error| matches!(error, ParseError::InvalidIp(..)))?;
             let text = str::from_utf8(line).ok()?.split([';', '#']).next()?;
             let word = text.trim().strip_prefix("nameserver")?.split_whitespace().next()?;
-            // The crate knows letters and digits only; interfaces are called br-lan and eth0.100, too.
+            // The crate accepts only letters and digits, but interfaces may be called br-lan or
+            // eth0.100.
             let scoped = word.split_once('%').and_then(|(ip, interface)| {
                 Some((ip.parse::<Ipv6Addr>().ok()?, interface.to_owned()))
             });
@@ -81,17 +82,17 @@ fn name_server(line: &[u8]) -> Option<Result<SocketAddr, Problem>> {
     Some(upstream_address(ip, interface.as_deref(), DNS_PORT).map_err(Problem::Address))
 }
 
-/// The address that a socket is connected to, and that its answers come from. `interface`: a name or a number.
+/// The address to connect to, from which responses will come. `interface`: a name or a number.
 ///
 /// # Errors
-/// An address that needs an interface which is not there.
+/// The address needs an interface that is not named or does not exist.
 pub(super) fn upstream_address(
     ip: IpAddr,
     interface: Option<&str>,
     port: u16,
 ) -> Result<SocketAddr, AddressError> {
     let ip = match ip.to_canonical() {
-        // "This host" (RFC 1122, section 3.2.1.3): answers come from the loopback address.
+        // "This host" (RFC 1122, section 3.2.1.3): responses come from the loopback address.
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
@@ -108,7 +109,7 @@ pub(super) fn upstream_address(
         (IpAddr::V6(ip), None) if ip.is_unicast_link_local() => {
             Err(AddressError::InterfaceMissing(ip))
         }
-        // To the kernel an interface says nothing of other addresses.
+        // The kernel ignores the interface of other addresses.
         (ip, Some(_) | None) => Ok(SocketAddr::new(ip, port)),
     }
 }
@@ -122,7 +123,7 @@ fn scope_id(interface: &str) -> Option<u32> {
 }
 
 impl AddressError {
-    /// The address for what it is: connecting to it fails, and says so.
+    /// The address without its interface. Connecting to it fails, and the error says why.
     pub(super) fn bare(&self, port: u16) -> SocketAddr {
         match self {
             Self::NoInterface { address, .. } | Self::InterfaceMissing(address) => {
@@ -135,7 +136,7 @@ impl AddressError {
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoAddress(word) => write!(formatter, "`nameserver {word}` is no IP address"),
+            Self::NoAddress(word) => write!(formatter, "`nameserver {word}` is not an IP address"),
             Self::Address(error) => write!(formatter, "{error}"),
         }
     }
@@ -146,12 +147,13 @@ impl fmt::Display for AddressError {
         match self {
             Self::NoInterface { address, interface } => write!(
                 formatter,
-                "{address}%{interface} cannot be reached: there is no interface {interface} here (`ip link` lists them; a \
-                 pod has its own unless it runs with hostNetwork)"
+                "{address}%{interface} cannot be reached: there is no interface {interface} here \
+                 (`ip link` lists them; a pod has its own unless it runs with hostNetwork)"
             ),
             Self::InterfaceMissing(address) => write!(
                 formatter,
-                "{address} is a link-local address, which needs its interface: write {address}%eth0, or the like"
+                "{address} is a link-local address, which needs an interface: write it like \
+                 {address}%eth0"
             ),
         }
     }
@@ -187,37 +189,39 @@ mod tests {
         check("\u{FEFF}nameserver 10.0.0.1\n", &["10.0.0.1:53"], &[]);
         check("nameserver 10.0.0.1", &["10.0.0.1:53"], &[]);
         check("nameserver 10.0.0.1;nameserver 10.0.0.2", &["10.0.0.1:53"], &[]);
-        // The first word counts, as for every resolver.
+        // Only the first word counts, as in every resolver.
         check("nameserver 10.0.0.1 10.0.0.2", &["10.0.0.1:53"], &[]);
         check("", &[], &[]);
         check("search cluster.local\noptions ndots:5", &[], &[]);
         check("nameserver\nNAMESERVER 1.1.1.1\n", &[], &[]);
         check(b"nameserver \xFF\nnameserver 10.0.0.1", &["10.0.0.1:53"], &[]);
         check(
-            "nameserver dns.example\nnameserver 10.0.0.300\nnameserver 10.0.0.1:5353\nnameserver 10.0.0.2",
+            "nameserver dns.example\nnameserver 10.0.0.300\nnameserver 10.0.0.1:5353\n\
+             nameserver 10.0.0.2",
             &["10.0.0.2:53"],
-            &["line 1: `nameserver dns.example` is no", "line 2: ", "line 3: "],
+            &["line 1: `nameserver dns.example` is not", "line 2: ", "line 3: "],
         );
     }
 
     #[test]
-    fn addresses_that_stand_for_others() {
+    fn unspecified_and_mapped_addresses_are_normalized() {
         check("nameserver ::ffff:10.0.0.1\nnameserver 10.0.0.1", &["10.0.0.1:53"], &[]);
         check("nameserver 0.0.0.0\nnameserver ::", &["127.0.0.1:53", "[::1]:53"], &[]);
     }
 
     #[test]
-    fn link_local_addresses_have_an_interface() {
+    fn link_local_addresses_need_an_interface() {
         check("nameserver fe80::1%7\n", &["[fe80::1%7]:53"], &[]);
         check("nameserver fe80::1%lo\n", &["[fe80::1%1]:53"], &[]);
         check("nameserver fe80::1%no-such#7\n", &[], &["interface no-such here"]);
         check(
-            "nameserver fe80::1%no-such.0\nnameserver fe80::2%none0\nnameserver fe80::3%0\nnameserver fe80::4\n",
+            "nameserver fe80::1%no-such.0\nnameserver fe80::2%none0\nnameserver fe80::3%0\n\
+             nameserver fe80::4\n",
             &[],
             &["line 1: fe80::1%no-such.0 cannot", "interface none0", "interface 0", "fe80::4%eth0"],
         );
-        // Elsewhere it says nothing.
+        // Other addresses need no interface.
         check("nameserver fd00::1%none0", &["[fd00::1]:53"], &[]);
-        check("nameserver 10.0.0.1%eth0", &[], &["line 1: `nameserver 10.0.0.1%eth0` is no"]);
+        check("nameserver 10.0.0.1%eth0", &[], &["line 1: `nameserver 10.0.0.1%eth0` is not"]);
     }
 }

@@ -1,6 +1,7 @@
-//! A `forward` line made ready: resolv.conf files read, host names looked up, certificates loaded. The control plane's work.
+//! A `forward` line ready for use: resolv.conf files read, host names resolved, certificates
+//! loaded. The control plane does that.
 //!
-//! Immutable and shared by all shards, but for the one thing that they find out together: whether an upstream loops.
+//! All shards share the settings. They are immutable but for one flag: whether an upstream loops.
 //! Invariant: 1 to `UPSTREAMS_MAX` upstreams.
 
 use std::fmt;
@@ -22,30 +23,30 @@ use crate::forward::options::{ForwardOptions, UpstreamTls};
 use crate::limits::{FORWARD_TIMEOUT, UPSTREAMS_MAX};
 use crate::metrics::{Metrics, UpstreamMetrics};
 
-/// What a `forward` line comes to.
+/// A `forward` line, ready for the shards.
 #[derive(Debug)]
 pub struct ForwardSettings {
     pub options: ForwardOptions,
-    /// In the order of the line; a file or a host may stand for several.
+    /// In the order of the line; a file or a host may yield several.
     pub upstreams: Vec<Upstream>,
-    /// What was read: when one of them changes, the settings must be made anew.
+    /// The files read. If one of them changes, load the settings again.
     pub files: Vec<PathBuf>,
-    /// What is left out, and what to do about it: for the log.
+    /// Messages for the log: what was skipped, and what to do about it.
     pub warnings: Vec<String>,
 }
 
-/// A server that is asked.
+/// One upstream server.
 #[derive(Debug)]
 pub struct Upstream {
     pub address: SocketAddr,
     pub origin: AddressOrigin,
     pub way: Way,
     pub(super) metrics: Arc<UpstreamMetrics>,
-    /// Where `loop` is on.
+    /// `None` without `loop`.
     pub(super) probe: Option<Probe>,
 }
 
-/// How an upstream's address is known.
+/// Where an upstream's address comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressOrigin {
     Corefile,
@@ -55,7 +56,7 @@ pub enum AddressOrigin {
     Host(String),
 }
 
-/// How an upstream is spoken to.
+/// Plain DNS or DNS over TLS.
 #[derive(Clone, Debug)]
 pub enum Way {
     /// Over UDP and TCP.
@@ -64,7 +65,7 @@ pub enum Way {
     Tls { server_name: ServerName<'static>, config: Arc<ClientConfig> },
 }
 
-/// Why a `forward` line cannot be put to work.
+/// Why a `forward` line cannot be used.
 #[derive(Debug)]
 pub enum SettingsError {
     File { path: PathBuf, problem: String },
@@ -76,10 +77,11 @@ pub enum SettingsError {
 }
 
 impl ForwardSettings {
-    /// Reads what the line names. `probe_zone`: the block's zone, if it has `loop`.
+    /// Reads the files and resolves the hosts of the line. `probe_zone`: the block's zone, if the
+    /// block has `loop`.
     ///
     /// # Errors
-    /// The file or host that cannot be had, and why.
+    /// The file or host that is unavailable, and why.
     pub async fn load(
         options: &ForwardOptions,
         probe_zone: Option<&Zone>,
@@ -106,7 +108,7 @@ impl ForwardSettings {
             }
             found.add(target, &options.resolver).await?;
         }
-        for (target, address, origin) in found.first_of_them()? {
+        for (target, address, origin) in found.take_usable()? {
             let way = match &tls_config {
                 Some(config) if has_tls(target) => Way::Tls {
                     server_name: server_name(target, options, address)?,
@@ -124,11 +126,12 @@ impl ForwardSettings {
 
 type Located<'t> = (&'t Target, SocketAddr, AddressOrigin);
 
-/// The addresses that targets stand for.
+/// The addresses of the targets so far.
 #[derive(Default)]
 struct ResolvedTargets<'t> {
     upstreams: Vec<Located<'t>>,
-    /// Their interface is not there: better than no upstream, since connecting says what is wrong.
+    /// Their interface is missing. Used only if there is no other upstream: the error of connecting
+    /// says what is wrong.
     unreachable: Vec<Located<'t>>,
     warnings: Vec<String>,
 }
@@ -143,7 +146,7 @@ impl<'t> ResolvedTargets<'t> {
             Target::Dns(address) | Target::Tls { address, .. } => {
                 match upstream_address(address.ip(), None, address.port()) {
                     Ok(address) => self.upstreams.push((target, address, AddressOrigin::Corefile)),
-                    // The Corefile's reader has warned.
+                    // The Corefile's parser has warned.
                     Err(error) => {
                         let bare = error.bare(address.port());
                         self.unreachable.push((target, bare, AddressOrigin::Corefile));
@@ -187,8 +190,8 @@ impl<'t> ResolvedTargets<'t> {
         Ok(())
     }
 
-    /// As many as may be asked; at least one.
-    fn first_of_them(&mut self) -> Result<Vec<Located<'t>>, SettingsError> {
+    /// 1 to `UPSTREAMS_MAX` upstreams.
+    fn take_usable(&mut self) -> Result<Vec<Located<'t>>, SettingsError> {
         let mut upstreams = std::mem::take(&mut self.upstreams);
         if upstreams.is_empty() {
             upstreams = std::mem::take(&mut self.unreachable);
@@ -198,8 +201,8 @@ impl<'t> ResolvedTargets<'t> {
         }
         if upstreams.len() > UPSTREAMS_MAX {
             self.warnings.push(format!(
-                "only the first {UPSTREAMS_MAX} of {} upstreams are asked: shorten the list, or \
-                 spread it over several server blocks",
+                "only the first {UPSTREAMS_MAX} of {} upstreams are used: shorten the list, or \
+                 split it between server blocks",
                 upstreams.len()
             ));
             upstreams.truncate(UPSTREAMS_MAX);
@@ -208,7 +211,7 @@ impl<'t> ResolvedTargets<'t> {
     }
 }
 
-/// A file's bytes. One that hangs, on a network or as a pipe, does not hold up the control plane.
+/// A file's bytes. A file that hangs, on a network or as a pipe, does not block the control plane.
 async fn read(path: &Path) -> io::Result<Vec<u8>> {
     let path = path.to_owned();
     let reading = tokio::task::spawn_blocking(move || std::fs::read(path));
@@ -216,12 +219,13 @@ async fn read(path: &Path) -> io::Result<Vec<u8>> {
         Ok(read) => read.unwrap_or_else(|error| Err(io::Error::other(error))),
         Err(_) => Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            format!("it has not been read within {FORWARD_TIMEOUT:?}"),
+            format!("not read within {FORWARD_TIMEOUT:?}"),
         )),
     }
 }
 
-/// The name that the upstream must prove: its own, else that of `tls_servername`, else its host's, else its address.
+/// The name that the upstream's certificate must be for: the target's own, else `tls_servername`,
+/// else the host's name, else the address.
 fn server_name(
     target: &Target,
     options: &ForwardOptions,
@@ -246,7 +250,7 @@ impl SettingsError {
 }
 
 impl SettingsError {
-    /// The line that names what cannot be had.
+    /// The place in the Corefile that the error is about.
     #[must_use]
     pub fn place<'o>(&self, options: &'o ForwardOptions) -> &'o Place {
         let is_of_tls = match self {
@@ -265,18 +269,19 @@ impl fmt::Display for SettingsError {
         match self {
             Self::File { path, problem } => write!(formatter, "{}: {problem}", path.display()),
             Self::Host { name, problem } => {
-                write!(formatter, "no upstream at {name}: looking up its address: {problem}")
+                write!(formatter, "look up upstream {name}: {problem}")
             }
             Self::ServerName(name) => {
-                write!(formatter, "{name} is no name that a certificate can be for")
+                write!(formatter, "{name} is not a valid name for a TLS certificate")
             }
             Self::NoSystemCertificates(problem) => write!(
                 formatter,
-                "no certificates of authorities on this system ({problem}): name a file of them: `tls CA`, or install ca-certificates"
+                "no CA certificates on this system ({problem}): name a file of them with `tls CA`, \
+                 or install ca-certificates"
             ),
             Self::Tls(error) => write!(formatter, "tls: {error}"),
             Self::NoUpstream(problems) => {
-                write!(formatter, "no upstream to ask: {}", problems.join("; "))
+                write!(formatter, "no usable upstream: {}", problems.join("; "))
             }
         }
     }

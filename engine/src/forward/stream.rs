@@ -1,9 +1,10 @@
-//! Questions over TCP and TLS: the connections that one shard keeps to one upstream.
+//! TCP and TLS: the pool of connections from one shard to one upstream.
 //!
-//! A question takes an idle connection, else a new one while there may be more and few are being opened, else the least busy one:
-//! so an upstream that answers one question at a time is asked so, until very many are on their way, and a burst does not run
-//! over its backlog. Each connection is a task; answers are told
-//! apart by their ids (RFC 7766, section 6.2.1.1). Invariant: a connection that left a question unanswered is given no more.
+//! A query takes an idle connection; else a new one, while the pool has room and few are being
+//! opened; else the least busy one. So an upstream that answers one query at a time gets one per
+//! connection until very many are in flight, and a burst does not overflow its backlog. Each
+//! connection is a task. Responses are matched by id (RFC 7766, section 6.2.1.1).
+//! Invariant: a connection that left a query unanswered gets no more queries.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -54,15 +55,15 @@ pub(super) struct Destination {
     pub(super) idle_max: Duration,
 }
 
-/// Which connection a question may have.
+/// Which connections a query may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reuse {
     Any,
-    /// Only one that is younger than this.
-    BegunSince(Instant),
+    /// Only one opened since this time.
+    OpenedSince(Instant),
 }
 
-/// Whether a question found its connection or opened it.
+/// Whether a query uses a kept connection or opened one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionOrigin {
     Kept,
@@ -83,8 +84,9 @@ impl Pool {
         }
     }
 
-    /// Asks, and gives the message that came back with the question's id. `count` hears of each connection that is used: one
-    /// that was kept and turns out to be closed is followed by one that is younger than the question.
+    /// Sends the query and returns the message with its id. If a kept connection turns out to be
+    /// closed, the query is sent once more on a newer one. `count` is called for each connection
+    /// used.
     pub(super) async fn exchange(
         &self,
         query: &mut Query,
@@ -105,7 +107,7 @@ impl Pool {
         };
         match outcome {
             Err(failure) if found == ConnectionOrigin::Kept && was_closed(&failure.cause) => {
-                let (connection, found) = self.take(Reuse::BegunSince(began));
+                let (connection, found) = self.take(Reuse::OpenedSince(began));
                 count(found);
                 self.ask(&connection, query, deadline).await
             }
@@ -121,7 +123,7 @@ impl Pool {
     ) -> ExchangeResult {
         let outcome = connection.ask(query, deadline).await;
         if outcome.is_err() || !self.may_keep(connection) {
-            // It is given no more questions, and ends when those that it has are over.
+            // It gets no more queries, and closes when those in flight have ended.
             self.connections.borrow_mut().retain(|other| !Rc::ptr_eq(other, connection));
         }
         outcome
@@ -136,7 +138,7 @@ impl Pool {
         let may_be_used = |connection: &&Rc<UpstreamConnection>| {
             let is_young = match reuse {
                 Reuse::Any => true,
-                Reuse::BegunSince(time) => connection.began >= time,
+                Reuse::OpenedSince(time) => connection.opened_at >= time,
             };
             is_young && !self.is_old(connection)
         };
@@ -156,10 +158,10 @@ impl Pool {
     }
 
     fn is_old(&self, connection: &UpstreamConnection) -> bool {
-        self.age_max.is_some_and(|max| connection.began.elapsed() >= max)
+        self.age_max.is_some_and(|max| connection.opened_at.elapsed() >= max)
     }
 
-    /// Whether a connection that has answered stays for others.
+    /// Whether a connection stays in the pool after a response.
     fn may_keep(&self, connection: &UpstreamConnection) -> bool {
         if connection.busy_count() > 0 {
             return true;
@@ -174,26 +176,26 @@ impl Pool {
     }
 }
 
-/// A connection, or one that is being opened. It ends when nobody holds this any more.
+/// A connection, open or being opened. It closes when this value is dropped.
 #[derive(Debug)]
 struct UpstreamConnection {
     to: Rc<Destination>,
-    began: Instant,
+    opened_at: Instant,
     outbox: mpsc::Sender<Vec<u8>>,
     shared: Rc<ConnectionState>,
 }
 
-/// What a connection's task shares with those who ask.
+/// What a connection's task shares with the queries on it.
 #[derive(Debug, Default)]
 struct ConnectionState {
-    /// By id.
+    /// Queries in flight, by id.
     waiting: RefCell<HashMap<u16, oneshot::Sender<ExchangeResult>>>,
-    /// Ours, once there is a connection.
+    /// Our address, once connected.
     local: Cell<Option<SocketAddr>>,
     is_open: Cell<bool>,
-    /// Tells those who wait for that.
+    /// Notified when `is_open` becomes true.
     opened: Notify,
-    /// It is closed, or may be dead.
+    /// The connection is closed, or may be dead.
     takes_no_more: Cell<bool>,
 }
 
@@ -211,32 +213,37 @@ impl UpstreamConnection {
         let (outbox, inbox) = mpsc::channel(UPSTREAM_PIPELINE_MAX);
         let shared = Rc::new(ConnectionState::default());
         tokio::task::spawn_local(serve(Rc::clone(to), Rc::clone(&shared), inbox));
-        Self { to: Rc::clone(to), began: Instant::now(), outbox, shared }
+        Self { to: Rc::clone(to), opened_at: Instant::now(), outbox, shared }
     }
 
-    /// Questions on their way.
+    /// Queries in flight.
     fn busy_count(&self) -> usize {
         self.shared.waiting.borrow().len()
     }
 
     async fn ask(&self, query: &mut Query, deadline: Instant) -> ExchangeResult {
+        debug_assert!(!self.shared.takes_no_more.get(), "`Pool::take` skips such connections");
         let mut answer = {
             let mut waiting = self.shared.waiting.borrow_mut();
+            debug_assert!(waiting.len() < usize::from(u16::MAX), "there is a free id");
             while waiting.contains_key(&query.id()) {
                 query.draw_id();
             }
             let (sender, answer) = oneshot::channel();
-            waiting.insert(query.id(), sender);
+            let replaced = waiting.insert(query.id(), sender);
+            debug_assert!(replaced.is_none());
             answer
         };
-        let _place = PendingQuery { shared: &self.shared, id: query.id() };
+        let _pending = PendingQuery { shared: &self.shared, id: query.id() };
         if self.outbox.try_send(query.stream().to_vec()).is_err() {
             return Err(self.to.failure(self.shared.local.get(), FailureCause::Closed));
         }
         let fail = |cause| Err(self.to.failure(self.shared.local.get(), cause));
         if !self.shared.is_open.get() {
             tokio::select! {
-                outcome = &mut answer => return outcome.unwrap_or_else(|_| fail(FailureCause::Closed)),
+                outcome = &mut answer => {
+                    return outcome.unwrap_or_else(|_| fail(FailureCause::Closed));
+                }
                 () = self.shared.opened.notified() => {}
                 () = sleep_until(deadline) => return fail(FailureCause::ConnectTimeout),
             }
@@ -248,7 +255,7 @@ impl UpstreamConnection {
     }
 }
 
-/// A question's place among those that wait.
+/// Removes a query from `ConnectionState::waiting` when its task is done with it.
 struct PendingQuery<'p> {
     shared: &'p ConnectionState,
     id: u16,
@@ -256,7 +263,7 @@ struct PendingQuery<'p> {
 
 impl Drop for PendingQuery<'_> {
     fn drop(&mut self) {
-        // Still there: the question was given up, and whether the connection still works nobody knows.
+        // Still there: no response came, and the connection may be dead.
         if self.shared.waiting.borrow_mut().remove(&self.id).is_some() {
             self.shared.takes_no_more.set(true);
         }
@@ -286,7 +293,7 @@ impl Destination {
     }
 }
 
-/// The life of a connection. Whoever still waits at its end hears why.
+/// The task of a connection. At the end, queries in flight fail with the cause.
 async fn serve(
     to: Rc<Destination>,
     shared: Rc<ConnectionState>,
@@ -297,7 +304,7 @@ async fn serve(
     let failure = to.failure(shared.local.get(), cause);
     let waiting = std::mem::take(&mut *shared.waiting.borrow_mut());
     for sender in waiting.into_values() {
-        // It may have been given up this moment.
+        // Fails if the query was given up just now.
         let _ = sender.send(Err(failure.clone()));
     }
 }
@@ -333,7 +340,7 @@ async fn connect_and_run(
     }
 }
 
-/// Sends what is in the inbox and hands out what comes, until one side has enough.
+/// Sends the messages of the inbox and delivers responses, until either side closes.
 async fn run<S: AsyncRead + AsyncWrite>(
     stream: S,
     to: &Destination,
@@ -348,7 +355,7 @@ async fn run<S: AsyncRead + AsyncWrite>(
         input.reserve(UPSTREAM_READ_LEN);
         tokio::select! {
             message = inbox.recv() => {
-                // Nobody can ask any more.
+                // The `UpstreamConnection` was dropped: no more queries can come.
                 let Some(message) = message else { return FailureCause::Closed };
                 let write = async {
                     writer.write_all(&message).await?;
@@ -363,7 +370,7 @@ async fn run<S: AsyncRead + AsyncWrite>(
             read = reader.read_buf(&mut input) => match read {
                 Ok(0) => return FailureCause::Closed,
                 Ok(_) => {
-                    if !hand_out(&mut input, shared) {
+                    if !deliver(&mut input, shared) {
                         return FailureCause::Malformed;
                     }
                 }
@@ -374,8 +381,8 @@ async fn run<S: AsyncRead + AsyncWrite>(
     }
 }
 
-/// Hands each whole message to whoever waits for its id; false where what comes is no DNS.
-fn hand_out(input: &mut Vec<u8>, shared: &ConnectionState) -> bool {
+/// Delivers each whole message to the query with its id. False if the bytes are not DNS.
+fn deliver(input: &mut Vec<u8>, shared: &ConnectionState) -> bool {
     let mut at = 0;
     while let Some((length, behind)) = input[at..].split_first_chunk::<LENGTH_LEN>() {
         let message_len = usize::from(u16::from_be_bytes(*length));
@@ -384,7 +391,7 @@ fn hand_out(input: &mut Vec<u8>, shared: &ConnectionState) -> bool {
         }
         let Some(message) = behind.get(..message_len) else { break };
         let id = u16::from_be_bytes([message[0], message[1]]);
-        // None waits: the question was given up.
+        // Without a sender the query was given up.
         if let Some(sender) = shared.waiting.borrow_mut().remove(&id) {
             let _ = sender.send(Ok(message.to_vec()));
         }
@@ -392,7 +399,7 @@ fn hand_out(input: &mut Vec<u8>, shared: &ConnectionState) -> bool {
     }
     input.drain(..at);
     if input.is_empty() {
-        // One long answer is no reason to hold its room for as long as the connection lasts.
+        // After one long response, do not hold its memory as long as the connection lasts.
         input.shrink_to(UPSTREAM_READ_LEN);
     }
     true

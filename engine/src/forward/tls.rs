@@ -1,4 +1,7 @@
-//! TLS towards upstreams: what `tls` and `tls_servername` say, made into a client configuration, and why a handshake failed.
+//! TLS to upstreams: the client configuration for `tls`, and messages about failed handshakes.
+//!
+//! Which name a certificate must be for is in `settings`. Invariant: an upstream is always
+//! verified.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,12 +18,13 @@ use super::settings::SettingsError;
 use crate::forward::options::UpstreamTls;
 use crate::trust;
 
-/// Sessions are resumed, as rustls does by itself: all upstreams and shards of a `forward` line share one configuration.
+/// All upstreams and shards of a `forward` line share one configuration, and with it the sessions
+/// that rustls resumes.
 ///
 /// # Errors
-/// A file that cannot be read, or does not fit.
+/// A file that cannot be read, or a key that does not fit the certificate.
 pub(super) fn client_config(tls: &UpstreamTls) -> Result<Arc<ClientConfig>, SettingsError> {
-    // Named, since the process might have more than one.
+    // Explicit, since the process may contain more than one provider.
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -57,7 +61,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SettingsErr
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = read.map_err(|error| SettingsError::file(path, &error))?;
     if certificates.is_empty() {
-        return Err(SettingsError::file(path, &"it holds no certificate in PEM form"));
+        return Err(SettingsError::file(path, &"it has no certificate in PEM format"));
     }
     Ok(certificates)
 }
@@ -73,19 +77,17 @@ fn system_authorities() -> Result<RootCertStore, SettingsError> {
     Ok(roots)
 }
 
-/// What a failed handshake is due to, with the remedy where there is one.
+/// Why a handshake failed, with the remedy if there is one.
 pub(super) fn handshake_failure(error: &io::Error) -> String {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
     let remedy = match cause {
         Some(Error::InvalidCertificate(cause)) if trust::is_about_the_issuer(cause) => {
-            ": nobody that `tls CA` names, or without it this system, has signed the upstream's certificate: name the file of \
-             its authority there, or of the certificate itself"
+            ": the upstream's certificate is signed by no CA of `tls CA`, or without it of this \
+             system: name the file of its CA, or of the certificate itself, in `tls CA`"
         }
         Some(Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => {
-            ": name one that it is for, by `tls_servername` or behind the address: `tls://IP%NAME`"
-        }
+        )) => ": set a name that the certificate is for, with `tls_servername` or `tls://IP%NAME`",
         Some(
             Error::AlertReceived(
                 AlertDescription::HandshakeFailure
@@ -94,8 +96,9 @@ pub(super) fn handshake_failure(error: &io::Error) -> String {
             )
             | Error::PeerIncompatible(_),
         ) => {
-            ": it shares no version or cipher suite with ringdns, which speaks TLS 1.3, and TLS 1.2 with ECDHE and AES-GCM or \
-             ChaCha20-Poly1305 (no CBC, no RSA key exchange): enable one of these there"
+            ": the upstream shares no version or cipher suite with ringdns, which supports TLS \
+             1.3, and TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305 (no CBC, no RSA key \
+             exchange): enable one of these at the upstream"
         }
         Some(_) | None => "",
     };
@@ -109,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_handshake_failure_has_its_remedy() {
+    fn messages_about_handshakes_name_the_remedy() {
         let check = |error: io::Error, expected: &str| {
             let shown = handshake_failure(&error);
             assert!(shown.starts_with(&error.to_string()) && shown.contains(expected), "{shown}");
@@ -120,7 +123,7 @@ mod tests {
         let incompatible = PeerIncompatible::NoCipherSuitesInCommon;
         check(of(Error::PeerIncompatible(incompatible)), "no version or cipher suite");
         check(of(Error::InvalidCertificate(CertificateError::UnknownIssuer)), "`tls CA`");
-        // What `openssl req -x509` makes, where it is not named itself.
+        // A certificate by `openssl req -x509` that `tls CA` does not name.
         let own_authority = OtherError(Arc::new(webpki::Error::CaUsedAsEndEntity));
         let own_authority = CertificateError::Other(own_authority);
         check(of(Error::InvalidCertificate(own_authority)), "or of the certificate itself");

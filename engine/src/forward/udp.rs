@@ -1,8 +1,9 @@
-//! One question and its answer over UDP.
+//! One query and its response over UDP.
 //!
-//! Each exchange has a socket of its own, so a port that the kernel draws at random from `ip_local_port_range` (28,232 ports as
-//! it comes) beside the random id: RFC 5452, section 9.2. Invariant: only a packet from the upstream's address and port that
-//! matches id and question ends the wait; others are counted.
+//! Each exchange opens its own socket. So besides the random id it has a random port, which the
+//! kernel draws from `ip_local_port_range` (28,232 ports by default): RFC 5452, section 9.2.
+//! Invariant: only a packet from the upstream's address and port that matches id and question ends
+//! the wait; others are counted.
 
 use std::cell::RefCell;
 use std::io;
@@ -18,7 +19,7 @@ use super::failure::{ExchangeFailure, FailureCause, UpstreamProtocol};
 use super::query::Query;
 use crate::metrics::{UpstreamCounters, UpstreamEvent};
 
-/// Where all exchanges of one `forward` line receive; never borrowed over an await.
+/// The receive buffer that all exchanges of one `forward` line share; never borrowed over an await.
 #[derive(Debug)]
 pub(super) struct Buffer(RefCell<Box<[u8]>>);
 
@@ -28,7 +29,7 @@ impl Default for Buffer {
     }
 }
 
-/// Where a question goes and comes from.
+/// The addresses of an exchange.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Route {
     pub(super) to: SocketAddr,
@@ -36,7 +37,7 @@ pub(super) struct Route {
     pub(super) from: Option<IpAddr>,
 }
 
-/// Asks, and waits for the answer until `until`.
+/// Sends a query and waits for the response until `until`.
 pub(super) async fn exchange(
     query: &Query,
     route: Route,
@@ -65,7 +66,7 @@ pub(super) async fn exchange(
                 Ok(Err(error)) => return Err(fail(FailureCause::read(&error))),
                 Err(_) => return Err(fail(FailureCause::ReadTimeout)),
             };
-        // ICMP says that nobody is there. Reading would not tell: for tokio the socket is not readable then.
+        // ICMP reported an error. Reading would miss it: to tokio the socket is not readable then.
         if ready.is_error() {
             let error = socket.take_error().ok().flatten();
             let error = error.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into());
@@ -77,7 +78,7 @@ pub(super) async fn exchange(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(fail(FailureCause::read(&error))),
         };
-        // What came before the socket was connected may be from anyone.
+        // Packets that arrived before the socket was connected may be from anyone.
         let reading =
             if from == route.to { read(&packet[..len], &query.asked()) } else { Reading::Foreign };
         match reading {
