@@ -1,19 +1,30 @@
-//! What README.md and the pages under `docs/` say must be so, and their links must lead somewhere.
+//! README.md, the pages in `docs/` and the page of each plugin say what is so, and their links lead
+//! somewhere.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::plugin::DIRECTIVES;
+use engine::plugin::{DIRECTIVES, Directive};
 
 const README: &str = include_str!("../../README.md");
 const METRICS: &str = include_str!("../../docs/metrics.md");
 
-/// The files whose string literals name the families that a scrape returns.
-const METRICS_SOURCES: [&str; 4] = [
-    include_str!("../src/metrics/cache.rs"),
-    include_str!("../src/metrics/families.rs"),
-    include_str!("../src/metrics/table.rs"),
-    include_str!("../src/metrics/upstream.rs"),
+/// The files whose string literals name the families that a scrape returns, and the pages that
+/// describe these families.
+const METRICS_SOURCES: [(&str, &[&str]); 4] = [
+    (include_str!("../src/metrics/cache.rs"), &[include_str!("../src/plugin/cache.md")]),
+    (
+        include_str!("../src/metrics/families.rs"),
+        &[
+            METRICS,
+            include_str!("../src/plugin/errors.md"),
+            include_str!("../src/plugin/forward.md"),
+            include_str!("../src/plugin/prometheus.md"),
+            include_str!("../src/plugin/reload.md"),
+        ],
+    ),
+    (include_str!("../src/metrics/table.rs"), &[include_str!("../src/plugin/kubernetes.md")]),
+    (include_str!("../src/metrics/upstream.rs"), &[include_str!("../src/plugin/forward.md")]),
 ];
 
 /// An operator has five minutes.
@@ -21,25 +32,28 @@ const README_LINES_MAX: usize = 200;
 
 const COLUMNS_MAX: usize = 130;
 
-/// The first cell of each row of the table of plugins.
-fn listed() -> Vec<&'static str> {
-    let table =
-        README.split("| plugin | what it does here |\n|---|---|\n").nth(1).expect("the table");
-    let rows = table.lines().take_while(|line| line.starts_with('|'));
-    rows.filter_map(|row| row.split('`').nth(1)).collect()
-}
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// README.md and the pages under `docs/`, each with its text.
+fn plugin_folder() -> PathBuf {
+    root().join("engine/src/plugin")
+}
+
+/// The Markdown files of a folder.
+fn pages_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the folder");
+    let paths = entries.map(|entry| entry.expect("a page").path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
+/// All pages that this test checks, each with its text.
 fn pages() -> Vec<(PathBuf, String)> {
-    let folder = fs::read_dir(root().join("docs")).expect("the folder docs");
-    let pages = folder.map(|entry| entry.expect("a page").path());
-    let pages = pages.filter(|page| page.extension().is_some_and(|extension| extension == "md"));
-    let pages = pages.chain([root().join("README.md")]);
-    pages.map(|page| (page.clone(), fs::read_to_string(&page).expect("its text"))).collect()
+    let mut pages = pages_in(&root().join("docs"));
+    pages.extend(pages_in(&plugin_folder()));
+    pages.extend(["README.md", "STYLE.md", "CHANGELOG.md"].map(|name| root().join(name)));
+    let text = |page: &PathBuf| fs::read_to_string(page).expect("its text");
+    pages.into_iter().map(|page| (page.clone(), text(&page))).collect()
 }
 
 /// The targets of a page's links.
@@ -54,33 +68,56 @@ fn anchor(heading: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-#[test]
-fn the_table_of_plugins_is_what_is_built() {
-    let mut built: Vec<&str> = DIRECTIVES
-        .iter()
-        .filter(|directive| directive.is_built())
-        .map(|directive| directive.name)
-        .collect();
-    built.sort_unstable();
-    assert_eq!(listed(), built);
+fn built() -> impl Iterator<Item = &'static Directive> {
+    DIRECTIVES.iter().filter(|directive| directive.is_built())
 }
 
 #[test]
-fn each_plugin_is_described_in_its_own_words() {
-    for directive in DIRECTIVES.iter().filter(|directive| directive.is_built()) {
-        assert!(README.contains(directive.doc), "{}: {}", directive.name, directive.doc);
+fn each_built_plugin_has_a_page_and_no_other_has() {
+    let mut names: Vec<&str> = built().map(|directive| directive.name).collect();
+    names.sort_unstable();
+    let pages = pages_in(&plugin_folder());
+    let stem = |page: &PathBuf| page.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let mut stems: Vec<String> = pages.iter().filter_map(stem).collect();
+    stems.sort_unstable();
+    assert_eq!(stems, names);
+}
+
+#[test]
+fn the_page_of_a_plugin_shows_its_purpose_its_usage_and_every_option() {
+    for directive in built() {
+        let Directive { name, doc, .. } = directive;
+        let page = plugin_folder().join(format!("{name}.md"));
+        let text = fs::read_to_string(&page).expect("the plugin's page");
+        let head = format!("# `{name}`\n\n{doc}").to_lowercase();
+        assert!(text.to_lowercase().starts_with(&head), "{name}.md does not begin with: {head}");
+
+        // Its options follow, a line each.
+        let usage = directive.usage().expect("it is built");
+        let line = usage.split(" {").next().expect("the first part");
+        let syntax = text.split("```\n").nth(1).expect("a block that shows its syntax");
+        assert!(syntax.starts_with(line), "{name}.md does not show its usage: {line}");
+
+        for option in directive.options() {
+            let is_in = |text: &str, before: &str, ends: &[&str]| {
+                ends.iter().any(|end| text.contains(&format!("\n{before}{option}{end}")))
+            };
+            let is_shown = is_in(syntax, "    ", &[" ", "\n"]);
+            assert!(is_shown, "the syntax in {name}.md has no line for {option}");
+            let is_explained = is_in(&text, "| `", &[" ", "`"]);
+            assert!(is_explained, "{name}.md has no row for {option}");
+        }
     }
 }
 
 #[test]
-fn the_page_of_metrics_names_every_family_of_ours() {
-    for source in METRICS_SOURCES {
+fn the_pages_name_every_family_of_ours() {
+    for (source, pages) in METRICS_SOURCES {
         let literals = source.split("\"ringdns_").skip(1).filter_map(|rest| rest.split('"').next());
         for family in literals {
-            let is_named = ["", "_total"]
-                .iter()
-                .any(|suffix| METRICS.contains(&format!("`ringdns_{family}{suffix}`")));
-            assert!(is_named, "docs/metrics.md does not name ringdns_{family}");
+            let names = ["", "_total"].map(|suffix| format!("`ringdns_{family}{suffix}`"));
+            let is_named = pages.iter().any(|page| names.iter().any(|name| page.contains(name)));
+            assert!(is_named, "no page names ringdns_{family}");
         }
     }
 }
@@ -89,12 +126,13 @@ fn the_page_of_metrics_names_every_family_of_ours() {
 fn the_readme_is_short_and_links_to_every_page() {
     let count = README.lines().count();
     assert!(count <= README_LINES_MAX, "README.md has {count} lines, {README_LINES_MAX} at most");
-    for (page, _) in pages().iter().filter(|(page, _)| page.parent() == Some(&root().join("docs")))
-    {
+    for page in pages_in(&root().join("docs")) {
         let name = page.file_name().expect("a file").to_string_lossy();
         let row = format!("| [docs/{name}](docs/{name}) | ");
         assert!(README.contains(&row), "README.md has no row for docs/{name}");
     }
+    let row = "| [engine/src/plugin](engine/src/plugin) | ";
+    assert!(README.contains(row), "README.md has no row for the pages of the plugins");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the CoreDNS project asks in its own Kubernetes tests (github.com/coredns/ci, at baaf458), of the same objects.
 //!
 //! Here: the questions that the table answers. Those that a forwarder answers, and the plugins that are not there (`file`,
-//! `autopath`, `transfer`), have their tests elsewhere or a line in docs/kubernetes.md.
+//! `autopath`, `transfer`), have their tests elsewhere or a line in engine/src/plugin/kubernetes.md.
 
 mod objects;
 

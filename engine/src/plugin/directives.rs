@@ -19,7 +19,7 @@ use crate::corefile::{Context, Place};
 /// One row of the table.
 pub struct Directive {
     pub name: &'static str,
-    /// One line for the table of the README.
+    /// What it is for, in one line: its page in the manual begins with these words.
     pub doc: &'static str,
     status: Status,
 }
@@ -57,6 +57,16 @@ impl Directive {
         match self.status {
             Status::Built(built) => Some(built.usage),
             Status::NotBuilt(_) => None,
+        }
+    }
+
+    /// The names of its options, those of CoreDNS that this server lacks left out; none if it is not
+    /// built.
+    #[must_use]
+    pub fn options(&self) -> Vec<&'static str> {
+        match self.status {
+            Status::Built(built) => (built.options)(),
+            Status::NotBuilt(_) => Vec::new(),
         }
     }
 }
