@@ -46,7 +46,7 @@ fn parse(bencher: Bencher<'_, '_>, kind: Kind) {
 
 #[divan::bench(args = Kind::ALL)]
 fn look_up(bencher: Bencher<'_, '_>, kind: Kind) {
-    let cluster = Cluster::new();
+    let cluster = Cluster::default();
     let names: Vec<(Name, u16)> = questions(kind)
         .iter()
         .map(|packet| {
@@ -64,7 +64,7 @@ fn look_up(bencher: Bencher<'_, '_>, kind: Kind) {
 
 #[divan::bench(args = Kind::ALL)]
 fn stamp_answer(bencher: Bencher<'_, '_>, kind: Kind) {
-    let cluster = Cluster::new();
+    let cluster = Cluster::default();
     let table = cluster.table();
     let questions = questions(kind);
     let mut name = Name::default();
@@ -88,7 +88,7 @@ fn stamp_answer(bencher: Bencher<'_, '_>, kind: Kind) {
 
 #[divan::bench(args = Kind::ALL)]
 fn whole_answer(bencher: Bencher<'_, '_>, kind: Kind) {
-    let mut cluster = Cluster::new();
+    let mut cluster = Cluster::default();
     let questions = questions(kind);
     for packet in &questions {
         kind.check(cluster.answer(packet));

@@ -3,20 +3,25 @@
 //! Nothing here is measured. Invariant: the same names, hashes and bytes in every run, so that figures can be compared.
 #![forbid(unsafe_code)]
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use domain::base::Name as DomainName;
 use engine::answer::{Answered, Question, Sources, Tables, Verdict, at_a_glance, in_full, look};
 use engine::client::{ListenerId, Transport};
+use engine::config;
+use engine::corefile::Surroundings;
 use engine::limits::TABLES_MAX;
-use engine::plan::{Block, KubernetesStep, ListenerPlan, Plan, TableSlot};
+use engine::metrics::{Build, Metrics};
+use engine::plan::Plan;
+use engine::plan::draft::PlanDraft;
 use wire::compile::{EntryWriter, Section, Table, TableBuilder, TableOptions};
 use wire::header::{TYPE_A, TYPE_SRV};
 use wire::kubernetes::PodMode;
 use wire::name::Name;
 use wire::reply::UDP_LEN_MAX;
-use wire::zone::ZoneSet;
 
 pub const TYPE_PTR: u16 = 12;
 pub const NAMESPACE_COUNT: usize = 20;
@@ -102,35 +107,17 @@ impl Kind {
 }
 
 impl Cluster {
+    /// The cluster behind a server block that has these lines beside those of the stock Corefile.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(lines: &str) -> Self {
         let mut builder = builder();
         for entry in entries(SERVICE_COUNT) {
             builder.insert(&entry);
         }
-        let zones = ZONES.map(wire_name);
-        let fallthrough = ZoneSet::new(&zones[1..]);
-        let kubernetes = Some(KubernetesStep { table: TableSlot(0), fallthrough });
-        // `errors`, `prometheus` and `loadbalance`, as in the stock Corefile.
-        let block = Block {
-            has_plugins: true,
-            counted_as: Some(0),
-            rotates: true,
-            logged_as: Some(0),
-            kubernetes,
-            ..Block::default()
-        };
-        let root = ZoneSet::new(&[&b"\0"[..]]);
-        let listener = ListenerPlan {
-            zones: root,
-            blocks: vec![0],
-            dropped_as: Some(0),
-            ..ListenerPlan::default()
-        };
         let mut tables = [const { None }; TABLES_MAX];
         tables[0] = Some(builder.publish(1));
         Self {
-            plan: Plan { listeners: vec![listener], blocks: vec![block], ..Plan::default() },
+            plan: plan(lines),
             tables,
             rotation: 0,
             question: Question {
@@ -186,7 +173,33 @@ impl Cluster {
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self::new()
+        Self::new("")
+    }
+}
+
+/// The plan of the stock Corefile's block with these lines in addition. No line may name a file or a host.
+fn plan(lines: &str) -> Plan {
+    let text = format!(
+        ".:53 {{
+            errors
+            prometheus
+            loadbalance
+            kubernetes cluster.local in-addr.arpa {{
+                manifests none
+                fallthrough in-addr.arpa
+            }}
+            {lines}
+        }}"
+    );
+    let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
+    let config = config::parse("Corefile", &text, &surroundings).expect("no mistakes");
+    let build = Build { version: String::new(), revision: String::new(), compiler: String::new() };
+    let metrics = Metrics::new(build, 1);
+    let before = Plan::default();
+    let drafting = pin!(PlanDraft::new(&config, &before, &metrics));
+    match drafting.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(draft) => draft.expect("lines that can be put to work").plan,
+        Poll::Pending => panic!("a line waits for a file or a host"),
     }
 }
 

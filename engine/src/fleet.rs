@@ -98,6 +98,17 @@ impl Mailbox {
     }
 }
 
+/// Whether the shards have let go of a table: each drops its copy of this when it has.
+#[derive(Debug)]
+pub struct Forgotten(Arc<()>);
+
+impl Forgotten {
+    #[must_use]
+    pub fn by_all_shards(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
 impl Fleet {
     /// Starts one shard for each core and waits until all have their rings.
     ///
@@ -177,11 +188,14 @@ impl Fleet {
         }
     }
 
-    /// Lets go of a table on all shards.
-    pub fn forget(&self, slot: TableSlot) {
+    /// Has all shards let go of a table.
+    #[must_use]
+    pub fn forget(&self, slot: TableSlot) -> Forgotten {
+        let forgotten = Forgotten(Arc::new(()));
         for member in &self.members {
-            member.mailbox.send(Update::NoTable(slot));
+            member.mailbox.send(Update::NoTable(slot, Arc::clone(&forgotten.0)));
         }
+        forgotten
     }
 
     /// Whether a shard has ended by itself, which only a failing ring makes it do.

@@ -260,6 +260,8 @@ pub const MANIFESTS_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a reload waits for the end of a k8s-sync thread that is no longer needed.
 pub const SYNC_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often it checks whether the shards have let the table go, and whether the thread has ended.
+pub const SYNC_STOP_LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Events on their way from the source to the model. A full channel makes the source wait.
 pub const EVENTS_WAITING_MAX: usize = 1024;

@@ -42,8 +42,8 @@ use crate::tcp::TcpService;
 pub enum Update {
     /// The next generation of a table.
     Table(TableSlot, Arc<Table>),
-    /// The table's block is gone.
-    NoTable(TableSlot),
+    /// The table's block is gone. Dropping the token tells the control plane that the table is let go.
+    NoTable(TableSlot, Arc<()>),
     /// The next Corefile.
     Plan(Arc<Plan>),
     Open(ListenerId, ListenerSockets),
@@ -209,7 +209,10 @@ fn take_updates<I: DatagramIo>(
     loop {
         match updates.try_recv() {
             Ok(Update::Table(slot, table)) => responder.borrow_mut().take_table(slot, Some(table)),
-            Ok(Update::NoTable(slot)) => responder.borrow_mut().take_table(slot, None),
+            Ok(Update::NoTable(slot, token)) => {
+                responder.borrow_mut().take_table(slot, None);
+                drop(token);
+            }
             Ok(Update::Plan(plan)) => responder.borrow_mut().take_plan(plan),
             Ok(Update::Open(listener, sockets)) => {
                 let copy = sockets.udp.try_clone()?;

@@ -91,19 +91,14 @@ fn a_kept_cname_ends_where_each_listener_has_it_end() {
         let mut rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), &lines);
         let sockets = socket::bind((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
         let addresses = [rig.address, sockets[0].udp.local_addr().unwrap()];
-        rig.fleet.set_plan(&Arc::new(Plan {
-            listeners: vec![
-                rig.plan.listeners[0].clone(),
-                ListenerPlan {
-                    zones: ZoneSet::new(&[[0]]),
-                    blocks: vec![1],
-                    ..ListenerPlan::default()
-                },
-            ],
-            blocks: vec![rig.plan.blocks[0].clone(), without_kubernetes(&rig.plan)],
-            caches: rig.plan.caches.clone(),
-            forwards: rig.plan.forwards.clone(),
-        }));
+        let mut plan = Plan::clone(&rig.plan);
+        plan.listeners.push(ListenerPlan {
+            zones: ZoneSet::new(&[[0]]),
+            blocks: vec![plan.blocks.len()],
+            ..ListenerPlan::default()
+        });
+        plan.blocks.push(without_table(&plan.blocks[0]));
+        rig.fleet.set_plan(&Arc::new(plan));
         rig.fleet.open(ListenerId(1), sockets);
         let ours = format!("NOERROR CNAME {WEB}. A 10.96.0.0");
         let theirs = format!("NOERROR CNAME {WEB}. A 192.0.2.1");
@@ -117,9 +112,9 @@ fn a_kept_cname_ends_where_each_listener_has_it_end() {
     }
 }
 
-/// The plan's only block, as it is before `kubernetes` is added to it.
-fn without_kubernetes(plan: &Plan) -> Block {
-    Block { kubernetes: None, ..plan.blocks[0].clone() }
+/// The block as it is before `kubernetes` is added to it.
+fn without_table(block: &Block) -> Block {
+    Block { own: Box::default(), ..block.clone() }
 }
 
 #[test]
@@ -128,12 +123,8 @@ fn a_reload_makes_names_ours_that_are_kept() {
         let upstream = Upstream::start(3600, Manner::LeadsOn(WEB));
         let lines = format!("cache\nforward . {}", upstream.address);
         let rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), &lines);
-        let without = Arc::new(Plan {
-            listeners: rig.plan.listeners.clone(),
-            blocks: vec![without_kubernetes(&rig.plan)],
-            caches: rig.plan.caches.clone(),
-            forwards: rig.plan.forwards.clone(),
-        });
+        let blocks = rig.plan.blocks.iter().map(without_table).collect();
+        let without = Arc::new(Plan { blocks, ..Plan::clone(&rig.plan) });
         let ours = format!("NOERROR CNAME {WEB}. A 10.96.0.0");
         let theirs = format!("NOERROR CNAME {WEB}. A 192.0.2.1");
         let puts = |plan, expected: &str| {

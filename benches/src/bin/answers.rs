@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         eprintln!("usage: answers N");
         return ExitCode::from(2);
     };
-    let mut cluster = Cluster::new();
+    let mut cluster = Cluster::default();
     let questions: Vec<Vec<u8>> =
         (0..QUESTION_COUNT).map(|index| Kind::AHit.question(index)).collect();
     for question in questions.iter().cycle().take(count) {

@@ -34,7 +34,7 @@ impl<'s> View<'s> {
     #[must_use]
     pub fn own(self, name: &Name) -> Option<(&'s Table, Found<'s>)> {
         let block = self.sources.plan.block_for(self.listener, name)?;
-        let kubernetes = block.kubernetes.as_ref()?;
+        let kubernetes = block.own.first()?;
         let table = self.sources.table_of(block)?;
         match table.look_up(name, self.qtype) {
             Found::Outside => None,

@@ -146,7 +146,7 @@ impl<'s> Sources<'s> {
     /// The table of a block's `kubernetes`, once there is one.
     #[inline]
     pub(crate) fn table_of(&self, block: &Block) -> Option<&'s Table> {
-        self.tables.get(block.kubernetes.as_ref()?.table.0)?.as_deref()
+        self.tables.get(block.own.first()?.table.0)?.as_deref()
     }
 
     /// How far a block rotates the addresses of this answer.
@@ -278,7 +278,7 @@ pub fn in_full<'s>(
         return Verdict::Reply(Answered { counted_as: block.counted_as, ..refused });
     }
     let mut alias = None;
-    if let Some(kubernetes) = &block.kubernetes {
+    if let Some(kubernetes) = block.own.first() {
         let Some(table) = sources.table_of(block) else {
             let reject = query.reject(Rcode::ServFail);
             return Verdict::Reply(end_of_chain(block, &reject, query.qtype, message));

@@ -1,7 +1,5 @@
 //! What a Corefile says about the HTTP endpoints and the figures behind them, in `admin`'s and `metrics`' terms.
 
-use std::net::SocketAddr;
-
 use domain::base::name::Name as DomainName;
 use engine::admin::{Endpoint, EndpointKind, Monitor};
 use engine::config::Config;
@@ -10,8 +8,6 @@ use engine::plugin::ServerBlock;
 use engine::plugin::health::Health;
 use engine::plugin::prometheus::Prometheus;
 use engine::plugin::ready::Ready;
-
-use super::listening::addresses;
 
 /// The endpoints of all blocks.
 pub(crate) fn of(config: &Config) -> Vec<Endpoint> {
@@ -41,16 +37,6 @@ pub(crate) fn monitor(config: &Config) -> Monitor {
     ready.map(|ready| ready.monitor).unwrap_or_default()
 }
 
-/// The labels under which a block's requests at this address and zone are counted, as CoreDNS spells them.
-pub(crate) fn labels(address: SocketAddr, zone: &str) -> LabelSet {
-    let server = if address.ip().is_unspecified() {
-        format!("dns://:{}", address.port())
-    } else {
-        format!("dns://{address}")
-    };
-    LabelSet { server, zone: zone.to_owned(), view: String::new() }
-}
-
 /// Which plugins are in force where, and the digest of the Corefile.
 pub(crate) fn tell_metrics(metrics: &Metrics, config: &Config) {
     let mut facts = metrics.facts();
@@ -58,8 +44,8 @@ pub(crate) fn tell_metrics(metrics: &Metrics, config: &Config) {
     facts.plugins.clear();
     for block in config.blocks.iter().filter(|block| block.line::<Prometheus>().is_some()) {
         for key in &block.keys {
-            for address in addresses(block, key.port) {
-                let block_labels = labels(address, &key.zone.text);
+            for (address, _) in block.addresses(key.port) {
+                let block_labels = LabelSet::new(address, &key.zone.text);
                 facts.plugins.extend(
                     plugins(block).map(|name| EnabledPlugin { block: block_labels.clone(), name }),
                 );

@@ -9,19 +9,21 @@ pub(crate) mod error_log;
 mod listening;
 pub(crate) mod log;
 pub(crate) mod output;
-mod outward;
 pub(crate) mod server;
 pub(crate) mod signals;
 pub(crate) mod slow;
 pub(crate) mod start;
 mod sync;
+mod upstreams;
 
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use engine::admin::{Admin, Readiness};
 use engine::config::Config;
+use engine::forward::Upstream;
 use engine::metrics::{Metrics, ObjectFaults, TableFacts};
 use engine::plugin::health::Health;
 use engine::plugin::reload::Reload;
@@ -209,19 +211,20 @@ impl Control {
     /// # Errors
     /// With `loop fatal`, where one loops.
     async fn look_at_upstreams(&mut self) -> anyhow::Result<()> {
-        if let Some(message) = self.server.outward().fatal_loop(&self.config) {
+        if let Some(message) = self.server.fatal_loop() {
             anyhow::bail!("plugin/loop: {message}");
         }
-        for message in self.server.outward().news_of_loops() {
+        let loops: BTreeSet<String> =
+            upstreams::loops(self.server.plan()).map(Upstream::loop_message).collect();
+        self.readiness.note(loops.iter().map(|message| format!("loop: {message}")));
+        for message in self.server.upstream_files().unlogged_loops(loops) {
             tracing::error!("plugin/loop: {message}");
         }
-        let loops = self.server.outward().loops();
-        self.readiness.note(loops.map(|upstream| format!("loop: {}", upstream.loop_message())));
-        if self.server.outward().is_out_of_date().await {
+        if self.server.upstream_files().is_out_of_date().await {
             match self.server.apply(&self.config).await {
                 Ok(()) => tracing::info!("plugin/forward: the upstreams have been read again"),
                 Err(error) => {
-                    self.server.outward().leave_files();
+                    self.server.upstream_files().leave_files();
                     tracing::error!(
                         "plugin/forward: the upstreams as they were go on being asked: {error:#}"
                     );

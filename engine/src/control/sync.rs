@@ -6,13 +6,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use engine::corefile::value::selector;
-use engine::fleet::Deliver;
-use engine::limits::{EVENTS_WAITING_MAX, MANIFESTS_TIMEOUT, SYNC_STOP_TIMEOUT};
+use engine::fleet::{Deliver, Forgotten};
+use engine::limits::{
+    EVENTS_WAITING_MAX, MANIFESTS_TIMEOUT, SYNC_STOP_LOOK_EVERY, SYNC_STOP_TIMEOUT,
+};
 use engine::plan::TableSlot;
+use engine::plugin::draft::TableSource;
 use engine::plugin::kubernetes::cluster::Cluster;
 use engine::plugin::kubernetes::{Kubernetes, Namespaces, Pods};
 use engine::trust;
@@ -23,7 +26,7 @@ use k8s_sync::selector::{Operator, Requirement, Selector};
 use k8s_sync::status::SourceStatus;
 use k8s_sync::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use wire::kubernetes::PodMode;
 
 /// Threads started so far.
@@ -55,11 +58,12 @@ impl Sync {
     /// A manifest that cannot be read. An API server that cannot be asked, for whatever reason, is one that cannot be read
     /// yet: it is tried again until it can, and everything else is served.
     pub(crate) async fn start(
-        options: Options,
+        source: &TableSource,
         slot: TableSlot,
         deliveries: Vec<Deliver>,
     ) -> anyhow::Result<Self> {
-        let options = Arc::new(options);
+        let TableSource::Kubernetes(kubernetes, server_addresses) = source;
+        let options = Arc::new(options(kubernetes, server_addresses.clone()));
         let source = Arc::new(SourceStatus::new(&options));
         let (sender, status) = watch::channel(Status::default());
         let (stop, stopped) = oneshot::channel();
@@ -117,17 +121,18 @@ impl Sync {
         self.thread.is_finished()
     }
 
-    /// Ends the thread. The shards must have been told to let its table go.
-    pub(crate) fn stop(mut self) {
-        // Shards let go between two batches: after this they hold nothing that would be theirs to free.
-        std::thread::sleep(Duration::from_millis(50));
+    /// Ends the thread, once the shards have let its table go: what they held until then is the thread's to
+    /// free. A thread that a file or an exec plugin holds up is left behind: it publishes nothing more.
+    pub(crate) async fn stop(mut self, forgotten: Forgotten) {
+        let deadline = Instant::now() + SYNC_STOP_TIMEOUT;
+        while !forgotten.by_all_shards() && Instant::now() < deadline {
+            sleep(SYNC_STOP_LOOK_EVERY).await;
+        }
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
-        // The control loop does not wait for a thread that a file or a plugin holds up: it hands over nothing more.
-        let deadline = Instant::now() + SYNC_STOP_TIMEOUT;
         while !self.is_lost() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
+            sleep(SYNC_STOP_LOOK_EVERY).await;
         }
     }
 }
@@ -164,7 +169,7 @@ impl Reader {
 }
 
 /// A Corefile's `kubernetes` block in k8s-sync's terms.
-pub(crate) fn options(kubernetes: &Kubernetes, server_addresses: Vec<IpAddr>) -> Options {
+fn options(kubernetes: &Kubernetes, server_addresses: Vec<IpAddr>) -> Options {
     let (namespaces, namespace_labels) = match &kubernetes.namespaces {
         Namespaces::All => (Vec::new(), None),
         Namespaces::Named(names) => (names.clone(), None),

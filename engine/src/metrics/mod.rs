@@ -44,6 +44,17 @@ pub struct LabelSet {
 impl LabelSet {
     /// The zone of requests that no block takes. No final dot, so it is no zone.
     pub const DROPPED: &'static str = "dropped";
+
+    /// The labels of a block at this address, as CoreDNS spells them.
+    #[must_use]
+    pub fn new(address: SocketAddr, zone: &str) -> Self {
+        let server = if address.ip().is_unspecified() {
+            format!("dns://:{}", address.port())
+        } else {
+            format!("dns://{address}")
+        };
+        Self { server, zone: zone.to_owned(), view: String::new() }
+    }
 }
 
 /// What the binary says of itself.

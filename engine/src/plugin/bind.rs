@@ -1,7 +1,9 @@
 //! `bind`: the addresses that a server block listens on.
 
+use std::future::ready;
 use std::net::IpAddr;
 
+use super::draft::{BlockDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
 use crate::corefile::lexer::Token;
 use crate::corefile::report::Mistake;
@@ -31,6 +33,10 @@ impl Plugin for Bind {
 
     fn sees_queries(&self) -> bool {
         false
+    }
+
+    fn put<'a>(&'a self, _: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
+        Box::pin(ready(Ok(())))
     }
 }
 

@@ -1,7 +1,9 @@
 //! `health`: an HTTP endpoint that says that the process is alive.
 
+use std::future::ready;
 use std::time::Duration;
 
+use super::draft::{BlockDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
 use crate::corefile::report::Refusal;
 use crate::corefile::statement::{Setting, Statement, sets};
@@ -28,6 +30,10 @@ impl Plugin for Health {
 
     fn sees_queries(&self) -> bool {
         false
+    }
+
+    fn put<'a>(&'a self, _: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
+        Box::pin(ready(Ok(())))
     }
 }
 

@@ -1,10 +1,12 @@
 //! `loadbalance`: the order of addresses in an answer.
 
+use super::draft::{BlockDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
 use crate::corefile::Context;
 use crate::corefile::report::Mistake;
 use crate::corefile::statement::{Setting, Statement, not_built};
 use crate::corefile::word::{nearest, quoted};
+use std::future::ready;
 
 /// `loadbalance`: the addresses in answers are rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,11 @@ impl Plugin for LoadBalance {
 
     fn sees_queries(&self) -> bool {
         true
+    }
+
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
+        block.rotates = true;
+        Box::pin(ready(Ok(())))
     }
 }
 

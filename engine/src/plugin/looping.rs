@@ -1,10 +1,12 @@
 //! `loop`: whether forwarded questions come back.
 
+use super::draft::{BlockDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
 use crate::corefile::Context;
 use crate::corefile::report::{Mistake, Refusal};
 use crate::corefile::statement::Statement;
 use crate::corefile::word::{nearest, quoted};
+use std::future::ready;
 
 /// At start the block asks itself a question that nobody else asks, and looks whether it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,11 @@ impl Plugin for Loop {
 
     fn sees_queries(&self) -> bool {
         true
+    }
+
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
+        block.ends_at_loop = self.fatal;
+        Box::pin(ready(Ok(())))
     }
 }
 

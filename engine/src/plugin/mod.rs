@@ -7,6 +7,7 @@
 pub mod bind;
 pub mod cache;
 pub mod directives;
+pub mod draft;
 pub mod errors;
 pub mod forward;
 pub mod health;
@@ -21,12 +22,15 @@ pub mod timeouts;
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 pub use directives::{DIRECTIVES, Directive};
 
-use crate::corefile::Place;
 use crate::corefile::value::key::Key;
+use crate::corefile::{ListenIp, Place};
+use crate::metrics::Metrics;
 use bind::{Bind, BindAddress};
+use draft::{BlockDraft, LoadContext, LoadError, Loading};
 
 /// What one line of a server block asks for; lines of one directive that add up are one.
 pub trait Plugin: Any + Debug + Send + Sync {
@@ -35,6 +39,10 @@ pub trait Plugin: Any + Debug + Send + Sync {
 
     /// Whether queries pass through it, as CoreDNS has it: a block without such a plugin refuses them.
     fn sees_queries(&self) -> bool;
+
+    /// Loads what the line names and adds what it does to the block. An error discards the whole draft, and
+    /// what runs goes on running.
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a>;
 }
 
 /// One server block of the Corefile.
@@ -73,6 +81,41 @@ impl ServerBlock {
     #[must_use]
     pub fn bound(&self) -> &[BindAddress] {
         self.line::<Bind>().map_or(&[], |bind| &bind.addresses)
+    }
+
+    /// Where queries for this key arrive: the addresses of `bind`, or all of the machine's, each once and
+    /// with the line that asks for it. As for Go's listeners, `0.0.0.0` is every address, IPv6's included.
+    #[must_use]
+    pub fn addresses(&self, port: u16) -> Vec<(SocketAddr, &Place)> {
+        let all = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+        if self.bound().is_empty() {
+            return vec![(all, &self.place)];
+        }
+        let mut addresses: Vec<(SocketAddr, &Place)> = Vec::with_capacity(self.bound().len());
+        for BindAddress { address: ListenIp { ip, scope_id }, place } in self.bound() {
+            let address = match *ip {
+                ip if ip.is_unspecified() => all,
+                IpAddr::V4(ip) => SocketAddr::new(IpAddr::V4(ip), port),
+                IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(ip, port, 0, *scope_id)),
+            };
+            if !addresses.iter().any(|(other, _)| *other == address) {
+                addresses.push((address, place));
+            }
+        }
+        addresses
+    }
+
+    /// What all lines of the block add up to.
+    ///
+    /// # Errors
+    /// The first line that cannot be put to work, and why.
+    pub async fn draft(&self, metrics: &Metrics) -> Result<BlockDraft, LoadError> {
+        let context = LoadContext { block: self, metrics };
+        let mut draft = BlockDraft::default();
+        for plugin in self.plugins() {
+            plugin.put(&mut draft, &context).await?;
+        }
+        Ok(draft)
     }
 
     pub(crate) fn push(&mut self, line: impl Plugin) {

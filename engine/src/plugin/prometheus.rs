@@ -1,7 +1,9 @@
 //! `prometheus`: an HTTP endpoint for metrics, and counting for the blocks that have it.
 
+use std::future::ready;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::draft::{BlockDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
 use crate::corefile::statement::{Setting, Statement, not_built};
 use crate::corefile::value::http_address::{self, Host, HttpAddress};
@@ -25,6 +27,11 @@ impl Plugin for Prometheus {
 
     fn sees_queries(&self) -> bool {
         true
+    }
+
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
+        block.is_counted = true;
+        Box::pin(ready(Ok(())))
     }
 }
 

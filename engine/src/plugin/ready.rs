@@ -1,5 +1,6 @@
 //! `ready`: an HTTP endpoint that says whether every plugin is ready.
 
+use super::draft::{BlockDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
 use crate::admin::Monitor;
 use crate::corefile::report::Refusal;
@@ -7,6 +8,7 @@ use crate::corefile::statement::{Setting, Statement, sets};
 use crate::corefile::value::http_address::{self, Host, HttpAddress};
 use crate::corefile::word::quoted;
 use crate::corefile::{Context, Place};
+use std::future::ready;
 
 /// `ready`: 503 until every plugin of every block is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,10 @@ impl Plugin for Ready {
 
     fn sees_queries(&self) -> bool {
         false
+    }
+
+    fn put<'a>(&'a self, _: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
+        Box::pin(ready(Ok(())))
     }
 }
 

@@ -1,7 +1,9 @@
 //! `reload`: how often the Corefile is looked at again.
 
+use std::future::ready;
 use std::time::Duration;
 
+use super::draft::{BlockDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
 use crate::corefile::Context;
 use crate::corefile::report::{Mistake, Refusal};
@@ -30,6 +32,10 @@ impl Plugin for Reload {
 
     fn sees_queries(&self) -> bool {
         false
+    }
+
+    fn put<'a>(&'a self, _: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
+        Box::pin(ready(Ok(())))
     }
 }
 

@@ -1,7 +1,9 @@
 //! `timeouts`: how long a TCP connection is waited for, and how many questions it may bring.
 
+use std::future::ready;
 use std::time::Duration;
 
+use super::draft::{BlockDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
 use crate::corefile::Context;
 use crate::corefile::lexer::Token;
@@ -42,6 +44,11 @@ impl Plugin for Timeouts {
 
     fn sees_queries(&self) -> bool {
         false
+    }
+
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
+        block.timeouts = Some(*self);
+        Box::pin(ready(Ok(())))
     }
 }
 

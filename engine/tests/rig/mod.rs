@@ -9,23 +9,16 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 use domain::base::Name as DomainName;
 use engine::answer::exit::ErrorReport;
-use engine::cache::settings::CacheSettings;
 use engine::client::ListenerId;
 use engine::config;
 use engine::corefile::Surroundings;
-use engine::corefile::value::zone::Zone;
 use engine::fleet::{Backend, Fleet, FleetSettings};
-use engine::forward::ForwardSettings;
-use engine::forward::options::ForwardOptions;
 use engine::io::socket;
-use engine::metrics::{Build, LabelSet, Metrics};
-use engine::plan::{
-    Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, KubernetesStep, ListenerPlan, Plan,
-    TableSlot,
-};
+use engine::metrics::{Build, Metrics};
+use engine::plan::draft::PlanDraft;
+use engine::plan::{Plan, TableSlot};
 use wire::compile::{EVERY_TYPE, EntryWriter, Section, Table, TableBuilder, TableOptions};
 use wire::kubernetes::PodMode;
-use wire::zone::ZoneSet;
 
 /// Both ways of moving datagrams; every test runs over each.
 pub const BACKENDS: [Backend; 2] = [Backend::Uring, Backend::Mmsg];
@@ -105,8 +98,6 @@ impl Rig {
         let build =
             Build { version: String::new(), revision: String::new(), compiler: String::new() };
         let metrics = Metrics::new(build, 1);
-        let labels = LabelSet { server: "dns://:0".into(), zone: ".".into(), view: String::new() };
-        let counted_as = metrics.label_set(&labels);
         let settings = FleetSettings { backend, busy_poll: Duration::ZERO };
         let fleet = Fleet::start(settings, &[None], &[metrics.shard(0)], &errors).unwrap();
         let sockets = socket::bind(address, 1).unwrap();
@@ -117,29 +108,7 @@ impl Rig {
         for deliver in fleet.deliveries(slot) {
             assert!(deliver(Arc::clone(&first)));
         }
-        let mut zones = vec![wire_name("cluster.local"), wire_name("in-addr.arpa")];
-        let fallthrough = ZoneSet::new(&zones[1..]);
-        let mut plan = Plan::default();
-        let (cache, forwards) = outward(&mut plan, lines, &labels, &metrics);
-        if !forwards.is_empty() {
-            zones.push(vec![0]);
-        }
-        plan.blocks.push(Block {
-            has_plugins: true,
-            counted_as,
-            rotates: true,
-            logged_as: Some(0),
-            kubernetes: Some(KubernetesStep { table: slot, fallthrough }),
-            cache,
-            forwards,
-        });
-        plan.listeners.push(ListenerPlan {
-            zones: ZoneSet::new(&zones),
-            blocks: vec![0; zones.len()],
-            dropped_as: counted_as,
-            ..ListenerPlan::default()
-        });
-        let plan = Arc::new(plan);
+        let plan = Arc::new(plan(lines, &metrics));
         fleet.set_plan(&plan);
         fleet.open(ListenerId(0), sockets);
         Self { fleet, address, errors: reported, builder, metrics, plan, first }
@@ -183,36 +152,30 @@ impl Rig {
     }
 }
 
-/// A message behind its length.
-/// What the lines of a server block come to.
-fn outward(
-    plan: &mut Plan,
-    lines: &str,
-    labels: &LabelSet,
-    metrics: &Metrics,
-) -> (Option<CacheSlot>, Vec<ForwardStep>) {
+/// The plan of a server block with these lines beside `kubernetes`, `prometheus`, `errors` and `loadbalance`; for
+/// all names if a line forwards. Its table is the rig's to deliver.
+pub fn plan(lines: &str, metrics: &Metrics) -> Plan {
+    let root = if lines.contains("forward") { " .:53" } else { "" };
+    let text = format!(
+        "cluster.local:53 in-addr.arpa:53{root} {{
+            prometheus
+            errors
+            loadbalance
+            kubernetes cluster.local in-addr.arpa {{
+                manifests none
+                fallthrough in-addr.arpa
+            }}
+            {lines}
+        }}"
+    );
     let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
-    let text = format!(".:53 {{\nerrors\n{lines}\n}}\n");
     let config = config::parse("Corefile", &text, &surroundings).expect("lines without mistakes");
-    let block = &config.blocks[0];
-    let cache = block.line::<CacheSettings>().cloned().map(|settings| {
-        let metrics = metrics.cache(labels, ".");
-        plan.caches.push(Arc::new(CachePlan { settings, metrics }));
-        CacheSlot(0)
-    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let steps = block.lines::<ForwardOptions>().map(|options| {
-        let settings = runtime.block_on(ForwardSettings::load(options, None, metrics));
-        plan.forwards.push(Arc::new(settings.unwrap()));
-        ForwardStep {
-            from: ZoneSet::new(&[[0]]),
-            except: Zone::set(&options.except),
-            upstreams: ForwardSlot(plan.forwards.len() - 1),
-        }
-    });
-    (cache, steps.collect())
+    let draft = runtime.block_on(PlanDraft::new(&config, &Plan::default(), metrics));
+    draft.expect("lines that can be put to work").plan
 }
 
+/// A message behind its length.
 pub fn frame(message: &[u8]) -> Vec<u8> {
     let mut framed = (message.len() as u16).to_be_bytes().to_vec();
     framed.extend(message);

@@ -1,9 +1,11 @@
 //! `cache`: answers of others, kept for a time.
 
+use std::future::ready;
 use std::time::Duration;
 
 mod serve_stale;
 
+use super::draft::{BlockDraft, CacheDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
 use crate::cache::settings::{CacheSettings, Prefetch, Share};
 use crate::corefile::Context;
@@ -15,9 +17,10 @@ use crate::corefile::value::zone::Zone;
 use crate::corefile::value::{duration, key, number};
 use crate::corefile::word::{nearest, quoted};
 use crate::limits::COREFILE_CACHE_CAPACITY_MAX;
+use crate::metrics::LabelSet;
 
 /// The settings, and what can only be judged when all have been read.
-pub(crate) struct CacheDraft {
+pub(crate) struct CacheReading {
     pub(crate) cache: CacheSettings,
     pub(crate) has_serve_stale: bool,
     pub(crate) prefers_positive_at: Option<Span>,
@@ -33,11 +36,22 @@ impl Plugin for CacheSettings {
     fn sees_queries(&self) -> bool {
         true
     }
+
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a> {
+        let key = context.block.keys.first();
+        let address = key.and_then(|key| Some(context.block.addresses(key.port).first()?.0));
+        let zone = key.map_or("", |key| &key.zone.text);
+        let labels = LabelSet::new(address.expect("a block listens somewhere"), zone);
+        let zones: Vec<_> = self.zones.iter().map(|zone| zone.text.as_str()).collect();
+        let metrics = context.metrics.cache(&labels, &zones.join(","));
+        block.cache = Some(CacheDraft { settings: self.clone(), metrics });
+        Box::pin(ready(Ok(())))
+    }
 }
 
 pub(crate) const USAGE: &str = "cache [TTL] [ZONE…] { … }";
 
-pub(crate) const SETTINGS: &[Setting<CacheDraft>] = &[
+pub(crate) const SETTINGS: &[Setting<CacheReading>] = &[
     sets("success", SUCCESS, success),
     sets("denial", DENIAL, denial),
     sets("prefetch", PREFETCH, prefetch),
@@ -62,7 +76,7 @@ const PREFETCH_WITHIN_DEFAULT: Duration = Duration::from_secs(60);
 const PREFETCH_PERCENTAGE_DEFAULT: u8 = 10;
 
 pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
-    let mut draft = CacheDraft {
+    let mut draft = CacheReading {
         cache: CacheSettings::default(),
         has_serve_stale: false,
         prefers_positive_at: None,
@@ -93,11 +107,11 @@ fn zones_of(words: &[Token], context: &mut Context<'_>) -> Vec<Zone> {
     words.iter().flat_map(|word| key::zones(&word.text, word.span, context)).collect()
 }
 
-fn success(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
+fn success(line: &Statement, draft: &mut CacheReading, context: &mut Context<'_>) {
     share(line, SUCCESS, &mut draft.cache.success, context);
 }
 
-fn denial(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
+fn denial(line: &Statement, draft: &mut CacheReading, context: &mut Context<'_>) {
     share(line, DENIAL, &mut draft.cache.denial, context);
 }
 
@@ -159,7 +173,7 @@ fn min_ttl(word: &Token, context: &mut Context<'_>) -> Option<Duration> {
     None
 }
 
-fn prefetch(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
+fn prefetch(line: &Statement, draft: &mut CacheReading, context: &mut Context<'_>) {
     let (amount, within, percentage) = match line.args.as_slice() {
         [amount] => (amount, None, None),
         [amount, within] => (amount, Some(within), None),
@@ -203,7 +217,7 @@ fn read_percentage(word: &Token) -> Result<u8, Refusal> {
     }
 }
 
-fn servfail(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
+fn servfail(line: &Statement, draft: &mut CacheReading, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(SERVFAIL, context) else { return };
     match duration::read(&word.text) {
         Ok(ttl) if ttl > SERVFAIL_MAX => {
@@ -217,7 +231,7 @@ fn servfail(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>)
 }
 
 /// Of several for one kind the last counts, as in CoreDNS.
-fn disable(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
+fn disable(line: &Statement, draft: &mut CacheReading, context: &mut Context<'_>) {
     let Some([kind, zones @ ..]) = line.at_least_one(DISABLE, context) else { return };
     let (disabled, earlier) = match kind.text.as_str() {
         "success" => (&mut draft.cache.disable_success, &mut draft.disable_success_at),
@@ -244,6 +258,6 @@ fn disable(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) 
     };
 }
 
-fn keepttl(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
+fn keepttl(line: &Statement, draft: &mut CacheReading, context: &mut Context<'_>) {
     draft.cache.keepttl |= line.exactly::<0>("keepttl", context).is_some();
 }

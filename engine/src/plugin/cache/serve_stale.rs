@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::CacheDraft;
+use super::CacheReading;
 use crate::cache::settings::{ServeStale, Stale};
 use crate::corefile::Context;
 use crate::corefile::lexer::Token;
@@ -20,7 +20,7 @@ const KEEP_DEFAULT: Duration = Duration::from_secs(60 * 60);
 /// RFC 8767, section 5.
 const RECHECK_MAX: Duration = Duration::from_secs(5 * 60);
 
-pub(crate) fn read(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
+pub(crate) fn read(line: &Statement, draft: &mut CacheReading, context: &mut Context<'_>) {
     draft.has_serve_stale = true;
     let verifies = line.args.get(1).is_some_and(|mode| mode.text.eq_ignore_ascii_case("verify"));
     let count_max = if verifies { 5 } else { 4 };
@@ -87,7 +87,7 @@ fn recheck(word: &Token) -> Result<Duration, Refused> {
     Ok(recheck)
 }
 
-pub(crate) fn read_policy(line: &Statement, draft: &mut CacheDraft, context: &mut Context<'_>) {
+pub(crate) fn read_policy(line: &Statement, draft: &mut CacheReading, context: &mut Context<'_>) {
     if let Some(first) = draft.prefers_positive_at {
         let message = "serve_stale_policy can only be specified once";
         let mistake = Mistake::error(line.name.span, message).label("specified again here");
@@ -104,7 +104,7 @@ pub(crate) fn read_policy(line: &Statement, draft: &mut CacheDraft, context: &mu
 }
 
 /// Gives the policy to the `serve_stale` that it needs, wherever that stands.
-pub(crate) fn finish(draft: &mut CacheDraft, context: &mut Context<'_>) {
+pub(crate) fn finish(draft: &mut CacheReading, context: &mut Context<'_>) {
     let Some(at) = draft.prefers_positive_at else { return };
     if !draft.has_serve_stale {
         let refusal = Refusal::new("serve_stale_policy requires serve_stale", "of what?");

@@ -2,6 +2,7 @@
 
 pub mod consolidator;
 
+use std::future::ready;
 use std::time::Duration;
 
 use regex::Regex;
@@ -13,6 +14,7 @@ use crate::corefile::statement::{Setting, Statement, adds};
 use crate::corefile::value::duration;
 use crate::corefile::word::{nearest, quoted};
 use crate::limits::COREFILE_REGEX_LEN_MAX;
+use crate::plugin::draft::{BlockDraft, LoadContext, Loading};
 use crate::plugin::{Plugin, ServerBlock};
 
 /// The block logs its errors.
@@ -62,6 +64,11 @@ impl Plugin for Errors {
 
     fn sees_queries(&self) -> bool {
         true
+    }
+
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
+        block.is_logged = true;
+        Box::pin(ready(Ok(())))
     }
 }
 

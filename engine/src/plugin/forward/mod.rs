@@ -13,10 +13,13 @@ use crate::corefile::value::zone::Zone;
 use crate::corefile::value::{duration, key};
 use crate::corefile::word::quoted;
 use crate::corefile::{Context, Place};
+use crate::forward::ForwardSettings;
 use crate::forward::options::{ForwardOptions, UpstreamTransport};
 use crate::limits::UPSTREAMS_MAX;
+use crate::plugin::draft::{BlockDraft, ForwardDraft, LoadContext, LoadError, Loading};
+use crate::plugin::looping::Loop;
 use crate::plugin::{Plugin, ServerBlock};
-use options::{ForwardDraft, SETTINGS};
+use options::{ForwardReading, SETTINGS};
 
 impl Plugin for ForwardOptions {
     fn name(&self) -> &'static str {
@@ -25,6 +28,25 @@ impl Plugin for ForwardOptions {
 
     fn sees_queries(&self) -> bool {
         true
+    }
+
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a> {
+        Box::pin(async {
+            let is_probed = context.block.line::<Loop>().is_some();
+            let key = context.block.keys.first().filter(|_| is_probed);
+            let probe_zone = key.map(|key| &key.zone);
+            let loaded = ForwardSettings::load(self, probe_zone, context.metrics).await;
+            let settings = loaded.map_err(|error| LoadError {
+                place: error.place(self).clone(),
+                problem: Box::new(error),
+            })?;
+            let warnings = settings.warnings.iter();
+            block.warnings.extend(
+                warnings.map(|warning| format!("plugin/forward: {}: {warning}", self.place)),
+            );
+            block.forwards.push(ForwardDraft { settings, is_probed });
+            Ok(())
+        })
     }
 }
 
@@ -44,7 +66,7 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
         context.refuse(from.span, refusal);
         Vec::new()
     });
-    let mut draft = ForwardDraft {
+    let mut draft = ForwardReading {
         forward: ForwardOptions::with_defaults(place, zones, targets(to, context)),
         force_tcp: false,
         prefer_udp: false,
@@ -95,8 +117,8 @@ fn warn_if_nowhere(target: &Target, word: &Token, context: &mut Context<'_>) {
 }
 
 /// Judges the settings that depend on each other.
-fn finish(draft: ForwardDraft, to: &[Token], context: &mut Context<'_>) -> ForwardOptions {
-    let ForwardDraft { mut forward, force_tcp, prefer_udp, max_age_at } = draft;
+fn finish(draft: ForwardReading, to: &[Token], context: &mut Context<'_>) -> ForwardOptions {
+    let ForwardReading { mut forward, force_tcp, prefer_udp, max_age_at } = draft;
     // As in CoreDNS, force_tcp outdoes prefer_udp in whatever order they stand.
     forward.transport = match (force_tcp, prefer_udp) {
         (true, _) => UpstreamTransport::Tcp,

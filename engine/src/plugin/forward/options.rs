@@ -18,14 +18,14 @@ use crate::forward::options::{ForwardOptions, Policy, UpstreamTls};
 use crate::limits::HEALTH_CHECK_EVERY_MIN;
 
 /// The settings, and what can only be judged when all have been read.
-pub(crate) struct ForwardDraft {
+pub(crate) struct ForwardReading {
     pub(crate) forward: ForwardOptions,
     pub(crate) force_tcp: bool,
     pub(crate) prefer_udp: bool,
     pub(crate) max_age_at: Option<Span>,
 }
 
-pub(crate) const SETTINGS: &[Setting<ForwardDraft>] = &[
+pub(crate) const SETTINGS: &[Setting<ForwardReading>] = &[
     adds("except", EXCEPT, except),
     sets("force_tcp", "force_tcp", force_tcp),
     sets("prefer_udp", "prefer_udp", prefer_udp),
@@ -71,35 +71,35 @@ const RESOLVER: &str = "resolver IP[:PORT]…";
 const HEDGE: &str = "hedge on|off";
 const TRUNCATED: &str = "truncated pass";
 
-fn except(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn except(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     let Some(words) = line.at_least_one(EXCEPT, context) else { return };
     for word in words {
         draft.forward.except.extend(key::zones(&word.text, word.span, context));
     }
 }
 
-fn force_tcp(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn force_tcp(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     draft.force_tcp |= line.exactly::<0>("force_tcp", context).is_some();
 }
 
-fn prefer_udp(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn prefer_udp(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     draft.prefer_udp |= line.exactly::<0>("prefer_udp", context).is_some();
 }
 
-fn expire(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn expire(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     if let Some(expire) = duration_of(line, EXPIRE, context) {
         draft.forward.expire = expire;
     }
 }
 
-fn max_age(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn max_age(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     if let Some(max_age) = duration_of(line, MAX_AGE, context) {
         draft.forward.max_age = (!max_age.is_zero()).then_some(max_age);
         draft.max_age_at = Some(line.args_span(context));
     }
 }
 
-fn read_timeout(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn read_timeout(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     match duration_of(line, READ_TIMEOUT, context) {
         Some(Duration::ZERO) => {
             let refusal = Refusal::new("read_timeout must be positive: 0s", "no time at all");
@@ -115,13 +115,13 @@ fn duration_of(line: &Statement, usage: &str, context: &mut Context<'_>) -> Opti
     accepted(duration::read(&word.text), word, context)
 }
 
-fn max_idle_conns(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn max_idle_conns(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     if let Some(max) = bound_of(line, MAX_IDLE_CONNS, context) {
         draft.forward.max_idle_conns = max;
     }
 }
 
-fn max_concurrent(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn max_concurrent(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     if let Some(max) = bound_of(line, MAX_CONCURRENT, context) {
         draft.forward.max_concurrent = max;
     }
@@ -142,13 +142,13 @@ fn bound_of(line: &Statement, usage: &str, context: &mut Context<'_>) -> Option<
     }
 }
 
-fn max_fails(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn max_fails(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     if let Some(max) = count_of(line, MAX_FAILS, context) {
         draft.forward.max_fails = max;
     }
 }
 
-fn max_connect_attempts(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn max_connect_attempts(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     if let Some(max) = count_of(line, MAX_CONNECT_ATTEMPTS, context) {
         draft.forward.max_connect_attempts = max;
     }
@@ -170,7 +170,7 @@ fn accepted<T>(read: Result<T, Refusal>, word: &Token, context: &mut Context<'_>
     }
 }
 
-fn tls(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn tls(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     let file = |word: &Token| PathBuf::from(&word.text);
     let (client, authority) = match line.args.as_slice() {
         [] => (None, None),
@@ -186,12 +186,12 @@ fn tls(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
     });
 }
 
-fn tls_servername(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn tls_servername(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(TLS_SERVERNAME, context) else { return };
     draft.forward.tls_servername = Some(word.text.clone());
 }
 
-fn policy(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn policy(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(POLICY, context) else { return };
     draft.forward.policy = match word.text.as_str() {
         "random" => Policy::Random,
@@ -209,7 +209,7 @@ fn policy(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>)
     };
 }
 
-fn health_check(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn health_check(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     let Some([every, options @ ..]) = line.at_least_one(HEALTH_CHECK, context) else { return };
     let check = &mut draft.forward.health_check;
     match duration::read(&every.text) {
@@ -248,15 +248,15 @@ fn health_check(line: &Statement, draft: &mut ForwardDraft, context: &mut Contex
     }
 }
 
-fn next(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn next(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     draft.forward.next.extend(rcodes(line, NEXT, context).iter().map(|(rcode, _)| rcode));
 }
 
-fn next_on_nodata(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn next_on_nodata(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     draft.forward.next_on_nodata |= line.exactly::<0>("next_on_nodata", context).is_some();
 }
 
-fn failover(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn failover(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     for (rcode, span) in rcodes(line, FAILOVER, context) {
         if rcode == OptRcode::NOERROR.to_int() {
             let message = "NoError cannot be used in failover";
@@ -288,12 +288,12 @@ fn rcodes(line: &Statement, usage: &str, context: &mut Context<'_>) -> Vec<(u16,
     rcodes
 }
 
-fn failfast(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn failfast(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     draft.forward.failfast_all_unhealthy_upstreams |=
         line.exactly::<0>("failfast_all_unhealthy_upstreams", context).is_some();
 }
 
-fn source_address(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn source_address(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(SOURCE_ADDRESS, context) else { return };
     match word.text.parse() {
         Ok(ip) => draft.forward.source_address = Some(ip),
@@ -304,7 +304,7 @@ fn source_address(line: &Statement, draft: &mut ForwardDraft, context: &mut Cont
     }
 }
 
-fn resolver(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn resolver(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     let Some(words) = line.at_least_one(RESOLVER, context) else { return };
     draft.forward.resolver.clear();
     for word in words {
@@ -323,7 +323,7 @@ fn resolver(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_
     }
 }
 
-fn hedge(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn hedge(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(HEDGE, context) else { return };
     match word.text.as_str() {
         "on" => draft.forward.hedge = true,
@@ -335,11 +335,11 @@ fn hedge(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) 
     }
 }
 
-fn randomize_case(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn randomize_case(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     draft.forward.randomize_case |= line.exactly::<0>("randomize_case", context).is_some();
 }
 
-fn truncated(line: &Statement, draft: &mut ForwardDraft, context: &mut Context<'_>) {
+fn truncated(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(TRUNCATED, context) else { return };
     if word.text == "pass" {
         draft.forward.passes_truncated = true;

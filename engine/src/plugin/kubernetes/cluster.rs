@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::KubernetesDraft;
+use super::KubernetesReading;
 use crate::corefile::Context;
 use crate::corefile::lexer::Token;
 use crate::corefile::report::{Mistake, Refusal};
@@ -49,7 +49,7 @@ pub struct ApiLimits {
 
 /// What was set, and where; judged when everything has been read.
 #[derive(Default)]
-pub(crate) struct ClusterDraft {
+pub(crate) struct ClusterReading {
     endpoint: Option<(String, Span)>,
     tls: Option<(ClientTls, Span)>,
     kubeconfig: Option<(PathBuf, Option<String>, Span)>,
@@ -64,7 +64,7 @@ pub(crate) const QPS: &str = "apiserver_qps NUMBER";
 pub(crate) const BURST: &str = "apiserver_burst NUMBER";
 pub(crate) const MAX_INFLIGHT: &str = "apiserver_max_inflight NUMBER";
 
-impl ClusterDraft {
+impl ClusterReading {
     /// The cluster, and the option that says which.
     pub(crate) fn finish(self, context: &mut Context<'_>) -> (Cluster, Option<Span>) {
         match (self.manifests, self.kubeconfig, self.endpoint) {
@@ -117,7 +117,7 @@ fn unused(name: &str, at: Option<Span>, kubeconfig_at: Span, context: &mut Conte
     context.report(mistake);
 }
 
-pub(crate) fn endpoint(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
+pub(crate) fn endpoint(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'_>) {
     let Some([first, others @ ..]) = line.at_least_one(ENDPOINT, context) else { return };
     if let Some(other) = others.first() {
         let message = format!(
@@ -129,7 +129,7 @@ pub(crate) fn endpoint(line: &Statement, draft: &mut KubernetesDraft, context: &
     draft.cluster.endpoint = Some((first.text.clone(), line.name.span));
 }
 
-pub(crate) fn tls(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
+pub(crate) fn tls(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'_>) {
     let Some([certificate, key, authority]) = line.exactly(TLS, context) else { return };
     let file = |word: &Token| PathBuf::from(&word.text);
     let files =
@@ -137,7 +137,11 @@ pub(crate) fn tls(line: &Statement, draft: &mut KubernetesDraft, context: &mut C
     draft.cluster.tls = Some((files, line.name.span));
 }
 
-pub(crate) fn kubeconfig(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
+pub(crate) fn kubeconfig(
+    line: &Statement,
+    draft: &mut KubernetesReading,
+    context: &mut Context<'_>,
+) {
     let (file, name) = match line.args.as_slice() {
         [file] => (file, None),
         [file, name] => (file, Some(name.text.clone())),
@@ -146,7 +150,11 @@ pub(crate) fn kubeconfig(line: &Statement, draft: &mut KubernetesDraft, context:
     draft.cluster.kubeconfig = Some((PathBuf::from(&file.text), name, line.name.span));
 }
 
-pub(crate) fn manifests(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
+pub(crate) fn manifests(
+    line: &Statement,
+    draft: &mut KubernetesReading,
+    context: &mut Context<'_>,
+) {
     let Some(words) = line.at_least_one(MANIFESTS, context) else { return };
     let (paths, _) = draft.cluster.manifests.get_or_insert((Vec::new(), line.name.span));
     paths.extend(words.iter().map(|word| context.folder(word.span).join(&word.text)));
@@ -154,7 +162,7 @@ pub(crate) fn manifests(line: &Statement, draft: &mut KubernetesDraft, context: 
 
 pub(crate) fn apiserver_qps(
     line: &Statement,
-    draft: &mut KubernetesDraft,
+    draft: &mut KubernetesReading,
     context: &mut Context<'_>,
 ) {
     let Some([word]) = line.exactly(QPS, context) else { return };
@@ -166,7 +174,7 @@ pub(crate) fn apiserver_qps(
 
 pub(crate) fn apiserver_burst(
     line: &Statement,
-    draft: &mut KubernetesDraft,
+    draft: &mut KubernetesReading,
     context: &mut Context<'_>,
 ) {
     let Some([word]) = line.exactly(BURST, context) else { return };
@@ -178,7 +186,7 @@ pub(crate) fn apiserver_burst(
 
 pub(crate) fn apiserver_max_inflight(
     line: &Statement,
-    draft: &mut KubernetesDraft,
+    draft: &mut KubernetesReading,
     context: &mut Context<'_>,
 ) {
     let Some([word]) = line.exactly(MAX_INFLIGHT, context) else { return };

@@ -2,6 +2,8 @@
 
 pub mod cluster;
 
+use std::future::ready;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::corefile::report::{Mistake, Refusal};
@@ -12,8 +14,9 @@ use crate::corefile::value::zone::Zone;
 use crate::corefile::value::{duration, key};
 use crate::corefile::word::{nearest, quoted};
 use crate::corefile::{Context, Place};
+use crate::plugin::draft::{BlockDraft, LoadContext, Loading, TableDraft, TableSource};
 use crate::plugin::{Plugin, ServerBlock};
-use cluster::{ApiLimits, Cluster, ClusterDraft};
+use cluster::{ApiLimits, Cluster, ClusterReading};
 
 /// One `kubernetes` block; defaults in brackets.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +89,39 @@ impl Plugin for Kubernetes {
     fn sees_queries(&self) -> bool {
         true
     }
+
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a> {
+        // What does not change the table is left out: a reload that changes only that keeps it.
+        let place = Place::default();
+        let settings = Self {
+            place: place.clone(),
+            source_place: place,
+            fallthrough: Vec::new(),
+            ..self.clone()
+        };
+        block.own.push(TableDraft {
+            source: TableSource::Kubernetes(Box::new(settings), known_addresses(context.block)),
+            fallthrough: self.fallthrough.clone(),
+            place: self.source_place.clone(),
+        });
+        Box::pin(ready(Ok(())))
+    }
+}
+
+/// The addresses by which the cluster may know this server.
+fn known_addresses(block: &ServerBlock) -> Vec<IpAddr> {
+    let is_everywhere = block.bound().iter().any(|bind| bind.address.ip.is_unspecified());
+    let listens: Vec<IpAddr> = if block.bound().is_empty() || is_everywhere {
+        if_addrs::get_if_addrs()
+            .map(|interfaces| interfaces.iter().map(if_addrs::Interface::ip).collect())
+            .unwrap_or_default()
+    } else {
+        block.bound().iter().map(|bind| bind.address.ip).collect()
+    };
+    // Another machine cannot reach a link-local IPv6 address by its number alone.
+    let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let is_known = |ip: &IpAddr| !ip.is_loopback() && !ip.is_unspecified() && !is_link_local(ip);
+    listens.into_iter().filter(is_known).collect()
 }
 
 const STARTUP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
@@ -93,15 +129,15 @@ const TTL_SECS_DEFAULT: u32 = 5;
 const TTL_SECS_MAX: u32 = 3600;
 
 /// The settings, and what can only be judged when all have been read.
-pub(crate) struct KubernetesDraft {
+pub(crate) struct KubernetesReading {
     kubernetes: Kubernetes,
-    pub(crate) cluster: ClusterDraft,
+    pub(crate) cluster: ClusterReading,
     pub(crate) api_limits: ApiLimits,
     named: Option<(Vec<String>, Span)>,
     labelled: Option<(Selector, Span)>,
 }
 
-pub(crate) const SETTINGS: &[Setting<KubernetesDraft>] = &[
+pub(crate) const SETTINGS: &[Setting<KubernetesReading>] = &[
     sets("endpoint", cluster::ENDPOINT, cluster::endpoint),
     sets("tls", cluster::TLS, cluster::tls),
     sets("kubeconfig", cluster::KUBECONFIG, cluster::kubeconfig),
@@ -140,7 +176,7 @@ const STARTUP_TIMEOUT: &str = "startup_timeout DURATION";
 pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     let mistakes_before = context.mistakes.errors.len();
     let place = context.place(statement.name.span);
-    let mut draft = KubernetesDraft {
+    let mut draft = KubernetesReading {
         kubernetes: Kubernetes {
             zones: zones(statement, block, context),
             cluster: Cluster::OwnPod,
@@ -157,7 +193,7 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
             fallthrough: Vec::new(),
             startup_timeout: STARTUP_TIMEOUT_DEFAULT,
         },
-        cluster: ClusterDraft::default(),
+        cluster: ClusterReading::default(),
         api_limits: ApiLimits::default(),
         named: None,
         labelled: None,
@@ -201,7 +237,7 @@ fn zones(statement: &Statement, block: &ServerBlock, context: &mut Context<'_>) 
 }
 
 /// Judges the settings that depend on each other.
-fn finish(draft: KubernetesDraft, context: &mut Context<'_>) -> Kubernetes {
+fn finish(draft: KubernetesReading, context: &mut Context<'_>) -> Kubernetes {
     let namespaces = match (draft.named, draft.labelled) {
         (None, None) => Namespaces::All,
         (Some((mut names, _)), None) => {
@@ -225,20 +261,20 @@ fn finish(draft: KubernetesDraft, context: &mut Context<'_>) -> Kubernetes {
     Kubernetes { namespaces, cluster, source_place, api_limits, ..draft.kubernetes }
 }
 
-fn namespaces(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
+fn namespaces(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'_>) {
     let Some(words) = line.at_least_one(NAMESPACES, context) else { return };
     let (names, _) = draft.named.get_or_insert((Vec::new(), line.name.span));
     names.extend(words.iter().map(|word| word.text.clone()));
 }
 
-fn namespace_labels(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
+fn namespace_labels(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'_>) {
     let message = "unable to parse namespace_label selector value";
     if let Some(selector) = read_selector(line, NAMESPACE_LABELS, message, context) {
         draft.labelled = Some((selector, line.name.span));
     }
 }
 
-fn labels(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
+fn labels(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'_>) {
     let message = "unable to parse label selector value";
     if let Some(selector) = read_selector(line, LABELS, message, context) {
         draft.kubernetes.labels = Some(selector);
@@ -263,7 +299,7 @@ fn read_selector(
     }
 }
 
-fn pods(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
+fn pods(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(PODS, context) else { return };
     draft.kubernetes.pods = match word.text.as_str() {
         "disabled" => Pods::Disabled,
@@ -281,19 +317,19 @@ fn pods(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>
     };
 }
 
-fn endpoint_pod_names(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
+fn endpoint_pod_names(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'_>) {
     if line.exactly::<0>("endpoint_pod_names", context).is_some() {
         draft.kubernetes.endpoint_pod_names = true;
     }
 }
 
-fn noendpoints(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
+fn noendpoints(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'_>) {
     if line.exactly::<0>("noendpoints", context).is_some() {
         draft.kubernetes.no_endpoints = true;
     }
 }
 
-fn ttl(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
+fn ttl(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(TTL, context) else { return };
     match word.text.parse() {
         Ok(secs @ 0..=TTL_SECS_MAX) => draft.kubernetes.ttl_secs = secs,
@@ -307,14 +343,14 @@ fn ttl(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>)
     }
 }
 
-fn fallthrough(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
+fn fallthrough(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'_>) {
     draft.kubernetes.fallthrough = match line.args.as_slice() {
         [] => vec![Zone::root()],
         args => args.iter().flat_map(|arg| key::zones(&arg.text, arg.span, context)).collect(),
     };
 }
 
-fn ignore(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
+fn ignore(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(IGNORE, context) else { return };
     if word.text == "empty_service" {
         draft.kubernetes.ignore_empty_service = true;
@@ -327,7 +363,7 @@ fn ignore(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'
     );
 }
 
-fn startup_timeout(line: &Statement, draft: &mut KubernetesDraft, context: &mut Context<'_>) {
+fn startup_timeout(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(STARTUP_TIMEOUT, context) else { return };
     match duration::read(&word.text) {
         Ok(timeout) => draft.kubernetes.startup_timeout = timeout,

@@ -1,7 +1,10 @@
-//! What a Corefile comes to for a packet: which block takes a name, and what the block does with it.
+//! A compiled Corefile: which block takes a name, and what the block does with it.
 //!
-//! A plan is immutable: a reload makes a new one. Invariant: every index in it is in range.
+//! A plan is immutable; a reload makes a new one. Invariant: every index in it is in range.
 
+pub mod draft;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use wire::name::Name;
@@ -11,6 +14,7 @@ use crate::cache::settings::CacheSettings;
 use crate::client::ListenerId;
 use crate::forward::ForwardSettings;
 use crate::metrics::CacheMetrics;
+use crate::plugin::draft::TableSource;
 use crate::plugin::timeouts::Timeouts;
 
 /// Which table of the shard's: one for each running `kubernetes` block.
@@ -26,11 +30,13 @@ pub struct CacheSlot(pub usize);
 pub struct ForwardSlot(pub usize);
 
 /// The compiled Corefile.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// By `ListenerId`: the blocks that share the address. Empty where the address is no longer listened on.
     pub listeners: Vec<ListenerPlan>,
     pub blocks: Vec<Block>,
+    /// By `TableSlot`. A table is kept across reloads as long as its source is the same.
+    pub tables: Vec<Option<Arc<TableSource>>>,
     /// By `CacheSlot`. A shard keeps a cache across reloads as long as this is the same.
     pub caches: Vec<Arc<CachePlan>>,
     /// By `ForwardSlot`; kept across reloads likewise.
@@ -40,6 +46,8 @@ pub struct Plan {
 /// The server blocks of one address and port.
 #[derive(Clone, Debug, Default)]
 pub struct ListenerPlan {
+    /// As the Corefile names it; `None` where the address is no longer listened on.
+    pub address: Option<SocketAddr>,
     pub zones: ZoneSet,
     /// By zone index: which block.
     pub blocks: Vec<usize>,
@@ -61,7 +69,8 @@ pub struct Block {
     pub rotates: bool,
     /// `errors`: failures are logged as the Corefile's block of this index says.
     pub logged_as: Option<usize>,
-    pub kubernetes: Option<KubernetesStep>,
+    /// Local sources, in the order in which they are asked.
+    pub own: Box<[OwnTable]>,
     /// Of answers from upstreams; what a table answers is never kept.
     pub cache: Option<CacheSlot>,
     /// In the order of the Corefile: the first that takes a name is asked.
@@ -83,15 +92,23 @@ pub struct ForwardStep {
     pub upstreams: ForwardSlot,
 }
 
-/// The `kubernetes` plugin's step.
+/// A local source whose names are a table.
 #[derive(Clone, Debug)]
-pub struct KubernetesStep {
+pub struct OwnTable {
     pub table: TableSlot,
-    /// Names under these zones that do not exist are the next plugin's: none without `fallthrough`.
+    /// Names under these zones that the table does not have go to the next plugin; none without
+    /// `fallthrough`.
     pub fallthrough: ZoneSet,
 }
 
 impl Plan {
+    /// The listener of an address.
+    #[must_use]
+    pub fn listener_at(&self, address: SocketAddr) -> Option<ListenerId> {
+        let at = self.listeners.iter().position(|listener| listener.address == Some(address));
+        at.map(ListenerId)
+    }
+
     /// Where questions are counted that no block of this listener takes.
     #[must_use]
     pub fn dropped_as(&self, listener: ListenerId) -> Option<usize> {

@@ -1,0 +1,290 @@
+//! A plan before it is in force: made from a Corefile in one pass, with what is the same as in the plan
+//! before taken over.
+//!
+//! Invariant: what a reload does not change stays the very same `Arc`, by which a shard knows that it
+//! keeps its cache and its connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use wire::zone::ZoneSet;
+
+use super::{
+    Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, ListenerPlan, OwnTable, Plan, TableSlot,
+};
+use crate::client::ListenerId;
+use crate::config::Config;
+use crate::corefile::Place;
+use crate::corefile::value::zone::Zone;
+use crate::forward::options::ForwardOptions;
+use crate::forward::{ForwardSettings, Upstream, Way};
+use crate::limits::{LISTENERS_MAX, TABLES_MAX};
+use crate::metrics::{LabelSet, Metrics};
+use crate::plugin::ServerBlock;
+use crate::plugin::draft::{
+    BlockDraft, CacheDraft, ForwardDraft, LoadError, TableDraft, TableSource,
+};
+use crate::ports;
+
+/// What a Corefile asks for.
+#[derive(Default)]
+pub struct PlanDraft {
+    pub plan: Plan,
+    /// Every address to listen on, in the order of first mention.
+    pub listens: Vec<Listen>,
+    /// The tables that the plan before does not have.
+    pub new_tables: Vec<NewTable>,
+    /// Blocks with `loop fatal`.
+    pub fatal_loops: Vec<FatalLoop>,
+    /// For the log.
+    pub warnings: Vec<String>,
+}
+
+/// An address that the Corefile listens on.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    pub id: ListenerId,
+    pub address: SocketAddr,
+    /// The first line that asks for it: `bind`, or the zone.
+    pub place: Place,
+    /// The port is written there; otherwise it is the default one.
+    pub names_port: bool,
+    /// The plan before does not listen on it.
+    pub is_new: bool,
+}
+
+/// A table to be made.
+#[derive(Debug)]
+pub struct NewTable {
+    pub slot: TableSlot,
+    pub source: Arc<TableSource>,
+    /// The line that asks for it.
+    pub place: Place,
+}
+
+/// A block whose upstreams must not send its queries back.
+#[derive(Debug)]
+pub struct FatalLoop {
+    pub zone: Zone,
+    /// Where the block listens, as CoreDNS spells it.
+    pub served_at: String,
+    pub forwards: Vec<ForwardSlot>,
+}
+
+impl PlanDraft {
+    /// Reads what the lines name: resolv.conf files, hosts, certificates. `before`: the plan in force, without
+    /// the tables that are lost.
+    ///
+    /// # Errors
+    /// The first line that cannot be put to work, and why.
+    pub async fn new(config: &Config, before: &Plan, metrics: &Metrics) -> Result<Self, LoadError> {
+        let mut draft = Self::default();
+        draft.plan.tables = vec![None; before.tables.len()];
+        draft.plan.listeners.resize_with(before.listeners.len(), ListenerPlan::default);
+        let mut zones = Vec::new();
+        for (index, block) in config.blocks.iter().enumerate() {
+            let lines = block.draft(metrics).await?;
+            let step = draft.add_block(index, block, lines, before)?;
+            draft.listen(block, &step, &mut zones, before, metrics)?;
+        }
+        for (listener, zones) in draft.plan.listeners.iter_mut().zip(&zones) {
+            listener.zones = ZoneSet::new(zones);
+        }
+        draft.leave_to_heirs(before);
+        Ok(draft)
+    }
+
+    /// The block without what differs between its addresses. `index`: in the Corefile.
+    fn add_block(
+        &mut self,
+        index: usize,
+        block: &ServerBlock,
+        lines: BlockDraft,
+        before: &Plan,
+    ) -> Result<BlockLines, LoadError> {
+        let mut own = Vec::with_capacity(lines.own.len());
+        for table in lines.own {
+            own.push(self.add_table(table, before)?);
+        }
+        let cache = lines.cache.map(|cache| self.add_cache(cache, before));
+        let forwards = lines.forwards.into_iter().map(|forward| self.add_forward(forward, before));
+        let forwards: Vec<ForwardStep> = forwards.collect();
+        if let (true, Some(key)) = (lines.ends_at_loop, block.keys.first()) {
+            let served_at = match block.bound().first() {
+                Some(bind) => SocketAddr::new(bind.address.ip, key.port).to_string(),
+                None => format!(":{}", key.port),
+            };
+            let forwards = forwards.iter().map(|step| step.upstreams).collect();
+            self.fatal_loops.push(FatalLoop { zone: key.zone.clone(), served_at, forwards });
+        }
+        self.warnings.extend(lines.warnings);
+        Ok(BlockLines {
+            is_counted: lines.is_counted,
+            timeouts: lines.timeouts,
+            block: Block {
+                has_plugins: block.plugins().any(|plugin| plugin.sees_queries()),
+                counted_as: None,
+                rotates: lines.rotates,
+                logged_as: lines.is_logged.then_some(index),
+                own: own.into(),
+                cache,
+                forwards,
+            },
+        })
+    }
+
+    fn add_table(&mut self, table: TableDraft, before: &Plan) -> Result<OwnTable, LoadError> {
+        let TableDraft { source, fallthrough, place } = table;
+        let fallthrough = Zone::set(&fallthrough);
+        let kept = before.tables.iter().position(|kept| {
+            kept.as_deref() == Some(&source)
+                && !self.plan.tables.iter().flatten().any(|taken| same_table(taken, kept.as_ref()))
+        });
+        if let Some(slot) = kept {
+            self.plan.tables[slot].clone_from(&before.tables[slot]);
+            return Ok(OwnTable { table: TableSlot(slot), fallthrough });
+        }
+        let is_free = |slot: &usize| {
+            let is_taken = |tables: &[Option<_>]| tables.get(*slot).is_some_and(Option::is_some);
+            !is_taken(&self.plan.tables) && !is_taken(&before.tables)
+        };
+        let Some(slot) = (0..TABLES_MAX).find(is_free) else {
+            let problem = format!("more than {TABLES_MAX} tables").into();
+            return Err(LoadError { place, problem });
+        };
+        let source = Arc::new(source);
+        self.plan.tables.resize(self.plan.tables.len().max(slot + 1), None);
+        self.plan.tables[slot] = Some(Arc::clone(&source));
+        self.new_tables.push(NewTable { slot: TableSlot(slot), source, place });
+        Ok(OwnTable { table: TableSlot(slot), fallthrough })
+    }
+
+    fn add_cache(&mut self, cache: CacheDraft, before: &Plan) -> CacheSlot {
+        let CacheDraft { settings, metrics } = cache;
+        let is_same = |plan: &&Arc<CachePlan>| {
+            plan.settings == settings && Arc::ptr_eq(&plan.metrics, &metrics)
+        };
+        let kept = before.caches.iter().find(is_same).cloned();
+        let kept = kept.filter(|kept| !self.plan.caches.iter().any(|one| Arc::ptr_eq(one, kept)));
+        let cache = kept.unwrap_or_else(|| Arc::new(CachePlan { settings, metrics }));
+        self.plan.caches.push(cache);
+        CacheSlot(self.plan.caches.len() - 1)
+    }
+
+    fn add_forward(&mut self, forward: ForwardDraft, before: &Plan) -> ForwardStep {
+        let ForwardDraft { settings, is_probed } = forward;
+        let from = Zone::set(&settings.options.from);
+        let except = Zone::set(&settings.options.except);
+        let is_kept = |other: &&Arc<ForwardSettings>| !is_probed && asks_the_same(other, &settings);
+        let kept = before.forwards.iter().find(is_kept).cloned();
+        let kept = kept.filter(|kept| !self.plan.forwards.iter().any(|one| Arc::ptr_eq(one, kept)));
+        self.plan.forwards.push(kept.unwrap_or_else(|| Arc::new(settings)));
+        ForwardStep { from, except, upstreams: ForwardSlot(self.plan.forwards.len() - 1) }
+    }
+
+    /// Puts the block where its keys listen. CoreDNS counts each address and each key of a block apart.
+    fn listen<'c>(
+        &mut self,
+        block: &'c ServerBlock,
+        lines: &BlockLines,
+        zones: &mut Vec<Vec<&'c [u8]>>,
+        before: &Plan,
+        metrics: &Metrics,
+    ) -> Result<(), LoadError> {
+        for key in &block.keys {
+            for (address, place) in block.addresses(key.port) {
+                let ListenerId(id) = self.listener(address, place, key.names_port, before)?;
+                zones.resize(zones.len().max(self.plan.listeners.len()), Vec::new());
+                zones[id].push(&key.zone.wire);
+                let listener = &mut self.plan.listeners[id];
+                listener.blocks.push(self.plan.blocks.len());
+                if let Some(timeouts) = lines.timeouts {
+                    listener.timeouts = timeouts;
+                }
+                let count = |zone: &str| metrics.label_set(&LabelSet::new(address, zone));
+                if lines.is_counted && listener.dropped_as.is_none() {
+                    listener.dropped_as = count(LabelSet::DROPPED);
+                }
+                let counted_as = lines.is_counted.then(|| count(&key.zone.text)).flatten();
+                self.plan.blocks.push(Block { counted_as, ..lines.block.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The listener of an address: that of the plan before, if it has one.
+    fn listener(
+        &mut self,
+        address: SocketAddr,
+        place: &Place,
+        names_port: bool,
+        before: &Plan,
+    ) -> Result<ListenerId, LoadError> {
+        if let Some(known) = self.listens.iter().find(|listen| listen.address == address) {
+            return Ok(known.id);
+        }
+        let kept = before.listener_at(address);
+        // An id that the plan before still uses is not given to another address.
+        let is_free = |id: &usize| {
+            let is_taken =
+                |plan: &Plan| plan.listeners.get(*id).is_some_and(|l| l.address.is_some());
+            !is_taken(&self.plan) && !is_taken(before)
+        };
+        let id = kept.map(|id| id.0).or_else(|| (0..LISTENERS_MAX).find(is_free));
+        let Some(id) = id else {
+            let problem = format!("more than {LISTENERS_MAX} addresses to listen on").into();
+            return Err(LoadError { place: place.clone(), problem });
+        };
+        let count = self.plan.listeners.len().max(id + 1);
+        self.plan.listeners.resize_with(count, ListenerPlan::default);
+        self.plan.listeners[id].address = Some(address);
+        let id = ListenerId(id);
+        let is_new = kept.is_none();
+        self.listens.push(Listen { id, address, place: place.clone(), names_port, is_new });
+        Ok(id)
+    }
+
+    /// What an address that goes away still holds, its connections included, is answered as at the one that
+    /// its packets go to from now on: a wildcard. Packets of a wildcard go to several other addresses, or
+    /// nowhere; what a wildcard still holds is REFUSED, because it may be from clients who must not see what
+    /// another address says.
+    fn leave_to_heirs(&mut self, before: &Plan) {
+        for (id, gone) in before.listeners.iter().enumerate() {
+            let Some(old) = gone.address.filter(|old| self.plan.listener_at(*old).is_none()) else {
+                continue;
+            };
+            let covers = |heir: &&ListenerPlan| {
+                heir.address.is_some_and(|heir| {
+                    heir.port() == old.port() && ports::covers(heir.ip(), old.ip())
+                })
+            };
+            if let Some(heir) = self.plan.listeners.iter().find(covers) {
+                self.plan.listeners[id] = ListenerPlan { address: None, ..heir.clone() };
+            }
+        }
+    }
+}
+
+/// What is the same at all addresses of a block.
+struct BlockLines {
+    is_counted: bool,
+    timeouts: Option<crate::plugin::timeouts::Timeouts>,
+    block: Block,
+}
+
+fn same_table(one: &Arc<TableSource>, other: Option<&Arc<TableSource>>) -> bool {
+    other.is_some_and(|other| Arc::ptr_eq(one, other))
+}
+
+/// Whether the same upstreams would be asked in the same way. Certificates may have changed without a trace,
+/// so TLS is always set up anew.
+fn asks_the_same(one: &ForwardSettings, other: &ForwardSettings) -> bool {
+    let facts = |upstream: &Upstream| (upstream.address, upstream.origin.clone());
+    let is_plain = |upstream: &Upstream| matches!(upstream.way, Way::Dns);
+    let ForwardOptions { place, tls_place, .. } = other.options.clone();
+    let moved = ForwardOptions { place, tls_place, ..one.options.clone() };
+    moved == other.options
+        && one.upstreams.iter().all(is_plain)
+        && other.upstreams.iter().all(is_plain)
+        && one.upstreams.iter().map(facts).eq(other.upstreams.iter().map(facts))
+}
