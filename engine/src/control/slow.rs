@@ -65,7 +65,7 @@ impl CorefileSource {
         });
         let Ok(read) = timeout(patience, reading).await else {
             return Again::Failed(format!(
-                "open {}: it, or a file that it imports, has not been read within {FILE_TIMEOUT:?}: is it on a file system that \
+                "open {}: it or a file that it imports was not read within {FILE_TIMEOUT:?}: is it on a file system that \
                  hangs, or a pipe that nobody writes to?",
                 self.path.display()
             ));

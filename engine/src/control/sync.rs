@@ -92,7 +92,7 @@ impl Sync {
         })?;
         let Ok(opened) = timeout(MANIFESTS_TIMEOUT, opened).await else {
             bail!(
-                "plugin/kubernetes: the manifests have not been read within {MANIFESTS_TIMEOUT:?}: are they on a file system that \
+                "plugin/kubernetes: the manifests were not read within {MANIFESTS_TIMEOUT:?}: are they on a file system that \
                  hangs, or a pipe that nobody writes to?"
             );
         };
