@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Builds what the end-to-end tests run beside ringdns: etcd, kube-apiserver and CoreDNS, at the versions that
-# tools/*/go.mod pin, into ${CARGO_TARGET_DIR:-target}/e2e/bin. What is already built at those versions is left alone.
+# Builds the programs that the end-to-end tests run beside ringdns: etcd, kube-apiserver and
+# CoreDNS, at the versions in tools/*/go.mod, into ${CARGO_TARGET_DIR:-target}/e2e/bin. Programs that
+# are up to date are not built again.
 #
-# Exit codes: 0 all three are there; 3 Go is missing, so nothing was built; 1 a build failed.
+# Exit codes: 0 all three are up to date; 3 Go is missing, nothing was built; 1 a build failed.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -12,12 +13,14 @@ case $target in /*) ;; *) target=$root/$target ;; esac
 bin=$target/e2e/bin
 
 if ! command -v go >/dev/null; then
-    echo "e2e: !!! GO IS MISSING: etcd, kube-apiserver and CoreDNS cannot be built, so every test against a real API server IS SKIPPED." \
+    echo "e2e: !!! GO IS MISSING: etcd, kube-apiserver and CoreDNS cannot be built, so all tests" \
+         "against a real API server ARE SKIPPED." \
          "Install Go 1.26 or newer and run deploy/e2e/build.sh again." >&2
     exit 3
 fi
 
-# No DWARF and a lazy garbage collector in the compiler: a quarter off the cold build, the same machine code.
+# No DWARF and less garbage collection in the compiler: saves a quarter of a cold build, with the
+# same machine code.
 export CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off
 gcflags=all=-dwarf=false
 strip="-s -w"
@@ -26,19 +29,22 @@ strip="-s -w"
 build() {
     local name=$1 module=$here/tools/$2 package=$3 ldflags="$strip ${4:-}" stamp key began
     stamp=$bin/$name.built-from
-    key=$(cd "$module" && { go version; echo "$package $gcflags $ldflags"; cat go.mod go.sum; } | sha256sum | cut -d' ' -f1)
+    key=$(cd "$module" && { go version; echo "$package $gcflags $ldflags"; cat go.mod go.sum; } |
+        sha256sum | cut -d' ' -f1)
     if [[ -x $bin/$name && -f $stamp && $(<"$stamp") == "$key" ]]; then
         echo "e2e: $name is up to date"
         return
     fi
     echo "e2e: building $name ($package) with $(cd "$module" && go env GOVERSION) ..."
     began=$SECONDS
-    if ! (cd "$module" && GOGC=${GOGC:-800} go build -trimpath -gcflags="$gcflags" -ldflags="$ldflags" -o "$bin/$name.new" "$package"); then
+    if ! (cd "$module" && GOGC=${GOGC:-800} go build -trimpath \
+        -gcflags="$gcflags" -ldflags="$ldflags" -o "$bin/$name.new" "$package"); then
         cat >&2 <<EOF
 e2e: building $name failed after $((SECONDS - began)) s.
-     Likely causes: the Go module proxy cannot be reached ('go env GOPROXY' shows which it is); Go is older than
-     the 'go' line of deploy/e2e/tools/$2/go.mod; the disk is full (the build cache takes 3 GB: 'df -h "\$(go env GOCACHE)"').
-     To see more: cd deploy/e2e/tools/$2 && go build -x -o /dev/null $package
+     Likely causes: the Go module proxy is unreachable ('go env GOPROXY' prints it); Go is older
+     than the 'go' line of deploy/e2e/tools/$2/go.mod; the disk is full (the build cache takes
+     3 GB: 'df -h "\$(go env GOCACHE)"').
+     For details: cd deploy/e2e/tools/$2 && go build -x -o /dev/null $package
 EOF
         exit 1
     fi
@@ -51,6 +57,7 @@ mkdir -p "$bin"
 kubernetes=$(awk '$1 == "k8s.io/kubernetes" { print $2; exit }' "$here/tools/kubernetes/go.mod")
 version=k8s.io/component-base/version
 build kube-apiserver kubernetes k8s.io/kubernetes/cmd/kube-apiserver \
-    "-X $version.gitVersion=$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=$(cut -d. -f2 <<<"$kubernetes")"
+    "-X $version.gitVersion=$kubernetes -X $version.gitMajor=1 \
+-X $version.gitMinor=$(cut -d. -f2 <<<"$kubernetes")"
 build etcd kubernetes go.etcd.io/etcd/server/v3
 build coredns coredns github.com/coredns/coredns

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Knot and Unbound, which the tests of forward, cache and loop ask: installed by the system's package manager where that needs
-# nobody's password. Without them those tests skip themselves, and say so.
+# Installs Knot and Unbound, the upstreams in the tests of forward, cache and loop, with the system's
+# package manager if that needs no password. Without them those tests skip themselves and say so.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/usr/local/sbin
 
@@ -15,6 +15,8 @@ if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
         exit 0
     fi
 fi
-echo "install: !!! ${missing[*]^^} MISSING: the tests of forward, cache and loop in front of real servers ARE SKIPPED." >&2
-echo "install: install the packages (Debian: apt-get install --no-install-recommends ${missing[*]}) and run ./check.sh again." >&2
+echo "install: !!! ${missing[*]^^} MISSING: the tests of forward, cache and loop with real" \
+     "upstreams ARE SKIPPED." >&2
+echo "install: install the packages and run ./check.sh again" \
+     "(Debian: apt-get install --no-install-recommends ${missing[*]})." >&2
 exit 1

@@ -1,11 +1,11 @@
-//! What a cluster of 10,000 Services costs: ringdns and CoreDNS before one real API server.
+//! What a cluster of 10,000 Services costs: ringdns and CoreDNS in turn on one real API server.
 //!
 //! ```text
 //! cargo build --release -p engine && cargo run --release -p e2e --example at_scale [SERVICES]
 //! ```
-//!
-//! Prints one table: from the start of the process to its first right answers, the memory then, and
-//! from the API server's reply to a change to its answer. Takes two to three minutes and 1.5 GB.
+//! Prints one table: the time from the start of the process to its first right answers, the memory
+//! then, and the time from the API server's response for a change to the changed answer. Takes two
+//! to three minutes and 1.5 GB.
 
 use std::time::{Duration, Instant};
 
@@ -22,22 +22,22 @@ use e2e::tools::Tools;
 use serde_json::{Value, json};
 
 const SERVICE_COUNT: usize = 10_000;
-/// What the range of cluster addresses holds beside the changes made here.
+/// The range of cluster addresses holds this many besides the Services of the changes.
 const SERVICE_COUNT_MAX: usize = 60_000;
 const ENDPOINTS_PER_SERVICE: usize = 3;
 const SERVICES_PER_NAMESPACE: usize = 50;
 
-/// Starts of each server that count; one before them warms the API server's caches.
+/// Measured starts of each server; one more before them warms the API server's caches.
 const ROUND_COUNT: usize = 5;
 const CHANGE_COUNT: usize = 200;
 
-/// How long a start may take.
+/// How long start-up may take.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a starting server may take to answer one query until that counts as lost.
+/// How long a starting server may take to answer a query before it counts as lost.
 const QUERY_LIMIT: Duration = Duration::from_millis(100);
 
-/// When memory is looked at again: what start-up alone needed may be given back by then.
+/// When memory is measured again: memory needed only for start-up may be freed by then.
 const SETTLED: Duration = Duration::from_secs(3);
 
 const KINDS: [Kind; 2] = [Kind::Ringdns, Kind::CoreDns];
@@ -45,7 +45,9 @@ const KINDS: [Kind; 2] = [Kind::Ringdns, Kind::CoreDns];
 fn main() {
     let service_count = std::env::args().nth(1).map_or(SERVICE_COUNT, |word| {
         let count = word.parse().ok().filter(|count| (10..=SERVICE_COUNT_MAX).contains(count));
-        count.unwrap_or_else(|| panic!("{word}: how many Services? 10 to {SERVICE_COUNT_MAX}"))
+        count.unwrap_or_else(|| {
+            panic!("'{word}' is not a number of Services from 10 to {SERVICE_COUNT_MAX}")
+        })
     });
     let Some(tools) = Tools::find("at_scale") else { std::process::exit(3) };
     let cluster = Cluster::start(&tools);
@@ -77,7 +79,7 @@ fn main() {
     print_table(&starts, &changes);
 }
 
-/// The cluster and what is asked about it.
+/// The cluster, and what is needed to query it.
 struct Scale<'a> {
     corefile: Corefile,
     tools: &'a Tools,
@@ -91,12 +93,12 @@ struct Start {
     answered: Duration,
     /// Queries that were neither refused nor answered.
     lost_count: usize,
-    on_core: Duration,
+    cpu_time: Duration,
     resident_kib: u64,
     resident_settled_kib: u64,
 }
 
-/// How late changes were answered.
+/// Delays of the changed answers.
 struct Changes {
     service_made: Delays,
     endpoint_moved: Delays,
@@ -107,19 +109,19 @@ impl Scale<'_> {
         let began = Instant::now();
         let (server, lost_count) = self.launch(kind, began);
         let answered = began.elapsed();
-        let (on_core, resident_kib) = (server.on_core(), server.resident_kib());
-        // Not only the two that were waited for.
+        let (cpu_time, resident_kib) = (server.cpu_time(), server.resident_kib());
+        // Check all Services, not only the two that were waited for.
         for index in (0..self.service_count).step_by(self.service_count / 10) {
             let answer = server.answer(&service_question(index));
             assert!(is_right(index, &answer), "{kind:?}, Service {index}: {answer:?}");
         }
         std::thread::sleep(SETTLED);
         let resident_settled_kib = server.resident_kib();
-        Start { answered, lost_count, on_core, resident_kib, resident_settled_kib }
+        Start { answered, lost_count, cpu_time, resident_kib, resident_settled_kib }
     }
 
-    /// A server that has answered rightly about the last Service of each shape, and how many
-    /// queries it lost until then.
+    /// Starts a server and waits until it answers rightly about the last Service of each shape;
+    /// also returns how many queries it lost until then.
     fn launch(&self, kind: Kind, began: Instant) -> (Server, usize) {
         let server = Server::launch(kind, &self.corefile, Some(self.tools));
         let mut lost_count = 0;
@@ -151,11 +153,11 @@ impl Scale<'_> {
         });
         let made = made.collect();
         let moved = (0..CHANGE_COUNT).map(|index| {
-            // Every fifth Service is headless, the first of each namespace too.
+            // Every fifth Service is headless, as is the first of each namespace.
             let service = index * 5 % self.service_count;
             let address = format!("10.250.{}.{}", index / 250, 1 + index % 250);
-            let patch =
-                json!({ "endpoints": [{ "addresses": [address], "conditions": { "ready": true } }] });
+            let endpoint = json!({ "addresses": [address], "conditions": { "ready": true } });
+            let patch = json!({ "endpoints": [endpoint] });
             let [namespace, name] = [namespace_of(service), service_name(service)];
             self.objects.patch("EndpointSlice", &namespace, &name, patch);
             let delay = until(&server, &service_question(service), |answer| {
@@ -197,7 +199,7 @@ fn print_table(starts: &[Vec<Start>; 2], changes: &[Changes; 2]) {
     for (what, [ringdns, coredns]) in [
         ("start, first right answers", millis(|start| start.answered)),
         ("queries lost in all starts", lost),
-        ("time on cores until then", millis(|start| start.on_core)),
+        ("time on cores until then", millis(|start| start.cpu_time)),
         ("resident then", mebibytes(|start| start.resident_kib)),
         ("resident 3 s later", mebibytes(|start| start.resident_settled_kib)),
         ("Service made, answered", delays(|changes| &changes.service_made)),
@@ -258,7 +260,7 @@ fn ports(first: u16) -> Value {
     ])
 }
 
-/// Headless ones have pods with host names, as a StatefulSet's.
+/// Headless Services have pods with host names, like a StatefulSet's.
 fn endpoints(index: usize) -> Value {
     let endpoint = |(number, address): (usize, String)| {
         let pod = format!("{}-{number}", service_name(index));
@@ -283,7 +285,7 @@ fn endpoint_addresses(index: usize) -> Vec<String> {
         .collect()
 }
 
-/// `None` for one Service in five: it is headless.
+/// `None` for one Service in five, which is headless.
 fn cluster_address(index: usize) -> Option<String> {
     (!index.is_multiple_of(5)).then(|| format!("10.96.{}.{}", 16 + index / 256, index % 256))
 }

@@ -1,7 +1,7 @@
-//! What a server answered, in a form that two answers can be compared in.
+//! A server's response in a form that can be compared.
 //!
 //! The form is that of `conformance/expected.*.jsonl`: records as text, sorted, owner names and
-//! data in lower case (TXT data as it is).
+//! data in lower case (TXT data unchanged).
 
 use domain::base::iana::Rtype;
 use domain::base::message::RecordSection;
@@ -13,16 +13,16 @@ use serde::Deserialize;
 
 use crate::question::Question;
 
-/// One answer; where it was cut over UDP, the sections are those that TCP gave.
+/// One response; if it was truncated over UDP, the sections are those received over TCP.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Answer {
     pub rcode: String,
     pub aa: bool,
     pub tc: bool,
     pub ra: bool,
-    /// Whether the UDP answer was cut; false where UDP was not asked.
+    /// Whether the UDP response was truncated; false if UDP was not used.
     pub udp_tc: bool,
-    /// Whether the question came back letter by letter; `None` where no question came back.
+    /// Whether the question came back in the same letter case; `None` if no question came back.
     pub qname_kept: Option<bool>,
     pub answer: Vec<Record>,
     pub authority: Vec<Record>,
@@ -48,7 +48,7 @@ impl Record {
 }
 
 impl Answer {
-    /// Reads a whole message; `udp_tc` is left false.
+    /// Parses a whole message; leaves `udp_tc` false.
     pub fn parse(bytes: &[u8], asked: &Question) -> Result<Self, ParseError> {
         let message = Message::from_slice(bytes).map_err(|_| ParseError::ShortInput)?;
         let header = message.header();
@@ -66,7 +66,7 @@ impl Answer {
         })
     }
 
-    /// All three sections.
+    /// The records of all three sections.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.answer.iter().chain(&self.authority).chain(&self.additional)
     }
@@ -91,7 +91,7 @@ fn section(section: RecordSection<'_, [u8]>) -> Result<Vec<Record>, ParseError> 
     let mut records = Vec::new();
     for parsed in section {
         let parsed: ParsedRecord<'_, [u8]> = parsed?;
-        // An OPT record is about the message; nothing here sends one.
+        // An OPT record describes the message; no query built here carries one by default.
         if parsed.rtype() != Rtype::OPT {
             records.push(record(&parsed)?);
         }
@@ -129,7 +129,7 @@ fn record(parsed: &ParsedRecord<'_, [u8]>) -> Result<Record, ParseError> {
     Ok(Record(owner, rtype.to_string(), typed.ttl().as_secs(), data))
 }
 
-/// Names with their last dot, the root as `.`.
+/// A name with its final dot; the root is `.`.
 fn with_dot(name: &impl ToName) -> String {
     name.fmt_with_dot().to_string()
 }

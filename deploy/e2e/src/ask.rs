@@ -1,4 +1,4 @@
-//! Asking one question, over UDP or over TCP.
+//! Sends one query over UDP or TCP and waits for the response.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -9,32 +9,32 @@ use crate::answer::Answer;
 use crate::query::{Query, Reply};
 use crate::question::Question;
 
-/// How long one answer may take.
+/// How long a response may take.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// How a question goes to the server.
+/// How a query is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     Udp,
     Tcp,
-    /// UDP, and TCP again where the answer was cut: what a resolver does.
+    /// UDP, then TCP if the response was truncated: what a resolver does.
     UdpThenTcp,
 }
 
-/// Why there is no answer.
+/// Why there is no usable response.
 #[derive(Debug)]
 pub enum AskError {
-    /// Nobody listens, or nothing came in time.
+    /// Nothing listens, or no response came in time.
     Io(io::Error),
-    /// Something came that is no DNS message.
+    /// The response is not a DNS message.
     Malformed(String),
 }
 
 impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) => write!(f, "no answer: {error}"),
-            Self::Malformed(what) => write!(f, "malformed answer: {what}"),
+            Self::Io(error) => write!(f, "no response: {error}"),
+            Self::Malformed(what) => write!(f, "malformed response: {what}"),
         }
     }
 }
@@ -45,7 +45,7 @@ impl From<io::Error> for AskError {
     }
 }
 
-/// Asks `server` one question, as a stub resolver does.
+/// Sends `server` one query, as a stub resolver does.
 pub fn ask(
     server: SocketAddr,
     question: &Question,
@@ -54,7 +54,7 @@ pub fn ask(
     ask_as(server, &Query::plain(question.clone()), transport, LIMIT).map(|reply| reply.answer)
 }
 
-/// Asks over UDP, as a stub resolver does, and waits `limit` for the answer.
+/// Sends one query over UDP, as a stub resolver does, and waits up to `limit` for the response.
 pub fn over_udp(
     server: SocketAddr,
     question: &Question,
@@ -63,7 +63,7 @@ pub fn over_udp(
     ask_as(server, &Query::plain(question.clone()), Transport::Udp, limit).map(|reply| reply.answer)
 }
 
-/// Asks `server`, and waits `limit` for the answer; twice that where TCP follows UDP.
+/// Sends `query` and waits up to `limit` for the response; twice that if TCP follows UDP.
 pub fn ask_as(
     server: SocketAddr,
     query: &Query,
@@ -102,7 +102,7 @@ fn exchange_over_udp(
         }
         socket.set_read_timeout(Some(left))?;
         let len = socket.recv(&mut buffer)?;
-        // An answer to an older question that gave up: not ours.
+        // A response to an older query that timed out is skipped.
         if buffer[..len].starts_with(&id.to_be_bytes()) {
             return parse(&buffer[..len], &query.question);
         }
@@ -125,7 +125,7 @@ fn exchange_over_tcp(
     let mut message = vec![0; usize::from(u16::from_be_bytes(len))];
     stream.read_exact(&mut message)?;
     if !message.starts_with(&id.to_be_bytes()) {
-        return Err(AskError::Malformed("another id than asked with".to_owned()));
+        return Err(AskError::Malformed("the id differs from the query's".to_owned()));
     }
     let reply = parse(&message, &query.question)?;
     Ok(Reply { answer: Answer { udp_tc: false, ..reply.answer }, ..reply })

@@ -1,8 +1,8 @@
-//! Certificate authorities, and the certificates that they issue.
+//! Certificate authorities and the certificates that they issue.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-/// An authority, made anew for each test.
+/// An authority, created anew for each test.
 pub struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
@@ -30,12 +30,12 @@ impl Authority {
         &self.certificate
     }
 
-    /// For a server at 127.0.0.1.
+    /// A certificate for a server at 127.0.0.1.
     pub fn issue_server(&self, name: &str) -> Identity {
         self.issue(name, vec!["127.0.0.1".to_owned()])
     }
 
-    /// For a client, which the API server knows by this name.
+    /// A certificate for a client, which the API server identifies by this name.
     pub fn issue_client(&self, name: &str) -> Identity {
         self.issue(name, Vec::new())
     }

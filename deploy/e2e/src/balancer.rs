@@ -1,5 +1,5 @@
-//! What stands before an API server: a balancer that passes connections on and forgets them, or one
-//! that ends TLS and asks clients for certificates.
+//! A load balancer in front of an API server. It forwards connections and can silently drop them,
+//! or it terminates TLS and requires client certificates.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,47 +20,47 @@ use crate::port;
 /// A running balancer. Its thread ends with the test's process.
 pub struct Balancer {
     port: u16,
-    state: Arc<State>,
+    state: Arc<BalancerState>,
 }
 
-struct State {
+struct BalancerState {
     upstream: SocketAddr,
-    /// `None`: bytes are passed on as they are.
+    /// `None`: bytes are forwarded unchanged.
     tls: Mutex<Option<Tls>>,
     fate: watch::Sender<Fate>,
 }
 
-/// TLS towards clients, and towards the API server.
+/// TLS towards clients and towards the API server.
 #[derive(Clone)]
 struct Tls {
     acceptor: TlsAcceptor,
     connector: TlsConnector,
 }
 
-/// What becomes of the connections that there are.
+/// What happens to existing connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// They stay open, and nothing more comes through.
+    /// They stay open, but nothing is forwarded any more.
     Frozen,
     Cut,
 }
 
-/// What a balancer that ends TLS needs.
+/// The certificates of a balancer that terminates TLS.
 pub struct Terminator<'a> {
-    /// What clients see.
+    /// The certificate that clients see.
     pub server: &'a Identity,
-    /// Who signs the certificates of clients.
+    /// The authority that signs the clients' certificates.
     pub clients: &'a Authority,
-    /// What the API server sees, and who signs its certificate.
+    /// The certificate that the API server sees, and the authority of the API server's own.
     pub client: &'a Identity,
     pub authority: &'a str,
 }
 
 impl Balancer {
-    /// Passes bytes on to `upstream`, a port of 127.0.0.1.
+    /// Forwards bytes to `upstream`, a port of 127.0.0.1.
     pub fn start(upstream: u16) -> Self {
         let port = port::free();
-        let state = Arc::new(State {
+        let state = Arc::new(BalancerState {
             upstream: (Ipv4Addr::LOCALHOST, upstream).into(),
             tls: Mutex::new(None),
             fate: watch::Sender::new(Fate::Cut),
@@ -79,14 +79,14 @@ impl Balancer {
         self.port
     }
 
-    /// From now on it ends TLS so; connections that there are, are cut.
+    /// From now on, terminates TLS with these certificates; existing connections are cut.
     pub fn terminate(&self, how: &Terminator<'_>) {
         let tls = Tls::new(how);
         *self.state.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(tls);
         self.state.fate.send_replace(Fate::Cut);
     }
 
-    /// It forgets the connections that there are, and tells neither side. New ones work.
+    /// Stops forwarding on existing connections without telling either side. New ones work.
     pub fn freeze(&self) {
         self.state.fate.send_replace(Fate::Frozen);
     }
@@ -109,19 +109,23 @@ impl Tls {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, state: Arc<State>) -> io::Result<()> {
+async fn serve(listener: std::net::TcpListener, state: Arc<BalancerState>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     loop {
         let (client, _) = listener.accept().await?;
         let state = Arc::clone(&state);
         let fate = state.fate.subscribe();
-        // A handshake that fails, or an API server that is down, ends the connection.
+        // A failed handshake, or an API server that is down, ends the connection.
         tokio::spawn(async move { connect(client, &state, fate).await });
     }
 }
 
-async fn connect(client: TcpStream, state: &State, fate: watch::Receiver<Fate>) -> io::Result<()> {
+async fn connect(
+    client: TcpStream,
+    state: &BalancerState,
+    fate: watch::Receiver<Fate>,
+) -> io::Result<()> {
     let server = TcpStream::connect(state.upstream).await?;
     let tls = state.tls.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let Some(tls) = tls else {

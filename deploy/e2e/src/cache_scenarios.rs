@@ -1,9 +1,9 @@
-//! Scenarios for a cache: its line of the Corefile, and what must be answered when. The lines are those
-//! of `timeline.rs`.
+//! Scenarios for a cache: its Corefile lines, and which response must come when. `timeline.rs`
+//! defines the format of the steps.
 
 use crate::timeline::Step;
 
-/// A block of the Corefile, for the zone of this name below `example.`, and what is asked there.
+/// A server block for the zone of this name below `example.`, and the queries sent to it.
 pub struct Scenario {
     pub zone: &'static str,
     pub cache: &'static str,
@@ -12,7 +12,7 @@ pub struct Scenario {
     pub steps: &'static str,
 }
 
-/// What each scenario's zone holds.
+/// The records of each scenario's zone.
 const RECORDS: &str = "
 a3 3 A 192.0.2.1
 a3 3 A 192.0.2.2
@@ -30,7 +30,7 @@ cut 30 NS ns.cut.ZONE
 ns.cut 30 A 192.0.2.8
 ";
 
-/// TXT records of 50 bytes: more than 512 bytes, and more than 1232.
+/// Owners with this many TXT records of 50 bytes: more than 512 bytes, and more than 1232.
 const LARGE: [(&str, usize); 2] = [("big", 12), ("wide", 40)];
 
 pub static SCENARIOS: [Scenario; 19] = [
@@ -222,7 +222,8 @@ pub static SCENARIOS: [Scenario; 19] = [
     },
     Scenario {
         zone: "over",
-        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\nserve_stale 2s immediate 7s 1s\n}",
+        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\n\
+                serve_stale 2s immediate 7s 1s\n}",
         forward: "",
         steps: "
             0.0 a3 A            NOERROR 3 asked 1
@@ -235,7 +236,8 @@ pub static SCENARIOS: [Scenario; 19] = [
     },
     Scenario {
         zone: "verified",
-        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\nservfail 1s\nserve_stale 1h verify\n}",
+        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\nservfail 1s\n\
+                serve_stale 1h verify\n}",
         forward: "",
         steps: "
             0.0 a3 A            NOERROR 3 asked 1
@@ -265,7 +267,8 @@ pub static SCENARIOS: [Scenario; 19] = [
     },
     Scenario {
         zone: "positive",
-        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\nserve_stale\nserve_stale_policy prefer_positive\n}",
+        cache: "cache {\nsuccess 9984 3600 0\ndenial 9984 1800 0\nserve_stale\n\
+                serve_stale_policy prefer_positive\n}",
         forward: "",
         steps: "
             0.0 a3 A            NOERROR 3 asked 1
@@ -338,7 +341,7 @@ impl Scenario {
     }
 }
 
-/// The records of `example.` that the scenarios are about.
+/// The records of `example.` that the scenarios use.
 pub fn zone_file() -> String {
     let mut text =
         "@ 4 SOA ns hostmaster 1 3600 600 86400 3\n@ 300 NS ns\nns 300 A 127.0.0.1\n".to_owned();

@@ -1,4 +1,4 @@
-//! A cluster without nodes: etcd and kube-apiserver, on loopback, ready in one to two seconds.
+//! A cluster without nodes: etcd and kube-apiserver on loopback, ready in one to two seconds.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,19 +13,20 @@ use crate::port;
 use crate::process::Process;
 use crate::tools::Tools;
 
-/// How long an API server may take to be ready.
+/// How long an API server may take to become ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
-/// Tries with another port where somebody was faster.
+/// Attempts with another port, if the first was taken meanwhile.
 const START_COUNT_MAX: u32 = 3;
 
-/// What the API server must serve: what a DNS server watches, and what it needs to start at all.
+/// The APIs to serve: those that a DNS server watches, and those that the API server needs to
+/// start.
 const RUNTIME_CONFIG: &str = "api/all=false,api/v1=true,discovery.k8s.io/v1=true,\
     apiregistration.k8s.io/v1=true,apiextensions.k8s.io/v1=true,\
     admissionregistration.k8s.io/v1=true,networking.k8s.io/v1=true";
 
-/// What would wait for, or ask for, things that are not here: service accounts, classes, quotas,
-/// webhooks.
+/// Admission plugins that would wait for things that do not exist here: service accounts, classes,
+/// quotas, webhooks.
 const ADMISSION_OFF: &str = "CertificateApproval,CertificateSigning,CertificateSubjectRestriction,\
     ClusterTrustBundleAttest,DefaultIngressClass,DefaultStorageClass,DefaultTolerationSeconds,\
     LimitRanger,MutatingAdmissionPolicy,MutatingAdmissionWebhook,PersistentVolumeClaimResize,\
@@ -33,19 +34,20 @@ const ADMISSION_OFF: &str = "CertificateApproval,CertificateSigning,CertificateS
     StorageObjectInUseProtection,TaintNodesByCondition,ValidatingAdmissionPolicy,\
     ValidatingAdmissionWebhook";
 
-/// etcd and one API server; a second one may stand beside it.
+/// etcd and one API server; a second one can be started beside it.
 pub struct Cluster {
-    // In this order: the API server ends before etcd, and both before their folder.
+    // Fields drop in this order: the API server stops before etcd, and both before their folder
+    // goes.
     api_server: Option<ApiServer>,
     etcd: Option<Process>,
     tools: Tools,
     credentials: Credentials,
-    /// Where the API server is, also while it is down.
+    /// The API server's port, also while it is down.
     port: u16,
     dir: TempDir,
 }
 
-/// One running kube-apiserver.
+/// A running kube-apiserver.
 pub struct ApiServer {
     process: Process,
     objects: Objects,
@@ -60,7 +62,7 @@ impl Cluster {
         let credentials = Credentials::create(dir.path());
         let api_server = (0..START_COUNT_MAX)
             .find_map(|_| ApiServer::start(port::free(), tools, &credentials, dir.path()))
-            .expect("a port that nobody takes");
+            .expect("a free port");
         let port = api_server.port;
         Self {
             api_server: Some(api_server),
@@ -72,7 +74,7 @@ impl Cluster {
         }
     }
 
-    /// The client of the API server. Panics while that is down.
+    /// The client of the API server. Panics while the API server is down.
     pub fn objects(&self) -> &Objects {
         &self.api_server.as_ref().expect("the API server is up").objects
     }
@@ -81,7 +83,7 @@ impl Cluster {
         self.credentials.write_kubeconfig(self.port)
     }
 
-    /// Where the API server is, also while it is down.
+    /// The API server's port, also while it is down.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -90,36 +92,35 @@ impl Cluster {
         &self.credentials
     }
 
-    /// SIGKILL.
+    /// Stops it by SIGKILL.
     pub fn kill_api_server(&mut self) {
         self.api_server = None;
     }
 
-    /// Starts it again where it was, and waits until it is ready.
+    /// Starts it again at the same port and waits until it is ready.
     pub fn start_api_server(&mut self) {
         let api_server =
             ApiServer::start(self.port, &self.tools, &self.credentials, self.dir.path());
-        self.api_server = Some(api_server.expect("the port that was its own"));
+        self.api_server = Some(api_server.expect("its previous port"));
     }
 
-    /// Stops everything, copies what etcd holds, and starts it again.
+    /// Stops everything, copies etcd's data, and starts again.
     pub fn back_up(&mut self) {
         self.replace_data("etcd", "etcd.backup");
     }
 
-    /// Back to what was backed up, as an operator does it who saves a cluster: etcd's revision goes
-    /// back with it.
+    /// Restores the backup as an operator would; etcd's revision goes back with it.
     pub fn restore(&mut self) {
         self.replace_data("etcd.backup", "etcd");
     }
 
-    /// While everything is stopped, `to` becomes a copy of `from`.
+    /// Replaces `to` by a copy of `from` while everything is stopped.
     fn replace_data(&mut self, from: &str, to: &str) {
         (self.api_server, self.etcd) = (None, None);
         let dir = self.dir.path();
         let run = |program: &str, arguments: [&str; 3]| {
             let status = Command::new(program).args(arguments).current_dir(dir).status();
-            assert!(status.expect("a program of every system").success(), "{program} {from} {to}");
+            assert!(status.expect("a standard program").success(), "{program} {from} {to}");
         };
         run("rm", ["-r", "-f", to]);
         run("cp", ["-a", from, to]);
@@ -127,19 +128,19 @@ impl Cluster {
         self.start_api_server();
     }
 
-    /// Another API server before the same etcd: what is changed through it, a client of the first
-    /// did not see while the first was down.
+    /// Starts another API server on the same etcd. Changes made through it are invisible to a
+    /// client of the first one while that is down.
     pub fn second_api_server(&self) -> ApiServer {
         (0..START_COUNT_MAX)
             .find_map(|_| {
                 ApiServer::start(port::free(), &self.tools, &self.credentials, self.dir.path())
             })
-            .expect("a port that nobody takes")
+            .expect("a free port")
     }
 }
 
 impl ApiServer {
-    /// `None` where the port was taken.
+    /// `None` if the port was taken.
     fn start(port: u16, tools: &Tools, credentials: &Credentials, dir: &Path) -> Option<Self> {
         let arguments = api_server_arguments(port, credentials);
         let name = format!("kube-apiserver-{port}");
@@ -148,10 +149,10 @@ impl ApiServer {
         let ready = try_poll(READY_LIMIT, || {
             (process.exit_status().is_some() || objects.ready()).then_some(())
         });
-        assert!(ready.is_some(), "not ready in {READY_LIMIT:?}:\n{}", process.log_tail());
+        assert!(ready.is_some(), "not ready after {READY_LIMIT:?}:\n{}", process.log_tail());
         if process.exit_status().is_some() {
             let log = process.log();
-            assert!(log.contains("address already in use"), "ended:\n{}", process.log_tail());
+            assert!(log.contains("address already in use"), "exited:\n{}", process.log_tail());
             return None;
         }
         Some(Self { process, objects, port })
@@ -166,7 +167,7 @@ impl ApiServer {
     }
 }
 
-/// Sockets in the file system need no free ports; nothing here must survive a power cut.
+/// A socket in the file system needs no free port; no data needs to survive a power cut.
 fn etcd_arguments() -> Vec<String> {
     [
         "--data-dir=etcd",
@@ -188,7 +189,7 @@ fn api_server_arguments(port: u16, credentials: &Credentials) -> Vec<String> {
         "--etcd-servers=unix://etcd.socket:0".to_owned(),
         "--bind-address=127.0.0.1".to_owned(),
         format!("--secure-port={port}"),
-        // It may not advertise a loopback address, so it writes no endpoints for its own Service.
+        // A loopback address cannot be advertised, so it writes no endpoints for its own Service.
         "--endpoint-reconciler-type=none".to_owned(),
         "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112".to_owned(),
         format!("--tls-cert-file={}", file(credentials.certificate())),

@@ -1,4 +1,5 @@
-//! What two answers to one question do not agree on, by the rules of the recording's `check.py`.
+//! The fields in which two responses to one query differ, by the rules of the recording's
+//! `check.py`.
 
 use crate::answer::{Answer, Record};
 use crate::query::Reply;
@@ -30,7 +31,7 @@ pub fn differences(want: &Answer, got: &Answer) -> Vec<String> {
     found
 }
 
-/// As [`differences`], and what is in a reply beside.
+/// Like [`differences`], plus the other fields of a reply.
 pub fn reply_differences(want: &Reply, got: &Reply) -> Vec<String> {
     let mut found = differences(&want.answer, &got.answer);
     let facts = |reply: &Reply| {
@@ -51,7 +52,7 @@ pub fn reply_differences(want: &Reply, got: &Reply) -> Vec<String> {
     found
 }
 
-/// The SOA's serial is each server's own.
+/// Each server has its own SOA serial.
 fn without_serial(records: &[Record]) -> Vec<Record> {
     let mut records = records.to_vec();
     for Record(_, rtype, _, data) in &mut records {

@@ -1,5 +1,5 @@
-//! The Corefile that a server under test gets: the text of a test, with the port and the source of
-//! the cluster put in.
+//! The Corefile of a server under test: a test's text, with the port and the source of the cluster
+//! filled in.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,7 +8,7 @@ use domain::base::iana::Rtype;
 
 use crate::question::Question;
 
-/// What a Kubernetes distribution ships, without what is not the cluster's.
+/// The Corefile of a Kubernetes distribution, without the lines that do not concern the cluster.
 pub const AS_SHIPPED: &str = ".:5353 {
     bind 127.0.0.1
     errors
@@ -22,8 +22,8 @@ pub const AS_SHIPPED: &str = ".:5353 {
 }
 ";
 
-/// A Corefile that serves port 5353, in a first block for `.` and perhaps in others; the cluster's
-/// zones, if any, stand on a `kubernetes` line.
+/// A Corefile whose first block is for `.` and serves port 5353; it may have more blocks. The
+/// cluster's zones, if any, are on a `kubernetes` line.
 #[derive(Clone, Debug)]
 pub struct Corefile {
     text: String,
@@ -34,7 +34,7 @@ impl Corefile {
         Self { text: text.into() }
     }
 
-    /// One of `conformance/Corefile.*`.
+    /// Reads one of `conformance/Corefile.*`.
     pub fn read(path: &Path) -> Self {
         let text = std::fs::read_to_string(path);
         Self::new(text.unwrap_or_else(|error| panic!("{}: {error}", path.display())))
@@ -44,27 +44,27 @@ impl Corefile {
         &self.text
     }
 
-    /// The zones of the `kubernetes` line as they are written; none where there is no such line.
+    /// The zones of the `kubernetes` line as written; empty if there is no such line.
     pub fn zones(&self) -> Vec<String> {
         let line = self.text.lines().find_map(|line| line.trim().strip_prefix("kubernetes "));
         let words = line.unwrap_or_default().split_whitespace();
         words.take_while(|word| *word != "{").map(str::to_owned).collect()
     }
 
-    /// The first zone that is no reverse zone, with its last dot.
+    /// The first zone that is not a reverse zone, with its final dot.
     pub fn cluster_zone(&self) -> Option<String> {
         let mut zones = self.zones().into_iter();
         let zone = zones.find(|zone| !zone.contains('/') && !zone.ends_with("arpa"))?;
         Some(format!("{zone}."))
     }
 
-    /// What a server that has started can answer: with a cluster, once it has read it.
+    /// A question that a ready server can answer: if there is a cluster, only after reading it.
     pub fn probe(&self) -> Question {
         let name = self.cluster_zone().map(|zone| format!("kubernetes.default.svc.{zone}"));
         Question::new(name.unwrap_or_else(|| ".".to_owned()), Rtype::A)
     }
 
-    /// Where it says 5353 it serves `port`, and forwards to itself at `port`.
+    /// Replaces 5353 by `port`, as the listening port and as the port that it forwards to itself.
     pub fn listening_on(self, port: u16) -> Self {
         Self::new(self.text.replace(":5353", &format!(":{port}")))
     }
@@ -101,7 +101,7 @@ impl Corefile {
         self.replace_line("forward", &format!("    forward . {upstream}"))
     }
 
-    /// Adds a line to the block, `ready 127.0.0.1:1234` for one.
+    /// Adds a line to the block, such as `ready 127.0.0.1:1234`.
     pub fn with_line(self, line: &str) -> Self {
         let (head, body) = self.text.split_once('\n').expect("a block");
         Self::new(format!("{head}\n    {line}\n{body}"))

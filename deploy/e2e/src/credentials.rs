@@ -1,13 +1,12 @@
-//! What the API server needs to prove itself and to know its clients: a certificate authority, a
-//! serving certificate for 127.0.0.1, one client's token and another one's certificate, and the
-//! kubeconfig that names the token.
+//! The API server's credentials: a certificate authority, a serving certificate for 127.0.0.1, one
+//! client's token and another's certificate, and a kubeconfig with the token.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::authority::{Authority, Identity};
 
-/// Files in one folder, made anew for each cluster.
+/// Files in one folder, created for each cluster.
 pub struct Credentials {
     dir: PathBuf,
     client: Identity,
@@ -30,27 +29,27 @@ impl Credentials {
         credentials
     }
 
-    /// Signs the certificates of the API server and of its clients.
+    /// The authority that signs the certificates of the API server and of its clients.
     pub fn authority(&self) -> PathBuf {
         self.dir.join("ca.crt")
     }
 
-    /// A client that the API server knows by its certificate.
+    /// A client that the API server identifies by its certificate.
     pub fn client(&self) -> &Identity {
         &self.client
     }
 
-    /// The serving certificate; it verifies service-account tokens too.
+    /// The serving certificate; it also verifies service-account tokens.
     pub fn certificate(&self) -> PathBuf {
         self.dir.join("server.crt")
     }
 
-    /// The serving key; it signs service-account tokens too.
+    /// The serving key; it also signs service-account tokens.
     pub fn key(&self) -> PathBuf {
         self.dir.join("server.key")
     }
 
-    /// What `--token-auth-file` reads.
+    /// The file for `--token-auth-file`.
     pub fn tokens(&self) -> PathBuf {
         self.dir.join("tokens.csv")
     }
@@ -64,7 +63,7 @@ impl Credentials {
     }
 }
 
-/// A kubeconfig for a server at `port` of 127.0.0.1; `user` is a mapping in YAML.
+/// A kubeconfig for a server at `port` of 127.0.0.1; `user` is a YAML mapping.
 pub fn kubeconfig(port: u16, authority: &Path, user: &str) -> String {
     format!(
         "apiVersion: v1\n\

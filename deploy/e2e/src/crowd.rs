@@ -1,4 +1,4 @@
-//! Many clients that ask at about the same moment, each from a port of its own.
+//! Many clients that send queries at about the same time, each from its own port.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -10,13 +10,13 @@ use crate::answer::Answer;
 use crate::query::Query;
 use crate::question::Question;
 
-/// Between two looks at all sockets, and between the questions of so many clients: a burst of more
-/// could be too much for a socket's buffer where the kernel allows no more than it does by itself.
+/// Pause between two polls of all sockets, and between bursts of queries: larger bursts could
+/// overflow a socket buffer of the kernel's default size.
 const PAUSE: Duration = Duration::from_millis(1);
 const CLIENTS_PER_PAUSE: usize = 8;
 
-/// Asks all of them over UDP, and waits `limit` for the answers. By question: the answer and how
-/// long it took, or `None`.
+/// Sends all queries over UDP and waits up to `limit` for the responses. For each question: the
+/// response and how long it took, or `None`.
 pub fn ask_at_once(
     server: SocketAddr,
     questions: &[Question],
@@ -60,7 +60,8 @@ fn client(server: SocketAddr) -> UdpSocket {
     socket
 }
 
-/// To what the kernel allows: a thousand clients and what they ask hold more files than shells give.
+/// Raises the limit on open files as far as allowed: a thousand clients need more than a shell's
+/// default.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };

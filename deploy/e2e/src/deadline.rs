@@ -1,8 +1,8 @@
-//! Waiting for something to become true, with an end.
+//! Waiting for a condition, with a deadline.
 
 use std::time::{Duration, Instant};
 
-/// Asks `probe` until it gives a value. Panics when `limit` has passed, naming `what` was awaited.
+/// Calls `probe` until it returns a value. Panics after `limit`, naming `what` was expected.
 pub fn poll<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     match try_poll(limit, &mut probe) {
         Some(value) => value,
@@ -10,7 +10,7 @@ pub fn poll<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Option<T>
     }
 }
 
-/// As [`poll`], but a deadline that passed is an answer too.
+/// Like [`poll`], but returns `None` after the deadline.
 pub fn try_poll<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {

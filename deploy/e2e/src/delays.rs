@@ -1,4 +1,4 @@
-//! How soon something follows: one wait, and the distribution of many.
+//! How soon an effect follows a change: one measurement, and the distribution of many.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use crate::ask::Transport;
 use crate::question::Question;
 use crate::server::Server;
 
-/// When waiting ends: a change that is not seen by then is lost, not late.
+/// When waiting ends: a change that has not shown by then is lost, not late.
 const LOST: Duration = Duration::from_secs(5);
 
-/// Asks until `is_right`, without a pause between questions, and returns how long that took. The
-/// clock starts here: call it when the API server has replied.
+/// Queries without a pause until `is_right`, and returns how long that took. The clock starts here,
+/// so call it when the API server has responded.
 pub fn until(server: &Server, question: &Question, is_right: impl Fn(&Answer) -> bool) -> Duration {
     let began = Instant::now();
     loop {
@@ -22,16 +22,16 @@ pub fn until(server: &Server, question: &Question, is_right: impl Fn(&Answer) ->
         if is_right(&answer) {
             return delay;
         }
-        assert!(delay < LOST, "no change was seen in {LOST:?}: {question} is {answer:?}");
+        assert!(delay < LOST, "no change after {LOST:?}: {question} is {answer:?}");
     }
 }
 
-/// Delays in ascending order, one at least.
+/// Delays in ascending order; at least one.
 pub struct Delays(Vec<Duration>);
 
 impl Delays {
     pub fn new(mut delays: Vec<Duration>) -> Self {
-        assert!(!delays.is_empty(), "a distribution of something");
+        assert!(!delays.is_empty(), "a distribution needs a value");
         delays.sort();
         Self(delays)
     }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_of_what_happened() {
+    fn percentiles_are_measured_values() {
         let delays = Delays::new((1..=101).rev().map(Duration::from_millis).collect());
         assert_eq!(
             [0, 50, 99, 100].map(|percent| delays.at(percent).as_millis()),

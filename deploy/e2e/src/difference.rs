@@ -1,7 +1,7 @@
-//! Whether a rule lets two answers differ.
+//! Decides whether a rule lets two responses differ.
 //!
-//! Each rule checks both: that CoreDNS is wrong in the known way and that ringdns is right in the
-//! known way. What no rule explains is a failure.
+//! Each rule checks both sides: that CoreDNS is wrong in the known way and that ringdns is right in
+//! the known way. A difference without a rule is a failure.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::quirk::is_at_or_below;
 use crate::reverse;
 use crate::rule::Rule;
 
-/// What may stand below an empty non-terminal in the clusters of the tests: a port's name below
+/// Labels that may exist below an empty non-terminal in the tests' clusters: a port's name below
 /// `_tcp.SVC…`, the name server below `dns.ZONE`.
 const LABELS_BELOW: [(&str, Rtype); 7] = [
     ("_http", Rtype::SRV),
@@ -26,20 +26,20 @@ const LABELS_BELOW: [(&str, Rtype); 7] = [
     ("ns", Rtype::A),
 ];
 
-/// What CoreDNS has in each of its zones, reverse zones too.
+/// Labels that CoreDNS has in each of its zones, including reverse zones.
 const LABELS_IN_EACH_ZONE: [&str; 4] = ["svc", "pod", "ns.dns", "dns-version"];
 
-/// Labels in front of an IPv6 address's that CoreDNS does not see: it reads groups of four.
+/// Most labels in front of an IPv6 address's that CoreDNS overlooks: it parses groups of four.
 const LABELS_UNSEEN_MAX: usize = 3;
 
-/// What CoreDNS says to other questions, and which names it knows: what the rules need beside the
-/// two answers.
+/// Further facts about CoreDNS that the rules need beside the two responses: its responses to other
+/// questions, and the names that it knows.
 pub struct Oracle<'a> {
-    /// Answers one more question as CoreDNS does.
+    /// Returns CoreDNS's response to one more question.
     pub ask: &'a dyn Fn(&Question) -> Answer,
-    /// Owners of records in all of CoreDNS's answers.
+    /// Owners of records in all of CoreDNS's responses.
     pub existing: BTreeSet<String>,
-    /// The zones of the Corefile, in lower case, with their last dots.
+    /// The zones of the Corefile, in lower case, with their final dots.
     pub zones: Vec<String>,
 }
 
@@ -90,8 +90,8 @@ impl Oracle<'_> {
             && (self.ask)(&Question::new(name, right_type)).rcode == "NOERROR"
     }
 
-    /// The CNAME that CoreDNS gives for the type CNAME, and behind it what CoreDNS says about the
-    /// target: the code and the SOA of a denial, too.
+    /// Theirs lacks the CNAME that CoreDNS gives for type CNAME; ours has it, and for the target
+    /// CoreDNS's response code and, if negative, its SOA.
     fn is_external_name(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
         let mut rest: BTreeSet<&Record> = ours.answer.iter().collect();
         let mut name = question.name.clone();
@@ -119,8 +119,8 @@ impl Oracle<'_> {
         is_right && has_less && theirs.rcode == "NOERROR" && theirs.aa
     }
 
-    /// CoreDNS has something where a word is empty; ours is what it says where both words are
-    /// nobody's.
+    /// CoreDNS has records although a word is empty; ours is CoreDNS's response for words that do
+    /// not exist.
     fn is_unnamed_port(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
         let name = question.key();
         let service = name.splitn(3, '.').nth(2).unwrap_or_default();
@@ -144,7 +144,7 @@ impl Oracle<'_> {
             && self.is_as_missing(&format!("nobodys.{zone}"), question.rtype, ours)
     }
 
-    /// CoreDNS answers with the PTR records of another name: that of the address which it read.
+    /// CoreDNS returns PTR records of another name: that of the address that it parsed.
     fn is_other_reverse_name(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
         let name = question.key();
         let Some(zone) = self.reverse_zone(question) else { return false };
@@ -161,7 +161,7 @@ impl Oracle<'_> {
             && self.is_as_missing(&format!("nobodys.{zone}"), question.rtype, ours)
     }
 
-    /// CoreDNS's PTR records all lead into namespaces that CoreDNS itself says do not exist.
+    /// All of CoreDNS's PTR records point into namespaces that do not exist according to CoreDNS.
     fn is_hidden_namespace(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
         let Some(zone) = self.reverse_zone(question) else { return false };
         let is_hidden = |target: &str| {
@@ -180,7 +180,8 @@ impl Oracle<'_> {
             && self.is_as_missing(&format!("nobodys.{zone}"), question.rtype, ours)
     }
 
-    /// Ours is what CoreDNS says in small letters, and CoreDNS says something else in capitals.
+    /// Ours is CoreDNS's response to the name in lower case; in capitals CoreDNS responds
+    /// differently.
     fn is_letter_case(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
         let small = Question::new(question.key(), question.rtype);
         let in_small = (self.ask)(&small);
@@ -189,7 +190,7 @@ impl Oracle<'_> {
             && !differences(&in_small, theirs).is_empty()
     }
 
-    /// The longest reverse zone that the name is in.
+    /// The longest reverse zone that contains the name.
     fn reverse_zone(&self, question: &Question) -> Option<&str> {
         let name = question.key();
         let zones = self.zones.iter().filter(|zone| zone.ends_with(".arpa."));
@@ -197,23 +198,23 @@ impl Oracle<'_> {
         zone.map(String::as_str)
     }
 
-    /// Ours is what CoreDNS says to `missing`, a name that is nobody's: NXDOMAIN, or what is next
-    /// after `fallthrough`.
+    /// Ours is CoreDNS's response to `missing`, a name that does not exist: NXDOMAIN, or the next
+    /// plugin's response after `fallthrough`.
     fn is_as_missing(&self, missing: &str, rtype: Rtype, ours: &Answer) -> bool {
         let missing = (self.ask)(&Question::new(missing, rtype));
         missing.rcode != "NOERROR" && differences(&missing, ours).is_empty()
     }
 }
 
-/// Whether the name asks for a port with an empty word: `_` where the port's name or the protocol
-/// would stand, in front of a Service's name.
+/// Whether the name has an empty word: `_` in place of the port or the protocol, in front of a
+/// Service's name.
 fn has_empty_word(name: &str) -> bool {
     let labels: Vec<&str> = name.split('.').collect();
     labels.get(4) == Some(&"svc") && labels[..2].contains(&"_")
 }
 
-/// Apart from the code the two are the same, authority and all. Where CoreDNS let its NXDOMAIN fall
-/// through to nothing, it has no authority to compare with: then ours is one SOA.
+/// The two are the same except for the response code, including the authority section. If CoreDNS's
+/// NXDOMAIN fell through to nothing, it has no authority section; then ours must have one SOA.
 fn nxdomain_became_nodata(theirs: &Answer, ours: &Answer) -> bool {
     let mut corrected = Answer { rcode: "NOERROR".to_owned(), ..theirs.clone() };
     let fell_through =
@@ -249,7 +250,7 @@ fn is_weights_alone(theirs: &Answer, ours: &Answer) -> bool {
         && differences(&without_weights(theirs), &without_weights(ours)).is_empty()
 }
 
-/// Addresses of an SRV record's target among the additional records.
+/// Number of addresses of an SRV record's target in the additional section.
 fn address_count(answer: &Answer, data: &str) -> usize {
     let target = srv(data)[3];
     answer.additional.iter().filter(|record| record.owner() == target).count()
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn capitals_change_nothing() {
+    fn capitals_make_no_difference() {
         let (missing, nodata) = (answer("NXDOMAIN", &[], &[]), answer("NOERROR", &[], &[]));
         for (question, theirs, ours, expected) in [
             ("Ns.z. A", &missing, &nodata, Some(Rule::LetterCase)),
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn nodata_needs_a_reason() {
+    fn nodata_needs_a_rule() {
         let (missing, nodata) = (answer("NXDOMAIN", &[], &[]), answer("NOERROR", &[], &[]));
         for (question, expected) in [
             ("_tcp.s.z. SRV", Some(Rule::EmptyNonTerminal)),
@@ -349,7 +350,7 @@ mod tests {
             let rule = explained(question, theirs, &answer("NOERROR", &ours, &[]));
             assert_eq!(rule.is_some(), expected, "{question} {theirs:?} {ours:?}");
         }
-        // NXDOMAIN is the target's, with its SOA.
+        // The target's NXDOMAIN, with its SOA.
         let soa = Record("z.".to_owned(), "SOA".to_owned(), 5, String::new());
         for (question, theirs, authority, expected) in [
             ("ext.z. MX", &nodata, vec![soa.clone()], true),
@@ -364,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_may_differ_and_nothing_else() {
+    fn only_weights_may_differ() {
         let srv = |weight: u32, port: u32| {
             let data = format!("0 {weight} {port} e.s.z.");
             answer("NOERROR", &[("s.z.", "SRV", data.as_str())], &[("e.s.z.", "10.0.0.1")])
@@ -375,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_coredns_tells_may_be_missing() {
+    fn records_that_coredns_reveals_may_be_missing() {
         let mapped = reverse::name("::ffff:10.0.0.1".parse().unwrap());
         let (missing, nodata) = (answer("NXDOMAIN", &[], &[]), answer("NOERROR", &[], &[]));
         for (question, theirs, expected) in [

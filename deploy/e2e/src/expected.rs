@@ -1,4 +1,4 @@
-//! `conformance/expected.*.jsonl`: what CoreDNS 1.15.0 answered, one question a line.
+//! `conformance/expected.*.jsonl`: the responses of CoreDNS 1.15.0, one question per line.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::answer::Answer;
 use crate::question::Question;
 
-/// One line: the question and its answer.
+/// One line: a question and its response.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Expected {
     #[serde(flatten)]
@@ -16,7 +16,7 @@ pub struct Expected {
     pub answer: Answer,
 }
 
-/// The folder with the cluster and its answers.
+/// The folder with the recorded cluster and responses.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance")
 }

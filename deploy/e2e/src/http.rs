@@ -4,17 +4,17 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// The status code that `path` gives at `address`.
+/// The status code of `path` at `address`.
 pub fn status(address: SocketAddr, path: &str) -> io::Result<u16> {
     get(address, path).map(|(code, _)| code)
 }
 
-/// The status code and the body that `path` gives at `address`.
+/// The status code and the body of `path` at `address`.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let limit = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
     stream.set_read_timeout(Some(limit))?;
-    // HTTP/1.0: the body comes as it is, not in chunks.
+    // HTTP/1.0: the body is not chunked.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
     let mut reply = String::new();
     stream.read_to_string(&mut reply)?;
@@ -25,7 +25,7 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     }
 }
 
-/// The sum of a metric's samples whose line holds each of `labels`. 0 where there is none yet.
+/// The sum of a metric's samples whose line contains each of `labels`; 0 if there are none yet.
 pub fn metric(address: SocketAddr, name: &str, labels: &[&str]) -> f64 {
     let (_, text) = get(address, "/metrics").expect("/metrics");
     let samples = text.lines().filter(|line| {

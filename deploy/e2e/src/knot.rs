@@ -1,4 +1,4 @@
-//! Knot DNS: an authoritative server of the distribution, to forward to.
+//! Knot DNS, an authoritative server from the distribution, used as an upstream.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::question::Question;
 /// How long it may take to start.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// A running Knot with one zone. It ends with this value.
+/// A running Knot with one zone. It stops when this value is dropped.
 pub struct Knot {
     process: Process,
     program: PathBuf,
@@ -26,12 +26,13 @@ pub struct Knot {
 }
 
 impl Knot {
-    /// `zone`: with its last dot. `records`: lines of a zone file, relative to it; the SOA too.
+    /// `zone`: with its final dot. `records`: lines of a zone file relative to it, including the
+    /// SOA.
     pub fn start(program: &Path, zone: &str, records: &str) -> Self {
         Self::start_at((Ipv4Addr::LOCALHOST, port::free()).into(), program, zone, records)
     }
 
-    /// As [`start`](Self::start), at an address that is free.
+    /// Like [`start`](Self::start), at the given free address.
     pub fn start_at(address: SocketAddr, program: &Path, zone: &str, records: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("ringdns-knot-").tempdir().expect("a folder");
         let path = dir.path().display();
@@ -72,7 +73,7 @@ zone:
         self.address
     }
 
-    /// It is there, and neither reads nor answers.
+    /// Stops the process by SIGSTOP: its sockets stay open, but it neither reads nor responds.
     pub fn suspend(&self) {
         self.process.suspend();
     }
@@ -81,12 +82,12 @@ zone:
         self.process.resume();
     }
 
-    /// Nobody is at its address any more.
+    /// Kills it, so that nothing listens at its address.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// It is back, with the same zone.
+    /// Starts it again with the same zone.
     pub fn restart(&mut self) {
         self.process.kill();
         self.process = run(&self.program, self.dir.path());

@@ -1,8 +1,9 @@
-//! What the end-to-end tests are made of: a real etcd and kube-apiserver, the servers under test
-//! (ringdns, and CoreDNS beside it), real upstreams, the questions and the comparison of answers.
+//! The parts of the end-to-end tests: a real etcd and kube-apiserver, the servers under test
+//! (ringdns, and CoreDNS beside it), real upstreams, the questions, and the comparison of
+//! responses.
 //!
-//! Everything runs on loopback, on ports found free at the time, in temporary folders, and ends
-//! with the value that started it. No test sleeps to let something happen: it polls with a
+//! Everything runs on loopback, on free ports and in temporary folders, and stops when the value
+//! that started it is dropped. No test sleeps until something has happened: it polls with a
 //! deadline.
 
 pub mod answer;

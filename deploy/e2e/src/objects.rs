@@ -1,4 +1,4 @@
-//! Kubernetes objects: reading a dump, and creating, changing and deleting them at an API server.
+//! Kubernetes objects: reads a dump; creates, changes and deletes objects at an API server.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-/// Requests under way at a time where many objects are made: an API server takes 200 by default.
+/// Concurrent requests while many objects are created; an API server accepts 200 by default.
 const REQUEST_COUNT_MAX: usize = 32;
 
 /// A client of one API server, for code that is not async.
@@ -25,7 +25,7 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// A client that reads `kubeconfig`; it connects with the first request.
+    /// A client configured by `kubeconfig`; it connects with the first request.
     pub fn connect(kubeconfig: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
@@ -39,8 +39,8 @@ impl Objects {
         Self { runtime: Arc::new(runtime), client }
     }
 
-    /// Whether every part of the API server says that it is ready, what it makes by itself is
-    /// there, and it has the two ranges that it gives cluster addresses from.
+    /// Whether all parts of the API server are ready, the objects that it creates itself exist, and
+    /// both ranges of cluster addresses are configured.
     pub fn ready(&self) -> bool {
         let readyz = Request::new("/readyz").list(&ListParams::default()).expect("a request");
         self.runtime.block_on(self.client.request_text(readyz)).is_ok()
@@ -61,13 +61,13 @@ impl Objects {
         self.runtime.block_on(self.collection_of(&service).create(&parameters, &typed)).is_ok()
     }
 
-    /// The object, where there is one.
+    /// The object, if it exists.
     pub fn find(&self, kind: &str, namespace: Option<&str>, name: &str) -> Option<DynamicObject> {
         let api = self.collection(kind, namespace);
         self.runtime.block_on(api.get_opt(name)).ok().flatten()
     }
 
-    /// Creates one object, its status too; returns when the API server has replied.
+    /// Creates one object with its status; returns once the API server has responded.
     pub fn create(&self, object: &Value) {
         if let Err(error) = self.try_create(object) {
             panic!("creating {}: {error}", title(object));
@@ -88,7 +88,7 @@ impl Objects {
         Ok(())
     }
 
-    /// Creates many objects, several at a time and in no order; panics where one fails.
+    /// Creates many objects concurrently, in no fixed order; panics if one fails.
     pub fn create_all(&self, objects: impl IntoIterator<Item = Value>) {
         self.runtime.block_on(async {
             let mut running = JoinSet::new();
@@ -110,7 +110,7 @@ impl Objects {
         });
     }
 
-    /// Changes what `patch` names of one object (a merge patch).
+    /// Applies the merge patch `patch` to one object.
     pub fn patch(&self, kind: &str, namespace: &str, name: &str, patch: Value) {
         let api = self.collection(kind, Some(namespace));
         let patch = Patch::Merge(patch);
@@ -122,7 +122,7 @@ impl Objects {
     }
 
     pub fn delete(&self, kind: &str, namespace: Option<&str>, name: &str) {
-        // Pods are given no time to end: no kubelet would report it.
+        // Pods get no grace period: no kubelet would report their end.
         let parameters = DeleteParams::default().grace_period(0);
         let api = self.collection(kind, namespace);
         if let Err(error) = self.runtime.block_on(api.delete(name, &parameters)) {
@@ -130,8 +130,8 @@ impl Objects {
         }
     }
 
-    /// Takes the last finalizer from a namespace that was deleted, as the namespace controller
-    /// does: now it is gone.
+    /// Removes the last finalizer of a deleted namespace, as the namespace controller does; the
+    /// namespace is then gone.
     pub fn finalize_namespace(&self, name: &str) {
         let mut namespace = self.find("Namespace", None, name).expect("a namespace to finalize");
         namespace.data["spec"]["finalizers"] = json!([]);
@@ -143,9 +143,9 @@ impl Objects {
         }
     }
 
-    /// Creates all objects as they were in the cluster that the dump was taken of; those that the
-    /// API server makes by itself may be there already. Namespaces come first; what was being
-    /// deleted is deleted at the end.
+    /// Creates all objects of a dump as they were in its cluster. Objects that the API server
+    /// creates itself may exist already. Namespaces come first; objects that were terminating are
+    /// deleted at the end.
     pub fn apply(&self, dump: &[Value]) {
         let (namespaces, others): (Vec<&Value>, Vec<&Value>) =
             dump.iter().partition(|object| text(object, "/kind") == "Namespace");
@@ -175,7 +175,7 @@ impl Objects {
             "Service" => ("", "services"),
             "Pod" => ("", "pods"),
             "EndpointSlice" => ("discovery.k8s.io", "endpointslices"),
-            other => panic!("no kind that a DNS server reads: {other}"),
+            other => panic!("a DNS server reads no objects of kind {other}"),
         };
         let kind = GroupVersionKind::gvk(group, "v1", kind);
         let resource = ApiResource::from_gvk_with_plural(&kind, plural);
@@ -186,7 +186,7 @@ impl Objects {
     }
 }
 
-/// A Service of the namespace `default` with one address and one port.
+/// A Service in the namespace `default` with one address and one port.
 #[must_use]
 pub fn service(name: &str, address: &str) -> Value {
     json!({
@@ -213,13 +213,13 @@ pub fn read_dump(path: &Path) -> Vec<Value> {
     }
 }
 
-/// The text at a JSON pointer, empty where there is none.
+/// The text at a JSON pointer; empty if there is none.
 pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The object without what only an API server may set. What was being deleted gets a finalizer, so
-/// that it stays while it is deleted again (a namespace has one of its own).
+/// The object without the fields that only an API server may set. A terminating object gets a
+/// finalizer, so that it remains after it is deleted again (a namespace has its own).
 fn as_new(object: &Value) -> Value {
     let mut object = object.clone();
     let terminating = is_terminating(&object);

@@ -1,4 +1,4 @@
-//! Ports that nobody listens on.
+//! Ports that are free.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -6,21 +6,21 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::{Mutex, PoisonError};
 
-/// Below the range that the kernel gives to outgoing connections (32768 and up), so that a port
-/// found free is not taken by one of those before its server binds it.
+/// Below the kernel's range for outgoing connections (32768 and up), so that none of those takes a
+/// free port before its server binds it.
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
-/// What this process was given: nobody comes back to the address of a server that was killed.
+/// Ports that this process has used: none is reused after its server was killed.
 static GIVEN: Mutex<BTreeMap<u16, Claim>> = Mutex::new(BTreeMap::new());
 
-/// Keeps a port from the tests of other processes until this one ends: they run beside each other,
-/// and a server binds its port long after it was found.
+/// Reserves a port against test processes that run at the same time, until this one ends: a server
+/// binds its port long after it was chosen.
 struct Claim {
     _name: UnixListener,
 }
 
 impl Claim {
-    /// `None`: somebody else has it.
+    /// `None`: another process has it.
     fn of(port: u16) -> Option<Self> {
         let name = SocketAddr::from_abstract_name(format!("ringdns-e2e-port-{port}"));
         let name = UnixListener::bind_addr(&name.expect("a short name")).ok()?;
@@ -28,7 +28,7 @@ impl Claim {
     }
 }
 
-/// A port that is free on 127.0.0.1 for UDP and for TCP. None is given twice.
+/// A port that is free on 127.0.0.1 for UDP and for TCP. None is returned twice.
 pub fn free() -> u16 {
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..1_000 {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_was_given_is_given_to_nobody_else() {
+    fn no_port_is_returned_twice() {
         let port = free();
         assert!(Claim::of(port).is_none());
     }

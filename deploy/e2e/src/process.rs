@@ -1,8 +1,8 @@
 //! A child process that cannot outlive its test.
 //!
-//! Dropping it kills it. Should the test process itself be killed, a shell that holds the other end
-//! of a pipe sees the pipe close and kills the child (a parent-death signal would need `unsafe` and
-//! follows the thread, not the process).
+//! Dropping it kills it. If the test process itself is killed, a shell that holds the other end of
+//! a pipe sees it close and kills the child. (A parent-death signal would need `unsafe`, and
+//! follows the thread, not the process.)
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ impl Process {
         Self::start_in(&[], name, program, arguments, dir)
     }
 
-    /// With more variables in its environment.
+    /// Like [`start`](Self::start), with more environment variables.
     pub fn start_in(
         environment: &[(&str, &str)],
         name: &str,
@@ -57,18 +57,18 @@ impl Process {
         Self { name: name.to_owned(), child, watcher, log }
     }
 
-    /// How it ended, if it did.
+    /// Its exit status, if it has exited.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child of ours")
     }
 
-    /// All that it has written.
+    /// Everything that it has written.
     pub fn log(&self) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The end of what it has written, with its name in front of each line.
+    /// The end of its output, each line prefixed with its name.
     pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -76,7 +76,7 @@ impl Process {
         lines[from..].iter().map(|line| format!("{} | {line}\n", self.name)).collect()
     }
 
-    /// Resident memory now, in KiB; 0 where the process has ended.
+    /// Resident memory now, in KiB; 0 if the process has exited.
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.unwrap_or_default();
@@ -84,12 +84,12 @@ impl Process {
         line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
     }
 
-    /// Time that all its threads have been on a core; zero where it has ended. It counts in 10 ms.
-    pub fn on_core(&self) -> Duration {
+    /// CPU time of all its threads, in steps of 10 ms; zero if it has exited.
+    pub fn cpu_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
         let stat = stat.unwrap_or_default();
-        // proc(5): the name is in brackets and may hold spaces; behind it utime and stime, in
-        // ticks of which the kernel tells user space that there are 100 a second.
+        // proc(5): the name is in brackets and may contain spaces; utime and stime follow it, in
+        // ticks of 1/100 second.
         let behind_name = stat.rsplit(") ").next().unwrap_or_default();
         let times = behind_name.split(' ').skip(11).take(2);
         let ticks: u64 = times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
@@ -111,9 +111,9 @@ impl Process {
         kill_process(pid, signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL and waits until the process is gone.
     pub fn kill(&mut self) {
-        // The watcher first: once the child is reaped its number may be another's.
+        // The watcher first: once the child is reaped, another process may get its number.
         let _ = self.watcher.kill();
         let _ = self.watcher.wait();
         let _ = self.child.kill();

@@ -1,4 +1,4 @@
-//! A steady pulse of questions about the cluster, to see whether something else disturbs them.
+//! Steady queries about the cluster, to see whether something else slows them down.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use crate::ask::over_udp;
 use crate::delays::Delays;
 use crate::question::Question;
 
-/// How long one answer may take.
+/// How long a response may take.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// Questions that go on being asked until [`Pulse::end`].
+/// Queries that repeat until [`Pulse::end`].
 pub struct Pulse {
     ends: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Duration>>,
 }
 
 impl Pulse {
-    /// One question each `period`. The answer must be NOERROR with records.
+    /// Sends one query every `period`. The response must be NOERROR with records.
     pub fn start(server: SocketAddr, question: Question, period: Duration) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ends);
@@ -28,8 +28,7 @@ impl Pulse {
             let began = Instant::now();
             let mut delays = Vec::new();
             while !told.load(Ordering::Relaxed) {
-                // From when it should have been asked: who waits for one answer is late with the
-                // next question.
+                // Counted from the intended send time: a slow response also delays the next query.
                 let due = began + period * u32::try_from(delays.len()).expect("a short test");
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 let answer = over_udp(server, &question, LIMIT)
@@ -42,7 +41,7 @@ impl Pulse {
         Self { ends, thread }
     }
 
-    /// How long the answers took.
+    /// How long the responses took.
     pub fn end(self) -> Delays {
         self.ends.store(true, Ordering::Relaxed);
         match self.thread.join() {

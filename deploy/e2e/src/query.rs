@@ -1,5 +1,5 @@
-//! A question as it is sent, and the message that comes back: with the flags and the EDNS that
-//! [`Answer`] leaves out.
+//! A query and its reply, with the flags and the EDNS that [`Answer`] leaves out. This is the only
+//! place that builds queries.
 
 use domain::base::message_builder::AdditionalBuilder;
 use domain::base::wire::ParseError;
@@ -8,7 +8,7 @@ use domain::base::{Message, MessageBuilder, Name};
 use crate::answer::Answer;
 use crate::question::Question;
 
-/// What a client sends: class IN, one question.
+/// A client's query: class IN, one question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     pub question: Question,
@@ -19,16 +19,16 @@ pub struct Query {
     pub edns: Option<Edns>,
 }
 
-/// The parts of an OPT record (RFC 6891) that these tests look at.
+/// The fields of an OPT record (RFC 6891) that these tests check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edns {
-    /// The largest datagram that its sender takes.
+    /// The largest datagram that the sender accepts.
     pub udp_len: u16,
-    /// DO
+    /// The DO bit.
     pub dnssec_ok: bool,
 }
 
-/// What a client gets.
+/// What a client receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     pub answer: Answer,
@@ -36,12 +36,12 @@ pub struct Reply {
     pub checking_disabled: bool,
     pub authentic_data: bool,
     pub edns: Option<Edns>,
-    /// Bytes of the message.
+    /// Length of the message in bytes.
     pub len: usize,
 }
 
 impl Query {
-    /// Recursion desired, no EDNS: what a stub resolver sends.
+    /// Recursion desired, no EDNS: a stub resolver's query.
     pub fn plain(question: Question) -> Self {
         Self {
             question,
@@ -52,9 +52,9 @@ impl Query {
         }
     }
 
-    /// A random id, and the message.
+    /// The message, with a random id, which is returned first.
     pub fn message(&self) -> (u16, Vec<u8>) {
-        let name: Name<Vec<u8>> = self.question.name.parse().expect("a name that can be asked");
+        let name: Name<Vec<u8>> = self.question.name.parse().expect("a valid name");
         let mut builder = MessageBuilder::new_vec().question();
         let header = builder.header_mut();
         header.set_random_id();
@@ -76,7 +76,7 @@ impl Query {
 }
 
 impl Reply {
-    /// Reads a whole message.
+    /// Parses a whole message.
     pub fn parse(bytes: &[u8], asked: &Question) -> Result<Self, ParseError> {
         let answer = Answer::parse(bytes, asked)?;
         let message = Message::from_slice(bytes).map_err(|_| ParseError::ShortInput)?;

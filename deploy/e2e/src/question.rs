@@ -1,11 +1,11 @@
-//! One question: a name and a type.
+//! A question: a name and a type.
 
 use std::fmt;
 
 use domain::base::iana::Rtype;
 use serde::{Deserialize, Deserializer};
 
-/// A name as text, in the case in which it is asked, with its last dot; and a type.
+/// A name as text with its final dot, in the letter case of the query, and a type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 pub struct Question {
     pub name: String,
@@ -18,7 +18,7 @@ impl Question {
         Self { name: name.into(), rtype }
     }
 
-    /// The name in lower case: what decides the answer.
+    /// The name in lower case, which determines the answer.
     pub fn key(&self) -> String {
         self.name.to_ascii_lowercase()
     }
@@ -36,5 +36,5 @@ impl fmt::Display for Question {
 
 fn rtype_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rtype, D::Error> {
     let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|_| serde::de::Error::custom(format!("no record type: {text}")))
+    text.parse().map_err(|_| serde::de::Error::custom(format!("not a record type: {text}")))
 }

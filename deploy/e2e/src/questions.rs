@@ -1,5 +1,5 @@
-//! Questions about a cluster: for every object each name that leads to it, in every type, and the
-//! names beside them that almost do.
+//! Questions about a cluster: for each object, every name that leads to it, with every type, and
+//! similar names that do not exist.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::objects::text;
 use crate::question::Question;
 use crate::reverse;
 
-/// The types that are asked.
+/// The types to query.
 pub const RTYPES: [Rtype; 11] = [
     Rtype::A,
     Rtype::AAAA,
@@ -29,10 +29,10 @@ pub const RTYPES: [Rtype; 11] = [
     Rtype::HTTPS,
 ];
 
-/// The types that a name which may have data is asked for most.
+/// The types that are queried most for a name that may have records.
 const MAIN_RTYPES: [Rtype; 3] = [Rtype::A, Rtype::AAAA, Rtype::SRV];
 
-/// Up to `count` distinct questions about `objects` below `zones`, in an order that `rng` chooses.
+/// Up to `count` distinct questions about `objects` below `zones`, in an order chosen by `rng`.
 pub fn make(objects: &[Value], zones: &[String], rng: &mut Rng, count: usize) -> Vec<Question> {
     let mut asker = Asker { rng, questions: BTreeSet::new() };
     for word in zones {
@@ -61,7 +61,7 @@ struct Asker<'a> {
 
 impl Asker<'_> {
     fn ask(&mut self, name: &str, rtypes: &[Rtype]) {
-        // What is too long, or has an empty label, cannot be asked.
+        // A name that is too long, or has an empty label, cannot be queried.
         if Name::<Vec<u8>>::from_str(name).is_err() {
             return;
         }
@@ -184,12 +184,12 @@ impl Asker<'_> {
         self.ask(&name, &[Rtype::PTR]);
         match self.rng.u8(..8) {
             0 => self.ask(&name, &RTYPES),
-            // Labels more than an address has.
+            // More labels than an address has.
             1 => {
                 let more = "a.".repeat(self.rng.usize(1..5));
                 self.ask(&format!("{more}{name}"), &[Rtype::PTR, Rtype::A]);
             }
-            // An address beside it, and the names above it.
+            // A neighbouring address, and the names above it.
             2 => {
                 let beside = format!("{}{}", self.rng.u8(..10), &name[1..]);
                 self.ask(&beside, &[Rtype::PTR]);
@@ -198,7 +198,7 @@ impl Asker<'_> {
                 let above: Vec<&str> = name.split('.').skip(self.rng.usize(1..4)).collect();
                 self.ask(&above.join("."), &[Rtype::PTR, Rtype::A, Rtype::SOA, Rtype::NS]);
             }
-            // An IPv4 address among those of IPv6 (RFC 4291, section 2.5.5.2) is another address.
+            // An IPv4 address in the IPv6 range (RFC 4291, section 2.5.5.2) is a different address.
             4 => {
                 if let IpAddr::V4(address) = address {
                     let mapped = reverse::name(address.to_ipv6_mapped().into());
@@ -223,7 +223,7 @@ impl Asker<'_> {
         }
     }
 
-    /// A label that is nothing's: letters, dashes, one octet that needs escaping at times.
+    /// A label that names nothing: letters, dashes, sometimes one octet that needs escaping.
     fn label(&mut self) -> String {
         let len = self.rng.usize(1..20);
         let mut label: String =
@@ -234,7 +234,7 @@ impl Asker<'_> {
         label
     }
 
-    /// `word` with one letter more, less or other.
+    /// `word` with one letter added, removed or changed.
     fn almost(&mut self, word: &str) -> String {
         let mut word = word.to_owned();
         match self.rng.u8(..3) {

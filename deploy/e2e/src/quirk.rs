@@ -1,28 +1,28 @@
-//! Questions that the conformance comparison leaves out, each group with its reason: `quirk()` of
-//! the recording's `check.py`, and the forwarder's answers where there is no forwarder.
+//! Questions that the conformance comparison skips, each group with its reason: `quirk()` of the
+//! recording's `check.py`, and responses from a forwarder that does not exist here.
 
 use domain::base::iana::Rtype;
 
 use crate::answer::Answer;
 use crate::question::Question;
 
-/// Why an answer of CoreDNS 1.15.0 is not the measure: it departs there from an RFC or the
-/// Kubernetes DNS specification, so either answer will do.
+/// Why a response of CoreDNS 1.15.0 is not authoritative: it deviates from an RFC or from the
+/// Kubernetes DNS specification, so either response is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quirk {
-    /// `_tcp.SVC.NS.svc.ZONE` and the zone's `dns` label have names below them: NODATA is right
+    /// `_tcp.SVC.NS.svc.ZONE` and the zone's `dns` label have names below them, so NODATA is right
     /// (RFC 8020).
     EmptyNonTerminal,
-    /// A CNAME answers every type; CoreDNS gives it for A, AAAA and CNAME only.
+    /// A CNAME answers every type; CoreDNS returns it only for A, AAAA and CNAME.
     ExternalNameType,
-    /// An ExternalName that leads nowhere or to itself still has its CNAME, with NXDOMAIN behind one
-    /// that leads nowhere (RFC 6604); CoreDNS answers NODATA without it.
+    /// An ExternalName whose target does not exist, or is itself, still has its CNAME, with
+    /// NXDOMAIN if the target does not exist (RFC 6604); CoreDNS responds NODATA without the CNAME.
     ExternalNameLost,
-    /// TXT at a name that exists is NODATA; CoreDNS says NXDOMAIN.
+    /// TXT at an existing name is NODATA; CoreDNS responds NXDOMAIN.
     TxtAtExistingName,
-    /// `ns.dns` depends on the address at which the server itself runs.
+    /// `ns.dns` depends on the server's own address.
     OwnAddress,
-    /// SRV weights are a share among distinct entries; CoreDNS counts duplicates too.
+    /// SRV weights are shares among distinct entries; CoreDNS also counts duplicates.
     SrvWeights,
 }
 
@@ -52,16 +52,16 @@ impl Quirk {
     }
 }
 
-/// Whether the recorded answer came from the forwarder behind CoreDNS: it owns or points to a name
-/// outside `zones`, which only the forwarder knew.
-pub fn is_the_forwarders(answer: &Answer, zones: &[String]) -> bool {
+/// Whether the recorded response came from the forwarder behind CoreDNS: it owns or points to a
+/// name outside `zones`, which only the forwarder knew.
+pub fn is_from_the_forwarder(answer: &Answer, zones: &[String]) -> bool {
     let outside = |name: &str| !zones.iter().any(|zone| is_at_or_below(name, zone));
     answer.records().any(|record| {
         outside(record.owner()) || (record.rtype() == "PTR" && outside(record.data()))
     })
 }
 
-/// Whether `name` is `zone` or below it; both in lower case with their last dots.
+/// Whether `name` is `zone` or below it; both in lower case with their final dots.
 pub fn is_at_or_below(name: &str, zone: &str) -> bool {
     let above = name.strip_suffix(zone);
     above.is_some_and(|labels| labels.is_empty() || labels.ends_with('.'))
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_forwarder_is_known_by_names_outside() {
+    fn names_outside_come_from_the_forwarder() {
         let zones = ["cluster.local.".to_owned(), "in-addr.arpa.".to_owned()];
         for (owner, rtype, data, expected) in [
             ("a.cluster.local.", "A", "10.0.0.1", false),
@@ -105,7 +105,7 @@ mod tests {
                 authority: Vec::new(),
                 additional: Vec::new(),
             };
-            assert_eq!(is_the_forwarders(&answer, &zones), expected, "{owner}");
+            assert_eq!(is_from_the_forwarder(&answer, &zones), expected, "{owner}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A relay in front of a real DNS server: it counts the questions, and passes the answers on late,
-//! damaged, or not at all.
+//! A relay in front of a real DNS server: it counts queries, and passes responses on late, damaged,
+//! or not at all.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,83 +17,83 @@ use crate::port;
 use crate::question::Question;
 use crate::quirk::is_at_or_below;
 
-/// How long the server behind may take.
+/// How long the server behind it may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Connections to the server behind at a time: an eleventh that waits to be accepted by Knot, whose
-/// backlog is ten, waits a second.
+/// Concurrent connections to the server behind it. Knot's backlog is ten; an eleventh connection
+/// would wait a second to be accepted.
 const CONNECTIONS_MAX: usize = 8;
 
-/// Bytes of a message's header; the question follows.
+/// Length of a message's header; the question follows.
 const HEADER_LEN: usize = 12;
 
-/// Bytes of an OPT record without options.
+/// Length of an OPT record without options.
 const OPT_LEN: usize = 11;
 
-/// What becomes of the answer.
+/// What the relay does with responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
-    /// It is passed on as it is.
+pub enum Behaviour {
+    /// Passes them on unchanged.
     Honest,
-    /// It is passed on so much later.
+    /// Passes them on after this delay.
     Late(Duration),
-    /// It is lost, as is the question.
+    /// Drops both the query and the response.
     Silent,
-    /// Random bytes come instead.
+    /// Sends random bytes instead.
     Noise,
-    /// The last bytes are missing: the right id and question, and then nonsense.
+    /// Cuts off the last bytes: the right id and question, then garbage.
     Clipped,
-    /// It has another id.
+    /// Changes the id.
     WrongId,
-    /// It answers another name.
+    /// Changes the name in the question.
     WrongQuestion,
-    /// Over UDP it has TC and no records; over TCP it is whole.
+    /// Over UDP sets TC and removes the records; over TCP passes on the whole response.
     Cut,
-    /// Sixteen others come first, which guess the id.
+    /// Sends sixteen forged responses first, with guessed ids.
     Spoofed,
-    /// It brings addresses of a name that nobody asked for, in the answer and in the additional
-    /// section. Its last record must be OPT.
+    /// Adds addresses of an unrelated name to the answer and additional sections. The response's
+    /// last record must be OPT.
     Stuffed,
-    /// It has no records, and this response code.
+    /// Responds with no records and this response code.
     Rcode(u8),
 }
 
-/// A question that came.
+/// A query that the relay received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ReceivedQuery {
     pub question: Question,
     pub id: u16,
-    /// The port that it came from.
+    /// The source port.
     pub port: u16,
     pub is_over_tcp: bool,
 }
 
-/// A running relay, over UDP and TCP. Its thread ends with the test's process.
+/// A running relay over UDP and TCP. Its thread ends with the test's process.
 pub struct Relay {
     address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<RelayState>,
 }
 
-struct State {
+struct RelayState {
     server: SocketAddr,
     /// By zone, the latest first.
-    manners: Mutex<Vec<(String, Manner)>>,
-    asked: Mutex<Vec<Asked>>,
+    behaviours: Mutex<Vec<(String, Behaviour)>>,
+    received: Mutex<Vec<ReceivedQuery>>,
     connections: Semaphore,
 }
 
 impl Relay {
-    /// Honest, in front of `server`.
+    /// Starts it in front of `server`, passing everything on unchanged.
     pub fn start(server: SocketAddr) -> Self {
         Self::start_at((Ipv4Addr::LOCALHOST, port::free()).into(), server)
     }
 
-    /// As [`start`](Self::start), at an address that is free.
+    /// Like [`start`](Self::start), at the given free address.
     pub fn start_at(address: SocketAddr, server: SocketAddr) -> Self {
-        let state = Arc::new(State {
+        let state = Arc::new(RelayState {
             server,
-            manners: Mutex::default(),
-            asked: Mutex::default(),
+            behaviours: Mutex::default(),
+            received: Mutex::default(),
             connections: Semaphore::new(CONNECTIONS_MAX),
         });
         let udp = std::net::UdpSocket::bind(address).expect("a port that was free");
@@ -111,67 +111,74 @@ impl Relay {
         self.address
     }
 
-    /// From now on questions at or below `zone`, in lower case with its last dot, are treated so.
-    pub fn behave(&self, zone: &str, manner: Manner) {
-        lock(&self.state.manners).insert(0, (zone.to_owned(), manner));
+    /// From now on, applies `behaviour` to queries at or below `zone`, in lower case with its final
+    /// dot.
+    pub fn behave(&self, zone: &str, behaviour: Behaviour) {
+        lock(&self.state.behaviours).insert(0, (zone.to_owned(), behaviour));
     }
 
-    /// The questions so far.
-    pub fn asked(&self) -> Vec<Asked> {
-        lock(&self.state.asked).clone()
+    /// The queries so far.
+    pub fn queries(&self) -> Vec<ReceivedQuery> {
+        lock(&self.state.received).clone()
     }
 
-    /// How often a name was asked for; it is given in lower case.
+    /// How often a name, given in lower case, was queried.
     pub fn count(&self, name: &str) -> usize {
-        lock(&self.state.asked).iter().filter(|asked| asked.question.key() == name).count()
+        lock(&self.state.received).iter().filter(|query| query.question.key() == name).count()
     }
 
-    /// Forgets the questions so far.
+    /// Forgets the queries so far.
     pub fn forget(&self) {
-        lock(&self.state.asked).clear();
+        lock(&self.state.received).clear();
     }
 }
 
-impl State {
-    fn note(&self, query: &[u8], from: SocketAddr, is_over_tcp: bool) -> Option<Question> {
+impl RelayState {
+    fn record(&self, query: &[u8], from: SocketAddr, is_over_tcp: bool) -> Option<Question> {
         let message = Message::from_slice(query).ok()?;
         let question = message.sole_question().ok()?;
         let name = question.qname().fmt_with_dot().to_string();
         let question = Question::new(name, question.qtype());
         let id = message.header().id();
-        let asked = Asked { question: question.clone(), id, port: from.port(), is_over_tcp };
-        lock(&self.asked).push(asked);
+        let received =
+            ReceivedQuery { question: question.clone(), id, port: from.port(), is_over_tcp };
+        lock(&self.received).push(received);
         Some(question)
     }
 
-    fn manner(&self, question: &Question) -> Manner {
+    fn behaviour(&self, question: &Question) -> Behaviour {
         let name = question.key();
-        let manners = lock(&self.manners);
-        let found = manners.iter().find(|(zone, _)| zone == "." || is_at_or_below(&name, zone));
-        found.map_or(Manner::Honest, |(_, manner)| *manner)
+        let behaviours = lock(&self.behaviours);
+        let found = behaviours.iter().find(|(zone, _)| zone == "." || is_at_or_below(&name, zone));
+        found.map_or(Behaviour::Honest, |(_, behaviour)| *behaviour)
     }
 
-    /// What the client is sent, in this order.
-    async fn answers(&self, query: &[u8], question: &Question, is_over_tcp: bool) -> Vec<Vec<u8>> {
-        let manner = self.manner(question);
-        if manner == Manner::Silent {
+    /// The messages to send to the client, in order.
+    async fn responses(
+        &self,
+        query: &[u8],
+        question: &Question,
+        is_over_tcp: bool,
+    ) -> Vec<Vec<u8>> {
+        let behaviour = self.behaviour(question);
+        if behaviour == Behaviour::Silent {
             return Vec::new();
         }
-        let asking = async {
+        let forwarded = async {
             if is_over_tcp {
-                self.ask_over_tcp(query).await
+                self.forward_over_tcp(query).await
             } else {
-                self.ask_over_udp(query).await
+                self.forward_over_udp(query).await
             }
         };
-        let Ok(Ok(answer)) = timeout(LIMIT, asking).await else { return Vec::new() };
-        if let Manner::Late(delay) = manner {
+        let Ok(Ok(response)) = timeout(LIMIT, forwarded).await else { return Vec::new() };
+        if let Behaviour::Late(delay) = behaviour {
             sleep(delay).await;
         }
-        treat(manner, answer, is_over_tcp)
+        apply(behaviour, response, is_over_tcp)
     }
 
-    async fn ask_over_udp(&self, query: &[u8]) -> io::Result<Vec<u8>> {
+    async fn forward_over_udp(&self, query: &[u8]) -> io::Result<Vec<u8>> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         socket.connect(self.server).await?;
         socket.send(query).await?;
@@ -181,7 +188,7 @@ impl State {
         Ok(answer)
     }
 
-    async fn ask_over_tcp(&self, query: &[u8]) -> io::Result<Vec<u8>> {
+    async fn forward_over_tcp(&self, query: &[u8]) -> io::Result<Vec<u8>> {
         let _permit = self.connections.acquire().await.map_err(io::Error::other)?;
         let mut stream = TcpStream::connect(self.server).await?;
         stream.write_all(&framed(query)).await?;
@@ -189,63 +196,64 @@ impl State {
     }
 }
 
-fn treat(manner: Manner, mut answer: Vec<u8>, is_over_tcp: bool) -> Vec<Vec<u8>> {
-    match manner {
-        Manner::Honest | Manner::Late(_) => {}
-        Manner::Silent => return Vec::new(),
-        Manner::Noise => {
+fn apply(behaviour: Behaviour, mut response: Vec<u8>, is_over_tcp: bool) -> Vec<Vec<u8>> {
+    match behaviour {
+        Behaviour::Honest | Behaviour::Late(_) => {}
+        Behaviour::Silent => return Vec::new(),
+        Behaviour::Noise => {
             let len = fastrand::usize(HEADER_LEN..200);
             return vec![std::iter::repeat_with(|| fastrand::u8(..)).take(len).collect()];
         }
-        Manner::Clipped => answer.truncate(answer.len() - 3),
-        Manner::WrongId => answer[1] ^= 0x55,
-        Manner::WrongQuestion => answer[HEADER_LEN + 1] ^= 0x01,
-        Manner::Cut if is_over_tcp => {}
-        Manner::Cut => {
-            let mut cut = without_records(&answer);
+        Behaviour::Clipped => response.truncate(response.len() - 3),
+        Behaviour::WrongId => response[1] ^= 0x55,
+        Behaviour::WrongQuestion => response[HEADER_LEN + 1] ^= 0x01,
+        Behaviour::Cut if is_over_tcp => {}
+        Behaviour::Cut => {
+            let mut cut = without_records(&response);
             cut[2] |= 0x02;
             return vec![cut];
         }
-        Manner::Spoofed => {
+        Behaviour::Spoofed => {
             let guess = |id: u8| {
-                let mut guess = answer.clone();
+                let mut guess = response.clone();
                 guess[1] ^= id;
                 guess
             };
-            return (1..=16).map(guess).chain([answer.clone()]).collect();
+            return (1..=16).map(guess).chain([response.clone()]).collect();
         }
-        Manner::Stuffed => {
-            let opt = answer.split_off(answer.len() - OPT_LEN);
+        Behaviour::Stuffed => {
+            let opt = response.split_off(response.len() - OPT_LEN);
             // victim.example. 300 IN A 192.0.2.66
             let name = b"\x06victim\x07example\x00";
             let foreign = [&name[..], b"\0\x01\0\x01\0\0\x01\x2c\0\x04\xc0\0\x02\x42"].concat();
-            let stuffed = [&answer[..], &foreign, &opt, &foreign].concat();
-            answer = stuffed;
+            let stuffed = [&response[..], &foreign, &opt, &foreign].concat();
+            response = stuffed;
             // ANCOUNT and ARCOUNT.
-            answer[7] += 1;
-            answer[11] += 1;
+            response[7] += 1;
+            response[11] += 1;
         }
-        Manner::Rcode(rcode) => {
-            // A server that knows EDNS says so in its errors, too (RFC 6891, section 6.1.1).
-            let has_opt = Message::from_slice(&answer).is_ok_and(|message| message.opt().is_some());
-            let mut error = without_records(&answer);
+        Behaviour::Rcode(rcode) => {
+            // A server with EDNS uses it in errors too (RFC 6891, section 6.1.1).
+            let has_opt =
+                Message::from_slice(&response).is_ok_and(|message| message.opt().is_some());
+            let mut error = without_records(&response);
             error[3] = error[3] & 0xF0 | rcode;
             if has_opt {
-                error.extend(&answer[answer.len() - OPT_LEN..]);
+                error.extend(&response[response.len() - OPT_LEN..]);
                 error[11] = 1;
             }
             return vec![error];
         }
     }
-    vec![answer]
+    vec![response]
 }
 
 /// Header and question alone.
-fn without_records(answer: &[u8]) -> Vec<u8> {
-    let message = Message::from_slice(answer).expect("an answer of a real server");
+fn without_records(response: &[u8]) -> Vec<u8> {
+    let message = Message::from_slice(response).expect("a response of a real server");
     let question = message.sole_question().expect("its question");
     let name: Name<Vec<u8>> = question.qname().to_name();
-    let mut kept = answer[..HEADER_LEN + name.as_slice().len() + 4].to_vec();
+    let mut kept = response[..HEADER_LEN + name.as_slice().len() + 4].to_vec();
     kept[6..HEADER_LEN].fill(0);
     kept
 }
@@ -253,7 +261,7 @@ fn without_records(answer: &[u8]) -> Vec<u8> {
 async fn serve(
     udp: std::net::UdpSocket,
     tcp: std::net::TcpListener,
-    state: Arc<State>,
+    state: Arc<RelayState>,
 ) -> io::Result<()> {
     udp.set_nonblocking(true)?;
     tcp.set_nonblocking(true)?;
@@ -263,40 +271,40 @@ async fn serve(
     loop {
         let (len, client) = udp.recv_from(&mut buffer).await?;
         let query = buffer[..len].to_vec();
-        let Some(question) = state.note(&query, client, false) else { continue };
+        let Some(question) = state.record(&query, client, false) else { continue };
         let (udp, state) = (Arc::clone(&udp), Arc::clone(&state));
         tokio::spawn(async move {
-            for answer in state.answers(&query, &question, false).await {
-                // A client that is gone is no concern of the relay's.
-                let _ = udp.send_to(&answer, client).await;
+            for response in state.responses(&query, &question, false).await {
+                // A client that is gone does not matter.
+                let _ = udp.send_to(&response, client).await;
             }
         });
     }
 }
 
-async fn serve_streams(tcp: TcpListener, state: Arc<State>) {
+async fn serve_streams(tcp: TcpListener, state: Arc<RelayState>) {
     while let Ok((stream, client)) = tcp.accept().await {
         tokio::spawn(serve_stream(stream, client, Arc::clone(&state)));
     }
 }
 
-/// Questions of one connection overtake each other, as a resolver's may (RFC 7766, section 7).
-async fn serve_stream(stream: TcpStream, client: SocketAddr, state: Arc<State>) {
+/// Responses on one connection may be out of order, as a resolver's may (RFC 7766, section 7).
+async fn serve_stream(stream: TcpStream, client: SocketAddr, state: Arc<RelayState>) {
     let (mut reader, mut writer) = stream.into_split();
-    let (answers, mut outbox) = mpsc::unbounded_channel::<Vec<u8>>();
+    let (responses, mut outbox) = mpsc::unbounded_channel::<Vec<u8>>();
     tokio::spawn(async move {
-        while let Some(answer) = outbox.recv().await {
-            if writer.write_all(&framed(&answer)).await.is_err() {
+        while let Some(response) = outbox.recv().await {
+            if writer.write_all(&framed(&response)).await.is_err() {
                 return;
             }
         }
     });
     while let Ok(query) = read_message(&mut reader).await {
-        let Some(question) = state.note(&query, client, true) else { return };
-        let (answers, state) = (answers.clone(), Arc::clone(&state));
+        let Some(question) = state.record(&query, client, true) else { return };
+        let (responses, state) = (responses.clone(), Arc::clone(&state));
         tokio::spawn(async move {
-            for answer in state.answers(&query, &question, true).await {
-                let _ = answers.send(answer);
+            for response in state.responses(&query, &question, true).await {
+                let _ = responses.send(response);
             }
         });
     }
@@ -313,7 +321,7 @@ fn framed(message: &[u8]) -> Vec<u8> {
     [&len.to_be_bytes()[..], message].concat()
 }
 
-/// What it guards is whole at every moment, so a panic elsewhere is no reason to panic here.
+/// The protected data is always consistent, so a panic elsewhere does not matter.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

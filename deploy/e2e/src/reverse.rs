@@ -1,9 +1,9 @@
-//! Reverse names, and the reverse zones of a network, as CoreDNS cuts them: at octets for IPv4, at
+//! Reverse names, and the reverse zones of a network split as in CoreDNS: at octets for IPv4, at
 //! nibbles for IPv6.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The name whose PTR record names `address`, with its last dot.
+/// The name of `address`'s PTR record, with its final dot.
 pub fn name(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => zone_v4(&address.octets()),
@@ -11,7 +11,7 @@ pub fn name(address: IpAddr) -> String {
     }
 }
 
-/// The address whose labels `name` has, no more and no less.
+/// The address whose labels `name` has, exactly.
 pub fn address(reverse_name: &str) -> Option<IpAddr> {
     let labels = reverse_name.strip_suffix(".ip6.arpa.").map(|labels| labels.split('.').rev());
     let address: IpAddr = match labels {
@@ -28,7 +28,7 @@ pub fn address(reverse_name: &str) -> Option<IpAddr> {
     (name(address) == reverse_name).then_some(address)
 }
 
-/// A zone as it stands in a Corefile, with its last dot; a network gives one zone or several.
+/// The zones of a Corefile word, with final dots: a network may give several.
 pub fn zones(word: &str) -> Vec<String> {
     let Some((address, prefix_len)) = word.split_once('/') else {
         return vec![format!("{}.", word.trim_end_matches('.'))];

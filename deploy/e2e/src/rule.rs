@@ -1,8 +1,7 @@
-//! Where ringdns may answer differently from CoreDNS 1.15.0, and nowhere else: the names of the
-//! reasons, and the sentence on docs/differences.md for each.
+//! The only reasons for which ringdns may respond differently from CoreDNS 1.15.0, and the sentence
+//! of docs/differences.md for each.
 
-/// A named reason for a difference in what is said of the cluster. When one applies:
-/// `difference.rs`.
+/// A named reason for a difference about the cluster. `difference.rs` decides when one applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
     EmptyNonTerminal,
@@ -29,7 +28,7 @@ impl Rule {
         Self::LetterCase,
     ];
 
-    /// The sentence in the repository's docs/differences.md.
+    /// The sentence in docs/differences.md.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::EmptyNonTerminal => {
@@ -79,7 +78,7 @@ impl Rule {
     }
 }
 
-/// A named reason for a difference in what others said: where `cache` or `forward` is at work.
+/// A named reason for a difference in upstreams' answers, where `cache` or `forward` is involved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OutsideRule {
     OwnTtl,
@@ -104,7 +103,7 @@ impl OutsideRule {
         Self::ParentForDs,
     ];
 
-    /// The word for it in a scenario (`timeline.rs`).
+    /// Its word in a scenario (`timeline.rs`).
     pub fn word(self) -> &'static str {
         match self {
             Self::OwnTtl => "own_ttl",
@@ -118,7 +117,7 @@ impl OutsideRule {
         }
     }
 
-    /// The sentence in the repository's docs/differences.md.
+    /// The sentence in docs/differences.md.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::OwnTtl => {
@@ -169,7 +168,7 @@ impl OutsideRule {
 mod tests {
     use super::*;
 
-    /// Its lines may break anywhere.
+    /// The page may break lines anywhere.
     #[test]
     fn the_page_of_differences_lists_every_rule() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/differences.md");

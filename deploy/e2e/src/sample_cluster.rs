@@ -1,5 +1,5 @@
-//! A cluster made from a seed: every shape of Service, EndpointSlice and Pod that changes an
-//! answer, several times over, under names and addresses that the seed chooses.
+//! A cluster generated from a seed: every shape of Service, EndpointSlice and Pod that affects an
+//! answer, several times, with names and addresses chosen by the seed.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 
 use crate::sample_service::{SHAPES, Shape, Slice};
 
-/// Namespaces that hold objects; the first three carry `env: prod`.
+/// Namespaces with objects; the first three are labelled `env: prod`.
 pub const NAMESPACES: [&str; 5] = ["shop", "team-a", "x", "kube-system", "default"];
 
-/// A namespace without objects, and one that is being deleted.
+/// A namespace without objects, and one that is terminating.
 pub const EMPTY_NAMESPACE: &str = "hollow";
 pub const TERMINATING_NAMESPACE: &str = "leaving";
 
-/// The label that the Corefile with `labels` selects; about half of the objects carry it.
+/// The label that the Corefile with `labels` selects; about half of the objects have it.
 pub const LABEL: (&str, &str) = ("dns", "public");
 
-/// The objects of the cluster, in a form that [`crate::objects::Objects::apply`] takes.
+/// The objects of the cluster, in the form that [`crate::objects::Objects::apply`] takes.
 pub fn make(rng: &mut Rng) -> Vec<Value> {
     let mut maker = Maker { rng, objects: Vec::new(), address_count: 0 };
     for (index, name) in NAMESPACES.iter().chain(&[EMPTY_NAMESPACE]).enumerate() {
@@ -37,11 +37,11 @@ pub fn make(rng: &mut Rng) -> Vec<Value> {
     maker.objects
 }
 
-/// What objects are made with: the seed's choices, and addresses that are given once each.
+/// Creates objects: holds the seed's choices and hands out each address once.
 pub(crate) struct Maker<'a> {
     pub(crate) rng: &'a mut Rng,
     objects: Vec<Value>,
-    /// The last address given, as its distance from the first of its network.
+    /// The last address used, as its offset in its network.
     address_count: u32,
 }
 
@@ -85,7 +85,7 @@ impl Maker<'_> {
         }));
     }
 
-    /// Ready IPv4 endpoints, every second with a pod's name.
+    /// Ready IPv4 endpoints, every second one with a pod's name.
     pub(crate) fn plain_endpoints(&mut self, count: usize) -> Vec<Value> {
         let pod = |index: usize| json!({ "kind": "Pod", "name": format!("pod-{index}-q") });
         let endpoints = (0..count).map(|index| {
@@ -96,7 +96,7 @@ impl Maker<'_> {
         endpoints.collect()
     }
 
-    /// An endpoint with an address of its own; ready unless `more` says otherwise.
+    /// An endpoint with its own address; ready unless `more` says otherwise.
     pub(crate) fn endpoint(&mut self, family: &str, more: Value) -> Value {
         let address = if family == "IPv4" { self.pod_v4() } else { self.pod_v6() };
         let mut endpoint = json!({ "addresses": [address], "conditions": { "ready": true } });
@@ -145,7 +145,7 @@ impl Maker<'_> {
     }
 
     fn pod_v6(&mut self) -> String {
-        // Some end in zeros: such an address ends in '::', and its dashed name in '-'.
+        // Some end in zeros: then the address ends in '::' and its dashed name in '-'.
         let number = self.next_number();
         let shift = if self.rng.bool() { 64 } else { 0 };
         let base: Ipv6Addr = "fd00:244::".parse().expect("an address");

@@ -1,10 +1,10 @@
-//! The shapes of a Service: what its spec says, and which EndpointSlices stand behind it.
+//! The shapes of a Service: its spec, and the EndpointSlices behind it.
 
 use serde_json::{Value, json};
 
 use crate::sample_cluster::Maker;
 
-/// Each shape is made once in each namespace.
+/// Each shape is created once in each namespace.
 pub(crate) const SHAPES: [Shape; 23] = [
     Shape::Addressed(Addressed::OnePort),
     Shape::Addressed(Addressed::ManyPorts),
@@ -52,19 +52,19 @@ pub(crate) enum Addressed {
     LoadBalancer,
 }
 
-/// Without cluster address: its endpoints are its addresses.
+/// Without a cluster address: its addresses are those of its endpoints.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Headless {
     Plain,
     /// Endpoints with host names.
     StatefulSet,
-    /// Each way in which an endpoint is ready or not.
+    /// Every combination of conditions of an endpoint.
     NotReady,
     /// One host name with addresses of both families.
     DualStack,
     /// One host name with several addresses.
     SharedHostname,
-    /// More than an answer of 512 octets holds.
+    /// More than a response of 512 octets holds.
     ManyEndpoints,
     /// One address in two slices.
     Duplicates,
@@ -72,20 +72,20 @@ pub(crate) enum Headless {
     NoSlices,
 }
 
-/// Another name.
+/// An ExternalName.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum External {
     Outside,
     Inside,
     Missing,
     Itself,
-    /// A name that is another name.
+    /// Its target is another ExternalName.
     Chain,
-    /// What looks like an address.
+    /// Its target looks like an address.
     Address,
 }
 
-/// One EndpointSlice to be made.
+/// An EndpointSlice to create.
 pub(crate) struct Slice {
     pub(crate) family: &'static str,
     pub(crate) endpoints: Vec<Value>,
@@ -93,7 +93,7 @@ pub(crate) struct Slice {
 }
 
 impl Shape {
-    /// A name that tells the shape; `word` makes it one of its own.
+    /// A name that shows the shape; `word` makes it unique.
     pub(crate) fn service_name(self, word: &str) -> String {
         match self {
             Self::Addressed(Addressed::LongName) => format!("l{word}{:o>58}", ""),

@@ -16,13 +16,13 @@ use crate::process::Process;
 use crate::question::Question;
 use crate::tools::{self, Tools};
 
-/// How long a server may take until it has the cluster.
+/// How long a server may take to read the cluster.
 const ANSWERS_LIMIT: Duration = Duration::from_secs(60);
 
-/// Tries with another port where somebody was faster.
+/// Attempts with another port, if the first was taken meanwhile.
 const START_COUNT_MAX: u32 = 3;
 
-/// Which program.
+/// The program to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Ringdns,
@@ -30,8 +30,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The server that the tests are about: ringdns, or CoreDNS where `E2E_SUBJECT=coredns`, which
-    /// proves the tests.
+    /// The server under test: ringdns, or CoreDNS with `E2E_SUBJECT=coredns`, which validates the
+    /// tests themselves.
     pub fn subject() -> Self {
         match std::env::var("E2E_SUBJECT").as_deref() {
             Err(_) | Ok("ringdns") => Self::Ringdns,
@@ -40,7 +40,7 @@ impl Kind {
         }
     }
 
-    /// Panics where ringdns is not built.
+    /// Panics if ringdns is not built.
     fn program(self, tools: Option<&Tools>) -> PathBuf {
         match self {
             Self::Ringdns => tools::ringdns(),
@@ -49,7 +49,7 @@ impl Kind {
     }
 }
 
-/// A running server; it ends with this value, and its log is printed where the test failed.
+/// A running server. It stops when this value is dropped; its log is printed if the test failed.
 pub struct Server {
     process: Process,
     address: SocketAddr,
@@ -58,12 +58,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it and waits until it has the cluster, or answers at all if its Corefile has none.
+    /// Starts it and waits until it has read the cluster, or responds at all if its Corefile has
+    /// none.
     pub fn start(kind: Kind, corefile: &Corefile, tools: Option<&Tools>) -> Self {
         Self::start_with(kind, corefile, tools, &[])
     }
 
-    /// As [`start`](Self::start), with more flags.
+    /// Like [`start`](Self::start), with more flags.
     pub fn start_with(
         kind: Kind,
         corefile: &Corefile,
@@ -88,15 +89,15 @@ impl Server {
             let port_was_taken = log.to_ascii_lowercase().contains("address already in use");
             assert!(port_was_taken, "{kind:?} ended:\n{log}");
         }
-        panic!("no port that nobody takes");
+        panic!("no free port");
     }
 
-    /// Starts it and does not wait for anything.
+    /// Starts it without waiting for anything.
     pub fn launch(kind: Kind, corefile: &Corefile, tools: Option<&Tools>) -> Self {
         Self::launch_with(kind, corefile, tools, &[])
     }
 
-    /// As [`launch`](Self::launch), with more variables in its environment.
+    /// Like [`launch`](Self::launch), with more environment variables.
     pub fn launch_in(
         environment: &[(&str, &str)],
         kind: Kind,
@@ -140,7 +141,7 @@ impl Server {
         ask(self.address, question, transport)
     }
 
-    /// Panics where there is no answer, with the end of the server's log.
+    /// Panics if there is no response, and prints the end of the server's log.
     pub fn answer(&self, question: &Question) -> Answer {
         self.ask(question, Transport::UdpThenTcp).unwrap_or_else(|error| {
             panic!("{question} at {}: {error}\n{}", name(self.kind), self.process.log_tail())
@@ -151,15 +152,15 @@ impl Server {
         self.process.resident_kib()
     }
 
-    pub fn on_core(&self) -> Duration {
-        self.process.on_core()
+    pub fn cpu_time(&self) -> Duration {
+        self.process.cpu_time()
     }
 
-    pub fn has_ended(&mut self) -> bool {
+    pub fn has_exited(&mut self) -> bool {
         self.exit_status().is_some()
     }
 
-    /// How it ended, if it did.
+    /// Its exit status, if it has exited.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.process.exit_status()
     }
@@ -176,8 +177,8 @@ fn name(kind: Kind) -> &'static str {
     }
 }
 
-/// The same flags for both, but for those that only ringdns has: that they are is part of what is
-/// tested.
+/// The same flags for both, except those that only ringdns has; the tests thus also prove that the
+/// flags are the same.
 fn arguments(corefile: &Path, flags: &[&str]) -> Vec<String> {
     let corefile = corefile.display().to_string();
     ["-conf", &corefile].iter().chain(flags).map(|word| (*word).to_owned()).collect()

@@ -1,5 +1,5 @@
-//! What is asked of one server when, what becomes of its upstream meanwhile, and what came of it: a
-//! scenario in lines, one a step.
+//! A scenario in lines, one step per line: the queries sent to a server, the changes of its
+//! upstream's behaviour, and the expected responses.
 //!
 //! ```text
 //! 0.0 a3 A            NOERROR 3 asked 1
@@ -7,12 +7,7 @@
 //! 2.0 upstream silent
 //! 2.5 chain A         NOERROR 3,5 asked 1  ~own_ttl
 //! ```
-//! In front the time in seconds; then a name below the scenario's zone, a type, and what the query
-//! has beside: `+tcp`, `+edns` (1232 bytes), `+do` (with EDNS), `+cd`, `+ad`. What follows is what is
-//! expected: the response code, the TTLs in the answer section (in the authority section where there
-//! is no answer), each once, those of TC, AD and CD that are set, and how often the upstream was asked for the
-//! name in this scenario. `waited`: it took no less than [`WAITED`]. `~`: the reason for which the
-//! two servers differ there.
+//! `Step` documents the words of a line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -24,46 +19,52 @@ use crate::answer::Record;
 use crate::ask::{Transport, ask_as};
 use crate::query::{Edns, Query, Reply};
 use crate::question::Question;
-use crate::relay::{Manner, Relay};
+use crate::relay::{Behaviour, Relay};
 
-/// How late a step may begin before the scenario says nothing any more: TTLs count in seconds, and
-/// steps are best half a second away from where something changes.
+/// How late a step may begin before the scenario becomes meaningless: TTLs count in seconds, and
+/// steps should be half a second away from any change.
 const LATE_MAX: Duration = Duration::from_millis(300);
 
-/// When a question's consequences are looked at: a server may ask upstream behind its answer.
+/// When a query's effects are checked: a server may query upstream after it has responded.
 const SETTLED: Duration = Duration::from_millis(150);
 
-/// What is less than this is no waiting.
+/// A shorter delay does not count as waiting.
 pub const WAITED: Duration = Duration::from_millis(190);
 
-/// A client's patience.
+/// How long a client waits.
 const PATIENCE: Duration = Duration::from_secs(7);
 
-/// One line.
+/// One line: the time in seconds, then a name below the scenario's zone, a type, and what else the
+/// query has: `+tcp`, `+edns` (1232 bytes), `+do` (with EDNS), `+cd`, `+ad`.
+///
+/// The expected response follows: its code, the distinct TTLs of the answer section (of the
+/// authority section if that is empty), TC, AD and CD if set, and `asked N`: how often the upstream
+/// was queried for the name so far. `waited`: it took at least [`WAITED`]. `~`: the reason for
+/// which the two servers differ.
 #[derive(Clone, Debug)]
 pub struct Step {
     pub line: &'static str,
     at: Duration,
-    what: What,
+    action: Action,
 }
 
 #[derive(Clone, Debug)]
-enum What {
+enum Action {
     Ask { query: Query, transport: Transport, expected: String, reason: Option<&'static str> },
-    Behave(Manner),
+    Behave(Behaviour),
 }
 
-/// What came of a question.
+/// The observed result of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub reply: Reply,
-    /// How often the upstream has been asked for the name so far.
+    /// How often the upstream has been queried for the name so far.
     pub asked: usize,
     pub delay: Duration,
 }
 
 impl Step {
-    /// Lines of a scenario below `zone`, which ends in a dot. Panics where one makes no sense.
+    /// Parses the lines of a scenario below `zone`, which ends in a dot. Panics if one is invalid.
     pub fn parse(text: &'static str, zone: &str) -> Vec<Self> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let mut steps: Vec<Self> = lines.map(|line| Self::parse_line(line, zone)).collect();
@@ -73,11 +74,11 @@ impl Step {
 
     fn parse_line(line: &'static str, zone: &str) -> Self {
         let mut words = line.split_whitespace().peekable();
-        let mut next = || words.next().unwrap_or_else(|| panic!("too short: {line}"));
+        let mut next = || words.next().unwrap_or_else(|| panic!("a word is missing: {line}"));
         let at = Duration::from_secs_f64(next().parse().expect("a time"));
         let (name, rtype) = (next(), next());
         if name == "upstream" {
-            return Self { line, at, what: What::Behave(manner(rtype)) };
+            return Self { line, at, action: Action::Behave(behaviour(rtype)) };
         }
         let rtype: Rtype = rtype.parse().expect("a type");
         let mut query = Query::plain(Question::new(format!("{name}.{zone}"), rtype));
@@ -89,56 +90,56 @@ impl Step {
                 "+do" => query.edns = Some(Edns { udp_len: 1232, dnssec_ok: true }),
                 "+cd" => query.checking_disabled = true,
                 "+ad" => query.authentic_data = true,
-                _ => panic!("what is {flag}? {line}"),
+                _ => panic!("unknown flag {flag}: {line}"),
             }
         }
         let (reason, expected): (Vec<_>, Vec<_>) = words.partition(|word| word.starts_with('~'));
         let reason = reason.first().map(|word| &word[1..]);
-        let what = What::Ask { query, transport, expected: expected.join(" "), reason };
-        Self { line, at, what }
+        let action = Action::Ask { query, transport, expected: expected.join(" "), reason };
+        Self { line, at, action }
     }
 
-    /// The name that is asked for, in lower case; empty where none is.
+    /// The queried name in lower case; empty if there is none.
     fn name(&self) -> String {
-        match &self.what {
-            What::Ask { query, .. } => query.question.key(),
-            What::Behave(_) => String::new(),
+        match &self.action {
+            Action::Ask { query, .. } => query.question.key(),
+            Action::Behave(_) => String::new(),
         }
     }
 
-    /// What the line expects; empty where nothing is asked.
+    /// What the line expects; empty without a query.
     pub fn expected(&self) -> &str {
-        match &self.what {
-            What::Ask { expected, .. } => expected,
-            What::Behave(_) => "",
+        match &self.action {
+            Action::Ask { expected, .. } => expected,
+            Action::Behave(_) => "",
         }
     }
 
-    /// Why the servers differ, in the line's word.
+    /// The line's word for the reason why the servers differ.
     pub fn reason(&self) -> Option<&str> {
-        match &self.what {
-            What::Ask { reason, .. } => *reason,
-            What::Behave(_) => None,
+        match &self.action {
+            Action::Ask { reason, .. } => *reason,
+            Action::Behave(_) => None,
         }
     }
 }
 
-fn manner(word: &str) -> Manner {
+fn behaviour(word: &str) -> Behaviour {
     match word {
-        "honest" => Manner::Honest,
-        "silent" => Manner::Silent,
-        "late" => Manner::Late(Duration::from_millis(500)),
-        "empty" => Manner::Rcode(0),
-        "servfail" => Manner::Rcode(2),
-        "nxdomain" => Manner::Rcode(3),
-        "notimp" => Manner::Rcode(4),
-        "refused" => Manner::Rcode(5),
-        _ => panic!("what is {word}?"),
+        "honest" => Behaviour::Honest,
+        "silent" => Behaviour::Silent,
+        "late" => Behaviour::Late(Duration::from_millis(500)),
+        "empty" => Behaviour::Rcode(0),
+        "servfail" => Behaviour::Rcode(2),
+        "nxdomain" => Behaviour::Rcode(3),
+        "notimp" => Behaviour::Rcode(4),
+        "refused" => Behaviour::Rcode(5),
+        _ => panic!("unknown behaviour {word}"),
     }
 }
 
-/// Goes through the steps from `began` on. `None` where the machine was too busy for it to say
-/// anything; by step: what came of it, where it asked.
+/// Runs the steps, counting from `began`. `None` if the machine was too busy for a meaningful
+/// result; otherwise the observation of each step that sends a query.
 pub fn run(
     steps: &[Step],
     zone: &str,
@@ -146,7 +147,7 @@ pub fn run(
     upstream: &Relay,
     began: Instant,
 ) -> Option<Vec<Option<Seen>>> {
-    // Names know nothing of each other, so each has its own thread and its own pace.
+    // Names are independent, so each has its own thread and its own pace.
     let mut by_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (index, step) in steps.iter().enumerate() {
         by_name.entry(step.name()).or_default().push(index);
@@ -156,51 +157,59 @@ pub fn run(
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
         for indices in by_name.into_values() {
-            let go = move |index: usize| (index, go(&steps[index], zone, server, upstream, began));
+            let go =
+                move |index: usize| (index, run_step(&steps[index], zone, server, upstream, began));
             threads.push(scope.spawn(move || indices.into_iter().map(go).collect::<Vec<_>>()));
         }
-        for (index, gone) in threads.into_iter().flat_map(|thread| thread.join().expect("steps")) {
-            match gone {
-                Gone::Asked(seen) => all[index] = Some(seen),
-                Gone::Behaved => {}
-                Gone::TooLate => was_late = true,
+        for (index, result) in threads.into_iter().flat_map(|thread| thread.join().expect("steps"))
+        {
+            match result {
+                StepResult::Asked(seen) => all[index] = Some(seen),
+                StepResult::Changed => {}
+                StepResult::TooLate => was_late = true,
             }
         }
     });
     (!was_late).then_some(all)
 }
 
-/// What became of a step.
-enum Gone {
+/// The result of a step.
+enum StepResult {
     Asked(Seen),
-    Behaved,
+    Changed,
     TooLate,
 }
 
-fn go(step: &Step, zone: &str, server: SocketAddr, upstream: &Relay, began: Instant) -> Gone {
+fn run_step(
+    step: &Step,
+    zone: &str,
+    server: SocketAddr,
+    upstream: &Relay,
+    began: Instant,
+) -> StepResult {
     std::thread::sleep((began + step.at).saturating_duration_since(Instant::now()));
     if began.elapsed() > step.at + LATE_MAX {
-        return Gone::TooLate;
+        return StepResult::TooLate;
     }
-    match &step.what {
-        What::Ask { query, transport, .. } => {
+    match &step.action {
+        Action::Ask { query, transport, .. } => {
             let asked = Instant::now();
             let reply = ask_as(server, query, *transport, PATIENCE)
                 .unwrap_or_else(|error| panic!("{}: {error}", step.line));
             let delay = asked.elapsed();
             std::thread::sleep(SETTLED);
             let asked = upstream.count(&query.question.key());
-            Gone::Asked(Seen { reply, asked, delay })
+            StepResult::Asked(Seen { reply, asked, delay })
         }
-        What::Behave(manner) => {
-            upstream.behave(zone, *manner);
-            Gone::Behaved
+        Action::Behave(behaviour) => {
+            upstream.behave(zone, *behaviour);
+            StepResult::Changed
         }
     }
 }
 
 impl Seen {
-    /// In the words of a line.
+    /// Formats it like a line of a scenario.
     pub fn summary(&self) -> String {
         let Reply { answer, authentic_data, checking_disabled, .. } = &self.reply;
         let section = if answer.answer.is_empty() { &answer.authority } else { &answer.answer };
@@ -224,7 +233,7 @@ impl Seen {
     }
 }
 
-/// Those that differ, from the least on.
+/// The distinct TTLs in ascending order.
 fn ttls(records: &[Record]) -> String {
     let ttls: BTreeSet<u32> = records.iter().map(|Record(_, _, ttl, _)| *ttl).collect();
     ttls.iter().map(u32::to_string).collect::<Vec<_>>().join(",")

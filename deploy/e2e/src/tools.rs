@@ -1,11 +1,11 @@
-//! Where the programs are: those that `deploy/e2e/build.sh` builds, those of the distribution, and
-//! ringdns itself.
+//! Finds the programs: those built by `deploy/e2e/build.sh`, those of the distribution, and
+//! ringdns.
 
 use std::path::{Path, PathBuf};
 
 use crate::say::say;
 
-/// The programs of `deploy/e2e/build.sh`.
+/// The programs built by `deploy/e2e/build.sh`.
 #[derive(Clone, Debug)]
 pub struct Tools {
     pub etcd: PathBuf,
@@ -14,8 +14,8 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// The three programs; where one is missing, one loud line that says what was not tested, and
-    /// `None`.
+    /// The three programs. If one is missing, prints one loud line that says what was not tested,
+    /// and returns `None`.
     pub fn find(test: &str) -> Option<Self> {
         let bin = target_folders().map(|folder| folder.join("e2e/bin")).find(|bin| bin.is_dir());
         let program = |name: &str| {
@@ -40,17 +40,18 @@ impl Tools {
     }
 }
 
-/// DNS servers of the distribution, to forward to.
+/// DNS servers of the distribution, used as upstreams.
 #[derive(Clone, Debug)]
 pub struct Upstreams {
     /// Knot DNS: an authoritative server.
     pub knotd: PathBuf,
-    /// Unbound: a resolver, over TLS too.
+    /// Unbound: a resolver, which also offers TLS.
     pub unbound: PathBuf,
 }
 
 impl Upstreams {
-    /// Both; where one is missing, one loud line that says what was not tested, and `None`.
+    /// Both. If one is missing, prints one loud line that says what was not tested, and returns
+    /// `None`.
     pub fn find(test: &str) -> Option<Self> {
         let missing = |package: &str| {
             say(&format!(
@@ -69,7 +70,7 @@ impl Upstreams {
     }
 }
 
-/// Servers lie in folders that a user's PATH may not have.
+/// Servers are in folders that a user's PATH may lack.
 fn installed(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders =
@@ -77,10 +78,10 @@ fn installed(program: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// The ringdns that cargo built beside this test: `$E2E_RINGDNS`, or the profile's folder of the
-/// running executable.
+/// The ringdns that cargo built beside this test: `$E2E_RINGDNS`, or the one in the profile's
+/// folder of the running executable.
 ///
-/// Panics where there is none: a test of ringdns without ringdns has failed, not been skipped.
+/// Panics if there is none: a test of ringdns without ringdns has failed, not been skipped.
 pub fn ringdns() -> PathBuf {
     if let Some(path) = std::env::var_os("E2E_RINGDNS") {
         return PathBuf::from(path);
@@ -95,7 +96,7 @@ pub fn ringdns() -> PathBuf {
     })
 }
 
-/// `target/PROFILE/deps`, `target/PROFILE`, `target` and what is above, innermost first.
+/// `target/PROFILE/deps`, `target/PROFILE`, `target` and their parents, innermost first.
 fn target_folders() -> impl Iterator<Item = PathBuf> {
     let own = own_path();
     own.ancestors().skip(1).map(Path::to_path_buf).collect::<Vec<_>>().into_iter()

@@ -1,5 +1,5 @@
-//! Unbound: a resolver of the distribution, to forward to. It asks one authoritative server, and
-//! answers over UDP, TCP and TLS.
+//! Unbound, a resolver of the distribution, used as an upstream. It queries one authoritative
+//! server, and serves UDP, TCP and TLS.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::question::Question;
 /// How long it may take to start.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// A running Unbound. It ends with this value.
+/// A running Unbound. It stops when this value is dropped.
 pub struct Unbound {
     process: Process,
     address: SocketAddr,
@@ -27,7 +27,7 @@ pub struct Unbound {
 }
 
 impl Unbound {
-    /// `server_name`: what its certificate is for. `zone`, with its last dot, is asked at
+    /// `server_name`: the name in its certificate. `zone`, with its final dot, is queried at
     /// `authority`.
     pub fn start(program: &Path, server_name: &str, zone: &str, authority: SocketAddr) -> Self {
         let dir = tempfile::Builder::new().prefix("ringdns-unbound-").tempdir().expect("a folder");
@@ -83,7 +83,7 @@ stub-zone:
         unbound
     }
 
-    /// Over UDP and TCP.
+    /// The address for UDP and TCP.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -92,7 +92,7 @@ stub-zone:
         self.tls_address
     }
 
-    /// The file that names the authority of its certificate: itself.
+    /// The CA file for its self-signed certificate.
     pub fn certificate(&self) -> PathBuf {
         self.dir.path().join("certificate.pem")
     }

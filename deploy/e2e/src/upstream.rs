@@ -1,5 +1,5 @@
-//! The server behind `forward`: it serves `conformance/upstream.zone` as the root zone, over UDP
-//! and TCP, as the recording's did.
+//! The server behind `forward`: it serves `conformance/upstream.zone` as the root zone over UDP and
+//! TCP, like the recording's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -15,17 +15,17 @@ use domain::rdata::{A, Aaaa, AllRecordData, Mx, Ns, Ptr, Soa};
 use crate::expected;
 use crate::port;
 
-type Data = AllRecordData<Vec<u8>, Name<Vec<u8>>>;
+type ZoneData = AllRecordData<Vec<u8>, Name<Vec<u8>>>;
 
 /// A running upstream. Its two threads end with the test's process.
 pub struct Upstream {
     address: SocketAddr,
 }
 
-/// What it serves: lower-case names with their last dot.
+/// Its records: lower-case names with their final dot.
 struct Zone {
-    records: BTreeMap<(String, Rtype), Vec<(Ttl, Data)>>,
-    /// Every name that exists, those without records of their own too.
+    records: BTreeMap<(String, Rtype), Vec<(Ttl, ZoneData)>>,
+    /// Every existing name, including those without records of their own.
     names: BTreeSet<String>,
 }
 
@@ -114,8 +114,8 @@ impl Zone {
     }
 }
 
-/// Type and data from the words of a zone file's line; the types that `upstream.zone` has.
-fn data(words: &[&str]) -> (Rtype, Data) {
+/// Type and data from the words of a zone-file line; supports the types of `upstream.zone`.
+fn data(words: &[&str]) -> (Rtype, ZoneData) {
     let name = |index: usize| Name::<Vec<u8>>::from_str(words[index]).expect("a name");
     let number = |index: usize| words[index].parse::<u32>().expect("a number");
     let ttl = |index: usize| Ttl::from_secs(number(index));

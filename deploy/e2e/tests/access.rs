@@ -1,4 +1,4 @@
-//! Ways of naming a real API server and a client of it that client-go takes, and so CoreDNS.
+//! Kubeconfigs for a real API server that client-go accepts, and thus CoreDNS.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -16,7 +16,7 @@ use e2e::server::{Kind, Server};
 use e2e::tools::Tools;
 use serde_json::json;
 
-/// How long a server may take until it has the cluster, or says what is wrong.
+/// How long a server may take to read the cluster, or to log what is wrong.
 const LIMIT: Duration = Duration::from_secs(20);
 
 const COREFILE: &str = ".:5353 {
@@ -29,10 +29,10 @@ const COREFILE: &str = ".:5353 {
 }
 ";
 
-/// Two clusters at a time would only wait for each other.
+/// One cluster at a time: two would only slow each other down.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// An API server, and a folder for kubeconfigs and what they name.
+/// An API server, and a folder for kubeconfigs and the files that they name.
 struct Access {
     _cluster: Cluster,
     at: String,
@@ -49,7 +49,7 @@ impl Access {
             "spec": {"clusterIP": "10.96.1.4", "ports": [{"name": "http", "port": 80}]},
         }));
         let folder = tempfile::tempdir().expect("a folder");
-        // It is called after the port, and lies where the certificates are.
+        // The kubeconfig's extension is the port, and the certificates are next to it.
         let kubeconfig = cluster.kubeconfig();
         let port = kubeconfig.extension().and_then(OsStr::to_str).expect("kubeconfig.PORT");
         let at = format!("127.0.0.1:{port}");
@@ -61,14 +61,14 @@ impl Access {
 
     fn write(&self, name: &str, text: &str) {
         let path = self.folder.path().join(name);
-        // Not seen half written, nor run while it is.
+        // Renamed into place, so that it is never read half written, nor run while it is.
         let next = self.folder.path().join("next");
         fs::write(&next, text).expect("a file");
         fs::set_permissions(&next, Permissions::from_mode(0o755)).expect("a file");
         fs::rename(next, path).expect("a file");
     }
 
-    /// Started with this kubeconfig; `AT` in it is the API server's address.
+    /// Starts ringdns with this kubeconfig, in which `AT` stands for the API server's address.
     fn launch(&self, kubeconfig: &str, environment: &[(&str, &str)]) -> Server {
         self.write("kubeconfig", &kubeconfig.replace("AT", &self.at));
         let file = self.folder.path().join("kubeconfig");
@@ -80,8 +80,8 @@ impl Access {
         until_it_answers(&self.launch(kubeconfig, environment), kubeconfig);
     }
 
-    /// What is said of a kubeconfig that does not work, while it is tried again.
-    fn check_told(&self, kubeconfig: &str, environment: &[(&str, &str)], parts: &[&str]) {
+    /// Checks the log about a kubeconfig that does not work; ringdns keeps retrying meanwhile.
+    fn check_log(&self, kubeconfig: &str, environment: &[(&str, &str)], parts: &[&str]) {
         let server = self.launch(kubeconfig, environment);
         poll(LIMIT, &format!("{parts:?} of {kubeconfig}"), || {
             let log = server.log();
@@ -106,8 +106,8 @@ fn entries(cluster: &str, user: &str) -> String {
 }
 
 #[test]
-fn kubeconfigs_that_client_go_takes() {
-    let Some(tools) = Tools::find("access::kubeconfigs_that_client_go_takes") else { return };
+fn kubeconfigs_that_client_go_accepts() {
+    let Some(tools) = Tools::find("access::kubeconfigs_that_client_go_accepts") else { return };
     let _alone = ALONE.lock();
     let access = Access::start(tools);
     let ca = "server: 'https://AT', certificate-authority: ca.crt";
@@ -124,7 +124,7 @@ fn kubeconfigs_that_client_go_takes() {
         &[],
     );
     access.check(&format!("current-context: none\n{with_token}"), &[]);
-    // A server's certificate that is trusted for itself.
+    // A server certificate that is trusted itself, without an authority.
     access.check(&entries("server: 'https://AT', certificate-authority: server.crt", token), &[]);
     let nowhere = [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")];
     let skip = "server: 'https://AT', insecure-skip-tls-verify: true";
@@ -133,14 +133,14 @@ fn kubeconfigs_that_client_go_takes() {
     access.check(&with_token, &[proxy, ("NO_PROXY", "127.0.0.0/8")]);
     access.check(&with_token, &[proxy]);
     if Kind::subject() == Kind::Ringdns {
-        // client-go speaks plain http here, and fails.
+        // Here client-go speaks plain http and fails.
         access.check(&entries("server: 'AT', certificate-authority: ca.crt", token), &[]);
     }
 }
 
 #[test]
-fn a_plugin_that_is_not_ready_or_slow_holds_up_nobody() {
-    let name = "access::a_plugin_that_is_not_ready_or_slow_holds_up_nobody";
+fn a_late_or_slow_plugin_delays_nothing_else() {
+    let name = "access::a_late_or_slow_plugin_delays_nothing_else";
     let Some(tools) = Tools::find(name) else { return };
     let _alone = ALONE.lock();
     let access = Access::start(tools);
@@ -158,10 +158,10 @@ fn a_plugin_that_is_not_ready_or_slow_holds_up_nobody() {
     poll(LIMIT, "other zones to be served", || is_there(&server));
     access.write("plugin", &format!("#!/bin/sh\n{prints}\n"));
     until_it_answers(&server, "a plugin that has become ready");
-    // It would run the next plugin, too.
+    // A second run would start the next plugin too.
     drop(server);
 
-    // It waits for a file, as others do for a network.
+    // The plugin waits for a file, as real ones do for a network.
     let waits = format!(
         "#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho x >> runs\nwhile ! [ -f go ]; do sleep 0.1; \
          done\n{prints}\n"
@@ -171,13 +171,13 @@ fn a_plugin_that_is_not_ready_or_slow_holds_up_nobody() {
     poll(LIMIT, "other zones to be served", || is_there(&server));
     access.write("go", "");
     until_it_answers(&server, "a plugin that is slow");
-    let runs = fs::read_to_string(access.folder.path().join("runs")).expect("it was run");
+    let runs = fs::read_to_string(access.folder.path().join("runs")).expect("the plugin ran");
     assert_eq!(runs.lines().count(), 1, "once for all kinds");
 }
 
 #[test]
-fn what_the_log_says() {
-    let Some(tools) = Tools::find("access::what_the_log_says") else { return };
+fn failures_are_logged_with_their_cause() {
+    let Some(tools) = Tools::find("access::failures_are_logged_with_their_cause") else { return };
     if Kind::subject() == Kind::CoreDns {
         return;
     }
@@ -189,27 +189,27 @@ fn what_the_log_says() {
     let ca = "server: 'https://AT', certificate-authority";
     let token = "token: e2e-token";
     let of_ca = "does the CA of the kubernetes block sign the API server's certificate?";
-    access.check_told(
+    access.check_log(
         &entries(&format!("{ca}: other.crt"), token),
         &[],
         &[&at, "UnknownIssuer", of_ca],
     );
     let name = format!("{ca}: ca.crt, tls-server-name: other.example");
-    access.check_told(&entries(&name, token), &[], &[&at, "set tls-server-name"]);
+    access.check_log(&entries(&name, token), &[], &[&at, "set tls-server-name"]);
     let old = entries(&format!("{ca}: ca.crt"), "token: old");
-    access.check_told(&old, &[], &[&at, "(HTTP 401)", "still valid?"]);
+    access.check_log(&old, &[], &[&at, "(HTTP 401)", "still valid?"]);
     let plain = entries("server: 'http://AT'", token);
     let parts = ["are not sent to http://", "HTTP request to an HTTPS server", "write https://"];
-    access.check_told(&plain, &[], &parts);
+    access.check_log(&plain, &[], &parts);
     let closed = entries("server: 'https://127.0.0.1:1', certificate-authority: ca.crt", token);
     let parts = ["server=\"https://127.0.0.1:1\"", "is the port right?"];
-    access.check_told(&closed, &[], &parts);
+    access.check_log(&closed, &[], &parts);
     let path = entries("server: 'https://AT/no/such', certificate-authority: ca.crt", token);
-    access.check_told(&path, &[], &["/no/such\"", "(HTTP 404)", "the URL of an API server"]);
+    access.check_log(&path, &[], &["/no/such\"", "(HTTP 404)", "the URL of an API server"]);
     let nowhere = [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")];
     let system = entries("server: 'https://AT'", token);
-    access.check_told(&system, &nowhere, &["no certificates of its own", "certificate-authority"]);
+    access.check_log(&system, &nowhere, &["no certificates of its own", "certificate-authority"]);
     let parts = ["through the proxy http://127.0.0.1:1", "does the proxy (proxy-url"];
     let proxy = format!("{ca}: ca.crt, proxy-url: 'http://127.0.0.1:1'");
-    access.check_told(&entries(&proxy, token), &[], &parts);
+    access.check_log(&entries(&proxy, token), &[], &parts);
 }

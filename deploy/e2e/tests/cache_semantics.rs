@@ -1,7 +1,8 @@
-//! The cache of ringdns beside that of CoreDNS 1.15.0: scenarios of a few seconds, each in a block of the
-//! Corefile of its own, all at the same time; and each server with a relay of its own in front of one
-//! Knot. What a line expects is what ringdns must do. CoreDNS must do the same in every field, save
-//! where the line gives the reason (`~`, a word of `rule.rs`), and there it must differ.
+//! The cache of ringdns compared with that of CoreDNS 1.15.0.
+//!
+//! Scenarios of a few seconds, each in its own server block, all at the same time; each server has
+//! its own relay in front of one Knot. A line states what ringdns must do. CoreDNS must do the same
+//! in every field; if the line gives a reason (`~`, a word of `rule.rs`), it must differ there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,10 +24,10 @@ use e2e::server::{Kind, Server};
 use e2e::timeline::{self, Seen, Step};
 use e2e::tools::{Tools, Upstreams};
 
-/// Tries, where the machine was too busy to keep the time.
+/// Attempts, if the machine is too busy to keep the schedule.
 const TRIES_MAX: usize = 3;
 
-/// What both count of their caches.
+/// Cache metrics that both export.
 const METRICS: [&str; 5] = [
     "coredns_cache_requests_total",
     "coredns_cache_hits_total",
@@ -36,7 +37,7 @@ const METRICS: [&str; 5] = [
 ];
 
 #[test]
-fn is_as_coredns() {
+fn the_cache_behaves_like_corednss() {
     let Some(programs) = Upstreams::find("cache_semantics") else { return };
     let tools = Tools::find("cache_semantics beside CoreDNS");
     let knot = Knot::start(&programs.knotd, "example.", &zone_file());
@@ -44,7 +45,7 @@ fn is_as_coredns() {
         let mut subjects = vec![Subject::start(Kind::Ringdns, &knot, None)];
         subjects
             .extend(tools.as_ref().map(|_| Subject::start(Kind::CoreDns, &knot, tools.as_ref())));
-        go_through(&subjects)
+        run_scenarios(&subjects)
     });
     let Report { as_expected, equal, by_reason, wrong } =
         report.expect("a machine that has time for a question every half second");
@@ -56,7 +57,7 @@ fn is_as_coredns() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What came of all scenarios.
+/// The results of all scenarios.
 #[derive(Default)]
 struct Report {
     as_expected: usize,
@@ -65,14 +66,14 @@ struct Report {
     wrong: Vec<String>,
 }
 
-/// ringdns, and CoreDNS if it is there. `None` where the machine was too busy.
-fn go_through(subjects: &[Subject]) -> Option<Report> {
+/// Runs ringdns, and CoreDNS if it is built. `None` if the machine was too busy.
+fn run_scenarios(subjects: &[Subject]) -> Option<Report> {
     let began = Instant::now() + Duration::from_millis(100);
     let runs: Option<Vec<Vec<_>>> = std::thread::scope(|scope| {
         let mut threads = Vec::new();
         for scenario in &SCENARIOS {
             let start =
-                |subject| scope.spawn(move || Subject::go_through(subject, scenario, began));
+                |subject| scope.spawn(move || Subject::run_scenarios(subject, scenario, began));
             threads.push(subjects.iter().map(start).collect::<Vec<_>>());
         }
         threads.into_iter().map(|threads| threads.into_iter().map(join).collect()).collect()
@@ -124,7 +125,7 @@ impl Report {
         }
     }
 
-    /// Both count alike where they did alike.
+    /// Both count the same, if they behaved the same.
     fn add_metrics(&mut self, ringdns: &Subject, coredns: &Subject) {
         let is_alike = |scenario: &&Scenario| !scenario.steps.contains('~');
         for Scenario { zone, .. } in SCENARIOS.iter().filter(is_alike) {
@@ -143,7 +144,7 @@ impl Report {
     }
 }
 
-/// Whether that is all that is different, and something is.
+/// Whether the rule explains all differences, and there is at least one.
 fn explains(rule: OutsideRule, theirs: &Seen, ours: &Seen) -> bool {
     let found = fields(theirs, ours);
     let differs_in_no_more_than = |names: &[&str]| {
@@ -170,7 +171,7 @@ fn explains(rule: OutsideRule, theirs: &Seen, ours: &Seen) -> bool {
                 && is_same_but_for_ttls
                 && ours.asked <= theirs.asked
         }
-        // Theirs are without records, or were asked for just now.
+        // CoreDNS's is without records, or was requested just now.
         OutsideRule::CutAnswer => {
             differs_in_no_more_than(&["answer:", "asked:"])
                 && (theirs.reply.answer.answer.is_empty() || is_same_but_for_ttls)
@@ -181,7 +182,7 @@ fn explains(rule: OutsideRule, theirs: &Seen, ours: &Seen) -> bool {
         OutsideRule::FailurePause => {
             differs_in_no_more_than(&["asked:"]) && ours.asked < theirs.asked
         }
-        // Not of the cache.
+        // This rule is not about the cache.
         OutsideRule::TargetsCode | OutsideRule::ParentForDs => false,
     }
 }
@@ -231,7 +232,7 @@ forward . {to} {{
             )
         };
         let corefile = Corefile::new(SCENARIOS.iter().map(block).collect::<String>());
-        // Each shard counts the hits that make a name popular by itself.
+        // Each shard separately counts the hits that make a name popular.
         let flags: &[&str] = match kind {
             Kind::Ringdns => &["--shards", "1"],
             Kind::CoreDns => &[],
@@ -239,7 +240,7 @@ forward . {to} {{
         Self { server: Server::start_with(kind, &corefile, tools, flags), relay, metrics }
     }
 
-    fn go_through(&self, scenario: &Scenario, began: Instant) -> Option<Vec<Option<Seen>>> {
+    fn run_scenarios(&self, scenario: &Scenario, began: Instant) -> Option<Vec<Option<Seen>>> {
         let (steps, zone) = (scenario.steps(), scenario.name());
         timeline::run(&steps, &zone, self.server.address(), &self.relay, began)
     }

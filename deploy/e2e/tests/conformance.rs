@@ -1,8 +1,7 @@
-//! The recorded cluster, asked every recorded question: what CoreDNS 1.15.0 answered is what must
-//! be answered.
+//! The recorded cluster and all recorded questions: responses must be those of CoreDNS 1.15.0.
 //!
-//! Once with the cluster in files, which needs nothing else, once with the same cluster in a real
-//! API server; each without and with a server behind `forward`.
+//! Once with the cluster in files, which needs no other program, and once with the same cluster in
+//! a real API server; each without and with a server behind `forward`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +10,7 @@ use e2e::comparison::differences;
 use e2e::corefile::Corefile;
 use e2e::expected::{self, Expected};
 use e2e::objects::read_dump;
-use e2e::quirk::{Quirk, is_the_forwarders};
+use e2e::quirk::{Quirk, is_from_the_forwarder};
 use e2e::reverse;
 use e2e::say::say;
 use e2e::server::{Kind, Server};
@@ -26,7 +25,7 @@ const CONFIGURATIONS: [&str; 2] = ["default", "verified"];
 #[test]
 fn cluster_in_files() {
     if Kind::subject() == Kind::CoreDns {
-        say("e2e: CoreDNS reads no manifests: conformance::cluster_in_files WAS SKIPPED");
+        say("e2e: conformance::cluster_in_files WAS SKIPPED: CoreDNS cannot read manifests");
         return;
     }
     let upstream = Upstream::start();
@@ -52,7 +51,7 @@ fn cluster_in_an_api_server() {
     }
 }
 
-/// CoreDNS too, which proves the upstream and the comparison.
+/// Runs CoreDNS too, which validates the upstream and the comparison.
 #[test]
 fn with_an_upstream() {
     let Some(tools) = Tools::find("conformance::with_an_upstream") else { return };
@@ -68,7 +67,7 @@ fn with_an_upstream() {
     }
 }
 
-/// Whether a server stands behind `forward`.
+/// Whether there is a server behind `forward`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Forwarder {
     Present,
@@ -85,19 +84,19 @@ fn read(name: &str) -> Corefile {
     Corefile::read(&expected::folder().join(format!("Corefile.{name}")))
 }
 
-/// Asks every question of one recording and panics with the differences.
+/// Sends all questions of one recording and panics with the differences.
 fn check(source: &str, name: &str, server: &Server, corefile: &Corefile, forwarder: Forwarder) {
     let zones: Vec<String> =
         corefile.zones().iter().flat_map(|word| reverse::zones(word)).collect();
-    let mut left_out = 0;
+    let mut skipped = 0;
     let mut quirks: BTreeMap<Quirk, usize> = BTreeMap::new();
     let mut right = 0;
     let mut wrong = Vec::new();
     for Expected { question, answer: want } in expected::read(&format!("expected.{name}.jsonl")) {
         if let Some(quirk) = Quirk::of(&question) {
             *quirks.entry(quirk).or_default() += 1;
-        } else if forwarder == Forwarder::Absent && is_the_forwarders(&want, &zones) {
-            left_out += 1;
+        } else if forwarder == Forwarder::Absent && is_from_the_forwarder(&want, &zones) {
+            skipped += 1;
         } else {
             let found = differences(&want, &server.answer(&question));
             if found.is_empty() {
@@ -109,8 +108,8 @@ fn check(source: &str, name: &str, server: &Server, corefile: &Corefile, forward
     }
     say(&format!(
         "conformance, cluster in {source}, Corefile.{name}, {:?}: {right} of {} answers right; \
-         left out: {left_out} that only a forwarder knows, \
-         {} where CoreDNS departs from the RFCs {quirks:?}",
+         skipped: {skipped} that only a forwarder knows, \
+         {} where CoreDNS deviates from the RFCs {quirks:?}",
         server.kind(),
         right + wrong.len(),
         quirks.values().sum::<usize>(),

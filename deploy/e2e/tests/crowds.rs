@@ -1,5 +1,5 @@
-//! Very many clients at once in front of a slow upstream, and floods of names that nobody asked for
-//! before: what upstreams see of them, what is refused, and what stays for others.
+//! Very many clients at once in front of a slow upstream, and floods of new names: how many queries
+//! go upstream, what is refused, and what is left for other clients.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,22 +16,22 @@ use e2e::knot::Knot;
 use e2e::port;
 use e2e::pulse::Pulse;
 use e2e::question::Question;
-use e2e::relay::{Manner, Relay};
+use e2e::relay::{Behaviour, Relay};
 use e2e::say::say;
 use e2e::server::{Kind, Server};
 use e2e::tools::Upstreams;
 
-/// How late the upstream is: all of a crowd have asked before the first answer comes.
-const LATE: Manner = Manner::Late(Duration::from_millis(600));
+/// The upstream's delay: the whole crowd has sent its queries before the first response.
+const LATE: Behaviour = Behaviour::Late(Duration::from_millis(600));
 
-/// How long a crowd waits.
+/// How long the clients of a crowd wait.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// Names that nobody asked for before, asked at once.
+/// New names that are queried at once.
 const FLOOD_COUNT: usize = 256;
 
-/// What 16,384 more names in a cache of 4,096 entries may add to the process: a quarter of what it
-/// would if they stayed.
+/// How much 16,384 new names may add to the process's memory if the cache holds 4,096 entries: a
+/// quarter of what keeping all of them would add.
 const FLOOD_GROWTH_KIB_MAX: u64 = 3 * 1024;
 
 const RECORDS: &str = "@ 300 SOA ns hostmaster 1 3600 600 86400 300
@@ -41,26 +41,26 @@ ns 300 A 127.0.0.1
 ";
 
 #[test]
-fn a_question_is_on_its_way_once() {
-    let Some(scene) = Scene::set("crowds::a_question_is_on_its_way_once") else { return };
+fn a_question_is_in_flight_once() {
+    let Some(scene) = Scene::new("crowds::a_question_is_in_flight_once") else { return };
     scene.relay.behave(".", LATE);
     let distinct = names("any", 1_000);
     let same = vec![distinct[0].clone(); 500];
     for shards in ["1", "2"] {
-        // A question that is late is sent again, where that is not off.
+        // Hedging is off: it would send late queries again.
         let server = scene.start("", "hedge off", &["--shards", shards]);
-        // There is no cache; so if room had been lost the first time, the second would show it.
+        // Without a cache, any room lost the first time shows the second time.
         for round in 1..=2 {
             scene.relay.forget();
             let answers = ask_at_once(server.address(), &distinct, PATIENCE);
-            let mut asked = scene.relay.asked();
-            // Where a datagram was lost on the way, the upstream's health is looked at, too.
+            let mut asked = scene.relay.queries();
+            // If a datagram was lost, the upstream's health is checked too.
             asked.retain(|asked| asked.question.rtype == Rtype::A);
             let upstream: BTreeSet<String> =
                 asked.iter().map(|asked| asked.question.key()).collect();
             say(&format!(
-                "crowds, {shards} shard(s), round {round}: 1,000 clients asked 1,000 names: {}; \
-                 upstream {} questions about {} names",
+                "crowds, {shards} shard(s), round {round}: 1,000 clients queried 1,000 names: {}; \
+                 upstream {} queries for {} names",
                 Counted::of(&answers),
                 asked.len(),
                 upstream.len(),
@@ -74,19 +74,19 @@ fn a_question_is_on_its_way_once() {
             let answers = ask_at_once(server.address(), &same, PATIENCE);
             let count = scene.relay.count(&same[0].name);
             say(&format!(
-                "crowds, {shards} shard(s), round {round}: 500 clients asked one name: {}; \
-                 upstream {count} question(s)",
+                "crowds, {shards} shard(s), round {round}: 500 clients queried one name: {}; \
+                 upstream {count} queries",
                 Counted::of(&answers),
             ));
             assert_eq!(Counted::of(&answers).addresses, 500);
-            // What is on its way is each shard's own.
+            // Each shard has its own queries in flight.
             let count_max: usize = shards.parse().expect("a number");
-            assert!((1..=count_max).contains(&count), "{count} questions of {shards} shard(s)");
+            assert!((1..=count_max).contains(&count), "{count} queries from {shards} shard(s)");
         }
     }
 }
 
-/// Of a thousand, few are the same and half are greater than the one before.
+/// Of a thousand values, few are equal and half are greater than their predecessor.
 fn check_unpredictable(what: &str, numbers: impl Iterator<Item = u16>) {
     let numbers: Vec<u16> = numbers.collect();
     let distinct: BTreeSet<u16> = numbers.iter().copied().collect();
@@ -96,48 +96,49 @@ fn check_unpredictable(what: &str, numbers: impl Iterator<Item = u16>) {
 }
 
 #[test]
-fn max_concurrent_is_refused_and_given_back() {
-    let Some(scene) = Scene::set("crowds::max_concurrent_is_refused_and_given_back") else {
+fn max_concurrent_refuses_and_frees_its_room() {
+    let Some(scene) = Scene::new("crowds::max_concurrent_refuses_and_frees_its_room") else {
         return;
     };
     let metrics = loopback(port::free());
-    // One shard: several share the number among them.
+    // One shard: several shards divide the number among them.
     let options = "max_concurrent 100\nread_timeout 900ms\nmax_fails 0";
     let more = format!("prometheus {metrics}");
     let server = scene.start(&more, options, &["--shards", "1"]);
     let rejects = || metric(metrics, "coredns_forward_max_concurrent_rejects_total", &[]);
     let crowd = names("any", 150);
-    let expect = |what: &str, manner: Manner, patience: Duration, expected: Counted| {
-        scene.relay.behave(".", manner);
+    let expect = |what: &str, behaviour: Behaviour, patience: Duration, expected: Counted| {
+        scene.relay.behave(".", behaviour);
         let before = rejects();
         let counted = Counted::of(&ask_at_once(server.address(), &crowd, patience));
         let rejected = rejects() - before;
         say(&format!(
-            "crowds, max_concurrent 100, {what}: {counted}; {rejected} rejects are counted"
+            "crowds, max_concurrent 100, {what}: {counted}; {rejected} rejections were counted"
         ));
         assert_eq!(counted, expected, "{what}");
-        assert!((rejected - 50.0).abs() < 0.5, "{what}: {rejected} rejects are counted");
+        assert!((rejected - 50.0).abs() < 0.5, "{what}: {rejected} rejections were counted");
     };
     let late = Counted { addresses: 100, refused: 50, ..Counted::default() };
     expect("the upstream is late", LATE, PATIENCE, late);
     expect("once more", LATE, PATIENCE, late);
     let silent = Counted { failed: 100, refused: 50, ..Counted::default() };
-    expect("the upstream is silent", Manner::Silent, PATIENCE, silent);
-    // Room comes back when the question has ended, not when its client has left.
+    expect("the upstream is silent", Behaviour::Silent, PATIENCE, silent);
+    // Room returns when the query has ended, not when its client has left.
     let left = Counted { lost: 100, refused: 50, ..Counted::default() };
     expect("the clients leave", LATE, Duration::from_millis(300), left);
-    poll(PATIENCE, "the answers that nobody waits for", || {
+    poll(PATIENCE, "the abandoned queries to end", || {
         let count = metric(metrics, "coredns_proxy_request_duration_seconds_count", &[]);
         (count >= 300.0).then_some(())
     });
     expect("after all that", LATE, PATIENCE, late);
 }
 
-/// Popular names stay in a cache that is flooded with others, and the flood takes no more memory than
-/// the cache may have.
+/// Popular names stay in a cache that is flooded with other names, and the flood uses no more
+/// memory than the cache may.
 #[test]
-fn a_flood_leaves_popular_names_and_memory_alone() {
-    let Some(scene) = Scene::set("crowds::a_flood_leaves_popular_names_and_memory_alone") else {
+fn a_flood_evicts_no_popular_names_and_bounds_memory() {
+    let Some(scene) = Scene::new("crowds::a_flood_evicts_no_popular_names_and_bounds_memory")
+    else {
         return;
     };
     let metrics = loopback(port::free());
@@ -146,7 +147,7 @@ fn a_flood_leaves_popular_names_and_memory_alone() {
     let address = server.address();
     let popular = names("popular.any", 50);
     let ask_popular = || Counted::of(&ask_at_once(address, &popular, PATIENCE)).addresses;
-    // They are popular already: a cache cannot know it before.
+    // Make them popular first: a cache cannot know it before.
     for _ in 0..10 {
         assert_eq!(ask_popular(), 50);
     }
@@ -160,7 +161,7 @@ fn a_flood_leaves_popular_names_and_memory_alone() {
             assert_eq!(ask_popular(), 50);
         }
     };
-    // What the cache holds, twice over.
+    // Twice as many as the cache holds.
     flood(0..32);
     let hits = || metric(metrics, "coredns_cache_hits_total", &["type=\"success\""]);
     let entries = || metric(metrics, "coredns_cache_entries", &[]);
@@ -170,41 +171,42 @@ fn a_flood_leaves_popular_names_and_memory_alone() {
     flood(32..96);
     let delays = pulse.end();
     let (kib, entries, hits) = (server.resident_kib(), entries(), hits() - hits_before);
-    let asked = scene.relay.asked();
+    let asked = scene.relay.queries();
     let of_popular = asked.iter().filter(|asked| asked.question.key().contains("popular")).count();
     say(&format!(
-        "crowds, a flood of {} names through a full cache: of {} questions about popular names \
+        "crowds, a flood of {} names through a full cache: of {} queries for popular names \
          {hits} were hits, and {of_popular} of all went upstream; {entries_before} entries became \
-         {entries}, and {kib_before} KiB {kib} KiB; cluster answers beside: p99.9 {:?}, max {:?}",
+         {entries}, and {kib_before} KiB {kib} KiB; cluster answers meanwhile: p99.9 {:?}, max {:?}",
         64 * FLOOD_COUNT,
         64 * popular.len(),
         delays.at_per_mille(999),
         delays.at(100),
     ));
     assert!(hits >= 0.99 * 64.0 * popular.len() as f64, "{hits} hits");
-    // Each shard may ask for itself, and once more for what the flood drove out before it was popular.
-    assert!(of_popular <= 4 * popular.len(), "{of_popular} questions about popular names");
+    // Each shard may query upstream itself, and once more for names that the flood evicted before
+    // they became popular.
+    assert!(of_popular <= 4 * popular.len(), "{of_popular} queries for popular names");
     // Two shards, two kinds of answers.
     assert!(entries <= 4.0 * 1024.0, "{entries} entries");
     assert!(kib < kib_before + FLOOD_GROWTH_KIB_MAX, "{kib_before} KiB became {kib} KiB");
 }
 
-/// A slow or fast upstream that counts, before a real one.
+/// A slow or fast counting relay in front of a real server.
 struct Scene {
     relay: Relay,
     _knot: Knot,
 }
 
 impl Scene {
-    /// `None` where there is no Knot, as the log says then.
-    fn set(test: &str) -> Option<Self> {
+    /// `None` without Knot; the log says so.
+    fn new(test: &str) -> Option<Self> {
         let programs = Upstreams::find(test)?;
         let knot = Knot::start(&programs.knotd, "example.", RECORDS);
         Some(Self { relay: Relay::start(knot.address()), _knot: knot })
     }
 
-    /// ringdns in front of it, with a cluster beside. `more`: lines of the block; `options`: those of
-    /// `forward`.
+    /// Starts ringdns in front of it, with a cluster. `more`: lines of the block; `options`:
+    /// options of `forward`.
     fn start(&self, more: &str, options: &str, flags: &[&str]) -> Server {
         let upstream = self.relay.address();
         let corefile = Corefile::new(format!(
@@ -225,7 +227,7 @@ impl Scene {
     }
 }
 
-/// What a crowd was answered.
+/// The responses to a crowd.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counted {
     addresses: usize,

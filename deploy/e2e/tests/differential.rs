@@ -1,5 +1,5 @@
-//! CoreDNS 1.15.0 and ringdns on one API server, asked the same few thousand questions made from a
-//! seed: what they do not agree on must have a name in `e2e::rule`.
+//! CoreDNS 1.15.0 and ringdns on one API server get the same few thousand questions, generated from
+//! a seed. Every difference must have a name in `e2e::rule`.
 //!
 //! `E2E_SEED=NUMBER` repeats a run; each run prints its seed.
 
@@ -22,7 +22,7 @@ use fastrand::Rng;
 /// How many differences of each kind a failing test shows.
 const SHOWN: usize = 2;
 
-/// Questions asked under each Corefile.
+/// Questions for each Corefile.
 const QUESTION_COUNT: usize = 4_000;
 
 const VERIFIED: &str = ".:5353 {
@@ -100,13 +100,13 @@ fn agrees_with_coredns() {
             format!("\n{} × {kind}, the first {shown}:\n{}\n", all.len(), all[..shown].join("\n"))
         })
         .collect();
-    assert!(count == 0, "E2E_SEED={seed}: {count} answers differ without a rule:\n{kinds}");
+    assert!(count == 0, "E2E_SEED={seed}: {count} responses differ without a rule:\n{kinds}");
 }
 
-/// Differences by what differs: one mistake often shows in many answers.
+/// Differences grouped by kind: one mistake often shows in many responses.
 type Unexplained = BTreeMap<String, Vec<String>>;
 
-/// Asks both, prints how often they agree, and adds the differences that no rule explains.
+/// Queries both servers, prints how often they agree, and adds the differences without a rule.
 fn compare(
     name: &str,
     questions: &[Question],
@@ -156,7 +156,7 @@ fn compare(
     ));
 }
 
-/// UDP and TCP say the same; the serial may have moved on between the two.
+/// UDP and TCP give the same response; only the serial may have changed in between.
 fn is_same(over_tcp: &Answer, over_udp: &Answer) -> bool {
     let over_tcp = Answer { udp_tc: over_udp.udp_tc, ..over_tcp.clone() };
     differences(over_udp, &over_tcp).is_empty()

@@ -1,5 +1,5 @@
-//! How soon an answer follows the API server: from its reply to the client that made a change, to
-//! the first right answer.
+//! How soon answers follow the API server: from its response to the client that made a change, to
+//! the first correct answer.
 
 use std::time::{Duration, Instant};
 
@@ -15,15 +15,15 @@ use e2e::server::{Kind, Server};
 use e2e::tools::Tools;
 use serde_json::{Value, json};
 
-/// How late an answer may be, so many times in a row.
+/// How late an answer may be, this many times in a row.
 const LIMIT: Duration = Duration::from_millis(10);
 const IN_A_ROW: usize = 100;
 
-/// How long to try. The API server, etcd, the server and this test share the machine with whatever
-/// else runs on it: one late answer begins the row again, it does not end the test.
+/// How long to try. The API server, etcd, the server and this test share the machine with other
+/// work: a late answer restarts the row but does not fail the test.
 const TRY_LIMIT: Duration = Duration::from_secs(60);
 
-/// The namespace that the test changes things in.
+/// The namespace in which the test makes changes.
 const NAMESPACE: &str = "fresh";
 
 const COREFILE: &str = ".:5353 {
@@ -40,7 +40,7 @@ const COREFILE: &str = ".:5353 {
 
 /// One test, so that nothing else runs while it measures.
 #[test]
-fn changes_are_answered_at_once() {
+fn changes_show_within_10_ms() {
     let Some(tools) = Tools::find("freshness") else { return };
     let cluster = Cluster::start(&tools);
     let objects = cluster.objects();
@@ -54,8 +54,8 @@ fn changes_are_answered_at_once() {
     services_are_created(objects, &server);
     services_are_deleted(objects, &server);
     endpoints_change(objects, &server);
-    external_name_moves(objects, &server);
-    namespace_goes(objects, &server);
+    external_name_changes(objects, &server);
+    namespace_is_deleted(objects, &server);
 }
 
 fn services_are_created(objects: &Objects, server: &Server) {
@@ -101,7 +101,7 @@ fn endpoints_change(objects: &Objects, server: &Server) {
     });
 }
 
-fn external_name_moves(objects: &Objects, server: &Server) {
+fn external_name_changes(objects: &Objects, server: &Server) {
     let target = |index: usize| format!("target-{index}.example.org");
     let spec = json!({ "type": "ExternalName", "externalName": "first.example.org" });
     objects.create(&service("external", spec));
@@ -115,23 +115,22 @@ fn external_name_moves(objects: &Objects, server: &Server) {
     });
 }
 
-/// While it is Terminating its names are there; once it is gone they are not, whatever was left in
-/// it.
-fn namespace_goes(objects: &Objects, server: &Server) {
+/// While it is Terminating its names exist; once it is gone they do not, whatever was left in it.
+fn namespace_is_deleted(objects: &Objects, server: &Server) {
     objects.create(&service("stays", json!({ "ports": [{ "name": "http", "port": 80 }] })));
     until(server, &question("stays", Rtype::A), has_data);
     objects.delete("Namespace", None, NAMESPACE);
     let answer = server.answer(&question("stays", Rtype::A));
-    assert!(has_data(&answer), "a Terminating namespace has its names: {answer:?}");
+    assert!(has_data(&answer), "a Terminating namespace still has its names: {answer:?}");
     objects.finalize_namespace(NAMESPACE);
     let delay = until(server, &question("stays", Rtype::A), Answer::is_nxdomain);
     let answer = server.answer(&question("", Rtype::A));
-    assert!(answer.is_nxdomain(), "a deleted namespace is no name: {answer:?}");
-    say(&format!("freshness, {:?}, the namespace gone: {delay:?}", server.kind()));
+    assert!(answer.is_nxdomain(), "a deleted namespace must not exist: {answer:?}");
+    say(&format!("freshness, {:?}, namespace deleted: {delay:?}", server.kind()));
 }
 
-/// Makes changes until so many in a row were answered in time, and prints how soon. `change` makes
-/// one and returns how late its answer was.
+/// Makes changes until enough in a row were answered in time, and prints the delays. `change` makes
+/// one change and returns the delay of its answer.
 fn measure(what: &str, server: &Server, mut change: impl FnMut(usize) -> Duration) {
     let mut delays = Vec::new();
     let mut row = 0;

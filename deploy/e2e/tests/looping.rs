@@ -1,6 +1,8 @@
-//! Upstreams that send our questions back to us: `loop` takes them out and tells how to be rid of them,
-//! `loop fatal` ends as CoreDNS does, and without `loop` nothing feeds on itself. And resolv.conf, from
-//! which most loops come: when it changes, its upstreams do.
+//! Upstreams that send our queries back to us.
+//!
+//! `loop` excludes them and logs how to fix the loop; `loop fatal` exits as CoreDNS does; without
+//! `loop`, no loop amplifies itself. Also resolv.conf, the source of most loops: when it changes,
+//! the upstreams change.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -20,10 +22,10 @@ use e2e::say::say;
 use e2e::server::{Kind, Server};
 use e2e::tools::{Tools, Upstreams};
 
-/// How long anything here may take that is due within a second.
+/// Deadline for effects that are due within a second.
 const SOON: Duration = Duration::from_secs(5);
 
-/// A client's patience: more than the five seconds that a question has.
+/// How long a client waits: more than the five seconds that a query may take.
 const PATIENCE: Duration = Duration::from_secs(7);
 
 const RECORDS: &str = "@ 300 SOA ns hostmaster 1 3600 600 86400 300
@@ -33,8 +35,8 @@ ns 300 A 127.0.0.1
 ";
 
 #[test]
-fn the_upstream_that_loops_is_taken_out() {
-    let Some(programs) = Upstreams::find("looping::the_upstream_that_loops_is_taken_out") else {
+fn a_looping_upstream_is_excluded() {
+    let Some(programs) = Upstreams::find("looping::a_looping_upstream_is_excluded") else {
         return;
     };
     let knot = Knot::start(&programs.knotd, "example.", RECORDS);
@@ -56,7 +58,7 @@ forward . 127.0.0.1:5353",
         let count = metric(metrics, "ringdns_forward_upstream_loops", &[&loops]);
         (count > 1.5).then_some(())
     });
-    say(&format!("looping: found out {:?} after the start", started.elapsed()));
+    say(&format!("looping: detected {:?} after start-up", started.elapsed()));
     let message = format!(
         "upstream {itself} sends our own queries back, so it gets no more queries: a loopback \
          address is this server itself: forward to the real resolvers' addresses"
@@ -64,12 +66,13 @@ forward . 127.0.0.1:5353",
     poll(SOON, "the line of the log", || {
         server.log().contains(&format!("[ERROR] plugin/loop: {message}")).then_some(())
     });
-    assert_eq!(server.log().matches("plugin/loop").count(), 1, "told once:\n{}", server.log());
+    assert_eq!(server.log().matches("plugin/loop").count(), 1, "logged once:\n{}", server.log());
     let (code, page) = get(ready, "/ready").expect("/ready");
     assert_eq!(code, 200, "{page}");
     assert!(page.starts_with("OK") && page.contains(&message), "{page}");
 
-    // The rest serves on: the cluster, and the line with a second upstream, without its first.
+    // Everything else still works: the cluster, and the line with a second upstream, which now
+    // serves alone.
     assert_eq!(answer(&server, "kubernetes.default.svc.cluster.local.").rcode, "NOERROR");
     let questions_before = questions(metrics);
     for index in 0..20 {
@@ -80,24 +83,24 @@ forward . 127.0.0.1:5353",
     }
     assert_eq!(answer(&server, "elsewhere.test.").rcode, "SERVFAIL");
     let questions = questions(metrics) - questions_before;
-    assert!((20.5..21.5).contains(&questions), "21 questions were asked, and {questions} came");
+    assert!((20.5..21.5).contains(&questions), "21 queries were sent, and {questions} arrived");
 }
 
-/// A stub resolver of the node, such as systemd-resolved at 127.0.0.53, that forwards to the cluster's
-/// DNS server, which forwards to what resolv.conf names.
+/// A stub resolver of the node, such as systemd-resolved at 127.0.0.53, that forwards to the
+/// cluster's DNS server, which forwards to the name servers of resolv.conf.
 #[test]
-fn a_resolver_of_the_node_is_named_until_resolv_conf_changes() {
-    let test = "looping::a_resolver_of_the_node_is_named_until_resolv_conf_changes";
+fn a_looping_node_resolver_is_reported_until_resolv_conf_changes() {
+    let test = "looping::a_looping_node_resolver_is_reported_until_resolv_conf_changes";
     let Some(programs) = Upstreams::find(test) else { return };
-    // resolv.conf knows no ports.
+    // resolv.conf has no ports.
     let [stub, resolver] = [53, 54].map(|host| {
         let [high, low] = port::free().to_be_bytes();
         SocketAddr::from(([127, high, low, host], 53))
     });
     if let Err(error) = UdpSocket::bind(stub) {
         say(&format!(
-            "e2e: !!! {test} WAS SKIPPED: cannot listen on {stub}: {error}. Run it as root, or after \
-             'sysctl net.ipv4.ip_unprivileged_port_start=53'."
+            "e2e: !!! {test} WAS SKIPPED: cannot listen on {stub}: {error}. Run it as root, or \
+             after 'sysctl net.ipv4.ip_unprivileged_port_start=53'."
         ));
         return;
     }
@@ -122,28 +125,28 @@ fn a_resolver_of_the_node_is_named_until_resolv_conf_changes() {
          loopback address is this server itself, and {file} lists it for a resolver of the node: \
          forward to /run/systemd/resolve/resolv.conf or to the real resolvers' addresses"
     );
-    let page = poll(SOON, "/ready to tell of the loop", || {
+    let page = poll(SOON, "/ready to report the loop", || {
         let (code, page) = get(ready, "/ready").expect("/ready");
         assert_eq!(code, 200, "{page}");
         page.contains("loop: ").then_some(page)
     });
     assert!(page.contains(&message), "{page}");
-    poll(SOON, "the log to tell of it", || server.log().contains(&message).then_some(()));
+    poll(SOON, "the log to report it", || server.log().contains(&message).then_some(()));
     assert_eq!(answer(&server, "kubernetes.default.svc.cluster.local.").rcode, "NOERROR");
     assert_eq!(answer(&server, "www.example.").rcode, "SERVFAIL");
 
     let changed = Instant::now();
     name_server(resolver);
-    poll(SOON, "the new name server to be asked", || {
+    poll(SOON, "a query to the new name server", || {
         (answer(&server, "www.example.").data_of(Rtype::A) == ["192.0.2.1"]).then_some(())
     });
-    say(&format!("looping: a changed resolv.conf was at work after {:?}", changed.elapsed()));
-    poll(SOON, "/ready to be content", || {
+    say(&format!("looping: a changed resolv.conf took effect after {:?}", changed.elapsed()));
+    poll(SOON, "/ready without a loop", || {
         (get(ready, "/ready").expect("/ready") == (200, "OK".to_owned())).then_some(())
     });
     assert!(metric(metrics, "ringdns_forward_upstream_loops", &[]) < 0.5);
 
-    // What names nobody changes nothing.
+    // A file without name servers changes nothing.
     std::fs::write(&resolv_conf, "search example\n").expect("resolv.conf");
     poll(SOON, "the line of the log", || {
         server.log().contains("it has no line `nameserver ADDRESS`").then_some(())
@@ -151,17 +154,17 @@ fn a_resolver_of_the_node_is_named_until_resolv_conf_changes() {
     assert_eq!(answer(&server, "www.example.").data_of(Rtype::A), ["192.0.2.1"]);
 }
 
-/// The same last words, the same exit code.
+/// The same last log line and the same exit code.
 #[test]
-fn loop_fatal_ends_as_coredns_does() {
+fn loop_fatal_exits_like_coredns() {
     let ringdns = last_words(Kind::Ringdns, "loop fatal", None);
-    let Some(tools) = Tools::find("looping::loop_fatal_ends_as_coredns_does") else { return };
+    let Some(tools) = Tools::find("looping::loop_fatal_exits_like_coredns") else { return };
     let coredns = last_words(Kind::CoreDns, "loop", Some(&tools));
     assert_eq!(ringdns, coredns);
-    say(&format!("looping: with `loop fatal` both end: {} {}", ringdns.0, ringdns.1));
+    say(&format!("looping: with `loop fatal` both exit: {} {}", ringdns.0, ringdns.1));
 }
 
-/// The exit code, and the message as far as two servers can agree, without its numbers.
+/// The exit code, and the part of the message that two servers can share, without its numbers.
 fn last_words(kind: Kind, looping: &str, tools: Option<&Tools>) -> (i32, String) {
     let corefile = Corefile::new(format!(
         ".:5353 {{\nbind 127.0.0.1\nerrors\n{looping}\nforward . 127.0.0.1:5353\n}}\n"
@@ -170,7 +173,7 @@ fn last_words(kind: Kind, looping: &str, tools: Option<&Tools>) -> (i32, String)
     let status = poll(Duration::from_secs(20), "the end of a loop", || server.exit_status());
     let log = server.log();
     let line = log.lines().find_map(|line| line.split_once("Loop (").map(|(_, words)| words));
-    let line = line.unwrap_or_else(|| panic!("{kind:?} did not tell of a loop:\n{log}"));
+    let line = line.unwrap_or_else(|| panic!("{kind:?} did not report a loop:\n{log}"));
     let (head, _) = line.split_once("HINFO ").expect("a question");
     let masked = head.chars().map(|letter| if letter.is_ascii_digit() { '#' } else { letter });
     let mut message: String = masked.collect();
@@ -180,10 +183,10 @@ fn last_words(kind: Kind, looping: &str, tools: Option<&Tools>) -> (i32, String)
     (status.code().expect("no signal"), message)
 }
 
-/// A question that comes back finds itself already on its way: what would go round for ever is a few
-/// packets, and SERVFAIL.
+/// A query that comes back finds itself in flight: an endless loop becomes a few packets and
+/// SERVFAIL.
 #[test]
-fn without_loop_nothing_feeds_on_itself() {
+fn without_loop_no_query_multiplies() {
     let metrics = loopback(port::free());
     let server = start(&format!("prometheus {metrics}\nforward . 127.0.0.1:5353"));
     let before = questions(metrics);
@@ -191,7 +194,7 @@ fn without_loop_nothing_feeds_on_itself() {
     assert_eq!(answer(&server, "www.example.").rcode, "SERVFAIL");
     let count = questions(metrics) - before;
     say(&format!(
-        "looping: without `loop` a question came back {count} times, and was SERVFAIL after {:?}",
+        "looping: without `loop` a query came back {count} times, and got SERVFAIL after {:?}",
         began.elapsed()
     ));
     // Each shard may send each of its four tries once to each shard.
@@ -199,12 +202,12 @@ fn without_loop_nothing_feeds_on_itself() {
     assert_eq!(answer(&server, "kubernetes.default.svc.cluster.local.").rcode, "NOERROR");
 }
 
-/// Questions that the server has answered.
+/// The number of queries that the server has answered.
 fn questions(metrics: SocketAddr) -> f64 {
     metric(metrics, "coredns_dns_requests_total", &[])
 }
 
-/// With a cluster, and these lines.
+/// Starts ringdns with a cluster and these lines.
 fn start(lines: &str) -> Server {
     let corefile = Corefile::new(format!(
         ".:5353 {{

@@ -1,5 +1,5 @@
-//! Objects that a real API server stores although they are odd: what ringdns answers for them, and what
-//! CoreDNS 1.15.0 does. Where the two differ, docs/differences.md says so and why.
+//! Odd objects that a real API server accepts: how ringdns answers for them, and how CoreDNS 1.15.0
+//! does. docs/differences.md lists every difference with its reason.
 
 use domain::base::iana::Rtype;
 use e2e::cluster::Cluster;
@@ -83,7 +83,7 @@ fn objects() -> Vec<Value> {
     ]
 }
 
-/// Question, ringdns's answer, CoreDNS's where it is another one.
+/// Question, ringdns's answer, and CoreDNS's if it differs.
 const ROWS: &[(&str, Rtype, &str, Option<&str>)] = &[
     (
         "cache.shop.svc",
@@ -127,7 +127,7 @@ const ROWS: &[(&str, Rtype, &str, Option<&str>)] = &[
     ("left.gone.shop.svc", Rtype::A, "NXDOMAIN", None),
 ];
 
-/// Likewise, by the reversed address.
+/// The same, by reversed address.
 const REVERSE_ROWS: &[(&str, &str, Option<&str>)] = &[
     ("4.2.1.10", "PTR zeros.cache.shop.svc.cluster.local.", Some("NXDOMAIN")),
     ("5.2.1.10", "PTR mapped.cache.shop.svc.cluster.local.", Some("NXDOMAIN")),
@@ -140,7 +140,7 @@ const REVERSE_ROWS: &[(&str, &str, Option<&str>)] = &[
 ];
 
 #[test]
-fn cost_their_smallest_part() {
+fn odd_objects_lose_only_their_odd_parts() {
     let Some(tools) = Tools::find("odd_objects") else { return };
     let cluster = Cluster::start(&tools);
     cluster.objects().apply(&objects());

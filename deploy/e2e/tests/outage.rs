@@ -1,5 +1,5 @@
-//! The API server goes away and comes back: what is answered meanwhile, and that nothing that
-//! changed unseen is missed.
+//! The API server goes away and comes back: what is answered meanwhile, and that no change made
+//! unseen is missed.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
@@ -24,13 +24,13 @@ use serde_json::json;
 /// off while they fail.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 
-/// What the Corefile below says.
+/// The settings of the Corefile below.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a process may take to start and to bind its sockets, beside what it waits for.
+/// Time for a process to start and bind its sockets, on top of what it waits for.
 const START_SLACK: Duration = Duration::from_secs(3);
 
-/// How long a starting server may take to answer one query before it is asked again.
+/// How long a starting server may take to answer a query before the query is repeated.
 const QUERY_LIMIT: Duration = Duration::from_millis(100);
 
 const COREFILE: &str = ".:5353 {
@@ -46,12 +46,14 @@ const COREFILE: &str = ".:5353 {
 }
 ";
 
-/// Two clusters at a time would only wait for each other.
+/// One cluster at a time: two would only slow each other down.
 static ALONE: Mutex<()> = Mutex::new(());
 
 #[test]
-fn api_server_comes_back() {
-    let Some(tools) = Tools::find("outage::api_server_comes_back") else { return };
+fn an_api_server_that_returns_is_caught_up_with() {
+    let Some(tools) = Tools::find("outage::an_api_server_that_returns_is_caught_up_with") else {
+        return;
+    };
     let _alone = ALONE.lock();
     let mut rng = Rng::with_seed(7);
     let dump = sample_cluster::make(&mut rng);
@@ -69,7 +71,7 @@ fn api_server_comes_back() {
         assert!(found.is_empty(), "without an API server, {question}: {found:?}");
     }
 
-    // What changes while its own API server is away, the server under test cannot have seen.
+    // The server under test cannot see changes made while its API server is down.
     let other = cluster.second_api_server();
     other.objects().delete("Service", Some("default"), "before");
     other.objects().create(&service("meanwhile", "10.96.1.2"));
@@ -96,7 +98,7 @@ fn api_server_comes_back() {
         (!answered("after").answer.is_empty()).then_some(())
     });
 
-    // Exact: as one that starts now and reads everything anew.
+    // Exact: compared with a new server that has just read everything.
     let fresh = Server::start(Kind::subject(), &corefile, Some(&tools));
     for question in &questions {
         let found = differences(&fresh.answer(question), &server.answer(question));
@@ -105,8 +107,8 @@ fn api_server_comes_back() {
 }
 
 #[test]
-fn starts_without_an_api_server() {
-    let Some(tools) = Tools::find("outage::starts_without_an_api_server") else { return };
+fn a_server_starts_without_an_api_server() {
+    let Some(tools) = Tools::find("outage::a_server_starts_without_an_api_server") else { return };
     let _alone = ALONE.lock();
     let mut cluster = Cluster::start(&tools);
     cluster.objects().create(&service("early", "10.96.1.4"));
@@ -120,7 +122,7 @@ fn starts_without_an_api_server() {
     let began = Instant::now();
     let mut server = Server::launch(Kind::subject(), &corefile, Some(&tools));
 
-    // Nobody answers, then SERVFAIL: a client's resolver goes on to the next server either way.
+    // First no response, then SERVFAIL: either way a client's resolver tries the next server.
     let early = in_default("early");
     let first = poll(STARTUP_TIMEOUT + START_SLACK, "the sockets to be bound", || {
         over_udp(server.address(), &early, QUERY_LIMIT).ok()
@@ -132,7 +134,7 @@ fn starts_without_an_api_server() {
     assert_eq!(nothing.rcode, "SERVFAIL", "a name is not missing before the first sync");
     assert_eq!(http::status(ready, "/ready").expect("/ready"), 503);
     assert_eq!(http::status(health, "/health").expect("/health"), 200);
-    assert!(!server.has_ended(), "it waits for the API server:\n{}", server.log());
+    assert!(!server.has_exited(), "it must wait for the API server:\n{}", server.log());
 
     cluster.start_api_server();
     let began = Instant::now();
@@ -147,7 +149,7 @@ fn starts_without_an_api_server() {
     assert_eq!(found.data_of(Rtype::A), ["10.96.1.4"]);
     assert!(server.answer(&in_default("nothing")).is_nxdomain());
     say(&format!(
-        "outage, {:?}: sockets bound {bound:?} after the start, \
+        "outage, {:?}: sockets bound {bound:?} after start-up, \
          first answer {answered:?} after the API server was ready",
         server.kind()
     ));

@@ -1,6 +1,6 @@
-//! Server blocks, stub domains and ExternalNames that lead outside: CoreDNS 1.15.0 and ringdns under one
-//! Corefile, beside one API server and in front of the same three Knots, every field of every answer
-//! compared. What differs must have a name in `e2e::rule`.
+//! Server blocks, stub domains and external ExternalNames: CoreDNS 1.15.0 and ringdns run the same
+//! Corefile beside one API server and in front of the same three Knots, and every field of every
+//! response is compared. Every difference must have a name in `e2e::rule`.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,10 +26,10 @@ use serde_json::{Value, json};
 /// How many differences a failing test shows.
 const SHOWN: usize = 25;
 
-/// A client's patience.
+/// How long a client waits.
 const PATIENCE: Duration = Duration::from_secs(7);
 
-/// What everybody outside knows: the root zone.
+/// Names that all upstreams know: the root zone.
 const WORLD: &str = "@ 300 SOA a.root. nstld. 1 1800 900 604800 60
 @ 300 NS a.root.
 a.root. 300 A 127.0.0.1
@@ -68,7 +68,7 @@ ns 300 A 127.0.0.1
 host 300 A 10.2.0.1
 ";
 
-/// Blocks of the first port; each one's upstream serves just its zone.
+/// Blocks of the first port; the upstream of each serves only its zone.
 const BLOCKS: [&str; 3] = [".", "stub.example.", "deep.stub.example."];
 
 const EXTERNAL_NAMES: [(&str, &str); 8] = [
@@ -134,7 +134,7 @@ const RTYPES: [Rtype; 11] = [
 const DEFAULT: &str = "default.svc.cluster.local.";
 
 #[test]
-fn are_as_coredns_has_them() {
+fn server_blocks_respond_like_corednss() {
     let Some(tools) = Tools::find("server_blocks") else { return };
     let Some(programs) = Upstreams::find("server_blocks") else { return };
     let cluster = Cluster::start(&tools);
@@ -152,7 +152,7 @@ fn are_as_coredns_has_them() {
         let corefile = corefile(upstreams, second).with_kubeconfig(&cluster.kubeconfig());
         let server = Server::start(kind, &corefile, Some(&tools));
         let second = SocketAddr::from((Ipv4Addr::LOCALHOST, second));
-        // Both ports, and what lives as long as they do.
+        // Both ports, and values that must live as long as the servers.
         ([server.address(), second], server)
     });
     let mut report = Report::default();
@@ -180,12 +180,12 @@ fn are_as_coredns_has_them() {
     ));
     let shown = wrong.len().min(SHOWN);
     assert!(wrong.is_empty(), "the first {shown}:\n{}", wrong[..shown].join("\n"));
-    assert!(refused > 100, "names without a block are among the questions");
+    assert!(refused > 100, "some questions must be for names without a block");
 }
 
 fn questions() -> Vec<Question> {
     let all = NAMES.iter().flat_map(|name| RTYPES.map(|rtype| Question::new(*name, rtype)));
-    // Other types of an ExternalName are the business of `differential`.
+    // `differential` covers other types of an ExternalName.
     let external = EXTERNAL_NAMES.iter().flat_map(|(name, _)| {
         [Rtype::A, Rtype::AAAA].map(|rtype| Question::new(format!("{name}.{DEFAULT}"), rtype))
     });
@@ -227,18 +227,18 @@ only.example:{second} stub.example:{second} {{
     ))
 }
 
-/// What came of all questions.
+/// The results of all questions.
 #[derive(Default)]
 struct Report {
     equal: usize,
-    /// Of the equal ones.
+    /// Part of the equal ones.
     refused: usize,
     by_rule: BTreeMap<OutsideRule, usize>,
     wrong: Vec<String>,
 }
 
 impl Report {
-    /// `replies`: CoreDNS's and ours. `of_theirs` asks CoreDNS something else in the same way.
+    /// `replies`: CoreDNS's and ours. `of_theirs` sends CoreDNS another query in the same way.
     fn add(
         &mut self,
         what: &str,
@@ -286,7 +286,7 @@ impl Report {
     }
 }
 
-/// The zone that knows a name's DS: the longest that the name is below.
+/// The zone that holds a name's DS: the longest zone that the name is below.
 fn zone_with_ds(name: &str) -> &'static str {
     let above = BLOCKS
         .iter()

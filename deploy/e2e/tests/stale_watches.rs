@@ -1,5 +1,5 @@
-//! Watches that are open and no longer tell what happens: after a restore of etcd, behind a balancer
-//! that forgot the connection, or where nobody lets a new one in with the old certificates.
+//! Watches that are open but no longer report changes: after etcd was restored, behind a balancer
+//! that dropped the connection, or if the old certificates are no longer accepted.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,17 +20,16 @@ use e2e::server::{Kind, Server};
 use e2e::tools::Tools;
 use serde_json::json;
 
-/// How long a change may stay unseen: silence is suspicious after 24 s.
+/// How long a change may stay unseen: 24 s of silence are suspicious.
 const NOTICED_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long new credentials may stay unread.
 const RENEWED_LIMIT: Duration = Duration::from_secs(60);
 
-/// How much further etcd's revision is than its backup: more than what an API server writes while it
-/// starts.
+/// How far etcd's revision is ahead of its backup: more than an API server writes during start-up.
 const CHANGES_AFTER_BACKUP: usize = 300;
 
-/// Two clusters at a time would only wait for each other.
+/// One cluster at a time: two would only slow each other down.
 static ALONE: Mutex<()> = Mutex::new(());
 
 #[test]
@@ -58,16 +57,16 @@ fn etcd_restored_from_a_backup() {
     wait_for(&server, "lost", false, NOTICED_LIMIT);
     cluster.objects().create(&service("after", "10.96.1.3"));
     wait_for(&server, "after", true, NOTICED_LIMIT);
-    say(&format!("etcd restored: exact {:?} after the API server was ready", began.elapsed()));
+    say(&format!("etcd restored: up to date {:?} after the API server was ready", began.elapsed()));
     let log = server.log();
     let back = log.find("resource version has gone back");
     let again = log.find("up to date again kind=\"services\"");
-    assert!(back.is_some() && back < again, "it was not up to date before:\n{log}");
+    assert!(back.is_some() && back < again, "it was not up to date earlier:\n{log}");
 }
 
 #[test]
-fn a_balancer_forgets_the_connections() {
-    let Some(tools) = Tools::find("stale_watches::a_balancer_forgets_the_connections") else {
+fn a_balancer_drops_the_connections() {
+    let Some(tools) = Tools::find("stale_watches::a_balancer_drops_the_connections") else {
         return;
     };
     let _alone = ALONE.lock();
@@ -81,7 +80,7 @@ fn a_balancer_forgets_the_connections() {
     let began = Instant::now();
     cluster.objects().create(&service("half", "10.96.1.4"));
     wait_for(&server, "half", true, NOTICED_LIMIT);
-    say(&format!("connections forgotten: noticed after {:?}", began.elapsed()));
+    say(&format!("connections dropped: noticed after {:?}", began.elapsed()));
 }
 
 #[test]
@@ -114,7 +113,7 @@ fn certificates_rotate() {
     ];
     let servers = corefiles.map(|corefile| Server::start(Kind::Ringdns, &corefile, Some(&tools)));
 
-    // The balancer is first, and the servers fail for a while before they have the new files.
+    // The balancer rotates first, so the servers fail for a while until they have the new files.
     let clients = Authority::new("second authority of clients");
     terminate(&authority, &clients);
     for server in &servers {
@@ -137,7 +136,7 @@ fn certificates_rotate() {
     }
 }
 
-/// What a client of the balancer reads.
+/// The files that a client of the balancer reads.
 struct Files {
     dir: tempfile::TempDir,
 }
@@ -169,7 +168,7 @@ impl Files {
 #[track_caller]
 fn wait_for(server: &Server, name: &str, exists: bool, limit: Duration) {
     let question = Question::new(format!("{name}.default.svc.cluster.local."), Rtype::A);
-    let what = format!("{name} to be {}", if exists { "there" } else { "gone" });
+    let what = format!("{name} to be {}", if exists { "present" } else { "gone" });
     poll(limit, &what, || {
         let answer = server.answer(&question);
         (answer.is_nxdomain() != exists && answer.answer.is_empty() != exists).then_some(())

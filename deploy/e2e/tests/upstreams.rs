@@ -1,8 +1,7 @@
-//! ringdns in front of real upstreams, Knot and Unbound: what a client sees when they are well, late,
-//! broken or gone, how soon, and that answers about the cluster do not wait for any of it.
+//! ringdns in front of real upstreams, Knot and Unbound: what a client sees when they are healthy,
+//! late, faulty or gone, and how soon; and that answers about the cluster never wait for them.
 //!
-//! Whatever is the matter is the matter below a zone of its own, which a `forward` line of its own
-//! sends to an upstream of its own.
+//! Each fault has its own zone, which its own `forward` line sends to its own upstream.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
@@ -23,38 +22,37 @@ use e2e::port;
 use e2e::pulse::Pulse;
 use e2e::query::Query;
 use e2e::question::Question;
-use e2e::relay::{Manner, Relay};
+use e2e::relay::{Behaviour, Relay};
 use e2e::say::say;
 use e2e::server::{Kind, Server};
 use e2e::tools::Upstreams;
 use e2e::unbound::Unbound;
 
-/// How ringdns is told to move datagrams: by io_uring where that is allowed, and without.
+/// How ringdns moves datagrams: by io_uring if allowed, and without.
 const WAYS: [[&str; 2]; 2] = [["--io", "auto"], ["--io", "mmsg"]];
 
-/// What the certificate of the upstream over TLS is for.
+/// The name in the certificate of the upstream over TLS.
 const SERVER_NAME: &str = "resolver.example";
 
-/// Questions to each upstream that something is the matter with.
+/// Queries for each faulty upstream.
 const QUESTION_COUNT: usize = 20;
 
-/// How long answers about the cluster are measured beside each: for a thousand of them.
+/// How long cluster answers are measured beside each fault, and how many.
 const PULSE_TIME: Duration = Duration::from_millis(400);
 const PULSE_PERIOD: Duration = Duration::from_micros(400);
 
-/// Questions to an upstream for one of a client's, whatever it answers: two tries, each over UDP and
-/// TCP.
+/// Most queries to an upstream for one client query: two tries, each over UDP and TCP.
 const ASKED_MAX: usize = 4;
 
-/// A client's patience: more than the five seconds that a question has.
+/// How long a client waits: more than the five seconds that a query may take.
 const PATIENCE: Duration = Duration::from_secs(7);
 
 const AT_ONCE: Range<Duration> = Duration::ZERO..Duration::from_secs(1);
 
-/// All tries at one upstream have timed out: one or two of two seconds.
+/// All tries at one upstream have timed out: one or two tries of two seconds.
 const TIMED_OUT: Range<Duration> = Duration::from_millis(1_900)..Duration::from_secs(6);
 
-/// Held by whoever measures, and by whoever would disturb it.
+/// Held by tests that measure, and by those that would disturb them.
 static QUIET: Mutex<()> = Mutex::new(());
 
 /// What a client sees.
@@ -73,85 +71,97 @@ impl Seen {
             ("NOERROR", 1, 1, false) => Self::Address,
             ("NOERROR", 0, 0, true) => Self::Cut,
             ("SERVFAIL", 0, 0, false) => Self::ServFail,
-            _ => panic!("neither an address, nor cut, nor SERVFAIL: {answer:?}"),
+            _ => panic!("neither an address, nor truncated, nor SERVFAIL: {answer:?}"),
         }
     }
 }
 
-/// What is there instead of an upstream that is well.
+/// The upstream's state.
 #[derive(Clone, Copy)]
 enum Upstream {
-    /// Knot, behind a relay that does this.
-    Relayed(Manner),
-    /// Knot, killed: the kernel says that nobody is there.
+    /// Knot, behind a relay with this behaviour.
+    Relayed(Behaviour),
+    /// Knot, killed: the kernel reports the port as closed.
     Killed,
-    /// Knot, stopped by SIGSTOP: its kernel takes questions that it never reads.
+    /// Knot, stopped by SIGSTOP: its kernel accepts queries that it never reads.
     Stopped,
-    /// Unbound over TLS, stopped by SIGSTOP: its kernel takes connections.
+    /// Unbound over TLS, stopped by SIGSTOP: its kernel accepts connections.
     StoppedTls,
 }
 
-struct Matter {
+struct Fault {
     /// Below `example.`
     zone: &'static str,
     what: &'static str,
     upstream: Upstream,
-    /// Of its `forward` line.
+    /// Options of its `forward` line.
     options: &'static str,
     seen: Seen,
     within: Range<Duration>,
 }
 
-const fn matter(
+const fn fault(
     zone: &'static str,
     what: &'static str,
     upstream: Upstream,
     seen: Seen,
     within: Range<Duration>,
-) -> Matter {
-    Matter { zone, what, upstream, options: "", seen, within }
+) -> Fault {
+    Fault { zone, what, upstream, options: "", seen, within }
 }
 
-const LATE: Manner = Manner::Late(Duration::from_millis(300));
+const LATE: Behaviour = Behaviour::Late(Duration::from_millis(300));
 const LATE_WITHIN: Range<Duration> = Duration::from_millis(300)..Duration::from_secs(2);
 
-const MATTERS: [Matter; 13] = [
-    matter("well", "is well", Upstream::Relayed(Manner::Honest), Seen::Address, AT_ONCE),
-    matter("late", "is late by 300 ms", Upstream::Relayed(LATE), Seen::Address, LATE_WITHIN),
-    matter("killed", "was killed", Upstream::Killed, Seen::ServFail, AT_ONCE),
-    matter("stopped", "was stopped", Upstream::Stopped, Seen::ServFail, TIMED_OUT),
-    matter("tls", "was stopped, over TLS", Upstream::StoppedTls, Seen::ServFail, TIMED_OUT),
-    matter("noise", "sends noise", Upstream::Relayed(Manner::Noise), Seen::ServFail, TIMED_OUT),
-    matter("ids", "sends wrong ids", Upstream::Relayed(Manner::WrongId), Seen::ServFail, TIMED_OUT),
-    matter(
-        "names",
-        "sends wrong questions",
-        Upstream::Relayed(Manner::WrongQuestion),
+const FAULTS: [Fault; 13] = [
+    fault("well", "is healthy", Upstream::Relayed(Behaviour::Honest), Seen::Address, AT_ONCE),
+    fault("late", "is late by 300 ms", Upstream::Relayed(LATE), Seen::Address, LATE_WITHIN),
+    fault("killed", "was killed", Upstream::Killed, Seen::ServFail, AT_ONCE),
+    fault("stopped", "was stopped", Upstream::Stopped, Seen::ServFail, TIMED_OUT),
+    fault("tls", "was stopped, over TLS", Upstream::StoppedTls, Seen::ServFail, TIMED_OUT),
+    fault("noise", "sends noise", Upstream::Relayed(Behaviour::Noise), Seen::ServFail, TIMED_OUT),
+    fault(
+        "ids",
+        "sends wrong ids",
+        Upstream::Relayed(Behaviour::WrongId),
         Seen::ServFail,
         TIMED_OUT,
     ),
-    matter("clipped", "clips answers", Upstream::Relayed(Manner::Clipped), Seen::ServFail, AT_ONCE),
-    matter(
+    fault(
+        "names",
+        "sends wrong questions",
+        Upstream::Relayed(Behaviour::WrongQuestion),
+        Seen::ServFail,
+        TIMED_OUT,
+    ),
+    fault(
+        "clipped",
+        "clips answers",
+        Upstream::Relayed(Behaviour::Clipped),
+        Seen::ServFail,
+        AT_ONCE,
+    ),
+    fault(
         "spoofed",
         "is outrun by 16 forgeries an answer",
-        Upstream::Relayed(Manner::Spoofed),
+        Upstream::Relayed(Behaviour::Spoofed),
         Seen::Address,
         AT_ONCE,
     ),
-    matter(
+    fault(
         "stuffed",
         "adds other names' addresses",
-        Upstream::Relayed(Manner::Stuffed),
+        Upstream::Relayed(Behaviour::Stuffed),
         Seen::Address,
         AT_ONCE,
     ),
-    matter("cut", "cuts over UDP", Upstream::Relayed(Manner::Cut), Seen::Address, AT_ONCE),
-    Matter {
+    fault("cut", "cuts over UDP", Upstream::Relayed(Behaviour::Cut), Seen::Address, AT_ONCE),
+    Fault {
         options: "truncated pass",
-        ..matter(
+        ..fault(
             "pass",
             "cuts, `truncated pass`",
-            Upstream::Relayed(Manner::Cut),
+            Upstream::Relayed(Behaviour::Cut),
             Seen::Cut,
             AT_ONCE,
         )
@@ -159,26 +169,26 @@ const MATTERS: [Matter; 13] = [
 ];
 
 #[test]
-fn answers_of_the_cluster_do_not_wait() {
-    let test = "upstreams::answers_of_the_cluster_do_not_wait";
+fn cluster_answers_do_not_wait_for_upstreams() {
+    let test = "upstreams::cluster_answers_do_not_wait_for_upstreams";
     let Some(programs) = Upstreams::find(test) else { return };
-    each_way(|way| check_matters(&programs, way));
+    each_way(|way| check_faults(&programs, way));
 }
 
-fn check_matters(programs: &Upstreams, way: [&str; 2]) {
-    let knot = well(programs);
-    let mut killed = well(programs);
+fn check_faults(programs: &Upstreams, way: [&str; 2]) {
+    let knot = healthy(programs);
+    let mut killed = healthy(programs);
     killed.kill();
-    let stopped = well(programs);
+    let stopped = healthy(programs);
     stopped.suspend();
     let unbound = Unbound::start(&programs.unbound, SERVER_NAME, "example.", knot.address());
     unbound.suspend();
-    let relays = MATTERS.map(|_| Relay::start(knot.address()));
+    let relays = FAULTS.map(|_| Relay::start(knot.address()));
     let mut forwards = String::new();
-    for (Matter { zone, upstream, options, .. }, relay) in MATTERS.iter().zip(&relays) {
+    for (Fault { zone, upstream, options, .. }, relay) in FAULTS.iter().zip(&relays) {
         let (to, more) = match upstream {
-            Upstream::Relayed(manner) => {
-                relay.behave(".", *manner);
+            Upstream::Relayed(behaviour) => {
+                relay.behave(".", *behaviour);
                 (relay.address().to_string(), String::new())
             }
             Upstream::Killed => (killed.address().to_string(), String::new()),
@@ -199,22 +209,22 @@ fn check_matters(programs: &Upstreams, way: [&str; 2]) {
     };
     say(&format!("upstreams, {}: cluster answers alone: {}", way[1], say_pulse(&alone)));
     std::thread::scope(|scope| {
-        // The clients of one matter still wait while the next is looked at, and those of all while
+        // Clients of one fault may still wait while the next is tested, and all of them while
         // others measure.
         let _quiet = quiet;
-        for matter in &MATTERS {
-            let questions = below(matter.zone);
+        for fault in &FAULTS {
+            let questions = below(fault.zone);
             let address = server.address();
             let clients = scope.spawn(move || ask_at_once(address, &questions, PATIENCE));
             let beside = cluster_answers(&server);
             let say_pulse = say_pulse(&beside);
             scope.spawn(move || {
                 let answers = clients.join().expect("clients");
-                let delays = check_matter(matter, &answers);
+                let delays = check_fault(fault, &answers);
                 say(&format!(
                     "upstreams, {}: an upstream {}: {QUESTION_COUNT} × {:?}, {delays}; \
-                     cluster answers beside: {say_pulse}",
-                    way[1], matter.what, matter.seen,
+                     cluster answers meanwhile: {say_pulse}",
+                    way[1], fault.what, fault.seen,
                 ));
             });
         }
@@ -225,12 +235,12 @@ fn check_matters(programs: &Upstreams, way: [&str; 2]) {
     }
 }
 
-/// What the upstreams were asked, and what ringdns counted of their answers.
+/// Checks the queries that the upstreams received, and what ringdns counted of the responses.
 fn check_counts(relays: &[Relay], metrics: SocketAddr) {
-    for (matter, relay) in MATTERS.iter().zip(relays) {
-        for question in below(matter.zone) {
+    for (fault, relay) in FAULTS.iter().zip(relays) {
+        for question in below(fault.zone) {
             let count = relay.count(&question.name);
-            assert!(count <= ASKED_MAX, "{question} was asked {count} times");
+            assert!(count <= ASKED_MAX, "{question} was sent {count} times");
         }
     }
     for (name, zone) in [
@@ -241,18 +251,18 @@ fn check_counts(relays: &[Relay], metrics: SocketAddr) {
         ("ringdns_forward_malformed_answers_total", "clipped"),
         ("ringdns_forward_tcp_retries_total", "cut"),
     ] {
-        let index = MATTERS.iter().position(|matter| matter.zone == zone).expect("its row");
+        let index = FAULTS.iter().position(|fault| fault.zone == zone).expect("its row");
         let to = format!("to=\"{}\"", relays[index].address());
         let count = metric(metrics, name, &[&to]);
         assert!(count >= QUESTION_COUNT as f64, "{name} of '{zone}' is {count}");
     }
 }
 
-fn check_matter(matter: &Matter, answers: &[Option<(Answer, Duration)>]) -> Delays {
+fn check_fault(fault: &Fault, answers: &[Option<(Answer, Duration)>]) -> Delays {
     let mut delays = Vec::new();
     for answer in answers {
         let (answer, delay) = answer.as_ref().expect("every client is answered");
-        let Matter { what, seen, within, .. } = matter;
+        let Fault { what, seen, within, .. } = fault;
         assert_eq!(Seen::of(answer), *seen, "an upstream {what}: {answer:?}");
         assert!(within.contains(delay), "an upstream {what}: answered after {delay:?}");
         delays.push(*delay);
@@ -260,12 +270,12 @@ fn check_matter(matter: &Matter, answers: &[Option<(Answer, Duration)>]) -> Dela
     Delays::new(delays)
 }
 
-/// Over UDP, TCP and TLS, by a relay that sees which, and by a resolver.
+/// Over UDP, TCP and TLS, by a relay that records the transport, and by a resolver.
 #[test]
-fn every_transport_leads_there() {
-    let Some(programs) = Upstreams::find("upstreams::every_transport_leads_there") else { return };
+fn every_transport_works() {
+    let Some(programs) = Upstreams::find("upstreams::every_transport_works") else { return };
     let _quiet = quiet();
-    let knot = well(&programs);
+    let knot = healthy(&programs);
     let relay = Relay::start(knot.address());
     let unbound = Unbound::start(&programs.unbound, SERVER_NAME, "example.", knot.address());
     let plain = relay.address();
@@ -280,7 +290,7 @@ fn every_transport_leads_there() {
          forward stranger.example tls://{dot} {{\n{other}\n}}\n
          forward . {dns}\n",
     );
-    // One after the other: the relay counts.
+    // In turn, since the relay counts.
     for way in WAYS {
         let metrics = loopback(port::free());
         let server = start(&forwards, Some(metrics), way);
@@ -300,19 +310,19 @@ fn every_transport_leads_there() {
                 let answer = server.ask(&question, transport).expect("an answer");
                 assert_eq!(Seen::of(&answer), seen, "{question} {transport:?}: {answer:?}");
             }
-            let ways: Vec<bool> = relay.asked().iter().map(|asked| asked.is_over_tcp).collect();
+            let ways: Vec<bool> = relay.queries().iter().map(|asked| asked.is_over_tcp).collect();
             let expected = is_over_tcp.map_or(vec![], |is_over_tcp| vec![is_over_tcp; 20]);
-            assert_eq!(ways, expected, "{zone}, asked over {transport:?}");
+            assert_eq!(ways, expected, "{zone}, queried over {transport:?}");
         }
         expect_line(&server, "invalid peer certificate");
-        // 40 questions, one after the other: each shard keeps its connection.
+        // 40 queries in turn: each shard keeps its connection.
         let kept = metric(metrics, "coredns_proxy_conn_cache_hits_total", &["proto=\"tcp-tls\""]);
         assert!(kept >= 30.0, "only {kept} questions over TLS found a connection");
         check_big(&server);
     }
 }
 
-/// What does not fit is cut for a client over UDP, and whole over TCP.
+/// A response that does not fit is truncated for a client over UDP, and complete over TCP.
 fn check_big(server: &Server) {
     let big = Question::new("big.example.", Rtype::TXT);
     let reply = |transport| {
@@ -326,17 +336,17 @@ fn check_big(server: &Server) {
     assert_eq!(whole.answer.data_of(Rtype::TXT).len(), BIG_COUNT);
 }
 
-/// A second upstream answers for a first that does not, long before that has timed out.
+/// A second upstream answers in place of a silent first one, long before that times out.
 #[test]
-fn a_second_upstream_is_asked_in_time() {
-    let Some(programs) = Upstreams::find("upstreams::a_second_upstream_is_asked_in_time") else {
+fn a_second_upstream_is_used_in_time() {
+    let Some(programs) = Upstreams::find("upstreams::a_second_upstream_is_used_in_time") else {
         return;
     };
     let _quiet = quiet();
-    let knot = well(&programs);
-    let mut killed = well(&programs);
+    let knot = healthy(&programs);
+    let mut killed = healthy(&programs);
     killed.kill();
-    let stopped = well(&programs);
+    let stopped = healthy(&programs);
     stopped.suspend();
     let second = knot.address();
     each_way(|way| {
@@ -361,7 +371,7 @@ fn a_second_upstream_is_asked_in_time() {
                 delays.push(delay);
             }
             assert!(first_within.contains(&delays[0]), "{zone}: {:?}", delays[0]);
-            // It is known by now, to each shard that was asked.
+            // By now each shard that had queries knows that it is down.
             let later = *delays.iter().skip(QUESTION_COUNT / 2).max().expect("many");
             say(&format!(
                 "upstreams, {}: the first upstream is {zone}: the first answer after {:.1} ms, \
@@ -374,13 +384,15 @@ fn a_second_upstream_is_asked_in_time() {
     });
 }
 
-/// Back again, an upstream is asked again.
+/// A recovered upstream is used again.
 #[test]
-fn upstreams_come_back() {
-    let Some(programs) = Upstreams::find("upstreams::upstreams_come_back") else { return };
+fn recovered_upstreams_are_used_again() {
+    let Some(programs) = Upstreams::find("upstreams::recovered_upstreams_are_used_again") else {
+        return;
+    };
     let _quiet = quiet();
     each_way(|way| {
-        let mut knot = well(&programs);
+        let mut knot = healthy(&programs);
         let unbound = Unbound::start(&programs.unbound, SERVER_NAME, "example.", knot.address());
         let forwards = format!(
             "forward udp.example {plain} {{\nread_timeout 300ms\n}}\n
@@ -424,7 +436,7 @@ fn quiet() -> MutexGuard<'static, ()> {
     QUIET.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Both at a time: most of what is checked is waiting.
+/// Both at a time, since most of the test is waiting.
 fn each_way(check: impl Fn([&str; 2]) + Sync) {
     std::thread::scope(|scope| {
         for way in WAYS {
@@ -438,7 +450,7 @@ fn each_way(check: impl Fn([&str; 2]) + Sync) {
 const BIG_COUNT: usize = 40;
 
 /// A Knot that has every name below `example.`
-fn well(programs: &Upstreams) -> Knot {
+fn healthy(programs: &Upstreams) -> Knot {
     let mut records = "@ 300 SOA ns hostmaster 1 3600 600 86400 300
 @ 300 NS ns
 ns 300 A 127.0.0.1
@@ -451,7 +463,7 @@ ns 300 A 127.0.0.1
     Knot::start(&programs.knotd, "example.", &records)
 }
 
-/// With a cluster beside.
+/// Starts ringdns with a cluster.
 fn start(forwards: &str, metrics: Option<SocketAddr>, way: [&str; 2]) -> Server {
     let metrics = metrics.map(|address| format!("prometheus {address}")).unwrap_or_default();
     let corefile = Corefile::new(format!(
@@ -479,7 +491,7 @@ fn below(zone: &str) -> Vec<Question> {
     (0..QUESTION_COUNT).map(|index| Question::new(name(index), Rtype::A)).collect()
 }
 
-/// How long they take now.
+/// How long cluster answers take now.
 fn cluster_answers(server: &Server) -> Delays {
     let question = Question::new("kubernetes.default.svc.cluster.local.", Rtype::A);
     let pulse = Pulse::start(server.address(), question, PULSE_PERIOD);
@@ -487,7 +499,7 @@ fn cluster_answers(server: &Server) -> Delays {
     pulse.end()
 }
 
-/// Lines of `errors` are written a moment after the answer has left.
+/// Log lines of `errors` are written shortly after the response has left.
 fn expect_line(server: &Server, words: &str) {
     poll(Duration::from_secs(5), &format!("a line of the log with '{words}'"), || {
         server.log().contains(words).then_some(())
