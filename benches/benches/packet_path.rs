@@ -1,6 +1,7 @@
 //! Micro-benchmarks of the packet path and of building tables: `cargo bench -p benches`.
 //!
-//! `cargo test` runs each once. They compare two designs on one machine; what the server does is `side-by-side.sh`'s.
+//! `cargo test` runs each once. They compare two designs on one machine; `side-by-side.sh` measures
+//! the server.
 
 use std::sync::Arc;
 
@@ -12,33 +13,34 @@ use wire::name::Name;
 use wire::query::{self, Query, Reading};
 use wire::reply::{Envelope, UDP_LEN_MAX, stamp};
 
-/// Questions in one go: a timer read costs as much as an answer. Spread over the table, as a batch of clients' is.
+/// Queries per iteration, since reading the timer costs as much as an answer. They are spread over
+/// the table, like a batch from clients.
 const BATCH: usize = 256;
-/// Names of the first table, and half of them Services.
+/// Names of the first table; half of them are Services.
 const FIRST_TABLE_NAMES: usize = 10_000;
 
 fn main() {
     divan::main();
 }
 
-fn questions(kind: Kind) -> Vec<Vec<u8>> {
-    // A step that shares no factor with the number of Services visits them all, out of order.
-    (0..BATCH).map(|index| kind.question(index * 389 % SERVICE_COUNT)).collect()
+fn queries(kind: Kind) -> Vec<Vec<u8>> {
+    // A step coprime to the number of Services visits all of them, out of order.
+    (0..BATCH).map(|index| kind.query(index * 389 % SERVICE_COUNT)).collect()
 }
 
 fn read(packet: &[u8], name: &mut Name) -> Query {
     match query::read(packet, name) {
         Reading::Query(query) => query,
-        Reading::Reject(_) | Reading::Ignore => panic!("a question is read"),
+        Reading::Reject(_) | Reading::Ignore => panic!("a valid query was rejected"),
     }
 }
 
 #[divan::bench(args = Kind::ALL)]
 fn parse(bencher: Bencher<'_, '_>, kind: Kind) {
-    let questions = questions(kind);
+    let queries = queries(kind);
     let mut name = Name::default();
     bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
-        for packet in &questions {
+        for packet in &queries {
             black_box(query::read(black_box(packet), &mut name));
         }
     });
@@ -47,7 +49,7 @@ fn parse(bencher: Bencher<'_, '_>, kind: Kind) {
 #[divan::bench(args = Kind::ALL)]
 fn look_up(bencher: Bencher<'_, '_>, kind: Kind) {
     let cluster = Cluster::default();
-    let names: Vec<(Name, u16)> = questions(kind)
+    let names: Vec<(Name, u16)> = queries(kind)
         .iter()
         .map(|packet| {
             let mut name = Name::default();
@@ -66,9 +68,9 @@ fn look_up(bencher: Bencher<'_, '_>, kind: Kind) {
 fn stamp_answer(bencher: Bencher<'_, '_>, kind: Kind) {
     let cluster = Cluster::default();
     let table = cluster.table();
-    let questions = questions(kind);
+    let queries = queries(kind);
     let mut name = Name::default();
-    let found: Vec<_> = questions
+    let found: Vec<_> = queries
         .iter()
         .map(|packet| {
             let query = read(packet, &mut name);
@@ -89,12 +91,12 @@ fn stamp_answer(bencher: Bencher<'_, '_>, kind: Kind) {
 #[divan::bench(args = Kind::ALL)]
 fn whole_answer(bencher: Bencher<'_, '_>, kind: Kind) {
     let mut cluster = Cluster::default();
-    let questions = questions(kind);
-    for packet in &questions {
+    let queries = queries(kind);
+    for packet in &queries {
         kind.check(cluster.answer(packet));
     }
     bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
-        for packet in &questions {
+        for packet in &queries {
             black_box(cluster.answer(black_box(packet)));
         }
     });
@@ -114,7 +116,7 @@ fn compile_first_table(bencher: Bencher<'_, '_>) {
     );
 }
 
-/// One Service among them changes: its entry written, its segment rebuilt, the next generation published.
+/// One Service changes: writes its entry, rebuilds its segment, and publishes the next generation.
 #[divan::bench]
 fn compile_one_change(bencher: Bencher<'_, '_>) {
     let mut builder = builder();
@@ -128,7 +130,7 @@ fn compile_one_change(bencher: Bencher<'_, '_>) {
         serial += 1;
         builder.insert(&service_entry(&mut writer, serial as usize % SERVICE_COUNT));
         let next = builder.publish(serial);
-        // The generation before is let go, as by the shards.
+        // Drops the previous generation, as the shards do.
         drop(std::mem::replace(&mut running, Arc::clone(&next)));
     });
 }

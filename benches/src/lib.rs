@@ -1,6 +1,8 @@
-//! What the benchmarks and the instruction count share: a table of a cluster's names, and questions of every kind.
+//! Shared by the benchmarks and the instruction count: a table of a cluster's names, and queries of
+//! every kind.
 //!
-//! Nothing here is measured. Invariant: the same names, hashes and bytes in every run, so that figures can be compared.
+//! Nothing is measured here. Invariant: every run has the same names, hashes and bytes, so that
+//! figures can be compared.
 #![forbid(unsafe_code)]
 
 use std::pin::pin;
@@ -25,9 +27,9 @@ use wire::reply::UDP_LEN_MAX;
 
 pub const TYPE_PTR: u16 = 12;
 pub const NAMESPACE_COUNT: usize = 20;
-/// Services of the table that questions are asked of.
+/// Services of the table that is queried.
 pub const SERVICE_COUNT: usize = 1000;
-/// Addresses of the Service whose A answer fits no datagram of 512 bytes.
+/// Addresses of the Service whose A response exceeds a datagram of 512 bytes.
 const BIG_COUNT: u8 = 60;
 const TTL_SECS: u32 = 30;
 const ZONES: [&str; 2] = ["cluster.local", "in-addr.arpa"];
@@ -42,7 +44,7 @@ pub struct Cluster {
     message: [u8; UDP_LEN_MAX as usize],
 }
 
-/// A kind of question, and what its answer must be for the measurement to mean anything.
+/// A kind of query. `check` validates its response, without which a measurement means nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     AHit,
@@ -65,9 +67,9 @@ impl Kind {
         Self::Truncated,
     ];
 
-    /// The question of this kind about the Service with this index.
+    /// The query of this kind for the Service with this index.
     #[must_use]
-    pub fn question(self, index: usize) -> Vec<u8> {
+    pub fn query(self, index: usize) -> Vec<u8> {
         let index = index % SERVICE_COUNT;
         let namespace = namespace(index);
         let service = format!("{}.{namespace}.svc.cluster.local", service(index));
@@ -89,20 +91,20 @@ impl Kind {
         }
     }
 
-    /// Panics where an answer is not of this kind.
-    pub fn check(self, reply: &[u8]) {
-        let rcode = reply[3] & 15;
-        let is_truncated = reply[2] & 2 != 0;
-        let answers = u16::from_be_bytes([reply[6], reply[7]]);
+    /// Panics if a response is not of this kind.
+    pub fn check(self, response: &[u8]) {
+        let rcode = response[3] & 15;
+        let is_truncated = response[2] & 2 != 0;
+        let answers = u16::from_be_bytes([response[6], response[7]]);
         let expected = match self {
             Self::AHit | Self::Pod | Self::Ptr => (0, false, 1),
             Self::NoData => (0, false, 0),
             Self::SearchPath => (3, false, 0),
             Self::HeadlessSrv => (0, false, 3),
-            // Cut at 512 bytes: as many as fit.
+            // Truncated at 512 bytes, with as many records as fit.
             Self::Truncated => (0, true, answers.max(1)),
         };
-        assert_eq!((rcode, is_truncated, answers), expected, "{self:?}: {reply:?}");
+        assert_eq!((rcode, is_truncated, answers), expected, "{self:?}: {response:?}");
     }
 }
 
@@ -137,22 +139,22 @@ impl Cluster {
         self.tables[0].as_ref().expect("made with it")
     }
 
-    /// A packet that came over UDP, and its answer.
+    /// Answers a packet as if it had arrived over UDP.
     pub fn answer(&mut self, packet: &[u8]) -> &[u8] {
         self.receive(packet);
         let len = self.answer_received();
         &self.message[..len]
     }
 
-    /// What the kernel does: the packet into the buffer.
+    /// The kernel's part: copies the packet into the buffer.
     pub fn receive(&mut self, packet: &[u8]) {
         self.question.len = packet.len();
         self.message[..packet.len()].copy_from_slice(packet);
     }
 
-    /// What a shard does: the answer over the packet, of which only the id and the question must be as they came. The
-    /// answer's length; 0 for none.
-    #[inline(never)] // What is counted is what happens between entry and exit.
+    /// The shard's part: writes the response over the packet, whose id and question must be those
+    /// received. Returns the response's length; 0 for none.
+    #[inline(never)] // Callgrind counts from entry to exit.
     pub fn answer_received(&mut self) -> usize {
         self.rotation = self.rotation.wrapping_add(1);
         let sources = Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation };
@@ -165,7 +167,7 @@ impl Cluster {
         );
         match verdict {
             Verdict::Reply(Answered { len, .. }) => len,
-            // Nothing here is for others to answer.
+            // No query here needs an upstream.
             Verdict::ReplyAndRefresh(..) | Verdict::Ask(_) | Verdict::Drop => 0,
         }
     }
@@ -203,7 +205,7 @@ fn plan(lines: &str) -> Plan {
     }
 }
 
-/// An empty table's builder that counts as synced.
+/// A builder for an empty table that counts as synced.
 #[must_use]
 pub fn builder() -> TableBuilder {
     let zones = ZONES.map(wire_name).to_vec();
@@ -213,7 +215,7 @@ pub fn builder() -> TableBuilder {
     builder
 }
 
-/// The finished entries of a cluster with so many Services, a headless and a big one in each namespace.
+/// The entries of a cluster with this many Services, plus a headless and a big one per namespace.
 #[must_use]
 pub fn entries(service_count: usize) -> Vec<Vec<u8>> {
     let mut writer = EntryWriter::new();
@@ -247,7 +249,7 @@ pub fn entries(service_count: usize) -> Vec<Vec<u8>> {
     entries
 }
 
-/// One ClusterIP Service: the entry that a change replaces.
+/// The entry of a ClusterIP Service, which a change replaces.
 pub fn service_entry(writer: &mut EntryWriter, index: usize) -> Vec<u8> {
     let owner = wire_name(&format!("{}.{}.svc.cluster.local", service(index), namespace(index)));
     writer.begin(&owner);
@@ -256,7 +258,7 @@ pub fn service_entry(writer: &mut EntryWriter, index: usize) -> Vec<u8> {
     writer.finish().to_vec()
 }
 
-/// `_http._tcp` of a headless Service with three endpoints: SRV records and their addresses.
+/// The `_http._tcp` entry of a headless Service with three endpoints: SRV records and addresses.
 fn headless_ports(writer: &mut EntryWriter, namespace: &str) -> Vec<u8> {
     let targets = [1u8, 2, 3].map(|host| {
         (wire_name(&format!("pod-{host}.headless.{namespace}.svc.cluster.local")), host)
@@ -275,7 +277,7 @@ fn headless_ports(writer: &mut EntryWriter, namespace: &str) -> Vec<u8> {
     writer.finish().to_vec()
 }
 
-/// A query: one question of class IN, RD, no EDNS.
+/// The only builder of queries: one question of class IN, RD set, no EDNS.
 #[must_use]
 pub fn query(name: &str, qtype: u16) -> Vec<u8> {
     let mut packet = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];

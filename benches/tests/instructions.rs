@@ -1,18 +1,20 @@
-//! The user-space instructions of one answer, counted by callgrind: the same on every run, however busy the machine.
+//! Counts the user-space instructions of one answer with callgrind: the same in every run, however
+//! busy the machine.
 //!
-//! From the packet in its buffer to the answer in it: `Cluster::answer_received` is what a shard does, without the kernel and
-//! the counters. The binary is the release's, for that is what runs: `cargo test --release -p benches --test instructions`.
+//! The count covers `Cluster::answer_received`, from the packet in its buffer to the response in
+//! it: the shard's work, without the kernel and the counters. It needs the release binary: `cargo
+//! test --release -p benches --test instructions`.
 #![forbid(unsafe_code)]
 
 use std::path::Path;
 use std::process::Command;
 
-/// What it was when it was last looked at, x86-64, the rustc of rust-toolchain.toml. Growth by a tenth fails: make it
-/// cheaper, or say here what the new figure buys.
+/// The last recorded count, on x86-64 with the rustc of rust-toolchain.toml. Growth by more than a
+/// tenth fails: make it cheaper, or record the new figure here with what it buys.
 const RECORDED: u64 = 333;
-/// What is counted: from the function's entry to its exit.
+/// The function that is counted, from entry to exit.
 const COUNTED: &str = "benches::Cluster::answer_received";
-const QUESTION_COUNT: u64 = 20_000;
+const QUERY_COUNT: u64 = 20_000;
 
 #[test]
 fn an_answer_costs_no_more_than_recorded() {
@@ -21,12 +23,12 @@ fn an_answer_costs_no_more_than_recorded() {
     {
         assert!(
             each * 10 <= RECORDED * 11,
-            "{each} instructions an answer: {RECORDED} and a tenth"
+            "{each} instructions per answer, over {RECORDED} plus a tenth"
         );
     }
 }
 
-/// `None` where they cannot be counted.
+/// `None` if instructions cannot be counted here.
 fn instructions_of_an_answer() -> Option<u64> {
     if cfg!(debug_assertions) {
         eprintln!(
@@ -43,26 +45,26 @@ fn instructions_of_an_answer() -> Option<u64> {
         return None;
     }
     let binary = Path::new(env!("CARGO_BIN_EXE_answers"));
-    let each = count(binary).div_ceil(QUESTION_COUNT);
-    println!("instructions: {each} for the answer to an A question; {RECORDED} recorded");
-    assert!(each > 0, "{COUNTED} was never entered");
+    let each = count(binary).div_ceil(QUERY_COUNT);
+    println!("instructions: {each} for the answer to an A query; {RECORDED} recorded");
+    assert!(each > 0, "{COUNTED} was never called");
     Some(each)
 }
 
-/// The instructions of all answers of a run of `answers`.
+/// The instructions of all answers in a run of `answers`.
 fn count(binary: &Path) -> u64 {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(format!("--toggle-collect={COUNTED}"))
         .arg(binary)
-        .arg(QUESTION_COUNT.to_string())
+        .arg(QUERY_COUNT.to_string())
         .output()
         .expect("valgrind can be started");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let report = String::from_utf8_lossy(&output.stderr);
     let collected =
-        said.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
+        report.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
     match collected {
         Some(instructions) if output.status.success() => instructions,
-        _ => panic!("valgrind {}: {said}", output.status),
+        _ => panic!("valgrind {}: {report}", output.status),
     }
 }

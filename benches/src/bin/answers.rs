@@ -1,4 +1,5 @@
-//! Answers N questions of a Service's address, and nothing else: what `tests/instructions.rs` counts the instructions of.
+//! Answers N queries for Services' addresses and does nothing else: the program that
+//! `tests/instructions.rs` runs under callgrind.
 //!
 //! `answers N`
 #![forbid(unsafe_code)]
@@ -7,8 +8,8 @@ use std::process::ExitCode;
 
 use benches::{Cluster, Kind};
 
-/// Different questions, so that no one of them is all that is counted.
-const QUESTION_COUNT: usize = 1000;
+/// Number of different queries, so that no single one dominates the count.
+const QUERY_COUNT: usize = 1000;
 
 fn main() -> ExitCode {
     let Some(count) = std::env::args().nth(1).and_then(|count| count.parse::<usize>().ok()) else {
@@ -16,10 +17,9 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let mut cluster = Cluster::default();
-    let questions: Vec<Vec<u8>> =
-        (0..QUESTION_COUNT).map(|index| Kind::AHit.question(index)).collect();
-    for question in questions.iter().cycle().take(count) {
-        Kind::AHit.check(cluster.answer(question));
+    let queries: Vec<Vec<u8>> = (0..QUERY_COUNT).map(|index| Kind::AHit.query(index)).collect();
+    for query in queries.iter().cycle().take(count) {
+        Kind::AHit.check(cluster.answer(query));
     }
     ExitCode::SUCCESS
 }

@@ -1,7 +1,8 @@
-//! The API server that CoreDNS gets its cluster from in `side-by-side.sh`: manifests over plain HTTP, on loopback.
+//! The API server that gives CoreDNS its cluster in `side-by-side.sh`: manifests over plain HTTP on
+//! loopback.
 //!
-//! Prints its address, and serves until its standard input is closed: it cannot outlive the script.
-//! `api_server MANIFEST…`
+//! `api_server MANIFEST…` prints its address, and serves until its standard input is closed, so
+//! that it cannot outlive the script.
 #![forbid(unsafe_code)]
 
 use std::io::Read;
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    // What comes does not matter, and an error ends it as well as the end does.
+    // The input does not matter, and an error ends the wait as well.
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     ExitCode::SUCCESS
 }

@@ -1,9 +1,10 @@
-//! Servers that only flip the QR bit and send the packet back: what the kernel lets any server do at most, on one core.
+//! Servers that only set the QR bit and send the packet back: an upper bound for any server on one
+//! core.
 //!
-//! `uring` and `mmsg` move datagrams as ringdns does, through its own backends, so the difference is what answering costs.
-//! `bare` is recvmmsg and sendmmsg with nothing around them, and `tcp` 64 KiB reads with one write for all that a read held:
-//! they owe ringdns nothing, so they show what its backends cost. `gro` takes and returns whole trains of datagrams: cheaper
-//! than any server that answers, so it is for measuring generators.
+//! `uring` and `mmsg` use ringdns's own backends, so the difference to ringdns is the cost of
+//! answering. `bare` is plain recvmmsg and sendmmsg, and `tcp` does 64 KiB reads with one write per
+//! read: they share no code with ringdns, so they show what its backends cost. `gro` receives and
+//! returns runs of datagrams as one buffer: cheaper than any real server, for measuring generators.
 #![forbid(unsafe_code)]
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
@@ -26,22 +27,22 @@ use nix::sys::socket::{
 use rustix::event::{EventfdFlags, PollFd, PollFlags, epoll, eventfd, poll};
 
 const BATCH: usize = 64;
-/// Longer datagrams are cut: queries are not.
+/// Longer datagrams are cut; queries are shorter.
 const PACKET_LEN_MAX: usize = 1536;
 const READ_LEN: usize = 64 * 1024;
-/// Where QR stands, and which bit it is (RFC 1035, section 4.1.1).
+/// Position and bit of QR (RFC 1035, section 4.1.1).
 const FLAGS_AT: usize = 2;
 const QR: u8 = 0x80;
 
-/// A server that only flips the QR bit.
+/// A server that only sets the QR bit.
 #[derive(Parser)]
 struct Flags {
-    /// Where to listen.
+    /// Listening address.
     address: SocketAddr,
-    /// How packets move.
+    /// How packets are moved.
     #[arg(long, value_enum)]
     io: Io,
-    /// The core to pin it to.
+    /// Core to pin the server to.
     #[arg(long)]
     core: Option<usize>,
 }
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
     if let Some(id) = flags.core
         && !core_affinity::set_for_current(core_affinity::CoreId { id })
     {
-        eprintln!("echo: cannot be pinned to core {id}: is it one of this process's?");
+        eprintln!("echo: cannot pin to core {id}: this process may not use it");
         return ExitCode::FAILURE;
     }
     let Err(error) = serve(&flags);
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What never returns but with an error.
+/// Returned only as an error.
 type Never = std::convert::Infallible;
 
 fn serve(flags: &Flags) -> io::Result<Never> {
@@ -96,13 +97,14 @@ fn serve(flags: &Flags) -> io::Result<Never> {
     }
 }
 
-/// Counts that nobody reads.
+/// Counters that nothing reads.
 fn metrics() -> Arc<ShardMetrics> {
     let build = Build { version: String::new(), revision: String::new(), compiler: String::new() };
     Metrics::new(build, 1).shard(0)
 }
 
-/// Bound, non-blocking, with ringdns's buffers; without SO_REUSEPORT, so a server left over from before is an error.
+/// Bound, non-blocking, with ringdns's buffer sizes; without SO_REUSEPORT, so that a leftover
+/// server causes an error.
 fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(address)?;
     // The kernel grants what net.core allows.
@@ -112,7 +114,7 @@ fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// The shard's loop without the shard.
+/// The loop of a shard, without the shard.
 fn datagrams<I: DatagramIo>(mut io: I, socket: UdpSocket) -> io::Result<Never> {
     io.open(ListenerId(0), socket)?;
     loop {
@@ -136,7 +138,7 @@ fn datagrams<I: DatagramIo>(mut io: I, socket: UdpSocket) -> io::Result<Never> {
     }
 }
 
-/// Batches in place: nothing is copied.
+/// Batches in place, without copying.
 fn bare(socket: &UdpSocket) -> io::Result<Never> {
     let fd = socket.as_raw_fd();
     let headers = || MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
@@ -166,12 +168,13 @@ fn bare(socket: &UdpSocket) -> io::Result<Never> {
             let start = at * PACKET_LEN_MAX;
             [IoSlice::new(&bytes[start..start + len[at]])]
         });
-        // The network loses packets too.
+        // Packets may be lost on a network too.
         let _ = sendmmsg(fd, &mut outgoing, &slices[..count], from, [], MsgFlags::empty());
     }
 }
 
-/// Datagrams of one length and one peer come as one, and leave as one that the kernel cuts again.
+/// Datagrams of one length from one peer arrive as one buffer, and leave as one that the kernel
+/// cuts again.
 fn trains(socket: &UdpSocket) -> io::Result<Never> {
     let fd = socket.as_raw_fd();
     let mut bytes = vec![0u8; READ_LEN];
@@ -196,7 +199,7 @@ fn trains(socket: &UdpSocket) -> io::Result<Never> {
         }
         let control = [ControlMessage::UdpGsoSegments(&segment_len)];
         let control = if len > usize::from(segment_len) { &control[..] } else { &[] };
-        // The network loses packets too.
+        // Packets may be lost on a network too.
         let _ =
             sendmsg(fd, &[IoSlice::new(&bytes[..len])], control, MsgFlags::empty(), from.as_ref());
     }
@@ -205,7 +208,7 @@ fn trains(socket: &UdpSocket) -> io::Result<Never> {
 struct Connection {
     stream: TcpStream,
     bytes: Vec<u8>,
-    /// Bytes read and not yet answered.
+    /// Bytes read but not yet answered.
     len: usize,
 }
 
@@ -238,7 +241,8 @@ fn tcp(listener: &TcpListener) -> io::Result<Never> {
 }
 
 impl Connection {
-    /// Reads once and answers every whole frame with one write; `None` when the connection is over.
+    /// Reads once and answers all complete frames with one write; `None` when the connection is
+    /// over.
     fn answer(&mut self) -> Option<()> {
         let Self { stream, bytes, len } = self;
         match stream.read(&mut bytes[*len..]) {
