@@ -1,16 +1,21 @@
 #!/usr/bin/awk -f
-# The cluster that side-by-side.sh serves, and the questions asked of it: 1,000 Services and 100 headless ones with three
-# endpoints each, in 20 namespaces. Writes into -v dir=FOLDER: cluster.yaml, the same as static zones, a file for each row.
+# Generates the cluster for side-by-side.sh and its queries: 1,000 Services and 100 headless ones
+# with three endpoints each, in 20 namespaces. Writes into -v dir=FOLDER: cluster.yaml, the same
+# names as static zones, and a query file per row.
 
 function yaml(text) { print text > (dir "/cluster.yaml") }
 function ask(row, name, type) { print name, type > (dir "/" row ".txt") }
-function has(owner, type, data) { print owner ". 30 IN " type " " data > (dir "/cluster.local.zone") }
+function has(owner, type, data) {
+    print owner ". 30 IN " type " " data > (dir "/cluster.local.zone")
+}
 function points(address, name,    part) {
     split(address, part, ".")
-    print part[4] "." part[3] "." part[2] ".10.in-addr.arpa. 30 IN PTR " name "." > (dir "/10.in-addr.arpa.zone")
+    print part[4] "." part[3] "." part[2] ".10.in-addr.arpa. 30 IN PTR " name "." \
+        > (dir "/10.in-addr.arpa.zone")
 }
 function apex(zone) {
-    print zone ". 30 IN SOA ns.dns.cluster.local. hostmaster." zone ". 1 7200 1800 86400 30" > (dir "/" zone ".zone")
+    print zone ". 30 IN SOA ns.dns.cluster.local. hostmaster." zone ". 1 7200 1800 86400 30" \
+        > (dir "/" zone ".zone")
     print zone ". 30 IN NS ns.dns.cluster.local." > (dir "/" zone ".zone")
 }
 
@@ -19,7 +24,8 @@ function service(index_,    ns, name, address, pod) {
     name = "svc" index_ "." ns ".svc.cluster.local"
     address = "10.96." int(index_ / 250) "." (index_ % 250 + 1)
     yaml("- {apiVersion: v1, kind: Service, metadata: {name: svc" index_ ", namespace: " ns "},")
-    yaml("   spec: {type: ClusterIP, clusterIP: " address ", clusterIPs: [" address "], ports: [{name: http, protocol: TCP, port: 80}]}}")
+    yaml("   spec: {type: ClusterIP, clusterIP: " address ", clusterIPs: [" address "], " \
+        "ports: [{name: http, protocol: TCP, port: 80}]}}")
     has(name, "A", address)
     points(address, name)
     ask("a", name, "A")
@@ -32,10 +38,13 @@ function service(index_,    ns, name, address, pod) {
 function headless(index_,    ns, name, host, address, target) {
     ns = "ns" index_ % 20
     name = "headless" index_ "." ns ".svc.cluster.local"
-    yaml("- {apiVersion: v1, kind: Service, metadata: {name: headless" index_ ", namespace: " ns "},")
-    yaml("   spec: {type: ClusterIP, clusterIP: None, clusterIPs: [None], ports: [{name: http, protocol: TCP, port: 80}]}}")
+    yaml("- {apiVersion: v1, kind: Service, " \
+        "metadata: {name: headless" index_ ", namespace: " ns "},")
+    yaml("   spec: {type: ClusterIP, clusterIP: None, clusterIPs: [None], " \
+        "ports: [{name: http, protocol: TCP, port: 80}]}}")
     yaml("- apiVersion: discovery.k8s.io/v1\n  kind: EndpointSlice\n  addressType: IPv4")
-    yaml("  metadata: {name: headless" index_ "-1, namespace: " ns ", labels: {kubernetes.io/service-name: headless" index_ "}}")
+    yaml("  metadata: {name: headless" index_ "-1, namespace: " ns ", " \
+        "labels: {kubernetes.io/service-name: headless" index_ "}}")
     yaml("  ports: [{name: http, protocol: TCP, port: 8080}]\n  endpoints:")
     for (host = 1; host <= 3; host++) {
         address = "10.245." index_ "." host
@@ -51,7 +60,7 @@ function headless(index_,    ns, name, host, address, target) {
 }
 
 BEGIN {
-    # One List: a file may not hold a thousand documents.
+    # One List: a file must not hold a thousand documents.
     yaml("apiVersion: v1\nkind: List\nitems:")
     apex("cluster.local")
     has("ns.dns.cluster.local", "A", "127.0.0.1")
@@ -59,6 +68,7 @@ BEGIN {
     for (i = 0; i < 20; i++) yaml("- {apiVersion: v1, kind: Namespace, metadata: {name: ns" i "}}")
     for (i = 0; i < 1000; i++) service(i)
     for (i = 0; i < 100; i++) headless(i)
-    # Ten times what CoreDNS's cache holds: there, most of these have to be worked out.
-    for (i = 0; i < 100000; i++) ask("nxdomain-many", "www" i ".example.com.ns" i % 20 ".svc.cluster.local", "A")
+    # Ten times what CoreDNS's cache holds, so it must compute most of these responses.
+    for (i = 0; i < 100000; i++)
+        ask("nxdomain-many", "www" i ".example.com.ns" i % 20 ".svc.cluster.local", "A")
 }

@@ -1,4 +1,5 @@
-# Other servers, for side-by-side.sh: the same names as static zones, one thread, no logs. Sourced, not run.
+# Other servers for side-by-side.sh: the same names as static zones, one thread, no logs. Sourced,
+# not run.
 
 missing=
 
@@ -6,7 +7,12 @@ start_others() {
     local name binary port
     for name in knot nsd unbound bind; do
         is_wanted "$name" || continue
-        case $name in knot) binary=knotd ;; nsd) binary=nsd ;; unbound) binary=unbound ;; bind) binary=named ;; esac
+        case $name in
+            knot) binary=knotd ;;
+            nsd) binary=nsd ;;
+            unbound) binary=unbound ;;
+            bind) binary=named ;;
+        esac
         if ! command -v "$binary" >/dev/null; then
             missing+=" $name"
             echo "side-by-side: !!! $binary IS NOT INSTALLED: $name is not measured" >&2

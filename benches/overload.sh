@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# ringdns under half as much again as it can answer: what is still answered, what is dropped and whether that is counted, and
-# what becomes of the memory.
+# Overloads ringdns with 1.5 times what it can answer: how much is still answered, how much is
+# dropped and whether the drops are counted, and how memory changes.
 #
 #   benches/overload.sh [-l SECONDS] [-i uring|mmsg]
 #
-# One shard on core 0 (SERVER_CORE), the generator on core 1 (GENERATOR_CORE). First a closed loop with 256 outstanding finds
-# what it can answer, then 1.5 times as much is offered, open-loop. Nothing leaves loopback; it takes SECONDS and some 10 more.
+# One shard on core 0 (SERVER_CORE), the generator on core 1 (GENERATOR_CORE). A closed loop with
+# 256 queries in flight finds the saturation; then an open loop offers 1.5 times as much. Nothing
+# leaves loopback; it takes SECONDS plus about 10.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . benches/port.sh
@@ -14,10 +15,11 @@ seconds=30 io=uring
 while getopts l:i: flag; do
     case $flag in
         l) seconds=$OPTARG ;; i) io=$OPTARG ;;
-        *) sed -n '5,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+        *) sed -n '5,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
     esac
 done
-server_core=${SERVER_CORE:-0} generator_core=${GENERATOR_CORE:-1} bin=${CARGO_TARGET_DIR:-target}/release
+server_core=${SERVER_CORE:-0} generator_core=${GENERATOR_CORE:-1}
+bin=${CARGO_TARGET_DIR:-target}/release
 cargo build --quiet --release --locked -p engine -p loadgen --bins
 tmp=$(mktemp -d) pid=
 trap '[[ -z $pid ]] || kill "$pid" 2>/dev/null || true; rm -rf "$tmp"' EXIT
@@ -34,17 +36,27 @@ cat >"$tmp/Corefile" <<CONF
     loadbalance
 }
 CONF
-"$bin/ringdns" -conf "$tmp/Corefile" --io "$io" --shards 1 --cores "$server_core" >"$tmp/log" 2>&1 &
+"$bin/ringdns" -conf "$tmp/Corefile" --io "$io" --shards 1 --cores "$server_core" \
+    >"$tmp/log" 2>&1 &
 pid=$!
 for _ in {1..50}; do
-    "$bin/loadgen" -s 127.0.0.1 -p "$port" -d "$tmp/a.txt" --count 1 -t 0.2 >/dev/null 2>&1 && break
+    "$bin/loadgen" -p "$port" -d "$tmp/a.txt" --count 1 -t 0.2 >/dev/null 2>&1 && break
     sleep 0.1
 done
 
 # load FLAGS…: one run; figure NAME: a number of its report.
-load() { "$bin/loadgen" -s 127.0.0.1 -p "$port" -d "$tmp/a.txt" -t 1 --cores "$generator_core" --server-pid "$pid" "$@" --json "$tmp/json" >"$tmp/loadgen.log" 2>&1; }
-figure() { awk -F'[:,]' -v name="$1" '{ gsub(/[ "]/, "") } $1 == name { print $2 + 0; exit }' "$tmp/json"; }
-dropped() { curl -s "http://127.0.0.1:$metrics/metrics" | awk '/^ringdns_/ && /reason="socket_full"/ { print $2 + 0 }'; }
+load() {
+    "$bin/loadgen" -p "$port" -d "$tmp/a.txt" -t 1 --cores "$generator_core" --server-pid "$pid" \
+        "$@" --json "$tmp/json" >"$tmp/loadgen.log" 2>&1
+}
+figure() {
+    awk -F'[:,]' -v name="$1" \
+        '{ gsub(/[ "]/, "") } $1 == name { print $2 + 0; exit }' "$tmp/json"
+}
+dropped() {
+    curl -s "http://127.0.0.1:$metrics/metrics" |
+        awk '/^ringdns_/ && /reason="socket_full"/ { print $2 + 0 }'
+}
 rss_kib() { awk '/^VmRSS/ { print $2 }' "/proc/$pid/status"; }
 
 load -q 256 -l 5
@@ -52,10 +64,14 @@ saturation=$(figure answered_qps)
 offered=$(awk -v qps="$saturation" 'BEGIN { printf "%d", 1.5 * qps }')
 before_kib=$(rss_kib) before_dropped=$(dropped)
 load -Q "$offered" -l "$seconds"
-sleep 2 # Drops are counted once a second.
-awk -v saturation="$saturation" -v offered="$offered" -v sent="$(figure sent_qps)" -v answered="$(figure answered_qps)" \
-    -v before="$before_kib" -v after="$(rss_kib)" -v dropped=$(($(dropped) - before_dropped)) -v lost="$(figure timed_out)" -v io="$io" 'BEGIN {
-    printf "ringdns --io %s: saturation %d/s (closed loop, 256 outstanding)\n", io, saturation
-    printf "offered %d/s, sent %d/s, answered %d/s: %.2f of saturation\n", offered, sent, answered, answered / saturation
-    printf "memory %d KiB before, %d KiB after; queries without an answer %d, of which ringdns exports %d as dropped by its socket\n", before, after, lost, dropped
+sleep 2 # Drops are counted once per second.
+awk -v saturation="$saturation" -v offered="$offered" -v sent="$(figure sent_qps)" \
+    -v answered="$(figure answered_qps)" -v before="$before_kib" -v after="$(rss_kib)" \
+    -v dropped=$(($(dropped) - before_dropped)) -v lost="$(figure timed_out)" -v io="$io" 'BEGIN {
+    printf "ringdns --io %s: saturation %d/s (closed loop, 256 in flight)\n", io, saturation
+    printf "offered %d/s, sent %d/s, answered %d/s: %.2f of saturation\n", offered, sent, answered,
+        answered / saturation
+    printf "memory %d KiB before, %d KiB after; ", before, after
+    printf "%d queries without a response, of which ringdns counted %d as dropped by its socket\n",
+        lost, dropped
 }'

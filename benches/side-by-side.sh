@@ -1,25 +1,30 @@
 #!/usr/bin/env bash
-# ringdns beside CoreDNS, bare echoes and, where installed, Knot, NSD, Unbound and BIND: the same names, one server core, one
-# generator core, interleaved rounds. Prints medians and ratios with their spread, and keeps them under benches/results.
+# Compares ringdns with CoreDNS, bare echoes and, if installed, Knot, NSD, Unbound and BIND: the
+# same names, one server core, one generator core, interleaved rounds. Prints medians and ratios
+# with their spread, and writes them to benches/results.
 #
 #   benches/side-by-side.sh [-n ROUNDS] [-l SECONDS] [-r ROW,ROW…] [-s SERVER,SERVER…] [-o FILE]
 #
-# Rows: a256 a32 a1 nxdomain nxdomain-many srv pod ptr external tcp8x64 tcp64x4. Cores: SERVER_CORE=0 GENERATOR_CORE=1. COREDNS=PATH uses that binary.
-# Takes rows x servers x rounds x (seconds + 0.2); nothing leaves loopback; what it starts, it ends, by process id.
-# Exit codes: 0 measured; 1 a server would not start or answer as it must; 2 bad flags, or a machine with one core.
+# Rows: a256 a32 a1 nxdomain nxdomain-many srv pod ptr external tcp8x64 tcp64x4. Cores:
+# SERVER_CORE=0 GENERATOR_CORE=1. COREDNS=PATH uses that binary. Takes rows x servers x rounds x
+# (seconds + 0.2); nothing leaves loopback; it stops what it started, by process id.
+# Exit codes: 0 measured; 1 a server did not start or answered wrongly; 2 bad flags, or one core.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-rounds=5 seconds=3 rows=a256,a32,a1,nxdomain,nxdomain-many,srv,pod,ptr,external,tcp8x64,tcp64x4 only= out=
+rounds=5 seconds=3 only= out=
+rows=a256,a32,a1,nxdomain,nxdomain-many,srv,pod,ptr,external,tcp8x64,tcp64x4
 while getopts n:l:r:s:o: flag; do
     case $flag in
-        n) rounds=$OPTARG ;; l) seconds=$OPTARG ;; r) rows=$OPTARG ;; s) only=$OPTARG ;; o) out=$OPTARG ;;
-        *) sed -n '5,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+        n) rounds=$OPTARG ;; l) seconds=$OPTARG ;; r) rows=$OPTARG ;; s) only=$OPTARG ;;
+        o) out=$OPTARG ;;
+        *) sed -n '6,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
     esac
 done
 server_core=${SERVER_CORE:-0} generator_core=${GENERATOR_CORE:-1}
 if (($(nproc) < 2)); then
-    echo "side-by-side: this machine has one core for both server and generator: the figures would mean nothing" >&2
+    echo "side-by-side: this machine has one core for both server and generator, so the figures" \
+         "would mean nothing" >&2
     exit 2
 fi
 out=${out:-benches/results/$(date +%F)-$(uname -n).md}
@@ -47,13 +52,14 @@ main() {
     . benches/others.sh
     start_others
     if awk '{ exit !($1 > 0.5) }' <<<"$load_before"; then
-        echo "side-by-side: !!! THIS MACHINE IS BUSY (load $load_before): THE FIGURES BELOW ARE WORTH LITTLE" >&2
+        echo "side-by-side: !!! THIS MACHINE IS BUSY (load $load_before): THE FIGURES BELOW ARE" \
+             "UNRELIABLE" >&2
     fi
     : >"$tmp/runs"
     for row in ${rows//,/ }; do measure "$row"; done
     mkdir -p "$(dirname "$out")"
     report | sed "s|$tmp|CLUSTER|g" | tee "$out"
-    echo "side-by-side: kept in $out" >&2
+    echo "side-by-side: written to $out" >&2
 }
 
 build() {
@@ -62,25 +68,28 @@ build() {
     [[ -x $coredns ]] || deploy/e2e/build.sh
 }
 
-# is_wanted NAME: whether -s leaves this server in.
+# is_wanted NAME: whether -s includes this server.
 is_wanted() { [[ -z $only || ,$only, == *,$1,* ]]; }
 
-# start NAME PORT COMMAND…: in the background, pinned; waits until it answers over TRANSPORT (udp).
+# start NAME PORT COMMAND…: starts it pinned in the background; waits until it responds over
+# TRANSPORT (udp).
 start() {
     local name=$1 port=$2
     shift 2
     taskset -c "$server_core" "$@" >"$tmp/$name.log" 2>&1 </dev/null 9>&- &
-    pids+=($!) pid_of[$name]=$! port_of[$name]=$port servers+=("$name") command_of[$name]="taskset -c $server_core $*"
+    pids+=($!) pid_of[$name]=$! port_of[$name]=$port servers+=("$name")
+    command_of[$name]="taskset -c $server_core $*"
     for _ in {1..50}; do
         kill -0 "${pid_of[$name]}" 2>/dev/null || break
-        if "$bin/loadgen" -s 127.0.0.1 -p "$port" -m "${TRANSPORT:-udp}" -d "$tmp/a.txt" --count 1 -t 0.2 >/dev/null 2>&1; then
-            # The first answers may be SERVFAIL, for want of the cluster.
+        if "$bin/loadgen" -p "$port" -m "${TRANSPORT:-udp}" -d "$tmp/a.txt" --count 1 -t 0.2 \
+            >/dev/null 2>&1; then
+            # The first responses may be SERVFAIL, until the server has read the cluster.
             sleep 0.5
             return
         fi
         sleep 0.1
     done
-    echo "side-by-side: $name does not answer; its last lines:" >&2
+    echo "side-by-side: $name does not respond; its last lines:" >&2
     tail -5 "$tmp/$name.log" >&2
     exit 1
 }
@@ -90,22 +99,31 @@ start_echoes() {
     for io in uring mmsg bare tcp; do
         is_wanted "echo-$io" || continue
         port=$(free_port)
-        TRANSPORT=$([[ $io == tcp ]] && echo tcp || echo udp) start "echo-$io" "$port" "$bin/echo" --io "$io" "127.0.0.1:$port"
+        TRANSPORT=$([[ $io == tcp ]] && echo tcp || echo udp) \
+            start "echo-$io" "$port" "$bin/echo" --io "$io" "127.0.0.1:$port"
     done
 }
 
-# What is outside the cluster: the same Services under another zone, which the servers' caches then hold.
+# External names: the same Services under another zone, which the servers then cache.
 start_upstream() {
     upstream=$(free_port)
     sed 's/cluster\.local/upstream.test/' "$tmp/a.txt" >"$tmp/external.txt"
-    printf 'upstream.test:%s {\n bind 127.0.0.1\n kubernetes upstream.test {\n manifests %s\n ttl 3600\n }\n}\n' \
-        "$upstream" "$tmp/cluster.yaml" >"$tmp/upstream.conf"
+    cat >"$tmp/upstream.conf" <<EOF
+upstream.test:$upstream {
+    bind 127.0.0.1
+    kubernetes upstream.test {
+        manifests $tmp/cluster.yaml
+        ttl 3600
+    }
+}
+EOF
     taskset -c "$generator_core" "$bin/ringdns" -conf "$tmp/upstream.conf" --shards 1 --io mmsg \
         >"$tmp/upstream.log" 2>&1 </dev/null 9>&- &
     pids+=($!)
 }
 
-# corefile PORT OBJECTS: the stock plugins that bear on an answer, with `errors`, `prometheus` and `cache`.
+# corefile PORT OBJECTS: the default plugins that affect an answer, with `errors`, `prometheus` and
+# `cache`.
 corefile() {
     cat <<EOF
 .:$1 {
@@ -134,7 +152,8 @@ start_ringdns() {
         [[ $name == ringdns-busy-poll ]] && flags+=(--busy-poll 50us)
         port=$(free_port)
         corefile "$port" "manifests $tmp/cluster.yaml" >"$tmp/$name.corefile"
-        start "$name" "$port" "$bin/ringdns" -conf "$tmp/$name.corefile" --shards 1 --cores "$server_core" "${flags[@]}"
+        start "$name" "$port" "$bin/ringdns" -conf "$tmp/$name.corefile" \
+            --shards 1 --cores "$server_core" "${flags[@]}"
     done
 }
 
@@ -143,16 +162,19 @@ start_coredns() {
     mkfifo "$tmp/hold"
     "$bin/api_server" "$tmp/cluster.yaml" <"$tmp/hold" >"$tmp/api_server" &
     pids+=($!)
-    exec 9>"$tmp/hold" # The API server ends when this closes.
+    exec 9>"$tmp/hold" # The API server stops when this closes.
     for _ in {1..50}; do [[ -s $tmp/api_server ]] && break; sleep 0.1; done
-    [[ -s $tmp/api_server ]] || { echo "side-by-side: api_server does not start" >&2; exit 1; }
+    if [[ ! -s $tmp/api_server ]]; then
+        echo "side-by-side: api_server did not start" >&2
+        exit 1
+    fi
     local port
     port=$(free_port)
     corefile "$port" "endpoint http://$(<"$tmp/api_server")" >"$tmp/coredns.corefile"
     start coredns "$port" env GOMAXPROCS=1 "$coredns" -conf "$tmp/coredns.corefile"
 }
 
-# row_flags ROW: loadgen's flags, then the rcode that every answer must have.
+# row_flags ROW: loadgen's flags, then the rcode that every response must have.
 row_flags() {
     case $1 in
         a256) echo "-d $tmp/a.txt -q 256" NOERROR ;;
@@ -166,14 +188,16 @@ row_flags() {
         external) echo "-d $tmp/external.txt -q 256" NOERROR ;;
         tcp8x64) echo "-d $tmp/a.txt -m tcp -c 8 -q 512" NOERROR ;;
         tcp64x4) echo "-d $tmp/a.txt -m tcp -c 64 -q 256" NOERROR ;;
-        *) echo "side-by-side: there is no row '$1'" >&2; return 1 ;;
+        *) echo "side-by-side: unknown row '$1'" >&2; return 1 ;;
     esac
 }
 
-# is_for ROW SERVER: echoes speak one transport; polling is for the latency of rows that leave the core idle.
+# is_for ROW SERVER: an echo supports one transport; busy polling matters only for the latency of
+# rows that leave the core idle.
 is_for() {
     case $1/$2 in
-        external/knot | external/nsd | external/unbound | external/bind) return 1 ;; # They have no upstream.
+        # These have no upstream.
+        external/knot | external/nsd | external/unbound | external/bind) return 1 ;;
         tcp*/echo-tcp) return 0 ;;
         tcp*/echo-* | */echo-tcp) return 1 ;;
         a1/ringdns-busy-poll | a32/ringdns-busy-poll) return 0 ;;
@@ -186,47 +210,57 @@ measure() {
     flags=$(row_flags "$row")
     rcode=${flags##* } flags=${flags% *}
     for name in "${servers[@]}"; do
-        # Caches fill, and branch predictors; not counted.
+        # Warm-up of caches and branch predictors; not counted.
         if is_for "$row" "$name"; then run "$row" "$name" 0 "$rcode" 0.5 "$flags"; fi
     done
     for ((round = 1; round <= rounds; round++)); do
         echo "side-by-side: $row, round $round of $rounds" >&2
         for name in "${servers[@]}"; do
-            if is_for "$row" "$name"; then run "$row" "$name" "$round" "$rcode" "$seconds" "$flags"; fi
+            if is_for "$row" "$name"; then
+                run "$row" "$name" "$round" "$rcode" "$seconds" "$flags"
+            fi
         done
     done
 }
 
 # loadgen_command NAME SECONDS FLAGS
 loadgen_command() {
-    echo "$bin/loadgen -s 127.0.0.1 -p ${port_of[$1]} $3 -l $2 -t 1 --cores $generator_core --server-pid ${pid_of[$1]}"
+    echo "$bin/loadgen -s 127.0.0.1 -p ${port_of[$1]} $3 -l $2 -t 1 --cores $generator_core" \
+        "--server-pid ${pid_of[$1]}"
 }
 
-# run ROW NAME ROUND RCODE SECONDS FLAGS: one line of $tmp/runs, unless it is round 0.
+# run ROW NAME ROUND RCODE SECONDS FLAGS: appends one line to $tmp/runs, except for round 0.
 run() {
     local row=$1 name=$2 round=$3 rcode=$4 try figures
     for try in 1 2 3; do
         if ! $(loadgen_command "$name" "$5" "$6") --json - >"$tmp/json" 2>"$tmp/loadgen.log"; then
-            echo "side-by-side: $row of $name could not be measured: $(tail -3 "$tmp/loadgen.log")" >&2
+            echo "side-by-side: cannot measure $row of $name: $(tail -3 "$tmp/loadgen.log")" >&2
             exit 1
         fi
         figures=$(figures)
         case $figures in
             *" $rcode") ;;
-            *) [[ $name == echo-* ]] || { echo "side-by-side: $name answers $row with '${figures##* }', not $rcode" >&2; exit 1; } ;;
+            *)
+                if [[ $name != echo-* ]]; then
+                    echo "side-by-side: $name answers $row with '${figures##* }', not $rcode" >&2
+                    exit 1
+                fi
+                ;;
         esac
         if ((round == 0)); then return; fi
-        # Near zero: another server took the load.
+        # If the CPU time is near zero, another server took the load.
         if awk '{ exit !($1 * $2 / 1e9 >= 0.01) }' <<<"$figures"; then
             echo "$row $name $round $figures" >>"$tmp/runs"
             sleep 0.2
             return
         fi
-        echo "side-by-side: DISCARDED: $name used no CPU to speak of in $row, round $round (try $try): $figures" >&2
+        echo "side-by-side: DISCARDED: $name used almost no CPU in $row, round $round" \
+            "(try $try): $figures" >&2
     done
 }
 
-# figures: q/s, CPU ns a query, p50 and p99.9 in ns, lost, the generator's busy share, rcodes; of $tmp/json.
+# figures: prints, from $tmp/json: q/s, CPU ns per query, p50 and p99.9 in ns, share lost, the
+# generator's busy share, rcodes.
 figures() {
     awk -F'[:,]' '
         { gsub(/[ "]/, "") }
@@ -239,7 +273,9 @@ figures() {
         /^rcodes:/ { in_rcodes = 1; next }
         in_rcodes && /^[A-Z]/ { rcodes = rcodes (rcodes ? "+" : "") $1 }
         /^latency:/ { in_rcodes = 0 }
-        END { print qps + 0, cpu + 0, p50 + 0, p999 + 0, loss + 0, busy + 0, rcodes ? rcodes : "none" }
+        END {
+            print qps + 0, cpu + 0, p50 + 0, p999 + 0, loss + 0, busy + 0, rcodes ? rcodes : "none"
+        }
     ' "$tmp/json"
 }
 
@@ -247,11 +283,14 @@ report() {
     local name row flags
     echo "# Side by side, $(date -u '+%F %H:%M') UTC"
     echo
-    echo "- machine: $(uname -n), $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) cores; load before and after: ${load_before} → $(cut -d' ' -f1 /proc/loadavg)"
+    echo "- machine: $(uname -n), $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)," \
+        "$(nproc) cores;" \
+        "load before and after: ${load_before} → $(cut -d' ' -f1 /proc/loadavg)"
     echo "- kernel: $(uname -sr)"
     echo "- commit: $(git describe --always --dirty --abbrev=12), $(rustc --version)"
     echo "- command: benches/side-by-side.sh -n $rounds -l $seconds -r $rows${only:+ -s $only}"
-    echo "- server on core $server_core, generator on core $generator_core; $rounds interleaved rounds of $seconds s; medians, (min–max) of the rounds"
+    echo "- server on core $server_core, generator on core $generator_core;" \
+        "$rounds interleaved rounds of $seconds s; medians, (min–max) of the rounds"
     is_wanted coredns && echo "- $("$coredns" -version | head -1)"
     [[ -z ${missing:-} ]] || echo "- NOT INSTALLED, so not measured:$missing"
     for row in ${rows//,/ }; do
@@ -261,12 +300,13 @@ report() {
     echo
     echo "## Commands"
     echo
-    echo "CLUSTER is what \`benches/cluster.awk -v dir=CLUSTER\` writes, and a Corefile for each server:"
+    echo "\`benches/cluster.awk -v dir=CLUSTER\` writes CLUSTER. The Corefile of each server:"
     echo
     sed 's/^/    /' "$tmp"/*.corefile
     echo
     for name in "${servers[@]}"; do
-        echo "- $name: \`${command_of[$name]}\`; load: \`$(loadgen_command "$name" "$seconds" ROW)\`"
+        echo "- $name: \`${command_of[$name]}\`;" \
+            "load: \`$(loadgen_command "$name" "$seconds" ROW)\`"
     done
 }
 

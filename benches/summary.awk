@@ -1,21 +1,25 @@
 # One row of side-by-side.sh's runs as a Markdown table. -v row=NAME -v flags=LOADGEN_FLAGS.
-# Input: row server round q/s cpu_ns p50_ns p99.9_ns lost busy rcodes. Ratios are taken within a round, where the machine was the same.
+# Input: row server round q/s cpu_ns p50_ns p99.9_ns lost busy rcodes. Ratios are computed within a
+# round, in which the machine was in the same state.
 
 function sorted(values, count,    i, j, swap) {
     for (i = 2; i <= count; i++)
-        for (j = i; j > 1 && values[j - 1] > values[j]; j--) { swap = values[j]; values[j] = values[j - 1]; values[j - 1] = swap }
+        for (j = i; j > 1 && values[j - 1] > values[j]; j--) {
+            swap = values[j]; values[j] = values[j - 1]; values[j - 1] = swap
+        }
 }
 function median(values, count) {
     return count % 2 ? values[(count + 1) / 2] : (values[count / 2] + values[count / 2 + 1]) / 2
 }
-# The median of a figure over the rounds, as read from the runs.
+# The median of a figure over the rounds.
 function typical(figures, server,    round, values, count) {
-    for (round = 1; round <= rounds; round++) if ((server, round) in figures) values[++count] = figures[server, round]
+    for (round = 1; round <= rounds; round++)
+        if ((server, round) in figures) values[++count] = figures[server, round]
     if (!count) return 0
     sorted(values, count)
     return median(values, count)
 }
-# "median (min–max)" of one server's figure over another's, round by round.
+# "median (min–max)" of the ratio of two servers' figures, round by round.
 function over(figures, server, other,    round, values, count) {
     for (round = 1; round <= rounds; round++)
         if ((server, round) in figures && (other, round) in figures && figures[other, round] > 0)
@@ -24,16 +28,17 @@ function over(figures, server, other,    round, values, count) {
     sorted(values, count)
     return sprintf("%.2f (%.2f–%.2f)", median(values, count), values[1], values[count])
 }
-# "median (lower quartile–upper quartile)" of one server's figure less another's, round by round.
+# "median (lower quartile–upper quartile)" of the difference of two figures, round by round.
 function beyond(figures, server, other,    round, values, count) {
     for (round = 1; round <= rounds; round++)
         if ((server, round) in figures && (other, round) in figures)
             values[++count] = figures[server, round] - figures[other, round]
     if (!count) return "–"
     sorted(values, count)
-    return sprintf("%+d (%+d–%+d)", median(values, count), values[int((count + 3) / 4)], values[int((3 * count + 3) / 4)])
+    return sprintf("%+d (%+d–%+d)", median(values, count),
+        values[int((count + 3) / 4)], values[int((3 * count + 3) / 4)])
 }
-# The bare server that moves packets the same way.
+# The echo that moves packets in the same way.
 function echo_of(server) {
     if (row ~ /^tcp/) return "echo-tcp"
     return server ~ /mmsg/ ? "echo-mmsg" : "echo-uring"
@@ -50,14 +55,19 @@ $1 == row {
 
 END {
     printf "\n## %s: `%s`\n\n", row, flags
-    print "| server | q/s | × CoreDNS | × its echo | × best echo | × Knot | CPU ns a query | – more than its echo | p50 µs | p99.9 µs | p50 × CoreDNS | p99.9 × CoreDNS | lost, at most | generator busy, at most |"
+    print "| server | q/s | × CoreDNS | × its echo | × best echo | × Knot | CPU ns per query " \
+        "| – above its echo | p50 µs | p99.9 µs | p50 × CoreDNS | p99.9 × CoreDNS " \
+        "| lost, at most | generator busy, at most |"
     print "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     for (i = 1; i <= server_count; i++) {
         s = servers[i]
-        printf "| %s | %d | %s | %s | %s | %s | %d | %s | %.0f | %.0f | %s | %s | %.2g %% | %.0f %% |\n", s, typical(qps, s),
-            over(qps, s, "coredns"), over(qps, s, echo_of(s)), over(qps, s, "best echo"), over(qps, s, "knot"),
+        printf "| %s | %d | %s | %s | %s | %s | %d | %s | %.0f | %.0f " \
+            "| %s | %s | %.2g %% | %.0f %% |\n", s, typical(qps, s),
+            over(qps, s, "coredns"), over(qps, s, echo_of(s)),
+            over(qps, s, "best echo"), over(qps, s, "knot"),
             typical(cpu, s), beyond(cpu, s, echo_of(s)),
-            typical(p50, s) / 1e3, typical(p999, s) / 1e3, over(p50, s, "coredns"), over(p999, s, "coredns"),
+            typical(p50, s) / 1e3, typical(p999, s) / 1e3,
+            over(p50, s, "coredns"), over(p999, s, "coredns"),
             lost[s] * 100, busy[s] * 100
     }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the programs that the end-to-end tests run beside ringdns: etcd, kube-apiserver and
-# CoreDNS, at the versions in tools/*/go.mod, into ${CARGO_TARGET_DIR:-target}/e2e/bin. Programs that
-# are up to date are not built again.
+# CoreDNS, at the versions in tools/*/go.mod, into ${CARGO_TARGET_DIR:-target}/e2e/bin. Programs
+# that are up to date are not built again.
 #
 # Exit codes: 0 all three are up to date; 3 Go is missing, nothing was built; 1 a build failed.
 set -euo pipefail

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs Knot and Unbound, the upstreams in the tests of forward, cache and loop, with the system's
-# package manager if that needs no password. Without them those tests skip themselves and say so.
+# Installs Knot and Unbound, the upstreams in the tests of forward, cache and loop, with the
+# system's package manager if that needs no password. Without them those tests skip themselves and
+# say so.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/usr/local/sbin
 
@@ -11,7 +12,8 @@ command -v unbound >/dev/null || missing+=(unbound)
 if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     echo "install: apt-get install --no-install-recommends ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    if { apt-get -qq update && apt-get -qq install -y --no-install-recommends "${missing[@]}"; } >/dev/null; then
+    if { apt-get -qq update &&
+        apt-get -qq install -y --no-install-recommends "${missing[@]}"; } >/dev/null; then
         exit 0
     fi
 fi
