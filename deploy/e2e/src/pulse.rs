@@ -15,19 +15,19 @@ const LIMIT: Duration = Duration::from_secs(1);
 
 /// Queries that repeat until [`Pulse::end`].
 pub struct Pulse {
-    ends: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Duration>>,
 }
 
 impl Pulse {
     /// Sends one query every `period`. The response must be NOERROR with records.
     pub fn start(server: SocketAddr, question: Question, period: Duration) -> Self {
-        let ends = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&ends);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let began = Instant::now();
             let mut delays = Vec::new();
-            while !told.load(Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) {
                 // Counted from the intended send time: a slow response also delays the next query.
                 let due = began + period * u32::try_from(delays.len()).expect("a short test");
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -38,12 +38,12 @@ impl Pulse {
             }
             delays
         });
-        Self { ends, thread }
+        Self { stop, thread }
     }
 
     /// How long the responses took.
     pub fn end(self) -> Delays {
-        self.ends.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
         match self.thread.join() {
             Ok(delays) => Delays::new(delays),
             Err(panic) => std::panic::resume_unwind(panic),

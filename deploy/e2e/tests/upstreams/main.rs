@@ -1,10 +1,12 @@
 //! ringdns in front of real upstreams, Knot and Unbound: what a client sees when they are healthy,
 //! late, faulty or gone, and how soon; and that answers about the cluster never wait for them.
 //!
-//! Each fault has its own zone, which its own `forward` line sends to its own upstream.
+//! `fault.rs` lists the faults. Each has its own zone, which its own `forward` line sends to its own
+//! upstream.
+
+mod fault;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,11 +24,12 @@ use e2e::port;
 use e2e::pulse::Pulse;
 use e2e::query::Query;
 use e2e::question::Question;
-use e2e::relay::{Behaviour, Relay};
+use e2e::relay::Relay;
 use e2e::say::say;
 use e2e::server::{Kind, Server};
 use e2e::tools::Upstreams;
 use e2e::unbound::Unbound;
+use fault::{FAULTS, Fault, Seen, Upstream};
 
 /// How ringdns moves datagrams: by io_uring if allowed, and without.
 const WAYS: [[&str; 2]; 2] = [["--io", "auto"], ["--io", "mmsg"]];
@@ -37,7 +40,7 @@ const SERVER_NAME: &str = "resolver.example";
 /// Queries for each faulty upstream.
 const QUESTION_COUNT: usize = 20;
 
-/// How long cluster answers are measured beside each fault, and how many.
+/// How long cluster answers are measured beside each fault, and how often a query is sent.
 const PULSE_TIME: Duration = Duration::from_millis(400);
 const PULSE_PERIOD: Duration = Duration::from_micros(400);
 
@@ -47,126 +50,8 @@ const ASKED_MAX: usize = 4;
 /// How long a client waits: more than the five seconds that a query may take.
 const PATIENCE: Duration = Duration::from_secs(7);
 
-const AT_ONCE: Range<Duration> = Duration::ZERO..Duration::from_secs(1);
-
-/// All tries at one upstream have timed out: one or two tries of two seconds.
-const TIMED_OUT: Range<Duration> = Duration::from_millis(1_900)..Duration::from_secs(6);
-
 /// Held by tests that measure, and by those that would disturb them.
 static QUIET: Mutex<()> = Mutex::new(());
-
-/// What a client sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
-    Address,
-    /// TC without records.
-    Cut,
-    ServFail,
-}
-
-impl Seen {
-    fn of(answer: &Answer) -> Self {
-        let count = answer.records().count();
-        match (answer.rcode.as_str(), answer.answer.len(), count, answer.tc) {
-            ("NOERROR", 1, 1, false) => Self::Address,
-            ("NOERROR", 0, 0, true) => Self::Cut,
-            ("SERVFAIL", 0, 0, false) => Self::ServFail,
-            _ => panic!("neither an address, nor truncated, nor SERVFAIL: {answer:?}"),
-        }
-    }
-}
-
-/// The upstream's state.
-#[derive(Clone, Copy)]
-enum Upstream {
-    /// Knot, behind a relay with this behaviour.
-    Relayed(Behaviour),
-    /// Knot, killed: the kernel reports the port as closed.
-    Killed,
-    /// Knot, stopped by SIGSTOP: its kernel accepts queries that it never reads.
-    Stopped,
-    /// Unbound over TLS, stopped by SIGSTOP: its kernel accepts connections.
-    StoppedTls,
-}
-
-struct Fault {
-    /// Below `example.`
-    zone: &'static str,
-    what: &'static str,
-    upstream: Upstream,
-    /// Options of its `forward` line.
-    options: &'static str,
-    seen: Seen,
-    within: Range<Duration>,
-}
-
-const fn fault(
-    zone: &'static str,
-    what: &'static str,
-    upstream: Upstream,
-    seen: Seen,
-    within: Range<Duration>,
-) -> Fault {
-    Fault { zone, what, upstream, options: "", seen, within }
-}
-
-const LATE: Behaviour = Behaviour::Late(Duration::from_millis(300));
-const LATE_WITHIN: Range<Duration> = Duration::from_millis(300)..Duration::from_secs(2);
-
-const FAULTS: [Fault; 13] = [
-    fault("well", "is healthy", Upstream::Relayed(Behaviour::Honest), Seen::Address, AT_ONCE),
-    fault("late", "is late by 300 ms", Upstream::Relayed(LATE), Seen::Address, LATE_WITHIN),
-    fault("killed", "was killed", Upstream::Killed, Seen::ServFail, AT_ONCE),
-    fault("stopped", "was stopped", Upstream::Stopped, Seen::ServFail, TIMED_OUT),
-    fault("tls", "was stopped, over TLS", Upstream::StoppedTls, Seen::ServFail, TIMED_OUT),
-    fault("noise", "sends noise", Upstream::Relayed(Behaviour::Noise), Seen::ServFail, TIMED_OUT),
-    fault(
-        "ids",
-        "sends wrong ids",
-        Upstream::Relayed(Behaviour::WrongId),
-        Seen::ServFail,
-        TIMED_OUT,
-    ),
-    fault(
-        "names",
-        "sends wrong questions",
-        Upstream::Relayed(Behaviour::WrongQuestion),
-        Seen::ServFail,
-        TIMED_OUT,
-    ),
-    fault(
-        "clipped",
-        "clips answers",
-        Upstream::Relayed(Behaviour::Clipped),
-        Seen::ServFail,
-        AT_ONCE,
-    ),
-    fault(
-        "spoofed",
-        "is outrun by 16 forgeries an answer",
-        Upstream::Relayed(Behaviour::Spoofed),
-        Seen::Address,
-        AT_ONCE,
-    ),
-    fault(
-        "stuffed",
-        "adds other names' addresses",
-        Upstream::Relayed(Behaviour::Stuffed),
-        Seen::Address,
-        AT_ONCE,
-    ),
-    fault("cut", "cuts over UDP", Upstream::Relayed(Behaviour::Cut), Seen::Address, AT_ONCE),
-    Fault {
-        options: "truncated pass",
-        ..fault(
-            "pass",
-            "cuts, `truncated pass`",
-            Upstream::Relayed(Behaviour::Cut),
-            Seen::Cut,
-            AT_ONCE,
-        )
-    },
-];
 
 #[test]
 fn cluster_answers_do_not_wait_for_upstreams() {
@@ -220,7 +105,7 @@ fn check_faults(programs: &Upstreams, way: [&str; 2]) {
             let say_pulse = say_pulse(&beside);
             scope.spawn(move || {
                 let answers = clients.join().expect("clients");
-                let delays = check_fault(fault, &answers);
+                let delays = fault.check(&answers);
                 say(&format!(
                     "upstreams, {}: an upstream {}: {QUESTION_COUNT} × {:?}, {delays}; \
                      cluster answers meanwhile: {say_pulse}",
@@ -256,18 +141,6 @@ fn check_counts(relays: &[Relay], metrics: SocketAddr) {
         let count = metric(metrics, name, &[&to]);
         assert!(count >= QUESTION_COUNT as f64, "{name} of '{zone}' is {count}");
     }
-}
-
-fn check_fault(fault: &Fault, answers: &[Option<(Answer, Duration)>]) -> Delays {
-    let mut delays = Vec::new();
-    for answer in answers {
-        let (answer, delay) = answer.as_ref().expect("every client is answered");
-        let Fault { what, seen, within, .. } = fault;
-        assert_eq!(Seen::of(answer), *seen, "an upstream {what}: {answer:?}");
-        assert!(within.contains(delay), "an upstream {what}: answered after {delay:?}");
-        delays.push(*delay);
-    }
-    Delays::new(delays)
 }
 
 /// Over UDP, TCP and TLS, by a relay that records the transport, and by a resolver.
