@@ -90,8 +90,8 @@ impl Oracle<'_> {
             && (self.ask)(&Question::new(name, right_type)).rcode == "NOERROR"
     }
 
-    /// Theirs lacks the CNAME that CoreDNS gives for type CNAME; ours has it, and for the target
-    /// CoreDNS's response code and, if negative, its SOA.
+    /// Ours is the CNAME chain that CoreDNS gives for type CNAME, then CoreDNS's records for its
+    /// target, or an SOA and the target's response code if there are none; theirs has less of it.
     fn is_external_name(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
         let mut rest: BTreeSet<&Record> = ours.answer.iter().collect();
         let mut name = question.name.clone();
@@ -127,7 +127,7 @@ impl Oracle<'_> {
         has_empty_word(&name)
             && theirs.rcode == "NOERROR"
             && theirs.aa
-            && self.is_as_missing(&format!("_nobodys._nobodys.{service}"), question.rtype, ours)
+            && self.is_as_missing(&format!("_missing._missing.{service}"), question.rtype, ours)
     }
 
     fn is_label_in_reverse_zone(
@@ -141,7 +141,7 @@ impl Oracle<'_> {
         LABELS_IN_EACH_ZONE.iter().any(|label| name == format!("{label}.{zone}"))
             && theirs.rcode == "NOERROR"
             && theirs.aa
-            && self.is_as_missing(&format!("nobodys.{zone}"), question.rtype, ours)
+            && self.is_as_missing(&format!("missing.{zone}"), question.rtype, ours)
     }
 
     /// CoreDNS returns PTR records of another name: that of the address that it parsed.
@@ -158,7 +158,7 @@ impl Oracle<'_> {
         let known = theirs.data_of(Rtype::PTR);
         !known.is_empty()
             && known == (self.ask)(&Question::new(true_name, Rtype::PTR)).data_of(Rtype::PTR)
-            && self.is_as_missing(&format!("nobodys.{zone}"), question.rtype, ours)
+            && self.is_as_missing(&format!("missing.{zone}"), question.rtype, ours)
     }
 
     /// All of CoreDNS's PTR records point into namespaces that do not exist according to CoreDNS.
@@ -177,7 +177,7 @@ impl Oracle<'_> {
         let targets = theirs.data_of(Rtype::PTR);
         !targets.is_empty()
             && targets.into_iter().all(is_hidden)
-            && self.is_as_missing(&format!("nobodys.{zone}"), question.rtype, ours)
+            && self.is_as_missing(&format!("missing.{zone}"), question.rtype, ours)
     }
 
     /// Ours is CoreDNS's response to the name in lower case; in capitals CoreDNS responds

@@ -58,7 +58,7 @@ pub(crate) enum Headless {
     Plain,
     /// Endpoints with host names.
     StatefulSet,
-    /// Every combination of conditions of an endpoint.
+    /// Endpoints that are not ready, in each of the ways that there are.
     NotReady,
     /// One host name with addresses of both families.
     DualStack,

@@ -158,7 +158,7 @@ fn a_late_or_slow_plugin_delays_nothing_else() {
     poll(LIMIT, "other zones to be served", || is_there(&server));
     access.write("plugin", &format!("#!/bin/sh\n{prints}\n"));
     until_it_answers(&server, "a plugin that has become ready");
-    // A second run would start the next plugin too.
+    // Otherwise this server would run the next plugin too.
     drop(server);
 
     // The plugin waits for a file, as real ones do for a network.

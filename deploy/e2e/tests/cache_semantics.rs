@@ -136,8 +136,9 @@ impl Report {
                 };
                 let (theirs, ours) = (count(coredns), count(ringdns));
                 if theirs != ours {
-                    self.wrong
-                        .push(format!("{zone}: {name} is {theirs} of CoreDNS's, {ours} of ours"));
+                    self.wrong.push(format!(
+                        "{zone}: {name} is {theirs} for CoreDNS, {ours} for ringdns"
+                    ));
                 }
             }
         }

@@ -53,22 +53,22 @@ fn a_question_is_in_flight_once() {
         for round in 1..=2 {
             scene.relay.forget();
             let answers = ask_at_once(server.address(), &distinct, PATIENCE);
-            let mut asked = scene.relay.queries();
+            let mut received = scene.relay.queries();
             // If a datagram was lost, the upstream's health is checked too.
-            asked.retain(|asked| asked.question.rtype == Rtype::A);
+            received.retain(|query| query.question.rtype == Rtype::A);
             let upstream: BTreeSet<String> =
-                asked.iter().map(|asked| asked.question.key()).collect();
+                received.iter().map(|query| query.question.key()).collect();
             say(&format!(
                 "crowds, {shards} shard(s), round {round}: 1,000 clients queried 1,000 names: {}; \
                  upstream {} queries for {} names",
                 Counted::of(&answers),
-                asked.len(),
+                received.len(),
                 upstream.len(),
             ));
             assert_eq!(Counted::of(&answers).addresses, 1_000);
-            assert_eq!((asked.len(), upstream.len()), (1_000, 1_000));
-            check_unpredictable("ids", asked.iter().map(|asked| asked.id));
-            check_unpredictable("ports", asked.iter().map(|asked| asked.port));
+            assert_eq!((received.len(), upstream.len()), (1_000, 1_000));
+            check_unpredictable("ids", received.iter().map(|query| query.id));
+            check_unpredictable("ports", received.iter().map(|query| query.port));
 
             scene.relay.forget();
             let answers = ask_at_once(server.address(), &same, PATIENCE);
@@ -171,8 +171,9 @@ fn a_flood_evicts_no_popular_names_and_bounds_memory() {
     flood(32..96);
     let delays = pulse.end();
     let (kib, entries, hits) = (server.resident_kib(), entries(), hits() - hits_before);
-    let asked = scene.relay.queries();
-    let of_popular = asked.iter().filter(|asked| asked.question.key().contains("popular")).count();
+    let received = scene.relay.queries();
+    let of_popular =
+        received.iter().filter(|query| query.question.key().contains("popular")).count();
     say(&format!(
         "crowds, a flood of {} names through a full cache: of {} queries for popular names \
          {hits} were hits, and {of_popular} of all went upstream; {entries_before} entries became \

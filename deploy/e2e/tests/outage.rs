@@ -24,7 +24,7 @@ use serde_json::json;
 /// off while they fail.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 
-/// The settings of the Corefile below.
+/// `startup_timeout` of the Corefile below.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time for a process to start and bind its sockets, on top of what it waits for.
@@ -82,10 +82,10 @@ fn an_api_server_that_returns_is_caught_up_with() {
     cluster.start_api_server();
     let began = Instant::now();
     let answered = |name: &str| server.answer(&in_default(name));
-    poll(RECOVERY_LIMIT, "a Service made meanwhile", || {
+    poll(RECOVERY_LIMIT, "a Service created meanwhile", || {
         (!answered("meanwhile").answer.is_empty()).then_some(())
     });
-    poll(RECOVERY_LIMIT, "a Service deleted meanwhile to go", || {
+    poll(RECOVERY_LIMIT, "a Service deleted meanwhile to disappear", || {
         answered("before").is_nxdomain().then_some(())
     });
     say(&format!(
@@ -94,7 +94,7 @@ fn an_api_server_that_returns_is_caught_up_with() {
         began.elapsed()
     ));
     cluster.objects().create(&service("after", "10.96.1.3"));
-    poll(RECOVERY_LIMIT, "a Service made afterwards", || {
+    poll(RECOVERY_LIMIT, "a Service created afterwards", || {
         (!answered("after").answer.is_empty()).then_some(())
     });
 
@@ -129,7 +129,10 @@ fn a_server_starts_without_an_api_server() {
     });
     let bound = began.elapsed();
     assert_eq!(first.rcode, "SERVFAIL", "before the first sync: {first:?}");
-    assert!(bound >= STARTUP_TIMEOUT, "sockets were bound after {bound:?} without a cluster");
+    assert!(
+        bound >= STARTUP_TIMEOUT,
+        "without a cluster, the sockets were bound after only {bound:?}"
+    );
     let nothing = server.answer(&in_default("nothing"));
     assert_eq!(nothing.rcode, "SERVFAIL", "a name is not missing before the first sync");
     assert_eq!(http::status(ready, "/ready").expect("/ready"), 503);
