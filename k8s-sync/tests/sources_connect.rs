@@ -1,5 +1,5 @@
-//! How an API server is asked, over real connections: what arrives there, and what is tried again
-//! until it works.
+//! Requests to an API server over real connections: what the server receives, and retries until it
+//! works.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -19,17 +19,17 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use wire::kubernetes::PodMode;
 
-/// How long anything may take that must happen.
+/// Upper bound for anything that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a server was asked first, in lower case, and by which name over TLS.
+/// The head of the first request, in lower case, and the server name sent over TLS.
 #[derive(Debug)]
 struct Asked {
     head: String,
     name: Option<String>,
 }
 
-/// The certificate of the server, of itself.
+/// The self-signed certificate of the server.
 struct Identity {
     pem: String,
     certificate: CertificateDer<'static>,
@@ -48,7 +48,7 @@ fn identity() -> &'static Identity {
     })
 }
 
-/// Answers each request with an error. Its thread ends with the test's process.
+/// Answers each request with an error. The thread ends with the test process.
 fn serve(is_tls: bool) -> (SocketAddr, Receiver<Asked>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -56,7 +56,7 @@ fn serve(is_tls: bool) -> (SocketAddr, Receiver<Asked>) {
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-            // A client that gives up is none of the server's concern.
+            // A client that gives up is not the server's problem.
             let _ = if is_tls {
                 let mut tls = StreamOwned::new(ServerConnection::new(tls()).expect("TLS"), stream);
                 let head = exchange(&mut tls);
@@ -95,7 +95,7 @@ fn read_head(stream: &mut impl Read) -> String {
     String::from_utf8_lossy(&head).into_owned()
 }
 
-/// A proxy that passes on one connection at a time, and tells what it was asked.
+/// A proxy for one connection at a time. It reports the requests it gets.
 fn proxy() -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -113,7 +113,7 @@ fn proxy() -> (SocketAddr, Receiver<String>) {
     (address, asked)
 }
 
-/// The same for SOCKS 5 (RFC 1928), without authentication and for IPv4 alone.
+/// A SOCKS 5 proxy (RFC 1928), without authentication and for IPv4 only.
 fn socks_proxy() -> (SocketAddr, Receiver<SocketAddr>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -143,7 +143,7 @@ fn pass_on(mut client: TcpStream, mut server: TcpStream) {
     std::thread::spawn(move || std::io::copy(&mut server, &mut client));
 }
 
-/// A watch that runs, and the folder that its kubeconfig lies in.
+/// A running watch and the folder of its kubeconfig.
 struct Running {
     folder: TempDir,
     status: Arc<SourceStatus>,
@@ -166,7 +166,7 @@ impl Running {
             Ok(WebPkiServerVerifier::builder(Arc::new(roots)).build()?)
         });
         let (sender, events) = tokio::sync::mpsc::channel(4);
-        // It ends with the receiver.
+        // The thread ends when the receiver is dropped.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(watch.run(sender));
@@ -180,9 +180,9 @@ impl Running {
         path
     }
 
-    /// Waits until the source's trouble is this one.
+    /// Waits until the source reports this error.
     #[track_caller]
-    fn until_trouble(&self, part: &str) {
+    fn until_error(&self, part: &str) {
         let deadline = std::time::Instant::now() + PATIENCE;
         loop {
             let error = self.status.reports().into_iter().find_map(|report| report.error);
@@ -220,7 +220,7 @@ fn kubeconfig(cluster: &str, user: &str) -> String {
 }
 
 #[test]
-fn what_arrives_at_the_server() {
+fn requests_that_the_server_receives() {
     #[track_caller]
     fn check(is_tls: bool, server: &str, more: &str, user: &str, heads: &[&str]) -> Asked {
         let (address, asked) = serve(is_tls);
@@ -263,7 +263,7 @@ fn what_arrives_at_the_server() {
         "as: me",
         &["get /k8s/c-1/api/v1/", "impersonate-user: me\r\n"],
     );
-    // Over plain http goes no token.
+    // No token goes over plain http.
     for server in ["http://AT", "AT"] {
         let asked = check(false, server, "", "tokenFile: token", &["get /api/v1/"]);
         assert!(!asked.head.contains("authorization"), "{asked:?}");
@@ -287,7 +287,7 @@ fn through_a_proxy() {
     let asked = asked.recv_timeout(PATIENCE).expect("a request");
     assert!(asked.head.contains("authorization: bearer secret\r\n"), "{asked:?}");
     assert!(!asked.head.contains("proxy-authorization"), "{asked:?}");
-    running.until_trouble(&format!("https://{server} through the proxy http://{proxy}: "));
+    running.until_error(&format!("https://{server} through the proxy http://{proxy}: "));
 }
 
 #[test]
@@ -303,38 +303,38 @@ fn through_a_socks_proxy() {
     assert_eq!(connected.recv_timeout(PATIENCE).expect("a connection"), server);
     let asked = asked.recv_timeout(PATIENCE).expect("a request");
     assert!(asked.head.contains("authorization: bearer secret\r\n"), "{asked:?}");
-    running.until_trouble(&format!("https://{server} through the proxy socks5://{proxy}: "));
+    running.until_error(&format!("https://{server} through the proxy socks5://{proxy}: "));
 }
 
 #[test]
-fn what_fails_is_tried_again_until_it_works() {
+fn failures_are_retried_until_it_works() {
     let (server, asked) = serve(true);
     let running = Running::start(|_| {});
-    running.until_trouble("kubeconfig: No such file");
+    running.until_error("kubeconfig: No such file");
     running.write("kubeconfig", "clusters: [");
-    running.until_trouble("/kubeconfig: ");
+    running.until_error("/kubeconfig: ");
     let cluster = format!("server: 'https://{server}', certificate-authority: ca.crt");
     running.write("kubeconfig", &kubeconfig(&cluster, "tokenFile: token"));
-    running.until_trouble("/token: No such file");
+    running.until_error("/token: No such file");
     let user = "exec: {apiVersion: client.authentication.k8s.io/v1, command: ./plugin}";
     running.write("kubeconfig", &kubeconfig(&cluster, user));
-    running.until_trouble("there is no such program");
+    running.until_error("no such program");
     let plugin = running.write("next", "#!/bin/sh\necho not yet >&2; exit 1\n");
     std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).expect("a file");
     let place = running.folder.path().join("plugin");
     std::fs::rename(&plugin, &place).expect("a file");
-    running.until_trouble("exit status: 1: not yet");
+    running.until_error("exit status: 1: not yet");
     let works = "#!/bin/sh\necho '{\"status\": {\"token\": \"secret\"}}'\n";
     let plugin = running.write("next", works);
     std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).expect("a file");
     std::fs::rename(&plugin, &place).expect("a file");
     let asked = asked.recv_timeout(PATIENCE).expect("a request");
     assert!(asked.head.contains("authorization: bearer secret\r\n"), "{asked:?}");
-    running.until_trouble(&format!("https://{server}: "));
+    running.until_error(&format!("https://{server}: "));
 }
 
 #[test]
-fn a_token_that_is_rotated_is_the_next_one_sent() {
+fn a_rotated_token_is_sent_next() {
     let (server, asked) = serve(true);
     let cluster = format!("server: 'https://{server}', certificate-authority: ca.crt");
     let running = Running::start(|folder| {
@@ -349,7 +349,7 @@ fn a_token_that_is_rotated_is_the_next_one_sent() {
         .find(|asked| !asked.head.contains("bearer first\r\n"))
         .expect("another request");
     assert!(rotated.head.contains("bearer second\r\n"), "{rotated:?}");
-    // Gone: the last one counts (kubernetes#68164).
+    // Once the file is gone, the last token counts (kubernetes#68164).
     std::fs::remove_file(running.folder.path().join("token")).expect("a file");
     let after = std::iter::from_fn(|| asked.recv_timeout(PATIENCE).ok()).nth(4).expect("a request");
     assert!(after.head.contains("bearer second\r\n"), "{after:?}");

@@ -1,9 +1,9 @@
-//! Clients of the API server: made from what the Corefile says, one after the other, until one
+//! Makes clients of the API server from the settings of the Corefile, one after the other until one
 //! works.
 //!
-//! What is asked and as whom is decided in `access`; here it becomes a stack of services.
-//! Invariant: nothing is sent, and no program run, before somebody awaits a client; whatever fails
-//! is tried again.
+//! `access` decides which server to ask and with which credentials; here that becomes a stack of
+//! services. Invariant: nothing is sent and no program is run before a client is awaited. Every
+//! failure is retried.
 
 mod access;
 mod credentials;
@@ -43,23 +43,22 @@ use credentials::Credentials;
 use proxy::{Proxy, ProxyProtocol};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A server that is gone without a word is noticed by the kernel after 15 s and three probes.
+/// The kernel detects a vanished server after 15 s and three probes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
-/// Connections that were idle for longer are not used again: what made a watch silent has frozen
-/// them too.
+/// Connections idle for longer are not reused: whatever made a watch silent has frozen them too.
 const IDLE_MAX: Duration = Duration::from_secs(5);
-/// Between tries to make the first client. A plugin may be run for each.
+/// Pause between attempts to make the first client. Each attempt may run a plugin.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// A cause that stays is told again after this long, as `status` does.
+/// A persistent cause is logged again after this long, as in `status`.
 const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
-/// client-go's limits, where only one of qps and burst is given.
+/// client-go's limits, used if only one of qps and burst is set.
 const QPS_DEFAULT: u32 = 5;
 const BURST_DEFAULT: u32 = 10;
 
-/// The API server cannot be asked: what is at fault lies on this side.
+/// The client cannot be made: the fault is on this side.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectError {
     /// The setting or file at fault.
@@ -76,11 +75,11 @@ impl std::fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// A cause, before it is known in which file or setting it lies.
+/// A fault whose setting or file is not known yet.
 #[derive(Debug)]
 struct SettingError {
     cause: String,
-    /// Where it is another than for most faults of that file.
+    /// For a next step other than the usual one of that setting.
     next_step: Option<&'static str>,
 }
 
@@ -97,25 +96,26 @@ impl<T: Into<String>> From<T> for SettingError {
     }
 }
 
-/// Makes clients. All kinds share the latest, so that an exec plugin is run once for all of them.
+/// Makes clients. All kinds share the latest client, so that an exec plugin runs once for all of
+/// them.
 pub(super) struct Connector {
     server: ApiServer,
     verifier: Verifier,
     status: Arc<SourceStatus>,
-    /// Held while a client is being made: the others wait for the same one.
+    /// Locked while a client is being made. Other tasks wait for the same client.
     latest: Mutex<Latest>,
 }
 
 #[derive(Default)]
 struct Latest {
     client: Option<NumberedClient>,
-    /// When the last try failed, and why: whoever waited for it shares what came of it.
+    /// When and why the last attempt failed. Tasks that waited for it share the result.
     failed: Option<(Instant, ConnectError)>,
-    /// What was told about the settings when it was made: only what is new is told again.
+    /// Notes logged so far. Only new notes are logged.
     notes: Vec<String>,
 }
 
-/// A client, and how many were made before it.
+/// A client and its sequence number.
 #[derive(Clone)]
 pub(super) struct NumberedClient {
     pub(super) client: Client,
@@ -127,10 +127,10 @@ impl Connector {
         Self { server, verifier, status, latest: Mutex::default() }
     }
 
-    /// The first client, however long that takes: until then the source cannot be read, and
+    /// Waits for the first client, however long it takes. Until then the source cannot be read;
     /// everything else is served.
     pub(super) async fn first(&self) -> NumberedClient {
-        let mut told: Option<(String, Instant)> = None;
+        let mut logged: Option<(String, Instant)> = None;
         let mut pause = PAUSE_MIN;
         loop {
             let error = match self.client(None).await {
@@ -138,26 +138,30 @@ impl Connector {
                 Err(error) => error,
             };
             let text = error.to_string();
-            let is_told = told
+            let is_logged = logged
                 .as_ref()
                 .is_some_and(|(last, at)| *last == text && at.elapsed() < REPEAT_LOG_AFTER);
-            if !is_told {
+            if !is_logged {
                 let next_step = &*error.next_step;
-                tracing::warn!(error = text, next_step, "the API server cannot be asked yet");
-                told = Some((text.clone(), Instant::now()));
+                tracing::warn!(
+                    error = text,
+                    next_step,
+                    "cannot make a client of the API server yet"
+                );
+                logged = Some((text.clone(), Instant::now()));
             }
             self.status.wanted().for_each(|kind| kind.set_failure(text.clone()));
-            // Replicas that began together do not go on together.
+            // Jitter: replicas that start together must not retry together.
             tokio::time::sleep(pause.mul_f64(0.5 + super::random() / 2.0)).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
-    /// A client that is not `used`, which has failed or does not exist yet. Reads every file anew,
-    /// and so takes up credentials that were rotated.
+    /// A client other than `used`, which has failed or does not exist yet. Reads every file again,
+    /// so it picks up rotated credentials.
     ///
     /// # Errors
-    /// What is set cannot be used now.
+    /// The current settings cannot be used.
     pub(super) async fn client(
         &self,
         used: Option<&NumberedClient>,
@@ -179,14 +183,14 @@ impl Connector {
         made
     }
 
-    /// Reads the files, of which one may hang, where nothing else does: one thread for each
-    /// connector, since others wait for `latest`.
+    /// Reads the files on a thread of their own, because reading one may hang. There is one such
+    /// thread per connector, because other tasks wait for `latest`.
     async fn load(&self) -> Result<Access, ConnectError> {
         let server = self.server.clone();
         let load = move || Access::load(&server, &Environment::of_process());
         tokio::task::spawn_blocking(load).await.unwrap_or_else(|error| {
             let what = "settings of the kubernetes block".to_owned();
-            let next_step = "none: it is tried again".into();
+            let next_step = "none: ringdns keeps trying".into();
             Err(ConnectError { what, cause: error.to_string(), next_step })
         })
     }
@@ -208,12 +212,12 @@ impl Connector {
 
 #[cfg(test)]
 impl Connector {
-    /// One that has a client already.
+    /// A connector that already has a client.
     pub(super) fn having(client: Client, status: Arc<SourceStatus>) -> Self {
         Self::having_beside(client, ApiServer::default(), status)
     }
 
-    /// One whose next client asks this server.
+    /// A connector whose next client uses this server.
     pub(super) fn having_beside(
         client: Client,
         server: ApiServer,
@@ -254,7 +258,7 @@ fn build(
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    // Without it each new watch begins 40 ms late.
+    // Otherwise each new watch begins 40 ms late.
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(KEEPALIVE_AFTER));
     tcp.set_keepalive_interval(Some(KEEPALIVE_EVERY));
@@ -273,7 +277,7 @@ fn build(
             })
         }
         Some(Proxy { url, way: ProxyProtocol::Tunnel(auth) }) => {
-            // As in Go, a proxy that is spoken to over TLS is trusted as the API server is.
+            // As in Go, a proxy reached over TLS is trusted like the API server.
             let tunnel = Tunnel::new(url, HttpsConnector::from((tcp, tls)));
             stack.over(match auth {
                 Some(auth) => tunnel.with_auth(auth),
@@ -283,7 +287,7 @@ fn build(
     }
 }
 
-/// What stands above the connections.
+/// Builds the layers above the connections.
 struct Stack<'a> {
     tls: Arc<ClientConfig>,
     name: Option<ServerName<'static>>,
@@ -293,8 +297,8 @@ struct Stack<'a> {
 }
 
 impl Stack<'_> {
-    /// kube's own client stack without its retries (up to 80 s, unseen; ours are in `recovery`) and
-    /// its log lines, and with credentials, trust and proxies as client-go has them.
+    /// kube's own client stack without its log lines and its retries (hidden, up to 80 s; ours are
+    /// in `recovery`), and with credentials, trust and proxies as in client-go.
     fn over<C>(self, connector: C) -> Result<Client, SettingError>
     where
         C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + Sync + 'static,
@@ -315,7 +319,7 @@ impl Stack<'_> {
         let connector = tls.enable_http1().wrap_connector(connector);
         let mut http = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
         http.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_MAX);
-        // Limits count requests until the answer begins, as CoreDNS's do: a running watch does not
+        // Limits count a request until its response begins, as in CoreDNS: a running watch does not
         // count.
         let rate = rate_limit(self.server).map(|(count, per)| RateLimitLayer::new(count, per));
         let in_flight = self.server.max_inflight.filter(|max| *max > 0);
@@ -350,7 +354,7 @@ async fn authorized(
 }
 
 /// `apiserver_qps` and `apiserver_burst` as requests per duration: `burst` requests in the time
-/// that `qps` gives them. Without either there is no limit. Zero means the default, as in CoreDNS.
+/// that `qps` allows for them. No limit if neither is set. Zero means the default, as in CoreDNS.
 fn rate_limit(server: &ApiServer) -> Option<(u64, Duration)> {
     let qps = server.qps.filter(|qps| *qps > 0);
     let burst = server.burst.filter(|burst| *burst > 0);
@@ -361,7 +365,7 @@ fn rate_limit(server: &ApiServer) -> Option<(u64, Duration)> {
     Some((u64::from(burst), Duration::from_secs_f64(f64::from(burst) / f64::from(qps))))
 }
 
-/// An error and what caused it, each said once.
+/// An error and its causes, without repetitions.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,8 +1,8 @@
-//! What a client asks, of whom and as whom: kubeconfig, else endpoint (+ tls), else the service
-//! account, by client-go's rules.
+//! Decides which server to ask and with which credentials: kubeconfig, else endpoint (+ tls), else
+//! the service account, by client-go's rules.
 //!
-//! Nothing is sent here, and no program is run; every file is read anew. Invariant: over plain http
-//! go no credentials.
+//! Nothing is sent and no program is run here; every file is read again on each call. Invariant: no
+//! credentials go over plain http.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -23,43 +23,43 @@ use crate::options::{ApiServer, ClientTls};
 
 /// Where a pod finds its service account.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// What the process's environment may say about the API server.
+/// Environment variables that locate the API server.
 const SERVICE_VARIABLES: [&str; 2] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
 
-/// What stands around the process and not in the Corefile.
+/// Settings of the process that are not in the Corefile.
 pub(super) struct Environment {
     variables: HashMap<&'static str, String>,
-    /// A folder.
+    /// The folder of the service account.
     service_account: PathBuf,
 }
 
-/// All that a client needs to know.
+/// Everything that a client needs.
 pub(super) struct Access {
-    /// http or https, authority and path.
+    /// Scheme (http or https), authority and path.
     pub(super) url: Uri,
-    /// Of https.
+    /// Present for https only.
     pub(super) tls: Option<Tls>,
     pub(super) credentials: Credentials,
-    /// Only whom to act as.
+    /// Contains only whom to impersonate.
     pub(super) impersonated: AuthInfo,
     pub(super) proxy: Option<Proxy>,
-    /// What is not done as one might expect, for the log.
+    /// Surprises in the settings, for the log.
     pub(super) notes: Vec<String>,
 }
 
-/// How both sides prove who they are.
+/// How both sides authenticate.
 #[derive(Default)]
 pub(super) struct Tls {
     pub(super) trust: Trust,
-    /// To be sent and found in the certificate, if it is not the host of the URL.
+    /// Sent to the server and required in its certificate. `None` if it is the host of the URL.
     pub(super) server_name: Option<ServerName<'static>>,
     pub(super) identity: Option<Identity>,
 }
 
-/// Whose certificates are trusted.
+/// Which server certificates are trusted.
 #[derive(Default)]
 pub(super) enum Trust {
-    /// The machine's authorities.
+    /// The CAs of the system.
     #[default]
     System,
     Given(Vec<CertificateDer<'static>>),
@@ -67,7 +67,7 @@ pub(super) enum Trust {
     Anyone,
 }
 
-/// A client's certificate with those that lead to its authority, and its key.
+/// A client's key and its certificate chain.
 pub(super) struct Identity {
     pub(super) certificates: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
@@ -88,7 +88,7 @@ impl Environment {
         Self { variables, service_account: service_account.to_path_buf() }
     }
 
-    /// The first of these that is set and not empty.
+    /// The first of these variables that is set and not empty.
     pub(super) fn variable(&self, names: &[&'static str]) -> Option<&str> {
         let mut values = names.iter().filter_map(|name| self.variables.get(name));
         values.find(|value| !value.is_empty()).map(String::as_str)
@@ -97,7 +97,7 @@ impl Environment {
 
 impl Access {
     /// # Errors
-    /// What is set cannot be used: the error names the setting or file.
+    /// The settings cannot be used. The error names the setting or file.
     pub(super) fn load(
         server: &ApiServer,
         environment: &Environment,
@@ -108,7 +108,7 @@ impl Access {
             (None, None) => from_service_account(environment)?,
         };
         if access.proxy.is_some() {
-            // Where none is said, CONNECT asks for that of https.
+            // CONNECT needs a port; without one it would assume that of https.
             access.url = url::with_port(access.url);
         }
         Ok(access)
@@ -128,7 +128,7 @@ fn from_kubeconfig(
     let next_step = "try `kubectl get namespaces` with the same --kubeconfig and --context";
     let failed = |fault: SettingError| fault.of(&what, next_step);
     let bytes = std::fs::read(file).map_err(|error| {
-        let next_step = "is it mounted there, and may the user that ringdns runs as read it?";
+        let next_step = "is it mounted there, and can the user that runs ringdns read it?";
         failed(SettingError { cause: error.to_string(), next_step: Some(next_step) })
     })?;
     let text = text_of(bytes).map_err(|cause| failed(cause.into()))?;
@@ -138,7 +138,7 @@ fn from_kubeconfig(
         SelectedContext::Entries(entries) => from_entries(*entries, environment).map_err(failed),
         SelectedContext::Nothing(cause) if is_in_cluster(environment) => {
             let mut access = from_service_account(environment)?;
-            access.notes.push(format!("{what}: {cause}; the pod's service account is taken"));
+            access.notes.push(format!("{what}: {cause}; using the pod's service account"));
             Ok(access)
         }
         SelectedContext::Nothing(cause) => Err(failed(cause.into())),
@@ -165,12 +165,11 @@ fn from_entries(
     let mut access = Access { proxy, ..Access::anonymous(url) };
     access.impersonated = impersonated(&mut user);
     if access.url.scheme() == Some(&Scheme::HTTP) {
-        // client-go keeps silent about it.
+        // client-go drops them silently.
         if user.has_credentials() {
             access.notes.push(format!(
-                "the credentials of the kubeconfig are not sent to {}, since they could be read \
-                 on the way; \
-                 write https:// unless that is a `kubectl proxy`",
+                "the credentials of the kubeconfig are not sent to {}, because plain http would \
+                 expose them; write https:// unless it is a `kubectl proxy`",
                 access.url
             ));
         }
@@ -180,7 +179,7 @@ fn from_entries(
         None => None,
         Some(certificate) => {
             let key = load("client-key", &user.client_key, &user.client_key_data)?
-                .ok_or("client-certificate is set and client-key is not")?;
+                .ok_or("client-certificate is set but client-key is not")?;
             Some(Identity::parse(&certificate, &key)?)
         }
     };
@@ -188,7 +187,7 @@ fn from_entries(
     let trust = match (authority, cluster.insecure_skip_tls_verify) {
         (Some(_), true) => {
             return Err(
-                "certificate-authority and insecure-skip-tls-verify exclude each other".into()
+                "certificate-authority and insecure-skip-tls-verify are mutually exclusive".into(),
             );
         }
         (Some(pem), false) => Trust::Given(certificates("certificate-authority", &pem)?),
@@ -224,7 +223,7 @@ fn from_endpoint(
     match files {
         Some(files) if is_https => access.tls = Some(tls_of_files(files)?),
         Some(_) => access.notes.push(format!(
-            "`tls` is without effect, since {} is plain http: write https:// if it speaks TLS",
+            "`tls` has no effect because {} is plain http: write https:// if the server uses TLS",
             access.url
         )),
         None if is_https => access.tls = Some(Tls::default()),
@@ -258,7 +257,7 @@ fn is_in_cluster(environment: &Environment) -> bool {
         && environment.service_account.join("token").is_file()
 }
 
-/// Of its folder, `namespace` is not needed, and `ca.crt` may be missing.
+/// The folder's `namespace` is not needed, and `ca.crt` may be missing.
 fn from_service_account(environment: &Environment) -> Result<Access, ConnectError> {
     let failed = |fault: SettingError| {
         let next_step = "in a cluster, check that automountServiceAccountToken is not false; \
@@ -278,14 +277,15 @@ fn from_service_account(environment: &Environment) -> Result<Access, ConnectErro
     access.credentials = Credentials::of_file(token, None).map_err(failed)?;
     let file = environment.service_account.join("ca.crt");
     let authority = std::fs::read(&file).map_err(|error| error.to_string());
-    let authority = authority.and_then(|pem| certificates("it", &pem).map_err(|fault| fault.cause));
+    let authority =
+        authority.and_then(|pem| certificates("the file", &pem).map_err(|fault| fault.cause));
     let trust = match authority {
         Ok(authority) => Trust::Given(authority),
         Err(cause) => {
             let file = file.display();
             access.notes.push(format!(
-                "the cluster's CA cannot be read from {file}: {cause}; the machine's own are \
-                 trusted instead"
+                "cannot read the cluster's CA from {file}: {cause}; trusting the system's CAs \
+                 instead"
             ));
             Trust::System
         }
@@ -294,13 +294,15 @@ fn from_service_account(environment: &Environment) -> Result<Access, ConnectErro
     Ok(access)
 }
 
-/// A file, or base64 in the kubeconfig, which counts more. `None`: neither.
+/// Inline base64 data of the kubeconfig, else a file. `None` if neither is set.
 fn load(name: &str, file: &str, data: &str) -> Result<Option<Vec<u8>>, SettingError> {
     if !data.is_empty() {
-        // Go takes lines; indentation that YAML leaves in is no better reason to fail.
+        // Go accepts line breaks. Accept the indentation that YAML leaves in as well.
         let data: String = data.split_ascii_whitespace().collect();
         let decoded = BASE64_STANDARD.decode(data);
-        return Ok(Some(decoded.map_err(|error| format!("{name}-data is no base64: {error}"))?));
+        return Ok(Some(
+            decoded.map_err(|error| format!("{name}-data is not valid base64: {error}"))?,
+        ));
     }
     if file.is_empty() {
         return Ok(None);
@@ -309,13 +311,13 @@ fn load(name: &str, file: &str, data: &str) -> Result<Option<Vec<u8>>, SettingEr
     Ok(Some(read))
 }
 
-/// The certificates in `pem`; what stands between them is passed over, as in Go.
+/// The certificates in `pem`. Other text is skipped, as in Go.
 fn certificates(name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SettingError> {
     let found: Vec<_> = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect();
     match found.is_empty() {
         false => Ok(found),
         true => Err(format!(
-            "{name} holds no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----"
+            "{name} contains no PEM certificate, which begins with -----BEGIN CERTIFICATE-----"
         )
         .into()),
     }
@@ -327,11 +329,11 @@ impl Identity {
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
             let is_encrypted = key.windows(9).any(|word| word == b"ENCRYPTED");
             if is_encrypted {
-                "client-key is encrypted: `openssl pkey -in KEY -out PLAIN` takes the passphrase \
-                 off"
-                .to_owned()
+                "client-key is encrypted: `openssl pkey -in KEY -out PLAIN` removes the \
+                 passphrase"
+                    .to_owned()
             } else {
-                format!("client-key holds no private key in PEM: {error}")
+                format!("client-key contains no PEM private key: {error}")
             }
         })?;
         Ok(Self { certificates, key })
@@ -350,7 +352,7 @@ impl Access {
         }
     }
 
-    /// Whom it is that is asked, for the log.
+    /// Names the server and the proxy, for the log.
     pub(super) fn server(&self) -> String {
         let url = self.url.to_string();
         let url = url.trim_end_matches('/');
@@ -372,7 +374,7 @@ fn impersonated(user: &mut KubeconfigUser) -> AuthInfo {
     }
 }
 
-/// Windows editors write UTF-16, and UTF-8 with a mark before it.
+/// Decodes UTF-8 and UTF-16. Windows editors write UTF-16, and UTF-8 with a byte order mark.
 fn text_of(bytes: Vec<u8>) -> Result<String, &'static str> {
     let utf_16 = |unit: fn([u8; 2]) -> u16| {
         let (units, _) = bytes[2..].as_chunks();
@@ -384,5 +386,5 @@ fn text_of(bytes: Vec<u8>) -> Result<String, &'static str> {
         [0xEF, 0xBB, 0xBF, rest @ ..] => String::from_utf8(rest.to_vec()).ok(),
         _ => String::from_utf8(bytes).ok(),
     };
-    text.ok_or("it is no text in UTF-8 or UTF-16")
+    text.ok_or("the file is not UTF-8 or UTF-16 text")
 }

@@ -1,8 +1,8 @@
-//! Who asks: the `Authorization` of each request, by client-go's order: token file, token, basic,
-//! exec plugin.
+//! The `Authorization` header of each request, in client-go's order: token file, token, basic, exec
+//! plugin.
 //!
-//! A certificate that proves it in the handshake goes beside all of these but the plugin, which it
-//! makes needless.
+//! A client certificate is sent in the handshake in addition to these, except that it replaces the
+//! plugin.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -22,16 +22,16 @@ pub(super) enum Credentials {
     Plugin(Plugin),
 }
 
-/// A token that is read for each request, since whoever rotates it tells nobody.
+/// A token file that is read for each request, because rotation is not announced.
 pub(super) struct TokenFile {
     file: PathBuf,
-    /// What it held when it could be read last: some files are removed once they have been read
+    /// The last token that was read: some files are removed after they have been read
     /// (kubernetes#68164).
     last: Mutex<HeaderValue>,
 }
 
 impl Credentials {
-    /// `authority`: the certificate of the cluster's, for a plugin that wants to know.
+    /// `authority`: the CA of the cluster, for plugins that ask for it.
     pub(super) fn of(
         user: &KubeconfigUser,
         cluster: &KubeconfigCluster,
@@ -40,12 +40,14 @@ impl Credentials {
         let has_basic = !user.username.is_empty() || !user.password.is_empty();
         let has_token = !user.token.is_empty() || !user.token_file.is_empty();
         match (&user.auth_provider, &user.exec) {
-            (Some(_), Some(_)) => return Err("auth-provider and exec exclude each other".into()),
+            (Some(_), Some(_)) => {
+                return Err("auth-provider and exec are mutually exclusive".into());
+            }
             (Some(provider), None) if !has_basic && !has_token => return of_provider(provider),
             (Some(_), None) | (None, _) => {}
         }
         if has_basic && has_token {
-            return Err("a token and a username exclude each other".into());
+            return Err("a token and a username are mutually exclusive".into());
         }
         if has_basic {
             let (name, password) = (&user.username, &user.password);
@@ -69,7 +71,7 @@ impl Credentials {
         }
     }
 
-    /// `token` counts while the file cannot be read.
+    /// `token` is used while the file cannot be read.
     pub(super) fn of_file(file: PathBuf, token: Option<&str>) -> Result<Self, SettingError> {
         let last = match (read(&file), token) {
             (Ok(header), _) => header,
@@ -79,7 +81,7 @@ impl Credentials {
         Ok(Self::File(TokenFile { file, last: Mutex::new(last) }))
     }
 
-    /// Of the next request.
+    /// The header of the next request.
     pub(super) async fn header(&self) -> Result<Option<HeaderValue>, ConnectError> {
         match self {
             Self::Anonymous => Ok(None),
@@ -101,7 +103,7 @@ impl TokenFile {
 }
 
 impl KubeconfigUser {
-    /// Whether there is something that must not be sent over plain http.
+    /// Whether the user has anything that must not be sent over plain http.
     pub(super) fn has_credentials(&self) -> bool {
         let texts = [&self.token, &self.token_file, &self.username, &self.password];
         texts.into_iter().any(|text| !text.is_empty())
@@ -110,7 +112,7 @@ impl KubeconfigUser {
     }
 }
 
-/// client-go has taken these out, or refreshes them in ways that need a library of its own for
+/// client-go has removed some of these. Others are refreshed in ways that would need one library
 /// each.
 fn of_provider(provider: &AuthProvider) -> Result<Credentials, SettingError> {
     let name = provider.name.as_str();
@@ -119,20 +121,20 @@ fn of_provider(provider: &AuthProvider) -> Result<Credentials, SettingError> {
         ("oidc", Some(token)) => Ok(Credentials::Fixed(bearer(token, "id-token")?)),
         ("oidc", None) => failed(
             "auth-provider oidc has no id-token".to_owned(),
-            "log in with kubectl once, or use an exec plugin like kubelogin, which refreshes it \
-             too",
+            "log in with kubectl once, or use an exec plugin such as kubelogin, which also \
+             refreshes the token",
         ),
         ("gcp", _) => failed(
-            "auth-provider gcp is not supported: client-go has none any more either".to_owned(),
+            "auth-provider gcp is not supported: client-go removed it too".to_owned(),
             "use the exec plugin gke-gcloud-auth-plugin: `gcloud container clusters \
              get-credentials` writes it",
         ),
         ("azure", _) => failed(
-            "auth-provider azure is not supported: client-go has none any more either".to_owned(),
+            "auth-provider azure is not supported: client-go removed it too".to_owned(),
             "use the exec plugin kubelogin: `kubelogin convert-kubeconfig` writes it",
         ),
         _ => failed(
-            format!("auth-provider {name} is not known"),
+            format!("unknown auth-provider {name}"),
             "use a token, a client certificate or an exec plugin",
         ),
     }
@@ -147,7 +149,7 @@ fn read(file: &PathBuf) -> Result<HeaderValue, SettingError> {
     bearer(&token, &name)
 }
 
-/// Editors end files in newlines, and `echo` ends tokens so.
+/// Trims the token: editors and `echo` end files with a newline.
 pub(super) fn bearer(token: &str, name: &str) -> Result<HeaderValue, SettingError> {
     header("Bearer", token.trim(), name)
 }
@@ -156,9 +158,9 @@ fn header(scheme: &str, value: &str, name: &str) -> Result<HeaderValue, SettingE
     let mut header =
         HeaderValue::try_from(format!("{scheme} {value}")).map_err(|_| SettingError {
             cause: format!(
-                "{name} holds what no header can carry: a line break, or a control character"
+                "{name} contains a line break or a control character, which no header can carry"
             ),
-            next_step: Some("it must hold one token and nothing else"),
+            next_step: Some("it must contain exactly one token"),
         })?;
     header.set_sensitive(true);
     Ok(header)

@@ -1,8 +1,9 @@
-//! An exec plugin of a kubeconfig (`aws eks get-token`, `kubelogin` …): run when a client is made,
-//! and again when the token that it gave ends.
+//! An exec plugin of a kubeconfig (`aws eks get-token`, `kubelogin` …). It is run when a client is
+//! made, and again when its token expires.
 //!
-//! Invariant: a client runs it once at a time. Requests of that client wait where its token has
-//! ended, each for no longer than for an answer; those of an older client do not.
+//! Invariant: a client runs its plugin one at a time. Once the token has expired, requests of that
+//! client wait for the run, but no longer than they wait for a response. Requests of older clients
+//! do not wait.
 
 use std::process::{Output, Stdio};
 use std::time::{Duration, SystemTime};
@@ -22,29 +23,29 @@ use super::credentials::bearer;
 use super::kubeconfig::{Exec, KubeconfigCluster};
 use super::{ConnectError, SettingError};
 
-/// Cloud tools take seconds; one that waits for somebody to log in waits in vain.
+/// Cloud tools take seconds. A plugin that waits for a user to log in would wait forever.
 const RUN_TIME_MAX: Duration = Duration::from_secs(60);
-/// So long before its end a token is no longer used: it has to get to the server, whose clock may
-/// be ahead.
-const BEFORE_END: Duration = Duration::from_secs(10);
-/// Of what it wrote to stderr, at the end.
+/// A token is not used this close to its expiry: it must still reach the server, whose clock may be
+/// ahead.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
+/// Bytes to show from the end of stderr.
 const STDERR_SHOWN_MAX: usize = 300;
-/// The reserved name of the cluster's extension that is meant for plugins.
+/// The reserved name of the cluster extension that is meant for plugins.
 const EXTENSION: &str = "client.authentication.k8s.io/exec";
 
 pub(super) struct Plugin {
     exec: Exec,
     /// KUBERNETES_EXEC_INFO.
     info: String,
-    held: Mutex<PluginCredentials>,
+    credentials: Mutex<PluginCredentials>,
 }
 
-/// What the last run gave.
+/// The result of the last run.
 #[derive(Default)]
 struct PluginCredentials {
     header: Option<HeaderValue>,
     has_certificate: bool,
-    ends: Option<SystemTime>,
+    expires: Option<SystemTime>,
 }
 
 #[derive(Deserialize)]
@@ -75,33 +76,33 @@ impl Plugin {
             spec["cluster"] = cluster_info(cluster, authority);
         }
         let info = json!({"kind": "ExecCredential", "apiVersion": exec.api_version, "spec": spec});
-        Ok(Self { exec: exec.clone(), info: info.to_string(), held: Mutex::default() })
+        Ok(Self { exec: exec.clone(), info: info.to_string(), credentials: Mutex::default() })
     }
 
-    /// Runs it. `Some`: it gave a certificate for the handshake.
+    /// Runs the plugin. `Some` if it returned a certificate for the handshake.
     pub(super) async fn log_in(&self) -> Result<Option<Identity>, ConnectError> {
-        let (held, identity) = self.run().await.map_err(|fault| self.failed(fault))?;
-        *self.held.lock().await = held;
+        let (credentials, identity) = self.run().await.map_err(|fault| self.failed(fault))?;
+        *self.credentials.lock().await = credentials;
         Ok(identity)
     }
 
-    /// The token, a new one if it ends.
+    /// The header with the token. Runs the plugin again if the token expires.
     pub(super) async fn header(&self) -> Result<Option<HeaderValue>, ConnectError> {
-        let mut held = self.held.lock().await;
-        if held.ends.is_some_and(|ends| ends < SystemTime::now() + BEFORE_END) {
-            if held.has_certificate {
-                // Handshakes show it: a new client is made, which runs the plugin.
-                return Err(self.failed("its certificate has ended".into()));
+        let mut credentials = self.credentials.lock().await;
+        if credentials.expires.is_some_and(|expires| expires < SystemTime::now() + EXPIRY_MARGIN) {
+            if credentials.has_certificate {
+                // A certificate is part of handshakes, so a new client is needed, which runs the
+                // plugin.
+                return Err(self.failed("its certificate has expired".into()));
             }
             let (next, _) = self.run().await.map_err(|fault| self.failed(fault))?;
-            *held = next;
+            *credentials = next;
         }
-        Ok(held.header.clone())
+        Ok(credentials.header.clone())
     }
 
     fn failed(&self, fault: SettingError) -> ConnectError {
-        let next_step =
-            "run it by hand as the user that ringdns runs as; it is tried again until it works";
+        let next_step = "run it by hand as the user that runs ringdns; ringdns keeps trying";
         fault.of(&format!("exec plugin {}", self.exec.command), next_step)
     }
 
@@ -114,18 +115,16 @@ impl Plugin {
             .stdin(Stdio::null())
             .kill_on_drop(true);
         match timeout(RUN_TIME_MAX, command.output()).await {
-            Err(_) => Err(format!("it has not ended after {RUN_TIME_MAX:?}").into()),
+            Err(_) => Err(format!("timed out after {RUN_TIME_MAX:?}").into()),
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
                 let hint = self.exec.install_hint.trim();
                 let hint = if hint.is_empty() { String::new() } else { format!(" ({hint})") };
                 Err(SettingError {
-                    cause: format!("there is no such program{hint}"),
-                    next_step: Some(
-                        "put it into ringdns's image, or mount it; a token file needs none",
-                    ),
+                    cause: format!("no such program{hint}"),
+                    next_step: Some("add it to ringdns's image or mount it, or use a token file"),
                 })
             }
-            Ok(Err(error)) => Err(format!("it cannot be run: {error}").into()),
+            Ok(Err(error)) => Err(format!("cannot run it: {error}").into()),
             Ok(Ok(output)) => read(output),
         }
     }
@@ -133,18 +132,18 @@ impl Plugin {
 
 fn read(output: Output) -> Result<(PluginCredentials, Option<Identity>), SettingError> {
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said: Vec<&str> = said.split_whitespace().collect();
-        let said = said.join(" ");
-        let begin = said.ceil_char_boundary(said.len().saturating_sub(STDERR_SHOWN_MAX));
-        return Err(format!("{}: {}", output.status, &said[begin..]).into());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let words: Vec<&str> = stderr.split_whitespace().collect();
+        let stderr = words.join(" ");
+        let begin = stderr.ceil_char_boundary(stderr.len().saturating_sub(STDERR_SHOWN_MAX));
+        return Err(format!("{}: {}", output.status, &stderr[begin..]).into());
     }
-    // Without serde's words, which may quote a token.
-    let answer: ExecCredential = serde_json::from_slice(&output.stdout).map_err(|error| {
+    // Leave out serde's message, which may quote a token.
+    let credential: ExecCredential = serde_json::from_slice(&output.stdout).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        format!("it printed no ExecCredential in JSON: line {line}, column {column} is wrong")
+        format!("its output is not an ExecCredential in JSON: line {line}, column {column}")
     })?;
-    let status = answer.status.ok_or("it printed an ExecCredential without status")?;
+    let status = credential.status.ok_or("its ExecCredential has no status")?;
     let text = |text: Option<String>| text.filter(|text| !text.is_empty());
     let token = text(status.token);
     let pair = (text(status.client_certificate_data), text(status.client_key_data));
@@ -153,19 +152,19 @@ fn read(output: Output) -> Result<(PluginCredentials, Option<Identity>), Setting
             Some(Identity::parse(certificate.as_bytes(), key.as_bytes())?)
         }
         (None, None) if token.is_none() => {
-            return Err("it gave neither a token nor a certificate".into());
+            return Err("it returned neither a token nor a certificate".into());
         }
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) => {
-            return Err("it gave only one of certificate and key".into());
+            return Err("it returned only one of certificate and key".into());
         }
     };
-    let ends = status.expiration_timestamp.map(|time| {
+    let expires = status.expiration_timestamp.map(|time| {
         let secs = u64::try_from(time.0.as_second()).unwrap_or_default();
         SystemTime::UNIX_EPOCH + Duration::from_secs(secs)
     });
     let header = token.map(|token| bearer(&token, "its token")).transpose()?;
-    Ok((PluginCredentials { header, has_certificate: identity.is_some(), ends }, identity))
+    Ok((PluginCredentials { header, has_certificate: identity.is_some(), expires }, identity))
 }
 
 /// `provideClusterInfo`.

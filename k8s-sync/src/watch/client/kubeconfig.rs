@@ -1,8 +1,8 @@
-//! A kubeconfig: its text, and the cluster and the user that a context in it names. No file that it
-//! names is read here.
+//! Parses a kubeconfig and selects the cluster and the user of a context. The files it refers to
+//! are not read here.
 //!
-//! As in client-go, every field may be missing or empty, which is the same, and only what the
-//! context names has to be whole.
+//! As in client-go, a missing field and an empty one are the same, and only what the context refers
+//! to has to be complete.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -154,18 +154,19 @@ pub(super) struct Variable {
     pub(super) value: String,
 }
 
-/// What a context comes to.
+/// What a context selects.
 pub(super) enum SelectedContext {
     Entries(Box<(KubeconfigCluster, KubeconfigUser)>),
-    /// No cluster, and why: client-go then takes the pod's service account, if there is one.
+    /// There is no cluster; the text says why. client-go then uses the pod's service account, if
+    /// there is one.
     Nothing(String),
 }
 
-/// The cluster and the user of `context`, or of the current one, with their files made absolute
-/// from `folder`.
+/// The cluster and the user of `context`, or of the current context. Paths are made absolute,
+/// relative to `folder`.
 ///
 /// # Errors
-/// The text is no kubeconfig, or the context is not in it.
+/// The text is not a kubeconfig, or the context is missing.
 pub(super) fn select(
     text: &str,
     folder: &Path,
@@ -177,7 +178,7 @@ pub(super) fn select(
     let context = match found {
         Some(found) => found.context,
         None if name.is_empty() => KubeconfigContext::default(),
-        None => return Err(format!("there is no context {name} in it")),
+        None => return Err(format!("it has no context {name}")),
     };
     let cluster_name = &context.cluster;
     let mut cluster = match config.clusters.into_iter().find(|it| it.name == *cluster_name) {
@@ -189,12 +190,13 @@ pub(super) fn select(
             return Ok(SelectedContext::Nothing("it has no current-context".to_owned()));
         }
         None => {
-            let cause =
-                format!("context {name} names cluster {cluster_name:?}, which is not in it");
+            let cause = format!(
+                "context {name} names cluster {cluster_name:?}, which the file does not define"
+            );
             return Ok(SelectedContext::Nothing(cause));
         }
     };
-    // As in client-go, a user that is not there is nobody.
+    // As in client-go, a missing user is anonymous.
     let user = config.users.into_iter().find(|user| user.name == context.user);
     let mut user = user.map(|found| found.user).unwrap_or_default();
     let paths = [
@@ -204,17 +206,17 @@ pub(super) fn select(
         &mut user.token_file,
     ];
     paths.into_iter().for_each(|path| make_absolute(path, folder));
-    // What is looked for in PATH has no slash.
+    // A command without a slash is looked up in PATH.
     if let Some(exec) = user.exec.as_mut().filter(|exec| exec.command.contains('/')) {
         make_absolute(&mut exec.command, folder);
     }
     Ok(SelectedContext::Entries(Box::new((cluster, user))))
 }
 
-/// A key that stands twice counts as it stands last. Several documents are one: of equal names the
-/// first counts.
+/// The last of duplicate keys counts. Several documents are merged: the first of several equal
+/// names counts.
 fn parse(text: &str) -> Result<Kubeconfig, String> {
-    // No snippet: it would put tokens into the log.
+    // A snippet would put tokens into the log.
     let options = serde_saphyr::options! {
         budget: None,
         with_snippet: false,
@@ -240,7 +242,7 @@ fn make_absolute(path: &mut String, folder: &Path) {
     }
 }
 
-/// `null` is the default, as everywhere in Go.
+/// `null` means the default, as in Go.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {

@@ -1,5 +1,5 @@
-//! Whether a proxy stands before the API server: `proxy-url`, else the environment by the rules of
-//! Go's httpproxy.
+//! Selects the proxy of the API server: `proxy-url`, else the environment by the rules of Go's
+//! httpproxy.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::access::Environment;
 use super::{SettingError, url};
 
-/// For http, for https, and where there is none. The first that is not empty counts.
+/// Variables for http, for https, and for exceptions. The first that is not empty counts.
 pub(super) const VARIABLES: [[&str; 2]; 3] =
     [["HTTP_PROXY", "http_proxy"], ["HTTPS_PROXY", "https_proxy"], ["NO_PROXY", "no_proxy"]];
 
@@ -20,7 +20,7 @@ pub(super) struct Proxy {
     pub(super) way: ProxyProtocol,
 }
 
-/// How it is asked for a connection.
+/// How the proxy opens a connection.
 pub(super) enum ProxyProtocol {
     /// CONNECT, over TLS if the URL is https.
     Tunnel(Option<HeaderValue>),
@@ -29,15 +29,13 @@ pub(super) enum ProxyProtocol {
 }
 
 impl Proxy {
-    /// `name`: what the text is called.
+    /// `name`: the setting that the text comes from.
     pub(super) fn parse(name: &str, text: &str) -> Result<Self, SettingError> {
         let failed = || SettingError {
-            cause: format!("{name} {}: no proxy that can be used", url::shown(text)),
-            next_step: Some(
-                "write it like http://proxy.example:3128; https and socks5 are known too",
-            ),
+            cause: format!("{name} {}: not a usable proxy", url::shown(text)),
+            next_step: Some("write it like http://proxy.example:3128; https and socks5 also work"),
         };
-        // Reads user and password too.
+        // This also parses user and password.
         let matcher = Matcher::builder().https(text.trim()).build();
         let found =
             matcher.intercept(&Uri::from_static("https://any.invalid")).ok_or_else(failed)?;
@@ -61,7 +59,7 @@ impl Proxy {
     }
 }
 
-/// The proxy that the environment has for `url`, unless NO_PROXY covers it.
+/// The proxy that the environment sets for `url`, unless NO_PROXY matches.
 pub(super) fn of_environment(
     url: &Uri,
     environment: &Environment,
@@ -75,7 +73,7 @@ pub(super) fn of_environment(
     Proxy::parse(names[0], proxy).map(Some)
 }
 
-/// Whether a URL needs no proxy: it is this machine, or `no_proxy` has it.
+/// Whether a URL needs no proxy: it is this machine, or `no_proxy` lists it.
 fn is_direct(url: &Uri, no_proxy: &str) -> bool {
     let host = url.host().unwrap_or_default().to_ascii_lowercase();
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -88,8 +86,8 @@ fn is_direct(url: &Uri, no_proxy: &str) -> bool {
     no_proxy.split(',').any(|entry| covers(&entry.trim().to_ascii_lowercase(), host, ip, &port))
 }
 
-/// `*`, a network, an address or a name, the latter two perhaps with a port. A name has those below
-/// it, too; one that begins with a dot, or `*.`, has only these.
+/// An entry is `*`, a network, or an address or name with an optional port. A name also covers the
+/// names below it; one that begins with a dot or `*.` covers only those.
 fn covers(entry: &str, host: &str, ip: Option<IpAddr>, port: &str) -> bool {
     if entry == "*" {
         return true;
@@ -100,7 +98,7 @@ fn covers(entry: &str, host: &str, ip: Option<IpAddr>, port: &str) -> bool {
     let without_brackets =
         |text: &str| text.trim_start_matches('[').trim_end_matches(']').to_owned();
     let (name, its_port) = match entry.rsplit_once(':') {
-        // An IPv6 address has colons, but a port only behind brackets.
+        // An IPv6 address contains colons, but has a port only after brackets.
         Some((name, port)) if !name.contains(':') || name.ends_with(']') => {
             (without_brackets(name), port)
         }

@@ -1,5 +1,5 @@
-//! What client-go makes of settings, item by item: a kubeconfig, an endpoint or a pod's folder, and
-//! what is asked of whom.
+//! client-go's interpretation of settings, item by item: a kubeconfig, an endpoint or a pod's
+//! folder, and the resulting access.
 
 mod clients;
 mod keys;
@@ -19,27 +19,27 @@ use super::access::{Access, Trust};
 use super::*;
 use crate::options::ClientTls;
 
-/// What files and variables stand around the process. `CA`, `CERT` and `KEY` are in the folder.
-struct Around {
+/// The files and variables of a process. `CA`, `CERT` and `KEY` are in the folder.
+struct Surroundings {
     folder: TempDir,
     variables: Vec<(&'static str, String)>,
 }
 
-impl Around {
+impl Surroundings {
     fn new(variables: &[(&'static str, &str)]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let key = KeyPair::generate().expect("a key");
         let certificate = CertificateParams::new(vec!["api".to_owned()]).expect("a name");
         let certificate = certificate.self_signed(&key).expect("a certificate").pem();
-        let around = Self {
+        let surroundings = Self {
             folder,
             variables: variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
         };
-        around.write("CA", &certificate);
-        around.write("CERT", format!("some words before it\n{certificate}"));
-        around.write("KEY", key.serialize_pem());
-        around.write("token", "secret\n");
-        around
+        surroundings.write("CA", &certificate);
+        surroundings.write("CERT", format!("some words before it\n{certificate}"));
+        surroundings.write("KEY", key.serialize_pem());
+        surroundings.write("token", "secret\n");
+        surroundings
     }
 
     fn write(&self, name: &str, text: impl AsRef<[u8]>) {
@@ -55,7 +55,7 @@ impl Around {
         Environment::of(variables, self.folder.path())
     }
 
-    /// What is asked, or the error; the folder is called FOLDER.
+    /// The resulting access, or the error. The folder is shown as FOLDER.
     fn load(&self, server: &ApiServer) -> String {
         let loaded = Access::load(server, &self.environment());
         let text = match loaded {
@@ -66,7 +66,7 @@ impl Around {
     }
 }
 
-/// In one line: URL, trust, server name, certificate, credentials, whom to act as, proxy, notes.
+/// In one line: URL, trust, server name, certificate, credentials, impersonated user, proxy, notes.
 fn shown(access: Access) -> String {
     let mut words = vec![access.url.to_string()];
     if let Some(tls) = &access.tls {
@@ -95,9 +95,9 @@ fn shown(access: Access) -> String {
     words.join(" ")
 }
 
-fn kubeconfig_file(around: &Around, text: &str, context: Option<&str>) -> ApiServer {
-    around.write("kubeconfig", text);
-    let file = around.folder.path().join("kubeconfig");
+fn kubeconfig_file(surroundings: &Surroundings, text: &str, context: Option<&str>) -> ApiServer {
+    surroundings.write("kubeconfig", text);
+    let file = surroundings.folder.path().join("kubeconfig");
     let kubeconfig = Some((file, context.map(str::to_owned)));
     ApiServer { kubeconfig, ..ApiServer::default() }
 }
@@ -110,12 +110,12 @@ fn entries(cluster: &str, user: &str) -> String {
     )
 }
 
-/// What is asked begins and, for an error, may go on.
+/// `expected` is the whole access, or a part of the error.
 #[track_caller]
 fn check_entries(cluster: &str, user: &str, expected: &str) {
-    let around = Around::new(&[]);
-    let server = kubeconfig_file(&around, &entries(cluster, user), None);
-    let found = around.load(&server);
+    let surroundings = Surroundings::new(&[]);
+    let server = kubeconfig_file(&surroundings, &entries(cluster, user), None);
+    let found = surroundings.load(&server);
     match expected.strip_prefix("error: ") {
         Some(part) => assert!(
             found.starts_with("error: kubeconfig FOLDER/") && found.contains(part),
@@ -142,13 +142,13 @@ fn servers() {
     check("localhost:8001", "http://localhost:8001/ anonymous");
     check("10.0.0.1", "http://10.0.0.1/ anonymous");
     check("ftp://a", "error: server ftp://a: neither http nor https; write the server like");
-    check("https://", "error: no host");
-    check("https://a b", "error: no host");
-    check("fd00::1:6443", "error: server fd00::1:6443: no host, or");
-    check("https://a:99999", "error: server https://a:99999: no");
+    check("https://", "error: missing or invalid host");
+    check("https://a b", "error: missing or invalid host");
+    check("fd00::1:6443", "error: server fd00::1:6443: missing or invalid host");
+    check("https://a:99999", "error: server https://a:99999: invalid port");
     check("https://me:secret@a", "error: server https://a: user and password belong");
     check("", "error: cluster c has no server; try `kubectl get namespaces`");
-    // Where TLS is set up, a server without a scheme speaks it.
+    // A server without a scheme uses TLS if TLS is configured.
     check_entries(
         "server: 'a:1', certificate-authority: CA",
         "",
@@ -168,8 +168,8 @@ fn trust() {
     let check = |cluster: &str, expected: &str| {
         check_entries(&format!("server: 'https://a', {cluster}"), "", expected);
     };
-    let around = Around::new(&[]);
-    let pem = std::fs::read_to_string(around.path("CA")).expect("a file");
+    let surroundings = Surroundings::new(&[]);
+    let pem = std::fs::read_to_string(surroundings.path("CA")).expect("a file");
     let encoded = BASE64_STANDARD.encode(&pem);
     let lines = |between: &str| {
         let lines = encoded.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap());
@@ -177,14 +177,14 @@ fn trust() {
     };
     check("certificate-authority: CA", "https://a/ trusts=1 anonymous");
     check(
-        &format!("certificate-authority: {:?}", around.path("CA")),
+        &format!("certificate-authority: {:?}", surroundings.path("CA")),
         "https://a/ trusts=1 anonymous",
     );
     for between in ["", "\\n", "\\r\\n", " ", "\\n      "] {
         let data = format!("certificate-authority-data: \"{}\"", lines(between));
         check(&data, "https://a/ trusts=1 anonymous");
     }
-    // Data counts more than a file.
+    // Data takes precedence over a file.
     let data = format!("certificate-authority: none, certificate-authority-data: {encoded}");
     check(&data, "https://a/ trusts=1 anonymous");
     let windows = BASE64_STANDARD.encode(pem.replace('\n', "\r\n"));
@@ -203,10 +203,16 @@ fn trust() {
     check("tls-server-name: 10.0.0.1", "https://a/ trusts=machine name=10.0.0.1 anonymous");
     check("tls-server-name: 'a b'", "error: tls-server-name a b: ");
     check("certificate-authority: none", "error: certificate-authority FOLDER/none: No such file");
-    check("certificate-authority: token", "error: certificate-authority holds no certificate");
-    check("certificate-authority-data: '%%'", "error: certificate-authority-data is no base64");
+    check(
+        "certificate-authority: token",
+        "error: certificate-authority contains no PEM certificate",
+    );
+    check(
+        "certificate-authority-data: '%%'",
+        "error: certificate-authority-data is not valid base64",
+    );
     let both = "certificate-authority: CA, insecure-skip-tls-verify: true";
-    check(both, "error: certificate-authority and insecure-skip-tls-verify exclude each other");
+    check(both, "error: certificate-authority and insecure-skip-tls-verify are mutually exclusive");
 }
 
 #[test]
@@ -223,20 +229,23 @@ fn users() {
     check("tokenFile: token", "Bearer secret");
     check("token: '', tokenFile: token", "Bearer secret");
     check("token: ~, tokenFile: token", "Bearer secret");
-    // The file counts more; `token` is for while it cannot be read.
+    // The file takes precedence; `token` is used while the file cannot be read.
     check("token: abc, tokenFile: token", "Bearer secret");
     check("token: abc, tokenFile: none", "Bearer abc");
     check("tokenFile: none", "error: token file FOLDER/none: No such file");
     check("username: me, password: 'p:w'", "Basic bWU6cDp3");
     check("username: me", "Basic bWU6");
     check("username: '', password: ''", "anonymous");
-    check("username: me, token: abc", "error: a token and a username exclude each other");
+    check("username: me, token: abc", "error: a token and a username are mutually exclusive");
     check("client-certificate: CERT, client-key: KEY", "certificate anonymous");
     check("client-certificate: CERT, client-key: KEY, token: abc", "certificate Bearer abc");
-    check("client-certificate: CERT", "error: client-certificate is set and client-key is not");
+    check("client-certificate: CERT", "error: client-certificate is set but client-key is not");
     check("client-key: KEY", "anonymous");
-    check("client-certificate: CERT, client-key: CERT", "error: client-key holds no private key");
-    check("token: \"a\\nb\"", "error: token holds what no header can carry");
+    check(
+        "client-certificate: CERT, client-key: CERT",
+        "error: client-key contains no PEM private key",
+    );
+    check("token: \"a\\nb\"", "error: token contains a line break or a control character");
     check("as: somebody, as-groups: [a], as-uid: '1'", "anonymous as=somebody");
     let exec = "exec: {apiVersion: client.authentication.k8s.io/v1, command: ./p, args: ~, env: ~}";
     check(exec, "plugin");
@@ -251,10 +260,10 @@ fn users() {
     check("auth-provider: {name: azure}", "error: kubelogin");
     check("auth-provider: {name: oidc, config: {id-token: abc}}", "Bearer abc");
     check("auth-provider: {name: oidc}", "error: auth-provider oidc has no id-token");
-    check("auth-provider: {name: other}", "error: auth-provider other is not known");
+    check("auth-provider: {name: other}", "error: unknown auth-provider other");
     check(
         &format!("auth-provider: {{name: oidc}}, {exec}"),
-        "error: auth-provider and exec exclude",
+        "error: auth-provider and exec are mutually exclusive",
     );
 }
 
@@ -262,10 +271,10 @@ fn users() {
 fn token_files() {
     #[track_caller]
     fn check(file: &[u8], expected: &str) {
-        let around = Around::new(&[]);
-        around.write("token", file);
+        let surroundings = Surroundings::new(&[]);
+        surroundings.write("token", file);
         let text = entries("server: 'https://a'", "tokenFile: token");
-        let found = around.load(&kubeconfig_file(&around, &text, None));
+        let found = surroundings.load(&kubeconfig_file(&surroundings, &text, None));
         assert!(found.contains(expected), "{found}");
     }
     for ending in ["", "\n", "\r\n", " ", "\n\n", "\t"] {
@@ -274,12 +283,12 @@ fn token_files() {
     }
     check(b"", "token file FOLDER/token is empty");
     check(b"\n", "token file FOLDER/token is empty");
-    check(b"abc\ndef", "holds what no header can carry: a line break, or");
+    check(b"abc\ndef", "contains a line break or a control character, which no header");
     check(b"\xff", "token file FOLDER/token: ");
 }
 
 #[test]
-fn over_plain_http_go_no_credentials() {
+fn no_credentials_go_over_plain_http() {
     for user in [
         "token: abc",
         "tokenFile: none",
@@ -289,8 +298,8 @@ fn over_plain_http_go_no_credentials() {
     ] {
         for server in ["http://a:8001", "a:8001"] {
             let expected = "http://a:8001/ anonymous note: the credentials of the kubeconfig are \
-                not sent to http://a:8001/, since they could be read on the way; write https:// \
-                unless that is a `kubectl proxy`";
+                not sent to http://a:8001/, because plain http would expose them; write \
+                https:// unless it is a `kubectl proxy`";
             check_entries(&format!("server: {server:?}"), user, expected);
         }
     }
@@ -301,8 +310,8 @@ fn over_plain_http_go_no_credentials() {
 fn contexts() {
     #[track_caller]
     fn check(text: &str, context: Option<&str>, expected: &str) {
-        let around = Around::new(&[]);
-        let found = around.load(&kubeconfig_file(&around, text, context));
+        let surroundings = Surroundings::new(&[]);
+        let found = surroundings.load(&kubeconfig_file(&surroundings, text, context));
         let found = found.strip_prefix("error: kubeconfig FOLDER/kubeconfig").unwrap_or(&found);
         assert!(found.contains(expected), "{found}\n{text}");
     }
@@ -311,16 +320,16 @@ fn contexts() {
     check(&whole, None, a);
     check(&whole, Some("x"), a);
     check(&whole, Some(""), a);
-    check(&whole, Some("none"), ", context none: there is no context none in it");
+    check(&whole, Some("none"), ", context none: it has no context none");
     check("", None, ": it has no current-context");
     check(
         "kind: Config\nclusters: ~\nusers: ~\ncontexts: ~\n",
         None,
         ": it has no current-context",
     );
-    check("current-context: x", None, ": there is no context x in it");
+    check("current-context: x", None, ": it has no context x");
     check("clusters: [", None, ": ");
-    // What the context does not name may be half done.
+    // Entries that the context does not refer to may be incomplete.
     let beside = [
         "clusters: [{name: other}, {name: third, cluster: {}}, {name: fourth, cluster: ~}, {}]\n",
         "users: [{name: other}, {name: third, user: {exec: {}}}, {user: {auth-provider: {}}}]\n",
@@ -340,16 +349,20 @@ fn contexts() {
         };
         check(&merged, None, a);
     }
-    // A user that is not there is nobody; a cluster that is not there is none.
+    // A missing user is anonymous. A missing cluster is an error.
     check(&whole.replace("user: u}", "user: none}"), None, a);
     check(&whole.replace(", user: u}", "}"), None, a);
     check(
         &whole.replace("cluster: c,", "cluster: none,"),
         None,
-        "names cluster \"none\", which is not in it",
+        "names cluster \"none\", which the file does not define",
     );
-    check(&whole.replace("cluster: c, ", ""), None, "names cluster \"\", which is not in it");
-    // The last of a key counts, at any depth; unquoted numbers are names too.
+    check(
+        &whole.replace("cluster: c, ", ""),
+        None,
+        "names cluster \"\", which the file does not define",
+    );
+    // The last of duplicate keys counts, at any depth. Unquoted numbers are names too.
     check(&format!("current-context: other\n{whole}"), None, a);
     check(&entries("server: 'http://b', server: 'http://a'", "token: a, token: ''"), None, a);
     check(&whole.replace("name: x", "name: 7").replace("context: x", "context: 7"), None, a);
@@ -362,14 +375,14 @@ fn contexts() {
 
 #[test]
 fn endpoints() {
-    let around = Around::new(&[]);
+    let surroundings = Surroundings::new(&[]);
     let files = |key: &str| {
-        let path = |name: &str| Path::new(&around.path(name)).to_path_buf();
+        let path = |name: &str| Path::new(&surroundings.path(name)).to_path_buf();
         ClientTls { certificate: path("CERT"), key: path(key), authority: path("CA") }
     };
     let check = |endpoint: &str, tls: Option<ClientTls>, expected: &str| {
         let endpoint = Some(endpoint.to_owned());
-        let found = around.load(&ApiServer { endpoint, tls, ..ApiServer::default() });
+        let found = surroundings.load(&ApiServer { endpoint, tls, ..ApiServer::default() });
         assert!(found.starts_with(expected), "{found}");
     };
     let with_files = "https://a:6443/ trusts=1 certificate anonymous";
@@ -378,36 +391,45 @@ fn endpoints() {
     check("https://a:6443", None, "https://a:6443/ trusts=machine anonymous");
     check("https://a:6443", Some(files("KEY")), with_files);
     check("a:6443", Some(files("KEY")), with_files);
-    check("http://a", Some(files("KEY")), "http://a/ anonymous note: `tls` is without effect");
-    check("http://a b", None, "error: endpoint http://a b: server http://a b: no host");
+    check("http://a", Some(files("KEY")), "http://a/ anonymous note: `tls` has no effect");
+    check(
+        "http://a b",
+        None,
+        "error: endpoint http://a b: server http://a b: missing or invalid host",
+    );
     let tls = "error: tls file FOLDER/";
     check("https://a", Some(files("none")), &format!("{tls}none: No such file"));
-    check("https://a", Some(files("CA")), &format!("{tls}CA: client-key holds no private key"));
+    check(
+        "https://a",
+        Some(files("CA")),
+        &format!("{tls}CA: client-key contains no PEM private key"),
+    );
 }
 
 #[test]
 fn pods() {
     let service = [("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", "443")];
     let check = |variables: &[(&'static str, &str)], ca: Option<&str>, expected: &str| {
-        let around = Around::new(variables);
+        let surroundings = Surroundings::new(variables);
         if let Some(ca) = ca {
-            std::fs::rename(around.path(ca), around.path("ca.crt")).expect("a file");
+            std::fs::rename(surroundings.path(ca), surroundings.path("ca.crt")).expect("a file");
         }
-        let found = around.load(&ApiServer::default());
+        let found = surroundings.load(&ApiServer::default());
         assert!(found.starts_with(expected), "{found}");
-        // A kubeconfig that names no cluster is as good as none.
-        let of_empty = around.load(&kubeconfig_file(&around, "kind: Config", None));
+        // A kubeconfig that selects no cluster counts as missing.
+        let of_empty = surroundings.load(&kubeconfig_file(&surroundings, "kind: Config", None));
         if !expected.starts_with("error") {
             assert!(
-                of_empty.starts_with(expected) && of_empty.contains("service account is taken"),
+                of_empty.starts_with(expected)
+                    && of_empty.contains("using the pod's service account"),
                 "{of_empty}"
             );
         }
     };
-    // Neither `namespace` nor, if it must be, ca.crt are needed.
+    // Neither `namespace` nor ca.crt is required.
     check(&service, Some("CA"), "https://10.96.0.1:443/ trusts=1 Bearer secret");
     let without =
-        "https://10.96.0.1:443/ trusts=machine Bearer secret note: the cluster's CA cannot be read";
+        "https://10.96.0.1:443/ trusts=machine Bearer secret note: cannot read the cluster's CA";
     check(&service, None, without);
     check(&service, Some("KEY"), without);
     let v6 = [("KUBERNETES_SERVICE_HOST", "fd00::1"), service[1]];
@@ -418,12 +440,12 @@ fn pods() {
         "error: the pod's service account: KUBERNETES_SERVICE_HOST and",
     );
     check(&[], Some("CA"), "error: the pod's service account: KUBERNETES_SERVICE_HOST and");
-    let around = Around::new(&service);
-    std::fs::remove_file(around.path("token")).expect("a file");
-    let found = around.load(&ApiServer::default());
+    let surroundings = Surroundings::new(&service);
+    std::fs::remove_file(surroundings.path("token")).expect("a file");
+    let found = surroundings.load(&ApiServer::default());
     assert!(found.contains("token file FOLDER/token: No such file"), "{found}");
     assert!(found.contains("automountServiceAccountToken"), "{found}");
-    let of_empty = around.load(&kubeconfig_file(&around, "", None));
+    let of_empty = surroundings.load(&kubeconfig_file(&surroundings, "", None));
     assert!(
         of_empty.starts_with("error: kubeconfig FOLDER/kubeconfig: it has no current"),
         "{of_empty}"

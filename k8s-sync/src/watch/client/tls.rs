@@ -1,4 +1,4 @@
-//! rustls's settings for the API server.
+//! The rustls configuration for the API server.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use tokio_rustls::rustls::{
 use super::SettingError;
 use super::access::{Tls, Trust};
 
-/// Makes a verifier that trusts these certificates, and whatever they have signed.
+/// Makes a verifier that trusts these certificates and all that they have signed.
 pub type Verifier =
     fn(Vec<CertificateDer<'static>>) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError>;
 
-/// `None`: plain http, which never comes to a handshake.
+/// `None` means plain http, which needs no handshake.
 pub(super) fn config(tls: Option<Tls>, verifier: Verifier) -> Result<ClientConfig, SettingError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -32,38 +32,38 @@ pub(super) fn config(tls: Option<Tls>, verifier: Verifier) -> Result<ClientConfi
     };
     let trusted = match tls.trust {
         Trust::Given(certificates) => verifier(certificates).map_err(|error| {
-            format!("certificate-authority holds no certificate that can be read: {error}")
+            format!("certificate-authority contains no valid certificate: {error}")
         })?,
-        Trust::System => of_the_machine(verifier)?,
+        Trust::System => system_verifier(verifier)?,
         Trust::Anyone => Arc::new(TrustAnyone(provider)),
     };
     let config = builder.dangerous().with_custom_certificate_verifier(trusted);
     let Some(identity) = tls.identity else { return Ok(config.with_no_client_auth()) };
     config.with_client_auth_cert(identity.certificates, identity.key).map_err(|error| {
         let cause = match error {
-            Error::InconsistentKeys(_) => {
-                "client-key does not belong to client-certificate".to_owned()
-            }
-            error => format!("the client certificate cannot be used: {error}"),
+            Error::InconsistentKeys(_) => "client-key does not match client-certificate".to_owned(),
+            error => format!("cannot use the client certificate: {error}"),
         };
-        let next_step = "keys of RSA (2048 to 8192 bits), P-256, P-384, P-521 and Ed25519 work";
+        let next_step = "use a key of RSA (2048 to 8192 bits), P-256, P-384, P-521 or Ed25519";
         SettingError { cause, next_step: Some(next_step) }
     })
 }
 
-/// The same that Go and OpenSSL find, SSL_CERT_FILE and SSL_CERT_DIR included.
-fn of_the_machine(verifier: Verifier) -> Result<Arc<dyn ServerCertVerifier>, SettingError> {
+/// The CAs that Go and OpenSSL find, including SSL_CERT_FILE and SSL_CERT_DIR.
+fn system_verifier(verifier: Verifier) -> Result<Arc<dyn ServerCertVerifier>, SettingError> {
     let found = rustls_native_certs::load_native_certs();
     verifier(found.certs).map_err(|_| {
         let errors = found.errors.iter().map(|error| format!(" ({error})")).collect::<String>();
         SettingError {
-            cause: format!("no CA is set, and this machine has no certificates of its own{errors}"),
+            cause: format!(
+                "no CA is configured, and this machine has no certificates of its own{errors}"
+            ),
             next_step: Some("set certificate-authority, or install ca-certificates in the image"),
         }
     })
 }
 
-/// `insecure-skip-tls-verify`: whoever holds the key of the certificate that he shows.
+/// `insecure-skip-tls-verify`: accepts every certificate whose key the server holds.
 #[derive(Debug)]
 struct TrustAnyone(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! Clients as they are made: their limits, and their successors.
+//! Clients as they are made: their limits, and their replacement.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn qps_and_burst_make_a_rate() {
 }
 
 #[test]
-fn a_client_that_has_panicked_gets_a_successor() {
+fn a_client_that_has_panicked_is_replaced() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
     let server = ApiServer { endpoint: Some(address.to_string()), ..ApiServer::default() };
@@ -28,7 +28,7 @@ fn a_client_that_has_panicked_gets_a_successor() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
             let panics = tower::service_fn(|_: Request<Body>| {
-                // As kube's did for a URL without a scheme.
+                // kube's client did this for a URL without a scheme.
                 panic!("the client's task ends")
                     as std::future::Ready<Result<http::Response<Box<DynBody>>, BoxError>>
             });
@@ -37,11 +37,11 @@ fn a_client_that_has_panicked_gets_a_successor() {
             crate::watch::Watch::with_connector(connector, &options, status).run(sender).await;
         });
     });
-    // The successor connects.
+    // The replacement connects.
     listener.set_nonblocking(true).expect("a socket");
     let deadline = Instant::now() + Duration::from_secs(60);
     while listener.accept().is_err() {
-        assert!(Instant::now() < deadline, "no new client has come");
+        assert!(Instant::now() < deadline, "no new client connects");
         std::thread::sleep(Duration::from_millis(10));
     }
     drop(events);
@@ -49,37 +49,38 @@ fn a_client_that_has_panicked_gets_a_successor() {
 }
 
 #[test]
-fn who_waits_for_a_client_shares_what_comes_of_it() {
-    let around = Around::new(&[]);
+fn tasks_that_wait_for_a_client_share_the_result() {
+    let surroundings = Surroundings::new(&[]);
     let script = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho x >> runs\nsleep 0.1\nexit 1\n";
-    around.write("plugin", script);
+    surroundings.write("plugin", script);
     let exec = "exec: {apiVersion: client.authentication.k8s.io/v1, command: sh, args: [PLUGIN]}";
-    let exec = exec.replace("PLUGIN", &around.path("plugin"));
+    let exec = exec.replace("PLUGIN", &surroundings.path("plugin"));
     let text = entries("server: 'https://127.0.0.1:1'", &exec);
-    let server = kubeconfig_file(&around, &text, None);
+    let server = kubeconfig_file(&surroundings, &text, None);
     let status = Arc::new(SourceStatus::new(&crate::watch::tests::options()));
     let connector = Connector::new(server, |_| unreachable!("no client is made"), status);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let ask = || async { connector.client(None).await.err().map(|error| error.to_string()) };
         let check_runs = |expected: usize| {
-            let runs = std::fs::read_to_string(around.folder.path().join("runs")).expect("runs");
+            let runs =
+                std::fs::read_to_string(surroundings.folder.path().join("runs")).expect("runs");
             assert_eq!(runs.lines().count(), expected);
         };
         let (first, second, third) = futures::join!(ask(), ask(), ask());
         assert!(first.as_ref().is_some_and(|error| error.contains("exit status: 1")), "{first:?}");
         assert_eq!((&first, &first), (&second, &third));
         check_runs(1);
-        assert_eq!(ask().await, first, "who asks later asks anew");
+        assert_eq!(ask().await, first, "a later call tries again");
         check_runs(2);
     });
 }
 
 #[test]
-fn a_file_that_hangs_holds_up_nothing_else() {
-    let around = Around::new(&[]);
-    // Whoever opens it waits for somebody to write, as on a file server that is gone.
-    let file = around.folder.path().join("kubeconfig");
+fn a_file_that_hangs_blocks_nothing_else() {
+    let surroundings = Surroundings::new(&[]);
+    // Opening it blocks until somebody writes, as on a file server that is gone.
+    let file = surroundings.folder.path().join("kubeconfig");
     let made = std::process::Command::new("mkfifo").arg(&file).status().expect("mkfifo");
     assert!(made.success());
     let kubeconfig = Some((file.clone(), None));
@@ -90,7 +91,7 @@ fn a_file_that_hangs_holds_up_nothing_else() {
     runtime.expect("a runtime").block_on(async {
         tokio::select! {
             biased;
-            made = connector.client(None) => panic!("it is read: {:?}", made.err()),
+            made = connector.client(None) => panic!("the file was read: {:?}", made.err()),
             () = tokio::task::yield_now() => {}
         }
         std::fs::write(&file, "it is back").expect("somebody reads it");

@@ -1,4 +1,4 @@
-//! Keys of clients that real clusters have: those that aws-lc-rs knows, and what is said of the
+//! Client keys that real clusters use: those that aws-lc-rs supports, and the errors for the
 //! others.
 
 use super::access::{Identity, Tls};
@@ -20,12 +20,12 @@ fn keys_of_clients() {
             (found, _) => panic!("{:?}", found.map(drop)),
         }
     }
-    // Behind `EC PARAMETERS`, as `openssl ecparam -genkey` writes it.
+    // Follows `EC PARAMETERS`, as `openssl ecparam -genkey` writes it.
     check(include_str!("keys/p521.pem"), Ok(()));
     check(include_str!("keys/rsa8192.pem"), Ok(()));
     check(include_str!("keys/rsa-e3.pem"), Ok(()));
     check(include_str!("keys/ed25519.pem"), Ok(()));
-    let cannot = "the client certificate cannot be used";
+    let cannot = "cannot use the client certificate";
     check(include_str!("keys/rsa1024.pem"), Err(cannot));
     check(include_str!("keys/rsa3prime.pem"), Err(cannot));
     let certificate = include_str!("keys/p521.pem").split_once("-----BEGIN EC PARA").unwrap().0;
@@ -39,7 +39,7 @@ fn check_mixed(pem: &str) {
     let identity = Identity::parse(pem.as_bytes(), pem.as_bytes()).ok();
     let tls = Tls { trust: Trust::Anyone, identity, ..Tls::default() };
     let fault = tls::config(Some(tls), |_| unreachable!("anyone is trusted")).unwrap_err();
-    assert_eq!(fault.cause, "client-key does not belong to client-certificate");
+    assert_eq!(fault.cause, "client-key does not match client-certificate");
 }
 
 #[test]

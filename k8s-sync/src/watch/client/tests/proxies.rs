@@ -1,4 +1,4 @@
-//! Go's rules for proxies: which there is, and which servers need none.
+//! Go's rules for proxies: which proxy is used, and which servers need none.
 
 use super::*;
 
@@ -6,9 +6,9 @@ use super::*;
 fn proxies() {
     #[track_caller]
     fn check(variables: &[(&'static str, &str)], cluster: &str, expected: &str) {
-        let around = Around::new(variables);
+        let surroundings = Surroundings::new(variables);
         let text = entries(cluster, "");
-        let found = around.load(&kubeconfig_file(&around, &text, None));
+        let found = surroundings.load(&kubeconfig_file(&surroundings, &text, None));
         let found = match found.split_once("proxy=") {
             Some((_, proxy)) => proxy,
             None if found.starts_with("error: ") => &found,
@@ -34,10 +34,10 @@ fn proxies() {
     check(
         &at("ftp://p"),
         api,
-        "error: kubeconfig FOLDER/kubeconfig: HTTPS_PROXY ftp://p: no proxy",
+        "error: kubeconfig FOLDER/kubeconfig: HTTPS_PROXY ftp://p: not a usable proxy",
     );
-    // This machine is never asked through one, unless the kubeconfig says so; nor does NO_PROXY
-    // count there.
+    // This machine is never reached through a proxy unless the kubeconfig says so; NO_PROXY does
+    // not apply there.
     for own in ["localhost:6443", "127.0.0.1:6443", "127.9.9.9", "[::1]:6443"] {
         check(&at(proxy), &format!("server: 'https://{own}'"), "none");
         let named = format!("server: 'https://{own}', proxy-url: 'http://q:1'");
@@ -53,7 +53,7 @@ fn proxies() {
     check(
         &at("http://me:secret@"),
         api,
-        "error: kubeconfig FOLDER/kubeconfig: HTTPS_PROXY http://: no proxy",
+        "error: kubeconfig FOLDER/kubeconfig: HTTPS_PROXY http://: not a usable proxy",
     );
 }
 
@@ -75,9 +75,9 @@ fn no_proxy() {
     fn check(entry: &str, host: &str, is_direct: bool) {
         for name in ["NO_PROXY", "no_proxy"] {
             for list in [entry.to_owned(), format!("a.invalid, {entry} ,,b.invalid")] {
-                let around = Around::new(&[("HTTPS_PROXY", "http://p"), (name, &list)]);
+                let surroundings = Surroundings::new(&[("HTTPS_PROXY", "http://p"), (name, &list)]);
                 let text = entries(&format!("server: 'https://{host}'"), "");
-                let found = around.load(&kubeconfig_file(&around, &text, None));
+                let found = surroundings.load(&kubeconfig_file(&surroundings, &text, None));
                 assert_eq!(!found.contains("proxy="), is_direct, "{list} {host}: {found}");
             }
         }
