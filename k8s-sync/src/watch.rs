@@ -1,11 +1,13 @@
-//! Events from the API server: one watch for each kind, kept alive whatever happens to it. The only place that names kube.
+//! Reads objects from the API server: one watch per kind, kept alive whatever happens to it. Only
+//! this module uses kube.
 //!
 //! ```text
 //! list_watch ── kube's client ── layer (protobuf to JSON: translate) ── API server
-//!    └→ resource (slim objects) ─→ convert ─→ Event          recovery: what to do when a watch fails or says nothing (pure)
+//!    └→ resource (slim objects) ─→ convert ─→ Event     recovery: what to do about failures (pure)
 //! ```
-//! Invariant: a list that breaks off is never completed. The next one begins with `Init`, and until its `InitDone` the
-//! consumer keeps what it had. The kinds are independent: one that is forbidden does not hold up the others.
+//! Invariant: a list that breaks off is never completed. The next one begins with `Init`, and the
+//! consumer keeps its state until `InitDone`. The kinds are independent: one that is forbidden does
+//! not hold up the others.
 
 mod client;
 mod failure;
@@ -44,8 +46,8 @@ use list_watch::{ListWatch, Step, VersionComparison};
 use recovery::{Failure, Next, Observation, ProbeResult, Recovery, Retry, Strategy};
 use resource::Queries;
 
-/// How long a request waits for a client that is being made before the old one sends it: an exec
-/// plugin may take a minute, and the old token may still be good.
+/// How long a request waits for a new client before it uses the old one: an exec plugin may take a
+/// minute, and the old token may still be valid.
 const RENEWAL_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// A cluster's API server, ready to be watched.
@@ -53,7 +55,7 @@ pub struct Watch {
     connector: Arc<Connector>,
     options: Options,
     status: Arc<SourceStatus>,
-    /// One kind has found that this server takes no streaming lists.
+    /// One kind has found that this server does not support streaming lists.
     is_paged_only: AtomicBool,
 }
 
@@ -61,8 +63,8 @@ pub struct Watch {
 struct Closed;
 
 impl Watch {
-    /// Nothing is read or sent yet: whether the server can be asked shows in `status`. `verifier` says which certificates it
-    /// may show.
+    /// Sends nothing yet. `status` shows later whether the server can be reached. `verifier` checks
+    /// the server's certificate.
     #[must_use]
     pub fn new(
         server: &ApiServer,
@@ -80,7 +82,8 @@ impl Watch {
         Self { connector, options, status, is_paged_only: AtomicBool::new(false) }
     }
 
-    /// Sends events until the receiver is dropped; awaits where the channel is full. Outages and refusals do not end it.
+    /// Sends events until the receiver is dropped. Waits while the channel is full. Outages and
+    /// refusals do not end it.
     pub async fn run(self, events: Sender<Event>) {
         let client = tokio::select! {
             client = self.connector.first() => client,
@@ -96,7 +99,7 @@ impl Watch {
         futures::future::join_all(watches).await;
     }
 
-    /// One kind: a turn of the loop is what comes until there is something to be asked for again.
+    /// Watches one kind. Each turn of the loop lasts until a new request is needed.
     async fn watch<T: RawObject>(
         &self,
         mut client: NumberedClient,
@@ -133,7 +136,7 @@ impl Watch {
         }
     }
 
-    /// Takes what comes until something has to be asked for again.
+    /// Processes the list and the watch until a new request is needed.
     async fn follow<T: RawObject>(
         &self,
         list_watch: &mut ListWatch<T>,
@@ -145,13 +148,13 @@ impl Watch {
         let mut probe = pin!(Fuse::terminated());
         loop {
             let deadline = tokio::time::Instant::from_std(recovery.deadline());
-            let (observation, trouble) = tokio::select! {
+            let (observation, diagnosis) = tokio::select! {
                 biased;
                 step = list_watch.next() => match step {
                     Ok(step) => match forward(step, &mut list, status, events).await? {
-                        Some(noticed) => noticed,
+                        Some(finding) => finding,
                         None => {
-                            recovery.heard(now());
+                            recovery.received(now());
                             continue;
                         }
                     },
@@ -172,11 +175,11 @@ impl Watch {
                 self.is_paged_only.fetch_or(recovery.is_paged_only(), Relaxed);
             }
             let lists = (strategy, recovery.strategy());
-            // The watch is believed without an answer.
+            // The watch is trusted although the probe failed.
             let is_needless =
                 matches!(observation, Observation::Probed(_)) && recovery.is_current();
-            match trouble.filter(|_| !is_needless) {
-                Some(trouble) => report(trouble, observation, next, lists, status),
+            match diagnosis.filter(|_| !is_needless) {
+                Some(diagnosis) => report(diagnosis, observation, next, lists, status),
                 None if recovery.is_held_back() && !was_held_back => {
                     status.outdated(SILENT.to_owned());
                 }
@@ -199,14 +202,14 @@ impl Watch {
     }
 }
 
-/// Sends what the step means. `None` where it is of no importance to the recovery.
+/// Sends the event of this step. Returns what the recovery needs to know, if anything.
 async fn forward<T: RawObject>(
     step: Step<T>,
     list: &mut ListProgress,
     status: &KindStatus,
     events: &Sender<Event>,
-) -> Result<Option<Noticed>, Closed> {
-    let (change, noticed) = match step {
+) -> Result<Option<Finding>, Closed> {
+    let (change, finding) = match step {
         Step::Listed(object) => {
             list.objects += 1;
             let converted = convert(object.raw, status).ok();
@@ -214,7 +217,7 @@ async fn forward<T: RawObject>(
         }
         Step::Applied(object) => {
             let converted = convert(object.raw, status);
-            // What can no longer be served must not stay either.
+            // An object that became invalid must not stay as it was.
             (Some(converted.map_or_else(Change::Delete, Change::Apply)), None)
         }
         Step::Deleted(object) => (Some(Change::Delete(T::key(object.raw.metadata().key()))), None),
@@ -240,54 +243,55 @@ async fn forward<T: RawObject>(
     if let Some(change) = change {
         events.send(T::event(change)).await.map_err(|_| Closed)?;
     }
-    Ok(noticed)
+    Ok(finding)
 }
 
-/// What is reported where the server moves on and the watch does not.
-const SILENT: &str = "the watch says nothing while the API server's resource version moves on: does a proxy or balancer \
-                      hold back what is streamed?";
+/// Reported if the server makes progress and the watch does not.
+const SILENT: &str = "the watch is silent while the API server's resource version advances: \
+                      does a proxy or balancer buffer streams?";
 
-/// Reports a trouble for the log and /ready. `lists`: how the last list was asked for, and how the next one is.
+/// Reports a failure to the log and /ready. `lists`: how the last list was requested, and how the
+/// next one will be.
 fn report(
-    trouble: Diagnosis,
+    diagnosis: Diagnosis,
     observation: Observation,
     next: Next,
     lists: (Strategy, Strategy),
     status: &KindStatus,
 ) {
-    // A missing rule is worth a word even where another one is there.
-    let has_fallen_back = lists.0 != lists.1 && trouble.failure != Failure::Forbidden;
+    // A missing rule is worth a warning even if the fallback works.
+    let has_fallen_back = lists.0 != lists.1 && diagnosis.failure != Failure::Forbidden;
     if observation == Observation::Probed(ProbeResult::WentBack) {
-        status.outdated(trouble.error);
+        status.outdated(diagnosis.error);
     } else if has_fallen_back && next.is_at_once() {
-        status.fell_back(&trouble.error, lists.0.name(), lists.1.name());
+        status.fell_back(&diagnosis.error, lists.0.name(), lists.1.name());
     } else {
-        let next_step = trouble.next_step(status.kind());
-        status.failed(trouble.error, &next_step);
+        let next_step = diagnosis.next_step(status.kind());
+        status.failed(diagnosis.error, &next_step);
     }
 }
 
-/// What the recovery is told, and what the operator is.
-type Noticed = (Observation, Option<Diagnosis>);
+/// An observation for the recovery, and the diagnosis for the operator.
+type Finding = (Observation, Option<Diagnosis>);
 
-fn failed(error: &watcher::Error) -> Noticed {
-    let trouble = Diagnosis::of(error);
-    (Observation::Failed(trouble.failure), Some(trouble))
+fn failed(error: &watcher::Error) -> Finding {
+    let diagnosis = Diagnosis::of(error);
+    (Observation::Failed(diagnosis.failure), Some(diagnosis))
 }
 
-fn cut() -> Noticed {
-    let trouble = Diagnosis::new(Failure::Refused, "the list was cut short");
-    (Observation::Failed(trouble.failure), Some(trouble))
+fn cut() -> Finding {
+    let diagnosis = Diagnosis::new(Failure::Refused, "the list ended early");
+    (Observation::Failed(diagnosis.failure), Some(diagnosis))
 }
 
 fn unreadable() -> Diagnosis {
-    let error = "an event of the watch cannot be read: its type or its object is unknown; \
-                 a list makes up for it within a minute";
+    let error = "cannot read an event of the watch: unknown type or object; \
+                 a new list replaces it within a minute";
     Diagnosis::new(Failure::Refused, error)
 }
 
-fn probed(compared: watcher::Result<Option<VersionComparison>>) -> Noticed {
-    let (probe, trouble) = match compared {
+fn probed(compared: watcher::Result<Option<VersionComparison>>) -> Finding {
+    let (probe, diagnosis) = match compared {
         Ok(None) => (ProbeResult::Equal, None),
         Ok(Some(VersionComparison { probe: ProbeResult::WentBack, server, ours })) => {
             let error = format!(
@@ -298,25 +302,25 @@ fn probed(compared: watcher::Result<Option<VersionComparison>>) -> Noticed {
         }
         Ok(Some(compared)) => (compared.probe, None),
         Err(error) => {
-            let trouble = Diagnosis::of_probe(&error);
-            (ProbeResult::Failed(trouble.failure), Some(trouble))
+            let diagnosis = Diagnosis::of_probe(&error);
+            (ProbeResult::Failed(diagnosis.failure), Some(diagnosis))
         }
     };
-    (Observation::Probed(probe), trouble)
+    (Observation::Probed(probe), diagnosis)
 }
 
 /// The list being received.
 struct ListProgress {
     began: Instant,
-    /// Refused ones included.
+    /// Includes refused objects.
     objects: u64,
 }
 
-/// A client that is being made while the old one is used; empty where none is.
+/// A client that is being made while the old one is in use; empty if there is none.
 type Renewal = JoinSet<Result<NumberedClient, ConnectError>>;
 
-/// Waits before the next request, and a little longer for a new client, whose failure the retry is
-/// to cure. `Some`: what came of that.
+/// Waits before the next request, and a little longer for a new client if the failure may need one.
+/// Returns the new client or its error, if either has come by then.
 async fn pause(
     retry: Retry,
     renewal: &mut Renewal,
@@ -331,7 +335,7 @@ async fn pause(
                 if !retry.is_client_renewed {
                     sleep_until(due).await;
                 }
-                // One that panicked is as good as none: the next failure makes another.
+                // If the task panicked, the next failure makes another client.
                 joined.ok()
             }
             () = sleep_until(due + patience) => None,
@@ -343,7 +347,8 @@ async fn pause(
     }
 }
 
-/// The key alone where the object has no part in answers or is refused; what is odd in it is noted.
+/// Converts an object and notes its faults. Returns only the key if the object is refused or
+/// affects no answer.
 fn convert<T: RawObject>(raw: T, status: &KindStatus) -> Result<T::Object, T::Key> {
     let key = raw.metadata().key();
     let mut faults = Faults::default();
@@ -356,12 +361,12 @@ fn convert<T: RawObject>(raw: T, status: &KindStatus) -> Result<T::Object, T::Ke
     object.ok_or_else(|| T::key(key))
 }
 
-/// The runtime's clock, which tests can move.
+/// The runtime's clock, which tests can control.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// 0 up to 1. Jitter needs no better source than the one that seeds std's hash maps.
+/// A random number in 0..1. Jitter needs no better source than the seed of std's hash maps.
 fn random() -> f64 {
     let bits = RandomState::new().hash_one(0_u8) >> 11;
     bits as f64 / (1_u64 << 53) as f64

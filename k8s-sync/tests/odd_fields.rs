@@ -135,7 +135,7 @@ async fn read(
                 services.insert(service.key.name.to_string(), service);
             }
             Event::EndpointSlice(Change::InitDone) => break,
-            _ => {}
+            Event::Namespace(_) | Event::Service(_) | Event::EndpointSlice(_) | Event::Pod(_) => {}
         }
     }
     drop(events);

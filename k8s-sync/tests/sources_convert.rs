@@ -325,14 +325,17 @@ fn slices_of_host_names() {
     );
 }
 
+/// A slice of `endpoint` and a good one.
+#[track_caller]
+fn beside(endpoint: &str, expected: &str) {
+    let good = r#"{"addresses":["10.0.0.1"]}"#;
+    let json = format!(r#""addressType":"IPv4","endpoints":[{endpoint},{good}]"#);
+    slice(&json, &format!("web: {expected}"));
+}
+
 /// Every fault costs the smallest part that contains it.
 #[test]
-fn a_bad_endpoint_costs_itself() {
-    let good = r#"{"addresses":["10.0.0.1"]}"#;
-    let beside = |endpoint: &str, expected: &str| {
-        let json = format!(r#""addressType":"IPv4","endpoints":[{endpoint},{good}]"#);
-        slice(&json, &format!("web: {expected}"));
-    };
+fn a_bad_address_costs_its_endpoint() {
     let kept = "[10.0.0.1] - -;";
     let address = |text: &str| {
         let expected =
@@ -369,6 +372,20 @@ fn a_bad_endpoint_costs_itself() {
              endpoints[0].addresses contains no address"
         ),
     );
+    let huge = "x".repeat(1 << 20);
+    beside(
+        &format!(r#"{{"addresses":["{huge}"]}}"#),
+        &format!(
+            "{kept} | endpoints[0].addresses[0] is \"{}\"… (1048576 bytes), which is not an IP \
+             address",
+            &huge[..80]
+        ),
+    );
+}
+
+#[test]
+fn a_bad_name_or_condition_of_an_endpoint_costs_itself() {
+    let kept = "[10.0.0.1] - -;";
     beside("7", &format!("{kept} | endpoints[0] is 7, not a map"));
     beside(
         r#"{"addresses":["10.0.0.9"],"hostname":"a.b"}"#,
@@ -393,15 +410,6 @@ fn a_bad_endpoint_costs_itself() {
     );
     // Unready endpoints are not validated.
     beside(r#"{"addresses":["x"],"conditions":{"ready":false}}"#, kept);
-    let huge = "x".repeat(1 << 20);
-    beside(
-        &format!(r#"{{"addresses":["{huge}"]}}"#),
-        &format!(
-            "{kept} | endpoints[0].addresses[0] is \"{}\"… (1048576 bytes), which is not an IP \
-             address",
-            &huge[..80]
-        ),
-    );
 }
 
 #[test]

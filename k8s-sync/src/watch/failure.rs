@@ -1,4 +1,4 @@
-//! kube's errors, sorted twice: by what the recovery does about them, and by what an operator can.
+//! Classifies kube's errors twice: by what the recovery does, and by what an operator can do.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -14,66 +14,66 @@ use super::layer::{ForeignResponse, SilentServer, Throttled};
 use super::recovery::Failure;
 use crate::raw::Kind;
 
-/// Where a 429 names no time.
+/// For a 429 without Retry-After.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
-/// Of a server's words: a proxy's page would fill the log.
+/// Bytes to keep of a server's message. The page of a proxy would fill the log.
 const WORDS_LEN_MAX: usize = 300;
 
-/// What went wrong, for the log and /ready.
+/// A failure, explained for the log and /ready.
 pub(super) struct Diagnosis {
     pub(super) failure: Failure,
     pub(super) error: String,
     cause: Cause,
 }
 
-/// What is wrong, as far as an operator has to look in different places for it.
+/// The cause, as far as an operator has to look in different places.
 #[derive(Debug, PartialEq, Eq)]
 enum Cause {
-    /// On this side, with what to do about it.
+    /// A local setting. The text says what to do.
     Setting(Cow<'static, str>),
     Handshake(Handshake),
-    /// What is there speaks TLS, and was asked without.
+    /// The server requires TLS, and the request was plain http.
     OnlyTls,
     Proxy,
     NoAddress,
     PortClosed,
     NoRoute,
     TimedOut,
-    /// Connected, and asked in vain.
+    /// Connected, but no response.
     Silent,
     Cut,
     Unauthorized,
     Forbidden,
-    /// 403, for a request without credentials.
+    /// 403 for a request without credentials.
     Anonymous,
     NotFound,
-    /// 502, 503, 504: of what stands before the API server.
+    /// 502, 503, 504: from a gateway in front of the API server.
     Gateway,
-    /// It can be read by no client of an API server.
+    /// Not the response of any API server.
     NoApiServer,
-    /// The server's own, or a passing one.
+    /// An error inside the server, or a temporary one.
     Other,
 }
 
-/// What is wrong with the certificates of both sides, or with how they speak.
+/// What is wrong with the certificates or the protocol of the handshake.
 #[derive(Debug, PartialEq, Eq)]
 enum Handshake {
-    /// The server's certificate is of somebody else's authority.
+    /// The server's certificate is signed by another authority.
     UnknownAuthority,
-    /// … is signed by another key than its authority's, or has a key that is not supported.
+    /// It is signed by another key than its authority's, or its key is not supported.
     BadSignature,
-    /// … is for other names.
+    /// It is for other names.
     OtherName,
-    /// … is too old or too new.
+    /// It has expired, or is not valid yet.
     OutOfTime,
-    /// … is wrong in another way.
+    /// It is invalid in another way.
     BadCertificate,
-    /// The server does not take our certificate, or misses one.
+    /// The server rejects our certificate, or requires one.
     CertificateRefused,
-    /// No version or algorithm of TLS that both know; some servers say so where they miss a
+    /// No common TLS version or algorithm. Some servers report this when they require a
     /// certificate.
     NoCommonTls,
-    /// What is there speaks no TLS.
+    /// The server does not use TLS.
     NoTls,
 }
 
@@ -83,17 +83,17 @@ impl Diagnosis {
         Self { failure, error: shortened(&words(error)), cause }
     }
 
-    /// Of a probe, which compares nothing where the server does not take the question: only a 4xx says so. Any other answer is
-    /// none, as of a server whose etcd is away.
+    /// Diagnoses a failed probe. Only a 4xx means that the server rejects probes. Any other error
+    /// says nothing about that, for example if etcd is unavailable.
     pub(super) fn of_probe(error: &watcher::Error) -> Self {
-        let trouble = Self::of(error);
-        match (trouble.failure, error) {
+        let diagnosis = Self::of(error);
+        match (diagnosis.failure, error) {
             (Failure::Refused, watcher::Error::InitialListFailed(kube::Error::Api(status)))
                 if (400..500).contains(&status.code) =>
             {
-                trouble
+                diagnosis
             }
-            (Failure::Refused, _) => Self { failure: Failure::Unreachable, ..trouble },
+            (Failure::Refused, _) => Self { failure: Failure::Unreachable, ..diagnosis },
             (
                 Failure::Unreachable
                 | Failure::Unauthorized
@@ -101,18 +101,18 @@ impl Diagnosis {
                 | Failure::Expired
                 | Failure::Throttled(_),
                 _,
-            ) => trouble,
+            ) => diagnosis,
         }
     }
 
-    /// What is told in our words, and needs nobody.
+    /// A failure in our own words, with no specific advice.
     pub(super) fn new(failure: Failure, error: &str) -> Self {
         Self { failure, error: error.to_owned(), cause: Cause::Other }
     }
 
     /// A list that takes too long.
     pub(super) fn endless_list() -> Self {
-        Self::new(Failure::Refused, "the list has begun but does not come to its end")
+        Self::new(Failure::Refused, "the list began but does not complete")
     }
 
     /// What an operator can do about it.
@@ -129,12 +129,14 @@ impl Cause {
             Self::Forbidden => return missing_rule(kind).into(),
             Self::OnlyTls => "write https:// before the server's address",
             Self::Proxy => {
-                "does the proxy (proxy-url, else HTTPS_PROXY) let CONNECT through to it? NO_PROXY \
-                 excepts a server"
+                "does the proxy (proxy-url, else HTTPS_PROXY) allow CONNECT to the server? \
+                 NO_PROXY \
+                 exempts a server"
             }
             Self::NoAddress => {
-                "is the name right, and can it be resolved here without ringdns? An address needs \
-                 no DNS, nor does `dnsPolicy: Default` need the cluster's"
+                "is the name right, and does it resolve here without ringdns? Use an IP address, \
+                 or \
+                 set `dnsPolicy: Default` so that the pod does not use the cluster's DNS"
             }
             Self::PortClosed => "is the API server up, and is the port right?",
             Self::NoRoute => "is the address right, and does this machine have a route to it?",
@@ -142,32 +144,30 @@ impl Cause {
                 "is the API server up, and do network policies and firewalls let this pod reach it?"
             }
             Self::Silent => {
-                "none if it passes; else, does a proxy before the API server hold back what is \
-                 streamed, or has the server too much to do?"
+                "none if it recovers; otherwise, does a proxy in front of the API server buffer \
+                 streams, or is the server overloaded?"
             }
             Self::Cut => {
-                "none if it passes; else, does a balancer or proxy before the API server close \
-                 connections?"
+                "none if it recovers; otherwise, does a balancer or proxy in front of the API \
+                 server close connections?"
             }
             Self::Unauthorized => {
                 "is the token or client certificate of the kubernetes block still valid?"
             }
             Self::Anonymous => {
-                "set a token or client certificate: the API server was asked without (over plain \
-                 http none is sent)"
+                "set a token or client certificate: the request had none (over plain http none is \
+                 sent)"
             }
             Self::NotFound if kind == Kind::EndpointSlice => {
-                "this API server has no discovery.k8s.io/v1; Kubernetes 1.21 and later have, and \
-                 `noendpoints` does without"
+                "this API server lacks discovery.k8s.io/v1: use Kubernetes 1.21 or later, or set \
+                 `noendpoints`"
             }
             Self::NotFound => "is that the URL of an API server, with its path if it has one?",
-            Self::Gateway => {
-                "is the API server up behind what answers here? It is tried again until it works"
-            }
+            Self::Gateway => "is the API server behind this gateway up? ringdns keeps trying",
             Self::NoApiServer => {
-                "is that the URL of an API server? Something else seems to answer there"
+                "is that the URL of an API server? Something else seems to respond there"
             }
-            Self::Other => "none: it is tried again until it works",
+            Self::Other => "none: ringdns keeps trying",
         };
         text.into()
     }
@@ -184,36 +184,36 @@ impl Handshake {
                  their keys RSA of 2048 to 8192 bits, P-256, P-384, P-521 or Ed25519?"
             }
             Self::OtherName => {
-                "ask for one of the names in the API server's certificate, or set tls-server-name \
+                "use one of the names in the API server's certificate, or set tls-server-name \
                  in the kubeconfig"
             }
             Self::OutOfTime => {
-                "renew the API server's certificate; if it is valid, set the clock of this machine"
+                "renew the API server's certificate; if it is valid, correct this machine's clock"
             }
             Self::BadCertificate => {
-                "have the API server's certificate made anew: `openssl s_client -connect \
-                 HOST:PORT` shows it"
+                "replace the API server's certificate: `openssl s_client -connect HOST:PORT` shows \
+                 it"
             }
             Self::CertificateRefused => {
-                "does the API server (or what stands before it) accept the client certificate of \
+                "does the API server (or a proxy in front of it) accept the client certificate of \
                  the kubernetes block?"
             }
             Self::NoCommonTls => {
-                "does the API server (or what stands before it) accept the client certificate, \
+                "does the API server (or a proxy in front of it) accept the client certificate, \
                  and speak TLS 1.2 or 1.3?"
             }
             Self::NoTls => {
-                "is that the API server's TLS port? If it speaks plain http, write http:// before \
+                "is that the API server's TLS port? If it serves plain http, write http:// before \
                  it"
             }
         }
     }
 }
 
-/// The server's own words where it has said something, else the chain of causes.
+/// The server's message if there is one, else the chain of causes.
 fn words(error: &watcher::Error) -> String {
     let of_status = |status: &Status| match (status.message.trim(), status.code) {
-        ("", 0) => "the watch gave an event that cannot be read".to_owned(),
+        ("", 0) => "the watch returned an unreadable event".to_owned(),
         ("", code) => format!("HTTP {code}"),
         (message, 0) => message.to_owned(),
         (message, code) => format!("{message} (HTTP {code})"),
@@ -231,11 +231,11 @@ fn words(error: &watcher::Error) -> String {
     }
 }
 
-/// In one line.
+/// Shortens the message to one line of bounded length.
 fn shortened(words: &str) -> String {
     let mut line = words.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.len() > WORDS_LEN_MAX {
-        // The end has the status.
+        // The end contains the HTTP status.
         let (head, tail) = (WORDS_LEN_MAX * 2 / 3, line.len() - WORDS_LEN_MAX / 3);
         let (head, tail) = (line.floor_char_boundary(head), line.ceil_char_boundary(tail));
         line.replace_range(head..tail, " … ");
@@ -243,7 +243,7 @@ fn shortened(words: &str) -> String {
     line
 }
 
-/// The rule that the ClusterRole lacks, ready to be pasted.
+/// The rule that the ClusterRole lacks, ready to paste.
 fn missing_rule(kind: Kind) -> String {
     let (group, plural) = (kind.group(), kind.plural());
     format!(
@@ -276,7 +276,7 @@ fn sort_client(error: &kube::Error) -> (Failure, Cause) {
     }
 }
 
-/// What happened below kube, from the outermost error to the innermost.
+/// Classifies errors below kube, from the outermost to the innermost.
 fn sort_service(error: &(dyn Error + 'static)) -> (Failure, Cause) {
     let mut next = Some(error);
     let mut found = Cause::Cut;
@@ -294,8 +294,7 @@ fn sort_service(error: &(dyn Error + 'static)) -> (Failure, Cause) {
             return (Failure::Unauthorized, Cause::Setting(error.next_step.clone()));
         }
         if error.is::<tower::buffer::error::Closed>() {
-            // A panic has ended it: only a new client helps, which is what credentials that are
-            // refused get.
+            // The worker has panicked. Only a new client helps, as for rejected credentials.
             return (Failure::Unauthorized, Cause::Other);
         }
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
@@ -312,7 +311,7 @@ fn sort_service(error: &(dyn Error + 'static)) -> (Failure, Cause) {
         if let Some(cause) = io.and_then(sort_io) {
             found = cause;
         }
-        // An io::Error passes over what it holds, to that one's source.
+        // `io::Error::source` skips the error it contains, so look at that one first.
         next = match io.and_then(io::Error::get_ref) {
             Some(held) => Some(held),
             None => error.source(),
@@ -326,7 +325,7 @@ fn sort_io(error: &io::Error) -> Option<Cause> {
         ErrorKind::ConnectionRefused => Some(Cause::PortClosed),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Some(Cause::NoRoute),
         ErrorKind::TimedOut => Some(Cause::TimedOut),
-        // Of others it is told by what they hold.
+        // Other kinds are classified by the error inside.
         _ => None,
     }
 }
@@ -369,7 +368,7 @@ fn sort_certificate(cause: &CertificateError) -> Handshake {
         | CertificateError::ExpiredContext { .. }
         | CertificateError::NotValidYet
         | CertificateError::NotValidYetContext { .. } => Handshake::OutOfTime,
-        // Its authority is found, but in the place of a server's certificate.
+        // The server presents its authority's certificate as its own.
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
             Handshake::UnknownAuthority
         }

@@ -1,8 +1,9 @@
-//! What kube does not show of its requests, seen from below it: a tower layer around the HTTP client.
+//! A tower layer around the HTTP client: it sees what kube hides about its requests.
 //!
-//! It asks for protobuf and hands on JSON, notes when the server said something (bookmarks of a quiet watch too), ends
-//! requests that are not answered, and turns into errors what kube would read as an answer of the API server or not read at
-//! all: a 429 or 503 with Retry-After, which carries the time, a redirect, a page of HTML, a compressed body.
+//! It requests protobuf and returns JSON, records every sign of life from the server (also
+//! bookmarks of a quiet watch), and ends requests without a response. It turns responses that kube
+//! would misread or ignore into errors: a 429 or 503 with Retry-After, a redirect, an HTML page, a
+//! compressed body.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,30 +24,30 @@ use super::translate::{self, WatchBody};
 use crate::raw::Kind;
 use crate::status::SourceStatus;
 
-/// Longest wait for the head of a watch's answer, or for a list of one object. The API server sends the head at once, but lets
-/// a request queue for up to 15 s where it is busy.
+/// Timeout for the head of a watch's response, or for a list of one object. The API server sends
+/// the head at once, but a busy one queues requests for up to 15 s.
 const HEAD_WAIT_MAX: Duration = Duration::from_secs(15);
-/// Longest wait for the head of a list: after a minute the API server itself gives up.
+/// Timeout for the head of a list. The API server itself gives up after a minute.
 const LIST_WAIT_MAX: Duration = Duration::from_secs(60);
-/// Longest silence within a list or an error, which are sent as fast as they are read.
+/// Timeout between two pieces of a list or an error, which are sent without pauses.
 const BODY_SILENCE_MAX: Duration = Duration::from_secs(20);
 
-/// Nothing has come for so long.
+/// The server has sent nothing for this long.
 #[derive(Debug)]
 pub(super) struct SilentServer(pub(super) Duration);
 
 impl std::fmt::Display for SilentServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the API server has said nothing for {:?}", self.0)
+        write!(f, "the API server has sent nothing for {:?}", self.0)
     }
 }
 
 impl std::error::Error for SilentServer {}
 
-/// An answer that no API server gives: it comes from something that stands before it, or in its place.
+/// A response that no API server sends: it comes from something in front of it or in its place.
 #[derive(Debug)]
 pub(super) enum ForeignResponse {
-    /// Status and where to.
+    /// The status and the location.
     Redirect(StatusCode, String),
     ContentType(String),
     ContentEncoding(String),
@@ -57,16 +58,16 @@ impl std::fmt::Display for ForeignResponse {
         match self {
             Self::Redirect(status, location) => write!(
                 f,
-                "the answer is {status} to {location:?}, which is not followed: \
+                "the response is a redirect ({status} to {location:?}), which is not followed: \
                  is that the API server's address?"
             ),
             Self::ContentType(found) => write!(
                 f,
-                "the answer is {found:?}, neither JSON nor protobuf: \
-                 does another server, a proxy or a login page stand at this address?"
+                "the response is {found:?}, neither JSON nor protobuf: \
+                 is another server, a proxy or a login page at this address?"
             ),
             Self::ContentEncoding(found) => {
-                write!(f, "the answer is compressed ({found:?}), which was not asked for")
+                write!(f, "the response is compressed ({found:?}), which was not requested")
             }
         }
     }
@@ -83,7 +84,7 @@ pub(super) struct Throttled {
 
 impl std::fmt::Display for Throttled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the API server answers {}, try again in {:?}", self.status, self.retry_after)
+        write!(f, "the API server responded {}, retry in {:?}", self.status, self.retry_after)
     }
 }
 
@@ -158,7 +159,7 @@ enum RequestKind {
     List,
     /// A list of one object.
     Probe,
-    /// A streaming list too.
+    /// Includes streaming lists.
     Watch,
 }
 
@@ -182,7 +183,7 @@ impl RequestKind {
     }
 }
 
-/// Whether the head of an answer is one that kube can go on with.
+/// Checks that kube can handle the head of a response.
 fn check_head(response: &Response<Box<DynBody>>) -> Result<(), BoxError> {
     let code = response.status();
     let is_busy = matches!(code, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
@@ -213,7 +214,7 @@ fn check_head(response: &Response<Box<DynBody>>) -> Result<(), BoxError> {
     }
 }
 
-/// A watch's answer: JSON as it comes, each piece noted as a sign of life.
+/// The response to a watch: JSON as it arrives. Each piece counts as a sign of life.
 fn watch(
     response: Response<Box<DynBody>>,
     kind: Kind,
@@ -236,7 +237,7 @@ fn watch(
     })
 }
 
-/// A list's page or an error, both bounded, in JSON.
+/// A page of a list or an error, in JSON. Both are bounded.
 async fn whole(
     response: Response<Box<DynBody>>,
     kind: Kind,
@@ -270,7 +271,7 @@ fn is_protobuf<B>(response: &Response<B>) -> bool {
     value.is_some_and(|value| value.starts_with(translate::CONTENT_TYPE.as_bytes()))
 }
 
-/// Seconds (RFC 9110, section 10.2.3); the API server sends no dates.
+/// In seconds (RFC 9110, section 10.2.3). The API server sends no dates.
 fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
     let value = response.headers().get(http::header::RETRY_AFTER)?.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_secs)

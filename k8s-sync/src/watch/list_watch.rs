@@ -1,8 +1,10 @@
-//! One kind's list, and the watch that keeps it up to date: the requests, and the resource version between them.
+//! The list of one kind and the watch that keeps it up to date: the requests, and the resource
+//! version between them.
 //!
-//! kube's own watcher hides the version, resumes by itself, takes no list without one, and asks no server twice whether it is
-//! still where it was; all of which `recovery` has to know or decide. Here nothing is decided: each error and each end is
-//! given to the caller, who says how to go on. Until told otherwise a list begins anew, and a watch from where it was.
+//! kube's own watcher hides the version, resumes on its own, and never checks that the server is
+//! still at that version; `recovery` has to know or decide all of this. Nothing is decided here:
+//! the caller gets every error and every end and says how to go on. By default, a list starts over
+//! and a watch resumes from its version.
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -14,13 +16,13 @@ use super::recovery::{ProbeResult, Strategy};
 use super::resource::{Queries, Watched};
 use crate::raw::RawObject;
 
-/// What comes of a list and its watch, in order.
+/// The steps of a list and its watch, in order.
 #[derive(Debug)]
 pub(super) enum Step<T> {
     ListBegins,
     Listed(Watched<T>),
     ListComplete {
-        /// It has a version to watch from.
+        /// The list has a version to watch from.
         is_resumable: bool,
     },
     /// A streaming list has ended before it was complete.
@@ -28,9 +30,9 @@ pub(super) enum Step<T> {
     WatchBegins,
     Applied(Watched<T>),
     Deleted(Watched<T>),
-    /// The server says how far it is, beside how far we were.
+    /// The server reports its version; compared with ours.
     Bookmark(VersionComparison),
-    /// An event whose type or object is unknown.
+    /// An event of unknown type or with an unknown object.
     Unreadable,
     WatchEnds,
 }
@@ -46,9 +48,9 @@ pub(super) struct VersionComparison {
 type Events<T> = BoxStream<'static, kube::Result<WatchEvent<Watched<T>>>>;
 
 enum State<T> {
-    /// Nothing is asked for yet.
+    /// No request has been made.
     Start,
-    /// A list: what is left of the page, and where the next one begins.
+    /// A list: the rest of the page, and the token of the next one.
     Page {
         objects: std::vec::IntoIter<Watched<T>>,
         next: Option<String>,
@@ -64,7 +66,7 @@ pub(super) struct ListWatch<T> {
     queries: Queries,
     strategy: Strategy,
     state: State<T>,
-    /// What is watched from: empty where the server's lists have none.
+    /// The version to watch from. Empty if the server's lists have none.
     version: String,
 }
 
@@ -73,28 +75,28 @@ impl<T: RawObject> ListWatch<T> {
         Self { api, queries, strategy, state: State::Start, version: String::new() }
     }
 
-    /// From now on requests go through this.
+    /// Uses this client for further requests.
     pub(super) fn use_api(&mut self, api: Api<Watched<T>>) {
         self.api = api;
     }
 
-    /// Drops what there is; a list comes next.
+    /// Drops everything; a list comes next.
     pub(super) fn list(&mut self, strategy: Strategy) {
         (self.strategy, self.state) = (strategy, State::Start);
     }
 
-    /// Drops the watch; one from the same version comes next.
+    /// Drops the watch; a watch from the same version comes next.
     pub(super) fn resume(&mut self) {
         self.state = State::Listed;
     }
 
-    /// Asks the server, by a request of its own, for the version that it is at. `None`: it has none that can be compared.
+    /// Asks the server for its current version. `None` if the version cannot be compared.
     pub(super) fn probe(
         &self,
     ) -> impl Future<Output = watcher::Result<Option<VersionComparison>>> + Send + use<T> {
         let (api, ours) = (self.api.clone(), self.version.clone());
         async move {
-            // Without selectors: a list by labels would read all objects until one matches.
+            // No selectors: a list by labels would read all objects until one matches.
             let list = api.list(&ListParams::default().limit(1)).await;
             let list = list.map_err(watcher::Error::InitialListFailed)?;
             let server = list.metadata.resource_version.unwrap_or_default();
@@ -151,7 +153,8 @@ impl<T: RawObject> ListWatch<T> {
         Ok(Step::ListBegins)
     }
 
-    /// The page that begins at `from`, or the whole list. What fails begins anew.
+    /// Requests the page that begins at `from`, or the whole list. After an error the list starts
+    /// over.
     async fn page(&mut self, from: Option<String>) -> watcher::Result<()> {
         let mut query = match self.strategy {
             Strategy::Whole => self.queries.list.clone(),
@@ -176,7 +179,7 @@ impl<T: RawObject> ListWatch<T> {
         Step::ListComplete { is_resumable: !self.version.is_empty() }
     }
 
-    /// An event of a streaming list. `None`: it means nothing.
+    /// Interprets an event of a streaming list. `None` if it has no effect.
     fn of_list(
         &mut self,
         event: Option<kube::Result<WatchEvent<Watched<T>>>>,
@@ -234,7 +237,8 @@ impl<T: RawObject> ListWatch<T> {
         error.map_or(Ok(Step::WatchEnds), Err)
     }
 
-    /// Versions of objects are in order, but for those of a watch without one: it begins with all objects, by name.
+    /// Versions of objects increase, except in a watch without a version, which begins with all
+    /// objects sorted by name.
     fn advance(&mut self, version: &str) {
         let is_newer = match (number(version), number(&self.version)) {
             (Some(newer), Some(ours)) => newer > ours,
@@ -246,12 +250,12 @@ impl<T: RawObject> ListWatch<T> {
     }
 }
 
-/// What kube makes of a line that is no event it knows: a status that says nothing.
+/// kube turns an event of unknown type into an empty status.
 fn is_of_unknown_event(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 0 && status.message.is_empty())
 }
 
-/// Versions that are no numbers are not compared.
+/// Versions that are not numbers count as equal.
 fn compare(server: String, ours: String) -> VersionComparison {
     let probe = match (number(&server), number(&ours)) {
         (Some(theirs), Some(known)) if theirs < known => ProbeResult::WentBack,
@@ -261,7 +265,8 @@ fn compare(server: String, ours: String) -> VersionComparison {
     VersionComparison { probe, server, ours }
 }
 
-/// Kubernetes 1.35 promises that versions of one kind are decimal numbers in order; etcd's always were.
+/// Kubernetes 1.35 guarantees that the versions of one kind are increasing decimal numbers. Those
+/// of etcd always were.
 fn number(version: &str) -> Option<u64> {
     version.parse().ok()
 }

@@ -1,7 +1,8 @@
-//! The four kinds in the API server's protobuf: the same fields as in `raw`, written on as the JSON that kube reads.
+//! The four kinds in the API server's protobuf: the fields of `raw`, written as the JSON that kube
+//! reads.
 //!
-//! Fields that are not named here are skipped by their length. Tags are those of Kubernetes' generated.proto files, which
-//! are never renumbered. Framing and the kinds of answers are in `translate`.
+//! Other fields are skipped. Tags are those of Kubernetes' generated.proto files, which never
+//! change. Framing and responses are in `translate`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use serde::Serialize;
 
 use crate::raw::Kind;
 
-/// Adds the object, as JSON, to `json`.
+/// Appends the object to `json`.
 pub(super) fn object_to_json(
     kind: Kind,
     object: Bytes,
@@ -45,7 +46,7 @@ struct ProtoMetadata {
     labels: BTreeMap<String, String>,
 }
 
-/// Only whether it is there.
+/// Only its presence matters.
 #[derive(Message, Serialize)]
 struct ProtoTime {}
 
@@ -80,7 +81,7 @@ struct ProtoServiceSpec {
     external_name: Option<String>,
 }
 
-/// A port of a Service or of an EndpointSlice: both have these tags.
+/// A port of a Service or of an EndpointSlice: both use the same tags.
 #[derive(Message, Serialize)]
 struct ProtoPort {
     #[prost(string, optional, tag = "1")]
@@ -155,14 +156,14 @@ struct ProtoPodIp {
     ip: Option<String>,
 }
 
-/// What every object comes in, behind the magic bytes.
+/// The wrapper of every object, after the magic bytes.
 #[derive(Message)]
 pub(super) struct ProtoEnvelope {
     #[prost(bytes = "bytes", tag = "2")]
     pub(super) raw: Bytes,
 }
 
-/// One change of a watch.
+/// One event of a watch.
 #[derive(Message)]
 pub(super) struct ProtoWatchEvent {
     #[prost(string, tag = "1")]
@@ -177,7 +178,7 @@ pub(super) struct ProtoRawExtension {
     pub(super) raw: Bytes,
 }
 
-/// An object of any kind of which only the resource version matters, and whether it ends a streaming list.
+/// An object of any kind. Only the resource version matters, and whether it ends a streaming list.
 #[derive(Message, Serialize)]
 pub(super) struct ProtoBookmark {
     #[prost(message, optional, tag = "1")]
@@ -193,7 +194,7 @@ pub(super) struct ProtoBookmarkMetadata {
     annotations: BTreeMap<String, String>,
 }
 
-/// A list of any kind; its items are left as they are.
+/// A list of any kind. Its items are not decoded.
 #[derive(Message)]
 pub(super) struct ProtoList {
     #[prost(message, optional, tag = "1")]
@@ -211,7 +212,7 @@ pub(super) struct ProtoListMetadata {
     r#continue: String,
 }
 
-/// Why something failed.
+/// The reason of a failure.
 #[derive(Message, Serialize)]
 pub(super) struct ProtoStatus {
     #[prost(string, tag = "3")]

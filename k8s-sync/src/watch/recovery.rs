@@ -1,185 +1,122 @@
-//! What to do when a watch fails or says nothing: a state machine without a clock, a socket or kube.
+//! Decides how to go on when a watch fails or is silent: a state machine without a clock, a socket
+//! or kube.
 //!
-//! It is told what one kind's list-watch gave and answers what to do next. Its three promises: whatever fails is tried again
-//! within seconds; what needs no fresh list (a connection that broke) gets none; and a kind is current only while the server
-//! has been seen at the resource version that is watched from, or beyond it.
+//! It gets observations of the list-watch of one kind and returns the next action. It guarantees
+//! three things: every failure is retried within seconds; a failure that needs no new list, such as
+//! a broken connection, causes none; and a kind is current only if the server has been seen at the
+//! watched resource version or a later one.
 
 mod backoff;
+mod next;
+mod observation;
 mod strategy;
 
 use std::time::{Duration, Instant};
 
 use backoff::Backoff;
+pub(super) use next::{Next, Retry};
+pub(super) use observation::{Failure, Observation, ProbeResult};
 pub(super) use strategy::Strategy;
 
-/// A streaming list that is not complete by then never will be: the server knows the request but not the bookmark.
+/// Deadline of a streaming list. One that is still incomplete never will be: the server knows the
+/// request but not the bookmark.
 pub(super) const STREAMING_LIST_MAX: Duration = Duration::from_secs(60);
-/// The same for other lists, whose requests each have the client's own time limits.
+/// Deadline of other lists. Each of their requests also has the client's own timeouts.
 const LIST_MAX: Duration = Duration::from_secs(600);
-/// A full list finds what a watch has silently lost; the pause is jittered between these.
+/// Range of the jittered interval between full lists, which find changes that a watch has silently
+/// lost.
 pub(super) const RELIST_MIN: Duration = Duration::from_secs(15 * 60);
 pub(super) const RELIST_MAX: Duration = Duration::from_secs(30 * 60);
-/// The same after a full list that failed while the watch worked, after an event that could not be read, and while watches
-/// cannot be begun: lists may still be answered.
+/// Interval until the next full list after one that failed while the watch worked, after an
+/// unreadable event, and while no watch can be started although lists may work.
 pub(super) const RELIST_SOON: Duration = Duration::from_secs(60);
-/// Silences in a row after which a watch is not believed any more if the server has moved on: something may hold back what
-/// it sends.
+/// Consecutive silences after which a watch is distrusted if the server has made progress:
+/// something may hold back the stream.
 const SILENCES_MAX: u32 = 2;
-/// Refusals in a row after which a watch is not resumed but begun anew by a list.
+/// Consecutive refusals after which a watch is replaced by a list instead of resumed.
 const RESUMES_REFUSED_MAX: u32 = 3;
 
-/// How long the server is asked to keep a watch open. It ends a watch itself then, and sends a bookmark 2 s before: so a
-/// connection that still works is heard of this often, for one small request over a connection that stays.
+/// How long the server is asked to keep a watch open. It ends the watch after this time and sends a
+/// bookmark 2 s before. So a working connection gives a sign of life this often, at the cost of one
+/// small request.
 pub(super) const WATCH_MAX: Duration = Duration::from_secs(20);
-/// A watch that has been quiet for longer is on a dead connection, or the server ignores `WATCH_MAX`: it is resumed on a new
-/// connection. Under 30 s, which is when CoreDNS begins to suspect a connection.
+/// A watch that is silent for longer is resumed on a new connection: its connection is dead, or the
+/// server ignores `WATCH_MAX`. Less than 30 s, when CoreDNS begins to suspect a connection.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(24);
-/// A watch that begins this soon after the server was seen at our version needs no probe.
-pub(super) const PROOF_MAX: Duration = Duration::from_secs(5);
-/// Least distance between two probes: one `limit=1` list of one kind, which reads one object.
+/// A watch that starts this soon after the version was verified needs no probe.
+pub(super) const VERIFIED_MAX: Duration = Duration::from_secs(5);
+/// Minimum interval between two probes. A probe is a `limit=1` list of one kind, which reads one
+/// object.
 pub(super) const PROBE_PAUSE: Duration = Duration::from_secs(5);
-/// A watch that ended sooner than this makes the next one wait, so that a server that ends each at once is not asked in a
-/// busy loop.
+/// A watch shorter than this delays the next one, so that a server that ends each watch at once
+/// does not cause a busy loop.
 const SHORT_WATCH: Duration = Duration::from_secs(1);
-/// A failure that follows another one gets a new client, which reads the credentials and certificates anew, where the client
-/// is at least as old as this. Which failures new files could cure cannot be told: a balancer that ends TLS answers a
-/// certificate that it does not take with an alert, a closed connection, a 400 or a 403.
+/// After consecutive failures, a client of at least this age is replaced, which reads credentials
+/// and certificates again. The failure does not show whether new files would help: a balancer that
+/// terminates TLS rejects a certificate with an alert, a closed connection, a 400 or a 403.
 pub(super) const RENEW_AFTER: Duration = Duration::from_secs(15);
-/// The same where new clients in a row have not helped, each of which may cost a run of a plugin: it
-/// doubles up to this.
+/// Maximum of `RENEW_AFTER`, which doubles while new clients do not help. Each new client may run a
+/// plugin.
 const RENEW_AFTER_MAX: Duration = Duration::from_secs(45);
-
-/// What a list-watch gave. Objects are told by `Recovery::heard`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Observation {
-    ListComplete {
-        /// It has a resource version to watch from. Without one a watch begins with all objects and cannot be resumed.
-        is_resumable: bool,
-    },
-    WatchBegins,
-    /// The server has ended the watch, as it does sooner or later.
-    WatchEnds,
-    /// An event whose type or object is unknown: what changed is not known until the next list.
-    Unreadable,
-    Probed(ProbeResult),
-    Failed(Failure),
-    /// `Recovery::deadline` has passed.
-    DeadlinePassed,
-}
-
-/// The server's resource version beside the one that is watched from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ProbeResult {
-    /// Ours.
-    Equal,
-    /// Newer, by changes of this kind or of others.
-    Ahead,
-    /// Older: etcd was restored from a backup. A watch would wait in silence until that version comes round again.
-    WentBack,
-    Failed(Failure),
-}
-
-/// Why a request or a stream failed, as far as it matters to what comes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// No answer: no route, no listener, TLS, a broken connection.
-    Unreachable,
-    /// 401: the credentials may have been rotated.
-    Unauthorized,
-    /// 403: an RBAC rule is missing.
-    Forbidden,
-    /// 410: the resource version, or the page to continue from, is gone.
-    Expired,
-    /// 429, or 503 with Retry-After.
-    Throttled(Duration),
-    /// Any other answer, and any that cannot be read.
-    Refused,
-}
-
-/// What to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// Take what comes next.
-    Continue,
-    /// The same, and ask the server for its resource version.
-    Probe,
-    /// Drop the watch, pause, and watch from where it was.
-    Resume(Retry),
-    /// Drop the list or watch, pause, and list as `Recovery::strategy` says.
-    List(Retry),
-}
-
-impl Next {
-    pub(super) fn is_at_once(self) -> bool {
-        match self {
-            Self::Continue | Self::Probe => true,
-            Self::Resume(retry) | Self::List(retry) => retry.pause.is_zero(),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Retry {
-    pub(super) pause: Duration,
-    /// With a new client, which reads the credentials anew.
-    pub(super) is_client_renewed: bool,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Listing,
-    /// Listed; a watch is asked for.
+    /// Listed. A watch has been requested.
     Resuming,
-    /// Changes follow.
+    /// Receiving changes.
     Watching,
 }
 
-/// One kind's state.
+/// The state of one kind.
 #[derive(Debug)]
 pub(super) struct Recovery {
     strategy: Strategy,
-    /// The server takes no streaming lists: known because another one worked where a streaming one had not.
+    /// The server does not support streaming lists. Known once another list worked where a
+    /// streaming one had failed.
     is_paged_only: bool,
-    /// The strategy stands in for a streaming list that did not get through, as in an outage: that says nothing of the server.
-    is_stand_in: bool,
+    /// The strategy replaces a streaming list that failed as in an outage, which says nothing about
+    /// the server's abilities.
+    is_fallback: bool,
     phase: Phase,
     /// The list has a version to watch from.
     is_resumable: bool,
-    /// The list is a periodic one: the watch before it worked, and may be resumed if the list fails.
+    /// The current list is a periodic one. The watch before it worked and may be resumed if the
+    /// list fails.
     is_watch_kept: bool,
-    /// As far as the last failure and the last proof go.
+    /// Judged by the last failure and the last verification only.
     is_current: bool,
-    /// An event could not be read since the last list.
+    /// An event since the last list was unreadable.
     has_gap: bool,
-    /// The watch said nothing while the server moved on, and has not been heard since.
+    /// The watch was silent while the server made progress, and has sent nothing since.
     is_held_back: bool,
-    /// When the list that is being read has to be complete.
+    /// Deadline of the current list.
     list_by: Instant,
     relist_at: Instant,
     began_at: Instant,
-    heard_at: Instant,
-    /// When the server was last seen at our version or beyond, if nothing has failed since.
-    proved_at: Option<Instant>,
-    /// When to ask for the server's version.
+    received_at: Instant,
+    /// When the server was last seen at our version or a later one, unless something failed since.
+    verified_at: Option<Instant>,
+    /// When to send the next probe.
     probe_at: Option<Instant>,
     probed_at: Option<Instant>,
     client_since: Instant,
-    /// New clients in a row that have not ended the failures, those for a 401 left out.
+    /// Consecutive new clients that did not end the failures. Those for a 401 do not count.
     renewals: u32,
-    /// Since when no watch could be begun.
-    unreached_since: Option<Instant>,
+    /// Since when no watch could be started.
+    unwatched_since: Option<Instant>,
     silences: u32,
     resumes_refused: u32,
     backoff: Backoff,
 }
 
 impl Recovery {
-    /// `is_paged_only`: what another kind has found out about this server.
+    /// `is_paged_only`: what another kind has learned about this server.
     pub(super) fn new(is_paged_only: bool, now: Instant) -> Self {
         Self {
             strategy: if is_paged_only { Strategy::Paged } else { Strategy::Streaming },
             is_paged_only,
-            is_stand_in: false,
+            is_fallback: false,
             phase: Phase::Listing,
             is_resumable: true,
             is_watch_kept: false,
@@ -189,13 +126,13 @@ impl Recovery {
             list_by: now + STREAMING_LIST_MAX,
             relist_at: now + RELIST_MAX,
             began_at: now,
-            heard_at: now,
-            proved_at: None,
+            received_at: now,
+            verified_at: None,
             probe_at: None,
             probed_at: None,
             client_since: now,
             renewals: 0,
-            unreached_since: None,
+            unwatched_since: None,
             silences: 0,
             resumes_refused: 0,
             backoff: Backoff::new(now),
@@ -210,28 +147,28 @@ impl Recovery {
         self.is_paged_only
     }
 
-    /// A complete list is being read anew or for the first time.
+    /// A complete list is being received.
     pub(super) fn is_listing(&self) -> bool {
         self.phase == Phase::Listing
     }
 
-    /// Listed, kept up to date by a watch, and the server is not known or feared to be behind it.
+    /// Listed, kept up to date by a watch, and not known or suspected to be behind the server.
     pub(super) fn is_current(&self) -> bool {
         self.is_current && !self.has_gap && !self.is_held_back
     }
 
-    /// Something between the server and us is known to keep back what a watch sends.
+    /// Something between the server and us is known to hold back the watch.
     pub(super) fn is_held_back(&self) -> bool {
         self.is_held_back
     }
 
-    /// When to tell `DeadlinePassed`, if nothing else has been observed by then.
+    /// When to observe `DeadlinePassed` if nothing else happens before.
     pub(super) fn deadline(&self) -> Instant {
-        let silent_at = self.heard_at + SILENCE_MAX;
+        let silent_at = self.received_at + SILENCE_MAX;
         match (self.phase, self.strategy) {
             (Phase::Listing, Strategy::Streaming) => self.list_by.min(silent_at),
             (Phase::Listing, Strategy::Paged | Strategy::Whole) => self.list_by,
-            // Requests have the client's own time limit.
+            // The client limits the time of its requests.
             (Phase::Resuming, _) => self.relist_at,
             (Phase::Watching, _) => {
                 let due = self.relist_at.min(silent_at);
@@ -240,19 +177,19 @@ impl Recovery {
         }
     }
 
-    /// An object or a bookmark has come.
-    pub(super) fn heard(&mut self, now: Instant) {
-        self.heard_at = now;
+    /// An object or a bookmark has been received.
+    pub(super) fn received(&mut self, now: Instant) {
+        self.received_at = now;
         self.silences = 0;
         if self.phase == Phase::Watching {
             self.is_held_back = false;
         }
-        if self.proved_at.is_some() {
-            self.proved_at = Some(now);
+        if self.verified_at.is_some() {
+            self.verified_at = Some(now);
         }
     }
 
-    /// `random`: 0 up to 1, fresh for each call.
+    /// `random`: in 0..1, new for each call.
     pub(super) fn observe(&mut self, what: Observation, now: Instant, random: f64) -> Next {
         match (what, self.phase) {
             (Observation::ListComplete { is_resumable }, _) => {
@@ -260,7 +197,7 @@ impl Recovery {
             }
             (Observation::WatchBegins, _) => self.watch_began(now),
             (Observation::WatchEnds, _) => self.watch_ended(now, random),
-            // What the list lacks no later event may tell.
+            // No later event would make up for an unreadable one in a list.
             (Observation::Unreadable, Phase::Listing) => {
                 self.list_failed(Failure::Refused, now, random)
             }
@@ -280,7 +217,7 @@ impl Recovery {
                 self.list_failed(Failure::Refused, now, random)
             }
             (Observation::DeadlinePassed, Phase::Resuming | Phase::Watching) => {
-                self.due(now, random)
+                self.deadline_passed(now, random)
             }
         }
     }
@@ -289,16 +226,16 @@ impl Recovery {
         self.relist_at = now + RELIST_MIN + (RELIST_MAX - RELIST_MIN).mul_f64(random);
         self.is_resumable = is_resumable;
         (self.is_watch_kept, self.has_gap) = (false, false);
-        (self.heard_at, self.proved_at) = (now, Some(now));
+        (self.received_at, self.verified_at) = (now, Some(now));
         match self.strategy {
             Strategy::Streaming => {
                 self.resumes_refused = 0;
                 self.watch_began(now)
             }
             Strategy::Paged | Strategy::Whole => {
-                self.is_paged_only |= !self.is_stand_in;
-                self.begin_anew();
-                (self.phase, self.unreached_since) = (Phase::Resuming, Some(now));
+                self.is_paged_only |= !self.is_fallback;
+                self.reset_strategy();
+                (self.phase, self.unwatched_since) = (Phase::Resuming, Some(now));
                 Next::Continue
             }
         }
@@ -306,16 +243,16 @@ impl Recovery {
 
     fn watch_began(&mut self, now: Instant) -> Next {
         self.phase = Phase::Watching;
-        self.unreached_since = None;
-        if self.is_stand_in {
-            self.begin_anew();
+        self.unwatched_since = None;
+        if self.is_fallback {
+            self.reset_strategy();
         }
-        (self.began_at, self.heard_at) = (now, now);
-        if !self.is_resumable || self.proved_at.is_some_and(|at| now - at <= PROOF_MAX) {
+        (self.began_at, self.received_at) = (now, now);
+        if !self.is_resumable || self.verified_at.is_some_and(|at| now - at <= VERIFIED_MAX) {
             self.is_current = true;
         } else {
             self.probe_at = Some(self.probed_at.map_or(now, |at| now.max(at + PROBE_PAUSE)));
-            self.proved_at = None;
+            self.verified_at = None;
         }
         Next::Continue
     }
@@ -330,8 +267,9 @@ impl Recovery {
         self.resume(Retry { pause, is_client_renewed: false }, now, random)
     }
 
-    /// While a list is complete: the next full list, the next probe, or too long a silence.
-    fn due(&mut self, now: Instant, random: f64) -> Next {
+    /// A deadline while no list is being received: the next full list, the next probe, or a silent
+    /// watch.
+    fn deadline_passed(&mut self, now: Instant, random: f64) -> Next {
         if now >= self.relist_at {
             self.is_watch_kept = self.is_resumable;
             return self.list(Retry { pause: Duration::ZERO, is_client_renewed: false }, now);
@@ -351,12 +289,12 @@ impl Recovery {
                 let pause = self.backoff.list_pause(now, random);
                 self.list(Retry { pause, is_client_renewed: false }, now)
             }
-            // A server that does not take the question has no version to compare: the watch is believed.
+            // A server that rejects probes has no version to compare, so the watch is trusted.
             ProbeResult::Equal
             | ProbeResult::Ahead
             | ProbeResult::Failed(Failure::Forbidden | Failure::Refused | Failure::Expired) => {
                 self.is_current = true;
-                self.proved_at = Some(now);
+                self.verified_at = Some(now);
                 Next::Continue
             }
             ProbeResult::WentBack => {
@@ -377,14 +315,14 @@ impl Recovery {
         }
     }
 
-    /// A list did not complete. What was received of it is void.
+    /// A list did not complete. What was received of it is discarded.
     fn list_failed(&mut self, failure: Failure, now: Instant, random: f64) -> Next {
         let is_in_a_row = self.backoff.is_in_a_row(now);
         let retry = self.retry(failure, now, random);
-        let (strategy, is_due) = self.strategy.after(failure, self.first());
+        let (strategy, is_due) = self.strategy.after(failure, self.initial_strategy());
         self.strategy = strategy;
         if failure == Failure::Unreachable && is_in_a_row {
-            self.take_turns();
+            self.alternate_strategy();
         }
         if is_due {
             return self.list(Retry { pause: Duration::ZERO, ..retry }, now);
@@ -392,7 +330,7 @@ impl Recovery {
         self.is_current = false;
         if self.is_watch_kept {
             let (list_pause, retry) = match failure {
-                // That was said to the list: the watch has nothing to wait for.
+                // Only the list is throttled, so the watch need not wait.
                 Failure::Throttled(_) => (retry.pause, Retry { pause: Duration::ZERO, ..retry }),
                 Failure::Unreachable
                 | Failure::Unauthorized
@@ -402,8 +340,8 @@ impl Recovery {
             };
             let soon = now + list_pause.max(RELIST_SOON);
             self.relist_at = match failure {
-                // An outage: only a list that was due is owed. Else all replicas would list
-                // everything as the server comes back.
+                // In an outage, only a list that was due anyway is owed. Otherwise all replicas
+                // would list everything as the server comes back.
                 Failure::Unreachable => self.relist_at.max(soon),
                 Failure::Throttled(_)
                 | Failure::Unauthorized
@@ -416,16 +354,16 @@ impl Recovery {
         self.list(retry, now)
     }
 
-    /// A complete list is being kept up to date by a watch, and that failed.
+    /// The watch of a complete list failed.
     fn watch_failed(&mut self, failure: Failure, now: Instant, random: f64) -> Next {
         let is_in_a_row = self.backoff.is_in_a_row(now);
         let retry = self.retry(failure, now, random);
-        (self.is_current, self.proved_at) = (false, None);
+        (self.is_current, self.verified_at) = (false, None);
         let is_list_due = match failure {
             Failure::Unreachable => {
-                let since = *self.unreached_since.get_or_insert(now);
+                let since = *self.unwatched_since.get_or_insert(now);
                 if now - since >= RELIST_SOON {
-                    (self.unreached_since, self.is_watch_kept) = (None, self.is_resumable);
+                    (self.unwatched_since, self.is_watch_kept) = (None, self.is_resumable);
                     self.avoid_stream();
                     return self.list(retry, now);
                 }
@@ -446,27 +384,27 @@ impl Recovery {
         }
     }
 
-    /// The strategy to begin with.
-    fn first(&self) -> Strategy {
+    /// The strategy to start with.
+    fn initial_strategy(&self) -> Strategy {
         if self.is_paged_only { Strategy::Paged } else { Strategy::Streaming }
     }
 
-    fn begin_anew(&mut self) {
-        (self.strategy, self.is_stand_in) = (self.first(), false);
+    fn reset_strategy(&mut self) {
+        (self.strategy, self.is_fallback) = (self.initial_strategy(), false);
     }
 
-    /// Nothing gets through: the server may be away, or a proxy may let lists through and no streams.
-    fn take_turns(&mut self) {
+    /// No response: the server may be down, or a proxy lets lists through but no streams.
+    fn alternate_strategy(&mut self) {
         match self.strategy {
             Strategy::Streaming => self.avoid_stream(),
-            Strategy::Paged | Strategy::Whole => self.begin_anew(),
+            Strategy::Paged | Strategy::Whole => self.reset_strategy(),
         }
     }
 
-    /// A streaming list is a watch to what stands before the server.
+    /// To a proxy, a streaming list is a watch.
     fn avoid_stream(&mut self) {
         if self.strategy == Strategy::Streaming {
-            (self.strategy, self.is_stand_in) = (Strategy::Paged, true);
+            (self.strategy, self.is_fallback) = (Strategy::Paged, true);
         }
     }
 
@@ -475,7 +413,7 @@ impl Recovery {
             (self.phase, self.probe_at) = (Phase::Resuming, None);
             return Next::Resume(retry);
         }
-        // What was deleted meanwhile only a list tells.
+        // Only a list shows what was deleted in between.
         let has_lasted = now - self.began_at >= WATCH_MAX;
         let pause = if has_lasted { Duration::ZERO } else { self.backoff.list_pause(now, random) };
         self.list(Retry { pause: retry.pause.max(pause), ..retry }, now)
@@ -487,8 +425,8 @@ impl Recovery {
             Strategy::Paged | Strategy::Whole => LIST_MAX,
         };
         let begins_at = now + retry.pause;
-        (self.phase, self.probe_at, self.proved_at) = (Phase::Listing, None, None);
-        (self.heard_at, self.list_by) = (begins_at, begins_at + list_max);
+        (self.phase, self.probe_at, self.verified_at) = (Phase::Listing, None, None);
+        (self.received_at, self.list_by) = (begins_at, begins_at + list_max);
         Next::List(retry)
     }
 

@@ -1,4 +1,5 @@
-//! The four kinds as kube's client wants them, with their resource versions, and the queries that ask for them.
+//! The four kinds as resources for kube's client, with their resource versions, and the queries for
+//! them.
 
 use std::borrow::Cow;
 
@@ -10,7 +11,7 @@ use super::recovery::{STREAMING_LIST_MAX, WATCH_MAX};
 use crate::options::Options;
 use crate::raw::{Kind, RawObject};
 
-/// A raw object and the resource version that a watch is resumed from; `meta` holds nothing else.
+/// A raw object with its resource version, which is the only content of `meta`.
 #[derive(Clone, Debug)]
 pub(super) struct Watched<T> {
     pub(super) raw: T,
@@ -26,7 +27,7 @@ impl<'de, T: RawObject> Deserialize<'de> for Watched<T> {
 }
 
 impl<T> Watched<T> {
-    /// Empty where the object has none.
+    /// Empty if the object has none.
     pub(super) fn resource_version(&self) -> &str {
         self.meta.resource_version.as_deref().unwrap_or_default()
     }
@@ -34,7 +35,7 @@ impl<T> Watched<T> {
 
 impl<T: RawObject> kube::Resource for Watched<T> {
     type DynamicType = ();
-    /// Lists and watches are across all namespaces, whatever the kind.
+    /// Lists and watches span all namespaces, for every kind.
     type Scope = k8s_openapi::ClusterResourceScope;
 
     fn kind((): &()) -> Cow<'_, str> {
@@ -57,18 +58,18 @@ impl<T: RawObject> kube::Resource for Watched<T> {
     }
 }
 
-/// Pods that have ended are not even sent.
+/// Lets the server leave out Pods that have ended.
 const POD_FIELDS: &str = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown";
-/// Objects a page of a paged list, which is held in memory at once: about 2 MB.
+/// Objects per page of a paged list. A page is held in memory: about 2 MB.
 const PAGE_OBJECTS: u32 = 1000;
 
-/// What is asked of the server for one kind.
+/// The requests for one kind.
 #[derive(Clone, Debug)]
 pub(super) struct Queries {
-    /// Everything in one answer.
+    /// A list without a limit.
     pub(super) list: ListParams,
     pub(super) page: ListParams,
-    /// The list as the beginning of a watch.
+    /// A list as the beginning of a watch.
     pub(super) stream: WatchParams,
     pub(super) watch: WatchParams,
 }

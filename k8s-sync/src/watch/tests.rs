@@ -1,4 +1,4 @@
-//! The whole watch against an API server that is a function: no socket, and time that passes by itself.
+//! The whole watch against an API server that is a function: no socket, and paused time.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -14,23 +14,23 @@ use super::*;
 use crate::object::Namespace;
 use crate::options::Source;
 
-/// What the server does with the next request of a kind.
+/// The server's response to the next request of a kind.
 enum Answer {
-    /// HTTP status and body; Retry-After is 7 s where it means something.
+    /// HTTP status and body. Retry-After is 7 s where it applies.
     Status(u16, &'static str),
     /// 200, these lines, then the end of the stream.
     Ends(&'static [&'static str]),
     /// 200, these lines, then nothing more.
     Open(&'static [&'static str]),
-    /// The same to the next list; watches that are resumed before it stay quiet.
+    /// Like `Open`, for the next list. Watches resumed before it stay quiet.
     Listed(&'static [&'static str]),
-    /// A list; watches that are resumed before it get no connection.
+    /// A list. Watches resumed before it get no connection.
     OnlyListed(&'static str),
     /// No connection.
     Refuse,
-    /// Not even a status.
+    /// No response at all.
     HeldBack,
-    /// Status, a header, and a body.
+    /// Status, header and body.
     Foreign(u16, (&'static str, &'static str), &'static str),
 }
 use Answer::*;
@@ -39,16 +39,22 @@ const NS_A: &str = r#"{"type":"ADDED","object":{"metadata":{"name":"a","resource
 const NS_B: &str = r#"{"type":"ADDED","object":{"metadata":{"name":"b","resourceVersion":"2"}}}"#;
 const NS_A_GONE: &str =
     r#"{"type":"DELETED","object":{"metadata":{"name":"a","resourceVersion":"3"}}}"#;
-pub(super) const END: &str = r#"{"type":"BOOKMARK","object":{"kind":"x","apiVersion":"v1","metadata":{"resourceVersion":"2","annotations":{"k8s.io/initial-events-end":"true"}}}}"#;
+pub(super) const END: &str = concat!(
+    r#"{"type":"BOOKMARK","object":{"kind":"x","apiVersion":"v1","#,
+    r#""metadata":{"resourceVersion":"2","#,
+    r#""annotations":{"k8s.io/initial-events-end":"true"}}}}"#,
+);
 const GONE: &str = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old"}}"#;
-const NS_LIST: &str = r#"{"kind":"NamespaceList","apiVersion":"v1","metadata":{"resourceVersion":"2"},"items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#;
+const NS_LIST: &str = r#"{"kind":"NamespaceList","apiVersion":"v1",
+    "metadata":{"resourceVersion":"2"},
+    "items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#;
 
-/// The requests for namespaces are answered in turn; when there are no more answers, the stream stays open. A probe takes
-/// none of them.
+/// Responds to requests for namespaces in turn. When no responses are left, the stream stays open.
+/// Probes are answered separately.
 struct Server {
     answers: Mutex<VecDeque<Answer>>,
     requests: Mutex<Vec<&'static str>>,
-    /// What probes are told: a version, or `HTTP` and a status.
+    /// The response to probes: a version, or `HTTP` and a status.
     version: &'static str,
 }
 
@@ -60,7 +66,7 @@ impl Server {
         }
     }
 
-    /// `None`: it never comes.
+    /// `None` if there is never a response.
     fn head(&self, uri: &http::Uri) -> Option<Result<Response<Box<DynBody>>, BoxError>> {
         if !uri.path().ends_with("/namespaces") {
             return Some(Ok(Response::new(stream(&[END], true))));
@@ -113,7 +119,7 @@ impl Server {
     }
 }
 
-/// A body of these lines; it may stay open afterwards.
+/// A body of these lines, which may stay open.
 fn stream(lines: &'static [&'static str], is_open: bool) -> Box<DynBody> {
     let lines = futures::stream::iter(lines)
         .map(|line| Ok::<_, BoxError>(Frame::data(Bytes::from(format!("{line}\n")))));
@@ -138,9 +144,10 @@ pub(super) fn options() -> Options {
     }
 }
 
-/// Plays the answers, takes as many events of namespaces as are expected, and compares the requests that it took
-/// (watches resumed in a row count as one, and probes not at all).
-/// Events are written in short: `(` Init, `)` InitDone, `+a` InitApply, `a` Apply, `-a` Delete.
+/// Plays the responses, receives as many namespace events as expected, and compares the requests.
+/// Consecutive resumed watches count as one, and probes do not count.
+///
+/// Events in short form: `(` Init, `)` InitDone, `+a` InitApply, `a` Apply, `-a` Delete.
 async fn check(
     answers: Vec<Answer>,
     expected: &str,
@@ -149,7 +156,7 @@ async fn check(
     check_at("2", answers, expected, requests).await
 }
 
-/// As `check`, with a server that tells probes that it is at `version`.
+/// Like `check`, with a server that reports `version` to probes.
 async fn check_at(
     version: &'static str,
     answers: Vec<Answer>,
@@ -159,7 +166,7 @@ async fn check_at(
     check_beside(ApiServer::default(), version, answers, expected, requests).await
 }
 
-/// As `check_at`, where new clients are made for `next`.
+/// Like `check_at`, where new clients use `next`.
 async fn check_beside(
     next: ApiServer,
     version: &'static str,
@@ -193,7 +200,7 @@ async fn check_beside(
     }
     let took = began.elapsed();
     assert_eq!(received, expected);
-    // What comes after the last event: the next request, if there is to be one.
+    // Let the request after the last event happen, if there is one.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
@@ -232,7 +239,7 @@ async fn a_server_without_streaming_lists_gets_a_paged_one_at_once() {
     let (status, took) = check(answers, "( +a +b ) -a", &["stream", "list", "resume"]).await;
     assert_eq!(took, Duration::ZERO);
     assert_eq!(status.reports()[0].error, None);
-    // Cut in the middle, or closed by an error: never half a list.
+    // A list that is cut or ended by an error is never half used.
     let answers = vec![Ends(&[NS_A]), Status(200, NS_LIST)];
     check(answers, "( +a ( +a +b )", &["stream", "list", "resume"]).await;
     let answers = vec![Open(&[NS_A, GONE]), Status(200, NS_LIST)];
@@ -240,14 +247,14 @@ async fn a_server_without_streaming_lists_gets_a_paged_one_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_stands_still() {
+async fn a_list_that_stalls() {
     let answers = vec![Open(&[NS_A]), Status(200, NS_LIST)];
     let (_, took) = check(answers, "( +a ( +a +b )", &["stream", "list", "resume"]).await;
     assert_eq!(took.as_secs(), 24);
 }
 
 #[tokio::test(start_paused = true)]
-async fn away_at_boot() {
+async fn a_server_that_is_down_at_start_up() {
     let mut answers: Vec<Answer> = (0..20).map(|_| Refuse).collect();
     answers.push(Open(&[NS_A, END]));
     let mut requests = vec!["stream"];
@@ -293,7 +300,7 @@ async fn a_broken_watch_resumes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_resource_version_lists_again() {
-    // In the stream, and as an HTTP status, on which kube 5.0.0 alone would never list again.
+    // In the stream, and as an HTTP status, after which kube 5.0.0 alone would never list again.
     let answers = vec![Open(&[NS_A, END, GONE]), Open(&[NS_B, END])];
     check(answers, "( +a ) ( +b )", &["stream", "stream"]).await;
     let answers = vec![Ends(&[NS_A, END]), Status(410, "gone"), Open(&[NS_B, END])];

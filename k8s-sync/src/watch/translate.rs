@@ -1,8 +1,9 @@
-//! Answers of the API server in protobuf, turned into the answers in JSON that kube reads, but slim.
+//! Translates the API server's protobuf responses into JSON that kube reads, reduced to the needed
+//! fields.
 //!
-//! For the server a watch in protobuf is half the work of one in JSON, and CoreDNS asks for it too. A server that answers in
-//! JSON all the same (a fake one, a proxy) is understood as well: this is only used where an answer says protobuf.
-//! Bytes in, bytes out: no socket, no clock.
+//! A watch in protobuf costs the server half as much as one in JSON, and CoreDNS uses it too.
+//! Servers that respond in JSON anyway (fakes, proxies) also work: this module is only used for
+//! protobuf responses. Bytes in, bytes out: no socket, no clock.
 
 use prost::bytes::{Buf, Bytes, BytesMut};
 use prost::{DecodeError, Message};
@@ -13,16 +14,17 @@ use super::protobuf::{
 use crate::raw::Kind;
 
 pub(super) const CONTENT_TYPE: &str = "application/vnd.kubernetes.protobuf";
-/// What is asked for, best first.
+/// The accepted formats, best first.
 pub(super) const ACCEPT: &str = "application/vnd.kubernetes.protobuf;stream=watch,\
     application/vnd.kubernetes.protobuf,application/json";
 
-/// Begins every object and list.
+/// The first bytes of every object and list.
 const MAGIC: &[u8] = b"k8s\0";
-/// Objects are at most 1.5 MB in etcd: a frame that claims more than this is none.
+/// etcd limits objects to 1.5 MB, so a longer frame is invalid.
 const FRAME_LEN_MAX: usize = 16 << 20;
 
-/// A watch's body: frames of a four-byte length and an event, cut anywhere, to lines of JSON.
+/// The body of a watch: frames of a four-byte length and an event, split anywhere, to lines of
+/// JSON.
 pub(super) struct WatchBody {
     kind: Kind,
     pending: BytesMut,
@@ -34,9 +36,10 @@ impl WatchBody {
         Self { kind, pending: BytesMut::new(), is_broken: false }
     }
 
-    /// The events that are complete with this piece.
+    /// Returns the events that this piece completes.
     ///
-    /// What cannot be read ends the watch with an event that has it begun anew; nothing more comes after that.
+    /// An unreadable event ends the watch with an event that makes the client list again. Nothing
+    /// follows it.
     pub(super) fn push(&mut self, piece: &[u8]) -> Bytes {
         let mut lines = Vec::new();
         if self.is_broken {
@@ -52,12 +55,12 @@ impl WatchBody {
                 self.pending.advance(4);
                 event_to_json(self.kind, self.pending.split_to(frame_len).freeze(), &mut lines)
             } else {
-                Err(format!("a frame of {frame_len} bytes"))
+                Err(format!("frame of {frame_len} bytes"))
             };
             if let Err(cause) = event {
                 self.is_broken = true;
                 let message = format!("unreadable protobuf from the API server: {cause}");
-                // 410 is what has a client list anew.
+                // 410 makes clients list again.
                 let status =
                     serde_json::json!({"code": 410, "reason": "Expired", "message": message});
                 let event = serde_json::json!({"type": "ERROR", "object": status});
@@ -85,7 +88,7 @@ fn event_to_json(kind: Kind, frame: Bytes, lines: &mut Vec<u8>) -> Result<(), St
             lines.push(b'}');
         }),
         "ERROR" => ProtoStatus::decode(object).map_err(words).map(|status| write(&status, lines)),
-        other => Err(format!("an event of type {other:?}")),
+        other => Err(format!("unknown event type {other:?}")),
     };
     match written {
         Ok(()) => lines.extend_from_slice(b"}\n"),
@@ -94,10 +97,10 @@ fn event_to_json(kind: Kind, frame: Bytes, lines: &mut Vec<u8>) -> Result<(), St
     written
 }
 
-/// A list's body.
+/// Translates the body of a list.
 ///
 /// # Errors
-/// What cannot be read, in words.
+/// What cannot be read.
 pub(super) fn list_to_json(kind: Kind, body: Bytes) -> Result<Bytes, String> {
     let words = |error: DecodeError| error.to_string();
     let list = ProtoList::decode(open(body)?).map_err(words)?;
@@ -114,7 +117,7 @@ pub(super) fn list_to_json(kind: Kind, body: Bytes) -> Result<Bytes, String> {
     Ok(Bytes::from(json))
 }
 
-/// An error's body. `code`: that of HTTP, which counts where the body says none.
+/// Translates the body of an error. `code` is the HTTP status, used if the body has none.
 pub(super) fn status_to_json(code: u16, body: Bytes) -> Bytes {
     let status = open(body).ok().and_then(|status| ProtoStatus::decode(status).ok());
     let mut status = status.unwrap_or_default();
@@ -126,10 +129,10 @@ pub(super) fn status_to_json(code: u16, body: Bytes) -> Bytes {
     Bytes::from(json)
 }
 
-/// What is inside the envelope that every object comes in.
+/// The content of the envelope that wraps every object.
 fn open(mut object: Bytes) -> Result<Bytes, String> {
     if !object.starts_with(MAGIC) {
-        return Err("an object that does not begin like one".to_owned());
+        return Err("object without the magic bytes k8s".to_owned());
     }
     object.advance(MAGIC.len());
     Ok(ProtoEnvelope::decode(object).map_err(|error| error.to_string())?.raw)

@@ -1,4 +1,4 @@
-//! Errors as kube hands them on, and what is told to do about each.
+//! Errors as kube reports them, and the advice for each.
 
 use futures::FutureExt;
 use http::StatusCode;
@@ -8,7 +8,7 @@ use tower::{BoxError, ServiceExt};
 
 use super::*;
 
-/// As hyper-rustls wraps what rustls says.
+/// Wraps errors of rustls as hyper-rustls does.
 fn tls(error: rustls::Error) -> BoxError {
     io::Error::other(io::Error::new(ErrorKind::InvalidData, error)).into()
 }
@@ -21,7 +21,7 @@ fn alert(alert: AlertDescription) -> BoxError {
     tls(rustls::Error::AlertReceived(alert))
 }
 
-/// One that says `text` and was caused by `cause`, as in hyper's connectors.
+/// An error with this text and cause, as in hyper's connectors.
 #[derive(Debug)]
 struct Wrapped(&'static str, io::Error);
 
@@ -41,22 +41,22 @@ fn wrapped(text: &'static str, kind: ErrorKind) -> BoxError {
     Wrapped(text, kind.into()).into()
 }
 
-/// `advice`: how the next step begins, or a part of it.
+/// `advice` is part of the next step.
 #[track_caller]
-fn check_told(error: watcher::Error, kind: Kind, failure: Failure, words: &str, advice: &str) {
-    let trouble = Diagnosis::of(&error);
-    assert_eq!(trouble.failure, failure, "{}", trouble.error);
-    assert!(trouble.error.contains(words), "{}", trouble.error);
-    let next_step = trouble.next_step(kind);
-    assert!(next_step.contains(advice), "{}: {next_step}", trouble.error);
+fn check_diagnosis(error: watcher::Error, kind: Kind, failure: Failure, words: &str, advice: &str) {
+    let diagnosis = Diagnosis::of(&error);
+    assert_eq!(diagnosis.failure, failure, "{}", diagnosis.error);
+    assert!(diagnosis.error.contains(words), "{}", diagnosis.error);
+    let next_step = diagnosis.next_step(kind);
+    assert!(next_step.contains(advice), "{}: {next_step}", diagnosis.error);
 }
 
 #[test]
-fn what_keeps_requests_from_the_server() {
+fn requests_that_do_not_reach_the_server() {
     #[track_caller]
     fn check(error: impl Into<BoxError>, failure: Failure, words: &str, advice: &str) {
         let error = watcher::Error::WatchStartFailed(kube::Error::Service(error.into()));
-        check_told(error, Kind::Service, failure, words, advice);
+        check_diagnosis(error, Kind::Service, failure, words, advice);
     }
     let unreachable = Failure::Unreachable;
     let ca = "does the CA of the kubernetes block sign";
@@ -74,7 +74,12 @@ fn what_keeps_requests_from_the_server() {
     check(certificate(other_name), unreachable, "other.example", "tls-server-name");
     check(certificate(CertificateError::Expired), unreachable, "Expired", "clock");
     check(certificate(CertificateError::NotValidYet), unreachable, "", "clock");
-    check(certificate(CertificateError::BadEncoding), unreachable, "", "made anew");
+    check(
+        certificate(CertificateError::BadEncoding),
+        unreachable,
+        "",
+        "replace the API server's certificate",
+    );
     for refused in [
         AlertDescription::UnknownCA,
         AlertDescription::BadCertificate,
@@ -103,13 +108,13 @@ fn what_keeps_requests_from_the_server() {
     check(wrapped("", ErrorKind::ConnectionReset), unreachable, "reset", "balancer");
     check(wrapped("", ErrorKind::UnexpectedEof), unreachable, "", "balancer");
 
-    let held_back = "hold back what is streamed";
-    check(SilentServer(Duration::from_secs(15)), unreachable, "nothing for 15s", held_back);
+    let buffers = "buffer";
+    check(SilentServer(Duration::from_secs(15)), unreachable, "nothing for 15s", buffers);
 
     let throttled =
         Throttled { status: StatusCode::TOO_MANY_REQUESTS, retry_after: Duration::from_secs(7) };
     let failure = Failure::Throttled(Duration::from_secs(7));
-    check(throttled, failure, "429", "tried again");
+    check(throttled, failure, "429", "keeps trying");
     let setting = ConnectError {
         what: "token file t".to_owned(),
         cause: "empty".to_owned(),
@@ -117,14 +122,14 @@ fn what_keeps_requests_from_the_server() {
     };
     check(setting, Failure::Unauthorized, "token file t: empty", "write a token into it");
     let service = tower::service_fn(|(): ()| std::future::ready(Ok::<_, BoxError>(())));
-    // Without the task that works, as after a panic in it.
+    // Without the worker task, as after a panic in it.
     let (mut client, _) = tower::buffer::Buffer::pair(service, 1);
     let dead = client.ready().now_or_never().unwrap().err().unwrap();
-    check(dead, Failure::Unauthorized, "worker", "tried again");
+    check(dead, Failure::Unauthorized, "worker", "keeps trying");
 }
 
 #[test]
-fn what_answers_to_probes_are_worth() {
+fn failed_probes() {
     let check = |code: u16, expected: Failure| {
         let status = Status::failure("no", "").with_code(code).boxed();
         let error = watcher::Error::InitialListFailed(kube::Error::Api(status));
@@ -146,7 +151,7 @@ fn what_answers_to_probes_are_worth() {
 }
 
 #[test]
-fn what_the_server_says() {
+fn errors_from_the_server() {
     #[track_caller]
     fn check(
         (code, message): (u16, &str),
@@ -157,8 +162,8 @@ fn what_the_server_says() {
     ) {
         let status = || Status::failure(message, "").with_code(code).boxed();
         let failed = watcher::Error::InitialListFailed(kube::Error::Api(status()));
-        check_told(failed, kind, failure, words, advice);
-        check_told(watcher::Error::WatchError(status()), kind, failure, words, advice);
+        check_diagnosis(failed, kind, failure, words, advice);
+        check_diagnosis(watcher::Error::WatchError(status()), kind, failure, words, advice);
     }
     let refused = Failure::Refused;
     let rule = "{apiGroups: [\"discovery.k8s.io\"], resources: [\"endpointslices\"]";
@@ -168,7 +173,7 @@ fn what_the_server_says() {
     let anonymous = "services is forbidden: User \"system:anonymous\" cannot list";
     check((403, anonymous), slice, Failure::Forbidden, "anonymous", "set a token");
     let found = "could not find the requested resource";
-    check((404, found), slice, refused, found, "Kubernetes 1.21 and later have");
+    check((404, found), slice, refused, found, "use Kubernetes 1.21 or later");
     check((404, found), Kind::Service, refused, found, "the URL of an API server");
     check((410, "too old"), slice, Failure::Expired, "(HTTP 410)", "none");
     check((429, ""), slice, Failure::Throttled(RETRY_AFTER_DEFAULT), "HTTP 429", "none");
@@ -176,8 +181,8 @@ fn what_the_server_says() {
     check((502, "<html>\n<body>Bad\nGateway"), slice, refused, "Bad Gateway (HTTP 502)", "behind");
     let http = "Client sent an HTTP request to an HTTPS server.";
     check((400, http), slice, refused, http, "write https://");
-    // An event of an unknown type comes as a status without a code.
-    check((0, ""), slice, refused, "event that cannot be read", "none");
+    // An event of unknown type arrives as a status without a code.
+    check((0, ""), slice, refused, "unreadable event", "none");
     check((0, "odd"), slice, refused, "odd", "none");
     let long = "é".repeat(5000);
     check((503, &long), slice, refused, "é … é", "behind");

@@ -1,24 +1,25 @@
-//! How long to wait before the next attempt: longer with each failure in a row, and each list in a row.
+//! The pause before the next attempt. It grows with consecutive failures and with consecutive
+//! lists.
 
 use std::time::{Duration, Instant};
 
 use super::Failure;
 
-/// Longest pause between attempts, unless the server asked for a longer one. (client-go's grows to 30 s and more: CoreDNS
-/// needs 29 s to become ready after an API server that was away for 10 s.)
+/// Maximum pause between attempts, unless the server asks for a longer one. (client-go's grows to
+/// 30 s and more: CoreDNS takes 29 s to become ready after the API server was down for 10 s.)
 pub(super) const PAUSE_MAX: Duration = Duration::from_millis(1500);
-/// The same where the server has understood and refused (401, 403): only an operator can change that.
+/// The maximum after a 401 or 403, which only an operator can resolve.
 const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(10);
-/// Longest pause before a list that follows another one: lists are what costs the server most. Where lists work and watches
-/// do not, this is how old the state becomes.
+/// Maximum pause between lists, which cost the server most. If lists work and watches do not, this
+/// is how old the state becomes.
 const LIST_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Longest pause that a server may ask for with Retry-After.
+/// Maximum of Retry-After.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// What has been quiet about errors for this long is healthy: what failed before is forgotten.
+/// After this long without a failure, earlier ones are forgotten.
 pub(super) const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 
-/// Failures and lists, counted as long as they follow each other.
+/// Counts consecutive failures and consecutive lists.
 #[derive(Debug)]
 pub(super) struct Backoff {
     failures: u32,
@@ -32,13 +33,13 @@ impl Backoff {
         Self { failures: 0, follows_until: now, lists: 0, lists_follow_until: now }
     }
 
-    /// Whether a failure now follows another one.
+    /// Whether a failure now would be consecutive.
     pub(super) fn is_in_a_row(&self, now: Instant) -> bool {
         self.failures != 0 && now <= self.follows_until
     }
 
-    /// Doubles with each failure in a row, jittered by half of it, and comes on top of what the server asked for: those whom
-    /// it asked at the same time do not come back at the same time.
+    /// Doubles with each consecutive failure, with jitter of up to half. It is added to what the
+    /// server asked for, so that clients that were told the same do not return together.
     pub(super) fn pause(&mut self, failure: Failure, now: Instant, random: f64) -> Duration {
         if now > self.follows_until {
             self.failures = 0;
@@ -56,7 +57,7 @@ impl Backoff {
         pause
     }
 
-    /// At once where the last list has lasted, else with growing distance.
+    /// No pause if the last list has lasted, else a growing one.
     pub(super) fn list_pause(&mut self, now: Instant, random: f64) -> Duration {
         if now > self.lists_follow_until {
             self.lists = 0;

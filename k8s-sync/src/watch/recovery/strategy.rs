@@ -1,15 +1,16 @@
-//! The ways to ask for a list, and in which order they are tried.
+//! The ways to request a list, and the order in which they are tried.
 
 use super::Failure;
 
-/// How the initial list is asked for.
+/// How to request the initial list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::watch) enum Strategy {
-    /// `sendInitialEvents=true`: the list comes as the beginning of the watch, object by object.
+    /// `sendInitialEvents=true`: the list is the beginning of the watch, object by object.
     Streaming,
     /// LIST in pages, then a watch.
     Paged,
-    /// LIST without a limit, then a watch: for where the page to continue from is gone too soon. Every API server has it.
+    /// LIST without a limit, then a watch: for servers whose continue token expires too soon. Every
+    /// API server supports it.
     Whole,
 }
 
@@ -22,14 +23,15 @@ impl Strategy {
         }
     }
 
-    /// What to try next, and whether at once. `first`: where to begin anew.
+    /// The next strategy, and whether to use it at once. `first`: the strategy to start over with.
     pub(super) fn after(self, failure: Failure, first: Self) -> (Self, bool) {
         match (failure, self) {
-            // Another list would meet the same, or so it seems: `Recovery` lets them take turns where that lasts.
+            // Another kind of list would probably fail too. If this lasts, `Recovery` alternates
+            // between them.
             (Failure::Unreachable | Failure::Unauthorized | Failure::Throttled(_), same) => {
                 (same, false)
             }
-            // A streaming list is a watch to RBAC: there may be a rule for lists alone.
+            // To RBAC, a streaming list is a watch. There may be a rule for lists only.
             (Failure::Refused | Failure::Expired | Failure::Forbidden, Self::Streaming) => {
                 (Self::Paged, true)
             }

@@ -3,11 +3,11 @@ use super::*;
 use Failure::*;
 use Observation::*;
 
-/// What is expected next, in milliseconds; pauses are those of the longest jitter.
+/// The expected action. Pauses are in milliseconds, with the longest jitter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
-    Goes,
-    Asks,
+    Continues,
+    Probes,
     Resumes(u64),
     Streaming(u64),
     Paged(u64),
@@ -17,7 +17,7 @@ enum Then {
 }
 use Then::*;
 
-/// Milliseconds since the row before, what is observed, what has to follow.
+/// Milliseconds since the previous row, the observation, the expected action.
 type Row = (u64, Observation, Then);
 
 struct Run {
@@ -38,8 +38,8 @@ impl Run {
             let next = self.recovery.observe(*observation, self.now, 1.0);
             let ms = |retry: Retry| retry.pause.as_millis() as u64;
             let then = match (next, self.recovery.strategy()) {
-                (Next::Continue, _) => Goes,
-                (Next::Probe, _) => Asks,
+                (Next::Continue, _) => Continues,
+                (Next::Probe, _) => Probes,
                 (Next::Resume(retry) | Next::List(retry), _) if retry.is_client_renewed => {
                     Renewed(ms(retry))
                 }
@@ -56,13 +56,13 @@ impl Run {
         self
     }
 
-    /// The deadline, in seconds from now.
+    /// Seconds until the deadline.
     fn due_secs(&self) -> u64 {
         (self.recovery.deadline() - self.now).as_secs()
     }
 }
 
-/// Since a start with a streaming list.
+/// Starts with a streaming list.
 #[track_caller]
 fn check(name: &str, rows: &[Row]) -> Run {
     Run::new(false).check(name, rows)
@@ -73,7 +73,7 @@ const LISTED: Observation = ListComplete { is_resumable: true };
 /// `rows` after a complete streaming list.
 #[track_caller]
 fn check_live(name: &str, rows: &[Row]) -> Run {
-    let run = check(name, &[(50, LISTED, Goes)]);
+    let run = check(name, &[(50, LISTED, Continues)]);
     assert!(run.recovery.is_current(), "{name}");
     run.check(name, rows)
 }
@@ -88,12 +88,12 @@ fn streaming_list_falls_back_at_once_and_is_remembered() {
     ] {
         let run = check(name, &[failing]);
         assert!(!run.recovery.is_paged_only(), "{name}: not before a paged list has worked");
-        let run = run.check(name, &[(50, LISTED, Goes)]);
+        let run = run.check(name, &[(50, LISTED, Continues)]);
         assert!(run.recovery.is_paged_only(), "{name}");
         assert!(!run.recovery.is_current(), "{name}: no watch yet");
-        let run = run.check(name, &[(5, WatchBegins, Goes)]);
+        let run = run.check(name, &[(5, WatchBegins, Continues)]);
         assert!(run.recovery.is_current(), "{name}");
-        // The next list, half an hour later, does not try again.
+        // The next list, half an hour later, does not try streaming again.
         run.check(name, &[(1_800_000, DeadlinePassed, Paged(0))]);
     }
 }
@@ -105,9 +105,9 @@ fn every_refusal_of_a_list_comes_to_one_without_a_limit() {
         &[
             (0, Failed(Refused), Paged(0)),
             (50, Failed(Expired), Whole(0)),
-            (50, LISTED, Goes),
-            (1, WatchBegins, Goes),
-            // The next one may be in pages again.
+            (50, LISTED, Continues),
+            (1, WatchBegins, Continues),
+            // The next list may be paged again.
             (9_000, Failed(Expired), Paged(0)),
         ],
     );
@@ -177,14 +177,15 @@ fn broken_watches_resume_without_a_list() {
             (0, Failed(Unreachable), Resumes(800)),
             (0, Failed(Unreachable), Resumes(1500)),
             (0, Failed(Unreachable), Resumes(1500)),
-            (0, WatchBegins, Goes),
+            (0, WatchBegins, Continues),
         ],
     );
     assert!(!run.recovery.is_current(), "the server may not be what it was");
     assert_eq!(run.due_secs(), 0, "so it is asked at once");
-    let run = run.check("", &[(0, DeadlinePassed, Asks), (3, Probed(ProbeResult::Equal), Goes)]);
+    let run =
+        run.check("", &[(0, DeadlinePassed, Probes), (3, Probed(ProbeResult::Equal), Continues)]);
     assert!(run.recovery.is_current());
-    // Healthy for a while: the next one begins from the shortest pause.
+    // After a healthy period the pauses start over.
     run.check("", &[(60_000, Failed(Unreachable), Resumes(100))]);
 }
 
@@ -195,22 +196,22 @@ fn a_server_that_has_gone_back_is_listed() {
         "etcd restored while the API server was away",
         &[
             (9_000, Failed(Unreachable), Resumes(100)),
-            (0, WatchBegins, Goes),
-            (0, DeadlinePassed, Asks),
+            (0, WatchBegins, Continues),
+            (0, DeadlinePassed, Probes),
             (5, back, Streaming(0)),
         ],
     );
     assert!(!run.recovery.is_current());
-    let run = run.check("", &[(50, LISTED, Goes)]);
+    let run = run.check("", &[(50, LISTED, Continues)]);
     assert!(run.recovery.is_current());
     check_live("a bookmark says so", &[(9_000, back, Streaming(0))]);
     check_live(
         "answers that go to and fro: lists with growing distance",
         &[
             (9_000, back, Streaming(0)),
-            (50, LISTED, Goes),
+            (50, LISTED, Continues),
             (50, back, Streaming(200)),
-            (50, LISTED, Goes),
+            (50, LISTED, Continues),
             (50, back, Streaming(400)),
         ],
     );
@@ -220,15 +221,16 @@ fn a_server_that_has_gone_back_is_listed() {
 fn silence_is_no_proof() {
     let run = check_live("nothing at all", &[]);
     assert_eq!(run.due_secs(), 24);
-    let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (5, WatchBegins, Goes)]);
+    let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (5, WatchBegins, Continues)]);
     assert_eq!(run.due_secs(), 0);
-    let run = run.check("", &[(0, DeadlinePassed, Asks), (5, Probed(ProbeResult::Equal), Goes)]);
+    let run =
+        run.check("", &[(0, DeadlinePassed, Probes), (5, Probed(ProbeResult::Equal), Continues)]);
     assert_eq!(run.due_secs(), 23, "one watch and one probe each 24 s");
 
     let mut run = check_live("a bookmark, then the end of the watch", &[]);
     run.now += Duration::from_secs(18);
-    run.recovery.heard(run.now);
-    let run = run.check("", &[(2_000, WatchEnds, Resumes(0)), (5, WatchBegins, Goes)]);
+    run.recovery.received(run.now);
+    let run = run.check("", &[(2_000, WatchEnds, Resumes(0)), (5, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
     assert_eq!(run.due_secs(), 24, "no probe");
 
@@ -242,33 +244,33 @@ fn silence_while_the_server_moves_on() {
     let silence = |probe, then| {
         [
             (24_000, DeadlinePassed, Resumes(0)),
-            (5, WatchBegins, Goes),
-            (0, DeadlinePassed, Asks),
+            (5, WatchBegins, Continues),
+            (0, DeadlinePassed, Probes),
             (5, Probed(probe), then),
         ]
     };
-    let run = check_live("once: others may have changed", &silence(ProbeResult::Ahead, Goes));
+    let run = check_live("once: others may have changed", &silence(ProbeResult::Ahead, Continues));
     assert!(run.recovery.is_current());
     let run = run.check("twice", &silence(ProbeResult::Ahead, Streaming(0)));
     assert!(!run.recovery.is_current());
-    check_live("nothing has changed", &silence(ProbeResult::Equal, Goes))
-        .check("", &silence(ProbeResult::Equal, Goes));
-    // Not even right after the list, nor where the server has not moved.
-    let run = run.check("", &[(50, LISTED, Goes)]);
+    check_live("nothing has changed", &silence(ProbeResult::Equal, Continues))
+        .check("", &silence(ProbeResult::Equal, Continues));
+    // Not even right after the list, nor if the server has made no progress.
+    let run = run.check("", &[(50, LISTED, Continues)]);
     assert!(!run.recovery.is_current());
-    let run = run.check("", &silence(ProbeResult::Equal, Goes));
+    let run = run.check("", &silence(ProbeResult::Equal, Continues));
     assert!(!run.recovery.is_current());
     let mut run = run.check("", &silence(ProbeResult::Ahead, Streaming(0)));
-    run.recovery.heard(run.now);
+    run.recovery.received(run.now);
     assert!(!run.recovery.is_current(), "lists get through");
-    let mut run = run.check("", &[(50, LISTED, Goes)]);
+    let mut run = run.check("", &[(50, LISTED, Continues)]);
     assert!(!run.recovery.is_current());
-    run.recovery.heard(run.now);
+    run.recovery.received(run.now);
     assert!(run.recovery.is_current(), "the watch is heard");
 
-    let mut run = check_live("", &silence(ProbeResult::Ahead, Goes));
-    run.recovery.heard(run.now);
-    run.check("not in a row", &silence(ProbeResult::Ahead, Goes));
+    let mut run = check_live("", &silence(ProbeResult::Ahead, Continues));
+    run.recovery.received(run.now);
+    run.check("not in a row", &silence(ProbeResult::Ahead, Continues));
 }
 
 #[test]
@@ -278,14 +280,14 @@ fn lists_while_watches_are_not_answered() {
     rows.push((30_000, Failed(Unreachable), Renewed(400)));
     let run = check_live("a list after a minute", &rows);
     assert!(run.recovery.is_listing());
-    let listed = [(50, LISTED, Goes), (15_000, Failed(Unreachable), Resumes(800))];
+    let listed = [(50, LISTED, Continues), (15_000, Failed(Unreachable), Resumes(800))];
     run.check("it is answered", &listed);
     let run = check(
         "from the beginning: streams are held back, or refused",
         &[
             (15_000, Failed(Unreachable), Streaming(100)),
             (15_000, Failed(Unreachable), Renewed(200)),
-            (50, LISTED, Goes),
+            (50, LISTED, Continues),
             (15_000, Failed(Unreachable), Resumes(400)),
             (15_000, Failed(Unreachable), Renewed(800)),
             (15_000, Failed(Unreachable), Resumes(1500)),
@@ -294,18 +296,19 @@ fn lists_while_watches_are_not_answered() {
     assert!(!run.recovery.is_listing() && !run.recovery.is_current());
     let run = run.check("a minute", &[(15_000, Failed(Unreachable), Paged(1500))]);
     assert!(!run.recovery.is_paged_only(), "an outage looks the same");
-    let run = run.check("they get through", &[(50, LISTED, Goes), (5, WatchBegins, Goes)]);
+    let run =
+        run.check("they get through", &[(50, LISTED, Continues), (5, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
     run.check("so the next list streams", &[(1_800_000, DeadlinePassed, Streaming(0))]);
     let run = check_live("", &rows).check("it is not", &[(0, Failed(Unreachable), Resumes(800))]);
     assert!(!run.recovery.is_listing(), "the watch needs no list when the server is back");
-    let run = run.check("so there is none", &[(1, WatchBegins, Goes)]);
+    let run = run.check("so there is none", &[(1, WatchBegins, Continues)]);
     assert!(run.recovery.relist_at - run.now > RELIST_MIN);
     let run = check_live("one was due", &[(1_800_000, DeadlinePassed, Streaming(0))]);
     let run = run.check("", &[(0, Failed(Unreachable), Resumes(100))]);
-    run.check("so it is owed", &[(1, WatchBegins, Goes), (0, DeadlinePassed, Asks)]).check(
+    run.check("so it is owed", &[(1, WatchBegins, Continues), (0, DeadlinePassed, Probes)]).check(
         "",
-        &[(1, Probed(ProbeResult::Equal), Goes), (59_900, DeadlinePassed, Streaming(0))],
+        &[(1, Probed(ProbeResult::Equal), Continues), (59_900, DeadlinePassed, Streaming(0))],
     );
 }
 
@@ -313,18 +316,18 @@ fn lists_while_watches_are_not_answered() {
 fn a_probe_that_fails() {
     let probe = [
         (9_000, Failed(Unreachable), Resumes(100)),
-        (0, WatchBegins, Goes),
-        (0, DeadlinePassed, Asks),
+        (0, WatchBegins, Continues),
+        (0, DeadlinePassed, Probes),
     ];
     for (failure, is_current) in [
-        // There is nothing to compare: the watch is all there is.
+        // With nothing to compare, the watch is trusted.
         (Forbidden, true),
         (Refused, true),
         (Unreachable, false),
         (Throttled(Duration::from_secs(1)), false),
     ] {
-        let run =
-            check_live("", &probe).check("", &[(5, Probed(ProbeResult::Failed(failure)), Goes)]);
+        let run = check_live("", &probe)
+            .check("", &[(5, Probed(ProbeResult::Failed(failure)), Continues)]);
         assert_eq!(run.recovery.is_current(), is_current, "{failure:?}");
         if !is_current {
             assert_eq!(run.due_secs(), 5, "{failure:?}: asked again");
@@ -339,10 +342,10 @@ fn a_lost_resource_version_lists_at_once_but_not_in_a_loop() {
     check_live("410 in the stream or as an HTTP status", &[(9_000, Failed(Expired), Streaming(0))]);
     let mut rows = vec![(9_000, Failed(Expired), Streaming(0))];
     for pause in [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000] {
-        rows.push((50, LISTED, Goes));
+        rows.push((50, LISTED, Continues));
         rows.push((10, Failed(Expired), Streaming(pause)));
     }
-    rows.push((50, LISTED, Goes));
+    rows.push((50, LISTED, Continues));
     rows.push((120_000, Failed(Expired), Streaming(0)));
     check_live("lists that do not last", &rows);
 }
@@ -373,22 +376,23 @@ fn three_refused_resumes_begin_a_new_stream() {
 fn lists_without_watches_are_half_a_minute_apart() {
     let mut rows = vec![
         (0, Failed(Forbidden), Paged(0)),
-        (50, LISTED, Goes),
+        (50, LISTED, Continues),
         (1, Failed(Forbidden), Resumes(200)),
         (0, Failed(Forbidden), Resumes(400)),
         (0, Failed(Forbidden), Paged(0)),
     ];
     for pause in [200, 400, 800, 1600, 3200, 6400, 12_800] {
-        rows.push((50, LISTED, Goes));
+        rows.push((50, LISTED, Continues));
         rows.push((1, Failed(Forbidden), Paged(pause)));
     }
-    rows.extend([(50, LISTED, Goes), (1, Failed(Forbidden), Renewed(25_600))]);
+    rows.extend([(50, LISTED, Continues), (1, Failed(Forbidden), Renewed(25_600))]);
     for then in [Paged, Renewed, Paged, Renewed] {
-        rows.extend([(50, LISTED, Goes), (1, Failed(Forbidden), then(30_000))]);
+        rows.extend([(50, LISTED, Continues), (1, Failed(Forbidden), then(30_000))]);
     }
     let run = check("no rule for watches", &rows);
     assert!(!run.recovery.is_current());
-    let run = run.check("the rule has come", &[(50, LISTED, Goes), (1, WatchBegins, Goes)]);
+    let run =
+        run.check("the rule has come", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
 }
 
@@ -400,9 +404,9 @@ fn a_periodic_list_that_fails_leaves_the_watch() {
             (1_800_000, DeadlinePassed, Streaming(0)),
             (0, Failed(Forbidden), Paged(0)),
             (0, Failed(Forbidden), Renewed(200)),
-            (5, WatchBegins, Goes),
-            (0, DeadlinePassed, Asks),
-            (5, Probed(ProbeResult::Failed(Forbidden)), Goes),
+            (5, WatchBegins, Continues),
+            (0, DeadlinePassed, Probes),
+            (5, Probed(ProbeResult::Failed(Forbidden)), Continues),
         ],
     );
     assert!(run.recovery.is_current(), "it was the watch that was resumed");
@@ -420,28 +424,28 @@ fn a_periodic_list_that_fails_leaves_the_watch() {
 #[test]
 fn lists_without_a_resource_version() {
     let unversioned = ListComplete { is_resumable: false };
-    let run = check("", &[(0, Failed(Refused), Paged(0)), (50, unversioned, Goes)]);
-    let run = run.check("", &[(1, WatchBegins, Goes)]);
+    let run = check("", &[(0, Failed(Refused), Paged(0)), (50, unversioned, Continues)]);
+    let run = run.check("", &[(1, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
     let run = run.check(
         "what was deleted since the watch ended only a list tells",
         &[
             (20_000, WatchEnds, Paged(0)),
-            (50, unversioned, Goes),
-            (1, WatchBegins, Goes),
+            (50, unversioned, Continues),
+            (1, WatchBegins, Continues),
             (24_000, DeadlinePassed, Paged(0)),
-            (50, unversioned, Goes),
-            (1, WatchBegins, Goes),
+            (50, unversioned, Continues),
+            (1, WatchBegins, Continues),
         ],
     );
     run.check(
         "but not in a loop",
         &[
             (10, WatchEnds, Paged(100)),
-            (50, unversioned, Goes),
-            (1, WatchBegins, Goes),
+            (50, unversioned, Continues),
+            (1, WatchBegins, Continues),
             (10, WatchEnds, Paged(200)),
-            (50, unversioned, Goes),
+            (50, unversioned, Continues),
             (1, Failed(Unreachable), Renewed(400)),
         ],
     );
@@ -451,7 +455,7 @@ fn lists_without_a_resource_version() {
 fn a_watch_that_ends_as_it_begins_waits() {
     let mut rows = Vec::new();
     for pause in [100, 200, 400, 800, 1500, 1500] {
-        rows.extend([(0, WatchEnds, Resumes(pause)), (1, WatchBegins, Goes)]);
+        rows.extend([(0, WatchEnds, Resumes(pause)), (1, WatchBegins, Continues)]);
     }
     rows.extend([(60_000, WatchEnds, Resumes(0))]);
     check_live("", &rows);
@@ -459,23 +463,24 @@ fn a_watch_that_ends_as_it_begins_waits() {
 
 #[test]
 fn an_unreadable_event_is_made_up_for_by_a_list() {
-    let run = check_live("", &[(1_000, Unreadable, Goes)]);
+    let run = check_live("", &[(1_000, Unreadable, Continues)]);
     assert!(!run.recovery.is_current());
-    let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (0, WatchBegins, Goes)]);
+    let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (0, WatchBegins, Continues)]);
     assert!(!run.recovery.is_current(), "not because a watch begins");
-    let run = run.check("", &[(0, DeadlinePassed, Asks), (5, Probed(ProbeResult::Ahead), Goes)]);
+    let run =
+        run.check("", &[(0, DeadlinePassed, Probes), (5, Probed(ProbeResult::Ahead), Continues)]);
     assert!(!run.recovery.is_current(), "nor because the server is where it was");
-    let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (0, WatchBegins, Goes)]);
-    let run = run.check("", &[(11_995, DeadlinePassed, Streaming(0)), (50, LISTED, Goes)]);
+    let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (0, WatchBegins, Continues)]);
+    let run = run.check("", &[(11_995, DeadlinePassed, Streaming(0)), (50, LISTED, Continues)]);
     assert!(run.recovery.is_current());
 
     let run = check("in a list", &[(10, Unreadable, Paged(0))]);
-    run.check("", &[(50, LISTED, Goes), (1, WatchBegins, Goes)]);
+    run.check("", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
     let run = check_live(
         "in a periodic list",
         &[(1_800_000, DeadlinePassed, Streaming(0)), (5, Unreadable, Paged(0))],
     );
-    let run = run.check("", &[(50, LISTED, Goes), (1, WatchBegins, Goes)]);
+    let run = run.check("", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
 }
 

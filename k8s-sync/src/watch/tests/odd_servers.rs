@@ -1,48 +1,60 @@
-//! What servers do that are no API server as it should be, and what client-go's reflector makes a case of: row by row.
+//! Servers that deviate from a correct API server, and the special cases of client-go's reflector,
+//! row by row.
 
 use super::*;
 
 const LIST_ONLY: &str = r#"{"kind":"Status","code":403,"message":"cannot watch namespaces"}"#;
 const EXPIRED: &str =
     r#"{"kind":"Status","code":410,"reason":"Expired","message":"continue parameter is too old"}"#;
-const TOO_LARGE: &str = r#"{"kind":"Status","code":504,"reason":"Timeout","message":"Too large resource version: 2, current: 1"}"#;
+const TOO_LARGE: &str = r#"{"kind":"Status","code":504,"reason":"Timeout",
+    "message":"Too large resource version: 2, current: 1"}"#;
 const PAGE: &str =
     r#"{"metadata":{"resourceVersion":"2","continue":"x"},"items":[{"metadata":{"name":"a"}}]}"#;
-const UNVERSIONED: &str = r#"{"kind":"NamespaceList","apiVersion":"v1","metadata":{},"items":[{"metadata":{"name":"a"}}]}"#;
+const UNVERSIONED: &str = r#"{"kind":"NamespaceList","apiVersion":"v1",
+    "metadata":{},"items":[{"metadata":{"name":"a"}}]}"#;
 const NULL_ITEMS: &str = r#"{"metadata":{"resourceVersion":"2"},"items":null}"#;
 const OOPS: &str = r#"{"type":"ERROR","object":{"kind":"Status","code":500,"message":"oops"}}"#;
-const BUSY: &str = r#"{"type":"ERROR","object":{"kind":"Status","code":429,"message":"busy","details":{"retryAfterSeconds":3}}}"#;
+const BUSY: &str = concat!(
+    r#"{"type":"ERROR","object":{"kind":"Status","code":429,"message":"busy","#,
+    r#""details":{"retryAfterSeconds":3}}}"#,
+);
 const HEARTBEAT: &str = r#"{"type":"HEARTBEAT","object":{}}"#;
 const BARE_STATUS: &str = r#"{"kind":"Status","status":"Failure","code":500,"message":"oops"}"#;
-const BACK: &str = r#"{"type":"BOOKMARK","object":{"kind":"x","apiVersion":"v1","metadata":{"resourceVersion":"1"}}}"#;
+const BACK: &str = concat!(
+    r#"{"type":"BOOKMARK","object":{"kind":"x","apiVersion":"v1","#,
+    r#""metadata":{"resourceVersion":"1"}}}"#,
+);
 const OLD_B: &str =
     r#"{"type":"MODIFIED","object":{"metadata":{"name":"b","resourceVersion":"1"}}}"#;
 const HTML: (&str, &str) = ("content-type", "text/html");
 
-/// A server, what comes of it in events and requests, and what the trouble says at the end (empty: there is none).
+/// A server, the resulting events and requests, and the error at the end (empty if there is none).
 async fn row(
     name: &str,
     answers: Vec<Answer>,
     expected: &str,
     requests: &[&str],
-    trouble: &str,
+    expected_error: &str,
 ) -> Duration {
     println!("{name}");
     let (status, took) = check(answers, expected, requests).await;
     let error = status.reports()[0].error.clone().unwrap_or_default();
-    assert!(error.contains(trouble) && error.is_empty() == trouble.is_empty(), "{name}: {error:?}");
+    assert!(
+        error.contains(expected_error) && error.is_empty() == expected_error.is_empty(),
+        "{name}: {error:?}"
+    );
     took
 }
 
-/// A server that gives no list, to the end of its answers.
-async fn unlisted(name: &str, answers: Vec<Answer>, requests: &[&str], trouble: &str) {
+/// A server that returns no list until its responses run out.
+async fn unlisted(name: &str, answers: Vec<Answer>, requests: &[&str], expected_error: &str) {
     println!("{name}");
     let answers = [answers, vec![Open(&[NS_A])]].into_iter().flatten().collect();
     let mut requests = requests.to_vec();
     requests.push("stream");
     let (status, _) = check(answers, "( +a", &requests).await;
     let error = status.reports()[0].error.clone().expect(name);
-    assert!(error.contains(trouble), "{name}: {error:?}");
+    assert!(error.contains(expected_error), "{name}: {error:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,8 +131,8 @@ async fn watches() {
     row("a bookmark that goes back", answers, "( +a ) ( +b )", &["stream", "stream"], "").await;
 
     let answers = vec![Open(&[NS_A, END, HEARTBEAT, NS_B])];
-    let trouble = "an event of the watch cannot be read";
-    row("an event that nobody knows", answers, "( +a ) b", &["stream"], trouble).await;
+    let expected_error = "cannot read an event of the watch";
+    row("an event that nobody knows", answers, "( +a ) b", &["stream"], expected_error).await;
 
     let answers = vec![Open(&[NS_A, END, HEARTBEAT]), Listed(&[NS_B, END])];
     let requests = ["stream", "resume", "stream"];
@@ -155,15 +167,15 @@ async fn lists_without_watches() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_proxy_that_holds_back_what_is_streamed() {
-    // Each watch is silent; the server is at 9 when it is asked, and it is asked after two silences.
+async fn a_proxy_that_buffers_streams() {
+    // Each watch is silent. Probes find the server at 9, and are sent after two silences.
     let answers = vec![Open(&[NS_A, END]), Open(&[]), Open(&[]), Open(&[NS_B, END])];
     let requests = ["stream", "resume", "stream"];
     let (status, took) = check_at("9", answers, "( +a ) ( +b )", &requests).await;
     assert_eq!(took.as_secs(), 48);
     assert!(status.reports()[0].error.as_deref().is_some_and(|error| error.contains(SILENT)));
     assert_eq!(status.reports()[0].failures, 1);
-    // The same for ever is one trouble.
+    // If it goes on like this, it is one failure.
     let answers = vec![
         Open(&[NS_A, END]),
         Open(&[]),
@@ -181,7 +193,7 @@ async fn a_proxy_that_holds_back_what_is_streamed() {
     let requests = ["stream", "resume", "list", "resume"];
     let (_, took) = check(answers, "( +a ) ( +a +b )", &requests).await;
     assert!((60..65).contains(&took.as_secs()), "{took:?}");
-    // And did not from the beginning.
+    // Nor did it from the beginning.
     let requests = ["stream", "stream", "list", "resume", "list", "resume"];
     let expected = "( +a +b ) ( +a +b )";
     let answers = vec![Refuse, Refuse, Status(200, NS_LIST), OnlyListed(NS_LIST)];
@@ -196,21 +208,21 @@ async fn a_proxy_that_holds_back_what_is_streamed() {
 
 #[tokio::test(start_paused = true)]
 async fn etcd_restored_from_a_backup() {
-    // The watch breaks off and is resumed at a version that has yet to come; the server is at 1.
+    // The watch breaks and resumes at a version that is yet to come: the server is at 1.
     let answers = vec![Ends(&[NS_A, END]), Refuse, Open(&[]), Open(&[NS_B, END])];
     let requests = ["stream", "resume", "stream"];
     let (status, took) = check_at("1", answers, "( +a ) ( +b )", &requests).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!(status.reports()[0].error, None);
-    // etcd is not there yet: the server may be anywhere.
+    // etcd is unavailable, so the version of the server is unknown.
     let answers = vec![Ends(&[NS_A, END]), Refuse, Open(&[NS_B])];
     let (status, _) = check_at("HTTP 500", answers, "( +a ) b", &requests[..2]).await;
     assert!(status.reports()[0].error.is_some());
-    // It has no version to tell, and the watch is all there is.
+    // The server rejects probes, so the watch is trusted.
     let answers = vec![Ends(&[NS_A, END]), Refuse, Open(&[NS_B])];
     let (status, _) = check_at("HTTP 403", answers, "( +a ) b", &requests[..2]).await;
     assert_eq!(status.reports()[0].error, None);
-    // As above, but nothing breaks.
+    // The same without a broken watch.
     let answers = vec![Open(&[NS_A, END]), Open(&[]), Open(&[NS_B, END])];
     let (_, took) = check_at("1", answers, "( +a ) ( +b )", &requests).await;
     assert_eq!(took.as_secs(), 24);

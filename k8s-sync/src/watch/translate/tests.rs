@@ -1,4 +1,5 @@
-//! Recordings of kube-apiserver 1.34.4: the same watches in protobuf (`.pb`) and in JSON, a page of a list, and a 403.
+//! Recordings of kube-apiserver 1.34.4: the same watches in protobuf (`.pb`) and JSON, a page of a
+//! list, and a 403.
 
 use kube::core::WatchEvent;
 use serde::Deserialize;
@@ -7,7 +8,7 @@ use super::*;
 use crate::raw::{RawEndpointSlice, RawNamespace, RawObject, RawPod, RawService};
 use crate::watch::resource::Watched;
 
-/// What every event of a streaming list is in the end, however it was encoded.
+/// What every event of a streaming list means, in either encoding.
 fn read<T: RawObject>(json: &[u8]) -> Vec<String> {
     let lines = std::str::from_utf8(json).expect("UTF-8").lines();
     let events = lines.map(|line| serde_json::from_str(line).expect("kube reads it"));
@@ -26,13 +27,13 @@ fn read<T: RawObject>(json: &[u8]) -> Vec<String> {
             panic!("not in the recordings")
         }
     });
-    // What comes after the list is a bookmark more or less.
+    // The number of bookmarks after the list varies.
     let mut shown: Vec<String> = shown.collect();
     shown.dedup_by(|next, _| next == "bookmark false");
     shown
 }
 
-/// The event that the object makes, in `Debug`'s words.
+/// The event of the object, in `Debug` format.
 fn shown<T: RawObject>(raw: T) -> String {
     match raw.convert(&mut crate::fault::Faults::default()) {
         Ok(Some(object)) => format!("{:?}", T::event(crate::object::Change::Apply(object))),
@@ -41,7 +42,7 @@ fn shown<T: RawObject>(raw: T) -> String {
     }
 }
 
-/// Both encodings of a watch say the same, wherever the bytes are cut.
+/// Both encodings of a watch mean the same, however the bytes are split.
 fn check<T: RawObject>(protobuf: &[u8], json: &[u8], objects: usize) {
     let expected = read::<T>(json);
     assert_eq!(expected.len(), objects + 1, "{:?} and the bookmark", T::KIND);
@@ -85,7 +86,7 @@ fn a_page_of_a_list() {
     assert_eq!(names, ["dual", "external"]);
     let error =
         list_to_json(Kind::Service, Bytes::from_static(b"{}")).expect_err("JSON is no protobuf");
-    assert_eq!(error, "an object that does not begin like one");
+    assert_eq!(error, "object without the magic bytes k8s");
 }
 
 #[test]
@@ -97,7 +98,8 @@ fn errors() {
         assert_eq!((status.code, status.message.as_str(), retry_after), expected);
     };
     let forbidden = include_bytes!("forbidden.pb");
-    let message = "services is forbidden: User \"low\" cannot list resource \"services\" in API group \"\" at the cluster scope";
+    let message = "services is forbidden: User \"low\" cannot list resource \"services\" in API \
+                   group \"\" at the cluster scope";
     check(403, forbidden, (403, message, 0));
     check(502, b"<html>", (502, "", 0));
     check(429, b"k8s\0\x12\x04\x2a\x02\x28\x07", (429, "", 7));
@@ -105,15 +107,20 @@ fn errors() {
 
 #[test]
 fn errors_in_a_watch() {
-    // As recorded: a resource version of long ago.
-    let event = b"\0\0\0e\n\x05ERROR\x12\\\nZk8s\0\n\x0c\n\x02v1\x12\x06Status\x12B\n\x06\n\0\x12\0\x1a\0\x12\x07Failure\x1a#too old resource version: 1 (10950)\"\x07Expired0\x9a\x03\x1a\0\"\0";
+    // As recorded, for a very old resource version.
+    let event = b"\0\0\0e\n\x05ERROR\x12\\\nZk8s\0\n\x0c\n\x02v1\x12\x06Status\x12B\n\x06\n\0\x12\
+                  \0\x1a\0\x12\x07Failure\x1a#too old resource version: 1 \
+                  (10950)\"\x07Expired0\x9a\x03\x1a\0\"\0";
     let line = WatchBody::new(Kind::Pod).push(event);
-    let expected = r#"{"type":"ERROR","object":{"message":"too old resource version: 1 (10950)","reason":"Expired","code":410}}"#;
+    let expected = concat!(
+        r#"{"type":"ERROR","object":{"message":"too old resource version: 1 (10950)","#,
+        r#""reason":"Expired","code":410}}"#,
+    );
     assert_eq!(line, format!("{expected}\n"));
 }
 
 #[test]
-fn what_cannot_be_read_has_the_watch_begun_anew() {
+fn unreadable_frames_restart_the_watch() {
     let check = |bytes: &[u8], cause: &str| {
         let mut body = WatchBody::new(Kind::Service);
         let line = String::from_utf8(body.push(bytes).to_vec()).expect("UTF-8");
@@ -121,13 +128,13 @@ fn what_cannot_be_read_has_the_watch_begun_anew() {
         assert!(line.contains(cause), "{line} should name {cause}");
         assert!(body.push(include_bytes!("services.watch.pb")).is_empty(), "nothing comes after");
     };
-    check(b"{\"type\":\"ADDED\"", "a frame of 2065855609 bytes");
+    check(b"{\"type\":\"ADDED\"", "frame of 2065855609 bytes");
     check(b"\0\0\0\x03abc", "unreadable protobuf");
-    check(b"\0\0\0\x07\n\x05ADDED", "does not begin like one");
-    check(b"\0\0\0\x0e\n\x04NEWS\x12\x06\n\x04k8s\0", "an event of type \\\"NEWS\\\"");
+    check(b"\0\0\0\x07\n\x05ADDED", "object without the magic bytes k8s");
+    check(b"\0\0\0\x0e\n\x04NEWS\x12\x06\n\x04k8s\0", "unknown event type \\\"NEWS\\\"");
 }
 
-/// Whatever is changed in a recording, it makes lines that kube can read or an error, never a panic.
+/// Any change to a recording yields lines that kube can read or an error, never a panic.
 #[test]
 fn changed_bytes() {
     let recording = include_bytes!("endpointslices.watch.pb");

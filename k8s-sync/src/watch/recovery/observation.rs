@@ -1,0 +1,53 @@
+//! What happens to a list-watch, as far as the recovery has to know it.
+
+use std::time::Duration;
+
+/// What happened to a list-watch. Received objects are reported by `Recovery::received`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::watch) enum Observation {
+    ListComplete {
+        /// The list has a resource version to watch from. Otherwise a watch begins with all objects
+        /// and cannot be resumed.
+        is_resumable: bool,
+    },
+    WatchBegins,
+    /// The server has ended the watch, which is normal.
+    WatchEnds,
+    /// An event of unknown type or with an unknown object. What changed is unknown until the next
+    /// list.
+    Unreadable,
+    Probed(ProbeResult),
+    Failed(Failure),
+    /// `Recovery::deadline` has passed.
+    DeadlinePassed,
+}
+
+/// The server's resource version, compared with the watched one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::watch) enum ProbeResult {
+    /// The same.
+    Equal,
+    /// Newer, through changes of this kind or of others.
+    Ahead,
+    /// Older: etcd was restored from a backup. A watch would be silent until the server reaches
+    /// that version again.
+    WentBack,
+    Failed(Failure),
+}
+
+/// Why a request or a stream failed, as far as it affects the next action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::watch) enum Failure {
+    /// No response: no route, no listener, TLS, a broken connection.
+    Unreachable,
+    /// 401: the credentials may have been rotated.
+    Unauthorized,
+    /// 403: an RBAC rule is missing.
+    Forbidden,
+    /// 410: the resource version or the continue token has expired.
+    Expired,
+    /// 429, or 503 with Retry-After.
+    Throttled(Duration),
+    /// Any other response, including unreadable ones.
+    Refused,
+}
