@@ -1,8 +1,9 @@
-//! The model of the cluster: objects in, and out of them which answers are to be made anew.
+//! The model of the cluster: it takes objects and reports which answers have to be made again.
 //!
-//! Here: what belongs to what. Not here: what an answer says (`records`) or where it goes (`publish`).
-//! Invariant: an answer is a function of what is held; when anything that it is made of differs, its key is dirty. Objects
-//! come in any order: a slice before its Service, a Service before its Namespace.
+//! It knows which objects belong together. What an answer contains is in `records`; where it goes
+//! is in `publish`. Invariant: an answer is a function of the model, and its key becomes dirty when
+//! anything changes that it is made from. Objects arrive in any order: a slice before its Service,
+//! a Service before its Namespace.
 
 mod alias;
 mod pairs;
@@ -30,10 +31,10 @@ use ports::PortLists;
 use slim::canonical;
 use store::{Difference, Store};
 
-/// A unit whose answers are made together.
+/// A unit of answers that are made together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AnswerKey {
-    /// What each zone has for itself: its apex, `svc`, `pod`, `dns`, `ns.dns`, `dns-version`.
+    /// The names of each zone itself: its apex, `svc`, `pod`, `dns`, `ns.dns`, `dns-version`.
     Apex,
     /// `NS.svc` and `NS.pod`.
     Namespace(Arc<str>),
@@ -45,7 +46,7 @@ pub enum AnswerKey {
     Pod(Arc<str>, IpAddr),
 }
 
-/// The objects that the API server holds, as far as they are watched.
+/// The objects of the API server, as far as they are watched.
 #[derive(Debug)]
 pub struct Cluster {
     options: Arc<Options>,
@@ -54,15 +55,16 @@ pub struct Cluster {
     services: Store<Arc<ObjectKey>, ModelService>,
     slices: Store<Arc<ObjectKey>, ModelSlice>,
     pods: Store<Arc<ObjectKey>, Box<[IpAddr]>>,
-    /// Slices by the Service that they name.
+    /// Slices by the Service they name.
     slices_of: Pairs<Arc<ObjectKey>>,
-    /// Services by their cluster IPs and the addresses of their endpoints, as far as `has_owners` wants them.
+    /// Services by their cluster IPs and the addresses of their endpoints. Restricted to addresses
+    /// for which `has_owners` is true.
     owners: Pairs<IpAddr>,
     /// Pods by their addresses.
     pods_at: Pairs<IpAddr>,
-    /// Services that stand for another name, by what their answers are copied from.
+    /// Services that are aliases, by the key that their answers are copied from.
     dependents: Pairs<AnswerKey>,
-    /// The same the other way round.
+    /// The inverse of `dependents`.
     copied_from: BTreeMap<Arc<ObjectKey>, AnswerKey>,
     port_lists: PortLists,
     endpoint_count: usize,
@@ -90,7 +92,7 @@ impl Cluster {
         }
     }
 
-    /// Takes one step of the cluster's history. Kinds that the options do not watch are ignored.
+    /// Applies one step of the cluster's history. Kinds that the options do not watch are ignored.
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Namespace(change) => {
@@ -135,12 +137,12 @@ impl Cluster {
         }
     }
 
-    /// The keys whose answers may differ from when this was called last.
+    /// The keys whose answers may have changed since the last call.
     pub fn take_dirty(&mut self) -> BTreeSet<AnswerKey> {
         std::mem::take(&mut self.dirty)
     }
 
-    /// The watched kinds of which no whole list has been read yet, by their resource names.
+    /// The watched kinds without a complete list so far, by their resource names.
     pub fn unsynced_kinds(&self) -> impl Iterator<Item = &'static str> {
         let kinds = [
             ("namespaces", self.namespaces.is_synced()),
@@ -156,14 +158,14 @@ impl Cluster {
         self.services.len()
     }
 
-    /// Addresses of ready endpoints, counted once a slice.
+    /// Addresses of ready endpoints. An address counts once per slice.
     #[must_use]
     pub const fn endpoint_count(&self) -> usize {
         self.endpoint_count
     }
 }
 
-/// What a difference makes dirty.
+/// Marks keys dirty after a change.
 impl Cluster {
     fn watches_slices(&self) -> bool {
         !self.options.no_endpoints
@@ -252,7 +254,7 @@ impl Cluster {
         }
     }
 
-    /// Brings `dependents` in line with what the Service stands for now.
+    /// Updates `dependents` to the current alias of the Service.
     fn set_alias(&mut self, service: &Arc<ObjectKey>) {
         let found = self.services.get(service);
         let alias = found.and_then(|found| self.alias_of(service, found));
@@ -272,14 +274,15 @@ impl Cluster {
         }
     }
 
-    /// A namespace's name, shared with the Namespace if there is one.
+    /// The name of a namespace. It shares memory with the Namespace if there is one.
     fn namespace_key(&self, namespace: &str) -> Arc<str> {
         self.namespaces.key(namespace).map_or_else(|| namespace.into(), Arc::clone)
     }
 
-    /// What the answers of a Service that stands for this name are copied from, if from anything of ours.
+    /// The key that the answers of an alias with this target are copied from. `None` if the target
+    /// is not ours.
     fn dependency(&self, external_name: &str) -> Option<AnswerKey> {
-        match Alias::read(external_name, &self.zones)?.place {
+        match Alias::read(external_name, &self.zones)?.target {
             AliasTarget::Outside | AliasTarget::Nowhere => None,
             AliasTarget::NameServers => Some(AnswerKey::Apex),
             AliasTarget::Service(key, _) => {
@@ -300,7 +303,7 @@ impl Cluster {
         endpoints.map(|endpoint| endpoint.address).chain(ips).collect()
     }
 
-    /// Brings `owners` in line with what the Service has now, for addresses that came, went or are called otherwise.
+    /// Updates `owners` after addresses of the Service were added, removed or relabelled.
     fn set_owner(&mut self, service: &Arc<ObjectKey>, changed: ChangedAddresses) {
         for address in &changed.here {
             if self.has_owners(*address) {
@@ -317,7 +320,8 @@ impl Cluster {
         self.set_addresses_dirty(changed.gone);
     }
 
-    /// Whether anything asks for the owners of this address: its reverse name, or the zone's name servers.
+    /// Whether anything needs the owners of this address: its reverse name, or the name servers of
+    /// the zone.
     fn has_owners(&self, address: IpAddr) -> bool {
         self.is_own_address(address) || self.zones.has_address(address)
     }
@@ -337,7 +341,8 @@ impl Cluster {
         }
     }
 
-    /// Makes a key dirty, and all that is copied from it. What is dirty already has made its dependents so.
+    /// Marks a key dirty, with all keys that are copied from it. A key that is dirty already has
+    /// marked its dependents.
     fn set_dirty(&mut self, key: AnswerKey) {
         let mut pending = vec![key];
         while let Some(key) = pending.pop() {
@@ -361,7 +366,7 @@ impl Cluster {
     }
 }
 
-/// A Service's key, shared with what names it already.
+/// The key of a Service. It shares memory with an object that contains it already.
 fn shared(
     services: &Store<Arc<ObjectKey>, ModelService>,
     slices_of: &Pairs<Arc<ObjectKey>>,
@@ -371,10 +376,10 @@ fn shared(
         return Arc::clone(known);
     }
     let key = Arc::new(key);
-    slices_of.thing(&key).map_or_else(|| Arc::clone(&key), Arc::clone)
+    slices_of.key(&key).map_or_else(|| Arc::clone(&key), Arc::clone)
 }
 
-/// The same change of the object's slim form.
+/// The same change, applied to the model's form of the object.
 fn slim<T, D, K, V>(
     change: Change<T, D>,
     object: impl FnOnce(T) -> (K, V),
@@ -404,12 +409,12 @@ fn endpoints_of(slice: Option<&ModelSlice>) -> &[ModelEndpoint] {
     slice.map(|slice| &*slice.endpoints).unwrap_or_default()
 }
 
-/// Addresses of a Service that are not what they were.
+/// The changed addresses of a Service.
 #[derive(Default)]
 struct ChangedAddresses {
-    /// Those that it has now.
+    /// Added addresses.
     here: BTreeSet<IpAddr>,
-    /// Those that one of its objects no longer has; another may.
+    /// Addresses that one object no longer has. Another object may still have them.
     gone: BTreeSet<IpAddr>,
 }
 
@@ -421,7 +426,7 @@ impl ChangedAddresses {
         Self { here: without(after, before), gone: without(before, after) }
     }
 
-    /// An endpoint under another label is one gone and one here.
+    /// An endpoint with a new label counts as removed and added.
     fn of_endpoints(before: &[ModelEndpoint], after: &[ModelEndpoint]) -> Self {
         let without = |from: &[ModelEndpoint], other: &[ModelEndpoint]| {
             let other: HashSet<&ModelEndpoint> = other.iter().collect();

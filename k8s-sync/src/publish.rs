@@ -1,10 +1,10 @@
-//! From events to tables in the hands of the shards: the one loop of the k8s-sync thread.
+//! Turns events into tables and hands them to the shards: the one loop of the k8s-sync thread.
 //!
 //! ```text
-//!   events ─→ Cluster ─→ dirty keys ─→ RecordWriter ─→ TableBuilder ─→ Generations ─→ one Deliver per shard
+//!   events → Cluster → dirty keys → RecordWriter → TableBuilder → Generations → Deliver per shard
 //! ```
-//! Invariant: a table that is published holds, for every key, what the model says at that moment; only names whose answer
-//! differs are written. `Publisher` knows no clock and no channel; `run` has both.
+//! Invariant: for every key, a published table matches the model at that moment, and only changed
+//! names are written. `Publisher` has no clock and no channel; `run` has both.
 
 mod generations;
 
@@ -26,49 +26,50 @@ use crate::object::{Event, ObjectKey};
 use crate::options::Options;
 use crate::records::{EntryChange, RecordWriter, Refused};
 
-/// Events taken in between two publications: those that are there already, so that a burst costs one table. The bound keeps
-/// a change waiting no longer than such a batch takes.
+/// Events per publication. All events that are waiting are taken, so that a burst costs one table.
+/// The limit bounds how long a change waits for its batch.
 const EVENT_BATCH_MAX: usize = 4096;
 /// A shard whose channel was full is offered the newest table again after this long.
 const DELIVER_AGAIN_AFTER: Duration = Duration::from_millis(1);
-/// Tables that shards have let go are freed, and figures that cost a walk are brought up to date, this often.
+/// Interval for freeing tables that shards have released, and for updating metrics that cost a walk
+/// over the table.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
-/// Where nothing happens and nothing is owed.
-const IDLE_AT_MOST: Duration = Duration::from_secs(3600);
+/// Wake-up interval when nothing is pending.
+const IDLE_MAX: Duration = Duration::from_secs(3600);
 
-/// Pause between two log lines about names that are left out.
+/// Minimum interval between two log lines about invalid names.
 const LOG_REFUSED_EVERY_SECS: u32 = 60;
 
-/// How the answers of one `kubernetes` block are, for /ready and /metrics.
+/// The state of the answers of one `kubernetes` block, for /ready and /metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// Whether a table has been handed over that holds the whole cluster. Never taken back.
+    /// Whether a table with the whole cluster has been handed over. Never reset.
     pub is_synced: bool,
-    /// The kinds that are wanting, by their resource names.
+    /// The kinds that have not been listed yet, by their resource names.
     pub unsynced_kinds: Vec<&'static str>,
     pub services: usize,
-    /// Addresses of ready endpoints, counted once a slice.
+    /// Addresses of ready endpoints. An address counts once per slice.
     pub endpoints: usize,
     /// Names in the newest table.
     pub names: usize,
-    /// Bytes of its answers.
+    /// Bytes of answers in the newest table.
     pub table_bytes: usize,
-    /// Things that cannot be names and were left out, each time they were met.
+    /// Invalid names that were left out, counted each time.
     pub refused_names: u64,
-    /// Tables published, the first and empty one included.
+    /// Number of published tables, including the first, empty one.
     pub generation: u64,
     /// Tables that a shard may still hold.
     pub tables_alive: usize,
-    /// Unix seconds of the newest table that differs from the one before: the SOA serial.
+    /// Unix seconds of the newest table that differs from the previous one: the SOA serial.
     pub changed_unix_secs: u32,
 }
 
-/// The model and the table that is made from it.
+/// The model, and the table that is made from it.
 pub struct Publisher {
     cluster: Cluster,
     builder: TableBuilder,
     records: RecordWriter,
-    /// Names that each Service has in the table. The other keys' names follow from the keys.
+    /// The names of each Service in the table. Those of other keys follow from the key.
     services: BTreeMap<Arc<ObjectKey>, Box<[PublishedName]>>,
     fingerprints: RandomState,
     refused_names: u64,
@@ -78,7 +79,8 @@ pub struct Publisher {
     changed_unix_secs: u32,
 }
 
-/// When names that are left out are logged: once a minute at most, for a Service that changes brings the same ones each time.
+/// Limits log lines about invalid names to one per minute, because a Service that changes reports
+/// the same ones each time.
 #[derive(Default)]
 struct RefusedLog {
     unlogged_count: u64,
@@ -86,7 +88,7 @@ struct RefusedLog {
 }
 
 impl RefusedLog {
-    /// How many to log now, those that were held back included.
+    /// The number to log now, including those held back.
     fn take(&mut self, count: u64, now_unix_secs: u32) -> Option<u64> {
         self.unlogged_count += count;
         let is_due = self
@@ -99,7 +101,7 @@ impl RefusedLog {
     }
 }
 
-/// A name of the table: the fingerprint of its whole entry, and what removes it.
+/// A name in the table: the fingerprint of its whole entry, and the hash that removes it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct PublishedName {
     fingerprint: u64,
@@ -107,7 +109,7 @@ struct PublishedName {
 }
 
 impl Publisher {
-    /// `seed`: random; it decides where names lie in the table.
+    /// `seed`: random; it decides where names are placed in the table.
     #[must_use]
     pub fn new(options: Arc<Options>, seed: u64) -> Self {
         let table = TableOptions::kubernetes(options.zones.clone(), options.pods, options.ttl_secs);
@@ -129,16 +131,18 @@ impl Publisher {
         self.cluster.apply(event);
     }
 
-    /// Whether all watched kinds have been read whole.
+    /// Whether all watched kinds have been listed completely.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.cluster.unsynced_kinds().next().is_none()
     }
 
-    /// The table of what is known now; `None` where that is no other than the last. The first call gives one always.
+    /// The table of the current state, or `None` if it equals the last one. The first call always
+    /// returns one.
     ///
-    /// Before all kinds are synced it holds what can be said already, and names that it lacks are SERVFAIL. As each kind
-    /// counts only when it is whole, what it says is right.
+    /// Before all kinds are synced, the table contains what is known for certain, and look-ups of
+    /// missing names fail with SERVFAIL. Since a kind counts only when complete, its answers are
+    /// correct.
     pub fn publish(&mut self, now_unix_secs: u32) -> Option<Arc<Table>> {
         let mut changes = 0;
         let mut refused = Refused::default();
@@ -167,7 +171,7 @@ impl Publisher {
         Some(self.builder.publish(now_unix_secs))
     }
 
-    /// How many names differ, and what could not be one.
+    /// Returns the number of changed names, and the invalid ones.
     fn publish_key(&mut self, key: &AnswerKey) -> (usize, Refused) {
         let builder = &mut self.builder;
         let mut changes = 0;
@@ -177,7 +181,8 @@ impl Publisher {
                 EntryChange::Put(entry) => {
                     builder.insert(entry);
                 }
-                // Inserting tells the hash that removes; of two calls for a name the last counts.
+                // Inserting returns the hash that removes. Of two calls for a name, the last
+                // counts.
                 EntryChange::Remove(entry) => {
                     let name = builder.insert(entry);
                     builder.remove(name);
@@ -187,7 +192,8 @@ impl Publisher {
         (changes, refused)
     }
 
-    /// A Service of a thousand endpoints has as many names, of which a change touches a few: only those are written.
+    /// A Service with a thousand endpoints has as many names, and a change affects a few: only
+    /// those are written.
     fn publish_service(&mut self, key: &Arc<ObjectKey>) -> (usize, Refused) {
         let before = self.services.remove(key).unwrap_or_default();
         let (builder, fingerprints) = (&mut self.builder, &self.fingerprints);
@@ -206,7 +212,7 @@ impl Publisher {
                     }
                 });
             }
-            EntryChange::Remove(_) => unreachable!("a Service does not know what it no longer has"),
+            EntryChange::Remove(_) => unreachable!("a Service does not report removed names"),
         });
         now.sort_unstable();
         written.sort_unstable();
@@ -230,18 +236,18 @@ impl Publisher {
         {
             tracing::warn!(
                 count,
-                "left out what cannot be answered; all else is served. The first: {first}"
+                "invalid names are left out; everything else is served; first one: {first}"
             );
         }
     }
 
-    /// Bytes of the newest table's answers. Walks the table's spine.
+    /// Bytes of answers in the newest table. Walks the table's spine.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
         self.builder.table_bytes()
     }
 
-    /// Without what `run` knows better: `table_bytes` and `tables_alive` are zero.
+    /// `run` fills in `table_bytes` and `tables_alive`, which are zero here.
     #[must_use]
     pub fn status(&self) -> Status {
         Status {
@@ -259,10 +265,11 @@ impl Publisher {
     }
 }
 
-/// Takes events and hands tables over until the sources are gone.
+/// Takes events and hands over tables until all sources are gone.
 ///
-/// Every shard gets a first table at once, in which cluster names are SERVFAIL. The next one comes when all kinds are synced
-/// or, with what there is, after `startup_timeout`. From then on, each batch of events that changes an answer makes one.
+/// Every shard gets a first table at once, in which cluster names are SERVFAIL. The second one
+/// follows when all kinds are synced, or after `startup_timeout` with what is known by then. From
+/// then on, each batch of events that changes an answer makes one.
 pub async fn run(
     options: Arc<Options>,
     seed: u64,
@@ -281,7 +288,7 @@ pub async fn run(
         let now = Instant::now();
         let wake_at = if generations.is_delivered() {
             let may_publish = publisher.is_synced() || now >= deadline;
-            let deadline = if may_publish { now + IDLE_AT_MOST } else { deadline };
+            let deadline = if may_publish { now + IDLE_MAX } else { deadline };
             housekeeping.due(&generations, now).min(deadline)
         } else {
             now + DELIVER_AGAIN_AFTER
@@ -303,19 +310,19 @@ pub async fn run(
     }
 }
 
-/// What is done now and then, and not while a change waits.
+/// Work that is done from time to time, while no change waits.
 #[derive(Default)]
 struct Housekeeping {
     last: Option<Instant>,
-    /// The generation that was measured last, and its bytes.
+    /// The last generation that was measured, and its bytes.
     measured: (u64, usize),
 }
 
 impl Housekeeping {
-    /// When there is something to do again.
+    /// When it has to run again.
     fn due(&self, generations: &Generations, now: Instant) -> Instant {
         let is_idle = generations.alive_count() <= 1;
-        let wait = if is_idle { IDLE_AT_MOST } else { HOUSEKEEPING_EVERY };
+        let wait = if is_idle { IDLE_MAX } else { HOUSEKEEPING_EVERY };
         self.last.map_or(now + HOUSEKEEPING_EVERY, |last| last + wait)
     }
 
@@ -349,7 +356,7 @@ fn report(
     });
 }
 
-/// Seconds since 1970; a serial wraps after 2106 as serials do (RFC 1982).
+/// Seconds since 1970. Like any serial, it wraps (RFC 1982), in 2106.
 fn unix_secs() -> u32 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since_1970.unwrap_or_default().as_secs() as u32
@@ -360,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_left_out_are_logged_once_a_minute() {
+    fn invalid_names_are_logged_once_per_minute() {
         let mut log = RefusedLog::default();
         for (now_secs, count, expected) in [
             (100, 0, None),
@@ -370,7 +377,7 @@ mod tests {
             (160, 0, None),
             (161, 2, Some(6)),
             (220, 1, None),
-            // A clock that was set back does not silence it for longer.
+            // A clock that was set back does not suppress the log for longer.
             (60, 1, Some(2)),
         ] {
             assert_eq!(log.take(count, now_secs), expected, "{now_secs} s");

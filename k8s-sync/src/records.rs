@@ -1,8 +1,9 @@
-//! From the model to answers: the entries of one key, in the order of the Kubernetes DNS specification (1.1.0).
+//! Makes answers from the model: the entries of one key, in the order of the Kubernetes DNS
+//! specification (1.1.0).
 //!
-//! Here: what exists and what it answers. Not here: SOA records, names of ports without underscores and pod names that no
-//! pod vouches for, all of which a look-up makes from the question.
-//! Invariant: pure. The same objects give the same bytes, whatever order they came in.
+//! Not here: SOA records, port names without underscores, and the pod names of `pods insecure`. A
+//! look-up makes those from the question. Invariant: pure. The same objects give the same bytes, in
+//! whatever order they arrived.
 
 mod apex;
 mod external;
@@ -22,23 +23,23 @@ use crate::cluster::{AnswerKey, Cluster};
 use label::Label;
 use pen::Pen;
 
-/// What is to become of a name. The bytes are an entry of `EntryWriter`'s.
+/// A change to a name. The bytes are an entry of `EntryWriter`.
 #[derive(Clone, Copy, Debug)]
 pub enum EntryChange<'e> {
     Put(&'e [u8]),
-    /// Said of keys whose names follow from the key alone. A Service that is gone says nothing.
+    /// Used for keys whose names follow from the key alone. A deleted Service reports nothing.
     Remove(&'e [u8]),
 }
 
-/// Things that cannot be names: they are left out, all else is not affected.
+/// Invalid names. They are left out, and nothing else is affected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
     pub count: u64,
-    /// The first of them, in words for an operator.
+    /// A description of the first one, for the operator.
     pub first: Option<String>,
 }
 
-/// Writes entries; holds the buffers that this takes.
+/// Writes entries. Keeps the buffers for reuse.
 #[derive(Default)]
 pub struct RecordWriter {
     writer: EntryWriter,
@@ -51,7 +52,7 @@ impl RecordWriter {
         Self::default()
     }
 
-    /// Hands over each entry of this key, as the cluster is now.
+    /// Calls `change` with each entry of this key, for the current cluster.
     pub fn write(
         &mut self,
         cluster: &Cluster,
@@ -79,17 +80,17 @@ impl Refused {
         }
     }
 
-    /// Adds what came later.
+    /// Adds later ones.
     pub fn add(&mut self, later: Self) {
         self.count += later.count;
         self.first = self.first.take().or(later.first);
     }
 }
 
-/// `NS.svc` and `NS.pod` have no data of their own; without them nothing below exists.
+/// `NS.svc` and `NS.pod` have no data of their own, but nothing below them exists without them.
 fn write_namespace(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str) {
     let Some(label) = Label::read(namespace) else {
-        return pen.refuse(|| format!("Namespace {namespace}: no label"));
+        return pen.refuse(|| format!("Namespace {namespace}: its name is not a DNS label"));
     };
     let parents: &[&[u8]] = match cluster.options().pods {
         PodMode::Disabled => &[b"svc"],
@@ -107,9 +108,9 @@ fn write_namespace(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str) {
     }
 }
 
-/// `1-2-3-4.NS.pod`. The SRV record, of port 0, is CoreDNS's.
+/// `1-2-3-4.NS.pod`. CoreDNS also has this SRV record with port 0.
 fn write_pod(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str, address: IpAddr) {
-    // A namespace that is no label has been noted as such.
+    // An invalid namespace has been noted already.
     let Some(parent) = Label::read(namespace) else { return };
     let label = Label::of_pod(address);
     for zone in cluster.zones().forward() {

@@ -1,7 +1,8 @@
-//! The table of a recorded cluster against what CoreDNS 1.15.0 answered for it.
+//! Compares the table of a recorded cluster with the responses of CoreDNS 1.15.0.
 //!
-//! The record is a folder of the end-to-end tests, which ask a whole server the same questions over the network. Here the
-//! table alone is asked, so that a wrong record is found where it is made.
+//! The recording is a folder of the end-to-end tests, which send the same queries to a whole server
+//! over the network. Here only the table is tested, so that a wrong record is found where it is
+//! made.
 
 mod objects;
 
@@ -40,7 +41,8 @@ struct Exchange {
 type Record = (String, String, u32, String);
 
 impl Exchange {
-    /// Questions where the record does not bind us: `quirk()` of the folder's `check.py`, which gives the reasons.
+    /// Questions where the record does not bind us: `quirk()` of the folder's `check.py`, which
+    /// gives the reasons.
     fn is_quirk(&self) -> bool {
         let name = self.name.to_lowercase();
         let first = name.split('.').next().unwrap_or_default();
@@ -57,7 +59,8 @@ impl Exchange {
             || ((name.contains("slices-") || name.contains("hldual-")) && rtype == "SRV")
     }
 
-    /// Whether the forwarder answered: such a name is absent from the table, or in none of its zones.
+    /// Whether the forwarder answered: such a name is absent from the table, or in none of its
+    /// zones.
     fn is_forwarded(&self) -> bool {
         let is_ours = |name: &str| name.to_lowercase().ends_with("cluster.local.");
         let is_outside =

@@ -1,7 +1,9 @@
-//! What the CoreDNS project asks in its own Kubernetes tests (github.com/coredns/ci, at baaf458), of the same objects.
+//! The queries of the CoreDNS project's own Kubernetes tests (github.com/coredns/ci, at baaf458),
+//! for the same objects.
 //!
-//! Here: the questions that the table answers. Those that a forwarder answers, and the plugins that are not there (`file`,
-//! `autopath`, `transfer`), have their tests elsewhere or a line in engine/src/plugin/kubernetes.md.
+//! Only the queries that the table answers are here. Those for a forwarder, and those for missing
+//! plugins (`file`, `autopath`, `transfer`), are tested elsewhere or mentioned in
+//! engine/src/plugin/kubernetes.md.
 
 mod objects;
 
@@ -180,7 +182,8 @@ fn pod_names_of_endpoints() {
     );
 }
 
-/// The table's part: the alias, whose target upstreams are asked for, and names that fall through to them.
+/// The table's part: the alias, whose target upstreams are asked for, and names that fall through
+/// to them.
 #[test]
 fn what_others_answer() {
     check(

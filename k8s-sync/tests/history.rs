@@ -1,10 +1,12 @@
-//! Whatever the order of events, the table is that of the objects that are left (reliability K7 and K8).
+//! Whatever the order of events, the table is that of the remaining objects.
 //!
-//! Each seed makes a small cluster's history: objects come, change and go, events are repeated, streams break off and list
-//! again, and the kinds overtake each other. After every step a plain model says which objects there are; a table made from
-//! them at one go must answer as the one that was kept up step by step.
+//! Each seed makes the history of a small cluster: objects are added, changed and deleted, events
+//! are repeated, streams break off and list again, and the kinds overtake each other. After every
+//! step a simple model knows which objects exist. A table made from them in one go must give the
+//! same answers as the one that was updated step by step.
 //!
-//! `RINGDNS_SEEDS=100000 cargo test --release -p k8s-sync --test history` tries more; `RINGDNS_SEED=17` repeats one.
+//! `RINGDNS_SEEDS=100000 cargo test --release -p k8s-sync --test history` tries more;
+//! `RINGDNS_SEED=17` repeats one.
 
 mod objects;
 
@@ -83,7 +85,8 @@ fn object(random: &mut Random, kind: usize) -> String {
                 format!("{}{sign}", random.pick(ENDPOINTS))
             });
             let mut endpoints: Vec<String> = endpoints.collect();
-            // A slice of host names, or one that has some besides: which no cluster has, and the answer must not care.
+            // A slice of host names, or one that has some besides: which no cluster has, and the
+            // answer must not care.
             if random.one_in(5) {
                 let kept = if random.one_in(4) { endpoints.len() } else { 0 };
                 endpoints.truncate(kept);
@@ -190,7 +193,8 @@ fn event(kind: usize, step: &Step) -> Event {
     }
 }
 
-/// A kind's stream: lists, some of which break off, and changes, some of which come twice, between them.
+/// A kind's stream: lists, some of which break off, and changes, some of which come twice, between
+/// them.
 fn stream(random: &mut Random, kind: usize) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut truth: BTreeMap<String, String> = BTreeMap::new();

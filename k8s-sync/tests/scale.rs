@@ -1,7 +1,8 @@
-//! What a large cluster costs: time to the first table, time from a change to its table, memory.
+//! The cost of a large cluster: time to the first table, time from a change to its table, memory.
 //!
-//! `RINGDNS_SCALE=10000 cargo test --release -p k8s-sync --test scale -- --nocapture` prints figures for so many Services,
-//! each with three endpoints; 100000 and five for the largest. Without it a small cluster is built, to keep this working.
+//! `RINGDNS_SCALE=10000 cargo test --release -p k8s-sync --test scale -- --nocapture` measures
+//! 10,000 Services with three endpoints each; 100000 uses five endpoints. By default a small
+//! cluster is built, to keep this working.
 
 mod objects;
 

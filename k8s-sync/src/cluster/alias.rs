@@ -1,7 +1,8 @@
-//! What an ExternalName points at: a name elsewhere, or one of ours, read back into the object that answers for it.
+//! What an ExternalName points at: an external name, or one of ours, parsed back to the object that
+//! answers for it.
 //!
-//! The grammar of names (Kubernetes DNS specification, sections 2.3 to 2.5) stands here from right to left, as `records`
-//! has it from left to right.
+//! The grammar of names (Kubernetes DNS specification, sections 2.3 to 2.5) is here from right to
+//! left; in `records` it is from left to right.
 
 use std::net::IpAddr;
 
@@ -15,20 +16,20 @@ use crate::object::{ObjectKey, Protocol};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alias {
     pub name: WireName,
-    pub place: AliasTarget,
+    pub target: AliasTarget,
 }
 
-/// Where a name leads.
+/// What the name of an alias leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AliasTarget {
-    /// Into none of our zones.
+    /// A name outside our zones.
     Outside,
-    /// Into one of them, to a name that has no address.
+    /// A name in our zones that has no address.
     Nowhere,
     /// `ns.dns`.
     NameServers,
     Service(ObjectKey, ServicePart),
-    /// `label` is the address as the name spells it.
+    /// `label` is the address as spelled in the name.
     Pod {
         namespace: Box<str>,
         label: Box<str>,
@@ -36,7 +37,7 @@ pub enum AliasTarget {
     },
 }
 
-/// Which of a Service's names.
+/// Which of the names of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServicePart {
     Whole,
@@ -45,7 +46,7 @@ pub enum ServicePart {
 }
 
 impl Alias {
-    /// `None` where the text is no host name, or an IP address: a CNAME cannot say that.
+    /// `None` if the text is not a host name, or is an IP address: a CNAME cannot express those.
     #[must_use]
     pub fn read(external_name: &str, zones: &Zones) -> Option<Self> {
         if external_name.parse::<IpAddr>().is_ok() {
@@ -60,12 +61,12 @@ impl Alias {
             name.append_label(label.to_ascii_lowercase().as_bytes()).ok()?;
         }
         let name = name.into_name().ok()?;
-        let place = place(&name, zones)?;
-        Some(Self { name, place })
+        let target = target(&name, zones)?;
+        Some(Self { name, target })
     }
 }
 
-fn place(name: &WireName, zones: &Zones) -> Option<AliasTarget> {
+fn target(name: &WireName, zones: &Zones) -> Option<AliasTarget> {
     let read = wire::name::Name::from_wire(name.as_slice())?;
     let Some(zone) = zones.enclosing(&read) else { return Some(AliasTarget::Outside) };
     let text = |index: usize| String::from_utf8_lossy(read.label(index));
@@ -103,7 +104,7 @@ fn place(name: &WireName, zones: &Zones) -> Option<AliasTarget> {
     Some(AliasTarget::Service(service, part))
 }
 
-/// Port and protocol are known without their underscores too, as in CoreDNS.
+/// As in CoreDNS, port and protocol also work without their underscores.
 fn bare(label: &str) -> &str {
     label.strip_prefix('_').unwrap_or(label)
 }
@@ -124,7 +125,7 @@ mod tests {
     fn check(external_name: &str, expected: Option<AliasTarget>) {
         let zones = Zones::new(&[b"\x07cluster\x05local\0".to_vec(), b"\x04arpa\0".to_vec()]);
         let alias = Alias::read(external_name, &zones);
-        assert_eq!(alias.map(|alias| alias.place), expected, "{external_name}");
+        assert_eq!(alias.map(|alias| alias.target), expected, "{external_name}");
     }
 
     fn service(part: ServicePart) -> Option<AliasTarget> {
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn places() {
+    fn targets() {
         check("www.example.org", Some(AliasTarget::Outside));
         check("WWW.example.org.", Some(AliasTarget::Outside));
         check("cluster.local", Some(AliasTarget::Nowhere));

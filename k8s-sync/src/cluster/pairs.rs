@@ -1,7 +1,7 @@
-//! What belongs to what: pairs of a thing and an object's name, found by the thing.
+//! An index from keys to object names, as a set of pairs.
 //!
-//! One ordered set instead of a map of lists: 24 bytes a pair, nothing to shrink, and an order that does not depend on the
-//! order of events.
+//! One ordered set instead of a map of lists: 24 bytes per pair, nothing to shrink, and an order
+//! that does not depend on the order of events.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,39 +9,39 @@ use std::sync::Arc;
 use crate::object::ObjectKey;
 
 #[derive(Debug)]
-pub(super) struct Pairs<A> {
-    pairs: BTreeSet<(A, Arc<ObjectKey>)>,
-    /// Sorts before every object's name.
+pub(super) struct Pairs<K> {
+    pairs: BTreeSet<(K, Arc<ObjectKey>)>,
+    /// Sorts before all object names.
     lowest: Arc<ObjectKey>,
 }
 
-impl<A: Ord + Clone> Pairs<A> {
+impl<K: Ord + Clone> Pairs<K> {
     pub(super) fn new() -> Self {
         let lowest = Arc::new(ObjectKey { namespace: "".into(), name: "".into() });
         Self { pairs: BTreeSet::new(), lowest }
     }
 
-    pub(super) fn insert(&mut self, thing: A, object: &Arc<ObjectKey>) {
-        self.pairs.insert((thing, Arc::clone(object)));
+    pub(super) fn insert(&mut self, key: K, object: &Arc<ObjectKey>) {
+        self.pairs.insert((key, Arc::clone(object)));
     }
 
-    pub(super) fn remove(&mut self, thing: A, object: &Arc<ObjectKey>) {
-        self.pairs.remove(&(thing, Arc::clone(object)));
+    pub(super) fn remove(&mut self, key: K, object: &Arc<ObjectKey>) {
+        self.pairs.remove(&(key, Arc::clone(object)));
     }
 
-    pub(super) fn contains(&self, thing: A, object: &Arc<ObjectKey>) -> bool {
-        self.pairs.contains(&(thing, Arc::clone(object)))
+    pub(super) fn contains(&self, key: K, object: &Arc<ObjectKey>) -> bool {
+        self.pairs.contains(&(key, Arc::clone(object)))
     }
 
-    /// The objects paired with this thing, in the order of their names.
-    pub(super) fn of(&self, thing: A) -> impl Iterator<Item = &Arc<ObjectKey>> {
-        let from = (thing.clone(), Arc::clone(&self.lowest));
-        self.pairs.range(from..).take_while(move |pair| pair.0 == thing).map(|pair| &pair.1)
+    /// The objects of this key, sorted by name.
+    pub(super) fn of(&self, key: K) -> impl Iterator<Item = &Arc<ObjectKey>> {
+        let from = (key.clone(), Arc::clone(&self.lowest));
+        self.pairs.range(from..).take_while(move |pair| pair.0 == key).map(|pair| &pair.1)
     }
 
-    /// The thing as it is held, to share its memory.
-    pub(super) fn thing(&self, thing: &A) -> Option<&A> {
-        let from = (thing.clone(), Arc::clone(&self.lowest));
-        self.pairs.range(from..).next().map(|pair| &pair.0).filter(|held| *held == thing)
+    /// The stored key, to share its memory.
+    pub(super) fn key(&self, key: &K) -> Option<&K> {
+        let from = (key.clone(), Arc::clone(&self.lowest));
+        self.pairs.range(from..).next().map(|pair| &pair.0).filter(|held| *held == key)
     }
 }

@@ -1,4 +1,4 @@
-//! Lists of ports, each kept once: ten thousand Services have a dozen different ones.
+//! Lists of ports, each stored once: ten thousand Services have about a dozen different ones.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use crate::object::Port;
 #[derive(Debug, Default)]
 pub(super) struct PortLists {
     lists: HashSet<Arc<[Port]>>,
-    /// Lists that nobody has any more are dropped when there are so many.
+    /// At this many lists, unused ones are dropped.
     purge_at: usize,
 }
 
 impl PortLists {
-    /// This list, shared with all who have the same.
+    /// Returns a shared copy of this list.
     pub(super) fn share(&mut self, ports: Box<[Port]>) -> Arc<[Port]> {
         if let Some(known) = self.lists.get(&*ports) {
             return Arc::clone(known);

@@ -1,7 +1,7 @@
-//! Objects as the model keeps them: what answers are made of and nothing else.
+//! Objects as the model stores them: only what answers are made from.
 //!
-//! Invariant: addresses are canonical (an IPv6 address that maps an IPv4 one is that one), and what the options make
-//! meaningless is not kept.
+//! Invariant: addresses are canonical (an IPv4-mapped IPv6 address becomes the IPv4 address), and
+//! what the options make irrelevant is not stored.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub struct ModelService {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelSlice {
-    /// The Service whose endpoints these are; it need not exist.
+    /// The Service of these endpoints. It need not exist.
     pub service: Arc<ObjectKey>,
     pub endpoints: Box<[ModelEndpoint]>,
     /// Endpoints that are host names: lower case, without a final dot.
@@ -29,7 +29,7 @@ pub struct ModelSlice {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ModelEndpoint {
     pub address: IpAddr,
-    /// Its label where it has one of its own; else the address is its label.
+    /// The endpoint's own label. `None`: the label is made from the address.
     pub label: Option<Box<str>>,
 }
 
@@ -44,7 +44,7 @@ impl ModelService {
 }
 
 impl ModelSlice {
-    /// `service`: the name that the slice's label gives, shared with others that name it.
+    /// `service`: the Service that the label of the slice names; the key is shared.
     pub(super) fn new(
         service: Arc<ObjectKey>,
         slice: object::EndpointSlice,
@@ -77,7 +77,7 @@ pub(super) fn canonical(mut addresses: Box<[IpAddr]>) -> Box<[IpAddr]> {
     addresses
 }
 
-/// A pod's name is a DNS subdomain: one that is longer than a label, or is several, cannot name an endpoint.
+/// The name of a pod is a DNS subdomain. If it is not a single label, it cannot name an endpoint.
 fn is_label(name: &str) -> bool {
     (1..=63).contains(&name.len()) && !name.contains('.')
 }

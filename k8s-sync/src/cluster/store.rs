@@ -1,7 +1,8 @@
-//! The objects of one kind, and the list of them that is being read beside.
+//! The objects of one kind, and the new list that is being received.
 //!
-//! Here: the arms of `Change`. Not here: what an object means to others (`cluster`).
-//! Invariant: what is held changes only by a whole list or by a single object, never by half a list.
+//! It implements the variants of `Change`. What an object means to others is in `cluster`.
+//! Invariant: the objects change only by a complete list or by a single object, never by a partial
+//! list.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -9,13 +10,14 @@ use std::ops::Bound;
 
 use crate::object::Change;
 
-/// Objects by key, each as slim as the answers allow.
+/// Objects by key, each reduced to what answers need.
 #[derive(Debug)]
 pub(super) struct Store<K, V> {
     held: BTreeMap<K, Held<V>>,
-    /// While a list is read: those of its objects that differ from what is held. The others are only marked.
+    /// While a list is being received: those of its objects that differ from the stored ones. The
+    /// others are only marked.
     listed: Option<BTreeMap<K, V>>,
-    /// Number of the list that is read, or was read last.
+    /// Number of the current or last list.
     round: u32,
     synced: bool,
 }
@@ -23,11 +25,11 @@ pub(super) struct Store<K, V> {
 #[derive(Debug)]
 struct Held<V> {
     value: V,
-    /// The last list that named this object.
+    /// The last list that contained this object.
     round: u32,
 }
 
-/// One object that is not what it was: `before` is what it was, what it is now is held.
+/// A changed object. `before` is its previous value; the current one is in the store.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Difference<K, V> {
     pub(super) key: K,
@@ -46,7 +48,7 @@ impl<K: Ord + Clone, V: PartialEq> Store<K, V> {
         self.held.get(key).map(|held| &held.value)
     }
 
-    /// The key as it is held, to share its memory.
+    /// The stored key, to share its memory.
     pub(super) fn key<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&K>
     where
         K: Borrow<Q>,
@@ -55,7 +57,7 @@ impl<K: Ord + Clone, V: PartialEq> Store<K, V> {
         held.or_else(|| self.listed.as_ref()?.get_key_value(key).map(|(key, _)| key))
     }
 
-    /// Objects from this key on, in the order of the keys.
+    /// Objects from this key on, sorted by key.
     pub(super) fn from<Q: Ord + ?Sized>(&self, first: &Q) -> impl Iterator<Item = (&K, &V)>
     where
         K: Borrow<Q>,
@@ -68,12 +70,12 @@ impl<K: Ord + Clone, V: PartialEq> Store<K, V> {
         self.held.len()
     }
 
-    /// Whether a list has been read to its end.
+    /// Whether a list has been completed.
     pub(super) const fn is_synced(&self) -> bool {
         self.synced
     }
 
-    /// One step of this kind's history; returns what differs by it.
+    /// Applies one step of this kind's history and returns the changed objects.
     pub(super) fn step(&mut self, change: Change<(K, V), K>) -> Vec<Difference<K, V>> {
         match change {
             Change::Init => {
@@ -98,7 +100,7 @@ impl<K: Ord + Clone, V: PartialEq> Store<K, V> {
             },
             Change::InitDone => self.end_list(),
             Change::Apply((key, value)) => {
-                // A list that is being read is older news about this object.
+                // The list is older than this change.
                 if let Some(listed) = &mut self.listed {
                     listed.remove(&key);
                 }
@@ -134,13 +136,13 @@ impl<K: Ord + Clone, V: PartialEq> Store<K, V> {
         }
     }
 
-    /// Puts the list in place: what it changed is changed, what it did not name is gone.
+    /// Puts the list in place: changes what differs and removes what it does not contain.
     fn end_list(&mut self) -> Vec<Difference<K, V>> {
         let Some(listed) = self.listed.take() else { return Vec::new() };
         self.synced = true;
         let round = self.round;
         if self.held.is_empty() {
-            // The first list: a map that is built in order has no half-full nodes.
+            // For the first list, build the map in order, so that it has no half-full nodes.
             let held = listed.into_iter().map(|(key, value)| (key, Held { value, round }));
             self.held = held.collect();
             let keys = self.held.keys().cloned();
@@ -163,7 +165,7 @@ mod tests {
 
     type Step = Change<(u8, &'static str), u8>;
 
-    /// What is held after the steps, and which keys differed, step by step.
+    /// The stored objects after the steps, and the changed keys of each step.
     fn check(steps: &[Step], held: &[(u8, &str)], differed: &[&[u8]]) {
         let mut store: Store<u8, &str> = Store::new();
         for (step, expected) in steps.iter().zip(differed) {
@@ -180,14 +182,14 @@ mod tests {
     fn a_list_counts_when_it_is_whole() {
         check(&[Init, InitApply((1, "a"))], &[], &[&[], &[]]);
         check(&[Init, InitApply((1, "a")), InitDone], &[(1, "a")], &[&[], &[], &[1]]);
-        // Begun again: the first half is forgotten.
+        // When the list starts over, its first part is discarded.
         check(
             &[Init, InitApply((1, "a")), Init, InitApply((2, "b")), InitDone],
             &[(2, "b")],
             &[&[], &[], &[], &[], &[2]],
         );
         check(&[InitDone], &[], &[&[]]);
-        // Named twice, the last counts.
+        // The last of duplicates counts.
         check(
             &[Apply((1, "a")), Init, InitApply((1, "b")), InitApply((1, "a")), InitDone],
             &[(1, "a")],
@@ -215,7 +217,7 @@ mod tests {
             &[],
             &[&[1], &[], &[1], &[1], &[]],
         );
-        // Between the parts of a list they count at once, and the list does not undo them.
+        // A change during a list applies at once, and the list does not undo it.
         check(
             &[Apply((1, "a")), Init, InitApply((2, "b")), Apply((1, "c")), Delete(2), InitDone],
             &[(1, "c")],

@@ -1,4 +1,4 @@
-//! What `records` reads of the model: what exists, and what belongs to it.
+//! What `records` reads from the model: which objects exist, and which belong together.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ impl Cluster {
         &self.zones
     }
 
-    /// Whether the namespace exists and is one that answers are given for. Its phase is never read.
+    /// Whether the namespace exists and is served. Its phase is never read.
     #[must_use]
     pub fn has_namespace(&self, namespace: &str) -> bool {
         let names = &self.options.namespaces;
@@ -27,18 +27,18 @@ impl Cluster {
             && self.namespaces.get(namespace).is_some()
     }
 
-    /// A Service in a namespace that exists; without its Namespace it does not exist either.
+    /// The Service, if its Namespace exists.
     #[must_use]
     pub fn service(&self, key: &ObjectKey) -> Option<&ModelService> {
         self.services.get(key).filter(|_| self.has_namespace(&key.namespace))
     }
 
-    /// The slices that name this Service, whether it exists or not, in the order of their names.
+    /// The slices that name this Service, whether it exists or not, sorted by name.
     pub fn slices(&self, service: &Arc<ObjectKey>) -> impl Iterator<Item = &ModelSlice> {
         self.slices_of.of(Arc::clone(service)).filter_map(|key| self.slices.get(key))
     }
 
-    /// The Services that exist and have this address as a cluster IP or an endpoint's, in the order of their names.
+    /// The existing Services with this address as a cluster IP or an endpoint, sorted by name.
     pub fn owners(
         &self,
         address: IpAddr,
@@ -46,7 +46,7 @@ impl Cluster {
         self.owners.of(address).filter_map(|key| Some((key, self.service(key)?)))
     }
 
-    /// The same, with those of namespaces that no answers are given for.
+    /// Like `owners`, including namespaces that are not served.
     pub fn owners_anywhere(
         &self,
         address: IpAddr,
@@ -54,7 +54,8 @@ impl Cluster {
         self.owners.of(address).filter_map(|key| Some((key, self.services.get(key)?)))
     }
 
-    /// The host names that are all the endpoints of this Service, in their order; none where one of them is an address.
+    /// The host names that are the endpoints of this Service, sorted. Empty if any endpoint is an
+    /// address.
     #[must_use]
     pub fn hosts(&self, service: &Arc<ObjectKey>) -> BTreeSet<&str> {
         let mut hosts = BTreeSet::new();
@@ -67,8 +68,9 @@ impl Cluster {
         hosts
     }
 
-    /// The name that this Service stands for: an ExternalName's, or that of the host which is a headless one's endpoint. Of
-    /// several hosts it is the first, since a name has one CNAME record at most.
+    /// The name that this Service is an alias of: that of an ExternalName, or the host name that is
+    /// the endpoint of a headless Service. Of several host names the first counts, because a name
+    /// has at most one CNAME record.
     #[must_use]
     pub fn alias_of<'c>(
         &'c self,

@@ -1,4 +1,4 @@
-//! The zones of one `kubernetes` block, told apart: those of the cluster's names and those of its addresses.
+//! The zones of one `kubernetes` block: zones of names, and reverse zones.
 
 use std::net::IpAddr;
 
@@ -15,20 +15,20 @@ pub struct Zones {
     /// In the order of the Corefile.
     is_reverse: Vec<bool>,
     all: ZoneSet,
-    /// The first zone that is a whole tree of addresses.
+    /// The first zone that is a whole reverse tree.
     tree: Option<Name<Vec<u8>>>,
-    /// Whether all IPv4 addresses are in the zones, and all IPv6 ones.
+    /// Whether the zones contain all IPv4 addresses, and all IPv6 addresses.
     whole_trees: [bool; 2],
 }
 
-/// The zones of all addresses of a family.
+/// The reverse trees of both families.
 const TREES: [&[u8]; 2] = [b"\x07in-addr\x04arpa\0", b"\x03ip6\x04arpa\0"];
 
-/// A zone that encloses a name.
+/// The zone that encloses a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EnclosingZone {
     pub is_reverse: bool,
-    /// How many labels of the name stand left of the zone.
+    /// Number of labels of the name to the left of the zone.
     pub labels_left: usize,
 }
 
@@ -53,13 +53,14 @@ impl Zones {
         Self { forward, is_reverse, all: ZoneSet::new(zones), tree, whole_trees }
     }
 
-    /// The zones that hold Services and pods, in the order of the Corefile.
+    /// The zones of Services and pods, in the order of the Corefile.
     #[must_use]
     pub fn forward(&self) -> &[Name<Vec<u8>>] {
         &self.forward
     }
 
-    /// The zone that PTR records point into. Without a zone of names it is a whole tree of addresses, as in CoreDNS.
+    /// The zone that PTR records point into. Without a zone of names it is a whole reverse tree, as
+    /// in CoreDNS.
     #[must_use]
     pub fn primary(&self) -> Option<&Name<Vec<u8>>> {
         self.forward.first().or(self.tree.as_ref())
@@ -72,13 +73,13 @@ impl Zones {
         Some(EnclosingZone { is_reverse: self.is_reverse[zone.index], labels_left })
     }
 
-    /// Whether this address has a name in one of the zones.
+    /// Whether this address has a reverse name in one of the zones.
     #[must_use]
     pub fn has_address(&self, address: IpAddr) -> bool {
         self.whole_trees[usize::from(address.is_ipv6())] || self.reverse_name(address).is_some()
     }
 
-    /// The name that this address's PTR records stand at, if it is in one of the zones.
+    /// The owner of this address's PTR records, if it is in one of the zones.
     #[must_use]
     pub fn reverse_name(&self, address: IpAddr) -> Option<WireName> {
         let mut name = WireName::reverse_from_addr(address).expect("reverse names are short");
@@ -132,7 +133,7 @@ mod tests {
         };
         check(&[TREE, b"\x01a\0", b"\x01b\0"], Some("a"));
         check(&[b"\x0210\x07in-addr\x04arpa\0"], None);
-        // Without names PTR records point into the tree of addresses.
+        // Without zones of names, PTR records point into the reverse tree.
         check(&[b"\x0210\x07in-addr\x04arpa\0", TREE], Some("in-addr.arpa"));
     }
 }

@@ -1,26 +1,29 @@
-//! Who holds which table: hand-over to the shards, and the freeing of tables that no shard holds any more.
+//! Hands tables to the shards, and frees tables that no shard holds any more.
 //!
-//! Invariant: a table handed over is held here too until nobody else does, so a shard that lets one go never frees memory.
+//! Invariant: a table is also held here until no shard holds it, so a shard that drops one never
+//! frees memory.
 
 use std::sync::Arc;
 
 use wire::compile::Table;
 
-/// Hands a table to one shard and wakes it. False: the shard's channel is full; the newest table is offered again later.
+/// Hands a table to one shard and wakes it. Returns false if the shard's channel is full; the
+/// newest table is offered again later.
 pub type Deliver = Box<dyn Fn(Arc<Table>) -> bool + Send>;
 
-/// All tables that somebody may still hold, and the shards that take them.
+/// All tables that may still be in use, and the shards.
 ///
-/// At most as many tables are alive as the shards' channels hold, one more a shard that it reads, and the newest.
+/// The number of tables is bounded by the capacity of the shards' channels, plus one per shard that
+/// it reads, plus the newest.
 pub(super) struct Generations {
     shards: Vec<Shard>,
-    /// In the order of their publication; the last is the newest.
+    /// In the order of publication; the last is the newest.
     alive: Vec<Arc<Table>>,
 }
 
 struct Shard {
     deliver: Deliver,
-    /// Whether it has not been given the newest table yet.
+    /// The shard does not have the newest table yet.
     is_behind: bool,
 }
 
@@ -30,7 +33,7 @@ impl Generations {
         Self { shards: shards.collect(), alive: Vec::new() }
     }
 
-    /// Gives every shard this table, which is now the newest.
+    /// Offers every shard this table, which is now the newest.
     pub(super) fn publish(&mut self, table: Arc<Table>) {
         self.alive.push(table);
         for shard in &mut self.shards {
@@ -39,7 +42,7 @@ impl Generations {
         self.deliver();
     }
 
-    /// Gives the newest table to the shards that could not take it before.
+    /// Offers the newest table to the shards that could not take it before.
     pub(super) fn deliver(&mut self) {
         let Some(newest) = self.alive.last() else { return };
         for shard in self.shards.iter_mut().filter(|shard| shard.is_behind) {
@@ -51,7 +54,7 @@ impl Generations {
         !self.shards.iter().any(|shard| shard.is_behind)
     }
 
-    /// Frees the tables that are held here only, all but the newest.
+    /// Frees the tables that are held only here, except the newest.
     pub(super) fn retire(&mut self) {
         let Some(newest) = self.alive.pop() else { return };
         self.alive.retain(|table| Arc::strong_count(table) > 1);

@@ -1,6 +1,7 @@
-//! What each zone has for itself: its name servers, `svc`, `pod`, `dns`, `ns.dns` and `dns-version`.
+//! The names of each zone itself: its name servers, `svc`, `pod`, `dns`, `ns.dns` and
+//! `dns-version`.
 //!
-//! Not here: the SOA record, which a look-up makes from the zone's name.
+//! A look-up makes the SOA record from the zone's name.
 
 use std::net::IpAddr;
 
@@ -14,7 +15,8 @@ use super::{service, sorted};
 use crate::cluster::{Cluster, WireName};
 use crate::object::ServiceKind;
 
-/// The version of the specification that the names follow, and its TTL (Kubernetes DNS specification, section 2.2).
+/// The version of the specification, and the TTL of that record (Kubernetes DNS specification,
+/// section 2.2).
 const SCHEMA_VERSION: &[u8] = b"1.1.0";
 const SCHEMA_VERSION_TTL_SECS: u32 = 28_800;
 
@@ -51,16 +53,18 @@ pub(super) fn name_server_addresses(cluster: &Cluster) -> Vec<IpAddr> {
     sorted(name_servers(cluster).into_iter().map(|server| server.address))
 }
 
-/// A name server of the zones: its labels below the zone, none for `ns.dns`, and one address.
+/// A name server: its labels below the zone (none for `ns.dns`), and one address.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct NameServer {
     labels: Vec<Label>,
     address: IpAddr,
 }
 
-/// The Services that have one of this server's addresses, by endpoint or by cluster IP; where there is none, the server itself.
+/// The Services that have one of this server's addresses, as an endpoint or as a cluster IP. If
+/// there is none, the server itself.
 ///
-/// As in CoreDNS, a namespace that no answers are given for may hold them: kube-system usually does, whatever `namespaces` says.
+/// As in CoreDNS, they may be in a namespace that is not served: usually kube-system, whatever
+/// `namespaces` says.
 fn name_servers(cluster: &Cluster) -> Vec<NameServer> {
     let own = &cluster.options().server_addresses;
     let owners = own.iter().flat_map(|address| cluster.owners_anywhere(*address));

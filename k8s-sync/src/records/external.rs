@@ -1,7 +1,8 @@
 //! `SVC.NS.svc` of an ExternalName Service (Kubernetes DNS specification, section 2.5).
 //!
-//! A CNAME answers every type. Where it points at a name of ours, the addresses there are in the entry already; whatever else there
-//! is, or is not, the look-up finds when it is asked for. CoreDNS leaves the CNAME out when nothing is found there, we do not.
+//! A CNAME answers every type. If it points at one of our names, the entry already contains the
+//! addresses there; a look-up finds everything else when it is needed. CoreDNS omits the CNAME if
+//! nothing is found there; this server does not.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,10 +19,10 @@ use crate::cluster::{Alias, AliasTarget, Cluster, ServicePart, WireName};
 use crate::object::ObjectKey;
 use wire::kubernetes::PodMode;
 
-/// Most CNAME records of one answer; CoreDNS follows about as many.
+/// Maximum number of CNAME records in an answer. CoreDNS follows about as many.
 const CHAIN_LEN_MAX: usize = 10;
 
-/// `labels`: the Service's and its namespace's.
+/// The labels are those of the Service and its namespace.
 pub(super) fn write(
     pen: &mut Pen<'_>,
     cluster: &Cluster,
@@ -29,7 +30,7 @@ pub(super) fn write(
     external_name: &str,
 ) {
     let Some(alias) = Alias::read(external_name, cluster.zones()) else {
-        return pen.refuse(|| format!("externalName {external_name:?}: no host name"));
+        return pen.refuse(|| format!("externalName {external_name:?} is not a host name"));
     };
     for zone in cluster.zones().forward() {
         let labels = [name.as_slice(), namespace.as_slice(), b"svc"];
@@ -40,7 +41,7 @@ pub(super) fn write(
 
 fn write_entry(pen: &mut Pen<'_>, cluster: &Cluster, owner: &WireName, alias: Alias) {
     let (chain, last) = follow(cluster, owner, alias);
-    let addresses = last.map(|place| addresses_at(cluster, &place)).unwrap_or_default();
+    let addresses = last.map(|target| addresses_at(cluster, &target)).unwrap_or_default();
     let end = chain.last().map_or(owner, |(_, target)| target);
     let put_chain = |pen: &mut Pen<'_>, rtype: Rtype, len: usize| {
         pen.answer(rtype);
@@ -66,16 +67,17 @@ fn write_entry(pen: &mut Pen<'_>, cluster: &Cluster, owner: &WireName, alias: Al
     pen.put();
 }
 
-/// The CNAMEs from `owner` on, as (owner, target), and where the last one leads, unless that is into a loop.
+/// The CNAMEs from `owner` on, as (owner, target), and what the last one leads to; `None` if that
+/// is a loop.
 fn follow(
     cluster: &Cluster,
     owner: &WireName,
     first: Alias,
 ) -> (Vec<(WireName, WireName)>, Option<AliasTarget>) {
     let mut chain = vec![(owner.clone(), first.name)];
-    let mut place = first.place;
+    let mut destination = first.target;
     while chain.len() < CHAIN_LEN_MAX {
-        let AliasTarget::Service(key, ServicePart::Whole) = &place else { break };
+        let AliasTarget::Service(key, ServicePart::Whole) = &destination else { break };
         let key = Arc::new(key.clone());
         let next = cluster.service(&key).and_then(|found| cluster.alias_of(&key, found));
         let Some(next) = next else { break };
@@ -85,14 +87,14 @@ fn follow(
         }
         let Some(next) = Alias::read(next, cluster.zones()) else { return (chain, None) };
         chain.push((here, next.name));
-        place = next.place;
+        destination = next.target;
     }
-    (chain, Some(place))
+    (chain, Some(destination))
 }
 
-/// The addresses that a name of ours has, sorted.
-fn addresses_at(cluster: &Cluster, place: &AliasTarget) -> Vec<IpAddr> {
-    match place {
+/// The addresses of one of our names, sorted.
+fn addresses_at(cluster: &Cluster, target: &AliasTarget) -> Vec<IpAddr> {
+    match target {
         AliasTarget::Outside | AliasTarget::Nowhere => Vec::new(),
         AliasTarget::NameServers => apex::name_server_addresses(cluster),
         AliasTarget::Service(key, part) => service_addresses(cluster, key, part),

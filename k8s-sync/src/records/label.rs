@@ -1,7 +1,7 @@
-//! One label of a name, as the API server's objects spell them.
+//! One label of a name, as spelled in the API server's objects.
 //!
-//! Invariant: 1 to 63 bytes of letters, digits and hyphens in lower case (RFC 1123, section 2.1), after at most one
-//! underscore of ours.
+//! Invariant: 1 to 63 bytes of letters, digits and hyphens in lower case (RFC 1123, section 2.1),
+//! after at most one underscore of ours.
 
 use std::fmt::{self, Write};
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ pub(super) struct Label {
 }
 
 impl Label {
-    /// A namespace's, Service's or endpoint's own name.
+    /// The name of a namespace, Service or endpoint.
     pub(super) fn read(text: &str) -> Option<Self> {
         Self::prefixed(b"", text.as_bytes())
     }
@@ -26,12 +26,12 @@ impl Label {
         Self::prefixed(b"_", text.as_bytes())
     }
 
-    /// An endpoint's address where it has no name of its own; the label does not end in a hyphen.
+    /// The address of an endpoint without a name. The label does not end in a hyphen.
     pub(super) fn of_endpoint(address: IpAddr) -> Self {
         Self::dashed(address, "0")
     }
 
-    /// A pod's address, as `pods verified` has it.
+    /// The address of a pod, as used by `pods verified`.
     pub(super) fn of_pod(address: IpAddr) -> Self {
         Self::dashed(address, "")
     }
@@ -40,7 +40,7 @@ impl Label {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// `if_hyphen_last`: what follows an address that ends in `::`.
+    /// `if_hyphen_last` is appended to an address that ends in `::`.
     fn dashed(address: IpAddr, if_hyphen_last: &str) -> Self {
         let mut label = Self { bytes: [0; LABEL_LEN_MAX], len: 0 };
         write!(label, "{}", address.to_canonical()).expect("an address has at most 39 characters");
@@ -67,7 +67,7 @@ impl Label {
     }
 }
 
-/// Takes an address's text, with hyphens for its dots and colons.
+/// Accepts the text of an address. Dots and colons become hyphens.
 impl Write for Label {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {

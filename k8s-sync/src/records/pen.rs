@@ -1,4 +1,5 @@
-//! Writes the entry of one name: composes names and record data with `domain`, and notes what cannot be a name.
+//! Writes the entry of one name: composes names and record data with `domain`, and notes invalid
+//! names.
 
 use domain::base::name::{NameBuilder, ToName};
 use domain::base::rdata::ComposeRecordData;
@@ -29,17 +30,17 @@ impl<'p> Pen<'p> {
         Self { writer, rdata, ttl: Ttl::from_secs(ttl_secs), change, refused: Refused::default() }
     }
 
-    /// From here on records have this TTL.
+    /// Sets the TTL of the following records.
     pub(super) fn set_ttl(&mut self, ttl_secs: u32) {
         self.ttl = Ttl::from_secs(ttl_secs);
     }
 
-    /// The entry of this name begins: it exists, with no data as yet.
+    /// Begins the entry of this name, which exists from then on, without data.
     pub(super) fn begin(&mut self, owner: &WireName) {
         self.writer.begin(owner.as_slice());
     }
 
-    /// The answer to questions of this type begins.
+    /// Begins the answer for this type.
     pub(super) fn answer(&mut self, rtype: Rtype) {
         self.writer.answer(rtype.to_int());
     }
@@ -63,7 +64,8 @@ impl<'p> Pen<'p> {
         }
     }
 
-    /// The name's answers to A and AAAA, as far as it has such addresses. `addresses`: sorted, so IPv4 first.
+    /// Adds the answers for A and AAAA, for the families present. `addresses` must be sorted, so
+    /// IPv4 comes first.
     pub(super) fn answer_addresses(&mut self, owner: &WireName, addresses: &[IpAddr]) {
         for same_family in addresses.chunk_by(|one, next| one.is_ipv4() == next.is_ipv4()) {
             self.answer(if same_family[0].is_ipv4() { Rtype::A } else { Rtype::AAAA });
@@ -73,29 +75,29 @@ impl<'p> Pen<'p> {
         }
     }
 
-    /// The entry that was begun is whole.
+    /// Ends the entry.
     pub(super) fn put(&mut self) {
         (self.change)(EntryChange::Put(self.writer.finish()));
     }
 
-    /// An entry without an answer: the name exists (RFC 8020).
+    /// An entry without answers: the name exists (RFC 8020).
     pub(super) fn put_empty(&mut self, owner: &WireName) {
         self.begin(owner);
         self.put();
     }
 
-    /// There is no such name.
+    /// The name does not exist.
     pub(super) fn remove(&mut self, owner: &WireName) {
         self.begin(owner);
         (self.change)(EntryChange::Remove(self.writer.finish()));
     }
 
-    /// Notes that something cannot be a name.
+    /// Notes an invalid name.
     pub(super) fn refuse(&mut self, what: impl FnOnce() -> String) {
         self.refused.note(what);
     }
 
-    /// The name of these labels under `origin`. Too long for a name: noted, and `None`.
+    /// The name of these labels under `origin`. Notes a name that is too long and returns `None`.
     pub(super) fn name(&mut self, labels: &[&[u8]], origin: &impl ToName) -> Option<WireName> {
         let name = compose(labels, origin);
         if name.is_none() {
@@ -114,7 +116,8 @@ impl<'p> Pen<'p> {
     }
 }
 
-/// The name of these labels, each of 1 to 63 bytes, under `origin`; `None` where that is longer than 255 bytes.
+/// The name of these labels, each of 1 to 63 bytes, under `origin`. `None` if it is longer than 255
+/// bytes.
 pub(super) fn compose(labels: &[&[u8]], origin: &impl ToName) -> Option<WireName> {
     let mut name = NameBuilder::<Array<255>>::new();
     for label in labels {

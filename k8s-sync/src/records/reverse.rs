@@ -1,5 +1,5 @@
-//! The reverse name of an address: PTR records of cluster IPs and of endpoints (Kubernetes DNS specification, sections 2.3.3
-//! and 2.4.3).
+//! The reverse name of an address: PTR records of cluster IPs and endpoints (Kubernetes DNS
+//! specification, sections 2.3.3 and 2.4.3).
 
 use std::net::IpAddr;
 
@@ -27,9 +27,10 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
     pen.put();
 }
 
-/// One name for a cluster IP: were it given to two Services, the first by name. Else those of all endpoints that have it.
+/// A cluster IP has one name; if two Services have it, the first by name counts. Any other address
+/// has the names of all its endpoints.
 ///
-/// A Service hidden by `ignore empty_service` keeps its PTR record, as in CoreDNS.
+/// As in CoreDNS, a Service hidden by `ignore empty_service` keeps its PTR record.
 fn targets(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) -> Vec<WireName> {
     let owners: Vec<_> = cluster.owners(address).collect();
     let cluster_ip = owners.iter().find(|(_, service)| match &service.kind {
@@ -55,7 +56,7 @@ fn targets(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) -> Vec<WireNam
     names
 }
 
-/// What cannot be a name has been noted where it stands forward.
+/// Invalid names have been noted with the forward names.
 fn target(
     pen: &mut Pen<'_>,
     cluster: &Cluster,

@@ -1,4 +1,5 @@
-//! The names at and below `SVC.NS.svc`: cluster IPs, endpoints, ports (Kubernetes DNS specification, sections 2.3 and 2.4).
+//! The names at and below `SVC.NS.svc`: cluster IPs, endpoints and ports (Kubernetes DNS
+//! specification, sections 2.3 and 2.4).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,51 +14,54 @@ use super::{external, sorted};
 use crate::cluster::{Cluster, ModelEndpoint, ModelService, WireName};
 use crate::object::{ObjectKey, Port, Protocol, ServiceKind};
 
-/// An address that stands behind a Service's name, and the ports that it has there.
+/// An address behind the name of a Service, and its ports.
 #[derive(Clone, Copy)]
 pub(super) struct Backend<'c> {
-    /// Index of what an SRV record for it points at.
+    /// Index of the target of its SRV records.
     target: usize,
     address: IpAddr,
     ports: &'c [Port],
 }
 
-/// What an SRV record points at.
+/// The target of an SRV record.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum BackendTarget {
-    /// The Service's own name: for cluster IPs.
+    /// The Service's own name, for cluster IPs.
     Service,
     Endpoint(Label),
-    /// An endpoint whose label can be none.
+    /// An endpoint whose label is invalid.
     Nameless,
 }
 
-/// The backends of a Service that exists.
+/// The backends of an existing Service.
 pub(super) struct Backends<'c> {
-    /// Sorted; the first is `Service`.
+    /// Sorted, so the first is `Service`.
     targets: Vec<BackendTarget>,
-    /// Of a Service that has them; else its own name is that of its endpoints.
+    /// `None` if the Service has no cluster IPs: its own name then has the addresses of its
+    /// endpoints.
     cluster_ips: Option<Vec<Backend<'c>>>,
-    /// In the order of their targets and addresses.
+    /// Sorted by target and address.
     endpoints: Vec<Backend<'c>>,
 }
 
-/// The names of a Service's targets in one zone, by their indices; those that cannot be are `None`.
+/// The names of a Service's targets in one zone, by index. Invalid ones are `None`.
 type TargetNames = [Option<WireName>];
 
-/// Which backends, by a port that they have.
+/// Selects backends by port.
 #[derive(Clone, Copy)]
 pub(super) enum PortFilter<'n> {
     Any,
     Port(&'n str, Protocol),
 }
 
-/// All names of the Service `key`, if there is one.
+/// Writes all names of the Service `key`, if it exists.
 pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, key: &Arc<ObjectKey>) {
     let Some(service) = cluster.service(key) else { return };
     let (Some(name), Some(namespace)) = (Label::read(&key.name), Label::read(&key.namespace))
     else {
-        return pen.refuse(|| format!("Service {}/{}: no label", key.namespace, key.name));
+        return pen.refuse(|| {
+            format!("Service {}/{}: its name is not a DNS label", key.namespace, key.name)
+        });
     };
     if let Some(target) = cluster.alias_of(key, service) {
         external::write(pen, cluster, [&name, &namespace], target);
@@ -75,7 +79,7 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, key: &Arc<ObjectKey>) 
             BackendTarget::Service => Some(base.clone()),
             BackendTarget::Endpoint(label) => pen.name(&[label.as_slice()], &base),
             BackendTarget::Nameless => {
-                pen.refuse(|| format!("an endpoint's hostname below {base}: no label"));
+                pen.refuse(|| format!("an endpoint's hostname below {base} is not a DNS label"));
                 None
             }
         });
@@ -90,7 +94,7 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, key: &Arc<ObjectKey>) 
     }
 }
 
-/// Below a Service whose endpoints are host names its ports exist, without data.
+/// If the endpoints of a Service are host names, its port names exist without data.
 fn write_ports_of_hosts(
     pen: &mut Pen<'_>,
     cluster: &Cluster,
@@ -101,8 +105,8 @@ fn write_ports_of_hosts(
     if host_count > 1 {
         pen.refuse(|| {
             format!(
-                "Service {}/{} has {host_count} host names for endpoints, of which its name can stand \
-                 for one (RFC 1034, section 3.6.2): the first is answered",
+                "Service {}/{} has {host_count} host names as endpoints, but a name has at most \
+                 one CNAME record (RFC 1034, section 3.6.2): the first is used",
                 key.namespace, key.name
             )
         });
@@ -122,7 +126,8 @@ fn write_ports_of_hosts(
     }
 }
 
-/// `_PORT._PROTO` for each named port, and `_PROTO` above them, which has no data of its own (RFC 8020).
+/// Writes `_PORT._PROTO` for each named port, and `_PROTO` above them, which has no data of its own
+/// (RFC 8020).
 fn write_ports(pen: &mut Pen<'_>, base: &WireName, names: &TargetNames, backends: &[Backend<'_>]) {
     let ports = backends.iter().flat_map(|backend| backend.ports);
     let named = ports.filter(|port| !port.name.is_empty());
@@ -132,7 +137,7 @@ fn write_ports(pen: &mut Pen<'_>, base: &WireName, names: &TargetNames, backends
         let mut is_parent = false;
         for (_, port) in of_protocol {
             let Some(label) = Label::underscored(port) else {
-                pen.refuse(|| format!("port {port} of {base}: no label"));
+                pen.refuse(|| format!("port name {port} of {base} is not a DNS label"));
                 continue;
             };
             let labels = [label.as_slice(), protocol_label(protocol)];
@@ -146,10 +151,11 @@ fn write_ports(pen: &mut Pen<'_>, base: &WireName, names: &TargetNames, backends
     }
 }
 
-/// The entry of one name: the addresses of its backends, and an SRV record for each of their ports.
+/// Writes the entry of one name: the addresses of its backends, and an SRV record for each of their
+/// ports.
 ///
-/// The weights share out 100 among the entries, counted as (target, address, port) without repetition; CoreDNS counts an
-/// endpoint that stands in two slices twice.
+/// The weights divide 100 by the number of distinct (target, address, port) triples. CoreDNS counts
+/// an endpoint in two slices twice.
 fn write_entry(
     pen: &mut Pen<'_>,
     owner: &WireName,
@@ -187,7 +193,7 @@ fn write_entry(
 }
 
 impl<'c> Backends<'c> {
-    /// `None`: by its endpoints, or for want of them, the Service does not exist.
+    /// `None` if the Service does not exist because it has no endpoints.
     pub(super) fn new(
         cluster: &'c Cluster,
         key: &Arc<ObjectKey>,
@@ -199,7 +205,7 @@ impl<'c> Backends<'c> {
             ServiceKind::ExternalName(_) => return None,
         };
         let (targets, endpoints) = endpoints(cluster, key);
-        // A host name is an endpoint too.
+        // A host name counts as an endpoint.
         let shows_empty = !cluster.options().ignore_empty_service;
         let may_be_empty = cluster_ips.is_some() && (shows_empty || !cluster.hosts(key).is_empty());
         if endpoints.is_empty() && !may_be_empty {
@@ -213,12 +219,12 @@ impl<'c> Backends<'c> {
         Some(Self { targets, cluster_ips, endpoints })
     }
 
-    /// Those of the Service's own name.
+    /// The backends of the Service's own name.
     pub(super) fn front(&self) -> &[Backend<'c>] {
         self.cluster_ips.as_ref().unwrap_or(&self.endpoints)
     }
 
-    /// Those of the endpoint with this label.
+    /// The backends of the endpoint with this label.
     pub(super) fn endpoint(&self, label: &Label) -> &[Backend<'c>] {
         let Ok(target) = self.targets.binary_search(&BackendTarget::Endpoint(*label)) else {
             return &[];
@@ -265,7 +271,7 @@ impl PortFilter<'_> {
     }
 }
 
-/// The distinct addresses of those backends that have such a port.
+/// The distinct addresses of the backends that pass the filter.
 pub(super) fn addresses(backends: &[Backend<'_>], having: PortFilter<'_>) -> Vec<IpAddr> {
     let matching = backends.iter().filter(|backend| match having {
         PortFilter::Any => true,
@@ -274,7 +280,7 @@ pub(super) fn addresses(backends: &[Backend<'_>], having: PortFilter<'_>) -> Vec
     sorted(matching.map(|backend| backend.address))
 }
 
-/// An endpoint's label: its own, or its address.
+/// The label of an endpoint: its own, or one made from its address.
 pub(super) fn endpoint_label(endpoint: &ModelEndpoint) -> Option<Label> {
     match &endpoint.label {
         Some(label) => Label::read(label),
