@@ -41,8 +41,7 @@ struct Exchange {
 type Record = (String, String, u32, String);
 
 impl Exchange {
-    /// Questions where the record does not bind us: `quirk()` of the folder's `check.py`, which
-    /// gives the reasons.
+    /// Queries for which the recording is not binding. `deploy/e2e/src/quirk.rs` gives the reasons.
     fn is_quirk(&self) -> bool {
         let name = self.name.to_lowercase();
         let first = name.split('.').next().unwrap_or_default();
@@ -59,7 +58,7 @@ impl Exchange {
             || ((name.contains("slices-") || name.contains("hldual-")) && rtype == "SRV")
     }
 
-    /// Whether the forwarder answered: such a name is absent from the table, or in none of its
+    /// Whether the forwarder responded: the name is missing from the table, or in none of its
     /// zones.
     fn is_forwarded(&self) -> bool {
         let is_ours = |name: &str| name.to_lowercase().ends_with("cluster.local.");
@@ -70,7 +69,7 @@ impl Exchange {
             || self.answer.iter().any(|record| record.1 == "PTR" && !is_ours(&record.3))
     }
 
-    /// In the words of `ask`, without what the forwarder added behind a CNAME.
+    /// The expected result in the format of `ask`, without what the forwarder added behind a CNAME.
     fn expected(&self, ttl_secs: u32) -> String {
         if self.answer.is_empty() {
             return if self.rcode == "NXDOMAIN" { "NXDOMAIN" } else { "NODATA" }.to_owned();
@@ -82,7 +81,7 @@ impl Exchange {
                 if !owner.eq_ignore_ascii_case(&self.name) {
                     line += &format!("{} ", owner.trim_end_matches('.'));
                 }
-                // `ask` leaves out the TTL where it is 5.
+                // `ask` omits a TTL of 5.
                 let ttl = if *ttl == ttl_secs { 5 } else { *ttl };
                 if ttl != 5 {
                     line += &format!("{ttl} ");
@@ -122,7 +121,7 @@ async fn table_of(folder: &std::path::Path, options: &Options) -> Arc<Table> {
 
 async fn check(record: &str, options: Options) {
     let folder = folder();
-    // TTLs are told apart from 5 alone.
+    // Both sides use 5 for the default TTL, so only other TTLs show.
     let ttl_secs = options.ttl_secs;
     let table = table_of(&folder, &Options { ttl_secs: 5, ..options }).await;
     let lines = std::fs::read_to_string(folder.join(record)).unwrap();
@@ -137,7 +136,7 @@ async fn check(record: &str, options: Options) {
         let expected: BTreeSet<String> = if exchange.is_forwarded() {
             ["NXDOMAIN", "OUTSIDE"].map(str::to_owned).into()
         } else {
-            // A pod's name is answered from the question where pods are not verified.
+            // Unless pods are verified, the name of a pod is answered from the question.
             let pod = exchange.answer.first().map(|record| format!("POD {}", record.3));
             let srv = exchange.additional.first().map(|record| format!("POD {}", record.3));
             [Some(exchange.expected(ttl_secs)), pod, srv].into_iter().flatten().collect()
@@ -152,7 +151,7 @@ async fn check(record: &str, options: Options) {
 }
 
 #[tokio::test]
-async fn as_shipped() {
+async fn default_options() {
     let options = Options {
         pods: PodMode::Insecure,
         ttl_secs: 30,

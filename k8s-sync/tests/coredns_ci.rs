@@ -11,7 +11,7 @@ use k8s_sync::options::Options;
 use objects::{apply, check, options, publisher};
 use wire::kubernetes::PodMode;
 
-/// Pods of its cluster are scheduled anywhere: any address will do for theirs.
+/// Its pods run anywhere, so any address does.
 const CLUSTER: &[&str] = &[
     "ns kube-system",
     "ns test-1",
@@ -30,8 +30,10 @@ const CLUSTER: &[&str] = &[
     "svc test-1/svc-unready headless c-port:1234/udp",
     "eps test-1/svc-unready-x svc-unready c-port:1234/udp",
     "svc test-1/headless-svc headless c-port:1234/udp",
-    "eps test-1/headless-svc-x headless-svc 172.17.0.255+headless-svc-1 172.17.0.254+headless-svc-2 c-port:1234/udp",
-    "eps test-1/headless-svc-y headless-svc 1234:abcd::1+headless-svc-3 1234:abcd::2+headless-svc-4 c-port:1234/udp",
+    "eps test-1/headless-svc-x headless-svc 172.17.0.255+headless-svc-1 \
+     172.17.0.254+headless-svc-2 c-port:1234/udp",
+    "eps test-1/headless-svc-y headless-svc 1234:abcd::1+headless-svc-3 \
+     1234:abcd::2+headless-svc-4 c-port:1234/udp",
     "svc test-1/ext-svc =example.net c-port:1234/udp",
     "svc test-2/svc-c 10.96.0.120 c-port:1234/udp",
     "eps test-2/svc-c-x svc-c 10.244.0.13 c-port:1234/udp",
@@ -41,10 +43,11 @@ const CLUSTER: &[&str] = &[
     "svc test-3/headless-1 headless http:80/tcp",
     "eps test-3/headless-1-x headless-1 10.244.0.14^test-name http:80/tcp",
     "svc test-3/headless-2 headless http:80/tcp",
-    "eps test-3/headless-2-x headless-2 10.244.0.15^test-name-longer-than-63-characters-making-it-an-invalid-dns-label http:80/tcp",
+    "eps test-3/headless-2-x headless-2 \
+     10.244.0.15^test-name-longer-than-63-characters-making-it-an-invalid-dns-label http:80/tcp",
 ];
 
-/// Its own pod is the endpoint of kube-dns.
+/// The test's own pod is the endpoint of kube-dns.
 fn only(zones: &[&str], namespace: &str) -> Options {
     Options {
         namespaces: vec![namespace.to_owned()],
@@ -67,7 +70,7 @@ fn addresses() {
             ("dns-version.cluster.local TXT", "28800 TXT \"1.1.0\""),
             ("headless-svc.test-1.svc.cluster.local AAAA", "AAAA 1234:abcd::1, AAAA 1234:abcd::2"),
             ("svc-unready.test-1.svc.cluster.local A", "NXDOMAIN"),
-            // kube-system is hidden, and its name is told all the same; what stands there is not.
+            // kube-system is not served, but its name server is still named.
             (
                 "cluster.local NS",
                 "NS kube-dns.kube-system.svc.cluster.local + \
@@ -80,7 +83,7 @@ fn addresses() {
 }
 
 #[test]
-fn objects_that_come_while_it_runs() {
+fn objects_added_at_run_time() {
     let mut publisher = publisher(only(&["cluster.local"], "test-1"), CLUSTER);
     let before = publisher.publish(1).expect("a first table");
     publisher.apply(apply("svc test-1/new-svc 10.96.0.222 c-port:1234/udp"));
@@ -182,10 +185,9 @@ fn pod_names_of_endpoints() {
     );
 }
 
-/// The table's part: the alias, whose target upstreams are asked for, and names that fall through
-/// to them.
+/// The table's part: the alias, whose target is resolved by upstreams, and names that fall through.
 #[test]
-fn what_others_answer() {
+fn names_for_upstreams() {
     check(
         only(&["cluster.local"], "test-1"),
         CLUSTER,

@@ -23,7 +23,7 @@ use wire::table::Found;
 
 use objects::{apply, delete, name, options};
 
-/// SplitMix64: small, and the same everywhere.
+/// SplitMix64: small and portable.
 struct Random(u64);
 
 impl Random {
@@ -63,7 +63,7 @@ const TARGETS: &[&str] = &[
     "192.0.2.1",
 ];
 
-/// One line for a random object of each kind, from a world so small that everything collides.
+/// One line for a random object of this kind. The world is so small that everything collides.
 fn object(random: &mut Random, kind: usize) -> String {
     let namespace = random.pick(NAMESPACES);
     match kind {
@@ -85,8 +85,8 @@ fn object(random: &mut Random, kind: usize) -> String {
                 format!("{}{sign}", random.pick(ENDPOINTS))
             });
             let mut endpoints: Vec<String> = endpoints.collect();
-            // A slice of host names, or one that has some besides: which no cluster has, and the
-            // answer must not care.
+            // A slice of host names, sometimes mixed with addresses. No cluster has the latter, but
+            // the answers must agree.
             if random.one_in(5) {
                 let kept = if random.one_in(4) { endpoints.len() } else { 0 };
                 endpoints.truncate(kept);
@@ -119,7 +119,7 @@ fn random_options(random: &mut Random) -> Options {
     }
 }
 
-/// The objects of one kind as a client would know them: the plain model. Values are lines.
+/// The simple model: the objects of one kind as a client would know them, as lines.
 #[derive(Clone, Default)]
 struct Known {
     objects: BTreeMap<String, String>,
@@ -137,7 +137,7 @@ enum Step {
     Delete(String),
 }
 
-/// What identifies the object of a line.
+/// The identity of the object of a line.
 fn identity(line: &str) -> String {
     line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }
@@ -193,8 +193,8 @@ fn event(kind: usize, step: &Step) -> Event {
     }
 }
 
-/// A kind's stream: lists, some of which break off, and changes, some of which come twice, between
-/// them.
+/// The stream of one kind: lists, some of which break off, and changes in between, some of them
+/// repeated.
 fn stream(random: &mut Random, kind: usize) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut truth: BTreeMap<String, String> = BTreeMap::new();
@@ -209,7 +209,7 @@ fn stream(random: &mut Random, kind: usize) -> Vec<Step> {
         }
     };
     for _ in 0..1 + random.below(3) {
-        // What happens now is missed, and found again by the list.
+        // These changes are missed, and found by the list.
         for _ in 0..random.below(5) {
             change(random, &mut truth);
         }
@@ -232,14 +232,14 @@ fn stream(random: &mut Random, kind: usize) -> Vec<Step> {
     steps
 }
 
-/// The streams of all kinds, mixed; each keeps its own order.
+/// The streams of all kinds, interleaved. Each keeps its own order.
 fn history(random: &mut Random) -> Vec<(usize, Step)> {
     let mut streams: Vec<_> =
         (0..4).map(|kind| stream(random, kind).into_iter().peekable()).collect();
     let mut mixed = Vec::new();
     while streams.iter_mut().any(|stream| stream.peek().is_some()) {
         let kind = random.below(4);
-        // A kind that has its turn keeps it for a while: whole lists go by, or single events.
+        // A kind keeps its turn for a while, so that both whole lists and single events pass.
         for _ in 0..1 + random.below(8) {
             mixed.extend(streams[kind].next().map(|step| (kind, step)));
         }
@@ -247,7 +247,7 @@ fn history(random: &mut Random) -> Vec<(usize, Step)> {
     mixed
 }
 
-/// A publisher that was told these objects, and nothing of how they came to be.
+/// A publisher that gets only the final objects.
 fn from_scratch(options: &Arc<Options>, known: &[Known; 4]) -> Publisher {
     let mut publisher = Publisher::new(Arc::clone(options), 7);
     for (kind, known) in known.iter().enumerate().rev() {
@@ -263,15 +263,15 @@ fn from_scratch(options: &Arc<Options>, known: &[Known; 4]) -> Publisher {
     publisher
 }
 
-/// A name, and the types to ask for at it.
+/// A name, and the types to query.
 type Questions = (Name, &'static [u16]);
 
 const OF_ZONE: &[u16] = &[1, 28, 33, 5, 16, 12, 2, 15];
-/// A, AAAA, SRV, CNAME, and MX for all that have no data of their own.
+/// A, AAAA, SRV, CNAME, and MX for all types without data.
 const OF_SERVICE: &[u16] = &[1, 28, 33, 5, 15];
 const OF_ADDRESS: &[u16] = &[12];
 
-/// Every name that could exist in this small world.
+/// Every possible name of this small world.
 fn questions() -> Vec<Questions> {
     let (mut zones, mut services) = (Vec::new(), Vec::new());
     for zone in ["one.zone", "two.zone"] {
@@ -398,9 +398,9 @@ fn many_histories() {
     seeds(1).into_iter().for_each(|seed| check(seed, &questions, false));
 }
 
-/// A change touches what it changes: the rest is neither written nor published.
+/// Only what changed is written and published.
 #[test]
-fn what_does_not_differ_is_not_published() {
+fn unchanged_answers_are_not_published() {
     let mut publisher = objects::publisher(
         objects::usual(),
         &["ns n", "svc n/web 10.96.0.1 http:80/tcp", "eps n/e web 10.1.0.1 10.1.0.2 http:80/tcp"],
@@ -412,7 +412,7 @@ fn what_does_not_differ_is_not_published() {
     publisher.apply(apply("svc n/web 10.96.0.1 http:81/tcp"));
     publisher.apply(apply("svc n/web 10.96.0.1 http:80/tcp"));
     assert!(publisher.publish(4).is_none(), "there and back");
-    // Another list of the same objects.
+    // A new list of the same objects.
     for line in ["ns n", "svc n/web 10.96.0.1 http:80/tcp"] {
         let kind = usize::from(line.starts_with("svc"));
         for step in [Step::Init, Step::List(line.into()), Step::InitDone] {

@@ -38,7 +38,7 @@ impl Running {
         }
     }
 
-    /// Waits until the status is such.
+    /// Waits until the status satisfies the condition.
     async fn until(&mut self, is_such: impl FnMut(&Status) -> bool) -> Status {
         let reached = tokio::time::timeout(Duration::from_secs(30), self.status.wait_for(is_such));
         reached.await.expect("within 30 s").expect("the loop runs").clone()
@@ -50,7 +50,7 @@ impl Running {
 }
 
 #[tokio::test]
-async fn from_start_to_sync_to_end() {
+async fn start_up_sync_and_shutdown() {
     let mut running = Running::start(usual(), 8);
     let status = running.until(|status| status.generation == 1).await;
     assert!(!status.is_synced);
@@ -80,7 +80,7 @@ async fn from_start_to_sync_to_end() {
 }
 
 #[tokio::test]
-async fn what_there_is_after_the_timeout() {
+async fn after_the_timeout_unsynced_kinds_are_left_out() {
     let options = Options { startup_timeout: Duration::from_millis(5), ..usual() };
     let mut running = Running::start(options, 8);
     running.send(synced()[..4].to_vec()).await;
@@ -99,14 +99,14 @@ async fn a_burst_is_one_table_and_a_full_shard_gets_the_newest() {
     let mut running = Running::start(usual(), 2);
     running.send(synced()).await;
     let before = running.until(|status| status.is_synced).await.generation;
-    // The loop runs only while this task waits: all of these are there when it looks.
+    // The loop runs only while this task waits, so it finds all of these at once.
     running.events.try_send(apply("ns n")).expect("room");
     for index in 0..500 {
         running.events.try_send(apply(&format!("svc n/s{index} 10.96.1.1"))).expect("room");
     }
     let status = running.until(|status| status.services == 500).await;
     assert_eq!(status.generation, before + 1, "one table for 500 changes");
-    // The channel was full with the first two tables; they are overtaken.
+    // The channel was full with the first two tables. Later ones replace each other.
     assert_eq!(status.tables_alive, 3);
     let generations: Vec<u64> = running.tables.try_iter().map(|table| table.generation()).collect();
     assert_eq!(generations, [1, 2]);
@@ -125,7 +125,7 @@ async fn a_burst_is_one_table_and_a_full_shard_gets_the_newest() {
 }
 
 #[tokio::test]
-async fn deleted_objects_go() {
+async fn deleted_objects_disappear() {
     let mut running = Running::start(usual(), 64);
     running.send(synced()).await;
     running.send(["ns n", "svc n/web 10.96.0.1", "eps n/e web 10.1.0.1"].map(apply)).await;

@@ -1,4 +1,5 @@
-//! What a cluster answers, rule by rule (Kubernetes DNS specification 1.1.0, and CoreDNS where that is silent).
+//! The answers for a cluster, rule by rule (Kubernetes DNS specification 1.1.0, and CoreDNS where
+//! that does not say).
 
 mod objects;
 
@@ -13,7 +14,7 @@ const WEB: &[&str] = &[
 ];
 
 #[test]
-fn zone_itself() {
+fn names_of_the_zone() {
     check(
         usual(),
         WEB,
@@ -182,7 +183,7 @@ fn slices_are_joined() {
                 "10-1-0-2.db.n.svc.cluster.local SRV",
                 "SRV 0 100 1 10-1-0-2.db.n.svc.cluster.local + A 10.1.0.2",
             ),
-            // One record, six entries.
+            // One record for six (target, address, port) triples.
             (
                 "one.same.n.svc.cluster.local SRV",
                 "SRV 0 16 1 one.same.n.svc.cluster.local + \
@@ -200,7 +201,7 @@ fn a_thousand_endpoints_in_one_slice() {
     let table = objects::table(usual(), &["ns n", "svc n/db headless", &slice]);
     let answers = objects::ask(&table, "db.n.svc.cluster.local A");
     assert_eq!(answers.split(", ").count(), 1000);
-    // Addresses are added to them as far as a message of 64 KiB goes.
+    // Addresses are added as long as they fit into a message of 64 KiB.
     let answers = objects::ask(&table, "db.n.svc.cluster.local SRV");
     let (answers, additional) = answers.split_once(" + ").expect("both sections");
     assert_eq!(answers.split(", ").count(), 1000);
@@ -258,7 +259,7 @@ fn external_names() {
         ("out", "MX", "CNAME www.example.org".to_owned()),
         ("out", "CNAME", "CNAME www.example.org".to_owned()),
         ("in", "A", format!("CNAME {web}, {web} A 10.96.0.1")),
-        // No such address, no such type, no such name.
+        // The address, the type and the name do not exist.
         ("in", "AAAA", format!("CNAME {web}, then NODATA")),
         ("in", "MX", format!("CNAME {web}, then NODATA")),
         ("in", "SRV", format!("CNAME {web}, then more")),
@@ -283,7 +284,8 @@ fn external_names() {
             "two",
             "A",
             format!(
-                "CNAME in.n.svc.cluster.local, in.n.svc.cluster.local CNAME {web}, {web} A 10.96.0.1"
+                "CNAME in.n.svc.cluster.local, in.n.svc.cluster.local CNAME {web}, {web} A \
+                 10.96.0.1"
             ),
         ),
         ("two", "CNAME", "CNAME in.n.svc.cluster.local".to_owned()),
@@ -439,7 +441,7 @@ fn pods() {
 }
 
 #[test]
-fn what_options_hide() {
+fn options_that_hide_names() {
     let objects = [
         "ns a",
         "ns b",
@@ -529,9 +531,9 @@ fn name_servers() {
     );
 }
 
-/// What cannot be a name is left out and counted; everything beside it is served (reliability K12).
+/// Invalid names are left out and counted. Everything else is served.
 #[test]
-fn names_that_cannot_be() {
+fn invalid_names() {
     let long = "l".repeat(64);
     let objects = [
         "ns n".to_owned(),
@@ -562,7 +564,7 @@ fn names_that_cannot_be() {
     }
     // The Namespace, three Services, one endpoint, one port, one externalName.
     assert_eq!(publisher.status().refused_names, 7);
-    // 63-byte labels fill a name: zone and labels together reach 255 bytes.
+    // Labels of 63 bytes fill a name: zone and labels together reach 255 bytes.
     let (zone, label) = ([&long[..63], &long[..63]].join("."), &long[..60]);
     let objects = [
         format!("ns {label}"),

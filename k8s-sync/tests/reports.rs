@@ -1,4 +1,4 @@
-//! Situations out of public reports, as manifests, and what is right in them.
+//! Situations from public reports, as manifests, with the correct answers.
 
 mod objects;
 
@@ -42,14 +42,15 @@ fn check(options: Options, text: &str, rows: &[(&str, &str)]) {
     }
 }
 
-/// coredns#5093, kubernetes#100895, #55158: what kube-apiserver 1.34 stores.
+/// coredns#5093, kubernetes#100895, #55158: kube-apiserver 1.34 stores these.
 #[test]
 fn odd_addresses_and_ports() {
     check(
         usual(),
         "
 - {apiVersion: v1, kind: Namespace, metadata: {name: shop}}
-- {apiVersion: v1, kind: Service, metadata: {name: cache, namespace: shop}, spec: {clusterIP: None, clusterIPs: [None], ports: [{name: http, port: 80}]}}
+- {apiVersion: v1, kind: Service, metadata: {name: cache, namespace: shop}, spec: {clusterIP: \
+  None, clusterIPs: [None], ports: [{name: http, port: 80}]}}
 - apiVersion: discovery.k8s.io/v1
   kind: EndpointSlice
   metadata: {name: cache-1, namespace: shop, labels: {kubernetes.io/service-name: cache}}
@@ -60,14 +61,16 @@ fn odd_addresses_and_ports() {
   - {addresses: [010.001.002.004], conditions: {ready: true}, hostname: zeros}
   - {addresses: ['::ffff:10.1.2.5'], conditions: {ready: true}, hostname: mapped}
   - {addresses: [10.1.2], conditions: {ready: true}, hostname: short}
-- {apiVersion: v1, kind: Service, metadata: {name: portless, namespace: shop}, spec: {clusterIP: None, ports: [{name: http, port: 80}]}}
+- {apiVersion: v1, kind: Service, metadata: {name: portless, namespace: shop}, spec: {clusterIP: \
+  None, ports: [{name: http, port: 80}]}}
 - apiVersion: discovery.k8s.io/v1
   kind: EndpointSlice
   metadata: {name: portless-1, namespace: shop, labels: {kubernetes.io/service-name: portless}}
   addressType: IPv4
   ports: [{name: http, port: 0, protocol: TCP}, {name: ok, port: 81}, {name: minus, port: -1}]
   endpoints: [{addresses: [10.1.4.3], conditions: {ready: true}, hostname: good}]
-- {apiVersion: v1, kind: Service, metadata: {name: legacy, namespace: shop}, spec: {clusterIP: 10.96.011.012, clusterIPs: [10.96.011.012], ports: [{name: http, port: 80}]}}
+- {apiVersion: v1, kind: Service, metadata: {name: legacy, namespace: shop}, spec: {clusterIP: \
+  10.96.011.012, clusterIPs: [10.96.011.012], ports: [{name: http, port: 80}]}}
 ",
         &[
             ("cache.shop.svc.cluster.local A", "A 10.1.2.3, A 10.1.2.4, A 10.1.2.5"),
@@ -91,17 +94,19 @@ fn odd_addresses_and_ports() {
     );
 }
 
-/// A Service of shop, without a cluster IP.
+/// A headless Service of `shop`.
 fn headless(name: &str) -> String {
     format!(
-        "\n- {{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: shop}}, spec: {{clusterIP: None}}}}"
+        "\n- {{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: shop}}, spec: \
+         {{clusterIP: None}}}}"
     )
 }
 
-/// A slice of shop.
+/// A slice of `shop`.
 fn slice(name: &str, service: &str, rest: &str) -> String {
     format!(
-        "\n- {{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: {name}, namespace: shop, labels: {{kubernetes.io/service-name: {service}}}}}, {rest}}}"
+        "\n- {{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: {name}, \
+         namespace: shop, labels: {{kubernetes.io/service-name: {service}}}}}, {rest}}}"
     )
 }
 
@@ -110,7 +115,8 @@ fn slice(name: &str, service: &str, rest: &str) -> String {
 fn endpoints_that_are_host_names() {
     let fqdn = |name: &str, service: &str, hosts: &str| {
         let rest = format!(
-            "addressType: FQDN, ports: [{{name: db, port: 3306}}], endpoints: [{{addresses: [{hosts}]}}]"
+            "addressType: FQDN, ports: [{{name: db, port: 3306}}], endpoints: [{{addresses: \
+             [{hosts}]}}]"
         );
         slice(name, service, &rest)
     };
@@ -120,15 +126,21 @@ fn endpoints_that_are_host_names() {
         fqdn("rds-2", "rds", "db.example.org"),
         headless("inside"),
         fqdn("inside-1", "inside", "web.shop.svc.cluster.local"),
-        "\n- {apiVersion: v1, kind: Service, metadata: {name: ext, namespace: shop}, spec: {type: ExternalName, externalName: inside.shop.svc.cluster.local}}".to_owned(),
+        "\n- {apiVersion: v1, kind: Service, metadata: {name: ext, namespace: shop}, spec: {type: \
+         ExternalName, externalName: inside.shop.svc.cluster.local}}"
+            .to_owned(),
         headless("two"),
         fqdn("two-1", "two", "b.example.org, a.example.org"),
         headless("mixed"),
         fqdn("mixed-1", "mixed", "db.example.org"),
         slice("mixed-2", "mixed", "addressType: IPv4, endpoints: [{addresses: [10.1.0.1]}]"),
-        "\n- {apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {clusterIP: 10.96.0.1}}".to_owned(),
+        "\n- {apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: \
+         {clusterIP: 10.96.0.1}}"
+            .to_owned(),
         fqdn("web-1", "web", "db.example.org"),
-        "\n- {apiVersion: v1, kind: Service, metadata: {name: empty, namespace: shop}, spec: {clusterIP: 10.96.0.2}}".to_owned(),
+        "\n- {apiVersion: v1, kind: Service, metadata: {name: empty, namespace: shop}, spec: \
+         {clusterIP: 10.96.0.2}}"
+            .to_owned(),
     ]
     .concat();
     let options = Options { ignore_empty_service: true, ..usual() };
@@ -155,7 +167,7 @@ fn endpoints_that_are_host_names() {
             ),
             ("two.shop.svc.cluster.local A", "CNAME a.example.org"),
             ("mixed.shop.svc.cluster.local A", "A 10.1.0.1"),
-            // A host name is an endpoint too, and changes nothing else where there is a cluster IP.
+            // A host name counts as an endpoint. It changes nothing else if there is a cluster IP.
             ("web.shop.svc.cluster.local A", "A 10.96.0.1"),
             ("empty.shop.svc.cluster.local A", "NXDOMAIN"),
         ],
@@ -167,13 +179,27 @@ fn endpoints_that_are_host_names() {
 fn shared_host_names_pods_and_ports() {
     let text = [
         headless("same"),
-        slice("same-1", "same", "addressType: IPv4, ports: [{port: 8080}], endpoints: [{addresses: [10.244.2.1], hostname: depl}, {addresses: [10.244.2.2], hostname: depl}]"),
+        slice(
+            "same-1",
+            "same",
+            "addressType: IPv4, ports: [{port: 8080}], endpoints: [{addresses: [10.244.2.1], \
+             hostname: depl}, {addresses: [10.244.2.2], hostname: depl}]",
+        ),
         headless("first"),
-        slice("first-1", "first", "addressType: IPv4, endpoints: [{addresses: [10.244.3.1], hostname: first-0}]"),
+        slice(
+            "first-1",
+            "first",
+            "addressType: IPv4, endpoints: [{addresses: [10.244.3.1], hostname: first-0}]",
+        ),
         headless("shared"),
         slice("shared-1", "shared", "addressType: IPv4, endpoints: [{addresses: [10.244.3.1]}]"),
         headless("mongodb"),
-        slice("mongodb-1", "mongodb", "addressType: IPv4, ports: [{name: '', port: 27017}], endpoints: [{addresses: [192.168.2.2]}, {addresses: [192.168.2.3]}]"),
+        slice(
+            "mongodb-1",
+            "mongodb",
+            "addressType: IPv4, ports: [{name: '', port: 27017}], endpoints: [{addresses: \
+             [192.168.2.2]}, {addresses: [192.168.2.3]}]",
+        ),
     ]
     .concat();
     check(
@@ -185,7 +211,8 @@ fn shared_host_names_pods_and_ports() {
             (
                 "same.shop.svc.cluster.local SRV",
                 "SRV 0 50 8080 depl.same.shop.svc.cluster.local + \
-                 depl.same.shop.svc.cluster.local A 10.244.2.1, depl.same.shop.svc.cluster.local A 10.244.2.2",
+                 depl.same.shop.svc.cluster.local A 10.244.2.1, depl.same.shop.svc.cluster.local \
+                 A 10.244.2.2",
             ),
             ("1.2.244.10.in-addr.arpa PTR", "PTR depl.same.shop.svc.cluster.local"),
             ("first-0.first.shop.svc.cluster.local A", "A 10.244.3.1"),
@@ -193,7 +220,8 @@ fn shared_host_names_pods_and_ports() {
             ("10-244-3-1.shared.shop.svc.cluster.local A", "A 10.244.3.1"),
             (
                 "1.3.244.10.in-addr.arpa PTR",
-                "PTR 10-244-3-1.shared.shop.svc.cluster.local, PTR first-0.first.shop.svc.cluster.local",
+                "PTR 10-244-3-1.shared.shop.svc.cluster.local, PTR \
+                 first-0.first.shop.svc.cluster.local",
             ),
             ("_mongodb._tcp.mongodb.shop.svc.cluster.local SRV", "NXDOMAIN"),
             ("mongodb.shop.svc.cluster.local A", "A 192.168.2.2, A 192.168.2.3"),
@@ -203,19 +231,42 @@ fn shared_host_names_pods_and_ports() {
 
 /// coredns#7430; kubernetes#120922; skipper#3151, kubernetes#49722; kubernetes#94505.
 #[test]
-fn families_and_ports_that_are_not_there() {
+fn missing_families_and_ports() {
     let six = ["2001:db8::", "2001:db8:1::7", "2001:db8:3333:4444:5555:6666::"];
     let six = six.map(|address| format!("{{addresses: ['{address}']}}")).join(", ");
     let text = [
         headless("six"),
-        slice("six-1", "six", &format!("addressType: IPv6, ports: [{{port: 8080}}], endpoints: [{six}]")),
-        "\n- {apiVersion: v1, kind: Service, metadata: {name: shop, namespace: shop}, spec: {type: ExternalName, externalName: trino.shop.svc.cluster.local}}".to_owned(),
-        "\n- {apiVersion: v1, kind: Service, metadata: {name: trino, namespace: shop}, spec: {clusterIP: 10.96.3.7}}".to_owned(),
+        slice(
+            "six-1",
+            "six",
+            &format!("addressType: IPv6, ports: [{{port: 8080}}], endpoints: [{six}]"),
+        ),
+        "\n- {apiVersion: v1, kind: Service, metadata: {name: shop, namespace: shop}, spec: \
+         {type: ExternalName, externalName: trino.shop.svc.cluster.local}}"
+            .to_owned(),
+        "\n- {apiVersion: v1, kind: Service, metadata: {name: trino, namespace: shop}, spec: \
+         {clusterIP: 10.96.3.7}}"
+            .to_owned(),
         headless("nop"),
-        slice("nop-1", "nop", "addressType: IPv4, ports: [{name: x, port: null}], endpoints: [{addresses: [10.244.1.1], hostname: n1}]"),
-        slice("nop-2", "nop", "addressType: IPv4, ports: null, endpoints: [{addresses: [10.244.1.2], hostname: n2}]"),
-        "\n- {apiVersion: v1, kind: Service, metadata: {name: v6svc, namespace: shop}, spec: {clusterIP: 'fd00:10:96::55', ipFamilies: [IPv4]}}".to_owned(),
-        slice("v6svc-1", "v6svc", "addressType: IPv4, endpoints: [{addresses: [10.244.4.1], hostname: a}]"),
+        slice(
+            "nop-1",
+            "nop",
+            "addressType: IPv4, ports: [{name: x, port: null}], endpoints: [{addresses: \
+             [10.244.1.1], hostname: n1}]",
+        ),
+        slice(
+            "nop-2",
+            "nop",
+            "addressType: IPv4, ports: null, endpoints: [{addresses: [10.244.1.2], hostname: n2}]",
+        ),
+        "\n- {apiVersion: v1, kind: Service, metadata: {name: v6svc, namespace: shop}, spec: \
+         {clusterIP: 'fd00:10:96::55', ipFamilies: [IPv4]}}"
+            .to_owned(),
+        slice(
+            "v6svc-1",
+            "v6svc",
+            "addressType: IPv4, endpoints: [{addresses: [10.244.4.1], hostname: a}]",
+        ),
     ]
     .concat();
     check(
@@ -244,7 +295,7 @@ fn families_and_ports_that_are_not_there() {
     );
 }
 
-/// Kubernetes answers with slices; older dumps have these.
+/// Kubernetes now uses slices. Older dumps contain these.
 #[test]
 fn old_kinds() {
     let beta = slice(
@@ -254,7 +305,9 @@ fn old_kinds() {
     );
     let endpoints = |name: &str, ip: &str| {
         format!(
-            "\n- {{apiVersion: v1, kind: Endpoints, metadata: {{name: {name}, namespace: shop}}, subsets: [{{addresses: [{{ip: {ip}, hostname: b}}], ports: [{{name: http, port: 8080}}]}}]}}"
+            "\n- {{apiVersion: v1, kind: Endpoints, metadata: {{name: {name}, namespace: shop}}, \
+             subsets: [{{addresses: [{{ip: {ip}, hostname: b}}], ports: [{{name: http, port: \
+             8080}}]}}]}}"
         )
     };
     let text = [
@@ -275,7 +328,8 @@ fn old_kinds() {
             ("b.old.shop.svc.cluster.local A", "A 10.244.0.6"),
             (
                 "_http._tcp.old.shop.svc.cluster.local SRV",
-                "SRV 0 100 8080 b.old.shop.svc.cluster.local + b.old.shop.svc.cluster.local A 10.244.0.6",
+                "SRV 0 100 8080 b.old.shop.svc.cluster.local + b.old.shop.svc.cluster.local A \
+                 10.244.0.6",
             ),
         ],
     );

@@ -19,7 +19,7 @@ fn resident_bytes() -> usize {
         * 4096
 }
 
-/// Time that this thread has been on a core: the figure that a busy machine does not spoil.
+/// CPU time of this thread, which other load does not affect.
 fn on_core() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanos = text.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
@@ -35,7 +35,7 @@ fn list(event: Event) -> Event {
     }
 }
 
-/// Fifty Services a namespace; one in five is headless with host names.
+/// Fifty Services per namespace. Every fifth is headless with host names.
 fn lines(services: usize, endpoints: usize) -> impl Iterator<Item = String> {
     let namespaces = (0..services.div_ceil(50)).map(|index| format!("ns team-{index}"));
     let key = |index: usize| format!("team-{}/service-{index}", index / 50);

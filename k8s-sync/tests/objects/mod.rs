@@ -1,10 +1,10 @@
-//! Objects from one line of text each, and a table's answers as text: what the tests of this folder are written in.
+//! Test objects written as one line of text each, and the answers of a table as text.
 //!
 //! ```text
 //!   ns  NS
-//!   svc NS/NAME IP,IP|headless|=TARGET [PORT…]          PORT: name:80/tcp, or :80/tcp for one without a name
-//!   eps NS/NAME SERVICE ADDRESS… [PORT…]                ADDRESS: 10.1.0.1, +hostname, ^pod-name, or =host.example;
-//!                                                       PORT: http:*/tcp for all
+//!   svc NS/NAME IP,IP|headless|=TARGET [PORT…]    PORT: name:80/tcp, or :80/tcp without a name
+//!   eps NS/NAME SERVICE ADDRESS… [PORT…]          ADDRESS: 10.1.0.1, +hostname, ^pod-name, or
+//!                                                 =host.example; PORT: http:*/tcp for all
 //!   pod NS/NAME IP,IP
 //! ```
 #![allow(dead_code, reason = "each test file uses its part")]
@@ -78,7 +78,7 @@ fn endpoint(text: &str) -> Endpoint {
     Endpoint { addresses: addresses(address), hostname, pod_name }
 }
 
-/// The object of this line, applied.
+/// The line's object, as an `Apply` event.
 pub(crate) fn apply(line: &str) -> Event {
     let words: Vec<&str> = line.split_whitespace().collect();
     match words.as_slice() {
@@ -113,7 +113,7 @@ pub(crate) fn apply(line: &str) -> Event {
     }
 }
 
-/// The object of this line, gone.
+/// The line's object, as a `Delete` event.
 pub(crate) fn delete(line: &str) -> Event {
     match apply(line) {
         Event::Namespace(Change::Apply(gone)) => Event::Namespace(Change::Delete(gone.name)),
@@ -124,7 +124,7 @@ pub(crate) fn delete(line: &str) -> Event {
     }
 }
 
-/// Empty lists of all kinds: from then on the model is synced.
+/// Empty lists of all kinds, after which the model is synced.
 pub(crate) fn synced() -> [Event; 8] {
     [
         Event::Namespace(Change::Init),
@@ -138,7 +138,7 @@ pub(crate) fn synced() -> [Event; 8] {
     ]
 }
 
-/// A synced publisher that holds these objects.
+/// A synced publisher with these objects.
 pub(crate) fn publisher(options: Options, objects: &[&str]) -> Publisher {
     let mut publisher = Publisher::new(Arc::new(options), 7);
     synced().into_iter().chain(objects.iter().map(|line| apply(line))).for_each(|event| {
@@ -147,7 +147,7 @@ pub(crate) fn publisher(options: Options, objects: &[&str]) -> Publisher {
     publisher
 }
 
-/// The table of a cluster that holds these objects.
+/// The table of a cluster with these objects.
 pub(crate) fn table(options: Options, objects: &[&str]) -> Arc<Table> {
     publisher(options, objects).publish(1).expect("a first table")
 }
@@ -159,10 +159,12 @@ pub(crate) fn name(text: &str) -> wire::name::Name {
     name
 }
 
-/// What the table answers: `A 10.1.0.1, A 10.1.0.2 + web.ns.svc… A 10.1.0.1`, `NODATA`, `NXDOMAIN` and so on.
+/// What the table answers: `A 10.1.0.1, A 10.1.0.2 + web.ns.svc… A 10.1.0.1`, `NODATA`, `NXDOMAIN`
+/// and so on.
 ///
-/// Owners are left out where they are the question's, TTLs where they are 5. Records are sorted, their order being `wire`'s to rotate,
-/// but for those behind a CNAME. Behind CNAMEs it says what is where they lead: `CNAME web.ns.svc…, then NODATA`.
+/// Owners equal to the question's name and TTLs of 5 are omitted. Records are sorted, because
+/// `wire` rotates them, except behind a CNAME. If CNAMEs lead on, the result there follows: `CNAME
+/// web.ns.svc…, then NODATA`.
 pub(crate) fn ask(table: &Table, question: &str) -> String {
     let (owner, rtype) = question.split_once(' ').expect("NAME TYPE");
     let rtype: Rtype = rtype.parse().expect(rtype);
@@ -218,7 +220,7 @@ pub(crate) fn ask(table: &Table, question: &str) -> String {
     sections.join(" + ").trim_end_matches(" + ").to_owned() + behind
 }
 
-/// What is found where CNAMEs lead that the table does not follow itself, if that is a name of the table.
+/// The table's result for the target of CNAMEs that the entry does not follow itself.
 fn then(table: &Table, cnames: Answer<'_>, rtype: Rtype) -> &'static str {
     let target = wire::name::Name::from_wire(cnames.target()).expect("a whole name");
     match table.look_up(&target, rtype.to_int()) {
@@ -231,8 +233,8 @@ fn then(table: &Table, cnames: Answer<'_>, rtype: Rtype) -> &'static str {
     }
 }
 
-/// The name that an answer was found under: without the underscores of a port, or with labels before a pod's, the question
-/// spells another.
+/// The stored name of an answer. The question may omit the underscores of a port, or have labels
+/// before that of a pod.
 fn stored_name(question: &str, name_len: usize) -> String {
     let spellings = [
         question.to_owned(),
@@ -245,7 +247,7 @@ fn stored_name(question: &str, name_len: usize) -> String {
     spellings.iter().find(of_this_len).expect(question).clone()
 }
 
-/// Asks each question of a row and compares.
+/// Asks the question of each row and compares the answer.
 pub(crate) fn check(options: Options, objects: &[&str], rows: &[(&str, &str)]) {
     let table = table(options, objects);
     for (question, expected) in rows {
