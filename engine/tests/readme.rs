@@ -2,8 +2,11 @@
 //! somewhere.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
+use engine::config;
+use engine::corefile::{ListenIp, Surroundings};
 use engine::plugin::{DIRECTIVES, Directive};
 
 const README: &str = include_str!("../../README.md");
@@ -95,7 +98,7 @@ fn the_page_of_a_plugin_shows_its_purpose_its_usage_and_every_option() {
         // Its options follow, a line each.
         let usage = directive.usage().expect("it is built");
         let line = usage.split(" {").next().expect("the first part");
-        let syntax = text.split("```\n").nth(1).expect("a block that shows its syntax");
+        let syntax = code_blocks(&text).next().expect("a block that shows its syntax");
         assert!(syntax.starts_with(line), "{name}.md does not show its usage: {line}");
 
         for option in directive.options() {
@@ -108,6 +111,40 @@ fn the_page_of_a_plugin_shows_its_purpose_its_usage_and_every_option() {
             assert!(is_explained, "{name}.md has no row for {option}");
         }
     }
+}
+
+/// A page's blocks of code.
+fn code_blocks(text: &str) -> impl Iterator<Item = &str> {
+    text.split("```\n").skip(1).step_by(2)
+}
+
+fn check_corefile(page: &Path, corefile: &str) {
+    let loopback = ListenIp::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let interface = |name: &str| (name == "lo").then(|| vec![loopback]);
+    let surroundings =
+        Surroundings { default_port: 53, variable: &|_: &str| None, interface: &interface };
+    match config::parse("Corefile", corefile, &surroundings) {
+        Ok(config) => {
+            assert!(config.warnings.is_empty(), "{}:\n{}", page.display(), config.warnings);
+        }
+        Err(report) => panic!("{}:\n{report}", page.display()),
+    }
+}
+
+#[test]
+fn each_plugin_has_an_example_and_examples_are_read_without_a_warning() {
+    for page in pages_in(&plugin_folder()) {
+        let text = fs::read_to_string(&page).expect("the plugin's page");
+        let is_corefile = |block: &&str| block.lines().next().is_some_and(|it| it.ends_with(" {"));
+        // The first block shows the syntax.
+        let corefiles: Vec<&str> = code_blocks(&text).skip(1).filter(is_corefile).collect();
+        assert!(!corefiles.is_empty(), "{} has no example", page.display());
+        for corefile in corefiles {
+            check_corefile(&page, corefile);
+        }
+    }
+    let example = README.split("<<END\n").nth(1).and_then(|rest| rest.split("END\n").next());
+    check_corefile(Path::new("README.md"), example.expect("the Corefile to try"));
 }
 
 #[test]
