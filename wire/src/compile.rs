@@ -10,14 +10,14 @@ use rapidhash::v3::RapidSecrets;
 
 pub use crate::table::{EVERY_TYPE, NameHash, Table};
 
-use crate::apex::soa_record;
+use crate::apex::{ApexRecords, soa_record};
 use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_SRV};
 use crate::kubernetes::PodMode;
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, Name, block_count};
 use crate::reply::MESSAGE_LEN_MAX;
 use crate::table::{
-    ENTRY_HEAD_LEN, Entry, IN_REVERSE_ZONE, IS_ALIAS, NameRules, ROW_LEN, SLOT_LEN, Segment, hash,
-    segment_index, slot_and_tag, u32_le,
+    ENTRY_HEAD_LEN, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, IS_ALIAS, NameRules, ROW_LEN, SLOT_LEN,
+    Segment, hash, segment_index, slot_and_tag, u32_le,
 };
 use crate::zone::ZoneSet;
 
@@ -245,6 +245,8 @@ pub struct TableOptions {
     /// Wire format, lower case.
     pub zones: Vec<Vec<u8>>,
     pub rules: NameRules,
+    pub apex: ApexRecords,
+    /// Of the SOA, and of records that are made from a name. Stored records bring their own.
     pub ttl_secs: u32,
 }
 
@@ -252,7 +254,14 @@ impl TableOptions {
     /// Of a cluster's table.
     #[must_use]
     pub fn kubernetes(zones: Vec<Vec<u8>>, pods: PodMode, ttl_secs: u32) -> Self {
-        Self { zones, rules: NameRules::Kubernetes { pods }, ttl_secs }
+        let rules = NameRules::Kubernetes { pods };
+        Self { zones, rules, apex: ApexRecords::Kubernetes, ttl_secs }
+    }
+
+    /// Of a list of hosts. `zones`: of the hosts; reverse names need none.
+    #[must_use]
+    pub fn hosts(zones: Vec<Vec<u8>>) -> Self {
+        Self { zones, rules: NameRules::Exact, apex: ApexRecords::None, ttl_secs: 0 }
     }
 }
 
@@ -262,6 +271,7 @@ pub struct TableBuilder {
     zones: Arc<ZoneSet>,
     reverse_zones: Arc<[bool]>,
     rules: NameRules,
+    apex: ApexRecords,
     ttl_secs: u32,
     spine: Vec<Segment>,
     name_count: usize,
@@ -276,6 +286,10 @@ impl TableBuilder {
     /// `seed` is random, so that what tenants name their objects cannot pile up in one segment.
     #[must_use]
     pub fn new(options: TableOptions, seed: u64) -> Self {
+        assert!(
+            options.rules == NameRules::Exact || options.apex != ApexRecords::None,
+            "a cluster's zones have an apex"
+        );
         let reverse_zones = match options.rules {
             NameRules::Exact => Arc::default(),
             NameRules::Kubernetes { pods: _ } => are_reverse(&options.zones),
@@ -285,6 +299,7 @@ impl TableBuilder {
             reverse_zones,
             zones: Arc::new(ZoneSet::new(&options.zones)),
             rules: options.rules,
+            apex: options.apex,
             ttl_secs: options.ttl_secs,
             spine: empty_spine(SEGMENT_COUNT_MIN),
             name_count: 0,
@@ -311,12 +326,17 @@ impl TableBuilder {
         NameHash(hash)
     }
 
-    /// Where in a name its zone begins, and the flags of its entry.
+    /// Where in a name its zone begins, and the flags of its entry; `None` for a name that no question leads to.
     fn zone_of(&self, name: &Name) -> Option<(u8, u8)> {
-        let zone = self.zones.find(name)?;
-        let flags =
-            if self.reverse_zones.get(zone.index) == Some(&true) { IN_REVERSE_ZONE } else { 0 };
-        Some((zone.name_offset as u8, flags))
+        let zone = self.zones.find(name);
+        match self.apex {
+            ApexRecords::None => Some((zone.map_or(0, |zone| zone.name_offset as u8), HAS_NO_SOA)),
+            ApexRecords::Kubernetes => {
+                let zone = zone?;
+                let is_reverse = self.reverse_zones.get(zone.index) == Some(&true);
+                Some((zone.name_offset as u8, if is_reverse { IN_REVERSE_ZONE } else { 0 }))
+            }
+        }
     }
 
     /// Removes the entry inserted under this hash, if there is one. Within one generation the last call for a name counts.
@@ -365,6 +385,7 @@ impl TableBuilder {
             zones: Arc::clone(&self.zones),
             reverse_zones: Arc::clone(&self.reverse_zones),
             rules: self.rules,
+            apex: self.apex,
             ttl_secs: self.ttl_secs,
             soa: soa_record(serial, self.ttl_secs),
             synced: self.synced,

@@ -17,6 +17,7 @@ extern crate alloc;
 pub mod apex;
 pub mod compile;
 pub mod header;
+mod hosts;
 pub mod kubernetes;
 pub mod name;
 pub mod query;

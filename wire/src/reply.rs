@@ -8,7 +8,7 @@
 
 use core::net::IpAddr;
 
-use crate::apex::{Apex, SOA_LEN, SOA_POINTERS_AT};
+use crate::apex::{Apex, ApexRecords, SOA_LEN, SOA_POINTERS_AT};
 use crate::header::{
     AA, CLASS_IN, HEADER_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_SRV, u16_at,
 };
@@ -75,12 +75,14 @@ pub fn stamp_whole(
 /// Writes that the name exists and the type does not (RFC 2308, section 2.2); it fits the smallest limit.
 #[inline(always)] // As `stamp_whole`.
 pub fn stamp_no_data(query: &Query, table: &Table, apex: Apex, message: &mut [u8]) -> Stamped {
+    debug_assert_ne!(table.apex, ApexRecords::None, "a table without an SOA has none to send");
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
     let counts = reply.negative(apex, table, Subject::question(query));
     reply.finish(query.kept_flags | AA, Rcode::NoError, counts, query.edns)
 }
 
-/// Writes the answer to `query`. Never answers `Found::Outside`, which is another zone's business: that is REFUSED here.
+/// Writes the answer to `query`. Two outcomes are errors without data, for callers that have nobody else to ask: REFUSED
+/// for `Found::Outside`, SERVFAIL for `Found::Unlisted`.
 pub fn stamp(
     query: &Query,
     table: &Table,
@@ -99,7 +101,8 @@ pub fn stamp(
     let room = reply.room(envelope.len_max);
     let subject = Subject::question(query);
     let (rcode, counts) = reply.found(table, found, query.qtype, subject, envelope.rotation, room);
-    let flags = if matches!(found, Found::Outside) { 0 } else { AA };
+    let is_error = matches!(found, Found::Outside | Found::Unlisted);
+    let flags = if is_error { 0 } else { AA };
     reply.finish(query.kept_flags | flags, rcode, counts, query.edns)
 }
 
@@ -249,10 +252,15 @@ impl<'m> Reply<'m> {
                 return (Rcode::NoError, counts);
             }
             Found::Outside => return (Rcode::Refused, Counts::default()),
+            Found::Unlisted => return (Rcode::ServFail, Counts::default()),
             Found::Soa(apex) | Found::NoData(apex) => (Rcode::NoError, apex),
             Found::NxDomain(apex) => (Rcode::NxDomain, apex),
             Found::Unsynced(apex) => (Rcode::ServFail, apex),
         };
+        match table.apex {
+            ApexRecords::None => return (rcode, Counts::default()),
+            ApexRecords::Kubernetes => {}
+        }
         if SOA_LEN > room {
             return (rcode, Counts { truncated: true, ..Counts::default() });
         }

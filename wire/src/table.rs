@@ -21,7 +21,7 @@ use core::hash::{BuildHasher as _, Hasher as _};
 use rapidhash::fast::SeedableState;
 use rapidhash::v3::RapidSecrets;
 
-use crate::apex::{Apex, SOA_LEN};
+use crate::apex::{Apex, ApexRecords, SOA_LEN};
 use crate::header::{TYPE_ANY, TYPE_CNAME, TYPE_SOA};
 use crate::kubernetes::{PodMode, PodName};
 use crate::name::{BLOCK_LEN, Block, Name, block_count};
@@ -37,6 +37,8 @@ pub(crate) const ENTRY_HEAD_LEN: usize = 16;
 pub(crate) const IN_REVERSE_ZONE: u8 = 1;
 /// Flag of an entry: its CNAMEs answer every type that no row of its own has.
 pub(crate) const IS_ALIAS: u8 = 2;
+/// Flag of an entry: its table has no SOA.
+pub(crate) const HAS_NO_SOA: u8 = 4;
 pub(crate) const ROW_LEN: usize = 18;
 
 /// Which names a table answers besides those that it stores.
@@ -71,7 +73,8 @@ pub struct Table {
     pub(crate) reverse_zones: Arc<[bool]>,
     pub(crate) rules: NameRules,
     pub(crate) ttl_secs: u32,
-    /// The SOA of every zone, but for its name; the serial is the time of the last change.
+    pub(crate) apex: ApexRecords,
+    /// The SOA of every zone, but for its name; the serial is the time of the last change. Not used where `apex` has none.
     pub(crate) soa: [u8; SOA_LEN],
     /// Whether an absent name is known not to exist.
     pub(crate) synced: bool,
@@ -101,13 +104,15 @@ pub enum Found<'t> {
     NxDomain(Apex),
     /// The name may exist: the cluster has not been read yet.
     Unsynced(Apex),
-    /// In none of the table's zones.
+    /// A list of hosts lacks the name. It may exist elsewhere: the list has no SOA to deny it with.
+    Unlisted,
+    /// In none of the table's zones; or a question for a PTR record that a list of hosts lacks.
     Outside,
 }
 
 /// A name of the table.
 #[derive(Clone, Copy)]
-pub struct Stored<'t>(Entry<'t>);
+pub struct Stored<'t>(pub(crate) Entry<'t>);
 
 impl<'t> Stored<'t> {
     /// The records of this type, which answer a question for it whole: `None` where there are none, and where CNAMEs lead to
@@ -123,7 +128,7 @@ impl<'t> Stored<'t> {
     #[must_use]
     #[inline(always)]
     pub fn no_data(self) -> Option<Apex> {
-        let has_rules = self.0.flags() & (IS_ALIAS | IN_REVERSE_ZONE) != 0;
+        let has_rules = self.0.flags() & (IS_ALIAS | IN_REVERSE_ZONE | HAS_NO_SOA) != 0;
         (!has_rules).then_some(Apex { name_offset: self.0.zone_at() })
     }
 }
@@ -248,6 +253,10 @@ impl Table {
         name: &Name,
         qtype: u16,
     ) -> Found<'t> {
+        match self.apex {
+            ApexRecords::None => return self.look_up_host(stored, name, qtype),
+            ApexRecords::Kubernetes => {}
+        }
         let Some(Stored(entry)) = stored.filter(|_| qtype != TYPE_SOA) else {
             return self.look_up_others(name, qtype);
         };

@@ -38,7 +38,7 @@ impl<'s> View<'s> {
         let table = self.sources.table_of(block)?;
         match table.look_up(name, self.qtype) {
             Found::Outside => None,
-            Found::NxDomain(_) | Found::Unsynced(_)
+            Found::NxDomain(_) | Found::Unsynced(_) | Found::Unlisted
                 if kubernetes.fallthrough.find(name).is_some() && block.knows_others(name) =>
             {
                 None

@@ -290,10 +290,11 @@ pub fn in_full<'s>(
         let found = table.look_up_from(stored, name, query.qtype);
         let is_for_others = match found {
             Found::Outside => true,
-            Found::NxDomain(_) | Found::Unsynced(_) => kubernetes.fallthrough.find(name).is_some(),
+            Found::NxDomain(_) | Found::Unsynced(_) | Found::Unlisted => {
+                kubernetes.fallthrough.find(name).is_some()
+            }
             Found::Alias(cnames) => {
-                let view = View { sources, listener, qtype: query.qtype };
-                match whom_to_ask(view, cnames) {
+                match whom_to_ask(View { sources, listener, qtype: query.qtype }, cnames) {
                     Ok(asks) => alias = Some((cnames, asks)),
                     Err(end) => {
                         let stamped = reply::stamp_end(&query, &end, envelope, message);

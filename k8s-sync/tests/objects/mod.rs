@@ -181,6 +181,7 @@ pub(crate) fn ask(table: &Table, question: &str) -> String {
         Found::NoData(_) => return "NODATA".into(),
         Found::NxDomain(_) => return "NXDOMAIN".into(),
         Found::Unsynced(_) => return "UNSYNCED".into(),
+        Found::Unlisted => return "UNLISTED".into(),
         Found::Outside => return "OUTSIDE".into(),
     };
     let owner = stored_name(owner, answer.name_len);
@@ -224,7 +225,7 @@ pub(crate) fn ask(table: &Table, question: &str) -> String {
 fn then(table: &Table, cnames: Answer<'_>, rtype: Rtype) -> &'static str {
     let target = wire::name::Name::from_wire(cnames.target()).expect("a whole name");
     match table.look_up(&target, rtype.to_int()) {
-        Found::Outside => "",
+        Found::Unlisted | Found::Outside => "",
         Found::Answer(_) | Found::Pod(_) | Found::Soa(_) => ", then more",
         Found::Alias(_) => ", then CNAMEs",
         Found::NoData(_) => ", then NODATA",

@@ -1,0 +1,40 @@
+//! Look-ups in a table without an apex: a list of hosts, which answers as CoreDNS's `hosts` does.
+//!
+//! A host is a name with addresses in a zone of the list; reverse names need no zone. Invariant: the list never says that
+//! a name does not exist. Those who ask it decide what becomes of a name that it lacks.
+
+use crate::apex::Apex;
+use crate::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
+use crate::name::Name;
+use crate::table::{Entry, Found, Stored, Table};
+
+impl Table {
+    /// Looks up a name in a list. `stored`: what the table holds under the name as it is spelt.
+    pub(crate) fn look_up_host<'t>(
+        &'t self,
+        stored: Option<Stored<'t>>,
+        name: &Name,
+        qtype: u16,
+    ) -> Found<'t> {
+        let entry = stored.map(|Stored(entry)| entry);
+        if let Some(answer) = entry.and_then(|entry| entry.answer(qtype)) {
+            return Found::Answer(answer);
+        }
+        // CoreDNS passes on every question for a PTR record that it has no answer to, whatever its `fallthrough` says.
+        if qtype == TYPE_PTR {
+            return Found::Outside;
+        }
+        let Some(zone) = self.zones.find(name) else { return Found::Outside };
+        match entry.filter(|entry| entry.is_host()) {
+            Some(_) => Found::NoData(Apex { name_offset: zone.name_offset }),
+            None => Found::Unlisted,
+        }
+    }
+}
+
+impl Entry<'_> {
+    /// Whether the name has addresses, of either family. A reverse name has none.
+    fn is_host(self) -> bool {
+        self.answer(TYPE_A).is_some() || self.answer(TYPE_AAAA).is_some()
+    }
+}

@@ -1,0 +1,157 @@
+//! A list of hosts, and how it answers beside CoreDNS's `hosts`.
+
+use wire::compile::{EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
+use wire::name::Name;
+use wire::query::{self, Query, Reading};
+use wire::reply::{self, Envelope, MESSAGE_LEN_MAX};
+use wire::table::Found;
+
+fn wire_name(text: &str) -> Vec<u8> {
+    let mut name = vec![];
+    for label in text.split('.').filter(|label| !label.is_empty()) {
+        name.push(label.len() as u8);
+        name.extend(label.bytes());
+    }
+    name.push(0);
+    name
+}
+
+/// `hosts HOSTS lan test { … }`: two hosts in a zone, and the reverse names of one.
+fn builder() -> TableBuilder {
+    let mut builder =
+        TableBuilder::new(TableOptions::hosts(["lan", "test"].map(wire_name).to_vec()), 3);
+    for (name, qtype, rdata) in [
+        ("db.lan", TYPE_A, vec![10, 0, 0, 1]),
+        ("six.lan", TYPE_AAAA, [0xFD, 0].repeat(8)),
+        ("1.0.0.10.in-addr.arpa", TYPE_PTR, wire_name("db.lan")),
+        ("4.3.2.1.test", TYPE_PTR, wire_name("db.lan")),
+    ] {
+        insert(&mut builder, name, &[(qtype, &rdata)]);
+    }
+    builder
+}
+
+fn insert(builder: &mut TableBuilder, name: &str, records: &[(u16, &[u8])]) {
+    let owner = wire_name(name);
+    let mut writer = EntryWriter::new();
+    writer.begin(&owner);
+    for (rtype, rdata) in records {
+        writer.answer(*rtype);
+        writer.record(Section::Answer, &owner, *rtype, 60, rdata);
+    }
+    builder.insert(writer.finish());
+}
+
+fn question(name: &str, qtype: u16, has_opt: bool) -> Vec<u8> {
+    let mut packet = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(has_opt)];
+    packet.extend(wire_name(name));
+    packet.extend(qtype.to_be_bytes());
+    packet.extend([0, 1]);
+    if has_opt {
+        packet.extend([0, 0, 41, 0x10, 0, 0, 0, 0x80, 0, 0, 0]);
+    }
+    packet
+}
+
+fn read(packet: &[u8]) -> (Name, Query) {
+    let mut name = Name::default();
+    let Reading::Query(query) = query::read(packet, &mut name) else { panic!("{packet:?}") };
+    (name, query)
+}
+
+/// The packet answered: rcode, flags and counts, then the length behind the question.
+fn shown(packet: &[u8], message: &[u8], len: usize) -> String {
+    let [_, _, flags0, flags1, _, 1, _, answers, _, authorities, _, additionals, ..] = *message
+    else {
+        panic!("{message:?}")
+    };
+    let aa = if flags0 & 4 != 0 { " aa" } else { "" };
+    let sections = format!("{answers} {authorities} {additionals}");
+    format!("{}{aa} {sections}, {}", flags1 & 0xF, len - packet.len())
+}
+
+/// What the table finds, and the answer.
+fn check(table: &Table, asked: &str, expected: &str) {
+    let (text, qtype) = asked.split_once(' ').unwrap();
+    let packet = question(text, qtype.parse().unwrap(), false);
+    let (name, query) = read(&packet);
+    let found = table.look_up(&name, query.qtype);
+    let kind = match found {
+        Found::Answer(_) => "answer",
+        Found::NoData(_) => "no data",
+        Found::Unlisted => "unlisted",
+        Found::Outside => "outside",
+        Found::Alias(_)
+        | Found::Pod(_)
+        | Found::Soa(_)
+        | Found::NxDomain(_)
+        | Found::Unsynced(_) => "of a cluster",
+    };
+    let mut message = packet.clone();
+    message.resize(MESSAGE_LEN_MAX, 0);
+    let envelope = Envelope { len_max: 512, rotation: 0 };
+    let stamped = reply::stamp(&query, table, &found, envelope, &mut message);
+    let shown = shown(&packet, &message, stamped.len);
+    assert_eq!(format!("{kind}: {shown}"), expected, "{asked}");
+}
+
+#[test]
+fn a_list_answers_as_coredns_hosts_does() {
+    let table = builder().publish(1);
+    for (asked, expected) in [
+        ("db.lan 1", "answer: 0 aa 1 0 0, 16"),
+        ("DB.Lan 1", "answer: 0 aa 1 0 0, 16"),
+        ("six.lan 28", "answer: 0 aa 1 0 0, 28"),
+        ("1.0.0.10.in-addr.arpa 12", "answer: 0 aa 1 0 0, 20"),
+        // A host without records of the type: no SOA.
+        ("db.lan 28", "no data: 0 aa 0 0 0, 0"),
+        ("six.lan 1", "no data: 0 aa 0 0 0, 0"),
+        ("db.lan 6", "no data: 0 aa 0 0 0, 0"),
+        ("db.lan 255", "no data: 0 aa 0 0 0, 0"),
+        ("db.lan 33", "no data: 0 aa 0 0 0, 0"),
+        // Names that the list lacks, the zone's own among them, and those above and below a host.
+        ("nope.lan 1", "unlisted: 2 0 0 0, 0"),
+        ("lan 6", "unlisted: 2 0 0 0, 0"),
+        ("a.db.lan 1", "unlisted: 2 0 0 0, 0"),
+        // A name that has PTR records only is not a host.
+        ("4.3.2.1.test 12", "answer: 0 aa 1 0 0, 20"),
+        ("4.3.2.1.test 1", "unlisted: 2 0 0 0, 0"),
+        ("4.3.2.1.test 16", "unlisted: 2 0 0 0, 0"),
+        // Outside the zones, reverse names that have an entry too.
+        ("1.0.0.10.in-addr.arpa 1", "outside: 5 0 0 0, 0"),
+        ("1.0.0.10.in-addr.arpa 16", "outside: 5 0 0 0, 0"),
+        ("db.example 1", "outside: 5 0 0 0, 0"),
+        // PTR records are passed on, in the zones too.
+        ("2.0.0.10.in-addr.arpa 12", "outside: 5 0 0 0, 0"),
+        ("db.lan 12", "outside: 5 0 0 0, 0"),
+        ("nope.lan 12", "outside: 5 0 0 0, 0"),
+    ] {
+        check(&table, asked, expected);
+    }
+}
+
+#[test]
+fn an_unlisted_name_is_rejected() {
+    let table = builder().publish(1);
+    for has_opt in [false, true] {
+        let packet = question("nope.lan", TYPE_A, has_opt);
+        let (name, query) = read(&packet);
+        let found = table.look_up(&name, query.qtype);
+        let envelope = Envelope { len_max: 512, rotation: 0 };
+        let (mut stamped, mut rejected) = (packet.clone(), packet.clone());
+        let stamped_len = reply::stamp(&query, &table, &found, envelope, &mut stamped).len;
+        let reject = query.reject(wire::header::Rcode::ServFail);
+        let rejected_len = reply::stamp_reject(&reject, &mut rejected).len;
+        assert_eq!(stamped[..stamped_len], rejected[..rejected_len]);
+    }
+}
+
+#[test]
+fn the_fast_path_leaves_missing_types_to_the_look_up_in_full() {
+    let table = builder().publish(1);
+    let name = Name::from_wire(&wire_name("db.lan")).unwrap();
+    let stored = table.stored(table.hash(&name), &name).unwrap();
+    assert!(stored.answer(TYPE_A).is_some());
+    assert_eq!(stored.no_data(), None);
+}
