@@ -16,8 +16,8 @@ use crate::kubernetes::PodMode;
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, Name, block_count};
 use crate::reply::MESSAGE_LEN_MAX;
 use crate::table::{
-    ENTRY_HEAD_LEN, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, IS_ALIAS, NameRules, ROW_LEN, SLOT_LEN,
-    Segment, hash, segment_index, slot_and_tag, u32_le,
+    ASTERISK, ENTRY_HEAD_LEN, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, IS_ALIAS, IS_WILDCARD, NameRules,
+    ROW_LEN, SLOT_LEN, Segment, hash, segment_index, slot_and_tag, u32_le,
 };
 use crate::zone::ZoneSet;
 
@@ -167,7 +167,9 @@ impl EntryWriter {
         entry.push(u8::try_from(self.rows.len()).expect("few types a name"));
         // Where its zone begins is the builder's business.
         let is_alias = self.rows.iter().any(|row| row.rtype == EVERY_TYPE);
-        entry.extend_from_slice(&[0, if is_alias { IS_ALIAS } else { 0 }]);
+        let alias = if is_alias { IS_ALIAS } else { 0 };
+        let wildcard = if self.name.starts_with(ASTERISK) { IS_WILDCARD } else { 0 };
+        entry.extend_from_slice(&[0, alias | wildcard]);
         entry.extend_from_slice(&self.name);
         entry.resize(rows_at, 0);
         for row in &self.rows {
@@ -275,6 +277,8 @@ pub struct TableBuilder {
     ttl_secs: u32,
     spine: Vec<Segment>,
     name_count: usize,
+    /// Those of the names that are wildcards.
+    wildcard_count: usize,
     changes: Changes,
     synced: bool,
     generation: u64,
@@ -303,6 +307,7 @@ impl TableBuilder {
             ttl_secs: options.ttl_secs,
             spine: empty_spine(SEGMENT_COUNT_MIN),
             name_count: 0,
+            wildcard_count: 0,
             changes: Changes::default(),
             synced: false,
             generation: 0,
@@ -371,7 +376,7 @@ impl TableBuilder {
             // The table has outgrown its spine, at the first sync most of all: every segment anew.
             let segment_count = segments_wanted.next_power_of_two();
             let old = core::mem::replace(&mut self.spine, empty_spine(segment_count));
-            self.name_count = 0;
+            (self.name_count, self.wildcard_count) = (0, 0);
             let kept = old.iter().flat_map(entries);
             let kept = kept.map(|entry| (entry.hash(), Some(entry.bytes)));
             self.write_segments(kept.chain(changes.iter()).collect());
@@ -389,6 +394,7 @@ impl TableBuilder {
             ttl_secs: self.ttl_secs,
             soa: soa_record(serial, self.ttl_secs),
             synced: self.synced,
+            has_wildcards: self.rules == NameRules::Exact && self.wildcard_count > 0,
             generation: self.generation,
         })
     }
@@ -415,7 +421,10 @@ impl TableBuilder {
             let changed =
                 changes.iter().filter_map(|(_, change)| change.map(|bytes| Entry { bytes }));
             let new: Vec<Entry<'_>> = untouched.chain(changed).collect();
+            let wildcards =
+                |entries: &[Entry<'_>]| entries.iter().filter(|entry| entry.is_wildcard()).count();
             self.name_count = self.name_count + new.len() - old.len();
+            self.wildcard_count = self.wildcard_count + wildcards(&new) - wildcards(&old);
             *segment = write_segment(&new);
         }
     }

@@ -17,6 +17,10 @@ impl Table {
         qtype: u16,
     ) -> Found<'t> {
         let entry = stored.map(|Stored(entry)| entry);
+        let entry = match entry {
+            Some(entry) if qtype == TYPE_PTR || entry.is_host() => Some(entry),
+            Some(_) | None => self.find_wildcard(name).or(entry),
+        };
         if let Some(answer) = entry.and_then(|entry| entry.answer(qtype)) {
             return Found::Answer(answer);
         }

@@ -24,7 +24,7 @@ use rapidhash::v3::RapidSecrets;
 use crate::apex::{Apex, ApexRecords, SOA_LEN};
 use crate::header::{TYPE_ANY, TYPE_CNAME, TYPE_SOA};
 use crate::kubernetes::{PodMode, PodName};
-use crate::name::{BLOCK_LEN, Block, Name, block_count};
+use crate::name::{BLOCK_LEN, Block, NAME_LEN_MAX, Name, block_count};
 use crate::record::RecordHead;
 use crate::zone::ZoneSet;
 
@@ -39,12 +39,17 @@ pub(crate) const IN_REVERSE_ZONE: u8 = 1;
 pub(crate) const IS_ALIAS: u8 = 2;
 /// Flag of an entry: its table has no SOA.
 pub(crate) const HAS_NO_SOA: u8 = 4;
+/// Flag of an entry: its name is a wildcard.
+pub(crate) const IS_WILDCARD: u8 = 8;
+/// The first label of a wildcard.
+pub(crate) const ASTERISK: &[u8] = b"\x01*";
 pub(crate) const ROW_LEN: usize = 18;
 
 /// Which names a table answers besides those that it stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameRules {
-    /// None: a name is found as it is spelt, or it is absent.
+    /// None, but for wildcards: `*.example.org` answers for names with one label more than `example.org` that are not
+    /// stored, as in CoreDNS's `hosts`. Other names are found as they are spelt, or they are absent.
     Exact,
     /// Those of a cluster: see `kubernetes`. In its reverse zones a name exists only as the owner of PTR records.
     Kubernetes { pods: PodMode },
@@ -78,6 +83,8 @@ pub struct Table {
     pub(crate) soa: [u8; SOA_LEN],
     /// Whether an absent name is known not to exist.
     pub(crate) synced: bool,
+    /// Whether a wildcard is stored that the rules look for.
+    pub(crate) has_wildcards: bool,
     pub(crate) generation: u64,
 }
 
@@ -291,7 +298,10 @@ impl Table {
             return self.absent(apex);
         }
         match self.rules {
-            NameRules::Exact => self.absent(apex),
+            NameRules::Exact => match self.find_wildcard(name) {
+                Some(entry) => entry.answer(qtype).map_or(Found::NoData(apex), Found::Answer),
+                None => self.absent(apex),
+            },
             NameRules::Kubernetes { pods } => {
                 self.look_up_by_rule(pods, name, qtype, labels_left, apex)
             }
@@ -334,6 +344,21 @@ impl Table {
 
     pub(crate) fn absent(&self, apex: Apex) -> Found<'_> {
         if self.synced { Found::NxDomain(apex) } else { Found::Unsynced(apex) }
+    }
+
+    /// The wildcard that answers for this name: its first label replaced by an asterisk. A name of one label has none.
+    pub(crate) fn find_wildcard(&self, name: &Name) -> Option<Entry<'_>> {
+        let parent = name.suffix(1);
+        if !self.has_wildcards || parent.len() <= 1 {
+            return None;
+        }
+        let mut wildcard = [[0u8; BLOCK_LEN]; block_count(NAME_LEN_MAX)];
+        let len = ASTERISK.len() + parent.len();
+        let bytes = wildcard.as_flattened_mut().get_mut(..len)?;
+        let (asterisk, rest) = bytes.split_at_mut_checked(ASTERISK.len())?;
+        asterisk.copy_from_slice(ASTERISK);
+        rest.copy_from_slice(parent);
+        self.find(wildcard.get(..block_count(len))?)
     }
 
     #[inline(always)]
@@ -451,6 +476,10 @@ impl<'t> Entry<'t> {
 
     fn is_alias(self) -> bool {
         self.flags() & IS_ALIAS != 0
+    }
+
+    pub(crate) fn is_wildcard(self) -> bool {
+        self.flags() & IS_WILDCARD != 0
     }
 
     #[inline]

@@ -1,6 +1,6 @@
 //! A list of hosts, and how it answers beside CoreDNS's `hosts`.
 
-use wire::compile::{EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::compile::{EntryWriter, NameHash, Section, Table, TableBuilder, TableOptions};
 use wire::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
 use wire::name::Name;
 use wire::query::{self, Query, Reading};
@@ -32,7 +32,7 @@ fn builder() -> TableBuilder {
     builder
 }
 
-fn insert(builder: &mut TableBuilder, name: &str, records: &[(u16, &[u8])]) {
+fn insert(builder: &mut TableBuilder, name: &str, records: &[(u16, &[u8])]) -> NameHash {
     let owner = wire_name(name);
     let mut writer = EntryWriter::new();
     writer.begin(&owner);
@@ -40,7 +40,7 @@ fn insert(builder: &mut TableBuilder, name: &str, records: &[(u16, &[u8])]) {
         writer.answer(*rtype);
         writer.record(Section::Answer, &owner, *rtype, 60, rdata);
     }
-    builder.insert(writer.finish());
+    builder.insert(writer.finish())
 }
 
 fn question(name: &str, qtype: u16, has_opt: bool) -> Vec<u8> {
@@ -129,6 +129,61 @@ fn a_list_answers_as_coredns_hosts_does() {
     ] {
         check(&table, asked, expected);
     }
+}
+
+#[test]
+fn wildcards_answer_for_one_label() {
+    let mut builder = builder();
+    insert(&mut builder, "*.lan", &[(TYPE_A, &[10, 0, 0, 9])]);
+    insert(&mut builder, "*.apps.lan", &[(TYPE_A, &[10, 0, 0, 8])]);
+    insert(&mut builder, "*.4.3.2.1.test", &[(TYPE_A, &[10, 0, 0, 7])]);
+    insert(&mut builder, "5.4.3.2.1.test", &[(TYPE_PTR, &wire_name("db.lan"))]);
+    let table = builder.publish(1);
+    for (asked, expected) in [
+        ("any.lan 1", "answer: 0 aa 1 0 0, 16"),
+        ("aNy.lAn 1", "answer: 0 aa 1 0 0, 16"),
+        ("*.lan 1", "answer: 0 aa 1 0 0, 16"),
+        ("any.lan 28", "no data: 0 aa 0 0 0, 0"),
+        ("any.lan 15", "no data: 0 aa 0 0 0, 0"),
+        ("any.lan 12", "outside: 5 0 0 0, 0"),
+        ("a.apps.lan 1", "answer: 0 aa 1 0 0, 16"),
+        // A host that is listed itself.
+        ("db.lan 1", "answer: 0 aa 1 0 0, 16"),
+        ("six.lan 1", "no data: 0 aa 0 0 0, 0"),
+        // No label more, or two.
+        ("lan 1", "unlisted: 2 0 0 0, 0"),
+        ("a.any.lan 1", "unlisted: 2 0 0 0, 0"),
+        ("a.b.apps.lan 1", "unlisted: 2 0 0 0, 0"),
+        (". 1", "outside: 5 0 0 0, 0"),
+        // A name that has PTR records only is not a host: the wildcard answers for its addresses.
+        ("5.4.3.2.1.test 12", "answer: 0 aa 1 0 0, 20"),
+        ("5.4.3.2.1.test 1", "answer: 0 aa 1 0 0, 16"),
+    ] {
+        check(&table, asked, expected);
+    }
+    let name = Name::from_wire(&wire_name("any.lan")).unwrap();
+    let Found::Answer(answer) = table.look_up(&name, TYPE_A) else { panic!("no answer") };
+    assert_eq!(answer.body, b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x0a\0\0\x09");
+}
+
+#[test]
+fn wildcards_come_and_go() {
+    let mut builder = builder();
+    let found = |table: &Table| {
+        let name = Name::from_wire(&wire_name("any.lan")).unwrap();
+        matches!(table.look_up(&name, TYPE_A), Found::Answer(_))
+    };
+    assert!(!found(&builder.publish(1)));
+    let wildcard = insert(&mut builder, "*.lan", &[(TYPE_A, &[10, 0, 0, 9])]);
+    assert!(found(&builder.publish(2)));
+    builder.remove(wildcard);
+    // So many names that every segment is written anew.
+    for host in 0..5000 {
+        insert(&mut builder, &format!("h{host}.lan"), &[(TYPE_A, &[10, 0, 0, 1])]);
+    }
+    assert!(!found(&builder.publish(3)));
+    insert(&mut builder, "*.lan", &[(TYPE_A, &[10, 0, 0, 9])]);
+    assert!(found(&builder.publish(4)));
 }
 
 #[test]
