@@ -20,6 +20,7 @@ use engine::metrics::{Build, Metrics};
 use engine::plan::Plan;
 use engine::plan::draft::PlanDraft;
 use wire::compile::{EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::hash::HashSeed;
 use wire::header::{TYPE_A, TYPE_SRV};
 use wire::kubernetes::PodMode;
 use wire::name::Name;
@@ -210,7 +211,7 @@ fn plan(lines: &str) -> Plan {
 pub fn builder() -> TableBuilder {
     let zones = ZONES.map(wire_name).to_vec();
     let options = TableOptions::kubernetes(zones, PodMode::Insecure, TTL_SECS);
-    let mut builder = TableBuilder::new(options, 7);
+    let mut builder = TableBuilder::new(options, HashSeed::new(7));
     builder.set_synced();
     builder
 }

@@ -16,7 +16,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
-use wire::compile::{NameHash, Table, TableBuilder, TableOptions};
+use wire::compile::{Table, TableBuilder, TableOptions};
+use wire::hash::{HashSeed, NameHash};
 
 pub use generations::Deliver;
 use generations::Generations;
@@ -109,9 +110,9 @@ struct PublishedName {
 }
 
 impl Publisher {
-    /// `seed`: random; it decides where names are placed in the table.
+    /// `seed`: the process's, so that all tables share the hash of a name.
     #[must_use]
-    pub fn new(options: Arc<Options>, seed: u64) -> Self {
+    pub fn new(options: Arc<Options>, seed: HashSeed) -> Self {
         let table = TableOptions::kubernetes(options.zones.clone(), options.pods, options.ttl_secs);
         Self {
             cluster: Cluster::new(options),
@@ -272,7 +273,7 @@ impl Publisher {
 /// then on, each batch of events that changes an answer makes one.
 pub async fn run(
     options: Arc<Options>,
-    seed: u64,
+    seed: HashSeed,
     mut events: mpsc::Receiver<Event>,
     shards: Vec<Deliver>,
     status: watch::Sender<Status>,

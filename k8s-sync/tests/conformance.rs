@@ -16,6 +16,7 @@ use k8s_sync::publish::Publisher;
 use k8s_sync::status::SourceStatus;
 use serde::Deserialize;
 use wire::compile::Table;
+use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
 
 use objects::{ask, options};
@@ -106,7 +107,7 @@ async fn table_of(folder: &std::path::Path, options: &Options) -> Arc<Table> {
     let manifests = Manifests::load(&[folder.join("cluster.yaml")], options, status).unwrap();
     let (sender, mut events) = tokio::sync::mpsc::channel(64);
     let source = manifests.run(sender);
-    let mut publisher = Publisher::new(Arc::new(options.clone()), 7);
+    let mut publisher = Publisher::new(Arc::new(options.clone()), HashSeed::new(7));
     let consumer = async {
         while !publisher.is_synced() {
             publisher.apply(events.recv().await.expect("more events until all kinds are synced"));

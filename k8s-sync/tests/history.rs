@@ -17,6 +17,7 @@ use k8s_sync::object::{Change, Event, ObjectKey};
 use k8s_sync::options::Options;
 use k8s_sync::publish::Publisher;
 use wire::compile::Table;
+use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
 use wire::name::Name;
 use wire::table::Found;
@@ -249,7 +250,7 @@ fn history(random: &mut Random) -> Vec<(usize, Step)> {
 
 /// A publisher that gets only the final objects.
 fn from_scratch(options: &Arc<Options>, known: &[Known; 4]) -> Publisher {
-    let mut publisher = Publisher::new(Arc::clone(options), 7);
+    let mut publisher = Publisher::new(Arc::clone(options), HashSeed::new(7));
     for (kind, known) in known.iter().enumerate().rev() {
         let lines = known.objects.values().rev().cloned();
         if known.synced {
@@ -345,7 +346,7 @@ fn check(seed: u64, questions: &[Questions], every_step: bool) {
     let mut random = Random(seed);
     let options = Arc::new(random_options(&mut random));
     let history = history(&mut random);
-    let mut kept_up = Publisher::new(Arc::clone(&options), 7);
+    let mut kept_up = Publisher::new(Arc::clone(&options), HashSeed::new(7));
     let mut newest = kept_up.publish(0).expect("a first table");
     let mut known: [Known; 4] = Default::default();
     for (index, (kind, step)) in history.iter().enumerate() {

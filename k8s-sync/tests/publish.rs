@@ -11,6 +11,7 @@ use k8s_sync::options::Options;
 use k8s_sync::publish::{Deliver, Status, run};
 use tokio::sync::{mpsc, watch};
 use wire::compile::Table;
+use wire::hash::HashSeed;
 
 use objects::{apply, ask, synced, usual};
 
@@ -28,7 +29,8 @@ impl Running {
         let (shard, tables) = sync_channel(capacity);
         let (sender, status) = watch::channel(Status::default());
         let deliver: Deliver = Box::new(move |table| shard.try_send(table).is_ok());
-        let task = tokio::spawn(run(Arc::new(options), 7, source, vec![deliver], sender));
+        let task =
+            tokio::spawn(run(Arc::new(options), HashSeed::new(7), source, vec![deliver], sender));
         Self { events, tables, status, task }
     }
 

@@ -10,6 +10,7 @@ use k8s_sync::publish::Publisher;
 use k8s_sync::status::SourceStatus;
 use objects::{ask, usual};
 use wire::compile::Table;
+use wire::hash::HashSeed;
 
 async fn table(options: Options, text: &str) -> Arc<Table> {
     let folder = tempfile::TempDir::new().expect("a folder");
@@ -19,7 +20,7 @@ async fn table(options: Options, text: &str) -> Arc<Table> {
     let manifests = Manifests::load(&[file], &options, status).expect("well-formed text");
     let (sender, mut events) = tokio::sync::mpsc::channel(64);
     let source = manifests.run(sender);
-    let mut publisher = Publisher::new(Arc::new(options), 7);
+    let mut publisher = Publisher::new(Arc::new(options), HashSeed::new(7));
     let consumer = async {
         while !publisher.is_synced() {
             publisher.apply(events.recv().await.expect("lists of all kinds"));

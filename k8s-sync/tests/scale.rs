@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use k8s_sync::object::{Change, Event};
 use k8s_sync::publish::Publisher;
 use objects::{apply, ask, delete, usual};
+use wire::hash::HashSeed;
 
 fn resident_bytes() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -74,7 +75,7 @@ fn a_large_cluster() {
         std::env::var("RINGDNS_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
     let endpoints = if services >= 100_000 { 5 } else { 3 };
     let before = resident_bytes();
-    let mut publisher = Publisher::new(Arc::new(usual()), 7);
+    let mut publisher = Publisher::new(Arc::new(usual()), HashSeed::new(7));
     let marks = objects::synced();
     [&marks[0], &marks[2], &marks[4]].into_iter().for_each(|mark| publisher.apply(mark.clone()));
     #[expect(clippy::needless_collect, reason = "what they take is measured apart")]

@@ -6,18 +6,17 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use rapidhash::v3::RapidSecrets;
-
-pub use crate::table::{EVERY_TYPE, NameHash, Table};
+pub use crate::table::{EVERY_TYPE, Table};
 
 use crate::apex::{ApexRecords, soa_record};
+use crate::hash::{HashSeed, NameHash};
 use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_SRV};
 use crate::kubernetes::PodMode;
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, Name, block_count};
 use crate::reply::MESSAGE_LEN_MAX;
 use crate::table::{
     ASTERISK, ENTRY_HEAD_LEN, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, IS_ALIAS, IS_WILDCARD, NameRules,
-    ROW_LEN, SLOT_LEN, Segment, hash, segment_index, slot_and_tag, u32_le,
+    ROW_LEN, SLOT_LEN, Segment, segment_index, slot_and_tag, u32_le,
 };
 use crate::zone::ZoneSet;
 
@@ -269,7 +268,7 @@ impl TableOptions {
 
 /// Holds the newest generation and makes the next: only segments that a changed name hashes to are rebuilt.
 pub struct TableBuilder {
-    secrets: RapidSecrets,
+    seed: HashSeed,
     zones: Arc<ZoneSet>,
     reverse_zones: Arc<[bool]>,
     rules: NameRules,
@@ -287,9 +286,9 @@ pub struct TableBuilder {
 impl TableBuilder {
     /// An empty, unsynced table: absent names are SERVFAIL until `set_synced` has been called and published.
     ///
-    /// `seed` is random, so that what tenants name their objects cannot pile up in one segment.
+    /// `seed`: the process's.
     #[must_use]
-    pub fn new(options: TableOptions, seed: u64) -> Self {
+    pub fn new(options: TableOptions, seed: HashSeed) -> Self {
         assert!(
             options.rules == NameRules::Exact || options.apex != ApexRecords::None,
             "a cluster's zones have an apex"
@@ -299,7 +298,7 @@ impl TableBuilder {
             NameRules::Kubernetes { pods: _ } => are_reverse(&options.zones),
         };
         Self {
-            secrets: RapidSecrets::seed(seed),
+            seed,
             reverse_zones,
             zones: Arc::new(ZoneSet::new(&options.zones)),
             rules: options.rules,
@@ -317,7 +316,7 @@ impl TableBuilder {
     /// Puts the finished entry in place, replacing one of the same name. The hash is what removes it again.
     pub fn insert(&mut self, entry: &[u8]) -> NameHash {
         let name = Name::from_wire(Entry { bytes: entry }.name()).expect("a whole name was begun");
-        let hash = hash(&self.secrets, name.blocks());
+        let hash = self.seed.hash(name.blocks());
         let Some((zone_at, flags)) = self.zone_of(&name) else {
             debug_assert!(false, "a name of no zone of the table is never asked for");
             return NameHash(hash);
@@ -385,7 +384,7 @@ impl TableBuilder {
         }
         self.generation += 1;
         Arc::new(Table {
-            secrets: self.secrets,
+            seed: self.seed,
             spine: self.spine.clone().into_boxed_slice(),
             zones: Arc::clone(&self.zones),
             reverse_zones: Arc::clone(&self.reverse_zones),

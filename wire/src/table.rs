@@ -14,19 +14,15 @@
 //! Numbers of this layout are little-endian; bodies are DNS. `compile` writes it, this file reads it, nobody else knows it.
 //! Invariant: a look-up follows one slot chain once; names that do not exist cost the same as those that do.
 
-use alloc::boxed::Box;
-use alloc::sync::Arc;
-use core::hash::{BuildHasher as _, Hasher as _};
-
-use rapidhash::fast::SeedableState;
-use rapidhash::v3::RapidSecrets;
-
 use crate::apex::{Apex, ApexRecords, SOA_LEN};
+use crate::hash::{HashSeed, NameHash};
 use crate::header::{TYPE_ANY, TYPE_CNAME, TYPE_SOA};
 use crate::kubernetes::{PodMode, PodName};
 use crate::name::{BLOCK_LEN, Block, NAME_LEN_MAX, Name, block_count};
 use crate::record::RecordHead;
 use crate::zone::ZoneSet;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 /// The key of the row that holds an alias' CNAMEs: they answer whatever type is asked that has no row of its own.
 pub const EVERY_TYPE: u16 = 0;
@@ -63,14 +59,9 @@ pub(crate) struct Segment {
     pub(crate) slot_mask: usize,
 }
 
-/// The seeded 64-bit hash of a name in the tables of one builder: 8 bytes where the name would be 45. Look-ups compare names;
-/// only removal trusts the hash.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NameHash(pub(crate) u64);
-
 /// One immutable generation. Shards hold it by `Arc`; the control plane keeps it until it is the sole owner.
 pub struct Table {
-    pub(crate) secrets: RapidSecrets,
+    pub(crate) seed: HashSeed,
     pub(crate) spine: Box<[Segment]>,
     pub(crate) zones: Arc<ZoneSet>,
     /// By index in `zones`: whether a name exists there only as the owner of PTR records. Empty where the rules have no such
@@ -212,11 +203,17 @@ impl<'t> Answer<'t> {
 }
 
 impl Table {
-    /// The hash by which a name is looked for here.
+    /// The hash by which a name is found here, and in every other table with the same seed.
     #[must_use]
     #[inline(always)]
     pub fn hash(&self, name: &Name) -> NameHash {
-        NameHash(hash(&self.secrets, name.blocks()))
+        NameHash(self.seed.hash(name.blocks()))
+    }
+
+    /// Whether hashes of the one table are those of the other: both were made with the same seed.
+    #[must_use]
+    pub fn hashes_like(&self, other: &Self) -> bool {
+        self.seed == other.seed
     }
 
     /// The memory that a look-up of this hash reads first, which is not read here: for a prefetch.
@@ -243,6 +240,7 @@ impl Table {
     #[must_use]
     #[inline(always)]
     pub fn stored(&self, hash: NameHash, name: &Name) -> Option<Stored<'_>> {
+        debug_assert_eq!(hash, self.hash(name), "the hash of another name, or by another seed");
         find_in_segment(self.segment(hash.0)?, hash.0, name.blocks()).map(Stored)
     }
 
@@ -363,7 +361,7 @@ impl Table {
 
     #[inline(always)]
     pub(crate) fn find(&self, name: &[Block]) -> Option<Entry<'_>> {
-        let hash = hash(&self.secrets, name);
+        let hash = self.seed.hash(name);
         find_in_segment(self.segment(hash)?, hash, name)
     }
 
@@ -371,16 +369,6 @@ impl Table {
     fn segment(&self, hash: u64) -> Option<&Segment> {
         self.spine.get(segment_index(hash, self.spine.len()))
     }
-}
-
-/// The hash that places names: seeded, so that what tenants name their objects cannot pile up in one segment.
-#[inline(always)]
-pub(crate) fn hash(secrets: &RapidSecrets, name: &[Block]) -> u64 {
-    let mut hasher = SeedableState::custom(secrets.seed, &secrets.secrets).build_hasher();
-    for block in name {
-        hasher.write_u128(u128::from_le_bytes(*block));
-    }
-    hasher.finish()
 }
 
 /// `spine_len` is a power of two.

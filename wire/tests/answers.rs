@@ -8,6 +8,7 @@ use domain::base::name::ToName;
 use domain::base::{Message, MessageBuilder, Name as DomainName, Record, Ttl};
 use domain::rdata::AllRecordData;
 use wire::compile::{EVERY_TYPE, EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::hash::HashSeed;
 use wire::header::{TYPE_A, TYPE_SRV};
 use wire::kubernetes::PodMode;
 use wire::name::Name;
@@ -29,7 +30,8 @@ fn srv(port: u16, target: &str) -> Vec<u8> {
 /// web (two addresses, SRV), _http._tcp.web, ext (CNAME), many (100 addresses), default.svc and default.pod; aliases.
 fn builder(pods: PodMode) -> TableBuilder {
     let zones = ["cluster.local", "in-addr.arpa"].map(wire_name).to_vec();
-    let mut builder = TableBuilder::new(TableOptions::kubernetes(zones, pods, 30), 42);
+    let mut builder =
+        TableBuilder::new(TableOptions::kubernetes(zones, pods, 30), HashSeed::new(42));
     let mut writer = EntryWriter::new();
     let web = wire_name("web.default.svc.cluster.local");
     for name in ["web.default.svc.cluster.local", "_http._tcp.web.default.svc.cluster.local"] {
@@ -298,7 +300,7 @@ fn pods_disabled_and_verified() {
 fn before_the_first_sync_absent_is_unknown() {
     let zones = vec![wire_name("cluster.local")];
     let options = TableOptions::kubernetes(zones, PodMode::Disabled, 30);
-    let table = TableBuilder::new(options, 1).publish(0);
+    let table = TableBuilder::new(options, HashSeed::new(1)).publish(0);
     let unsynced = format!("SERVFAIL aa rd | | {} |", SOA.replace(" 7 ", " 0 "));
     check(&table, "web.default.svc.cluster.local", 1, &unsynced);
 }

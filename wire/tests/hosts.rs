@@ -1,7 +1,9 @@
 //! A list of hosts, and how it answers beside CoreDNS's `hosts`.
 
-use wire::compile::{EntryWriter, NameHash, Section, Table, TableBuilder, TableOptions};
+use wire::compile::{EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::hash::{HashSeed, NameHash};
 use wire::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
+use wire::kubernetes::PodMode;
 use wire::name::Name;
 use wire::query::{self, Query, Reading};
 use wire::reply::{self, Envelope, MESSAGE_LEN_MAX};
@@ -19,8 +21,10 @@ fn wire_name(text: &str) -> Vec<u8> {
 
 /// `hosts HOSTS lan test { … }`: two hosts in a zone, and the reverse names of one.
 fn builder() -> TableBuilder {
-    let mut builder =
-        TableBuilder::new(TableOptions::hosts(["lan", "test"].map(wire_name).to_vec()), 3);
+    let mut builder = TableBuilder::new(
+        TableOptions::hosts(["lan", "test"].map(wire_name).to_vec()),
+        HashSeed::new(3),
+    );
     for (name, qtype, rdata) in [
         ("db.lan", TYPE_A, vec![10, 0, 0, 1]),
         ("six.lan", TYPE_AAAA, [0xFD, 0].repeat(8)),
@@ -184,6 +188,20 @@ fn wildcards_come_and_go() {
     assert!(!found(&builder.publish(3)));
     insert(&mut builder, "*.lan", &[(TYPE_A, &[10, 0, 0, 9])]);
     assert!(found(&builder.publish(4)));
+}
+
+#[test]
+fn tables_with_one_seed_share_hashes() {
+    let names = ["db.lan", "x", "cluster.local", &"a.".repeat(100)];
+    let cluster = TableOptions::kubernetes(vec![vec![0]], PodMode::Insecure, 5);
+    let cluster = TableBuilder::new(cluster, HashSeed::new(3)).publish(1);
+    let list = builder().publish(1);
+    let other = TableBuilder::new(TableOptions::hosts(vec![]), HashSeed::new(4)).publish(1);
+    assert!(list.hashes_like(&cluster) && !list.hashes_like(&other));
+    for name in names.map(|text| Name::from_wire(&wire_name(text)).unwrap()) {
+        assert_eq!(list.hash(&name), cluster.hash(&name));
+        assert_ne!(list.hash(&name), other.hash(&name));
+    }
 }
 
 #[test]

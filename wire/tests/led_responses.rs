@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use upstream::{asked, message, query, read, shown, uncompressed};
 use wire::compile::{EVERY_TYPE, EntryWriter, Section, TableBuilder, TableOptions};
+use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
 use wire::name::Name;
 use wire::reply::{End, Envelope, MESSAGE_LEN_MAX};
@@ -18,7 +19,7 @@ fn cluster() -> Arc<Table> {
     let wire_name = |text: &str| upstream::name(text).as_slice().to_vec();
     let zones = vec![wire_name("cluster.local")];
     let options = TableOptions::kubernetes(zones, PodMode::Disabled, 5);
-    let mut builder = TableBuilder::new(options, 1);
+    let mut builder = TableBuilder::new(options, HashSeed::new(1));
     let mut writer = EntryWriter::new();
     let [web, ext] = ["web.cluster.local", "ext.cluster.local"].map(wire_name);
     writer.begin(&web);

@@ -6,6 +6,7 @@ use domain::base::{Message, Question};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
+use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
 use wire::name::Name;
 use wire::query::{self, Reading};
@@ -64,7 +65,7 @@ proptest! {
     fn any_packet_has_an_outcome(packet in packets()) {
         let mut name = Name::default();
         let table = TableBuilder::new(
-            TableOptions::kubernetes(vec![vec![0]], PodMode::Insecure, 5), 1,
+            TableOptions::kubernetes(vec![vec![0]], PodMode::Insecure, 5), HashSeed::new(1),
         ).publish(1);
         let mut out = packet.clone();
         out.resize(MESSAGE_LEN_MAX, 0);
@@ -110,7 +111,7 @@ proptest! {
             bytes
         };
         let options = TableOptions::kubernetes(vec![b"\x01z\0".to_vec()], PodMode::Disabled, 5);
-        let mut builder = TableBuilder::new(options, 99);
+        let mut builder = TableBuilder::new(options, HashSeed::new(99));
         builder.set_synced();
         let mut writer = EntryWriter::new();
         let mut hashes = BTreeMap::new();

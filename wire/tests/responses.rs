@@ -6,6 +6,7 @@ use domain::base::MessageBuilder;
 use domain::base::iana::Rcode;
 use upstream::{asked, message, query, read, shown, stamped, uncompressed};
 use wire::compile::{EVERY_TYPE, EntryWriter, Section, TableBuilder, TableOptions};
+use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
 use wire::name::Name;
 use wire::reply::{Envelope, MESSAGE_LEN_MAX};
@@ -400,7 +401,7 @@ fn with_alias<T>(use_alias: impl FnOnce(Alias<'_>) -> T) -> T {
     let wire_name = |text: &str| upstream::name(text).as_slice().to_vec();
     let zones = vec![wire_name("cluster.local")];
     let options = TableOptions::kubernetes(zones, PodMode::Disabled, 5);
-    let mut builder = TableBuilder::new(options, 1);
+    let mut builder = TableBuilder::new(options, HashSeed::new(1));
     let mut writer = EntryWriter::new();
     let [first, second] = ["ext.default.svc.cluster.local", "web.svc.cluster.local"].map(wire_name);
     writer.begin(&first);

@@ -10,12 +10,13 @@ pub mod exit;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wire::hash::NameHash;
 use wire::header::{Rcode, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA};
 use wire::name::Name;
 use wire::query::{self, Edns, Query, Reading, Reject};
 use wire::reply::{self, End, Envelope, Stamped};
 use wire::response::{self, Alias};
-use wire::table::{Answer, Found, NameHash, Stored, Table};
+use wire::table::{Answer, Found, Stored, Table};
 
 use crate::cache::{Cache, CacheKey, LookUp};
 use crate::client::{Family, ListenerId, Transport};

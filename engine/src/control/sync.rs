@@ -3,8 +3,8 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -27,7 +27,12 @@ use k8s_sync::status::SourceStatus;
 use k8s_sync::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
+use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
+
+/// The process's, so that all its tables share hashes.
+static HASH_SEED: LazyLock<HashSeed> =
+    LazyLock::new(|| HashSeed::new(RandomState::new().hash_one(0)));
 
 /// Threads started so far.
 static STARTED: AtomicU64 = AtomicU64::new(0);
@@ -71,7 +76,6 @@ impl Sync {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (thread_options, thread_source) = (Arc::clone(&options), Arc::clone(&source));
         let thread = std::thread::Builder::new().name("k8s-sync".into()).spawn(move || {
-            let seed = RandomState::new().hash_one(slot.0);
             runtime.block_on(async {
                 let reader = match open(&thread_options, &thread_source) {
                     Ok(reader) => reader,
@@ -83,7 +87,7 @@ impl Sync {
                 tokio::select! {
                     biased;
                     _ = stopped => {}
-                    () = publish::run(thread_options, seed, received, deliveries, sender) => {}
+                    () = publish::run(thread_options, *HASH_SEED, received, deliveries, sender) => {}
                     () = reader.run(events) => {}
                 }
             });

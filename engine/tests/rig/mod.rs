@@ -18,6 +18,7 @@ use engine::metrics::{Build, Metrics};
 use engine::plan::draft::PlanDraft;
 use engine::plan::{Plan, TableSlot};
 use wire::compile::{EVERY_TYPE, EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
 
 /// Both ways of moving datagrams; every test runs over each.
@@ -47,7 +48,7 @@ pub fn wire_name(text: &str) -> Vec<u8> {
 pub fn builder() -> TableBuilder {
     let zones = ["cluster.local", "in-addr.arpa"].map(wire_name).to_vec();
     let options = TableOptions::kubernetes(zones, PodMode::Insecure, 30);
-    let mut builder = TableBuilder::new(options, 7);
+    let mut builder = TableBuilder::new(options, HashSeed::new(7));
     let mut writer = EntryWriter::new();
     for (name, count) in [("web", 1u8), ("big", 60), ("big2", 95)] {
         let owner = wire_name(&format!("{name}.default.svc.cluster.local"));

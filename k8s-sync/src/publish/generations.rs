@@ -73,6 +73,7 @@ mod tests {
     use std::sync::Mutex;
 
     use wire::compile::{TableBuilder, TableOptions};
+    use wire::hash::HashSeed;
     use wire::kubernetes::PodMode;
 
     use super::*;
@@ -96,7 +97,7 @@ mod tests {
 
     fn tables() -> impl FnMut() -> Arc<Table> {
         let options = TableOptions::kubernetes(vec![vec![0]], PodMode::Disabled, 5);
-        let mut builder = TableBuilder::new(options, 1);
+        let mut builder = TableBuilder::new(options, HashSeed::new(1));
         move || builder.publish(0)
     }
 

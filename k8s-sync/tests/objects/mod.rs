@@ -23,6 +23,7 @@ use k8s_sync::object::{
 use k8s_sync::options::{ApiServer, Options, Source};
 use k8s_sync::publish::Publisher;
 use wire::compile::Table;
+use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
 use wire::table::{Answer, Found};
 
@@ -140,7 +141,7 @@ pub(crate) fn synced() -> [Event; 8] {
 
 /// A synced publisher with these objects.
 pub(crate) fn publisher(options: Options, objects: &[&str]) -> Publisher {
-    let mut publisher = Publisher::new(Arc::new(options), 7);
+    let mut publisher = Publisher::new(Arc::new(options), HashSeed::new(7));
     synced().into_iter().chain(objects.iter().map(|line| apply(line))).for_each(|event| {
         publisher.apply(event);
     });
