@@ -249,20 +249,24 @@ pub struct TableOptions {
     pub apex: ApexRecords,
     /// Of the SOA, and of records that are made from a name. Stored records bring their own.
     pub ttl_secs: u32,
+    /// Whether another source is asked for every name that the table lacks.
+    pub falls_through_everywhere: bool,
 }
 
 impl TableOptions {
-    /// Of a cluster's table.
+    /// Of a cluster's table. Its names fall through by zone, if at all.
     #[must_use]
     pub fn kubernetes(zones: Vec<Vec<u8>>, pods: PodMode, ttl_secs: u32) -> Self {
         let rules = NameRules::Kubernetes { pods };
-        Self { zones, rules, apex: ApexRecords::Kubernetes, ttl_secs }
+        let apex = ApexRecords::Kubernetes;
+        Self { zones, rules, apex, ttl_secs, falls_through_everywhere: false }
     }
 
     /// Of a list of hosts. `zones`: of the hosts; reverse names need none.
     #[must_use]
-    pub fn hosts(zones: Vec<Vec<u8>>) -> Self {
-        Self { zones, rules: NameRules::Exact, apex: ApexRecords::None, ttl_secs: 0 }
+    pub fn hosts(zones: Vec<Vec<u8>>, falls_through_everywhere: bool) -> Self {
+        let (rules, apex) = (NameRules::Exact, ApexRecords::None);
+        Self { zones, rules, apex, ttl_secs: 0, falls_through_everywhere }
     }
 }
 
@@ -274,6 +278,7 @@ pub struct TableBuilder {
     rules: NameRules,
     apex: ApexRecords,
     ttl_secs: u32,
+    falls_through_everywhere: bool,
     spine: Vec<Segment>,
     name_count: usize,
     /// Those of the names that are wildcards.
@@ -304,6 +309,7 @@ impl TableBuilder {
             rules: options.rules,
             apex: options.apex,
             ttl_secs: options.ttl_secs,
+            falls_through_everywhere: options.falls_through_everywhere,
             spine: empty_spine(SEGMENT_COUNT_MIN),
             name_count: 0,
             wildcard_count: 0,
@@ -383,6 +389,7 @@ impl TableBuilder {
             self.write_segments(changes.iter().collect());
         }
         self.generation += 1;
+        let has_wildcards = self.rules == NameRules::Exact && self.wildcard_count > 0;
         Arc::new(Table {
             seed: self.seed,
             spine: self.spine.clone().into_boxed_slice(),
@@ -393,7 +400,11 @@ impl TableBuilder {
             ttl_secs: self.ttl_secs,
             soa: soa_record(serial, self.ttl_secs),
             synced: self.synced,
-            has_wildcards: self.rules == NameRules::Exact && self.wildcard_count > 0,
+            has_wildcards,
+            passes_unstored: self.falls_through_everywhere
+                && self.rules == NameRules::Exact
+                && self.apex == ApexRecords::None
+                && !has_wildcards,
             generation: self.generation,
         })
     }

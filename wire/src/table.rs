@@ -76,6 +76,8 @@ pub struct Table {
     pub(crate) synced: bool,
     /// Whether a wildcard is stored that the rules look for.
     pub(crate) has_wildcards: bool,
+    /// See the function of this name.
+    pub(crate) passes_unstored: bool,
     pub(crate) generation: u64,
 }
 
@@ -242,6 +244,14 @@ impl Table {
     pub fn stored(&self, hash: NameHash, name: &Name) -> Option<Stored<'_>> {
         debug_assert_eq!(hash, self.hash(name), "the hash of another name, or by another seed");
         find_in_segment(self.segment(hash.0)?, hash.0, name.blocks()).map(Stored)
+    }
+
+    /// Whether the next source is asked for every name that is not stored here as it is spelt: nothing but `stored` can
+    /// find a name, and all others fall through.
+    #[must_use]
+    #[inline]
+    pub fn passes_unstored(&self) -> bool {
+        self.passes_unstored
     }
 
     /// Looks a question up by its name and type; the class is IN.

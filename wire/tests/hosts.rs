@@ -22,7 +22,7 @@ fn wire_name(text: &str) -> Vec<u8> {
 /// `hosts HOSTS lan test { … }`: two hosts in a zone, and the reverse names of one.
 fn builder() -> TableBuilder {
     let mut builder = TableBuilder::new(
-        TableOptions::hosts(["lan", "test"].map(wire_name).to_vec()),
+        TableOptions::hosts(["lan", "test"].map(wire_name).to_vec(), true),
         HashSeed::new(3),
     );
     for (name, qtype, rdata) in [
@@ -177,15 +177,18 @@ fn wildcards_come_and_go() {
         let name = Name::from_wire(&wire_name("any.lan")).unwrap();
         matches!(table.look_up(&name, TYPE_A), Found::Answer(_))
     };
-    assert!(!found(&builder.publish(1)));
+    let before = builder.publish(1);
+    assert!(!found(&before) && before.passes_unstored());
     let wildcard = insert(&mut builder, "*.lan", &[(TYPE_A, &[10, 0, 0, 9])]);
-    assert!(found(&builder.publish(2)));
+    let with = builder.publish(2);
+    assert!(found(&with) && !with.passes_unstored());
     builder.remove(wildcard);
     // So many names that every segment is written anew.
     for host in 0..5000 {
         insert(&mut builder, &format!("h{host}.lan"), &[(TYPE_A, &[10, 0, 0, 1])]);
     }
-    assert!(!found(&builder.publish(3)));
+    let without = builder.publish(3);
+    assert!(!found(&without) && without.passes_unstored());
     insert(&mut builder, "*.lan", &[(TYPE_A, &[10, 0, 0, 9])]);
     assert!(found(&builder.publish(4)));
 }
@@ -196,11 +199,25 @@ fn tables_with_one_seed_share_hashes() {
     let cluster = TableOptions::kubernetes(vec![vec![0]], PodMode::Insecure, 5);
     let cluster = TableBuilder::new(cluster, HashSeed::new(3)).publish(1);
     let list = builder().publish(1);
-    let other = TableBuilder::new(TableOptions::hosts(vec![]), HashSeed::new(4)).publish(1);
+    let other = TableBuilder::new(TableOptions::hosts(vec![], false), HashSeed::new(4)).publish(1);
     assert!(list.hashes_like(&cluster) && !list.hashes_like(&other));
     for name in names.map(|text| Name::from_wire(&wire_name(text)).unwrap()) {
         assert_eq!(list.hash(&name), cluster.hash(&name));
         assert_ne!(list.hash(&name), other.hash(&name));
+    }
+}
+
+#[test]
+fn only_a_list_that_falls_through_everywhere_passes_unstored_names() {
+    let cluster = TableOptions::kubernetes(vec![vec![0]], PodMode::Disabled, 5);
+    for (options, expected) in [
+        (TableOptions::hosts(vec![vec![0]], true), true),
+        (TableOptions::hosts(vec![vec![0]], false), false),
+        (TableOptions { falls_through_everywhere: true, ..cluster.clone() }, false),
+        (cluster, false),
+    ] {
+        let table = TableBuilder::new(options, HashSeed::new(3)).publish(1);
+        assert_eq!(table.passes_unstored(), expected);
     }
 }
 
