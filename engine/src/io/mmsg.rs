@@ -1,8 +1,9 @@
-//! Datagrams by recvmmsg and sendmmsg: for where io_uring is denied.
+//! Datagrams by recvmmsg and sendmmsg, for hosts that deny io_uring.
 //!
-//! One batch at a time: `turn` sends the answers of the last, then receives from the next socket that may hold something.
-//! Slot i of a batch has a buffer, in which the answer is written over the query, and what both headers need. Invariant: the
-//! system calls return before anything is read or changed, so the kernel never holds this memory between them.
+//! One batch at a time: `turn` sends the responses of the last batch, then receives from the next
+//! socket that may hold datagrams. Each slot of a batch has a buffer, in which the response is
+//! written over the query, and the data of both headers. Invariant: the kernel uses this memory
+//! only during a system call.
 
 use std::io;
 use std::mem::zeroed;
@@ -32,45 +33,47 @@ pub struct Mmsg {
     batch: BatchMemory,
     /// The listener that the batch was received from.
     current: usize,
+    /// At most `DATAGRAM_BATCH`.
     received_count: usize,
+    /// Datagrams that `next` has returned; at most `received_count`.
     handed_out: usize,
-    /// Slots to send from, in the order of their answers.
+    /// Slots to send, in the order of their responses; each at most once.
     answered: Vec<u16>,
     metrics: Arc<ShardMetrics>,
 }
 
 struct MmsgListener {
     socket: UdpSocket,
-    /// It was found empty since the last wake-up.
+    /// Found empty since the last wake-up.
     is_empty: bool,
-    /// Nothing more comes; it closes when it is empty.
+    /// The kernel queues nothing more; the socket closes when it is empty.
     is_closing: bool,
     drops: Drops,
 }
 
-/// The memory of a batch; its addresses never change.
+/// The memory of a batch. Its addresses never change.
 struct BatchMemory {
     slots: Box<[BatchSlot]>,
     buffers: Box<[u8]>,
-    /// Headers as the system calls take them, filled anew for each call.
+    /// The headers for the system calls, filled before each call.
     headers: Box<[libc::mmsghdr]>,
 }
 
 struct BatchSlot {
-    /// The slot's buffer; as long as what is to be received or sent.
+    /// The slot's buffer, with the length to receive or send.
     message: libc::iovec,
     address: [u8; ADDRESS_LEN],
     address_len: usize,
-    asked: ControlMessage,
-    asked_len: usize,
-    reply: ControlMessage,
-    reply_len: usize,
+    control_in: ControlMessage,
+    control_in_len: usize,
+    control_out: ControlMessage,
+    control_out_len: usize,
     is_cut: bool,
 }
 
 impl Mmsg {
     /// # Errors
-    /// When the kernel has no epoll descriptor left.
+    /// The kernel has no descriptor left for epoll.
     pub fn new(wake: Arc<OwnedFd>, metrics: Arc<ShardMetrics>) -> io::Result<Self> {
         let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let key = epoll::EventData::new_u64(LISTENERS_MAX as u64);
@@ -88,7 +91,8 @@ impl Mmsg {
         })
     }
 
-    /// Sends the answers of the batch. What the socket will not take in a moment is lost, as the network may lose it.
+    /// Sends the responses of the batch. Those that the socket does not take within
+    /// `SEND_WAIT_MS_MAX` are lost, as the network may lose packets.
     fn send_answers(&mut self) {
         let Some(listener) = self.listeners[self.current].as_ref() else {
             self.answered.clear();
@@ -99,7 +103,8 @@ impl Mmsg {
         let mut sent = 0;
         while sent < count {
             let headers = &mut self.batch.headers[sent..count];
-            // SAFETY: the headers point into `batch`, which nothing moves or writes until the call returns.
+            // SAFETY: the headers point into `batch`, which is the kernel's to read until the call
+            // returns; nothing moves or writes it meanwhile.
             let result = unsafe {
                 libc::sendmmsg(
                     listener.socket.as_raw_fd(),
@@ -116,7 +121,7 @@ impl Mmsg {
                         return;
                     }
                 }
-                // This one cannot be sent, to port 0 for instance: on to the next.
+                // This one cannot be sent, for example to port 0: skip it.
                 _ => {
                     self.metrics.count(ShardEvent::SendFailed, 1);
                     sent += 1;
@@ -127,13 +132,14 @@ impl Mmsg {
 
     fn receive(&mut self) {
         for step in 1..=LISTENERS_MAX {
-            // The one after the last first: a busy socket does not starve the others.
+            // Start after the last socket, so that a busy one does not starve the others.
             let index = (self.current + step) % LISTENERS_MAX;
             let Some(listener) = self.listeners[index].as_mut().filter(|one| !one.is_empty) else {
                 continue;
             };
             self.batch.fill_receive_headers();
-            // SAFETY: the headers point into `batch`, which nothing moves or reads until the call returns.
+            // SAFETY: the headers point into `batch`, which is the kernel's to write until the call
+            // returns; nothing moves or reads it meanwhile.
             let result = unsafe {
                 libc::recvmmsg(
                     listener.socket.as_raw_fd(),
@@ -145,12 +151,13 @@ impl Mmsg {
             };
             let count = usize::try_from(result).unwrap_or(0);
             if listener.is_closing && count == 0 {
-                // A closed descriptor leaves the poller by itself.
+                // The poller drops a closed descriptor by itself.
                 self.listeners[index] = None;
                 continue;
             }
             listener.is_empty = count < DATAGRAM_BATCH && !listener.is_closing;
             if count > 0 {
+                debug_assert!(count <= DATAGRAM_BATCH && self.answered.is_empty());
                 self.batch.note_received(count);
                 (self.current, self.received_count, self.handed_out) = (index, count, 0);
                 return;
@@ -159,7 +166,7 @@ impl Mmsg {
     }
 }
 
-/// Waits a little for a full socket buffer to drain.
+/// Waits up to `SEND_WAIT_MS_MAX` for a full socket buffer to drain.
 fn waited_for_room(socket: &UdpSocket) -> bool {
     let timeout = Duration::from_millis(SEND_WAIT_MS_MAX);
     let timeout = rustix::event::Timespec::try_from(timeout).ok();
@@ -169,7 +176,7 @@ fn waited_for_room(socket: &UdpSocket) -> bool {
 impl DatagramIo for Mmsg {
     fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()> {
         if self.listeners[listener.0].is_some() {
-            // One that closes has its place still: its last answers leave before its socket goes.
+            // The place still holds a listener that closes: send its last responses first.
             self.send_answers();
         }
         let key = epoll::EventData::new_u64(listener.0 as u64);
@@ -210,6 +217,7 @@ impl DatagramIo for Mmsg {
         }
         let index = self.handed_out;
         self.handed_out += 1;
+        debug_assert!(self.handed_out <= self.received_count);
         let slot = &self.batch.slots[index];
         Some(Datagram {
             listener: ListenerId(self.current),
@@ -218,7 +226,7 @@ impl DatagramIo for Mmsg {
             buffer: index as u16,
             len: slot.message.iov_len as u16,
             address_len: slot.address_len as u8,
-            control_len: slot.asked_len as u8,
+            control_len: slot.control_in_len as u8,
         })
     }
 
@@ -230,14 +238,17 @@ impl DatagramIo for Mmsg {
     fn send(&mut self, datagram: Datagram, len: usize) {
         let slot = &mut self.batch.slots[usize::from(datagram.buffer)];
         slot.message.iov_len = len.min(DATAGRAM_BUFFER_LEN);
-        slot.reply_len = reply_control(&slot.asked.0[..slot.asked_len], &mut slot.reply);
+        slot.control_out_len =
+            reply_control(&slot.control_in.0[..slot.control_in_len], &mut slot.control_out);
+        debug_assert!(usize::from(datagram.buffer) < self.handed_out);
+        debug_assert!(self.answered.len() < self.handed_out, "each datagram is sent once");
         self.answered.push(datagram.buffer);
     }
 
     fn return_address(&self, datagram: &Datagram) -> ReturnAddress {
         let slot = &self.batch.slots[usize::from(datagram.buffer)];
         let mut control = ControlMessage::default();
-        let control_len = reply_control(&slot.asked.0[..slot.asked_len], &mut control);
+        let control_len = reply_control(&slot.control_in.0[..slot.control_in_len], &mut control);
         ReturnAddress {
             listener: datagram.listener,
             address: slot.address,
@@ -254,7 +265,7 @@ impl DatagramIo for Mmsg {
     }
 
     fn acknowledge(&mut self) {
-        // Not blocking; empty if it was a socket that woke the shard.
+        // Does not block. Fails if it was a socket that woke the shard.
         let _ = rustix::io::read(&*self.wake, &mut [0u8; 8]);
         self.look_again();
     }
@@ -279,14 +290,15 @@ impl BatchMemory {
             message: libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: 0 },
             address: [0; ADDRESS_LEN],
             address_len: 0,
-            asked: ControlMessage::default(),
-            asked_len: 0,
-            reply: ControlMessage::default(),
-            reply_len: 0,
+            control_in: ControlMessage::default(),
+            control_in_len: 0,
+            control_out: ControlMessage::default(),
+            control_out_len: 0,
             is_cut: false,
         });
         let slots = slots.collect();
-        // SAFETY: a plain C struct of integers and pointers, for which all zeroes is a value.
+        // SAFETY: a plain C struct of integers and pointers, for which all zeros are a valid value.
+        // It is owned by the box that it is moved into.
         let headers = (0..DATAGRAM_BATCH).map(|_| unsafe { zeroed() }).collect();
         Self { slots, buffers, headers }
     }
@@ -299,7 +311,7 @@ impl BatchMemory {
             header.msg_namelen = ADDRESS_LEN as libc::socklen_t;
             header.msg_iov = &raw mut slot.message;
             header.msg_iovlen = 1;
-            header.msg_control = slot.asked.0.as_mut_ptr().cast();
+            header.msg_control = slot.control_in.0.as_mut_ptr().cast();
             header.msg_controllen = CONTROL_LEN;
             header.msg_flags = 0;
         }
@@ -309,7 +321,7 @@ impl BatchMemory {
         for (slot, header) in self.slots.iter_mut().zip(&self.headers[..count]) {
             slot.message.iov_len = header.msg_len as usize;
             slot.address_len = (header.msg_hdr.msg_namelen as usize).min(ADDRESS_LEN);
-            slot.asked_len = header.msg_hdr.msg_controllen.min(CONTROL_LEN);
+            slot.control_in_len = header.msg_hdr.msg_controllen.min(CONTROL_LEN);
             slot.is_cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
         }
     }
@@ -322,9 +334,12 @@ impl BatchMemory {
             header.msg_namelen = slot.address_len as libc::socklen_t;
             header.msg_iov = &raw mut slot.message;
             header.msg_iovlen = 1;
-            header.msg_controllen = slot.reply_len;
-            header.msg_control =
-                if slot.reply_len == 0 { null_mut() } else { slot.reply.0.as_mut_ptr().cast() };
+            header.msg_controllen = slot.control_out_len;
+            header.msg_control = if slot.control_out_len == 0 {
+                null_mut()
+            } else {
+                slot.control_out.0.as_mut_ptr().cast()
+            };
             header.msg_flags = 0;
         }
         answered.len()

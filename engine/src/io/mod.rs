@@ -1,6 +1,7 @@
-//! How datagrams come and go: the one trait that the shard's loop drives, and a file for each way of doing it.
+//! Sending and receiving datagrams: the trait that the shard's loop drives, and a file for each
+//! backend.
 //!
-//! `unsafe` stands in this folder and nowhere else.
+//! Invariant: `unsafe` is in this folder and nowhere else.
 
 use std::io;
 use std::net::UdpSocket;
@@ -14,17 +15,19 @@ pub mod late;
 pub mod mmsg;
 mod peer;
 pub mod prefetch;
+mod ring_memory;
 pub mod socket;
 pub mod uring;
 pub mod wake;
 
-/// A datagram that waits for its answer: where its bytes are, not the bytes themselves. Given back by `send` or `recycle`.
+/// A datagram that was received and not yet answered: the place of its bytes, not the bytes. `send`
+/// or `recycle` gives it back.
 #[derive(Debug)]
 pub struct Datagram {
     pub listener: ListenerId,
-    /// The datagram was longer than a receive buffer: its end is lost.
+    /// The datagram was longer than a receive buffer, and its end is lost.
     pub is_cut: bool,
-    /// Whether the peer has an IPv6 address, IPv4-mapped ones left out.
+    /// The peer has an IPv6 address that is not IPv4-mapped.
     pub is_from_v6: bool,
     buffer: u16,
     len: u16,
@@ -33,7 +36,7 @@ pub struct Datagram {
 }
 
 impl Datagram {
-    /// Bytes of the packet.
+    /// Bytes.
     #[inline]
     #[must_use]
     pub fn packet_len(&self) -> usize {
@@ -43,41 +46,44 @@ impl Datagram {
 
 /// Datagrams of any number of sockets, in batches.
 ///
-/// The loop: `turn` submits the answers of the batch before and fetches the next; `next` hands out its datagrams one by one;
-/// each is answered where it lies (`message`) and given back by `send` or `recycle`. When a turn fetched nothing, wait for
-/// `wake_fd`, then `acknowledge`.
+/// The loop: `turn` submits the responses of the last batch and fetches the next. `next` returns
+/// its datagrams one by one. The response to each is written over it (`message`), and `send` or
+/// `recycle` gives it back. If a turn fetched nothing, wait for `wake_fd`, then call `acknowledge`.
 pub trait DatagramIo {
-    /// Takes a bound, non-blocking socket and receives from it.
+    /// Starts to receive from a bound, non-blocking socket.
     ///
     /// # Errors
-    /// What the kernel says to it; the socket is closed then.
+    /// The kernel's; the socket is closed then.
     fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()>;
-    /// Closes this listener's socket when what it holds by now has been received and answered; what comes from now on is for
-    /// other sockets that listen for its address.
+    /// Closes this listener's socket once the datagrams that it holds now are received and
+    /// answered. Later ones go to other sockets that listen on its address.
     fn close(&mut self, listener: ListenerId);
-    /// Submits what was sent since the last turn and fetches what has come in; returns how many datagrams wait.
+    /// Submits the responses since the last turn and fetches datagrams; returns how many are
+    /// available.
     ///
     /// # Errors
-    /// Only such that make the backend useless.
+    /// Only those that make the backend unusable.
     fn turn(&mut self) -> io::Result<usize>;
     /// The next datagram of the batch; `None` at its end.
     fn next(&mut self) -> Option<Datagram>;
-    /// The datagram's packet, and behind it room for the answer that is written over it: `UDP_LEN_MAX` bytes in all, or more.
+    /// The datagram's packet, with room after it for the response that is written over it: at least
+    /// `UDP_LEN_MAX` bytes in all.
     fn message(&mut self, datagram: &Datagram) -> &mut [u8];
-    /// Sends the first `len` bytes of the message to where the datagram came from, from the address that it was sent to.
+    /// Sends the first `len` bytes of the message to the datagram's sender, from the address that
+    /// the datagram was sent to.
     fn send(&mut self, datagram: Datagram, len: usize);
-    /// Where the datagram's answer goes, for one that takes its time.
+    /// Where to send the response, if it is sent later.
     fn return_address(&self, datagram: &Datagram) -> ReturnAddress;
-    /// Gives the datagram up without an answer.
+    /// Gives the datagram back without a response.
     fn recycle(&mut self, datagram: Datagram);
-    /// Readable when a turn would fetch something, or when another thread wrote to it to wake the shard.
+    /// Readable when a turn would fetch something, or when another thread wrote to it to wake the
+    /// shard.
     fn wake_fd(&self) -> BorrowedFd<'_>;
-    /// Has the next turn look at every socket, though nothing has said that there is something: for polling instead of
-    /// sleeping.
+    /// Makes the next turn check every socket, without a wake-up: for polling instead of sleeping.
     fn look_again(&mut self);
-    /// Takes note of a wake-up, so that the next one shows.
+    /// Resets a wake-up, so that the next one shows.
     fn acknowledge(&mut self);
-    /// Counts what the kernel has dropped since the last call because a socket's buffer was full. A system call a socket:
-    /// for once a second, not for each batch.
+    /// Counts the datagrams that the kernel has dropped since the last call because a socket's
+    /// buffer was full. One system call per socket: call it once a second, not per batch.
     fn count_drops(&mut self);
 }

@@ -1,4 +1,8 @@
-//! Sockets as the shards need them: one of each address for each shard, sharing the port.
+//! The shards' sockets: per address one UDP and one TCP socket for each shard, all sharing the
+//! port.
+//!
+//! Invariant: the first socket claims its port alone, so another server's port is never shared
+//! silently.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -21,14 +25,15 @@ pub struct ListenerSockets {
     pub tcp: TcpListener,
 }
 
-/// Binds `shards` pairs of sockets to one address, all sharing its port (SO_REUSEPORT): the kernel spreads clients over them.
+/// Binds `shards` pairs of sockets to one address. All share its port (SO_REUSEPORT), and the
+/// kernel spreads clients over them.
 ///
-/// Port 0 lets the kernel choose; all pairs then have the port it chose. An unspecified IPv6 address listens for IPv4 too.
-/// Addresses of this process may overlap, as `::` and `127.0.0.1` do: a packet is for the most specific one.
+/// With port 0 the kernel chooses one port for all pairs. An unspecified IPv6 address listens for
+/// IPv4 too. Addresses of this process may overlap, like `::` and `127.0.0.1`: a packet goes to the
+/// most specific one.
 ///
-/// # Errors
-/// What the kernel says to the first socket that cannot be had; none stays open then. AddrInUse where another process is
-/// bound to the port.
+/// # Errors The kernel's error for the first socket that fails; none stays open then. AddrInUse if
+/// another process is bound to the port.
 pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSockets>> {
     if address.port() == 0 {
         return bind_any_port(address, shards);
@@ -47,17 +52,17 @@ pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSocket
         .collect()
 }
 
-/// How a socket comes to share its port with the other shards'. SO_REUSEPORT alone would share it with another server of this
-/// user too, silently, and lose it half the queries.
+/// How a socket shares its port with the other shards' sockets. SO_REUSEPORT alone would also share
+/// it with another server of this user: each would silently lose queries to the other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {
-    /// Binds alone, so that a port that is taken is an error, and lets others in only then.
+    /// Binds alone, so that a port in use is an error, and allows sharing only then.
     Claim,
-    /// Binds beside the one that has claimed the port.
+    /// Binds beside the socket that has claimed the port.
     Join,
 }
 
-/// Claims, or joins where only sockets of this process are in the way.
+/// Claims the port, or joins if only sockets of this process have it.
 fn claim_or_join<T>(
     address: SocketAddr,
     sharing: Sharing,
@@ -76,11 +81,12 @@ fn claim_or_join<T>(
     }
 }
 
-/// Tries again for `IN_USE_PATIENCE` while the address is in use: the kernel lets go of the sockets of a killed process's ring
-/// 10 to 30 ms after the process has been reaped, and what started it again is faster.
+/// Retries for `IN_USE_PATIENCE` while the address is in use: the kernel releases the sockets of a
+/// killed process's ring 10 to 30 ms after the process was reaped, and a supervisor restarts it
+/// faster.
 ///
 /// # Errors
-/// The last try's.
+/// The last attempt's.
 pub async fn until_released<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let began = Instant::now();
     loop {
@@ -96,13 +102,13 @@ pub async fn until_released<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T
     }
 }
 
-/// Has the kernel queue nothing more at a socket that is about to close, and hand what comes to other sockets that listen for
-/// its address: a connected socket is for its peer only, and this one's is itself. What is queued already stays. False where it
-/// cannot be done.
+/// Stops the kernel from queueing more datagrams at a socket that is about to close; they go to
+/// other sockets that listen on its address. It connects the socket to itself, since a connected
+/// socket receives only from its peer. Queued datagrams stay. False if that fails.
 pub(super) fn divert(socket: &UdpSocket) -> bool {
     let Ok(address) = socket.local_addr() else { return false };
     let is_wildcard = address.ip().is_unspecified();
-    // An unspecified IPv6 address has IPv4's loopback too, for machines whose IPv6 is off.
+    // For an unspecified IPv6 address try IPv4's loopback too: IPv6 may be disabled.
     let candidates = match address.ip() {
         IpAddr::V4(_) if is_wildcard => [Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), None],
         IpAddr::V6(_) if is_wildcard => [
@@ -118,22 +124,22 @@ pub(super) fn divert(socket: &UdpSocket) -> bool {
     })
 }
 
-/// The same for a listening socket: it is bound to an interface that does not exist. Handshakes that have begun end here, and who
-/// waits to be accepted goes on waiting. False where it cannot be done: before Linux 5.7 without CAP_NET_RAW, and where the address
-/// is one of an interface.
+/// Does the same for a listening socket, by binding it to an interface that does not exist.
+/// Handshakes that have begun end here, and connections stay queued. False if that fails: before
+/// Linux 5.7 without CAP_NET_RAW, or for an address with an interface.
 pub(crate) fn divert_connections(listener: &impl AsFd) -> bool {
     const NOWHERE: NonZeroU32 = NonZeroU32::new(i32::MAX as u32).unwrap();
-    // The option is the socket's, whichever family it is of.
+    // The option applies to sockets of either family, despite the function's name.
     SockRef::from(listener).bind_device_by_index_v4(Some(NOWHERE)).is_ok()
 }
 
-/// Whether a datagram waits at a socket.
+/// Whether a socket has a datagram queued.
 pub(super) fn holds_a_datagram(socket: &UdpSocket) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
-/// The kernel chooses a free port for UDP, which may be taken for TCP: then another.
+/// Lets the kernel choose a free UDP port, and tries another if it is in use for TCP.
 fn bind_any_port(mut address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSockets>> {
     for _ in 0..PORT_TRIES {
         address.set_port(UdpSocket::bind((address.ip(), 0))?.local_addr()?.port());
@@ -147,11 +153,12 @@ fn bind_any_port(mut address: SocketAddr, shards: usize) -> io::Result<Vec<Liste
 
 fn bind_udp(address: SocketAddr, sharing: Sharing) -> io::Result<UdpSocket> {
     let socket = unbound_socket(address, Type::DGRAM, Protocol::UDP, sharing)?;
-    // The kernel grants what net.core allows; less is not worth refusing to start for.
+    // The kernel caps the size by net.core; a smaller buffer is no reason not to start.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_LEN);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER_LEN);
     if address.ip().is_unspecified() {
-        // An answer must leave from the address that was asked, which only the kernel can tell then.
+        // A response must leave from the address that was queried, which only the kernel knows
+        // here.
         if address.is_ipv6() {
             enable(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
         } else {
@@ -165,7 +172,7 @@ fn bind_udp(address: SocketAddr, sharing: Sharing) -> io::Result<UdpSocket> {
 
 fn bind_tcp(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     let socket = unbound_socket(address, Type::STREAM, Protocol::TCP, sharing)?;
-    // A restart must not wait for the connections of the process before.
+    // A restart must not wait for the connections of the previous process.
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
@@ -185,37 +192,38 @@ fn unbound_socket(
     socket.set_reuse_port(sharing == Sharing::Join)?;
     if let SocketAddr::V6(address) = address {
         socket.set_only_v6(!address.ip().is_unspecified())?;
-        // For the first second of an interface the kernel does not know yet whether another machine has its address too
-        // (RFC 4862, section 5.4), and would not let it be bound.
+        // In an interface's first second the kernel checks whether another machine has its address
+        // (RFC 4862, section 5.4). Without this option binding would fail until then.
         socket.set_freebind_v6(address.ip().is_unicast_link_local())?;
     }
     Ok(socket)
 }
 
-/// How far a socket's drops have been counted.
+/// The drops of a socket that were counted so far.
 #[derive(Default)]
 pub(super) struct Drops(u32);
 
 impl Drops {
-    /// What the kernel has dropped since this was last asked; 0 where it does not tell.
+    /// The datagrams dropped since the last call; 0 if the kernel does not report them.
     pub(super) fn since_last(&mut self, socket: &UdpSocket) -> u64 {
         let Ok(count) = dropped_count(socket) else { return 0 };
         count.wrapping_sub(std::mem::replace(&mut self.0, count)).into()
     }
 }
 
-/// Datagrams that the kernel has dropped at this socket since it was opened, for want of room in its buffer.
+/// Datagrams that the kernel has dropped since the socket was opened because its buffer was full.
 ///
 /// # Errors
 /// On kernels before 4.12.
 fn dropped_count(socket: &UdpSocket) -> io::Result<u32> {
-    /// Where the count stands in the array of SO_MEMINFO (linux/sock_diag.h, SK_MEMINFO_DROPS), and how long that is.
+    /// The index of the count in the array of SO_MEMINFO (SK_MEMINFO_DROPS in linux/sock_diag.h).
     const DROPS: usize = 8;
+    /// The length of that array.
     const FIELD_COUNT: usize = 9;
     let mut fields = [0u32; FIELD_COUNT];
     let mut len = size_of_val(&fields) as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes into `fields`, and their number into `len`; both live until the call
-    // returns, and the descriptor is open.
+    // SAFETY: the kernel writes at most `len` bytes into `fields`, and their number into `len`.
+    // Both are ours and live until the call returns, and the descriptor is open.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -228,10 +236,11 @@ fn dropped_count(socket: &UdpSocket) -> io::Result<u32> {
     if result == 0 { Ok(fields[DROPS]) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Sets a boolean socket option that no safe crate covers.
+/// Sets a boolean socket option that no safe crate offers.
 fn enable(socket: &Socket, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
-    // SAFETY: the kernel reads four bytes of `on`, which lives until the call returns, and the descriptor is open.
+    // SAFETY: the kernel reads four bytes of `on`, which lives until the call returns, and the
+    // descriptor is open.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

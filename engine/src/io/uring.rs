@@ -1,39 +1,33 @@
-//! Datagrams over io_uring: multishot receives into a ring of provided buffers, one SEND or SENDMSG an answer.
+//! Datagrams over io_uring: multishot receives into a ring of provided buffers, one SEND or SENDMSG
+//! per response.
 //!
-//! The life of a datagram: the kernel takes a buffer from the buffer ring, fills it, and posts a completion; the answer is
-//! written over the query; `send` queues the buffer; the send's completion gives it back to the buffer ring. Any completion
-//! may end its multishot receive (an empty datagram does, as does an empty buffer ring): the next turn starts it again.
-//! Invariant: memory that the kernel may touch is owned by `Memory`, whose addresses never change.
+//! The life of a datagram: the kernel takes a buffer from the buffer ring, fills it, and posts a
+//! completion. The response is written over the query. `send` queues the buffer, and the send's
+//! completion returns it to the buffer ring. Any completion may end its multishot receive (an empty
+//! datagram does, and so does an empty buffer ring); the next turn starts it again.
+//! Invariant: all memory that the kernel may touch belongs to `RingMemory`.
 
 use std::collections::VecDeque;
 use std::io;
-use std::mem::zeroed;
 use std::net::UdpSocket;
-use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 
-use io_uring::types::{BufRingEntry, CancelBuilder, Fd, RecvMsgOut};
+use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{IoUring, cqueue, opcode, squeue};
-use wire::reply::UDP_LEN_MAX;
 
-use super::control::{CONTROL_LEN, ControlMessage, reply_control};
 use super::late::ReturnAddress;
-use super::peer::{ADDRESS_LEN, is_v6_address};
+use super::ring_memory::{BufferOwner, RingMemory};
 use super::socket::{Drops, divert, holds_a_datagram};
 use super::{Datagram, DatagramIo};
 use crate::client::ListenerId;
-use crate::limits::{
-    COMPLETIONS, DATAGRAM_BUFFER_LEN, DATAGRAM_BUFFERS, LISTENERS_MAX, SUBMISSIONS,
-};
+use crate::limits::{COMPLETIONS, DATAGRAM_BUFFERS, LISTENERS_MAX, SUBMISSIONS};
 use crate::metrics::{ShardEvent, ShardMetrics};
 
 /// The one group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
 
-/// What a completion belongs to: the upper half of its user data; the lower is an index.
+/// The upper half of a completion's user data is its operation, the lower half an index.
 const RECEIVE: u64 = 0;
 const SEND: u64 = 1 << 32;
 const CANCEL: u64 = 2 << 32;
@@ -41,13 +35,13 @@ const CANCEL: u64 = 2 << 32;
 /// The io_uring backend.
 pub struct Uring {
     ring: IoUring,
-    memory: Memory,
-    /// Signalled by the kernel with each completion, and by other threads to wake the shard.
+    memory: RingMemory,
+    /// Signaled by the kernel with each completion, and by other threads to wake the shard.
     wake: Arc<OwnedFd>,
     listeners: [Option<UringListener>; LISTENERS_MAX],
     /// Receive completions of this turn, not yet handed out.
     received: VecDeque<(ListenerId, u16)>,
-    /// Sends whose completion has not come yet.
+    /// Sends without a completion yet.
     sending_count: usize,
     metrics: Arc<ShardMetrics>,
 }
@@ -60,28 +54,30 @@ struct UringListener {
     drops: Drops,
 }
 
-/// How far a listener is on its way out.
+/// Whether a listener closes, and how far it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closing {
     No,
-    /// Nothing more comes; what is queued is still answered.
+    /// The kernel queues nothing more; what is queued is still answered.
     Draining,
-    /// Goes with the next turn.
+    /// The next turn closes the socket.
     Empty,
 }
 
 impl Uring {
-    /// Makes the ring on the thread that will use it: the kernel lets no other enter it (SINGLE_ISSUER).
+    /// Call this on the thread that will use the ring: the kernel lets no other thread enter it
+    /// (SINGLE_ISSUER).
     ///
-    /// # Errors
-    /// EPERM, ENOSYS or EACCES where io_uring is denied, EINVAL on kernels before 6.1, ENOMEM by RLIMIT_MEMLOCK.
+    /// # Errors EPERM, ENOSYS or EACCES if io_uring is denied, EINVAL before Linux 6.1, ENOMEM by
+    /// RLIMIT_MEMLOCK.
     pub fn new(wake: Arc<OwnedFd>, metrics: Arc<ShardMetrics>) -> io::Result<Self> {
         let ring = builder().setup_cqsize(COMPLETIONS).build(SUBMISSIONS)?;
-        let memory = Memory::new();
-        // SAFETY: the buffer ring is `memory`'s, page-aligned and as long as said; `Drop` keeps it until the ring is done.
+        let memory = RingMemory::new();
+        // SAFETY: the buffer ring is part of `memory`, page-aligned and DATAGRAM_BUFFERS entries
+        // long. It is the kernel's until the ring is closed, and `Drop` keeps it until then.
         unsafe {
             ring.submitter().register_buf_ring_with_flags(
-                memory.buffer_ring.as_ptr() as u64,
+                memory.buffer_ring_address(),
                 DATAGRAM_BUFFERS,
                 BUFFER_GROUP,
                 0,
@@ -103,10 +99,10 @@ impl Uring {
         Ok(uring)
     }
 
-    /// Whether a ring can be had at all, tried with a small one.
+    /// Checks that io_uring is available, by creating a small ring.
     ///
     /// # Errors
-    /// What the kernel says, as for `new`.
+    /// The kernel's error, as for `new`.
     pub fn probe() -> io::Result<()> {
         let ring = builder().build(8)?;
         drop(ring);
@@ -114,9 +110,11 @@ impl Uring {
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: every entry that is pushed points into `memory` or at nothing, and `memory` outlives the ring.
+        // SAFETY: every entry points into `memory` or at nothing. What it points at is the kernel's
+        // until the entry's completion, and `memory` outlives the ring.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
-            // The queue is full: the kernel empties it. Nothing is lost if it will not just now; the loop ends when it has.
+            // The queue is full, and submitting empties it. If the kernel refuses for now, nothing
+            // is lost: the loop tries again.
             if self.ring.submit().is_err() {
                 std::thread::yield_now();
             }
@@ -127,7 +125,7 @@ impl Uring {
         let Some(listener) = self.listeners[index].as_mut() else { return };
         listener.is_receiving = true;
         let fd = Fd(listener.socket.as_raw_fd());
-        let header = &raw const *self.memory.receive_header;
+        let header = self.memory.receive_header();
         let entry = opcode::RecvMsgMulti::new(fd, header, BUFFER_GROUP).build();
         self.push(&entry.user_data(RECEIVE | index as u64));
     }
@@ -138,7 +136,8 @@ impl Uring {
         self.push(&entry.user_data(CANCEL));
     }
 
-    /// Has every socket receive. One that closes receives what it still holds, and no more; true where one is empty.
+    /// Starts a receive on every socket without one. A socket that closes receives only what it
+    /// still holds. True if such a socket is empty.
     fn arm(&mut self) -> bool {
         let mut is_any_empty = false;
         for index in 0..LISTENERS_MAX {
@@ -161,7 +160,8 @@ impl Uring {
         is_any_empty
     }
 
-    /// Closes the listeners that are empty. Sends that wait for the kernel name their socket by its number: they go first.
+    /// Closes the listeners that are empty, unless sends are queued: those name the socket by its
+    /// number.
     fn close_empty(&mut self) {
         if !self.ring.submission().is_empty() {
             return;
@@ -175,11 +175,13 @@ impl Uring {
         let index = (completion.user_data() & u64::from(u32::MAX)) as usize;
         match completion.user_data() & !u64::from(u32::MAX) {
             SEND => {
-                // The network loses packets too: the client asks again.
+                // Like a packet that the network loses: the client retries.
                 if completion.result() < 0 {
                     self.metrics.count(ShardEvent::SendFailed, 1);
                 }
+                debug_assert!(self.sending_count > 0);
                 self.sending_count -= 1;
+                self.memory.pass(index as u16, BufferOwner::KernelReads, BufferOwner::Shard);
                 self.memory.give_back(index as u16);
             }
             RECEIVE => {
@@ -193,8 +195,10 @@ impl Uring {
                     self.metrics.count(why, 1);
                 }
                 if let Some(buffer) = cqueue::buffer_select(completion.flags()) {
+                    self.memory.pass(buffer, BufferOwner::KernelWrites, BufferOwner::Shard);
                     if completion.result() >= 0 {
                         self.received.push_back((ListenerId(index), buffer));
+                        debug_assert!(self.received.len() <= usize::from(DATAGRAM_BUFFERS));
                     } else {
                         self.memory.give_back(buffer);
                     }
@@ -208,7 +212,7 @@ impl Uring {
 impl DatagramIo for Uring {
     fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()> {
         if self.listeners[listener.0].is_some() {
-            // One that closes has its place still: its last answers leave before its socket goes.
+            // The place still holds a listener that closes: send its last responses first.
             let _ = self.ring.submit();
         }
         self.listeners[listener.0] = Some(UringListener {
@@ -235,7 +239,8 @@ impl DatagramIo for Uring {
             let submissions = self.ring.submission();
             (submissions.is_empty() && !submissions.taskrun(), submissions.cq_overflow())
         };
-        // Entering the ring submits, and runs the kernel's deferred work (TASKRUN_FLAG). Without either it is a wasted call.
+        // Entering the ring submits, and runs the kernel's deferred work (TASKRUN_FLAG). With
+        // neither to do, the call would be wasted.
         if !is_idle || has_overflown {
             match self.ring.submit() {
                 Ok(_) => {}
@@ -246,7 +251,7 @@ impl DatagramIo for Uring {
         if is_any_empty {
             self.close_empty();
         }
-        // Taken out first: `complete` wants the whole of self.
+        // Taken out of the queue first, since `complete` borrows all of self.
         while let Some(completion) = { self.ring.completion().next() } {
             self.complete(&completion);
         }
@@ -260,7 +265,7 @@ impl DatagramIo for Uring {
             if datagram.is_some() {
                 return datagram;
             }
-            // The kernel wrote a header that is no header: not seen yet, and no reason to stop.
+            // The kernel wrote a malformed header. Never seen, and no reason to stop.
             self.memory.give_back(buffer);
         }
     }
@@ -275,8 +280,10 @@ impl DatagramIo for Uring {
         };
         let fd = Fd(listener.socket.as_raw_fd());
         let entry = self.memory.reply(fd, &datagram, len);
+        self.memory.pass(datagram.buffer, BufferOwner::Shard, BufferOwner::KernelReads);
         self.push(&entry.user_data(SEND | u64::from(datagram.buffer)));
         self.sending_count += 1;
+        debug_assert!(self.sending_count <= usize::from(DATAGRAM_BUFFERS));
     }
 
     fn return_address(&self, datagram: &Datagram) -> ReturnAddress {
@@ -292,11 +299,11 @@ impl DatagramIo for Uring {
     }
 
     fn look_again(&mut self) {
-        // The ring shows by itself, in memory, that something has come.
+        // Nothing to do: the completion queue shows in memory what has come.
     }
 
     fn acknowledge(&mut self) {
-        // Not blocking; empty if another read was first.
+        // Does not block. Fails if another read came first.
         let _ = rustix::io::read(&*self.wake, &mut [0u8; 8]);
     }
 
@@ -308,7 +315,7 @@ impl DatagramIo for Uring {
 }
 
 impl Drop for Uring {
-    /// Takes the kernel's hands off the memory before it is freed.
+    /// Waits until the kernel owns none of the memory, before that is freed.
     fn drop(&mut self) {
         for index in 0..LISTENERS_MAX {
             if self.listeners[index].is_some() {
@@ -328,12 +335,14 @@ impl Drop for Uring {
                 self.complete(&completion);
             }
         }
-        // The kernel still holds some of it: better leaked than written to when it is another's.
-        std::mem::forget(std::mem::replace(&mut self.memory, Memory::new()));
+        // The kernel still owns a part. Leak the memory rather than let the kernel write to it
+        // after it is freed.
+        std::mem::forget(std::mem::replace(&mut self.memory, RingMemory::new()));
     }
 }
 
-/// What every ring is set up with: one thread enters it, and completions are made when it does (6.1).
+/// The set-up of every ring: one thread enters it, and completions are posted when it does (Linux
+/// 6.1).
 fn builder() -> io_uring::Builder {
     let mut builder = IoUring::builder();
     builder
@@ -345,161 +354,8 @@ fn builder() -> io_uring::Builder {
     builder
 }
 
-/// Errors of io_uring_enter that pass by themselves: interrupted, busy, completions to be taken first.
+/// Whether an error of io_uring_enter is temporary: interrupted, busy, or completions must be read
+/// first.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ETIME))
-}
-
-/// What SENDMSG reads until its completion, beside the buffer.
-struct SendHeader {
-    header: libc::msghdr,
-    payload: libc::iovec,
-    control: ControlMessage,
-}
-
-/// Bytes in front of the peer's address in a buffer: the kernel's io_uring_recvmsg_out.
-const ADDRESS_AT: usize = 16;
-const CONTROL_AT: usize = ADDRESS_AT + ADDRESS_LEN;
-const MESSAGE_AT: usize = CONTROL_AT + CONTROL_LEN;
-const _: () = assert!(MESSAGE_AT + UDP_LEN_MAX as usize <= DATAGRAM_BUFFER_LEN);
-
-/// All memory that the kernel reads or writes on its own time.
-///
-/// Owner by time: a buffer is the kernel's to write from `give_back` until the completion of the receive that names it, and
-/// the kernel's to read, with its send header, from `send` until the completion of that. In between it is ours.
-struct Memory {
-    /// The ring in which buffers are handed to the kernel: page-aligned, `DATAGRAM_BUFFERS` entries.
-    buffer_ring: NonNull<BufRingEntry>,
-    buffer_ring_tail: u16,
-    buffers: Box<[u8]>,
-    /// Says how much of a buffer is for address and control messages. Read by the kernel as long as a receive runs.
-    receive_header: Box<libc::msghdr>,
-    /// One for each buffer.
-    send_headers: Box<[SendHeader]>,
-}
-
-const BUFFER_RING_LAYOUT: std::alloc::Layout = match std::alloc::Layout::from_size_align(
-    size_of::<BufRingEntry>() * DATAGRAM_BUFFERS as usize,
-    4096,
-) {
-    Ok(layout) => layout,
-    Err(_) => panic!("a page-aligned ring is a valid layout"),
-};
-
-/// Where in `Memory::buffers` a buffer is.
-fn range_of(buffer: u16) -> Range<usize> {
-    let start = usize::from(buffer) * DATAGRAM_BUFFER_LEN;
-    start..start + DATAGRAM_BUFFER_LEN
-}
-
-impl Memory {
-    fn new() -> Self {
-        // SAFETY: the layout is not empty; zero bytes are valid entries.
-        let ring = unsafe { std::alloc::alloc_zeroed(BUFFER_RING_LAYOUT) };
-        let buffer_ring = NonNull::new(ring.cast())
-            .unwrap_or_else(|| std::alloc::handle_alloc_error(BUFFER_RING_LAYOUT));
-        // SAFETY: plain C structs of integers and pointers, for which all zeroes is a value.
-        let (mut receive_header, send_header) =
-            unsafe { (Box::<libc::msghdr>::new(zeroed()), || zeroed()) };
-        receive_header.msg_namelen = ADDRESS_LEN as u32;
-        receive_header.msg_controllen = CONTROL_LEN;
-        Self {
-            buffer_ring,
-            buffer_ring_tail: 0,
-            buffers: vec![0; usize::from(DATAGRAM_BUFFERS) * DATAGRAM_BUFFER_LEN].into(),
-            receive_header,
-            send_headers: (0..DATAGRAM_BUFFERS).map(|_| send_header()).collect(),
-        }
-    }
-
-    /// Hands a buffer to the kernel, to receive into.
-    fn give_back(&mut self, buffer: u16) {
-        let mask = DATAGRAM_BUFFERS - 1;
-        let address = self.buffers[range_of(buffer)].as_mut_ptr();
-        // SAFETY: the index is masked to the ring's length; the kernel reads an entry only after the tail has passed it,
-        // and the tail is published last. Nobody else writes the ring.
-        unsafe {
-            let entry = self.buffer_ring.add(usize::from(self.buffer_ring_tail & mask)).as_mut();
-            entry.set_addr(address as u64);
-            entry.set_len(DATAGRAM_BUFFER_LEN as u32);
-            entry.set_bid(buffer);
-            self.buffer_ring_tail = self.buffer_ring_tail.wrapping_add(1);
-            let tail = BufRingEntry::tail(self.buffer_ring.as_ptr()).cast::<AtomicU16>();
-            (*tail).store(self.buffer_ring_tail, Ordering::Release);
-        }
-    }
-
-    /// The packet, and what is left of the buffer behind it.
-    fn message(&mut self, buffer: u16) -> &mut [u8] {
-        &mut self.buffers[range_of(buffer)][MESSAGE_AT..]
-    }
-
-    /// Reads the kernel's head of a buffer; `None` if it is none.
-    fn describe(&self, listener: ListenerId, buffer: u16) -> Option<Datagram> {
-        let bytes = &self.buffers[range_of(buffer)];
-        let message = RecvMsgOut::parse(bytes, &self.receive_header).ok()?;
-        let (address, packet) = (message.name_data(), message.payload_data());
-        debug_assert_eq!(packet.as_ptr(), bytes[MESSAGE_AT..].as_ptr());
-        Some(Datagram {
-            listener,
-            is_cut: message.is_payload_truncated(),
-            is_from_v6: is_v6_address(address),
-            buffer,
-            len: packet.len() as u16,
-            address_len: address.len() as u8,
-            control_len: message.control_data().len() as u8,
-        })
-    }
-
-    /// The peer's address, and the control message for the answer.
-    fn return_address(&self, datagram: &Datagram) -> ReturnAddress {
-        let bytes = &self.buffers[range_of(datagram.buffer)];
-        let mut to = ReturnAddress {
-            listener: datagram.listener,
-            address: [0; ADDRESS_LEN],
-            address_len: datagram.address_len,
-            control: ControlMessage::default(),
-            control_len: 0,
-        };
-        to.address.copy_from_slice(&bytes[ADDRESS_AT..][..ADDRESS_LEN]);
-        let asked = &bytes[CONTROL_AT..][..usize::from(datagram.control_len)];
-        to.control_len = reply_control(asked, &mut to.control) as u8;
-        to
-    }
-
-    /// The send of a buffer's message: back to the peer, from the address that it asked.
-    fn reply(&mut self, fd: Fd, datagram: &Datagram, len: usize) -> squeue::Entry {
-        let (head, message) = self.buffers[range_of(datagram.buffer)].split_at_mut(MESSAGE_AT);
-        let message = &mut message[..len];
-        let address = &mut head[ADDRESS_AT..][..usize::from(datagram.address_len)];
-        if datagram.control_len == 0 {
-            // Without a control message there is no header to be read by the kernel, which it does in four pieces.
-            return opcode::Send::new(fd, message.as_ptr(), len as u32)
-                .dest_addr(address.as_ptr().cast())
-                .dest_addr_len(address.len() as u32)
-                .build();
-        }
-        let SendHeader { header, payload, control } =
-            &mut self.send_headers[usize::from(datagram.buffer)];
-        payload.iov_base = message.as_mut_ptr().cast();
-        payload.iov_len = len;
-        header.msg_name = address.as_mut_ptr().cast();
-        header.msg_namelen = address.len() as u32;
-        header.msg_iov = payload;
-        header.msg_iovlen = 1;
-        let asked = &head[CONTROL_AT..][..usize::from(datagram.control_len)];
-        header.msg_controllen = reply_control(asked, control);
-        header.msg_control = match header.msg_controllen {
-            0 => null_mut(),
-            _ => control.0.as_mut_ptr().cast(),
-        };
-        opcode::SendMsg::new(fd, header).build()
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout, and freed only here.
-        unsafe { std::alloc::dealloc(self.buffer_ring.as_ptr().cast(), BUFFER_RING_LAYOUT) };
-    }
 }
