@@ -1,4 +1,7 @@
-//! One TCP connection: what it waits for, and what it does when that has come.
+//! One TCP connection: a state machine around what it waits for.
+//!
+//! Accepting and evicting connections is in the parent. Invariant: a connection makes progress, or
+//! ends by the deadline of what it waits for.
 
 use std::cell::RefCell;
 use std::io;
@@ -35,32 +38,34 @@ pub(super) struct ClientConnection {
     shared: Rc<TcpShared>,
     outbox: Rc<Outbox>,
     ticket: Ticket,
-    /// Bytes read and not yet answered: part of a message, or messages behind an answer that the peer did not take.
+    /// Bytes read and not yet answered: a partial message, or messages that wait until the peer
+    /// takes a response.
     unanswered: Vec<u8>,
-    /// Answers that the peer has not taken yet, and how much of them it has.
+    /// Responses that the peer has not taken yet.
     unsent: Vec<u8>,
+    /// Bytes of `unsent` that it has taken.
     sent_len: usize,
     query_count: u32,
-    /// No more is read: it ends when all is answered and sent.
+    /// Nothing more is read; the connection ends when everything is answered and sent.
     is_ending: bool,
-    /// The last step answered a query or sent some of an answer.
+    /// The last step answered a query or sent a part of a response.
     has_progressed: bool,
 }
 
-/// What a connection waits for after it has done what it could.
+/// What a connection waits for next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
     /// The next query.
     Query,
-    /// The rest of a query that has begun.
+    /// The rest of an incomplete query.
     RestOfQuery,
-    /// Answers that are on their way, and no query meanwhile.
+    /// Responses in flight; no query is read meanwhile.
     Answers,
-    /// The peer, to take answers.
+    /// The peer, to take responses.
     Peer,
     /// Nothing: there may be more to answer.
     Nothing,
-    /// Nothing: it is over.
+    /// Nothing: the connection ends.
     End,
 }
 
@@ -101,7 +106,7 @@ impl ClientConnection {
     }
 
     pub(super) async fn serve(mut self) {
-        // A first query has as long to come whole as any query has from its first byte.
+        // The first query has as long to arrive whole as any query has from its first byte.
         let mut waiting = Waiting::RestOfQuery;
         let mut deadline = Deadline::now() + self.timeouts.read;
         loop {
@@ -128,7 +133,8 @@ impl ClientConnection {
             if self.has_progressed {
                 self.shared.connections.borrow_mut().touch(self.ticket);
             }
-            // What is waited for keeps its deadline until something whole was done: a byte a second buys no time.
+            // The deadline moves only after progress: a peer that sends a byte per second gains no
+            // time.
             if waiting != before || self.has_progressed {
                 deadline = Deadline::now() + self.patience(waiting);
             }
@@ -172,7 +178,7 @@ impl ClientConnection {
         timeout_at(deadline, woken).await.unwrap_or(Woken::Deadline)
     }
 
-    /// What is to be waited for, where nothing else is in the way of `wanted`.
+    /// What to wait for: `wanted`, unless something else comes first.
     fn settle(&self, wanted: Waiting) -> Waiting {
         let pending_count = self.outbox.pending_count.get();
         if !self.unsent.is_empty() {
@@ -186,12 +192,12 @@ impl ClientConnection {
         }
     }
 
-    /// What to go on with when nothing is left to send.
+    /// What to do when everything is sent.
     fn next_input(&self) -> Waiting {
         if self.unanswered.is_empty() { Waiting::Query } else { Waiting::Nothing }
     }
 
-    /// Sends the answers that have come meanwhile.
+    /// Sends the responses that have arrived.
     fn take_answers(&mut self, before: Waiting) -> Waiting {
         let outbox = Rc::clone(&self.outbox);
         let mut answers = outbox.answers.borrow_mut();
@@ -204,18 +210,20 @@ impl ClientConnection {
         self.settle(wanted)
     }
 
-    /// One read, its whole messages answered, one write.
+    /// Reads once, answers all whole messages, and writes once.
     fn exchange(&mut self, waited_for: Waiting) -> Waiting {
         let shared = Rc::clone(&self.shared);
         let Buffers { input, output } = &mut *shared.buffers.borrow_mut();
         let kept = self.unanswered.len();
+        debug_assert!(kept <= input.len());
         input[..kept].copy_from_slice(&self.unanswered);
         self.unanswered.clear();
         let mut len = kept;
         if waited_for != Waiting::Nothing {
             match self.stream.try_read(&mut input[kept..]) {
                 Ok(0) => {
-                    // It may still read: what is on its way is sent (RFC 7766, section 6.2.4).
+                    // The peer may still read: send the responses in flight (RFC 7766, section
+                    // 6.2.4).
                     self.is_ending = true;
                     return self.settle(Waiting::End);
                 }
@@ -228,6 +236,7 @@ impl ClientConnection {
             }
         }
         let answered = self.answer_messages(&input[..len], output);
+        debug_assert!(answered.input_len <= len && answered.output_len <= output.len());
         self.has_progressed = answered.input_len > 0;
         self.unanswered.extend_from_slice(&input[answered.input_len..len]);
         if !self.write(&output[..answered.output_len]) {
@@ -313,7 +322,7 @@ impl ClientConnection {
         answers
     }
 
-    /// Writes what it can and keeps the rest; false when the connection is broken.
+    /// Writes as much as the peer takes and keeps the rest. False if the connection is broken.
     fn write(&mut self, bytes: &[u8]) -> bool {
         if bytes.is_empty() {
             return true;
@@ -330,8 +339,9 @@ impl ClientConnection {
         true
     }
 
-    /// The peer may take more of what it left.
+    /// Sends more of `unsent`.
     fn flush(&mut self) -> Waiting {
+        debug_assert!(self.sent_len < self.unsent.len());
         match self.stream.try_write(&self.unsent[self.sent_len..]) {
             Ok(written) => {
                 self.sent_len += written;
@@ -341,7 +351,7 @@ impl ClientConnection {
             Err(_) => return Waiting::End,
         }
         if self.sent_len == self.unsent.len() {
-            // A peer that lagged once may never again: its megabyte goes back.
+            // A peer that lagged once may not lag again: free up to a megabyte.
             self.unsent = Vec::new();
             self.sent_len = 0;
         }
@@ -356,7 +366,7 @@ impl Drop for ClientConnection {
     }
 }
 
-/// How far a run of messages was answered.
+/// How much input was answered, and why it stopped.
 struct AnsweredRun {
     input_len: usize,
     output_len: usize,
@@ -368,10 +378,10 @@ enum Stopped {
     InputEmpty,
     MessageCut,
     OutputFull,
-    /// As many answers are on their way as one connection may wait for.
+    /// `TCP_PENDING_MAX` responses are in flight.
     ManyPending,
-    /// The connection has had its share of queries.
+    /// The connection has sent `max_tcp_queries` queries.
     QueriesSpent,
-    /// A message too short for a header: what follows cannot be trusted to be one.
+    /// A message too short for a header: the bytes after it cannot be trusted.
     NotDns,
 }

@@ -1,8 +1,9 @@
-//! DNS over TCP (RFC 7766): connections as tasks of the shard's thread, each read answered in one write.
+//! DNS over TCP (RFC 7766). Connections are tasks of the shard's thread; each read is answered in
+//! one write.
 //!
-//! A connection owns no buffer while it idles: bytes are read into the shard's one input buffer and answered into its one
-//! output buffer; only what a read left unfinished, or the peer did not take, is kept with the connection. Invariant: a
-//! borrow of the shard or of its buffers never lasts over an await.
+//! An idle connection owns no buffer: the shard has one input and one output buffer for all. A
+//! connection keeps only the rest of an incomplete read, and responses that the peer has not taken.
+//! Invariant: a borrow of the shard or of its buffers never lasts over an await.
 
 mod connection;
 mod recency;
@@ -31,16 +32,16 @@ use crate::responder::Responder;
 use connection::ClientConnection;
 use recency::Recency;
 
-/// The TCP side of one shard: its listeners, and what its connections share.
+/// The TCP listeners of one shard, and the state that its connections share.
 pub struct TcpService {
-    /// Notified when the listener is to close.
+    /// By listener; notified to close it.
     closing: [Option<Rc<Notify>>; LISTENERS_MAX],
     shared: Rc<TcpShared>,
 }
 
 struct TcpShared {
     buffers: RefCell<Buffers>,
-    /// The open connections, by when they last took or gave something whole.
+    /// The open connections, by when they last answered a query or took a part of a response.
     connections: RefCell<Recency<Rc<Outbox>>>,
 }
 
@@ -64,10 +65,10 @@ impl Default for TcpService {
 }
 
 impl TcpService {
-    /// Accepts connections of this listener from now on. Must be called in the shard's runtime.
+    /// Accepts connections on this socket from now on. Must be called in the shard's runtime.
     ///
     /// # Errors
-    /// When the runtime cannot watch the socket.
+    /// The runtime cannot watch the socket.
     pub fn open(
         &mut self,
         listener: ListenerId,
@@ -77,13 +78,14 @@ impl TcpService {
         let socket = tokio::net::TcpListener::from_std(socket)?;
         let closing = Rc::new(Notify::new());
         self.closing[listener.0] = Some(Rc::clone(&closing));
-        let door =
-            Door { listener, responder: Rc::clone(responder), shared: Rc::clone(&self.shared) };
-        tokio::task::spawn_local(accept(socket, door, closing));
+        let acceptor =
+            Acceptor { listener, responder: Rc::clone(responder), shared: Rc::clone(&self.shared) };
+        tokio::task::spawn_local(accept(socket, acceptor, closing));
         Ok(())
     }
 
-    /// Accepts who has begun to connect by now, and no more; connections that are open go on until they idle out.
+    /// Accepts the connections that have begun, and no more. Open ones continue until they idle
+    /// out.
     pub fn close(&mut self, listener: ListenerId) {
         if let Some(closing) = self.closing[listener.0].take() {
             closing.notify_one();
@@ -91,25 +93,25 @@ impl TcpService {
     }
 }
 
-/// Where connections of a listener come in.
-struct Door {
+/// Accepts the connections of one listener.
+struct Acceptor {
     listener: ListenerId,
     responder: Rc<RefCell<Responder>>,
     shared: Rc<TcpShared>,
 }
 
-async fn accept(socket: tokio::net::TcpListener, door: Door, closing: Rc<Notify>) {
-    accept_until(closing.notified(), &socket, &door).await;
+async fn accept(socket: tokio::net::TcpListener, acceptor: Acceptor, closing: Rc<Notify>) {
+    accept_until(closing.notified(), &socket, &acceptor).await;
     if divert_connections(&socket) {
-        accept_until(sleep(TCP_HAND_OVER_TIMEOUT), &socket, &door).await;
+        accept_until(sleep(TCP_HAND_OVER_TIMEOUT), &socket, &acceptor).await;
     }
-    accept_waiting(&socket, &door);
+    accept_waiting(&socket, &acceptor);
 }
 
 async fn accept_until(
     end: impl Future<Output = ()>,
     socket: &tokio::net::TcpListener,
-    door: &Door,
+    acceptor: &Acceptor,
 ) {
     let mut end = pin!(end);
     loop {
@@ -119,18 +121,19 @@ async fn accept_until(
             accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => door.let_in(stream, address),
+            Ok((stream, address)) => acceptor.admit(stream, address),
             Err(_) => {
-                door.responder.borrow().metrics().count(ShardEvent::TcpAcceptFailed, 1);
-                // Out of descriptors, or the peer is gone already: either way not at once again.
+                acceptor.responder.borrow().metrics().count(ShardEvent::TcpAcceptFailed, 1);
+                // No descriptor is left, or the peer is gone. Either way pause before the next
+                // accept.
                 sleep(ACCEPT_BACK_OFF).await;
             }
         }
     }
 }
 
-/// Whom the kernel has queued it would reset when the socket closes.
-fn accept_waiting(socket: &tokio::net::TcpListener, door: &Door) {
+/// Accepts queued connections: the kernel would reset them when the socket closes.
+fn accept_waiting(socket: &tokio::net::TcpListener, acceptor: &Acceptor) {
     for _ in 0..TCP_BACKLOG {
         let Ok((stream, address)) = SockRef::from(socket).accept() else { return };
         let stream: std::net::TcpStream = stream.into();
@@ -138,17 +141,17 @@ fn accept_waiting(socket: &tokio::net::TcpListener, door: &Door) {
             && stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            door.let_in(stream, address);
+            acceptor.admit(stream, address);
         }
     }
 }
 
-impl Door {
-    fn let_in(&self, stream: TcpStream, address: SocketAddr) {
+impl Acceptor {
+    fn admit(&self, stream: TcpStream, address: SocketAddr) {
         let Self { listener, responder, shared } = self;
         responder.borrow().metrics().count(ShardEvent::TcpAccepted, 1);
         if shared.connections.borrow().len() >= TCP_CONNECTIONS_MAX {
-            // The one that has been of no use for longest makes room (RFC 7766, section 6.1).
+            // Close the connection that has been idle longest (RFC 7766, section 6.1).
             responder.borrow().metrics().count(ShardEvent::TcpEvicted, 1);
             let oldest = shared.connections.borrow_mut().remove_oldest();
             oldest.iter().for_each(|outbox| outbox.close());
