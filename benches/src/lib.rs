@@ -5,14 +5,16 @@
 //! figures can be compared.
 #![forbid(unsafe_code)]
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use domain::base::Name as DomainName;
-use engine::answer::{Answered, Question, Sources, Tables, Verdict, at_a_glance, in_full, look};
-use engine::client::{ListenerId, Transport};
+use engine::answer::exit::Made;
+use engine::answer::{Sources, Tables, Verdict, at_a_glance, in_full, look};
+use engine::client::{Arrival, Family, ListenerId, Transport};
 use engine::config;
 use engine::corefile::Surroundings;
 use engine::limits::TABLES_MAX;
@@ -35,12 +37,15 @@ const BIG_COUNT: u8 = 60;
 const TTL_SECS: u32 = 30;
 const ZONES: [&str; 2] = ["cluster.local", "in-addr.arpa"];
 
+/// The client of every query.
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5353);
+
 /// Everything that a shard answers from.
 pub struct Cluster {
     plan: Plan,
     tables: Tables,
     rotation: usize,
-    question: Question,
+    arrival: Arrival,
     name: Name,
     message: [u8; UDP_LEN_MAX as usize],
 }
@@ -123,10 +128,10 @@ impl Cluster {
             plan: plan(lines),
             tables,
             rotation: 0,
-            question: Question {
+            arrival: Arrival {
                 listener: ListenerId(0),
                 transport: Transport::Udp,
-                is_from_v6: false,
+                family: Family::V4,
                 len: 0,
                 now: Instant::now(),
             },
@@ -149,7 +154,7 @@ impl Cluster {
 
     /// The kernel's part: copies the packet into the buffer.
     pub fn receive(&mut self, packet: &[u8]) {
-        self.question.len = packet.len();
+        self.arrival.len = packet.len();
         self.message[..packet.len()].copy_from_slice(packet);
     }
 
@@ -159,15 +164,15 @@ impl Cluster {
     pub fn answer_received(&mut self) -> usize {
         self.rotation = self.rotation.wrapping_add(1);
         let sources = Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation };
-        let (question, name, message) = (&self.question, &mut self.name, &mut self.message);
-        let answered = look(sources, question.listener, &message[..question.len], name)
-            .and_then(|looked| at_a_glance(sources, question, &looked, name, message));
-        let verdict = answered.map_or_else(
-            |glance| in_full(sources, &mut [], question, glance, name, message),
+        let (arrival, name, message) = (&self.arrival, &mut self.name, &mut self.message);
+        let made = look(sources, arrival.listener, &message[..arrival.len], name)
+            .and_then(|looked| at_a_glance(sources, arrival, &looked, name, message));
+        let verdict = made.map_or_else(
+            |glance| in_full(sources, &mut [], arrival, PEER, glance, name, message),
             Verdict::Reply,
         );
         match verdict {
-            Verdict::Reply(Answered { len, .. }) => len,
+            Verdict::Reply(Made { len, .. }) => len,
             // No query here needs an upstream.
             Verdict::ReplyAndRefresh(..) | Verdict::Ask(_) | Verdict::Drop => 0,
         }

@@ -1,6 +1,10 @@
-//! Who sent a query, and how: transport, address family, listener. The ground floor of the engine: it
-//! imports nothing above it.
+//! A query before anything is known of its name: who sent it, how it arrived, where its bytes are. The
+//! ground floor of the engine: it imports nothing above it.
 
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use wire::name::Name;
 use wire::query::Query;
 use wire::reply::{Envelope, MESSAGE_LEN_MAX, UDP_LEN_MAX};
 
@@ -24,7 +28,7 @@ impl Transport {
     }
 }
 
-/// The client's address family: CoreDNS's label `family` is 1 or 2.
+/// The client's address family: CoreDNS's label `family` is 1 or 2. An IPv4-mapped IPv6 address is IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     V4,
@@ -34,3 +38,35 @@ pub enum Family {
 /// A socket of the shard, by index. An address keeps its id across reloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub usize);
+
+/// What every query is known by before its bytes are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    pub listener: ListenerId,
+    pub transport: Transport,
+    pub family: Family,
+    /// Bytes of the query.
+    pub len: usize,
+    /// When its batch began.
+    pub now: Instant,
+}
+
+/// A query where it lies. The response is written over it.
+pub trait Packet {
+    /// The query, and room for the response behind it: `UDP_LEN_MAX` bytes in all for UDP,
+    /// `MESSAGE_LEN_MAX` for TCP.
+    fn message(&mut self) -> &mut [u8];
+
+    /// The client. Reading it costs more than most responses, so it is asked for where a plugin may need it.
+    fn peer(&self) -> SocketAddr;
+}
+
+/// A query as the plugins of its block see it.
+#[derive(Clone, Copy)]
+pub struct Exchange<'e> {
+    pub arrival: &'e Arrival,
+    pub peer: SocketAddr,
+    pub query: &'e Query,
+    /// The question's name, in lower case.
+    pub name: &'e Name,
+}

@@ -9,6 +9,9 @@ pub const UPDATES_WAITING_MAX: usize = 64;
 /// `kubernetes` blocks alive at once: those of the running Corefile and, while it is being replaced, those of the next.
 pub const TABLES_MAX: usize = 64;
 
+/// Tables of a block that the fast path asks. A block with more asks the rest in full.
+pub const GLANCE_TABLES_MAX: usize = 4;
+
 /// Sockets a shard listens on: bind addresses times ports.
 pub const LISTENERS_MAX: usize = 64;
 

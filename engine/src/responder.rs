@@ -11,26 +11,24 @@ use crossbeam_channel::Sender;
 use wire::compile::Table;
 use wire::name::Name;
 
-use crate::answer::exit::ErrorReport;
-use crate::answer::{
-    Answered, Glance, Looked, Question, Sources, Tables, Verdict, at_a_glance, in_full, look,
-};
-use crate::client::ListenerId;
+use crate::answer::exit::{ErrorReport, Exit, Timing};
+use crate::answer::{Glance, Looked, Sources, Tables, Verdict, at_a_glance, in_full, look};
+use crate::client::{Arrival, ListenerId, Packet};
 use crate::forward::ShardNumber;
 use crate::limits::{LOOK_AHEAD, TABLES_MAX};
-use crate::metrics::{Observation, ShardMetrics};
+use crate::metrics::ShardMetrics;
 use crate::plan::{Plan, TableSlot};
 use crate::plugin::timeouts::Timeouts;
 use crate::resolve::fills::Fills;
 use crate::resolve::waiter::{LateAnswers, ReturnTo, Waiter};
 use crate::resolve::{Departure, Flight, Resolver};
 
-/// What the first look at a packet came to.
+/// The result of the first look at a packet.
 pub(crate) type FirstLook = Result<Looked, Glance<'static>>;
 
 /// What a shard answers from. Its loop and its TCP connections share it, all in one thread.
 pub struct Responder {
-    errors: Sender<ErrorReport>,
+    exit: Exit,
     metrics: Arc<ShardMetrics>,
     known: Known,
     resolver: Resolver,
@@ -60,9 +58,10 @@ impl Responder {
         fills: Fills,
         metrics: Arc<ShardMetrics>,
     ) -> Self {
-        let late_answers = LateAnswers::new(Arc::clone(&metrics), errors.clone());
+        let exit = Exit::new(Arc::clone(&metrics), errors);
+        let late_answers = LateAnswers::new(Arc::clone(&metrics), exit.clone());
         Self {
-            errors,
+            exit,
             resolver: Resolver::new(number, Arc::clone(&metrics), late_answers, fills),
             metrics,
             known: Known {
@@ -75,13 +74,13 @@ impl Responder {
         }
     }
 
-    /// Answers the packet that begins `message`, over itself; for its room see `answer::at_a_glance`.
-    pub fn answer(&mut self, question: &Question, message: &mut [u8]) -> Action {
-        let looked = self.look(0, question.listener, &message[..question.len]);
-        self.answer_looked(0, looked, question, message)
+    /// Answers one query, over itself.
+    pub fn answer(&mut self, arrival: &Arrival, packet: &mut impl Packet) -> Action {
+        let looked = self.look(0, arrival.listener, &packet.message()[..arrival.len]);
+        self.answer_looked(0, looked, arrival, packet)
     }
 
-    /// The first look at a packet, of which `place` keeps the name.
+    /// The first look at a packet. `place` keeps its name.
     #[inline(always)]
     pub(crate) fn look(&mut self, place: usize, listener: ListenerId, packet: &[u8]) -> FirstLook {
         look(self.known.sources(), listener, packet, &mut self.names[place])
@@ -92,21 +91,23 @@ impl Responder {
         &mut self,
         place: usize,
         looked: FirstLook,
-        question: &Question,
-        message: &mut [u8],
+        arrival: &Arrival,
+        packet: &mut impl Packet,
     ) -> Action {
         self.known.rotation = self.known.rotation.wrapping_add(1);
         let sources = self.known.sources();
         let name = &mut self.names[place];
-        match looked.and_then(|looked| at_a_glance(sources, question, &looked, name, message)) {
-            Ok(answered) => {
-                self.count(question, &answered, place);
-                Action::Reply(answered.len)
+        let message = packet.message();
+        match looked.and_then(|looked| at_a_glance(sources, arrival, &looked, name, message)) {
+            Ok(made) => {
+                let len = self.exit.leave(&made, arrival, name, message, Timing::WithBatch, None);
+                Action::Reply(len)
             }
             Err(glance) => {
+                let (peer, message) = (packet.peer(), packet.message());
                 let caches = self.resolver.caches();
-                let verdict = in_full(sources, caches, question, glance, name, message);
-                self.follow(verdict, question, place, message)
+                let verdict = in_full(sources, caches, arrival, peer, glance, name, message);
+                self.follow(verdict, arrival, place, message)
             }
         }
     }
@@ -116,25 +117,25 @@ impl Responder {
     fn follow(
         &self,
         verdict: Verdict<'_>,
-        question: &Question,
+        arrival: &Arrival,
         place: usize,
-        message: &[u8],
+        message: &mut [u8],
     ) -> Action {
-        let name = &self.names[place];
+        let (plan, name) = (&self.known.plan, &self.names[place]);
         match verdict {
-            Verdict::Reply(answered) => {
-                self.count(question, &answered, place);
-                Action::Reply(answered.len)
+            Verdict::Reply(made) => {
+                let len = self.exit.leave(&made, arrival, name, message, Timing::WithBatch, None);
+                Action::Reply(len)
             }
-            Verdict::ReplyAndRefresh(answered, ask) => {
-                self.count(question, &answered, place);
-                let departure = self.resolver.departure(&ask, name, None);
-                Action::ReplyAndRefresh(answered.len, Box::new(departure))
+            Verdict::ReplyAndRefresh(made, ask) => {
+                let departure = self.resolver.departure(plan, &ask, name, None);
+                let len = self.exit.leave(&made, arrival, name, message, Timing::WithBatch, None);
+                Action::ReplyAndRefresh(len, Box::new(departure))
             }
             Verdict::Ask(ask) => {
-                let packet = &message[..question.len];
-                let waiter = Waiter::new(&ask, question, packet, self.known.rotation);
-                Action::Ask(Box::new(self.resolver.departure(&ask, name, Some(waiter))))
+                let packet = &message[..arrival.len];
+                let waiter = Waiter::new(plan, &ask, arrival, packet, self.known.rotation);
+                Action::Ask(Box::new(self.resolver.departure(plan, &ask, name, Some(waiter))))
             }
             Verdict::Drop => {
                 self.metrics.ignored();
@@ -186,31 +187,6 @@ impl Responder {
     #[inline(always)]
     pub(crate) fn entry_line(&self, looked: &Looked) -> &[u8] {
         looked.entry_line(self.known.sources())
-    }
-
-    #[inline]
-    fn count(&self, question: &Question, answered: &Answered, place: usize) {
-        self.metrics.observe(&Observation {
-            block: answered.counted_as,
-            transport: question.transport,
-            family: question.family(),
-            qtype: answered.qtype,
-            dnssec_ok: answered.dnssec_ok,
-            rcode: answered.rcode,
-            plugin: answered.by,
-            query_len: question.len,
-            reply_len: answered.len,
-        });
-        if let Some(logged_as) = answered.logged_as {
-            let report = ErrorReport {
-                logged_as,
-                rcode: answered.rcode,
-                name: self.names[place].clone(),
-                qtype: answered.qtype,
-                message: None,
-            };
-            report.send(&self.errors, &self.metrics);
-        }
     }
 
     /// How patient the connections of a listener are.

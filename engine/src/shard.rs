@@ -14,6 +14,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,8 +23,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use wire::compile::Table;
 use wire::header::HEADER_LEN;
 
-use crate::answer::Question;
-use crate::client::{ListenerId, Transport};
+use crate::client::{Arrival, ListenerId, Packet, Transport};
 use crate::io::prefetch::prefetch;
 use crate::io::socket::ListenerSockets;
 use crate::io::wake::watch;
@@ -134,14 +134,15 @@ fn answer_batch<I: DatagramIo>(this: &Rc<RefCell<Responder>>, io: &mut I, began:
     while look_ahead(responder, io, &mut places) {
         for (place, taken) in places.iter_mut().enumerate() {
             let Some((datagram, looked)) = taken.take() else { break };
-            let question = Question {
+            let arrival = Arrival {
                 listener: datagram.listener,
                 transport: Transport::Udp,
-                is_from_v6: datagram.is_from_v6,
+                family: datagram.family(),
                 len: trusted_len(&datagram),
                 now: began,
             };
-            match responder.answer_looked(place, looked, &question, io.message(&datagram)) {
+            let mut packet = UdpPacket { io, datagram: &datagram };
+            match responder.answer_looked(place, looked, &arrival, &mut packet) {
                 Action::Reply(len) => io.send(datagram, len),
                 Action::ReplyAndRefresh(len, departure) => {
                     io.send(datagram, len);
@@ -157,6 +158,23 @@ fn answer_batch<I: DatagramIo>(this: &Rc<RefCell<Responder>>, io: &mut I, began:
         }
     }
     responder.finish_batch(began);
+}
+
+/// A datagram where the backend keeps it.
+struct UdpPacket<'p, I> {
+    io: &'p mut I,
+    datagram: &'p Datagram,
+}
+
+impl<I: DatagramIo> Packet for UdpPacket<'_, I> {
+    #[inline(always)]
+    fn message(&mut self) -> &mut [u8] {
+        self.io.message(self.datagram)
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.io.return_address(self.datagram).peer()
+    }
 }
 
 /// Of a datagram whose end is lost nothing can be trusted but the header.

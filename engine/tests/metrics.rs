@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use engine::answer::AnsweredBy;
 use engine::client::{Family, Transport};
 use engine::limits::LABEL_SETS_MAX;
+use engine::metrics::answerer::Answerer;
 use engine::metrics::{
     Build, EnabledPlugin, Format, LabelSet, Metrics, ObjectFaults, Observation, ServiceKind,
     ShardEvent, ShardFacts, ShardMetrics, TableFacts, UpstreamEvent,
@@ -387,7 +387,7 @@ fn observation(block: Option<usize>) -> Observation {
         qtype: 1,
         dnssec_ok: false,
         rcode: Rcode::NoError,
-        plugin: AnsweredBy::Kubernetes,
+        plugin: Answerer::plugin("kubernetes"),
         query_len: 47,
         reply_len: 92,
     }

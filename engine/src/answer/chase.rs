@@ -9,8 +9,10 @@ use wire::reply::End;
 use wire::response::Response;
 use wire::table::{Answer, Found, Table};
 
-use crate::answer::Sources;
+use super::Sources;
+use super::own::passes_on;
 use crate::client::ListenerId;
+use crate::plan::OwnTable;
 
 /// In whose view names are looked up, and for what.
 #[derive(Clone, Copy)]
@@ -29,22 +31,41 @@ pub enum Lead<'s> {
 }
 
 impl<'s> View<'s> {
-    /// What the table has that speaks for a name; `None` where none does, and where the name falls through to those who may know
-    /// it.
+    /// What the block's tables have on a name; `None` if they pass it on to upstreams that may know it.
     #[must_use]
     pub fn own(self, name: &Name) -> Option<(&'s Table, Found<'s>)> {
+        self.find(name, |_| true)
+    }
+
+    /// The same, but for tables that are an authority: an upstream's CNAMEs end at their names, and not at
+    /// those of a list of hosts.
+    fn authority(self, name: &Name) -> Option<(&'s Table, Found<'s>)> {
+        self.find(name, |own| own.is_authority)
+    }
+
+    fn find(
+        self,
+        name: &Name,
+        is_asked: impl Fn(&OwnTable) -> bool,
+    ) -> Option<(&'s Table, Found<'s>)> {
         let block = self.sources.plan.block_for(self.listener, name)?;
-        let kubernetes = block.own.first()?;
-        let table = self.sources.table_of(block)?;
-        match table.look_up(name, self.qtype) {
-            Found::Outside => None,
-            Found::NxDomain(_) | Found::Unsynced(_) | Found::Unlisted
-                if kubernetes.fallthrough.find(name).is_some() && block.knows_others(name) =>
-            {
-                None
+        for own in block.own.iter().filter(|own| is_asked(own)) {
+            let table = self.sources.table(own.table)?;
+            let found = table.look_up(name, self.qtype);
+            let is_last_word = match found {
+                Found::Outside => false,
+                // Where nobody else knows the name, this table's word is the last one.
+                Found::NxDomain(_) | Found::Unsynced(_) => {
+                    !passes_on(own, &found, name, self.qtype) || !block.has_upstreams_for(name)
+                }
+                Found::Unlisted | Found::NoData(_) => !passes_on(own, &found, name, self.qtype),
+                Found::Answer(_) | Found::Alias(_) | Found::Pod(_) | Found::Soa(_) => true,
+            };
+            if is_last_word {
+                return Some((table, found));
             }
-            found => Some((table, found)),
         }
+        None
     }
 
     #[must_use]
@@ -61,17 +82,23 @@ impl<'s> View<'s> {
         }
     }
 
+    /// Whether a name is of a table that is the authority for it.
+    #[must_use]
+    pub fn is_ours(self, name: &Name) -> bool {
+        self.authority(name).is_some()
+    }
+
     /// Whether what is kept of the answer to a question for this name says what it may say here. Where it was kept, other names
     /// may have been ours: at another listener, before a reload, before a Service came or went.
     #[must_use]
     pub fn may_be_given(self, response: &Response, question: &[u8]) -> bool {
-        response.ends_with_ours(question, |name| self.own(name).is_some())
+        response.ends_with_ours(question, |name| self.authority(name).is_some())
     }
 
     /// What is behind an upstream's CNAMEs that lead to a name of ours; `None` if it is ours no more.
     #[must_use]
     pub fn end_of(self, response: &Response) -> Option<End<'s>> {
-        match self.own(&response.leads_to()?)? {
+        match self.authority(&response.leads_to()?)? {
             (_, Found::Alias(cnames)) => Some(match self.behind(cnames) {
                 Lead::Here(end) => end,
                 Lead::Away(_) => End { cnames: Some(cnames), found: None },

@@ -1,12 +1,50 @@
-//! The way out: what is counted and logged of each response.
+//! The one way out: a response made on the fast path, in full, or by a flight that landed is finished,
+//! counted and logged here, and then it leaves.
+//!
+//! Invariant: every response passes `Exit::leave` exactly once.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use wire::header::Rcode;
 use wire::name::Name;
+use wire::query::Edns;
 
-use crate::metrics::ShardMetrics;
+use crate::client::Arrival;
+use crate::metrics::answerer::Answerer;
+use crate::metrics::{Observation, ShardMetrics};
+use crate::plugin::finish::Finish;
 
-/// One failed answer, for the log of a block with `errors`.
+/// A response that has been made, and what its block wants done with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Made<'p> {
+    /// Bytes of the response.
+    pub len: usize,
+    pub rcode: Rcode,
+    /// 0 where no question could be read.
+    pub qtype: u16,
+    /// The query's.
+    pub edns: Option<Edns>,
+    pub by: Answerer,
+    /// The label set it is counted in; `None` without `prometheus`, and where no block took the query.
+    pub counted_as: Option<usize>,
+    /// The block whose `errors` logs it, by index in the Corefile; `None` if it is no error.
+    pub logged_as: Option<usize>,
+    /// The block's.
+    pub finishes: &'p [Finish],
+}
+
+/// When a response's duration is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// At the end of its batch: all its responses took as long as the batch.
+    WithBatch,
+    /// It took this long.
+    Took(Duration),
+}
+
+/// A response that failed, for the log of a block with `errors`.
 #[derive(Clone)]
 pub struct ErrorReport {
     /// Index of the block in the Corefile.
@@ -18,11 +56,68 @@ pub struct ErrorReport {
     pub message: Option<String>,
 }
 
-impl ErrorReport {
-    /// A full queue loses the line, not the answer.
-    pub fn send(self, log: &Sender<Self>, metrics: &ShardMetrics) {
-        if log.try_send(self).is_err() {
-            metrics.error_line_lost();
+/// Where a shard's responses leave.
+#[derive(Clone)]
+pub struct Exit {
+    metrics: Arc<ShardMetrics>,
+    errors: Sender<ErrorReport>,
+}
+
+impl Exit {
+    #[must_use]
+    pub fn new(metrics: Arc<ShardMetrics>, errors: Sender<ErrorReport>) -> Self {
+        Self { metrics, errors }
+    }
+
+    /// Runs the block's finishes over the response in `message`, counts it and logs it. Returns the bytes to
+    /// send. `problem`: why it is an error, where an upstream is to blame.
+    #[inline]
+    pub fn leave(
+        &self,
+        made: &Made<'_>,
+        arrival: &Arrival,
+        name: &Name,
+        message: &mut [u8],
+        timing: Timing,
+        problem: Option<&dyn ToString>,
+    ) -> usize {
+        let mut len = made.len;
+        for finish in made.finishes {
+            len = finish.run(made.edns, arrival, message, len);
+        }
+        let observation = Observation {
+            block: made.counted_as,
+            transport: arrival.transport,
+            family: arrival.family,
+            qtype: made.qtype,
+            dnssec_ok: made.edns.is_some_and(|edns| edns.dnssec_ok),
+            rcode: made.rcode,
+            plugin: made.by,
+            query_len: arrival.len,
+            reply_len: len,
+        };
+        match timing {
+            Timing::WithBatch => self.metrics.observe(&observation),
+            Timing::Took(duration) => self.metrics.observe_one(&observation, duration),
+        }
+        if let Some(logged_as) = made.logged_as {
+            self.log(logged_as, made, name, problem);
+        }
+        len
+    }
+
+    #[cold]
+    fn log(&self, logged_as: usize, made: &Made<'_>, name: &Name, problem: Option<&dyn ToString>) {
+        let report = ErrorReport {
+            logged_as,
+            rcode: made.rcode,
+            name: name.clone(),
+            qtype: made.qtype,
+            message: problem.map(ToString::to_string),
+        };
+        // A full queue loses the line, not the response.
+        if self.errors.try_send(report).is_err() {
+            self.metrics.error_line_lost();
         }
     }
 }

@@ -1,43 +1,50 @@
-//! A packet to its answer: pure, no socket, no clock.
+//! A query to its response: pure, no socket, no clock.
 //!
-//! The order is CoreDNS's: is it a query, whose zone is it, which plugin of that block knows; save that the table is asked
-//! before the cache, so that nothing of the cluster is ever out of date. Invariant: nothing here allocates, waits or panics,
-//! whatever the packet holds.
+//! A query passes three stages: the gates of its block, the block's own tables, the cache and the upstreams
+//! behind it. The order is CoreDNS's, but tables are asked before the cache, so that nothing of the cluster
+//! is ever out of date. `at_a_glance` is the short way that most queries take; `in_full` is the rest.
+//! Invariant: nothing here allocates, waits or panics, whatever the packet holds.
 
 pub mod chase;
 pub mod exit;
+mod own;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wire::hash::NameHash;
-use wire::header::{Rcode, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA};
+use wire::header::{Rcode, TYPE_ANY, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA};
 use wire::name::Name;
 use wire::query::{self, Edns, Query, Reading, Reject};
-use wire::reply::{self, End, Envelope, Stamped};
+use wire::reply::{self, Envelope, Stamped};
 use wire::response::{self, Alias};
-use wire::table::{Answer, Found, Stored, Table};
+use wire::table::{Answer, Stored, Table};
 
 use crate::cache::{Cache, CacheKey, LookUp};
-use crate::client::{Family, ListenerId, Transport};
+use crate::client::{Arrival, Exchange, ListenerId};
 use crate::forward::TYPE_HINFO;
 use crate::limits::TABLES_MAX;
-use crate::plan::{Block, Plan};
-use chase::{Lead, View};
+use crate::metrics::answerer::Answerer;
+use crate::plan::{Block, Plan, TableSlot};
+use crate::plugin::gate::Passage;
+use chase::View;
+use exit::Made;
+use own::{OwnAnswer, ask_tables};
 
 /// The tables of one shard, by slot.
 pub type Tables = [Option<Arc<Table>>; TABLES_MAX];
 
-/// What becomes of a packet.
+/// What becomes of a query.
 #[derive(Clone, Copy, Debug)]
 pub enum Verdict<'s> {
-    /// Send this much of the output buffer.
-    Reply(Answered),
-    /// The same; and ask upstreams, for the cache alone.
-    ReplyAndRefresh(Answered, Ask<'s>),
+    /// The response is written.
+    Reply(Made<'s>),
+    /// The response is written, and upstreams are asked to refresh the cache.
+    ReplyAndRefresh(Made<'s>, Ask<'s>),
     /// Upstreams must be asked first.
     Ask(Ask<'s>),
-    /// Say nothing.
+    /// No response.
     Drop,
 }
 
@@ -45,15 +52,15 @@ pub enum Verdict<'s> {
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'s> {
     pub query: Query,
-    /// In whose view answers are completed.
+    /// In whose view responses are completed.
     pub listener: ListenerId,
-    /// Which block's client it is.
-    pub block: &'s Block,
-    /// Which block's upstreams know: another one's if CNAMEs lead there.
-    pub asks: &'s Block,
+    /// The client's block, by index.
+    pub block: usize,
+    /// The block whose upstreams are asked, by index: another one if CNAMEs lead there.
+    pub asks: usize,
     /// CNAMEs of the table: their target is asked for instead of the question's name.
     pub alias: Option<Answer<'s>>,
-    /// When the client is given an expired answer instead (`serve_stale verify`).
+    /// When the client is given an expired response instead (`serve_stale verify`).
     pub stale_after: Option<Duration>,
 }
 
@@ -65,65 +72,16 @@ impl Ask<'_> {
     }
 }
 
-/// An answer, and what the counters and the error log want to know of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answered {
-    /// Bytes of the answer.
-    pub len: usize,
-    pub rcode: Rcode,
-    /// Where it is counted, if its block counts; `None` also where no block took it.
-    pub counted_as: Option<usize>,
-    /// 0 where no question could be read.
-    pub qtype: u16,
-    pub dnssec_ok: bool,
-    pub by: AnsweredBy,
-    /// By which block's `errors` it is logged; `None` if it is no error.
-    pub logged_as: Option<usize>,
-}
-
-/// Which part of the server answered: the `plugin` label of CoreDNS's response counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnsweredBy {
-    /// Refused before any plugin saw it.
-    NoPlugin,
-    /// The end of the plugin chain, which nothing answers: SERVFAIL.
-    EndOfChain,
-    Kubernetes,
-    Cache,
-    Forward,
-}
-
-/// A packet, which begins the message that its answer is written over, and how it came.
-#[derive(Clone, Copy)]
-pub struct Question {
-    pub listener: ListenerId,
-    pub transport: Transport,
-    pub is_from_v6: bool,
-    /// Bytes of the packet.
-    pub len: usize,
-    /// When its batch began.
-    pub now: Instant,
-}
-
-impl Question {
-    /// The client's address family.
-    #[inline]
-    #[must_use]
-    pub fn family(&self) -> Family {
-        if self.is_from_v6 { Family::V6 } else { Family::V4 }
-    }
-}
-
-/// What a packet is answered from, caches left out.
+/// What queries are answered from, caches left out.
 #[derive(Clone, Copy)]
 pub struct Sources<'s> {
     pub plan: &'s Plan,
     pub tables: &'s Tables,
-    /// Grows with every answer: where the next rotation of addresses begins.
+    /// Grows with every response: where the next rotation of addresses begins.
     pub rotation: usize,
 }
 
-/// A question for a table, looked at once: what stays to be done is to read the table.
+/// A query for a table, looked at once: what is left is to read the table.
 #[derive(Clone, Copy)]
 pub struct Looked {
     query: Query,
@@ -132,25 +90,26 @@ pub struct Looked {
     hash: NameHash,
 }
 
-/// What is known of a packet that is not answered yet.
+/// What is known of a query that is not answered yet.
 #[derive(Clone, Copy)]
 pub enum Glance<'s> {
     /// Nothing.
     Unread,
     /// Its name is the one that `query::presume` has read.
     Presumed,
-    /// So it is, and this is what the table holds under it.
-    Asked(Option<Stored<'s>>),
+    /// So it is; the block's first `passed` tables lack it and pass it on, and this is what the next one
+    /// stores under it.
+    Asked { passed: usize, stored: Option<Stored<'s>> },
 }
 
 impl<'s> Sources<'s> {
-    /// The table of a block's `kubernetes`, once there is one.
+    /// The table in a slot, once there is one.
     #[inline]
-    pub(crate) fn table_of(&self, block: &Block) -> Option<&'s Table> {
-        self.tables.get(block.own.first()?.table.0)?.as_deref()
+    pub(crate) fn table(&self, slot: TableSlot) -> Option<&'s Table> {
+        self.tables.get(slot.0)?.as_deref()
     }
 
-    /// How far a block rotates the addresses of this answer.
+    /// How far a block rotates the addresses of this response.
     #[inline]
     fn rotation_of(&self, block: &Block) -> usize {
         if block.rotates { self.rotation } else { 0 }
@@ -159,23 +118,28 @@ impl<'s> Sources<'s> {
 
 impl Looked {
     #[inline(always)]
-    fn table<'s>(&self, sources: Sources<'s>) -> Option<(&'s Block, &'s Table)> {
-        let block = sources.plan.blocks.get(self.block)?;
-        Some((block, sources.table_of(block)?))
+    fn block<'s>(&self, sources: Sources<'s>) -> Option<&'s Block> {
+        sources.plan.blocks.get(self.block)
+    }
+
+    /// The last of the fast path's tables, which is the largest: a list of hosts before it stays in the cache.
+    #[inline(always)]
+    fn largest_table<'s>(&self, sources: Sources<'s>) -> Option<&'s Table> {
+        sources.table(self.block(sources)?.glance.last()?)
     }
 
     /// What the table will read first: see `Table::slot_line`.
     #[inline]
     #[must_use]
     pub fn slot_line<'s>(&self, sources: Sources<'s>) -> &'s [u8] {
-        self.table(sources).map_or(&[], |(_, table)| table.slot_line(self.hash))
+        self.largest_table(sources).map_or(&[], |table| table.slot_line(self.hash))
     }
 
     /// What it will read then: see `Table::entry_line`.
     #[inline]
     #[must_use]
     pub fn entry_line<'s>(&self, sources: Sources<'s>) -> &'s [u8] {
-        self.table(sources).map_or(&[], |(_, table)| table.entry_line(self.hash))
+        self.largest_table(sources).map_or(&[], |table| table.entry_line(self.hash))
     }
 }
 
@@ -191,39 +155,57 @@ pub fn look(
     name: &mut Name,
 ) -> Result<Looked, Glance<'static>> {
     let query = query::presume(packet, name).ok_or(Glance::Unread)?;
-    if matches!(query.qtype, TYPE_DS | TYPE_SOA | TYPE_AXFR | TYPE_IXFR) {
+    if matches!(query.qtype, TYPE_DS | TYPE_SOA | TYPE_IXFR..=TYPE_ANY) {
         return Err(Glance::Presumed);
     }
     let block = sources.plan.block_index_for(listener, name).ok_or(Glance::Presumed)?;
     let looked = Looked { query, block, hash: NameHash::default() };
-    let (_, table) = looked.table(sources).ok_or(Glance::Presumed)?;
+    let table = looked.largest_table(sources).ok_or(Glance::Presumed)?;
     Ok(Looked { hash: table.hash(name), ..looked })
 }
 
-/// Answers what most packets ask for: records of the table, or that there are none of this type, by a name spelt as it is
-/// stored. Neither is looked at twice.
+/// Answers what most queries ask for: records of a table, or that there are none of this type, by a name spelt
+/// as it is stored. Nothing is looked at twice.
 ///
-/// `message` holds `UDP_LEN_MAX` bytes for UDP and `MESSAGE_LEN_MAX` for TCP.
+/// `message` holds the packet and has room as `Packet::message` says.
 ///
 /// # Errors
-/// What is known of another question, whose message is as it was.
+/// What is known of another query, whose message is as it was.
 #[inline(always)] // As `look`.
 pub fn at_a_glance<'s>(
     sources: Sources<'s>,
-    question: &Question,
+    arrival: &Arrival,
     looked: &Looked,
     name: &Name,
     message: &mut [u8],
-) -> Result<Answered, Glance<'s>> {
+) -> Result<Made<'s>, Glance<'s>> {
     let query = &looked.query;
-    let (block, table) = looked.table(sources).ok_or(Glance::Presumed)?;
-    let stored = table.stored(looked.hash, name);
-    let asked = Glance::Asked(stored);
+    let block = looked.block(sources).ok_or(Glance::Presumed)?;
+    let first = block.glance.first().ok_or(Glance::Presumed)?;
+    let mut table = sources.table(first).ok_or(Glance::Presumed)?;
+    let mut stored = table.stored(looked.hash, name);
+    let mut passed = 0;
+    if stored.is_none() {
+        // Not for the stock Corefile, whose only table has no other behind it.
+        for slot in block.glance.behind_first() {
+            let Some(next) = sources.table(*slot).filter(|_| table.passes_unstored()) else {
+                break;
+            };
+            debug_assert!(next.hashes_like(table), "one seed per process");
+            table = next;
+            stored = table.stored(looked.hash, name);
+            passed += 1;
+            if stored.is_some() {
+                break;
+            }
+        }
+    }
+    let asked = Glance::Asked { passed, stored };
     let known = stored.ok_or(asked)?;
     let stamped = match known.answer(query.qtype) {
         Some(records) => {
             let rotation = sources.rotation_of(block);
-            let len_max = || question.transport.envelope(query, rotation).len_max;
+            let len_max = || arrival.transport.envelope(query, rotation).len_max;
             reply::stamp_whole(query, &records, rotation, len_max, message).ok_or(asked)?
         }
         None => {
@@ -231,26 +213,28 @@ pub fn at_a_glance<'s>(
             reply::stamp_no_data(query, table, apex, message)
         }
     };
-    Ok(by_table(block, stamped, query))
+    let by = block.own.get(passed).map_or(Answerer::SERVER, |own| own.answerer);
+    // Where a finish could matter, the block has no tables on the fast path.
+    Ok(Made { finishes: &[], ..Made::new(block, stamped, query, by) })
 }
 
-/// Answers everything else. Arguments as for `at_a_glance`, `glance` from there; `caches`: by `CacheSlot`.
+/// Answers every other query. Arguments as for `at_a_glance`, `glance` from there; `caches`: by `CacheSlot`.
 pub fn in_full<'s>(
     sources: Sources<'s>,
     caches: &mut [Cache],
-    question: &Question,
+    arrival: &Arrival,
+    peer: SocketAddr,
     mut glance: Glance<'s>,
     name: &mut Name,
     message: &mut [u8],
 ) -> Verdict<'s> {
-    let Question { listener, transport, .. } = *question;
-    let packet = message.get(..question.len).unwrap_or_default();
+    let packet = message.get(..arrival.len).unwrap_or_default();
     let reading = match glance {
-        Glance::Asked(Some(_)) => query::read_again(packet, name),
-        Glance::Asked(None) | Glance::Presumed if name.is_whole() => {
+        Glance::Asked { stored: Some(_), .. } => query::read_again(packet, name),
+        Glance::Asked { stored: None, .. } | Glance::Presumed if name.is_whole() => {
             query::read_again(packet, name)
         }
-        _ => {
+        Glance::Asked { stored: None, .. } | Glance::Presumed | Glance::Unread => {
             glance = Glance::Unread;
             query::read(packet, name)
         }
@@ -258,105 +242,84 @@ pub fn in_full<'s>(
     let query = match reading {
         Reading::Query(query) => query,
         Reading::Ignore => return Verdict::Drop,
-        Reading::Reject(reject) => {
-            return Verdict::Reply(unclaimed(reply::stamp_reject(&reject, message), 0, None));
-        }
+        Reading::Reject(reject) => return Verdict::Reply(refuse(&reject, 0, message)),
     };
     let plan = sources.plan;
-    let block = if query.qtype == TYPE_DS {
-        plan.block_above(listener, name)
+    let index = if query.qtype == TYPE_DS {
+        plan.block_index_above(arrival.listener, name)
     } else {
-        plan.block_for(listener, name)
+        plan.block_index_for(arrival.listener, name)
     };
-    let Some(block) = block.filter(|block| block.has_plugins) else {
+    let known = index.and_then(|index| Some((index, plan.blocks.get(index)?)));
+    let Some((index, block)) = known.filter(|(_, block)| block.has_plugins) else {
         let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
-        return Verdict::Reply(Answered { counted_as: plan.dropped_as(listener), ..refused });
+        let counted_as = plan.dropped_as(arrival.listener);
+        return Verdict::Reply(Made { counted_as, ..refused });
     };
-    let envelope = transport.envelope(&query, sources.rotation_of(block));
-    // A zone is given away by the `transfer` plugin alone, which is not here.
+    // A zone is given away by the plugin `transfer` alone, which this server does not have.
     if matches!(query.qtype, TYPE_AXFR | TYPE_IXFR) {
-        let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
-        return Verdict::Reply(Answered { counted_as: block.counted_as, ..refused });
+        return Verdict::Reply(refuse_in(block, &query, message));
     }
-    let mut alias = None;
-    if let Some(kubernetes) = block.own.first() {
-        let Some(table) = sources.table_of(block) else {
-            let reject = query.reject(Rcode::ServFail);
-            return Verdict::Reply(end_of_chain(block, &reject, query.qtype, message));
-        };
-        let stored = match glance {
-            Glance::Asked(stored) => stored,
-            Glance::Unread | Glance::Presumed => table.stored(table.hash(name), name),
-        };
-        let found = table.look_up_from(stored, name, query.qtype);
-        let is_for_others = match found {
-            Found::Outside => true,
-            Found::NxDomain(_) | Found::Unsynced(_) | Found::Unlisted => {
-                kubernetes.fallthrough.find(name).is_some()
-            }
-            Found::Alias(cnames) => {
-                match whom_to_ask(View { sources, listener, qtype: query.qtype }, cnames) {
-                    Ok(asks) => alias = Some((cnames, asks)),
-                    Err(end) => {
-                        let stamped = reply::stamp_end(&query, &end, envelope, message);
-                        return Verdict::Reply(by_table(block, stamped, &query));
-                    }
-                }
-                true
-            }
-            Found::Answer(_) | Found::Pod(_) | Found::Soa(_) | Found::NoData(_) => false,
-        };
-        if !is_for_others {
-            let stamped = reply::stamp(&query, table, &found, envelope, message);
-            return Verdict::Reply(by_table(block, stamped, &query));
-        }
-    }
-    let (alias, asks) = alias.map_or((None, block), |(cnames, asks)| (Some(cnames), asks));
-    let ask = Ask { query, listener, block, asks, alias, stale_after: None };
-    from_outside(sources, caches, ask, name, question.now, envelope, message)
+    let exchange = Exchange { arrival, peer, query: &query, name };
+    stages(sources, caches, index, block, &exchange, glance, message)
 }
 
-/// The block whose upstreams know where CNAMEs of a table lead, in this server's own view.
-///
-/// # Errors
-/// What there is to say where that is known here, or to nobody.
-fn whom_to_ask<'s>(view: View<'s>, cnames: Answer<'s>) -> Result<&'s Block, End<'s>> {
-    match view.behind(cnames) {
-        Lead::Here(end) => Err(end),
-        Lead::Away(target) => {
-            let block = view.sources.plan.block_for(view.listener, &target);
-            let block = block.filter(|block| block.knows_others(&target));
-            block.ok_or(End { cnames: Some(cnames), found: None })
+/// The stages of a block: its gates, its tables, then the cache and the upstreams.
+fn stages<'s>(
+    sources: Sources<'s>,
+    caches: &mut [Cache],
+    index: usize,
+    block: &'s Block,
+    exchange: &Exchange<'_>,
+    glance: Glance<'s>,
+    message: &mut [u8],
+) -> Verdict<'s> {
+    let Exchange { arrival, query, name, .. } = *exchange;
+    for gate in &block.gates {
+        match gate.pass(exchange, message) {
+            Passage::Pass => {}
+            Passage::Answer(stamped, by) => {
+                return Verdict::Reply(Made::new(block, stamped, query, by));
+            }
         }
     }
+    let envelope = arrival.transport.envelope(query, sources.rotation_of(block));
+    let (alias, asks) = match ask_tables(sources, block, exchange, glance, envelope, message) {
+        OwnAnswer::Made(made) => return Verdict::Reply(made),
+        OwnAnswer::PassedOn => (None, index),
+        OwnAnswer::Alias(cnames, asks) => (Some(cnames), asks),
+    };
+    let listener = arrival.listener;
+    let ask = Ask { query: *query, listener, block: index, asks, alias, stale_after: None };
+    ask_cache(sources, caches, ask, name, arrival, envelope, message)
 }
 
 /// What upstreams know: from the cache, or by asking them. `name` is the question's.
-fn from_outside<'s>(
+fn ask_cache<'s>(
     sources: Sources<'s>,
     caches: &mut [Cache],
     ask: Ask<'s>,
     name: &Name,
-    now: Instant,
+    arrival: &Arrival,
     envelope: Envelope,
     message: &mut [u8],
 ) -> Verdict<'s> {
-    let Ask { query, block, asks, alias, .. } = ask;
+    let Ask { query, alias, .. } = ask;
+    let (block, asks) = (&sources.plan.blocks[ask.block], &sources.plan.blocks[ask.asks]);
     let target = ask.target();
     let asked = target.as_ref().unwrap_or(name);
-    if !asks.knows_others(asked) {
+    if !asks.has_upstreams_for(asked) {
         let reject = query.reject(Rcode::ServFail);
         return Verdict::Reply(end_of_chain(block, &reject, query.qtype, message));
     }
     if query.qtype == TYPE_HINFO && sources.plan.is_own_probe(asks, asked) {
-        let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
-        return Verdict::Reply(Answered { counted_as: block.counted_as, ..refused });
+        return Verdict::Reply(refuse_in(block, &query, message));
     }
     let cache = asks.cache.and_then(|slot| caches.get_mut(slot.0));
     let Some(cache) = cache.filter(|cache| cache.covers(asked)) else {
         return Verdict::Ask(ask);
     };
-    match cache.look_up(&cache_key(&query, asked), now) {
+    match cache.look_up(&cache_key(&query, asked), arrival.now) {
         LookUp::Miss => Verdict::Ask(ask),
         LookUp::Verify { timeout } => Verdict::Ask(Ask { stale_after: timeout, ..ask }),
         LookUp::Hit { answer: kept, refresh } => {
@@ -375,17 +338,13 @@ fn from_outside<'s>(
                 envelope,
                 message,
             );
-            let answered = Answered {
-                counted_as: block.counted_as,
-                by: AnsweredBy::Cache,
-                ..unclaimed(stamped, query.qtype, query.edns)
-            };
-            if refresh { Verdict::ReplyAndRefresh(answered, ask) } else { Verdict::Reply(answered) }
+            let made = Made::new(block, stamped, &query, const { Answerer::plugin("cache") });
+            if refresh { Verdict::ReplyAndRefresh(made, ask) } else { Verdict::Reply(made) }
         }
     }
 }
 
-/// Under which key the answer for this client is kept.
+/// The key under which the response for this client is cached.
 fn cache_key<'n>(query: &Query, asked: &'n Name) -> CacheKey<'n> {
     CacheKey {
         name: asked.bytes(),
@@ -396,39 +355,49 @@ fn cache_key<'n>(query: &Query, asked: &'n Name) -> CacheKey<'n> {
     }
 }
 
+impl<'s> Made<'s> {
+    /// A response of a block.
+    #[inline]
+    pub(crate) fn new(block: &'s Block, stamped: Stamped, query: &Query, by: Answerer) -> Self {
+        Self {
+            by,
+            counted_as: block.counted_as,
+            finishes: &block.finishes,
+            ..unclaimed(stamped, query.qtype, query.edns)
+        }
+    }
+}
+
 /// No plugin of the block answers: SERVFAIL, as at the end of CoreDNS's chain.
-fn end_of_chain(block: &Block, reject: &Reject, qtype: u16, message: &mut [u8]) -> Answered {
-    Answered {
+fn end_of_chain<'s>(block: &'s Block, reject: &Reject, qtype: u16, message: &mut [u8]) -> Made<'s> {
+    Made {
         counted_as: block.counted_as,
-        by: AnsweredBy::EndOfChain,
         logged_as: block.logged_as,
+        finishes: &block.finishes,
         ..refuse(reject, qtype, message)
     }
 }
 
-fn refuse(reject: &Reject, qtype: u16, message: &mut [u8]) -> Answered {
+/// REFUSED by a block.
+fn refuse_in<'s>(block: &'s Block, query: &Query, message: &mut [u8]) -> Made<'s> {
+    let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
+    Made { counted_as: block.counted_as, finishes: &block.finishes, ..refused }
+}
+
+fn refuse(reject: &Reject, qtype: u16, message: &mut [u8]) -> Made<'static> {
     unclaimed(reply::stamp_reject(reject, message), qtype, reject.edns)
 }
 
-/// An answer that a block's `kubernetes` knew.
 #[inline]
-fn by_table(block: &Block, stamped: Stamped, query: &Query) -> Answered {
-    Answered {
-        counted_as: block.counted_as,
-        by: AnsweredBy::Kubernetes,
-        ..unclaimed(stamped, query.qtype, query.edns)
-    }
-}
-
-#[inline]
-fn unclaimed(stamped: Stamped, qtype: u16, edns: Option<Edns>) -> Answered {
-    Answered {
+fn unclaimed(stamped: Stamped, qtype: u16, edns: Option<Edns>) -> Made<'static> {
+    Made {
         len: stamped.len,
         rcode: stamped.rcode,
-        counted_as: None,
         qtype,
-        dnssec_ok: edns.is_some_and(|edns| edns.dnssec_ok),
-        by: AnsweredBy::NoPlugin,
+        edns,
+        by: Answerer::SERVER,
+        counted_as: None,
         logged_as: None,
+        finishes: &[],
     }
 }

@@ -3,12 +3,12 @@
 //! Invariant: a response leaves from the address that its query was sent to.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 
 use super::control::ControlMessage;
-use super::peer::ADDRESS_LEN;
+use super::peer::{ADDRESS_LEN, socket_address};
 use crate::client::ListenerId;
 
 /// Where to send the response to a datagram, and from which address.
@@ -20,6 +20,14 @@ pub struct ReturnAddress {
     /// Empty if the kernel chooses the source address.
     pub(super) control: ControlMessage,
     pub(super) control_len: u8,
+}
+
+impl ReturnAddress {
+    /// The client.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        socket_address(self.address.get(..usize::from(self.address_len)).unwrap_or_default())
+    }
 }
 
 /// Sends a response on a socket of the listener that received the query.

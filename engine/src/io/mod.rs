@@ -7,7 +7,7 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::fd::BorrowedFd;
 
-use crate::client::ListenerId;
+use crate::client::{Family, ListenerId};
 use late::ReturnAddress;
 
 mod control;
@@ -28,7 +28,7 @@ pub struct Datagram {
     /// The datagram was longer than a receive buffer, and its end is lost.
     pub is_cut: bool,
     /// The peer has an IPv6 address that is not IPv4-mapped.
-    pub is_from_v6: bool,
+    is_from_v6: bool,
     buffer: u16,
     len: u16,
     address_len: u8,
@@ -36,6 +36,13 @@ pub struct Datagram {
 }
 
 impl Datagram {
+    /// The client's address family.
+    #[inline]
+    #[must_use]
+    pub fn family(&self) -> Family {
+        if self.is_from_v6 { Family::V6 } else { Family::V4 }
+    }
+
     /// Bytes.
     #[inline]
     #[must_use]

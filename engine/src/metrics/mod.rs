@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::Family as Labelled;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+pub mod answerer;
 mod cache;
 mod exposition;
 mod families;

@@ -5,7 +5,7 @@
 
 use wire::header::Rcode;
 
-use crate::answer::AnsweredBy;
+use super::answerer::{Answerer, PLUGINS};
 use crate::client::{Family, Transport};
 
 /// The types that have a series of their own; all others are counted as `OTHER_TYPE`.
@@ -46,9 +46,6 @@ const QTYPE_ROWS: [u8; 256] = {
 
 const TRANSPORTS: [(Transport, &str); 2] = [(Transport::Udp, "udp"), (Transport::Tcp, "tcp")];
 const FAMILIES: [(Family, &str); 2] = [(Family::V4, "1"), (Family::V6, "2")];
-
-/// The label `plugin`: empty where none answered, as in CoreDNS.
-const PLUGINS: [&str; 4] = ["", "kubernetes", "cache", "forward"];
 
 /// Upper bounds of the sizes' buckets, in bytes.
 pub(super) const SIZE_BOUNDS: [u16; 14] =
@@ -176,8 +173,8 @@ pub(super) fn fine_duration_bounds() -> [f64; DURATION_BOUND_COUNT] {
 }
 
 #[inline]
-pub(super) fn response(rcode: Rcode, plugin: AnsweredBy) -> usize {
-    RESPONSES + rcode_row(rcode) * PLUGINS.len() + plugin_row(plugin)
+pub(super) fn response(rcode: Rcode, plugin: Answerer) -> usize {
+    RESPONSES + rcode_row(rcode) * PLUGINS.len() + plugin.row()
 }
 
 /// Every response counter with its labels: `rcode`, `plugin`.
@@ -217,15 +214,6 @@ fn rcode_row(rcode: Rcode) -> usize {
         Rcode::NotAuth => 9,
         Rcode::NotZone => 10,
         Rcode::BadVers => 11,
-    }
-}
-
-fn plugin_row(plugin: AnsweredBy) -> usize {
-    match plugin {
-        AnsweredBy::NoPlugin | AnsweredBy::EndOfChain => 0,
-        AnsweredBy::Kubernetes => 1,
-        AnsweredBy::Cache => 2,
-        AnsweredBy::Forward => 3,
     }
 }
 
@@ -295,13 +283,8 @@ mod tests {
             }
         }
         for rcode in Rcode::ALL {
-            for (plugin, label) in [
-                (AnsweredBy::NoPlugin, ""),
-                (AnsweredBy::EndOfChain, ""),
-                (AnsweredBy::Kubernetes, "kubernetes"),
-                (AnsweredBy::Cache, "cache"),
-                (AnsweredBy::Forward, "forward"),
-            ] {
+            let plugins = PLUGINS[1..].iter().map(|name| (Answerer::plugin(name), *name));
+            for (plugin, label) in plugins.chain([(Answerer::SERVER, "")]) {
                 let at = response(rcode, plugin);
                 let (found, labels) = responses().nth(at - RESPONSES).unwrap();
                 assert_eq!((found, labels), (at, [rcode.mnemonic(), label]));

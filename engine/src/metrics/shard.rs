@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use wire::header::Rcode;
 
+use super::answerer::Answerer;
 use super::position::{self, CELL_COUNT};
-use crate::answer::AnsweredBy;
 use crate::client::{Family, Transport};
 use crate::limits::LABEL_SETS_MAX;
 
@@ -25,7 +25,7 @@ pub struct Observation {
     pub qtype: u16,
     pub dnssec_ok: bool,
     pub rcode: Rcode,
-    pub plugin: AnsweredBy,
+    pub plugin: Answerer,
     pub query_len: usize,
     pub reply_len: usize,
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use wire::zone::ZoneSet;
 
 use super::{
-    Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, ListenerPlan, OwnTable, Plan, TableSlot,
+    Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, GlanceTables, ListenerPlan, OwnTable,
+    Plan, TableSlot,
 };
 use crate::client::ListenerId;
 use crate::config::Config;
@@ -24,6 +25,8 @@ use crate::plugin::ServerBlock;
 use crate::plugin::draft::{
     BlockDraft, CacheDraft, ForwardDraft, LoadError, TableDraft, TableSource,
 };
+use crate::plugin::finish::Finish;
+use crate::plugin::gate::Gate;
 use crate::ports;
 
 /// What a Corefile asks for.
@@ -118,6 +121,10 @@ impl PlanDraft {
             self.fatal_loops.push(FatalLoop { zone: key.zone.clone(), served_at, forwards });
         }
         self.warnings.extend(lines.warnings);
+        let finishes: Box<[Finish]> = lines.finishes.into_iter().rev().collect();
+        let is_harmless = lines.gates.iter().all(Gate::is_harmless_at_a_glance)
+            && finishes.iter().all(Finish::is_harmless_at_a_glance);
+        let glance = if is_harmless { GlanceTables::new(&own) } else { GlanceTables::default() };
         Ok(BlockLines {
             is_counted: lines.is_counted,
             timeouts: lines.timeouts,
@@ -126,23 +133,29 @@ impl PlanDraft {
                 counted_as: None,
                 rotates: lines.rotates,
                 logged_as: lines.is_logged.then_some(index),
+                glance,
+                gates: lines.gates.into(),
                 own: own.into(),
                 cache,
                 forwards,
+                finishes,
             },
         })
     }
 
     fn add_table(&mut self, table: TableDraft, before: &Plan) -> Result<OwnTable, LoadError> {
-        let TableDraft { source, fallthrough, place } = table;
+        let TableDraft { source, answerer, is_authority, passes_unsupported, fallthrough, place } =
+            table;
         let fallthrough = Zone::set(&fallthrough);
+        let own =
+            |table| OwnTable { table, answerer, is_authority, passes_unsupported, fallthrough };
         let kept = before.tables.iter().position(|kept| {
             kept.as_deref() == Some(&source)
                 && !self.plan.tables.iter().flatten().any(|taken| same_table(taken, kept.as_ref()))
         });
         if let Some(slot) = kept {
             self.plan.tables[slot].clone_from(&before.tables[slot]);
-            return Ok(OwnTable { table: TableSlot(slot), fallthrough });
+            return Ok(own(TableSlot(slot)));
         }
         let is_free = |slot: &usize| {
             let is_taken = |tables: &[Option<_>]| tables.get(*slot).is_some_and(Option::is_some);
@@ -156,7 +169,7 @@ impl PlanDraft {
         self.plan.tables.resize(self.plan.tables.len().max(slot + 1), None);
         self.plan.tables[slot] = Some(Arc::clone(&source));
         self.new_tables.push(NewTable { slot: TableSlot(slot), source, place });
-        Ok(OwnTable { table: TableSlot(slot), fallthrough })
+        Ok(own(TableSlot(slot)))
     }
 
     fn add_cache(&mut self, cache: CacheDraft, before: &Plan) -> CacheSlot {

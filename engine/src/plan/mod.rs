@@ -13,12 +13,16 @@ use wire::zone::ZoneSet;
 use crate::cache::settings::CacheSettings;
 use crate::client::ListenerId;
 use crate::forward::ForwardSettings;
+use crate::limits::GLANCE_TABLES_MAX;
 use crate::metrics::CacheMetrics;
+use crate::metrics::answerer::Answerer;
 use crate::plugin::draft::TableSource;
+use crate::plugin::finish::Finish;
+use crate::plugin::gate::Gate;
 use crate::plugin::timeouts::Timeouts;
 
 /// Which table of the shard's: one for each running `kubernetes` block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableSlot(pub usize);
 
 /// Which cache of the shard's.
@@ -69,12 +73,54 @@ pub struct Block {
     pub rotates: bool,
     /// `errors`: failures are logged as the Corefile's block of this index says.
     pub logged_as: Option<usize>,
-    /// Local sources, in the order in which they are asked.
+    /// The tables that the fast path asks; none if a gate or a finish could matter there.
+    pub glance: GlanceTables,
+    pub gates: Box<[Gate]>,
+    /// Local sources, in the order in which they are asked. What they answer is never cached.
     pub own: Box<[OwnTable]>,
     /// Of answers from upstreams; what a table answers is never kept.
     pub cache: Option<CacheSlot>,
     /// In the order of the Corefile: the first that takes a name is asked.
     pub forwards: Vec<ForwardStep>,
+    pub finishes: Box<[Finish]>,
+}
+
+/// The tables of the fast path: the first few of `Block::own`, in their order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GlanceTables {
+    first: Option<TableSlot>,
+    last: Option<TableSlot>,
+    behind_first: [TableSlot; GLANCE_TABLES_MAX - 1],
+    behind_count: usize,
+}
+
+impl GlanceTables {
+    #[must_use]
+    pub fn new(own: &[OwnTable]) -> Self {
+        let mut tables = Self { first: own.first().map(|own| own.table), ..Self::default() };
+        tables.last = tables.first;
+        for (place, own) in tables.behind_first.iter_mut().zip(own.iter().skip(1)) {
+            *place = own.table;
+            tables.last = Some(own.table);
+            tables.behind_count += 1;
+        }
+        tables
+    }
+
+    #[inline(always)]
+    pub(crate) fn first(&self) -> Option<TableSlot> {
+        self.first
+    }
+
+    #[inline(always)]
+    pub(crate) fn last(&self) -> Option<TableSlot> {
+        self.last
+    }
+
+    #[inline(always)]
+    pub(crate) fn behind_first(&self) -> &[TableSlot] {
+        self.behind_first.get(..self.behind_count).unwrap_or_default()
+    }
 }
 
 /// One `cache` line.
@@ -96,6 +142,12 @@ pub struct ForwardStep {
 #[derive(Clone, Debug)]
 pub struct OwnTable {
     pub table: TableSlot,
+    /// The plugin whose table it is.
+    pub answerer: Answerer,
+    /// The table is the authority for its zones: CNAMEs of an upstream's response that lead there end there.
+    pub is_authority: bool,
+    /// Types that the plugin does not support fall through too, even at names that the table has.
+    pub passes_unsupported: bool,
     /// Names under these zones that the table does not have go to the next plugin; none without
     /// `fallthrough`.
     pub fallthrough: ZoneSet,
@@ -135,10 +187,10 @@ impl Plan {
 impl Plan {
     /// The block for a question of type DS, which the zone above knows (RFC 4035, section 3.1.4.1).
     #[must_use]
-    pub fn block_above(&self, listener: ListenerId, name: &Name) -> Option<&Block> {
+    pub fn block_index_above(&self, listener: ListenerId, name: &Name) -> Option<usize> {
         let above = (name.label_count() > 0).then(|| Name::from_wire(name.suffix(1))).flatten();
-        let block = above.and_then(|above| self.block_for(listener, &above));
-        block.or_else(|| self.block_for(listener, name))
+        let index = above.and_then(|above| self.block_index_for(listener, &above));
+        index.or_else(|| self.block_index_for(listener, name))
     }
 
     /// Whether a question for HINFO is one by which this server looks for loops, come back by one of the block's upstreams.
@@ -155,7 +207,7 @@ impl Plan {
 impl Block {
     /// Whether the block has upstreams for a name.
     #[must_use]
-    pub fn knows_others(&self, name: &Name) -> bool {
+    pub fn has_upstreams_for(&self, name: &Name) -> bool {
         self.forwards_for(name).next().is_some()
     }
 

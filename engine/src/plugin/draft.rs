@@ -8,22 +8,29 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::ServerBlock;
+use super::finish::Finish;
+use super::gate::Gate;
 use super::kubernetes::Kubernetes;
 use super::timeouts::Timeouts;
 use crate::cache::settings::CacheSettings;
 use crate::corefile::Place;
 use crate::corefile::value::zone::Zone;
 use crate::forward::ForwardSettings;
+use crate::metrics::answerer::Answerer;
 use crate::metrics::{CacheMetrics, Metrics};
 
 /// One server block. Each plugin adds what it does; the order of `own` and `forwards` is that in which
 /// they are asked.
 #[derive(Default)]
 pub struct BlockDraft {
+    /// In the order in which they see a query.
+    pub gates: Vec<Gate>,
     /// Local sources: asked before the cache, never cached.
     pub own: Vec<TableDraft>,
     pub cache: Option<CacheDraft>,
     pub forwards: Vec<ForwardDraft>,
+    /// In CoreDNS's order; they run in the reverse of it.
+    pub finishes: Vec<Finish>,
     /// The addresses in answers are rotated.
     pub rotates: bool,
     /// The block's queries are counted.
@@ -41,6 +48,12 @@ pub struct BlockDraft {
 /// A local source whose names are a table.
 pub struct TableDraft {
     pub source: TableSource,
+    /// The plugin whose table it is.
+    pub answerer: Answerer,
+    /// See `plan::OwnTable`.
+    pub is_authority: bool,
+    /// See `plan::OwnTable`.
+    pub passes_unsupported: bool,
     /// Names under these zones that the table does not have go to the next plugin.
     pub fallthrough: Vec<Zone>,
     /// Where the Corefile asks for it.

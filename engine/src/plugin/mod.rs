@@ -9,7 +9,9 @@ pub mod cache;
 pub mod directives;
 pub mod draft;
 pub mod errors;
+pub mod finish;
 pub mod forward;
+pub mod gate;
 pub mod health;
 pub mod kubernetes;
 pub mod loadbalance;
@@ -125,8 +127,8 @@ impl ServerBlock {
     /// The settings of the block's line of this type, `default` if it has none yet: for directives whose
     /// lines add up.
     pub(crate) fn line_or<T: Plugin>(&mut self, default: T) -> &mut T {
-        let is_of_type = |line: &Box<dyn Plugin>| (line.as_ref() as &dyn Any).is::<T>();
-        let at = self.lines.iter().position(is_of_type).unwrap_or_else(|| {
+        let at = self.plugins().position(|line| (line as &dyn Any).is::<T>());
+        let at = at.unwrap_or_else(|| {
             self.push(default);
             self.lines.len() - 1
         });

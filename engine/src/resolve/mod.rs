@@ -30,7 +30,7 @@ use crate::limits::{FILLS_PER_BATCH_MAX, FORWARD_TIMEOUT, WAITERS_MAX};
 use crate::metrics::{ShardEvent, ShardMetrics};
 use crate::plan::{CachePlan, Plan};
 use fills::{Fill, Fills};
-use waiter::{LateAnswers, Outcome, ReturnTo, Waiter};
+use waiter::{Landing, LateAnswers, ReturnTo, Waiter};
 
 /// One shard's caches, upstreams and flights.
 pub struct Resolver {
@@ -140,7 +140,14 @@ impl Resolver {
 
     /// What `ask` means for upstreams. `name`: the question's; `waiter`: who asks.
     #[must_use]
-    pub fn departure(&self, ask: &Ask<'_>, name: &Name, waiter: Option<Waiter>) -> Departure {
+    pub fn departure(
+        &self,
+        plan: &Plan,
+        ask: &Ask<'_>,
+        name: &Name,
+        waiter: Option<Waiter>,
+    ) -> Departure {
+        let asks = &plan.blocks[ask.asks];
         let target = ask.target();
         let name = target.as_ref().unwrap_or(name);
         let asked = Asked {
@@ -149,16 +156,16 @@ impl Resolver {
             dnssec_ok: ask.query.dnssec_ok(),
             checking_disabled: ask.query.checking_disabled(),
         };
-        let transport = waiter.as_ref().map_or(Transport::Udp, |waiter| waiter.transport);
+        let transport = waiter.as_ref().map_or(Transport::Udp, Waiter::transport);
         let key = FlightKey {
             asked: Arc::new(asked),
             recursion_desired: ask.query.kept_flags & RD != 0,
             transport,
             listener: ask.listener,
-            forwards: ask.asks.forwards_for(name).map(|slot| slot.0).collect(),
+            forwards: asks.forwards_for(name).map(|slot| slot.0).collect(),
             plan: self.plan_count,
         };
-        let cache = ask.asks.cache.map(|slot| slot.0);
+        let cache = asks.cache.map(|slot| slot.0);
         let covers = |slot: &usize| self.caches.get(*slot).is_some_and(|cache| cache.covers(name));
         Departure { key, cache: cache.filter(covers), stale_after: ask.stale_after, waiter }
     }
@@ -178,7 +185,7 @@ impl Resolver {
             self.metrics.count(ShardEvent::ForwardRejected, 1);
             let failure = ForwardFailure::TooMany { max: WAITERS_MAX };
             for (waiter, return_to) in waiters {
-                self.late_answers.give(waiter, return_to, &Outcome::Failure(&failure));
+                self.late_answers.give(waiter, return_to, &Landing::Failure(&failure));
             }
             return None;
         }
@@ -240,7 +247,7 @@ impl Resolver {
         let key = flight.key.asked.key();
         let mut cache = cache_of(&mut self.caches, &self.cache_plans, flight.cache.as_ref());
         let late_answers = &mut self.late_answers;
-        let give = |outcome: Outcome<'_>| {
+        let give = |outcome: Landing<'_>| {
             for (waiter, return_to) in waiters {
                 late_answers.give(waiter, return_to, &outcome);
             }
@@ -257,19 +264,19 @@ impl Resolver {
                 });
                 match filled {
                     Filled::Kept(ttl) => {
-                        give(Outcome::Response { response: &response, ttl, sources });
+                        give(Landing::Response { response: &response, ttl, sources });
                         if let Some(cache) = &flight.cache {
                             let (cache, asked) = (Arc::clone(cache), Arc::clone(&flight.key.asked));
                             self.fills.tell(&Fill { cache, asked, response, received: now });
                         }
                     }
                     Filled::Passed(ttl) => {
-                        give(Outcome::Response { response: &response, ttl, sources });
+                        give(Landing::Response { response: &response, ttl, sources });
                     }
                     Filled::Inferior => {
                         let kept = cache.and_then(|cache| cache.fallback(&key, now, client_count));
                         let unkept =
-                            Outcome::Response { response: &response, ttl: unkept, sources };
+                            Landing::Response { response: &response, ttl: unkept, sources };
                         let kept = kept.and_then(|kept| flight.key.kept(kept, sources));
                         give(kept.unwrap_or(unkept));
                     }
@@ -277,7 +284,7 @@ impl Resolver {
             }
             Err(failure) => {
                 let kept = cache.as_mut().and_then(|cache| cache.fallback(&key, now, client_count));
-                let failed = Outcome::Failure(&failure);
+                let failed = Landing::Failure(&failure);
                 let kept = kept.and_then(|kept| flight.key.kept(kept, sources));
                 give(kept.unwrap_or(failed));
                 // That we are busy says nothing of the name.
@@ -356,8 +363,8 @@ impl FlightKey {
         &self,
         kept: cache::CachedResponse<'o>,
         sources: Sources<'o>,
-    ) -> Option<Outcome<'o>> {
-        Outcome::kept(kept, self.view(sources), &self.asked.name)
+    ) -> Option<Landing<'o>> {
+        Landing::kept(kept, self.view(sources), &self.asked.name)
     }
 }
 
@@ -380,7 +387,7 @@ impl Flight {
     /// and what the tables say is looked up for each client, and kept nowhere.
     fn without_ours(&self, response: Response, sources: Sources<'_>) -> Response {
         let view = self.key.view(sources);
-        let led = response.led_to(&self.key.asked.name, |name| view.own(name).is_some());
+        let led = response.led_to(&self.key.asked.name, |name| view.is_ours(name));
         led.unwrap_or(response)
     }
 

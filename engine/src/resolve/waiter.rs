@@ -1,12 +1,10 @@
-//! Clients that wait for an answer from outside, and how it gets to them.
+//! Clients that wait for upstreams, and how their responses get to them.
 
 use std::net::UdpSocket;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
-use crossbeam_channel::Sender;
-use wire::header::{HEADER_LEN, Rcode};
+use wire::header::HEADER_LEN;
 use wire::name::Name;
 use wire::query::Query;
 use wire::reply::{self, MESSAGE_LEN_MAX, Stamped};
@@ -15,41 +13,40 @@ use wire::table::OwnedAnswer;
 
 use super::outbox::Outbox;
 use crate::answer::chase::View;
-use crate::answer::exit::ErrorReport;
-use crate::answer::{AnsweredBy, Ask, Question, Sources};
+use crate::answer::exit::{Exit, Made, Timing};
+use crate::answer::{Ask, Sources};
 use crate::cache;
-use crate::client::{Family, ListenerId, Transport};
+use crate::client::{Arrival, ListenerId, Transport};
 use crate::forward::ForwardFailure;
 use crate::io::late::{self, ReturnAddress};
 use crate::limits::LISTENERS_MAX;
-use crate::metrics::{Observation, ShardEvent, ShardMetrics};
+use crate::metrics::answerer::Answerer;
+use crate::metrics::{ShardEvent, ShardMetrics};
+use crate::plan::Plan;
 
-/// A client that waits.
+/// A client that waits, and all that its response will need: the plan by which its query was read included, so
+/// that finishes, counters and the log still mean the right block after a reload.
 pub struct Waiter {
+    plan: Arc<Plan>,
+    /// Index in the plan.
+    block: usize,
+    arrival: Arrival,
     query: Query,
-    /// Header and question as they came.
+    /// The query's header and question.
     packet: Box<[u8]>,
-    /// Of the whole query.
-    query_len: usize,
-    pub transport: Transport,
-    family: Family,
-    listener: ListenerId,
-    counted_as: Option<usize>,
-    logged_as: Option<usize>,
     rotation: usize,
-    /// CNAMEs of a table that may be gone when the answer comes.
+    /// CNAMEs of a table that may be gone when the response comes.
     alias: Option<OwnedAnswer>,
-    began: Instant,
 }
 
-/// How the answer gets there.
+/// Where the response goes.
 pub enum ReturnTo {
     Udp(ReturnAddress),
     Tcp(Rc<Outbox>),
 }
 
-/// What the waiting came to.
-pub enum Outcome<'o> {
+/// What a client that waited is given.
+pub enum Landing<'o> {
     /// `sources`: what its CNAMEs may lead to.
     Response {
         response: &'o Response,
@@ -59,7 +56,7 @@ pub enum Outcome<'o> {
     Failure(&'o ForwardFailure),
 }
 
-impl<'o> Outcome<'o> {
+impl<'o> Landing<'o> {
     /// What a cache has on a question for this name, if it may be given in this view.
     #[must_use]
     pub fn kept(
@@ -74,38 +71,63 @@ impl<'o> Outcome<'o> {
 }
 
 impl Waiter {
+    /// `packet`: the query's bytes.
     #[must_use]
-    pub fn new(ask: &Ask<'_>, question: &Question, packet: &[u8], rotation: usize) -> Self {
+    pub fn new(
+        plan: &Arc<Plan>,
+        ask: &Ask<'_>,
+        arrival: &Arrival,
+        packet: &[u8],
+        rotation: usize,
+    ) -> Self {
         let kept_len = HEADER_LEN + ask.query.question_len();
+        let rotates = plan.blocks.get(ask.block).is_some_and(|block| block.rotates);
         Self {
+            plan: Arc::clone(plan),
+            block: ask.block,
+            arrival: *arrival,
             query: ask.query,
             packet: packet.get(..kept_len).unwrap_or_default().into(),
-            query_len: packet.len(),
-            transport: question.transport,
-            family: question.family(),
-            listener: question.listener,
-            counted_as: ask.block.counted_as,
-            logged_as: ask.block.logged_as,
-            rotation: if ask.block.rotates { rotation } else { 0 },
+            rotation: if rotates { rotation } else { 0 },
             alias: ask.alias.map(|cnames| cnames.to_owned()),
-            began: question.now,
         }
     }
 
-    fn stamp(&self, outcome: &Outcome<'_>, message: &mut [u8]) -> Stamped {
+    pub(crate) fn transport(&self) -> Transport {
+        self.arrival.transport
+    }
+
+    fn stamp(&self, landing: &Landing<'_>, message: &mut [u8]) -> Stamped {
         message[..self.packet.len()].copy_from_slice(&self.packet);
-        let (response, ttl, sources) = match outcome {
-            Outcome::Response { response, ttl, sources } => (*response, *ttl, *sources),
-            Outcome::Failure(failure) => {
+        let (response, ttl, sources) = match landing {
+            Landing::Response { response, ttl, sources } => (*response, *ttl, *sources),
+            Landing::Failure(failure) => {
                 return reply::stamp_reject(&self.query.reject(failure.rcode()), message);
             }
         };
-        let envelope = self.transport.envelope(&self.query, self.rotation);
+        let envelope = self.arrival.transport.envelope(&self.query, self.rotation);
         let alias = self.alias.as_ref().map(|alias| Alias { answer: alias.as_answer() });
-        let view = View { sources, listener: self.listener, qtype: self.query.qtype };
+        let view = View { sources, listener: self.arrival.listener, qtype: self.query.qtype };
         let end = view.end_of(response);
         let end = end.as_ref();
         response::stamp(&self.query, response, ttl, alias, end, envelope, message)
+    }
+
+    /// The response, which `stamp` has written.
+    fn made(&self, landing: &Landing<'_>, stamped: Stamped) -> Made<'_> {
+        let block = self.plan.blocks.get(self.block);
+        let is_failure = matches!(landing, Landing::Failure(_));
+        Made {
+            len: stamped.len,
+            rcode: stamped.rcode,
+            qtype: self.query.qtype,
+            edns: self.query.edns,
+            // CoreDNS names no plugin for a response that its server made up for one that failed.
+            by: if is_failure { Answerer::SERVER } else { const { Answerer::plugin("forward") } },
+            counted_as: block.and_then(|block| block.counted_as),
+            logged_as: block.and_then(|block| block.logged_as).filter(|_| is_failure),
+            finishes: block.map_or(&[], |block| &block.finishes),
+        }
     }
 
     fn name(&self) -> Name {
@@ -128,18 +150,18 @@ pub struct LateAnswers {
     /// The message that is being made.
     message: Box<[u8]>,
     metrics: Arc<ShardMetrics>,
-    errors: Sender<ErrorReport>,
+    exit: Exit,
 }
 
 impl LateAnswers {
     #[must_use]
-    pub fn new(metrics: Arc<ShardMetrics>, errors: Sender<ErrorReport>) -> Self {
+    pub fn new(metrics: Arc<ShardMetrics>, exit: Exit) -> Self {
         Self {
             sockets: [const { None }; LISTENERS_MAX],
             copy_count: 0,
             message: vec![0; MESSAGE_LEN_MAX].into(),
             metrics,
-            errors,
+            exit,
         }
     }
 
@@ -163,27 +185,19 @@ impl LateAnswers {
         }
     }
 
-    /// Answers, counts and logs.
-    pub fn give(&mut self, waiter: Waiter, return_to: ReturnTo, outcome: &Outcome<'_>) {
-        let stamped = waiter.stamp(outcome, &mut self.message);
-        // Counted first: who has the answer can see it counted.
-        let observation = Observation {
-            block: waiter.counted_as,
-            transport: waiter.transport,
-            family: waiter.family,
-            qtype: waiter.query.qtype,
-            dnssec_ok: waiter.query.dnssec_ok(),
-            rcode: stamped.rcode,
-            // CoreDNS names no plugin for an answer that its server made up for one that failed.
-            plugin: match outcome {
-                Outcome::Response { .. } => AnsweredBy::Forward,
-                Outcome::Failure(_) => AnsweredBy::EndOfChain,
-            },
-            query_len: waiter.query_len,
-            reply_len: stamped.len,
+    /// Sends a client its response.
+    pub fn give(&mut self, waiter: Waiter, return_to: ReturnTo, landing: &Landing<'_>) {
+        let stamped = waiter.stamp(landing, &mut self.message);
+        let made = waiter.made(landing, stamped);
+        let problem = match landing {
+            Landing::Response { .. } => None,
+            Landing::Failure(failure) => Some(failure as &dyn ToString),
         };
-        self.metrics.observe_one(&observation, waiter.began.elapsed());
-        let message = &self.message[..stamped.len];
+        // Counted first: whoever has the response can see it counted.
+        let timing = Timing::Took(waiter.arrival.now.elapsed());
+        let (arrival, name) = (&waiter.arrival, waiter.name());
+        let len = self.exit.leave(&made, arrival, &name, &mut self.message, timing, problem);
+        let message = &self.message[..len];
         match return_to {
             ReturnTo::Tcp(outbox) => outbox.deliver(message),
             ReturnTo::Udp(to) => {
@@ -193,19 +207,5 @@ impl LateAnswers {
                 }
             }
         }
-        if let (Outcome::Failure(failure), Some(logged_as)) = (outcome, waiter.logged_as) {
-            self.log(&waiter, logged_as, stamped.rcode, failure);
-        }
-    }
-
-    fn log(&self, waiter: &Waiter, logged_as: usize, rcode: Rcode, failure: &ForwardFailure) {
-        let report = ErrorReport {
-            logged_as,
-            rcode,
-            name: waiter.name(),
-            qtype: waiter.query.qtype,
-            message: Some(failure.to_string()),
-        };
-        report.send(&self.errors, &self.metrics);
     }
 }

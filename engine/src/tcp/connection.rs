@@ -16,9 +16,7 @@ use wire::reply::MESSAGE_LEN_MAX;
 
 use super::recency::Ticket;
 use super::{Buffers, TcpShared};
-use crate::answer::Question;
-use crate::client::ListenerId;
-use crate::client::Transport;
+use crate::client::{Arrival, Family, ListenerId, Packet, Transport};
 use crate::limits::TCP_PENDING_MAX;
 use crate::metrics::ShardEvent;
 use crate::plugin::timeouts::Timeouts;
@@ -33,7 +31,7 @@ pub(super) struct ClientConnection {
     stream: TcpStream,
     listener: ListenerId,
     timeouts: Timeouts,
-    is_from_v6: bool,
+    peer: SocketAddr,
     responder: Rc<RefCell<Responder>>,
     shared: Rc<TcpShared>,
     outbox: Rc<Outbox>,
@@ -78,6 +76,23 @@ enum Woken {
     Error,
 }
 
+/// A message of a connection, where its response is written.
+struct TcpPacket<'p> {
+    message: &'p mut [u8],
+    peer: SocketAddr,
+}
+
+impl Packet for TcpPacket<'_> {
+    #[inline(always)]
+    fn message(&mut self) -> &mut [u8] {
+        self.message
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+}
+
 impl ClientConnection {
     pub(super) fn new(
         stream: TcpStream,
@@ -91,7 +106,7 @@ impl ClientConnection {
             stream,
             listener,
             timeouts: responder.borrow().timeouts(listener),
-            is_from_v6: address.ip().to_canonical().is_ipv6(),
+            peer: address,
             responder: Rc::clone(responder),
             shared: Rc::clone(shared),
             ticket: shared.connections.borrow_mut().admit(Rc::clone(&outbox)),
@@ -254,6 +269,10 @@ impl ClientConnection {
         self.settle(wanted)
     }
 
+    fn family(&self) -> Family {
+        if self.peer.ip().to_canonical().is_ipv6() { Family::V6 } else { Family::V4 }
+    }
+
     fn answer_messages(&mut self, input: &[u8], output: &mut [u8]) -> AnsweredRun {
         let began = Instant::now();
         let mut responder = self.responder.borrow_mut();
@@ -291,14 +310,15 @@ impl ClientConnection {
             }
             let (length, message) = room.split_at_mut(LENGTH_LEN);
             message[..message_len].copy_from_slice(packet);
-            let question = Question {
+            let arrival = Arrival {
                 listener: self.listener,
                 transport: Transport::Tcp,
-                is_from_v6: self.is_from_v6,
+                family: self.family(),
                 len: message_len,
                 now: began,
             };
-            match responder.answer(&question, message) {
+            let mut packet = TcpPacket { message, peer: self.peer };
+            match responder.answer(&arrival, &mut packet) {
                 Action::Reply(reply_len) => {
                     length.copy_from_slice(&(reply_len as u16).to_be_bytes());
                     answers.output_len += LENGTH_LEN + reply_len;

@@ -14,6 +14,7 @@ use crate::corefile::value::zone::Zone;
 use crate::corefile::value::{duration, key};
 use crate::corefile::word::{nearest, quoted};
 use crate::corefile::{Context, Place};
+use crate::metrics::answerer::Answerer;
 use crate::plugin::draft::{BlockDraft, LoadContext, Loading, TableDraft, TableSource};
 use crate::plugin::{Plugin, ServerBlock};
 use cluster::{ApiLimits, Cluster, ClusterReading};
@@ -101,6 +102,9 @@ impl Plugin for Kubernetes {
         };
         block.own.push(TableDraft {
             source: TableSource::Kubernetes(Box::new(settings), known_addresses(context.block)),
+            answerer: const { Answerer::plugin("kubernetes") },
+            is_authority: true,
+            passes_unsupported: false,
             fallthrough: self.fallthrough.clone(),
             place: self.source_place.clone(),
         });

@@ -1,0 +1,104 @@
+//! The second stage: what this server knows itself. The block's tables are asked in order; the first that
+//! does not pass the name on decides.
+
+use wire::hash::NameHash;
+use wire::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
+use wire::name::Name;
+use wire::reply::{self, End, Envelope};
+use wire::table::{Answer, Found, Stored, Table};
+
+use super::chase::{Lead, View};
+use super::exit::Made;
+use super::{Glance, Sources, end_of_chain};
+use crate::client::Exchange;
+use crate::plan::{Block, OwnTable};
+
+/// What the tables of a block say of a query.
+pub(super) enum OwnAnswer<'s> {
+    /// The response is written.
+    Made(Made<'s>),
+    /// They leave the name to upstreams.
+    PassedOn,
+    /// CNAMEs of a table, whose target is left to the upstreams of this block, by index.
+    Alias(Answer<'s>, usize),
+}
+
+/// Asks the tables of a block. `glance`: what the fast path has read of them.
+pub(super) fn ask_tables<'s>(
+    sources: Sources<'s>,
+    block: &'s Block,
+    exchange: &Exchange<'_>,
+    glance: Glance<'s>,
+    envelope: Envelope,
+    message: &mut [u8],
+) -> OwnAnswer<'s> {
+    let Exchange { query, name, .. } = *exchange;
+    let mut hash = None;
+    for (index, own) in block.own.iter().enumerate() {
+        let Some(table) = sources.table(own.table) else {
+            let reject = query.reject(wire::header::Rcode::ServFail);
+            return OwnAnswer::Made(end_of_chain(block, &reject, query.qtype, message));
+        };
+        let stored = match glance {
+            Glance::Asked { passed, .. } if index < passed => continue,
+            Glance::Asked { passed, stored } if index == passed => stored,
+            Glance::Asked { .. } | Glance::Unread | Glance::Presumed => {
+                stored(table, &mut hash, name)
+            }
+        };
+        let found = table.look_up_from(stored, name, query.qtype);
+        if passes_on(own, &found, name, query.qtype) {
+            continue;
+        }
+        let Found::Alias(cnames) = found else {
+            let stamped = reply::stamp(query, table, &found, envelope, message);
+            return OwnAnswer::Made(Made::new(block, stamped, query, own.answerer));
+        };
+        let view = View { sources, listener: exchange.arrival.listener, qtype: query.qtype };
+        return match whom_to_ask(view, cnames) {
+            Ok(asks) => OwnAnswer::Alias(cnames, asks),
+            Err(end) => {
+                let stamped = reply::stamp_end(query, &end, envelope, message);
+                OwnAnswer::Made(Made::new(block, stamped, query, own.answerer))
+            }
+        };
+    }
+    OwnAnswer::PassedOn
+}
+
+/// What a table stores under a name, which is hashed once for all tables.
+fn stored<'s>(table: &'s Table, hash: &mut Option<NameHash>, name: &Name) -> Option<Stored<'s>> {
+    table.stored(*hash.get_or_insert_with(|| table.hash(name)), name)
+}
+
+/// Whether the next source is asked: the table does not have the name, or its plugin leaves this type to
+/// others.
+pub(super) fn passes_on(own: &OwnTable, found: &Found<'_>, name: &Name, qtype: u16) -> bool {
+    match found {
+        Found::Outside => true,
+        Found::NxDomain(_) | Found::Unsynced(_) | Found::Unlisted => {
+            own.fallthrough.find(name).is_some()
+        }
+        Found::NoData(_) => {
+            let is_supported = matches!(qtype, TYPE_A | TYPE_AAAA | TYPE_PTR);
+            own.passes_unsupported && !is_supported && own.fallthrough.find(name).is_some()
+        }
+        Found::Answer(_) | Found::Alias(_) | Found::Pod(_) | Found::Soa(_) => false,
+    }
+}
+
+/// The block whose upstreams know where CNAMEs of a table lead, in this server's own view.
+///
+/// # Errors
+/// What there is to say where that is known here, or to nobody.
+fn whom_to_ask<'s>(view: View<'s>, cnames: Answer<'s>) -> Result<usize, End<'s>> {
+    match view.behind(cnames) {
+        Lead::Here(end) => Err(end),
+        Lead::Away(target) => {
+            let plan = view.sources.plan;
+            let index = plan.block_index_for(view.listener, &target);
+            let knows = |index: &usize| plan.blocks[*index].has_upstreams_for(&target);
+            index.filter(knows).ok_or(End { cnames: Some(cnames), found: None })
+        }
+    }
+}
