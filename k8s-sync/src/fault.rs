@@ -200,7 +200,7 @@ pub(crate) struct ObjectRef<'o> {
 pub(crate) struct FaultLog {
     /// Refused objects, counted each time they are read.
     refused: AtomicU64,
-    /// Invalid parts of other objects, counted likewise.
+    /// Invalid parts of objects that are served, counted each time they are read.
     parts: AtomicU64,
     /// Whether `logged` has an entry.
     has_logged: AtomicBool,

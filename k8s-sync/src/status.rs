@@ -88,7 +88,7 @@ pub struct KindReport {
     pub failures: u64,
     /// Refused objects, counted each time they are read.
     pub refused: u64,
-    /// Invalid parts of other objects, counted likewise.
+    /// Invalid parts of objects that are served, counted each time they are read.
     pub odd_parts: u64,
 }
 

@@ -139,7 +139,7 @@ async fn read(
         }
     }
     drop(events);
-    running.await.expect("it ends when nobody listens");
+    running.await.expect("the task ends with its receiver");
     let odd = [Kind::Service, Kind::EndpointSlice].map(|kind| {
         let report = status.kind(kind).report();
         report.odd_parts + report.refused

@@ -112,11 +112,11 @@ fn a_large_cluster() {
         ("a Service's port", &|n| {
             apply(&format!("svc team-0/service-1 10.96.0.1 http:{}/tcp metrics:9090/tcp", 81 + n))
         }),
-        ("an endpoint more or less", &|n| {
+        ("an endpoint added or removed", &|n| {
             let more = if n % 2 == 0 { "10.255.255.254" } else { "" };
             apply(&format!("eps team-0/service-2-x7k2p service-2 10.128.0.6 {more} http:8080/tcp"))
         }),
-        ("a Service come or gone", &|n| {
+        ("a Service added or removed", &|n| {
             let line = "svc team-0/new 10.97.255.1 http:80/tcp";
             if n % 2 == 0 { apply(line) } else { delete(line) }
         }),

@@ -108,7 +108,7 @@ async fn read_once(paths: &[PathBuf], options: &Options) -> Result<String, Manif
     let running = tokio::spawn(manifests.run(sender));
     let lists = next_lists(&mut events, kinds).await;
     drop(events);
-    running.await.expect("it ends when nobody listens");
+    running.await.expect("the task ends with its receiver");
     Ok(lists)
 }
 
@@ -534,7 +534,7 @@ async fn a_folder_gains_and_loses_files() {
 }
 
 #[tokio::test]
-async fn folders_come_and_go_below() {
+async fn subfolders_are_added_and_removed() {
     let mut source = Running::start(folder_with("x.yaml", NS), "");
     source.expect("{ns:a} {} {} {}").await;
     fs::create_dir(source.folder.path().join("below")).expect("a folder");
@@ -571,7 +571,7 @@ async fn a_mounted_config_map_is_swapped() {
         assert_eq!(next_lists(&mut events, 4).await, "{ns:a} {} {} {}");
         fs::remove_dir_all(folder.path().join("..2")).expect("the old generation");
         drop(events);
-        running.await.expect("it ends when nobody listens");
+        running.await.expect("the task ends with its receiver");
     }
 }
 

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn no_host_names() {
+    fn texts_that_are_not_host_names() {
         for text in ["", ".", "a..b", "192.0.2.1", "2001:db8::1", "a b", "a\\.b", "é.example"] {
             check(text, None);
         }

@@ -34,7 +34,7 @@ mod tests {
     use crate::object::Protocol;
 
     #[test]
-    fn one_of_each_and_none_for_nobody() {
+    fn equal_lists_are_shared_and_unused_ones_dropped() {
         let port = |number| Port { name: "p".into(), protocol: Protocol::Tcp, number };
         let mut lists = PortLists::default();
         let kept = lists.share([port(Some(1))].into());

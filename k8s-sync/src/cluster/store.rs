@@ -163,10 +163,10 @@ mod tests {
     use super::*;
     use Change::{Apply, Delete, Init, InitApply, InitDone};
 
-    type Step = Change<(u8, &'static str), u8>;
+    type TestChange = Change<(u8, &'static str), u8>;
 
     /// The stored objects after the steps, and the changed keys of each step.
-    fn check(steps: &[Step], held: &[(u8, &str)], differed: &[&[u8]]) {
+    fn check(steps: &[TestChange], held: &[(u8, &str)], differed: &[&[u8]]) {
         let mut store: Store<u8, &str> = Store::new();
         for (step, expected) in steps.iter().zip(differed) {
             let keys: Vec<u8> =
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_counts_when_it_is_whole() {
+    fn a_list_counts_once_it_is_complete() {
         check(&[Init, InitApply((1, "a"))], &[], &[&[], &[]]);
         check(&[Init, InitApply((1, "a")), InitDone], &[(1, "a")], &[&[], &[], &[1]]);
         // When the list starts over, its first part is discarded.
@@ -198,11 +198,11 @@ mod tests {
     }
 
     #[test]
-    fn a_second_list_differs_only_where_it_differs() {
+    fn a_second_list_reports_only_differences() {
         let first = [Init, InitApply((1, "a")), InitApply((2, "b")), InitApply((3, "c")), InitDone];
         let second =
             [Init, InitApply((1, "a")), InitApply((2, "B")), InitApply((4, "d")), InitDone];
-        let steps: Vec<Step> = first.into_iter().chain(second).collect();
+        let steps: Vec<TestChange> = first.into_iter().chain(second).collect();
         check(
             &steps,
             &[(1, "a"), (2, "B"), (4, "d")],

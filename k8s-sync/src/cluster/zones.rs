@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn reverse_names_of_addresses_in_the_zones() {
+    fn reverse_names_in_the_zones() {
         let zones = ["cluster.local", "96.10.in-addr.arpa", "0.0.d.f.ip6.arpa"];
         check(&zones, "10.96.0.1", Some("1.0.96.10.in-addr.arpa"));
         check(&zones, "10.97.0.1", None);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_primary_zone_is_the_first_of_names() {
+    fn the_primary_zone_is_the_first_zone_of_names() {
         const TREE: &[u8] = b"\x07in-addr\x04arpa\0";
         let check = |zones: &[&[u8]], expected: Option<&str>| {
             let zones: Vec<_> = zones.iter().map(|zone| zone.to_vec()).collect();

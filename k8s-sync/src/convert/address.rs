@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn as_kubernetes_reads_them() {
+    fn addresses_by_the_rules_of_kubernetes() {
         check("10.1.2.3", Some("10.1.2.3"));
         check("010.001.002.004", Some("10.1.2.4"));
         check("0.0.0.0", Some("0.0.0.0"));

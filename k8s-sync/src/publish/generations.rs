@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn without_shards_nothing_is_owed() {
+    fn without_shards_everything_is_delivered() {
         let calls = Rc::new(Cell::new(0));
         let mut generations = Generations::new(Vec::new());
         generations.deliver();

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_stands_there() {
+    fn fields_of_any_type() {
         check::<String>("\"a\"", "Is(\"a\")");
         check::<String>("null", "Absent");
         check::<String>("7", "Is(\"7\")");

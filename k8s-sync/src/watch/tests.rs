@@ -209,7 +209,7 @@ async fn check_beside(
     requested.dedup_by(|next, last| next == last && *next == "resume");
     assert_eq!(requested, requests);
     drop(receiver);
-    running.await.expect("it ends when nobody listens");
+    running.await.expect("the task ends with its receiver");
     (status, took)
 }
 
@@ -234,7 +234,7 @@ async fn streaming_list_then_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_without_streaming_lists_gets_a_paged_one_at_once() {
+async fn without_streaming_lists_a_paged_one_follows_at_once() {
     let answers = vec![Status(422, "no such parameter"), Status(200, NS_LIST), Open(&[NS_A_GONE])];
     let (status, took) = check(answers, "( +a +b ) -a", &["stream", "list", "resume"]).await;
     assert_eq!(took, Duration::ZERO);
@@ -266,7 +266,7 @@ async fn a_server_that_is_down_at_start_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_plugin_that_hangs_keeps_nobody_from_an_old_token() {
+async fn a_hanging_plugin_does_not_block_an_old_token() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("kubeconfig");
     let exec = "{apiVersion: client.authentication.k8s.io/v1, command: sleep, args: ['1000']}";
@@ -315,7 +315,7 @@ async fn a_full_list_finds_what_was_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_ends_as_it_begins_is_no_busy_loop() {
+async fn watches_that_end_at_once_cause_no_busy_loop() {
     let mut answers = vec![Ends(&[NS_A, END])];
     answers.extend((0..40).map(|_| Ends(&[])));
     answers.push(Open(&[NS_B]));

@@ -39,7 +39,7 @@ impl Backoff {
     }
 
     /// Doubles with each consecutive failure, with jitter of up to half. It is added to what the
-    /// server asked for, so that clients that were told the same do not return together.
+    /// server asked for, so that clients with the same Retry-After do not return together.
     pub(super) fn pause(&mut self, failure: Failure, now: Instant, random: f64) -> Duration {
         if now > self.follows_until {
             self.failures = 0;

@@ -1,3 +1,5 @@
+//! The recovery as tables: observations in order, and the action that must follow each.
+
 use super::backoff::{PAUSE_MAX, jittered_pause};
 use super::*;
 use Failure::*;
@@ -99,9 +101,9 @@ fn streaming_list_falls_back_at_once_and_is_remembered() {
 }
 
 #[test]
-fn every_refusal_of_a_list_comes_to_one_without_a_limit() {
+fn refused_lists_lead_to_one_without_a_limit() {
     check(
-        "the page to continue from is gone",
+        "the continue token has expired",
         &[
             (0, Failed(Refused), Paged(0)),
             (50, Failed(Expired), Whole(0)),
@@ -123,7 +125,7 @@ fn every_refusal_of_a_list_comes_to_one_without_a_limit() {
         ],
     );
     Run::new(true).check(
-        "no streaming list where another kind found that there is none",
+        "no streaming list if another kind has learned that there are none",
         &[
             (0, Failed(Refused), Whole(100)),
             (0, Failed(Refused), Paged(200)),
@@ -134,9 +136,9 @@ fn every_refusal_of_a_list_comes_to_one_without_a_limit() {
 }
 
 #[test]
-fn what_another_list_would_meet_too_is_no_reason_to_fall_back() {
+fn no_fallback_if_another_list_would_fail_too() {
     check(
-        "away at boot",
+        "down at start-up",
         &[
             (0, Failed(Unreachable), Streaming(100)),
             (0, Failed(Unreachable), Paged(200)),
@@ -147,7 +149,7 @@ fn what_another_list_would_meet_too_is_no_reason_to_fall_back() {
         ],
     );
     check(
-        "forbidden: both rules are asked for, and no list without a limit",
+        "forbidden: both kinds of list are tried, none without a limit",
         &[
             (0, Failed(Forbidden), Paged(0)),
             (0, Failed(Forbidden), Streaming(200)),
@@ -157,11 +159,11 @@ fn what_another_list_would_meet_too_is_no_reason_to_fall_back() {
     );
     let asked = Throttled(Duration::from_secs(7));
     check(
-        "Retry-After comes before our pause",
+        "our pause is added to Retry-After",
         &[(0, Failed(asked), Streaming(7100)), (0, Failed(asked), Streaming(7200))],
     );
     check(
-        "within reason",
+        "Retry-After is capped",
         &[(0, Failed(Throttled(Duration::from_secs(86_400))), Streaming(300_100))],
     );
 }
@@ -180,8 +182,8 @@ fn broken_watches_resume_without_a_list() {
             (0, WatchBegins, Continues),
         ],
     );
-    assert!(!run.recovery.is_current(), "the server may not be what it was");
-    assert_eq!(run.due_secs(), 0, "so it is asked at once");
+    assert!(!run.recovery.is_current(), "the server may have lost its state");
+    assert_eq!(run.due_secs(), 0, "so it is probed at once");
     let run =
         run.check("", &[(0, DeadlinePassed, Probes), (3, Probed(ProbeResult::Equal), Continues)]);
     assert!(run.recovery.is_current());
@@ -206,7 +208,7 @@ fn a_server_that_has_gone_back_is_listed() {
     assert!(run.recovery.is_current());
     check_live("a bookmark says so", &[(9_000, back, Streaming(0))]);
     check_live(
-        "answers that go to and fro: lists with growing distance",
+        "versions that alternate: growing pauses between lists",
         &[
             (9_000, back, Streaming(0)),
             (50, LISTED, Continues),
@@ -218,14 +220,14 @@ fn a_server_that_has_gone_back_is_listed() {
 }
 
 #[test]
-fn silence_is_no_proof() {
+fn silence_proves_nothing() {
     let run = check_live("nothing at all", &[]);
     assert_eq!(run.due_secs(), 24);
     let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (5, WatchBegins, Continues)]);
     assert_eq!(run.due_secs(), 0);
     let run =
         run.check("", &[(0, DeadlinePassed, Probes), (5, Probed(ProbeResult::Equal), Continues)]);
-    assert_eq!(run.due_secs(), 23, "one watch and one probe each 24 s");
+    assert_eq!(run.due_secs(), 23, "one watch and one probe per 24 s");
 
     let mut run = check_live("a bookmark, then the end of the watch", &[]);
     run.now += Duration::from_secs(18);
@@ -234,13 +236,12 @@ fn silence_is_no_proof() {
     assert!(run.recovery.is_current());
     assert_eq!(run.due_secs(), 24, "no probe");
 
-    let run =
-        check_live("a streaming list that stands still", &[(0, Failed(Expired), Streaming(0))]);
+    let run = check_live("a streaming list that stalls", &[(0, Failed(Expired), Streaming(0))]);
     assert_eq!(run.due_secs(), 24);
 }
 
 #[test]
-fn silence_while_the_server_moves_on() {
+fn silence_while_the_server_makes_progress() {
     let silence = |probe, then| {
         [
             (24_000, DeadlinePassed, Resumes(0)),
@@ -249,7 +250,8 @@ fn silence_while_the_server_moves_on() {
             (5, Probed(probe), then),
         ]
     };
-    let run = check_live("once: others may have changed", &silence(ProbeResult::Ahead, Continues));
+    let run =
+        check_live("once: other kinds may have changed", &silence(ProbeResult::Ahead, Continues));
     assert!(run.recovery.is_current());
     let run = run.check("twice", &silence(ProbeResult::Ahead, Streaming(0)));
     assert!(!run.recovery.is_current());
@@ -266,7 +268,7 @@ fn silence_while_the_server_moves_on() {
     let mut run = run.check("", &[(50, LISTED, Continues)]);
     assert!(!run.recovery.is_current());
     run.recovery.received(run.now);
-    assert!(run.recovery.is_current(), "the watch is heard");
+    assert!(run.recovery.is_current(), "the watch sends something");
 
     let mut run = check_live("", &silence(ProbeResult::Ahead, Continues));
     run.recovery.received(run.now);
@@ -274,16 +276,16 @@ fn silence_while_the_server_moves_on() {
 }
 
 #[test]
-fn lists_while_watches_are_not_answered() {
+fn lists_while_watches_get_no_response() {
     let mut rows = vec![(9_000, Failed(Unreachable), Resumes(100))];
     rows.push((30_000, Failed(Unreachable), Renewed(200)));
     rows.push((30_000, Failed(Unreachable), Renewed(400)));
     let run = check_live("a list after a minute", &rows);
     assert!(run.recovery.is_listing());
     let listed = [(50, LISTED, Continues), (15_000, Failed(Unreachable), Resumes(800))];
-    run.check("it is answered", &listed);
+    run.check("the list succeeds", &listed);
     let run = check(
-        "from the beginning: streams are held back, or refused",
+        "from the start: streams are held back or refused",
         &[
             (15_000, Failed(Unreachable), Streaming(100)),
             (15_000, Failed(Unreachable), Renewed(200)),
@@ -297,19 +299,21 @@ fn lists_while_watches_are_not_answered() {
     let run = run.check("a minute", &[(15_000, Failed(Unreachable), Paged(1500))]);
     assert!(!run.recovery.is_paged_only(), "an outage looks the same");
     let run =
-        run.check("they get through", &[(50, LISTED, Continues), (5, WatchBegins, Continues)]);
+        run.check("lists get through", &[(50, LISTED, Continues), (5, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
     run.check("so the next list streams", &[(1_800_000, DeadlinePassed, Streaming(0))]);
-    let run = check_live("", &rows).check("it is not", &[(0, Failed(Unreachable), Resumes(800))]);
+    let run =
+        check_live("", &rows).check("the list fails", &[(0, Failed(Unreachable), Resumes(800))]);
     assert!(!run.recovery.is_listing(), "the watch needs no list when the server is back");
-    let run = run.check("so there is none", &[(1, WatchBegins, Continues)]);
+    let run = run.check("so there is no list", &[(1, WatchBegins, Continues)]);
     assert!(run.recovery.relist_at - run.now > RELIST_MIN);
-    let run = check_live("one was due", &[(1_800_000, DeadlinePassed, Streaming(0))]);
+    let run = check_live("a list was due anyway", &[(1_800_000, DeadlinePassed, Streaming(0))]);
     let run = run.check("", &[(0, Failed(Unreachable), Resumes(100))]);
-    run.check("so it is owed", &[(1, WatchBegins, Continues), (0, DeadlinePassed, Probes)]).check(
-        "",
-        &[(1, Probed(ProbeResult::Equal), Continues), (59_900, DeadlinePassed, Streaming(0))],
-    );
+    run.check("so it is still due", &[(1, WatchBegins, Continues), (0, DeadlinePassed, Probes)])
+        .check(
+            "",
+            &[(1, Probed(ProbeResult::Equal), Continues), (59_900, DeadlinePassed, Streaming(0))],
+        );
 }
 
 #[test]
@@ -330,7 +334,7 @@ fn a_probe_that_fails() {
             .check("", &[(5, Probed(ProbeResult::Failed(failure)), Continues)]);
         assert_eq!(run.recovery.is_current(), is_current, "{failure:?}");
         if !is_current {
-            assert_eq!(run.due_secs(), 5, "{failure:?}: asked again");
+            assert_eq!(run.due_secs(), 5, "{failure:?}: probed again");
         }
     }
     check_live("", &probe)
@@ -347,7 +351,7 @@ fn a_lost_resource_version_lists_at_once_but_not_in_a_loop() {
     }
     rows.push((50, LISTED, Continues));
     rows.push((120_000, Failed(Expired), Streaming(0)));
-    check_live("lists that do not last", &rows);
+    check_live("lists whose watches fail", &rows);
 }
 
 #[test]
@@ -392,12 +396,12 @@ fn lists_without_watches_are_half_a_minute_apart() {
     let run = check("no rule for watches", &rows);
     assert!(!run.recovery.is_current());
     let run =
-        run.check("the rule has come", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
+        run.check("the rule is added", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
 }
 
 #[test]
-fn a_periodic_list_that_fails_leaves_the_watch() {
+fn a_failed_periodic_list_keeps_the_watch() {
     let run = check_live(
         "watches without lists",
         &[
@@ -414,7 +418,7 @@ fn a_periodic_list_that_fails_leaves_the_watch() {
     for (asked, expected) in [(7, 60), (200, 200)] {
         let throttled = Failed(Throttled(Duration::from_secs(asked)));
         let run = check_live(
-            "the list has to wait, and not the watch",
+            "only the list is throttled",
             &[(1_800_000, DeadlinePassed, Streaming(0)), (0, throttled, Resumes(0))],
         );
         assert_eq!((run.recovery.relist_at - run.now).as_secs(), expected);
@@ -428,7 +432,7 @@ fn lists_without_a_resource_version() {
     let run = run.check("", &[(1, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
     let run = run.check(
-        "what was deleted since the watch ended only a list tells",
+        "only a list shows what was deleted after the watch ended",
         &[
             (20_000, WatchEnds, Paged(0)),
             (50, unversioned, Continues),
@@ -452,7 +456,7 @@ fn lists_without_a_resource_version() {
 }
 
 #[test]
-fn a_watch_that_ends_as_it_begins_waits() {
+fn watches_that_end_at_once_are_delayed() {
     let mut rows = Vec::new();
     for pause in [100, 200, 400, 800, 1500, 1500] {
         rows.extend([(0, WatchEnds, Resumes(pause)), (1, WatchBegins, Continues)]);
@@ -462,14 +466,14 @@ fn a_watch_that_ends_as_it_begins_waits() {
 }
 
 #[test]
-fn an_unreadable_event_is_made_up_for_by_a_list() {
+fn an_unreadable_event_causes_a_list() {
     let run = check_live("", &[(1_000, Unreadable, Continues)]);
     assert!(!run.recovery.is_current());
     let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (0, WatchBegins, Continues)]);
-    assert!(!run.recovery.is_current(), "not because a watch begins");
+    assert!(!run.recovery.is_current(), "a new watch does not help");
     let run =
         run.check("", &[(0, DeadlinePassed, Probes), (5, Probed(ProbeResult::Ahead), Continues)]);
-    assert!(!run.recovery.is_current(), "nor because the server is where it was");
+    assert!(!run.recovery.is_current(), "nor because the version is unchanged");
     let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (0, WatchBegins, Continues)]);
     let run = run.check("", &[(11_995, DeadlinePassed, Streaming(0)), (50, LISTED, Continues)]);
     assert!(run.recovery.is_current());
@@ -493,7 +497,7 @@ fn failures_that_new_credentials_could_cure_get_a_new_client() {
     check_live("401 of a watch", &[(9_000, Failed(Unauthorized), Renewed(100))]);
     for failure in [Unreachable, Forbidden, Refused] {
         check_live(
-            "the second in a row, of a client that is not new",
+            "the second consecutive failure of an old client",
             &[
                 (300_000, Failed(failure), Resumes(100)),
                 (0, Failed(failure), Renewed(200)),
@@ -512,9 +516,9 @@ fn failures_that_new_credentials_could_cure_get_a_new_client() {
     }
     rows.push((300_000, Failed(Unreachable), Paged(100)));
     rows.push((0, Failed(Unreachable), Renewed(200)));
-    Run::new(true).check("after 15, 30 and each 45 s while it lasts", &rows);
+    Run::new(true).check("after 15, 30 and then every 45 s", &rows);
     check_live(
-        "not these",
+        "no new client for these",
         &[
             (300_000, Failed(Throttled(Duration::ZERO)), Resumes(100)),
             (0, Failed(Throttled(Duration::ZERO)), Resumes(200)),

@@ -62,11 +62,11 @@ async fn lists() {
     let refused = || Status(422, "no streaming lists");
     let answers = vec![refused(), Status(200, PAGE), Status(410, EXPIRED), Status(200, NS_LIST)];
     let requests = ["stream", "list", "list", "whole", "resume"];
-    row("the second page is gone", answers, "( +a ( +a +b )", &requests, "").await;
+    row("the continue token has expired", answers, "( +a ( +a +b )", &requests, "").await;
 
     let answers = vec![refused(), Status(404, "no"), Status(400, "no"), Open(&[NS_A, END])];
     let requests = ["stream", "list", "whole", "stream"];
-    row("nothing, then a stream", answers, "( +a )", &requests, "").await;
+    row("no list works, then a stream", answers, "( +a )", &requests, "").await;
 
     let answers = vec![
         refused(),
@@ -119,29 +119,31 @@ async fn watches() {
     let answers =
         vec![Ends(&[NS_A, END]), too_large(), too_large(), too_large(), Open(&[NS_B, END])];
     let requests = ["stream", "resume", "stream"];
-    row("behind our version, and says so", answers, "( +a ) ( +b )", &requests, "").await;
+    row("a version older than ours, which it reports", answers, "( +a ) ( +b )", &requests, "")
+        .await;
 
     let answers = vec![Open(&[NS_A, END, NS_B, NS_B, NS_B, NS_A_GONE])];
     row("duplicates", answers, "( +a ) b b b -a", &["stream"], "").await;
 
     let answers = vec![Open(&[NS_A, END, OLD_B, NS_A_GONE])];
-    row("objects whose versions are no order", answers, "( +a ) b -a", &["stream"], "").await;
+    row("objects whose versions do not increase", answers, "( +a ) b -a", &["stream"], "").await;
 
     let answers = vec![Open(&[NS_A, END, BACK]), Open(&[NS_B, END])];
     row("a bookmark that goes back", answers, "( +a ) ( +b )", &["stream", "stream"], "").await;
 
     let answers = vec![Open(&[NS_A, END, HEARTBEAT, NS_B])];
     let expected_error = "cannot read an event of the watch";
-    row("an event that nobody knows", answers, "( +a ) b", &["stream"], expected_error).await;
+    row("an event of unknown type", answers, "( +a ) b", &["stream"], expected_error).await;
 
     let answers = vec![Open(&[NS_A, END, HEARTBEAT]), Listed(&[NS_B, END])];
     let requests = ["stream", "resume", "stream"];
-    let took = row("which is made up for", answers, "( +a ) ( +b )", &requests, "").await;
+    let took =
+        row("a list follows an unknown event", answers, "( +a ) ( +b )", &requests, "").await;
     assert_eq!(took.as_secs(), 60);
 
     let answers = vec![Open(&[NS_A, HEARTBEAT]), Status(200, NS_LIST)];
     let requests = ["stream", "list", "resume"];
-    row("at once in a list", answers, "( +a ( +a +b )", &requests, "").await;
+    row("an unknown event in a list", answers, "( +a ( +a +b )", &requests, "").await;
 
     let answers = vec![Ends(&[NS_A, END]), Foreign(200, HTML, "<html>"), Open(&[NS_B])];
     row("a login page", answers, "( +a ) b", &["stream", "resume"], "").await;

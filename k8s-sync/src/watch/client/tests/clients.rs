@@ -45,7 +45,7 @@ fn a_client_that_has_panicked_is_replaced() {
         std::thread::sleep(Duration::from_millis(10));
     }
     drop(events);
-    watching.join().expect("it ends when nobody listens");
+    watching.join().expect("the task ends with its receiver");
 }
 
 #[test]

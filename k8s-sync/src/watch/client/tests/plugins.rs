@@ -74,13 +74,13 @@ fn plugins() {
     check("", "command: nowhere, installHint: 'see x'", 0, Err("no such program (see x)"));
     check("", "command: ./token", 0, Err("cannot run it: Permission denied"));
     // Environment and arguments.
-    let said = prints(r#"{"token":"'"$A $1"'"}"#);
-    check(&said, "args: [b], env: [{name: A, value: a}]", 1, Ok("Bearer a b"));
+    let script = prints(r#"{"token":"'"$A $1"'"}"#);
+    check(&script, "args: [b], env: [{name: A, value: a}]", 1, Ok("Bearer a b"));
     let info = r#"
         case "$KUBERNETES_EXEC_INFO" in
         *'"apiVersion":"client.authentication.k8s.io/v1"'*'"server":"https://a"'*) t=with;;
         *'"interactive":false'*) t=without;; esac"#;
-    let said = format!("{info}\n{}", prints(r#"{"token":"'"$t"'"}"#));
-    check(&said, "", 1, Ok("Bearer without"));
-    check(&said, "provideClusterInfo: true", 1, Ok("Bearer with"));
+    let script = format!("{info}\n{}", prints(r#"{"token":"'"$t"'"}"#));
+    check(&script, "", 1, Ok("Bearer without"));
+    check(&script, "provideClusterInfo: true", 1, Ok("Bearer with"));
 }
