@@ -1,5 +1,7 @@
 //! The recovery as tables: observations in order, and the action that must follow each.
 
+mod lists;
+
 use super::backoff::{PAUSE_MAX, jittered_pause};
 use super::*;
 use Failure::*;
@@ -78,94 +80,6 @@ fn check_live(name: &str, rows: &[Row]) -> Run {
     let run = check(name, &[(50, LISTED, Continues)]);
     assert!(run.recovery.is_current(), "{name}");
     run.check(name, rows)
-}
-
-#[test]
-fn streaming_list_falls_back_at_once_and_is_remembered() {
-    for (name, failing) in [
-        ("gate off: 422 or 400; cut short", (10, Failed(Refused), Paged(0))),
-        ("410 during the list", (5, Failed(Expired), Paged(0))),
-        ("a rule for lists, none for watches", (5, Failed(Forbidden), Paged(0))),
-        ("no bookmark, or no answer at all", (60_000, DeadlinePassed, Paged(0))),
-    ] {
-        let run = check(name, &[failing]);
-        assert!(!run.recovery.is_paged_only(), "{name}: not before a paged list has worked");
-        let run = run.check(name, &[(50, LISTED, Continues)]);
-        assert!(run.recovery.is_paged_only(), "{name}");
-        assert!(!run.recovery.is_current(), "{name}: no watch yet");
-        let run = run.check(name, &[(5, WatchBegins, Continues)]);
-        assert!(run.recovery.is_current(), "{name}");
-        // The next list, half an hour later, does not try streaming again.
-        run.check(name, &[(1_800_000, DeadlinePassed, Paged(0))]);
-    }
-}
-
-#[test]
-fn refused_lists_lead_to_one_without_a_limit() {
-    check(
-        "the continue token has expired",
-        &[
-            (0, Failed(Refused), Paged(0)),
-            (50, Failed(Expired), Whole(0)),
-            (50, LISTED, Continues),
-            (1, WatchBegins, Continues),
-            // The next list may be paged again.
-            (9_000, Failed(Expired), Paged(0)),
-        ],
-    );
-    check(
-        "all three in turn, with a growing pause",
-        &[
-            (0, Failed(Refused), Paged(0)),
-            (0, Failed(Refused), Whole(200)),
-            (0, Failed(Refused), Streaming(400)),
-            (0, Failed(Refused), Paged(0)),
-            (0, Failed(Refused), Whole(1500)),
-            (0, Failed(Refused), Streaming(1500)),
-        ],
-    );
-    Run::new(true).check(
-        "no streaming list if another kind has learned that there are none",
-        &[
-            (0, Failed(Refused), Whole(100)),
-            (0, Failed(Refused), Paged(200)),
-            (0, Failed(Expired), Whole(0)),
-            (0, Failed(Expired), Paged(800)),
-        ],
-    );
-}
-
-#[test]
-fn no_fallback_if_another_list_would_fail_too() {
-    check(
-        "down at start-up",
-        &[
-            (0, Failed(Unreachable), Streaming(100)),
-            (0, Failed(Unreachable), Paged(200)),
-            (0, Failed(Unreachable), Streaming(400)),
-            (0, Failed(Unreachable), Paged(800)),
-            (0, Failed(Unreachable), Streaming(1500)),
-            (0, Failed(Unreachable), Paged(1500)),
-        ],
-    );
-    check(
-        "forbidden: both kinds of list are tried, none without a limit",
-        &[
-            (0, Failed(Forbidden), Paged(0)),
-            (0, Failed(Forbidden), Streaming(200)),
-            (0, Failed(Forbidden), Paged(0)),
-            (0, Failed(Forbidden), Streaming(800)),
-        ],
-    );
-    let asked = Throttled(Duration::from_secs(7));
-    check(
-        "our pause is added to Retry-After",
-        &[(0, Failed(asked), Streaming(7100)), (0, Failed(asked), Streaming(7200))],
-    );
-    check(
-        "Retry-After is capped",
-        &[(0, Failed(Throttled(Duration::from_secs(86_400))), Streaming(300_100))],
-    );
 }
 
 #[test]
@@ -276,47 +190,6 @@ fn silence_while_the_server_makes_progress() {
 }
 
 #[test]
-fn lists_while_watches_get_no_response() {
-    let mut rows = vec![(9_000, Failed(Unreachable), Resumes(100))];
-    rows.push((30_000, Failed(Unreachable), Renewed(200)));
-    rows.push((30_000, Failed(Unreachable), Renewed(400)));
-    let run = check_live("a list after a minute", &rows);
-    assert!(run.recovery.is_listing());
-    let listed = [(50, LISTED, Continues), (15_000, Failed(Unreachable), Resumes(800))];
-    run.check("the list succeeds", &listed);
-    let run = check(
-        "from the start: streams are held back or refused",
-        &[
-            (15_000, Failed(Unreachable), Streaming(100)),
-            (15_000, Failed(Unreachable), Renewed(200)),
-            (50, LISTED, Continues),
-            (15_000, Failed(Unreachable), Resumes(400)),
-            (15_000, Failed(Unreachable), Renewed(800)),
-            (15_000, Failed(Unreachable), Resumes(1500)),
-        ],
-    );
-    assert!(!run.recovery.is_listing() && !run.recovery.is_current());
-    let run = run.check("a minute", &[(15_000, Failed(Unreachable), Paged(1500))]);
-    assert!(!run.recovery.is_paged_only(), "an outage looks the same");
-    let run =
-        run.check("lists get through", &[(50, LISTED, Continues), (5, WatchBegins, Continues)]);
-    assert!(run.recovery.is_current());
-    run.check("so the next list streams", &[(1_800_000, DeadlinePassed, Streaming(0))]);
-    let run =
-        check_live("", &rows).check("the list fails", &[(0, Failed(Unreachable), Resumes(800))]);
-    assert!(!run.recovery.is_listing(), "the watch needs no list when the server is back");
-    let run = run.check("so there is no list", &[(1, WatchBegins, Continues)]);
-    assert!(run.recovery.relist_at - run.now > RELIST_MIN);
-    let run = check_live("a list was due anyway", &[(1_800_000, DeadlinePassed, Streaming(0))]);
-    let run = run.check("", &[(0, Failed(Unreachable), Resumes(100))]);
-    run.check("so it is still due", &[(1, WatchBegins, Continues), (0, DeadlinePassed, Probes)])
-        .check(
-            "",
-            &[(1, Probed(ProbeResult::Equal), Continues), (59_900, DeadlinePassed, Streaming(0))],
-        );
-}
-
-#[test]
 fn a_probe_that_fails() {
     let probe = [
         (9_000, Failed(Unreachable), Resumes(100)),
@@ -342,19 +215,6 @@ fn a_probe_that_fails() {
 }
 
 #[test]
-fn a_lost_resource_version_lists_at_once_but_not_in_a_loop() {
-    check_live("410 in the stream or as an HTTP status", &[(9_000, Failed(Expired), Streaming(0))]);
-    let mut rows = vec![(9_000, Failed(Expired), Streaming(0))];
-    for pause in [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000] {
-        rows.push((50, LISTED, Continues));
-        rows.push((10, Failed(Expired), Streaming(pause)));
-    }
-    rows.push((50, LISTED, Continues));
-    rows.push((120_000, Failed(Expired), Streaming(0)));
-    check_live("lists whose watches fail", &rows);
-}
-
-#[test]
 fn three_refused_resumes_begin_a_new_stream() {
     check_live(
         "in a row",
@@ -372,85 +232,6 @@ fn three_refused_resumes_begin_a_new_stream() {
             (300_000, Failed(Refused), Resumes(100)),
             (0, Failed(Forbidden), Renewed(200)),
             (0, Failed(Forbidden), Streaming(0)),
-        ],
-    );
-}
-
-#[test]
-fn lists_without_watches_are_half_a_minute_apart() {
-    let mut rows = vec![
-        (0, Failed(Forbidden), Paged(0)),
-        (50, LISTED, Continues),
-        (1, Failed(Forbidden), Resumes(200)),
-        (0, Failed(Forbidden), Resumes(400)),
-        (0, Failed(Forbidden), Paged(0)),
-    ];
-    for pause in [200, 400, 800, 1600, 3200, 6400, 12_800] {
-        rows.push((50, LISTED, Continues));
-        rows.push((1, Failed(Forbidden), Paged(pause)));
-    }
-    rows.extend([(50, LISTED, Continues), (1, Failed(Forbidden), Renewed(25_600))]);
-    for then in [Paged, Renewed, Paged, Renewed] {
-        rows.extend([(50, LISTED, Continues), (1, Failed(Forbidden), then(30_000))]);
-    }
-    let run = check("no rule for watches", &rows);
-    assert!(!run.recovery.is_current());
-    let run =
-        run.check("the rule is added", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
-    assert!(run.recovery.is_current());
-}
-
-#[test]
-fn a_failed_periodic_list_keeps_the_watch() {
-    let run = check_live(
-        "watches without lists",
-        &[
-            (1_800_000, DeadlinePassed, Streaming(0)),
-            (0, Failed(Forbidden), Paged(0)),
-            (0, Failed(Forbidden), Renewed(200)),
-            (5, WatchBegins, Continues),
-            (0, DeadlinePassed, Probes),
-            (5, Probed(ProbeResult::Failed(Forbidden)), Continues),
-        ],
-    );
-    assert!(run.recovery.is_current(), "it was the watch that was resumed");
-    run.check("again in a minute", &[(60_000, DeadlinePassed, Streaming(0))]);
-    for (asked, expected) in [(7, 60), (200, 200)] {
-        let throttled = Failed(Throttled(Duration::from_secs(asked)));
-        let run = check_live(
-            "only the list is throttled",
-            &[(1_800_000, DeadlinePassed, Streaming(0)), (0, throttled, Resumes(0))],
-        );
-        assert_eq!((run.recovery.relist_at - run.now).as_secs(), expected);
-    }
-}
-
-#[test]
-fn lists_without_a_resource_version() {
-    let unversioned = ListComplete { is_resumable: false };
-    let run = check("", &[(0, Failed(Refused), Paged(0)), (50, unversioned, Continues)]);
-    let run = run.check("", &[(1, WatchBegins, Continues)]);
-    assert!(run.recovery.is_current());
-    let run = run.check(
-        "only a list shows what was deleted after the watch ended",
-        &[
-            (20_000, WatchEnds, Paged(0)),
-            (50, unversioned, Continues),
-            (1, WatchBegins, Continues),
-            (24_000, DeadlinePassed, Paged(0)),
-            (50, unversioned, Continues),
-            (1, WatchBegins, Continues),
-        ],
-    );
-    run.check(
-        "but not in a loop",
-        &[
-            (10, WatchEnds, Paged(100)),
-            (50, unversioned, Continues),
-            (1, WatchBegins, Continues),
-            (10, WatchEnds, Paged(200)),
-            (50, unversioned, Continues),
-            (1, Failed(Unreachable), Renewed(400)),
         ],
     );
 }
@@ -525,20 +306,6 @@ fn failures_that_new_credentials_could_cure_get_a_new_client() {
             (0, Failed(Expired), Streaming(0)),
         ],
     );
-}
-
-#[test]
-fn full_list_every_quarter_to_half_an_hour() {
-    let check = |random: f64, expected: Duration| {
-        let began = Instant::now();
-        let mut recovery = Recovery::new(false, began);
-        recovery.observe(LISTED, began, random);
-        assert_eq!(recovery.relist_at - began, expected);
-    };
-    check(0.0, RELIST_MIN);
-    check(0.5, Duration::from_secs(22 * 60 + 30));
-    check(1.0, RELIST_MAX);
-    check_live("without a pause", &[(1_800_000, DeadlinePassed, Streaming(0))]);
 }
 
 #[test]
