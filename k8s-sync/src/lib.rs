@@ -1,8 +1,8 @@
 //! Reads a cluster's objects and turns them into tables of DNS answers.
 //!
-//! Objects come from the API server (`watch`) or from files (`manifests`), are validated in `convert`,
-//! kept in a model (`cluster`), turned into records (`records`), and published to the shards of the
-//! server (`publish`). This crate knows neither Corefiles nor queries.
+//! Objects come from the API server (`watch`) or from files (`manifests`), are validated in
+//! `convert`, kept in a model (`cluster`), turned into records (`records`), and published to the
+//! shards of the server (`publish`). This crate knows neither Corefiles nor queries.
 
 #![deny(
     clippy::dbg_macro,
