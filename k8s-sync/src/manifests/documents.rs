@@ -26,7 +26,7 @@ use crate::raw::{
 pub(super) struct Contents {
     pub(super) documents: Vec<Document>,
     /// Entries that are not objects, with their position and description.
-    pub(super) odd: Vec<(Position, String)>,
+    pub(super) non_objects: Vec<(Position, String)>,
     /// Objects of the four kinds in an unsupported version, counted by kind and version.
     pub(super) unsupported: BTreeMap<String, u64>,
 }
@@ -248,7 +248,7 @@ pub(super) fn read(text: &str, is_json: bool) -> Result<Contents, TextError> {
         if text.trim().is_empty() {
             return Err(TextError { position: None, cause });
         }
-        contents.odd.push((None, cause));
+        contents.non_objects.push((None, cause));
         return Ok(contents);
     };
     check_end(&last)?;
@@ -332,9 +332,11 @@ fn flatten(item: Spanned<Item>, item_type: Option<&(String, String)>, into: &mut
         }
         Item::Other => {}
         Item::Unsupported(what) => *into.unsupported.entry(what).or_default() += 1,
-        Item::Untyped(_) => into.odd.push((position, "object without a kind".to_owned())),
-        Item::NotAMap(found) => into.odd.push((position, format!("{found} instead of an object"))),
-        Item::Null => into.odd.push((position, "null instead of an object".to_owned())),
+        Item::Untyped(_) => into.non_objects.push((position, "object without a kind".to_owned())),
+        Item::NotAMap(found) => {
+            into.non_objects.push((position, format!("{found} instead of an object")))
+        }
+        Item::Null => into.non_objects.push((position, "null instead of an object".to_owned())),
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Missing {
     /// Objects of the four kinds in an unsupported version, counted by kind and version.
     pub(super) unsupported: BTreeMap<String, u64>,
     /// Entries that are not objects, with their position and description.
-    pub(super) odd: Vec<(String, String)>,
+    pub(super) non_objects: Vec<(String, String)>,
     /// Objects that are defined more than once.
     pub(super) twice: Vec<String>,
     /// Slices that name no Service.
@@ -40,7 +40,7 @@ pub(super) struct Missing {
 }
 
 pub(super) fn fill_in(missing: Missing, options: &Options, snapshot: &mut Snapshot) {
-    let Missing { named, inhabited, unsupported, odd, twice, unowned, skipped } = missing;
+    let Missing { named, inhabited, unsupported, non_objects, twice, unowned, skipped } = missing;
     add_namespaces(&named, &inhabited, options, snapshot);
     let notes = &mut snapshot.notes;
     if !unsupported.is_empty() {
@@ -52,10 +52,11 @@ pub(super) fn fill_in(missing: Missing, options: &Options, snapshot: &mut Snapsh
         );
         notes.insert(("unsupported", few(unsupported.keys())), text);
     }
-    if !odd.is_empty() {
-        let places = few(odd.iter().map(|(from, what)| format!("{from}: {what}")));
-        let text = format!("entries that are not objects are left out ({}): {places}", odd.len());
-        notes.insert(("odd", places), text);
+    if !non_objects.is_empty() {
+        let places = few(non_objects.iter().map(|(from, what)| format!("{from}: {what}")));
+        let text =
+            format!("entries that are not objects are left out ({}): {places}", non_objects.len());
+        notes.insert(("non_objects", places), text);
     }
     if !twice.is_empty() {
         let objects = few(twice.iter());

@@ -86,8 +86,11 @@ impl Reader {
             for (what, count) in contents.unsupported {
                 *gathered.missing.unsupported.entry(what).or_default() += count;
             }
-            let odd = contents.odd.into_iter();
-            gathered.missing.odd.extend(odd.map(|(position, what)| (from(file, position), what)));
+            let non_objects = contents.non_objects.into_iter();
+            gathered
+                .missing
+                .non_objects
+                .extend(non_objects.map(|(position, what)| (from(file, position), what)));
         }
         gathered.missing.skipped = fingerprint.skipped().to_vec();
         self.convert_endpoints(gathered.endpoints, &gathered.sliced, &mut snapshot);
