@@ -88,8 +88,8 @@ mod tests {
 
     #[test]
     fn headers_are_parsed() {
-        type Row = (&'static str, Vec<u8>, Option<(u16, u8, bool)>);
-        let rows: &[Row] = &[
+        type HeaderRow = (&'static str, Vec<u8>, Option<(u16, u8, bool)>);
+        let rows: &[HeaderRow] = &[
             ("plain", response(|_| {}), Some((0x1234, 0, false))),
             ("NXDOMAIN", response(|p| p[3] = 0x83), Some((0x1234, 3, false))),
             ("TC", response(|p| p[2] |= 2), Some((0x1234, 0, true))),

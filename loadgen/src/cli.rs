@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Parser, ValueEnum};
 
@@ -55,7 +54,7 @@ pub enum Subcommand {
 #[derive(Args, Clone, Debug)]
 pub struct CompareFlags {
     /// Servers: NAME=HOST:PORT, with @PID to report CPU time per answer; the first is the baseline
-    #[arg(value_name = "SERVER")]
+    #[arg(value_name = "SERVER", value_parser = ServerSpec::parse)]
     pub servers: Vec<ServerSpec>,
     /// Start CoreDNS and ringdns, both serving the cluster given by --from
     #[arg(long, value_enum, conflicts_with = "servers")]
@@ -105,10 +104,8 @@ pub struct ServerSpec {
     pub pid: Option<u32>,
 }
 
-impl FromStr for ServerSpec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
+impl ServerSpec {
+    fn parse(text: &str) -> Result<Self, String> {
         let (name, rest) = text.split_once('=').unwrap_or((text, text));
         let (address, pid) = match rest.split_once('@') {
             Some((address, pid)) => {

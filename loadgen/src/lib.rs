@@ -1,5 +1,4 @@
-//! A DNS load generator: open loop with latency from the intended send time, or closed loop for the
-//! highest throughput.
+//! A DNS load generator: open loop for true latency, or closed loop for the highest throughput.
 //!
 //! ```text
 //!   query file | manifests ─→ Workload ─┐

@@ -177,7 +177,8 @@ fn a_flood_evicts_no_popular_names_and_bounds_memory() {
     say(&format!(
         "crowds, a flood of {} names through a full cache: of {} queries for popular names \
          {hits} were hits, and {of_popular} of all went upstream; {entries_before} entries became \
-         {entries}, and {kib_before} KiB {kib} KiB; cluster answers meanwhile: p99.9 {:?}, max {:?}",
+         {entries}, and {kib_before} KiB {kib} KiB; cluster answers meanwhile: p99.9 {:?}, \
+         max {:?}",
         64 * FLOOD_COUNT,
         64 * popular.len(),
         delays.at_per_mille(999),

@@ -84,8 +84,8 @@ mod tests {
     fn look_ups_match_glibcs() {
         let cluster = Cluster { zone: "cluster.local".to_owned(), ..Cluster::default() };
         let web = ServiceName { namespace: "shop".to_owned(), name: "web".to_owned() };
-        type Row<'a> = (Vec<(String, Rtype)>, &'a [&'a str]);
-        let rows: &[Row<'_>] = &[
+        type LookUpRow<'a> = (Vec<(String, Rtype)>, &'a [&'a str]);
+        let rows: &[LookUpRow<'_>] = &[
             (service(&cluster, &web, "other", Spelling::Short), &["web.shop.svc.cluster.local"]),
             (
                 service(&cluster, &web, "other", Spelling::WithNamespace),

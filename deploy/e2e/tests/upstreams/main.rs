@@ -1,8 +1,8 @@
 //! ringdns in front of real upstreams, Knot and Unbound: what a client sees when they are healthy,
 //! late, faulty or gone, and how soon; and that answers about the cluster never wait for them.
 //!
-//! `fault.rs` lists the faults. Each has its own zone, which its own `forward` line sends to its own
-//! upstream.
+//! `fault.rs` lists the faults. Each has its own zone, which its own `forward` line sends to its
+//! own upstream.
 
 mod fault;
 
@@ -190,7 +190,7 @@ fn every_transport_works() {
         expect_line(&server, "invalid peer certificate");
         // 40 queries in turn: each shard keeps its connection.
         let kept = metric(metrics, "coredns_proxy_conn_cache_hits_total", &["proto=\"tcp-tls\""]);
-        assert!(kept >= 30.0, "only {kept} questions over TLS found a connection");
+        assert!(kept >= 30.0, "only {kept} queries over TLS found a connection");
         check_big(&server);
     }
 }
