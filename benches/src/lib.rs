@@ -185,7 +185,7 @@ impl Default for Cluster {
     }
 }
 
-/// The plan of the stock Corefile's block with these lines in addition. No line may name a file or a host.
+/// The plan of the stock Corefile's block plus these lines. No line may name a file or a host.
 fn plan(lines: &str) -> Plan {
     let text = format!(
         ".:53 {{
