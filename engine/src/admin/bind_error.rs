@@ -1,6 +1,7 @@
 //! Why an endpoint could not listen, and what to do about it.
 //!
-//! The first line is CoreDNS's, so that what looks for it finds it; the lines below say who is in the way and the next step.
+//! Invariant: the first line is CoreDNS's, so that scripts which search for it find it. The lines
+//! below name the cause and the next step.
 
 use std::fmt;
 use std::io;
@@ -13,23 +14,23 @@ use crate::ports::{Holder, PortProtocol, holder};
 #[derive(Debug)]
 pub struct BindError {
     pub plugin: EndpointKind,
-    /// As the Corefile has it.
+    /// As written in the Corefile.
     pub address: String,
-    /// `FILE:LINE` of what asks for it; empty where nothing does.
+    /// `FILE:LINE` of the directive; empty if there is none.
     pub place: String,
     pub cause: BindCause,
 }
 
-/// What is in the way.
+/// Why the address cannot be bound.
 #[derive(Debug)]
 pub enum BindCause {
-    /// No `HOST:PORT` and no `:PORT`.
+    /// Neither `HOST:PORT` nor `:PORT`.
     Malformed,
     /// The host has no address.
     Unresolved(io::Error),
-    /// Someone listens there; `None` where it cannot be seen who.
+    /// Another process listens there; `None` if it is not visible.
     InUse(Option<Holder>),
-    /// The port is below 1024 and the process may not; or a security policy forbids it.
+    /// The port is below 1024 and the process lacks the capability, or a security policy denies it.
     Denied,
     /// No interface of this host has the address.
     NotLocal,
@@ -61,13 +62,13 @@ impl fmt::Display for BindError {
         match cause {
             BindCause::Malformed => write!(
                 f,
-                "plugin/{name}: address {address}: no HOST:PORT\n\
+                "plugin/{name}: address {address}: not HOST:PORT\n\
                  Write a host and a port, or a port alone, such as `{name} {example}`."
             ),
             BindCause::Unresolved(error) => write!(
                 f,
                 "plugin/{name}: listen tcp {address}: {error}\n\
-                 Write an IP address, or see what the name comes to: getent hosts HOST"
+                 Write an IP address, or check what the name resolves to: getent hosts HOST"
             ),
             BindCause::InUse(holder) => {
                 writeln!(f, "plugin/{name}: listen tcp {address}: bind: address already in use")?;
@@ -75,40 +76,41 @@ impl fmt::Display for BindError {
                     Some(Holder { pid, .. }) if *pid == std::process::id() => {
                         return write!(
                             f,
-                            "This server has port {port} already: give `{name}` another one, \
-                             such as `{name} {example}`."
+                            "This server already listens on port {port}: give `{name}` another \
+                             port, such as `{name} {example}`."
                         );
                     }
                     Some(Holder { pid, command }) => {
-                        write!(f, "`{command}`, process {pid}, listens on port {port}. ")?;
+                        write!(f, "`{command}` (process {pid}) listens on port {port}. ")?;
                     }
                     None => {
-                        write!(f, "Who listens there cannot be seen from here: another user's ")?;
-                        write!(f, "process, or another container's on this host's network. ")?;
+                        write!(f, "The process that listens there is not visible from here: it ")?;
+                        write!(f, "belongs to another user, or to another container on this ")?;
+                        write!(f, "host's network. ")?;
                     }
                 }
                 write!(
                     f,
                     "Stop it, or give `{name}` another address in the Corefile.\n\
-                     To see all who listen there: ss -ltnp 'sport = :{port}'"
+                     To list the processes on that port: ss -ltnp 'sport = :{port}'"
                 )
             }
             BindCause::Denied if port.parse::<u16>().is_ok_and(|port| port >= 1024) => write!(
                 f,
                 "plugin/{name}: listen tcp {address}: bind: permission denied\n\
-                 A security policy of this host forbids it, such as SELinux's: see its log."
+                 A security policy of this host, such as SELinux, denies it: check its log."
             ),
             BindCause::Denied => write!(
                 f,
                 "plugin/{name}: listen tcp {address}: bind: permission denied\n\
-                 Ports below 1024 take the capability NET_BIND_SERVICE (in a container: \
+                 Ports below 1024 need the capability NET_BIND_SERVICE (in a container: \
                  securityContext.capabilities.add).\n\
-                 To do without: a port from 1024 on, such as `{name} {example}`."
+                 Or use a port from 1024 up, such as `{name} {example}`."
             ),
             BindCause::NotLocal => write!(
                 f,
                 "plugin/{name}: listen tcp {address}: bind: cannot assign requested address\n\
-                 No interface of this host has it; those it has: ip -brief address"
+                 No interface of this host has the address. To list them: ip -brief address"
             ),
             BindCause::Other(error) => {
                 write!(f, "plugin/{name}: listen tcp {address}: {error}")
@@ -122,14 +124,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cause_names_the_plugin_the_address_and_a_way_out() {
+    fn every_cause_names_the_plugin_the_address_and_a_remedy() {
         let holder = Holder { pid: 7, command: "coredns".to_owned() };
         let this = Holder { pid: std::process::id(), command: "ringdns".to_owned() };
         for (cause, words) in [
             (BindCause::Malformed, "such as `health :8080`"),
             (BindCause::Unresolved(io::ErrorKind::NotFound.into()), "getent hosts"),
-            (BindCause::InUse(Some(holder)), "`coredns`, process 7, listens on port 99"),
-            (BindCause::InUse(Some(this)), "This server has port 99 already"),
+            (BindCause::InUse(Some(holder)), "`coredns` (process 7) listens on port 99"),
+            (BindCause::InUse(Some(this)), "This server already listens on port 99"),
             (BindCause::InUse(None), "ss -ltnp 'sport = :99'"),
             (BindCause::Denied, "NET_BIND_SERVICE"),
             (BindCause::NotLocal, "ip -brief address"),

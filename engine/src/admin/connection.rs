@@ -1,7 +1,8 @@
-//! One listener's connections: one request each, so many at a time, so long at most.
+//! The connections of one HTTP listener: one request each, with bounds on their number and
+//! duration.
 //!
-//! Invariant: a client that sends or reads slowly costs one connection for `HTTP_CONNECTION_TIMEOUT` at most, and never keeps
-//! another client out: when all are taken, the oldest ends.
+//! Invariant: a slow client occupies one connection for at most `HTTP_CONNECTION_TIMEOUT` and never
+//! blocks others: when all connections are in use, the oldest is closed.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -24,10 +25,10 @@ use crate::limits::{
 };
 use crate::metrics::Metrics;
 
-/// Pause when the process is out of file descriptors.
+/// Pause when the process has no file descriptor left.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 
-/// What the endpoints answer from.
+/// The data that the endpoints serve.
 #[derive(Debug)]
 pub(super) struct EndpointData {
     pub(super) metrics: Arc<Metrics>,
@@ -48,7 +49,7 @@ impl Plugins {
     }
 }
 
-/// Serves until it is aborted; connections that are open then go on to their end.
+/// Serves until it is aborted. Connections that are open then continue.
 pub(super) async fn accept(
     listener: Arc<TcpListener>,
     plugins: Arc<Plugins>,
@@ -71,7 +72,7 @@ pub(super) async fn accept(
     }
 }
 
-/// Serves who waits to be accepted, before the listener closes: the kernel would reset them.
+/// Serves queued connections before the listener closes: the kernel would reset them.
 pub(super) fn accept_waiting(
     listener: &TcpListener,
     plugins: &Arc<Plugins>,
@@ -89,7 +90,7 @@ pub(super) fn accept_waiting(
     }
 }
 
-/// One request and its answer. A client that breaks off or dawdles is not worth a word.
+/// Serves one request. A client that disconnects or is too slow is not logged.
 async fn converse(stream: TcpStream, plugins: Arc<Plugins>, served: Arc<EndpointData>) {
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         let response = respond(

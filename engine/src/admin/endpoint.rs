@@ -1,4 +1,5 @@
-//! What the endpoints answer: a request and the server's state in, a response out. No socket, no clock.
+//! The responses of the endpoints. Invariant: pure; a request and the server's state in, a response
+//! out.
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -17,7 +18,7 @@ pub enum EndpointKind {
 }
 
 impl EndpointKind {
-    /// As the Corefile spells it.
+    /// The directive in the Corefile.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -27,7 +28,7 @@ impl EndpointKind {
         }
     }
 
-    /// The one path that it answers.
+    /// The only path that it serves.
     #[must_use]
     pub fn path(self) -> &'static str {
         match self {
@@ -37,7 +38,7 @@ impl EndpointKind {
         }
     }
 
-    /// Where it listens when the Corefile does not say: CoreDNS's defaults.
+    /// The default address, as in CoreDNS.
     #[must_use]
     pub fn default_address(self) -> &'static str {
         match self {
@@ -62,7 +63,7 @@ pub(super) fn respond(
     let Some(plugin) = plugins.iter().find(|plugin| plugin.path() == path) else {
         return text(StatusCode::NOT_FOUND, "404 page not found\n");
     };
-    // hyper leaves the body out of the answer to HEAD.
+    // hyper omits the body of a response to HEAD.
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -87,7 +88,8 @@ pub(super) fn respond(
     }
 }
 
-/// The first line is CoreDNS's: plugins, in the order of the alphabet, with commas between. The reasons stand below it.
+/// The first line is CoreDNS's: the plugins in alphabetical order, separated by commas. The reasons
+/// follow.
 fn ready_text(verdict: &ReadyVerdict) -> (StatusCode, String) {
     let reasons = match verdict {
         ReadyVerdict::Ready => return (StatusCode::OK, "OK".to_owned()),

@@ -1,7 +1,7 @@
-//! The HTTP endpoints `/health`, `/ready` and `/metrics`: which addresses, bound when.
+//! The HTTP endpoints `/health`, `/ready` and `/metrics`: their listeners.
 //!
-//! They live in the control plane's tokio runtime. Plugins that name one address share its listener. Invariant: after a
-//! failed `rebind` everything listens as before.
+//! They run in the control plane's tokio runtime. Plugins with the same address share its listener.
+//! Invariant: after a failed `rebind` everything listens as before.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
@@ -28,17 +28,17 @@ use crate::metrics::Metrics;
 use crate::ports;
 use connection::{EndpointData, Plugins};
 
-/// A plugin of the Corefile that wants to listen.
+/// A plugin of the Corefile that listens for HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub plugin: EndpointKind,
-    /// `HOST:PORT` or `:PORT`, as the Corefile has it; `EndpointKind::default_address` where it has none.
+    /// `HOST:PORT` or `:PORT`, as written in the Corefile, or `EndpointKind::default_address`.
     pub address: String,
-    /// `FILE:LINE` of what asks for it, for errors.
+    /// `FILE:LINE` of the directive, for errors.
     pub place: String,
 }
 
-/// All listeners. They close when it is dropped.
+/// All listeners. They close when this is dropped.
 #[derive(Debug)]
 pub struct Admin {
     listeners: Vec<AdminListener>,
@@ -47,27 +47,28 @@ pub struct Admin {
 
 #[derive(Debug)]
 struct AdminListener {
-    /// What was asked for: what a reload compares by.
+    /// As configured; a reload compares it.
     address: SocketAddr,
-    /// What the kernel gave: another port where port 0 was asked for, another wildcard where there is no IPv6.
+    /// As bound: another port if `address` has port 0, another wildcard on a host without IPv6.
     local: SocketAddr,
     plugins: Arc<Plugins>,
     socket: Arc<TcpListener>,
     accepting: AbortHandle,
-    /// Runs where `health` is among the plugins.
+    /// Runs if `health` is among the plugins.
     polling: Option<AbortHandle>,
 }
 
 /// Endpoints of one address.
 struct Wanted<'e> {
     address: SocketAddr,
-    /// Names the address in errors.
+    /// For errors.
     endpoint: &'e Endpoint,
     plugins: Vec<EndpointKind>,
 }
 
 impl Admin {
-    /// Listens on all addresses, or on none. Must be called in a tokio runtime; host names are looked up at once.
+    /// Listens on all addresses, or on none. Must be called in a tokio runtime. Resolves host
+    /// names.
     ///
     /// # Errors
     /// The first endpoint that cannot listen.
@@ -82,8 +83,8 @@ impl Admin {
         Ok(admin)
     }
 
-    /// Listens as the next Corefile says: what is new is bound first, what is gone is closed last, and an address that stays
-    /// keeps its listener.
+    /// Applies the endpoints of the next Corefile: binds new addresses first, closes dropped ones
+    /// last, and keeps the listener of an address that stays.
     ///
     /// # Errors
     /// The first endpoint that cannot listen; nothing has changed then.
@@ -122,7 +123,7 @@ impl Admin {
         Ok(())
     }
 
-    /// Who listens where, for the start's log line; a wildcard shows as `[::]`.
+    /// The listeners, for the log line at start-up. A wildcard shows as `[::]`.
     pub fn listening(&self) -> impl Iterator<Item = (EndpointKind, SocketAddr)> {
         self.listeners.iter().flat_map(|listener| {
             listener.plugins.get().into_iter().map(|plugin| (plugin, listener.local))
@@ -163,7 +164,8 @@ impl AdminListener {
 impl Drop for AdminListener {
     fn drop(&mut self) {
         self.accepting.abort();
-        // The aborted task lets go of the socket when it is next its turn; this closes it now. Clients that wait are reset.
+        // The aborted task drops the socket when it is next polled; this closes it now. Queued
+        // clients are reset.
         let _ = SockRef::from(self.socket.as_ref()).shutdown(Shutdown::Read);
         if let Some(polling) = &self.polling {
             polling.abort();
@@ -177,8 +179,8 @@ impl Endpoint {
         BindError { plugin: self.plugin, address, place, cause }
     }
 
-    /// The address to bind, as for Go's listeners: no host is every address, IPv6 and IPv4, and so is `0.0.0.0`; a name is its
-    /// first IPv4 address if it has one.
+    /// The address to bind, by the rules of Go's listeners: no host and `0.0.0.0` mean every
+    /// address, IPv6 and IPv4; a name means its first IPv4 address if it has one.
     async fn resolve(&self) -> Result<SocketAddr, BindError> {
         let malformed = || self.error(BindCause::Malformed);
         let (host, port) = self.address.rsplit_once(':').ok_or_else(malformed)?;
@@ -190,7 +192,7 @@ impl Endpoint {
         if host.contains(':') && !is_bracketed {
             return Err(malformed());
         }
-        // A resolver may not answer, and the control loop has more to do.
+        // A resolver that does not respond must not block the control loop.
         let addresses: Vec<SocketAddr> = timeout(FILE_TIMEOUT, lookup_host(&self.address))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -220,7 +222,7 @@ async fn by_address(endpoints: &[Endpoint]) -> Result<Vec<Wanted<'_>>, BindError
     Ok(wanted)
 }
 
-/// Binds and listens. `[::]` takes IPv4 too; on a host without IPv6 it is 0.0.0.0.
+/// Binds and listens. `[::]` includes IPv4; on a host without IPv6 it becomes 0.0.0.0.
 fn listen(
     address: SocketAddr,
     ours: &[(&Arc<TcpListener>, SocketAddr)],
@@ -239,8 +241,9 @@ fn listen(
     Ok((Arc::new(listener), local))
 }
 
-/// Alone on the port, so that a foreign listener is an error and not a silent share of the requests; only our own may
-/// overlap, as `:8080` and `127.0.0.1:8080` do.
+/// Binds alone on the port, so that another process's listener is an error instead of silently
+/// taking a part of the requests. Only our own listeners may overlap, like `:8080` and
+/// `127.0.0.1:8080`.
 fn open_beside(
     address: SocketAddr,
     ours: &[(&Arc<TcpListener>, SocketAddr)],
@@ -260,7 +263,7 @@ fn open_beside(
     open(address, Port::Shared)
 }
 
-/// Whether other sockets of this user may listen on the port too.
+/// Whether other sockets of this user may share the port.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Port {
     Alone,

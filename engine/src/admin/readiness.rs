@@ -1,26 +1,27 @@
-//! Whether this server should be sent queries, and if not, why not.
+//! Readiness: whether the server should receive queries, and if not, why.
 //!
-//! Parts of the server (one for each `kubernetes` block) report; `/ready` reads. A part that was ready once stays ready
-//! unless `monitor continuously` says otherwise: a cluster without its API server still needs its names. Invariant: once
-//! shutting down, never ready again.
+//! Parts of the server (one per `kubernetes` block) report, and `/ready` reads. A part that was
+//! ready once stays ready unless `monitor continuously` is set: a cluster that lost its API server
+//! still needs DNS.
+//! Invariant: once shutting down, never ready again.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How long a plugin is asked whether it is ready.
+/// How long readiness follows the state of a part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Monitor {
-    /// Until it first was.
+    /// A part that was ready once stays ready.
     #[default]
     UntilReady,
     Continuously,
 }
 
-/// The answer of `/ready`.
+/// The result of `/ready`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadyVerdict {
     Ready,
-    /// For each part that is waited for: its plugin, its name and what it waits for.
+    /// The parts that keep the server from being ready.
     Waiting(Vec<Reason>),
     ShuttingDown,
 }
@@ -29,12 +30,12 @@ pub enum ReadyVerdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
     pub plugin: &'static str,
-    /// Tells apart the parts of one plugin: a zone, say.
+    /// Distinguishes the parts of one plugin, for example by zone.
     pub part: String,
     pub cause: String,
 }
 
-/// Shared by all who report and by the endpoint.
+/// Shared by the parts that report and the endpoint.
 #[derive(Debug, Default)]
 pub struct Readiness(Mutex<ReadinessState>);
 
@@ -59,7 +60,7 @@ impl Readiness {
         self.state().monitor = monitor;
     }
 
-    /// The part is not ready, or not any more.
+    /// The part is not ready, or no longer.
     pub fn wait_for(&self, plugin: &'static str, part: &str, cause: &str) {
         let cause = Some(cause.to_owned());
         self.state()
@@ -80,7 +81,7 @@ impl Readiness {
         self.state().parts.remove(&(plugin, part.to_owned()));
     }
 
-    /// What is amiss though queries are answered: shown behind the verdict. Replaces the notes before.
+    /// Replaces the notes: problems that do not affect readiness, shown after the verdict.
     pub fn note(&self, notes: impl Iterator<Item = String>) {
         self.state().notes = notes.collect();
     }
@@ -90,7 +91,7 @@ impl Readiness {
         self.state().notes.clone()
     }
 
-    /// The process is about to end: no new clients, please.
+    /// The process is about to end and should get no new clients.
     pub fn shut_down(&self) {
         self.state().is_shutting_down = true;
     }
@@ -116,7 +117,7 @@ impl Readiness {
         if reasons.is_empty() { ReadyVerdict::Ready } else { ReadyVerdict::Waiting(reasons) }
     }
 
-    /// The state is whole at every moment, so a panic elsewhere is no reason to panic here.
+    /// The state is valid at every moment, so a panic elsewhere is no reason to panic here.
     fn state(&self) -> MutexGuard<'_, ReadinessState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_api_server_is_no_reason_unless_monitored() {
+    fn a_lost_api_server_counts_only_if_monitored() {
         let readiness = Readiness::default();
         readiness.ready("kubernetes", "a.");
         readiness.wait_for("kubernetes", "a.", "the API server");
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn shutting_down_is_for_good() {
+    fn shutting_down_is_final() {
         let readiness = Readiness::default();
         readiness.shut_down();
         readiness.ready("kubernetes", "a.");

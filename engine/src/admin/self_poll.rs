@@ -1,6 +1,8 @@
-//! The server's own request to its `/health`, once a second: how long the control plane takes to answer anyone.
+//! The server's own request to its `/health`, once per second: how long the control plane takes to
+//! respond.
 //!
-//! CoreDNS does the same and exports it; a control plane that is busy or starved shows here before the kubelet's probe fails.
+//! CoreDNS exports the same. A control plane that is busy or starved shows here before the
+//! kubelet's probe fails. Invariant: only a change between success and failure is logged.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,7 +20,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nUser-Agent: ringdns\r\n\r\n";
 const EXPECTED: &[u8] = b"HTTP/1.1 200 ";
 
-/// Polls until it is aborted. Says when polling begins to fail and when it works again, not each time.
+/// Polls until it is aborted. Logs when polling starts to fail and when it works again.
 pub(super) async fn poll(listener: SocketAddr, metrics: Arc<Metrics>) {
     let address = reachable(listener);
     let mut ticks = interval(PERIOD);
@@ -37,7 +39,7 @@ pub(super) async fn poll(listener: SocketAddr, metrics: Arc<Metrics>) {
                 "plugin/health: Local health request to \"http://{address}/health\" failed: {error}"
             ),
             Ok(()) if !was_answered => {
-                tracing::info!("plugin/health: Local health requests are answered again");
+                tracing::info!("plugin/health: Local health requests succeed again");
             }
             Ok(()) | Err(_) => {}
         }
@@ -45,7 +47,7 @@ pub(super) async fn poll(listener: SocketAddr, metrics: Arc<Metrics>) {
     }
 }
 
-/// The loopback address where the listener has all addresses.
+/// The loopback address, if the listener has all addresses.
 fn reachable(listener: SocketAddr) -> SocketAddr {
     let ip = match listener.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),

@@ -1,6 +1,7 @@
-//! What shards count of one cache: CoreDNS's families, summed over the shards when scraped.
+//! Metrics of the caches: CoreDNS's families, summed over the shards when scraped.
 //!
-//! One block of numbers a shard, on cache lines of its own; only the shard's thread writes it, once a batch.
+//! Invariant: each shard has its numbers on cache lines of its own, and only its thread writes
+//! them, once per batch.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,11 +14,11 @@ use crate::cache::{Cache, EntryType};
 const TYPES: [(EntryType, &str); 2] =
     [(EntryType::Success, "success"), (EntryType::Denial, "denial")];
 
-/// The numbers of one cache, of all shards.
+/// The numbers of one cache, by shard.
 #[derive(Debug)]
 pub struct CacheMetrics {
     pub(super) block: LabelSet,
-    /// The zones whose answers are kept, with commas between them.
+    /// The zones that the cache serves, separated by commas.
     pub(super) zones: String,
     shards: Box<[CacheNumbers]>,
 }
@@ -30,7 +31,7 @@ struct CacheNumbers {
     misses: Counter,
     prefetches: Counter,
     served_stale: Counter,
-    /// By entry type, as the others below.
+    /// By `EntryType`, like the next two.
     hits: [Counter; 2],
     evictions: [Counter; 2],
     entries: [Counter; 2],
@@ -44,7 +45,7 @@ impl CacheMetrics {
         Self { block, zones, shards }
     }
 
-    /// Shows what a shard's cache has counted so far.
+    /// Copies the counters of a shard's cache. Called by that shard only.
     pub fn publish(&self, shard_index: usize, cache: &Cache) {
         let numbers = &self.shards[shard_index];
         let counted = cache.counters();
@@ -69,17 +70,19 @@ type Number = fn(&CacheNumbers) -> &Counter;
 type NumberByType = fn(&CacheNumbers) -> &[Counter; 2];
 
 const COUNTERS: [(&str, &str, Number); 4] = [
-    ("coredns_cache_requests", "Questions looked up", |shard| &shard.requests),
-    ("coredns_cache_misses", "Questions without a kept answer", |shard| &shard.misses),
-    ("coredns_cache_prefetch", "Answers asked for again before a client did", |shard| {
+    ("coredns_cache_requests", "Cache look-ups", |shard| &shard.requests),
+    ("coredns_cache_misses", "Cache misses", |shard| &shard.misses),
+    ("coredns_cache_prefetch", "Entries refreshed before or after they expired", |shard| {
         &shard.prefetches
     }),
-    ("coredns_cache_served_stale", "Expired answers given to clients", |shard| &shard.served_stale),
+    ("coredns_cache_served_stale", "Expired entries served to clients", |shard| {
+        &shard.served_stale
+    }),
 ];
 
 const COUNTERS_BY_TYPE: [(&str, &str, NumberByType); 2] = [
-    ("coredns_cache_hits", "Questions with a kept answer", |shard| &shard.hits),
-    ("coredns_cache_evictions", "Answers that made room for others", |shard| &shard.evictions),
+    ("coredns_cache_hits", "Cache hits", |shard| &shard.hits),
+    ("coredns_cache_evictions", "Entries evicted", |shard| &shard.evictions),
 ];
 
 impl Families<'_, '_> {
@@ -95,7 +98,7 @@ impl Families<'_, '_> {
         let entries = by_type(caches, |shard| &shard.entries);
         let entries: Vec<_> =
             entries.into_iter().map(|(labels, count)| (labels, count as f64)).collect();
-        self.gauges("coredns_cache_entries", "Answers kept, those of each shard", &entries)
+        self.gauges("coredns_cache_entries", "Entries in the caches of all shards", &entries)
     }
 }
 

@@ -1,7 +1,8 @@
-//! The body of a scrape, in the format that the client takes.
+//! The body of a scrape, in the format that the client accepts.
 //!
-//! `prometheus-client` writes protobuf and OpenMetrics. CoreDNS writes the older Prometheus text format, which differs in four
-//! places only; those are changed here, line by line. Invariant: all formats hold the same series with the same values.
+//! `prometheus-client` writes protobuf and OpenMetrics. CoreDNS writes the older Prometheus text
+//! format. It differs from OpenMetrics in four places, which are rewritten here line by line.
+//! Invariant: all formats hold the same series with the same values.
 
 use std::fmt::Write;
 
@@ -15,15 +16,16 @@ pub enum Format {
     Prometheus,
     /// OpenMetrics 1.0.0.
     OpenMetrics,
-    /// `io.prometheus.client.MetricFamily` messages, each behind its length: the one with native histograms.
+    /// `io.prometheus.client.MetricFamily` messages, each after its length. Has native histograms.
     Protobuf,
 }
 
 impl Format {
-    /// The format for a request's `Accept`. Protobuf for whoever names it: a Prometheus does so when it is to scrape native
-    /// histograms. Otherwise the Prometheus text for whoever takes it, even those who would rather have OpenMetrics. It is the
-    /// one that CoreDNS gives, and the texts spell the label `le` differently ("1" and "1.0"): a Prometheus 2 would take
-    /// CoreDNS's buckets and ours for different series.
+    /// The format for a request's `Accept`. Protobuf for clients that name it: Prometheus does so
+    /// if it is configured to scrape native histograms. Otherwise Prometheus text for clients that
+    /// accept it, even if they prefer OpenMetrics. CoreDNS sends that text, and the two spell the
+    /// label `le` differently ("1" and "1.0"): to a Prometheus 2, CoreDNS's buckets and ours would
+    /// be different series.
     #[must_use]
     pub fn for_accept(accept: &str) -> Self {
         let (mut takes_text, mut takes_open_metrics) = (false, false);
@@ -64,7 +66,7 @@ impl Format {
 }
 
 pub(super) fn write(registry: &Registry, format: Format) -> Vec<u8> {
-    // Writing to memory cannot fail, and no collector here fails by itself.
+    // Writing to memory cannot fail, and no collector here fails.
     if format == Format::Protobuf {
         let written = prometheus_protobuf::encode_to_vec(registry);
         debug_assert!(written.is_ok());
@@ -79,8 +81,8 @@ pub(super) fn write(registry: &Registry, format: Format) -> Vec<u8> {
     }
 }
 
-/// OpenMetrics to the Prometheus text format: a counter's family is named like its series, with `_total`; whole bounds of
-/// buckets have no decimals; there are no units and no end mark.
+/// Converts OpenMetrics to the Prometheus text format: a counter's family is named like its series,
+/// with `_total`; whole bucket bounds have no decimals; there are no units and no end mark.
 fn prometheus(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut lines = open_metrics.lines().peekable();
@@ -88,7 +90,7 @@ fn prometheus(open_metrics: &str) -> String {
         if line == "# EOF" || line.starts_with("# UNIT ") {
             continue;
         }
-        // The type stands in the line behind the help.
+        // The type follows in the line after the help.
         let type_line = if line.starts_with("# HELP ") { lines.peek() } else { Some(&line) };
         let is_counter =
             type_line.is_some_and(|line| line.starts_with("# TYPE ") && line.ends_with(" counter"));
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_takes_the_prometheus_format_gets_it() {
+    fn clients_that_accept_prometheus_text_get_it() {
         let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
             application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,\
             text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
@@ -146,10 +148,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_formats_spell_differently_is_changed() {
+    fn only_the_differences_between_the_formats_are_rewritten() {
         let open_metrics = concat!(
             "# HELP a Counts a counter.\n# TYPE a counter\na_total{le=\"1.0\"} 5\n",
-            "# HELP b_seconds Says # TYPE a counter\n# TYPE b_seconds histogram\n# UNIT b_seconds seconds\n",
+            "# HELP b_seconds Says # TYPE a counter\n# TYPE b_seconds histogram\n",
+            "# UNIT b_seconds seconds\n",
             "b_seconds_sum 1.0\nb_seconds_bucket{le=\"0.5\",x=\"1.0\"} 1\n",
             "b_seconds_bucket{le=\"16000.0\"} 2\nb_seconds_bucket{le=\"+Inf\"} 2\n",
             "# HELP c counter\n# TYPE c gauge\nc{x=\"_bucket{le=\\\"1.0\\\"\"} 1.0\n# EOF\n",

@@ -1,7 +1,10 @@
-//! The families that a scrape sums up: from the shards' counters, the control plane's facts and the process.
+//! The metric families of a scrape: summed from the shards' counters, the control plane's facts and
+//! the process.
 //!
-//! Names, types and labels of `coredns_…` and `process_…` are CoreDNS 1.15.0's, held to by `tests/metrics.rs`. As there, a
-//! series with labels begins with its first answer. Invariant: nothing here waits for a shard.
+//! Names, types and labels of `coredns_…` and `process_…` are those of CoreDNS 1.15.0;
+//! `tests/metrics.rs` checks them. As in CoreDNS, a series with labels appears with its first
+//! response.
+//! Invariant: nothing here waits for a shard.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,48 +22,48 @@ use super::process::{self, ProcessFamilyKind};
 use super::shard::ShardEvent;
 use super::{Facts, LabelSet, MetricsSources, lock};
 
-/// Counters of each shard on its own: family, help, event.
+/// Counters by shard: family, help, event.
 const SHARD_COUNTERS: [(&str, &str, ShardEvent); 8] = [
     ("ringdns_batches", "Batches of packets", ShardEvent::Batch),
-    ("ringdns_tables_taken", "Generations of tables taken", ShardEvent::TableTaken),
+    ("ringdns_tables_taken", "Table generations received", ShardEvent::TableTaken),
     (
         "ringdns_receive_restarts",
-        "Receives that ended and were started again",
+        "Multishot receives that ended and were restarted",
         ShardEvent::ReceiveRestarted,
     ),
-    ("ringdns_receive_buffers_empty", "Receives that found no buffer", ShardEvent::BuffersEmpty),
+    ("ringdns_receive_buffers_empty", "Receives without a free buffer", ShardEvent::BuffersEmpty),
     ("ringdns_error_lines_lost", "Lines of the error log lost", ShardEvent::ErrorLineLost),
     ("ringdns_tcp_connections_accepted", "TCP connections accepted", ShardEvent::TcpAccepted),
     (
         "ringdns_tcp_connections_evicted",
-        "TCP connections closed to make room for others",
+        "TCP connections closed to accept others",
         ShardEvent::TcpEvicted,
     ),
-    ("ringdns_tcp_accept_errors", "Accepts that failed", ShardEvent::TcpAcceptFailed),
+    ("ringdns_tcp_accept_errors", "Failed accepts", ShardEvent::TcpAcceptFailed),
 ];
 
-/// The label `reason` of datagrams that got no answer.
+/// The label `reason` of datagrams without a response.
 const DROPS: [(&str, ShardEvent); 3] = [
     ("ignored", ShardEvent::Ignored),
     ("send_failed", ShardEvent::SendFailed),
     ("socket_full", ShardEvent::SocketFull),
 ];
 
-/// Counters of all shards together, as CoreDNS has them for forwarding.
+/// CoreDNS's counters for `forward`, all shards together.
 const FORWARD_COUNTERS: [(&str, &str, ShardEvent); 2] = [
     (
         "coredns_forward_healthcheck_broken",
-        "Questions for upstreams that were all down",
+        "Queries while all upstreams were down",
         ShardEvent::UpstreamsDown,
     ),
     (
         "coredns_forward_max_concurrent_rejects",
-        "Questions refused because as many as may be were on their way",
+        "Queries refused because max_concurrent were in flight",
         ShardEvent::ForwardRejected,
     ),
 ];
 
-/// Names in the order of the alphabet, as CoreDNS's client library has them.
+/// In alphabetical order of names, like CoreDNS's client library.
 pub(super) type Labels<'l> = Vec<(&'static str, Cow<'l, str>)>;
 
 /// One label set and its numbers, all shards together.
@@ -72,9 +75,10 @@ struct Totals {
 pub(super) struct HistogramSample<'s> {
     pub(super) labels: Labels<'s>,
     pub(super) sum: f64,
-    /// One more than there are bounds.
+    /// By bucket: one more than there are bounds.
     pub(super) counts: &'s [u64],
-    /// The native histogram beside them, for the format that has such: as `position::native_duration_bucket`.
+    /// By bucket of the native histogram (`position::native_duration_bucket`), for the protobuf
+    /// format.
     pub(super) native_counts: Option<&'s [u64]>,
 }
 
@@ -114,7 +118,7 @@ impl MetricsSources {
     }
 }
 
-/// Writes families; one with labels and no sample is left out.
+/// Writes families. Omits a family with labels that has no sample.
 pub(super) struct Families<'e, 'w> {
     encoder: &'e mut DescriptorEncoder<'w>,
 }
@@ -158,12 +162,12 @@ impl Families<'_, '_> {
     }
 
     fn durations(&mut self, totals: &[Totals]) -> fmt::Result {
-        // CoreDNS's first bucket holds every answer that a table gives: what tells them apart are the native buckets, and for
-        // scrapes in text a family of our own.
+        // CoreDNS's first bucket would hold every response from a table. The native buckets are
+        // finer, and for scrapes in text there is a family of our own.
         let rows: [(_, _, _, &[f64], _); 2] = [
             (
                 "coredns_dns_request_duration_seconds",
-                "Time from a batch of requests to its answers",
+                "Time from a batch of requests to its responses",
                 position::DURATION,
                 &position::duration_bounds(),
                 true,
@@ -221,7 +225,11 @@ impl Families<'_, '_> {
             (0..sources.shards.len()).map(|index| (shard(index), value(index))).collect()
         };
         let answers = each(&|index| sources.shards[index].answer_count());
-        self.counters("ringdns_answers", "Answers, counted by zone or not", &answers)?;
+        self.counters(
+            "ringdns_answers",
+            "Responses, with or without prometheus in their zone",
+            &answers,
+        )?;
         for (name, help, event) in SHARD_COUNTERS {
             let samples = each(&|index| sources.shards[index].event_count(event));
             self.counters(name, help, &samples)?;
@@ -231,16 +239,17 @@ impl Families<'_, '_> {
         }
         let drops = DROPS
             .map(|(reason, event)| (vec![("reason", reason.into())], sources.event_total(event)));
-        self.counters("ringdns_datagrams_dropped", "Datagrams that got no answer", &drops)?;
+        self.counters("ringdns_datagrams_dropped", "Datagrams without a response", &drops)?;
         let open = each(&|index| {
             let shard = &sources.shards[index];
-            // Closed is read first: a connection cannot have closed before it was accepted.
+            // Read `closed` first: a connection closes after it was accepted, so the difference is
+            // never negative.
             let closed = shard.event_count(ShardEvent::TcpClosed);
             shard.event_count(ShardEvent::TcpAccepted).saturating_sub(closed)
         });
-        self.gauges("ringdns_tcp_connections", "TCP connections open", &in_f64(open))?;
+        self.gauges("ringdns_tcp_connections", "Open TCP connections", &in_f64(open))?;
         let generations = each(&|index| sources.shards[index].newest_generation());
-        let help = "Generation that the shard took last, of any table";
+        let help = "Table generation that the shard received last, of any table";
         self.gauges("ringdns_shard_table_generation", help, &in_f64(generations))
     }
 
@@ -251,7 +260,7 @@ impl Families<'_, '_> {
             ("revision", build.revision.as_str().into()),
             ("version", build.version.as_str().into()),
         ];
-        self.gauges("coredns_build_info", "What runs; always 1", &[(labels, 1.0)])?;
+        self.gauges("coredns_build_info", "The running build; always 1", &[(labels, 1.0)])?;
         let plugins: Vec<_> = facts
             .plugins
             .iter()
@@ -283,8 +292,8 @@ impl Families<'_, '_> {
             })
             .collect();
         self.gauges("ringdns_shard_info", "Where each shard runs; always 1", &shards)?;
-        self.counters("coredns_panics", "Panics survived", &[(Vec::new(), facts.panics)])?;
-        let help = "Lines of the log lost: standard output was read too slowly, or failed";
+        self.counters("coredns_panics", "Recovered panics", &[(Vec::new(), facts.panics)])?;
+        let help = "Log lines lost because standard output was read too slowly, or failed";
         self.counters("ringdns_log_lines_lost", help, &[(Vec::new(), facts.log_lines_lost)])
     }
 
@@ -300,8 +309,8 @@ impl Families<'_, '_> {
     }
 }
 
-/// One family each; `name` is the family's, which for a counter lacks the `_total` of its series. `help` gets its full stop
-/// here, as `prometheus-client` gives one to what is registered with it.
+/// Each method writes one family. A counter's `name` lacks the `_total` of its series. `help` gets
+/// a full stop here, as `prometheus-client` adds one to the metrics registered with it.
 impl Families<'_, '_> {
     fn describe<'n>(
         &'n mut self,
@@ -392,8 +401,9 @@ impl Families<'_, '_> {
     }
 }
 
-/// Buckets as a native histogram has them: runs of such as are not empty, each by its distance from the end of the run before
-/// (the first by its index) and its length; and every bucket's count less that of the one before.
+/// Encodes buckets for a native histogram. Spans: runs of non-empty buckets, each as the gap since
+/// the last run (for the first its index) and its length. Deltas: each bucket's count minus the one
+/// before.
 fn sparse(counts: &[u64]) -> (Vec<(i32, u32)>, Vec<i64>) {
     let mut spans: Vec<(i32, u32)> = Vec::new();
     let mut deltas = Vec::new();
@@ -435,7 +445,7 @@ mod tests {
 
     #[test]
     fn every_event_is_exported() {
-        // Beside the tables: closed connections, within those that are open.
+        // `TcpClosed` has no row: it is part of the gauge of open connections.
         let rows = SHARD_COUNTERS.len() + DROPS.len() + FORWARD_COUNTERS.len();
         assert_eq!(rows + 1, EVENT_COUNT);
     }

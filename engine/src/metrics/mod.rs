@@ -1,10 +1,11 @@
-//! What is counted, and how it is read: CoreDNS's families under CoreDNS's names, ours beside them as `ringdns_…`.
+//! Metrics: CoreDNS's families under CoreDNS's names, and our own as `ringdns_…`.
 //!
 //! ```text
-//!   shard threads ─→ ShardMetrics (one each, `shard`, laid out by `position`) ─┐
-//!   control plane ─→ Facts, and the few things it observes itself ────────────┴─→ families ─→ exposition ─→ /metrics
+//! shard threads ─→ ShardMetrics (one per shard, laid out by `position`) ─┐
+//! control plane ─→ Facts, and a few observations ────────────────────────┴─→ families ─→ exposition
 //! ```
-//! Counters live as long as the process, across reloads. Invariant: a label set's index never changes its meaning.
+//! Counters live as long as the process, across reloads. Invariant: a label set's index never
+//! changes its meaning.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +32,7 @@ pub use exposition::Format;
 pub use shard::{Observation, ShardEvent, ShardMetrics};
 pub use upstream::{UpstreamCounters, UpstreamEvent, UpstreamMetrics};
 
-/// Which server block a request is counted under, in CoreDNS's spelling.
+/// The server block that a request is counted for, in CoreDNS's spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelSet {
     /// The address served, such as `dns://:53`.
@@ -43,7 +44,7 @@ pub struct LabelSet {
 }
 
 impl LabelSet {
-    /// The zone of requests that no block takes. No final dot, so it is no zone.
+    /// The zone of requests that no block serves. Without a final dot, so it is not a zone.
     pub const DROPPED: &'static str = "dropped";
 
     /// The labels of a block at this address, as CoreDNS spells them.
@@ -58,16 +59,16 @@ impl LabelSet {
     }
 }
 
-/// What the binary says of itself.
+/// The build of the binary.
 #[derive(Clone, Debug)]
 pub struct Build {
     pub version: String,
     pub revision: String,
-    /// Goes into CoreDNS's label `goversion`.
+    /// For CoreDNS's label `goversion`.
     pub compiler: String,
 }
 
-/// What the control plane knows; told when it changes, read when scraped.
+/// What the control plane knows: written when it changes, read by scrapes.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// One for each plugin of each zone that has `prometheus`.
@@ -77,13 +78,13 @@ pub struct Facts {
     /// By shard index.
     pub shards: Vec<ShardFacts>,
     pub tables: Vec<TableFacts>,
-    /// Lines of the log that could not be written.
+    /// Log lines that could not be written.
     pub log_lines_lost: u64,
-    /// In any thread.
+    /// Of all threads.
     pub panics: u64,
 }
 
-/// A plugin that acts in a server block.
+/// A plugin that is active in a server block.
 #[derive(Clone, Debug)]
 pub struct EnabledPlugin {
     pub block: LabelSet,
@@ -93,9 +94,9 @@ pub struct EnabledPlugin {
 /// Where a shard runs and how it reads its sockets.
 #[derive(Clone, Debug)]
 pub struct ShardFacts {
-    /// `None` where it is not pinned.
+    /// `None` if it is not pinned.
     pub core: Option<usize>,
-    /// Such as `uring` or `mmsg`.
+    /// `uring` or `mmsg`.
     pub backend: &'static str,
 }
 
@@ -113,25 +114,25 @@ pub struct TableFacts {
     /// Every kind is synced and kept up to date.
     pub is_current: bool,
     pub published_at: Option<SystemTime>,
-    /// When the API server was last heard of: an event, a bookmark or a list.
+    /// When the API server last sent an event, a bookmark or a list.
     pub last_event_at: Option<SystemTime>,
-    /// Names left out since the start because they can be none.
+    /// Invalid names that were skipped since the start.
     pub refused_name_count: u64,
-    /// What was odd in the objects, by kind.
+    /// By kind.
     pub faults: Vec<ObjectFaults>,
 }
 
-/// What was odd in objects of one kind, counted each time that they were read.
+/// The faults in objects of one kind, counted each time that an object is read.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectFaults {
     pub kind: &'static str,
     /// Objects that are not served.
     pub refused: u64,
-    /// Parts of objects that are.
+    /// Faulty parts of objects that are served.
     pub odd_parts: u64,
 }
 
-/// The Service behind a change whose way into the table was timed.
+/// The kind of Service whose programming latency was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceKind {
     ClusterIp,
@@ -151,7 +152,7 @@ pub struct Metrics {
     programming: Labelled<ServiceKindLabel, Histogram, fn() -> Histogram>,
 }
 
-/// What a scrape sums up.
+/// The data that a scrape sums up.
 #[derive(Debug)]
 struct MetricsSources {
     build: Build,
@@ -175,23 +176,23 @@ impl Metrics {
         });
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Arc::clone(&sources)));
-        // 0.25 ms × 10^n, and 1 ms × 2^n: CoreDNS's buckets.
+        // CoreDNS's buckets: 0.25 ms × 10^n here, 1 ms × 2^n below.
         let health_durations = Histogram::new([0.000_25, 0.002_5, 0.025, 0.25, 2.5]);
         registry.register(
             "coredns_health_request_duration_seconds",
-            "Time that this server's own request to its /health took",
+            "Duration of this server's own requests to its /health",
             health_durations.clone(),
         );
         let health_failures = Counter::default();
         registry.register(
             "coredns_health_request_failures",
-            "This server's own requests to its /health that failed",
+            "Failed requests of this server to its own /health",
             health_failures.clone(),
         );
         let reload_failures = Counter::default();
         registry.register(
             "coredns_reload_failed",
-            "Changed Corefiles that could not be put to work",
+            "Failed reloads of a changed Corefile",
             reload_failures.clone(),
         );
         let programming = Labelled::new_with_constructor(
@@ -200,7 +201,7 @@ impl Metrics {
         );
         registry.register(
             "coredns_kubernetes_dns_programming_duration_seconds",
-            "Time from the change of an endpoint to its being answered",
+            "Time from the change of an endpoint until it is served",
             programming.clone(),
         );
         Self { sources, registry, health_durations, health_failures, reload_failures, programming }
@@ -212,8 +213,8 @@ impl Metrics {
         Arc::clone(&self.sources.shards[index])
     }
 
-    /// Where requests with these labels are counted: the same index for the same labels, before and after a reload. `None`
-    /// when `LABEL_SETS_MAX` have been given out; requests then go uncounted.
+    /// The index of these labels, the same before and after a reload. `None` once `LABEL_SETS_MAX`
+    /// are in use; requests are not counted then.
     #[must_use]
     pub fn label_set(&self, labels: &LabelSet) -> Option<usize> {
         let mut known = lock(&self.sources.label_sets);
@@ -231,8 +232,8 @@ impl Metrics {
         Some(index)
     }
 
-    /// Where a cache is counted: the same for the same block and zones, before and after a reload. Past `LABEL_SETS_MAX` caches
-    /// they are counted where no scrape looks.
+    /// The metrics of a cache, the same for the same block and zones before and after a reload.
+    /// Scrapes omit caches beyond `LABEL_SETS_MAX`.
     #[must_use]
     pub fn cache(&self, block: &LabelSet, zones: &str) -> Arc<CacheMetrics> {
         let mut known = lock(&self.sources.caches);
@@ -248,8 +249,8 @@ impl Metrics {
         cache
     }
 
-    /// Where exchanges with the upstream at this address are counted: the same for the same address, before and after a
-    /// reload. Past `UPSTREAM_LABELS_MAX` addresses they are counted where no scrape looks.
+    /// The metrics of the upstream at this address, the same before and after a reload. Scrapes
+    /// omit addresses beyond `UPSTREAM_LABELS_MAX`.
     #[must_use]
     pub fn upstream(&self, to: SocketAddr) -> Arc<UpstreamMetrics> {
         let mut known = lock(&self.sources.upstreams);
@@ -263,21 +264,21 @@ impl Metrics {
         upstream
     }
 
-    /// What the control plane knows, to be changed.
+    /// The facts, for the control plane to change.
     ///
     /// # Panics
-    /// Never: a thread that panicked with the lock left whole facts.
+    /// Never: if a thread panics with the lock, the facts are still valid.
     pub fn facts(&self) -> MutexGuard<'_, Facts> {
         lock(&self.sources.facts)
     }
 
-    /// Failed answers that there was no room to report, all shards together.
+    /// Failed responses that were not logged because the queue was full, all shards together.
     #[must_use]
     pub fn error_lines_lost(&self) -> u64 {
         self.sources.event_total(ShardEvent::ErrorLineLost)
     }
 
-    /// One request of the server to its own /health.
+    /// Counts one request of the server to its own /health.
     pub fn health_polled(&self, duration: Duration, is_answered: bool) {
         self.health_durations.observe(duration.as_secs_f64());
         if !is_answered {
@@ -289,7 +290,7 @@ impl Metrics {
         self.reload_failures.inc();
     }
 
-    /// A change that the cluster dated is now answered.
+    /// Counts a change that the cluster timestamped and that is now served.
     pub fn programmed(&self, kind: ServiceKind, duration: Duration) {
         let kind = match kind {
             ServiceKind::ClusterIp => "cluster_ip",
@@ -305,7 +306,7 @@ impl Metrics {
     }
 }
 
-/// Locks what is whole at every moment, so that a panic elsewhere is no reason to panic here.
+/// The data is valid at every moment, so a panic elsewhere is no reason to panic here.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,14 +1,15 @@
-//! Where each number of a label set stands: the one layout that shards write by and scrapes read by.
+//! The layout of a label set's numbers, by which shards write and scrapes read.
 //!
-//! Pure index arithmetic over tables: the types, codes, plugins and bucket bounds that CoreDNS 1.15.0 exports. A new type,
-//! code, plugin or bound is a row. Invariant: every function here returns less than `CELL_COUNT`, for any input.
+//! Pure index arithmetic over tables of the types, codes, plugins and bucket bounds that CoreDNS
+//! 1.15.0 exports. A new type, code, plugin or bound is a row.
+//! Invariant: for any input, every function here returns less than `CELL_COUNT`.
 
 use wire::header::Rcode;
 
 use super::answerer::{Answerer, PLUGINS};
 use crate::client::{Family, Transport};
 
-/// The types that have a series of their own; all others are counted as `OTHER_TYPE`.
+/// The types with a series of their own. All others count as `OTHER_TYPE`.
 const QTYPES: [(u16, &str); 19] = [
     (1, "A"),
     (2, "NS"),
@@ -47,30 +48,33 @@ const QTYPE_ROWS: [u8; 256] = {
 const TRANSPORTS: [(Transport, &str); 2] = [(Transport::Udp, "udp"), (Transport::Tcp, "tcp")];
 const FAMILIES: [(Family, &str); 2] = [(Family::V4, "1"), (Family::V6, "2")];
 
-/// Upper bounds of the sizes' buckets, in bytes.
+/// Upper bounds of the size buckets, in bytes.
 pub(super) const SIZE_BOUNDS: [u16; 14] =
     [0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16_000, 32_000, 48_000, 64_000];
-/// The last bucket is what is longer than every bound.
+/// The last bucket is for sizes above every bound.
 const SIZE_BUCKET_COUNT: usize = SIZE_BOUNDS.len() + 1;
-/// The bytes themselves, behind the buckets.
+/// The sum of the sizes, after the buckets.
 pub(super) const SIZE_SUM: usize = SIZE_BUCKET_COUNT;
 const SIZE_CELLS: usize = SIZE_SUM + 1;
 
-/// The first bound of CoreDNS's duration histogram; each of the 16 is twice the one before.
+/// The first bound of CoreDNS's duration histogram. Each of the 16 bounds is twice the one before.
 const DURATION_FIRST_NS: u64 = 250_000;
-/// The first bound of the fine one. CoreDNS's first bucket would hold every answer that this server gives.
+/// The first bound of the fine histogram. CoreDNS's first bucket would hold every response of this
+/// server.
 const FINE_DURATION_FIRST_NS: u64 = 1_000;
 pub(super) const DURATION_BOUND_COUNT: usize = 16;
 
-/// Schema of the native histogram of durations: 2^2 buckets for each doubling (Prometheus's native histograms, "Schema").
+/// The schema of the native duration histogram: 2^2 buckets per doubling (Prometheus's native
+/// histograms, "Schema").
 pub(super) const NATIVE_SCHEMA: i32 = 2;
-/// Durations up to this are counted as zero: less than a microsecond.
+/// Durations up to this, about a microsecond, count as zero.
 pub(super) const NATIVE_ZERO_THRESHOLD_SECS: f64 = 1.0 / (1 << 20) as f64;
-/// Its first bucket ends at 2^(FIRST / 4) seconds, a step above the threshold.
+/// The first bucket ends at 2^(FIRST / 4) seconds, one step above the threshold.
 pub(super) const NATIVE_FIRST: i32 = -20 * 4 + 1;
-/// Its last ends at 16 s, and holds what took longer too: nothing does, for upstreams have less time.
+/// The last bucket ends at 16 s and also holds longer durations. There are none: upstreams have
+/// less time.
 const NATIVE_LAST: i32 = 4 * 4;
-/// The one of zeroes before all others.
+/// The zero bucket comes before all others.
 pub(super) const NATIVE_BUCKET_COUNT: usize = 1 + (NATIVE_LAST - NATIVE_FIRST + 1) as usize;
 
 const REQUESTS: usize = 0;
@@ -102,13 +106,13 @@ pub(super) fn requests() -> impl Iterator<Item = (usize, [&'static str; 3])> {
     })
 }
 
-/// Where the buckets of the queries' sizes begin.
+/// The first bucket of the query sizes.
 #[inline]
 pub(super) fn query_sizes(transport: Transport) -> usize {
     QUERY_SIZES + transport_row(transport) * SIZE_CELLS
 }
 
-/// Where the buckets of the answers' sizes begin.
+/// The first bucket of the response sizes.
 #[inline]
 pub(super) fn reply_sizes(transport: Transport) -> usize {
     REPLY_SIZES + transport_row(transport) * SIZE_CELLS
@@ -119,8 +123,9 @@ pub(super) fn transports() -> impl Iterator<Item = (Transport, &'static str)> {
     TRANSPORTS.into_iter()
 }
 
-/// The first bucket whose bound is at least `len`. Most messages end at the first branch; those that end at the second are
-/// told apart by their length's binary digits, since the bounds there are 2^9 − 1, 2^10 − 1, 2^11 − 1 and 2^12 − 1.
+/// The first bucket whose bound is at least `len`. Most messages take the first branch. In the
+/// second the bounds are 2^9 − 1, 2^10 − 1, 2^11 − 1 and 2^12 − 1, so the number of binary digits
+/// selects the bucket.
 #[inline]
 pub(super) fn size_bucket(len: usize) -> usize {
     match len {
@@ -137,13 +142,14 @@ pub(super) fn duration_bucket(duration_ns: u64) -> usize {
     doubling_bucket(duration_ns, DURATION_FIRST_NS)
 }
 
-/// Ours, which tell microseconds apart.
+/// Our own finer buckets of durations.
 #[inline]
 pub(super) fn fine_duration_bucket(duration_ns: u64) -> usize {
     doubling_bucket(duration_ns, FINE_DURATION_FIRST_NS)
 }
 
-/// The native histogram's bucket: 0 for zero, then those that end at 2^(n / 4) seconds, each with its end.
+/// The native histogram's bucket: 0 for zero, then buckets that end at 2^(n / 4) seconds,
+/// inclusive.
 pub(super) fn native_duration_bucket(duration_ns: u64) -> usize {
     let duration_secs = duration_ns as f64 / 1e9;
     if duration_secs <= NATIVE_ZERO_THRESHOLD_SECS {
@@ -153,8 +159,8 @@ pub(super) fn native_duration_bucket(duration_ns: u64) -> usize {
     1 + (index.clamp(NATIVE_FIRST, NATIVE_LAST) - NATIVE_FIRST) as usize
 }
 
-/// The first bucket whose bound is at least `value`, where bound n is `first` × 2^n. `value` > `first` × 2^n just when
-/// (`value` − 1) / `first` has more than n binary digits.
+/// The first bucket whose bound is at least `value`, where bound n is `first` × 2^n. `value`
+/// exceeds `first` × 2^n if and only if (`value` − 1) / `first` has more than n binary digits.
 #[inline]
 fn doubling_bucket(value: u64, first: u64) -> usize {
     let quotient = value.saturating_sub(1) / first;
@@ -199,7 +205,7 @@ fn family_row(family: Family) -> usize {
     }
 }
 
-/// The code's place in `Rcode::ALL`.
+/// The code's index in `Rcode::ALL`.
 fn rcode_row(rcode: Rcode) -> usize {
     match rcode {
         Rcode::NoError => 0,
@@ -270,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn types_codes_and_plugins_come_back_as_they_went_in() {
+    fn types_codes_and_plugins_round_trip() {
         for qtype in 0..=u16::MAX {
             let row = QTYPES.iter().find(|row| row.0 == qtype);
             let label = row.map_or(OTHER_TYPE, |row| row.1);

@@ -1,12 +1,13 @@
-//! What the kernel says of this process: the `process_*` families, under the names of Prometheus's own clients.
+//! The `process_*` families, under the names that Prometheus's own clients use.
 //!
-//! Read from /proc at each scrape. A file that cannot be read leaves its families out. Invariant: the readers of text are
-//! pure, and take any text.
+//! Each scrape reads them from /proc. If a file cannot be read, its families are omitted.
+//! Invariant: the parsers are pure and accept any text.
 
 use std::fs;
 
-/// Ticks a second in /proc: the kernel's USER_HZ is 100 on every architecture that this server runs on.
-const TICKS_A_SECOND: f64 = 100.0;
+/// Ticks per second in /proc: the kernel's USER_HZ is 100 on every architecture that this server
+/// runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
 const KIB: f64 = 1024.0;
 
 /// A family: name, help, whether it is a counter, value.
@@ -23,7 +24,7 @@ pub(super) enum ProcessFamilyKind {
     Gauge,
 }
 
-/// All that can be read now.
+/// The families that can be read now.
 pub(super) fn families() -> Vec<ProcessFamily> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let stat = read("/proc/self/stat");
@@ -31,7 +32,7 @@ pub(super) fn families() -> Vec<ProcessFamily> {
     let limits = read("/proc/self/limits");
     let network = read("/proc/self/net/netstat");
     let boot_seconds = boot_seconds(&read("/proc/stat"));
-    // One of the entries is the folder itself, open for this count.
+    // One of the entries is the directory itself, opened to count them.
     let open_fds =
         fs::read_dir("/proc/self/fd").map(|entries| entries.count().saturating_sub(1)).ok();
 
@@ -63,7 +64,9 @@ pub(super) fn families() -> Vec<ProcessFamily> {
         gauge(
             "process_start_time_seconds",
             "Start of the process, in seconds since 1970",
-            start_ticks(&stat).zip(boot_seconds).map(|(ticks, boot)| boot + ticks / TICKS_A_SECOND),
+            start_ticks(&stat)
+                .zip(boot_seconds)
+                .map(|(ticks, boot)| boot + ticks / TICKS_PER_SECOND),
         ),
         gauge(
             "process_virtual_memory_bytes",
@@ -83,15 +86,15 @@ pub(super) fn families() -> Vec<ProcessFamily> {
         .collect()
 }
 
-/// Field `number` of /proc/PID/stat, counted from 1 as proc_pid_stat(5) does. The second field is a name in parentheses that
-/// may itself hold spaces and parentheses.
+/// Field `number` of /proc/PID/stat, counted from 1 as in proc_pid_stat(5). The second field is a
+/// name in parentheses, which may contain spaces and parentheses.
 fn stat_field(stat: &str, number: usize) -> Option<f64> {
     let (_, behind_name) = stat.rsplit_once(')')?;
     behind_name.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
 }
 
 fn cpu_seconds(stat: &str) -> Option<f64> {
-    Some((stat_field(stat, 14)? + stat_field(stat, 15)?) / TICKS_A_SECOND)
+    Some((stat_field(stat, 14)? + stat_field(stat, 15)?) / TICKS_PER_SECOND)
 }
 
 fn start_ticks(stat: &str) -> Option<f64> {
@@ -107,7 +110,7 @@ fn status_kib(status: &str, key: &str) -> Option<f64> {
     value.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// The soft limit. Prometheus's clients say 2^64 − 1 for none.
+/// The soft limit. Like Prometheus's clients, 2^64 − 1 if there is none.
 fn limit(limits: &str, key: &str) -> Option<f64> {
     let value = limits.lines().find_map(|line| line.strip_prefix(key))?;
     match value.split_ascii_whitespace().next()? {
@@ -116,7 +119,7 @@ fn limit(limits: &str, key: &str) -> Option<f64> {
     }
 }
 
-/// A column of the pair of lines that begins with `IpExt:`.
+/// A column of the two lines that begin with `IpExt:`.
 fn ip_octets(netstat: &str, column: &str) -> Option<f64> {
     let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("IpExt:"));
     let at = lines.next()?.split_ascii_whitespace().position(|name| name == column)?;
@@ -128,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_found_where_proc_has_them() {
+    fn numbers_are_parsed_from_proc() {
         let stat = "7 (a) b) S 1 2 3 0 -1 4194560 5 0 0 0 150 50 0 0 20 0 4 0 12345 1000 20";
         assert_eq!(cpu_seconds(stat), Some(2.0));
         assert_eq!(start_ticks(stat), Some(12345.0));
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_no_use_is_no_number() {
+    fn malformed_text_yields_no_number() {
         for text in ["", ")", "IpExt:\nIpExt:", "VmRSS:", "Max open files", "btime x", "1 (a) S"] {
             assert_eq!(cpu_seconds(text), None);
             assert_eq!(start_ticks(text), None);

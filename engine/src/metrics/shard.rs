@@ -1,8 +1,9 @@
-//! What one shard counts.
+//! The counters of one shard.
 //!
-//! The shard's thread is the only writer, so an increment is a load and a store, not a locked instruction; a scrape reads
-//! beside it and may see a packet in one counter and not yet in another. Nothing here allocates, waits or panics once a plan
-//! names a label set: `admit` has made its counters before. Invariant: every position in a label set comes from `position`.
+//! Only the shard's thread writes, so an increment is a load and a store, not a locked instruction.
+//! A scrape reads at the same time and may see a packet in one counter and not yet in another. On
+//! the packet path nothing here allocates, waits or panics: `admit` creates a label set's counters
+//! before a plan names it. Invariant: every position in a label set comes from `position`.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -15,10 +16,10 @@ use super::position::{self, CELL_COUNT};
 use crate::client::{Family, Transport};
 use crate::limits::LABEL_SETS_MAX;
 
-/// One answer, as it is counted.
+/// One response, for the counters.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation {
-    /// The label set, from `Metrics::label_set`; `None` where no `prometheus` asked for it.
+    /// The label set, from `Metrics::label_set`; `None` without `prometheus` in the block.
     pub block: Option<usize>,
     pub transport: Transport,
     pub family: Family,
@@ -30,35 +31,36 @@ pub struct Observation {
     pub reply_len: usize,
 }
 
-/// What else a shard counts, beside answers; `families` has a row for each.
+/// What a shard counts besides responses. `families` has a row for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShardEvent {
-    /// A datagram that is no query (shorter than a header, or itself an answer), or was cut past sense.
+    /// A datagram that is not a query (shorter than a header, or a response), or was cut too short.
     Ignored,
-    /// The kernel did not take an answer.
+    /// The kernel did not accept a response.
     SendFailed,
-    /// The kernel dropped a datagram before the shard saw it: the socket's queue was full.
+    /// The kernel dropped a datagram before the shard received it, because the socket's queue was
+    /// full.
     SocketFull,
-    /// A line of the error log that found its queue full.
+    /// A line of the error log was lost, because its queue was full.
     ErrorLineLost,
     TableTaken,
     Batch,
-    /// A multishot receive that had ended and was started again.
+    /// A multishot receive ended and was restarted.
     ReceiveRestarted,
-    /// A receive that found no free buffer.
+    /// A receive found no free buffer.
     BuffersEmpty,
     TcpAccepted,
-    /// Closed to make room: as many connections as there may be were open.
+    /// The connection was closed because `TCP_CONNECTIONS_MAX` were open.
     TcpEvicted,
     TcpClosed,
     TcpAcceptFailed,
-    /// A question for upstreams that were all down.
+    /// A query while all upstreams were down.
     UpstreamsDown,
-    /// A question for upstreams that had as many on their way as `max_concurrent` allows.
+    /// A query while as many were in flight as `max_concurrent` allows.
     ForwardRejected,
 }
 
-/// As many as `ShardEvent` has variants.
+/// The number of variants of `ShardEvent`.
 pub(super) const EVENT_COUNT: usize = ShardEvent::ForwardRejected as usize + 1;
 
 /// A number that one thread adds to and any thread reads.
@@ -87,7 +89,7 @@ impl Counter {
 #[repr(align(128))]
 struct LabelSetCounters {
     cells: [Counter; CELL_COUNT],
-    /// Answers of the batch that is not over.
+    /// Responses of the current batch, whose duration is not known yet.
     untimed: Counter,
 }
 
@@ -109,7 +111,7 @@ impl LabelSetCounters {
         add(position::response(observation.rcode, observation.plugin), 1);
     }
 
-    /// So many answers took so long each.
+    /// Records the duration of each of `answers` responses.
     fn time(&self, answers: u64, duration: Duration) {
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let coarse = position::DURATION + position::duration_bucket(duration_ns);
@@ -127,12 +129,13 @@ impl LabelSetCounters {
 #[repr(align(128))]
 pub struct ShardMetrics {
     events: [Counter; EVENT_COUNT],
-    /// Of every kind; those of a batch are added at its end.
+    /// All responses; those of a batch are added at its end.
     answers: Counter,
     generation: Counter,
-    /// How many of `touched` hold; at most `LABEL_SETS_MAX`, since each stands there once a batch.
+    /// The length of `touched` in use; at most `LABEL_SETS_MAX`, since each is there once per
+    /// batch.
     touched_count: Counter,
-    /// The label sets that the batch has answers of.
+    /// The label sets with responses in the current batch.
     touched: Box<[AtomicU16]>,
     label_sets: Box<[OnceLock<Box<LabelSetCounters>>]>,
 }
@@ -152,7 +155,7 @@ impl Default for ShardMetrics {
 
 /// The shard's side.
 impl ShardMetrics {
-    /// Counts one answer; how long it took is said by `finish_batch`.
+    /// Counts one response; `finish_batch` adds its duration.
     #[inline]
     pub fn observe(&self, observation: &Observation) {
         let Some((index, set)) = self.label_set(observation) else {
@@ -162,6 +165,7 @@ impl ShardMetrics {
         set.count(observation);
         if set.untimed.get() == 0 {
             let at = self.touched_count.get() as usize;
+            debug_assert!(at < self.touched.len());
             if let Some(place) = self.touched.get(at) {
                 place.store(index as u16, Ordering::Relaxed);
                 self.touched_count.add(1);
@@ -170,7 +174,7 @@ impl ShardMetrics {
         set.untimed.add(1);
     }
 
-    /// Counts one answer that was no part of a batch.
+    /// Counts one response that was not part of a batch.
     pub fn observe_one(&self, observation: &Observation, duration: Duration) {
         self.answers.add(1);
         if let Some((_, set)) = self.label_set(observation) {
@@ -202,13 +206,13 @@ impl ShardMetrics {
         self.touched_count.set(0);
     }
 
-    /// Counts something that is not an answer.
+    /// Counts an event.
     #[inline]
     pub fn count(&self, event: ShardEvent, times: u64) {
         self.events[event as usize].add(times);
     }
 
-    /// A packet that is no query.
+    /// Counts a packet that is not a query.
     #[inline]
     pub fn ignored(&self) {
         self.count(ShardEvent::Ignored, 1);
@@ -218,7 +222,7 @@ impl ShardMetrics {
         self.count(ShardEvent::ErrorLineLost, 1);
     }
 
-    /// From now on answers come from this generation of a table.
+    /// From now on responses come from this generation of a table.
     pub fn table_taken(&self, generation: u64) {
         self.count(ShardEvent::TableTaken, 1);
         self.generation.set(generation);
@@ -227,7 +231,7 @@ impl ShardMetrics {
 
 /// The control plane's side.
 impl ShardMetrics {
-    /// Makes the counters of a label set, before any plan that names it is sent to the shard.
+    /// Creates the counters of a label set, before any plan that names it is sent to the shard.
     pub(super) fn admit(&self, label_set: usize) {
         self.label_sets[label_set].get_or_init(|| {
             Box::new(LabelSetCounters {
@@ -259,5 +263,5 @@ impl ShardMetrics {
 }
 
 const _: () = assert!(LABEL_SETS_MAX <= u16::MAX as usize + 1);
-// Two cache lines at a time are fetched on x86-64: what one shard writes shares neither with another's.
+// x86-64 fetches two cache lines at a time: the counters of two shards must share neither.
 const _: () = assert!(align_of::<ShardMetrics>() >= 128 && align_of::<LabelSetCounters>() >= 128);

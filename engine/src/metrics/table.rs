@@ -1,4 +1,7 @@
-//! The families of the cluster's tables: how old and how large they are, and what was odd in what they are made of.
+//! The families of the cluster's tables: their age and size, and the faults in the cluster's
+//! objects.
+//!
+//! Invariant: everything here comes from `Facts`, none from the shards.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::families::{Families, Labels};
 use super::{Facts, ObjectFaults, TableFacts};
 
-/// A family's name and help, and what it counts.
+/// A family's name and help, and its counter.
 type FaultRow = (&'static str, &'static str, fn(&ObjectFaults) -> u64);
 
 impl Families<'_, '_> {
@@ -29,10 +32,10 @@ impl Families<'_, '_> {
         let bytes = each(&|table| Some(table.len as f64));
         self.gauges("ringdns_table_bytes", "Bytes of the newest generation", &bytes)?;
         let synced = each(&|table| Some(f64::from(u8::from(table.is_synced))));
-        self.gauges("ringdns_table_synced", "1 once the whole cluster was seen", &synced)?;
+        self.gauges("ringdns_table_synced", "1 once the whole cluster was listed", &synced)?;
         let current = each(&|table| Some(f64::from(u8::from(table.is_current))));
         let help =
-            "1 while watches keep every kind up to date; 0: cut off, or listed from time to time";
+            "1 while watches keep every kind up to date; 0 if disconnected, or listed periodically";
         self.gauges("ringdns_table_current", help, &current)?;
         let ages = each(&|table| {
             Some(now.duration_since(table.published_at?).unwrap_or_default().as_secs_f64())
@@ -43,7 +46,7 @@ impl Families<'_, '_> {
         });
         self.gauges(
             "ringdns_kubernetes_last_event_timestamp_seconds",
-            "When the API server was last heard of, in seconds since 1970",
+            "When the API server last sent an event, in seconds since 1970",
             &events,
         )?;
         self.refused_names(&facts.tables)?;
@@ -58,21 +61,19 @@ impl Families<'_, '_> {
         });
         self.counters(
             "ringdns_kubernetes_names_refused",
-            "Names left out: too long, no host names, or second hosts of a name that can stand for one",
+            "Names skipped: too long, not host names, or a second host of a name that allows one",
             &samples.collect::<Vec<_>>(),
         )
     }
 
     fn object_faults(&mut self, tables: &[TableFacts]) -> fmt::Result {
         let rows: [FaultRow; 2] = [
-            (
-                "ringdns_kubernetes_objects_refused",
-                "Objects read that cannot be served",
-                |faults| faults.refused,
-            ),
+            ("ringdns_kubernetes_objects_refused", "Objects that cannot be served", |faults| {
+                faults.refused
+            }),
             (
                 "ringdns_kubernetes_odd_parts",
-                "Parts of served objects that are left out or read otherwise than they stand there",
+                "Parts of served objects that are skipped or corrected",
                 |faults| faults.odd_parts,
             ),
         ];

@@ -1,7 +1,7 @@
-//! What shards count of one upstream.
+//! Metrics of the upstreams: the counters, and the families that a scrape writes from them.
 //!
-//! One block of counters a shard, on cache lines of its own; only the shard's thread writes it. Below stands what a scrape
-//! makes of them: a new event is a row of `COUNTERS`.
+//! A new event is a row of `COUNTERS`. Invariant: each shard has its counters on cache lines of its
+//! own, and only its thread writes them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,7 +13,8 @@ use super::families::{Families, HistogramSample, Labels};
 use super::position::{DURATION_BOUND_COUNT, duration_bounds, duration_bucket};
 use super::shard::Counter;
 
-/// Response codes with a series of their own, in CoreDNS's spelling; all others are counted as `OTHER_RCODE`.
+/// Response codes with a series of their own, in CoreDNS's spelling. All others count as
+/// `OTHER_RCODE`.
 const RCODES: [(u16, &str); 11] = [
     (0, "NOERROR"),
     (1, "FORMERR"),
@@ -33,27 +34,27 @@ const RCODE_COUNT: usize = RCODES.len() + 1;
 /// Buckets of one duration histogram.
 const BUCKET_COUNT: usize = DURATION_BOUND_COUNT + 1;
 
-/// What is counted beside answers.
+/// What is counted besides responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamEvent {
-    /// A packet that answers no question of ours: late or forged.
+    /// A packet that matches no query of ours: late or forged.
     Foreign,
-    /// An answer that could not be read.
+    /// A response that could not be parsed.
     Malformed,
-    /// Asked and gave no answer: in time, at all, or none that could be read.
+    /// An exchange without a valid response in time.
     Failed,
-    /// Was late, so that another was asked as well.
+    /// The upstream was late, so a hedge was due.
     Late,
-    /// Asked because another was late.
+    /// A query sent because another upstream, or this one, was late.
     Hedge,
-    /// Answered over UDP with TC, and was asked again over TCP.
+    /// A truncated response over UDP; the query was sent again over TCP.
     RetriedOverTcp,
     CheckFailed,
-    /// Became down in the eyes of a shard.
+    /// A shard marked the upstream as down.
     WentDown,
-    /// Down no longer, or forgotten while it was.
+    /// A shard no longer marks it as down, or dropped it.
     CameBack,
-    /// A socket for one exchange: none is kept.
+    /// A socket for one exchange; UDP sockets are never kept.
     UdpOpened,
     TcpKept,
     TcpOpened,
@@ -61,14 +62,14 @@ pub enum UpstreamEvent {
     TlsOpened,
 }
 
-/// As many as `UpstreamEvent` has variants.
+/// The number of variants of `UpstreamEvent`.
 const EVENT_COUNT: usize = UpstreamEvent::TlsOpened as usize + 1;
 
-/// The counters of one upstream, of all shards.
+/// The counters of one upstream, by shard.
 #[derive(Debug)]
 pub struct UpstreamMetrics {
     pub(super) to: SocketAddr,
-    /// `forward` lines in which it loops. Written once in a line's life, by whichever shard finds out.
+    /// `forward` lines in which it loops. Written once per line, by the shard that finds the loop.
     loop_count: AtomicU32,
     shards: Box<[UpstreamCounters]>,
 }
@@ -83,7 +84,7 @@ pub struct UpstreamCounters {
 
 const _: () = assert!(align_of::<UpstreamCounters>() >= 128);
 
-/// The answers with one response code.
+/// The responses with one response code.
 #[derive(Debug, Default)]
 struct ResponseCounts {
     buckets: [Counter; BUCKET_COUNT],
@@ -92,7 +93,7 @@ struct ResponseCounts {
 
 /// The shard's side.
 impl UpstreamCounters {
-    /// An answer, and how long it took, connecting included.
+    /// Counts a response and its duration, including the time to connect.
     pub fn answered(&self, rcode: u16, duration: Duration) {
         let row = RCODES.iter().position(|known| known.0 == rcode).unwrap_or(RCODES.len());
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -117,12 +118,12 @@ impl UpstreamMetrics {
         &self.shards[index]
     }
 
-    /// It sends our questions back to us.
+    /// The upstream loops in one more `forward` line.
     pub fn loop_found(&self) {
         self.loop_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A `forward` line in which it looped is gone.
+    /// A `forward` line in which it looped was dropped.
     pub fn loop_forgotten(&self) {
         self.loop_count.fetch_sub(1, Ordering::Relaxed);
     }
@@ -133,13 +134,13 @@ impl UpstreamMetrics {
         self.loop_count.load(Ordering::Relaxed)
     }
 
-    /// How often it happened, in all shards together.
+    /// The sum over all shards.
     #[must_use]
     pub fn total(&self, event: UpstreamEvent) -> u64 {
         self.shards.iter().map(|shard| shard.events[event as usize].get()).sum()
     }
 
-    /// Each response code that has been seen, its answers by bucket, and how long they took together.
+    /// Each response code that was seen, its responses by bucket, and the sum of their durations.
     fn answers(&self) -> impl Iterator<Item = (&'static str, [u64; BUCKET_COUNT], Duration)> {
         (0..RCODE_COUNT).filter_map(|row| {
             let of = |value: &dyn Fn(&ResponseCounts) -> u64| -> u64 {
@@ -153,26 +154,26 @@ impl UpstreamMetrics {
     }
 }
 
-/// Counters of each upstream: family, help, event.
+/// Counters by upstream: family, help, event.
 const COUNTERS: [(&str, &str, UpstreamEvent); 7] = [
-    ("ringdns_forward_failures", "Exchanges that gave no answer", UpstreamEvent::Failed),
+    ("ringdns_forward_failures", "Exchanges without a valid response", UpstreamEvent::Failed),
     (
         "ringdns_forward_foreign_answers",
-        "Packets that answered no question of ours: late or forged",
+        "Packets that matched no query of ours: late or forged",
         UpstreamEvent::Foreign,
     ),
-    ("ringdns_forward_malformed_answers", "Answers not to be read", UpstreamEvent::Malformed),
-    ("ringdns_forward_late", "Answers that took longer than the p95", UpstreamEvent::Late),
-    ("ringdns_forward_hedges", "Asked because another was late", UpstreamEvent::Hedge),
+    ("ringdns_forward_malformed_answers", "Malformed responses", UpstreamEvent::Malformed),
+    ("ringdns_forward_late", "Responses that took longer than the p95", UpstreamEvent::Late),
+    ("ringdns_forward_hedges", "Queries sent because another was late", UpstreamEvent::Hedge),
     (
         "ringdns_forward_tcp_retries",
-        "Cut answers asked for over TCP",
+        "Queries sent again over TCP after a truncated response",
         UpstreamEvent::RetriedOverTcp,
     ),
-    ("coredns_proxy_healthcheck_failures", "Health checks that failed", UpstreamEvent::CheckFailed),
+    ("coredns_proxy_healthcheck_failures", "Failed health checks", UpstreamEvent::CheckFailed),
 ];
 
-/// Sockets that a question found, and that it had to open: the label `proto` and the event.
+/// Queries on a kept connection, and queries that opened a socket: the label `proto` and the event.
 const KEPT: [(&str, UpstreamEvent); 2] =
     [("tcp", UpstreamEvent::TcpKept), ("tcp-tls", UpstreamEvent::TlsKept)];
 const OPENED: [(&str, UpstreamEvent); 3] = [
@@ -203,7 +204,7 @@ impl Families<'_, '_> {
         });
         self.histograms(
             "coredns_proxy_request_duration_seconds",
-            "Time that upstreams took to answer",
+            "Response time of upstreams",
             &duration_bounds(),
             samples,
         )?;
@@ -215,8 +216,8 @@ impl Families<'_, '_> {
             self.counters(name, help, &samples)?;
         }
         let sockets: [(_, _, &[(&'static str, UpstreamEvent)]); 2] = [
-            ("coredns_proxy_conn_cache_hits", "Questions that found a socket", &KEPT),
-            ("coredns_proxy_conn_cache_misses", "Questions that opened a socket", &OPENED),
+            ("coredns_proxy_conn_cache_hits", "Queries on a kept connection", &KEPT),
+            ("coredns_proxy_conn_cache_misses", "Queries that opened a socket", &OPENED),
         ];
         for (name, help, events) in sockets {
             let by_proto = |upstream: &Arc<UpstreamMetrics>| {
@@ -234,19 +235,20 @@ impl Families<'_, '_> {
             self.counters(name, help, &samples)?;
         }
         let down = |upstream: &Arc<UpstreamMetrics>| {
-            // Read first: it cannot have come back before it went.
+            // Read `back` first: an upstream comes back after it went down, so the difference is
+            // never negative.
             let back = upstream.total(UpstreamEvent::CameBack);
             let down = upstream.total(UpstreamEvent::WentDown).saturating_sub(back);
             (upstream_labels(upstream), down as f64)
         };
         let samples: Vec<_> = upstreams.iter().map(down).collect();
-        let help = "Shards that hold the upstream to be down, each `forward` apart";
+        let help = "Shards that mark the upstream as down, summed over `forward` lines";
         self.gauges("ringdns_forward_upstream_down", help, &samples)?;
         let loops = |upstream: &Arc<UpstreamMetrics>| {
             (upstream_labels(upstream), f64::from(upstream.loop_count()))
         };
         let samples: Vec<_> = upstreams.iter().map(loops).collect();
-        let help = "Times that `loop` took the upstream out, each `forward` apart";
+        let help = "`forward` lines in which the upstream loops";
         self.gauges("ringdns_forward_upstream_loops", help, &samples)
     }
 }
@@ -261,7 +263,7 @@ mod tests {
 
     #[test]
     fn every_event_is_exported() {
-        // Beside the tables: the two that make the gauge of those that are down.
+        // Two events have no row: they make up the gauge of upstreams that are down.
         assert_eq!(COUNTERS.len() + KEPT.len() + OPENED.len() + 2, EVENT_COUNT);
     }
 }
