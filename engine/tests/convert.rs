@@ -155,11 +155,11 @@ fn the_order_of_proxies() {
         ". {\n # stub\n forward a.example 2.2.2.2 # two\n forward example 3.3.3.3\n forward . 1.1.1.1\n}",
         &[
             "2: `proxy`",
-            "2: goes to line 5: of several `forward`s the first that takes a name is asked",
+            "2: moves to line 5: of several `forward` lines the first that matches a name is used",
             "4: `proxy`",
-            "4: goes to line 2",
+            "4: moves to line 2",
             "5: `proxy`",
-            "5: goes to line 4",
+            "5: moves to line 4",
             "6: `spray`",
         ],
     );
@@ -204,10 +204,7 @@ fn broken_corefiles() {
     for (text, line) in [(". {\n proxy . 1.1.1.1\n", 1), (". {\n}\n}\n", 3), ("a {\n b {\n}\n", 1)]
     {
         let failure = convert(text).expect_err("a mistake");
-        assert_eq!(
-            shown(&[failure]),
-            [format!("{line}: this brace has no other: nothing is converted")]
-        );
+        assert_eq!(shown(&[failure]), [format!("{line}: unbalanced brace: nothing was converted")]);
     }
 }
 
@@ -324,7 +321,7 @@ cluster.local:53 {
     let starts = [
         "the cluster's domain is not in the ConfigMap",
         "8: federations: `prod` (prod.example.com) is left out",
-        "10: stubDomains: \"cluster.local\" takes the names of the cluster's own Services",
+        "10: stubDomains: \"cluster.local\" takes over the names of the cluster's own Services",
         "10: stubDomains: \"none.local\" is left out: it has no server",
         "12: nodelocal: is left out",
     ];
@@ -339,7 +336,7 @@ fn config_maps_of_core_dns() {
     let Converted { corefile, notes, .. } = converted(text);
     assert_eq!(corefile, ". {\n    forward . 1.1.1.1\n}\n");
     assert_eq!(notes.len(), 2);
-    assert!(notes[0].text.starts_with("lines are counted from here"), "{notes:?}");
+    assert!(notes[0].text.starts_with("line numbers below count from this line"), "{notes:?}");
 }
 
 const CUSTOM: &str = "\
@@ -431,7 +428,7 @@ fn lists_and_what_is_of_no_use_in_them() {
         assert_eq!(found.corefile, ". {\n    errors\n}\n");
         assert_eq!(
             found.notes[0].text,
-            "of the 3 objects of this List only the ConfigMap kube-system/coredns with Corefile is read"
+            "of the 3 objects of this List only the ConfigMap kube-system/coredns with Corefile is converted"
         );
     }
     let documents = format!("---\n{certificate}\n---\n{kube_dns}\n");
@@ -439,13 +436,13 @@ fn lists_and_what_is_of_no_use_in_them() {
     for (text, words) in [
         (
             list("List", &[core_dns, kube_dns]),
-            "this List has 2 ConfigMaps of use, coredns, kube-dns: convert one at a time",
+            "this List has 2 ConfigMaps to convert, coredns, kube-dns: convert one at a time",
         ),
         (list("List", &[certificate.clone(), pod]), "none of the 2 objects of this List"),
         (list("List", &[]), "none of the 0 objects of this List"),
         (
             certificate.to_string(),
-            "this is the ConfigMap kube-system/kube-root-ca.crt with ca.crt, which is not CoreDNS's",
+            "this is the ConfigMap kube-system/kube-root-ca.crt with ca.crt, which is neither CoreDNS's",
         ),
         (
             map("a", serde_json::json!(null)).to_string(),
@@ -483,15 +480,15 @@ fn broken_config_maps() {
         ),
         (
             kube_dns("data:\n  stubDomains: '{\"a\": [\"1.1.1\"]}'\n"),
-            "7: stubDomains: \"a\": \"1.1.1\" is no IP address",
+            "7: stubDomains: \"a\": \"1.1.1\" is not an IP address",
         ),
         (
             kube_dns("data:\n  stubDomains: '{\"a\": [\"1.1.1.1#53\"]}'\n"),
-            "7: stubDomains: \"a\": \"1.1.1.1#53\" is no IP",
+            "7: stubDomains: \"a\": \"1.1.1.1#53\" is not an IP",
         ),
         (
             kube_dns("data:\n  stubDomains: '{\"a\": [\"/etc/resolv.conf\"]}'\n"),
-            "7: stubDomains: \"a\": \"/etc/resolv.conf\" is no",
+            "7: stubDomains: \"a\": \"/etc/resolv.conf\" is not an IP",
         ),
         (
             kube_dns("data:\n  stubDomains: '{\"a b {\": [\"1.1.1.1\"]}'\n"),
@@ -503,11 +500,11 @@ fn broken_config_maps() {
         ),
         (
             kube_dns("data:\n  stubDomains: '{\".\": [\"1.1.1.1\"]}'\n"),
-            "7: stubDomains: \".\": the servers of all other",
+            "7: stubDomains: \".\": put the servers of all other",
         ),
         (
             kube_dns("data:\n  stubDomains: '{\"a\": [\"1.1.1.1\"], \"A.\": [\"1.1.1.1\"]}'\n"),
-            "7: stubDomains: \"a\": named twice",
+            "7: stubDomains: \"a\": listed twice",
         ),
         (
             kube_dns(&format!("data:\n  upstreamNameservers: '{many}'\n")),

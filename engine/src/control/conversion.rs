@@ -1,4 +1,7 @@
-//! `ringdns convert FILE`: the file is read, the Corefile goes to standard output, and what was changed to standard error.
+//! The command `ringdns convert FILE`: writes the Corefile to standard output and notes about the
+//! changes to standard error.
+//!
+//! Invariant: if the conversion fails, nothing is written to standard output.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,10 +13,10 @@ use engine::corefile::{self, Surroundings};
 use super::output::{self, complain};
 use super::start;
 
-/// What is written is not all accepted.
+/// Exit code: ringdns does not accept the converted Corefile.
 const NOT_ACCEPTED: u8 = 3;
 
-/// The exit codes are told by `ringdns convert --help`.
+/// The exit codes are in `ringdns convert --help`.
 pub(crate) fn run(file: &Path, default_port: u16) -> ExitCode {
     let is_standard_input = file == Path::new("-");
     let file = if is_standard_input { Path::new("standard input") } else { file };
@@ -25,18 +28,18 @@ pub(crate) fn run(file: &Path, default_port: u16) -> ExitCode {
     let converted = match converted {
         Ok(converted) => converted,
         Err(failure) => {
-            tell(file, &failure);
+            show(file, &failure);
             return ExitCode::FAILURE;
         }
     };
     for note in &converted.notes {
-        tell(file, note);
+        show(file, note);
     }
     if let Err(error) = output::write(&converted.corefile) {
-        tell(file, &Note { line: None, text: format!("cannot write the Corefile: {error}") });
+        show(file, &Note { line: None, text: format!("write the Corefile: {error}") });
         return ExitCode::FAILURE;
     }
-    // In the same folder, where what it imports is found.
+    // The name keeps the directory, so that imports are found.
     let name = format!("{} as converted", file.display());
     let mut is_accepted = true;
     if converted.excerpts.is_empty() {
@@ -49,7 +52,7 @@ pub(crate) fn run(file: &Path, default_port: u16) -> ExitCode {
     if is_accepted { ExitCode::SUCCESS } else { ExitCode::from(NOT_ACCEPTED) }
 }
 
-/// Whether ringdns reads a Corefile; what it has to say about it is told.
+/// Whether ringdns accepts a Corefile. Prints its warnings or errors.
 fn accept(name: &str, corefile: &str, default_port: u16) -> bool {
     match config::parse(name, corefile, &Surroundings::of_process(default_port)) {
         Ok(config) => {
@@ -57,14 +60,14 @@ fn accept(name: &str, corefile: &str, default_port: u16) -> bool {
             true
         }
         Err(report) => {
-            complain("This is left to be done by hand before ringdns reads it:\n");
+            complain("Fix this by hand before ringdns can load it:\n");
             complain(&start::shown(&report));
             false
         }
     }
 }
 
-fn tell(file: &Path, note: &Note) {
+fn show(file: &Path, note: &Note) {
     let file = file.display();
     match note.line {
         Some(line) => complain(&format!("{file}:{line}: {}\n", note.text)),

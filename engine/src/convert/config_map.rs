@@ -1,6 +1,7 @@
-//! A ConfigMap, or a List with one, and whose it is: CoreDNS's, that with an installation's own additions, kube-dns's.
+//! Reads a ConfigMap, or a List with one, and tells whose it is: CoreDNS's, kube-dns's, or one with
+//! an installation's additions to a Corefile.
 //!
-//! Invariant: what is none of these is refused with what it is; nothing of it is guessed.
+//! Invariant: any other object is an error that says what it is; nothing is guessed.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +11,14 @@ use serde_saphyr::Spanned;
 
 use super::{ConvertFailure, Converted, Note, custom, kube_dns};
 
-/// Its data: texts by their keys.
+/// Texts by key.
 pub(super) type Data = BTreeMap<String, Spanned<String>>;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ConfigMap {
     #[serde(default)]
     metadata: Metadata,
-    /// Missing where nothing is configured.
+    /// `None` if nothing is configured.
     #[serde(default)]
     data: Option<Data>,
 }
@@ -30,11 +31,11 @@ struct Metadata {
     namespace: String,
 }
 
-/// What every object of the API begins with.
+/// The fields that every object of the API has.
 #[derive(Debug, Deserialize)]
 struct Object {
     kind: Option<String>,
-    /// Of a List.
+    /// Only in a List.
     #[serde(default)]
     items: Option<Vec<serde_json::Value>>,
 }
@@ -42,9 +43,10 @@ struct Object {
 /// Whose a ConfigMap is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    /// It holds a Corefile.
+    /// It has a Corefile.
     CoreDns,
-    /// What a managed cluster has its users write beside the Corefile that it ships: `coredns-custom` of AKS, k3s, RKE2, LKE.
+    /// The users' additions to the Corefile that a managed cluster ships: `coredns-custom` of AKS,
+    /// k3s, RKE2, LKE.
     Custom,
     KubeDns,
 }
@@ -67,7 +69,8 @@ pub(super) fn convert(text: &str) -> Result<Converted, ConvertFailure> {
     }
 }
 
-const TRY: &str = "try `kubectl get configmap coredns -n kube-system -o yaml`, or `kube-dns`, or `coredns-custom`";
+const TRY: &str = "try `kubectl get configmap coredns -n kube-system -o yaml`, or `kube-dns` or \
+     `coredns-custom` instead of `coredns`";
 
 fn one(
     map: &ConfigMap,
@@ -83,13 +86,14 @@ fn one(
     }
 }
 
-const NEITHER: &str = "which is not CoreDNS's (it has no `Corefile`, `*.server`, `*.override` or `*.include`) and not kube-dns's \
-     (no `stubDomains`, `upstreamNameservers` or `federations`)";
+const NEITHER: &str = "which is neither CoreDNS's (it has no `Corefile`, `*.server`, \
+     `*.override` or `*.include`) nor kube-dns's (no `stubDomains`, `upstreamNameservers` or \
+     `federations`)";
 
-/// Of a List's items, the one that is of use.
+/// Converts the only item of a List that is a ConfigMap of CoreDNS or kube-dns.
 fn of_list(items: Vec<serde_json::Value>) -> Result<Converted, ConvertFailure> {
     let is_config_map = |item: &serde_json::Value| {
-        // Items of a ConfigMapList have no kind of their own where an API server wrote it.
+        // Items of a ConfigMapList have no kind if an API server wrote it.
         item.get("kind").is_none_or(|kind| kind == "ConfigMap")
     };
     let of_use = |item: serde_json::Value| {
@@ -102,14 +106,15 @@ fn of_list(items: Vec<serde_json::Value>) -> Result<Converted, ConvertFailure> {
         [] => Err(note(
             None,
             format!(
-                "none of the {count} objects of this List is a ConfigMap of CoreDNS or kube-dns: {TRY}"
+                "none of the {count} objects of this List is a ConfigMap of CoreDNS or kube-dns: \
+                 {TRY}"
             ),
         )),
         [(map, item)] => {
             let mut converted = one(map, || Ok(item.clone()))?;
             if count > 1 {
                 let text =
-                    format!("of the {count} objects of this List only {} is read", shown(map));
+                    format!("of the {count} objects of this List only {} is converted", shown(map));
                 converted.notes.insert(0, note(None, text));
             }
             Ok(converted)
@@ -119,7 +124,7 @@ fn of_list(items: Vec<serde_json::Value>) -> Result<Converted, ConvertFailure> {
             Err(note(
                 None,
                 format!(
-                    "this List has {} ConfigMaps of use, {}: convert one at a time: \
+                    "this List has {} ConfigMaps to convert, {}: convert one at a time: \
                      `kubectl get configmap NAME -n kube-system -o yaml | ringdns convert -`",
                     names.len(),
                     names.join(", ")
@@ -160,22 +165,23 @@ fn shown(map: &ConfigMap) -> String {
     format!("the ConfigMap{name} {keys}")
 }
 
-/// A ConfigMap that holds a Corefile, as CoreDNS's does.
+/// Converts a ConfigMap with a Corefile.
 fn of_core_dns(data: &Data) -> Result<Converted, ConvertFailure> {
     let Some(corefile) = data.get("Corefile") else { return Ok(Converted::default()) };
     let mut converted = super::corefile(&corefile.value)?;
     if !converted.notes.is_empty() {
-        let text = "lines are counted from here, from that of `Corefile`".to_owned();
+        let text = "line numbers below count from this line, that of `Corefile`".to_owned();
         converted.notes.insert(0, note(line(corefile), text));
     }
     for (key, value) in data.iter().filter(|(key, _)| *key != "Corefile") {
-        let text = format!("{key}: is left out: a file of its own, which the Corefile may name");
+        let text =
+            format!("{key}: is left out: it is a separate file, which the Corefile may import");
         converted.notes.push(note(line(value), text));
     }
     Ok(converted)
 }
 
-/// Every document of a text that has several.
+/// The documents of a text with more than one.
 fn documents(text: &str) -> Option<Vec<serde_json::Value>> {
     let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(text).ok()?;
     (documents.len() > 1).then_some(documents)
@@ -193,12 +199,12 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ConvertFailure> {
         return from_yaml();
     }
     serde_json::from_str(text).or_else(|error: serde_json::Error| {
-        // Flow YAML looks the same at first.
+        // It may be YAML in flow style.
         from_yaml().map_err(|_| note(Some(error.line()), without_place(error.to_string())))
     })
 }
 
-/// Both parsers say where once more at the end of their messages.
+/// Removes the place that both parsers repeat at the end of their messages.
 pub(super) fn without_place(mut message: String) -> String {
     if let Some(at) = message.rfind(" at line ") {
         message.truncate(at);
@@ -210,7 +216,7 @@ pub(super) fn note(line: Option<usize>, text: String) -> Note {
     Note { line, text }
 }
 
-/// Where a value stands in YAML; JSON's reader does not tell.
+/// The line of a value in YAML; the JSON parser does not report it.
 pub(super) fn line(value: &Spanned<String>) -> Option<usize> {
     usize::try_from(value.referenced.line()).ok().filter(|line| *line > 0)
 }

@@ -1,5 +1,6 @@
-//! What an installation adds to the Corefile that its cluster ships: server blocks in `*.server`, directives of the cluster's
-//! own block in `*.override` and `*.include`. It stays the ConfigMap that it is, with each of its texts brought up to date.
+//! Converts a ConfigMap with additions to the Corefile that a cluster ships: server blocks in
+//! `*.server`, directives of the cluster's own block in `*.override` and `*.include`. The result is
+//! the same ConfigMap with each of these texts converted.
 //!
 //! Invariant: nothing of the ConfigMap is lost, whatever its keys are.
 
@@ -10,17 +11,17 @@ use serde_saphyr::LitString;
 use super::config_map::{Data, line, note};
 use super::{ConvertFailure, Converted, Excerpt};
 
-/// What a text of the ConfigMap is part of.
+/// Where a text of the ConfigMap belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TextPart {
-    /// The Corefile: whole server blocks.
+    /// In the Corefile: whole server blocks.
     Corefile,
-    /// A server block: directives.
+    /// In a server block: directives.
     Block,
 }
 
 impl TextPart {
-    /// By the end of its key, which is that of the files that shipped Corefiles import.
+    /// By the suffix of the key, which is that of the files that shipped Corefiles import.
     pub(super) fn of(key: &str) -> Option<Self> {
         match key.rsplit_once('.')?.1 {
             "server" => Some(Self::Corefile),
@@ -30,17 +31,17 @@ impl TextPart {
     }
 }
 
-/// A block's directives become a Corefile by these.
+/// What makes a block's directives a Corefile.
 const BLOCK: (&str, &str) = (". { ", "\n}\n");
 
-/// `whole`: the ConfigMap with all that is not data.
+/// `whole`: the ConfigMap with all its fields.
 pub(super) fn convert(data: &Data, mut whole: Value) -> Result<Converted, ConvertFailure> {
     let mut converted = Converted::default();
     for (key, value) in data {
         let at = line(value);
         let about = |text: &str| note(at, format!("{key}: {text}"));
         let Some(part) = TextPart::of(key) else {
-            let text = "is left as it is: no shipped Corefile imports it by this name";
+            let text = "is left as it is: no shipped Corefile imports a file of this name";
             converted.notes.push(about(text));
             continue;
         };
@@ -66,14 +67,14 @@ pub(super) fn convert(data: &Data, mut whole: Value) -> Result<Converted, Conver
     }
     converted.notes.push(note(
         None,
-        "it stays a ConfigMap: the Corefile that imports its keys is another one, `coredns`"
+        "it stays a ConfigMap: the Corefile that imports its keys is in another one, `coredns`"
             .to_owned(),
     ));
     converted.corefile = shown(whole);
     Ok(converted)
 }
 
-/// A ConfigMap with its texts line by line, as people read them.
+/// A ConfigMap with its texts as literal blocks, for readers.
 #[derive(Serialize)]
 struct Shown {
     #[serde(flatten)]
@@ -90,7 +91,7 @@ fn shown(mut whole: Value) -> String {
         .filter_map(|(key, text)| Some((key.clone(), LitString(text.as_str()?.to_owned()))))
         .collect();
     let yaml = serde_saphyr::to_string(&Shown { rest, data }).unwrap_or_default();
-    // JSON is YAML too, for texts that cannot be shown by lines.
+    // JSON is YAML too: use it for texts that literal blocks cannot express.
     let reads_the_same =
         serde_saphyr::from_str::<Value>(&yaml).ok() == serde_json::from_str::<Value>(&json).ok();
     if reads_the_same { yaml } else { json }

@@ -1,12 +1,12 @@
-//! Changes to a text, gathered first and made in one go, so that all that nobody asked to change stays as it is.
+//! Changes to a text, collected first and applied at once, so that everything else stays as it is.
 //!
-//! Invariant: no two of them overlap.
+//! Invariant: no two changes overlap.
 
 use std::ops::Range;
 
 use crate::corefile::outline::Statement;
 
-/// Ranges in bytes, and what takes their place.
+/// Byte ranges and their replacements.
 #[derive(Debug, Default)]
 pub(super) struct Edits {
     edits: Vec<(Range<usize>, String)>,
@@ -17,12 +17,12 @@ impl Edits {
         self.edits.push((range, by.into()));
     }
 
-    /// Takes a statement away, with its line and what a comment there says of it.
+    /// Deletes a statement, with its lines and a comment on them.
     pub(super) fn delete(&mut self, text: &str, statement: &Statement) {
         self.replace(lines_of(text, statement.range()), "");
     }
 
-    /// The text between two places as it comes to be.
+    /// The text of a range, with its changes applied.
     pub(super) fn applied(&self, text: &str, within: Range<usize>) -> String {
         let mut applied = String::new();
         let mut at = within.start;
@@ -36,7 +36,7 @@ impl Edits {
         applied
     }
 
-    /// Forgets what was to be changed between two places.
+    /// Drops the changes within a range.
     pub(super) fn forget(&mut self, within: &Range<usize>) {
         self.edits.retain(|(range, _)| !is_within(range, within));
     }
@@ -53,8 +53,8 @@ fn is_within(range: &Range<usize>, within: &Range<usize>) -> bool {
     within.start <= range.start && range.end <= within.end
 }
 
-/// The lines that a range takes up, with the last one's comment and line break; where something else stands on them, the
-/// range alone.
+/// The whole lines of a range, with a comment at the end and the last line break. If anything else
+/// is on these lines, only the range.
 pub(super) fn lines_of(text: &str, range: Range<usize>) -> Range<usize> {
     let (before, after) = (text.get(..range.start), text.get(range.end..));
     let (Some(before), Some(after)) = (before, after) else { return range };

@@ -1,7 +1,7 @@
-//! kube-dns's ConfigMap to a Corefile: `stubDomains`, `upstreamNameservers` and `federations`, each a JSON text of its
-//! own.
+//! Converts kube-dns's ConfigMap to a Corefile: `stubDomains`, `upstreamNameservers` and
+//! `federations`, each a JSON text.
 //!
-//! Invariant: only names and addresses that were read as such are written.
+//! Invariant: only valid names and addresses are written.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +15,15 @@ use crate::corefile::value::target::Target;
 use crate::corefile::value::zone::{self, Zone};
 use crate::limits::UPSTREAMS_MAX;
 
-/// What kube-dns reads.
+/// The keys that kube-dns reads.
 pub(super) const KEYS: [&str; 3] = ["stubDomains", "upstreamNameservers", "federations"];
 
-/// What kube-dns was told, understood.
+/// The parsed ConfigMap.
 #[derive(Debug, Default)]
 struct KubeDnsSettings {
-    /// A zone without its last dot, and its servers; at least one.
+    /// Zones without the final dot, and their servers, at least one each.
     stubs: Vec<(String, Vec<String>)>,
-    /// Empty: those of /etc/resolv.conf.
+    /// Empty: use those of /etc/resolv.conf.
     upstreams: Vec<String>,
 }
 
@@ -31,7 +31,7 @@ pub(super) fn convert(data: &Data) -> Result<Converted, ConvertFailure> {
     let mut settings = KubeDnsSettings::default();
     let mut notes = vec![note(
         None,
-        "the cluster's domain is not in the ConfigMap: where it is not cluster.local (see \
+        "the cluster's domain is not in the ConfigMap: if it is not cluster.local (see \
          `--domain` of kube-dns), change it in the line `kubernetes`",
     )];
     for (key, value) in data {
@@ -46,8 +46,8 @@ pub(super) fn convert(data: &Data) -> Result<Converted, ConvertFailure> {
                 let federations: Option<BTreeMap<String, String>> = json(key, value)?;
                 for (name, domain) in federations.unwrap_or_default() {
                     let text = format!(
-                        "{key}: `{name}` ({domain}) is left out: Kubernetes has no federation of \
-                         this kind any more, and neither CoreDNS since 1.7 nor ringdns answers \
+                        "{key}: `{name}` ({domain}) is left out: Kubernetes no longer has this \
+                         kind of federation, and neither CoreDNS since 1.7 nor ringdns serves \
                          its names"
                     );
                     notes.push(note(line, &text));
@@ -67,7 +67,7 @@ fn note(line: Option<usize>, text: &str) -> Note {
     Note { line, text: text.to_owned() }
 }
 
-/// `None` for a value that says nothing.
+/// `None` for an empty value.
 fn json<T: DeserializeOwned>(
     key: &str,
     value: &Spanned<String>,
@@ -97,11 +97,11 @@ fn stubs(
             Ok(_) | Err(_) => return fail("not a domain name"),
         };
         if zone == Zone::root() {
-            return fail("the servers of all other names are `upstreamNameservers`");
+            return fail("put the servers of all other names into `upstreamNameservers`");
         }
         let name = zone.text.strip_suffix('.').unwrap_or(&zone.text).to_owned();
         if stubs.iter().any(|(other, _)| *other == name) {
-            return fail("named twice, in capitals or with a dot behind it");
+            return fail("listed twice: upper case and a final dot make no difference");
         }
         if servers.is_empty() {
             notes.push(note(line, &format!("{KEY}: \"{domain}\" is left out: it has no server")));
@@ -109,7 +109,7 @@ fn stubs(
         }
         check_servers(KEY, Some(&domain), &servers).map_err(|text| note(line, &text))?;
         if name == CLUSTER_DOMAIN {
-            let text = "takes the names of the cluster's own Services away from it";
+            let text = "takes over the names of the cluster's own Services";
             notes.push(note(line, &format!("{KEY}: \"{domain}\" {text}")));
         }
         stubs.push((name, servers));
@@ -117,7 +117,8 @@ fn stubs(
     Ok(stubs)
 }
 
-/// IP addresses and hosts, with ports or without: nothing else was understood by kube-dns.
+/// Checks that all are IP addresses or hosts, with or without a port: kube-dns accepted nothing
+/// else.
 fn check_servers(key: &str, domain: Option<&str>, servers: &[String]) -> Result<(), String> {
     let place = domain.map_or_else(|| key.to_owned(), |domain| format!("{key}: \"{domain}\""));
     if servers.len() > UPSTREAMS_MAX {
@@ -130,7 +131,7 @@ fn check_servers(key: &str, domain: Option<&str>, servers: &[String]) -> Result<
             (read, is_plain)
         else {
             return Err(format!(
-                "{place}: \"{server}\" is no IP address or host, with a port or without"
+                "{place}: \"{server}\" is not an IP address or host, with or without a port"
             ));
         };
     }

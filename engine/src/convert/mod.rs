@@ -1,7 +1,7 @@
-//! `ringdns convert`: a Corefile that ringdns reads, out of what CoreDNS or kube-dns were configured with.
+//! `ringdns convert`: turns the configuration of CoreDNS or kube-dns into a Corefile for ringdns.
 //!
-//! A text in, a text and notes out: no file is read here. Invariant: what nobody has to change stays as it is, comments
-//! and blanks included.
+//! A text in, a text and notes out; no file is read here. Invariant: everything that needs no
+//! change stays as it is, comments and white space included.
 
 mod config_map;
 mod custom;
@@ -13,29 +13,29 @@ mod retired;
 use crate::corefile::outline::{self, Statement, Unbalanced};
 use edits::Edits;
 
-/// A Corefile, and what was done to come to it.
+/// A Corefile, with notes about the changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Converted {
-    /// Out of a ConfigMap with parts of a Corefile that lies elsewhere, such a ConfigMap.
+    /// A Corefile. If the input is a ConfigMap with parts of a Corefile, a ConfigMap again.
     pub corefile: String,
     /// In the order of the lines.
     pub notes: Vec<Note>,
-    /// The Corefiles that are in such a ConfigMap; empty where `corefile` is one itself.
+    /// The parts in that ConfigMap; empty if `corefile` is a Corefile.
     pub excerpts: Vec<Excerpt>,
 }
 
-/// One text of a ConfigMap, made a whole Corefile where it is a part of one. Lines are counted as in the text.
+/// One text of a ConfigMap as a whole Corefile, with the line numbers of the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Excerpt {
-    /// Its key.
+    /// The key in the ConfigMap.
     pub name: String,
     pub corefile: String,
 }
 
-/// One thing that was changed, left out or left to do, and why.
+/// One thing that was changed, left out or left to do, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// Of the text that was given, from 1; `None` where no line is to blame.
+    /// In the input, from 1; `None` if the note is about no line.
     pub line: Option<usize>,
     pub text: String,
 }
@@ -43,16 +43,17 @@ pub struct Note {
 /// Why nothing was converted.
 pub type ConvertFailure = Note;
 
-/// Converts a Corefile, or a ConfigMap in YAML or JSON: one that holds a Corefile or parts of it, or kube-dns's.
+/// Converts a Corefile, or a ConfigMap in YAML or JSON: one with a Corefile or parts of it, or
+/// kube-dns's.
 ///
 /// # Errors
-/// What cannot be made sense of, and where.
+/// What is invalid or unknown, and where.
 pub fn convert(text: &str) -> Result<Converted, ConvertFailure> {
     if is_object(text) { config_map::convert(text) } else { corefile(text) }
 }
 
-/// Whether the text begins as an object of the Kubernetes API does in YAML or JSON: no key of a server block is three dashes or
-/// ends with a colon, and no block begins with a quote.
+/// Whether the text is an object of the Kubernetes API in YAML or JSON, by how it begins: no key of
+/// a server block is `---` or ends with a colon, and no block begins with a quote.
 pub(crate) fn is_object(text: &str) -> bool {
     let text = text.trim_start_matches('\u{feff}');
     let is_flow_map = text
@@ -72,19 +73,19 @@ fn begins_with_a_key(text: &str) -> bool {
 fn corefile(text: &str) -> Result<Converted, ConvertFailure> {
     let sections = outline::read(text).map_err(|Unbalanced { line }| ConvertFailure {
         line: Some(line),
-        text: "this brace has no other: nothing is converted".to_owned(),
+        text: "unbalanced brace: nothing was converted".to_owned(),
     })?;
-    let mut draft = Conversion { text, edits: Edits::default(), notes: Vec::new() };
+    let mut conversion = Conversion { text, edits: Edits::default(), notes: Vec::new() };
     for section in &sections {
-        retired::convert(section, &mut draft);
+        retired::convert(section, &mut conversion);
     }
-    let corefile = draft.edits.applied(text, 0..text.len());
-    let mut notes = draft.notes;
+    let corefile = conversion.edits.applied(text, 0..text.len());
+    let mut notes = conversion.notes;
     notes.sort_by_key(|note| note.line);
     Ok(Converted { corefile, notes, excerpts: Vec::new() })
 }
 
-/// A Corefile on its way.
+/// A Corefile while it is converted.
 struct Conversion<'t> {
     text: &'t str,
     edits: Edits,

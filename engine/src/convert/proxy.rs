@@ -1,4 +1,8 @@
-//! `proxy`, which CoreDNS 1.5 gave up for `forward`: what becomes of it, of its options and of their order.
+//! Converts `proxy`, which `forward` replaced in CoreDNS 1.5: its options, and the order of
+//! several.
+//!
+//! Invariant: an option that has no equivalent is deleted or left, with a note, never changed
+//! silently.
 
 use std::ops::Range;
 
@@ -7,43 +11,47 @@ use super::{Conversion, line_of};
 use crate::corefile::outline::{Body, Section, Statement, Word};
 use crate::corefile::value::zone::{self, Zone};
 
-/// What becomes of an option.
+/// What happens to an option.
 enum OptionChange {
     Kept,
     Becomes {
         text: &'static str,
         why: &'static str,
     },
-    /// Why it is not missed.
+    /// Not needed any more, with the reason.
     Deleted(&'static str),
-    /// Has to be rewritten by hand; what it is about.
+    /// To be changed by hand, with the reason.
     Left(&'static str),
 }
 
 struct OptionRule {
     name: &'static str,
-    fate: fn(&[&str]) -> OptionChange,
+    change: fn(&[&str]) -> OptionChange,
 }
 
 const OPTIONS: &[OptionRule] = &[
-    OptionRule { name: "policy", fate: policy },
+    OptionRule { name: "policy", change: policy },
     OptionRule {
         name: "fail_timeout",
-        fate: |_| OptionChange::Deleted("an upstream that failed is asked until it answers again"),
+        change: |_| {
+            OptionChange::Deleted("a failed upstream is now checked until it responds again")
+        },
     },
-    OptionRule { name: "max_fails", fate: |_| OptionChange::Kept },
+    OptionRule { name: "max_fails", change: |_| OptionChange::Kept },
     OptionRule {
         name: "health_check",
-        fate: |_| {
+        change: |_| {
             OptionChange::Deleted("upstreams are checked over DNS now, and only while they fail")
         },
     },
-    OptionRule { name: "except", fate: |_| OptionChange::Kept },
+    OptionRule { name: "except", change: |_| OptionChange::Kept },
     OptionRule {
         name: "spray",
-        fate: |_| OptionChange::Deleted("it is so by itself: with all upstreams down one is tried"),
+        change: |_| {
+            OptionChange::Deleted("this is the default: if all upstreams are down, one is tried")
+        },
     },
-    OptionRule { name: "protocol", fate: protocol },
+    OptionRule { name: "protocol", change: protocol },
 ];
 
 fn policy(args: &[&str]) -> OptionChange {
@@ -51,10 +59,10 @@ fn policy(args: &[&str]) -> OptionChange {
         ["random" | "round_robin" | "sequential"] => OptionChange::Kept,
         ["first"] => OptionChange::Becomes {
             text: "policy sequential",
-            why: "`first` is called so in `forward`",
+            why: "the name of `first` in `forward`",
         },
         ["least_conn"] => {
-            OptionChange::Deleted("`forward` has no such policy; it takes one at random")
+            OptionChange::Deleted("`forward` has no such policy; the default is random")
         }
         _ => OptionChange::Left("`forward` has no such policy"),
     }
@@ -62,67 +70,69 @@ fn policy(args: &[&str]) -> OptionChange {
 
 fn protocol(args: &[&str]) -> OptionChange {
     match args {
-        ["dns"] => OptionChange::Deleted("it is so by itself"),
+        ["dns"] => OptionChange::Deleted("this is the default"),
         ["dns", "force_tcp"] | ["force_tcp", ..] => {
             OptionChange::Becomes { text: "force_tcp", why: "an option of its own in `forward`" }
         }
         ["https_google", ..] => OptionChange::Deleted(
-            "its service is gone, and the upstreams are asked in the clear now: for encryption \
-             write them as `tls://8.8.8.8%dns.google`",
+            "its service is gone, and queries to the upstreams are now unencrypted: for TLS, write \
+             them like `tls://8.8.8.8%dns.google`",
         ),
-        _ => OptionChange::Left("ringdns does not ask over gRPC"),
+        _ => OptionChange::Left("ringdns does not support gRPC"),
     }
 }
 
 /// Turns every `proxy` of a section into a `forward`.
-pub(super) fn convert(section: &Section, draft: &mut Conversion<'_>) {
+pub(super) fn convert(section: &Section, conversion: &mut Conversion<'_>) {
     let proxies: Vec<&Statement> =
         section.statements.iter().filter(|statement| statement.name.text == "proxy").collect();
     for statement in &proxies {
-        draft.edits.replace(statement.name.range.clone(), "forward");
-        draft.note(statement, "`proxy` is called `forward` since CoreDNS 1.5");
+        conversion.edits.replace(statement.name.range.clone(), "forward");
+        conversion.note(statement, "`proxy` is called `forward` since CoreDNS 1.5");
         if let Some(body) = &statement.body {
-            options(statement, body, draft);
+            options(statement, body, conversion);
         }
     }
-    reorder(&proxies, draft);
+    reorder(&proxies, conversion);
 }
 
-fn options(proxy: &Statement, body: &Body, draft: &mut Conversion<'_>) {
+fn options(proxy: &Statement, body: &Body, conversion: &mut Conversion<'_>) {
     let mut kept_count = 0;
     for option in &body.statements {
         let row = OPTIONS.iter().find(|row| row.name == option.name.text);
         let args: Vec<&str> = option.args.iter().map(|word| word.text.as_str()).collect();
-        let fate =
-            row.map_or(OptionChange::Left("`forward` has no such option"), |row| (row.fate)(&args));
-        let shown = draft.text.get(option.line_range()).unwrap_or_default();
-        match fate {
+        let change = row
+            .map_or(OptionChange::Left("`forward` has no such option"), |row| (row.change)(&args));
+        let shown = conversion.text.get(option.line_range()).unwrap_or_default();
+        match change {
             OptionChange::Kept => kept_count += 1,
             OptionChange::Becomes { text, why } => {
-                draft.edits.replace(option.line_range(), text);
-                draft.note(option, &format!("`{shown}` is now `{text}`: {why}"));
+                conversion.edits.replace(option.line_range(), text);
+                conversion.note(option, &format!("`{shown}` is now `{text}`: {why}"));
                 kept_count += 1;
             }
             OptionChange::Deleted(_) if option.has_long_quote() => kept_count += 1,
             OptionChange::Deleted(why) => {
-                draft.edits.delete(draft.text, option);
-                draft.note(option, &format!("`{shown}` is deleted: {why}"));
+                conversion.edits.delete(conversion.text, option);
+                conversion.note(option, &format!("`{shown}` is deleted: {why}"));
             }
             OptionChange::Left(why) => {
-                draft.note(option, &format!("`{shown}` is left to you: {why}"));
+                conversion.note(option, &format!("`{shown}` is left for you to change: {why}"));
                 kept_count += 1;
             }
         }
     }
-    let has_comment = draft.text.get(body.range.clone()).is_some_and(|inner| inner.contains('#'));
+    let has_comment =
+        conversion.text.get(body.range.clone()).is_some_and(|inner| inner.contains('#'));
     if kept_count == 0 && !has_comment {
-        draft.edits.forget(&body.range);
-        draft.edits.replace(proxy.line_range().end..body.range.end, "");
+        conversion.edits.forget(&body.range);
+        conversion.edits.replace(proxy.line_range().end..body.range.end, "");
     }
 }
 
-/// Of several `proxy`s the one with the longest zone was asked; of several `forward`s the first that takes the name is.
-fn reorder(proxies: &[&Statement], draft: &mut Conversion<'_>) {
+/// Reorders several: of the `proxy` lines that match a name the one with the longest zone was used,
+/// of the `forward` lines the first is.
+fn reorder(proxies: &[&Statement], conversion: &mut Conversion<'_>) {
     let zones: Option<Vec<Zone>> =
         proxies.iter().map(|proxy| first_zone(proxy.args.first()?)).collect();
     let Some(zones) = zones else { return };
@@ -132,7 +142,7 @@ fn reorder(proxies: &[&Statement], draft: &mut Conversion<'_>) {
     if !zones.iter().enumerate().any(hides) || proxies.iter().any(|proxy| proxy.has_long_quote()) {
         return;
     }
-    // Each goes before the first that would take its names.
+    // Each goes before the first whose zone contains its own.
     let mut order: Vec<usize> = Vec::new();
     for (index, zone) in zones.iter().enumerate() {
         let takes_its_names = |earlier: &usize| {
@@ -141,24 +151,26 @@ fn reorder(proxies: &[&Statement], draft: &mut Conversion<'_>) {
         order.insert(order.iter().position(takes_its_names).unwrap_or(order.len()), index);
     }
     let chunks: Vec<Range<usize>> =
-        proxies.iter().map(|proxy| with_comments(draft.text, proxy.range())).collect();
-    let texts: Vec<String> =
-        chunks.iter().map(|chunk| draft.edits.applied(draft.text, chunk.clone())).collect();
+        proxies.iter().map(|proxy| with_comments(conversion.text, proxy.range())).collect();
+    let texts: Vec<String> = chunks
+        .iter()
+        .map(|chunk| conversion.edits.applied(conversion.text, chunk.clone()))
+        .collect();
     for ((chunk, index), proxy) in chunks.iter().zip(order).zip(proxies) {
         let Some(text) = texts.get(index) else { continue };
-        draft.edits.forget(chunk);
-        draft.edits.replace(chunk.clone(), text.as_str());
+        conversion.edits.forget(chunk);
+        conversion.edits.replace(chunk.clone(), text.as_str());
         if let Some(moved) = proxies.get(index)
             && !std::ptr::eq(*moved, *proxy)
         {
-            let line = line_of(draft.text, proxy.name.range.start);
-            let why = "of several `forward`s the first that takes a name is asked";
-            draft.note(moved, &format!("goes to line {line}: {why}"));
+            let line = line_of(conversion.text, proxy.name.range.start);
+            let why = "of several `forward` lines the first that matches a name is used";
+            conversion.note(moved, &format!("moves to line {line}: {why}"));
         }
     }
 }
 
-/// `None` for what is no name, such as a variable.
+/// `None` if the word is not a name, for example a variable.
 fn first_zone(word: &Word) -> Option<Zone> {
     let is_meant = zone::oddity(&word.text).is_none();
     zone::expand(&word.text).ok().filter(|_| is_meant)?.into_iter().next()
