@@ -1,4 +1,6 @@
-//! The command line: CoreDNS's flags, with one dash or two, and ours.
+//! The command line: CoreDNS's flags, with one dash or two, and our own.
+//!
+//! Doc comments of fields are the text of `--help`. Invariant: parsing has no effect but `--help`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,26 +13,26 @@ use crate::limits::BUSY_POLL_MAX;
 
 /// A Kubernetes cluster's DNS server.
 ///
-/// Without -conf it reads ./Corefile; where there is none, it serves the example cluster of its source tree
-/// (deploy/example) on 127.0.0.1:1053.
+/// Without -conf it reads ./Corefile. If there is none, it serves the example cluster of its source
+/// tree (deploy/example) on 127.0.0.1:1053.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "ringdns",
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
-    // Of a flag that is given twice the last counts, as in Go.
+    // If a flag is repeated, the last one counts, as in Go.
     args_override_self = true
 )]
 pub struct Cli {
-    /// Without one it serves.
+    /// `None` serves DNS.
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// The Corefile to serve; `stdin` reads it from a pipe.
+    /// Corefile to load; `stdin` reads it from standard input.
     #[arg(long, value_name = "FILE")]
     pub conf: Option<PathBuf>,
 
-    /// Port of server blocks that name none.
+    /// Port for server blocks without a port.
     #[arg(long = "dns.port", short = 'p', alias = "p", value_name = "PORT", default_value_t = 53)]
     pub dns_port: u16,
 
@@ -38,7 +40,7 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
 
-    /// List the Corefile plugins that are built in, and exit.
+    /// List the built-in plugins and exit.
     #[arg(
         long,
         value_name = "BOOL",
@@ -52,7 +54,7 @@ pub struct Cli {
     )]
     pub plugins: bool,
 
-    /// Leave out the lines that say what is served.
+    /// Do not print the served zones at start-up.
     #[arg(
         long,
         value_name = "BOOL",
@@ -66,11 +68,11 @@ pub struct Cli {
     )]
     pub quiet: bool,
 
-    /// How log lines are written.
+    /// Format of log lines.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// Print the version, and exit.
+    /// Print the version and exit.
     #[arg(
         long, short = 'V',
         value_name = "BOOL",
@@ -84,46 +86,49 @@ pub struct Cli {
     )]
     pub version: bool,
 
-    /// How datagrams move: `uring` (io_uring), `mmsg` (recvmmsg and sendmmsg), or the first that this machine allows.
-    #[arg(long, value_name = "WAY", value_enum, default_value_t = Io::Auto)]
+    /// Socket backend: `uring` (io_uring), `mmsg` (recvmmsg and sendmmsg), or `auto`: `uring` if it
+    /// is available, else `mmsg`.
+    #[arg(long, value_name = "BACKEND", value_enum, default_value_t = Io::Auto)]
     pub io: Io,
 
-    /// How long a shard polls for datagrams before it sleeps, such as 50us: lower latency for an idle core's heat.
+    /// Time that a shard polls for datagrams before it sleeps, such as 50us. Lowers latency, but
+    /// keeps idle cores busy.
     #[arg(long, value_name = "DURATION", value_parser = parse_busy_poll)]
     pub busy_poll: Option<Duration>,
 
-    /// How many shards to run [default: one for each core that the process may use].
+    /// Number of shards [default: one for each core that the process may use].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub shards: Option<u16>,
 
-    /// Cores to pin shards to, such as 0,2-3 [default: those that the process may use].
+    /// Cores to pin shards to, such as 0,2-3 [default: the cores that the process may use].
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     pub cores: Option<Cores>,
 }
 
-/// What is done instead of serving.
+/// What to do instead of serving DNS.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Write a Corefile for ringdns, out of an older one or out of kube-dns's ConfigMap.
+    /// Convert an older Corefile, or kube-dns's ConfigMap, to a Corefile for ringdns.
     ///
-    /// FILE is a Corefile, whose retired words (`proxy`, `federation`, `upstream`, `resyncperiod`, …) are brought up to date
-    /// and which is else left as it is; or a ConfigMap in YAML or JSON, kube-dns's or one that holds a Corefile. The Corefile
-    /// goes to standard output, and what was changed and why to standard error. A ConfigMap with parts of a Corefile
-    /// (`coredns-custom`, with `*.server`, `*.override`, `*.include`) stays one.
+    /// FILE is a Corefile, or a ConfigMap in YAML or JSON: kube-dns's, or one with a Corefile.
+    /// Removed directives and options (`proxy`, `federation`, `upstream`, `resyncperiod`, …) are
+    /// replaced, and everything else stays as it is. The Corefile goes to standard output, and a
+    /// list of the changes to standard error. A ConfigMap with parts of a Corefile
+    /// (`coredns-custom`, with `*.server`, `*.override`, `*.include`) is converted to a ConfigMap.
     #[command(after_help = EXIT_CODES)]
     Convert {
-        /// What to convert, such as the output of `kubectl get configmap kube-dns -n kube-system -o yaml`; `-` is standard
-        /// input.
+        /// File to convert, such as the output of `kubectl get configmap kube-dns -n kube-system -o
+        /// yaml`; `-` reads standard input.
         file: PathBuf,
     },
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  converted; ringdns reads the Corefile
-  1  FILE cannot be read or understood; nothing is written
-  2  mistaken command line
-  3  converted, but ringdns does not read all of it yet: standard error says what is left to do";
+  0  converted; ringdns accepts the Corefile
+  1  FILE cannot be read or parsed; nothing is written
+  2  invalid command line
+  3  converted, but ringdns does not accept the Corefile: standard error lists what is left to do";
 
 /// `--io`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -138,30 +143,31 @@ pub enum Io {
 pub enum LogFormat {
     /// `[INFO] plugin/reload: …`
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Core numbers, in the order given.
+/// Core numbers, in the given order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cores(pub Vec<usize>);
 
 impl Cli {
-    /// Reads the process's arguments; prints help or the mistake, and exits, where that is called for.
+    /// Parses the process's arguments. Prints help or an error and exits, if needed.
     #[must_use]
     pub fn from_process() -> Self {
         Self::parse_from(std::env::args_os().map(with_two_dashes))
     }
 }
 
-/// Go programs take long flags with one dash: `-conf` is `--conf`. One-letter flags stay what they are.
+/// Go programs accept long flags with one dash: `-conf` is `--conf`. One-letter flags are not
+/// changed.
 fn with_two_dashes(argument: OsString) -> OsString {
     match argument.to_str() {
         Some(text)
             if text.len() > 2
                 && text.starts_with('-')
                 && text[1..].starts_with(|first: char| first.is_ascii_alphabetic())
-                // -p1053, as clap has it.
+                // `-p1053`: clap accepts a value right after a short flag.
                 && !text[2..].starts_with(|second: char| second.is_ascii_digit()) =>
         {
             format!("-{text}").into()
@@ -170,12 +176,12 @@ fn with_two_dashes(argument: OsString) -> OsString {
     }
 }
 
-/// What Go takes for a boolean: `-quiet` is `-quiet=true`.
+/// Go's boolean values. `-quiet` is `-quiet=true`.
 fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err("true or false".into()),
+        _ => Err("expected true or false".into()),
     }
 }
 
@@ -183,13 +189,13 @@ fn parse_busy_poll(text: &str) -> Result<Duration, String> {
     match duration::read(text).ok() {
         Some(duration) if duration <= BUSY_POLL_MAX => Ok(duration),
         Some(_) => Err(format!("at most {BUSY_POLL_MAX:?}")),
-        None => Err("a duration is a number and a unit: 50us, 1ms".into()),
+        None => Err("expected a number with a unit, such as 50us or 1ms".into()),
     }
 }
 
 fn parse_cores(text: &str) -> Result<Cores, String> {
     let number = |part: &str| {
-        part.trim().parse::<usize>().map_err(|_| format!("'{part}' is no core number"))
+        part.trim().parse::<usize>().map_err(|_| format!("'{part}' is not a core number"))
     };
     let mut cores = Vec::new();
     for part in text.split(',') {
@@ -198,7 +204,7 @@ fn parse_cores(text: &str) -> Result<Cores, String> {
             None => cores.push(number(part)?),
         }
     }
-    if cores.is_empty() { Err("no core in the list".into()) } else { Ok(Cores(cores)) }
+    if cores.is_empty() { Err("the list is empty".into()) } else { Ok(Cores(cores)) }
 }
 
 #[cfg(test)]
@@ -231,7 +237,7 @@ mod tests {
         assert!(parse(&["-cnof", "x"]).is_err());
     }
 
-    /// Go's: a value needs its `=`.
+    /// As in Go, a value needs an `=`.
     #[test]
     fn flags_that_are_true_or_false() {
         for (arguments, expected) in [

@@ -1,6 +1,6 @@
-//! The log on standard output: what users' greps and parsers know from CoreDNS.
+//! The log on standard output, in the format that users' scripts and parsers know from CoreDNS.
 //!
-//! Invariant: nobody who logs waits for whoever reads (`queue`), and no failing output ends anything.
+//! Invariant: logging never waits for the reader (`queue`), and a failing output ends nothing.
 
 mod line;
 mod queue;
@@ -16,16 +16,18 @@ use tracing_subscriber::EnvFilter;
 pub(crate) use line::{Weight, line};
 pub(crate) use queue::LogQueue;
 
-/// Panics that are logged one by one; after them every 2^n-th, for one that a query brings about may come with every query.
+/// The first panics are all logged, then only every 2^n-th: a panic that a query causes may recur
+/// with every query.
 const PANICS_LOGGED: u64 = 10;
 
-/// Begins logging: lines of level INFO and up, or what RUST_LOG asks for. Panics are logged too.
+/// Starts logging, of levels from INFO up or as RUST_LOG says. Panics are logged too.
 ///
 /// # Errors
-/// The system gives no more threads.
+/// The thread cannot be started.
 pub(crate) fn start(format: LogFormat) -> io::Result<LogQueue> {
     let queue = LogQueue::start(io::stdout(), format)?;
-    // kube warns of every refused request and every watch that ends; k8s-sync tells what that means, once.
+    // kube warns about every refused request and every watch that ends. k8s-sync reports the cause
+    // once.
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_client=off,kube_runtime=off"));
     tracing_subscriber::fmt()
@@ -39,7 +41,7 @@ pub(crate) fn start(format: LogFormat) -> io::Result<LogQueue> {
     Ok(queue)
 }
 
-/// Panics so far, in any thread.
+/// Panics so far, of all threads.
 static PANIC_COUNT: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) fn panic_count() -> u64 {
@@ -59,6 +61,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         _ => String::new(),
     };
     tracing::error!(
-        "panic {number} of this process, a defect: please report it. Thread {thread} {panic}{backtrace}"
+        "panic {number} of this process, a bug: please report it. Thread {thread} \
+         {panic}{backtrace}"
     );
 }

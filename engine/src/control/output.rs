@@ -1,6 +1,6 @@
-//! What commands print, and the last words of a server that ends: all that is written past the log.
+//! Output outside the log: what commands print, and a server's errors at start-up and shutdown.
 //!
-//! Invariant: an output that is closed or full is never a panic.
+//! Invariant: an output that is closed or full never causes a panic.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -8,34 +8,34 @@ use std::process::ExitCode;
 use crossbeam_channel::bounded;
 use engine::limits::STDERR_TIMEOUT;
 
-/// Prints what a command is to print. Whoever reads it may stop at any time, as `head` does.
+/// Prints a command's output. A reader that stops early, like `head`, is not an error.
 pub(crate) fn print(text: &str) -> ExitCode {
     match write(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("cannot write to standard output: {error}\n"));
+            complain(&format!("write to standard output: {error}\n"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Writes to standard output, to the end.
+/// Writes all of `text` to standard output.
 ///
 /// # Errors
-/// It is closed or full.
+/// Standard output is closed or full.
 pub(crate) fn write(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()
 }
 
-/// Writes to standard error. Where that fails there is nobody left to tell.
+/// Writes to standard error. If that fails, there is no place to report it.
 pub(crate) fn complain(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// The same for a server, which does not wait for whoever reads: after `STDERR_TIMEOUT` it goes on.
+/// The same for a server, which must not wait for a slow reader: gives up after `STDERR_TIMEOUT`.
 pub(crate) fn complain_in_time(text: String) {
     let (done, is_done) = bounded::<()>(1);
     let writing = std::thread::Builder::new().name("stderr".into()).spawn(move || {

@@ -1,12 +1,13 @@
-//! The signals that the process takes, and what each asks for, in CoreDNS's words.
+//! The signals that the process handles, and what each requests, in CoreDNS's words.
 //!
-//! Invariant: of the signals that people and supervisors send, only those that ask for the end bring it.
+//! Invariant: of the signals that people and supervisors send, only SIGTERM, SIGINT and SIGQUIT end
+//! the process.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Listens from its making on: what came before it did what the system does by default.
+/// Handles signals while it exists. Before, they have the system's default effect.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -14,28 +15,29 @@ pub(crate) struct Signals {
     reload: Signal,
     hang_up: Signal,
     upgrade: Signal,
-    /// Never looked at: without it a log file at its size limit (RLIMIT_FSIZE) would end the process. So the write fails.
+    /// Never read. It makes a write beyond the file size limit (RLIMIT_FSIZE) fail instead of
+    /// ending the process.
     _file_too_long: Signal,
 }
 
-/// What a signal asks for.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SignalRequest {
     End(End),
     Reload,
 }
 
-/// How the process is to end.
+/// How to end the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Terminate,
     Interrupt,
-    /// At once, with nobody served any more.
+    /// Immediately, without draining.
     Quit,
 }
 
 impl End {
-    /// What CoreDNS logs.
+    /// CoreDNS's log message.
     pub(crate) const fn message(self) -> &'static str {
         match self {
             Self::Terminate => "SIGTERM: Shutting down servers then terminating",
@@ -46,10 +48,10 @@ impl End {
 }
 
 impl Signals {
-    /// Begins to listen. Must be called in a tokio runtime.
+    /// Installs the handlers. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// The system has no room for a handler.
+    /// The system refuses a handler.
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -62,7 +64,7 @@ impl Signals {
         })
     }
 
-    /// The next signal that asks for something; logs those that do not.
+    /// The next signal with a request. Logs ignored signals.
     pub(crate) async fn next(&mut self) -> SignalRequest {
         loop {
             tokio::select! {
@@ -71,16 +73,18 @@ impl Signals {
                 _ = self.quit.recv() => return SignalRequest::End(End::Quit),
                 _ = self.reload.recv() => return SignalRequest::Reload,
                 _ = self.hang_up.recv() => tracing::info!(
-                    "SIGHUP: ignored, as CoreDNS does; SIGUSR1 reloads the Corefile, SIGTERM ends the server"
+                    "SIGHUP: ignored, as CoreDNS does; SIGUSR1 reloads the Corefile, SIGTERM ends \
+                     the server"
                 ),
                 _ = self.upgrade.recv() => tracing::warn!(
-                    "SIGUSR2: ignored, since ringdns cannot replace its own program; start the new one after SIGTERM, and reload a Corefile with SIGUSR1"
+                    "SIGUSR2: ignored, since ringdns cannot replace its running binary; stop it \
+                     with SIGTERM and start the new one, or reload the Corefile with SIGUSR1"
                 ),
             }
         }
     }
 
-    /// The next signal that asks for the end. All others go on waiting.
+    /// The next signal that ends the process. Leaves all others pending.
     pub(crate) async fn end(&mut self) -> End {
         tokio::select! {
             _ = self.terminate.recv() => End::Terminate,

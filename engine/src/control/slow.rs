@@ -1,6 +1,6 @@
-//! Files that may be slow or never come: a network file system that hangs, a pipe that nobody writes to or reads from.
+//! Files that may be slow or hang: on a network file system, or pipes without a writer or reader.
 //!
-//! Invariant: the control loop waits `FILE_TIMEOUT` for them at most, and while it waits everything else goes on.
+//! Invariant: the control loop waits for them at most `FILE_TIMEOUT`, and the shards never wait.
 
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
@@ -20,20 +20,21 @@ pub(crate) const STDIN: &str = "/dev/stdin";
 pub(crate) struct CorefileSource {
     path: PathBuf,
     default_port: u16,
-    /// A reading that has not come to its end: there is never a second one beside it.
+    /// A read that has not finished. There is never a second one.
     reading: Option<JoinHandle<Again>>,
 }
 
-/// What came of reading the Corefile again.
+/// The result of reading the Corefile again.
 pub(crate) enum Again {
     Read(Box<Config>),
-    /// It is a pipe: there is nothing more in it.
+    /// It is a pipe, which can be read only once.
     Never,
     Failed(String),
 }
 
 impl CorefileSource {
-    /// Reads it for the first time, which may take as long as it likes: `-conf <(sed …)` is a pipe.
+    /// Reads the Corefile for the first time, without a time-out: it may be a pipe, as in
+    /// `-conf <(sed …)`.
     ///
     /// # Errors
     /// The mistakes in it, or why it cannot be read.
@@ -47,9 +48,9 @@ impl CorefileSource {
     }
 
     pub(crate) async fn again(&mut self) -> Again {
-        // What a late reading has brought since may be older than what this one is to see.
+        // A read that finished late may have read an older file.
         self.reading.take_if(|reading| reading.is_finished());
-        // One that is still under way is not waited for again.
+        // A read that hangs is not waited for again.
         let patience = if self.reading.is_some() { Duration::ZERO } else { FILE_TIMEOUT };
         let reading = self.reading.get_or_insert_with(|| {
             let (path, default_port) = (self.path.clone(), self.default_port);
@@ -65,17 +66,17 @@ impl CorefileSource {
         });
         let Ok(read) = timeout(patience, reading).await else {
             return Again::Failed(format!(
-                "open {}: it or a file that it imports was not read within {FILE_TIMEOUT:?}: is it on a file system that \
-                 hangs, or a pipe that nobody writes to?",
+                "open {}: it or a file that it imports was not read within {FILE_TIMEOUT:?}: is it \
+                 on a file system that hangs, or a pipe that nobody writes to?",
                 self.path.display()
             ));
         };
         self.reading = None;
-        read.unwrap_or_else(|error| Again::Failed(format!("reading the Corefile: {error}")))
+        read.unwrap_or_else(|error| Again::Failed(format!("read the Corefile: {error}")))
     }
 }
 
-/// What standard input says is relative to the working directory.
+/// Paths in a Corefile from standard input are relative to the working directory.
 fn load(path: &Path, default_port: u16) -> Result<Config, Report> {
     if path == Path::new(STDIN)
         && let Ok(text) = corefile::read_file(path)
@@ -85,7 +86,7 @@ fn load(path: &Path, default_port: u16) -> Result<Config, Report> {
     config::load(path, default_port)
 }
 
-/// Pipes, sockets and terminals.
+/// Whether a file is a pipe, socket or terminal.
 fn is_read_once(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| {
         let kind = metadata.file_type();
@@ -96,21 +97,19 @@ fn is_read_once(path: &Path) -> bool {
 /// Writes the process id.
 ///
 /// # Errors
-/// It cannot be written, or not in time.
+/// The file cannot be written, or not within `FILE_TIMEOUT`.
 pub(crate) async fn write_pidfile(path: PathBuf) -> io::Result<()> {
     let writing = spawn_blocking(move || std::fs::write(path, pidfile_text()));
     match timeout(FILE_TIMEOUT, writing).await {
         Ok(written) => written.unwrap_or_else(|error| Err(io::Error::other(error))),
         Err(_) => Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            format!(
-                "it has not been written within {FILE_TIMEOUT:?}: is it a pipe that nobody reads?"
-            ),
+            format!("it was not written within {FILE_TIMEOUT:?}: is it a pipe that nobody reads?"),
         )),
     }
 }
 
-/// Removes it, as CoreDNS does, where it is still that of this process.
+/// Removes the file, as CoreDNS does, if it still has this process's id.
 pub(crate) fn remove_pidfile(path: &Path) {
     let path = path.to_owned();
     let (done, is_done) = crossbeam_channel::bounded::<()>(1);

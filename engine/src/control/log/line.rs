@@ -1,4 +1,7 @@
-//! A line of the log, in CoreDNS's words: `[INFO] plugin/reload: …`, or the JSON object that it writes with `-log-format json`.
+//! Log lines in CoreDNS's formats: `[INFO] plugin/reload: …`, or a JSON object with `-log-format
+//! json`.
+//!
+//! Invariant: a line ends with a newline, and a JSON line has no other.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +17,7 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// How important a line is: `tracing`'s levels, and one for the last words of a process.
+/// The severity of a line: `tracing`'s levels, and one for the error that ends the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weight {
     Debug,
@@ -44,7 +47,7 @@ impl Weight {
         }
     }
 
-    /// As Go's slog names them.
+    /// The names in Go's slog.
     const fn in_json(self) -> &'static str {
         match self {
             Self::Warning => "WARN",
@@ -53,7 +56,7 @@ impl Weight {
     }
 }
 
-/// A line that no event of `tracing` stands behind, with the newline at its end.
+/// A line that is not an event of `tracing`, with its newline.
 pub(crate) fn line(format: LogFormat, weight: Weight, message: &str) -> String {
     match format {
         LogFormat::Text => format!("[{}] {message}\n", weight.in_text()),
@@ -61,7 +64,7 @@ pub(crate) fn line(format: LogFormat, weight: Weight, message: &str) -> String {
     }
 }
 
-/// The line that stands for those that are missing.
+/// The line that reports missing lines.
 pub(super) fn losses(format: LogFormat, line_count: u64, failure: Option<&io::Error>) -> String {
     let cause = match failure {
         Some(error) => format!("writing to standard output failed: {error}"),
@@ -69,7 +72,8 @@ pub(super) fn losses(format: LogFormat, line_count: u64, failure: Option<&io::Er
     };
     let lines = if line_count == 1 { "line is" } else { "lines are" };
     let message = format!(
-        "log: {line_count} {lines} missing here: {cause}; see ringdns_log_lines_lost_total in /metrics"
+        "log: {line_count} {lines} missing here: {cause}; see ringdns_log_lines_lost_total in \
+         /metrics"
     );
     line(format, Weight::Warning, &message)
 }

@@ -1,10 +1,11 @@
-//! The log's queue, and the one thread that writes it out.
+//! The log's queue, and the thread that writes it.
 //!
-//! Invariant: whoever logs never waits. A line that finds the queue full, or that cannot be written, is lost and counted; the
-//! log says how many are missing, where they are missing, as soon as it can be written again.
+//! Invariant: logging never waits. A line is lost and counted if the queue is full or writing
+//! fails; the log reports how many lines are missing, in their place, as soon as it can be written
+//! again.
 //!
-//! `tracing-appender` does not do: its queue is bounded in lines of any length, its losses show nowhere in the log, and it
-//! prints when it is dropped while the queue is full, which may wait or panic.
+//! `tracing-appender` is not suitable: it bounds lines but not bytes, its losses do not show in the
+//! log, and it prints when it is dropped while its queue is full, which may wait or panic.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -21,7 +22,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::line;
 
-/// Where lines are put, by any thread.
+/// The sending side, for any thread.
 #[derive(Clone)]
 pub(crate) struct LogQueue {
     entries: Sender<LogEntry>,
@@ -34,7 +35,7 @@ enum LogEntry {
         /// Lines lost between the one queued before it and this one.
         lost_before: u64,
     },
-    /// Answered when all that was queued before it has been written or lost.
+    /// Confirmed when everything queued before it was written or lost.
     Flush(Sender<()>),
 }
 
@@ -51,7 +52,7 @@ impl LogQueue {
     /// Starts the thread that writes to `out`.
     ///
     /// # Errors
-    /// The system gives no more threads.
+    /// The thread cannot be started.
     pub(crate) fn start(out: impl AsFd + Send + 'static, format: LogFormat) -> io::Result<Self> {
         let (sender, entries) = bounded(LOG_LINES_WAITING_MAX);
         let losses = Arc::<Losses>::default();
@@ -61,7 +62,7 @@ impl LogQueue {
         Ok(Self { entries: sender, losses })
     }
 
-    /// Puts a line, with the newline at its end, into the queue; it is lost where there is no room.
+    /// Queues a line, which must end with a newline. It is lost if the queue is full.
     pub(crate) fn push(&self, text: &[u8]) {
         let losses = &*self.losses;
         let lost_before = losses.unreported.swap(0, Relaxed);
@@ -80,7 +81,7 @@ impl LogQueue {
         self.losses.total.load(Relaxed)
     }
 
-    /// Waits until everything that is queued now has been written, but never longer than this.
+    /// Waits until everything queued now was written, at most for `timeout`.
     pub(crate) fn flush(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         let (done, is_done) = bounded(1);
@@ -98,7 +99,7 @@ impl<'a> MakeWriter<'a> for LogQueue {
     }
 }
 
-/// `tracing-subscriber` writes each event at once and whole.
+/// `tracing-subscriber` writes each event in one call.
 impl io::Write for LogQueue {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         self.push(text);
@@ -117,19 +118,19 @@ struct LogWriter<F> {
     batch: LineBatch,
 }
 
-/// What is written at a time.
+/// The lines of one write.
 #[derive(Default)]
 struct LineBatch {
     text: Vec<u8>,
     parts: Vec<BatchPart>,
     flushes: Vec<Sender<()>>,
-    /// Bytes of it that count as waiting.
+    /// Bytes of this batch that are part of `Losses::waiting_len`.
     waiting_len: usize,
-    /// Lines that the log has not been told of, for the last batch could not be written whole.
+    /// Lines of the last batch that were lost and not reported yet.
     unreported: u64,
-    /// Why.
+    /// Why they were lost.
     failure: Option<io::Error>,
-    /// The output ends within a line.
+    /// The output ends in the middle of a line.
     is_cut: bool,
 }
 
@@ -142,7 +143,7 @@ struct BatchPart {
 }
 
 impl<F: AsFd> LogWriter<F> {
-    /// Writes until all who log are gone.
+    /// Writes until every `LogQueue` was dropped.
     fn run(mut self, entries: &Receiver<LogEntry>) {
         while let Ok(first) = entries.recv() {
             self.take(first);
@@ -176,7 +177,7 @@ impl<F: AsFd> LogWriter<F> {
         }
     }
 
-    /// Waits as long as whoever reads the log likes. What fails is not tried again: the next batch is.
+    /// Waits for the log's reader as long as it takes. A failed batch is not retried.
     fn write(&mut self) {
         let batch = &mut self.batch;
         let (written_len, failure) = write_whole(&self.out, &batch.text);
@@ -217,7 +218,7 @@ impl LineBatch {
     }
 }
 
-/// How much was written, and why not all.
+/// The bytes written, and the error if that is not all.
 fn write_whole(out: impl AsFd, text: &[u8]) -> (usize, Option<io::Error>) {
     let mut written_len = 0;
     while written_len < text.len() {
@@ -225,7 +226,7 @@ fn write_whole(out: impl AsFd, text: &[u8]) -> (usize, Option<io::Error>) {
             Ok(0) => return (written_len, Some(io::ErrorKind::WriteZero.into())),
             Ok(len) => written_len += len,
             Err(Errno::INTR) => {}
-            // Whoever started the process may have made its end of a pipe or a terminal non-blocking.
+            // The parent process may have made its end of the pipe or terminal non-blocking.
             Err(Errno::AGAIN) => match poll(&mut [PollFd::new(&out, PollFlags::OUT)], None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return (written_len, Some(error.into())),
@@ -257,10 +258,10 @@ mod tests {
         format!("{number:0>99}\n")
     }
 
-    /// Logs until lines are lost; how many were pushed.
+    /// Logs until lines are lost. Returns how many lines were pushed.
     fn overfill(queue: &LogQueue) -> usize {
         let mut count = 0;
-        // The queue is full, and so is whatever it is written into.
+        // Until both the queue and the socket are full.
         until("lines are lost", || {
             for _ in 0..LOG_LINES_WAITING_MAX {
                 queue.push(line(count).as_bytes());
@@ -273,7 +274,7 @@ mod tests {
 
     #[test]
     fn losses_are_reported_where_they_are() {
-        // A socket that blocks, and one that does not, as some who start processes hand over.
+        // A blocking socket, and a non-blocking one, as some parent processes pass.
         for is_nonblocking in [false, true] {
             let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
             theirs.set_nonblocking(is_nonblocking).unwrap();
@@ -303,9 +304,9 @@ mod tests {
         }
     }
 
-    /// What cannot be written is lost and counted, and the thread goes on.
+    /// Lines that cannot be written are lost and counted, and the thread continues.
     #[test]
-    fn outputs_that_fail() {
+    fn failing_outputs() {
         let (_, nobody_reads) = io::pipe().unwrap();
         let full = File::options().write(true).open("/dev/full").unwrap();
         for out in [std::os::fd::OwnedFd::from(nobody_reads), full.into()] {
@@ -318,7 +319,7 @@ mod tests {
         }
     }
 
-    /// A reader that comes back is told what it missed and why; half a line is no line.
+    /// The log reports what is missing and why. A partial line is ended first.
     #[test]
     fn an_output_that_works_again() {
         let folder = tempfile::TempDir::new().unwrap();
@@ -334,7 +335,7 @@ mod tests {
                 ..LineBatch::default()
             },
         };
-        // Nothing can be written at first, so that the half line stays one.
+        // At first nothing can be written, so the partial line remains.
         writer.take(LogEntry::Line { text: "none\n".into(), lost_before: 0 });
         let file = std::mem::replace(&mut writer.out, File::open("/dev/null").unwrap());
         writer.write();
