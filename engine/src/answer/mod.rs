@@ -100,6 +100,8 @@ pub enum Glance<'s> {
     /// So it is; the block's first `passed` tables lack it and pass it on, and this is what the next one
     /// stores under it.
     Asked { passed: usize, stored: Option<Stored<'s>> },
+    /// The block's first table lacks the name and passes it on; the others of the fast path are not read yet.
+    PassedOn(Looked),
 }
 
 impl<'s> Sources<'s> {
@@ -117,29 +119,31 @@ impl<'s> Sources<'s> {
 }
 
 impl Looked {
+    /// The first of the fast path's tables.
     #[inline(always)]
-    fn block<'s>(&self, sources: Sources<'s>) -> Option<&'s Block> {
-        sources.plan.blocks.get(self.block)
+    fn first_table<'s>(&self, sources: Sources<'s>) -> Option<(&'s Block, &'s Table)> {
+        let block = sources.plan.blocks.get(self.block)?;
+        Some((block, sources.table(block.glance.first())?))
     }
 
-    /// The last of the fast path's tables, which is the largest: a list of hosts before it stays in the cache.
+    /// The last of them, which is the largest: a list of hosts before it stays in the processor's cache.
     #[inline(always)]
-    fn largest_table<'s>(&self, sources: Sources<'s>) -> Option<&'s Table> {
-        sources.table(self.block(sources)?.glance.last()?)
+    fn last_table<'s>(&self, sources: Sources<'s>) -> Option<&'s Table> {
+        sources.table(sources.plan.blocks.get(self.block)?.glance.last())
     }
 
     /// What the table will read first: see `Table::slot_line`.
     #[inline]
     #[must_use]
     pub fn slot_line<'s>(&self, sources: Sources<'s>) -> &'s [u8] {
-        self.largest_table(sources).map_or(&[], |table| table.slot_line(self.hash))
+        self.last_table(sources).map_or(&[], |table| table.slot_line(self.hash))
     }
 
     /// What it will read then: see `Table::entry_line`.
     #[inline]
     #[must_use]
     pub fn entry_line<'s>(&self, sources: Sources<'s>) -> &'s [u8] {
-        self.largest_table(sources).map_or(&[], |table| table.entry_line(self.hash))
+        self.last_table(sources).map_or(&[], |table| table.entry_line(self.hash))
     }
 }
 
@@ -160,7 +164,7 @@ pub fn look(
     }
     let block = sources.plan.block_index_for(listener, name).ok_or(Glance::Presumed)?;
     let looked = Looked { query, block, hash: NameHash::default() };
-    let table = looked.largest_table(sources).ok_or(Glance::Presumed)?;
+    let (_, table) = looked.first_table(sources).ok_or(Glance::Presumed)?;
     Ok(Looked { hash: table.hash(name), ..looked })
 }
 
@@ -179,37 +183,70 @@ pub fn at_a_glance<'s>(
     name: &Name,
     message: &mut [u8],
 ) -> Result<Made<'s>, Glance<'s>> {
-    let query = &looked.query;
-    let block = looked.block(sources).ok_or(Glance::Presumed)?;
-    let first = block.glance.first().ok_or(Glance::Presumed)?;
-    let mut table = sources.table(first).ok_or(Glance::Presumed)?;
-    let mut stored = table.stored(looked.hash, name);
+    let (block, table) = looked.first_table(sources).ok_or(Glance::Presumed)?;
+    match table.stored(looked.hash, name) {
+        Some(stored) => {
+            let place = Place { block, table, passed: 0 };
+            answer_stored(sources, arrival, &looked.query, place, stored, message)
+        }
+        None if table.passes_unstored() => Err(Glance::PassedOn(*looked)),
+        None => Err(Glance::Asked { passed: 0, stored: None }),
+    }
+}
+
+/// Where a name is stored.
+#[derive(Clone, Copy)]
+struct Place<'s> {
+    block: &'s Block,
+    table: &'s Table,
+    /// Tables of the block before it, which lack the name.
+    passed: usize,
+}
+
+/// The same for the tables behind the first one: k3s has a list of hosts in front of the cluster.
+#[inline(never)] // In line, it would cost the stock Corefile fifty instructions.
+fn at_a_second_glance<'s>(
+    sources: Sources<'s>,
+    arrival: &Arrival,
+    looked: &Looked,
+    name: &Name,
+    message: &mut [u8],
+) -> Result<Made<'s>, Glance<'s>> {
+    let (block, mut table) = looked.first_table(sources).ok_or(Glance::Presumed)?;
     let mut passed = 0;
-    if stored.is_none() {
-        // Not for the stock Corefile, whose only table has no other behind it.
-        for slot in block.glance.behind_first() {
-            let Some(next) = sources.table(*slot).filter(|_| table.passes_unstored()) else {
-                break;
-            };
-            debug_assert!(next.hashes_like(table), "one seed per process");
-            table = next;
-            stored = table.stored(looked.hash, name);
-            passed += 1;
-            if stored.is_some() {
-                break;
-            }
+    for slot in block.glance.behind_first() {
+        let Some(next) = sources.table(*slot).filter(|_| table.passes_unstored()) else { break };
+        debug_assert!(next.hashes_like(table), "one seed per process");
+        table = next;
+        passed += 1;
+        if let Some(stored) = table.stored(looked.hash, name) {
+            let place = Place { block, table, passed };
+            return answer_stored(sources, arrival, &looked.query, place, stored, message);
         }
     }
-    let asked = Glance::Asked { passed, stored };
-    let known = stored.ok_or(asked)?;
-    let stamped = match known.answer(query.qtype) {
+    Err(Glance::Asked { passed, stored: None })
+}
+
+/// Answers with what is stored under the name, if that is all there is to say.
+#[inline(always)]
+fn answer_stored<'s>(
+    sources: Sources<'s>,
+    arrival: &Arrival,
+    query: &Query,
+    place: Place<'s>,
+    stored: Stored<'s>,
+    message: &mut [u8],
+) -> Result<Made<'s>, Glance<'s>> {
+    let Place { block, table, passed } = place;
+    let asked = Glance::Asked { passed, stored: Some(stored) };
+    let stamped = match stored.answer(query.qtype) {
         Some(records) => {
             let rotation = sources.rotation_of(block);
             let len_max = || arrival.transport.envelope(query, rotation).len_max;
             reply::stamp_whole(query, &records, rotation, len_max, message).ok_or(asked)?
         }
         None => {
-            let apex = known.no_data().ok_or(asked)?;
+            let apex = stored.no_data().ok_or(asked)?;
             reply::stamp_no_data(query, table, apex, message)
         }
     };
@@ -228,13 +265,22 @@ pub fn in_full<'s>(
     name: &mut Name,
     message: &mut [u8],
 ) -> Verdict<'s> {
+    if let Glance::PassedOn(looked) = glance {
+        glance = match at_a_second_glance(sources, arrival, &looked, name, message) {
+            Ok(made) => return Verdict::Reply(made),
+            Err(glance) => glance,
+        };
+    }
     let packet = message.get(..arrival.len).unwrap_or_default();
     let reading = match glance {
         Glance::Asked { stored: Some(_), .. } => query::read_again(packet, name),
         Glance::Asked { stored: None, .. } | Glance::Presumed if name.is_whole() => {
             query::read_again(packet, name)
         }
-        Glance::Asked { stored: None, .. } | Glance::Presumed | Glance::Unread => {
+        Glance::Asked { stored: None, .. }
+        | Glance::Presumed
+        | Glance::PassedOn(_)
+        | Glance::Unread => {
             glance = Glance::Unread;
             query::read(packet, name)
         }

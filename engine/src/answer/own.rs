@@ -42,7 +42,7 @@ pub(super) fn ask_tables<'s>(
         let stored = match glance {
             Glance::Asked { passed, .. } if index < passed => continue,
             Glance::Asked { passed, stored } if index == passed => stored,
-            Glance::Asked { .. } | Glance::Unread | Glance::Presumed => {
+            Glance::Asked { .. } | Glance::Unread | Glance::Presumed | Glance::PassedOn(_) => {
                 stored(table, &mut hash, name)
             }
         };

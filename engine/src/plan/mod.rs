@@ -13,7 +13,7 @@ use wire::zone::ZoneSet;
 use crate::cache::settings::CacheSettings;
 use crate::client::ListenerId;
 use crate::forward::ForwardSettings;
-use crate::limits::GLANCE_TABLES_MAX;
+use crate::limits::{GLANCE_TABLES_MAX, TABLES_MAX};
 use crate::metrics::CacheMetrics;
 use crate::metrics::answerer::Answerer;
 use crate::plugin::draft::TableSource;
@@ -22,7 +22,7 @@ use crate::plugin::gate::Gate;
 use crate::plugin::timeouts::Timeouts;
 
 /// Which table of the shard's: one for each running `kubernetes` block.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableSlot(pub usize);
 
 /// Which cache of the shard's.
@@ -86,40 +86,50 @@ pub struct Block {
 }
 
 /// The tables of the fast path: the first few of `Block::own`, in their order.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct GlanceTables {
-    first: Option<TableSlot>,
-    last: Option<TableSlot>,
-    behind_first: [TableSlot; GLANCE_TABLES_MAX - 1],
-    behind_count: usize,
+    slots: [TableSlot; GLANCE_TABLES_MAX],
+    count: usize,
+    last: TableSlot,
+}
+
+/// No table is ever there.
+const NO_SLOT: TableSlot = TableSlot(TABLES_MAX);
+
+impl Default for GlanceTables {
+    fn default() -> Self {
+        Self::new(&[])
+    }
 }
 
 impl GlanceTables {
     #[must_use]
     pub fn new(own: &[OwnTable]) -> Self {
-        let mut tables = Self { first: own.first().map(|own| own.table), ..Self::default() };
-        tables.last = tables.first;
-        for (place, own) in tables.behind_first.iter_mut().zip(own.iter().skip(1)) {
-            *place = own.table;
-            tables.last = Some(own.table);
-            tables.behind_count += 1;
+        let mut slots = [NO_SLOT; GLANCE_TABLES_MAX];
+        let mut count = 0;
+        for (slot, own) in slots.iter_mut().zip(own) {
+            *slot = own.table;
+            count += 1;
         }
-        tables
+        let last = slots[..count].last().copied().unwrap_or(NO_SLOT);
+        Self { slots, count, last }
     }
 
+    /// The first, or a slot without a table.
     #[inline(always)]
-    pub(crate) fn first(&self) -> Option<TableSlot> {
-        self.first
+    pub(crate) fn first(&self) -> TableSlot {
+        self.slots[0]
     }
 
+    /// The last, or a slot without a table.
     #[inline(always)]
-    pub(crate) fn last(&self) -> Option<TableSlot> {
+    pub(crate) fn last(&self) -> TableSlot {
         self.last
     }
 
     #[inline(always)]
     pub(crate) fn behind_first(&self) -> &[TableSlot] {
-        self.behind_first.get(..self.behind_count).unwrap_or_default()
+        self.slots.get(1..self.count).unwrap_or_default()
     }
 }
 
