@@ -1,0 +1,148 @@
+//! A client: one query over UDP or TCP, and the response.
+//!
+//! It checks what every response must satisfy: the id and the question are those of the query, and
+//! a datagram is no longer than the client accepts.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use domain::base::iana::Rtype;
+use domain::base::{Message, MessageBuilder, Name};
+
+use super::response::{Opt, Response};
+
+/// How long a response may take. A server waits up to 5 s for its upstreams.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// What a client without EDNS accepts (RFC 1035, section 4.2.1), and the least that any does.
+const UDP_LEN_MIN: u16 = 512;
+
+/// What a client with `+do` accepts if it has no `+bufsize`.
+const UDP_LEN: u16 = 1232;
+
+/// A query of class IN with RD.
+pub struct Query {
+    pub name: Name<Vec<u8>>,
+    pub rtype: Rtype,
+    is_tcp: bool,
+    opt: Option<Opt>,
+}
+
+impl Query {
+    /// Parses `NAME TYPE [+tcp] [+do] [+bufsize=N]`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut words = text.split_whitespace();
+        let (Some(name), Some(rtype)) = (words.next(), words.next()) else {
+            return Err("a name and a type are required".to_owned());
+        };
+        let mut query = Self {
+            name: name.parse().map_err(|error| format!("{name}: {error}"))?,
+            rtype: rtype.parse().map_err(|_| format!("not a type: {rtype}"))?,
+            is_tcp: false,
+            opt: None,
+        };
+        for word in words {
+            let opt = query.opt.unwrap_or(Opt { udp_len: UDP_LEN, dnssec_ok: false });
+            match word.split_once('=') {
+                None if word == "+tcp" => query.is_tcp = true,
+                None if word == "+do" => query.opt = Some(Opt { dnssec_ok: true, ..opt }),
+                Some(("+bufsize", len)) => {
+                    let udp_len = len.parse().map_err(|_| format!("not a length: {word}"))?;
+                    query.opt = Some(Opt { udp_len, ..opt });
+                }
+                _ => return Err(format!("unknown word '{word}'")),
+            }
+        }
+        Ok(query)
+    }
+
+    /// The response and its length in bytes.
+    pub fn send(&self, server: SocketAddr) -> Result<(Response, usize), String> {
+        let query = self.message();
+        let sent = if self.is_tcp { over_tcp(server, &query) } else { over_udp(server, &query) };
+        let message = sent.map_err(|error| format!("no response: {error}"))?;
+        self.check(&query, &message)?;
+        Ok((Response::parse(&message)?, message.len()))
+    }
+
+    fn message(&self) -> Vec<u8> {
+        let mut builder = MessageBuilder::new_vec();
+        builder.header_mut().set_random_id();
+        builder.header_mut().set_rd(true);
+        let mut builder = builder.question();
+        builder.push((&self.name, self.rtype)).expect("room for a question");
+        let mut builder = builder.additional();
+        if let Some(Opt { udp_len, dnssec_ok }) = self.opt {
+            let set = builder.opt(|opt| {
+                opt.set_udp_payload_size(udp_len);
+                opt.set_dnssec_ok(dnssec_ok);
+                Ok(())
+            });
+            set.expect("room for OPT");
+        }
+        builder.finish()
+    }
+
+    fn check(&self, query: &[u8], response: &[u8]) -> Result<(), String> {
+        let question_end = query.len() - if self.opt.is_some() { 11 } else { 0 };
+        let len_max = self.opt.map_or(UDP_LEN_MIN, |opt| opt.udp_len.max(UDP_LEN_MIN));
+        if Message::from_slice(response).is_err() || response[..2] != query[..2] {
+            return Err("the response has no header, or another id than the query".to_owned());
+        }
+        if response.get(12..question_end) != Some(&query[12..question_end]) {
+            return Err("the question of the response is not the query's".to_owned());
+        }
+        if !self.is_tcp && response.len() > usize::from(len_max) {
+            return Err(format!("{} bytes for a client that accepts {len_max}", response.len()));
+        }
+        Ok(())
+    }
+}
+
+fn over_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.connect(server)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send(query)?;
+    let mut buffer = vec![0; usize::from(u16::MAX)];
+    let len = socket.recv(&mut buffer)?;
+    buffer.truncate(len);
+    Ok(buffer)
+}
+
+fn over_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&frame(query))?;
+    read_frame(&mut stream)
+}
+
+/// A message behind its length (RFC 1035, section 4.2.2).
+pub fn frame(message: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(message.len()).expect("a message of a scenario");
+    [&len.to_be_bytes(), message].concat()
+}
+
+pub fn read_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut len = [0; 2];
+    stream.read_exact(&mut len)?;
+    let mut message = vec![0; usize::from(u16::from_be_bytes(len))];
+    stream.read_exact(&mut message)?;
+    Ok(message)
+}
+
+/// Calls `probe` until it succeeds; returns its last failure after `limit`.
+pub fn poll(limit: Duration, mut probe: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let failure = match probe() {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        };
+        if Instant::now() >= deadline {
+            return Err(failure);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

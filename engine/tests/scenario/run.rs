@@ -1,0 +1,119 @@
+//! Runs a scenario against a server on loopback.
+//!
+//! A step that waits repeats its query; none sleeps. The first query to a server that has just been
+//! started always waits. A failure names the file and the line, and shows both responses.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::client::poll;
+use super::upstream::ScriptedUpstream;
+use super::{Action, Ask, Scenario, Step};
+
+/// How long a server may take to start.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a change may take to become visible.
+const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The program under test.
+pub trait Subject {
+    /// A running server; it stops when it is dropped, and prints its log if the test has failed.
+    type Server;
+
+    /// Whether CoreDNS's responses are expected where they differ.
+    const IS_COREDNS: bool;
+
+    /// A port that is free on loopback for UDP and TCP.
+    fn free_port(&self) -> u16;
+
+    /// The option of `kubernetes` for the cluster that these manifests define.
+    fn cluster_option(&mut self, manifests: &Path) -> String;
+
+    /// Starts the server in this folder, which contains the Corefile.
+    fn start(&self, folder: &Path) -> Self::Server;
+
+    fn has_exited(server: &mut Self::Server) -> bool;
+}
+
+/// Panics at the end of the steps of a Corefile if one of them has failed.
+pub fn run<S: Subject>(scenario: &Scenario, subject: &mut S) {
+    let Scenario { path, cluster, steps } = scenario;
+    let folder = TempDir::new().expect("a folder");
+    let upstream = ScriptedUpstream::start();
+    let cluster_option = cluster.as_ref().map(|manifests| {
+        let path = folder.path().join("cluster.yaml");
+        fs::write(&path, manifests).expect("a file");
+        subject.cluster_option(&path)
+    });
+    let mut server: Option<S::Server> = None;
+    let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut is_starting = false;
+    let mut failures: Vec<String> = Vec::new();
+    for Step { line, action } in steps {
+        match action {
+            Action::Start(corefile) => {
+                assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+                drop(server.take());
+                address.set_port(subject.free_port());
+                let corefile = corefile
+                    .replace("{port}", &address.port().to_string())
+                    .replace("{upstream}", &upstream.address.to_string())
+                    .replace("{cluster}", cluster_option.as_deref().unwrap_or("{cluster}"));
+                fs::write(folder.path().join("Corefile"), corefile).expect("a file");
+                server = Some(subject.start(folder.path()));
+                is_starting = true;
+            }
+            Action::Write { file, text } => {
+                // Renamed into place, so that no server reads half of it.
+                let new = folder.path().join("new");
+                fs::write(&new, text).expect("a file");
+                fs::rename(&new, folder.path().join(file)).expect("a file in the same folder");
+            }
+            Action::Remove(file) => {
+                fs::remove_file(folder.path().join(file)).expect("a file to remove");
+            }
+            Action::Script(question, response) => upstream.set(question, response),
+            Action::Ask(ask) => {
+                let limit = match (is_starting, ask.waits) {
+                    (true, _) => START_LIMIT,
+                    (false, true) => CHANGE_LIMIT,
+                    (false, false) => Duration::ZERO,
+                };
+                is_starting = false;
+                let running = server.as_mut().expect("a corefile comes before the first query");
+                let checked = poll(limit, || {
+                    let checked = check(ask, S::IS_COREDNS, address);
+                    assert!(
+                        !S::has_exited(running),
+                        "{}:{line}: the server exited",
+                        path.display()
+                    );
+                    checked
+                });
+                if let Err(failure) = checked {
+                    failures.push(format!("{}:{line}: {failure}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+/// Sends the query once. The error shows the expected response and the actual one.
+fn check(ask: &Ask, is_coredns: bool, server: SocketAddr) -> Result<(), String> {
+    let expected = match &ask.of_coredns {
+        Some(of_coredns) if is_coredns => of_coredns,
+        Some(_) | None => &ask.expected,
+    };
+    let got = match ask.query.send(server) {
+        Ok((response, len)) if expected.is(&response, len) => return Ok(()),
+        Ok((response, len)) => format!("{response}\n    ({len} bytes)"),
+        Err(failure) => failure,
+    };
+    Err(format!("{} {}\nexpected: {expected}\ngot: {got}", ask.query.name, ask.query.rtype))
+}
