@@ -9,13 +9,18 @@ use domain::base::Rtype;
 use domain::base::name::Name as DomainName;
 use engine::answer::exit::ErrorReport;
 use engine::config::Config;
-use engine::limits::ERROR_REPORTS_WAITING_MAX;
+use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_LINES_WAITING_MAX};
 use engine::plugin::errors::{Errors, Level};
 
-use engine::plugin::errors::consolidator::{Consolidator, LineFate};
+use engine::plugin::errors::consolidator::{Consolidator, LineAction};
+
+use super::TICK;
 
 /// Lines of failed answers in one tick. The rest of a flood waits in the channel, and what finds that full is counted.
 const LINES_PER_TICK: usize = 100;
+// The log's queue has room for two seconds of them.
+const _: () =
+    assert!(LOG_LINES_WAITING_MAX as u128 >= 2000 / TICK.as_millis() * LINES_PER_TICK as u128);
 
 /// How often, at most, the log says that errors are missing in it.
 const LOG_LOST_EVERY: Duration = Duration::from_secs(10);
@@ -64,9 +69,9 @@ impl ErrorLog {
         for report in self.reports.try_iter().take(ERROR_REPORTS_WAITING_MAX) {
             let message = report.message.as_deref().unwrap_or("no next plugin found");
             let block = self.blocks.get_mut(report.logged_as);
-            let fate =
-                block.map_or(LineFate::Logged(Level::Error), |block| block.take(message, now));
-            let LineFate::Logged(level) = fate else { continue };
+            let action =
+                block.map_or(LineAction::Logged(Level::Error), |block| block.take(message, now));
+            let LineAction::Logged(level) = action else { continue };
             write(level, &line(&report, message));
             line_count += 1;
             if line_count == LINES_PER_TICK {

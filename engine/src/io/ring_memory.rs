@@ -32,6 +32,7 @@ struct SendHeader {
 const ADDRESS_AT: usize = 16;
 const CONTROL_AT: usize = ADDRESS_AT + ADDRESS_LEN;
 const MESSAGE_AT: usize = CONTROL_AT + CONTROL_LEN;
+const _: () = assert!(DATAGRAM_BUFFER_LEN - MESSAGE_AT == 1428);
 const _: () = assert!(MESSAGE_AT + UDP_LEN_MAX as usize <= DATAGRAM_BUFFER_LEN);
 
 pub(super) struct RingMemory {

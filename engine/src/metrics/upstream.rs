@@ -83,6 +83,8 @@ pub struct UpstreamCounters {
 }
 
 const _: () = assert!(align_of::<UpstreamCounters>() >= 128);
+// An upstream costs 2 KB per shard.
+const _: () = assert!(size_of::<UpstreamCounters>() <= 2048);
 
 /// The responses with one response code.
 #[derive(Debug, Default)]
