@@ -1,7 +1,9 @@
-//! Names the commit that the binary is built from, for `-version` and the metric `coredns_build_info`.
+//! Records the commit of the build, for `-version` and the metric `coredns_build_info`.
 //!
-//! RINGDNS_REVISION says it where there is no clone, as in the build of a container's image. Otherwise git does; without git,
-//! or outside a clone of this project, the commit is unknown. Runs again when another commit is checked out or made.
+//! It is RINGDNS_REVISION if set, as in the build of a container image without a clone. Otherwise
+//! git reports it; without git, or outside a clone of this project, it is unknown. Runs again after
+//! a check-out or commit.
+//! Invariant: never fails the build.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,8 +11,8 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=RINGDNS_REVISION");
-    let told = std::env::var("RINGDNS_REVISION").ok().filter(|revision| !revision.is_empty());
-    if let Some(revision) = told {
+    let given = std::env::var("RINGDNS_REVISION").ok().filter(|revision| !revision.is_empty());
+    if let Some(revision) = given {
         println!("cargo:rustc-env=RINGDNS_BUILT_FROM={revision}");
         return;
     }
@@ -22,7 +24,7 @@ fn main() {
     if !is_our_clone {
         return;
     }
-    // A file that is not there would make this run before every build.
+    // A missing file would make this script run before every build.
     for file in ["HEAD", "logs/HEAD"] {
         if let Some(path) = git(&["rev-parse", "--git-path", file])
             && Path::new(&path).is_file()
@@ -35,7 +37,7 @@ fn main() {
     }
 }
 
-/// What git prints in this folder; `None` where it fails or is missing.
+/// git's output in this directory; `None` if it fails, prints nothing or is not installed.
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

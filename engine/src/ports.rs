@@ -1,12 +1,13 @@
-//! Who is bound to a port of this machine: the kernel's tables in /proc/net, and the processes behind them.
+//! The processes bound to a port of this machine, from the kernel's tables in /proc/net.
 //!
-//! Read only after an address was found in use. Invariant: what cannot be read is not there; nothing here fails.
+//! Read only after an address was found in use. Invariant: unreadable entries are skipped; nothing
+//! here fails.
 
 use std::fs::{self, DirEntry};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-/// The transport whose table is read.
+/// Which of the kernel's tables to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortProtocol {
     Udp,
@@ -28,7 +29,7 @@ struct SocketRow {
     inode: u64,
 }
 
-/// Whether this process, and no other, is bound to what makes an address be in use.
+/// Whether this process, and no other, is bound to sockets that conflict with an address.
 #[must_use]
 pub fn is_ours_alone(address: SocketAddr, protocol: PortProtocol) -> bool {
     let mut inodes = overlapping(address, protocol).peekable();
@@ -36,15 +37,15 @@ pub fn is_ours_alone(address: SocketAddr, protocol: PortProtocol) -> bool {
     inodes.peek().is_some() && inodes.all(|inode| ours.contains(&inode))
 }
 
-/// Whether another process is bound to what makes an address be in use.
+/// Whether another process is bound to a socket that conflicts with an address.
 #[must_use]
 pub fn is_of_others(address: SocketAddr, protocol: PortProtocol) -> bool {
     let ours = inodes_of(Path::new("/proc/self/fd"));
     overlapping(address, protocol).any(|inode| !ours.contains(&inode))
 }
 
-/// The process that is in the way of a socket at an address, this one only if no other is. Other users' processes and those of
-/// other containers cannot be seen.
+/// A process whose socket conflicts with an address; this process only if there is no other.
+/// Processes of other users and other containers are not visible.
 #[must_use]
 pub fn holder(address: SocketAddr, protocols: &[PortProtocol]) -> Option<Holder> {
     let inodes: Vec<u64> =
@@ -60,8 +61,8 @@ pub fn holder(address: SocketAddr, protocols: &[PortProtocol]) -> Option<Holder>
     Some(Holder { pid, command: command.trim().to_owned() })
 }
 
-/// The inodes of the sockets behind a process's descriptors. What a descriptor leads to is read, not looked at: that might be
-/// a file on a file system that hangs.
+/// The inodes of a process's sockets. Reads the descriptors' links but never opens their targets,
+/// which may be on a file system that hangs.
 fn inodes_of(folder: &Path) -> Vec<u64> {
     let descriptors = fs::read_dir(folder).into_iter().flatten().flatten();
     let inode = |entry: DirEntry| {
@@ -71,7 +72,7 @@ fn inodes_of(folder: &Path) -> Vec<u64> {
     descriptors.filter_map(inode).collect()
 }
 
-/// The inodes of sockets that an address could not be bound beside.
+/// The inodes of the sockets that conflict with an address.
 fn overlapping(address: SocketAddr, protocol: PortProtocol) -> impl Iterator<Item = u64> {
     let rows = rows(protocol, address.port()).into_iter();
     rows.filter(move |row| overlap(row.address, address.ip())).map(|row| row.inode)
@@ -86,8 +87,8 @@ fn rows(protocol: PortProtocol, port: u16) -> Vec<SocketRow> {
     tables.flat_map(|table| rows_of(&table, protocol, port)).collect()
 }
 
-/// The rows of a port. Columns: slot, local address, remote address, state (0A is listening), queues, timer, retransmits,
-/// user, timeout, inode.
+/// The rows of a port. Columns: slot, local address, remote address, state (0A is listening),
+/// queues, timer, retransmits, user, timeout, inode.
 fn rows_of(table: &str, protocol: PortProtocol, port: u16) -> Vec<SocketRow> {
     let row = |line: &str| {
         let mut columns = line.split_ascii_whitespace();
@@ -103,7 +104,7 @@ fn rows_of(table: &str, protocol: PortProtocol, port: u16) -> Vec<SocketRow> {
     table.lines().filter_map(row).collect()
 }
 
-/// An address as these tables spell it: words of 32 bits in hexadecimal, each in the machine's own order of bytes.
+/// An address in these tables: 32-bit words in hexadecimal, each in the machine's byte order.
 fn address_of(hex: &str) -> Option<IpAddr> {
     let word = |at: usize| {
         let digits = hex.get(8 * at..8 * at + 8)?;
@@ -122,14 +123,14 @@ fn address_of(hex: &str) -> Option<IpAddr> {
     }
 }
 
-/// Whether a packet could be for either.
+/// Whether a packet could be for both addresses.
 #[must_use]
 pub fn overlap(one: IpAddr, other: IpAddr) -> bool {
     covers(one, other) || covers(other, one)
 }
 
-/// Whether all packets for the one could be for the other, too. `::` counts as all of IPv4 too, which it is unless its socket says
-/// otherwise.
+/// Whether every packet for `narrow` could also be for `wide`. `::` includes IPv4, as it does
+/// unless its socket is set to IPv6 only.
 #[must_use]
 pub fn covers(wide: IpAddr, narrow: IpAddr) -> bool {
     let is_everywhere = match wide {
@@ -149,11 +150,15 @@ mod tests {
 
     #[test]
     fn the_kernels_table_is_read_by_its_columns() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-            0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n\
-            1: 0100007F:1F90 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 20 4 30 10 -1\n\
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when \
+            retrnsmt   uid  timeout inode\n\
+            0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 \
+            00000000     0        0 4711 1 0 100 0 0 10 0\n\
+            1: 0100007F:1F90 0100007F:9999 01 00000000:00000000 00:00000000 \
+            00000000     0        0 4712 1 0 20 4 30 10 -1\n\
             2: 0100007F:1F91 00000000:0000 0A\n\
-            3: 0100007F:1F92 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4713 1 0\n";
+            3: 0100007F:1F92 00000000:0000 07 00000000:00000000 00:00000000 \
+            00000000     0        0 4713 1 0\n";
         let check = |protocol, port, expected: &[u64]| {
             let inodes: Vec<_> =
                 rows_of(table, protocol, port).iter().map(|row| row.inode).collect();
@@ -167,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_process_is_bound_to_is_its_own() {
+    fn sockets_of_this_process_are_recognized() {
         for ip in ["127.0.0.9", "0.0.0.0", "::1", "::"].map(|ip| ip.parse::<IpAddr>().unwrap()) {
             let udp = UdpSocket::bind((ip, 0)).unwrap();
             let tcp = TcpListener::bind((ip, 0)).unwrap();
@@ -177,11 +182,11 @@ mod tests {
             assert!(!is_of_others(udp_at, PortProtocol::Udp), "{udp_at}");
             let pid = |at| holder(at, &[PortProtocol::Udp]).map(|holder| holder.pid);
             assert_eq!(pid(udp_at), Some(std::process::id()));
-            // At another address nobody is in the way, unless this is every address.
+            // Another address has no conflict, unless this is the wildcard.
             let beside = SocketAddr::new("127.0.0.10".parse().unwrap(), udp_at.port());
             assert_eq!(pid(beside).is_some(), ip.is_unspecified(), "{udp_at}");
             drop(udp);
-            // Nobody's is not ours.
+            // A free port is not ours.
             assert!(!is_ours_alone(udp_at, PortProtocol::Udp), "{udp_at}");
         }
     }
@@ -192,7 +197,7 @@ mod tests {
             let [one, other] = [one, other].map(|ip| ip.parse::<IpAddr>().unwrap());
             assert_eq!(overlap(one, other), expected, "{one} {other}");
             assert_eq!(overlap(other, one), expected, "{other} {one}");
-            // Of two that differ the wildcard is the one that covers.
+            // Of two different addresses only the wildcard covers the other.
             let by_one = expected && (one == other || one.is_unspecified());
             assert_eq!(covers(one, other), by_one, "{one} {other}");
         };

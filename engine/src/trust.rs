@@ -1,8 +1,9 @@
-//! Which certificates of a TLS server are trusted: those that a CA of the operator's has signed, and the operator's CA
-//! certificates themselves.
+//! Which certificates of a TLS server are trusted: those signed by a CA of the operator, and the
+//! operator's CA certificates themselves.
 //!
-//! Go accepts a server certificate that is itself in the pool of CAs: what `openssl req -x509` makes (CA:TRUE), or a leaf of an
-//! unknown CA that the operator pins. webpki refuses both. Invariant: the name and the validity period are always checked.
+//! Go accepts a server certificate that is itself in the pool of CAs: one from `openssl req -x509`
+//! (CA:TRUE), or a pinned leaf of an unknown CA. webpki rejects both.
+//! Invariant: the name and the validity period are always checked.
 
 use std::sync::Arc;
 
@@ -19,17 +20,17 @@ use tokio_rustls::rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-/// A verifier that trusts what `certificates` have signed, and `certificates` themselves. It skips those that it cannot
-/// parse, as Go does.
+/// A verifier that trusts certificates signed by `certificates`, and `certificates` themselves. It
+/// skips those that it cannot parse, as Go does.
 ///
 /// # Errors
-/// When it can parse none of them.
+/// It can parse none of them.
 pub fn verifier(
     certificates: Vec<CertificateDer<'static>>,
 ) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates.iter().cloned());
-    // Named, since the process might have more than one.
+    // Explicit, since the process may contain more than one provider.
     let provider = Arc::new(aws_lc_rs::default_provider());
     let by_ca = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
     Ok(Arc::new(Verifier { by_ca, pinned: certificates }))
@@ -91,8 +92,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Whether the issuer is all that is wrong. webpki checks the validity period first, so it is known to be right here; a test
-/// below makes sure of that.
+/// Whether only the issuer is wrong. webpki checks the validity period first, so that is known to
+/// be right here; a test below ensures it.
 pub(crate) fn is_about_the_issuer(cause: &CertificateError) -> bool {
     match cause {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn signed_and_pinned_certificates_are_trusted_if_name_and_validity_fit() {
+    fn signed_and_pinned_certificates_are_trusted_if_name_and_validity_match() {
         let (now, past, future) = ((2025, 2030), (2020, 2025), (2027, 2030));
         let (leaf, authority) = signed(now);
         let authority_itself = self_signed(now, true);
@@ -156,13 +157,14 @@ mod tests {
             assert_eq!(verdict.is_ok(), expected, "{verdict:?}");
         };
         check(&leaf, std::slice::from_ref(&authority), NAME, true);
-        // Pinned: a leaf of an unknown CA, a CA's own certificate, and a self-signed one that is no CA's.
+        // Pinned: a leaf of an unknown CA, a CA's own certificate, and a self-signed one without
+        // CA:TRUE.
         check(&leaf, std::slice::from_ref(&leaf), NAME, true);
         check(&leaf, &[authority_itself.clone(), leaf.clone()], NAME, true);
         check(&authority_itself, std::slice::from_ref(&authority_itself), NAME, true);
         let own = self_signed(now, false);
         check(&own, std::slice::from_ref(&own), NAME, true);
-        // Neither pinned nor signed by what is, or another certificate of the same subject.
+        // Neither pinned nor signed by a pinned one; or another certificate with the same subject.
         check(&leaf, std::slice::from_ref(&authority_itself), NAME, false);
         check(&own, std::slice::from_ref(&authority_itself), NAME, false);
         check(&self_signed(now, true), std::slice::from_ref(&authority_itself), NAME, false);

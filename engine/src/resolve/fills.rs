@@ -1,8 +1,9 @@
-//! What upstreams told one shard, on its way to the caches of the others: a bounded channel into each shard, read by that
-//! shard before its next batch.
+//! Upstream responses that one shard passes to the caches of the others: a bounded channel into
+//! each shard, which reads it before its next batch.
 //!
-//! An idle shard may read hours later, so each response carries the time when it was received. A full channel loses its
-//! oldest response: the newest has the most of its TTL left. Invariant: nobody waits for anybody here.
+//! An idle shard may read hours later, so each response carries the time when it was received. A
+//! full channel drops its oldest response: the newest has the most of its TTL left.
+//! Invariant: no shard ever waits for another here.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,31 +21,31 @@ pub struct Fill {
     pub(crate) cache: Arc<CachePlan>,
     pub(crate) asked: Arc<Asked>,
     pub(crate) response: Arc<Response>,
-    /// When the shard that asked had it.
+    /// When the querying shard received it.
     pub(crate) received: Instant,
 }
 
-/// A shard's ends of all these channels.
+/// One shard's ends of all these channels.
 pub struct Fills {
     from_others: Receiver<Fill>,
-    to_others: Vec<Other>,
+    to_others: Vec<OtherShard>,
 }
 
-/// The channel into another shard. Its reading end is for making room.
+/// The channel into another shard. The receiver is for dropping the oldest response.
 #[derive(Clone)]
-struct Other {
+struct OtherShard {
     sender: Sender<Fill>,
     oldest: Receiver<Fill>,
 }
 
 impl Fills {
-    /// The ends of so many shards, by index.
+    /// The ends of each of `shard_count` shards, by index.
     #[must_use]
     pub fn between(shard_count: usize) -> Vec<Self> {
         let channels = (0..shard_count).map(|_| bounded(FILLS_WAITING_MAX));
-        let channels: Vec<Other> =
-            channels.map(|(sender, oldest)| Other { sender, oldest }).collect();
-        let ends_of = |(index, own): (usize, &Other)| {
+        let channels: Vec<OtherShard> =
+            channels.map(|(sender, oldest)| OtherShard { sender, oldest }).collect();
+        let ends_of = |(index, own): (usize, &OtherShard)| {
             let others = channels.iter().enumerate().filter(|(other, _)| *other != index);
             Self {
                 from_others: own.oldest.clone(),
@@ -54,14 +55,14 @@ impl Fills {
         channels.iter().enumerate().map(ends_of).collect()
     }
 
-    pub(crate) fn tell(&self, fill: &Fill) {
+    pub(crate) fn publish(&self, fill: &Fill) {
         for other in &self.to_others {
-            other.take(fill.clone());
+            other.offer(fill.clone());
         }
     }
 
-    /// What has come, oldest first.
-    pub(crate) fn come(&self) -> impl Iterator<Item = Fill> {
+    /// The responses that have arrived, oldest first.
+    pub(crate) fn received(&self) -> impl Iterator<Item = Fill> {
         self.from_others.try_iter()
     }
 
@@ -70,9 +71,10 @@ impl Fills {
     }
 }
 
-impl Other {
-    /// Where others take the room that was made, time and again, the response is lost: that shard asks for itself.
-    fn take(&self, mut fill: Fill) {
+impl OtherShard {
+    /// Gives up if other shards keep taking the room that was made: that shard will query upstreams
+    /// itself.
+    fn offer(&self, mut fill: Fill) {
         for _ in 0..FILL_TRIES_MAX {
             match self.sender.try_send(fill) {
                 Ok(()) | Err(TrySendError::Disconnected(_)) => return,
@@ -105,8 +107,8 @@ mod tests {
         Arc::new(CachePlan { settings, metrics })
     }
 
-    /// Shard 0 is told SERVFAIL of so many names, one a millisecond, while the others sleep; then they wake. A failure is kept for
-    /// five seconds.
+    /// Shard 0 gets SERVFAIL for `COUNT` names, one per millisecond, while the others sleep; then
+    /// they wake. A failure is cached for five seconds.
     #[test]
     fn an_idle_shard_learns_the_newest_and_nothing_expired() {
         const COUNT: usize = 6000;
@@ -116,25 +118,25 @@ mod tests {
         let name = |index: usize| [&[4][..], format!("{index:04}").as_bytes(), &[0]].concat();
         let response = Arc::new(Response::server_failure());
         for index in 0..COUNT {
-            shards[0].tell(&Fill {
+            shards[0].publish(&Fill {
                 cache: Arc::clone(&plan),
                 asked: Arc::new(Asked::of(&name(index), 1)),
                 response: Arc::clone(&response),
                 received: began + Duration::from_millis(index as u64),
             });
         }
-        assert!(shards[0].is_empty(), "nobody tells itself");
+        assert!(shards[0].is_empty(), "no shard sends to itself");
         let now = began + Duration::from_millis(10_500);
         for idle in &shards[1..] {
             let mut cache = Cache::new(&plan.settings, 7);
-            let mut come = BTreeSet::new();
-            for fill in idle.come() {
-                come.insert(fill.asked.key().name.to_vec());
+            let mut received = BTreeSet::new();
+            for fill in idle.received() {
+                received.insert(fill.asked.key().name.to_vec());
                 let times = Times { received: fill.received, now, unix_secs: 0 };
                 cache.learn(&fill.asked.key(), &fill.response, times);
             }
             let newest: BTreeSet<_> = (COUNT - FILLS_WAITING_MAX..COUNT).map(name).collect();
-            assert_eq!(come, newest);
+            assert_eq!(received, newest);
             for index in COUNT - FILLS_WAITING_MAX..COUNT {
                 let asked = Asked::of(&name(index), 1);
                 let is_known = matches!(cache.look_up(&asked.key(), now), LookUp::Hit { .. });

@@ -267,7 +267,7 @@ impl Resolver {
                         give(Landing::Response { response: &response, ttl, sources });
                         if let Some(cache) = &flight.cache {
                             let (cache, asked) = (Arc::clone(cache), Arc::clone(&flight.key.asked));
-                            self.fills.tell(&Fill { cache, asked, response, received: now });
+                            self.fills.publish(&Fill { cache, asked, response, received: now });
                         }
                     }
                     Filled::Passed(ttl) => {
@@ -309,7 +309,7 @@ impl Resolver {
             return;
         }
         let unix_secs = unix_secs();
-        for fill in self.fills.come().take(FILLS_PER_BATCH_MAX) {
+        for fill in self.fills.received().take(FILLS_PER_BATCH_MAX) {
             let cache = cache_of(&mut self.caches, &self.cache_plans, Some(&fill.cache));
             if let Some(cache) = cache {
                 let times = Times { received: fill.received, now, unix_secs };

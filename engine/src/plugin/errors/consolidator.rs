@@ -1,14 +1,14 @@
-//! `errors { consolidate }`: errors that are alike are counted, and the count is logged now and then. No clock and no log
-//! here: the caller says what time it is and writes the lines.
+//! `errors { consolidate }`: counts similar errors and logs the counts at intervals.
 //!
-//! Invariant: whatever comes in, there is one counter for each `consolidate` of the Corefile and nothing else.
+//! No clock and no log here: the caller passes the time and writes the lines.
+//! Invariant: the memory is one counter per `consolidate` of the Corefile, whatever the errors.
 
 use std::time::Instant;
 
 use super::{Consolidate, Level};
 use crate::corefile::value::duration;
 
-/// The `consolidate`s of one server block.
+/// The `consolidate` options of one server block.
 #[derive(Default)]
 pub struct Consolidator {
     counters: Vec<RuleCounter>,
@@ -16,17 +16,17 @@ pub struct Consolidator {
 
 struct RuleCounter {
     rule: Consolidate,
-    /// Errors since the first that has not been told of; 0 while none is waiting.
+    /// Errors that were not reported yet.
     count: u64,
-    /// When they are told of. `None` also where that is after the end of time.
+    /// When they are reported. `None` if there are none, or if the time is out of range.
     due_at: Option<Instant>,
 }
 
-/// What becomes of an error's own line.
+/// What happens to an error's own line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LineFate {
+pub enum LineAction {
     Logged(Level),
-    /// Only its number will be told.
+    /// Only counted.
     Counted,
 }
 
@@ -37,11 +37,11 @@ impl Consolidator {
         Self { counters: rules.iter().map(counter).collect() }
     }
 
-    /// Takes in the message of an error.
-    pub fn take(&mut self, message: &str, now: Instant) -> LineFate {
+    /// Handles the message of an error.
+    pub fn take(&mut self, message: &str, now: Instant) -> LineAction {
         let is_like = |counter: &&mut RuleCounter| counter.rule.pattern.is_match(message);
         let Some(counter) = self.counters.iter_mut().find(is_like) else {
-            return LineFate::Logged(Level::Error);
+            return LineAction::Logged(Level::Error);
         };
         let is_first = counter.count == 0;
         if is_first {
@@ -49,30 +49,30 @@ impl Consolidator {
         }
         counter.count += 1;
         match is_first && counter.rule.show_first {
-            true => LineFate::Logged(counter.rule.level),
-            false => LineFate::Counted,
+            true => LineAction::Logged(counter.rule.level),
+            false => LineAction::Counted,
         }
     }
 
-    /// The counts whose time has come, worded as CoreDNS does.
+    /// The counts that are due, in CoreDNS's words.
     pub fn due(&mut self, now: Instant) -> impl Iterator<Item = (Level, String)> {
         let is_due = move |counter: &&mut RuleCounter| counter.due_at.is_some_and(|at| at <= now);
-        self.counters.iter_mut().filter(is_due).filter_map(RuleCounter::tell)
+        self.counters.iter_mut().filter(is_due).filter_map(RuleCounter::report)
     }
 
-    /// All counts, before the Corefile or the process ends.
+    /// All counts, before a reload or the shutdown.
     pub fn rest(&mut self) -> impl Iterator<Item = (Level, String)> {
-        self.counters.iter_mut().filter_map(RuleCounter::tell)
+        self.counters.iter_mut().filter_map(RuleCounter::report)
     }
 }
 
 impl RuleCounter {
-    /// `None` where nothing is left to tell: no error, or one that was shown.
-    fn tell(&mut self) -> Option<(Level, String)> {
+    /// `None` if there is nothing to report: no error, or only one that was logged.
+    fn report(&mut self) -> Option<(Level, String)> {
         self.due_at = None;
         let count = std::mem::take(&mut self.count);
-        let told = u64::from(self.rule.show_first);
-        (count > told).then(|| {
+        let logged = u64::from(self.rule.show_first);
+        (count > logged).then(|| {
             let (pattern, every) = (&self.rule.pattern, duration::shown(self.rule.every));
             (self.rule.level, format!("{count} errors like '{pattern}' occurred in last {every}"))
         })
@@ -90,16 +90,16 @@ mod tests {
         Consolidate { every: Duration::from_secs(every_secs), pattern, level, show_first }
     }
 
-    /// At the second, an error's message, or the wish to hear what is due.
+    /// With the second: an error's message and what happens to it, or the counts that are due.
     enum Event {
-        Error(u64, &'static str, LineFate),
+        Error(u64, &'static str, LineAction),
         Due(u64, &'static [&'static str]),
     }
 
     #[test]
     fn counting() {
         use Event::{Due, Error};
-        use LineFate::{Counted, Logged};
+        use LineAction::{Counted, Logged};
         let rules = [
             rule(30, "^read udp .* i/o timeout$", Level::Warning, false),
             rule(300, "timeout", Level::Info, true),
@@ -113,14 +113,14 @@ mod tests {
             Error(0, "no next plugin found", Logged(Level::Error)),
             Error(0, timeout, Counted),
             Error(10, timeout, Counted),
-            // The first pattern that fits takes it, and each counts from its own first error.
+            // The first pattern that matches takes it, and each counts from its own first error.
             Error(20, "dial timeout", Logged(Level::Info)),
             Error(20, "dial timeout", Counted),
             Due(29, &[]),
             Due(31, &["Warning 2 errors like '^read udp .* i/o timeout$' occurred in last 30s"]),
             Due(319, &[]),
             Due(320, &["Info 2 errors like 'timeout' occurred in last 5m0s"]),
-            // One that was shown is not counted out.
+            // A single error that was logged is not reported again.
             Error(320, "refused", Logged(Level::Error)),
             Due(322, &[]),
             Error(323, "refused", Logged(Level::Error)),
@@ -128,8 +128,8 @@ mod tests {
         ] {
             let at = |secs| start + Duration::from_secs(secs);
             match event {
-                Error(secs, message, fate) => {
-                    assert_eq!(consolidator.take(message, at(secs)), fate, "{secs} s: {message}");
+                Error(secs, message, action) => {
+                    assert_eq!(consolidator.take(message, at(secs)), action, "{secs} s: {message}");
                 }
                 Due(secs, expected) => {
                     let due = consolidator.due(at(secs));
