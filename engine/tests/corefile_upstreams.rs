@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::cache::settings::{CacheSettings, Prefetch, ServeStale, Share, Stale};
+use engine::cache::settings::{CacheSettings, EntryLimits, Prefetch, ServeStale, Stale};
 use engine::corefile::value::target::Target;
 use engine::forward::options::{
     ForwardOptions, HealthCheck, Policy, UpstreamTls, UpstreamTransport,
@@ -238,7 +238,7 @@ fn cache(text: &str) -> CacheSettings {
 #[test]
 fn cache_options() {
     let found = cache("cache");
-    let share = |ttl_max| Share { capacity: 9984, ttl_max: secs(ttl_max), ttl_min: secs(5) };
+    let share = |ttl_max| EntryLimits { capacity: 9984, ttl_max: secs(ttl_max), ttl_min: secs(5) };
     let expected = CacheSettings {
         zones: found.zones.clone(),
         success: share(3600),
@@ -261,8 +261,8 @@ fn cache_options() {
         "cache 900 {\n success 100\n denial 9000 30 0\n prefetch 5 10m 20%\n serve_stale_policy prefer_positive\n \
          serve_stale 2h Verify 100ms 30s 1m\n servfail 0\n disable success cluster.local\n disable denial\n keepttl\n}",
     );
-    assert_eq!(found.success, Share { capacity: 1024, ..share(900) });
-    let denial = Share { capacity: 9000, ttl_max: secs(30), ttl_min: Duration::ZERO };
+    assert_eq!(found.success, EntryLimits { capacity: 1024, ..share(900) });
+    let denial = EntryLimits { capacity: 9000, ttl_max: secs(30), ttl_min: Duration::ZERO };
     assert_eq!(found.denial, denial);
     assert_eq!(found.prefetch, Some(Prefetch { amount: 5, within: secs(600), percentage: 20 }));
     let mode = Stale::Verify {

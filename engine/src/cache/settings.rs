@@ -1,4 +1,4 @@
-//! The settings of one `cache` line; `plugin/cache.rs` reads them.
+//! The settings of one `cache` line. The plugin parses them. Invariant: plain data.
 
 use std::time::Duration;
 
@@ -7,74 +7,72 @@ use crate::corefile::value::zone::Zone;
 /// One `cache` line; defaults in brackets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CacheSettings {
-    /// The zones whose answers are kept [the block's keys].
+    /// The zones whose responses are cached [the block's keys].
     pub zones: Vec<Zone>,
-    /// Answers with data [9984 entries, 5 s to 3600 s].
-    pub success: Share,
+    /// Responses with data [9984 entries, 5 s to 3600 s].
+    pub success: EntryLimits,
     /// NXDOMAIN and NODATA [9984 entries, 5 s to 1800 s].
-    pub denial: Share,
-    /// How long a SERVFAIL is kept; zero: not at all; at most five minutes [5 s].
+    pub denial: EntryLimits,
+    /// How long a SERVFAIL is cached, at most five minutes; zero: not at all [5 s].
     pub servfail: Duration,
     pub prefetch: Option<Prefetch>,
     pub serve_stale: Option<ServeStale>,
-    /// `disable success`: zones whose answers are not kept.
+    /// `disable success`: zones whose responses with data are not cached.
     pub disable_success: Vec<Zone>,
-    /// `disable denial`
+    /// `disable denial`: zones whose denials are not cached.
     pub disable_denial: Vec<Zone>,
-    /// Answers keep the TTL that they came with.
+    /// Cached responses keep their original TTL.
     pub keepttl: bool,
 }
 
-/// A kind of answers in the cache.
+/// The limits of one type of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
-    /// Entries of all shards together hold copies of the same answers: the bound is each shard's. At
-    /// least 1024.
+pub struct EntryLimits {
+    /// Entries per shard, since shards cache the same responses. At least 1024.
     pub capacity: usize,
     pub ttl_max: Duration,
     pub ttl_min: Duration,
 }
 
-/// `prefetch AMOUNT [DURATION [PERCENTAGE]]`: popular answers are asked for again before they
-/// expire.
+/// `prefetch AMOUNT [DURATION [PERCENTAGE]]`: popular entries are refreshed before they expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefetch {
-    /// Hits that make an answer popular; at least 1.
+    /// Hits that make an entry popular; at least 1.
     pub amount: u32,
-    /// With no longer gap than this between them [1 m].
+    /// The longest gap between these hits [1 m].
     pub within: Duration,
-    /// When so much of its TTL is left, 10 to 90 [10].
+    /// The part of the lifetime that is left when the refresh starts, 10 to 90 [10].
     pub percentage: u8,
 }
 
 /// `serve_stale [DURATION [MODE]]`; defaults in brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServeStale {
-    /// For so long after they expired [1 h].
+    /// How long after its expiry an entry may be served [1 h].
     pub keep: Duration,
     pub mode: Stale,
     /// `serve_stale_policy prefer_positive`
     pub prefers_positive: bool,
 }
 
-/// When a stale answer is given.
+/// When a stale entry is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stale {
-    /// At once; a fresh one is asked for meanwhile.
+    /// Immediately, while it is refreshed.
     Immediate {
-        /// TTL of the stale answer, whole seconds [0].
+        /// TTL of the stale response, whole seconds [0].
         ttl: Duration,
-        /// After a failure, how long until the upstream is asked again [each time].
+        /// After a failure, how long until the next refresh [with each query].
         recheck: Option<Duration>,
     },
-    /// When the upstream has failed to give a fresh one.
+    /// After the refresh has failed.
     Verify {
-        /// How long that is waited for [no longer than the upstream is].
+        /// The longest time to wait for the refresh [as long as upstreams are waited for].
         timeout: Option<Duration>,
-        /// TTL of the stale answer, whole seconds [0].
+        /// TTL of the stale response, whole seconds [0].
         ttl: Duration,
-        /// After a failure, how long until the upstream is asked again; meanwhile the stale answer is
-        /// given at once [each time].
+        /// After a failure, how long until the next refresh; meanwhile the stale response is served
+        /// immediately [with each query].
         recheck: Option<Duration>,
     },
 }
@@ -82,7 +80,7 @@ pub enum Stale {
 impl Default for CacheSettings {
     /// CoreDNS's defaults; no zones.
     fn default() -> Self {
-        let share = |ttl_max_secs| Share {
+        let share = |ttl_max_secs| EntryLimits {
             capacity: 9984,
             ttl_max: Duration::from_secs(ttl_max_secs),
             ttl_min: Duration::from_secs(5),

@@ -1,4 +1,5 @@
-//! The options of one `forward` line; `plugin/forward` reads them.
+//! The options of one `forward` line. The plugin parses them. Invariant: plain data; nothing is
+//! resolved or loaded yet.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -12,11 +13,11 @@ use crate::corefile::value::zone::Zone;
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForwardOptions {
     pub place: Place,
-    /// The zones whose names are forwarded, a CIDR expanded; at least one.
+    /// The zones whose names are forwarded, with CIDRs expanded; at least one.
     pub from: Vec<Zone>,
-    /// Zones below `from` that are not.
+    /// Zones below `from` that are not forwarded.
     pub except: Vec<Zone>,
-    /// 1 to 15, in the order of the line, none twice.
+    /// 1 to 15, in the order of the line, without duplicates.
     pub to: Vec<Target>,
     /// [as the client asked]
     pub transport: UpstreamTransport,
@@ -26,56 +27,56 @@ pub struct ForwardOptions {
     pub expire: Duration,
     /// How long any connection is kept, at least `expire` [no bound].
     pub max_age: Option<Duration>,
-    /// Idle connections that are kept for each upstream [no bound but ours].
+    /// Idle connections kept per upstream [no bound but ours].
     pub max_idle_conns: Option<usize>,
-    /// Failures in a row that make an upstream down; 0: never [2].
+    /// Failed health checks in a row after which an upstream is down; 0: never [2].
     pub max_fails: u32,
-    /// Upstreams tried for one question; 0: until the time is over [0].
+    /// Tries of one question; 0: no bound but time and ours [0].
     pub max_connect_attempts: u32,
     /// `tls` [none]
     pub tls: Option<UpstreamTls>,
-    /// Where it stands.
+    /// The place of the `tls` option.
     pub tls_place: Option<Place>,
-    /// The name that TLS upstreams must prove, where the target has none of its own.
+    /// The name in the certificate of TLS upstreams whose target has no name of its own.
     pub tls_servername: Option<String>,
     pub health_check: HealthCheck,
-    /// Questions on their way at once; past it REFUSED [no bound but ours].
+    /// Questions in flight; beyond it clients get REFUSED [no bound but ours].
     pub max_concurrent: Option<usize>,
-    /// Response codes after which the next `forward` of the block is asked.
+    /// Response codes after which the block's next `forward` line is tried.
     pub next: Vec<u16>,
-    /// NODATA, too.
+    /// NODATA counts as such a code.
     pub next_on_nodata: bool,
-    /// Response codes after which the next upstream is asked.
+    /// Response codes after which the next upstream is tried.
     pub failover: Vec<u16>,
-    /// SERVFAIL when all upstreams are down, instead of trying one.
+    /// SERVFAIL if all upstreams are down, instead of trying one.
     pub failfast_all_unhealthy_upstreams: bool,
     pub source_address: Option<IpAddr>,
-    /// For one upstream's answer [2 s].
+    /// Time for one upstream's response [2 s].
     pub read_timeout: Duration,
-    /// Servers that hostnames in `to` are looked up at [the system's].
+    /// Servers that resolve host names in `to` [the system's].
     pub resolver: Vec<SocketAddr>,
-    /// `hedge off` (ours): no second upstream before the first has timed out [on].
+    /// `hedge off` (ours): no second query before the first has timed out [on].
     pub hedge: bool,
-    /// `randomize_case` (ours): 0x20, the question's case is drawn at random and must come back the
-    /// same [off].
+    /// `randomize_case` (ours): 0x20, the letter case of the question is random and must come back
+    /// unchanged [off].
     pub randomize_case: bool,
-    /// `truncated pass` (ours): a cut answer goes to the client as it is; else it is asked for again
-    /// over TCP.
+    /// `truncated pass` (ours): a truncated response goes to the client as it is. Otherwise the
+    /// query is sent again over TCP.
     pub passes_truncated: bool,
 }
 
-/// Over what upstreams are asked.
+/// The transport of queries to plain DNS upstreams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamTransport {
-    /// UDP for a client that came over UDP, TCP for one that came over TCP.
+    /// The client's transport.
     AsAsked,
     /// `force_tcp`
     Tcp,
-    /// `prefer_udp`: UDP, and TCP for what does not fit.
+    /// `prefer_udp`: UDP, and TCP after a truncated response.
     Udp,
 }
 
-/// Which upstream is asked first.
+/// The order in which upstreams are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     Random,
@@ -91,14 +92,14 @@ pub struct UpstreamTls {
     pub authority: Option<PathBuf>,
 }
 
-/// How an upstream that failed is found to be well again.
+/// How health checks query an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
     /// At least 10 ms [0.5 s].
     pub every: Duration,
     /// [yes]
     pub recursion_desired: bool,
-    /// Whose NS records are asked for [the root].
+    /// The domain whose NS records are queried [the root].
     pub domain: Zone,
 }
 

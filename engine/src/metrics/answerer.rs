@@ -1,11 +1,13 @@
-//! Which part of the server made a response: the label `plugin` of `coredns_dns_responses_total`.
+//! The plugin that made a response: the label `plugin` of `coredns_dns_responses_total`.
+//!
+//! Invariant: a row's index never changes while the process runs.
 
 /// A row of `PLUGINS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answerer(u8);
 
-/// CoreDNS's plugins that make responses themselves, in the order in which it asks them. The first row is the
-/// server: refused before any plugin saw the query, or at the end of the chain, where none answered it.
+/// CoreDNS's plugins that make responses themselves, in its order. The first row is the server
+/// itself: the query was refused before any plugin, or no plugin of the chain answered it.
 pub(super) const PLUGINS: [&str; 25] = [
     "",
     "local",

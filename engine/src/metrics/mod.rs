@@ -1,8 +1,8 @@
 //! Metrics: CoreDNS's families under CoreDNS's names, and our own as `ringdns_…`.
 //!
 //! ```text
-//! shard threads ─→ ShardMetrics (one per shard, laid out by `position`) ─┐
-//! control plane ─→ Facts, and a few observations ────────────────────────┴─→ families ─→ exposition
+//! shard threads ─→ ShardMetrics (one each, laid out by `position`) ───┐
+//! control plane ─→ Facts, and a few observations ─────────────────────┴─→ families ─→ exposition
 //! ```
 //! Counters live as long as the process, across reloads. Invariant: a label set's index never
 //! changes its meaning.

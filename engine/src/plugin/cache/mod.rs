@@ -7,7 +7,7 @@ mod serve_stale;
 
 use super::draft::{BlockDraft, CacheDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
-use crate::cache::settings::{CacheSettings, Prefetch, Share};
+use crate::cache::settings::{CacheSettings, EntryLimits, Prefetch};
 use crate::corefile::Context;
 use crate::corefile::lexer::Token;
 use crate::corefile::report::{Mistake, Refusal};
@@ -115,7 +115,7 @@ fn denial(line: &Statement, draft: &mut CacheReading, context: &mut Context<'_>)
     share(line, DENIAL, &mut draft.cache.denial, context);
 }
 
-fn share(line: &Statement, usage: &str, share: &mut Share, context: &mut Context<'_>) {
+fn share(line: &Statement, usage: &str, share: &mut EntryLimits, context: &mut Context<'_>) {
     let (capacity_word, ttl_max_word, ttl_min_word) = match line.args.as_slice() {
         [] => return line.wrong_count(1, usage, context),
         [capacity] => (capacity, None, None),
