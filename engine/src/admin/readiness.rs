@@ -51,7 +51,7 @@ struct ReadinessState {
 #[derive(Debug)]
 struct ReadinessPart {
     was_ready: bool,
-    /// What it waits for now.
+    /// Why it is not ready now.
     cause: Option<String>,
 }
 

@@ -410,9 +410,8 @@ mod tests {
     }
 
     fn entry() -> Entry {
-        let settings = CacheSettings::default();
         let response = Arc::new(Response::server_failure());
-        let term = Term::of(&response, &settings).expect("a lifetime");
+        let term = Term::of(&response, &CacheSettings::default()).expect("a lifetime");
         Entry::new(response, term, None, Instant::now())
     }
 

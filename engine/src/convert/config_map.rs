@@ -1,5 +1,5 @@
-//! Reads a ConfigMap, or a List with one, and tells whose it is: CoreDNS's, kube-dns's, or one with
-//! an installation's additions to a Corefile.
+//! Reads a ConfigMap, or a List with one, and finds out whose it is: CoreDNS's, kube-dns's, or one
+//! with an installation's additions to a Corefile.
 //!
 //! Invariant: any other object is an error that says what it is; nothing is guessed.
 
@@ -40,7 +40,7 @@ struct Object {
     items: Option<Vec<serde_json::Value>>,
 }
 
-/// Whose a ConfigMap is.
+/// The component that a ConfigMap configures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     /// It has a Corefile.

@@ -99,7 +99,7 @@ impl Conversion<'_> {
     }
 }
 
-/// From 1.
+/// The line of a byte offset, from 1.
 fn line_of(text: &str, at: usize) -> usize {
     1 + text.get(..at).unwrap_or_default().matches('\n').count()
 }

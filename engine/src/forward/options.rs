@@ -139,7 +139,7 @@ impl ForwardOptions {
         }
     }
 
-    /// Whether the block's next `forward` is never asked for a name of this zone.
+    /// Whether the block's next `forward` line never gets a name of this zone.
     pub(crate) fn takes_all_of(&self, zone: &Zone) -> bool {
         let passes_on = !self.next.is_empty() || self.next_on_nodata;
         !passes_on

@@ -44,7 +44,7 @@ pub(super) struct Pool {
     connections: RefCell<Vec<Rc<UpstreamConnection>>>,
 }
 
-/// Where connections lead, and how long they are kept.
+/// The target of the connections, and how long they are kept.
 #[derive(Debug)]
 pub(super) struct Destination {
     pub(super) route: Route,

@@ -88,7 +88,7 @@ pub(super) async fn exchange(
     }
 }
 
-/// A new socket, on a port that the kernel draws.
+/// A new socket, on a random port that the kernel chooses.
 pub(super) fn open(route: Route) -> io::Result<UdpSocket> {
     let any = match route.to {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),

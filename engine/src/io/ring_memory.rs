@@ -21,7 +21,7 @@ use super::peer::{ADDRESS_LEN, is_v6_address};
 use crate::client::ListenerId;
 use crate::limits::{DATAGRAM_BUFFER_LEN, DATAGRAM_BUFFERS};
 
-/// What SENDMSG reads until its completion, beside the buffer.
+/// What SENDMSG reads until its completion, in addition to the buffer.
 struct SendHeader {
     header: libc::msghdr,
     payload: libc::iovec,

@@ -225,11 +225,7 @@ impl Families<'_, '_> {
             (0..sources.shards.len()).map(|index| (shard(index), value(index))).collect()
         };
         let answers = each(&|index| sources.shards[index].answer_count());
-        self.counters(
-            "ringdns_answers",
-            "Responses, with or without prometheus in their zone",
-            &answers,
-        )?;
+        self.counters("ringdns_answers", "Responses of all zones", &answers)?;
         for (name, help, event) in SHARD_COUNTERS {
             let samples = each(&|index| sources.shards[index].event_count(event));
             self.counters(name, help, &samples)?;
@@ -310,7 +306,7 @@ impl Families<'_, '_> {
 }
 
 /// Each method writes one family. A counter's `name` lacks the `_total` of its series. `help` gets
-/// a full stop here, as `prometheus-client` adds one to the metrics registered with it.
+/// a full stop here, like those of `prometheus-client`.
 impl Families<'_, '_> {
     fn describe<'n>(
         &'n mut self,

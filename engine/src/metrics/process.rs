@@ -39,10 +39,10 @@ pub(super) fn families() -> Vec<ProcessFamily> {
     let gauge = |name, help, value| (name, help, ProcessFamilyKind::Gauge, value);
     let counter = |name, help, value| (name, help, ProcessFamilyKind::Counter, value);
     let rows: [(_, _, _, Option<f64>); 9] = [
-        counter("process_cpu_seconds", "Processor time used, user and system", cpu_seconds(&stat)),
+        counter("process_cpu_seconds", "CPU time, user and system", cpu_seconds(&stat)),
         gauge(
             "process_max_fds",
-            "File descriptors that may be open",
+            "Maximum number of open file descriptors",
             limit(&limits, "Max open files"),
         ),
         counter(
@@ -58,24 +58,24 @@ pub(super) fn families() -> Vec<ProcessFamily> {
         gauge("process_open_fds", "Open file descriptors", open_fds.map(|count| count as f64)),
         gauge(
             "process_resident_memory_bytes",
-            "Memory in use",
+            "Resident memory",
             status_kib(&status, "VmRSS").map(|kib| kib * KIB),
         ),
         gauge(
             "process_start_time_seconds",
-            "Start of the process, in seconds since 1970",
+            "Start time of the process, in seconds since 1970",
             start_ticks(&stat)
                 .zip(boot_seconds)
                 .map(|(ticks, boot)| boot + ticks / TICKS_PER_SECOND),
         ),
         gauge(
             "process_virtual_memory_bytes",
-            "Address space in use",
+            "Virtual memory",
             status_kib(&status, "VmSize").map(|kib| kib * KIB),
         ),
         gauge(
             "process_virtual_memory_max_bytes",
-            "Address space that may be in use",
+            "Maximum virtual memory",
             limit(&limits, "Max address space"),
         ),
     ];
