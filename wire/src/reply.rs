@@ -100,10 +100,22 @@ pub fn stamp(
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
     let room = reply.room(envelope.len_max);
     let subject = Subject::question(query);
-    let (rcode, counts) = reply.found(table, found, query.qtype, subject, envelope.rotation, room);
+    let counts = reply.found(table, found, query.qtype, subject, envelope.rotation, room);
     let is_error = matches!(found, Found::Outside | Found::Unlisted);
     let flags = if is_error { 0 } else { AA };
-    reply.finish(query.kept_flags | flags, rcode, counts, query.edns)
+    reply.finish(query.kept_flags | flags, rcode(found), counts, query.edns)
+}
+
+/// The response code that goes with what a table has; it does not depend on how much of that fits.
+fn rcode(found: &Found<'_>) -> Rcode {
+    match found {
+        Found::Answer(_) | Found::Alias(_) | Found::Pod(_) | Found::Soa(_) | Found::NoData(_) => {
+            Rcode::NoError
+        }
+        Found::NxDomain(_) => Rcode::NxDomain,
+        Found::Unsynced(_) | Found::Unlisted => Rcode::ServFail,
+        Found::Outside => Rcode::Refused,
+    }
 }
 
 /// What tables have on a name that is written about: CNAMEs, then what is found where they lead, either or both.
@@ -115,13 +127,20 @@ pub struct End<'t> {
     pub found: Option<(&'t Table, Found<'t>)>,
 }
 
+impl End<'_> {
+    /// What is found where CNAMEs lead decides the response code (RFC 6604, section 3), also where not all of them fit.
+    pub(crate) fn rcode(&self) -> Rcode {
+        self.found.as_ref().map_or(Rcode::NoError, |(_, found)| rcode(found))
+    }
+}
+
 /// Writes the end of a question's CNAMEs; the response code is what is found there (RFC 6604), and so is the SOA of a denial.
 pub fn stamp_end(query: &Query, end: &End<'_>, envelope: Envelope, message: &mut [u8]) -> Stamped {
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
     let room = reply.room(envelope.len_max);
     let subject = Subject::question(query);
-    let (rcode, counts) = reply.end(end, query.qtype, subject, envelope.rotation, room);
-    reply.finish(query.kept_flags | AA, rcode, counts, query.edns)
+    let counts = reply.end(end, query.qtype, subject, envelope.rotation, room);
+    reply.finish(query.kept_flags | AA, end.rcode(), counts, query.edns)
 }
 
 /// Writes an error without data. Shorter than or as long as the query, but for the OPT of one that carried an OPT.
@@ -242,33 +261,30 @@ impl<'m> Reply<'m> {
         subject: Subject,
         rotation: usize,
         room: usize,
-    ) -> (Rcode, Counts) {
-        let (rcode, apex) = match found {
+    ) -> Counts {
+        let apex = match found {
             Found::Answer(answer) | Found::Alias(answer) => {
-                return (Rcode::NoError, self.by_record(answer, subject, rotation, room));
+                return self.by_record(answer, subject, rotation, room);
             }
-            Found::Pod(pod) => {
-                let counts = self.pod(pod, qtype, subject, table.ttl_secs(), room);
-                return (Rcode::NoError, counts);
-            }
-            Found::Outside => return (Rcode::Refused, Counts::default()),
-            Found::Unlisted => return (Rcode::ServFail, Counts::default()),
-            Found::Soa(apex) | Found::NoData(apex) => (Rcode::NoError, apex),
-            Found::NxDomain(apex) => (Rcode::NxDomain, apex),
-            Found::Unsynced(apex) => (Rcode::ServFail, apex),
+            Found::Pod(pod) => return self.pod(pod, qtype, subject, table.ttl_secs(), room),
+            Found::Outside | Found::Unlisted => return Counts::default(),
+            Found::Soa(apex)
+            | Found::NoData(apex)
+            | Found::NxDomain(apex)
+            | Found::Unsynced(apex) => *apex,
         };
         match table.apex {
-            ApexRecords::None => return (rcode, Counts::default()),
+            ApexRecords::None => return Counts::default(),
             ApexRecords::Kubernetes => {}
         }
         if SOA_LEN > room {
-            return (rcode, Counts { truncated: true, ..Counts::default() });
+            return Counts { truncated: true, ..Counts::default() };
         }
-        let mut counts = self.negative(*apex, table, subject);
+        let counts = self.negative(apex, table, subject);
         if matches!(found, Found::Soa(_)) {
-            counts = Counts { answers: 1, ..Counts::default() };
+            return Counts { answers: 1, ..Counts::default() };
         }
-        (rcode, counts)
+        counts
     }
 
     /// What tables have on a name that others, or other tables, led to.
@@ -279,14 +295,14 @@ impl<'m> Reply<'m> {
         mut subject: Subject,
         rotation: usize,
         mut room: usize,
-    ) -> (Rcode, Counts) {
+    ) -> Counts {
         let mut counts = Counts::default();
         if let Some(cnames) = &end.cnames {
             let before = self.len;
             counts = self.by_record(cnames, subject, 0, room);
             // What has no room is not there to be pointed at.
             if counts.truncated {
-                return (Rcode::NoError, counts);
+                return counts;
             }
             room -= self.len - before;
             let len = cnames.target().len();
@@ -295,12 +311,11 @@ impl<'m> Reply<'m> {
         counts.truncated |= subject.at + subject.len > POINTER_MAX;
         match &end.found {
             Some((table, found)) if !counts.truncated => {
-                let (rcode, behind) = self.found(table, found, qtype, subject, rotation, room);
-                counts.join(behind);
-                (rcode, counts)
+                counts.join(self.found(table, found, qtype, subject, rotation, room));
             }
-            Some(_) | None => (Rcode::NoError, counts),
+            Some(_) | None => {}
         }
+        counts
     }
 
     /// Record by record, until one does not fit: for answers that are too long, and for names that were asked in another
@@ -344,37 +359,51 @@ impl<'m> Reply<'m> {
         ttl_secs: u32,
         room: usize,
     ) -> Counts {
-        let mut counts = Counts { answers: 1, ..Counts::default() };
-        let mut owner = subject.pointer(0);
-        if qtype == TYPE_SRV {
-            let target = subject.at + pod.name_offset..subject.at + subject.len;
-            if 12 + 6 + target.len() + 12 + 16 > room
-                || self.len + 18 + target.len() > self.message.len()
-            {
-                return Counts { truncated: true, ..Counts::default() };
-            }
-            self.fixed(owner, TYPE_SRV, ttl_secs, 6 + target.len());
-            self.put(&[0, 0, 0, 100, 0, 0]);
-            let copy = self.len..self.len + target.len();
-            self.message.copy_within(target, self.len);
-            self.message.get_mut(copy.clone()).unwrap_or_default().make_ascii_lowercase();
-            self.len = copy.end;
-            counts.additionals = 1;
-            owner = subject.pointer(pod.name_offset);
-        } else if 12 + 16 > room {
+        if qtype != TYPE_SRV {
+            return match self.pod_address(pod, subject.pointer(0), ttl_secs, room) {
+                Some(_) => Counts { answers: 1, ..Counts::default() },
+                None => Counts { truncated: true, ..Counts::default() },
+            };
+        }
+        let target = subject.at + pod.name_offset..subject.at + subject.len;
+        let len = 12 + 6 + target.len();
+        if len > room || self.len + len > self.message.len() {
             return Counts { truncated: true, ..Counts::default() };
         }
-        match pod.address {
+        self.fixed(subject.pointer(0), TYPE_SRV, ttl_secs, 6 + target.len());
+        self.put(&[0, 0, 0, 100, 0, 0]);
+        let copy = self.len..self.len + target.len();
+        self.message.copy_within(target, self.len);
+        self.message.get_mut(copy.clone()).unwrap_or_default().make_ascii_lowercase();
+        self.len = copy.end;
+        let address = self.pod_address(pod, subject.pointer(pod.name_offset), ttl_secs, room - len);
+        Counts {
+            answers: 1,
+            additionals: u16::from(address.is_some()),
+            truncated: address.is_none(),
+            ..Counts::default()
+        }
+    }
+
+    /// A pod's address record; `None`, and nothing written, if it does not fit.
+    fn pod_address(&mut self, pod: &PodName, owner: u16, ttl_secs: u32, room: usize) -> Option<()> {
+        let (v4, v6);
+        let (rtype, octets): (u16, &[u8]) = match pod.address {
             IpAddr::V4(address) => {
-                self.fixed(owner, TYPE_A, ttl_secs, 4);
-                self.put(&address.octets());
+                v4 = address.octets();
+                (TYPE_A, &v4)
             }
             IpAddr::V6(address) => {
-                self.fixed(owner, TYPE_AAAA, ttl_secs, 16);
-                self.put(&address.octets());
+                v6 = address.octets();
+                (TYPE_AAAA, &v6)
             }
+        };
+        if 12 + octets.len() > room {
+            return None;
         }
-        counts
+        self.fixed(owner, rtype, ttl_secs, octets.len());
+        self.put(octets);
+        Some(())
     }
 
     /// Owner, type, class, TTL and length of a record.

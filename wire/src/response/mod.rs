@@ -209,6 +209,7 @@ pub fn stamp(
     envelope: Envelope,
     message: &mut [u8],
 ) -> Stamped {
+    let end = end.zip(response.led_to);
     let wants_ad = query.dnssec_ok() || u16_at(message, 2) & AD != 0;
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
     let mut room = reply.room(envelope.len_max);
@@ -220,7 +221,6 @@ pub fn stamp(
         room -= reply.len - before;
         name_at = reply.len.saturating_sub(response.name_len);
     }
-    let mut rcode = Rcode::for_client(response.rcode);
     if !counts.truncated {
         let (record_count, len) = response.records_within(room);
         let copy_at = reply.len;
@@ -232,16 +232,14 @@ pub fn stamp(
         }
         counts.add(response, record_count);
         room -= len;
-        if let Some(end) = end
-            && let Some(spelt) = response.led_to
+        if let Some((end, spelt)) = end
             && !counts.truncated
         {
             let (rotation, subject) = (envelope.rotation, spelt.in_message(copy_at));
-            let (its_rcode, behind) = reply.end(end, query.qtype, subject, rotation, room);
-            rcode = its_rcode;
-            counts.join(behind);
+            counts.join(reply.end(end, query.qtype, subject, rotation, room));
         }
     }
+    let rcode = end.map_or_else(|| Rcode::for_client(response.rcode), |(end, _)| end.rcode());
     let mut flags = query.kept_flags;
     if response.authoritative || alias.is_some() {
         flags |= AA;
