@@ -16,6 +16,7 @@ extern crate alloc;
 
 pub mod apex;
 pub mod compile;
+pub mod edit;
 pub mod hash;
 pub mod header;
 mod hosts;

@@ -55,9 +55,62 @@ impl RecordHead {
     }
 }
 
+/// A section that records stand in, by its place among the header's counts of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum MessageSection {
+    Answer = 0,
+    Authority = 1,
+    Additional = 2,
+}
+
+/// The records of a message in their order. Ends before the first that is not whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Records<'m> {
+    message: &'m [u8],
+    /// Where the next record begins.
+    at: usize,
+    /// Records left by section, as the header counts them.
+    left: [(MessageSection, u16); 3],
+}
+
+impl<'m> Records<'m> {
+    /// `at`: where the first record begins. `counts`: of answer, authority and additional records.
+    pub(crate) fn new(message: &'m [u8], at: usize, counts: [u16; 3]) -> Self {
+        let [answers, authorities, additionals] = counts;
+        let left = [
+            (MessageSection::Answer, answers),
+            (MessageSection::Authority, authorities),
+            (MessageSection::Additional, additionals),
+        ];
+        Self { message, at, left }
+    }
+
+    /// Where the next record begins.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Records that the header counts and that have not been read.
+    pub(crate) fn count_left(&self) -> usize {
+        self.left.iter().map(|(_, count)| usize::from(*count)).sum()
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = (MessageSection, RecordHead);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (section, count) = self.left.iter_mut().find(|(_, count)| *count > 0)?;
+        let head = RecordHead::read(self.message, self.at)?;
+        *count -= 1;
+        self.at = head.end();
+        Some((*section, head))
+    }
+}
+
 /// Bytes of an owner: labels up to the root label, or up to and with a compression pointer.
 #[inline]
-fn owner_len(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn owner_len(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     while at < NAME_LEN_MAX {
         match *bytes.get(at)? {

@@ -15,7 +15,7 @@ use crate::header::{
     TYPE_SOA, u16_at,
 };
 use crate::name::NAME_LEN_MAX;
-use crate::record::RecordHead;
+use crate::record::{MessageSection, RecordHead, Records};
 use crate::reply::MESSAGE_LEN_MAX;
 
 /// CNAMEs from the question's name to the last: Unbound's bound.
@@ -91,16 +91,9 @@ fn read_behind_question(
     Some(reader.finish(flags, rcode))
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Section {
-    Answer = 0,
-    Authority = 1,
-    Additional = 2,
-}
-
 /// A record of the packet, and the section that it stands in.
 struct Record {
-    section: Section,
+    section: MessageSection,
     head: RecordHead,
 }
 
@@ -112,23 +105,12 @@ impl Record {
     }
 }
 
-/// All records, in order. Of a cut message those that are whole.
-fn records(packet: &[u8], mut at: usize, counts: [u16; 3], is_cut: bool) -> Option<Vec<Record>> {
-    let mut records = Vec::new();
-    let sections = [Section::Answer, Section::Authority, Section::Additional];
-    for (section, count) in sections.into_iter().zip(counts) {
-        for _ in 0..count {
-            match RecordHead::read(packet, at) {
-                Some(head) => {
-                    at = head.end();
-                    records.push(Record { section, head });
-                }
-                None if is_cut => return Some(records),
-                None => return None,
-            }
-        }
-    }
-    Some(records)
+/// All records, in order. Of a truncated message those that are whole.
+fn records(packet: &[u8], at: usize, counts: [u16; 3], is_truncated: bool) -> Option<Vec<Record>> {
+    let records = Records::new(packet, at, counts).map(|(section, head)| Record { section, head });
+    let records: Vec<Record> = records.collect();
+    let count: usize = counts.iter().map(|count| usize::from(*count)).sum();
+    (records.len() == count || is_truncated).then_some(records)
 }
 
 /// The eight bits of the response code that OPT holds. RFC 6891, section 6.1.1: one OPT, in the additional section, owned by
@@ -136,7 +118,7 @@ fn records(packet: &[u8], mut at: usize, counts: [u16; 3], is_cut: bool) -> Opti
 fn rcode_upper(records: &[Record]) -> Option<u16> {
     let mut opts = records.iter().filter(|record| record.head.rtype == TYPE_OPT);
     let Some(opt) = opts.next() else { return Some(0) };
-    let is_well = opt.section == Section::Additional && opt.head.is_of_root();
+    let is_well = opt.section == MessageSection::Additional && opt.head.is_of_root();
     (is_well && opts.next().is_none()).then_some((opt.head.ttl_secs >> 24) as u16)
 }
 
@@ -214,7 +196,7 @@ impl<'p> Reader<'p> {
     }
 
     fn is_cname(&self, record: &Record) -> bool {
-        record.section == Section::Answer
+        record.section == MessageSection::Answer
             && record.head.rtype == TYPE_CNAME
             && record.head.class == self.qclass
     }
@@ -236,7 +218,7 @@ impl<'p> Reader<'p> {
     /// Of each link first the DNAME that its CNAME is made from (RFC 6672, section 3.1), then the CNAME; signatures come behind what
     /// they sign. `None` for what is no part of the chain.
     fn place_in_chain(&self, record: &Record) -> Option<usize> {
-        if record.section != Section::Answer || record.head.class != self.qclass {
+        if record.section != MessageSection::Answer || record.head.class != self.qclass {
             return None;
         }
         let type_covered = record.type_covered(self.packet);
@@ -260,7 +242,7 @@ impl<'p> Reader<'p> {
 
     /// Copies a record if it belongs to the answer.
     fn keep(&mut self, record: &Record) -> Option<()> {
-        let is_about_message = record.section == Section::Additional
+        let is_about_message = record.section == MessageSection::Additional
             && matches!(record.head.rtype, TYPE_OPT | TYPE_SIG | TYPE_TSIG);
         if record.head.class != self.qclass || is_about_message {
             return Some(());
@@ -268,9 +250,11 @@ impl<'p> Reader<'p> {
         let (owner, _) = MessageName::read(self.packet, record.head.owner_at)?;
         let chain_index = self.chain.iter().position(|known| known.name.is(&owner));
         let is_kept = match record.section {
-            Section::Answer => chain_index.is_some() || self.is_dname_above(record, &owner),
-            Section::Authority => self.is_authority(record, &owner),
-            Section::Additional => chain_index.is_some() || self.named.contains(&hash(&owner)),
+            MessageSection::Answer => chain_index.is_some() || self.is_dname_above(record, &owner),
+            MessageSection::Authority => self.is_authority(record, &owner),
+            MessageSection::Additional => {
+                chain_index.is_some() || self.named.contains(&hash(&owner))
+            }
         };
         if !is_kept {
             return Some(());
@@ -350,17 +334,17 @@ impl<'p> Reader<'p> {
         response.ttl_secs_min = Some(lowest);
         let rdata = self.packet.get(record.head.rdata.clone()).unwrap_or_default();
         match (record.section, record.head.rtype) {
-            (Section::Answer, rtype) if rtype == self.qtype || self.qtype == TYPE_ANY => {
+            (MessageSection::Answer, rtype) if rtype == self.qtype || self.qtype == TYPE_ANY => {
                 self.has_answer = true;
                 if matches!(rtype, TYPE_A | TYPE_AAAA) {
                     response.addresses.extend(at, self.writer.body.len() - at);
                 }
             }
-            (Section::Authority, TYPE_SOA) => {
+            (MessageSection::Authority, TYPE_SOA) => {
                 response.soa_minimum_secs =
                     rdata.last_chunk().map(|bytes| u32::from_be_bytes(*bytes));
             }
-            (Section::Authority, TYPE_NS) => self.has_name_servers = true,
+            (MessageSection::Authority, TYPE_NS) => self.has_name_servers = true,
             (_, TYPE_RRSIG) => {
                 let end = rdata.get(8..).and_then(<[u8]>::first_chunk);
                 let end = end.map_or(0, |bytes| u32::from_be_bytes(*bytes));

@@ -1,0 +1,128 @@
+//! Changes to a finished response, in place: a shorter limit, another UDP payload size.
+//!
+//! Whoever calls this has the bytes of the message and nothing else. Invariant: whatever the bytes, nothing here
+//! allocates or panics, and what is left is a prefix of the message's records and its OPT.
+
+use core::ops::Range;
+
+use crate::header::{HEADER_LEN, TC, TYPE_OPT, u16_at};
+use crate::record::{MessageSection, RecordHead, Records, owner_len};
+
+/// Drops whole records from the end of `message` until it fits `len_max` bytes; returns its new length.
+///
+/// The result is what stamping with that limit gives: the OPT stays, behind the last record that is left, and TC is set
+/// if any other record was dropped (RFC 2181, section 9). The header, the question and the OPT stay even where they are
+/// longer than `len_max`. Of a message without a whole question only the header stays.
+#[must_use]
+pub fn cut_to(message: &mut [u8], len_max: usize) -> usize {
+    if message.len() <= len_max {
+        return message.len();
+    }
+    let Some(records) = records(message) else { return keep_header(message) };
+    let opt = opt_in(records.clone());
+    let kept = Kept::of(records, opt.as_ref(), len_max);
+    let mut len = kept.end;
+    let mut counts = kept.counts;
+    if let Some(RecordHead { owner_at, rdata, .. }) = opt {
+        counts[MessageSection::Additional as usize] += 1;
+        if owner_at >= kept.end {
+            let opt_len = rdata.end - owner_at;
+            message.copy_within(owner_at..rdata.end, kept.end);
+            len += opt_len;
+        }
+    }
+    set_counts(message, counts);
+    if kept.is_truncated {
+        set_truncated(message);
+    }
+    len
+}
+
+/// Sets the UDP payload size that the OPT of `message` announces (RFC 6891, section 6.2.3). A message without an OPT
+/// stays as it is.
+pub fn set_udp_len(message: &mut [u8], udp_len: u16) {
+    let Some(opt) = records(message).and_then(opt_in) else { return };
+    // Behind the owner, which is one byte, and the type.
+    let class = opt.owner_at + 3..opt.owner_at + 5;
+    if let Some(field) = message.get_mut(class) {
+        field.copy_from_slice(&udp_len.to_be_bytes());
+    }
+}
+
+/// The records of a message; `None` if its questions are not whole.
+fn records(message: &[u8]) -> Option<Records<'_>> {
+    let header = message.first_chunk::<HEADER_LEN>()?;
+    let mut at = HEADER_LEN;
+    for _ in 0..u16_at(header, 4) {
+        at += owner_len(message.get(at..)?)? + 4;
+    }
+    message.get(..at)?;
+    Some(Records::new(message, at, [6, 8, 10].map(|at| u16_at(header, at))))
+}
+
+/// The OPT: the additional section's first one that the root owns.
+fn opt_in(mut records: Records<'_>) -> Option<RecordHead> {
+    let is_opt = |(section, head): &(MessageSection, RecordHead)| {
+        *section == MessageSection::Additional && head.rtype == TYPE_OPT && head.is_of_root()
+    };
+    records.find(is_opt).map(|(_, opt)| opt)
+}
+
+/// The records that fit, the OPT left out.
+struct Kept {
+    /// By section.
+    counts: [u16; 3],
+    /// Where the last of them ends.
+    end: usize,
+    /// Whether there are more.
+    is_truncated: bool,
+}
+
+impl Kept {
+    fn of(records: Records<'_>, opt: Option<&RecordHead>, len_max: usize) -> Self {
+        let opt: Range<usize> = opt.map_or(0..0, |opt| opt.owner_at..opt.end());
+        let mut kept = Self { counts: [0; 3], end: records.at(), is_truncated: false };
+        let total = records.count_left();
+        for (section, head) in records {
+            if head.owner_at == opt.start {
+                continue;
+            }
+            let opt_len_behind = if head.owner_at < opt.start { opt.len() } else { 0 };
+            if head.end() + opt_len_behind > len_max {
+                break;
+            }
+            kept.counts[section as usize] += 1;
+            kept.end = head.end();
+        }
+        let opt_count = usize::from(!opt.is_empty());
+        let kept_count: usize = kept.counts.iter().map(|count| usize::from(*count)).sum();
+        kept.is_truncated = kept_count + opt_count < total;
+        kept
+    }
+}
+
+/// Leaves the header alone, and says that there was more.
+fn keep_header(message: &mut [u8]) -> usize {
+    if let Some(counts) = message.get_mut(4..HEADER_LEN) {
+        counts.fill(0);
+        set_truncated(message);
+    }
+    message.len().min(HEADER_LEN)
+}
+
+/// Sets the counts of records.
+fn set_counts(message: &mut [u8], counts: [u16; 3]) {
+    for (index, count) in counts.into_iter().enumerate() {
+        let at = 6 + 2 * index;
+        if let Some(field) = message.get_mut(at..at + 2) {
+            field.copy_from_slice(&count.to_be_bytes());
+        }
+    }
+}
+
+fn set_truncated(message: &mut [u8]) {
+    let flags = u16_at(message, 2) | TC;
+    if let Some(field) = message.get_mut(2..4) {
+        field.copy_from_slice(&flags.to_be_bytes());
+    }
+}

@@ -1,0 +1,309 @@
+//! A response that is cut afterwards is the response that would have been stamped; bytes that are no response do no harm.
+
+mod upstream;
+
+use domain::base::Message;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use upstream::{message, name, query, read, shown};
+use wire::compile::{EVERY_TYPE, EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::edit;
+use wire::hash::HashSeed;
+use wire::header::{TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_SRV};
+use wire::kubernetes::PodMode;
+use wire::name::Name;
+use wire::query::Query;
+use wire::reply::{self, End, Envelope, Stamped};
+use wire::response::{self, Alias, TtlRule};
+use wire::table::Found;
+
+const LEN_MIN: usize = 512;
+const LEN_MAX: usize = 1232;
+
+/// Stamps the answer at every limit, and cuts the one of the highest limit to it.
+fn check(asked: &str, stamp: impl Fn(&Query, Envelope, &mut [u8]) -> Stamped) {
+    check_some(asked, LEN_MIN..=LEN_MAX, stamp);
+}
+
+fn check_some(
+    asked: &str,
+    lens: impl IntoIterator<Item = usize> + Clone,
+    stamp: impl Fn(&Query, Envelope, &mut [u8]) -> Stamped,
+) {
+    let (packet, query) = query(asked);
+    let stamped = |len_max: usize, rotation: usize| {
+        let mut out = packet.clone();
+        out.resize(2 * LEN_MAX, 0);
+        let stamped = stamp(&query, Envelope { len_max, rotation }, &mut out);
+        out.truncate(stamped.len);
+        out
+    };
+    for rotation in [0, 3] {
+        let whole = stamped(LEN_MAX, rotation);
+        for len_max in lens.clone() {
+            let mut cut = whole.clone();
+            let len = edit::cut_to(&mut cut, len_max);
+            cut.truncate(len);
+            assert!(len <= len_max, "{asked}: {len} bytes in {len_max}");
+            let expected = stamped(len_max, rotation);
+            if cut != expected {
+                assert_eq!(shown(&cut), shown(&expected), "{asked} in {len_max}");
+            }
+            assert_eq!(cut, expected, "{asked} in {len_max}");
+        }
+    }
+}
+
+fn wire_name(text: &str) -> Vec<u8> {
+    name(text).as_slice().to_vec()
+}
+
+/// `LABEL.ns.svc.z`.
+fn service(label: &str) -> Vec<u8> {
+    wire_name(&format!("{label}.ns.svc.z"))
+}
+
+/// A name of 192 bytes.
+fn long_label_name() -> String {
+    ["x", "y", "z"].map(|label| label.repeat(63)).join(".")
+}
+
+/// Names whose answers do not fit 1232 bytes, and aliases of them and of names that are absent.
+fn table() -> std::sync::Arc<Table> {
+    let zones = vec![wire_name("z"), wire_name(&long_label_name())];
+    let options = TableOptions::kubernetes(zones, PodMode::Insecure, 5);
+    let mut builder = TableBuilder::new(options, HashSeed::new(1));
+    let mut writer = EntryWriter::new();
+    let many = service("many");
+    writer.begin(&many);
+    writer.answer(TYPE_A);
+    for host in 0..90 {
+        writer.record(Section::Answer, &many, TYPE_A, 5, &[10, 0, 0, host]);
+    }
+    writer.answer(TYPE_SRV);
+    let target = |host: u8| service(&format!("host-{host}.many"));
+    for host in 0..20 {
+        let rdata = [&[0, 0, 0, 50, 0, 80], target(host).as_slice()].concat();
+        writer.record(Section::Answer, &many, TYPE_SRV, 5, &rdata);
+    }
+    for host in 0..20 {
+        writer.record(Section::Additional, &target(host), TYPE_A, 5, &[10, 0, 0, host]);
+        writer.record(Section::Additional, &target(host), TYPE_AAAA, 5, &[host; 16]);
+    }
+    builder.insert(writer.finish());
+    let long = long_label_name();
+    for (alias, target) in [
+        ("to-many", service("many")),
+        ("to-nothing", service("nothing")),
+        ("to-pod", wire_name("1-2-3-4.ns.pod.z")),
+        ("to-long-nothing", service(&long)),
+        (&long, service(&long.replace('x', "v"))),
+    ] {
+        let owner = service(alias);
+        writer.begin(&owner);
+        writer.answer(EVERY_TYPE);
+        writer.record(Section::Answer, &owner, TYPE_CNAME, 5, &target);
+        builder.insert(writer.finish());
+    }
+    for namespace in ["ns.svc.z", "ns.pod.z", &format!("ns.pod.{long}")] {
+        writer.begin(&wire_name(namespace));
+        builder.insert(writer.finish());
+    }
+    builder.set_synced();
+    builder.publish(1)
+}
+
+#[test]
+fn answers_of_a_table_are_cut_as_they_are_stamped() {
+    let table = table();
+    let long = long_label_name();
+    // Its SRV record fits 512 bytes, and the address behind it does not.
+    let long_pod = format!("{}.fd00--1.ns.pod.{long}", "p".repeat(40));
+    for text in [
+        "many.ns.svc.z A",
+        "many.ns.svc.z A 1232",
+        "MANY.ns.svc.z A 1232",
+        "many.ns.svc.z SRV",
+        "many.ns.svc.z SRV 4096 do",
+        "many.ns.svc.z AAAA 1232",
+        "to-many.ns.svc.z A 1232",
+        "to-many.ns.svc.z SRV 1232",
+        "to-nothing.ns.svc.z A 1232",
+        "to-pod.ns.svc.z SRV",
+        &format!("{long_pod} SRV"),
+        &format!("{long_pod} SRV 1232"),
+        &format!("{long}.ns.svc.z A"),
+        &format!("{long}.ns.svc.z A 1232"),
+        "to-long-nothing.ns.svc.z A 1232",
+        "other.example A 1232",
+    ] {
+        check(text, |query, envelope, out| {
+            let name = Name::from_wire(&out[12..]).unwrap();
+            match table.look_up(&name, query.qtype) {
+                Found::Alias(cnames) => {
+                    let target = Name::from_wire(cnames.target()).unwrap();
+                    let found = table.look_up(&target, query.qtype);
+                    let end = End { cnames: Some(cnames), found: Some((&table, found)) };
+                    reply::stamp_end(query, &end, envelope, out)
+                }
+                found => reply::stamp(query, &table, &found, envelope, out),
+            }
+        });
+    }
+}
+
+/// Records as `upstream::message` reads them.
+fn records(rows: &'static [&'static str]) -> impl Strategy<Value = String> {
+    vec((select(rows), 1..9_999u32), 0..30).prop_map(|rows| {
+        let mut rows: Vec<String> =
+            rows.into_iter().map(|(row, number)| row.replace('#', &number.to_string())).collect();
+        rows.dedup();
+        rows.join("; ")
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn responses_of_upstreams_are_cut_as_they_are_stamped(
+        answers in records(&[
+            "many.ns.svc.z 9 A 192.0.2.1",
+            "many.ns.svc.z 9 A 192.0.2.2",
+            "many.ns.svc.z 9 MX # mail.example.org",
+            "many.ns.svc.z 9 TXT text-#",
+        ]),
+        authorities in records(&["z 9 NS n#.example.org", "svc.z 9 NS n#.svc.z"]),
+        additionals in records(&["mail.example.org 9 A 192.0.2.3", "mail.example.org 9 AAAA 2001:db8::#"]),
+        rest in select(&["", " 1232", " 512 do", " 1232 ad"][..]),
+        has_alias: bool,
+        lens in vec(LEN_MIN..=LEN_MAX, 20),
+    ) {
+        let text = format!("many.ns.svc.z A | NOERROR ra ad | {answers} | {authorities} | {additionals}");
+        let response = read(&message(&text));
+        let table = table();
+        let to_many = Name::from_wire(&service("to-many")).unwrap();
+        let Found::Alias(answer) = table.look_up(&to_many, 99) else { panic!("no alias") };
+        let alias = has_alias.then_some(Alias { answer });
+        let asked = if has_alias { "to-many" } else { "many" };
+        check_some(&format!("{asked}.ns.svc.z A{rest}"), lens, |query, envelope, out| {
+            response::stamp(query, &response, TtlRule::AS_SENT, alias, None, envelope, out)
+        });
+    }
+
+    /// Upstreams' CNAMEs that lead into the table.
+    #[test]
+    fn led_responses_are_cut_as_they_are_stamped(
+        target in select(&["many", "nothing", "to-many"][..]),
+        qtype in select(&["A", "SRV"][..]),
+        links in 0..11usize,
+        lens in vec(LEN_MIN..=LEN_MAX, 20),
+    ) {
+        let names: Vec<String> =
+            (0..links).map(|link| format!("{}.example.org", format!("{link}").repeat(60))).collect();
+        let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let last = format!("{target}.ns.svc.z");
+        names.insert(0, "www.example.org");
+        names.push(&last);
+        let cnames: Vec<String> =
+            names.windows(2).map(|pair| format!("{} 9 CNAME {}", pair[0], pair[1])).collect();
+        let text = format!("www.example.org {qtype} | NOERROR | {} |  |", cnames.join("; "));
+        let table = table();
+        let response = read(&message(&text));
+        let led = response.led_to(&wire_name("www.example.org"), |name| name.bytes().ends_with(b"\x01z\0"));
+        let led = led.unwrap();
+        check_some(&format!("www.example.org {qtype} 1232"), lens, |query, envelope, out| {
+            let found = table.look_up(&led.leads_to().unwrap(), query.qtype);
+            let end = match found {
+                Found::Alias(cnames) => {
+                    let target = Name::from_wire(cnames.target()).unwrap();
+                    let found = table.look_up(&target, query.qtype);
+                    End { cnames: Some(cnames), found: Some((&table, found)) }
+                }
+                found => End { cnames: None, found: Some((&table, found)) },
+            };
+            response::stamp(query, &led, TtlRule::AS_SENT, None, Some(&end), envelope, out)
+        });
+    }
+
+    #[test]
+    fn any_bytes_are_cut(
+        mut bytes in vec(prop_oneof![4 => 0..3u8, 1 => any::<u8>()], 0..200),
+        len_max in 0..200usize,
+    ) {
+        let whole = bytes.clone();
+        edit::set_udp_len(&mut bytes, 4096);
+        let len = edit::cut_to(&mut bytes, len_max);
+        prop_assert!(len <= whole.len());
+        if whole.len() <= len_max {
+            prop_assert_eq!(len, whole.len());
+        }
+        // What has been cut is whole: nothing more is to be had from cutting it again.
+        let mut again = bytes[..len].to_vec();
+        prop_assert_eq!(edit::cut_to(&mut again, len_max), len);
+        prop_assert_eq!(&again, &bytes[..len]);
+    }
+}
+
+#[test]
+fn the_opt_stays_and_says_what_it_is_told() {
+    let (packet, query) = query("many.ns.svc.z A 4096 do");
+    let mut out = packet.clone();
+    out.resize(2 * LEN_MAX, 0);
+    let table = table();
+    let found = table.look_up(&Name::from_wire(&packet[12..]).unwrap(), TYPE_A);
+    let envelope = Envelope { len_max: LEN_MAX, rotation: 0 };
+    let len = reply::stamp(&query, &table, &found, envelope, &mut out).len;
+    for len_max in [LEN_MAX, 600, 100, 0] {
+        let mut message = out[..len].to_vec();
+        edit::set_udp_len(&mut message, 1400);
+        let len = edit::cut_to(&mut message, len_max);
+        message.truncate(len);
+        let parsed = Message::from_octets(message.as_slice()).unwrap();
+        let opt = parsed.opt().expect("an OPT");
+        assert_eq!((opt.udp_payload_size(), opt.dnssec_ok()), (1400, true));
+        let question = parsed.sole_question().unwrap();
+        assert_eq!(*question.qname(), name("many.ns.svc.z"));
+        assert!(len <= len_max.max(packet.len()));
+        assert!(parsed.answer().unwrap().all(|record| record.is_ok()));
+    }
+    // Without an OPT there is nothing to say.
+    let mut message = message("a A | NOERROR |  |  |");
+    let before = message.clone();
+    edit::set_udp_len(&mut message, 1400);
+    assert_eq!(message, before);
+}
+
+/// Records behind the OPT, an OPT that is none, and counts of more records than there are.
+#[test]
+fn messages_of_another_make() {
+    const HEAD: &[u8] = &[0, 7, 0x80, 0, 0, 1, 0, 2, 0, 0, 0, 2, 0, 0, 1, 0, 1];
+    const RECORD: &[u8] = &[0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 1, 2, 3, 4];
+    const OPT: &[u8] = &[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+    let check = |parts: &[&[u8]], len_max: usize, expected: &[&[u8]], counts: [u8; 3], tc: bool| {
+        let mut message = [HEAD, &parts.concat()].concat();
+        let len = edit::cut_to(&mut message, len_max);
+        assert_eq!(message[HEAD.len()..len], expected.concat());
+        assert_eq!([message[7], message[9], message[11]], counts);
+        assert_eq!(message[2] & 2 != 0, tc);
+    };
+    let head = HEAD.len();
+    // The OPT comes first in its section, then a record.
+    let parts = [RECORD, RECORD, OPT, RECORD];
+    check(&parts, head + 59, &parts, [2, 0, 2], false);
+    check(&parts, head + 58, &[RECORD, RECORD, OPT], [2, 0, 1], true);
+    check(&parts, head + 42, &[RECORD, OPT], [1, 0, 1], true);
+    check(&parts, 0, &[OPT], [0, 0, 1], true);
+    // An OPT of a name other than the root is a record like others.
+    let named = [&[0xC0, 12], &OPT[1..]].concat();
+    let parts = [RECORD, RECORD, &named, RECORD];
+    check(&parts, head + 44, &[RECORD, RECORD, &named], [2, 0, 1], true);
+    // A record is missing: nothing tells how long the message is, and it is cut.
+    check(&[RECORD, RECORD, OPT], head + 42, &[RECORD, OPT], [1, 0, 1], true);
+    check(&[RECORD, RECORD, OPT, b"\0"], head + 43, &[RECORD, RECORD, OPT], [2, 0, 1], true);
+    // No whole question.
+    let mut message = HEAD[..15].to_vec();
+    assert_eq!(edit::cut_to(&mut message, 14), 12);
+    assert_eq!(message[..12], [0, 7, 0x82, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
