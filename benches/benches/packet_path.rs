@@ -10,7 +10,7 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use wire::compile::EntryWriter;
 use wire::name::Name;
-use wire::query::{self, Query, Reading};
+use wire::query::{self, ClientPacket, Query};
 use wire::reply::{Envelope, UDP_LEN_MAX, stamp};
 
 /// Queries per iteration, since reading the timer costs as much as an answer. They are spread over
@@ -30,8 +30,8 @@ fn queries(kind: Kind) -> Vec<Vec<u8>> {
 
 fn read(packet: &[u8], name: &mut Name) -> Query {
     match query::read(packet, name) {
-        Reading::Query(query) => query,
-        Reading::Reject(_) | Reading::Ignore => panic!("a valid query was rejected"),
+        ClientPacket::Query(query) => query,
+        ClientPacket::Reject(_) | ClientPacket::Ignore => panic!("a valid query was rejected"),
     }
 }
 

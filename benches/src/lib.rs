@@ -21,12 +21,13 @@ use engine::limits::TABLES_MAX;
 use engine::metrics::{Build, Metrics};
 use engine::plan::Plan;
 use engine::plan::draft::PlanDraft;
-use wire::compile::{EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
 use wire::header::{TYPE_A, TYPE_SRV};
 use wire::kubernetes::PodMode;
 use wire::name::Name;
 use wire::reply::UDP_LEN_MAX;
+use wire::table::Table;
 
 pub const TYPE_PTR: u16 = 12;
 pub const NAMESPACE_COUNT: usize = 20;

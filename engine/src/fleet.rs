@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rustix::event::{EventfdFlags, eventfd};
-use wire::compile::Table;
+use wire::table::Table;
 
 use crate::answer::exit::ErrorReport;
 use crate::client::ListenerId;

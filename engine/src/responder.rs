@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
-use wire::compile::Table;
 use wire::name::Name;
+use wire::table::Table;
 
 use crate::answer::exit::{ErrorReport, Exit, Timing};
 use crate::answer::{Glance, Looked, Sources, Tables, Verdict, at_a_glance, in_full, look};

@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
-use wire::compile::Table;
 use wire::header::HEADER_LEN;
+use wire::table::Table;
 
 use crate::client::{Arrival, ListenerId, Packet, Transport};
 use crate::io::prefetch::prefetch;

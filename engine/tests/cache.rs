@@ -17,7 +17,7 @@ use engine::corefile::Surroundings;
 use engine::limits::CACHE_ENTRY_LEN;
 use proptest::prelude::*;
 use wire::name::Name;
-use wire::query::{self, Reading};
+use wire::query::{self, ClientPacket};
 use wire::reply::{Envelope, MESSAGE_LEN_MAX};
 use wire::response::{self, Asked, Response};
 
@@ -95,9 +95,8 @@ fn response(name: &str, words: &[&str]) -> Arc<Response> {
     let name = wire_name(name);
     let asked = Asked { id: 0, name: &name, qtype: A, qclass: 1, case_must_match: false };
     match response::read(&packet, &asked) {
-        response::Reading::Answer(response) | response::Reading::Truncated(response) => {
-            response.into()
-        }
+        response::UpstreamPacket::Answer(response)
+        | response::UpstreamPacket::Truncated(response) => response.into(),
         other => panic!("{words:?}: {other:?}"),
     }
 }
@@ -107,7 +106,7 @@ fn given(answer: CachedResponse<'_>) -> String {
     let mut builder = MessageBuilder::new_vec().question();
     builder.push((DomainName::<Vec<u8>>::root(), Rtype::A)).expect("room");
     let mut message = builder.finish();
-    let Reading::Query(query) = query::read(&message, &mut Name::default()) else {
+    let ClientPacket::Query(query) = query::read(&message, &mut Name::default()) else {
         panic!("a query")
     };
     let envelope = Envelope { len_max: MESSAGE_LEN_MAX, rotation: 0 };

@@ -14,7 +14,7 @@ use engine::plan::TableSlot;
 use rig::{BACKENDS, PATIENCE, Rig, frame, query};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use upstream::{Manner, Upstream};
-use wire::compile::Table;
+use wire::table::Table;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;

@@ -16,8 +16,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
-use wire::compile::{Table, TableBuilder, TableOptions};
+use wire::compile::{TableBuilder, TableOptions};
 use wire::hash::{HashSeed, NameHash};
+use wire::table::Table;
 
 pub use generations::Deliver;
 use generations::Generations;

@@ -15,9 +15,9 @@ use k8s_sync::options::Options;
 use k8s_sync::publish::Publisher;
 use k8s_sync::status::SourceStatus;
 use serde::Deserialize;
-use wire::compile::Table;
 use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
+use wire::table::Table;
 
 use objects::{ask, options};
 

@@ -16,11 +16,10 @@ use std::sync::Arc;
 use k8s_sync::object::{Change, Event, ObjectKey};
 use k8s_sync::options::Options;
 use k8s_sync::publish::Publisher;
-use wire::compile::Table;
 use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
 use wire::name::Name;
-use wire::table::Found;
+use wire::table::{Found, Table};
 
 use objects::{apply, delete, name, options};
 

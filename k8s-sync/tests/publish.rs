@@ -10,8 +10,8 @@ use k8s_sync::object::{Change, Event};
 use k8s_sync::options::Options;
 use k8s_sync::publish::{Deliver, Status, run};
 use tokio::sync::{mpsc, watch};
-use wire::compile::Table;
 use wire::hash::HashSeed;
+use wire::table::Table;
 
 use objects::{apply, ask, synced, usual};
 

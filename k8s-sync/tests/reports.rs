@@ -9,8 +9,8 @@ use k8s_sync::options::Options;
 use k8s_sync::publish::Publisher;
 use k8s_sync::status::SourceStatus;
 use objects::{ask, usual};
-use wire::compile::Table;
 use wire::hash::HashSeed;
+use wire::table::Table;
 
 async fn table(options: Options, text: &str) -> Arc<Table> {
     let folder = tempfile::TempDir::new().expect("a folder");

@@ -6,8 +6,6 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-pub use crate::table::{EVERY_TYPE, Table};
-
 use crate::apex::{ApexRecords, soa_record};
 use crate::hash::{HashSeed, NameHash};
 use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_SRV};
@@ -15,8 +13,8 @@ use crate::kubernetes::PodMode;
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, Name, block_count};
 use crate::reply::MESSAGE_LEN_MAX;
 use crate::table::{
-    ASTERISK, ENTRY_HEAD_LEN, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, IS_ALIAS, IS_WILDCARD, NameRules,
-    ROW_LEN, SLOT_LEN, Segment, segment_index, slot_and_tag, u32_le,
+    ASTERISK, ENTRY_HEAD_LEN, EVERY_TYPE, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, IS_ALIAS,
+    IS_WILDCARD, NameRules, ROW_LEN, SLOT_LEN, Segment, Table, segment_index, slot_and_tag, u32_le,
 };
 use crate::zone::ZoneSet;
 

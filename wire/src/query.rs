@@ -12,7 +12,7 @@ pub const UDP_LEN_MIN: u16 = 512;
 
 /// What to do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum ClientPacket {
     /// A question to answer; its name is in the `Name` that was handed in.
     Query(Query),
     /// Answer with this error and no data.
@@ -85,7 +85,7 @@ impl Query {
 }
 
 /// Reads one packet; its name goes into `name`.
-pub fn read(packet: &[u8], name: &mut Name) -> Reading {
+pub fn read(packet: &[u8], name: &mut Name) -> ClientPacket {
     read_as(NameIs::Unknown, packet, name)
 }
 
@@ -96,13 +96,13 @@ pub fn read(packet: &[u8], name: &mut Name) -> Reading {
 #[inline(always)]
 pub fn presume(packet: &[u8], name: &mut Name) -> Option<Query> {
     match read_as(NameIs::Presumed, packet, name) {
-        Reading::Query(query) => Some(query),
-        Reading::Reject(_) | Reading::Ignore => None,
+        ClientPacket::Query(query) => Some(query),
+        ClientPacket::Reject(_) | ClientPacket::Ignore => None,
     }
 }
 
 /// Reads a packet once more whose name is in `name`.
-pub fn read_again(packet: &[u8], name: &mut Name) -> Reading {
+pub fn read_again(packet: &[u8], name: &mut Name) -> ClientPacket {
     read_as(NameIs::Read, packet, name)
 }
 
@@ -117,17 +117,17 @@ enum NameIs {
 }
 
 #[inline(always)] // `name_is` is then known, and the other ways are not there.
-fn read_as(name_is: NameIs, packet: &[u8], name: &mut Name) -> Reading {
+fn read_as(name_is: NameIs, packet: &[u8], name: &mut Name) -> ClientPacket {
     let Some((header, behind)) = packet.split_first_chunk::<HEADER_LEN>() else {
-        return Reading::Ignore;
+        return ClientPacket::Ignore;
     };
     let flags = u16_at(header, 2);
     if flags & QR != 0 {
-        return Reading::Ignore;
+        return ClientPacket::Ignore;
     }
     let reject = |rcode, question_len, edns| {
         let kept_flags = flags & (OPCODE | RD | CD);
-        Reading::Reject(Reject { rcode, kept_flags, question_len, edns })
+        ClientPacket::Reject(Reject { rcode, kept_flags, question_len, edns })
     };
     if flags & OPCODE != 0 {
         return reject(Rcode::NotImp, 0, None);
@@ -150,9 +150,11 @@ fn read_as(name_is: NameIs, packet: &[u8], name: &mut Name) -> Reading {
     let mut edns = None;
     if counts != ONE_QUESTION {
         match read_records(records, counts) {
-            Records::Well(found) => edns = found,
-            Records::Malformed => return reject(Rcode::FormErr, question_len, None),
-            Records::BadVersion(edns) => return reject(Rcode::BadVers, question_len, Some(edns)),
+            Ok(found) => edns = found,
+            Err(RecordsFault::Malformed) => return reject(Rcode::FormErr, question_len, None),
+            Err(RecordsFault::BadVersion(edns)) => {
+                return reject(Rcode::BadVers, question_len, Some(edns));
+            }
         }
     }
     let [.., c0, c1] = *fixed;
@@ -164,61 +166,58 @@ fn read_as(name_is: NameIs, packet: &[u8], name: &mut Name) -> Reading {
         edns,
     };
     if query.qclass != CLASS_IN {
-        return Reading::Reject(query.reject(Rcode::Refused));
+        return ClientPacket::Reject(query.reject(Rcode::Refused));
     }
-    Reading::Query(query)
+    ClientPacket::Query(query)
 }
 
-/// The header's four counts as they stand there.
-type Counts = [u8; 8];
-
-/// A question and nothing else.
-const ONE_QUESTION: Counts = [0, 1, 0, 0, 0, 0, 0, 0];
+/// The header's four counts, as they stand there, of a query with a question and nothing else.
+const ONE_QUESTION: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 0];
 
 /// Questions, and records by section.
-fn numbers(counts: Counts) -> [u16; 4] {
+fn numbers(counts: [u8; 8]) -> [u16; 4] {
     [0, 2, 4, 6].map(|at| u16_at(&counts, at))
 }
 
 /// Exactly one question (RFC 9619), and no more records than a query can rightly carry: an IXFR's SOA in the authority
 /// section; OPT and TSIG in the additional one.
-fn are_of_a_query(counts: Counts) -> bool {
+fn are_of_a_query(counts: [u8; 8]) -> bool {
     let [questions, answers, authorities, additionals] = numbers(counts);
     questions == 1 && answers <= 1 && authorities <= 1 && additionals <= 2
 }
 
-/// What the records behind a question came to. Bytes behind the last record are left unread, as CoreDNS leaves them.
-enum Records {
-    Well(Option<Edns>),
+/// Why the records behind a question are not those of a query.
+enum RecordsFault {
     Malformed,
     BadVersion(Edns),
 }
 
-fn read_records(bytes: &[u8], counts: Counts) -> Records {
+/// Reads the records behind a question. CoreDNS does not read bytes behind the last one, nor does this.
+fn read_records(bytes: &[u8], counts: [u8; 8]) -> Result<Option<Edns>, RecordsFault> {
     let [_, answers, authorities, additionals] = numbers(counts);
     let mut edns = None;
     let mut version = 0;
     let mut at = 0;
     for index in 0..answers + authorities + additionals {
-        let Some(record) = RecordHead::read(bytes, at) else { return Records::Malformed };
+        let record = RecordHead::read(bytes, at).ok_or(RecordsFault::Malformed)?;
         at = record.end();
         if record.rtype != TYPE_OPT {
             continue;
         }
         // RFC 6891, section 6.1.1: one OPT, in the additional section, owned by the root.
         if edns.is_some() || index < answers + authorities || !record.is_of_root() {
-            return Records::Malformed;
+            return Err(RecordsFault::Malformed);
         }
         if !options_are_whole(bytes.get(record.rdata).unwrap_or_default()) {
-            return Records::Malformed;
+            return Err(RecordsFault::Malformed);
         }
         let [_, opt_version, flags, _] = record.ttl_secs.to_be_bytes();
         version = opt_version;
         edns = Some(Edns { udp_len: record.class, dnssec_ok: flags & 0x80 != 0 });
     }
     match edns {
-        Some(edns) if version != 0 => Records::BadVersion(edns),
-        _ => Records::Well(edns),
+        Some(edns) if version != 0 => Err(RecordsFault::BadVersion(edns)),
+        Some(_) | None => Ok(edns),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Stamps an answer over its query: the id and the question stay, as the client spelt it; flags, counts, stored records and
+//! Stamps an answer over its query: the id and the question stay, as the client spelt it; flags, written, stored records and
 //! OPT are written.
 //!
 //! Whole answers are one copy and a few patches. Answers that do not fit are cut between records, with TC
@@ -68,8 +68,8 @@ pub fn stamp_whole(
     if len > usize::from(UDP_LEN_MIN) && len > len_max() {
         return None;
     }
-    let counts = reply.whole(answer, rotation);
-    Some(reply.finish(query.kept_flags | AA, Rcode::NoError, counts, query.edns))
+    let written = reply.whole(answer, rotation);
+    Some(reply.finish(query.kept_flags | AA, Rcode::NoError, written, query.edns))
 }
 
 /// Writes that the name exists and the type does not (RFC 2308, section 2.2); it fits the smallest limit.
@@ -77,8 +77,8 @@ pub fn stamp_whole(
 pub fn stamp_no_data(query: &Query, table: &Table, apex: Apex, message: &mut [u8]) -> Stamped {
     debug_assert_ne!(table.apex, ApexRecords::None, "a table without an SOA has none to send");
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
-    let counts = reply.negative(apex, table, Subject::question(query));
-    reply.finish(query.kept_flags | AA, Rcode::NoError, counts, query.edns)
+    let written = reply.negative(apex, table, Subject::question(query));
+    reply.finish(query.kept_flags | AA, Rcode::NoError, written, query.edns)
 }
 
 /// Writes the answer to `query`. Two outcomes are errors without data, for callers that have nobody else to ask: REFUSED
@@ -100,10 +100,10 @@ pub fn stamp(
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
     let room = reply.room(envelope.len_max);
     let subject = Subject::question(query);
-    let counts = reply.found(table, found, query.qtype, subject, envelope.rotation, room);
+    let written = reply.found(table, found, query.qtype, subject, envelope.rotation, room);
     let is_error = matches!(found, Found::Outside | Found::Unlisted);
     let flags = if is_error { 0 } else { AA };
-    reply.finish(query.kept_flags | flags, rcode(found), counts, query.edns)
+    reply.finish(query.kept_flags | flags, rcode(found), written, query.edns)
 }
 
 /// The response code that goes with what a table has; it does not depend on how much of that fits.
@@ -139,27 +139,27 @@ pub fn stamp_end(query: &Query, end: &End<'_>, envelope: Envelope, message: &mut
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
     let room = reply.room(envelope.len_max);
     let subject = Subject::question(query);
-    let counts = reply.end(end, query.qtype, subject, envelope.rotation, room);
-    reply.finish(query.kept_flags | AA, end.rcode(), counts, query.edns)
+    let written = reply.end(end, query.qtype, subject, envelope.rotation, room);
+    reply.finish(query.kept_flags | AA, end.rcode(), written, query.edns)
 }
 
 /// Writes an error without data. Shorter than or as long as the query, but for the OPT of one that carried an OPT.
 pub fn stamp_reject(reject: &Reject, message: &mut [u8]) -> Stamped {
     // The shape of a malformed OPT is not answered with an OPT (RFC 6891, section 7).
     let reply = Reply::begin(message, reject.question_len, reject.edns);
-    reply.finish(reject.kept_flags, reject.rcode, Counts::default(), reject.edns)
+    reply.finish(reject.kept_flags, reject.rcode, Written::default(), reject.edns)
 }
 
-/// Records by section. OPT is added by `finish`.
+/// What has been written behind the question: records by section. `finish` adds the OPT.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct Written {
     pub(crate) answers: u16,
     pub(crate) authorities: u16,
     pub(crate) additionals: u16,
     pub(crate) truncated: bool,
 }
 
-impl Counts {
+impl Written {
     /// Adds what stands behind.
     pub(crate) fn join(&mut self, behind: Self) {
         self.answers += behind.answers;
@@ -227,7 +227,7 @@ impl<'m> Reply<'m> {
 
     /// The stored body as it is, its addresses rotated.
     #[inline(always)]
-    fn whole(&mut self, answer: &Answer<'_>, rotation: usize) -> Counts {
+    fn whole(&mut self, answer: &Answer<'_>, rotation: usize) -> Written {
         let start = self.len;
         if let Ok(record) = <&[u8; A_RECORD_LEN]>::try_from(answer.body)
             && let Some(room) = self.message.get_mut(start..).and_then(<[u8]>::first_chunk_mut)
@@ -245,10 +245,10 @@ impl<'m> Reply<'m> {
                 run.rotate_left(rotation % count * stride);
             }
         }
-        Counts {
+        Written {
             answers: answer.answer_count(),
             additionals: answer.additional_count(),
-            ..Counts::default()
+            ..Written::default()
         }
     }
 
@@ -261,30 +261,30 @@ impl<'m> Reply<'m> {
         subject: Subject,
         rotation: usize,
         room: usize,
-    ) -> Counts {
+    ) -> Written {
         let apex = match found {
             Found::Answer(answer) | Found::Alias(answer) => {
                 return self.by_record(answer, subject, rotation, room);
             }
             Found::Pod(pod) => return self.pod(pod, qtype, subject, table.ttl_secs(), room),
-            Found::Outside | Found::Unlisted => return Counts::default(),
+            Found::Outside | Found::Unlisted => return Written::default(),
             Found::Soa(apex)
             | Found::NoData(apex)
             | Found::NxDomain(apex)
             | Found::Unsynced(apex) => *apex,
         };
         match table.apex {
-            ApexRecords::None => return Counts::default(),
+            ApexRecords::None => return Written::default(),
             ApexRecords::Kubernetes => {}
         }
         if SOA_LEN > room {
-            return Counts { truncated: true, ..Counts::default() };
+            return Written { truncated: true, ..Written::default() };
         }
-        let counts = self.negative(apex, table, subject);
+        let written = self.negative(apex, table, subject);
         if matches!(found, Found::Soa(_)) {
-            return Counts { answers: 1, ..Counts::default() };
+            return Written { answers: 1, ..Written::default() };
         }
-        counts
+        written
     }
 
     /// What tables have on a name that others, or other tables, led to.
@@ -295,27 +295,27 @@ impl<'m> Reply<'m> {
         mut subject: Subject,
         rotation: usize,
         mut room: usize,
-    ) -> Counts {
-        let mut counts = Counts::default();
+    ) -> Written {
+        let mut written = Written::default();
         if let Some(cnames) = &end.cnames {
             let before = self.len;
-            counts = self.by_record(cnames, subject, 0, room);
+            written = self.by_record(cnames, subject, 0, room);
             // What has no room is not there to be pointed at.
-            if counts.truncated {
-                return counts;
+            if written.truncated {
+                return written;
             }
             room -= self.len - before;
             let len = cnames.target().len();
             subject = Subject { at: self.len - len, len };
         }
-        counts.truncated |= subject.at + subject.len > POINTER_MAX;
+        written.truncated |= subject.at + subject.len > POINTER_MAX;
         match &end.found {
-            Some((table, found)) if !counts.truncated => {
-                counts.join(self.found(table, found, qtype, subject, rotation, room));
+            Some((table, found)) if !written.truncated => {
+                written.join(self.found(table, found, qtype, subject, rotation, room));
             }
             Some(_) | None => {}
         }
-        counts
+        written
     }
 
     /// Record by record, until one does not fit: for answers that are too long, and for names that were asked in another
@@ -326,8 +326,8 @@ impl<'m> Reply<'m> {
         subject: Subject,
         rotation: usize,
         mut room: usize,
-    ) -> Counts {
-        let mut counts = Counts::default();
+    ) -> Written {
+        let mut written = Written::default();
         let body_at = self.len;
         let total = answer.answer_count() + answer.additional_count();
         let rotated = RotatedRecords::new(answer, rotation);
@@ -335,19 +335,19 @@ impl<'m> Reply<'m> {
             let is_answer = index < answer.answer_count();
             let owner = moved_owner(record, is_answer, answer.name_len, subject, body_at);
             let Some(owner) = owner.filter(|_| record.len() <= room) else {
-                counts.truncated = true;
+                written.truncated = true;
                 break;
             };
             room -= record.len();
             self.put(&owner.to_be_bytes());
             self.put(record.get(2..).unwrap_or_default());
             if is_answer {
-                counts.answers += 1;
+                written.answers += 1;
             } else {
-                counts.additionals += 1;
+                written.additionals += 1;
             }
         }
-        counts
+        written
     }
 
     /// A pod's own address; for SRV what CoreDNS makes of it: port 0 at the name that begins with the address.
@@ -358,17 +358,17 @@ impl<'m> Reply<'m> {
         subject: Subject,
         ttl_secs: u32,
         room: usize,
-    ) -> Counts {
+    ) -> Written {
         if qtype != TYPE_SRV {
             return match self.pod_address(pod, subject.pointer(0), ttl_secs, room) {
-                Some(_) => Counts { answers: 1, ..Counts::default() },
-                None => Counts { truncated: true, ..Counts::default() },
+                Some(_) => Written { answers: 1, ..Written::default() },
+                None => Written { truncated: true, ..Written::default() },
             };
         }
         let target = subject.at + pod.name_offset..subject.at + subject.len;
         let len = 12 + 6 + target.len();
         if len > room || self.len + len > self.message.len() {
-            return Counts { truncated: true, ..Counts::default() };
+            return Written { truncated: true, ..Written::default() };
         }
         self.fixed(subject.pointer(0), TYPE_SRV, ttl_secs, 6 + target.len());
         self.put(&[0, 0, 0, 100, 0, 0]);
@@ -377,11 +377,11 @@ impl<'m> Reply<'m> {
         self.message.get_mut(copy.clone()).unwrap_or_default().make_ascii_lowercase();
         self.len = copy.end;
         let address = self.pod_address(pod, subject.pointer(pod.name_offset), ttl_secs, room - len);
-        Counts {
+        Written {
             answers: 1,
             additionals: u16::from(address.is_some()),
             truncated: address.is_none(),
-            ..Counts::default()
+            ..Written::default()
         }
     }
 
@@ -417,9 +417,9 @@ impl<'m> Reply<'m> {
 
     /// The zone's SOA in the authority section (RFC 2308, section 3).
     #[inline(always)]
-    fn negative(&mut self, apex: Apex, table: &Table, subject: Subject) -> Counts {
+    fn negative(&mut self, apex: Apex, table: &Table, subject: Subject) -> Written {
         self.soa(apex, table, subject);
-        Counts { authorities: 1, ..Counts::default() }
+        Written { authorities: 1, ..Written::default() }
     }
 
     /// The zone's SOA: the table's, pointed at the zone in the name.
@@ -443,10 +443,10 @@ impl<'m> Reply<'m> {
         mut self,
         flags: u16,
         rcode: Rcode,
-        counts: Counts,
+        written: Written,
         edns: Option<Edns>,
     ) -> Stamped {
-        let mut additionals = counts.additionals;
+        let mut additionals = written.additionals;
         if let Some(edns) = edns {
             // Owner root, class = the size we take, then the upper bits of the rcode, version 0, DO as asked (RFC 6891, 6.1.3).
             let [size0, size1] = UDP_LEN_MAX.to_be_bytes();
@@ -457,11 +457,11 @@ impl<'m> Reply<'m> {
             self.put(&opt);
             additionals += 1;
         }
-        let truncated = if counts.truncated { TC } else { 0 };
+        let truncated = if written.truncated { TC } else { 0 };
         let flags = QR | flags | truncated | (rcode as u16 & 0xF);
         let counts = u64::from(self.has_question) << 48
-            | u64::from(counts.answers) << 32
-            | u64::from(counts.authorities) << 16
+            | u64::from(written.answers) << 32
+            | u64::from(written.authorities) << 16
             | u64::from(additionals);
         if let Some(header) = self.message.first_chunk_mut::<HEADER_LEN>() {
             header[2..4].copy_from_slice(&flags.to_be_bytes());

@@ -7,14 +7,14 @@ use domain::base::iana::Rtype;
 use domain::base::name::ToName;
 use domain::base::{Message, MessageBuilder, Name as DomainName, Record, Ttl};
 use domain::rdata::AllRecordData;
-use wire::compile::{EVERY_TYPE, EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
 use wire::header::{TYPE_A, TYPE_SRV};
 use wire::kubernetes::PodMode;
 use wire::name::Name;
-use wire::query::{self, Reading};
+use wire::query::{self, ClientPacket};
 use wire::reply::{self, End, Envelope, MESSAGE_LEN_MAX, UDP_LEN_MAX};
-use wire::table::Found;
+use wire::table::{EVERY_TYPE, Found, Table};
 
 fn wire_name(text: &str) -> Vec<u8> {
     text.parse::<DomainName<Vec<u8>>>().unwrap().as_slice().to_vec()
@@ -142,7 +142,7 @@ fn question(name: &str, qtype: u16, edns_len: Option<u16>) -> Vec<u8> {
 /// CNAMEs are followed once, as far as the table goes.
 fn ask(table: &Table, packet: &[u8], envelope: impl Fn(&query::Query) -> Envelope) -> Vec<u8> {
     let mut name = Name::default();
-    let Reading::Query(query) = query::read(packet, &mut name) else { panic!("not a query") };
+    let ClientPacket::Query(query) = query::read(packet, &mut name) else { panic!("not a query") };
     let found = table.look_up(&name, query.qtype);
     let mut message = packet.to_vec();
     message.resize(MESSAGE_LEN_MAX, 0);

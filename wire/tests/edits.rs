@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use upstream::{message, name, query, read, shown};
-use wire::compile::{EVERY_TYPE, EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::edit;
 use wire::hash::HashSeed;
 use wire::header::{TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_SRV};
@@ -16,7 +16,7 @@ use wire::name::Name;
 use wire::query::Query;
 use wire::reply::{self, End, Envelope, Stamped};
 use wire::response::{self, Alias, TtlRule};
-use wire::table::Found;
+use wire::table::{EVERY_TYPE, Found, Table};
 
 const LEN_MIN: usize = 512;
 const LEN_MAX: usize = 1232;

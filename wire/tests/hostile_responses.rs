@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use upstream::{asked, message, query, read, shown, stamped, uncompressed};
 use wire::reply::{Envelope, MESSAGE_LEN_MAX};
-use wire::response::{self, Reading, TtlRule};
+use wire::response::{self, TtlRule, UpstreamPacket};
 
 /// The answer to `a A` with one record in the answer section: `owner`, the type and `rdata` as they are.
 /// The question takes bytes 12 to 18, the owner begins at 19.
@@ -60,12 +60,12 @@ fn names_and_data_that_are_none() {
         ),
     ];
     for (what, packet) in rows {
-        assert_eq!(response::read(&packet, &asked(&packet)), Reading::Malformed, "{what}");
+        assert_eq!(response::read(&packet, &asked(&packet)), UpstreamPacket::Malformed, "{what}");
     }
     // Data that runs past the end, and a record too many.
     let mut packet = with_record(b"\xc0\x0c", A, &address);
     packet.pop();
-    assert_eq!(response::read(&packet, &asked(&packet)), Reading::Malformed);
+    assert_eq!(response::read(&packet, &asked(&packet)), UpstreamPacket::Malformed);
     // Two OPTs; one that is not the root's; one among the answers.
     let opt = |owner: &[u8]| [owner, b"\0\x29\x04\xd0\0\0\0\0\0\0"].concat();
     for (counts, records) in [
@@ -76,7 +76,11 @@ fn names_and_data_that_are_none() {
         let mut packet = message("a A | NOERROR |  |  |");
         (packet[7], packet[11]) = (counts[0], counts[1]);
         packet.extend(records);
-        assert_eq!(response::read(&packet, &asked(&packet)), Reading::Malformed, "{packet:x?}");
+        assert_eq!(
+            response::read(&packet, &asked(&packet)),
+            UpstreamPacket::Malformed,
+            "{packet:x?}"
+        );
     }
 }
 
@@ -126,7 +130,7 @@ fn the_longest_messages() {
         packet.extend(b"\xc0\x0c\0\x21\0\x01\0\0\0\x09\0\x08\0\0\0\0\0\0\xc0\x25");
     }
     packet[6..8].copy_from_slice(&1001u16.to_be_bytes());
-    assert_eq!(response::read(&packet, &asked(&packet)), Reading::Malformed);
+    assert_eq!(response::read(&packet, &asked(&packet)), UpstreamPacket::Malformed);
 }
 
 /// A record of `owner`, of any type.
@@ -302,7 +306,8 @@ proptest! {
 /// What is read out of `packet` for the question that begins `question` makes a message that is whole.
 fn check_outcome(packet: &[u8], question: &[u8], len_max: usize) -> Result<(), TestCaseError> {
     let asked = asked(question);
-    let (Reading::Answer(response) | Reading::Truncated(response)) = response::read(packet, &asked)
+    let (UpstreamPacket::Answer(response) | UpstreamPacket::Truncated(response)) =
+        response::read(packet, &asked)
     else {
         return Ok(());
     };

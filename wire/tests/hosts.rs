@@ -1,13 +1,13 @@
 //! A list of hosts, and how it answers beside CoreDNS's `hosts`.
 
-use wire::compile::{EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::{HashSeed, NameHash};
 use wire::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
 use wire::kubernetes::PodMode;
 use wire::name::Name;
-use wire::query::{self, Query, Reading};
+use wire::query::{self, ClientPacket, Query};
 use wire::reply::{self, Envelope, MESSAGE_LEN_MAX};
-use wire::table::Found;
+use wire::table::{Found, Table};
 
 fn wire_name(text: &str) -> Vec<u8> {
     let mut name = vec![];
@@ -60,7 +60,7 @@ fn question(name: &str, qtype: u16, has_opt: bool) -> Vec<u8> {
 
 fn read(packet: &[u8]) -> (Name, Query) {
     let mut name = Name::default();
-    let Reading::Query(query) = query::read(packet, &mut name) else { panic!("{packet:?}") };
+    let ClientPacket::Query(query) = query::read(packet, &mut name) else { panic!("{packet:?}") };
     (name, query)
 }
 

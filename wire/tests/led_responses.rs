@@ -6,13 +6,13 @@ mod upstream;
 use std::sync::Arc;
 
 use upstream::{asked, message, query, read, shown, uncompressed};
-use wire::compile::{EVERY_TYPE, EntryWriter, Section, TableBuilder, TableOptions};
+use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
 use wire::name::Name;
 use wire::reply::{End, Envelope, MESSAGE_LEN_MAX};
 use wire::response::{self, Kind, TtlRule};
-use wire::table::{Found, Table};
+use wire::table::{EVERY_TYPE, Found, Table};
 
 /// A table of cluster.local: web has an address and two ports, ext is an alias of it.
 fn cluster() -> Arc<Table> {

@@ -9,7 +9,7 @@ use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
 use wire::name::Name;
-use wire::query::{self, Reading};
+use wire::query::{self, ClientPacket};
 use wire::reply::{self, Envelope, MESSAGE_LEN_MAX};
 use wire::table::Found;
 
@@ -52,10 +52,10 @@ proptest! {
         let presumed = query::presume(&packet, &mut presumed_name);
         let reading = query::read(&packet, &mut name);
         if let Some(query) = presumed && presumed_name.is_whole() {
-            prop_assert_eq!(Reading::Query(query), reading);
+            prop_assert_eq!(ClientPacket::Query(query), reading);
             prop_assert_eq!(presumed_name.bytes(), name.bytes());
             prop_assert_eq!(query::read_again(&packet, &mut presumed_name), reading);
-        } else if packet.len() >= 12 + 16 && let Reading::Query(query) = reading {
+        } else if packet.len() >= 12 + 16 && let ClientPacket::Query(query) = reading {
             let (labels, _root) = name.bytes().split_at(query.name_len - 1);
             prop_assert!(labels.contains(&0), "only a zero byte in a label hides a name's end");
         }
@@ -70,7 +70,7 @@ proptest! {
         let mut out = packet.clone();
         out.resize(MESSAGE_LEN_MAX, 0);
         match query::read(&packet, &mut name) {
-            Reading::Query(query) => {
+            ClientPacket::Query(query) => {
                 // `domain` reads the same question.
                 let message = Message::from_octets(packet.as_slice()).unwrap();
                 let question: Question<_> = message.sole_question().unwrap();
@@ -82,12 +82,12 @@ proptest! {
                 prop_assert!(answer.header().qr());
                 prop_assert_eq!(answer.header().id(), message.header().id());
             }
-            Reading::Reject(reject) => {
+            ClientPacket::Reject(reject) => {
                 let stamped = reply::stamp_reject(&reject, &mut out);
                 prop_assert!(stamped.len <= packet.len().max(12), "an error is no amplifier");
                 prop_assert_eq!(&out[..2], &packet[..2]);
             }
-            Reading::Ignore => prop_assert!(packet.len() < 12 || packet[2] & 0x80 != 0),
+            ClientPacket::Ignore => prop_assert!(packet.len() < 12 || packet[2] & 0x80 != 0),
         }
     }
 

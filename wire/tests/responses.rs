@@ -5,13 +5,13 @@ mod upstream;
 use domain::base::MessageBuilder;
 use domain::base::iana::Rcode;
 use upstream::{asked, message, query, read, shown, stamped, uncompressed};
-use wire::compile::{EVERY_TYPE, EntryWriter, Section, TableBuilder, TableOptions};
+use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
 use wire::name::Name;
 use wire::reply::{Envelope, MESSAGE_LEN_MAX};
-use wire::response::{self, Alias, Asked, Kind, Reading, TtlRule};
-use wire::table::Found;
+use wire::response::{self, Alias, Asked, Kind, TtlRule, UpstreamPacket};
+use wire::table::{EVERY_TYPE, Found};
 
 const WWW: &str = "www.example.org A | NOERROR rd ra \
     | www.example.org 60 CNAME web.example.org; web.example.org 20 A 192.0.2.1; web.example.org 20 A 192.0.2.2 \
@@ -25,7 +25,7 @@ fn an_answer_is_to_the_question() {
     let any_case = Asked { name: b"\x03wWw\x07example\x03org\0", case_must_match: false, ..asked };
     for asked in [asked, any_case] {
         let reading = response::read(&packet, &asked);
-        assert!(matches!(reading, Reading::Answer(_)), "{asked:?}: {reading:?}");
+        assert!(matches!(reading, UpstreamPacket::Answer(_)), "{asked:?}: {reading:?}");
     }
     let other_questions = [
         Asked { id: 8, ..asked },
@@ -36,23 +36,23 @@ fn an_answer_is_to_the_question() {
         Asked { qclass: 3, ..asked },
     ];
     for other in other_questions {
-        assert_eq!(response::read(&packet, &other), Reading::Foreign, "{other:?}");
+        assert_eq!(response::read(&packet, &other), UpstreamPacket::Foreign, "{other:?}");
     }
     // QR, the opcode, the number of questions.
     for (byte, bits) in [(2, 0x80), (2, 0x08), (5, 1), (5, 3)] {
         let mut packet = packet.clone();
         packet[byte] ^= bits;
-        assert_eq!(response::read(&packet, &asked), Reading::Foreign, "byte {byte}");
+        assert_eq!(response::read(&packet, &asked), UpstreamPacket::Foreign, "byte {byte}");
     }
     // TC; a record too many.
     let mut cut = packet.clone();
     cut[2] |= 0x02;
-    assert!(matches!(response::read(&cut, &asked), Reading::Truncated(_)));
+    assert!(matches!(response::read(&cut, &asked), UpstreamPacket::Truncated(_)));
     let mut lying = packet.clone();
     lying[11] += 1;
-    assert_eq!(response::read(&lying, &asked), Reading::Malformed);
+    assert_eq!(response::read(&lying, &asked), UpstreamPacket::Malformed);
     lying[2] |= 0x02;
-    assert!(matches!(response::read(&lying, &asked), Reading::Truncated(_)));
+    assert!(matches!(response::read(&lying, &asked), UpstreamPacket::Truncated(_)));
 }
 
 #[test]
@@ -69,16 +69,16 @@ fn an_error_may_come_without_the_question() {
     };
     for rcode in [Rcode::FORMERR, Rcode::SERVFAIL, Rcode::NOTIMP, Rcode::REFUSED] {
         let reading = response::read(&bare(rcode), &asked);
-        let Reading::Answer(response) = reading else { panic!("{rcode}: {reading:?}") };
+        let UpstreamPacket::Answer(response) = reading else { panic!("{rcode}: {reading:?}") };
         assert_eq!((response.kind, response.rcode), (Kind::Failure, rcode.to_int().into()));
         assert_eq!(
             shown(&stamped("www.example.org A", &response, 512)),
             format!("www.example.org A | {rcode} rd |  |  |")
         );
-        assert_eq!(response::read(&bare(rcode), &drawn), Reading::Foreign);
+        assert_eq!(response::read(&bare(rcode), &drawn), UpstreamPacket::Foreign);
     }
     for rcode in [Rcode::NOERROR, Rcode::NXDOMAIN] {
-        assert_eq!(response::read(&bare(rcode), &asked), Reading::Foreign, "{rcode}");
+        assert_eq!(response::read(&bare(rcode), &asked), UpstreamPacket::Foreign, "{rcode}");
     }
 }
 
@@ -249,7 +249,7 @@ fn a_chain_has_eleven_cnames_at_most() {
     };
     check(&chain(11), &chain(11));
     let packet = message(&chain(12));
-    assert_eq!(response::read(&packet, &asked(&packet)), Reading::Malformed);
+    assert_eq!(response::read(&packet, &asked(&packet)), UpstreamPacket::Malformed);
 }
 
 #[test]
@@ -345,7 +345,9 @@ fn an_opt_shows_that_the_upstream_knows_edns() {
     let [high, low] = asked.id.to_be_bytes();
     for additional_count in [0, 1] {
         let bare = [high, low, 0x80, 0x05, 0, 0, 0, 0, 0, 0, 0, additional_count];
-        let Reading::Answer(response) = response::read(&bare, &asked) else { panic!("{bare:?}") };
+        let UpstreamPacket::Answer(response) = response::read(&bare, &asked) else {
+            panic!("{bare:?}")
+        };
         assert_eq!(response.has_opt, additional_count == 1);
     }
 }

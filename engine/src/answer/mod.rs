@@ -16,7 +16,7 @@ use std::time::Duration;
 use wire::hash::NameHash;
 use wire::header::{Rcode, TYPE_ANY, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA};
 use wire::name::Name;
-use wire::query::{self, Edns, Query, Reading, Reject};
+use wire::query::{self, ClientPacket, Edns, Query, Reject};
 use wire::reply::{self, Envelope, Stamped};
 use wire::response::{self, Alias};
 use wire::table::{Answer, Stored, Table};
@@ -286,9 +286,9 @@ pub fn in_full<'s>(
         }
     };
     let query = match reading {
-        Reading::Query(query) => query,
-        Reading::Ignore => return Verdict::Drop,
-        Reading::Reject(reject) => return Verdict::Reply(refuse(&reject, 0, message)),
+        ClientPacket::Query(query) => query,
+        ClientPacket::Ignore => return Verdict::Drop,
+        ClientPacket::Reject(reject) => return Verdict::Reply(refuse(&reject, 0, message)),
     };
     let plan = sources.plan;
     let index = if query.qtype == TYPE_DS {

@@ -11,7 +11,7 @@ use domain::rdata::{A, Aaaa};
 use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::reply::MESSAGE_LEN_MAX;
-use wire::response::{Reading, read};
+use wire::response::{UpstreamPacket, read};
 
 use super::UpstreamQuestion;
 use super::query::{Query, QueryForm};
@@ -89,10 +89,12 @@ async fn ask(
         let received = timeout_at(until, socket.recv(&mut packet)).await;
         let len = received.map_err(|_| "no response in time".to_owned())?.map_err(io_error)?;
         match read(&packet[..len], &query.asked()) {
-            Reading::Foreign => {}
+            UpstreamPacket::Foreign => {}
             // What fits into a truncated response is enough.
-            Reading::Answer(_) | Reading::Truncated(_) => return addresses(&packet[..len]),
-            Reading::Malformed => return Err("malformed response".into()),
+            UpstreamPacket::Answer(_) | UpstreamPacket::Truncated(_) => {
+                return addresses(&packet[..len]);
+            }
+            UpstreamPacket::Malformed => return Err("malformed response".into()),
         }
     }
 }

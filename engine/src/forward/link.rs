@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use wire::response::{Reading, Response, read};
+use wire::response::{Response, UpstreamPacket, read};
 
 use super::UpstreamQuestion;
 use super::ability::Ability;
@@ -354,7 +354,7 @@ impl Link {
         };
         let message = self.pool.exchange(query, reuse, deadline, count).await?;
         let reading = read(&message, &query.asked());
-        if reading == Reading::Foreign {
+        if reading == UpstreamPacket::Foreign {
             self.counters().count(UpstreamEvent::Foreign);
         }
         response_of(reading).map_err(|cause| self.pool.failure(cause))
@@ -370,11 +370,11 @@ impl Drop for Link {
     }
 }
 
-fn response_of(reading: Reading) -> Result<Response, FailureCause> {
+fn response_of(reading: UpstreamPacket) -> Result<Response, FailureCause> {
     match reading {
-        Reading::Answer(response) | Reading::Truncated(response) => Ok(response),
-        Reading::Malformed => Err(FailureCause::Malformed),
-        Reading::Foreign => Err(FailureCause::Foreign),
+        UpstreamPacket::Answer(response) | UpstreamPacket::Truncated(response) => Ok(response),
+        UpstreamPacket::Malformed => Err(FailureCause::Malformed),
+        UpstreamPacket::Foreign => Err(FailureCause::Foreign),
     }
 }
 

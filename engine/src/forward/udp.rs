@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 use wire::reply::MESSAGE_LEN_MAX;
-use wire::response::{Reading, read};
+use wire::response::{UpstreamPacket, read};
 
 use super::failure::{ExchangeFailure, FailureCause, UpstreamProtocol};
 use super::query::Query;
@@ -44,7 +44,7 @@ pub(super) async fn exchange(
     until: Instant,
     buffer: &Buffer,
     counters: &UpstreamCounters,
-) -> Result<Reading, ExchangeFailure> {
+) -> Result<UpstreamPacket, ExchangeFailure> {
     let fail = |from, cause| ExchangeFailure {
         protocol: UpstreamProtocol::Udp,
         from,
@@ -79,11 +79,16 @@ pub(super) async fn exchange(
             Err(error) => return Err(fail(FailureCause::read(&error))),
         };
         // Packets that arrived before the socket was connected may be from anyone.
-        let reading =
-            if from == route.to { read(&packet[..len], &query.asked()) } else { Reading::Foreign };
+        let reading = if from == route.to {
+            read(&packet[..len], &query.asked())
+        } else {
+            UpstreamPacket::Foreign
+        };
         match reading {
-            Reading::Foreign => counters.count(UpstreamEvent::Foreign),
-            Reading::Answer(_) | Reading::Truncated(_) | Reading::Malformed => return Ok(reading),
+            UpstreamPacket::Foreign => counters.count(UpstreamEvent::Foreign),
+            UpstreamPacket::Answer(_)
+            | UpstreamPacket::Truncated(_)
+            | UpstreamPacket::Malformed => return Ok(reading),
         }
     }
 }

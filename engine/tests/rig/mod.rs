@@ -17,9 +17,10 @@ use engine::io::socket;
 use engine::metrics::{Build, Metrics};
 use engine::plan::draft::PlanDraft;
 use engine::plan::{Plan, TableSlot};
-use wire::compile::{EVERY_TYPE, EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
+use wire::table::{EVERY_TYPE, Table};
 
 /// Both ways of moving datagrams; every test runs over each.
 pub const BACKENDS: [Backend; 2] = [Backend::Uring, Backend::Mmsg];

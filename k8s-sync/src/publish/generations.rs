@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use wire::compile::Table;
+use wire::table::Table;
 
 /// Hands a table to one shard and wakes it. Returns false if the shard's channel is full; the
 /// newest table is offered again later.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use domain::base::Rtype;
 use domain::rdata::Cname;
-use wire::compile::{EVERY_TYPE, Section};
+use wire::compile::Section;
+use wire::table::EVERY_TYPE;
 
 use super::apex;
 use super::label::Label;

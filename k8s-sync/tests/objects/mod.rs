@@ -22,10 +22,9 @@ use k8s_sync::object::{
 };
 use k8s_sync::options::{ApiServer, Options, Source};
 use k8s_sync::publish::Publisher;
-use wire::compile::Table;
 use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
-use wire::table::{Answer, Found};
+use wire::table::{Answer, Found, Table};
 
 pub(crate) fn options(zones: &[&str]) -> Options {
     let wire = |zone: &&str| zone.parse::<Name<Vec<u8>>>().unwrap().into_octets();

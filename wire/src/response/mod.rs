@@ -14,7 +14,7 @@ use alloc::boxed::Box;
 use crate::header::{AA, AD, HEADER_LEN, RA, Rcode, TC, u16_at};
 use crate::name::NAME_LEN_MAX;
 use crate::query::Query;
-use crate::reply::{Counts, End, Envelope, Reply, Stamped, Subject};
+use crate::reply::{End, Envelope, Reply, Stamped, Subject, Written};
 use crate::table::Answer;
 
 /// The longest TTL: one with the top bit set is a long one, not 0 (RFC 8767, section 4, which changes RFC 2181, section 8).
@@ -39,7 +39,7 @@ pub struct Asked<'q> {
 
 /// What an upstream's packet is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum UpstreamPacket {
     /// The answer to the question.
     Answer(Response),
     /// The answer to the question, cut by the upstream (TC): the whole records that came.
@@ -155,7 +155,7 @@ impl Response {
 /// Work for n bytes of packet: three passes over the records, at most 11 more over the CNAMEs, and in each at most three
 /// names of 255 bytes a record.
 #[must_use]
-pub fn read(packet: &[u8], asked: &Asked<'_>) -> Reading {
+pub fn read(packet: &[u8], asked: &Asked<'_>) -> UpstreamPacket {
     reader::read(packet, asked)
 }
 
@@ -213,15 +213,15 @@ pub fn stamp(
     let wants_ad = query.dnssec_ok() || u16_at(message, 2) & AD != 0;
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
     let mut room = reply.room(envelope.len_max);
-    let mut counts = Counts::default();
+    let mut written = Written::default();
     let mut name_at = HEADER_LEN;
     if let Some(Alias { answer }) = &alias {
         let before = reply.len;
-        counts = reply.by_record(answer, Subject::question(query), 0, room);
+        written = reply.by_record(answer, Subject::question(query), 0, room);
         room -= reply.len - before;
         name_at = reply.len.saturating_sub(response.name_len);
     }
-    if !counts.truncated {
+    if !written.truncated {
         let (record_count, len) = response.records_within(room);
         let copy_at = reply.len;
         reply.put_rotated(response, envelope.rotation, len);
@@ -230,13 +230,13 @@ pub fn stamp(
         if alias.is_some() {
             response.move_pointers(len, name_at, copy_at, copy);
         }
-        counts.add(response, record_count);
+        written.add(response, record_count);
         room -= len;
         if let Some((end, spelt)) = end
-            && !counts.truncated
+            && !written.truncated
         {
             let (rotation, subject) = (envelope.rotation, spelt.in_message(copy_at));
-            counts.join(reply.end(end, query.qtype, subject, rotation, room));
+            written.join(reply.end(end, query.qtype, subject, rotation, room));
         }
     }
     let rcode = end.map_or_else(|| Rcode::for_client(response.rcode), |(end, _)| end.rcode());
@@ -253,7 +253,7 @@ pub fn stamp(
     if response.authenticated && wants_ad && alias.is_none() {
         flags |= AD;
     }
-    reply.finish(flags, rcode, counts, query.edns)
+    reply.finish(flags, rcode, written, query.edns)
 }
 
 impl Response {
@@ -340,7 +340,7 @@ impl Reply<'_> {
     }
 }
 
-impl Counts {
+impl Written {
     /// The first `record_count` records of a response.
     fn add(&mut self, response: &Response, record_count: usize) {
         let mut left = record_count as u16;

@@ -9,7 +9,7 @@ use rapidhash::v3::rapidhash_v3;
 
 use super::layout::Layout;
 use super::name::{Compression, MessageName, Writer};
-use super::{Asked, Kind, Reading, Response, Run, TTL_SECS_MAX};
+use super::{Asked, Kind, Response, Run, TTL_SECS_MAX, UpstreamPacket};
 use crate::header::{
     HEADER_LEN, OPCODE, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_CNAME, TYPE_NS, TYPE_OPT,
     TYPE_SOA, u16_at,
@@ -28,26 +28,30 @@ const TYPE_NSEC: u16 = 47;
 const TYPE_NSEC3: u16 = 50;
 const TYPE_TSIG: u16 = 250;
 
-pub(super) fn read(packet: &[u8], asked: &Asked<'_>) -> Reading {
-    let Some(header) = packet.first_chunk::<HEADER_LEN>() else { return Reading::Foreign };
+pub(super) fn read(packet: &[u8], asked: &Asked<'_>) -> UpstreamPacket {
+    let Some(header) = packet.first_chunk::<HEADER_LEN>() else { return UpstreamPacket::Foreign };
     let flags = u16_at(header, 2);
     if u16_at(header, 0) != asked.id || flags & QR == 0 || flags & OPCODE != 0 {
-        return Reading::Foreign;
+        return UpstreamPacket::Foreign;
     }
     let counts = [u16_at(header, 6), u16_at(header, 8), u16_at(header, 10)];
     match u16_at(header, 4) {
         0 if is_bare_error(flags, counts) && !asked.case_must_match => {
             let has_opt = counts[2] > 0;
             let bare = Response::without_records(flags, flags & 0xF);
-            Reading::Answer(Response { has_opt, ..bare })
+            UpstreamPacket::Answer(Response { has_opt, ..bare })
         }
         1 if is_question(packet, asked) => {
             let Some(response) = read_behind_question(packet, asked, flags, counts) else {
-                return Reading::Malformed;
+                return UpstreamPacket::Malformed;
             };
-            if flags & TC == 0 { Reading::Answer(response) } else { Reading::Truncated(response) }
+            if flags & TC == 0 {
+                UpstreamPacket::Answer(response)
+            } else {
+                UpstreamPacket::Truncated(response)
+            }
         }
-        _ => Reading::Foreign,
+        _ => UpstreamPacket::Foreign,
     }
 }
 

@@ -12,7 +12,7 @@ use domain::base::wire::Composer;
 use domain::base::{Message, MessageBuilder, Name, ParsedName, Record, Ttl};
 use domain::rdata::{A, Aaaa, AllRecordData, Cname, Mx, Ns, Ptr, Soa};
 use wire::name::Name as ReadName;
-use wire::query::{self, Query, Reading};
+use wire::query::{self, ClientPacket, Query};
 use wire::reply::{Envelope, MESSAGE_LEN_MAX};
 use wire::response::{self, Asked, Response, TtlRule};
 
@@ -215,7 +215,7 @@ pub(crate) fn query(text: &str) -> (Vec<u8>, Query) {
         opt.unwrap();
     }
     let packet = builder.finish();
-    let Reading::Query(query) = query::read(&packet, &mut ReadName::default()) else {
+    let ClientPacket::Query(query) = query::read(&packet, &mut ReadName::default()) else {
         panic!("{text}")
     };
     (packet, query)
@@ -238,7 +238,8 @@ pub(crate) fn asked(response: &[u8]) -> Asked<'_> {
 /// Reads an upstream's packet that answers what was asked.
 pub(crate) fn read(packet: &[u8]) -> Response {
     match response::read(packet, &asked(packet)) {
-        response::Reading::Answer(response) | response::Reading::Truncated(response) => response,
+        response::UpstreamPacket::Answer(response)
+        | response::UpstreamPacket::Truncated(response) => response,
         other => panic!("{other:?}: {packet:x?}"),
     }
 }
