@@ -6,7 +6,8 @@
 use crate::apex::Apex;
 use crate::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
 use crate::name::Name;
-use crate::table::{Entry, Found, Stored, Table};
+use crate::segment::Entry;
+use crate::table::{Found, Stored, Table};
 
 impl Table {
     /// Looks up a name in a list. `stored`: what the table holds under the name as it is spelt.

@@ -9,7 +9,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::apex::Apex;
 use crate::header::{TYPE_A, TYPE_AAAA, TYPE_SRV};
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, Name, block_count};
-use crate::table::{Entry, Found, Table};
+use crate::segment::Entry;
+use crate::table::{Found, Table};
 
 /// The `pods` option of the `kubernetes` plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

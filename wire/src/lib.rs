@@ -26,5 +26,6 @@ pub mod query;
 mod record;
 pub mod reply;
 pub mod response;
+mod segment;
 pub mod table;
 pub mod zone;

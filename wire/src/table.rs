@@ -1,18 +1,10 @@
 //! One generation of a cluster's answers, and the look-up in it.
 //!
-//! A table is a spine of segments. A name's hash picks the segment, then a slot in it; a segment is one immutable block of
-//! bytes, shared with the generations before and after as long as none of its names changes:
-//!
-//! ```text
-//!   segment   slots, a power of two of them, less one in the spine · entries
-//!   slot      tag (u32: the hash's upper half) · offset of the entry (u32; 0: empty slot)
-//!   entry     hash (u64) · entry length (u32) · name length (u8) · row count (u8) · where in the name its zone begins (u8) ·
-//!             flags (u8) · name in blocks of 16 bytes · answer rows · bodies
-//!   row       type, body length, answers, additionals, rotation start, count, stride (u16 each) · body offset in entry (u32)
-//!   body      the records, as they follow a question whose name stands at offset 12
-//! ```
-//! Numbers of this layout are little-endian; bodies are DNS. `compile` writes it, this file reads it, nobody else knows it.
-//! Invariant: a look-up follows one slot chain once; names that do not exist cost the same as those that do.
+//! A table is a spine of segments, as `segment` describes them. Invariant: a look-up follows one slot chain once; names
+//! that do not exist cost the same as those that do.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use crate::apex::{Apex, ApexRecords, SOA_LEN};
 use crate::hash::{HashSeed, NameHash};
@@ -20,26 +12,14 @@ use crate::header::{TYPE_ANY, TYPE_CNAME, TYPE_SOA};
 use crate::kubernetes::{PodMode, PodName};
 use crate::name::{BLOCK_LEN, Block, NAME_LEN_MAX, Name, block_count};
 use crate::record::RecordHead;
+use crate::segment::{
+    ASTERISK, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, IS_ALIAS, ROW_LEN, SLOT_LEN, Segment,
+    find_in_segment, row_field, segment_index, slot_and_tag, slot_offset,
+};
 use crate::zone::ZoneSet;
-use alloc::boxed::Box;
-use alloc::sync::Arc;
 
 /// The key of the row that holds an alias' CNAMEs: they answer whatever type is asked that has no row of its own.
 pub const EVERY_TYPE: u16 = 0;
-
-pub(crate) const SLOT_LEN: usize = 8;
-pub(crate) const ENTRY_HEAD_LEN: usize = 16;
-/// Flag of an entry: it stands in a reverse zone, where a name exists as the owner of PTR records only.
-pub(crate) const IN_REVERSE_ZONE: u8 = 1;
-/// Flag of an entry: its CNAMEs answer every type that no row of its own has.
-pub(crate) const IS_ALIAS: u8 = 2;
-/// Flag of an entry: its table has no SOA.
-pub(crate) const HAS_NO_SOA: u8 = 4;
-/// Flag of an entry: its name is a wildcard.
-pub(crate) const IS_WILDCARD: u8 = 8;
-/// The first label of a wildcard.
-pub(crate) const ASTERISK: &[u8] = b"\x01*";
-pub(crate) const ROW_LEN: usize = 18;
 
 /// Which names a table answers besides those that it stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +29,6 @@ pub enum NameRules {
     Exact,
     /// Those of a cluster: see `kubernetes`. In its reverse zones a name exists only as the owner of PTR records.
     Kubernetes { pods: PodMode },
-}
-
-/// The names whose hash has the same lower bits.
-#[derive(Clone)]
-pub(crate) struct Segment {
-    pub(crate) bytes: Arc<[u8]>,
-    /// Slots less one: here, so that a look-up goes from the spine straight to its slot.
-    pub(crate) slot_mask: usize,
 }
 
 /// One immutable generation. Shards hold it by `Arc`; the control plane keeps it until it is the sole owner.
@@ -137,7 +109,7 @@ impl<'t> Stored<'t> {
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'t> {
     pub body: &'t [u8],
-    row: &'t [u8; ROW_LEN],
+    pub(crate) row: &'t [u8; ROW_LEN],
     /// Length of the name that the body was compressed against.
     pub name_len: usize,
 }
@@ -379,142 +351,4 @@ impl Table {
     fn segment(&self, hash: u64) -> Option<&Segment> {
         self.spine.get(segment_index(hash, self.spine.len()))
     }
-}
-
-/// `spine_len` is a power of two.
-#[inline]
-pub(crate) fn segment_index(hash: u64, spine_len: usize) -> usize {
-    hash as usize & (spine_len - 1)
-}
-
-/// The slot where a hash's chain begins, and its tag: bits that the segment index does not use.
-#[inline]
-pub(crate) fn slot_and_tag(hash: u64, slot_mask: usize) -> (usize, u32) {
-    let tag = (hash >> 32) as u32;
-    ((hash >> 24) as usize & slot_mask, tag)
-}
-
-#[inline(always)]
-fn find_in_segment<'t>(segment: &'t Segment, hash: u64, name: &[Block]) -> Option<Entry<'t>> {
-    let slot_mask = segment.slot_mask;
-    let segment = &*segment.bytes;
-    let (slots, _) = segment.as_chunks::<SLOT_LEN>();
-    let (mut slot, tag) = slot_and_tag(hash, slot_mask);
-    // At least one slot is empty: `compile` fills at most half of them. So the chain ends, with an offset of 0.
-    loop {
-        let bytes = slots.get(slot)?;
-        let [t0, t1, t2, t3, ..] = *bytes;
-        let offset = slot_offset(bytes);
-        if offset == 0 {
-            return None;
-        }
-        if u32::from_le_bytes([t0, t1, t2, t3]) == tag {
-            let entry = Entry { bytes: segment.get(offset..)? };
-            if entry.is_named(name) {
-                return Some(entry);
-            }
-        }
-        slot = (slot + 1) & slot_mask;
-    }
-}
-
-/// Where in the segment a slot's entry is; 0 for an empty slot.
-#[inline(always)]
-fn slot_offset(slot: &[u8; SLOT_LEN]) -> usize {
-    let [.., o0, o1, o2, o3] = *slot;
-    u32::from_le_bytes([o0, o1, o2, o3]) as usize
-}
-
-/// A name and its answers, as the layout at the head of this file has them.
-#[derive(Clone, Copy)]
-pub(crate) struct Entry<'t> {
-    pub(crate) bytes: &'t [u8],
-}
-
-impl<'t> Entry<'t> {
-    pub(crate) fn hash(self) -> u64 {
-        self.bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
-    }
-
-    pub(crate) fn len(self) -> usize {
-        u32_le(self.bytes, 8) as usize
-    }
-
-    #[inline]
-    pub(crate) fn name(self) -> &'t [u8] {
-        let len = self.bytes.get(12).map_or(0, |len| usize::from(*len));
-        self.bytes.get(ENTRY_HEAD_LEN..ENTRY_HEAD_LEN + len).unwrap_or_default()
-    }
-
-    /// Bytes of the name's blocks.
-    #[inline(always)]
-    fn blocks_len(self) -> usize {
-        self.bytes.get(12).map_or(0, |len| block_count(usize::from(*len)) * BLOCK_LEN)
-    }
-
-    #[inline(always)]
-    fn is_named(self, name: &[Block]) -> bool {
-        let len = name.len() * BLOCK_LEN;
-        let Some(blocks) = self.bytes.get(ENTRY_HEAD_LEN..ENTRY_HEAD_LEN + len) else {
-            return false;
-        };
-        let (blocks, _) = blocks.as_chunks::<BLOCK_LEN>();
-        self.blocks_len() == len && blocks.iter().zip(name).all(|(one, other)| one == other)
-    }
-
-    /// Offset of the zone in the entry's name.
-    #[inline]
-    fn zone_at(self) -> usize {
-        self.bytes.get(14).map_or(0, |at| usize::from(*at))
-    }
-
-    fn is_in_reverse_zone(self) -> bool {
-        self.flags() & IN_REVERSE_ZONE != 0
-    }
-
-    fn is_alias(self) -> bool {
-        self.flags() & IS_ALIAS != 0
-    }
-
-    pub(crate) fn is_wildcard(self) -> bool {
-        self.flags() & IS_WILDCARD != 0
-    }
-
-    #[inline]
-    fn flags(self) -> u8 {
-        self.bytes.get(15).copied().unwrap_or(0)
-    }
-
-    /// The row of this type, which may be `EVERY_TYPE`.
-    #[inline(always)]
-    pub(crate) fn answer(self, rtype: u16) -> Option<Answer<'t>> {
-        let head = self.bytes.first_chunk::<ENTRY_HEAD_LEN>()?;
-        let mut rows = self.bytes.get(ENTRY_HEAD_LEN + self.blocks_len()..)?;
-        for _ in 0..head[13] {
-            let (row, behind) = rows.split_first_chunk::<ROW_LEN>()?;
-            rows = behind;
-            if row_field(row, 0) == rtype {
-                return self.answer_in(row);
-            }
-        }
-        None
-    }
-
-    #[inline(always)]
-    fn answer_in(self, row: &'t [u8; ROW_LEN]) -> Option<Answer<'t>> {
-        let body_at = u32::from_le_bytes([row[14], row[15], row[16], row[17]]) as usize;
-        let body = self.bytes.get(body_at..body_at + usize::from(row_field(row, 2)))?;
-        Some(Answer { body, row, name_len: usize::from(*self.bytes.get(12)?) })
-    }
-}
-
-/// A number of a row, as the layout at the head of this file has them.
-#[inline]
-fn row_field(row: &[u8; ROW_LEN], at: usize) -> u16 {
-    u16::from_le_bytes([row[at], row[at + 1]])
-}
-
-#[inline]
-pub(crate) fn u32_le(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }

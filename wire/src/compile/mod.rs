@@ -3,220 +3,27 @@
 //! Invariant: a generation that has been published is never changed; the next one shares every segment that holds no
 //! changed name.
 
+mod entry;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+pub use entry::{EntryWriter, Section};
+
 use crate::apex::{ApexRecords, soa_record};
 use crate::hash::{HashSeed, NameHash};
-use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_SRV};
 use crate::kubernetes::PodMode;
-use crate::name::{BLOCK_LEN, NAME_LEN_MAX, Name, block_count};
-use crate::reply::MESSAGE_LEN_MAX;
-use crate::table::{
-    ASTERISK, ENTRY_HEAD_LEN, EVERY_TYPE, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, IS_ALIAS,
-    IS_WILDCARD, NameRules, ROW_LEN, SLOT_LEN, Segment, Table, segment_index, slot_and_tag, u32_le,
+use crate::name::Name;
+use crate::segment::{
+    ENTRY_HEAD_LEN, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, SLOT_LEN, Segment, segment_index,
+    slot_and_tag, u32_le,
 };
+use crate::table::{NameRules, Table};
 use crate::zone::ZoneSet;
 
-/// Most bytes of a body: a message less its header, its question and an OPT.
-const BODY_LEN_MAX: usize = MESSAGE_LEN_MAX - HEADER_LEN - (NAME_LEN_MAX + 4) - 11;
-/// A compression pointer has 14 bits (RFC 1035, section 4.1.4).
-const POINTER_MAX: usize = 0x3FFF;
 /// Names per segment that a table is laid out for: a change rebuilds about this many entries for each name it touches.
 const SEGMENT_NAMES: usize = 16;
 const SEGMENT_COUNT_MIN: usize = 64;
-
-/// Which section of the answer a record stands in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Section {
-    Answer,
-    Additional,
-}
-
-/// Writes the answers of one owner name, record by record, in wire format.
-///
-/// Use: `begin(name)`, then for each type that has an answer `answer(type)` followed by its `record(…)`s, then `finish()`.
-/// A name without an answer exists with no data (NODATA for every type); so is a type that is not named. CNAMEs answer every type:
-/// they go under `answer(EVERY_TYPE)`, and what is behind them is looked for when it is asked for.
-#[derive(Default)]
-pub struct EntryWriter {
-    name: Vec<u8>,
-    rows: Vec<Row>,
-    /// The bodies of all rows, one behind the other.
-    bodies: Vec<u8>,
-    /// Names of the message being written and where they stand in it, apart from the question's.
-    targets: Vec<Target>,
-    /// The target that was pointed at last: additional records follow the order of the targets, so the next is near.
-    target_cursor: usize,
-    entry: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Row {
-    rtype: u16,
-    body_at: usize,
-    body_len: usize,
-    answers: u16,
-    additionals: u16,
-    rotate_at: usize,
-    rotate_count: u16,
-    rotate_stride: u16,
-    is_full: bool,
-}
-
-/// A name inside the record data of this message, which later owners can point at.
-#[derive(Clone, Copy)]
-struct Target {
-    /// Where the name stands in `bodies`.
-    at: usize,
-    len: usize,
-}
-
-impl EntryWriter {
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// `name`: wire format, lower case, uncompressed, 1 to 255 bytes.
-    pub fn begin(&mut self, name: &[u8]) {
-        assert!((1..=NAME_LEN_MAX).contains(&name.len()), "a name of {} bytes", name.len());
-        self.name.clear();
-        self.name.extend_from_slice(name);
-        self.rows.clear();
-        self.bodies.clear();
-        self.targets.clear();
-    }
-
-    /// The answer to questions of this type (or `EVERY_TYPE`) begins.
-    pub fn answer(&mut self, rtype: u16) {
-        self.targets.clear();
-        self.target_cursor = 0;
-        self.rows.push(Row { rtype, body_at: self.bodies.len(), ..Row::default() });
-    }
-
-    /// One record of the answer begun last, of class IN. All `Answer` records come before all `Additional` ones.
-    ///
-    /// `owner` is written as a pointer where the name has occurred before; `rdata` is written as it is, uncompressed. Records
-    /// past the longest possible message are left out: an answer over TCP is then as full as can be.
-    pub fn record(
-        &mut self,
-        section: Section,
-        owner: &[u8],
-        rtype: u16,
-        ttl_secs: u32,
-        rdata: &[u8],
-    ) {
-        let row = self.rows.last_mut().expect("answer() comes before record()");
-        let owner_pointer = if owner == self.name {
-            Some(0xC000 | HEADER_LEN as u16)
-        } else {
-            find_target(&self.targets, &self.bodies, self.target_cursor, owner).and_then(|index| {
-                self.target_cursor = index;
-                let in_body = self.targets[index].at - row.body_at;
-                pointer_to(HEADER_LEN + self.name.len() + 4 + in_body)
-            })
-        };
-        let owner_len = if owner_pointer.is_some() { 2 } else { owner.len() };
-        row.is_full |= row.body_len + owner_len + 10 + rdata.len() > BODY_LEN_MAX;
-        if row.is_full {
-            return;
-        }
-        let start = self.bodies.len();
-        match owner_pointer {
-            Some(pointer) => self.bodies.extend_from_slice(&pointer.to_be_bytes()),
-            None => self.bodies.extend_from_slice(owner),
-        }
-        for word in [rtype, CLASS_IN] {
-            self.bodies.extend_from_slice(&word.to_be_bytes());
-        }
-        self.bodies.extend_from_slice(&ttl_secs.to_be_bytes());
-        self.bodies.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
-        let rdata_at = self.bodies.len();
-        self.bodies.extend_from_slice(rdata);
-        let name_in_rdata = match rtype {
-            TYPE_CNAME => Some(0),
-            TYPE_SRV => Some(6),
-            _ => None,
-        };
-        if let Some(skip) = name_in_rdata {
-            self.targets.push(Target { at: rdata_at + skip, len: rdata.len() - skip });
-        }
-        match section {
-            Section::Answer => {
-                row.note_address(rtype, start - row.body_at, self.bodies.len() - start);
-                row.answers += 1;
-            }
-            Section::Additional => row.additionals += 1,
-        }
-        row.body_len = self.bodies.len() - row.body_at;
-    }
-
-    /// The finished entry: opaque bytes that hold the name and its answers, to be handed to `TableBuilder::insert`.
-    pub fn finish(&mut self) -> &[u8] {
-        let rows_at = ENTRY_HEAD_LEN + block_count(self.name.len()) * BLOCK_LEN;
-        let bodies_at = rows_at + self.rows.len() * ROW_LEN;
-        let entry = &mut self.entry;
-        entry.clear();
-        entry.extend_from_slice(&0u64.to_le_bytes());
-        entry.extend_from_slice(&((bodies_at + self.bodies.len()) as u32).to_le_bytes());
-        entry.push(self.name.len() as u8);
-        entry.push(u8::try_from(self.rows.len()).expect("few types a name"));
-        // Where its zone begins is the builder's business.
-        let is_alias = self.rows.iter().any(|row| row.rtype == EVERY_TYPE);
-        let alias = if is_alias { IS_ALIAS } else { 0 };
-        let wildcard = if self.name.starts_with(ASTERISK) { IS_WILDCARD } else { 0 };
-        entry.extend_from_slice(&[0, alias | wildcard]);
-        entry.extend_from_slice(&self.name);
-        entry.resize(rows_at, 0);
-        for row in &self.rows {
-            for number in [
-                row.rtype,
-                row.body_len as u16,
-                row.answers,
-                row.additionals,
-                row.rotate_at as u16,
-                row.rotate_count,
-                row.rotate_stride,
-            ] {
-                entry.extend_from_slice(&number.to_le_bytes());
-            }
-            entry.extend_from_slice(&((bodies_at + row.body_at) as u32).to_le_bytes());
-        }
-        entry.extend_from_slice(&self.bodies);
-        entry
-    }
-}
-
-impl Row {
-    /// Addresses that stand together with one length make the run that is rotated; a CNAME may stand before it.
-    fn note_address(&mut self, rtype: u16, at: usize, len: usize) {
-        if !matches!(rtype, TYPE_A | TYPE_AAAA) {
-            return;
-        }
-        let run_end = self.rotate_at + usize::from(self.rotate_count * self.rotate_stride);
-        if self.rotate_count == 0 {
-            (self.rotate_at, self.rotate_count, self.rotate_stride) = (at, 1, len as u16);
-        } else if at == run_end && len == usize::from(self.rotate_stride) {
-            self.rotate_count += 1;
-        }
-    }
-}
-
-/// The target that is this name, looked for from the cursor on and then from the front.
-fn find_target(targets: &[Target], bodies: &[u8], cursor: usize, owner: &[u8]) -> Option<usize> {
-    let order = (cursor..targets.len()).chain(0..cursor);
-    order.into_iter().find(|index| {
-        let target = targets[*index];
-        &bodies[target.at..target.at + target.len] == owner
-    })
-}
-
-/// A compression pointer, if the offset is in its reach: with slack for a question that spells the name a little longer,
-/// behind which all offsets move.
-fn pointer_to(offset: usize) -> Option<u16> {
-    (offset + NAME_LEN_MAX <= POINTER_MAX).then_some(0xC000 | offset as u16)
-}
 
 /// What is to become of names, in the order in which it was said. One piece of memory for all entries: a first sync brings
 /// a hundred thousand.
