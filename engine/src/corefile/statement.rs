@@ -132,11 +132,26 @@ impl Statement {
         draft: &mut D,
         context: &mut Context<'_>,
     ) {
+        let unknown = |line: &Self, _: &mut D, context: &mut Context<'_>| {
+            let plugin = context.plugin;
+            context.mistakes.push_error(|| unknown_setting(line, table).of_plugin(plugin));
+        };
+        self.read_settings_or(table, unknown, draft, context);
+    }
+
+    /// The same of a plugin whose braces hold other lines too: `other` reads each line that is not
+    /// an option.
+    pub(crate) fn read_settings_or<D>(
+        &self,
+        table: &[Setting<D>],
+        other: impl Fn(&Self, &mut D, &mut Context<'_>),
+        draft: &mut D,
+        context: &mut Context<'_>,
+    ) {
         let mut seen: Vec<&Token> = Vec::new();
         for line in self.body.iter().flat_map(|body| &body.lines) {
             let Some(setting) = table.iter().find(|row| row.name == line.name.text) else {
-                let plugin = context.plugin;
-                context.mistakes.push_error(|| unknown_setting(line, table).of_plugin(plugin));
+                other(line, draft, context);
                 continue;
             };
             if let Some(body) = &line.body {
@@ -184,7 +199,8 @@ pub(crate) fn built_names<D>(table: &[Setting<D>]) -> Vec<&'static str> {
     table.iter().filter(is_built).map(|row| row.name).collect()
 }
 
-fn unknown_setting<D>(line: &Statement, table: &[Setting<D>]) -> Mistake {
+/// A line whose first word is no option, and the option that is probably meant.
+pub(crate) fn unknown_setting<D>(line: &Statement, table: &[Setting<D>]) -> Mistake {
     let word = &line.name.text;
     let message = format!("unknown property '{}'", quoted(word));
     let mistake = Mistake::error(line.name.span, message).label("no option has this name");

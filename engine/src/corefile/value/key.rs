@@ -1,5 +1,7 @@
 //! A server block's keys: scheme, zone and port.
 
+use std::collections::HashSet;
+
 use super::zone::{self, Oddity, Zone};
 use crate::corefile::Context;
 use crate::corefile::lexer::Token;
@@ -116,6 +118,17 @@ pub(crate) fn zones(text: &str, span: Span, context: &mut Context<'_>) -> Vec<Zo
         context.report(mistake.help(help));
         Vec::new()
     })
+}
+
+/// The zones that a plugin's arguments name, each once; without arguments those of its block.
+pub(crate) fn zones_or_keys(args: &[Token], keys: &[Key], context: &mut Context<'_>) -> Vec<Zone> {
+    let mut zones: Vec<Zone> = match args {
+        [] => keys.iter().map(|key| key.zone.clone()).collect(),
+        args => args.iter().flat_map(|arg| zones(&arg.text, arg.span, context)).collect(),
+    };
+    let mut seen = HashSet::new();
+    zones.retain(|zone| seen.insert(zone.clone()));
+    zones
 }
 
 /// The zones that an argument names which has to name one.

@@ -182,7 +182,7 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
     let place = context.place(statement.name.span);
     let mut draft = KubernetesReading {
         kubernetes: Kubernetes {
-            zones: zones(statement, block, context),
+            zones: key::zones_or_keys(&statement.args, &block.keys, context),
             cluster: Cluster::OwnPod,
             source_place: place.clone(),
             place,
@@ -227,17 +227,6 @@ fn check_primary_zone(statement: &Statement, kubernetes: &Kubernetes, context: &
             context.report(mistake.label("reverse zones only").help(HELP));
         }
     }
-}
-
-/// The arguments, or the block's keys.
-fn zones(statement: &Statement, block: &ServerBlock, context: &mut Context<'_>) -> Vec<Zone> {
-    let mut zones: Vec<Zone> = match statement.args.as_slice() {
-        [] => block.keys.iter().map(|key| key.zone.clone()).collect(),
-        args => args.iter().flat_map(|arg| key::zones(&arg.text, arg.span, context)).collect(),
-    };
-    let mut seen = std::collections::HashSet::new();
-    zones.retain(|zone| seen.insert(zone.clone()));
-    zones
 }
 
 /// Judges the settings that depend on each other.
