@@ -11,8 +11,8 @@ use std::time::Duration;
 /// the channel full keeps its newest update and retries, so only outdated generations are skipped.
 pub const UPDATES_WAITING_MAX: usize = 2 * (1 + TABLES_MAX);
 
-/// `kubernetes` blocks at a time: those of the running Corefile and, during a reload, those of the
-/// next.
+/// Tables at a time: those of the running Corefile's `kubernetes` and `hosts` blocks and, during a
+/// reload, those of the next one's.
 pub const TABLES_MAX: usize = 64;
 
 /// Tables of a block that the fast path asks. A block with more asks the rest in full.
@@ -317,6 +317,19 @@ const _: () = assert!(UPSTREAM_LABELS_MAX >= 17 * UPSTREAMS_MAX);
 /// How long the start-up and a reload wait for manifests: those of 100,000 Services take some
 /// seconds.
 pub const MANIFESTS_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of a hosts file: the largest public blocklists have some 10 MB.
+pub const HOSTS_FILE_LEN_MAX: usize = 16 << 20;
+/// Entries of a hosts file, an address and a name each: more than fit into such a file at the usual
+/// 20 bytes per line. At some 200 bytes each, while they are read, this is 200 MB.
+pub const HOSTS_ENTRIES_MAX: usize = 1 << 20;
+
+/// How often a hosts file is checked for changes at most, whatever `reload` says.
+pub const HOSTS_LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
+/// A hosts file that was changed within this time may still be being written: it is read later.
+pub const HOSTS_WRITING_PAUSE: Duration = Duration::from_millis(50);
+/// Such pauses in a row: a file that is always being written is read too.
+pub const HOSTS_WRITING_PAUSES_MAX: usize = 10;
 
 /// How long a reload waits for a k8s-sync thread that is no longer needed to end.
 pub const SYNC_STOP_TIMEOUT: Duration = Duration::from_secs(1);

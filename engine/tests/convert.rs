@@ -560,10 +560,10 @@ fn the_command() {
     let (code, out, told) = run("Corefile", "# kept\n. {\n proxy . 1.1.1.1\n}\n");
     assert_eq!((code, out.as_str()), (Some(0), "# kept\n. {\n forward . 1.1.1.1\n}\n"));
     assert_eq!(told, "/Corefile:3: `proxy` is called `forward` since CoreDNS 1.5\n");
-    let (code, out, told) = run("Corefile", ". {\n hosts\n}\n");
-    assert_eq!((code, out.as_str()), (Some(3), ". {\n hosts\n}\n"));
+    let (code, out, told) = run("Corefile", ". {\n etcd\n}\n");
+    assert_eq!((code, out.as_str()), (Some(3), ". {\n etcd\n}\n"));
     assert!(
-        told.contains("by hand") && told.contains("Directive 'hosts' is known but not built yet"),
+        told.contains("by hand") && told.contains("Directive 'etcd' is known but not built yet"),
         "{told}"
     );
     let (code, out, told) = run("custom.yaml", CUSTOM);
@@ -572,7 +572,7 @@ fn the_command() {
         (Some(0), Some("loadbalance\n")),
         "{told}"
     );
-    let (code, out, told) = run("custom.yaml", &CUSTOM.replace("errors", "hosts"));
+    let (code, out, told) = run("custom.yaml", &CUSTOM.replace("errors", "etcd"));
     assert_eq!(code, Some(3), "{told}");
     assert!(told.contains("/custom.yaml as converted, corp.server:2 - "), "{told}");
     assert!(out.contains("forward . 192.0.2.18"), "{out}");
@@ -591,7 +591,7 @@ fn the_command() {
         .unwrap();
     assert_eq!(
         (output.status.code(), output.stdout.as_slice()),
-        (Some(3), b". {\n hosts\n}\n".as_slice())
+        (Some(3), b". {\n etcd\n}\n".as_slice())
     );
     assert!(String::from_utf8_lossy(&output.stderr).contains("standard input as converted:2 - "));
 }

@@ -243,9 +243,9 @@ fn unknown_words() {
         &[(2, 2, "Unknown directive 'cahce'"), (6, 2, "Unknown directive 'xyzzy'")],
     );
     check_mistakes(
-        ". {\n hosts\n errors {\n  stacktrce\n }\n}",
+        ". {\n etcd\n errors {\n  stacktrce\n }\n}",
         &[
-            (2, 2, "Directive 'hosts' is known but not built yet"),
+            (2, 2, "Directive 'etcd' is known but not built yet"),
             (4, 3, "unknown property 'stacktrce'"),
         ],
     );
@@ -255,7 +255,7 @@ fn unknown_words() {
         help.unwrap_or_default()
     };
     assert_eq!(help("cahce"), "did you mean `cache`?");
-    assert_eq!(help("hsots"), "did you mean `hosts`? It is known but not built yet");
+    assert_eq!(help("etdc"), "did you mean `etcd`? It is known but not built yet");
     assert_eq!(help("kuberntes"), "did you mean `kubernetes`?");
     assert_eq!(help("prom"), "did you mean `prometheus`?");
     assert_eq!(help("metrics"), "the directive is called `prometheus`");

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use engine::plugin::hosts::{Hosts, HostsSettings};
 use engine::plugin::kubernetes::cluster::{ApiLimits, ClientTls, Cluster};
 use engine::plugin::kubernetes::{Kubernetes, Namespaces, Pods};
 
@@ -259,5 +260,127 @@ fn kubernetes_mistakes() {
     check_warnings(
         ". {\n kubernetes a {\n tls a b c\n }\n}",
         &[(3, 2, "'tls' counts only with 'endpoint'")],
+    );
+}
+
+fn hosts(text: &str) -> Hosts {
+    let config = check_warnings(&format!("lan test {{\n{text}\n}}"), &[]);
+    config.blocks[0].line::<Hosts>().cloned().expect("a hosts block")
+}
+
+#[test]
+fn hosts_defaults() {
+    let found = hosts("hosts");
+    let expected = Hosts {
+        settings: HostsSettings {
+            file: "/etc/hosts".into(),
+            zones: found.settings.zones.clone(),
+            inline: Vec::new(),
+            ttl_secs: 3600,
+            no_reverse: false,
+            reload: Duration::from_secs(5),
+            falls_through_everywhere: false,
+        },
+        fallthrough: Vec::new(),
+        passes_unsupported: false,
+        place: found.place.clone(),
+    };
+    assert_eq!(found, expected);
+    assert_eq!(texts(&found.settings.zones), "lan.,test.");
+    assert_eq!(found.place.to_string(), "Corefile:2");
+    // Between `cache` and `kubernetes`, wherever it stands.
+    check(
+        ". {\n kubernetes cluster.local\n hosts /a/b Lan 10.0.0.0/8 lan\n cache\n}",
+        &["dns://.:53 | cache=. | hosts=/a/b lan.,10.in-addr.arpa. 0 | kubernetes=cluster.local."],
+    );
+}
+
+#[test]
+fn hosts_options() {
+    let found = hosts(
+        "hosts names lan {\n 10.0.0.1 db.lan DB2.lan. # db3.lan\n \"fd00::1%eth0 six.lan\"\n \
+         10.0.0.9 *.lan\n ttl 60\n no_reverse\n reload 0\n fallthrough\n \
+         fallthrough_unsupported\n}",
+    );
+    assert_eq!(found.settings.file, PathBuf::from("names"));
+    let entries = found.settings.inline.iter();
+    let entries = entries.map(|one| format!("{} {}", one.address, one.name.escape_ascii()));
+    assert_eq!(
+        entries.collect::<Vec<_>>(),
+        [
+            r"10.0.0.1 \x02db\x03lan\x00",
+            r"10.0.0.1 \x03db2\x03lan\x00",
+            r"fd00::1 \x03six\x03lan\x00",
+            r"10.0.0.9 \x01*\x03lan\x00",
+        ]
+    );
+    assert_eq!((found.settings.ttl_secs, found.settings.reload), (60, Duration::ZERO));
+    assert!(found.settings.no_reverse && found.passes_unsupported);
+    assert_eq!(texts(&found.fallthrough), ".");
+    assert_eq!(hosts("hosts {\n ttl 65535\n reload 1.5h\n}").settings.ttl_secs, 65535);
+}
+
+#[test]
+fn hosts_fall_through_everywhere() {
+    let check = |text: &str, expected: bool| {
+        let config = check_warnings(text, &[]);
+        let hosts = config.blocks[0].line::<Hosts>().expect("a hosts block");
+        assert_eq!(hosts.settings.falls_through_everywhere, expected, "{text}");
+    };
+    check(". {\n hosts\n}", false);
+    check(". {\n hosts {\n fallthrough\n }\n}", true);
+    check(". {\n hosts f lan {\n fallthrough lan\n }\n}", true);
+    check(". {\n hosts f lan test {\n fallthrough lan\n }\n}", false);
+    check(". {\n hosts f a.lan {\n fallthrough lan\n }\n}", true);
+    check(". {\n hosts f lan {\n fallthrough a.lan\n }\n}", false);
+    // The block is asked for no other names.
+    check("lan {\n hosts f . {\n fallthrough lan\n }\n}", true);
+    check("lan test {\n hosts f . {\n fallthrough lan\n }\n}", false);
+    check("lan {\n hosts f lan test {\n fallthrough lan\n }\n}", true);
+}
+
+#[test]
+fn hosts_mistakes() {
+    check_mistakes(
+        ". {\n hosts {\n ttl\n ttl x\n ttl 0\n ttl 65536\n ttl -5\n reload\n reload 1s 2s\n reload 5\n \
+         reload -5s\n fallthrough_unsupported x\n fallthrough_unsupported\n }\n hosts\n}",
+        &[
+            (3, 2, "ttl needs a time in second"),
+            (4, 6, "ttl needs a number of second"),
+            (5, 6, "ttl provided is invalid"),
+            (6, 6, "ttl provided is invalid"),
+            (7, 6, "ttl provided is invalid"),
+            (8, 2, "reload needs a duration (zero seconds to disable)"),
+            (9, 12, "reload needs a duration (zero seconds to disable)"),
+            (10, 9, "invalid duration for reload '5'"),
+            (11, 9, "invalid negative duration for reload '-5s'"),
+            (12, 26, "Wrong argument count or unexpected line ending after 'x'"),
+            (13, 2, "fallthrough_unsupported requires fallthrough"),
+            (15, 2, "this plugin can only be used once per Server Block"),
+        ],
+    );
+    // Behind `fallthrough` there are options only.
+    check_mistakes(
+        ". {\n hosts {\n 10.0.0.1 a\n fallthrough\n 10.0.0.2 b\n tll 5\n }\n}",
+        &[(5, 2, "unknown property '10.0.0.2'"), (6, 2, "unknown property 'tll'")],
+    );
+    check_mistakes(
+        ". {\n hosts {\n 10.0.0.1 a {\n x\n }\n ttl 5 {\n x\n }\n }\n}",
+        &[(3, 13, "an entry takes no block"), (6, 8, "'ttl' takes no block")],
+    );
+    check_warnings(
+        "lan {\n hosts {\n tll 60\n db.lan 10.0.0.1\n 10.0.0.1\n 10.0.0.1 a.lan b.test c..lan lan\n \
+         ttl 5 x\n ttl 6\n no_reverse x\n fallthrough b..c\n }\n}",
+        &[
+            (3, 2, "'tll' is neither an option nor an IP address"),
+            (4, 2, "'db.lan' is neither an option nor an IP address"),
+            (5, 2, "'10.0.0.1' has no name"),
+            (6, 17, "'b.test' is in no zone of this `hosts`"),
+            (6, 24, "'c..lan' is not a domain name"),
+            (7, 8, "'x' is one word too many"),
+            (8, 2, "'ttl' is set twice"),
+            (9, 13, "'x' is one word too many"),
+            (10, 14, "zone is not a valid domain name: b..c"),
+        ],
     );
 }

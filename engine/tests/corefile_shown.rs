@@ -67,10 +67,9 @@ fn defaults() {
             .collect();
         assert_eq!(found, expected, "{name}");
     };
-    for name in ["kubeadm", "kube-up", "helm", "deploy-sh", "eks", "nodelocal"] {
+    for name in ["kubeadm", "kube-up", "helm", "deploy-sh", "eks", "k3s", "nodelocal"] {
         check(name, &[]);
     }
-    check("k3s", &[(9, "hosts")]);
     check("aks", &[(19, "template"), (24, "template")]);
     check("gardener", &[(3, "log"), (10, "rewrite")]);
     check("openshift", &[(8, "log"), (11, "bufsize"), (17, "bufsize"), (19, "log"), (40, "chaos")]);

@@ -351,7 +351,7 @@ fn commands_do_not_panic_on_output() {
     let folder = TempDir::new().unwrap();
     let address = free_address();
     write_corefile(&folder, address, address);
-    fs::write(folder.path().join("old"), ".:0 {\n    proxy . 10.0.0.1\n    hosts\n}\n").unwrap();
+    fs::write(folder.path().join("old"), ".:0 {\n    proxy . 10.0.0.1\n    etcd\n}\n").unwrap();
     fs::write(folder.path().join("bad"), ".:0 {\n    cahce\n}\n").unwrap();
     // With the codes for an output that is closed, and for one that is full.
     for (arguments, closed, full) in [

@@ -8,8 +8,8 @@ use engine::client::{Family, Transport};
 use engine::limits::LABEL_SETS_MAX;
 use engine::metrics::answerer::Answerer;
 use engine::metrics::{
-    Build, EnabledPlugin, Format, LabelSet, Metrics, ObjectFaults, Observation, ServiceKind,
-    ShardEvent, ShardFacts, ShardMetrics, TableFacts, UpstreamEvent,
+    Build, EnabledPlugin, Format, HostsFacts, LabelSet, Metrics, ObjectFaults, Observation,
+    ServiceKind, ShardEvent, ShardFacts, ShardMetrics, TableFacts, UpstreamEvent,
 };
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{
     Metric, MetricFamily,
@@ -20,11 +20,8 @@ use wire::header::Rcode;
 const COREDNS: &str = include_str!("metrics/coredns-1.15.0.txt");
 
 /// What CoreDNS exports and this server does not: families of plugins that it does not have, and its Kubernetes client's.
-const ABSENT: [&str; 3] = [
-    "coredns_hosts_reload_timestamp_seconds",
-    "coredns_kubernetes_rest_client_requests_total",
-    "coredns_local_localhost_requests_total",
-];
+const ABSENT: [&str; 2] =
+    ["coredns_kubernetes_rest_client_requests_total", "coredns_local_localhost_requests_total"];
 
 #[test]
 fn families_labels_types_and_buckets_are_corednss() {
@@ -42,6 +39,20 @@ fn families_labels_types_and_buckets_are_corednss() {
         .filter(|row| !row.split(' ').nth(1).is_some_and(|name| name.starts_with("ringdns_")))
         .collect();
     assert!(more.is_empty(), "under CoreDNS's names, but not CoreDNS's: {more:#?}");
+}
+
+#[test]
+fn hosts_files_are_one_series_each() {
+    let text = in_text(&busy_metrics(), Format::Prometheus);
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("coredns_hosts_")).collect();
+    let expected = [
+        r#"coredns_hosts_entries{hostsfile="/etc/hosts"} 7.0"#,
+        r#"coredns_hosts_entries{hostsfile="lan"} 12.0"#,
+        "coredns_hosts_reload_timestamp_seconds 1.5",
+    ];
+    assert_eq!(lines, expected);
+    let none = Metrics::new(build(), 1);
+    assert!(!in_text(&none, Format::Prometheus).contains("coredns_hosts_"));
 }
 
 #[test]
@@ -367,6 +378,12 @@ fn busy_metrics() -> Metrics {
         refused_name_count: 3,
         faults: vec![ObjectFaults { kind: "EndpointSlice", refused: 1, odd_parts: 2 }],
     });
+    let modified = Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_500));
+    for (file, entry_count, modified) in
+        [("/etc/hosts", 9, None), ("/etc/hosts", 7, None), ("lan", 12, modified)]
+    {
+        facts.hosts.push(HostsFacts { file: file.to_owned(), entry_count, modified });
+    }
     drop(facts);
     metrics
 }

@@ -550,7 +550,7 @@ fn what_cannot_start_says_why() {
             ],
         ),
         (".:0 {\n    cahce 30\n}\n", ["Corefile:2", "Unknown directive 'cahce'", "cache"]),
-        (".:0 {\n    hosts\n}\n", ["Corefile:2", "hosts", "not built yet"]),
+        (".:0 {\n    etcd\n}\n", ["Corefile:2", "etcd", "not built yet"]),
         (
             ".:0 {\n    kubernetes x. {\n        manifests nowhere.yaml\n    }\n}\n",
             ["Corefile:3", "nowhere.yaml", "No such file"],

@@ -20,8 +20,7 @@ use wire::compile::{TableBuilder, TableOptions};
 use wire::hash::{HashSeed, NameHash};
 use wire::table::Table;
 
-pub use generations::Deliver;
-use generations::Generations;
+pub use generations::{Deliver, Generations};
 
 use crate::cluster::{AnswerKey, Cluster};
 use crate::object::{Event, ObjectKey};

@@ -6,6 +6,8 @@
 pub(crate) mod conversion;
 pub(crate) mod endpoints;
 pub(crate) mod error_log;
+mod feed;
+mod hosts;
 mod listening;
 pub(crate) mod log;
 pub(crate) mod output;
@@ -30,6 +32,7 @@ use engine::plugin::reload::Reload;
 use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
 
 use error_log::ErrorLog;
+use hosts::HostsFeed;
 use server::Server;
 use signals::{End, SignalRequest, Signals};
 use slow::{Again, CorefileSource};
@@ -249,8 +252,10 @@ impl Control {
         }
         self.parts = parts;
         let tables = self.server.syncs().map(table_facts).collect();
+        let hosts = self.server.hosts().map(HostsFeed::facts).collect();
         let mut facts = self.metrics.facts();
         facts.tables = tables;
+        facts.hosts = hosts;
         facts.log_lines_lost = self.log.lost_count();
         facts.panics = log::panic_count();
         drop(facts);

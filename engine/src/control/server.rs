@@ -1,4 +1,4 @@
-//! The control plane's view of what runs: shards, listeners, k8s-sync threads; and how a Corefile is put
+//! The control plane's view of what runs: shards, listeners, what fills the tables; and how a Corefile is put
 //! to work, the first time and every time after.
 //!
 //! Invariant: `apply` either puts the whole Corefile to work or leaves everything as it was.
@@ -17,6 +17,8 @@ use engine::plan::draft::{FatalLoop, Listen, NewTable, PlanDraft};
 use engine::plan::{Plan, TableSlot};
 use engine::ports;
 
+use super::feed::TableFeed;
+use super::hosts::HostsFeed;
 use super::listening;
 use super::sync::Sync;
 use super::upstreams::UpstreamFiles;
@@ -28,7 +30,7 @@ pub(crate) struct Server {
     /// By `ListenerId`.
     listeners: Vec<Option<BoundListener>>,
     /// By `TableSlot`.
-    syncs: Vec<Option<Sync>>,
+    feeds: Vec<Option<TableFeed>>,
     upstream_files: UpstreamFiles,
     fatal_loops: Vec<FatalLoop>,
     /// The plan in force, and older ones that a shard may still hold: they are freed here, not there.
@@ -51,7 +53,7 @@ impl Server {
             fleet,
             metrics,
             listeners: Vec::new(),
-            syncs: Vec::new(),
+            feeds: Vec::new(),
             upstream_files: UpstreamFiles::default(),
             fatal_loops: Vec::new(),
             plans: vec![Arc::default()],
@@ -70,22 +72,22 @@ impl Server {
             tracing::warn!("{warning}");
         }
         let upstream_files = self.upstream_files.next(&draft.plan).await;
-        let mut new_syncs = Vec::new();
-        let prepared = match self.start_syncs(&draft.new_tables, &mut new_syncs).await {
+        let mut new_feeds = Vec::new();
+        let prepared = match self.start_feeds(&draft.new_tables, &mut new_feeds).await {
             Ok(()) => self.bind(&draft.listens).await,
             Err(error) => Err(error),
         };
         let new_sockets = match prepared {
             Ok(new_sockets) => new_sockets,
             Err(error) => {
-                self.drop_syncs(new_syncs).await;
+                self.drop_feeds(new_feeds).await;
                 return Err(error);
             }
         };
-        for sync in new_syncs {
-            let slot = sync.slot.0;
-            self.syncs.resize_with(self.syncs.len().max(slot + 1), || None);
-            self.syncs[slot] = Some(sync);
+        for feed in new_feeds {
+            let slot = feed.slot().0;
+            self.feeds.resize_with(self.feeds.len().max(slot + 1), || None);
+            self.feeds[slot] = Some(feed);
         }
         if self.is_overlapped(&new_sockets) {
             // What came before the new sockets is answered by the old plan, what comes after by the new one.
@@ -96,33 +98,26 @@ impl Server {
         Ok(())
     }
 
-    /// The plan in force, without the tables whose threads are lost: their sources are read anew.
+    /// The plan in force, without the tables whose feeds are lost: their sources are read anew.
     fn plan_to_keep(&self) -> Plan {
         let mut kept = self.plan().clone();
-        for sync in self.syncs().filter(|sync| sync.is_lost()) {
-            kept.tables[sync.slot.0] = None;
+        for feed in self.feeds.iter().flatten().filter(|feed| feed.is_lost()) {
+            kept.tables[feed.slot().0] = None;
         }
         kept
     }
 
-    /// A k8s-sync thread for each new table, and its first whole generation if it comes in time.
-    async fn start_syncs(
+    /// A feed for each new table, and its first whole generation if it comes in time.
+    async fn start_feeds(
         &self,
         new_tables: &[NewTable],
-        new_syncs: &mut Vec<Sync>,
+        new_feeds: &mut Vec<TableFeed>,
     ) -> anyhow::Result<()> {
-        for NewTable { slot, source, place } in new_tables {
-            let sync = Sync::start(source, *slot, self.fleet.deliveries(*slot)).await;
-            new_syncs.push(sync.with_context(|| place.to_string())?);
+        for new in new_tables {
+            new_feeds.push(TableFeed::start(new, self.fleet.deliveries(new.slot)).await?);
         }
-        for sync in new_syncs {
-            if !sync.settled().await {
-                let wanting = sync.status.borrow().unsynced_kinds.join(", ");
-                tracing::warn!(
-                    "plugin/kubernetes: starting without the cluster: not read yet: {wanting}; its names \
-                     are SERVFAIL until then"
-                );
-            }
+        for feed in new_feeds {
+            feed.settle().await;
         }
         Ok(())
     }
@@ -166,16 +161,16 @@ impl Server {
             }
         }
         let has_table = |slot: TableSlot| plan.tables.get(slot.0).is_some_and(Option::is_some);
-        let syncs = self.syncs.iter_mut();
-        let gone = syncs.filter_map(|sync| sync.take_if(|sync| !has_table(sync.slot))).collect();
-        self.drop_syncs(gone).await;
+        let feeds = self.feeds.iter_mut();
+        let gone = feeds.filter_map(|feed| feed.take_if(|feed| !has_table(feed.slot()))).collect();
+        self.drop_feeds(gone).await;
         self.housekeep();
     }
 
-    async fn drop_syncs(&self, syncs: Vec<Sync>) {
-        for sync in syncs {
-            let forgotten = self.fleet.forget(sync.slot);
-            sync.stop(forgotten).await;
+    async fn drop_feeds(&self, feeds: Vec<TableFeed>) {
+        for feed in feeds {
+            let forgotten = self.fleet.forget(feed.slot());
+            feed.stop(forgotten).await;
         }
     }
 
@@ -191,7 +186,12 @@ impl Server {
 
     /// The k8s-sync threads that run.
     pub(crate) fn syncs(&self) -> impl Iterator<Item = &Sync> {
-        self.syncs.iter().flatten()
+        self.feeds.iter().flatten().filter_map(TableFeed::kubernetes)
+    }
+
+    /// The hosts files that are served.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &HostsFeed> {
+        self.feeds.iter().flatten().filter_map(TableFeed::hosts)
     }
 
     /// The plan in force.

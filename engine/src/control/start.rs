@@ -220,6 +220,11 @@ pub(crate) fn banner(
             if status.is_synced { "" } else { " (not read whole yet)" },
         );
     }
+    for hosts in server.hosts() {
+        let status = hosts.status.borrow();
+        let (file, names) = (hosts.settings.file.display(), status.name_count);
+        let _ = writeln!(text, "{file} {} entries, {names} names", status.entry_count);
+    }
     text
 }
 

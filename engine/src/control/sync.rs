@@ -1,10 +1,9 @@
 //! One `kubernetes` block's k8s-sync thread: started, watched, stopped. The only file of the server that names k8s_sync's
 //! sources.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -15,7 +14,6 @@ use engine::limits::{
     EVENTS_WAITING_MAX, MANIFESTS_TIMEOUT, SYNC_STOP_LOOK_EVERY, SYNC_STOP_TIMEOUT,
 };
 use engine::plan::TableSlot;
-use engine::plugin::draft::TableSource;
 use engine::plugin::kubernetes::cluster::Cluster;
 use engine::plugin::kubernetes::{Kubernetes, Namespaces, Pods};
 use engine::trust;
@@ -27,12 +25,9 @@ use k8s_sync::status::SourceStatus;
 use k8s_sync::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
-use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
 
-/// The process's, so that all its tables share hashes.
-static HASH_SEED: LazyLock<HashSeed> =
-    LazyLock::new(|| HashSeed::new(RandomState::new().hash_one(0)));
+use super::feed::{HASH_SEED, until_forgotten};
 
 /// Threads started so far.
 static STARTED: AtomicU64 = AtomicU64::new(0);
@@ -63,12 +58,12 @@ impl Sync {
     /// A manifest that cannot be read. An API server that cannot be asked, for whatever reason, is one that cannot be read
     /// yet: it is tried again until it can, and everything else is served.
     pub(crate) async fn start(
-        source: &TableSource,
+        kubernetes: &Kubernetes,
+        server_addresses: &[IpAddr],
         slot: TableSlot,
         deliveries: Vec<Deliver>,
     ) -> anyhow::Result<Self> {
-        let TableSource::Kubernetes(kubernetes, server_addresses) = source;
-        let options = Arc::new(options(kubernetes, server_addresses.clone()));
+        let options = Arc::new(options(kubernetes, server_addresses.to_vec()));
         let source = Arc::new(SourceStatus::new(&options));
         let (sender, status) = watch::channel(Status::default());
         let (stop, stopped) = oneshot::channel();
@@ -129,9 +124,7 @@ impl Sync {
     /// free. A thread that a file or an exec plugin holds up is left behind: it publishes nothing more.
     pub(crate) async fn stop(mut self, forgotten: Forgotten) {
         let deadline = Instant::now() + SYNC_STOP_TIMEOUT;
-        while !forgotten.by_all_shards() && Instant::now() < deadline {
-            sleep(SYNC_STOP_LOOK_EVERY).await;
-        }
+        until_forgotten(&forgotten, deadline).await;
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }

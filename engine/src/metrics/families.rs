@@ -95,6 +95,7 @@ impl Collector for MetricsSources {
         let facts = lock(&self.facts).clone();
         families.server(self, &facts)?;
         families.tables(&facts, SystemTime::now())?;
+        families.hosts(&facts.hosts)?;
         families.process()
     }
 }

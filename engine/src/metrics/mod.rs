@@ -20,6 +20,7 @@ pub mod answerer;
 mod cache;
 mod exposition;
 mod families;
+mod hosts;
 mod position;
 mod process;
 mod shard;
@@ -78,6 +79,7 @@ pub struct Facts {
     /// By shard index.
     pub shards: Vec<ShardFacts>,
     pub tables: Vec<TableFacts>,
+    pub hosts: Vec<HostsFacts>,
     /// Log lines that could not be written.
     pub log_lines_lost: u64,
     /// Of all threads.
@@ -120,6 +122,17 @@ pub struct TableFacts {
     pub refused_name_count: u64,
     /// By kind.
     pub faults: Vec<ObjectFaults>,
+}
+
+/// What a `hosts` block serves.
+#[derive(Clone, Debug)]
+pub struct HostsFacts {
+    /// As the Corefile names it.
+    pub file: String,
+    /// Of the file and of the Corefile; a host that has a reverse name counts twice, as in CoreDNS.
+    pub entry_count: usize,
+    /// When the file was changed, as of its last reading.
+    pub modified: Option<SystemTime>,
 }
 
 /// The faults in objects of one kind, counted each time that an object is read.

@@ -4,7 +4,7 @@
 //! `ServerBlock`.
 
 use super::{
-    ServerBlock, bind, cache, errors, forward, health, kubernetes, loadbalance, looping,
+    ServerBlock, bind, cache, errors, forward, health, hosts, kubernetes, loadbalance, looping,
     prometheus, ready, reload, timeouts,
 };
 use crate::corefile::lexer::Token;
@@ -226,7 +226,16 @@ pub const DIRECTIVES: &[Directive] = &[
     later("template", "answers made from patterns"),
     later("transfer", "zone transfers to secondary servers"),
     later("dynupdate", "dynamic updates"),
-    later("hosts", "answers from a hosts file"),
+    built(
+        "hosts",
+        "answers from a hosts file",
+        Built {
+            usage: hosts::USAGE,
+            once: true,
+            options: || built_names(hosts::SETTINGS),
+            read: hosts::read,
+        },
+    ),
     later("route53", "zones of AWS Route 53"),
     later("azure", "zones of Azure DNS"),
     later("clouddns", "zones of Google Cloud DNS"),

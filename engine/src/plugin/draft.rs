@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::ServerBlock;
 use super::finish::Finish;
 use super::gate::Gate;
+use super::hosts::HostsSettings;
 use super::kubernetes::Kubernetes;
 use super::timeouts::Timeouts;
 use crate::cache::settings::CacheSettings;
@@ -65,6 +66,8 @@ pub struct TableDraft {
 pub enum TableSource {
     /// A cluster, and the addresses by which it may know this server.
     Kubernetes(Box<Kubernetes>, Vec<IpAddr>),
+    /// A hosts file, and entries in the Corefile.
+    Hosts(Box<HostsSettings>),
 }
 
 /// One `cache` line, and its counters.

@@ -13,6 +13,7 @@ pub mod finish;
 pub mod forward;
 pub mod gate;
 pub mod health;
+pub mod hosts;
 pub mod kubernetes;
 pub mod loadbalance;
 pub mod looping;

@@ -14,6 +14,7 @@ use engine::forward::options::ForwardOptions;
 use engine::plugin::ServerBlock;
 use engine::plugin::errors::Errors;
 use engine::plugin::health::Health;
+use engine::plugin::hosts::Hosts;
 use engine::plugin::kubernetes::Kubernetes;
 use engine::plugin::loadbalance::LoadBalance;
 use engine::plugin::looping::Loop;
@@ -87,6 +88,10 @@ pub(crate) fn summary(block: &ServerBlock) -> String {
             .lines::<ForwardOptions>()
             .map(|f| format!("forward={} {}", texts(&f.from), f.to.len())),
     );
+    parts.extend(block.lines::<Hosts>().map(|h| {
+        let file = h.settings.file.display();
+        format!("hosts={file} {} {}", texts(&h.settings.zones), h.settings.inline.len())
+    }));
     parts.extend(block.lines::<Kubernetes>().map(|k| format!("kubernetes={}", texts(&k.zones))));
     parts.join(" | ")
 }

@@ -15,7 +15,7 @@ pub type Deliver = Box<dyn Fn(Arc<Table>) -> bool + Send>;
 ///
 /// The number of tables is bounded by the capacity of the shards' channels, plus one per shard that
 /// it reads, plus the newest.
-pub(super) struct Generations {
+pub struct Generations {
     shards: Vec<Shard>,
     /// In the order of publication; the last is the newest.
     alive: Vec<Arc<Table>>,
@@ -28,13 +28,14 @@ struct Shard {
 }
 
 impl Generations {
-    pub(super) fn new(shards: Vec<Deliver>) -> Self {
+    #[must_use]
+    pub fn new(shards: Vec<Deliver>) -> Self {
         let shards = shards.into_iter().map(|deliver| Shard { deliver, is_behind: false });
         Self { shards: shards.collect(), alive: Vec::new() }
     }
 
     /// Offers every shard this table, which is now the newest.
-    pub(super) fn publish(&mut self, table: Arc<Table>) {
+    pub fn publish(&mut self, table: Arc<Table>) {
         self.alive.push(table);
         for shard in &mut self.shards {
             shard.is_behind = true;
@@ -43,25 +44,29 @@ impl Generations {
     }
 
     /// Offers the newest table to the shards that could not take it before.
-    pub(super) fn deliver(&mut self) {
+    pub fn deliver(&mut self) {
         let Some(newest) = self.alive.last() else { return };
         for shard in self.shards.iter_mut().filter(|shard| shard.is_behind) {
             shard.is_behind = !(shard.deliver)(Arc::clone(newest));
         }
     }
 
-    pub(super) fn is_delivered(&self) -> bool {
+    /// Whether every shard has the newest table.
+    #[must_use]
+    pub fn is_delivered(&self) -> bool {
         !self.shards.iter().any(|shard| shard.is_behind)
     }
 
     /// Frees the tables that are held only here, except the newest.
-    pub(super) fn retire(&mut self) {
+    pub fn retire(&mut self) {
         let Some(newest) = self.alive.pop() else { return };
         self.alive.retain(|table| Arc::strong_count(table) > 1);
         self.alive.push(newest);
     }
 
-    pub(super) fn alive_count(&self) -> usize {
+    /// Tables that are held here, the newest among them.
+    #[must_use]
+    pub fn alive_count(&self) -> usize {
         self.alive.len()
     }
 }

@@ -1,0 +1,118 @@
+//! What fills a table: a k8s-sync thread, or a hosts file.
+//!
+//! Invariant: a feed that is stopped publishes nothing more, since another block may have its slot.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use engine::fleet::{Deliver, Forgotten};
+use engine::limits::{FILE_TIMEOUT, SYNC_STOP_LOOK_EVERY};
+use engine::plan::TableSlot;
+use engine::plan::draft::NewTable;
+use engine::plugin::draft::TableSource;
+use tokio::time::sleep;
+use wire::hash::HashSeed;
+
+use super::hosts::HostsFeed;
+use super::sync::Sync;
+
+/// The process's, so that all its tables share hashes.
+pub(super) static HASH_SEED: LazyLock<HashSeed> =
+    LazyLock::new(|| HashSeed::new(RandomState::new().hash_one(0)));
+
+/// What fills one table.
+pub(crate) enum TableFeed {
+    Kubernetes(Sync),
+    Hosts(HostsFeed),
+}
+
+impl TableFeed {
+    /// Starts to fill a table; its generations go to `deliveries`.
+    ///
+    /// # Errors
+    /// A manifest that cannot be read. A hosts file or an API server that cannot be read yet is
+    /// tried again, and everything else is served.
+    pub(super) async fn start(new: &NewTable, deliveries: Vec<Deliver>) -> anyhow::Result<Self> {
+        match &*new.source {
+            TableSource::Kubernetes(kubernetes, server_addresses) => {
+                let sync = Sync::start(kubernetes, server_addresses, new.slot, deliveries).await;
+                Ok(Self::Kubernetes(sync.with_context(|| new.place.to_string())?))
+            }
+            TableSource::Hosts(settings) => {
+                Ok(Self::Hosts(HostsFeed::start(settings, new.slot, deliveries)))
+            }
+        }
+    }
+
+    /// Waits for the first whole table; past the time limit, which `start` begins, the log says what
+    /// is missing.
+    pub(super) async fn settle(&mut self) {
+        match self {
+            Self::Kubernetes(sync) => {
+                if !sync.settled().await {
+                    let wanting = sync.status.borrow().unsynced_kinds.join(", ");
+                    tracing::warn!(
+                        "plugin/kubernetes: starting without the cluster: not read yet: {wanting}; \
+                         its names are SERVFAIL until then"
+                    );
+                }
+            }
+            Self::Hosts(hosts) => {
+                if !hosts.settled().await {
+                    tracing::warn!(
+                        "plugin/hosts: {} was not read within {FILE_TIMEOUT:?}: only the entries of \
+                         the Corefile are served until it is; is it on a file system that hangs, or \
+                         a pipe that nobody writes to?",
+                        hosts.settings.file.display()
+                    );
+                }
+            }
+        }
+    }
+
+    pub(super) fn slot(&self) -> TableSlot {
+        match self {
+            Self::Kubernetes(sync) => sync.slot,
+            Self::Hosts(hosts) => hosts.slot,
+        }
+    }
+
+    /// Whether it has ended by itself, which only a defect makes it do.
+    pub(super) fn is_lost(&self) -> bool {
+        match self {
+            Self::Kubernetes(sync) => sync.is_lost(),
+            Self::Hosts(hosts) => hosts.is_lost(),
+        }
+    }
+
+    /// Ends it once the shards no longer hold its tables, which it then frees.
+    pub(super) async fn stop(self, forgotten: Forgotten) {
+        match self {
+            Self::Kubernetes(sync) => sync.stop(forgotten).await,
+            Self::Hosts(hosts) => hosts.stop(forgotten).await,
+        }
+    }
+
+    pub(super) fn kubernetes(&self) -> Option<&Sync> {
+        match self {
+            Self::Kubernetes(sync) => Some(sync),
+            Self::Hosts(_) => None,
+        }
+    }
+
+    pub(super) fn hosts(&self) -> Option<&HostsFeed> {
+        match self {
+            Self::Kubernetes(_) => None,
+            Self::Hosts(hosts) => Some(hosts),
+        }
+    }
+}
+
+/// Waits until no shard holds the tables, or until the deadline.
+pub(super) async fn until_forgotten(forgotten: &Forgotten, deadline: Instant) {
+    while !forgotten.by_all_shards() && Instant::now() < deadline {
+        sleep(SYNC_STOP_LOOK_EVERY).await;
+    }
+}

@@ -1,0 +1,338 @@
+//! One `hosts` block's file: read at the start, checked for changes from time to time, published.
+//!
+//! Files are read beside the control loop, one reading at a time, because a file may hang. Entries
+//! that were read are served until others have been read: a file that is removed takes no answer
+//! away. Invariant: a table is also held here until no shard holds it.
+
+use std::fs::{File, metadata};
+use std::future::pending;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use engine::corefile::value::zone::Zone;
+use engine::fleet::{Deliver, Forgotten};
+use engine::limits::{
+    FILE_TIMEOUT, HOSTS_FILE_LEN_MAX, HOSTS_LOOK_EVERY_MIN, HOSTS_WRITING_PAUSE,
+    HOSTS_WRITING_PAUSES_MAX, SYNC_STOP_TIMEOUT,
+};
+use engine::metrics::HostsFacts;
+use engine::plan::TableSlot;
+use engine::plugin::hosts::HostsSettings;
+use engine::plugin::hosts::file::{self, HostEntry, HostsFileError};
+use engine::plugin::hosts::table::HostsTable;
+use k8s_sync::publish::Generations;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{sleep, timeout};
+use wire::table::Table;
+use wire::zone::ZoneSet;
+
+use super::feed::{HASH_SEED, until_forgotten};
+
+/// A shard whose channel was full is offered the newest table again after this long.
+const DELIVER_AGAIN_AFTER: Duration = Duration::from_millis(1);
+/// How often tables that the shards have released are freed, while there are such.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
+
+/// A `hosts` block whose table is kept up to date.
+pub(crate) struct HostsFeed {
+    pub(crate) settings: Arc<HostsSettings>,
+    pub(crate) slot: TableSlot,
+    pub(crate) status: watch::Receiver<HostsStatus>,
+    started_at: Instant,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Generations>,
+}
+
+/// What is being served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostsStatus {
+    /// The file has been read, or the attempt has failed.
+    is_settled: bool,
+    /// Of the file and of the Corefile; reverse names count as well.
+    pub(crate) entry_count: usize,
+    pub(crate) name_count: usize,
+    /// When the file was changed, as of its last reading.
+    modified: Option<SystemTime>,
+}
+
+impl HostsFeed {
+    /// Serves the entries of the Corefile at once and begins to read the file.
+    pub(super) fn start(
+        settings: &HostsSettings,
+        slot: TableSlot,
+        deliveries: Vec<Deliver>,
+    ) -> Self {
+        let settings = Arc::new(settings.clone());
+        let mut generations = Generations::new(deliveries);
+        let mut reader = HostsReader::new(Arc::clone(&settings));
+        if let Some(table) = reader.update() {
+            generations.publish(table);
+        }
+        let (sender, status) = watch::channel(reader.status());
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(run(reader, generations, sender, stopped));
+        Self { settings, slot, status, started_at: Instant::now(), stop, task }
+    }
+
+    /// Waits for the end of the first reading, at most until the file's time is over.
+    pub(super) async fn settled(&mut self) -> bool {
+        let rest = FILE_TIMEOUT.saturating_sub(self.started_at.elapsed());
+        let settled = self.status.wait_for(|status| status.is_settled);
+        timeout(rest, settled).await.is_ok_and(|waited| waited.is_ok())
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Publishes nothing more, and frees the tables once the shards no longer hold them. A reading
+    /// that hangs is left behind.
+    pub(super) async fn stop(self, forgotten: Forgotten) {
+        let deadline = Instant::now() + SYNC_STOP_TIMEOUT;
+        let _ = self.stop.send(());
+        let generations = self.task.await;
+        until_forgotten(&forgotten, deadline).await;
+        drop(generations);
+    }
+
+    /// For metrics.
+    pub(crate) fn facts(&self) -> HostsFacts {
+        let HostsStatus { entry_count, modified, .. } = *self.status.borrow();
+        HostsFacts { file: self.settings.file.display().to_string(), entry_count, modified }
+    }
+}
+
+/// Publishes what the reader reads until the feed is stopped.
+async fn run(
+    mut reader: HostsReader,
+    mut generations: Generations,
+    status: watch::Sender<HostsStatus>,
+    mut stopped: oneshot::Receiver<()>,
+) -> Generations {
+    let every = reader.settings.reload;
+    let has_reloads = !every.is_zero();
+    loop {
+        let mut look = spawn_blocking(move || {
+            let table = reader.look();
+            (reader, table)
+        });
+        let looked = tokio::select! {
+            biased;
+            _ = &mut stopped => return generations,
+            looked = async {
+                // The first table may still have to be delivered.
+                tokio::select! {
+                    looked = &mut look => looked,
+                    () = housekeep(&mut generations) => pending().await,
+                }
+            } => looked,
+        };
+        // Without a result it has panicked, or the runtime ends.
+        let Ok((back, table)) = looked else { return generations };
+        reader = back;
+        if let Some(table) = table {
+            generations.publish(table);
+        }
+        status.send_replace(reader.status());
+        let next_look = async {
+            match has_reloads {
+                true => sleep(every.max(HOSTS_LOOK_EVERY_MIN)).await,
+                false => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = &mut stopped => return generations,
+            () = next_look => {}
+            () = async { housekeep(&mut generations).await; pending().await } => {}
+        }
+    }
+}
+
+/// Delivers the newest table to every shard and frees all older ones; ends when that is done.
+async fn housekeep(generations: &mut Generations) {
+    loop {
+        generations.deliver();
+        generations.retire();
+        if !generations.is_delivered() {
+            sleep(DELIVER_AGAIN_AFTER).await;
+        } else if generations.alive_count() > 1 {
+            sleep(HOUSEKEEPING_EVERY).await;
+        } else {
+            return;
+        }
+    }
+}
+
+/// The file as it was read last, and the table made from it. Blocks.
+struct HostsReader {
+    settings: Arc<HostsSettings>,
+    zones: ZoneSet,
+    table: HostsTable,
+    /// Of the file's last reading that worked.
+    entries: Vec<HostEntry>,
+    /// The last reading, whatever came of it.
+    last: Option<LastReading>,
+    /// When the file was changed that `entries` are from.
+    modified: Option<SystemTime>,
+    /// What the log said last of a file that cannot be read.
+    logged_problem: Option<String>,
+    has_looked: bool,
+}
+
+struct LastReading {
+    version: FileVersion,
+    refused: Option<HostsFileError>,
+}
+
+/// By what a change of a file is noticed: as in CoreDNS.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileVersion {
+    modified: SystemTime,
+    len: u64,
+}
+
+/// What came of a look at the file.
+enum Look {
+    Unchanged,
+    Read,
+    /// The reason, for the log.
+    Failed(String),
+}
+
+impl HostsReader {
+    fn new(settings: Arc<HostsSettings>) -> Self {
+        Self {
+            zones: Zone::set(&settings.zones),
+            table: HostsTable::new(&settings, *HASH_SEED),
+            settings,
+            entries: Vec::new(),
+            last: None,
+            modified: None,
+            logged_problem: None,
+            has_looked: false,
+        }
+    }
+
+    /// Reads the file if it has changed. Returns the next table, if it differs from the last one.
+    fn look(&mut self) -> Option<Arc<Table>> {
+        let was_read = self.modified.is_some();
+        let look = self
+            .read_if_changed()
+            .unwrap_or_else(|error| Look::Failed(problem_of(&self.settings.file, &error)));
+        let table = match look {
+            Look::Read => self.update(),
+            Look::Unchanged | Look::Failed(_) => None,
+        };
+        self.log(look, was_read);
+        self.has_looked = true;
+        table
+    }
+
+    fn read_if_changed(&mut self) -> io::Result<Look> {
+        let path = self.settings.file.as_path();
+        let found = metadata(path)?;
+        if !found.is_file() && self.last.is_some() {
+            // Of a pipe or a device nothing more is expected.
+            return Ok(Look::Unchanged);
+        }
+        let file = File::open(path)?;
+        let version = settled_version(&file)?;
+        if let Some(last) = self.last.as_ref().filter(|last| last.version == version) {
+            return Ok(match last.refused {
+                Some(error) => Look::Failed(refusal_of(path, error)),
+                None => Look::Unchanged,
+            });
+        }
+        let mut bytes = Vec::new();
+        file.take(HOSTS_FILE_LEN_MAX as u64 + 1).read_to_end(&mut bytes)?;
+        let read = file::read(&bytes, &self.zones);
+        self.last = Some(LastReading { version, refused: read.as_ref().err().copied() });
+        Ok(match read {
+            Ok(entries) => {
+                self.entries = entries;
+                self.modified = Some(version.modified);
+                Look::Read
+            }
+            Err(error) => Look::Failed(refusal_of(path, error)),
+        })
+    }
+
+    /// The table of all entries: those of the file come first, as in CoreDNS.
+    fn update(&mut self) -> Option<Arc<Table>> {
+        self.table.update(self.entries.iter().chain(&self.settings.inline))
+    }
+
+    /// Logs what has changed.
+    fn log(&mut self, look: Look, was_read: bool) {
+        let path = self.settings.file.display();
+        let count = self.entries.len();
+        match look {
+            Look::Failed(problem) if self.logged_problem.as_ref() != Some(&problem) => {
+                let consequence = match was_read {
+                    true => "its last entries are still served",
+                    false => "only the entries of the Corefile are served until it can be read",
+                };
+                tracing::warn!("plugin/hosts: {problem}: {consequence}");
+                self.logged_problem = Some(problem);
+            }
+            Look::Failed(_) => {}
+            Look::Read | Look::Unchanged if self.logged_problem.is_some() => {
+                tracing::info!("plugin/hosts: {path} can be read again: {count} entries");
+                self.logged_problem = None;
+            }
+            Look::Read if self.has_looked => {
+                tracing::info!("plugin/hosts: {path} has been read again: {count} entries");
+            }
+            Look::Read | Look::Unchanged => {}
+        }
+    }
+
+    fn status(&self) -> HostsStatus {
+        let entries = self.entries.iter().chain(&self.settings.inline);
+        let has_reverse = !self.settings.no_reverse;
+        let counts = entries.map(|entry| 1 + usize::from(has_reverse && !entry.is_wildcard()));
+        HostsStatus {
+            is_settled: self.has_looked,
+            entry_count: counts.sum(),
+            name_count: self.table.name_count(),
+            modified: self.modified,
+        }
+    }
+}
+
+/// The version of a file that is not being written at the moment: one that was changed this instant
+/// may be half of what it is going to be.
+fn settled_version(file: &File) -> io::Result<FileVersion> {
+    let mut pause_count = 0;
+    loop {
+        let found = file.metadata()?;
+        if found.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let modified = found.modified()?;
+        let is_new = modified.elapsed().is_ok_and(|age| age < HOSTS_WRITING_PAUSE);
+        if !is_new || pause_count == HOSTS_WRITING_PAUSES_MAX {
+            return Ok(FileVersion { modified, len: found.len() });
+        }
+        pause_count += 1;
+        std::thread::sleep(HOSTS_WRITING_PAUSE);
+    }
+}
+
+/// In CoreDNS's words where it has some.
+fn problem_of(path: &Path, error: &io::Error) -> String {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("File does not exist: {path}"),
+        io::ErrorKind::IsADirectory => format!("Hosts file \"{path}\" is a directory"),
+        _ => format!("open {path}: {error}"),
+    }
+}
+
+fn refusal_of(path: &Path, error: HostsFileError) -> String {
+    format!("cannot use {}: {error}", path.display())
+}

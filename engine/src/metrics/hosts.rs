@@ -1,0 +1,33 @@
+//! The families of hosts files: CoreDNS's two.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::UNIX_EPOCH;
+
+use super::HostsFacts;
+use super::families::{Families, Labels};
+
+impl Families<'_, '_> {
+    /// Nothing where no block has `hosts`. Blocks that read one file are one series, that of the
+    /// last, as in CoreDNS.
+    pub(super) fn hosts(&mut self, hosts: &[HostsFacts]) -> fmt::Result {
+        if hosts.is_empty() {
+            return Ok(());
+        }
+        let by_file: BTreeMap<&str, usize> =
+            hosts.iter().map(|one| (one.file.as_str(), one.entry_count)).collect();
+        let entries: Vec<(Labels<'_>, f64)> = by_file
+            .into_iter()
+            .map(|(file, count)| (vec![("hostsfile", file.into())], count as f64))
+            .collect();
+        let help = "Entries of the hosts file and of the Corefile";
+        self.gauges("coredns_hosts_entries", help, &entries)?;
+        let modified = hosts.iter().filter_map(|one| one.modified).max();
+        let since_1970 = modified.and_then(|modified| modified.duration_since(UNIX_EPOCH).ok());
+        self.gauges(
+            "coredns_hosts_reload_timestamp_seconds",
+            "When the hosts file that was read last had been changed, in seconds since 1970",
+            &[(Vec::new(), since_1970.unwrap_or_default().as_secs_f64())],
+        )
+    }
+}
