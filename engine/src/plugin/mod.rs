@@ -1,10 +1,11 @@
 //! Plugins: each file or folder here holds everything about one directive: its options, its settings
 //! and how they are read, what it adds to a server block, its page of the manual (`NAME.md`).
 //!
-//! To add one: write its file, name it here, turn its row of `directives::DIRECTIVES` into a built one,
-//! and give it an arm where it acts on packets (`gate`, `finish`).
+//! To add one: write its file and its page, name it here, turn its row of `DIRECTIVES` into a built one,
+//! give it an arm where it acts on packets (`gate`, `finish`), and write its scenarios.
 
 pub mod bind;
+mod block;
 pub mod cache;
 pub mod directives;
 pub mod draft;
@@ -25,15 +26,13 @@ pub mod timeouts;
 
 use std::any::Any;
 use std::fmt::Debug;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-pub use directives::{DIRECTIVES, Directive};
+pub use block::ServerBlock;
+pub use directives::Directive;
 
-use crate::corefile::value::key::Key;
-use crate::corefile::{ListenIp, Place};
-use crate::metrics::Metrics;
-use bind::{Bind, BindAddress};
-use draft::{BlockDraft, LoadContext, LoadError, Loading};
+use crate::corefile::statement::built_names;
+use directives::{Built, built, instead, later};
+use draft::{BlockDraft, LoadContext, Loading};
 
 /// What one line of a server block asks for; lines of one directive that add up are one.
 pub trait Plugin: Any + Debug + Send + Sync {
@@ -48,97 +47,195 @@ pub trait Plugin: Any + Debug + Send + Sync {
     fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a>;
 }
 
-/// One server block of the Corefile.
-#[derive(Debug)]
-pub struct ServerBlock {
-    /// The line of its first key.
-    pub place: Place,
-    /// At least one; CIDRs are expanded.
-    pub keys: Vec<Key>,
-    /// In the order of `DIRECTIVES`, and within one directive in that of the Corefile.
-    lines: Vec<Box<dyn Plugin>>,
-}
-
-impl ServerBlock {
-    pub(crate) fn new(place: Place) -> Self {
-        Self { place, keys: Vec::new(), lines: Vec::new() }
-    }
-
-    /// The plugins, in the order in which CoreDNS asks them.
-    pub fn plugins(&self) -> impl Iterator<Item = &dyn Plugin> {
-        self.lines.iter().map(AsRef::as_ref)
-    }
-
-    /// The settings of every line of this type, in the order of the Corefile.
-    pub fn lines<T: Plugin>(&self) -> impl Iterator<Item = &T> {
-        self.plugins().filter_map(|line| (line as &dyn Any).downcast_ref())
-    }
-
-    /// The settings of the first line of this type.
-    #[must_use]
-    pub fn line<T: Plugin>(&self) -> Option<&T> {
-        self.lines().next()
-    }
-
-    /// The addresses of `bind`; none without it, which means every address of the machine.
-    #[must_use]
-    pub fn bound(&self) -> &[BindAddress] {
-        self.line::<Bind>().map_or(&[], |bind| &bind.addresses)
-    }
-
-    /// Where queries for this key arrive: the addresses of `bind`, or all of the machine's, each once and
-    /// with the line that asks for it. As for Go's listeners, `0.0.0.0` is every address, IPv6's included.
-    #[must_use]
-    pub fn addresses(&self, port: u16) -> Vec<(SocketAddr, &Place)> {
-        let all = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
-        if self.bound().is_empty() {
-            return vec![(all, &self.place)];
-        }
-        let mut addresses: Vec<(SocketAddr, &Place)> = Vec::with_capacity(self.bound().len());
-        for BindAddress { address: ListenIp { ip, scope_id }, place } in self.bound() {
-            let address = match *ip {
-                ip if ip.is_unspecified() => all,
-                IpAddr::V4(ip) => SocketAddr::new(IpAddr::V4(ip), port),
-                IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(ip, port, 0, *scope_id)),
-            };
-            if !addresses.iter().any(|(other, _)| *other == address) {
-                addresses.push((address, place));
-            }
-        }
-        addresses
-    }
-
-    /// What all lines of the block add up to.
-    ///
-    /// # Errors
-    /// The first line that cannot be put to work, and why.
-    pub async fn draft(&self, metrics: &Metrics) -> Result<BlockDraft, LoadError> {
-        let context = LoadContext { block: self, metrics };
-        let mut draft = BlockDraft::default();
-        for plugin in self.plugins() {
-            plugin.put(&mut draft, &context).await?;
-        }
-        Ok(draft)
-    }
-
-    pub(crate) fn push(&mut self, line: impl Plugin) {
-        self.lines.push(Box::new(line));
-    }
-
-    /// The settings of the block's line of this type, `default` if it has none yet: for directives whose
-    /// lines add up.
-    pub(crate) fn line_or<T: Plugin>(&mut self, default: T) -> &mut T {
-        let at = self.plugins().position(|line| (line as &dyn Any).is::<T>());
-        let at = at.unwrap_or_else(|| {
-            self.push(default);
-            self.lines.len() - 1
-        });
-        let line = self.lines[at].as_mut() as &mut dyn Any;
-        line.downcast_mut().expect("it was looked for by its type")
-    }
-
-    /// Puts the lines in the order of `DIRECTIVES`.
-    pub(crate) fn sort(&mut self) {
-        self.lines.sort_by_key(|line| DIRECTIVES.iter().position(|row| row.name == line.name()));
-    }
-}
+/// In the order in which CoreDNS asks its plugins, whatever the order in the Corefile.
+pub const DIRECTIVES: &[Directive] = &[
+    instead(
+        "root",
+        "the folder that relative paths start from",
+        "delete the line and write whole paths",
+    ),
+    later("metadata", "label each query for other plugins"),
+    later("geoip", "where a client is, from its address"),
+    instead(
+        "cancel",
+        "a time limit for each query",
+        "delete the line: a question for upstreams has five seconds, others do not wait",
+    ),
+    later("proxyproto", "client addresses from the PROXY protocol"),
+    later("quic", "settings of DNS over QUIC"),
+    later("grpc_server", "settings of DNS over gRPC"),
+    later("https", "settings of DNS over HTTPS"),
+    later("https3", "settings of DNS over HTTP/3"),
+    built(
+        "timeouts",
+        "time limits of TCP connections",
+        Built {
+            usage: timeouts::USAGE,
+            once: false,
+            options: || built_names(timeouts::SETTINGS),
+            read: timeouts::read,
+        },
+    ),
+    instead(
+        "multisocket",
+        "several sockets for one address",
+        "delete the line: there is one socket a core, or `--shards N`",
+    ),
+    built(
+        "reload",
+        "reload the Corefile when it has changed",
+        Built { usage: reload::USAGE, once: false, options: Vec::new, read: reload::read },
+    ),
+    later("nsid", "tell the server's name to clients that ask"),
+    instead(
+        "bufsize",
+        "a bound on the size of UDP answers",
+        "delete the line: UDP answers have at most 1232 bytes",
+    ),
+    built(
+        "bind",
+        "listen on these addresses only",
+        Built {
+            usage: bind::USAGE,
+            once: false,
+            options: || built_names(bind::SETTINGS),
+            read: bind::read,
+        },
+    ),
+    instead("debug", "more in the log, and stop at a panic", "delete the line"),
+    later("trace", "spans for Zipkin or Datadog"),
+    built(
+        "ready",
+        "HTTP endpoint: are all plugins ready",
+        Built {
+            usage: ready::USAGE,
+            once: true,
+            options: || built_names(ready::SETTINGS),
+            read: ready::read,
+        },
+    ),
+    built(
+        "health",
+        "HTTP endpoint: is the process alive",
+        Built {
+            usage: health::USAGE,
+            once: false,
+            options: || built_names(health::SETTINGS),
+            read: health::read,
+        },
+    ),
+    instead("pprof", "HTTP endpoint of Go's profiler", "delete the line: use `perf`"),
+    instead(
+        "shed",
+        "drop queries when there are too many",
+        "delete the line: what a socket cannot hold is dropped and counted",
+    ),
+    built(
+        "prometheus",
+        "HTTP endpoint: metrics",
+        Built {
+            usage: prometheus::USAGE,
+            once: true,
+            options: || built_names(prometheus::SETTINGS),
+            read: prometheus::read,
+        },
+    ),
+    built(
+        "errors",
+        "log queries that end in an error",
+        Built {
+            usage: errors::USAGE,
+            once: true,
+            options: || built_names(errors::SETTINGS),
+            read: errors::read,
+        },
+    ),
+    instead("log", "log queries", "`errors` logs those that end in an error"),
+    later("dnstap", "send queries and answers to a dnstap collector"),
+    later("local", "answer for localhost and 127.0.0.0/8"),
+    later("dns64", "make IPv6 addresses from IPv4 ones"),
+    later("siit", "make IPv6 addresses from IPv4 ones, without state"),
+    later("any", "answer queries of type ANY with next to nothing"),
+    later("chaos", "the server's version and name in class CH"),
+    built(
+        "loadbalance",
+        "rotate the addresses in answers",
+        Built {
+            usage: loadbalance::USAGE,
+            once: false,
+            options: || built_names(loadbalance::SETTINGS),
+            read: loadbalance::read,
+        },
+    ),
+    later("tsig", "signed queries and answers"),
+    later("rewrite", "change queries, and answers back"),
+    later("autopath", "follow the client's search path in the server"),
+    later("acl", "allow, block or drop by client address and type"),
+    built(
+        "cache",
+        "keep the responses of upstreams for a time",
+        Built {
+            usage: cache::USAGE,
+            once: true,
+            options: || built_names(cache::SETTINGS),
+            read: cache::read,
+        },
+    ),
+    later("header", "change bits of the header"),
+    later("dnssec", "sign answers on the fly"),
+    later("tls", "certificates for DNS over TLS"),
+    later("minimal", "leave out what a client did not ask for"),
+    later("template", "answers made from patterns"),
+    later("transfer", "zone transfers to secondary servers"),
+    later("dynupdate", "dynamic updates"),
+    built(
+        "hosts",
+        "answers from a hosts file",
+        Built {
+            usage: hosts::USAGE,
+            once: true,
+            options: || built_names(hosts::SETTINGS),
+            read: hosts::read,
+        },
+    ),
+    later("route53", "zones of AWS Route 53"),
+    later("azure", "zones of Azure DNS"),
+    later("clouddns", "zones of Google Cloud DNS"),
+    later("k8s_external", "names outside the cluster for its Services"),
+    built(
+        "kubernetes",
+        "names of the cluster's Services and pods",
+        Built {
+            usage: "kubernetes [ZONE…] { … }",
+            once: true,
+            options: || built_names(kubernetes::SETTINGS),
+            read: kubernetes::read,
+        },
+    ),
+    later("file", "answers from a zone file"),
+    later("auto", "zone files found in a folder"),
+    later("secondary", "zones transferred from a primary server"),
+    later("etcd", "answers from etcd"),
+    built(
+        "loop",
+        "detect forwarded queries that come back",
+        Built { usage: looping::USAGE, once: true, options: Vec::new, read: looping::read },
+    ),
+    built(
+        "forward",
+        "send queries to upstreams",
+        Built {
+            usage: forward::USAGE,
+            once: false,
+            options: || built_names(forward::options::SETTINGS),
+            read: forward::read,
+        },
+    ),
+    later("grpc", "send queries to upstreams over gRPC"),
+    later("erratic", "wrong answers for tests"),
+    later("whoami", "the client's own address"),
+    later("on", "run a command when something happens"),
+    later("sign", "sign a zone file"),
+    later("view", "several blocks for one zone, chosen by the query"),
+    later("nomad", "names of Nomad's services"),
+];

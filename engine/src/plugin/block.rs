@@ -1,0 +1,108 @@
+//! A server block of the Corefile: its keys, and the settings of its plugins.
+//!
+//! Invariant: the lines stand in the order of `DIRECTIVES` once the block has been read.
+
+use std::any::Any;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use super::bind::{Bind, BindAddress};
+use super::draft::{BlockDraft, LoadContext, LoadError};
+use super::{DIRECTIVES, Plugin};
+use crate::corefile::value::key::Key;
+use crate::corefile::{ListenIp, Place};
+use crate::metrics::Metrics;
+
+/// One server block of the Corefile.
+#[derive(Debug)]
+pub struct ServerBlock {
+    /// The line of its first key.
+    pub place: Place,
+    /// At least one; CIDRs are expanded.
+    pub keys: Vec<Key>,
+    /// In the order of `DIRECTIVES`, and within one directive in that of the Corefile.
+    lines: Vec<Box<dyn Plugin>>,
+}
+
+impl ServerBlock {
+    pub(crate) fn new(place: Place) -> Self {
+        Self { place, keys: Vec::new(), lines: Vec::new() }
+    }
+
+    /// The plugins, in the order in which CoreDNS asks them.
+    pub fn plugins(&self) -> impl Iterator<Item = &dyn Plugin> {
+        self.lines.iter().map(AsRef::as_ref)
+    }
+
+    /// The settings of every line of this type, in the order of the Corefile.
+    pub fn lines<T: Plugin>(&self) -> impl Iterator<Item = &T> {
+        self.plugins().filter_map(|line| (line as &dyn Any).downcast_ref())
+    }
+
+    /// The settings of the first line of this type.
+    #[must_use]
+    pub fn line<T: Plugin>(&self) -> Option<&T> {
+        self.lines().next()
+    }
+
+    /// The addresses of `bind`; none without it, which means every address of the machine.
+    #[must_use]
+    pub fn bound(&self) -> &[BindAddress] {
+        self.line::<Bind>().map_or(&[], |bind| &bind.addresses)
+    }
+
+    /// Where queries for this key arrive: the addresses of `bind`, or all of the machine's, each once and
+    /// with the line that asks for it. As for Go's listeners, `0.0.0.0` is every address, IPv6's included.
+    #[must_use]
+    pub fn addresses(&self, port: u16) -> Vec<(SocketAddr, &Place)> {
+        let all = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+        if self.bound().is_empty() {
+            return vec![(all, &self.place)];
+        }
+        let mut addresses: Vec<(SocketAddr, &Place)> = Vec::with_capacity(self.bound().len());
+        for BindAddress { address: ListenIp { ip, scope_id }, place } in self.bound() {
+            let address = match *ip {
+                ip if ip.is_unspecified() => all,
+                IpAddr::V4(ip) => SocketAddr::new(IpAddr::V4(ip), port),
+                IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(ip, port, 0, *scope_id)),
+            };
+            if !addresses.iter().any(|(other, _)| *other == address) {
+                addresses.push((address, place));
+            }
+        }
+        addresses
+    }
+
+    /// What all lines of the block add up to.
+    ///
+    /// # Errors
+    /// The first line that cannot be put to work, and why.
+    pub async fn draft(&self, metrics: &Metrics) -> Result<BlockDraft, LoadError> {
+        let context = LoadContext { block: self, metrics };
+        let mut draft = BlockDraft::default();
+        for plugin in self.plugins() {
+            plugin.put(&mut draft, &context).await?;
+        }
+        Ok(draft)
+    }
+
+    pub(crate) fn push(&mut self, line: impl Plugin) {
+        self.lines.push(Box::new(line));
+    }
+
+    /// The settings of the block's line of this type, `default` if it has none yet: for directives whose
+    /// lines add up.
+    pub(crate) fn line_or<T: Plugin>(&mut self, default: T) -> &mut T {
+        let at = self.plugins().position(|line| (line as &dyn Any).is::<T>());
+        let at = at.unwrap_or_else(|| {
+            self.push(default);
+            self.lines.len() - 1
+        });
+        let line = self.lines[at].as_mut() as &mut dyn Any;
+        line.downcast_mut().expect("it was looked for by its type")
+    }
+
+    /// Puts the lines in the order of `DIRECTIVES`.
+    pub(crate) fn sort(&mut self) {
+        self.lines.sort_by_key(|line| DIRECTIVES.iter().position(|row| row.name == line.name()));
+    }
+}
