@@ -11,6 +11,7 @@ use super::chase::{Lead, View};
 use super::exit::Made;
 use super::{Glance, Sources, end_of_chain};
 use crate::client::Exchange;
+use crate::metrics::answerer::Answerer;
 use crate::plan::{Block, OwnTable};
 
 /// What the tables of a block say of a query.
@@ -52,7 +53,10 @@ pub(super) fn ask_tables<'s>(
         }
         let Found::Alias(cnames) = found else {
             let stamped = reply::stamp(query, table, &found, envelope, message);
-            return OwnAnswer::Made(Made::new(block, stamped, query, own.answerer));
+            // As in CoreDNS, an error for a name that nobody has is the server's, not the plugin's.
+            let is_made_up = matches!(found, Found::Unlisted);
+            let by = if is_made_up { Answerer::SERVER } else { own.answerer };
+            return OwnAnswer::Made(Made::new(block, stamped, query, by));
         };
         let view = View { sources, listener: exchange.arrival.listener, qtype: query.qtype };
         return match whom_to_ask(view, cnames) {

@@ -99,6 +99,15 @@ impl Statement {
         }
     }
 
+    /// Reports a block as a mistake.
+    pub(crate) fn takes_no_block(&self, usage: &str, context: &mut Context<'_>) {
+        if let Some(body) = &self.body {
+            let message = format!("'{}' takes no block", self.name.text);
+            let mistake = Mistake::error(body.open, message).label("opened here");
+            context.report(mistake.help(format!("usage: `{usage}`")));
+        }
+    }
+
     /// The arguments if there is at least one, else a mistake.
     pub(crate) fn at_least_one(&self, usage: &str, context: &mut Context<'_>) -> Option<&[Token]> {
         if self.args.is_empty() {

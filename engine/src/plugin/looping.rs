@@ -3,7 +3,7 @@
 use super::draft::{BlockDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
 use crate::corefile::Context;
-use crate::corefile::report::{Mistake, Refusal};
+use crate::corefile::report::Refusal;
 use crate::corefile::statement::Statement;
 use crate::corefile::word::{nearest, quoted};
 use std::future::ready;
@@ -34,10 +34,7 @@ impl Plugin for Loop {
 pub(crate) const USAGE: &str = "loop [fatal]";
 
 pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
-    if let Some(body) = &statement.body {
-        let mistake = Mistake::error(body.open, "'loop' takes no block").label("opened here");
-        context.report(mistake.help(format!("usage: `{USAGE}`")));
-    }
+    statement.takes_no_block(USAGE, context);
     let fatal = match statement.args.as_slice() {
         [] => false,
         [word] if word.text == "fatal" => true,

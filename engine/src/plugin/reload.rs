@@ -47,10 +47,7 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
         statement.wrong_count(2, USAGE, context);
         return;
     }
-    if let Some(body) = &statement.body {
-        let mistake = Mistake::error(body.open, "'reload' takes no block").label("opened here");
-        context.report(mistake.help(format!("usage: `{USAGE}`")));
-    }
+    statement.takes_no_block(USAGE, context);
     let mut durations = [INTERVAL_DEFAULT, JITTER_DEFAULT];
     for (word, duration) in statement.args.iter().zip(&mut durations) {
         match duration::read(&word.text) {

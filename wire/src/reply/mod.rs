@@ -137,6 +137,23 @@ pub fn stamp_end(query: &Query, end: &End<'_>, envelope: Envelope, message: &mut
     reply.finish(query.kept_flags | AA, end.rcode(), written, query.edns)
 }
 
+/// Writes an answer of one record about the question's name, from a server that is not the authority for it. `rdata`
+/// has no compressed name, and at most 200 bytes, so that every client accepts the response.
+pub fn stamp_record(
+    query: &Query,
+    rtype: u16,
+    ttl_secs: u32,
+    rdata: &[u8],
+    message: &mut [u8],
+) -> Stamped {
+    debug_assert!(rdata.len() <= 200, "a response that fits every limit");
+    let mut reply = Reply::begin(message, query.question_len(), query.edns);
+    reply.fixed(Subject::question(query).pointer(0), rtype, ttl_secs, rdata.len());
+    reply.put(rdata);
+    let written = Written { answers: 1, ..Written::default() };
+    reply.finish(query.kept_flags, Rcode::NoError, written, query.edns)
+}
+
 /// Writes an error without data. Shorter than or as long as the query, but for the OPT of one that carried an OPT.
 pub fn stamp_reject(reject: &Reject, message: &mut [u8]) -> Stamped {
     // The shape of a malformed OPT is not answered with an OPT (RFC 6891, section 7).

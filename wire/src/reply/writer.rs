@@ -50,7 +50,7 @@ impl Subject {
 
     /// A pointer to it, or so far into it.
     #[inline(always)]
-    fn pointer(self, offset: usize) -> u16 {
+    pub(super) fn pointer(self, offset: usize) -> u16 {
         0xC000 | (self.at + offset) as u16
     }
 }
@@ -273,7 +273,7 @@ impl<'m> Reply<'m> {
     }
 
     /// Owner, type, class, TTL and length of a record.
-    fn fixed(&mut self, owner: u16, rtype: u16, ttl_secs: u32, rdata_len: usize) {
+    pub(super) fn fixed(&mut self, owner: u16, rtype: u16, ttl_secs: u32, rdata_len: usize) {
         self.put(&owner.to_be_bytes());
         self.put(&rtype.to_be_bytes());
         self.put(&CLASS_IN.to_be_bytes());
