@@ -4,6 +4,7 @@
 //! To add one: write its file and its page, name it here, turn its row of `DIRECTIVES` into a built one,
 //! give it an arm where it acts on packets (`gate`, `finish`), and write its scenarios.
 
+pub mod any;
 pub mod bind;
 mod block;
 pub mod cache;
@@ -155,7 +156,11 @@ pub const DIRECTIVES: &[Directive] = &[
     later("local", "answer for localhost and 127.0.0.0/8"),
     later("dns64", "make IPv6 addresses from IPv4 ones"),
     later("siit", "make IPv6 addresses from IPv4 ones, without state"),
-    later("any", "answer queries of type ANY with next to nothing"),
+    built(
+        "any",
+        "answer queries of type ANY with next to nothing",
+        Built { usage: any::USAGE, once: true, options: Vec::new, read: any::read },
+    ),
     later("chaos", "the server's version and name in class CH"),
     built(
         "loadbalance",
