@@ -35,7 +35,7 @@ use error_log::ErrorLog;
 use hosts::HostsFeed;
 use server::Server;
 use signals::{End, SignalRequest, Signals};
-use slow::{Again, CorefileSource};
+use slow::{CorefileSource, Reread};
 use sync::Sync;
 
 /// How often figures are brought up to date, log lines of shards are written and memory is given back.
@@ -155,8 +155,8 @@ impl Control {
         if is_wanted {
             tracing::info!("SIGUSR1: Reloading");
         }
-        let failure = match self.source.again().await {
-            Again::Read(next) if next.digest == self.config.digest => {
+        let failure = match self.source.reread().await {
+            Reread::Read(next) if next.digest == self.config.digest => {
                 self.last_failure = None;
                 if is_wanted {
                     tracing::info!(
@@ -165,11 +165,11 @@ impl Control {
                 }
                 return;
             }
-            Again::Read(next) => match self.put_to_work(*next).await {
+            Reread::Read(next) => match self.put_to_work(*next).await {
                 Ok(()) => return,
                 Err(error) => format!("{error:#}"),
             },
-            Again::Never => {
+            Reread::Unrepeatable => {
                 if is_wanted {
                     tracing::warn!(
                         "plugin/reload: the Corefile was read from a pipe, which cannot be read again; nothing to reload"
@@ -177,7 +177,7 @@ impl Control {
                 }
                 return;
             }
-            Again::Failed(failure) => failure,
+            Reread::Failed(failure) => failure,
         };
         self.metrics.reload_failed();
         if is_wanted || self.last_failure.as_ref() != Some(&failure) {

@@ -21,14 +21,14 @@ pub(crate) struct CorefileSource {
     path: PathBuf,
     default_port: u16,
     /// A read that has not finished. There is never a second one.
-    reading: Option<JoinHandle<Again>>,
+    reading: Option<JoinHandle<Reread>>,
 }
 
 /// The result of reading the Corefile again.
-pub(crate) enum Again {
+pub(crate) enum Reread {
     Read(Box<Config>),
     /// It is a pipe, which can be read only once.
-    Never,
+    Unrepeatable,
     Failed(String),
 }
 
@@ -47,7 +47,7 @@ impl CorefileSource {
         Ok((Self { path, default_port, reading: None }, config))
     }
 
-    pub(crate) async fn again(&mut self) -> Again {
+    pub(crate) async fn reread(&mut self) -> Reread {
         // A read that finished late may have read an older file.
         self.reading.take_if(|reading| reading.is_finished());
         // A read that hangs is not waited for again.
@@ -56,23 +56,23 @@ impl CorefileSource {
             let (path, default_port) = (self.path.clone(), self.default_port);
             spawn_blocking(move || {
                 if is_read_once(&path) {
-                    return Again::Never;
+                    return Reread::Unrepeatable;
                 }
                 match load(&path, default_port) {
-                    Ok(config) => Again::Read(Box::new(config)),
-                    Err(report) => Again::Failed(report.to_string()),
+                    Ok(config) => Reread::Read(Box::new(config)),
+                    Err(report) => Reread::Failed(report.to_string()),
                 }
             })
         });
         let Ok(read) = timeout(patience, reading).await else {
-            return Again::Failed(format!(
+            return Reread::Failed(format!(
                 "open {}: it or a file that it imports was not read within {FILE_TIMEOUT:?}: is it \
                  on a file system that hangs, or a pipe that nobody writes to?",
                 self.path.display()
             ));
         };
         self.reading = None;
-        read.unwrap_or_else(|error| Again::Failed(format!("read the Corefile: {error}")))
+        read.unwrap_or_else(|error| Reread::Failed(format!("read the Corefile: {error}")))
     }
 }
 

@@ -23,6 +23,7 @@ impl Outbox {
 
     /// The answer that was expected, at most 65535 bytes long.
     pub fn deliver(&self, message: &[u8]) {
+        debug_assert!(self.pending_count.get() > 0, "`expect` comes before `deliver`");
         self.pending_count.set(self.pending_count.get() - 1);
         let mut answers = self.answers.borrow_mut();
         answers.extend_from_slice(&(message.len() as u16).to_be_bytes());
