@@ -137,6 +137,7 @@ impl RingMemory {
     }
 
     /// Hands a buffer to the kernel, to receive into.
+    #[inline]
     pub(super) fn give_back(&mut self, buffer: u16) {
         self.pass(buffer, BufferOwner::Shard, BufferOwner::KernelWrites);
         let mask = DATAGRAM_BUFFERS - 1;
@@ -156,11 +157,13 @@ impl RingMemory {
     }
 
     /// The packet, and the rest of the buffer after it.
+    #[inline]
     pub(super) fn message(&mut self, buffer: u16) -> &mut [u8] {
         &mut self.buffers[range_of(buffer)][MESSAGE_AT..]
     }
 
     /// Parses the kernel's header in a buffer; `None` if it is malformed.
+    #[inline]
     pub(super) fn describe(&self, listener: ListenerId, buffer: u16) -> Option<Datagram> {
         let bytes = &self.buffers[range_of(buffer)];
         let message = RecvMsgOut::parse(bytes, &self.receive_header).ok()?;
@@ -194,6 +197,7 @@ impl RingMemory {
     }
 
     /// The send of a buffer's message to the peer, from the address that the query was sent to.
+    #[inline]
     pub(super) fn reply(&mut self, fd: Fd, datagram: &Datagram, len: usize) -> squeue::Entry {
         let (head, message) = self.buffers[range_of(datagram.buffer)].split_at_mut(MESSAGE_AT);
         let message = &mut message[..len];
