@@ -1,7 +1,8 @@
-//! The apex of a table's zones (RFC 9499, section 7): the name that owns a zone's SOA, and that SOA.
+//! The apex of a table's zones (RFC 9499, section 7): the name that owns a zone's SOA, and that
+//! SOA.
 //!
-//! Invariant: a table has one SOA for all its zones, whose names all end in the zone. The question's name ends in it
-//! too, so stamping only points the SOA there.
+//! Invariant: a table has one SOA for all its zones, whose names all end in the zone. The
+//! question's name ends in it too, so stamping only points the SOA there.
 
 use crate::header::{CLASS_IN, TYPE_SOA};
 
@@ -10,7 +11,8 @@ use crate::header::{CLASS_IN, TYPE_SOA};
 pub enum ApexRecords {
     /// The SOA that CoreDNS's `kubernetes` makes up. Negative answers carry it.
     Kubernetes,
-    /// Nothing: the table is a list of names, as CoreDNS's `hosts` is. See `hosts` for how it answers.
+    /// Nothing: the table is a list of names, as CoreDNS's `hosts` is. See `hosts` for how it
+    /// answers.
     None,
 }
 
@@ -21,7 +23,8 @@ pub struct Apex {
     pub name_offset: usize,
 }
 
-/// Offsets in a SOA record of its pointers to the zone: its owner, and the ends of the two names in its data.
+/// Offsets in a SOA record of its pointers to the zone: its owner, and the ends of the two names in
+/// its data.
 pub(crate) const SOA_POINTERS_AT: [usize; 3] =
     [0, 12 + SOA_PRIMARY.len(), 12 + SOA_PRIMARY.len() + 2 + SOA_MAILBOX.len()];
 const SOA_PRIMARY: &[u8] = b"\x02ns\x03dns";

@@ -1,18 +1,21 @@
 //! Changes to a finished response, in place: a shorter limit, another UDP payload size.
 //!
-//! Whoever calls this has the bytes of the message and nothing else. Invariant: whatever the bytes, nothing here
-//! allocates or panics, and what is left is a prefix of the message's records and its OPT.
+//! Whoever calls this has the bytes of the message and nothing else. Invariant: whatever the bytes,
+//! nothing here allocates or panics, and what is left is a prefix of the message's records and its
+//! OPT.
 
 use core::ops::Range;
 
 use crate::header::{HEADER_LEN, TC, TYPE_OPT, u16_at};
 use crate::record::{MessageSection, RecordHead, Records, owner_len};
 
-/// Drops whole records from the end of `message` until it fits `len_max` bytes; returns its new length.
+/// Drops whole records from the end of `message` until it fits `len_max` bytes; returns its new
+/// length.
 ///
-/// The result is what stamping with that limit gives: the OPT stays, behind the last record that is left, and TC is set
-/// if any other record was dropped (RFC 2181, section 9). The header, the question and the OPT stay even where they are
-/// longer than `len_max`. Of a message without a whole question only the header stays.
+/// The result is what stamping with that limit gives: the OPT stays, behind the last record that is
+/// left, and TC is set if any other record was dropped (RFC 2181, section 9). The header, the
+/// question and the OPT stay even where they are longer than `len_max`. Of a message without a
+/// whole question only the header stays.
 #[must_use]
 pub fn cut_to(message: &mut [u8], len_max: usize) -> usize {
     if message.len() <= len_max {
@@ -38,8 +41,8 @@ pub fn cut_to(message: &mut [u8], len_max: usize) -> usize {
     len
 }
 
-/// Sets the UDP payload size that the OPT of `message` announces (RFC 6891, section 6.2.3). A message without an OPT
-/// stays as it is.
+/// Sets the UDP payload size that the OPT of `message` announces (RFC 6891, section 6.2.3). A
+/// message without an OPT stays as it is.
 pub fn set_udp_len(message: &mut [u8], udp_len: u16) {
     let Some(opt) = records(message).and_then(opt_in) else { return };
     // Behind the owner, which is one byte, and the type.
@@ -101,7 +104,7 @@ impl Kept {
     }
 }
 
-/// Leaves the header alone, and says that there was more.
+/// Keeps the header alone, with TC set.
 fn keep_header(message: &mut [u8]) -> usize {
     if let Some(counts) = message.get_mut(4..HEADER_LEN) {
         counts.fill(0);

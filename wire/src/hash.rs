@@ -1,7 +1,7 @@
 //! The hash by which tables find names.
 //!
-//! Invariant: tables made with one `HashSeed` give a name one hash, so a name is hashed once however many of them are
-//! asked. A process draws one seed and makes all its tables with it.
+//! Invariant: tables made with one `HashSeed` give a name one hash, so a name is hashed once
+//! however many of them are asked. A process draws one seed and makes all its tables with it.
 
 use core::hash::{BuildHasher as _, Hasher as _};
 
@@ -10,11 +10,13 @@ use rapidhash::v3::RapidSecrets;
 
 use crate::name::Block;
 
-/// What makes hashes unpredictable: without it, those who name a cluster's objects could pile them up in one segment.
+/// What makes hashes unpredictable: without it, those who name a cluster's objects could pile them
+/// up in one segment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HashSeed(RapidSecrets);
 
-/// The 64-bit hash of a name: 8 bytes where the name would be 45. Look-ups compare names; only removal trusts the hash.
+/// The 64-bit hash of a name: 8 bytes where the name would be 45. Look-ups compare names; only
+/// removal trusts the hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NameHash(pub(crate) u64);
 

@@ -1,5 +1,5 @@
-//! The 12-byte header (RFC 1035, section 4.1.1), response codes and the numbers of types and classes that the packet path
-//! itself acts on.
+//! The 12-byte header (RFC 1035, section 4.1.1), response codes, and the types and classes that the
+//! packet path treats specially.
 
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 12;
@@ -48,7 +48,7 @@ pub enum Rcode {
 }
 
 impl Rcode {
-    /// All codes that this server gives or passes on, in the order of their numbers.
+    /// All codes that this server sends, in numerical order.
     pub const ALL: [Self; 12] = [
         Self::NoError,
         Self::FormErr,
@@ -64,15 +64,15 @@ impl Rcode {
         Self::BadVers,
     ];
 
-    /// What a client is told of an upstream's code: SERVFAIL for extended codes, which concern the way to the upstream, and for
-    /// those that no RFC gives a meaning.
+    /// The code that a client gets for an upstream's: SERVFAIL for extended codes, which concern
+    /// the exchange with the upstream, and for codes that no RFC defines.
     #[must_use]
-    pub fn for_client(upstreams: u16) -> Self {
+    pub fn for_client(upstream_rcode: u16) -> Self {
         let mut plain = Self::ALL.into_iter().filter(|rcode| *rcode as u16 <= 0xF);
-        plain.find(|rcode| *rcode as u16 == upstreams).unwrap_or(Self::ServFail)
+        plain.find(|rcode| *rcode as u16 == upstream_rcode).unwrap_or(Self::ServFail)
     }
 
-    /// The mnemonic, as CoreDNS's metrics and logs spell it.
+    /// The mnemonic, spelled as in CoreDNS's metrics and logs.
     #[must_use]
     pub const fn mnemonic(self) -> &'static str {
         match self {

@@ -1,7 +1,8 @@
 //! Look-ups in a table without an apex: a list of hosts, which answers as CoreDNS's `hosts` does.
 //!
-//! A host is a name with addresses in a zone of the list; reverse names need no zone. Invariant: the list never says that
-//! a name does not exist. Those who ask it decide what becomes of a name that it lacks.
+//! A host is a name with addresses in a zone of the list; reverse names need no zone. Invariant:
+//! the list never says that a name does not exist. The caller decides what happens to a name that
+//! it lacks.
 
 use crate::apex::Apex;
 use crate::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
@@ -25,7 +26,8 @@ impl Table {
         if let Some(answer) = entry.and_then(|entry| entry.answer(qtype)) {
             return Found::Answer(answer);
         }
-        // CoreDNS passes on every question for a PTR record that it has no answer to, whatever its `fallthrough` says.
+        // CoreDNS passes on every question for a PTR record that it has no answer to, whatever its
+        // `fallthrough` says.
         if qtype == TYPE_PTR {
             return Found::Outside;
         }

@@ -1,8 +1,8 @@
-//! Names that a Kubernetes table answers without storing them as they are spelt: pod names, and port names without
-//! underscores.
+//! Names that a Kubernetes table answers without storing them as they are spelt: pod names, and
+//! port names without underscores.
 //!
-//! All other names of a cluster are stored, and `table` finds them. Invariant: a name gets here only when it lies below
-//! a zone of the table and is not stored as it is spelt.
+//! All other names of a cluster are stored, and `table` finds them. Invariant: a name gets here
+//! only when it lies below a zone of the table and is not stored as it is spelt.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -32,7 +32,8 @@ pub struct PodName {
 }
 
 impl Table {
-    /// Looks up a name that is not stored as it is spelt. `labels_left`: labels in front of the zone, at least one.
+    /// Looks up a name that is not stored as it is spelt. `labels_left`: labels in front of the
+    /// zone, at least one.
     pub(crate) fn look_up_by_rule(
         &self,
         pods: PodMode,
@@ -74,8 +75,9 @@ impl Table {
         }
     }
 
-    /// `PORT.PROTO.SVC.NS.svc`: CoreDNS accepts port and protocol without their underscores too. The table stores the
-    /// name that the Kubernetes DNS specification gives; this finds it under the other spellings.
+    /// `PORT.PROTO.SVC.NS.svc`: CoreDNS accepts port and protocol without their underscores too.
+    /// The table stores the name that the Kubernetes DNS specification gives; this finds it under
+    /// the other spellings.
     fn find_bare_port(&self, name: &Name, labels_left: usize) -> Option<Entry<'_>> {
         if labels_left != 5 {
             return None;

@@ -1,15 +1,15 @@
-//! DNS bytes: a question is parsed, looked up in a table of answers already in wire format, and stamped.
+//! DNS messages: queries are parsed, answers are looked up in wire format, responses are stamped.
 //!
 //! ```text
 //!   packet ─→ query::read ─→ Table::look_up ─→ reply::stamp ─→ packet
 //!                                 ▲
-//!              records ─→ EntryWriter ─→ TableBuilder::publish       (compile: the control plane's side)
+//!              records ─→ EntryWriter ─→ TableBuilder::publish       (compile: control plane)
 //!
 //!   an upstream's packet ─→ response::read ─→ Response ─→ response::stamp ─→ packet
 //! ```
-//! No socket, clock, thread or random source can be named here. `query`, `zone`, `table` and `reply` are the packet path:
-//! they borrow what they read, write into what they are given, and neither allocate nor panic. So does `response::stamp`.
-//! `compile` and `response::read` build what is kept, and may allocate.
+//! Invariant: no socket, clock, thread or random source. The packet path neither allocates nor
+//! panics: all of `query`, `table`, `reply` and `edit`, and `response::stamp`. Only `compile` and
+//! `response::read` allocate.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;

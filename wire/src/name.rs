@@ -1,27 +1,30 @@
-//! A question's name: folded to lower case, sixteen bytes at a time.
+//! A question's name, folded to lower case sixteen bytes at a time.
 //!
-//! Invariant: a `Name` that is whole (`read` has filled it, or `is_whole` has said so) is an uncompressed name of 1 to 255
-//! bytes (RFC 1035, section 3.1); every later offset into it is safe by that.
+//! Invariant: a whole `Name`, one that `read` has filled or for which `is_whole` is true, is an
+//! uncompressed name of 1 to 255 bytes (RFC 1035, section 3.1). So later offsets into it are safe.
 
 use wide::u8x16;
 
-/// Longest name in wire format, root label included.
+/// Bytes of the longest name, root label included.
 pub const NAME_LEN_MAX: usize = 255;
-/// Most labels of such a name, root label left out.
+/// Most labels of a name, without the root label.
 pub const LABEL_COUNT_MAX: usize = 127;
-/// Bytes of a name that are folded, hashed and compared at a time: one vector of every x86-64 (SSE2) and every aarch64 (NEON),
-/// so the compiler needs no choice at run time. Names are 20 to 60 bytes long.
+/// Bytes of a name that are folded, hashed and compared at a time. Every x86-64 (SSE2) and every
+/// aarch64 (NEON) has such a vector, so no choice is needed at run time. Most names have 20 to 60
+/// bytes.
 pub(crate) const BLOCK_LEN: usize = 16;
-/// A part of a name. In the last one, zeroes follow the root label: names are equal if their blocks are.
+/// A part of a name. In the last block, zeros follow the root label, so names are equal if their
+/// blocks are.
 pub(crate) type Block = [u8; BLOCK_LEN];
 /// Whole blocks for the longest name.
 const BLOCK_COUNT: usize = NAME_LEN_MAX.div_ceil(BLOCK_LEN);
 
-/// A name in wire format and lower case. One per shard, filled anew for each question: nothing is cleared in between.
+/// A name in wire format and lower case. A shard reuses one for all queries and does not clear it
+/// in between.
 #[derive(Clone)]
 pub struct Name {
-    /// Zeroes stand between the name and the end of the block that follows its last one, so that its suffixes have whole
-    /// blocks too. What stands behind is left over.
+    /// The rest of the name's last block and the whole next block are zero, so that suffixes of the
+    /// name have whole blocks too. Bytes after that are left over from earlier names.
     blocks: [Block; BLOCK_COUNT + 1],
     /// Valid: 1..=255 once read.
     len: u8,
@@ -34,17 +37,18 @@ impl Default for Name {
 }
 
 impl Name {
-    /// The uncompressed name that starts `bytes`; `None` as for `read`.
+    /// The uncompressed name at the start of `bytes`; `None` as for `read`.
     #[must_use]
     pub fn from_wire(bytes: &[u8]) -> Option<Self> {
         let mut name = Self::default();
         name.read(bytes).map(|_| name)
     }
 
-    /// Reads the uncompressed name that starts `bytes`; returns its length in bytes.
+    /// Reads the uncompressed name at the start of `bytes`; returns its length in bytes.
     ///
-    /// `None` for a name that is cut, longer than 255 bytes, or has a label that is not a plain one. A compression pointer is
-    /// such a label: a question's name is the first of its message, so there is nothing it could rightly point at.
+    /// `None` for a name that is incomplete, is longer than 255 bytes, or has a label of another
+    /// type, such as a compression pointer: a question's name is the first in its message, so it
+    /// has nothing to point at.
     pub fn read(&mut self, bytes: &[u8]) -> Option<usize> {
         let len = whole_len(bytes)?;
         self.blocks = [[0; BLOCK_LEN]; BLOCK_COUNT + 1];
@@ -55,10 +59,12 @@ impl Name {
         Some(len)
     }
 
-    /// Reads up to the first zero byte, which in all but the strangest names is the root label; returns the length in bytes.
+    /// Reads up to the first zero byte, which is the root label unless a label contains a zero;
+    /// returns the length in bytes.
     ///
-    /// `None` if there is none within the longest name. The labels are not walked: what equals a whole name is whole itself,
-    /// and of anything else `is_whole` must be asked. If that says no, `read` tells what stands there.
+    /// `None` if there is no zero byte within the longest name. The labels are not walked. A name
+    /// that equals a whole name is whole itself; for any other, check `is_whole`, and call `read`
+    /// if it is false.
     #[inline(always)]
     pub fn presume(&mut self, bytes: &[u8]) -> Option<usize> {
         let (whole, rest) = bytes.as_chunks::<BLOCK_LEN>();
@@ -70,13 +76,13 @@ impl Name {
         if whole.len() >= BLOCK_COUNT || rest.is_empty() {
             return None;
         }
-        // The last bytes of the packet, moved to the front: zeroes come in behind.
+        // The last bytes of the packet, moved to the front of a block, with zeros behind them.
         let last = bytes.last_chunk::<BLOCK_LEN>()?;
         let last = u128::from_le_bytes(*last) >> (8 * (BLOCK_LEN - rest.len()));
         self.take_block(whole.len(), &last.to_le_bytes())
     }
 
-    /// Takes a block of the name; the name's length if it ends there.
+    /// Stores a block of the name; returns the name's length if it ends in this block.
     #[inline(always)]
     fn take_block(&mut self, index: usize, block: &Block) -> Option<usize> {
         let [to, behind] = self.blocks.get_mut(index..)?.first_chunk_mut()?;
@@ -90,7 +96,7 @@ impl Name {
         Some(len)
     }
 
-    /// Whether the labels of a presumed name end where the name does.
+    /// Whether the labels of a name that `presume` has read end where the name ends.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         whole_len(self.bytes()) == Some(usize::from(self.len))
@@ -123,7 +129,8 @@ impl Name {
         self.label_starting_at(usize::from(self.len) - 1).unwrap_or(0)
     }
 
-    /// Offset of label `index` (0 is the leftmost); the root label's for `index` at or past `label_count`.
+    /// Offset of label `index` (0 is the leftmost); the root label's for `index` at or past
+    /// `label_count`.
     #[must_use]
     pub fn label_at(&self, index: usize) -> usize {
         let bytes = self.bytes();
@@ -151,7 +158,8 @@ impl Name {
         self.bytes().get(self.label_at(index)..).unwrap_or_default()
     }
 
-    /// Whether a label starts at `offset` (the root label counts), and which.
+    /// The index of the label that starts at `offset`, the root label included; `None` if no label
+    /// starts there.
     #[must_use]
     pub fn label_starting_at(&self, offset: usize) -> Option<usize> {
         let bytes = self.bytes();
@@ -164,16 +172,16 @@ impl Name {
     }
 }
 
-/// Blocks of a name of so many bytes.
+/// The number of blocks of a name.
 #[inline(always)]
 pub(crate) const fn block_count(name_len: usize) -> usize {
     name_len.div_ceil(BLOCK_LEN)
 }
 
-/// Length of the whole uncompressed name that starts `bytes`. Length bytes are below 64 and so below 'A': folding changes
-/// neither them nor what is no length byte into one.
+/// Length of the whole uncompressed name at the start of `bytes`. Folding the case does not change
+/// it: length bytes are below 64, and letters are above.
 fn whole_len(bytes: &[u8]) -> Option<usize> {
-    // A name that has not ended within these is cut or too long.
+    // A name that does not end within these bytes is incomplete or too long.
     let reach = bytes.get(..NAME_LEN_MAX).unwrap_or(bytes);
     let mut at = 0usize;
     loop {
@@ -192,14 +200,14 @@ fn lower_case(block: &Block) -> Block {
     lower
 }
 
-/// Where a block's first zero byte is.
+/// Index of a block's first zero byte.
 #[inline(always)]
 fn first_zero(block: &Block) -> Option<usize> {
     let zeroes = u8x16::new(*block).simd_eq(u8x16::ZERO).to_bitmask();
     (zeroes != 0).then_some(zeroes.trailing_zeros() as usize % BLOCK_LEN)
 }
 
-/// What to keep of a block whose first zero byte is at this index.
+/// Masks by the index of a block's first zero byte: they keep the bytes in front of it.
 const KEPT: [Block; BLOCK_LEN] = {
     let mut kept = [[0; BLOCK_LEN]; BLOCK_LEN];
     let mut index = 0;
@@ -218,7 +226,7 @@ mod tests {
     use super::*;
     use std::vec;
 
-    /// Read, and presumed with every count of bytes behind the name.
+    /// `read`, and `presume` with 0 to 39 bytes behind the name.
     fn check(bytes: &[u8], expected: Option<&[u8]>) {
         let mut name = Name { blocks: [[0xAA; BLOCK_LEN]; BLOCK_COUNT + 1], len: 1 };
         assert_eq!(name.read(bytes), expected.map(<[u8]>::len), "{bytes:x?}");
@@ -242,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn names() {
+    fn names_are_read() {
         check(b"\0", Some(b"\0"));
         check(b"\x03WwW\x07ExAmple\0rest", Some(b"\x03www\x07example\0"));
         check(b"\x03[@`\0", Some(b"\x03[@`\0"));
@@ -271,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn labels() {
+    fn labels_are_found() {
         let mut name = Name::default();
         name.read(b"\x03www\x07example\x03org\0").unwrap();
         assert_eq!(name.label_count(), 3);

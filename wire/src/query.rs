@@ -1,47 +1,51 @@
-//! A client's packet: accepted, answered with an error, or left alone. One of the two places where bytes are doubted.
+//! Validates a client's packet: it is a query, gets an error response, or is ignored.
 //!
-//! The rules stand in the order in which they are applied, each with its source. What passes is a `Query` whose offsets need
-//! no further check. Malformed input is an outcome here, not an error.
+//! The rules stand in the order in which they apply, each with its source. Malformed input is an
+//! outcome here, not an error. Invariant: the offsets of a `Query` need no further check.
 
 use crate::header::{CD, CLASS_IN, HEADER_LEN, OPCODE, QR, RD, Rcode, TYPE_OPT, u16_at};
 use crate::name::Name;
 use crate::record::RecordHead;
 
-/// The smallest UDP limit, and the one of a client without EDNS (RFC 1035, section 2.3.4; RFC 6891, section 6.2.3).
+/// The smallest UDP limit, which applies to clients without EDNS (RFC 1035, section 2.3.4; RFC
+/// 6891, section 6.2.3).
 pub const UDP_LEN_MIN: u16 = 512;
 
 /// What to do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientPacket {
-    /// A question to answer; its name is in the `Name` that was handed in.
+    /// A query to answer; its name is in the caller's `Name`.
     Query(Query),
-    /// Answer with this error and no data.
+    /// Respond with this error and no data.
     Reject(Reject),
-    /// Say nothing: no header, or itself a response (answering those lets two servers play ping-pong).
+    /// Do not respond: the packet has no header, or is itself a response. Two servers that respond
+    /// to responses never stop.
     Ignore,
 }
 
-/// One question of one client.
+/// A client's query. It has one question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// RD and CD, the bits that a response repeats (RFC 1035, section 4.1.1; RFC 4035, section 3.2.2).
+    /// RD and CD, the bits that a response repeats (RFC 1035, section 4.1.1; RFC 4035, section
+    /// 3.2.2).
     pub kept_flags: u16,
     pub qtype: u16,
     pub qclass: u16,
-    /// Bytes of the question's name as sent, which stands at offset 12.
+    /// Bytes of the question's name, which is at offset 12.
     pub name_len: usize,
     pub edns: Option<Edns>,
 }
 
-/// What a query's OPT says (RFC 6891, section 6.1). Options are checked for shape and never echoed.
+/// The OPT of a query (RFC 6891, section 6.1). Its options are validated and never echoed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edns {
-    /// As sent; below 512 means 512.
+    /// As sent. Values below 512 mean 512.
     pub udp_len: u16,
     pub dnssec_ok: bool,
 }
 
-/// An error answer: the header, the question where it was whole, and an OPT for BADVERS.
+/// An error response: the header, the question if it was whole, and an OPT if the query had a valid
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reject {
     pub rcode: Rcode,
@@ -49,7 +53,7 @@ pub struct Reject {
     pub kept_flags: u16,
     /// Bytes of the question to repeat; 0 if it was not whole.
     pub question_len: usize,
-    /// DO bit to repeat, where the answer carries an OPT.
+    /// `None`: the response has no OPT.
     pub edns: Option<Edns>,
 }
 
@@ -72,7 +76,7 @@ impl Query {
         self.kept_flags & CD != 0
     }
 
-    /// The same question answered with an error. A response to a query with an OPT has one (RFC 6891, section 7).
+    /// An error response to this query. It has an OPT if the query has one (RFC 6891, section 7).
     #[must_use]
     pub fn reject(&self, rcode: Rcode) -> Reject {
         Reject {
@@ -84,15 +88,16 @@ impl Query {
     }
 }
 
-/// Reads one packet; its name goes into `name`.
+/// Reads a packet; its name goes into `name`.
 pub fn read(packet: &[u8], name: &mut Name) -> ClientPacket {
     read_as(NameIs::Unknown, packet, name)
 }
 
-/// Reads a packet whose name is presumed to end at the first zero byte; `None` if it is no question to answer by that.
+/// Reads a packet under the assumption that its name ends at the first zero byte; `None` if that
+/// gives no query.
 ///
-/// What is stored under the name answers the question, as `Name::presume` says. Before anything else is made of the query,
-/// `name.is_whole()` must have been asked, and where it says no, `read`.
+/// If a table stores the name, the assumption was right: see `Name::presume`. For any other use of
+/// the query, check `name.is_whole()` first, and call `read` if it is false.
 #[inline(always)]
 pub fn presume(packet: &[u8], name: &mut Name) -> Option<Query> {
     match read_as(NameIs::Presumed, packet, name) {
@@ -101,22 +106,22 @@ pub fn presume(packet: &[u8], name: &mut Name) -> Option<Query> {
     }
 }
 
-/// Reads a packet once more whose name is in `name`.
+/// Reads a packet again, whose name is already in `name`.
 pub fn read_again(packet: &[u8], name: &mut Name) -> ClientPacket {
     read_as(NameIs::Read, packet, name)
 }
 
-/// How a packet's name is come by.
+/// How the packet's name is read.
 enum NameIs {
-    /// Read for what it is.
+    /// Label by label.
     Unknown,
-    /// Taken for what it seems to be.
+    /// Up to the first zero byte.
     Presumed,
-    /// There already.
+    /// It has been read already.
     Read,
 }
 
-#[inline(always)] // `name_is` is then known, and the other ways are not there.
+#[inline(always)] // Each caller's copy then contains its own variant of `name_is` alone.
 fn read_as(name_is: NameIs, packet: &[u8], name: &mut Name) -> ClientPacket {
     let Some((header, behind)) = packet.split_first_chunk::<HEADER_LEN>() else {
         return ClientPacket::Ignore;
@@ -171,28 +176,29 @@ fn read_as(name_is: NameIs, packet: &[u8], name: &mut Name) -> ClientPacket {
     ClientPacket::Query(query)
 }
 
-/// The header's four counts, as they stand there, of a query with a question and nothing else.
+/// The header's four counts, as bytes, of a query with one question and no record.
 const ONE_QUESTION: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 0];
 
-/// Questions, and records by section.
+/// The header's four counts: questions, then records by section.
 fn numbers(counts: [u8; 8]) -> [u16; 4] {
     [0, 2, 4, 6].map(|at| u16_at(&counts, at))
 }
 
-/// Exactly one question (RFC 9619), and no more records than a query can rightly carry: an IXFR's SOA in the authority
-/// section; OPT and TSIG in the additional one.
+/// Whether there is exactly one question (RFC 9619), and no more records than a valid query can
+/// have: an IXFR's SOA in the authority section, OPT and TSIG in the additional section.
 fn are_of_a_query(counts: [u8; 8]) -> bool {
     let [questions, answers, authorities, additionals] = numbers(counts);
     questions == 1 && answers <= 1 && authorities <= 1 && additionals <= 2
 }
 
-/// Why the records behind a question are not those of a query.
+/// Why the records of a packet are not those of a valid query.
 enum RecordsFault {
     Malformed,
     BadVersion(Edns),
 }
 
-/// Reads the records behind a question. CoreDNS does not read bytes behind the last one, nor does this.
+/// Reads the records behind the question. Bytes after the last record are ignored, as CoreDNS
+/// ignores them.
 fn read_records(bytes: &[u8], counts: [u8; 8]) -> Result<Option<Edns>, RecordsFault> {
     let [_, answers, authorities, additionals] = numbers(counts);
     let mut edns = None;
@@ -221,8 +227,8 @@ fn read_records(bytes: &[u8], counts: [u8; 8]) -> Result<Option<Edns>, RecordsFa
     }
 }
 
-/// Whether the options of an OPT fill its data exactly (RFC 6891, section 6.1.2), and those whose shape is fixed have it:
-/// ECS (RFC 7871, section 6) is checked because CoreDNS answers FORMERR to a malformed one.
+/// Whether the options of an OPT fill its data exactly (RFC 6891, section 6.1.2), and ECS has its
+/// fixed form (RFC 7871, section 6): CoreDNS responds FORMERR to a malformed one.
 fn options_are_whole(mut rdata: &[u8]) -> bool {
     const CLIENT_SUBNET: u16 = 8;
     while let Some((head, rest)) = rdata.split_first_chunk::<4>() {

@@ -1,8 +1,9 @@
-//! The head of a resource record (RFC 1035, section 4.1.3): where it stands and what its fields say.
+//! The head of a resource record (RFC 1035, section 4.1.3): where it stands and what its fields
+//! say.
 //!
-//! The one reader of record heads, for messages and for stored bodies alike. It steps over the owner's name and does
-//! not follow pointers; it locates the data and does not read it. Invariant: the data of a `RecordHead` lies within
-//! the bytes that it was read from.
+//! The one reader of record heads, for messages and for stored bodies alike. It steps over the
+//! owner's name and does not follow pointers; it locates the data and does not read it. Invariant:
+//! the data of a `RecordHead` lies within the bytes that it was read from.
 
 use core::ops::Range;
 

@@ -1,17 +1,18 @@
-//! The memory of a table: segments, the slots in them, and the entries that hold a name and its answers.
+//! The memory of a table: segments, the slots in them, and entries, which hold a name and its
+//! answers. A name's hash picks a segment, then a slot in it.
 //!
-//! A table is a spine of segments. A name's hash picks the segment, then a slot in it; a segment is one immutable block of
-//! bytes, shared with the generations before and after as long as none of its names changes:
+//! Numbers are little-endian; bodies are DNS. Invariant: `compile` writes this layout, this file
+//! reads it, and nothing else knows it.
 //!
 //! ```text
-//!   segment   slots, a power of two of them, less one in the spine · entries
-//!   slot      tag (u32: the hash's upper half) · offset of the entry (u32; 0: empty slot)
-//!   entry     hash (u64) · entry length (u32) · name length (u8) · row count (u8) · where in the name its zone begins (u8) ·
-//!             flags (u8) · name in blocks of 16 bytes · answer rows · bodies
-//!   row       type, body length, answers, additionals, rotation start, count, stride (u16 each) · body offset in entry (u32)
-//!   body      the records, as they follow a question whose name stands at offset 12
+//!   segment   slots (a power of two of them) · entries
+//!   slot      tag (u32: the hash's upper half) · offset of the entry (u32; 0: the slot is empty)
+//!   entry     hash (u64) · entry length (u32) · name length (u8) · row count (u8) · offset of the
+//!             zone in the name (u8) · flags (u8) · name in blocks of 16 bytes · rows · bodies
+//!   row       type, body length, answers, additionals, rotation start, count, stride (u16 each) ·
+//!             offset of the body in the entry (u32)
+//!   body      the records, as they follow a question whose name is at offset 12
 //! ```
-//! Numbers of this layout are little-endian; bodies are DNS. `compile` writes it, this file reads it, nobody else knows it.
 
 use alloc::sync::Arc;
 
@@ -20,9 +21,10 @@ use crate::table::Answer;
 
 pub(crate) const SLOT_LEN: usize = 8;
 pub(crate) const ENTRY_HEAD_LEN: usize = 16;
-/// Flag of an entry: it stands in a reverse zone, where a name exists as the owner of PTR records only.
+/// Flag of an entry: its zone is a reverse zone, where a name exists only as the owner of PTR
+/// records.
 pub(crate) const IN_REVERSE_ZONE: u8 = 1;
-/// Flag of an entry: its CNAMEs answer every type that no row of its own has.
+/// Flag of an entry: its CNAMEs answer every type that has no row of its own.
 pub(crate) const IS_ALIAS: u8 = 2;
 /// Flag of an entry: its table has no SOA.
 pub(crate) const HAS_NO_SOA: u8 = 4;
@@ -32,11 +34,12 @@ pub(crate) const IS_WILDCARD: u8 = 8;
 pub(crate) const ASTERISK: &[u8] = b"\x01*";
 pub(crate) const ROW_LEN: usize = 18;
 
-/// The names whose hash has the same lower bits.
+/// The entries of the names whose hashes have the same lower bits. Generations share it as long as
+/// none of its names changes.
 #[derive(Clone)]
 pub(crate) struct Segment {
     pub(crate) bytes: Arc<[u8]>,
-    /// Slots less one: here, so that a look-up goes from the spine straight to its slot.
+    /// The number of slots, minus one. It is here so that a look-up reads no length from `bytes`.
     pub(crate) slot_mask: usize,
 }
 
@@ -46,7 +49,8 @@ pub(crate) fn segment_index(hash: u64, spine_len: usize) -> usize {
     hash as usize & (spine_len - 1)
 }
 
-/// The slot where a hash's chain begins, and its tag: bits that the segment index does not use.
+/// The slot where a hash's chain begins, and its tag. Both are bits that the segment index does not
+/// use.
 #[inline]
 pub(crate) fn slot_and_tag(hash: u64, slot_mask: usize) -> (usize, u32) {
     let tag = (hash >> 32) as u32;
@@ -63,7 +67,7 @@ pub(crate) fn find_in_segment<'t>(
     let segment = &*segment.bytes;
     let (slots, _) = segment.as_chunks::<SLOT_LEN>();
     let (mut slot, tag) = slot_and_tag(hash, slot_mask);
-    // At least one slot is empty: `compile` fills at most half of them. So the chain ends, with an offset of 0.
+    // `compile` fills at most half of the slots, so the chain ends at an empty one.
     loop {
         let bytes = slots.get(slot)?;
         let [t0, t1, t2, t3, ..] = *bytes;
@@ -81,14 +85,14 @@ pub(crate) fn find_in_segment<'t>(
     }
 }
 
-/// Where in the segment a slot's entry is; 0 for an empty slot.
+/// Offset of a slot's entry in the segment; 0 for an empty slot.
 #[inline(always)]
 pub(crate) fn slot_offset(slot: &[u8; SLOT_LEN]) -> usize {
     let [.., o0, o1, o2, o3] = *slot;
     u32::from_le_bytes([o0, o1, o2, o3]) as usize
 }
 
-/// A name and its answers, as the layout at the head of this file has them.
+/// A name and its answers, in the layout at the head of this file.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'t> {
     pub(crate) bytes: &'t [u8],
@@ -109,7 +113,7 @@ impl<'t> Entry<'t> {
         self.bytes.get(ENTRY_HEAD_LEN..ENTRY_HEAD_LEN + len).unwrap_or_default()
     }
 
-    /// Bytes of the name's blocks.
+    /// Bytes that the name's blocks take.
     #[inline(always)]
     fn blocks_len(self) -> usize {
         self.bytes.get(12).map_or(0, |len| block_count(usize::from(*len)) * BLOCK_LEN)
@@ -171,7 +175,7 @@ impl<'t> Entry<'t> {
     }
 }
 
-/// A number of a row, as the layout at the head of this file has them.
+/// The number at this offset of a row.
 #[inline]
 pub(crate) fn row_field(row: &[u8; ROW_LEN], at: usize) -> u16 {
     u16::from_le_bytes([row[at], row[at + 1]])

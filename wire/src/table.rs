@@ -1,7 +1,8 @@
-//! One generation of a cluster's answers, and the look-up in it.
+//! One generation of a source's answers, and the look-up in it.
 //!
-//! A table is a spine of segments, as `segment` describes them. Invariant: a look-up follows one slot chain once; names
-//! that do not exist cost the same as those that do.
+//! A table is a spine of segments; `segment` describes their layout. Which names a table answers
+//! besides those that it stores is the matter of `kubernetes` and `hosts`. Invariant: a look-up of
+//! a stored name follows one slot chain.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -18,37 +19,40 @@ use crate::segment::{
 };
 use crate::zone::ZoneSet;
 
-/// The key of the row that holds an alias' CNAMEs: they answer whatever type is asked that has no row of its own.
+/// The type of the row that holds an alias's CNAMEs. They answer every type that has no row of its
+/// own.
 pub const EVERY_TYPE: u16 = 0;
 
-/// Which names a table answers besides those that it stores.
+/// The rules by which a table answers names that it does not store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameRules {
-    /// None, but for wildcards: `*.example.org` answers for names with one label more than `example.org` that are not
-    /// stored, as in CoreDNS's `hosts`. Other names are found as they are spelt, or they are absent.
+    /// Only wildcards: `*.example.org` answers names that have one label more than `example.org`
+    /// and are not stored, as in CoreDNS's `hosts`.
     Exact,
-    /// Those of a cluster: see `kubernetes`. In its reverse zones a name exists only as the owner of PTR records.
+    /// Those of `kubernetes`. In reverse zones, a name exists only as the owner of PTR records.
     Kubernetes { pods: PodMode },
 }
 
-/// One immutable generation. Shards hold it by `Arc`; the control plane keeps it until it is the sole owner.
+/// One immutable generation. Shards hold it by `Arc`; the control plane keeps it until it is the
+/// only owner.
 pub struct Table {
     pub(crate) seed: HashSeed,
     pub(crate) spine: Box<[Segment]>,
     pub(crate) zones: Arc<ZoneSet>,
-    /// By index in `zones`: whether a name exists there only as the owner of PTR records. Empty where the rules have no such
-    /// zones.
+    /// By index in `zones`: whether a name exists there only as the owner of PTR records. Empty if
+    /// the rules have no such zones.
     pub(crate) reverse_zones: Arc<[bool]>,
     pub(crate) rules: NameRules,
     pub(crate) ttl_secs: u32,
     pub(crate) apex: ApexRecords,
-    /// The SOA of every zone, but for its name; the serial is the time of the last change. Not used where `apex` has none.
+    /// The SOA of every zone, without the zone's name. The serial is the time of the last change.
+    /// Not used if `apex` has no SOA.
     pub(crate) soa: [u8; SOA_LEN],
-    /// Whether an absent name is known not to exist.
+    /// Whether the source has been read completely, so that absent names do not exist.
     pub(crate) synced: bool,
-    /// Whether a wildcard is stored that the rules look for.
+    /// Whether the rules have wildcards and at least one is stored.
     pub(crate) has_wildcards: bool,
-    /// See the function of this name.
+    /// See `Table::passes_unstored`.
     pub(crate) passes_unstored: bool,
     pub(crate) generation: u64,
 }
@@ -59,44 +63,45 @@ impl core::fmt::Debug for Table {
     }
 }
 
-/// Where a question's answer is.
+/// The result of a look-up.
 #[derive(Clone, Copy, Debug)]
 pub enum Found<'t> {
-    /// Records of the table.
+    /// The table has records of the type.
     Answer(Answer<'t>),
-    /// CNAMEs: what was asked for is to be looked for at their `Answer::target`, here or elsewhere.
+    /// CNAMEs: look `Answer::target` up next, here or elsewhere.
     Alias(Answer<'t>),
-    /// A pod's address, read out of its own name.
+    /// A pod's address, read from the name itself.
     Pod(PodName),
-    /// The zone's SOA is the answer.
+    /// The answer is the zone's SOA.
     Soa(Apex),
     /// The name exists, the type does not (RFC 2308, section 2.2).
     NoData(Apex),
     /// The name does not exist (RFC 2308, section 2.1).
     NxDomain(Apex),
-    /// The name may exist: the cluster has not been read yet.
+    /// The name may exist: the cluster has not been read completely.
     Unsynced(Apex),
-    /// A list of hosts lacks the name. It may exist elsewhere: the list has no SOA to deny it with.
+    /// A list of hosts lacks the name, which may exist elsewhere. There is no SOA to deny it with.
     Unlisted,
-    /// In none of the table's zones; or a question for a PTR record that a list of hosts lacks.
+    /// The name is in none of the table's zones, or a list of hosts lacks the PTR record that the
+    /// question is for.
     Outside,
 }
 
-/// A name of the table.
+/// A name that a table stores.
 #[derive(Clone, Copy)]
 pub struct Stored<'t>(pub(crate) Entry<'t>);
 
 impl<'t> Stored<'t> {
-    /// The records of this type, which answer a question for it whole: `None` where there are none, and where CNAMEs lead to
-    /// another name's.
+    /// The records of this type, which are the complete answer. `None` if there are none, and if
+    /// CNAMEs lead to another name.
     #[must_use]
     #[inline(always)]
     pub fn answer(self, qtype: u16) -> Option<Answer<'t>> {
         self.0.answer(qtype)
     }
 
-    /// Where `answer` gave none: the zone whose SOA says that there are no such records. `None` where the look-up in full has
-    /// more to say.
+    /// Call it if `answer` gives `None`: the apex whose SOA goes with NODATA. `None` if NODATA may
+    /// be wrong, so that `look_up_from` must decide.
     #[must_use]
     #[inline(always)]
     pub fn no_data(self) -> Option<Apex> {
@@ -105,7 +110,7 @@ impl<'t> Stored<'t> {
     }
 }
 
-/// A stored answer: record bytes and what stamping needs to know of them.
+/// A stored answer: the bytes of its records, and what stamping needs to know about them.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'t> {
     pub body: &'t [u8],
@@ -147,7 +152,8 @@ impl<'t> Answer<'t> {
         row_field(self.row, 6)
     }
 
-    /// Where in the body the addresses begin that are rotated: `rotate_count` records of `rotate_stride` bytes each.
+    /// Offset in the body of the addresses to rotate: `rotate_count` records of `rotate_stride`
+    /// bytes each.
     #[inline]
     pub(crate) fn rotate_at(&self) -> usize {
         row_field(self.row, 8).into()
@@ -163,7 +169,7 @@ impl<'t> Answer<'t> {
         row_field(self.row, 12).into()
     }
 
-    /// The last CNAME's target, in wire format: the name that the answer of a `Found::Alias` leads to.
+    /// The target of the last CNAME of a `Found::Alias`, in wire format.
     #[must_use]
     pub fn target(&self) -> &'t [u8] {
         let mut last = None;
@@ -190,7 +196,8 @@ impl Table {
         self.seed == other.seed
     }
 
-    /// The memory that a look-up of this hash reads first, which is not read here: for a prefetch.
+    /// The memory that a look-up of this hash reads first. It is not read here, so it can be
+    /// prefetched.
     #[must_use]
     #[inline]
     pub fn slot_line(&self, hash: NameHash) -> &[u8] {
@@ -199,7 +206,7 @@ impl Table {
         segment.bytes.get(slot * SLOT_LEN..).unwrap_or_default()
     }
 
-    /// The memory that it reads then: most likely the name's entry.
+    /// The memory that a look-up of this hash reads next: most likely the name's entry.
     #[must_use]
     #[inline]
     pub fn entry_line(&self, hash: NameHash) -> &[u8] {
@@ -210,7 +217,8 @@ impl Table {
         }
     }
 
-    /// What is stored under a name as it is spelt, whose hash this is. A presumed name that is found is whole.
+    /// The entry stored under exactly this name. `hash` is the name's. If `Name::presume` has read
+    /// the name and it is stored, it is whole.
     #[must_use]
     #[inline(always)]
     pub fn stored(&self, hash: NameHash, name: &Name) -> Option<Stored<'_>> {
@@ -218,21 +226,21 @@ impl Table {
         find_in_segment(self.segment(hash.0)?, hash.0, name.blocks()).map(Stored)
     }
 
-    /// Whether the next source is asked for every name that is not stored here as it is spelt: nothing but `stored` can
-    /// find a name, and all others fall through.
+    /// Whether every name for which `stored` gives `None` falls through, so that the next source
+    /// can be asked without `look_up`.
     #[must_use]
     #[inline]
     pub fn passes_unstored(&self) -> bool {
         self.passes_unstored
     }
 
-    /// Looks a question up by its name and type; the class is IN.
+    /// Looks up a question by its name and type; the class is IN.
     #[must_use]
     pub fn look_up(&self, name: &Name, qtype: u16) -> Found<'_> {
         self.look_up_from(self.stored(self.hash(name), name), name, qtype)
     }
 
-    /// The same where it is known already what is stored under the name.
+    /// The same, if the caller knows already what is stored under the name.
     #[must_use]
     pub fn look_up_from<'t>(
         &'t self,
@@ -245,13 +253,13 @@ impl Table {
             ApexRecords::Kubernetes => {}
         }
         let Some(Stored(entry)) = stored.filter(|_| qtype != TYPE_SOA) else {
-            return self.look_up_others(name, qtype);
+            return self.look_up_unstored(name, qtype);
         };
         let apex = Apex { name_offset: entry.zone_at() };
         match entry.answer(qtype) {
             Some(answer) => Found::Answer(answer),
             None if entry.is_alias() => match entry.answer(EVERY_TYPE) {
-                // They are what was asked for.
+                // The question is for the CNAMEs themselves.
                 Some(cnames) if matches!(qtype, TYPE_CNAME | TYPE_ANY) => Found::Answer(cnames),
                 Some(cnames) => Found::Alias(cnames),
                 None => Found::NoData(apex),
@@ -261,14 +269,15 @@ impl Table {
         }
     }
 
-    /// SOA, names that are found by a rule or under another spelling, and names that do not exist.
-    fn look_up_others(&self, name: &Name, qtype: u16) -> Found<'_> {
+    /// Answers questions for the SOA, names that a rule answers, and names that do not exist.
+    fn look_up_unstored(&self, name: &Name, qtype: u16) -> Found<'_> {
         let Some((zone, labels_left)) = self.zones.find_below(name) else {
             return Found::Outside;
         };
         let apex = Apex { name_offset: zone.name_offset };
         if qtype == TYPE_SOA {
-            // CoreDNS gives SOA at the apex, NODATA at every other name of the zone, whether it exists or not.
+            // As CoreDNS: the SOA at the apex, NODATA at every other name of the zone, existing or
+            // not.
             return if labels_left == 0 { Found::Soa(apex) } else { Found::NoData(apex) };
         }
         if labels_left == 0 {
@@ -288,19 +297,19 @@ impl Table {
         }
     }
 
-    /// Generation number, growing by one with each publication.
+    /// The generation's number: one more with each publication.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// How many segments the table has.
+    /// The number of segments.
     #[must_use]
     pub fn segment_count(&self) -> usize {
         self.spine.len()
     }
 
-    /// How many segments are the same memory in both generations.
+    /// The number of segments that are the same memory in both generations.
     #[must_use]
     pub fn segments_shared_with(&self, other: &Self) -> usize {
         self.spine
@@ -310,13 +319,13 @@ impl Table {
             .count()
     }
 
-    /// Whether the cluster has been read whole.
+    /// Whether the source has been read completely.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.synced
     }
 
-    /// TTL of records made from the name itself, and of negative answers.
+    /// TTL of records that are made from the name itself.
     #[must_use]
     pub(crate) const fn ttl_secs(&self) -> u32 {
         self.ttl_secs
@@ -326,7 +335,8 @@ impl Table {
         if self.synced { Found::NxDomain(apex) } else { Found::Unsynced(apex) }
     }
 
-    /// The wildcard that answers for this name: its first label replaced by an asterisk. A name of one label has none.
+    /// The wildcard for this name: its first label is replaced by an asterisk. A name of one label
+    /// has none.
     pub(crate) fn find_wildcard(&self, name: &Name) -> Option<Entry<'_>> {
         let parent = name.suffix(1);
         if !self.has_wildcards || parent.len() <= 1 {

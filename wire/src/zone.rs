@@ -1,39 +1,44 @@
-//! Which of a set of zones a name belongs to: the longest one, by whole labels (RFC 1034, section 4.3.2).
+//! The zone that a name belongs to: of a set, the longest that encloses it, by whole labels (RFC
+//! 1034, section 4.3.2).
+//!
+//! Invariant: `find` and `find_below` find the same zone.
 
 use alloc::vec::Vec;
 
 use crate::name::Name;
 
-/// Zones in wire format, found by the right end of a name.
+/// A set of zones in wire format, searched by the end of a name.
 ///
-/// A cluster has a handful of zones, or some hundred where CIDRs were expanded at label boundaries, but those are of few
-/// different lengths. So: one comparison of a boundary a length, then a binary search among the zones of that length.
+/// A cluster has a handful of zones, or some hundred if CIDRs were expanded at label boundaries,
+/// but of few different lengths. So the search does one comparison per length, then a binary search
+/// among the zones of that length.
 #[derive(Clone, Debug, Default)]
 pub struct ZoneSet {
-    /// The index of the root zone where there is no other, as in most Corefiles: it encloses every name.
+    /// The index of the root zone if it is the only zone, as in most Corefiles: it encloses every
+    /// name.
     root_alone: Option<usize>,
-    /// Longest first, no length twice.
+    /// Longest first. Each length occurs once.
     lengths: Vec<OneLength>,
 }
 
 #[derive(Clone, Debug)]
 struct OneLength {
     name_len: usize,
-    /// (zone, its index in the order of `new`), sorted.
+    /// Each zone, and its index in the order of `new`. Sorted.
     zones: Vec<(Vec<u8>, usize)>,
 }
 
 /// A zone that encloses a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Enclosing {
-    /// Which zone, in the order that `ZoneSet::new` was given.
+pub struct EnclosingZone {
+    /// Index of the zone, in the order of `ZoneSet::new`.
     pub index: usize,
-    /// Where in the name the zone begins: 0 at the apex.
+    /// Offset of the zone in the name: 0 at the apex.
     pub name_offset: usize,
 }
 
 impl ZoneSet {
-    /// `zones`: wire format, lower case. Of equal zones the first counts.
+    /// `zones`: wire format, lower case. The first of equal zones counts.
     #[must_use]
     pub fn new<Z: AsRef<[u8]>>(zones: &[Z]) -> Self {
         let mut set = Self::default();
@@ -59,21 +64,21 @@ impl ZoneSet {
     /// The longest zone that encloses `name`.
     #[must_use]
     #[inline(always)]
-    pub fn find(&self, name: &Name) -> Option<Enclosing> {
+    pub fn find(&self, name: &Name) -> Option<EnclosingZone> {
         match self.root_alone {
-            Some(index) => Some(Enclosing { index, name_offset: name.bytes().len() - 1 }),
+            Some(index) => Some(EnclosingZone { index, name_offset: name.bytes().len() - 1 }),
             None => self.find_among_others(name),
         }
     }
 
-    #[cold] // Said for the other way's sake: that one then keeps its registers.
-    fn find_among_others(&self, name: &Name) -> Option<Enclosing> {
+    #[cold] // Keeps the other branch's values in registers.
+    fn find_among_others(&self, name: &Name) -> Option<EnclosingZone> {
         self.find_below(name).map(|(enclosing, _)| enclosing)
     }
 
-    /// As `find`, with the count of labels in front of the zone.
+    /// The same, with the number of labels in front of the zone.
     #[must_use]
-    pub fn find_below(&self, name: &Name) -> Option<(Enclosing, usize)> {
+    pub fn find_below(&self, name: &Name) -> Option<(EnclosingZone, usize)> {
         let bytes = name.bytes();
         for one in &self.lengths {
             let Some(offset) = bytes.len().checked_sub(one.name_len) else { continue };
@@ -90,7 +95,7 @@ impl ZoneSet {
             if let Some(index) = found
                 && let Some(labels_in_front) = name.label_starting_at(offset)
             {
-                return Some((Enclosing { index, name_offset: offset }, labels_in_front));
+                return Some((EnclosingZone { index, name_offset: offset }, labels_in_front));
             }
         }
         None
@@ -129,7 +134,7 @@ mod tests {
         check(zones, b"\0", Some((1, 0)));
         check(zones, b"\x011\x0211\x07in-addr\x04arpa\0", Some((4, 1)));
         check(zones, b"\x011\x0212\x07in-addr\x04arpa\0", Some((1, 4)));
-        // The bytes of a zone inside a label are no zone.
+        // Bytes inside a label do not count.
         check(&[b"\x01a\0"], b"\x03b\x01a\0", None);
         check(&[], b"\0", None);
     }

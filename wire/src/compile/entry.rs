@@ -1,6 +1,6 @@
-//! Writes an entry: a name and its answers in wire format.
+//! Writes entries: a name and its answers in wire format, in the layout that `segment` describes.
 //!
-//! Invariant: what is written is what `segment` reads.
+//! Invariant: every answer fits the longest message, behind the longest question and with an OPT.
 
 use alloc::vec::Vec;
 
@@ -10,11 +10,11 @@ use crate::reply::MESSAGE_LEN_MAX;
 use crate::segment::{ASTERISK, ENTRY_HEAD_LEN, IS_ALIAS, IS_WILDCARD, ROW_LEN};
 use crate::table::EVERY_TYPE;
 
-/// Most bytes of a body: a message less its header, its question and an OPT.
+/// Most bytes of a body: the longest message without its header, its question and an OPT.
 const BODY_LEN_MAX: usize = MESSAGE_LEN_MAX - HEADER_LEN - (NAME_LEN_MAX + 4) - 11;
 /// A compression pointer has 14 bits (RFC 1035, section 4.1.4).
 const POINTER_MAX: usize = 0x3FFF;
-/// Which section of the answer a record stands in.
+/// The section of the response that a stored record goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     Answer,
@@ -23,18 +23,19 @@ pub enum Section {
 
 /// Writes the answers of one owner name, record by record, in wire format.
 ///
-/// Use: `begin(name)`, then for each type that has an answer `answer(type)` followed by its `record(…)`s, then `finish()`.
-/// A name without an answer exists with no data (NODATA for every type); so is a type that is not named. CNAMEs answer every type:
-/// they go under `answer(EVERY_TYPE)`, and what is behind them is looked for when it is asked for.
+/// Call `begin(name)`, then for each type with records `answer(type)` and its `record(…)`s, then
+/// `finish()`. The answer for every other type is NODATA, and so is every answer of a name without
+/// records. CNAMEs go under `answer(EVERY_TYPE)`; each look-up follows them anew.
 #[derive(Default)]
 pub struct EntryWriter {
     name: Vec<u8>,
     rows: Vec<Row>,
-    /// The bodies of all rows, one behind the other.
+    /// The bodies of all rows, one after the other.
     bodies: Vec<u8>,
-    /// Names of the message being written and where they stand in it, apart from the question's.
+    /// Names in the message being written, without the question's.
     targets: Vec<Target>,
-    /// The target that was pointed at last: additional records follow the order of the targets, so the next is near.
+    /// Index of the target that was last pointed at. Additional records come in the order of the
+    /// targets, so the next search starts here.
     target_cursor: usize,
     entry: Vec<u8>,
 }
@@ -52,10 +53,10 @@ struct Row {
     is_full: bool,
 }
 
-/// A name inside the record data of this message, which later owners can point at.
+/// A name in the record data of this message. Later owners can point at it.
 #[derive(Clone, Copy)]
 struct Target {
-    /// Where the name stands in `bodies`.
+    /// Offset of the name in `bodies`.
     at: usize,
     len: usize,
 }
@@ -76,17 +77,18 @@ impl EntryWriter {
         self.targets.clear();
     }
 
-    /// The answer to questions of this type (or `EVERY_TYPE`) begins.
+    /// Begins the answer for this type, or for `EVERY_TYPE`.
     pub fn answer(&mut self, rtype: u16) {
         self.targets.clear();
         self.target_cursor = 0;
         self.rows.push(Row { rtype, body_at: self.bodies.len(), ..Row::default() });
     }
 
-    /// One record of the answer begun last, of class IN. All `Answer` records come before all `Additional` ones.
+    /// Writes a record of class IN of the answer that was begun last. All `Answer` records come
+    /// before all `Additional` records.
     ///
-    /// `owner` is written as a pointer where the name has occurred before; `rdata` is written as it is, uncompressed. Records
-    /// past the longest possible message are left out: an answer over TCP is then as full as can be.
+    /// `owner` becomes a pointer if the name has occurred before; `rdata` is written uncompressed.
+    /// Records that do not fit the longest message are left out.
     pub fn record(
         &mut self,
         section: Section,
@@ -140,7 +142,7 @@ impl EntryWriter {
         row.body_len = self.bodies.len() - row.body_at;
     }
 
-    /// The finished entry: opaque bytes that hold the name and its answers, to be handed to `TableBuilder::insert`.
+    /// The finished entry: opaque bytes for `TableBuilder::insert`.
     pub fn finish(&mut self) -> &[u8] {
         let rows_at = ENTRY_HEAD_LEN + block_count(self.name.len()) * BLOCK_LEN;
         let bodies_at = rows_at + self.rows.len() * ROW_LEN;
@@ -150,7 +152,7 @@ impl EntryWriter {
         entry.extend_from_slice(&((bodies_at + self.bodies.len()) as u32).to_le_bytes());
         entry.push(self.name.len() as u8);
         entry.push(u8::try_from(self.rows.len()).expect("few types a name"));
-        // Where its zone begins is the builder's business.
+        // The builder sets the offset of the zone, and the other flags.
         let is_alias = self.rows.iter().any(|row| row.rtype == EVERY_TYPE);
         let alias = if is_alias { IS_ALIAS } else { 0 };
         let wildcard = if self.name.starts_with(ASTERISK) { IS_WILDCARD } else { 0 };
@@ -177,7 +179,7 @@ impl EntryWriter {
 }
 
 impl Row {
-    /// Addresses that stand together with one length make the run that is rotated; a CNAME may stand before it.
+    /// Consecutive addresses of one length are the run to rotate; CNAMEs may come before it.
     fn note_address(&mut self, rtype: u16, at: usize, len: usize) {
         if !matches!(rtype, TYPE_A | TYPE_AAAA) {
             return;
@@ -191,7 +193,7 @@ impl Row {
     }
 }
 
-/// The target that is this name, looked for from the cursor on and then from the front.
+/// Index of the target that equals `owner`. The search starts at the cursor and wraps around.
 fn find_target(targets: &[Target], bodies: &[u8], cursor: usize, owner: &[u8]) -> Option<usize> {
     let order = (cursor..targets.len()).chain(0..cursor);
     order.into_iter().find(|index| {
@@ -200,8 +202,8 @@ fn find_target(targets: &[Target], bodies: &[u8], cursor: usize, owner: &[u8]) -
     })
 }
 
-/// A compression pointer, if the offset is in its reach: with slack for a question that spells the name a little longer,
-/// behind which all offsets move.
+/// A compression pointer, if it reaches the offset. It leaves room for a longer question name,
+/// which moves all offsets.
 fn pointer_to(offset: usize) -> Option<u16> {
     (offset + NAME_LEN_MAX <= POINTER_MAX).then_some(0xC000 | offset as u16)
 }

@@ -1,6 +1,7 @@
-//! Builds tables: records to entries, entries to segments, segments to generations. The control plane's side of `table`.
+//! Builds tables on the control plane: `entry` makes entries of records; this file makes segments
+//! of entries, and generations of segments.
 //!
-//! Invariant: a generation that has been published is never changed; the next one shares every segment that holds no
+//! Invariant: a published generation never changes. The next one shares every segment without a
 //! changed name.
 
 mod entry;
@@ -21,22 +22,22 @@ use crate::segment::{
 use crate::table::{NameRules, Table};
 use crate::zone::ZoneSet;
 
-/// Names per segment that a table is laid out for: a change rebuilds about this many entries for each name it touches.
+/// Names per segment: a change to one name rewrites about this many entries.
 const SEGMENT_NAMES: usize = 16;
 const SEGMENT_COUNT_MIN: usize = 64;
 
-/// What is to become of names, in the order in which it was said. One piece of memory for all entries: a first sync brings
-/// a hundred thousand.
+/// Inserts and removals in the order of their calls. All entries share one buffer: a first sync
+/// brings a hundred thousand.
 #[derive(Default)]
 struct Changes {
     entries: Vec<u8>,
-    /// By name hash: the entry to put in place, as a range of `entries`, or `None` to remove it.
-    said: Vec<(u64, Option<(usize, usize)>)>,
+    /// By name hash: the entry to insert, as a range of `entries`, or `None` to remove it.
+    calls: Vec<(u64, Option<(usize, usize)>)>,
 }
 
 impl Changes {
     fn iter(&self) -> impl Iterator<Item = Change<'_>> {
-        self.said
+        self.calls
             .iter()
             .map(|(hash, range)| (*hash, range.map(|(start, end)| &self.entries[start..end])))
     }
@@ -45,7 +46,7 @@ impl Changes {
 /// A name's hash, and its entry or `None`.
 type Change<'e> = (u64, Option<&'e [u8]>);
 
-/// Everything about a table that is not a name.
+/// The properties of a table other than its names.
 #[derive(Clone, Debug)]
 pub struct TableOptions {
     /// Wire format, lower case.
@@ -54,12 +55,12 @@ pub struct TableOptions {
     pub apex: ApexRecords,
     /// Of the SOA, and of records that are made from a name. Stored records bring their own.
     pub ttl_secs: u32,
-    /// Whether another source is asked for every name that the table lacks.
+    /// Whether the next source is asked for every name that the table lacks.
     pub falls_through_everywhere: bool,
 }
 
 impl TableOptions {
-    /// Of a cluster's table. Its names fall through by zone, if at all.
+    /// Options of a cluster's table. Its names fall through by zone, if at all.
     #[must_use]
     pub fn kubernetes(zones: Vec<Vec<u8>>, pods: PodMode, ttl_secs: u32) -> Self {
         let rules = NameRules::Kubernetes { pods };
@@ -67,7 +68,7 @@ impl TableOptions {
         Self { zones, rules, apex, ttl_secs, falls_through_everywhere: false }
     }
 
-    /// Of a list of hosts. `zones`: of the hosts; reverse names need none.
+    /// Options of a list of hosts. `zones`: those of the hosts. Reverse names need no zone.
     #[must_use]
     pub fn hosts(zones: Vec<Vec<u8>>, falls_through_everywhere: bool) -> Self {
         let (rules, apex) = (NameRules::Exact, ApexRecords::None);
@@ -75,7 +76,7 @@ impl TableOptions {
     }
 }
 
-/// Holds the newest generation and makes the next: only segments that a changed name hashes to are rebuilt.
+/// Holds the newest generation and makes the next. It rewrites only the segments of changed names.
 pub struct TableBuilder {
     seed: HashSeed,
     zones: Arc<ZoneSet>,
@@ -86,7 +87,7 @@ pub struct TableBuilder {
     falls_through_everywhere: bool,
     spine: Vec<Segment>,
     name_count: usize,
-    /// Those of the names that are wildcards.
+    /// The number of names that are wildcards.
     wildcard_count: usize,
     changes: Changes,
     synced: bool,
@@ -94,7 +95,8 @@ pub struct TableBuilder {
 }
 
 impl TableBuilder {
-    /// An empty, unsynced table: absent names are SERVFAIL until `set_synced` has been called and published.
+    /// An empty table that is not synced: absent names are SERVFAIL until `set_synced` and
+    /// `publish` have been called.
     ///
     /// `seed`: the process's.
     #[must_use]
@@ -124,12 +126,12 @@ impl TableBuilder {
         }
     }
 
-    /// Puts the finished entry in place, replacing one of the same name. The hash is what removes it again.
+    /// Inserts a finished entry, which replaces one of the same name. The hash removes it again.
     pub fn insert(&mut self, entry: &[u8]) -> NameHash {
         let name = Name::from_wire(Entry { bytes: entry }.name()).expect("a whole name was begun");
         let hash = self.seed.hash(name.blocks());
         let Some((zone_at, flags)) = self.zone_of(&name) else {
-            debug_assert!(false, "a name of no zone of the table is never asked for");
+            debug_assert!(false, "no question leads to a name outside the zones");
             return NameHash(hash);
         };
         let start = self.changes.entries.len();
@@ -137,11 +139,12 @@ impl TableBuilder {
         self.changes.entries.extend_from_slice(&entry[size_of::<u64>()..]);
         self.changes.entries[start + ENTRY_HEAD_LEN - 2] = zone_at;
         self.changes.entries[start + ENTRY_HEAD_LEN - 1] |= flags;
-        self.changes.said.push((hash, Some((start, self.changes.entries.len()))));
+        self.changes.calls.push((hash, Some((start, self.changes.entries.len()))));
         NameHash(hash)
     }
 
-    /// Where in a name its zone begins, and the flags of its entry; `None` for a name that no question leads to.
+    /// Offset of the zone in a name, and the flags of its entry; `None` for a name that no question
+    /// leads to.
     fn zone_of(&self, name: &Name) -> Option<(u8, u8)> {
         let zone = self.zones.find(name);
         match self.apex {
@@ -154,23 +157,24 @@ impl TableBuilder {
         }
     }
 
-    /// Removes the entry inserted under this hash, if there is one. Within one generation the last call for a name counts.
+    /// Removes the entry with this hash, if there is one. Of several calls for a name within one
+    /// generation the last counts.
     pub fn remove(&mut self, name: NameHash) {
-        self.changes.said.push((name.0, None));
+        self.changes.calls.push((name.0, None));
     }
 
-    /// From the next generation on the table is whole: an absent name does not exist.
+    /// From the next generation on, absent names do not exist.
     pub fn set_synced(&mut self) {
         self.synced = true;
     }
 
-    /// Names in the newest generation.
+    /// The number of names in the newest generation.
     #[must_use]
     pub fn name_count(&self) -> usize {
         self.name_count
     }
 
-    /// Bytes of all segments of the newest generation.
+    /// Bytes of all segments in the newest generation.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
         self.spine.iter().map(|segment| segment.bytes.len()).sum()
@@ -181,9 +185,9 @@ impl TableBuilder {
     /// `serial`: the SOA's, unix seconds of the change.
     pub fn publish(&mut self, serial: u32) -> Arc<Table> {
         let changes = core::mem::take(&mut self.changes);
-        let segments_wanted = (self.name_count + changes.said.len()) / SEGMENT_NAMES;
+        let segments_wanted = (self.name_count + changes.calls.len()) / SEGMENT_NAMES;
         if segments_wanted > self.spine.len() * 2 {
-            // The table has outgrown its spine, at the first sync most of all: every segment anew.
+            // The table has outgrown its spine, as at the first sync: write all segments anew.
             let segment_count = segments_wanted.next_power_of_two();
             let old = core::mem::replace(&mut self.spine, empty_spine(segment_count));
             (self.name_count, self.wildcard_count) = (0, 0);
@@ -214,11 +218,12 @@ impl TableBuilder {
         })
     }
 
-    /// Writes the segments that these changes touch; of several for one name the last counts.
+    /// Rewrites the segments that these changes touch. Of several changes to one name the last
+    /// counts.
     fn write_segments(&mut self, mut changes: Vec<Change<'_>>) {
         let segment_count = self.spine.len();
         let segment_of = |change: &Change<'_>| segment_index(change.0, segment_count);
-        // Stable, and then the later of two equals is kept.
+        // The sort is stable, so the later of two changes to a name comes last, and is kept.
         changes.sort_by_key(|change| (segment_of(change), change.0));
         let mut kept: Vec<Change<'_>> = Vec::with_capacity(changes.len());
         for change in changes {
@@ -261,7 +266,7 @@ fn empty_spine(segment_count: usize) -> Vec<Segment> {
 }
 
 fn write_segment(entries: &[Entry<'_>]) -> Segment {
-    // At most half full, so that chains are short and always end.
+    // At most half of the slots are full, so that chains are short and always end.
     let slot_count = (entries.len() * 2).next_power_of_two().max(2);
     let entries_at = slot_count * SLOT_LEN;
     let len = entries_at + entries.iter().map(|entry| entry.len()).sum::<usize>();
@@ -282,7 +287,7 @@ fn write_segment(entries: &[Entry<'_>]) -> Segment {
     Segment { bytes: segment.into(), slot_mask: slot_count - 1 }
 }
 
-/// All entries of a segment, in the order in which they stand.
+/// All entries of a segment, in their order in memory.
 fn entries(segment: &Segment) -> impl Iterator<Item = Entry<'_>> {
     let mut at = (segment.slot_mask + 1) * SLOT_LEN;
     core::iter::from_fn(move || {

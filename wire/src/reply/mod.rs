@@ -1,10 +1,9 @@
-//! Stamps an answer over its query: the id and the question stay, as the client spelt it; flags, counts, stored records and
+//! Stamps responses over their queries: the id and the question stay; flags, counts, records and
 //! OPT are written.
 //!
-//! Whole answers are one copy and a few patches. Answers that do not fit are cut between records, with TC
-//! (RFC 2181, section 9). Invariant: nothing here looks inside a stored body but to step from record to record.
-//!
-//! Wherever a `message` is handed in, it begins with the query's packet and holds what the envelope allows.
+//! A whole answer is one copy and a few patches. An answer that does not fit is cut between
+//! records, with TC (RFC 2181, section 9). Every `message` begins with the query and has room for
+//! what the envelope allows. Invariant: of a stored body, only the heads of its records are read.
 
 mod rotation;
 mod writer;
@@ -15,31 +14,34 @@ use crate::query::{Edns, Query, Reject, UDP_LEN_MIN};
 use crate::table::{Answer, Found, Table};
 pub(crate) use writer::{Reply, Subject, Written};
 
-/// The UDP size that answers announce and keep to, unless `bufsize` says otherwise (RFC 9715, section 3.1).
+/// The UDP size that responses announce and do not exceed, unless `bufsize` sets another (RFC 9715,
+/// section 3.1).
 pub const UDP_LEN_MAX: u16 = 1232;
-/// The longest message over TCP (RFC 1035, section 4.2.2), and so the size of a buffer that holds any answer.
+/// The longest message over TCP (RFC 1035, section 4.2.2), and so the size of a buffer for any
+/// response.
 pub const MESSAGE_LEN_MAX: usize = 65535;
 
 /// Bytes of an OPT without options.
 pub(crate) const OPT_LEN: usize = 11;
-/// How an answer may travel.
+/// What a response must keep to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    /// The message's length in bytes must not exceed this: see `Envelope::udp` and `Envelope::TCP`.
+    /// Most bytes of the message: see `Envelope::udp_len_max` and `MESSAGE_LEN_MAX`.
     pub len_max: usize,
-    /// How far to rotate the addresses of the answer; 0 leaves them in the table's order.
+    /// How many places to rotate the addresses of the answer; 0 keeps the table's order.
     pub rotation: usize,
 }
 
 impl Envelope {
-    /// What a UDP client can take: what its OPT says, between 512 and `server_max`; 512 without one.
+    /// The longest message for a UDP client: the size in its OPT, clamped to 512 and `server_max`;
+    /// 512 without an OPT.
     #[must_use]
     pub fn udp_len_max(edns: Option<Edns>, server_max: u16) -> usize {
         usize::from(edns.map_or(UDP_LEN_MIN, |edns| edns.udp_len.clamp(UDP_LEN_MIN, server_max)))
     }
 }
 
-/// What an answer came to, for the counters.
+/// A response that has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamped {
     /// Length of the message.
@@ -47,9 +49,10 @@ pub struct Stamped {
     pub rcode: Rcode,
 }
 
-/// Writes a stored answer, whole, to a question that spells the name as it is stored; `None`, and nothing written, if it
-/// does not fit. `rotation` and `len_max` as in `Envelope`; the latter is asked only if the smallest limit is not enough.
-#[inline(always)] // Into the one place that is the packet path: what is handed over then stays in registers.
+/// Writes a whole stored answer to a question that spells the name as it is stored; `None`, and
+/// nothing written, if it does not fit. `rotation` and `len_max` as in `Envelope`; `len_max` is
+/// called only if 512 bytes are not enough.
+#[inline(always)] // The packet path calls it in one place, and its arguments then stay in registers.
 pub fn stamp_whole(
     query: &Query,
     answer: &Answer<'_>,
@@ -66,7 +69,8 @@ pub fn stamp_whole(
     Some(reply.finish(query.kept_flags | AA, Rcode::NoError, written, query.edns))
 }
 
-/// Writes that the name exists and the type does not (RFC 2308, section 2.2); it fits the smallest limit.
+/// Writes a NODATA response: the name exists, the type does not (RFC 2308, section 2.2). It fits
+/// the smallest limit.
 #[inline(always)] // As `stamp_whole`.
 pub fn stamp_no_data(query: &Query, table: &Table, apex: Apex, message: &mut [u8]) -> Stamped {
     debug_assert_ne!(table.apex, ApexRecords::None, "a table without an SOA has none to send");
@@ -75,8 +79,8 @@ pub fn stamp_no_data(query: &Query, table: &Table, apex: Apex, message: &mut [u8
     reply.finish(query.kept_flags | AA, Rcode::NoError, written, query.edns)
 }
 
-/// Writes the answer to `query`. Two outcomes are errors without data, for callers that have nobody else to ask: REFUSED
-/// for `Found::Outside`, SERVFAIL for `Found::Unlisted`.
+/// Writes the response to `query`. For callers that have no other source, two outcomes are errors
+/// without data: REFUSED for `Found::Outside`, SERVFAIL for `Found::Unlisted`.
 pub fn stamp(
     query: &Query,
     table: &Table,
@@ -100,7 +104,7 @@ pub fn stamp(
     reply.finish(query.kept_flags | flags, rcode(found), written, query.edns)
 }
 
-/// The response code that goes with what a table has; it does not depend on how much of that fits.
+/// The response code for what a table has. It does not depend on how much of that fits.
 fn rcode(found: &Found<'_>) -> Rcode {
     match found {
         Found::Answer(_) | Found::Alias(_) | Found::Pod(_) | Found::Soa(_) | Found::NoData(_) => {
@@ -112,23 +116,25 @@ fn rcode(found: &Found<'_>) -> Rcode {
     }
 }
 
-/// What tables have on a name that is written about: CNAMEs, then what is found where they lead, either or both.
+/// What tables have for a name: CNAMEs, what is found at their target, or both.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'t> {
-    /// Nothing but CNAMEs, the last one's data is the last thing in the body.
+    /// CNAMEs only. The body ends with the target of the last one.
     pub cnames: Option<Answer<'t>>,
-    /// `None`: nobody knows.
+    /// `None`: no source knows the target.
     pub found: Option<(&'t Table, Found<'t>)>,
 }
 
 impl End<'_> {
-    /// What is found where CNAMEs lead decides the response code (RFC 6604, section 3), also where not all of them fit.
+    /// The response code is that of the CNAMEs' target (RFC 6604, section 3), even if not all of
+    /// them fit.
     pub(crate) fn rcode(&self) -> Rcode {
         self.found.as_ref().map_or(Rcode::NoError, |(_, found)| rcode(found))
     }
 }
 
-/// Writes the end of a question's CNAMEs; the response code is what is found there (RFC 6604), and so is the SOA of a denial.
+/// Writes the response to a question that CNAMEs answer. The response code, and the SOA of a
+/// negative answer, are those of their target (RFC 6604).
 pub fn stamp_end(query: &Query, end: &End<'_>, envelope: Envelope, message: &mut [u8]) -> Stamped {
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
     let room = reply.room(envelope.len_max);
@@ -137,8 +143,9 @@ pub fn stamp_end(query: &Query, end: &End<'_>, envelope: Envelope, message: &mut
     reply.finish(query.kept_flags | AA, end.rcode(), written, query.edns)
 }
 
-/// Writes an answer of one record about the question's name, from a server that is not the authority for it. `rdata`
-/// has no compressed name, and at most 200 bytes, so that every client accepts the response.
+/// Writes an answer of one record about the question's name, from a server that is not the
+/// authority for it. `rdata` has no compressed name, and at most 200 bytes, so that every client
+/// accepts the response.
 pub fn stamp_record(
     query: &Query,
     rtype: u16,
@@ -154,9 +161,9 @@ pub fn stamp_record(
     reply.finish(query.kept_flags, Rcode::NoError, written, query.edns)
 }
 
-/// Writes an error without data. Shorter than or as long as the query, but for the OPT of one that carried an OPT.
+/// Writes an error without data. It is no longer than the query.
 pub fn stamp_reject(reject: &Reject, message: &mut [u8]) -> Stamped {
-    // The shape of a malformed OPT is not answered with an OPT (RFC 6891, section 7).
+    // A query with a malformed OPT gets no OPT (RFC 6891, section 7).
     let reply = Reply::begin(message, reject.question_len, reject.edns);
     reply.finish(reject.kept_flags, reject.rcode, Written::default(), reject.edns)
 }

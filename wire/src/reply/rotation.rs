@@ -1,17 +1,19 @@
-//! The order in which the records of a stored body are sent.
+//! The order in which the records of a stored answer are sent.
+//!
+//! Rotation comes before truncation, so that every endpoint has the same chance to be among the
+//! records that fit. Invariant: every record of the body comes once.
 
 use crate::record::RecordHead;
 use crate::table::Answer;
 
-/// The records of a body in the order in which they are sent: the run of addresses begins at the rotation.
-///
-/// Rotating before cutting gives every endpoint the same chance to be among those that fit.
+/// The records of a body in the order in which they are sent. The run of addresses begins with the
+/// one at `rotation`.
 pub(super) struct RotatedRecords<'t> {
     body: &'t [u8],
     run_at: usize,
     count: usize,
     stride: usize,
-    /// Next record outside the run, as an offset in the body.
+    /// Offset in the body of the next record outside the run.
     at: usize,
     run_index: usize,
     rotation: usize,

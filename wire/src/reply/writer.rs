@@ -1,4 +1,7 @@
-//! A message being written: what a table has on a name, record by record or in one piece.
+//! A response being written: whole answers in one piece, others record by record.
+//!
+//! Which response it is, `reply` and `response` decide. Invariant: nothing is written past the end
+//! of the message.
 
 use core::net::IpAddr;
 
@@ -14,19 +17,20 @@ use crate::table::{Answer, Found, Table};
 
 /// Bytes of an A record whose owner is a pointer.
 const A_RECORD_LEN: usize = 16;
-/// A pointer to the name at offset 12: the question's.
+/// A pointer to the name at offset 12, which is the question's.
 const NAME_POINTER: u16 = 0xC000 | HEADER_LEN as u16;
-/// What has been written behind the question: records by section. `finish` adds the OPT.
+/// The records that have been written, by section, without the OPT.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Written {
     pub(crate) answers: u16,
     pub(crate) authorities: u16,
     pub(crate) additionals: u16,
+    /// Whether a record did not fit.
     pub(crate) truncated: bool,
 }
 
 impl Written {
-    /// Adds what stands behind.
+    /// Adds records that have been written behind these.
     pub(crate) fn join(&mut self, behind: Self) {
         self.answers += behind.answers;
         self.authorities += behind.authorities;
@@ -35,7 +39,8 @@ impl Written {
     }
 }
 
-/// The name that records are written about, and where it stands spelt out: the question's, or one that CNAMEs lead to.
+/// The name that owns the next records: the question's, or the target of CNAMEs. It is spelled out
+/// at this offset.
 #[derive(Clone, Copy)]
 pub(crate) struct Subject {
     pub(crate) at: usize,
@@ -48,17 +53,17 @@ impl Subject {
         Self { at: HEADER_LEN, len: query.name_len }
     }
 
-    /// A pointer to it, or so far into it.
+    /// A pointer to this offset in the name.
     #[inline(always)]
     pub(super) fn pointer(self, offset: usize) -> u16 {
         0xC000 | (self.at + offset) as u16
     }
 }
 
-/// The last offset that a pointer reaches: it has 14 bits (RFC 1035, section 4.1.4).
+/// The last offset that a pointer reaches, with its 14 bits (RFC 1035, section 4.1.4).
 const POINTER_MAX: usize = 0x3FFF;
 
-/// A message being written. Writes past its end are dropped and never occur.
+/// A response being written over its query.
 pub(crate) struct Reply<'m> {
     pub(crate) message: &'m mut [u8],
     pub(crate) len: usize,
@@ -67,7 +72,7 @@ pub(crate) struct Reply<'m> {
 }
 
 impl<'m> Reply<'m> {
-    /// The query's header, which `finish` writes over but for the id, and its question.
+    /// Keeps the query's id and question. `finish` writes the rest of the header.
     #[inline(always)]
     pub(crate) fn begin(message: &'m mut [u8], question_len: usize, edns: Option<Edns>) -> Self {
         let reserved = if edns.is_some() { OPT_LEN } else { 0 };
@@ -75,7 +80,7 @@ impl<'m> Reply<'m> {
         Self { message, len, reserved, has_question: question_len > 0 }
     }
 
-    /// Bytes that records may take where the message may have `len_max`.
+    /// Bytes left for records in a message of at most `len_max` bytes.
     #[inline]
     pub(crate) fn room(&self, len_max: usize) -> usize {
         len_max.saturating_sub(self.len + self.reserved)
@@ -87,18 +92,19 @@ impl<'m> Reply<'m> {
             room.copy_from_slice(bytes);
             self.len += bytes.len();
         } else {
-            debug_assert!(false, "answer longer than its buffer");
+            debug_assert!(false, "a response longer than its buffer");
         }
     }
 
-    /// The stored body as it is, its addresses rotated.
+    /// Writes the stored body as it is, with its addresses rotated.
     #[inline(always)]
     pub(super) fn whole(&mut self, answer: &Answer<'_>, rotation: usize) -> Written {
         let start = self.len;
         if let Ok(record) = <&[u8; A_RECORD_LEN]>::try_from(answer.body)
             && let Some(room) = self.message.get_mut(start..).and_then(<[u8]>::first_chunk_mut)
         {
-            // One address, the answer of most Services: as a number it is copied by two instructions, not by a call.
+            // One address, as for most Services: copying it as a number takes two instructions
+            // instead of a call.
             *room = u128::from_ne_bytes(*record).to_ne_bytes();
             self.len += A_RECORD_LEN;
         } else {
@@ -118,7 +124,7 @@ impl<'m> Reply<'m> {
         }
     }
 
-    /// What a table has on a name.
+    /// Writes what a table has for a name.
     pub(super) fn found(
         &mut self,
         table: &Table,
@@ -153,7 +159,7 @@ impl<'m> Reply<'m> {
         written
     }
 
-    /// What tables have on a name that others, or other tables, led to.
+    /// Writes what tables have for a name that CNAMEs lead to.
     pub(crate) fn end(
         &mut self,
         end: &End<'_>,
@@ -166,7 +172,7 @@ impl<'m> Reply<'m> {
         if let Some(cnames) = &end.cnames {
             let before = self.len;
             written = self.by_record(cnames, subject, 0, room);
-            // What has no room is not there to be pointed at.
+            // The target is not in the message, so nothing can point at it.
             if written.truncated {
                 return written;
             }
@@ -184,8 +190,9 @@ impl<'m> Reply<'m> {
         written
     }
 
-    /// Record by record, until one does not fit: for answers that are too long, and for names that were asked in another
-    /// spelling than the stored one or stand elsewhere, where pointers move by the difference.
+    /// Writes record by record, until one does not fit. For answers that are too long, and for
+    /// names that are spelled differently from the stored one or are not the question's: pointers
+    /// then move by the difference.
     pub(crate) fn by_record(
         &mut self,
         answer: &Answer<'_>,
@@ -216,7 +223,8 @@ impl<'m> Reply<'m> {
         written
     }
 
-    /// A pod's own address; for SRV what CoreDNS makes of it: port 0 at the name that begins with the address.
+    /// Writes a pod's address; for SRV, as CoreDNS, port 0 at the name that begins with the
+    /// address.
     fn pod(
         &mut self,
         pod: &PodName,
@@ -251,7 +259,7 @@ impl<'m> Reply<'m> {
         }
     }
 
-    /// A pod's address record; `None`, and nothing written, if it does not fit.
+    /// Writes a pod's address record; `None`, and nothing written, if it does not fit.
     fn pod_address(&mut self, pod: &PodName, owner: u16, ttl_secs: u32, room: usize) -> Option<()> {
         let (v4, v6);
         let (rtype, octets): (u16, &[u8]) = match pod.address {
@@ -272,7 +280,7 @@ impl<'m> Reply<'m> {
         Some(())
     }
 
-    /// Owner, type, class, TTL and length of a record.
+    /// Writes the owner, type, class, TTL and length of a record.
     pub(super) fn fixed(&mut self, owner: u16, rtype: u16, ttl_secs: u32, rdata_len: usize) {
         self.put(&owner.to_be_bytes());
         self.put(&rtype.to_be_bytes());
@@ -281,14 +289,14 @@ impl<'m> Reply<'m> {
         self.put(&(rdata_len as u16).to_be_bytes());
     }
 
-    /// The zone's SOA in the authority section (RFC 2308, section 3).
+    /// Writes the zone's SOA into the authority section (RFC 2308, section 3).
     #[inline(always)]
     pub(super) fn negative(&mut self, apex: Apex, table: &Table, subject: Subject) -> Written {
         self.soa(apex, table, subject);
         Written { authorities: 1, ..Written::default() }
     }
 
-    /// The zone's SOA: the table's, pointed at the zone in the name.
+    /// Writes the table's SOA, and points it at the zone in the name.
     #[inline(always)]
     fn soa(&mut self, apex: Apex, table: &Table, subject: Subject) {
         let start = self.len;
@@ -303,7 +311,7 @@ impl<'m> Reply<'m> {
         }
     }
 
-    /// Appends the OPT and writes the header but for the id.
+    /// Appends the OPT and writes the header, except the id.
     #[inline(always)]
     pub(crate) fn finish(
         mut self,
@@ -314,7 +322,8 @@ impl<'m> Reply<'m> {
     ) -> Stamped {
         let mut additionals = written.additionals;
         if let Some(edns) = edns {
-            // Owner root, class = the size we take, then the upper bits of the rcode, version 0, DO as asked (RFC 6891, 6.1.3).
+            // The owner is the root; the class is our UDP size. Then come the upper bits of the
+            // rcode, version 0, and the query's DO (RFC 6891, section 6.1.3).
             let [size0, size1] = UDP_LEN_MAX.to_be_bytes();
             let rcode_upper = (rcode as u16 >> 4) as u8;
             let dnssec_ok = u8::from(edns.dnssec_ok) << 7;
@@ -337,9 +346,12 @@ impl<'m> Reply<'m> {
     }
 }
 
-/// The first two bytes of a stored record about the subject, in a body that stands at `body_at`. `None` where a pointer does not
-/// reach. An owner that points behind the question was compressed against a name of `stored_len`. So was one that points at the
-/// question's name without owning an answer: it means the stored name, which may end a longer one that was asked.
+/// The first two bytes of a stored record whose body goes to `body_at`; `None` if a pointer cannot
+/// reach its place.
+///
+/// The body was compressed against a name of `stored_len` bytes at offset 12. The owner of an
+/// answer is the subject. An additional record that points at offset 12 means the stored name,
+/// which may be the end of a longer subject.
 #[inline(always)]
 fn moved_owner(
     record: &[u8],
@@ -353,7 +365,7 @@ fn moved_owner(
         NAME_POINTER if is_answer => subject.at,
         NAME_POINTER => subject.at + subject.len - stored_len,
         0xC000.. => usize::from(owner & 0x3FFF) - (HEADER_LEN + stored_len + 4) + body_at,
-        // Spelt out.
+        // The owner is spelled out.
         _ => return Some(owner),
     };
     (place <= POINTER_MAX).then_some(0xC000 | place as u16)
