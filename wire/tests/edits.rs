@@ -211,10 +211,10 @@ proptest! {
         let text = format!("www.example.org {qtype} | NOERROR | {} |  |", cnames.join("; "));
         let table = table();
         let response = read(&message(&text));
-        let led = response.led_to(&wire_name("www.example.org"), |name| name.bytes().ends_with(b"\x01z\0"));
+        let led = response.cut_at_own_target(&wire_name("www.example.org"), |name| name.bytes().ends_with(b"\x01z\0"));
         let led = led.unwrap();
         check_some(&format!("www.example.org {qtype} 1232"), lens, |query, envelope, out| {
-            let found = table.look_up(&led.leads_to().unwrap(), query.qtype);
+            let found = table.look_up(&led.own_target().unwrap(), query.qtype);
             let end = match found {
                 Found::Alias(cnames) => {
                     let target = Name::from_wire(cnames.target()).unwrap();

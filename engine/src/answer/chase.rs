@@ -92,13 +92,13 @@ impl<'s> View<'s> {
     /// may have been ours: at another listener, before a reload, before a Service came or went.
     #[must_use]
     pub fn may_be_given(self, response: &Response, question: &[u8]) -> bool {
-        response.ends_with_ours(question, |name| self.authority(name).is_some())
+        response.ends_at_own_target(question, |name| self.authority(name).is_some())
     }
 
     /// What is behind an upstream's CNAMEs that lead to a name of ours; `None` if it is ours no more.
     #[must_use]
     pub fn end_of(self, response: &Response) -> Option<End<'s>> {
-        match self.authority(&response.leads_to()?)? {
+        match self.authority(&response.own_target()?)? {
             (_, Found::Alias(cnames)) => Some(match self.behind(cnames) {
                 Lead::Here(end) => end,
                 Lead::Away(_) => End { cnames: Some(cnames), found: None },

@@ -54,7 +54,7 @@ impl Term {
     /// nowhere, failures other than the upstream's own, and responses with a lifetime of 0.
     pub(super) fn of(response: &Response, settings: &CacheSettings) -> Option<Self> {
         let (entry_type, ttl_secs) = match (response.kind, response.soa_minimum_secs) {
-            (Kind::Success | Kind::Led, _) => (EntryType::Success, response.ttl_secs_min),
+            (Kind::Success | Kind::OwnTarget, _) => (EntryType::Success, response.ttl_secs_min),
             (Kind::Delegation, _) => (EntryType::Success, None),
             // CoreDNS treats an empty response as a success.
             (Kind::NoData, None) if response.answer_count() == 0 => (EntryType::Success, None),
@@ -71,7 +71,7 @@ impl Term {
         let ttl = Duration::from_secs(ttl_secs.unwrap_or(FAIL_SAFE_SECS).into());
         let lifetime = ttl.max(share.ttl_min).min(share.ttl_max).min(LIFETIME_MAX);
         // The SOA of a denial must not outlive it (RFC 2308, section 3).
-        let is_data = matches!(response.kind, Kind::Success | Kind::Led);
+        let is_data = matches!(response.kind, Kind::Success | Kind::OwnTarget);
         let ttl_max = if is_data { share.ttl_max } else { lifetime };
         (!lifetime.is_zero()).then_some(Self {
             entry_type,
@@ -108,14 +108,14 @@ pub(super) fn ttl_unkept(response: &Response, settings: &CacheSettings, is_sound
     // Denials without a lifetime and chains without an end get the lifetime of a failure.
     let briefly = settings.servfail.min(of_denial);
     let ttl_max = match (response.kind, response.soa_minimum_secs) {
-        (Kind::Success | Kind::Led, _) if is_sound => settings.success.ttl_max,
+        (Kind::Success | Kind::OwnTarget, _) if is_sound => settings.success.ttl_max,
         (Kind::NoData | Kind::NxDomain, Some(minimum)) if is_sound => {
             let ttl_secs = response.ttl_secs_min.map_or(minimum, |ttl_secs| ttl_secs.min(minimum));
             of_denial.min(Duration::from_secs(ttl_secs.into()))
         }
         (
             Kind::Success
-            | Kind::Led
+            | Kind::OwnTarget
             | Kind::NoData
             | Kind::NxDomain
             | Kind::Delegation
@@ -220,10 +220,10 @@ impl Entry {
     pub(super) fn outranks(&self, response: &Response, settings: &CacheSettings) -> bool {
         let prefers_positive = settings.serve_stale.is_some_and(|stale| stale.prefers_positive);
         match response.kind {
-            Kind::Success | Kind::Led => false,
+            Kind::Success | Kind::OwnTarget => false,
             Kind::Failure => self.response.kind != Kind::Failure,
             Kind::NoData | Kind::NxDomain | Kind::Delegation => {
-                prefers_positive && matches!(self.response.kind, Kind::Success | Kind::Led)
+                prefers_positive && matches!(self.response.kind, Kind::Success | Kind::OwnTarget)
             }
         }
     }

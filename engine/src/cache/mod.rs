@@ -208,7 +208,9 @@ impl Cache {
             let pause = match (response.kind, term) {
                 (Kind::NoData | Kind::NxDomain | Kind::Delegation, Some(term)) => term.lifetime,
                 (Kind::NoData | Kind::NxDomain | Kind::Delegation, None)
-                | (Kind::Success | Kind::Led | Kind::Failure, _) => pause_after_failure(settings),
+                | (Kind::Success | Kind::OwnTarget | Kind::Failure, _) => {
+                    pause_after_failure(settings)
+                }
             };
             entry.pause_refreshing(received, pause);
             return Filled::Inferior;

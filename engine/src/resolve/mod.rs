@@ -387,7 +387,7 @@ impl Flight {
     /// and what the tables say is looked up for each client, and kept nowhere.
     fn without_ours(&self, response: Response, sources: Sources<'_>) -> Response {
         let view = self.key.view(sources);
-        let led = response.led_to(&self.key.asked.name, |name| view.is_ours(name));
+        let led = response.cut_at_own_target(&self.key.asked.name, |name| view.is_ours(name));
         led.unwrap_or(response)
     }
 

@@ -5,8 +5,8 @@
 //! nothing but records that belong to its question, each whole, without OPT.
 
 mod layout;
-mod led;
 mod name;
+mod own_target;
 mod reader;
 
 use alloc::boxed::Box;
@@ -78,8 +78,8 @@ pub struct Response {
     counts: [u16; 3],
     /// How many of the answer's first records are its chain: CNAMEs, DNAMEs and their signatures.
     chain_record_count: u16,
-    /// Of `Kind::Led`: the name that the last CNAME leads to.
-    led_to: Option<led::Spelt>,
+    /// Of `Kind::OwnTarget`: the name that the last CNAME leads to.
+    own_target: Option<own_target::SpelledName>,
     body: Box<[u8]>,
     /// Of the TTL of each record, from the body's begin.
     ttl_offsets: Box<[u16]>,
@@ -101,8 +101,8 @@ pub enum Kind {
     Delegation,
     /// Another response code.
     Failure,
-    /// CNAMEs that lead to a name which this server itself speaks for, and no more: see `Response::led_to`.
-    Led,
+    /// CNAMEs that lead to a name which this server itself speaks for, and no more: see `Response::cut_at_own_target`.
+    OwnTarget,
 }
 
 /// A run of address records of one length: what `loadbalance` rotates.
@@ -198,7 +198,7 @@ pub struct Alias<'t> {
 /// end of the last section, with TC. Response codes of more than four bits are about the way to the upstream (EDNS version, cookies,
 /// signatures): SERVFAIL here.
 ///
-/// `end`: what tables have on the name that a `Kind::Led` leads to. It stands behind, the response code is theirs then, and AD is
+/// `end`: what tables have on the name that a `Kind::OwnTarget` leads to. It stands behind, the response code is theirs then, and AD is
 /// not given.
 pub fn stamp(
     query: &Query,
@@ -209,7 +209,7 @@ pub fn stamp(
     envelope: Envelope,
     message: &mut [u8],
 ) -> Stamped {
-    let end = end.zip(response.led_to);
+    let end = end.zip(response.own_target);
     let wants_ad = query.dnssec_ok() || u16_at(message, 2) & AD != 0;
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
     let mut room = reply.room(envelope.len_max);
@@ -272,7 +272,7 @@ impl Response {
             name_len: 1,
             counts: [0; 3],
             chain_record_count: 0,
-            led_to: None,
+            own_target: None,
             body: Box::default(),
             ttl_offsets: Box::default(),
             pointer_offsets: Box::default(),

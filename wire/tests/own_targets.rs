@@ -53,18 +53,18 @@ fn led(text: &str, rotation: usize, len_max: usize) -> Option<String> {
         let zone = upstream::name("cluster.local").as_slice().to_vec();
         let is_ours = |name: &Name| name.bytes().ends_with(&zone);
         let (response, name) = (read(&packet), asked(&packet).name);
-        let cnames = response.led_to(name, is_ours);
+        let cnames = response.cut_at_own_target(name, is_ours);
         // Kept either way, it is known for what it is; and for what it is not where other names are ours.
-        assert_eq!(response.ends_with_ours(name, is_ours), cnames.is_none(), "{text}");
-        assert!(response.ends_with_ours(name, |_| false), "{text}");
+        assert_eq!(response.ends_at_own_target(name, is_ours), cnames.is_none(), "{text}");
+        assert!(response.ends_at_own_target(name, |_| false), "{text}");
         let cnames = cnames?;
-        assert!(cnames.ends_with_ours(name, is_ours), "{text}");
-        assert!(!cnames.ends_with_ours(name, |_| false), "{text}");
+        assert!(cnames.ends_at_own_target(name, is_ours), "{text}");
+        assert!(!cnames.ends_at_own_target(name, |_| false), "{text}");
         assert_eq!(
-            (cnames.kind, cnames.leads_to().map(|name| is_ours(&name))),
-            (Kind::Led, Some(true))
+            (cnames.kind, cnames.own_target().map(|name| is_ours(&name))),
+            (Kind::OwnTarget, Some(true))
         );
-        let found = table.look_up(&cnames.leads_to().unwrap(), query.qtype);
+        let found = table.look_up(&cnames.own_target().unwrap(), query.qtype);
         let end = match found {
             Found::Alias(cnames) => {
                 let target = Name::from_wire(cnames.target()).unwrap();

@@ -15,12 +15,12 @@ use crate::reply::{MESSAGE_LEN_MAX, Subject};
 
 /// Where a name stands spelt out in a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Spelt {
+pub(super) struct SpelledName {
     at: usize,
     len: usize,
 }
 
-impl Spelt {
+impl SpelledName {
     /// In a message where the body stands at `body_at`.
     pub(super) fn in_message(self, body_at: usize) -> Subject {
         Subject { at: body_at + self.at, len: self.len }
@@ -28,11 +28,15 @@ impl Spelt {
 }
 
 impl Response {
-    /// Of the answer to a question for this name, in wire format: its CNAMEs up to the first that leads to a name of which `is_ours`
+    /// Of the answer to a question for this name, in wire format: its CNAMEs up to the first that leads to a name of which `is_own`
     /// holds. `None` if none does. The upstream's response code concerns what is behind them.
     #[must_use]
-    pub fn led_to(&self, question: &[u8], is_ours: impl Fn(&Name) -> bool) -> Option<Self> {
-        let index = self.first_that_leads(question, is_ours)?;
+    pub fn cut_at_own_target(
+        &self,
+        question: &[u8],
+        is_own: impl Fn(&Name) -> bool,
+    ) -> Option<Self> {
+        let index = self.first_to_own(question, is_own)?;
         // A CNAME's signature stands behind it.
         let chain_len = usize::from(self.chain_record_count);
         let signatures = (index + 1..chain_len).take_while(|at| self.rtype(*at) == TYPE_RRSIG);
@@ -41,20 +45,20 @@ impl Response {
         self.cut_behind(index, index + 1 + signatures.count(), target)
     }
 
-    /// Whether that is all there is to it: its last CNAME, if it is a `Kind::Led`, and no other leads to a name of which `is_ours`
+    /// Whether that is all there is to it: its last CNAME, if it is a `Kind::OwnTarget`, and no other leads to a name of which `is_own`
     /// holds. Asked of what is kept: what is ours differs from client to client, and from time to time.
     #[must_use]
-    pub fn ends_with_ours(&self, question: &[u8], is_ours: impl Fn(&Name) -> bool) -> bool {
-        let last = self.led_to.and_then(|_| self.cnames().next_back());
-        self.first_that_leads(question, is_ours) == last
+    pub fn ends_at_own_target(&self, question: &[u8], is_own: impl Fn(&Name) -> bool) -> bool {
+        let last = self.own_target.and_then(|_| self.cnames().next_back());
+        self.first_to_own(question, is_own) == last
     }
 
-    /// The index of the first CNAME that leads to a name of which `is_ours` holds.
-    fn first_that_leads(&self, question: &[u8], is_ours: impl Fn(&Name) -> bool) -> Option<usize> {
+    /// The index of the first CNAME that leads to a name of which `is_own` holds.
+    fn first_to_own(&self, question: &[u8], is_own: impl Fn(&Name) -> bool) -> Option<usize> {
         self.cnames().find(|index| {
             let mut bytes = [0; NAME_LEN_MAX];
             let target = self.read_name(self.rdata_at(*index), question, &mut bytes);
-            target.and_then(Name::from_wire).is_some_and(|target| is_ours(&target))
+            target.and_then(Name::from_wire).is_some_and(|target| is_own(&target))
         })
     }
 
@@ -100,8 +104,8 @@ impl Response {
 
     /// The name that its CNAMEs lead to, if it is one that this server itself speaks for.
     #[must_use]
-    pub fn leads_to(&self) -> Option<Name> {
-        let Spelt { at, len } = self.led_to?;
+    pub fn own_target(&self) -> Option<Name> {
+        let SpelledName { at, len } = self.own_target?;
         let mut name = Name::default();
         name.read(self.body.get(at..at + len)?)?;
         Some(name)
@@ -140,13 +144,13 @@ impl Response {
         let flags =
             if self.authoritative { AA } else { 0 } | if self.recursion_available { RA } else { 0 };
         Some(Self {
-            kind: Kind::Led,
+            kind: Kind::OwnTarget,
             ttl_secs_min: ttls.min(),
             signatures_end_unix_secs: self.signatures_end_unix_secs,
             name_len: self.name_len,
             counts: [count as u16, 0, 0],
             chain_record_count: count as u16,
-            led_to: Some(Spelt { at: rdata_at, len: target.len() }),
+            own_target: Some(SpelledName { at: rdata_at, len: target.len() }),
             body: body.into_boxed_slice(),
             ttl_offsets: kept(&self.ttl_offsets),
             pointer_offsets: kept(&self.pointer_offsets),
