@@ -52,7 +52,7 @@ pub struct Stamped {
 /// Writes a whole stored answer to a question that spells the name as it is stored; `None`, and
 /// nothing written, if it does not fit. `rotation` and `len_max` as in `Envelope`; `len_max` is
 /// called only if 512 bytes are not enough.
-#[inline(always)] // The packet path calls it in one place, and its arguments then stay in registers.
+#[inline(always)] // The packet path is one caller; arguments then stay in registers.
 pub fn stamp_whole(
     query: &Query,
     answer: &Answer<'_>,

@@ -1,6 +1,7 @@
-//! Where names stand in the data of each type.
+//! The layout of each type's data: where it contains names.
 //!
-//! Invariant: a type that is not listed here has no compressed names, so its data may be copied as it is (RFC 3597, section 4).
+//! Invariant: the data of a type that is not listed here has no compressed names, so it may be
+//! copied as it is (RFC 3597, section 4).
 
 use super::name::Compression;
 use super::reader::TYPE_DNAME;
@@ -8,19 +9,20 @@ use crate::header::{TYPE_A, TYPE_AAAA, TYPE_SOA, TYPE_SRV};
 
 const TYPE_NAPTR: u16 = 35;
 
-/// What a type's data consists of, as far as that concerns a copy: bytes, names, bytes.
+/// The parts of a type's data: bytes, names, bytes.
 pub(super) struct Layout {
     pub(super) head_len: usize,
     pub(super) name_count: usize,
     /// Bytes behind the names; `None`: any number.
     pub(super) tail_len: Option<usize>,
-    /// Of the copy's names.
+    /// How names are compressed in the copy.
     pub(super) compression: Compression,
 }
 
 impl Layout {
-    /// Only the types of RFC 1035 are compressed; those that were sent compressed at times are read so (RFC 3597, section 4;
-    /// RFC 2782; RFC 6672, section 2.5). `None` if the data is too short.
+    /// Only names in the types of RFC 1035 are written compressed. Those of some later types are
+    /// read compressed, because some servers send them so (RFC 3597, section 4; RFC 2782; RFC 6672,
+    /// section 2.5). `None` if the data is too short.
     pub(super) fn of(rtype: u16, rdata: &[u8]) -> Option<Self> {
         let (head_len, name_count, tail_len, is_compressed) = match rtype {
             TYPE_A => (4, 0, Some(0), false),

@@ -1,8 +1,9 @@
-//! An upstream's answer: doubted by `read`, once, and kept as a `Response` that can be sent to any client.
+//! Upstreams' responses: `read` validates them, and a `Response` can be stamped for any client.
 //!
-//! A response's body is its records as they follow a question whose name stands at offset 12. Where each TTL and each
-//! compression pointer lies is known, so a copy is patched without a look at the records. Invariant: a `Response` holds
-//! nothing but records that belong to its question, each whole, without OPT.
+//! A response's body is its records, as they follow a question whose name is at offset 12. The
+//! offsets of all TTLs and compression pointers are kept with it, so that stamping copies and
+//! patches it without parsing records. Invariant: a `Response` has only whole records that belong
+//! to its question, and no OPT.
 
 mod layout;
 mod name;
@@ -17,43 +18,44 @@ use crate::query::Query;
 use crate::reply::{End, Envelope, Reply, Stamped, Subject, Written};
 use crate::table::Answer;
 
-/// The longest TTL: one with the top bit set is a long one, not 0 (RFC 8767, section 4, which changes RFC 2181, section 8).
+/// The longest TTL: one with the top bit set is a long one, not 0 (RFC 8767, section 4, which
+/// changes RFC 2181, section 8).
 pub const TTL_SECS_MAX: u32 = i32::MAX as u32;
 
-/// How far CNAMEs in front of a response may push it back: ten of the longest, and as much again as the client's question may
-/// be longer than the response's.
+/// Most bytes by which a body moves when CNAMEs come in front of it: ten of the longest, and one
+/// more for a question that is longer than the response's.
 const ALIAS_LEN_MAX: usize = 11 * (2 + 10 + NAME_LEN_MAX);
 
-/// What was asked of the upstream.
+/// The query that was sent to the upstream.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'q> {
     pub id: u16,
-    /// Wire format, uncompressed, 1 to 255 bytes, in the case in which it was sent.
+    /// Wire format, uncompressed, 1 to 255 bytes, in the case that was sent.
     pub name: &'q [u8],
     pub qtype: u16,
     pub qclass: u16,
-    /// The name must come back in the very case in which it was sent, which was drawn at random
+    /// The response must repeat the name in the same case, which was random
     /// (draft-vixie-dnsext-dns0x20).
     pub case_must_match: bool,
 }
 
-/// What an upstream's packet is.
+/// What a packet from an upstream is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamPacket {
-    /// The answer to the question.
+    /// The response to the query.
     Answer(Response),
-    /// The answer to the question, cut by the upstream (TC): the whole records that came.
+    /// The response to the query, truncated by the upstream (TC): its whole records.
     Truncated(Response),
-    /// Not a response, or to another question: forged or late. The answer may still come.
+    /// No response, or one to another query: forged or late. The response may still come.
     Foreign,
-    /// The answer to the question, but not to be read.
+    /// The response to the query, but it cannot be read.
     Malformed,
 }
 
-/// An upstream's answer in stored form.
+/// An upstream's response in stored form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// The header's four bits below OPT's eight (RFC 6891, section 6.1.3).
+    /// The header's four bits, and above them the eight bits of the OPT (RFC 6891, section 6.1.3).
     pub rcode: u16,
     pub kind: Kind,
     /// AA
@@ -62,50 +64,54 @@ pub struct Response {
     pub authenticated: bool,
     /// RA
     pub recursion_available: bool,
-    /// TC: the upstream left records out.
+    /// TC: the upstream left out records.
     pub truncated: bool,
-    /// OPT was there: the upstream knows EDNS (RFC 6891, section 6.1.1).
+    /// The response had an OPT, so the upstream supports EDNS (RFC 6891, section 6.1.1).
     pub has_opt: bool,
     /// The lowest TTL of all records; `None` without records.
     pub ttl_secs_min: Option<u32>,
-    /// The last field of the authority section's SOA: how long its absences may be remembered (RFC 2308, section 5).
+    /// The minimum field of the authority section's SOA: how long to cache a negative response (RFC
+    /// 2308, section 5).
     pub soa_minimum_secs: Option<u32>,
-    /// When the first of the signatures ends: unix seconds modulo 2^32 (RFC 4034, section 3.1.5).
+    /// When the first signature expires: unix seconds modulo 2^32 (RFC 4034, section 3.1.5).
     pub signatures_end_unix_secs: Option<u32>,
     /// Length of the question's name, which the body was compressed against.
     name_len: usize,
-    /// Answer, authority and additional records.
+    /// The numbers of answer, authority and additional records.
     counts: [u16; 3],
-    /// How many of the answer's first records are its chain: CNAMEs, DNAMEs and their signatures.
+    /// The number of records at the start of the answer that are its chain: CNAMEs, DNAMEs and
+    /// their signatures.
     chain_record_count: u16,
-    /// Of `Kind::OwnTarget`: the name that the last CNAME leads to.
+    /// Of a `Kind::OwnTarget`: the target of the last CNAME.
     own_target: Option<own_target::SpelledName>,
     body: Box<[u8]>,
-    /// Of the TTL of each record, from the body's begin.
+    /// Offsets in the body of the records' TTLs.
     ttl_offsets: Box<[u16]>,
-    /// Of each compression pointer, from the body's begin.
+    /// Offsets in the body of the compression pointers.
     pointer_offsets: Box<[u16]>,
     addresses: Run,
 }
 
-/// What an answer says of its question (RFC 2308, section 2).
+/// What a response says about its question (RFC 2308, section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Records of the type that was asked for.
+    /// It has records of the question's type.
     Success,
-    /// The name, or the last one of its CNAME chain, has none of the type. Without an SOA it is only for this one client.
+    /// The name, or the end of its CNAME chain, has no records of the type. Without an SOA it must
+    /// not be cached.
     NoData,
-    /// The name, or the last one of its CNAME chain, does not exist.
+    /// The name, or the end of its CNAME chain, does not exist.
     NxDomain,
-    /// No answer but the name servers of a zone that the name belongs to.
+    /// It has no answer, only the name servers of a zone that encloses the name.
     Delegation,
-    /// Another response code.
+    /// It has another response code.
     Failure,
-    /// CNAMEs that lead to a name which this server itself speaks for, and no more: see `Response::cut_at_own_target`.
+    /// It has only CNAMEs, which lead to one of this server's own names: see
+    /// `Response::cut_at_own_target`.
     OwnTarget,
 }
 
-/// A run of address records of one length: what `loadbalance` rotates.
+/// Consecutive address records of one length, which `loadbalance` rotates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Run {
     /// Offset in the body.
@@ -115,19 +121,19 @@ struct Run {
 }
 
 impl Response {
-    /// The answer where no upstream gave one: SERVFAIL, and no more.
+    /// The response if no upstream gives one: SERVFAIL without records.
     #[must_use]
     pub fn server_failure() -> Self {
         Self::without_records(0, Rcode::ServFail as u16)
     }
 
-    /// Records in the answer section.
+    /// The number of records in the answer section.
     #[must_use]
     pub fn answer_count(&self) -> u16 {
         self.counts[0]
     }
 
-    /// Bytes that it holds.
+    /// Bytes of memory that it takes.
     #[must_use]
     pub fn stored_len(&self) -> usize {
         size_of::<Self>()
@@ -136,40 +142,42 @@ impl Response {
     }
 }
 
-/// Reads an upstream's packet.
+/// Reads a packet from an upstream.
 ///
-/// The response must have the id, the question, QR, opcode 0 and one question (RFC 5452, section 9.1). A response without a
-/// question is taken for what it says if it is an error without records: servers that cannot read a query, or will not, send
-/// such. Not so where the case must match: the case is what proves such a response.
+/// The response must have the query's id and question, QR, opcode 0 and one question (RFC 5452,
+/// section 9.1). An error without question and records is accepted too, because servers that cannot
+/// parse a query, or refuse to, send such responses; but not if the case must match, because the
+/// case of the name is what proves such a response.
 ///
-/// Of the records those are kept that answer the question (RFC 5452, section 6; RFC 2181, section 5.4.1):
-/// * answers whose owner is the question's name or on the CNAME chain that begins there, and the DNAMEs above it;
-/// * of the authority section records whose owner is a name of the chain or above one, and proofs of absence (NSEC,
-///   NSEC3), which name no host and prove themselves;
-/// * additional records that an answer or authority record names.
+/// Only records that belong to the question are kept (RFC 5452, section 6; RFC 2181, section
+/// 5.4.1):
+/// * answers whose owner is on the CNAME chain that begins with the question's name, and the DNAMEs
+///   above it;
+/// * authority records whose owner is a name of the chain or above one, and proofs of absence
+///   (NSEC, NSEC3), which name no host and prove themselves;
+/// * additional records whose owner an answer or authority record names.
 ///
-/// CNAMEs are put before what they lead to, in the order of their chain, whatever order they came in.
+/// CNAMEs come first, in the order of the chain, whatever their order in the packet. A response
+/// with more than 11 CNAMEs is malformed. TTLs are at most `TTL_SECS_MAX`.
 ///
-/// More than 11 CNAMEs are malformed. TTLs are `TTL_SECS_MAX` at most.
-///
-/// Work for n bytes of packet: three passes over the records, at most 11 more over the CNAMEs, and in each at most three
-/// names of 255 bytes a record.
+/// Work for n bytes of packet: three passes over the records, at most 11 more over the CNAMEs, and
+/// in each pass at most three names of 255 bytes per record.
 #[must_use]
 pub fn read(packet: &[u8], asked: &Asked<'_>) -> UpstreamPacket {
     reader::read(packet, asked)
 }
 
-/// What becomes of the TTLs of a response's records.
+/// The TTLs with which a response's records are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TtlRule {
-    /// Each keeps its own within bounds, less the time that the response has been kept; 0 at the least.
+    /// Each record's own, clamped, minus the response's age, but not below 0.
     Aged { age_secs: u32, secs_min: u32, secs_max: u32 },
-    /// All have this one: of an answer that has expired (RFC 8767, section 4).
+    /// The same for all records, for a response that has expired (RFC 8767, section 4).
     Fixed { secs: u32 },
 }
 
 impl TtlRule {
-    /// As the upstream sent them.
+    /// The upstream's.
     pub const AS_SENT: Self = Self::Aged { age_secs: 0, secs_min: 0, secs_max: u32::MAX };
 
     #[inline]
@@ -183,23 +191,24 @@ impl TtlRule {
     }
 }
 
-/// CNAMEs of the table that lead from the client's question to the response's.
+/// A table's CNAMEs that lead from the client's question to the response's.
 #[derive(Clone, Copy, Debug)]
 pub struct Alias<'t> {
-    /// Nothing but CNAMEs, at most ten. The last one's data is the last thing in the body, and the name that the response was
-    /// asked for.
+    /// Only CNAMEs, at most ten. The body ends with the target of the last one, which is the
+    /// response's question.
     pub answer: Answer<'t>,
 }
 
-/// Writes a response to the client whose query begins `message`, as in `reply`.
+/// Writes a response over the client's query in `message`, as in `reply`.
 ///
-/// AD is given to those who asked for it by DO or AD (RFC 6840, section 5.8), and not with an alias, which nobody signed; AA with
-/// an alias, since it speaks of the first name (RFC 1035, section 4.1.1). What does not fit is cut between records, from the
-/// end of the last section, with TC. Response codes of more than four bits are about the way to the upstream (EDNS version, cookies,
-/// signatures): SERVFAIL here.
+/// AD is set for clients that asked for it by DO or AD (RFC 6840, section 5.8), but not with an
+/// alias, which has no signature. AA is set with an alias, because AA is about the first name (RFC
+/// 1035, section 4.1.1). What does not fit is cut between records, from the end of the last
+/// section, with TC. A response code of more than four bits becomes SERVFAIL, because it is about
+/// the exchange with the upstream (EDNS version, cookies, signatures).
 ///
-/// `end`: what tables have on the name that a `Kind::OwnTarget` leads to. It stands behind, the response code is theirs then, and AD is
-/// not given.
+/// `end`: what tables have for the target of a `Kind::OwnTarget`. It comes behind the CNAMEs and
+/// decides the response code.
 pub fn stamp(
     query: &Query,
     response: &Response,
@@ -280,7 +289,7 @@ impl Response {
         }
     }
 
-    /// How many records fit into `room` bytes, and their length.
+    /// The number of records that fit `room` bytes, and their length in bytes.
     fn records_within(&self, room: usize) -> (usize, usize) {
         if self.body.len() <= room {
             return (self.ttl_offsets.len(), self.body.len());
@@ -292,7 +301,7 @@ impl Response {
         ends.take_while(|end| *end <= room).fold((0, 0), |(count, _), end| (count + 1, end))
     }
 
-    /// `copy` begins with the first `record_count` records.
+    /// Sets the TTLs of the first `record_count` records, which are at the start of `copy`.
     fn patch_ttls(&self, record_count: usize, ttl: TtlRule, copy: &mut [u8]) {
         for offset in self.ttl_offsets.iter().take(record_count) {
             let field = copy.get_mut(usize::from(*offset)..).and_then(<[u8]>::first_chunk_mut);
@@ -301,8 +310,8 @@ impl Response {
         }
     }
 
-    /// Makes the pointers in `len` bytes of body right for a message where the body stands at `copy_at` and the question's
-    /// name at `name_at`.
+    /// Corrects the pointers in the first `len` bytes of the body for a message that has the body
+    /// at `copy_at` and the response's question name at `name_at`.
     fn move_pointers(&self, len: usize, name_at: usize, copy_at: usize, copy: &mut [u8]) {
         let name_end = HEADER_LEN + self.name_len;
         for offset in self.pointer_offsets.iter().take_while(|offset| usize::from(**offset) < len) {
@@ -321,8 +330,8 @@ impl Response {
 }
 
 impl Reply<'_> {
-    /// The first `len` bytes of the body after its addresses have been rotated. They have one length, so whole records stay
-    /// whole.
+    /// Writes the first `len` bytes of the body, as they are after its addresses have been rotated.
+    /// Addresses have one length, so records stay whole.
     fn put_rotated(&mut self, response: &Response, rotation: usize, mut len: usize) {
         let Run { at, count, stride } = response.addresses;
         let turn = rotation % count.max(1) * stride;
@@ -341,7 +350,7 @@ impl Reply<'_> {
 }
 
 impl Written {
-    /// The first `record_count` records of a response.
+    /// Adds the first `record_count` records of a response.
     fn add(&mut self, response: &Response, record_count: usize) {
         let mut left = record_count as u16;
         let sections = [&mut self.answers, &mut self.authorities, &mut self.additionals];

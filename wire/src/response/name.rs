@@ -1,7 +1,8 @@
-//! A name as it stands in a message, compressed or not, and a second message that names are written into.
+//! Names of a message, compressed or not, and the copy of the message that they are written into.
 //!
-//! Invariant: names are compressed as their source was. A label that the source points at is pointed at in the copy, if it
-//! was copied; besides, an owner that ends like the question's name points there.
+//! Invariant: names are compressed as they were in the source. If the source points at a label and
+//! the copy has that label, the copy points at it. Besides, an owner that ends like the question's
+//! name points there.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -9,11 +10,11 @@ use alloc::vec::Vec;
 use crate::header::HEADER_LEN;
 use crate::name::NAME_LEN_MAX;
 
-/// Most labels of a name, the root label left out: one byte each beside its length.
+/// Most labels of a name, without the root label: each takes at least two bytes.
 const LABEL_COUNT_MAX: usize = NAME_LEN_MAX / 2;
 
-/// The last offset that is pointed at. A pointer has 14 bits (RFC 1035, section 4.1.4); some are left for CNAMEs that a
-/// client's answer may have in front.
+/// The last offset that is pointed at. A pointer has 14 bits (RFC 1035, section 4.1.4); some
+/// offsets are left for CNAMEs that a client's response may have in front.
 const POINTER_MAX: usize = 0x3FFF - super::ALIAS_LEN_MAX;
 
 /// A name, decompressed.
@@ -26,7 +27,7 @@ pub(super) struct MessageName {
     label_count: usize,
 }
 
-/// Where a label's length byte stands.
+/// The offsets of a label's length byte.
 #[derive(Clone, Copy, Default)]
 struct Label {
     in_name: u8,
@@ -34,18 +35,18 @@ struct Label {
 }
 
 impl MessageName {
-    /// Reads the name at `at`; also returns where it ends there. `None` for a name that is cut, longer than 255 bytes, has
-    /// a label that is not a plain one, or a pointer that does not lead back (RFC 1035, section 4.1.4: to a prior
-    /// occurrence).
+    /// Reads the name at `at`; also returns the offset behind it. `None` for a name that is
+    /// incomplete, is longer than 255 bytes, has a label of an unknown type, or has a pointer that
+    /// does not point back (RFC 1035, section 4.1.4: to a prior occurrence).
     pub(super) fn read(message: &[u8], at: usize) -> Option<(Self, usize)> {
         let labels = [Label::default(); LABEL_COUNT_MAX];
         let mut name = Self { bytes: [0; NAME_LEN_MAX], len: 0, labels, label_count: 0 };
         let (mut at, mut segment_at, mut end) = (at, at, None);
-        // Each pass takes a label or follows a pointer; a name has no use for more pointers than labels.
+        // Each pass takes a label or follows a pointer. No name needs more pointers than labels.
         for _ in 0..2 * LABEL_COUNT_MAX {
             match *message.get(at)? {
                 0 => {
-                    // The root label's byte is there already.
+                    // The byte of the root label is zero already.
                     name.len += 1;
                     return Some((name, end.unwrap_or(at + 1)));
                 }
@@ -94,7 +95,7 @@ impl MessageName {
         self.labels_shared_with(zone) == zone.label_count
     }
 
-    /// How many labels at the right end are the same.
+    /// The number of labels at the end that are equal.
     fn labels_shared_with(&self, other: &Self) -> usize {
         let pairs = self.labels().rev().zip(other.labels().rev());
         pairs.take_while(|((_, one), (_, other))| one.eq_ignore_ascii_case(other)).count()
@@ -112,10 +113,10 @@ impl MessageName {
 /// Which ends of a name become pointers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compression {
-    /// Those that are pointers in the source, and what the name shares with the question's.
+    /// Those that are pointers in the source, and those that the name shares with the question's.
     WithQuestion,
-    /// Those that are pointers in the source. Some clients read record data without following pointers, and get along with
-    /// upstreams that have none there.
+    /// Those that are pointers in the source. Some clients do not follow pointers in record data,
+    /// and work with upstreams that send none.
     AsSource,
     /// None.
     Off,
@@ -128,7 +129,8 @@ pub(super) struct Writer {
     body_at: usize,
     pub(super) body: Vec<u8>,
     pub(super) pointer_offsets: Vec<u16>,
-    /// By a label's offset in the source: its offset in the copy; 0 if it is not there.
+    /// By a label's offset in the source: its offset in the copy, or 0 if the copy does not have
+    /// it.
     places: Vec<u16>,
 }
 
@@ -168,7 +170,8 @@ impl Writer {
         self.put(&(0xC000 | place).to_be_bytes());
     }
 
-    /// Writes a name, and returns where the whole of it can be pointed at, if it can.
+    /// Writes a name. Returns an offset at which the copy has the whole name, if a pointer reaches
+    /// it.
     pub(super) fn put_name(&mut self, name: &MessageName, compression: Compression) -> Option<u16> {
         let shared_count = match compression {
             Compression::WithQuestion => name.labels_shared_with(&self.question),
@@ -199,7 +202,8 @@ impl Writer {
         whole
     }
 
-    /// Where the copy has this label of the source: `at`, unless it had it before.
+    /// The offset of a label in the copy: the first one, which is `at` if the copy does not have
+    /// the label yet.
     fn place(&mut self, label: Label, at: usize) -> Option<u16> {
         let place = self.places.get_mut(usize::from(label.in_message))?;
         if *place == 0 && at <= POINTER_MAX {

@@ -1,8 +1,8 @@
-//! CNAMEs of an upstream that lead to a name which this server itself speaks for: they are kept, and nothing of what the
-//! upstream says of that name is.
+//! Upstreams' CNAMEs that lead to one of this server's own names: they are kept, and what the
+//! upstream says about that name is dropped.
 //!
-//! Invariant: in what is left, the name that the last CNAME leads to is spelt out, so that what is written behind can point
-//! into it.
+//! Invariant: the target of the last CNAME that is kept is spelled out, so that records behind it
+//! can point into it.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -13,7 +13,7 @@ use crate::header::{AA, HEADER_LEN, RA, Rcode, TYPE_CNAME, u16_at};
 use crate::name::{LABEL_COUNT_MAX, NAME_LEN_MAX, Name};
 use crate::reply::{MESSAGE_LEN_MAX, Subject};
 
-/// Where a name stands spelt out in a body.
+/// Where a body has a name spelled out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SpelledName {
     at: usize,
@@ -21,15 +21,16 @@ pub(super) struct SpelledName {
 }
 
 impl SpelledName {
-    /// In a message where the body stands at `body_at`.
+    /// The name in a message that has the body at `body_at`.
     pub(super) fn in_message(self, body_at: usize) -> Subject {
         Subject { at: body_at + self.at, len: self.len }
     }
 }
 
 impl Response {
-    /// Of the answer to a question for this name, in wire format: its CNAMEs up to the first that leads to a name of which `is_own`
-    /// holds. `None` if none does. The upstream's response code concerns what is behind them.
+    /// The CNAMEs of this response up to the first whose target `is_own`; `None` if there is none.
+    /// The upstream's response code is dropped, because it is about that target. `question`: the
+    /// name that was asked for, in wire format.
     #[must_use]
     pub fn cut_at_own_target(
         &self,
@@ -37,7 +38,7 @@ impl Response {
         is_own: impl Fn(&Name) -> bool,
     ) -> Option<Self> {
         let index = self.first_to_own(question, is_own)?;
-        // A CNAME's signature stands behind it.
+        // A CNAME's signatures follow it.
         let chain_len = usize::from(self.chain_record_count);
         let signatures = (index + 1..chain_len).take_while(|at| self.rtype(*at) == TYPE_RRSIG);
         let mut bytes = [0; NAME_LEN_MAX];
@@ -45,15 +46,16 @@ impl Response {
         self.cut_behind(index, index + 1 + signatures.count(), target)
     }
 
-    /// Whether that is all there is to it: its last CNAME, if it is a `Kind::OwnTarget`, and no other leads to a name of which `is_own`
-    /// holds. Asked of what is kept: what is ours differs from client to client, and from time to time.
+    /// Whether this response is still cut at the right place: the target of its last CNAME `is_own`
+    /// if it is a `Kind::OwnTarget`, and no other target is. Check it for cached responses, because
+    /// which names are this server's own depends on the client and changes over time.
     #[must_use]
     pub fn ends_at_own_target(&self, question: &[u8], is_own: impl Fn(&Name) -> bool) -> bool {
         let last = self.own_target.and_then(|_| self.cnames().next_back());
         self.first_to_own(question, is_own) == last
     }
 
-    /// The index of the first CNAME that leads to a name of which `is_own` holds.
+    /// The index of the first CNAME whose target `is_own`.
     fn first_to_own(&self, question: &[u8], is_own: impl Fn(&Name) -> bool) -> Option<usize> {
         self.cnames().find(|index| {
             let mut bytes = [0; NAME_LEN_MAX];
@@ -62,7 +64,7 @@ impl Response {
         })
     }
 
-    /// The indices of the chain's CNAMEs.
+    /// The indices of the CNAMEs in the chain.
     fn cnames(&self) -> impl DoubleEndedIterator<Item = usize> {
         let chain = 0..usize::from(self.chain_record_count);
         chain.filter(|index| self.rtype(*index) == TYPE_CNAME)
@@ -78,7 +80,7 @@ impl Response {
         let body_at = HEADER_LEN + question.len() + 4;
         let mut len = 0;
         let mut rest = self.body.get(at..)?;
-        // Each pass takes a label or follows a pointer, as when the response was read.
+        // Each pass takes a label or follows a pointer, as in `MessageName::read`.
         for _ in 0..2 * LABEL_COUNT_MAX {
             match *rest {
                 [high, low, ..] if high >= 0xC0 => {
@@ -102,7 +104,7 @@ impl Response {
         None
     }
 
-    /// The name that its CNAMEs lead to, if it is one that this server itself speaks for.
+    /// The own name that the CNAMEs of a `Kind::OwnTarget` lead to; `None` for other kinds.
     #[must_use]
     pub fn own_target(&self) -> Option<Name> {
         let SpelledName { at, len } = self.own_target?;
@@ -111,7 +113,7 @@ impl Response {
         Some(name)
     }
 
-    /// The first `count` records, of which the one with this index is the last CNAME, and leads to `target`.
+    /// The first `count` records. The one at `index` is the last CNAME, and `target` is its target.
     fn cut_behind(&self, index: usize, count: usize, target: &[u8]) -> Option<Self> {
         let rdata_at = self.rdata_at(index);
         let rdata_end = self.record_end(index);
@@ -124,7 +126,7 @@ impl Response {
         if HEADER_LEN + self.name_len + 4 + body.len() > MESSAGE_LEN_MAX {
             return None;
         }
-        // Those behind the name move by the difference.
+        // Fields behind the target move by the difference.
         let moved = |offset: u16| {
             let offset = usize::from(offset);
             let is_behind = offset >= rdata_end;

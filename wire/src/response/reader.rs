@@ -1,6 +1,7 @@
-//! Bytes of an upstream to a `Response`. Hostile until they have passed here.
+//! Validates an upstream's packet, and copies what belongs to the question into a `Response`.
 //!
-//! Invariant: whatever the bytes, there is an outcome, after work that their number bounds (see `super::read`).
+//! Invariant: every packet has an outcome, after an amount of work that its length bounds (see
+//! `super::read`).
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -18,7 +19,7 @@ use crate::name::NAME_LEN_MAX;
 use crate::record::{MessageSection, RecordHead, Records};
 use crate::reply::MESSAGE_LEN_MAX;
 
-/// CNAMEs from the question's name to the last: Unbound's bound.
+/// Most CNAMEs of a chain, as in Unbound.
 const CNAME_COUNT_MAX: usize = 11;
 
 const TYPE_SIG: u16 = 24;
@@ -55,7 +56,7 @@ pub(super) fn read(packet: &[u8], asked: &Asked<'_>) -> UpstreamPacket {
     }
 }
 
-/// An error without records, but for an OPT.
+/// Whether it is an error without records, other than an OPT.
 fn is_bare_error(flags: u16, [answers, authorities, additionals]: [u16; 3]) -> bool {
     const ERRORS: [Rcode; 4] = [Rcode::FormErr, Rcode::ServFail, Rcode::NotImp, Rcode::Refused];
     let is_error = ERRORS.iter().any(|rcode| *rcode as u16 == flags & 0xF);
@@ -95,7 +96,7 @@ fn read_behind_question(
     Some(reader.finish(flags, rcode))
 }
 
-/// A record of the packet, and the section that it stands in.
+/// A record of the packet, and its section.
 struct Record {
     section: MessageSection,
     head: RecordHead,
@@ -109,7 +110,7 @@ impl Record {
     }
 }
 
-/// All records, in order. Of a truncated message those that are whole.
+/// All records, in order. If the message is truncated, those that are whole.
 fn records(packet: &[u8], at: usize, counts: [u16; 3], is_truncated: bool) -> Option<Vec<Record>> {
     let records = Records::new(packet, at, counts).map(|(section, head)| Record { section, head });
     let records: Vec<Record> = records.collect();
@@ -117,30 +118,31 @@ fn records(packet: &[u8], at: usize, counts: [u16; 3], is_truncated: bool) -> Op
     (records.len() == count || is_truncated).then_some(records)
 }
 
-/// The eight bits of the response code that OPT holds. RFC 6891, section 6.1.1: one OPT, in the additional section, owned by
-/// the root.
+/// The eight bits of the response code that are in the OPT. RFC 6891, section 6.1.1: there is one
+/// OPT, in the additional section, owned by the root.
 fn rcode_upper(records: &[Record]) -> Option<u16> {
     let mut opts = records.iter().filter(|record| record.head.rtype == TYPE_OPT);
     let Some(opt) = opts.next() else { return Some(0) };
-    let is_well = opt.section == MessageSection::Additional && opt.head.is_of_root();
-    (is_well && opts.next().is_none()).then_some((opt.head.ttl_secs >> 24) as u16)
+    let is_valid = opt.section == MessageSection::Additional && opt.head.is_of_root();
+    (is_valid && opts.next().is_none()).then_some((opt.head.ttl_secs >> 24) as u16)
 }
 
-/// A name that answers are accepted for: the question's, then each CNAME's target.
+/// A name whose records are accepted as answers: the question's, then each CNAME's target.
 struct ChainName {
     name: MessageName,
-    /// Where the copy has it, once it has.
+    /// Its offset in the copy, once it has been copied.
     place: Option<u16>,
 }
 
-/// What has been understood of a packet so far.
+/// The state of copying a packet.
 struct Reader<'p> {
     packet: &'p [u8],
     qtype: u16,
     qclass: u16,
-    /// At least the question's name.
+    /// Begins with the question's name.
     chain: Vec<ChainName>,
-    /// Hashes of the names in kept records' data. One that collides lets an additional record pass that nothing asked for.
+    /// Hashes of the names in the data of records that are kept. A collision only keeps an
+    /// additional record too many.
     named: BTreeSet<u64>,
     writer: Writer,
     ttl_offsets: Vec<u16>,
@@ -168,13 +170,13 @@ impl<'p> Reader<'p> {
         }
     }
 
-    /// Finds the chain, in whatever order its CNAMEs come. `None` if it is too long.
+    /// Finds the chain, whatever the order of its CNAMEs. `None` if it is too long.
     fn follow_cnames(&mut self, records: &[Record]) -> Option<()> {
-        // Asked for themselves, they are not followed (RFC 1034, section 4.3.2).
+        // A question for the CNAMEs themselves does not follow them (RFC 1034, section 4.3.2).
         if matches!(self.qtype, TYPE_CNAME | TYPE_ANY) {
             return Some(());
         }
-        // A loop leads nowhere new.
+        // The chain ends where CNAMEs form a loop.
         while let Some(target) = self.next_in_chain(records)? {
             if self.chain.len() > CNAME_COUNT_MAX {
                 return None;
@@ -184,7 +186,8 @@ impl<'p> Reader<'p> {
         Some(())
     }
 
-    /// Where the first CNAME leads that the chain's last name has. `None` inside: nowhere new; outside: to no name.
+    /// The target of the first CNAME of the chain's last name. The inner `None`: there is none, or
+    /// only names that the chain has already. The outer `None`: a name is malformed.
     fn next_in_chain(&self, records: &[Record]) -> Option<Option<MessageName>> {
         for record in records.iter().filter(|record| self.is_cname(record)) {
             let (owner, _) = MessageName::read(self.packet, record.head.owner_at)?;
@@ -205,8 +208,8 @@ impl<'p> Reader<'p> {
             && record.head.class == self.qclass
     }
 
-    /// The chain comes before what it leads to (RFC 1034, section 4.3.1): the resolvers of C libraries read answers once, from the
-    /// top. All else stays in its order.
+    /// Moves the chain in front of the other records (RFC 1034, section 4.3.1), because resolvers
+    /// of C libraries read the answer once, from the top. All other records keep their order.
     fn put_chain_first(&mut self, records: &mut [Record]) {
         if self.chain.len() == 1 {
             return;
@@ -219,8 +222,9 @@ impl<'p> Reader<'p> {
         self.response.chain_record_count = count as u16;
     }
 
-    /// Of each link first the DNAME that its CNAME is made from (RFC 6672, section 3.1), then the CNAME; signatures come behind what
-    /// they sign. `None` for what is no part of the chain.
+    /// The place of a record in the chain; `None` if it is not part of it. Each link has first the
+    /// DNAME that its CNAME is synthesized from (RFC 6672, section 3.1), then the CNAME. Signatures
+    /// follow what they sign.
     fn place_in_chain(&self, record: &Record) -> Option<usize> {
         if record.section != MessageSection::Answer || record.head.class != self.qclass {
             return None;
@@ -271,7 +275,7 @@ impl<'p> Reader<'p> {
         self.ttl_offsets.push(self.writer.body.len() as u16);
         self.writer.put(&ttl_secs.to_be_bytes());
         self.put_rdata(record)?;
-        // The offsets above are right while a message can hold the body.
+        // Offsets fit 16 bits as long as a message can hold the body.
         if self.writer.message_len() > MESSAGE_LEN_MAX {
             return None;
         }
@@ -298,7 +302,7 @@ impl<'p> Reader<'p> {
         }
     }
 
-    /// Copies the length and the data. `None` if the data is not what its type has.
+    /// Copies the length and the data. `None` if the data does not have its type's layout.
     fn put_rdata(&mut self, record: &Record) -> Option<()> {
         let len_at = self.writer.body.len();
         self.writer.put(&[0, 0]);
@@ -317,7 +321,7 @@ impl<'p> Reader<'p> {
                 known.place = known.place.or(place);
             }
         }
-        // Fails also where a name ran past the data.
+        // This also fails if a name ended behind the data.
         let tail = self.packet.get(at..end)?;
         if layout.tail_len.is_some_and(|len| len != tail.len()) {
             return None;
@@ -328,7 +332,7 @@ impl<'p> Reader<'p> {
         Some(())
     }
 
-    /// Draws from a record that was copied to `at` what the response as a whole says of itself.
+    /// Updates the response's properties for a record that has been copied to `at`.
     fn note(&mut self, record: &Record, ttl_secs: u32, at: usize) {
         let response = &mut self.response;
         if let Some(count) = response.counts.get_mut(record.section as usize) {
@@ -354,7 +358,7 @@ impl<'p> Reader<'p> {
                 let end = end.map_or(0, |bytes| u32::from_be_bytes(*bytes));
                 let first = response.signatures_end_unix_secs;
                 response.signatures_end_unix_secs = Some(first.map_or(end, |first| {
-                    // Serial numbers (RFC 1982): the nearer half of the circle is earlier.
+                    // Serial number arithmetic (RFC 1982).
                     if (end.wrapping_sub(first) as i32) < 0 { end } else { first }
                 }));
             }
@@ -397,7 +401,7 @@ impl<'p> Reader<'p> {
 }
 
 impl Run {
-    /// Takes the next record in, if it continues the run; else begins a new one with it.
+    /// Extends the run by the next address, or begins a new run if it does not continue this one.
     fn extend(&mut self, at: usize, len: usize) {
         if self.count > 0 && self.stride == len && at == self.at + self.count * len {
             self.count += 1;
@@ -407,7 +411,7 @@ impl Run {
     }
 }
 
-/// Of a name, whatever its case.
+/// The hash of a name, whatever its case.
 fn hash(name: &MessageName) -> u64 {
     let mut folded = [0; NAME_LEN_MAX];
     let folded = folded.get_mut(..name.bytes().len()).unwrap_or_default();
