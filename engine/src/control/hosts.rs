@@ -4,6 +4,7 @@
 //! that were read are served until others have been read: a file that is removed takes no answer
 //! away. Invariant: a table is also held here until no shard holds it.
 
+use std::convert::Infallible;
 use std::fs::{File, metadata};
 use std::future::pending;
 use std::io::{self, Read as _};
@@ -26,7 +27,7 @@ use k8s_sync::publish::Generations;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
-use wire::table::Table;
+use wire::compile::Table;
 use wire::zone::ZoneSet;
 
 use super::feed::{HASH_SEED, until_forgotten};
@@ -122,13 +123,8 @@ async fn run(
         let looked = tokio::select! {
             biased;
             _ = &mut stopped => return generations,
-            looked = async {
-                // The first table may still have to be delivered.
-                tokio::select! {
-                    looked = &mut look => looked,
-                    () = housekeep(&mut generations) => pending().await,
-                }
-            } => looked,
+            looked = &mut look => looked,
+            never = housekeep(&mut generations) => match never {},
         };
         // Without a result it has panicked, or the runtime ends.
         let Ok((back, table)) = looked else { return generations };
@@ -147,13 +143,13 @@ async fn run(
             biased;
             _ = &mut stopped => return generations,
             () = next_look => {}
-            () = async { housekeep(&mut generations).await; pending().await } => {}
+            never = housekeep(&mut generations) => match never {},
         }
     }
 }
 
-/// Delivers the newest table to every shard and frees all older ones; ends when that is done.
-async fn housekeep(generations: &mut Generations) {
+/// Delivers the newest table to every shard and frees all older ones. Never ends.
+async fn housekeep(generations: &mut Generations) -> Infallible {
     loop {
         generations.deliver();
         generations.retire();
@@ -162,7 +158,7 @@ async fn housekeep(generations: &mut Generations) {
         } else if generations.alive_count() > 1 {
             sleep(HOUSEKEEPING_EVERY).await;
         } else {
-            return;
+            pending().await
         }
     }
 }
