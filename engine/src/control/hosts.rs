@@ -27,7 +27,7 @@ use k8s_sync::publish::Generations;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
-use wire::compile::Table;
+use wire::table::Table;
 use wire::zone::ZoneSet;
 
 use super::feed::{HASH_SEED, until_forgotten};

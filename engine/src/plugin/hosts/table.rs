@@ -8,10 +8,11 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use wire::compile::{EntryWriter, Section, Table, TableBuilder, TableOptions};
+use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::{HashSeed, NameHash};
 use wire::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
 use wire::reply::MESSAGE_LEN_MAX;
+use wire::table::Table;
 
 use super::HostsSettings;
 use super::file::HostEntry;
