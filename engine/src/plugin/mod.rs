@@ -7,6 +7,7 @@
 pub mod any;
 pub mod bind;
 mod block;
+pub mod bufsize;
 pub mod cache;
 pub mod directives;
 pub mod draft;
@@ -88,10 +89,10 @@ pub const DIRECTIVES: &[Directive] = &[
         Built { usage: reload::USAGE, once: false, options: Vec::new, read: reload::read },
     ),
     later("nsid", "tell the server's name to clients that ask"),
-    instead(
+    built(
         "bufsize",
-        "a bound on the size of UDP answers",
-        "delete the line: UDP answers have at most 1232 bytes",
+        "a bound on the size of UDP answers, for clients that use EDNS",
+        Built { usage: bufsize::USAGE, once: true, options: Vec::new, read: bufsize::read },
     ),
     built(
         "bind",
