@@ -1,4 +1,4 @@
-//! A response that is cut afterwards is the response that would have been stamped; bytes that are no response do no harm.
+//! A response that is cut later equals one stamped with the shorter limit; other bytes do no harm.
 
 mod upstream;
 
@@ -21,7 +21,7 @@ use wire::table::{EVERY_TYPE, Found, Table};
 const LEN_MIN: usize = 512;
 const LEN_MAX: usize = 1232;
 
-/// Stamps the answer at every limit, and cuts the one of the highest limit to it.
+/// Compares the response stamped with each limit to the longest one, cut to that limit.
 fn check(asked: &str, stamp: impl Fn(&Query, Envelope, &mut [u8]) -> Stamped) {
     check_some(asked, LEN_MIN..=LEN_MAX, stamp);
 }
@@ -167,7 +167,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn responses_of_upstreams_are_cut_as_they_are_stamped(
+    fn upstream_responses_are_cut_as_they_are_stamped(
         answers in records(&[
             "many.ns.svc.z 9 A 192.0.2.1",
             "many.ns.svc.z 9 A 192.0.2.2",
@@ -175,12 +175,14 @@ proptest! {
             "many.ns.svc.z 9 TXT text-#",
         ]),
         authorities in records(&["z 9 NS n#.example.org", "svc.z 9 NS n#.svc.z"]),
-        additionals in records(&["mail.example.org 9 A 192.0.2.3", "mail.example.org 9 AAAA 2001:db8::#"]),
+        additionals in records(&["mail.example.org 9 A 192.0.2.3", "mail.example.org 9 AAAA \
+            2001:db8::#"]),
         rest in select(&["", " 1232", " 512 do", " 1232 ad"][..]),
         has_alias: bool,
         lens in vec(LEN_MIN..=LEN_MAX, 20),
     ) {
-        let text = format!("many.ns.svc.z A | NOERROR ra ad | {answers} | {authorities} | {additionals}");
+        let text = format!("many.ns.svc.z A | NOERROR ra ad | {answers} | {authorities} | \
+            {additionals}");
         let response = read(&message(&text));
         let table = table();
         let to_many = Name::from_wire(&service("to-many")).unwrap();
@@ -192,16 +194,16 @@ proptest! {
         });
     }
 
-    /// Upstreams' CNAMEs that lead into the table.
+    /// Upstreams' CNAMEs that lead to a name of the table.
     #[test]
-    fn led_responses_are_cut_as_they_are_stamped(
+    fn responses_with_own_targets_are_cut_as_they_are_stamped(
         target in select(&["many", "nothing", "to-many"][..]),
         qtype in select(&["A", "SRV"][..]),
         links in 0..11usize,
         lens in vec(LEN_MIN..=LEN_MAX, 20),
     ) {
-        let names: Vec<String> =
-            (0..links).map(|link| format!("{}.example.org", format!("{link}").repeat(60))).collect();
+        let long = |link: usize| format!("{}.example.org", link.to_string().repeat(60));
+        let names: Vec<String> = (0..links).map(long).collect();
         let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
         let last = format!("{target}.ns.svc.z");
         names.insert(0, "www.example.org");
@@ -211,19 +213,19 @@ proptest! {
         let text = format!("www.example.org {qtype} | NOERROR | {} |  |", cnames.join("; "));
         let table = table();
         let response = read(&message(&text));
-        let led = response.cut_at_own_target(&wire_name("www.example.org"), |name| name.bytes().ends_with(b"\x01z\0"));
-        let led = led.unwrap();
+        let is_own = |name: &Name| name.bytes().ends_with(b"\x01z\0");
+        let cnames = response.cut_at_own_target(&wire_name("www.example.org"), is_own).unwrap();
         check_some(&format!("www.example.org {qtype} 1232"), lens, |query, envelope, out| {
-            let found = table.look_up(&led.own_target().unwrap(), query.qtype);
+            let found = table.look_up(&cnames.own_target().unwrap(), query.qtype);
             let end = match found {
-                Found::Alias(cnames) => {
-                    let target = Name::from_wire(cnames.target()).unwrap();
+                Found::Alias(alias) => {
+                    let target = Name::from_wire(alias.target()).unwrap();
                     let found = table.look_up(&target, query.qtype);
-                    End { cnames: Some(cnames), found: Some((&table, found)) }
+                    End { cnames: Some(alias), found: Some((&table, found)) }
                 }
                 found => End { cnames: None, found: Some((&table, found)) },
             };
-            response::stamp(query, &led, TtlRule::AS_SENT, None, Some(&end), envelope, out)
+            response::stamp(query, &cnames, TtlRule::AS_SENT, None, Some(&end), envelope, out)
         });
     }
 
@@ -239,7 +241,7 @@ proptest! {
         if whole.len() <= len_max {
             prop_assert_eq!(len, whole.len());
         }
-        // What has been cut is whole: nothing more is to be had from cutting it again.
+        // Cutting again changes nothing.
         let mut again = bytes[..len].to_vec();
         prop_assert_eq!(edit::cut_to(&mut again, len_max), len);
         prop_assert_eq!(&again, &bytes[..len]);
@@ -247,7 +249,7 @@ proptest! {
 }
 
 #[test]
-fn the_opt_stays_and_says_what_it_is_told() {
+fn the_opt_stays_and_announces_the_new_size() {
     let (packet, query) = query("many.ns.svc.z A 4096 do");
     let mut out = packet.clone();
     out.resize(2 * LEN_MAX, 0);
@@ -268,16 +270,16 @@ fn the_opt_stays_and_says_what_it_is_told() {
         assert!(len <= len_max.max(packet.len()));
         assert!(parsed.answer().unwrap().all(|record| record.is_ok()));
     }
-    // Without an OPT there is nothing to say.
+    // Without an OPT nothing changes.
     let mut message = message("a A | NOERROR |  |  |");
     let before = message.clone();
     edit::set_udp_len(&mut message, 1400);
     assert_eq!(message, before);
 }
 
-/// Records behind the OPT, an OPT that is none, and counts of more records than there are.
+/// Records behind the OPT, an OPT that the root does not own, and counts of missing records.
 #[test]
-fn messages_of_another_make() {
+fn unusual_messages_are_cut() {
     const HEAD: &[u8] = &[0, 7, 0x80, 0, 0, 1, 0, 2, 0, 0, 0, 2, 0, 0, 1, 0, 1];
     const RECORD: &[u8] = &[0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 1, 2, 3, 4];
     const OPT: &[u8] = &[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
@@ -299,7 +301,7 @@ fn messages_of_another_make() {
     let named = [&[0xC0, 12], &OPT[1..]].concat();
     let parts = [RECORD, RECORD, &named, RECORD];
     check(&parts, head + 44, &[RECORD, RECORD, &named], [2, 0, 1], true);
-    // A record is missing: nothing tells how long the message is, and it is cut.
+    // A record is missing.
     check(&[RECORD, RECORD, OPT], head + 42, &[RECORD, OPT], [1, 0, 1], true);
     check(&[RECORD, RECORD, OPT, b"\0"], head + 43, &[RECORD, RECORD, OPT], [2, 0, 1], true);
     // No whole question.

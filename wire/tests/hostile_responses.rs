@@ -1,4 +1,4 @@
-//! Whatever an upstream sends, it has an outcome; what passes reads back as it came.
+//! Every packet of an upstream has an outcome, and a valid response is sent as it was received.
 
 mod upstream;
 
@@ -14,8 +14,8 @@ use upstream::{asked, message, query, read, shown, stamped, uncompressed};
 use wire::reply::{Envelope, MESSAGE_LEN_MAX};
 use wire::response::{self, TtlRule, UpstreamPacket};
 
-/// The answer to `a A` with one record in the answer section: `owner`, the type and `rdata` as they are.
-/// The question takes bytes 12 to 18, the owner begins at 19.
+/// The response to `a A` with one record in the answer section, which has exactly these bytes. The
+/// question takes bytes 12 to 18; the owner begins at 19.
 fn with_record(owner: &[u8], rtype: u16, rdata: &[u8]) -> Vec<u8> {
     let mut packet = message("a A | NOERROR |  |  |");
     packet[7] = 1;
@@ -28,7 +28,7 @@ fn with_record(owner: &[u8], rtype: u16, rdata: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn names_and_data_that_are_none() {
+fn invalid_names_and_data_are_malformed() {
     const A: u16 = 1;
     const CNAME: u16 = 5;
     const SOA: u16 = 6;
@@ -62,11 +62,11 @@ fn names_and_data_that_are_none() {
     for (what, packet) in rows {
         assert_eq!(response::read(&packet, &asked(&packet)), UpstreamPacket::Malformed, "{what}");
     }
-    // Data that runs past the end, and a record too many.
+    // Data that ends behind the message, and a missing record.
     let mut packet = with_record(b"\xc0\x0c", A, &address);
     packet.pop();
     assert_eq!(response::read(&packet, &asked(&packet)), UpstreamPacket::Malformed);
-    // Two OPTs; one that is not the root's; one among the answers.
+    // Two OPTs; one that the root does not own; one in the answer section.
     let opt = |owner: &[u8]| [owner, b"\0\x29\x04\xd0\0\0\0\0\0\0"].concat();
     for (counts, records) in [
         ([0, 2], [opt(b"\0"), opt(b"\0")].concat()),
@@ -85,8 +85,8 @@ fn names_and_data_that_are_none() {
 }
 
 #[test]
-fn names_that_are_odd_but_whole() {
-    // Compressed where they must not be; in another case; by a pointer to a pointer.
+fn unusual_names_are_accepted() {
+    // Compressed where that is not allowed; in another case; by a pointer to a pointer.
     let srv = with_record(b"\xc0\x0c", 33, b"\0\x01\0\x02\0\x03\x01B\xc0\x0c");
     let srv = [&srv[..14], &[0, 0, 33, 0, 1], &srv[19..]].concat();
     for (packet, expected) in [
@@ -98,7 +98,7 @@ fn names_that_are_odd_but_whole() {
         let copy = stamped(question, &read(&packet), MESSAGE_LEN_MAX);
         assert_eq!(shown(&copy), expected);
     }
-    // Extended codes concern the way to the upstream.
+    // Extended codes are about the exchange with the upstream.
     let mut badvers = message("a A | NOERROR |  |  |");
     badvers[11] = 1;
     badvers.extend(b"\0\0\x29\x04\xd0\x01\0\0\0\0\0");
@@ -108,21 +108,21 @@ fn names_that_are_odd_but_whole() {
 }
 
 #[test]
-fn the_longest_messages() {
+fn the_longest_messages_are_read() {
     let addresses = |count: usize| {
         let records: Vec<_> =
             (0..count).map(|host| format!("a 9 A 10.0.{}.{}", host / 256, host % 256)).collect();
         format!("a A | NOERROR | {} |  |", records.join("; "))
     };
-    // 16 bytes a record, 19 before them.
+    // 16 bytes per record, 19 before them.
     let packet = message(&addresses(4094));
     assert!(packet.len() > 65_500);
     let copy = stamped("a A", &read(&packet), MESSAGE_LEN_MAX);
     assert_eq!(copy[4..], packet[4..]);
-    // It fits with an OPT, too, but with no byte more than one.
+    // It fits with an OPT too, but not with one byte more.
     let cut = stamped("a A do", &read(&packet), MESSAGE_LEN_MAX);
     assert_eq!(cut[2] & 0x02, 0, "{} bytes", cut.len());
-    // Decompressed it would be longer than a message can be.
+    // Decompressed, it would be longer than the longest message.
     let long = [b"\x3f".as_slice(), &[b'x'; 63]].concat().repeat(3);
     let mut packet = with_record(b"\xc0\x0c", 33, &[&[0; 6], &long[..], b"\0"].concat());
     packet[15..17].copy_from_slice(&[0, 33]);
@@ -157,8 +157,8 @@ fn names() -> impl Strategy<Value = &'static str> {
     select(vec!["www.example.org", "Example.org", "b.www.example.org", "cdn.example.net", "org"])
 }
 
-/// A chain from the question, its data, and what belongs to it: all of it is kept.
-fn well_meant() -> impl Strategy<Value = String> {
+/// A response in which every record belongs to the question.
+fn valid_responses() -> impl Strategy<Value = String> {
     const QUESTION: &str = "q.www.example.org";
     vec(names(), 0..4).prop_flat_map(|targets| {
         let mut chain = vec![QUESTION.to_owned()];
@@ -185,8 +185,8 @@ fn well_meant() -> impl Strategy<Value = String> {
     })
 }
 
-/// Records of a few names, few of which belong to the question.
-fn ill_meant() -> impl Strategy<Value = String> {
+/// A response in which few records belong to the question.
+fn dubious_responses() -> impl Strategy<Value = String> {
     let name = || select(vec!["a", "b", "c", "b.a", "d"]);
     let record = move || {
         (name(), name(), 0..4).prop_map(|(owner, target, rtype)| match rtype {
@@ -202,7 +202,8 @@ fn ill_meant() -> impl Strategy<Value = String> {
     })
 }
 
-/// The records of `b.a`'s answer that belong to it, by a slower road; the chain comes first.
+/// The response for `b.a` with the records that belong to it, found by a slower algorithm; the
+/// chain comes first.
 fn belonging(text: &str) -> String {
     let sections: Vec<&str> = text.split('|').map(str::trim).collect();
     let words = |record: &str| -> Vec<String> { record.split(' ').map(str::to_owned).collect() };
@@ -210,7 +211,7 @@ fn belonging(text: &str) -> String {
         sections[at].split("; ").filter(|record| !record.is_empty()).collect()
     };
     let mut chain = vec!["b.a".to_owned()];
-    // The first CNAME of the chain's last name that leads to a new one, until there is none.
+    // Follow the first CNAME of the chain's last name that has a new target, until there is none.
     while let Some(next) = records(2).iter().map(|record| words(record)).find(|words| {
         words[2] == "CNAME" && chain.last() == Some(&words[0]) && !chain.contains(&words[3])
     }) {
@@ -253,17 +254,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn what_comes_in_goes_out(text in well_meant()) {
+    fn valid_responses_are_sent_as_received(text in valid_responses()) {
         for packet in [message(&text), uncompressed(&text)] {
             let copy = stamped("q.www.example.org MX", &read(&packet), MESSAGE_LEN_MAX);
-            // Names that end alike may end in the case of the first of them.
+            // Names with a common end may get the case of the first one.
             prop_assert_eq!(shown(&copy).to_lowercase(), text.to_lowercase());
             prop_assert!(copy.len() <= packet.len());
         }
     }
 
     #[test]
-    fn what_does_not_belong_stays_out(text in ill_meant()) {
+    fn records_that_do_not_belong_are_dropped(text in dubious_responses()) {
         for packet in [message(&text), uncompressed(&text)] {
             let copy = stamped("b.a A", &read(&packet), MESSAGE_LEN_MAX);
             prop_assert_eq!(shown(&copy), belonging(&text));
@@ -272,7 +273,7 @@ proptest! {
 
     #[test]
     fn damaged_packets_have_an_outcome(
-        text in well_meant(),
+        text in valid_responses(),
         is_compressed: bool,
         len in any::<Index>(),
         flips in vec((any::<Index>(), any::<u8>()), 0..6),
@@ -303,7 +304,8 @@ proptest! {
     }
 }
 
-/// What is read out of `packet` for the question that begins `question` makes a message that is whole.
+/// The response read from `packet`, for the question at the start of `question`, is stamped as a
+/// valid message.
 fn check_outcome(packet: &[u8], question: &[u8], len_max: usize) -> Result<(), TestCaseError> {
     let asked = asked(question);
     let (UpstreamPacket::Answer(response) | UpstreamPacket::Truncated(response)) =
@@ -323,7 +325,7 @@ fn check_outcome(packet: &[u8], question: &[u8], len_max: usize) -> Result<(), T
     prop_assert_eq!(copy.opt().is_some(), true);
     for record in copy.iter() {
         let (record, _) = record.unwrap();
-        // Of other types `domain` knows more than is checked here.
+        // `domain` validates more of other types than `wire` does.
         if matches!(
             record.rtype(),
             Rtype::A

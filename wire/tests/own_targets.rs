@@ -1,5 +1,5 @@
-//! Upstreams' CNAMEs that lead to names which this server's tables speak for: what is left of such a response, and what is
-//! written behind it.
+//! Upstreams' CNAMEs that lead to names of this server's tables: what is kept of such a response,
+//! and what comes behind.
 
 mod upstream;
 
@@ -14,7 +14,7 @@ use wire::reply::{End, Envelope, MESSAGE_LEN_MAX};
 use wire::response::{self, Kind, TtlRule};
 use wire::table::{EVERY_TYPE, Found, Table};
 
-/// A table of cluster.local: web has an address and two ports, ext is an alias of it.
+/// A table of cluster.local: web has addresses and two ports, ext is an alias of it.
 fn cluster() -> Arc<Table> {
     let wire_name = |text: &str| upstream::name(text).as_slice().to_vec();
     let zones = vec![wire_name("cluster.local")];
@@ -44,24 +44,25 @@ fn cluster() -> Arc<Table> {
     builder.publish(1)
 }
 
-/// What `text` comes to for the client where cluster.local is this server's own; `None` where the upstream's word stands.
-fn led(text: &str, rotation: usize, len_max: usize) -> Option<String> {
+/// The client's response if cluster.local is this server's own and the upstream's response is
+/// `text`; `None` if the latter is not cut.
+fn completed(text: &str, rotation: usize, len_max: usize) -> Option<String> {
     let table = cluster();
     let question = text.split_once(" | ").unwrap().0;
     let [plain, compressed] = [uncompressed(text), message(text)].map(|packet| {
         let (mut out, query) = query(question);
         let zone = upstream::name("cluster.local").as_slice().to_vec();
-        let is_ours = |name: &Name| name.bytes().ends_with(&zone);
+        let is_own = |name: &Name| name.bytes().ends_with(&zone);
         let (response, name) = (read(&packet), asked(&packet).name);
-        let cnames = response.cut_at_own_target(name, is_ours);
-        // Kept either way, it is known for what it is; and for what it is not where other names are ours.
-        assert_eq!(response.ends_at_own_target(name, is_ours), cnames.is_none(), "{text}");
+        let cnames = response.cut_at_own_target(name, is_own);
+        // A cached response is recognized as cut or not, and as out of date if other names are own.
+        assert_eq!(response.ends_at_own_target(name, is_own), cnames.is_none(), "{text}");
         assert!(response.ends_at_own_target(name, |_| false), "{text}");
         let cnames = cnames?;
-        assert!(cnames.ends_at_own_target(name, is_ours), "{text}");
+        assert!(cnames.ends_at_own_target(name, is_own), "{text}");
         assert!(!cnames.ends_at_own_target(name, |_| false), "{text}");
         assert_eq!(
-            (cnames.kind, cnames.own_target().map(|name| is_ours(&name))),
+            (cnames.kind, cnames.own_target().map(|name| is_own(&name))),
             (Kind::OwnTarget, Some(true))
         );
         let found = table.look_up(&cnames.own_target().unwrap(), query.qtype);
@@ -85,71 +86,91 @@ fn led(text: &str, rotation: usize, len_max: usize) -> Option<String> {
     plain
 }
 
+/// `~` is short for `cluster.local`.
+fn check(text: &str, expected: Option<&str>) {
+    const SOA: &str = "~ 5 SOA ns.dns.~ hostmaster.~ 1 7200 1800 86400 5";
+    const WEB: &str = "web.~ 5 A 10.0.0.1; web.~ 5 A 10.0.0.2";
+    let expand =
+        |text: &str| text.replace("$SOA", SOA).replace("$WEB", WEB).replace('~', "cluster.local");
+    assert_eq!(completed(&expand(text), 0, MESSAGE_LEN_MAX), expected.map(expand), "{text}");
+}
+
 #[test]
-fn cnames_that_lead_to_us_end_with_what_we_have() {
-    const SOA: &str =
-        "cluster.local 5 SOA ns.dns.cluster.local hostmaster.cluster.local 1 7200 1800 86400 5";
-    const ROOT: &str = ". 900 SOA a b 1 2 3 4 60";
-    let rows = [
-        // The upstream has no word on our names: neither a denial nor data.
+fn cnames_to_own_names_end_with_the_tables_records() {
+    for (text, expected) in [
+        // What the upstream says about own names is dropped: denials and data.
         (
-            format!("a.org A | NXDOMAIN aa rd ra ad | a.org 99 CNAME web.cluster.local | {ROOT} |"),
-            Some("a.org A | NOERROR aa rd ra | a.org 30 CNAME web.cluster.local; web.cluster.local 5 A 10.0.0.1; web.cluster.local 5 A 10.0.0.2 |  |".to_owned()),
+            "a.org A | NXDOMAIN aa rd ra ad | a.org 99 CNAME web.~ | . 900 SOA a b 1 2 3 4 60 |",
+            "a.org A | NOERROR aa rd ra | a.org 30 CNAME web.~; $WEB |  |",
         ),
         (
-            "a.org A | NOERROR rd ra | web.cluster.local 9 A 192.0.2.66; a.org 9 CNAME b.net; b.net 9 CNAME web.cluster.local | cluster.local 9 NS x.net | x.net 9 A 192.0.2.66".to_owned(),
-            Some("a.org A | NOERROR rd ra | a.org 9 CNAME b.net; b.net 9 CNAME web.cluster.local; web.cluster.local 5 A 10.0.0.1; web.cluster.local 5 A 10.0.0.2 |  |".to_owned()),
+            "a.org A | NOERROR rd ra | web.~ 9 A 192.0.2.66; a.org 9 CNAME b.net; \
+                b.net 9 CNAME web.~ | ~ 9 NS x.net | x.net 9 A 192.0.2.66",
+            "a.org A | NOERROR rd ra | a.org 9 CNAME b.net; b.net 9 CNAME web.~; $WEB |  |",
         ),
-        // What leads on behind is not believed, nor what failed there.
+        // So are CNAMEs of own names, and failures.
         (
-            "a.org A | NOERROR rd | a.org 9 CNAME web.cluster.local; web.cluster.local 9 CNAME c.net; c.net 9 A 192.0.2.66 |  |".to_owned(),
-            Some("a.org A | NOERROR rd | a.org 9 CNAME web.cluster.local; web.cluster.local 5 A 10.0.0.1; web.cluster.local 5 A 10.0.0.2 |  |".to_owned()),
-        ),
-        (
-            "a.org A | SERVFAIL rd | a.org 9 CNAME nope.cluster.local |  |".to_owned(),
-            Some(format!("a.org A | NXDOMAIN rd | a.org 9 CNAME nope.cluster.local | {SOA} |")),
+            "a.org A | NOERROR rd | a.org 9 CNAME web.~; web.~ 9 CNAME c.net; \
+                c.net 9 A 192.0.2.66 |  |",
+            "a.org A | NOERROR rd | a.org 9 CNAME web.~; $WEB |  |",
         ),
         (
-            "a.org AAAA | NOERROR rd | a.org 9 CNAME web.cluster.local |  |".to_owned(),
-            Some(format!("a.org AAAA | NOERROR rd | a.org 9 CNAME web.cluster.local | {SOA} |")),
+            "a.org A | SERVFAIL rd | a.org 9 CNAME nope.~ |  |",
+            "a.org A | NXDOMAIN rd | a.org 9 CNAME nope.~ | $SOA |",
         ),
         (
-            "a.org SRV | NOERROR rd | a.org 9 CNAME web.cluster.local |  |".to_owned(),
-            Some("a.org SRV | NOERROR rd | a.org 9 CNAME web.cluster.local; web.cluster.local 5 SRV 0 50 80 a.web.cluster.local; web.cluster.local 5 SRV 0 50 81 b.web.cluster.local |  | a.web.cluster.local 5 A 10.0.0.9; b.web.cluster.local 5 A 10.0.0.9".to_owned()),
-        ),
-        // An alias of ours behind the upstream's.
-        (
-            "a.org A | NOERROR rd | a.org 9 CNAME ext.cluster.local |  |".to_owned(),
-            Some("a.org A | NOERROR rd | a.org 9 CNAME ext.cluster.local; ext.cluster.local 5 CNAME web.cluster.local; web.cluster.local 5 A 10.0.0.1; web.cluster.local 5 A 10.0.0.2 |  |".to_owned()),
+            "a.org AAAA | NOERROR rd | a.org 9 CNAME web.~ |  |",
+            "a.org AAAA | NOERROR rd | a.org 9 CNAME web.~ | $SOA |",
         ),
         (
-            "a.org MX | NOERROR rd | a.org 9 CNAME ext.cluster.local |  |".to_owned(),
-            Some(format!("a.org MX | NOERROR rd | a.org 9 CNAME ext.cluster.local; ext.cluster.local 5 CNAME web.cluster.local | {SOA} |")),
+            "a.org SRV | NOERROR rd | a.org 9 CNAME web.~ |  |",
+            "a.org SRV | NOERROR rd | a.org 9 CNAME web.~; web.~ 5 SRV 0 50 80 a.web.~; \
+                web.~ 5 SRV 0 50 81 b.web.~ |  | a.web.~ 5 A 10.0.0.9; b.web.~ 5 A 10.0.0.9",
         ),
-        // By a DNAME, signed, and from below a name that ends alike.
+        // The own name is an alias.
         (
-            "web.x.org A | NOERROR rd | x.org 9 DNAME cluster.local; x.org 9 RRSIG DNAME 7; web.x.org 9 CNAME web.cluster.local; web.x.org 9 RRSIG CNAME 8; web.cluster.local 9 RRSIG A 9 |  |".to_owned(),
-            Some("web.x.org A | NOERROR rd | x.org 9 DNAME cluster.local; x.org 9 RRSIG DNAME 7; web.x.org 9 CNAME web.cluster.local; web.x.org 9 RRSIG CNAME 8; web.cluster.local 5 A 10.0.0.1; web.cluster.local 5 A 10.0.0.2 |  |".to_owned()),
+            "a.org A | NOERROR rd | a.org 9 CNAME ext.~ |  |",
+            "a.org A | NOERROR rd | a.org 9 CNAME ext.~; ext.~ 5 CNAME web.~; $WEB |  |",
         ),
         (
-            "a.local AAAA | NOERROR rd | a.local 9 CNAME b.cluster.net; b.cluster.net 9 CNAME web.cluster.local |  |".to_owned(),
-            Some(format!("a.local AAAA | NOERROR rd | a.local 9 CNAME b.cluster.net; b.cluster.net 9 CNAME web.cluster.local | {SOA} |")),
+            "a.org MX | NOERROR rd | a.org 9 CNAME ext.~ |  |",
+            "a.org MX | NOERROR rd | a.org 9 CNAME ext.~; ext.~ 5 CNAME web.~ | $SOA |",
         ),
-        // Elsewhere the upstream's word stands, and where the CNAME itself was asked for.
-        ("a.org A | NOERROR rd | a.org 9 CNAME b.net; b.net 9 A 192.0.2.1 |  |".to_owned(), None),
-        ("a.org CNAME | NOERROR rd | a.org 9 CNAME web.cluster.local |  |".to_owned(), None),
-        ("a.org A | NOERROR rd | a.org 9 A 192.0.2.1; b.net 9 CNAME web.cluster.local |  |".to_owned(), None),
-    ];
-    for (text, expected) in rows {
-        assert_eq!(led(&text, 0, MESSAGE_LEN_MAX), expected, "{text}");
+        // A DNAME with signatures, and a question that ends like the own zone.
+        (
+            "web.x.org A | NOERROR rd | x.org 9 DNAME ~; x.org 9 RRSIG DNAME 7; \
+                web.x.org 9 CNAME web.~; web.x.org 9 RRSIG CNAME 8; web.~ 9 RRSIG A 9 |  |",
+            "web.x.org A | NOERROR rd | x.org 9 DNAME ~; x.org 9 RRSIG DNAME 7; \
+                web.x.org 9 CNAME web.~; web.x.org 9 RRSIG CNAME 8; $WEB |  |",
+        ),
+        (
+            "a.local AAAA | NOERROR rd | a.local 9 CNAME b.cluster.net; \
+                b.cluster.net 9 CNAME web.~ |  |",
+            "a.local AAAA | NOERROR rd | a.local 9 CNAME b.cluster.net; \
+                b.cluster.net 9 CNAME web.~ | $SOA |",
+        ),
+    ] {
+        check(text, Some(expected));
     }
-    // Our addresses rotate, and are cut off where there is no room.
+}
+
+#[test]
+fn responses_without_an_own_target_are_not_cut() {
+    check("a.org A | NOERROR rd | a.org 9 CNAME b.net; b.net 9 A 192.0.2.1 |  |", None);
+    // A question for the CNAME itself.
+    check("a.org CNAME | NOERROR rd | a.org 9 CNAME web.~ |  |", None);
+    // A CNAME that does not belong to the question.
+    check("a.org A | NOERROR rd | a.org 9 A 192.0.2.1; b.net 9 CNAME web.~ |  |", None);
+}
+
+#[test]
+fn the_tables_addresses_rotate_and_are_truncated() {
     let text = "a.org A | NOERROR rd | a.org 9 CNAME web.cluster.local |  |";
-    let turned = led(text, 1, MESSAGE_LEN_MAX).unwrap();
+    let turned = completed(text, 1, MESSAGE_LEN_MAX).unwrap();
     assert!(turned.find("10.0.0.2") < turned.find("10.0.0.1"), "{turned}");
     for question in ["A", "AAAA", "SRV", "MX"] {
         let text = text.replace("org A", &format!("org {question}"));
-        let whole = (30..).find(|len| !led(&text, 0, *len).unwrap().contains(" tc")).unwrap();
-        assert_eq!(led(&text, 0, whole), led(&text, 0, MESSAGE_LEN_MAX));
+        let whole = (30..).find(|len| !completed(&text, 0, *len).unwrap().contains(" tc")).unwrap();
+        assert_eq!(completed(&text, 0, whole), completed(&text, 0, MESSAGE_LEN_MAX));
     }
 }

@@ -1,4 +1,4 @@
-//! Whatever the bytes, the parser says what they are; whatever the names, the table finds exactly those it holds.
+//! Every packet has an outcome, and a table finds exactly the names that it stores.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use wire::query::{self, ClientPacket};
 use wire::reply::{self, Envelope, MESSAGE_LEN_MAX};
 use wire::table::Found;
 
-/// Bytes that often come close to a query.
+/// Packets, many of them almost queries.
 fn packets() -> impl Strategy<Value = Vec<u8>> {
     let nearly = (any::<[u8; 4]>(), vec(0..3u8, 8), vec(any::<u8>(), 0..80)).prop_map(
         |(start, counts, rest)| {
@@ -47,7 +47,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn what_is_presumed_and_whole_is_so(packet in packets()) {
+    fn a_presumed_name_that_is_whole_is_right(packet in packets()) {
         let (mut presumed_name, mut name) = (Name::default(), Name::default());
         let presumed = query::presume(&packet, &mut presumed_name);
         let reading = query::read(&packet, &mut name);
@@ -97,7 +97,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn a_table_holds_what_was_put_in(
+    fn a_table_finds_what_it_stores(
         names in btree_map("[a-z]{1,8}(\\.[a-z0-9-]{1,9}){0,3}", any::<[u8; 4]>(), 1..200),
         removed in vec(any::<prop::sample::Index>(), 0..50),
     ) {
@@ -135,7 +135,9 @@ proptest! {
         for text in names.keys() {
             name.read(&wire_name(text)).unwrap();
             match (table.look_up(&name, 1), expected.get(text)) {
-                (Found::Answer(answer), Some(address)) => prop_assert!(answer.body.ends_with(address)),
+                (Found::Answer(answer), Some(address)) => {
+                    prop_assert!(answer.body.ends_with(address));
+                }
                 (Found::NxDomain(_), None) => {}
                 (found, expected) => prop_assert!(false, "{text}: {found:?}, not {expected:?}"),
             }

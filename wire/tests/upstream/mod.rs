@@ -1,6 +1,7 @@
-//! Messages as text: `QUESTION | RCODE FLAGS | ANSWERS | AUTHORITIES | ADDITIONALS`, records parted by `; `, names without their
-//! last dot. Written and read by `domain`. `message(text)` and `shown(bytes)` are each other's inverse.
-#![allow(dead_code, reason = "each test file uses its part")]
+//! Messages as text: `QUESTION | RCODE FLAGS | ANSWERS | AUTHORITIES | ADDITIONALS`, with `; `
+//! between records, and names without their last dot. `domain` writes and reads them. Invariant:
+//! `shown` is the inverse of `message`.
+#![allow(dead_code, reason = "no test file uses everything")]
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -20,6 +21,13 @@ type Data = AllRecordData<Vec<u8>, Name<Vec<u8>>>;
 
 type ReceivedName<'m> = ParsedName<&'m [u8]>;
 
+/// A response with records in every section.
+pub(crate) const WWW: &str = "www.example.org A | NOERROR rd ra \
+    | www.example.org 60 CNAME web.example.org; web.example.org 20 A 192.0.2.1; web.example.org 20 \
+    A 192.0.2.2 \
+    | example.org 600 NS ns1.example.org \
+    | ns1.example.org 900 A 192.0.2.53; ns1.example.org 900 AAAA 2001:db8::53";
+
 /// The id of every message.
 pub(crate) const ID: u16 = 7;
 
@@ -31,7 +39,7 @@ fn number<T: FromStr>(text: &str) -> T {
     text.parse().ok().unwrap_or_else(|| panic!("{text}: no number"))
 }
 
-/// Uncompressed, as far as it is not of a type of RFC 1035.
+/// A record's data. Types that RFC 1035 does not define are never compressed.
 fn data(rtype: Rtype, words: &[&str]) -> Data {
     let wire_name = |text: &str| name(text).as_slice().to_vec();
     let mut raw = vec![];
@@ -88,12 +96,12 @@ pub(crate) fn record(text: &str) -> Record<Name<Vec<u8>>, Data> {
     Record::new(name(owner), Class::IN, ttl, data(rtype.parse().unwrap(), rest))
 }
 
-/// The response that `text` describes, compressed as far as it may be.
+/// The response that `text` describes, compressed as far as possible.
 pub(crate) fn message(text: &str) -> Vec<u8> {
     write(text, HashCompressor::new(vec![])).into_target()
 }
 
-/// The same, without a single compression pointer.
+/// The same, without compression pointers.
 pub(crate) fn uncompressed(text: &str) -> Vec<u8> {
     write(text, vec![])
 }
@@ -141,7 +149,7 @@ where
     push().unwrap()
 }
 
-/// A message as text. An OPT is not shown.
+/// A message as text, without its OPT.
 pub(crate) fn shown(message: &[u8]) -> String {
     let message = Message::from_octets(message).unwrap();
     let question = message.sole_question().unwrap();
@@ -221,7 +229,7 @@ pub(crate) fn query(text: &str) -> (Vec<u8>, Query) {
     (packet, query)
 }
 
-/// What was asked for `response` to be the answer.
+/// The query that `response` answers.
 pub(crate) fn asked(response: &[u8]) -> Asked<'_> {
     let name_len = response[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
     let (name, rest) = response[12..].split_at(name_len);
@@ -235,7 +243,7 @@ pub(crate) fn asked(response: &[u8]) -> Asked<'_> {
     }
 }
 
-/// Reads an upstream's packet that answers what was asked.
+/// Reads the packet of an upstream that answers its query.
 pub(crate) fn read(packet: &[u8]) -> Response {
     match response::read(packet, &asked(packet)) {
         response::UpstreamPacket::Answer(response)
@@ -244,7 +252,8 @@ pub(crate) fn read(packet: &[u8]) -> Response {
     }
 }
 
-/// The answer to `query` out of `response`: as it came, in at most `len_max` bytes.
+/// The client's response to `query` from `response`, with the upstream's TTLs, in at most `len_max`
+/// bytes.
 pub(crate) fn stamped(query: &str, response: &Response, len_max: usize) -> Vec<u8> {
     let (mut out, query) = self::query(query);
     let envelope = Envelope { len_max, rotation: 0 };
