@@ -1,6 +1,6 @@
 //! Changes to a finished response, in place: a shorter limit, another UDP payload size.
 //!
-//! Whoever calls this has the bytes of the message and nothing else. Invariant: whatever the bytes,
+//! The caller has the bytes of the message and nothing else. Invariant: whatever the bytes,
 //! nothing here allocates or panics, and what is left is a prefix of the message's records and its
 //! OPT.
 

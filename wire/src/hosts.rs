@@ -11,7 +11,7 @@ use crate::segment::Entry;
 use crate::table::{Found, Stored, Table};
 
 impl Table {
-    /// Looks up a name in a list. `stored`: what the table holds under the name as it is spelt.
+    /// Looks up a name in a list. `stored`: the entry under exactly this name.
     pub(crate) fn look_up_host<'t>(
         &'t self,
         stored: Option<Stored<'t>>,

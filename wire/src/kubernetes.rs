@@ -1,8 +1,8 @@
-//! Names that a Kubernetes table answers without storing them as they are spelt: pod names, and
-//! port names without underscores.
+//! Names that a cluster's table answers without storing them: pod names, and port names without
+//! underscores.
 //!
 //! All other names of a cluster are stored, and `table` finds them. Invariant: a name gets here
-//! only when it lies below a zone of the table and is not stored as it is spelt.
+//! only when it lies below a zone of the table and is not stored as it is spelled.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -32,7 +32,7 @@ pub struct PodName {
 }
 
 impl Table {
-    /// Looks up a name that is not stored as it is spelt. `labels_left`: labels in front of the
+    /// Looks up a name that is not stored as it is spelled. `labels_left`: labels in front of the
     /// zone, at least one.
     pub(crate) fn look_up_by_rule(
         &self,
@@ -114,18 +114,18 @@ impl Table {
 #[must_use]
 pub fn dashed_address(label: &[u8]) -> Option<IpAddr> {
     let mut text = [0u8; 63];
-    let spelt = text.get_mut(..label.len())?;
-    spelt.copy_from_slice(label);
+    let spelled = text.get_mut(..label.len())?;
+    spelled.copy_from_slice(label);
     let dashes = label.iter().filter(|byte| **byte == b'-').count();
     let is_v4 = dashes == 3 && !label.windows(2).any(|pair| pair == b"--");
-    for byte in spelt.iter_mut().filter(|byte| **byte == b'-') {
+    for byte in spelled.iter_mut().filter(|byte| **byte == b'-') {
         *byte = if is_v4 { b'.' } else { b':' };
     }
-    let spelt = core::str::from_utf8(spelt).ok()?;
+    let spelled = core::str::from_utf8(spelled).ok()?;
     if is_v4 {
-        spelt.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
+        spelled.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
     } else {
         // A mapped address is the IPv4 address that it maps, as CoreDNS reads it.
-        spelt.parse::<Ipv6Addr>().ok().map(|address| IpAddr::V6(address).to_canonical())
+        spelled.parse::<Ipv6Addr>().ok().map(|address| IpAddr::V6(address).to_canonical())
     }
 }

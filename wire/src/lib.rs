@@ -1,11 +1,9 @@
 //! DNS messages: queries are parsed, answers are looked up in wire format, responses are stamped.
-//!
 //! ```text
-//!   packet ─→ query::read ─→ Table::look_up ─→ reply::stamp ─→ packet
-//!                                 ▲
-//!              records ─→ EntryWriter ─→ TableBuilder::publish       (compile: control plane)
-//!
-//!   an upstream's packet ─→ response::read ─→ Response ─→ response::stamp ─→ packet
+//! packet ─→ query::read ─→ Table::look_up ─→ reply::stamp ─→ packet
+//!                               ▲
+//!            records ─→ EntryWriter ─→ TableBuilder::publish       (compile: control plane)
+//! an upstream's packet ─→ response::read ─→ Response ─→ response::stamp ─→ packet
 //! ```
 //! Invariant: no socket, clock, thread or random source. The packet path neither allocates nor
 //! panics: all of `query`, `table`, `reply` and `edit`, and `response::stamp`. Only `compile` and

@@ -1,5 +1,4 @@
-//! The head of a resource record (RFC 1035, section 4.1.3): where it stands and what its fields
-//! say.
+//! The head of a resource record (RFC 1035, section 4.1.3): its offsets and its fields.
 //!
 //! The one reader of record heads, for messages and for stored bodies alike. It steps over the
 //! owner's name and does not follow pointers; it locates the data and does not read it. Invariant:
@@ -56,7 +55,7 @@ impl RecordHead {
     }
 }
 
-/// A section that records stand in, by its place among the header's counts of records.
+/// A section with records. The number is its index among the header's counts of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum MessageSection {
     Answer = 0,

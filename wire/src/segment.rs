@@ -1,18 +1,8 @@
 //! The memory of a table: segments, the slots in them, and entries, which hold a name and its
 //! answers. A name's hash picks a segment, then a slot in it.
 //!
-//! Numbers are little-endian; bodies are DNS. Invariant: `compile` writes this layout, this file
-//! reads it, and nothing else knows it.
-//!
-//! ```text
-//!   segment   slots (a power of two of them) · entries
-//!   slot      tag (u32: the hash's upper half) · offset of the entry (u32; 0: the slot is empty)
-//!   entry     hash (u64) · entry length (u32) · name length (u8) · row count (u8) · offset of the
-//!             zone in the name (u8) · flags (u8) · name in blocks of 16 bytes · rows · bodies
-//!   row       type, body length, answers, additionals, rotation start, count, stride (u16 each) ·
-//!             offset of the body in the entry (u32)
-//!   body      the records, as they follow a question whose name is at offset 12
-//! ```
+//! Invariant: `compile` writes the layout of `Segment`, this file reads it, and nothing else knows
+//! it.
 
 use alloc::sync::Arc;
 
@@ -36,6 +26,18 @@ pub(crate) const ROW_LEN: usize = 18;
 
 /// The entries of the names whose hashes have the same lower bits. Generations share it as long as
 /// none of its names changes.
+///
+/// Numbers are little-endian; bodies are DNS.
+///
+/// ```text
+///   segment   slots (a power of two of them) · entries
+///   slot      tag (u32: the hash's upper half) · offset of the entry (u32; 0: the slot is empty)
+///   entry     hash (u64) · entry length (u32) · name length (u8) · row count (u8) · offset of the
+///             zone in the name (u8) · flags (u8) · name in blocks of 16 bytes · rows · bodies
+///   row       type, body length, answers, additionals, rotation start, count, stride (u16 each) ·
+///             offset of the body in the entry (u32)
+///   body      the records, as they follow a question whose name is at offset 12
+/// ```
 #[derive(Clone)]
 pub(crate) struct Segment {
     pub(crate) bytes: Arc<[u8]>,

@@ -45,7 +45,7 @@ fn invalid_names_and_data_are_malformed() {
         ("two that point at each other", with_record(b"\xc0\x0c", CNAME, b"\x01b\xc0\x1f")),
         ("half a pointer", with_record(b"\xc0\x0c", CNAME, b"\xc0")),
         ("label of 64 bytes", with_record(b"\x40a\0", A, &address)),
-        ("label of a type that is none", with_record(b"\x80a\0", A, &address)),
+        ("label of an unknown type", with_record(b"\x80a\0", A, &address)),
         ("name past the data", with_record(b"\xc0\x0c", CNAME, b"\x05b")),
         ("name without an end", with_record(b"\xc0\x0c", CNAME, b"\x01b")),
         ("name of 256 bytes", with_record(b"\xc0\x0c", CNAME, &[b"\x3e", &longest[..]].concat())),

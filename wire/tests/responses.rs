@@ -320,10 +320,10 @@ fn a_copy_is_not_longer_than_the_original() {
 fn record_data_is_not_compressed_if_the_upstream_does_not_compress_it() {
     let text = "www.example.org A | NOERROR | www.example.org 9 CNAME t.example.org; t.example.org \
         9 A 192.0.2.7 |  |";
-    let spelt = b"\x01t\x07example\x03org\x00";
+    let spelled = b"\x01t\x07example\x03org\x00";
     for (packet, expected) in [(uncompressed(text), 1), (message(text), 0)] {
         let copy = stamped("www.example.org A", &read(&packet), MESSAGE_LEN_MAX);
-        let count = copy.windows(spelt.len()).filter(|bytes| bytes == spelt).count();
+        let count = copy.windows(spelled.len()).filter(|bytes| bytes == spelled).count();
         assert_eq!(count, expected);
     }
 }

@@ -32,7 +32,7 @@ fn flags_are_sent_on() {
     let answer = stamped("wWw.example.org A cd do", &read(&message(WWW)), MESSAGE_LEN_MAX);
     assert_eq!(answer[3] & 0x10, 0x10, "CD is repeated");
     assert_eq!(answer[..2], packet[..2], "so is the id");
-    assert_eq!(answer[12..33], packet[12..33], "and the question as it was spelt");
+    assert_eq!(answer[12..33], packet[12..33], "the question, as the client spelled it");
     assert_eq!(answer[answer.len() - 11..], *b"\0\0\x29\x04\xd0\0\0\x80\0\0\0", "DO comes back");
     assert!(shown(&answer).contains("| wWw.example.org 60 CNAME web.example.org;"));
 }

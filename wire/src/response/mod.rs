@@ -241,10 +241,10 @@ pub fn stamp(
         }
         written.add(response, record_count);
         room -= len;
-        if let Some((end, spelt)) = end
+        if let Some((end, spelled)) = end
             && !written.truncated
         {
-            let (rotation, subject) = (envelope.rotation, spelt.in_message(copy_at));
+            let (rotation, subject) = (envelope.rotation, spelled.in_message(copy_at));
             written.join(reply.end(end, query.qtype, subject, rotation, room));
         }
     }

@@ -137,8 +137,7 @@ struct ChainName {
 /// The state of copying a packet.
 struct Reader<'p> {
     packet: &'p [u8],
-    qtype: u16,
-    qclass: u16,
+    asked: Asked<'p>,
     /// Begins with the question's name.
     chain: Vec<ChainName>,
     /// Hashes of the names in the data of records that are kept. A collision only keeps an
@@ -152,11 +151,10 @@ struct Reader<'p> {
 }
 
 impl<'p> Reader<'p> {
-    fn new(packet: &'p [u8], asked: &Asked<'_>, question: MessageName) -> Self {
+    fn new(packet: &'p [u8], asked: &Asked<'p>, question: MessageName) -> Self {
         Self {
             packet,
-            qtype: asked.qtype,
-            qclass: asked.qclass,
+            asked: *asked,
             chain: Vec::from([ChainName {
                 name: question.clone(),
                 place: Some(HEADER_LEN as u16),
@@ -173,7 +171,7 @@ impl<'p> Reader<'p> {
     /// Finds the chain, whatever the order of its CNAMEs. `None` if it is too long.
     fn follow_cnames(&mut self, records: &[Record]) -> Option<()> {
         // A question for the CNAMEs themselves does not follow them (RFC 1034, section 4.3.2).
-        if matches!(self.qtype, TYPE_CNAME | TYPE_ANY) {
+        if matches!(self.asked.qtype, TYPE_CNAME | TYPE_ANY) {
             return Some(());
         }
         // The chain ends where CNAMEs form a loop.
@@ -205,7 +203,7 @@ impl<'p> Reader<'p> {
     fn is_cname(&self, record: &Record) -> bool {
         record.section == MessageSection::Answer
             && record.head.rtype == TYPE_CNAME
-            && record.head.class == self.qclass
+            && record.head.class == self.asked.qclass
     }
 
     /// Moves the chain in front of the other records (RFC 1034, section 4.3.1), because resolvers
@@ -226,7 +224,7 @@ impl<'p> Reader<'p> {
     /// DNAME that its CNAME is synthesized from (RFC 6672, section 3.1), then the CNAME. Signatures
     /// follow what they sign.
     fn place_in_chain(&self, record: &Record) -> Option<usize> {
-        if record.section != MessageSection::Answer || record.head.class != self.qclass {
+        if record.section != MessageSection::Answer || record.head.class != self.asked.qclass {
             return None;
         }
         let type_covered = record.type_covered(self.packet);
@@ -252,7 +250,7 @@ impl<'p> Reader<'p> {
     fn keep(&mut self, record: &Record) -> Option<()> {
         let is_about_message = record.section == MessageSection::Additional
             && matches!(record.head.rtype, TYPE_OPT | TYPE_SIG | TYPE_TSIG);
-        if record.head.class != self.qclass || is_about_message {
+        if record.head.class != self.asked.qclass || is_about_message {
             return Some(());
         }
         let (owner, _) = MessageName::read(self.packet, record.head.owner_at)?;
@@ -342,7 +340,9 @@ impl<'p> Reader<'p> {
         response.ttl_secs_min = Some(lowest);
         let rdata = self.packet.get(record.head.rdata.clone()).unwrap_or_default();
         match (record.section, record.head.rtype) {
-            (MessageSection::Answer, rtype) if rtype == self.qtype || self.qtype == TYPE_ANY => {
+            (MessageSection::Answer, rtype)
+                if rtype == self.asked.qtype || self.asked.qtype == TYPE_ANY =>
+            {
                 self.has_answer = true;
                 if matches!(rtype, TYPE_A | TYPE_AAAA) {
                     response.addresses.extend(at, self.writer.body.len() - at);
