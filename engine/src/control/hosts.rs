@@ -52,9 +52,10 @@ pub(crate) struct HostsFeed {
 pub(crate) struct HostsStatus {
     /// The file has been read, or the attempt has failed.
     is_settled: bool,
-    /// Of the file and of the Corefile; reverse names count as well.
-    pub(crate) entry_count: usize,
-    pub(crate) name_count: usize,
+    /// Entries of the file and of the Corefile.
+    pub(crate) host_count: usize,
+    /// Entries for the reverse names of these.
+    reverse_count: usize,
     /// When the file was changed, as of its last reading.
     modified: Option<SystemTime>,
 }
@@ -101,8 +102,12 @@ impl HostsFeed {
 
     /// For metrics.
     pub(crate) fn facts(&self) -> HostsFacts {
-        let HostsStatus { entry_count, modified, .. } = *self.status.borrow();
-        HostsFacts { file: self.settings.file.display().to_string(), entry_count, modified }
+        let HostsStatus { host_count, reverse_count, modified, .. } = *self.status.borrow();
+        HostsFacts {
+            file: self.settings.file.display().to_string(),
+            entry_count: host_count + reverse_count,
+            modified,
+        }
     }
 }
 
@@ -289,12 +294,11 @@ impl HostsReader {
 
     fn status(&self) -> HostsStatus {
         let entries = self.entries.iter().chain(&self.settings.inline);
-        let has_reverse = !self.settings.no_reverse;
-        let counts = entries.map(|entry| 1 + usize::from(has_reverse && !entry.is_wildcard()));
+        let reversible = entries.clone().filter(|entry| !entry.is_wildcard());
         HostsStatus {
             is_settled: self.has_looked,
-            entry_count: counts.sum(),
-            name_count: self.table.name_count(),
+            host_count: entries.count(),
+            reverse_count: if self.settings.no_reverse { 0 } else { reversible.count() },
             modified: self.modified,
         }
     }

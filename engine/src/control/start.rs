@@ -221,9 +221,8 @@ pub(crate) fn banner(
         );
     }
     for hosts in server.hosts() {
-        let status = hosts.status.borrow();
-        let (file, names) = (hosts.settings.file.display(), status.name_count);
-        let _ = writeln!(text, "{file} {} entries, {names} names", status.entry_count);
+        let count = hosts.status.borrow().host_count;
+        let _ = writeln!(text, "hosts {}: {count} entries", hosts.settings.file.display());
     }
     text
 }
