@@ -321,14 +321,14 @@ pub const MANIFESTS_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of a hosts file: the largest public blocklists have some 10 MB.
 pub const HOSTS_FILE_LEN_MAX: usize = 16 << 20;
 /// Entries of a hosts file, an address and a name each: more than fit into such a file at the usual
-/// 20 bytes per line. At some 200 bytes each, while they are read, this is 200 MB.
+/// 20 bytes per line. While they are read they take some 700 bytes each, 730 MB at the most.
 pub const HOSTS_ENTRIES_MAX: usize = 1 << 20;
 
-/// How often a hosts file is checked for changes at most, whatever `reload` says.
+/// The shortest time between two checks of a hosts file, whatever `reload` says.
 pub const HOSTS_LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
-/// A hosts file that was changed within this time may still be being written: it is read later.
+/// A hosts file that was changed less than this ago may be half written, so it is read later.
 pub const HOSTS_WRITING_PAUSE: Duration = Duration::from_millis(50);
-/// Such pauses in a row: a file that is always being written is read too.
+/// Such pauses in a row. A file that is written all the time is read after these.
 pub const HOSTS_WRITING_PAUSES_MAX: usize = 10;
 
 /// How long a reload waits for a k8s-sync thread that is no longer needed to end.

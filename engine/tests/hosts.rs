@@ -146,8 +146,8 @@ impl Drop for Server {
 
 fn corefile(dns: SocketAddr, http: SocketAddr, options: &str) -> String {
     format!(
-        ".:{} {{\n    bind 127.0.0.1\n    errors\n    prometheus {http}\n    hosts names {{\n        \
-         10.0.0.9 inline.lan\n        {options}\n    }}\n}}\n",
+        ".:{} {{\n    bind 127.0.0.1\n    errors\n    prometheus {http}\n    \
+         hosts names {{\n        10.0.0.9 inline.lan\n        {options}\n    }}\n}}\n",
         dns.port()
     )
 }
@@ -253,7 +253,8 @@ fn a_cluster_is_asked_behind_a_hosts_file() {
         write_names(folder, "10.0.0.1 web.default.svc.cluster.local a.lan\n");
         let cluster = "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n---\n\
                        apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: default}\n\
-                       spec: {clusterIP: 10.0.0.7, clusterIPs: [10.0.0.7], ports: [{port: 80}]}\n---\n\
+                       spec: {clusterIP: 10.0.0.7, clusterIPs: [10.0.0.7], ports: [{port: 80}]}\n\
+                       ---\n\
                        apiVersion: v1\nkind: Service\nmetadata: {name: db, namespace: default}\n\
                        spec: {clusterIP: 10.0.0.8, clusterIPs: [10.0.0.8], ports: [{port: 80}]}\n";
         fs::write(folder.path().join("cluster.yaml"), cluster).unwrap();

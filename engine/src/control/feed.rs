@@ -1,6 +1,6 @@
 //! What fills a table: a k8s-sync thread, or a hosts file.
 //!
-//! Invariant: a feed that is stopped publishes nothing more, since another block may have its slot.
+//! Invariant: a stopped feed publishes nothing more, because another block may have its slot.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::LazyLock;
@@ -29,11 +29,11 @@ pub(crate) enum TableFeed {
 }
 
 impl TableFeed {
-    /// Starts to fill a table; its generations go to `deliveries`.
+    /// Begins to fill a table; its generations go to `deliveries`.
     ///
     /// # Errors
-    /// A manifest that cannot be read. A hosts file or an API server that cannot be read yet is
-    /// tried again, and everything else is served.
+    /// A manifest cannot be read. If a hosts file or an API server cannot be read yet, the feed
+    /// tries again, and everything else is served.
     pub(super) async fn start(new: &NewTable, deliveries: Vec<Deliver>) -> anyhow::Result<Self> {
         match &*new.source {
             TableSource::Kubernetes(kubernetes, server_addresses) => {
@@ -46,8 +46,8 @@ impl TableFeed {
         }
     }
 
-    /// Waits for the first whole table; past the time limit, which `start` begins, the log says what
-    /// is missing.
+    /// Waits for the first complete table. If it does not come in time, the log says what is
+    /// missing.
     pub(super) async fn settle(&mut self) {
         match self {
             Self::Kubernetes(sync) => {
@@ -62,9 +62,9 @@ impl TableFeed {
             Self::Hosts(hosts) => {
                 if !hosts.settled().await {
                     tracing::warn!(
-                        "plugin/hosts: {} was not read within {FILE_TIMEOUT:?}: only the entries of \
-                         the Corefile are served until it is; is it on a file system that hangs, or \
-                         a pipe that nobody writes to?",
+                        "plugin/hosts: {} was not read within {FILE_TIMEOUT:?}: only the entries \
+                         of the Corefile are served until it is; is it on a file system that \
+                         hangs, or a pipe that nobody writes to?",
                         hosts.settings.file.display()
                     );
                 }
@@ -79,7 +79,7 @@ impl TableFeed {
         }
     }
 
-    /// Whether it has ended by itself, which only a defect makes it do.
+    /// Whether it has ended by itself, which happens only by a defect.
     pub(super) fn is_lost(&self) -> bool {
         match self {
             Self::Kubernetes(sync) => sync.is_lost(),
@@ -87,7 +87,7 @@ impl TableFeed {
         }
     }
 
-    /// Ends it once the shards no longer hold its tables, which it then frees.
+    /// Ends it, and frees its tables once no shard holds them.
     pub(super) async fn stop(self, forgotten: Forgotten) {
         match self {
             Self::Kubernetes(sync) => sync.stop(forgotten).await,

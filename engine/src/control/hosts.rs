@@ -1,8 +1,8 @@
-//! One `hosts` block's file: read at the start, checked for changes from time to time, published.
+//! Reads the file of one `hosts` block at start-up and whenever it has changed, and publishes it.
 //!
-//! Files are read beside the control loop, one reading at a time, because a file may hang. Entries
-//! that were read are served until others have been read: a file that is removed takes no answer
-//! away. Invariant: a table is also held here until no shard holds it.
+//! A file may hang, so it is read beside the control loop, and never twice at a time. Entries are
+//! served until newer ones have been read, even if the file is removed. Invariant: a table is also
+//! held here until no shard holds it.
 
 use std::convert::Infallible;
 use std::fs::{File, metadata};
@@ -47,7 +47,7 @@ pub(crate) struct HostsFeed {
     task: JoinHandle<Generations>,
 }
 
-/// What is being served.
+/// What is served at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostsStatus {
     /// The file has been read, or the attempt has failed.
@@ -56,12 +56,12 @@ pub(crate) struct HostsStatus {
     pub(crate) host_count: usize,
     /// Entries for the reverse names of these.
     reverse_count: usize,
-    /// When the file was changed, as of its last reading.
+    /// The modification time of the file when it was last read.
     modified: Option<SystemTime>,
 }
 
 impl HostsFeed {
-    /// Serves the entries of the Corefile at once and begins to read the file.
+    /// Serves the entries of the Corefile at once, and begins to read the file.
     pub(super) fn start(
         settings: &HostsSettings,
         slot: TableSlot,
@@ -79,7 +79,7 @@ impl HostsFeed {
         Self { settings, slot, status, started_at: Instant::now(), stop, task }
     }
 
-    /// Waits for the end of the first reading, at most until the file's time is over.
+    /// Waits until the file has been read or cannot be read; false if that takes too long.
     pub(super) async fn settled(&mut self) -> bool {
         let rest = FILE_TIMEOUT.saturating_sub(self.started_at.elapsed());
         let settled = self.status.wait_for(|status| status.is_settled);
@@ -90,8 +90,8 @@ impl HostsFeed {
         self.task.is_finished()
     }
 
-    /// Publishes nothing more, and frees the tables once the shards no longer hold them. A reading
-    /// that hangs is left behind.
+    /// Publishes nothing more, and frees the tables once no shard holds them. Does not wait for a
+    /// file that hangs.
     pub(super) async fn stop(self, forgotten: Forgotten) {
         let deadline = Instant::now() + SYNC_STOP_TIMEOUT;
         let _ = self.stop.send(());
@@ -111,7 +111,7 @@ impl HostsFeed {
     }
 }
 
-/// Publishes what the reader reads until the feed is stopped.
+/// Publishes what the reader reads, until the feed is stopped.
 async fn run(
     mut reader: HostsReader,
     mut generations: Generations,
@@ -123,7 +123,8 @@ async fn run(
     loop {
         let mut look = spawn_blocking(move || {
             let table = reader.look();
-            (reader, table)
+            let status = reader.status();
+            (reader, table, status)
         });
         let looked = tokio::select! {
             biased;
@@ -131,13 +132,13 @@ async fn run(
             looked = &mut look => looked,
             never = housekeep(&mut generations) => match never {},
         };
-        // Without a result it has panicked, or the runtime ends.
-        let Ok((back, table)) = looked else { return generations };
+        // An error means that it has panicked, or that the runtime is shutting down.
+        let Ok((back, table, now)) = looked else { return generations };
         reader = back;
         if let Some(table) = table {
             generations.publish(table);
         }
-        status.send_replace(reader.status());
+        status.send_replace(now);
         let next_look = async {
             match has_reloads {
                 true => sleep(every.max(HOSTS_LOOK_EVERY_MIN)).await,
@@ -168,18 +169,18 @@ async fn housekeep(generations: &mut Generations) -> Infallible {
     }
 }
 
-/// The file as it was read last, and the table made from it. Blocks.
+/// The file as it was read last, and the table made from it. Its methods block.
 struct HostsReader {
     settings: Arc<HostsSettings>,
     zones: ZoneSet,
     table: HostsTable,
-    /// Of the file's last reading that worked.
+    /// Of the file, as it was last read successfully.
     entries: Vec<HostEntry>,
-    /// The last reading, whatever came of it.
+    /// The last time that the file was read, successfully or not.
     last: Option<LastReading>,
-    /// When the file was changed that `entries` are from.
+    /// The modification time of the file when `entries` were read.
     modified: Option<SystemTime>,
-    /// What the log said last of a file that cannot be read.
+    /// Why the file cannot be read, as far as the log says so.
     logged_problem: Option<String>,
     has_looked: bool,
 }
@@ -189,14 +190,14 @@ struct LastReading {
     refused: Option<HostsFileError>,
 }
 
-/// By what a change of a file is noticed: as in CoreDNS.
+/// If this changes, the file has changed: as in CoreDNS.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct FileVersion {
     modified: SystemTime,
     len: u64,
 }
 
-/// What came of a look at the file.
+/// The result of a look at the file.
 enum Look {
     Unchanged,
     Read,
@@ -237,7 +238,7 @@ impl HostsReader {
         let path = self.settings.file.as_path();
         let found = metadata(path)?;
         if !found.is_file() && self.last.is_some() {
-            // Of a pipe or a device nothing more is expected.
+            // A pipe or a device is read once.
             return Ok(Look::Unchanged);
         }
         let file = File::open(path)?;
@@ -262,7 +263,7 @@ impl HostsReader {
         })
     }
 
-    /// The table of all entries: those of the file come first, as in CoreDNS.
+    /// The table of all entries. Those of the file come first, as in CoreDNS.
     fn update(&mut self) -> Option<Arc<Table>> {
         self.table.update(self.entries.iter().chain(&self.settings.inline))
     }
@@ -304,8 +305,8 @@ impl HostsReader {
     }
 }
 
-/// The version of a file that is not being written at the moment: one that was changed this instant
-/// may be half of what it is going to be.
+/// The version of a file, once it has not changed for a moment: a file that was changed just now
+/// may be half written.
 fn settled_version(file: &File) -> io::Result<FileVersion> {
     let mut pause_count = 0;
     loop {

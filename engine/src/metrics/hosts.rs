@@ -8,8 +8,8 @@ use super::HostsFacts;
 use super::families::{Families, Labels};
 
 impl Families<'_, '_> {
-    /// Nothing where no block has `hosts`. Blocks that read one file are one series, that of the
-    /// last, as in CoreDNS.
+    /// Nothing without a `hosts` block. Of blocks that read the same file, the last one counts, as
+    /// in CoreDNS.
     pub(super) fn hosts(&mut self, hosts: &[HostsFacts]) -> fmt::Result {
         if hosts.is_empty() {
             return Ok(());
@@ -26,7 +26,7 @@ impl Families<'_, '_> {
         let since_1970 = modified.and_then(|modified| modified.duration_since(UNIX_EPOCH).ok());
         self.gauges(
             "coredns_hosts_reload_timestamp_seconds",
-            "When the hosts file that was read last had been changed, in seconds since 1970",
+            "Newest modification time of a hosts file that was read, in seconds since 1970",
             &[(Vec::new(), since_1970.unwrap_or_default().as_secs_f64())],
         )
     }

@@ -129,9 +129,9 @@ pub struct TableFacts {
 pub struct HostsFacts {
     /// As the Corefile names it.
     pub file: String,
-    /// Of the file and of the Corefile; a host that has a reverse name counts twice, as in CoreDNS.
+    /// Of the file and of the Corefile; an entry with a PTR record counts twice, as in CoreDNS.
     pub entry_count: usize,
-    /// When the file was changed, as of its last reading.
+    /// The modification time of the file when it was last read.
     pub modified: Option<SystemTime>,
 }
 

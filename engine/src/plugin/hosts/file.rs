@@ -1,8 +1,8 @@
-//! The format of a hosts file: bytes to entries, as CoreDNS's `hosts` reads them.
+//! Reads the format of a hosts file, as CoreDNS's `hosts` does: bytes to entries.
 //!
-//! A line is an address and its names; `#` begins a comment, also within a word. Lines without an
-//! address, invalid names and names outside the zones are left out without a message, as in
-//! CoreDNS. No file is opened here. Invariant: the name of an entry is valid and in one of the
+//! A line is an address and its names. `#` begins a comment, even within a word. As in CoreDNS,
+//! lines without an address, invalid names and names outside the zones are ignored without a
+//! message. No file is opened here. Invariant: the name of an entry is valid and in one of the
 //! zones.
 
 use std::fmt;
@@ -91,7 +91,7 @@ fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\x0b' | b'\x0c' | b'\r')
 }
 
-/// An IP address; what follows `%` does not count.
+/// An IP address; a `%` and what follows it are ignored.
 pub(super) fn address(word: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(word).ok()?;
     let text = text.split_once('%').map_or(text, |(address, _interface)| address);
@@ -107,7 +107,7 @@ pub(super) fn name(word: &[u8]) -> Option<Box<[u8]>> {
     Some(zone.wire.into())
 }
 
-/// Bytes of the longest name as text, with every byte as `\DDD`: a longer word is no name.
+/// Bytes of the longest name as text, with every byte written as `\DDD`.
 const NAME_TEXT_LEN_MAX: usize = 1024;
 
 /// Whether the name is in one of the zones.

@@ -1,8 +1,8 @@
 //! `hosts`: answers from a hosts file and from entries in the Corefile.
 //!
-//! What the Corefile says stands here, what the file says in `file`, and what both are answered
-//! with in `table`. The file is read by the control plane. Invariant: entries of the Corefile are
-//! in the zones of their block.
+//! The options are read here; `file` reads the format of the file, and `table` makes the answers.
+//! The control plane reads the file itself. Invariant: every entry of the Corefile is in one of the
+//! zones.
 
 pub mod file;
 pub mod table;
@@ -167,12 +167,12 @@ fn covers(fallthrough: &[Zone], zones: &[Zone], keys: &[Key]) -> bool {
     })
 }
 
-/// A line that is no option: an entry. Behind `fallthrough` CoreDNS takes it for a misspelled
-/// option, before it for an entry whatever it is.
+/// A line that is not an option: an entry. CoreDNS accepts entries only before `fallthrough`, and
+/// there it accepts any line.
 fn entry(line: &Statement, draft: &mut HostsReading, context: &mut Context<'_>) {
     let is_entry = file::words(line.name.text.as_bytes()).next().and_then(file::address).is_some();
     if let Some(at) = draft.fallthrough_at {
-        let mistake = unknown_setting(line, SETTINGS).also(at, "options only after this");
+        let mistake = unknown_setting(line, SETTINGS).also(at, "only options after this");
         let help = is_entry.then(|| "write entries above `fallthrough`".to_owned());
         return context.report(mistake.maybe_help(help));
     }
@@ -180,7 +180,7 @@ fn entry(line: &Statement, draft: &mut HostsReading, context: &mut Context<'_>) 
         let mistake = Mistake::error(body.open, "an entry takes no block").label("opened here");
         return context.report(mistake.help(format!("usage: `{ENTRY}`")));
     }
-    // A quoted word may hold several, and lines.
+    // A quoted word may contain several words, and even lines.
     let words = [&line.name].into_iter().chain(&line.args);
     let text = words.map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
     for part in text.split('\n') {

@@ -1,8 +1,9 @@
-//! The entries of a `hosts` block made into a table: A, AAAA and PTR records.
+//! Turns the entries of a `hosts` block into a table of A, AAAA and PTR records.
 //!
-//! No file is read here, and nothing is handed to a shard. Invariant: only entries that differ from
-//! those of the generation before are written, so generations share all other segments.
+//! No file is read here, and nothing is handed to a shard. Invariant: only names whose records have
+//! changed are written, so that generations share all other segments.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -20,13 +21,13 @@ use super::file::HostEntry;
 /// More records than a response can hold: each has 12 bytes before its data.
 const RECORD_COUNT_MAX: usize = MESSAGE_LEN_MAX / 12;
 
-/// The newest generation of a `hosts` block's answers, and what the next one is made from.
+/// The newest generation of a `hosts` block's answers, from which the next one is made.
 pub struct HostsTable {
     builder: TableBuilder,
     writer: EntryWriter,
     ttl_secs: u32,
     has_reverse: bool,
-    /// Sorted. The names of the newest generation.
+    /// The names of the newest generation, sorted.
     published: Vec<PublishedName>,
     fingerprints: RandomState,
     generation: u64,
@@ -39,15 +40,12 @@ struct PublishedName {
     name: NameHash,
 }
 
-/// One record: its owner, and an address of the owner or the name of an address.
+/// One record: of a host's name, or of a reverse name.
 struct HostRecord<'e> {
-    owner: RecordOwner<'e>,
+    owner: Cow<'e, [u8]>,
     rtype: u16,
     rdata: HostData<'e>,
 }
-
-/// A host's name, or a reverse name.
-type RecordOwner<'e> = std::borrow::Cow<'e, [u8]>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum HostData<'e> {
@@ -77,8 +75,8 @@ impl HostsTable {
     /// The next generation, or `None` if it equals the one before. The first call always returns
     /// one.
     ///
-    /// The addresses of a name and the names of an address keep the order of the entries. A record
-    /// that is repeated counts once (RFC 2181, section 5).
+    /// The addresses of a name, and the names of an address, are in the order of the entries. A
+    /// repeated record counts once (RFC 2181, section 5).
     pub fn update<'e>(
         &mut self,
         entries: impl IntoIterator<Item = &'e HostEntry>,
@@ -123,7 +121,7 @@ impl HostsTable {
     }
 }
 
-/// The records, those of one owner together and by type; otherwise in the order of the entries.
+/// The records, sorted by owner and type; within these, they keep the order of the entries.
 fn records<'e>(
     entries: impl IntoIterator<Item = &'e HostEntry>,
     has_reverse: bool,
@@ -133,19 +131,19 @@ fn records<'e>(
         let HostEntry { address, name } = entry;
         let rtype = if address.is_ipv4() { TYPE_A } else { TYPE_AAAA };
         let rdata = HostData::Address(*address);
-        records.push(HostRecord { owner: RecordOwner::Borrowed(name), rtype, rdata });
+        records.push(HostRecord { owner: Cow::Borrowed(name), rtype, rdata });
         if has_reverse && !entry.is_wildcard() {
-            let owner = RecordOwner::Owned(reverse_name(*address));
+            let owner = Cow::Owned(reverse_name(*address));
             let rdata = HostData::Name(name);
             records.push(HostRecord { owner, rtype: TYPE_PTR, rdata });
         }
     }
-    // Stable, so that the order of the entries is kept.
+    // A stable sort keeps the order of the entries.
     records.sort_by(|one, other| (&one.owner, one.rtype).cmp(&(&other.owner, other.rtype)));
     records
 }
 
-/// The entry of one owner. What no response can hold is left out.
+/// The entry of one owner. Records that do not fit into a response are left out.
 fn write<'w>(writer: &'w mut EntryWriter, records: &[HostRecord<'_>], ttl_secs: u32) -> &'w [u8] {
     let Some(HostRecord { owner, .. }) = records.first() else { unreachable!("a chunk is empty") };
     writer.begin(owner);
