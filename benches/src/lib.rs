@@ -21,6 +21,8 @@ use engine::limits::TABLES_MAX;
 use engine::metrics::{Build, Metrics};
 use engine::plan::Plan;
 use engine::plan::draft::PlanDraft;
+use engine::plugin::draft::TableSource;
+use engine::plugin::hosts::table::HostsTable;
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
 use wire::header::{TYPE_A, TYPE_SRV};
@@ -41,10 +43,25 @@ const ZONES: [&str; 2] = ["cluster.local", "in-addr.arpa"];
 /// The client of every query.
 const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5353);
 
+/// What k3s has beside the stock Corefile: the nodes' names, asked before the cluster.
+pub const K3S_LINES: &str = "
+            hosts /etc/coredns/NodeHosts {
+                192.0.2.1 server-0
+                192.0.2.2 agent-0
+                192.0.2.3 agent-1
+                ttl 60
+                reload 15s
+                fallthrough
+            }";
+
+/// Of all tables.
+const SEED: HashSeed = HashSeed::new(7);
+
 /// Everything that a shard answers from.
 pub struct Cluster {
     plan: Plan,
     tables: Tables,
+    cluster: Arc<Table>,
     rotation: usize,
     arrival: Arrival,
     name: Name,
@@ -123,10 +140,21 @@ impl Cluster {
         for entry in entries(SERVICE_COUNT) {
             builder.insert(&entry);
         }
+        let plan = plan(lines);
+        let cluster = builder.publish(1);
         let mut tables = [const { None }; TABLES_MAX];
-        tables[0] = Some(builder.publish(1));
+        for (slot, source) in tables.iter_mut().zip(&plan.tables) {
+            *slot = match source.as_deref() {
+                Some(TableSource::Kubernetes(..)) => Some(Arc::clone(&cluster)),
+                Some(TableSource::Hosts(settings)) => {
+                    HostsTable::new(settings, SEED).update(&settings.inline)
+                }
+                None => None,
+            };
+        }
         Self {
-            plan: plan(lines),
+            plan,
+            cluster,
             tables,
             rotation: 0,
             arrival: Arrival {
@@ -143,7 +171,7 @@ impl Cluster {
 
     #[must_use]
     pub fn table(&self) -> &Arc<Table> {
-        self.tables[0].as_ref().expect("made with it")
+        &self.cluster
     }
 
     /// Answers a packet as if it had arrived over UDP.
@@ -217,7 +245,7 @@ fn plan(lines: &str) -> Plan {
 pub fn builder() -> TableBuilder {
     let zones = ZONES.map(wire_name).to_vec();
     let options = TableOptions::kubernetes(zones, PodMode::Insecure, TTL_SECS);
-    let mut builder = TableBuilder::new(options, HashSeed::new(7));
+    let mut builder = TableBuilder::new(options, SEED);
     builder.set_synced();
     builder
 }

@@ -1,22 +1,29 @@
 //! Answers N queries for Services' addresses and does nothing else: the program that
 //! `tests/instructions.rs` runs under callgrind.
 //!
-//! `answers N`
+//! `answers N [k3s]`: with the stock Corefile, or with k3s's, which has `hosts` in front.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
-use benches::{Cluster, Kind};
+use benches::{Cluster, K3S_LINES, Kind};
 
 /// Number of different queries, so that no single one dominates the count.
 const QUERY_COUNT: usize = 1000;
 
 fn main() -> ExitCode {
-    let Some(count) = std::env::args().nth(1).and_then(|count| count.parse::<usize>().ok()) else {
-        eprintln!("usage: answers N");
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let (count, lines) = match args.as_slice() {
+        [count] => (count.parse::<usize>(), ""),
+        [count, "k3s"] => (count.parse(), K3S_LINES),
+        _ => ("".parse(), ""),
+    };
+    let Ok(count) = count else {
+        eprintln!("usage: answers N [k3s]");
         return ExitCode::from(2);
     };
-    let mut cluster = Cluster::default();
+    let mut cluster = Cluster::new(lines);
     let queries: Vec<Vec<u8>> = (0..QUERY_COUNT).map(|index| Kind::AHit.query(index)).collect();
     for query in queries.iter().cycle().take(count) {
         Kind::AHit.check(cluster.answer(query));

@@ -100,8 +100,6 @@ pub enum Glance<'s> {
     /// So it is; the block's first `passed` tables lack it and pass it on, and this is what the next one
     /// stores under it.
     Asked { passed: usize, stored: Option<Stored<'s>> },
-    /// The block's first table lacks the name and passes it on; the others of the fast path are not read yet.
-    PassedOn(Looked),
 }
 
 impl<'s> Sources<'s> {
@@ -183,61 +181,16 @@ pub fn at_a_glance<'s>(
     name: &Name,
     message: &mut [u8],
 ) -> Result<Made<'s>, Glance<'s>> {
-    let (block, table) = looked.first_table(sources).ok_or(Glance::Presumed)?;
-    match table.stored(looked.hash, name) {
-        Some(stored) => {
-            let place = Place { block, table, passed: 0 };
-            answer_stored(sources, arrival, &looked.query, place, stored, message)
-        }
-        None if table.passes_unstored() => Err(Glance::PassedOn(*looked)),
-        None => Err(Glance::Asked { passed: 0, stored: None }),
-    }
-}
-
-/// Where a name is stored.
-#[derive(Clone, Copy)]
-struct Place<'s> {
-    block: &'s Block,
-    table: &'s Table,
-    /// Tables of the block before it, which lack the name.
-    passed: usize,
-}
-
-/// The same for the tables behind the first one: k3s has a list of hosts in front of the cluster.
-#[inline(never)] // In line, it would cost the stock Corefile fifty instructions.
-fn at_a_second_glance<'s>(
-    sources: Sources<'s>,
-    arrival: &Arrival,
-    looked: &Looked,
-    name: &Name,
-    message: &mut [u8],
-) -> Result<Made<'s>, Glance<'s>> {
-    let (block, mut table) = looked.first_table(sources).ok_or(Glance::Presumed)?;
+    let query = &looked.query;
+    let (block, first) = looked.first_table(sources).ok_or(Glance::Presumed)?;
     let mut passed = 0;
-    for slot in block.glance.behind_first() {
-        let Some(next) = sources.table(*slot).filter(|_| table.passes_unstored()) else { break };
-        debug_assert!(next.hashes_like(table), "one seed per process");
-        table = next;
-        passed += 1;
-        if let Some(stored) = table.stored(looked.hash, name) {
-            let place = Place { block, table, passed };
-            return answer_stored(sources, arrival, &looked.query, place, stored, message);
+    let stored = match first.stored(looked.hash, name) {
+        None if first.passes_unstored() => {
+            stored_behind(sources.tables, block, looked.hash, name, &mut passed)
         }
-    }
-    Err(Glance::Asked { passed, stored: None })
-}
-
-/// Answers with what is stored under the name, if that is all there is to say.
-#[inline(always)]
-fn answer_stored<'s>(
-    sources: Sources<'s>,
-    arrival: &Arrival,
-    query: &Query,
-    place: Place<'s>,
-    stored: Stored<'s>,
-    message: &mut [u8],
-) -> Result<Made<'s>, Glance<'s>> {
-    let Place { block, table, passed } = place;
+        stored => stored,
+    };
+    let stored = stored.ok_or(Glance::Asked { passed, stored: None })?;
     let asked = Glance::Asked { passed, stored: Some(stored) };
     let stamped = match stored.answer(query.qtype) {
         Some(records) => {
@@ -247,12 +200,35 @@ fn answer_stored<'s>(
         }
         None => {
             let apex = stored.no_data().ok_or(asked)?;
-            reply::stamp_no_data(query, table, apex, message)
+            let table = block.own.get(passed).and_then(|own| sources.table(own.table));
+            reply::stamp_no_data(query, table.ok_or(asked)?, apex, message)
         }
     };
     let by = block.own.get(passed).map_or(Answerer::SERVER, |own| own.answerer);
     // Where a finish could matter, the block has no tables on the fast path.
     Ok(Made { finishes: &[], ..Made::new(block, stamped, query, by) })
+}
+
+/// What is stored under the name in a table behind the first one, which lacks it and passes it on: k3s
+/// has a list of hosts in front of the cluster. `passed` becomes the number of tables before the one that
+/// was read last.
+#[inline(never)] // In line, it would cost the stock Corefile ten instructions.
+fn stored_behind<'s>(
+    tables: &'s Tables,
+    block: &Block,
+    hash: NameHash,
+    name: &Name,
+    passed: &mut usize,
+) -> Option<Stored<'s>> {
+    for slot in block.glance.behind_first() {
+        let table = tables.get(slot.0)?.as_deref()?;
+        *passed += 1;
+        let stored = table.stored(hash, name);
+        if stored.is_some() || !table.passes_unstored() {
+            return stored;
+        }
+    }
+    None
 }
 
 /// Answers every other query. Arguments as for `at_a_glance`, `glance` from there; `caches`: by `CacheSlot`.
@@ -265,22 +241,13 @@ pub fn in_full<'s>(
     name: &mut Name,
     message: &mut [u8],
 ) -> Verdict<'s> {
-    if let Glance::PassedOn(looked) = glance {
-        glance = match at_a_second_glance(sources, arrival, &looked, name, message) {
-            Ok(made) => return Verdict::Reply(made),
-            Err(glance) => glance,
-        };
-    }
     let packet = message.get(..arrival.len).unwrap_or_default();
     let reading = match glance {
         Glance::Asked { stored: Some(_), .. } => query::read_again(packet, name),
         Glance::Asked { stored: None, .. } | Glance::Presumed if name.is_whole() => {
             query::read_again(packet, name)
         }
-        Glance::Asked { stored: None, .. }
-        | Glance::Presumed
-        | Glance::PassedOn(_)
-        | Glance::Unread => {
+        Glance::Asked { stored: None, .. } | Glance::Presumed | Glance::Unread => {
             glance = Glance::Unread;
             query::read(packet, name)
         }

@@ -43,7 +43,7 @@ pub(super) fn ask_tables<'s>(
         let stored = match glance {
             Glance::Asked { passed, .. } if index < passed => continue,
             Glance::Asked { passed, stored } if index == passed => stored,
-            Glance::Asked { .. } | Glance::Unread | Glance::Presumed | Glance::PassedOn(_) => {
+            Glance::Asked { .. } | Glance::Unread | Glance::Presumed => {
                 stored(table, &mut hash, name)
             }
         };

@@ -92,6 +92,8 @@ impl PlanDraft {
         }
         for (listener, zones) in draft.plan.listeners.iter_mut().zip(&zones) {
             listener.zones = ZoneSet::new(zones);
+            let is_root_alone = matches!(zones.as_slice(), [zone] if **zone == *b"\0");
+            listener.only_block = listener.blocks.first().copied().filter(|_| is_root_alone);
         }
         draft.leave_to_heirs(before);
         Ok(draft)

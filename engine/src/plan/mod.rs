@@ -53,6 +53,8 @@ pub struct ListenerPlan {
     /// As the Corefile names it; `None` where the address is no longer listened on.
     pub address: Option<SocketAddr>,
     pub zones: ZoneSet,
+    /// The block of a listener whose only zone is the root zone: it takes every name.
+    pub only_block: Option<usize>,
     /// By zone index: which block.
     pub blocks: Vec<usize>,
     /// Where questions are counted that none of the blocks takes; nowhere without `prometheus`.
@@ -88,8 +90,8 @@ pub struct Block {
 /// The tables of the fast path: the first few of `Block::own`, in their order.
 #[derive(Clone, Copy, Debug)]
 pub struct GlanceTables {
+    /// Behind the last table there are slots without one.
     slots: [TableSlot; GLANCE_TABLES_MAX],
-    count: usize,
     last: TableSlot,
 }
 
@@ -105,14 +107,12 @@ impl Default for GlanceTables {
 impl GlanceTables {
     #[must_use]
     pub fn new(own: &[OwnTable]) -> Self {
-        let mut slots = [NO_SLOT; GLANCE_TABLES_MAX];
-        let mut count = 0;
-        for (slot, own) in slots.iter_mut().zip(own) {
+        let mut tables = Self { slots: [NO_SLOT; GLANCE_TABLES_MAX], last: NO_SLOT };
+        for (slot, own) in tables.slots.iter_mut().zip(own) {
             *slot = own.table;
-            count += 1;
+            tables.last = own.table;
         }
-        let last = slots[..count].last().copied().unwrap_or(NO_SLOT);
-        Self { slots, count, last }
+        tables
     }
 
     /// The first, or a slot without a table.
@@ -127,9 +127,10 @@ impl GlanceTables {
         self.last
     }
 
+    /// The others, then slots without a table.
     #[inline(always)]
     pub(crate) fn behind_first(&self) -> &[TableSlot] {
-        self.slots.get(1..self.count).unwrap_or_default()
+        &self.slots[1..]
     }
 }
 
@@ -189,6 +190,9 @@ impl Plan {
     #[inline(always)]
     pub fn block_index_for(&self, listener: ListenerId, name: &Name) -> Option<usize> {
         let listener = self.listeners.get(listener.0)?;
+        if let Some(block) = listener.only_block {
+            return Some(block);
+        }
         let zone = listener.zones.find(name)?;
         listener.blocks.get(zone.index).copied()
     }
