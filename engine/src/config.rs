@@ -1,4 +1,5 @@
-//! A Corefile as it will be served: its server blocks, each with its plugins' settings.
+//! A valid Corefile: its server blocks, each with the settings of its plugins. Parsing lives in
+//! `corefile`, the directives in `plugin`.
 //!
 //! Invariant: a `Config` comes from a text without mistakes.
 
@@ -21,14 +22,14 @@ pub struct Config {
     /// Every folder that an `import` with a wildcard looked into: a new file there may change the
     /// configuration.
     pub folders: Vec<PathBuf>,
-    /// SHA-512 in hexadecimal over the words, imports included: what comments and blanks look like
-    /// does not change it.
+    /// SHA-512 in hexadecimal over the words, imports included. Comments and white space do not
+    /// change it.
     pub digest: String,
-    /// What is odd but works; no errors.
+    /// Warnings: what is unusual but works.
     pub warnings: Report,
 }
 
-/// Reads the Corefile at `path`, in the surroundings of this process.
+/// Reads the Corefile at `path` with the environment variables and interfaces of this process.
 ///
 /// # Errors
 /// The mistakes in it, or why it cannot be read.
@@ -116,13 +117,15 @@ fn read(
     Ok(Config { blocks, files, folders, digest, warnings: report })
 }
 
-/// A ConfigMap was written to a file, where its Corefile was meant.
+/// The text is a ConfigMap in a file, where its Corefile belongs.
 fn not_a_corefile(name: &str, path: Option<&Path>) -> Report {
     let message = format!(
-        "{name}:1 - Error during parsing: this is YAML or JSON, such as a ConfigMap, and no Corefile"
+        "{name}:1 - Error during parsing: this is YAML or JSON, such as a ConfigMap, \
+             not a Corefile"
     );
     let file = path.map_or_else(|| "-".to_owned(), |path| path.display().to_string());
-    let help = format!("`ringdns convert {file} > Corefile` takes the Corefile out of a ConfigMap");
+    let help =
+        format!("`ringdns convert {file} > Corefile` extracts the Corefile from a ConfigMap");
     let mut mistakes = Mistakes::default();
     mistakes.push(Mistake::without_place(message).help(help));
     let files = path.map(Path::to_path_buf).into_iter().collect();

@@ -1,4 +1,8 @@
-//! The Corefile's grammar: blocks, keys, snippets, imports, and mistakes in them.
+//! The Corefile's grammar: blocks, keys, snippets, imports, and mistakes in them. The plugins'
+//! options are in `corefile_plugins.rs` and `corefile_upstreams.rs`.
+
+#[path = "corefile/rows.rs"]
+mod rows;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,8 +10,6 @@ use std::path::{Path, PathBuf};
 use engine::config;
 use engine::corefile::Severity;
 
-#[path = "corefile/rows.rs"]
-mod rows;
 use rows::{check, check_mistakes, check_warnings, findings, parse, same, summary};
 
 #[test]
@@ -43,9 +45,9 @@ fn keys() {
     );
 }
 
-/// CoreDNS 1.15 starts with each of these, and so takes them for names.
+/// CoreDNS 1.15 starts with each of these, so it reads them as names.
 #[test]
-fn names_that_nobody_means() {
+fn names_that_are_probably_mistakes() {
     let check = |text: &str, keys: &[&str], warnings: &[(usize, usize, &str)]| {
         let config = check_warnings(text, warnings);
         assert_eq!(config.blocks.iter().map(summary).collect::<Vec<_>>(), keys, "{text}");
@@ -54,31 +56,27 @@ fn names_that_nobody_means() {
         "a.x:5300{\n errors\n}\nb.x {\n}",
         &["dns://a.x:5300{.:53 | errors=false", "dns://b.x.:53"],
         &[
-            (1, 1, "'a.x:5300{' is taken for the name of a zone"),
+            (1, 1, "'a.x:5300{' is read as the name of a zone"),
             (3, 1, "'}' without an opening brace"),
         ],
     );
-    check(
-        "a,b:5300 {\n}",
-        &["dns://a,b.:5300"],
-        &[(1, 1, "'a,b' is taken for the name of a zone")],
-    );
+    check("a,b:5300 {\n}", &["dns://a,b.:5300"], &[(1, 1, "'a,b' is read as the name of a zone")]);
     check(
         "a:http foo://b:54 10.0.0.0/33 {\n}",
         &["dns://a:http.:53 | dns://foo://b.:54 | dns://10.0.0.0/33.:53"],
         &[
-            (1, 1, "'a:http' is taken for the name of a zone"),
-            (1, 8, "'foo://b' is taken for the name of a zone"),
-            (1, 19, "'10.0.0.0/33' is taken for the name of a zone"),
+            (1, 1, "'a:http' is read as the name of a zone"),
+            (1, 8, "'foo://b' is read as the name of a zone"),
+            (1, 19, "'10.0.0.0/33' is read as the name of a zone"),
         ],
     );
     check(
         "5353 \"q d.x\" {$NONE}} {\n}",
         &["dns://5353.:53 | dns://q d.x.:53 | dns://}.:53"],
         &[
-            (1, 1, "'5353' is taken for the name of a zone"),
-            (1, 6, "'q d.x' is taken for the name of a zone"),
-            (1, 14, "'}' is taken for the name of a zone"),
+            (1, 1, "'5353' is read as the name of a zone"),
+            (1, 6, "'q d.x' is read as the name of a zone"),
+            (1, 14, "'}' is read as the name of a zone"),
         ],
     );
     check(
@@ -102,9 +100,9 @@ fn names_that_nobody_means() {
     assert!(help(". {\n forward 192.0.2.1 192.0.2.2\n}").contains("`forward . 192.0.2.1`"));
 }
 
-/// CoreDNS starts with these, and a query may go where its author does not expect.
+/// CoreDNS starts with these, and a query may reach a block that its author does not expect.
 #[test]
-fn addresses_that_overlap() {
+fn overlapping_addresses() {
     const SHADOW: &str = "dns://b.:53 is not served at 127.0.0.1";
     let check = |text: &str, warnings: &[(usize, usize, &str)]| {
         check_warnings(text, warnings);
@@ -124,9 +122,10 @@ fn addresses_that_overlap() {
     );
 }
 
-/// An argument that is no domain name counts for nothing, as in CoreDNS; of one with a port the zone counts.
+/// As in CoreDNS, an argument that is not a domain name is ignored; of one with a port, the zone is
+/// used.
 #[test]
-fn arguments_that_are_no_zones() {
+fn arguments_that_are_not_zones() {
     let check = |directive: &str, expected: &str, warnings: &[(usize, usize, &str)]| {
         let config = check_warnings(&format!(". {{\n {directive}\n}}"), warnings);
         assert_eq!(summary(&config.blocks[0]), format!("dns://.:53 | {expected}"), "{directive}");
@@ -135,29 +134,29 @@ fn arguments_that_are_no_zones() {
     check("kubernetes .svc corp.example", "kubernetes=corp.example.", &[(2, 13, SVC)]);
     check("cache {$UNSET}", "cache=", &[(2, 8, "zone is not a valid domain name: ")]);
     check("cache 30 {$UNSET} a", "cache=a.", &[(2, 11, "zone is not a valid domain name: ")]);
-    check("cache 30s", "cache=30s.", &[(2, 8, "'30s' is taken for the name of a zone")]);
+    check("cache 30s", "cache=30s.", &[(2, 8, "'30s' is read as the name of a zone")]);
     check(
         "cache a:53 dns://b",
         "cache=a.,b.",
         &[
             (2, 8, "of 'a:53' only the zone counts: a"),
-            (2, 13, "of 'dns://b' only the zone counts: b"),
+            (2, 13, "only the zone of 'dns://b' is used: b"),
         ],
     );
     check(
         "cache {\n  disable success .svc 1h\n }",
         "cache=.",
-        &[(3, 19, SVC), (3, 24, "'1h' is taken for the name of a zone")],
+        &[(3, 19, SVC), (3, 24, "'1h' is read as the name of a zone")],
     );
     check(
         "kubernetes a {\n  fallthrough .svc 30\n }",
         "kubernetes=a.",
-        &[(3, 15, SVC), (3, 20, "'30' is taken for the name of a zone")],
+        &[(3, 15, SVC), (3, 20, "'30' is read as the name of a zone")],
     );
     check(
         "forward 10.0.0.1 10.0.0.2 {\n  except .svc\n }",
         "forward=10.0.0.1. 1",
-        &[(2, 10, "'10.0.0.1' is taken for the name of a zone"), (3, 10, SVC)],
+        &[(2, 10, "'10.0.0.1' is read as the name of a zone"), (3, 10, SVC)],
     );
     check(
         "kubernetes in-addr.arpa ip6.arpa",
@@ -197,7 +196,7 @@ fn grammar() {
         ". {\n}\n}\na {\n}\n",
         &[(3, 1, "Unexpected '}' because no matching opening brace")],
     );
-    // CoreDNS takes one at the end for a zone of that name.
+    // CoreDNS reads one at the end as a zone of that name.
     check_warnings(". {\n}\n}\n", &[(3, 1, "'}' without an opening brace")]);
     check_mistakes(
         ". {\n health\n {\n lameduck 5s\n }\n}",
@@ -230,7 +229,7 @@ fn grammar() {
         &format!(". {{\n errors {}\n", "{\n x ".repeat(20)),
         &[
             (3, 2, "unknown property 'x'"),
-            (18, 4, "more than 16 braces within each other"),
+            (18, 4, "more than 16 nested braces"),
             (22, 2, "Unexpected EOF"),
         ],
     );
@@ -379,7 +378,8 @@ fn mistaken_imports() {
         &[
             (
                 "Corefile",
-                ". {\n import nosuch\n import\n import a b\n import \"\"\n import *x*\n import custom\n}",
+                ". {\n import nosuch\n import\n import a b\n import \"\"\n import *x*\n \
+                 import custom\n}",
             ),
             ("custom/x", ""),
         ],
@@ -405,9 +405,9 @@ fn mistaken_imports() {
     assert!(report.to_string().contains("maximum snippet import depth (10000) exceeded"));
 }
 
-/// `kubectl get configmap coredns -o yaml > Corefile`, where its Corefile was meant.
+/// `kubectl get configmap coredns -o yaml > Corefile`, instead of the Corefile itself.
 #[test]
-fn config_maps_are_no_corefiles() {
+fn config_maps_are_not_corefiles() {
     for text in [
         "apiVersion: v1\nkind: ConfigMap\ndata:\n  Corefile: |\n    . {\n    }\n",
         "---\nkind: ConfigMap\n",

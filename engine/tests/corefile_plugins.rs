@@ -1,4 +1,8 @@
-//! The Corefile's plugins: every option that works, and mistakes in them.
+//! The options of the Corefile's plugins: every one that works, and mistakes in them. Those about
+//! upstreams are in `corefile_upstreams.rs`.
+
+#[path = "corefile/rows.rs"]
+mod rows;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,23 +11,21 @@ use engine::plugin::hosts::{Hosts, HostsSettings};
 use engine::plugin::kubernetes::cluster::{ApiLimits, ClientTls, Cluster};
 use engine::plugin::kubernetes::{Kubernetes, Namespaces, Pods};
 
-#[path = "corefile/rows.rs"]
-mod rows;
 use rows::{check, check_mistakes, check_warnings, parse, parse_as, texts};
 
 #[test]
 fn operational_plugins() {
     check(
-        ". {\n errors stdout {\n stacktrace\n }\n health {$POD_IP}:8081 {\n lameduck 1m5s\n }\n ready [::1]:1 {\n monitor continuously\n }\n prometheus :9153\n reload 10s 20s\n loadbalance round_robin\n}",
-        &[
-            "dns://.:53 | errors=true | health=10.0.0.7 8081 65s | ready=::1 1 Continuously | prometheus=* 9153 | reload=10s 5s | loadbalance",
-        ],
+        ". {\n errors stdout {\n stacktrace\n }\n health {$POD_IP}:8081 {\n lameduck 1m5s\n }\n \
+         ready [::1]:1 {\n monitor continuously\n }\n prometheus :9153\n reload 10s 20s\n \
+         loadbalance round_robin\n}",
+        &["dns://.:53 | errors=true | health=10.0.0.7 8081 65s | ready=::1 1 Continuously | \
+             prometheus=* 9153 | reload=10s 5s | loadbalance"],
     );
     check(
         ". {\n prometheus\n reload\n bind eth0 lo 10.0.0.7 {\n except ::1\n }\n}",
-        &[
-            "dns://.:53 | bind=10.0.0.7%0 | bind=fe80::7%2 | bind=127.0.0.1%0 | prometheus=127.0.0.1 9153 | reload=30s 15s",
-        ],
+        &["dns://.:53 | bind=10.0.0.7%0 | bind=fe80::7%2 | bind=127.0.0.1%0 | \
+             prometheus=127.0.0.1 9153 | reload=30s 15s"],
     );
     check(
         ". {\n health :1 {\n lameduck 1s\n }\n health :2\n loadbalance\n loadbalance\n}",
@@ -41,13 +43,16 @@ fn consolidated_errors() {
         ". {\n errors {\n consolidate 5m \".* i/o timeout$\" warning\n consolidate 30s ^Failed\n \
          consolidate 1m x info show_first\n consolidate 1m y show_first\n }\n}",
         &["dns://.:53 | errors=false | consolidate=300s .* i/o timeout$ Warning false \
-             | consolidate=30s ^Failed Error false | consolidate=60s x Info true | consolidate=60s y Error true"],
+             | consolidate=30s ^Failed Error false | consolidate=60s x Info true | \
+             consolidate=60s y Error true"],
     );
     let long = "x".repeat(10_001);
     check_mistakes(
         &format!(
-            ". {{\n errors {{\n consolidate 5m\n consolidate 5 x\n consolidate 5m (x\n consolidate 5m {long}\n \
-             consolidate 5m x warn\n consolidate 5m x info error\n consolidate 5m x show_first info\n \
+            ". {{\n errors {{\n consolidate 5m\n consolidate 5 x\n consolidate 5m (x\n \
+             consolidate 5m {long}\n \
+             consolidate 5m x warn\n consolidate 5m x info error\n \
+             consolidate 5m x show_first info\n \
              consolidate 5m x info show_first y\n }}\n}}"
         ),
         &[
@@ -70,7 +75,8 @@ fn operational_mistakes() {
         &[(
             4,
             1,
-            "cannot serve dns://a.:53 - zone overlap listener capacity with dns://a.:53 on 127.0.0.1",
+            "cannot serve dns://a.:53 - zone overlap listener capacity with dns://a.:53 on \
+             127.0.0.1",
         )],
     );
     check_mistakes(
@@ -82,7 +88,8 @@ fn operational_mistakes() {
         ],
     );
     check_mistakes(
-        ". {\n health 8080 x\n health 8080\n ready {\n monitor never\n }\n prometheus {\n runtime_metrics\n }\n}",
+        ". {\n health 8080 x\n health 8080\n ready {\n monitor never\n }\n prometheus {\n \
+         runtime_metrics\n }\n}",
         &[
             (2, 14, "Wrong argument count or unexpected line ending after 'x'"),
             (3, 9, "address 8080: missing port in address"),
@@ -96,7 +103,8 @@ fn operational_mistakes() {
             (
                 3,
                 11,
-                "unable to parse lameduck duration value: '5' : time: missing unit in duration \"5\"",
+                "unable to parse lameduck duration value: '5' : time: missing unit in duration \
+                 \"5\"",
             ),
             (5, 9, "interval value must be greater or equal to 2s"),
             (6, 13, "jitter value must be 0 or greater or equal to 1s"),
@@ -104,7 +112,8 @@ fn operational_mistakes() {
         ],
     );
     check_mistakes(
-        ". {\n bind eth9 lo\n bind\n loadbalance weighted f\n loadbalance robin {\n prefer ::/0\n }\n errors file\n}\na {\n bind lo {\n except lo\n }\n}",
+        ". {\n bind eth9 lo\n bind\n loadbalance weighted f\n loadbalance robin {\n prefer ::/0\n \
+         }\n errors file\n}\na {\n bind lo {\n except lo\n }\n}",
         &[
             (2, 7, "not a valid IP address or interface name: \"eth9\""),
             (3, 2, "Wrong argument count or unexpected line ending after 'bind'"),
@@ -112,7 +121,7 @@ fn operational_mistakes() {
             (5, 14, "unknown policy: robin"),
             (6, 2, "'prefer' is known but not built yet"),
             (8, 9, "invalid log file: file"),
-            (11, 2, "no address is left to bind"),
+            (11, 2, "every address to bind is excluded"),
         ],
     );
     check_mistakes(". {\n bind eth1\n}", &[(2, 7, "the interface 'eth1' has no address")]);
@@ -166,9 +175,12 @@ fn kubernetes_defaults() {
 #[test]
 fn kubernetes_options() {
     let found = kubernetes(
-        "kubernetes cluster.local in-addr.arpa {\n pods insecure\n endpoint_pod_names\n ttl 30\n noendpoints\n \
-         fallthrough in-addr.arpa 10.0.0.0/8\n ignore empty_service\n startup_timeout 1m\n namespaces a b\n \
-         namespaces b c\n labels environment in (production, qa)\n apiserver_qps 2.5\n apiserver_burst 10\n \
+        "kubernetes cluster.local in-addr.arpa {\n pods insecure\n endpoint_pod_names\n ttl 30\n \
+         noendpoints\n \
+         fallthrough in-addr.arpa 10.0.0.0/8\n ignore empty_service\n startup_timeout 1m\n \
+         namespaces a b\n \
+         namespaces b c\n labels environment in (production, qa)\n apiserver_qps 2.5\n \
+         apiserver_burst 10\n \
          apiserver_max_inflight 3\n endpoint https://10.0.0.1:6443\n tls c k ca\n}",
     );
     assert_eq!((found.pods, found.ttl_secs), (Pods::Insecure, 30));
@@ -202,7 +214,8 @@ fn kubernetes_options() {
 #[test]
 fn kubernetes_mistakes() {
     check_mistakes(
-        "10.0.0.0/8 {\n kubernetes\n kubernetes 10.0.0.0/8\n}\na {\n kubernetes 10.0.0.0/8 9.ip6.arpa\n}",
+        "10.0.0.0/8 {\n kubernetes\n kubernetes 10.0.0.0/8\n}\na {\n \
+         kubernetes 10.0.0.0/8 9.ip6.arpa\n}",
         &[
             (2, 2, "non-reverse zone name must be used"),
             (3, 2, "this plugin can only be used once per Server Block"),
@@ -210,8 +223,10 @@ fn kubernetes_mistakes() {
         ],
     );
     check_mistakes(
-        ". {\n kubernetes a b..c {\n podz\n pods all\n pods\n ttl 4000\n ttl 5 6\n upstream\n resyncperiod\n transfer to *\n \
-         multicluster a\n zonal\n ignore x\n labels =\n startup_timeout 5\n apiserver_qps -1\n apiserver_burst x\n noendpoints 1\n }\n}",
+        ". {\n kubernetes a b..c {\n podz\n pods all\n pods\n ttl 4000\n ttl 5 6\n upstream\n \
+         resyncperiod\n transfer to *\n \
+         multicluster a\n zonal\n ignore x\n labels =\n startup_timeout 5\n apiserver_qps -1\n \
+         apiserver_burst x\n noendpoints 1\n }\n}",
         &[
             (3, 2, "unknown property 'podz'"),
             (4, 7, "wrong value for pods: all,  must be one of: disabled, verified, insecure"),
@@ -236,7 +251,8 @@ fn kubernetes_mistakes() {
         ],
     );
     check_mistakes(
-        ". {\n kubernetes a {\n namespaces a\n namespace_labels b\n manifests x\n endpoint y\n kubeconfig z\n tls a b c\n }\n}",
+        ". {\n kubernetes a {\n namespaces a\n namespace_labels b\n manifests x\n endpoint y\n \
+         kubeconfig z\n tls a b c\n }\n}",
         &[
             (4, 2, "namespaces and namespace_labels cannot both be set"),
             (6, 2, "manifests and endpoint cannot both be set"),
@@ -248,18 +264,19 @@ fn kubernetes_mistakes() {
         ". {\n kubernetes a {\n ttl 5\n ttl 6\n endpoint a b\n kubeconfig z\n tls a b c\n }\n}",
         &[
             (4, 2, "'ttl' is set twice"),
-            (5, 2, "'endpoint' does not count beside 'kubeconfig'"),
+            (5, 2, "'endpoint' is ignored because 'kubeconfig' is set"),
             (
                 5,
                 13,
-                "Multiple endpoints have been deprecated, only the first specified endpoint 'a' is used",
+                "Multiple endpoints have been deprecated, only the first specified endpoint 'a' \
+                 is used",
             ),
-            (7, 2, "'tls' does not count beside 'kubeconfig'"),
+            (7, 2, "'tls' is ignored because 'kubeconfig' is set"),
         ],
     );
     check_warnings(
         ". {\n kubernetes a {\n tls a b c\n }\n}",
-        &[(3, 2, "'tls' counts only with 'endpoint'")],
+        &[(3, 2, "'tls' is used only with 'endpoint'")],
     );
 }
 
@@ -288,7 +305,7 @@ fn hosts_defaults() {
     assert_eq!(found, expected);
     assert_eq!(texts(&found.settings.zones), "lan.,test.");
     assert_eq!(found.place.to_string(), "Corefile:2");
-    // Between `cache` and `kubernetes`, wherever it stands.
+    // Between `cache` and `kubernetes`, wherever the line is.
     check(
         ". {\n kubernetes cluster.local\n hosts /a/b Lan 10.0.0.0/8 lan\n cache\n}",
         &["dns://.:53 | cache=. | hosts=/a/b lan.,10.in-addr.arpa. 0 | kubernetes=cluster.local."],
@@ -333,7 +350,7 @@ fn hosts_fall_through_everywhere() {
     check(". {\n hosts f lan test {\n fallthrough lan\n }\n}", false);
     check(". {\n hosts f a.lan {\n fallthrough lan\n }\n}", true);
     check(". {\n hosts f lan {\n fallthrough a.lan\n }\n}", false);
-    // The block is asked for no other names.
+    // The block serves no other names.
     check("lan {\n hosts f . {\n fallthrough lan\n }\n}", true);
     check("lan test {\n hosts f . {\n fallthrough lan\n }\n}", false);
     check("lan {\n hosts f lan test {\n fallthrough lan\n }\n}", true);
@@ -359,7 +376,7 @@ fn hosts_mistakes() {
             (15, 2, "this plugin can only be used once per Server Block"),
         ],
     );
-    // Behind `fallthrough` there are options only.
+    // After `fallthrough` there are only options.
     check_mistakes(
         ". {\n hosts {\n 10.0.0.1 a\n fallthrough\n 10.0.0.2 b\n tll 5\n }\n}",
         &[(5, 2, "unknown property '10.0.0.2'"), (6, 2, "unknown property 'tll'")],

@@ -1,4 +1,8 @@
-//! The Corefile's plugins for names that others know: `forward`, `cache`, `loop`, and `timeouts`.
+//! The options of the Corefile's plugins about upstreams: `forward`, `cache`, `loop`, and also
+//! `timeouts`.
+
+#[path = "corefile/rows.rs"]
+mod rows;
 
 use std::time::Duration;
 
@@ -9,8 +13,6 @@ use engine::forward::options::{
 };
 use engine::plugin::timeouts::Timeouts;
 
-#[path = "corefile/rows.rs"]
-mod rows;
 use rows::{check, check_mistakes, check_warnings, texts};
 
 const fn secs(count: u64) -> Duration {
@@ -79,11 +81,15 @@ fn forward_defaults() {
 #[test]
 fn forward_options() {
     let found = forward(
-        "forward corp.local dns.corp.local {\n except a.corp.local b.corp.local\n except c.corp.local\n force_tcp\n \
-         prefer_udp\n expire 20s\n max_age 1m\n max_idle_conns 4\n max_fails 0\n max_connect_attempts 3\n tls c k ca\n \
-         tls_servername dns.corp.local\n policy sequential\n health_check 5s no_rec domain corp.local\n \
+        "forward corp.local dns.corp.local {\n except a.corp.local b.corp.local\n \
+         except c.corp.local\n force_tcp\n \
+         prefer_udp\n expire 20s\n max_age 1m\n max_idle_conns 4\n max_fails 0\n \
+         max_connect_attempts 3\n tls c k ca\n \
+         tls_servername dns.corp.local\n policy sequential\n \
+         health_check 5s no_rec domain corp.local\n \
          max_concurrent 1000\n next nxdomain REFUSED\n next_on_nodata\n failover SERVFAIL\n \
-         failfast_all_unhealthy_upstreams\n source_address 10.0.0.7\n read_timeout 3s\n resolver 10.0.0.1 [fd00::1]:54\n \
+         failfast_all_unhealthy_upstreams\n source_address 10.0.0.7\n read_timeout 3s\n \
+         resolver 10.0.0.1 [fd00::1]:54\n \
          hedge off\n randomize_case\n truncated pass\n}",
     );
     assert_eq!(texts(&found.except), "a.corp.local.,b.corp.local.,c.corp.local.");
@@ -110,7 +116,8 @@ fn forward_options() {
     assert!(!found.hedge && found.randomize_case && found.passes_truncated);
 
     let found = forward(
-        "forward . tls://1.1.1.1 {\n prefer_udp\n tls ca\n max_age 0s\n max_idle_conns 0\n max_concurrent 0\n hedge on\n}",
+        "forward . tls://1.1.1.1 {\n prefer_udp\n tls ca\n max_age 0s\n max_idle_conns 0\n \
+         max_concurrent 0\n hedge on\n}",
     );
     assert_eq!(found.transport, UpstreamTransport::Udp);
     assert_eq!(found.tls, Some(UpstreamTls { client: None, authority: Some("ca".into()) }));
@@ -121,7 +128,8 @@ fn forward_options() {
 #[test]
 fn forward_mistakes() {
     check_mistakes(
-        ". {\n forward\n forward .\n forward a..b 1.1.1.1\n forward . 1.1.1.300 https://1.1.1.1 grpc://1.1.1.1\n}",
+        ". {\n forward\n forward .\n forward a..b 1.1.1.1\n forward . 1.1.1.300 https://1.1.1.1 \
+         grpc://1.1.1.1\n}",
         &[
             (2, 2, "Wrong argument count or unexpected line ending after 'forward'"),
             (3, 10, "Wrong argument count or unexpected line ending after '.'"),
@@ -137,14 +145,17 @@ fn forward_mistakes() {
         &[(2, 153, "more than 15 TOs configured: 16")],
     );
     check_mistakes(
-        ". {\n forward . tls://9.9.9.9%a {\n tls_servername b\n max_age 5s\n tls a b c d\n except\n force_tcp 1\n \
-         policy best\n max_fails -1\n max_fails 4294967296\n max_concurrent -1\n max_idle_conns x\n expire 5\n \
+        ". {\n forward . tls://9.9.9.9%a {\n tls_servername b\n max_age 5s\n tls a b c d\n \
+         except\n force_tcp 1\n \
+         policy best\n max_fails -1\n max_fails 4294967296\n max_concurrent -1\n \
+         max_idle_conns x\n expire 5\n \
          read_timeout 0\n doh_method GET\n maxfails 2\n }\n}",
         &[
             (
                 2,
                 12,
-                "both forward ('b') and proxy level ('a') TLS servernames are set for upstream proxy 'tls://9.9.9.9%a'",
+                "both forward ('b') and proxy level ('a') TLS servernames are set for upstream \
+                 proxy 'tls://9.9.9.9%a'",
             ),
             (4, 10, "max_age (5s) must not be less than expire (10s)"),
             (5, 12, "Wrong argument count or unexpected line ending after 'd'"),
@@ -162,8 +173,10 @@ fn forward_mistakes() {
         ],
     );
     check_mistakes(
-        ". {\n forward . 1.1.1.1 {\n health_check\n health_check x no_rec norec domain a..b\n health_check 1s domain\n \
-         next\n next NXDOMAINS\n failover NOERROR\n source_address lo\n resolver dns.google\n hedge maybe\n truncated drop\n }\n}",
+        ". {\n forward . 1.1.1.1 {\n health_check\n health_check x no_rec norec domain a..b\n \
+         health_check 1s domain\n \
+         next\n next NXDOMAINS\n failover NOERROR\n source_address lo\n resolver dns.google\n \
+         hedge maybe\n truncated drop\n }\n}",
         &[
             (3, 2, "Wrong argument count or unexpected line ending after 'health_check'"),
             (4, 15, "time: invalid duration \"x\""),
@@ -175,14 +188,14 @@ fn forward_mistakes() {
             (8, 11, "NoError cannot be used in failover"),
             (9, 17, "invalid IP address: lo"),
             (10, 11, "resolver must be an IP address or IP:port: \"dns.google\""),
-            (11, 8, "hedge is on or off: maybe"),
-            (12, 12, "truncated answers can pass: drop"),
+            (11, 8, "hedge must be on or off: maybe"),
+            (12, 12, "truncated can only be pass: drop"),
         ],
     );
 }
 
 #[test]
-fn a_link_local_address_has_its_interface() {
+fn a_link_local_address_needs_its_interface() {
     let found = forward("forward . fe80::1%eth0 [fe80::2%3]:5353");
     let link_local = |ip: &str, interface: &str, port| Target::LinkLocal {
         ip: ip.parse().expect("an address"),
@@ -202,7 +215,7 @@ fn a_link_local_address_has_its_interface() {
 #[test]
 fn several_forwards() {
     type Row = (&'static str, &'static [(usize, usize, &'static str)]);
-    const UNREACHABLE: &str = "no question gets to this 'forward'";
+    const UNREACHABLE: &str = "no query reaches this 'forward'";
     check(
         ". {\n forward a.example 1.1.1.1\n forward example 1.1.1.1\n forward . 1.1.1.1\n}",
         &["dns://.:53 | forward=a.example. 1 | forward=example. 1 | forward=. 1"],
@@ -212,7 +225,7 @@ fn several_forwards() {
         ("forward example 1.1.1.1\nforward example 2.2.2.2", &[(3, 9, UNREACHABLE)]),
         ("forward 10.0.0.0/8 1.1.1.1\nforward 10.0.0.0/15 1.1.1.1", &[(3, 9, UNREACHABLE)]),
         ("forward 10.0.0.0/16 1.1.1.1\nforward 10.0.0.0/15 1.1.1.1", &[]),
-        // What the first leaves to the second.
+        // What the first `forward` leaves to the second.
         ("forward . 1.1.1.1 {\nexcept example\n}\nforward example 1.1.1.1", &[]),
         ("forward . 1.1.1.1 {\nexcept a.example\n}\nforward example 1.1.1.1", &[]),
         ("forward . 1.1.1.1 {\nnext NXDOMAIN\n}\nforward . 2.2.2.2", &[]),
@@ -258,8 +271,10 @@ fn cache_options() {
     assert_eq!(texts(&found.zones), "a.example.org.,b.example.org.");
 
     let found = cache(
-        "cache 900 {\n success 100\n denial 9000 30 0\n prefetch 5 10m 20%\n serve_stale_policy prefer_positive\n \
-         serve_stale 2h Verify 100ms 30s 1m\n servfail 0\n disable success cluster.local\n disable denial\n keepttl\n}",
+        "cache 900 {\n success 100\n denial 9000 30 0\n prefetch 5 10m 20%\n \
+         serve_stale_policy prefer_positive\n \
+         serve_stale 2h Verify 100ms 30s 1m\n servfail 0\n disable success cluster.local\n \
+         disable denial\n keepttl\n}",
     );
     assert_eq!(found.success, EntryLimits { capacity: 1024, ..share(900) });
     let denial = EntryLimits { capacity: 9000, ttl_max: secs(30), ttl_min: Duration::ZERO };
@@ -290,8 +305,10 @@ fn cache_options() {
 #[test]
 fn cache_mistakes() {
     check_mistakes(
-        ". {\n cache 0\n cache\n}\na {\n cache -5 b..c {\n success\n success x\n denial 5 0 1 2\n denial 1 1 -1\n \
-         success 99999999\n prefetch\n prefetch -1\n prefetch 1 1m 20\n prefetch 1 1m 95%\n servfail 6m\n disable\n \
+        ". {\n cache 0\n cache\n}\na {\n cache -5 b..c {\n success\n success x\n denial 5 0 1 2\n \
+         denial 1 1 -1\n \
+         success 99999999\n prefetch\n prefetch -1\n prefetch 1 1m 20\n prefetch 1 1m 95%\n \
+         servfail 6m\n disable\n \
          disable all\n keepttl yes\n ttl 5\n }\n}",
         &[
             (2, 8, "cache TTL can not be zero or negative: 0"),
@@ -314,10 +331,14 @@ fn cache_mistakes() {
         ],
     );
     check_mistakes(
-        ". {\n cache {\n serve_stale -1s\n serve_stale 1h later\n serve_stale 1h immediate 1s 1s 1s\n \
-         serve_stale 1h verify 1s 1.5s\n serve_stale 1h verify 1s 1s 6m\n serve_stale 1h verify x\n \
-         serve_stale_policy prefer_positive\n serve_stale_policy prefer_positive\n }\n}\na {\n cache {\n \
-         serve_stale_policy prefer_positive\n }\n}\nb {\n cache {\n serve_stale_policy never\n }\n}",
+        ". {\n cache {\n serve_stale -1s\n serve_stale 1h later\n \
+         serve_stale 1h immediate 1s 1s 1s\n \
+         serve_stale 1h verify 1s 1.5s\n serve_stale 1h verify 1s 1s 6m\n \
+         serve_stale 1h verify x\n \
+         serve_stale_policy prefer_positive\n serve_stale_policy prefer_positive\n }\n}\na {\n \
+         cache {\n \
+         serve_stale_policy prefer_positive\n }\n}\nb {\n cache {\n serve_stale_policy never\n }\n\
+         }",
         &[
             (3, 14, "negative duration \"-1s\""),
             (4, 17, "invalid value for serve_stale refresh mode: later"),
@@ -337,7 +358,7 @@ fn cache_mistakes() {
 }
 
 #[test]
-fn probe_of_loops() {
+fn loop_options() {
     check(". {\n loop\n}", &["dns://.:53 | loop=false"]);
     check(". {\n loop fatal\n}", &["dns://.:53 | loop=true"]);
     check_mistakes(
@@ -354,7 +375,8 @@ fn probe_of_loops() {
 #[test]
 fn timeouts() {
     let found = check_warnings(
-        ". {\n timeouts {\n  read 20s\n  write 1m30s\n }\n timeouts {\n  idle 60\n  maxtcpqueries 128\n }\n}\n\
+        ". {\n timeouts {\n  read 20s\n  write 1m30s\n }\n timeouts {\n  idle 60\n  \
+         maxtcpqueries 128\n }\n}\n\
          a {\n timeouts {\n  maxtcpqueries -1\n }\n}",
         &[],
     );
@@ -364,7 +386,8 @@ fn timeouts() {
     assert_eq!(found.blocks[0].line(), Some(&first));
     assert_eq!(found.blocks[1].line(), Some(&second));
     check_mistakes(
-        ". {\n timeouts 5s\n timeouts\n timeouts {\n }\n timeouts {\n  read 500ms\n  write 25h\n  idle x\n  \
+        ". {\n timeouts 5s\n timeouts\n timeouts {\n }\n timeouts {\n  read 500ms\n  write 25h\n  \
+         idle x\n  \
          maxtcpqueries 0\n  maxtcpqueries many\n  reed 5s\n }\n}",
         &[
             (2, 11, "Wrong argument count or unexpected line ending after '5s'"),
@@ -377,7 +400,8 @@ fn timeouts() {
             (
                 11,
                 17,
-                "invalid value for maxtcpqueries 'many': strconv.Atoi: parsing \"many\": invalid syntax",
+                "invalid value for maxtcpqueries 'many': strconv.Atoi: parsing \"many\": invalid \
+                 syntax",
             ),
             (12, 3, "unknown property 'reed'"),
         ],

@@ -1,7 +1,7 @@
-//! Reads a ConfigMap, or a List with one, and finds out whose it is: CoreDNS's, kube-dns's, or one
-//! with an installation's additions to a Corefile.
+//! Reads a ConfigMap, or a List with one, and determines its kind: CoreDNS's, kube-dns's, or a
+//! managed cluster's additions to a Corefile.
 //!
-//! Invariant: any other object is an error that says what it is; nothing is guessed.
+//! Invariant: any other object is an error that names what it is; nothing is guessed.
 
 use std::collections::BTreeMap;
 

@@ -31,7 +31,7 @@ impl TextPart {
     }
 }
 
-/// What makes a block's directives a Corefile.
+/// Wraps the directives of a block into a whole Corefile.
 const BLOCK: (&str, &str) = (". { ", "\n}\n");
 
 /// `whole`: the ConfigMap with all its fields.

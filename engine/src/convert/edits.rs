@@ -1,10 +1,11 @@
-//! Changes to a text, collected first and applied at once, so that everything else stays as it is.
+//! Changes to a text, collected first and applied together, so that the rest of the text stays as
+//! it is.
 //!
 //! Invariant: no two changes overlap.
 
 use std::ops::Range;
 
-use crate::corefile::outline::Statement;
+use crate::corefile::outline::OutlineStatement;
 
 /// Byte ranges and their replacements.
 #[derive(Debug, Default)]
@@ -18,7 +19,7 @@ impl Edits {
     }
 
     /// Deletes a statement, with its lines and a comment on them.
-    pub(super) fn delete(&mut self, text: &str, statement: &Statement) {
+    pub(super) fn delete(&mut self, text: &str, statement: &OutlineStatement) {
         self.replace(lines_of(text, statement.range()), "");
     }
 

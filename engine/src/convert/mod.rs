@@ -1,7 +1,8 @@
 //! `ringdns convert`: turns the configuration of CoreDNS or kube-dns into a Corefile for ringdns.
 //!
-//! A text in, a text and notes out; no file is read here. Invariant: everything that needs no
-//! change stays as it is, comments and white space included.
+//! It takes a text and returns a text with notes; no file is read here.
+//!
+//! Invariant: what needs no change stays as it is, comments and white space included.
 
 mod config_map;
 mod custom;
@@ -10,7 +11,7 @@ mod kube_dns;
 mod proxy;
 mod retired;
 
-use crate::corefile::outline::{self, Statement, Unbalanced};
+use crate::corefile::outline::{self, OutlineStatement, Unbalanced};
 use edits::Edits;
 
 /// A Corefile, with notes about the changes.
@@ -32,10 +33,10 @@ pub struct Excerpt {
     pub corefile: String,
 }
 
-/// One thing that was changed, left out or left to do, with the reason.
+/// One thing that was changed, omitted or left for the user to do, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// In the input, from 1; `None` if the note is about no line.
+    /// In the input, from 1; `None` if the note is not about a line.
     pub line: Option<usize>,
     pub text: String,
 }
@@ -47,7 +48,7 @@ pub type ConvertFailure = Note;
 /// kube-dns's.
 ///
 /// # Errors
-/// What is invalid or unknown, and where.
+/// What is invalid or unknown, and on which line.
 pub fn convert(text: &str) -> Result<Converted, ConvertFailure> {
     if is_object(text) { config_map::convert(text) } else { corefile(text) }
 }
@@ -93,7 +94,7 @@ struct Conversion<'t> {
 }
 
 impl Conversion<'_> {
-    fn note(&mut self, statement: &Statement, text: &str) {
+    fn note(&mut self, statement: &OutlineStatement, text: &str) {
         let line = Some(line_of(self.text, statement.name.range.start));
         self.notes.push(Note { line, text: text.to_owned() });
     }

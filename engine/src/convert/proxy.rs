@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::edits::lines_of;
 use super::{Conversion, line_of};
-use crate::corefile::outline::{Body, Section, Statement, Word};
+use crate::corefile::outline::{OutlineBody, OutlineStatement, Section, Word};
 use crate::corefile::value::zone::{self, Zone};
 
 /// What happens to an option.
@@ -18,7 +18,7 @@ enum OptionChange {
         text: &'static str,
         why: &'static str,
     },
-    /// Not needed any more, with the reason.
+    /// No longer needed, with the reason.
     Deleted(&'static str),
     /// To be changed by hand, with the reason.
     Left(&'static str),
@@ -84,7 +84,7 @@ fn protocol(args: &[&str]) -> OptionChange {
 
 /// Turns every `proxy` of a section into a `forward`.
 pub(super) fn convert(section: &Section, conversion: &mut Conversion<'_>) {
-    let proxies: Vec<&Statement> =
+    let proxies: Vec<&OutlineStatement> =
         section.statements.iter().filter(|statement| statement.name.text == "proxy").collect();
     for statement in &proxies {
         conversion.edits.replace(statement.name.range.clone(), "forward");
@@ -96,7 +96,7 @@ pub(super) fn convert(section: &Section, conversion: &mut Conversion<'_>) {
     reorder(&proxies, conversion);
 }
 
-fn options(proxy: &Statement, body: &Body, conversion: &mut Conversion<'_>) {
+fn options(proxy: &OutlineStatement, body: &OutlineBody, conversion: &mut Conversion<'_>) {
     let mut kept_count = 0;
     for option in &body.statements {
         let row = OPTIONS.iter().find(|row| row.name == option.name.text);
@@ -130,9 +130,9 @@ fn options(proxy: &Statement, body: &Body, conversion: &mut Conversion<'_>) {
     }
 }
 
-/// Reorders several: of the `proxy` lines that match a name the one with the longest zone was used,
-/// of the `forward` lines the first is.
-fn reorder(proxies: &[&Statement], conversion: &mut Conversion<'_>) {
+/// Reorders several lines. CoreDNS used the `proxy` line with the longest zone that matched a name;
+/// of the `forward` lines it uses the first.
+fn reorder(proxies: &[&OutlineStatement], conversion: &mut Conversion<'_>) {
     let zones: Option<Vec<Zone>> =
         proxies.iter().map(|proxy| first_zone(proxy.args.first()?)).collect();
     let Some(zones) = zones else { return };
@@ -142,7 +142,7 @@ fn reorder(proxies: &[&Statement], conversion: &mut Conversion<'_>) {
     if !zones.iter().enumerate().any(hides) || proxies.iter().any(|proxy| proxy.has_long_quote()) {
         return;
     }
-    // Each goes before the first whose zone contains its own.
+    // Each goes before the first whose zone contains its own zone.
     let mut order: Vec<usize> = Vec::new();
     for (index, zone) in zones.iter().enumerate() {
         let takes_its_names = |earlier: &usize| {

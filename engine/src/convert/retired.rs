@@ -4,7 +4,7 @@
 
 use super::Conversion;
 use super::proxy;
-use crate::corefile::outline::{Section, Statement};
+use crate::corefile::outline::{OutlineStatement, Section};
 
 /// An option that CoreDNS has removed.
 struct RetiredOption {
@@ -26,7 +26,7 @@ const RETIRED_OPTIONS: &[RetiredOption] = &[
             "route53",
         ],
         option: "upstream",
-        why: "the targets of CNAME records are looked up without it since CoreDNS 1.7",
+        why: "since CoreDNS 1.7 the targets of CNAME records are looked up without it",
     },
     RetiredOption {
         plugins: &["kubernetes"],
@@ -61,7 +61,7 @@ pub(super) fn convert(section: &Section, conversion: &mut Conversion<'_>) {
     }
 }
 
-fn loadbalance(statement: &Statement, conversion: &mut Conversion<'_>) {
+fn loadbalance(statement: &OutlineStatement, conversion: &mut Conversion<'_>) {
     if let [policy] = statement.args.as_slice()
         && policy.text == "round_robin"
     {
@@ -71,7 +71,7 @@ fn loadbalance(statement: &Statement, conversion: &mut Conversion<'_>) {
     }
 }
 
-fn options(statement: &Statement, conversion: &mut Conversion<'_>) {
+fn options(statement: &OutlineStatement, conversion: &mut Conversion<'_>) {
     let plugin = statement.name.text.as_str();
     for option in statement.body.iter().flat_map(|body| &body.statements) {
         if plugin == "kubernetes" && option.name.text == "endpoint" {
@@ -92,7 +92,7 @@ fn options(statement: &Statement, conversion: &mut Conversion<'_>) {
     }
 }
 
-fn endpoints(option: &Statement, conversion: &mut Conversion<'_>) {
+fn endpoints(option: &OutlineStatement, conversion: &mut Conversion<'_>) {
     if let [first, .., _] = option.args.as_slice() {
         let rest = first.range.end..option.line_range().end;
         conversion.edits.replace(rest, "");

@@ -1,23 +1,23 @@
-//! The files that an `import` pattern names: `*` any run of characters, `?` any one, never a `/`.
-//! At most one of each, as CoreDNS has it.
+//! Lists the files that an `import` pattern matches: `*` is any run of characters and `?` any one
+//! character, but never a `/`. As in CoreDNS, a pattern has at most one of each.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Whether `import` would take this for a pattern and not for one file.
+/// Whether `import` reads this as a pattern rather than as one file.
 pub(crate) fn is_pattern(path: &str) -> bool {
     path.contains(['*', '?', '[', ']'])
 }
 
-/// Whether the pattern has no more wildcards than CoreDNS allows; it refuses lists of characters,
-/// closed or not.
+/// Whether the pattern has no more wildcards than CoreDNS allows. Lists of characters, closed or
+/// not, are refused too.
 pub(crate) fn is_allowed(path: &str) -> bool {
     let count = |wildcard| path.matches(wildcard).count();
     count('*') <= 1 && count('?') <= 1 && !path.contains('[')
 }
 
-/// The files that match, in the order of their names. A folder that cannot be read holds none.
+/// The files that match, sorted by name. A folder that cannot be read has none.
 pub(crate) fn files(pattern: &Path) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::new()];
     for component in pattern.components() {
@@ -51,7 +51,7 @@ fn entries(folder: &Path, pattern: &OsStr) -> Vec<PathBuf> {
     names.iter().map(|name| folder.join(name)).collect()
 }
 
-/// Recursion is as deep as the pattern is long, and branches at its one `*` only.
+/// The recursion is as deep as the pattern is long, and branches only at its one `*`.
 fn matches(pattern: &[char], name: &[char]) -> bool {
     match (pattern.split_first(), name.split_first()) {
         (None, None) => true,

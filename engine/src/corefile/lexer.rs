@@ -1,18 +1,18 @@
-//! A file's text to words. Quotes are removed and `{$VARIABLES}` filled in here; braces and lines
-//! mean something only later.
+//! Splits a file's text into words. Quotes are removed and `{$VARIABLES}` replaced here; the
+//! meaning of braces and lines is the parser's.
 //!
-//! Invariant: a `Token`'s span never leaves the line that the token starts in.
+//! Invariant: a `Token`'s span never leaves the line that the token starts on.
 
 use super::source::Span;
 
 /// A word, or a brace that stands alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
-    /// Without its quotes, variables filled in. May be empty (`""`), may hold anything.
+    /// Without its quotes, variables replaced. May be empty (`""`), may contain any character.
     pub(crate) text: String,
     pub(crate) kind: Kind,
     pub(crate) is_quoted: bool,
-    /// The first of its line.
+    /// The first word of its line.
     pub(crate) starts_line: bool,
     pub(crate) span: Span,
 }
@@ -28,11 +28,11 @@ pub(crate) enum Kind {
 /// The tokens of one text.
 pub(crate) struct Lexed {
     pub(crate) tokens: Vec<Token>,
-    /// A quote that the text ends in.
+    /// The opening quote that the text never closes.
     pub(crate) unclosed_quote: Option<Span>,
 }
 
-/// `variable` gives an environment variable's value.
+/// `variable` returns an environment variable's value.
 pub(crate) fn lex(text: &str, source: usize, variable: &dyn Fn(&str) -> Option<String>) -> Lexed {
     let mut lexer = Lexer { rest: text.chars().peekable(), at: 0, starts_line: true, variable };
     let mut lexed = Lexed { tokens: Vec::new(), unclosed_quote: None };
@@ -65,7 +65,7 @@ struct Lexer<'a> {
     rest: std::iter::Peekable<std::str::Chars<'a>>,
     /// Characters read.
     at: usize,
-    /// Nothing but blanks since the last line break.
+    /// Only blanks since the last line break.
     starts_line: bool,
     variable: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -77,7 +77,7 @@ impl Lexer<'_> {
         Some(c)
     }
 
-    /// Skips blanks and comments; returns the character that a token starts with, unread.
+    /// Skips blanks and comments; returns the first character of the next token without reading it.
     fn skip_blanks(&mut self) -> Option<char> {
         let mut in_comment = false;
         loop {
@@ -94,7 +94,7 @@ impl Lexer<'_> {
         }
     }
 
-    /// A word up to a blank or a comment: its text, its end, true.
+    /// A word up to a blank or a comment: its text, its end, and true.
     fn bare(&mut self) -> (String, usize, bool) {
         let mut text = String::new();
         while let Some(&c) = self.rest.peek()
@@ -107,9 +107,9 @@ impl Lexer<'_> {
         (text, self.at, true)
     }
 
-    /// From one quote to the next: its text, where it or its first line ends, whether the quote was
-    /// closed. `\"` is a quote; before anything else a backslash is a backslash, as regular
-    /// expressions want it.
+    /// From one quote to the next: its text, the end of it or of its first line, and whether the
+    /// quote was closed. `\"` is a quote. Before any other character a backslash is a backslash, as
+    /// regular expressions need it.
     fn quoted(&mut self) -> (String, usize, bool) {
         self.bump();
         let mut text = String::new();
@@ -132,8 +132,8 @@ impl Lexer<'_> {
     }
 }
 
-/// Replaces `{$NAME}` and `{%NAME%}` by the variable's value, nothing if unset. A value is not
-/// searched again.
+/// Replaces `{$NAME}` and `{%NAME%}` by the variable's value, or by nothing if it is unset. Values
+/// are not searched again.
 fn fill_in(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> String {
     let mut filled = String::new();
     let mut rest = text;
@@ -170,7 +170,8 @@ mod tests {
         }
     }
 
-    /// `expected`: words, a `\n` before each that starts a line.
+    /// `expected`: the words, with a `
+    /// ` before each that starts a line.
     fn check(text: &str, expected: &str) {
         let lexed = lex(text, 0, &variable);
         let words: Vec<_> = lexed

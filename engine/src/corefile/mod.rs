@@ -1,8 +1,10 @@
-//! The language of the Corefile: words, imports, server blocks, statements, values, reports. What a
-//! directive means is its plugin's matter (`plugin/`).
+//! The language of the Corefile: words, imports, server blocks, statements, values, reports. The
+//! meaning of a directive is its plugin's (`plugin/`).
 //!
-//! A text goes through `lexer` (words), `stream` (imports) and `parser` (blocks of statements). All
-//! mistakes are collected into one `Report`. Invariant: no socket is opened and nothing is started.
+//! `lexer` splits a text into words, `stream` follows imports, `parser` builds blocks of
+//! statements. All mistakes are collected into one `Report`.
+//!
+//! Invariant: no socket is opened and nothing is started.
 
 pub(crate) mod glob;
 pub(crate) mod lexer;
@@ -28,7 +30,7 @@ use value::listen_ip;
 /// A place in a Corefile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// As the file was named on the command line or by `import`.
+    /// The name given on the command line or to `import`.
     pub file: String,
     /// From 1.
     pub line: usize,
@@ -40,18 +42,18 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// What a Corefile's meaning depends on besides its text.
+/// What the meaning of a Corefile depends on besides its text.
 pub struct Surroundings<'a> {
-    /// The port of a zone that names none: 53, or the flag `-dns.port`.
+    /// The port of a zone without one: 53, or the flag `-dns.port`.
     pub default_port: u16,
     /// An environment variable's value.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// The addresses of a network interface; `None` if there is none of that name.
+    /// The addresses of a network interface; `None` if no interface has that name.
     pub interface: &'a dyn Fn(&str) -> Option<Vec<ListenIp>>,
 }
 
 impl Surroundings<'static> {
-    /// Those of this process and its machine.
+    /// Those of this process and of its machine.
     #[must_use]
     pub fn of_process(default_port: u16) -> Self {
         Self {
@@ -64,16 +66,16 @@ impl Surroundings<'static> {
     }
 }
 
-/// The text of a Corefile or of what one is made from. Bytes that are not UTF-8 become replacement
+/// Reads a Corefile, or a text to convert to one. Bytes that are not UTF-8 become replacement
 /// characters.
 ///
 /// # Errors
-/// Why it cannot be read; a file that is too long is one.
+/// Why it cannot be read; the file may also be too long.
 pub fn read_file(path: &Path) -> io::Result<String> {
     stream::read(path)
 }
 
-/// The same of standard input.
+/// Reads the same from standard input.
 ///
 /// # Errors
 /// As for a file.
@@ -81,14 +83,14 @@ pub fn read_standard_input() -> io::Result<String> {
     stream::read_bounded(io::stdin().lock())
 }
 
-/// What the readers of directives need beside the words.
+/// What the code that reads directives needs besides the words.
 pub(crate) struct Context<'a> {
     pub(crate) surroundings: &'a Surroundings<'a>,
     pub(crate) sources: &'a [Source],
     pub(crate) mistakes: Mistakes,
-    /// The directive being read, for the first line of its mistakes.
+    /// The directive being read: the first line of its mistakes names it.
     pub(crate) plugin: Option<&'static str>,
-    /// Zones so far, after expansion.
+    /// The number of zones so far, after expansion.
     pub(crate) zone_count: usize,
 }
 
@@ -97,7 +99,7 @@ impl Context<'_> {
         self.mistakes.push(mistake.of_plugin(self.plugin));
     }
 
-    /// A word that is not what it should be.
+    /// Reports a word that is invalid.
     pub(crate) fn refuse(&mut self, span: Span, refusal: Refusal) {
         let mistake = Mistake::error(span, refusal.message).label(refusal.label);
         self.report(mistake.maybe_help(refusal.help));
@@ -111,7 +113,7 @@ impl Context<'_> {
         })
     }
 
-    /// What paths in a word's file are relative to.
+    /// The folder that relative paths in a word's file start from.
     pub(crate) fn folder(&self, span: Span) -> PathBuf {
         self.sources.get(span.source).map(|source| source.folder.clone()).unwrap_or_default()
     }

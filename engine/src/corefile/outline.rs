@@ -1,31 +1,31 @@
-//! How one text is laid out: its blocks, their statements, and where every word stands. Nothing is
-//! imported, filled in or judged; for editing a Corefile that may not be valid yet.
+//! The layout of one text: its blocks, their statements, and the position of every word. For
+//! editing a Corefile that may not be valid yet, so nothing is imported, replaced or checked.
 //!
-//! Invariant: the ranges are bytes of the text, at the borders of characters, and each lies within
-//! that of what it is part of.
+//! Invariant: the ranges are bytes of the text, on character boundaries, and each lies within the
+//! range of what contains it.
 
 use std::ops::Range;
 
 use super::lexer::{self, Kind, Token};
 use crate::limits::COREFILE_NESTING_MAX;
 
-/// A server block, or a snippet.
+/// A server block or a snippet.
 #[derive(Debug)]
 pub(crate) struct Section {
-    pub(crate) statements: Vec<Statement>,
+    pub(crate) statements: Vec<OutlineStatement>,
 }
 
-/// A directive or an option: its line, and what its braces hold.
+/// A directive or an option: its line, and the contents of its braces.
 #[derive(Debug)]
-pub(crate) struct Statement {
+pub(crate) struct OutlineStatement {
     pub(crate) name: Word,
     pub(crate) args: Vec<Word>,
-    pub(crate) body: Option<Body>,
+    pub(crate) body: Option<OutlineBody>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Body {
-    pub(crate) statements: Vec<Statement>,
+pub(crate) struct OutlineBody {
+    pub(crate) statements: Vec<OutlineStatement>,
     /// Both braces included.
     pub(crate) range: Range<usize>,
 }
@@ -34,17 +34,17 @@ pub(crate) struct Body {
 pub(crate) struct Word {
     /// Without quotes.
     pub(crate) text: String,
-    /// With its quotes; of a quoted text of several lines, the first.
+    /// With its quotes; of a quoted text of several lines, the first line.
     pub(crate) range: Range<usize>,
 }
 
-/// A line, from 1, whose brace has no other.
+/// The line, from 1, of a brace without its counterpart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unbalanced {
     pub(crate) line: usize,
 }
 
-impl Statement {
+impl OutlineStatement {
     /// From the first word to the last, or to the closing brace.
     pub(crate) fn range(&self) -> Range<usize> {
         let end = self.body.as_ref().map_or_else(|| self.line_range().end, |body| body.range.end);
@@ -56,7 +56,7 @@ impl Statement {
         self.name.range.start..self.args.last().unwrap_or(&self.name).range.end
     }
 
-    /// Whether a quoted text goes over several lines, so that where it ends is not known.
+    /// Whether a quoted text spans several lines, so that its end is not known.
     pub(crate) fn has_long_quote(&self) -> bool {
         let mut words = std::iter::once(&self.name).chain(&self.args);
         let inner = self.body.iter().flat_map(|body| &body.statements);
@@ -66,7 +66,7 @@ impl Statement {
 
 /// Reads a whole text.
 pub(crate) fn read(text: &str) -> Result<Vec<Section>, Unbalanced> {
-    // A variable stays what it is: where its value comes from need not be where this runs.
+    // Variables stay as they are: this may not run where they have their values.
     let lexed = lexer::lex(text, 0, &|name| Some(format!("{{${name}}}")));
     let mut outliner = Outliner {
         offsets: text.char_indices().map(|(at, _)| at).chain([text.len()]).collect(),
@@ -85,7 +85,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<Section>, Unbalanced> {
 
 struct Outliner<'t> {
     text: &'t str,
-    /// By character: its first byte. The end of the text is the last.
+    /// The first byte of each character. The end of the text is the last entry.
     offsets: Vec<usize>,
     tokens: std::iter::Peekable<std::vec::IntoIter<Token>>,
 }
@@ -111,8 +111,8 @@ impl Outliner<'_> {
         while self.tokens.next_if(|token| !token.starts_line).is_some() {}
     }
 
-    /// Keys up to the end of their line, which a comma puts off; then what is between the braces, or
-    /// all the rest.
+    /// Keys up to the end of their line, which a comma moves to the next; then the contents of the
+    /// braces, or the rest of the text.
     fn section(&mut self) -> Result<Section, Unbalanced> {
         let mut goes_on = true;
         while let Some(token) = self.tokens.next_if(|token| goes_on || !token.starts_line) {
@@ -141,8 +141,11 @@ impl Outliner<'_> {
         }
     }
 
-    /// Statements and the brace that closes them, if one does.
-    fn statements(&mut self, depth: usize) -> Result<(Vec<Statement>, Option<Token>), Unbalanced> {
+    /// Statements, and the brace that closes them, if any.
+    fn statements(
+        &mut self,
+        depth: usize,
+    ) -> Result<(Vec<OutlineStatement>, Option<Token>), Unbalanced> {
         let mut statements = Vec::new();
         while let Some(token) = self.tokens.next() {
             match token.kind {
@@ -154,8 +157,9 @@ impl Outliner<'_> {
         Ok((statements, None))
     }
 
-    fn statement(&mut self, name: Token, depth: usize) -> Result<Statement, Unbalanced> {
-        let mut statement = Statement { name: self.word(name), args: Vec::new(), body: None };
+    fn statement(&mut self, name: Token, depth: usize) -> Result<OutlineStatement, Unbalanced> {
+        let mut statement =
+            OutlineStatement { name: self.word(name), args: Vec::new(), body: None };
         while let Some(token) =
             self.tokens.next_if(|token| !token.starts_line && token.kind == Kind::Word)
         {
@@ -171,7 +175,7 @@ impl Outliner<'_> {
             let (statements, close) = self.statements(depth + 1)?;
             let close = close.ok_or_else(|| self.unbalanced(&open))?;
             let range = self.range(&open).start..self.range(&close).end;
-            statement.body = Some(Body { statements, range });
+            statement.body = Some(OutlineBody { statements, range });
         }
         Ok(statement)
     }
@@ -183,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    fn shown(statement: &Statement, text: &str) -> String {
+    fn shown(statement: &OutlineStatement, text: &str) -> String {
         let words = std::iter::once(&statement.name).chain(&statement.args);
         let words: Vec<_> = words.map(|word| &text[word.range.clone()]).collect();
         let body = statement.body.iter().map(|body| {
@@ -224,7 +228,7 @@ mod tests {
     proptest! {
         #[test]
         fn ranges_nest(text in "[a-z.{}#\", \nä]{0,60}") {
-            fn check(statement: &Statement, text: &str, within: Range<usize>) {
+            fn check(statement: &OutlineStatement, text: &str, within: Range<usize>) {
                 let range = statement.range();
                 assert!(text.get(range.clone()).is_some());
                 assert!(within.start <= range.start && range.end <= within.end);

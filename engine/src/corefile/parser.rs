@@ -1,8 +1,8 @@
-//! Words to server blocks: keys, braces, directives and their options, snippets. What a directive
-//! means is not known here.
+//! Builds server blocks from words: keys, braces, directives and their options, snippets. The
+//! meaning of a directive is not known here.
 //!
-//! A mistake never ends the parse: it is noted and reading goes on where CoreDNS's reader would
-//! have been after the correction.
+//! Invariant: a mistake never ends the parse. It is reported, and parsing continues where CoreDNS
+//! would continue after the correction.
 
 use super::lexer::{Kind, Token};
 use super::report::Mistake;
@@ -13,14 +13,14 @@ use super::word::quoted;
 use crate::limits::COREFILE_NESTING_MAX;
 
 /// A server block as written.
-pub(crate) struct Block {
+pub(crate) struct ParsedBlock {
     /// At least one, not empty, commas removed.
     pub(crate) keys: Vec<Token>,
     pub(crate) statements: Vec<Statement>,
 }
 
 /// Reads the stream to its end.
-pub(crate) fn blocks(stream: &mut Stream<'_>) -> Vec<Block> {
+pub(crate) fn blocks(stream: &mut Stream<'_>) -> Vec<ParsedBlock> {
     let mut parser =
         Parser { stream, last: None, told_of_end: false, told_of_close: false, has_block: false };
     let mut blocks = Vec::new();
@@ -33,14 +33,13 @@ pub(crate) fn blocks(stream: &mut Stream<'_>) -> Vec<Block> {
 
 struct Parser<'p, 's> {
     stream: &'p mut Stream<'s>,
-    /// The last token that was taken: where it stood, and its text.
+    /// The last token taken: its span and its text.
     last: Option<(Span, String)>,
-    /// One missing brace is missing once, however many are open.
+    /// Set once a missing brace has been reported, however many are open.
     told_of_end: bool,
-    /// A brace behind other words closed something, so one further on may have nothing left to
-    /// close.
+    /// A brace after other words closed a block, so a later brace may have nothing left to close.
     told_of_close: bool,
-    /// There is a server block above.
+    /// A server block has been read.
     has_block: bool,
 }
 
@@ -64,8 +63,8 @@ impl Parser<'_, '_> {
         self.stream.mistakes.push(mistake);
     }
 
-    /// `None` for a snippet, or a block without a key.
-    fn block(&mut self) -> Option<Block> {
+    /// `None` for a snippet or a block without a key.
+    fn block(&mut self) -> Option<ParsedBlock> {
         let (keys, after) = self.keys()?;
         if let [key] = keys.as_slice()
             && let Some(name) = key.text.strip_prefix('(').and_then(|name| name.strip_suffix(')'))
@@ -78,7 +77,7 @@ impl Parser<'_, '_> {
             AfterKeys::NoBrace => self.statements(None, 0),
             AfterKeys::End => Vec::new(),
         };
-        (!keys.is_empty()).then_some(Block { keys, statements })
+        (!keys.is_empty()).then_some(ParsedBlock { keys, statements })
     }
 
     /// The keys of a block and what follows them; `None` where no block starts.
@@ -91,7 +90,9 @@ impl Parser<'_, '_> {
             }
             let Some(mut token) = self.take() else {
                 if let Some(comma) = comma {
-                    self.mistake(Mistake::error(comma, "Unexpected EOF").label("what follows?"));
+                    self.mistake(
+                        Mistake::error(comma, "Unexpected EOF").label("nothing follows this comma"),
+                    );
                 }
                 return Some((keys, AfterKeys::End));
             };
@@ -139,28 +140,29 @@ impl Parser<'_, '_> {
             self.mistake(mistake);
         } else if nameless {
             let mistake = Mistake::warning(open.span, "server block without a zone")
-                .label("counts for nothing")
-                .help("zones stand before the brace: `.:53 {` serves every name");
+                .label("ignored")
+                .help("write zones before the brace: `.:53 {` serves every name");
             self.mistake(mistake);
         }
     }
 
-    /// Takes a `{` from the end of a word; CoreDNS takes both for one name and misreads what
-    /// follows. (Of a zone's name it is a part here too: such a block is a block without braces.)
+    /// Removes a `{` from the end of a word. CoreDNS reads both as one name and then misreads what
+    /// follows. (In a zone's name the brace is part of the name here too: such a block is a block
+    /// without braces.)
     fn unglue(&mut self, token: &mut Token) -> bool {
         let Some(text) = token.text.strip_suffix('{') else { return false };
         if token.is_quoted || text.is_empty() || text.ends_with('{') {
             return false;
         }
         let mistake = Mistake::error(token.span, "no space before '{'")
-            .label("this is one word to CoreDNS")
+            .label("CoreDNS reads this as one word")
             .help(format!("write `{} {{`", quoted(text)));
         token.text = text.to_owned();
         self.mistake(mistake);
         true
     }
 
-    /// The words up to the brace that closes a snippet, for later.
+    /// Stores the words up to the brace that closes a snippet.
     fn snippet(&mut self, name: &str, key: Span, after: AfterKeys) {
         let AfterKeys::Open(open) = after else {
             let message = format!("Unexpected token '({})', expecting '{{'", quoted(name));
@@ -185,8 +187,8 @@ impl Parser<'_, '_> {
         self.end_of_text(open, true);
     }
 
-    /// The statements up to the closing brace, which is taken; to the end of the text without an
-    /// `open` one.
+    /// The statements up to the closing brace, which is taken; or up to the end of the text if no
+    /// brace was opened.
     fn statements(&mut self, open: Option<Span>, depth: usize) -> Vec<Statement> {
         let mut statements = Vec::new();
         loop {
@@ -210,7 +212,7 @@ impl Parser<'_, '_> {
         }
     }
 
-    /// One directive or option: its name, the words of its line, its braces.
+    /// One directive or option: its name, the words of its line, the contents of its braces.
     fn statement(&mut self, depth: usize) -> Option<Statement> {
         let mut name = self.take()?;
         let mut glued = self.unglue(&mut name);
@@ -248,13 +250,13 @@ impl Parser<'_, '_> {
         Some(statement)
     }
 
-    /// What stands between braces `depth` deep.
+    /// The contents of braces at nesting level `depth`.
     fn nested(&mut self, open: Span, depth: usize) -> Vec<Statement> {
         if depth <= COREFILE_NESTING_MAX {
             return self.statements(Some(open), depth);
         }
-        let message = format!("more than {COREFILE_NESTING_MAX} braces within each other");
-        self.mistake(Mistake::error(open, message).label("one too deep"));
+        let message = format!("more than {COREFILE_NESTING_MAX} nested braces");
+        self.mistake(Mistake::error(open, message).label("nested too deeply"));
         let mut depth = 1usize;
         while depth > 0 {
             match self.take().map(|token| token.kind) {
@@ -270,7 +272,7 @@ impl Parser<'_, '_> {
         Vec::new()
     }
 
-    /// Nothing but the end of the line may follow a closing brace.
+    /// Only the end of the line may follow a closing brace.
     fn after_body(&mut self) {
         if !self.stream.line_goes_on() {
             return;
@@ -287,11 +289,11 @@ impl Parser<'_, '_> {
         }
     }
 
-    /// A brace that no directive stands before.
+    /// A brace without a directive before it.
     fn stray_block(&mut self, depth: usize) {
         let Some(open) = self.take() else { return };
         let message = "Unknown directive '{'";
-        let mistake = Mistake::error(open.span, message).label("a directive's name stands before");
+        let mistake = Mistake::error(open.span, message).label("a directive's name comes first");
         self.mistake(mistake);
         self.nested(open.span, depth + 1);
     }
@@ -299,12 +301,12 @@ impl Parser<'_, '_> {
     fn brace_on_next_line(&mut self, open: Span, name: &Token) {
         let message = "'{' must stand at the end of its directive's line";
         let mistake = Mistake::error(open, message)
-            .label("CoreDNS does not take this for the directive's")
+            .label("CoreDNS does not read this as the directive's brace")
             .also(name.span, format!("`{}` ends with this line", quoted(&name.text)));
         self.mistake(mistake);
     }
 
-    /// The next token is a closing brace behind other words; it is left to close what it closes.
+    /// The next token is a closing brace after other words. It stays, to close its block.
     fn close_on_line(&mut self) {
         let Some(span) = self.stream.peek().map(|token| token.span) else { return };
         let mistake = Mistake::error(span, "Unexpected '}' because no matching opening brace")
@@ -313,18 +315,19 @@ impl Parser<'_, '_> {
         self.told_of_close = true;
     }
 
-    /// The end of a block without braces: CoreDNS takes it. So ends a block whose brace was written as a part of its zone.
+    /// The end of a block without braces, which CoreDNS accepts. A block whose brace was written as
+    /// part of its zone ends this way too.
     fn closes_what_no_brace_opened(&mut self, close: Span) {
         if std::mem::take(&mut self.told_of_close) {
             return;
         }
         let mistake = Mistake::warning(close, "'}' without an opening brace")
             .label("ends the server block")
-            .help("write a brace behind the zone, with a blank before it: `.:53 {`");
+            .help("write a brace after the zone, with a space before it: `.:53 {`");
         self.mistake(mistake);
     }
 
-    /// Between blocks. At the end of the text CoreDNS takes it for a zone, and starts.
+    /// Between blocks. At the end of the text CoreDNS reads it as a zone, and starts.
     fn closes_nothing(&mut self, close: Span) {
         if std::mem::take(&mut self.told_of_close) {
             return;
@@ -338,7 +341,7 @@ impl Parser<'_, '_> {
         self.mistake(mistake);
     }
 
-    /// The text ended within braces.
+    /// The text ended inside braces.
     fn end_of_text(&mut self, open: Span, of_block: bool) {
         if self.told_of_end || self.stream.stopped {
             return;

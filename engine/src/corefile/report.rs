@@ -1,6 +1,7 @@
-//! What is wrong with a Corefile: each mistake with its place, told in CoreDNS's words first (so
-//! that greps keep working) and then with the source line underlined. No file is read here and
-//! nothing is printed.
+//! The mistakes in a Corefile, each with its place: first in CoreDNS's words, so that greps for
+//! them still match, then with the source line underlined.
+//!
+//! No file is read here and nothing is printed.
 
 use std::fmt::{self, Write as _};
 use std::ops::Range;
@@ -11,8 +12,7 @@ use ariadne::{Color, Fmt as _};
 use super::source::{Source, Span};
 use crate::limits::{COREFILE_EXCERPT_COLUMNS_MAX, COREFILE_MISTAKES_MAX};
 
-/// Everything that was found in one reading: mistakes, then warnings. Shown without colours by
-/// `Display`.
+/// All mistakes and warnings of one reading, mistakes first. `Display` shows them without colours.
 #[derive(Debug)]
 pub struct Report(pub(crate) Box<Contents>);
 
@@ -29,11 +29,11 @@ pub(crate) struct Contents {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding<'a> {
     pub severity: Severity,
-    /// As the file was named on the command line or by `import`; empty where no file is to blame.
+    /// The name given on the command line or to `import`; empty if no file is to blame.
     pub file: &'a str,
-    /// From 1; 0 where no file is to blame.
+    /// From 1; 0 if no file is to blame.
     pub line: usize,
-    /// From 1, in characters; 0 where no file is to blame.
+    /// From 1, in characters; 0 if no file is to blame.
     pub column: usize,
     /// One line, in CoreDNS's wording where it has one: `FILE:LINE - Error during parsing: …`.
     pub message: String,
@@ -49,25 +49,25 @@ pub enum Severity {
 }
 
 impl Report {
-    /// Every file read: also a Corefile with mistakes is watched for its correction.
+    /// Every file read. A Corefile with mistakes is watched too, so that a correction is loaded.
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.0.files
     }
 
-    /// Every folder that an `import` with a wildcard looked into.
+    /// Every folder that an `import` with a wildcard lists.
     #[must_use]
     pub fn folders(&self) -> &[PathBuf] {
         &self.0.folders
     }
 
-    /// As `Config::digest`, over what was read; empty if nothing was.
+    /// As `Config::digest`, over the words that were read; empty if none were.
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.0.digest
     }
 
-    /// Mistakes first, then warnings, each in the order of the files.
+    /// Mistakes first, then warnings, each sorted by file and line.
     pub fn findings(&self) -> impl Iterator<Item = Finding<'_>> {
         self.0.mistakes.listed().map(|mistake| mistake.finding(&self.0.sources))
     }
@@ -104,26 +104,26 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-/// Which of CoreDNS's two phrases the first line has.
+/// CoreDNS's phrase at the beginning of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phrase {
     Parsing,
     Syntax,
 }
 
-/// One thing that is wrong, or odd.
+/// One mistake or warning.
 #[derive(Debug)]
 pub(crate) struct Mistake {
     severity: Severity,
     phrase: Phrase,
-    /// The directive whose setting-up would have complained.
+    /// The directive whose set-up reports this in CoreDNS.
     plugin: Option<&'static str>,
-    /// What to underline; `None` where no word is to blame.
+    /// The word to underline; `None` if no word is to blame.
     span: Option<Span>,
     message: String,
-    /// Stands under the underlined word.
+    /// The text under the underlined word.
     label: String,
-    /// Further places that explain this one.
+    /// More places that explain this one.
     also: Vec<(Span, String)>,
     help: Option<String>,
 }
@@ -146,7 +146,7 @@ impl Mistake {
         Self { severity: Severity::Warning, ..Self::error(span, message) }
     }
 
-    /// A mistake that no word of a file is to blame for.
+    /// A mistake that is not the fault of a word in a file.
     pub(crate) fn without_place(message: impl Into<String>) -> Self {
         Self { span: None, ..Self::error(Span { source: 0, start: 0, end: 0 }, message) }
     }
@@ -181,7 +181,7 @@ impl Mistake {
         Some((sources.get(span.source)?, span))
     }
 
-    /// The line that CoreDNS would have printed.
+    /// The line that CoreDNS would print.
     fn headline(&self, sources: &[Source]) -> String {
         let Some((source, span)) = self.source(sources) else { return self.message.clone() };
         let plugin = self.plugin.map_or_else(String::new, |name| format!("plugin/{name}: "));
@@ -223,7 +223,7 @@ impl Mistake {
         }
     }
 
-    /// The source lines with the words underlined, as ariadne draws them; `None` where that would
+    /// The source lines with the words underlined, as ariadne draws them; `None` where they would
     /// not help.
     fn excerpt(
         &self,
@@ -243,7 +243,7 @@ impl Mistake {
         if labels.iter().any(|(span, ..)| is_long(*span)) {
             return None;
         }
-        // ariadne draws labels of one file together only if they come in order.
+        // ariadne draws the labels of one file together only if they are sorted.
         labels.sort_by_key(|(span, ..)| (span.source, span.start));
         let mut report = ariadne::Report::build(ariadne::ReportKind::Error, underlined(span))
             .with_config(ariadne::Config::new().with_color(colour));
@@ -256,7 +256,7 @@ impl Mistake {
         let mut drawn = Vec::new();
         report.finish().write(excerpts, &mut drawn).ok()?;
         let drawn = String::from_utf8_lossy(&drawn);
-        // Its first line would say the headline again.
+        // Its first line repeats the headline.
         Some(drawn.lines().skip(1).map(|line| format!("{}\n", line.trim_end())).collect())
     }
 
@@ -271,11 +271,11 @@ impl Mistake {
     }
 }
 
-/// Why a word is not what it should be.
+/// Why a word is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) message: String,
-    /// What stands under the underlined word: short.
+    /// The short text under the underlined word.
     pub(crate) label: &'static str,
     /// What to write instead.
     pub(crate) help: Option<String>,
@@ -291,7 +291,7 @@ impl Refusal {
     }
 }
 
-/// The same place for ariadne, which wants at least one character to underline.
+/// The same span for ariadne, which needs at least one character to underline.
 fn underlined(span: Span) -> (usize, Range<usize>) {
     (span.source, span.start..span.end.max(span.start + 1))
 }
@@ -309,7 +309,7 @@ fn drawn_label(
     }
 }
 
-/// The sources as ariadne wants them.
+/// The sources in the form that ariadne needs.
 struct Excerpts {
     sources: Vec<(String, ariadne::Source<String>)>,
 }
@@ -333,7 +333,7 @@ impl ariadne::Cache<usize> for &mut Excerpts {
     }
 }
 
-/// Mistakes and warnings as they are found; bounded.
+/// Collects mistakes and warnings, up to a bound.
 #[derive(Debug, Default)]
 pub(crate) struct Mistakes {
     pub(crate) errors: Vec<Mistake>,
@@ -354,7 +354,7 @@ impl Mistakes {
         }
     }
 
-    /// For an error that takes long to word: one that will only be counted is not worded.
+    /// For a message that is expensive to build: it is not built if the mistake is only counted.
     pub(crate) fn push_error(&mut self, mistake: impl FnOnce() -> Mistake) {
         if self.errors.len() < COREFILE_MISTAKES_MAX {
             self.errors.push(mistake());
@@ -363,7 +363,7 @@ impl Mistakes {
         }
     }
 
-    /// In the order of the files and their lines, not of the passes that found them.
+    /// Sorts by file and line, whichever pass found the mistakes.
     pub(crate) fn sort(&mut self) {
         let place = |m: &Mistake| m.span.map(|span| (span.source, span.start));
         self.errors.sort_by_key(place);

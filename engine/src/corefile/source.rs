@@ -1,8 +1,10 @@
-//! The texts that were read, and places in them.
+//! The texts that were read, and positions in them. Nothing is read from disk here.
+//!
+//! Invariant: a `Span` lies within one line of one source.
 
 use std::path::PathBuf;
 
-/// Where a word stands. Offsets are in characters; `start <= end`, both within one line of the
+/// The position of a word. Offsets are in characters; `start <= end`, both within one line of the
 /// source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -12,7 +14,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// From the start of this one to the end of `last`, if that is on the same line.
+    /// From the start of this one to the end of `last` if both are on the same line.
     pub(crate) fn to(self, last: Self, sources: &[Source]) -> Self {
         let line = |span: Self| sources.get(span.source).map(|source| source.place(span.start).0);
         if self.source == last.source && self.start <= last.end && line(self) == line(last) {
@@ -23,14 +25,15 @@ impl Span {
     }
 }
 
-/// A file that was read, or the text that was given.
+/// A file that was read, or a text that was passed in.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) name: String,
-    /// What relative paths in it are relative to.
+    /// The folder that relative paths in it start from.
     pub(crate) folder: PathBuf,
-    /// The text with every control character but `\n` and `\t` blanked: a terminal shows it as it
-    /// stands, and `\n` alone ends a line.
+    /// The text with every control character except `
+    /// ` and `\t` replaced by a blank: it is safe to print on a terminal, and only `
+    /// ` ends a line.
     pub(crate) shown: String,
     /// Offsets of the lines' first characters.
     line_starts: Vec<usize>,
@@ -57,7 +60,7 @@ impl Source {
         (line, offset.saturating_sub(start) + 1)
     }
 
-    /// Characters of the line that `offset` stands in.
+    /// The characters of the line that contains `offset`.
     pub(crate) fn line_len(&self, offset: usize) -> usize {
         let (line, _) = self.place(offset);
         let start = self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0);

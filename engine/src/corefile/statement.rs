@@ -1,7 +1,7 @@
-//! One directive or option as written, and the tables by which a plugin's options are read.
+//! One directive or option as written, and the tables that read a plugin's options.
 //!
-//! Every option of CoreDNS's is a row of its plugin's table, built or not: none is ever silently
-//! ignored.
+//! Invariant: every option of CoreDNS is a row of its plugin's table, built or not, so none is
+//! ignored silently.
 
 use super::Context;
 use super::lexer::Token;
@@ -9,7 +9,7 @@ use super::report::Mistake;
 use super::source::Span;
 use super::word::{nearest, quoted};
 
-/// A name, its arguments, and what its braces hold.
+/// A name, its arguments, and the contents of its braces.
 pub(crate) struct Statement {
     pub(crate) name: Token,
     pub(crate) args: Vec<Token>,
@@ -21,10 +21,10 @@ pub(crate) struct Body {
     pub(crate) lines: Vec<Statement>,
 }
 
-/// One option of a plugin that keeps its settings in a `D`.
+/// One option of a plugin whose settings are a `D`.
 pub(crate) struct Setting<D: 'static> {
     pub(crate) name: &'static str,
-    /// How it is written, for help.
+    /// Its syntax, for help.
     pub(crate) usage: &'static str,
     pub(crate) outcome: SettingOutcome<D>,
 }
@@ -33,17 +33,17 @@ pub(crate) struct Setting<D: 'static> {
 pub(crate) type ReadSetting<D> = fn(&Statement, &mut D, &mut Context<'_>);
 
 pub(crate) enum SettingOutcome<D: 'static> {
-    /// Each occurrence counts.
+    /// Every occurrence is used.
     Adds(ReadSetting<D>),
-    /// The last occurrence counts, as in CoreDNS; a second one gets a warning.
+    /// The last occurrence is used, as in CoreDNS; a second one gets a warning.
     Sets(ReadSetting<D>),
-    /// CoreDNS has it, this server not yet; what to do instead.
+    /// CoreDNS has it, ringdns does not yet; what to do instead.
     NotBuilt(&'static str),
     /// CoreDNS had it; what to do instead, which `ringdns convert` does.
     Retired(&'static str),
 }
 
-/// An option of which each occurrence counts.
+/// An option of which every occurrence is used.
 pub(crate) const fn adds<D>(
     name: &'static str,
     usage: &'static str,
@@ -52,7 +52,7 @@ pub(crate) const fn adds<D>(
     Setting { name, usage, outcome: SettingOutcome::Adds(read) }
 }
 
-/// An option of which the last occurrence counts.
+/// An option of which the last occurrence is used.
 pub(crate) const fn sets<D>(
     name: &'static str,
     usage: &'static str,
@@ -61,7 +61,7 @@ pub(crate) const fn sets<D>(
     Setting { name, usage, outcome: SettingOutcome::Sets(read) }
 }
 
-/// An option that CoreDNS has and this server does not; `instead` says what to do.
+/// An option that CoreDNS has and ringdns does not; `instead` is what to do.
 pub(crate) const fn not_built<D>(
     name: &'static str,
     usage: &'static str,
@@ -70,13 +70,13 @@ pub(crate) const fn not_built<D>(
     Setting { name, usage, outcome: SettingOutcome::NotBuilt(instead) }
 }
 
-/// An option that CoreDNS once had; `instead` says what to do.
+/// An option that CoreDNS once had; `instead` is what to do.
 pub(crate) const fn retired<D>(name: &'static str, instead: &'static str) -> Setting<D> {
     Setting { name, usage: name, outcome: SettingOutcome::Retired(instead) }
 }
 
 impl Statement {
-    /// From the first argument to the last, or the name.
+    /// From the first argument to the last; the name if there are no arguments.
     pub(crate) fn args_span(&self, context: &Context<'_>) -> Span {
         match (self.args.first(), self.args.last()) {
             (Some(first), Some(last)) => first.span.to(last.span, context.sources),
@@ -84,7 +84,7 @@ impl Statement {
         }
     }
 
-    /// The arguments if there are exactly `N`, else a mistake.
+    /// The arguments if there are exactly `N`, otherwise a mistake is reported.
     pub(crate) fn exactly<const N: usize>(
         &self,
         usage: &str,
@@ -108,7 +108,7 @@ impl Statement {
         }
     }
 
-    /// The arguments if there is at least one, else a mistake.
+    /// The arguments if there is at least one, otherwise a mistake is reported.
     pub(crate) fn at_least_one(&self, usage: &str, context: &mut Context<'_>) -> Option<&[Token]> {
         if self.args.is_empty() {
             self.wrong_count(1, usage, context);
@@ -117,12 +117,12 @@ impl Statement {
         Some(&self.args)
     }
 
-    /// Says that there are too few arguments, or more than `expected_max`.
+    /// Reports too few arguments, or more than `expected_max`.
     pub(crate) fn wrong_count(&self, expected_max: usize, usage: &str, context: &mut Context<'_>) {
         let (span, label) = match self.args.get(expected_max) {
             Some(surplus) => (surplus.span, "one too many"),
             None => {
-                (self.args.last().unwrap_or(&self.name).span, "something is missing after this")
+                (self.args.last().unwrap_or(&self.name).span, "an argument is missing after this")
             }
         };
         let after = self.args.last().unwrap_or(&self.name);
@@ -134,7 +134,7 @@ impl Statement {
             .report(Mistake::error(span, message).label(label).help(format!("usage: `{usage}`")));
     }
 
-    /// Reads the options between the braces by the plugin's table.
+    /// Reads the options between the braces with the plugin's table.
     pub(crate) fn read_settings<D>(
         &self,
         table: &[Setting<D>],
@@ -148,8 +148,8 @@ impl Statement {
         self.read_settings_or(table, unknown, draft, context);
     }
 
-    /// The same of a plugin whose braces hold other lines too: `other` reads each line that is not
-    /// an option.
+    /// The same for a plugin whose braces contain other lines too: `other` reads each line that is
+    /// not an option.
     pub(crate) fn read_settings_or<D>(
         &self,
         table: &[Setting<D>],
@@ -175,8 +175,8 @@ impl Statement {
                         Some(first) => {
                             let message = format!("'{}' is set twice", setting.name);
                             let mistake = Mistake::warning(line.name.span, message)
-                                .label("this one counts")
-                                .also(first.span, "this one does not");
+                                .label("this one is used")
+                                .also(first.span, "this one is ignored");
                             context.report(mistake);
                         }
                         None => seen.push(&line.name),
@@ -193,14 +193,14 @@ impl Statement {
                     let message = format!("unknown property '{}'", setting.name);
                     let mistake = Mistake::error(line.name.span, message)
                         .label("CoreDNS has retired this option");
-                    context.report(mistake.help(format!("{instead}; `ringdns convert` does it")));
+                    context.report(mistake.help(format!("{instead}; `ringdns convert` does this")));
                 }
             }
         }
     }
 }
 
-/// The options that work.
+/// The names of the options that work.
 pub(crate) fn built_names<D>(table: &[Setting<D>]) -> Vec<&'static str> {
     let is_built = |row: &&Setting<D>| {
         matches!(row.outcome, SettingOutcome::Adds(_) | SettingOutcome::Sets(_))
@@ -208,7 +208,7 @@ pub(crate) fn built_names<D>(table: &[Setting<D>]) -> Vec<&'static str> {
     table.iter().filter(is_built).map(|row| row.name).collect()
 }
 
-/// A line whose first word is no option, and the option that is probably meant.
+/// Reports a line whose first word is not an option, and suggests the nearest option.
 pub(crate) fn unknown_setting<D>(line: &Statement, table: &[Setting<D>]) -> Mistake {
     let word = &line.name.text;
     let message = format!("unknown property '{}'", quoted(word));

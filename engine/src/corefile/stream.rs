@@ -1,8 +1,9 @@
-//! The words of a Corefile in the order that the grammar sees them: snippets and files stand where
+//! The words of a Corefile in the order that the parser sees them: snippets and files appear where
 //! they are imported.
 //!
-//! Nothing is spliced: imports are frames on a stack, so a cycle is seen when it closes and the
-//! work is bounded by counts.
+//! Nothing is copied: imports are frames on a stack, so a cycle is detected when it closes.
+//!
+//! Invariant: counts bound the work.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,18 +27,18 @@ pub(crate) struct Stream<'a> {
     pub(crate) mistakes: Mistakes,
     /// Every file read, in order.
     pub(crate) files: Vec<PathBuf>,
-    /// Every folder that a pattern looked into.
+    /// Every folder that a pattern listed.
     pub(crate) folders: Vec<PathBuf>,
-    /// Files already cut into words.
+    /// Files already split into words.
     lexed: HashMap<PathBuf, Rc<[Token]>>,
     snippets: HashMap<String, Snippet>,
-    /// The text being read is the last; those that imported it are below, and those that follow it
-    /// in a pattern. One that is read stays until the next token is taken: its last words may have
+    /// The text being read is the last. Below it are the texts that import it, and the later files
+    /// of its pattern. A finished text stays until the next token is taken: its last words may have
     /// been an import.
     frames: Vec<Frame>,
     import_count: usize,
     token_count: usize,
-    /// Reading ended at a bound and not at the end of the text.
+    /// Reading stopped at a bound, not at the end of the text.
     pub(crate) stopped: bool,
     digest: Sha512,
 }
@@ -50,7 +51,7 @@ struct Snippet {
 struct Frame {
     origin: Origin,
     tokens: Rc<[Token]>,
-    /// Index of the next token.
+    /// The index of the next token.
     next: usize,
 }
 
@@ -67,7 +68,7 @@ enum Origin {
 }
 
 impl<'a> Stream<'a> {
-    /// `path` is where `text` came from, if from a file.
+    /// `path` is the file that `text` came from, if any.
     pub(crate) fn new(
         name: &str,
         path: Option<&Path>,
@@ -94,13 +95,13 @@ impl<'a> Stream<'a> {
         stream
     }
 
-    /// The next token, imports not looked at.
+    /// The next token, without following imports.
     pub(crate) fn peek(&self) -> Option<&Token> {
         let frame = self.frames.iter().rev().find(|frame| !frame.is_read())?;
         frame.tokens.get(frame.next)
     }
 
-    /// Whether the next token is on the line of those before it. What is imported begins a line.
+    /// Whether the next token is on the same line as those before it. Imported text begins a line.
     pub(crate) fn line_goes_on(&self) -> bool {
         let frame = self.frames.iter().rev().find(|frame| !frame.is_read());
         frame.is_some_and(|frame| {
@@ -108,7 +109,7 @@ impl<'a> Stream<'a> {
         })
     }
 
-    /// Takes the next token. Only what was taken counts for the digest.
+    /// Takes the next token. Only taken tokens are part of the digest.
     pub(crate) fn take(&mut self) -> Option<Token> {
         let goes_on = self.line_goes_on();
         let token = self.peek()?.clone();
@@ -131,7 +132,7 @@ impl<'a> Stream<'a> {
         Some(token)
     }
 
-    /// The next token of a place where an `import` may stand, after all imports there.
+    /// The next token where an `import` may stand, after following all imports there.
     pub(crate) fn peek_importing(&mut self) -> Option<&Token> {
         while self.peek().is_some_and(|t| t.kind == Kind::Word && t.text == "import") {
             if let Some(import) = self.take() {
@@ -141,12 +142,12 @@ impl<'a> Stream<'a> {
         self.peek()
     }
 
-    /// The SHA-512 over what was taken, in hexadecimal.
+    /// The SHA-512 of all taken tokens, in hexadecimal.
     pub(crate) fn digest(&self) -> String {
         self.digest.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Defines a snippet; a second one of the same name is a mistake.
+    /// Defines a snippet; a second one with the same name is a mistake.
     pub(crate) fn define(&mut self, name: &str, tokens: Vec<Token>, defined_at: Span) {
         if let Some(first) = self.snippets.get(name) {
             let message = format!("redeclaration of previously declared snippet {}", quoted(name));
@@ -274,13 +275,12 @@ impl<'a> Stream<'a> {
         self.mistakes.push(mistake);
     }
 
-    /// Reads on in `tokens`, unless that would never end.
+    /// Continues with `tokens`, unless that would never end.
     fn enter(&mut self, origin: Origin, tokens: Rc<[Token]>, target: &Token, what: &str) {
-        // A file of a pattern whose turn has not come is on the stack too, but has imported
-        // nothing.
+        // A later file of a pattern is on the stack too, but has imported nothing yet.
         if self.frames.iter().any(|frame| frame.next > 0 && frame.origin == origin) {
             let is_direct = self.frames.last().is_some_and(|frame| frame.origin == origin);
-            // Of a snippet that names itself the definition has told.
+            // For a snippet that imports itself, its definition has reported this.
             if !(is_direct && matches!(origin, Origin::Snippet(_))) {
                 self.mistakes.push(endless(target.span, what));
             }
@@ -296,7 +296,7 @@ impl<'a> Stream<'a> {
         self.frames.push(Frame { origin, tokens, next: 0 });
     }
 
-    /// A bound is reached: the text ends here, and what is still open is not a mistake of its own.
+    /// Stops at a bound: the text ends here, and braces that are still open are not reported.
     fn stop(&mut self) {
         self.frames.clear();
         self.stopped = true;
@@ -322,8 +322,8 @@ fn endless(target: Span, what: &str) -> Mistake {
         .label(format!("this {what} imports itself, maybe through others"))
 }
 
-/// A file's text. Bytes that are not UTF-8 become replacement characters: in a comment they harm
-/// nothing.
+/// Reads a file. Bytes that are not UTF-8 become replacement characters: they are harmless in a
+/// comment.
 pub(crate) fn read(path: &Path) -> io::Result<String> {
     let file = File::open(path)?;
     if file.metadata()?.is_dir() {
@@ -332,7 +332,7 @@ pub(crate) fn read(path: &Path) -> io::Result<String> {
     read_bounded(file)
 }
 
-/// The text of what is not a file: standard input.
+/// Reads standard input or anything else that is not a file.
 pub(crate) fn read_bounded(source: impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     source.take(COREFILE_LEN_MAX + 1).read_to_end(&mut bytes)?;

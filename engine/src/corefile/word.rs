@@ -1,9 +1,9 @@
-//! Words of a Corefile as messages repeat them, and the word that was probably meant.
+//! Words of a Corefile as messages show them, and suggestions for misspelt words.
 
 use crate::limits::COREFILE_QUOTED_LEN_MAX;
 
-/// A word of the Corefile for use in a message: cut if long, one line, nothing that a terminal
-/// would obey.
+/// A word of the Corefile for a message: shortened if it is long, on one line, without characters
+/// that a terminal would interpret.
 pub(crate) fn quoted(word: &str) -> String {
     let mut text: String = word
         .chars()
@@ -16,7 +16,7 @@ pub(crate) fn quoted(word: &str) -> String {
     text
 }
 
-/// The candidate that was most likely meant by `word`, if any is near.
+/// The candidate that `word` most likely means, if one is similar enough.
 pub(crate) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,

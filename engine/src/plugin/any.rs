@@ -1,4 +1,5 @@
-//! `any`: queries of type ANY get next to nothing (RFC 8482).
+//! `any`: queries of type ANY get a minimal response (RFC 8482). It is a gate: no source of answers
+//! sees the query.
 
 use std::future::ready;
 
@@ -13,7 +14,7 @@ use crate::corefile::Context;
 use crate::corefile::statement::Statement;
 use crate::metrics::answerer::Answerer;
 
-/// `any`: it has no settings.
+/// `any`, which has no settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Any;
 
@@ -47,7 +48,7 @@ const TTL_SECS: u32 = 8482;
 /// HINFO's CPU and OS (RFC 8482, section 4.2; RFC 1035, section 3.3.2).
 const CPU_AND_OS: &[u8] = b"\x0dANY obsoleted\x0cSee RFC 8482";
 
-/// One HINFO record, whether the name exists or not.
+/// One HINFO record, whether or not the name exists.
 pub(super) fn pass(exchange: &Exchange<'_>, message: &mut [u8]) -> Passage {
     if exchange.query.qtype != TYPE_ANY {
         return Passage::Pass;

@@ -1,4 +1,4 @@
-//! `bind`: the addresses that a server block listens on.
+//! `bind`: the addresses that a server block listens on. The sockets are not opened here.
 
 use std::future::ready;
 use std::net::IpAddr;
@@ -12,17 +12,17 @@ use crate::corefile::word::{nearest, quoted};
 use crate::corefile::{Context, ListenIp, Place};
 use crate::limits::COREFILE_BIND_MAX;
 
-/// An address that a block listens on, and the line that says so.
+/// An address that a block listens on, and the line that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindAddress {
     pub address: ListenIp,
     pub place: Place,
 }
 
-/// `bind`: the addresses that a block listens on; several lines of a block add up.
+/// `bind`: the addresses that a block listens on. Several lines of a block add up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bind {
-    /// None twice.
+    /// Without duplicates.
     pub addresses: Vec<BindAddress>,
 }
 
@@ -54,8 +54,8 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
     let mut kept = addresses;
     kept.retain(|address| !excepted.contains(address));
     if kept.is_empty() && all_known {
-        let mistake = Mistake::error(statement.name.span, "no address is left to bind")
-            .label("everything is excepted");
+        let mistake = Mistake::error(statement.name.span, "every address to bind is excluded")
+            .label("`except` leaves no address");
         context.report(mistake);
     }
     let bound_count = block.bound().len();
@@ -78,7 +78,7 @@ fn except(line: &Statement, excepted: &mut Vec<ListenIp>, context: &mut Context<
     }
 }
 
-/// The addresses that the words stand for, and whether every word was one or an interface.
+/// The addresses that the words stand for, and whether every word was an address or an interface.
 fn resolve(words: &[Token], context: &mut Context<'_>) -> (Vec<ListenIp>, bool) {
     let mut addresses = Vec::new();
     let mut all_known = true;
@@ -99,26 +99,26 @@ fn resolve(words: &[Token], context: &mut Context<'_>) -> (Vec<ListenIp>, bool) 
     (addresses, all_known)
 }
 
-/// CoreDNS would start, and listen nowhere.
+/// CoreDNS would start and listen on nothing.
 fn without_address(word: &Token, context: &mut Context<'_>) {
     let message = format!("the interface '{}' has no address", quoted(&word.text));
     let mistake = Mistake::error(word.span, message).label("nothing to listen on");
-    context.report(mistake.help("give it one first: `ip address add ADDRESS dev INTERFACE`"));
+    context.report(mistake.help("add one first: `ip address add ADDRESS dev INTERFACE`"));
 }
 
 fn unknown(word: &Token, context: &mut Context<'_>) {
     let message = format!("not a valid IP address or interface name: \"{}\"", quoted(&word.text));
-    let mistake = Mistake::error(word.span, message).label("no interface of this machine");
+    let mistake = Mistake::error(word.span, message).label("not an interface of this machine");
     let help = if nearest(&word.text, ["localhost"]).is_some() {
         "write 127.0.0.1, ::1 or the interface `lo`"
     } else if word.text.parse::<std::net::SocketAddr>().is_ok() {
         "the port belongs to the zone: `.:53 {`"
     } else if word.text.split_once('%').is_some_and(|(ip, _)| ip.parse::<IpAddr>().is_ok()) {
-        "write the interface alone: its link-local address is one of those that it stands for"
+        "write the interface alone: that includes its link-local address"
     } else if word.text.split_once('/').is_some_and(|(ip, _)| ip.parse::<IpAddr>().is_ok()) {
         "write an address of this machine, without a length"
     } else if word.text == "*" {
-        "delete `bind`: every address is listened on without it"
+        "delete `bind`: without it, the block listens on every address"
     } else {
         "`ip address` lists the interfaces"
     };

@@ -1,6 +1,6 @@
 //! A server block of the Corefile: its keys, and the settings of its plugins.
 //!
-//! Invariant: the lines stand in the order of `DIRECTIVES` once the block has been read.
+//! Invariant: once the block has been read, its lines are in the order of `DIRECTIVES`.
 
 use std::any::Any;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -19,7 +19,7 @@ pub struct ServerBlock {
     pub place: Place,
     /// At least one; CIDRs are expanded.
     pub keys: Vec<Key>,
-    /// In the order of `DIRECTIVES`, and within one directive in that of the Corefile.
+    /// In the order of `DIRECTIVES`; lines of one directive in the order of the Corefile.
     lines: Vec<Box<dyn Plugin>>,
 }
 
@@ -28,7 +28,7 @@ impl ServerBlock {
         Self { place, keys: Vec::new(), lines: Vec::new() }
     }
 
-    /// The plugins, in the order in which CoreDNS asks them.
+    /// The plugins, in the order in which CoreDNS calls them.
     pub fn plugins(&self) -> impl Iterator<Item = &dyn Plugin> {
         self.lines.iter().map(AsRef::as_ref)
     }
@@ -44,14 +44,15 @@ impl ServerBlock {
         self.lines().next()
     }
 
-    /// The addresses of `bind`; none without it, which means every address of the machine.
+    /// The addresses of `bind`; empty without it, which means every address of the machine.
     #[must_use]
     pub fn bound(&self) -> &[BindAddress] {
         self.line::<Bind>().map_or(&[], |bind| &bind.addresses)
     }
 
-    /// Where queries for this key arrive: the addresses of `bind`, or all of the machine's, each once and
-    /// with the line that asks for it. As for Go's listeners, `0.0.0.0` is every address, IPv6's included.
+    /// The addresses that receive queries for this key: those of `bind`, or all of the machine's.
+    /// Each is listed once, with the line that names it. As for Go's listeners, `0.0.0.0` means
+    /// every address, IPv6 included.
     #[must_use]
     pub fn addresses(&self, port: u16) -> Vec<(SocketAddr, &Place)> {
         let all = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
@@ -72,10 +73,10 @@ impl ServerBlock {
         addresses
     }
 
-    /// What all lines of the block add up to.
+    /// Combines all lines of the block.
     ///
     /// # Errors
-    /// The first line that cannot be put to work, and why.
+    /// The first line that cannot be loaded, and why.
     pub async fn draft(&self, metrics: &Metrics) -> Result<BlockDraft, LoadError> {
         let context = LoadContext { block: self, metrics };
         let mut draft = BlockDraft::default();
@@ -89,8 +90,8 @@ impl ServerBlock {
         self.lines.push(Box::new(line));
     }
 
-    /// The settings of the block's line of this type, `default` if it has none yet: for directives whose
-    /// lines add up.
+    /// The settings of the block's line of this type, or `default` if it has none yet. For
+    /// directives whose lines add up.
     pub(crate) fn line_or<T: Plugin>(&mut self, default: T) -> &mut T {
         let at = self.plugins().position(|line| (line as &dyn Any).is::<T>());
         let at = at.unwrap_or_else(|| {
@@ -101,7 +102,7 @@ impl ServerBlock {
         line.downcast_mut().expect("it was looked for by its type")
     }
 
-    /// Puts the lines in the order of `DIRECTIVES`.
+    /// Sorts the lines in the order of `DIRECTIVES`.
     pub(crate) fn sort(&mut self) {
         self.lines.sort_by_key(|line| DIRECTIVES.iter().position(|row| row.name == line.name()));
     }

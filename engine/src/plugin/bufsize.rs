@@ -1,4 +1,5 @@
-//! `bufsize`: the largest UDP payload that a client may advertise with EDNS.
+//! `bufsize`: the largest UDP payload that a client may advertise with EDNS. It only lowers a
+//! client's size.
 
 use std::future::ready;
 
@@ -60,8 +61,8 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
 }
 
 impl BufSize {
-    /// Lowers the size that the response's OPT announces, and cuts a UDP response to it. A client without
-    /// EDNS has advertised nothing, and accepts 512 bytes in any case.
+    /// Lowers the size that the response's OPT announces, and truncates a UDP response to it. A
+    /// client without EDNS has advertised nothing and accepts 512 bytes in any case.
     pub(super) fn finish(
         self,
         edns: Option<Edns>,

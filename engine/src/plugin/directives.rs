@@ -1,8 +1,9 @@
-//! The rows of `DIRECTIVES`, and how a block's statements are read by them.
+//! The rows of `DIRECTIVES`, and how they read the statements of a block. The rows themselves are
+//! in `plugin/mod.rs`.
 
 use super::{DIRECTIVES, ServerBlock};
 use crate::corefile::lexer::Token;
-use crate::corefile::parser::Block;
+use crate::corefile::parser::ParsedBlock;
 use crate::corefile::report::Mistake;
 use crate::corefile::source::Span;
 use crate::corefile::statement::Statement;
@@ -13,7 +14,7 @@ use crate::corefile::{Context, Place};
 /// One row of the table.
 pub struct Directive {
     pub name: &'static str,
-    /// What it is for, in one line: its page in the manual begins with these words.
+    /// Its purpose in one line, which is also the first line of its manual page.
     pub doc: &'static str,
     status: Status,
 }
@@ -21,15 +22,15 @@ pub struct Directive {
 /// Whether this server has a directive.
 enum Status {
     Built(Built),
-    /// CoreDNS has it, this server not yet; what to do instead, if anything.
+    /// CoreDNS has it, ringdns does not yet; what to do instead, if anything.
     NotBuilt(Option<&'static str>),
 }
 
 #[derive(Clone, Copy)]
 pub(crate) struct Built {
-    /// How it is written.
+    /// Its syntax.
     pub(crate) usage: &'static str,
-    /// A second one in a block is a mistake; if not, `read` makes sense of it.
+    /// A second one in a block is a mistake; otherwise `read` handles it.
     pub(crate) once: bool,
     /// The names of its options that work.
     pub(crate) options: fn() -> Vec<&'static str>,
@@ -39,13 +40,13 @@ pub(crate) struct Built {
 pub(crate) type ReadStatement = fn(&Statement, &mut ServerBlock, &mut Context<'_>);
 
 impl Directive {
-    /// Whether a Corefile may use it.
+    /// Whether a Corefile may contain it.
     #[must_use]
     pub fn is_built(&self) -> bool {
         matches!(self.status, Status::Built(_))
     }
 
-    /// How it is written, if this server has it.
+    /// Its syntax, if ringdns has it.
     #[must_use]
     pub fn usage(&self) -> Option<&'static str> {
         match self.status {
@@ -54,7 +55,7 @@ impl Directive {
         }
     }
 
-    /// The names of its options, those of CoreDNS that this server lacks left out; none if it is not
+    /// The names of its options, except CoreDNS's options that ringdns lacks; empty if it is not
     /// built.
     #[must_use]
     pub fn options(&self) -> Vec<&'static str> {
@@ -69,12 +70,12 @@ pub(crate) const fn built(name: &'static str, doc: &'static str, built: Built) -
     Directive { name, doc, status: Status::Built(built) }
 }
 
-/// Not built, and nothing can stand in for it.
+/// Not built, without a replacement.
 pub(crate) const fn later(name: &'static str, doc: &'static str) -> Directive {
     Directive { name, doc, status: Status::NotBuilt(None) }
 }
 
-/// Not built; `instead` says what can be done.
+/// Not built; `instead` is what to do.
 pub(crate) const fn instead(
     name: &'static str,
     doc: &'static str,
@@ -83,20 +84,18 @@ pub(crate) const fn instead(
     Directive { name, doc, status: Status::NotBuilt(Some(instead)) }
 }
 
-/// Words that are no directive now, and what to write.
+/// Words that are no longer directives, and what to write.
 const RETIRED: &[(&str, &str)] = &[
-    (
-        "federation",
-        "delete it with its block, or let `ringdns convert` do so: it is gone since CoreDNS 1.7",
-    ),
+    ("federation", "delete it with its block, or run `ringdns convert`: CoreDNS 1.7 removed it"),
     ("metrics", "the directive is called `prometheus`"),
     ("proxy", "since CoreDNS 1.5 it is called `forward`: `ringdns convert` rewrites it"),
-    ("startup", "its place is taken by `on`, which is known but not built yet"),
-    ("shutdown", "its place is taken by `on`, which is known but not built yet"),
+    ("startup", "`on` replaces it, but is not built yet"),
+    ("shutdown", "`on` replaces it, but is not built yet"),
 ];
 
-/// What a block says, and where each of its keys stands. Mistakes leave out what they spoil.
-pub(crate) fn read(block: &Block, context: &mut Context<'_>) -> (ServerBlock, Vec<Span>) {
+/// The contents of a block, and the position of each of its keys. What a mistake affects is
+/// omitted.
+pub(crate) fn read(block: &ParsedBlock, context: &mut Context<'_>) -> (ServerBlock, Vec<Span>) {
     let mut spans = Vec::new();
     let place = block.keys.first().map_or_else(Place::default, |key| context.place(key.span));
     let mut server = ServerBlock::new(place);
@@ -118,7 +117,7 @@ pub(crate) fn read(block: &Block, context: &mut Context<'_>) -> (ServerBlock, Ve
                 let first = seen.iter().find(|token| token.text == *plugin).copied();
                 match first {
                     Some(first) if built.once => {
-                        let message = "this plugin can only be used once per Server Block";
+                        let message = "this plugin can only be used once per Server ParsedBlock";
                         let mistake = Mistake::error(name.span, message)
                             .label("used again here")
                             .also(first.span, "first used here");

@@ -1,5 +1,7 @@
-//! What the lines of one server block add up to, before a plan gives its tables, caches and upstreams
-//! their slots.
+//! The combined lines of one server block, before a plan assigns slots to its tables, caches and
+//! upstreams.
+//!
+//! Invariant: a draft is complete or discarded; a running server never uses part of one.
 
 use std::error::Error;
 use std::fmt;
@@ -20,48 +22,48 @@ use crate::forward::ForwardSettings;
 use crate::metrics::answerer::Answerer;
 use crate::metrics::{CacheMetrics, Metrics};
 
-/// One server block. Each plugin adds what it does; the order of `own` and `forwards` is that in which
-/// they are asked.
+/// One server block. Each plugin adds its part. Sources are asked in the order of `own` and then of
+/// `forwards`.
 #[derive(Default)]
 pub struct BlockDraft {
     /// In the order in which they see a query.
     pub gates: Vec<Gate>,
-    /// Local sources: asked before the cache, never cached.
+    /// Local sources, asked before the cache and never cached.
     pub own: Vec<TableDraft>,
     pub cache: Option<CacheDraft>,
     pub forwards: Vec<ForwardDraft>,
-    /// In CoreDNS's order; they run in the reverse of it.
+    /// In CoreDNS's order; they run in reverse.
     pub finishes: Vec<Finish>,
-    /// The addresses in answers are rotated.
+    /// Whether the addresses in answers are rotated.
     pub rotates: bool,
-    /// The block's queries are counted.
+    /// Whether the block's queries are counted.
     pub is_counted: bool,
-    /// The block's failures are logged.
+    /// Whether the block's failures are logged.
     pub is_logged: bool,
-    /// Of the TCP connections to the block's addresses.
+    /// For the TCP connections to the block's addresses.
     pub timeouts: Option<Timeouts>,
     /// `loop fatal`
     pub ends_at_loop: bool,
-    /// For the log: what is odd about what the lines name.
+    /// For the log: what is unusual about the files and hosts that the lines name.
     pub warnings: Vec<String>,
 }
 
-/// A local source whose names are a table.
+/// A local source whose names are in a table.
 pub struct TableDraft {
     pub source: TableSource,
-    /// The plugin whose table it is.
+    /// The plugin that has the table.
     pub answerer: Answerer,
     /// See `plan::OwnTable`.
     pub is_authority: bool,
     /// See `plan::OwnTable`.
     pub passes_unsupported: bool,
-    /// Names under these zones that the table does not have go to the next plugin.
+    /// A query for a name under these zones that the table lacks goes to the next plugin.
     pub fallthrough: Vec<Zone>,
-    /// Where the Corefile asks for it.
+    /// The line of the Corefile that configures it.
     pub place: Place,
 }
 
-/// What a table is made from. Two that are equal are the same table: a reload keeps it.
+/// What a table is built from. Equal sources make the same table, so a reload keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TableSource {
     /// A cluster, and the addresses by which it may know this server.
@@ -70,29 +72,29 @@ pub enum TableSource {
     Hosts(Box<HostsSettings>),
 }
 
-/// One `cache` line, and its counters.
+/// One `cache` line and its counters.
 pub struct CacheDraft {
     pub settings: CacheSettings,
     pub metrics: Arc<CacheMetrics>,
 }
 
-/// One `forward` line, with what it names loaded.
+/// One `forward` line, with the files and hosts that it names loaded.
 pub struct ForwardDraft {
     pub settings: ForwardSettings,
-    /// `loop` probes the upstreams after each reload, so they are always made anew.
+    /// `loop` probes the upstreams after each reload, so they are always created anew.
     pub is_probed: bool,
 }
 
-/// What a plugin may use while it loads what its line names.
+/// What a plugin may use while it loads the files and hosts of its line.
 pub struct LoadContext<'a> {
     pub block: &'a ServerBlock,
     pub metrics: &'a Metrics,
 }
 
-/// The end of loading: files and host names may take time.
+/// When loading ends: files and host names may take time.
 pub type Loading<'a> = Pin<Box<dyn Future<Output = Result<(), LoadError>> + 'a>>;
 
-/// Why a line cannot be put to work.
+/// Why a line cannot be loaded.
 #[derive(Debug)]
 pub struct LoadError {
     pub place: Place,

@@ -1,19 +1,21 @@
-//! Finishes: plugins that change a finished response before it leaves.
+//! Finishes: plugins that change a complete response before it is sent. Their rules are in the
+//! plugins' own files.
 
 use wire::query::Edns;
 
 use super::bufsize::BufSize;
 use crate::client::Arrival;
 
-/// A finish of a block. They run in the reverse of CoreDNS's order, as there: the last plugin sees a response
-/// first.
+/// A finish of a block. Finishes run in the reverse of CoreDNS's order, as in CoreDNS: the last
+/// plugin sees a response first.
 #[derive(Clone, Debug)]
 pub enum Finish {
     BufSize(BufSize),
 }
 
 impl Finish {
-    /// Changes the response of `len` bytes in `message` and returns its new length. `edns`: the query's.
+    /// Changes the response, which is the first `len` bytes of `message`, and returns its new
+    /// length. `edns` is the query's.
     pub fn run(
         &self,
         edns: Option<Edns>,
@@ -30,7 +32,7 @@ impl Finish {
     #[must_use]
     pub const fn is_harmless_at_a_glance(&self) -> bool {
         match self {
-            // Every response of the block may be cut.
+            // Any response of the block may be truncated.
             Self::BufSize(_) => false,
         }
     }

@@ -1,4 +1,7 @@
-//! Gates: plugins that decide about a query before any source of answers is asked.
+//! Gates: plugins that decide about a query before any source of answers. Their rules are in the
+//! plugins' own files.
+//!
+//! Invariant: a gate either writes the response or passes the query on.
 
 use wire::reply::Stamped;
 
@@ -14,25 +17,26 @@ pub enum Gate {
 
 /// What a gate does with a query.
 pub enum Passage {
-    /// The next stage has it.
+    /// The next stage continues.
     Pass,
-    /// The response is written.
+    /// The response has been written.
     Answer(Stamped, Answerer),
 }
 
 impl Gate {
-    /// Decides about the query, which begins `message`.
+    /// Decides about the query at the beginning of `message`.
     pub fn pass(&self, exchange: &Exchange<'_>, message: &mut [u8]) -> Passage {
         match self {
             Self::Any => any::pass(exchange, message),
         }
     }
 
-    /// Whether the fast path may skip it, with the reason: no query that it decides about is answered there.
+    /// Whether the fast path may skip it, with the reason: the fast path answers none of its
+    /// queries.
     #[must_use]
     pub const fn is_harmless_at_a_glance(&self) -> bool {
         match self {
-            // The fast path leaves type ANY to the full one.
+            // The fast path leaves type ANY to the full path.
             Self::Any => true,
         }
     }

@@ -1,4 +1,4 @@
-//! `health`: an HTTP endpoint that says that the process is alive.
+//! `health`: an HTTP endpoint that reports that the process is alive. `admin` serves it.
 
 use std::future::ready;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::corefile::value::http_address::{self, Host, HttpAddress};
 use crate::corefile::word::quoted;
 use crate::corefile::{Context, Place};
 
-/// `health`: always 200; on termination the server goes on answering for `lameduck`.
+/// `health`: always 200. On termination the server continues to answer for `lameduck`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     pub address: HttpAddress,
-    /// Of its line.
+    /// The position of its line.
     pub place: Place,
     pub lameduck: Duration,
 }
@@ -40,7 +40,7 @@ impl Plugin for Health {
 pub(crate) const USAGE: &str = "health [[HOST]:PORT] { lameduck DURATION }";
 pub(crate) const SETTINGS: &[Setting<Health>] = &[sets("lameduck", "lameduck DURATION", lameduck)];
 
-/// Several `health`s in a block are one: the last address and the last `lameduck` count.
+/// Several `health` lines of a block are one: the last address and the last `lameduck` are used.
 pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     let place = context.place(statement.name.span);
     let default = Health { address: ADDRESS_DEFAULT, place, lameduck: Duration::ZERO };

@@ -1,4 +1,6 @@
-//! `loadbalance`: the order of addresses in an answer.
+//! `loadbalance`: the order of addresses in an answer. The rotation itself is in `crate::answer`.
+
+use std::future::ready;
 
 use super::draft::{BlockDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
@@ -6,9 +8,8 @@ use crate::corefile::Context;
 use crate::corefile::report::Mistake;
 use crate::corefile::statement::{Setting, Statement, not_built};
 use crate::corefile::word::{nearest, quoted};
-use std::future::ready;
 
-/// `loadbalance`: the addresses in answers are rotated.
+/// `loadbalance`: rotates the addresses in answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadBalance;
 

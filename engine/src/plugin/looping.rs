@@ -1,4 +1,6 @@
-//! `loop`: whether forwarded questions come back.
+//! `loop`: detects forwarded queries that come back. The probe runs in `crate::control`.
+
+use std::future::ready;
 
 use super::draft::{BlockDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
@@ -6,13 +8,12 @@ use crate::corefile::Context;
 use crate::corefile::report::Refusal;
 use crate::corefile::statement::Statement;
 use crate::corefile::word::{nearest, quoted};
-use std::future::ready;
 
-/// At start the block asks itself a question that nobody else asks, and looks whether it returns.
+/// At start-up the block sends itself a query that no client sends, and checks whether it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loop {
-    /// `loop fatal` (ours, and what CoreDNS does): end the process; else the upstream that brings
-    /// questions back is taken out.
+    /// `loop fatal` (a ringdns option; CoreDNS's behaviour): end the process. Otherwise the
+    /// upstream that sends queries back is removed.
     pub fatal: bool,
 }
 

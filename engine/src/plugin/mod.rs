@@ -1,8 +1,8 @@
-//! Plugins: each file or folder here holds everything about one directive: its options, its settings
-//! and how they are read, what it adds to a server block, its page of the manual (`NAME.md`).
+//! Plugins. Each file or folder here contains everything about one directive: its options, its
+//! settings and their parser, what it adds to a server block, and its manual page (`NAME.md`).
 //!
-//! To add one: write its file and its page, name it here, turn its row of `DIRECTIVES` into a built one,
-//! give it an arm where it acts on packets (`gate`, `finish`), and write its scenarios.
+//! To add one, write its file and its page, name it here, mark its row of `DIRECTIVES` as built,
+//! add an arm where it acts on packets (`gate`, `finish`), and write its scenarios.
 
 pub mod any;
 pub mod bind;
@@ -36,20 +36,20 @@ use crate::corefile::statement::built_names;
 use directives::{Built, built, instead, later};
 use draft::{BlockDraft, LoadContext, Loading};
 
-/// What one line of a server block asks for; lines of one directive that add up are one.
+/// The settings of one line of a server block; lines of one directive that add up are one.
 pub trait Plugin: Any + Debug + Send + Sync {
     /// Its row of `DIRECTIVES`.
     fn name(&self) -> &'static str;
 
-    /// Whether queries pass through it, as CoreDNS has it: a block without such a plugin refuses them.
+    /// Whether CoreDNS passes queries through it: a block without any such plugin refuses them.
     fn sees_queries(&self) -> bool;
 
-    /// Loads what the line names and adds what it does to the block. An error discards the whole draft, and
-    /// what runs goes on running.
+    /// Loads the files and hosts that the line names, and adds its part to the block. An error
+    /// discards the whole draft, and the running configuration stays.
     fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a>;
 }
 
-/// In the order in which CoreDNS asks its plugins, whatever the order in the Corefile.
+/// In the order in which CoreDNS calls its plugins, whatever the order in the Corefile.
 pub const DIRECTIVES: &[Directive] = &[
     instead(
         "root",
@@ -57,11 +57,11 @@ pub const DIRECTIVES: &[Directive] = &[
         "delete the line and write whole paths",
     ),
     later("metadata", "label each query for other plugins"),
-    later("geoip", "where a client is, from its address"),
+    later("geoip", "the location of a client, from its address"),
     instead(
         "cancel",
         "a time limit for each query",
-        "delete the line: a question for upstreams has five seconds, others do not wait",
+        "delete the line: a query for upstreams has five seconds, other queries do not wait",
     ),
     later("proxyproto", "client addresses from the PROXY protocol"),
     later("quic", "settings of DNS over QUIC"),
@@ -81,7 +81,7 @@ pub const DIRECTIVES: &[Directive] = &[
     instead(
         "multisocket",
         "several sockets for one address",
-        "delete the line: there is one socket a core, or `--shards N`",
+        "delete the line: there is one socket per core, or `--shards N`",
     ),
     built(
         "reload",
@@ -91,7 +91,7 @@ pub const DIRECTIVES: &[Directive] = &[
     later("nsid", "tell the server's name to clients that ask"),
     built(
         "bufsize",
-        "a bound on the size of UDP answers, for clients that use EDNS",
+        "limit the size of UDP responses, for clients that use EDNS",
         Built { usage: bufsize::USAGE, once: true, options: Vec::new, read: bufsize::read },
     ),
     built(
@@ -104,7 +104,7 @@ pub const DIRECTIVES: &[Directive] = &[
             read: bind::read,
         },
     ),
-    instead("debug", "more in the log, and stop at a panic", "delete the line"),
+    instead("debug", "log more, and stop at a panic", "delete the line"),
     later("trace", "spans for Zipkin or Datadog"),
     built(
         "ready",
@@ -130,7 +130,7 @@ pub const DIRECTIVES: &[Directive] = &[
     instead(
         "shed",
         "drop queries when there are too many",
-        "delete the line: what a socket cannot hold is dropped and counted",
+        "delete the line: queries that overflow a socket's buffer are dropped and counted",
     ),
     built(
         "prometheus",
@@ -153,13 +153,13 @@ pub const DIRECTIVES: &[Directive] = &[
         },
     ),
     instead("log", "log queries", "`errors` logs those that end in an error"),
-    later("dnstap", "send queries and answers to a dnstap collector"),
+    later("dnstap", "send queries and responses to a dnstap collector"),
     later("local", "answer for localhost and 127.0.0.0/8"),
     later("dns64", "make IPv6 addresses from IPv4 ones"),
     later("siit", "make IPv6 addresses from IPv4 ones, without state"),
     built(
         "any",
-        "answer queries of type ANY with next to nothing",
+        "answer queries of type ANY with a minimal response",
         Built { usage: any::USAGE, once: true, options: Vec::new, read: any::read },
     ),
     later("chaos", "the server's version and name in class CH"),
@@ -173,13 +173,13 @@ pub const DIRECTIVES: &[Directive] = &[
             read: loadbalance::read,
         },
     ),
-    later("tsig", "signed queries and answers"),
-    later("rewrite", "change queries, and answers back"),
+    later("tsig", "signed queries and responses"),
+    later("rewrite", "change queries and their responses"),
     later("autopath", "follow the client's search path in the server"),
     later("acl", "allow, block or drop by client address and type"),
     built(
         "cache",
-        "keep the responses of upstreams for a time",
+        "cache the responses of upstreams",
         Built {
             usage: cache::USAGE,
             once: true,

@@ -1,5 +1,5 @@
-//! Whether two server blocks answer for the same zone at the same address, which is a mistake, and whether
-//! one block hides another, which is a warning.
+//! Checks whether two server blocks serve the same zone at the same address, which is a mistake,
+//! and whether one block hides another, which is a warning.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,8 +11,8 @@ use crate::corefile::value::key::{Key, Scheme};
 use crate::corefile::value::zone::Zone;
 use crate::corefile::{Context, ListenIp};
 
-/// Notes every key that another block, or the same, already answers for on the same addresses. A
-/// block without `bind` has every address.
+/// Reports every key that a block already serves on the same addresses. A block without `bind` has
+/// every address.
 pub(crate) fn check_overlaps(blocks: &[(ServerBlock, Vec<Span>)], context: &mut Context<'_>) {
     let mut served: HashMap<(Scheme, &Zone, u16), Served<'_>> = HashMap::new();
     for (block, spans) in blocks {
@@ -34,7 +34,7 @@ pub(crate) fn check_overlaps(blocks: &[(ServerBlock, Vec<Span>)], context: &mut 
     }
 }
 
-/// Where one key was seen before.
+/// An earlier occurrence of a key.
 #[derive(Default)]
 struct Served<'b> {
     /// Without `bind`.
@@ -72,7 +72,7 @@ impl<'b> Served<'b> {
 }
 
 impl<'b> Served<'b> {
-    /// `0.0.0.0` and `::` are both every address, and yet CoreDNS opens a socket for each.
+    /// `0.0.0.0` and `::` both mean every address, but CoreDNS opens a socket for each.
     fn draws_lots(&self, bind: &'b [BindAddress]) -> Option<Clash<'b>> {
         let is_everywhere = |address: &&ListenIp| address.ip.is_unspecified();
         let address = bind.iter().map(|bind| &bind.address).find(is_everywhere)?;
@@ -87,12 +87,13 @@ fn drawn(key: &Key, span: Span, clash: &Clash<'_>) -> Mistake {
         |address: Option<&ListenIp>| address.map_or_else(String::new, |one| one.ip.to_string());
     let (this, other) = (ip(clash.address), ip(clash.other_address));
     Mistake::warning(span, format!("{key} on {this} is {key} on {other}: the first answers"))
-        .label("both are every address")
+        .label("both mean every address")
         .also(clash.other, "the first")
-        .help("under CoreDNS a query goes to one of the two by chance: delete one")
+        .help("CoreDNS sends each query to either one at random: delete one")
 }
 
-/// Warns of blocks with every address that are not asked at one, for it has blocks of its own at the port.
+/// Warns of blocks that listen on every address and get no queries at one of them, because other
+/// blocks `bind` it at the same port.
 pub(crate) fn check_shadows(blocks: &[(ServerBlock, Vec<Span>)], context: &mut Context<'_>) {
     let is_everywhere = |block: &ServerBlock| {
         block.bound().is_empty()
@@ -123,7 +124,7 @@ pub(crate) fn check_shadows(blocks: &[(ServerBlock, Vec<Span>)], context: &mut C
         let Some((key, span, address, other)) = shadow else { continue };
         let message = format!("{key} is not served at {}", address.ip);
         let mistake = Mistake::warning(span, message)
-            .label("every address but those that other blocks `bind` at this port")
+            .label("every address except those that other blocks `bind` at this port")
             .also(other, "bound here");
         context.mistakes.push(mistake.help("give both blocks the same `bind`, or neither one"));
     }
@@ -145,6 +146,6 @@ fn overlap(key: &Key, span: Span, clash: &Clash<'_>) -> Mistake {
         span,
         format!("cannot serve {this} - zone overlap listener capacity with {other}"),
     )
-    .label("one of the two has no `bind` and so every address")
+    .label("one of the two has no `bind`, which means every address")
     .also(clash.other, "already served here")
 }

@@ -1,4 +1,5 @@
-//! `prometheus`: an HTTP endpoint for metrics, and counting for the blocks that have it.
+//! `prometheus`: an HTTP endpoint for metrics, and counters for the blocks that have it.
+//! `crate::metrics` counts.
 
 use std::future::ready;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,11 +10,11 @@ use crate::corefile::statement::{Setting, Statement, not_built};
 use crate::corefile::value::http_address::{self, Host, HttpAddress};
 use crate::corefile::{Context, Place};
 
-/// `prometheus`: metrics of the blocks that have it.
+/// `prometheus`: counts the queries of the blocks that have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prometheus {
     pub address: HttpAddress,
-    /// Of its line.
+    /// The position of its line.
     pub place: Place,
 }
 

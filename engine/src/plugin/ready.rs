@@ -1,4 +1,6 @@
-//! `ready`: an HTTP endpoint that says whether every plugin is ready.
+//! `ready`: an HTTP endpoint that reports whether every plugin is ready. `admin` serves it.
+
+use std::future::ready;
 
 use super::draft::{BlockDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
@@ -8,13 +10,12 @@ use crate::corefile::statement::{Setting, Statement, sets};
 use crate::corefile::value::http_address::{self, Host, HttpAddress};
 use crate::corefile::word::quoted;
 use crate::corefile::{Context, Place};
-use std::future::ready;
 
 /// `ready`: 503 until every plugin of every block is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
     pub address: HttpAddress,
-    /// Of its line.
+    /// The position of its line.
     pub place: Place,
     pub monitor: Monitor,
 }

@@ -1,4 +1,4 @@
-//! `reload`: how often the Corefile is looked at again.
+//! `reload`: how often the Corefile is checked for changes. `control` checks it.
 
 use std::future::ready;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use crate::corefile::report::{Mistake, Refusal};
 use crate::corefile::statement::Statement;
 use crate::corefile::value::duration;
 
-/// Look every `interval`, moved once at start by up to half of `jitter` either way, so that
-/// replicas do not reload at once.
+/// Check every `interval`, shifted once at start-up by up to half of `jitter` either way, so that
+/// replicas do not reload at the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reload {
     /// At least 2 s.
@@ -41,7 +41,8 @@ impl Plugin for Reload {
 
 pub(crate) const USAGE: &str = "reload [INTERVAL [JITTER]]";
 
-/// Of several `reload`s in a block the first counts, as in CoreDNS; here with a warning.
+/// Of several `reload` lines in a block the first is used, as in CoreDNS; ringdns warns of the
+/// others.
 pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     if statement.args.len() > 2 {
         statement.wrong_count(2, USAGE, context);
@@ -66,8 +67,8 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
     }
     if block.line::<Reload>().is_some() {
         let mistake = Mistake::warning(statement.name.span, "'reload' is set twice")
-            .label("this one does not count")
-            .help("the block's first `reload` counts");
+            .label("this one is ignored")
+            .help("the block's first `reload` is used");
         return context.report(mistake);
     }
     block.push(Reload { interval, jitter: jitter.min(interval / 2) });

@@ -1,4 +1,5 @@
-//! `timeouts`: how long a TCP connection is waited for, and how many questions it may bring.
+//! `timeouts`: time limits of TCP connections, and how many queries a connection may carry.
+//! `crate::tcp` enforces them.
 
 use std::future::ready;
 use std::time::Duration;
@@ -16,13 +17,13 @@ use crate::limits::{TCP_IDLE_TIMEOUT, TCP_READ_TIMEOUT, TCP_WRITE_TIMEOUT};
 /// Time limits of TCP connections, each from 1 s to 24 h; defaults in brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a whole question [3 s].
+    /// To receive a whole query [3 s].
     pub read: Duration,
-    /// For the peer to take an answer [5 s].
+    /// For the peer to read a response [5 s].
     pub write: Duration,
-    /// Between questions [10 s].
+    /// Between queries [10 s].
     pub idle: Duration,
-    /// Questions of one connection, at least 1 [no bound].
+    /// Queries per connection, at least 1 [no limit].
     pub max_tcp_queries: Option<u32>,
 }
 
@@ -69,14 +70,14 @@ pub(crate) const SETTINGS: &[Setting<Timeouts>] = &[
 const MIN: Duration = Duration::from_secs(1);
 const MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Several `timeouts` in a block add up; the last of an option counts.
+/// Several `timeouts` blocks of a server block add up; the last occurrence of an option is used.
 pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     if !statement.args.is_empty() {
         return statement.wrong_count(0, USAGE, context);
     }
     if statement.body.as_ref().is_none_or(|body| body.lines.is_empty()) {
         let message = "timeouts block with no timeouts specified";
-        let mistake = Mistake::error(statement.name.span, message).label("says nothing");
+        let mistake = Mistake::error(statement.name.span, message).label("no option is set");
         return context.report(mistake.help("the options are read, write, idle, maxtcpqueries"));
     }
     let timeouts = block.line_or(Timeouts::default());
@@ -104,13 +105,13 @@ fn set(timeout: &mut Duration, line: &Statement, usage: &str, context: &mut Cont
                 "timeout provided '{}' needs to be between 1 second and 24 hours",
                 duration::shown(read)
             );
-            context.refuse(word.span, Refusal::new(message, "out of bounds"));
+            context.refuse(word.span, Refusal::new(message, "out of range"));
         }
         Err(refusal) => context.refuse(word.span, refusal),
     }
 }
 
-/// A duration; here a number without a unit counts seconds.
+/// A duration. A number without a unit is in seconds.
 fn read_seconds(word: &Token) -> Result<Duration, Refusal> {
     let text = match word.text.parse::<i64>() {
         Ok(_) => format!("{}s", word.text),
@@ -133,7 +134,7 @@ fn max_tcp_queries(line: &Statement, timeouts: &mut Timeouts, context: &mut Cont
             let message = format!(
                 "maxtcpqueries provided '{count}' needs to be -1 (unlimited) or a positive integer"
             );
-            context.refuse(word.span, Refusal::new(message, "out of bounds"));
+            context.refuse(word.span, Refusal::new(message, "out of range"));
         }
         Err(refusal) => {
             let message = format!(

@@ -1,6 +1,7 @@
-//! Rows of text through one reader: what comes out, or which mistakes it names and where.
+//! Rows of text through one reader: the result, or the mistakes with their positions.
 //!
-//! `{$DOMAIN}` and `{$POD_IP}` are set, and the machine has the interfaces `lo`, `eth0`, and `eth1` without an address.
+//! `{$DOMAIN}` and `{$POD_IP}` are set. The machine has the interfaces `lo`, `eth0`, and `eth1`
+//! without an address.
 #![allow(dead_code)] // each test file uses its part
 
 use std::net::IpAddr;
@@ -52,7 +53,7 @@ pub(crate) fn parse(text: &str) -> Result<Config, Report> {
     parse_as("Corefile", text)
 }
 
-/// What a block says, on one line.
+/// The contents of a block, on one line.
 pub(crate) fn summary(block: &ServerBlock) -> String {
     let mut parts: Vec<String> = block.keys.iter().map(ToString::to_string).collect();
     let address = |at: &HttpAddress| match &at.host {
@@ -100,14 +101,14 @@ pub(crate) fn texts(zones: &[Zone]) -> String {
     zones.iter().map(|zone| zone.text.as_str()).collect::<Vec<_>>().join(",")
 }
 
-/// A Corefile without mistakes or warnings, a block a line.
+/// A Corefile without mistakes or warnings, one block per line.
 pub(crate) fn check(text: &str, expected: &[&str]) {
     let config = parse(text).unwrap_or_else(|report| panic!("{text}\n{report}"));
     assert_eq!(config.blocks.iter().map(summary).collect::<Vec<_>>(), expected, "{text}");
     assert!(config.warnings.is_empty(), "{text}\n{}", config.warnings);
 }
 
-/// Line, column and the message behind `Corefile:LINE - ` of each mistake, or each warning.
+/// Line, column and the message after `Corefile:LINE - ` of each mistake, or of each warning.
 pub(crate) fn findings(report: &Report, severity: Severity) -> Vec<(usize, usize, String)> {
     let findings = report.findings().filter(|finding| finding.severity == severity);
     findings

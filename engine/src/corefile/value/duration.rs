@@ -1,4 +1,6 @@
-//! Spans of time as Go reads and writes them: `30s`, `1h30m`, `1.5s`, `300ms`, `0`.
+//! Durations as Go reads and writes them: `30s`, `1h30m`, `1.5s`, `300ms`, `0`.
+//!
+//! Invariant: a duration is below 2^63 ns, as in Go.
 
 use std::time::Duration;
 
@@ -95,7 +97,7 @@ fn split_digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// `None` if it is more than Go can hold. Digits after the ninth of a fraction do not count.
+/// `None` if it exceeds Go's range. Digits after the ninth of a fraction are ignored.
 fn nanoseconds(whole: &str, fraction: &str, unit_ns: u64) -> Option<u128> {
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let digits = fraction.get(..fraction.len().min(9))?;

@@ -1,4 +1,5 @@
-//! `[HOST]:PORT`, where an HTTP endpoint listens: the argument of `health`, `ready` and `prometheus`.
+//! `[HOST]:PORT`, the address that an HTTP endpoint listens on: the argument of `health`, `ready`
+//! and `prometheus`. Host names are not looked up here.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -7,7 +8,7 @@ use crate::corefile::report::Refusal;
 use crate::corefile::statement::Statement;
 use crate::corefile::word::{nearest, quoted};
 
-/// Where an HTTP endpoint listens.
+/// The address that an HTTP endpoint listens on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HttpAddress {
     pub host: Host,
@@ -20,12 +21,13 @@ pub enum Host {
     /// Every address of the machine, IPv6 and IPv4.
     Every,
     Ip(IpAddr),
-    /// Is looked up when it is listened on.
+    /// Looked up when the endpoint starts to listen.
     Name(String),
 }
 
 impl std::fmt::Display for HttpAddress {
-    /// As a listener takes it: `:8080`, `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`.
+    /// In the form that a listener needs: `:8080`, `127.0.0.1:8080`, `[::1]:8080`,
+    /// `localhost:8080`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.host {
             Host::Every => write!(f, ":{}", self.port),
@@ -74,7 +76,7 @@ fn read_address(text: &str) -> Result<HttpAddress, Refusal> {
     let unbracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     if unbracketed.is_none() && host.contains(':') {
         return Err(refuse("too many colons in address")
-            .help("an IPv6 address stands in brackets: `[::1]:8080`"));
+            .help("write an IPv6 address in brackets: `[::1]:8080`"));
     }
     let Ok(port) = port.parse::<u16>() else {
         return Err(refuse("invalid port").help("a port is a number from 0 to 65535"));
@@ -97,8 +99,8 @@ fn read_address(text: &str) -> Result<HttpAddress, Refusal> {
     Ok(HttpAddress { host, port })
 }
 
-/// Whether a name may be a host's (RFC 1123, section 2.1), which one of nothing but digits and dots is not: it was meant as an
-/// address.
+/// Whether a name is a valid host name (RFC 1123, section 2.1). A name of only digits and dots is
+/// not: it was meant as an address.
 fn is_host_name(text: &str) -> bool {
     let is_label = |label: &str| {
         let is_of_it = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
@@ -110,7 +112,7 @@ fn is_host_name(text: &str) -> bool {
         && !text.chars().all(is_number)
 }
 
-/// `localhost4` and `localhost6` are names that systems have.
+/// `localhost4` and `localhost6` are names on some systems.
 fn is_misspelt_localhost(host: &str) -> bool {
     !host.starts_with("localhost") && nearest(host, ["localhost"]).is_some()
 }
@@ -121,7 +123,7 @@ mod tests {
 
     #[test]
     fn addresses() {
-        // Some are written another way than they are shown.
+        // Some are displayed in another form than they were written.
         let check = |text: &str, expected: Option<&str>| {
             let found = read_address(text).ok().map(|address| address.to_string());
             assert_eq!(found.as_deref(), expected, "{text}");

@@ -1,4 +1,6 @@
-//! A server block's keys: scheme, zone and port.
+//! The keys of a server block: scheme, zone and port. The syntax of a zone is `zone`'s.
+//!
+//! Invariant: a `Key` has a valid zone.
 
 use std::collections::HashSet;
 
@@ -10,14 +12,14 @@ use crate::corefile::source::Span;
 use crate::corefile::word::quoted;
 use crate::limits::COREFILE_ZONES_MAX;
 
-/// What a server block answers for: `dns://cluster.local:53`.
+/// What a server block serves: `dns://cluster.local:53`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     pub scheme: Scheme,
     pub zone: Zone,
     /// 0 lets the kernel choose.
     pub port: u16,
-    /// The port stands in the Corefile; else it is the default one.
+    /// The Corefile names the port; otherwise it is the default one.
     pub names_port: bool,
 }
 
@@ -36,7 +38,7 @@ impl Scheme {
     const ALL: [Self; 6] =
         [Self::Dns, Self::Tls, Self::Quic, Self::Grpc, Self::Https3, Self::Https];
 
-    /// As it stands before `://`.
+    /// As written before `://`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -65,8 +67,8 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// Reads one key into the keys that it stands for: several where a CIDR has to be expanded, none
-/// after a mistake.
+/// Reads one key. The result is several keys for a CIDR that has to be expanded, none after a
+/// mistake.
 pub(crate) fn read(token: &Token, context: &mut Context<'_>) -> Vec<Key> {
     let parts = match split(&token.text) {
         Ok(parts) => parts,
@@ -80,7 +82,7 @@ pub(crate) fn read(token: &Token, context: &mut Context<'_>) -> Vec<Key> {
         let message = format!("'{name}://' is known but not built yet");
         let mistake = Mistake::error(token.span, message).label("not in this version of ringdns");
         context.report(
-            mistake.help("this version answers over UDP and TCP: write the zone without a scheme"),
+            mistake.help("this version serves UDP and TCP: write the zone without a scheme"),
         );
     }
     let names_port = parts.port.is_some();
@@ -106,21 +108,21 @@ pub(crate) fn read(token: &Token, context: &mut Context<'_>) -> Vec<Key> {
         .collect()
 }
 
-/// The zones that an argument names. As in CoreDNS one that is no domain name counts for nothing; here
-/// with a warning.
+/// The zones that an argument names. As in CoreDNS, an argument that is not a domain name is
+/// ignored; ringdns warns about it.
 pub(crate) fn zones(text: &str, span: Span, context: &mut Context<'_>) -> Vec<Zone> {
     required_zones(text, span, context).unwrap_or_else(|refusal| {
         let help = match text {
-            "" => "a variable that is not set comes to nothing: delete it, or set it".to_owned(),
+            "" => "an unset variable is empty: set it, or delete it".to_owned(),
             _ => refusal.help.unwrap_or_else(|| "correct it, or delete it".to_owned()),
         };
-        let mistake = Mistake::warning(span, refusal.message).label("counts for nothing");
+        let mistake = Mistake::warning(span, refusal.message).label("ignored");
         context.report(mistake.help(help));
         Vec::new()
     })
 }
 
-/// The zones that a plugin's arguments name, each once; without arguments those of its block.
+/// The zones that a plugin's arguments name, each once; without arguments, the zones of its block.
 pub(crate) fn zones_or_keys(args: &[Token], keys: &[Key], context: &mut Context<'_>) -> Vec<Zone> {
     let mut zones: Vec<Zone> = match args {
         [] => keys.iter().map(|key| key.zone.clone()).collect(),
@@ -131,17 +133,17 @@ pub(crate) fn zones_or_keys(args: &[Token], keys: &[Key], context: &mut Context<
     zones
 }
 
-/// The zones that an argument names which has to name one.
+/// The zones that an argument names, where a zone is required.
 pub(crate) fn required_zones(
     text: &str,
     span: Span,
     context: &mut Context<'_>,
 ) -> Result<Vec<Zone>, Refusal> {
-    let Parts { zone, .. } = split(text)?;
+    let KeyParts { zone, .. } = split(text)?;
     let zones = zone::expand(zone)?;
     if zone.len() < text.len() {
-        let message = format!("of '{}' only the zone counts: {}", quoted(text), quoted(zone));
-        let mistake = Mistake::warning(span, message).label("a zone, and no address");
+        let message = format!("only the zone of '{}' is used: {}", quoted(text), quoted(zone));
+        let mistake = Mistake::warning(span, message).label("expected a zone, not an address");
         context.report(mistake.help(format!("write `{}`", quoted(zone))));
     }
     if let Some(Oddity { label, help }) = zone::oddity(zone) {
@@ -151,8 +153,7 @@ pub(crate) fn required_zones(
                     .to_owned()
             }
             Some("forward") if label == "looks like an address" => {
-                "names that are forwarded come first, then upstreams: `forward . 192.0.2.1`"
-                    .to_owned()
+                "zones come first, then upstreams: `forward . 192.0.2.1`".to_owned()
             }
             _ => help,
         };
@@ -161,7 +162,7 @@ pub(crate) fn required_zones(
     Ok(bounded(zones, span, context))
 }
 
-/// A name that could be a zone is hardly meant as one.
+/// Warns about a name that is valid but was probably not meant as a zone.
 fn warn_of_name(
     span: Span,
     name: &str,
@@ -169,11 +170,11 @@ fn warn_of_name(
     help: String,
     context: &mut Context<'_>,
 ) {
-    let message = format!("'{}' is taken for the name of a zone", quoted(name));
+    let message = format!("'{}' is read as the name of a zone", quoted(name));
     context.report(Mistake::warning(span, message).label(label).help(help));
 }
 
-/// The zones, or none where the Corefile has too many.
+/// The zones, or none if the Corefile has too many.
 fn bounded(zones: Vec<Zone>, span: Span, context: &mut Context<'_>) -> Vec<Zone> {
     let is_told = context.zone_count > COREFILE_ZONES_MAX;
     context.zone_count += zones.len();
@@ -187,15 +188,15 @@ fn bounded(zones: Vec<Zone>, span: Span, context: &mut Context<'_>) -> Vec<Zone>
     Vec::new()
 }
 
-struct Parts<'t> {
+struct KeyParts<'t> {
     scheme: Scheme,
-    /// Not yet known to be a name.
+    /// Not validated as a name yet.
     zone: &'t str,
     port: Option<u16>,
 }
 
-/// What is no scheme or no number belongs to the zone's name, as in CoreDNS.
-fn split(text: &str) -> Result<Parts<'_>, Refusal> {
+/// As in CoreDNS, what is not a scheme or a number belongs to the zone's name.
+fn split(text: &str) -> Result<KeyParts<'_>, Refusal> {
     let (scheme, rest) = text
         .split_once("://")
         .and_then(|(name, rest)| {
@@ -203,19 +204,19 @@ fn split(text: &str) -> Result<Parts<'_>, Refusal> {
         })
         .unwrap_or((Scheme::Dns, text));
     let Some((zone, port)) = rest.rsplit_once(':') else {
-        return Ok(Parts { scheme, zone: rest, port: None });
+        return Ok(KeyParts { scheme, zone: rest, port: None });
     };
     if port.is_empty() {
         let message = format!("expecting data after last colon: \"{}\"", quoted(rest));
         return Err(Refusal::new(message, "ends with a colon").help("a port follows the colon"));
     }
     match (port.parse(), port.parse::<i64>()) {
-        (Ok(port), _) => Ok(Parts { scheme, zone, port: Some(port) }),
+        (Ok(port), _) => Ok(KeyParts { scheme, zone, port: Some(port) }),
         (Err(_), Ok(_)) => {
             Err(Refusal::new(format!("invalid port in '{}'", quoted(rest)), "not a port")
                 .help("a port is a number from 0 to 65535 after the last colon"))
         }
-        (Err(_), Err(_)) => Ok(Parts { scheme, zone: rest, port: None }),
+        (Err(_), Err(_)) => Ok(KeyParts { scheme, zone: rest, port: None }),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The addresses of this machine that `bind` names, by address or by interface.
+//! The addresses of this machine that `bind` names, by address or by interface. No socket is opened
+//! here.
 
 use std::net::IpAddr;
 
@@ -7,7 +8,7 @@ use std::net::IpAddr;
 pub struct ListenIp {
     pub ip: IpAddr,
     /// The interface's index for a link-local IPv6 address that was found by the interface's name,
-    /// else 0.
+    /// otherwise 0.
     pub scope_id: u32,
 }
 

@@ -1,10 +1,10 @@
-//! Whole numbers as CoreDNS reads them, refused in its words.
+//! Whole numbers as CoreDNS reads them, with its error messages.
 
 use crate::corefile::lexer::Token;
 use crate::corefile::report::Refusal;
 use crate::corefile::word::quoted;
 
-/// A whole number. What to think of a negative one is the caller's to say.
+/// A whole number. The caller decides about negative ones.
 pub(crate) fn read(word: &Token) -> Result<i64, Refusal> {
     let text = word.text.as_str();
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -20,7 +20,7 @@ pub(crate) fn count(word: &Token) -> Result<u32, Refusal> {
     }
 }
 
-/// `digits` would be a number if it were not too large a one.
+/// `digits` differ from `text` by a sign: they show whether a number was only too large.
 fn refusal(function: &str, text: &str, digits: &str) -> Refusal {
     let are_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let why = if are_digits { "value out of range" } else { "invalid syntax" };

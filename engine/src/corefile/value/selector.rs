@@ -1,5 +1,6 @@
-//! Label selectors as `kubectl -l` takes them, `app=web,tier in (a, b),!old`: read here, so that a
-//! mistake is found at start and not by the API server. What they select is k8s-sync's.
+//! Label selectors in the syntax of `kubectl -l`: `app=web,tier in (a, b),!old`. They are parsed
+//! here, so that a mistake is reported at start-up and not by the API server. `k8s-sync` evaluates
+//! them.
 
 use crate::corefile::report::Refusal;
 use crate::corefile::word::quoted;
@@ -9,18 +10,18 @@ use crate::corefile::word::quoted;
 pub struct Selector {
     /// As written.
     pub text: String,
-    /// All of them must hold; none selects everything.
+    /// All of them must hold; an empty list selects everything.
     pub requirements: Vec<Requirement>,
 }
 
-/// What one label must be like.
+/// The condition on one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
     pub key: String,
     pub operator: Operator,
 }
 
-/// Kubernetes's operators, with their values: at least one, which may be empty.
+/// Kubernetes's operators with their values: at least one value, which may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operator {
     /// `KEY`
@@ -34,7 +35,7 @@ pub enum Operator {
 }
 
 pub(crate) fn read(text: &str) -> Result<Selector, Refusal> {
-    let mut reader = Reader { rest: text };
+    let mut reader = SelectorReader { rest: text };
     let mut requirements = Vec::new();
     let mut is_ended = reader.peek() == Piece::End;
     while !is_ended {
@@ -56,14 +57,14 @@ enum Piece<'t> {
     End,
 }
 
-struct Reader<'t> {
+struct SelectorReader<'t> {
     rest: &'t str,
 }
 
 /// Longest first.
 const MARKS: [&str; 9] = ["==", "!=", "=", "!", "(", ")", ",", "<", ">"];
 
-impl<'t> Reader<'t> {
+impl<'t> SelectorReader<'t> {
     fn next(&mut self) -> Piece<'t> {
         self.rest = self.rest.trim_start();
         if self.rest.is_empty() {
@@ -79,7 +80,7 @@ impl<'t> Reader<'t> {
     }
 
     fn peek(&self) -> Piece<'t> {
-        Reader { rest: self.rest }.next()
+        SelectorReader { rest: self.rest }.next()
     }
 
     /// `KEY`, `!KEY`, `KEY=VALUE`, `KEY in (VALUE, …)` and the like.
@@ -94,7 +95,7 @@ impl<'t> Reader<'t> {
         Ok(Requirement { key: key.to_owned(), operator })
     }
 
-    /// What follows a key.
+    /// The rest of a requirement, after its key.
     fn operator(&mut self) -> Result<Operator, Refusal> {
         let operator = self.peek();
         if let Piece::End | Piece::Mark(",") = operator {

@@ -1,5 +1,5 @@
-//! Where a `forward` sends: addresses, hosts and files, as its line names them. Nothing is looked
-//! up here, and no file is read.
+//! The upstreams of a `forward` as its line names them: addresses, hosts and files. No name is
+//! looked up here and no file is read.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,24 +8,25 @@ use super::zone::{Zone, oddity};
 use crate::corefile::report::Refusal;
 use crate::corefile::word::{nearest, quoted};
 
-/// One word behind the zone of a `forward`.
+/// One word after the zone of a `forward`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// `IP[:PORT]` or `dns://IP[:PORT]`
     Dns(SocketAddr),
-    /// `IP%INTERFACE[:PORT]`, the interface by its name or number, of a link-local address; looked up
-    /// when the Corefile is put to work.
+    /// `IP%INTERFACE[:PORT]`: a link-local address with the interface's name or number, which is
+    /// looked up when the Corefile is loaded.
     LinkLocal { ip: Ipv6Addr, interface: String, port: u16 },
     /// `tls://IP[:PORT][%NAME]`
     Tls { address: SocketAddr, server_name: Option<String> },
-    /// A host's name, looked up when the Corefile is put to work.
+    /// A host's name, looked up when the Corefile is loaded.
     Host { name: String, port: u16, is_tls: bool },
-    /// A file like resolv.conf: its nameservers, read again when it changes. Relative to the folder
-    /// that the process was started in.
+    /// A file in the format of resolv.conf: its nameservers, read again when it changes. The path
+    /// is relative to the working directory of the process.
     ResolvConf(PathBuf),
 }
 
-/// A path has a slash in it, or is the name of a file that is there; else the word is a host's name.
+/// Parses a word. A path contains a slash or names an existing file; any other word is a host's
+/// name.
 pub(crate) fn read(text: &str) -> Result<Target, Refusal> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (Some(scheme), rest),
@@ -39,12 +40,12 @@ pub(crate) fn read(text: &str) -> Result<Target, Refusal> {
     };
     if rest.is_empty() {
         let message = format!("invalid address: \"{}\"", quoted(text));
-        return Err(Refusal::new(message, "no address").help(FORMS));
+        return Err(Refusal::new(message, "not an address").help(FORMS));
     }
     if scheme.is_none() && rest.contains('/') {
         return Ok(Target::ResolvConf(PathBuf::from(rest)));
     }
-    let Parts { host, port, server_name } = split(rest).ok_or_else(|| not_a_target(text))?;
+    let TargetParts { host, port, server_name } = split(rest).ok_or_else(|| not_a_target(text))?;
     let port = match port {
         None if is_tls => TLS_PORT,
         None => DNS_PORT,
@@ -62,7 +63,7 @@ pub(crate) fn read(text: &str) -> Result<Target, Refusal> {
             Ok(if ip.is_unicast_link_local() {
                 Target::LinkLocal { ip, interface: interface.to_owned(), port }
             } else {
-                // It has no say in where other addresses lead.
+                // An interface is part of a link-local address only.
                 Target::Dns(SocketAddr::new(IpAddr::V6(ip), port))
             })
         }
@@ -75,7 +76,7 @@ pub(crate) fn read(text: &str) -> Result<Target, Refusal> {
             })
         }
         (Err(_), Some(_)) => Err(not_a_target(text)
-            .help("the host proves its own name; to ask for another write `tls_servername`")),
+            .help("the host's own name is verified; to verify another, write `tls_servername`")),
         (Err(_), None) if scheme.is_none() && Path::new(text).is_file() => {
             Ok(Target::ResolvConf(PathBuf::from(text)))
         }
@@ -88,24 +89,24 @@ pub(crate) fn read(text: &str) -> Result<Target, Refusal> {
 
 const DNS_PORT: u16 = 53;
 const TLS_PORT: u16 = 853;
-const FORMS: &str = "write an IP address, `IP:PORT`, `[IPv6]:PORT`, `tls://IP%NAME`, a host's name or the path of a \
-     resolv.conf";
+const FORMS: &str = "write an IP address, `IP:PORT`, `[IPv6]:PORT`, `tls://IP%NAME`, a host's name \
+     or the path of a resolv.conf";
 
-struct Parts<'t> {
-    /// Without brackets; maybe no address.
+struct TargetParts<'t> {
+    /// Without brackets; may not be an address.
     host: &'t str,
-    /// Maybe no number.
+    /// May not be a number.
     port: Option<&'t str>,
-    /// Behind a `%`: of an IPv6 address without TLS the interface.
+    /// After a `%`: the server's name, or the interface of an IPv6 address without TLS.
     server_name: Option<&'t str>,
 }
 
-/// `HOST`, `HOST:PORT`, `HOST%NAME`, `HOST%NAME:PORT`, `HOST:PORT%NAME`, where an IPv6 address before
-/// a port is in brackets, with the name inside or outside of them.
-fn split(text: &str) -> Option<Parts<'_>> {
+/// `HOST`, `HOST:PORT`, `HOST%NAME`, `HOST%NAME:PORT`, `HOST:PORT%NAME`. An IPv6 address before a
+/// port is in brackets, with the name inside or outside of them.
+fn split(text: &str) -> Option<TargetParts<'_>> {
     let Some((before, name)) = text.rsplit_once('%') else {
         let (host, port) = split_port(text)?;
-        return Some(Parts { host, port, server_name: None });
+        return Some(TargetParts { host, port, server_name: None });
     };
     let (name, outer_port) = match name.rsplit_once(':') {
         Some((name, port)) => (name, Some(port)),
@@ -118,7 +119,7 @@ fn split(text: &str) -> Option<Parts<'_>> {
     if name.is_empty() || (inner_port.is_some() && outer_port.is_some()) {
         return None;
     }
-    Some(Parts { host, port: outer_port.or(inner_port), server_name: Some(name) })
+    Some(TargetParts { host, port: outer_port.or(inner_port), server_name: Some(name) })
 }
 
 fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
@@ -139,7 +140,7 @@ fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
-/// A last label of digits is a mistyped address.
+/// Whether the last label is all digits: then it is a mistyped address.
 fn is_host_name(text: &str) -> bool {
     let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
     Zone::from_name(text).is_ok()
@@ -150,18 +151,19 @@ fn is_host_name(text: &str) -> bool {
 
 fn not_a_target(text: &str) -> Refusal {
     let message = format!("not an IP address, file, or valid domain: \"{}\"", quoted(text));
-    Refusal::new(message, "nowhere to send to").help(FORMS)
+    Refusal::new(message, "not an upstream").help(FORMS)
 }
 
 fn only_over_tls(text: &str, name: &str) -> Refusal {
     let message = format!("'%{}' without TLS: \"{}\"", quoted(name), quoted(text));
-    Refusal::new(message, "no name is proved here").help("write `tls://` before the address")
+    Refusal::new(message, "only TLS verifies a server's name")
+        .help("write `tls://` before the address")
 }
 
 fn not_built(scheme: &str) -> Refusal {
     let message = format!("'{scheme}://' is known but not built yet");
     Refusal::new(message, "not in this version of ringdns")
-        .help("this version asks over UDP, TCP and TLS: write `tls://` or no scheme")
+        .help("this version sends queries over UDP, TCP and TLS: write `tls://` or no scheme")
 }
 
 fn unsupported(scheme: &str, text: &str) -> Refusal {
@@ -170,7 +172,7 @@ fn unsupported(scheme: &str, text: &str) -> Refusal {
         quoted(scheme),
         quoted(text)
     );
-    let refusal = Refusal::new(message, "no such protocol");
+    let refusal = Refusal::new(message, "unsupported protocol");
     match nearest(scheme, ["dns", "tls"]) {
         Some(meant) => refusal.help(format!("did you mean `{meant}://`?")),
         None => refusal.help("write `tls://`, or no scheme for UDP and TCP"),

@@ -1,4 +1,4 @@
-//! Names of zones, and the reverse zones that a CIDR stands for.
+//! Zone names, and the reverse zones of a CIDR.
 //!
 //! Invariant: a `Zone`'s `wire` is a whole name of 1 to 255 bytes in lower case (RFC 1035, section
 //! 3.1).
@@ -10,7 +10,7 @@ use wire::zone::ZoneSet;
 use crate::corefile::report::Refusal;
 use crate::corefile::word::quoted;
 
-/// A zone's name, two ways.
+/// A zone's name as text and in wire format.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Zone {
     /// Lower case, ends with a dot.
@@ -20,18 +20,18 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// The zone of every name.
+    /// The root zone, which contains every name.
     #[must_use]
     pub fn root() -> Self {
         Self { text: ".".to_owned(), wire: vec![0] }
     }
 
-    /// Zones, to look names up in.
+    /// A set of zones to look names up in.
     pub fn set<'z>(zones: impl IntoIterator<Item = &'z Self>) -> ZoneSet {
         ZoneSet::new(&zones.into_iter().map(|zone| &zone.wire).collect::<Vec<_>>())
     }
 
-    /// Whether the zone is for names of addresses: `in-addr.arpa`, `ip6.arpa` or below.
+    /// Whether names in the zone stand for addresses: `in-addr.arpa`, `ip6.arpa` or below.
     #[must_use]
     pub fn is_reverse(&self) -> bool {
         ["in-addr.arpa.", "ip6.arpa."].iter().any(|tree| {
@@ -39,7 +39,7 @@ impl Zone {
         })
     }
 
-    /// Whether the other zone is this one or below it.
+    /// Whether `other` is this zone or below it.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
         let mut rest = other.wire.as_slice();
@@ -52,8 +52,9 @@ impl Zone {
         rest == self.wire
     }
 
-    /// A name in the form of zone files: `\.` and `\DDD` escapes, the last dot may be missing. Any character may stand in it, as
-    /// in CoreDNS; `oddity` says which of them nobody means.
+    /// Parses a name in the syntax of zone files: `\.` and `\DDD` escapes, the final dot is
+    /// optional. As in CoreDNS any character is allowed; `oddity` reports those that are probably
+    /// mistakes.
     pub(crate) fn from_name(text: &str) -> Result<Self, Refusal> {
         if text == "." {
             return Ok(Self::root());
@@ -84,16 +85,16 @@ impl Zone {
     }
 }
 
-/// Why a name that could be a zone is hardly meant as one.
+/// Why a valid name was probably not meant as a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Oddity {
-    /// What it looks like, short.
+    /// A short description.
     pub(crate) label: &'static str,
     /// What to write instead.
     pub(crate) help: String,
 }
 
-/// What is odd about a name.
+/// What is unusual about a name.
 pub(crate) fn oddity(text: &str) -> Option<Oddity> {
     let odd = |label, help: &str| Some(Oddity { label, help: help.to_owned() });
     if reverse_zones(text).is_some() {
@@ -101,39 +102,34 @@ pub(crate) fn oddity(text: &str) -> Option<Oddity> {
     }
     if let Some(zone) = text.strip_suffix('{') {
         let help = format!(
-            "write `{} {{`: a brace with no blank before it is a part of the name, as in CoreDNS",
+            "write `{} {{`: without a space before it, the brace is part of the name, as in \
+             CoreDNS",
             quoted(zone)
         );
-        return Some(Oddity { label: "one word, brace and all", help });
+        return Some(Oddity { label: "the brace is part of this word", help });
     }
     if let Some((scheme, _)) = text.split_once("://") {
-        let help = format!("`{}://` is no scheme: write the zone without it", quoted(scheme));
-        return Some(Oddity { label: "all of this is the name", help });
+        let help = format!("`{}://` is not a scheme: write the zone without it", quoted(scheme));
+        return Some(Oddity { label: "all of this is read as the name", help });
     }
     let is_odd = |c: &char| c.is_whitespace() || "{}(),:\"[]".contains(*c);
     match text.chars().find(is_odd) {
-        Some(',') => return odd("one word, one zone", "put a blank after the comma"),
+        Some(',') => return odd("the comma is part of this word", "write a space after the comma"),
         Some(':') => {
-            return odd(
-                "the colon is a part of the name",
-                "a port is a number behind the last colon",
-            );
+            return odd("the colon is part of the name", "a port is a number after the last colon");
         }
         Some('{' | '}' | '(' | ')') => {
-            return odd(
-                "no such character in a name",
-                "a brace stands alone, with blanks around it",
-            );
+            return odd("a name has no such character", "write the brace with spaces around it");
         }
-        Some(_) => return odd("no such character in a name", "delete it, or the whole word"),
+        Some(_) => return odd("a name has no such character", "delete it, or the whole word"),
         None => {}
     }
     if let Some((address, _)) = text.rsplit_once('/')
         && let Ok(address) = address.parse::<IpAddr>()
     {
         let len_max = if address.is_ipv4() { 32 } else { 128 };
-        let help = format!("the length behind `/` is 0 to {len_max}");
-        return Some(Oddity { label: "no CIDR", help });
+        let help = format!("the length after `/` is 0 to {len_max}");
+        return Some(Oddity { label: "not a CIDR", help });
     }
     if let Ok(address) = text.parse::<IpAddr>() {
         let len = if address.is_ipv4() { 32 } else { 128 };
@@ -149,8 +145,8 @@ pub(crate) fn oddity(text: &str) -> Option<Oddity> {
     None
 }
 
-/// A name, or the reverse zones that cover a CIDR: octets for IPv4, nibbles for IPv6, at most 128
-/// of them.
+/// The zone of a name, or the reverse zones that cover a CIDR: split at octets for IPv4, at nibbles
+/// for IPv6, at most 128 zones.
 pub(crate) fn expand(text: &str) -> Result<Vec<Zone>, Refusal> {
     match reverse_zones(text) {
         Some(names) => names.iter().map(|name| Zone::from_name(name)).collect(),
@@ -158,7 +154,7 @@ pub(crate) fn expand(text: &str) -> Result<Vec<Zone>, Refusal> {
     }
 }
 
-/// The reverse zones that cover a CIDR; `None` if it is none, which makes it a name.
+/// The reverse zones that cover a CIDR; `None` if the text is not a CIDR but a name.
 fn reverse_zones(text: &str) -> Option<Vec<String>> {
     let (address, len) = text.rsplit_once('/')?;
     match (address.parse().ok()?, len.parse::<u32>().ok()?) {
@@ -220,8 +216,8 @@ fn wire(text: &str) -> Option<Vec<u8>> {
     (wire.len() <= 255).then_some(wire)
 }
 
-/// What follows a backslash: three digits, or a character that stands for itself (RFC 1035, section
-/// 5.1).
+/// The bytes after a backslash: three digits, or a character that stands for itself (RFC 1035,
+/// section 5.1).
 fn escaped(rest: &mut std::str::Bytes<'_>) -> Option<u8> {
     let first = rest.next()?;
     if !first.is_ascii_digit() {
@@ -314,13 +310,13 @@ mod tests {
         ] {
             check(name, "");
         }
-        check("a:5300{", "one word, brace and all");
-        check("a}", "no such character in a name");
-        check("a b", "no such character in a name");
-        check("a,b", "one word, one zone");
-        check("a:http", "the colon is a part of the name");
-        check("foo://a", "all of this is the name");
-        check("10.0.0.0/33", "no CIDR");
+        check("a:5300{", "the brace is part of this word");
+        check("a}", "a name has no such character");
+        check("a b", "a name has no such character");
+        check("a,b", "the comma is part of this word");
+        check("a:http", "the colon is part of the name");
+        check("foo://a", "all of this is read as the name");
+        check("10.0.0.0/33", "not a CIDR");
         check("8.8.8.8", "looks like an address");
         check("30", "looks like a number");
         check("30s", "looks like a duration");

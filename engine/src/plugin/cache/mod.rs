@@ -1,9 +1,10 @@
-//! `cache`: answers of others, kept for a time.
+//! `cache`: answers of upstreams, kept for a limited time. The settings are read here; the cache is
+//! `crate::cache`.
+
+mod serve_stale;
 
 use std::future::ready;
 use std::time::Duration;
-
-mod serve_stale;
 
 use super::draft::{BlockDraft, CacheDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
@@ -19,7 +20,7 @@ use crate::corefile::word::{nearest, quoted};
 use crate::limits::COREFILE_CACHE_CAPACITY_MAX;
 use crate::metrics::LabelSet;
 
-/// The settings, and what can only be judged when all have been read.
+/// The settings, and what can be validated only after all of them have been read.
 pub(crate) struct CacheReading {
     pub(crate) cache: CacheSettings,
     pub(crate) has_serve_stale: bool,
@@ -83,7 +84,7 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
         disable_success_at: None,
         disable_denial_at: None,
     };
-    // A first word that is a number is the TTL, any other a zone.
+    // If the first word is a number, it is the TTL; any other word is a zone.
     let zones = match statement.args.as_slice() {
         [first, zones @ ..] if first.text.parse::<i64>().is_ok() => {
             if let Some(ttl_max) = ttl(first, context) {
@@ -142,7 +143,7 @@ fn capacity(word: &Token, context: &mut Context<'_>) -> Option<usize> {
                 return Some(capacity);
             }
             let message = format!("more than {COREFILE_CACHE_CAPACITY_MAX} entries: {number}");
-            context.refuse(word.span, Refusal::new(message, "no machine has this memory"));
+            context.refuse(word.span, Refusal::new(message, "too many"));
         }
         Err(refusal) => context.refuse(word.span, refusal),
     }
@@ -230,7 +231,7 @@ fn servfail(line: &Statement, draft: &mut CacheReading, context: &mut Context<'_
     }
 }
 
-/// Of several for one kind the last counts, as in CoreDNS.
+/// If several lines name one kind, the last one is used, as in CoreDNS.
 fn disable(line: &Statement, draft: &mut CacheReading, context: &mut Context<'_>) {
     let Some([kind, zones @ ..]) = line.at_least_one(DISABLE, context) else { return };
     let (disabled, earlier) = match kind.text.as_str() {
@@ -242,15 +243,16 @@ fn disable(line: &Statement, draft: &mut CacheReading, context: &mut Context<'_>
             let help = meant.map(|meant| format!("did you mean `{meant}`?"));
             return context.refuse(
                 kind.span,
-                Refusal { help, ..Refusal::new(message, "no such kind of answers") },
+                Refusal { help, ..Refusal::new(message, "not a kind of answer") },
             );
         }
     };
     if let Some(earlier) = earlier.replace(line.name.span) {
         let message = format!("'disable {}' is set twice", kind.text);
-        let mistake = Mistake::warning(line.name.span, message).label("this one counts");
-        context
-            .report(mistake.also(earlier, "this one does not").help("write all zones on one line"));
+        let mistake = Mistake::warning(line.name.span, message).label("this one is used");
+        context.report(
+            mistake.also(earlier, "this one is ignored").help("write all zones on one line"),
+        );
     }
     *disabled = match zones {
         [] => vec![Zone::root()],

@@ -1,4 +1,6 @@
-//! `serve_stale` of `cache`: answers that have expired, while no fresh one is to be had.
+//! `serve_stale` of `cache`: expired answers, used while no fresh one is available.
+//!
+//! Invariant: the TTL of a stale answer is a whole number of seconds within DNS's range.
 
 use std::time::Duration;
 
@@ -28,7 +30,7 @@ pub(crate) fn read(line: &Statement, draft: &mut CacheReading, context: &mut Con
         return line.wrong_count(count_max, USAGE, context);
     }
     match read_words(&line.args, verifies) {
-        // Zero keeps nothing, which is the same as no `serve_stale`.
+        // Zero keeps nothing, like no `serve_stale`.
         Ok(stale) => draft.cache.serve_stale = (!stale.keep.is_zero()).then_some(stale),
         Err((span, refusal)) => context.refuse(span, refusal),
     }
@@ -103,11 +105,12 @@ pub(crate) fn read_policy(line: &Statement, draft: &mut CacheReading, context: &
     context.refuse(word.span, refusal.help("the policy is prefer_positive"));
 }
 
-/// Gives the policy to the `serve_stale` that it needs, wherever that stands.
+/// Applies the policy to the `serve_stale` that it requires, wherever that line is.
 pub(crate) fn finish(draft: &mut CacheReading, context: &mut Context<'_>) {
     let Some(at) = draft.prefers_positive_at else { return };
     if !draft.has_serve_stale {
-        let refusal = Refusal::new("serve_stale_policy requires serve_stale", "of what?");
+        let refusal =
+            Refusal::new("serve_stale_policy requires serve_stale", "`serve_stale` is missing");
         return context.refuse(at, refusal.help("add `serve_stale`"));
     }
     if let Some(stale) = &mut draft.cache.serve_stale {

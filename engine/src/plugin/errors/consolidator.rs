@@ -1,6 +1,7 @@
 //! `errors { consolidate }`: counts similar errors and logs the counts at intervals.
 //!
 //! No clock and no log here: the caller passes the time and writes the lines.
+//!
 //! Invariant: the memory is one counter per `consolidate` of the Corefile, whatever the errors.
 
 use std::time::Instant;
@@ -16,9 +17,9 @@ pub struct Consolidator {
 
 struct RuleCounter {
     rule: Consolidate,
-    /// Errors that were not reported yet.
+    /// Errors that have not been reported yet.
     count: u64,
-    /// When they are reported. `None` if there are none, or if the time is out of range.
+    /// When to report them. `None` if there are none, or if the time is out of range.
     due_at: Option<Instant>,
 }
 
@@ -67,7 +68,7 @@ impl Consolidator {
 }
 
 impl RuleCounter {
-    /// `None` if there is nothing to report: no error, or only one that was logged.
+    /// `None` if there is nothing to report: no error, or a single one that was logged.
     fn report(&mut self) -> Option<(Level, String)> {
         self.due_at = None;
         let count = std::mem::take(&mut self.count);
@@ -90,7 +91,7 @@ mod tests {
         Consolidate { every: Duration::from_secs(every_secs), pattern, level, show_first }
     }
 
-    /// With the second: an error's message and what happens to it, or the counts that are due.
+    /// The second, with an error's message and what happens to it, or with the counts that are due.
     enum Event {
         Error(u64, &'static str, LineAction),
         Due(u64, &'static [&'static str]),
@@ -113,7 +114,8 @@ mod tests {
             Error(0, "no next plugin found", Logged(Level::Error)),
             Error(0, timeout, Counted),
             Error(10, timeout, Counted),
-            // The first pattern that matches takes it, and each counts from its own first error.
+            // The first pattern that matches counts the error. Each interval starts at its own
+            // first error.
             Error(20, "dial timeout", Logged(Level::Info)),
             Error(20, "dial timeout", Counted),
             Due(29, &[]),

@@ -17,26 +17,26 @@ use crate::limits::COREFILE_REGEX_LEN_MAX;
 use crate::plugin::draft::{BlockDraft, LoadContext, Loading};
 use crate::plugin::{Plugin, ServerBlock};
 
-/// The block logs its errors.
+/// Whether and how the block logs its errors.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Errors {
-    /// Log where a panic came from.
+    /// Log the origin of a panic.
     pub stacktrace: bool,
-    /// The first whose pattern fits counts an error.
+    /// The first one whose pattern matches counts an error.
     pub consolidate: Vec<Consolidate>,
 }
 
-/// `consolidate DURATION REGEXP [LEVEL] [show_first]`: errors that are counted instead of being
-/// logged each.
+/// `consolidate DURATION REGEXP [LEVEL] [show_first]`: errors that are counted instead of logged
+/// one by one.
 #[derive(Clone, Debug)]
 pub struct Consolidate {
-    /// The count is logged so long after the first.
+    /// The count is logged this long after the first error.
     pub every: Duration,
-    /// Searched for in the error's message, without the query's name and type.
+    /// Searched in the error's message, without the query's name and type.
     pub pattern: Regex,
     /// [error]
     pub level: Level,
-    /// The first is logged at once.
+    /// The first error is logged at once.
     pub show_first: bool,
 }
 
@@ -48,7 +48,7 @@ impl PartialEq for Consolidate {
     }
 }
 
-/// How much a log line matters.
+/// The severity of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     Debug,
@@ -129,17 +129,17 @@ fn compile(text: &str) -> Result<Regex, Refusal> {
         return Err(Refusal::new(message, "too long"));
     }
     Regex::new(text).map_err(|error| {
-        // The last line says why; those before it draw the pattern.
+        // The last line has the reason; those before it draw the pattern.
         let drawn = error.to_string();
         let why = drawn.lines().last().unwrap_or_default();
         let why = why.strip_prefix("error: ").unwrap_or(why);
         let message = format!("error parsing regexp: {}: `{}`", quoted(why), quoted(text));
         Refusal::new(message, "not a regular expression")
-            .help("put it in quotes if it has a blank or a `#` in it")
+            .help("quote it if it contains a space or a `#`")
     })
 }
 
-/// A level may be missing; it stands before `show_first`.
+/// The level is optional; it stands before `show_first`.
 fn level_and_show_first(options: &[Token], context: &mut Context<'_>) -> Option<(Level, bool)> {
     let (mut level, mut show_first) = (None, false);
     for option in options {

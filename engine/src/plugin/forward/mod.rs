@@ -1,4 +1,4 @@
-//! `forward`: names that others know, and the servers that are asked for them.
+//! `forward`: names that upstreams answer, and the upstreams. Queries are sent in `crate::forward`.
 
 pub(crate) mod options;
 
@@ -52,7 +52,7 @@ impl Plugin for ForwardOptions {
 
 pub(crate) const USAGE: &str = "forward FROM TO… { … }";
 
-/// Several `forward`s in a block are asked in the order of their lines.
+/// Queries use the `forward` lines of a block in the order of the Corefile.
 pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     let [from, to @ ..] = statement.args.as_slice() else {
         return statement.wrong_count(2, USAGE, context);
@@ -88,7 +88,7 @@ fn targets(words: &[Token], context: &mut Context<'_>) -> Vec<Target> {
         match target::read(&word.text) {
             Ok(target) if targets.contains(&target) => {
                 let message = format!("'{}' is named twice", quoted(&word.text));
-                context.report(Mistake::warning(word.span, message).label("does not count"));
+                context.report(Mistake::warning(word.span, message).label("ignored"));
             }
             Ok(target) => {
                 warn_if_nowhere(&target, word, context);
@@ -100,7 +100,7 @@ fn targets(words: &[Token], context: &mut Context<'_>) -> Vec<Target> {
     targets
 }
 
-/// A link-local address without its interface leads nowhere; CoreDNS starts with it.
+/// A link-local address without its interface is unreachable; CoreDNS starts with it.
 fn warn_if_nowhere(target: &Target, word: &Token, context: &mut Context<'_>) {
     let ip = match target {
         Target::Dns(SocketAddr::V6(address)) => address.ip(),
@@ -111,15 +111,15 @@ fn warn_if_nowhere(target: &Target, word: &Token, context: &mut Context<'_>) {
     if ip.is_unicast_link_local() {
         let message =
             format!("'{}' is a link-local address without its interface", quoted(&word.text));
-        let mistake = Mistake::warning(word.span, message).label("leads nowhere");
+        let mistake = Mistake::warning(word.span, message).label("unreachable");
         context.report(mistake.help(format!("write `{ip}%eth0`, or the like; not over TLS")));
     }
 }
 
-/// Judges the settings that depend on each other.
+/// Validates the settings that depend on each other.
 fn finish(draft: ForwardReading, to: &[Token], context: &mut Context<'_>) -> ForwardOptions {
     let ForwardReading { mut forward, force_tcp, prefer_udp, max_age_at } = draft;
-    // As in CoreDNS, force_tcp outdoes prefer_udp in whatever order they stand.
+    // As in CoreDNS, force_tcp overrides prefer_udp in either order.
     forward.transport = match (force_tcp, prefer_udp) {
         (true, _) => UpstreamTransport::Tcp,
         (false, true) => UpstreamTransport::Udp,
@@ -141,19 +141,20 @@ fn finish(draft: ForwardReading, to: &[Token], context: &mut Context<'_>) -> For
     });
     if let (Some(for_all), Some((word, for_one))) = (&forward.tls_servername, named) {
         let message = format!(
-            "both forward ('{}') and proxy level ('{}') TLS servernames are set for upstream proxy '{}'",
+            "both forward ('{}') and proxy level ('{}') TLS servernames are set for upstream proxy \
+             '{}'",
             quoted(for_all),
             quoted(&for_one),
             quoted(&word.text)
         );
-        let refusal = Refusal::new(message, "a name of its own");
+        let refusal = Refusal::new(message, "this upstream has its own name");
         context.refuse(word.span, refusal.help("delete `tls_servername`, or what follows the `%`"));
     }
     forward
 }
 
-/// A `forward` below one that takes its names too is a mistake that nothing else would show: a file
-/// imported behind `forward .` does it (k3s-io/k3s#12979).
+/// Warns of a `forward` after one that takes its names too, because nothing else would show it. A
+/// file imported after `forward .` causes this (k3s-io/k3s#12979).
 fn warn_if_unreachable(
     forward: &ForwardOptions,
     from: Span,
@@ -170,8 +171,9 @@ fn warn_if_unreachable(
         && takers.all(|taker| taker.is_some())
     {
         let Place { file, line } = &earlier.place;
-        let message = "no question gets to this 'forward'";
-        let mistake = Mistake::warning(from, message).label("all its names are taken before");
+        let message = "no query reaches this 'forward'";
+        let mistake =
+            Mistake::warning(from, message).label("an earlier `forward` takes all its names");
         context.report(mistake.help(format!(
             "the first that takes a name is asked, and `forward` at {}:{line} takes all of these: \
              write this one above it, or in a server block of its own",
@@ -183,8 +185,8 @@ fn warn_if_unreachable(
         block.keys.iter().any(|key| key.zone.contains(from) || from.contains(&key.zone))
     };
     if !block.keys.is_empty() && !forward.from.iter().any(is_of_block) {
-        let message = "no question gets to this 'forward'";
+        let message = "no query reaches this 'forward'";
         let mistake = Mistake::warning(from, message).label("not a zone of this server block");
-        context.report(mistake.help("names outside the block's zones are other blocks'"));
+        context.report(mistake.help("other blocks answer for names outside this block's zones"));
     }
 }

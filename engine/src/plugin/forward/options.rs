@@ -1,4 +1,5 @@
-//! The options of `forward`, each a row and a function that reads it into the draft.
+//! The options of `forward`, each a row and a function that reads it into the draft. Combinations
+//! are validated in `mod.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::corefile::word::{nearest, quoted};
 use crate::forward::options::{ForwardOptions, Policy, UpstreamTls};
 use crate::limits::HEALTH_CHECK_EVERY_MIN;
 
-/// The settings, and what can only be judged when all have been read.
+/// The settings, and what can be validated only after all of them have been read.
 pub(crate) struct ForwardReading {
     pub(crate) forward: ForwardOptions,
     pub(crate) force_tcp: bool,
@@ -49,7 +50,11 @@ pub(crate) const SETTINGS: &[Setting<ForwardReading>] = &[
     sets("hedge", HEDGE, hedge),
     sets("randomize_case", "randomize_case", randomize_case),
     sets("truncated", TRUNCATED, truncated),
-    not_built("doh_method", "doh_method GET|POST", "delete the line: nothing is asked over HTTPS"),
+    not_built(
+        "doh_method",
+        "doh_method GET|POST",
+        "delete the line: queries are not sent over HTTPS",
+    ),
 ];
 
 const EXCEPT: &str = "except ZONE…";
@@ -102,7 +107,8 @@ fn max_age(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'
 fn read_timeout(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     match duration_of(line, READ_TIMEOUT, context) {
         Some(Duration::ZERO) => {
-            let refusal = Refusal::new("read_timeout must be positive: 0s", "no time at all");
+            let refusal =
+                Refusal::new("read_timeout must be positive: 0s", "must be longer than zero");
             context.refuse(line.args_span(context), refusal);
         }
         Some(timeout) => draft.forward.read_timeout = timeout,
@@ -127,7 +133,7 @@ fn max_concurrent(line: &Statement, draft: &mut ForwardReading, context: &mut Co
     }
 }
 
-/// A bound where 0 stands for none.
+/// A limit for which 0 means none.
 fn bound_of(line: &Statement, usage: &str, context: &mut Context<'_>) -> Option<Option<usize>> {
     let [word] = line.exactly(usage, context)?;
     let number = accepted(number::read(word), word, context)?;
@@ -136,7 +142,7 @@ fn bound_of(line: &Statement, usage: &str, context: &mut Context<'_>) -> Option<
         Ok(max) => Some(Some(max)),
         Err(_) => {
             let message = format!("{} can't be negative: {number}", line.name.text);
-            context.refuse(word.span, Refusal::new(message, "0 stands for no bound"));
+            context.refuse(word.span, Refusal::new(message, "0 means no limit"));
             None
         }
     }
@@ -159,7 +165,7 @@ fn count_of(line: &Statement, usage: &str, context: &mut Context<'_>) -> Option<
     accepted(number::count(word), word, context)
 }
 
-/// The value, or a mistake at the word.
+/// The value; otherwise reports a mistake at the word.
 fn accepted<T>(read: Result<T, Refusal>, word: &Token, context: &mut Context<'_>) -> Option<T> {
     match read {
         Ok(value) => Some(value),
@@ -215,9 +221,9 @@ fn health_check(line: &Statement, draft: &mut ForwardReading, context: &mut Cont
     match duration::read(&every.text) {
         Ok(duration) if duration < HEALTH_CHECK_EVERY_MIN => {
             let message = format!("health_check is less than {HEALTH_CHECK_EVERY_MIN:?}");
-            let mistake = Mistake::warning(every.span, message).label("too often");
+            let mistake = Mistake::warning(every.span, message).label("too short");
             context.report(mistake.help(format!(
-                "{HEALTH_CHECK_EVERY_MIN:?} counts; upstreams are only checked while they fail"
+                "{HEALTH_CHECK_EVERY_MIN:?} is used; upstreams are only checked while they fail"
             )));
             check.every = HEALTH_CHECK_EVERY_MIN;
         }
@@ -260,14 +266,14 @@ fn failover(line: &Statement, draft: &mut ForwardReading, context: &mut Context<
     for (rcode, span) in rcodes(line, FAILOVER, context) {
         if rcode == OptRcode::NOERROR.to_int() {
             let message = "NoError cannot be used in failover";
-            context.refuse(span, Refusal::new(message, "is no failure"));
+            context.refuse(span, Refusal::new(message, "not a failure"));
         } else {
             draft.forward.failover.push(rcode);
         }
     }
 }
 
-/// Response codes by their mnemonics, and where each stands.
+/// Response codes by mnemonic, with their positions.
 fn rcodes(line: &Statement, usage: &str, context: &mut Context<'_>) -> Vec<(u16, Span)> {
     let mut rcodes = Vec::new();
     for word in line.at_least_one(usage, context).unwrap_or_default() {
@@ -329,7 +335,7 @@ fn hedge(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>
         "on" => draft.forward.hedge = true,
         "off" => draft.forward.hedge = false,
         other => {
-            let message = format!("hedge is on or off: {}", quoted(other));
+            let message = format!("hedge must be on or off: {}", quoted(other));
             context.refuse(word.span, Refusal::new(message, "neither"));
         }
     }
@@ -344,8 +350,8 @@ fn truncated(line: &Statement, draft: &mut ForwardReading, context: &mut Context
     if word.text == "pass" {
         draft.forward.passes_truncated = true;
     } else {
-        let message = format!("truncated answers can pass: {}", quoted(&word.text));
-        let refusal = Refusal::new(message, "nothing else can be done with them");
+        let message = format!("truncated can only be pass: {}", quoted(&word.text));
+        let refusal = Refusal::new(message, "`pass` is the only value");
         context.refuse(
             word.span,
             refusal.help("write `truncated pass`, or delete the line to ask again over TCP"),

@@ -1,4 +1,5 @@
-//! The part of `kubernetes` that says which cluster it is and how to reach it.
+//! The options of `kubernetes` that select the cluster and the way to reach it. No connection is
+//! made here.
 
 use std::path::PathBuf;
 
@@ -25,7 +26,7 @@ pub enum Cluster {
         file: PathBuf,
         context: Option<String>,
     },
-    /// What `kubectl get … -o yaml` printed: files and folders, at least one.
+    /// Output of `kubectl get … -o yaml`: files and folders, at least one.
     Manifests(Vec<PathBuf>),
 }
 
@@ -38,16 +39,16 @@ pub struct ClientTls {
     pub authority: PathBuf,
 }
 
-/// Limits that the client puts on its own requests [none].
+/// Limits of the client's own requests [none].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ApiLimits {
-    /// Not negative, finite.
+    /// Finite, not negative.
     pub qps: Option<f32>,
     pub burst: Option<u32>,
     pub max_inflight: Option<u32>,
 }
 
-/// What was set, and where; judged when everything has been read.
+/// The options with their positions, validated after all of them have been read.
 #[derive(Default)]
 pub(crate) struct ClusterReading {
     endpoint: Option<(String, Span)>,
@@ -65,7 +66,7 @@ pub(crate) const BURST: &str = "apiserver_burst NUMBER";
 pub(crate) const MAX_INFLIGHT: &str = "apiserver_max_inflight NUMBER";
 
 impl ClusterReading {
-    /// The cluster, and the option that says which.
+    /// The cluster, and the position of the option that selects it.
     pub(crate) fn finish(self, context: &mut Context<'_>) -> (Cluster, Option<Span>) {
         match (self.manifests, self.kubeconfig, self.endpoint) {
             (Some((paths, at)), kubeconfig, endpoint) => {
@@ -78,7 +79,7 @@ impl ClusterReading {
                     if let Some(other) = other {
                         let message = format!("manifests and {name} cannot both be set");
                         let mistake =
-                            Mistake::error(other, message).label("the API server is not asked");
+                            Mistake::error(other, message).label("the API server is not used");
                         context.report(mistake.also(at, "because of this"));
                     }
                 }
@@ -90,7 +91,7 @@ impl ClusterReading {
                 (Cluster::Kubeconfig { file, context: name }, Some(at))
             }
             (None, None, Some((url, at))) => {
-                // A URL is seldom what cannot be read; a file is.
+                // A URL is seldom unreadable; a file may be.
                 let (tls, at) = match self.tls {
                     Some((files, tls_at)) => (Some(files), tls_at),
                     None => (None, at),
@@ -99,8 +100,8 @@ impl ClusterReading {
             }
             (None, None, None) => {
                 if let Some((_, at)) = self.tls {
-                    let mistake = Mistake::warning(at, "'tls' counts only with 'endpoint'");
-                    context.report(mistake.label("does not count"));
+                    let mistake = Mistake::warning(at, "'tls' is used only with 'endpoint'");
+                    context.report(mistake.label("ignored"));
                 }
                 (Cluster::OwnPod, None)
             }
@@ -108,11 +109,11 @@ impl ClusterReading {
     }
 }
 
-/// Warns of a setting that `kubeconfig` outdoes.
+/// Warns of a setting that `kubeconfig` overrides.
 fn unused(name: &str, at: Option<Span>, kubeconfig_at: Span, context: &mut Context<'_>) {
     let Some(at) = at else { return };
-    let mistake = Mistake::warning(at, format!("'{name}' does not count beside 'kubeconfig'"))
-        .label("does not count")
+    let mistake = Mistake::warning(at, format!("'{name}' is ignored because 'kubeconfig' is set"))
+        .label("ignored")
         .also(kubeconfig_at, "because of this");
     context.report(mistake);
 }
@@ -121,10 +122,11 @@ pub(crate) fn endpoint(line: &Statement, draft: &mut KubernetesReading, context:
     let Some([first, others @ ..]) = line.at_least_one(ENDPOINT, context) else { return };
     if let Some(other) = others.first() {
         let message = format!(
-            "Multiple endpoints have been deprecated, only the first specified endpoint '{}' is used",
+            "Multiple endpoints have been deprecated, only the first specified endpoint '{}' is \
+             used",
             quoted(&first.text)
         );
-        context.report(Mistake::warning(other.span, message).label("does not count"));
+        context.report(Mistake::warning(other.span, message).label("ignored"));
     }
     draft.cluster.endpoint = Some((first.text.clone(), line.name.span));
 }

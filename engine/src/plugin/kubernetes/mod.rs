@@ -1,4 +1,5 @@
-//! `kubernetes`: which cluster, which of its objects, which names.
+//! `kubernetes`: the cluster, which of its objects are watched, and which names they get.
+//! `k8s-sync` builds the table.
 
 pub mod cluster;
 
@@ -22,13 +23,13 @@ use cluster::{ApiLimits, Cluster, ClusterReading};
 /// One `kubernetes` block; defaults in brackets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kubernetes {
-    /// The zones answered for, CIDRs expanded [the block's keys]; at least one is not a reverse
-    /// zone.
+    /// The zones that it answers for, CIDRs expanded [the block's keys]. At least one is not a
+    /// reverse zone.
     pub zones: Vec<Zone>,
     pub cluster: Cluster,
-    /// Where the line `kubernetes` stands.
+    /// The position of the line `kubernetes`.
     pub place: Place,
-    /// Where the option stands that says what `cluster` is; without one, `place`.
+    /// The position of the option that sets `cluster`; without such an option, `place`.
     pub source_place: Place,
     pub api_limits: ApiLimits,
     pub namespaces: Namespaces,
@@ -43,34 +44,35 @@ pub struct Kubernetes {
     pub no_endpoints: bool,
     /// `ignore empty_service`: a Service without a ready endpoint does not exist.
     pub ignore_empty_service: bool,
-    /// The zones whose missing names are the next plugin's; the root zone stands for all [none].
+    /// The next plugin gets queries for missing names in these zones; the root zone means all
+    /// [none].
     pub fallthrough: Vec<Zone>,
     /// How long to wait for the first sync before listening [5 s].
     pub startup_timeout: Duration,
 }
 
-/// The namespaces that are answered for.
+/// The namespaces whose names are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Namespaces {
     All,
-    /// At least one; sorted, none twice.
+    /// At least one; sorted, without duplicates.
     Named(Vec<String>),
     Labelled(Selector),
 }
 
-/// Names of pods by their address, `10-0-0-1.NAMESPACE.pod`.
+/// Names of pods by address, `10-0-0-1.NAMESPACE.pod`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pods {
     Disabled,
-    /// Any address has a name.
+    /// Every address has a name.
     Insecure,
-    /// Only a running pod's has.
+    /// Only the address of a running pod has a name.
     Verified,
 }
 
 impl Kubernetes {
-    /// The zone that PTR records point into: the first that is not a reverse zone; where there is none, one of the two whole
-    /// reverse trees.
+    /// The zone that PTR records point into: the first that is not a reverse zone. If there is
+    /// none, it is one of the two whole reverse trees.
     #[must_use]
     pub fn primary_zone(&self) -> Option<&Zone> {
         let is_whole_tree =
@@ -92,7 +94,8 @@ impl Plugin for Kubernetes {
     }
 
     fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a> {
-        // What does not change the table is left out: a reload that changes only that keeps it.
+        // What does not change the table is omitted, so that a reload which changes only that keeps
+        // it.
         let place = Place::default();
         let settings = Self {
             place: place.clone(),
@@ -122,7 +125,7 @@ fn known_addresses(block: &ServerBlock) -> Vec<IpAddr> {
     } else {
         block.bound().iter().map(|bind| bind.address.ip).collect()
     };
-    // Another machine cannot reach a link-local IPv6 address by its number alone.
+    // A link-local IPv6 address without its interface is unreachable from another machine.
     let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     let is_known = |ip: &IpAddr| !ip.is_loopback() && !ip.is_unspecified() && !is_link_local(ip);
     listens.into_iter().filter(is_known).collect()
@@ -132,7 +135,7 @@ const STARTUP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 const TTL_SECS_DEFAULT: u32 = 5;
 const TTL_SECS_MAX: u32 = 3600;
 
-/// The settings, and what can only be judged when all have been read.
+/// The settings, and what can be validated only after all of them have been read.
 pub(crate) struct KubernetesReading {
     kubernetes: Kubernetes,
     pub(crate) cluster: ClusterReading,
@@ -162,7 +165,7 @@ pub(crate) const SETTINGS: &[Setting<KubernetesReading>] = &[
     not_built("multicluster", "multicluster ZONE…", "delete the line: ServiceImports are not read"),
     not_built("zonal", "zonal", "delete the line: names do not choose among topology zones"),
     retired("upstream", "delete the line: since CoreDNS 1.7 targets are resolved without it"),
-    retired("resyncperiod", "delete the line: CoreDNS has none since 1.7, changes are watched"),
+    retired("resyncperiod", "delete the line: since CoreDNS 1.7 changes are watched"),
     retired(
         "transfer",
         "delete the line: since CoreDNS 1.8 this is the plugin `transfer`, not built yet",
@@ -210,8 +213,8 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
     block.push(finish(draft, context));
 }
 
-/// PTR records need a zone to point into. CoreDNS takes `in-addr.arpa` and `ip6.arpa` for one, whatever such names are worth;
-/// so Corefiles have it, Talos's among them.
+/// PTR records need a zone to point into. CoreDNS accepts `in-addr.arpa` and `ip6.arpa` for it,
+/// useless as such names are. Existing Corefiles, Talos's among them, rely on that.
 fn check_primary_zone(statement: &Statement, kubernetes: &Kubernetes, context: &mut Context<'_>) {
     const HELP: &str =
         "PTR records point into the first zone that is not a reverse zone: add `cluster.local`";
@@ -229,7 +232,7 @@ fn check_primary_zone(statement: &Statement, kubernetes: &Kubernetes, context: &
     }
 }
 
-/// Judges the settings that depend on each other.
+/// Validates the settings that depend on each other.
 fn finish(draft: KubernetesReading, context: &mut Context<'_>) -> Kubernetes {
     let namespaces = match (draft.named, draft.labelled) {
         (None, None) => Namespaces::All,
@@ -352,7 +355,8 @@ fn ignore(line: &Statement, draft: &mut KubernetesReading, context: &mut Context
     let message = format!("unable to parse ignore value: '{}'", quoted(&word.text));
     context.refuse(
         word.span,
-        Refusal::new(message, "nothing else can be ignored").help("write `ignore empty_service`"),
+        Refusal::new(message, "only `empty_service` can be ignored")
+            .help("write `ignore empty_service`"),
     );
 }
 
