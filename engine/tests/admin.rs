@@ -1,4 +1,4 @@
-//! The HTTP endpoints over real sockets, by a client that does no more than it must.
+//! The HTTP endpoints over real sockets, with a minimal client.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Far more than anything here takes; only a failure waits for it.
+/// Far longer than anything here takes; only a failure waits this long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn only_get_and_head_are_methods() {
 }
 
 #[tokio::test]
-async fn ready_says_why_not_and_health_does_not_care() {
+async fn ready_reports_the_reason_and_health_is_independent() {
     let server = Server::start(&[
         (EndpointKind::Health, "127.0.0.1:0"),
         (EndpointKind::Ready, "127.0.0.2:0"),
@@ -96,7 +96,7 @@ async fn ready_says_why_not_and_health_does_not_care() {
 }
 
 #[tokio::test]
-async fn metrics_come_in_the_format_that_is_asked_for() {
+async fn metrics_have_the_requested_format() {
     let server = Server::start(&[(EndpointKind::Prometheus, "127.0.0.1:0")]).await;
     let prometheus = "content-type: text/plain; version=0.0.4; charset=utf-8";
     let open_metrics = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -131,9 +131,9 @@ async fn plugins_share_an_address() {
 }
 
 #[tokio::test]
-async fn a_wildcard_is_reached_by_both_families() {
+async fn a_wildcard_address_accepts_both_families() {
     let has_v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
-    // Go's listeners take 0.0.0.0 for every address, IPv6's included.
+    // Go's listeners accept every address on 0.0.0.0, IPv6 included.
     for wildcard in [":0", "0.0.0.0:0", "[::]:0"] {
         let server = Server::start(&[(EndpointKind::Health, wildcard)]).await;
         let port = server.address(EndpointKind::Health).port();
@@ -153,7 +153,7 @@ async fn a_reload_keeps_what_stays_and_closes_what_goes() {
     .await;
     let health = server.address(EndpointKind::Health);
     let ready = server.address(EndpointKind::Ready);
-    // Begun before the reload, answered after it.
+    // Started before the reload, answered after it.
     let mut begun = TcpStream::connect(health).await.unwrap();
     begun.write_all(b"GET /health HTTP/1.1\r\n").await.unwrap();
 
@@ -191,7 +191,7 @@ async fn a_reload_that_fails_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_reload_may_move_between_addresses_that_overlap() {
+async fn a_reload_may_move_between_overlapping_addresses() {
     let mut server = Server::start(&[(EndpointKind::Health, "127.0.0.1:0")]).await;
     let port = server.address(EndpointKind::Health).port();
     let narrow: SocketAddr = ([127, 0, 0, 1], port).into();
@@ -211,7 +211,7 @@ async fn a_reload_may_move_between_addresses_that_overlap() {
 }
 
 #[tokio::test]
-async fn addresses_of_no_use_are_named() {
+async fn unusable_addresses_are_reported() {
     let check = async |address: &str| -> BindError {
         let endpoints = [Endpoint {
             plugin: EndpointKind::Ready,
@@ -226,14 +226,15 @@ async fn addresses_of_no_use_are_named() {
     for address in ["", "8181", "localhost", "::1:8181", "127.0.0.1:65536", ":http"] {
         assert!(matches!(check(address).await.cause, BindCause::Malformed), "{address}");
     }
-    // A label of 64 bytes is no name, so nobody is asked for it. RFC 5737: never an address of this host.
+    // A label of 64 bytes is not a name, so no resolver is asked for it. RFC 5737: never an address
+    // of this host.
     let no_name = format!("{}:1", "x".repeat(64));
     assert!(matches!(check(&no_name).await.cause, BindCause::Unresolved(_)));
     assert!(matches!(check("192.0.2.1:8181").await.cause, BindCause::NotLocal));
 }
 
 #[tokio::test]
-async fn clients_that_only_connect_keep_nobody_out() {
+async fn idle_connections_keep_no_client_out() {
     let server = Server::start(&[(EndpointKind::Health, "127.0.0.1:0")]).await;
     let address = server.address(EndpointKind::Health);
     let mut idle = Vec::new();
@@ -241,7 +242,7 @@ async fn clients_that_only_connect_keep_nobody_out() {
         idle.push(TcpStream::connect(address).await.unwrap());
     }
     assert_eq!(get(address, "/health").await.status, "200 OK");
-    // The oldest went, with nothing said.
+    // The oldest connection was closed without a response.
     let mut byte = [0];
     let closed = timeout(PATIENCE, idle[0].read(&mut byte)).await.expect("it was closed");
     assert!(matches!(closed, Ok(0) | Err(_)));
@@ -259,7 +260,7 @@ async fn headers_have_a_bound() {
 }
 
 #[tokio::test]
-async fn half_a_request_is_waited_for_five_seconds() {
+async fn an_incomplete_request_times_out_after_five_seconds() {
     let server = Server::start(&[(EndpointKind::Health, "127.0.0.1:0")]).await;
     let mut stream = TcpStream::connect(server.address(EndpointKind::Health)).await.unwrap();
     stream.write_all(b"GET /health HTTP/1.1\r\nHost").await.unwrap();
@@ -269,7 +270,7 @@ async fn half_a_request_is_waited_for_five_seconds() {
 }
 
 #[tokio::test]
-async fn the_server_times_its_own_health() {
+async fn the_server_measures_its_own_health_requests() {
     let server = Server::start(&[
         (EndpointKind::Health, "127.0.0.1:0"),
         (EndpointKind::Prometheus, "127.0.0.2:0"),
@@ -326,7 +327,7 @@ fn metrics() -> Arc<Metrics> {
 
 #[derive(Debug)]
 struct Reply {
-    /// Behind `HTTP/1.1 `.
+    /// After `HTTP/1.1 `.
     status: String,
     headers: Vec<String>,
     body: String,
@@ -348,7 +349,7 @@ async fn exchange(address: SocketAddr, request: &[u8]) -> Reply {
     read_reply(stream).await
 }
 
-/// Everything up to the end: the server closes behind its answer.
+/// Reads up to the end: the server closes the connection after its response.
 async fn read_reply(mut stream: TcpStream) -> Reply {
     let mut bytes = Vec::new();
     let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("an answer");
@@ -359,7 +360,7 @@ async fn read_reply(mut stream: TcpStream) -> Reply {
     Reply { status, headers: lines.map(str::to_owned).collect(), body: body.to_owned() }
 }
 
-/// Waits until nobody listens there any more.
+/// Waits until nothing listens at the address.
 async fn refuses(address: SocketAddr) {
     let refused = async {
         while TcpStream::connect(address).await.is_ok() {

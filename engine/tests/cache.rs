@@ -1,8 +1,9 @@
-//! The cache as a story: what is asked and what upstreams say, second by second.
+//! The cache as a script: queries and upstream responses, second by second.
 //!
-//! A script has a step a line, `SECOND VERB…: OUTCOME`. `ask` shows what a client is given: the code and the TTL of the first record,
-//! `refresh` if the answer is to be asked for anew. The other verbs are what an upstream has said, or `failed`; behind `learn SECOND`
-//! what it said to another shard then.
+//! A script has one step per line, `SECOND VERB…: OUTCOME`. `ask` shows the client's answer: the
+//! code and the TTL of the first record, with `refresh` if the upstream is to be asked again. The
+//! other verbs are an upstream's response, or `failed`. After `learn SECOND` comes the response
+//! that another shard got in that second.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,10 +24,10 @@ use wire::response::{self, Asked, Response};
 
 const A: u16 = 1;
 const NAME: &str = "www.example.org";
-/// When the signatures of the answers are looked at.
+/// When the signatures of the answers are validated.
 const UNIX_SECS: u32 = 1_000_000;
 
-/// What `cache` and its block come to for `.`.
+/// The settings of a `cache` line in a block for `.`.
 fn settings(cache: &str) -> CacheSettings {
     let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
     let text = format!(". {{\n{cache}\n}}");
@@ -43,7 +44,7 @@ fn key(name: &[u8]) -> CacheKey<'_> {
     CacheKey { name, qtype: A, qclass: 1, dnssec_ok: false, checking_disabled: false }
 }
 
-/// What an upstream says of `name A`, in the words of a script.
+/// An upstream's response to `name A`, in the words of a script.
 fn response(name: &str, words: &[&str]) -> Arc<Response> {
     let number = |at: usize| words.get(at).map_or(0, |word| word.parse::<u32>().expect("a number"));
     let address = Some((A, vec![192, 0, 2, 1]));
@@ -52,10 +53,10 @@ fn response(name: &str, words: &[&str]) -> Arc<Response> {
         Some((46, data))
     };
     let (rcode, answer, authority) = match words[0] {
-        // "bare": without an OPT, which all others have.
+        // "bare": without an OPT, which all other responses have.
         "success" | "cut" | "bare" => (Rcode::NOERROR, address, None),
         "long" => (Rcode::NOERROR, address, signature(u32::MAX, 9000)),
-        // Signed until then.
+        // Signed until this second.
         "signed" => (Rcode::NOERROR, address, signature(number(2), 1)),
         "cname" => (Rcode::NOERROR, Some((5, wire_name("example.net"))), None),
         "gone" => (Rcode::NXDOMAIN, Some((5, wire_name("example.net"))), None),
@@ -101,7 +102,7 @@ fn response(name: &str, words: &[&str]) -> Arc<Response> {
     }
 }
 
-/// What a client is given: the code, and the TTL of the first record if there is one.
+/// The client's answer: the code, and the TTL of the first record, if any.
 fn given(answer: CachedResponse<'_>) -> String {
     let mut builder = MessageBuilder::new_vec().question();
     builder.push((DomainName::<Vec<u8>>::root(), Rtype::A)).expect("room");
@@ -112,7 +113,7 @@ fn given(answer: CachedResponse<'_>) -> String {
     let envelope = Envelope { len_max: MESSAGE_LEN_MAX, rotation: 0 };
     message.resize(MESSAGE_LEN_MAX, 0);
     response::stamp(&query, answer.response, answer.ttl, None, None, envelope, &mut message);
-    // Behind the header and the root's question: owner (a pointer), type, class, TTL.
+    // After the header and the root's question: owner (a pointer), type, class, TTL.
     let has_record = message[6..12] != [0; 6];
     let ttl = u32::from_be_bytes(*message[17 + 6..].first_chunk().expect("four bytes"));
     let rcode = Rcode::masked_from_int(message[3]);
@@ -197,10 +198,10 @@ fn answers_age() {
     play("cache {\n keepttl\n }", "0 success 60: kept NOERROR 60\n 59 ask: NOERROR 60");
 }
 
-/// A shard that was idle reads late what others were told.
+/// A shard that was idle reads the responses of other shards late.
 #[test]
-fn answers_to_other_shards_age_on_their_way() {
-    // It has what is left of its TTL, if anything is.
+fn answers_of_other_shards_age_before_they_are_read() {
+    // Its TTL is what remains of it, if anything does.
     play(
         "cache",
         "12 learn 2 success 60: -\n 12 ask: NOERROR 50\n 61 ask: NOERROR 1\n 62 ask: miss",
@@ -211,7 +212,7 @@ fn answers_to_other_shards_age_on_their_way() {
     play("cache", "22 learn 2 nxdomain 60 20: -\n 22 ask: miss");
     play("cache", "6 learn 2 servfail: -\n 6.9 ask: SERVFAIL\n 7 ask: miss");
     play("cache", "7 learn 2 servfail: -\n 7 ask: miss");
-    // It takes no newer one's place, be that an answer, a denial or a failure.
+    // It does not replace a newer entry, be that an answer, a denial or a failure.
     play(
         "cache",
         "10 success 60: kept NOERROR 60
@@ -227,7 +228,7 @@ fn answers_to_other_shards_age_on_their_way() {
         90 learn 89 success 60: -
         90 ask: SERVFAIL",
     );
-    // With `serve_stale` it is kept as long as it would have been here.
+    // With `serve_stale` it is kept as long as an answer of this shard.
     play(
         "cache {\n serve_stale 1h\n }",
         "100 learn 2 success 60: -
@@ -238,7 +239,7 @@ fn answers_to_other_shards_age_on_their_way() {
         3664 learn 4 success 60: -
         3664 ask: miss",
     );
-    // A failure of long ago does not put off the next question.
+    // An old failure does not delay the next query.
     play(
         "cache {\n serve_stale 1h\n }",
         "0 success 60: kept NOERROR 60
@@ -248,7 +249,7 @@ fn answers_to_other_shards_age_on_their_way() {
 }
 
 #[test]
-fn denials_last_as_long_as_their_soa_says() {
+fn denials_last_as_long_as_their_soa_allows() {
     for denial in ["nxdomain", "nodata"] {
         let code = if denial == "nodata" { "NOERROR" } else { "NXDOMAIN" };
         play(
@@ -271,7 +272,7 @@ fn denials_last_as_long_as_their_soa_says() {
 }
 
 #[test]
-fn what_is_not_kept() {
+fn responses_that_are_not_cached() {
     for (what, given) in [
         ("nxdomain", "NXDOMAIN"),
         ("cname 60", "NOERROR 5"),
@@ -280,23 +281,23 @@ fn what_is_not_kept() {
     ] {
         play("cache", &format!("0 {what}: passed {given}\n 0 ask: miss"));
     }
-    // Without a word on how long: CoreDNS's five seconds.
+    // Without a TTL to use: CoreDNS's five seconds.
     play("cache", "0 nothing: kept NOERROR\n 4 ask: NOERROR\n 5 ask: miss");
     play("cache", "0 delegation 60: kept NOERROR 5\n 4 ask: NOERROR 1\n 5 ask: miss");
 }
 
-/// Nobody behind keeps what is not kept here any longer than if it were.
+/// Downstream caches keep an uncached response no longer than a cached one.
 #[test]
-fn what_is_not_kept_goes_out_within_the_bounds() {
+fn uncached_responses_have_bounded_ttls() {
     for (cache, said, given) in [
-        // CNAMEs without an end, and a denial that does not say how long it lasts: as long as a failure.
+        // CNAMEs without an end, and a denial without a TTL to use: they last as long as a failure.
         ("cache 30", "cname 3600", "NOERROR 5"),
         ("cache 30", "cname 3", "NOERROR 3"),
         ("cache 30", "gone 3600", "NXDOMAIN 5"),
         ("cache 4", "cname 3600", "NOERROR 4"),
         ("cache {\n servfail 20s\n }", "cname 3600", "NOERROR 20"),
         ("cache {\n servfail 0\n }", "cname 3600", "NOERROR 0"),
-        // What was cut, or is kept out of the cache by name.
+        // Truncated responses, and responses excluded from the cache by name.
         ("cache 30", "cut 3600", "NOERROR 30"),
         ("cache", "cut 100000", "NOERROR 3600"),
         ("cache 30 {\n disable success\n }", "success 3600", "NOERROR 30"),
@@ -322,7 +323,7 @@ fn failures_are_remembered_briefly() {
     }
     play("cache", "0 failed: -\n 0 fallback: SERVFAIL\n 4.9 ask: SERVFAIL\n 5 ask: miss");
     play("cache {\n servfail 0\n }", "0 failed: -\n 0 fallback: none\n 0 ask: miss");
-    // An answer is not given up for a failure, nor a failure held on to.
+    // A failure does not replace an answer, and is not kept longer than it lasts.
     play(
         "cache",
         "0 success 60: kept NOERROR 60
@@ -358,7 +359,7 @@ fn popular_answers_are_fetched_before_they_expire() {
         162.2 ask: NOERROR 20 refresh",
     );
     assert_eq!(played.counters().prefetches, 3);
-    // Hits before the refresh count for what comes of it, as in CoreDNS.
+    // As in CoreDNS, hits before the refresh count for the refreshed entry.
     play(
         "cache {\n prefetch 3 10s 90%\n }",
         "0 success 100: kept NOERROR 100
@@ -369,7 +370,7 @@ fn popular_answers_are_fetched_before_they_expire() {
         11 ask: NOERROR 99
         20 ask: NOERROR 90 refresh",
     );
-    // Nor is a failure asked about before it is over, or what has just failed.
+    // A failure is not refreshed before it ends, nor is an entry that has just failed to refresh.
     play("cache {\n prefetch 1 1m 90%\n }", "0 servfail: kept SERVFAIL\n 4 ask: SERVFAIL");
     play(
         "cache {\n prefetch 1 1m 90%\n }",
@@ -411,7 +412,7 @@ fn stale_answers_at_once() {
 }
 
 #[test]
-fn stale_answers_when_asking_fails() {
+fn stale_answers_when_the_upstream_fails() {
     let played = play(
         "cache {\n serve_stale 1h verify\n }",
         "0 success 60: kept NOERROR 60
@@ -440,7 +441,8 @@ fn stale_answers_when_asking_fails() {
     );
 }
 
-/// CoreDNS once served a stale NXDOMAIN for as long as it was asked for, though the name had come to exist (its issue 3586).
+/// CoreDNS once served a stale NXDOMAIN as long as clients asked, although the name existed by then
+/// (coredns/coredns#3586).
 #[test]
 fn a_newer_answer_ends_a_stale_one() {
     for mode in ["", "1h immediate", "1h verify"] {
@@ -453,9 +455,9 @@ fn a_newer_answer_ends_a_stale_one() {
             let (_, given) = new.split_once("kept ").expect("is kept");
             play(&cache, &format!("0 {old}\n 70 {new}\n 70 ask: {given}\n 70 fallback: {given}"));
         }
-        // A denial that is not to be kept ends it, too.
+        // A denial that must not be cached ends it too.
         play(&cache, "0 success 60: kept NOERROR 60\n 70 nxdomain: passed NXDOMAIN\n 70 ask: miss");
-        // But a cut answer says nothing new.
+        // But a truncated response says nothing new.
         play(
             &cache,
             "0 success 60: kept NOERROR 60\n 70 cut 60: passed NOERROR 60\n 70 fallback: NOERROR 0",
@@ -464,7 +466,7 @@ fn a_newer_answer_ends_a_stale_one() {
 }
 
 #[test]
-fn prefer_positive_holds_on_to_data() {
+fn prefer_positive_keeps_data() {
     let cache = "cache {\n serve_stale 1h verify\n serve_stale_policy prefer_positive\n }";
     play(
         cache,
@@ -483,7 +485,7 @@ fn prefer_positive_holds_on_to_data() {
 }
 
 #[test]
-fn zones_that_are_not_kept() {
+fn zones_that_are_not_cached() {
     let cache = "cache {\n disable success example.org\n disable denial example.net\n }";
     play(
         cache,
@@ -511,7 +513,7 @@ fn zones_that_are_not_kept() {
 }
 
 #[test]
-fn questions_differ_by_all_that_was_asked() {
+fn questions_differ_in_every_part_of_the_query() {
     let began = Instant::now();
     let mut cache = Cache::new(&settings("cache"), 42);
     let (name, other) = (wire_name(NAME), wire_name("www.example.net"));
@@ -530,14 +532,14 @@ fn questions_differ_by_all_that_was_asked() {
 }
 
 #[test]
-fn expired_signatures_are_not_kept_for_those_who_check() {
+fn expired_signatures_are_not_cached_for_validating_clients() {
     let began = Instant::now();
     let name = wire_name(NAME);
     for (end, dnssec_ok, is_kept) in [
         (UNIX_SECS - 1, true, false),
         (UNIX_SECS - 1, false, true),
         (UNIX_SECS, true, true),
-        // Half of the circle of serial numbers lies ahead.
+        // Half of the serial-number circle lies ahead.
         (UNIX_SECS + i32::MAX as u32, true, true),
         (UNIX_SECS.wrapping_add(1 << 31).wrapping_add(1), true, false),
     ] {
@@ -549,9 +551,9 @@ fn expired_signatures_are_not_kept_for_those_who_check() {
     }
 }
 
-/// Whoever answers without an OPT was not asked for signatures, and may have some.
+/// An upstream that responds without an OPT did not see DO, and may have signatures.
 #[test]
-fn answers_without_an_opt_are_kept_briefly_for_those_who_check() {
+fn answers_without_an_opt_are_cached_briefly_for_validating_clients() {
     let began = Instant::now();
     let name = wire_name(NAME);
     for (word, ttl, dnssec_ok, kept_secs) in [
@@ -562,7 +564,7 @@ fn answers_without_an_opt_are_kept_briefly_for_those_who_check() {
     ] {
         let key = CacheKey { dnssec_ok, ..key(&name) };
         let response = response(NAME, &[word, ttl]);
-        // Here, and in the shard that is told a second later.
+        // In this shard, and in another shard that reads it a second later.
         for age_secs in [0, 1] {
             let mut cache = Cache::new(&settings("cache"), 42);
             let now = began + Duration::from_secs(age_secs);
@@ -574,7 +576,8 @@ fn answers_without_an_opt_are_kept_briefly_for_those_who_check() {
     }
 }
 
-/// Nor do they outlive their signatures, or the TTLs of a chain that cannot be checked the time of a failure.
+/// Answers do not outlive their signatures. In a chain that cannot be validated, they do not
+/// outlive a failure.
 #[test]
 fn answers_last_no_longer_than_their_signatures() {
     let began = Instant::now();
@@ -584,7 +587,7 @@ fn answers_last_no_longer_than_their_signatures() {
         let mut cache = Cache::new(&settings, 42);
         let key = CacheKey { dnssec_ok: true, ..key(&name) };
         let signed = response(NAME, &["signed", "60", &(UNIX_SECS + left_secs).to_string()]);
-        // Another shard was told two seconds ago.
+        // Another shard received it two seconds ago.
         let now = began + Duration::from_secs(2);
         let later = Times { received: began, now, unix_secs: UNIX_SECS + 2 };
         if left_secs >= 2 {
@@ -607,7 +610,7 @@ fn answers_last_no_longer_than_their_signatures() {
     assert_eq!(given(CachedResponse { response: &old, ttl }), "NOERROR 5");
 }
 
-/// Popular names stay through a flood of names that are asked for once, and the bounds hold.
+/// Popular names survive a flood of names that are queried once, and the bounds hold.
 fn check_flood(popular_words: &[&str], flood_words: &[&str], entry_type: EntryType) {
     const POPULAR: usize = 500;
     let now = Instant::now();
@@ -623,7 +626,7 @@ fn check_flood(popular_words: &[&str], flood_words: &[&str], entry_type: EntryTy
         let name = wire_name(&format!("{at}.flood.example.org"));
         assert!(matches!(cache.look_up(&key(&name), now), LookUp::Miss));
         cache.fill(&key(&name), &flood, Times::at_once(now, UNIX_SECS));
-        // None of the popular ones is asked for in a thousand of the others.
+        // None of the popular names is queried during a thousand of the others.
         if at % 1000 == 999 {
             let name = &popular[at / 1000 % POPULAR];
             assert!(matches!(cache.look_up(&key(name), now), LookUp::Hit { .. }), "after {at}");
@@ -638,15 +641,15 @@ fn check_flood(popular_words: &[&str], flood_words: &[&str], entry_type: EntryTy
 }
 
 #[test]
-fn a_flood_passes_by() {
+fn a_flood_evicts_no_popular_name() {
     let (success, denial) = (["success", "60"], ["nxdomain", "60", "60"]);
     check_flood(&success, &success, EntryType::Success);
     check_flood(&denial, &denial, EntryType::Denial);
-    // Not even the bytes of long answers push the popular ones out.
+    // Not even long answers evict the popular ones by their bytes.
     check_flood(&success, &["long", "60"], EntryType::Success);
 }
 
-/// Though each of them is gone from the small queue before it is asked for again.
+/// Even though each is evicted from the small queue before its next query.
 #[test]
 fn names_become_popular_in_a_flood() {
     let now = Instant::now();
@@ -660,7 +663,7 @@ fn names_become_popular_in_a_flood() {
         }
         is_hit
     };
-    // The main queue is full when it begins, so the small one has its tenth and no more.
+    // The main queue is full at first, so the small queue has exactly its tenth.
     for at in 0..2000 {
         ask(format!("old{}.example.org", at % 1000));
     }
@@ -674,7 +677,8 @@ fn names_become_popular_in_a_flood() {
     assert_eq!(hit_count, 20);
 }
 
-/// What the upstream says next, of which name, so many seconds later; `None`: a client asks.
+/// The name, the seconds until the step, and the upstream's next response; `None` is a client's
+/// query.
 fn steps(name_count: usize) -> impl Strategy<Value = Vec<(usize, u64, Option<&'static str>)>> {
     let said = prop::sample::select(vec![
         "success 60",
@@ -689,8 +693,8 @@ fn steps(name_count: usize) -> impl Strategy<Value = Vec<(usize, u64, Option<&'s
     prop::collection::vec((0..name_count, prop_oneof![9 => Just(0), 1 => 0..9u64], said), 1..3000)
 }
 
-/// Plays the steps against a cache of so many entries of either type, and against a map without bounds: what the cache has is
-/// what the map has. Returns how often only the map had an answer.
+/// Runs the steps against a cache with this capacity per entry type and against an unbounded map.
+/// What the cache has must equal what the map has. Returns how often only the map had an answer.
 fn check_against_map(
     capacity: usize,
     steps: &[(usize, u64, Option<&str>)],
@@ -699,7 +703,7 @@ fn check_against_map(
     let mut settings = settings("cache 30");
     (settings.success.capacity, settings.denial.capacity) = (capacity, capacity);
     let mut cache = Cache::new(&settings, 42);
-    // By name: the code, and until when.
+    // By name: the code and its expiry.
     let mut map: BTreeMap<usize, (&str, u64)> = BTreeMap::new();
     let (mut elapsed_secs, mut lost_count) = (0, 0);
     for (index, pause_secs, said) in steps {
@@ -754,8 +758,8 @@ fn check_against_map(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Whatever is said, no TTL is longer than what is left of the upstream's, or than the cap; and a shard that is told by another
-    /// says what that one says.
+    /// For any response, no TTL exceeds what remains of the upstream's TTL, or the maximum. A shard
+    /// that learns it from another shard answers the same.
     #[test]
     fn ttls_are_bounded_and_shards_agree(
         what in prop::sample::select(vec![
@@ -765,12 +769,13 @@ proptest! {
         minimum_secs in prop_oneof![0..100u32, any::<u32>()],
         cap_secs in 1..100u64,
         floor_secs in 0..10u64,
-        told_after_ms in 0..200_000u64,
+        learned_after_ms in 0..200_000u64,
         asked_after_ms in 0..5_000u64,
     ) {
         let floor_secs = floor_secs.min(cap_secs);
         let cache = format!(
-            "cache {{\n success 2000 {cap_secs} {floor_secs}\n denial 2000 {cap_secs} {floor_secs}\n }}"
+            "cache {{\n success 2000 {cap_secs} {floor_secs}\n \
+             denial 2000 {cap_secs} {floor_secs}\n }}"
         );
         let settings = settings(&cache);
         let [mut one, mut other] = [42, 43].map(|seed| Cache::new(&settings, seed));
@@ -780,32 +785,35 @@ proptest! {
         let ttl_of = |text: &str| text.split(' ').nth(1).map(|ttl| ttl.parse::<u64>().unwrap());
         let (at_once, floor_secs) = match filled {
             Filled::Kept(ttl) => (given(CachedResponse { response: &response, ttl }), floor_secs),
-            // Nothing lifts the TTLs of what is not kept.
+            // Nothing raises the TTLs of uncached responses.
             Filled::Passed(ttl) => (given(CachedResponse { response: &response, ttl }), 0),
             Filled::Inferior => panic!("nothing was there"),
         };
         let longest = u64::from(ttl_secs).max(floor_secs).min(cap_secs);
         prop_assert!(ttl_of(&at_once).is_none_or(|ttl| ttl <= longest), "{at_once}");
-        let told = began + Duration::from_millis(told_after_ms);
+        let learned = began + Duration::from_millis(learned_after_ms);
         if matches!(filled, Filled::Kept(_)) {
-            let times = Times { received: began, now: told, unix_secs: UNIX_SECS };
+            let times = Times { received: began, now: learned, unix_secs: UNIX_SECS };
             other.learn(&key(&name), &response, times);
         }
-        let asked = told + Duration::from_millis(asked_after_ms);
+        let asked = learned + Duration::from_millis(asked_after_ms);
         let found = shown(one.look_up(&key(&name), asked));
         prop_assert_eq!(&found, &shown(other.look_up(&key(&name), asked)));
-        let age_secs = (told_after_ms + asked_after_ms) / 1000;
+        let age_secs = (learned_after_ms + asked_after_ms) / 1000;
         let left = longest.saturating_sub(age_secs);
         prop_assert!(ttl_of(&found).is_none_or(|ttl| ttl <= left), "{found} after {age_secs} s");
     }
 
     #[test]
-    fn with_room_for_all_as_in_a_map(steps in steps(30)) {
+    fn with_enough_capacity_the_cache_is_a_map(steps in steps(30)) {
         prop_assert_eq!(check_against_map(30, &steps)?, 0);
     }
 
     #[test]
-    fn without_it_some_are_lost_and_none_is_wrong(steps in steps(30), capacity in 0..20usize) {
+    fn with_too_little_capacity_answers_are_lost_but_never_wrong(
+        steps in steps(30),
+        capacity in 0..20usize,
+    ) {
         let lost_count = check_against_map(capacity, &steps)?;
         prop_assert!(lost_count > 0 || capacity > 2 || steps.len() < 200);
     }

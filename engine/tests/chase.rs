@@ -1,5 +1,5 @@
-//! CNAMEs of upstreams that lead to names of the cluster, through a running shard: they end with what the table has, and
-//! nothing of that is kept.
+//! CNAMEs of upstreams that lead to names of the cluster, through a running shard. The table
+//! completes them, and the cache keeps none of the completion.
 
 mod rig;
 mod upstream;
@@ -14,7 +14,8 @@ use domain::rdata::AllRecordData;
 use engine::client::ListenerId;
 use engine::io::socket;
 use engine::plan::{Block, ListenerPlan, Plan, TableSlot};
-use rig::{BACKENDS, PATIENCE, Rig, query, wire_name};
+use rig::query::{query, wire_name};
+use rig::{BACKENDS, PATIENCE, Rig};
 use upstream::{Manner, Upstream};
 use wire::compile::{EntryWriter, Section};
 use wire::zone::ZoneSet;
@@ -22,7 +23,7 @@ use wire::zone::ZoneSet;
 const ASKED: &str = "shop.example.org";
 const WEB: &str = "web.default.svc.cluster.local";
 
-/// The code, then the answers' types and data, then the authorities' types.
+/// The code, then the types and data of the answers, then the types of the authorities.
 fn shown(answer: &[u8]) -> String {
     let message = Message::from_octets(answer).expect("a message");
     let (_, answers, authorities, _) = message.sections().expect("sections");
@@ -56,9 +57,9 @@ fn an_upstreams_cname_ends_in_the_table() {
             Rtype::A,
             "NOERROR CNAME 1-2-3-4.default.pod.cluster.local. A 1.2.3.4".to_owned(),
         ),
-        // It falls through, so the upstream's word stands.
+        // Falls through, so the upstream's answer is used.
         ("9.9.96.10.in-addr.arpa", Rtype::A, "RCODE CNAME 9.9.96.10.in-addr.arpa.".to_owned()),
-        // As it does for names elsewhere, and where the CNAME itself is asked for.
+        // The same for names elsewhere, and for queries for the CNAME itself.
         ("www.example.net", Rtype::A, "RCODE CNAME www.example.net.".to_owned()),
         (WEB, Rtype::CNAME, format!("RCODE CNAME {WEB}.")),
     ];
@@ -70,7 +71,7 @@ fn an_upstreams_cname_ends_in_the_table() {
                     let lines = format!("{lines}\nforward . {}", upstream.address);
                     let rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), &lines);
                     let expected = expected.replace("RCODE", &rcode.to_string());
-                    // The second time out of the cache, if there is one.
+                    // The second one from the cache, if there is one.
                     for _ in 0..2 {
                         let what = format!("{target} {qtype} {rcode}, {backend:?}, {lines}");
                         assert_eq!(ask(&rig, *qtype), [&*expected; 2], "{what}");
@@ -82,9 +83,9 @@ fn an_upstreams_cname_ends_in_the_table() {
     }
 }
 
-/// The same name is ours at one address and an upstream's at another, and both have one cache.
+/// One listener serves the name from the table, another asks an upstream, and both share a cache.
 #[test]
-fn a_kept_cname_ends_where_each_listener_has_it_end() {
+fn each_listener_completes_a_cached_cname_its_own_way() {
     for backend in BACKENDS {
         let upstream = Upstream::start(3600, Manner::LeadsOn(WEB));
         let lines = format!("cache\nforward . {}", upstream.address);
@@ -106,19 +107,19 @@ fn a_kept_cname_ends_where_each_listener_has_it_end() {
             rig.address = addresses[index];
             assert_eq!(ask(&rig, Rtype::A), [expected.as_str(); 2], "{backend:?} {index}");
         }
-        // What another listener has kept is asked for anew, what the same has is not.
+        // An entry of another listener is requested again; an entry of the same listener is not.
         assert_eq!(upstream.seen_count(), 3, "{backend:?}");
         rig.fleet.stop(PATIENCE);
     }
 }
 
-/// The block as it is before `kubernetes` is added to it.
+/// The block before `kubernetes` is added to it.
 fn without_table(block: &Block) -> Block {
     Block { own: Box::default(), ..block.clone() }
 }
 
 #[test]
-fn a_reload_makes_names_ours_that_are_kept() {
+fn a_reload_moves_cached_names_into_the_table() {
     for backend in BACKENDS {
         let upstream = Upstream::start(3600, Manner::LeadsOn(WEB));
         let lines = format!("cache\nforward . {}", upstream.address);
@@ -138,16 +139,16 @@ fn a_reload_makes_names_ours_that_are_kept() {
         puts(&rig.plan, &ours);
         puts(&without, &theirs);
         assert_eq!(upstream.seen_count(), 3, "{backend:?}");
-        // What is kept is no way out, either, where asking has failed.
+        // Nor is the cached entry used when the upstream fails.
         upstream.behave(Manner::Says(Rcode::SERVFAIL));
         puts(&rig.plan, "SERVFAIL");
         rig.fleet.stop(PATIENCE);
     }
 }
 
-/// The CNAME comes out of the cache, what is behind it never does.
+/// The CNAME comes from the cache, its target never does.
 #[test]
-fn a_change_of_the_cluster_is_seen_behind_a_kept_cname() {
+fn a_change_of_the_cluster_shows_after_a_cached_cname() {
     for backend in BACKENDS {
         let upstream = Upstream::start(3600, Manner::Leads(WEB, Rcode::NXDOMAIN));
         let lines = format!("cache\nforward . {}", upstream.address);

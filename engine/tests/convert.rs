@@ -1,4 +1,5 @@
-//! `ringdns convert`: what becomes of older Corefiles and of kube-dns's ConfigMaps, and that ringdns reads it.
+//! `ringdns convert`: the conversion of older Corefiles and of kube-dns's ConfigMaps, and whether
+//! ringdns reads the result.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +31,7 @@ fn converted(text: &str) -> Converted {
     convert(text).unwrap_or_else(|failure| panic!("{text}\n{failure:?}"))
 }
 
-/// A Corefile, what becomes of it, and how each of its notes begins. What comes out is read without a mistake, and
+/// A Corefile, its conversion, and how each of the notes begins. The result has no mistakes, and
 /// converting it again changes nothing.
 fn check(text: &str, expected: &str, notes: &[&str]) {
     let Converted { corefile, notes: found, .. } = converted(text);
@@ -105,7 +106,8 @@ fn a_corefile_of_core_dns_1_3() {
         &[
             "7: `upstream` of `kubernetes` is deleted: the targets of CNAME records are looked up",
             "8: `resyncperiod` of `kubernetes` is deleted: ",
-            "9: `transfer` of `kubernetes` is deleted: since CoreDNS 1.8 this is the plugin `transfer`",
+            "9: `transfer` of `kubernetes` is deleted: since CoreDNS 1.8 this is the plugin \
+             `transfer`",
             "10: only `http://10.0.0.1:8080` is left of the endpoints",
             "15: `federation` is deleted with its block",
             "20: `proxy` is called `forward` since CoreDNS 1.5",
@@ -149,10 +151,12 @@ fn options_of_proxy() {
 
 #[test]
 fn the_order_of_proxies() {
-    // The longest zone was asked, and now the first is.
+    // CoreDNS used the longest zone, and now uses the first.
     check(
-        ". {\n proxy . 1.1.1.1\n # stub\n proxy a.example 2.2.2.2 # two\n proxy example 3.3.3.3 {\n  spray\n }\n}",
-        ". {\n # stub\n forward a.example 2.2.2.2 # two\n forward example 3.3.3.3\n forward . 1.1.1.1\n}",
+        ". {\n proxy . 1.1.1.1\n # stub\n proxy a.example 2.2.2.2 # two\n \
+         proxy example 3.3.3.3 {\n  spray\n }\n}",
+        ". {\n # stub\n forward a.example 2.2.2.2 # two\n forward example 3.3.3.3\n \
+         forward . 1.1.1.1\n}",
         &[
             "2: `proxy`",
             "2: moves to line 5: of several `forward` lines the first that matches a name is used",
@@ -174,17 +178,19 @@ fn the_order_of_proxies() {
 fn layouts() {
     check(".\nerrors\nproxy . 1.1.1.1", ".\nerrors\nforward . 1.1.1.1", &["3: `proxy`"]);
     check(
-        "(up) {\r\n\tproxy . {$UP}9.9.9.9 {\r\n\t\tspray\r\n\t\texcept \"ä\"\r\n\t}\r\n}\r\n. {\r\n\timport up\r\n}\r\n",
-        "(up) {\r\n\tforward . {$UP}9.9.9.9 {\r\n\t\texcept \"ä\"\r\n\t}\r\n}\r\n. {\r\n\timport up\r\n}\r\n",
+        "(up) {\r\n\tproxy . {$UP}9.9.9.9 {\r\n\t\tspray\r\n\t\texcept \"ä\"\r\n\t}\r\n}\r\n\
+         . {\r\n\timport up\r\n}\r\n",
+        "(up) {\r\n\tforward . {$UP}9.9.9.9 {\r\n\t\texcept \"ä\"\r\n\t}\r\n}\r\n. {\r\n\
+         \timport up\r\n}\r\n",
         &["2: `proxy`", "3: `spray`"],
     );
     let current = include_str!("corefile/defaults/kubeadm.Corefile");
     check(current, current, &[]);
 }
 
-/// What cannot be converted stays, and the parser tells what is wrong with it.
+/// What cannot be converted stays, and the parser reports what is wrong with it.
 #[test]
-fn left_to_do() {
+fn notes_about_what_is_left_to_do() {
     let rows = [
         ("proxy . 1.1.1.1 {\n  protocol grpc insecure\n }", "unknown property 'protocol'"),
         ("proxy . 1.1.1.1 {\n  policy header\n }", "unknown policy 'header'"),
@@ -210,11 +216,12 @@ fn broken_corefiles() {
 
 fn kube_dns(data: &str) -> String {
     format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: kube-dns\n  namespace: kube-system\n{data}"
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: kube-dns\n  namespace: kube-system\n\
+         {data}"
     )
 }
 
-/// The blocks' zones and their upstreams.
+/// The zones of the blocks, and their upstreams.
 fn forwards(text: &str) -> Vec<String> {
     let corefile = converted(text).corefile;
     let config = parse(&corefile).unwrap_or_else(|report| panic!("{corefile}\n{report}"));
@@ -234,7 +241,8 @@ fn forwards(text: &str) -> Vec<String> {
 
 #[test]
 fn config_maps_of_kube_dns() {
-    let stubs = "{\"acme.local\":[\"1.2.3.4\",\"1.2.3.5:5353\"],\"b.example.\":[\"ns.b.example\",\"fd00::1\"]}";
+    let stubs = "{\"acme.local\":[\"1.2.3.4\",\"1.2.3.5:5353\"],\
+                 \"b.example.\":[\"ns.b.example\",\"fd00::1\"]}";
     let spaced =
         stubs.replace(',', ", ").replace(':', ": ").replace(": : ", "::").replace(": 53", ":53");
     let expected = [
@@ -270,7 +278,7 @@ fn config_maps_of_kube_dns() {
 }
 
 #[test]
-fn what_a_config_map_becomes() {
+fn corefile_of_a_kube_dns_config_map() {
     let Converted { corefile, notes, .. } = converted(&kube_dns(
         "data:\n  federations: |\n    {\"prod\": \"prod.example.com\"}\n  stubDomains: |\n    \
          {\"acme.local\": [\"1.2.3.4\", \"1.2.3.5\"],\n     \"none.local\": [], \
@@ -332,7 +340,8 @@ cluster.local:53 {
 
 #[test]
 fn config_maps_of_core_dns() {
-    let text = "apiVersion: v1\nkind: ConfigMap\ndata:\n  Corefile: |\n    . {\n        proxy . 1.1.1.1\n    }\n";
+    let text = "apiVersion: v1\nkind: ConfigMap\ndata:\n  Corefile: |\n    . {\n        \
+                proxy . 1.1.1.1\n    }\n";
     let Converted { corefile, notes, .. } = converted(text);
     assert_eq!(corefile, ". {\n    forward . 1.1.1.1\n}\n");
     assert_eq!(notes.len(), 2);
@@ -369,7 +378,7 @@ fn data(text: &str) -> serde_json::Value {
 }
 
 #[test]
-fn what_an_installation_adds_stays_a_config_map() {
+fn additions_to_a_corefile_stay_a_config_map() {
     let expected = serde_json::json!({
         "corp.server":
             "corp.example:53 {\n    errors\n    cache 30\n    forward . 192.0.2.18\n}\n",
@@ -385,7 +394,7 @@ fn what_an_installation_adds_stays_a_config_map() {
         assert!(corefile.contains("  namespace: kube-system\n"), "{corefile}");
         // By lines, as people read it.
         assert!(corefile.contains("\n    corp.example:53 {\n"), "{corefile}");
-        let told: Vec<_> = notes.iter().map(|note| note.text.as_str()).collect();
+        let texts: Vec<_> = notes.iter().map(|note| note.text.as_str()).collect();
         for words in [
             "corp.server: line 4: `proxy` is called `forward`",
             "extra.override: line 1: `proxy` is called `forward`",
@@ -393,9 +402,9 @@ fn what_an_installation_adds_stays_a_config_map() {
             "db.example: is left as it is",
             "it stays a ConfigMap",
         ] {
-            assert!(told.iter().any(|text| text.starts_with(words)), "{words}: {told:#?}");
+            assert!(texts.iter().any(|text| text.starts_with(words)), "{words}: {texts:#?}");
         }
-        assert_eq!(told.len(), 5, "{told:#?}");
+        assert_eq!(texts.len(), 5, "{texts:#?}");
         for excerpt in excerpts {
             assert!(parse(&excerpt.corefile).is_ok(), "{excerpt:?}");
         }
@@ -408,7 +417,7 @@ fn what_an_installation_adds_stays_a_config_map() {
 }
 
 #[test]
-fn lists_and_what_is_of_no_use_in_them() {
+fn lists_and_their_unusable_objects() {
     let map = |name: &str, data: serde_json::Value| {
         serde_json::json!({
             "apiVersion": "v1", "kind": "ConfigMap",
@@ -428,7 +437,8 @@ fn lists_and_what_is_of_no_use_in_them() {
         assert_eq!(found.corefile, ". {\n    errors\n}\n");
         assert_eq!(
             found.notes[0].text,
-            "of the 3 objects of this List only the ConfigMap kube-system/coredns with Corefile is converted"
+            "of the 3 objects of this List only the ConfigMap kube-system/coredns with Corefile \
+             is converted"
         );
     }
     let documents = format!("---\n{certificate}\n---\n{kube_dns}\n");
@@ -442,7 +452,8 @@ fn lists_and_what_is_of_no_use_in_them() {
         (list("List", &[]), "none of the 0 objects of this List"),
         (
             certificate.to_string(),
-            "this is the ConfigMap kube-system/kube-root-ca.crt with ca.crt, which is neither CoreDNS's",
+            "this is the ConfigMap kube-system/kube-root-ca.crt with ca.crt, which is neither \
+             CoreDNS's",
         ),
         (
             map("a", serde_json::json!(null)).to_string(),
@@ -454,7 +465,7 @@ fn lists_and_what_is_of_no_use_in_them() {
         assert!(failure.text.starts_with(words), "{text}\n{failure:?}");
         assert!(failure.text.contains("kubectl get configmap"), "{failure:?}");
     }
-    // kube-dns's own without data: it runs on its defaults.
+    // kube-dns's own ConfigMap without data: kube-dns runs with its defaults.
     assert!(
         converted(&map("kube-dns", serde_json::json!(null)).to_string())
             .corefile
@@ -522,9 +533,12 @@ fn broken_config_maps() {
 }
 
 proptest! {
-    /// Whatever a ConfigMap holds, what comes out is a Corefile, and its zones and servers are those that went in.
+    /// For any ConfigMap, the result is a Corefile with the ConfigMap's zones and servers.
     #[test]
-    fn only_names_and_addresses_are_written(domain in "[a-zA-Z.#{}\\-_ \\\\/:*]{0,12}", server in "[a-z0-9.:#{} /%\\[\\]]{0,16}") {
+    fn only_names_and_addresses_are_written(
+        domain in "[a-zA-Z.#{}\\-_ \\\\/:*]{0,12}",
+        server in "[a-z0-9.:#{} /%\\[\\]]{0,16}",
+    ) {
         let stubs = serde_json::json!({ domain: [server] }).to_string();
         let map = serde_json::json!({ "kind": "ConfigMap", "data": { "stubDomains": stubs } });
         if let Ok(Converted { corefile, .. }) = convert(&map.to_string()) {
@@ -534,7 +548,7 @@ proptest! {
         }
     }
 
-    /// Whatever the text, converting ends; and it changes nothing where there is nothing old.
+    /// For any text, the conversion ends, and it changes nothing if nothing is outdated.
     #[test]
     fn any_text(text in "[a-z.{}#\",: \n]{0,80}") {
         if let Ok(Converted { corefile, notes, .. }) = convert(&text) && notes.is_empty() {
@@ -543,7 +557,7 @@ proptest! {
     }
 }
 
-/// The process: where things are written, and the exit codes.
+/// The process: where it writes, and its exit codes.
 #[test]
 fn the_command() {
     let folder = tempfile::tempdir().unwrap();
@@ -557,28 +571,29 @@ fn the_command() {
         };
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
-    let (code, out, told) = run("Corefile", "# kept\n. {\n proxy . 1.1.1.1\n}\n");
+    let (code, out, stderr) = run("Corefile", "# kept\n. {\n proxy . 1.1.1.1\n}\n");
     assert_eq!((code, out.as_str()), (Some(0), "# kept\n. {\n forward . 1.1.1.1\n}\n"));
-    assert_eq!(told, "/Corefile:3: `proxy` is called `forward` since CoreDNS 1.5\n");
-    let (code, out, told) = run("Corefile", ". {\n etcd\n}\n");
+    assert_eq!(stderr, "/Corefile:3: `proxy` is called `forward` since CoreDNS 1.5\n");
+    let (code, out, stderr) = run("Corefile", ". {\n etcd\n}\n");
     assert_eq!((code, out.as_str()), (Some(3), ". {\n etcd\n}\n"));
     assert!(
-        told.contains("by hand") && told.contains("Directive 'etcd' is known but not built yet"),
-        "{told}"
+        stderr.contains("by hand")
+            && stderr.contains("Directive 'etcd' is known but not built yet"),
+        "{stderr}"
     );
-    let (code, out, told) = run("custom.yaml", CUSTOM);
+    let (code, out, stderr) = run("custom.yaml", CUSTOM);
     assert_eq!(
         (code, data(&out)["lke.include"].as_str()),
         (Some(0), Some("loadbalance\n")),
-        "{told}"
+        "{stderr}"
     );
-    let (code, out, told) = run("custom.yaml", &CUSTOM.replace("errors", "etcd"));
-    assert_eq!(code, Some(3), "{told}");
-    assert!(told.contains("/custom.yaml as converted, corp.server:2 - "), "{told}");
+    let (code, out, stderr) = run("custom.yaml", &CUSTOM.replace("errors", "etcd"));
+    assert_eq!(code, Some(3), "{stderr}");
+    assert!(stderr.contains("/custom.yaml as converted, corp.server:2 - "), "{stderr}");
     assert!(out.contains("forward . 192.0.2.18"), "{out}");
-    let (code, out, told) = run("kube-dns.yaml", "kind: Pod\n");
+    let (code, out, stderr) = run("kube-dns.yaml", "kind: Pod\n");
     assert_eq!((code, out.as_str()), (Some(1), ""));
-    assert!(told.starts_with("/kube-dns.yaml: this is a Pod"), "{told}");
+    assert!(stderr.starts_with("/kube-dns.yaml: this is a Pod"), "{stderr}");
     assert!(!Path::new("nothing").exists());
     let output =
         Command::new(env!("CARGO_BIN_EXE_ringdns")).args(["convert", "nothing"]).output().unwrap();

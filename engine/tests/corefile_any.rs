@@ -1,4 +1,4 @@
-//! The Corefile's reader on texts that nobody would write: it ends, and says what is wrong.
+//! The Corefile's reader on arbitrary texts: it always ends and reports what is wrong.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ fn defaults() -> Vec<PathBuf> {
     paths
 }
 
-/// Reads and shows a text; all that is asked is that it ends.
+/// Reads and shows a text; the test is that it ends.
 fn survive(text: &str) {
     match parse(text) {
         Ok(config) => {
@@ -41,7 +41,7 @@ fn survive(text: &str) {
     }
 }
 
-/// Names of options, and words that belong to some.
+/// Names of options, and words that belong to some of them.
 const OPTIONS: [&str; 25] = [
     "pods",
     "ttl",
@@ -70,7 +70,7 @@ const OPTIONS: [&str; 25] = [
     "(?i)x{9}{9}",
 ];
 
-/// Pieces of which Corefiles are made.
+/// Pieces of Corefiles.
 fn piece() -> impl Strategy<Value = String> {
     let mut words = vec![
         ".:53",
@@ -120,7 +120,7 @@ fn piece() -> impl Strategy<Value = String> {
         .prop_map(|(word, blank)| if blank { format!("{word} ") } else { word.to_owned() })
 }
 
-/// As deep as a file can be, on the stack that a thread has by default.
+/// As deep as a file can nest, on a thread's default stack.
 #[test]
 fn nothing_but_braces() {
     for text in ["{\n".repeat(100_000), "{".repeat(1 << 20), "a {\n".repeat(100_000)] {
@@ -145,9 +145,14 @@ proptest! {
         survive(&pieces.concat());
     }
 
-    /// Each default Corefile with something cut out or put in.
+    /// Each default Corefile with something removed or inserted.
     #[test]
-    fn damaged_defaults(which in 0usize..11, at in any::<proptest::sample::Index>(), cut in 0usize..5, piece in piece()) {
+    fn damaged_defaults(
+        which in 0usize..11,
+        at in any::<proptest::sample::Index>(),
+        cut in 0usize..5,
+        piece in piece(),
+    ) {
         let text = fs::read_to_string(&defaults()[which]).expect("a Corefile");
         let at = at.index(text.len());
         let damaged = format!("{}{piece}{}", &text[..at], text.get(at + cut..).unwrap_or_default());

@@ -1,8 +1,7 @@
-//! The Corefile's reader as its users meet it: whole reports, and the Corefiles that distributions
+//! The Corefile's reader from its users' view: whole reports, and the Corefiles that distributions
 //! ship.
 //!
-//! `corefile/*.Corefile` are shown with their mistakes as in `*.expected`; `BLESS=1` writes those
-//! anew.
+//! `corefile/*.expected` are the reports of `corefile/*.Corefile`; `BLESS=1` writes them anew.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,8 +42,8 @@ fn reports() {
     }
 }
 
-/// Every Corefile that a distribution ships reads without a mistake of grammar; what is not built
-/// yet is named where it stands.
+/// Every Corefile that a distribution ships has valid grammar. What is not built yet is reported
+/// with its position.
 #[test]
 fn defaults() {
     let check = |name: &str, expected: &[(usize, &str)]| {
@@ -79,11 +78,15 @@ fn defaults() {
 
 #[test]
 fn table() {
-    // reference/coredns.md 3.2: CoreDNS 1.15's order.
-    let order = "root metadata geoip cancel proxyproto quic grpc_server https https3 timeouts multisocket reload nsid bufsize \
-                 bind debug trace ready health pprof shed prometheus errors log dnstap local dns64 siit any chaos loadbalance \
-                 tsig rewrite autopath acl cache header dnssec tls minimal template transfer dynupdate hosts route53 azure \
-                 clouddns k8s_external kubernetes file auto secondary etcd loop forward grpc erratic whoami on sign view nomad";
+    // The order of CoreDNS 1.15.
+    let order = "root metadata geoip cancel proxyproto quic grpc_server https https3 timeouts \
+                 multisocket reload nsid bufsize \
+                 bind debug trace ready health pprof shed prometheus errors log dnstap local \
+                 dns64 siit any chaos loadbalance \
+                 tsig rewrite autopath acl cache header dnssec tls minimal template transfer \
+                 dynupdate hosts route53 azure \
+                 clouddns k8s_external kubernetes file auto secondary etcd loop forward grpc \
+                 erratic whoami on sign view nomad";
     let names: Vec<_> = DIRECTIVES.iter().map(|row| row.name).collect();
     assert_eq!(names, order.split_whitespace().collect::<Vec<_>>());
     for row in DIRECTIVES {

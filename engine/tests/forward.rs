@@ -1,4 +1,5 @@
-//! Questions to upstreams over real sockets: who is asked, what is believed, and what becomes of upstreams that misbehave.
+//! Queries to upstreams over real sockets: which upstream is asked, which response is accepted, and
+//! what happens to upstreams that misbehave.
 
 mod upstream;
 
@@ -12,10 +13,10 @@ use engine::forward::options::{ForwardOptions, Policy, UpstreamTransport};
 use engine::forward::{FailureCause, ForwardFailure};
 use engine::limits::HEDGES_SAVED_MAX;
 use engine::metrics::{Format, UpstreamEvent};
-use upstream::{Manner, Rig, Upstream, deadline, forward, nobody, question, run, until};
+use upstream::{Manner, Rig, Upstream, deadline, forward, question, run, until, unused_address};
 
 #[test]
-fn a_question_comes_as_the_client_came_or_as_the_corefile_says() {
+fn a_query_uses_the_clients_transport_or_the_corefiles() {
     use UpstreamTransport::{AsAsked, Tcp, Udp};
     run(async {
         for (option, client, is_tcp) in [
@@ -38,9 +39,9 @@ fn a_question_comes_as_the_client_came_or_as_the_corefile_says() {
     });
 }
 
-/// All else here runs in the recvmmsg backend's runtime.
+/// All other tests of this file run in the runtime of the recvmmsg backend.
 #[test]
-fn the_runtime_of_the_uring_backend_serves_as_well() {
+fn the_runtime_of_the_uring_backend_works_too() {
     tokio_uring::start(async {
         let silent = Upstream::start(61, Manner::Silent);
         let good = Upstream::start(60, Manner::Cuts);
@@ -57,7 +58,7 @@ fn the_runtime_of_the_uring_backend_serves_as_well() {
 }
 
 #[test]
-fn an_upstream_that_gives_no_answer_is_followed_by_the_next() {
+fn the_next_upstream_is_asked_after_one_without_an_answer() {
     run(async {
         let good = Upstream::start(60, Manner::Answers);
         for manner in [Manner::Silent, Manner::Malformed] {
@@ -68,7 +69,7 @@ fn an_upstream_that_gives_no_answer_is_followed_by_the_next() {
         }
         let options = ForwardOptions {
             read_timeout: Duration::from_secs(4),
-            ..forward(&[nobody(), good.address])
+            ..forward(&[unused_address(), good.address])
         };
         let began = Instant::now();
         assert_eq!(Rig::start(&options).await.who_answers().await, Some(60));
@@ -77,7 +78,7 @@ fn an_upstream_that_gives_no_answer_is_followed_by_the_next() {
 }
 
 #[test]
-fn where_none_answers_the_failure_says_why() {
+fn the_failure_has_a_reason_if_no_upstream_answers() {
     run(async {
         for (manner, cause) in [
             (Manner::Silent, FailureCause::ReadTimeout),
@@ -93,18 +94,20 @@ fn where_none_answers_the_failure_says_why() {
             assert_eq!(failure.to, upstream.address);
             assert_eq!(upstream.seen_count(), 2, "each twice, while that is few");
         }
-        let rig = Rig::start(&forward(&[nobody()])).await;
+        let rig = Rig::start(&forward(&[unused_address()])).await;
         let failure = rig.ask().await.unwrap_err().to_string();
         assert!(failure.ends_with(": read: connection refused"), "{failure}");
         let good = Upstream::start(60, Manner::Answers);
-        let options =
-            ForwardOptions { max_connect_attempts: 1, ..forward(&[nobody(), good.address]) };
+        let options = ForwardOptions {
+            max_connect_attempts: 1,
+            ..forward(&[unused_address(), good.address])
+        };
         assert!(Rig::start(&options).await.ask().await.is_err());
     });
 }
 
 #[test]
-fn only_the_answer_to_the_question_is_believed() {
+fn only_the_answer_to_the_question_is_accepted() {
     run(async {
         let upstream = Upstream::start(60, Manner::ForgeriesFirst(80));
         let rig = Rig::start(&forward(&[upstream.address])).await;
@@ -116,7 +119,7 @@ fn only_the_answer_to_the_question_is_believed() {
             "forgeries are waited out, not answered by asking anew"
         );
 
-        // The kernel keeps out what comes from elsewhere.
+        // The kernel drops packets from other addresses.
         upstream.behave(Manner::OtherPortFirst);
         assert_eq!(rig.who_answers().await, Some(60));
 
@@ -125,14 +128,14 @@ fn only_the_answer_to_the_question_is_believed() {
         upstream.behave(Manner::Answers);
         assert_eq!(rig.who_answers().await, Some(60));
         upstream.behave(Manner::Lowers);
-        // 13 letters: all lower by chance once in 8,192.
+        // 13 letters: all of them are lower case by chance once in 8,192.
         assert_eq!(rig.who_answers().await, None);
         assert!(rig.count(&upstream, UpstreamEvent::Foreign) > 0);
     });
 }
 
 #[test]
-fn a_cut_answer_is_asked_for_over_tcp_or_passed() {
+fn a_truncated_answer_is_requested_over_tcp_or_passed() {
     run(async {
         for (manner, passes, client, expected) in [
             (Manner::Cuts, false, Transport::Udp, Some((1, false))),
@@ -156,7 +159,7 @@ fn a_cut_answer_is_asked_for_over_tcp_or_passed() {
 }
 
 #[test]
-fn response_codes_lead_on_where_the_corefile_says_so() {
+fn response_codes_fail_over_if_the_corefile_lists_them() {
     run(async {
         let refuses = Upstream::start(61, Manner::Says(Rcode::REFUSED));
         let good = Upstream::start(60, Manner::Answers);
@@ -165,10 +168,11 @@ fn response_codes_lead_on_where_the_corefile_says_so() {
             let rig = Rig::start(&ForwardOptions { failover, ..both.clone() }).await;
             assert_eq!(rig.ask().await.unwrap().rcode, rcode);
         }
-        // What all say is said on.
+        // What all upstreams respond is passed on.
         let options = ForwardOptions { failover: vec![5], ..forward(&[refuses.address]) };
         assert_eq!(Rig::start(&options).await.ask().await.unwrap().rcode, 5);
-        let dead = ForwardOptions { failover: vec![5], ..forward(&[refuses.address, nobody()]) };
+        let dead =
+            ForwardOptions { failover: vec![5], ..forward(&[refuses.address, unused_address()]) };
         assert_eq!(Rig::start(&dead).await.ask().await.unwrap().rcode, 5);
 
         let options = ForwardOptions { next: vec![5], ..forward(&[refuses.address]) };
@@ -184,13 +188,13 @@ fn response_codes_lead_on_where_the_corefile_says_so() {
 }
 
 #[test]
-fn policies_share_out_questions() {
+fn policies_distribute_queries() {
     const QUESTIONS: usize = 120;
     run(async {
         for (policy, expected) in [
             (Policy::Sequential, [120..=120, 0..=0, 0..=0]),
             (Policy::RoundRobin, [40..=40, 40..=40, 40..=40]),
-            // Six standard deviations around a third.
+            // Within six standard deviations of a third.
             (Policy::Random, [10..=70, 10..=70, 10..=70]),
         ] {
             let upstreams = [0, 1, 2].map(|ttl_secs| Upstream::start(ttl_secs, Manner::Answers));
@@ -208,7 +212,7 @@ fn policies_share_out_questions() {
 }
 
 #[test]
-fn an_upstream_that_fails_is_checked_left_out_and_taken_back() {
+fn a_failing_upstream_is_checked_excluded_and_readmitted() {
     run(async {
         let first = Upstream::start(61, Manner::Silent);
         let second = Upstream::start(60, Manner::Answers);
@@ -234,14 +238,14 @@ fn an_upstream_that_fails_is_checked_left_out_and_taken_back() {
 }
 
 #[test]
-fn where_all_are_down_one_is_tried_unless_that_is_off() {
+fn if_all_are_down_one_is_tried_unless_that_is_off() {
     run(async {
         let upstream = Upstream::start(60, Manner::Silent);
         for failfast in [false, true] {
             upstream.behave(Manner::Silent);
             let options = ForwardOptions {
                 failfast_all_unhealthy_upstreams: failfast,
-                // So rarely that only questions find it well again.
+                // So rarely that only queries find it healthy again.
                 health_check: engine::forward::options::HealthCheck {
                     every: Duration::from_secs(60),
                     ..forward(&[]).health_check
@@ -266,7 +270,7 @@ fn where_all_are_down_one_is_tried_unless_that_is_off() {
 }
 
 #[test]
-fn a_late_upstream_is_hedged_and_then_left_out() {
+fn a_late_upstream_is_hedged_and_then_excluded() {
     run(async {
         let silent = Upstream::start(61, Manner::Silent);
         let good = Upstream::start(60, Manner::Answers);
@@ -280,11 +284,12 @@ fn a_late_upstream_is_hedged_and_then_left_out() {
         for _ in 0..10 {
             assert_eq!(rig.who_answers().await, Some(60));
         }
-        // After three it is checked, and as long as it fails to answer the other is asked first.
+        // After three hedges it is checked, and while the checks fail the other upstream is asked
+        // first.
         assert_eq!(rig.count(&good, UpstreamEvent::Hedge), 3);
         assert_eq!(silent.seen_count() - silent.check_count(), 3);
 
-        // More at once than may be hedged: those that are left wait no longer than the first check.
+        // More at once than may be hedged: the others wait no longer than the first check.
         let rig = Rig::start(&options).await;
         let answers = futures((0..200).map(|_| rig.who_answers())).await;
         assert_eq!(answers, [Some(60); 200]);
@@ -315,7 +320,7 @@ fn hedges_stay_few_when_all_upstreams_slow_down() {
 }
 
 #[test]
-fn no_more_questions_are_on_their_way_than_max_concurrent() {
+fn no_more_queries_are_in_flight_than_max_concurrent() {
     run(async {
         let upstream = Upstream::start(60, Manner::Slow(Duration::from_millis(100)));
         let options = ForwardOptions { max_concurrent: Some(2), ..forward(&[upstream.address]) };
@@ -332,7 +337,7 @@ fn no_more_questions_are_on_their_way_than_max_concurrent() {
 }
 
 #[test]
-fn a_thousand_at_once_and_all_give_their_room_back() {
+fn a_thousand_queries_at_once_release_their_slots() {
     const QUESTIONS: usize = 1000;
     run(async {
         let upstream = Upstream::start(60, Manner::Slow(Duration::from_secs(1)));
@@ -346,7 +351,7 @@ fn a_thousand_at_once_and_all_give_their_room_back() {
             let ask = async move { upstreams.ask(&question, deadline()).await };
             asks.push(tokio::task::spawn_local(ask));
             if number % 100 == 99 {
-                // The upstream's socket holds no thousand queries.
+                // The upstream's socket does not hold a thousand queries.
                 until("they are there", || upstream.seen_count() == asks.len()).await;
             }
         }
@@ -357,7 +362,7 @@ fn a_thousand_at_once_and_all_give_their_room_back() {
         assert_eq!(upstream.seen_count(), QUESTIONS, "each once");
         assert_eq!(rig.upstreams.in_flight(), 0);
 
-        // Whoever gives up gives the room back, too.
+        // A cancelled query releases its slot too.
         upstream.behave(Manner::Silent);
         let given_up =
             tokio::time::timeout(Duration::from_millis(50), futures((0..100).map(|_| rig.ask())));
@@ -383,7 +388,7 @@ fn ids_and_ports_cannot_be_guessed() {
         assert!(chi_square(&ids, 0, u16::MAX) < CHI_SQUARE_MAX, "ids: {ids:?}");
         assert!(chi_square(&ports, range[0], range[1]) < CHI_SQUARE_MAX, "ports: {ports:?}");
         assert!(ports.iter().collect::<BTreeSet<_>>().len() >= 1024);
-        // Nor does one follow from the one before.
+        // Nor does one follow from the previous one.
         let steps = |of: &[u16]| -> Vec<u16> {
             of.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect()
         };
@@ -391,10 +396,10 @@ fn ids_and_ports_cannot_be_guessed() {
     });
 }
 
-/// With 63 degrees of freedom a fair generator exceeds this once in 10^6 tests.
+/// With 63 degrees of freedom, a fair generator exceeds this once in 10^6 tests.
 const CHI_SQUARE_MAX: f64 = 130.0;
 
-/// How far values of a range are from being spread evenly over 64 parts of it.
+/// How far the values of a range are from an even distribution over 64 parts of it.
 fn chi_square(values: &[u16], least: u16, greatest: u16) -> f64 {
     let mut counts = [0_f64; 64];
     let width = f64::from(greatest - least) + 1.0;
@@ -405,7 +410,7 @@ fn chi_square(values: &[u16], least: u16, greatest: u16) -> f64 {
     counts.iter().map(|count| (count - expected).powi(2) / expected).sum()
 }
 
-/// All at once.
+/// Runs all of them at once.
 async fn futures<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
     ::futures::future::join_all(all).await
 }

@@ -1,5 +1,5 @@
-//! Upstreams that lack EDNS or TCP, and packets that get lost: a client learns nothing of it, and the upstream is not asked
-//! everything twice.
+//! Upstreams that lack EDNS or TCP, and packets that get lost. The client does not notice, and the
+//! upstream does not get every query twice.
 
 mod upstream;
 
@@ -24,13 +24,13 @@ const REBUFFS: [ToOpt; 8] = [
     ToOpt::Drops,
 ];
 
-/// The queries that were no health checks.
+/// The queries except health checks.
 fn asked(upstream: &Upstream) -> Vec<upstream::Seen> {
     upstream.seen().into_iter().filter(|seen| seen.qtype() != 2).collect()
 }
 
 #[test]
-fn an_upstream_without_edns_is_asked_without_for_a_while() {
+fn an_upstream_without_edns_gets_no_opt_for_a_while() {
     run(async {
         for transport in [Transport::Udp, Transport::Tcp] {
             for rebuff in REBUFFS {
@@ -50,9 +50,9 @@ fn an_upstream_without_edns_is_asked_without_for_a_while() {
     });
 }
 
-/// It is asked again before its answer comes, which says nothing of its EDNS.
+/// Another query is sent before its answer arrives, which proves nothing about EDNS.
 #[test]
-fn an_upstream_that_is_late_does_not_lack_edns() {
+fn a_late_upstream_does_not_lack_edns() {
     run(async {
         let late = Manner::ToOpt(ToOpt::Late(REPEAT_AFTER_UNKNOWN + Duration::from_millis(200)));
         for dnssec_ok in [false, true] {
@@ -73,7 +73,7 @@ fn an_upstream_that_is_late_does_not_lack_edns() {
 }
 
 #[test]
-fn edns_comes_back_to_one_that_was_upgraded() {
+fn edns_returns_after_an_upgrade() {
     run(async {
         for rebuff in [ToOpt::Says(Rcode::NOTIMP), ToOpt::Drops] {
             let upstream = Upstream::start(60, Manner::ToOpt(rebuff));
@@ -97,7 +97,7 @@ fn edns_comes_back_to_one_that_was_upgraded() {
 }
 
 #[test]
-fn errors_of_one_that_knows_edns_cost_no_second_query() {
+fn errors_of_an_upstream_with_edns_cause_no_second_query() {
     run(async {
         for rcode in [Rcode::SERVFAIL, Rcode::REFUSED, Rcode::NXDOMAIN, Rcode::YXDOMAIN] {
             let upstream = Upstream::start(60, Manner::SaysWithOpt(rcode));
@@ -107,7 +107,7 @@ fn errors_of_one_that_knows_edns_cost_no_second_query() {
             }
             assert_eq!(upstream.seen_count(), 3, "{rcode}");
         }
-        // The OPT of an answer before, or that a query with one was answered at all.
+        // The proof is an OPT in an earlier answer, or any answer to a query with an OPT.
         for before in [Manner::SaysWithOpt(Rcode::SERVFAIL), Manner::Answers] {
             let upstream = Upstream::start(60, before);
             let rig = Rig::start(&forward(&[upstream.address])).await;
@@ -140,9 +140,9 @@ fn an_error_that_is_the_same_without_an_opt_is_passed_on() {
     });
 }
 
-/// DO cannot be said without an OPT: the answer is one without signatures, as any is that such a server gives.
+/// DO needs an OPT, so the answer is one without signatures, like every answer of such a server.
 #[test]
-fn who_asks_for_signatures_gets_an_answer_without() {
+fn a_client_with_do_gets_an_answer_without_signatures() {
     run(async {
         let upstream = Upstream::start(60, Manner::ToOpt(ToOpt::Says(Rcode::FORMERR)));
         let rig = Rig::start(&forward(&[upstream.address])).await;
@@ -154,7 +154,7 @@ fn who_asks_for_signatures_gets_an_answer_without() {
         }
         let seen = asked(&upstream);
         assert_eq!(seen.iter().map(|one| one.has_opt()).collect::<Vec<_>>(), [true, false, false]);
-        // RD and CD; AD, a bit that must be zero to the eldest, goes with the OPT.
+        // RD and CD stay. AD goes with the OPT: the oldest servers require that bit to be zero.
         assert_eq!(seen[0].message[3], 0x30);
         assert_eq!((seen[1].message[2], seen[1].message[3]), (0x01, 0x10));
     });
@@ -194,7 +194,7 @@ fn a_client_over_tcp_is_answered_by_an_upstream_without_tcp() {
             assert_eq!(asked(upstream).iter().filter(|seen| !seen.is_tcp).count(), 5);
             assert_eq!(rig.count(upstream, UpstreamEvent::TcpOpened), 1, "it is remembered");
 
-            // Who says that nothing goes over UDP is told so.
+            // With `force_tcp` there is no other way, so the failure is passed on.
             let options = ForwardOptions {
                 transport: UpstreamTransport::Tcp,
                 ..forward(&[upstream.address])
@@ -202,7 +202,7 @@ fn a_client_over_tcp_is_answered_by_an_upstream_without_tcp() {
             let rig = Rig::start(&options).await;
             assert!(rig.upstreams.ask(&question, deadline()).await.is_err());
         }
-        // One that has it is asked first.
+        // An upstream with TCP is asked first.
         let good = Upstream::start(61, Manner::Answers);
         let rig = Rig::start(&forward(&[refuses.address, good.address])).await;
         let tcp = question("www.example.org", Transport::Tcp);
@@ -212,7 +212,7 @@ fn a_client_over_tcp_is_answered_by_an_upstream_without_tcp() {
 }
 
 #[test]
-fn a_cut_answer_is_not_asked_for_over_tcp_where_there_is_none() {
+fn a_truncated_answer_is_not_requested_from_an_upstream_without_tcp() {
     run(async {
         let upstream = Upstream::start_without_tcp(60, Manner::Cuts);
         let rig = Rig::start(&forward(&[upstream.address])).await;
@@ -220,7 +220,7 @@ fn a_cut_answer_is_not_asked_for_over_tcp_where_there_is_none() {
             assert!(rig.ask().await.unwrap().truncated);
         }
         assert_eq!(rig.count(&upstream, UpstreamEvent::RetriedOverTcp), 1);
-        // A client over TCP would take it for the whole.
+        // A client over TCP would take it for the whole answer.
         let tcp = question("www.example.org", Transport::Tcp);
         let failure = rig.upstreams.ask(&tcp, deadline()).await.unwrap_err().to_string();
         assert!(
@@ -231,7 +231,7 @@ fn a_cut_answer_is_not_asked_for_over_tcp_where_there_is_none() {
 }
 
 #[test]
-fn tcp_that_has_worked_is_not_given_up_for_a_failure() {
+fn tcp_that_worked_once_survives_a_failure() {
     run(async {
         let upstream = Upstream::start(60, Manner::Cuts);
         let rig = Rig::start(&forward(&[upstream.address])).await;
@@ -244,7 +244,7 @@ fn tcp_that_has_worked_is_not_given_up_for_a_failure() {
     });
 }
 
-/// What was not waited for says nothing: neither of EDNS nor of TCP.
+/// A query that was not awaited to the end proves nothing, neither about EDNS nor about TCP.
 #[test]
 fn a_near_deadline_proves_nothing() {
     run(async {
@@ -267,12 +267,12 @@ fn a_near_deadline_proves_nothing() {
 }
 
 #[test]
-fn a_lost_packet_to_the_only_upstream_is_sent_again_soon() {
+fn a_lost_packet_to_the_only_upstream_is_resent_soon() {
     run(async {
         let read_timeout = Duration::from_secs(4);
-        // Long enough that no pause of the test's own is taken for a loss.
+        // Long enough that no pause of the test itself looks like a loss.
         let usual = Duration::from_millis(100);
-        // Before anything is known of it, and when its usual time is.
+        // Before its usual time is known, and after.
         let known = (ANSWER_TIMES_MIN, usual * REPEAT_AFTER_P95);
         for (before, soon) in [(0, REPEAT_AFTER_UNKNOWN), known] {
             let upstream = Upstream::start(60, Manner::Slow(usual));
@@ -325,7 +325,7 @@ fn the_only_upstream_is_asked_three_times_at_most() {
 }
 
 #[test]
-fn questions_sent_again_stay_few_when_the_only_upstream_slows_down() {
+fn resends_stay_few_when_the_only_upstream_slows_down() {
     const QUESTIONS: usize = 400;
     run(async {
         let upstream = Upstream::start(60, Manner::Answers);

@@ -1,4 +1,4 @@
-//! What the control plane makes of a `forward` line, and what it is told of upstreams that loop.
+//! What the control plane makes of a `forward` line, and how it learns of upstreams that loop.
 
 mod upstream;
 
@@ -14,7 +14,7 @@ use engine::forward::{
     AddressOrigin, ForwardFailure, ForwardSettings, ShardNumber, TYPE_HINFO, Upstreams, Way,
 };
 use engine::metrics::{Build, Format, Metrics};
-use upstream::{Manner, Upstream, deadline, forward, nobody, question, run, until};
+use upstream::{Manner, Upstream, deadline, forward, question, run, until, unused_address};
 
 fn metrics() -> Metrics {
     let build = Build { version: String::new(), revision: String::new(), compiler: String::new() };
@@ -27,12 +27,12 @@ async fn load(options: &ForwardOptions) -> Result<ForwardSettings, String> {
 }
 
 #[test]
-fn upstreams_of_addresses_files_and_hosts_in_their_order() {
+fn upstreams_keep_the_order_of_addresses_files_and_hosts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("resolv.conf");
     std::fs::write(&path, "nameserver 10.0.0.2\nnameserver 10.0.0.3\n").unwrap();
     run(async {
-        // The test upstream answers any question with 192.0.2.1, for AAAA too.
+        // The test upstream answers every question with 192.0.2.1, AAAA included.
         let resolver = Upstream::start(60, Manner::Answers);
         let host = |name: &str| Target::Host { name: name.into(), port: 5353, is_tls: false };
         let options = ForwardOptions {
@@ -41,7 +41,7 @@ fn upstreams_of_addresses_files_and_hosts_in_their_order() {
                 Target::ResolvConf(path.clone()),
                 host("dns.example"),
             ],
-            resolver: vec![nobody(), resolver.address],
+            resolver: vec![unused_address(), resolver.address],
             ..forward(&[])
         };
         let settings = load(&options).await.unwrap();
@@ -62,7 +62,7 @@ fn upstreams_of_addresses_files_and_hosts_in_their_order() {
         assert_eq!(settings.files, [path]);
         assert_eq!(resolver.seen_count(), 2, "A and AAAA");
 
-        // Without `resolver` the system is asked.
+        // Without `resolver` the system's resolver is used.
         let options = ForwardOptions { to: vec![host("localhost")], resolver: vec![], ..options };
         let settings = load(&options).await.unwrap();
         assert!(settings.upstreams.iter().all(|one| one.address.ip().is_loopback()));
@@ -70,7 +70,7 @@ fn upstreams_of_addresses_files_and_hosts_in_their_order() {
 }
 
 #[test]
-fn what_cannot_be_had_is_named_with_its_cause() {
+fn unusable_targets_are_reported_with_their_cause() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| -> PathBuf {
         let path = folder.path().join(name);
@@ -81,7 +81,7 @@ fn what_cannot_be_had_is_named_with_its_cause() {
     let names = file("names", "nameserver dns.example\n");
     let not_pem = file("not.pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
     let missing = folder.path().join("missing");
-    let tls_to = vec![Target::Tls { address: nobody(), server_name: None }];
+    let tls_to = vec![Target::Tls { address: unused_address(), server_name: None }];
     let tls = |authority: &Path| ForwardOptions {
         to: tls_to.clone(),
         tls: Some(UpstreamTls { client: None, authority: Some(authority.to_owned()) }),
@@ -120,7 +120,11 @@ fn what_cannot_be_had_is_named_with_its_cause() {
                 "no address",
             ),
             (
-                ForwardOptions { to: vec![host.clone()], resolver: vec![nobody()], ..forward(&[]) },
+                ForwardOptions {
+                    to: vec![host.clone()],
+                    resolver: vec![unused_address()],
+                    ..forward(&[])
+                },
                 "dns.example",
                 "127.9.9.9:53: ",
             ),
@@ -131,9 +135,9 @@ fn what_cannot_be_had_is_named_with_its_cause() {
     });
 }
 
-/// What of the targets can be used is used, and the rest is reported.
+/// Usable targets are used, and the others are reported.
 #[test]
-fn one_name_server_of_no_use_costs_no_more_than_itself() {
+fn one_unusable_name_server_does_not_affect_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let number = std::cell::Cell::new(0);
     let file = |text: &str| {
@@ -179,7 +183,7 @@ fn one_name_server_of_no_use_costs_no_more_than_itself() {
         check(vec![link_local("none-0"), ok()], &["10.0.0.1:53"], &[no_interface]).await;
         let both = "nameserver fe80::1%none-0\nnameserver 10.0.0.1";
         check(vec![file(both)], &["10.0.0.1:53"], &[no_interface]).await;
-        // Names outside fail then, and the cluster's are answered.
+        // Names of upstreams fail then, and the cluster's are answered.
         check(vec![link_local("none-0")], &["[fe80::1]:53"], &[no_interface]).await;
         check(vec![file("nameserver fe80::1%none-0")], &["[fe80::1]:53"], &[no_interface]).await;
         check(vec![dns("[fe80::1]:53"), ok()], &["10.0.0.1:53"], &[]).await;
@@ -190,7 +194,7 @@ fn one_name_server_of_no_use_costs_no_more_than_itself() {
 }
 
 #[test]
-fn an_upstream_that_sends_our_probe_back_is_taken_out_and_reported() {
+fn an_upstream_that_returns_the_probe_is_removed_and_reported() {
     run(async {
         let looping = Upstream::start(61, Manner::Silent);
         let good = Upstream::start(60, Manner::Answers);
@@ -209,11 +213,11 @@ fn an_upstream_that_sends_our_probe_back_is_taken_out_and_reported() {
         });
         assert_ne!(of_looping, of_good);
 
-        // What comes in: somebody else's, one that was answered, and the one that is on its way.
+        // Incoming probes: another server's, one that was answered, and one in flight.
         assert!(!settings.is_own_probe(b"\x03www\x07example\0"));
         let question = question("www.example.org", Transport::Udp);
         for _ in 0..5 {
-            // Answered behind the probe.
+            // Answered after the probe.
             assert!(upstreams.ask(&question, deadline()).await.is_ok());
         }
         assert!(!settings.is_own_probe(&of_good));
@@ -244,7 +248,7 @@ fn an_upstream_that_sends_our_probe_back_is_taken_out_and_reported() {
             assert_eq!(answer.ttl_secs_min, Some(60));
         }
         drop((upstreams, settings));
-        // Tasks that were under way let go of the settings within one try.
+        // Tasks in progress release the settings within one try.
         until("it is forgotten", || metrics.upstream(looping.address).loop_count() == 0).await;
     });
 }
@@ -271,7 +275,7 @@ fn the_message_names_the_file_and_the_remedy() {
 }
 
 #[test]
-fn where_all_loop_nobody_is_asked() {
+fn if_all_upstreams_loop_none_is_asked() {
     run(async {
         let upstream = Upstream::start(60, Manner::Silent);
         let metrics = metrics();

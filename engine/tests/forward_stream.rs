@@ -1,4 +1,4 @@
-//! Upstreams over TCP and TLS: how connections are shared, kept, found closed and proven.
+//! Upstreams over TCP and TLS: how connections are shared, kept, found closed and verified.
 
 mod upstream;
 
@@ -14,7 +14,7 @@ use engine::limits::{UPSTREAM_CONNECTIONS_OPENING_MAX, UPSTREAM_PIPELINE_MAX};
 use engine::metrics::UpstreamEvent;
 use futures::future::join_all;
 use upstream::{
-    Identity, Manner, Rig, Trust, Upstream, deadline, forward, nobody, question, run, until,
+    Identity, Manner, Rig, Trust, Upstream, deadline, forward, question, run, until, unused_address,
 };
 
 /// `force_tcp`
@@ -23,7 +23,7 @@ fn over_tcp(upstream: &Upstream) -> ForwardOptions {
 }
 
 #[test]
-fn connections_are_kept_as_long_as_the_corefile_says() {
+fn connections_are_kept_for_the_corefiles_time() {
     let ms = Duration::from_millis;
     run(async {
         for (what, options, connection_count) in [
@@ -56,7 +56,7 @@ fn connections_are_kept_as_long_as_the_corefile_says() {
 }
 
 #[test]
-fn a_kept_connection_that_is_closed_costs_a_new_one_and_no_failure() {
+fn a_closed_idle_connection_is_replaced_without_a_failure() {
     run(async {
         let upstream = Upstream::start(60, Manner::ClosesAfterAnswer);
         let rig = Rig::start(&over_tcp(&upstream)).await;
@@ -65,7 +65,7 @@ fn a_kept_connection_that_is_closed_costs_a_new_one_and_no_failure() {
         }
         assert_eq!(upstream.connection_count(), 20);
         assert_eq!(rig.count(&upstream, UpstreamEvent::Failed), 0);
-        // A new one that is closed is a failure.
+        // A new connection that closes is a failure.
         upstream.behave(Manner::CutsAndCloses);
         let Err(ForwardFailure::Exchange(failure)) = rig.ask().await else { panic!("no failure") };
         assert_eq!(failure.cause, FailureCause::Closed);
@@ -73,7 +73,7 @@ fn a_kept_connection_that_is_closed_costs_a_new_one_and_no_failure() {
 }
 
 #[test]
-fn many_questions_share_few_connections_and_answers_find_their_questions() {
+fn many_queries_share_few_connections_and_answers_match() {
     const QUESTIONS: usize = 1000;
     run(async {
         let upstream = Upstream::start(60, Manner::Slow(Duration::from_millis(100)));
@@ -84,18 +84,18 @@ fn many_questions_share_few_connections_and_answers_find_their_questions() {
             (0..QUESTIONS).map(|n| question(&format!("n{n}.example"), Transport::Udp)).collect();
         let answers =
             join_all(questions.iter().map(|one| rig.upstreams.ask(one, deadline()))).await;
-        // The question's name is part of what an answer must match.
+        // An answer must match the question's name too.
         assert!(answers.iter().all(Result::is_ok));
         let from: BTreeSet<_> = upstream.seen().iter().map(|seen| seen.from).collect();
         assert_eq!(upstream.seen_count(), QUESTIONS);
-        // A burst opens few, and more only as those are crowded.
+        // A burst opens few connections, and more only when those are crowded.
         let few = UPSTREAM_CONNECTIONS_OPENING_MAX..=QUESTIONS / (UPSTREAM_PIPELINE_MAX / 2) + 1;
         assert!(few.contains(&from.len()), "{} connections", from.len());
     });
 }
 
 #[test]
-fn a_connection_that_left_a_question_unanswered_is_not_used_again() {
+fn a_connection_with_an_unanswered_query_is_not_reused() {
     run(async {
         let upstream = Upstream::start(60, Manner::Answers);
         let options = ForwardOptions { max_connect_attempts: 1, ..over_tcp(&upstream) };
@@ -114,21 +114,22 @@ fn a_connection_that_left_a_question_unanswered_is_not_used_again() {
 }
 
 #[test]
-fn where_nobody_listens_the_next_is_asked() {
+fn if_nothing_listens_the_next_upstream_is_asked() {
     run(async {
         let good = Upstream::start(60, Manner::Answers);
-        let to = forward(&[nobody(), good.address]).to;
+        let to = forward(&[unused_address(), good.address]).to;
         let rig = Rig::start(&ForwardOptions { to, ..over_tcp(&good) }).await;
         assert_eq!(rig.who_answers().await, Some(60));
         let rig =
-            Rig::start(&ForwardOptions { to: forward(&[nobody()]).to, ..over_tcp(&good) }).await;
+            Rig::start(&ForwardOptions { to: forward(&[unused_address()]).to, ..over_tcp(&good) })
+                .await;
         let failure = rig.ask().await.unwrap_err().to_string();
-        assert_eq!(failure, format!("dial tcp {}: connect: connection refused", nobody()));
+        assert_eq!(failure, format!("dial tcp {}: connect: connection refused", unused_address()));
     });
 }
 
 #[test]
-fn a_tls_upstream_must_prove_its_name() {
+fn a_tls_upstream_must_have_the_right_name() {
     let folder = tempfile::tempdir().unwrap();
     let identity = Identity::new(&["dns.example", "127.0.0.1"]);
     let stranger = tempfile::tempdir().unwrap();
@@ -167,7 +168,8 @@ fn a_tls_upstream_must_prove_its_name() {
     });
 }
 
-/// What `tls CA` may name: an authority's certificate, or the server's own, as in Go. Name and time are always checked.
+/// `tls CA` may name an authority's certificate, or the server's own, as in Go. Name and validity
+/// are always verified.
 #[test]
 fn a_tls_upstream_is_trusted_by_its_authority_or_its_own_certificate() {
     use Trust::{Authority, Pinned, SelfSigned, SelfSignedAuthority};

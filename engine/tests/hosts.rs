@@ -1,4 +1,7 @@
-//! `hosts` in the binary: a file that changes, goes away, comes back, is missing or hangs.
+//! `hosts` in the binary: a file that changes, disappears, returns, is missing or hangs.
+
+#[path = "rig/query.rs"]
+mod query;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -10,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long anything may take that must happen.
+use query::query;
+
+/// The deadline of everything that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const A: u16 = 1;
@@ -26,13 +31,13 @@ struct Server {
     log: Arc<Mutex<String>>,
 }
 
-/// A port that is free at this moment.
+/// A port that is currently free.
 fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 impl Server {
-    /// `prepare`: what there is in the folder at the start.
+    /// `prepare` creates what the folder contains at start-up.
     fn start(options: &str, prepare: impl FnOnce(&TempDir)) -> Self {
         let folder = TempDir::new().unwrap();
         let http = free_address();
@@ -87,7 +92,7 @@ impl Server {
         rest.split(' ').next().unwrap().parse().unwrap()
     }
 
-    /// How often the log says this.
+    /// How often the log contains these words.
     fn logged(&self, words: &str) -> usize {
         self.log.lock().unwrap().matches(words).count()
     }
@@ -96,22 +101,14 @@ impl Server {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.connect(self.dns).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-        let mut packet = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        for label in name.split('.') {
-            packet.push(label.len() as u8);
-            packet.extend(label.as_bytes());
-        }
-        packet.push(0);
-        packet.extend(qtype.to_be_bytes());
-        packet.extend([0, 1]);
-        socket.send(&packet).ok()?;
+        socket.send(&query(name, qtype)).ok()?;
         let mut response = vec![0; 512];
         let len = socket.recv(&mut response).ok()?;
         response.truncate(len);
         Some(response)
     }
 
-    /// The last byte of the one address that the name has: in these tests it says which.
+    /// The last byte of the name's only address: in these tests it identifies the version.
     fn address(&self, name: &str) -> Option<u8> {
         let response = self.ask(name, A)?;
         (response[7] == 1).then(|| *response.last().unwrap())
@@ -158,7 +155,7 @@ fn write_names(folder: &TempDir, text: &str) {
 }
 
 #[test]
-fn a_file_is_served_as_it_is_now_and_kept_while_it_is_gone() {
+fn the_current_file_is_served_and_kept_while_it_is_missing() {
     let server = Server::start("reload 100ms", |folder| write_names(folder, "10.0.0.1 a.lan\n"));
     assert_eq!((server.address("a.lan"), server.address("inline.lan")), (Some(1), Some(9)));
     let pointer = server.ask("1.0.0.10.in-addr.arpa", PTR).unwrap();
@@ -183,7 +180,7 @@ fn a_file_is_served_as_it_is_now_and_kept_while_it_is_gone() {
         "[WARNING] plugin/hosts: File does not exist: names: its last entries are still served\n";
     server.until("the log says so", |server| server.logged(missing) == 1);
     assert_eq!((server.address("a.lan"), server.address("inline.lan")), (Some(2), Some(9)));
-    // Whatever else is reloaded, the table stays; another TTL makes another table.
+    // Reloads of anything else keep the table; another TTL makes another table.
     server.reload("reload 100ms\n    }\n    loadbalance {");
     assert_eq!(server.address("a.lan"), Some(2));
     server.reload("ttl 5\n        reload 100ms");
@@ -199,7 +196,7 @@ fn a_file_is_served_as_it_is_now_and_kept_while_it_is_gone() {
 }
 
 #[test]
-fn a_file_that_is_missing_or_not_usable_at_the_start_delays_nothing() {
+fn a_missing_or_unusable_file_at_start_up_delays_nothing() {
     let server = Server::start("reload 100ms", |_| {});
     let logged = |words: &str| server.until(words, |server| server.logged(words) == 1);
     logged("[WARNING] plugin/hosts: File does not exist: names: only the entries of the Corefile");
@@ -216,19 +213,19 @@ fn a_file_that_is_missing_or_not_usable_at_the_start_delays_nothing() {
 }
 
 #[test]
-fn a_file_that_hangs_takes_no_answer_away() {
+fn a_file_that_hangs_removes_no_answer() {
     let server = Server::start("reload 100ms", |folder| {
         let made = Command::new("mkfifo").arg(folder.path().join("names")).status();
         assert!(made.unwrap().success());
     });
     assert_eq!((server.address("inline.lan"), server.rcode("a.lan", A)), (Some(9), Some(2)));
     assert_eq!(server.logged("[WARNING] plugin/hosts: names was not read within 5s: "), 1);
-    // What is written at last is read. Nothing more is expected of a pipe.
+    // What is written last is read. A pipe has no further guarantees.
     write_names(&server.folder, "10.0.0.1 a.lan\n");
     server.until("the file is served", |server| server.address("a.lan") == Some(1));
     server.reload("reload 100ms\n    }\n    loadbalance {");
     assert_eq!(server.address("a.lan"), Some(1));
-    // A table that is made anew waits for the pipe again.
+    // A table that is rebuilt waits for the pipe again.
     server.reload("ttl 5");
     assert_eq!((server.address("inline.lan"), server.rcode("a.lan", A)), (Some(9), Some(2)));
 }
@@ -238,7 +235,8 @@ fn with_reload_0_the_file_is_read_once() {
     let server = Server::start("reload 0", |folder| write_names(folder, "10.0.0.1 a.lan\n"));
     assert_eq!(server.address("a.lan"), Some(1));
     write_names(&server.folder, "10.0.0.2 a.lan\n");
-    // Nothing says that nothing happens: four times the shortest time between two looks.
+    // No line reports that nothing happens, so wait four times the shortest time between two
+    // checks.
     std::thread::sleep(Duration::from_millis(400));
     assert_eq!(server.address("a.lan"), Some(1));
     server.reload("reload 100ms");
@@ -247,7 +245,7 @@ fn with_reload_0_the_file_is_read_once() {
 
 /// As in k3s's Corefile.
 #[test]
-fn a_cluster_is_asked_behind_a_hosts_file() {
+fn a_cluster_is_asked_after_a_hosts_file() {
     let cluster = "kubernetes cluster.local {\n        manifests cluster.yaml\n    }";
     let options = format!("fallthrough\n    }}\n    {cluster}\n    loadbalance {{");
     let server = Server::start(&options, |folder| {

@@ -1,4 +1,8 @@
-//! Where the binary listens: addresses that overlap, addresses that come and go, addresses that another process has.
+//! The addresses that the binary listens on: they overlap, come and go, or belong to another
+//! process.
+
+#[path = "rig/query.rs"]
+mod query;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long anything may take that must happen.
+use query::query_with_id;
+
+/// The deadline of everything that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const BACKENDS: [&str; 2] = ["uring", "mmsg"];
@@ -28,7 +34,7 @@ spec: {clusterIP: 10.0.0.1, clusterIPs: [10.0.0.1], ports: [{name: http, port: 8
 const NO_ERROR: u8 = 0;
 const REFUSED: u8 = 5;
 
-/// Zones, and the words of their `bind`.
+/// Zones, and the arguments of their `bind`.
 type Blocks<'b> = &'b [(&'b str, &'b str)];
 
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +49,7 @@ struct Server {
 }
 
 impl Server {
-    /// Starts with these blocks: zone, port, and the words of its `bind`.
+    /// Starts with these blocks: zone, port, and the arguments of its `bind`.
     fn start(backend: &str, port: u16, blocks: Blocks<'_>) -> Self {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("objects.yaml"), OBJECTS).unwrap();
@@ -60,7 +66,8 @@ impl Server {
         for (zone, bind) in blocks {
             let bind = if bind.is_empty() { String::new() } else { format!("    bind {bind}\n") };
             text += &format!(
-                "{zone}:{port} {{\n{bind}    errors\n    kubernetes {zone} {{\n        manifests objects.yaml\n    }}\n}}\n"
+                "{zone}:{port} {{\n{bind}    errors\n    kubernetes {zone} {{\n        \
+                 manifests objects.yaml\n    }}\n}}\n"
             );
         }
         let next = self.folder.path().join("Corefile.next");
@@ -79,7 +86,7 @@ impl Server {
             .unwrap();
     }
 
-    /// Puts these blocks to work, and waits until they are.
+    /// Loads these blocks, and waits until they are running.
     fn reload(&self, port: u16, blocks: Blocks<'_>, is_done: impl Fn() -> bool) {
         self.write(port, blocks);
         let sent = Command::new("kill").args(["-s", "USR1", &self.child.id().to_string()]).status();
@@ -96,7 +103,7 @@ impl Server {
         }
     }
 
-    /// Waits for the end, and tells what it said.
+    /// Waits for the process to end; returns its output.
     fn ended(&mut self) -> String {
         let began = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
@@ -114,7 +121,7 @@ impl Drop for Server {
     }
 }
 
-/// A port that is free at this moment, for UDP and TCP and at every address.
+/// A port that is currently free for UDP and TCP at every address.
 fn free_port() -> u16 {
     loop {
         let tcp = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
@@ -126,17 +133,10 @@ fn free_port() -> u16 {
 }
 
 fn query(zone: &str, id: u16) -> Vec<u8> {
-    let mut packet = id.to_be_bytes().to_vec();
-    packet.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    for label in ["web", "default", "svc", zone] {
-        packet.push(label.len() as u8);
-        packet.extend(label.as_bytes());
-    }
-    packet.extend([0, 0, 1, 0, 1]);
-    packet
+    query_with_id(&format!("web.default.svc.{zone}"), 1, id)
 }
 
-/// A socket that takes answers from the address that it asks, and from no other.
+/// A socket that accepts responses only from the address that it queries.
 fn udp_to(server: SocketAddr) -> UdpSocket {
     let any = SocketAddr::new(
         match server {
@@ -150,9 +150,9 @@ fn udp_to(server: SocketAddr) -> UdpSocket {
     socket
 }
 
-/// The response code, or that there is no answer.
+/// The response code; `None` without a response.
 fn ask(transport: Transport, server: SocketAddr, zone: &str) -> Option<u8> {
-    // A shard may get no time for seconds on a busy machine.
+    // A shard may get no CPU time for seconds on a busy machine.
     let patience = Some(Duration::from_secs(5));
     let packet = query(zone, 7);
     let mut answer = [0; 512];
@@ -178,9 +178,10 @@ fn at(ip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip.parse::<IpAddr>().unwrap(), port)
 }
 
-/// The most specific socket takes a query, as under CoreDNS; `0.0.0.0` is every address, IPv6's too.
+/// The most specific socket receives a query, as with CoreDNS. `0.0.0.0` means every address, IPv6
+/// included.
 #[test]
-fn addresses_may_overlap() {
+fn overlapping_addresses_work() {
     let check = |blocks: Blocks<'_>, expected: &[(&str, &str, u8)]| {
         for backend in BACKENDS {
             let port = free_port();
@@ -219,7 +220,8 @@ fn addresses_may_overlap() {
         &[("b", "::1"), ("a", "0.0.0.0")],
         &[("::1", "b", NO_ERROR), ("::1", "a", REFUSED), ("127.0.0.1", "a", NO_ERROR)],
     );
-    // Three ways to say the same, and so one socket: CoreDNS opens three, and the kernel draws lots.
+    // Three forms of the same address, so one socket. CoreDNS opens three, and the kernel picks one
+    // at random.
     check(
         &[("a", "0.0.0.0"), ("b", "::"), ("c", "")],
         &[
@@ -233,7 +235,7 @@ fn addresses_may_overlap() {
     );
 }
 
-/// Asks with many queries in flight until told to stop; the count of those that nobody answered, and of all.
+/// Keeps many queries in flight until `is_over`; returns the count of lost queries, and of all.
 fn count_lost(server: SocketAddr, is_over: &AtomicBool) -> (usize, usize) {
     const IN_FLIGHT: u16 = 32;
     let socket = udp_to(server);
@@ -258,8 +260,8 @@ fn count_lost(server: SocketAddr, is_over: &AtomicBool) -> (usize, usize) {
 }
 
 #[test]
-fn a_reload_between_addresses_that_overlap_loses_no_query() {
-    // What 127.0.0.1 says for `a` never changes; 127.0.0.2 shows that the reload is done.
+fn a_reload_between_overlapping_addresses_loses_no_query() {
+    // The response of 127.0.0.1 for `a` never changes; 127.0.0.2 shows that the reload is done.
     let sets: [(Blocks<'_>, Option<u8>); 5] = [
         (&[("a", ""), ("b", "")], Some(NO_ERROR)),
         (&[("a", "127.0.0.1"), ("b", "")], Some(REFUSED)),
@@ -295,9 +297,10 @@ fn a_reload_between_addresses_that_overlap_loses_no_query() {
     }
 }
 
-/// The kernel lets go of the sockets of a killed process's ring some time after the process has been reaped.
+/// The kernel releases the sockets of a killed process's ring some time after the process is
+/// reaped.
 #[test]
-fn what_was_killed_can_be_started_again_at_once() {
+fn a_killed_process_can_be_restarted_at_once() {
     for backend in BACKENDS {
         let port = free_port();
         let mut server = Server::start(backend, port, &[("a", "127.0.0.1")]);
@@ -314,7 +317,7 @@ fn what_was_killed_can_be_started_again_at_once() {
     }
 }
 
-/// SO_REUSEPORT would let them share: each would get some of the queries.
+/// With SO_REUSEPORT they would share the port: each would get some of the queries.
 #[test]
 fn another_process_of_the_same_user_keeps_its_port() {
     let port = free_port();

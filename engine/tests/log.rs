@@ -1,4 +1,7 @@
-//! Outputs that nobody reads, that are closed or full: they cost log lines, and nothing else.
+//! Outputs that are not read, are closed or are full: they cost log lines and nothing else.
+
+#[path = "rig/query.rs"]
+mod query;
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, ErrorKind, PipeReader, PipeWriter, Read as _, Write as _};
@@ -9,17 +12,20 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long anything may take that must happen.
+use query::query_with_id;
+
+/// The deadline of everything that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Answers of /health that a flood waits for, if it is over sooner.
+/// Responses of /health that a flood waits for, if it ends earlier.
 const HEALTH_ANSWERS_MIN: usize = 20;
-/// What is promised: how soon /health answers, and how long after lameduck the process ends.
+/// The promise: how soon /health responds, and how soon after lameduck the process ends.
 const HEALTH_WITHIN: Duration = Duration::from_millis(50);
 const END_WITHIN: Duration = Duration::from_secs(1);
 const LAMEDUCK: Duration = Duration::from_secs(1);
 
-/// Room for a machine that does something else, too: one answer in so many may be late, and none later than this.
+/// Tolerance for a busy machine: one response in this many may be late, and none later than the
+/// limit.
 const LATE_ONE_IN: usize = 20;
 const LATENESS_MAX: Duration = Duration::from_secs(1);
 
@@ -32,7 +38,7 @@ struct Server {
     child: Child,
 }
 
-/// A port that is free for UDP and TCP at this moment.
+/// A port that is currently free for UDP and TCP.
 fn free_address() -> SocketAddr {
     loop {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -43,15 +49,20 @@ fn free_address() -> SocketAddr {
     }
 }
 
-/// One Service, `web`. Every other name of the zone is an error that is logged: no plugin is left that could answer.
+/// One Service, `web`. Every other name of the zone is a logged error, because no other plugin can
+/// answer.
 fn write_corefile(folder: &TempDir, dns: SocketAddr, http: SocketAddr) {
-    let cluster = "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n---\napiVersion: v1\nkind: Service\n\
-        metadata: {name: web, namespace: default}\nspec: {clusterIP: 10.0.0.1, clusterIPs: [10.0.0.1], \
+    let cluster = "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n---\n\
+                   apiVersion: v1\nkind: Service\n\
+        metadata: {name: web, namespace: default}\nspec: {clusterIP: 10.0.0.1, clusterIPs: \
+        [10.0.0.1], \
         ports: [{name: http, port: 80, protocol: TCP}]}\n";
     fs::write(folder.path().join("cluster.yaml"), cluster).unwrap();
     let corefile = format!(
-        "cluster.local:{} {{\n    bind 127.0.0.1\n    errors\n    health {http} {{\n        lameduck {LAMEDUCK:?}\n    }}\n    \
-         ready {http}\n    prometheus {http}\n    kubernetes cluster.local {{\n        manifests cluster.yaml\n        \
+        "cluster.local:{} {{\n    bind 127.0.0.1\n    errors\n    health {http} {{\n        \
+         lameduck {LAMEDUCK:?}\n    }}\n    \
+         ready {http}\n    prometheus {http}\n    kubernetes cluster.local {{\n        \
+         manifests cluster.yaml\n        \
          fallthrough\n    }}\n}}\n",
         dns.port()
     );
@@ -84,7 +95,7 @@ impl Server {
         }
     }
 
-    /// The RCODE of each answer; all are asked at once.
+    /// The RCODE of each response; all queries are sent at once.
     fn ask(&self, names: &[&str]) -> Vec<Option<u8>> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.connect(self.dns).unwrap();
@@ -92,7 +103,7 @@ impl Server {
         ask_over(&socket, names)
     }
 
-    /// A body; `None` where there is no answer within the patience that a kubelet has.
+    /// A body; `None` without a response within a kubelet's timeout.
     fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect_timeout(&self.http, Duration::from_secs(1)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
@@ -136,13 +147,8 @@ impl Drop for Server {
 
 fn ask_over(socket: &UdpSocket, names: &[&str]) -> Vec<Option<u8>> {
     for (id, name) in (0u16..).zip(names) {
-        let mut packet = vec![1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        for label in [name, "default", "svc", "cluster", "local"] {
-            packet.push(label.len() as u8);
-            packet.extend(label.as_bytes());
-        }
-        packet.extend([0, 0, 1, 0, 1]);
-        socket.send(&[&id.to_be_bytes(), packet.as_slice()].concat()).unwrap();
+        let name = format!("{name}.default.svc.cluster.local");
+        socket.send(&query_with_id(&name, 1, id)).unwrap();
     }
     let mut rcodes = vec![None; names.len()];
     let mut answer = [0; 512];
@@ -158,7 +164,7 @@ fn ask_over(socket: &UdpSocket, names: &[&str]) -> Vec<Option<u8>> {
     rcodes
 }
 
-/// A pipe that has no room for a single byte, and whose writers wait for room.
+/// A pipe without room for a single byte, so that its writers wait.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&writer, true).unwrap();
@@ -173,8 +179,8 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
     (reader, writer)
 }
 
-/// Asks this many questions that fail, and one that does not with each few of them; all must be answered as ever. Meanwhile
-/// /health is asked again and again: how long it took, sorted.
+/// Sends `count` queries that fail, and among them a few that do not; all must be answered as
+/// usual. Meanwhile it requests /health repeatedly; returns the durations, sorted.
 fn flood(server: &Server, count: usize) -> Vec<Duration> {
     let mut names = vec!["gone"; QUESTIONS_AT_ONCE];
     names[0] = "web";
@@ -212,7 +218,8 @@ fn check_health(took: &[Duration]) {
     let longest = took.last().copied().unwrap();
     let late_count = took.iter().filter(|took| **took > HEALTH_WITHIN).count();
     println!(
-        "/health: {} answers, the longest after {longest:?}, {late_count} after more than {HEALTH_WITHIN:?} (promised: none)",
+        "/health: {} answers, the longest after {longest:?}, {late_count} after more than \
+         {HEALTH_WITHIN:?} (promised: none)",
         took.len()
     );
     assert!(late_count <= 1 + took.len() / LATE_ONE_IN, "{late_count} of {}", took.len());
@@ -229,7 +236,7 @@ fn check_end(server: &mut Server) {
     assert!(took >= LAMEDUCK && took <= LAMEDUCK + END_WITHIN + LATENESS_MAX, "{took:?}");
 }
 
-/// Nobody reads; somebody does again; and nobody again.
+/// The log is not read, then is read, then is not.
 #[test]
 fn a_stalled_log_costs_log_lines_only() {
     let (reader, writer) = full_pipe();
@@ -241,7 +248,8 @@ fn a_stalled_log_costs_log_lines_only() {
     });
     assert_eq!(server.get("/ready").as_deref(), Some("OK"));
 
-    // The reader is back: it gets what waited, then how much is missing, and then whatever follows.
+    // The reader is back: it gets the waiting lines, then the number of lost ones, then what
+    // follows.
     let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
     let reading = std::thread::spawn(move || {
         let missing = lines.find_map(|line| {
@@ -267,7 +275,8 @@ fn a_stalled_log_costs_log_lines_only() {
     check_end(&mut server);
 }
 
-/// Every line is an object with CoreDNS's keys; and what comes too fast to be logged is counted in a line.
+/// Every line is an object with CoreDNS's keys. Lines that are too frequent are counted in another
+/// line.
 #[test]
 fn a_log_of_json() {
     let (reader, writer) = std::io::pipe().unwrap();
@@ -277,7 +286,7 @@ fn a_log_of_json() {
     flood(&server, 20_000);
     server.signal("TERM");
     assert_eq!(server.ended().code(), Some(0));
-    // How many errors came too fast may be said before the end or at it.
+    // The number of suppressed errors may be logged before the end or at it.
     let lines = reading.join().unwrap();
     for (level, plugin, words) in [
         ("INFO", None, "ringdns-"),
@@ -306,7 +315,7 @@ fn a_log_of_json() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// Whoever read both outputs is gone.
+/// The reader of both outputs is gone.
 #[test]
 fn a_closed_log_ends_logging_only() {
     for arguments in [["-log-format", "text"], ["-log-format", "json"]] {
@@ -321,7 +330,8 @@ fn a_closed_log_ends_logging_only() {
     }
 }
 
-/// The disk is full, or the file as long as it may be: RLIMIT_FSIZE has a signal that ends processes.
+/// The disk is full, or the file has its maximum length: RLIMIT_FSIZE sends a signal that ends
+/// processes.
 #[test]
 fn a_log_without_room_ends_logging_only() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
@@ -345,7 +355,7 @@ fn a_log_without_room_ends_logging_only() {
     check_end(&mut server);
 }
 
-/// Commands whose readers go away before they have said all.
+/// Commands whose readers leave before the output ends.
 #[test]
 fn commands_do_not_panic_on_output() {
     let folder = TempDir::new().unwrap();
@@ -353,7 +363,7 @@ fn commands_do_not_panic_on_output() {
     write_corefile(&folder, address, address);
     fs::write(folder.path().join("old"), ".:0 {\n    proxy . 10.0.0.1\n    etcd\n}\n").unwrap();
     fs::write(folder.path().join("bad"), ".:0 {\n    cahce\n}\n").unwrap();
-    // With the codes for an output that is closed, and for one that is full.
+    // With the codes for a closed output, and for a full one.
     for (arguments, closed, full) in [
         (["-plugins"].as_slice(), 0, 1),
         (&["-version"], 0, 1),
@@ -387,9 +397,9 @@ fn commands_do_not_panic_on_output() {
     }
 }
 
-/// Last words do not wait for a reader either.
+/// The last message does not wait for a reader either.
 #[test]
-fn a_start_that_fails_ends_though_nobody_reads_why() {
+fn a_failed_start_up_ends_without_a_reader() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("bad"), ".:0 {\n    cahce\n}\n").unwrap();
     let (_reader, writer) = full_pipe();

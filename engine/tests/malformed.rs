@@ -1,24 +1,27 @@
-//! Packets as nobody should send them, each with what must come back: the same over UDP and TCP, whatever moves the datagrams.
+//! Malformed and unusual packets, each with the required response. It is the same over UDP and TCP
+//! and with both ways of moving datagrams.
 //!
-//! The rows are those of a comparison of four servers; where they differ, the one that keeps to the RFC was followed.
+//! The rows come from a comparison of four servers; where they differ, the one that follows the RFC
+//! is right.
 
 mod rig;
 
-use rig::{BACKENDS, PATIENCE, Rig, SILENCE, query, wire_name};
+use rig::query::{query, wire_name};
+use rig::{BACKENDS, PATIENCE, Rig, SILENCE};
 
 const WEB: &str = "web.default.svc.cluster.local";
 const BIG: &str = "big.default.svc.cluster.local";
 const BIG2: &str = "big2.default.svc.cluster.local";
 
-/// What must come back.
+/// The required response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Expect {
     Silence,
     /// 12 bytes and this rcode.
     Header(u8),
-    /// The question and this rcode, no records but an OPT where the query had a sound one.
+    /// The question and this rcode; no records except an OPT if the query had a valid one.
     Question(u8),
-    /// As many answers, and whether TC is set (over UDP).
+    /// The number of answers, and whether TC is set (over UDP).
     Answers(u16, bool),
     /// NOERROR with an SOA.
     NoData,
@@ -39,7 +42,7 @@ fn header(flags: u16, counts: [u16; 4]) -> Vec<u8> {
     packet
 }
 
-/// A header with these flags and counts before the question web A IN.
+/// A header with these flags and counts, before the question web A IN.
 fn with_header(flags: u16, counts: [u16; 4]) -> Vec<u8> {
     let mut packet = header(flags, counts);
     packet.extend(&query(WEB, 1)[12..]);
@@ -61,7 +64,7 @@ fn with_class(name: &str, qtype: u16, class: u16) -> Vec<u8> {
     packet
 }
 
-/// The question and records behind it, as bytes, with the counts they claim.
+/// The question, then records as bytes, with the counts that they claim.
 fn with_records(name: &str, counts: [u16; 3], records: &[u8]) -> Vec<u8> {
     let mut packet = query(name, 1);
     for (at, count) in [6, 8, 10].into_iter().zip(counts) {
@@ -259,7 +262,7 @@ fn check(row: &str, packet: &[u8], expected: Expect, answer: Option<Vec<u8>>, is
     let rcode = (flags & 0xF) as u8;
     assert_eq!(answer[..2], packet[..2], "{row}: id");
     assert_eq!(flags & 0x8000, 0x8000, "{row}: QR");
-    // RD and CD come back; AD, Z and RA never.
+    // RD and CD are returned; AD, Z and RA never are.
     let kept = word(packet, 2) & 0x0110;
     assert_eq!(flags & 0x01F0, kept, "{row}: flags {flags:x}");
     let opt_at = answer.windows(3).rposition(|bytes| bytes == [0, 0, 41]);
@@ -308,7 +311,8 @@ fn every_row_over_udp_and_tcp() {
             check(row, packet, *expected, rig.ask_udp(packet, patience), false);
             check(row, packet, *expected, rig.ask_tcp(packet, patience), true);
         }
-        // A datagram longer than a receive buffer is not answered as if it were whole; over TCP it is.
+        // A datagram longer than a receive buffer is not processed as if it were complete; over TCP
+        // it is complete.
         let long = [query(WEB, 1), vec![0xAB; 60_000]].concat();
         check("60 kB query", &long, Header(FORMERR), rig.ask_udp(&long, PATIENCE), false);
         check("60 kB query", &long, Answers(1, false), rig.ask_tcp(&long, PATIENCE), true);

@@ -1,4 +1,4 @@
-//! What a scrape says: the same families as CoreDNS's, and the numbers that the shards counted.
+//! The contents of a scrape: the same families as CoreDNS, and the numbers that the shards counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use wire::header::Rcode;
 
 const COREDNS: &str = include_str!("metrics/coredns-1.15.0.txt");
 
-/// What CoreDNS exports and this server does not: families of plugins that it does not have, and its Kubernetes client's.
+/// Families that CoreDNS exports and ringdns does not: those of plugins that it lacks, and of
+/// CoreDNS's Kubernetes client.
 const ABSENT: [&str; 2] =
     ["coredns_kubernetes_rest_client_requests_total", "coredns_local_localhost_requests_total"];
 
@@ -102,7 +103,7 @@ fn protobuf_holds_the_same_series() {
 }
 
 #[test]
-fn native_buckets_tell_microseconds_apart() {
+fn native_buckets_distinguish_microseconds() {
     let metrics = Metrics::new(build(), 1);
     let block = metrics.label_set(&zone("cluster.local."));
     let shard = metrics.shard(0);
@@ -121,7 +122,7 @@ fn native_buckets_tell_microseconds_apart() {
     let family = families.iter().find(|one| one.name == "coredns_dns_request_duration_seconds");
     let histogram = family.unwrap().metric[0].histogram.as_ref().unwrap();
     assert_eq!((histogram.sample_count, histogram.schema, histogram.zero_count), (12, 2, 2));
-    // Buckets end at 2^(n / 4) seconds: 3 µs are in the one of -73, 4 µs in that of -71, 20 ms in that of -22.
+    // Buckets end at 2^(n / 4) seconds: 3 µs are in bucket -73, 4 µs in -71, 20 ms in -22.
     let spans: Vec<_> =
         histogram.positive_span.iter().map(|span| (span.offset, span.length)).collect();
     assert_eq!(spans, [(-73, 1), (1, 1), (48, 1)]);
@@ -130,7 +131,7 @@ fn native_buckets_tell_microseconds_apart() {
 }
 
 #[test]
-fn an_answer_is_counted_under_its_labels() {
+fn a_response_is_counted_under_its_labels() {
     let metrics = Metrics::new(build(), 1);
     let block = metrics.label_set(&zone("cluster.local."));
     let shard = metrics.shard(0);
@@ -174,7 +175,7 @@ fn an_answer_is_counted_under_its_labels() {
 }
 
 #[test]
-fn shards_are_summed_and_answers_without_a_block_are_not_lost() {
+fn shards_are_summed_and_responses_without_a_block_are_counted() {
     const ANSWERS: u64 = 10_000;
     let metrics = Arc::new(Metrics::new(build(), 4));
     let block = metrics.label_set(&zone("."));
@@ -191,7 +192,7 @@ fn shards_are_summed_and_answers_without_a_block_are_not_lost() {
                 }
             });
         }
-        // Scrapes beside the shards disturb nothing.
+        // Concurrent scrapes disturb nothing.
         for _ in 0..10 {
             let _ = in_text(&metrics, Format::Prometheus);
         }
@@ -209,7 +210,7 @@ fn shards_are_summed_and_answers_without_a_block_are_not_lost() {
 }
 
 #[test]
-fn a_batch_may_touch_every_label_set() {
+fn a_batch_may_use_every_label_set() {
     let metrics = Metrics::new(build(), 1);
     let shard = metrics.shard(0);
     let sets: Vec<_> =
@@ -229,7 +230,7 @@ fn a_batch_may_touch_every_label_set() {
 }
 
 #[test]
-fn odd_objects_are_counted_by_kind() {
+fn unusual_objects_are_counted_by_kind() {
     let text = in_text(&busy_metrics(), Format::Prometheus);
     let labels = r#"kind="EndpointSlice",table="0",zone="cluster.local.""#;
     for (name, count) in [("objects_refused", 1), ("odd_parts", 2)] {
@@ -241,7 +242,7 @@ fn odd_objects_are_counted_by_kind() {
 }
 
 #[test]
-fn open_connections_are_what_was_accepted_and_not_closed() {
+fn open_connections_are_accepted_minus_closed() {
     let metrics = Metrics::new(build(), 1);
     let shard = metrics.shard(0);
     shard.count(ShardEvent::TcpAccepted, 5);
@@ -253,14 +254,14 @@ fn open_connections_are_what_was_accepted_and_not_closed() {
 }
 
 #[test]
-fn upstreams_are_counted_by_address_and_all_shards_together() {
+fn upstreams_are_counted_by_address_across_shards() {
     let metrics = Metrics::new(build(), 2);
     let [to, other] =
         ["10.0.0.1:53", "[fd00::1]:853"].map(|to| metrics.upstream(to.parse().unwrap()));
     to.shard(0).answered(0, Duration::from_micros(700));
     to.shard(1).answered(0, Duration::from_micros(250));
     to.shard(1).answered(23, Duration::from_secs(9));
-    // Another `forward` line, or the next Corefile, counts on.
+    // Another `forward` line, or the next Corefile, continues the count.
     let again = metrics.upstream("10.0.0.1:53".parse().unwrap());
     again.shard(0).count(UpstreamEvent::Foreign);
     again.shard(1).count(UpstreamEvent::Foreign);
@@ -310,7 +311,7 @@ fn families(metrics: &Metrics) -> Vec<MetricFamily> {
     families
 }
 
-/// A metric's samples as the text has them: series and value.
+/// A metric's samples in the form of the text: series and value.
 fn samples(name: &str, metric: &Metric) -> Vec<(String, f64)> {
     let series = |suffix: &str, bound: Option<f64>| {
         let bound = bound.map(|bound| match bound {
@@ -343,7 +344,7 @@ fn in_text(metrics: &Metrics, format: Format) -> String {
     String::from_utf8(metrics.scrape(format)).expect("text")
 }
 
-/// Metrics that have a sample in every family.
+/// Metrics with a sample in every family.
 fn busy_metrics() -> Metrics {
     let metrics = Metrics::new(build(), 2);
     let block = metrics.label_set(&zone("cluster.local."));
@@ -432,7 +433,7 @@ fn rows(text: &str) -> BTreeSet<String> {
             .find(|family| kinds.get(family) == Some(&"histogram"))
             .unwrap_or(name);
         assert!(kinds.contains_key(family), "{line} has no type");
-        // No label value of these tests holds a comma.
+        // No label value of these tests contains a comma.
         for pair in pairs.trim_end_matches('}').split(',').filter(|pair| !pair.is_empty()) {
             let (label, value) = pair.split_once('=').unwrap();
             if label == "le" {

@@ -1,4 +1,5 @@
-//! The binary on machines whose interfaces are as a test needs them: network namespaces, which only root may make.
+//! The binary on machines with particular interfaces. Network namespaces provide them, which only
+//! root may create.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
-/// How long anything may take that must happen.
+/// The deadline of everything that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Server {
@@ -19,12 +20,14 @@ struct Server {
 }
 
 impl Server {
-    /// Starts in a namespace of its own, set up by these commands; `None`, and a word about it, where that is not allowed.
+    /// Starts in its own namespace after these commands. Returns `None` and prints a note if
+    /// namespaces are not allowed.
     fn start(set_up: &str, corefile: &str) -> Option<Self> {
         let probe = Command::new("unshare").args(["--net", "ip", "link"]).output();
         if !probe.as_ref().is_ok_and(|probe| probe.status.success()) {
             eprintln!(
-                "!!! SKIPPED: no network namespace can be made here ({probe:?}): run this test as root, with `unshare` and `ip`"
+                "!!! SKIPPED: no network namespace can be made here ({probe:?}): run this test as \
+                 root, with `unshare` and `ip`"
             );
             return None;
         }
@@ -60,7 +63,8 @@ impl Server {
         })
     }
 
-    /// Waits until both transports answer at an address; `eth0` is the scope of one that needs any.
+    /// Waits until both transports respond at an address; `eth0` is the scope of an address that
+    /// needs one.
     fn answers_at(&self, ip: &str) {
         let began = Instant::now();
         while !self.inside(|| is_refused_at(ip)) {
@@ -78,7 +82,7 @@ impl Drop for Server {
     }
 }
 
-/// Whether a query gets a REFUSED, for which a block without plugins is enough, over UDP and over TCP.
+/// Whether a query over UDP and one over TCP get REFUSED, which a block without plugins sends.
 fn is_refused_at(ip: &str) -> bool {
     const QUERY: &[u8] = b"\0\x11\0\x07\x01\0\0\x01\0\0\0\0\0\0\0\0\x01\0\x01";
     let server = match ip.parse::<IpAddr>().unwrap() {
@@ -115,9 +119,9 @@ fn is_refused_at(ip: &str) -> bool {
     matches!((udp, { tcp }()), (Ok(REFUSED), Ok(REFUSED)))
 }
 
-/// With its scope: an address of that kind is nobody's without an interface.
+/// With its scope: a link-local address is invalid without an interface.
 #[test]
-fn an_interface_is_all_of_its_addresses_the_link_local_ones_too() {
+fn an_interface_means_all_of_its_addresses_link_local_included() {
     let set_up = "\
         ip link add eth0 type veth peer name eth1\n\
         ip link set eth0 up\n\

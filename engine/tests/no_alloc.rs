@@ -1,5 +1,7 @@
-//! The packet path neither allocates nor frees: counted over the whole process while 100,000 queries of every kind are
-//! answered and tables are swapped under them. The client is part of the process and has to keep to it too.
+//! The packet path neither allocates nor frees. Allocations of the whole process are counted while
+//! it answers 100,000 queries of every kind and tables are replaced.
+//!
+//! Invariant: the client is part of the process, so it does not allocate either.
 
 mod rig;
 mod upstream;
@@ -11,7 +13,8 @@ use std::sync::Arc;
 
 use domain::base::iana::Rcode;
 use engine::plan::TableSlot;
-use rig::{BACKENDS, PATIENCE, Rig, frame, query};
+use rig::query::query;
+use rig::{BACKENDS, PATIENCE, Rig, frame};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use upstream::{Manner, Upstream};
 use wire::table::Table;
@@ -20,11 +23,11 @@ use wire::table::Table;
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const QUERY_COUNT: usize = 100_000;
-/// Outstanding at once: less than any socket buffer holds.
+/// Queries in flight: fewer than any socket buffer holds.
 const WINDOW: usize = 32;
 const GENERATION_COUNT: usize = 50;
 
-/// Every kind of question that is answered, as the issue lists them.
+/// Every kind of question that is answered on the packet path.
 fn kinds() -> Vec<Vec<u8>> {
     let with_opt = |name: &str, qtype: u16| {
         let mut packet = query(name, qtype);
@@ -43,20 +46,21 @@ fn kinds() -> Vec<Vec<u8>> {
         query("1-2-3-4.default.pod.cluster.local", 1),
         query("fd00--1.default.pod.cluster.local", 28),
         query("0.0.96.10.in-addr.arpa", 12),
-        // Falls through to the end of the chain: SERVFAIL, and a line for the log.
+        // Falls through to the end of the chain: SERVFAIL, and a log line.
         query("9.9.96.10.in-addr.arpa", 12),
         query("big.default.svc.cluster.local", 1),
         with_opt("web.default.svc.cluster.local", 1),
         with_opt("big2.default.svc.cluster.local", 1),
         query("cluster.local", 6),
-        // Out of the cache, once the first one has been asked for.
+        // From the cache, after the first query for it.
         query("www.example.org", 1),
         with_opt("www.example.org", 1),
         query("web.default.svc.cluster.local", 1)[..20].to_vec(),
     ]
 }
 
-/// Generations made beforehand, for making them allocates; kept here, so that no shard owns one alone.
+/// Generations are built in advance, because building them allocates. They are held here, so that
+/// no shard owns one alone.
 fn generations(rig: &mut Rig) -> Vec<Arc<Table>> {
     (0..GENERATION_COUNT as u32).map(|serial| rig.builder.publish(serial + 2)).collect()
 }
@@ -76,7 +80,7 @@ fn check_udp(rig: &mut Rig) {
         }
     };
     (0..WINDOW * kinds.len()).for_each(&mut ask);
-    // Every table is held a second time already: what the shard lets go is never the last.
+    // Every table is already held a second time: the shard never drops the last reference.
     let swap_every = QUERY_COUNT / GENERATION_COUNT;
     let region = Region::new(ALLOCATOR);
     for index in 0..QUERY_COUNT {
@@ -106,7 +110,8 @@ fn check_tcp(rig: &Rig) {
         match expected_len {
             Some(len) => stream.read_exact(&mut answers[..len]).unwrap(),
             None => {
-                // The first time tells how long the answers are together: they are as many as the questions.
+                // The first round measures the total length of the responses, which are as many as
+                // the questions.
                 let mut len = 0;
                 for _ in kinds().iter().filter(|kind| kind.len() > 20) {
                     stream.read_exact(&mut answers[len..len + 2]).unwrap();
@@ -132,7 +137,7 @@ fn check_tcp(rig: &Rig) {
 
 #[test]
 fn no_allocation_and_no_free() {
-    // What is kept has addresses, or leads to the table, or elsewhere.
+    // The cached names have addresses, or lead to the table, or lead elsewhere.
     let led = Manner::Leads("big.default.svc.cluster.local", Rcode::NOERROR);
     let away = Manner::LeadsOn("www.example.net");
     let manners = [Manner::Answers, led, away];

@@ -1,5 +1,5 @@
-//! Questions that the table leaves to others, through a running shard: how their answers find the clients. Over both ways of
-//! moving datagrams.
+//! Queries for upstreams through a running shard, and how the answers reach the clients. Every test
+//! runs with both ways of moving datagrams.
 
 mod rig;
 mod upstream;
@@ -9,12 +9,13 @@ use std::net::{Ipv4Addr, Shutdown, UdpSocket};
 use std::time::{Duration, Instant};
 
 use engine::fleet::Backend;
-use rig::{BACKENDS, PATIENCE, Rig, SILENCE, frame, query, read_frame};
+use rig::query::{query, query_with_id};
+use rig::{BACKENDS, PATIENCE, Rig, SILENCE, frame, read_frame};
 use upstream::{Manner, Upstream};
 
 const OUTSIDE: &str = "www.example.org";
 const INSIDE: &str = "web.default.svc.cluster.local";
-/// Longer than anything inside takes, shorter than a time out.
+/// Longer than anything takes inside the process, shorter than a timeout.
 const SLOW: Duration = Duration::from_millis(200);
 
 fn start(backend: Backend, upstream: &Upstream, lines: &str) -> Rig {
@@ -23,9 +24,7 @@ fn start(backend: Backend, upstream: &Upstream, lines: &str) -> Rig {
 }
 
 fn with_id(name: &str, id: u16) -> Vec<u8> {
-    let mut packet = query(name, 1);
-    packet[..2].copy_from_slice(&id.to_be_bytes());
-    packet
+    query_with_id(name, 1, id)
 }
 
 fn id_of(answer: &[u8]) -> u16 {
@@ -36,7 +35,7 @@ fn rcode_of(answer: &[u8]) -> u8 {
     answer[3] & 15
 }
 
-/// The ids of the next so many datagrams, in order.
+/// The ids of the next `count` datagrams, in order.
 fn ids(socket: &UdpSocket, count: usize) -> Vec<u16> {
     let mut answer = [0; 1232];
     let mut ids: Vec<u16> = (0..count)
@@ -51,7 +50,7 @@ fn ids(socket: &UdpSocket, count: usize) -> Vec<u16> {
 }
 
 #[test]
-fn a_question_is_asked_once_and_then_kept() {
+fn a_question_is_sent_once_and_then_cached() {
     for backend in BACKENDS {
         let upstream = Upstream::start(3600, Manner::Answers);
         let rig = start(backend, &upstream, "cache");
@@ -67,8 +66,8 @@ fn a_question_is_asked_once_and_then_kept() {
 }
 
 #[test]
-fn clients_that_ask_the_same_wait_together() {
-    const CLIENTS: u16 = 100; // As many answers as a socket of default size holds.
+fn clients_with_the_same_question_share_a_query() {
+    const CLIENTS: u16 = 100; // A socket of default size holds this many responses.
     for backend in BACKENDS {
         let upstream = Upstream::start(60, Manner::Slow(SLOW));
         let rig = start(backend, &upstream, "");
@@ -78,7 +77,7 @@ fn clients_that_ask_the_same_wait_together() {
         }
         assert_eq!(ids(&socket, usize::from(CLIENTS)), (0..CLIENTS).collect::<Vec<_>>());
         assert_eq!(upstream.seen_count(), 1, "{backend:?}");
-        // No cache: what is asked afterwards is asked anew.
+        // Without a cache, later queries go to the upstream again.
         assert!(rig.ask_udp(&query(OUTSIDE, 1), PATIENCE).is_some());
         assert_eq!(upstream.seen_count(), 2, "{backend:?}");
         rig.fleet.stop(PATIENCE);
@@ -86,7 +85,7 @@ fn clients_that_ask_the_same_wait_together() {
 }
 
 #[test]
-fn a_slow_upstream_holds_up_nobody_else() {
+fn a_slow_upstream_delays_no_other_query() {
     for backend in BACKENDS {
         let upstream = Upstream::start(60, Manner::Slow(SLOW));
         let rig = start(backend, &upstream, "");
@@ -95,7 +94,7 @@ fn a_slow_upstream_holds_up_nobody_else() {
         stream
             .write_all(&[frame(&with_id(OUTSIDE, 1)), frame(&with_id(INSIDE, 2))].concat())
             .unwrap();
-        // The peer has no more to ask, but still reads.
+        // The peer sends no more queries, but still reads.
         stream.shutdown(Shutdown::Write).unwrap();
         assert_eq!(id_of(&read_frame(&mut stream).expect("the cluster's answer")), 2);
         assert!(began.elapsed() < SLOW, "{backend:?}: {:?}", began.elapsed());
@@ -106,7 +105,7 @@ fn a_slow_upstream_holds_up_nobody_else() {
 }
 
 #[test]
-fn a_connection_waits_for_so_many_answers_and_no_more() {
+fn a_connection_over_its_limit_of_queries_answers_all() {
     let count = engine::limits::TCP_PENDING_MAX as u16 * 2;
     for backend in BACKENDS {
         let upstream = Upstream::start(60, Manner::Slow(SLOW));
@@ -123,9 +122,10 @@ fn a_connection_waits_for_so_many_answers_and_no_more() {
     }
 }
 
-/// Whoever comes while the flight goes on has waited long enough already.
+/// Only the first client waits for the upstream. Clients that join while that query is in flight
+/// get the stale answer at once.
 #[test]
-fn a_stale_answer_is_given_at_once_where_others_were_given_it() {
+fn a_stale_answer_is_sent_at_once_while_a_refresh_is_in_flight() {
     const AT_MOST: Duration = Duration::from_secs(1);
     let ttl =
         |answer: &[u8]| u32::from_be_bytes(*answer[answer.len() - 10..].first_chunk().unwrap());
@@ -151,7 +151,7 @@ fn a_stale_answer_is_given_at_once_where_others_were_given_it() {
 }
 
 #[test]
-fn a_failure_is_servfail_and_says_why() {
+fn a_failure_is_servfail_with_its_reason() {
     for backend in BACKENDS {
         let upstream = Upstream::start(60, Manner::Malformed);
         let rig = start(backend, &upstream, "");
@@ -165,7 +165,7 @@ fn a_failure_is_servfail_and_says_why() {
 }
 
 #[test]
-fn max_concurrent_is_refused() {
+fn queries_over_max_concurrent_are_refused() {
     for backend in BACKENDS {
         let upstream = Upstream::start(60, Manner::Slow(SLOW));
         let lines = format!("forward . {} {{\nmax_concurrent 1\n}}", upstream.address);
@@ -186,7 +186,7 @@ fn max_concurrent_is_refused() {
 }
 
 #[test]
-fn a_shard_that_stops_answers_those_who_wait() {
+fn a_shard_that_stops_answers_waiting_clients() {
     for backend in BACKENDS {
         let upstream = Upstream::start(60, Manner::Slow(SLOW));
         let rig = start(backend, &upstream, "");
@@ -194,7 +194,7 @@ fn a_shard_that_stops_answers_those_who_wait() {
         socket.send(&with_id(OUTSIDE, 3)).unwrap();
         let deadline = Instant::now() + PATIENCE;
         while upstream.seen_count() == 0 {
-            assert!(Instant::now() < deadline, "{backend:?}: the question is on its way");
+            assert!(Instant::now() < deadline, "{backend:?}: the query is in flight");
             std::thread::sleep(Duration::from_millis(1));
         }
         rig.fleet.stop(PATIENCE);

@@ -1,4 +1,7 @@
-//! The binary as an operator meets it: started, changed under load, given broken files, told to stop.
+//! The binary from an operator's view: start-up, changes under load, broken files, shutdown.
+
+#[path = "rig/query.rs"]
+mod query;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write};
@@ -10,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long anything may take that must happen.
+use query::query;
+
+/// The deadline of everything that must happen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Server {
@@ -23,7 +28,8 @@ struct Server {
 fn service(name: &str, ip: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\n\
-         spec: {{clusterIP: {ip}, clusterIPs: [{ip}], ports: [{{name: http, port: 80, protocol: TCP}}]}}\n"
+         spec: {{clusterIP: {ip}, clusterIPs: [{ip}], ports: [{{name: http, port: 80, protocol: \
+         TCP}}]}}\n"
     )
 }
 
@@ -36,7 +42,7 @@ fn cluster(services: &[(&str, &str)]) -> String {
     text
 }
 
-/// A port that is free for UDP and TCP at this moment.
+/// A port that is currently free for UDP and TCP.
 fn free_port() -> u16 {
     loop {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -51,8 +57,10 @@ impl Server {
     fn corefile(&self, zone: &str, ttl_secs: u32) -> String {
         let (port, http) = (self.dns.port(), self.http);
         format!(
-            "{zone}:{port} {{\n    bind 127.0.0.1\n    errors\n    health {http} {{\n        lameduck 1s\n    }}\n    \
-             ready {http}\n    prometheus {http}\n    kubernetes {zone} {{\n        manifests cluster.yaml\n        \
+            "{zone}:{port} {{\n    bind 127.0.0.1\n    errors\n    health {http} {{\n        \
+             lameduck 1s\n    }}\n    \
+             ready {http}\n    prometheus {http}\n    kubernetes {zone} {{\n        \
+             manifests cluster.yaml\n        \
              ttl {ttl_secs}\n    }}\n    reload 2s 1s\n}}\n"
         )
     }
@@ -93,20 +101,14 @@ impl Server {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.connect(self.dns).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-        let mut packet = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        for label in [name, "default", "svc"].into_iter().chain(zone.split('.')) {
-            packet.push(label.len() as u8);
-            packet.extend(label.as_bytes());
-        }
-        packet.extend([0, 0, 1, 0, 1]);
-        socket.send(&packet).ok()?;
+        socket.send(&query(&format!("{name}.default.svc.{zone}"), 1)).ok()?;
         let mut answer = vec![0; 512];
         let len = socket.recv(&mut answer).ok()?;
         answer.truncate(len);
         Some(answer)
     }
 
-    /// The last byte of the one address that the name has.
+    /// The last byte of the name's only address.
     fn address(&self, name: &str) -> Option<u8> {
         let answer = self.ask(name, "cluster.local")?;
         (answer[7] == 1).then(|| *answer.last().unwrap())
@@ -125,7 +127,7 @@ impl Server {
         assert!(sent.unwrap().success());
     }
 
-    /// Waits for the end, and tells what was logged.
+    /// Waits for the process to end; returns its exit code and its log.
     fn ended(mut self) -> (Option<i32>, String) {
         let began = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
@@ -146,7 +148,7 @@ impl Drop for Server {
 }
 
 #[test]
-fn changed_manifests_are_answered_and_broken_ones_change_nothing() {
+fn changed_manifests_are_served_and_broken_ones_change_nothing() {
     let server = Server::start(&[]);
     let manifests = server.path("cluster.yaml");
     fs::write(&manifests, cluster(&[("web", "10.0.0.2"), ("new", "10.0.0.3")])).unwrap();
@@ -154,7 +156,8 @@ fn changed_manifests_are_answered_and_broken_ones_change_nothing() {
         (server.address("web"), server.address("new")) == (Some(2), Some(3))
     });
     fs::write(&manifests, "kind: [oh no").unwrap();
-    // The log is read at the end; what a client can see is that nothing happens for longer than a change takes.
+    // The log is read at the end. Until then the only sign is that nothing changes for longer than
+    // a change takes.
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!((server.address("web"), server.address("new")), (Some(2), Some(3)));
     fs::write(&manifests, cluster(&[("web", "10.0.0.4")])).unwrap();
@@ -168,7 +171,7 @@ fn changed_manifests_are_answered_and_broken_ones_change_nothing() {
 }
 
 #[test]
-fn a_changed_corefile_is_put_to_work_and_a_broken_one_is_not() {
+fn a_changed_corefile_is_loaded_and_a_broken_one_is_not() {
     let server = Server::start(&[]);
     let corefile = server.path("Corefile");
     assert!(server.get("/ready").ends_with("OK"));
@@ -181,7 +184,7 @@ fn a_changed_corefile_is_put_to_work_and_a_broken_one_is_not() {
         server.get("/metrics").contains("coredns_reload_failed_total 1")
     });
     assert_eq!(ttl(&server), Some(77));
-    // Another zone: the names of the old one are refused, health and readiness never go away.
+    // Another zone: names of the old one are refused, and health and readiness stay.
     fs::write(&corefile, server.corefile("other.zone", 78)).unwrap();
     server.signal("USR1");
     server.until("the other zone is served", |server| {
@@ -194,13 +197,13 @@ fn a_changed_corefile_is_put_to_work_and_a_broken_one_is_not() {
     let (code, log) = server.ended();
     assert_eq!(code, Some(0));
     assert!(log.contains("ttll") && log.contains("ttl"), "the log underlines the word:\n{log}");
-    // What CoreDNS's own test of reloads looks for.
+    // CoreDNS's own test of reloads searches for this line.
     assert!(log.contains("[INFO] Reloading complete") && !log.contains("[PANIC]"), "{log}");
 }
 
-/// Whatever is read again: a line in the log once, a number in the metrics each time.
+/// However often a file is read again: one log line, and a number in the metrics each time.
 #[test]
-fn what_is_odd_is_told_once_and_counted() {
+fn unusual_objects_are_logged_once_and_counted() {
     let odd = "---
 apiVersion: v1
 kind: List
@@ -210,11 +213,15 @@ items:
   metadata: {namespace: default, name: web-1, labels: {kubernetes.io/service-name: web}}
   addressType: IPv4
   endpoints: [{addresses: [10.1.0.1]}, {addresses: [10.1.0]}]
-- {apiVersion: v1, kind: Service, metadata: {namespace: default, name: bad}, spec: {clusterIP: 10.0.0.300}}
-- {apiVersion: v1, kind: Service, metadata: {namespace: lost, name: web}, spec: {clusterIP: 10.0.0.9}}
+- {apiVersion: v1, kind: Service, metadata: {namespace: default, name: bad},
+   spec: {clusterIP: 10.0.0.300}}
+- {apiVersion: v1, kind: Service, metadata: {namespace: lost, name: web},
+   spec: {clusterIP: 10.0.0.9}}
 - {apiVersion: v2, kind: Service, metadata: {namespace: default, name: new}}
-- {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {namespace: default, name: stray}, addressType: IPv4}
-- {apiVersion: v1, kind: Service, metadata: {namespace: lost, name: web}, spec: {clusterIP: 10.0.0.9}}
+- {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice,
+   metadata: {namespace: default, name: stray}, addressType: IPv4}
+- {apiVersion: v1, kind: Service, metadata: {namespace: lost, name: web},
+   spec: {clusterIP: 10.0.0.9}}
 ";
     let server = Server::start(&[]);
     let manifests = server.path("cluster.yaml");
@@ -232,7 +239,7 @@ items:
     counted("objects_refused", "Service", 2);
     server.signal("TERM");
     let (_, log) = server.ended();
-    for told in [
+    for line in [
         "endpoints[1].addresses[0] is \"10.1.0\", which is not an IP address",
         "spec.clusterIP is \"10.0.0.300\", which is not an IP address",
         "objects are in namespaces that no manifest defines: lost (2)",
@@ -240,12 +247,12 @@ items:
         "no label kubernetes.io/service-name (1): default/stray at ",
         "objects of an unsupported version are left out: 1 (Service v2 (1))",
     ] {
-        assert_eq!(log.matches(told).count(), 1, "{told}: {log}");
+        assert_eq!(log.matches(line).count(), 1, "{line}: {log}");
     }
 }
 
 #[test]
-fn errors_that_are_alike_are_counted() {
+fn similar_errors_are_counted() {
     let server = Server::start(&[]);
     let consolidate = "errors {\n        consolidate 1h \"^no next\" warning show_first\n    }\n";
     let corefile = server.corefile("cluster.local", 30);
@@ -268,9 +275,9 @@ fn errors_that_are_alike_are_counted() {
     assert_eq!(lines, expected, "{log}");
 }
 
-/// Every question is answered until the server is gone, lameduck included.
+/// Every query is answered until the server ends, during lameduck too.
 #[test]
-fn nothing_is_lost_when_it_stops() {
+fn a_shutdown_loses_no_query() {
     for arguments in [
         ["--io", "uring"].as_slice(),
         &["--io", "mmsg"],
@@ -290,7 +297,7 @@ fn nothing_is_lost_when_it_stops() {
             });
             std::thread::sleep(Duration::from_millis(200));
             server.signal("TERM");
-            // lameduck 1s: not ready, alive, answering.
+            // lameduck 1s: not ready, but alive and answering.
             server.until("it is not ready", |server| server.get("/ready").contains("503"));
             assert!(server.get("/health").contains("200"));
             std::thread::sleep(Duration::from_millis(500));
@@ -302,14 +309,14 @@ fn nothing_is_lost_when_it_stops() {
     }
 }
 
-/// A pipe that nobody writes to or reads from.
+/// A pipe without a writer or a reader.
 fn make_pipe(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// CoreDNS's words for those that it takes, and advice for those that it does not.
+/// CoreDNS's messages for the signals that it handles, and advice for the others.
 #[test]
-fn signals_say_what_they_do() {
+fn signals_log_their_effect() {
     for (end, last_line) in [
         ("TERM", "[INFO] SIGTERM: Shutting down servers then terminating"),
         ("INT", "[INFO] SIGINT: Shutting down"),
@@ -317,7 +324,7 @@ fn signals_say_what_they_do() {
     ] {
         let mut server = Server::start(&[]);
         let corefile = server.path("Corefile");
-        // Another comment is no other Corefile.
+        // A different comment does not make a different Corefile.
         let commented = format!("# unchanged\n{}", fs::read_to_string(&corefile).unwrap());
         fs::write(&corefile, commented).unwrap();
         let log = BufReader::new(server.child.stdout.take().unwrap());
@@ -340,9 +347,10 @@ fn signals_say_what_they_do() {
     }
 }
 
-/// The end does not wait for a reload, nor a reload for ever; the endpoints answer all the while.
+/// The shutdown does not wait for a reload, nor a reload forever. The endpoints respond all the
+/// time.
 #[test]
-fn a_file_that_hangs_holds_nothing_up() {
+fn a_file_that_hangs_delays_nothing() {
     for (replaced, by) in [
         ("errors", "errors\n    import hanging"),
         ("kubernetes", "forward . hanging\n    kubernetes"),
@@ -358,21 +366,21 @@ fn a_file_that_hangs_holds_nothing_up() {
             assert_eq!(server.address("web"), Some(1));
             !server.get("/metrics").contains("coredns_reload_failed_total 0")
         });
-        // Another one begins, and is not waited for.
+        // Another one begins, and nothing waits for it.
         server.signal("USR1");
         let began = Instant::now();
         server.signal("TERM");
         let (code, log) = server.ended();
         assert_eq!(code, Some(0));
-        // Lameduck is 1 s, and a reload could wait for 5.
+        // Lameduck is 1 s, and a reload may wait for 5 s.
         assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
         assert!(log.contains("not read within"), "{log}");
     }
 }
 
-/// A start that waits for a pipe is told to end as any other.
+/// A start-up that waits for a pipe is ended like any other.
 #[test]
-fn a_start_that_waits_can_be_ended() {
+fn a_waiting_start_up_can_be_ended() {
     let folder = TempDir::new().unwrap();
     let pipe = folder.path().join("pipe");
     make_pipe(&pipe);
@@ -384,7 +392,7 @@ fn a_start_that_waits_can_be_ended() {
     ] {
         let mut child =
             Command::new(env!("CARGO_BIN_EXE_ringdns")).args(arguments).spawn().unwrap();
-        // Signals that come before the process listens to them end it too, but with another code.
+        // Signals that arrive before the process handles them end it too, but with another code.
         let listens = || {
             let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
             let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();
@@ -405,9 +413,10 @@ fn a_start_that_waits_can_be_ended() {
     }
 }
 
-/// As with CoreDNS: it is there while the process is, and one that cannot be written costs a line of the log.
+/// As with CoreDNS, it exists while the process does. If it cannot be written, that costs a log
+/// line.
 #[test]
-fn the_pidfile() {
+fn the_pid_file_exists_while_the_process_runs() {
     let folder = TempDir::new().unwrap();
     let pidfile = folder.path().join("pid");
     let server = Server::start(&["-pidfile", pidfile.to_str().unwrap()]);
@@ -424,13 +433,15 @@ fn the_pidfile() {
     assert_eq!(server.address("web"), Some(1));
 }
 
-/// `-conf <(sed …)` and `-conf stdin`: what can be read once is served, and does not change.
+/// `-conf <(sed …)` and `-conf stdin`: a Corefile that can be read only once is served, and does
+/// not change.
 #[test]
 fn a_corefile_that_is_a_pipe_is_served() {
     let server = Server::start(&[]);
-    // Relative paths are those of the working directory.
+    // Relative paths start from the working directory.
     let corefile = format!(
-        "cluster.local:{} {{\n    bind 127.0.0.1\n    kubernetes {{\n        manifests cluster.yaml\n    }}\n    reload 2s 1s\n}}\n",
+        "cluster.local:{} {{\n    bind 127.0.0.1\n    kubernetes {{\n        \
+         manifests cluster.yaml\n    }}\n    reload 2s 1s\n}}\n",
         free_port()
     );
     let mut child = Command::new(env!("CARGO_BIN_EXE_ringdns"))
@@ -454,7 +465,8 @@ fn a_corefile_that_is_a_pipe_is_served() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// The third line of `-version` names the commit, where there is a clone of this project with one.
+/// The third line of `-version` names the commit, if the build had a clone of this project with
+/// one.
 #[test]
 fn the_version_names_the_commit() {
     let git = |arguments: &[&str]| {
@@ -467,8 +479,8 @@ fn the_version_names_the_commit() {
     let is_clone =
         git(&["rev-parse", "--show-toplevel"]).is_some_and(|top| Path::new(&top) == root);
     let commit = git(&["rev-parse", "--short", "HEAD"]).filter(|_| is_clone);
-    let told = option_env!("RINGDNS_REVISION").filter(|revision| !revision.is_empty());
-    let expected = told.map(str::to_owned).or(commit);
+    let revision = option_env!("RINGDNS_REVISION").filter(|revision| !revision.is_empty());
+    let expected = revision.map(str::to_owned).or(commit);
     for flag in ["-version", "--version", "-V", "-version=true"] {
         let output = Command::new(env!("CARGO_BIN_EXE_ringdns")).arg(flag).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
@@ -477,9 +489,10 @@ fn the_version_names_the_commit() {
     }
 }
 
-/// As CoreDNS 1.15 does: REFUSED where no plugin of the block sees queries, else SERVFAIL at the end of the chain.
+/// As with CoreDNS 1.15: REFUSED if no plugin of the block sees queries, otherwise SERVFAIL at the
+/// end of the chain.
 #[test]
-fn a_block_in_which_nothing_answers() {
+fn a_block_without_an_answer() {
     const SERVFAIL: u8 = 2;
     const REFUSED: u8 = 5;
     let server = Server::start(&[]);
@@ -526,7 +539,7 @@ fn run(arguments: &[&str], corefile: &str) -> Output {
 }
 
 #[test]
-fn what_cannot_start_says_why() {
+fn a_failed_start_up_reports_its_reason() {
     let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
     let in_use = format!(".:{port} {{\n    bind 127.0.0.1\n}}\n");
@@ -556,7 +569,8 @@ fn what_cannot_start_says_why() {
             ["Corefile:3", "nowhere.yaml", "No such file"],
         ),
         (
-            ".:0 {\n    forward . tls://127.0.0.1 {\n        max_fails 3\n        tls nowhere.pem\n    }\n}\n",
+            ".:0 {\n    forward . tls://127.0.0.1 {\n        max_fails 3\n        \
+             tls nowhere.pem\n    }\n}\n",
             ["Corefile:4: ", "nowhere.pem", "No such file"],
         ),
         (

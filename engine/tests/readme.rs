@@ -1,5 +1,5 @@
-//! README.md, the pages in `docs/` and the page of each plugin say what is so, and their links lead
-//! somewhere.
+//! README.md, the pages in `docs/` and the page of each plugin are correct, and their links have
+//! targets.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -87,7 +87,7 @@ fn each_built_plugin_has_a_page_and_no_other_has() {
 }
 
 #[test]
-fn the_page_of_a_plugin_shows_its_purpose_its_usage_and_every_option() {
+fn the_page_of_a_plugin_has_its_purpose_its_usage_and_every_option() {
     for directive in built() {
         let Directive { name, doc, .. } = directive;
         let page = plugin_folder().join(format!("{name}.md"));
@@ -95,7 +95,7 @@ fn the_page_of_a_plugin_shows_its_purpose_its_usage_and_every_option() {
         let head = format!("# `{name}`\n\n{doc}").to_lowercase();
         assert!(text.to_lowercase().starts_with(&head), "{name}.md does not begin with: {head}");
 
-        // Its options follow, a line each.
+        // Its options follow, one per line.
         let usage = directive.usage().expect("it is built");
         let line = usage.split(" {").next().expect("the first part");
         let syntax = code_blocks(&text).next().expect("a block that shows its syntax");
@@ -148,7 +148,7 @@ fn each_plugin_has_an_example_and_examples_are_read_without_a_warning() {
 }
 
 #[test]
-fn the_pages_name_every_family_of_ours() {
+fn the_pages_name_every_family_of_ringdns() {
     for (source, pages) in METRICS_SOURCES {
         let literals = source.split("\"ringdns_").skip(1).filter_map(|rest| rest.split('"').next());
         for family in literals {
@@ -173,7 +173,7 @@ fn the_readme_is_short_and_links_to_every_page() {
 }
 
 #[test]
-fn links_lead_to_files_and_headings_that_exist() {
+fn links_have_existing_targets() {
     for (page, text) in pages() {
         for link in links(&text).filter(|link| !link.starts_with("https://")) {
             let (file, heading) = link.split_once('#').unwrap_or((link, ""));

@@ -1,4 +1,5 @@
-//! How packets come and go: addresses, framing, patience; over both ways of moving datagrams.
+//! How packets arrive and leave: addresses, framing, timeouts. Every test runs with both ways of
+//! moving datagrams.
 
 mod rig;
 
@@ -6,7 +7,8 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use rig::{BACKENDS, PATIENCE, Rig, frame, query, read_frame};
+use rig::query::{query, query_with_id};
+use rig::{BACKENDS, PATIENCE, Rig, frame, read_frame};
 
 const WEB: &str = "web.default.svc.cluster.local";
 
@@ -15,12 +17,10 @@ fn id_of(answer: &[u8]) -> u16 {
 }
 
 fn with_id(id: u16) -> Vec<u8> {
-    let mut packet = query(WEB, 1);
-    packet[..2].copy_from_slice(&id.to_be_bytes());
-    packet
+    query_with_id(WEB, 1, id)
 }
 
-/// A connected socket takes datagrams from the address it is connected to and from no other.
+/// A connected socket accepts datagrams only from the address that it is connected to.
 fn answers_from(asked: SocketAddr) {
     let local: SocketAddr = match asked {
         SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
@@ -36,7 +36,7 @@ fn answers_from(asked: SocketAddr) {
 }
 
 #[test]
-fn an_answer_leaves_from_the_address_that_was_asked() {
+fn a_response_leaves_from_the_address_of_its_query() {
     for backend in BACKENDS {
         let rig = Rig::start_at(backend, (Ipv6Addr::UNSPECIFIED, 0).into());
         let port = rig.address.port();
@@ -51,13 +51,14 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
 }
 
 #[test]
-fn empty_and_many_datagrams_stop_nothing() {
+fn empty_datagrams_and_bursts_stop_nothing() {
     for backend in BACKENDS {
         let rig = Rig::start(backend);
         let socket = rig.udp();
         let mut answer = [0; 1232];
         for round in 0..200u16 {
-            // An empty datagram ends a multishot receive. As many answers come back as this socket's buffer holds.
+            // An empty datagram ends a multishot receive. This socket's buffer limits the number of
+            // responses.
             for id in 0..150 {
                 if id % 3 == 0 {
                     socket.send(b"").unwrap();
@@ -72,9 +73,9 @@ fn empty_and_many_datagrams_stop_nothing() {
     }
 }
 
-/// Datagrams of a batch are looked at together, and share nothing.
+/// The datagrams of a batch are processed together, but share nothing.
 #[test]
-fn a_datagram_is_answered_for_itself_whoever_is_beside_it() {
+fn each_datagram_of_a_batch_gets_its_own_response() {
     let hidden_end =
         b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x03a\0b\x03svc\x07cluster\x05local\0\0\x01\0\x01";
     let kinds = [
@@ -105,7 +106,7 @@ fn a_datagram_is_answered_for_itself_whoever_is_beside_it() {
         let mut answer = [0; 1232];
         for round in 0..50 {
             const BURST: usize = 100;
-            // Another order in each round.
+            // A different order in each round.
             let kind_of = |id: usize| (id * (round % 16 + 1) + round) % kinds.len();
             for id in 0..BURST {
                 let mut packet = kinds[kind_of(id)].clone();
@@ -123,16 +124,16 @@ fn a_datagram_is_answered_for_itself_whoever_is_beside_it() {
 }
 
 #[test]
-fn tcp_messages_come_in_any_pieces() {
+fn tcp_messages_may_arrive_in_any_pieces() {
     for backend in BACKENDS {
         let rig = Rig::start(backend);
-        // A byte at a time, the length included.
+        // One byte at a time, the length included.
         let mut stream = rig.tcp();
         for byte in frame(&with_id(1)) {
             stream.write_all(&[byte]).unwrap();
         }
         assert_eq!(id_of(&read_frame(&mut stream).unwrap()), 1);
-        // Hundreds at once, and the writing half closed behind them.
+        // Hundreds at once, then the writing half is closed.
         for count in [100, 5000] {
             let mut stream = rig.tcp();
             let mut writer = stream.try_clone().unwrap();
@@ -151,7 +152,7 @@ fn tcp_messages_come_in_any_pieces() {
     }
 }
 
-/// How long the server keeps a connection on which this was sent, at most until 5 s.
+/// How long the server keeps a connection after this was sent, up to 5 s.
 fn kept_for(rig: &Rig, mut send: impl FnMut(&mut TcpStream)) -> Duration {
     let mut stream = rig.tcp();
     let began = Instant::now();
@@ -169,7 +170,7 @@ fn kept_for(rig: &Rig, mut send: impl FnMut(&mut TcpStream)) -> Duration {
 }
 
 #[test]
-fn what_is_no_dns_is_closed_at_once_and_what_is_slow_after_three_seconds() {
+fn invalid_messages_close_a_connection_at_once_and_slow_ones_after_three_seconds() {
     for backend in BACKENDS {
         let rig = Rig::start(backend);
         for not_dns in [vec![0, 0], frame(&[1; 11])] {
@@ -177,7 +178,7 @@ fn what_is_no_dns_is_closed_at_once_and_what_is_slow_after_three_seconds() {
             assert!(kept < Duration::from_secs(2), "{not_dns:?}: {kept:?}");
         }
         std::thread::scope(|scope| {
-            // Nothing at all; a length and no message; a byte every 50 ms.
+            // Nothing at all; a length without a message; a byte every 50 ms.
             let rig = &rig;
             let nothing = scope.spawn(|| kept_for(rig, |_| {}));
             let mut unsent = vec![frame(&with_id(1))[..20].to_vec()];
@@ -201,13 +202,13 @@ fn what_is_no_dns_is_closed_at_once_and_what_is_slow_after_three_seconds() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_costs_nobody_else() {
+fn a_peer_that_does_not_read_delays_no_other() {
     for backend in BACKENDS {
         let rig = Rig::start(backend);
         let mut stream = rig.tcp();
         stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
         let flood: Vec<u8> = (0..2000).flat_map(|id| frame(&with_id(id))).collect();
-        // Until neither side's socket buffer takes more.
+        // Until neither side's socket buffer accepts more.
         for _ in 0..1000 {
             if stream.write_all(&flood).is_err() {
                 break;

@@ -1,5 +1,8 @@
-//! A running fleet on loopback with a small table, for tests that talk to it through sockets.
-#![allow(dead_code, unreachable_pub)] // Each test binary has its own copy and uses a part of it.
+//! A running fleet on loopback with a small table, for tests that query it through sockets. The
+//! table is built here; queries are in `query`, upstreams in `upstream`.
+#![allow(dead_code, unreachable_pub)] // Each test binary uses a part of its copy.
+
+pub mod query;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -7,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use domain::base::Name as DomainName;
 use engine::answer::exit::ErrorReport;
 use engine::client::ListenerId;
 use engine::config;
@@ -22,12 +24,14 @@ use wire::hash::HashSeed;
 use wire::kubernetes::PodMode;
 use wire::table::{EVERY_TYPE, Table};
 
+use query::wire_name;
+
 /// Both ways of moving datagrams; every test runs over each.
 pub const BACKENDS: [Backend; 2] = [Backend::Uring, Backend::Mmsg];
 
-/// How long an answer may take before it counts as none.
+/// How long to wait for a response before there is none.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// How long silence is listened to before it counts as silence.
+/// How long to listen before silence is certain.
 pub const SILENCE: Duration = Duration::from_millis(150);
 
 pub struct Rig {
@@ -37,15 +41,13 @@ pub struct Rig {
     pub builder: TableBuilder,
     pub metrics: Metrics,
     pub plan: Arc<Plan>,
-    /// The first generation: held so that the shard never owns it alone, as the control plane would.
+    /// The first generation. It is held here so that the shard never owns it alone, like the
+    /// control plane does.
     pub first: Arc<Table>,
 }
 
-pub fn wire_name(text: &str) -> Vec<u8> {
-    text.parse::<DomainName<Vec<u8>>>().unwrap().as_slice().to_vec()
-}
-
-/// web: one address; big: 60 (1 KB); big2: 95 (1.5 KB); and an SRV with its address; alias: of web; PTR; pods insecure.
+/// web: one address; big: 60 (1 KB); big2: 95 (1.5 KB); an SRV with its address; alias: a CNAME of
+/// web; a PTR; pods insecure.
 pub fn builder() -> TableBuilder {
     let zones = ["cluster.local", "in-addr.arpa"].map(wire_name).to_vec();
     let options = TableOptions::kubernetes(zones, PodMode::Insecure, 30);
@@ -85,7 +87,8 @@ pub fn builder() -> TableBuilder {
 }
 
 impl Rig {
-    /// One shard that serves cluster.local and in-addr.arpa with fall-through for the latter, counted and logged.
+    /// One shard that serves cluster.local, and in-addr.arpa with fall-through. Its queries are
+    /// counted and logged.
     pub fn start(backend: Backend) -> Self {
         Self::start_at(backend, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0))
     }
@@ -94,7 +97,7 @@ impl Rig {
         Self::start_with(backend, address, "")
     }
 
-    /// The block has these lines too, of `cache` and `forward`, and then it is for all names.
+    /// The block also has these lines, of `cache` and `forward`; then it serves every name.
     pub fn start_with(backend: Backend, address: SocketAddr, lines: &str) -> Self {
         let (errors, reported) = bounded(16);
         let build =
@@ -123,7 +126,7 @@ impl Rig {
         socket
     }
 
-    /// One answer over UDP, or none.
+    /// One response over UDP, or none.
     pub fn ask_udp(&self, packet: &[u8], patience: Duration) -> Option<Vec<u8>> {
         let socket = self.udp();
         socket.set_read_timeout(Some(patience)).unwrap();
@@ -145,7 +148,7 @@ impl Rig {
         stream
     }
 
-    /// One answer over TCP, or none: silence, or a closed connection.
+    /// One response over TCP. `None` after silence or a closed connection.
     pub fn ask_tcp(&self, packet: &[u8], patience: Duration) -> Option<Vec<u8>> {
         let mut stream = self.tcp();
         stream.set_read_timeout(Some(patience)).unwrap();
@@ -154,8 +157,8 @@ impl Rig {
     }
 }
 
-/// The plan of a server block with these lines beside `kubernetes`, `prometheus`, `errors` and `loadbalance`; for
-/// all names if a line forwards. Its table is the rig's to deliver.
+/// The plan of a server block with these lines and `kubernetes`, `prometheus`, `errors` and
+/// `loadbalance`. It serves every name if a line forwards. The rig delivers its table.
 pub fn plan(lines: &str, metrics: &Metrics) -> Plan {
     let root = if lines.contains("forward") { " .:53" } else { "" };
     let text = format!(
@@ -177,7 +180,7 @@ pub fn plan(lines: &str, metrics: &Metrics) -> Plan {
     draft.expect("lines that can be put to work").plan
 }
 
-/// A message behind its length.
+/// A message after its length.
 pub fn frame(message: &[u8]) -> Vec<u8> {
     let mut framed = (message.len() as u16).to_be_bytes().to_vec();
     framed.extend(message);
@@ -190,13 +193,4 @@ pub fn read_frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
     stream.read_exact(&mut message).ok()?;
     Some(message)
-}
-
-/// A query: id 0x1234, RD, one question of class IN.
-pub fn query(name: &str, qtype: u16) -> Vec<u8> {
-    let mut packet = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    packet.extend(wire_name(name));
-    packet.extend(qtype.to_be_bytes());
-    packet.extend([0, 1]);
-    packet
 }

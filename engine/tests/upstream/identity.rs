@@ -1,4 +1,5 @@
-//! Certificates of TLS upstreams, and the file that `tls` names to have them trusted.
+//! Certificates of TLS upstreams, and the file that `tls` names to trust them. No socket is opened
+//! here.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,25 +12,25 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::version::TLS12;
 use tokio_rustls::rustls::{ALL_VERSIONS, ServerConfig};
 
-/// Who vouches for a server's certificate: whose certificate is in the file.
+/// Whose certificate is in the file that `tls` names, and how the server's is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// The authority that has signed it.
+    /// The authority's, which signed the server's.
     Authority,
-    /// Itself, with CA:TRUE as `openssl req -x509` makes it.
+    /// The server's own, self-signed with CA:TRUE as `openssl req -x509` does.
     SelfSignedAuthority,
-    /// Itself, with CA:FALSE.
+    /// The server's own, self-signed with CA:FALSE.
     SelfSigned,
-    /// Itself, and an authority has signed it that nobody knows.
+    /// The server's own, signed by an unknown authority.
     Pinned,
 }
 
-/// A server's certificate, its key, and what makes it trusted.
+/// A server's certificate, its key, and the certificate to trust.
 pub struct Identity {
     pub certificate: rcgen::Certificate,
     pub key: KeyPair,
     pub authority: String,
-    /// No TLS 1.3.
+    /// Without TLS 1.3.
     pub is_old: bool,
 }
 
@@ -68,7 +69,7 @@ impl Identity {
         Self { certificate, key, authority, is_old: false }
     }
 
-    /// What `tls` names.
+    /// The file for `tls`.
     pub fn write_authority(&self, folder: &Path) -> PathBuf {
         let path = folder.join("ca.pem");
         std::fs::write(&path, &self.authority).unwrap();

@@ -1,4 +1,5 @@
-//! What the upstreams of the tests do, and the packets that come of it.
+//! The behaviours of the tests' upstreams, and the packets that they send. The sockets are in
+//! `mod.rs`.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -14,48 +15,49 @@ pub enum Manner {
     Answers,
     Silent,
     Slow(Duration),
-    /// Answers with this response code and no record.
+    /// Answers with this response code and no records.
     Says(Rcode),
-    /// Over UDP this many packets with wrong ids, wrong questions and wrong opcodes, and then the answer.
+    /// Over UDP, sends this many packets with wrong ids, wrong questions and wrong opcodes, then
+    /// the answer.
     ForgeriesFirst(usize),
-    /// Over UDP the answer from another port, and then from its own.
+    /// Over UDP, sends the answer from another port and then from its own.
     OtherPortFirst,
-    /// Header and question, and then something that is no record.
+    /// Sends the header and the question, then something that is not a record.
     Malformed,
-    /// TC over UDP; over TCP it answers.
+    /// Sends TC over UDP; answers over TCP.
     Cuts,
-    /// TC over UDP; over TCP it closes the connection without a word.
+    /// Sends TC over UDP; over TCP it closes the connection without a response.
     CutsAndCloses,
-    /// Over TCP it answers one question and closes the connection.
+    /// Over TCP, answers one query and closes the connection.
     ClosesAfterAnswer,
-    /// Does this with a query that has an OPT, and answers those that have none.
+    /// Does this with a query that has an OPT, and answers queries without one.
     ToOpt(ToOpt),
-    /// As `Says`, with an OPT of its own.
+    /// Like `Says`, with an OPT of its own.
     SaysWithOpt(Rcode),
     /// Loses this many of the first packets over UDP, and answers all others.
     Loses(usize),
-    /// Over UDP it answers; over TCP it closes the connection that it has accepted.
+    /// Answers over UDP; over TCP it accepts the connection and closes it.
     ClosesTcp,
-    /// Gives the name back in lower case.
+    /// Returns the name in lower case.
     Lowers,
-    /// Answers with a CNAME that leads to this name, and this response code.
+    /// Answers with a CNAME to this name, and this response code.
     Leads(&'static str, Rcode),
-    /// Answers with such a CNAME, and an address there.
+    /// Answers with such a CNAME and an address of its target.
     LeadsOn(&'static str),
 }
 
-/// What servers older than EDNS, and firewalls, do with an OPT.
+/// What firewalls, and servers older than EDNS, do with an OPT.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ToOpt {
     Says(Rcode),
-    /// BADVERS, whatever the version.
+    /// BADVERS, whatever the query's version.
     SaysBadVersion,
-    /// Sends the query back with FORMERR, its OPT included.
+    /// Returns the query with FORMERR and its OPT.
     Echoes,
-    /// Sends what cannot be read.
+    /// Sends a message that cannot be parsed.
     Garbles,
     Drops,
-    /// Answers late: what it is asked meanwhile without one is answered first.
+    /// Answers late; a query without an OPT that arrives meanwhile is answered first.
     Late(Duration),
 }
 
@@ -64,14 +66,13 @@ pub fn answer(query: &[u8], manner: Manner, ttl_secs: u32) -> Vec<u8> {
     let message = Message::from_octets(query).expect("a query");
     let question = message.sole_question().expect("one question");
     let name: Name<Vec<u8>> = question.qname().to_name();
-    let name = match manner {
-        Manner::Lowers => name.to_string().to_lowercase().parse().unwrap(),
-        _ => name,
+    let name = if manner == Manner::Lowers {
+        name.to_string().to_lowercase().parse().unwrap()
+    } else {
+        name
     };
-    let to_opt = match manner {
-        Manner::ToOpt(to_opt) if message.opt().is_some() => Some(to_opt),
-        _ => None,
-    };
+    let to_opt = if let Manner::ToOpt(to_opt) = manner { Some(to_opt) } else { None };
+    let to_opt = to_opt.filter(|_| message.opt().is_some());
     let rcode = match (manner, to_opt) {
         (Manner::Says(rcode) | Manner::SaysWithOpt(rcode) | Manner::Leads(_, rcode), _) => rcode,
         (_, Some(ToOpt::Says(rcode))) => rcode,
@@ -124,7 +125,7 @@ pub fn answer(query: &[u8], manner: Manner, ttl_secs: u32) -> Vec<u8> {
     packet
 }
 
-/// What an attacker sends who sees nothing, and what is no answer at all.
+/// What an off-path attacker sends, and messages that are not a response at all.
 pub fn forgeries(answer: &[u8]) -> Vec<Vec<u8>> {
     let with = |at: usize, bits: u8| {
         let mut forgery = answer.to_vec();

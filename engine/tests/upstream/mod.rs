@@ -1,8 +1,9 @@
-//! Upstreams for tests of the forwarder: real sockets, and every misbehaviour that no real server shows on command.
+//! Upstreams for tests of the forwarder: real sockets, with misbehaviour that no real server shows
+//! on command.
 //!
-//! Each runs in a thread of its own and writes down what it was asked. A runs-as-it-should upstream gives one A record whose
-//! TTL says which upstream it was.
-#![allow(dead_code, unreachable_pub, unused_imports)] // Each test binary has its own copy and uses a part of it.
+//! Each runs in its own thread and records its queries. A well-behaved upstream answers with one A
+//! record whose TTL identifies the upstream.
+#![allow(dead_code, unreachable_pub, unused_imports)] // Each test binary uses a part of its copy.
 
 mod identity;
 mod manner;
@@ -35,10 +36,10 @@ pub use identity::{Identity, Trust};
 pub use manner::{Manner, ToOpt};
 use manner::{answer, forgeries};
 
-/// How long anything may take that must happen.
+/// The deadline of everything that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A query as it came.
+/// A query as it arrived.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub from: SocketAddr,
@@ -80,7 +81,7 @@ impl Upstream {
         Self::start_with(ttl_secs, manner, (udp, Some(tcp)), None)
     }
 
-    /// Connections are refused.
+    /// TCP connections are refused.
     pub fn start_without_tcp(ttl_secs: u32, manner: Manner) -> Self {
         let (udp, _) = free_sockets();
         Self::start_with(ttl_secs, manner, (udp, None), None)
@@ -148,8 +149,9 @@ impl Upstream {
     }
 }
 
-/// Where nobody is, since all upstreams of these tests are at 127.0.0.1: questions are refused by ICMP or RST.
-pub fn nobody() -> SocketAddr {
+/// An address that nothing listens on: all upstreams of these tests are at 127.0.0.1. ICMP or a RST
+/// refuses queries.
+pub fn unused_address() -> SocketAddr {
     SocketAddr::from(([127, 9, 9, 9], 53))
 }
 
@@ -199,7 +201,17 @@ async fn serve_udp(socket: Arc<tokio::net::UdpSocket>, shared: Arc<Shared>) {
                     cut[2] |= 0x02;
                     return send(&cut).await;
                 }
-                _ => {}
+                Manner::Answers
+                | Manner::Says(_)
+                | Manner::Malformed
+                | Manner::ClosesAfterAnswer
+                | Manner::ToOpt(_)
+                | Manner::SaysWithOpt(_)
+                | Manner::Loses(_)
+                | Manner::ClosesTcp
+                | Manner::Lowers
+                | Manner::Leads(..)
+                | Manner::LeadsOn(_) => {}
             }
             send(&shared.answer_to(&message, manner)).await;
         });
@@ -225,7 +237,7 @@ async fn serve_tcp(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
 }
 
 impl Shared {
-    /// Writes a query down; gives the manner of this moment.
+    /// Records a query; returns the current manner.
     fn note(&self, from: SocketAddr, is_tcp: bool, message: &[u8]) -> Manner {
         self.seen.lock().unwrap().push(Seen { from, is_tcp, message: message.to_vec() });
         *self.manner.lock().unwrap()
@@ -273,7 +285,18 @@ impl Shared {
                         let _ = sender.send(answer);
                     });
                 }
-                _ => {
+                Manner::Answers
+                | Manner::Says(_)
+                | Manner::ForgeriesFirst(_)
+                | Manner::OtherPortFirst
+                | Manner::Malformed
+                | Manner::Cuts
+                | Manner::ToOpt(_)
+                | Manner::SaysWithOpt(_)
+                | Manner::Loses(_)
+                | Manner::Lowers
+                | Manner::Leads(..)
+                | Manner::LeadsOn(_) => {
                     let _ = sender.send(answer);
                 }
             }
@@ -285,7 +308,8 @@ fn has_opt(query: &[u8]) -> bool {
     Message::from_octets(query).unwrap().opt().is_some()
 }
 
-/// A `forward` line with the Corefile's defaults, but sequential, without hedging, and less patient.
+/// A `forward` line with the Corefile's defaults, except that it is sequential, does not hedge, and
+/// has a shorter deadline.
 pub fn forward(to: &[SocketAddr]) -> ForwardOptions {
     let text = ".:53 {\nforward . 127.0.0.1 {\npolicy sequential\nhedge off\n}\n}\n";
     let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
@@ -297,7 +321,7 @@ pub fn forward(to: &[SocketAddr]) -> ForwardOptions {
     forward
 }
 
-/// The upstreams of a `forward` line in a shard.
+/// The upstreams of a `forward` line, in a shard.
 pub struct Rig {
     pub settings: Arc<ForwardSettings>,
     pub upstreams: Rc<Upstreams>,
@@ -319,7 +343,7 @@ impl Rig {
         self.upstreams.ask(&question("www.example.org", Transport::Udp), deadline()).await
     }
 
-    /// The TTL of the answer, which says who gave it.
+    /// The TTL of the answer, which identifies the upstream.
     pub async fn who_answers(&self) -> Option<u32> {
         self.ask().await.ok()?.ttl_secs_min
     }
@@ -329,7 +353,7 @@ impl Rig {
     }
 }
 
-/// When a question that is asked now ends.
+/// The deadline of a query that is sent now.
 pub fn deadline() -> tokio::time::Instant {
     tokio::time::Instant::now() + FORWARD_TIMEOUT
 }
@@ -348,7 +372,7 @@ pub fn question(name: &str, transport: Transport) -> UpstreamQuestion {
 
 /// Runs a test in a shard's runtime.
 pub fn run(test: impl Future<Output = ()>) {
-    // Tests run side by side, and a thousand questions have a thousand sockets.
+    // Tests run in parallel, and a thousand queries need a thousand sockets.
     let limit = rustix::process::getrlimit(Resource::Nofile);
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
         .unwrap();
@@ -356,7 +380,7 @@ pub fn run(test: impl Future<Output = ()>) {
     tokio::task::LocalSet::new().block_on(&runtime, test);
 }
 
-/// Waits until something holds, and fails when it takes too long.
+/// Waits until the condition holds; fails after the deadline.
 pub async fn until(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
