@@ -13,6 +13,8 @@ pub mod responder;
 
 pub mod client;
 
+pub mod question;
+
 pub mod answer;
 
 pub mod plan;

@@ -1,5 +1,7 @@
-//! What a shard answers from: its tables, its plan, its caches and upstreams. The shard's loop and its TCP
-//! connections share one `Responder`, all in one thread.
+//! What a shard answers from: its plan, tables, caches and upstreams.
+//!
+//! The shard's loop and its TCP connections share one `Responder`, in one thread. Invariant: no
+//! borrow of it lasts across an await.
 
 use std::cell::RefCell;
 use std::pin::pin;
@@ -21,22 +23,22 @@ use crate::plan::{Plan, TableSlot};
 use crate::plugin::timeouts::Timeouts;
 use crate::resolve::fills::Fills;
 use crate::resolve::waiter::{LateAnswers, ReturnTo, Waiter};
-use crate::resolve::{Departure, Flight, Resolver};
+use crate::resolve::{Flight, Resolver, UpstreamRequest};
 
 /// The result of the first look at a packet.
 pub(crate) type FirstLook = Result<Looked, Glance<'static>>;
 
-/// What a shard answers from. Its loop and its TCP connections share it, all in one thread.
+/// Answers the queries of one shard.
 pub struct Responder {
     exit: Exit,
     metrics: Arc<ShardMetrics>,
     known: Known,
     resolver: Resolver,
-    /// Of the packets that are looked at together.
+    /// Question names of the packets that are inspected together.
     names: Box<[Name; LOOK_AHEAD]>,
 }
 
-/// What packets are answered from, caches left out.
+/// Everything that queries are answered from, except the caches.
 struct Known {
     plan: Arc<Plan>,
     tables: Tables,
@@ -67,20 +69,20 @@ impl Responder {
             known: Known {
                 plan: Arc::default(),
                 tables: [const { None }; TABLES_MAX],
-                // So that shards do not march in step.
+                // Different in each shard, so that they do not rotate in step.
                 rotation: number.index.wrapping_mul(7919),
             },
             names: Box::new(std::array::from_fn(|_| Name::default())),
         }
     }
 
-    /// Answers one query, over itself.
+    /// Answers one query. The response is written over it.
     pub fn answer(&mut self, arrival: &Arrival, packet: &mut impl Packet) -> Action {
         let looked = self.look(0, arrival.listener, &packet.message()[..arrival.len]);
         self.answer_looked(0, looked, arrival, packet)
     }
 
-    /// The first look at a packet. `place` keeps its name.
+    /// Inspects a packet. `place`: where its name is kept, less than `LOOK_AHEAD`.
     #[inline(always)]
     pub(crate) fn look(&mut self, place: usize, listener: ListenerId, packet: &[u8]) -> FirstLook {
         look(self.known.sources(), listener, packet, &mut self.names[place])
@@ -112,7 +114,7 @@ impl Responder {
         }
     }
 
-    /// What a verdict asks for. `message` still holds the packet where upstreams must be asked first.
+    /// Carries out a verdict. `message` still holds the query if upstreams must be queried first.
     #[inline(never)]
     fn follow(
         &self,
@@ -128,14 +130,14 @@ impl Responder {
                 Action::Reply(len)
             }
             Verdict::ReplyAndRefresh(made, ask) => {
-                let departure = self.resolver.departure(plan, &ask, name, None);
+                let request = self.resolver.request(plan, &ask, name, None);
                 let len = self.exit.leave(&made, arrival, name, message, Timing::WithBatch, None);
-                Action::ReplyAndRefresh(len, Box::new(departure))
+                Action::ReplyAndRefresh(len, Box::new(request))
             }
             Verdict::Ask(ask) => {
                 let packet = &message[..arrival.len];
                 let waiter = Waiter::new(plan, &ask, arrival, packet, self.known.rotation);
-                Action::Ask(Box::new(self.resolver.departure(plan, &ask, name, Some(waiter))))
+                Action::Ask(Box::new(self.resolver.request(plan, &ask, name, Some(waiter))))
             }
             Verdict::Drop => {
                 self.metrics.ignored();
@@ -144,26 +146,27 @@ impl Responder {
         }
     }
 
-    /// What is asked of others than the tables.
+    /// The caches and upstreams.
     pub fn resolver(&mut self) -> &mut Resolver {
         &mut self.resolver
     }
 
-    /// Asks upstreams, or has the waiter wait for a flight with the same question. `shared`: this responder.
+    /// Queries upstreams, or adds the waiter to a flight with the same question. `shared`: this
+    /// responder.
     pub fn begin(
         &mut self,
-        departure: Departure,
+        request: UpstreamRequest,
         return_to: Option<ReturnTo>,
         now: Instant,
         shared: &Rc<RefCell<Self>>,
     ) {
-        let flight = self.resolver.begin(departure, return_to, now, self.known.sources());
+        let flight = self.resolver.begin(request, return_to, now, self.known.sources());
         if let Some(flight) = flight {
-            tokio::task::spawn_local(fly(flight, Rc::clone(shared)));
+            tokio::task::spawn_local(run_flight(flight, Rc::clone(shared)));
         }
     }
 
-    /// The next generation of a table; `None` when its block is gone.
+    /// Takes the next generation of a table; `None` if its block was removed.
     pub fn take_table(&mut self, slot: TableSlot, table: Option<Arc<Table>>) {
         if let Some(table) = &table {
             self.metrics.table_taken(table.generation());
@@ -171,7 +174,7 @@ impl Responder {
         self.known.tables[slot.0] = table;
     }
 
-    /// The next plan. Must be called in the shard's runtime.
+    /// Takes the next plan. Must be called in the shard's runtime.
     pub fn take_plan(&mut self, plan: Arc<Plan>) {
         self.resolver.take_plan(&plan);
         self.known.plan = plan;
@@ -189,7 +192,7 @@ impl Responder {
         looked.entry_line(self.known.sources())
     }
 
-    /// How patient the connections of a listener are.
+    /// The time-outs of a listener's connections.
     #[must_use]
     pub fn timeouts(&self, listener: ListenerId) -> Timeouts {
         let listener = self.known.plan.listeners.get(listener.0);
@@ -202,27 +205,27 @@ impl Responder {
         &self.metrics
     }
 
-    /// Ends a batch: all its answers took this long.
+    /// Ends a batch: counts its duration for each of its responses.
     pub fn finish_batch(&mut self, began: Instant) {
         self.metrics.finish_batch(began.elapsed());
         self.resolver.publish_look_ups();
     }
 }
 
-/// What is to be done for a packet.
+/// What the caller must do with a packet.
 pub enum Action {
-    /// Send so many bytes of the output.
+    /// Send this many bytes of the message.
     Reply(usize),
-    /// The same, and hand this to `Resolver::begin`.
-    ReplyAndRefresh(usize, Box<Departure>),
-    /// Hand this to `Resolver::begin`: the answer comes later.
-    Ask(Box<Departure>),
-    /// Say nothing.
+    /// Send them, and pass the request to `Responder::begin`.
+    ReplyAndRefresh(usize, Box<UpstreamRequest>),
+    /// Pass the request to `Responder::begin`. The response is sent later.
+    Ask(Box<UpstreamRequest>),
+    /// Send no response.
     Drop,
 }
 
-/// Flies and lands: the flight's clients are answered whatever becomes of it.
-async fn fly(flight: Flight, responder: Rc<RefCell<Responder>>) {
+/// Runs a flight from start to landing. Its clients get a response whether it succeeds or fails.
+async fn run_flight(flight: Flight, responder: Rc<RefCell<Responder>>) {
     let outcome = {
         let mut asking = pin!(flight.ask());
         let in_time = match flight.stale_after() {
@@ -234,7 +237,7 @@ async fn fly(flight: Flight, responder: Rc<RefCell<Responder>>) {
             None => {
                 if flight.stale_after().is_some() {
                     let Responder { resolver, known, .. } = &mut *responder.borrow_mut();
-                    resolver.give_stale_of(&flight, known.sources(), Instant::now());
+                    resolver.send_stale(&flight, known.sources(), Instant::now());
                 }
                 asking.await
             }

@@ -144,14 +144,14 @@ fn answer_batch<I: DatagramIo>(this: &Rc<RefCell<Responder>>, io: &mut I, began:
             let mut packet = UdpPacket { io, datagram: &datagram };
             match responder.answer_looked(place, looked, &arrival, &mut packet) {
                 Action::Reply(len) => io.send(datagram, len),
-                Action::ReplyAndRefresh(len, departure) => {
+                Action::ReplyAndRefresh(len, request) => {
                     io.send(datagram, len);
-                    responder.begin(*departure, None, began, this);
+                    responder.begin(*request, None, began, this);
                 }
-                Action::Ask(departure) => {
+                Action::Ask(request) => {
                     let return_to = ReturnTo::Udp(io.return_address(&datagram));
                     io.recycle(datagram);
-                    responder.begin(*departure, Some(return_to), began, this);
+                    responder.begin(*request, Some(return_to), began, this);
                 }
                 Action::Drop => io.recycle(datagram),
             }

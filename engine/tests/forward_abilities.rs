@@ -3,6 +3,7 @@
 
 mod upstream;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::base::iana::Rcode;
@@ -11,6 +12,7 @@ use engine::forward::UpstreamQuestion;
 use engine::forward::options::{ForwardOptions, UpstreamTransport};
 use engine::limits::{ANSWER_TIMES_MIN, HEDGES_SAVED_MAX, REPEAT_AFTER_P95, REPEAT_AFTER_UNKNOWN};
 use engine::metrics::UpstreamEvent;
+use engine::question::OwnedQuestion;
 use upstream::{Manner, PATIENCE, Rig, ToOpt, Upstream, deadline, forward, question, run, until};
 
 const REBUFFS: [ToOpt; 8] = [
@@ -23,6 +25,13 @@ const REBUFFS: [ToOpt; 8] = [
     ToOpt::Garbles,
     ToOpt::Drops,
 ];
+
+fn with_flags(dnssec_ok: bool, checking_disabled: bool) -> UpstreamQuestion {
+    let mut asked = question("www.example.org", Transport::Udp);
+    let question = OwnedQuestion { dnssec_ok, checking_disabled, ..(*asked.question).clone() };
+    asked.question = Arc::new(question);
+    asked
+}
 
 /// The queries except health checks.
 fn asked(upstream: &Upstream) -> Vec<upstream::Seen> {
@@ -61,8 +70,7 @@ fn a_late_upstream_does_not_lack_edns() {
             let options =
                 ForwardOptions { hedge: true, read_timeout, ..forward(&[upstream.address]) };
             let rig = Rig::start(&options).await;
-            let question =
-                UpstreamQuestion { dnssec_ok, ..question("www.example.org", Transport::Udp) };
+            let question = with_flags(dnssec_ok, false);
             for _ in 0..2 {
                 assert!(rig.upstreams.ask(&question, deadline()).await.is_ok());
             }
@@ -146,8 +154,7 @@ fn a_client_with_do_gets_an_answer_without_signatures() {
     run(async {
         let upstream = Upstream::start(60, Manner::ToOpt(ToOpt::Says(Rcode::FORMERR)));
         let rig = Rig::start(&forward(&[upstream.address])).await;
-        let mut question = question("www.example.org", Transport::Udp);
-        (question.dnssec_ok, question.checking_disabled) = (true, true);
+        let question = with_flags(true, true);
         for _ in 0..2 {
             let answer = rig.upstreams.ask(&question, deadline()).await.unwrap();
             assert_eq!((answer.ttl_secs_min, answer.authenticated), (Some(60), false));

@@ -20,6 +20,7 @@ use wire::zone::ZoneSet;
 use crate::cache::settings::{CacheSettings, Stale};
 use crate::corefile::value::zone::Zone;
 use crate::limits::UNSIGNED_KEPT_FOR;
+use crate::question::OwnedQuestion;
 use entry::{Age, Entry, Term};
 use store::Store;
 
@@ -32,6 +33,19 @@ pub struct CacheKey<'q> {
     pub qclass: u16,
     pub dnssec_ok: bool,
     pub checking_disabled: bool,
+}
+
+impl OwnedQuestion {
+    /// The key of its cache entry.
+    pub(crate) fn key(&self) -> CacheKey<'_> {
+        CacheKey {
+            name: &self.name,
+            qtype: self.qtype,
+            qclass: self.qclass,
+            dnssec_ok: self.dnssec_ok,
+            checking_disabled: self.checking_disabled,
+        }
+    }
 }
 
 impl CacheKey<'_> {

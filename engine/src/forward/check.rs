@@ -4,6 +4,7 @@
 //! at a time, and a healthy upstream with EDNS and TCP gets neither checks nor probes.
 
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use tokio::time::{Instant, sleep, timeout};
 use wire::header::TYPE_NS;
@@ -20,6 +21,7 @@ use crate::client::Transport;
 use crate::forward::options::UpstreamTransport;
 use crate::limits::{FORWARD_TIMEOUT, HEALTH_CHECK_TIMEOUT};
 use crate::metrics::UpstreamEvent;
+use crate::question::OwnedQuestion;
 
 /// Checks an upstream until it is healthy or dropped.
 pub(super) async fn until_healthy(link: Weak<Link>) {
@@ -99,11 +101,7 @@ fn over_stream(link: &Link) -> bool {
 async fn ask(link: &Link, over_stream: bool, has_edns: bool) -> Option<Response> {
     let options = &link.settings.options;
     let question = UpstreamQuestion {
-        name: options.health_check.domain.wire.as_slice().into(),
-        qtype: TYPE_NS,
-        qclass: 1,
-        dnssec_ok: false,
-        checking_disabled: false,
+        question: Arc::new(OwnedQuestion::new(&options.health_check.domain.wire, TYPE_NS)),
         recursion_desired: options.health_check.recursion_desired,
         transport: Transport::Udp,
     };

@@ -3,6 +3,7 @@
 //! Invariant: the system's resolver is asked only where no `resolver` is configured.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::base::iana::Rtype;
@@ -18,6 +19,7 @@ use super::query::{Query, QueryForm};
 use super::udp::{self, Route};
 use crate::client::Transport;
 use crate::limits::FORWARD_TIMEOUT;
+use crate::question::OwnedQuestion;
 
 /// Time for one query to a configured resolver.
 const RESOLVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -70,11 +72,7 @@ async fn ask(
     resolver: SocketAddr,
 ) -> Result<Vec<IpAddr>, String> {
     let question = UpstreamQuestion {
-        name: name.as_slice().into(),
-        qtype: rtype.to_int(),
-        qclass: 1,
-        dnssec_ok: false,
-        checking_disabled: false,
+        question: Arc::new(OwnedQuestion::new(name.as_slice(), rtype.to_int())),
         recursion_desired: true,
         transport: Transport::Udp,
     };

@@ -5,6 +5,7 @@
 //! counts only while its probe is in flight, so a late duplicate does no harm.
 
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rand::RngExt as _;
@@ -17,6 +18,7 @@ use super::settings::{AddressOrigin, ForwardSettings, Upstream};
 use crate::client::Transport;
 use crate::corefile::value::zone::Zone;
 use crate::limits::{LOOP_PROBE_EVERY, LOOP_PROBE_TIMEOUT};
+use crate::question::OwnedQuestion;
 
 /// HINFO (RFC 1035, section 3.3.2), which clients hardly ever ask for.
 pub const TYPE_HINFO: u16 = 13;
@@ -151,11 +153,7 @@ async fn probe_one(link: Weak<Link>) {
     {
         probe.is_in_flight.store(true, Ordering::Relaxed);
         let question = UpstreamQuestion {
-            name: probe.name.as_slice().into(),
-            qtype: TYPE_HINFO,
-            qclass: 1,
-            dnssec_ok: false,
-            checking_disabled: false,
+            question: Arc::new(OwnedQuestion::new(&probe.name, TYPE_HINFO)),
             recursion_desired: true,
             transport: Transport::Udp,
         };

@@ -43,22 +43,16 @@ pub use settings::{AddressOrigin, ForwardSettings, SettingsError, Upstream, Way}
 use crate::client::Transport;
 use crate::limits::FORWARD_IN_FLIGHT_MAX;
 use crate::metrics::{ShardEvent, ShardMetrics};
+use crate::question::OwnedQuestion;
 use health::UpstreamState;
 use hedge::HedgeBudget;
 use link::Link;
 use policy::Order;
 
-/// A question for upstreams, and the flags of the query.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A question for upstreams, and how it reaches them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamQuestion {
-    /// Wire format, lower case, uncompressed: 1 to 255 bytes, root label included.
-    pub name: Box<[u8]>,
-    pub qtype: u16,
-    pub qclass: u16,
-    /// DO
-    pub dnssec_ok: bool,
-    /// CD
-    pub checking_disabled: bool,
+    pub question: Arc<OwnedQuestion>,
     /// RD
     pub recursion_desired: bool,
     /// The client's.

@@ -36,12 +36,13 @@ pub(super) struct QueryForm {
 }
 
 impl Query {
-    pub(super) fn new(question: &UpstreamQuestion, form: QueryForm) -> Self {
+    pub(super) fn new(upstream_question: &UpstreamQuestion, form: QueryForm) -> Self {
+        let UpstreamQuestion { question, recursion_desired, .. } = upstream_question;
         // AD asks for a meaningful AD in the response (RFC 6840, section 5.7): a cache needs it,
         // and clears it for clients that did not ask. To servers older than EDNS the bit must be 0
         // (RFC 1035, section 4.1.1).
         let mut flags = if form.has_edns { AD } else { 0 };
-        if question.recursion_desired {
+        if *recursion_desired {
             flags |= RD;
         }
         if question.checking_disabled {
@@ -49,7 +50,7 @@ impl Query {
         }
         let mut stream = Vec::with_capacity(LENGTH_LEN + HEADER_LEN + question.name.len() + 4 + 11);
         put(&mut stream, &[0, 0, flags, 1, 0, 0, u16::from(form.has_edns)]);
-        stream.extend(&question.name);
+        stream.extend_from_slice(&question.name);
         put(&mut stream, &[question.qtype, question.qclass]);
         if form.has_edns {
             let dnssec_ok = if question.dnssec_ok { DNSSEC_OK } else { 0 };
@@ -123,33 +124,36 @@ fn put(stream: &mut Vec<u8>, words: &[u16]) {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     use domain::base::{Message, Name, ToName as _};
 
     use super::*;
     use crate::client::Transport;
+    use crate::question::OwnedQuestion;
 
     const EDNS: QueryForm = QueryForm { randomize_case: false, has_edns: true };
 
     fn question(name: &str) -> UpstreamQuestion {
         UpstreamQuestion {
-            name: name.parse::<Name<Vec<u8>>>().unwrap().as_slice().into(),
-            qtype: 28,
-            qclass: 1,
-            dnssec_ok: false,
-            checking_disabled: false,
+            question: Arc::new(owned(name)),
             recursion_desired: false,
             transport: Transport::Udp,
         }
     }
 
-    fn check(question: &UpstreamQuestion, form: QueryForm) {
-        let query = Query::new(question, form);
+    fn owned(name: &str) -> OwnedQuestion {
+        OwnedQuestion::new(name.parse::<Name<Vec<u8>>>().unwrap().as_slice(), 28)
+    }
+
+    fn check(upstream_question: &UpstreamQuestion, form: QueryForm) {
+        let UpstreamQuestion { question, recursion_desired, .. } = upstream_question;
+        let query = Query::new(upstream_question, form);
         let (length, message) = query.stream().split_at(2);
         assert_eq!((query.message(), length), (message, &(message.len() as u16).to_be_bytes()[..]));
         let message = Message::from_octets(message).unwrap();
         let header = message.header();
-        assert_eq!(header.rd(), question.recursion_desired);
+        assert_eq!(header.rd(), *recursion_desired);
         assert_eq!(header.cd(), question.checking_disabled);
         assert_eq!(header.ad(), form.has_edns);
         assert!(!header.qr() && !header.tc() && !header.aa());
@@ -178,8 +182,12 @@ mod tests {
             check(&question(name), QueryForm { randomize_case: true, ..EDNS });
         }
         check(&UpstreamQuestion { recursion_desired: true, ..question("a") }, EDNS);
-        check(&UpstreamQuestion { dnssec_ok: true, ..question("a") }, EDNS);
-        check(&UpstreamQuestion { checking_disabled: true, qclass: 3, ..question("a") }, EDNS);
+        for flagged in [
+            OwnedQuestion { dnssec_ok: true, ..owned("a") },
+            OwnedQuestion { checking_disabled: true, qclass: 3, ..owned("a") },
+        ] {
+            check(&UpstreamQuestion { question: Arc::new(flagged), ..question("a") }, EDNS);
+        }
     }
 
     #[test]
@@ -191,7 +199,7 @@ mod tests {
         // 2^10 spellings: a thousand draws hit some 640 of them.
         assert!((500..800).contains(&spellings.len()), "{}", spellings.len());
         for name in &spellings {
-            assert_eq!(name.to_ascii_lowercase(), question.name.to_ascii_lowercase());
+            assert_eq!(name.to_ascii_lowercase(), question.question.name.to_ascii_lowercase());
         }
     }
 }

@@ -13,13 +13,13 @@ use wire::response::Response;
 
 use crate::limits::{FILL_TRIES_MAX, FILLS_WAITING_MAX};
 use crate::plan::CachePlan;
-use crate::resolve::Asked;
+use crate::question::OwnedQuestion;
 
 /// One upstream's response, for the caches of other shards.
 #[derive(Clone)]
 pub struct Fill {
     pub(crate) cache: Arc<CachePlan>,
-    pub(crate) asked: Arc<Asked>,
+    pub(crate) question: Arc<OwnedQuestion>,
     pub(crate) response: Arc<Response>,
     /// When the querying shard received it.
     pub(crate) received: Instant,
@@ -120,7 +120,7 @@ mod tests {
         for index in 0..COUNT {
             shards[0].publish(&Fill {
                 cache: Arc::clone(&plan),
-                asked: Arc::new(Asked::of(&name(index), 1)),
+                question: Arc::new(OwnedQuestion::new(&name(index), 1)),
                 response: Arc::clone(&response),
                 received: began + Duration::from_millis(index as u64),
             });
@@ -131,15 +131,15 @@ mod tests {
             let mut cache = Cache::new(&plan.settings, 7);
             let mut received = BTreeSet::new();
             for fill in idle.received() {
-                received.insert(fill.asked.key().name.to_vec());
+                received.insert(fill.question.key().name.to_vec());
                 let times = Times { received: fill.received, now, unix_secs: 0 };
-                cache.learn(&fill.asked.key(), &fill.response, times);
+                cache.learn(&fill.question.key(), &fill.response, times);
             }
             let newest: BTreeSet<_> = (COUNT - FILLS_WAITING_MAX..COUNT).map(name).collect();
             assert_eq!(received, newest);
             for index in COUNT - FILLS_WAITING_MAX..COUNT {
-                let asked = Asked::of(&name(index), 1);
-                let is_known = matches!(cache.look_up(&asked.key(), now), LookUp::Hit { .. });
+                let question = OwnedQuestion::new(&name(index), 1);
+                let is_known = matches!(cache.look_up(&question.key(), now), LookUp::Hit { .. });
                 assert_eq!(is_known, index > 5500, "{index}");
             }
         }

@@ -1,11 +1,12 @@
-//! What a shard knows and asks beyond its tables: caches, upstreams, and questions on their way.
+//! A shard's caches, its upstreams, and the questions in flight to them.
 //!
 //! ```text
-//!   begin ─→ the same question on its way? ─yes─→ wait with the others
-//!             └─no─→ a flight: upstreams asked, one `forward` after the other ─→ land: cache ─→ every waiter answered
+//!   begin ─→ same question in flight? ─yes─→ wait for that flight
+//!             └─no─→ new flight: query each `forward` in turn ─→ land: cache ─→ answer all waiters
 //! ```
-//! Invariants: a question is on its way once, however many wait; every waiter is answered once, for a flight ends whatever
-//! becomes of it (`forward` has its deadline); nothing here is touched by a question that a table answers.
+//! Invariants: a question is in flight at most once, however many clients wait; every waiter gets
+//! one response, because `forward` has a deadline and so every flight ends. A query that a table
+//! answers never gets here.
 
 pub mod fills;
 pub mod outbox;
@@ -23,14 +24,15 @@ use wire::response::{Response, TtlRule};
 
 use crate::answer::chase::View;
 use crate::answer::{Ask, Sources};
-use crate::cache::{self, Cache, CacheKey, Filled, Times};
+use crate::cache::{self, Cache, Filled, Times};
 use crate::client::{ListenerId, Transport};
-use crate::forward::{self, ForwardFailure, ShardNumber, Upstreams};
+use crate::forward::{ForwardFailure, ForwardSettings, ShardNumber, UpstreamQuestion, Upstreams};
 use crate::limits::{FILLS_PER_BATCH_MAX, FORWARD_TIMEOUT, WAITERS_MAX};
 use crate::metrics::{ShardEvent, ShardMetrics};
 use crate::plan::{CachePlan, Plan};
+use crate::question::OwnedQuestion;
 use fills::{Fill, Fills};
-use waiter::{Landing, LateAnswers, ReturnTo, Waiter};
+use waiter::{FlightResult, LateAnswers, ReturnTo, Waiter};
 
 /// One shard's caches, upstreams and flights.
 pub struct Resolver {
@@ -41,54 +43,43 @@ pub struct Resolver {
     cache_plans: Vec<Arc<CachePlan>>,
     /// By `ForwardSlot`, as `forward_plans`.
     upstreams: Vec<Rc<Upstreams>>,
-    forward_plans: Vec<Arc<forward::ForwardSettings>>,
-    /// Look-ups in all caches that scrapes have been shown.
-    look_ups_shown: u64,
-    /// Plans so far: a question under a new plan does not wait for one under the old.
+    forward_plans: Vec<Arc<ForwardSettings>>,
+    /// Look-ups in all caches, as last published to the metrics.
+    look_ups_published: u64,
+    /// Plans so far. A question under a new plan does not share a flight with one under the old.
     plan_count: u64,
-    flights: HashMap<FlightKey, Aboard>,
+    flights: HashMap<FlightKey, FlightClients>,
     waiter_count: usize,
     late_answers: LateAnswers,
     fills: Fills,
 }
 
-/// The question that upstreams are asked, class IN. The name is in wire format and lower case.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Asked {
-    name: Box<[u8]>,
-    qtype: u16,
-    dnssec_ok: bool,
-    checking_disabled: bool,
-}
-
-/// What makes two questions one flight: all that upstreams are told, and which upstreams.
+/// Queries with equal keys share a flight: same question to the same upstreams, and same view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct FlightKey {
-    asked: Arc<Asked>,
-    recursion_desired: bool,
-    transport: Transport,
-    /// Clients of another one may be told something else of where CNAMEs lead.
+    question: UpstreamQuestion,
+    /// At another listener the targets of CNAMEs may have other records.
     listener: ListenerId,
-    /// By `ForwardSlot`, in the order in which they are asked.
+    /// By `ForwardSlot`, in the order in which they are queried.
     forwards: Box<[usize]>,
     plan: u64,
 }
 
-/// Who waits for a flight.
+/// The clients that wait for a flight.
 #[derive(Default)]
-struct Aboard {
+struct FlightClients {
     waiters: Vec<(Waiter, ReturnTo)>,
-    /// Those who waited have been given an expired answer: so is at once whoever asks now.
-    is_late: bool,
+    /// Clients of this flight were sent an expired response. A client that joins gets it at once.
+    is_served_stale: bool,
 }
 
-/// A flight that may begin.
-pub struct Departure {
+/// A question for upstreams that starts a flight or joins one.
+pub struct UpstreamRequest {
     key: FlightKey,
     /// By `CacheSlot`.
     cache: Option<usize>,
     stale_after: Option<Duration>,
-    /// Who waits; nobody where the cache refreshes itself.
+    /// The client; none if the cache only refreshes an entry.
     waiter: Option<Waiter>,
 }
 
@@ -107,7 +98,7 @@ impl Resolver {
             cache_plans: Vec::new(),
             upstreams: Vec::new(),
             forward_plans: Vec::new(),
-            look_ups_shown: 0,
+            look_ups_published: 0,
             plan_count: 0,
             flights: HashMap::new(),
             waiter_count: 0,
@@ -116,8 +107,8 @@ impl Resolver {
         }
     }
 
-    /// Makes the caches and upstreams of a plan; what it has in common with the one before stays as it is. Must be called in
-    /// the shard's runtime.
+    /// Creates the caches and upstreams of a plan. Those that the last plan has too are kept. Must
+    /// be called in the shard's runtime.
     pub fn take_plan(&mut self, plan: &Plan) {
         self.plan_count += 1;
         carry_over(&mut self.cache_plans, &mut self.caches, &plan.caches, |plan| {
@@ -133,59 +124,64 @@ impl Resolver {
         &mut self.caches
     }
 
-    /// How late answers leave.
+    /// Sends the responses that clients wait for.
     pub fn late_answers(&mut self) -> &mut LateAnswers {
         &mut self.late_answers
     }
 
-    /// What `ask` means for upstreams. `name`: the question's; `waiter`: who asks.
+    /// The request to upstreams for `ask`. `name`: the question's; `waiter`: the client, if one
+    /// waits.
     #[must_use]
-    pub fn departure(
+    pub fn request(
         &self,
         plan: &Plan,
         ask: &Ask<'_>,
         name: &Name,
         waiter: Option<Waiter>,
-    ) -> Departure {
+    ) -> UpstreamRequest {
         let asks = &plan.blocks[ask.asks];
         let target = ask.target();
         let name = target.as_ref().unwrap_or(name);
-        let asked = Asked {
+        let question = OwnedQuestion {
             name: name.bytes().into(),
             qtype: ask.query.qtype,
+            qclass: CLASS_IN,
             dnssec_ok: ask.query.dnssec_ok(),
             checking_disabled: ask.query.checking_disabled(),
         };
         let transport = waiter.as_ref().map_or(Transport::Udp, Waiter::transport);
         let key = FlightKey {
-            asked: Arc::new(asked),
-            recursion_desired: ask.query.kept_flags & RD != 0,
-            transport,
+            question: UpstreamQuestion {
+                question: Arc::new(question),
+                recursion_desired: ask.query.kept_flags & RD != 0,
+                transport,
+            },
             listener: ask.listener,
             forwards: asks.forwards_for(name).map(|slot| slot.0).collect(),
             plan: self.plan_count,
         };
         let cache = asks.cache.map(|slot| slot.0);
         let covers = |slot: &usize| self.caches.get(*slot).is_some_and(|cache| cache.covers(name));
-        Departure { key, cache: cache.filter(covers), stale_after: ask.stale_after, waiter }
+        let stale_after = ask.stale_after;
+        UpstreamRequest { key, cache: cache.filter(covers), stale_after, waiter }
     }
 
-    /// Has upstreams asked, or the waiter wait with those who asked the same before. Where there is no room for another
-    /// waiter it is refused. `now` and `sources` are those of the departure.
+    /// Returns a new flight, or adds the waiter to the flight with the same question. A waiter
+    /// beyond `WAITERS_MAX` is refused. `now` and `sources` are those of the request.
     pub fn begin(
         &mut self,
-        departure: Departure,
+        request: UpstreamRequest,
         return_to: Option<ReturnTo>,
         now: Instant,
         sources: Sources<'_>,
     ) -> Option<Flight> {
-        let Departure { key, cache, stale_after, waiter } = departure;
+        let UpstreamRequest { key, cache, stale_after, waiter } = request;
         let mut waiters: Vec<_> = waiter.zip(return_to).into_iter().collect();
         if self.waiter_count + waiters.len() > WAITERS_MAX {
             self.metrics.count(ShardEvent::ForwardRejected, 1);
             let failure = ForwardFailure::TooMany { max: WAITERS_MAX };
             for (waiter, return_to) in waiters {
-                self.late_answers.give(waiter, return_to, &Landing::Failure(&failure));
+                self.late_answers.send_to(waiter, return_to, &FlightResult::Failure(&failure));
             }
             return None;
         }
@@ -193,14 +189,14 @@ impl Resolver {
         match self.flights.entry(key.clone()) {
             Entry::Occupied(mut flight) => {
                 flight.get_mut().waiters.append(&mut waiters);
-                if flight.get().is_late && stale_after.is_some() {
+                if flight.get().is_served_stale && stale_after.is_some() {
                     let cache = cache.and_then(|slot| self.cache_plans.get(slot)).cloned();
-                    self.give_stale(&key, cache.as_ref(), sources, now);
+                    self.send_expired(&key, cache.as_ref(), sources, now);
                 }
                 None
             }
             Entry::Vacant(place) => {
-                place.insert(Aboard { waiters, is_late: false });
+                place.insert(FlightClients { waiters, is_served_stale: false });
                 let upstreams = key.forwards.iter().filter_map(|at| self.upstreams.get(*at));
                 let upstreams = upstreams.cloned().collect();
                 let cache = cache.and_then(|slot| self.cache_plans.get(slot)).cloned();
@@ -209,12 +205,12 @@ impl Resolver {
         }
     }
 
-    /// Answers those who wait with what has expired; the flight goes on.
-    pub fn give_stale_of(&mut self, flight: &Flight, sources: Sources<'_>, now: Instant) {
-        self.give_stale(&flight.key, flight.cache.as_ref(), sources, now);
+    /// Sends the expired response to all waiters of a flight, which continues.
+    pub fn send_stale(&mut self, flight: &Flight, sources: Sources<'_>, now: Instant) {
+        self.send_expired(&flight.key, flight.cache.as_ref(), sources, now);
     }
 
-    fn give_stale(
+    fn send_expired(
         &mut self,
         key: &FlightKey,
         cache: Option<&Arc<CachePlan>>,
@@ -222,18 +218,18 @@ impl Resolver {
         now: Instant,
     ) {
         let cache = cache_of(&mut self.caches, &self.cache_plans, cache);
-        let (Some(cache), Some(aboard)) = (cache, self.flights.get_mut(key)) else { return };
-        let stale = cache.fallback(&key.asked.key(), now, aboard.waiters.len());
-        if let Some(outcome) = stale.and_then(|stale| key.kept(stale, sources)) {
-            aboard.is_late = true;
-            self.waiter_count -= aboard.waiters.len();
-            for (waiter, return_to) in aboard.waiters.drain(..) {
-                self.late_answers.give(waiter, return_to, &outcome);
+        let (Some(cache), Some(clients)) = (cache, self.flights.get_mut(key)) else { return };
+        let stale = cache.fallback(&key.question.question.key(), now, clients.waiters.len());
+        if let Some(result) = stale.and_then(|stale| key.cached(stale, sources)) {
+            clients.is_served_stale = true;
+            self.waiter_count -= clients.waiters.len();
+            for (waiter, return_to) in clients.waiters.drain(..) {
+                self.late_answers.send_to(waiter, return_to, &result);
             }
         }
     }
 
-    /// Ends a flight: the cache learns of it, those who wait are answered, other shards are told.
+    /// Ends a flight: caches the response, sends it to all waiters and to the other shards' caches.
     pub fn land(
         &mut self,
         flight: &Flight,
@@ -241,20 +237,20 @@ impl Resolver {
         sources: Sources<'_>,
         now: Instant,
     ) {
-        let Aboard { waiters, .. } = self.flights.remove(&flight.key).unwrap_or_default();
+        let FlightClients { waiters, .. } = self.flights.remove(&flight.key).unwrap_or_default();
         let client_count = waiters.len();
         self.waiter_count -= client_count;
-        let key = flight.key.asked.key();
+        let key = flight.key.question.question.key();
         let mut cache = cache_of(&mut self.caches, &self.cache_plans, flight.cache.as_ref());
         let late_answers = &mut self.late_answers;
-        let give = |outcome: Landing<'_>| {
+        let send_to_all = |result: FlightResult<'_>| {
             for (waiter, return_to) in waiters {
-                late_answers.give(waiter, return_to, &outcome);
+                late_answers.send_to(waiter, return_to, &result);
             }
         };
         match outcome {
             Ok(response) => {
-                let response = Arc::new(flight.without_ours(response, sources));
+                let response = Arc::new(flight.without_own_records(response, sources));
                 let unkept = flight
                     .cache
                     .as_ref()
@@ -264,30 +260,37 @@ impl Resolver {
                 });
                 match filled {
                     Filled::Kept(ttl) => {
-                        give(Landing::Response { response: &response, ttl, sources });
+                        send_to_all(FlightResult::Response { response: &response, ttl, sources });
                         if let Some(cache) = &flight.cache {
-                            let (cache, asked) = (Arc::clone(cache), Arc::clone(&flight.key.asked));
-                            self.fills.publish(&Fill { cache, asked, response, received: now });
+                            self.fills.publish(&Fill {
+                                cache: Arc::clone(cache),
+                                question: Arc::clone(&flight.key.question.question),
+                                response,
+                                received: now,
+                            });
                         }
                     }
                     Filled::Passed(ttl) => {
-                        give(Landing::Response { response: &response, ttl, sources });
+                        send_to_all(FlightResult::Response { response: &response, ttl, sources });
                     }
                     Filled::Inferior => {
-                        let kept = cache.and_then(|cache| cache.fallback(&key, now, client_count));
-                        let unkept =
-                            Landing::Response { response: &response, ttl: unkept, sources };
-                        let kept = kept.and_then(|kept| flight.key.kept(kept, sources));
-                        give(kept.unwrap_or(unkept));
+                        let better =
+                            cache.and_then(|cache| cache.fallback(&key, now, client_count));
+                        let better = better.and_then(|better| flight.key.cached(better, sources));
+                        send_to_all(better.unwrap_or(FlightResult::Response {
+                            response: &response,
+                            ttl: unkept,
+                            sources,
+                        }));
                     }
                 }
             }
             Err(failure) => {
-                let kept = cache.as_mut().and_then(|cache| cache.fallback(&key, now, client_count));
-                let failed = Landing::Failure(&failure);
-                let kept = kept.and_then(|kept| flight.key.kept(kept, sources));
-                give(kept.unwrap_or(failed));
-                // That we are busy says nothing of the name.
+                let stale =
+                    cache.as_mut().and_then(|cache| cache.fallback(&key, now, client_count));
+                let stale = stale.and_then(|stale| flight.key.cached(stale, sources));
+                send_to_all(stale.unwrap_or(FlightResult::Failure(&failure)));
+                // A busy shard says nothing about the name, so this failure is not cached.
                 if !matches!(failure, ForwardFailure::TooMany { .. })
                     && let Some(cache) = cache
                 {
@@ -297,13 +300,14 @@ impl Resolver {
         }
     }
 
-    /// Whether nobody waits.
+    /// Whether no client waits.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.waiter_count == 0
     }
 
-    /// Takes what other shards were told, as much as a batch has time for. It may have waited as long as this shard was idle.
+    /// Takes responses that other shards received into the caches, as many as a batch has time for.
+    /// They may be old: they waited while this shard was idle.
     pub fn take_fills(&mut self, now: Instant) {
         if self.fills.is_empty() {
             return;
@@ -313,17 +317,17 @@ impl Resolver {
             let cache = cache_of(&mut self.caches, &self.cache_plans, Some(&fill.cache));
             if let Some(cache) = cache {
                 let times = Times { received: fill.received, now, unix_secs };
-                cache.learn(&fill.asked.key(), &fill.response, times);
+                cache.learn(&fill.question.key(), &fill.response, times);
             }
         }
         self.publish_counts();
     }
 
-    /// Shows scrapes what the caches have counted, if a batch has asked them for anything.
+    /// Publishes the caches' counters to the metrics, if there were look-ups since the last time.
     pub fn publish_look_ups(&mut self) {
         let look_ups = self.caches.iter().map(|cache| cache.counters().requests).sum();
-        if self.look_ups_shown != look_ups {
-            self.look_ups_shown = look_ups;
+        if self.look_ups_published != look_ups {
+            self.look_ups_published = look_ups;
             self.publish_counts();
         }
     }
@@ -335,40 +339,23 @@ impl Resolver {
     }
 }
 
-impl Asked {
-    #[cfg(test)]
-    pub(crate) fn of(name: &[u8], qtype: u16) -> Self {
-        Self { name: name.into(), qtype, dnssec_ok: false, checking_disabled: false }
-    }
-
-    pub(crate) fn key(&self) -> CacheKey<'_> {
-        CacheKey {
-            name: &self.name,
-            qtype: self.qtype,
-            qclass: CLASS_IN,
-            dnssec_ok: self.dnssec_ok,
-            checking_disabled: self.checking_disabled,
-        }
-    }
-}
-
 impl FlightKey {
-    /// That of those who wait.
+    /// The view of the waiting clients.
     fn view<'s>(&self, sources: Sources<'s>) -> View<'s> {
-        View { sources, listener: self.listener, qtype: self.asked.qtype }
+        View { sources, listener: self.listener, qtype: self.question.question.qtype }
     }
 
-    /// What those who wait may be given of what a cache has.
-    fn kept<'o>(
+    /// A cached response as the result of this flight, if the waiting clients may have it.
+    fn cached<'o>(
         &self,
-        kept: cache::CachedResponse<'o>,
+        cached: cache::CachedResponse<'o>,
         sources: Sources<'o>,
-    ) -> Option<Landing<'o>> {
-        Landing::kept(kept, self.view(sources), &self.asked.name)
+    ) -> Option<FlightResult<'o>> {
+        FlightResult::cached(cached, self.view(sources), &self.question.question.name)
     }
 }
 
-/// A question on its way.
+/// A question in flight to upstreams.
 pub struct Flight {
     key: FlightKey,
     upstreams: Vec<Rc<Upstreams>>,
@@ -377,44 +364,36 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// How long its clients wait before they are given an expired response (`serve_stale verify`).
+    /// How long clients wait before they are sent an expired response (`serve_stale verify`).
     #[must_use]
     pub fn stale_after(&self) -> Option<Duration> {
         self.stale_after
     }
 
-    /// Of CNAMEs that lead to a name of this server's own those up to it: what the upstream says of that name is of no account,
-    /// and what the tables say is looked up for each client, and kept nowhere.
-    fn without_ours(&self, response: Response, sources: Sources<'_>) -> Response {
+    /// Cuts a response whose CNAMEs lead to one of this server's own names: only the CNAMEs up to
+    /// that name stay. The server does not trust an upstream's records for it; its own are looked
+    /// up for each client and never cached.
+    fn without_own_records(&self, response: Response, sources: Sources<'_>) -> Response {
         let view = self.key.view(sources);
-        let led = response.cut_at_own_target(&self.key.asked.name, |name| view.is_ours(name));
-        led.unwrap_or(response)
+        let question = &self.key.question.question;
+        let cut = response.cut_at_own_target(&question.name, |name| view.is_ours(name));
+        cut.unwrap_or(response)
     }
 
-    /// One `forward` after the other, as long as `next` says so.
+    /// Queries one `forward` after another, as long as the option `next` says so.
     ///
     /// # Errors
     /// Why there is no response.
     pub async fn ask(&self) -> Result<Response, ForwardFailure> {
-        let FlightKey { asked, recursion_desired, transport, .. } = &self.key;
-        let question = forward::UpstreamQuestion {
-            name: asked.name.clone(),
-            qtype: asked.qtype,
-            qclass: CLASS_IN,
-            dnssec_ok: asked.dnssec_ok,
-            checking_disabled: asked.checking_disabled,
-            recursion_desired: *recursion_desired,
-            transport: *transport,
-        };
-        // All lines together have the time that one has.
+        // All `forward` lines together have the time of one.
         let deadline = tokio::time::Instant::now() + FORWARD_TIMEOUT;
         let mut outcome = Err(ForwardFailure::NoneHealthy);
         for upstreams in &self.upstreams {
-            // What a line before has said is an answer, too.
+            // Past the deadline the response of an earlier line is good enough.
             if outcome.is_ok() && tokio::time::Instant::now() >= deadline {
                 break;
             }
-            outcome = upstreams.ask(&question, deadline).await;
+            outcome = upstreams.ask(&self.key.question, deadline).await;
             let passes_on = outcome.as_ref().is_ok_and(|response| upstreams.passes_on(response));
             if !passes_on {
                 break;
@@ -424,7 +403,7 @@ impl Flight {
     }
 }
 
-/// What was made for plans that are the very same in `next` stays, the rest is made anew.
+/// Keeps what was made for a plan that is the same `Arc` in `next`, and makes the rest.
 fn carry_over<P, T>(
     plans: &mut Vec<Arc<P>>,
     things: &mut Vec<T>,
@@ -439,7 +418,7 @@ fn carry_over<P, T>(
     }
 }
 
-/// The cache of a plan, unless a reload has taken it away.
+/// The cache of a plan, unless a reload has removed it.
 fn cache_of<'c>(
     caches: &'c mut [Cache],
     plans: &[Arc<CachePlan>],

@@ -1,27 +1,30 @@
-//! Where late responses for a TCP connection are put until the connection's task sends them.
+//! Late responses for a TCP connection, until the connection's task sends them.
+//!
+//! Invariant: each `expect` is followed by one `deliver`, unless the process ends.
 
 use std::cell::{Cell, RefCell};
 
 use tokio::sync::Notify;
 
-/// A connection, as others of its thread know it: they can give it an answer that took its time, and close it.
+/// A connection as other tasks of its thread see it: they can deliver late responses to it, and
+/// close it.
 #[derive(Default)]
 pub struct Outbox {
     pub(crate) wake: Notify,
     pub(crate) is_closed: Cell<bool>,
-    /// Questions whose answers are on their way.
+    /// Queries whose responses are still to come.
     pub(crate) pending_count: Cell<usize>,
-    /// Answers that came, with their lengths, and were not taken up yet.
+    /// Responses with their two-byte lengths that the connection's task has not taken yet.
     pub(crate) answers: RefCell<Vec<u8>>,
 }
 
 impl Outbox {
-    /// An answer will follow by `deliver`.
+    /// A response will follow by `deliver`.
     pub fn expect(&self) {
         self.pending_count.set(self.pending_count.get() + 1);
     }
 
-    /// The answer that was expected, at most 65535 bytes long.
+    /// Adds the expected response, of at most 65535 bytes.
     pub fn deliver(&self, message: &[u8]) {
         debug_assert!(self.pending_count.get() > 0, "`expect` comes before `deliver`");
         self.pending_count.set(self.pending_count.get() - 1);

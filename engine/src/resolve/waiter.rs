@@ -1,4 +1,6 @@
-//! Clients that wait for upstreams, and how their responses get to them.
+//! Clients that wait for upstreams, and how their responses are sent.
+//!
+//! Invariant: a waiter owns everything that its response needs of the query, whose buffer is reused.
 
 use std::net::UdpSocket;
 use std::rc::Rc;
@@ -24,8 +26,8 @@ use crate::metrics::answerer::Answerer;
 use crate::metrics::{ShardEvent, ShardMetrics};
 use crate::plan::Plan;
 
-/// A client that waits, and all that its response will need: the plan by which its query was read included, so
-/// that finishes, counters and the log still mean the right block after a reload.
+/// A waiting client, and everything that its response needs. It keeps the plan under which its query
+/// was read, so that finishes, counters and the log refer to the right block after a reload.
 pub struct Waiter {
     plan: Arc<Plan>,
     /// Index in the plan.
@@ -35,7 +37,7 @@ pub struct Waiter {
     /// The query's header and question.
     packet: Box<[u8]>,
     rotation: usize,
-    /// CNAMEs of a table that may be gone when the response comes.
+    /// CNAMEs of a table, copied: the table may be gone when the response comes.
     alias: Option<OwnedAnswer>,
 }
 
@@ -45,9 +47,9 @@ pub enum ReturnTo {
     Tcp(Rc<Outbox>),
 }
 
-/// What a client that waited is given.
-pub enum Landing<'o> {
-    /// `sources`: what its CNAMEs may lead to.
+/// The result of a flight, for each waiting client.
+pub enum FlightResult<'o> {
+    /// `sources`: where the targets of its CNAMEs are looked up.
     Response {
         response: &'o Response,
         ttl: TtlRule,
@@ -56,10 +58,10 @@ pub enum Landing<'o> {
     Failure(&'o ForwardFailure),
 }
 
-impl<'o> Landing<'o> {
-    /// What a cache has on a question for this name, if it may be given in this view.
+impl<'o> FlightResult<'o> {
+    /// A cached response to a question for this name, if clients of this view may have it.
     #[must_use]
-    pub fn kept(
+    pub fn cached(
         answer: cache::CachedResponse<'o>,
         view: View<'o>,
         question: &[u8],
@@ -97,11 +99,11 @@ impl Waiter {
         self.arrival.transport
     }
 
-    fn stamp(&self, landing: &Landing<'_>, message: &mut [u8]) -> Stamped {
+    fn stamp(&self, result: &FlightResult<'_>, message: &mut [u8]) -> Stamped {
         message[..self.packet.len()].copy_from_slice(&self.packet);
-        let (response, ttl, sources) = match landing {
-            Landing::Response { response, ttl, sources } => (*response, *ttl, *sources),
-            Landing::Failure(failure) => {
+        let (response, ttl, sources) = match result {
+            FlightResult::Response { response, ttl, sources } => (*response, *ttl, *sources),
+            FlightResult::Failure(failure) => {
                 return reply::stamp_reject(&self.query.reject(failure.rcode()), message);
             }
         };
@@ -113,16 +115,16 @@ impl Waiter {
         response::stamp(&self.query, response, ttl, alias, end, envelope, message)
     }
 
-    /// The response, which `stamp` has written.
-    fn made(&self, landing: &Landing<'_>, stamped: Stamped) -> Made<'_> {
+    /// Describes the response that `stamp` has written.
+    fn made(&self, result: &FlightResult<'_>, stamped: Stamped) -> Made<'_> {
         let block = self.plan.blocks.get(self.block);
-        let is_failure = matches!(landing, Landing::Failure(_));
+        let is_failure = matches!(result, FlightResult::Failure(_));
         Made {
             len: stamped.len,
             rcode: stamped.rcode,
             qtype: self.query.qtype,
             edns: self.query.edns,
-            // CoreDNS names no plugin for a response that its server made up for one that failed.
+            // CoreDNS counts no plugin for a response that its server writes after a failure.
             by: if is_failure { Answerer::SERVER } else { const { Answerer::plugin("forward") } },
             counted_as: block.and_then(|block| block.counted_as),
             logged_as: block.and_then(|block| block.logged_as).filter(|_| is_failure),
@@ -136,18 +138,18 @@ impl Waiter {
 }
 
 /// A copy of a listener's socket.
-struct Copy {
+struct SocketCopy {
     socket: UdpSocket,
     number: u64,
 }
 
-/// Answers that leave by themselves, not in the batch that their questions came in.
+/// Sends responses one by one, after the batch of their query.
 pub struct LateAnswers {
     /// By `ListenerId`.
-    sockets: [Option<Copy>; LISTENERS_MAX],
+    sockets: [Option<SocketCopy>; LISTENERS_MAX],
     /// Copies made so far.
     copy_count: u64,
-    /// The message that is being made.
+    /// The response being written.
     message: Box<[u8]>,
     metrics: Arc<ShardMetrics>,
     exit: Exit,
@@ -165,20 +167,20 @@ impl LateAnswers {
         }
     }
 
-    /// Answers of this listener leave by this socket, a copy of the one that receives.
+    /// Sends responses of this listener through this socket, a copy of the one that receives.
     pub fn open(&mut self, listener: ListenerId, socket: UdpSocket) {
         self.copy_count += 1;
-        self.sockets[listener.0] = Some(Copy { socket, number: self.copy_count });
+        self.sockets[listener.0] = Some(SocketCopy { socket, number: self.copy_count });
     }
 
-    /// Which copy a listener has; none has the number of another.
+    /// The number of the listener's copy. Numbers are never reused.
     #[must_use]
     pub fn copy_of(&self, listener: ListenerId) -> Option<u64> {
         self.sockets[listener.0].as_ref().map(|copy| copy.number)
     }
 
-    /// Must follow when the listener is closed: the copy keeps its address bound. If another copy has taken its place by now,
-    /// nothing happens.
+    /// Must be called after the listener was closed, since the copy keeps its address bound. Does
+    /// nothing if the listener has a newer copy by now.
     pub fn close(&mut self, listener: ListenerId, copy: u64) {
         if self.copy_of(listener) == Some(copy) {
             self.sockets[listener.0] = None;
@@ -186,14 +188,14 @@ impl LateAnswers {
     }
 
     /// Sends a client its response.
-    pub fn give(&mut self, waiter: Waiter, return_to: ReturnTo, landing: &Landing<'_>) {
-        let stamped = waiter.stamp(landing, &mut self.message);
-        let made = waiter.made(landing, stamped);
-        let problem = match landing {
-            Landing::Response { .. } => None,
-            Landing::Failure(failure) => Some(failure as &dyn ToString),
+    pub fn send_to(&mut self, waiter: Waiter, return_to: ReturnTo, result: &FlightResult<'_>) {
+        let stamped = waiter.stamp(result, &mut self.message);
+        let made = waiter.made(result, stamped);
+        let problem = match result {
+            FlightResult::Response { .. } => None,
+            FlightResult::Failure(failure) => Some(failure as &dyn ToString),
         };
-        // Counted first: whoever has the response can see it counted.
+        // Counted first, so that a client that has the response finds it in the metrics.
         let timing = Timing::Took(waiter.arrival.now.elapsed());
         let (arrival, name) = (&waiter.arrival, waiter.name());
         let len = self.exit.leave(&made, arrival, &name, &mut self.message, timing, problem);

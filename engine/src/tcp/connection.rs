@@ -323,15 +323,15 @@ impl ClientConnection {
                     length.copy_from_slice(&(reply_len as u16).to_be_bytes());
                     answers.output_len += LENGTH_LEN + reply_len;
                 }
-                Action::ReplyAndRefresh(reply_len, departure) => {
+                Action::ReplyAndRefresh(reply_len, request) => {
                     length.copy_from_slice(&(reply_len as u16).to_be_bytes());
                     answers.output_len += LENGTH_LEN + reply_len;
-                    responder.begin(*departure, None, began, &self.responder);
+                    responder.begin(*request, None, began, &self.responder);
                 }
-                Action::Ask(departure) => {
+                Action::Ask(request) => {
                     self.outbox.expect();
                     let return_to = ReturnTo::Tcp(Rc::clone(&self.outbox));
-                    responder.begin(*departure, Some(return_to), began, &self.responder);
+                    responder.begin(*request, Some(return_to), began, &self.responder);
                 }
                 Action::Drop => {}
             }

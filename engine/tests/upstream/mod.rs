@@ -25,6 +25,7 @@ use engine::forward::options::ForwardOptions;
 use engine::forward::{ForwardFailure, ForwardSettings, ShardNumber, UpstreamQuestion, Upstreams};
 use engine::limits::FORWARD_TIMEOUT;
 use engine::metrics::{Build, Metrics, UpstreamEvent};
+use engine::question::OwnedQuestion;
 use rustix::process::{Resource, Rlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::unbounded_channel;
@@ -359,12 +360,9 @@ pub fn deadline() -> tokio::time::Instant {
 }
 
 pub fn question(name: &str, transport: Transport) -> UpstreamQuestion {
+    let name: Name<Vec<u8>> = name.parse().unwrap();
     UpstreamQuestion {
-        name: name.parse::<Name<Vec<u8>>>().unwrap().as_slice().into(),
-        qtype: 1,
-        qclass: 1,
-        dnssec_ok: false,
-        checking_disabled: false,
+        question: Arc::new(OwnedQuestion::new(name.as_slice(), 1)),
         recursion_desired: true,
         transport,
     }
