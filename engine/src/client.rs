@@ -1,5 +1,6 @@
-//! A query before anything is known of its name: who sent it, how it arrived, where its bytes are. The
-//! ground floor of the engine: it imports nothing above it.
+//! A query before its name is read: who sent it, how it arrived, where its bytes are.
+//!
+//! Invariant: this file is the bottom of the engine's layers and imports none of the others.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -28,18 +29,19 @@ impl Transport {
     }
 }
 
-/// The client's address family: CoreDNS's label `family` is 1 or 2. An IPv4-mapped IPv6 address is IPv4.
+/// The client's address family, 1 or 2 in CoreDNS's label `family`. An IPv4-mapped IPv6 address is
+/// IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     V4,
     V6,
 }
 
-/// A socket of the shard, by index. An address keeps its id across reloads.
+/// A listening socket of the shard, by index. An address keeps its id across reloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub usize);
 
-/// What every query is known by before its bytes are read.
+/// What is known about a query before its bytes are read.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     pub listener: ListenerId,
@@ -51,13 +53,14 @@ pub struct Arrival {
     pub now: Instant,
 }
 
-/// A query where it lies. The response is written over it.
+/// A query in its receive buffer. The response is written over it.
 pub trait Packet {
-    /// The query, and room for the response behind it: `UDP_LEN_MAX` bytes in all for UDP,
+    /// The query, with room for the response: `UDP_LEN_MAX` bytes in all for UDP,
     /// `MESSAGE_LEN_MAX` for TCP.
     fn message(&mut self) -> &mut [u8];
 
-    /// The client. Reading it costs more than most responses, so it is asked for where a plugin may need it.
+    /// The client's address. Reading it costs more than most responses, so only callers that pass
+    /// it to a plugin do.
     fn peer(&self) -> SocketAddr;
 }
 

@@ -1,4 +1,6 @@
-//! All shards, as the control plane sees them: started, told things, stopped.
+//! All shards, as the control plane sees them: it starts them, sends them updates, stops them.
+//!
+//! Invariant: the control plane reaches a shard only through the shard's bounded channel.
 
 use std::cell::RefCell;
 use std::io;
@@ -28,7 +30,8 @@ use crate::responder::Responder;
 use crate::shard::{Update, serve};
 use crate::tcp::TcpService;
 
-/// Hands a generation to one shard; false when its channel is full, so that the caller keeps its newest and tries again.
+/// Sends a generation of a table to one shard. False if its channel is full: the caller then
+/// retries later with its newest generation.
 pub type Deliver = Box<dyn Fn(Arc<Table>) -> bool + Send>;
 
 /// How shards move datagrams.
@@ -41,7 +44,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// The word for it on the command line, in logs and in metrics.
+    /// Its name on the command line, in logs and in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -55,7 +58,7 @@ impl Backend {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FleetSettings {
     pub backend: Backend,
-    /// How long a shard polls before it sleeps; zero: not at all.
+    /// How long a shard polls before it sleeps. Zero: it does not poll.
     pub busy_poll: Duration,
 }
 
@@ -69,7 +72,7 @@ struct Member {
     thread: JoinHandle<io::Result<()>>,
 }
 
-/// A shard's channel, and what wakes the shard to look into it.
+/// A shard's channel, and the eventfd that wakes the shard to read it.
 #[derive(Clone)]
 struct Mailbox {
     updates: Sender<Update>,
@@ -88,8 +91,8 @@ impl Mailbox {
         let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
     }
 
-    /// Sends what must arrive. The shard empties its channel each batch, so this waits a moment at most; a shard that is
-    /// gone takes nothing.
+    /// Sends an update that must not be lost. The shard empties its channel before each batch, so
+    /// the wait is short. A shard that has ended gets nothing.
     fn send(&self, mut update: Update) {
         while let Err(TrySendError::Full(back)) = self.try_send(update) {
             update = back;
@@ -98,7 +101,7 @@ impl Mailbox {
     }
 }
 
-/// Whether the shards have let go of a table: each drops its copy of this when it has.
+/// Shows whether all shards have dropped a table: each drops its copy of this token afterwards.
 #[derive(Debug)]
 pub struct Forgotten(Arc<()>);
 
@@ -110,10 +113,10 @@ impl Forgotten {
 }
 
 impl Fleet {
-    /// Starts one shard for each core and waits until all have their rings.
+    /// Starts one shard per core and waits until all have their rings.
     ///
     /// # Errors
-    /// What the kernel says to the first ring or thread that cannot be had.
+    /// The kernel's, for the first ring or thread that could not be created.
     pub fn start(
         settings: FleetSettings,
         cores: &[Option<CoreId>],
@@ -148,13 +151,13 @@ impl Fleet {
         Ok(Self { members })
     }
 
-    /// How many shards there are.
+    /// The number of shards.
     #[must_use]
     pub fn shard_count(&self) -> usize {
         self.members.len()
     }
 
-    /// One hand-over of this table for each shard.
+    /// The senders of this table's generations, one per shard.
     #[must_use]
     pub fn deliveries(&self, slot: TableSlot) -> Vec<Deliver> {
         let deliver = |member: &Member| -> Deliver {
@@ -166,14 +169,14 @@ impl Fleet {
         self.members.iter().map(deliver).collect()
     }
 
-    /// Puts a plan in force on all shards.
+    /// Sends a plan to all shards.
     pub fn set_plan(&self, plan: &Arc<Plan>) {
         for member in &self.members {
             member.mailbox.send(Update::Plan(Arc::clone(plan)));
         }
     }
 
-    /// Serves these sockets, one pair for each shard.
+    /// Serves these sockets, one pair per shard.
     pub fn open(&self, listener: ListenerId, sockets: Vec<ListenerSockets>) {
         debug_assert_eq!(sockets.len(), self.members.len());
         for (member, sockets) in self.members.iter().zip(sockets) {
@@ -188,7 +191,7 @@ impl Fleet {
         }
     }
 
-    /// Has all shards let go of a table.
+    /// Has all shards drop a table.
     #[must_use]
     pub fn forget(&self, slot: TableSlot) -> Forgotten {
         let forgotten = Forgotten(Arc::new(()));
@@ -198,13 +201,14 @@ impl Fleet {
         forgotten
     }
 
-    /// Whether a shard has ended by itself, which only a failing ring makes it do.
+    /// Whether a shard has ended by itself, which happens only if its ring fails.
     #[must_use]
     pub fn has_lost_a_shard(&self) -> bool {
         self.members.iter().any(|member| member.thread.is_finished())
     }
 
-    /// Has the shards answer what their sockets hold, and waits for their ends until the deadline.
+    /// Stops the shards: they answer the queries that their sockets hold. Waits for them at most
+    /// `timeout`.
     pub fn stop(self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         for member in &self.members {
@@ -221,7 +225,7 @@ impl Fleet {
     }
 }
 
-/// What a shard's thread begins with.
+/// Everything that a shard's thread needs.
 struct Start {
     settings: FleetSettings,
     core: Option<CoreId>,
@@ -234,7 +238,7 @@ struct Start {
 }
 
 impl Start {
-    /// The thread's life. `report` hears once whether it began well.
+    /// The thread's main function. Sends one result to `report`: whether the backend started.
     fn run(self, report: &Sender<io::Result<()>>) -> io::Result<()> {
         if let Some(core) = self.core
             && !core_affinity::set_for_current(core)
@@ -247,7 +251,8 @@ impl Start {
         let updates = self.updates;
         let busy_poll = self.settings.busy_poll;
         match self.settings.backend {
-            // The ring is made first: where io_uring is denied it returns an error, while tokio-uring would panic.
+            // The ring is created first: if io_uring is denied it returns an error, while
+            // tokio-uring would panic.
             Backend::Uring => reported(Uring::new(self.wake, io_metrics), report, |ring| {
                 tokio_uring::start(serve(
                     responder,
@@ -269,7 +274,7 @@ impl Start {
     }
 }
 
-/// Reports whether the backend is there, and serves with it if so.
+/// Reports whether the backend could be created, and serves with it.
 fn reported<I: DatagramIo>(
     backend: io::Result<I>,
     report: &Sender<io::Result<()>>,

@@ -1,10 +1,12 @@
-//! The server, in reading order: what a packet meets, then what prepares it.
+//! The server's modules in reading order: first the packet path, then the modules that prepare it.
+//!
+//! Invariant: `unsafe` is in `io` only.
 #![deny(unsafe_code)]
 #![deny(
     clippy::dbg_macro,
     clippy::print_stderr,
     clippy::print_stdout,
-    reason = "they panic where the output is closed, and wait where nobody reads it"
+    reason = "they panic if the output is closed, and wait if nobody reads it"
 )]
 
 pub mod shard;
@@ -29,7 +31,7 @@ pub mod forward;
 
 pub mod trust;
 
-// Rings, system calls and socket options: each block says who owns the memory.
+// Rings, system calls and socket options. Each `unsafe` block says who owns the memory.
 #[allow(unsafe_code)]
 pub mod io;
 

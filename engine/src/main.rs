@@ -1,9 +1,11 @@
-//! The start-up, in one screen: Corefile → shards → clusters → sockets → the control loop.
+//! The start-up, on one screen: Corefile → shards → clusters → sockets → the control loop.
+//!
+//! Invariant: no socket opens before its block's tables were read or their time-out has passed.
 #![deny(
     clippy::dbg_macro,
     clippy::print_stderr,
     clippy::print_stdout,
-    reason = "they panic where the output is closed, and wait where nobody reads it: see log.rs and output.rs"
+    reason = "they panic if the output is closed, and wait if nobody reads it"
 )]
 
 mod control;
@@ -25,7 +27,7 @@ use control::signals::Signals;
 use control::slow::CorefileSource;
 use control::{Control, conversion, endpoints, log, output, slow, start as start_up};
 
-/// The first sync is a burst of JSON: mimalloc takes it fast and gives the memory back.
+/// The first sync is a burst of JSON: mimalloc is fast at it and returns the memory afterwards.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -55,13 +57,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves until the process is told to end.
+/// Serves until a signal ends the process.
 fn serve(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<()> {
     start_up::raise_descriptor_limit();
-    // The first sync touches much memory once; backed by huge pages it stays, a third more at 10,000 Services.
+    // The first sync touches much memory once. With huge pages it would not be returned: a third
+    // more memory at 10,000 Services.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("the control runtime")?;
+    let runtime = runtime.context("cannot start the control runtime")?;
     let ended = runtime.block_on(async {
         let mut signals = Signals::listen().context("cannot listen to signals")?;
         let control = tokio::select! {
@@ -73,7 +76,7 @@ fn serve(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<()> {
         };
         control.run(signals).await
     });
-    // Dropped, it would wait for a file or a resolver that never answers.
+    // Dropping it would wait for a file or a resolver that hangs.
     runtime.shutdown_background();
     if let Some(pidfile) = &cli.pidfile {
         slow::remove_pidfile(pidfile);
@@ -100,7 +103,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         .map(|core| ShardFacts { core: core.map(|core| core.id), backend: backend.name() })
         .collect();
 
-    // Health and readiness are there while the clusters are being read.
+    // /health and /ready respond while the clusters are being read.
     let readiness = Arc::new(Readiness::default());
     readiness.set_monitor(endpoints::monitor(&config));
     for block in config.blocks.iter().filter(|block| block.line::<Kubernetes>().is_some()) {
@@ -108,7 +111,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     }
     let admin =
         Admin::bind(&endpoints::of(&config), Arc::clone(&metrics), Arc::clone(&readiness)).await?;
-    endpoints::tell_metrics(&metrics, &config);
+    endpoints::publish_facts(&metrics, &config);
 
     let mut server = Server::new(fleet, Arc::clone(&metrics));
     server.apply(&config).await?;
@@ -120,7 +123,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     if let Some(pidfile) = &cli.pidfile
         && let Err(error) = slow::write_pidfile(pidfile.clone()).await
     {
-        // As CoreDNS does: a folder that cannot be written to is no reason not to answer.
+        // As in CoreDNS, a folder that is not writable is no reason to end.
         tracing::error!("cannot write -pidfile {}: {error}; serving without it", pidfile.display());
     }
     if !cli.quiet {

@@ -1,16 +1,16 @@
-//! The life of a packet: one pinned thread, one ring, one loop.
+//! The life of a packet: one pinned thread with one loop, which TCP connections (`tcp`) share.
 //!
 //! ```text
-//!   wake ─→ take the updates ─→ turn: submit the last batch, receive the next
-//!    ▲                              ▲           │
-//!    │                              │           ▼
-//!    └── sleep ◄─ nothing received ─┤    a few: look, have the table's memory fetched
-//!                                   │           │
-//!                                   └─ send ◄─ each: answer over the query
+//!   wake ─→ take updates ─→ turn: submit the last batch, receive the next
+//!    ▲                          ▲           │
+//!    │                          │           ▼
+//!    └─ sleep ◄─ nothing there ─┤    look at up to 16 packets, prefetch the table's memory
+//!                               │           │
+//!                               └─ send ◄─ answer each over its query
 //! ```
-//! TCP connections (`tcp`) are tasks of the same thread and share this `Shard`. Invariants: a batch sees one table and one
-//! plan, for updates are taken between batches only; answering neither allocates nor frees; a table or plan that is let go
-//! here is freed by the control plane, which still holds it.
+//! Invariants: updates are taken between batches only, so a batch sees one table and one plan; the
+//! packet path neither allocates nor frees; the control plane frees the tables and plans that a
+//! shard drops, because it still holds them.
 
 use std::cell::RefCell;
 use std::io;
@@ -37,32 +37,33 @@ use crate::resolve::waiter::ReturnTo;
 use crate::responder::{Action, FirstLook, Responder};
 use crate::tcp::TcpService;
 
-/// What the control plane tells a shard. Taken between batches, in the order sent.
+/// An update from the control plane. Taken between batches, in the order sent.
 #[derive(Debug)]
 pub enum Update {
     /// The next generation of a table.
     Table(TableSlot, Arc<Table>),
-    /// The table's block is gone. Dropping the token tells the control plane that the table is let go.
+    /// The table's block was removed. The shard drops the token once it has dropped the table.
     NoTable(TableSlot, Arc<()>),
-    /// The next Corefile.
+    /// The plan of the next Corefile.
     Plan(Arc<Plan>),
     Open(ListenerId, ListenerSockets),
     Close(ListenerId),
-    /// Answer what the sockets hold, then end.
+    /// Answer the queries that the sockets hold, then end.
     Stop,
 }
 
-/// Whether the loop goes on.
+/// Whether the loop continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Running,
     Stopping,
 }
 
-/// The loop of one shard; returns when it was told to stop, its sockets are empty and nobody waits for an upstream.
+/// The loop of one shard. It returns after `Update::Stop`, once the sockets are empty and no client
+/// waits for an upstream.
 ///
 /// # Errors
-/// When the ring or the wake-up descriptor fails for good: the shard cannot serve any more.
+/// The ring or the wake-up descriptor failed for good: the shard can no longer serve.
 pub async fn serve<I: DatagramIo>(
     responder: Rc<RefCell<Responder>>,
     updates: Receiver<Update>,
@@ -96,7 +97,7 @@ pub async fn serve<I: DatagramIo>(
             if responder.borrow_mut().resolver().is_idle() {
                 return Ok(());
             }
-            // Clients wait for upstreams still; how long that may take is `Fleet::stop`'s to say.
+            // Clients still wait for upstreams. `Fleet::stop` limits how long.
             tokio::time::sleep(STOPPING_LOOK_EVERY).await;
             continue;
         }
@@ -110,7 +111,8 @@ pub async fn serve<I: DatagramIo>(
     }
 }
 
-/// Polls for a while before sleeping: a wake-up costs a client some 40 µs, a poll next to nothing while there is no load.
+/// Polls for a while before sleeping. A wake-up costs a client some 40 µs, a poll next to nothing
+/// when there is no load.
 async fn found_by_polling<I: DatagramIo>(io: &mut I, busy_poll: Duration) -> io::Result<bool> {
     let until = Instant::now() + busy_poll;
     while Instant::now() < until {
@@ -126,7 +128,7 @@ async fn found_by_polling<I: DatagramIo>(io: &mut I, busy_poll: Duration) -> io:
     Ok(false)
 }
 
-/// Everything that a turn fetched, answered in place.
+/// Answers everything that a turn received, in place.
 fn answer_batch<I: DatagramIo>(this: &Rc<RefCell<Responder>>, io: &mut I, began: Instant) {
     let responder = &mut *this.borrow_mut();
     responder.resolver().take_fills(began);
@@ -160,7 +162,7 @@ fn answer_batch<I: DatagramIo>(this: &Rc<RefCell<Responder>>, io: &mut I, began:
     responder.finish_batch(began);
 }
 
-/// A datagram where the backend keeps it.
+/// A datagram in the backend's buffer.
 struct UdpPacket<'p, I> {
     io: &'p mut I,
     datagram: &'p Datagram,
@@ -177,13 +179,13 @@ impl<I: DatagramIo> Packet for UdpPacket<'_, I> {
     }
 }
 
-/// Of a datagram whose end is lost nothing can be trusted but the header.
+/// Of a datagram that was cut only the header can be trusted.
 fn trusted_len(datagram: &Datagram) -> usize {
     if datagram.is_cut { HEADER_LEN } else { datagram.packet_len() }
 }
 
-/// Looks at the next datagrams and has the memory fetched that their answers need: three passes, in each of which no packet
-/// waits for another's. False at the batch's end.
+/// Inspects the next datagrams and prefetches the table memory that their answers need. Each pass
+/// works on all of them, so that their fetches overlap. False at the end of the batch.
 #[inline(always)]
 fn look_ahead<I: DatagramIo>(
     responder: &mut Responder,
@@ -201,7 +203,7 @@ fn look_ahead<I: DatagramIo>(
         *taken = Some((datagram, looked));
         count += 1;
     }
-    // A single packet would only wait here instead of there.
+    // With a single packet there is no other work to overlap the fetch with.
     if count > 1 {
         for (_, looked) in places.iter().flatten() {
             if let Ok(looked) = looked {
@@ -212,7 +214,8 @@ fn look_ahead<I: DatagramIo>(
     count > 0
 }
 
-/// Lets go of the socket by which late answers of a closed listener leave, once nobody waits for one. It receives nothing.
+/// Closes the socket that sends late responses of a closed listener, once no client can be waiting
+/// for one. It receives nothing.
 async fn close_copy(responder: Rc<RefCell<Responder>>, listener: ListenerId, copy: u64) {
     tokio::time::sleep(LATE_ANSWERS_AFTER_CLOSE).await;
     responder.borrow_mut().resolver().late_answers().close(listener, copy);
@@ -248,7 +251,7 @@ fn take_updates<I: DatagramIo>(
             }
             Ok(Update::Stop) => return Ok(State::Stopping),
             Err(TryRecvError::Empty) => return Ok(State::Running),
-            // The control plane is gone: no update will come, and nobody could say stop.
+            // The control plane is gone: neither updates nor `Stop` can arrive.
             Err(TryRecvError::Disconnected) => return Ok(State::Stopping),
         }
     }

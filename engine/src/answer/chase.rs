@@ -1,7 +1,8 @@
-//! Where CNAMEs lead, a table's or an upstream's: what this server's own tables have there.
+//! Targets of CNAMEs: what this server's own tables have for them.
 //!
-//! Looked up for each client anew, so that nothing of it is kept. Invariant: two steps at most, one alias of a table's among
-//! them; what leads on from there leads nowhere.
+//! The CNAMEs come from a table or from an upstream. Targets are looked up for each client, and the
+//! result is never cached. Invariant: a chase takes at most two steps, at most one of them from a
+//! CNAME in a table; a chain that goes on from there ends without a target.
 
 use wire::header::{TYPE_A, TYPE_AAAA};
 use wire::name::Name;
@@ -14,7 +15,7 @@ use super::own::passes_on;
 use crate::client::ListenerId;
 use crate::plan::OwnTable;
 
-/// In whose view names are looked up, and for what.
+/// The view of a client: which blocks it sees, and which type it asks for.
 #[derive(Clone, Copy)]
 pub struct View<'s> {
     pub sources: Sources<'s>,
@@ -22,23 +23,23 @@ pub struct View<'s> {
     pub qtype: u16,
 }
 
-/// Where CNAMEs of a table lead.
+/// The target of a table's CNAMEs.
 pub enum Lead<'s> {
-    /// No further than tables know.
+    /// The tables end the chain.
     Here(End<'s>),
-    /// To this name, which is for others: addresses are to be asked for there.
+    /// This name is not in the tables. Upstreams must be asked for its addresses.
     Away(Name),
 }
 
 impl<'s> View<'s> {
-    /// What the block's tables have on a name; `None` if they pass it on to upstreams that may know it.
+    /// What the block's tables have for a name; `None` if they pass it on to upstreams.
     #[must_use]
     pub fn own(self, name: &Name) -> Option<(&'s Table, Found<'s>)> {
         self.find(name, |_| true)
     }
 
-    /// The same, but for tables that are an authority: an upstream's CNAMEs end at their names, and not at
-    /// those of a list of hosts.
+    /// The same, but only for tables that are an authority. An upstream's CNAMEs end at their
+    /// names, but not at those of a list of hosts.
     fn authority(self, name: &Name) -> Option<(&'s Table, Found<'s>)> {
         self.find(name, |own| own.is_authority)
     }
@@ -46,56 +47,59 @@ impl<'s> View<'s> {
     fn find(
         self,
         name: &Name,
-        is_asked: impl Fn(&OwnTable) -> bool,
+        is_included: impl Fn(&OwnTable) -> bool,
     ) -> Option<(&'s Table, Found<'s>)> {
         let block = self.sources.plan.block_for(self.listener, name)?;
-        for own in block.own.iter().filter(|own| is_asked(own)) {
+        for own in block.own.iter().filter(|own| is_included(own)) {
             let table = self.sources.table(own.table)?;
             let found = table.look_up(name, self.qtype);
-            let is_last_word = match found {
+            let is_final = match found {
                 Found::Outside => false,
-                // Where nobody else knows the name, this table's word is the last one.
+                // Without upstreams for the name, this table decides.
                 Found::NxDomain(_) | Found::Unsynced(_) => {
                     !passes_on(own, &found, name, self.qtype) || !block.has_upstreams_for(name)
                 }
                 Found::Unlisted | Found::NoData(_) => !passes_on(own, &found, name, self.qtype),
                 Found::Answer(_) | Found::Alias(_) | Found::Pod(_) | Found::Soa(_) => true,
             };
-            if is_last_word {
+            if is_final {
                 return Some((table, found));
             }
         }
         None
     }
 
+    /// Follows the CNAMEs of a table to their target.
     #[must_use]
     pub fn behind(self, cnames: Answer<'s>) -> Lead<'s> {
         let end = |found| Lead::Here(End { cnames: Some(cnames), found });
         let Some(target) = Name::from_wire(cnames.target()) else { return end(None) };
         match self.own(&target) {
-            // Round in a circle, or too far.
+            // A loop, or too many steps.
             Some((_, Found::Alias(_))) => end(None),
             Some(found) => end(Some(found)),
-            // As CoreDNS, for addresses alone.
+            // Only for addresses, as in CoreDNS.
             None if matches!(self.qtype, TYPE_A | TYPE_AAAA) => Lead::Away(target),
             None => end(None),
         }
     }
 
-    /// Whether a name is of a table that is the authority for it.
+    /// Whether one of this server's tables is the authority for a name.
     #[must_use]
     pub fn is_ours(self, name: &Name) -> bool {
         self.authority(name).is_some()
     }
 
-    /// Whether what is kept of the answer to a question for this name says what it may say here. Where it was kept, other names
-    /// may have been ours: at another listener, before a reload, before a Service came or went.
+    /// Whether a cached response to a question for this name is valid in this view. This server may
+    /// have had other names when it was cached: at another listener, before a reload, or before a
+    /// Service was created or deleted.
     #[must_use]
-    pub fn may_be_given(self, response: &Response, question: &[u8]) -> bool {
+    pub fn may_be_sent(self, response: &Response, question: &[u8]) -> bool {
         response.ends_at_own_target(question, |name| self.authority(name).is_some())
     }
 
-    /// What is behind an upstream's CNAMEs that lead to a name of ours; `None` if it is ours no more.
+    /// The end of an upstream's CNAMEs that lead to one of this server's names; `None` if the name
+    /// is no longer this server's.
     #[must_use]
     pub fn end_of(self, response: &Response) -> Option<End<'s>> {
         match self.authority(&response.own_target()?)? {

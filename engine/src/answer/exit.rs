@@ -1,7 +1,7 @@
-//! The one way out: a response made on the fast path, in full, or by a flight that landed is finished,
-//! counted and logged here, and then it leaves.
+//! The only exit: here every response is finished, counted and logged before it is sent.
 //!
-//! Invariant: every response passes `Exit::leave` exactly once.
+//! It comes from the fast path, from `in_full`, or from a flight that landed. Invariant: every
+//! response passes `Exit::leave` exactly once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +16,22 @@ use crate::metrics::answerer::Answerer;
 use crate::metrics::{Observation, ShardMetrics};
 use crate::plugin::finish::Finish;
 
-/// A response that has been made, and what its block wants done with it.
+/// A response that was written, and what its block still does with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Made<'p> {
     /// Bytes of the response.
     pub len: usize,
     pub rcode: Rcode,
-    /// 0 where no question could be read.
+    /// 0 if no question could be read.
     pub qtype: u16,
-    /// The query's.
+    /// The query's OPT.
     pub edns: Option<Edns>,
+    /// The plugin that wrote it.
     pub by: Answerer,
-    /// The label set it is counted in; `None` without `prometheus`, and where no block took the query.
+    /// The label set that it is counted in; `None` without `prometheus`, or if no block took the
+    /// query.
     pub counted_as: Option<usize>,
-    /// The block whose `errors` logs it, by index in the Corefile; `None` if it is no error.
+    /// The block whose `errors` logs it, by index in the Corefile; `None` if it is not an error.
     pub logged_as: Option<usize>,
     /// The block's.
     pub finishes: &'p [Finish],
@@ -38,7 +40,7 @@ pub struct Made<'p> {
 /// When a response's duration is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timing {
-    /// At the end of its batch: all its responses took as long as the batch.
+    /// At the end of its batch: every response of a batch takes as long as the batch.
     WithBatch,
     /// It took this long.
     Took(Duration),
@@ -56,7 +58,7 @@ pub struct ErrorReport {
     pub message: Option<String>,
 }
 
-/// Where a shard's responses leave.
+/// The exit of one shard.
 #[derive(Clone)]
 pub struct Exit {
     metrics: Arc<ShardMetrics>,
@@ -69,8 +71,8 @@ impl Exit {
         Self { metrics, errors }
     }
 
-    /// Runs the block's finishes over the response in `message`, counts it and logs it. Returns the bytes to
-    /// send. `problem`: why it is an error, where an upstream is to blame.
+    /// Runs the block's finishes over the response in `message`, counts it and logs it. Returns how
+    /// many bytes to send. `problem`: the upstream failure, if there was one.
     #[inline]
     pub fn leave(
         &self,

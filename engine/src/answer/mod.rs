@@ -1,8 +1,9 @@
-//! A query to its response: pure, no socket, no clock.
+//! From a query to its response, without a socket or a clock.
 //!
-//! A query passes three stages: the gates of its block, the block's own tables, the cache and the upstreams
-//! behind it. The order is CoreDNS's, but tables are asked before the cache, so that nothing of the cluster
-//! is ever out of date. `at_a_glance` is the short way that most queries take; `in_full` is the rest.
+//! A query passes three stages: the gates of its block, the block's own tables, and the cache with
+//! the upstreams behind it. The order is CoreDNS's, except that tables are asked before the cache,
+//! so that no answer from the cluster is ever out of date. `at_a_glance` is the fast path that most
+//! queries take; `in_full` is the rest.
 //! Invariant: nothing here allocates, waits or panics, whatever the packet holds.
 
 pub mod chase;
@@ -35,16 +36,16 @@ use own::{OwnAnswer, ask_tables};
 /// The tables of one shard, by slot.
 pub type Tables = [Option<Arc<Table>>; TABLES_MAX];
 
-/// What becomes of a query.
+/// What to do about a query.
 #[derive(Clone, Copy, Debug)]
 pub enum Verdict<'s> {
     /// The response is written.
     Reply(Made<'s>),
-    /// The response is written, and upstreams are asked to refresh the cache.
+    /// The response is written; query upstreams as well, to refresh the cache.
     ReplyAndRefresh(Made<'s>, Ask<'s>),
-    /// Upstreams must be asked first.
+    /// Query upstreams first.
     Ask(Ask<'s>),
-    /// No response.
+    /// Send no response.
     Drop,
 }
 
@@ -52,36 +53,36 @@ pub enum Verdict<'s> {
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'s> {
     pub query: Query,
-    /// In whose view responses are completed.
+    /// The client's: it decides where the targets of CNAMEs are looked up.
     pub listener: ListenerId,
     /// The client's block, by index.
     pub block: usize,
-    /// The block whose upstreams are asked, by index: another one if CNAMEs lead there.
+    /// The block whose upstreams are queried, by index: another one if CNAMEs lead there.
     pub asks: usize,
-    /// CNAMEs of the table: their target is asked for instead of the question's name.
+    /// CNAMEs of a table: upstreams are asked for their target instead of the question's name.
     pub alias: Option<Answer<'s>>,
-    /// When the client is given an expired response instead (`serve_stale verify`).
+    /// After this time the client gets an expired response instead (`serve_stale verify`).
     pub stale_after: Option<Duration>,
 }
 
 impl Ask<'_> {
-    /// The name that upstreams are asked for, if it is not the question's: where the CNAMEs lead.
+    /// The target of the CNAMEs: upstreams are asked for it instead of the question's name.
     #[must_use]
     pub fn target(&self) -> Option<Name> {
         Name::from_wire(self.alias?.target())
     }
 }
 
-/// What queries are answered from, caches left out.
+/// Everything that queries are answered from, except the caches.
 #[derive(Clone, Copy)]
 pub struct Sources<'s> {
     pub plan: &'s Plan,
     pub tables: &'s Tables,
-    /// Grows with every response: where the next rotation of addresses begins.
+    /// Where the rotation of addresses begins. One more for each response.
     pub rotation: usize,
 }
 
-/// A query for a table, looked at once: what is left is to read the table.
+/// A query that the fast path can answer: what remains is to read the table.
 #[derive(Clone, Copy)]
 pub struct Looked {
     query: Query,
@@ -90,26 +91,26 @@ pub struct Looked {
     hash: NameHash,
 }
 
-/// What is known of a query that is not answered yet.
+/// What the fast path has found out about a query that it did not answer.
 #[derive(Clone, Copy)]
 pub enum Glance<'s> {
     /// Nothing.
     Unread,
-    /// Its name is the one that `query::presume` has read.
+    /// `query::presume` has read its name.
     Presumed,
-    /// So it is; the block's first `passed` tables lack it and pass it on, and this is what the next one
-    /// stores under it.
+    /// Its name was read too. The block's first `passed` tables lack it and pass it on; `stored` is
+    /// what the next one stores under it.
     Asked { passed: usize, stored: Option<Stored<'s>> },
 }
 
 impl<'s> Sources<'s> {
-    /// The table in a slot, once there is one.
+    /// The table in a slot, if it has one yet.
     #[inline]
     pub(crate) fn table(&self, slot: TableSlot) -> Option<&'s Table> {
         self.tables.get(slot.0)?.as_deref()
     }
 
-    /// How far a block rotates the addresses of this response.
+    /// The rotation of addresses for a response of this block.
     #[inline]
     fn rotation_of(&self, block: &Block) -> usize {
         if block.rotates { self.rotation } else { 0 }
@@ -124,20 +125,21 @@ impl Looked {
         Some((block, sources.table(block.glance.first())?))
     }
 
-    /// The last of them, which is the largest: a list of hosts before it stays in the processor's cache.
+    /// The last of them, which is the largest. A list of hosts before it stays in the processor's
+    /// cache anyway.
     #[inline(always)]
     fn last_table<'s>(&self, sources: Sources<'s>) -> Option<&'s Table> {
         sources.table(sources.plan.blocks.get(self.block)?.glance.last())
     }
 
-    /// What the table will read first: see `Table::slot_line`.
+    /// The memory that the table reads first: see `Table::slot_line`.
     #[inline]
     #[must_use]
     pub fn slot_line<'s>(&self, sources: Sources<'s>) -> &'s [u8] {
         self.last_table(sources).map_or(&[], |table| table.slot_line(self.hash))
     }
 
-    /// What it will read then: see `Table::entry_line`.
+    /// The memory that it reads next: see `Table::entry_line`.
     #[inline]
     #[must_use]
     pub fn entry_line<'s>(&self, sources: Sources<'s>) -> &'s [u8] {
@@ -145,11 +147,13 @@ impl Looked {
     }
 }
 
-/// Reads a packet that seems to be for a table. `name` is scratch space that keeps the question's name.
+/// Reads a packet, and finds the table that probably has its answer. `name` is scratch space, and
+/// keeps the question's name.
 ///
 /// # Errors
-/// What is known of one that is not.
-#[inline(always)] // Into the one place that is the packet path: what is handed over then stays in registers.
+/// There is no such table; what was found out.
+// It has one caller, the packet path. Inlined, its arguments and results stay in registers.
+#[inline(always)]
 pub fn look(
     sources: Sources<'_>,
     listener: ListenerId,
@@ -166,13 +170,12 @@ pub fn look(
     Ok(Looked { hash: table.hash(name), ..looked })
 }
 
-/// Answers what most queries ask for: records of a table, or that there are none of this type, by a name spelt
-/// as it is stored. Nothing is looked at twice.
+/// The fast path: answers with records of a table, or with NODATA, if the table stores the name.
 ///
 /// `message` holds the packet and has room as `Packet::message` says.
 ///
 /// # Errors
-/// What is known of another query, whose message is as it was.
+/// The query needs `in_full`; what was found out. The message is unchanged.
 #[inline(always)] // As `look`.
 pub fn at_a_glance<'s>(
     sources: Sources<'s>,
@@ -205,14 +208,14 @@ pub fn at_a_glance<'s>(
         }
     };
     let by = block.own.get(passed).map_or(Answerer::SERVER, |own| own.answerer);
-    // Where a finish could matter, the block has no tables on the fast path.
+    // A block whose finishes could matter has no tables on the fast path.
     Ok(Made { finishes: &[], ..Made::new(block, stamped, query, by) })
 }
 
-/// What is stored under the name in a table behind the first one, which lacks it and passes it on: k3s
-/// has a list of hosts in front of the cluster. `passed` becomes the number of tables before the one that
-/// was read last.
-#[inline(never)] // In line, it would cost the stock Corefile ten instructions.
+/// What a table after the first one stores under the name. The first one lacks it and passes it on:
+/// k3s has a list of hosts before the cluster. `passed`: set to how many tables come before the one
+/// that was read last.
+#[inline(never)] // Inlined, it would cost the default Corefile ten instructions per query.
 fn stored_behind<'s>(
     tables: &'s Tables,
     block: &Block,
@@ -231,7 +234,8 @@ fn stored_behind<'s>(
     None
 }
 
-/// Answers every other query. Arguments as for `at_a_glance`, `glance` from there; `caches`: by `CacheSlot`.
+/// Answers every other query. Arguments as for `at_a_glance`. `glance`: its error, or `look`'s;
+/// `caches`: by `CacheSlot`.
 pub fn in_full<'s>(
     sources: Sources<'s>,
     caches: &mut [Cache],
@@ -269,7 +273,7 @@ pub fn in_full<'s>(
         let counted_as = plan.dropped_as(arrival.listener);
         return Verdict::Reply(Made { counted_as, ..refused });
     };
-    // A zone is given away by the plugin `transfer` alone, which this server does not have.
+    // Zone transfers need the plugin `transfer`, which this server does not have.
     if matches!(query.qtype, TYPE_AXFR | TYPE_IXFR) {
         return Verdict::Reply(refuse_in(block, &query, message));
     }
@@ -277,7 +281,7 @@ pub fn in_full<'s>(
     stages(sources, caches, index, block, &exchange, glance, message)
 }
 
-/// The stages of a block: its gates, its tables, then the cache and the upstreams.
+/// The three stages of a block: its gates, its tables, then the cache and the upstreams.
 fn stages<'s>(
     sources: Sources<'s>,
     caches: &mut [Cache],
@@ -307,7 +311,7 @@ fn stages<'s>(
     ask_cache(sources, caches, ask, name, arrival, envelope, message)
 }
 
-/// What upstreams know: from the cache, or by asking them. `name` is the question's.
+/// The third stage: answers from the cache, or has upstreams queried. `name` is the question's.
 fn ask_cache<'s>(
     sources: Sources<'s>,
     caches: &mut [Cache],
@@ -335,17 +339,17 @@ fn ask_cache<'s>(
     match cache.look_up(&cache_key(&query, asked), arrival.now) {
         LookUp::Miss => Verdict::Ask(ask),
         LookUp::Verify { timeout } => Verdict::Ask(Ask { stale_after: timeout, ..ask }),
-        LookUp::Hit { answer: kept, refresh } => {
+        LookUp::Hit { answer: cached, refresh } => {
             let view = View { sources, listener: ask.listener, qtype: query.qtype };
-            if !view.may_be_given(kept.response, asked.bytes()) {
+            if !view.may_be_sent(cached.response, asked.bytes()) {
                 return Verdict::Ask(ask);
             }
-            let end = view.end_of(kept.response);
+            let end = view.end_of(cached.response);
             let alias = alias.map(|answer| Alias { answer });
             let stamped = response::stamp(
                 &query,
-                kept.response,
-                kept.ttl,
+                cached.response,
+                cached.ttl,
                 alias,
                 end.as_ref(),
                 envelope,
@@ -369,7 +373,7 @@ fn cache_key<'n>(query: &Query, asked: &'n Name) -> CacheKey<'n> {
 }
 
 impl<'s> Made<'s> {
-    /// A response of a block.
+    /// A response that the block's plugins wrote.
     #[inline]
     pub(crate) fn new(block: &'s Block, stamped: Stamped, query: &Query, by: Answerer) -> Self {
         Self {
@@ -381,7 +385,7 @@ impl<'s> Made<'s> {
     }
 }
 
-/// No plugin of the block answers: SERVFAIL, as at the end of CoreDNS's chain.
+/// SERVFAIL because no plugin of the block answers, as at the end of CoreDNS's chain.
 fn end_of_chain<'s>(block: &'s Block, reject: &Reject, qtype: u16, message: &mut [u8]) -> Made<'s> {
     Made {
         counted_as: block.counted_as,
@@ -391,7 +395,7 @@ fn end_of_chain<'s>(block: &'s Block, reject: &Reject, qtype: u16, message: &mut
     }
 }
 
-/// REFUSED by a block.
+/// REFUSED, counted for a block.
 fn refuse_in<'s>(block: &'s Block, query: &Query, message: &mut [u8]) -> Made<'s> {
     let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
     Made { counted_as: block.counted_as, finishes: &block.finishes, ..refused }

@@ -1,5 +1,6 @@
-//! The second stage: what this server knows itself. The block's tables are asked in order; the first that
-//! does not pass the name on decides.
+//! The second stage: the block's own tables.
+//!
+//! Invariant: they are asked in order, and the first that does not pass the name on decides.
 
 use wire::hash::NameHash;
 use wire::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
@@ -14,17 +15,17 @@ use crate::client::Exchange;
 use crate::metrics::answerer::Answerer;
 use crate::plan::{Block, OwnTable};
 
-/// What the tables of a block say of a query.
+/// The result of asking a block's tables.
 pub(super) enum OwnAnswer<'s> {
     /// The response is written.
     Made(Made<'s>),
-    /// They leave the name to upstreams.
+    /// No table has the name: upstreams may.
     PassedOn,
-    /// CNAMEs of a table, whose target is left to the upstreams of this block, by index.
+    /// CNAMEs of a table. The upstreams of this block, by index, may have their target.
     Alias(Answer<'s>, usize),
 }
 
-/// Asks the tables of a block. `glance`: what the fast path has read of them.
+/// Asks the tables of a block. `glance`: what the fast path found out.
 pub(super) fn ask_tables<'s>(
     sources: Sources<'s>,
     block: &'s Block,
@@ -53,13 +54,13 @@ pub(super) fn ask_tables<'s>(
         }
         let Found::Alias(cnames) = found else {
             let stamped = reply::stamp(query, table, &found, envelope, message);
-            // As in CoreDNS, an error for a name that nobody has is the server's, not the plugin's.
-            let is_made_up = matches!(found, Found::Unlisted);
-            let by = if is_made_up { Answerer::SERVER } else { own.answerer };
+            // As in CoreDNS, an error for a name that no plugin has is counted as the server's.
+            let is_unlisted = matches!(found, Found::Unlisted);
+            let by = if is_unlisted { Answerer::SERVER } else { own.answerer };
             return OwnAnswer::Made(Made::new(block, stamped, query, by));
         };
         let view = View { sources, listener: exchange.arrival.listener, qtype: query.qtype };
-        return match whom_to_ask(view, cnames) {
+        return match block_to_ask(view, cnames) {
             Ok(asks) => OwnAnswer::Alias(cnames, asks),
             Err(end) => {
                 let stamped = reply::stamp_end(query, &end, envelope, message);
@@ -70,13 +71,12 @@ pub(super) fn ask_tables<'s>(
     OwnAnswer::PassedOn
 }
 
-/// What a table stores under a name, which is hashed once for all tables.
+/// What a table stores under a name. `hash`: the name's, once computed; all tables share it.
 fn stored<'s>(table: &'s Table, hash: &mut Option<NameHash>, name: &Name) -> Option<Stored<'s>> {
     table.stored(*hash.get_or_insert_with(|| table.hash(name)), name)
 }
 
-/// Whether the next source is asked: the table does not have the name, or its plugin leaves this type to
-/// others.
+/// Whether the next source is asked: the table lacks the name, or its plugin passes this type on.
 pub(super) fn passes_on(own: &OwnTable, found: &Found<'_>, name: &Name, qtype: u16) -> bool {
     match found {
         Found::Outside => true,
@@ -91,11 +91,11 @@ pub(super) fn passes_on(own: &OwnTable, found: &Found<'_>, name: &Name, qtype: u
     }
 }
 
-/// The block whose upstreams know where CNAMEs of a table lead, in this server's own view.
+/// The block whose upstreams may have the target of a table's CNAMEs, by index.
 ///
 /// # Errors
-/// What there is to say where that is known here, or to nobody.
-fn whom_to_ask<'s>(view: View<'s>, cnames: Answer<'s>) -> Result<usize, End<'s>> {
+/// The end of the chain, if the tables have the target or no upstream may have it.
+fn block_to_ask<'s>(view: View<'s>, cnames: Answer<'s>) -> Result<usize, End<'s>> {
     match view.behind(cnames) {
         Lead::Here(end) => Err(end),
         Lead::Away(target) => {

@@ -1,4 +1,6 @@
-//! What a Corefile says about the HTTP endpoints and the figures behind them, in `admin`'s and `metrics`' terms.
+//! The Corefile's HTTP endpoints and plugins, as `admin` and `metrics` need them.
+//!
+//! Invariant: everything here follows from the Corefile alone.
 
 use domain::base::name::Name as DomainName;
 use engine::admin::{Endpoint, EndpointKind, Monitor};
@@ -31,14 +33,14 @@ pub(crate) fn of(config: &Config) -> Vec<Endpoint> {
     endpoints
 }
 
-/// How `/ready` treats what was ready once: as the first block that has `ready` says.
+/// How `/ready` treats plugins that were ready once: the first `ready` line decides.
 pub(crate) fn monitor(config: &Config) -> Monitor {
     let ready = config.blocks.iter().find_map(|block| block.line::<Ready>());
     ready.map(|ready| ready.monitor).unwrap_or_default()
 }
 
-/// Which plugins are in force where, and the digest of the Corefile.
-pub(crate) fn tell_metrics(metrics: &Metrics, config: &Config) {
+/// Publishes which plugins each block has, and the digest of the Corefile.
+pub(crate) fn publish_facts(metrics: &Metrics, config: &Config) {
     let mut facts = metrics.facts();
     facts.corefile_sha512 = Some(config.digest.clone());
     facts.plugins.clear();

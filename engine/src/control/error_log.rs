@@ -1,6 +1,6 @@
-//! Log lines of failed answers: what the shards report, one line each or counted, as each block's `errors` says.
+//! The log lines of failed responses, single or consolidated as each block's `errors` says.
 //!
-//! Invariant: a tick writes a bounded number of lines, whatever the shards report.
+//! Invariant: a tick writes a bounded number of lines, however many failures the shards report.
 
 use std::time::{Duration, Instant};
 
@@ -10,19 +10,18 @@ use domain::base::name::Name as DomainName;
 use engine::answer::exit::ErrorReport;
 use engine::config::Config;
 use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_LINES_WAITING_MAX};
-use engine::plugin::errors::{Errors, Level};
-
 use engine::plugin::errors::consolidator::{Consolidator, LineAction};
+use engine::plugin::errors::{Errors, Level};
 
 use super::TICK;
 
-/// Lines of failed answers in one tick. The rest of a flood waits in the channel, and what finds that full is counted.
+/// Lines per tick. Further reports wait in the channel; those that find it full are counted.
 const LINES_PER_TICK: usize = 100;
-// The log's queue has room for two seconds of them.
+// The log's queue has room for two seconds of these lines.
 const _: () =
     assert!(LOG_LINES_WAITING_MAX as u128 >= 2000 / TICK.as_millis() * LINES_PER_TICK as u128);
 
-/// How often, at most, the log says that errors are missing in it.
+/// The shortest time between two log lines about lost reports.
 const LOG_LOST_EVERY: Duration = Duration::from_secs(10);
 
 /// The log of `errors`.
@@ -33,7 +32,7 @@ pub(crate) struct ErrorLog {
     lost: Lost,
 }
 
-/// Failed answers that the shards found no room to report.
+/// Failed responses that the shards could not report because the channel was full.
 #[derive(Default)]
 struct Lost {
     logged_count: u64,
@@ -41,7 +40,7 @@ struct Lost {
 }
 
 impl Lost {
-    /// How many there are more, if it is time to log them.
+    /// How many more there are since the last log line, if it is time for the next.
     fn take(&mut self, count: u64, now: Instant) -> Option<u64> {
         let more = count.saturating_sub(self.logged_count);
         let is_due = self.logged_at.is_none_or(|at| now.duration_since(at) >= LOG_LOST_EVERY);
@@ -57,13 +56,13 @@ impl ErrorLog {
         Self { reports, blocks: consolidators(config), lost: Lost::default() }
     }
 
-    /// The next Corefile: what was counted under the one before is told.
+    /// Takes the next Corefile. Logs the counts of the last one first.
     pub(crate) fn reload(&mut self, config: &Config) {
         self.finish();
         self.blocks = consolidators(config);
     }
 
-    /// Writes what has come in since the last tick. `lost_count`: failed answers that could not be reported, so far.
+    /// Logs the reports since the last tick. `lost_count`: lost reports so far.
     pub(crate) fn tick(&mut self, now: Instant, lost_count: u64) {
         let mut line_count = 0;
         for report in self.reports.try_iter().take(ERROR_REPORTS_WAITING_MAX) {
@@ -83,14 +82,14 @@ impl ErrorLog {
         }
         if let Some(count) = self.lost.take(lost_count, now) {
             let text = format!(
-                "{count} more errors came too fast to be logged; `errors {{ consolidate }}` counts those that are alike, and \
-                 coredns_dns_responses_total all of them"
+                "{count} more errors came too fast to be logged; `errors {{ consolidate }}` counts \
+                 similar ones, and coredns_dns_responses_total counts all"
             );
             write(Level::Warning, &text);
         }
     }
 
-    /// Tells all that was counted.
+    /// Logs all counts.
     pub(crate) fn finish(&mut self) {
         for (level, text) in self.blocks.iter_mut().flat_map(Consolidator::rest) {
             write(level, &text);

@@ -1,4 +1,6 @@
 //! Sockets for the addresses that a plan listens on, and why one is unavailable.
+//!
+//! Invariant: each error names the line of the Corefile, the cause, and what to do next.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,36 +9,41 @@ use engine::io::socket::{self, ListenerSockets};
 use engine::plan::draft::Listen;
 use engine::ports::{self, Holder};
 
-/// A pair of sockets for each shard.
+/// A pair of sockets per shard.
 ///
 /// # Errors
-/// Why there are none, and what to do about it.
+/// Why the address is unavailable, and what to do about it.
 pub(crate) async fn bind(listen: &Listen, shards: usize) -> anyhow::Result<Vec<ListenerSockets>> {
     socket::until_released(|| bind_or_fall_back(listen.address, shards))
         .await
         .map_err(|error| anyhow::Error::msg(explain(listen, &error)))
 }
 
-/// What an operator can do about an address that cannot be had.
+/// What an operator can do about an unavailable address.
 fn explain(listen: &Listen, error: &io::Error) -> String {
     let Listen { address, place, names_port, .. } = listen;
     let port = address.port();
     let advice = match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::AddrInUse, _) => in_use(*address, *names_port),
         (io::ErrorKind::PermissionDenied, _) if port < 1024 => format!(
-            "ports below 1024 need CAP_NET_BIND_SERVICE, or `sysctl net.ipv4.ip_unprivileged_port_start={port}`"
+            "ports below 1024 need CAP_NET_BIND_SERVICE, or \
+             `sysctl net.ipv4.ip_unprivileged_port_start={port}`"
         ),
         (io::ErrorKind::PermissionDenied, _) => {
             "a security policy of this machine forbids it, such as SELinux's: see its log".into()
         }
         (io::ErrorKind::AddrNotAvailable, _) => {
-            "no interface of this machine has the address: see `bind` in the Corefile, and `ip address`".into()
+            "no interface of this machine has the address: see `bind` in the Corefile, and \
+             `ip address`"
+                .into()
         }
         (_, Some(libc::EAFNOSUPPORT)) => {
             "the kernel has no IPv6: delete the address from `bind` in the Corefile".into()
         }
         (_, Some(libc::EINVAL)) if is_link_local_of_no_interface(*address) => {
-            "a link-local address needs its interface: write the interface's name instead, such as `bind eth0`".into()
+            "a link-local address needs its interface: write the interface's name instead, such as \
+             `bind eth0`"
+                .into()
         }
         (_, Some(libc::EMFILE | libc::ENFILE)) => {
             "raise the limit of open files: `ulimit -n`".into()
@@ -63,14 +70,17 @@ fn bind_or_fall_back(address: SocketAddr, shards: usize) -> io::Result<Vec<Liste
     }
 }
 
-/// Who has the port, and how to serve nevertheless.
+/// Which process has the port, and what to do about it.
 fn in_use(address: SocketAddr, names_port: bool) -> String {
     let port = address.port();
     let is_ours = ports::is_ours_alone(address, ports::PortProtocol::Tcp);
     if is_ours && !ports::is_of_others(address, ports::PortProtocol::Udp) {
-        return "`health`, `ready` or `prometheus` of this Corefile has it: give one of them another port".into();
+        return "`health`, `ready` or `prometheus` of this Corefile has it: give one of them another \
+                port"
+            .into();
     }
-    let who = match ports::holder(address, &[ports::PortProtocol::Udp, ports::PortProtocol::Tcp]) {
+    let holder = match ports::holder(address, &[ports::PortProtocol::Udp, ports::PortProtocol::Tcp])
+    {
         Some(Holder { pid, command }) => format!("`{command}`, process {pid}, has it: stop it"),
         None => {
             format!("another server has it: `ss -lnptu 'sport = :{port}'` names it; stop it")
@@ -86,7 +96,7 @@ fn in_use(address: SocketAddr, names_port: bool) -> String {
     } else {
         "serve another port with `-dns.port`"
     };
-    format!("{who}, {other_address}, or {other_port}")
+    format!("{holder}, {other_address}, or {other_port}")
 }
 
 fn is_link_local_of_no_interface(address: SocketAddr) -> bool {

@@ -1,7 +1,7 @@
-//! What the process does while it serves: signals, reloads, readiness, log lines of the shards, figures for a scrape.
+//! The control loop: signals, reloads, readiness, the shards' log lines, and facts for the metrics.
 //!
-//! One loop on the main thread. Invariant: nothing here can take an answer away that was being given; a reload that fails
-//! leaves what ran.
+//! It runs on the main thread. Invariant: nothing here stops answers that the server already gives;
+//! after a failed reload everything stays as it was.
 
 pub(crate) mod conversion;
 pub(crate) mod endpoints;
@@ -38,7 +38,7 @@ use signals::{End, SignalRequest, Signals};
 use slow::{CorefileSource, Reread};
 use sync::Sync;
 
-/// How often figures are brought up to date, log lines of shards are written and memory is given back.
+/// How often facts are updated, the shards' log lines written, and old plans freed.
 const TICK: Duration = Duration::from_millis(200);
 
 /// The running process.
@@ -51,13 +51,13 @@ pub(crate) struct Control {
     pub(crate) log: log::LogQueue,
     pub(crate) source: CorefileSource,
     pub(crate) config: Config,
-    /// The last reload's failure, so that it is told once and not every time.
+    /// The last reload's failure, so that the log has it only once.
     pub(crate) last_failure: Option<String>,
-    /// The clusters that `/ready` has been told of.
+    /// The clusters that were reported to `/ready`.
     pub(crate) parts: Vec<String>,
 }
 
-/// What the control loop turns to next.
+/// What the control loop handles next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     Tick,
@@ -67,31 +67,32 @@ enum Event {
 /// Why the Corefile is read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// It is time to look whether it has changed.
+    /// It is time to check whether it has changed.
     Timer,
-    /// Somebody wants it, and wants to hear what came of it.
+    /// An operator requested it, and wants the result in the log.
     Signal,
 }
 
 impl Control {
-    /// Serves until it is told to stop, then leaves in good order.
+    /// Serves until a signal ends the process, then shuts down.
     ///
     /// # Errors
-    /// When a shard is lost: better restarted as a whole than serving with a part.
+    /// A shard has ended. A restart is better than serving with the other shards only.
     pub(crate) async fn run(mut self, mut signals: Signals) -> anyhow::Result<()> {
         let mut reload_at = self.next_reload();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
             let event = tokio::select! {
-                asked = signals.next() => match asked {
+                request = signals.next() => match request {
                     SignalRequest::End(end) => break end,
                     SignalRequest::Reload => Event::Reload(Cause::Signal),
                 },
                 () = until(reload_at) => Event::Reload(Cause::Timer),
                 _ = tick.tick() => Event::Tick,
             };
-            // A reload may wait for files, resolvers and clusters; whoever ends the process does not wait for it.
+            // A reload may wait for files, resolvers and clusters. A signal that ends the process
+            // does not wait for it.
             tokio::select! {
                 handled = self.handle(event) => handled?,
                 end = signals.end() => break end,
@@ -102,7 +103,7 @@ impl Control {
         };
         tracing::info!("{}", end.message());
         match end {
-            End::Terminate | End::Interrupt => self.leave(&mut signals).await,
+            End::Terminate | End::Interrupt => self.shut_down(&mut signals).await,
             End::Quit => {}
         }
         Ok(())
@@ -113,7 +114,7 @@ impl Control {
             Event::Reload(cause) => self.reload(cause).await,
             Event::Tick => {
                 self.tick();
-                self.look_at_upstreams().await?;
+                self.check_upstreams().await?;
                 anyhow::ensure!(
                     !self.server.has_lost_a_shard(),
                     "a shard has ended; its error is in the log above"
@@ -123,8 +124,9 @@ impl Control {
         Ok(())
     }
 
-    /// Not ready any more, but answering: clients that have not heard yet are served until lameduck is over.
-    async fn leave(mut self, signals: &mut Signals) {
+    /// Reports that the server is not ready, but serves until lameduck ends, for the clients that
+    /// have not noticed yet. Then stops the shards.
+    async fn shut_down(mut self, signals: &mut Signals) {
         self.readiness.shut_down();
         let lameducks = self.config.blocks.iter().filter_map(|block| block.line::<Health>());
         let lameduck = lameducks.map(|health| health.lameduck).max().unwrap_or_default();
@@ -149,30 +151,31 @@ impl Control {
         Some(Instant::now() + interval.saturating_sub(reload.jitter / 2))
     }
 
-    /// Reads the Corefile again and puts it to work if its words have changed.
+    /// Reads the Corefile again, and applies it if its words have changed.
     async fn reload(&mut self, cause: Cause) {
-        let is_wanted = cause == Cause::Signal;
-        if is_wanted {
+        let is_requested = cause == Cause::Signal;
+        if is_requested {
             tracing::info!("SIGUSR1: Reloading");
         }
         let failure = match self.source.reread().await {
             Reread::Read(next) if next.digest == self.config.digest => {
                 self.last_failure = None;
-                if is_wanted {
+                if is_requested {
                     tracing::info!(
                         "plugin/reload: the Corefile has not changed; nothing to reload"
                     );
                 }
                 return;
             }
-            Reread::Read(next) => match self.put_to_work(*next).await {
+            Reread::Read(next) => match self.apply(*next).await {
                 Ok(()) => return,
                 Err(error) => format!("{error:#}"),
             },
             Reread::Unrepeatable => {
-                if is_wanted {
+                if is_requested {
                     tracing::warn!(
-                        "plugin/reload: the Corefile was read from a pipe, which cannot be read again; nothing to reload"
+                        "plugin/reload: the Corefile was read from a pipe, which cannot be read \
+                         again; nothing to reload"
                     );
                 }
                 return;
@@ -180,17 +183,17 @@ impl Control {
             Reread::Failed(failure) => failure,
         };
         self.metrics.reload_failed();
-        if is_wanted || self.last_failure.as_ref() != Some(&failure) {
+        if is_requested || self.last_failure.as_ref() != Some(&failure) {
             tracing::error!(
-                "plugin/reload: the Corefile as it was before goes on being served:\n{failure}"
+                "plugin/reload: cannot load the Corefile; still serving the last one:\n{failure}"
             );
             self.last_failure = Some(failure);
         }
     }
 
-    async fn put_to_work(&mut self, next: Config) -> anyhow::Result<()> {
+    async fn apply(&mut self, next: Config) -> anyhow::Result<()> {
         tracing::info!("Reloading");
-        // Endpoints first: they are bound before anything else changes, and go back if the rest fails.
+        // Endpoints are bound first, before anything else changes, and restored if the rest fails.
         self.admin.rebind(&endpoints::of(&next)).await?;
         if let Err(error) = self.server.apply(&next).await {
             let _ = self.admin.rebind(&endpoints::of(&self.config)).await;
@@ -198,22 +201,23 @@ impl Control {
         }
         self.errors.reload(&next);
         if !next.warnings.is_empty() {
-            tracing::warn!("plugin/reload: the Corefile is odd in places:\n{}", next.warnings);
+            tracing::warn!("plugin/reload: the Corefile has warnings:\n{}", next.warnings);
         }
         self.config = next;
         self.last_failure = None;
-        endpoints::tell_metrics(&self.metrics, &self.config);
+        endpoints::publish_facts(&self.metrics, &self.config);
         self.readiness.set_monitor(endpoints::monitor(&self.config));
         tracing::info!("plugin/reload: Running configuration SHA512 = {}", self.config.digest);
         tracing::info!("Reloading complete");
         Ok(())
     }
 
-    /// Reads files again that name upstreams and have changed; tells of upstreams that loop.
+    /// Reads the files that name upstreams again if they have changed, and reports upstreams that
+    /// loop.
     ///
     /// # Errors
-    /// With `loop fatal`, where one loops.
-    async fn look_at_upstreams(&mut self) -> anyhow::Result<()> {
+    /// An upstream of a block with `loop fatal` loops.
+    async fn check_upstreams(&mut self) -> anyhow::Result<()> {
         if let Some(message) = self.server.fatal_loop() {
             anyhow::bail!("plugin/loop: {message}");
         }
@@ -227,9 +231,10 @@ impl Control {
             match self.server.apply(&self.config).await {
                 Ok(()) => tracing::info!("plugin/forward: the upstreams have been read again"),
                 Err(error) => {
-                    self.server.upstream_files().leave_files();
+                    self.server.upstream_files().accept_files();
                     tracing::error!(
-                        "plugin/forward: the upstreams as they were go on being asked: {error:#}"
+                        "plugin/forward: cannot use the changed upstreams; still using the last \
+                         ones: {error:#}"
                     );
                 }
             }
@@ -270,7 +275,7 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// Tells `/ready` whether this cluster has been read.
+/// Reports to `/ready` whether this cluster has been read.
 pub(crate) fn report_readiness(readiness: &Readiness, sync: &Sync) {
     let part = sync.to_string();
     let status = sync.status.borrow();
@@ -280,10 +285,10 @@ pub(crate) fn report_readiness(readiness: &Readiness, sync: &Sync) {
     }
     let reports = sync.source.reports();
     let error = reports.iter().find_map(|report| report.error.clone());
-    let wanting = status.unsynced_kinds.join(", ");
+    let missing = status.unsynced_kinds.join(", ");
     let cause = match error {
-        Some(error) => format!("{wanting}: {error}"),
-        None => wanting,
+        Some(error) => format!("{missing}: {error}"),
+        None => missing,
     };
     readiness.wait_for("kubernetes", &part, &cause);
 }
@@ -308,7 +313,7 @@ fn table_facts(sync: &Sync) -> TableFacts {
         is_synced: status.is_synced,
         is_current,
         published_at: status.is_synced.then(|| SystemTime::UNIX_EPOCH + changed),
-        // The kind that has been silent longest says how old the picture may be.
+        // The kind that has been silent longest: the table may be as old as that.
         last_event_at: contacts.max().and_then(|silence| SystemTime::now().checked_sub(silence)),
         refused_name_count: status.refused_names,
         faults: faults.collect(),

@@ -1,7 +1,7 @@
-//! The control plane's view of what runs: shards, listeners, what fills the tables; and how a Corefile is put
-//! to work, the first time and every time after.
+//! The running server as the control plane sees it: shards, listeners and the feeds of the tables.
+//! Applies a Corefile, at start-up and at each reload.
 //!
-//! Invariant: `apply` either puts the whole Corefile to work or leaves everything as it was.
+//! Invariant: `apply` either applies the whole Corefile or changes nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::listening;
 use super::sync::Sync;
 use super::upstreams::UpstreamFiles;
 
-/// Everything that serves.
+/// The running server.
 pub(crate) struct Server {
     fleet: Fleet,
     metrics: Arc<Metrics>,
@@ -33,21 +33,22 @@ pub(crate) struct Server {
     feeds: Vec<Option<TableFeed>>,
     upstream_files: UpstreamFiles,
     fatal_loops: Vec<FatalLoop>,
-    /// The plan in force, and older ones that a shard may still hold: they are freed here, not there.
+    /// The current plan, last, and older ones that a shard may still hold. They are freed here, not
+    /// by a shard.
     plans: Vec<Arc<Plan>>,
 }
 
-/// The address as the Corefile names it, and the one that it became.
+/// An address as in the Corefile, and the one that was bound for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct BoundListener {
-    asked: SocketAddr,
+    requested: SocketAddr,
     bound: SocketAddr,
 }
 
 type NewSockets = Vec<(ListenerId, BoundListener, Vec<ListenerSockets>)>;
 
 impl Server {
-    /// Shards that serve nothing yet.
+    /// `fleet`: shards that serve nothing yet.
     pub(crate) fn new(fleet: Fleet, metrics: Arc<Metrics>) -> Self {
         Self {
             fleet,
@@ -60,12 +61,12 @@ impl Server {
         }
     }
 
-    /// Puts a Corefile to work. Sockets open when the clusters have been read, or when `startup_timeout` is
-    /// over.
+    /// Applies a Corefile. New sockets open once the new tables have been read, or `startup_timeout`
+    /// has passed.
     ///
     /// # Errors
-    /// The first thing that is unavailable: an upstream's address, a manifest, a socket. What ran goes on
-    /// running.
+    /// The first unavailable thing: an upstream's address, a manifest, a socket. The last Corefile
+    /// stays in force.
     pub(crate) async fn apply(&mut self, config: &Config) -> anyhow::Result<()> {
         let draft = PlanDraft::new(config, &self.plan_to_keep(), &self.metrics).await?;
         for warning in &draft.warnings {
@@ -90,15 +91,15 @@ impl Server {
             self.feeds[slot] = Some(feed);
         }
         if self.is_overlapped(&new_sockets) {
-            // What came before the new sockets is answered by the old plan, what comes after by the new one.
+            // Queries from before the new sockets are answered by the old plan, later ones by the new.
             tokio::time::sleep(HAND_OVER_TIMEOUT).await;
         }
-        self.put_to_work(draft, new_sockets).await;
+        self.put_in_force(draft, new_sockets).await;
         self.upstream_files = upstream_files;
         Ok(())
     }
 
-    /// The plan in force, without the tables whose feeds are lost: their sources are read anew.
+    /// The current plan without the tables whose feeds have ended: those are started again.
     fn plan_to_keep(&self) -> Plan {
         let mut kept = self.plan().clone();
         for feed in self.feeds.iter().flatten().filter(|feed| feed.is_lost()) {
@@ -107,7 +108,7 @@ impl Server {
         kept
     }
 
-    /// A feed for each new table, and its first whole generation if it comes in time.
+    /// Starts a feed for each new table, and waits for its first complete table or its time-out.
     async fn start_feeds(
         &self,
         new_tables: &[NewTable],
@@ -128,21 +129,22 @@ impl Server {
         for listen in listens.iter().filter(|listen| listen.is_new) {
             let sockets = listening::bind(listen, self.fleet.shard_count()).await?;
             let first = sockets.first().context("a fleet has at least one shard")?;
-            let listener = BoundListener { asked: listen.address, bound: first.udp.local_addr()? };
+            let listener =
+                BoundListener { requested: listen.address, bound: first.udp.local_addr()? };
             bound.push((listen.id, listener, sockets));
         }
         Ok(bound)
     }
 
-    /// Whether a new listener takes packets that went to another one until now.
+    /// Whether a new listener takes over packets from an existing one.
     fn is_overlapped(&self, new_sockets: &NewSockets) -> bool {
-        let new = new_sockets.iter().map(|(_, listener, _)| listener.asked);
-        let mut pairs =
-            new.flat_map(|new| self.listeners.iter().flatten().map(move |old| (new, old.asked)));
+        let new = new_sockets.iter().map(|(_, listener, _)| listener.requested);
+        let mut pairs = new
+            .flat_map(|new| self.listeners.iter().flatten().map(move |old| (new, old.requested)));
         pairs.any(|(new, old)| new.port() == old.port() && ports::overlap(new.ip(), old.ip()))
     }
 
-    async fn put_to_work(&mut self, draft: PlanDraft, new_sockets: NewSockets) {
+    async fn put_in_force(&mut self, draft: PlanDraft, new_sockets: NewSockets) {
         for (id, listener, _) in &new_sockets {
             self.listeners.resize(self.listeners.len().max(id.0 + 1), None);
             self.listeners[id.0] = Some(*listener);
@@ -155,7 +157,8 @@ impl Server {
             self.fleet.open(id, sockets);
         }
         for (id, listener) in self.listeners.iter_mut().enumerate() {
-            let is_gone = |listener: &mut BoundListener| plan.listener_at(listener.asked).is_none();
+            let is_gone =
+                |listener: &mut BoundListener| plan.listener_at(listener.requested).is_none();
             if listener.take_if(is_gone).is_some() {
                 self.fleet.close(ListenerId(id));
             }
@@ -184,22 +187,22 @@ impl Server {
         });
     }
 
-    /// The k8s-sync threads that run.
+    /// The running k8s-sync threads.
     pub(crate) fn syncs(&self) -> impl Iterator<Item = &Sync> {
         self.feeds.iter().flatten().filter_map(TableFeed::kubernetes)
     }
 
-    /// The hosts files that are served.
+    /// The feeds of hosts files.
     pub(crate) fn hosts(&self) -> impl Iterator<Item = &HostsFeed> {
         self.feeds.iter().flatten().filter_map(TableFeed::hosts)
     }
 
-    /// The plan in force.
+    /// The current plan.
     pub(crate) fn plan(&self) -> &Plan {
         self.plans.last().expect("there is always a plan in force")
     }
 
-    /// CoreDNS's last words, where a block with `loop fatal` loops.
+    /// CoreDNS's final error, if an upstream of a block with `loop fatal` loops.
     pub(crate) fn fatal_loop(&self) -> Option<String> {
         let plan = self.plan();
         self.fatal_loops.iter().find_map(|block| {
@@ -209,12 +212,12 @@ impl Server {
         })
     }
 
-    /// The files that upstreams come from.
+    /// The files that the upstreams depend on.
     pub(crate) fn upstream_files(&mut self) -> &mut UpstreamFiles {
         &mut self.upstream_files
     }
 
-    /// The addresses that are served.
+    /// The addresses that the server listens on.
     pub(crate) fn bound_addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.listeners.iter().flatten().map(|listener| listener.bound)
     }
@@ -224,7 +227,7 @@ impl Server {
         self.fleet.has_lost_a_shard()
     }
 
-    /// Answers what has come in, then ends.
+    /// Answers the queries received so far, then ends the shards.
     pub(crate) fn stop(self) {
         self.fleet.stop(engine::limits::DRAIN_TIMEOUT);
     }

@@ -1,4 +1,7 @@
-//! Choices of the start-up: which Corefile, which cores, which way of moving datagrams; and what the start says.
+//! Decisions at start-up: which Corefile, which cores, which I/O backend. Also the version and the
+//! banner.
+//!
+//! Invariant: nothing here is called after the start-up, except to show a report or a final error.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -21,16 +24,16 @@ use super::output;
 use super::server::Server;
 use super::slow::STDIN;
 
-/// The example that is served where no Corefile is named and none lies in the working directory.
+/// The example that is served if no Corefile is given and the working directory has none.
 const EXAMPLE: &str = "deploy/example/Corefile";
 
-/// The Corefile to serve, and whether it is the example.
+/// The path of the Corefile, and whether it is the example.
 ///
 /// # Errors
-/// Where there is none.
+/// There is none.
 pub(crate) fn corefile(cli: &Cli) -> anyhow::Result<(PathBuf, bool)> {
     if let Some(path) = &cli.conf {
-        // As CoreDNS has it.
+        // As in CoreDNS.
         let is_stdin = path == Path::new("stdin") && !path.exists();
         return Ok((if is_stdin { STDIN.into() } else { path.clone() }, false));
     }
@@ -42,18 +45,19 @@ pub(crate) fn corefile(cli: &Cli) -> anyhow::Result<(PathBuf, bool)> {
     match example {
         Some(path) => Ok((path.strip_prefix(&here).map(Path::to_path_buf).unwrap_or(path), true)),
         None => bail!(
-            "no Corefile: there is none in {}, and no {EXAMPLE} above it\n  name one with `-conf FILE`",
+            "no Corefile: there is none in {}, and no {EXAMPLE} above it\n  \
+             name one with `-conf FILE`",
             here.display()
         ),
     }
 }
 
-/// A report in colours where a person reads it.
+/// A report, in colours if standard error is a terminal.
 pub(crate) fn shown(report: &Report) -> String {
     if std::io::stderr().is_terminal() { report.coloured() } else { report.to_string() }
 }
 
-/// Says on standard error what is odd in the Corefile; in the log, where it is to be JSON.
+/// Prints the Corefile's warnings to standard error, or logs them if the log is JSON.
 pub(crate) fn report_warnings(cli: &Cli, warnings: &Report) {
     if warnings.is_empty() {
         return;
@@ -64,7 +68,7 @@ pub(crate) fn report_warnings(cli: &Cli, warnings: &Report) {
     }
 }
 
-/// The lines that say what is served: as they are, or one JSON object.
+/// The banner as text, or as one JSON object.
 pub(crate) fn as_logged(cli: &Cli, banner: &str) -> String {
     match cli.log_format {
         LogFormat::Text => banner.to_owned(),
@@ -72,7 +76,7 @@ pub(crate) fn as_logged(cli: &Cli, banner: &str) -> String {
     }
 }
 
-/// Why the process ends: as it is, or one JSON object.
+/// The error that ends the process, as text or as one JSON object.
 pub(crate) fn last_words(cli: &Cli, error: &str) -> String {
     match cli.log_format {
         LogFormat::Text => format!("{error}\n"),
@@ -80,20 +84,21 @@ pub(crate) fn last_words(cli: &Cli, error: &str) -> String {
     }
 }
 
-/// Lets the process have as many files open as the system allows: clients' connections and questions to upstreams are sockets.
-/// Programs in Go, CoreDNS among them, do so by themselves; container runtimes start processes with 1,024.
+/// Raises the limit of open files to its maximum: each client's connection and each query to an
+/// upstream is a socket. Go programs, such as CoreDNS, do so by default. Container runtimes start
+/// processes with a limit of 1,024.
 pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::warn!("the limit of open files could not be raised: {error}");
+        tracing::warn!("cannot raise the limit of open files: {error}");
     }
 }
 
-/// What the binary says of itself.
+/// The version of the binary.
 pub(crate) fn build() -> Build {
     Build {
         version: env!("CARGO_PKG_VERSION").into(),
-        // build.rs asks git.
+        // Set by build.rs.
         revision: option_env!("RINGDNS_BUILT_FROM")
             .filter(|text| !text.is_empty())
             .unwrap_or("unknown")
@@ -102,7 +107,7 @@ pub(crate) fn build() -> Build {
     }
 }
 
-/// CoreDNS's three lines, which tools look for.
+/// In CoreDNS's format, which tools parse.
 pub(crate) fn version() -> String {
     let build = build();
     let (system, machine) = (std::env::consts::OS, std::env::consts::ARCH);
@@ -114,7 +119,7 @@ pub(crate) fn version() -> String {
     format!("ringdns-{}\n{system}/{machine}, {}, {}", build.version, build.compiler, build.revision)
 }
 
-/// The plugins that a Corefile may use, one a line.
+/// The plugins that a Corefile may use, one per line.
 pub(crate) fn plugins() -> String {
     let built = DIRECTIVES.iter().filter(|directive| directive.is_built());
     built.fold(
@@ -126,10 +131,10 @@ pub(crate) fn plugins() -> String {
     )
 }
 
-/// A core for each shard: those named, else those that the process may use, as many as its CPU quota is worth.
+/// The core of each shard: those of `--cores`, or as many usable ones as the CPU quota is worth.
 ///
 /// # Errors
-/// A core that the process may not use.
+/// `--cores` names a core that the process may not use.
 pub(crate) fn cores(cli: &Cli) -> anyhow::Result<Vec<Option<CoreId>>> {
     let usable = core_affinity::get_core_ids().unwrap_or_default();
     let named = match &cli.cores {
@@ -147,17 +152,17 @@ pub(crate) fn cores(cli: &Cli) -> anyhow::Result<Vec<Option<CoreId>>> {
         }
         None => usable,
     };
-    // Knows cgroup quotas, which the list of cores does not.
+    // Respects cgroup quotas, unlike the list of cores.
     let worth = std::thread::available_parallelism().map_or(1, usize::from);
     let default_count = if cli.cores.is_some() { named.len() } else { worth };
     let count = cli.shards.map_or(default_count, usize::from);
     Ok((0..count).map(|index| named.get(index % named.len().max(1)).copied()).collect())
 }
 
-/// How datagrams move, by trying.
+/// The I/O backend: tries io_uring, unless `--io mmsg`.
 ///
 /// # Errors
-/// io_uring was demanded and is denied.
+/// `--io uring`, and io_uring is unavailable.
 pub(crate) fn backend(io: Io) -> anyhow::Result<Backend> {
     if io == Io::Mmsg {
         return Ok(Backend::Mmsg);
@@ -170,23 +175,23 @@ pub(crate) fn backend(io: Io) -> anyhow::Result<Backend> {
         }
         _ => match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => {
-                "a sandbox denies it: in Kubernetes a seccomp profile of type Localhost that adds io_uring_setup, \
-                 io_uring_enter and io_uring_register to RuntimeDefault allows it"
+                "a sandbox denies it: in Kubernetes a seccomp profile of type Localhost that adds \
+                 io_uring_setup, io_uring_enter and io_uring_register to RuntimeDefault allows it"
             }
             Some(libc::ENOMEM) => "RLIMIT_MEMLOCK is too small: raise it to 64 MiB",
             _ => "it needs Linux 6.1 or newer",
         },
     };
     if io == Io::Uring {
-        bail!("--io uring: {error}\n  {cause}\n  or leave the choice to `--io auto`");
+        bail!("--io uring: {error}\n  {cause}\n  or use `--io auto`");
     }
     tracing::warn!(
-        "io_uring is not to be had ({error}); serving with recvmmsg and sendmmsg instead. {cause}"
+        "io_uring is unavailable ({error}); serving with recvmmsg and sendmmsg instead. {cause}"
     );
     Ok(Backend::Mmsg)
 }
 
-/// The lines that say what is served.
+/// What the server serves, for the log at start-up.
 pub(crate) fn banner(
     server: &Server,
     config: &Config,
@@ -217,7 +222,7 @@ pub(crate) fn banner(
             status.endpoints,
             status.names,
             status.table_bytes.div_ceil(1024),
-            if status.is_synced { "" } else { " (not read whole yet)" },
+            if status.is_synced { "" } else { " (not completely read yet)" },
         );
     }
     for hosts in server.hosts() {
@@ -227,7 +232,7 @@ pub(crate) fn banner(
     text
 }
 
-/// What to try with the example.
+/// Commands to try with the example.
 pub(crate) const EXAMPLE_LINES: &str = "\
 This is the example cluster of deploy/example. Ask it, from another terminal:
   dig @127.0.0.1 -p 1053 kubernetes.default.svc.cluster.local

@@ -1,5 +1,7 @@
-//! One `kubernetes` block's k8s-sync thread: started, watched, stopped. The only file of the server that names k8s_sync's
+//! The k8s-sync thread of one `kubernetes` block. The only file of the server that names k8s-sync's
 //! sources.
+//!
+//! Invariant: once stopped, the thread publishes nothing more, since another block may have its slot.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,7 +38,7 @@ static STARTED: AtomicU64 = AtomicU64::new(0);
 pub(crate) struct Sync {
     pub(crate) options: Arc<Options>,
     pub(crate) slot: TableSlot,
-    /// One more for each thread that is started.
+    /// Different for each thread that was started.
     number: u64,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) source: Arc<SourceStatus>,
@@ -45,18 +47,18 @@ pub(crate) struct Sync {
     thread: JoinHandle<()>,
 }
 
-/// Reads objects, once the thread runs.
+/// The source of objects, in the thread.
 enum Reader {
     Manifests(Box<Manifests>),
     Watch(Box<Watch>),
 }
 
 impl Sync {
-    /// Starts the thread; its tables go to `deliveries`.
+    /// Starts the thread. Generations of its table go to `deliveries`.
     ///
     /// # Errors
-    /// A manifest that cannot be read. An API server that cannot be asked, for whatever reason, is one that cannot be read
-    /// yet: it is tried again until it can, and everything else is served.
+    /// A manifest cannot be read. An API server that cannot be reached is no error: the thread
+    /// retries, and everything else is served meanwhile.
     pub(crate) async fn start(
         kubernetes: &Kubernetes,
         server_addresses: &[IpAddr],
@@ -78,7 +80,7 @@ impl Sync {
                 };
                 drop(report.send(Ok(())));
                 let (events, received) = mpsc::channel(EVENTS_WAITING_MAX);
-                // Once stopped, nothing is published any more: another block may have the slot.
+                // `stopped` comes first, so that nothing is published after it.
                 tokio::select! {
                     biased;
                     _ = stopped => {}
@@ -86,13 +88,13 @@ impl Sync {
                     () = reader.run(events) => {}
                 }
             });
-            // Dropped, it would wait for a file that hangs.
+            // Dropping it would wait for a file that hangs.
             runtime.shutdown_background();
         })?;
         let Ok(opened) = timeout(MANIFESTS_TIMEOUT, opened).await else {
             bail!(
-                "plugin/kubernetes: the manifests were not read within {MANIFESTS_TIMEOUT:?}: are they on a file system that \
-                 hangs, or a pipe that nobody writes to?"
+                "plugin/kubernetes: the manifests were not read within {MANIFESTS_TIMEOUT:?}: are \
+                 they on a file system that hangs, or a pipe that nobody writes to?"
             );
         };
         opened.context("the k8s-sync thread ended")??;
@@ -108,20 +110,21 @@ impl Sync {
         })
     }
 
-    /// Waits for the first whole table, or for the end of `startup_timeout` since the start.
+    /// Waits for the first complete table, at most until `startup_timeout` after the start. False if
+    /// there is none yet.
     pub(crate) async fn settled(&mut self) -> bool {
         let rest = self.options.startup_timeout.saturating_sub(self.started_at.elapsed());
         let synced = self.status.wait_for(|status| status.is_synced);
         timeout(rest, synced).await.is_ok_and(|waited| waited.is_ok())
     }
 
-    /// Whether the thread has ended by itself: a defect, since outages do not end it.
+    /// Whether the thread has ended by itself. That is a bug, since outages do not end it.
     pub(crate) fn is_lost(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Ends the thread, once the shards have let its table go: what they held until then is the thread's to
-    /// free. A thread that a file or an exec plugin holds up is left behind: it publishes nothing more.
+    /// Ends the thread once the shards have dropped its table, which the thread then frees. A thread
+    /// that waits for a file or an exec plugin is left behind: it publishes nothing more.
     pub(crate) async fn stop(mut self, forgotten: Forgotten) {
         let deadline = Instant::now() + SYNC_STOP_TIMEOUT;
         until_forgotten(&forgotten, deadline).await;
@@ -134,7 +137,7 @@ impl Sync {
     }
 }
 
-/// Names this run of the block: another block in the same slot later is another cluster.
+/// Names this thread. A later thread for the same zone has another number.
 impl std::fmt::Display for Sync {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let zone = super::endpoints::zone_text(self.options.zones.first());
@@ -208,7 +211,7 @@ fn selector(from: &selector::Selector) -> Selector {
 fn source(kubernetes: &Kubernetes) -> Source {
     let limits = &kubernetes.api_limits;
     let server = ApiServer {
-        // A fraction of a request a second is none; one is the least that makes progress.
+        // At least one request per second, since less would round down to none.
         qps: limits.qps.map(|qps| (qps.ceil() as u32).max(1)),
         burst: limits.burst,
         max_inflight: limits.max_inflight,

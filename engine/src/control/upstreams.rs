@@ -1,5 +1,7 @@
-//! Upstreams after a plan is in force: whether the files that they come from have changed, and whether
-//! they send queries back.
+//! The upstreams of the current plan: whether the files that name them have changed, and whether they
+//! send queries back.
+//!
+//! Invariant: the control loop never waits for these files, except `FILE_TIMEOUT` at a reload.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,21 +14,22 @@ use engine::plan::Plan;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-/// The files that the upstreams of a plan come from: resolv.conf files and certificates.
+/// The files that a plan's upstreams depend on: resolv.conf files and certificates.
 #[derive(Default)]
 pub(crate) struct UpstreamFiles {
     files: Arc<[PathBuf]>,
-    /// When each file last changed: as the upstreams know it, and as the last look found it.
+    /// When each file was last changed, as of the time when the upstreams were read.
     changed: Vec<Option<SystemTime>>,
+    /// The same, as of the last check.
     found: Vec<Option<SystemTime>>,
-    /// A look that has not ended: there is never a second one beside it, and nothing waits for it.
-    look: Option<JoinHandle<Vec<Option<SystemTime>>>>,
-    /// Upstreams that the log has named because they loop.
+    /// A check that has not ended. There is never a second one, and nothing waits for it.
+    check: Option<JoinHandle<Vec<Option<SystemTime>>>>,
+    /// The loops that were logged.
     logged_loops: BTreeSet<String>,
 }
 
 impl UpstreamFiles {
-    /// Those of the next plan, whose files have just been read.
+    /// The files of the next plan, which have just been read.
     pub(crate) async fn next(&self, plan: &Plan) -> Self {
         let files = plan.forwards.iter().flat_map(|settings| settings.files.iter().cloned());
         let files: BTreeSet<_> = files.collect();
@@ -35,41 +38,42 @@ impl UpstreamFiles {
             logged_loops: self.logged_loops.clone(),
             ..Self::default()
         };
-        let look = timeout(FILE_TIMEOUT, next.begin_look()).await;
-        next.changed = look.ok().and_then(Result::ok).unwrap_or_default();
+        let checked = timeout(FILE_TIMEOUT, next.begin_check()).await;
+        next.changed = checked.ok().and_then(Result::ok).unwrap_or_default();
         next.found.clone_from(&next.changed);
         next
     }
 
-    /// Whether a file has changed since. Files are looked at beside the control loop, because one on a network
-    /// file system may hang.
+    /// Whether a file has changed. Files are checked in another thread, because one on a network file
+    /// system may hang.
     pub(crate) async fn is_out_of_date(&mut self) -> bool {
-        if let Some(look) = self.look.take_if(|look| look.is_finished())
-            && let Ok(found) = look.await
+        if let Some(check) = self.check.take_if(|check| check.is_finished())
+            && let Ok(found) = check.await
         {
             self.found = found;
         }
-        if self.look.is_none() && !self.files.is_empty() {
-            self.look = Some(self.begin_look());
+        if self.check.is_none() && !self.files.is_empty() {
+            self.check = Some(self.begin_check());
         }
         self.found != self.changed
     }
 
-    fn begin_look(&self) -> JoinHandle<Vec<Option<SystemTime>>> {
+    fn begin_check(&self) -> JoinHandle<Vec<Option<SystemTime>>> {
         let files = Arc::clone(&self.files);
         spawn_blocking(move || files.iter().map(changed_at).collect())
     }
 
-    /// Accepts the files as they are: what they hold could not be put to work.
-    pub(crate) fn leave_files(&mut self) {
+    /// Accepts the files as they are, because they could not be used: they are not tried again until
+    /// they change.
+    pub(crate) fn accept_files(&mut self) {
         self.changed.clone_from(&self.found);
     }
 
-    /// What the log should say about these upstreams that loop, each once.
+    /// Those of these messages that were not logged yet.
     pub(crate) fn unlogged_loops(&mut self, messages: BTreeSet<String>) -> Vec<String> {
-        let news = messages.difference(&self.logged_loops).cloned().collect();
+        let new = messages.difference(&self.logged_loops).cloned().collect();
         self.logged_loops = messages;
-        news
+        new
     }
 }
 

@@ -1,8 +1,8 @@
-//! A plan before it is in force: made from a Corefile in one pass, with what is the same as in the plan
-//! before taken over.
+//! A plan before it is in force: compiled from a Corefile in one pass, with the unchanged parts of
+//! the current plan.
 //!
-//! Invariant: what a reload does not change stays the very same `Arc`, by which a shard knows that it
-//! keeps its cache and its connections.
+//! Invariant: a part that a reload does not change stays the same `Arc`. That is how a shard knows
+//! that it may keep its cache and its connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,15 +27,16 @@ use crate::plugin::draft::{
 };
 use crate::plugin::finish::Finish;
 use crate::plugin::gate::Gate;
+use crate::plugin::timeouts::Timeouts;
 use crate::ports;
 
-/// What a Corefile asks for.
+/// Everything that a Corefile requires.
 #[derive(Default)]
 pub struct PlanDraft {
     pub plan: Plan,
     /// Every address to listen on, in the order of first mention.
     pub listens: Vec<Listen>,
-    /// The tables that the plan before does not have.
+    /// The tables that the current plan does not have.
     pub new_tables: Vec<NewTable>,
     /// Blocks with `loop fatal`.
     pub fatal_loops: Vec<FatalLoop>,
@@ -48,38 +49,38 @@ pub struct PlanDraft {
 pub struct Listen {
     pub id: ListenerId,
     pub address: SocketAddr,
-    /// The first line that asks for it: `bind`, or the zone.
+    /// The first line that requires it: `bind`, or the zone.
     pub place: Place,
-    /// The port is written there; otherwise it is the default one.
+    /// The line states the port; otherwise it is the default one.
     pub names_port: bool,
-    /// The plan before does not listen on it.
+    /// The current plan does not listen on it.
     pub is_new: bool,
 }
 
-/// A table to be made.
+/// A table that must be created.
 #[derive(Debug)]
 pub struct NewTable {
     pub slot: TableSlot,
     pub source: Arc<TableSource>,
-    /// The line that asks for it.
+    /// The line that requires it.
     pub place: Place,
 }
 
-/// A block whose upstreams must not send its queries back.
+/// A block with `loop fatal`: the process ends if an upstream sends its queries back.
 #[derive(Debug)]
 pub struct FatalLoop {
     pub zone: Zone,
-    /// Where the block listens, as CoreDNS spells it.
+    /// The block's address, as CoreDNS spells it.
     pub served_at: String,
     pub forwards: Vec<ForwardSlot>,
 }
 
 impl PlanDraft {
-    /// Reads what the lines name: resolv.conf files, hosts, certificates. `before`: the plan in force, without
-    /// the tables that are lost.
+    /// Reads the files and resolves the host names that the lines refer to. `before`: the current
+    /// plan, without the tables whose feeds have ended.
     ///
     /// # Errors
-    /// The first line that cannot be put to work, and why.
+    /// The first line that cannot be used, and why.
     pub async fn new(config: &Config, before: &Plan, metrics: &Metrics) -> Result<Self, LoadError> {
         let mut draft = Self::default();
         draft.plan.tables = vec![None; before.tables.len()];
@@ -99,7 +100,7 @@ impl PlanDraft {
         Ok(draft)
     }
 
-    /// The block without what differs between its addresses. `index`: in the Corefile.
+    /// The block, except for the parts that differ between its addresses. `index`: in the Corefile.
     fn add_block(
         &mut self,
         index: usize,
@@ -197,7 +198,8 @@ impl PlanDraft {
         ForwardStep { from, except, upstreams: ForwardSlot(self.plan.forwards.len() - 1) }
     }
 
-    /// Puts the block where its keys listen. CoreDNS counts each address and each key of a block apart.
+    /// Adds the block to the listeners of its keys. As in CoreDNS, each address and each key of a
+    /// block is counted separately.
     fn listen<'c>(
         &mut self,
         block: &'c ServerBlock,
@@ -227,7 +229,7 @@ impl PlanDraft {
         Ok(())
     }
 
-    /// The listener of an address: that of the plan before, if it has one.
+    /// The listener of an address: the current plan's, if it has one.
     fn listener(
         &mut self,
         address: SocketAddr,
@@ -239,7 +241,7 @@ impl PlanDraft {
             return Ok(known.id);
         }
         let kept = before.listener_at(address);
-        // An id that the plan before still uses is not given to another address.
+        // An id that the current plan uses is not given to another address.
         let is_free = |id: &usize| {
             let is_taken =
                 |plan: &Plan| plan.listeners.get(*id).is_some_and(|l| l.address.is_some());
@@ -259,10 +261,10 @@ impl PlanDraft {
         Ok(id)
     }
 
-    /// What an address that goes away still holds, its connections included, is answered as at the one that
-    /// its packets go to from now on: a wildcard. Packets of a wildcard go to several other addresses, or
-    /// nowhere; what a wildcard still holds is REFUSED, because it may be from clients who must not see what
-    /// another address says.
+    /// Decides how queries are answered that a closing address still holds, or that its connections
+    /// still send: as at the wildcard address that gets its packets from now on. A closing wildcard
+    /// has no such heir, since its packets go to several addresses or nowhere. Its queries are
+    /// REFUSED, because their clients may not be allowed to see the answers of another address.
     fn leave_to_heirs(&mut self, before: &Plan) {
         for (id, gone) in before.listeners.iter().enumerate() {
             let Some(old) = gone.address.filter(|old| self.plan.listener_at(*old).is_none()) else {
@@ -280,10 +282,10 @@ impl PlanDraft {
     }
 }
 
-/// What is the same at all addresses of a block.
+/// The parts of a block that are the same at all its addresses.
 struct BlockLines {
     is_counted: bool,
-    timeouts: Option<crate::plugin::timeouts::Timeouts>,
+    timeouts: Option<Timeouts>,
     block: Block,
 }
 
@@ -291,8 +293,8 @@ fn same_table(one: &Arc<TableSource>, other: Option<&Arc<TableSource>>) -> bool 
     other.is_some_and(|other| Arc::ptr_eq(one, other))
 }
 
-/// Whether the same upstreams would be asked in the same way. Certificates may have changed without a trace,
-/// so TLS is always set up anew.
+/// Whether both query the same upstreams in the same way. Changed certificates cannot be detected
+/// here, so TLS is always set up again.
 fn asks_the_same(one: &ForwardSettings, other: &ForwardSettings) -> bool {
     let facts = |upstream: &Upstream| (upstream.address, upstream.origin.clone());
     let is_plain = |upstream: &Upstream| matches!(upstream.way, Way::Dns);

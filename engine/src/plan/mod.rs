@@ -1,6 +1,6 @@
 //! A compiled Corefile: which block takes a name, and what the block does with it.
 //!
-//! A plan is immutable; a reload makes a new one. Invariant: every index in it is in range.
+//! A plan is immutable: a reload compiles a new one. Invariant: every index in it is in range.
 
 pub mod draft;
 
@@ -21,27 +21,28 @@ use crate::plugin::finish::Finish;
 use crate::plugin::gate::Gate;
 use crate::plugin::timeouts::Timeouts;
 
-/// Which table of the shard's: one for each running `kubernetes` block.
+/// A table of a shard, by index: one for each `kubernetes` or `hosts` source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableSlot(pub usize);
 
-/// Which cache of the shard's.
+/// A cache of a shard, by index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CacheSlot(pub usize);
 
-/// Which upstreams of the shard's.
+/// The upstreams of one `forward` line in a shard, by index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ForwardSlot(pub usize);
 
 /// The compiled Corefile.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// By `ListenerId`: the blocks that share the address. Empty where the address is no longer listened on.
+    /// By `ListenerId`: the blocks that share the address. Empty if the server no longer listens
+    /// there.
     pub listeners: Vec<ListenerPlan>,
     pub blocks: Vec<Block>,
     /// By `TableSlot`. A table is kept across reloads as long as its source is the same.
     pub tables: Vec<Option<Arc<TableSource>>>,
-    /// By `CacheSlot`. A shard keeps a cache across reloads as long as this is the same.
+    /// By `CacheSlot`. A shard keeps a cache across reloads as long as this `Arc` is the same.
     pub caches: Vec<Arc<CachePlan>>,
     /// By `ForwardSlot`; kept across reloads likewise.
     pub forwards: Vec<Arc<ForwardSettings>>,
@@ -50,39 +51,39 @@ pub struct Plan {
 /// The server blocks of one address and port.
 #[derive(Clone, Debug, Default)]
 pub struct ListenerPlan {
-    /// As the Corefile names it; `None` where the address is no longer listened on.
+    /// As in the Corefile; `None` if the server no longer listens there.
     pub address: Option<SocketAddr>,
     pub zones: ZoneSet,
-    /// The block of a listener whose only zone is the root zone: it takes every name.
+    /// The block that takes every name, if the root zone is the only one.
     pub only_block: Option<usize>,
-    /// By zone index: which block.
+    /// By zone index: the block's index.
     pub blocks: Vec<usize>,
-    /// Where questions are counted that none of the blocks takes; nowhere without `prometheus`.
+    /// The label set that counts queries which no block takes; none without `prometheus`.
     pub dropped_as: Option<usize>,
-    /// How patient TCP connections are treated.
+    /// Of TCP connections.
     pub timeouts: Timeouts,
 }
 
 /// A server block: its plugins in CoreDNS's fixed order, as far as they act on packets.
 #[derive(Clone, Debug, Default)]
 pub struct Block {
-    /// Some plugin of the block sees queries: without one they are REFUSED, as in CoreDNS; with one, and none that answers, they
-    /// come to the end of the chain.
+    /// Some plugin of the block sees queries. Without one they are REFUSED, as in CoreDNS. With
+    /// one, queries that no plugin answers get SERVFAIL.
     pub has_plugins: bool,
-    /// Where its requests are counted; blocks without `prometheus` have none.
+    /// The label set that counts its queries; none without `prometheus`.
     pub counted_as: Option<usize>,
     /// `loadbalance`: addresses are rotated.
     pub rotates: bool,
     /// `errors`: failures are logged as the Corefile's block of this index says.
     pub logged_as: Option<usize>,
-    /// The tables that the fast path asks; none if a gate or a finish could matter there.
+    /// The tables that the fast path asks; none if a gate or a finish could change its responses.
     pub glance: GlanceTables,
     pub gates: Box<[Gate]>,
-    /// Local sources, in the order in which they are asked. What they answer is never cached.
+    /// Local sources, in the order in which they are asked. Their answers are never cached.
     pub own: Box<[OwnTable]>,
-    /// Of answers from upstreams; what a table answers is never kept.
+    /// The cache of upstream responses.
     pub cache: Option<CacheSlot>,
-    /// In the order of the Corefile: the first that takes a name is asked.
+    /// In the order of the Corefile: the first that takes a name is queried.
     pub forwards: Vec<ForwardStep>,
     pub finishes: Box<[Finish]>,
 }
@@ -90,12 +91,12 @@ pub struct Block {
 /// The tables of the fast path: the first few of `Block::own`, in their order.
 #[derive(Clone, Copy, Debug)]
 pub struct GlanceTables {
-    /// Behind the last table there are slots without one.
+    /// Unused ones have no table.
     slots: [TableSlot; GLANCE_TABLES_MAX],
     last: TableSlot,
 }
 
-/// No table is ever there.
+/// A slot that never has a table.
 const NO_SLOT: TableSlot = TableSlot(TABLES_MAX);
 
 impl Default for GlanceTables {
@@ -127,7 +128,7 @@ impl GlanceTables {
         self.last
     }
 
-    /// The others, then slots without a table.
+    /// All but the first. Unused ones have no table.
     #[inline(always)]
     pub(crate) fn behind_first(&self) -> &[TableSlot] {
         &self.slots[1..]
@@ -155,7 +156,7 @@ pub struct OwnTable {
     pub table: TableSlot,
     /// The plugin whose table it is.
     pub answerer: Answerer,
-    /// The table is the authority for its zones: CNAMEs of an upstream's response that lead there end there.
+    /// The table is the authority for its zones. CNAMEs in an upstream's response end there.
     pub is_authority: bool,
     /// Types that the plugin does not support fall through too, even at names that the table has.
     pub passes_unsupported: bool,
@@ -172,7 +173,7 @@ impl Plan {
         at.map(ListenerId)
     }
 
-    /// Where questions are counted that no block of this listener takes.
+    /// The label set that counts queries which no block of this listener takes.
     #[must_use]
     pub fn dropped_as(&self, listener: ListenerId) -> Option<usize> {
         self.listeners.get(listener.0)?.dropped_as
@@ -185,7 +186,7 @@ impl Plan {
         self.blocks.get(self.block_index_for(listener, name)?)
     }
 
-    /// Which of `blocks` it is.
+    /// The index of that block.
     #[must_use]
     #[inline(always)]
     pub fn block_index_for(&self, listener: ListenerId, name: &Name) -> Option<usize> {
@@ -207,7 +208,8 @@ impl Plan {
         index.or_else(|| self.block_index_for(listener, name))
     }
 
-    /// Whether a question for HINFO is one by which this server looks for loops, come back by one of the block's upstreams.
+    /// Whether a question for HINFO is this server's own loop probe, sent back by an upstream of
+    /// the block.
     #[must_use]
     pub fn is_own_probe(&self, block: &Block, name: &Name) -> bool {
         block
@@ -225,7 +227,7 @@ impl Block {
         self.forwards_for(name).next().is_some()
     }
 
-    /// The upstreams for a name, in the order in which they are asked.
+    /// The upstreams for a name, in the order in which they are queried.
     pub fn forwards_for(&self, name: &Name) -> impl Iterator<Item = ForwardSlot> {
         self.forwards
             .iter()

@@ -1,6 +1,7 @@
 //! Clients that wait for upstreams, and how their responses are sent.
 //!
-//! Invariant: a waiter owns everything that its response needs of the query, whose buffer is reused.
+//! Invariant: a waiter owns everything that its response needs of the query: the query's buffer is
+//! reused meanwhile.
 
 use std::net::UdpSocket;
 use std::rc::Rc;
@@ -26,8 +27,8 @@ use crate::metrics::answerer::Answerer;
 use crate::metrics::{ShardEvent, ShardMetrics};
 use crate::plan::Plan;
 
-/// A waiting client, and everything that its response needs. It keeps the plan under which its query
-/// was read, so that finishes, counters and the log refer to the right block after a reload.
+/// A waiting client, and everything that its response needs. It keeps the plan under which its
+/// query was read, so that finishes, counters and the log refer to the right block after a reload.
 pub struct Waiter {
     plan: Arc<Plan>,
     /// Index in the plan.
@@ -67,8 +68,8 @@ impl<'o> FlightResult<'o> {
         question: &[u8],
     ) -> Option<Self> {
         let cache::CachedResponse { response, ttl } = answer;
-        let may_be_given = view.may_be_given(response, question);
-        may_be_given.then_some(Self::Response { response, ttl, sources: view.sources })
+        let may_be_sent = view.may_be_sent(response, question);
+        may_be_sent.then_some(Self::Response { response, ttl, sources: view.sources })
     }
 }
 
