@@ -100,7 +100,7 @@ pub enum Glance<'s> {
     Presumed,
     /// Its name was read too. The block's first `passed` tables lack it and pass it on; `stored` is
     /// what the next one stores under it.
-    Asked { passed: usize, stored: Option<Stored<'s>> },
+    LookedUp { passed: usize, stored: Option<Stored<'s>> },
 }
 
 impl<'s> Sources<'s> {
@@ -125,8 +125,7 @@ impl Looked {
         Some((block, sources.table(block.glance.first())?))
     }
 
-    /// The last of them, which is the largest. A list of hosts before it stays in the processor's
-    /// cache anyway.
+    /// The last of them, the largest: a list of hosts before it stays in the processor's cache.
     #[inline(always)]
     fn last_table<'s>(&self, sources: Sources<'s>) -> Option<&'s Table> {
         sources.table(sources.plan.blocks.get(self.block)?.glance.last())
@@ -147,13 +146,11 @@ impl Looked {
     }
 }
 
-/// Reads a packet, and finds the table that probably has its answer. `name` is scratch space, and
-/// keeps the question's name.
+/// Finds the table that probably has the answer to a packet. `name` receives the question's name.
 ///
 /// # Errors
 /// There is no such table; what was found out.
-// It has one caller, the packet path. Inlined, its arguments and results stay in registers.
-#[inline(always)]
+#[inline(always)] // Into the packet path: its arguments and results stay in registers.
 pub fn look(
     sources: Sources<'_>,
     listener: ListenerId,
@@ -193,18 +190,18 @@ pub fn at_a_glance<'s>(
         }
         stored => stored,
     };
-    let stored = stored.ok_or(Glance::Asked { passed, stored: None })?;
-    let asked = Glance::Asked { passed, stored: Some(stored) };
+    let stored = stored.ok_or(Glance::LookedUp { passed, stored: None })?;
+    let unanswered = Glance::LookedUp { passed, stored: Some(stored) };
     let stamped = match stored.answer(query.qtype) {
         Some(records) => {
             let rotation = sources.rotation_of(block);
             let len_max = || arrival.transport.envelope(query, rotation).len_max;
-            reply::stamp_whole(query, &records, rotation, len_max, message).ok_or(asked)?
+            reply::stamp_whole(query, &records, rotation, len_max, message).ok_or(unanswered)?
         }
         None => {
-            let apex = stored.no_data().ok_or(asked)?;
+            let apex = stored.no_data().ok_or(unanswered)?;
             let table = block.own.get(passed).and_then(|own| sources.table(own.table));
-            reply::stamp_no_data(query, table.ok_or(asked)?, apex, message)
+            reply::stamp_no_data(query, table.ok_or(unanswered)?, apex, message)
         }
     };
     let by = block.own.get(passed).map_or(Answerer::SERVER, |own| own.answerer);
@@ -247,11 +244,11 @@ pub fn in_full<'s>(
 ) -> Verdict<'s> {
     let packet = message.get(..arrival.len).unwrap_or_default();
     let reading = match glance {
-        Glance::Asked { stored: Some(_), .. } => query::read_again(packet, name),
-        Glance::Asked { stored: None, .. } | Glance::Presumed if name.is_whole() => {
+        Glance::LookedUp { stored: Some(_), .. } => query::read_again(packet, name),
+        Glance::LookedUp { stored: None, .. } | Glance::Presumed if name.is_whole() => {
             query::read_again(packet, name)
         }
-        Glance::Asked { stored: None, .. } | Glance::Presumed | Glance::Unread => {
+        Glance::LookedUp { stored: None, .. } | Glance::Presumed | Glance::Unread => {
             glance = Glance::Unread;
             query::read(packet, name)
         }

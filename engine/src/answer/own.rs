@@ -42,9 +42,9 @@ pub(super) fn ask_tables<'s>(
             return OwnAnswer::Made(end_of_chain(block, &reject, query.qtype, message));
         };
         let stored = match glance {
-            Glance::Asked { passed, .. } if index < passed => continue,
-            Glance::Asked { passed, stored } if index == passed => stored,
-            Glance::Asked { .. } | Glance::Unread | Glance::Presumed => {
+            Glance::LookedUp { passed, .. } if index < passed => continue,
+            Glance::LookedUp { passed, stored } if index == passed => stored,
+            Glance::LookedUp { .. } | Glance::Unread | Glance::Presumed => {
                 stored(table, &mut hash, name)
             }
         };

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use wire::hash::HashSeed;
 
 use super::hosts::HostsFeed;
-use super::sync::Sync;
+use super::sync::KubernetesFeed;
 
 /// The process's, so that all its tables share hashes.
 pub(super) static HASH_SEED: LazyLock<HashSeed> =
@@ -24,7 +24,7 @@ pub(super) static HASH_SEED: LazyLock<HashSeed> =
 
 /// What fills one table.
 pub(crate) enum TableFeed {
-    Kubernetes(Sync),
+    Kubernetes(KubernetesFeed),
     Hosts(HostsFeed),
 }
 
@@ -37,7 +37,8 @@ impl TableFeed {
     pub(super) async fn start(new: &NewTable, deliveries: Vec<Deliver>) -> anyhow::Result<Self> {
         match &*new.source {
             TableSource::Kubernetes(kubernetes, server_addresses) => {
-                let sync = Sync::start(kubernetes, server_addresses, new.slot, deliveries).await;
+                let sync =
+                    KubernetesFeed::start(kubernetes, server_addresses, new.slot, deliveries).await;
                 Ok(Self::Kubernetes(sync.with_context(|| new.place.to_string())?))
             }
             TableSource::Hosts(settings) => {
@@ -95,7 +96,7 @@ impl TableFeed {
         }
     }
 
-    pub(super) fn kubernetes(&self) -> Option<&Sync> {
+    pub(super) fn kubernetes(&self) -> Option<&KubernetesFeed> {
         match self {
             Self::Kubernetes(sync) => Some(sync),
             Self::Hosts(_) => None,

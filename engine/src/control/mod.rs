@@ -36,7 +36,7 @@ use hosts::HostsFeed;
 use server::Server;
 use signals::{End, SignalRequest, Signals};
 use slow::{CorefileSource, Reread};
-use sync::Sync;
+use sync::KubernetesFeed;
 
 /// How often facts are updated, the shards' log lines written, and old plans freed.
 const TICK: Duration = Duration::from_millis(200);
@@ -59,7 +59,7 @@ pub(crate) struct Control {
 
 /// What the control loop handles next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Event {
+enum LoopEvent {
     Tick,
     Reload(Cause),
 }
@@ -86,10 +86,10 @@ impl Control {
             let event = tokio::select! {
                 request = signals.next() => match request {
                     SignalRequest::End(end) => break end,
-                    SignalRequest::Reload => Event::Reload(Cause::Signal),
+                    SignalRequest::Reload => LoopEvent::Reload(Cause::Signal),
                 },
-                () = until(reload_at) => Event::Reload(Cause::Timer),
-                _ = tick.tick() => Event::Tick,
+                () = until(reload_at) => LoopEvent::Reload(Cause::Timer),
+                _ = tick.tick() => LoopEvent::Tick,
             };
             // A reload may wait for files, resolvers and clusters. A signal that ends the process
             // does not wait for it.
@@ -97,7 +97,7 @@ impl Control {
                 handled = self.handle(event) => handled?,
                 end = signals.end() => break end,
             }
-            if matches!(event, Event::Reload(_)) {
+            if matches!(event, LoopEvent::Reload(_)) {
                 reload_at = self.next_reload();
             }
         };
@@ -109,10 +109,10 @@ impl Control {
         Ok(())
     }
 
-    async fn handle(&mut self, event: Event) -> anyhow::Result<()> {
+    async fn handle(&mut self, event: LoopEvent) -> anyhow::Result<()> {
         match event {
-            Event::Reload(cause) => self.reload(cause).await,
-            Event::Tick => {
+            LoopEvent::Reload(cause) => self.reload(cause).await,
+            LoopEvent::Tick => {
                 self.tick();
                 self.check_upstreams().await?;
                 anyhow::ensure!(
@@ -276,7 +276,7 @@ async fn until(at: Option<Instant>) {
 }
 
 /// Reports to `/ready` whether this cluster has been read.
-pub(crate) fn report_readiness(readiness: &Readiness, sync: &Sync) {
+pub(crate) fn report_readiness(readiness: &Readiness, sync: &KubernetesFeed) {
     let part = sync.to_string();
     let status = sync.status.borrow();
     if status.is_synced && !sync.is_lost() {
@@ -293,7 +293,7 @@ pub(crate) fn report_readiness(readiness: &Readiness, sync: &Sync) {
     readiness.wait_for("kubernetes", &part, &cause);
 }
 
-fn table_facts(sync: &Sync) -> TableFacts {
+fn table_facts(sync: &KubernetesFeed) -> TableFacts {
     let status = sync.status.borrow();
     let reports = sync.source.reports();
     let is_current = reports.iter().all(|report| report.is_synced && report.error.is_none());

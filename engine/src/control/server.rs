@@ -20,7 +20,7 @@ use engine::ports;
 use super::feed::TableFeed;
 use super::hosts::HostsFeed;
 use super::listening;
-use super::sync::Sync;
+use super::sync::KubernetesFeed;
 use super::upstreams::UpstreamFiles;
 
 /// The running server.
@@ -188,7 +188,7 @@ impl Server {
     }
 
     /// The running k8s-sync threads.
-    pub(crate) fn syncs(&self) -> impl Iterator<Item = &Sync> {
+    pub(crate) fn syncs(&self) -> impl Iterator<Item = &KubernetesFeed> {
         self.feeds.iter().flatten().filter_map(TableFeed::kubernetes)
     }
 

@@ -35,7 +35,7 @@ use super::feed::{HASH_SEED, until_forgotten};
 static STARTED: AtomicU64 = AtomicU64::new(0);
 
 /// A running k8s-sync thread.
-pub(crate) struct Sync {
+pub(crate) struct KubernetesFeed {
     pub(crate) options: Arc<Options>,
     pub(crate) slot: TableSlot,
     /// Different for each thread that was started.
@@ -48,12 +48,12 @@ pub(crate) struct Sync {
 }
 
 /// The source of objects, in the thread.
-enum Reader {
+enum ObjectReader {
     Manifests(Box<Manifests>),
     Watch(Box<Watch>),
 }
 
-impl Sync {
+impl KubernetesFeed {
     /// Starts the thread. Generations of its table go to `deliveries`.
     ///
     /// # Errors
@@ -138,28 +138,28 @@ impl Sync {
 }
 
 /// Names this thread. A later thread for the same zone has another number.
-impl std::fmt::Display for Sync {
+impl std::fmt::Display for KubernetesFeed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let zone = super::endpoints::zone_text(self.options.zones.first());
         write!(f, "{zone} #{}", self.number)
     }
 }
 
-fn open(options: &Options, status: &Arc<SourceStatus>) -> anyhow::Result<Reader> {
+fn open(options: &Options, status: &Arc<SourceStatus>) -> anyhow::Result<ObjectReader> {
     let status = Arc::clone(status);
     Ok(match &options.source {
         Source::Manifests(paths) => {
             let manifests = Manifests::load(paths, options, status)
                 .context("plugin/kubernetes: cannot read the manifests")?;
-            Reader::Manifests(Box::new(manifests))
+            ObjectReader::Manifests(Box::new(manifests))
         }
         Source::ApiServer(server) => {
-            Reader::Watch(Box::new(Watch::new(server, options, status, trust::verifier)))
+            ObjectReader::Watch(Box::new(Watch::new(server, options, status, trust::verifier)))
         }
     })
 }
 
-impl Reader {
+impl ObjectReader {
     async fn run(self, events: mpsc::Sender<k8s_sync::object::Event>) {
         match self {
             Self::Manifests(manifests) => manifests.run(events).await,

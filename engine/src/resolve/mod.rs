@@ -57,7 +57,7 @@ pub struct Resolver {
 /// Queries with equal keys share a flight: same question to the same upstreams, and same view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct FlightKey {
-    question: UpstreamQuestion,
+    upstream_question: UpstreamQuestion,
     /// At another listener the targets of CNAMEs may have other records.
     listener: ListenerId,
     /// By `ForwardSlot`, in the order in which they are queried.
@@ -151,7 +151,7 @@ impl Resolver {
         };
         let transport = waiter.as_ref().map_or(Transport::Udp, Waiter::transport);
         let key = FlightKey {
-            question: UpstreamQuestion {
+            upstream_question: UpstreamQuestion {
                 question: Arc::new(question),
                 recursion_desired: ask.query.kept_flags & RD != 0,
                 transport,
@@ -219,7 +219,7 @@ impl Resolver {
     ) {
         let cache = cache_of(&mut self.caches, &self.cache_plans, cache);
         let (Some(cache), Some(clients)) = (cache, self.flights.get_mut(key)) else { return };
-        let stale = cache.fallback(&key.question.question.key(), now, clients.waiters.len());
+        let stale = cache.fallback(&key.question().key(), now, clients.waiters.len());
         if let Some(result) = stale.and_then(|stale| key.cached(stale, sources)) {
             clients.is_served_stale = true;
             self.waiter_count -= clients.waiters.len();
@@ -240,7 +240,7 @@ impl Resolver {
         let FlightClients { waiters, .. } = self.flights.remove(&flight.key).unwrap_or_default();
         let client_count = waiters.len();
         self.waiter_count -= client_count;
-        let key = flight.key.question.question.key();
+        let key = flight.key.question().key();
         let mut cache = cache_of(&mut self.caches, &self.cache_plans, flight.cache.as_ref());
         let late_answers = &mut self.late_answers;
         let send_to_all = |result: FlightResult<'_>| {
@@ -264,7 +264,7 @@ impl Resolver {
                         if let Some(cache) = &flight.cache {
                             self.fills.publish(&Fill {
                                 cache: Arc::clone(cache),
-                                question: Arc::clone(&flight.key.question.question),
+                                question: Arc::clone(flight.key.question()),
                                 response,
                                 received: now,
                             });
@@ -340,9 +340,13 @@ impl Resolver {
 }
 
 impl FlightKey {
+    fn question(&self) -> &Arc<OwnedQuestion> {
+        &self.upstream_question.question
+    }
+
     /// The view of the waiting clients.
     fn view<'s>(&self, sources: Sources<'s>) -> View<'s> {
-        View { sources, listener: self.listener, qtype: self.question.question.qtype }
+        View { sources, listener: self.listener, qtype: self.question().qtype }
     }
 
     /// A cached response as the result of this flight, if the waiting clients may have it.
@@ -351,7 +355,7 @@ impl FlightKey {
         cached: cache::CachedResponse<'o>,
         sources: Sources<'o>,
     ) -> Option<FlightResult<'o>> {
-        FlightResult::cached(cached, self.view(sources), &self.question.question.name)
+        FlightResult::cached(cached, self.view(sources), &self.question().name)
     }
 }
 
@@ -375,7 +379,7 @@ impl Flight {
     /// up for each client and never cached.
     fn without_own_records(&self, response: Response, sources: Sources<'_>) -> Response {
         let view = self.key.view(sources);
-        let question = &self.key.question.question;
+        let question = self.key.question();
         let cut = response.cut_at_own_target(&question.name, |name| view.is_ours(name));
         cut.unwrap_or(response)
     }
@@ -393,7 +397,7 @@ impl Flight {
             if outcome.is_ok() && tokio::time::Instant::now() >= deadline {
                 break;
             }
-            outcome = upstreams.ask(&self.key.question, deadline).await;
+            outcome = upstreams.ask(&self.key.upstream_question, deadline).await;
             let passes_on = outcome.as_ref().is_ok_and(|response| upstreams.passes_on(response));
             if !passes_on {
                 break;
