@@ -1,4 +1,4 @@
-//! What fills a table: a k8s-sync thread, or a hosts file.
+//! The feed of a table: a k8s-sync thread, or a task that reads a hosts file.
 //!
 //! Invariant: a stopped feed publishes nothing more, because another block may have its slot.
 
@@ -18,18 +18,18 @@ use wire::hash::HashSeed;
 use super::hosts::HostsFeed;
 use super::sync::KubernetesFeed;
 
-/// The process's, so that all its tables share hashes.
+/// One seed per process, so that a name has the same hash in all tables.
 pub(super) static HASH_SEED: LazyLock<HashSeed> =
     LazyLock::new(|| HashSeed::new(RandomState::new().hash_one(0)));
 
-/// What fills one table.
+/// The feed of one table.
 pub(crate) enum TableFeed {
     Kubernetes(KubernetesFeed),
     Hosts(HostsFeed),
 }
 
 impl TableFeed {
-    /// Begins to fill a table; its generations go to `deliveries`.
+    /// Starts the feed. Generations of its table go to `deliveries`.
     ///
     /// # Errors
     /// A manifest cannot be read. If a hosts file or an API server cannot be read yet, the feed
@@ -53,9 +53,9 @@ impl TableFeed {
         match self {
             Self::Kubernetes(sync) => {
                 if !sync.settled().await {
-                    let wanting = sync.status.borrow().unsynced_kinds.join(", ");
+                    let missing = sync.status.borrow().unsynced_kinds.join(", ");
                     tracing::warn!(
-                        "plugin/kubernetes: starting without the cluster: not read yet: {wanting}; \
+                        "plugin/kubernetes: starting without the cluster: not read yet: {missing}; \
                          its names are SERVFAIL until then"
                     );
                 }

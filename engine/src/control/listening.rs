@@ -75,8 +75,8 @@ fn in_use(address: SocketAddr, names_port: bool) -> String {
     let port = address.port();
     let is_ours = ports::is_ours_alone(address, ports::PortProtocol::Tcp);
     if is_ours && !ports::is_of_others(address, ports::PortProtocol::Udp) {
-        return "`health`, `ready` or `prometheus` of this Corefile has it: give one of them another \
-                port"
+        return "`health`, `ready` or `prometheus` of this Corefile has it: give one of them \
+                another port"
             .into();
     }
     let holder = match ports::holder(address, &[ports::PortProtocol::Udp, ports::PortProtocol::Tcp])

@@ -61,8 +61,8 @@ impl Server {
         }
     }
 
-    /// Applies a Corefile. New sockets open once the new tables have been read, or `startup_timeout`
-    /// has passed.
+    /// Applies a Corefile. New sockets open once the new tables have been read, or
+    /// `startup_timeout` has passed.
     ///
     /// # Errors
     /// The first unavailable thing: an upstream's address, a manifest, a socket. The last Corefile
@@ -91,7 +91,8 @@ impl Server {
             self.feeds[slot] = Some(feed);
         }
         if self.is_overlapped(&new_sockets) {
-            // Queries from before the new sockets are answered by the old plan, later ones by the new.
+            // Queries from before the new sockets are answered by the old plan, later ones by the
+            // new one.
             tokio::time::sleep(HAND_OVER_TIMEOUT).await;
         }
         self.put_in_force(draft, new_sockets).await;

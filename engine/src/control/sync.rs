@@ -1,7 +1,8 @@
 //! The k8s-sync thread of one `kubernetes` block. The only file of the server that names k8s-sync's
 //! sources.
 //!
-//! Invariant: once stopped, the thread publishes nothing more, since another block may have its slot.
+//! Invariant: once stopped, the thread publishes nothing more, because another block may have its
+//! slot.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -80,11 +81,13 @@ impl KubernetesFeed {
                 };
                 drop(report.send(Ok(())));
                 let (events, received) = mpsc::channel(EVENTS_WAITING_MAX);
+                let publishing =
+                    publish::run(thread_options, *HASH_SEED, received, deliveries, sender);
                 // `stopped` comes first, so that nothing is published after it.
                 tokio::select! {
                     biased;
                     _ = stopped => {}
-                    () = publish::run(thread_options, *HASH_SEED, received, deliveries, sender) => {}
+                    () = publishing => {}
                     () = reader.run(events) => {}
                 }
             });
@@ -110,8 +113,8 @@ impl KubernetesFeed {
         })
     }
 
-    /// Waits for the first complete table, at most until `startup_timeout` after the start. False if
-    /// there is none yet.
+    /// Waits for the first complete table, at most until `startup_timeout` after the start. False
+    /// if there is none yet.
     pub(crate) async fn settled(&mut self) -> bool {
         let rest = self.options.startup_timeout.saturating_sub(self.started_at.elapsed());
         let synced = self.status.wait_for(|status| status.is_synced);
@@ -123,8 +126,8 @@ impl KubernetesFeed {
         self.thread.is_finished()
     }
 
-    /// Ends the thread once the shards have dropped its table, which the thread then frees. A thread
-    /// that waits for a file or an exec plugin is left behind: it publishes nothing more.
+    /// Ends the thread once the shards have dropped its table, which the thread then frees. A
+    /// thread that waits for a file or an exec plugin is left behind: it publishes nothing more.
     pub(crate) async fn stop(mut self, forgotten: Forgotten) {
         let deadline = Instant::now() + SYNC_STOP_TIMEOUT;
         until_forgotten(&forgotten, deadline).await;

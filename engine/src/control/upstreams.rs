@@ -1,5 +1,5 @@
-//! The upstreams of the current plan: whether the files that name them have changed, and whether they
-//! send queries back.
+//! The upstreams of the current plan: whether the files that name them have changed, and whether
+//! they send queries back.
 //!
 //! Invariant: the control loop never waits for these files, except `FILE_TIMEOUT` at a reload.
 
@@ -44,8 +44,8 @@ impl UpstreamFiles {
         next
     }
 
-    /// Whether a file has changed. Files are checked in another thread, because one on a network file
-    /// system may hang.
+    /// Whether a file has changed. Files are checked in another thread, because one on a network
+    /// file system may hang.
     pub(crate) async fn is_out_of_date(&mut self) -> bool {
         if let Some(check) = self.check.take_if(|check| check.is_finished())
             && let Ok(found) = check.await
@@ -63,8 +63,8 @@ impl UpstreamFiles {
         spawn_blocking(move || files.iter().map(changed_at).collect())
     }
 
-    /// Accepts the files as they are, because they could not be used: they are not tried again until
-    /// they change.
+    /// Accepts the files as they are, because they could not be used: they are not tried again
+    /// until they change.
     pub(crate) fn accept_files(&mut self) {
         self.changed.clone_from(&self.found);
     }
