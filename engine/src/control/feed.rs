@@ -80,7 +80,7 @@ impl TableFeed {
         }
     }
 
-    /// Whether it has ended by itself, which happens only by a defect.
+    /// Whether it has ended by itself, which is a bug.
     pub(super) fn is_lost(&self) -> bool {
         match self {
             Self::Kubernetes(sync) => sync.is_lost(),
