@@ -104,7 +104,7 @@ fn a_corefile_of_core_dns_1_3() {
 }
 ",
         &[
-            "7: `upstream` of `kubernetes` is deleted: the targets of CNAME records are looked up",
+            "7: `upstream` of `kubernetes` is deleted: since CoreDNS 1.7 the targets of CNAME",
             "8: `resyncperiod` of `kubernetes` is deleted: ",
             "9: `transfer` of `kubernetes` is deleted: since CoreDNS 1.8 this is the plugin \
              `transfer`",

@@ -139,7 +139,7 @@ fn arguments_that_are_not_zones() {
         "cache a:53 dns://b",
         "cache=a.,b.",
         &[
-            (2, 8, "of 'a:53' only the zone counts: a"),
+            (2, 8, "only the zone of 'a:53' is used: a"),
             (2, 13, "only the zone of 'dns://b' is used: b"),
         ],
     );

@@ -360,7 +360,8 @@ fn hosts_fall_through_everywhere() {
 fn hosts_mistakes() {
     check_mistakes(
         ". {\n hosts {\n ttl\n ttl x\n ttl 0\n ttl 65536\n ttl -5\n reload\n \
-         reload 1s 2s\n reload 5\n reload -5s\n fallthrough_unsupported x\n fallthrough_unsupported\n }\n hosts\n}",
+         reload 1s 2s\n reload 5\n reload -5s\n fallthrough_unsupported x\n \
+         fallthrough_unsupported\n }\n hosts\n}",
         &[
             (3, 2, "ttl needs a time in second"),
             (4, 6, "ttl needs a number of second"),
@@ -387,7 +388,8 @@ fn hosts_mistakes() {
     );
     check_warnings(
         "lan {\n hosts {\n tll 60\n db.lan 10.0.0.1\n 10.0.0.1\n \
-         10.0.0.1 a.lan b.test c..lan lan\n ttl 5 x\n ttl 6\n no_reverse x\n fallthrough b..c\n }\n}",
+         10.0.0.1 a.lan b.test c..lan lan\n ttl 5 x\n ttl 6\n no_reverse x\n fallthrough b..c\n \
+         }\n}",
         &[
             (3, 2, "'tll' is neither an option nor an IP address"),
             (4, 2, "'db.lan' is neither an option nor an IP address"),

@@ -40,7 +40,7 @@ fn ids(socket: &UdpSocket, count: usize) -> Vec<u16> {
     let mut answer = [0; 1232];
     let mut ids: Vec<u16> = (0..count)
         .map(|_| {
-            let len = socket.recv(&mut answer).expect("one answer a question");
+            let len = socket.recv(&mut answer).expect("one answer per question");
             assert_eq!(rcode_of(&answer[..len]), 0);
             id_of(&answer)
         })
@@ -114,7 +114,7 @@ fn a_connection_over_its_limit_of_queries_answers_all() {
         let questions = (0..count).map(|id| frame(&with_id(&format!("n{id}.example.org"), id)));
         stream.write_all(&questions.collect::<Vec<_>>().concat()).unwrap();
         let mut ids: Vec<_> = (0..count)
-            .map(|_| id_of(&read_frame(&mut stream).expect("one answer a question")))
+            .map(|_| id_of(&read_frame(&mut stream).expect("one answer per question")))
             .collect();
         ids.sort_unstable();
         assert_eq!(ids, (0..count).collect::<Vec<_>>(), "{backend:?}");

@@ -117,7 +117,7 @@ pub(crate) fn read(block: &ParsedBlock, context: &mut Context<'_>) -> (ServerBlo
                 let first = seen.iter().find(|token| token.text == *plugin).copied();
                 match first {
                     Some(first) if built.once => {
-                        let message = "this plugin can only be used once per Server ParsedBlock";
+                        let message = "this plugin can only be used once per Server Block";
                         let mistake = Mistake::error(name.span, message)
                             .label("used again here")
                             .also(first.span, "first used here");
