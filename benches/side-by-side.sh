@@ -6,8 +6,9 @@
 #   benches/side-by-side.sh [-n ROUNDS] [-l SECONDS] [-r ROW,ROW…] [-s SERVER,SERVER…] [-o FILE]
 #
 # Rows: a256 a32 a1 nxdomain nxdomain-many srv pod ptr external tcp8x64 tcp64x4. Cores:
-# SERVER_CORE=0 GENERATOR_CORE=1. COREDNS=PATH uses that binary. Takes rows x servers x rounds x
-# (seconds + 0.2); nothing leaves loopback; it stops what it started, by process id.
+# SERVER_CORE=0 GENERATOR_CORE=1. COREDNS=PATH uses that binary; BEFORE=PATH measures another ringdns
+# too, as ringdns-before. Takes rows x servers x rounds x (seconds + 0.2); nothing leaves loopback; it
+# stops what it started, by process id.
 # Exit codes: 0 measured; 1 a server did not start or answered wrongly; 2 bad flags, or one core.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -18,7 +19,7 @@ while getopts n:l:r:s:o: flag; do
     case $flag in
         n) rounds=$OPTARG ;; l) seconds=$OPTARG ;; r) rows=$OPTARG ;; s) only=$OPTARG ;;
         o) out=$OPTARG ;;
-        *) sed -n '6,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+        *) sed -n '6,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
     esac
 done
 server_core=${SERVER_CORE:-0} generator_core=${GENERATOR_CORE:-1}
@@ -145,14 +146,18 @@ EOF
 
 start_ringdns() {
     local port name
-    for name in ringdns-uring ringdns-mmsg ringdns-busy-poll; do
+    for name in ringdns-uring ringdns-before ringdns-mmsg ringdns-busy-poll; do
         is_wanted "$name" || continue
-        local flags=(--io uring)
+        local flags=(--io uring) binary=$bin/ringdns
+        if [[ $name == ringdns-before ]]; then
+            [[ -n ${BEFORE:-} ]] || continue
+            binary=$BEFORE
+        fi
         [[ $name == ringdns-mmsg ]] && flags=(--io mmsg)
         [[ $name == ringdns-busy-poll ]] && flags+=(--busy-poll 50us)
         port=$(free_port)
         corefile "$port" "manifests $tmp/cluster.yaml" >"$tmp/$name.corefile"
-        start "$name" "$port" "$bin/ringdns" -conf "$tmp/$name.corefile" \
+        start "$name" "$port" "$binary" -conf "$tmp/$name.corefile" \
             --shards 1 --cores "$server_core" "${flags[@]}"
     done
 }

@@ -52,6 +52,7 @@ fn kinds() -> Vec<Vec<u8>> {
         with_opt("web.default.svc.cluster.local", 1),
         with_opt("big2.default.svc.cluster.local", 1),
         query("cluster.local", 6),
+        query("web.default.svc.cluster.local", 255),
         // From the cache, after the first query for it.
         query("www.example.org", 1),
         with_opt("www.example.org", 1),
@@ -140,12 +141,15 @@ fn no_allocation_and_no_free() {
     // The cached names have addresses, or lead to the table, or lead elsewhere.
     let led = Manner::Leads("big.default.svc.cluster.local", Rcode::NOERROR);
     let away = Manner::LeadsOn("www.example.net");
-    let manners = [Manner::Answers, led, away];
-    for (backend, manner) in
-        BACKENDS.into_iter().flat_map(|one| manners.map(|manner| (one, manner)))
+    // With a gate and a finish, every query takes the full path.
+    let steps = ["any\nbufsize 600", "", ""];
+    let rows = [Manner::Answers, led, away].into_iter().zip(steps);
+    for (backend, (manner, steps)) in
+        BACKENDS.into_iter().flat_map(|one| rows.clone().map(move |row| (one, row)))
     {
         let upstream = Upstream::start(3600, manner);
-        let lines = format!("cache\nforward . {} {{\nexcept in-addr.arpa\n}}", upstream.address);
+        let lines =
+            format!("{steps}\ncache\nforward . {} {{\nexcept in-addr.arpa\n}}", upstream.address);
         let mut rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), &lines);
         check_udp(&mut rig);
         check_tcp(&rig);

@@ -130,7 +130,8 @@ fn imports(source: &str) -> BTreeMap<String, BTreeSet<String>> {
         for prefix in prefixes {
             for rest in code.split(prefix).skip(1) {
                 let list = rest.strip_prefix('{').and_then(|list| list.split('}').next());
-                let paths: Vec<&str> = list.map_or(vec![rest], |list| list.split(',').collect());
+                let paths: Vec<&str> =
+                    list.map_or_else(|| vec![rest], |list| list.split(',').collect());
                 for path in paths {
                     let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
                     let name: String = path.trim().chars().take_while(|c| is_of_name(*c)).collect();

@@ -125,9 +125,9 @@ impl PlanDraft {
         }
         self.warnings.extend(lines.warnings);
         let finishes: Box<[Finish]> = lines.finishes.into_iter().rev().collect();
-        let is_harmless = lines.gates.iter().all(Gate::is_harmless_at_a_glance)
-            && finishes.iter().all(Finish::is_harmless_at_a_glance);
-        let glance = if is_harmless { GlanceTables::new(&own) } else { GlanceTables::default() };
+        let is_allowed = lines.gates.iter().all(Gate::allows_fast_path)
+            && finishes.iter().all(Finish::allows_fast_path);
+        let glance = if is_allowed { GlanceTables::new(&own) } else { GlanceTables::default() };
         Ok(BlockLines {
             is_counted: lines.is_counted,
             timeouts: lines.timeouts,
@@ -304,4 +304,53 @@ fn asks_the_same(one: &ForwardSettings, other: &ForwardSettings) -> bool {
         && one.upstreams.iter().all(is_plain)
         && other.upstreams.iter().all(is_plain)
         && one.upstreams.iter().map(facts).eq(other.upstreams.iter().map(facts))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::config;
+    use crate::corefile::Surroundings;
+    use crate::metrics::Build;
+
+    /// The plan of a block with these lines, which wait for nothing.
+    fn plan(lines: &str) -> Plan {
+        let surroundings =
+            Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
+        let text = format!(". {{\n{lines}\n}}");
+        let config = config::parse("Corefile", &text, &surroundings).expect("no mistakes");
+        let build =
+            Build { version: String::new(), revision: String::new(), compiler: String::new() };
+        let metrics = Metrics::new(build, 1);
+        let before = Plan::default();
+        let drafting = pin!(PlanDraft::new(&config, &before, &metrics));
+        match drafting.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(draft) => draft.expect("lines that can be put to work").plan,
+            Poll::Pending => panic!("a line waits"),
+        }
+    }
+
+    /// A row for every gate and every finish: whether the block keeps its fast path.
+    #[test]
+    fn what_could_matter_on_the_fast_path_closes_it() {
+        const CLUSTER: &str = "kubernetes cluster.local {\nmanifests none\n}";
+        for (lines, tables) in [
+            (CLUSTER, 1),
+            ("hosts names {\nfallthrough\n}", 1),
+            (&format!("hosts names {{\nfallthrough\n}}\n{CLUSTER}"), 2),
+            (&format!("any\n{CLUSTER}"), 1),
+            (&format!("bufsize\n{CLUSTER}"), 0),
+            ("errors", 0),
+        ] {
+            let plan = plan(lines);
+            let glance = &plan.blocks[0].glance;
+            let slots = std::iter::once(glance.first()).chain(glance.behind_first().to_vec());
+            let found = slots.filter(|slot| slot.0 < TABLES_MAX).count();
+            assert_eq!(found, tables, "{lines}");
+            assert_eq!(glance.last().0 < TABLES_MAX, tables > 0, "{lines}");
+        }
+    }
 }

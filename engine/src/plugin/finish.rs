@@ -30,7 +30,7 @@ impl Finish {
 
     /// Whether the fast path may skip it, with the reason.
     #[must_use]
-    pub const fn is_harmless_at_a_glance(&self) -> bool {
+    pub const fn allows_fast_path(&self) -> bool {
         match self {
             // Any response of the block may be truncated.
             Self::BufSize(_) => false,

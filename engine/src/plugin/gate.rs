@@ -34,7 +34,7 @@ impl Gate {
     /// Whether the fast path may skip it, with the reason: the fast path answers none of its
     /// queries.
     #[must_use]
-    pub const fn is_harmless_at_a_glance(&self) -> bool {
+    pub const fn allows_fast_path(&self) -> bool {
         match self {
             // The fast path leaves type ANY to the full path.
             Self::Any => true,
