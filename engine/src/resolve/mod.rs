@@ -175,6 +175,7 @@ impl Resolver {
         now: Instant,
         sources: Sources<'_>,
     ) -> Option<Flight> {
+        self.assert_counted();
         let UpstreamRequest { key, cache, stale_after, waiter } = request;
         let mut waiters: Vec<_> = waiter.zip(return_to).into_iter().collect();
         if self.waiter_count + waiters.len() > WAITERS_MAX {
@@ -200,9 +201,25 @@ impl Resolver {
                 let upstreams = key.forwards.iter().filter_map(|at| self.upstreams.get(*at));
                 let upstreams = upstreams.cloned().collect();
                 let cache = cache.and_then(|slot| self.cache_plans.get(slot)).cloned();
+                self.assert_counted();
                 Some(Flight { key, upstreams, cache, stale_after })
             }
         }
+    }
+
+    /// Every waiting client belongs to a flight. The sum is checked while it is short.
+    fn assert_counted(&self) {
+        debug_assert!(self.waiter_count <= WAITERS_MAX, "more clients wait than may");
+        debug_assert!(
+            self.waiter_count == 0 || !self.flights.is_empty(),
+            "a client waits without a flight"
+        );
+        debug_assert!(
+            self.flights.len() > 16
+                || self.waiter_count
+                    == self.flights.values().map(|clients| clients.waiters.len()).sum::<usize>(),
+            "the count is the sum over all flights"
+        );
     }
 
     /// Sends the expired response to all waiters of a flight, which continues.
@@ -237,9 +254,11 @@ impl Resolver {
         sources: Sources<'_>,
         now: Instant,
     ) {
+        debug_assert!(self.flights.contains_key(&flight.key), "a flight lands once");
         let FlightClients { waiters, .. } = self.flights.remove(&flight.key).unwrap_or_default();
         let client_count = waiters.len();
         self.waiter_count -= client_count;
+        self.assert_counted();
         let key = flight.key.question().key();
         let mut cache = cache_of(&mut self.caches, &self.cache_plans, flight.cache.as_ref());
         let late_answers = &mut self.late_answers;
