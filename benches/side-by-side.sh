@@ -6,9 +6,9 @@
 #   benches/side-by-side.sh [-n ROUNDS] [-l SECONDS] [-r ROW,ROW…] [-s SERVER,SERVER…] [-o FILE]
 #
 # Rows: a256 a32 a1 nxdomain nxdomain-many srv pod ptr external tcp8x64 tcp64x4. Cores:
-# SERVER_CORE=0 GENERATOR_CORE=1. COREDNS=PATH uses that binary; BEFORE=PATH measures another ringdns
-# too, as ringdns-before. Takes rows x servers x rounds x (seconds + 0.2); nothing leaves loopback; it
-# stops what it started, by process id.
+# SERVER_CORE=0 GENERATOR_CORE=1. COREDNS=PATH uses that binary; BEFORE=PATH measures that ringdns
+# too, as ringdns-before. Takes rows x servers x rounds x (seconds + 0.2); nothing leaves loopback;
+# it stops what it started, by process id.
 # Exit codes: 0 measured; 1 a server did not start or answered wrongly; 2 bad flags, or one core.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
