@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rustix::event::{EventfdFlags, eventfd};
+use tokio::time::sleep;
 use wire::table::Table;
 
 use crate::answer::exit::ErrorReport;
@@ -22,7 +23,7 @@ use crate::io::DatagramIo;
 use crate::io::mmsg::Mmsg;
 use crate::io::socket::ListenerSockets;
 use crate::io::uring::Uring;
-use crate::limits::UPDATES_WAITING_MAX;
+use crate::limits::{SYNC_STOP_LOOK_EVERY, UPDATES_WAITING_MAX};
 use crate::metrics::ShardMetrics;
 use crate::plan::{Plan, TableSlot};
 use crate::resolve::fills::Fills;
@@ -109,6 +110,13 @@ impl Forgotten {
     #[must_use]
     pub fn by_all_shards(&self) -> bool {
         Arc::strong_count(&self.0) == 1
+    }
+
+    /// Waits until no shard holds the table, or until the deadline.
+    pub async fn wait_until(&self, deadline: Instant) {
+        while !self.by_all_shards() && Instant::now() < deadline {
+            sleep(SYNC_STOP_LOOK_EVERY).await;
+        }
     }
 }
 

@@ -2,25 +2,15 @@
 //!
 //! Invariant: a stopped feed publishes nothing more, because another block may have its slot.
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::LazyLock;
-use std::time::Instant;
-
 use anyhow::Context as _;
 use engine::fleet::{Deliver, Forgotten};
-use engine::limits::{FILE_TIMEOUT, SYNC_STOP_LOOK_EVERY};
+use engine::limits::FILE_TIMEOUT;
 use engine::plan::TableSlot;
 use engine::plan::draft::NewTable;
 use engine::plugin::draft::TableSource;
-use tokio::time::sleep;
-use wire::hash::HashSeed;
 
 use super::hosts::HostsFeed;
 use super::sync::KubernetesFeed;
-
-/// One seed per process, so that a name has the same hash in all tables.
-pub(super) static HASH_SEED: LazyLock<HashSeed> =
-    LazyLock::new(|| HashSeed::new(RandomState::new().hash_one(0)));
 
 /// The feed of one table.
 pub(crate) enum TableFeed {
@@ -108,12 +98,5 @@ impl TableFeed {
             Self::Kubernetes(_) => None,
             Self::Hosts(hosts) => Some(hosts),
         }
-    }
-}
-
-/// Waits until no shard holds the tables, or until the deadline.
-pub(super) async fn until_forgotten(forgotten: &Forgotten, deadline: Instant) {
-    while !forgotten.by_all_shards() && Instant::now() < deadline {
-        sleep(SYNC_STOP_LOOK_EVERY).await;
     }
 }

@@ -30,7 +30,7 @@ use tokio::time::{sleep, timeout};
 use wire::table::Table;
 use wire::zone::ZoneSet;
 
-use super::feed::{HASH_SEED, until_forgotten};
+use super::hash_seed::HASH_SEED;
 
 /// A shard whose channel was full is offered the newest table again after this long.
 const DELIVER_AGAIN_AFTER: Duration = Duration::from_millis(1);
@@ -96,7 +96,7 @@ impl HostsFeed {
         let deadline = Instant::now() + SYNC_STOP_TIMEOUT;
         let _ = self.stop.send(());
         let generations = self.task.await;
-        until_forgotten(&forgotten, deadline).await;
+        forgotten.wait_until(deadline).await;
         drop(generations);
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod conversion;
 pub(crate) mod endpoints;
 pub(crate) mod error_log;
 mod feed;
+mod hash_seed;
 mod hosts;
 mod listening;
 pub(crate) mod log;

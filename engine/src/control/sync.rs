@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use wire::kubernetes::PodMode;
 
-use super::feed::{HASH_SEED, until_forgotten};
+use super::hash_seed::HASH_SEED;
 
 /// Threads started so far.
 static STARTED: AtomicU64 = AtomicU64::new(0);
@@ -130,7 +130,7 @@ impl KubernetesFeed {
     /// thread that waits for a file or an exec plugin is left behind: it publishes nothing more.
     pub(crate) async fn stop(mut self, forgotten: Forgotten) {
         let deadline = Instant::now() + SYNC_STOP_TIMEOUT;
-        until_forgotten(&forgotten, deadline).await;
+        forgotten.wait_until(deadline).await;
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
