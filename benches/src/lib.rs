@@ -26,8 +26,8 @@ use engine::plugin::hosts::table::HostsTable;
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
 use wire::header::{TYPE_A, TYPE_SRV};
-use wire::kubernetes::PodMode;
 use wire::name::Name;
+use wire::pod::PodMode;
 use wire::reply::UDP_LEN_MAX;
 use wire::table::Table;
 

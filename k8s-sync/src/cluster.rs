@@ -18,7 +18,7 @@ use std::mem::discriminant;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use wire::kubernetes::PodMode;
+use wire::pod::PodMode;
 
 pub use alias::{Alias, AliasTarget, ServicePart};
 pub use slim::{ModelEndpoint, ModelService, ModelSlice};

@@ -20,7 +20,7 @@ pub struct Options {
     pub namespace_labels: Option<Selector>,
     /// `labels EXPRESSION`: a label selector on Services, EndpointSlices and Pods.
     pub labels: Option<Selector>,
-    pub pods: wire::kubernetes::PodMode,
+    pub pods: wire::pod::PodMode,
     pub endpoint_pod_names: bool,
     /// 0 to 3600 [5].
     pub ttl_secs: u32,

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use domain::base::Rtype;
 use domain::rdata::Srv;
 use wire::compile::{EntryWriter, Section};
-use wire::kubernetes::PodMode;
+use wire::pod::PodMode;
 
 use crate::cluster::{AnswerKey, Cluster};
 use label::Label;

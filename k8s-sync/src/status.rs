@@ -22,7 +22,7 @@ pub fn is_wanted(options: &Options, kind: Kind) -> bool {
     match kind {
         Kind::Namespace | Kind::Service => true,
         Kind::EndpointSlice => !options.no_endpoints,
-        Kind::Pod => options.pods == wire::kubernetes::PodMode::Verified,
+        Kind::Pod => options.pods == wire::pod::PodMode::Verified,
     }
 }
 

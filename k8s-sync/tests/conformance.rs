@@ -16,7 +16,7 @@ use k8s_sync::publish::Publisher;
 use k8s_sync::status::SourceStatus;
 use serde::Deserialize;
 use wire::hash::HashSeed;
-use wire::kubernetes::PodMode;
+use wire::pod::PodMode;
 use wire::table::Table;
 
 use objects::{ask, options};

@@ -9,7 +9,7 @@ mod objects;
 
 use k8s_sync::options::Options;
 use objects::{apply, check, options, publisher};
-use wire::kubernetes::PodMode;
+use wire::pod::PodMode;
 
 /// Its pods run anywhere, so any address does.
 const CLUSTER: &[&str] = &[

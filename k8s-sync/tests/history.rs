@@ -17,8 +17,8 @@ use k8s_sync::object::{Change, Event, ObjectKey};
 use k8s_sync::options::Options;
 use k8s_sync::publish::Publisher;
 use wire::hash::HashSeed;
-use wire::kubernetes::PodMode;
 use wire::name::Name;
+use wire::pod::PodMode;
 use wire::table::{Found, Table};
 
 use objects::{apply, delete, name, options};

@@ -15,7 +15,7 @@ use k8s_sync::raw::{Kind, RawEndpointSlice, RawObject, RawService};
 use k8s_sync::status::SourceStatus;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use wire::kubernetes::PodMode;
+use wire::pod::PodMode;
 
 /// Suffix of a key that stands for a second key of the same name.
 const TWICE: &str = "~twice";

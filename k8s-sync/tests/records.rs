@@ -5,7 +5,7 @@ mod objects;
 
 use k8s_sync::options::Options;
 use objects::{check, options, publisher, usual};
-use wire::kubernetes::PodMode;
+use wire::pod::PodMode;
 
 const WEB: &[&str] = &[
     "ns default",

@@ -4,7 +4,7 @@ mod objects;
 
 use k8s_sync::options::Options;
 use objects::{check, usual};
-use wire::kubernetes::PodMode;
+use wire::pod::PodMode;
 
 #[test]
 fn external_names() {

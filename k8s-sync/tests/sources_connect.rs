@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-use wire::kubernetes::PodMode;
+use wire::pod::PodMode;
 
 /// Upper bound for anything that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);

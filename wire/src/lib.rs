@@ -12,14 +12,14 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod answer;
 pub mod apex;
 pub mod compile;
 pub mod edit;
 pub mod hash;
 pub mod header;
-mod hosts;
-pub mod kubernetes;
 pub mod name;
+pub mod pod;
 pub mod query;
 mod record;
 pub mod reply;

@@ -6,8 +6,8 @@
 
 use alloc::sync::Arc;
 
+use crate::answer::{Answer, ROW_LEN, row_field};
 use crate::name::{BLOCK_LEN, Block, block_count};
-use crate::table::Answer;
 
 pub(crate) const SLOT_LEN: usize = 8;
 pub(crate) const ENTRY_HEAD_LEN: usize = 16;
@@ -22,7 +22,6 @@ pub(crate) const HAS_NO_SOA: u8 = 4;
 pub(crate) const IS_WILDCARD: u8 = 8;
 /// The first label of a wildcard.
 pub(crate) const ASTERISK: &[u8] = b"\x01*";
-pub(crate) const ROW_LEN: usize = 18;
 
 /// The entries of the names whose hashes have the same lower bits. Generations share it as long as
 /// none of its names changes.
@@ -175,12 +174,6 @@ impl<'t> Entry<'t> {
         let body = self.bytes.get(body_at..body_at + usize::from(row_field(row, 2)))?;
         Some(Answer { body, row, name_len: usize::from(*self.bytes.get(12)?) })
     }
-}
-
-/// The number at this offset of a row.
-#[inline]
-pub(crate) fn row_field(row: &[u8; ROW_LEN], at: usize) -> u16 {
-    u16::from_le_bytes([row[at], row[at + 1]])
 }
 
 #[inline]

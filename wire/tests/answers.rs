@@ -10,8 +10,8 @@ use domain::rdata::AllRecordData;
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
 use wire::header::{TYPE_A, TYPE_SRV};
-use wire::kubernetes::PodMode;
 use wire::name::Name;
+use wire::pod::PodMode;
 use wire::query::{self, ClientPacket};
 use wire::reply::{self, End, Envelope, MESSAGE_LEN_MAX, UDP_LEN_MAX};
 use wire::table::{EVERY_TYPE, Found, Table};
@@ -148,7 +148,7 @@ fn ask(table: &Table, packet: &[u8], envelope: impl Fn(&query::Query) -> Envelop
     let found = table.look_up(&name, query.qtype);
     let mut message = packet.to_vec();
     message.resize(MESSAGE_LEN_MAX, 0);
-    let behind = |cnames: wire::table::Answer<'_>| {
+    let behind = |cnames: wire::answer::Answer<'_>| {
         table.look_up(&Name::from_wire(cnames.target()).unwrap(), query.qtype)
     };
     let stamped = match found {

@@ -3,8 +3,8 @@
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::{HashSeed, NameHash};
 use wire::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
-use wire::kubernetes::PodMode;
 use wire::name::Name;
+use wire::pod::PodMode;
 use wire::query::{self, ClientPacket, Query};
 use wire::reply::{self, Envelope, MESSAGE_LEN_MAX};
 use wire::table::{Found, Table};

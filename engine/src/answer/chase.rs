@@ -4,11 +4,12 @@
 //! result is never cached. Invariant: a chase takes at most two steps, at most one of them from a
 //! CNAME in a table; a chain that goes on from there ends without a target.
 
+use wire::answer::Answer;
 use wire::header::{TYPE_A, TYPE_AAAA};
 use wire::name::Name;
 use wire::reply::End;
 use wire::response::Response;
-use wire::table::{Answer, Found, Table};
+use wire::table::{Found, Table};
 
 use super::Sources;
 use super::own::passes_on;

@@ -14,13 +14,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wire::answer::Answer;
 use wire::hash::NameHash;
 use wire::header::{Rcode, TYPE_ANY, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA};
 use wire::name::Name;
 use wire::query::{self, ClientPacket, Edns, Query, Reject};
 use wire::reply::{self, Envelope, Stamped};
 use wire::response::{self, Alias};
-use wire::table::{Answer, Stored, Table};
+use wire::table::{Stored, Table};
 
 use crate::cache::{Cache, CacheKey, LookUp};
 use crate::client::{Arrival, Exchange, ListenerId};

@@ -2,11 +2,12 @@
 //!
 //! Invariant: they are asked in order, and the first that does not pass the name on decides.
 
+use wire::answer::Answer;
 use wire::hash::NameHash;
 use wire::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
 use wire::name::Name;
 use wire::reply::{self, End, Envelope};
-use wire::table::{Answer, Found, Stored, Table};
+use wire::table::{Found, Stored, Table};
 
 use super::chase::{Lead, View};
 use super::exit::Made;

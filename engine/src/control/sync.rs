@@ -28,7 +28,7 @@ use k8s_sync::status::SourceStatus;
 use k8s_sync::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
-use wire::kubernetes::PodMode;
+use wire::pod::PodMode;
 
 use super::hash_seed::HASH_SEED;
 

@@ -7,12 +7,12 @@ use std::net::UdpSocket;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use wire::answer::OwnedAnswer;
 use wire::header::HEADER_LEN;
 use wire::name::Name;
 use wire::query::Query;
 use wire::reply::{self, MESSAGE_LEN_MAX, Stamped};
 use wire::response::{self, Alias, Response, TtlRule};
-use wire::table::OwnedAnswer;
 
 use super::outbox::Outbox;
 use crate::answer::chase::View;

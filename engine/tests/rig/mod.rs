@@ -21,7 +21,7 @@ use engine::plan::draft::PlanDraft;
 use engine::plan::{Plan, TableSlot};
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
-use wire::kubernetes::PodMode;
+use wire::pod::PodMode;
 use wire::table::{EVERY_TYPE, Table};
 
 use query::wire_name;

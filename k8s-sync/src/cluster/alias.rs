@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use domain::base::name::NameBuilder;
 use domain::dep::octseq::array::Array;
-use wire::kubernetes::dashed_address;
+use wire::pod::dashed_address;
 
 use super::zones::{WireName, Zones};
 use crate::object::{ObjectKey, Protocol};

@@ -79,7 +79,7 @@ mod tests {
 
     use wire::compile::{TableBuilder, TableOptions};
     use wire::hash::HashSeed;
-    use wire::kubernetes::PodMode;
+    use wire::pod::PodMode;
 
     use super::*;
 

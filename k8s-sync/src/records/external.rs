@@ -18,7 +18,7 @@ use super::pen::Pen;
 use super::service::{self, Backends, PortFilter};
 use crate::cluster::{Alias, AliasTarget, Cluster, ServicePart, WireName};
 use crate::object::ObjectKey;
-use wire::kubernetes::PodMode;
+use wire::pod::PodMode;
 
 /// Maximum number of CNAME records in an answer. CoreDNS follows about as many.
 const CHAIN_LEN_MAX: usize = 10;

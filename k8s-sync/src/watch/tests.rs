@@ -134,7 +134,7 @@ pub(super) fn options() -> Options {
         namespaces: Vec::new(),
         namespace_labels: None,
         labels: None,
-        pods: wire::kubernetes::PodMode::Disabled,
+        pods: wire::pod::PodMode::Disabled,
         endpoint_pod_names: false,
         ttl_secs: 5,
         no_endpoints: true,

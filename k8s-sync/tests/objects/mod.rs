@@ -22,9 +22,10 @@ use k8s_sync::object::{
 };
 use k8s_sync::options::{ApiServer, Options, Source};
 use k8s_sync::publish::Publisher;
+use wire::answer::Answer;
 use wire::hash::HashSeed;
-use wire::kubernetes::PodMode;
-use wire::table::{Answer, Found, Table};
+use wire::pod::PodMode;
+use wire::table::{Found, Table};
 
 pub(crate) fn options(zones: &[&str]) -> Options {
     let wire = |zone: &&str| zone.parse::<Name<Vec<u8>>>().unwrap().into_octets();

@@ -17,7 +17,7 @@ use k8s_sync::selector::{Operator, Requirement, Selector};
 use k8s_sync::status::SourceStatus;
 use tempfile::TempDir;
 use tokio::sync::mpsc::{Receiver, channel};
-use wire::kubernetes::PodMode;
+use wire::pod::PodMode;
 
 /// Longer than any reload takes, and far below the period of the poll, which would hide a broken
 /// inotify watch.

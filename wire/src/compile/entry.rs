@@ -4,10 +4,11 @@
 
 use alloc::vec::Vec;
 
+use crate::answer::ROW_LEN;
 use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_SRV};
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, block_count};
 use crate::reply::MESSAGE_LEN_MAX;
-use crate::segment::{ASTERISK, ENTRY_HEAD_LEN, IS_ALIAS, IS_WILDCARD, ROW_LEN};
+use crate::segment::{ASTERISK, ENTRY_HEAD_LEN, IS_ALIAS, IS_WILDCARD};
 use crate::table::EVERY_TYPE;
 
 /// Most bytes of a body: the longest message without its header, its question and an OPT.

@@ -13,8 +13,8 @@ pub use entry::{EntryWriter, Section};
 
 use crate::apex::{ApexRecords, soa_record};
 use crate::hash::{HashSeed, NameHash};
-use crate::kubernetes::PodMode;
 use crate::name::Name;
+use crate::pod::PodMode;
 use crate::segment::{
     ENTRY_HEAD_LEN, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, SLOT_LEN, Segment, segment_index,
     slot_and_tag, u32_le,

@@ -8,10 +8,11 @@
 mod rotation;
 mod writer;
 
+use crate::answer::Answer;
 use crate::apex::{Apex, ApexRecords};
 use crate::header::{AA, Rcode};
 use crate::query::{Edns, Query, Reject, UDP_LEN_MIN};
-use crate::table::{Answer, Found, Table};
+use crate::table::{Found, Table};
 pub(crate) use writer::{Reply, Subject, Written};
 
 /// The UDP size that responses announce and do not exceed, unless `bufsize` sets another (RFC 9715,

@@ -3,8 +3,8 @@
 //! Rotation comes before truncation, so that every endpoint has the same chance to be among the
 //! records that fit. Invariant: every record of the body comes once.
 
+use crate::answer::Answer;
 use crate::record::RecordHead;
-use crate::table::Answer;
 
 /// The records of a body in the order in which they are sent. The run of addresses begins with the
 /// one at `rotation`.

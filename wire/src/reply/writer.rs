@@ -7,13 +7,14 @@ use core::net::IpAddr;
 
 use super::rotation::RotatedRecords;
 use super::{End, OPT_LEN, Stamped, UDP_LEN_MAX};
+use crate::answer::Answer;
 use crate::apex::{Apex, ApexRecords, SOA_LEN, SOA_POINTERS_AT};
 use crate::header::{
     CLASS_IN, HEADER_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_SRV, u16_at,
 };
-use crate::kubernetes::PodName;
+use crate::pod::PodName;
 use crate::query::{Edns, Query};
-use crate::table::{Answer, Found, Table};
+use crate::table::{Found, Table};
 
 /// Bytes of an A record whose owner is a pointer.
 const A_RECORD_LEN: usize = 16;

@@ -12,11 +12,11 @@ mod reader;
 
 use alloc::boxed::Box;
 
+use crate::answer::Answer;
 use crate::header::{AA, AD, HEADER_LEN, RA, Rcode, TC, u16_at};
 use crate::name::NAME_LEN_MAX;
 use crate::query::Query;
 use crate::reply::{End, Envelope, Reply, Stamped, Subject, Written};
-use crate::table::Answer;
 
 /// The longest TTL: one with the top bit set is a long one, not 0 (RFC 8767, section 4, which
 /// changes RFC 2181, section 8).

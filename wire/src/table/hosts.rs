@@ -8,11 +8,12 @@ use crate::apex::Apex;
 use crate::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
 use crate::name::Name;
 use crate::segment::Entry;
-use crate::table::{Found, Stored, Table};
+
+use super::{Found, Stored, Table};
 
 impl Table {
     /// Looks up a name in a list. `stored`: the entry under exactly this name.
-    pub(crate) fn look_up_host<'t>(
+    pub(super) fn look_up_host<'t>(
         &'t self,
         stored: Option<Stored<'t>>,
         name: &Name,

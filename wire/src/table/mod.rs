@@ -1,21 +1,24 @@
 //! One generation of a source's answers, and the look-up in it.
 //!
-//! A table is a spine of segments; `segment` describes their layout. Which names a table answers
-//! besides those that it stores is the matter of `kubernetes` and `hosts`. Invariant: a look-up of
-//! a stored name follows one slot chain.
+//! A table is a spine of segments; `segment` describes their layout. `kubernetes` and `hosts`
+//! answer names that the table does not store. Invariant: a look-up of a stored name follows one
+//! slot chain.
+
+mod hosts;
+mod kubernetes;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
+use crate::answer::Answer;
 use crate::apex::{Apex, ApexRecords, SOA_LEN};
 use crate::hash::{HashSeed, NameHash};
 use crate::header::{TYPE_ANY, TYPE_CNAME, TYPE_SOA};
-use crate::kubernetes::{PodMode, PodName};
 use crate::name::{BLOCK_LEN, Block, NAME_LEN_MAX, Name, block_count};
-use crate::record::RecordHead;
+use crate::pod::{PodMode, PodName};
 use crate::segment::{
-    ASTERISK, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, IS_ALIAS, ROW_LEN, SLOT_LEN, Segment,
-    find_in_segment, row_field, segment_index, slot_and_tag, slot_offset,
+    ASTERISK, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, IS_ALIAS, SLOT_LEN, Segment, find_in_segment,
+    segment_index, slot_and_tag, slot_offset,
 };
 use crate::zone::ZoneSet;
 
@@ -107,78 +110,6 @@ impl<'t> Stored<'t> {
     pub fn no_data(self) -> Option<Apex> {
         let has_rules = self.0.flags() & (IS_ALIAS | IN_REVERSE_ZONE | HAS_NO_SOA) != 0;
         (!has_rules).then_some(Apex { name_offset: self.0.zone_at() })
-    }
-}
-
-/// A stored answer: the bytes of its records, and what stamping needs to know about them.
-#[derive(Clone, Copy, Debug)]
-pub struct Answer<'t> {
-    pub body: &'t [u8],
-    pub(crate) row: &'t [u8; ROW_LEN],
-    /// Length of the name that the body was compressed against.
-    pub name_len: usize,
-}
-
-/// An answer that outlives its table.
-#[derive(Clone, Debug)]
-pub struct OwnedAnswer {
-    body: Box<[u8]>,
-    row: [u8; ROW_LEN],
-    name_len: usize,
-}
-
-impl OwnedAnswer {
-    #[must_use]
-    pub fn as_answer(&self) -> Answer<'_> {
-        Answer { body: &self.body, row: &self.row, name_len: self.name_len }
-    }
-}
-
-impl<'t> Answer<'t> {
-    #[must_use]
-    pub fn to_owned(&self) -> OwnedAnswer {
-        OwnedAnswer { body: self.body.into(), row: *self.row, name_len: self.name_len }
-    }
-
-    #[must_use]
-    #[inline]
-    pub fn answer_count(&self) -> u16 {
-        row_field(self.row, 4)
-    }
-
-    #[must_use]
-    #[inline]
-    pub fn additional_count(&self) -> u16 {
-        row_field(self.row, 6)
-    }
-
-    /// Offset in the body of the addresses to rotate: `rotate_count` records of `rotate_stride`
-    /// bytes each.
-    #[inline]
-    pub(crate) fn rotate_at(&self) -> usize {
-        row_field(self.row, 8).into()
-    }
-
-    #[inline]
-    pub(crate) fn rotate_count(&self) -> usize {
-        row_field(self.row, 10).into()
-    }
-
-    #[inline]
-    pub(crate) fn rotate_stride(&self) -> usize {
-        row_field(self.row, 12).into()
-    }
-
-    /// The target of the last CNAME of a `Found::Alias`, in wire format.
-    #[must_use]
-    pub fn target(&self) -> &'t [u8] {
-        let mut last = None;
-        let mut at = 0;
-        while let Some(record) = RecordHead::read(self.body, at) {
-            at = record.end();
-            last = Some(record);
-        }
-        last.and_then(|cname| self.body.get(cname.rdata)).unwrap_or_default()
     }
 }
 

@@ -1,0 +1,87 @@
+//! An answer as a table stores it: the bytes of its records, and the row that describes them.
+//!
+//! Invariant: `row` has the layout that the head of `segment` shows.
+
+use alloc::boxed::Box;
+
+use crate::record::RecordHead;
+
+pub(crate) const ROW_LEN: usize = 18;
+
+/// A stored answer: the bytes of its records, and what stamping needs to know about them.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'t> {
+    pub body: &'t [u8],
+    pub(crate) row: &'t [u8; ROW_LEN],
+    /// Length of the name that the body was compressed against.
+    pub name_len: usize,
+}
+
+/// An answer that outlives its table.
+#[derive(Clone, Debug)]
+pub struct OwnedAnswer {
+    body: Box<[u8]>,
+    row: [u8; ROW_LEN],
+    name_len: usize,
+}
+
+impl OwnedAnswer {
+    #[must_use]
+    pub fn as_answer(&self) -> Answer<'_> {
+        Answer { body: &self.body, row: &self.row, name_len: self.name_len }
+    }
+}
+
+impl<'t> Answer<'t> {
+    #[must_use]
+    pub fn to_owned(&self) -> OwnedAnswer {
+        OwnedAnswer { body: self.body.into(), row: *self.row, name_len: self.name_len }
+    }
+
+    #[must_use]
+    #[inline]
+    pub fn answer_count(&self) -> u16 {
+        row_field(self.row, 4)
+    }
+
+    #[must_use]
+    #[inline]
+    pub fn additional_count(&self) -> u16 {
+        row_field(self.row, 6)
+    }
+
+    /// Offset in the body of the addresses to rotate: `rotate_count` records of `rotate_stride`
+    /// bytes each.
+    #[inline]
+    pub(crate) fn rotate_at(&self) -> usize {
+        row_field(self.row, 8).into()
+    }
+
+    #[inline]
+    pub(crate) fn rotate_count(&self) -> usize {
+        row_field(self.row, 10).into()
+    }
+
+    #[inline]
+    pub(crate) fn rotate_stride(&self) -> usize {
+        row_field(self.row, 12).into()
+    }
+
+    /// The target of the last CNAME of a `Found::Alias`, in wire format.
+    #[must_use]
+    pub fn target(&self) -> &'t [u8] {
+        let mut last = None;
+        let mut at = 0;
+        while let Some(record) = RecordHead::read(self.body, at) {
+            at = record.end();
+            last = Some(record);
+        }
+        last.and_then(|cname| self.body.get(cname.rdata)).unwrap_or_default()
+    }
+}
+
+/// The number at this offset of a row.
+#[inline]
+pub(crate) fn row_field(row: &[u8; ROW_LEN], at: usize) -> u16 {
+    u16::from_le_bytes([row[at], row[at + 1]])
+}
