@@ -8,6 +8,7 @@
 
 mod address;
 mod ports;
+pub mod raw_object;
 
 use std::net::IpAddr;
 

@@ -12,11 +12,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, IgnoredAny, MapAccess};
+use serde::de::{IgnoredAny, MapAccess};
 
-use crate::convert;
-use crate::fault::{Fault, Faults};
-use crate::object::{self, Change, Event, ObjectKey};
+use crate::object::ObjectKey;
 use field::{Field, Shape};
 
 /// The kinds of objects that answers are made from.
@@ -70,29 +68,6 @@ impl Kind {
             Self::Pod => "pods",
         }
     }
-}
-
-/// One of the four kinds: turns a raw object into events, regardless of its source.
-pub trait RawObject: DeserializeOwned + Clone + std::fmt::Debug + Send + 'static {
-    const KIND: Kind;
-    /// The validated object that answers are made from.
-    type Object;
-    /// What a deletion carries.
-    type Key;
-
-    fn metadata(&self) -> &RawMetadata;
-    fn metadata_mut(&mut self) -> &mut RawMetadata;
-    /// Namespaces are cluster-wide, so their name alone is the key.
-    fn key(key: ObjectKey) -> Self::Key;
-
-    /// `None`: a valid object that does not affect any answer. Adds to `faults` what is dropped or
-    /// reinterpreted.
-    ///
-    /// # Errors
-    /// Why the object is not served at all.
-    fn convert(self, faults: &mut Faults) -> Result<Option<Self::Object>, Fault>;
-
-    fn event(change: Change<Self::Object, Self::Key>) -> Event;
 }
 
 /// `metadata` of any object.
@@ -264,91 +239,3 @@ maps!(
     RawPodStatus,
     RawPodIp
 );
-
-impl RawObject for RawNamespace {
-    const KIND: Kind = Kind::Namespace;
-    type Object = object::Namespace;
-    type Key = Box<str>;
-
-    fn metadata(&self) -> &RawMetadata {
-        &self.metadata
-    }
-    fn metadata_mut(&mut self) -> &mut RawMetadata {
-        &mut self.metadata
-    }
-    fn key(key: ObjectKey) -> Box<str> {
-        key.name
-    }
-    fn convert(self, faults: &mut Faults) -> Result<Option<object::Namespace>, Fault> {
-        convert::namespace(self, faults).map(Some)
-    }
-    fn event(change: Change<object::Namespace, Box<str>>) -> Event {
-        Event::Namespace(change)
-    }
-}
-
-impl RawObject for RawService {
-    const KIND: Kind = Kind::Service;
-    type Object = object::Service;
-    type Key = ObjectKey;
-
-    fn metadata(&self) -> &RawMetadata {
-        &self.metadata
-    }
-    fn metadata_mut(&mut self) -> &mut RawMetadata {
-        &mut self.metadata
-    }
-    fn key(key: ObjectKey) -> ObjectKey {
-        key
-    }
-    fn convert(self, faults: &mut Faults) -> Result<Option<object::Service>, Fault> {
-        convert::service(self, faults).map(Some)
-    }
-    fn event(change: Change<object::Service, ObjectKey>) -> Event {
-        Event::Service(change)
-    }
-}
-
-impl RawObject for RawEndpointSlice {
-    const KIND: Kind = Kind::EndpointSlice;
-    type Object = object::EndpointSlice;
-    type Key = ObjectKey;
-
-    fn metadata(&self) -> &RawMetadata {
-        &self.metadata
-    }
-    fn metadata_mut(&mut self) -> &mut RawMetadata {
-        &mut self.metadata
-    }
-    fn key(key: ObjectKey) -> ObjectKey {
-        key
-    }
-    fn convert(self, faults: &mut Faults) -> Result<Option<object::EndpointSlice>, Fault> {
-        convert::endpoint_slice(self, faults)
-    }
-    fn event(change: Change<object::EndpointSlice, ObjectKey>) -> Event {
-        Event::EndpointSlice(change)
-    }
-}
-
-impl RawObject for RawPod {
-    const KIND: Kind = Kind::Pod;
-    type Object = object::Pod;
-    type Key = ObjectKey;
-
-    fn metadata(&self) -> &RawMetadata {
-        &self.metadata
-    }
-    fn metadata_mut(&mut self) -> &mut RawMetadata {
-        &mut self.metadata
-    }
-    fn key(key: ObjectKey) -> ObjectKey {
-        key
-    }
-    fn convert(self, faults: &mut Faults) -> Result<Option<object::Pod>, Fault> {
-        convert::pod(self, faults)
-    }
-    fn event(change: Change<object::Pod, ObjectKey>) -> Event {
-        Event::Pod(change)
-    }
-}

@@ -35,10 +35,11 @@ use tokio::time::{sleep, sleep_until};
 
 pub use client::Verifier;
 
+use crate::convert::raw_object::RawObject;
 use crate::fault::{Faults, ObjectRef};
 use crate::object::{Change, Event};
 use crate::options::{ApiServer, Options};
-use crate::raw::{Kind, RawEndpointSlice, RawNamespace, RawObject, RawPod, RawService};
+use crate::raw::{Kind, RawEndpointSlice, RawNamespace, RawPod, RawService};
 use crate::status::{KindStatus, SourceStatus, is_wanted};
 use client::{ConnectError, Connector, NumberedClient};
 use failure::Diagnosis;

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_sync::convert::raw_object::RawObject;
 use k8s_sync::fault::Faults;
 use k8s_sync::manifests::Manifests;
 use k8s_sync::object::{Change, EndpointSlice, Event, Service, ServiceKind};
 use k8s_sync::options::{Options, Source};
-use k8s_sync::raw::{Kind, RawEndpointSlice, RawObject, RawService};
+use k8s_sync::raw::{Kind, RawEndpointSlice, RawService};
 use k8s_sync::status::SourceStatus;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

@@ -13,12 +13,13 @@ use super::documents::{self, Document, ManifestObject, Position};
 use super::files::{self, Fingerprint, Format};
 use super::missing::{self, Missing, Notes};
 use super::text;
+use crate::convert::raw_object::RawObject;
 use crate::convert::{self, is_label};
 use crate::fault::{Fault, Faults, Problem};
 use crate::object::{Change, EndpointSlice, Event, Namespace, ObjectKey, Pod, Service};
 use crate::options::Options;
 use crate::raw::field::Field;
-use crate::raw::{Kind, RawEndpoints, RawMetadata, RawObject};
+use crate::raw::{Kind, RawEndpoints, RawMetadata};
 use crate::selector::Selector;
 use crate::status::is_wanted;
 

@@ -14,7 +14,7 @@ use kube::runtime::watcher;
 
 use super::recovery::{ProbeResult, Strategy};
 use super::resource::{Queries, Watched};
-use crate::raw::RawObject;
+use crate::convert::raw_object::RawObject;
 
 /// The steps of a list and its watch, in order.
 #[derive(Debug)]

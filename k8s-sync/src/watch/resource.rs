@@ -8,8 +8,9 @@ use kube::api::{ListParams, WatchParams};
 use serde::{Deserialize, Deserializer};
 
 use super::recovery::{STREAMING_LIST_MAX, WATCH_MAX};
+use crate::convert::raw_object::RawObject;
 use crate::options::Options;
-use crate::raw::{Kind, RawObject};
+use crate::raw::Kind;
 
 /// A raw object with its resource version, which is the only content of `meta`.
 #[derive(Clone, Debug)]

@@ -5,7 +5,8 @@ use kube::core::WatchEvent;
 use serde::Deserialize;
 
 use super::*;
-use crate::raw::{RawEndpointSlice, RawNamespace, RawObject, RawPod, RawService};
+use crate::convert::raw_object::RawObject;
+use crate::raw::{RawEndpointSlice, RawNamespace, RawPod, RawService};
 use crate::watch::resource::Watched;
 
 /// What every event of a streaming list means, in either encoding.
