@@ -34,6 +34,7 @@ pub mod relay;
 pub mod reverse;
 pub mod rule;
 pub mod sample_cluster;
+mod sample_endpoint;
 mod sample_service;
 pub mod say;
 pub mod server;

@@ -1,11 +1,10 @@
 //! A cluster generated from a seed: every shape of Service, EndpointSlice and Pod that affects an
 //! answer, several times, with names and addresses chosen by the seed.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use fastrand::Rng;
 use serde_json::{Value, json};
 
+use crate::sample_endpoint::EndpointMaker;
 use crate::sample_service::{SHAPES, Shape, Slice};
 
 /// Namespaces with objects; the first three are labelled `env: prod`.
@@ -20,7 +19,7 @@ pub const LABEL: (&str, &str) = ("dns", "public");
 
 /// The objects of the cluster, in the form that [`crate::objects::Objects::apply`] takes.
 pub fn make(rng: &mut Rng) -> Vec<Value> {
-    let mut maker = Maker { rng, objects: Vec::new(), address_count: 0 };
+    let mut maker = Maker { endpoints: EndpointMaker::new(rng), objects: Vec::new() };
     for (index, name) in NAMESPACES.iter().chain(&[EMPTY_NAMESPACE]).enumerate() {
         let env = if index < 3 { "prod" } else { "test" };
         maker.objects.push(namespace(name, json!({ "env": env })));
@@ -37,26 +36,23 @@ pub fn make(rng: &mut Rng) -> Vec<Value> {
     maker.objects
 }
 
-/// Creates objects: holds the seed's choices and hands out each address once.
-pub(crate) struct Maker<'a> {
-    pub(crate) rng: &'a mut Rng,
+/// Makes objects.
+struct Maker<'a> {
+    endpoints: EndpointMaker<'a>,
     objects: Vec<Value>,
-    /// The last address used, as its offset in its network.
-    address_count: u32,
 }
 
 impl Maker<'_> {
     fn service(&mut self, namespace: &str, shape: Shape) {
-        let word: String = std::iter::repeat_with(|| self.rng.alphanumeric().to_ascii_lowercase())
-            .take(4)
-            .collect();
+        let letter = || self.endpoints.rng.alphanumeric().to_ascii_lowercase();
+        let word: String = std::iter::repeat_with(letter).take(4).collect();
         let name = shape.service_name(&word);
         let labels = self.labels();
         let mut service = json!({
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": { "name": name, "namespace": namespace, "labels": labels },
-            "spec": shape.spec(self, namespace, &name),
+            "spec": shape.spec(&mut self.endpoints, namespace, &name),
         });
         if let Some(first) = service.pointer("/spec/clusterIPs/0").cloned() {
             service["spec"]["clusterIP"] = first;
@@ -66,7 +62,7 @@ impl Maker<'_> {
             service["status"] = json!({ "loadBalancer": { "ingress": ingress } });
         }
         self.objects.push(service);
-        for slice in shape.slices(self, &name) {
+        for slice in shape.slices(&mut self.endpoints, &name) {
             self.slice(namespace, &name, &labels, slice);
         }
     }
@@ -85,32 +81,11 @@ impl Maker<'_> {
         }));
     }
 
-    /// Ready IPv4 endpoints, every second one with a pod's name.
-    pub(crate) fn plain_endpoints(&mut self, count: usize) -> Vec<Value> {
-        let pod = |index: usize| json!({ "kind": "Pod", "name": format!("pod-{index}-q") });
-        let endpoints = (0..count).map(|index| {
-            let target =
-                if index % 2 == 0 { json!({}) } else { json!({ "targetRef": pod(index) }) };
-            self.endpoint("IPv4", target)
-        });
-        endpoints.collect()
-    }
-
-    /// An endpoint with its own address; ready unless `more` says otherwise.
-    pub(crate) fn endpoint(&mut self, family: &str, more: Value) -> Value {
-        let address = if family == "IPv4" { self.pod_v4() } else { self.pod_v6() };
-        let mut endpoint = json!({ "addresses": [address], "conditions": { "ready": true } });
-        for (field, value) in more.as_object().expect("fields") {
-            endpoint[field] = value.clone();
-        }
-        endpoint
-    }
-
     fn pods(&mut self, namespace: &str) {
         for (index, phase) in ["Running", "Running", "Pending", "Succeeded"].iter().enumerate() {
-            let mut addresses = vec![json!({ "ip": self.pod_v4() })];
+            let mut addresses = vec![json!({ "ip": self.endpoints.pod_v4() })];
             if index == 0 {
-                addresses.push(json!({ "ip": self.pod_v6() }));
+                addresses.push(json!({ "ip": self.endpoints.pod_v6() }));
             }
             let name = format!("pod-{index}");
             let labels = self.labels();
@@ -125,36 +100,7 @@ impl Maker<'_> {
     }
 
     fn labels(&mut self) -> Value {
-        if self.rng.bool() { json!({ LABEL.0: LABEL.1 }) } else { json!({}) }
-    }
-
-    pub(crate) fn cluster_v4(&mut self) -> String {
-        let number = self.next_number();
-        Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 64, 0)) + number).to_string()
-    }
-
-    pub(crate) fn cluster_v6(&mut self) -> String {
-        let number = self.next_number();
-        let base: Ipv6Addr = "fd00:10:96::".parse().expect("an address");
-        Ipv6Addr::from(u128::from(base) + u128::from(0x4000 + number)).to_string()
-    }
-
-    fn pod_v4(&mut self) -> String {
-        let number = self.next_number();
-        Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 200, 0, 0)) + number).to_string()
-    }
-
-    fn pod_v6(&mut self) -> String {
-        // Some end in zeros: then the address ends in '::' and its dashed name in '-'.
-        let number = self.next_number();
-        let shift = if self.rng.bool() { 64 } else { 0 };
-        let base: Ipv6Addr = "fd00:244::".parse().expect("an address");
-        Ipv6Addr::from(u128::from(base) + (u128::from(number) << shift)).to_string()
-    }
-
-    fn next_number(&mut self) -> u32 {
-        self.address_count += self.rng.u32(1..4);
-        self.address_count
+        if self.endpoints.rng.bool() { json!({ LABEL.0: LABEL.1 }) } else { json!({}) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::sample_cluster::Maker;
+use crate::sample_endpoint::EndpointMaker;
 
 /// Each shape is created once in each namespace.
 pub(crate) const SHAPES: [Shape; 23] = [
@@ -105,7 +105,7 @@ impl Shape {
         }
     }
 
-    pub(crate) fn spec(self, maker: &mut Maker<'_>, namespace: &str, name: &str) -> Value {
+    pub(crate) fn spec(self, maker: &mut EndpointMaker<'_>, namespace: &str, name: &str) -> Value {
         match self {
             Self::Addressed(shape) => shape.spec(maker),
             Self::Headless(Headless::NoPorts) => json!({ "clusterIP": "None" }),
@@ -121,7 +121,7 @@ impl Shape {
         }
     }
 
-    pub(crate) fn slices(self, maker: &mut Maker<'_>, name: &str) -> Vec<Slice> {
+    pub(crate) fn slices(self, maker: &mut EndpointMaker<'_>, name: &str) -> Vec<Slice> {
         match self {
             Self::Addressed(shape) => shape.slices(maker),
             Self::Headless(shape) => shape.slices(maker, name),
@@ -131,7 +131,7 @@ impl Shape {
 }
 
 impl Addressed {
-    fn spec(self, maker: &mut Maker<'_>) -> Value {
+    fn spec(self, maker: &mut EndpointMaker<'_>) -> Value {
         let http = service_port("http", 80, "TCP");
         match self {
             Self::OnePort | Self::NoEndpoints | Self::LongName => {
@@ -167,7 +167,7 @@ impl Addressed {
         }
     }
 
-    fn slices(self, maker: &mut Maker<'_>) -> Vec<Slice> {
+    fn slices(self, maker: &mut EndpointMaker<'_>) -> Vec<Slice> {
         match self {
             Self::OnePort | Self::LongName | Self::LoadBalancer => {
                 vec![v4(maker.plain_endpoints(3))]
@@ -192,7 +192,7 @@ impl Addressed {
 }
 
 impl Headless {
-    fn slices(self, maker: &mut Maker<'_>, service: &str) -> Vec<Slice> {
+    fn slices(self, maker: &mut EndpointMaker<'_>, service: &str) -> Vec<Slice> {
         match self {
             Self::Plain => vec![v4(maker.plain_endpoints(3))],
             Self::StatefulSet => {
