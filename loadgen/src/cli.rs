@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, ValueEnum};
 
 use crate::dnsperf_flags::DnsperfOnly;
-use crate::plan::Transport;
-use crate::report::about::VERSION;
 use crate::schedule::{Rate, Spacing};
+use crate::transport::Transport;
 use crate::workload::mix::Profile;
 
-/// `command::Code` in words.
+/// loadgen's version, with the commit if it was built from a clone.
+pub const VERSION: &str = env!("LOADGEN_VERSION");
+
+/// `command_error::Code` in words.
 const EXIT_CODES: &str = "\
 Exit codes: 0 report written; 1 the run could not start, a server exited during it, or a report \
 could not be written; 2 bad flags or input; 3 no responses at all (compare: none from one of the \

@@ -2,9 +2,9 @@
 
 use hdrhistogram::Histogram;
 
-use crate::plan::Transport;
 use crate::schedule::NANOS_PER_SEC;
 use crate::tally::{Counts, Interval, Intervals, Recorded, histogram};
+use crate::transport::Transport;
 
 /// Failures of `--verify` that are shown; all are counted.
 const VERIFY_FAILURE_COUNT_MAX: usize = 10;

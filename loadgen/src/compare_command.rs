@@ -8,15 +8,17 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 
 use crate::cli::{Against, CompareFlags, Family, RunFlags};
-use crate::command::{Code, CommandError, Signals, print, stop_on_signals, workload};
+use crate::command_error::{Code, CommandError};
 use crate::compare::launch::{LaunchError, LaunchOptions, Launched, ServerKind, find, launch};
 use crate::compare::{ComparePlan, Comparison, Contender, Interruption, compare, page, table};
-use crate::output::{Output, Outputs};
-use crate::plan::FlagError;
+use crate::flag_error::FlagError;
+use crate::input::workload;
+use crate::output::{Output, Outputs, print};
 use crate::process::process_cpu_ns;
 use crate::report::about::{self, About, ServerAbout};
 use crate::report::json;
 use crate::run::{RunError, find_cores};
+use crate::signals::{Signals, stop_on_signals};
 use crate::workload::Workload;
 use crate::workload::cluster;
 
@@ -206,7 +208,7 @@ fn write_reports(outputs: Outputs, comparison: &Comparison) -> Result<(), Comman
         false => print(&table::render(comparison)),
     };
     let write = |output: Option<Output>, text: &dyn Fn() -> String| {
-        output.map_or(Ok(()), |output| output.write(&text())).map_err(CommandError::Output)
+        output.map_or(Ok(()), |output| output.write(&text()))
     };
     // If one report fails, the others are still written: the measurement cannot be repeated.
     let written = [
@@ -214,7 +216,7 @@ fn write_reports(outputs: Outputs, comparison: &Comparison) -> Result<(), Comman
         write(outputs.html, &|| page::render(comparison)),
         write(outputs.json, &|| json::pretty(comparison)),
     ];
-    written.into_iter().collect()
+    written.into_iter().collect::<Result<_, _>>().map_err(CommandError::Output)
 }
 
 fn code(comparison: &Comparison) -> Code {

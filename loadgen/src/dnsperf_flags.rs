@@ -6,7 +6,7 @@
 
 use clap::Args;
 
-use crate::plan::FlagError;
+use crate::flag_error::FlagError;
 
 #[derive(Args, Clone, Debug, Default)]
 pub struct DnsperfOnly {

@@ -11,23 +11,30 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
-pub mod command;
 mod dnsperf_flags;
+pub mod flag_error;
 pub mod plan;
 pub mod schedule;
+pub mod transport;
 pub mod workload;
 
 pub mod answer;
 pub mod flight;
+pub mod rcode;
 pub mod sender;
 pub mod tally;
 
 pub mod collect;
-pub mod compare;
-mod compare_command;
 pub mod drops;
-pub mod output;
 pub mod process;
 pub mod report;
 pub mod run;
 pub mod watch;
+
+pub mod command;
+pub mod command_error;
+pub mod compare;
+mod compare_command;
+mod input;
+pub mod output;
+mod signals;

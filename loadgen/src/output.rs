@@ -171,6 +171,12 @@ impl Outputs {
     }
 }
 
+/// Prints to standard output.
+pub(crate) fn print(text: &str) -> Result<(), OutputError> {
+    let fail = |error| OutputError::Write { path: "standard output".into(), error };
+    io::stdout().lock().write_all(text.as_bytes()).map_err(fail)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

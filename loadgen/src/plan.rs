@@ -2,13 +2,14 @@
 //!
 //! Invariant: a `Plan` can be run as it is; nothing validates it again.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::cli::{Family, RunFlags};
+use crate::flag_error::FlagError;
 use crate::schedule::{Rate, Spacing};
 use crate::tally::LATENCY_NS_MAX;
+use crate::transport::{Mode, Transport};
 use crate::workload::mix::Mix;
 use crate::workload::{ENTRY_COUNT_MAX, Options};
 
@@ -25,57 +26,6 @@ pub const OUTSTANDING_MAX: u32 = 1 << 22;
 pub enum Load {
     Closed,
     Open { rate: Rate, spacing: Spacing },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    Udp,
-    Tcp,
-}
-
-impl Transport {
-    pub const ALL: [Self; Self::COUNT] = [Self::Udp, Self::Tcp];
-    pub const COUNT: usize = 2;
-
-    /// Index into arrays kept by transport, in the order of `ALL`.
-    pub fn index(self) -> usize {
-        self as usize
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Udp => "UDP",
-            Self::Tcp => "TCP",
-        }
-    }
-}
-
-/// Which transports the queries use.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Mode {
-    One(Transport),
-    /// Valid: above 0 and below 1.
-    Both {
-        tcp_share: f64,
-    },
-}
-
-impl Mode {
-    pub fn includes(self, transport: Transport) -> bool {
-        match self {
-            Self::One(one) => one == transport,
-            Self::Both { .. } => true,
-        }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::One(one) => f.write_str(one.name()),
-            Self::Both { tcp_share } => write!(f, "UDP and TCP ({} % TCP)", tcp_share * 100.0),
-        }
-    }
 }
 
 /// What a run does.
@@ -107,53 +57,6 @@ pub struct Plan {
     pub reconnect_after: u64,
     pub server_pid: Option<u32>,
 }
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FlagError {
-    DnsperfOnly { flag: &'static str, instead: &'static str },
-    Server { host: String, reason: String },
-    OutOfRange { flag: &'static str, range: &'static str },
-    FewerClientsThanThreads,
-    FewerOutstandingThanClients,
-    NoQueries,
-    NoServers,
-    ManifestsNeeded,
-}
-
-impl fmt::Display for FlagError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DnsperfOnly { flag, instead } => {
-                write!(f, "{flag} is a dnsperf flag that loadgen does not support: {instead}")
-            }
-            Self::Server { host, reason } => write!(f, "-s {host}: {reason}"),
-            Self::OutOfRange { flag, range } => write!(f, "{flag} must be {range}"),
-            Self::FewerClientsThanThreads => {
-                write!(f, "-c must not be below -T: each thread needs its own socket")
-            }
-            Self::FewerOutstandingThanClients => {
-                write!(f, "-q must not be below -c: each socket needs room for one query")
-            }
-            Self::NoServers => {
-                write!(
-                    f,
-                    "nothing to compare: name two servers, A=HOST:PORT B=HOST:PORT, or use \
-                     --against coredns"
-                )
-            }
-            Self::ManifestsNeeded => write!(
-                f,
-                "--against needs the cluster to serve, for example --from deploy/example/cluster"
-            ),
-            Self::NoQueries => write!(
-                f,
-                "no queries: give a query file with -d, or a cluster's manifests with --from"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for FlagError {}
 
 impl RunFlags {
     pub fn message_options(&self) -> Options {

@@ -10,7 +10,7 @@ use core_affinity::CoreId;
 
 use crate::collect::{Second, ThreadUse, Totals, collect};
 use crate::drops;
-use crate::plan::{DURATION_MAX, Load, Mode, Plan, Transport};
+use crate::plan::{DURATION_MAX, Load, Plan};
 use crate::process::{NoSuchProcess, process_cpu_ns};
 use crate::schedule::Schedule;
 use crate::sender::mixed::Mixed;
@@ -18,6 +18,7 @@ use crate::sender::tcp::{Tcp, TcpOptions};
 use crate::sender::udp::{Udp, UdpOptions, UdpSockets};
 use crate::sender::{self, Clock, Driver, Pace, Share};
 use crate::tally::recorders;
+use crate::transport::{Mode, Transport};
 use crate::workload::Workload;
 
 /// Time for the threads to start before the first send.

@@ -7,8 +7,9 @@
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hdrhistogram::{Counter, Histogram};
 
-use crate::plan::Transport;
+use crate::rcode::RCODE_CLASSES;
 use crate::schedule::NANOS_PER_SEC;
+use crate::transport::Transport;
 
 /// Longest latency recorded: greater values count as this. `plan` keeps timeouts below it.
 pub const LATENCY_NS_MAX: u64 = 60 * NANOS_PER_SEC;
@@ -16,24 +17,6 @@ pub const LATENCY_NS_MAX: u64 = 60 * NANOS_PER_SEC;
 const SIGNIFICANT_FIGURES: u8 = 3;
 /// Intervals per thread: one being filled, one with the collector, one in transit.
 const INTERVAL_COUNT: usize = 3;
-
-/// Latencies are kept separately for these four classes of rcode.
-pub const RCODE_CLASSES: [&str; 4] = ["NOERROR", "NXDOMAIN", "SERVFAIL", "other"];
-
-/// Names of the sixteen rcodes as dnsperf prints them.
-pub const RCODE_NAMES: [&str; 16] = [
-    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET",
-    "NXRRSET", "NOTAUTH", "NOTZONE", "rcode11", "rcode12", "rcode13", "rcode14", "rcode15",
-];
-
-pub fn rcode_class(rcode: u8) -> usize {
-    match rcode {
-        0 => 0,
-        3 => 1,
-        2 => 2,
-        _ => 3,
-    }
-}
 
 /// A histogram with the one fixed range, so that recording never allocates. One second's counts fit
 /// 32 bits, sums do not.

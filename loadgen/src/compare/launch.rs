@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 use super::{Contender, ServerExit, api_server};
 use crate::answer;
-use crate::tally::RCODE_NAMES;
+use crate::rcode::RCODE_NAMES;
 use crate::workload::Workload;
 
 /// CoreDNS waits up to five seconds for the API server.

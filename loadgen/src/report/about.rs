@@ -6,8 +6,7 @@ use std::thread;
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// loadgen's version, with the commit if it was built from a clone.
-pub const VERSION: &str = env!("LOADGEN_VERSION");
+use crate::cli::VERSION;
 
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 pub struct About {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
+use crate::cli::VERSION;
 use crate::collect::Second;
 
 /// The log so far.
@@ -53,7 +54,7 @@ impl IntervalLog {
              #[BaseTime: {:.3} (seconds since epoch)]\n\
              \"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\
              \"Interval_Compressed_Histogram\"\n",
-            super::about::VERSION,
+            VERSION,
             since.as_secs_f64(),
             since.as_secs_f64(),
         );

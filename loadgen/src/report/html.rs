@@ -8,7 +8,7 @@ use super::plot::{self, Axis, Series};
 use super::terminal::{self, LatencyRow};
 use super::{QUANTILES, Summary, Times, human_loss, human_rate, human_time, no_times};
 use crate::collect::Totals;
-use crate::plan::Transport;
+use crate::transport::Transport;
 
 /// The figures of one second, for the page and the progress line.
 #[derive(Clone, Debug, PartialEq)]

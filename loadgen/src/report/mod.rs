@@ -15,9 +15,11 @@ pub mod terminal;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::plan::{Load, Mode, Plan, Transport};
+use crate::plan::{Load, Plan};
+use crate::rcode::{RCODE_CLASSES, RCODE_NAMES};
 use crate::run::Outcome;
-use crate::tally::{Counts, RCODE_CLASSES, RCODE_NAMES, Recorded};
+use crate::tally::{Counts, Recorded};
+use crate::transport::{Mode, Transport};
 use crate::workload::Workload;
 
 /// Quantiles that every report shows, with their names.

@@ -8,9 +8,10 @@ use super::mixed::Deal;
 use super::{Pace, Share};
 use crate::answer::{self, QuestionMatch};
 use crate::flight::{Flight, IdStatus};
-use crate::plan::{Mode, Transport};
+use crate::rcode::rcode_class;
 use crate::schedule::NANOS_PER_SEC;
-use crate::tally::{Counts, Recorded, Recorder, rcode_class};
+use crate::tally::{Counts, Recorded, Recorder};
+use crate::transport::{Mode, Transport};
 use crate::workload::Workload;
 
 /// A sleep may end this much late, so a send time closer than this is awaited by spinning.

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::tcp::Tcp;
 use super::udp::Udp;
 use super::{Carrier, Driver, Due, timespec};
-use crate::plan::Transport;
+use crate::transport::Transport;
 
 /// Most queries that wait for one transport while the other takes more; at this number both wait.
 const WAITING_MAX: usize = 256;

@@ -18,9 +18,9 @@ use std::time::Instant;
 
 use rustix::event::Timespec;
 
-use crate::plan::{Mode, Transport};
 use crate::process::thread_cpu_ns;
 use crate::schedule::{NANOS_PER_SEC, Schedule};
+use crate::transport::{Mode, Transport};
 use crate::workload::Workload;
 pub use driver::Driver;
 pub(crate) use driver::Due;

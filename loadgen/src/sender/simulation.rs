@@ -12,9 +12,9 @@ use domain::base::Rtype;
 use super::{BATCH, Carrier, Clock, Driver, Pace, Share, run};
 use crate::collect::{Totals, collect};
 use crate::flight::Flight;
-use crate::plan::{Mode, Transport};
 use crate::schedule::{NANOS_PER_SEC, Rate, Schedule, Spacing};
 use crate::tally::recorders;
+use crate::transport::{Mode, Transport};
 use crate::workload::{Options, Question, Workload};
 
 /// How much each read of the clock advances it.

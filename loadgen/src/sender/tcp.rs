@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{BATCH, Burst, Carrier, Driver, SLOT_COUNT, nth_local, timespec};
 use crate::flight::Flight;
-use crate::plan::Transport;
+use crate::transport::Transport;
 use crate::workload::MESSAGE_LEN_MAX;
 
 /// Room for the longest frame (2 + 65535 bytes) and as much again, so that a read is rarely cut

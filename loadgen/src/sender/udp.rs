@@ -22,7 +22,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{BATCH, Burst, Carrier, Driver, Due, SLOT_COUNT, nth_local, timespec};
 use crate::drops;
 use crate::flight::Flight;
-use crate::plan::Transport;
+use crate::transport::Transport;
 use crate::workload::MESSAGE_LEN_MAX;
 
 /// Room for a response: more than `UDP_PAYLOAD_SIZE`, and an odd number of cache lines, so that the

@@ -15,7 +15,7 @@ use domain::base::{Message, Rtype};
 use domain::rdata::{A, Aaaa};
 
 use super::query_file;
-use crate::tally::RCODE_NAMES;
+use crate::rcode::RCODE_NAMES;
 
 /// Most addresses of one expectation: each has one bit while a response is compared.
 const ADDRESS_COUNT_MAX: usize = 128;
