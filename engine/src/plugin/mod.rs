@@ -88,7 +88,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "reload the Corefile when it has changed",
         Built { usage: reload::USAGE, once: false, options: Vec::new, read: reload::read },
     ),
-    later("nsid", "tell the server's name to clients that ask"),
+    later("nsid", "send the server's name to clients that ask for it"),
     built(
         "bufsize",
         "limit the size of UDP responses, for clients that use EDNS",
@@ -108,7 +108,7 @@ pub const DIRECTIVES: &[Directive] = &[
     later("trace", "spans for Zipkin or Datadog"),
     built(
         "ready",
-        "HTTP endpoint: are all plugins ready",
+        "HTTP endpoint: whether all plugins are ready",
         Built {
             usage: ready::USAGE,
             once: true,
@@ -118,7 +118,7 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     built(
         "health",
-        "HTTP endpoint: is the process alive",
+        "HTTP endpoint: whether the process is alive",
         Built {
             usage: health::USAGE,
             once: false,
