@@ -70,7 +70,7 @@ impl Exchange {
             || self.answer.iter().any(|record| record.1 == "PTR" && !is_ours(&record.3))
     }
 
-    /// The expected result in the format of `ask`, without what the forwarder added behind a CNAME.
+    /// The expected result in the format of `ask`, without what the forwarder added after a CNAME.
     fn expected(&self, ttl_secs: u32) -> String {
         if self.answer.is_empty() {
             return if self.rcode == "NXDOMAIN" { "NXDOMAIN" } else { "NODATA" }.to_owned();

@@ -56,7 +56,7 @@ fn pointers(value: &Value, here: &str, into: &mut Vec<String>) {
     }
 }
 
-/// Puts each odd value at each path, either instead of the good one or behind it under the same
+/// Puts each odd value at each path, either instead of the good one or after it under the same
 /// key. Variants are named `web-NUMBER`.
 fn variants(good: &Value) -> Vec<(String, Value)> {
     let mut paths = Vec::new();
@@ -148,7 +148,7 @@ async fn read(
     (slices, services, odd.iter().sum())
 }
 
-/// The index behind `list` in a path, if there is one.
+/// The index after `list` in a path, if there is one.
 fn index(path: &str, list: &str) -> Option<usize> {
     path.strip_prefix(list)?.split('/').next()?.parse().ok()
 }

@@ -12,7 +12,7 @@ use crate::record::{MessageSection, RecordHead, Records, owner_len};
 /// Drops whole records from the end of `message` until it fits `len_max` bytes; returns its new
 /// length.
 ///
-/// The result is what stamping with that limit gives: the OPT stays, behind the last record that is
+/// The result is what stamping with that limit gives: the OPT stays, after the last record that is
 /// left, and TC is set if any other record was dropped (RFC 2181, section 9). The header, the
 /// question and the OPT stay even where they are longer than `len_max`. Of a message without a
 /// whole question only the header stays.

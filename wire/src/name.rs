@@ -76,7 +76,7 @@ impl Name {
         if whole.len() >= BLOCK_COUNT || rest.is_empty() {
             return None;
         }
-        // The last bytes of the packet, moved to the front of a block, with zeros behind them.
+        // The last bytes of the packet, moved to the front of a block, with zeros after them.
         let last = bytes.last_chunk::<BLOCK_LEN>()?;
         let last = u128::from_le_bytes(*last) >> (8 * (BLOCK_LEN - rest.len()));
         self.take_block(whole.len(), &last.to_le_bytes())
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
     use std::vec;
 
-    /// `read`, and `presume` with 0 to 39 bytes behind the name.
+    /// `read`, and `presume` with 0 to 39 bytes after the name.
     fn check(bytes: &[u8], expected: Option<&[u8]>) {
         let mut name = Name { blocks: [[0xAA; BLOCK_LEN]; BLOCK_COUNT + 1], len: 1 };
         assert_eq!(name.read(bytes), expected.map(<[u8]>::len), "{bytes:x?}");

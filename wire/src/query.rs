@@ -197,7 +197,7 @@ enum RecordsFault {
     BadVersion(Edns),
 }
 
-/// Reads the records behind the question. Bytes after the last record are ignored, as CoreDNS
+/// Reads the records after the question. Bytes after the last record are ignored, as CoreDNS
 /// ignores them.
 fn read_records(bytes: &[u8], counts: [u8; 8]) -> Result<Option<Edns>, RecordsFault> {
     let [_, answers, authorities, additionals] = numbers(counts);

@@ -118,7 +118,7 @@ fn table() -> std::sync::Arc<Table> {
 fn answers_of_a_table_are_cut_as_they_are_stamped() {
     let table = table();
     let long = long_label_name();
-    // Its SRV record fits 512 bytes, and the address behind it does not.
+    // Its SRV record fits 512 bytes, and the address after it does not.
     let long_pod = format!("{}.fd00--1.ns.pod.{long}", "p".repeat(40));
     for text in [
         "many.ns.svc.z A",
@@ -277,7 +277,7 @@ fn the_opt_stays_and_announces_the_new_size() {
     assert_eq!(message, before);
 }
 
-/// Records behind the OPT, an OPT that the root does not own, and counts of missing records.
+/// Records after the OPT, an OPT that the root does not own, and counts of missing records.
 #[test]
 fn unusual_messages_are_cut() {
     const HEAD: &[u8] = &[0, 7, 0x80, 0, 0, 1, 0, 2, 0, 0, 0, 2, 0, 0, 1, 0, 1];

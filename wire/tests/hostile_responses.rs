@@ -49,7 +49,7 @@ fn invalid_names_and_data_are_malformed() {
         ("name past the data", with_record(b"\xc0\x0c", CNAME, b"\x05b")),
         ("name without an end", with_record(b"\xc0\x0c", CNAME, b"\x01b")),
         ("name of 256 bytes", with_record(b"\xc0\x0c", CNAME, &[b"\x3e", &longest[..]].concat())),
-        ("bytes behind the name", with_record(b"\xc0\x0c", CNAME, b"\x01b\0\0")),
+        ("bytes after the name", with_record(b"\xc0\x0c", CNAME, b"\x01b\0\0")),
         ("address of 5 bytes", with_record(b"\xc0\x0c", A, &[192, 0, 2, 1, 0])),
         ("address of 3 bytes", with_record(b"\xc0\x0c", A, &[192, 0, 2])),
         ("SOA without its last field", with_record(b"\xc0\x0c", SOA, &[0; 18])),
@@ -62,7 +62,7 @@ fn invalid_names_and_data_are_malformed() {
     for (what, packet) in rows {
         assert_eq!(response::read(&packet, &asked(&packet)), UpstreamPacket::Malformed, "{what}");
     }
-    // Data that ends behind the message, and a missing record.
+    // Data that ends past the end of the message, and a missing record.
     let mut packet = with_record(b"\xc0\x0c", A, &address);
     packet.pop();
     assert_eq!(response::read(&packet, &asked(&packet)), UpstreamPacket::Malformed);

@@ -64,7 +64,7 @@ fn read(packet: &[u8]) -> (Name, Query) {
     (name, query)
 }
 
-/// The packet answered: rcode, flags and counts, then the length behind the question.
+/// The packet answered: rcode, flags and counts, then the length after the question.
 fn shown(packet: &[u8], message: &[u8], len: usize) -> String {
     let [_, _, flags0, flags1, _, 1, _, answers, _, authorities, _, additionals, ..] = *message
     else {

@@ -1,5 +1,5 @@
 //! Upstreams' CNAMEs that lead to names of this server's tables: what is kept of such a response,
-//! and what comes behind.
+//! and what follows.
 
 mod upstream;
 

@@ -118,7 +118,7 @@ fn over_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     read_frame(&mut stream)
 }
 
-/// A message behind its length (RFC 1035, section 4.2.2).
+/// A message after its length (RFC 1035, section 4.2.2).
 pub fn frame(message: &[u8]) -> Vec<u8> {
     let len = u16::try_from(message.len()).expect("a message of a scenario");
     [&len.to_be_bytes(), message].concat()

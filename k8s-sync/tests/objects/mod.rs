@@ -164,7 +164,7 @@ pub(crate) fn name(text: &str) -> wire::name::Name {
 /// and so on.
 ///
 /// Owners equal to the question's name and TTLs of 5 are omitted. Records are sorted, because
-/// `wire` rotates them, except behind a CNAME. If CNAMEs lead on, the result there follows: `CNAME
+/// `wire` rotates them, except after a CNAME. If CNAMEs lead on, the result there follows: `CNAME
 /// web.ns.svc…, then NODATA`.
 pub(crate) fn ask(table: &Table, question: &str) -> String {
     let (owner, rtype) = question.split_once(' ').expect("NAME TYPE");

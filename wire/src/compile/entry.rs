@@ -1,6 +1,6 @@
 //! Writes entries: a name and its answers in wire format, in the layout that `segment` describes.
 //!
-//! Invariant: every answer fits the longest message, behind the longest question and with an OPT.
+//! Invariant: every answer fits the longest message, after the longest question and with an OPT.
 
 use alloc::vec::Vec;
 

@@ -31,7 +31,7 @@ pub(crate) struct Written {
 }
 
 impl Written {
-    /// Adds records that have been written behind these.
+    /// Adds records that have been written after these.
     pub(crate) fn join(&mut self, behind: Self) {
         self.answers += behind.answers;
         self.authorities += behind.authorities;

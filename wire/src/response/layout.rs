@@ -13,7 +13,7 @@ const TYPE_NAPTR: u16 = 35;
 pub(super) struct Layout {
     pub(super) head_len: usize,
     pub(super) name_count: usize,
-    /// Bytes behind the names; `None`: any number.
+    /// Bytes after the names; `None`: any number.
     pub(super) tail_len: Option<usize>,
     /// How names are compressed in the copy.
     pub(super) compression: Compression,

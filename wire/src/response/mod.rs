@@ -207,7 +207,7 @@ pub struct Alias<'t> {
 /// section, with TC. A response code of more than four bits becomes SERVFAIL, because it is about
 /// the exchange with the upstream (EDNS version, cookies, signatures).
 ///
-/// `end`: what tables have for the target of a `Kind::OwnTarget`. It comes behind the CNAMEs and
+/// `end`: what tables have for the target of a `Kind::OwnTarget`. It comes after the CNAMEs and
 /// decides the response code.
 pub fn stamp(
     query: &Query,

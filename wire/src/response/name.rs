@@ -35,7 +35,7 @@ struct Label {
 }
 
 impl MessageName {
-    /// Reads the name at `at`; also returns the offset behind it. `None` for a name that is
+    /// Reads the name at `at`; also returns the offset after it. `None` for a name that is
     /// incomplete, is longer than 255 bytes, has a label of an unknown type, or has a pointer that
     /// does not point back (RFC 1035, section 4.1.4: to a prior occurrence).
     pub(super) fn read(message: &[u8], at: usize) -> Option<(Self, usize)> {

@@ -1,7 +1,7 @@
 //! Upstreams' CNAMEs that lead to one of this server's own names: they are kept, and what the
 //! upstream says about that name is dropped.
 //!
-//! Invariant: the target of the last CNAME that is kept is spelled out, so that records behind it
+//! Invariant: the target of the last CNAME that is kept is spelled out, so that records after it
 //! can point into it.
 
 use alloc::boxed::Box;
@@ -126,7 +126,7 @@ impl Response {
         if HEADER_LEN + self.name_len + 4 + body.len() > MESSAGE_LEN_MAX {
             return None;
         }
-        // Fields behind the target move by the difference.
+        // Fields after the target move by the difference.
         let moved = |offset: u16| {
             let offset = usize::from(offset);
             let is_behind = offset >= rdata_end;

@@ -319,7 +319,7 @@ impl<'p> Reader<'p> {
                 known.place = known.place.or(place);
             }
         }
-        // This also fails if a name ended behind the data.
+        // This also fails if a name ended past the end of the data.
         let tail = self.packet.get(at..end)?;
         if layout.tail_len.is_some_and(|len| len != tail.len()) {
             return None;
