@@ -240,7 +240,7 @@ const _: () = assert!(ANSWER_TIMES_MIN <= ANSWER_TIMES_KEPT);
 pub const HEDGE_AFTER_UNKNOWN: Duration = Duration::from_millis(100);
 /// The earliest hedge: a hiccup of the scheduler is not a slow upstream.
 pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(2);
-/// An only upstream is queried again after this multiple of its p95, when a response is no longer
+/// A single upstream is queried again after this multiple of its p95, when a response is no longer
 /// likely. That makes up for a lost packet, not for a slow response.
 pub const REPEAT_AFTER_P95: u32 = 2;
 /// The same with an unknown p95: BIND's first time-out.

@@ -333,8 +333,7 @@ fn another_process_of_the_same_user_keeps_its_port() {
         (&[("a", "127.0.0.2"), ("b", "0.0.0.0")], "Corefile:9: cannot listen on [::]:"),
     ] {
         let said = Server::start("mmsg", port, blocks).ended();
-        for words in
-            [place, "Address already in use", &holder, "write another port behind the zone"]
+        for words in [place, "Address already in use", &holder, "write another port after the zone"]
         {
             assert!(said.contains(words), "{blocks:?}: no {words:?} in\n{said}");
         }

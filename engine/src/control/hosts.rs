@@ -34,7 +34,7 @@ use super::hash_seed::HASH_SEED;
 
 /// A shard whose channel was full is offered the newest table again after this long.
 const DELIVER_AGAIN_AFTER: Duration = Duration::from_millis(1);
-/// How often tables that the shards have released are freed, while there are such.
+/// How often tables that the shards have released are freed, while there are any.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
 
 /// A `hosts` block whose table is kept up to date.
@@ -180,7 +180,7 @@ struct HostsReader {
     last: Option<LastReading>,
     /// The modification time of the file when `entries` were read.
     modified: Option<SystemTime>,
-    /// Why the file cannot be read, as far as the log says so.
+    /// Why the file cannot be read, if the log has reported it.
     logged_problem: Option<String>,
     has_looked: bool,
 }

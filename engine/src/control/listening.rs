@@ -40,7 +40,7 @@ fn explain(listen: &Listen, error: &io::Error) -> String {
         (_, Some(libc::EAFNOSUPPORT)) => {
             "the kernel has no IPv6: delete the address from `bind` in the Corefile".into()
         }
-        (_, Some(libc::EINVAL)) if is_link_local_of_no_interface(*address) => {
+        (_, Some(libc::EINVAL)) if is_link_local_without_interface(*address) => {
             "a link-local address needs its interface: write the interface's name instead, such as \
              `bind eth0`"
                 .into()
@@ -92,13 +92,13 @@ fn in_use(address: SocketAddr, names_port: bool) -> String {
         "`bind` to another address"
     };
     let other_port = if names_port {
-        "write another port behind the zone"
+        "write another port after the zone"
     } else {
         "serve another port with `-dns.port`"
     };
     format!("{holder}, {other_address}, or {other_port}")
 }
 
-fn is_link_local_of_no_interface(address: SocketAddr) -> bool {
+fn is_link_local_without_interface(address: SocketAddr) -> bool {
     matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
 }

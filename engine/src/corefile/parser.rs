@@ -204,7 +204,7 @@ impl Parser<'_, '_> {
                 Kind::Close => {
                     let close = self.take();
                     if let (None, Some(close)) = (open, close) {
-                        self.closes_what_no_brace_opened(close.span);
+                        self.unopened_brace(close.span);
                     }
                     return statements;
                 }
@@ -317,7 +317,7 @@ impl Parser<'_, '_> {
 
     /// The end of a block without braces, which CoreDNS accepts. A block whose brace was written as
     /// part of its zone ends this way too.
-    fn closes_what_no_brace_opened(&mut self, close: Span) {
+    fn unopened_brace(&mut self, close: Span) {
         if std::mem::take(&mut self.told_of_close) {
             return;
         }

@@ -3,7 +3,7 @@
 //!
 //! Nothing is copied: imports are frames on a stack, so a cycle is detected when it closes.
 //!
-//! Invariant: counts bound the work.
+//! Invariant: the imports and the words are counted and bounded, so that reading always ends.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -249,7 +249,7 @@ impl Upstreams {
         }
     }
 
-    /// For an only upstream: a query that may be lost is sent once more.
+    /// For a single upstream: a query that may be lost is sent once more.
     async fn ask_with_repeat(
         &self,
         link: &Rc<Link>,

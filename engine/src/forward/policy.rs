@@ -15,7 +15,7 @@ pub(super) struct Order {
     healthy_count: usize,
     tried_count: usize,
     tries_max: usize,
-    /// An only upstream may be queried twice at once, in one of its tries.
+    /// A single upstream may be queried twice at once, in one of its tries.
     may_repeat: bool,
 }
 
@@ -77,7 +77,7 @@ impl Order {
         self.tried_count < self.healthy_count && self.tried_count < self.tries_max
     }
 
-    /// Whether an only upstream may be queried again within the current try; true at most once.
+    /// Whether a single upstream may be queried again within the current try; true at most once.
     pub(super) fn repeat(&mut self) -> bool {
         std::mem::take(&mut self.may_repeat)
     }

@@ -1,4 +1,4 @@
-//! `loop`: detects forwarded queries that come back. The probe runs in `crate::control`.
+//! `loop`: detects forwarded queries that come back. `crate::forward` sends the probe.
 
 use std::future::ready;
 

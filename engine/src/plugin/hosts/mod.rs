@@ -194,7 +194,7 @@ fn read_entry(text: &str, line: &Statement, draft: &mut HostsReading, context: &
     let Some(address) = file::address(first) else {
         let word = quoted(&line.name.text);
         let message = format!("'{word}' is neither an option nor an IP address");
-        let mistake = Mistake::warning(line.name.span, message).label("counts for nothing");
+        let mistake = Mistake::warning(line.name.span, message).label("ignored");
         let meant = nearest(&line.name.text, SETTINGS.iter().map(|row| row.name));
         return context.report(mistake.help(match meant {
             Some(meant) => format!("did you mean `{meant}`?"),
@@ -209,7 +209,7 @@ fn read_entry(text: &str, line: &Statement, draft: &mut HostsReading, context: &
                 draft.hosts.settings.inline.push(HostEntry { address, name });
             }
             Some(_) => {
-                let help = "a name counts in the zones of `hosts`, or else of its server block";
+                let help = "write the name's zone after the file, or add a server block for it";
                 ignored_name(word, "is in no zone of this `hosts`", help, line, context);
             }
             None => ignored_name(word, "is not a domain name", "correct it", line, context),
@@ -217,7 +217,7 @@ fn read_entry(text: &str, line: &Statement, draft: &mut HostsReading, context: &
     }
     if !has_name {
         let message = format!("'{}' has no name", quoted(&line.name.text));
-        let mistake = Mistake::warning(line.name.span, message).label("counts for nothing");
+        let mistake = Mistake::warning(line.name.span, message).label("ignored");
         context.report(mistake.help(format!("an entry is written `{ENTRY}`")));
     }
 }
@@ -228,7 +228,7 @@ fn ignored_name(name: &[u8], why: &str, help: &str, line: &Statement, context: &
     let is_this = |word: &&Token| word.text == text;
     let word = line.args.iter().find(is_this).unwrap_or(&line.name);
     let message = format!("'{}' {why}", quoted(&text));
-    context.report(Mistake::warning(word.span, message).label("counts for nothing").help(help));
+    context.report(Mistake::warning(word.span, message).label("ignored").help(help));
 }
 
 fn ttl(line: &Statement, draft: &mut HostsReading, context: &mut Context<'_>) {
@@ -260,7 +260,7 @@ fn no_reverse(line: &Statement, draft: &mut HostsReading, context: &mut Context<
 fn warn_of_surplus(surplus: &[Token], usage: &str, context: &mut Context<'_>) {
     if let Some(word) = surplus.first() {
         let message = format!("'{}' is one word too many", quoted(&word.text));
-        let mistake = Mistake::warning(word.span, message).label("counts for nothing");
+        let mistake = Mistake::warning(word.span, message).label("ignored");
         context.report(mistake.help(format!("usage: `{usage}`")));
     }
 }
