@@ -46,7 +46,7 @@ pub enum AnswerKey {
     Pod(Arc<str>, IpAddr),
 }
 
-/// The objects of the API server, as far as they are watched.
+/// The API server's objects of the watched kinds.
 #[derive(Debug)]
 pub struct Cluster {
     options: Arc<Options>,

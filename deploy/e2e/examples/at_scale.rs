@@ -13,7 +13,7 @@ use domain::base::iana::Rtype;
 use e2e::answer::Answer;
 use e2e::ask::over_udp;
 use e2e::cluster::Cluster;
-use e2e::corefile::{AS_SHIPPED, Corefile};
+use e2e::corefile::{Corefile, STOCK};
 use e2e::delays::{Delays, until};
 use e2e::objects::Objects;
 use e2e::question::Question;
@@ -59,7 +59,7 @@ fn main() {
         began.elapsed()
     );
     let scale = Scale {
-        corefile: Corefile::new(AS_SHIPPED).with_kubeconfig(&cluster.kubeconfig()),
+        corefile: Corefile::new(STOCK).with_kubeconfig(&cluster.kubeconfig()),
         tools: &tools,
         objects: cluster.objects(),
         service_count,

@@ -9,7 +9,7 @@ use domain::base::iana::Rtype;
 use crate::question::Question;
 
 /// The Corefile of a Kubernetes distribution, without the lines that do not concern the cluster.
-pub const AS_SHIPPED: &str = ".:5353 {
+pub const STOCK: &str = ".:5353 {
     bind 127.0.0.1
     errors
     kubernetes cluster.local in-addr.arpa ip6.arpa {

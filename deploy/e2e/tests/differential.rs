@@ -9,7 +9,7 @@ use e2e::answer::{Answer, Record};
 use e2e::ask::Transport;
 use e2e::cluster::Cluster;
 use e2e::comparison::differences;
-use e2e::corefile::{AS_SHIPPED, Corefile};
+use e2e::corefile::{Corefile, STOCK};
 use e2e::difference::Oracle;
 use e2e::question::Question;
 use e2e::rule::Rule;
@@ -64,7 +64,7 @@ const WITHOUT_ENDPOINTS: &str = ".:5353 {
 ";
 
 const COREFILES: [(&str, &str); 4] = [
-    ("as shipped", AS_SHIPPED),
+    ("stock", STOCK),
     ("verified", VERIFIED),
     ("narrowed", NARROWED),
     ("without endpoints", WITHOUT_ENDPOINTS),

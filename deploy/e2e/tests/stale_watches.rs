@@ -10,7 +10,7 @@ use domain::base::iana::Rtype;
 use e2e::authority::{Authority, Identity};
 use e2e::balancer::{Balancer, Terminator};
 use e2e::cluster::Cluster;
-use e2e::corefile::{AS_SHIPPED, Corefile};
+use e2e::corefile::{Corefile, STOCK};
 use e2e::credentials::kubeconfig;
 use e2e::deadline::poll;
 use e2e::objects::service;
@@ -39,7 +39,7 @@ fn etcd_restored_from_a_backup() {
     let mut cluster = Cluster::start(&tools);
     cluster.objects().create(&service("same", "10.96.1.1"));
     cluster.back_up();
-    let corefile = Corefile::new(AS_SHIPPED).with_kubeconfig(&cluster.kubeconfig());
+    let corefile = Corefile::new(STOCK).with_kubeconfig(&cluster.kubeconfig());
     let server = Server::start(Kind::Ringdns, &corefile, Some(&tools));
 
     for index in 0..CHANGES_AFTER_BACKUP {
@@ -73,7 +73,7 @@ fn a_balancer_drops_the_connections() {
     let cluster = Cluster::start(&tools);
     let balancer = Balancer::start(cluster.port());
     let path = cluster.credentials().write_kubeconfig(balancer.port());
-    let corefile = Corefile::new(AS_SHIPPED).with_kubeconfig(&path);
+    let corefile = Corefile::new(STOCK).with_kubeconfig(&path);
     let server = Server::start(Kind::Ringdns, &corefile, Some(&tools));
 
     balancer.freeze();
@@ -103,8 +103,8 @@ fn certificates_rotate() {
     };
     terminate(&authority, &clients);
     let corefiles = [
-        Corefile::new(AS_SHIPPED).with_kubeconfig(&files.write_kubeconfig(balancer.port())),
-        Corefile::new(AS_SHIPPED).with_endpoint(
+        Corefile::new(STOCK).with_kubeconfig(&files.write_kubeconfig(balancer.port())),
+        Corefile::new(STOCK).with_endpoint(
             balancer.port(),
             &files.path("client.crt"),
             &files.path("client.key"),

@@ -22,7 +22,7 @@ const LIFETIME_MAX: Duration = Duration::from_secs(TTL_SECS_MAX as u64);
 pub(super) struct Entry {
     pub(super) response: Arc<Response>,
     term: Term,
-    /// When the upstream sent it, to whichever shard.
+    /// When it arrived from the upstream, at this shard or another.
     received: Instant,
     /// No refresh before this time.
     refresh_from: Instant,

@@ -64,7 +64,7 @@ pub struct ListenerPlan {
     pub timeouts: Timeouts,
 }
 
-/// A server block: its plugins in CoreDNS's fixed order, as far as they act on packets.
+/// A server block: its plugins that act on packets, in CoreDNS's fixed order.
 #[derive(Clone, Debug, Default)]
 pub struct Block {
     /// Some plugin of the block sees queries. Without one they are REFUSED, as in CoreDNS. With

@@ -3,7 +3,7 @@
 //! Invariant: the occupied nodes form one chain from `oldest` to `newest`, linked both ways; the
 //! others are in `free`.
 
-/// Identifies an item of the list. `admission` tells it from a later item in the same node.
+/// Identifies an item of the list. `admission` distinguishes it from a later item in the same node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket {
     index: usize,

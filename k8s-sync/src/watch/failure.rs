@@ -26,7 +26,7 @@ pub(super) struct Diagnosis {
     cause: Cause,
 }
 
-/// The cause, as far as an operator has to look in different places.
+/// The cause: one variant for each place where an operator has to look.
 #[derive(Debug, PartialEq, Eq)]
 enum Cause {
     /// A local setting. The text says what to do.

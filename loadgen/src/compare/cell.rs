@@ -69,7 +69,7 @@ impl Cell {
 
     /// `None`: the rate was met.
     pub(super) fn shortfall(&self, limits: Limits) -> Option<Shortfall> {
-        // Queries that were never sent count as lost: the rate was not met, whoever caused it.
+        // Queries that were never sent count as lost: the rate was not met, whatever the cause.
         let loss = |round: &Summary| {
             let wanted = wanted(round);
             let answered = round.counts.answered_total().min(wanted);

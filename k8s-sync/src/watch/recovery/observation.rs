@@ -1,4 +1,4 @@
-//! What happens to a list-watch, as far as the recovery has to know it.
+//! The events of a list-watch that the recovery needs to know.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(in crate::watch) enum ProbeResult {
     Failed(Failure),
 }
 
-/// Why a request or a stream failed, as far as it affects the next action.
+/// Why a request or a stream failed. Reasons with the same next action are one variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::watch) enum Failure {
     /// No response: no route, no listener, TLS, a broken connection.
