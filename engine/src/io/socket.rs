@@ -32,8 +32,9 @@ pub struct ListenerSockets {
 /// IPv4 too. Addresses of this process may overlap, like `::` and `127.0.0.1`: a packet goes to the
 /// most specific one.
 ///
-/// # Errors The kernel's error for the first socket that fails; none stays open then. AddrInUse if
-/// another process is bound to the port.
+/// # Errors
+/// The kernel's error for the first socket that fails; none stays open then. AddrInUse if another
+/// process is bound to the port.
 pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSockets>> {
     if address.port() == 0 {
         return bind_any_port(address, shards);

@@ -68,7 +68,8 @@ impl Uring {
     /// Call this on the thread that will use the ring: the kernel lets no other thread enter it
     /// (SINGLE_ISSUER).
     ///
-    /// # Errors EPERM, ENOSYS or EACCES if io_uring is denied, EINVAL before Linux 6.1, ENOMEM by
+    /// # Errors
+    /// EPERM, ENOSYS or EACCES if io_uring is denied, EINVAL before Linux 6.1, ENOMEM by
     /// RLIMIT_MEMLOCK.
     pub fn new(wake: Arc<OwnedFd>, metrics: Arc<ShardMetrics>) -> io::Result<Self> {
         let ring = builder().setup_cqsize(COMPLETIONS).build(SUBMISSIONS)?;

@@ -2,7 +2,8 @@
 //! settings and their parser, what it adds to a server block, and its manual page (`NAME.md`).
 //!
 //! To add one, write its file and its page, name it here, mark its row of `DIRECTIVES` as built,
-//! add an arm where it acts on packets (`gate`, `finish`), and write its scenarios.
+//! add a variant where it acts on packets (`gate`, `finish`), and write its scenarios.
+//! ARCHITECTURE.md has every step.
 
 pub mod any;
 pub mod bind;
