@@ -145,7 +145,7 @@ async fn a_wildcard_address_accepts_both_families() {
 }
 
 #[tokio::test]
-async fn a_reload_keeps_what_stays_and_closes_what_goes() {
+async fn a_reload_keeps_some_listeners_and_closes_others() {
     let mut server = Server::start(&[
         (EndpointKind::Health, "127.0.0.1:0"),
         (EndpointKind::Ready, "127.0.0.2:0"),
