@@ -5,7 +5,6 @@
 //! figures can be compared.
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -39,9 +38,6 @@ pub const SERVICE_COUNT: usize = 1000;
 const BIG_COUNT: u8 = 60;
 const TTL_SECS: u32 = 30;
 const ZONES: [&str; 2] = ["cluster.local", "in-addr.arpa"];
-
-/// The client of every query.
-const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5353);
 
 /// What k3s has beside the stock Corefile: the nodes' names, asked before the cluster.
 pub const K3S_LINES: &str = "
@@ -197,7 +193,7 @@ impl Cluster {
         let made = look(sources, arrival.listener, &message[..arrival.len], name)
             .and_then(|looked| at_a_glance(sources, arrival, &looked, name, message));
         let verdict = made.map_or_else(
-            |glance| in_full(sources, &mut [], arrival, PEER, glance, name, message),
+            |glance| in_full(sources, &mut [], arrival, None, glance, name, message),
             Verdict::Reply,
         );
         match verdict {
@@ -233,9 +229,9 @@ fn plan(lines: &str) -> Plan {
     let build = Build { version: String::new(), revision: String::new(), compiler: String::new() };
     let metrics = Metrics::new(build, 1);
     let before = Plan::default();
-    let drafting = pin!(PlanDraft::new(&config, &before, &metrics));
+    let drafting = pin!(PlanDraft::new(&config, &before, &[], &metrics));
     match drafting.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(draft) => draft.expect("lines that can be put to work").plan,
+        Poll::Ready(draft) => draft.expect("lines that can be put to work").into_plan(&metrics),
         Poll::Pending => panic!("a line waits for a file or a host"),
     }
 }

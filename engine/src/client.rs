@@ -68,7 +68,8 @@ pub trait Packet {
 #[derive(Clone, Copy)]
 pub struct Exchange<'e> {
     pub arrival: &'e Arrival,
-    pub peer: SocketAddr,
+    /// `None` if no gate of the plan reads it.
+    pub peer: Option<SocketAddr>,
     pub query: &'e Query,
     /// The question's name, in lower case.
     pub name: &'e Name,

@@ -324,6 +324,9 @@ pub const HOSTS_FILE_LEN_MAX: usize = 16 << 20;
 /// 20 bytes per line. While they are read they take some 700 bytes each, 730 MB at the most.
 pub const HOSTS_ENTRIES_MAX: usize = 1 << 20;
 
+/// Hosts files being read at a time. Files that hang keep a thread each; past this, no file is read.
+pub const HOSTS_READINGS_MAX: usize = 32;
+
 /// The shortest time between two checks of a hosts file, whatever `reload` says.
 pub const HOSTS_LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
 /// A hosts file that was changed less than this ago may be half written, so it is read later.

@@ -106,7 +106,8 @@ impl Responder {
                 Action::Reply(len)
             }
             Err(glance) => {
-                let (peer, message) = (packet.peer(), packet.message());
+                let peer = sources.plan.reads_peers.then(|| packet.peer());
+                let message = packet.message();
                 let caches = self.resolver.caches();
                 let verdict = in_full(sources, caches, arrival, peer, glance, name, message);
                 self.follow(verdict, arrival, place, message)

@@ -238,7 +238,7 @@ pub fn in_full<'s>(
     sources: Sources<'s>,
     caches: &mut [Cache],
     arrival: &Arrival,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     mut glance: Glance<'s>,
     name: &mut Name,
     message: &mut [u8],

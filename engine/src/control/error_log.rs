@@ -64,6 +64,22 @@ impl ErrorLog {
 
     /// Logs the reports since the last tick. `lost_count`: lost reports so far.
     pub(crate) fn tick(&mut self, now: Instant, lost_count: u64) {
+        self.log_waiting(now);
+        for (level, text) in self.blocks.iter_mut().flat_map(|block| block.due(now)) {
+            write(level, &text);
+        }
+        if let Some(count) = self.lost.take(lost_count, now) {
+            let text = format!(
+                "{count} more errors came too fast to be logged; `errors {{ consolidate }}` counts \
+                 similar ones, and coredns_dns_responses_total counts all"
+            );
+            write(Level::Warning, &text);
+        }
+    }
+
+    /// Logs the reports that wait, as many as fit in one tick. A report names its block by its index
+    /// in the Corefile, so those that wait are logged before the next one is in force.
+    pub(crate) fn log_waiting(&mut self, now: Instant) {
         let mut line_count = 0;
         for report in self.reports.try_iter().take(ERROR_REPORTS_WAITING_MAX) {
             let message = report.message.as_deref().unwrap_or("no next plugin found");
@@ -76,16 +92,6 @@ impl ErrorLog {
             if line_count == LINES_PER_TICK {
                 break;
             }
-        }
-        for (level, text) in self.blocks.iter_mut().flat_map(|block| block.due(now)) {
-            write(level, &text);
-        }
-        if let Some(count) = self.lost.take(lost_count, now) {
-            let text = format!(
-                "{count} more errors came too fast to be logged; `errors {{ consolidate }}` counts \
-                 similar ones, and coredns_dns_responses_total counts all"
-            );
-            write(Level::Warning, &text);
         }
     }
 

@@ -78,6 +78,15 @@ impl TableFeed {
         }
     }
 
+    /// Publishes nothing more. The shards are told to forget the table after this.
+    pub(super) fn close(&self) {
+        match self {
+            Self::Kubernetes(sync) => sync.close(),
+            // Its task runs on this thread: it publishes nothing before `stop` ends it.
+            Self::Hosts(_) => {}
+        }
+    }
+
     /// Ends it, and frees its tables once no shard holds them.
     pub(super) async fn stop(self, forgotten: Forgotten) {
         match self {

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 use engine::corefile::value::zone::Zone;
 use engine::fleet::{Deliver, Forgotten};
 use engine::limits::{
-    FILE_TIMEOUT, HOSTS_FILE_LEN_MAX, HOSTS_LOOK_EVERY_MIN, HOSTS_WRITING_PAUSE,
-    HOSTS_WRITING_PAUSES_MAX, SYNC_STOP_TIMEOUT,
+    FILE_TIMEOUT, HOSTS_FILE_LEN_MAX, HOSTS_LOOK_EVERY_MIN, HOSTS_READINGS_MAX,
+    HOSTS_WRITING_PAUSE, HOSTS_WRITING_PAUSES_MAX, SYNC_STOP_TIMEOUT,
 };
 use engine::metrics::HostsFacts;
 use engine::plan::TableSlot;
@@ -24,7 +24,7 @@ use engine::plugin::hosts::HostsSettings;
 use engine::plugin::hosts::file::{self, HostEntry, HostsFileError};
 use engine::plugin::hosts::table::HostsTable;
 use k8s_sync::publish::Generations;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use wire::table::Table;
@@ -111,6 +111,9 @@ impl HostsFeed {
     }
 }
 
+/// Bounds the threads that files which hang keep.
+static READINGS: Semaphore = Semaphore::const_new(HOSTS_READINGS_MAX);
+
 /// Publishes what the reader reads, until the feed is stopped.
 async fn run(
     mut reader: HostsReader,
@@ -121,7 +124,18 @@ async fn run(
     let every = reader.settings.reload;
     let has_reloads = !every.is_zero();
     loop {
+        let reading = async {
+            // A permit of files that hang is never given back, however many reloads begin anew.
+            READINGS.acquire().await.expect("it is never closed")
+        };
+        let permit = tokio::select! {
+            biased;
+            _ = &mut stopped => return generations,
+            permit = reading => permit,
+            never = housekeep(&mut generations) => match never {},
+        };
         let mut look = spawn_blocking(move || {
+            let _permit = permit;
             let table = reader.look();
             let status = reader.status();
             (reader, table, status)
@@ -200,6 +214,8 @@ struct FileVersion {
 /// The result of a look at the file.
 enum Look {
     Unchanged,
+    /// A pipe or a device: it is read once.
+    NotRead,
     Read,
     /// The reason, for the log.
     Failed(String),
@@ -227,7 +243,7 @@ impl HostsReader {
             .unwrap_or_else(|error| Look::Failed(problem_of(&self.settings.file, &error)));
         let table = match look {
             Look::Read => self.update(),
-            Look::Unchanged | Look::Failed(_) => None,
+            Look::Unchanged | Look::NotRead | Look::Failed(_) => None,
         };
         self.log(look, was_read);
         self.has_looked = true;
@@ -237,9 +253,11 @@ impl HostsReader {
     fn read_if_changed(&mut self) -> io::Result<Look> {
         let path = self.settings.file.as_path();
         let found = metadata(path)?;
+        if found.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
         if !found.is_file() && self.last.is_some() {
-            // A pipe or a device is read once.
-            return Ok(Look::Unchanged);
+            return Ok(Look::NotRead);
         }
         let file = File::open(path)?;
         let version = settled_version(&file)?;
@@ -281,7 +299,7 @@ impl HostsReader {
                 tracing::warn!("plugin/hosts: {problem}: {consequence}");
                 self.logged_problem = Some(problem);
             }
-            Look::Failed(_) => {}
+            Look::Failed(_) | Look::NotRead => {}
             Look::Read | Look::Unchanged if self.logged_problem.is_some() => {
                 tracing::info!("plugin/hosts: {path} can be read again: {count} entries");
                 self.logged_problem = None;

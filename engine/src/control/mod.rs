@@ -196,6 +196,7 @@ impl Control {
         tracing::info!("Reloading");
         // Endpoints are bound first, before anything else changes, and restored if the rest fails.
         self.admin.rebind(&endpoints::of(&next)).await?;
+        self.errors.log_waiting(std::time::Instant::now());
         if let Err(error) = self.server.apply(&next).await {
             let _ = self.admin.rebind(&endpoints::of(&self.config)).await;
             return Err(error);

@@ -68,7 +68,10 @@ impl Server {
     /// The first unavailable thing: an upstream's address, a manifest, a socket. The last Corefile
     /// stays in force.
     pub(crate) async fn apply(&mut self, config: &Config) -> anyhow::Result<()> {
-        let draft = PlanDraft::new(config, &self.plan_to_keep(), &self.metrics).await?;
+        // A feed that has ended by itself is replaced; its table is served until then.
+        let feeds = self.feeds.iter().flatten();
+        let lost: Vec<_> = feeds.filter(|feed| feed.is_lost()).map(TableFeed::slot).collect();
+        let draft = PlanDraft::new(config, self.plan(), &lost, &self.metrics).await?;
         for warning in &draft.warnings {
             tracing::warn!("{warning}");
         }
@@ -98,15 +101,6 @@ impl Server {
         self.put_in_force(draft, new_sockets).await;
         self.upstream_files = upstream_files;
         Ok(())
-    }
-
-    /// The current plan without the tables whose feeds have ended: those are started again.
-    fn plan_to_keep(&self) -> Plan {
-        let mut kept = self.plan().clone();
-        for feed in self.feeds.iter().flatten().filter(|feed| feed.is_lost()) {
-            kept.tables[feed.slot().0] = None;
-        }
-        kept
     }
 
     /// Starts a feed for each new table, and waits for its first complete table or its time-out.
@@ -145,13 +139,13 @@ impl Server {
         pairs.any(|(new, old)| new.port() == old.port() && ports::overlap(new.ip(), old.ip()))
     }
 
-    async fn put_in_force(&mut self, draft: PlanDraft, new_sockets: NewSockets) {
+    async fn put_in_force(&mut self, mut draft: PlanDraft, new_sockets: NewSockets) {
         for (id, listener, _) in &new_sockets {
             self.listeners.resize(self.listeners.len().max(id.0 + 1), None);
             self.listeners[id.0] = Some(*listener);
         }
-        self.fatal_loops = draft.fatal_loops;
-        let plan = Arc::new(draft.plan);
+        self.fatal_loops = std::mem::take(&mut draft.fatal_loops);
+        let plan = Arc::new(draft.into_plan(&self.metrics));
         self.fleet.set_plan(&plan);
         self.plans.push(Arc::clone(&plan));
         for (id, _, sockets) in new_sockets {
@@ -173,6 +167,7 @@ impl Server {
 
     async fn drop_feeds(&self, feeds: Vec<TableFeed>) {
         for feed in feeds {
+            feed.close();
             let forgotten = self.fleet.forget(feed.slot());
             feed.stop(forgotten).await;
         }

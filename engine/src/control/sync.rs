@@ -5,8 +5,8 @@
 //! slot.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -44,6 +44,8 @@ pub(crate) struct KubernetesFeed {
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) source: Arc<SourceStatus>,
     started_at: Instant,
+    /// Whether the thread may hand over tables.
+    publishes: Arc<Mutex<bool>>,
     stop: Option<oneshot::Sender<()>>,
     thread: JoinHandle<()>,
 }
@@ -72,6 +74,8 @@ impl KubernetesFeed {
         let (stop, stopped) = oneshot::channel();
         let (report, opened) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let publishes = Arc::new(Mutex::new(true));
+        let deliveries = deliveries.into_iter().map(|deliver| gated(deliver, &publishes)).collect();
         let (thread_options, thread_source) = (Arc::clone(&options), Arc::clone(&source));
         let thread = std::thread::Builder::new().name("k8s-sync".into()).spawn(move || {
             runtime.block_on(async {
@@ -83,7 +87,6 @@ impl KubernetesFeed {
                 let (events, received) = mpsc::channel(EVENTS_WAITING_MAX);
                 let publishing =
                     publish::run(thread_options, *HASH_SEED, received, deliveries, sender);
-                // `stopped` comes first, so that nothing is published after it.
                 tokio::select! {
                     biased;
                     _ = stopped => {}
@@ -108,6 +111,7 @@ impl KubernetesFeed {
             status,
             source,
             started_at: Instant::now(),
+            publishes,
             stop: Some(stop),
             thread,
         })
@@ -126,8 +130,13 @@ impl KubernetesFeed {
         self.thread.is_finished()
     }
 
-    /// Ends the thread once the shards have dropped its table, which the thread then frees. A
-    /// thread that waits for a file or an exec plugin is left behind: it publishes nothing more.
+    /// Publishes nothing more: another feed may have the slot next.
+    pub(crate) fn close(&self) {
+        *lock(&self.publishes) = false;
+    }
+
+    /// Ends the thread, which is closed, once the shards have dropped its table: the thread then
+    /// frees it. A thread that waits for a file or an exec plugin is left behind.
     pub(crate) async fn stop(mut self, forgotten: Forgotten) {
         let deadline = Instant::now() + SYNC_STOP_TIMEOUT;
         forgotten.wait_until(deadline).await;
@@ -138,6 +147,20 @@ impl KubernetesFeed {
             sleep(SYNC_STOP_LOOK_EVERY).await;
         }
     }
+}
+
+/// A delivery that does nothing once the feed is closed.
+fn gated(deliver: Deliver, publishes: &Arc<Mutex<bool>>) -> Deliver {
+    let publishes = Arc::clone(publishes);
+    Box::new(move |table| {
+        // Held while delivering, so that nothing is delivered after `close`.
+        let may_publish = lock(&publishes);
+        !*may_publish || deliver(table)
+    })
+}
+
+fn lock(publishes: &Mutex<bool>) -> MutexGuard<'_, bool> {
+    publishes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Names this thread. A later thread for the same zone has another number.

@@ -42,6 +42,19 @@ pub struct PlanDraft {
     pub fatal_loops: Vec<FatalLoop>,
     /// For the log.
     pub warnings: Vec<String>,
+    lost: Vec<TableSlot>,
+    counted: Vec<CountedBlock>,
+    /// Listeners that go away, each after the one that takes its packets.
+    heirs: Vec<(usize, usize)>,
+}
+
+/// A block whose queries are counted, before it has label sets: those of a draft that is discarded
+/// would stay for the life of the process.
+struct CountedBlock {
+    listener: usize,
+    block: usize,
+    dropped: LabelSet,
+    labels: LabelSet,
 }
 
 /// An address that the Corefile listens on.
@@ -77,19 +90,25 @@ pub struct FatalLoop {
 
 impl PlanDraft {
     /// Reads the files and resolves the host names that the lines refer to. `before`: the current
-    /// plan, without the tables whose feeds have ended.
+    /// plan. `lost`: its tables whose feeds have ended. They are made again in other slots, because
+    /// shards answer from the old ones until the new plan is in force.
     ///
     /// # Errors
     /// The first line that cannot be used, and why.
-    pub async fn new(config: &Config, before: &Plan, metrics: &Metrics) -> Result<Self, LoadError> {
-        let mut draft = Self::default();
+    pub async fn new(
+        config: &Config,
+        before: &Plan,
+        lost: &[TableSlot],
+        metrics: &Metrics,
+    ) -> Result<Self, LoadError> {
+        let mut draft = Self { lost: lost.to_vec(), ..Self::default() };
         draft.plan.tables = vec![None; before.tables.len()];
         draft.plan.listeners.resize_with(before.listeners.len(), ListenerPlan::default);
         let mut zones = Vec::new();
         for (index, block) in config.blocks.iter().enumerate() {
             let lines = block.draft(metrics).await?;
             let step = draft.add_block(index, block, lines, before)?;
-            draft.listen(block, &step, &mut zones, before, metrics)?;
+            draft.listen(block, &step, &mut zones, before)?;
         }
         for (listener, zones) in draft.plan.listeners.iter_mut().zip(&zones) {
             listener.zones = ZoneSet::new(zones);
@@ -98,6 +117,21 @@ impl PlanDraft {
         }
         draft.leave_to_heirs(before);
         Ok(draft)
+    }
+
+    /// The plan that is to be in force, its blocks counted from now on.
+    pub fn into_plan(mut self, metrics: &Metrics) -> Plan {
+        for CountedBlock { listener, block, dropped, labels } in &self.counted {
+            self.plan.blocks[*block].counted_as = metrics.label_set(labels);
+            let listener = &mut self.plan.listeners[*listener];
+            if listener.dropped_as.is_none() {
+                listener.dropped_as = metrics.label_set(dropped);
+            }
+        }
+        for (heir, id) in &self.heirs {
+            self.plan.listeners[*id].dropped_as = self.plan.listeners[*heir].dropped_as;
+        }
+        self.plan
     }
 
     /// The block, except for the parts that differ between its addresses. `index`: in the Corefile.
@@ -125,6 +159,7 @@ impl PlanDraft {
         }
         self.warnings.extend(lines.warnings);
         let finishes: Box<[Finish]> = lines.finishes.into_iter().rev().collect();
+        self.plan.reads_peers |= lines.gates.iter().any(Gate::reads_peer);
         let is_allowed = lines.gates.iter().all(Gate::allows_fast_path)
             && finishes.iter().all(Finish::allows_fast_path);
         let glance = if is_allowed { GlanceTables::new(&own) } else { GlanceTables::default() };
@@ -152,11 +187,13 @@ impl PlanDraft {
         let fallthrough = Zone::set(&fallthrough);
         let own =
             |table| OwnTable { table, answerer, is_authority, passes_unsupported, fallthrough };
-        let kept = before.tables.iter().position(|kept| {
+        let mut known = before.tables.iter().enumerate();
+        let kept = known.find(|(slot, kept)| {
             kept.as_deref() == Some(&source)
+                && !self.lost.contains(&TableSlot(*slot))
                 && !self.plan.tables.iter().flatten().any(|taken| same_table(taken, kept.as_ref()))
         });
-        if let Some(slot) = kept {
+        if let Some((slot, _)) = kept {
             self.plan.tables[slot].clone_from(&before.tables[slot]);
             return Ok(own(TableSlot(slot)));
         }
@@ -206,7 +243,6 @@ impl PlanDraft {
         lines: &BlockLines,
         zones: &mut Vec<Vec<&'c [u8]>>,
         before: &Plan,
-        metrics: &Metrics,
     ) -> Result<(), LoadError> {
         for key in &block.keys {
             for (address, place) in block.addresses(key.port) {
@@ -218,12 +254,16 @@ impl PlanDraft {
                 if let Some(timeouts) = lines.timeouts {
                     listener.timeouts = timeouts;
                 }
-                let count = |zone: &str| metrics.label_set(&LabelSet::new(address, zone));
-                if lines.is_counted && listener.dropped_as.is_none() {
-                    listener.dropped_as = count(LabelSet::DROPPED);
+                if lines.is_counted {
+                    let counted = CountedBlock {
+                        listener: id,
+                        block: self.plan.blocks.len(),
+                        dropped: LabelSet::new(address, LabelSet::DROPPED),
+                        labels: LabelSet::new(address, &key.zone.text),
+                    };
+                    self.counted.push(counted);
                 }
-                let counted_as = lines.is_counted.then(|| count(&key.zone.text)).flatten();
-                self.plan.blocks.push(Block { counted_as, ..lines.block.clone() });
+                self.plan.blocks.push(lines.block.clone());
             }
         }
         Ok(())
@@ -270,13 +310,15 @@ impl PlanDraft {
             let Some(old) = gone.address.filter(|old| self.plan.listener_at(*old).is_none()) else {
                 continue;
             };
-            let covers = |heir: &&ListenerPlan| {
+            let covers = |heir: &ListenerPlan| {
                 heir.address.is_some_and(|heir| {
                     heir.port() == old.port() && ports::covers(heir.ip(), old.ip())
                 })
             };
-            if let Some(heir) = self.plan.listeners.iter().find(covers) {
-                self.plan.listeners[id] = ListenerPlan { address: None, ..heir.clone() };
+            if let Some(heir) = self.plan.listeners.iter().position(covers) {
+                let heirs = self.plan.listeners[heir].clone();
+                self.plan.listeners[id] = ListenerPlan { address: None, ..heirs };
+                self.heirs.push((heir, id));
             }
         }
     }
@@ -316,8 +358,8 @@ mod tests {
     use crate::corefile::Surroundings;
     use crate::metrics::Build;
 
-    /// The plan of a block with these lines, which wait for nothing.
-    fn plan(lines: &str) -> Plan {
+    /// The draft of a block with these lines, which wait for nothing, and its counters.
+    fn draft(lines: &str, before: &Plan, lost: &[TableSlot]) -> (PlanDraft, Metrics) {
         let surroundings =
             Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
         let text = format!(". {{\n{lines}\n}}");
@@ -325,18 +367,55 @@ mod tests {
         let build =
             Build { version: String::new(), revision: String::new(), compiler: String::new() };
         let metrics = Metrics::new(build, 1);
-        let before = Plan::default();
-        let drafting = pin!(PlanDraft::new(&config, &before, &metrics));
-        match drafting.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(draft) => draft.expect("lines that can be put to work").plan,
-            Poll::Pending => panic!("a line waits"),
+        let draft = {
+            let drafting = pin!(PlanDraft::new(&config, before, lost, &metrics));
+            match drafting.poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(draft) => draft.expect("lines that can be put to work"),
+                Poll::Pending => panic!("a line waits"),
+            }
+        };
+        (draft, metrics)
+    }
+
+    fn plan(lines: &str) -> Plan {
+        let (draft, metrics) = draft(lines, &Plan::default(), &[]);
+        draft.into_plan(&metrics)
+    }
+
+    const CLUSTER: &str = "kubernetes cluster.local {\nmanifests none\n}";
+
+    /// The old table is served until the new plan is in force, so its slot is not free before.
+    #[test]
+    fn a_lost_feed_is_replaced_in_another_slot() {
+        let before = plan(CLUSTER);
+        for (lines, lost, new, own) in [
+            (CLUSTER.to_owned(), vec![], vec![], vec![0]),
+            (CLUSTER.to_owned(), vec![TableSlot(0)], vec![1], vec![1]),
+            (format!("hosts names\n{CLUSTER}"), vec![TableSlot(0)], vec![1, 2], vec![1, 2]),
+            (format!("hosts names\n{CLUSTER}"), vec![], vec![1], vec![1, 0]),
+        ] {
+            let (draft, _) = draft(&lines, &before, &lost);
+            let new_slots: Vec<_> = draft.new_tables.iter().map(|table| table.slot.0).collect();
+            assert_eq!(new_slots, new, "{lines} {lost:?}");
+            let slots: Vec<_> = draft.plan.blocks[0].own.iter().map(|own| own.table.0).collect();
+            assert_eq!(slots, own, "{lines} {lost:?}");
         }
+    }
+
+    /// A discarded draft leaves no label set behind.
+    #[test]
+    fn blocks_are_counted_once_the_plan_is_to_be_in_force() {
+        let (draft, metrics) = draft("prometheus", &Plan::default(), &[]);
+        assert_eq!(draft.plan.blocks[0].counted_as, None);
+        assert_eq!(metrics.label_set(&LabelSet::new(([0; 16], 53).into(), "first.")), Some(0));
+        let plan = draft.into_plan(&metrics);
+        assert!(plan.blocks[0].counted_as.is_some_and(|index| index > 0));
+        assert!(plan.listeners[0].dropped_as.is_some_and(|index| index > 0));
     }
 
     /// A row for every gate and every finish: whether the block keeps its fast path.
     #[test]
     fn what_could_matter_on_the_fast_path_closes_it() {
-        const CLUSTER: &str = "kubernetes cluster.local {\nmanifests none\n}";
         for (lines, tables) in [
             (CLUSTER, 1),
             ("hosts names {\nfallthrough\n}", 1),

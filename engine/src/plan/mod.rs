@@ -40,6 +40,8 @@ pub struct Plan {
     /// there.
     pub listeners: Vec<ListenerPlan>,
     pub blocks: Vec<Block>,
+    /// A gate of some block reads the client's address.
+    pub reads_peers: bool,
     /// By `TableSlot`. A table is kept across reloads as long as its source is the same.
     pub tables: Vec<Option<Arc<TableSource>>>,
     /// By `CacheSlot`. A shard keeps a cache across reloads as long as this `Arc` is the same.

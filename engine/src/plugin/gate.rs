@@ -31,6 +31,14 @@ impl Gate {
         }
     }
 
+    /// Whether it reads the client's address.
+    #[must_use]
+    pub const fn reads_peer(&self) -> bool {
+        match self {
+            Self::Any => false,
+        }
+    }
+
     /// Whether the fast path may skip it, with the reason: the fast path answers none of its
     /// queries.
     #[must_use]

@@ -28,7 +28,7 @@ use crate::metrics::{ShardEvent, ShardMetrics};
 use crate::plan::Plan;
 
 /// A waiting client, and everything that its response needs. It keeps the plan under which its
-/// query was read, so that finishes, counters and the log refer to the right block after a reload.
+/// query was read, so that finishes and counters refer to the right block after a reload.
 pub struct Waiter {
     plan: Arc<Plan>,
     /// Index in the plan.

@@ -176,8 +176,8 @@ pub fn plan(lines: &str, metrics: &Metrics) -> Plan {
     let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
     let config = config::parse("Corefile", &text, &surroundings).expect("lines without mistakes");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let draft = runtime.block_on(PlanDraft::new(&config, &Plan::default(), metrics));
-    draft.expect("lines that can be put to work").plan
+    let draft = runtime.block_on(PlanDraft::new(&config, &Plan::default(), &[], metrics));
+    draft.expect("lines that can be put to work").into_plan(metrics)
 }
 
 /// A message after its length.

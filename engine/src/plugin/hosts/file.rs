@@ -104,7 +104,9 @@ pub(super) fn name(word: &[u8]) -> Option<Box<[u8]>> {
         return None;
     }
     let zone = Zone::from_name(std::str::from_utf8(word).ok()?).ok()?;
-    Some(zone.wire.into())
+    // Names are compared in padded blocks, so a zero byte within a label is not told from the end.
+    let (root, labels) = zone.wire.split_last()?;
+    (*root == 0 && !labels.contains(&0)).then(|| zone.wire.as_slice().into())
 }
 
 /// Bytes of the longest name as text, with every byte written as `\DDD`.
@@ -191,6 +193,7 @@ mod tests {
             &["."],
             &["10.0.0.1 xü.", "10.0.0.1 ü.", "10.0.0.1 a.b.", "10.0.0.1 ."],
         );
+        check(b"10.0.0.1 a\\000 b.\\000c ok", &["."], &["10.0.0.1 ok."]);
         check(
             b"10.0.0.1 *.lan a.*.lan **.lan *\n",
             &["."],
@@ -223,7 +226,7 @@ mod tests {
     }
 
     fn any_name() -> impl Strategy<Value = Box<[u8]>> {
-        let label = prop::collection::vec(any::<u8>(), 1..20);
+        let label = prop::collection::vec(1..=u8::MAX, 1..20);
         prop::collection::vec(label, 0..8).prop_map(|labels| {
             let mut name = Vec::new();
             for label in labels {
