@@ -324,7 +324,8 @@ pub const HOSTS_FILE_LEN_MAX: usize = 16 << 20;
 /// 20 bytes per line. While they are read they take some 700 bytes each, 730 MB at the most.
 pub const HOSTS_ENTRIES_MAX: usize = 1 << 20;
 
-/// Hosts files being read at a time. Files that hang keep a thread each; past this, no file is read.
+/// Hosts files being read at a time. Each file that hangs keeps a thread; beyond this, no file is
+/// read.
 pub const HOSTS_READINGS_MAX: usize = 32;
 
 /// The shortest time between two checks of a hosts file, whatever `reload` says.

@@ -77,8 +77,8 @@ impl ErrorLog {
         }
     }
 
-    /// Logs the reports that wait, as many as fit in one tick. A report names its block by its index
-    /// in the Corefile, so those that wait are logged before the next one is in force.
+    /// Logs the reports that wait, as many as fit in one tick. A report names its block by its
+    /// index in the Corefile, so those that wait are logged before the next one is in force.
     pub(crate) fn log_waiting(&mut self, now: Instant) {
         let mut line_count = 0;
         for report in self.reports.try_iter().take(ERROR_REPORTS_WAITING_MAX) {
