@@ -142,10 +142,10 @@ fn no_allocation_and_no_free() {
     let led = Manner::Leads("big.default.svc.cluster.local", Rcode::NOERROR);
     let away = Manner::LeadsOn("www.example.net");
     // With a gate and a finish, every query takes the full path.
-    let steps = ["any\nbufsize 600", "", ""];
-    let rows = [Manner::Answers, led, away].into_iter().zip(steps);
+    let steps = "any\nbufsize 600";
+    let rows = [(Manner::Answers, ""), (led, ""), (away, ""), (Manner::Answers, steps)];
     for (backend, (manner, steps)) in
-        BACKENDS.into_iter().flat_map(|one| rows.clone().map(move |row| (one, row)))
+        BACKENDS.into_iter().flat_map(|one| rows.map(|row| (one, row)))
     {
         let upstream = Upstream::start(3600, manner);
         let lines =
