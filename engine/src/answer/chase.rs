@@ -96,7 +96,7 @@ impl<'s> View<'s> {
     /// Service was created or deleted.
     #[must_use]
     pub fn may_be_sent(self, response: &Response, question: &[u8]) -> bool {
-        response.ends_at_own_target(question, |name| self.authority(name).is_some())
+        response.ends_at_own_target(question, |name| self.is_ours(name))
     }
 
     /// The end of an upstream's CNAMEs that lead to one of this server's names; `None` if the name

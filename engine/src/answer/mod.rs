@@ -273,7 +273,7 @@ pub fn in_full<'s>(
     };
     // Zone transfers need the plugin `transfer`, which this server does not have.
     if matches!(query.qtype, TYPE_AXFR | TYPE_IXFR) {
-        return Verdict::Reply(refuse_in(block, &query, message));
+        return Verdict::Reply(reject_in(block, &query, Rcode::Refused, message));
     }
     let exchange = Exchange { arrival, peer, query: &query, name };
     stages(sources, caches, index, block, &exchange, glance, message)
@@ -324,11 +324,10 @@ fn ask_cache<'s>(
     let target = ask.target();
     let asked = target.as_ref().unwrap_or(name);
     if !asks.has_upstreams_for(asked) {
-        let reject = query.reject(Rcode::ServFail);
-        return Verdict::Reply(end_of_chain(block, &reject, query.qtype, message));
+        return Verdict::Reply(end_of_chain(block, &query, message));
     }
     if query.qtype == TYPE_HINFO && sources.plan.is_own_probe(asks, asked) {
-        return Verdict::Reply(refuse_in(block, &query, message));
+        return Verdict::Reply(reject_in(block, &query, Rcode::Refused, message));
     }
     let cache = asks.cache.and_then(|slot| caches.get_mut(slot.0));
     let Some(cache) = cache.filter(|cache| cache.covers(asked)) else {
@@ -384,19 +383,15 @@ impl<'s> Made<'s> {
 }
 
 /// SERVFAIL because no plugin of the block answers, as at the end of CoreDNS's chain.
-fn end_of_chain<'s>(block: &'s Block, reject: &Reject, qtype: u16, message: &mut [u8]) -> Made<'s> {
-    Made {
-        counted_as: block.counted_as,
-        logged_as: block.logged_as,
-        finishes: &block.finishes,
-        ..refuse(reject, qtype, message)
-    }
+fn end_of_chain<'s>(block: &'s Block, query: &Query, message: &mut [u8]) -> Made<'s> {
+    let rejected = reject_in(block, query, Rcode::ServFail, message);
+    Made { logged_as: block.logged_as, ..rejected }
 }
 
-/// REFUSED, counted for a block.
-fn refuse_in<'s>(block: &'s Block, query: &Query, message: &mut [u8]) -> Made<'s> {
-    let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
-    Made { counted_as: block.counted_as, finishes: &block.finishes, ..refused }
+/// An error without data, counted for a block.
+fn reject_in<'s>(block: &'s Block, query: &Query, rcode: Rcode, message: &mut [u8]) -> Made<'s> {
+    let stamped = reply::stamp_reject(&query.reject(rcode), message);
+    Made::new(block, stamped, query, Answerer::SERVER)
 }
 
 fn refuse(reject: &Reject, qtype: u16, message: &mut [u8]) -> Made<'static> {

@@ -39,8 +39,7 @@ pub(super) fn ask_tables<'s>(
     let mut hash = None;
     for (index, own) in block.own.iter().enumerate() {
         let Some(table) = sources.table(own.table) else {
-            let reject = query.reject(wire::header::Rcode::ServFail);
-            return OwnAnswer::Made(end_of_chain(block, &reject, query.qtype, message));
+            return OwnAnswer::Made(end_of_chain(block, query, message));
         };
         let stored = match glance {
             Glance::LookedUp { passed, .. } if index < passed => continue,

@@ -124,27 +124,19 @@ async fn run(
     let every = reader.settings.reload;
     let has_reloads = !every.is_zero();
     loop {
-        let reading = async {
-            // A permit of files that hang is never given back, however many reloads begin anew.
-            READINGS.acquire().await.expect("it is never closed")
+        let look = async {
+            // A file that hangs never gives its permit back, however many reloads begin anew.
+            let permit = READINGS.acquire().await.expect("it is never closed");
+            let looking = spawn_blocking(move || {
+                let _permit = permit;
+                let table = reader.look();
+                let status = reader.status();
+                (reader, table, status)
+            });
+            looking.await
         };
-        let permit = tokio::select! {
-            biased;
-            _ = &mut stopped => return generations,
-            permit = reading => permit,
-            never = housekeep(&mut generations) => match never {},
-        };
-        let mut look = spawn_blocking(move || {
-            let _permit = permit;
-            let table = reader.look();
-            let status = reader.status();
-            (reader, table, status)
-        });
-        let looked = tokio::select! {
-            biased;
-            _ = &mut stopped => return generations,
-            looked = &mut look => looked,
-            never = housekeep(&mut generations) => match never {},
+        let Some(looked) = until_stopped(look, &mut stopped, &mut generations).await else {
+            return generations;
         };
         // An error means that it has panicked, or that the runtime is shutting down.
         let Ok((back, table, now)) = looked else { return generations };
@@ -159,12 +151,23 @@ async fn run(
                 false => pending().await,
             }
         };
-        tokio::select! {
-            biased;
-            _ = &mut stopped => return generations,
-            () = next_look => {}
-            never = housekeep(&mut generations) => match never {},
+        if until_stopped(next_look, &mut stopped, &mut generations).await.is_none() {
+            return generations;
         }
+    }
+}
+
+/// The result of `work`, or `None` once the feed is stopped. Meanwhile tables are delivered.
+async fn until_stopped<T>(
+    work: impl Future<Output = T>,
+    stopped: &mut oneshot::Receiver<()>,
+    generations: &mut Generations,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        _ = stopped => None,
+        result = work => Some(result),
+        never = housekeep(generations) => match never {},
     }
 }
 

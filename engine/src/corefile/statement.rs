@@ -163,11 +163,7 @@ impl Statement {
                 other(line, draft, context);
                 continue;
             };
-            if let Some(body) = &line.body {
-                let message = format!("'{}' takes no block", setting.name);
-                let mistake = Mistake::error(body.open, message).label("opened here");
-                context.report(mistake.help(format!("usage: `{}`", setting.usage)));
-            }
+            line.takes_no_block(setting.usage, context);
             match setting.outcome {
                 SettingOutcome::Adds(read) => read(line, draft, context),
                 SettingOutcome::Sets(read) => {

@@ -214,11 +214,9 @@ impl PlanDraft {
 
     fn add_cache(&mut self, cache: CacheDraft, before: &Plan) -> CacheSlot {
         let CacheDraft { settings, metrics } = cache;
-        let is_same = |plan: &&Arc<CachePlan>| {
+        let kept = take_over(&before.caches, &self.plan.caches, |plan| {
             plan.settings == settings && Arc::ptr_eq(&plan.metrics, &metrics)
-        };
-        let kept = before.caches.iter().find(is_same).cloned();
-        let kept = kept.filter(|kept| !self.plan.caches.iter().any(|one| Arc::ptr_eq(one, kept)));
+        });
         let cache = kept.unwrap_or_else(|| Arc::new(CachePlan { settings, metrics }));
         self.plan.caches.push(cache);
         CacheSlot(self.plan.caches.len() - 1)
@@ -228,9 +226,9 @@ impl PlanDraft {
         let ForwardDraft { settings, is_probed } = forward;
         let from = Zone::set(&settings.options.from);
         let except = Zone::set(&settings.options.except);
-        let is_kept = |other: &&Arc<ForwardSettings>| !is_probed && asks_the_same(other, &settings);
-        let kept = before.forwards.iter().find(is_kept).cloned();
-        let kept = kept.filter(|kept| !self.plan.forwards.iter().any(|one| Arc::ptr_eq(one, kept)));
+        let kept = take_over(&before.forwards, &self.plan.forwards, |other| {
+            !is_probed && asks_the_same(other, &settings)
+        });
         self.plan.forwards.push(kept.unwrap_or_else(|| Arc::new(settings)));
         ForwardStep { from, except, upstreams: ForwardSlot(self.plan.forwards.len() - 1) }
     }
@@ -333,6 +331,16 @@ struct BlockLines {
 
 fn same_table(one: &Arc<TableSource>, other: Option<&Arc<TableSource>>) -> bool {
     other.is_some_and(|other| Arc::ptr_eq(one, other))
+}
+
+/// What the current plan has of the same kind, unless the draft has taken it over already.
+fn take_over<T>(
+    before: &[Arc<T>],
+    taken: &[Arc<T>],
+    is_same: impl Fn(&T) -> bool,
+) -> Option<Arc<T>> {
+    let kept = before.iter().find(|one| is_same(one))?;
+    (!taken.iter().any(|one| Arc::ptr_eq(one, kept))).then(|| Arc::clone(kept))
 }
 
 /// Whether both query the same upstreams in the same way. Changed certificates cannot be detected
