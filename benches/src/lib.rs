@@ -224,9 +224,9 @@ fn plan(lines: &str) -> Plan {
             {lines}
         }}"
     );
-    let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
+    let surroundings = Surroundings::empty();
     let config = config::parse("Corefile", &text, &surroundings).expect("no mistakes");
-    let build = Build { version: String::new(), revision: String::new(), compiler: String::new() };
+    let build = Build::default();
     let metrics = Metrics::new(build, 1);
     let before = Plan::default();
     let drafting = pin!(PlanDraft::new(&config, &before, &[], &metrics));

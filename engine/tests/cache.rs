@@ -29,7 +29,7 @@ const UNIX_SECS: u32 = 1_000_000;
 
 /// The settings of a `cache` line in a block for `.`.
 fn settings(cache: &str) -> CacheSettings {
-    let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
+    let surroundings = Surroundings::empty();
     let text = format!(". {{\n{cache}\n}}");
     let config = config::parse("Corefile", &text, &surroundings);
     let config = config.unwrap_or_else(|report| panic!("{cache}: {report:?}"));

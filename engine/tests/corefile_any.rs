@@ -9,7 +9,7 @@ use engine::plugin::DIRECTIVES;
 use proptest::prelude::*;
 
 fn parse(text: &str) -> Result<Config, Report> {
-    let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
+    let surroundings = Surroundings::empty();
     config::parse("Corefile", text, &surroundings)
 }
 

@@ -11,7 +11,7 @@ use engine::corefile::{Report, Severity, Surroundings};
 use engine::plugin::DIRECTIVES;
 
 fn parse(text: &str) -> Result<Config, Report> {
-    let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
+    let surroundings = Surroundings::empty();
     config::parse("Corefile", text, &surroundings)
 }
 

@@ -17,7 +17,7 @@ use engine::metrics::{Build, Format, Metrics};
 use upstream::{Manner, Upstream, deadline, forward, question, run, until, unused_address};
 
 fn metrics() -> Metrics {
-    let build = Build { version: String::new(), revision: String::new(), compiler: String::new() };
+    let build = Build::default();
     Metrics::new(build, 1)
 }
 

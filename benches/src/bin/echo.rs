@@ -99,7 +99,7 @@ fn serve(flags: &Flags) -> io::Result<Never> {
 
 /// Counters that nothing reads.
 fn metrics() -> Arc<ShardMetrics> {
-    let build = Build { version: String::new(), revision: String::new(), compiler: String::new() };
+    let build = Build::default();
     Metrics::new(build, 1).shard(0)
 }
 

@@ -53,6 +53,12 @@ pub struct Surroundings<'a> {
 }
 
 impl Surroundings<'static> {
+    /// Port 53, no environment variable, no interface.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { default_port: 53, variable: &|_| None, interface: &|_| None }
+    }
+
     /// Those of this process and of its machine.
     #[must_use]
     pub fn of_process(default_port: u16) -> Self {

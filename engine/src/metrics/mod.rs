@@ -61,7 +61,7 @@ impl LabelSet {
 }
 
 /// The build of the binary.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Build {
     pub version: String,
     pub revision: String,

@@ -368,12 +368,10 @@ mod tests {
 
     /// The draft of a block with these lines, which wait for nothing, and its counters.
     fn draft(lines: &str, before: &Plan, lost: &[TableSlot]) -> (PlanDraft, Metrics) {
-        let surroundings =
-            Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
+        let surroundings = Surroundings::empty();
         let text = format!(". {{\n{lines}\n}}");
         let config = config::parse("Corefile", &text, &surroundings).expect("no mistakes");
-        let build =
-            Build { version: String::new(), revision: String::new(), compiler: String::new() };
+        let build = Build::default();
         let metrics = Metrics::new(build, 1);
         let draft = {
             let drafting = pin!(PlanDraft::new(&config, before, lost, &metrics));

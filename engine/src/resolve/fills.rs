@@ -100,8 +100,7 @@ mod tests {
 
     fn cache_plan() -> Arc<CachePlan> {
         let settings = CacheSettings { zones: vec![Zone::root()], ..CacheSettings::default() };
-        let build =
-            Build { version: String::new(), revision: String::new(), compiler: String::new() };
+        let build = Build::default();
         let labels = LabelSet { server: String::new(), zone: String::new(), view: String::new() };
         let metrics = Metrics::new(build, 2).cache(&labels, ".");
         Arc::new(CachePlan { settings, metrics })

@@ -100,8 +100,7 @@ impl Rig {
     /// The block also has these lines, of `cache` and `forward`; then it serves every name.
     pub fn start_with(backend: Backend, address: SocketAddr, lines: &str) -> Self {
         let (errors, reported) = bounded(16);
-        let build =
-            Build { version: String::new(), revision: String::new(), compiler: String::new() };
+        let build = Build::default();
         let metrics = Metrics::new(build, 1);
         let settings = FleetSettings { backend, busy_poll: Duration::ZERO };
         let fleet = Fleet::start(settings, &[None], &[metrics.shard(0)], &errors).unwrap();
@@ -173,7 +172,7 @@ pub fn plan(lines: &str, metrics: &Metrics) -> Plan {
             {lines}
         }}"
     );
-    let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
+    let surroundings = Surroundings::empty();
     let config = config::parse("Corefile", &text, &surroundings).expect("lines without mistakes");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let draft = runtime.block_on(PlanDraft::new(&config, &Plan::default(), &[], metrics));

@@ -313,7 +313,7 @@ fn has_opt(query: &[u8]) -> bool {
 /// has a shorter deadline.
 pub fn forward(to: &[SocketAddr]) -> ForwardOptions {
     let text = ".:53 {\nforward . 127.0.0.1 {\npolicy sequential\nhedge off\n}\n}\n";
-    let surroundings = Surroundings { default_port: 53, variable: &|_| None, interface: &|_| None };
+    let surroundings = Surroundings::empty();
     let config = config::parse("Corefile", text, &surroundings).expect("no mistake");
     let mut forward = config.blocks[0].line::<ForwardOptions>().unwrap().clone();
     forward.to = to.iter().copied().map(Target::Dns).collect();
@@ -331,8 +331,7 @@ pub struct Rig {
 
 impl Rig {
     pub async fn start(options: &ForwardOptions) -> Self {
-        let build =
-            Build { version: String::new(), revision: String::new(), compiler: String::new() };
+        let build = Build::default();
         let metrics = Metrics::new(build, 1);
         let settings = Arc::new(ForwardSettings::load(options, None, &metrics).await.unwrap());
         let shard = ShardNumber { index: 0, count: 1 };
