@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use domain::base::Name as DomainName;
 use engine::answer::exit::Made;
-use engine::answer::{Sources, Tables, Verdict, at_a_glance, in_full, look};
+use engine::answer::{Scratch, Sources, Tables, Verdict, at_a_glance, in_full, look};
 use engine::client::{Arrival, Family, ListenerId, Transport};
 use engine::config;
 use engine::corefile::Surroundings;
@@ -21,6 +21,7 @@ use engine::metrics::{Build, Metrics};
 use engine::plan::Plan;
 use engine::plan::draft::PlanDraft;
 use engine::plugin::draft::TableSource;
+use engine::plugin::exchange::Trail;
 use engine::plugin::hosts::table::HostsTable;
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
@@ -61,6 +62,7 @@ pub struct Cluster {
     rotation: usize,
     arrival: Arrival,
     name: Name,
+    trail: Trail,
     message: [u8; UDP_LEN_MAX as usize],
 }
 
@@ -161,6 +163,7 @@ impl Cluster {
                 now: Instant::now(),
             },
             name: Name::default(),
+            trail: Trail::default(),
             message: [0; UDP_LEN_MAX as usize],
         }
     }
@@ -192,8 +195,9 @@ impl Cluster {
         let (arrival, name, message) = (&self.arrival, &mut self.name, &mut self.message);
         let made = look(sources, arrival.listener, &message[..arrival.len], name)
             .and_then(|looked| at_a_glance(sources, arrival, &looked, name, message));
+        let mut scratch = Scratch { caches: &mut [], patterns: &mut [], trail: &mut self.trail };
         let verdict = made.map_or_else(
-            |glance| in_full(sources, &mut [], arrival, None, glance, name, message),
+            |glance| in_full(sources, &mut scratch, arrival, glance, name, message),
             Verdict::Reply,
         );
         match verdict {

@@ -5,7 +5,6 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use wire::name::Name;
 use wire::query::Query;
 use wire::reply::{Envelope, MESSAGE_LEN_MAX, UDP_LEN_MAX};
 
@@ -62,15 +61,4 @@ pub trait Packet {
     /// The client's address. Reading it costs more than most responses, so only callers that pass
     /// it to a plugin do.
     fn peer(&self) -> SocketAddr;
-}
-
-/// A query as the plugins of its block see it.
-#[derive(Clone, Copy)]
-pub struct Exchange<'e> {
-    pub arrival: &'e Arrival,
-    /// `None` if no gate of the plan reads it.
-    pub peer: Option<SocketAddr>,
-    pub query: &'e Query,
-    /// The question's name, in lower case.
-    pub name: &'e Name,
 }

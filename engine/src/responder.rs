@@ -13,13 +13,17 @@ use crossbeam_channel::Sender;
 use wire::name::Name;
 use wire::table::Table;
 
-use crate::answer::exit::{ErrorReport, Exit, Timing};
-use crate::answer::{Glance, Looked, Sources, Tables, Verdict, at_a_glance, in_full, look};
+use crate::answer::exit::{Answered, ErrorReport, Exit, Timing};
+use crate::answer::{
+    Glance, Looked, Scratch, Sources, Tables, Verdict, at_a_glance, in_full, look,
+};
 use crate::client::{Arrival, ListenerId, Packet};
 use crate::forward::ShardNumber;
 use crate::limits::{LOOK_AHEAD, TABLES_MAX};
 use crate::metrics::ShardMetrics;
-use crate::plan::{Plan, TableSlot};
+use crate::plan::{Block, Plan, TableSlot};
+use crate::plugin::exchange::Trail;
+use crate::plugin::pattern::Pattern;
 use crate::plugin::timeouts::Timeouts;
 use crate::resolve::fills::Fills;
 use crate::resolve::waiter::{LateAnswers, ReturnTo, Waiter};
@@ -36,6 +40,10 @@ pub struct Responder {
     resolver: Resolver,
     /// Question names of the packets that are inspected together.
     names: Box<[Name; LOOK_AHEAD]>,
+    /// Of the query that is being answered in full.
+    trail: Box<Trail>,
+    /// By block: this shard's copies.
+    patterns: Vec<Box<[Pattern]>>,
 }
 
 /// Everything that queries are answered from, except the caches.
@@ -73,6 +81,8 @@ impl Responder {
                 rotation: number.index.wrapping_mul(7919),
             },
             names: Box::new(std::array::from_fn(|_| Name::default())),
+            trail: Box::default(),
+            patterns: Vec::new(),
         }
     }
 
@@ -102,14 +112,21 @@ impl Responder {
         let message = packet.message();
         match looked.and_then(|looked| at_a_glance(sources, arrival, &looked, name, message)) {
             Ok(made) => {
-                let len = self.exit.leave(&made, arrival, name, message, Timing::WithBatch, None);
+                // A block with finishes that could matter is not on the fast path.
+                let answered = Answered { arrival, trail: &const { Trail::NONE }, name };
+                let len = self.exit.leave(&made, answered, message, Timing::WithBatch, None);
                 Action::Reply(len)
             }
             Err(glance) => {
-                let peer = sources.plan.reads_peers.then(|| packet.peer());
+                self.trail.peer = sources.plan.reads_peers.then(|| packet.peer());
+                self.trail.asked = None;
                 let message = packet.message();
-                let caches = self.resolver.caches();
-                let verdict = in_full(sources, caches, arrival, peer, glance, name, message);
+                let mut scratch = Scratch {
+                    caches: self.resolver.caches(),
+                    patterns: &mut self.patterns,
+                    trail: &mut self.trail,
+                };
+                let verdict = in_full(sources, &mut scratch, arrival, glance, name, message);
                 self.follow(verdict, arrival, place, message)
             }
         }
@@ -124,20 +141,21 @@ impl Responder {
         place: usize,
         message: &mut [u8],
     ) -> Action {
-        let (plan, name) = (&self.known.plan, &self.names[place]);
+        let (plan, name, trail) = (&self.known.plan, &self.names[place], &*self.trail);
+        let answered = Answered { arrival, trail, name };
         match verdict {
             Verdict::Reply(made) => {
-                let len = self.exit.leave(&made, arrival, name, message, Timing::WithBatch, None);
+                let len = self.exit.leave(&made, answered, message, Timing::WithBatch, None);
                 Action::Reply(len)
             }
             Verdict::ReplyAndRefresh(made, ask) => {
                 let request = self.resolver.request(plan, &ask, name, None);
-                let len = self.exit.leave(&made, arrival, name, message, Timing::WithBatch, None);
+                let len = self.exit.leave(&made, answered, message, Timing::WithBatch, None);
                 Action::ReplyAndRefresh(len, Box::new(request))
             }
             Verdict::Ask(ask) => {
-                let packet = &message[..arrival.len];
-                let waiter = Waiter::new(plan, &ask, arrival, packet, self.known.rotation);
+                let rotation = self.known.rotation;
+                let waiter = Waiter::new(plan, &ask, arrival, trail, message, rotation);
                 Action::Ask(Box::new(self.resolver.request(plan, &ask, name, Some(waiter))))
             }
             Verdict::Drop => {
@@ -178,6 +196,8 @@ impl Responder {
     /// Takes the next plan. Must be called in the shard's runtime.
     pub fn take_plan(&mut self, plan: Arc<Plan>) {
         self.resolver.take_plan(&plan);
+        let copies = |block: &Block| block.patterns.iter().map(Pattern::new).collect();
+        self.patterns = plan.blocks.iter().map(copies).collect();
         self.known.plan = plan;
     }
 

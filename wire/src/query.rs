@@ -170,7 +170,8 @@ fn read_as(name_is: NameIs, packet: &[u8], name: &mut Name) -> ClientPacket {
         name_len,
         edns,
     };
-    if query.qclass != CLASS_IN {
+    // A table stores names of class IN alone.
+    if matches!(name_is, NameIs::Presumed) && query.qclass != CLASS_IN {
         return ClientPacket::Reject(query.reject(Rcode::Refused));
     }
     ClientPacket::Query(query)

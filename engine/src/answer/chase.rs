@@ -51,7 +51,7 @@ impl<'s> View<'s> {
         is_included: impl Fn(&OwnTable) -> bool,
     ) -> Option<(&'s Table, Found<'s>)> {
         let block = self.sources.plan.block_for(self.listener, name)?;
-        for own in block.own.iter().filter(|own| is_included(own)) {
+        for own in block.tables().filter(|own| is_included(own)) {
             let table = self.sources.table(own.table)?;
             let found = table.look_up(name, self.qtype);
             let is_final = match found {

@@ -14,7 +14,8 @@ use wire::query::Edns;
 use crate::client::Arrival;
 use crate::metrics::answerer::Answerer;
 use crate::metrics::{Observation, ShardMetrics};
-use crate::plugin::finish::Finish;
+use crate::plugin::exchange::{AskedQuestion, Trail};
+use crate::plugin::finish::{Finish, Leaving};
 
 /// A response that was written, and what its block still does with it.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,15 @@ pub struct Made<'p> {
     pub logged_as: Option<usize>,
     /// The block's.
     pub finishes: &'p [Finish],
+}
+
+/// The query that a response is for.
+#[derive(Clone, Copy)]
+pub struct Answered<'q> {
+    pub arrival: &'q Arrival,
+    pub trail: &'q Trail,
+    /// The question's, as it was asked of the sources.
+    pub name: &'q Name,
 }
 
 /// When a response's duration is counted.
@@ -77,21 +87,21 @@ impl Exit {
     pub fn leave(
         &self,
         made: &Made<'_>,
-        arrival: &Arrival,
-        name: &Name,
+        answered: Answered<'_>,
         message: &mut [u8],
         timing: Timing,
         problem: Option<&dyn ToString>,
     ) -> usize {
+        let Answered { arrival, trail, .. } = answered;
         let mut len = made.len;
         for finish in made.finishes {
-            len = finish.run(made.edns, arrival, message, len);
+            len = finish.run(Leaving { arrival, edns: made.edns, trail }, message, len);
         }
         let observation = Observation {
             block: made.counted_as,
             transport: arrival.transport,
             family: arrival.family,
-            qtype: made.qtype,
+            qtype: trail.asked.as_ref().map_or(made.qtype, AskedQuestion::qtype),
             dnssec_ok: made.edns.is_some_and(|edns| edns.dnssec_ok),
             rcode: made.rcode,
             plugin: made.by,
@@ -103,18 +113,26 @@ impl Exit {
             Timing::Took(duration) => self.metrics.observe_one(&observation, duration),
         }
         if let Some(logged_as) = made.logged_as {
-            self.log(logged_as, made, name, problem);
+            self.log(logged_as, made, answered, problem);
         }
         len
     }
 
     #[cold]
-    fn log(&self, logged_as: usize, made: &Made<'_>, name: &Name, problem: Option<&dyn ToString>) {
+    fn log(
+        &self,
+        logged_as: usize,
+        made: &Made<'_>,
+        answered: Answered<'_>,
+        problem: Option<&dyn ToString>,
+    ) {
+        let Answered { trail, name, .. } = answered;
+        let asked = trail.asked.as_ref();
         let report = ErrorReport {
             logged_as,
             rcode: made.rcode,
-            name: name.clone(),
-            qtype: made.qtype,
+            name: asked.and_then(AskedQuestion::name).unwrap_or_else(|| name.clone()),
+            qtype: asked.map_or(made.qtype, AskedQuestion::qtype),
             message: problem.map(ToString::to_string),
         };
         // A full queue loses the line, not the response.

@@ -1,6 +1,6 @@
 //! From a query to its response, without a socket or a clock.
 //!
-//! A query passes three stages: the gates of its block, the block's own tables, and the cache with
+//! A query passes three stages: the gates of its block, its local sources, and the cache with
 //! the upstreams behind it. The order is CoreDNS's, except that tables are asked before the cache,
 //! so that no answer from the cluster is ever out of date. `at_a_glance` is the fast path that most
 //! queries take; `in_full` is the rest.
@@ -10,13 +10,12 @@ pub mod chase;
 pub mod exit;
 mod own;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use wire::answer::Answer;
 use wire::hash::NameHash;
-use wire::header::{Rcode, TYPE_ANY, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA};
+use wire::header::{CLASS_IN, Rcode, TYPE_ANY, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA};
 use wire::name::Name;
 use wire::query::{self, ClientPacket, Edns, Query, Reject};
 use wire::reply::{self, Envelope, Stamped};
@@ -24,15 +23,17 @@ use wire::response::{self, Alias};
 use wire::table::{Stored, Table};
 
 use crate::cache::{Cache, CacheKey, LookUp};
-use crate::client::{Arrival, Exchange, ListenerId};
+use crate::client::{Arrival, ListenerId};
 use crate::forward::TYPE_HINFO;
 use crate::limits::TABLES_MAX;
 use crate::metrics::answerer::Answerer;
 use crate::plan::{Block, Plan, TableSlot};
-use crate::plugin::gate::Passage;
+use crate::plugin::exchange::{Exchange, Trail};
+use crate::plugin::gate::{Gate, Passage};
+use crate::plugin::pattern::Pattern;
 use chase::View;
 use exit::Made;
-use own::{OwnAnswer, ask_tables};
+use own::{OwnAnswer, ask_own};
 
 /// The tables of one shard, by slot.
 pub type Tables = [Option<Arc<Table>>; TABLES_MAX];
@@ -81,6 +82,16 @@ pub struct Sources<'s> {
     pub tables: &'s Tables,
     /// Where the rotation of addresses begins. One more for each response.
     pub rotation: usize,
+}
+
+/// What a shard writes while it answers in full.
+pub struct Scratch<'r> {
+    /// By `CacheSlot`.
+    pub caches: &'r mut [Cache],
+    /// By block.
+    pub patterns: &'r mut [Box<[Pattern]>],
+    /// Of this query.
+    pub trail: &'r mut Trail,
 }
 
 /// A query that the fast path can answer: what remains is to read the table.
@@ -201,11 +212,11 @@ pub fn at_a_glance<'s>(
         }
         None => {
             let apex = stored.no_data().ok_or(unanswered)?;
-            let table = block.own.get(passed).and_then(|own| sources.table(own.table));
+            let table = block.table_at(passed).and_then(|own| sources.table(own.table));
             reply::stamp_no_data(query, table.ok_or(unanswered)?, apex, message)
         }
     };
-    let by = block.own.get(passed).map_or(Answerer::SERVER, |own| own.answerer);
+    let by = block.table_at(passed).map_or(Answerer::SERVER, |own| own.answerer);
     // A block whose finishes could matter has no tables on the fast path.
     Ok(Made { finishes: &[], ..Made::new(block, stamped, query, by) })
 }
@@ -232,13 +243,11 @@ fn stored_behind<'s>(
     None
 }
 
-/// Answers every other query. Arguments as for `at_a_glance`. `glance`: its error, or `look`'s;
-/// `caches`: by `CacheSlot`.
+/// Answers every other query. Arguments as for `at_a_glance`. `glance`: its error, or `look`'s.
 pub fn in_full<'s>(
     sources: Sources<'s>,
-    caches: &mut [Cache],
+    scratch: &mut Scratch<'_>,
     arrival: &Arrival,
-    peer: Option<SocketAddr>,
     mut glance: Glance<'s>,
     name: &mut Name,
     message: &mut [u8],
@@ -271,45 +280,75 @@ pub fn in_full<'s>(
         let counted_as = plan.dropped_as(arrival.listener);
         return Verdict::Reply(Made { counted_as, ..refused });
     };
-    // Zone transfers need the plugin `transfer`, which this server does not have.
-    if matches!(query.qtype, TYPE_AXFR | TYPE_IXFR) {
-        return Verdict::Reply(reject_in(block, &query, Rcode::Refused, message));
+    let Scratch { caches, patterns, trail } = scratch;
+    let patterns = patterns.get_mut(index).map_or(&mut [][..], |patterns| patterns);
+    let mut exchange = Exchange { arrival, query, name, trail, patterns };
+    if let Some(verdict) = ask_gates(block, &block.gates, &mut exchange, message) {
+        return verdict;
     }
-    let exchange = Exchange { arrival, peer, query: &query, name };
-    stages(sources, caches, index, block, &exchange, glance, message)
+    let Query { qtype, qclass, .. } = exchange.query;
+    if qclass != CLASS_IN {
+        return Verdict::Reply(refuse(&exchange.query.reject(Rcode::Refused), 0, message));
+    }
+    // Zone transfers need the plugin `transfer`, which this server does not have.
+    if matches!(qtype, TYPE_AXFR | TYPE_IXFR) {
+        return Verdict::Reply(reject_in(block, &exchange.query, Rcode::Refused, message));
+    }
+    if exchange.is_changed() {
+        glance = Glance::Unread;
+    }
+    ask_sources(sources, caches, index, block, &mut exchange, glance, message)
 }
 
-/// The three stages of a block: its gates, its tables, then the cache and the upstreams.
-fn stages<'s>(
+/// Asks gates in their order, until one does not pass the query on.
+fn ask_gates<'s>(
+    block: &'s Block,
+    gates: &[Gate],
+    exchange: &mut Exchange<'_>,
+    message: &mut [u8],
+) -> Option<Verdict<'s>> {
+    for gate in gates {
+        match gate.pass(exchange, message) {
+            Passage::Pass => {}
+            Passage::Answer(stamped, by) => {
+                return Some(Verdict::Reply(Made::new(block, stamped, &exchange.query, by)));
+            }
+            Passage::Drop => return Some(Verdict::Drop),
+        }
+    }
+    None
+}
+
+/// The second and the third stage of a block: its own sources, then the cache and the upstreams.
+fn ask_sources<'s>(
     sources: Sources<'s>,
     caches: &mut [Cache],
     index: usize,
     block: &'s Block,
-    exchange: &Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     glance: Glance<'s>,
     message: &mut [u8],
 ) -> Verdict<'s> {
-    let Exchange { arrival, query, name, .. } = *exchange;
-    for gate in &block.gates {
-        match gate.pass(exchange, message) {
-            Passage::Pass => {}
-            Passage::Answer(stamped, by) => {
-                return Verdict::Reply(Made::new(block, stamped, query, by));
-            }
-        }
-    }
-    let envelope = arrival.transport.envelope(query, sources.rotation_of(block));
-    let (alias, asks) = match ask_tables(sources, block, exchange, glance, envelope, message) {
-        OwnAnswer::Made(made) => return Verdict::Reply(made),
+    let Exchange { arrival, query, .. } = *exchange;
+    let envelope = arrival.transport.envelope(&query, sources.rotation_of(block));
+    let (alias, asks) = match ask_own(sources, block, exchange, glance, envelope, message) {
+        OwnAnswer::Verdict(verdict) => return verdict,
         OwnAnswer::PassedOn => (None, index),
         OwnAnswer::Alias(cnames, asks) => (Some(cnames), asks),
     };
-    let listener = arrival.listener;
-    let ask = Ask { query: *query, listener, block: index, asks, alias, stale_after: None };
-    ask_cache(sources, caches, ask, name, arrival, envelope, message)
+    let ask =
+        Ask { query, listener: arrival.listener, block: index, asks, alias, stale_after: None };
+    let asked_block = &sources.plan.blocks[asks];
+    let target = ask.target();
+    if !asked_block.has_upstreams_for(target.as_ref().unwrap_or(exchange.name)) {
+        let answered = ask_gates(block, &block.last, exchange, message);
+        return answered.unwrap_or_else(|| Verdict::Reply(end_of_chain(block, &query, message)));
+    }
+    ask_cache(sources, caches, ask, exchange.name, arrival, envelope, message)
 }
 
-/// The third stage: answers from the cache, or has upstreams queried. `name` is the question's.
+/// The third stage: answers from the cache, or has upstreams queried; there are some for the name.
+/// `name`: the question's.
 fn ask_cache<'s>(
     sources: Sources<'s>,
     caches: &mut [Cache],
@@ -323,9 +362,6 @@ fn ask_cache<'s>(
     let (block, asks) = (&sources.plan.blocks[ask.block], &sources.plan.blocks[ask.asks]);
     let target = ask.target();
     let asked = target.as_ref().unwrap_or(name);
-    if !asks.has_upstreams_for(asked) {
-        return Verdict::Reply(end_of_chain(block, &query, message));
-    }
     if query.qtype == TYPE_HINFO && sources.plan.is_own_probe(asks, asked) {
         return Verdict::Reply(reject_in(block, &query, Rcode::Refused, message));
     }

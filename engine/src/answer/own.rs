@@ -1,6 +1,8 @@
-//! The second stage: the block's own tables.
+//! The second stage: the block's own sources.
 //!
 //! Invariant: they are asked in order, and the first that does not pass the name on decides.
+
+use std::slice;
 
 use wire::answer::Answer;
 use wire::hash::NameHash;
@@ -11,35 +13,42 @@ use wire::table::{Found, Stored, Table};
 
 use super::chase::{Lead, View};
 use super::exit::Made;
-use super::{Glance, Sources, end_of_chain};
-use crate::client::Exchange;
+use super::{Glance, Sources, Verdict, ask_gates, end_of_chain};
 use crate::metrics::answerer::Answerer;
-use crate::plan::{Block, OwnTable};
+use crate::plan::{Block, Own, OwnTable};
+use crate::plugin::exchange::Exchange;
 
-/// The result of asking a block's tables.
+/// The result of asking a block's own sources.
 pub(super) enum OwnAnswer<'s> {
-    /// The response is written.
-    Made(Made<'s>),
-    /// No table has the name: upstreams may.
+    /// The response is written, or there is none.
+    Verdict(Verdict<'s>),
+    /// No source has the name: upstreams may.
     PassedOn,
     /// CNAMEs of a table. The upstreams of this block, by index, may have their target.
     Alias(Answer<'s>, usize),
 }
 
-/// Asks the tables of a block. `glance`: what the fast path found out.
-pub(super) fn ask_tables<'s>(
+/// Asks the sources of a block. `glance`: what the fast path found out.
+pub(super) fn ask_own<'s>(
     sources: Sources<'s>,
     block: &'s Block,
-    exchange: &Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     glance: Glance<'s>,
     envelope: Envelope,
     message: &mut [u8],
 ) -> OwnAnswer<'s> {
-    let Exchange { query, name, .. } = *exchange;
     let mut hash = None;
     for (index, own) in block.own.iter().enumerate() {
+        let own = match own {
+            Own::Table(own) => own,
+            Own::Gate(gate) => match ask_gates(block, slice::from_ref(gate), exchange, message) {
+                Some(verdict) => return OwnAnswer::Verdict(verdict),
+                None => continue,
+            },
+        };
+        let (query, name) = (&exchange.query, &*exchange.name);
         let Some(table) = sources.table(own.table) else {
-            return OwnAnswer::Made(end_of_chain(block, query, message));
+            return made(end_of_chain(block, query, message));
         };
         let stored = match glance {
             Glance::LookedUp { passed, .. } if index < passed => continue,
@@ -57,18 +66,22 @@ pub(super) fn ask_tables<'s>(
             // As in CoreDNS, an error for a name that no plugin has is counted as the server's.
             let is_unlisted = matches!(found, Found::Unlisted);
             let by = if is_unlisted { Answerer::SERVER } else { own.answerer };
-            return OwnAnswer::Made(Made::new(block, stamped, query, by));
+            return made(Made::new(block, stamped, query, by));
         };
         let view = View { sources, listener: exchange.arrival.listener, qtype: query.qtype };
         return match block_to_ask(view, cnames) {
             Ok(asks) => OwnAnswer::Alias(cnames, asks),
             Err(end) => {
                 let stamped = reply::stamp_end(query, &end, envelope, message);
-                OwnAnswer::Made(Made::new(block, stamped, query, own.answerer))
+                made(Made::new(block, stamped, query, own.answerer))
             }
         };
     }
     OwnAnswer::PassedOn
+}
+
+fn made(made: Made<'_>) -> OwnAnswer<'_> {
+    OwnAnswer::Verdict(Verdict::Reply(made))
 }
 
 /// What a table stores under a name. `hash`: the name's, once computed; all tables share it.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use wire::zone::ZoneSet;
 
 use super::{
-    Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, GlanceTables, ListenerPlan, OwnTable,
-    Plan, TableSlot,
+    Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, GlanceTables, ListenerPlan, Own,
+    OwnTable, Plan, TableSlot,
 };
 use crate::client::ListenerId;
 use crate::config::Config;
@@ -23,7 +23,7 @@ use crate::limits::{LISTENERS_MAX, TABLES_MAX};
 use crate::metrics::{LabelSet, Metrics};
 use crate::plugin::ServerBlock;
 use crate::plugin::draft::{
-    BlockDraft, CacheDraft, ForwardDraft, LoadError, TableDraft, TableSource,
+    BlockDraft, CacheDraft, ForwardDraft, LoadError, OwnDraft, TableDraft, TableSource,
 };
 use crate::plugin::finish::Finish;
 use crate::plugin::gate::Gate;
@@ -143,8 +143,11 @@ impl PlanDraft {
         before: &Plan,
     ) -> Result<BlockLines, LoadError> {
         let mut own = Vec::with_capacity(lines.own.len());
-        for table in lines.own {
-            own.push(self.add_table(table, before)?);
+        for source in lines.own {
+            own.push(match source {
+                OwnDraft::Table(table) => Own::Table(self.add_table(table, before)?),
+                OwnDraft::Gate(gate) => Own::Gate(gate),
+            });
         }
         let cache = lines.cache.map(|cache| self.add_cache(cache, before));
         let forwards = lines.forwards.into_iter().map(|forward| self.add_forward(forward, before));
@@ -159,7 +162,13 @@ impl PlanDraft {
         }
         self.warnings.extend(lines.warnings);
         let finishes: Box<[Finish]> = lines.finishes.into_iter().rev().collect();
-        self.plan.reads_peers |= lines.gates.iter().any(Gate::reads_peer);
+        let own_gates = own.iter().filter_map(|own| match own {
+            Own::Table(_) => None,
+            Own::Gate(gate) => Some(gate),
+        });
+        let mut gates = lines.gates.iter().chain(own_gates).chain(&lines.last);
+        self.plan.reads_peers |= gates.any(Gate::reads_peer);
+        self.plan.reads_peers |= finishes.iter().any(Finish::reads_peer);
         let is_allowed = lines.gates.iter().all(Gate::allows_fast_path)
             && finishes.iter().all(Finish::allows_fast_path);
         let glance = if is_allowed { GlanceTables::new(&own) } else { GlanceTables::default() };
@@ -176,7 +185,9 @@ impl PlanDraft {
                 own: own.into(),
                 cache,
                 forwards,
+                last: lines.last.into(),
                 finishes,
+                patterns: lines.patterns.into(),
             },
         })
     }
@@ -403,7 +414,7 @@ mod tests {
             let (draft, _) = draft(&lines, &before, &lost);
             let new_slots: Vec<_> = draft.new_tables.iter().map(|table| table.slot.0).collect();
             assert_eq!(new_slots, new, "{lines} {lost:?}");
-            let slots: Vec<_> = draft.plan.blocks[0].own.iter().map(|own| own.table.0).collect();
+            let slots: Vec<_> = draft.plan.blocks[0].tables().map(|own| own.table.0).collect();
             assert_eq!(slots, own, "{lines} {lost:?}");
         }
     }

@@ -7,6 +7,7 @@ pub mod draft;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use regex::bytes::Regex;
 use wire::name::Name;
 use wire::zone::ZoneSet;
 
@@ -40,7 +41,7 @@ pub struct Plan {
     /// there.
     pub listeners: Vec<ListenerPlan>,
     pub blocks: Vec<Block>,
-    /// A gate of some block reads the client's address.
+    /// A gate or a finish of some block reads the client's address.
     pub reads_peers: bool,
     /// By `TableSlot`. A table is kept across reloads as long as its source is the same.
     pub tables: Vec<Option<Arc<TableSource>>>,
@@ -82,12 +83,16 @@ pub struct Block {
     pub glance: GlanceTables,
     pub gates: Box<[Gate]>,
     /// Local sources, in the order in which they are asked. Their answers are never cached.
-    pub own: Box<[OwnTable]>,
+    pub own: Box<[Own]>,
     /// The cache of upstream responses.
     pub cache: Option<CacheSlot>,
     /// In the order of the Corefile: the first that takes a name is queried.
     pub forwards: Vec<ForwardStep>,
+    /// Asked for names that no `forward` takes.
+    pub last: Box<[Gate]>,
     pub finishes: Box<[Finish]>,
+    /// By `PatternSlot`. Each shard searches with its own copies.
+    pub patterns: Box<[Regex]>,
 }
 
 /// The tables of the fast path: the first few of `Block::own`, in their order.
@@ -109,13 +114,14 @@ impl Default for GlanceTables {
 
 impl GlanceTables {
     #[must_use]
-    pub fn new(own: &[OwnTable]) -> Self {
-        let mut tables = Self { slots: [NO_SLOT; GLANCE_TABLES_MAX], last: NO_SLOT };
-        for (slot, own) in tables.slots.iter_mut().zip(own) {
+    pub fn new(own: &[Own]) -> Self {
+        let mut glance = Self { slots: [NO_SLOT; GLANCE_TABLES_MAX], last: NO_SLOT };
+        for (slot, own) in glance.slots.iter_mut().zip(own) {
+            let Own::Table(own) = own else { break };
             *slot = own.table;
-            tables.last = own.table;
+            glance.last = own.table;
         }
-        tables
+        glance
     }
 
     /// The first, or a slot without a table.
@@ -150,6 +156,14 @@ pub struct ForwardStep {
     pub from: ZoneSet,
     pub except: ZoneSet,
     pub upstreams: ForwardSlot,
+}
+
+/// A local source.
+#[derive(Clone, Debug)]
+pub enum Own {
+    Table(OwnTable),
+    /// It makes its answers itself.
+    Gate(Gate),
 }
 
 /// A local source whose names are a table.
@@ -223,6 +237,23 @@ impl Plan {
 }
 
 impl Block {
+    /// Its tables, in the order in which they are asked.
+    pub fn tables(&self) -> impl Iterator<Item = &OwnTable> {
+        self.own.iter().filter_map(|own| match own {
+            Own::Table(table) => Some(table),
+            Own::Gate(_) => None,
+        })
+    }
+
+    /// The table with this index among its local sources.
+    #[inline]
+    pub(crate) fn table_at(&self, index: usize) -> Option<&OwnTable> {
+        match self.own.get(index)? {
+            Own::Table(table) => Some(table),
+            Own::Gate(_) => None,
+        }
+    }
+
     /// Whether the block has upstreams for a name.
     #[must_use]
     pub fn has_upstreams_for(&self, name: &Name) -> bool {

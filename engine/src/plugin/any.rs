@@ -7,9 +7,9 @@ use wire::header::TYPE_ANY;
 use wire::reply;
 
 use super::draft::{BlockDraft, LoadContext, Loading};
+use super::exchange::Exchange;
 use super::gate::{Gate, Passage};
 use super::{Plugin, ServerBlock};
-use crate::client::Exchange;
 use crate::corefile::Context;
 use crate::corefile::statement::Statement;
 use crate::metrics::answerer::Answerer;
@@ -53,6 +53,6 @@ pub(super) fn pass(exchange: &Exchange<'_>, message: &mut [u8]) -> Passage {
     if exchange.query.qtype != TYPE_ANY {
         return Passage::Pass;
     }
-    let stamped = reply::stamp_record(exchange.query, TYPE_HINFO, TTL_SECS, CPU_AND_OS, message);
+    let stamped = reply::stamp_record(&exchange.query, TYPE_HINFO, TTL_SECS, CPU_AND_OS, message);
     Passage::Answer(stamped, const { Answerer::plugin("any") })
 }

@@ -4,13 +4,12 @@
 use std::future::ready;
 
 use wire::edit;
-use wire::query::Edns;
 use wire::reply::UDP_LEN_MAX;
 
 use super::draft::{BlockDraft, LoadContext, Loading};
-use super::finish::Finish;
+use super::finish::{Finish, Leaving};
 use super::{Plugin, ServerBlock};
-use crate::client::{Arrival, Transport};
+use crate::client::Transport;
 use crate::corefile::Context;
 use crate::corefile::report::Refusal;
 use crate::corefile::statement::Statement;
@@ -63,16 +62,11 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
 impl BufSize {
     /// Lowers the size that the response's OPT announces, and truncates a UDP response to it. A
     /// client without EDNS has advertised nothing and accepts 512 bytes in any case.
-    pub(super) fn finish(
-        self,
-        edns: Option<Edns>,
-        arrival: &Arrival,
-        message: &mut [u8],
-        len: usize,
-    ) -> usize {
-        let Some(message) = message.get_mut(..len).filter(|_| edns.is_some()) else { return len };
+    pub(super) fn finish(self, leaving: Leaving<'_>, message: &mut [u8], len: usize) -> usize {
+        let message = message.get_mut(..len).filter(|_| leaving.edns.is_some());
+        let Some(message) = message else { return len };
         edit::set_udp_len(message, self.udp_len_max.min(UDP_LEN_MAX));
-        match arrival.transport {
+        match leaving.arrival.transport {
             Transport::Udp => edit::cut_to(message, self.udp_len_max.into()),
             Transport::Tcp => len,
         }

@@ -9,11 +9,14 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use regex::bytes::Regex;
+
 use super::ServerBlock;
 use super::finish::Finish;
 use super::gate::Gate;
 use super::hosts::HostsSettings;
 use super::kubernetes::Kubernetes;
+use super::pattern::PatternSlot;
 use super::timeouts::Timeouts;
 use crate::cache::settings::CacheSettings;
 use crate::corefile::Place;
@@ -29,9 +32,13 @@ pub struct BlockDraft {
     /// In the order in which they see a query.
     pub gates: Vec<Gate>,
     /// Local sources, asked before the cache and never cached.
-    pub own: Vec<TableDraft>,
+    pub own: Vec<OwnDraft>,
     pub cache: Option<CacheDraft>,
     pub forwards: Vec<ForwardDraft>,
+    /// Asked for names that no `forward` takes.
+    pub last: Vec<Gate>,
+    /// The regular expressions of the block's gates, by `PatternSlot`.
+    pub patterns: Vec<Regex>,
     /// In CoreDNS's order; they run in reverse.
     pub finishes: Vec<Finish>,
     /// Whether the addresses in answers are rotated.
@@ -46,6 +53,21 @@ pub struct BlockDraft {
     pub ends_at_loop: bool,
     /// For the log: what is unusual about the files and hosts that the lines name.
     pub warnings: Vec<String>,
+}
+
+impl BlockDraft {
+    /// Adds a regular expression that a gate of the block searches with.
+    pub fn pattern(&mut self, regex: Regex) -> PatternSlot {
+        self.patterns.push(regex);
+        PatternSlot(self.patterns.len() - 1)
+    }
+}
+
+/// A local source.
+pub enum OwnDraft {
+    Table(TableDraft),
+    /// It makes its answers itself.
+    Gate(Gate),
 }
 
 /// A local source whose names are in a table.

@@ -1,9 +1,10 @@
-//! Finishes: plugins that change a complete response before it is sent. Their rules are in the
-//! plugins' own files.
+//! Finishes: plugins that change a complete response before it is sent, or note it. Their rules are
+//! in the plugins' own files.
 
 use wire::query::Edns;
 
 use super::bufsize::BufSize;
+use super::exchange::Trail;
 use crate::client::Arrival;
 
 /// A finish of a block. Finishes run in the reverse of CoreDNS's order, as in CoreDNS: the last
@@ -13,18 +14,29 @@ pub enum Finish {
     BufSize(BufSize),
 }
 
+/// A response that is about to leave, without its bytes.
+#[derive(Clone, Copy)]
+pub struct Leaving<'l> {
+    pub arrival: &'l Arrival,
+    /// The query's.
+    pub edns: Option<Edns>,
+    pub trail: &'l Trail,
+}
+
 impl Finish {
     /// Changes the response, which is the first `len` bytes of `message`, and returns its new
-    /// length. `edns` is the query's.
-    pub fn run(
-        &self,
-        edns: Option<Edns>,
-        arrival: &Arrival,
-        message: &mut [u8],
-        len: usize,
-    ) -> usize {
+    /// length. The message has room as `Packet::message` says.
+    pub fn run(&self, leaving: Leaving<'_>, message: &mut [u8], len: usize) -> usize {
         match self {
-            Self::BufSize(bufsize) => bufsize.finish(edns, arrival, message, len),
+            Self::BufSize(bufsize) => bufsize.finish(leaving, message, len),
+        }
+    }
+
+    /// Whether it reads the client's address.
+    #[must_use]
+    pub const fn reads_peer(&self) -> bool {
+        match self {
+            Self::BufSize(_) => false,
         }
     }
 

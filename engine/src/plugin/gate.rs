@@ -1,12 +1,13 @@
-//! Gates: plugins that decide about a query before any source of answers. Their rules are in the
-//! plugins' own files.
+//! Gates: plugins that answer a query themselves, drop it, change its question, or pass it on.
+//! Their rules are in the plugins' own files.
 //!
-//! Invariant: a gate either writes the response or passes the query on.
+//! Invariant: a gate that passes a query on has written no response.
 
+use wire::header::CLASS_IN;
 use wire::reply::Stamped;
 
 use super::any;
-use crate::client::Exchange;
+use super::exchange::Exchange;
 use crate::metrics::answerer::Answerer;
 
 /// A gate of a block, in CoreDNS's order.
@@ -17,17 +18,29 @@ pub enum Gate {
 
 /// What a gate does with a query.
 pub enum Passage {
-    /// The next stage continues.
+    /// The next one continues, maybe with another question: see `Exchange::ask_instead`.
     Pass,
     /// The response has been written.
     Answer(Stamped, Answerer),
+    /// There is no response.
+    Drop,
 }
 
 impl Gate {
     /// Decides about the query at the beginning of `message`.
-    pub fn pass(&self, exchange: &Exchange<'_>, message: &mut [u8]) -> Passage {
+    pub fn pass(&self, exchange: &mut Exchange<'_>, message: &mut [u8]) -> Passage {
+        if exchange.query.qclass != CLASS_IN && !self.knows_classes() {
+            return Passage::Pass;
+        }
         match self {
             Self::Any => any::pass(exchange, message),
+        }
+    }
+
+    /// Whether it sees queries of classes other than IN.
+    const fn knows_classes(&self) -> bool {
+        match self {
+            Self::Any => false,
         }
     }
 

@@ -16,7 +16,7 @@ use wire::response::{self, Alias, Response, TtlRule};
 
 use super::outbox::Outbox;
 use crate::answer::chase::View;
-use crate::answer::exit::{Exit, Made, Timing};
+use crate::answer::exit::{Answered, Exit, Made, Timing};
 use crate::answer::{Ask, Sources};
 use crate::cache;
 use crate::client::{Arrival, ListenerId, Transport};
@@ -26,6 +26,7 @@ use crate::limits::LISTENERS_MAX;
 use crate::metrics::answerer::Answerer;
 use crate::metrics::{ShardEvent, ShardMetrics};
 use crate::plan::Plan;
+use crate::plugin::exchange::Trail;
 
 /// A waiting client, and everything that its response needs. It keeps the plan under which its
 /// query was read, so that finishes and counters refer to the right block after a reload.
@@ -35,8 +36,10 @@ pub struct Waiter {
     block: usize,
     arrival: Arrival,
     query: Query,
-    /// The query's header and question.
+    /// The query's header, and its question as it was asked of the sources.
     packet: Box<[u8]>,
+    /// What the block's finishes need of the query.
+    trail: Trail,
     rotation: usize,
     /// CNAMEs of a table, copied: the table may be gone when the response comes.
     alias: Option<OwnedAnswer>,
@@ -74,13 +77,14 @@ impl<'o> FlightResult<'o> {
 }
 
 impl Waiter {
-    /// `packet`: the query's bytes.
+    /// `message`: the query's bytes, with the question that is asked.
     #[must_use]
     pub fn new(
         plan: &Arc<Plan>,
         ask: &Ask<'_>,
         arrival: &Arrival,
-        packet: &[u8],
+        trail: &Trail,
+        message: &[u8],
         rotation: usize,
     ) -> Self {
         let kept_len = HEADER_LEN + ask.query.question_len();
@@ -90,7 +94,8 @@ impl Waiter {
             block: ask.block,
             arrival: *arrival,
             query: ask.query,
-            packet: packet.get(..kept_len).unwrap_or_default().into(),
+            packet: message.get(..kept_len).unwrap_or_default().into(),
+            trail: trail.clone(),
             rotation: if rotates { rotation } else { 0 },
             alias: ask.alias.map(|cnames| cnames.to_owned()),
         }
@@ -198,8 +203,9 @@ impl LateAnswers {
         };
         // Counted first, so that a client that has the response finds it in the metrics.
         let timing = Timing::Took(waiter.arrival.now.elapsed());
-        let (arrival, name) = (&waiter.arrival, waiter.name());
-        let len = self.exit.leave(&made, arrival, &name, &mut self.message, timing, problem);
+        let (Waiter { arrival, trail, .. }, name) = (&waiter, &waiter.name());
+        let answered = Answered { arrival, trail, name };
+        let len = self.exit.leave(&made, answered, &mut self.message, timing, problem);
         let message = &self.message[..len];
         match return_to {
             ReturnTo::Tcp(outbox) => outbox.deliver(message),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use wire::zone::ZoneSet;
 
-use super::draft::{BlockDraft, LoadContext, Loading, TableDraft, TableSource};
+use super::draft::{BlockDraft, LoadContext, Loading, OwnDraft, TableDraft, TableSource};
 use super::{Plugin, ServerBlock};
 use crate::corefile::lexer::Token;
 use crate::corefile::report::{Mistake, Refusal};
@@ -69,14 +69,14 @@ impl Plugin for Hosts {
     }
 
     fn put<'a>(&'a self, block: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
-        block.own.push(TableDraft {
+        block.own.push(OwnDraft::Table(TableDraft {
             source: TableSource::Hosts(Box::new(self.settings.clone())),
             answerer: const { Answerer::plugin("hosts") },
             is_authority: false,
             passes_unsupported: self.passes_unsupported,
             fallthrough: self.fallthrough.clone(),
             place: self.place.clone(),
-        });
+        }));
         Box::pin(ready(Ok(())))
     }
 }

@@ -16,7 +16,7 @@ use crate::corefile::value::{duration, key};
 use crate::corefile::word::{nearest, quoted};
 use crate::corefile::{Context, Place};
 use crate::metrics::answerer::Answerer;
-use crate::plugin::draft::{BlockDraft, LoadContext, Loading, TableDraft, TableSource};
+use crate::plugin::draft::{BlockDraft, LoadContext, Loading, OwnDraft, TableDraft, TableSource};
 use crate::plugin::{Plugin, ServerBlock};
 use cluster::{ApiLimits, Cluster, ClusterReading};
 
@@ -103,14 +103,14 @@ impl Plugin for Kubernetes {
             fallthrough: Vec::new(),
             ..self.clone()
         };
-        block.own.push(TableDraft {
+        block.own.push(OwnDraft::Table(TableDraft {
             source: TableSource::Kubernetes(Box::new(settings), known_addresses(context.block)),
             answerer: const { Answerer::plugin("kubernetes") },
             is_authority: true,
             passes_unsupported: false,
             fallthrough: self.fallthrough.clone(),
             place: self.source_place.clone(),
-        });
+        }));
         Box::pin(ready(Ok(())))
     }
 }

@@ -1,0 +1,109 @@
+//! A query as the plugins of its block see it, and what they note about it for its response.
+//!
+//! Invariant: once a gate has changed the question, the message, the query and the name agree on
+//! the new one, and the trail has the client's.
+
+use std::net::SocketAddr;
+
+use wire::header::HEADER_LEN;
+use wire::name::{NAME_LEN_MAX, Name};
+use wire::query::Query;
+
+use super::pattern::Pattern;
+use crate::client::Arrival;
+
+/// A query on its way through the stages of its block.
+pub struct Exchange<'e> {
+    pub arrival: &'e Arrival,
+    pub query: Query,
+    /// The question's name, in lower case.
+    pub name: &'e mut Name,
+    pub trail: &'e mut Trail,
+    /// The block's, by `PatternSlot`. Each shard has its own.
+    pub patterns: &'e mut [Pattern],
+}
+
+/// What the finishes of a response need of its query.
+#[derive(Clone, Debug, Default)]
+pub struct Trail {
+    /// The client's address; `None` if no gate and no finish of the plan reads it.
+    pub peer: Option<SocketAddr>,
+    /// The client's question, if a gate has changed it.
+    pub asked: Option<AskedQuestion>,
+}
+
+impl Trail {
+    /// Of a query that no finish looks at.
+    pub const NONE: Self = Self { peer: None, asked: None };
+}
+
+/// Bytes of the longest question: name, type and class.
+const QUESTION_LEN_MAX: usize = NAME_LEN_MAX + 4;
+
+/// The question as the client spelled it, in wire format.
+#[derive(Clone, Debug)]
+pub struct AskedQuestion {
+    bytes: [u8; QUESTION_LEN_MAX],
+    len: usize,
+}
+
+impl AskedQuestion {
+    /// The question at offset 12 of this message; `None` if it is not that long.
+    #[must_use]
+    pub fn of(message: &[u8], question_len: usize) -> Option<Self> {
+        let question = message.get(HEADER_LEN..HEADER_LEN + question_len)?;
+        let mut bytes = [0; QUESTION_LEN_MAX];
+        bytes.get_mut(..question_len)?.copy_from_slice(question);
+        Some(Self { bytes, len: question_len })
+    }
+
+    /// Name, type and class.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// The name, in lower case.
+    #[must_use]
+    pub fn name(&self) -> Option<Name> {
+        Name::from_wire(self.bytes())
+    }
+
+    #[must_use]
+    pub fn qtype(&self) -> u16 {
+        let fixed = self.bytes().last_chunk::<4>();
+        fixed.map_or(0, |[high, low, _, _]| u16::from_be_bytes([*high, *low]))
+    }
+}
+
+impl Exchange<'_> {
+    /// Whether a gate has changed the question.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.trail.asked.is_some()
+    }
+
+    /// The later stages answer another question in place of the client's. `name`: uncompressed, at
+    /// most 255 bytes, root label included. False, and nothing changed, if it is not a name.
+    pub fn ask_instead(
+        &mut self,
+        name: &[u8],
+        qtype: u16,
+        qclass: u16,
+        message: &mut [u8],
+    ) -> bool {
+        let Some(new) = Name::from_wire(name) else { return false };
+        if self.trail.asked.is_none() {
+            self.trail.asked = AskedQuestion::of(message, self.query.question_len());
+        }
+        let name_end = HEADER_LEN + name.len();
+        let Some(question) = message.get_mut(HEADER_LEN..name_end + 4) else { return false };
+        let (name_room, fixed) = question.split_at_mut(name.len());
+        name_room.copy_from_slice(name);
+        fixed[..2].copy_from_slice(&qtype.to_be_bytes());
+        fixed[2..].copy_from_slice(&qclass.to_be_bytes());
+        *self.name = new;
+        self.query = Query { qtype, qclass, name_len: name.len(), ..self.query };
+        true
+    }
+}
