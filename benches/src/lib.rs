@@ -17,7 +17,7 @@ use engine::client::{Arrival, Family, ListenerId, Transport};
 use engine::config;
 use engine::corefile::Surroundings;
 use engine::limits::TABLES_MAX;
-use engine::metrics::{Build, Metrics};
+use engine::metrics::{Build, Metrics, ShardMetrics};
 use engine::plan::Plan;
 use engine::plan::draft::PlanDraft;
 use engine::plugin::draft::TableSource;
@@ -63,6 +63,7 @@ pub struct Cluster {
     arrival: Arrival,
     name: Name,
     trail: Trail,
+    metrics: Arc<ShardMetrics>,
     message: [u8; UDP_LEN_MAX as usize],
 }
 
@@ -161,9 +162,11 @@ impl Cluster {
                 family: Family::V4,
                 len: 0,
                 now: Instant::now(),
+                inside: None,
             },
             name: Name::default(),
             trail: Trail::default(),
+            metrics: Arc::default(),
             message: [0; UDP_LEN_MAX as usize],
         }
     }
@@ -195,7 +198,12 @@ impl Cluster {
         let (arrival, name, message) = (&self.arrival, &mut self.name, &mut self.message);
         let made = look(sources, arrival.listener, &message[..arrival.len], name)
             .and_then(|looked| at_a_glance(sources, arrival, &looked, name, message));
-        let mut scratch = Scratch { caches: &mut [], patterns: &mut [], trail: &mut self.trail };
+        let mut scratch = Scratch {
+            caches: &mut [],
+            patterns: &mut [],
+            trail: &mut self.trail,
+            metrics: &self.metrics,
+        };
         let verdict = made.map_or_else(
             |glance| in_full(sources, &mut scratch, arrival, glance, name, message),
             Verdict::Reply,
@@ -203,7 +211,9 @@ impl Cluster {
         match verdict {
             Verdict::Reply(Made { len, .. }) => len,
             // No query here needs an upstream.
-            Verdict::ReplyAndRefresh(..) | Verdict::Ask(_) | Verdict::Drop => 0,
+            Verdict::ReplyAndRefresh(..) | Verdict::Ask(_) | Verdict::Pursue(_) | Verdict::Drop => {
+                0
+            }
         }
     }
 }

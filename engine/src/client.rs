@@ -15,19 +15,6 @@ pub enum Transport {
     Tcp,
 }
 
-impl Transport {
-    /// The limits of a response to this query. `rotation`: see `Envelope`.
-    #[inline]
-    #[must_use]
-    pub fn envelope(self, query: &Query, rotation: usize) -> Envelope {
-        let len_max = match self {
-            Self::Udp => Envelope::udp_len_max(query.edns, UDP_LEN_MAX),
-            Self::Tcp => MESSAGE_LEN_MAX,
-        };
-        Envelope { len_max, rotation }
-    }
-}
-
 /// The client's address family, 1 or 2 in CoreDNS's label `family`. An IPv4-mapped IPv6 address is
 /// IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +37,41 @@ pub struct Arrival {
     pub len: usize,
     /// When its batch began.
     pub now: Instant,
+    /// `None`: a client's.
+    pub inside: Option<Inside>,
+}
+
+impl Arrival {
+    /// The limits of a response to this query. `rotation`: see `Envelope`.
+    #[inline]
+    #[must_use]
+    pub fn envelope(&self, query: &Query, rotation: usize) -> Envelope {
+        let len_max = match self.transport {
+            Transport::Udp if self.inside.is_none() => {
+                Envelope::udp_len_max(query.edns, UDP_LEN_MAX)
+            }
+            Transport::Udp | Transport::Tcp => MESSAGE_LEN_MAX,
+        };
+        Envelope { len_max, rotation }
+    }
+}
+
+/// A query that the server asks itself, because a client's answer needs it. Its transport is the
+/// client's, and its response is not limited by that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inside {
+    /// 1 if it is asked for a client's query, one more if for an inside one.
+    pub depth: u8,
+    pub start: InsideStart,
+}
+
+/// Where an inside query starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsideStart {
+    /// As a client's does.
+    Server,
+    /// In this block, by index, at the gate of this index.
+    Gate { block: usize, gate: usize },
 }
 
 /// A query in its receive buffer. The response is written over it.

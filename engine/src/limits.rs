@@ -309,6 +309,9 @@ pub const HEALTH_POLL_TIMEOUT: Duration = Duration::from_secs(3);
 /// `metrics::shard` asserts what one costs.
 pub const LABEL_SETS_MAX: usize = 256 * 4;
 
+/// Counters of plugins in the life of a process, of 8 bytes per shard: as many as label sets.
+pub const PLUGIN_COUNTERS_MAX: usize = LABEL_SETS_MAX;
+
 /// Upstreams with metrics in the life of a process: 17 `forward` lines of 15. `metrics::upstream`
 /// asserts what one costs.
 pub const UPSTREAM_LABELS_MAX: usize = 256;
@@ -383,3 +386,12 @@ pub const COREFILE_EXCERPT_COLUMNS_MAX: usize = 400;
 
 /// Most characters of a word that a message repeats.
 pub const COREFILE_QUOTED_LEN_MAX: usize = 80;
+
+/// Inside queries that are nested in one another: answers of `template` may lead to names that
+/// `template` answers too.
+pub const PURSUIT_DEPTH_MAX: u8 = 8;
+/// Look-ups of one pursuit: `autopath` tries each name of a search path, which has at most 32 in
+/// glibc, and the name itself.
+pub const PURSUIT_STEPS_MAX: usize = 36;
+/// Pursuits in flight per shard. Each has up to 64 KiB for a response.
+pub const PURSUITS_MAX: usize = 1024;

@@ -142,6 +142,7 @@ fn answer_batch<I: DatagramIo>(this: &Rc<RefCell<Responder>>, io: &mut I, began:
                 family: datagram.family(),
                 len: trusted_len(&datagram),
                 now: began,
+                inside: None,
             };
             let mut packet = UdpPacket { io, datagram: &datagram };
             match responder.answer_looked(place, looked, &arrival, &mut packet) {

@@ -403,3 +403,19 @@ fn hosts_mistakes() {
         ],
     );
 }
+
+#[test]
+fn dns64_options() {
+    check_mistakes(
+        ". {\n dns64 64:ff9b::/95\n dns64 192.0.2.0/24\n dns64 a b\n dns64 {\n prefix\n \
+         prefix 64:ff9b::/128\n translate\n }\n}",
+        &[
+            (2, 8, "invalid prefix length \"64:ff9b::/95\""),
+            (3, 8, "invalid CIDR address: 192.0.2.0/24"),
+            (4, 10, "Wrong argument count or unexpected line ending after 'b'"),
+            (6, 2, "Wrong argument count or unexpected line ending after 'prefix'"),
+            (7, 9, "invalid prefix length \"64:ff9b::/128\""),
+            (8, 2, "unknown property 'translate'"),
+        ],
+    );
+}

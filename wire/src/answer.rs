@@ -3,8 +3,11 @@
 //! Invariant: `row` has the layout that the head of `segment` shows.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
-use crate::record::RecordHead;
+use crate::header::{CLASS_IN, HEADER_LEN, TYPE_CNAME};
+use crate::name::NAME_LEN_MAX;
+use crate::record::{FIXED_LEN, RecordHead};
 
 pub(crate) const ROW_LEN: usize = 18;
 
@@ -26,6 +29,25 @@ pub struct OwnedAnswer {
 }
 
 impl OwnedAnswer {
+    /// One CNAME of a question's name. `question_name_len`: that name's length; `target`: wire
+    /// format, uncompressed, at most 255 bytes.
+    #[must_use]
+    pub fn cname(question_name_len: usize, ttl_secs: u32, target: &[u8]) -> Self {
+        debug_assert!(target.len() <= NAME_LEN_MAX, "a name");
+        let mut body = Vec::with_capacity(2 + FIXED_LEN + target.len());
+        body.extend_from_slice(&(0xC000 | HEADER_LEN as u16).to_be_bytes());
+        body.extend_from_slice(&TYPE_CNAME.to_be_bytes());
+        body.extend_from_slice(&CLASS_IN.to_be_bytes());
+        body.extend_from_slice(&ttl_secs.to_be_bytes());
+        body.extend_from_slice(&(target.len() as u16).to_be_bytes());
+        body.extend_from_slice(target);
+        let mut row = [0; ROW_LEN];
+        for (at, field) in [(0, TYPE_CNAME), (2, body.len() as u16), (4, 1)] {
+            row[at..at + 2].copy_from_slice(&field.to_le_bytes());
+        }
+        Self { body: body.into(), row, name_len: question_name_len }
+    }
+
     #[must_use]
     pub fn as_answer(&self) -> Answer<'_> {
         Answer { body: &self.body, row: &self.row, name_len: self.name_len }

@@ -3,6 +3,8 @@
 
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 12;
+/// Bytes of an OPT without options (RFC 6891, section 6.1.2).
+pub(crate) const OPT_LEN: usize = 11;
 
 /// Second 16-bit word of the header: flag bits.
 pub const QR: u16 = 0x8000;

@@ -3,7 +3,7 @@
 //! The rules stand in the order in which they apply, each with its source. Malformed input is an
 //! outcome here, not an error. Invariant: the offsets of a `Query` need no further check.
 
-use crate::header::{CD, CLASS_IN, HEADER_LEN, OPCODE, QR, RD, Rcode, TYPE_OPT, u16_at};
+use crate::header::{CD, CLASS_IN, HEADER_LEN, OPCODE, OPT_LEN, QR, RD, Rcode, TYPE_OPT, u16_at};
 use crate::name::Name;
 use crate::record::RecordHead;
 
@@ -55,6 +55,16 @@ pub struct Reject {
     pub question_len: usize,
     /// `None`: the response has no OPT.
     pub edns: Option<Edns>,
+}
+
+impl Edns {
+    /// The OPT without options, as a query has it.
+    #[must_use]
+    pub fn opt(self) -> [u8; OPT_LEN] {
+        let [size0, size1] = self.udp_len.to_be_bytes();
+        let dnssec_ok = u8::from(self.dnssec_ok) << 7;
+        [0, 0, TYPE_OPT as u8, size0, size1, 0, 0, dnssec_ok, 0, 0, 0]
+    }
 }
 
 impl Query {

@@ -187,7 +187,7 @@ proptest! {
         let table = table();
         let to_many = Name::from_wire(&service("to-many")).unwrap();
         let Found::Alias(answer) = table.look_up(&to_many, 99) else { panic!("no alias") };
-        let alias = has_alias.then_some(Alias { answer });
+        let alias = has_alias.then_some(Alias { answer, is_authority: true });
         let asked = if has_alias { "to-many" } else { "many" };
         check_some(&format!("{asked}.ns.svc.z A{rest}"), lens, |query, envelope, out| {
             response::stamp(query, &response, TtlRule::AS_SENT, alias, None, envelope, out)

@@ -100,7 +100,7 @@ fn with_alias<T>(use_alias: impl FnOnce(Alias<'_>) -> T) -> T {
     let mut name = Name::default();
     name.read(&first).unwrap();
     let Found::Alias(answer) = table.look_up(&name, 1) else { panic!("not in the table") };
-    use_alias(Alias { answer })
+    use_alias(Alias { answer, is_authority: true })
 }
 
 #[test]

@@ -95,22 +95,28 @@ impl Exit {
         let Answered { arrival, trail, .. } = answered;
         let mut len = made.len;
         for finish in made.finishes {
+            if arrival.inside.is_some_and(|inside| !finish.runs_on(inside)) {
+                continue;
+            }
             len = finish.run(Leaving { arrival, edns: made.edns, trail }, message, len);
         }
-        let observation = Observation {
-            block: made.counted_as,
-            transport: arrival.transport,
-            family: arrival.family,
-            qtype: trail.asked.as_ref().map_or(made.qtype, AskedQuestion::qtype),
-            dnssec_ok: made.edns.is_some_and(|edns| edns.dnssec_ok),
-            rcode: made.rcode,
-            plugin: made.by,
-            query_len: arrival.len,
-            reply_len: len,
-        };
-        match timing {
-            Timing::WithBatch => self.metrics.observe(&observation),
-            Timing::Took(duration) => self.metrics.observe_one(&observation, duration),
+        // An inside query is part of its client's.
+        if arrival.inside.is_none() {
+            let observation = Observation {
+                block: made.counted_as,
+                transport: arrival.transport,
+                family: arrival.family,
+                qtype: trail.asked.as_ref().map_or(made.qtype, AskedQuestion::qtype),
+                dnssec_ok: made.edns.is_some_and(|edns| edns.dnssec_ok),
+                rcode: made.rcode,
+                plugin: made.by,
+                query_len: arrival.len,
+                reply_len: len,
+            };
+            match timing {
+                Timing::WithBatch => self.metrics.observe(&observation),
+                Timing::Took(duration) => self.metrics.observe_one(&observation, duration),
+            }
         }
         if let Some(logged_as) = made.logged_as {
             self.log(logged_as, made, answered, problem);

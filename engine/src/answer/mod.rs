@@ -23,14 +23,16 @@ use wire::response::{self, Alias};
 use wire::table::{Stored, Table};
 
 use crate::cache::{Cache, CacheKey, LookUp};
-use crate::client::{Arrival, ListenerId};
+use crate::client::{Arrival, Inside, InsideStart, ListenerId};
 use crate::forward::TYPE_HINFO;
-use crate::limits::TABLES_MAX;
+use crate::limits::{PURSUIT_DEPTH_MAX, TABLES_MAX};
+use crate::metrics::ShardMetrics;
 use crate::metrics::answerer::Answerer;
 use crate::plan::{Block, Plan, TableSlot};
-use crate::plugin::exchange::{Exchange, Trail};
+use crate::plugin::exchange::{Exchange, PluginCounts, Trail};
 use crate::plugin::gate::{Gate, Passage};
 use crate::plugin::pattern::Pattern;
+use crate::plugin::pursuit::Pursuit;
 use chase::View;
 use exit::Made;
 use own::{OwnAnswer, ask_own};
@@ -39,7 +41,7 @@ use own::{OwnAnswer, ask_own};
 pub type Tables = [Option<Arc<Table>>; TABLES_MAX];
 
 /// What to do about a query.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub enum Verdict<'s> {
     /// The response is written.
     Reply(Made<'s>),
@@ -47,8 +49,21 @@ pub enum Verdict<'s> {
     ReplyAndRefresh(Made<'s>, Ask<'s>),
     /// Query upstreams first.
     Ask(Ask<'s>),
+    /// Look other names up in this server first.
+    Pursue(Pursue),
     /// Send no response.
     Drop,
+}
+
+/// A pursuit that a gate starts.
+#[derive(Debug)]
+pub struct Pursue {
+    pub pursuit: Box<Pursuit>,
+    pub query: Query,
+    /// The client's block, by index.
+    pub block: usize,
+    /// How many of the block's gates have seen the query.
+    pub gates_done: usize,
 }
 
 /// A question for upstreams.
@@ -92,6 +107,7 @@ pub struct Scratch<'r> {
     pub patterns: &'r mut [Box<[Pattern]>],
     /// Of this query.
     pub trail: &'r mut Trail,
+    pub metrics: &'r ShardMetrics,
 }
 
 /// A query that the fast path can answer: what remains is to read the table.
@@ -207,7 +223,7 @@ pub fn at_a_glance<'s>(
     let stamped = match stored.answer(query.qtype) {
         Some(records) => {
             let rotation = sources.rotation_of(block);
-            let len_max = || arrival.transport.envelope(query, rotation).len_max;
+            let len_max = || arrival.envelope(query, rotation).len_max;
             reply::stamp_whole(query, &records, rotation, len_max, message).ok_or(unanswered)?
         }
         None => {
@@ -269,10 +285,14 @@ pub fn in_full<'s>(
         ClientPacket::Reject(reject) => return Verdict::Reply(refuse(&reject, 0, message)),
     };
     let plan = sources.plan;
-    let index = if query.qtype == TYPE_DS {
-        plan.block_index_above(arrival.listener, name)
-    } else {
-        plan.block_index_for(arrival.listener, name)
+    let (index, first_gate) = match arrival.inside {
+        Some(Inside { start: InsideStart::Gate { block, gate }, .. }) => (Some(block), gate),
+        Some(Inside { start: InsideStart::Server, .. }) | None if query.qtype == TYPE_DS => {
+            (plan.block_index_above(arrival.listener, name), 0)
+        }
+        Some(Inside { start: InsideStart::Server, .. }) | None => {
+            (plan.block_index_for(arrival.listener, name), 0)
+        }
     };
     let known = index.and_then(|index| Some((index, plan.blocks.get(index)?)));
     let Some((index, block)) = known.filter(|(_, block)| block.has_plugins) else {
@@ -280,10 +300,13 @@ pub fn in_full<'s>(
         let counted_as = plan.dropped_as(arrival.listener);
         return Verdict::Reply(Made { counted_as, ..refused });
     };
-    let Scratch { caches, patterns, trail } = scratch;
+    let Scratch { caches, patterns, trail, metrics } = scratch;
+    let counters = PluginCounts { metrics, indexes: &block.counters };
     let patterns = patterns.get_mut(index).map_or(&mut [][..], |patterns| patterns);
-    let mut exchange = Exchange { arrival, query, name, trail, patterns };
-    if let Some(verdict) = ask_gates(block, &block.gates, &mut exchange, message) {
+    let mut exchange = Exchange { arrival, query, name, trail, patterns, counters };
+    let place = (index, block);
+    let gates = block.gates.get(first_gate..).unwrap_or_default();
+    if let Some(verdict) = ask_gates(place, gates, first_gate, &mut exchange, message) {
         return verdict;
     }
     let Query { qtype, qclass, .. } = exchange.query;
@@ -297,23 +320,37 @@ pub fn in_full<'s>(
     if exchange.is_changed() {
         glance = Glance::Unread;
     }
-    ask_sources(sources, caches, index, block, &mut exchange, glance, message)
+    ask_sources(sources, caches, place, &mut exchange, glance, message)
 }
 
-/// Asks gates in their order, until one does not pass the query on.
+/// A block and its index.
+type NumberedBlock<'s> = (usize, &'s Block);
+
+/// Asks gates in their order, until one does not pass the query on. `gates_before`: how many gates
+/// of the block come before them.
 fn ask_gates<'s>(
-    block: &'s Block,
+    (index, block): NumberedBlock<'s>,
     gates: &[Gate],
+    gates_before: usize,
     exchange: &mut Exchange<'_>,
     message: &mut [u8],
 ) -> Option<Verdict<'s>> {
-    for gate in gates {
+    for (gate, number) in gates.iter().zip(gates_before + 1..) {
         match gate.pass(exchange, message) {
             Passage::Pass => {}
             Passage::Answer(stamped, by) => {
                 return Some(Verdict::Reply(Made::new(block, stamped, &exchange.query, by)));
             }
             Passage::Drop => return Some(Verdict::Drop),
+            Passage::Pursue(pursuit) => {
+                let query = exchange.query;
+                let depth = exchange.arrival.inside.map_or(0, |inside| inside.depth);
+                if depth >= PURSUIT_DEPTH_MAX {
+                    return Some(Verdict::Reply(end_of_chain(block, &query, message)));
+                }
+                let pursue = Pursue { pursuit, query, block: index, gates_done: number };
+                return Some(Verdict::Pursue(pursue));
+            }
         }
     }
     None
@@ -323,15 +360,15 @@ fn ask_gates<'s>(
 fn ask_sources<'s>(
     sources: Sources<'s>,
     caches: &mut [Cache],
-    index: usize,
-    block: &'s Block,
+    place: NumberedBlock<'s>,
     exchange: &mut Exchange<'_>,
     glance: Glance<'s>,
     message: &mut [u8],
 ) -> Verdict<'s> {
+    let (index, block) = place;
     let Exchange { arrival, query, .. } = *exchange;
-    let envelope = arrival.transport.envelope(&query, sources.rotation_of(block));
-    let (alias, asks) = match ask_own(sources, block, exchange, glance, envelope, message) {
+    let envelope = arrival.envelope(&query, sources.rotation_of(block));
+    let (alias, asks) = match ask_own(sources, place, exchange, glance, envelope, message) {
         OwnAnswer::Verdict(verdict) => return verdict,
         OwnAnswer::PassedOn => (None, index),
         OwnAnswer::Alias(cnames, asks) => (Some(cnames), asks),
@@ -341,7 +378,7 @@ fn ask_sources<'s>(
     let asked_block = &sources.plan.blocks[asks];
     let target = ask.target();
     if !asked_block.has_upstreams_for(target.as_ref().unwrap_or(exchange.name)) {
-        let answered = ask_gates(block, &block.last, exchange, message);
+        let answered = ask_gates(place, &block.last, block.gates.len(), exchange, message);
         return answered.unwrap_or_else(|| Verdict::Reply(end_of_chain(block, &query, message)));
     }
     ask_cache(sources, caches, ask, exchange.name, arrival, envelope, message)
@@ -378,7 +415,7 @@ fn ask_cache<'s>(
                 return Verdict::Ask(ask);
             }
             let end = view.end_of(cached.response);
-            let alias = alias.map(|answer| Alias { answer });
+            let alias = alias.map(|answer| Alias { answer, is_authority: true });
             let stamped = response::stamp(
                 &query,
                 cached.response,

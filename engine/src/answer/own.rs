@@ -13,9 +13,9 @@ use wire::table::{Found, Stored, Table};
 
 use super::chase::{Lead, View};
 use super::exit::Made;
-use super::{Glance, Sources, Verdict, ask_gates, end_of_chain};
+use super::{Glance, NumberedBlock, Sources, Verdict, ask_gates, end_of_chain};
 use crate::metrics::answerer::Answerer;
-use crate::plan::{Block, Own, OwnTable};
+use crate::plan::{Own, OwnTable};
 use crate::plugin::exchange::Exchange;
 
 /// The result of asking a block's own sources.
@@ -31,20 +31,23 @@ pub(super) enum OwnAnswer<'s> {
 /// Asks the sources of a block. `glance`: what the fast path found out.
 pub(super) fn ask_own<'s>(
     sources: Sources<'s>,
-    block: &'s Block,
+    place: NumberedBlock<'s>,
     exchange: &mut Exchange<'_>,
     glance: Glance<'s>,
     envelope: Envelope,
     message: &mut [u8],
 ) -> OwnAnswer<'s> {
-    let mut hash = None;
+    let ((_, block), mut hash) = (place, None);
     for (index, own) in block.own.iter().enumerate() {
         let own = match own {
             Own::Table(own) => own,
-            Own::Gate(gate) => match ask_gates(block, slice::from_ref(gate), exchange, message) {
-                Some(verdict) => return OwnAnswer::Verdict(verdict),
-                None => continue,
-            },
+            Own::Gate(gate) => {
+                let gate = slice::from_ref(gate);
+                match ask_gates(place, gate, block.gates.len(), exchange, message) {
+                    Some(verdict) => return OwnAnswer::Verdict(verdict),
+                    None => continue,
+                }
+            }
         };
         let (query, name) = (&exchange.query, &*exchange.name);
         let Some(table) = sources.table(own.table) else {

@@ -8,9 +8,10 @@ pub struct Answerer(u8);
 
 /// CoreDNS's plugins that make responses themselves, in its order. The first row is the server
 /// itself: the query was refused before any plugin, or no plugin of the chain answered it.
-pub(super) const PLUGINS: [&str; 25] = [
+pub(super) const PLUGINS: [&str; 26] = [
     "",
     "local",
+    "dns64",
     "any",
     "chaos",
     "tsig",

@@ -96,6 +96,7 @@ impl Collector for MetricsSources {
         families.server(self, &facts)?;
         families.tables(&facts, SystemTime::now())?;
         families.hosts(&facts.hosts)?;
+        families.plugins(self)?;
         families.process()
     }
 }

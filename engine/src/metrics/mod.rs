@@ -21,6 +21,7 @@ mod cache;
 mod exposition;
 mod families;
 mod hosts;
+mod plugin;
 mod position;
 mod process;
 mod shard;
@@ -30,6 +31,8 @@ mod upstream;
 use crate::limits::{LABEL_SETS_MAX, UPSTREAM_LABELS_MAX};
 pub use cache::CacheMetrics;
 pub use exposition::Format;
+use plugin::KnownCounter;
+pub use plugin::{BlockLabels, CounterFamily, PluginCounter};
 pub use shard::{Observation, ShardEvent, ShardMetrics};
 pub use upstream::{UpstreamCounters, UpstreamEvent, UpstreamMetrics};
 
@@ -171,6 +174,7 @@ struct MetricsSources {
     build: Build,
     shards: Vec<Arc<ShardMetrics>>,
     label_sets: Mutex<Vec<LabelSet>>,
+    plugin_counters: Mutex<Vec<KnownCounter>>,
     upstreams: Mutex<Vec<Arc<UpstreamMetrics>>>,
     caches: Mutex<Vec<Arc<CacheMetrics>>>,
     facts: Mutex<Facts>,
@@ -183,6 +187,7 @@ impl Metrics {
             build,
             shards: (0..shard_count).map(|_| Arc::default()).collect(),
             label_sets: Mutex::default(),
+            plugin_counters: Mutex::default(),
             upstreams: Mutex::default(),
             caches: Mutex::default(),
             facts: Mutex::default(),
@@ -243,6 +248,13 @@ impl Metrics {
         }
         known.push(labels.clone());
         Some(index)
+    }
+
+    /// The index of a plugin's counter for a block, the same before and after a reload. `None` once
+    /// `PLUGIN_COUNTERS_MAX` are in use; nothing is counted then.
+    #[must_use]
+    pub fn plugin_counter(&self, block: &LabelSet, counter: &PluginCounter) -> Option<usize> {
+        self.sources.plugin_counter(counter.at(block))
     }
 
     /// The metrics of a cache, the same for the same block and zones before and after a reload.

@@ -14,7 +14,7 @@ use wire::header::Rcode;
 use super::answerer::Answerer;
 use super::position::{self, CELL_COUNT};
 use crate::client::{Family, Transport};
-use crate::limits::LABEL_SETS_MAX;
+use crate::limits::{LABEL_SETS_MAX, PLUGIN_COUNTERS_MAX};
 
 /// One response, for the counters.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +138,8 @@ pub struct ShardMetrics {
     /// The label sets with responses in the current batch.
     touched: Box<[AtomicU16]>,
     label_sets: Box<[OnceLock<Box<LabelSetCounters>>]>,
+    /// By index of `Metrics::plugin_counter`.
+    plugin_counts: Box<[Counter]>,
 }
 
 impl Default for ShardMetrics {
@@ -149,6 +151,7 @@ impl Default for ShardMetrics {
             touched_count: Counter::default(),
             touched: (0..LABEL_SETS_MAX).map(|_| AtomicU16::new(0)).collect(),
             label_sets: (0..LABEL_SETS_MAX).map(|_| OnceLock::new()).collect(),
+            plugin_counts: (0..PLUGIN_COUNTERS_MAX).map(|_| Counter::default()).collect(),
         }
     }
 }
@@ -212,6 +215,13 @@ impl ShardMetrics {
         self.events[event as usize].add(times);
     }
 
+    /// Counts an event of a plugin. `counter`: from `Metrics::plugin_counter`.
+    pub fn count_plugin(&self, counter: usize) {
+        if let Some(count) = self.plugin_counts.get(counter) {
+            count.add(1);
+        }
+    }
+
     /// Counts a packet that is not a query.
     #[inline]
     pub fn ignored(&self) {
@@ -247,6 +257,10 @@ impl ShardMetrics {
         for (total, cell) in totals.iter_mut().zip(&set.cells) {
             *total = total.wrapping_add(cell.get());
         }
+    }
+
+    pub(super) fn plugin_count(&self, counter: usize) -> u64 {
+        self.plugin_counts.get(counter).map_or(0, Counter::get)
     }
 
     pub(super) fn event_count(&self, event: ShardEvent) -> u64 {

@@ -20,7 +20,7 @@ use crate::corefile::value::zone::Zone;
 use crate::forward::options::ForwardOptions;
 use crate::forward::{ForwardSettings, Upstream, Way};
 use crate::limits::{LISTENERS_MAX, TABLES_MAX};
-use crate::metrics::{LabelSet, Metrics};
+use crate::metrics::{LabelSet, Metrics, PluginCounter};
 use crate::plugin::ServerBlock;
 use crate::plugin::draft::{
     BlockDraft, CacheDraft, ForwardDraft, LoadError, OwnDraft, TableDraft, TableSource,
@@ -44,8 +44,16 @@ pub struct PlanDraft {
     pub warnings: Vec<String>,
     lost: Vec<TableSlot>,
     counted: Vec<CountedBlock>,
+    plugin_counters: Vec<CountingBlock>,
     /// Listeners that go away, each after the one that takes its packets.
     heirs: Vec<(usize, usize)>,
+}
+
+/// A block whose plugins count, before its counters have indexes, as for `CountedBlock`.
+struct CountingBlock {
+    block: usize,
+    labels: LabelSet,
+    counters: Arc<[PluginCounter]>,
 }
 
 /// A block whose queries are counted, before it has label sets: those of a draft that is discarded
@@ -128,6 +136,10 @@ impl PlanDraft {
                 listener.dropped_as = metrics.label_set(dropped);
             }
         }
+        for CountingBlock { block, labels, counters } in &self.plugin_counters {
+            let indexes = counters.iter().map(|counter| metrics.plugin_counter(labels, counter));
+            self.plan.blocks[*block].counters = indexes.collect();
+        }
         for (heir, id) in &self.heirs {
             self.plan.listeners[*id].dropped_as = self.plan.listeners[*heir].dropped_as;
         }
@@ -175,6 +187,7 @@ impl PlanDraft {
         Ok(BlockLines {
             is_counted: lines.is_counted,
             timeouts: lines.timeouts,
+            counters: lines.counters.into(),
             block: Block {
                 has_plugins: block.plugins().any(|plugin| plugin.sees_queries()),
                 counted_as: None,
@@ -188,6 +201,7 @@ impl PlanDraft {
                 last: lines.last.into(),
                 finishes,
                 patterns: lines.patterns.into(),
+                counters: Box::default(),
             },
         })
     }
@@ -272,6 +286,13 @@ impl PlanDraft {
                     };
                     self.counted.push(counted);
                 }
+                if !lines.counters.is_empty() {
+                    self.plugin_counters.push(CountingBlock {
+                        block: self.plan.blocks.len(),
+                        labels: LabelSet::new(address, &key.zone.text),
+                        counters: Arc::clone(&lines.counters),
+                    });
+                }
                 self.plan.blocks.push(lines.block.clone());
             }
         }
@@ -337,6 +358,7 @@ impl PlanDraft {
 struct BlockLines {
     is_counted: bool,
     timeouts: Option<Timeouts>,
+    counters: Arc<[PluginCounter]>,
     block: Block,
 }
 

@@ -93,6 +93,8 @@ pub struct Block {
     pub finishes: Box<[Finish]>,
     /// By `PatternSlot`. Each shard searches with its own copies.
     pub patterns: Box<[Regex]>,
+    /// By `CounterSlot`: the counters of its plugins.
+    pub counters: Box<[Option<usize>]>,
 }
 
 /// The tables of the fast path: the first few of `Block::own`, in their order.

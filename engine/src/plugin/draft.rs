@@ -12,6 +12,7 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 
 use super::ServerBlock;
+use super::exchange::CounterSlot;
 use super::finish::Finish;
 use super::gate::Gate;
 use super::hosts::HostsSettings;
@@ -23,7 +24,7 @@ use crate::corefile::Place;
 use crate::corefile::value::zone::Zone;
 use crate::forward::ForwardSettings;
 use crate::metrics::answerer::Answerer;
-use crate::metrics::{CacheMetrics, Metrics};
+use crate::metrics::{CacheMetrics, Metrics, PluginCounter};
 
 /// One server block. Each plugin adds its part. Sources are asked in the order of `own` and then of
 /// `forwards`.
@@ -39,6 +40,8 @@ pub struct BlockDraft {
     pub last: Vec<Gate>,
     /// The regular expressions of the block's gates, by `PatternSlot`.
     pub patterns: Vec<Regex>,
+    /// The counters of the block's plugins, by `CounterSlot`.
+    pub counters: Vec<PluginCounter>,
     /// In CoreDNS's order; they run in reverse.
     pub finishes: Vec<Finish>,
     /// Whether the addresses in answers are rotated.
@@ -60,6 +63,12 @@ impl BlockDraft {
     pub fn pattern(&mut self, regex: Regex) -> PatternSlot {
         self.patterns.push(regex);
         PatternSlot(self.patterns.len() - 1)
+    }
+
+    /// Adds a counter of a plugin of the block.
+    pub fn counter(&mut self, counter: PluginCounter) -> CounterSlot {
+        self.counters.push(counter);
+        CounterSlot(self.counters.len() - 1)
     }
 }
 

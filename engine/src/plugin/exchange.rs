@@ -11,6 +11,7 @@ use wire::query::Query;
 
 use super::pattern::Pattern;
 use crate::client::Arrival;
+use crate::metrics::ShardMetrics;
 
 /// A query on its way through the stages of its block.
 pub struct Exchange<'e> {
@@ -21,6 +22,27 @@ pub struct Exchange<'e> {
     pub trail: &'e mut Trail,
     /// The block's, by `PatternSlot`. Each shard has its own.
     pub patterns: &'e mut [Pattern],
+    pub counters: PluginCounts<'e>,
+}
+
+/// A counter of a block's plugin, by index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterSlot(pub usize);
+
+/// The counters of a block's plugins in this shard.
+#[derive(Clone, Copy)]
+pub struct PluginCounts<'e> {
+    pub metrics: &'e ShardMetrics,
+    /// By `CounterSlot`: from `Metrics::plugin_counter`.
+    pub indexes: &'e [Option<usize>],
+}
+
+impl PluginCounts<'_> {
+    pub fn count(self, slot: CounterSlot) {
+        if let Some(index) = self.indexes.get(slot.0).copied().flatten() {
+            self.metrics.count_plugin(index);
+        }
+    }
 }
 
 /// What the finishes of a response need of its query.

@@ -5,7 +5,7 @@ use wire::query::Edns;
 
 use super::bufsize::BufSize;
 use super::exchange::Trail;
-use crate::client::Arrival;
+use crate::client::{Arrival, Inside, InsideStart};
 
 /// A finish of a block. Finishes run in the reverse of CoreDNS's order, as in CoreDNS: the last
 /// plugin sees a response first.
@@ -29,6 +29,19 @@ impl Finish {
     pub fn run(&self, leaving: Leaving<'_>, message: &mut [u8], len: usize) -> usize {
         match self {
             Self::BufSize(bufsize) => bufsize.finish(leaving, message, len),
+        }
+    }
+
+    /// Whether it runs on the response to an inside query. If the query started behind a gate, the
+    /// client's response passes all finishes later. Otherwise those are needed that change the
+    /// question back.
+    #[must_use]
+    pub const fn runs_on(&self, inside: Inside) -> bool {
+        match inside.start {
+            InsideStart::Gate { .. } => false,
+            InsideStart::Server => match self {
+                Self::BufSize(_) => false,
+            },
         }
     }
 

@@ -7,12 +7,15 @@ use wire::header::CLASS_IN;
 use wire::reply::Stamped;
 
 use super::any;
+use super::dns64::Dns64Gate;
 use super::exchange::Exchange;
+use super::pursuit::Pursuit;
 use crate::metrics::answerer::Answerer;
 
 /// A gate of a block, in CoreDNS's order.
 #[derive(Clone, Debug)]
 pub enum Gate {
+    Dns64(Dns64Gate),
     Any,
 }
 
@@ -24,6 +27,8 @@ pub enum Passage {
     Answer(Stamped, Answerer),
     /// There is no response.
     Drop,
+    /// The response needs look-ups in this server.
+    Pursue(Box<Pursuit>),
 }
 
 impl Gate {
@@ -33,6 +38,7 @@ impl Gate {
             return Passage::Pass;
         }
         match self {
+            Self::Dns64(dns64) => dns64.pass(exchange),
             Self::Any => any::pass(exchange, message),
         }
     }
@@ -40,14 +46,16 @@ impl Gate {
     /// Whether it sees queries of classes other than IN.
     const fn knows_classes(&self) -> bool {
         match self {
-            Self::Any => false,
+            Self::Dns64(_) | Self::Any => false,
         }
     }
 
-    /// Whether it reads the client's address.
+    /// Whether it reads the client's address, or may start a pursuit, which keeps the address for
+    /// the gates that see its look-ups.
     #[must_use]
     pub const fn reads_peer(&self) -> bool {
         match self {
+            Self::Dns64(_) => true,
             Self::Any => false,
         }
     }
@@ -57,6 +65,8 @@ impl Gate {
     #[must_use]
     pub const fn allows_fast_path(&self) -> bool {
         match self {
+            // A table's answer to AAAA is looked at.
+            Self::Dns64(_) => false,
             // The fast path leaves type ANY to the full path.
             Self::Any => true,
         }

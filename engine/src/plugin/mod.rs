@@ -11,6 +11,7 @@ mod block;
 pub mod bufsize;
 pub mod cache;
 pub mod directives;
+pub mod dns64;
 pub mod draft;
 pub mod errors;
 pub mod exchange;
@@ -25,6 +26,7 @@ pub mod looping;
 pub(crate) mod overlap;
 pub mod pattern;
 pub mod prometheus;
+pub mod pursuit;
 pub mod ready;
 pub mod reload;
 pub mod timeouts;
@@ -158,7 +160,16 @@ pub const DIRECTIVES: &[Directive] = &[
     instead("log", "log queries", "`errors` logs those that end in an error"),
     later("dnstap", "send queries and responses to a dnstap collector"),
     later("local", "answer for localhost and 127.0.0.0/8"),
-    later("dns64", "make IPv6 addresses from IPv4 ones"),
+    built(
+        "dns64",
+        "make IPv6 addresses from IPv4 ones, for clients behind NAT64",
+        Built {
+            usage: dns64::USAGE,
+            once: false,
+            options: || built_names(dns64::SETTINGS),
+            read: dns64::read,
+        },
+    ),
     later("siit", "make IPv6 addresses from IPv4 ones, without state"),
     built(
         "any",

@@ -27,7 +27,7 @@ use crate::answer::{Ask, Sources};
 use crate::cache::{self, Cache, Filled, Times};
 use crate::client::{ListenerId, Transport};
 use crate::forward::{ForwardFailure, ForwardSettings, ShardNumber, UpstreamQuestion, Upstreams};
-use crate::limits::{FILLS_PER_BATCH_MAX, FORWARD_TIMEOUT, WAITERS_MAX};
+use crate::limits::{FILLS_PER_BATCH_MAX, FORWARD_TIMEOUT, PURSUITS_MAX, WAITERS_MAX};
 use crate::metrics::{ShardEvent, ShardMetrics};
 use crate::plan::{CachePlan, Plan};
 use crate::question::OwnedQuestion;
@@ -50,6 +50,8 @@ pub struct Resolver {
     plan_count: u64,
     flights: HashMap<FlightKey, FlightClients>,
     waiter_count: usize,
+    /// Pursuits in flight.
+    pursuit_count: usize,
     late_answers: LateAnswers,
     fills: Fills,
 }
@@ -102,6 +104,7 @@ impl Resolver {
             plan_count: 0,
             flights: HashMap::new(),
             waiter_count: 0,
+            pursuit_count: 0,
             late_answers,
             fills,
         }
@@ -322,7 +325,21 @@ impl Resolver {
     /// Whether no client waits.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.waiter_count == 0
+        self.waiter_count == 0 && self.pursuit_count == 0
+    }
+
+    /// Counts a pursuit that begins. False if there are too many.
+    #[must_use]
+    pub fn begin_pursuit(&mut self) -> bool {
+        let may_begin = self.pursuit_count < PURSUITS_MAX;
+        self.pursuit_count += usize::from(may_begin);
+        may_begin
+    }
+
+    /// A pursuit that was counted has ended.
+    pub fn end_pursuit(&mut self) {
+        debug_assert!(self.pursuit_count > 0, "a pursuit ends once");
+        self.pursuit_count -= 1;
     }
 
     /// Takes responses that other shards received into the caches, as many as a batch has time for.

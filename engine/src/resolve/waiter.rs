@@ -7,6 +7,7 @@ use std::net::UdpSocket;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use wire::answer::OwnedAnswer;
 use wire::header::HEADER_LEN;
 use wire::name::Name;
@@ -41,14 +42,20 @@ pub struct Waiter {
     /// What the block's finishes need of the query.
     trail: Trail,
     rotation: usize,
-    /// CNAMEs of a table, copied: the table may be gone when the response comes.
+    /// CNAMEs of a table, copied: the table may be gone when the response comes. Or those of a
+    /// pursuit.
     alias: Option<OwnedAnswer>,
+    is_authority: bool,
+    /// The plugin that counts as the one that answers, unless the flight fails.
+    by: Answerer,
 }
 
 /// Where the response goes.
 pub enum ReturnTo {
     Udp(ReturnAddress),
     Tcp(Rc<Outbox>),
+    /// An inside query, for the pursuit that asks it.
+    Inside(oneshot::Sender<Box<[u8]>>),
 }
 
 /// The result of a flight, for each waiting client.
@@ -77,28 +84,69 @@ impl<'o> FlightResult<'o> {
 }
 
 impl Waiter {
-    /// `message`: the query's bytes, with the question that is asked.
+    /// `block`: the client's, by index; `message`: the query's bytes, with the question that is
+    /// asked.
     #[must_use]
     pub fn new(
         plan: &Arc<Plan>,
-        ask: &Ask<'_>,
-        arrival: &Arrival,
-        trail: &Trail,
+        block: usize,
+        query: &Query,
+        answered: &Answered<'_>,
         message: &[u8],
         rotation: usize,
     ) -> Self {
-        let kept_len = HEADER_LEN + ask.query.question_len();
-        let rotates = plan.blocks.get(ask.block).is_some_and(|block| block.rotates);
+        let kept_len = HEADER_LEN + query.question_len();
+        let rotates = plan.blocks.get(block).is_some_and(|block| block.rotates);
         Self {
             plan: Arc::clone(plan),
-            block: ask.block,
-            arrival: *arrival,
-            query: ask.query,
+            block,
+            arrival: *answered.arrival,
+            query: *query,
             packet: message.get(..kept_len).unwrap_or_default().into(),
-            trail: trail.clone(),
+            trail: answered.trail.clone(),
             rotation: if rotates { rotation } else { 0 },
-            alias: ask.alias.map(|cnames| cnames.to_owned()),
+            alias: None,
+            is_authority: false,
+            by: const { Answerer::plugin("forward") },
         }
+    }
+
+    /// The client of a question for upstreams.
+    #[must_use]
+    pub fn asking(self, ask: &Ask<'_>) -> Self {
+        let alias = ask.alias.map(|cnames| cnames.to_owned());
+        Self { is_authority: alias.is_some(), alias, ..self }
+    }
+
+    /// The client of a pursuit that has ended: the response comes after these CNAMEs.
+    #[must_use]
+    pub fn finding(self, cnames: Option<OwnedAnswer>, by: Answerer) -> Self {
+        Self { alias: cnames, by, ..self }
+    }
+
+    pub(crate) fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    pub(crate) fn block(&self) -> usize {
+        self.block
+    }
+
+    pub(crate) fn arrival(&self) -> &Arrival {
+        &self.arrival
+    }
+
+    pub(crate) fn query(&self) -> &Query {
+        &self.query
+    }
+
+    pub(crate) fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    /// The query's header and question, as it was asked of the sources.
+    pub(crate) fn packet(&self) -> &[u8] {
+        &self.packet
     }
 
     pub(crate) fn transport(&self) -> Transport {
@@ -113,8 +161,10 @@ impl Waiter {
                 return reply::stamp_reject(&self.query.reject(failure.rcode()), message);
             }
         };
-        let envelope = self.arrival.transport.envelope(&self.query, self.rotation);
-        let alias = self.alias.as_ref().map(|alias| Alias { answer: alias.as_answer() });
+        let envelope = self.arrival.envelope(&self.query, self.rotation);
+        let is_authority = self.is_authority;
+        let alias = self.alias.as_ref();
+        let alias = alias.map(|alias| Alias { answer: alias.as_answer(), is_authority });
         let view = View { sources, listener: self.arrival.listener, qtype: self.query.qtype };
         let end = view.end_of(response);
         let end = end.as_ref();
@@ -131,7 +181,7 @@ impl Waiter {
             qtype: self.query.qtype,
             edns: self.query.edns,
             // CoreDNS counts no plugin for a response that its server writes after a failure.
-            by: if is_failure { Answerer::SERVER } else { const { Answerer::plugin("forward") } },
+            by: if is_failure { Answerer::SERVER } else { self.by },
             counted_as: block.and_then(|block| block.counted_as),
             logged_as: block.and_then(|block| block.logged_as).filter(|_| is_failure),
             finishes: block.map_or(&[], |block| &block.finishes),
@@ -206,6 +256,16 @@ impl LateAnswers {
         let (Waiter { arrival, trail, .. }, name) = (&waiter, &waiter.name());
         let answered = Answered { arrival, trail, name };
         let len = self.exit.leave(&made, answered, &mut self.message, timing, problem);
+        self.deliver(return_to, len);
+    }
+
+    /// Sends a response that has left by the exit. `message`: its bytes.
+    pub fn send(&mut self, return_to: ReturnTo, message: &[u8]) {
+        self.message[..message.len()].copy_from_slice(message);
+        self.deliver(return_to, message.len());
+    }
+
+    fn deliver(&self, return_to: ReturnTo, len: usize) {
         let message = &self.message[..len];
         match return_to {
             ReturnTo::Tcp(outbox) => outbox.deliver(message),
@@ -215,6 +275,8 @@ impl LateAnswers {
                     self.metrics.count(ShardEvent::SendFailed, 1);
                 }
             }
+            // The pursuit may have run out of time.
+            ReturnTo::Inside(pursuit) => drop(pursuit.send(message.into())),
         }
     }
 }

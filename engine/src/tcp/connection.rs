@@ -316,6 +316,7 @@ impl ClientConnection {
                 family: self.family(),
                 len: message_len,
                 now: began,
+                inside: None,
             };
             let mut packet = TcpPacket { message, peer: self.peer };
             match responder.answer(&arrival, &mut packet) {

@@ -22,8 +22,6 @@ pub const UDP_LEN_MAX: u16 = 1232;
 /// response.
 pub const MESSAGE_LEN_MAX: usize = 65535;
 
-/// Bytes of an OPT without options.
-pub(crate) const OPT_LEN: usize = 11;
 /// What a response must keep to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope {

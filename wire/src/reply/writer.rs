@@ -6,11 +6,11 @@
 use core::net::IpAddr;
 
 use super::rotation::RotatedRecords;
-use super::{End, OPT_LEN, Stamped, UDP_LEN_MAX};
+use super::{End, Stamped, UDP_LEN_MAX};
 use crate::answer::Answer;
 use crate::apex::{Apex, ApexRecords, SOA_LEN, SOA_POINTERS_AT};
 use crate::header::{
-    CLASS_IN, HEADER_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_SRV, u16_at,
+    CLASS_IN, HEADER_LEN, OPT_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_SRV, u16_at,
 };
 use crate::pod::PodName;
 use crate::query::{Edns, Query};

@@ -191,21 +191,23 @@ impl TtlRule {
     }
 }
 
-/// A table's CNAMEs that lead from the client's question to the response's.
+/// CNAMEs that lead from the client's question to the response's.
 #[derive(Clone, Copy, Debug)]
 pub struct Alias<'t> {
     /// Only CNAMEs, at most ten. The body ends with the target of the last one, which is the
     /// response's question.
     pub answer: Answer<'t>,
+    /// The table is the authority for the question's name.
+    pub is_authority: bool,
 }
 
 /// Writes a response over the client's query in `message`, as in `reply`.
 ///
 /// AD is set for clients that asked for it by DO or AD (RFC 6840, section 5.8), but not with an
-/// alias, which has no signature. AA is set with an alias, because AA is about the first name (RFC
-/// 1035, section 4.1.1). What does not fit is cut between records, from the end of the last
-/// section, with TC. A response code of more than four bits becomes SERVFAIL, because it is about
-/// the exchange with the upstream (EDNS version, cookies, signatures).
+/// alias, which has no signature. AA is set with an alias of an authority, because AA is about the
+/// first name (RFC 1035, section 4.1.1). What does not fit is cut between records, from the end of
+/// the last section, with TC. A response code of more than four bits becomes SERVFAIL, because it
+/// is about the exchange with the upstream (EDNS version, cookies, signatures).
 ///
 /// `end`: what tables have for the target of a `Kind::OwnTarget`. It comes after the CNAMEs and
 /// decides the response code.
@@ -224,7 +226,7 @@ pub fn stamp(
     let mut room = reply.room(envelope.len_max);
     let mut written = Written::default();
     let mut name_at = HEADER_LEN;
-    if let Some(Alias { answer }) = &alias {
+    if let Some(Alias { answer, .. }) = &alias {
         let before = reply.len;
         written = reply.by_record(answer, Subject::question(query), 0, room);
         room -= reply.len - before;
@@ -250,7 +252,7 @@ pub fn stamp(
     }
     let rcode = end.map_or_else(|| Rcode::for_client(response.rcode), |(end, _)| end.rcode());
     let mut flags = query.kept_flags;
-    if response.authoritative || alias.is_some() {
+    if response.authoritative || alias.is_some_and(|alias| alias.is_authority) {
         flags |= AA;
     }
     if response.recursion_available {

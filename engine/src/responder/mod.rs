@@ -3,6 +3,8 @@
 //! The shard's loop and its TCP connections share one `Responder`, in one thread. Invariant: no
 //! borrow of it lasts across an await.
 
+mod pursuit;
+
 use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
@@ -15,7 +17,7 @@ use wire::table::Table;
 
 use crate::answer::exit::{Answered, ErrorReport, Exit, Timing};
 use crate::answer::{
-    Glance, Looked, Scratch, Sources, Tables, Verdict, at_a_glance, in_full, look,
+    Glance, Looked, Pursue, Scratch, Sources, Tables, Verdict, at_a_glance, in_full, look,
 };
 use crate::client::{Arrival, ListenerId, Packet};
 use crate::forward::ShardNumber;
@@ -28,6 +30,7 @@ use crate::plugin::timeouts::Timeouts;
 use crate::resolve::fills::Fills;
 use crate::resolve::waiter::{LateAnswers, ReturnTo, Waiter};
 use crate::resolve::{Flight, Resolver, UpstreamRequest};
+use pursuit::PursuitRequest;
 
 /// The result of the first look at a packet.
 pub(crate) type FirstLook = Result<Looked, Glance<'static>>;
@@ -88,6 +91,9 @@ impl Responder {
 
     /// Answers one query. The response is written over it.
     pub fn answer(&mut self, arrival: &Arrival, packet: &mut impl Packet) -> Action {
+        if arrival.inside.is_some() {
+            return self.answer_looked(0, Err(Glance::Unread), arrival, packet);
+        }
         let looked = self.look(0, arrival.listener, &packet.message()[..arrival.len]);
         self.answer_looked(0, looked, arrival, packet)
     }
@@ -125,6 +131,7 @@ impl Responder {
                     caches: self.resolver.caches(),
                     patterns: &mut self.patterns,
                     trail: &mut self.trail,
+                    metrics: &self.metrics,
                 };
                 let verdict = in_full(sources, &mut scratch, arrival, glance, name, message);
                 self.follow(verdict, arrival, place, message)
@@ -151,12 +158,20 @@ impl Responder {
             Verdict::ReplyAndRefresh(made, ask) => {
                 let request = self.resolver.request(plan, &ask, name, None);
                 let len = self.exit.leave(&made, answered, message, Timing::WithBatch, None);
-                Action::ReplyAndRefresh(len, Box::new(request))
+                Action::ReplyAndRefresh(len, Box::new(Request::Upstreams(request)))
             }
             Verdict::Ask(ask) => {
                 let rotation = self.known.rotation;
-                let waiter = Waiter::new(plan, &ask, arrival, trail, message, rotation);
-                Action::Ask(Box::new(self.resolver.request(plan, &ask, name, Some(waiter))))
+                let waiter = Waiter::new(plan, ask.block, &ask.query, &answered, message, rotation);
+                let waiter = Some(waiter.asking(&ask));
+                let request = self.resolver.request(plan, &ask, name, waiter);
+                Action::Ask(Box::new(Request::Upstreams(request)))
+            }
+            Verdict::Pursue(Pursue { pursuit, query, block, gates_done }) => {
+                let rotation = self.known.rotation;
+                let client = Waiter::new(plan, block, &query, &answered, message, rotation);
+                let request = PursuitRequest { pursuit, client, gates_done };
+                Action::Ask(Box::new(Request::Pursuit(request)))
             }
             Verdict::Drop => {
                 self.metrics.ignored();
@@ -170,18 +185,26 @@ impl Responder {
         &mut self.resolver
     }
 
-    /// Queries upstreams, or adds the waiter to a flight with the same question. `shared`: this
-    /// responder.
+    /// Queries upstreams, or adds the waiter to a flight with the same question, or begins a
+    /// pursuit. `shared`: this responder.
     pub fn begin(
         &mut self,
-        request: UpstreamRequest,
+        request: Request,
         return_to: Option<ReturnTo>,
         now: Instant,
         shared: &Rc<RefCell<Self>>,
     ) {
-        let flight = self.resolver.begin(request, return_to, now, self.known.sources());
-        if let Some(flight) = flight {
-            tokio::task::spawn_local(run_flight(flight, Rc::clone(shared)));
+        match (request, return_to) {
+            (Request::Upstreams(request), return_to) => {
+                let sources = self.known.sources();
+                if let Some(flight) = self.resolver.begin(request, return_to, now, sources) {
+                    tokio::task::spawn_local(run_flight(flight, Rc::clone(shared)));
+                }
+            }
+            (Request::Pursuit(request), Some(return_to)) => {
+                pursuit::begin(self, request, return_to, shared);
+            }
+            (Request::Pursuit(_), None) => debug_assert!(false, "a pursuit has a client"),
         }
     }
 
@@ -233,14 +256,20 @@ impl Responder {
     }
 }
 
+/// What must be done before a client gets its response.
+pub enum Request {
+    Upstreams(UpstreamRequest),
+    Pursuit(PursuitRequest),
+}
+
 /// What the caller must do with a packet.
 pub enum Action {
     /// Send this many bytes of the message.
     Reply(usize),
     /// Send them, and pass the request to `Responder::begin`.
-    ReplyAndRefresh(usize, Box<UpstreamRequest>),
+    ReplyAndRefresh(usize, Box<Request>),
     /// Pass the request to `Responder::begin`. The response is sent later.
-    Ask(Box<UpstreamRequest>),
+    Ask(Box<Request>),
     /// Send no response.
     Drop,
 }

@@ -1,0 +1,285 @@
+//! `dns64`: IPv6 addresses for names that have only IPv4 ones (RFC 6147), for clients behind NAT64.
+//!
+//! It is a gate that pursues: AAAA behind it first, then A in the whole server. Invariant: a prefix
+//! has one of the lengths of RFC 6052, section 2.2.
+
+use std::future::ready;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use domain::base::iana::{Class, Rcode};
+use domain::base::message_builder::PushError;
+use domain::base::{Message, MessageBuilder, Rtype, StaticCompressor, Ttl};
+use domain::rdata::{Aaaa, AllRecordData, Soa};
+use ipnet::Ipv6Net;
+use wire::header::{TYPE_A, TYPE_AAAA};
+
+use super::draft::{BlockDraft, LoadContext, Loading};
+use super::exchange::{CounterSlot, Exchange};
+use super::gate::{Gate, Passage};
+use super::pursuit::{Found, InsideQuestion, Pursuit, Scope, Step};
+use super::{Plugin, ServerBlock};
+use crate::client::Family;
+use crate::corefile::Context;
+use crate::corefile::lexer::Token;
+use crate::corefile::report::Refusal;
+use crate::corefile::statement::{Setting, Statement, sets};
+use crate::corefile::word::quoted;
+use crate::metrics::answerer::Answerer;
+use crate::metrics::{BlockLabels, CounterFamily, PluginCounter};
+
+/// One `dns64` line; defaults in brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns64 {
+    /// Of 32, 40, 48, 56, 64 or 96 bits [64:ff9b::/96].
+    pub prefix: Ipv6Net,
+    /// `translate_all`: also where the name has IPv6 addresses of its own.
+    pub translates_all: bool,
+    /// `allow_ipv4`: also for clients that ask over IPv4.
+    pub allows_ipv4: bool,
+}
+
+impl Plugin for Dns64 {
+    fn name(&self) -> &'static str {
+        "dns64"
+    }
+
+    fn sees_queries(&self) -> bool {
+        true
+    }
+
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
+        let translated = PluginCounter { family: &TRANSLATED, labels: Vec::new() };
+        let translated = block.counter(translated);
+        block.gates.push(Gate::Dns64(Dns64Gate { settings: self.clone(), translated }));
+        Box::pin(ready(Ok(())))
+    }
+}
+
+const TRANSLATED: CounterFamily = CounterFamily {
+    name: "coredns_dns64_requests_translated",
+    help: "Queries whose answers were made from IPv4 addresses",
+    block_labels: BlockLabels::Server,
+};
+
+pub(crate) const USAGE: &str = "dns64 [PREFIX] { … }";
+
+const PREFIX_DEFAULT: Ipv6Net =
+    Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+
+pub(crate) const SETTINGS: &[Setting<Dns64>] = &[
+    sets("prefix", "prefix PREFIX", |line, dns64, context| {
+        if let Some([word]) = line.exactly("prefix PREFIX", context) {
+            set_prefix(word, dns64, context);
+        }
+    }),
+    sets("translate_all", "translate_all", |_, dns64, _| dns64.translates_all = true),
+    sets("allow_ipv4", "allow_ipv4", |_, dns64, _| dns64.allows_ipv4 = true),
+];
+
+pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
+    let default = Dns64 { prefix: PREFIX_DEFAULT, translates_all: false, allows_ipv4: false };
+    // Of several lines CoreDNS takes each option that any of them sets.
+    let dns64 = block.line_or(default);
+    match statement.args.as_slice() {
+        [] => {}
+        [word] => set_prefix(word, dns64, context),
+        [_, _, ..] => statement.wrong_count(1, USAGE, context),
+    }
+    statement.read_settings(SETTINGS, dns64, context);
+}
+
+fn set_prefix(word: &Token, dns64: &mut Dns64, context: &mut Context<'_>) {
+    match prefix(&word.text) {
+        Ok(prefix) => dns64.prefix = prefix,
+        Err(refusal) => context.refuse(word.span, refusal),
+    }
+}
+
+fn prefix(text: &str) -> Result<Ipv6Net, Refusal> {
+    let help = "a prefix such as `64:ff9b::/96`";
+    let prefix: Ipv6Net = text.parse().map_err(|_| {
+        let message = format!("invalid CIDR address: {}", quoted(text));
+        Refusal::new(message, "not an IPv6 prefix").help(help)
+    })?;
+    match prefix.prefix_len() {
+        32 | 40 | 48 | 56 | 64 | 96 => Ok(prefix.trunc()),
+        _ => {
+            let message = format!("invalid prefix length \"{}\"", prefix.trunc());
+            let refusal = Refusal::new(message, "not 32, 40, 48, 56, 64 or 96 bits");
+            Err(refusal.help(help))
+        }
+    }
+}
+
+/// The settings of a block's `dns64`, and its counter.
+#[derive(Clone, Debug)]
+pub struct Dns64Gate {
+    settings: Dns64,
+    translated: CounterSlot,
+}
+
+impl Dns64Gate {
+    pub(super) fn pass(&self, exchange: &Exchange<'_>) -> Passage {
+        let is_family = self.settings.allows_ipv4 || exchange.arrival.family == Family::V6;
+        if exchange.query.qtype != TYPE_AAAA || !is_family {
+            return Passage::Pass;
+        }
+        let state = PursuitState::Begins;
+        let name = exchange.name.bytes().into();
+        let pursuit = Dns64Pursuit { gate: self.clone(), name, state };
+        Passage::Pursue(Box::new(Pursuit::Dns64(pursuit)))
+    }
+}
+
+/// One query for IPv6 addresses.
+#[derive(Debug)]
+pub struct Dns64Pursuit {
+    gate: Dns64Gate,
+    name: Box<[u8]>,
+    state: PursuitState,
+}
+
+/// What has been asked.
+#[derive(Debug)]
+enum PursuitState {
+    Begins,
+    AsksIpv6,
+    /// `ipv6`: the response that has no IPv6 addresses.
+    AsksIpv4 {
+        ipv6: Box<[u8]>,
+    },
+}
+
+/// The longest TTL of a made address if no SOA limits it (RFC 6147, section 5.1.7).
+const TTL_SECS_MAX: u32 = 600;
+
+impl Dns64Pursuit {
+    pub(super) fn next(&mut self, last: Option<Box<[u8]>>) -> Step {
+        let last = last.unwrap_or_default();
+        match std::mem::replace(&mut self.state, PursuitState::AsksIpv6) {
+            PursuitState::Begins => self.ask(TYPE_AAAA, Scope::Behind),
+            PursuitState::AsksIpv6 => {
+                if self.gate.settings.wants_ipv4(&last) {
+                    self.state = PursuitState::AsksIpv4 { ipv6: last };
+                    return self.ask(TYPE_A, Scope::Server);
+                }
+                found(last, None)
+            }
+            PursuitState::AsksIpv4 { ipv6 } => {
+                match translate(&ipv6, &last, self.gate.settings.prefix) {
+                    Some(message) => found(message, Some(self.gate.translated)),
+                    None => found(ipv6, None),
+                }
+            }
+        }
+    }
+
+    fn ask(&self, qtype: u16, scope: Scope) -> Step {
+        Step::Ask(InsideQuestion { name: self.name.clone(), qtype, scope })
+    }
+}
+
+fn found(message: Box<[u8]>, counts: Option<CounterSlot>) -> Step {
+    let by = const { Answerer::plugin("dns64") };
+    Step::Respond(Found { message, cnames: None, by, counts })
+}
+
+impl Dns64 {
+    /// Whether the response to AAAA is to be replaced: the name exists, and it has no IPv6 address
+    /// of its own (RFC 6147, sections 5.1.1 and 5.1.2).
+    fn wants_ipv4(&self, ipv6: &[u8]) -> bool {
+        let Ok(message) = Message::from_octets(ipv6) else { return false };
+        if message.header().rcode() == Rcode::NXDOMAIN {
+            return false;
+        }
+        self.translates_all || !has_record(&message, Rtype::AAAA)
+    }
+}
+
+fn has_record(message: &Message<&[u8]>, rtype: Rtype) -> bool {
+    message.answer().is_ok_and(|answer| {
+        answer.into_iter().any(|record| record.is_ok_and(|record| record.rtype() == rtype))
+    })
+}
+
+/// The response to AAAA made from the one to A: the same records, with IPv6 addresses in place of
+/// the IPv4 ones (RFC 6147, sections 5.1.6 to 5.3.3). `None` if it cannot be read.
+fn translate(ipv6: &[u8], ipv4: &[u8], prefix: Ipv6Net) -> Option<Box<[u8]>> {
+    let ipv6 = Message::from_octets(ipv6).ok()?;
+    let ipv4 = Message::from_octets(ipv4).ok()?;
+    let ttl_max = Ttl::from_secs(ttl_secs_max(&ipv6));
+    let target = StaticCompressor::new(Vec::new());
+    let mut builder = MessageBuilder::from_target(target).ok()?;
+    // No server is the authority for what is made here.
+    let header = builder.header_mut();
+    header.set_qr(true);
+    header.set_rcode(ipv4.header().rcode());
+    header.set_tc(ipv4.header().tc());
+    let mut builder = builder.question();
+    let question = ipv6.first_question()?;
+    builder.push(question).ok()?;
+    let mut answer = builder.answer();
+    for record in ipv4.answer().ok()?.limit_to::<AllRecordData<_, _>>() {
+        let record = record.ok()?;
+        let (owner, ttl) = (record.owner(), record.ttl());
+        let pushed: Result<(), PushError> = match record.data() {
+            AllRecordData::A(address) => {
+                let address = Aaaa::new(embed(prefix, address.addr()));
+                answer.push((owner, Class::IN, ttl.min(ttl_max), address))
+            }
+            data => answer.push((owner, record.class(), ttl, data)),
+        };
+        pushed.ok()?;
+    }
+    let mut authority = answer.authority();
+    for record in ipv4.authority().ok()?.limit_to::<AllRecordData<_, _>>() {
+        authority.push(record.ok()?).ok()?;
+    }
+    let mut additional = authority.additional();
+    for record in ipv4.additional().ok()?.limit_to::<AllRecordData<_, _>>() {
+        let record = record.ok()?;
+        if record.rtype() != Rtype::OPT {
+            additional.push(record).ok()?;
+        }
+    }
+    Some(additional.finish().into_target().into())
+}
+
+/// The TTL of the SOA in the response to AAAA, which says how long there is no IPv6 address.
+fn ttl_secs_max(ipv6: &Message<&[u8]>) -> u32 {
+    let Ok(authority) = ipv6.authority() else { return TTL_SECS_MAX };
+    let mut soas = authority.limit_to::<Soa<_>>().filter_map(Result::ok);
+    soas.next().map_or(TTL_SECS_MAX, |soa| soa.ttl().as_secs())
+}
+
+/// The address with the prefix before it (RFC 6052, section 2.2). Bits 64 to 71 are zero.
+fn embed(prefix: Ipv6Net, address: Ipv4Addr) -> Ipv6Addr {
+    let mut octets = prefix.addr().octets();
+    let start = usize::from(prefix.prefix_len() / 8);
+    let places = (start..octets.len()).filter(|place| *place != 8);
+    for (place, octet) in places.zip(address.octets()) {
+        octets[place] = octet;
+    }
+    octets.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The examples of RFC 6052, section 2.4.
+    #[test]
+    fn addresses_are_embedded() {
+        for (prefix, expected) in [
+            ("2001:db8::/32", "2001:db8:c000:221::"),
+            ("2001:db8:100::/40", "2001:db8:1c0:2:21::"),
+            ("2001:db8:122::/48", "2001:db8:122:c000:2:2100::"),
+            ("2001:db8:122:300::/56", "2001:db8:122:3c0:0:221::"),
+            ("2001:db8:122:344::/64", "2001:db8:122:344:c0:2:2100::"),
+            ("2001:db8:122:344::/96", "2001:db8:122:344::192.0.2.33"),
+        ] {
+            let embedded = embed(prefix.parse().unwrap(), Ipv4Addr::new(192, 0, 2, 33));
+            assert_eq!(embedded, expected.parse::<Ipv6Addr>().unwrap(), "{prefix}");
+        }
+    }
+}

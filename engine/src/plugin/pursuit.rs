@@ -1,0 +1,66 @@
+//! Pursuits: answers that need several look-ups in this server, one after another. Their steps are
+//! in the plugins' own files.
+//!
+//! A step gets the response of the last look-up and says what to look up next, or what to respond.
+//! `responder/pursuit.rs` carries it out. Invariant: a pursuit has at most `PURSUIT_STEPS_MAX`
+//! steps.
+
+use wire::answer::OwnedAnswer;
+
+use super::dns64::Dns64Pursuit;
+use super::exchange::CounterSlot;
+use crate::metrics::answerer::Answerer;
+
+/// A pursuit, and how far it is.
+#[derive(Debug)]
+pub enum Pursuit {
+    Dns64(Dns64Pursuit),
+}
+
+/// What a pursuit does next.
+#[derive(Debug)]
+pub enum Step {
+    Ask(InsideQuestion),
+    Respond(Found),
+}
+
+/// A question to this server itself, of class IN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InsideQuestion {
+    /// Wire format, uncompressed.
+    pub name: Box<[u8]>,
+    pub qtype: u16,
+    pub scope: Scope,
+}
+
+/// Who is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The gates behind the one that pursues, and the sources of its block.
+    Behind,
+    /// The whole server, as if a client asked.
+    Server,
+}
+
+/// What the client gets.
+#[derive(Debug)]
+pub struct Found {
+    /// A whole response. Its question is the client's, or the target of `cnames`.
+    pub message: Box<[u8]>,
+    /// CNAMEs from the client's question to that of the message.
+    pub cnames: Option<OwnedAnswer>,
+    /// The plugin that counts as the one that answers.
+    pub by: Answerer,
+    /// The counter of the plugin that counts it.
+    pub counts: Option<CounterSlot>,
+}
+
+impl Pursuit {
+    /// The next step. `last`: the response of the last look-up, `None` before the first. It is a
+    /// whole message with a question; SERVFAIL if there was no response.
+    pub fn next(&mut self, last: Option<Box<[u8]>>) -> Step {
+        match self {
+            Self::Dns64(pursuit) => pursuit.next(last),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Carries out pursuits: asks this server one question after another until a plugin has what it
+//! needs for the client's response.
+//!
+//! A look-up is a query like any other, except that its response goes to the pursuit. Invariants: a
+//! pursuit ends within `FORWARD_TIMEOUT` and with one response; all its look-ups are answered under
+//! the plan of its client's query. After a reload it begins again under the new plan.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use wire::header::{HEADER_LEN, QR, Rcode};
+use wire::name::Name;
+use wire::query::Query;
+use wire::reply::MESSAGE_LEN_MAX;
+use wire::response::{self, Asked, Response, TtlRule, UpstreamPacket};
+
+use super::{Action, Responder};
+use crate::client::{Arrival, Inside, InsideStart, Packet};
+use crate::limits::{FORWARD_TIMEOUT, PURSUIT_STEPS_MAX};
+use crate::plugin::exchange::{AskedQuestion, PluginCounts};
+use crate::plugin::pursuit::{Found, InsideQuestion, Pursuit, Scope, Step};
+use crate::resolve::waiter::{FlightResult, ReturnTo, Waiter};
+
+/// A pursuit before it begins.
+pub struct PursuitRequest {
+    pub(super) pursuit: Box<Pursuit>,
+    pub(super) client: Waiter,
+    /// How many gates of the client's block have seen the query.
+    pub(super) gates_done: usize,
+}
+
+/// How a pursuit ends.
+enum PursuitEnd {
+    Found(Found),
+    /// It has too many steps.
+    Endless,
+    /// The plan is not in force any more.
+    Reloaded,
+}
+
+/// Begins a pursuit in a task of its own. Beyond `PURSUITS_MAX` the client gets SERVFAIL.
+pub(super) fn begin(
+    responder: &mut Responder,
+    request: PursuitRequest,
+    return_to: ReturnTo,
+    shared: &Rc<RefCell<Responder>>,
+) {
+    if responder.resolver.begin_pursuit() {
+        tokio::task::spawn_local(run(request, return_to, Rc::clone(shared)));
+    } else {
+        fail(responder, request.client, return_to);
+    }
+}
+
+async fn run(request: PursuitRequest, return_to: ReturnTo, shared: Rc<RefCell<Responder>>) {
+    let PursuitRequest { mut pursuit, client, gates_done } = request;
+    let walk = walk(&mut pursuit, &client, gates_done, &shared);
+    let end = timeout(FORWARD_TIMEOUT, walk).await.unwrap_or(PursuitEnd::Endless);
+    let responder = &mut *shared.borrow_mut();
+    responder.resolver.end_pursuit();
+    match end {
+        PursuitEnd::Found(found) => respond(responder, client, return_to, found),
+        PursuitEnd::Endless => fail(responder, client, return_to),
+        PursuitEnd::Reloaded => ask_again(responder, &client, return_to, &shared),
+    }
+}
+
+/// Takes one step after another.
+async fn walk(
+    pursuit: &mut Pursuit,
+    client: &Waiter,
+    gates_done: usize,
+    shared: &Rc<RefCell<Responder>>,
+) -> PursuitEnd {
+    let mut last = None;
+    let mut buffer = vec![0; MESSAGE_LEN_MAX];
+    for _ in 0..PURSUIT_STEPS_MAX {
+        let question = match pursuit.next(last) {
+            Step::Ask(question) => question,
+            Step::Respond(found) => return PursuitEnd::Found(found),
+        };
+        let Some(response) = look_up(&question, client, gates_done, &mut buffer, shared).await
+        else {
+            return PursuitEnd::Reloaded;
+        };
+        last = Some(response);
+    }
+    PursuitEnd::Endless
+}
+
+/// Asks this server one question; `None` after a reload.
+async fn look_up(
+    question: &InsideQuestion,
+    client: &Waiter,
+    gates_done: usize,
+    buffer: &mut [u8],
+    shared: &Rc<RefCell<Responder>>,
+) -> Option<Box<[u8]>> {
+    let mut fixed = [0; 4];
+    fixed[..2].copy_from_slice(&question.qtype.to_be_bytes());
+    fixed[3] = 1;
+    let query_len = write_query(client, &[&question.name, &fixed], buffer)?;
+    let failure = failure_of(&buffer[..query_len], question.name.len());
+    let late = {
+        let responder = &mut *shared.borrow_mut();
+        if !Arc::ptr_eq(client.plan(), &responder.known.plan) {
+            return None;
+        }
+        let start = match question.scope {
+            Scope::Behind => InsideStart::Gate { block: client.block(), gate: gates_done },
+            Scope::Server => InsideStart::Server,
+        };
+        let depth = client.arrival().inside.map_or(0, |inside| inside.depth) + 1;
+        let inside = Some(Inside { depth, start });
+        let now = Instant::now();
+        let arrival = Arrival { len: query_len, now, inside, ..*client.arrival() };
+        let mut packet = InsidePacket { message: buffer, peer: client.trail().peer };
+        match responder.answer(&arrival, &mut packet) {
+            Action::Reply(len) => return Some(buffer[..len].into()),
+            Action::ReplyAndRefresh(len, request) => {
+                responder.begin(*request, None, now, shared);
+                return Some(buffer[..len].into());
+            }
+            Action::Ask(request) => {
+                let (sender, late) = oneshot::channel();
+                responder.begin(*request, Some(ReturnTo::Inside(sender)), now, shared);
+                late
+            }
+            Action::Drop => return Some(failure),
+        }
+    };
+    Some(late.await.unwrap_or(failure))
+}
+
+/// Writes a query with the flags and the EDNS of the client's. `question`: the parts of its bytes.
+/// Returns its length.
+fn write_query(client: &Waiter, question: &[&[u8]], buffer: &mut [u8]) -> Option<usize> {
+    let Query { kept_flags, edns, .. } = *client.query();
+    let mut len = HEADER_LEN;
+    let header = buffer.first_chunk_mut::<HEADER_LEN>()?;
+    *header = [0; HEADER_LEN];
+    header[..2].copy_from_slice(client.packet().get(..2)?);
+    header[2..4].copy_from_slice(&kept_flags.to_be_bytes());
+    header[5] = 1;
+    header[11] = u8::from(edns.is_some());
+    let opt = edns.map(|edns| edns.opt());
+    for part in question.iter().copied().chain(opt.as_ref().map(|opt| &opt[..])) {
+        buffer.get_mut(len..len + part.len())?.copy_from_slice(part);
+        len += part.len();
+    }
+    Some(len)
+}
+
+/// SERVFAIL in response to this query.
+fn failure_of(query: &[u8], name_len: usize) -> Box<[u8]> {
+    let question_end = HEADER_LEN + name_len + 4;
+    let mut failure: Box<[u8]> = query.get(..question_end).unwrap_or_default().into();
+    if let Some(flags) = failure.get_mut(2..4) {
+        flags.copy_from_slice(&(QR | Rcode::ServFail as u16).to_be_bytes());
+    }
+    if let Some(counts) = failure.get_mut(6..HEADER_LEN) {
+        counts.fill(0);
+    }
+    failure
+}
+
+/// An inside query. There is room for any response.
+struct InsidePacket<'p> {
+    message: &'p mut [u8],
+    peer: Option<SocketAddr>,
+}
+
+impl Packet for InsidePacket<'_> {
+    fn message(&mut self) -> &mut [u8] {
+        self.message
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.peer.unwrap_or(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0))
+    }
+}
+
+fn respond(responder: &mut Responder, client: Waiter, return_to: ReturnTo, found: Found) {
+    let Found { message, cnames, by, counts } = found;
+    if let (Some(slot), Some(block)) = (counts, client.plan().blocks.get(client.block())) {
+        PluginCounts { metrics: &responder.metrics, indexes: &block.counters }.count(slot);
+    }
+    let client = client.finding(cnames, by);
+    send(responder, client, return_to, &read(&message));
+}
+
+fn fail(responder: &mut Responder, client: Waiter, return_to: ReturnTo) {
+    send(responder, client, return_to, &Response::server_failure());
+}
+
+fn send(responder: &mut Responder, client: Waiter, return_to: ReturnTo, response: &Response) {
+    let Responder { resolver, known, .. } = responder;
+    let sources = known.sources();
+    let result = FlightResult::Response { response, ttl: TtlRule::AS_SENT, sources };
+    resolver.late_answers().send_to(client, return_to, &result);
+}
+
+/// A whole response as one that can be written for any client; SERVFAIL if it cannot be read.
+fn read(message: &[u8]) -> Response {
+    let packet = asked_in(message).map(|asked| response::read(message, &asked));
+    match packet {
+        Some(UpstreamPacket::Answer(response) | UpstreamPacket::Truncated(response)) => response,
+        Some(UpstreamPacket::Foreign | UpstreamPacket::Malformed) | None => {
+            Response::server_failure()
+        }
+    }
+}
+
+/// The query that a response answers, from the response itself.
+fn asked_in(message: &[u8]) -> Option<Asked<'_>> {
+    let (header, question) = message.split_first_chunk::<HEADER_LEN>()?;
+    let name = question.get(..Name::default().read(question)?)?;
+    let [type0, type1, class0, class1] = *question.get(name.len()..)?.first_chunk()?;
+    Some(Asked {
+        id: u16::from_be_bytes([header[0], header[1]]),
+        name,
+        qtype: u16::from_be_bytes([type0, type1]),
+        qclass: u16::from_be_bytes([class0, class1]),
+        case_must_match: true,
+    })
+}
+
+/// Answers the client's query under the plan that is in force now.
+fn ask_again(
+    responder: &mut Responder,
+    client: &Waiter,
+    return_to: ReturnTo,
+    shared: &Rc<RefCell<Responder>>,
+) {
+    let mut buffer = vec![0; MESSAGE_LEN_MAX];
+    let asked = client.trail().asked.as_ref().map(AskedQuestion::bytes);
+    let question = asked.unwrap_or_else(|| client.packet().get(HEADER_LEN..).unwrap_or_default());
+    let Some(len) = write_query(client, &[question], &mut buffer) else { return };
+    let arrival = Arrival { len, ..*client.arrival() };
+    let mut packet = InsidePacket { message: &mut buffer, peer: client.trail().peer };
+    let now = arrival.now;
+    match responder.answer(&arrival, &mut packet) {
+        Action::Reply(len) => {
+            responder.resolver.late_answers().send(return_to, &buffer[..len]);
+        }
+        Action::ReplyAndRefresh(len, request) => {
+            responder.resolver.late_answers().send(return_to, &buffer[..len]);
+            responder.begin(*request, None, now, shared);
+        }
+        Action::Ask(request) => responder.begin(*request, Some(return_to), now, shared),
+        Action::Drop => {}
+    }
+}
