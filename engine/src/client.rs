@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use wire::query::Query;
+use wire::query::{Edns, Query};
 use wire::reply::{Envelope, MESSAGE_LEN_MAX, UDP_LEN_MAX};
 
 /// How a query arrived.
@@ -46,13 +46,17 @@ impl Arrival {
     #[inline]
     #[must_use]
     pub fn envelope(&self, query: &Query, rotation: usize) -> Envelope {
-        let len_max = match self.transport {
-            Transport::Udp if self.inside.is_none() => {
-                Envelope::udp_len_max(query.edns, UDP_LEN_MAX)
-            }
+        Envelope { len_max: self.len_max(query.edns), rotation }
+    }
+
+    /// The longest response if the query has this OPT.
+    #[inline]
+    #[must_use]
+    pub fn len_max(&self, edns: Option<Edns>) -> usize {
+        match self.transport {
+            Transport::Udp if self.inside.is_none() => Envelope::udp_len_max(edns, UDP_LEN_MAX),
             Transport::Udp | Transport::Tcp => MESSAGE_LEN_MAX,
-        };
-        Envelope { len_max, rotation }
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Changes to a finished response, in place: a shorter limit, another UDP payload size.
+//! Changes to a finished response, in place: a shorter limit, another UDP payload size, one more
+//! EDNS option.
 //!
 //! The caller has the bytes of the message and nothing else. Invariant: whatever the bytes,
 //! nothing here allocates or panics, and what is left is a prefix of the message's records and its
@@ -50,6 +51,48 @@ pub fn set_udp_len(message: &mut [u8], udp_len: u16) {
     if let Some(field) = message.get_mut(class) {
         field.copy_from_slice(&udp_len.to_be_bytes());
     }
+}
+
+/// The server's identifier (RFC 5001).
+pub const OPTION_NSID: u16 = 3;
+/// Why a response is as it is (RFC 8914): an info code of 16 bits, then text in UTF-8.
+pub const OPTION_EDE: u16 = 15;
+
+/// An option of an OPT (RFC 6891, section 6.1.2).
+#[derive(Clone, Copy, Debug)]
+pub struct EdnsOption<'o> {
+    pub code: u16,
+    pub data: &'o [u8],
+}
+
+/// Appends an option to the OPT of the response in the first `len` bytes of `message`, and returns
+/// the new length, which is at most `len_max`.
+///
+/// Whole records are dropped to make room, as `cut_to` drops them. The response stays as it is if
+/// it has no OPT, if its OPT is not its last record, or if the option does not fit beside the
+/// question. `message` has room after the response.
+#[must_use]
+pub fn add_option(message: &mut [u8], len: usize, option: EdnsOption<'_>, len_max: usize) -> usize {
+    let len_max = len_max.min(message.len());
+    let Some(response) = message.get_mut(..len) else { return len };
+    let Some(records) = records(response) else { return len };
+    let fixed_len = records.at();
+    let Some(opt) = opt_in(records).filter(|opt| opt.end() == len) else { return len };
+    let option_len = 4 + option.data.len();
+    let opt_len = opt.end() - opt.owner_at;
+    if fixed_len + opt_len + option_len > len_max {
+        return len;
+    }
+    let Ok(rdata_len) = u16::try_from(opt.rdata.len() + option_len) else { return len };
+    let end = cut_to(response, len_max - option_len);
+    let rdata_at = end - opt.rdata.len();
+    let Some(room) = message.get_mut(rdata_at - 2..end + option_len) else { return len };
+    let (opt_tail, written) = room.split_at_mut(end + 2 - rdata_at);
+    opt_tail[..2].copy_from_slice(&rdata_len.to_be_bytes());
+    written[..2].copy_from_slice(&option.code.to_be_bytes());
+    written[2..4].copy_from_slice(&((option_len - 4) as u16).to_be_bytes());
+    written[4..].copy_from_slice(option.data);
+    end + option_len
 }
 
 /// The records of a message; `None` if its questions are not whole.

@@ -3,12 +3,14 @@
 mod upstream;
 
 use domain::base::Message;
+use domain::base::iana::OptionCode;
+use domain::base::opt::UnknownOptData;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use upstream::{message, name, query, read, shown};
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
-use wire::edit;
+use wire::edit::{self, EdnsOption, OPTION_EDE, OPTION_NSID};
 use wire::hash::HashSeed;
 use wire::header::{TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_SRV};
 use wire::name::Name;
@@ -246,6 +248,18 @@ proptest! {
         prop_assert_eq!(edit::cut_to(&mut again, len_max), len);
         prop_assert_eq!(&again, &bytes[..len]);
     }
+
+    #[test]
+    fn an_option_is_appended_to_any_bytes(
+        mut bytes in vec(prop_oneof![4 => 0..3u8, 1 => any::<u8>()], 0..200),
+        len in 0..250usize,
+        len_max in 0..200usize,
+        data in vec(any::<u8>(), 0..50),
+    ) {
+        let option = EdnsOption { code: OPTION_EDE, data: &data };
+        let longer = edit::add_option(&mut bytes, len, option, len_max);
+        prop_assert!(longer == len || longer <= len_max);
+    }
 }
 
 #[test]
@@ -275,6 +289,64 @@ fn the_opt_stays_and_announces_the_new_size() {
     let before = message.clone();
     edit::set_udp_len(&mut message, 1400);
     assert_eq!(message, before);
+}
+
+#[test]
+fn an_option_is_appended_within_the_limit() {
+    let (packet, query) = query("many.ns.svc.z A 4096 do");
+    let table = table();
+    let found = table.look_up(&Name::from_wire(&packet[12..]).unwrap(), TYPE_A);
+    let fixed_len = packet.len();
+    for option_len in [0, 1, 6, 500, 1100, 1300] {
+        let data = vec![7; option_len];
+        let option = EdnsOption { code: OPTION_NSID, data: &data };
+        for len_max in (fixed_len..LEN_MAX + 100).step_by(7) {
+            let mut message = packet.clone();
+            message.resize(LEN_MAX, 0);
+            let envelope = Envelope { len_max: len_max.min(LEN_MAX), rotation: 0 };
+            let before = reply::stamp(&query, &table, &found, envelope, &mut message).len;
+            let fits = fixed_len + 4 + option_len <= envelope.len_max;
+            let expected = if fits { envelope.len_max - 4 - option_len } else { before };
+            let mut cut = message[..before].to_vec();
+            let cut_len = edit::cut_to(&mut cut, expected);
+            let len = edit::add_option(&mut message, before, option, len_max);
+            assert!(len <= envelope.len_max);
+            let parsed = Message::from_octets(&message[..len]).unwrap();
+            let records = |message: &Message<&[u8]>| message.header_counts().ancount();
+            let cut = Message::from_octets(&cut[..cut_len]).unwrap();
+            assert_eq!(records(&parsed), records(&cut), "{option_len} in {len_max}");
+            assert_eq!(parsed.header().tc(), cut.header().tc());
+            let opt = parsed.opt().expect("an OPT");
+            let options = opt.opt().iter::<UnknownOptData<_>>().map(Result::unwrap);
+            let options: Vec<_> = options.map(|one| (one.code(), one.data().to_vec())).collect();
+            let expected = [(OptionCode::NSID, data.clone())];
+            assert_eq!(options, if fits { &expected[..] } else { &[] });
+        }
+    }
+}
+
+#[test]
+fn a_second_option_follows_the_first() {
+    const MESSAGE: &[u8] =
+        b"\0\x07\x80\0\0\x01\0\0\0\0\0\x01\0\0\x01\0\x01\0\0\x29\x04\xd0\0\0\0\0\0\0";
+    let mut message = [0; 64];
+    message[..MESSAGE.len()].copy_from_slice(MESSAGE);
+    let first = EdnsOption { code: OPTION_NSID, data: b"one" };
+    let len = edit::add_option(&mut message, MESSAGE.len(), first, 512);
+    let second = EdnsOption { code: OPTION_EDE, data: &[0, 15] };
+    let len = edit::add_option(&mut message, len, second, 512);
+    let expected = [&MESSAGE[..26], b"\0\x0d\0\x03\0\x03one\0\x0f\0\x02\0\x0f"].concat();
+    assert_eq!(message[..len], expected);
+    // No OPT, no whole question, and an OPT that a record follows.
+    let record: &[u8] = &[0, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 1, 2, 3, 4];
+    let mut followed = [MESSAGE, record].concat();
+    followed[11] = 2;
+    for message in [&MESSAGE[..17], &MESSAGE[..15], followed.as_slice()] {
+        let mut room = message.to_vec();
+        room.resize(200, 0);
+        assert_eq!(edit::add_option(&mut room, message.len(), first, 512), message.len());
+        assert_eq!(room[..message.len()], *message);
+    }
 }
 
 /// Records after the OPT, an OPT that the root does not own, and counts of missing records.
