@@ -58,7 +58,7 @@ fn consolidated_errors() {
         &[
             (3, 14, "Wrong argument count or unexpected line ending after '5m'"),
             (4, 14, "time: missing unit in duration \"5\""),
-            (5, 17, "error parsing regexp: unclosed group: `(x`"),
+            (5, 17, "error parsing regexp: missing closing ): `(x`"),
             (6, 17, "regex pattern too long: 10001 > 10000"),
             (7, 19, "unknown option in consolidate: warn"),
             (8, 24, "multiple log levels specified in consolidate"),

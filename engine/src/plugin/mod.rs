@@ -18,6 +18,7 @@ pub mod exchange;
 pub mod finish;
 pub mod forward;
 pub mod gate;
+pub mod go_regex;
 pub mod health;
 pub mod hosts;
 pub mod kubernetes;

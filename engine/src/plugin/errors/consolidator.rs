@@ -40,7 +40,8 @@ impl Consolidator {
 
     /// Handles the message of an error.
     pub fn take(&mut self, message: &str, now: Instant) -> LineAction {
-        let is_like = |counter: &&mut RuleCounter| counter.rule.pattern.is_match(message);
+        let message = message.as_bytes();
+        let is_like = |counter: &&mut RuleCounter| counter.rule.pattern.regex().is_match(message);
         let Some(counter) = self.counters.iter_mut().find(is_like) else {
             return LineAction::Logged(Level::Error);
         };
@@ -85,9 +86,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::plugin::go_regex::GoRegex;
 
     fn rule(every_secs: u64, pattern: &str, level: Level, show_first: bool) -> Consolidate {
-        let pattern = pattern.parse().expect("a pattern");
+        let pattern = GoRegex::new(pattern).expect("a pattern");
         Consolidate { every: Duration::from_secs(every_secs), pattern, level, show_first }
     }
 

@@ -5,16 +5,14 @@ pub mod consolidator;
 use std::future::ready;
 use std::time::Duration;
 
-use regex::Regex;
-
 use crate::corefile::Context;
 use crate::corefile::lexer::Token;
 use crate::corefile::report::Refusal;
 use crate::corefile::statement::{Setting, Statement, adds};
 use crate::corefile::value::duration;
 use crate::corefile::word::{nearest, quoted};
-use crate::limits::COREFILE_REGEX_LEN_MAX;
 use crate::plugin::draft::{BlockDraft, LoadContext, Loading};
+use crate::plugin::go_regex::GoRegex;
 use crate::plugin::{Plugin, ServerBlock};
 
 /// Whether and how the block logs its errors.
@@ -28,24 +26,16 @@ pub struct Errors {
 
 /// `consolidate DURATION REGEXP [LEVEL] [show_first]`: errors that are counted instead of logged
 /// one by one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Consolidate {
     /// The count is logged this long after the first error.
     pub every: Duration,
     /// Searched in the error's message, without the query's name and type.
-    pub pattern: Regex,
+    pub pattern: GoRegex,
     /// [error]
     pub level: Level,
     /// The first error is logged at once.
     pub show_first: bool,
-}
-
-impl PartialEq for Consolidate {
-    fn eq(&self, other: &Self) -> bool {
-        let Self { every, pattern, level, show_first } = self;
-        (every, pattern.as_str(), level, show_first)
-            == (&other.every, other.pattern.as_str(), &other.level, &other.show_first)
-    }
 }
 
 /// The severity of a log line.
@@ -114,29 +104,12 @@ fn consolidate(line: &Statement, errors: &mut Errors, context: &mut Context<'_>)
         Ok(every) => every,
         Err(refusal) => return context.refuse(every_word.span, refusal),
     };
-    let pattern = match compile(&pattern_word.text) {
+    let pattern = match GoRegex::new(&pattern_word.text) {
         Ok(pattern) => pattern,
-        Err(refusal) => return context.refuse(pattern_word.span, refusal),
+        Err(fault) => return context.refuse(pattern_word.span, fault.refusal()),
     };
     let Some((level, show_first)) = level_and_show_first(options, context) else { return };
     errors.consolidate.push(Consolidate { every, pattern, level, show_first });
-}
-
-fn compile(text: &str) -> Result<Regex, Refusal> {
-    let len = text.chars().count();
-    if len > COREFILE_REGEX_LEN_MAX {
-        let message = format!("regex pattern too long: {len} > {COREFILE_REGEX_LEN_MAX}");
-        return Err(Refusal::new(message, "too long"));
-    }
-    Regex::new(text).map_err(|error| {
-        // The last line has the reason; those before it draw the pattern.
-        let drawn = error.to_string();
-        let why = drawn.lines().last().unwrap_or_default();
-        let why = why.strip_prefix("error: ").unwrap_or(why);
-        let message = format!("error parsing regexp: {}: `{}`", quoted(why), quoted(text));
-        Refusal::new(message, "not a regular expression")
-            .help("quote it if it contains a space or a `#`")
-    })
 }
 
 /// The level is optional; it stands before `show_first`.
