@@ -143,8 +143,10 @@ impl Cluster {
         let cluster = builder.publish(1);
         let mut tables = [const { None }; TABLES_MAX];
         for (slot, source) in tables.iter_mut().zip(&plan.tables) {
-            *slot = match source.as_deref() {
+            *slot = match source.as_ref().map(|table| &*table.source) {
                 Some(TableSource::Kubernetes(..)) => Some(Arc::clone(&cluster)),
+                // The names are the same in every table of a cluster.
+                Some(TableSource::KubernetesExternal(_)) => Some(builder().publish(1)),
                 Some(TableSource::Hosts(settings)) => {
                     HostsTable::new(settings, SEED).update(&settings.inline)
                 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 /// the channel full keeps its newest update and retries, so only outdated generations are skipped.
 pub const UPDATES_WAITING_MAX: usize = 2 * (1 + TABLES_MAX);
 
-/// Tables at a time: those of the running Corefile's `kubernetes` and `hosts` blocks and, during a
-/// reload, those of the next one's.
+/// Tables at a time: those of the running Corefile's local sources and, during a reload, those of
+/// the next one's.
 pub const TABLES_MAX: usize = 64;
 
 /// Tables of a block that the fast path asks. A block with more asks the rest in full.
@@ -342,6 +342,9 @@ pub const HOSTS_WRITING_PAUSES_MAX: usize = 10;
 pub const SYNC_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often it checks whether the shards have dropped the table, and whether the thread has ended.
 pub const SYNC_STOP_LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// Requests waiting for a k8s-sync thread: each table of external zones added and removed.
+pub const SYNC_REQUESTS_WAITING_MAX: usize = 2 * TABLES_MAX;
 
 /// Events between their source and the model. A full channel makes the source wait.
 pub const EVENTS_WAITING_MAX: usize = 1024;

@@ -22,7 +22,7 @@ use wire::pod::PodMode;
 
 pub use alias::{Alias, AliasTarget, ServicePart};
 pub use slim::{ModelEndpoint, ModelService, ModelSlice};
-pub use zones::{WireName, Zones};
+pub use zones::{ExternalZones, WireName, Zones};
 
 use crate::object::{self, Change, Event, ObjectKey, ServiceKind};
 use crate::options::Options;
@@ -42,6 +42,8 @@ pub enum AnswerKey {
     Service(Arc<ObjectKey>),
     /// The reverse name of an address.
     Address(IpAddr),
+    /// The reverse name of an address outside the cluster, in external zones.
+    ExternalAddress(IpAddr),
     /// `1-2-3-4.NS.pod`, for `pods verified`.
     Pod(Arc<str>, IpAddr),
 }
@@ -60,6 +62,8 @@ pub struct Cluster {
     /// Services by their cluster IPs and the addresses of their endpoints. Restricted to addresses
     /// for which `has_owners` is true.
     owners: Pairs<IpAddr>,
+    /// Services by their addresses outside the cluster.
+    external_owners: Pairs<IpAddr>,
     /// Pods by their addresses.
     pods_at: Pairs<IpAddr>,
     /// Services that are aliases, by the key that their answers are copied from.
@@ -83,6 +87,7 @@ impl Cluster {
             pods: Store::new(),
             slices_of: Pairs::new(),
             owners: Pairs::new(),
+            external_owners: Pairs::new(),
             pods_at: Pairs::new(),
             dependents: Pairs::new(),
             copied_from: BTreeMap::new(),
@@ -104,9 +109,9 @@ impl Cluster {
             Event::Service(change) => {
                 let lists = &mut self.port_lists;
                 let slim_service = |service: object::Service| {
-                    let object::Service { key, kind, ports } = service;
+                    let object::Service { key, kind, ports, external } = service;
                     let key = shared(&self.services, &self.slices_of, key);
-                    (key, ModelService::new(kind, ports, lists))
+                    (key, ModelService::new(kind, ports, external, lists))
                 };
                 let change = slim(change, slim_service, Arc::new);
                 for difference in self.services.step(change) {
@@ -142,6 +147,21 @@ impl Cluster {
         std::mem::take(&mut self.dirty)
     }
 
+    /// The keys of all answers in external zones, for a table that begins with the cluster as it
+    /// is.
+    #[must_use]
+    pub fn external_keys(&self) -> BTreeSet<AnswerKey> {
+        let nothing = ObjectKey { namespace: "".into(), name: "".into() };
+        let namespaces = self.namespaces.from("").map(|(key, ())| Arc::clone(key));
+        let services = self.services.from(&nothing).map(|(key, _)| Arc::clone(key));
+        let addresses = self.external_owners.keys().map(AnswerKey::ExternalAddress);
+        std::iter::once(AnswerKey::Apex)
+            .chain(namespaces.map(AnswerKey::Namespace))
+            .chain(services.map(AnswerKey::Service))
+            .chain(addresses)
+            .collect()
+    }
+
     /// The watched kinds without a complete list so far, by their resource names.
     pub fn unsynced_kinds(&self) -> impl Iterator<Item = &'static str> {
         let kinds = [
@@ -172,7 +192,7 @@ impl Cluster {
     }
 
     fn watches_pods(&self) -> bool {
-        self.options.pods == PodMode::Verified
+        self.options.indexes_pods || self.options.pods == PodMode::Verified
     }
 
     fn namespace_changed(&mut self, namespace: &Arc<str>) {
@@ -184,6 +204,9 @@ impl Cluster {
         for service in services {
             let addresses = self.addresses_of(&service);
             self.set_addresses_dirty(addresses);
+            for address in external_addresses(self.services.get(&service)) {
+                self.set_dirty(AnswerKey::ExternalAddress(address));
+            }
             self.set_dirty(AnswerKey::Service(service));
         }
         let pods = self.pods.from(&first).take_while(|(key, _)| is_inside(key));
@@ -201,6 +224,16 @@ impl Cluster {
             |service: Option<&ModelService>| service.map(|service| discriminant(&service.kind));
         if kind(before) != kind(after) {
             changed.here.extend(self.addresses_of(&key));
+        }
+        let (external_before, external_after) =
+            (external_addresses(before), external_addresses(after));
+        for address in external_before.difference(&external_after) {
+            self.external_owners.remove(*address, &key);
+            self.set_dirty(AnswerKey::ExternalAddress(*address));
+        }
+        for address in external_after.difference(&external_before) {
+            self.external_owners.insert(*address, &key);
+            self.set_dirty(AnswerKey::ExternalAddress(*address));
         }
         self.set_alias(&key);
         self.set_owner(&key, changed);
@@ -399,6 +432,10 @@ fn cluster_ips(service: Option<&ModelService>) -> &[IpAddr] {
         Some(ServiceKind::ClusterIp(addresses)) => addresses,
         Some(ServiceKind::Headless | ServiceKind::ExternalName(_)) | None => &[],
     }
+}
+
+fn external_addresses(service: Option<&ModelService>) -> BTreeSet<IpAddr> {
+    service.into_iter().flat_map(ModelService::external_addresses).collect()
 }
 
 fn service_of(slice: Option<&ModelSlice>) -> Option<Arc<ObjectKey>> {

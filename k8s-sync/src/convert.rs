@@ -14,12 +14,12 @@ use std::net::IpAddr;
 
 use crate::fault::{Fault, Faults, Problem};
 use crate::object::{
-    Endpoint, EndpointSlice, Namespace, ObjectKey, Pod, Port, Service, ServiceKind,
+    Endpoint, EndpointSlice, ExternalTarget, Namespace, ObjectKey, Pod, Port, Service, ServiceKind,
 };
 use crate::raw::field::{Field, Shape};
 use crate::raw::{
-    RawEndpointSlice, RawEndpoints, RawLabels, RawMetadata, RawNamespace, RawPod, RawPort,
-    RawService, RawTargetRef,
+    RawEndpointSlice, RawEndpoints, RawIngress, RawLabels, RawMetadata, RawNamespace, RawPod,
+    RawPort, RawService, RawServiceStatus, RawTargetRef,
 };
 use address::{AddressType, address, addresses};
 use ports::{PortNumber, ports};
@@ -59,7 +59,8 @@ pub fn service(raw: RawService, faults: &mut Faults) -> Result<Service, Fault> {
         Port { name: port.name, protocol: port.protocol, number: port.number.good() }
     });
     let ports = ports.collect();
-    Ok(Service { key, kind, ports })
+    let external = external_targets(spec.external_ips, raw.status, faults);
+    Ok(Service { key, kind, ports, external })
 }
 
 /// `None` if the slice names no Service, and so does not affect any answer.
@@ -179,6 +180,8 @@ pub fn pod(raw: RawPod, faults: &mut Faults) -> Result<Option<Pod>, Fault> {
         return Ok(None);
     }
     let key = slice_key(raw.metadata)?;
+    let spec = faults.read(raw.spec, "spec").unwrap_or_default();
+    let is_on_host_network = faults.read(spec.host_network, "spec.hostNetwork").unwrap_or_default();
     let many = faults.read(status.pod_ips, "status.podIPs").unwrap_or_default();
     let many = many.into_iter().enumerate().filter_map(|(index, pod)| {
         let path = format!("status.podIPs[{index}]");
@@ -194,7 +197,7 @@ pub fn pod(raw: RawPod, faults: &mut Faults) -> Result<Option<Pod>, Fault> {
         let one = one.map(|ip| ("status.podIP".to_owned(), ip)).into_iter().collect();
         ips = addresses(one, AddressType::Unknown, faults);
     }
-    Ok((!ips.is_empty()).then_some(Pod { key, ips }))
+    Ok((!ips.is_empty()).then_some(Pod { key, ips, is_on_host_network }))
 }
 
 /// Selectors read labels, and a label ties a slice to its Service. An invalid label counts as
@@ -321,6 +324,51 @@ fn cluster_ips(
     }
     let none = || Fault::new("spec.clusterIP", Problem::NoClusterIp);
     Err(bad.into_iter().next().unwrap_or_else(none))
+}
+
+/// `spec.externalIPs`, and what the load balancer reports. Sorted, without duplicates.
+fn external_targets(
+    ips: Field<Vec<Field<String>>>,
+    status: Field<RawServiceStatus>,
+    faults: &mut Faults,
+) -> Box<[ExternalTarget]> {
+    let ips = texts(ips, "spec.externalIPs", faults);
+    let mut targets: Vec<_> = addresses(ips, AddressType::Unknown, faults)
+        .into_iter()
+        .map(ExternalTarget::Address)
+        .collect();
+    let balancer = faults.read(status, "status").unwrap_or_default().load_balancer;
+    let balancer = faults.read(balancer, "status.loadBalancer").unwrap_or_default();
+    const LIST: &str = "status.loadBalancer.ingress";
+    let found = faults.read(balancer.ingress, LIST).unwrap_or_default();
+    for (index, ingress) in found.into_iter().enumerate() {
+        let path = format!("{LIST}[{index}]");
+        let ingress = read_element(ingress, &path, faults);
+        targets.extend(ingress.and_then(|ingress| external_target(ingress, &path, faults)));
+    }
+    targets.sort();
+    targets.dedup();
+    targets.into()
+}
+
+/// The address counts; without one, the host name.
+fn external_target(ingress: RawIngress, path: &str, faults: &mut Faults) -> Option<ExternalTarget> {
+    let ip = faults.read(ingress.ip, format_args!("{path}.ip")).unwrap_or_default();
+    if !ip.is_empty() {
+        let address = address(&ip);
+        if address.is_none() {
+            faults.note(format_args!("{path}.ip"), Problem::Address(ip.into()));
+        }
+        return address.map(ExternalTarget::Address);
+    }
+    let host = faults.read(ingress.hostname, format_args!("{path}.hostname")).unwrap_or_default();
+    if host.is_empty() {
+        return None;
+    }
+    let host = host_name(host);
+    host.map_err(|host| faults.note(format_args!("{path}.hostname"), Problem::HostName(host)))
+        .ok()
+        .map(ExternalTarget::Host)
 }
 
 fn external_name(name: Field<String>) -> Result<Box<str>, Fault> {

@@ -25,6 +25,16 @@ pub struct Service {
     pub key: ObjectKey,
     pub kind: ServiceKind,
     pub ports: Box<[Port]>,
+    /// Where it can be reached from outside the cluster.
+    pub external: Box<[ExternalTarget]>,
+}
+
+/// `spec.externalIPs[]`, or `status.loadBalancer.ingress[]`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ExternalTarget {
+    Address(IpAddr),
+    /// A host name, as written.
+    Host(Box<str>),
 }
 
 /// What a Service's name stands for (Kubernetes DNS specification, sections 2.3 to 2.5).
@@ -77,12 +87,14 @@ pub struct Endpoint {
     pub pod_name: Option<Box<str>>,
 }
 
-/// `v1.Pod`, watched only for `pods verified`. Finished and deleted pods are dropped where they are
-/// read.
+/// `v1.Pod`, watched only for `pods verified` and for the namespaces of clients. Finished and
+/// deleted pods are dropped where they are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     pub key: ObjectKey,
     pub ips: Box<[IpAddr]>,
+    /// `spec.hostNetwork`: its addresses are its node's.
+    pub is_on_host_network: bool,
 }
 
 /// A change to the objects of one kind, in the terms of kube's watcher.

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use wire::apex::ApexLabel;
+
 use crate::selector::Selector;
 
 /// The options of the `kubernetes` plugin. Defaults are in brackets.
@@ -21,6 +23,8 @@ pub struct Options {
     /// `labels EXPRESSION`: a label selector on Services, EndpointSlices and Pods.
     pub labels: Option<Selector>,
     pub pods: wire::pod::PodMode,
+    /// The namespaces of clients are published, by address: Pods are watched for that too.
+    pub indexes_pods: bool,
     pub endpoint_pod_names: bool,
     /// 0 to 3600 [5].
     pub ttl_secs: u32,
@@ -33,6 +37,19 @@ pub struct Options {
     pub server_addresses: Vec<IpAddr>,
     /// How long sockets stay unbound while waiting for the first sync [5 s].
     pub startup_timeout: Duration,
+}
+
+/// The options of the `k8s_external` plugin. Defaults are in brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalOptions {
+    /// The zones to answer for, as those of `Options`; at least one.
+    pub zones: Vec<Vec<u8>>,
+    /// `apex LABEL`: between the zone and the names that its SOA and NS records mention [dns].
+    pub apex: ApexLabel,
+    /// 0 to 3600 [5].
+    pub ttl_secs: u32,
+    /// `headless`: endpoints have names too.
+    pub is_headless: bool,
 }
 
 /// Where the objects come from.

@@ -1,31 +1,30 @@
 //! Turns events into tables and hands them to the shards: the one loop of the k8s-sync thread.
 //!
 //! ```text
-//!   events → Cluster → dirty keys → RecordWriter → TableBuilder → Generations → Deliver per shard
+//!   events → Cluster → dirty keys → Answers per table → Generations → Deliver per shard
 //! ```
-//! Invariant: for every key, a published table matches the model at that moment, and only changed
-//! names are written. `Publisher` has no clock and no channel; `run` has both.
+//! External zones come and go while the cluster is served; they share its model. Invariant: all
+//! tables of a batch come from the same state of the model. `Publisher` has no clock and no
+//! channel; `run` has both.
 
+mod answers;
 mod generations;
 
-use std::collections::BTreeMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
-use wire::compile::{TableBuilder, TableOptions};
-use wire::hash::{HashSeed, NameHash};
+use wire::hash::HashSeed;
 use wire::table::Table;
 
 pub use generations::{Deliver, Generations};
 
-use crate::cluster::{AnswerKey, Cluster};
-use crate::object::{Event, ObjectKey};
-use crate::options::Options;
-use crate::records::{EntryChange, RecordWriter, Refused};
+use crate::cluster::Cluster;
+use crate::object::Event;
+use crate::options::{ExternalOptions, Options};
+use crate::records::RecordWriter;
+use answers::Answers;
 
 /// Events per publication. All events that are waiting are taken, so that a burst costs one table.
 /// The limit bounds how long a change waits for its batch.
@@ -38,10 +37,7 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
 /// Wake-up interval when nothing is pending.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
 
-/// Minimum interval between two log lines about invalid names.
-const LOG_REFUSED_EVERY_SECS: u32 = 60;
-
-/// The state of the answers of one `kubernetes` block, for /ready and /metrics.
+/// The state of one table, for /ready and /metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// Whether a table with the whole cluster has been handed over. Never reset.
@@ -65,71 +61,70 @@ pub struct Status {
     pub changed_unix_secs: u32,
 }
 
-/// The model, and the table that is made from it.
+/// Names external zones among those of one thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExternalNumber(pub u64);
+
+/// What the thread is asked to do while it runs.
+pub enum Request {
+    /// Serve these external zones too.
+    AddExternal(Box<NewExternal>),
+    /// Serve them no longer, and free their tables.
+    RemoveExternal(ExternalNumber),
+}
+
+/// External zones, and where their tables go.
+pub struct NewExternal {
+    pub number: ExternalNumber,
+    pub options: ExternalOptions,
+    pub shards: Vec<Deliver>,
+    pub status: watch::Sender<Status>,
+}
+
+/// The model, and the tables that are made from it.
 pub struct Publisher {
     cluster: Cluster,
-    builder: TableBuilder,
+    seed: HashSeed,
     records: RecordWriter,
-    /// The names of each Service in the table. Those of other keys follow from the key.
-    services: BTreeMap<Arc<ObjectKey>, Box<[PublishedName]>>,
-    fingerprints: RandomState,
-    refused_names: u64,
-    refused_log: RefusedLog,
-    is_synced: bool,
-    generation: u64,
-    changed_unix_secs: u32,
+    answers: Answers,
+    externals: Vec<ExternalTable>,
 }
 
-/// Limits log lines about invalid names to one per minute, because a Service that changes reports
-/// the same ones each time.
-#[derive(Default)]
-struct RefusedLog {
-    unlogged_count: u64,
-    logged_unix_secs: Option<u32>,
-}
-
-impl RefusedLog {
-    /// The number to log now, including those held back.
-    fn take(&mut self, count: u64, now_unix_secs: u32) -> Option<u64> {
-        self.unlogged_count += count;
-        let is_due = self
-            .logged_unix_secs
-            .is_none_or(|then| now_unix_secs.abs_diff(then) >= LOG_REFUSED_EVERY_SECS);
-        (is_due && count > 0).then(|| {
-            self.logged_unix_secs = Some(now_unix_secs);
-            std::mem::take(&mut self.unlogged_count)
-        })
-    }
-}
-
-/// A name in the table: the fingerprint of its whole entry, and the hash that removes it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct PublishedName {
-    fingerprint: u64,
-    name: NameHash,
+/// The table of external zones.
+struct ExternalTable {
+    number: ExternalNumber,
+    answers: Answers,
+    /// Made by the last `publish`, and not taken yet.
+    newest: Option<Arc<Table>>,
+    /// It has not been published yet: its first table is made of the whole model.
+    is_new: bool,
 }
 
 impl Publisher {
     /// `seed`: the process's, so that all tables share the hash of a name.
     #[must_use]
     pub fn new(options: Arc<Options>, seed: HashSeed) -> Self {
-        let table = TableOptions::kubernetes(options.zones.clone(), options.pods, options.ttl_secs);
         Self {
+            answers: Answers::of_cluster(&options, seed),
             cluster: Cluster::new(options),
-            builder: TableBuilder::new(table, seed),
+            seed,
             records: RecordWriter::new(),
-            services: BTreeMap::new(),
-            fingerprints: RandomState::new(),
-            refused_names: 0,
-            refused_log: RefusedLog::default(),
-            is_synced: false,
-            generation: 0,
-            changed_unix_secs: 0,
+            externals: Vec::new(),
         }
     }
 
     pub fn apply(&mut self, event: Event) {
         self.cluster.apply(event);
+    }
+
+    /// From the next `publish` on, these zones have a table too.
+    pub fn add_external(&mut self, number: ExternalNumber, options: &ExternalOptions) {
+        let answers = Answers::of_external(options, self.seed);
+        self.externals.push(ExternalTable { number, answers, newest: None, is_new: true });
+    }
+
+    pub fn remove_external(&mut self, number: ExternalNumber) {
+        self.externals.retain(|external| external.number != number);
     }
 
     /// Whether all watched kinds have been listed completely.
@@ -138,131 +133,46 @@ impl Publisher {
         self.cluster.unsynced_kinds().next().is_none()
     }
 
-    /// The table of the current state, or `None` if it equals the last one. The first call always
-    /// returns one.
+    /// The cluster's table of the current state, or `None` if it equals the last one. The first
+    /// call always returns one. Makes the tables of external zones too, for `take_external`.
     ///
     /// Before all kinds are synced, the table contains what is known for certain, and look-ups of
     /// missing names fail with SERVFAIL. Since a kind counts only when complete, its answers are
     /// correct.
     pub fn publish(&mut self, now_unix_secs: u32) -> Option<Arc<Table>> {
-        let mut changes = 0;
-        let mut refused = Refused::default();
-        for key in self.cluster.take_dirty() {
-            let (changed, more) = match &key {
-                AnswerKey::Service(service) => self.publish_service(service),
-                AnswerKey::Apex
-                | AnswerKey::Namespace(_)
-                | AnswerKey::Address(_)
-                | AnswerKey::Pod(..) => self.publish_key(&key),
-            };
-            changes += changed;
-            refused.add(more);
+        let Self { cluster, records, answers, externals, .. } = self;
+        let dirty = cluster.take_dirty();
+        for external in externals {
+            let all = external.is_new.then(|| cluster.external_keys());
+            external.is_new = false;
+            let dirty = all.as_ref().unwrap_or(&dirty);
+            let table = external.answers.publish(cluster, dirty, records, now_unix_secs);
+            external.newest = table.or(external.newest.take());
         }
-        self.note_refused(&refused, now_unix_secs);
-        let is_now_synced = !self.is_synced && self.is_synced();
-        if is_now_synced {
-            self.is_synced = true;
-            self.builder.set_synced();
-        }
-        if changes == 0 && !is_now_synced && self.generation > 0 {
-            return None;
-        }
-        self.changed_unix_secs = now_unix_secs;
-        self.generation += 1;
-        Some(self.builder.publish(now_unix_secs))
+        answers.publish(cluster, &dirty, records, now_unix_secs)
     }
 
-    /// Returns the number of changed names, and the invalid ones.
-    fn publish_key(&mut self, key: &AnswerKey) -> (usize, Refused) {
-        let builder = &mut self.builder;
-        let mut changes = 0;
-        let refused = self.records.write(&self.cluster, key, &mut |change| {
-            changes += 1;
-            match change {
-                EntryChange::Put(entry) => {
-                    builder.insert(entry);
-                }
-                // Inserting returns the hash that removes. Of two calls for a name, the last
-                // counts.
-                EntryChange::Remove(entry) => {
-                    let name = builder.insert(entry);
-                    builder.remove(name);
-                }
-            }
-        });
-        (changes, refused)
-    }
-
-    /// A Service with a thousand endpoints has as many names, and a change affects a few: only
-    /// those are written.
-    fn publish_service(&mut self, key: &Arc<ObjectKey>) -> (usize, Refused) {
-        let before = self.services.remove(key).unwrap_or_default();
-        let (builder, fingerprints) = (&mut self.builder, &self.fingerprints);
-        let (mut now, mut written) = (Vec::with_capacity(before.len()), Vec::new());
-        let dirty = AnswerKey::Service(Arc::clone(key));
-        let refused = self.records.write(&self.cluster, &dirty, &mut |change| match change {
-            EntryChange::Put(entry) => {
-                let fingerprint = fingerprints.hash_one(entry);
-                let known = before.binary_search_by_key(&fingerprint, |one| one.fingerprint);
-                now.push(match known {
-                    Ok(index) => before[index],
-                    Err(_) => {
-                        let name = builder.insert(entry);
-                        written.push(name);
-                        PublishedName { fingerprint, name }
-                    }
-                });
-            }
-            EntryChange::Remove(_) => unreachable!("a Service does not report removed names"),
-        });
-        now.sort_unstable();
-        written.sort_unstable();
-        let mut changes = written.len();
-        for one in before.iter().filter(|one| now.binary_search(one).is_err()) {
-            if written.binary_search(&one.name).is_err() {
-                builder.remove(one.name);
-                changes += 1;
-            }
-        }
-        if !now.is_empty() {
-            self.services.insert(Arc::clone(key), now.into());
-        }
-        (changes, refused)
-    }
-
-    fn note_refused(&mut self, refused: &Refused, now_unix_secs: u32) {
-        self.refused_names += refused.count;
-        if let Some(count) = self.refused_log.take(refused.count, now_unix_secs)
-            && let Some(first) = &refused.first
-        {
-            tracing::warn!(
-                count,
-                "invalid names are left out; everything else is served; first one: {first}"
-            );
-        }
+    /// The newest table of these zones, unless it has been taken already.
+    pub fn take_external(&mut self, number: ExternalNumber) -> Option<Arc<Table>> {
+        self.externals.iter_mut().find(|external| external.number == number)?.newest.take()
     }
 
     /// Bytes of answers in the newest table. Walks the table's spine.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
-        self.builder.table_bytes()
+        self.answers.table_bytes()
     }
 
     /// `run` fills in `table_bytes` and `tables_alive`, which are zero here.
     #[must_use]
     pub fn status(&self) -> Status {
-        Status {
-            is_synced: self.is_synced,
-            unsynced_kinds: self.cluster.unsynced_kinds().collect(),
-            services: self.cluster.service_count(),
-            endpoints: self.cluster.endpoint_count(),
-            names: self.builder.name_count(),
-            table_bytes: 0,
-            refused_names: self.refused_names,
-            generation: self.generation,
-            tables_alive: 0,
-            changed_unix_secs: self.changed_unix_secs,
-        }
+        self.answers.status(&self.cluster)
+    }
+
+    /// The answers of external zones, or of the cluster.
+    fn answers(&self, number: Option<ExternalNumber>) -> &Answers {
+        let external = self.externals.iter().find(|external| Some(external.number) == number);
+        external.map_or(&self.answers, |external| &external.answers)
     }
 }
 
@@ -275,27 +185,31 @@ pub async fn run(
     options: Arc<Options>,
     seed: HashSeed,
     mut events: mpsc::Receiver<Event>,
+    mut requests: mpsc::Receiver<Request>,
     shards: Vec<Deliver>,
     status: watch::Sender<Status>,
 ) {
     let deadline = Instant::now() + options.startup_timeout;
     let mut publisher = Publisher::new(options, seed);
-    let mut generations = Generations::new(shards);
-    let mut housekeeping = Housekeeping::default();
-    generations.publish(publisher.publish(0).expect("the first table is always one"));
+    let mut outlets = vec![Outlet::new(None, shards, status)];
+    outlets[0].generations.publish(publisher.publish(0).expect("the first table is always one"));
     let mut batch = Vec::new();
     loop {
-        report(&publisher, &generations, &housekeeping, &status);
+        for outlet in &outlets {
+            outlet.report(&publisher);
+        }
         let now = Instant::now();
-        let wake_at = if generations.is_delivered() {
+        let wake_at = if outlets.iter().all(|outlet| outlet.generations.is_delivered()) {
             let may_publish = publisher.is_synced() || now >= deadline;
             let deadline = if may_publish { now + IDLE_MAX } else { deadline };
-            housekeeping.due(&generations, now).min(deadline)
+            let due = outlets.iter().map(|outlet| outlet.housekeeping_due(now));
+            due.min().unwrap_or(deadline).min(deadline)
         } else {
             now + DELIVER_AGAIN_AFTER
         };
         tokio::select! {
             biased;
+            Some(request) = requests.recv() => handle(request, &mut publisher, &mut outlets),
             taken = events.recv_many(&mut batch, EVENT_BATCH_MAX) => if taken == 0 { break },
             () = sleep_until(wake_at) => {}
         }
@@ -303,85 +217,92 @@ pub async fn run(
             publisher.apply(event);
         }
         let may_publish = publisher.is_synced() || Instant::now() >= deadline;
-        match may_publish.then(|| publisher.publish(unix_secs())).flatten() {
-            Some(table) => generations.publish(table),
-            None => generations.deliver(),
+        let table = may_publish.then(|| publisher.publish(unix_secs())).flatten();
+        for outlet in &mut outlets {
+            let table = match outlet.number {
+                Some(number) => publisher.take_external(number),
+                None => table.clone(),
+            };
+            match table {
+                Some(table) => outlet.generations.publish(table),
+                None => outlet.generations.deliver(),
+            }
+            outlet.housekeep(&publisher, Instant::now());
         }
-        housekeeping.run(&mut generations, &publisher, Instant::now());
     }
 }
 
-/// Work that is done from time to time, while no change waits.
-#[derive(Default)]
-struct Housekeeping {
-    last: Option<Instant>,
+fn handle(request: Request, publisher: &mut Publisher, outlets: &mut Vec<Outlet>) {
+    match request {
+        Request::AddExternal(new) => {
+            let NewExternal { number, options, shards, status } = *new;
+            publisher.add_external(number, &options);
+            outlets.push(Outlet::new(Some(number), shards, status));
+        }
+        Request::RemoveExternal(number) => {
+            publisher.remove_external(number);
+            outlets.retain(|outlet| outlet.number != Some(number));
+        }
+    }
+}
+
+/// Where the generations of one table go.
+struct Outlet {
+    /// `None` for the cluster's own table.
+    number: Option<ExternalNumber>,
+    generations: Generations,
+    status: watch::Sender<Status>,
+    /// When housekeeping last ran: work that is done from time to time, while no change waits.
+    housekept: Option<Instant>,
     /// The last generation that was measured, and its bytes.
     measured: (u64, usize),
 }
 
-impl Housekeeping {
-    /// When it has to run again.
-    fn due(&self, generations: &Generations, now: Instant) -> Instant {
-        let is_idle = generations.alive_count() <= 1;
-        let wait = if is_idle { IDLE_MAX } else { HOUSEKEEPING_EVERY };
-        self.last.map_or(now + HOUSEKEEPING_EVERY, |last| last + wait)
+impl Outlet {
+    fn new(
+        number: Option<ExternalNumber>,
+        shards: Vec<Deliver>,
+        status: watch::Sender<Status>,
+    ) -> Self {
+        let generations = Generations::new(shards);
+        Self { number, generations, status, housekept: None, measured: (0, 0) }
     }
 
-    fn run(&mut self, generations: &mut Generations, publisher: &Publisher, now: Instant) {
-        if self.last.is_some_and(|last| now < last + HOUSEKEEPING_EVERY) {
+    /// When housekeeping has to run again.
+    fn housekeeping_due(&self, now: Instant) -> Instant {
+        let is_idle = self.generations.alive_count() <= 1;
+        let wait = if is_idle { IDLE_MAX } else { HOUSEKEEPING_EVERY };
+        self.housekept.map_or(now + HOUSEKEEPING_EVERY, |last| last + wait)
+    }
+
+    fn housekeep(&mut self, publisher: &Publisher, now: Instant) {
+        if self.housekept.is_some_and(|last| now < last + HOUSEKEEPING_EVERY) {
             return;
         }
-        self.last = Some(now);
-        generations.retire();
-        if self.measured.0 != publisher.generation {
-            self.measured = (publisher.generation, publisher.table_bytes());
+        self.housekept = Some(now);
+        self.generations.retire();
+        let answers = publisher.answers(self.number);
+        if self.measured.0 != answers.generation() {
+            self.measured = (answers.generation(), answers.table_bytes());
         }
     }
-}
 
-fn report(
-    publisher: &Publisher,
-    generations: &Generations,
-    housekeeping: &Housekeeping,
-    status: &watch::Sender<Status>,
-) {
-    let now = Status {
-        tables_alive: generations.alive_count(),
-        table_bytes: housekeeping.measured.1,
-        ..publisher.status()
-    };
-    status.send_if_modified(|before| {
-        let is_modified = *before != now;
-        *before = now;
-        is_modified
-    });
+    fn report(&self, publisher: &Publisher) {
+        let now = Status {
+            tables_alive: self.generations.alive_count(),
+            table_bytes: self.measured.1,
+            ..publisher.answers(self.number).status(&publisher.cluster)
+        };
+        self.status.send_if_modified(|before| {
+            let is_modified = *before != now;
+            *before = now;
+            is_modified
+        });
+    }
 }
 
 /// Seconds since 1970. Like any serial, it wraps (RFC 1982), in 2106.
 fn unix_secs() -> u32 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since_1970.unwrap_or_default().as_secs() as u32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn invalid_names_are_logged_once_per_minute() {
-        let mut log = RefusedLog::default();
-        for (now_secs, count, expected) in [
-            (100, 0, None),
-            (100, 2, Some(2)),
-            (100, 2, None),
-            (159, 2, None),
-            (160, 0, None),
-            (161, 2, Some(6)),
-            (220, 1, None),
-            // A clock that was set back does not suppress the log for longer.
-            (60, 1, Some(2)),
-        ] {
-            assert_eq!(log.take(count, now_secs), expected, "{now_secs} s");
-        }
-    }
 }

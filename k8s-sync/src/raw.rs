@@ -112,6 +112,7 @@ pub struct RawService {
     #[serde(deserialize_with = "field::good_or_default")]
     pub metadata: RawMetadata,
     pub spec: Field<RawServiceSpec>,
+    pub status: Field<RawServiceStatus>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -123,7 +124,29 @@ pub struct RawServiceSpec {
     #[serde(rename = "clusterIPs")]
     pub cluster_ips: Field<Vec<Field<String>>>,
     pub external_name: Field<String>,
+    #[serde(rename = "externalIPs")]
+    pub external_ips: Field<Vec<Field<String>>>,
     pub ports: Field<Vec<Field<RawPort>>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RawServiceStatus {
+    pub load_balancer: Field<RawLoadBalancer>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RawLoadBalancer {
+    pub ingress: Field<Vec<Field<RawIngress>>>,
+}
+
+/// `status.loadBalancer.ingress[]`: where a load balancer can be reached.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RawIngress {
+    pub ip: Field<String>,
+    pub hostname: Field<String>,
 }
 
 /// `ports[]` of a Service, of an EndpointSlice or of a subset of Endpoints.
@@ -196,7 +219,14 @@ pub struct RawEndpointAddress {
 pub struct RawPod {
     #[serde(deserialize_with = "field::good_or_default")]
     pub metadata: RawMetadata,
+    pub spec: Field<RawPodSpec>,
     pub status: Field<RawPodStatus>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RawPodSpec {
+    pub host_network: Field<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -230,12 +260,16 @@ macro_rules! maps {
 maps!(
     RawMetadata,
     RawServiceSpec,
+    RawServiceStatus,
+    RawLoadBalancer,
+    RawIngress,
     RawPort,
     RawEndpoint,
     RawConditions,
     RawTargetRef,
     RawSubset,
     RawEndpointAddress,
+    RawPodSpec,
     RawPodStatus,
     RawPodIp
 );

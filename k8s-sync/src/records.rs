@@ -7,6 +7,7 @@
 
 mod apex;
 mod external;
+mod k8s_external;
 mod label;
 mod pen;
 mod reverse;
@@ -16,10 +17,12 @@ use std::net::IpAddr;
 
 use domain::base::Rtype;
 use domain::rdata::Srv;
+use wire::apex::ApexLabel;
 use wire::compile::{EntryWriter, Section};
 use wire::pod::PodMode;
 
-use crate::cluster::{AnswerKey, Cluster};
+use crate::cluster::{AnswerKey, Cluster, ExternalZones};
+use crate::options::ExternalOptions;
 use label::Label;
 use pen::Pen;
 
@@ -37,6 +40,24 @@ pub struct Refused {
     pub count: u64,
     /// A description of the first one, for the operator.
     pub first: Option<String>,
+}
+
+/// The external zones of one `k8s_external` line, ready to write entries for.
+#[derive(Debug)]
+pub struct External {
+    pub zones: ExternalZones,
+    pub apex: ApexLabel,
+    pub ttl_secs: u32,
+    pub is_headless: bool,
+}
+
+impl External {
+    #[must_use]
+    pub fn new(options: &ExternalOptions) -> Self {
+        let ExternalOptions { zones, apex, ttl_secs, is_headless } = options;
+        let zones = ExternalZones::new(zones);
+        Self { zones, apex: *apex, ttl_secs: *ttl_secs, is_headless: *is_headless }
+    }
 }
 
 /// Writes entries. Keeps the buffers for reuse.
@@ -66,8 +87,24 @@ impl RecordWriter {
             AnswerKey::Namespace(namespace) => write_namespace(&mut pen, cluster, namespace),
             AnswerKey::Service(service) => service::write(&mut pen, cluster, service),
             AnswerKey::Address(address) => reverse::write(&mut pen, cluster, *address),
+            AnswerKey::ExternalAddress(_) => {}
             AnswerKey::Pod(namespace, address) => write_pod(&mut pen, cluster, namespace, *address),
         }
+        pen.finish()
+    }
+}
+
+impl RecordWriter {
+    /// The same for external zones.
+    pub fn write_external(
+        &mut self,
+        cluster: &Cluster,
+        external: &External,
+        key: &AnswerKey,
+        change: &mut dyn FnMut(EntryChange<'_>),
+    ) -> Refused {
+        let mut pen = Pen::new(&mut self.writer, &mut self.rdata, external.ttl_secs, change);
+        k8s_external::write(&mut pen, cluster, external, key);
         pen.finish()
     }
 }

@@ -22,7 +22,7 @@ pub fn is_wanted(options: &Options, kind: Kind) -> bool {
     match kind {
         Kind::Namespace | Kind::Service => true,
         Kind::EndpointSlice => !options.no_endpoints,
-        Kind::Pod => options.pods == wire::pod::PodMode::Verified,
+        Kind::Pod => options.indexes_pods || options.pods == wire::pod::PodMode::Verified,
     }
 }
 

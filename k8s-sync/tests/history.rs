@@ -111,6 +111,7 @@ fn random_options(random: &mut Random) -> Options {
     Options {
         namespaces: if random.one_in(3) { vec!["a".into(), "b".into()] } else { vec![] },
         pods,
+        indexes_pods: false,
         endpoint_pod_names: random.one_in(2),
         no_endpoints: random.one_in(6),
         ignore_empty_service: random.one_in(3),

@@ -109,6 +109,7 @@ async fn read(
         namespace_labels: None,
         labels: None,
         pods: PodMode::Disabled,
+        indexes_pods: false,
         endpoint_pod_names: false,
         ttl_secs: 5,
         no_endpoints: false,

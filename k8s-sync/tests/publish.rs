@@ -28,9 +28,16 @@ impl Running {
         let (events, source) = mpsc::channel(1024);
         let (shard, tables) = sync_channel(capacity);
         let (sender, status) = watch::channel(Status::default());
+        let (_, requests) = mpsc::channel(1);
         let deliver: Deliver = Box::new(move |table| shard.try_send(table).is_ok());
-        let task =
-            tokio::spawn(run(Arc::new(options), HashSeed::new(7), source, vec![deliver], sender));
+        let task = tokio::spawn(run(
+            Arc::new(options),
+            HashSeed::new(7),
+            source,
+            requests,
+            vec![deliver],
+            sender,
+        ));
         Self { events, tables, status, task }
     }
 

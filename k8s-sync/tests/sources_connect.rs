@@ -203,6 +203,7 @@ fn options(server: &ApiServer) -> Options {
         namespace_labels: None,
         labels: None,
         pods: PodMode::Disabled,
+        indexes_pods: false,
         endpoint_pod_names: false,
         ttl_secs: 5,
         no_endpoints: true,

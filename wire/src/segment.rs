@@ -16,7 +16,7 @@ pub(crate) const ENTRY_HEAD_LEN: usize = 16;
 pub(crate) const IN_REVERSE_ZONE: u8 = 1;
 /// Flag of an entry: its CNAMEs answer every type that has no row of its own.
 pub(crate) const IS_ALIAS: u8 = 2;
-/// Flag of an entry: its table has no SOA.
+/// Flag of an entry: its table has no SOA, or none that the fast path can write.
 pub(crate) const HAS_NO_SOA: u8 = 4;
 /// Flag of an entry: its name is a wildcard.
 pub(crate) const IS_WILDCARD: u8 = 8;

@@ -65,7 +65,7 @@ pub(crate) fn plugins(block: &ServerBlock) -> impl Iterator<Item = &'static str>
 }
 
 /// A zone in wire format as text, for labels.
-pub(crate) fn zone_text(wire: Option<&Vec<u8>>) -> String {
-    let name = wire.and_then(|wire| DomainName::from_octets(wire.as_slice()).ok());
+pub(crate) fn zone_text(wire: &[u8]) -> String {
+    let name = DomainName::from_octets(wire).ok();
     name.map_or_else(String::new, |name| name.fmt_with_dot().to_string())
 }

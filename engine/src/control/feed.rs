@@ -1,4 +1,4 @@
-//! The feed of a table: a k8s-sync thread, or a task that reads a hosts file.
+//! The feed of a table: a k8s-sync thread, or a part of one, or a task that reads a hosts file.
 //!
 //! Invariant: a stopped feed publishes nothing more, because another block may have its slot.
 
@@ -9,27 +9,38 @@ use engine::plan::TableSlot;
 use engine::plan::draft::NewTable;
 use engine::plugin::draft::TableSource;
 
+use super::external::ExternalFeed;
 use super::hosts::HostsFeed;
 use super::sync::KubernetesFeed;
 
 /// The feed of one table.
 pub(crate) enum TableFeed {
     Kubernetes(KubernetesFeed),
+    External(ExternalFeed),
     Hosts(HostsFeed),
 }
 
 impl TableFeed {
-    /// Starts the feed. Generations of its table go to `deliveries`.
+    /// Starts the feed. Generations of its table go to `deliveries`. `cluster`: the feed of the
+    /// cluster that external zones belong to.
     ///
     /// # Errors
     /// A manifest cannot be read. If a hosts file or an API server cannot be read yet, the feed
     /// tries again, and everything else is served.
-    pub(super) async fn start(new: &NewTable, deliveries: Vec<Deliver>) -> anyhow::Result<Self> {
-        match &*new.source {
-            TableSource::Kubernetes(kubernetes, server_addresses) => {
-                let sync =
-                    KubernetesFeed::start(kubernetes, server_addresses, new.slot, deliveries).await;
+    pub(super) async fn start(
+        new: &NewTable,
+        deliveries: Vec<Deliver>,
+        cluster: Option<&KubernetesFeed>,
+    ) -> anyhow::Result<Self> {
+        match &*new.table.source {
+            TableSource::Kubernetes(cluster) => {
+                let sync = KubernetesFeed::start(cluster, new.slot, deliveries).await;
                 Ok(Self::Kubernetes(sync.with_context(|| new.place.to_string())?))
+            }
+            TableSource::KubernetesExternal(settings) => {
+                let cluster = cluster.context("external zones come with a cluster")?;
+                let external = ExternalFeed::start(settings, new.slot, deliveries, cluster);
+                Ok(Self::External(external.with_context(|| new.place.to_string())?))
             }
             TableSource::Hosts(settings) => {
                 Ok(Self::Hosts(HostsFeed::start(settings, new.slot, deliveries)))
@@ -50,6 +61,7 @@ impl TableFeed {
                     );
                 }
             }
+            Self::External(external) => external.settle().await,
             Self::Hosts(hosts) => {
                 if !hosts.settled().await {
                     tracing::warn!(
@@ -66,6 +78,7 @@ impl TableFeed {
     pub(super) fn slot(&self) -> TableSlot {
         match self {
             Self::Kubernetes(sync) => sync.slot,
+            Self::External(external) => external.slot,
             Self::Hosts(hosts) => hosts.slot,
         }
     }
@@ -74,6 +87,7 @@ impl TableFeed {
     pub(super) fn is_lost(&self) -> bool {
         match self {
             Self::Kubernetes(sync) => sync.is_lost(),
+            Self::External(external) => external.is_lost(),
             Self::Hosts(hosts) => hosts.is_lost(),
         }
     }
@@ -82,6 +96,7 @@ impl TableFeed {
     pub(super) fn close(&self) {
         match self {
             Self::Kubernetes(sync) => sync.close(),
+            Self::External(external) => external.close(),
             // Its task runs on this thread: it publishes nothing before `stop` ends it.
             Self::Hosts(_) => {}
         }
@@ -91,6 +106,7 @@ impl TableFeed {
     pub(super) async fn stop(self, forgotten: Forgotten) {
         match self {
             Self::Kubernetes(sync) => sync.stop(forgotten).await,
+            Self::External(external) => external.stop(forgotten).await,
             Self::Hosts(hosts) => hosts.stop(forgotten).await,
         }
     }
@@ -98,14 +114,21 @@ impl TableFeed {
     pub(super) fn kubernetes(&self) -> Option<&KubernetesFeed> {
         match self {
             Self::Kubernetes(sync) => Some(sync),
-            Self::Hosts(_) => None,
+            Self::External(_) | Self::Hosts(_) => None,
         }
     }
 
     pub(super) fn hosts(&self) -> Option<&HostsFeed> {
         match self {
-            Self::Kubernetes(_) => None,
+            Self::Kubernetes(_) | Self::External(_) => None,
             Self::Hosts(hosts) => Some(hosts),
+        }
+    }
+
+    pub(super) fn external(&self) -> Option<&ExternalFeed> {
+        match self {
+            Self::External(external) => Some(external),
+            Self::Kubernetes(_) | Self::Hosts(_) => None,
         }
     }
 }

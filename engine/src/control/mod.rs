@@ -6,6 +6,7 @@
 pub(crate) mod conversion;
 pub(crate) mod endpoints;
 pub(crate) mod error_log;
+mod external;
 mod feed;
 mod hash_seed;
 mod hosts;
@@ -22,17 +23,18 @@ mod upstreams;
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use engine::admin::{Admin, Readiness};
 use engine::config::Config;
 use engine::forward::Upstream;
-use engine::metrics::{Metrics, ObjectFaults, TableFacts};
+use engine::metrics::Metrics;
 use engine::plugin::health::Health;
 use engine::plugin::reload::Reload;
 use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
 
 use error_log::ErrorLog;
+use external::ExternalFeed;
 use hosts::HostsFeed;
 use server::Server;
 use signals::{End, SignalRequest, Signals};
@@ -258,7 +260,8 @@ impl Control {
             self.readiness.forget("kubernetes", gone);
         }
         self.parts = parts;
-        let tables = self.server.syncs().map(table_facts).collect();
+        let tables = self.server.syncs().map(KubernetesFeed::facts);
+        let tables = tables.chain(self.server.externals().map(ExternalFeed::facts)).collect();
         let hosts = self.server.hosts().map(HostsFeed::facts).collect();
         let mut facts = self.metrics.facts();
         facts.tables = tables;
@@ -293,33 +296,6 @@ pub(crate) fn report_readiness(readiness: &Readiness, sync: &KubernetesFeed) {
         None => missing,
     };
     readiness.wait_for("kubernetes", &part, &cause);
-}
-
-fn table_facts(sync: &KubernetesFeed) -> TableFacts {
-    let status = sync.status.borrow();
-    let reports = sync.source.reports();
-    let is_current = reports.iter().all(|report| report.is_synced && report.error.is_none());
-    let contacts = reports.iter().filter_map(|report| report.since_contact);
-    let faults = reports.iter().map(|report| ObjectFaults {
-        kind: report.kind.name(),
-        refused: report.refused,
-        odd_parts: report.odd_parts,
-    });
-    let changed = Duration::from_secs(status.changed_unix_secs.into());
-    TableFacts {
-        slot: sync.slot.0,
-        zone: endpoints::zone_text(sync.options.zones.first()),
-        generation: status.generation,
-        name_count: status.names,
-        len: status.table_bytes,
-        is_synced: status.is_synced,
-        is_current,
-        published_at: status.is_synced.then(|| SystemTime::UNIX_EPOCH + changed),
-        // The kind that has been silent longest: the table may be as old as that.
-        last_event_at: contacts.max().and_then(|silence| SystemTime::now().checked_sub(silence)),
-        refused_name_count: status.refused_names,
-        faults: faults.collect(),
-    }
 }
 
 /// Unpredictable enough to spread timers.

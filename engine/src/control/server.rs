@@ -17,6 +17,7 @@ use engine::plan::draft::{FatalLoop, Listen, NewTable, PlanDraft};
 use engine::plan::{Plan, TableSlot};
 use engine::ports;
 
+use super::external::ExternalFeed;
 use super::feed::TableFeed;
 use super::hosts::HostsFeed;
 use super::listening;
@@ -110,7 +111,12 @@ impl Server {
         new_feeds: &mut Vec<TableFeed>,
     ) -> anyhow::Result<()> {
         for new in new_tables {
-            new_feeds.push(TableFeed::start(new, self.fleet.deliveries(new.slot)).await?);
+            let is_cluster = |feed: &&TableFeed| Some(feed.slot()) == new.table.cluster;
+            let mut feeds = new_feeds.iter().chain(self.feeds.iter().flatten());
+            let cluster = feeds.find(is_cluster).and_then(TableFeed::kubernetes);
+            let deliveries = self.fleet.deliveries(new.slot);
+            let feed = TableFeed::start(new, deliveries, cluster).await?;
+            new_feeds.push(feed);
         }
         for feed in new_feeds {
             feed.settle().await;
@@ -186,6 +192,11 @@ impl Server {
     /// The running k8s-sync threads.
     pub(crate) fn syncs(&self) -> impl Iterator<Item = &KubernetesFeed> {
         self.feeds.iter().flatten().filter_map(TableFeed::kubernetes)
+    }
+
+    /// The feeds of external zones.
+    pub(crate) fn externals(&self) -> impl Iterator<Item = &ExternalFeed> {
+        self.feeds.iter().flatten().filter_map(TableFeed::external)
     }
 
     /// The feeds of hosts files.

@@ -214,7 +214,7 @@ pub(crate) fn banner(
     );
     for sync in server.syncs() {
         let status = sync.status.borrow();
-        let zone = zone_text(sync.options.zones.first());
+        let zone = zone_text(sync.first_zone());
         let _ = writeln!(
             text,
             "{zone} {} Services, {} endpoint addresses, {} names, {} KiB of answers{}",

@@ -4,25 +4,27 @@
 //! Invariant: once stopped, the thread publishes nothing more, because another block may have its
 //! slot.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use engine::corefile::value::selector;
 use engine::fleet::{Deliver, Forgotten};
 use engine::limits::{
-    EVENTS_WAITING_MAX, MANIFESTS_TIMEOUT, SYNC_STOP_LOOK_EVERY, SYNC_STOP_TIMEOUT,
+    EVENTS_WAITING_MAX, MANIFESTS_TIMEOUT, SYNC_REQUESTS_WAITING_MAX, SYNC_STOP_LOOK_EVERY,
+    SYNC_STOP_TIMEOUT,
 };
+use engine::metrics::{ObjectFaults, TableFacts};
 use engine::plan::TableSlot;
+use engine::plugin::draft::ClusterSource;
 use engine::plugin::kubernetes::cluster::Cluster;
 use engine::plugin::kubernetes::{Kubernetes, Namespaces, Pods};
 use engine::trust;
 use k8s_sync::manifests::Manifests;
 use k8s_sync::options::{ApiServer, ClientTls, Options, Source};
-use k8s_sync::publish::{self, Status};
+use k8s_sync::publish::{self, Request, Status};
 use k8s_sync::selector::{Operator, Requirement, Selector};
 use k8s_sync::status::SourceStatus;
 use k8s_sync::watch::Watch;
@@ -30,6 +32,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use wire::pod::PodMode;
 
+use super::endpoints::zone_text;
 use super::hash_seed::HASH_SEED;
 
 /// Threads started so far.
@@ -43,6 +46,8 @@ pub(crate) struct KubernetesFeed {
     number: u64,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) source: Arc<SourceStatus>,
+    /// To the thread.
+    pub(crate) requests: mpsc::Sender<Request>,
     started_at: Instant,
     /// Whether the thread may hand over tables.
     publishes: Arc<Mutex<bool>>,
@@ -63,12 +68,12 @@ impl KubernetesFeed {
     /// A manifest cannot be read. An API server that cannot be reached is no error: the thread
     /// retries, and everything else is served meanwhile.
     pub(crate) async fn start(
-        kubernetes: &Kubernetes,
-        server_addresses: &[IpAddr],
+        cluster: &ClusterSource,
         slot: TableSlot,
         deliveries: Vec<Deliver>,
     ) -> anyhow::Result<Self> {
-        let options = Arc::new(options(kubernetes, server_addresses.to_vec()));
+        let options = Arc::new(options(cluster));
+        let (requests, requested) = mpsc::channel(SYNC_REQUESTS_WAITING_MAX);
         let source = Arc::new(SourceStatus::new(&options));
         let (sender, status) = watch::channel(Status::default());
         let (stop, stopped) = oneshot::channel();
@@ -85,8 +90,14 @@ impl KubernetesFeed {
                 };
                 drop(report.send(Ok(())));
                 let (events, received) = mpsc::channel(EVENTS_WAITING_MAX);
-                let publishing =
-                    publish::run(thread_options, *HASH_SEED, received, deliveries, sender);
+                let publishing = publish::run(
+                    thread_options,
+                    *HASH_SEED,
+                    received,
+                    requested,
+                    deliveries,
+                    sender,
+                );
                 tokio::select! {
                     biased;
                     _ = stopped => {}
@@ -110,6 +121,7 @@ impl KubernetesFeed {
             number: STARTED.fetch_add(1, Ordering::Relaxed),
             status,
             source,
+            requests,
             started_at: Instant::now(),
             publishes,
             stop: Some(stop),
@@ -128,6 +140,15 @@ impl KubernetesFeed {
     /// Whether the thread has ended by itself. That is a bug, since outages do not end it.
     pub(crate) fn is_lost(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// In wire format.
+    pub(super) fn first_zone(&self) -> &[u8] {
+        self.options.zones.first().map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn facts(&self) -> TableFacts {
+        table_facts(self.slot, self.first_zone(), &self.status.borrow(), &self.source)
     }
 
     /// Publishes nothing more: another feed may have the slot next.
@@ -150,7 +171,7 @@ impl KubernetesFeed {
 }
 
 /// A delivery that does nothing once the feed is closed.
-fn gated(deliver: Deliver, publishes: &Arc<Mutex<bool>>) -> Deliver {
+pub(super) fn gated(deliver: Deliver, publishes: &Arc<Mutex<bool>>) -> Deliver {
     let publishes = Arc::clone(publishes);
     Box::new(move |table| {
         // Held while delivering, so that nothing is delivered after `close`.
@@ -159,14 +180,46 @@ fn gated(deliver: Deliver, publishes: &Arc<Mutex<bool>>) -> Deliver {
     })
 }
 
-fn lock(publishes: &Mutex<bool>) -> MutexGuard<'_, bool> {
+pub(super) fn lock(publishes: &Mutex<bool>) -> MutexGuard<'_, bool> {
     publishes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the metrics say about a table. `zone`: its first.
+pub(super) fn table_facts(
+    slot: TableSlot,
+    zone: &[u8],
+    status: &Status,
+    source: &SourceStatus,
+) -> TableFacts {
+    let reports = source.reports();
+    let is_current = reports.iter().all(|report| report.is_synced && report.error.is_none());
+    let contacts = reports.iter().filter_map(|report| report.since_contact);
+    let faults = reports.iter().map(|report| ObjectFaults {
+        kind: report.kind.name(),
+        refused: report.refused,
+        odd_parts: report.odd_parts,
+    });
+    let changed = Duration::from_secs(status.changed_unix_secs.into());
+    TableFacts {
+        slot: slot.0,
+        zone: zone_text(zone),
+        generation: status.generation,
+        name_count: status.names,
+        len: status.table_bytes,
+        is_synced: status.is_synced,
+        is_current,
+        published_at: status.is_synced.then(|| SystemTime::UNIX_EPOCH + changed),
+        // The kind that has been silent longest: the table may be as old as that.
+        last_event_at: contacts.max().and_then(|silence| SystemTime::now().checked_sub(silence)),
+        refused_name_count: status.refused_names,
+        faults: faults.collect(),
+    }
 }
 
 /// Names this thread. A later thread for the same zone has another number.
 impl std::fmt::Display for KubernetesFeed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let zone = super::endpoints::zone_text(self.options.zones.first());
+        let zone = zone_text(self.first_zone());
         write!(f, "{zone} #{}", self.number)
     }
 }
@@ -195,7 +248,8 @@ impl ObjectReader {
 }
 
 /// A Corefile's `kubernetes` block in k8s-sync's terms.
-fn options(kubernetes: &Kubernetes, server_addresses: Vec<IpAddr>) -> Options {
+fn options(cluster: &ClusterSource) -> Options {
+    let ClusterSource { kubernetes, server_addresses, indexes_pods } = cluster;
     let (namespaces, namespace_labels) = match &kubernetes.namespaces {
         Namespaces::All => (Vec::new(), None),
         Namespaces::Named(names) => (names.clone(), None),
@@ -212,11 +266,12 @@ fn options(kubernetes: &Kubernetes, server_addresses: Vec<IpAddr>) -> Options {
             Pods::Insecure => PodMode::Insecure,
             Pods::Verified => PodMode::Verified,
         },
+        indexes_pods: *indexes_pods,
         endpoint_pod_names: kubernetes.endpoint_pod_names,
         ttl_secs: kubernetes.ttl_secs,
         no_endpoints: kubernetes.no_endpoints,
         ignore_empty_service: kubernetes.ignore_empty_service,
-        server_addresses,
+        server_addresses: server_addresses.clone(),
         startup_timeout: kubernetes.startup_timeout,
     }
 }

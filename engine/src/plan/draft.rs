@@ -11,7 +11,7 @@ use wire::zone::ZoneSet;
 
 use super::{
     Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, GlanceTables, ListenerPlan, Own,
-    OwnTable, Plan, TableSlot,
+    OwnTable, Plan, PlanTable, TableSlot,
 };
 use crate::client::ListenerId;
 use crate::config::Config;
@@ -82,7 +82,7 @@ pub struct Listen {
 #[derive(Debug)]
 pub struct NewTable {
     pub slot: TableSlot,
-    pub source: Arc<TableSource>,
+    pub table: PlanTable,
     /// The line that requires it.
     pub place: Place,
 }
@@ -154,13 +154,7 @@ impl PlanDraft {
         lines: BlockDraft,
         before: &Plan,
     ) -> Result<BlockLines, LoadError> {
-        let mut own = Vec::with_capacity(lines.own.len());
-        for source in lines.own {
-            own.push(match source {
-                OwnDraft::Table(table) => Own::Table(self.add_table(table, before)?),
-                OwnDraft::Gate(gate) => Own::Gate(gate),
-            });
-        }
+        let own = self.add_own(lines.own, before)?;
         let cache = lines.cache.map(|cache| self.add_cache(cache, before));
         let forwards = lines.forwards.into_iter().map(|forward| self.add_forward(forward, before));
         let forwards: Vec<ForwardStep> = forwards.collect();
@@ -206,21 +200,57 @@ impl PlanDraft {
         })
     }
 
-    fn add_table(&mut self, table: TableDraft, before: &Plan) -> Result<OwnTable, LoadError> {
-        let TableDraft { source, answerer, is_authority, passes_unsupported, fallthrough, place } =
-            table;
-        let fallthrough = Zone::set(&fallthrough);
-        let own =
-            |table| OwnTable { table, answerer, is_authority, passes_unsupported, fallthrough };
-        let mut known = before.tables.iter().enumerate();
-        let kept = known.find(|(slot, kept)| {
-            kept.as_deref() == Some(&source)
-                && !self.lost.contains(&TableSlot(*slot))
-                && !self.plan.tables.iter().flatten().any(|taken| same_table(taken, kept.as_ref()))
+    /// The local sources of a block. Tables that its cluster feeds get their slots last, when the
+    /// slot of the cluster is known.
+    fn add_own(&mut self, drafts: Vec<OwnDraft>, before: &Plan) -> Result<Vec<Own>, LoadError> {
+        let mut cluster = None;
+        let mut slots = vec![None; drafts.len()];
+        for is_fed in [false, true] {
+            for (slot, draft) in slots.iter_mut().zip(&drafts) {
+                let OwnDraft::Table(table) = draft else { continue };
+                if table.source.is_fed_by_cluster() != is_fed {
+                    continue;
+                }
+                let feed = cluster.filter(|_| is_fed);
+                let added = self.add_table(table, feed, before)?;
+                *slot = Some(added);
+                if matches!(table.source, TableSource::Kubernetes(_)) {
+                    cluster = Some(added);
+                }
+            }
+        }
+        let own = drafts.into_iter().zip(slots).map(|(draft, slot)| match (draft, slot) {
+            (OwnDraft::Gate(gate), _) => Own::Gate(gate),
+            (OwnDraft::Table(draft), slot) => Own::Table(OwnTable {
+                table: slot.expect("every table has got a slot"),
+                answerer: draft.answerer,
+                is_authority: draft.is_authority,
+                passes_unsupported: draft.passes_unsupported,
+                fallthrough: Zone::set(&draft.fallthrough),
+            }),
         });
-        if let Some((slot, _)) = kept {
-            self.plan.tables[slot].clone_from(&before.tables[slot]);
-            return Ok(own(TableSlot(slot)));
+        Ok(own.collect())
+    }
+
+    fn add_table(
+        &mut self,
+        draft: &TableDraft,
+        cluster: Option<TableSlot>,
+        before: &Plan,
+    ) -> Result<TableSlot, LoadError> {
+        let TableDraft { source, place, .. } = draft;
+        let mut known = before.tables.iter().enumerate();
+        let kept = known.find_map(|(slot, kept)| {
+            let kept = kept.as_ref()?;
+            let is_same = *kept.source == *source && kept.cluster == cluster;
+            let is_taken = |taken: &PlanTable| Arc::ptr_eq(&taken.source, &kept.source);
+            let is_free = !self.lost.contains(&TableSlot(slot))
+                && !self.plan.tables.iter().flatten().any(is_taken);
+            (is_same && is_free).then(|| (TableSlot(slot), kept.clone()))
+        });
+        if let Some((slot, kept)) = kept {
+            self.plan.tables[slot.0] = Some(kept);
+            return Ok(slot);
         }
         let is_free = |slot: &usize| {
             let is_taken = |tables: &[Option<_>]| tables.get(*slot).is_some_and(Option::is_some);
@@ -228,13 +258,14 @@ impl PlanDraft {
         };
         let Some(slot) = (0..TABLES_MAX).find(is_free) else {
             let problem = format!("more than {TABLES_MAX} tables").into();
-            return Err(LoadError { place, problem });
+            return Err(LoadError { place: place.clone(), problem });
         };
-        let source = Arc::new(source);
+        let table = PlanTable { source: Arc::new(source.clone()), cluster };
         self.plan.tables.resize(self.plan.tables.len().max(slot + 1), None);
-        self.plan.tables[slot] = Some(Arc::clone(&source));
-        self.new_tables.push(NewTable { slot: TableSlot(slot), source, place });
-        Ok(own(TableSlot(slot)))
+        self.plan.tables[slot] = Some(table.clone());
+        let slot = TableSlot(slot);
+        self.new_tables.push(NewTable { slot, table, place: place.clone() });
+        Ok(slot)
     }
 
     fn add_cache(&mut self, cache: CacheDraft, before: &Plan) -> CacheSlot {
@@ -360,10 +391,6 @@ struct BlockLines {
     timeouts: Option<Timeouts>,
     counters: Arc<[PluginCounter]>,
     block: Block,
-}
-
-fn same_table(one: &Arc<TableSource>, other: Option<&Arc<TableSource>>) -> bool {
-    other.is_some_and(|other| Arc::ptr_eq(one, other))
 }
 
 /// What the current plan has of the same kind, unless the draft has taken it over already.

@@ -22,7 +22,7 @@ use crate::plugin::finish::Finish;
 use crate::plugin::gate::Gate;
 use crate::plugin::timeouts::Timeouts;
 
-/// A table of a shard, by index: one for each `kubernetes` or `hosts` source.
+/// A table of a shard, by index: one for each source of local names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableSlot(pub usize);
 
@@ -44,11 +44,19 @@ pub struct Plan {
     /// A gate or a finish of some block reads the client's address.
     pub reads_peers: bool,
     /// By `TableSlot`. A table is kept across reloads as long as its source is the same.
-    pub tables: Vec<Option<Arc<TableSource>>>,
+    pub tables: Vec<Option<PlanTable>>,
     /// By `CacheSlot`. A shard keeps a cache across reloads as long as this `Arc` is the same.
     pub caches: Vec<Arc<CachePlan>>,
     /// By `ForwardSlot`; kept across reloads likewise.
     pub forwards: Vec<Arc<ForwardSettings>>,
+}
+
+/// What a table is built from.
+#[derive(Clone, Debug)]
+pub struct PlanTable {
+    pub source: Arc<TableSource>,
+    /// The cluster that feeds it, for external zones.
+    pub cluster: Option<TableSlot>,
 }
 
 /// The server blocks of one address and port.

@@ -16,6 +16,7 @@ use super::exchange::CounterSlot;
 use super::finish::Finish;
 use super::gate::Gate;
 use super::hosts::HostsSettings;
+use super::k8s_external::ExternalSettings;
 use super::kubernetes::Kubernetes;
 use super::pattern::PatternSlot;
 use super::timeouts::Timeouts;
@@ -97,10 +98,33 @@ pub struct TableDraft {
 /// What a table is built from. Equal sources make the same table, so a reload keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TableSource {
-    /// A cluster, and the addresses by which it may know this server.
-    Kubernetes(Box<Kubernetes>, Vec<IpAddr>),
+    Kubernetes(Box<ClusterSource>),
+    /// External zones of the block's cluster.
+    KubernetesExternal(Box<ExternalSettings>),
     /// A hosts file, and entries in the Corefile.
     Hosts(Box<HostsSettings>),
+}
+
+impl TableSource {
+    /// Whether the cluster of its block feeds the table, and not a source of its own.
+    #[must_use]
+    pub const fn is_fed_by_cluster(&self) -> bool {
+        match self {
+            Self::KubernetesExternal(_) => true,
+            Self::Kubernetes(_) | Self::Hosts(_) => false,
+        }
+    }
+}
+
+/// A cluster, and what else its block needs of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterSource {
+    /// Without what does not change the table.
+    pub kubernetes: Kubernetes,
+    /// The addresses by which the cluster may know this server.
+    pub server_addresses: Vec<IpAddr>,
+    /// The namespace of each client is needed, by its address.
+    pub indexes_pods: bool,
 }
 
 /// One `cache` line and its counters.

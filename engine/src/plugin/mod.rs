@@ -21,6 +21,7 @@ pub mod gate;
 pub mod go_regex;
 pub mod health;
 pub mod hosts;
+pub mod k8s_external;
 pub mod kubernetes;
 pub mod loadbalance;
 pub mod looping;
@@ -222,7 +223,16 @@ pub const DIRECTIVES: &[Directive] = &[
     later("route53", "zones of AWS Route 53"),
     later("azure", "zones of Azure DNS"),
     later("clouddns", "zones of Google Cloud DNS"),
-    later("k8s_external", "names outside the cluster for its Services"),
+    built(
+        "k8s_external",
+        "names outside the cluster for its Services",
+        Built {
+            usage: k8s_external::USAGE,
+            once: false,
+            options: || built_names(k8s_external::SETTINGS),
+            read: k8s_external::read,
+        },
+    ),
     built(
         "kubernetes",
         "names of the cluster's Services and pods",

@@ -49,6 +49,14 @@ impl Alias {
     /// `None` if the text is not a host name, or is an IP address: a CNAME cannot express those.
     #[must_use]
     pub fn read(external_name: &str, zones: &Zones) -> Option<Self> {
+        let name = Self::name(external_name)?;
+        let target = target(&name, zones)?;
+        Some(Self { name, target })
+    }
+
+    /// The name alone.
+    #[must_use]
+    pub fn name(external_name: &str) -> Option<WireName> {
         if external_name.parse::<IpAddr>().is_ok() {
             return None;
         }
@@ -60,9 +68,7 @@ impl Alias {
             }
             name.append_label(label.to_ascii_lowercase().as_bytes()).ok()?;
         }
-        let name = name.into_name().ok()?;
-        let target = target(&name, zones)?;
-        Some(Self { name, target })
+        name.into_name().ok()
     }
 }
 

@@ -39,6 +39,15 @@ impl<K: Ord + Clone> Pairs<K> {
         self.pairs.range(from..).take_while(move |pair| pair.0 == key).map(|pair| &pair.1)
     }
 
+    /// Every key, once.
+    pub(super) fn keys(&self) -> impl Iterator<Item = K> {
+        let mut last = None;
+        self.pairs.iter().filter_map(move |(key, _)| {
+            let is_new = last.as_ref() != Some(key);
+            is_new.then(|| last.insert(key.clone()).clone())
+        })
+    }
+
     /// The stored key, to share its memory.
     pub(super) fn key(&self, key: &K) -> Option<&K> {
         let from = (key.clone(), Arc::clone(&self.lowest));

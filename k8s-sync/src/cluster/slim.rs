@@ -7,12 +7,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::ports::PortLists;
-use crate::object::{self, ObjectKey, Port, ServiceKind};
+use crate::object::{self, ExternalTarget, ObjectKey, Port, ServiceKind};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelService {
     pub kind: ServiceKind,
     pub ports: Arc<[Port]>,
+    /// Where it can be reached from outside the cluster. Sorted: addresses first.
+    pub external: Box<[ExternalTarget]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,12 +36,25 @@ pub struct ModelEndpoint {
 }
 
 impl ModelService {
-    pub(super) fn new(kind: ServiceKind, ports: Box<[Port]>, lists: &mut PortLists) -> Self {
+    pub(super) fn new(
+        kind: ServiceKind,
+        ports: Box<[Port]>,
+        external: Box<[ExternalTarget]>,
+        lists: &mut PortLists,
+    ) -> Self {
         let kind = match kind {
             ServiceKind::ClusterIp(addresses) => ServiceKind::ClusterIp(canonical(addresses)),
             kind @ (ServiceKind::Headless | ServiceKind::ExternalName(_)) => kind,
         };
-        Self { kind, ports: lists.share(ports) }
+        Self { kind, ports: lists.share(ports), external }
+    }
+
+    /// Its addresses outside the cluster.
+    pub fn external_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.external.iter().filter_map(|target| match target {
+            ExternalTarget::Address(address) => Some(*address),
+            ExternalTarget::Host(_) => None,
+        })
     }
 }
 

@@ -54,6 +54,11 @@ impl Cluster {
         self.owners.of(address).filter_map(|key| Some((key, self.services.get(key)?)))
     }
 
+    /// The existing Services with this address outside the cluster, sorted by name.
+    pub fn external_owners(&self, address: IpAddr) -> impl Iterator<Item = &Arc<ObjectKey>> {
+        self.external_owners.of(address).filter(|key| self.service(key).is_some())
+    }
+
     /// The host names that are the endpoints of this Service, sorted. Empty if any endpoint is an
     /// address.
     #[must_use]

@@ -1,4 +1,5 @@
-//! The zones of one `kubernetes` block: zones of names, and reverse zones.
+//! The zones of one `kubernetes` block, and those of a `k8s_external` line: zones of names, and
+//! reverse zones.
 
 use std::net::IpAddr;
 
@@ -86,6 +87,52 @@ impl Zones {
         name.make_canonical();
         let read = wire::name::Name::from_wire(name.as_slice())?;
         self.enclosing(&read).filter(|zone| zone.is_reverse && zone.labels_left > 0)?;
+        Some(name)
+    }
+}
+
+/// The zones of one `k8s_external` line.
+#[derive(Debug)]
+pub struct ExternalZones {
+    /// In the order of the Corefile.
+    names: Vec<Name<Vec<u8>>>,
+    all: ZoneSet,
+}
+
+impl ExternalZones {
+    /// `zones`: wire format, lower case, in the order of the Corefile, at least one.
+    #[must_use]
+    pub fn new(zones: &[Vec<u8>]) -> Self {
+        let names = zones.iter().map(|zone| {
+            Name::from_octets(zone.clone()).expect("a zone is a whole name in wire format")
+        });
+        Self { names: names.collect(), all: ZoneSet::new(zones) }
+    }
+
+    /// All of them, reverse zones too.
+    #[must_use]
+    pub fn names(&self) -> &[Name<Vec<u8>>] {
+        &self.names
+    }
+
+    /// The zones of Services, in the order of the Corefile.
+    pub fn forward(&self) -> impl Iterator<Item = &Name<Vec<u8>>> {
+        self.names.iter().filter(|zone| !is_reverse_zone(zone))
+    }
+
+    /// The zone that PTR records point into: the first that is not a reverse zone, if there is one.
+    #[must_use]
+    pub fn primary(&self) -> Option<&Name<Vec<u8>>> {
+        self.forward().next().or(self.names.first())
+    }
+
+    /// The owner of this address's PTR records, if it is in one of the zones.
+    #[must_use]
+    pub fn reverse_name(&self, address: IpAddr) -> Option<WireName> {
+        let mut name = WireName::reverse_from_addr(address).expect("reverse names are short");
+        name.make_canonical();
+        let read = wire::name::Name::from_wire(name.as_slice())?;
+        self.all.find(&read).filter(|zone| zone.name_offset > 0)?;
         Some(name)
     }
 }

@@ -9,7 +9,7 @@ use domain::rdata::Srv;
 use wire::compile::Section;
 
 use super::label::Label;
-use super::pen::Pen;
+use super::pen::{Pen, compose};
 use super::{external, sorted};
 use crate::cluster::{Cluster, ModelEndpoint, ModelService, WireName};
 use crate::object::{ObjectKey, Port, Protocol, ServiceKind};
@@ -74,22 +74,39 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, key: &Arc<ObjectKey>) 
     let Some(backends) = Backends::new(cluster, key, service) else { return };
     for zone in cluster.zones().forward() {
         let labels = [name.as_slice(), namespace.as_slice(), b"svc"];
-        let Some(base) = pen.name(&labels, zone) else { continue };
-        let names = backends.targets.iter().map(|target| match target {
-            BackendTarget::Service => Some(base.clone()),
-            BackendTarget::Endpoint(label) => pen.name(&[label.as_slice()], &base),
-            BackendTarget::Nameless => {
-                pen.refuse(|| format!("an endpoint's hostname below {base} is not a DNS label"));
-                None
-            }
-        });
-        let names: Vec<Option<WireName>> = names.collect();
-        write_entry(pen, &base, &names, backends.front(), PortFilter::Any);
-        write_ports(pen, &base, &names, backends.front());
-        for endpoint in backends.endpoints.chunk_by(|one, next| one.target == next.target) {
-            if let Some(owner) = &names[endpoint[0].target] {
-                write_entry(pen, owner, &names, endpoint, PortFilter::Any);
-            }
+        if let Some(base) = pen.name(&labels, zone) {
+            write_names(pen, &base, &backends);
+        }
+    }
+}
+
+/// Writes the Service's own name, `base`, and all names below it.
+pub(super) fn write_names(pen: &mut Pen<'_>, base: &WireName, backends: &Backends<'_>) {
+    let names = backends.target_names(pen, base);
+    write_entry(pen, base, &names, backends.front(), PortFilter::Any);
+    write_ports(pen, base, &names, backends.front());
+    write_endpoints(pen, &names, backends);
+}
+
+/// Writes the names of the endpoints below `base`, and `base`, which has no data of its own.
+pub(super) fn write_endpoint_names(pen: &mut Pen<'_>, base: &WireName, backends: &Backends<'_>) {
+    let names = backends.target_names(pen, base);
+    pen.put_empty(base);
+    write_endpoints(pen, &names, backends);
+}
+
+/// Writes the wildcard below `base`, which stands for `base`.
+pub(super) fn write_wildcard(pen: &mut Pen<'_>, base: &WireName, backends: &Backends<'_>) {
+    let names = backends.target_names(pen, base);
+    if let Some(wildcard) = compose(&[b"*"], base) {
+        write_entry(pen, &wildcard, &names, backends.front(), PortFilter::Any);
+    }
+}
+
+fn write_endpoints(pen: &mut Pen<'_>, names: &TargetNames, backends: &Backends<'_>) {
+    for endpoint in backends.endpoints.chunk_by(|one, next| one.target == next.target) {
+        if let Some(owner) = &names[endpoint[0].target] {
+            write_entry(pen, owner, names, endpoint, PortFilter::Any);
         }
     }
 }
@@ -219,6 +236,35 @@ impl<'c> Backends<'c> {
         Some(Self { targets, cluster_ips, endpoints })
     }
 
+    /// Those of a Service that stands for these addresses.
+    pub(super) fn of_addresses(addresses: &[IpAddr], ports: &'c [Port]) -> Self {
+        let backend = |address: &IpAddr| Backend { target: 0, address: *address, ports };
+        Self {
+            targets: vec![BackendTarget::Service],
+            cluster_ips: Some(addresses.iter().map(backend).collect()),
+            endpoints: Vec::new(),
+        }
+    }
+
+    /// The endpoints of a Service; `None` if it has none.
+    pub(super) fn of_endpoints(cluster: &'c Cluster, key: &Arc<ObjectKey>) -> Option<Self> {
+        let (targets, endpoints) = endpoints(cluster, key);
+        (!endpoints.is_empty()).then_some(Self { targets, cluster_ips: None, endpoints })
+    }
+
+    /// The name of each target below `base`.
+    fn target_names(&self, pen: &mut Pen<'_>, base: &WireName) -> Vec<Option<WireName>> {
+        let names = self.targets.iter().map(|target| match target {
+            BackendTarget::Service => Some(base.clone()),
+            BackendTarget::Endpoint(label) => pen.name(&[label.as_slice()], base),
+            BackendTarget::Nameless => {
+                pen.refuse(|| format!("an endpoint's hostname below {base} is not a DNS label"));
+                None
+            }
+        });
+        names.collect()
+    }
+
     /// The backends of the Service's own name.
     pub(super) fn front(&self) -> &[Backend<'c>] {
         self.cluster_ips.as_ref().unwrap_or(&self.endpoints)
@@ -288,7 +334,7 @@ pub(super) fn endpoint_label(endpoint: &ModelEndpoint) -> Option<Label> {
     }
 }
 
-const fn protocol_label(protocol: Protocol) -> &'static [u8] {
+pub(super) const fn protocol_label(protocol: Protocol) -> &'static [u8] {
     match protocol {
         Protocol::Tcp => b"_tcp",
         Protocol::Udp => b"_udp",

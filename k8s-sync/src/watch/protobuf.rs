@@ -62,6 +62,8 @@ struct ProtoService {
     metadata: Option<ProtoMetadata>,
     #[prost(message, optional, tag = "2")]
     spec: Option<ProtoServiceSpec>,
+    #[prost(message, optional, tag = "3")]
+    status: Option<ProtoServiceStatus>,
 }
 
 #[derive(Message, Serialize)]
@@ -79,6 +81,30 @@ struct ProtoServiceSpec {
     r#type: Option<String>,
     #[prost(string, optional, tag = "10")]
     external_name: Option<String>,
+    #[prost(string, repeated, tag = "5")]
+    #[serde(rename = "externalIPs", skip_serializing_if = "Vec::is_empty")]
+    external_ips: Vec<String>,
+}
+
+#[derive(Message, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProtoServiceStatus {
+    #[prost(message, optional, tag = "1")]
+    load_balancer: Option<ProtoLoadBalancer>,
+}
+
+#[derive(Message, Serialize)]
+struct ProtoLoadBalancer {
+    #[prost(message, repeated, tag = "1")]
+    ingress: Vec<ProtoIngress>,
+}
+
+#[derive(Message, Serialize)]
+struct ProtoIngress {
+    #[prost(string, optional, tag = "1")]
+    ip: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    hostname: Option<String>,
 }
 
 /// A port of a Service or of an EndpointSlice: both use the same tags.
@@ -134,8 +160,17 @@ struct ProtoObjectReference {
 struct ProtoPod {
     #[prost(message, optional, tag = "1")]
     metadata: Option<ProtoMetadata>,
+    #[prost(message, optional, tag = "2")]
+    spec: Option<ProtoPodSpec>,
     #[prost(message, optional, tag = "3")]
     status: Option<ProtoPodStatus>,
+}
+
+#[derive(Message, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProtoPodSpec {
+    #[prost(bool, optional, tag = "11")]
+    host_network: Option<bool>,
 }
 
 #[derive(Message, Serialize)]

@@ -135,6 +135,7 @@ pub(super) fn options() -> Options {
         namespace_labels: None,
         labels: None,
         pods: wire::pod::PodMode::Disabled,
+        indexes_pods: false,
         endpoint_pod_names: false,
         ttl_secs: 5,
         no_endpoints: true,

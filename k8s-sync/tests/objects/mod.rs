@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   ns  NS
-//!   svc NS/NAME IP,IP|headless|=TARGET [PORT…]    PORT: name:80/tcp, or :80/tcp without a name
+//!   svc NS/NAME IP,IP|headless|=TARGET [PORT…] [@EXTERNAL…]
+//!                                                 PORT: name:80/tcp, or :80/tcp without a name
 //!   eps NS/NAME SERVICE ADDRESS… [PORT…]          ADDRESS: 10.1.0.1, +hostname, ^pod-name, or
 //!                                                 =host.example; PORT: http:*/tcp for all
-//!   pod NS/NAME IP,IP
+//!   pod NS/NAME IP,IP [host]
 //! ```
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -17,8 +18,8 @@ use domain::base::name::Name;
 use domain::base::{Message, Rtype};
 use domain::rdata::AllRecordData;
 use k8s_sync::object::{
-    Change, Endpoint, EndpointSlice, Event, Namespace, ObjectKey, Pod, Port, Protocol, Service,
-    ServiceKind,
+    Change, Endpoint, EndpointSlice, Event, ExternalTarget, Namespace, ObjectKey, Pod, Port,
+    Protocol, Service, ServiceKind,
 };
 use k8s_sync::options::{ApiServer, Options, Source};
 use k8s_sync::publish::Publisher;
@@ -36,6 +37,7 @@ pub(crate) fn options(zones: &[&str]) -> Options {
         namespace_labels: None,
         labels: None,
         pods: PodMode::Disabled,
+        indexes_pods: false,
         endpoint_pod_names: false,
         ttl_secs: 5,
         no_endpoints: false,
@@ -79,6 +81,12 @@ fn endpoint(text: &str) -> Endpoint {
     Endpoint { addresses: addresses(address), hostname, pod_name }
 }
 
+/// `@192.0.2.1` or `@host.example`
+fn external_target(text: &str) -> ExternalTarget {
+    let text = &text[1..];
+    text.parse().map_or_else(|_| ExternalTarget::Host(text.into()), ExternalTarget::Address)
+}
+
 /// The line's object, as an `Apply` event.
 pub(crate) fn apply(line: &str) -> Event {
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -90,8 +98,12 @@ pub(crate) fn apply(line: &str) -> Event {
                 (_, Some(target)) => ServiceKind::ExternalName(target.into()),
                 (ips, None) => ServiceKind::ClusterIp(addresses(ips)),
             };
-            let ports = ports.iter().map(|text| port(text).expect(text));
-            let service = Service { key: key(name), kind, ports: ports.collect() };
+            let (external, ports): (Vec<&str>, Vec<&str>) =
+                ports.iter().partition(|text| text.starts_with('@'));
+            let ports = ports.into_iter().map(|text| port(text).expect(text));
+            let external = external.iter().map(|text| external_target(text)).collect();
+            let ports = ports.collect();
+            let service = Service { key: key(name), kind, ports, external };
             Event::Service(Change::Apply(service))
         }
         ["eps", name, service, rest @ ..] => {
@@ -107,9 +119,11 @@ pub(crate) fn apply(line: &str) -> Event {
                 ports: ports.into_iter().map(|text| port(text).unwrap()).collect(),
             }))
         }
-        ["pod", name, ips] => {
-            Event::Pod(Change::Apply(Pod { key: key(name), ips: addresses(ips) }))
-        }
+        ["pod", name, ips, host @ ..] => Event::Pod(Change::Apply(Pod {
+            key: key(name),
+            ips: addresses(ips),
+            is_on_host_network: host == ["host"],
+        })),
         _ => panic!("no object: {line}"),
     }
 }

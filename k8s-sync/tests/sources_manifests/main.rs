@@ -31,6 +31,7 @@ fn options() -> Options {
         namespace_labels: None,
         labels: None,
         pods: PodMode::Verified,
+        indexes_pods: false,
         endpoint_pod_names: false,
         ttl_secs: 5,
         no_endpoints: false,

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 pub use entry::{EntryWriter, Section};
 
-use crate::apex::{ApexRecords, soa_record};
+use crate::apex::{ApexLabel, ApexRecords, soa_record};
 use crate::hash::{HashSeed, NameHash};
 use crate::name::Name;
 use crate::pod::PodMode;
@@ -68,6 +68,13 @@ impl TableOptions {
         Self { zones, rules, apex, ttl_secs, falls_through_everywhere: false }
     }
 
+    /// Options of a cluster's external zones.
+    #[must_use]
+    pub fn k8s_external(zones: Vec<Vec<u8>>, apex: ApexLabel, ttl_secs: u32) -> Self {
+        let (rules, apex) = (NameRules::K8sExternal, ApexRecords::K8sExternal(apex));
+        Self { zones, rules, apex, ttl_secs, falls_through_everywhere: false }
+    }
+
     /// Options of a list of hosts. `zones`: those of the hosts. Reverse names need no zone.
     #[must_use]
     pub fn hosts(zones: Vec<Vec<u8>>, falls_through_everywhere: bool) -> Self {
@@ -107,7 +114,9 @@ impl TableBuilder {
         );
         let reverse_zones = match options.rules {
             NameRules::Exact => Arc::default(),
-            NameRules::Kubernetes { pods: _ } => are_reverse(&options.zones),
+            NameRules::Kubernetes { pods: _ } | NameRules::K8sExternal => {
+                are_reverse(&options.zones)
+            }
         };
         Self {
             seed,
@@ -149,10 +158,12 @@ impl TableBuilder {
         let zone = self.zones.find(name);
         match self.apex {
             ApexRecords::None => Some((zone.map_or(0, |zone| zone.name_offset as u8), HAS_NO_SOA)),
-            ApexRecords::Kubernetes => {
+            ApexRecords::Kubernetes | ApexRecords::K8sExternal(_) => {
                 let zone = zone?;
                 let is_reverse = self.reverse_zones.get(zone.index) == Some(&true);
-                Some((zone.name_offset as u8, if is_reverse { IN_REVERSE_ZONE } else { 0 }))
+                let reverse = if is_reverse { IN_REVERSE_ZONE } else { 0 };
+                let soa = if self.apex == ApexRecords::Kubernetes { 0 } else { HAS_NO_SOA };
+                Some((zone.name_offset as u8, reverse | soa))
             }
         }
     }
@@ -198,7 +209,7 @@ impl TableBuilder {
             self.write_segments(changes.iter().collect());
         }
         self.generation += 1;
-        let has_wildcards = self.rules == NameRules::Exact && self.wildcard_count > 0;
+        let has_wildcards = self.rules.has_wildcards() && self.wildcard_count > 0;
         Arc::new(Table {
             seed: self.seed,
             spine: self.spine.clone().into_boxed_slice(),

@@ -8,9 +8,13 @@ use core::net::IpAddr;
 use super::rotation::RotatedRecords;
 use super::{End, Stamped, UDP_LEN_MAX};
 use crate::answer::Answer;
-use crate::apex::{Apex, ApexRecords, SOA_LEN, SOA_POINTERS_AT};
+use crate::apex::{
+    Apex, ApexLabel, ApexRecords, EXTERNAL_MAILBOX, EXTERNAL_PRIMARY, SOA_LEN, SOA_POINTERS_AT,
+    SOA_TIMERS_LEN,
+};
 use crate::header::{
-    CLASS_IN, HEADER_LEN, OPT_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_SRV, u16_at,
+    CLASS_IN, HEADER_LEN, OPT_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_SOA, TYPE_SRV,
+    u16_at,
 };
 use crate::pod::PodName;
 use crate::query::{Edns, Query};
@@ -146,14 +150,21 @@ impl<'m> Reply<'m> {
             | Found::NxDomain(apex)
             | Found::Unsynced(apex) => *apex,
         };
-        match table.apex {
+        let soa_len = match &table.apex {
             ApexRecords::None => return Written::default(),
-            ApexRecords::Kubernetes => {}
-        }
-        if SOA_LEN > room {
+            ApexRecords::Kubernetes => SOA_LEN,
+            ApexRecords::K8sExternal(label) => 12 + label.soa_rdata_len(),
+        };
+        if soa_len > room {
             return Written { truncated: true, ..Written::default() };
         }
-        let written = self.negative(apex, table, subject);
+        let written = match &table.apex {
+            ApexRecords::None | ApexRecords::Kubernetes => self.negative(apex, table, subject),
+            ApexRecords::K8sExternal(label) => {
+                self.external_soa(apex, table, label, subject);
+                Written { authorities: 1, ..Written::default() }
+            }
+        };
         if matches!(found, Found::Soa(_)) {
             return Written { answers: 1, ..Written::default() };
         }
@@ -310,6 +321,19 @@ impl<'m> Reply<'m> {
                 record[at..at + 2].copy_from_slice(&zone);
             }
         }
+    }
+
+    /// Writes the SOA of an external zone: its names contain a label that the Corefile chooses.
+    fn external_soa(&mut self, apex: Apex, table: &Table, label: &ApexLabel, subject: Subject) {
+        let zone = subject.pointer(apex.name_offset);
+        self.fixed(zone, TYPE_SOA, table.ttl_secs(), label.soa_rdata_len());
+        for name in [EXTERNAL_PRIMARY, EXTERNAL_MAILBOX] {
+            self.put(name);
+            self.put(label.wire());
+            self.put(&zone.to_be_bytes());
+        }
+        // The serial and the timers are the same in every SOA of a cluster.
+        self.put(&table.soa[SOA_LEN - SOA_TIMERS_LEN..]);
     }
 
     /// Appends the OPT and writes the header, except the id.

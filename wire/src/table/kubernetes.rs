@@ -1,4 +1,4 @@
-//! Names that a cluster's table answers without storing them: pod names, and port names without
+//! Names that a cluster's tables answer without storing them: pod names, and port names without
 //! underscores.
 //!
 //! All other names of a cluster are stored, and the parent module finds them. Invariant: a name
@@ -34,10 +34,26 @@ impl Table {
             // Labels left of the address make no difference: a.1-2-3-4.NS.pod is 1-2-3-4.NS.pod.
             (true, PodMode::Verified) => self.find(name.suffix_blocks(labels_left - 3)),
             (true, PodMode::Disabled) => None,
-            (false, _) => self.find_bare_port(name, labels_left),
+            (false, _) if labels_left == 5 => self.find_bare_port(name),
+            (false, _) => None,
         };
         match entry {
             Some(entry) => entry.answer(qtype).map_or(Found::NoData(apex), Found::Answer),
+            None => self.absent(apex),
+        }
+    }
+
+    /// The same in an external zone: `PORT.PROTO.SVC.NS`, and wildcards.
+    pub(super) fn look_up_external(
+        &self,
+        name: &Name,
+        qtype: u16,
+        labels_left: usize,
+        apex: Apex,
+    ) -> Found<'_> {
+        let bare_port = (labels_left == 4).then(|| self.find_bare_port(name)).flatten();
+        match bare_port.or_else(|| self.find_wildcard(name)) {
+            Some(entry) => self.found_in(entry, qtype, apex),
             None => self.absent(apex),
         }
     }
@@ -58,13 +74,10 @@ impl Table {
         }
     }
 
-    /// `PORT.PROTO.SVC.NS.svc`: CoreDNS accepts port and protocol without their underscores too.
+    /// `PORT.PROTO` before the name of a Service: CoreDNS accepts port and protocol without their underscores too.
     /// The table stores the name that the Kubernetes DNS specification gives; this finds it under
     /// the other spellings.
-    fn find_bare_port(&self, name: &Name, labels_left: usize) -> Option<Entry<'_>> {
-        if labels_left != 5 {
-            return None;
-        }
+    fn find_bare_port(&self, name: &Name) -> Option<Entry<'_>> {
         let (port, protocol) = (name.label(0), name.label(1));
         let bare_protocol = protocol.strip_prefix(b"_").unwrap_or(protocol);
         if !matches!(bare_protocol, b"tcp" | b"udp" | b"sctp") {

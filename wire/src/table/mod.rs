@@ -34,6 +34,19 @@ pub enum NameRules {
     Exact,
     /// Those of `kubernetes`. In reverse zones, a name exists only as the owner of PTR records.
     Kubernetes { pods: PodMode },
+    /// Those of `k8s_external`: wildcards, and port names without underscores. In reverse zones, a
+    /// name exists only as the owner of PTR records.
+    K8sExternal,
+}
+
+impl NameRules {
+    /// Whether `*.example.org` is a wildcard.
+    pub(crate) const fn has_wildcards(self) -> bool {
+        match self {
+            Self::Exact | Self::K8sExternal => true,
+            Self::Kubernetes { pods: _ } => false,
+        }
+    }
 }
 
 /// One immutable generation. Shards hold it by `Arc`; the control plane keeps it until it is the
@@ -181,12 +194,19 @@ impl Table {
     ) -> Found<'t> {
         match self.apex {
             ApexRecords::None => return self.look_up_host(stored, name, qtype),
-            ApexRecords::Kubernetes => {}
+            ApexRecords::Kubernetes | ApexRecords::K8sExternal(_) => {}
         }
-        let Some(Stored(entry)) = stored.filter(|_| qtype != TYPE_SOA) else {
-            return self.look_up_unstored(name, qtype);
-        };
-        let apex = Apex { name_offset: entry.zone_at() };
+        if qtype == TYPE_SOA
+            && let Some(found) = self.look_up_soa(name)
+        {
+            return found;
+        }
+        let Some(Stored(entry)) = stored else { return self.look_up_unstored(name, qtype) };
+        self.found_in(entry, qtype, Apex { name_offset: entry.zone_at() })
+    }
+
+    /// What an entry has for a question. `apex`: of its zone, in the question's name.
+    pub(crate) fn found_in<'t>(&'t self, entry: Entry<'t>, qtype: u16, apex: Apex) -> Found<'t> {
         match entry.answer(qtype) {
             Some(answer) => Found::Answer(answer),
             None if entry.is_alias() => match entry.answer(EVERY_TYPE) {
@@ -200,17 +220,26 @@ impl Table {
         }
     }
 
-    /// Answers questions for the SOA, names that a rule answers, and names that do not exist.
+    /// Answers questions for the SOA; `None` if the name must be looked up first.
+    fn look_up_soa(&self, name: &Name) -> Option<Found<'_>> {
+        let zone = self.zones.find(name)?;
+        let apex = Apex { name_offset: zone.name_offset };
+        if zone.name_offset == 0 {
+            return Some(Found::Soa(apex));
+        }
+        match self.apex {
+            // As CoreDNS: NODATA at every other name of the zone, existing or not.
+            ApexRecords::Kubernetes => Some(Found::NoData(apex)),
+            ApexRecords::K8sExternal(_) | ApexRecords::None => None,
+        }
+    }
+
+    /// Answers names that a rule answers, and names that do not exist.
     fn look_up_unstored(&self, name: &Name, qtype: u16) -> Found<'_> {
         let Some((zone, labels_left)) = self.zones.find_below(name) else {
             return Found::Outside;
         };
         let apex = Apex { name_offset: zone.name_offset };
-        if qtype == TYPE_SOA {
-            // As CoreDNS: the SOA at the apex, NODATA at every other name of the zone, existing or
-            // not.
-            return if labels_left == 0 { Found::Soa(apex) } else { Found::NoData(apex) };
-        }
         if labels_left == 0 {
             return Found::NoData(apex);
         }
@@ -225,6 +254,7 @@ impl Table {
             NameRules::Kubernetes { pods } => {
                 self.look_up_by_rule(pods, name, qtype, labels_left, apex)
             }
+            NameRules::K8sExternal => self.look_up_external(name, qtype, labels_left, apex),
         }
     }
 

@@ -16,7 +16,10 @@ use crate::corefile::value::{duration, key};
 use crate::corefile::word::{nearest, quoted};
 use crate::corefile::{Context, Place};
 use crate::metrics::answerer::Answerer;
-use crate::plugin::draft::{BlockDraft, LoadContext, Loading, OwnDraft, TableDraft, TableSource};
+use crate::plugin::draft::{
+    BlockDraft, ClusterSource, LoadContext, Loading, OwnDraft, TableDraft, TableSource,
+};
+use crate::plugin::k8s_external::KubernetesExternal;
 use crate::plugin::{Plugin, ServerBlock};
 use cluster::{ApiLimits, Cluster, ClusterReading};
 
@@ -84,6 +87,15 @@ impl Kubernetes {
     }
 }
 
+impl Kubernetes {
+    /// Whether no name is in both a zone of the cluster and an external zone.
+    fn is_apart_from(&self, external: &KubernetesExternal) -> bool {
+        let is_apart = |one: &Zone, other: &Zone| !one.contains(other) && !other.contains(one);
+        let external = &external.settings.zones;
+        self.zones.iter().all(|zone| external.iter().all(|other| is_apart(zone, other)))
+    }
+}
+
 impl Plugin for Kubernetes {
     fn name(&self) -> &'static str {
         "kubernetes"
@@ -97,20 +109,31 @@ impl Plugin for Kubernetes {
         // What does not change the table is omitted, so that a reload which changes only that keeps
         // it.
         let place = Place::default();
-        let settings = Self {
+        let kubernetes = Self {
             place: place.clone(),
             source_place: place,
             fallthrough: Vec::new(),
             ..self.clone()
         };
-        block.own.push(OwnDraft::Table(TableDraft {
-            source: TableSource::Kubernetes(Box::new(settings), known_addresses(context.block)),
+        let source = ClusterSource {
+            kubernetes,
+            server_addresses: known_addresses(context.block),
+            indexes_pods: false,
+        };
+        let table = TableDraft {
+            source: TableSource::Kubernetes(Box::new(source)),
             answerer: const { Answerer::plugin("kubernetes") },
             is_authority: true,
             passes_unsupported: false,
             fallthrough: self.fallthrough.clone(),
             place: self.source_place.clone(),
-        }));
+        };
+        let external = context.block.line::<KubernetesExternal>();
+        let is_apart = external.is_some_and(|external| self.is_apart_from(external));
+        // Most queries are for names of the cluster. Where the order makes no difference, they do
+        // not pass by the external zones first.
+        let index = block.own.len() - usize::from(is_apart);
+        block.own.insert(index, OwnDraft::Table(table));
         Box::pin(ready(Ok(())))
     }
 }

@@ -1,0 +1,115 @@
+//! The feed of external zones: a second table of the k8s-sync thread that serves the block's
+//! cluster. The thread watches the cluster once for both, and a reload that changes only
+//! `k8s_external` does not list it again.
+//!
+//! Invariant: once closed, the feed publishes nothing more, because another block may have its
+//! slot.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use engine::fleet::{Deliver, Forgotten};
+use engine::limits::SYNC_STOP_TIMEOUT;
+use engine::metrics::TableFacts;
+use engine::plan::TableSlot;
+use engine::plugin::k8s_external::ExternalSettings;
+use k8s_sync::options::ExternalOptions;
+use k8s_sync::publish::{ExternalNumber, NewExternal, Request, Status};
+use k8s_sync::status::SourceStatus;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use super::sync::{KubernetesFeed, gated, lock, table_facts};
+
+/// Feeds started so far.
+static STARTED: AtomicU64 = AtomicU64::new(0);
+
+/// The table of one `k8s_external` line.
+pub(crate) struct ExternalFeed {
+    pub(crate) slot: TableSlot,
+    number: ExternalNumber,
+    zone: Vec<u8>,
+    status: watch::Receiver<Status>,
+    source: Arc<SourceStatus>,
+    requests: mpsc::Sender<Request>,
+    started_at: Instant,
+    startup_timeout: Duration,
+    /// Whether the thread may hand over tables.
+    publishes: Arc<Mutex<bool>>,
+}
+
+impl ExternalFeed {
+    /// Has the cluster's thread make the table too. Its generations go to `deliveries`.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub(super) fn start(
+        settings: &ExternalSettings,
+        slot: TableSlot,
+        deliveries: Vec<Deliver>,
+        cluster: &KubernetesFeed,
+    ) -> anyhow::Result<Self> {
+        let number = ExternalNumber(STARTED.fetch_add(1, Ordering::Relaxed));
+        let (sender, status) = watch::channel(Status::default());
+        let publishes = Arc::new(Mutex::new(true));
+        let options = ExternalOptions {
+            zones: settings.zones.iter().map(|zone| zone.wire.clone()).collect(),
+            apex: settings.apex,
+            ttl_secs: settings.ttl_secs,
+            is_headless: settings.is_headless,
+        };
+        let zone = options.zones.first().cloned().unwrap_or_default();
+        let shards = deliveries.into_iter().map(|deliver| gated(deliver, &publishes)).collect();
+        let new = NewExternal { number, options, shards, status: sender };
+        let requests = cluster.requests.clone();
+        requests
+            .try_send(Request::AddExternal(Box::new(new)))
+            .map_err(|_| anyhow!("plugin/k8s_external: the k8s-sync thread has ended"))?;
+        let source = Arc::clone(&cluster.source);
+        let startup_timeout = cluster.options.startup_timeout;
+        Ok(Self {
+            slot,
+            number,
+            zone,
+            status,
+            source,
+            requests,
+            started_at: Instant::now(),
+            startup_timeout,
+            publishes,
+        })
+    }
+
+    /// Waits for the first complete table, at most until `startup_timeout` after the start.
+    pub(super) async fn settle(&mut self) {
+        let synced = self.status.wait_for(|status| status.is_synced);
+        let rest = self.startup_timeout.saturating_sub(self.started_at.elapsed());
+        // If it does not come, `kubernetes` has logged why.
+        let _ = timeout(rest, synced).await;
+    }
+
+    /// Whether the thread has ended by itself.
+    pub(super) fn is_lost(&self) -> bool {
+        self.requests.is_closed()
+    }
+
+    /// Publishes nothing more: another feed may have the slot next.
+    pub(super) fn close(&self) {
+        *lock(&self.publishes) = false;
+    }
+
+    /// Has the thread free the table once the shards have dropped it.
+    pub(super) async fn stop(self, forgotten: Forgotten) {
+        forgotten.wait_until(Instant::now() + SYNC_STOP_TIMEOUT).await;
+        // A thread that has ended has freed it.
+        let _ = self.requests.try_send(Request::RemoveExternal(self.number));
+    }
+
+    pub(super) fn facts(&self) -> TableFacts {
+        let facts = table_facts(self.slot, &self.zone, &self.status.borrow(), &self.source);
+        // Those of the objects are the cluster's.
+        TableFacts { faults: Vec::new(), ..facts }
+    }
+}
