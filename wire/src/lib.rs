@@ -20,6 +20,7 @@ pub mod hash;
 pub mod header;
 pub mod name;
 pub mod pod;
+pub mod pod_index;
 pub mod query;
 mod record;
 pub mod reply;
