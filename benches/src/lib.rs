@@ -196,7 +196,9 @@ impl Cluster {
     #[inline(never)] // Callgrind counts from entry to exit.
     pub fn answer_received(&mut self) -> usize {
         self.rotation = self.rotation.wrapping_add(1);
-        let sources = Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation };
+        let pods = &[const { None }; TABLES_MAX];
+        let (plan, tables, rotation) = (&self.plan, &self.tables, self.rotation);
+        let sources = Sources { plan, tables, pods, rotation };
         let (arrival, name, message) = (&self.arrival, &mut self.name, &mut self.message);
         let made = look(sources, arrival.listener, &message[..arrival.len], name)
             .and_then(|looked| at_a_glance(sources, arrival, &looked, name, message));

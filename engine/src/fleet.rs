@@ -14,6 +14,7 @@ use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::time::sleep;
+use wire::pod_index::PodIndex;
 use wire::table::Table;
 
 use crate::answer::exit::ErrorReport;
@@ -31,9 +32,9 @@ use crate::responder::Responder;
 use crate::shard::{Update, serve};
 use crate::tcp::TcpService;
 
-/// Sends a generation of a table to one shard. False if its channel is full: the caller then
-/// retries later with its newest generation.
-pub type Deliver = Box<dyn Fn(Arc<Table>) -> bool + Send>;
+/// Sends a generation of a table, or of a pod index, to one shard. False if its channel is full: the
+/// caller then retries later with its newest generation.
+pub type Deliver<T = Table> = Box<dyn Fn(Arc<T>) -> bool + Send>;
 
 /// How shards move datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,10 +169,25 @@ impl Fleet {
     /// The senders of this table's generations, one per shard.
     #[must_use]
     pub fn deliveries(&self, slot: TableSlot) -> Vec<Deliver> {
-        let deliver = |member: &Member| -> Deliver {
+        self.deliver(slot, Update::Table)
+    }
+
+    /// The senders of the generations of a cluster's pod index, one per shard. `slot`: that of the
+    /// cluster's table.
+    #[must_use]
+    pub fn pod_deliveries(&self, slot: TableSlot) -> Vec<Deliver<PodIndex>> {
+        self.deliver(slot, Update::Pods)
+    }
+
+    fn deliver<T: 'static>(
+        &self,
+        slot: TableSlot,
+        update: fn(TableSlot, Arc<T>) -> Update,
+    ) -> Vec<Deliver<T>> {
+        let deliver = |member: &Member| -> Deliver<T> {
             let mailbox = member.mailbox.clone();
-            Box::new(move |table| {
-                !matches!(mailbox.try_send(Update::Table(slot, table)), Err(TrySendError::Full(_)))
+            Box::new(move |new| {
+                !matches!(mailbox.try_send(update(slot, new)), Err(TrySendError::Full(_)))
             })
         };
         self.members.iter().map(deliver).collect()

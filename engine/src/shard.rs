@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use wire::header::HEADER_LEN;
+use wire::pod_index::PodIndex;
 use wire::table::Table;
 
 use crate::client::{Arrival, ListenerId, Packet, Transport};
@@ -42,7 +43,10 @@ use crate::tcp::TcpService;
 pub enum Update {
     /// The next generation of a table.
     Table(TableSlot, Arc<Table>),
-    /// The table's block was removed. The shard drops the token once it has dropped the table.
+    /// The next index of the pods of the cluster whose table is in this slot.
+    Pods(TableSlot, Arc<PodIndex>),
+    /// The table's block was removed. The shard drops the token once it has dropped the table, and
+    /// the pod index of this slot.
     NoTable(TableSlot, Arc<()>),
     /// The plan of the next Corefile.
     Plan(Arc<Plan>),
@@ -231,8 +235,10 @@ fn take_updates<I: DatagramIo>(
     loop {
         match updates.try_recv() {
             Ok(Update::Table(slot, table)) => responder.borrow_mut().take_table(slot, Some(table)),
+            Ok(Update::Pods(slot, pods)) => responder.borrow_mut().take_pods(slot, Some(pods)),
             Ok(Update::NoTable(slot, token)) => {
                 responder.borrow_mut().take_table(slot, None);
+                responder.borrow_mut().take_pods(slot, None);
                 drop(token);
             }
             Ok(Update::Plan(plan)) => responder.borrow_mut().take_plan(plan),

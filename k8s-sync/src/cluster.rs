@@ -19,6 +19,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use wire::pod::PodMode;
+use wire::pod_index::PodIndex;
 
 pub use alias::{Alias, AliasTarget, ServicePart};
 pub use slim::{ModelEndpoint, ModelService, ModelSlice};
@@ -28,7 +29,7 @@ use crate::object::{self, Change, Event, ObjectKey, ServiceKind};
 use crate::options::Options;
 use pairs::Pairs;
 use ports::PortLists;
-use slim::canonical;
+use slim::ModelPod;
 use store::{Difference, Store};
 
 /// A unit of answers that are made together.
@@ -56,7 +57,7 @@ pub struct Cluster {
     namespaces: Store<Arc<str>, ()>,
     services: Store<Arc<ObjectKey>, ModelService>,
     slices: Store<Arc<ObjectKey>, ModelSlice>,
-    pods: Store<Arc<ObjectKey>, Box<[IpAddr]>>,
+    pods: Store<Arc<ObjectKey>, ModelPod>,
     /// Slices by the Service they name.
     slices_of: Pairs<Arc<ObjectKey>>,
     /// Services by their cluster IPs and the addresses of their endpoints. Restricted to addresses
@@ -64,7 +65,7 @@ pub struct Cluster {
     owners: Pairs<IpAddr>,
     /// Services by their addresses outside the cluster.
     external_owners: Pairs<IpAddr>,
-    /// Pods by their addresses.
+    /// Pods by their addresses. Empty without `pods verified`.
     pods_at: Pairs<IpAddr>,
     /// Services that are aliases, by the key that their answers are copied from.
     dependents: Pairs<AnswerKey>,
@@ -73,6 +74,8 @@ pub struct Cluster {
     port_lists: PortLists,
     endpoint_count: usize,
     dirty: BTreeSet<AnswerKey>,
+    /// The index of pods has to be made again.
+    has_changed_pods: bool,
 }
 
 impl Cluster {
@@ -94,6 +97,7 @@ impl Cluster {
             port_lists: PortLists::default(),
             endpoint_count: 0,
             dirty: BTreeSet::from([AnswerKey::Apex]),
+            has_changed_pods: true,
         }
     }
 
@@ -133,7 +137,7 @@ impl Cluster {
                 }
             }
             Event::Pod(change) if self.watches_pods() => {
-                let change = slim(change, |pod| (Arc::new(pod.key), canonical(pod.ips)), Arc::new);
+                let change = slim(change, ModelPod::new, Arc::new);
                 for difference in self.pods.step(change) {
                     self.pod_changed(&difference);
                 }
@@ -160,6 +164,26 @@ impl Cluster {
             .chain(services.map(AnswerKey::Service))
             .chain(addresses)
             .collect()
+    }
+
+    /// The index of all pods, if it may have changed since the last call. `None` before all pods
+    /// are listed, and if the options need no index.
+    pub fn take_pod_index(&mut self) -> Option<PodIndex> {
+        if !self.has_pod_index_changed() {
+            return None;
+        }
+        self.has_changed_pods = false;
+        let first = ObjectKey { namespace: "".into(), name: "".into() };
+        Some(PodIndex::new(self.pods.from(&first).flat_map(|(key, pod)| {
+            let namespace = (!pod.is_on_host_network).then_some(&*key.namespace);
+            pod.ips.iter().map(move |address| (*address, namespace))
+        })))
+    }
+
+    /// Whether `take_pod_index` makes one.
+    #[must_use]
+    pub fn has_pod_index_changed(&self) -> bool {
+        self.options.indexes_pods && self.pods.is_synced() && self.has_changed_pods
     }
 
     /// The watched kinds without a complete list so far, by their resource names.
@@ -209,8 +233,12 @@ impl Cluster {
             }
             self.set_dirty(AnswerKey::Service(service));
         }
+        if self.options.pods != PodMode::Verified {
+            return;
+        }
         let pods = self.pods.from(&first).take_while(|(key, _)| is_inside(key));
-        let addresses: BTreeSet<IpAddr> = pods.flat_map(|(_, ips)| ips.iter().copied()).collect();
+        let addresses: BTreeSet<IpAddr> =
+            pods.flat_map(|(_, pod)| pod.ips.iter().copied()).collect();
         for address in addresses {
             self.set_dirty(AnswerKey::Pod(Arc::clone(namespace), address));
         }
@@ -270,10 +298,14 @@ impl Cluster {
         }
     }
 
-    fn pod_changed(&mut self, difference: &Difference<Arc<ObjectKey>, Box<[IpAddr]>>) {
+    fn pod_changed(&mut self, difference: &Difference<Arc<ObjectKey>, ModelPod>) {
+        self.has_changed_pods = true;
+        if self.options.pods != PodMode::Verified {
+            return;
+        }
         let Difference { key, before } = difference;
-        let before = before.as_deref().unwrap_or_default();
-        let after = self.pods.get(key).map(|ips| &**ips).unwrap_or_default();
+        let ips = |pod: Option<&ModelPod>| pod.map(|pod| pod.ips.clone()).unwrap_or_default();
+        let (before, after) = (ips(before.as_ref()), ips(self.pods.get(key)));
         let came: Vec<IpAddr> = after.iter().filter(|ip| !before.contains(ip)).copied().collect();
         let gone: Vec<IpAddr> = before.iter().filter(|ip| !after.contains(ip)).copied().collect();
         let namespace = self.namespace_key(&key.namespace);

@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use wire::hash::HashSeed;
+use wire::pod_index::PodIndex;
 use wire::table::Table;
 
 pub use generations::{Deliver, Generations};
@@ -34,6 +35,9 @@ const DELIVER_AGAIN_AFTER: Duration = Duration::from_millis(1);
 /// Interval for freeing tables that shards have released, and for updating metrics that cost a walk
 /// over the table.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
+/// Least time between two pod indexes. One is made of all pods, which takes milliseconds in a large
+/// cluster.
+const POD_INDEX_EVERY: Duration = Duration::from_millis(100);
 /// Wake-up interval when nothing is pending.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
 
@@ -59,6 +63,12 @@ pub struct Status {
     pub tables_alive: usize,
     /// Unix seconds of the newest table that differs from the previous one: the SOA serial.
     pub changed_unix_secs: u32,
+}
+
+/// The shards, as receivers of the cluster's table and of its pod index.
+pub struct Shards {
+    pub tables: Vec<Deliver>,
+    pub pods: Vec<Deliver<PodIndex>>,
 }
 
 /// Names external zones among those of one thread.
@@ -157,6 +167,11 @@ impl Publisher {
         self.externals.iter_mut().find(|external| external.number == number)?.newest.take()
     }
 
+    /// The index of the pods as they are now, if it differs from the last one.
+    pub fn take_pod_index(&mut self) -> Option<Arc<PodIndex>> {
+        self.cluster.take_pod_index().map(Arc::new)
+    }
+
     /// Bytes of answers in the newest table. Walks the table's spine.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
@@ -186,12 +201,13 @@ pub async fn run(
     seed: HashSeed,
     mut events: mpsc::Receiver<Event>,
     mut requests: mpsc::Receiver<Request>,
-    shards: Vec<Deliver>,
+    shards: Shards,
     status: watch::Sender<Status>,
 ) {
     let deadline = Instant::now() + options.startup_timeout;
     let mut publisher = Publisher::new(options, seed);
-    let mut outlets = vec![Outlet::new(None, shards, status)];
+    let mut outlets = vec![Outlet::new(None, shards.tables, status)];
+    let mut pods = PodOutlet::new(shards.pods);
     outlets[0].generations.publish(publisher.publish(0).expect("the first table is always one"));
     let mut batch = Vec::new();
     loop {
@@ -199,11 +215,12 @@ pub async fn run(
             outlet.report(&publisher);
         }
         let now = Instant::now();
-        let wake_at = if outlets.iter().all(|outlet| outlet.generations.is_delivered()) {
+        let wake_at = if is_delivered(&outlets, &pods) {
             let may_publish = publisher.is_synced() || now >= deadline;
             let deadline = if may_publish { now + IDLE_MAX } else { deadline };
             let due = outlets.iter().map(|outlet| outlet.housekeeping_due(now));
-            due.min().unwrap_or(deadline).min(deadline)
+            let due = due.chain([pods.due(&publisher, now), deadline]);
+            due.min().unwrap_or(deadline)
         } else {
             now + DELIVER_AGAIN_AFTER
         };
@@ -229,7 +246,13 @@ pub async fn run(
             }
             outlet.housekeep(&publisher, Instant::now());
         }
+        pods.publish(&mut publisher, Instant::now());
     }
+}
+
+fn is_delivered(outlets: &[Outlet], pods: &PodOutlet) -> bool {
+    outlets.iter().all(|outlet| outlet.generations.is_delivered())
+        && pods.generations.is_delivered()
 }
 
 fn handle(request: Request, publisher: &mut Publisher, outlets: &mut Vec<Outlet>) {
@@ -298,6 +321,42 @@ impl Outlet {
             *before = now;
             is_modified
         });
+    }
+}
+
+/// Where the pod indexes go.
+struct PodOutlet {
+    generations: Generations<PodIndex>,
+    /// When the last one was made.
+    made: Option<Instant>,
+}
+
+impl PodOutlet {
+    fn new(shards: Vec<Deliver<PodIndex>>) -> Self {
+        Self { generations: Generations::new(shards), made: None }
+    }
+
+    /// When `publish` has to be called again.
+    fn due(&self, publisher: &Publisher, now: Instant) -> Instant {
+        let is_idle = !publisher.cluster.has_pod_index_changed();
+        match self.made {
+            _ if is_idle && self.generations.alive_count() <= 1 => now + IDLE_MAX,
+            Some(made) => made + POD_INDEX_EVERY,
+            None => now,
+        }
+    }
+
+    /// Makes an index if pods have changed, and frees those that no shard holds.
+    fn publish(&mut self, publisher: &mut Publisher, now: Instant) {
+        self.generations.deliver();
+        if self.made.is_some_and(|made| now < made + POD_INDEX_EVERY) {
+            return;
+        }
+        self.generations.retire();
+        self.made = Some(now);
+        if let Some(index) = publisher.take_pod_index() {
+            self.generations.publish(index);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use k8s_sync::object::{Change, Event};
 use k8s_sync::options::Options;
-use k8s_sync::publish::{Deliver, Status, run};
+use k8s_sync::publish::{Deliver, Shards, Status, run};
 use tokio::sync::{mpsc, watch};
 use wire::hash::HashSeed;
 use wire::table::Table;
@@ -30,12 +30,13 @@ impl Running {
         let (sender, status) = watch::channel(Status::default());
         let (_, requests) = mpsc::channel(1);
         let deliver: Deliver = Box::new(move |table| shard.try_send(table).is_ok());
+        let shards = Shards { tables: vec![deliver], pods: Vec::new() };
         let task = tokio::spawn(run(
             Arc::new(options),
             HashSeed::new(7),
             source,
             requests,
-            vec![deliver],
+            shards,
             sender,
         ));
         Self { events, tables, status, task }

@@ -37,11 +37,12 @@ struct Prefix {
 }
 
 impl PodIndex {
-    /// `pods`: an address and its namespace, a DNS label. Of several entries for one address none
-    /// counts, unless all name the same namespace. Namespaces after the first 65,536 are left out.
+    /// `pods`: an address and its namespace, a DNS label; without one, the address is not a pod's
+    /// own. Of different entries for one address none counts. Namespaces after the first 65,536 are
+    /// left out.
     #[must_use]
-    pub fn new<'n>(pods: impl IntoIterator<Item = (IpAddr, &'n str)>) -> Self {
-        let mut pods: Vec<(u128, &str)> =
+    pub fn new<'n>(pods: impl IntoIterator<Item = (IpAddr, Option<&'n str>)>) -> Self {
+        let mut pods: Vec<(u128, Option<&str>)> =
             pods.into_iter().map(|(address, namespace)| (bits_of(address), namespace)).collect();
         pods.sort_unstable();
         pods.dedup();
@@ -51,7 +52,7 @@ impl PodIndex {
             (Vec::<Prefix>::new(), Vec::new(), Vec::new());
         let (mut labels_at, mut labels) = (Vec::new(), Vec::new());
         for same in pods.chunk_by(|one, next| one.0 == next.0) {
-            let [(bits, namespace)] = same else { continue };
+            let [(bits, Some(namespace))] = same else { continue };
             let count = numbers.len();
             let number = match numbers.get(namespace) {
                 Some(number) => *number,
@@ -85,7 +86,8 @@ impl PodIndex {
         let (bits, low) = split(bits_of(address));
         let at = self.prefixes.binary_search_by_key(&bits, |prefix| prefix.bits).ok()?;
         let first = self.prefixes.get(at)?.first as usize;
-        let end = self.prefixes.get(at + 1).map_or(self.addresses.len(), |next| next.first as usize);
+        let end =
+            self.prefixes.get(at + 1).map_or(self.addresses.len(), |next| next.first as usize);
         let at = first + self.addresses.get(first..end)?.binary_search(&low).ok()?;
         let namespace = usize::from(*self.namespaces.get(at)?);
         let label = self.labels.get(*self.labels_at.get(namespace)? as usize..)?;
@@ -132,7 +134,9 @@ mod tests {
     use super::*;
 
     fn check(pods: &[(&str, &str)], address: &str, expected: Option<&[u8]>) {
-        let pods = pods.iter().map(|(address, namespace)| (address.parse().unwrap(), *namespace));
+        let pods = pods.iter().map(|(address, namespace)| {
+            (address.parse().unwrap(), Some(*namespace).filter(|name| *name != "node"))
+        });
         let index = PodIndex::new(pods);
         assert_eq!(index.namespace_of(address.parse().unwrap()), expected, "{address}");
     }
@@ -148,6 +152,9 @@ mod tests {
             ("10.1.0.9", "two"),
             ("10.1.0.8", "same"),
             ("10.1.0.8", "same"),
+            ("192.0.2.1", "node"),
+            ("192.0.2.2", "node"),
+            ("192.0.2.2", "web"),
         ];
         check(&pods, "10.1.0.1", Some(b"\x03web"));
         check(&pods, "::ffff:10.1.0.1", Some(b"\x03web"));
@@ -160,6 +167,8 @@ mod tests {
         // Two pods of different namespaces claim it.
         check(&pods, "10.1.0.9", None);
         check(&pods, "10.1.0.8", Some(b"\x04same"));
+        check(&pods, "192.0.2.1", None);
+        check(&pods, "192.0.2.2", None);
         check(&[], "10.1.0.1", None);
         check(&[("10.1.0.1", ""), ("10.1.0.2", &"x".repeat(64))], "10.1.0.1", None);
     }
@@ -171,7 +180,9 @@ mod tests {
         for node in 0..100_u8 {
             for pod in 1..=100_u8 {
                 let namespace = &*names[usize::from(node) * 7 % 200];
-                pods.extend(addresses(node, pod).into_iter().map(|address| (address, namespace)));
+                pods.extend(
+                    addresses(node, pod).into_iter().map(|address| (address, Some(namespace))),
+                );
                 count += 1;
             }
         }

@@ -10,6 +10,7 @@ pub mod chase;
 pub mod exit;
 mod own;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use wire::answer::Answer;
 use wire::hash::NameHash;
 use wire::header::{CLASS_IN, Rcode, TYPE_ANY, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA};
 use wire::name::Name;
+use wire::pod_index::PodIndex;
 use wire::query::{self, ClientPacket, Edns, Query, Reject};
 use wire::reply::{self, Envelope, Stamped};
 use wire::response::{self, Alias};
@@ -39,6 +41,9 @@ use own::{OwnAnswer, ask_own};
 
 /// The tables of one shard, by slot.
 pub type Tables = [Option<Arc<Table>>; TABLES_MAX];
+
+/// The pod indexes of one shard, by the slot of the cluster's table.
+pub type PodIndexes = [Option<Arc<PodIndex>>; TABLES_MAX];
 
 /// What to do about a query.
 #[derive(Debug)]
@@ -95,6 +100,7 @@ impl Ask<'_> {
 pub struct Sources<'s> {
     pub plan: &'s Plan,
     pub tables: &'s Tables,
+    pub pods: &'s PodIndexes,
     /// Where the rotation of addresses begins. One more for each response.
     pub rotation: usize,
 }
@@ -136,6 +142,14 @@ impl<'s> Sources<'s> {
     #[inline]
     pub(crate) fn table(&self, slot: TableSlot) -> Option<&'s Table> {
         self.tables.get(slot.0)?.as_deref()
+    }
+
+    /// The namespace of the pod with this address, as a label in wire format. `None` if no pod of
+    /// the cluster has it, if several have, or if it is a node's. `cluster`: the slot of the
+    /// cluster's table.
+    #[must_use]
+    pub fn namespace_of(&self, cluster: TableSlot, address: IpAddr) -> Option<&'s [u8]> {
+        self.pods.get(cluster.0)?.as_deref()?.namespace_of(address)
     }
 
     /// The rotation of addresses for a response of this block.

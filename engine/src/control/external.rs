@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use engine::fleet::{Deliver, Forgotten};
+use engine::fleet::{Fleet, Forgotten};
 use engine::limits::SYNC_STOP_TIMEOUT;
 use engine::metrics::TableFacts;
 use engine::plan::TableSlot;
@@ -41,14 +41,14 @@ pub(crate) struct ExternalFeed {
 }
 
 impl ExternalFeed {
-    /// Has the cluster's thread make the table too. Its generations go to `deliveries`.
+    /// Has the cluster's thread make this table too.
     ///
     /// # Errors
     /// The thread has ended.
     pub(super) fn start(
         settings: &ExternalSettings,
         slot: TableSlot,
-        deliveries: Vec<Deliver>,
+        fleet: &Fleet,
         cluster: &KubernetesFeed,
     ) -> anyhow::Result<Self> {
         let number = ExternalNumber(STARTED.fetch_add(1, Ordering::Relaxed));
@@ -61,7 +61,7 @@ impl ExternalFeed {
             is_headless: settings.is_headless,
         };
         let zone = options.zones.first().cloned().unwrap_or_default();
-        let shards = deliveries.into_iter().map(|deliver| gated(deliver, &publishes)).collect();
+        let shards = gated(fleet.deliveries(slot), &publishes);
         let new = NewExternal { number, options, shards, status: sender };
         let requests = cluster.requests.clone();
         requests

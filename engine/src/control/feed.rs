@@ -3,7 +3,7 @@
 //! Invariant: a stopped feed publishes nothing more, because another block may have its slot.
 
 use anyhow::Context as _;
-use engine::fleet::{Deliver, Forgotten};
+use engine::fleet::{Fleet, Forgotten};
 use engine::limits::FILE_TIMEOUT;
 use engine::plan::TableSlot;
 use engine::plan::draft::NewTable;
@@ -21,29 +21,29 @@ pub(crate) enum TableFeed {
 }
 
 impl TableFeed {
-    /// Starts the feed. Generations of its table go to `deliveries`. `cluster`: the feed of the
-    /// cluster that external zones belong to.
+    /// Starts the feed, whose tables go to the shards. `cluster`: the feed of the cluster that
+    /// external zones belong to.
     ///
     /// # Errors
     /// A manifest cannot be read. If a hosts file or an API server cannot be read yet, the feed
     /// tries again, and everything else is served.
     pub(super) async fn start(
         new: &NewTable,
-        deliveries: Vec<Deliver>,
+        fleet: &Fleet,
         cluster: Option<&KubernetesFeed>,
     ) -> anyhow::Result<Self> {
         match &*new.table.source {
             TableSource::Kubernetes(cluster) => {
-                let sync = KubernetesFeed::start(cluster, new.slot, deliveries).await;
+                let sync = KubernetesFeed::start(cluster, new.slot, fleet).await;
                 Ok(Self::Kubernetes(sync.with_context(|| new.place.to_string())?))
             }
             TableSource::KubernetesExternal(settings) => {
                 let cluster = cluster.context("external zones come with a cluster")?;
-                let external = ExternalFeed::start(settings, new.slot, deliveries, cluster);
+                let external = ExternalFeed::start(settings, new.slot, fleet, cluster);
                 Ok(Self::External(external.with_context(|| new.place.to_string())?))
             }
             TableSource::Hosts(settings) => {
-                Ok(Self::Hosts(HostsFeed::start(settings, new.slot, deliveries)))
+                Ok(Self::Hosts(HostsFeed::start(settings, new.slot, fleet.deliveries(new.slot))))
             }
         }
     }

@@ -114,8 +114,7 @@ impl Server {
             let is_cluster = |feed: &&TableFeed| Some(feed.slot()) == new.table.cluster;
             let mut feeds = new_feeds.iter().chain(self.feeds.iter().flatten());
             let cluster = feeds.find(is_cluster).and_then(TableFeed::kubernetes);
-            let deliveries = self.fleet.deliveries(new.slot);
-            let feed = TableFeed::start(new, deliveries, cluster).await?;
+            let feed = TableFeed::start(new, &self.fleet, cluster).await?;
             new_feeds.push(feed);
         }
         for feed in new_feeds {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use engine::corefile::value::selector;
-use engine::fleet::{Deliver, Forgotten};
+use engine::fleet::{Deliver, Fleet, Forgotten};
 use engine::limits::{
     EVENTS_WAITING_MAX, MANIFESTS_TIMEOUT, SYNC_REQUESTS_WAITING_MAX, SYNC_STOP_LOOK_EVERY,
     SYNC_STOP_TIMEOUT,
@@ -24,7 +24,7 @@ use engine::plugin::kubernetes::{Kubernetes, Namespaces, Pods};
 use engine::trust;
 use k8s_sync::manifests::Manifests;
 use k8s_sync::options::{ApiServer, ClientTls, Options, Source};
-use k8s_sync::publish::{self, Request, Status};
+use k8s_sync::publish::{self, Request, Shards, Status};
 use k8s_sync::selector::{Operator, Requirement, Selector};
 use k8s_sync::status::SourceStatus;
 use k8s_sync::watch::Watch;
@@ -62,7 +62,7 @@ enum ObjectReader {
 }
 
 impl KubernetesFeed {
-    /// Starts the thread. Generations of its table go to `deliveries`.
+    /// Starts the thread, whose tables and pod indexes go to the shards.
     ///
     /// # Errors
     /// A manifest cannot be read. An API server that cannot be reached is no error: the thread
@@ -70,7 +70,7 @@ impl KubernetesFeed {
     pub(crate) async fn start(
         cluster: &ClusterSource,
         slot: TableSlot,
-        deliveries: Vec<Deliver>,
+        fleet: &Fleet,
     ) -> anyhow::Result<Self> {
         let options = Arc::new(options(cluster));
         let (requests, requested) = mpsc::channel(SYNC_REQUESTS_WAITING_MAX);
@@ -80,7 +80,10 @@ impl KubernetesFeed {
         let (report, opened) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let publishes = Arc::new(Mutex::new(true));
-        let deliveries = deliveries.into_iter().map(|deliver| gated(deliver, &publishes)).collect();
+        let shards = Shards {
+            tables: gated(fleet.deliveries(slot), &publishes),
+            pods: gated(fleet.pod_deliveries(slot), &publishes),
+        };
         let (thread_options, thread_source) = (Arc::clone(&options), Arc::clone(&source));
         let thread = std::thread::Builder::new().name("k8s-sync".into()).spawn(move || {
             runtime.block_on(async {
@@ -90,14 +93,8 @@ impl KubernetesFeed {
                 };
                 drop(report.send(Ok(())));
                 let (events, received) = mpsc::channel(EVENTS_WAITING_MAX);
-                let publishing = publish::run(
-                    thread_options,
-                    *HASH_SEED,
-                    received,
-                    requested,
-                    deliveries,
-                    sender,
-                );
+                let publishing =
+                    publish::run(thread_options, *HASH_SEED, received, requested, shards, sender);
                 tokio::select! {
                     biased;
                     _ = stopped => {}
@@ -170,14 +167,20 @@ impl KubernetesFeed {
     }
 }
 
-/// A delivery that does nothing once the feed is closed.
-pub(super) fn gated(deliver: Deliver, publishes: &Arc<Mutex<bool>>) -> Deliver {
-    let publishes = Arc::clone(publishes);
-    Box::new(move |table| {
-        // Held while delivering, so that nothing is delivered after `close`.
-        let may_publish = lock(&publishes);
-        !*may_publish || deliver(table)
-    })
+/// Deliveries that do nothing once the feed is closed.
+pub(super) fn gated<T: 'static>(
+    deliveries: Vec<Deliver<T>>,
+    publishes: &Arc<Mutex<bool>>,
+) -> Vec<Deliver<T>> {
+    let gate = |deliver: Deliver<T>| -> Deliver<T> {
+        let publishes = Arc::clone(publishes);
+        Box::new(move |new| {
+            // Held while delivering, so that nothing is delivered after `close`.
+            let may_publish = lock(&publishes);
+            !*may_publish || deliver(new)
+        })
+    };
+    deliveries.into_iter().map(gate).collect()
 }
 
 pub(super) fn lock(publishes: &Mutex<bool>) -> MutexGuard<'_, bool> {

@@ -13,11 +13,13 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use wire::name::Name;
+use wire::pod_index::PodIndex;
 use wire::table::Table;
 
 use crate::answer::exit::{Answered, ErrorReport, Exit, Timing};
 use crate::answer::{
-    Glance, Looked, Pursue, Scratch, Sources, Tables, Verdict, at_a_glance, in_full, look,
+    Glance, Looked, PodIndexes, Pursue, Scratch, Sources, Tables, Verdict, at_a_glance, in_full,
+    look,
 };
 use crate::client::{Arrival, ListenerId, Packet};
 use crate::forward::ShardNumber;
@@ -53,13 +55,19 @@ pub struct Responder {
 struct Known {
     plan: Arc<Plan>,
     tables: Tables,
+    pods: PodIndexes,
     rotation: usize,
 }
 
 impl Known {
     #[inline]
     fn sources(&self) -> Sources<'_> {
-        Sources { plan: &self.plan, tables: &self.tables, rotation: self.rotation }
+        Sources {
+            plan: &self.plan,
+            tables: &self.tables,
+            pods: &self.pods,
+            rotation: self.rotation,
+        }
     }
 }
 
@@ -80,6 +88,7 @@ impl Responder {
             known: Known {
                 plan: Arc::default(),
                 tables: [const { None }; TABLES_MAX],
+                pods: [const { None }; TABLES_MAX],
                 // Different in each shard, so that they do not rotate in step.
                 rotation: number.index.wrapping_mul(7919),
             },
@@ -214,6 +223,11 @@ impl Responder {
             self.metrics.table_taken(table.generation());
         }
         self.known.tables[slot.0] = table;
+    }
+
+    /// Takes the next index of a cluster's pods; `None` if its block was removed.
+    pub fn take_pods(&mut self, slot: TableSlot, pods: Option<Arc<PodIndex>>) {
+        self.known.pods[slot.0] = pods;
     }
 
     /// Takes the next plan. Must be called in the shard's runtime.

@@ -27,6 +27,12 @@ pub struct ModelSlice {
     pub ports: Arc<[Port]>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ModelPod {
+    pub(super) ips: Box<[IpAddr]>,
+    pub(super) is_on_host_network: bool,
+}
+
 /// One address of a ready endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ModelEndpoint {
@@ -85,7 +91,14 @@ impl ModelSlice {
     }
 }
 
-pub(super) fn canonical(mut addresses: Box<[IpAddr]>) -> Box<[IpAddr]> {
+impl ModelPod {
+    pub(super) fn new(pod: object::Pod) -> (Arc<ObjectKey>, Self) {
+        let object::Pod { key, ips, is_on_host_network } = pod;
+        (Arc::new(key), Self { ips: canonical(ips), is_on_host_network })
+    }
+}
+
+fn canonical(mut addresses: Box<[IpAddr]>) -> Box<[IpAddr]> {
     for address in &mut addresses {
         *address = address.to_canonical();
     }

@@ -1,4 +1,4 @@
-//! Hands tables to the shards, and frees tables that no shard holds any more.
+//! Hands tables and pod indexes to the shards, and frees those that no shard holds any more.
 //!
 //! Invariant: a table is also held here until no shard holds it, so a shard that drops one never
 //! frees memory.
@@ -7,35 +7,35 @@ use std::sync::Arc;
 
 use wire::table::Table;
 
-/// Hands a table to one shard and wakes it. Returns false if the shard's channel is full; the
-/// newest table is offered again later.
-pub type Deliver = Box<dyn Fn(Arc<Table>) -> bool + Send>;
+/// Hands a table, or something else that has generations, to one shard and wakes it. Returns false
+/// if the shard's channel is full; the newest one is offered again later.
+pub type Deliver<T = Table> = Box<dyn Fn(Arc<T>) -> bool + Send>;
 
 /// All tables that may still be in use, and the shards.
 ///
 /// The number of tables is bounded by the capacity of the shards' channels, plus one per shard that
 /// it reads, plus the newest.
-pub struct Generations {
-    shards: Vec<Shard>,
+pub struct Generations<T = Table> {
+    shards: Vec<Shard<T>>,
     /// In the order of publication; the last is the newest.
-    alive: Vec<Arc<Table>>,
+    alive: Vec<Arc<T>>,
 }
 
-struct Shard {
-    deliver: Deliver,
+struct Shard<T> {
+    deliver: Deliver<T>,
     /// The shard does not have the newest table yet.
     is_behind: bool,
 }
 
-impl Generations {
+impl<T> Generations<T> {
     #[must_use]
-    pub fn new(shards: Vec<Deliver>) -> Self {
+    pub fn new(shards: Vec<Deliver<T>>) -> Self {
         let shards = shards.into_iter().map(|deliver| Shard { deliver, is_behind: false });
         Self { shards: shards.collect(), alive: Vec::new() }
     }
 
     /// Offers every shard this table, which is now the newest.
-    pub fn publish(&mut self, table: Arc<Table>) {
+    pub fn publish(&mut self, table: Arc<T>) {
         self.alive.push(table);
         for shard in &mut self.shards {
             shard.is_behind = true;
