@@ -134,6 +134,9 @@ pub const ERROR_REPORTS_WAITING_MAX: usize = 1024;
 /// How long a reload waits for the Corefile and its imports, and the start-up for the pidfile.
 pub const FILE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Domains of a search path that `autopath` follows: as many as Kubernetes gives a pod.
+pub const SEARCH_DOMAINS_MAX: usize = 32;
+
 /// How long the shutdown waits for the pidfile to be removed.
 pub const PIDFILE_REMOVAL_TIMEOUT: Duration = Duration::from_millis(50);
 

@@ -11,7 +11,7 @@ use wire::zone::ZoneSet;
 
 use super::{
     Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, GlanceTables, ListenerPlan, Own,
-    OwnTable, Plan, PlanTable, TableSlot,
+    OwnTable, Plan, PlanAutopath, PlanTable, TableSlot,
 };
 use crate::client::ListenerId;
 use crate::config::Config;
@@ -154,7 +154,8 @@ impl PlanDraft {
         lines: BlockDraft,
         before: &Plan,
     ) -> Result<BlockLines, LoadError> {
-        let own = self.add_own(lines.own, before)?;
+        let (own, cluster) = self.add_own(lines.own, before)?;
+        let autopath = lines.autopath.map(|autopath| Arc::new(PlanAutopath { autopath, cluster }));
         let cache = lines.cache.map(|cache| self.add_cache(cache, before));
         let forwards = lines.forwards.into_iter().map(|forward| self.add_forward(forward, before));
         let forwards: Vec<ForwardStep> = forwards.collect();
@@ -189,6 +190,7 @@ impl PlanDraft {
                 logged_as: lines.is_logged.then_some(index),
                 glance,
                 gates: lines.gates.into(),
+                autopath,
                 own: own.into(),
                 cache,
                 forwards,
@@ -201,8 +203,12 @@ impl PlanDraft {
     }
 
     /// The local sources of a block. Tables that its cluster feeds get their slots last, when the
-    /// slot of the cluster is known.
-    fn add_own(&mut self, drafts: Vec<OwnDraft>, before: &Plan) -> Result<Vec<Own>, LoadError> {
+    /// slot of the cluster is known. Returns that slot too.
+    fn add_own(
+        &mut self,
+        drafts: Vec<OwnDraft>,
+        before: &Plan,
+    ) -> Result<(Vec<Own>, Option<TableSlot>), LoadError> {
         let mut cluster = None;
         let mut slots = vec![None; drafts.len()];
         for is_fed in [false, true] {
@@ -229,7 +235,7 @@ impl PlanDraft {
                 fallthrough: Zone::set(&draft.fallthrough),
             }),
         });
-        Ok(own.collect())
+        Ok((own.collect(), cluster))
     }
 
     fn add_table(

@@ -1,7 +1,7 @@
 //! The rows of `DIRECTIVES`, and how they read the statements of a block. The rows themselves are
 //! in `plugin/mod.rs`.
 
-use super::{DIRECTIVES, ServerBlock, k8s_external};
+use super::{DIRECTIVES, ServerBlock, autopath, k8s_external};
 use crate::corefile::lexer::Token;
 use crate::corefile::parser::ParsedBlock;
 use crate::corefile::report::Mistake;
@@ -132,6 +132,7 @@ pub(crate) fn read(block: &ParsedBlock, context: &mut Context<'_>) -> (ServerBlo
             }
         }
     }
+    autopath::check(&block.statements, context);
     k8s_external::check(&block.statements, context);
     server.sort();
     (server, spans)

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 
 use super::ServerBlock;
+use super::autopath::LoadedAutopath;
 use super::exchange::CounterSlot;
 use super::finish::Finish;
 use super::gate::Gate;
@@ -35,6 +36,8 @@ pub struct BlockDraft {
     pub gates: Vec<Gate>,
     /// Local sources, asked before the cache and never cached.
     pub own: Vec<OwnDraft>,
+    /// `autopath`: search paths of clients.
+    pub autopath: Option<LoadedAutopath>,
     pub cache: Option<CacheDraft>,
     pub forwards: Vec<ForwardDraft>,
     /// Asked for names that no `forward` takes.

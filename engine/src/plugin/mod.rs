@@ -6,6 +6,7 @@
 //! ARCHITECTURE.md has every step.
 
 pub mod any;
+pub mod autopath;
 pub mod bind;
 mod block;
 pub mod bufsize;
@@ -191,7 +192,11 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     later("tsig", "signed queries and responses"),
     later("rewrite", "change queries and their responses"),
-    later("autopath", "follow the client's search path in the server"),
+    built(
+        "autopath",
+        "follow the client's search path in the server",
+        Built { usage: autopath::USAGE, once: false, options: Vec::new, read: autopath::read },
+    ),
     later("acl", "allow, block or drop by client address and type"),
     built(
         "cache",

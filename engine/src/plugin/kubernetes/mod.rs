@@ -16,6 +16,7 @@ use crate::corefile::value::{duration, key};
 use crate::corefile::word::{nearest, quoted};
 use crate::corefile::{Context, Place};
 use crate::metrics::answerer::Answerer;
+use crate::plugin::autopath::Autopath;
 use crate::plugin::draft::{
     BlockDraft, ClusterSource, LoadContext, Loading, OwnDraft, TableDraft, TableSource,
 };
@@ -118,7 +119,7 @@ impl Plugin for Kubernetes {
         let source = ClusterSource {
             kubernetes,
             server_addresses: known_addresses(context.block),
-            indexes_pods: false,
+            indexes_pods: context.block.line::<Autopath>().is_some_and(Autopath::indexes_pods),
         };
         let table = TableDraft {
             source: TableSource::Kubernetes(Box::new(source)),
