@@ -108,6 +108,14 @@ pub struct Cli {
 /// What to do instead of serving DNS.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
+    /// Check a Corefile: list all its mistakes and warnings, each with its place and what to write.
+    ///
+    /// PATH is a Corefile, a folder with one (as a ConfigMap is mounted), or ConfigMaps in YAML or
+    /// JSON: every Corefile, `*.server`, `*.override` and `*.include` in them is checked. No
+    /// socket is opened, and neither the API server nor an upstream is asked.
+    #[command(after_help = CHECK_EXIT_CODES)]
+    Check(CheckOptions),
+
     /// Convert an older Corefile, or kube-dns's ConfigMap, to a Corefile for ringdns.
     ///
     /// FILE is a Corefile, or a ConfigMap in YAML or JSON: kube-dns's, or one with a Corefile.
@@ -122,6 +130,27 @@ pub enum Command {
         file: PathBuf,
     },
 }
+
+/// `ringdns check`.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct CheckOptions {
+    /// File or folder to check; `-` reads standard input.
+    pub path: PathBuf,
+
+    /// Write a JSON array of {file, line, column, severity, plugin, message, help} instead of text.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Exit with code 2 if there are warnings.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+const CHECK_EXIT_CODES: &str = "\
+Exit codes:
+  0  no mistakes; with --strict, no warnings either
+  1  at least one mistake: ringdns would not start
+  2  with --strict: no mistakes, but warnings; or an invalid command line";
 
 const EXIT_CODES: &str = "\
 Exit codes:

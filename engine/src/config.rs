@@ -7,8 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::convert;
-use crate::corefile::report::{Contents, Mistake, Mistakes, Report};
-use crate::corefile::stream::{self, Stream};
+use crate::corefile::parser::ParsedBlock;
+use crate::corefile::report::{Contents, Mistake, Report};
+use crate::corefile::stream::{self, MountedFile, Stream};
 use crate::corefile::{Context, Surroundings, parser};
 use crate::plugin::{ServerBlock, directives, overlap};
 
@@ -36,22 +37,15 @@ pub struct Config {
 pub fn load(path: &Path, default_port: u16) -> Result<Config, Report> {
     let text = match stream::read(path) {
         Ok(text) => text,
-        Err(error) => {
-            let mistake = Mistake::without_place(format!("open {}: {error}", path.display()))
-                .help(unreadable(path, &error));
-            let mut mistakes = Mistakes::default();
-            mistakes.push(mistake);
-            let files = vec![path.to_path_buf()];
-            return Err(Report(Box::new(Contents { files, mistakes, ..Contents::default() })));
-        }
+        Err(error) => return Err(unreadable(path, &error)),
     };
     let surroundings = Surroundings::of_process(default_port);
     read(&path.display().to_string(), Some(path), &text, &surroundings)
 }
 
-/// What to do about a Corefile that cannot be read.
-fn unreadable(path: &Path, error: &io::Error) -> String {
-    match error.kind() {
+/// The report of a Corefile that cannot be read: why, and what to do.
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Report {
+    let help = match error.kind() {
         io::ErrorKind::NotFound => {
             "`-conf FILE` names the Corefile; in a pod, see `volumeMounts` and the ConfigMap's keys"
                 .to_owned()
@@ -63,7 +57,9 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
             format!("name the file in it: `-conf {}`", path.join("Corefile").display())
         }
         _ => "`-conf FILE` names the Corefile".to_owned(),
-    }
+    };
+    let mistake = Mistake::without_place(format!("open {}: {error}", path.display())).help(help);
+    Report::of(mistake, vec![path.to_path_buf()])
 }
 
 /// Reads `text`, called `name` in messages. Relative imports are relative to the folder of `name`.
@@ -74,7 +70,11 @@ pub fn parse(name: &str, text: &str, surroundings: &Surroundings<'_>) -> Result<
     read(name, None, text, surroundings)
 }
 
-fn read(
+/// Reads `text`, which came from the file `path`, if any.
+///
+/// # Errors
+/// The mistakes in it.
+pub(crate) fn read(
     name: &str,
     path: Option<&Path>,
     text: &str,
@@ -85,6 +85,48 @@ fn read(
     }
     let mut stream = Stream::new(name, path, text, surroundings);
     let parsed = parser::blocks(&mut stream);
+    compile(name, path, stream, &parsed, surroundings)
+}
+
+/// Reads a text that mounted files may be imported from, instead of files on this machine.
+///
+/// # Errors
+/// The mistakes in them.
+pub(crate) fn read_mounted(
+    name: &str,
+    text: &str,
+    mounted: &[MountedFile],
+    surroundings: &Surroundings<'_>,
+) -> (Result<Config, Report>, Vec<PathBuf>) {
+    let mut stream = Stream::new(name, None, text, surroundings);
+    stream.mount(mounted);
+    let parsed = parser::blocks(&mut stream);
+    let imported = stream.files.clone();
+    (compile(name, None, stream, &parsed, surroundings), imported)
+}
+
+/// Reads a text that a server block imports: directives without a block around them.
+///
+/// # Errors
+/// The mistakes in it.
+pub(crate) fn read_part(
+    name: &str,
+    path: Option<&Path>,
+    text: &str,
+    surroundings: &Surroundings<'_>,
+) -> Result<Config, Report> {
+    let mut stream = Stream::new(name, path, text, surroundings);
+    let parsed = parser::part(&mut stream);
+    compile(name, path, stream, &[parsed], surroundings)
+}
+
+fn compile(
+    name: &str,
+    path: Option<&Path>,
+    stream: Stream<'_>,
+    parsed: &[ParsedBlock],
+    surroundings: &Surroundings<'_>,
+) -> Result<Config, Report> {
     let digest = stream.digest();
     let is_stopped = stream.stopped;
     let Stream { sources, mistakes, files, mut folders, .. } = stream;
@@ -126,10 +168,8 @@ fn not_a_corefile(name: &str, path: Option<&Path>) -> Report {
     let file = path.map_or_else(|| "-".to_owned(), |path| path.display().to_string());
     let help =
         format!("`ringdns convert {file} > Corefile` extracts the Corefile from a ConfigMap");
-    let mut mistakes = Mistakes::default();
-    mistakes.push(Mistake::without_place(message).help(help));
     let files = path.map(Path::to_path_buf).into_iter().collect();
-    Report(Box::new(Contents { files, mistakes, ..Contents::default() }))
+    Report::of(Mistake::without_place(message).help(help), files)
 }
 
 fn empty(name: &str) -> Mistake {

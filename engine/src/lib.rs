@@ -45,6 +45,8 @@ pub mod admin;
 
 pub mod fleet;
 
+pub mod check;
+
 pub mod config;
 
 pub mod plugin;

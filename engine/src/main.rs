@@ -25,7 +25,7 @@ use control::error_log::ErrorLog;
 use control::server::Server;
 use control::signals::Signals;
 use control::slow::CorefileSource;
-use control::{Control, conversion, endpoints, log, output, slow, start as start_up};
+use control::{Control, checking, conversion, endpoints, log, output, slow, start as start_up};
 
 /// The first sync is a burst of JSON: mimalloc is fast at it and returns the memory afterwards.
 #[global_allocator]
@@ -39,8 +39,10 @@ fn main() -> ExitCode {
     if cli.plugins {
         return output::print(&start_up::plugins());
     }
-    if let Some(Command::Convert { file }) = &cli.command {
-        return conversion::run(file, cli.dns_port);
+    match &cli.command {
+        Some(Command::Check(options)) => return checking::run(options, cli.dns_port),
+        Some(Command::Convert { file }) => return conversion::run(file, cli.dns_port),
+        None => {}
     }
     let ended = log::start(cli.log_format).context("cannot start the log's thread");
     let ended = ended.and_then(|log| {

@@ -15,7 +15,7 @@ const COLUMNS_MAX: usize = 100;
 const HEAD_LINES_MAX: usize = 10;
 
 /// The engine's folders and files, lowest first. Each may import those before it, and no other.
-const ENGINE_LAYERS: [&[&str]; 18] = [
+const ENGINE_LAYERS: [&[&str]; 19] = [
     &["limits", "client", "ports", "trust", "question"],
     &["corefile"],
     &["convert", "cli"],
@@ -25,6 +25,7 @@ const ENGINE_LAYERS: [&[&str]; 18] = [
     &["forward", "admin"],
     &["plugin"],
     &["config"],
+    &["check"],
     &["plan"],
     &["answer"],
     &["resolve"],

@@ -3,6 +3,7 @@
 //! It runs on the main thread. Invariant: nothing here stops answers that the server already gives;
 //! after a failed reload everything stays as it was.
 
+pub(crate) mod checking;
 pub(crate) mod conversion;
 pub(crate) mod endpoints;
 pub(crate) mod error_log;

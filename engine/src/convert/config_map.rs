@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_saphyr::Spanned;
 
-use super::{ConvertFailure, Converted, Note, custom, kube_dns};
+use super::{ConvertFailure, Converted, Note, custom, kube_dns, without_place};
 
 /// Texts by key.
 pub(super) type Data = BTreeMap<String, Spanned<String>>;
@@ -202,14 +202,6 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ConvertFailure> {
         // It may be YAML in flow style.
         from_yaml().map_err(|_| note(Some(error.line()), without_place(error.to_string())))
     })
-}
-
-/// Removes the place that both parsers repeat at the end of their messages.
-pub(super) fn without_place(mut message: String) -> String {
-    if let Some(at) = message.rfind(" at line ") {
-        message.truncate(at);
-    }
-    message
 }
 
 pub(super) fn note(line: Option<usize>, text: String) -> Note {

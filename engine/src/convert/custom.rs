@@ -13,7 +13,7 @@ use super::{ConvertFailure, Converted, Excerpt};
 
 /// Where a text of the ConfigMap belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TextPart {
+pub(crate) enum TextPart {
     /// In the Corefile: whole server blocks.
     Corefile,
     /// In a server block: directives.
@@ -22,7 +22,7 @@ pub(super) enum TextPart {
 
 impl TextPart {
     /// By the suffix of the key, which is that of the files that shipped Corefiles import.
-    pub(super) fn of(key: &str) -> Option<Self> {
+    pub(crate) fn of(key: &str) -> Option<Self> {
         match key.rsplit_once('.')?.1 {
             "server" => Some(Self::Corefile),
             "override" | "include" => Some(Self::Block),

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde_saphyr::Spanned;
 
-use super::config_map::{Data, line, without_place};
-use super::{ConvertFailure, Converted, Note};
+use super::config_map::{Data, line};
+use super::{ConvertFailure, Converted, Note, without_place};
 use crate::corefile::value::target;
 use crate::corefile::value::target::Target;
 use crate::corefile::value::zone::{self, Zone};

@@ -5,7 +5,7 @@
 //! Invariant: what needs no change stays as it is, comments and white space included.
 
 mod config_map;
-mod custom;
+pub(crate) mod custom;
 mod edits;
 mod kube_dns;
 mod proxy;
@@ -69,6 +69,14 @@ fn begins_with_a_key(text: &str) -> bool {
     let first = lines.find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
     let word = first.split_whitespace().next().unwrap_or_default();
     word == "---" || word.ends_with(':')
+}
+
+/// Removes the place that parsers of YAML and JSON repeat at the end of their messages.
+pub(crate) fn without_place(mut message: String) -> String {
+    if let Some(at) = message.rfind(" at line ") {
+        message.truncate(at);
+    }
+    message
 }
 
 fn corefile(text: &str) -> Result<Converted, ConvertFailure> {

@@ -32,6 +32,12 @@ pub(crate) fn files(pattern: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Whether a file of this name matches the last component of a pattern.
+pub(crate) fn is_match(pattern: &str, name: &str) -> bool {
+    let chars = |text: &str| text.chars().collect::<Vec<_>>();
+    matches(&chars(pattern), &chars(name))
+}
+
 /// The folder that the first wildcard of a pattern looks into.
 pub(crate) fn folder(pattern: &Path) -> PathBuf {
     let is_plain = |c: &Component<'_>| !is_pattern(&c.as_os_str().to_string_lossy());

@@ -31,6 +31,24 @@ pub(crate) fn blocks(stream: &mut Stream<'_>) -> Vec<ParsedBlock> {
     blocks
 }
 
+/// Reads a text that a server block imports, as the statements of a block for every name.
+pub(crate) fn part(stream: &mut Stream<'_>) -> ParsedBlock {
+    let mut parser =
+        Parser { stream, last: None, told_of_end: false, told_of_close: false, has_block: true };
+    let mut statements = Vec::new();
+    while parser.stream.peek_importing().is_some() {
+        statements.extend(parser.statements(None, 0));
+    }
+    let key = Token {
+        text: ".".to_owned(),
+        kind: Kind::Word,
+        is_quoted: false,
+        starts_line: true,
+        span: Span { source: 0, start: 0, end: 0 },
+    };
+    ParsedBlock { keys: vec![key], statements }
+}
+
 struct Parser<'p, 's> {
     stream: &'p mut Stream<'s>,
     /// The last token taken: its span and its text.
@@ -310,7 +328,8 @@ impl Parser<'_, '_> {
     fn close_on_line(&mut self) {
         let Some(span) = self.stream.peek().map(|token| token.span) else { return };
         let mistake = Mistake::error(span, "Unexpected '}' because no matching opening brace")
-            .label("must start its own line");
+            .label("must start its own line")
+            .help("write each directive and each `}` on a line of its own");
         self.mistake(mistake);
         self.told_of_close = true;
     }

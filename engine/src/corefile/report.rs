@@ -35,8 +35,12 @@ pub struct Finding<'a> {
     pub line: usize,
     /// From 1, in characters; 0 if no file is to blame.
     pub column: usize,
+    /// The directive that the word belongs to, if it is known.
+    pub plugin: Option<&'static str>,
     /// One line, in CoreDNS's wording where it has one: `FILE:LINE - Error during parsing: …`.
     pub message: String,
+    /// The same without plugin and place.
+    pub problem: &'a str,
     /// What to do.
     pub help: Option<&'a str>,
 }
@@ -72,6 +76,19 @@ impl Report {
         self.0.mistakes.listed().map(|mistake| mistake.finding(&self.0.sources))
     }
 
+    /// How many of this severity there are, those beyond the bound included.
+    #[must_use]
+    pub fn count(&self, severity: Severity) -> usize {
+        self.0.mistakes.count(severity)
+    }
+
+    /// One mistake that no word in a file is to blame for.
+    pub(crate) fn of(mistake: Mistake, files: Vec<PathBuf>) -> Self {
+        let mut mistakes = Mistakes::default();
+        mistakes.push(mistake);
+        Self(Box::new(Contents { files, mistakes, ..Contents::default() }))
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.mistakes.listed().next().is_none()
@@ -89,8 +106,9 @@ impl Report {
         for mistake in self.0.mistakes.listed() {
             mistake.render(&self.0.sources, &mut excerpts, colour, &mut text);
         }
-        if self.0.mistakes.unlisted > 0 {
-            let _ = writeln!(text, "and {} more", self.0.mistakes.unlisted);
+        let Mistakes { unlisted_errors, unlisted_warnings, .. } = self.0.mistakes;
+        if unlisted_errors + unlisted_warnings > 0 {
+            let _ = writeln!(text, "and {} more", unlisted_errors + unlisted_warnings);
         }
         text
     }
@@ -202,7 +220,9 @@ impl Mistake {
             file: place.map_or("", |(source, _)| &source.name),
             line,
             column,
+            plugin: self.plugin,
             message: self.headline(sources),
+            problem: &self.message,
             help: self.help.as_deref(),
         }
     }
@@ -338,19 +358,20 @@ impl ariadne::Cache<usize> for &mut Excerpts {
 pub(crate) struct Mistakes {
     pub(crate) errors: Vec<Mistake>,
     pub(crate) warnings: Vec<Mistake>,
-    unlisted: usize,
+    unlisted_errors: usize,
+    unlisted_warnings: usize,
 }
 
 impl Mistakes {
     pub(crate) fn push(&mut self, mistake: Mistake) {
-        let list = match mistake.severity {
-            Severity::Error => &mut self.errors,
-            Severity::Warning => &mut self.warnings,
+        let (list, unlisted) = match mistake.severity {
+            Severity::Error => (&mut self.errors, &mut self.unlisted_errors),
+            Severity::Warning => (&mut self.warnings, &mut self.unlisted_warnings),
         };
         if list.len() < COREFILE_MISTAKES_MAX {
             list.push(mistake);
         } else {
-            self.unlisted += 1;
+            *unlisted += 1;
         }
     }
 
@@ -359,7 +380,7 @@ impl Mistakes {
         if self.errors.len() < COREFILE_MISTAKES_MAX {
             self.errors.push(mistake());
         } else {
-            self.unlisted += 1;
+            self.unlisted_errors += 1;
         }
     }
 
@@ -368,6 +389,13 @@ impl Mistakes {
         let place = |m: &Mistake| m.span.map(|span| (span.source, span.start));
         self.errors.sort_by_key(place);
         self.warnings.sort_by_key(place);
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        match severity {
+            Severity::Error => self.errors.len() + self.unlisted_errors,
+            Severity::Warning => self.warnings.len() + self.unlisted_warnings,
+        }
     }
 
     fn listed(&self) -> impl Iterator<Item = &Mistake> {

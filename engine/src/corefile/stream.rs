@@ -29,6 +29,8 @@ pub(crate) struct Stream<'a> {
     pub(crate) files: Vec<PathBuf>,
     /// Every folder that a pattern listed.
     pub(crate) folders: Vec<PathBuf>,
+    /// Files that imports find by their name alone, before those of this machine.
+    mounted: Vec<MountedFile>,
     /// Files already split into words.
     lexed: HashMap<PathBuf, Rc<[Token]>>,
     snippets: HashMap<String, Snippet>,
@@ -41,6 +43,16 @@ pub(crate) struct Stream<'a> {
     /// Reading stopped at a bound, not at the end of the text.
     pub(crate) stopped: bool,
     digest: Sha512,
+}
+
+/// A key of a ConfigMap, which is a file where the ConfigMap is mounted.
+#[derive(Clone, Debug)]
+pub(crate) struct MountedFile {
+    /// Its file name there.
+    pub(crate) key: String,
+    /// For messages.
+    pub(crate) name: String,
+    pub(crate) text: String,
 }
 
 struct Snippet {
@@ -81,6 +93,7 @@ impl<'a> Stream<'a> {
             mistakes: Mistakes::default(),
             files: Vec::new(),
             folders: Vec::new(),
+            mounted: Vec::new(),
             lexed: HashMap::new(),
             snippets: HashMap::new(),
             frames: Vec::new(),
@@ -93,6 +106,12 @@ impl<'a> Stream<'a> {
         let tokens = stream.lex(name.to_owned(), &path, text);
         stream.frames.push(Frame { origin: Origin::File(path), tokens, next: 0 });
         stream
+    }
+
+    /// Lets imports find these files. They do not matter which folder an import names: where a
+    /// ConfigMap is mounted is not known here.
+    pub(crate) fn mount(&mut self, files: &[MountedFile]) {
+        self.mounted = files.to_vec();
     }
 
     /// The next token, without following imports.
@@ -226,6 +245,9 @@ impl<'a> Stream<'a> {
             self.mistakes.push(Mistake::error(target.span, message).label("too many wildcards"));
             return;
         }
+        if self.import_mounted(&path, target) {
+            return;
+        }
         if !glob::is_pattern(&pattern) {
             return self.import_file(path, target);
         }
@@ -240,6 +262,28 @@ impl<'a> Stream<'a> {
         for file in files.into_iter().rev() {
             self.import_file(file, target);
         }
+    }
+
+    /// Whether a mounted file has the name that `path` ends with.
+    fn import_mounted(&mut self, path: &Path, target: &Token) -> bool {
+        let Some(pattern) = path.file_name().and_then(|name| name.to_str()) else { return false };
+        let named = self.mounted.iter().filter(|file| glob::is_match(pattern, &file.key));
+        let named: Vec<MountedFile> = named.cloned().collect();
+        // The last frame is read first.
+        for file in named.iter().rev() {
+            let path = PathBuf::from(&file.key);
+            let tokens = match self.lexed.get(&path) {
+                Some(tokens) => Rc::clone(tokens),
+                None => {
+                    self.files.push(path.clone());
+                    let tokens = self.lex(file.name.clone(), Path::new(&file.name), &file.text);
+                    self.lexed.insert(path.clone(), Rc::clone(&tokens));
+                    tokens
+                }
+            };
+            self.enter(Origin::File(path), tokens, target, "file");
+        }
+        !named.is_empty()
     }
 
     fn import_file(&mut self, path: PathBuf, target: &Token) {

@@ -141,7 +141,7 @@ pub(crate) fn read(block: &ParsedBlock, context: &mut Context<'_>) -> (ServerBlo
 fn not_built(name: &str, span: Span, instead: Option<&str>) -> Mistake {
     let message = format!("Directive '{name}' is known but not built yet");
     let mistake = Mistake::error(span, message).label("not in this version of ringdns");
-    mistake.maybe_help(instead.map(str::to_owned))
+    mistake.help(instead.unwrap_or("delete it, or leave the zones that need it to CoreDNS"))
 }
 
 fn unknown(name: &Token) -> Mistake {
