@@ -11,6 +11,7 @@ use crate::corefile::parser::ParsedBlock;
 use crate::corefile::report::{Contents, Mistake, Report};
 use crate::corefile::stream::{self, MountedFile, Stream};
 use crate::corefile::{Context, Surroundings, parser};
+use crate::lint::{self, LintBlock};
 use crate::plugin::{ServerBlock, directives, overlap};
 
 /// A Corefile without mistakes.
@@ -136,7 +137,12 @@ fn compile(
         Context { surroundings, sources: &sources, mistakes, plugin: None, zone_count: 0 };
     let blocks: Vec<_> = parsed.iter().map(|block| directives::read(block, &mut context)).collect();
     overlap::check_overlaps(&blocks, &mut context);
-    overlap::check_shadows(&blocks, &mut context);
+    let linted = parsed.iter().zip(&blocks).map(|(parsed, (server, key_spans))| LintBlock {
+        parsed,
+        server,
+        key_spans,
+    });
+    lint::check(linted.collect(), &mut context);
     if blocks.is_empty() && context.mistakes.errors.is_empty() && !is_stopped {
         context.mistakes.push(empty(name));
     }

@@ -49,6 +49,8 @@ pub mod check;
 
 pub mod config;
 
+pub mod lint;
+
 pub mod plugin;
 
 pub mod corefile;

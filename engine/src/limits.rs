@@ -368,6 +368,10 @@ pub const COREFILE_LEN_MAX: u64 = 4 * (1 << 20);
 /// Nested braces. CoreDNS's plugins need three.
 pub const COREFILE_NESTING_MAX: usize = 16;
 
+/// Lines of a server block that lints still look at: they compare lines with each other, so a
+/// million comparisons. Real blocks have some tens.
+pub const LINTED_LINES_MAX: usize = 1000;
+
 /// Zones, after CIDRs are expanded: 512 times the most that one CIDR expands to (128: an IPv4 /1,
 /// /9, /17 or /25).
 pub const COREFILE_ZONES_MAX: usize = 512 * 128;

@@ -15,7 +15,7 @@ const COLUMNS_MAX: usize = 100;
 const HEAD_LINES_MAX: usize = 10;
 
 /// The engine's folders and files, lowest first. Each may import those before it, and no other.
-const ENGINE_LAYERS: [&[&str]; 19] = [
+const ENGINE_LAYERS: [&[&str]; 20] = [
     &["limits", "client", "ports", "trust", "question"],
     &["corefile"],
     &["convert", "cli"],
@@ -24,6 +24,7 @@ const ENGINE_LAYERS: [&[&str]; 19] = [
     &["io"],
     &["forward", "admin"],
     &["plugin"],
+    &["lint"],
     &["config"],
     &["check"],
     &["plan"],

@@ -27,7 +27,7 @@ struct Manifest {
     #[serde(default)]
     data: Option<BTreeMap<String, Spanned<String>>>,
     #[serde(default)]
-    items: Vec<Manifest>,
+    items: Vec<Self>,
 }
 
 #[derive(Debug, Default, Deserialize)]

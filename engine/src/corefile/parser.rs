@@ -17,6 +17,8 @@ pub(crate) struct ParsedBlock {
     /// At least one, not empty, commas removed.
     pub(crate) keys: Vec<Token>,
     pub(crate) statements: Vec<Statement>,
+    /// Not a block, but directives that a block imports; the key is made up.
+    pub(crate) is_part: bool,
 }
 
 /// Reads the stream to its end.
@@ -46,7 +48,7 @@ pub(crate) fn part(stream: &mut Stream<'_>) -> ParsedBlock {
         starts_line: true,
         span: Span { source: 0, start: 0, end: 0 },
     };
-    ParsedBlock { keys: vec![key], statements }
+    ParsedBlock { keys: vec![key], statements, is_part: true }
 }
 
 struct Parser<'p, 's> {
@@ -95,7 +97,7 @@ impl Parser<'_, '_> {
             AfterKeys::NoBrace => self.statements(None, 0),
             AfterKeys::End => Vec::new(),
         };
-        (!keys.is_empty()).then_some(ParsedBlock { keys, statements })
+        (!keys.is_empty()).then_some(ParsedBlock { keys, statements, is_part: false })
     }
 
     /// The keys of a block and what follows them; `None` where no block starts.

@@ -172,7 +172,8 @@ impl Statement {
                             let message = format!("'{}' is set twice", setting.name);
                             let mistake = Mistake::warning(line.name.span, message)
                                 .label("this one is used")
-                                .also(first.span, "this one is ignored");
+                                .also(first.span, "this one is ignored")
+                                .help("delete one of the two");
                             context.report(mistake);
                         }
                         None => seen.push(&line.name),

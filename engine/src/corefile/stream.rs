@@ -256,7 +256,11 @@ impl<'a> Stream<'a> {
         if files.is_empty() {
             let message =
                 format!("No files matching import glob pattern: {}", quoted(&target.text));
-            self.mistakes.push(Mistake::warning(target.span, message).label("matches no file"));
+            let mistake = Mistake::warning(target.span, message).label("matches no file");
+            self.mistakes.push(mistake.help(
+                "nothing to do if there is nothing to import; a relative path starts from the \
+                 folder of the file that imports",
+            ));
         }
         // The last frame is read first.
         for file in files.into_iter().rev() {

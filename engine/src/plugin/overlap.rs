@@ -1,7 +1,6 @@
-//! Checks whether two server blocks serve the same zone at the same address, which is a mistake,
-//! and whether one block hides another, which is a warning.
+//! Checks whether two server blocks serve the same zone at the same address, which is a mistake.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::ServerBlock;
 use super::bind::BindAddress;
@@ -90,44 +89,6 @@ fn drawn(key: &Key, span: Span, clash: &Clash<'_>) -> Mistake {
         .label("both mean every address")
         .also(clash.other, "the first")
         .help("CoreDNS sends each query to either one at random: delete one")
-}
-
-/// Warns of blocks that listen on every address and get no queries at one of them, because other
-/// blocks `bind` it at the same port.
-pub(crate) fn check_shadows(blocks: &[(ServerBlock, Vec<Span>)], context: &mut Context<'_>) {
-    let is_everywhere = |block: &ServerBlock| {
-        block.bound().is_empty()
-            || block.bound().iter().any(|bind| bind.address.ip.is_unspecified())
-    };
-    let mut own: HashMap<u16, Vec<(&ListenIp, Span)>> = HashMap::new();
-    let mut served: HashSet<(&ListenIp, u16, &Zone)> = HashSet::new();
-    for (block, spans) in blocks {
-        for (key, span) in block.keys.iter().zip(spans) {
-            for BindAddress { address, .. } in
-                block.bound().iter().filter(|bind| !bind.address.ip.is_unspecified())
-            {
-                served.insert((address, key.port, &key.zone));
-                let own = own.entry(key.port).or_default();
-                if !own.iter().any(|(other, _)| *other == address) {
-                    own.push((address, *span));
-                }
-            }
-        }
-    }
-    for (block, spans) in blocks.iter().filter(|(block, _)| is_everywhere(block)) {
-        let shadow = block.keys.iter().zip(spans).find_map(|(key, span)| {
-            let own = own.get(&key.port)?;
-            let lacks = |address| !served.contains(&(address, key.port, &key.zone));
-            let (address, other) = own.iter().find(|(address, _)| lacks(address))?;
-            Some((key, *span, *address, *other))
-        });
-        let Some((key, span, address, other)) = shadow else { continue };
-        let message = format!("{key} is not served at {}", address.ip);
-        let mistake = Mistake::warning(span, message)
-            .label("every address except those that other blocks `bind` at this port")
-            .also(other, "bound here");
-        context.mistakes.push(mistake.help("give both blocks the same `bind`, or neither one"));
-    }
 }
 
 fn overlap(key: &Key, span: Span, clash: &Clash<'_>) -> Mistake {

@@ -122,6 +122,15 @@ pub(crate) fn zones(text: &str, span: Span, context: &mut Context<'_>) -> Vec<Zo
     })
 }
 
+/// The zones that an argument names, if it is certainly meant as a zone. Nothing is reported.
+pub(crate) fn certain_zones(text: &str) -> Option<Vec<Zone>> {
+    let KeyParts { zone, .. } = split(text).ok()?;
+    if zone::oddity(zone).is_some() {
+        return None;
+    }
+    zone::expand(zone).ok()
+}
+
 /// The zones that a plugin's arguments name, each once; without arguments, the zones of its block.
 pub(crate) fn zones_or_keys(args: &[Token], keys: &[Key], context: &mut Context<'_>) -> Vec<Zone> {
     let mut zones: Vec<Zone> = match args {

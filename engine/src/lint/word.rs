@@ -1,0 +1,49 @@
+//! Words that are read as something else than they look like.
+
+use std::net::IpAddr;
+
+use super::source;
+use super::{LintBlock, warn};
+use crate::corefile::Context;
+use crate::corefile::lexer::Token;
+use crate::corefile::report::Mistake;
+use crate::corefile::word::quoted;
+
+/// `*.example.org` as a zone: no client asks for a name with the label `*`.
+pub(super) fn wildcard(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
+    for block in blocks {
+        for key in &block.parsed.keys {
+            if let Some(mistake) = starred(key) {
+                context.mistakes.push(mistake);
+            }
+        }
+        for line in source::all(block) {
+            for mistake in line.words.iter().filter_map(starred) {
+                warn(line.statement, mistake, context);
+            }
+        }
+    }
+}
+
+fn starred(word: &Token) -> Option<Mistake> {
+    let zone = word.text.strip_prefix("*.").filter(|zone| !zone.is_empty())?;
+    let message = format!("'{}' has no names but those with the label '*'", quoted(&word.text));
+    let mistake = Mistake::warning(word.span, message).label("not a wildcard");
+    Some(mistake.help(format!("write `{}`: a zone has all names below it", quoted(zone))))
+}
+
+/// `hosts 10.0.0.1 name`: the first word after `hosts` names a file, the others are zones.
+pub(super) fn entry(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
+    for block in blocks {
+        for line in block.lines("hosts") {
+            let Some(file) = line.args.first() else { continue };
+            if file.text.parse::<IpAddr>().is_ok() {
+                let message = format!("'{}' is read as the name of a file", quoted(&file.text));
+                let mistake = Mistake::warning(file.span, message)
+                    .label("looks like an address")
+                    .help("write entries between the braces of `hosts`, one per line");
+                warn(line, mistake, context);
+            }
+        }
+    }
+}
