@@ -12,7 +12,7 @@ use crate::corefile::report::{Contents, Mistake, Report};
 use crate::corefile::stream::{self, MountedFile, Stream};
 use crate::corefile::{Context, Surroundings, parser};
 use crate::lint::{self, LintBlock};
-use crate::plugin::{ServerBlock, directives, overlap};
+use crate::plugin::{ServerBlock, directives, imported, overlap};
 
 /// A Corefile without mistakes.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ pub(crate) fn read(
     }
     let mut stream = Stream::new(name, path, text, surroundings);
     let parsed = parser::blocks(&mut stream);
-    compile(name, path, stream, &parsed, surroundings)
+    compile(name, path, stream, parsed, surroundings)
 }
 
 /// Reads a text that mounted files may be imported from, instead of files on this machine.
@@ -103,7 +103,7 @@ pub(crate) fn read_mounted(
     stream.mount(mounted);
     let parsed = parser::blocks(&mut stream);
     let imported = stream.files.clone();
-    (compile(name, None, stream, &parsed, surroundings), imported)
+    (compile(name, None, stream, parsed, surroundings), imported)
 }
 
 /// Reads a text that a server block imports: directives without a block around them.
@@ -118,14 +118,14 @@ pub(crate) fn read_part(
 ) -> Result<Config, Report> {
     let mut stream = Stream::new(name, path, text, surroundings);
     let parsed = parser::part(&mut stream);
-    compile(name, path, stream, &[parsed], surroundings)
+    compile(name, path, stream, vec![parsed], surroundings)
 }
 
 fn compile(
     name: &str,
     path: Option<&Path>,
     stream: Stream<'_>,
-    parsed: &[ParsedBlock],
+    parsed: Vec<ParsedBlock>,
     surroundings: &Surroundings<'_>,
 ) -> Result<Config, Report> {
     let digest = stream.digest();
@@ -135,6 +135,7 @@ fn compile(
     folders.dedup();
     let mut context =
         Context { surroundings, sources: &sources, mistakes, plugin: None, zone_count: 0 };
+    let parsed = imported::resolve(parsed, &mut context);
     let blocks: Vec<_> = parsed.iter().map(|block| directives::read(block, &mut context)).collect();
     overlap::check_overlaps(&blocks, &mut context);
     let linted = parsed.iter().zip(&blocks).map(|(parsed, (server, key_spans))| LintBlock {

@@ -372,6 +372,10 @@ pub const COREFILE_NESTING_MAX: usize = 16;
 /// million comparisons. Real blocks have some tens.
 pub const LINTED_LINES_MAX: usize = 1000;
 
+/// Lines of a server block that are compared with imported ones: `forward` lines, and one of each
+/// directive that may not occur twice. A million comparisons; real blocks have some ten.
+pub const COREFILE_DUPLICATES_MAX: usize = 1000;
+
 /// Zones, after CIDRs are expanded: 512 times the most that one CIDR expands to (128: an IPv4 /1,
 /// /9, /17 or /25).
 pub const COREFILE_ZONES_MAX: usize = 512 * 128;

@@ -122,8 +122,8 @@ const NO_AAAA: &[Row] = &[
     (". {\n template ANY ANY ads.example {\n  rcode NXDOMAIN\n }\n}", &[]),
     // Names that do not exist for any type that matters.
     (
-        ". {\n template IN A ads.example {\n  rcode NXDOMAIN\n }\n template IN AAAA ads.example {\n  \
-         rcode NXDOMAIN\n }\n}",
+        ". {\n template IN A ads.example {\n  rcode NXDOMAIN\n }\n \
+         template IN AAAA ads.example {\n  rcode NXDOMAIN\n }\n}",
         &[],
     ),
 ];
@@ -139,8 +139,8 @@ const REVERSE: &[Row] = &[
         &[(2, 40, "addresses outside the cluster get NXDOMAIN instead of their names")],
     ),
     (
-        ". {\n kubernetes cluster.local in-addr.arpa {\n  fallthrough 10.in-addr.arpa\n }\n forward . \
-         192.0.2.1\n}",
+        ". {\n kubernetes cluster.local in-addr.arpa {\n  fallthrough 10.in-addr.arpa\n }\n \
+         forward . 192.0.2.1\n}",
         &[],
     ),
     (". {\n kubernetes cluster.local 10.0.0.0/8\n forward . 192.0.2.1\n}", &[]),

@@ -10,12 +10,14 @@ use super::source::Span;
 use super::word::{nearest, quoted};
 
 /// A name, its arguments, and the contents of its braces.
+#[derive(Clone)]
 pub(crate) struct Statement {
     pub(crate) name: Token,
     pub(crate) args: Vec<Token>,
     pub(crate) body: Option<Body>,
 }
 
+#[derive(Clone)]
 pub(crate) struct Body {
     pub(crate) open: Span,
     pub(crate) lines: Vec<Statement>,

@@ -46,6 +46,11 @@ impl Directive {
         matches!(self.status, Status::Built(_))
     }
 
+    /// A block has at most one, as in CoreDNS.
+    pub(crate) fn is_once(&self) -> bool {
+        matches!(self.status, Status::Built(built) if built.once)
+    }
+
     /// Its syntax, if ringdns has it.
     #[must_use]
     pub fn usage(&self) -> Option<&'static str> {

@@ -22,6 +22,7 @@ pub mod gate;
 pub mod go_regex;
 pub mod health;
 pub mod hosts;
+pub(crate) mod imported;
 pub mod k8s_external;
 pub mod kubernetes;
 pub mod loadbalance;

@@ -5,6 +5,7 @@
 //! zones.
 
 pub mod file;
+pub(super) mod merge;
 pub mod table;
 
 use std::future::ready;
