@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use wire::pod_index::PodIndex;
 use wire::table::Table;
 
-use crate::answer::exit::ErrorReport;
+use crate::answer::exit::Reports;
 use crate::client::ListenerId;
 use crate::forward::ShardNumber;
 use crate::io::DatagramIo;
@@ -130,7 +130,7 @@ impl Fleet {
         settings: FleetSettings,
         cores: &[Option<CoreId>],
         metrics: &[Arc<ShardMetrics>],
-        errors: &Sender<ErrorReport>,
+        reports: &Reports,
     ) -> io::Result<Self> {
         let mut members = Vec::with_capacity(cores.len());
         let fills = Fills::between(cores.len());
@@ -143,7 +143,7 @@ impl Fleet {
                 wake: Arc::clone(&wake),
                 number: ShardNumber { index, count: cores.len() },
                 updates: receiver,
-                errors: errors.clone(),
+                reports: reports.clone(),
                 fills,
                 metrics: Arc::clone(metrics),
             };
@@ -256,7 +256,7 @@ struct Start {
     wake: Arc<OwnedFd>,
     number: ShardNumber,
     updates: Receiver<Update>,
-    errors: Sender<ErrorReport>,
+    reports: Reports,
     fills: Fills,
     metrics: Arc<ShardMetrics>,
 }
@@ -270,7 +270,7 @@ impl Start {
             tracing::warn!(core = core.id, "a shard could not be pinned to its core");
         }
         let io_metrics = Arc::clone(&self.metrics);
-        let responder = Responder::new(self.number, self.errors, self.fills, self.metrics);
+        let responder = Responder::new(self.number, self.reports, self.fills, self.metrics);
         let responder = Rc::new(RefCell::new(responder));
         let updates = self.updates;
         let busy_poll = self.settings.busy_poll;

@@ -131,6 +131,19 @@ pub const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// sent.
 pub const ERROR_REPORTS_WAITING_MAX: usize = 1024;
 
+/// Answered queries in one shard's ring, waiting to be logged: what a shard answers in the 10 ms
+/// between two looks of the log's thread, at 400,000 queries per second. Beyond it the line is lost
+/// and counted. A ring takes 1.5 MB, once a Corefile has `log`.
+pub const QUERY_RING_LEN: usize = 4096;
+/// How often the log's thread looks at the rings while they are empty.
+pub const QUERY_RING_LOOK_EVERY: Duration = Duration::from_millis(10);
+const _: () = assert!(QUERY_RING_LEN as u128 >= 400 * QUERY_RING_LOOK_EVERY.as_millis());
+/// Bytes of lines of the query log that may wait at once: half of the room, so that the server's
+/// own lines find some.
+pub const QUERY_LINES_WAITING_LEN_MAX: usize = LOG_WAITING_LEN_MAX / 2;
+/// The shortest time between two log lines about queries that were not logged.
+pub const QUERY_LOSS_LOGGED_EVERY: Duration = Duration::from_secs(1);
+
 /// How long a reload waits for the Corefile and its imports, and the start-up for the pidfile.
 pub const FILE_TIMEOUT: Duration = Duration::from_secs(5);
 

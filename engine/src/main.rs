@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use engine::admin::{Admin, Readiness};
+use engine::answer::exit::Reports;
 use engine::cli::{Cli, Command};
 use engine::fleet::{Fleet, FleetSettings};
 use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_FLUSH_TIMEOUT};
@@ -22,6 +23,7 @@ use engine::metrics::{Metrics, ShardFacts};
 use engine::plugin::kubernetes::Kubernetes;
 
 use control::error_log::ErrorLog;
+use control::query_log::QueryLog;
 use control::server::Server;
 use control::signals::Signals;
 use control::slow::CorefileSource;
@@ -97,8 +99,9 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     let cores = start_up::cores(cli)?;
     let metrics = Arc::new(Metrics::new(start_up::build(), cores.len()));
     let shard_metrics: Vec<_> = (0..cores.len()).map(|index| metrics.shard(index)).collect();
-    let (report, reports) = crossbeam_channel::bounded(ERROR_REPORTS_WAITING_MAX);
-    let fleet = Fleet::start(settings, &cores, &shard_metrics, &report)
+    let (errors, error_reports) = crossbeam_channel::bounded(ERROR_REPORTS_WAITING_MAX);
+    let reports = Reports { errors, queries: Arc::default() };
+    let fleet = Fleet::start(settings, &cores, &shard_metrics, &reports)
         .context("cannot start the shards")?;
     metrics.facts().shards = cores
         .iter()
@@ -116,7 +119,10 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     endpoints::publish_facts(&metrics, &config);
 
     let mut server = Server::new(fleet, Arc::clone(&metrics));
+    let mut queries = QueryLog::new(reports.queries, log.clone(), cli.log_format, cores.len());
+    queries.open_for(&config).context("cannot start the query log's thread")?;
     server.apply(&config).await?;
+    queries.set_listeners(server.plan());
     for block in &config.blocks {
         readiness.forget("kubernetes", &block.place.line.to_string());
     }
@@ -141,8 +147,9 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         admin,
         metrics,
         readiness,
-        errors: ErrorLog::new(reports, &config),
+        errors: ErrorLog::new(error_reports, &config),
         log: log.clone(),
+        queries,
         source,
         config,
         last_failure: None,

@@ -96,7 +96,7 @@ pub fn add_option(message: &mut [u8], len: usize, option: EdnsOption<'_>, len_ma
 }
 
 /// The records of a message; `None` if its questions are not whole.
-fn records(message: &[u8]) -> Option<Records<'_>> {
+pub(crate) fn records(message: &[u8]) -> Option<Records<'_>> {
     let header = message.first_chunk::<HEADER_LEN>()?;
     let mut at = HEADER_LEN;
     for _ in 0..u16_at(header, 4) {
@@ -107,7 +107,7 @@ fn records(message: &[u8]) -> Option<Records<'_>> {
 }
 
 /// The OPT: the additional section's first one that the root owns.
-fn opt_in(mut records: Records<'_>) -> Option<RecordHead> {
+pub(crate) fn opt_in(mut records: Records<'_>) -> Option<RecordHead> {
     let is_opt = |(section, head): &(MessageSection, RecordHead)| {
         *section == MessageSection::Additional && head.rtype == TYPE_OPT && head.is_of_root()
     };

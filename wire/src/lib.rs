@@ -6,8 +6,8 @@
 //! an upstream's packet ─→ response::read ─→ Response ─→ response::stamp ─→ packet
 //! ```
 //! Invariant: no socket, clock, thread or random source. The packet path neither allocates nor
-//! panics: all of `query`, `table`, `reply` and `edit`, and `response::stamp`. Only `compile` and
-//! `response::read` allocate.
+//! panics: all of `query`, `table`, `reply`, `edit` and `summary`, and `response::stamp`. Only
+//! `compile` and `response::read` allocate.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -26,5 +26,6 @@ mod record;
 pub mod reply;
 pub mod response;
 mod segment;
+pub mod summary;
 pub mod table;
 pub mod zone;

@@ -16,6 +16,7 @@ use crate::metrics::answerer::Answerer;
 use crate::metrics::{Observation, ShardMetrics};
 use crate::plugin::exchange::{AskedQuestion, Trail};
 use crate::plugin::finish::{Finish, Leaving};
+use crate::plugin::log::ring::{QueryRings, ShardRing};
 
 /// A response that was written, and what its block still does with it.
 #[derive(Clone, Copy, Debug)]
@@ -68,17 +69,26 @@ pub struct ErrorReport {
     pub message: Option<String>,
 }
 
+/// Where shards report to, for the log.
+#[derive(Clone)]
+pub struct Reports {
+    pub errors: Sender<ErrorReport>,
+    /// Answered queries.
+    pub queries: Arc<QueryRings>,
+}
+
 /// The exit of one shard.
 #[derive(Clone)]
 pub struct Exit {
     metrics: Arc<ShardMetrics>,
-    errors: Sender<ErrorReport>,
+    reports: Reports,
+    shard_index: usize,
 }
 
 impl Exit {
     #[must_use]
-    pub fn new(metrics: Arc<ShardMetrics>, errors: Sender<ErrorReport>) -> Self {
-        Self { metrics, errors }
+    pub fn new(metrics: Arc<ShardMetrics>, reports: Reports, shard_index: usize) -> Self {
+        Self { metrics, reports, shard_index }
     }
 
     /// Runs the block's finishes over the response in `message`, counts it and logs it. Returns how
@@ -92,13 +102,15 @@ impl Exit {
         timing: Timing,
         problem: Option<&dyn ToString>,
     ) -> usize {
-        let Answered { arrival, trail, .. } = answered;
+        let Answered { arrival, trail, name } = answered;
         let mut len = made.len;
         for finish in made.finishes {
             if arrival.inside.is_some_and(|inside| !finish.runs_on(inside)) {
                 continue;
             }
-            len = finish.run(Leaving { arrival, edns: made.edns, trail }, message, len);
+            let queries = ShardRing { rings: &self.reports.queries, shard_index: self.shard_index };
+            let leaving = Leaving { arrival, edns: made.edns, trail, name, queries };
+            len = finish.run(leaving, message, len);
         }
         // An inside query is part of its client's.
         if arrival.inside.is_none() {
@@ -142,7 +154,7 @@ impl Exit {
             message: problem.map(ToString::to_string),
         };
         // A full queue loses the line, not the response.
-        if self.errors.try_send(report).is_err() {
+        if self.reports.errors.try_send(report).is_err() {
             self.metrics.error_line_lost();
         }
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engine::cli::LogFormat;
 use tracing_subscriber::EnvFilter;
 
-pub(crate) use line::{Weight, line};
+pub(crate) use line::{QueryLine, Weight, line};
 pub(crate) use queue::LogQueue;
 
 /// The first panics are all logged, then only every 2^n-th: a panic that a query causes may recur

@@ -14,6 +14,7 @@ mod hosts;
 mod listening;
 pub(crate) mod log;
 pub(crate) mod output;
+pub(crate) mod query_log;
 pub(crate) mod server;
 pub(crate) mod signals;
 pub(crate) mod slow;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use engine::admin::{Admin, Readiness};
 use engine::config::Config;
 use engine::forward::Upstream;
+use engine::limits::LOG_FLUSH_TIMEOUT;
 use engine::metrics::Metrics;
 use engine::plugin::health::Health;
 use engine::plugin::reload::Reload;
@@ -37,6 +39,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
 use error_log::ErrorLog;
 use external::ExternalFeed;
 use hosts::HostsFeed;
+use query_log::QueryLog;
 use server::Server;
 use signals::{End, SignalRequest, Signals};
 use slow::{CorefileSource, Reread};
@@ -53,6 +56,7 @@ pub(crate) struct Control {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) errors: ErrorLog,
     pub(crate) log: log::LogQueue,
+    pub(crate) queries: QueryLog,
     pub(crate) source: CorefileSource,
     pub(crate) config: Config,
     /// The last reload's failure, so that the log has it only once.
@@ -144,6 +148,7 @@ impl Control {
         self.server.stop();
         self.errors.tick(std::time::Instant::now(), self.metrics.error_lines_lost());
         self.errors.finish();
+        self.queries.finish(LOG_FLUSH_TIMEOUT);
     }
 
     fn next_reload(&self) -> Option<Instant> {
@@ -200,11 +205,13 @@ impl Control {
         // Endpoints are bound first, before anything else changes, and restored if the rest fails.
         self.admin.rebind(&endpoints::of(&next)).await?;
         self.errors.log_waiting(std::time::Instant::now());
+        self.queries.open_for(&next)?;
         if let Err(error) = self.server.apply(&next).await {
             let _ = self.admin.rebind(&endpoints::of(&self.config)).await;
             return Err(error);
         }
         self.errors.reload(&next);
+        self.queries.set_listeners(self.server.plan());
         if !next.warnings.is_empty() {
             tracing::warn!("plugin/reload: the Corefile has warnings:\n{}", next.warnings);
         }
@@ -268,6 +275,7 @@ impl Control {
         facts.tables = tables;
         facts.hosts = hosts;
         facts.log_lines_lost = self.log.lost_count();
+        facts.query_lines_lost = self.queries.lost_count();
         facts.panics = log::panic_count();
         drop(facts);
         self.errors.tick(std::time::Instant::now(), self.metrics.error_lines_lost());

@@ -292,7 +292,9 @@ impl Families<'_, '_> {
         self.gauges("ringdns_shard_info", "Where each shard runs; always 1", &shards)?;
         self.counters("coredns_panics", "Recovered panics", &[(Vec::new(), facts.panics)])?;
         let help = "Log lines lost because standard output was read too slowly, or failed";
-        self.counters("ringdns_log_lines_lost", help, &[(Vec::new(), facts.log_lines_lost)])
+        self.counters("ringdns_log_lines_lost", help, &[(Vec::new(), facts.log_lines_lost)])?;
+        let help = "Lines of the query log lost because queries came faster than they are logged";
+        self.counters("ringdns_query_lines_lost", help, &[(Vec::new(), facts.query_lines_lost)])
     }
 
     fn process(&mut self) -> fmt::Result {

@@ -85,6 +85,8 @@ pub struct Facts {
     pub hosts: Vec<HostsFacts>,
     /// Log lines that could not be written.
     pub log_lines_lost: u64,
+    /// Queries that `log` could not log.
+    pub query_lines_lost: u64,
     /// Of all threads.
     pub panics: u64,
 }

@@ -1,10 +1,15 @@
 //! Finishes: plugins that change a complete response before it is sent, or note it. Their rules are
 //! in the plugins' own files.
 
+use std::sync::Arc;
+
+use wire::name::Name;
 use wire::query::Edns;
 
 use super::bufsize::BufSize;
 use super::exchange::Trail;
+use super::log::BlockLog;
+use super::log::ring::ShardRing;
 use crate::client::{Arrival, Inside, InsideStart};
 
 /// A finish of a block. Finishes run in the reverse of CoreDNS's order, as in CoreDNS: the last
@@ -12,6 +17,7 @@ use crate::client::{Arrival, Inside, InsideStart};
 #[derive(Clone, Debug)]
 pub enum Finish {
     BufSize(BufSize),
+    Log(Arc<BlockLog>),
 }
 
 /// A response that is about to leave, without its bytes.
@@ -21,6 +27,10 @@ pub struct Leaving<'l> {
     /// The query's.
     pub edns: Option<Edns>,
     pub trail: &'l Trail,
+    /// The question's, as it was asked of the sources.
+    pub name: &'l Name,
+    /// Where the query log takes queries.
+    pub queries: ShardRing<'l>,
 }
 
 impl Finish {
@@ -29,6 +39,10 @@ impl Finish {
     pub fn run(&self, leaving: Leaving<'_>, message: &mut [u8], len: usize) -> usize {
         match self {
             Self::BufSize(bufsize) => bufsize.finish(leaving, message, len),
+            Self::Log(log) => {
+                log.finish(leaving, message.get(..len).unwrap_or_default());
+                len
+            }
         }
     }
 
@@ -40,7 +54,7 @@ impl Finish {
         match inside.start {
             InsideStart::Gate { .. } => false,
             InsideStart::Server => match self {
-                Self::BufSize(_) => false,
+                Self::BufSize(_) | Self::Log(_) => false,
             },
         }
     }
@@ -50,6 +64,7 @@ impl Finish {
     pub const fn reads_peer(&self) -> bool {
         match self {
             Self::BufSize(_) => false,
+            Self::Log(_) => true,
         }
     }
 
@@ -59,6 +74,8 @@ impl Finish {
         match self {
             // Any response of the block may be truncated.
             Self::BufSize(_) => false,
+            // It logs every response.
+            Self::Log(_) => false,
         }
     }
 }

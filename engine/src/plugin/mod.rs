@@ -26,6 +26,7 @@ pub(crate) mod imported;
 pub mod k8s_external;
 pub mod kubernetes;
 pub mod loadbalance;
+pub mod log;
 pub mod looping;
 pub(crate) mod overlap;
 pub mod pattern;
@@ -161,7 +162,16 @@ pub const DIRECTIVES: &[Directive] = &[
             read: errors::read,
         },
     ),
-    instead("log", "log queries", "`errors` logs those that end in an error"),
+    built(
+        "log",
+        "log queries and their responses",
+        Built {
+            usage: log::USAGE,
+            once: false,
+            options: || built_names(log::SETTINGS),
+            read: log::read,
+        },
+    ),
     later("dnstap", "send queries and responses to a dnstap collector"),
     later("local", "answer for localhost and 127.0.0.0/8"),
     built(

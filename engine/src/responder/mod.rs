@@ -11,12 +11,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::Sender;
 use wire::name::Name;
 use wire::pod_index::PodIndex;
 use wire::table::Table;
 
-use crate::answer::exit::{Answered, ErrorReport, Exit, Timing};
+use crate::answer::exit::{Answered, Exit, Reports, Timing};
 use crate::answer::{
     Glance, Looked, PodIndexes, Pursue, Scratch, Sources, Tables, Verdict, at_a_glance, in_full,
     look,
@@ -75,11 +74,11 @@ impl Responder {
     #[must_use]
     pub fn new(
         number: ShardNumber,
-        errors: Sender<ErrorReport>,
+        reports: Reports,
         fills: Fills,
         metrics: Arc<ShardMetrics>,
     ) -> Self {
-        let exit = Exit::new(Arc::clone(&metrics), errors);
+        let exit = Exit::new(Arc::clone(&metrics), reports, number.index);
         let late_answers = LateAnswers::new(Arc::clone(&metrics), exit.clone());
         Self {
             exit,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use engine::answer::exit::ErrorReport;
+use engine::answer::exit::{ErrorReport, Reports};
 use engine::client::ListenerId;
 use engine::config;
 use engine::corefile::Surroundings;
@@ -100,10 +100,11 @@ impl Rig {
     /// The block also has these lines, of `cache` and `forward`; then it serves every name.
     pub fn start_with(backend: Backend, address: SocketAddr, lines: &str) -> Self {
         let (errors, reported) = bounded(16);
+        let reports = Reports { errors, queries: Arc::default() };
         let build = Build::default();
         let metrics = Metrics::new(build, 1);
         let settings = FleetSettings { backend, busy_poll: Duration::ZERO };
-        let fleet = Fleet::start(settings, &[None], &[metrics.shard(0)], &errors).unwrap();
+        let fleet = Fleet::start(settings, &[None], &[metrics.shard(0)], &reports).unwrap();
         let sockets = socket::bind(address, 1).unwrap();
         let address = sockets[0].udp.local_addr().unwrap();
         let mut builder = builder();

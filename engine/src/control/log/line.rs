@@ -7,7 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
+use domain::base::Rtype;
+use domain::base::iana::Class;
 use engine::cli::LogFormat;
+use engine::plugin::log::format;
+use engine::plugin::log::query::LoggedQuery;
 use serde::Serialize;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
@@ -60,7 +64,76 @@ impl Weight {
 pub(crate) fn line(format: LogFormat, weight: Weight, message: &str) -> String {
     match format {
         LogFormat::Text => format!("[{}] {message}\n", weight.in_text()),
-        LogFormat::Json => json(weight, message, BTreeMap::new()),
+        LogFormat::Json => {
+            let (plugin, message) = plugin_and_message(message);
+            json(weight, plugin, message, BTreeMap::<&str, Value>::new())
+        }
+    }
+}
+
+/// A line of the query log.
+pub(crate) struct QueryLine<'q> {
+    /// In the format of its `log` line.
+    pub(crate) message: &'q str,
+    pub(crate) query: &'q LoggedQuery,
+}
+
+impl QueryLine<'_> {
+    /// Appends the line, with its newline.
+    pub(crate) fn write(&self, format: LogFormat, text: &mut String) {
+        match format {
+            LogFormat::Text => {
+                text.push_str("[INFO] ");
+                text.push_str(self.message);
+                text.push('\n');
+            }
+            LogFormat::Json => {
+                let fields = QueryFields::of(self.query);
+                text.push_str(&json(Weight::Info, Some("log"), self.message, fields));
+            }
+        }
+    }
+}
+
+/// What a JSON line says of a query: CoreDNS's keys in its order.
+#[derive(Serialize)]
+struct QueryFields {
+    client_ip: String,
+    client_port: u16,
+    qname: String,
+    qtype: String,
+    qclass: String,
+    protocol: &'static str,
+    id: u16,
+    opcode: u16,
+    request_size: usize,
+    dnssec_ok: bool,
+    bufsize: u16,
+    rcode: &'static str,
+    response_size: usize,
+    duration_seconds: f64,
+}
+
+impl QueryFields {
+    fn of(query: &LoggedQuery) -> Self {
+        let mut qname = String::new();
+        format::write_name(&query.name, &mut qname);
+        Self {
+            client_ip: query.peer.map_or_else(String::new, |peer| peer.ip().to_string()),
+            client_port: query.peer.map_or(0, |peer| peer.port()),
+            qname,
+            qtype: Rtype::from_int(query.response.qtype).to_string(),
+            qclass: Class::from_int(query.response.qclass).to_string(),
+            protocol: format::proto(query.transport),
+            id: query.response.id,
+            opcode: query.opcode(),
+            request_size: query.query_len,
+            dnssec_ok: query.dnssec_ok(),
+            bufsize: query.udp_len(),
+            rcode: format::rcode(query),
+            response_size: query.response.uncompressed_len,
+            duration_seconds: query.duration.as_secs_f64(),
+        }
     }
 }
 
@@ -102,7 +175,8 @@ where
             LogFormat::Json => {
                 let mut fields = Fields::default();
                 event.record(&mut fields);
-                writer.write_str(&json(weight, &fields.message, fields.others))
+                let (plugin, message) = plugin_and_message(&fields.message);
+                writer.write_str(&json(weight, plugin, message, fields.others))
             }
         }
     }
@@ -110,25 +184,28 @@ where
 
 /// CoreDNS's keys in its order, then our fields.
 #[derive(Serialize)]
-struct Record<'a> {
+struct Record<'a, F: Serialize> {
     time: &'a str,
     level: &'a str,
     msg: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     plugin: Option<&'a str>,
     #[serde(flatten)]
-    fields: BTreeMap<&'static str, Value>,
+    fields: F,
 }
 
-fn json(weight: Weight, message: &str, fields: BTreeMap<&'static str, Value>) -> String {
+/// A line that names a plugin begins with it.
+fn plugin_and_message(message: &str) -> (Option<&str>, &str) {
+    match message.strip_prefix("plugin/").and_then(|rest| rest.split_once(": ")) {
+        Some((plugin, message)) => (Some(plugin), message),
+        None => (None, message),
+    }
+}
+
+fn json(weight: Weight, plugin: Option<&str>, msg: &str, fields: impl Serialize) -> String {
     let mut time = String::new();
     // Writing to memory cannot fail.
     let _ = SystemTime.format_time(&mut Writer::new(&mut time));
-    let (plugin, msg) = match message.strip_prefix("plugin/").and_then(|rest| rest.split_once(": "))
-    {
-        Some((plugin, msg)) => (Some(plugin), msg),
-        None => (None, message),
-    };
     let record = Record { time: &time, level: weight.in_json(), msg, plugin, fields };
     let mut line = serde_json::to_string(&record).unwrap_or_default();
     line.push('\n');

@@ -32,6 +32,8 @@ pub(crate) struct LogQueue {
 enum LogEntry {
     Line {
         text: Vec<u8>,
+        /// Lines that it has.
+        line_count: u64,
         /// Lines lost between the one queued before it and this one.
         lost_before: u64,
     },
@@ -64,16 +66,26 @@ impl LogQueue {
 
     /// Queues a line, which must end with a newline. It is lost if the queue is full.
     pub(crate) fn push(&self, text: &[u8]) {
+        self.push_lines(text, 1);
+    }
+
+    /// Queues so many lines as one.
+    pub(crate) fn push_lines(&self, text: &[u8], line_count: u64) {
         let losses = &*self.losses;
         let lost_before = losses.unreported.swap(0, Relaxed);
         let waiting_len = losses.waiting_len.fetch_add(text.len(), Relaxed);
         let has_room = waiting_len.saturating_add(text.len()) <= LOG_WAITING_LEN_MAX;
-        let line = || LogEntry::Line { text: text.to_vec(), lost_before };
+        let line = || LogEntry::Line { text: text.to_vec(), line_count, lost_before };
         if !has_room || self.entries.try_send(line()).is_err() {
             losses.waiting_len.fetch_sub(text.len(), Relaxed);
-            losses.unreported.fetch_add(lost_before + 1, Relaxed);
-            losses.total.fetch_add(1, Relaxed);
+            losses.unreported.fetch_add(lost_before + line_count, Relaxed);
+            losses.total.fetch_add(line_count, Relaxed);
         }
+    }
+
+    /// Bytes of lines that wait to be written.
+    pub(crate) fn waiting_len(&self) -> usize {
+        self.losses.waiting_len.load(Relaxed)
     }
 
     /// Lines lost so far.
@@ -163,15 +175,11 @@ impl<F: AsFd> LogWriter<F> {
     fn take(&mut self, entry: LogEntry) {
         let batch = &mut self.batch;
         match entry {
-            LogEntry::Line { text, lost_before } => {
+            LogEntry::Line { text, line_count, lost_before } => {
                 batch.report(lost_before, self.format);
                 batch.text.extend_from_slice(&text);
                 batch.waiting_len += text.len();
-                batch.parts.push(BatchPart {
-                    end: batch.text.len(),
-                    line_count: 1,
-                    is_report: false,
-                });
+                batch.parts.push(BatchPart { end: batch.text.len(), line_count, is_report: false });
             }
             LogEntry::Flush(done) => batch.flushes.push(done),
         }
@@ -336,14 +344,14 @@ mod tests {
             },
         };
         // At first nothing can be written, so the partial line remains.
-        writer.take(LogEntry::Line { text: "none\n".into(), lost_before: 0 });
+        writer.take(LogEntry::Line { text: "none\n".into(), line_count: 1, lost_before: 0 });
         let file = std::mem::replace(&mut writer.out, File::open("/dev/null").unwrap());
         writer.write();
         writer.out = file;
         writer.batch.unreported = 7;
         writer.batch.failure = Some(io::ErrorKind::StorageFull.into());
         for text in ["one\n", "two\n"] {
-            writer.take(LogEntry::Line { text: text.into(), lost_before: 2 });
+            writer.take(LogEntry::Line { text: text.into(), line_count: 1, lost_before: 2 });
             writer.write();
         }
         let mut log = String::new();

@@ -1,0 +1,185 @@
+//! The query log: a thread that takes answered queries from the shards' rings and logs them.
+//!
+//! It starts with the first Corefile that has `log`. Invariant: the log says how many queries it
+//! lacks; nothing waits for this thread.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use engine::cli::LogFormat;
+use engine::config::Config;
+use engine::limits::{
+    LOG_WRITE_LEN, QUERY_LINES_WAITING_LEN_MAX, QUERY_LOSS_LOGGED_EVERY, QUERY_RING_LOOK_EVERY,
+};
+use engine::plan::Plan;
+use engine::plugin::log::Log;
+use engine::plugin::log::query::LoggedQuery;
+use engine::plugin::log::ring::QueryRings;
+
+use super::log::{LogQueue, QueryLine};
+
+/// The query log, as the control loop sees it.
+pub(crate) struct QueryLog {
+    shared: Arc<Shared>,
+    log: LogQueue,
+    format: LogFormat,
+    shard_count: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    rings: Arc<QueryRings>,
+    /// By `ListenerId`.
+    listeners: Mutex<Vec<Option<IpAddr>>>,
+    /// The thread ends once the rings are empty.
+    is_closing: AtomicBool,
+}
+
+impl QueryLog {
+    pub(crate) fn new(
+        rings: Arc<QueryRings>,
+        log: LogQueue,
+        format: LogFormat,
+        shard_count: usize,
+    ) -> Self {
+        let (listeners, is_closing) = (Mutex::default(), AtomicBool::new(false));
+        let shared = Arc::new(Shared { rings, listeners, is_closing });
+        Self { shared, log, format, shard_count, thread: None }
+    }
+
+    /// Starts the thread if this is the first Corefile with `log`. Call it before the Corefile is
+    /// in force.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub(crate) fn open_for(&mut self, config: &Config) -> io::Result<()> {
+        if self.thread.is_some() || !config.blocks.iter().any(|block| block.line::<Log>().is_some())
+        {
+            return Ok(());
+        }
+        let Some(rings) = self.shared.rings.open(self.shard_count) else { return Ok(()) };
+        let writer = QueryWriter {
+            shared: Arc::clone(&self.shared),
+            rings,
+            log: self.log.clone(),
+            format: self.format,
+            text: String::new(),
+            line: String::new(),
+            lost: Lost { logged_count: 0, logged_at: Instant::now() },
+        };
+        let thread = std::thread::Builder::new().name("query-log".into());
+        self.thread = Some(thread.spawn(move || writer.run())?);
+        Ok(())
+    }
+
+    /// Takes the addresses of the plan in force. An address keeps its id across reloads.
+    pub(crate) fn set_listeners(&self, plan: &Plan) {
+        let addresses = plan.listeners.iter().map(|one| one.address.map(|at| at.ip())).collect();
+        *self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    /// Queries that could not be logged so far.
+    pub(crate) fn lost_count(&self) -> u64 {
+        self.shared.rings.lost_count()
+    }
+
+    /// Logs what the shards have answered, for at most `timeout`. Call it once they have ended.
+    pub(crate) fn finish(self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        self.shared.is_closing.store(true, Ordering::Release);
+        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// The thread.
+struct QueryWriter {
+    shared: Arc<Shared>,
+    /// By shard.
+    rings: Vec<Receiver<LoggedQuery>>,
+    log: LogQueue,
+    format: LogFormat,
+    /// The lines of one turn.
+    text: String,
+    /// One line in its block's format.
+    line: String,
+    lost: Lost,
+}
+
+/// Queries that were not logged because a ring was full.
+struct Lost {
+    logged_count: u64,
+    logged_at: Instant,
+}
+
+impl QueryWriter {
+    fn run(mut self) {
+        loop {
+            let is_closing = self.shared.is_closing.load(Ordering::Acquire);
+            let line_count = self.turn();
+            self.log_losses(Instant::now(), is_closing);
+            if line_count == 0 {
+                if is_closing {
+                    return;
+                }
+                std::thread::sleep(QUERY_RING_LOOK_EVERY);
+            }
+        }
+    }
+
+    /// Logs the queries of one write, in equal parts from all rings. Returns how many there were;
+    /// none while the log has no room for them.
+    fn turn(&mut self) -> u64 {
+        if self.log.waiting_len() + LOG_WRITE_LEN > QUERY_LINES_WAITING_LEN_MAX {
+            return 0;
+        }
+        self.text.clear();
+        let mut line_count = 0;
+        let listeners = self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let share_len = LOG_WRITE_LEN / self.rings.len().max(1);
+        for (index, ring) in self.rings.iter().enumerate() {
+            while self.text.len() < share_len * (index + 1)
+                && let Ok(query) = ring.try_recv()
+            {
+                let Some(rule) = query.log.rules.get(query.rule) else { continue };
+                let local = listeners.get(query.listener.0).copied().flatten();
+                self.line.clear();
+                rule.format.write(&query, local, &mut self.line);
+                QueryLine { message: &self.line, query: &query }.write(self.format, &mut self.text);
+                line_count += 1;
+            }
+        }
+        drop(listeners);
+        if line_count > 0 {
+            self.log.push_lines(self.text.as_bytes(), line_count);
+        }
+        line_count
+    }
+
+    /// Reports lost queries, where they are missing, from time to time.
+    fn log_losses(&mut self, now: Instant, is_closing: bool) {
+        let lost = &mut self.lost;
+        let count = self.shared.rings.lost_count();
+        let since = now.duration_since(lost.logged_at);
+        if since < QUERY_LOSS_LOGGED_EVERY && !is_closing {
+            return;
+        }
+        let more = count.wrapping_sub(lost.logged_count);
+        *lost = Lost { logged_count: count, logged_at: now };
+        if more > 0 {
+            tracing::warn!(
+                "plugin/log: {more} queries of the last {:.1} s are not logged: they came faster \
+                 than the log is written; see ringdns_query_lines_lost_total in /metrics",
+                since.as_secs_f64()
+            );
+        }
+    }
+}

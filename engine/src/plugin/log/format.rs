@@ -1,0 +1,231 @@
+//! The format of a line of the query log: text and placeholders.
+//!
+//! Invariant: any text is a format. What is not a placeholder is printed as it is, as in CoreDNS.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use domain::base::Rtype;
+use domain::base::iana::Class;
+use wire::header::{AA, AD, CD, QR, RA, RD, Rcode, TC};
+use wire::name::Name;
+
+use super::query::LoggedQuery;
+use crate::client::Transport;
+
+/// The default.
+const COMMON: &str = "{remote}:{port} - {>id} \"{type} {class} {name} {proto} {size} {>do} \
+                      {>bufsize}\" {rcode} {>rflags} {rsize} {duration}";
+
+/// Printed for what is not known.
+const EMPTY: &str = "-";
+
+/// A parsed format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineFormat {
+    parts: Vec<FormatPart>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum FormatPart {
+    Text(String),
+    Value(Placeholder),
+    /// `{/NAME}`: a label of `metadata`.
+    Label(String),
+}
+
+/// The placeholders; `PLACEHOLDERS` has their spelling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Placeholder {
+    Type,
+    Name,
+    Class,
+    Proto,
+    Size,
+    Remote,
+    Port,
+    Local,
+    Id,
+    Opcode,
+    Do,
+    Bufsize,
+    Rcode,
+    Rsize,
+    Duration,
+    Rflags,
+}
+
+const PLACEHOLDERS: &[(&str, Placeholder)] = &[
+    ("{type}", Placeholder::Type),
+    ("{name}", Placeholder::Name),
+    ("{class}", Placeholder::Class),
+    ("{proto}", Placeholder::Proto),
+    ("{size}", Placeholder::Size),
+    ("{remote}", Placeholder::Remote),
+    ("{port}", Placeholder::Port),
+    ("{local}", Placeholder::Local),
+    ("{>id}", Placeholder::Id),
+    ("{>opcode}", Placeholder::Opcode),
+    ("{>do}", Placeholder::Do),
+    ("{>bufsize}", Placeholder::Bufsize),
+    ("{rcode}", Placeholder::Rcode),
+    ("{rsize}", Placeholder::Rsize),
+    ("{duration}", Placeholder::Duration),
+    ("{>rflags}", Placeholder::Rflags),
+];
+
+/// The header's flags, in the order in which CoreDNS prints them.
+const FLAGS: [(u16, &str); 8] = [
+    (QR, "qr"),
+    (AA, "aa"),
+    (TC, "tc"),
+    (RD, "rd"),
+    (RA, "ra"),
+    (0x0040, "z"),
+    (AD, "ad"),
+    (CD, "cd"),
+];
+
+impl Default for LineFormat {
+    fn default() -> Self {
+        Self::parse(COMMON)
+    }
+}
+
+impl LineFormat {
+    /// Reads a format. `{common}` and `{combined}` stand for the usual ones.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let text = text.replace("{common}", COMMON);
+        let text = text.replace("{combined}", &format!("{COMMON} \"{{>opcode}}\""));
+        let mut parts = Vec::new();
+        let mut rest = text.as_str();
+        while let Some(close) = rest.find('}') {
+            let (head, behind) = rest.split_at(close + 1);
+            rest = behind;
+            // The innermost brace: `{ {name}` has one placeholder.
+            let (before, braced) = head.split_at(head.rfind('{').unwrap_or(0));
+            let known = PLACEHOLDERS.iter().find(|(spelling, _)| *spelling == braced);
+            let label = braced.strip_prefix("{/").and_then(|rest| rest.strip_suffix('}'));
+            let part = match (known, label) {
+                (Some((_, placeholder)), _) => FormatPart::Value(*placeholder),
+                (None, Some(label)) => FormatPart::Label(label.to_owned()),
+                (None, None) => {
+                    parts.push(FormatPart::Text(head.to_owned()));
+                    continue;
+                }
+            };
+            parts.push(FormatPart::Text(before.to_owned()));
+            parts.push(part);
+        }
+        parts.push(FormatPart::Text(rest.to_owned()));
+        parts.retain(|part| !matches!(part, FormatPart::Text(text) if text.is_empty()));
+        Self { parts }
+    }
+
+    /// Appends the line of a query, without a newline. `local`: the address of its listener.
+    pub fn write(&self, query: &LoggedQuery, local: Option<IpAddr>, line: &mut String) {
+        for part in &self.parts {
+            match part {
+                FormatPart::Text(text) => line.push_str(text),
+                FormatPart::Label(_) => line.push_str(EMPTY),
+                FormatPart::Value(placeholder) => {
+                    // Writing to memory cannot fail.
+                    let _ = placeholder.write(query, local, line);
+                }
+            }
+        }
+    }
+}
+
+impl Placeholder {
+    fn write(
+        self,
+        query: &LoggedQuery,
+        local: Option<IpAddr>,
+        line: &mut String,
+    ) -> std::fmt::Result {
+        let response = &query.response;
+        match self {
+            Self::Type => write!(line, "{}", Rtype::from_int(response.qtype)),
+            Self::Class => write!(line, "{}", Class::from_int(response.qclass)),
+            Self::Name => {
+                write_name(&query.name, line);
+                Ok(())
+            }
+            Self::Proto => line.write_str(proto(query.transport)),
+            Self::Size => write!(line, "{}", query.query_len),
+            Self::Remote => write_address(query.peer.map(|peer| peer.ip()), line),
+            Self::Port => write!(line, "{}", query.peer.map_or(0, |peer| peer.port())),
+            Self::Local => write_address(local, line),
+            Self::Id => write!(line, "{}", response.id),
+            Self::Opcode => write!(line, "{}", query.opcode()),
+            Self::Do => write!(line, "{}", query.dnssec_ok()),
+            Self::Bufsize => write!(line, "{}", query.udp_len()),
+            Self::Rcode => {
+                line.push_str(rcode(query));
+                Ok(())
+            }
+            Self::Rsize => write!(line, "{}", response.uncompressed_len),
+            Self::Duration => write!(line, "{}s", query.duration.as_secs_f64()),
+            Self::Rflags => {
+                let set = FLAGS.iter().filter(|(bit, _)| response.flags & bit != 0);
+                for (index, (_, name)) in set.enumerate() {
+                    line.push_str(if index == 0 { "" } else { "," });
+                    line.push_str(name);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The protocol's name.
+#[must_use]
+pub const fn proto(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+    }
+}
+
+/// The mnemonic of the response's code.
+#[must_use]
+pub fn rcode(query: &LoggedQuery) -> &'static str {
+    Rcode::for_client(query.rcode()).mnemonic()
+}
+
+/// An IPv6 address stands in brackets.
+fn write_address(address: Option<IpAddr>, line: &mut String) -> std::fmt::Result {
+    match address {
+        Some(IpAddr::V4(address)) => write!(line, "{address}"),
+        Some(IpAddr::V6(address)) => write!(line, "[{address}]"),
+        None => line.write_str(EMPTY),
+    }
+}
+
+/// Appends a name with a final dot, escaped as CoreDNS does it.
+pub fn write_name(name: &Name, line: &mut String) {
+    let mut rest = name.bytes();
+    if rest == b"\0" {
+        line.push('.');
+    }
+    while let Some((label_len, behind)) = rest.split_first()
+        && *label_len > 0
+    {
+        let Some((label, next)) = behind.split_at_checked(usize::from(*label_len)) else { return };
+        for byte in label {
+            match byte {
+                b'.' | b' ' | b'\'' | b'@' | b';' | b'(' | b')' | b'"' | b'\\' => {
+                    line.push('\\');
+                    line.push(char::from(*byte));
+                }
+                0x21..=0x7E => line.push(char::from(*byte)),
+                // Writing to memory cannot fail.
+                _ => drop(write!(line, "\\{byte:03}")),
+            }
+        }
+        line.push('.');
+        rest = next;
+    }
+}
