@@ -57,6 +57,10 @@ impl Subject for Ringdns {
     fn has_exited(server: &mut Server) -> bool {
         server.child.try_wait().unwrap().is_some()
     }
+
+    fn log(server: &Server) -> String {
+        fs::read_to_string(&server.log).unwrap()
+    }
 }
 
 impl Drop for Server {

@@ -22,6 +22,7 @@ const METRICS_SOURCES: [(&str, &[&str]); 4] = [
             METRICS,
             include_str!("../src/plugin/errors.md"),
             include_str!("../src/plugin/forward.md"),
+            include_str!("../src/plugin/log.md"),
             include_str!("../src/plugin/prometheus.md"),
             include_str!("../src/plugin/reload.md"),
         ],

@@ -7,7 +7,8 @@
 use crate::edit::{opt_in, records};
 use crate::header::{HEADER_LEN, TYPE_NS, TYPE_SOA, u16_at};
 use crate::name::{LABEL_COUNT_MAX, NAME_LEN_MAX};
-use crate::record::{FIXED_LEN, MessageSection};
+use crate::record::{MessageSection, RecordHead, owner_len};
+use crate::response::layout::Layout;
 
 /// A response, as the log describes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +25,7 @@ pub struct Summary {
     pub soa_count: u16,
     /// NS records of the authority section.
     pub ns_count: u16,
-    /// Bytes of the message if no owner were compressed, without the OPT. Names in record data
-    /// count as they are: this server does not compress them.
+    /// Bytes of the message if no name were compressed, without the OPT.
     pub uncompressed_len: usize,
 }
 
@@ -55,13 +55,30 @@ impl Summary {
                     _ => {}
                 }
             }
-            let written_len = head.rdata.start - FIXED_LEN - head.owner_at;
-            let whole_len = expanded_len(message, head.owner_at).unwrap_or(written_len);
-            len = (len + whole_len).saturating_sub(written_len);
+            len += saved_len(message, &head);
         }
         summary.uncompressed_len = len;
         summary
     }
+}
+
+/// Bytes that compression saves in a record.
+fn saved_len(message: &[u8], head: &RecordHead) -> usize {
+    let layout = Layout::of(head.rtype, message.get(head.rdata.clone()).unwrap_or_default());
+    let (head_len, name_count) = layout.map_or((0, 0), |one| (one.head_len, one.name_count));
+    let mut saved = saved_by_name(message, head.owner_at).unwrap_or_default();
+    let mut at = head.rdata.start + head_len;
+    for _ in 0..name_count {
+        let Some(name_len) = message.get(at..).and_then(owner_len) else { break };
+        saved += saved_by_name(message, at).unwrap_or_default();
+        at += name_len;
+    }
+    saved
+}
+
+/// Bytes that compression saves in the name at this offset; `None` if it is not a name.
+fn saved_by_name(message: &[u8], at: usize) -> Option<usize> {
+    expanded_len(message, at)?.checked_sub(owner_len(message.get(at..)?)?)
 }
 
 /// Bytes of the name at this offset if it were not compressed; `None` if it is not a name.

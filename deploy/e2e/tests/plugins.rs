@@ -44,6 +44,10 @@ impl Subject for CoreDns {
     fn has_exited(server: &mut Process) -> bool {
         server.exit_status().is_some()
     }
+
+    fn log(server: &Process) -> String {
+        server.log()
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use engine::plugin::errors::consolidator::{Consolidator, LineAction};
 use engine::plugin::errors::{Errors, Level};
 
 use super::TICK;
+use super::lost::Lost;
 
 /// Lines per tick. Further reports wait in the channel; those that find it full are counted.
 const LINES_PER_TICK: usize = 100;
@@ -29,31 +30,13 @@ pub(crate) struct ErrorLog {
     reports: Receiver<ErrorReport>,
     /// By index of the Corefile's blocks.
     blocks: Vec<Consolidator>,
+    /// Failed responses that the shards could not report because the channel was full.
     lost: Lost,
-}
-
-/// Failed responses that the shards could not report because the channel was full.
-#[derive(Default)]
-struct Lost {
-    logged_count: u64,
-    logged_at: Option<Instant>,
-}
-
-impl Lost {
-    /// How many more there are since the last log line, if it is time for the next.
-    fn take(&mut self, count: u64, now: Instant) -> Option<u64> {
-        let more = count.saturating_sub(self.logged_count);
-        let is_due = self.logged_at.is_none_or(|at| now.duration_since(at) >= LOG_LOST_EVERY);
-        (more > 0 && is_due).then(|| {
-            *self = Self { logged_count: count, logged_at: Some(now) };
-            more
-        })
-    }
 }
 
 impl ErrorLog {
     pub(crate) fn new(reports: Receiver<ErrorReport>, config: &Config) -> Self {
-        Self { reports, blocks: consolidators(config), lost: Lost::default() }
+        Self { reports, blocks: consolidators(config), lost: Lost::new(LOG_LOST_EVERY) }
     }
 
     /// Takes the next Corefile. Logs the counts of the last one first.
@@ -125,26 +108,5 @@ fn write(level: Level, text: &str) {
         Level::Info => tracing::info!("plugin/errors: {text}"),
         Level::Warning => tracing::warn!("plugin/errors: {text}"),
         Level::Error => tracing::error!("plugin/errors: {text}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lost_errors_are_logged_now_and_then() {
-        let (mut lost, start) = (Lost::default(), Instant::now());
-        for (secs, count, expected) in [
-            (0, 0, None),
-            (1, 5, Some(5)),
-            (2, 9, None),
-            (10, 12, None),
-            (11, 12, Some(7)),
-            (50, 12, None),
-            (51, 13, Some(1)),
-        ] {
-            assert_eq!(lost.take(count, start + Duration::from_secs(secs)), expected, "{secs} s");
-        }
     }
 }

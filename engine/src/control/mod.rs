@@ -13,6 +13,7 @@ mod hash_seed;
 mod hosts;
 mod listening;
 pub(crate) mod log;
+mod lost;
 pub(crate) mod output;
 pub(crate) mod query_log;
 pub(crate) mod server;

@@ -22,6 +22,7 @@ use engine::plugin::log::query::LoggedQuery;
 use engine::plugin::log::ring::QueryRings;
 
 use super::log::{LogQueue, QueryLine};
+use super::lost::Lost;
 
 /// The query log, as the control loop sees it.
 pub(crate) struct QueryLog {
@@ -68,9 +69,10 @@ impl QueryLog {
             rings,
             log: self.log.clone(),
             format: self.format,
+            taken: Vec::new(),
             text: String::new(),
             line: String::new(),
-            lost: Lost { logged_count: 0, logged_at: Instant::now() },
+            lost: Lost::new(QUERY_LOSS_LOGGED_EVERY),
         };
         let thread = std::thread::Builder::new().name("query-log".into());
         self.thread = Some(thread.spawn(move || writer.run())?);
@@ -100,6 +102,9 @@ impl QueryLog {
     }
 }
 
+/// Queries per write: lines of the default format have some 100 bytes.
+const QUERIES_PER_TURN: usize = LOG_WRITE_LEN / 128;
+
 /// The thread.
 struct QueryWriter {
     shared: Arc<Shared>,
@@ -107,78 +112,77 @@ struct QueryWriter {
     rings: Vec<Receiver<LoggedQuery>>,
     log: LogQueue,
     format: LogFormat,
-    /// The lines of one turn.
+    /// The queries of one turn.
+    taken: Vec<LoggedQuery>,
+    /// Their lines.
     text: String,
     /// One line in its block's format.
     line: String,
+    /// Queries that found a ring full.
     lost: Lost,
 }
 
-/// Queries that were not logged because a ring was full.
-struct Lost {
-    logged_count: u64,
-    logged_at: Instant,
+/// What a turn leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    AllTaken,
+    MoreWait,
+    /// Nothing was taken, because the log is not written fast enough.
+    LogFull,
 }
 
 impl QueryWriter {
     fn run(mut self) {
         loop {
             let is_closing = self.shared.is_closing.load(Ordering::Acquire);
-            let line_count = self.turn();
+            let turn = self.turn();
             self.log_losses(Instant::now(), is_closing);
-            if line_count == 0 {
-                if is_closing {
-                    return;
-                }
-                std::thread::sleep(QUERY_RING_LOOK_EVERY);
+            match turn {
+                Turn::MoreWait => {}
+                Turn::AllTaken if is_closing => return,
+                Turn::AllTaken | Turn::LogFull => std::thread::sleep(QUERY_RING_LOOK_EVERY),
             }
         }
     }
 
-    /// Logs the queries of one write, in equal parts from all rings. Returns how many there were;
-    /// none while the log has no room for them.
-    fn turn(&mut self) -> u64 {
+    /// Logs the queries of one write, in equal parts from all rings, in the order of their
+    /// responses.
+    fn turn(&mut self) -> Turn {
         if self.log.waiting_len() + LOG_WRITE_LEN > QUERY_LINES_WAITING_LEN_MAX {
-            return 0;
+            return Turn::LogFull;
         }
-        self.text.clear();
-        let mut line_count = 0;
+        let share = (QUERIES_PER_TURN / self.rings.len()).max(1);
+        let mut turn = Turn::AllTaken;
+        for ring in &self.rings {
+            self.taken.extend(ring.try_iter().take(share));
+            if !ring.is_empty() {
+                turn = Turn::MoreWait;
+            }
+        }
+        self.taken.sort_by_key(|query| query.done);
         let listeners = self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        let share_len = LOG_WRITE_LEN / self.rings.len().max(1);
-        for (index, ring) in self.rings.iter().enumerate() {
-            while self.text.len() < share_len * (index + 1)
-                && let Ok(query) = ring.try_recv()
-            {
+        for part in self.taken.chunks(QUERIES_PER_TURN) {
+            self.text.clear();
+            for query in part {
                 let Some(rule) = query.log.rules.get(query.rule) else { continue };
                 let local = listeners.get(query.listener.0).copied().flatten();
                 self.line.clear();
-                rule.format.write(&query, local, &mut self.line);
-                QueryLine { message: &self.line, query: &query }.write(self.format, &mut self.text);
-                line_count += 1;
+                rule.format.write(query, local, &mut self.line);
+                QueryLine { message: &self.line, query }.write(self.format, &mut self.text);
             }
+            self.log.push_lines(self.text.as_bytes(), part.len() as u64);
         }
-        drop(listeners);
-        if line_count > 0 {
-            self.log.push_lines(self.text.as_bytes(), line_count);
-        }
-        line_count
+        self.taken.clear();
+        turn
     }
 
-    /// Reports lost queries, where they are missing, from time to time.
     fn log_losses(&mut self, now: Instant, is_closing: bool) {
-        let lost = &mut self.lost;
         let count = self.shared.rings.lost_count();
-        let since = now.duration_since(lost.logged_at);
-        if since < QUERY_LOSS_LOGGED_EVERY && !is_closing {
-            return;
-        }
-        let more = count.wrapping_sub(lost.logged_count);
-        *lost = Lost { logged_count: count, logged_at: now };
-        if more > 0 {
+        let more = if is_closing { self.lost.rest(count) } else { self.lost.take(count, now) };
+        if let Some(count) = more {
             tracing::warn!(
-                "plugin/log: {more} queries of the last {:.1} s are not logged: they came faster \
-                 than the log is written; see ringdns_query_lines_lost_total in /metrics",
-                since.as_secs_f64()
+                "plugin/log: {count} more queries came too fast to be logged; see \
+                 ringdns_query_lines_lost_total in /metrics"
             );
         }
     }

@@ -494,6 +494,7 @@ mod tests {
             (&format!("hosts names {{\nfallthrough\n}}\n{CLUSTER}"), 2),
             (&format!("any\n{CLUSTER}"), 1),
             (&format!("bufsize\n{CLUSTER}"), 0),
+            (&format!("log\n{CLUSTER}"), 0),
             ("errors", 0),
         ] {
             let plan = plan(lines);

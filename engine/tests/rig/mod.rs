@@ -19,6 +19,8 @@ use engine::io::socket;
 use engine::metrics::{Build, Metrics};
 use engine::plan::draft::PlanDraft;
 use engine::plan::{Plan, TableSlot};
+use engine::plugin::log::query::LoggedQuery;
+use engine::plugin::log::ring::QueryRings;
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
 use wire::pod::PodMode;
@@ -38,6 +40,8 @@ pub struct Rig {
     pub fleet: Fleet,
     pub address: SocketAddr,
     pub errors: Receiver<ErrorReport>,
+    /// What `log` hands over.
+    pub queries: Receiver<LoggedQuery>,
     pub builder: TableBuilder,
     pub metrics: Metrics,
     pub plan: Arc<Plan>,
@@ -100,7 +104,9 @@ impl Rig {
     /// The block also has these lines, of `cache` and `forward`; then it serves every name.
     pub fn start_with(backend: Backend, address: SocketAddr, lines: &str) -> Self {
         let (errors, reported) = bounded(16);
-        let reports = Reports { errors, queries: Arc::default() };
+        let rings = Arc::new(QueryRings::default());
+        let queries = rings.open(1).expect("they are new").remove(0);
+        let reports = Reports { errors, queries: rings };
         let build = Build::default();
         let metrics = Metrics::new(build, 1);
         let settings = FleetSettings { backend, busy_poll: Duration::ZERO };
@@ -116,7 +122,7 @@ impl Rig {
         let plan = Arc::new(plan(lines, &metrics));
         fleet.set_plan(&plan);
         fleet.open(ListenerId(0), sockets);
-        Self { fleet, address, errors: reported, builder, metrics, plan, first }
+        Self { fleet, address, errors: reported, queries, builder, metrics, plan, first }
     }
 
     pub fn udp(&self) -> UdpSocket {

@@ -133,11 +133,11 @@ pub fn read_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 }
 
 /// Calls `probe` until it succeeds; returns its last failure after `limit`.
-pub fn poll(limit: Duration, mut probe: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+pub fn poll<T>(limit: Duration, mut probe: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     let deadline = Instant::now() + limit;
     loop {
         let failure = match probe() {
-            Ok(()) => return Ok(()),
+            Ok(found) => return Ok(found),
             Err(failure) => failure,
         };
         if Instant::now() >= deadline {

@@ -6,6 +6,7 @@
 #![allow(unreachable_pub)] // Test binaries export nothing; `pub(crate)` would say no more.
 
 pub mod client;
+pub mod log;
 pub mod response;
 pub mod run;
 pub mod upstream;
@@ -14,6 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use client::Query;
+use log::LogLines;
 use response::{Expected, Response};
 
 /// Between a query and its response.
@@ -44,6 +46,8 @@ pub enum Action {
     /// What the upstream responds to this question from now on.
     Script(Query, Response),
     Ask(Ask),
+    /// Lines that the log must have next to one another.
+    Log(LogLines),
 }
 
 pub struct Ask {
@@ -104,6 +108,7 @@ impl Scenario {
             "coredns:" => return self.add_difference(rest, &body),
             "corefile" => Action::Start(text()),
             "write" => Action::Write { file: rest.to_owned(), text: text() },
+            "log" => Action::Log(LogLines::parse(&body)?),
             "remove" => Action::Remove(rest.to_owned()),
             "upstream" => {
                 let (query, expected) = query_and_response(rest, &body)?;

@@ -38,6 +38,9 @@ pub trait Subject {
     fn start(&self, folder: &Path) -> Self::Server;
 
     fn has_exited(server: &mut Self::Server) -> bool;
+
+    /// What it has logged.
+    fn log(server: &Self::Server) -> String;
 }
 
 /// Panics at the end of the steps of a Corefile if one of them has failed.
@@ -53,6 +56,8 @@ pub fn run<S: Subject>(scenario: &Scenario, subject: &mut S) {
     let mut server: Option<S::Server> = None;
     let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut is_starting = false;
+    // Bytes of the log up to the lines of the last `log` section.
+    let mut logged_len = 0;
     let mut failures: Vec<String> = Vec::new();
     for Step { line, action } in steps {
         match action {
@@ -67,6 +72,7 @@ pub fn run<S: Subject>(scenario: &Scenario, subject: &mut S) {
                 fs::write(folder.path().join("Corefile"), corefile).expect("a file");
                 server = Some(subject.start(folder.path()));
                 is_starting = true;
+                logged_len = 0;
             }
             Action::Write { file, text } => {
                 // Renamed into place, so that no server reads half of it.
@@ -78,6 +84,14 @@ pub fn run<S: Subject>(scenario: &Scenario, subject: &mut S) {
                 fs::remove_file(folder.path().join(file)).expect("a file to remove");
             }
             Action::Script(question, response) => upstream.set(question, response),
+            Action::Log(lines) => {
+                let running = server.as_ref().expect("a corefile comes before the first line");
+                let log = || S::log(running).split_off(logged_len);
+                match poll(CHANGE_LIMIT, || lines.find(&log())) {
+                    Ok(len) => logged_len += len,
+                    Err(failure) => failures.push(format!("{}:{line}: {failure}", path.display())),
+                }
+            }
             Action::Ask(ask) => {
                 let limit = match (is_starting, ask.waits) {
                     (true, _) => START_LIMIT,

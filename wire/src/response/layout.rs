@@ -10,9 +10,9 @@ use crate::header::{TYPE_A, TYPE_AAAA, TYPE_SOA, TYPE_SRV};
 const TYPE_NAPTR: u16 = 35;
 
 /// The parts of a type's data: bytes, names, bytes.
-pub(super) struct Layout {
-    pub(super) head_len: usize,
-    pub(super) name_count: usize,
+pub(crate) struct Layout {
+    pub(crate) head_len: usize,
+    pub(crate) name_count: usize,
     /// Bytes after the names; `None`: any number.
     pub(super) tail_len: Option<usize>,
     /// How names are compressed in the copy.
@@ -23,7 +23,7 @@ impl Layout {
     /// Only names in the types of RFC 1035 are written compressed. Those of some later types are
     /// read compressed, because some servers send them so (RFC 3597, section 4; RFC 2782; RFC 6672,
     /// section 2.5). `None` if the data is too short.
-    pub(super) fn of(rtype: u16, rdata: &[u8]) -> Option<Self> {
+    pub(crate) fn of(rtype: u16, rdata: &[u8]) -> Option<Self> {
         let (head_len, name_count, tail_len, is_compressed) = match rtype {
             TYPE_A => (4, 0, Some(0), false),
             TYPE_AAAA => (16, 0, Some(0), false),

@@ -5,7 +5,7 @@
 //! patches it without parsing records. Invariant: a `Response` has only whole records that belong
 //! to its question, and no OPT.
 
-mod layout;
+pub(crate) mod layout;
 mod name;
 mod own_target;
 mod reader;

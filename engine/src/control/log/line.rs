@@ -3,11 +3,11 @@
 //!
 //! Invariant: a line ends with a newline, and a JSON line has no other.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
-use domain::base::Rtype;
 use domain::base::iana::Class;
 use engine::cli::LogFormat;
 use engine::plugin::log::format;
@@ -101,7 +101,7 @@ struct QueryFields {
     client_ip: String,
     client_port: u16,
     qname: String,
-    qtype: String,
+    qtype: Cow<'static, str>,
     qclass: String,
     protocol: &'static str,
     id: u16,
@@ -122,7 +122,7 @@ impl QueryFields {
             client_ip: query.peer.map_or_else(String::new, |peer| peer.ip().to_string()),
             client_port: query.peer.map_or(0, |peer| peer.port()),
             qname,
-            qtype: Rtype::from_int(query.response.qtype).to_string(),
+            qtype: format::type_text(query.response.qtype),
             qclass: Class::from_int(query.response.qclass).to_string(),
             protocol: format::proto(query.transport),
             id: query.response.id,
@@ -132,7 +132,7 @@ impl QueryFields {
             bufsize: query.udp_len(),
             rcode: format::rcode(query),
             response_size: query.response.uncompressed_len,
-            duration_seconds: query.duration.as_secs_f64(),
+            duration_seconds: query.duration().as_secs_f64(),
         }
     }
 }

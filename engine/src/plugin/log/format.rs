@@ -2,6 +2,7 @@
 //!
 //! Invariant: any text is a format. What is not a placeholder is printed as it is, as in CoreDNS.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -147,7 +148,7 @@ impl Placeholder {
     ) -> std::fmt::Result {
         let response = &query.response;
         match self {
-            Self::Type => write!(line, "{}", Rtype::from_int(response.qtype)),
+            Self::Type => line.write_str(&type_text(response.qtype)),
             Self::Class => write!(line, "{}", Class::from_int(response.qclass)),
             Self::Name => {
                 write_name(&query.name, line);
@@ -167,7 +168,7 @@ impl Placeholder {
                 Ok(())
             }
             Self::Rsize => write!(line, "{}", response.uncompressed_len),
-            Self::Duration => write!(line, "{}s", query.duration.as_secs_f64()),
+            Self::Duration => write!(line, "{}s", query.duration().as_secs_f64()),
             Self::Rflags => {
                 let set = FLAGS.iter().filter(|(bit, _)| response.flags & bit != 0);
                 for (index, (_, name)) in set.enumerate() {
@@ -193,6 +194,22 @@ pub const fn proto(transport: Transport) -> &'static str {
 #[must_use]
 pub fn rcode(query: &LoggedQuery) -> &'static str {
     Rcode::for_client(query.rcode()).mnemonic()
+}
+
+/// The name of a type, as CoreDNS spells it.
+#[must_use]
+pub fn type_text(qtype: u16) -> Cow<'static, str> {
+    match qtype {
+        0 => "None".into(),
+        23 => "NSAP-PTR".into(),
+        u16::MAX => "Reserved".into(),
+        // `domain` has names for these.
+        11 | 22 | 38 | 40 | 66..=68 | 259 | 262..=264 => format!("TYPE{qtype}").into(),
+        _ => match Rtype::from_int(qtype).to_mnemonic_str() {
+            Some(mnemonic) => mnemonic.into(),
+            None => format!("TYPE{qtype}").into(),
+        },
+    }
 }
 
 /// An IPv6 address stands in brackets.
@@ -227,5 +244,82 @@ pub fn write_name(name: &Name, line: &mut String) {
         }
         line.push('.');
         rest = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The parts of a format: texts as they are, values as `<Value>`, labels as `</label>`.
+    fn check(format: &str, expected: &str) {
+        let LineFormat { parts } = LineFormat::parse(format);
+        let part = |part: &FormatPart| match part {
+            FormatPart::Text(text) => text.clone(),
+            FormatPart::Value(placeholder) => format!("<{placeholder:?}>"),
+            FormatPart::Label(label) => format!("</{label}>"),
+        };
+        assert_eq!(parts.iter().map(part).collect::<String>(), expected, "{format}");
+    }
+
+    #[test]
+    fn formats() {
+        check("", "");
+        check("query", "query");
+        check("{name}{type}", "<Name><Type>");
+        check("a {name} b", "a <Name> b");
+        check("{ {name} }", "{ <Name> }");
+        check("{{name}}", "{<Name>}");
+        check("} {name", "} {name");
+        check("{Name} {}", "{Name} {}");
+        check("{/a/b} {/} {/a", "</a/b> </> {/a");
+        check(
+            "{common}",
+            "<Remote>:<Port> - <Id> \"<Type> <Class> <Name> <Proto> <Size> <Do> \
+                           <Bufsize>\" <Rcode> <Rflags> <Rsize> <Duration>",
+        );
+        check(
+            "{>do} {combined}",
+            &format!("<Do> {}", {
+                let LineFormat { parts } = LineFormat::parse("{common}");
+                assert_eq!(LineFormat::default().parts, parts);
+                "<Remote>:<Port> - <Id> \"<Type> <Class> <Name> <Proto> <Size> <Do> <Bufsize>\" \
+             <Rcode> <Rflags> <Rsize> <Duration> \"<Opcode>\""
+            }),
+        );
+        for (spelling, placeholder) in PLACEHOLDERS {
+            check(spelling, &format!("<{placeholder:?}>"));
+        }
+    }
+
+    #[test]
+    fn names_are_escaped() {
+        for (wire, text) in [
+            (&b"\0"[..], "."),
+            (b"\x03www\x04test\0", "www.test."),
+            (b"\x05a.b c\x01\\\0", "a\\.b\\ c.\\\\."),
+            (b"\x04\x00\x1f\x7f\xff\0", "\\000\\031\\127\\255."),
+            (b"\x07'@;()\"_\0", "\\'\\@\\;\\(\\)\\\"_."),
+        ] {
+            let mut line = String::new();
+            write_name(&Name::from_wire(wire).expect("a name"), &mut line);
+            assert_eq!(line, text);
+        }
+    }
+
+    #[test]
+    fn types_are_spelled_as_in_coredns() {
+        for (qtype, text) in [
+            (0, "None"),
+            (1, "A"),
+            (11, "TYPE11"),
+            (23, "NSAP-PTR"),
+            (65, "HTTPS"),
+            (255, "ANY"),
+            (4711, "TYPE4711"),
+            (65535, "Reserved"),
+        ] {
+            assert_eq!(type_text(qtype), text);
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wire::header::{OPCODE, Rcode, TYPE_AXFR, TYPE_IXFR};
 use wire::name::Name;
@@ -34,8 +34,10 @@ pub struct LoggedQuery {
     /// The response.
     pub response: Summary,
     pub kind: ResponseKind,
-    /// Since the query's batch began.
-    pub duration: Duration,
+    /// When the query's batch began.
+    pub began: Instant,
+    /// When the response was ready.
+    pub done: Instant,
 }
 
 impl LoggedQuery {
@@ -59,7 +61,8 @@ impl LoggedQuery {
             edns: leaving.edns,
             kind: ResponseKind::of(&response),
             response,
-            duration: leaving.arrival.now.elapsed(),
+            began: leaving.arrival.now,
+            done: Instant::now(),
         }
     }
 
@@ -72,6 +75,11 @@ impl LoggedQuery {
     #[must_use]
     pub fn rcode(&self) -> u16 {
         rcode(&self.response)
+    }
+
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.done.duration_since(self.began)
     }
 
     #[must_use]
