@@ -21,6 +21,7 @@ use engine::fleet::{Fleet, FleetSettings};
 use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_FLUSH_TIMEOUT};
 use engine::metrics::{Metrics, ShardFacts};
 use engine::plugin::kubernetes::Kubernetes;
+use k8s_sync::folders::FolderWatcher;
 
 use control::error_log::ErrorLog;
 use control::query_log::QueryLog;
@@ -152,6 +153,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         queries,
         source,
         config,
+        folders: FolderWatcher::new("a changed Corefile is found by `reload`'s interval"),
         last_failure: None,
         parts: Vec::new(),
     })

@@ -14,6 +14,7 @@
 pub mod cluster;
 pub mod convert;
 pub mod fault;
+pub mod folders;
 pub mod manifests;
 pub mod object;
 pub mod options;

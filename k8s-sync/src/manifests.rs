@@ -13,16 +13,15 @@ mod snapshot;
 mod text;
 mod tree;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::sync::mpsc::Sender;
+use tokio::time::timeout;
 
 use crate::fault::ObjectRef;
+use crate::folders::FolderWatcher;
 use crate::object::Event;
 use crate::options::Options;
 use crate::raw::Kind;
@@ -31,10 +30,6 @@ use files::Fingerprint;
 use missing::Notes;
 use snapshot::{Reader, Snapshot};
 
-/// Files are read after this long without a change, because writers write in pieces.
-const QUIET_FOR: Duration = Duration::from_millis(50);
-/// Files are read after this long even if writes go on.
-const QUIET_AWAITED_MAX: Duration = Duration::from_secs(2);
 /// Upper bound for noticing a change that inotify does not report (network file systems, too few
 /// watches).
 const POLL_EVERY: Duration = Duration::from_secs(5);
@@ -100,7 +95,7 @@ impl Manifests {
             return Err(ManifestError::new(Path::new("manifests"), None, cause));
         }
         let reader = Arc::new(Reader { paths: paths.to_vec(), options: options.clone() });
-        let mut changes = FolderWatcher::new();
+        let mut changes = FolderWatcher::new("manifests are polled for changes");
         changes.watch(files::folders(paths, &Fingerprint::default()));
         let began = Instant::now();
         let fingerprint = Fingerprint::take(paths)?;
@@ -134,7 +129,7 @@ impl Manifests {
                 }
             }
             tokio::select! {
-                () = self.changes.settled() => next = self.read_again().await,
+                _ = timeout(POLL_EVERY, self.changes.changed()) => next = self.read_again().await,
                 () = events.closed() => return,
             }
         }
@@ -213,84 +208,5 @@ impl Manifests {
             ?took,
             "manifests read"
         );
-    }
-}
-
-/// Reports that something happened in the watched folders.
-struct FolderWatcher {
-    /// `None` if the kernel has no inotify instance left: only polling remains.
-    watcher: Option<RecommendedWatcher>,
-    watched: BTreeSet<PathBuf>,
-    happened: Receiver<()>,
-}
-
-impl FolderWatcher {
-    fn new() -> Self {
-        // One slot is enough: the message says that something happened, not what.
-        let (report, happened) = tokio::sync::mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !is_reading(event.kind)) {
-                // A full channel has a message already.
-                let _ = report.try_send(());
-            }
-        });
-        let watcher = watcher.inspect_err(|error| {
-            tracing::warn!(
-                %error,
-                poll = ?POLL_EVERY,
-                "inotify is unavailable, so manifests are polled for changes: \
-                 raise fs.inotify.max_user_instances"
-            );
-        });
-        Self { watcher: watcher.ok(), watched: BTreeSet::new(), happened }
-    }
-
-    /// Watches exactly these folders. Missing folders are left to polling.
-    fn watch(&mut self, folders: BTreeSet<PathBuf>) {
-        let Some(watcher) = &mut self.watcher else { return };
-        for gone in self.watched.difference(&folders) {
-            // The kernel has dropped the watch already if the folder was removed.
-            let _ = watcher.unwatch(gone);
-        }
-        let mut watched = BTreeSet::new();
-        for folder in folders {
-            // Watch it again even if it is watched: it may be a new folder of the same name.
-            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    watched.insert(folder);
-                }
-                Err(error) => tracing::debug!(folder = %folder.display(), %error, "not watched"),
-            }
-        }
-        self.watched = watched;
-    }
-
-    /// Waits until something has happened and writers are quiet, or until the next poll is due.
-    async fn settled(&mut self) {
-        // Without a watcher the channel is closed and only the timer fires.
-        let has_changed = tokio::select! {
-            Some(()) = self.happened.recv() => true,
-            () = tokio::time::sleep(POLL_EVERY) => false,
-        };
-        let latest = Instant::now() + QUIET_AWAITED_MAX;
-        while has_changed && Instant::now() < latest {
-            match tokio::time::timeout(QUIET_FOR, self.happened.recv()).await {
-                Ok(Some(())) => {}
-                Ok(None) | Err(_) => return,
-            }
-        }
-    }
-}
-
-/// Whether the event is opening or reading a file, which this process does itself.
-fn is_reading(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
-        EventKind::Access(_) => true,
-        EventKind::Any
-        | EventKind::Create(_)
-        | EventKind::Modify(_)
-        | EventKind::Remove(_)
-        | EventKind::Other => false,
     }
 }

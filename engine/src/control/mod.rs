@@ -25,6 +25,7 @@ mod upstreams;
 
 use std::collections::BTreeSet;
 use std::future::pending;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use engine::limits::LOG_FLUSH_TIMEOUT;
 use engine::metrics::Metrics;
 use engine::plugin::health::Health;
 use engine::plugin::reload::Reload;
+use k8s_sync::folders::FolderWatcher;
 use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
 
 use error_log::ErrorLog;
@@ -60,6 +62,8 @@ pub(crate) struct Control {
     pub(crate) queries: QueryLog,
     pub(crate) source: CorefileSource,
     pub(crate) config: Config,
+    /// The folders of the Corefile and its imports.
+    pub(crate) folders: FolderWatcher,
     /// The last reload's failure, so that the log has it only once.
     pub(crate) last_failure: Option<String>,
     /// The clusters that were reported to `/ready`.
@@ -76,8 +80,8 @@ enum LoopEvent {
 /// Why the Corefile is read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// It is time to check whether it has changed.
-    Timer,
+    /// It is time to check whether it has changed, or something has changed in its folders.
+    Change,
     /// An operator requested it, and wants the result in the log.
     Signal,
 }
@@ -89,6 +93,7 @@ impl Control {
     /// A shard has ended. A restart is better than serving with the other shards only.
     pub(crate) async fn run(mut self, mut signals: Signals) -> anyhow::Result<()> {
         let mut reload_at = self.next_reload();
+        self.watch_folders();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
@@ -97,7 +102,8 @@ impl Control {
                     SignalRequest::End(end) => break end,
                     SignalRequest::Reload => LoopEvent::Reload(Cause::Signal),
                 },
-                () = until(reload_at) => LoopEvent::Reload(Cause::Timer),
+                () = until(reload_at) => LoopEvent::Reload(Cause::Change),
+                () = self.folders.changed() => LoopEvent::Reload(Cause::Change),
                 _ = tick.tick() => LoopEvent::Tick,
             };
             // A reload may wait for files, resolvers and clusters. A signal that ends the process
@@ -108,6 +114,7 @@ impl Control {
             }
             if matches!(event, LoopEvent::Reload(_)) {
                 reload_at = self.next_reload();
+                self.watch_folders();
             }
         };
         tracing::info!("{}", end.message());
@@ -159,6 +166,14 @@ impl Control {
         let offset_ms = if jitter_ms == 0 { 0 } else { random_u64() % jitter_ms };
         let interval = reload.interval + Duration::from_millis(offset_ms);
         Some(Instant::now() + interval.saturating_sub(reload.jitter / 2))
+    }
+
+    /// Watches the folders that the running Corefile came from, if it has `reload`.
+    fn watch_folders(&mut self) {
+        let reloads = self.config.blocks.iter().any(|block| block.line::<Reload>().is_some());
+        let Config { files, folders, .. } = &self.config;
+        let folders = files.iter().filter_map(|file| folder_of(file)).chain(folders.clone());
+        self.folders.watch(if reloads { folders.collect() } else { BTreeSet::new() });
     }
 
     /// Reads the Corefile again, and applies it if its words have changed.
@@ -236,7 +251,12 @@ impl Control {
         }
         let loops: BTreeSet<String> =
             upstreams::loops(self.server.plan()).map(Upstream::loop_message).collect();
-        self.readiness.note(loops.iter().map(|message| format!("loop: {message}")));
+        let failure = self.last_failure.iter().map(|failure| {
+            let first_line = failure.lines().next().unwrap_or_default();
+            format!("reload: the last Corefile is still served: {first_line}")
+        });
+        let loop_notes = loops.iter().map(|message| format!("loop: {message}"));
+        self.readiness.note(failure.chain(loop_notes));
         for message in self.server.upstream_files().unlogged_loops(loops) {
             tracing::error!("plugin/loop: {message}");
         }
@@ -281,6 +301,12 @@ impl Control {
         drop(facts);
         self.errors.tick(std::time::Instant::now(), self.metrics.error_lines_lost());
     }
+}
+
+/// The folder that has this file.
+fn folder_of(file: &Path) -> Option<PathBuf> {
+    let folder = file.parent()?;
+    Some(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_path_buf() })
 }
 
 async fn until(at: Option<Instant>) {
