@@ -10,7 +10,6 @@ pub mod chase;
 pub mod exit;
 mod own;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,12 +143,9 @@ impl<'s> Sources<'s> {
         self.tables.get(slot.0)?.as_deref()
     }
 
-    /// The namespace of the pod with this address, as a label in wire format. `None` if no pod of
-    /// the cluster has it, if several have, or if it is a node's. `cluster`: the slot of the
-    /// cluster's table.
-    #[must_use]
-    pub fn namespace_of(&self, cluster: TableSlot, address: IpAddr) -> Option<&'s [u8]> {
-        self.pods.get(cluster.0)?.as_deref()?.namespace_of(address)
+    /// The pod index of the block's cluster.
+    fn pods_of(&self, block: &Block) -> Option<&'s PodIndex> {
+        self.pods.get(block.cluster?.0)?.as_deref()
     }
 
     /// The rotation of addresses for a response of this block.
@@ -317,7 +313,8 @@ pub fn in_full<'s>(
     let Scratch { caches, patterns, trail, metrics } = scratch;
     let counters = PluginCounts { metrics, indexes: &block.counters };
     let patterns = patterns.get_mut(index).map_or(&mut [][..], |patterns| patterns);
-    let mut exchange = Exchange { arrival, query, name, trail, patterns, counters };
+    let pods = sources.pods_of(block);
+    let mut exchange = Exchange { arrival, query, name, trail, patterns, counters, pods };
     let place = (index, block);
     let gates = block.gates.get(first_gate..).unwrap_or_default();
     if let Some(verdict) = ask_gates(place, gates, first_gate, &mut exchange, message) {

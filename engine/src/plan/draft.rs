@@ -11,7 +11,7 @@ use wire::zone::ZoneSet;
 
 use super::{
     Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, GlanceTables, ListenerPlan, Own,
-    OwnTable, Plan, PlanAutopath, PlanTable, TableSlot,
+    OwnTable, Plan, PlanTable, TableSlot,
 };
 use crate::client::ListenerId;
 use crate::config::Config;
@@ -155,7 +155,6 @@ impl PlanDraft {
         before: &Plan,
     ) -> Result<BlockLines, LoadError> {
         let (own, cluster) = self.add_own(lines.own, before)?;
-        let autopath = lines.autopath.map(|autopath| Arc::new(PlanAutopath { autopath, cluster }));
         let cache = lines.cache.map(|cache| self.add_cache(cache, before));
         let forwards = lines.forwards.into_iter().map(|forward| self.add_forward(forward, before));
         let forwards: Vec<ForwardStep> = forwards.collect();
@@ -190,7 +189,7 @@ impl PlanDraft {
                 logged_as: lines.is_logged.then_some(index),
                 glance,
                 gates: lines.gates.into(),
-                autopath,
+                cluster,
                 own: own.into(),
                 cache,
                 forwards,

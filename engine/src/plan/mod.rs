@@ -17,7 +17,6 @@ use crate::forward::ForwardSettings;
 use crate::limits::{GLANCE_TABLES_MAX, TABLES_MAX};
 use crate::metrics::CacheMetrics;
 use crate::metrics::answerer::Answerer;
-use crate::plugin::autopath::LoadedAutopath;
 use crate::plugin::draft::TableSource;
 use crate::plugin::finish::Finish;
 use crate::plugin::gate::Gate;
@@ -50,14 +49,6 @@ pub struct Plan {
     pub caches: Vec<Arc<CachePlan>>,
     /// By `ForwardSlot`; kept across reloads likewise.
     pub forwards: Vec<Arc<ForwardSettings>>,
-}
-
-/// An `autopath` line.
-#[derive(Debug)]
-pub struct PlanAutopath {
-    pub autopath: LoadedAutopath,
-    /// The cluster of the block: its pod index has the namespaces of clients.
-    pub cluster: Option<TableSlot>,
 }
 
 /// What a table is built from.
@@ -99,8 +90,8 @@ pub struct Block {
     /// The tables that the fast path asks; none if a gate or a finish could change its responses.
     pub glance: GlanceTables,
     pub gates: Box<[Gate]>,
-    /// `autopath`, and the slot of the cluster whose pods its clients are.
-    pub autopath: Option<Arc<PlanAutopath>>,
+    /// The table of its `kubernetes`. The pod index in the same slot has the namespaces of clients.
+    pub cluster: Option<TableSlot>,
     /// Local sources, in the order in which they are asked. Their answers are never cached.
     pub own: Box<[Own]>,
     /// The cache of upstream responses.

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 
 use super::ServerBlock;
-use super::autopath::LoadedAutopath;
 use super::exchange::CounterSlot;
 use super::finish::Finish;
 use super::gate::Gate;
@@ -36,8 +35,6 @@ pub struct BlockDraft {
     pub gates: Vec<Gate>,
     /// Local sources, asked before the cache and never cached.
     pub own: Vec<OwnDraft>,
-    /// `autopath`: search paths of clients.
-    pub autopath: Option<LoadedAutopath>,
     pub cache: Option<CacheDraft>,
     pub forwards: Vec<ForwardDraft>,
     /// Asked for names that no `forward` takes.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use wire::header::HEADER_LEN;
 use wire::name::{NAME_LEN_MAX, Name};
+use wire::pod_index::PodIndex;
 use wire::query::Query;
 
 use super::pattern::Pattern;
@@ -23,6 +24,8 @@ pub struct Exchange<'e> {
     /// The block's, by `PatternSlot`. Each shard has its own.
     pub patterns: &'e mut [Pattern],
     pub counters: PluginCounts<'e>,
+    /// Of the block's cluster: the namespaces of clients.
+    pub pods: Option<&'e PodIndex>,
 }
 
 /// A counter of a block's plugin, by index.

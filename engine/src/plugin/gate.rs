@@ -7,6 +7,7 @@ use wire::header::CLASS_IN;
 use wire::reply::Stamped;
 
 use super::any;
+use super::autopath::AutopathGate;
 use super::dns64::Dns64Gate;
 use super::exchange::Exchange;
 use super::pursuit::Pursuit;
@@ -17,6 +18,7 @@ use crate::metrics::answerer::Answerer;
 pub enum Gate {
     Dns64(Dns64Gate),
     Any,
+    Autopath(AutopathGate),
 }
 
 /// What a gate does with a query.
@@ -40,13 +42,14 @@ impl Gate {
         match self {
             Self::Dns64(dns64) => dns64.pass(exchange),
             Self::Any => any::pass(exchange, message),
+            Self::Autopath(autopath) => autopath.pass(exchange),
         }
     }
 
     /// Whether it sees queries of classes other than IN.
     const fn knows_classes(&self) -> bool {
         match self {
-            Self::Dns64(_) | Self::Any => false,
+            Self::Dns64(_) | Self::Any | Self::Autopath(_) => false,
         }
     }
 
@@ -55,7 +58,7 @@ impl Gate {
     #[must_use]
     pub const fn reads_peer(&self) -> bool {
         match self {
-            Self::Dns64(_) => true,
+            Self::Dns64(_) | Self::Autopath(_) => true,
             Self::Any => false,
         }
     }
@@ -69,6 +72,8 @@ impl Gate {
             Self::Dns64(_) => false,
             // The fast path leaves type ANY to the full path.
             Self::Any => true,
+            // A name that a table stores is not searched for further.
+            Self::Autopath(_) => true,
         }
     }
 }

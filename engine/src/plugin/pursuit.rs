@@ -7,6 +7,7 @@
 
 use wire::answer::OwnedAnswer;
 
+use super::autopath::pursuit::AutopathPursuit;
 use super::dns64::Dns64Pursuit;
 use super::exchange::CounterSlot;
 use crate::metrics::answerer::Answerer;
@@ -15,6 +16,7 @@ use crate::metrics::answerer::Answerer;
 #[derive(Debug)]
 pub enum Pursuit {
     Dns64(Dns64Pursuit),
+    Autopath(AutopathPursuit),
 }
 
 /// What a pursuit does next.
@@ -61,6 +63,7 @@ impl Pursuit {
     pub fn next(&mut self, last: Option<Box<[u8]>>) -> Step {
         match self {
             Self::Dns64(pursuit) => pursuit.next(last),
+            Self::Autopath(pursuit) => pursuit.next(last),
         }
     }
 }

@@ -4,15 +4,19 @@
 //! domain, or it is a cluster's.
 
 pub mod path;
+pub(super) mod pursuit;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use wire::name::Name;
 use wire::zone::ZoneSet;
 
 use super::draft::{BlockDraft, LoadContext, LoadError, Loading};
+use super::exchange::{CounterSlot, Exchange};
+use super::gate::{Gate, Passage};
 use super::kubernetes::Kubernetes;
+use super::pursuit::Pursuit;
 use super::{Plugin, ServerBlock};
 use crate::corefile::report::{Mistake, Refusal};
 use crate::corefile::statement::Statement;
@@ -21,7 +25,9 @@ use crate::corefile::value::zone::Zone;
 use crate::corefile::word::quoted;
 use crate::corefile::{Context, Place};
 use crate::limits::{FILE_TIMEOUT, SEARCH_DOMAINS_MAX};
-use path::SearchDomains;
+use crate::metrics::{BlockLabels, CounterFamily, PluginCounter};
+use path::{POD_DOMAIN_COUNT, SearchDomains};
+use pursuit::AutopathPursuit;
 
 /// One `autopath` line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,11 +51,12 @@ pub enum SearchSource {
     Nowhere,
 }
 
-/// A line with the files that it names read.
+/// A line whose files have been read.
 #[derive(Clone, Debug)]
-pub struct LoadedAutopath {
-    pub zones: ZoneSet,
-    pub domains: SearchDomains,
+pub struct AutopathGate {
+    zones: ZoneSet,
+    domains: Arc<SearchDomains>,
+    successes: CounterSlot,
 }
 
 impl Autopath {
@@ -81,7 +88,8 @@ impl Plugin for Autopath {
                         );
                         LoadError { place: self.place.clone(), problem: problem.into() }
                     })?;
-                    let domains = search_domains(&text, path, &mut block.warnings);
+                    let domains =
+                        search_domains(&text, path, SEARCH_DOMAINS_MAX, &mut block.warnings);
                     if domains.is_empty() {
                         let path = path.display();
                         block.warnings.push(format!(
@@ -100,25 +108,42 @@ impl Plugin for Autopath {
                     SearchDomains::Cluster {
                         zones: Zone::set(zones),
                         zone_names: zones.iter().map(|zone| zone.wire.as_slice().into()).collect(),
-                        rest: search_domains(&text, own, &mut block.warnings),
+                        rest: search_domains(
+                            &text,
+                            own,
+                            SEARCH_DOMAINS_MAX - POD_DOMAIN_COUNT,
+                            &mut block.warnings,
+                        ),
                     }
                 }
             };
-            block.autopath = Some(LoadedAutopath { zones: Zone::set(&self.zones), domains });
+            let successes = PluginCounter { family: &SUCCESSES, labels: Vec::new() };
+            let successes = block.counter(successes);
+            let (zones, domains) = (Zone::set(&self.zones), Arc::new(domains));
+            block.gates.push(Gate::Autopath(AutopathGate { zones, domains, successes }));
             Ok(())
         })
     }
 }
 
-impl LoadedAutopath {
-    /// The search path of the client that asks for this name: see `SearchDomains::path`.
-    pub fn path<'p>(
-        &'p self,
-        name: &Name,
-        namespace_of_client: impl FnOnce() -> Option<&'p [u8]>,
-    ) -> Option<path::SearchPath<'p>> {
-        self.zones.find(name)?;
-        self.domains.path(name, namespace_of_client)
+const SUCCESSES: CounterFamily = CounterFamily {
+    name: "coredns_autopath_success",
+    help: "Queries that were answered with a name further down the client's search path",
+    block_labels: BlockLabels::Server,
+};
+
+impl AutopathGate {
+    pub(super) fn pass(&self, exchange: &Exchange<'_>) -> Passage {
+        let name = &*exchange.name;
+        if self.zones.find(name).is_none() {
+            return Passage::Pass;
+        }
+        let namespace_of_client = || exchange.pods?.namespace_of(exchange.trail.peer?.ip());
+        let Some(path) = self.domains.path(name, namespace_of_client) else { return Passage::Pass };
+        let names = (0..path.len()).filter_map(|index| path.name(name, index));
+        let names: Box<[Box<[u8]>]> = names.map(|name| name.bytes().into()).collect();
+        let pursuit = AutopathPursuit::new(names, exchange.query.qtype, self.successes);
+        Passage::Pursue(Box::new(Pursuit::Autopath(pursuit)))
     }
 }
 
@@ -185,7 +210,12 @@ async fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The domains of the last line `search` or `domain`.
-fn search_domains(text: &[u8], path: &Path, warnings: &mut Vec<String>) -> Box<[Box<[u8]>]> {
+fn search_domains(
+    text: &[u8],
+    path: &Path,
+    count_max: usize,
+    warnings: &mut Vec<String>,
+) -> Box<[Box<[u8]>]> {
     let (config, _) = resolv_conf::Config::parse_with_errors(text);
     let mut domains: Vec<Box<[u8]>> = Vec::new();
     let mut warn = |domain: &str, why: &str| {
@@ -194,9 +224,9 @@ fn search_domains(text: &[u8], path: &Path, warnings: &mut Vec<String>) -> Box<[
     };
     for domain in config.get_last_search_or_domain() {
         match Zone::from_name(domain) {
-            Ok(zone) if domains.len() < SEARCH_DOMAINS_MAX => domains.push(zone.wire.into()),
+            Ok(zone) if domains.len() < count_max => domains.push(zone.wire.into()),
             Ok(_) => {
-                warn(domain, &format!("and later ones are ignored: over {SEARCH_DOMAINS_MAX}"));
+                warn(domain, &format!("and later ones are ignored: over {count_max}"));
                 break;
             }
             Err(_) => warn(domain, "is ignored: it is not a domain name"),
@@ -213,7 +243,12 @@ mod tests {
     fn domains_of_a_resolv_conf() {
         let check = |text: &str, expected: &[&str], warning_count: usize| {
             let mut warnings = Vec::new();
-            let domains = search_domains(text.as_bytes(), Path::new("file"), &mut warnings);
+            let domains = search_domains(
+                text.as_bytes(),
+                Path::new("file"),
+                SEARCH_DOMAINS_MAX,
+                &mut warnings,
+            );
             let expected = expected.iter().map(|name| Zone::from_name(name).unwrap().wire.into());
             assert_eq!(domains, expected.collect::<Box<[Box<[u8]>]>>(), "{text}");
             assert_eq!(warnings.len(), warning_count, "{text}: {warnings:?}");

@@ -4,7 +4,6 @@
 //! for each until one exists. Bytes in, names out: nothing here asks anyone. Invariant: a path ends
 //! with the root, so the last name is the short name alone.
 
-use wire::header::Rcode;
 use wire::name::{NAME_LEN_MAX, Name};
 use wire::zone::ZoneSet;
 
@@ -43,7 +42,7 @@ struct PodDomains<'p> {
 
 const SVC: &[u8] = b"\x03svc";
 /// The domains of a pod's path that name the cluster.
-const POD_DOMAIN_COUNT: usize = 3;
+pub(super) const POD_DOMAIN_COUNT: usize = 3;
 
 impl SearchDomains {
     /// The path of the client that asks for this name. `None` if the name does not end in the
@@ -110,13 +109,6 @@ impl SearchPath<'_> {
             None => None,
         }
     }
-}
-
-/// Whether a response with this code to one of the names is the answer. If none is, the client gets
-/// the response to its own question.
-#[must_use]
-pub const fn is_found(rcode: Rcode) -> bool {
-    !matches!(rcode, Rcode::NxDomain)
 }
 
 /// A name on the stack.

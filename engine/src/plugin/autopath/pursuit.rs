@@ -1,0 +1,91 @@
+//! One query whose names are looked up along a search path: messages in, the next name out.
+//!
+//! Invariant: the first name is the client's question. If no name exists, the client gets the
+//! response to that one and goes on searching by itself.
+
+use domain::base::iana::Rcode;
+use domain::base::{Message, MessageBuilder};
+use wire::answer::OwnedAnswer;
+
+use crate::limits::{PURSUIT_STEPS_MAX, SEARCH_DOMAINS_MAX};
+use crate::metrics::answerer::Answerer;
+use crate::plugin::exchange::CounterSlot;
+use crate::plugin::pursuit::{Found, InsideQuestion, Scope, Step};
+
+// A step for each domain, one for the name alone, and one to respond.
+const _: () = assert!(PURSUIT_STEPS_MAX >= SEARCH_DOMAINS_MAX + 2);
+
+#[derive(Debug)]
+pub struct AutopathPursuit {
+    /// In wire format, lower case; at least one.
+    names: Box<[Box<[u8]>]>,
+    qtype: u16,
+    /// Counts answers that are found further down the path.
+    successes: CounterSlot,
+    /// How many names have been looked up.
+    asked_count: usize,
+    /// The response to the client's question.
+    first: Box<[u8]>,
+}
+
+impl AutopathPursuit {
+    /// `names`: those of the search path, the client's question first.
+    pub(super) fn new(names: Box<[Box<[u8]>]>, qtype: u16, successes: CounterSlot) -> Self {
+        Self { names, qtype, successes, asked_count: 0, first: Box::default() }
+    }
+
+    pub(in crate::plugin) fn next(&mut self, last: Option<Box<[u8]>>) -> Step {
+        if let Some(last) = last {
+            let message = Message::from_octets(&last[..]);
+            let rcode = message.map_or(Rcode::SERVFAIL, |message| message.header().rcode());
+            let is_first = self.asked_count == 1;
+            match rcode {
+                Rcode::NOERROR if is_first => return respond(last, None, None),
+                Rcode::NOERROR => return self.found(last),
+                Rcode::NXDOMAIN => {}
+                _ if is_first => return respond(last, None, None),
+                // As in CoreDNS, a failure ends the search.
+                _ => return respond(self.failure(rcode), None, None),
+            }
+            if is_first {
+                self.first = last;
+            }
+        }
+        match self.names.get(self.asked_count) {
+            Some(name) => {
+                self.asked_count += 1;
+                let (name, scope) = (name.clone(), Scope::Behind);
+                Step::Ask(InsideQuestion { name, qtype: self.qtype, scope })
+            }
+            None => respond(std::mem::take(&mut self.first), None, None),
+        }
+    }
+
+    /// A name further down the path exists: a CNAME leads there from the client's question.
+    fn found(&self, message: Box<[u8]>) -> Step {
+        let (question, name) = (&self.names[0], &self.names[self.asked_count - 1]);
+        let cname = OwnedAnswer::cname(question.len(), first_ttl_secs(&message), name);
+        respond(message, Some(cname), Some(self.successes))
+    }
+
+    /// An error without data, in response to the client's question.
+    fn failure(&self, rcode: Rcode) -> Box<[u8]> {
+        let first = Message::from_octets(&self.first[..]);
+        let failure = first.map(|first| MessageBuilder::new_vec().start_error(&first, rcode));
+        failure.map(|failure| failure.finish()).unwrap_or_default().into()
+    }
+}
+
+fn respond(message: Box<[u8]>, cnames: Option<OwnedAnswer>, counts: Option<CounterSlot>) -> Step {
+    let by = const { Answerer::plugin("autopath") };
+    Step::Respond(Found { message, cnames, by, counts })
+}
+
+/// The TTL of the first record: of an answer, or of the SOA that denies one.
+fn first_ttl_secs(message: &[u8]) -> u32 {
+    let Ok(message) = Message::from_octets(message) else { return 0 };
+    let answer = message.answer().ok().and_then(|mut records| records.next());
+    let authority = || message.authority().ok().and_then(|mut records| records.next());
+    let first = answer.or_else(authority).and_then(Result::ok);
+    first.map_or(0, |record| record.ttl().as_secs())
+}
