@@ -2,8 +2,9 @@
 //!
 //! Each seed makes the history of a small cluster: objects are added, changed and deleted, events
 //! are repeated, streams break off and list again, and the kinds overtake each other. After every
-//! step a simple model knows which objects exist. A table made from them in one go must give the
-//! same answers as the one that was updated step by step.
+//! step a simple model knows which objects exist. Tables made from them in one go, and a pod index,
+//! must give the same answers as those that were updated step by step. External zones are added at
+//! some step.
 //!
 //! `RINGDNS_SEEDS=100000 cargo test --release -p k8s-sync --test history` tries more;
 //! `RINGDNS_SEED=17` repeats one.
@@ -14,14 +15,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_sync::object::{Change, Event, ObjectKey};
-use k8s_sync::options::Options;
-use k8s_sync::publish::Publisher;
+use k8s_sync::options::{ExternalOptions, Options};
+use k8s_sync::publish::{ExternalNumber, Publisher};
 use wire::hash::HashSeed;
 use wire::name::Name;
 use wire::pod::PodMode;
+use wire::pod_index::PodIndex;
 use wire::table::{Found, Table};
 
-use objects::{apply, delete, name, options};
+use objects::{apply, delete, external_options, name, options};
 
 /// SplitMix64: small and portable.
 struct Random(u64);
@@ -49,6 +51,8 @@ const SERVICES: &[&str] = &["s0", "s1", "s2"];
 const PORTS: &[&str] = &["http:80/tcp", "dns:53/udp", ":90/tcp", "http:81/tcp", "web:80/sctp"];
 const ENDPOINTS: &[&str] = &["10.1.0.1", "10.1.0.2", "10.1.0.3", "10.96.0.1", "fd00::1"];
 const CLUSTER_IPS: &[&str] = &["10.96.0.1", "10.96.0.2", "10.96.0.3,fd00::1", "10.1.0.1"];
+const EXTERNALS: &[&str] =
+    &["@192.0.2.1", "@192.0.2.2", "@2001:db8::1", "@lb.example", "@10.1.0.1"];
 const TARGETS: &[&str] = &[
     "s0.a.svc.one.zone",
     "s1.a.svc.one.zone",
@@ -76,7 +80,9 @@ fn object(random: &mut Random, kind: usize) -> String {
                 _ => format!("={}", random.pick(TARGETS)),
             };
             let ports: Vec<&str> = (0..random.below(3)).map(|_| random.pick(PORTS)).collect();
-            format!("svc {namespace}/{service} {what} {}", ports.join(" "))
+            let external: Vec<&str> =
+                (0..random.below(3)).map(|_| random.pick(EXTERNALS)).collect();
+            format!("svc {namespace}/{service} {what} {} {}", ports.join(" "), external.join(" "))
         }
         2 => {
             let (slice, service) = (random.below(4), random.pick(SERVICES));
@@ -96,7 +102,11 @@ fn object(random: &mut Random, kind: usize) -> String {
             let port = if random.one_in(3) { "" } else { random.pick(PORTS) };
             format!("eps {namespace}/e{slice} {service} {} {port}", endpoints.join(" "))
         }
-        _ => format!("pod {namespace}/p{} {}", random.below(3), random.pick(&ENDPOINTS[..3])),
+        _ => {
+            let network = if random.one_in(5) { "host" } else { "" };
+            let address = random.pick(&ENDPOINTS[..3]);
+            format!("pod {namespace}/p{} {address} {network}", random.below(3))
+        }
     }
 }
 
@@ -111,13 +121,19 @@ fn random_options(random: &mut Random) -> Options {
     Options {
         namespaces: if random.one_in(3) { vec!["a".into(), "b".into()] } else { vec![] },
         pods,
-        indexes_pods: false,
+        indexes_pods: random.one_in(2),
         endpoint_pod_names: random.one_in(2),
         no_endpoints: random.one_in(6),
         ignore_empty_service: random.one_in(3),
         server_addresses: if random.one_in(2) { vec![listens.parse().unwrap()] } else { vec![] },
         ..options(zones[random.below(3)])
     }
+}
+
+fn random_external(random: &mut Random) -> ExternalOptions {
+    let zones: &[&[&str]] =
+        &[&["out.zone", "in-addr.arpa", "ip6.arpa"], &["out.zone", "b.out.zone"], &["."]];
+    ExternalOptions { is_headless: random.one_in(2), ..external_options(zones[random.below(3)]) }
 }
 
 /// The simple model: the objects of one kind as a client would know them, as lines.
@@ -310,7 +326,32 @@ fn questions() -> Vec<Questions> {
     let v4 = ["1.0.1", "2.0.1", "3.0.1", "1.0.96", "2.0.96", "3.0.96"];
     let mut addresses = vec![format!("1.{}d.f.ip6.arpa", "0.".repeat(29))];
     addresses.extend(v4.map(|labels| format!("{labels}.10.in-addr.arpa")));
-    let groups = [(zones, OF_ZONE), (services, OF_SERVICE), (addresses, OF_ADDRESS)];
+    with_types([(zones, OF_ZONE), (services, OF_SERVICE), (addresses, OF_ADDRESS)])
+}
+
+/// The same for external zones.
+fn external_questions() -> Vec<Questions> {
+    let (mut zones, mut services) = (Vec::new(), Vec::new());
+    for zone in ["out.zone", "b.out.zone"] {
+        zones.extend(["", "dns.", "ns1.dns."].map(|labels| format!("{labels}{zone}")));
+        for namespace in NAMESPACES {
+            services.push(format!("{namespace}.{zone}"));
+            for service in SERVICES {
+                let base = format!("{service}.{namespace}.{zone}");
+                for below in ["_http._tcp", "_dns._udp", "h0", "p0", "10-1-0-1", "fd00--1", "x"] {
+                    services.push(format!("{below}.{base}"));
+                }
+                services.push(base);
+            }
+        }
+    }
+    let addresses = ["1.2.0.192.in-addr.arpa", "2.2.0.192.in-addr.arpa", "1.0.1.10.in-addr.arpa"];
+    let mut addresses: Vec<String> = addresses.map(str::to_owned).into();
+    addresses.push(format!("1.{}8.b.d.0.1.0.0.2.ip6.arpa", "0.".repeat(23)));
+    with_types([(zones, OF_ZONE), (services, OF_SERVICE), (addresses, OF_ADDRESS)])
+}
+
+fn with_types(groups: [(Vec<String>, &'static [u16]); 3]) -> Vec<Questions> {
     let questions = groups
         .into_iter()
         .flat_map(|(names, types)| names.into_iter().map(move |text| (name(&text), types)));
@@ -342,14 +383,40 @@ fn difference(questions: &[Questions], one: &Table, other: &Table) -> Option<Str
     None
 }
 
-fn check(seed: u64, questions: &[Questions], every_step: bool) {
+/// The first address whose namespace differs.
+fn pod_difference(one: Option<&PodIndex>, other: Option<&PodIndex>) -> Option<String> {
+    let addresses = ENDPOINTS.iter().find(|address| {
+        let address = address.parse().unwrap();
+        let namespace = |index: Option<&PodIndex>| {
+            index.and_then(|index| index.namespace_of(address).map(<[u8]>::to_vec))
+        };
+        namespace(one) != namespace(other)
+    });
+    addresses.map(|address| format!("the namespace of {address}"))
+}
+
+/// For each table.
+struct AllQuestions {
+    cluster: Vec<Questions>,
+    external: Vec<Questions>,
+}
+
+const EXTERNAL: ExternalNumber = ExternalNumber(1);
+
+fn check(seed: u64, questions: &AllQuestions, every_step: bool) {
     let mut random = Random(seed);
     let options = Arc::new(random_options(&mut random));
+    let external = random_external(&mut random);
     let history = history(&mut random);
+    let add_external_at = random.below(history.len());
     let mut kept_up = Publisher::new(Arc::clone(&options), HashSeed::new(7));
     let mut newest = kept_up.publish(0).expect("a first table");
+    let (mut newest_external, mut newest_pods) = (None, None);
     let mut known: [Known; 4] = Default::default();
     for (index, (kind, step)) in history.iter().enumerate() {
+        if index == add_external_at {
+            kept_up.add_external(EXTERNAL, &external);
+        }
         known[*kind].take(step);
         kept_up.apply(event(*kind, step));
         let is_last = index + 1 == history.len();
@@ -360,19 +427,29 @@ fn check(seed: u64, questions: &[Questions], every_step: bool) {
         if let Some(table) = kept_up.publish(1) {
             newest = table;
         }
+        newest_external = kept_up.take_external(EXTERNAL).or(newest_external);
+        newest_pods = kept_up.take_pod_index().or(newest_pods);
         if !(every_step || is_last) {
             continue;
         }
         let mut scratch = from_scratch(&options, &known);
+        scratch.add_external(EXTERNAL, &external);
         let expected = scratch.publish(1).expect("a first table");
-        let differs = difference(questions, &newest, &expected);
+        let expected_external = scratch.take_external(EXTERNAL).expect("a first table");
+        let expected_pods = scratch.take_pod_index();
+        let of_external = newest_external
+            .as_ref()
+            .and_then(|newest| difference(&questions.external, newest, &expected_external));
+        let differs = difference(&questions.cluster, &newest, &expected)
+            .or(of_external)
+            .or_else(|| pod_difference(newest_pods.as_deref(), expected_pods.as_deref()));
         let (got, want) = (kept_up.status(), scratch.status());
         let is_same_size =
             (got.names, got.services, got.endpoints) == (want.names, want.services, want.endpoints);
         assert!(
             differs.is_none() && is_same_size,
             "RINGDNS_SEED={seed} cargo test -p k8s-sync --test history\n\
-             differs: {differs:?}, {got:?}, {want:?}\nafter {:#?}\nwith {options:#?}",
+             differs: {differs:?}, {got:?}, {want:?}\nafter {:#?}\nwith {options:#?} and {external:#?}",
             &history[..=index],
         );
     }
@@ -389,13 +466,13 @@ fn seeds(share: u64) -> Vec<u64> {
 
 #[test]
 fn every_prefix_of_a_history() {
-    let questions = questions();
+    let questions = AllQuestions { cluster: questions(), external: external_questions() };
     seeds(40).into_iter().for_each(|seed| check(seed, &questions, true));
 }
 
 #[test]
 fn many_histories() {
-    let questions = questions();
+    let questions = AllQuestions { cluster: questions(), external: external_questions() };
     seeds(1).into_iter().for_each(|seed| check(seed, &questions, false));
 }
 

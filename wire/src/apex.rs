@@ -23,10 +23,16 @@ const LABEL_LEN_MAX: usize = 63;
 
 /// The label between an external zone and the names that its SOA and NS records mention: `dns` in
 /// `ns1.dns.ZONE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ApexLabel {
     /// The label in wire format, then zeros.
     bytes: [u8; 1 + LABEL_LEN_MAX],
+}
+
+impl core::fmt::Debug for ApexLabel {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "ApexLabel({})", self.text().escape_ascii())
+    }
 }
 
 impl ApexLabel {

@@ -126,6 +126,14 @@ impl ExternalZones {
         self.forward().next().or(self.names.first())
     }
 
+    /// Whether a name below this zone belongs to it, and not to a longer one of the zones.
+    #[must_use]
+    pub fn is_own(&self, name: &WireName, zone: &Name<Vec<u8>>) -> bool {
+        let read = wire::name::Name::from_wire(name.as_slice());
+        let found = read.and_then(|read| self.all.find(&read));
+        found.is_some_and(|found| name.len() - found.name_offset == zone.len())
+    }
+
     /// The owner of this address's PTR records, if it is in one of the zones.
     #[must_use]
     pub fn reverse_name(&self, address: IpAddr) -> Option<WireName> {

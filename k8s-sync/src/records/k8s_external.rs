@@ -78,6 +78,9 @@ fn write_namespace(pen: &mut Pen<'_>, cluster: &Cluster, external: &External, na
     let Some(label) = visible(namespace, &external.apex) else { return };
     for zone in external.zones.forward() {
         let Some(owner) = pen.name(&[label.as_slice()], zone) else { continue };
+        if !external.zones.is_own(&owner, zone) {
+            continue;
+        }
         if cluster.has_namespace(namespace) {
             pen.put_empty(&owner);
         } else {
@@ -97,7 +100,9 @@ fn write_service(pen: &mut Pen<'_>, cluster: &Cluster, external: &External, key:
     let Some((name, namespace)) = names else { return };
     for zone in external.zones.forward() {
         let labels = [name.as_slice(), namespace.as_slice()];
-        if let Some(base) = pen.name(&labels, zone) {
+        if let Some(base) = pen.name(&labels, zone)
+            && external.zones.is_own(&base, zone)
+        {
             write_below(pen, cluster, external, &base, (key, found));
         }
     }

@@ -21,9 +21,10 @@ use k8s_sync::object::{
     Change, Endpoint, EndpointSlice, Event, ExternalTarget, Namespace, ObjectKey, Pod, Port,
     Protocol, Service, ServiceKind,
 };
-use k8s_sync::options::{ApiServer, Options, Source};
-use k8s_sync::publish::Publisher;
+use k8s_sync::options::{ApiServer, ExternalOptions, Options, Source};
+use k8s_sync::publish::{ExternalNumber, Publisher};
 use wire::answer::Answer;
+use wire::apex::ApexLabel;
 use wire::hash::HashSeed;
 use wire::pod::PodMode;
 use wire::table::{Found, Table};
@@ -50,6 +51,15 @@ pub(crate) fn options(zones: &[&str]) -> Options {
 /// The usual zones, reverse ones included.
 pub(crate) fn usual() -> Options {
     options(&["cluster.local", "in-addr.arpa", "ip6.arpa"])
+}
+
+pub(crate) fn external_options(zones: &[&str]) -> ExternalOptions {
+    ExternalOptions {
+        zones: options(zones).zones,
+        apex: ApexLabel::new(b"dns").expect("a label"),
+        ttl_secs: 5,
+        is_headless: false,
+    }
 }
 
 pub(crate) fn key(text: &str) -> ObjectKey {
@@ -101,7 +111,10 @@ pub(crate) fn apply(line: &str) -> Event {
             let (external, ports): (Vec<&str>, Vec<&str>) =
                 ports.iter().partition(|text| text.starts_with('@'));
             let ports = ports.into_iter().map(|text| port(text).expect(text));
-            let external = external.iter().map(|text| external_target(text)).collect();
+            let mut external: Vec<_> = external.iter().map(|text| external_target(text)).collect();
+            external.sort();
+            external.dedup();
+            let external = external.into();
             let ports = ports.collect();
             let service = Service { key: key(name), kind, ports, external };
             Event::Service(Change::Apply(service))
@@ -257,10 +270,27 @@ fn stored_name(question: &str, name_len: usize) -> String {
         format!("_{question}"),
         question.replacen('.', "._", 1),
         format!("_{}", question.replacen('.', "._", 1)),
+        question.split_once('.').map_or_else(String::new, |(_, rest)| format!("*.{rest}")),
         question.split_once('.').map_or_else(String::new, |(_, rest)| rest.to_owned()),
     ];
     let of_this_len = |spelling: &&String| name(spelling).bytes().len() == name_len;
     spellings.iter().find(of_this_len).expect(question).clone()
+}
+
+/// The same with the table of external zones.
+pub(crate) fn check_external(
+    options: Options,
+    external: &ExternalOptions,
+    objects: &[&str],
+    rows: &[(&str, &str)],
+) {
+    let mut publisher = publisher(options, objects);
+    publisher.add_external(ExternalNumber(0), external);
+    publisher.publish(1);
+    let table = publisher.take_external(ExternalNumber(0)).expect("a first table");
+    for (question, expected) in rows {
+        assert_eq!(ask(&table, question), *expected, "{question} of {objects:#?}");
+    }
 }
 
 /// Asks the question of each row and compares the answer.
