@@ -18,12 +18,15 @@ pub const CD: u16 = 0x0010;
 
 /// Class IN.
 pub const CLASS_IN: u16 = 1;
+/// Class CH, in which servers tell about themselves (RFC 4892).
+pub const CLASS_CH: u16 = 3;
 
 pub const TYPE_A: u16 = 1;
 pub const TYPE_NS: u16 = 2;
 pub const TYPE_CNAME: u16 = 5;
 pub const TYPE_SOA: u16 = 6;
 pub const TYPE_PTR: u16 = 12;
+pub const TYPE_TXT: u16 = 16;
 pub const TYPE_AAAA: u16 = 28;
 pub const TYPE_SRV: u16 = 33;
 pub const TYPE_OPT: u16 = 41;

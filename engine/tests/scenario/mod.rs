@@ -45,9 +45,9 @@ pub enum Action {
     Remove(String),
     /// What the upstream responds to this question from now on.
     Script(Query, Response),
-    Ask(Ask),
     /// Lines that the log must have next to one another.
     Log(LogLines),
+    Ask(Box<Ask>),
 }
 
 pub struct Ask {
@@ -116,7 +116,8 @@ impl Scenario {
             }
             "query" | "await" => {
                 let (query, expected) = query_and_response(rest, &body)?;
-                Action::Ask(Ask { query, waits: keyword == "await", expected, of_coredns: None })
+                let waits = keyword == "await";
+                Action::Ask(Box::new(Ask { query, waits, expected, of_coredns: None }))
             }
             other => return Err(format!("unknown word '{other}'")),
         };

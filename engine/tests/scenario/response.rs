@@ -8,9 +8,10 @@ use std::fmt;
 use domain::base::iana::{Class, Rcode, Rtype};
 use domain::base::message::RecordSection;
 use domain::base::name::{FlattenInto as _, Name, ParsedName};
+use domain::base::opt::{OptRecord, UnknownOptData};
 use domain::base::zonefile_fmt::{DisplayKind, ZonefileFmt as _};
 use domain::base::{Message, Record, Serial, Ttl};
-use domain::rdata::{Soa, ZoneRecordData};
+use domain::rdata::{Soa, Srv, ZoneRecordData};
 use domain::zonefile::inplace::{Entry, Zonefile};
 
 /// The bits of a header's second 16 bits, in their order (RFC 1035, section 4.1.1; RFC 4035).
@@ -39,6 +40,8 @@ pub struct Response {
     /// The bits of `FLAGS`.
     pub flags: u16,
     pub opt: Option<Opt>,
+    /// Of the OPT record: code and data.
+    pub options: Vec<(u16, Vec<u8>)>,
     /// Answer, authority, additional; without OPT.
     pub sections: [Vec<ZoneRecord>; 3],
 }
@@ -53,6 +56,8 @@ pub struct Opt {
 /// A response as a scenario expects it.
 pub struct Expected {
     pub response: Response,
+    /// There is no response.
+    pub is_nothing: bool,
     /// How many records the answer section has, instead of the records.
     answer_count: Option<usize>,
     /// The longest that the message may be, in bytes.
@@ -70,10 +75,16 @@ impl Expected {
     pub fn parse(head: &str, records: &[&str]) -> Result<Self, String> {
         let mut words = head.split_whitespace();
         let rcode = words.next().ok_or("the response code is missing")?;
-        let rcode = rcode.parse().map_err(|_| format!("not a response code: {rcode}"))?;
-        let response = Response { rcode, flags: 0, opt: None, sections: Default::default() };
+        let is_nothing = rcode == "nothing";
+        let rcode = match is_nothing {
+            true => Rcode::NOERROR,
+            false => rcode.parse().map_err(|_| format!("not a response code: {rcode}"))?,
+        };
+        let sections = Default::default();
+        let response = Response { rcode, flags: 0, opt: None, options: Vec::new(), sections };
         let mut expected = Self {
             response,
+            is_nothing,
             answer_count: None,
             len_max: usize::MAX,
             is_ordered: false,
@@ -108,6 +119,15 @@ impl Expected {
                 let (len, dnssec_ok) = opt.strip_suffix(",do").map_or((opt, false), |o| (o, true));
                 self.response.opt = Some(Opt { udp_len: number(len)?, dnssec_ok });
             }
+            Some(("option", option)) => {
+                let (code, hex) = option.split_once(':').unwrap_or((option, ""));
+                let octets = hex.as_bytes().chunks(2).map(|octet| {
+                    let octet = std::str::from_utf8(octet).unwrap_or_default();
+                    u8::from_str_radix(octet, 16).map_err(|_| format!("not hexadecimal: {word}"))
+                });
+                let data = octets.collect::<Result<Vec<u8>, String>>()?;
+                self.response.options.push((number(code)?, data));
+            }
             Some(("answer", count)) => self.answer_count = Some(number(count)?.into()),
             Some(("len_max", len)) => self.len_max = number(len)?.into(),
             _ => return Err(format!("unknown word '{word}'")),
@@ -117,7 +137,7 @@ impl Expected {
 
     /// Whether the response, `len` bytes long, is the expected one.
     pub fn is(&self, response: &Response, len: usize) -> bool {
-        let Response { rcode, flags, opt, sections } = response;
+        let Response { rcode, flags, opt, options, sections } = response;
         let ours = &self.response;
         let are_same = |index: usize| self.are_same(&ours.sections[index], &sections[index]);
         let answer_is = match self.answer_count {
@@ -125,6 +145,8 @@ impl Expected {
             None => are_same(0),
         };
         (*rcode, *flags, *opt) == (ours.rcode, ours.flags, ours.opt)
+            && *options == ours.options
+            && !self.is_nothing
             && len <= self.len_max
             && answer_is
             && are_same(1)
@@ -163,8 +185,8 @@ impl fmt::Display for Expected {
 }
 
 impl Response {
-    /// Parses a whole message.
-    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+    /// Parses a whole message. `client_port`: SRV records with it are read with port 1.
+    pub fn parse(bytes: &[u8], client_port: u16) -> Result<Self, String> {
         let message = Message::from_slice(bytes).map_err(|_| "no header".to_owned())?;
         let malformed = |error| format!("malformed message: {error}");
         let all = FLAGS.iter().fold(0, |all, (_, bit)| all | bit);
@@ -172,11 +194,14 @@ impl Response {
         Ok(Self {
             rcode: message.header().rcode(),
             flags: u16::from_be_bytes([bytes[2], bytes[3]]) & all,
-            opt: opt.map(|opt| Opt { udp_len: opt.udp_payload_size(), dnssec_ok: opt.dnssec_ok() }),
+            opt: opt
+                .as_ref()
+                .map(|opt| Opt { udp_len: opt.udp_payload_size(), dnssec_ok: opt.dnssec_ok() }),
+            options: opt.as_ref().map(options).unwrap_or_default(),
             sections: [
-                records(message.answer().map_err(malformed)?)?,
-                records(message.authority().map_err(malformed)?)?,
-                records(message.additional().map_err(malformed)?)?,
+                records(message.answer().map_err(malformed)?, client_port)?,
+                records(message.authority().map_err(malformed)?, client_port)?,
+                records(message.additional().map_err(malformed)?, client_port)?,
             ],
         })
     }
@@ -190,6 +215,10 @@ impl fmt::Display for Response {
         if let Some(Opt { udp_len, dnssec_ok }) = self.opt {
             write!(f, " opt={udp_len}{}", if dnssec_ok { ",do" } else { "" })?;
         }
+        for (code, data) in &self.options {
+            let hex: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
+            write!(f, " option={code}:{hex}")?;
+        }
         for (prefix, records) in PREFIXES.iter().zip(&self.sections) {
             for record in records {
                 write!(f, "\n    {prefix}{}", record.display_zonefile(KIND))?;
@@ -201,7 +230,12 @@ impl fmt::Display for Response {
 
 const KIND: DisplayKind = DisplayKind::Simple;
 
-fn records(section: RecordSection<'_, [u8]>) -> Result<Vec<ZoneRecord>, String> {
+fn options(opt: &OptRecord<&[u8]>) -> Vec<(u16, Vec<u8>)> {
+    let options = opt.opt().iter::<UnknownOptData<_>>().flatten();
+    options.map(|option| (option.code().to_int(), option.data().to_vec())).collect()
+}
+
+fn records(section: RecordSection<'_, [u8]>, client_port: u16) -> Result<Vec<ZoneRecord>, String> {
     let mut records = Vec::new();
     for record in section {
         let record = record.map_err(|error| format!("malformed record: {error}"))?;
@@ -211,15 +245,24 @@ fn records(section: RecordSection<'_, [u8]>) -> Result<Vec<ZoneRecord>, String> 
         let record = record.to_record::<ZoneRecordData<&[u8], ParsedName<&[u8]>>>();
         let record = record.map_err(|error| format!("malformed record: {error}"))?;
         let record = record.expect("the type contains every type");
-        records.push(read_record(&record.display_zonefile(KIND).to_string())?);
+        let mut record = read_record(&record.display_zonefile(KIND).to_string())?;
+        if let ZoneRecordData::Srv(srv) = record.data()
+            && srv.port() == client_port
+        {
+            let target = srv.target().clone();
+            *record.data_mut() = Srv::new(srv.priority(), srv.weight(), 1, target).into();
+        }
+        records.push(record);
     }
     Ok(records)
 }
 
-/// Reads a line of a zone file; the class is IN if it is not given.
+/// Reads a line of a zone file; the class is IN if it is not given. `domain` accepts the default
+/// class alone.
 fn read_record(line: &str) -> Result<ZoneRecord, String> {
     let mut zone = Zonefile::new();
-    zone.set_default_class(Class::IN);
+    let is_ch = line.split_whitespace().nth(2) == Some("CH");
+    zone.set_default_class(if is_ch { Class::CH } else { Class::IN });
     zone.extend_from_slice(line.as_bytes());
     zone.extend_from_slice(b"\n");
     match zone.next_entry() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::client::poll;
+use super::client::{Reply, poll};
 use super::upstream::ScriptedUpstream;
 use super::{Action, Ask, Scenario, Step};
 
@@ -124,9 +124,10 @@ fn check(ask: &Ask, is_coredns: bool, server: SocketAddr) -> Result<(), String> 
         Some(of_coredns) if is_coredns => of_coredns,
         Some(_) | None => &ask.expected,
     };
-    let got = match ask.query.send(server) {
-        Ok((response, len)) if expected.is(&response, len) => return Ok(()),
-        Ok((response, len)) => format!("{response}\n    ({len} bytes)"),
+    let got = match ask.query.send(server, expected.is_nothing) {
+        Ok(Reply::Nothing) => return Ok(()),
+        Ok(Reply::Response(response, len)) if expected.is(&response, len) => return Ok(()),
+        Ok(Reply::Response(response, len)) => format!("{response}\n    ({len} bytes)"),
         Err(failure) => failure,
     };
     Err(format!("{} {}\nexpected: {expected}\ngot: {got}", ask.query.name, ask.query.rtype))

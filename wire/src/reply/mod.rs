@@ -5,6 +5,7 @@
 //! records, with TC (RFC 2181, section 9). Every `message` begins with the query and has room for
 //! what the envelope allows. Invariant: of a stored body, only the heads of its records are read.
 
+pub mod listing;
 mod rotation;
 mod writer;
 

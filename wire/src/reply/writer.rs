@@ -292,11 +292,23 @@ impl<'m> Reply<'m> {
         Some(())
     }
 
-    /// Writes the owner, type, class, TTL and length of a record.
+    /// Writes the owner, type, class, TTL and length of a record of class IN.
     pub(super) fn fixed(&mut self, owner: u16, rtype: u16, ttl_secs: u32, rdata_len: usize) {
+        self.fixed_in(CLASS_IN, owner, rtype, ttl_secs, rdata_len);
+    }
+
+    /// The same of any class.
+    pub(super) fn fixed_in(
+        &mut self,
+        class: u16,
+        owner: u16,
+        rtype: u16,
+        ttl_secs: u32,
+        rdata_len: usize,
+    ) {
         self.put(&owner.to_be_bytes());
         self.put(&rtype.to_be_bytes());
-        self.put(&CLASS_IN.to_be_bytes());
+        self.put(&class.to_be_bytes());
         self.put(&ttl_secs.to_be_bytes());
         self.put(&(rdata_len as u16).to_be_bytes());
     }
