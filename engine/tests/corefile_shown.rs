@@ -71,8 +71,8 @@ fn defaults() {
     }
     check("aks", &[(19, "template"), (24, "template")]);
     check("gardener", &[(3, "log"), (10, "rewrite")]);
-    check("openshift", &[(8, "log"), (19, "log"), (40, "chaos")]);
-    check("no-corefile", &[(2, "whoami"), (3, "log")]);
+    check("openshift", &[(8, "log"), (19, "log")]);
+    check("no-corefile", &[(3, "log")]);
     assert_eq!(corefiles("corefile/defaults").len(), 11);
 }
 

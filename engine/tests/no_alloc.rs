@@ -60,16 +60,39 @@ fn kinds() -> Vec<Vec<u8>> {
     ]
 }
 
+/// Questions that gates of `SMALL` answer, and one whose response a finish changes.
+fn kinds_of_gates() -> Vec<Vec<u8>> {
+    let mut with_opt = query("web.default.svc.cluster.local", 1);
+    with_opt[11] = 1;
+    with_opt.extend([0, 0, 41, 4, 0xD0, 0, 0, 0, 0, 0, 4, 0, 3, 0, 0]);
+    vec![
+        in_class(3, &query("version.bind", 16)),
+        in_class(3, &query("id.server", 16)),
+        query("www.localhost", 28),
+        query("2.0.0.127.in-addr.arpa", 12),
+        with_opt,
+        query("nobody.has.this.in-addr.arpa", 1),
+    ]
+}
+
+const SMALL: &str = "local\nchaos\nnsid\nwhoami";
+
+/// The query in another class.
+fn in_class(class: u8, query: &[u8]) -> Vec<u8> {
+    let mut packet = query.to_vec();
+    *packet.last_mut().unwrap() = class;
+    packet
+}
+
 /// Generations are built in advance, because building them allocates. They are held here, so that
 /// no shard owns one alone.
 fn generations(rig: &mut Rig) -> Vec<Arc<Table>> {
     (0..GENERATION_COUNT as u32).map(|serial| rig.builder.publish(serial + 2)).collect()
 }
 
-fn check_udp(rig: &mut Rig) {
+fn check_udp(rig: &mut Rig, kinds: &[Vec<u8>]) {
     let tables = generations(rig);
     let deliveries = rig.fleet.deliveries(TableSlot(0));
-    let kinds = kinds();
     let (socket, queries) = (rig.udp(), &rig.queries);
     let mut answer = vec![0; 65535];
     let mut ask = |index: usize| {
@@ -102,9 +125,9 @@ fn check_udp(rig: &mut Rig) {
     );
 }
 
-fn check_tcp(rig: &Rig) {
+fn check_tcp(rig: &Rig, kinds: &[Vec<u8>]) {
     let framed: Vec<u8> =
-        kinds().iter().filter(|kind| kind.len() > 20).flat_map(|kind| frame(kind)).collect();
+        kinds.iter().filter(|kind| kind.len() > 20).flat_map(|kind| frame(kind)).collect();
     let mut stream = rig.tcp();
     let mut expected_len = None;
     let mut answers = vec![0; 1 << 20];
@@ -116,7 +139,7 @@ fn check_tcp(rig: &Rig) {
                 // The first round measures the total length of the responses, which are as many as
                 // the questions.
                 let mut len = 0;
-                for _ in kinds().iter().filter(|kind| kind.len() > 20) {
+                for _ in kinds.iter().filter(|kind| kind.len() > 20) {
                     stream.read_exact(&mut answers[len..len + 2]).unwrap();
                     let message_len =
                         usize::from(u16::from_be_bytes([answers[len], answers[len + 1]]));
@@ -148,7 +171,14 @@ fn no_allocation_and_no_free() {
     // With `log` too. Over TCP its ring is full, because nobody takes the queries.
     let log = "log web.default.svc.cluster.local {\nclass success\n}\nlog . \"{name}\"";
     let logs = (Manner::Answers, log);
-    let rows = [(Manner::Answers, ""), (led, ""), (away, ""), (Manner::Answers, steps), logs];
+    let rows = [
+        (Manner::Answers, ""),
+        (led, ""),
+        (away, ""),
+        (Manner::Answers, steps),
+        (Manner::Answers, SMALL),
+        logs,
+    ];
     for (backend, (manner, steps)) in
         BACKENDS.into_iter().flat_map(|one| rows.map(|row| (one, row)))
     {
@@ -156,8 +186,12 @@ fn no_allocation_and_no_free() {
         let lines =
             format!("{steps}\ncache\nforward . {} {{\nexcept in-addr.arpa\n}}", upstream.address);
         let mut rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), &lines);
-        check_udp(&mut rig);
-        check_tcp(&rig);
+        let mut kinds = kinds();
+        if steps == SMALL {
+            kinds.extend(kinds_of_gates());
+        }
+        check_udp(&mut rig, &kinds);
+        check_tcp(&rig, &kinds);
         rig.fleet.stop(PATIENCE);
     }
 }

@@ -3,6 +3,7 @@
 //! The rules stand in the order in which they apply, each with its source. Malformed input is an
 //! outcome here, not an error. Invariant: the offsets of a `Query` need no further check.
 
+use crate::edit::OPTION_NSID;
 use crate::header::{CD, CLASS_IN, HEADER_LEN, OPCODE, OPT_LEN, QR, RD, Rcode, TYPE_OPT, u16_at};
 use crate::name::Name;
 use crate::record::RecordHead;
@@ -42,6 +43,8 @@ pub struct Edns {
     /// As sent. Values below 512 mean 512.
     pub udp_len: u16,
     pub dnssec_ok: bool,
+    /// The client asks for the server's identifier (RFC 5001).
+    pub asks_nsid: bool,
 }
 
 /// An error response: the header, the question if it was whole, and an OPT if the query had a valid
@@ -107,7 +110,8 @@ pub fn read(packet: &[u8], name: &mut Name) -> ClientPacket {
 /// gives no query.
 ///
 /// If a table stores the name, the assumption was right: see `Name::presume`. For any other use of
-/// the query, check `name.is_whole()` first, and call `read` if it is false.
+/// the query, check `name.is_whole()` first, and call `read` if it is false. A query that asks for
+/// an NSID is none either: its response needs the full path.
 #[inline(always)]
 pub fn presume(packet: &[u8], name: &mut Name) -> Option<Query> {
     match read_as(NameIs::Presumed, packet, name) {
@@ -164,7 +168,7 @@ fn read_as(name_is: NameIs, packet: &[u8], name: &mut Name) -> ClientPacket {
     };
     let mut edns = None;
     if counts != ONE_QUESTION {
-        match read_records(records, counts) {
+        match read_records(records, counts, matches!(name_is, NameIs::Presumed)) {
             Ok(found) => edns = found,
             Err(RecordsFault::Malformed) => return reject(Rcode::FormErr, question_len, None),
             Err(RecordsFault::BadVersion(edns)) => {
@@ -209,8 +213,12 @@ enum RecordsFault {
 }
 
 /// Reads the records after the question. Bytes after the last record are ignored, as CoreDNS
-/// ignores them.
-fn read_records(bytes: &[u8], counts: [u8; 8]) -> Result<Option<Edns>, RecordsFault> {
+/// ignores them. `refuses_nsid`: an OPT that asks for an NSID counts as malformed.
+fn read_records(
+    bytes: &[u8],
+    counts: [u8; 8],
+    refuses_nsid: bool,
+) -> Result<Option<Edns>, RecordsFault> {
     let [_, answers, authorities, additionals] = numbers(counts);
     let mut edns = None;
     let mut version = 0;
@@ -225,12 +233,17 @@ fn read_records(bytes: &[u8], counts: [u8; 8]) -> Result<Option<Edns>, RecordsFa
         if edns.is_some() || index < answers + authorities || !record.is_of_root() {
             return Err(RecordsFault::Malformed);
         }
-        if !options_are_whole(bytes.get(record.rdata).unwrap_or_default()) {
-            return Err(RecordsFault::Malformed);
+        let rdata = bytes.get(record.rdata).unwrap_or_default();
+        let mut asks_nsid = false;
+        if !rdata.is_empty() {
+            asks_nsid = asks_nsid_in(rdata).ok_or(RecordsFault::Malformed)?;
+            if asks_nsid && refuses_nsid {
+                return Err(RecordsFault::Malformed);
+            }
         }
         let [_, opt_version, flags, _] = record.ttl_secs.to_be_bytes();
         version = opt_version;
-        edns = Some(Edns { udp_len: record.class, dnssec_ok: flags & 0x80 != 0 });
+        edns = Some(Edns { udp_len: record.class, dnssec_ok: flags & 0x80 != 0, asks_nsid });
     }
     match edns {
         Some(edns) if version != 0 => Err(RecordsFault::BadVersion(edns)),
@@ -238,20 +251,22 @@ fn read_records(bytes: &[u8], counts: [u8; 8]) -> Result<Option<Edns>, RecordsFa
     }
 }
 
-/// Whether the options of an OPT fill its data exactly (RFC 6891, section 6.1.2), and ECS has its
-/// fixed form (RFC 7871, section 6): CoreDNS responds FORMERR to a malformed one.
-fn options_are_whole(mut rdata: &[u8]) -> bool {
+/// Whether one of the options of an OPT asks for an NSID; `None` unless the options fill its data
+/// exactly (RFC 6891, section 6.1.2), and ECS has its fixed form (RFC 7871, section 6): CoreDNS
+/// responds FORMERR to a malformed one.
+fn asks_nsid_in(mut rdata: &[u8]) -> Option<bool> {
     const CLIENT_SUBNET: u16 = 8;
+    let mut asks_nsid = false;
     while let Some((head, rest)) = rdata.split_first_chunk::<4>() {
-        let Some((option, behind)) = rest.split_at_checked(usize::from(u16_at(head, 2))) else {
-            return false;
-        };
-        if u16_at(head, 0) == CLIENT_SUBNET && !client_subnet_is_whole(option) {
-            return false;
+        let (option, behind) = rest.split_at_checked(usize::from(u16_at(head, 2)))?;
+        match u16_at(head, 0) {
+            OPTION_NSID => asks_nsid = true,
+            CLIENT_SUBNET if !client_subnet_is_whole(option) => return None,
+            _ => {}
         }
         rdata = behind;
     }
-    rdata.is_empty()
+    rdata.is_empty().then_some(asks_nsid)
 }
 
 fn client_subnet_is_whole(option: &[u8]) -> bool {

@@ -494,6 +494,10 @@ mod tests {
             (&format!("any\n{CLUSTER}"), 1),
             (&format!("bufsize\n{CLUSTER}"), 0),
             (&format!("log\n{CLUSTER}"), 0),
+            (&format!("chaos\n{CLUSTER}"), 1),
+            (&format!("local\n{CLUSTER}"), 0),
+            (&format!("nsid\n{CLUSTER}"), 1),
+            (&format!("whoami\n{CLUSTER}"), 1),
             ("errors", 0),
         ] {
             let plan = plan(lines);

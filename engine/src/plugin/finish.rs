@@ -10,12 +10,14 @@ use super::bufsize::BufSize;
 use super::exchange::Trail;
 use super::log::BlockLog;
 use super::log::ring::ShardRing;
+use super::nsid::ServerId;
 use crate::client::{Arrival, Inside, InsideStart};
 
 /// A finish of a block. Finishes run in the reverse of CoreDNS's order, as in CoreDNS: the last
 /// plugin sees a response first.
 #[derive(Clone, Debug)]
 pub enum Finish {
+    Nsid(ServerId),
     BufSize(BufSize),
     Log(Arc<BlockLog>),
 }
@@ -38,6 +40,7 @@ impl Finish {
     /// length. The message has room as `Packet::message` says.
     pub fn run(&self, leaving: Leaving<'_>, message: &mut [u8], len: usize) -> usize {
         match self {
+            Self::Nsid(id) => id.finish(leaving, message, len),
             Self::BufSize(bufsize) => bufsize.finish(leaving, message, len),
             Self::Log(log) => {
                 log.finish(leaving, message.get(..len).unwrap_or_default());
@@ -54,7 +57,7 @@ impl Finish {
         match inside.start {
             InsideStart::Gate { .. } => false,
             InsideStart::Server => match self {
-                Self::BufSize(_) | Self::Log(_) => false,
+                Self::Nsid(_) | Self::BufSize(_) | Self::Log(_) => false,
             },
         }
     }
@@ -63,7 +66,7 @@ impl Finish {
     #[must_use]
     pub const fn reads_peer(&self) -> bool {
         match self {
-            Self::BufSize(_) => false,
+            Self::Nsid(_) | Self::BufSize(_) => false,
             Self::Log(_) => true,
         }
     }
@@ -72,6 +75,8 @@ impl Finish {
     #[must_use]
     pub const fn allows_fast_path(&self) -> bool {
         match self {
+            // The fast path leaves queries that ask for an NSID to the full path.
+            Self::Nsid(_) => true,
             // Any response of the block may be truncated.
             Self::BufSize(_) => false,
             // It logs every response.

@@ -3,22 +3,30 @@
 //!
 //! Invariant: a gate that passes a query on has written no response.
 
+use std::sync::Arc;
+
 use wire::header::CLASS_IN;
 use wire::reply::Stamped;
 
 use super::any;
 use super::autopath::AutopathGate;
+use super::chaos::ChaosAnswers;
 use super::dns64::Dns64Gate;
 use super::exchange::Exchange;
+use super::local::LocalNames;
 use super::pursuit::Pursuit;
+use super::whoami;
 use crate::metrics::answerer::Answerer;
 
 /// A gate of a block, in CoreDNS's order.
 #[derive(Clone, Debug)]
 pub enum Gate {
+    Local(LocalNames),
     Dns64(Dns64Gate),
     Any,
     Autopath(AutopathGate),
+    Chaos(Arc<ChaosAnswers>),
+    Whoami,
 }
 
 /// What a gate does with a query.
@@ -40,16 +48,20 @@ impl Gate {
             return Passage::Pass;
         }
         match self {
+            Self::Local(local) => local.pass(exchange, message),
             Self::Dns64(dns64) => dns64.pass(exchange),
             Self::Any => any::pass(exchange, message),
             Self::Autopath(autopath) => autopath.pass(exchange),
+            Self::Chaos(answers) => answers.pass(exchange, message),
+            Self::Whoami => whoami::pass(exchange, message),
         }
     }
 
     /// Whether it sees queries of classes other than IN.
     const fn knows_classes(&self) -> bool {
         match self {
-            Self::Dns64(_) | Self::Any | Self::Autopath(_) => false,
+            Self::Dns64(_) | Self::Any | Self::Autopath(_) | Self::Local(_) | Self::Whoami => false,
+            Self::Chaos(_) => true,
         }
     }
 
@@ -58,8 +70,8 @@ impl Gate {
     #[must_use]
     pub const fn reads_peer(&self) -> bool {
         match self {
-            Self::Dns64(_) | Self::Autopath(_) => true,
-            Self::Any => false,
+            Self::Dns64(_) | Self::Autopath(_) | Self::Whoami => true,
+            Self::Any | Self::Local(_) | Self::Chaos(_) => false,
         }
     }
 
@@ -74,6 +86,12 @@ impl Gate {
             Self::Any => true,
             // A name that a table stores is not searched for further.
             Self::Autopath(_) => true,
+            // It leaves classes other than IN to the full path.
+            Self::Chaos(_) => true,
+            // It is asked after the tables.
+            Self::Whoami => true,
+            // A table may store localhost, or a name that begins with it.
+            Self::Local(_) => false,
         }
     }
 }

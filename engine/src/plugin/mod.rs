@@ -11,6 +11,7 @@ pub mod bind;
 mod block;
 pub mod bufsize;
 pub mod cache;
+pub mod chaos;
 pub mod directives;
 pub mod dns64;
 pub mod draft;
@@ -21,13 +22,16 @@ pub mod forward;
 pub mod gate;
 pub mod go_regex;
 pub mod health;
+mod host_name;
 pub mod hosts;
 pub(crate) mod imported;
 pub mod k8s_external;
 pub mod kubernetes;
 pub mod loadbalance;
+pub mod local;
 pub mod log;
 pub mod looping;
+pub mod nsid;
 pub(crate) mod overlap;
 pub mod pattern;
 pub mod prometheus;
@@ -35,6 +39,7 @@ pub mod pursuit;
 pub mod ready;
 pub mod reload;
 pub mod timeouts;
+pub mod whoami;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -98,7 +103,11 @@ pub const DIRECTIVES: &[Directive] = &[
         "reload the Corefile when it has changed",
         Built { usage: reload::USAGE, once: false, options: Vec::new, read: reload::read },
     ),
-    later("nsid", "send the server's name to clients that ask for it"),
+    built(
+        "nsid",
+        "send the server's name to clients that ask for it",
+        Built { usage: nsid::USAGE, once: true, options: Vec::new, read: nsid::read },
+    ),
     built(
         "bufsize",
         "limit the size of UDP responses, for clients that use EDNS",
@@ -173,7 +182,16 @@ pub const DIRECTIVES: &[Directive] = &[
         },
     ),
     later("dnstap", "send queries and responses to a dnstap collector"),
-    later("local", "answer for localhost and 127.0.0.0/8"),
+    built(
+        "local",
+        "answer for localhost and 127.0.0.0/8",
+        Built {
+            usage: local::USAGE,
+            once: false,
+            options: || built_names(local::SETTINGS),
+            read: local::read,
+        },
+    ),
     built(
         "dns64",
         "make IPv6 addresses from IPv4 ones, for clients behind NAT64",
@@ -190,7 +208,11 @@ pub const DIRECTIVES: &[Directive] = &[
         "answer queries of type ANY with a minimal response",
         Built { usage: any::USAGE, once: true, options: Vec::new, read: any::read },
     ),
-    later("chaos", "the server's version and name in class CH"),
+    built(
+        "chaos",
+        "the server's version and name in class CH",
+        Built { usage: chaos::USAGE, once: false, options: Vec::new, read: chaos::read },
+    ),
     built(
         "loadbalance",
         "rotate the addresses in answers",
@@ -280,7 +302,11 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     later("grpc", "send queries to upstreams over gRPC"),
     later("erratic", "wrong answers for tests"),
-    later("whoami", "the client's own address"),
+    built(
+        "whoami",
+        "the client's own address",
+        Built { usage: whoami::USAGE, once: false, options: Vec::new, read: whoami::read },
+    ),
     later("on", "run a command when something happens"),
     later("sign", "sign a zone file"),
     later("view", "several blocks for one zone, chosen by the query"),
