@@ -4,6 +4,7 @@
 #[path = "corefile/rows.rs"]
 mod rows;
 
+use engine::plugin::acl::{Acl, AclRule};
 use rows::{check_mistakes, check_warnings};
 
 /// A block with these lines, which cause no warning, has these plugins.
@@ -63,6 +64,132 @@ fn nsid_takes_words() {
         &[
             (2, 9, "'nsid' takes no block"),
             (4, 2, "this plugin can only be used once per Server Block"),
+        ],
+    );
+}
+
+#[test]
+fn acl_rules_are_read() {
+    let check_rule = |lines: &str, policies: &str| {
+        let config = check_warnings(&format!("test {{\nacl {{\n{lines}\n}}\n}}"), &[]);
+        let acl = config.blocks[0].line::<Acl>().expect("an acl");
+        let AclRule { zones, policies: found } = &acl.rules[0];
+        assert_eq!(zones.iter().map(|zone| zone.text.as_str()).collect::<Vec<_>>(), ["test."]);
+        let found: Vec<String> = found
+            .iter()
+            .map(|policy| {
+                let nets = policy
+                    .nets
+                    .as_ref()
+                    .map(|nets| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+                format!("{:?} {:?} {nets:?}", policy.action, policy.types)
+            })
+            .collect();
+        assert_eq!(found.join("; "), policies, "{lines}");
+    };
+    check_rule("", "");
+    check_rule("block", "Block None None");
+    check_rule("ALLOW Type A AAAA", "Allow Some([1, 28]) None");
+    check_rule(
+        "drop net 10.0.0.0/8 192.0.2.1 fd00::1 type MX net ::/0",
+        "Drop Some([15]) Some(\"10.0.0.0/8 192.0.2.1/32 fd00::1/128 ::/0\")",
+    );
+    check_rule("filter type A * net *\nallow net *", "Filter None None; Allow None None");
+    check_mistakes(
+        "test {\n acl {\n deny\n block from x\n block type\n block type A net\n \
+         block type a\n block type TYPE65\n block net 10.0.0.300 10.0.0.0/33\n \
+         block net fd00:::1\n allow {\n }\n }\n}",
+        &[
+            (3, 2, "unexpected token \"deny\"; expect 'allow', 'block', 'filter' or 'drop'"),
+            (4, 8, "unexpected token \"from\"; expect 'type | net'"),
+            (5, 8, "no token specified in \"type\" section"),
+            (6, 15, "no token specified in \"net\" section"),
+            (7, 13, "unexpected token \"a\"; expect legal QTYPE"),
+            (8, 13, "unexpected token \"TYPE65\"; expect legal QTYPE"),
+            (9, 12, "illegal CIDR notation \"10.0.0.300/32\""),
+            (10, 12, "illegal CIDR notation \"fd00:::1/128\""),
+            (11, 8, "'allow' takes no block"),
+        ],
+    );
+}
+
+#[test]
+fn header_changes_flags() {
+    let none = "FlagChange { set: 0, clear: 0 }";
+    check(
+        "header {\n response set ra AA\n}",
+        &[&format!("Header {{ query: {none}, response: FlagChange {{ set: 1152, clear: 0 }} }}")],
+    );
+    check(
+        "header {\n Query clear rd aa\n query set aa\n}",
+        &[&format!("Header {{ query: FlagChange {{ set: 1024, clear: 256 }}, response: {none} }}")],
+    );
+    check_mistakes(
+        ". {\n header\n header x\n header {\n reply set ra\n query\n query set\n \
+         query toggle rd\n response set ad\n }\n}",
+        &[
+            (2, 2, "Wrong argument count or unexpected line ending after 'header'"),
+            (3, 9, "Wrong argument count or unexpected line ending after 'x'"),
+            (5, 2, "setting up rule: invalid selector=reply should be query or response"),
+            (6, 2, "setting up rule: no flag action provided"),
+            (7, 8, "setting up rule: invalid length for flags, at least one should be provided"),
+            (8, 8, "setting up rule: unknown flag action=toggle, should be set or clear"),
+            (9, 15, "setting up rule: unknown/unsupported flag=ad"),
+        ],
+    );
+    check_warnings(
+        ". {\n header {\n query set rd\n }\n header {\n query set rd\n }\n}",
+        &[(5, 2, "a second 'header' in this block")],
+    );
+}
+
+#[test]
+fn lines_that_take_little() {
+    check("minimal", &["Minimal"]);
+    check("minimal\nminimal", &["Minimal"]);
+    check("cancel", &["Cancel { timeout: 5.001s }"]);
+    check("cancel 1s\ncancel 300ms", &["Cancel { timeout: 300ms }"]);
+    let place = "Place { file: \"Corefile\", line: 2 }";
+    check("root /etc/x", &[&format!("Root {{ folder: \"/etc/x\", place: {place} }}")]);
+    check("debug", &[&format!("Debugging {{ place: {place} }}")]);
+    check("multisocket", &[&format!("MultiSocket {{ count: None, place: {place} }}")]);
+    check("multisocket 5", &[&format!("MultiSocket {{ count: Some(5), place: {place} }}")]);
+    let localhost = "HttpAddress { host: Name(\"localhost\"), port: 6053 }";
+    check("pprof {\n block\n}", &[&format!("Pprof {{ address: {localhost}, place: {place} }}")]);
+    let every = "HttpAddress { host: Every, port: 6060 }";
+    check(
+        "pprof :6060 {\n block 5\n}",
+        &[&format!("Pprof {{ address: {every}, place: {place} }}")],
+    );
+    check_mistakes(
+        ". {\n minimal x\n cancel soon\n cancel -1s\n cancel 0s\n cancel 1s 2s\n root\n \
+         root a b\n debug all\n}",
+        &[
+            (2, 10, "Wrong argument count or unexpected line ending after 'x'"),
+            (3, 9, "invalid duration: \"soon\""),
+            (4, 9, "invalid negative duration: \"-1s\""),
+            (5, 9, "invalid negative duration: \"0s\""),
+            (6, 12, "Wrong argument count or unexpected line ending after '2s'"),
+            (7, 2, "Wrong argument count or unexpected line ending after 'root'"),
+            (8, 9, "Wrong argument count or unexpected line ending after 'b'"),
+            (9, 8, "Wrong argument count or unexpected line ending after 'all'"),
+        ],
+    );
+    for (number, message) in [
+        ("0", "num sockets can not be zero or negative: 0"),
+        ("-3", "num sockets can not be zero or negative: -3"),
+        ("1025", "num sockets exceeds maximum (1024): 1025"),
+        ("x", "invalid num sockets: strconv.Atoi: parsing \"x\": invalid syntax"),
+    ] {
+        check_mistakes(&format!(". {{\n multisocket {number}\n}}"), &[(2, 14, message)]);
+    }
+    check_mistakes(
+        ". {\n pprof x {\n block often\n blocks\n }\n pprof\n}",
+        &[
+            (2, 8, "address x: missing port in address"),
+            (3, 8, "property 'block' invalid integer value 'often'"),
+            (4, 2, "unknown property 'blocks'"),
+            (6, 2, "this plugin can only be used once per Server Block"),
         ],
     );
 }

@@ -72,6 +72,7 @@ fn forward_defaults() {
         hedge: true,
         randomize_case: false,
         passes_truncated: false,
+        cancel_after: None,
     };
     assert_eq!(found, expected);
     let zones = "0.10.in-addr.arpa.,1.10.in-addr.arpa.";

@@ -72,10 +72,12 @@ fn kinds_of_gates() -> Vec<Vec<u8>> {
         query("2.0.0.127.in-addr.arpa", 12),
         with_opt,
         query("nobody.has.this.in-addr.arpa", 1),
+        query("web.default.svc.cluster.local", 10),
     ]
 }
 
-const SMALL: &str = "local\nchaos\nnsid\nwhoami";
+const SMALL: &str = "local\nchaos\nnsid\nwhoami\nminimal\nheader {\nresponse set ra\n}\n\
+    acl {\nallow net 10.0.0.0/8 192.0.2.0/24\nblock type NULL\ndrop net 127.0.0.2\n}";
 
 /// The query in another class.
 fn in_class(class: u8, query: &[u8]) -> Vec<u8> {

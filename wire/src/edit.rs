@@ -1,5 +1,5 @@
-//! Changes to a finished response, in place: a shorter limit, another UDP payload size, one more
-//! EDNS option.
+//! Changes to a finished response, in place: a shorter limit, fewer sections, other flags, another
+//! UDP payload size, one more EDNS option.
 //!
 //! The caller has the bytes of the message and nothing else. Invariant: whatever the bytes,
 //! nothing here allocates or panics, and what is left is a prefix of the message's records and its
@@ -7,7 +7,7 @@
 
 use core::ops::Range;
 
-use crate::header::{HEADER_LEN, TC, TYPE_OPT, u16_at};
+use crate::header::{HEADER_LEN, Rcode, TC, TYPE_NS, TYPE_OPT, TYPE_SOA, u16_at};
 use crate::record::{MessageSection, RecordHead, Records, owner_len};
 
 /// Drops whole records from the end of `message` until it fits `len_max` bytes; returns its new
@@ -25,6 +25,43 @@ pub fn cut_to(message: &mut [u8], len_max: usize) -> usize {
     let Some(records) = records(message) else { return keep_header(message) };
     let opt = opt_in(records.clone());
     let kept = Kept::of(records, opt.as_ref(), len_max);
+    let is_truncated = kept.is_truncated;
+    let len = keep(kept, opt, message);
+    if is_truncated {
+        set_truncated(message);
+    }
+    len
+}
+
+/// Drops all records of a successful response but those of its answer section and its OPT; returns
+/// its new length. A response whose authority section says that there is no answer, or where it is,
+/// stays as it is: one with an SOA or an NS and without an answer.
+#[must_use]
+pub fn keep_answers(message: &mut [u8]) -> usize {
+    let is_success = u16_at(message, 2) & 0xF == Rcode::NoError as u16;
+    let Some(records) = records(message).filter(|_| is_success) else { return message.len() };
+    let opt = opt_in(records.clone());
+    let answer_count = u16_at(message, 6);
+    let mut kept = Kept { counts: [0; 3], end: records.at(), is_truncated: false };
+    for (section, head) in records {
+        match section {
+            MessageSection::Answer => {
+                kept.counts[MessageSection::Answer as usize] += 1;
+                kept.end = head.end();
+            }
+            MessageSection::Authority
+                if answer_count == 0 && matches!(head.rtype, TYPE_SOA | TYPE_NS) =>
+            {
+                return message.len();
+            }
+            MessageSection::Authority | MessageSection::Additional => {}
+        }
+    }
+    keep(kept, opt, message)
+}
+
+/// Drops everything after the kept records, except the OPT; returns the new length.
+fn keep(kept: Kept, opt: Option<RecordHead>, message: &mut [u8]) -> usize {
     let mut len = kept.end;
     let mut counts = kept.counts;
     if let Some(RecordHead { owner_at, rdata, .. }) = opt {
@@ -36,10 +73,15 @@ pub fn cut_to(message: &mut [u8], len_max: usize) -> usize {
         }
     }
     set_counts(message, counts);
-    if kept.is_truncated {
-        set_truncated(message);
-    }
     len
+}
+
+/// Sets and clears bits of the header's second word.
+pub fn change_flags(message: &mut [u8], set: u16, clear: u16) {
+    let flags = u16_at(message, 2) & !clear | set;
+    if let Some(field) = message.get_mut(2..4) {
+        field.copy_from_slice(&flags.to_be_bytes());
+    }
 }
 
 /// Sets the UDP payload size that the OPT of `message` announces (RFC 6891, section 6.2.3). A
@@ -167,8 +209,5 @@ fn set_counts(message: &mut [u8], counts: [u16; 3]) {
 }
 
 fn set_truncated(message: &mut [u8]) {
-    let flags = u16_at(message, 2) | TC;
-    if let Some(field) = message.get_mut(2..4) {
-        field.copy_from_slice(&flags.to_be_bytes());
-    }
+    change_flags(message, TC, 0);
 }

@@ -250,6 +250,17 @@ proptest! {
     }
 
     #[test]
+    fn answers_of_any_bytes_are_kept(
+        mut bytes in vec(prop_oneof![4 => 0..3u8, 1 => any::<u8>()], 0..200),
+    ) {
+        edit::change_flags(&mut bytes, 0x80, 0);
+        let len = edit::keep_answers(&mut bytes);
+        prop_assert!(len <= bytes.len());
+        let mut again = bytes[..len].to_vec();
+        prop_assert_eq!(edit::keep_answers(&mut again), len);
+    }
+
+    #[test]
     fn an_option_is_appended_to_any_bytes(
         mut bytes in vec(prop_oneof![4 => 0..3u8, 1 => any::<u8>()], 0..200),
         len in 0..250usize,

@@ -15,6 +15,7 @@ pub enum EndpointKind {
     Health,
     Ready,
     Prometheus,
+    Pprof,
 }
 
 impl EndpointKind {
@@ -25,16 +26,18 @@ impl EndpointKind {
             Self::Health => "health",
             Self::Ready => "ready",
             Self::Prometheus => "prometheus",
+            Self::Pprof => "pprof",
         }
     }
 
-    /// The only path that it serves.
+    /// The only path that it serves. `Pprof` serves it with a slash at its end as well.
     #[must_use]
     pub fn path(self) -> &'static str {
         match self {
             Self::Health => "/health",
             Self::Ready => "/ready",
             Self::Prometheus => "/metrics",
+            Self::Pprof => "/debug/pprof",
         }
     }
 
@@ -45,6 +48,7 @@ impl EndpointKind {
             Self::Health => ":8080",
             Self::Ready => ":8181",
             Self::Prometheus => "localhost:9153",
+            Self::Pprof => "localhost:6053",
         }
     }
 }
@@ -60,7 +64,8 @@ pub(super) fn respond(
     path: &str,
     headers: &HeaderMap,
 ) -> Response {
-    let Some(plugin) = plugins.iter().find(|plugin| plugin.path() == path) else {
+    let asked = if path == "/debug/pprof/" { EndpointKind::Pprof.path() } else { path };
+    let Some(plugin) = plugins.iter().find(|plugin| plugin.path() == asked) else {
         return text(StatusCode::NOT_FOUND, "404 page not found\n");
     };
     // hyper omits the body of a response to HEAD.
@@ -85,8 +90,16 @@ pub(super) fn respond(
             let format = Format::for_accept(&accept.join(","));
             typed(StatusCode::OK, format.content_type(), metrics.scrape(format))
         }
+        EndpointKind::Pprof => text(StatusCode::OK, NO_PROFILES),
     }
 }
+
+/// What stands in place of Go's profiles.
+const NO_PROFILES: &str = "\
+ringdns is not a Go program and has no profiles of Go.
+Where time goes:      perf record -g -p $(pidof ringdns) -- sleep 10; perf report
+What the server does: /metrics, on the address of the plugin `prometheus`
+";
 
 /// The first line is CoreDNS's: the plugins in alphabetical order, separated by commas. The reasons
 /// follow.

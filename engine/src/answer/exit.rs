@@ -109,7 +109,7 @@ impl Exit {
                 continue;
             }
             let queries = ShardRing { rings: &self.reports.queries, shard_index: self.shard_index };
-            let leaving = Leaving { arrival, edns: made.edns, trail, name, queries };
+            let leaving = Leaving { arrival, edns: made.edns, by: made.by, trail, name, queries };
             len = finish.run(leaving, message, len);
         }
         // An inside query is part of its client's.

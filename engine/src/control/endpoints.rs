@@ -8,6 +8,7 @@ use engine::config::Config;
 use engine::metrics::{EnabledPlugin, LabelSet, Metrics};
 use engine::plugin::ServerBlock;
 use engine::plugin::health::Health;
+use engine::plugin::pprof::Pprof;
 use engine::plugin::prometheus::Prometheus;
 use engine::plugin::ready::Ready;
 
@@ -22,7 +23,9 @@ pub(crate) fn of(config: &Config) -> Vec<Endpoint> {
         let metrics = block
             .line::<Prometheus>()
             .map(|one| (EndpointKind::Prometheus, &one.address, &one.place));
-        for (plugin, address, place) in [health, ready, metrics].into_iter().flatten() {
+        let pprof =
+            block.line::<Pprof>().map(|one| (EndpointKind::Pprof, &one.address, &one.place));
+        for (plugin, address, place) in [health, ready, metrics, pprof].into_iter().flatten() {
             endpoints.push(Endpoint {
                 plugin,
                 address: address.to_string(),

@@ -147,6 +147,12 @@ impl Upstreams {
             || (options.next_on_nodata && response.kind == Kind::NoData)
     }
 
+    /// `cancel`: time for a question, if that is less than ours.
+    #[must_use]
+    pub fn cancel_after(&self) -> Option<Duration> {
+        self.settings.options.cancel_after
+    }
+
     /// Questions in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -63,6 +63,8 @@ pub struct ForwardOptions {
     /// `truncated pass` (ours): a truncated response goes to the client as it is. Otherwise the
     /// query is sent again over TCP.
     pub passes_truncated: bool,
+    /// `cancel` of the block: time for a question, if that is less than ours [none].
+    pub cancel_after: Option<Duration>,
 }
 
 /// The transport of queries to plain DNS upstreams.
@@ -136,6 +138,7 @@ impl ForwardOptions {
             hedge: true,
             randomize_case: false,
             passes_truncated: false,
+            cancel_after: None,
         }
     }
 

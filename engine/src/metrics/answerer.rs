@@ -57,6 +57,13 @@ impl Answerer {
         panic!("no plugin of this name makes responses");
     }
 
+    /// Whether it comes at the place of this plugin in CoreDNS's chain, or later. The server itself
+    /// comes first.
+    #[must_use]
+    pub fn is_at_or_after(self, other: Self) -> bool {
+        self.0 >= other.0
+    }
+
     pub(super) const fn row(self) -> usize {
         self.0 as usize
     }

@@ -4,9 +4,11 @@
 
 use std::any::Any;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::path::{Path, PathBuf};
 
 use super::bind::{Bind, BindAddress};
 use super::draft::{BlockDraft, LoadContext, LoadError};
+use super::root::Root;
 use super::{DIRECTIVES, Plugin};
 use crate::corefile::value::key::Key;
 use crate::corefile::{ListenIp, Place};
@@ -71,6 +73,15 @@ impl ServerBlock {
             }
         }
         addresses
+    }
+
+    /// A path of the block's lines: a relative one starts at the folder of `root`.
+    #[must_use]
+    pub fn in_root(&self, path: &Path) -> PathBuf {
+        match self.lines::<Root>().last() {
+            Some(root) => root.folder.join(path),
+            None => path.to_owned(),
+        }
     }
 
     /// Combines all lines of the block.

@@ -8,10 +8,13 @@ use wire::query::Edns;
 
 use super::bufsize::BufSize;
 use super::exchange::Trail;
+use super::header::FlagChange;
 use super::log::BlockLog;
 use super::log::ring::ShardRing;
+use super::minimal;
 use super::nsid::ServerId;
 use crate::client::{Arrival, Inside, InsideStart};
+use crate::metrics::answerer::Answerer;
 
 /// A finish of a block. Finishes run in the reverse of CoreDNS's order, as in CoreDNS: the last
 /// plugin sees a response first.
@@ -20,6 +23,8 @@ pub enum Finish {
     Nsid(ServerId),
     BufSize(BufSize),
     Log(Arc<BlockLog>),
+    Header(FlagChange),
+    Minimal,
 }
 
 /// A response that is about to leave, without its bytes.
@@ -28,6 +33,8 @@ pub struct Leaving<'l> {
     pub arrival: &'l Arrival,
     /// The query's.
     pub edns: Option<Edns>,
+    /// The plugin that made it.
+    pub by: Answerer,
     pub trail: &'l Trail,
     /// The question's, as it was asked of the sources.
     pub name: &'l Name,
@@ -46,6 +53,8 @@ impl Finish {
                 log.finish(leaving, message.get(..len).unwrap_or_default());
                 len
             }
+            Self::Header(change) => change.finish(leaving, message, len),
+            Self::Minimal => minimal::finish(leaving, message, len),
         }
     }
 
@@ -58,6 +67,7 @@ impl Finish {
             InsideStart::Gate { .. } => false,
             InsideStart::Server => match self {
                 Self::Nsid(_) | Self::BufSize(_) | Self::Log(_) => false,
+                Self::Header(_) | Self::Minimal => false,
             },
         }
     }
@@ -66,7 +76,7 @@ impl Finish {
     #[must_use]
     pub const fn reads_peer(&self) -> bool {
         match self {
-            Self::Nsid(_) | Self::BufSize(_) => false,
+            Self::Nsid(_) | Self::BufSize(_) | Self::Header(_) | Self::Minimal => false,
             Self::Log(_) => true,
         }
     }
@@ -81,6 +91,8 @@ impl Finish {
             Self::BufSize(_) => false,
             // It logs every response.
             Self::Log(_) => false,
+            // Every response of a table is changed, or many.
+            Self::Header(_) | Self::Minimal => false,
         }
     }
 }

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use wire::header::CLASS_IN;
 use wire::reply::Stamped;
 
+use super::acl::AccessRules;
 use super::any;
 use super::autopath::AutopathGate;
 use super::chaos::ChaosAnswers;
 use super::dns64::Dns64Gate;
 use super::exchange::Exchange;
+use super::header::FlagChange;
 use super::local::LocalNames;
 use super::pursuit::Pursuit;
 use super::whoami;
@@ -26,6 +28,8 @@ pub enum Gate {
     Any,
     Autopath(AutopathGate),
     Chaos(Arc<ChaosAnswers>),
+    Acl(AccessRules),
+    Header(FlagChange),
     Whoami,
 }
 
@@ -53,6 +57,8 @@ impl Gate {
             Self::Any => any::pass(exchange, message),
             Self::Autopath(autopath) => autopath.pass(exchange),
             Self::Chaos(answers) => answers.pass(exchange, message),
+            Self::Acl(rules) => rules.pass(exchange, message),
+            Self::Header(change) => change.pass(exchange),
             Self::Whoami => whoami::pass(exchange, message),
         }
     }
@@ -60,8 +66,13 @@ impl Gate {
     /// Whether it sees queries of classes other than IN.
     const fn knows_classes(&self) -> bool {
         match self {
-            Self::Dns64(_) | Self::Any | Self::Autopath(_) | Self::Local(_) | Self::Whoami => false,
-            Self::Chaos(_) => true,
+            Self::Dns64(_)
+            | Self::Any
+            | Self::Autopath(_)
+            | Self::Local(_)
+            | Self::Whoami
+            | Self::Header(_) => false,
+            Self::Chaos(_) | Self::Acl(_) => true,
         }
     }
 
@@ -70,8 +81,8 @@ impl Gate {
     #[must_use]
     pub const fn reads_peer(&self) -> bool {
         match self {
-            Self::Dns64(_) | Self::Autopath(_) | Self::Whoami => true,
-            Self::Any | Self::Local(_) | Self::Chaos(_) => false,
+            Self::Dns64(_) | Self::Autopath(_) | Self::Whoami | Self::Acl(_) => true,
+            Self::Any | Self::Local(_) | Self::Chaos(_) | Self::Header(_) => false,
         }
     }
 
@@ -90,6 +101,10 @@ impl Gate {
             Self::Chaos(_) => true,
             // It is asked after the tables.
             Self::Whoami => true,
+            // It decides about every query.
+            Self::Acl(_) => false,
+            // The RD of a response is the query's.
+            Self::Header(_) => false,
             // A table may store localhost, or a name that begins with it.
             Self::Local(_) => false,
         }

@@ -5,13 +5,16 @@
 //! add a variant where it acts on packets (`gate`, `finish`), and write its scenarios.
 //! ARCHITECTURE.md has every step.
 
+pub mod acl;
 pub mod any;
 pub mod autopath;
 pub mod bind;
 mod block;
 pub mod bufsize;
 pub mod cache;
+pub mod cancel;
 pub mod chaos;
+pub mod debug;
 pub mod directives;
 pub mod dns64;
 pub mod draft;
@@ -21,6 +24,7 @@ pub mod finish;
 pub mod forward;
 pub mod gate;
 pub mod go_regex;
+pub mod header;
 pub mod health;
 mod host_name;
 pub mod hosts;
@@ -31,13 +35,17 @@ pub mod loadbalance;
 pub mod local;
 pub mod log;
 pub mod looping;
+pub mod minimal;
+pub mod multisocket;
 pub mod nsid;
 pub(crate) mod overlap;
 pub mod pattern;
+pub mod pprof;
 pub mod prometheus;
 pub mod pursuit;
 pub mod ready;
 pub mod reload;
+pub mod root;
 pub mod timeouts;
 pub mod whoami;
 
@@ -66,17 +74,17 @@ pub trait Plugin: Any + Debug + Send + Sync {
 
 /// In the order in which CoreDNS calls its plugins, whatever the order in the Corefile.
 pub const DIRECTIVES: &[Directive] = &[
-    instead(
+    built(
         "root",
         "the folder that relative paths start from",
-        "delete the line and write whole paths",
+        Built { usage: root::USAGE, once: false, options: Vec::new, read: root::read },
     ),
     later("metadata", "label each query for other plugins"),
     later("geoip", "the location of a client, from its address"),
-    instead(
+    built(
         "cancel",
         "a time limit for each query",
-        "delete the line: a query for upstreams has five seconds, other queries do not wait",
+        Built { usage: cancel::USAGE, once: false, options: Vec::new, read: cancel::read },
     ),
     later("proxyproto", "client addresses from the PROXY protocol"),
     later("quic", "settings of DNS over QUIC"),
@@ -93,10 +101,15 @@ pub const DIRECTIVES: &[Directive] = &[
             read: timeouts::read,
         },
     ),
-    instead(
+    built(
         "multisocket",
         "several sockets for one address",
-        "delete the line: there is one socket per core, or `--shards N`",
+        Built {
+            usage: multisocket::USAGE,
+            once: false,
+            options: Vec::new,
+            read: multisocket::read,
+        },
     ),
     built(
         "reload",
@@ -123,7 +136,11 @@ pub const DIRECTIVES: &[Directive] = &[
             read: bind::read,
         },
     ),
-    instead("debug", "log more, and stop at a panic", "delete the line"),
+    built(
+        "debug",
+        "log more, and stop at a panic",
+        Built { usage: debug::USAGE, once: false, options: Vec::new, read: debug::read },
+    ),
     later("trace", "spans for Zipkin or Datadog"),
     built(
         "ready",
@@ -145,7 +162,16 @@ pub const DIRECTIVES: &[Directive] = &[
             read: health::read,
         },
     ),
-    instead("pprof", "HTTP endpoint of Go's profiler", "delete the line: use `perf`"),
+    built(
+        "pprof",
+        "HTTP endpoint of Go's profiler",
+        Built {
+            usage: pprof::USAGE,
+            once: true,
+            options: || built_names(pprof::SETTINGS),
+            read: pprof::read,
+        },
+    ),
     instead(
         "shed",
         "drop queries when there are too many",
@@ -230,7 +256,11 @@ pub const DIRECTIVES: &[Directive] = &[
         "follow the client's search path in the server",
         Built { usage: autopath::USAGE, once: false, options: Vec::new, read: autopath::read },
     ),
-    later("acl", "allow, block or drop by client address and type"),
+    built(
+        "acl",
+        "allow, block or drop by client address and type",
+        Built { usage: acl::USAGE, once: false, options: acl::options, read: acl::read },
+    ),
     built(
         "cache",
         "cache the responses of upstreams",
@@ -241,10 +271,23 @@ pub const DIRECTIVES: &[Directive] = &[
             read: cache::read,
         },
     ),
-    later("header", "change bits of the header"),
+    built(
+        "header",
+        "change bits of the header",
+        Built {
+            usage: header::USAGE,
+            once: false,
+            options: || built_names(header::SETTINGS),
+            read: header::read,
+        },
+    ),
     later("dnssec", "sign answers on the fly"),
     later("tls", "certificates for DNS over TLS"),
-    later("minimal", "leave out what a client did not ask for"),
+    built(
+        "minimal",
+        "leave out what a client did not ask for",
+        Built { usage: minimal::USAGE, once: false, options: Vec::new, read: minimal::read },
+    ),
     later("template", "answers made from patterns"),
     later("transfer", "zone transfers to secondary servers"),
     later("dynupdate", "dynamic updates"),

@@ -426,7 +426,9 @@ impl Flight {
     /// Why there is no response.
     pub async fn ask(&self) -> Result<Response, ForwardFailure> {
         // All `forward` lines together have the time of one.
-        let deadline = tokio::time::Instant::now() + FORWARD_TIMEOUT;
+        let cancel_after = self.upstreams.iter().filter_map(|one| one.cancel_after()).min();
+        let patience = cancel_after.unwrap_or(FORWARD_TIMEOUT).min(FORWARD_TIMEOUT);
+        let deadline = tokio::time::Instant::now() + patience;
         let mut outcome = Err(ForwardFailure::NoneHealthy);
         for upstreams in &self.upstreams {
             // Past the deadline the response of an earlier line is good enough.

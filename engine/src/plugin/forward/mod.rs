@@ -3,6 +3,7 @@
 pub(crate) mod options;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::corefile::lexer::Token;
 use crate::corefile::report::{Mistake, Refusal};
@@ -14,8 +15,9 @@ use crate::corefile::value::{duration, key};
 use crate::corefile::word::quoted;
 use crate::corefile::{Context, Place};
 use crate::forward::ForwardSettings;
-use crate::forward::options::{ForwardOptions, UpstreamTransport};
+use crate::forward::options::{ForwardOptions, UpstreamTls, UpstreamTransport};
 use crate::limits::UPSTREAMS_MAX;
+use crate::plugin::cancel::Cancel;
 use crate::plugin::draft::{BlockDraft, ForwardDraft, LoadContext, LoadError, Loading};
 use crate::plugin::looping::Loop;
 use crate::plugin::{Plugin, ServerBlock};
@@ -35,7 +37,16 @@ impl Plugin for ForwardOptions {
             let is_probed = context.block.line::<Loop>().is_some();
             let key = context.block.keys.first().filter(|_| is_probed);
             let probe_zone = key.map(|key| &key.zone);
-            let loaded = ForwardSettings::load(self, probe_zone, context.metrics).await;
+            let in_root = |path: &PathBuf| context.block.in_root(path);
+            let options = ForwardOptions {
+                tls: self.tls.as_ref().map(|tls| UpstreamTls {
+                    client: tls.client.as_ref().map(|(one, key)| (in_root(one), in_root(key))),
+                    authority: tls.authority.as_ref().map(in_root),
+                }),
+                cancel_after: context.block.line::<Cancel>().map(|cancel| cancel.timeout),
+                ..self.clone()
+            };
+            let loaded = ForwardSettings::load(&options, probe_zone, context.metrics).await;
             let settings = loaded.map_err(|error| LoadError {
                 place: error.place(self).clone(),
                 problem: Box::new(error),

@@ -44,7 +44,8 @@ pub struct Hosts {
 /// What the table depends on; defaults in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostsSettings {
-    /// A relative path is relative to the working directory, as in CoreDNS [/etc/hosts].
+    /// A relative path starts at the folder of `root`, or else at the working directory
+    /// [/etc/hosts].
     pub file: PathBuf,
     /// The zones of the names, CIDRs expanded [the block's keys].
     pub zones: Vec<Zone>,
@@ -69,9 +70,11 @@ impl Plugin for Hosts {
         true
     }
 
-    fn put<'a>(&'a self, block: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a> {
+        let file = context.block.in_root(&self.settings.file);
+        let settings = HostsSettings { file, ..self.settings.clone() };
         block.own.push(OwnDraft::Table(TableDraft {
-            source: TableSource::Hosts(Box::new(self.settings.clone())),
+            source: TableSource::Hosts(Box::new(settings)),
             answerer: const { Answerer::plugin("hosts") },
             is_authority: false,
             passes_unsupported: self.passes_unsupported,
