@@ -49,6 +49,11 @@ impl RecordHead {
         self.rdata.start == self.owner_at + 1 + FIXED_LEN
     }
 
+    /// Bytes of the owner as it is spelled there.
+    pub(crate) fn owner_len(&self) -> usize {
+        self.rdata.start - FIXED_LEN - self.owner_at
+    }
+
     /// Where the record ends.
     pub(crate) fn end(&self) -> usize {
         self.rdata.end

@@ -131,8 +131,8 @@ pub enum Glance<'s> {
     Unread,
     /// `query::presume` has read its name.
     Presumed,
-    /// Its name was read too. The block's first `passed` tables lack it and pass it on; `stored` is
-    /// what the next one stores under it.
+    /// Its name was read too. The tables among the first `passed` local sources lack it and pass it
+    /// on; the next source is a table, and `stored` is what it stores under the name.
     LookedUp { passed: usize, stored: Option<Stored<'s>> },
 }
 
@@ -221,7 +221,7 @@ pub fn at_a_glance<'s>(
 ) -> Result<Made<'s>, Glance<'s>> {
     let query = &looked.query;
     let (block, first) = looked.first_table(sources).ok_or(Glance::Presumed)?;
-    let mut passed = 0;
+    let mut passed = block.glance.first_index();
     let stored = match first.stored(looked.hash, name) {
         None if first.passes_unstored() => {
             stored_behind(sources.tables, block, looked.hash, name, &mut passed)
@@ -248,8 +248,8 @@ pub fn at_a_glance<'s>(
 }
 
 /// What a table after the first one stores under the name. The first one lacks it and passes it on:
-/// k3s has a list of hosts before the cluster. `passed`: set to how many tables come before the one
-/// that was read last.
+/// k3s has a list of hosts before the cluster. `passed`: set to how many local sources come before
+/// the table that was read last.
 #[inline(never)] // Inlined, it would cost the default Corefile ten instructions per query.
 fn stored_behind<'s>(
     tables: &'s Tables,
@@ -258,9 +258,9 @@ fn stored_behind<'s>(
     name: &Name,
     passed: &mut usize,
 ) -> Option<Stored<'s>> {
-    for slot in block.glance.behind_first() {
+    for (slot, index) in block.glance.behind_first() {
         let table = tables.get(slot.0)?.as_deref()?;
-        *passed += 1;
+        *passed = index;
         let stored = table.stored(hash, name);
         if stored.is_some() || !table.passes_unstored() {
             return stored;
@@ -321,12 +321,14 @@ pub fn in_full<'s>(
         return verdict;
     }
     let Query { qtype, qclass, .. } = exchange.query;
-    if qclass != CLASS_IN {
-        return Verdict::Reply(refuse(&exchange.query.reject(Rcode::Refused), 0, message));
-    }
-    // Zone transfers need the plugin `transfer`, which this server does not have.
-    if matches!(qtype, TYPE_AXFR | TYPE_IXFR) {
-        return Verdict::Reply(reject_in(block, &exchange.query, Rcode::Refused, message));
+    // Tables have one class. Zone transfers need the plugin `transfer`, which this server lacks.
+    if qclass != CLASS_IN || matches!(qtype, TYPE_AXFR | TYPE_IXFR) {
+        let own_gates = block.own_gates();
+        let answered = ask_gates(place, own_gates, block.gates.len(), &mut exchange, message);
+        return answered.unwrap_or_else(|| match qclass {
+            CLASS_IN => Verdict::Reply(reject_in(block, &exchange.query, Rcode::Refused, message)),
+            _ => Verdict::Reply(refuse(&exchange.query.reject(Rcode::Refused), 0, message)),
+        });
     }
     if exchange.is_changed() {
         glance = Glance::Unread;
@@ -341,12 +343,12 @@ type NumberedBlock<'s> = (usize, &'s Block);
 /// of the block come before them.
 fn ask_gates<'s>(
     (index, block): NumberedBlock<'s>,
-    gates: &[Gate],
+    gates: impl IntoIterator<Item = &'s Gate>,
     gates_before: usize,
     exchange: &mut Exchange<'_>,
     message: &mut [u8],
 ) -> Option<Verdict<'s>> {
-    for (gate, number) in gates.iter().zip(gates_before + 1..) {
+    for (gate, number) in gates.into_iter().zip(gates_before + 1..) {
         match gate.pass(exchange, message) {
             Passage::Pass => {}
             Passage::Answer(stamped, by) => {

@@ -175,9 +175,7 @@ impl PlanDraft {
         let mut gates = lines.gates.iter().chain(own_gates).chain(&lines.last);
         self.plan.reads_peers |= gates.any(Gate::reads_peer);
         self.plan.reads_peers |= finishes.iter().any(Finish::reads_peer);
-        let is_allowed = lines.gates.iter().all(Gate::allows_fast_path)
-            && finishes.iter().all(Finish::allows_fast_path);
-        let glance = if is_allowed { GlanceTables::new(&own) } else { GlanceTables::default() };
+        let glance = self.glance(&lines.gates, &own, &finishes);
         Ok(BlockLines {
             is_counted: lines.is_counted,
             timeouts: lines.timeouts,
@@ -199,6 +197,25 @@ impl PlanDraft {
                 counters: Box::default(),
             },
         })
+    }
+
+    /// The tables of a block that the fast path may ask.
+    fn glance(&self, gates: &[Gate], own: &[Own], finishes: &[Finish]) -> GlanceTables {
+        let zones = |slot: TableSlot| {
+            let source = self.plan.tables.get(slot.0).and_then(Option::as_ref);
+            source.map(|table| table.source.zones()).unwrap_or_default()
+        };
+        let tables = own.iter().filter_map(|own| match own {
+            Own::Table(own) => Some(own.table),
+            Own::Gate(_) => None,
+        });
+        let all_zones: Vec<Zone> = tables.flat_map(zones).collect();
+        let is_open = gates.iter().all(|gate| gate.allows_fast_path(&all_zones))
+            && finishes.iter().all(Finish::allows_fast_path);
+        if !is_open {
+            return GlanceTables::default();
+        }
+        GlanceTables::new(own, |gate, table| gate.allows_fast_path(&zones(table)))
     }
 
     /// The local sources of a block. Tables that its cluster feeds get their slots last, when the
@@ -503,10 +520,18 @@ mod tests {
             (&format!("nsid\n{CLUSTER}"), 1),
             (&format!("whoami\n{CLUSTER}"), 1),
             ("errors", 0),
+            (&format!("template ANY ANY internal.cloudapp.net\n{CLUSTER}"), 1),
+            (&format!("template ANY ANY local\n{CLUSTER}"), 0),
+            (&format!("template IN A\n{CLUSTER}"), 0),
+            ("template IN A 10.in-addr.arpa\nhosts names example", 0),
+            ("template IN A 10.in-addr.arpa\nhosts names example {\nno_reverse\n}", 1),
+            (&format!("template IN A test\nhosts names test {{\nfallthrough\n}}\n{CLUSTER}"), 0),
+            (&format!("template IN A test\nhosts names example {{\nfallthrough\n}}\n{CLUSTER}"), 2),
         ] {
             let plan = plan(lines);
             let glance = &plan.blocks[0].glance;
-            let slots = std::iter::once(glance.first()).chain(glance.behind_first().to_vec());
+            let behind_first = glance.behind_first().map(|(slot, _)| slot);
+            let slots = std::iter::once(glance.first()).chain(behind_first);
             let found = slots.filter(|slot| slot.0 < TABLES_MAX).count();
             assert_eq!(found, tables, "{lines}");
             assert_eq!(glance.last().0 < TABLES_MAX, tables > 0, "{lines}");

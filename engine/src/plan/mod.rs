@@ -107,12 +107,15 @@ pub struct Block {
     pub counters: Box<[Option<usize>]>,
 }
 
-/// The tables of the fast path: the first few of `Block::own`, in their order.
+/// The tables of the fast path: the first few of `Block::own`, in their order. It skips the gates
+/// between them.
 #[derive(Clone, Copy, Debug)]
 pub struct GlanceTables {
     /// Unused ones have no table.
     slots: [TableSlot; GLANCE_TABLES_MAX],
     last: TableSlot,
+    /// Where `Block::own` has each of them.
+    indexes: [usize; GLANCE_TABLES_MAX],
 }
 
 /// A slot that never has a table.
@@ -120,18 +123,34 @@ const NO_SLOT: TableSlot = TableSlot(TABLES_MAX);
 
 impl Default for GlanceTables {
     fn default() -> Self {
-        Self::new(&[])
+        Self::new(&[], |_, _| true)
     }
 }
 
 impl GlanceTables {
+    /// The first tables of a block, up to the first that comes after a gate which may answer one of
+    /// its names. `may_skip`: whether the gate answers none of the table's names.
     #[must_use]
-    pub fn new(own: &[Own]) -> Self {
-        let mut glance = Self { slots: [NO_SLOT; GLANCE_TABLES_MAX], last: NO_SLOT };
-        for (slot, own) in glance.slots.iter_mut().zip(own) {
-            let Own::Table(own) = own else { break };
-            *slot = own.table;
+    pub fn new(own: &[Own], may_skip: impl Fn(&Gate, TableSlot) -> bool) -> Self {
+        let none = [0; GLANCE_TABLES_MAX];
+        let mut glance = Self { slots: none.map(|_| NO_SLOT), last: NO_SLOT, indexes: none };
+        let mut gates = Vec::new();
+        let mut count = 0;
+        for (index, own) in own.iter().enumerate() {
+            let own = match own {
+                Own::Gate(gate) => {
+                    gates.push(gate);
+                    continue;
+                }
+                Own::Table(own) => own,
+            };
+            if count == GLANCE_TABLES_MAX || !gates.iter().all(|gate| may_skip(gate, own.table)) {
+                break;
+            }
+            glance.slots[count] = own.table;
+            glance.indexes[count] = index;
             glance.last = own.table;
+            count += 1;
             // The fast path does not see which names an authority passes on.
             if own.is_authority {
                 break;
@@ -152,10 +171,16 @@ impl GlanceTables {
         self.last
     }
 
-    /// All but the first. Unused ones have no table.
+    /// Where `Block::own` has the first.
     #[inline(always)]
-    pub(crate) fn behind_first(&self) -> &[TableSlot] {
-        &self.slots[1..]
+    pub(crate) fn first_index(&self) -> usize {
+        self.indexes[0]
+    }
+
+    /// All but the first, each with where `Block::own` has it. Unused ones have no table.
+    #[inline(always)]
+    pub(crate) fn behind_first(&self) -> impl Iterator<Item = (TableSlot, usize)> {
+        self.slots[1..].iter().copied().zip(self.indexes[1..].iter().copied())
     }
 }
 
@@ -258,6 +283,14 @@ impl Block {
         self.own.iter().filter_map(|own| match own {
             Own::Table(table) => Some(table),
             Own::Gate(_) => None,
+        })
+    }
+
+    /// The gates among its local sources, in their order.
+    pub fn own_gates(&self) -> impl Iterator<Item = &Gate> {
+        self.own.iter().filter_map(|own| match own {
+            Own::Table(_) => None,
+            Own::Gate(gate) => Some(gate),
         })
     }
 

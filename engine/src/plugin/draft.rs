@@ -22,7 +22,7 @@ use super::pattern::PatternSlot;
 use super::timeouts::Timeouts;
 use crate::cache::settings::CacheSettings;
 use crate::corefile::Place;
-use crate::corefile::value::zone::Zone;
+use crate::corefile::value::zone::{REVERSE_ZONES, Zone};
 use crate::forward::ForwardSettings;
 use crate::metrics::answerer::Answerer;
 use crate::metrics::{CacheMetrics, Metrics, PluginCounter};
@@ -112,6 +112,20 @@ impl TableSource {
         match self {
             Self::KubernetesExternal(_) => true,
             Self::Kubernetes(_) | Self::Hosts(_) => false,
+        }
+    }
+
+    /// The zones of the names that a table of this source may answer.
+    #[must_use]
+    pub fn zones(&self) -> Vec<Zone> {
+        match self {
+            Self::Kubernetes(cluster) => cluster.kubernetes.zones.clone(),
+            Self::KubernetesExternal(external) => external.zones.clone(),
+            Self::Hosts(hosts) => {
+                let reverse = REVERSE_ZONES.iter().filter(|_| !hosts.no_reverse);
+                let reverse = reverse.filter_map(|zone| Zone::from_name(zone).ok());
+                hosts.zones.iter().cloned().chain(reverse).collect()
+            }
         }
     }
 }

@@ -17,7 +17,9 @@ use super::exchange::Exchange;
 use super::header::FlagChange;
 use super::local::LocalNames;
 use super::pursuit::Pursuit;
+use super::template::rule::TemplateRule;
 use super::whoami;
+use crate::corefile::value::zone::Zone;
 use crate::metrics::answerer::Answerer;
 
 /// A gate of a block, in CoreDNS's order.
@@ -31,6 +33,7 @@ pub enum Gate {
     Acl(AccessRules),
     Header(FlagChange),
     Whoami,
+    Template(Arc<TemplateRule>),
 }
 
 /// What a gate does with a query.
@@ -60,6 +63,7 @@ impl Gate {
             Self::Acl(rules) => rules.pass(exchange, message),
             Self::Header(change) => change.pass(exchange),
             Self::Whoami => whoami::pass(exchange, message),
+            Self::Template(rule) => rule.pass(exchange, message),
         }
     }
 
@@ -72,7 +76,7 @@ impl Gate {
             | Self::Local(_)
             | Self::Whoami
             | Self::Header(_) => false,
-            Self::Chaos(_) | Self::Acl(_) => true,
+            Self::Chaos(_) | Self::Acl(_) | Self::Template(_) => true,
         }
     }
 
@@ -82,14 +86,16 @@ impl Gate {
     pub const fn reads_peer(&self) -> bool {
         match self {
             Self::Dns64(_) | Self::Autopath(_) | Self::Whoami | Self::Acl(_) => true,
-            Self::Any | Self::Local(_) | Self::Chaos(_) | Self::Header(_) => false,
+            Self::Any | Self::Local(_) | Self::Chaos(_) | Self::Header(_) | Self::Template(_) => {
+                false
+            }
         }
     }
 
     /// Whether the fast path may skip it, with the reason: the fast path answers none of its
-    /// queries.
+    /// queries. `zones`: those of the tables that the fast path answers from.
     #[must_use]
-    pub const fn allows_fast_path(&self) -> bool {
+    pub fn allows_fast_path(&self, zones: &[Zone]) -> bool {
         match self {
             // A table's answer to AAAA is looked at.
             Self::Dns64(_) => false,
@@ -107,6 +113,8 @@ impl Gate {
             Self::Header(_) => false,
             // A table may store localhost, or a name that begins with it.
             Self::Local(_) => false,
+            // It lets names outside of its own zones pass.
+            Self::Template(rule) => !rule.meets(zones),
         }
     }
 }

@@ -46,6 +46,7 @@ pub mod pursuit;
 pub mod ready;
 pub mod reload;
 pub mod root;
+pub mod template;
 pub mod timeouts;
 pub mod whoami;
 
@@ -288,7 +289,16 @@ pub const DIRECTIVES: &[Directive] = &[
         "leave out what a client did not ask for",
         Built { usage: minimal::USAGE, once: false, options: Vec::new, read: minimal::read },
     ),
-    later("template", "answers made from patterns"),
+    built(
+        "template",
+        "answers made from patterns",
+        Built {
+            usage: template::USAGE,
+            once: false,
+            options: || built_names(template::SETTINGS),
+            read: template::read,
+        },
+    ),
     later("transfer", "zone transfers to secondary servers"),
     later("dynupdate", "dynamic updates"),
     built(

@@ -161,6 +161,29 @@ pub fn stamp_record(
     reply.finish(query.kept_flags, Rcode::NoError, written, query.edns)
 }
 
+/// Records that a plugin made: whole, in wire format, without compressed names, in the order of the
+/// sections.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MadeRecords<'r> {
+    pub bytes: &'r [u8],
+    /// Of the answer, authority and additional sections.
+    pub counts: [u16; 3],
+}
+
+/// Writes a response of these records, from the authority for them.
+pub fn stamp_made(
+    query: &Query,
+    rcode: Rcode,
+    records: MadeRecords<'_>,
+    envelope: Envelope,
+    message: &mut [u8],
+) -> Stamped {
+    let mut reply = Reply::begin(message, query.question_len(), query.edns);
+    let room = reply.room(envelope.len_max);
+    let written = reply.made(records, Subject::question(query), room);
+    reply.finish(query.kept_flags | AA, rcode, written, query.edns)
+}
+
 /// Writes an error without data. It is no longer than the query.
 pub fn stamp_reject(reject: &Reject, message: &mut [u8]) -> Stamped {
     // A query with a malformed OPT gets no OPT (RFC 6891, section 7).

@@ -6,7 +6,7 @@
 use core::net::IpAddr;
 
 use super::rotation::RotatedRecords;
-use super::{End, Stamped, UDP_LEN_MAX};
+use super::{End, MadeRecords, Stamped, UDP_LEN_MAX};
 use crate::answer::Answer;
 use crate::apex::{
     Apex, ApexLabel, ApexRecords, EXTERNAL_MAILBOX, EXTERNAL_PRIMARY, SOA_LEN, SOA_POINTERS_AT,
@@ -18,6 +18,7 @@ use crate::header::{
 };
 use crate::pod::PodName;
 use crate::query::{Edns, Query};
+use crate::record::Records;
 use crate::table::{Found, Table};
 
 /// Bytes of an A record whose owner is a pointer.
@@ -233,6 +234,39 @@ impl<'m> Reply<'m> {
             }
         }
         written
+    }
+
+    /// Writes a plugin's records, until one does not fit. Where one is owned by the subject, it
+    /// points there, and so keeps the client's letter case.
+    pub(super) fn made(
+        &mut self,
+        made: MadeRecords<'_>,
+        subject: Subject,
+        mut room: usize,
+    ) -> Written {
+        let mut counts = [0; 3];
+        let mut truncated = false;
+        for (section, head) in Records::new(made.bytes, 0, made.counts) {
+            let record = made.bytes.get(head.owner_at..head.end()).unwrap_or_default();
+            let (owner, rest) = record.split_at(head.owner_len());
+            let name = self.message.get(subject.at..subject.at + subject.len);
+            let pointer = subject.pointer(0).to_be_bytes();
+            let owner = match name.filter(|name| name.eq_ignore_ascii_case(owner)) {
+                Some([_, _, ..]) => &pointer,
+                Some(_) | None => owner,
+            };
+            let len = owner.len() + rest.len();
+            if len > room {
+                truncated = true;
+                break;
+            }
+            room -= len;
+            self.put(owner);
+            self.put(rest);
+            counts[section as usize] += 1;
+        }
+        let [answers, authorities, additionals] = counts;
+        Written { answers, authorities, additionals, truncated }
     }
 
     /// Writes a pod's address; for SRV, as CoreDNS, port 0 at the name that begins with the

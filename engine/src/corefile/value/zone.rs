@@ -19,6 +19,9 @@ pub struct Zone {
     pub wire: Vec<u8>,
 }
 
+/// The zones whose names stand for addresses.
+pub(crate) const REVERSE_ZONES: [&str; 2] = ["in-addr.arpa.", "ip6.arpa."];
+
 impl Zone {
     /// The root zone, which contains every name.
     #[must_use]
@@ -34,7 +37,7 @@ impl Zone {
     /// Whether names in the zone stand for addresses: `in-addr.arpa`, `ip6.arpa` or below.
     #[must_use]
     pub fn is_reverse(&self) -> bool {
-        ["in-addr.arpa.", "ip6.arpa."].iter().any(|tree| {
+        REVERSE_ZONES.iter().any(|tree| {
             self.text.strip_suffix(tree).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         })
     }
