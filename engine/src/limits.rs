@@ -405,6 +405,18 @@ const _: () = assert!(COREFILE_CACHE_CAPACITY_MAX as u64 * 500 / 1_000_000_000 =
 /// Characters of a regular expression: CoreDNS's bound.
 pub const COREFILE_REGEX_LEN_MAX: usize = 10_000;
 
+/// Nested actions and parentheses of one template. Those of public Corefiles need two.
+pub const TEMPLATE_NESTING_MAX: usize = 32;
+
+/// Bytes that a template writes: a record in text has up to four times the bytes of its data, and
+/// data over 4 KiB fits no response over UDP.
+pub const TEMPLATE_TEXT_LEN_MAX: usize = 4 * (4 << 10);
+// A width beyond this would be an error of Rust's `format!`.
+const _: () = assert!(TEMPLATE_TEXT_LEN_MAX <= u16::MAX as usize);
+
+/// Steps of one run of a template, and bytes that they make: some milliseconds of a shard's time.
+pub const TEMPLATE_BUDGET: usize = 1 << 18;
+
 /// Mistakes that are reported, and as many warnings. Further ones are counted.
 pub const COREFILE_MISTAKES_MAX: usize = 50;
 

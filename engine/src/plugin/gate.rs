@@ -83,12 +83,13 @@ impl Gate {
     /// Whether it reads the client's address, or may start a pursuit, which keeps the address for
     /// the gates that see its look-ups.
     #[must_use]
-    pub const fn reads_peer(&self) -> bool {
+    pub fn reads_peer(&self) -> bool {
         match self {
             Self::Dns64(_) | Self::Autopath(_) | Self::Whoami | Self::Acl(_) => true,
             Self::Any | Self::Local(_) | Self::Chaos(_) | Self::Header(_) | Self::Template(_) => {
                 false
             }
+            Self::Template(rule) => rule.reads_peer(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! `program` runs the templates. Invariant: every template has been parsed and every constant
 //! record is in wire format before the block is in force.
 
+mod program;
 mod record;
 pub mod rule;
 
@@ -31,6 +32,10 @@ use rule::TemplateRule;
 
 /// One `template` block.
 #[derive(Debug)]
+pub struct TemplateLine(pub Arc<Template>);
+
+/// Its settings.
+#[derive(Debug)]
 pub struct Template {
     /// CLASS; `CLASS_ANY` for every class.
     pub qclass: u16,
@@ -56,7 +61,7 @@ pub struct ExtendedError {
     pub text: String,
 }
 
-impl Plugin for Template {
+impl Plugin for TemplateLine {
     fn name(&self) -> &'static str {
         "template"
     }
@@ -66,7 +71,7 @@ impl Plugin for Template {
     }
 
     fn put<'a>(&'a self, block: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
-        let rule = TemplateRule::new(self, block);
+        let rule = TemplateRule::new(&self.0, block);
         block.own.push(OwnDraft::Gate(Gate::Template(Arc::new(rule))));
         Box::pin(ready(Ok(())))
     }
@@ -76,6 +81,11 @@ impl Plugin for Template {
 const CLASSES: [(u16, &str); 6] =
     [(1, "IN"), (2, "CS"), (3, "CH"), (4, "HS"), (254, "NONE"), (CLASS_ANY, "ANY")];
 const CLASS_ANY: u16 = 255;
+
+/// Empty if the class has no mnemonic.
+fn class_name(class: u16) -> &'static str {
+    CLASSES.iter().find(|row| row.0 == class).map_or("", |row| row.1)
+}
 
 pub(crate) const USAGE: &str = "template CLASS TYPE [ZONE…] { … }";
 
@@ -133,7 +143,7 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
         TemplateReading { template, match_at: None, has_fallthrough: false, nxdomain_at: None };
     statement.read_settings(SETTINGS, &mut draft, context);
     warn(&draft, context);
-    block.push(draft.template);
+    block.push(TemplateLine(Arc::new(draft.template)));
 }
 
 /// Warns of what CoreDNS accepts and few people mean.
@@ -219,7 +229,7 @@ fn read_records(
 ) {
     let Some(words) = line.at_least_one(usage, context) else { return };
     for word in words {
-        match RecordTemplate::parse(&word.text) {
+        match RecordTemplate::parse(&word.text, &draft.template) {
             Ok(record) => draft.template.records[section].push(record),
             Err(refusal) => context.refuse(word.span, refusal),
         }

@@ -1,36 +1,125 @@
 //! Records of templates: from text in the format of zone files to wire format.
 //!
-//! Invariant: the bytes of a record are whole and have no compressed name.
+//! Invariant: the bytes of a record are whole, and have no compressed name but an owner that is the
+//! question's.
 
-use domain::base::iana::Class;
-use domain::base::name::Name;
+use domain::base::Name;
+use domain::base::iana::{Class, Rtype};
 use domain::zonefile::inplace::{Entry, Zonefile};
 
+use super::program::{Program, QueryFacts, SyntaxError};
+use super::{CLASS_ANY, Template, class_name};
 use crate::corefile::report::Refusal;
 use crate::corefile::word::quoted;
 
 /// One record of a template.
-#[derive(Clone, Debug)]
-pub enum RecordTemplate {
-    /// In wire format.
-    Constant(Box<[u8]>),
+#[derive(Debug)]
+pub struct RecordTemplate {
+    /// As in the Corefile.
+    pub text: String,
+    pub(super) outcome: RecordOutcome,
+}
+
+#[derive(Debug)]
+pub(super) enum RecordOutcome {
+    /// The same for every query, in wire format. The owner may be a pointer to the question.
+    Constant(Vec<u8>),
+    /// Its text is made for each query.
+    Made(Program),
 }
 
 impl RecordTemplate {
-    /// Parses a template, and the record itself if it is the same for every query.
-    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
-        match compile(text) {
-            Ok(record) => Ok(Self::Constant(record.into())),
-            Err(why) => {
-                let message = format!("invalid record: {}: {why}", quoted(text));
-                Err(Refusal::new(message, "not a record in the format of zone files")
-                    .help("owner, TTL in seconds, class, type, data: `a.test. 60 IN A 192.0.2.1`"))
-            }
-        }
+    /// Checks a template, and makes the record itself if the query adds nothing to it but its name
+    /// as the owner. `owner`: has the zones, the class and the type.
+    pub(super) fn parse(text: &str, owner: &Template) -> Result<Self, Refusal> {
+        let program = Program::parse(text).map_err(|error| syntax_refusal(text, &error))?;
+        let constants = Constants::of(owner);
+        let begins_with_name = program.behind_name();
+        let outcome = match (&begins_with_name, constants.text(&program)) {
+            (_, Some(made)) => RecordOutcome::Constant(checked(&made?)?),
+            (Some(rest), None) => match constants.text(rest) {
+                Some(made) => {
+                    let record = checked(&format!(".{}", made?))?;
+                    // The root is the owner; the question's name takes its place.
+                    let behind_owner = record.get(1..).unwrap_or_default();
+                    RecordOutcome::Constant([&QUESTION_POINTER, behind_owner].concat())
+                }
+                None => RecordOutcome::Made(program),
+            },
+            (None, None) => RecordOutcome::Made(program),
+        };
+        Ok(Self { text: text.to_owned(), outcome })
     }
 }
 
-/// The first record of a text, in wire format. Names without a final dot are whole, too.
+/// A pointer to the question's name (RFC 1035, section 4.1.4).
+const QUESTION_POINTER: [u8; 2] = [0xC0, 12];
+
+/// The fields that have one value for all queries.
+struct Constants<'t> {
+    fields: Vec<&'static str>,
+    zone: &'t str,
+    class: &'static str,
+    rtype: &'static str,
+}
+
+impl<'t> Constants<'t> {
+    fn of(template: &'t Template) -> Self {
+        let mut fields = Vec::new();
+        let mut zone = "";
+        if let [only] = template.zones.as_slice() {
+            fields.push("Zone");
+            zone = &only.text;
+        }
+        if template.qclass != CLASS_ANY {
+            fields.push("Class");
+        }
+        if template.qtype != Rtype::ANY {
+            fields.push("Type");
+        }
+        let rtype = template.qtype.to_mnemonic_str().unwrap_or_default();
+        Self { fields, zone, class: class_name(template.qclass), rtype }
+    }
+
+    /// The text of a program that names no other field.
+    fn text(&self, program: &Program) -> Option<Result<String, Refusal>> {
+        if !program.names_only(&self.fields) {
+            return None;
+        }
+        let facts = QueryFacts {
+            zone: self.zone,
+            class: self.class,
+            rtype: self.rtype,
+            ..QueryFacts::NONE
+        };
+        Some(program.run(&facts).map_err(|error| {
+            let message = format!("could not run template: {}", error.0);
+            Refusal::new(message, "fails for every query")
+        }))
+    }
+}
+
+fn syntax_refusal(text: &str, error: &SyntaxError) -> Refusal {
+    let near: String = text.get(error.at..).unwrap_or_default().chars().take(20).collect();
+    let message = format!("could not compile template: {}, {}", quoted(text), error.message);
+    let refusal = Refusal::new(message, "not a template");
+    match near.as_str() {
+        "" => refusal,
+        near => refusal.help(format!("the mistake is at `{}`", quoted(near))),
+    }
+}
+
+/// The record of a text that every query gets.
+fn checked(text: &str) -> Result<Vec<u8>, Refusal> {
+    compile(text).map_err(|why| {
+        let message = format!("invalid record: {}: {why}", quoted(text));
+        Refusal::new(message, "not a record in the format of zone files")
+            .help("owner, TTL in seconds, class, type, data: `a.test. 60 IN A 192.0.2.1`")
+    })
+}
+
+/// The first record of a text, in wire format. As in CoreDNS, names without a final dot are whole
+/// too, the class is IN and the TTL is 3600 seconds if the text names none.
 pub(super) fn compile(text: &str) -> Result<Vec<u8>, String> {
     let mut zone = Zonefile::from(text).allow_invalid();
     zone.extend_from_slice(b"\n");
@@ -39,7 +128,7 @@ pub(super) fn compile(text: &str) -> Result<Vec<u8>, String> {
     let record = match zone.next_entry() {
         Ok(Some(Entry::Record(record))) => record,
         Ok(Some(Entry::Include { .. })) => return Err("$INCLUDE is not a record".to_owned()),
-        Ok(None) => return Err("there is none".to_owned()),
+        Ok(None) => return Err("it is empty".to_owned()),
         Err(error) => return Err(error.to_string()),
     };
     let mut wire = Vec::with_capacity(text.len());

@@ -1,15 +1,20 @@
 //! A template that is ready for queries.
 //!
-//! Invariant: a response of constant records is written without allocating.
+//! Invariant: a response of constant records is written without allocating. One that is made for
+//! its query allocates, within the bounds of `program`.
 
-use wire::header::{Rcode, TYPE_ANY};
+use std::sync::Arc;
 
-use wire::name::{NAME_LEN_MAX, Name};
+use domain::base::iana::Rtype;
+use regex::bytes::CaptureLocations;
+use wire::header::{HEADER_LEN, Rcode, TYPE_ANY};
+use wire::name::NAME_LEN_MAX;
 use wire::reply::{self, MadeRecords};
 use wire::zone::ZoneSet;
 
-use super::record::RecordTemplate;
-use super::{CLASS_ANY, Template};
+use super::program::{EvalError, QueryFacts};
+use super::record::{RecordOutcome, RecordTemplate, compile};
+use super::{CLASS_ANY, Template, class_name};
 use crate::corefile::value::zone::Zone;
 use crate::metrics::answerer::Answerer;
 use crate::plugin::draft::BlockDraft;
@@ -20,80 +25,185 @@ use crate::plugin::pattern::PatternSlot;
 /// One `template` block.
 #[derive(Debug)]
 pub struct TemplateRule {
-    qclass: u16,
-    qtype: u16,
-    zones: Vec<Zone>,
-    zone_set: ZoneSet,
-    /// Empty: every name matches.
+    template: Arc<Template>,
+    zones: ZoneSet,
+    /// As `Template::patterns`.
     patterns: Vec<PatternSlot>,
     fallthrough: ZoneSet,
-    rcode: Rcode,
-    records: Records,
+    /// Of a template whose records are all constant: in wire format, by section.
+    constant: Option<ConstantRecords>,
+    reads_peer: bool,
 }
 
-/// The records of the response.
-#[derive(Debug)]
-enum Records {
-    /// In wire format, in the order of the sections.
-    Constant { bytes: Vec<u8>, counts: [u16; 3] },
+#[derive(Debug, Default)]
+struct ConstantRecords {
+    bytes: Vec<u8>,
+    counts: [u16; 3],
 }
 
 impl TemplateRule {
     /// `block`: gets the patterns.
-    pub(super) fn new(template: &Template, block: &mut BlockDraft) -> Self {
+    pub(super) fn new(template: &Arc<Template>, block: &mut BlockDraft) -> Self {
         let patterns = template.patterns.iter().map(|pattern| block.pattern(pattern.clone()));
-        let mut bytes = Vec::new();
-        let counts = [0, 1, 2].map(|section| {
-            for RecordTemplate::Constant(record) in &template.records[section] {
-                bytes.extend_from_slice(record);
-            }
-            template.records[section].len() as u16
-        });
+        let programs =
+            template.records.iter().flatten().filter_map(|record| match &record.outcome {
+                RecordOutcome::Constant(_) => None,
+                RecordOutcome::Made(program) => Some(program),
+            });
         Self {
-            qclass: template.qclass,
-            qtype: template.qtype.to_int(),
-            zones: template.zones.clone(),
-            zone_set: Zone::set(&template.zones),
+            zones: Zone::set(&template.zones),
             patterns: patterns.collect(),
             fallthrough: Zone::set(&template.fallthrough),
-            rcode: template.rcode,
-            records: Records::Constant { bytes, counts },
+            constant: constant_records(&template.records),
+            reads_peer: programs.clone().any(|program| program.names("Remote")),
+            template: Arc::clone(template),
         }
     }
 
     /// Whether a name may be both in a zone of the template and in one of these.
     pub(in crate::plugin) fn meets(&self, zones: &[Zone]) -> bool {
         let is_shared = |one: &Zone, other: &Zone| one.contains(other) || other.contains(one);
-        self.zones.iter().any(|own| zones.iter().any(|other| is_shared(own, other)))
+        self.template.zones.iter().any(|own| zones.iter().any(|other| is_shared(own, other)))
+    }
+
+    pub(in crate::plugin) const fn reads_peer(&self) -> bool {
+        self.reads_peer
     }
 
     /// Answers if class, type, zone and pattern match.
-    pub(in crate::plugin) fn pass(&self, exchange: &Exchange<'_>, message: &mut [u8]) -> Passage {
-        let query = exchange.query;
-        if !matches_any(self.qclass, query.qclass, CLASS_ANY)
-            || !matches_any(self.qtype, query.qtype, TYPE_ANY)
-            || self.zone_set.find(exchange.name).is_none()
+    pub(in crate::plugin) fn pass(
+        &self,
+        exchange: &mut Exchange<'_>,
+        message: &mut [u8],
+    ) -> Passage {
+        let (query, template) = (exchange.query, &*self.template);
+        if !matches_any(template.qclass, query.qclass, CLASS_ANY)
+            || !matches_any(template.qtype.to_int(), query.qtype, TYPE_ANY)
         {
             return Passage::Pass;
         }
-        let name = NameText::new(exchange.name);
-        let is_match = self.patterns.is_empty()
-            || self.patterns.iter().any(|slot| {
-                exchange.patterns.get(slot.0).is_some_and(|pattern| pattern.matches(name.bytes()))
-            });
-        if !is_match && self.fallthrough.find(exchange.name).is_some() {
-            return Passage::Pass;
+        let Some(zone) = self.zones.find(exchange.name) else { return Passage::Pass };
+        let name = NameText::new(exchange.name.bytes());
+        let matched = self.patterns.iter().position(|slot| {
+            exchange.patterns.get(slot.0).is_some_and(|pattern| pattern.matches(name.bytes()))
+        });
+        if matched.is_none() && !self.patterns.is_empty() {
+            return match self.fallthrough.find(exchange.name) {
+                Some(_) => Passage::Pass,
+                None => fail(exchange, message),
+            };
         }
-        if !is_match || self.rcode == Rcode::ServFail {
-            let stamped = reply::stamp_reject(&query.reject(Rcode::ServFail), message);
-            return Passage::Answer(stamped, Answerer::SERVER);
+        if template.rcode == Rcode::ServFail {
+            return fail(exchange, message);
         }
-        let Records::Constant { bytes, counts } = &self.records;
         let envelope = exchange.arrival.envelope(&query, 0);
-        let records = MadeRecords { bytes, counts: *counts };
-        let stamped = reply::stamp_made(&query, self.rcode, records, envelope, message);
-        Passage::Answer(stamped, const { Answerer::plugin("template") })
+        if let Some(ConstantRecords { bytes, counts }) = &self.constant {
+            let records = MadeRecords { bytes, counts: *counts };
+            let stamped = reply::stamp_made(&query, template.rcode, records, envelope, message);
+            return Passage::Answer(stamped, ANSWERER);
+        }
+        let zone = template.zones.get(zone.index).map_or("", |zone| &zone.text);
+        match self.make(Matched { zone, name: name.text(), pattern: matched }, exchange, message) {
+            Ok(made) => {
+                let records = MadeRecords { bytes: &made.bytes, counts: made.counts };
+                let stamped = reply::stamp_made(&query, template.rcode, records, envelope, message);
+                Passage::Answer(stamped, ANSWERER)
+            }
+            Err(_) => fail(exchange, message),
+        }
     }
+
+    /// Makes the records for a query.
+    fn make(
+        &self,
+        matched: Matched<'_>,
+        exchange: &mut Exchange<'_>,
+        message: &[u8],
+    ) -> Result<ConstantRecords, MakeError> {
+        let (query, template) = (exchange.query, &*self.template);
+        let Matched { zone, name, pattern } = matched;
+        let groups = match pattern {
+            None => vec![(None, name)],
+            Some(index) => {
+                let slot = self.patterns.get(index).map_or(usize::MAX, |slot| slot.0);
+                let found = exchange.patterns.get_mut(slot);
+                let found = found.and_then(|pattern| pattern.search(name.as_bytes()));
+                let names = template.patterns.get(index).map(|pattern| pattern.capture_names());
+                groups(name, found, names.into_iter().flatten())
+            }
+        };
+        let one = |own: u16, asked: u16, any: u16| if asked == any { own } else { asked };
+        let rtype = one(template.qtype.to_int(), query.qtype, TYPE_ANY);
+        let asked_name = message.get(HEADER_LEN..HEADER_LEN + query.name_len).unwrap_or_default();
+        let asked_name = NameText::new(asked_name);
+        let facts = QueryFacts {
+            zone,
+            name,
+            class: class_name(one(template.qclass, query.qclass, CLASS_ANY)),
+            rtype: Rtype::from_int(rtype).to_mnemonic_str().unwrap_or_default(),
+            regex: pattern
+                .and_then(|index| template.patterns.get(index))
+                .map_or(".*", |p| p.as_str()),
+            groups: &groups,
+            peer: exchange.trail.peer.map(|peer| peer.ip()),
+            query: Some(&query),
+            asked_name: asked_name.text(),
+            id: message.first_chunk().map_or(0, |id| u16::from_be_bytes(*id)),
+        };
+        let mut made = ConstantRecords::default();
+        for (section, records) in template.records.iter().enumerate() {
+            for record in records {
+                let bytes;
+                made.bytes.extend_from_slice(match &record.outcome {
+                    RecordOutcome::Constant(bytes) => bytes,
+                    RecordOutcome::Made(program) => {
+                        let text = program.run(&facts).map_err(MakeError::Template)?;
+                        bytes = compile(&text).map_err(MakeError::Record)?;
+                        &bytes
+                    }
+                });
+                made.counts[section] += 1;
+            }
+        }
+        Ok(made)
+    }
+}
+
+const ANSWERER: Answerer = Answerer::plugin("template");
+
+/// What is known about a query that matched.
+struct Matched<'m> {
+    zone: &'m str,
+    name: &'m str,
+    /// By index; `None` if there is none to match.
+    pattern: Option<usize>,
+}
+
+/// Why there is no response.
+enum MakeError {
+    Template(EvalError),
+    Record(String),
+}
+
+/// SERVFAIL. As in CoreDNS, it is counted as the server's.
+fn fail(exchange: &Exchange<'_>, message: &mut [u8]) -> Passage {
+    let stamped = reply::stamp_reject(&exchange.query.reject(Rcode::ServFail), message);
+    Passage::Answer(stamped, Answerer::SERVER)
+}
+
+/// The records, if all are constant.
+fn constant_records(records: &[Vec<RecordTemplate>; 3]) -> Option<ConstantRecords> {
+    let mut constant = ConstantRecords::default();
+    for (section, records) in records.iter().enumerate() {
+        for record in records {
+            match &record.outcome {
+                RecordOutcome::Constant(bytes) => constant.bytes.extend_from_slice(bytes),
+                RecordOutcome::Made(_) => return None,
+            }
+            constant.counts[section] += 1;
+        }
+    }
+    Some(constant)
 }
 
 /// Whether a template's class or type and a query's are the same. `any` on either side is.
@@ -101,23 +211,40 @@ fn matches_any(own: u16, asked: u16, any: u16) -> bool {
     own == asked || own == any || asked == any
 }
 
+/// The text of each group of a match, with its name. A group that took no part is empty.
+fn groups<'g>(
+    text: &'g str,
+    found: Option<&CaptureLocations>,
+    names: impl Iterator<Item = Option<&'g str>>,
+) -> Vec<(Option<&'g str>, &'g str)> {
+    let span = |index| found.and_then(|found| found.get(index));
+    let text_of = |index| span(index).and_then(|(start, end)| text.get(start..end));
+    names.enumerate().map(|(index, name)| (name, text_of(index).unwrap_or_default())).collect()
+}
+
 /// Characters of the longest name: each byte of it may need four.
 const NAME_TEXT_LEN_MAX: usize = 4 * NAME_LEN_MAX;
 
-/// A name as text, as CoreDNS writes it: in lower case, with a final dot.
+/// A name as text, as CoreDNS writes it: with a final dot.
 struct NameText {
     bytes: [u8; NAME_TEXT_LEN_MAX],
     len: usize,
 }
 
 impl NameText {
-    fn new(name: &Name) -> Self {
+    /// `name`: in wire format.
+    fn new(name: &[u8]) -> Self {
         let mut text = Self { bytes: [0; NAME_TEXT_LEN_MAX], len: 0 };
-        for index in 0..name.label_count() {
-            for byte in name.label(index) {
+        let mut rest = name;
+        while let Some((label_len @ 1.., behind)) = rest.split_first() {
+            let Some((label, next)) = behind.split_at_checked(usize::from(*label_len)) else {
+                break;
+            };
+            for byte in label {
                 text.push_escaped(*byte);
             }
             text.push(b'.');
+            rest = next;
         }
         if text.len == 0 {
             text.push(b'.');
@@ -127,6 +254,10 @@ impl NameText {
 
     fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(self.bytes()).unwrap_or_default()
     }
 
     fn push_escaped(&mut self, byte: u8) {
