@@ -328,6 +328,10 @@ pub const LABEL_SETS_MAX: usize = 256 * 4;
 /// Counters of plugins in the life of a process, of 8 bytes per shard: as many as label sets.
 pub const PLUGIN_COUNTERS_MAX: usize = LABEL_SETS_MAX;
 
+/// Counters of one `template`: its zones times the types that have a series, times its records.
+pub const TEMPLATE_COUNTERS_MAX: usize = 64;
+const _: () = assert!(16 * TEMPLATE_COUNTERS_MAX <= PLUGIN_COUNTERS_MAX);
+
 /// Upstreams with metrics in the life of a process: 17 `forward` lines of 15. `metrics::upstream`
 /// asserts what one costs.
 pub const UPSTREAM_LABELS_MAX: usize = 256;

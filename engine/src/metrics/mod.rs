@@ -21,7 +21,7 @@ mod cache;
 mod exposition;
 mod families;
 mod hosts;
-mod plugin;
+pub mod plugin;
 mod position;
 mod process;
 mod shard;

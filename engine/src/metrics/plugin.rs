@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::families::{Families, Labels};
-use super::{LabelSet, MetricsSources, lock};
+use super::{LabelSet, MetricsSources, lock, position};
 use crate::limits::PLUGIN_COUNTERS_MAX;
 
 /// A family of counters.
@@ -24,7 +24,19 @@ pub struct CounterFamily {
 pub enum BlockLabels {
     None,
     Server,
+    ServerView,
     ServerZoneView,
+}
+
+/// The values of the label `type`, as of `coredns_dns_requests_total`.
+pub fn type_labels() -> impl Iterator<Item = &'static str> {
+    position::qtype_labels()
+}
+
+/// The index of a type's label among them.
+#[must_use]
+pub fn type_label_index(qtype: u16) -> usize {
+    position::qtype_row(qtype)
 }
 
 /// A counter of a plugin, before its block has an address and a key.
@@ -50,6 +62,9 @@ impl PluginCounter {
         match self.family.block_labels {
             BlockLabels::None => {}
             BlockLabels::Server => labels.push(("server", server.into())),
+            BlockLabels::ServerView => {
+                labels.extend([("server", server.into()), ("view", view.into())]);
+            }
             BlockLabels::ServerZoneView => {
                 let [server, zone, view] = [server, zone, view].map(Into::into);
                 labels.extend([("server", server), ("view", view), ("zone", zone)]);
@@ -92,7 +107,10 @@ impl Families<'_, '_> {
             for (index, counter) in of_family {
                 help = counter.family.help;
                 let count = sources.shards.iter().map(|shard| shard.plugin_count(index)).sum();
-                samples.push((counter.labels.clone(), count));
+                // As in CoreDNS, a series appears with its first event.
+                if count > 0 {
+                    samples.push((counter.labels.clone(), count));
+                }
             }
             self.counters(name, help, &samples)?;
         }

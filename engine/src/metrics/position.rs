@@ -92,8 +92,19 @@ pub(super) const CELL_COUNT: usize = RESPONSES + Rcode::ALL.len() * PLUGINS.len(
 
 #[inline]
 pub(super) fn request(transport: Transport, family: Family, qtype: u16) -> usize {
-    let row = QTYPE_ROWS.get(usize::from(qtype)).map_or(QTYPES.len(), |row| usize::from(*row));
+    let row = qtype_row(qtype);
     (transport_row(transport) * FAMILIES.len() + family_row(family)) * QTYPE_COUNT + row
+}
+
+/// The values of the label `type`.
+pub(super) fn qtype_labels() -> impl Iterator<Item = &'static str> {
+    QTYPES.iter().map(|row| row.1).chain([OTHER_TYPE])
+}
+
+/// The one of a type, by index.
+#[inline]
+pub(super) fn qtype_row(qtype: u16) -> usize {
+    QTYPE_ROWS.get(usize::from(qtype)).map_or(QTYPES.len(), |row| usize::from(*row))
 }
 
 /// Every request counter with its labels: `proto`, `family`, `type`.

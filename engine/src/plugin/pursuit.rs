@@ -10,6 +10,7 @@ use wire::answer::OwnedAnswer;
 use super::autopath::pursuit::AutopathPursuit;
 use super::dns64::Dns64Pursuit;
 use super::exchange::CounterSlot;
+use super::template::pursuit::TemplatePursuit;
 use crate::metrics::answerer::Answerer;
 
 /// A pursuit, and how far it is.
@@ -17,6 +18,7 @@ use crate::metrics::answerer::Answerer;
 pub enum Pursuit {
     Dns64(Dns64Pursuit),
     Autopath(AutopathPursuit),
+    Template(TemplatePursuit),
 }
 
 /// What a pursuit does next.
@@ -64,6 +66,7 @@ impl Pursuit {
         match self {
             Self::Dns64(pursuit) => pursuit.next(last),
             Self::Autopath(pursuit) => pursuit.next(last),
+            Self::Template(pursuit) => pursuit.next(last),
         }
     }
 }

@@ -4,7 +4,9 @@
 //! `program` runs the templates. Invariant: every template has been parsed and every constant
 //! record is in wire format before the block is in force.
 
+mod counters;
 mod program;
+pub mod pursuit;
 mod record;
 pub mod rule;
 
@@ -12,21 +14,19 @@ use std::future::ready;
 use std::sync::Arc;
 
 use domain::base::iana::Rtype;
-use regex::bytes::Regex;
 use wire::header::Rcode;
 
 use super::draft::{BlockDraft, LoadContext, Loading, OwnDraft};
 use super::gate::Gate;
+use super::go_regex::{GoRegex, RegexFault};
 use super::{Plugin, ServerBlock};
 use crate::corefile::Context;
 use crate::corefile::lexer::Token;
-use crate::corefile::report::{Mistake, Refusal};
-use crate::corefile::source::Span;
+use crate::corefile::report::Refusal;
 use crate::corefile::statement::{Setting, Statement, adds, not_built, sets};
 use crate::corefile::value::key;
 use crate::corefile::value::zone::Zone;
 use crate::corefile::word::{nearest, quoted};
-use crate::limits::COREFILE_REGEX_LEN_MAX;
 use record::RecordTemplate;
 use rule::TemplateRule;
 
@@ -44,7 +44,7 @@ pub struct Template {
     /// Each once, CIDRs expanded [the block's keys].
     pub zones: Vec<Zone>,
     /// The first that matches counts. Empty: every name matches.
-    pub patterns: Vec<Regex>,
+    pub patterns: Vec<GoRegex>,
     /// By section: answer, authority, additional.
     pub records: [Vec<RecordTemplate>; 3],
     pub rcode: Rcode,
@@ -89,12 +89,9 @@ fn class_name(class: u16) -> &'static str {
 
 pub(crate) const USAGE: &str = "template CLASS TYPE [ZONE…] { … }";
 
-/// The settings, and what can only be checked when all have been read.
+/// The settings while they are read.
 pub(crate) struct TemplateReading {
     template: Template,
-    match_at: Option<Span>,
-    has_fallthrough: bool,
-    nxdomain_at: Option<Span>,
 }
 
 pub(crate) const SETTINGS: &[Setting<TemplateReading>] = &[
@@ -139,28 +136,9 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
         extended_error: None,
         fallthrough: Vec::new(),
     };
-    let mut draft =
-        TemplateReading { template, match_at: None, has_fallthrough: false, nxdomain_at: None };
+    let mut draft = TemplateReading { template };
     statement.read_settings(SETTINGS, &mut draft, context);
-    warn(&draft, context);
     block.push(TemplateLine(Arc::new(draft.template)));
-}
-
-/// Warns of what CoreDNS accepts and few people mean.
-fn warn(draft: &TemplateReading, context: &mut Context<'_>) {
-    if let (Some(at), false) = (draft.match_at, draft.has_fallthrough) {
-        let message = "names that do not match get SERVFAIL";
-        let mistake = Mistake::warning(at, message).label("no `fallthrough` in this template");
-        context.report(mistake.help(
-            "add `fallthrough`, so that the next plugin has them; or `fallthrough ZONE…`, if \
-             some shall fail",
-        ));
-    }
-    if let Some(at) = draft.nxdomain_at.filter(|_| draft.template.qtype == Rtype::AAAA) {
-        let message = "NXDOMAIN for AAAA denies the name's other types too";
-        let mistake = Mistake::warning(at, message).label("the name does not exist (RFC 8020)");
-        context.report(mistake.help("delete `rcode`, so that the response is NODATA"));
-    }
 }
 
 /// Mnemonics in capitals, as in CoreDNS.
@@ -194,30 +172,23 @@ fn read_type(word: &Token, context: &mut Context<'_>) -> Option<Rtype> {
 
 fn read_match(line: &Statement, draft: &mut TemplateReading, context: &mut Context<'_>) {
     let Some(words) = line.at_least_one(MATCH, context) else { return };
-    draft.match_at.get_or_insert(line.name.span);
     for word in words {
-        match compile(&word.text) {
+        match GoRegex::new(&word.text) {
             Ok(pattern) => draft.template.patterns.push(pattern),
-            Err(refusal) => context.refuse(word.span, refusal),
+            Err(fault) => context.refuse(word.span, pattern_refusal(&word.text, &fault)),
         }
     }
 }
 
-fn compile(text: &str) -> Result<Regex, Refusal> {
-    let len = text.len();
-    if len > COREFILE_REGEX_LEN_MAX {
-        let message = format!("regex pattern too long: {len} > {COREFILE_REGEX_LEN_MAX}");
-        return Err(Refusal::new(message, "too long"));
+fn pattern_refusal(text: &str, fault: &RegexFault) -> Refusal {
+    let refusal = fault.refusal();
+    match fault {
+        RegexFault::TooLong(_) => refusal,
+        RegexFault::Syntax(why) => {
+            let message = format!("could not parse regex: {}, {}", quoted(text), quoted(why));
+            Refusal { message, ..refusal }
+        }
     }
-    Regex::new(text).map_err(|error| {
-        // The last line has the reason; those before it draw the pattern.
-        let drawn = error.to_string();
-        let why = drawn.lines().last().unwrap_or_default();
-        let why = why.strip_prefix("error: ").unwrap_or(why);
-        let message = format!("could not parse regex: {}, {}", quoted(text), quoted(why));
-        Refusal::new(message, "not a regular expression")
-            .help("quote it if it contains a space or a `#`")
-    })
 }
 
 fn read_records(
@@ -242,7 +213,6 @@ fn read_rcode(line: &Statement, draft: &mut TemplateReading, context: &mut Conte
     let name = if word.text == "NOTIMPL" { "NOTIMP" } else { &word.text };
     match known.clone().find(|rcode| rcode.mnemonic() == name) {
         Some(rcode) => {
-            draft.nxdomain_at = (rcode == Rcode::NxDomain).then_some(word.span);
             draft.template.rcode = rcode;
         }
         None => {
@@ -278,7 +248,6 @@ fn read_extended_error(line: &Statement, draft: &mut TemplateReading, context: &
 }
 
 fn read_fallthrough(line: &Statement, draft: &mut TemplateReading, context: &mut Context<'_>) {
-    draft.has_fallthrough = true;
     draft.template.fallthrough = match line.args.as_slice() {
         [] => vec![Zone::root()],
         args => args.iter().flat_map(|arg| key::zones(&arg.text, arg.span, context)).collect(),

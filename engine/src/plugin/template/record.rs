@@ -22,10 +22,17 @@ pub struct RecordTemplate {
 
 #[derive(Debug)]
 pub(super) enum RecordOutcome {
-    /// The same for every query, in wire format. The owner may be a pointer to the question.
-    Constant(Vec<u8>),
+    /// The same for every query. The owner may be a pointer to the question.
+    Constant(WireRecord),
     /// Its text is made for each query.
     Made(Program),
+}
+
+/// A record in wire format.
+#[derive(Debug)]
+pub(super) struct WireRecord {
+    pub(super) rtype: Rtype,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl RecordTemplate {
@@ -41,8 +48,9 @@ impl RecordTemplate {
                 Some(made) => {
                     let record = checked(&format!(".{}", made?))?;
                     // The root is the owner; the question's name takes its place.
-                    let behind_owner = record.get(1..).unwrap_or_default();
-                    RecordOutcome::Constant([&QUESTION_POINTER, behind_owner].concat())
+                    let behind_owner = record.bytes.get(1..).unwrap_or_default();
+                    let bytes = [&QUESTION_POINTER, behind_owner].concat();
+                    RecordOutcome::Constant(WireRecord { bytes, ..record })
                 }
                 None => RecordOutcome::Made(program),
             },
@@ -110,7 +118,7 @@ fn syntax_refusal(text: &str, error: &SyntaxError) -> Refusal {
 }
 
 /// The record of a text that every query gets.
-fn checked(text: &str) -> Result<Vec<u8>, Refusal> {
+fn checked(text: &str) -> Result<WireRecord, Refusal> {
     compile(text).map_err(|why| {
         let message = format!("invalid record: {}: {why}", quoted(text));
         Refusal::new(message, "not a record in the format of zone files")
@@ -120,7 +128,7 @@ fn checked(text: &str) -> Result<Vec<u8>, Refusal> {
 
 /// The first record of a text, in wire format. As in CoreDNS, names without a final dot are whole
 /// too, the class is IN and the TTL is 3600 seconds if the text names none.
-pub(super) fn compile(text: &str) -> Result<Vec<u8>, String> {
+pub(super) fn compile(text: &str) -> Result<WireRecord, String> {
     let mut zone = Zonefile::from(text).allow_invalid();
     zone.extend_from_slice(b"\n");
     zone.set_origin(Name::root_bytes());
@@ -131,7 +139,7 @@ pub(super) fn compile(text: &str) -> Result<Vec<u8>, String> {
         Ok(None) => return Err("it is empty".to_owned()),
         Err(error) => return Err(error.to_string()),
     };
-    let mut wire = Vec::with_capacity(text.len());
-    record.compose(&mut wire).map_err(|_| "too long".to_owned())?;
-    Ok(wire)
+    let mut bytes = Vec::with_capacity(text.len());
+    record.compose(&mut bytes).map_err(|_| "too long".to_owned())?;
+    Ok(WireRecord { rtype: record.rtype(), bytes })
 }

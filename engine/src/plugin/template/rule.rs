@@ -7,20 +7,25 @@ use std::sync::Arc;
 
 use domain::base::iana::Rtype;
 use regex::bytes::CaptureLocations;
+use wire::edit::{self, EdnsOption, OPTION_EDE};
 use wire::header::{HEADER_LEN, Rcode, TYPE_ANY};
 use wire::name::NAME_LEN_MAX;
 use wire::reply::{self, MadeRecords};
 use wire::zone::ZoneSet;
 
-use super::program::{EvalError, QueryFacts};
+use super::counters::{FailureSort, TemplateCounters};
+use super::program::QueryFacts;
+use super::pursuit::TemplatePursuit;
 use super::record::{RecordOutcome, RecordTemplate, compile};
-use super::{CLASS_ANY, Template, class_name};
+use super::{CLASS_ANY, ExtendedError, Template, class_name};
 use crate::corefile::value::zone::Zone;
 use crate::metrics::answerer::Answerer;
 use crate::plugin::draft::BlockDraft;
 use crate::plugin::exchange::Exchange;
 use crate::plugin::gate::Passage;
+use crate::plugin::go_regex::GoRegex;
 use crate::plugin::pattern::PatternSlot;
+use crate::plugin::pursuit::Pursuit;
 
 /// One `template` block.
 #[derive(Debug)]
@@ -32,7 +37,12 @@ pub struct TemplateRule {
     fallthrough: ZoneSet,
     /// Of a template whose records are all constant: in wire format, by section.
     constant: Option<ConstantRecords>,
+    /// It may make CNAMEs, whose targets are looked up.
+    may_pursue: bool,
     reads_peer: bool,
+    /// Data of the option for an extended error.
+    extended_error: Option<Vec<u8>>,
+    counters: TemplateCounters,
 }
 
 #[derive(Debug, Default)]
@@ -44,18 +54,26 @@ struct ConstantRecords {
 impl TemplateRule {
     /// `block`: gets the patterns.
     pub(super) fn new(template: &Arc<Template>, block: &mut BlockDraft) -> Self {
-        let patterns = template.patterns.iter().map(|pattern| block.pattern(pattern.clone()));
+        let patterns = template.patterns.iter().map(|pattern| block.pattern(pattern.regex().clone()));
+        let patterns = patterns.collect();
         let programs =
             template.records.iter().flatten().filter_map(|record| match &record.outcome {
                 RecordOutcome::Constant(_) => None,
                 RecordOutcome::Made(program) => Some(program),
             });
+        let may_pursue = template.records[0].iter().any(|record| match &record.outcome {
+            RecordOutcome::Constant(record) => record.rtype == Rtype::CNAME,
+            RecordOutcome::Made(_) => true,
+        });
         Self {
             zones: Zone::set(&template.zones),
-            patterns: patterns.collect(),
+            patterns,
             fallthrough: Zone::set(&template.fallthrough),
             constant: constant_records(&template.records),
-            reads_peer: programs.clone().any(|program| program.names("Remote")),
+            reads_peer: may_pursue || programs.clone().any(|program| program.names("Remote")),
+            may_pursue,
+            extended_error: template.extended_error.as_ref().map(ExtendedError::option_data),
+            counters: TemplateCounters::new(template, block),
             template: Arc::clone(template),
         }
     }
@@ -93,33 +111,59 @@ impl TemplateRule {
                 None => fail(exchange, message),
             };
         }
+        if let Some(slot) = self.counters.of_match(zone.index, query.qclass, query.qtype) {
+            exchange.counters.count(slot);
+        }
         if template.rcode == Rcode::ServFail {
             return fail(exchange, message);
         }
-        let envelope = exchange.arrival.envelope(&query, 0);
-        if let Some(ConstantRecords { bytes, counts }) = &self.constant {
-            let records = MadeRecords { bytes, counts: *counts };
-            let stamped = reply::stamp_made(&query, template.rcode, records, envelope, message);
-            return Passage::Answer(stamped, ANSWERER);
+        if let Some(constant) = &self.constant {
+            return self.respond(constant, exchange, message);
         }
         let zone = template.zones.get(zone.index).map_or("", |zone| &zone.text);
         match self.make(Matched { zone, name: name.text(), pattern: matched }, exchange, message) {
-            Ok(made) => {
-                let records = MadeRecords { bytes: &made.bytes, counts: made.counts };
-                let stamped = reply::stamp_made(&query, template.rcode, records, envelope, message);
-                Passage::Answer(stamped, ANSWERER)
+            Ok(made) => self.respond(&made, exchange, message),
+            Err((record, sort)) => {
+                if let Some(slot) = self.counters.of_failure(record, sort) {
+                    exchange.counters.count(slot);
+                }
+                fail(exchange, message)
             }
-            Err(_) => fail(exchange, message),
         }
     }
 
+    fn respond(
+        &self,
+        records: &ConstantRecords,
+        exchange: &Exchange<'_>,
+        message: &mut [u8],
+    ) -> Passage {
+        let (query, rcode) = (&exchange.query, self.template.rcode);
+        let records = MadeRecords { bytes: &records.bytes, counts: records.counts };
+        if self.may_pursue
+            && let Some(pursuit) = TemplatePursuit::new(records, rcode, exchange, message)
+        {
+            return Passage::Pursue(Box::new(Pursuit::Template(pursuit)));
+        }
+        let envelope = exchange.arrival.envelope(query, 0);
+        let mut stamped = reply::stamp_made(query, rcode, records, envelope, message);
+        if let Some(data) = &self.extended_error {
+            let option = EdnsOption { code: OPTION_EDE, data };
+            stamped.len = edit::add_option(message, stamped.len, option, envelope.len_max);
+        }
+        Passage::Answer(stamped, ANSWERER)
+    }
+
     /// Makes the records for a query.
+    ///
+    /// # Errors
+    /// The record that failed, by index among those that are made.
     fn make(
         &self,
         matched: Matched<'_>,
         exchange: &mut Exchange<'_>,
         message: &[u8],
-    ) -> Result<ConstantRecords, MakeError> {
+    ) -> Result<ConstantRecords, (usize, FailureSort)> {
         let (query, template) = (exchange.query, &*self.template);
         let Matched { zone, name, pattern } = matched;
         let groups = match pattern {
@@ -128,7 +172,8 @@ impl TemplateRule {
                 let slot = self.patterns.get(index).map_or(usize::MAX, |slot| slot.0);
                 let found = exchange.patterns.get_mut(slot);
                 let found = found.and_then(|pattern| pattern.search(name.as_bytes()));
-                let names = template.patterns.get(index).map(|pattern| pattern.capture_names());
+                let pattern = template.patterns.get(index);
+                let names = pattern.map(|pattern| pattern.regex().capture_names());
                 groups(name, found, names.into_iter().flatten())
             }
         };
@@ -143,7 +188,7 @@ impl TemplateRule {
             rtype: Rtype::from_int(rtype).to_mnemonic_str().unwrap_or_default(),
             regex: pattern
                 .and_then(|index| template.patterns.get(index))
-                .map_or(".*", |p| p.as_str()),
+                .map_or(".*", GoRegex::text),
             groups: &groups,
             peer: exchange.trail.peer.map(|peer| peer.ip()),
             query: Some(&query),
@@ -151,15 +196,19 @@ impl TemplateRule {
             id: message.first_chunk().map_or(0, |id| u16::from_be_bytes(*id)),
         };
         let mut made = ConstantRecords::default();
+        let mut made_count = 0;
         for (section, records) in template.records.iter().enumerate() {
             for record in records {
-                let bytes;
+                let own;
                 made.bytes.extend_from_slice(match &record.outcome {
-                    RecordOutcome::Constant(bytes) => bytes,
+                    RecordOutcome::Constant(record) => &record.bytes,
                     RecordOutcome::Made(program) => {
-                        let text = program.run(&facts).map_err(MakeError::Template)?;
-                        bytes = compile(&text).map_err(MakeError::Record)?;
-                        &bytes
+                        let failure = |sort| (made_count, sort);
+                        let text =
+                            program.run(&facts).map_err(|_| failure(FailureSort::Template))?;
+                        own = compile(&text).map_err(|_| failure(FailureSort::Record))?;
+                        made_count += 1;
+                        &own.bytes
                     }
                 });
                 made.counts[section] += 1;
@@ -169,7 +218,7 @@ impl TemplateRule {
     }
 }
 
-const ANSWERER: Answerer = Answerer::plugin("template");
+pub(super) const ANSWERER: Answerer = Answerer::plugin("template");
 
 /// What is known about a query that matched.
 struct Matched<'m> {
@@ -179,16 +228,17 @@ struct Matched<'m> {
     pattern: Option<usize>,
 }
 
-/// Why there is no response.
-enum MakeError {
-    Template(EvalError),
-    Record(String),
-}
-
 /// SERVFAIL. As in CoreDNS, it is counted as the server's.
 fn fail(exchange: &Exchange<'_>, message: &mut [u8]) -> Passage {
     let stamped = reply::stamp_reject(&exchange.query.reject(Rcode::ServFail), message);
     Passage::Answer(stamped, Answerer::SERVER)
+}
+
+impl ExtendedError {
+    /// RFC 8914, section 2.
+    fn option_data(&self) -> Vec<u8> {
+        [&self.code.to_be_bytes(), self.text.as_bytes()].concat()
+    }
 }
 
 /// The records, if all are constant.
@@ -197,7 +247,7 @@ fn constant_records(records: &[Vec<RecordTemplate>; 3]) -> Option<ConstantRecord
     for (section, records) in records.iter().enumerate() {
         for record in records {
             match &record.outcome {
-                RecordOutcome::Constant(bytes) => constant.bytes.extend_from_slice(bytes),
+                RecordOutcome::Constant(record) => constant.bytes.extend_from_slice(&record.bytes),
                 RecordOutcome::Made(_) => return None,
             }
             constant.counts[section] += 1;

@@ -1,0 +1,124 @@
+//! The CNAMEs of a template: the server looks their targets up and adds what it finds.
+//!
+//! Invariant: a pursuit asks for each CNAME of the template once.
+
+use std::collections::VecDeque;
+
+use domain::base::iana::Rcode;
+use domain::base::message_builder::{AnswerBuilder, PushError};
+use domain::base::{Message, MessageBuilder, RecordSection, StaticCompressor, ToName};
+use domain::rdata::{AllRecordData, Cname};
+use wire::header::{HEADER_LEN, QR, TYPE_A, TYPE_AAAA};
+use wire::reply::MadeRecords;
+
+use super::rule::ANSWERER;
+use crate::plugin::exchange::Exchange;
+use crate::plugin::pursuit::{Found, InsideQuestion, Scope, Step};
+
+/// One query whose answer has CNAMEs.
+#[derive(Debug)]
+pub struct TemplatePursuit {
+    /// The template's response.
+    own: Box<[u8]>,
+    qtype: u16,
+    /// Names that have not been looked up.
+    targets: VecDeque<Box<[u8]>>,
+    /// The responses for the others.
+    found: Vec<Box<[u8]>>,
+}
+
+impl TemplatePursuit {
+    /// `None` if there is nothing to look up: as in CoreDNS, only queries for addresses follow
+    /// CNAMEs. `message` holds the query.
+    pub(super) fn new(
+        records: MadeRecords<'_>,
+        rcode: wire::header::Rcode,
+        exchange: &Exchange<'_>,
+        message: &[u8],
+    ) -> Option<Self> {
+        let qtype = exchange.query.qtype;
+        if !matches!(qtype, TYPE_A | TYPE_AAAA) {
+            return None;
+        }
+        let question_end = HEADER_LEN + exchange.query.question_len();
+        let mut own = Vec::with_capacity(question_end + records.bytes.len());
+        own.extend_from_slice(message.get(..2)?);
+        own.extend_from_slice(&(QR | rcode as u16).to_be_bytes());
+        own.extend_from_slice(&1u16.to_be_bytes());
+        for count in records.counts {
+            own.extend_from_slice(&count.to_be_bytes());
+        }
+        own.extend_from_slice(message.get(HEADER_LEN..question_end)?);
+        own.extend_from_slice(records.bytes);
+        let parsed = Message::from_octets(own.as_slice()).ok()?;
+        let cnames = parsed.answer().ok()?.limit_to::<Cname<_>>().filter_map(Result::ok);
+        let targets = cnames.map(|record| {
+            let target = record.data().cname().to_name::<Vec<u8>>();
+            Box::from(target.into_octets())
+        });
+        let targets: VecDeque<Box<[u8]>> = targets.collect();
+        let own = own.into();
+        (!targets.is_empty()).then(|| Self { own, qtype, targets, found: Vec::new() })
+    }
+
+    pub(in crate::plugin) fn next(&mut self, last: Option<Box<[u8]>>) -> Step {
+        self.found.extend(last);
+        match self.targets.pop_front() {
+            Some(name) => {
+                Step::Ask(InsideQuestion { name, qtype: self.qtype, scope: Scope::Server })
+            }
+            None => {
+                let message = self.joined().unwrap_or_else(|| self.own.clone());
+                Step::Respond(Found { message, cnames: None, by: ANSWERER, counts: None })
+            }
+        }
+    }
+
+    /// The template's records and those of the targets in one response. The response code, and the
+    /// SOA of a negative response, are those of the target (RFC 6604), unless the template has a
+    /// code.
+    fn joined(&self) -> Option<Box<[u8]>> {
+        let own = Message::from_octets(&*self.own).ok()?;
+        let found: Vec<_> =
+            self.found.iter().filter_map(|found| Message::from_octets(&**found).ok()).collect();
+        let builder = MessageBuilder::from_target(StaticCompressor::new(Vec::new())).ok()?;
+        let mut builder = builder.question();
+        builder.push(own.first_question()?).ok()?;
+        let mut answer = builder.answer();
+        let header = answer.header_mut();
+        header.set_qr(true);
+        header.set_aa(true);
+        let rcode = match own.header().rcode() {
+            Rcode::NOERROR => found.last().map_or(Rcode::NOERROR, |found| found.header().rcode()),
+            rcode => rcode,
+        };
+        header.set_rcode(rcode);
+        header.set_tc(found.iter().any(|found| found.header().tc()));
+        for message in std::iter::once(&own).chain(&found) {
+            push_all(message.answer().ok()?, &mut answer)?;
+        }
+        let mut authority = answer.authority();
+        let denial = found.last().filter(|found| found.header_counts().ancount() == 0);
+        for message in std::iter::once(&own).chain(denial) {
+            for record in message.authority().ok()?.limit_to::<AllRecordData<_, _>>() {
+                authority.push(record.ok()?).ok()?;
+            }
+        }
+        let mut additional = authority.additional();
+        for record in own.additional().ok()?.limit_to::<AllRecordData<_, _>>() {
+            additional.push(record.ok()?).ok()?;
+        }
+        Some(additional.finish().into_target().into())
+    }
+}
+
+fn push_all(
+    section: RecordSection<'_, &[u8]>,
+    answer: &mut AnswerBuilder<StaticCompressor<Vec<u8>>>,
+) -> Option<()> {
+    for record in section.limit_to::<AllRecordData<_, _>>() {
+        let pushed: Result<(), PushError> = answer.push(record.ok()?);
+        pushed.ok()?;
+    }
+    Some(())
+}
