@@ -56,6 +56,9 @@ fn kinds() -> Vec<Vec<u8>> {
         // From the cache, after the first query for it.
         query("www.example.org", 1),
         with_opt("www.example.org", 1),
+        // From a template, where there is one; otherwise from the cache.
+        query("x.named.test", 1),
+        with_opt("a.b.denied.test", 1),
         query("web.default.svc.cluster.local", 1)[..20].to_vec(),
     ]
 }
@@ -168,8 +171,13 @@ fn no_allocation_and_no_free() {
     // The cached names have addresses, or lead to the table, or lead elsewhere.
     let led = Manner::Leads("big.default.svc.cluster.local", Rcode::NOERROR);
     let away = Manner::LeadsOn("www.example.net");
-    // With a gate and a finish, every query takes the full path.
-    let steps = "any\nbufsize 600";
+    // With a gate and a finish, every query takes the full path. A template whose records no query
+    // changes is a gate as well.
+    let steps = "any\nbufsize 600\nno_aaaa\n\
+                 template IN A named.test {\nanswer \"{{ .Name }} 60 IN A 192.0.2.1\"\n}\n\
+                 template ANY ANY denied.test {\nmatch ^(?:[^.]+\\.){2,}denied\\.test\\.$\n\
+                 rcode NXDOMAIN\nederror 15 blocked\nfallthrough\n\
+                 authority \"{{ .Zone }} 60 IN SOA a. b. 1 2 3 4 5\"\n}";
     // With `log` too. Over TCP its ring is full, because nobody takes the queries.
     let log = "log web.default.svc.cluster.local {\nclass success\n}\nlog . \"{name}\"";
     let logs = (Manner::Answers, log);

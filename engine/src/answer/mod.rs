@@ -383,7 +383,13 @@ fn ask_sources<'s>(
     let envelope = arrival.envelope(&query, sources.rotation_of(block));
     let (alias, asks) = match ask_own(sources, place, exchange, glance, envelope, message) {
         OwnAnswer::Verdict(verdict) => return verdict,
-        OwnAnswer::PassedOn => (None, index),
+        OwnAnswer::PassedOn => {
+            if let Some(denial) = block.denies_aaaa(&query, exchange.name) {
+                let (stamped, by) = denial.respond(&query, exchange.name, envelope, message);
+                return Verdict::Reply(Made::new(block, stamped, &query, by));
+            }
+            (None, index)
+        }
         OwnAnswer::Alias(cnames, asks) => (Some(cnames), asks),
     };
     let ask =

@@ -17,6 +17,7 @@ use super::{Glance, NumberedBlock, Sources, Verdict, ask_gates, end_of_chain};
 use crate::metrics::answerer::Answerer;
 use crate::plan::{Own, OwnTable};
 use crate::plugin::exchange::Exchange;
+use crate::plugin::no_aaaa::TYPE_NONE;
 
 /// The result of asking a block's own sources.
 pub(super) enum OwnAnswer<'s> {
@@ -60,7 +61,9 @@ pub(super) fn ask_own<'s>(
                 stored(table, &mut hash, name)
             }
         };
-        let found = table.look_up_from(stored, name, query.qtype);
+        let denial = block.denies_aaaa(query, name);
+        let qtype = if denial.is_some() { TYPE_NONE } else { query.qtype };
+        let found = table.look_up_from(stored, name, qtype);
         if passes_on(own, &found, name, query.qtype) {
             continue;
         }
@@ -71,7 +74,7 @@ pub(super) fn ask_own<'s>(
             let by = if is_unlisted { Answerer::SERVER } else { own.answerer };
             return made(Made::new(block, stamped, query, by));
         };
-        let view = View { sources, listener: exchange.arrival.listener, qtype: query.qtype };
+        let view = View { sources, listener: exchange.arrival.listener, qtype };
         return match block_to_ask(view, cnames) {
             Ok(asks) => OwnAnswer::Alias(cnames, asks),
             Err(end) => {

@@ -6,9 +6,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answerer(u8);
 
-/// CoreDNS's plugins that make responses themselves, in its order. The first row is the server
+/// The plugins that make responses themselves, in CoreDNS's order. The first row is the server
 /// itself: the query was refused before any plugin, or no plugin of the chain answered it.
-pub(super) const PLUGINS: [&str; 26] = [
+pub(super) const PLUGINS: [&str; 27] = [
     "",
     "local",
     "dns64",
@@ -19,6 +19,7 @@ pub(super) const PLUGINS: [&str; 26] = [
     "acl",
     "cache",
     "template",
+    "no_aaaa",
     "transfer",
     "hosts",
     "route53",

@@ -27,6 +27,7 @@ use crate::plugin::draft::{
 };
 use crate::plugin::finish::Finish;
 use crate::plugin::gate::Gate;
+use crate::plugin::no_aaaa::AaaaDenial;
 use crate::plugin::timeouts::Timeouts;
 use crate::ports;
 
@@ -175,7 +176,7 @@ impl PlanDraft {
         let mut gates = lines.gates.iter().chain(own_gates).chain(&lines.last);
         self.plan.reads_peers |= gates.any(Gate::reads_peer);
         self.plan.reads_peers |= finishes.iter().any(Finish::reads_peer);
-        let glance = self.glance(&lines.gates, &own, &finishes);
+        let glance = self.glance(&lines.gates, &own, lines.no_aaaa.as_deref(), &finishes);
         Ok(BlockLines {
             is_counted: lines.is_counted,
             timeouts: lines.timeouts,
@@ -188,6 +189,7 @@ impl PlanDraft {
                 glance,
                 gates: lines.gates.into(),
                 cluster,
+                no_aaaa: lines.no_aaaa,
                 own: own.into(),
                 cache,
                 forwards,
@@ -200,7 +202,13 @@ impl PlanDraft {
     }
 
     /// The tables of a block that the fast path may ask.
-    fn glance(&self, gates: &[Gate], own: &[Own], finishes: &[Finish]) -> GlanceTables {
+    fn glance(
+        &self,
+        gates: &[Gate],
+        own: &[Own],
+        no_aaaa: Option<&AaaaDenial>,
+        finishes: &[Finish],
+    ) -> GlanceTables {
         let zones = |slot: TableSlot| {
             let source = self.plan.tables.get(slot.0).and_then(Option::as_ref);
             source.map(|table| table.source.zones()).unwrap_or_default()
@@ -210,7 +218,9 @@ impl PlanDraft {
             Own::Gate(_) => None,
         });
         let all_zones: Vec<Zone> = tables.flat_map(zones).collect();
-        let is_open = gates.iter().all(|gate| gate.allows_fast_path(&all_zones))
+        let denies_aaaa = no_aaaa.is_some_and(|no_aaaa| no_aaaa.meets(&all_zones));
+        let is_open = !denies_aaaa
+            && gates.iter().all(|gate| gate.allows_fast_path(&all_zones))
             && finishes.iter().all(Finish::allows_fast_path);
         if !is_open {
             return GlanceTables::default();
@@ -510,6 +520,8 @@ mod tests {
             (&format!("hosts names {{\nfallthrough\n}}\n{CLUSTER}"), 2),
             (&format!("any\n{CLUSTER}"), 1),
             (&format!("bufsize\n{CLUSTER}"), 0),
+            (&format!("no_aaaa\n{CLUSTER}"), 0),
+            (&format!("no_aaaa example\n{CLUSTER}"), 1),
             (&format!("log\n{CLUSTER}"), 0),
             (&format!("chaos\n{CLUSTER}"), 1),
             (&format!("acl {{\nblock type MX\n}}\n{CLUSTER}"), 0),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use regex::bytes::Regex;
 use wire::name::Name;
+use wire::query::Query;
 use wire::zone::ZoneSet;
 
 use crate::cache::settings::CacheSettings;
@@ -20,6 +21,7 @@ use crate::metrics::answerer::Answerer;
 use crate::plugin::draft::TableSource;
 use crate::plugin::finish::Finish;
 use crate::plugin::gate::Gate;
+use crate::plugin::no_aaaa::AaaaDenial;
 use crate::plugin::timeouts::Timeouts;
 
 /// A table of a shard, by index: one for each source of local names.
@@ -92,6 +94,8 @@ pub struct Block {
     pub gates: Box<[Gate]>,
     /// The table of its `kubernetes`. The pod index in the same slot has the namespaces of clients.
     pub cluster: Option<TableSlot>,
+    /// `no_aaaa`: tables are asked for another type, and upstreams not at all.
+    pub no_aaaa: Option<Arc<AaaaDenial>>,
     /// Local sources, in the order in which they are asked. Their answers are never cached.
     pub own: Box<[Own]>,
     /// The cache of upstream responses.
@@ -301,6 +305,12 @@ impl Block {
             Own::Table(table) => Some(table),
             Own::Gate(_) => None,
         }
+    }
+
+    /// Whether a query gets no IPv6 addresses, although it is for them.
+    #[must_use]
+    pub fn denies_aaaa(&self, query: &Query, name: &Name) -> Option<&AaaaDenial> {
+        self.no_aaaa.as_deref().filter(|no_aaaa| no_aaaa.denies(query, name))
     }
 
     /// Whether the block has upstreams for a name.

@@ -18,6 +18,7 @@ use super::gate::Gate;
 use super::hosts::HostsSettings;
 use super::k8s_external::ExternalSettings;
 use super::kubernetes::Kubernetes;
+use super::no_aaaa::AaaaDenial;
 use super::pattern::PatternSlot;
 use super::timeouts::Timeouts;
 use crate::cache::settings::CacheSettings;
@@ -35,6 +36,8 @@ pub struct BlockDraft {
     pub gates: Vec<Gate>,
     /// Local sources, asked before the cache and never cached.
     pub own: Vec<OwnDraft>,
+    /// `no_aaaa`: names without IPv6 addresses.
+    pub no_aaaa: Option<Arc<AaaaDenial>>,
     pub cache: Option<CacheDraft>,
     pub forwards: Vec<ForwardDraft>,
     /// Asked for names that no `forward` takes.

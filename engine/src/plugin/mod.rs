@@ -37,6 +37,7 @@ pub mod log;
 pub mod looping;
 pub mod minimal;
 pub mod multisocket;
+pub mod no_aaaa;
 pub mod nsid;
 pub(crate) mod overlap;
 pub mod pattern;
@@ -73,7 +74,8 @@ pub trait Plugin: Any + Debug + Send + Sync {
     fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a>;
 }
 
-/// In the order in which CoreDNS calls its plugins, whatever the order in the Corefile.
+/// In the order in which CoreDNS calls its plugins, whatever the order in the Corefile. `no_aaaa` is
+/// not one of its plugins.
 pub const DIRECTIVES: &[Directive] = &[
     built(
         "root",
@@ -298,6 +300,11 @@ pub const DIRECTIVES: &[Directive] = &[
             options: || built_names(template::SETTINGS),
             read: template::read,
         },
+    ),
+    built(
+        "no_aaaa",
+        "no IPv6 addresses in answers",
+        Built { usage: no_aaaa::USAGE, once: true, options: Vec::new, read: no_aaaa::read },
     ),
     later("transfer", "zone transfers to secondary servers"),
     later("dynupdate", "dynamic updates"),

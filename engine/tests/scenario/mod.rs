@@ -26,6 +26,8 @@ pub struct Scenario {
     pub path: PathBuf,
     /// The manifests of the cluster, a YAML `List`.
     pub cluster: Option<String>,
+    /// Whether CoreDNS has the plugin.
+    pub is_for_coredns: bool,
     pub steps: Vec<Step>,
 }
 
@@ -88,7 +90,8 @@ impl Scenario {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, Mistake> {
-        let mut scenario = Self { path: path.to_owned(), cluster: None, steps: Vec::new() };
+        let (path, steps) = (path.to_owned(), Vec::new());
+        let mut scenario = Self { path, cluster: None, is_for_coredns: true, steps };
         for section in sections(text)? {
             let line = section.line;
             scenario.add(section).map_err(|what| Mistake { line, what })?;
@@ -103,6 +106,10 @@ impl Scenario {
         let action = match keyword {
             "cluster" => {
                 self.cluster = Some(text());
+                return Ok(());
+            }
+            "coredns:" if rest == "has no such plugin" && body.is_empty() => {
+                self.is_for_coredns = false;
                 return Ok(());
             }
             "coredns:" => return self.add_difference(rest, &body),

@@ -55,6 +55,13 @@ impl Zone {
         rest == self.wire
     }
 
+    /// Whether a name may be both in one of these zones and in one of the others.
+    #[must_use]
+    pub fn any_meet(zones: &[Self], others: &[Self]) -> bool {
+        let meet = |one: &Self, other: &Self| one.contains(other) || other.contains(one);
+        zones.iter().any(|one| others.iter().any(|other| meet(one, other)))
+    }
+
     /// Parses a name in the syntax of zone files: `\.` and `\DDD` escapes, the final dot is
     /// optional. As in CoreDNS any character is allowed; `oddity` reports those that are probably
     /// mistakes.

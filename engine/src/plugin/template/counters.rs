@@ -65,7 +65,8 @@ impl TemplateCounters {
             is_by_class: qclass == CLASS_ANY,
             ..Self::default()
         };
-        let first_class = if counters.is_by_class { class_name(CLASS_IN) } else { class_name(qclass) };
+        let first_class =
+            if counters.is_by_class { class_name(CLASS_IN) } else { class_name(qclass) };
         let mut labels: Vec<_> = match counters.is_by_type {
             true => type_labels().map(|rtype| (first_class, rtype)).collect(),
             false => vec![(first_class, own_type)],

@@ -137,7 +137,11 @@ pub(super) fn compile(text: &str) -> Result<WireRecord, String> {
         Ok(Some(Entry::Record(record))) => record,
         Ok(Some(Entry::Include { .. })) => return Err("$INCLUDE is not a record".to_owned()),
         Ok(None) => return Err("it is empty".to_owned()),
-        Err(error) => return Err(error.to_string()),
+        Err(error) => {
+            // A place in the text comes first, as if it were a file.
+            let text = error.to_string();
+            return Err(text.split_once(": ").map_or(text.as_str(), |(_, why)| why).to_owned());
+        }
     };
     let mut bytes = Vec::with_capacity(text.len());
     record.compose(&mut bytes).map_err(|_| "too long".to_owned())?;

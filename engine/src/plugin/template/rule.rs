@@ -54,7 +54,8 @@ struct ConstantRecords {
 impl TemplateRule {
     /// `block`: gets the patterns.
     pub(super) fn new(template: &Arc<Template>, block: &mut BlockDraft) -> Self {
-        let patterns = template.patterns.iter().map(|pattern| block.pattern(pattern.regex().clone()));
+        let patterns =
+            template.patterns.iter().map(|pattern| block.pattern(pattern.regex().clone()));
         let patterns = patterns.collect();
         let programs =
             template.records.iter().flatten().filter_map(|record| match &record.outcome {
@@ -80,8 +81,7 @@ impl TemplateRule {
 
     /// Whether a name may be both in a zone of the template and in one of these.
     pub(in crate::plugin) fn meets(&self, zones: &[Zone]) -> bool {
-        let is_shared = |one: &Zone, other: &Zone| one.contains(other) || other.contains(one);
-        self.template.zones.iter().any(|own| zones.iter().any(|other| is_shared(own, other)))
+        Zone::any_meet(&self.template.zones, zones)
     }
 
     pub(in crate::plugin) const fn reads_peer(&self) -> bool {

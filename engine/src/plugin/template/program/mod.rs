@@ -5,11 +5,13 @@
 //! writes no more than its bound, whatever the template.
 
 mod compiler;
+mod expression;
 mod functions;
 mod lexer;
 mod printf;
 mod run;
 mod value;
+mod words;
 
 use std::borrow::Cow;
 
