@@ -137,6 +137,32 @@ pub fn add_option(message: &mut [u8], len: usize, option: EdnsOption<'_>, len_ma
     end + option_len
 }
 
+/// The response code of a message: the header's four bits, and above them the eight bits of the OPT
+/// (RFC 6891, section 6.1.3).
+#[must_use]
+pub fn rcode(message: &[u8]) -> u16 {
+    let lower = u16_at(message, 2) & 0xF;
+    let upper = records(message).and_then(opt_in).map_or(0, |opt| opt.ttl_secs >> 24);
+    (upper as u16) << 4 | lower
+}
+
+/// Sets the response code. False, and nothing changed, for a code of more than four bits in a
+/// message without an OPT, which has the upper ones.
+pub fn set_rcode(message: &mut [u8], rcode: u16) -> bool {
+    let opt = records(message).and_then(opt_in);
+    // Behind the owner, which is one byte, the type and the class.
+    let upper = opt.and_then(|opt| message.get_mut(opt.owner_at + 5));
+    match upper {
+        Some(upper) => *upper = (rcode >> 4) as u8,
+        None if rcode > 0xF => return false,
+        None => {}
+    }
+    if let Some(lower) = message.get_mut(3) {
+        *lower = *lower & 0xF0 | (rcode & 0xF) as u8;
+    }
+    true
+}
+
 /// The records of a message; `None` if its questions are not whole.
 pub(crate) fn records(message: &[u8]) -> Option<Records<'_>> {
     let header = message.first_chunk::<HEADER_LEN>()?;
@@ -199,7 +225,7 @@ fn keep_header(message: &mut [u8]) -> usize {
 }
 
 /// Sets the counts of records.
-fn set_counts(message: &mut [u8], counts: [u16; 3]) {
+pub(crate) fn set_counts(message: &mut [u8], counts: [u16; 3]) {
     for (index, count) in counts.into_iter().enumerate() {
         let at = 6 + 2 * index;
         if let Some(field) = message.get_mut(at..at + 2) {
@@ -208,6 +234,6 @@ fn set_counts(message: &mut [u8], counts: [u16; 3]) {
     }
 }
 
-fn set_truncated(message: &mut [u8]) {
+pub(crate) fn set_truncated(message: &mut [u8]) {
     change_flags(message, TC, 0);
 }

@@ -73,8 +73,13 @@ impl Rcode {
     /// the exchange with the upstream, and for codes that no RFC defines.
     #[must_use]
     pub fn for_client(upstream_rcode: u16) -> Self {
-        let mut plain = Self::ALL.into_iter().filter(|rcode| *rcode as u16 <= 0xF);
-        plain.find(|rcode| *rcode as u16 == upstream_rcode).unwrap_or(Self::ServFail)
+        Self::of(upstream_rcode).filter(|rcode| *rcode as u16 <= 0xF).unwrap_or(Self::ServFail)
+    }
+
+    /// The code with this number, if this server has it.
+    #[must_use]
+    pub fn of(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|rcode| *rcode as u16 == number)
     }
 
     /// The mnemonic, spelled as in CoreDNS's metrics and logs.

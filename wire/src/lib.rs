@@ -6,8 +6,8 @@
 //! an upstream's packet ─→ response::read ─→ Response ─→ response::stamp ─→ packet
 //! ```
 //! Invariant: no socket, clock, thread or random source. The packet path neither allocates nor
-//! panics: all of `query`, `table`, `reply`, `edit` and `summary`, and `response::stamp`. Only
-//! `compile` and `response::read` allocate.
+//! panics: all of `query`, `table`, `reply`, `edit`, `rename` and `summary`, and
+//! `response::stamp`. Only `compile` and `response::read` allocate.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -23,9 +23,11 @@ pub mod pod;
 pub mod pod_index;
 pub mod query;
 mod record;
+pub mod rename;
 pub mod reply;
 pub mod response;
 mod segment;
 pub mod summary;
 pub mod table;
+pub mod text;
 pub mod zone;

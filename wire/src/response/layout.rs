@@ -4,19 +4,19 @@
 //! copied as it is (RFC 3597, section 4).
 
 use super::name::Compression;
-use super::reader::TYPE_DNAME;
 use crate::header::{TYPE_A, TYPE_AAAA, TYPE_SOA, TYPE_SRV};
 
-const TYPE_NAPTR: u16 = 35;
+pub(crate) const TYPE_NAPTR: u16 = 35;
+pub(crate) const TYPE_DNAME: u16 = 39;
 
 /// The parts of a type's data: bytes, names, bytes.
 pub(crate) struct Layout {
     pub(crate) head_len: usize,
     pub(crate) name_count: usize,
     /// Bytes after the names; `None`: any number.
-    pub(super) tail_len: Option<usize>,
+    pub(crate) tail_len: Option<usize>,
     /// How names are compressed in the copy.
-    pub(super) compression: Compression,
+    pub(crate) compression: Compression,
 }
 
 impl Layout {

@@ -6,7 +6,7 @@
 //! to its question, and no OPT.
 
 pub(crate) mod layout;
-mod name;
+pub(crate) mod name;
 mod own_target;
 mod reader;
 

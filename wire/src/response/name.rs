@@ -19,7 +19,7 @@ const POINTER_MAX: usize = 0x3FFF - super::ALIAS_LEN_MAX;
 
 /// A name, decompressed.
 #[derive(Clone)]
-pub(super) struct MessageName {
+pub(crate) struct MessageName {
     bytes: [u8; NAME_LEN_MAX],
     /// Valid: 1..=255.
     len: usize,
@@ -38,7 +38,7 @@ impl MessageName {
     /// Reads the name at `at`; also returns the offset after it. `None` for a name that is
     /// incomplete, is longer than 255 bytes, has a label of an unknown type, or has a pointer that
     /// does not point back (RFC 1035, section 4.1.4: to a prior occurrence).
-    pub(super) fn read(message: &[u8], at: usize) -> Option<(Self, usize)> {
+    pub(crate) fn read(message: &[u8], at: usize) -> Option<(Self, usize)> {
         let labels = [Label::default(); LABEL_COUNT_MAX];
         let mut name = Self { bytes: [0; NAME_LEN_MAX], len: 0, labels, label_count: 0 };
         let (mut at, mut segment_at, mut end) = (at, at, None);
@@ -78,7 +78,7 @@ impl MessageName {
         None
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
@@ -112,7 +112,7 @@ impl MessageName {
 
 /// Which ends of a name become pointers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(crate) enum Compression {
     /// Those that are pointers in the source, and those that the name shares with the question's.
     WithQuestion,
     /// Those that are pointers in the source. Some clients do not follow pointers in record data,

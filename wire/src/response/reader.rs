@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use rapidhash::v3::rapidhash_v3;
 
-use super::layout::Layout;
+use super::layout::{Layout, TYPE_DNAME};
 use super::name::{Compression, MessageName, Writer};
 use super::{Asked, Kind, Response, Run, TTL_SECS_MAX, UpstreamPacket};
 use crate::header::{
@@ -23,7 +23,6 @@ use crate::reply::MESSAGE_LEN_MAX;
 const CNAME_COUNT_MAX: usize = 11;
 
 const TYPE_SIG: u16 = 24;
-pub(super) const TYPE_DNAME: u16 = 39;
 pub(super) const TYPE_RRSIG: u16 = 46;
 const TYPE_NSEC: u16 = 47;
 const TYPE_NSEC3: u16 = 50;
