@@ -42,11 +42,16 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// The limits of a response to this query. `rotation`: see `Envelope`.
+    /// The limits of a response to this query. `rotation`: see `Envelope`. `is_changed`: the
+    /// response is written for another question, and becomes longer or shorter before it is sent.
     #[inline]
     #[must_use]
-    pub fn envelope(&self, query: &Query, rotation: usize) -> Envelope {
-        Envelope { len_max: self.len_max(query.edns), rotation }
+    pub fn envelope(&self, query: &Query, rotation: usize, is_changed: bool) -> Envelope {
+        let len_max = match self.transport {
+            Transport::Udp if is_changed => self.len_max(query.edns).max(UDP_LEN_MAX.into()),
+            Transport::Udp | Transport::Tcp => self.len_max(query.edns),
+        };
+        Envelope { len_max, rotation }
     }
 
     /// The longest response if the query has this OPT.

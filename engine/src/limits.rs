@@ -406,6 +406,13 @@ pub const COREFILE_BIND_MAX: usize = 4096;
 pub const COREFILE_CACHE_CAPACITY_MAX: usize = 1 << 24;
 const _: () = assert!(COREFILE_CACHE_CAPACITY_MAX as u64 * 500 / 1_000_000_000 == 8);
 
+/// Rules of `rewrite` that may match one query: its waiting client keeps two bytes for each. Beyond
+/// it the query fails. Rules with `continue` are written to change a name in a few steps.
+pub const REWRITES_MAX: usize = 32;
+
+/// Rules of `rewrite` in a block: their indices have 16 bits.
+pub const COREFILE_REWRITES_MAX: usize = 1 << 16;
+
 /// Characters of a regular expression: CoreDNS's bound.
 pub const COREFILE_REGEX_LEN_MAX: usize = 10_000;
 

@@ -3,10 +3,13 @@
 //! It comes from the fast path, from `in_full`, or from a flight that landed. Invariant: every
 //! response passes `Exit::leave` exactly once.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use wire::edit;
 use wire::header::Rcode;
 use wire::name::Name;
 use wire::query::Edns;
@@ -15,7 +18,7 @@ use crate::client::Arrival;
 use crate::metrics::answerer::Answerer;
 use crate::metrics::{Observation, ShardMetrics};
 use crate::plugin::exchange::{AskedQuestion, Trail};
-use crate::plugin::finish::{Finish, Leaving};
+use crate::plugin::finish::{Finish, Leaving, Workbench};
 use crate::plugin::log::ring::{QueryRings, ShardRing};
 
 /// A response that was written, and what its block still does with it.
@@ -65,7 +68,7 @@ pub struct ErrorReport {
     pub rcode: Rcode,
     pub name: Name,
     pub qtype: u16,
-    /// What went wrong with an upstream; `None` at the end of the plugin chain.
+    /// What went wrong with an upstream or in a gate; `None` at the end of the plugin chain.
     pub message: Option<String>,
 }
 
@@ -83,12 +86,13 @@ pub struct Exit {
     metrics: Arc<ShardMetrics>,
     reports: Reports,
     shard_index: usize,
+    bench: Rc<RefCell<Workbench>>,
 }
 
 impl Exit {
     #[must_use]
     pub fn new(metrics: Arc<ShardMetrics>, reports: Reports, shard_index: usize) -> Self {
-        Self { metrics, reports, shard_index }
+        Self { metrics, reports, shard_index, bench: Rc::default() }
     }
 
     /// Runs the block's finishes over the response in `message`, counts it and logs it. Returns how
@@ -102,15 +106,15 @@ impl Exit {
         timing: Timing,
         problem: Option<&dyn ToString>,
     ) -> usize {
-        let Answered { arrival, trail, name } = answered;
+        let Answered { arrival, trail, .. } = answered;
         let mut len = made.len;
-        for finish in made.finishes {
-            if arrival.inside.is_some_and(|inside| !finish.runs_on(inside)) {
-                continue;
+        let mut rcode = made.rcode;
+        if !made.finishes.is_empty() {
+            len = self.finish(made, answered, message);
+            if !trail.rewrites.is_empty() {
+                let sent = edit::rcode(message.get(..len).unwrap_or_default());
+                rcode = Rcode::of(sent).unwrap_or(rcode);
             }
-            let queries = ShardRing { rings: &self.reports.queries, shard_index: self.shard_index };
-            let leaving = Leaving { arrival, edns: made.edns, by: made.by, trail, name, queries };
-            len = finish.run(leaving, message, len);
         }
         // An inside query is part of its client's.
         if arrival.inside.is_none() {
@@ -120,7 +124,7 @@ impl Exit {
                 family: arrival.family,
                 qtype: trail.asked.as_ref().map_or(made.qtype, AskedQuestion::qtype),
                 dnssec_ok: made.edns.is_some_and(|edns| edns.dnssec_ok),
-                rcode: made.rcode,
+                rcode,
                 plugin: made.by,
                 query_len: arrival.len,
                 reply_len: len,
@@ -132,6 +136,26 @@ impl Exit {
         }
         if let Some(logged_as) = made.logged_as {
             self.log(logged_as, made, answered, problem);
+        }
+        len
+    }
+
+    /// Runs the block's finishes. Returns the length of the response.
+    fn finish(&self, made: &Made<'_>, answered: Answered<'_>, message: &mut [u8]) -> usize {
+        let Answered { arrival, trail, name } = answered;
+        let queries = ShardRing { rings: &self.reports.queries, shard_index: self.shard_index };
+        let edns = made.edns;
+        let leaving =
+            Leaving { arrival, edns, by: made.by, trail, name, queries, bench: &self.bench };
+        let mut len = made.len;
+        let finishes = made.finishes.iter();
+        for finish in finishes.filter(|finish| finish.runs_on(arrival.inside)) {
+            len = finish.run(leaving, message, len);
+        }
+        if trail.asked.is_some() {
+            // It was written for another question.
+            let message = message.get_mut(..len).unwrap_or_default();
+            len = edit::cut_to(message, arrival.len_max(edns));
         }
         len
     }
@@ -151,7 +175,9 @@ impl Exit {
             rcode: made.rcode,
             name: asked.and_then(AskedQuestion::name).unwrap_or_else(|| name.clone()),
             qtype: asked.map_or(made.qtype, AskedQuestion::qtype),
-            message: problem.map(ToString::to_string),
+            message: problem
+                .map(ToString::to_string)
+                .or_else(|| trail.problem.as_deref().map(str::to_owned)),
         };
         // A full queue loses the line, not the response.
         if self.reports.errors.try_send(report).is_err() {

@@ -30,9 +30,9 @@ use crate::limits::{PURSUIT_DEPTH_MAX, TABLES_MAX};
 use crate::metrics::ShardMetrics;
 use crate::metrics::answerer::Answerer;
 use crate::plan::{Block, Plan, TableSlot};
-use crate::plugin::exchange::{Exchange, PluginCounts, Trail};
+use crate::plugin::exchange::{Exchange, PluginCounts, Texts, Trail};
 use crate::plugin::gate::{Gate, Passage};
-use crate::plugin::pattern::Pattern;
+use crate::plugin::pattern::BlockPatterns;
 use crate::plugin::pursuit::Pursuit;
 use chase::View;
 use exit::Made;
@@ -109,7 +109,8 @@ pub struct Scratch<'r> {
     /// By `CacheSlot`.
     pub caches: &'r mut [Cache],
     /// By block.
-    pub patterns: &'r mut [Box<[Pattern]>],
+    pub patterns: &'r [BlockPatterns],
+    pub texts: &'r mut Texts,
     /// Of this query.
     pub trail: &'r mut Trail,
     pub metrics: &'r ShardMetrics,
@@ -233,7 +234,7 @@ pub fn at_a_glance<'s>(
     let stamped = match stored.answer(query.qtype) {
         Some(records) => {
             let rotation = sources.rotation_of(block);
-            let len_max = || arrival.envelope(query, rotation).len_max;
+            let len_max = || arrival.len_max(query.edns);
             reply::stamp_whole(query, &records, rotation, len_max, message).ok_or(unanswered)?
         }
         None => {
@@ -310,24 +311,32 @@ pub fn in_full<'s>(
         let counted_as = plan.dropped_as(arrival.listener);
         return Verdict::Reply(Made { counted_as, ..refused });
     };
-    let Scratch { caches, patterns, trail, metrics } = scratch;
+    let Scratch { caches, patterns, trail, texts, metrics } = scratch;
     let counters = PluginCounts { metrics, indexes: &block.counters };
-    let patterns = patterns.get_mut(index).map_or(&mut [][..], |patterns| patterns);
     let pods = sources.pods_of(block);
-    let mut exchange = Exchange { arrival, query, name, trail, patterns, counters, pods };
+    let of_block = patterns.get(index);
+    let mut patterns = of_block.map(BlockPatterns::borrow);
+    let patterns = patterns.as_deref_mut().map_or(&mut [][..], |patterns| &mut patterns[..]);
+    let mut exchange = Exchange { arrival, query, name, trail, patterns, texts, counters, pods };
     let place = (index, block);
     let gates = block.gates.get(first_gate..).unwrap_or_default();
-    if let Some(verdict) = ask_gates(place, gates, first_gate, &mut exchange, message) {
+    let answered = ask_gates(place, gates, first_gate, &mut exchange, message);
+    if !exchange.trail.rewrites.is_empty() {
+        exchange.trail.patterns = of_block.cloned();
+    }
+    if let Some(verdict) = answered {
         return verdict;
     }
     let Query { qtype, qclass, .. } = exchange.query;
     // Tables have one class. Zone transfers need the plugin `transfer`, which this server lacks.
     if qclass != CLASS_IN || matches!(qtype, TYPE_AXFR | TYPE_IXFR) {
+        // Where a gate has changed the question, the block's finishes change it back.
+        let is_of_block = qclass == CLASS_IN || exchange.is_changed();
         let own_gates = block.own_gates();
         let answered = ask_gates(place, own_gates, block.gates.len(), &mut exchange, message);
-        return answered.unwrap_or_else(|| match qclass {
-            CLASS_IN => Verdict::Reply(reject_in(block, &exchange.query, Rcode::Refused, message)),
-            _ => Verdict::Reply(refuse(&exchange.query.reject(Rcode::Refused), 0, message)),
+        return answered.unwrap_or_else(|| match is_of_block {
+            true => Verdict::Reply(reject_in(block, &exchange.query, Rcode::Refused, message)),
+            false => Verdict::Reply(refuse(&exchange.query.reject(Rcode::Refused), 0, message)),
         });
     }
     if exchange.is_changed() {
@@ -364,6 +373,9 @@ fn ask_gates<'s>(
                 let pursue = Pursue { pursuit, query, block: index, gates_done: number };
                 return Some(Verdict::Pursue(pursue));
             }
+            Passage::Fail => {
+                return Some(Verdict::Reply(end_of_chain(block, &exchange.query, message)));
+            }
         }
     }
     None
@@ -380,7 +392,8 @@ fn ask_sources<'s>(
 ) -> Verdict<'s> {
     let (index, block) = place;
     let Exchange { arrival, query, .. } = *exchange;
-    let envelope = arrival.envelope(&query, sources.rotation_of(block));
+    let rotation = sources.rotation_of(block);
+    let envelope = arrival.envelope(&query, rotation, exchange.is_changed());
     let (alias, asks) = match ask_own(sources, place, exchange, glance, envelope, message) {
         OwnAnswer::Verdict(verdict) => return verdict,
         OwnAnswer::PassedOn => {
@@ -474,7 +487,8 @@ impl<'s> Made<'s> {
     }
 }
 
-/// SERVFAIL because no plugin of the block answers, as at the end of CoreDNS's chain.
+/// SERVFAIL because no plugin of the block answers, as at the end of CoreDNS's chain, or because a
+/// gate lets the query fail.
 fn end_of_chain<'s>(block: &'s Block, query: &Query, message: &mut [u8]) -> Made<'s> {
     let rejected = reject_in(block, query, Rcode::ServFail, message);
     Made { logged_as: block.logged_as, ..rejected }

@@ -9,9 +9,11 @@ use wire::header::HEADER_LEN;
 use wire::name::{NAME_LEN_MAX, Name};
 use wire::pod_index::PodIndex;
 use wire::query::Query;
+use wire::text::{NameText, PlainName};
 
-use super::pattern::Pattern;
+use super::pattern::{BlockPatterns, Pattern};
 use crate::client::Arrival;
+use crate::limits::REWRITES_MAX;
 use crate::metrics::ShardMetrics;
 
 /// A query on its way through the stages of its block.
@@ -23,6 +25,7 @@ pub struct Exchange<'e> {
     pub trail: &'e mut Trail,
     /// The block's, by `PatternSlot`. Each shard has its own.
     pub patterns: &'e mut [Pattern],
+    pub texts: &'e mut Texts,
     pub counters: PluginCounts<'e>,
     /// Of the block's cluster: the namespaces of clients.
     pub pods: Option<&'e PodIndex>,
@@ -48,6 +51,15 @@ impl PluginCounts<'_> {
     }
 }
 
+/// Memory for names as text. A shard has one for all queries.
+#[derive(Clone, Default)]
+pub struct Texts {
+    /// The question's name, once a gate has written it here.
+    pub name: NameText,
+    pub other: NameText,
+    pub plain: PlainName,
+}
+
 /// What the finishes of a response need of its query.
 #[derive(Clone, Debug, Default)]
 pub struct Trail {
@@ -55,11 +67,63 @@ pub struct Trail {
     pub peer: Option<SocketAddr>,
     /// The client's question, if a gate has changed it.
     pub asked: Option<AskedQuestion>,
+    /// The rules of `rewrite` that matched.
+    pub rewrites: MatchedRules,
+    /// Those of the block, if a finish needs them.
+    pub patterns: Option<BlockPatterns>,
+    /// Why the query failed, if a gate let it fail.
+    pub problem: Option<Box<str>>,
+}
+
+/// Rules that matched a query, by index, in their order.
+#[derive(Clone, Debug, Default)]
+pub struct MatchedRules {
+    indices: [u16; REWRITES_MAX],
+    count: usize,
+}
+
+impl MatchedRules {
+    /// False if there is no room.
+    pub fn push(&mut self, index: u16) -> bool {
+        let Some(to) = self.indices.get_mut(self.count) else { return false };
+        *to = index;
+        self.count += 1;
+        true
+    }
+
+    pub fn clear(&mut self) {
+        self.count = 0;
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    #[must_use]
+    pub fn indices(&self) -> &[u16] {
+        &self.indices[..self.count]
+    }
 }
 
 impl Trail {
     /// Of a query that no finish looks at.
-    pub const NONE: Self = Self { peer: None, asked: None };
+    pub const NONE: Self = Self {
+        peer: None,
+        asked: None,
+        rewrites: MatchedRules { indices: [0; REWRITES_MAX], count: 0 },
+        patterns: None,
+        problem: None,
+    };
+
+    /// Makes it that of a query from this client.
+    pub fn begin(&mut self, peer: Option<SocketAddr>) {
+        self.peer = peer;
+        self.asked = None;
+        self.rewrites.clear();
+        self.patterns = None;
+        self.problem = None;
+    }
 }
 
 /// Bytes of the longest question: name, type and class.

@@ -1,19 +1,24 @@
 //! Finishes: plugins that change a complete response before it is sent, or note it. Their rules are
 //! in the plugins' own files.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use wire::name::Name;
 use wire::query::Edns;
+use wire::reply::MESSAGE_LEN_MAX;
+use wire::text::NameText;
 
 use super::bufsize::BufSize;
-use super::exchange::Trail;
+use super::exchange::{Texts, Trail};
 use super::header::FlagChange;
 use super::log::BlockLog;
 use super::log::ring::ShardRing;
 use super::minimal;
 use super::nsid::ServerId;
-use crate::client::{Arrival, Inside, InsideStart};
+use super::rewrite::Rules;
+use crate::client::{Arrival, Inside};
+use crate::limits::REWRITES_MAX;
 use crate::metrics::answerer::Answerer;
 
 /// A finish of a block. Finishes run in the reverse of CoreDNS's order, as in CoreDNS: the last
@@ -21,6 +26,7 @@ use crate::metrics::answerer::Answerer;
 #[derive(Clone, Debug)]
 pub enum Finish {
     Nsid(ServerId),
+    Rewrite(Arc<Rules>),
     BufSize(BufSize),
     Log(Arc<BlockLog>),
     Header(FlagChange),
@@ -40,6 +46,27 @@ pub struct Leaving<'l> {
     pub name: &'l Name,
     /// Where the query log takes queries.
     pub queries: ShardRing<'l>,
+    /// Not borrowed while a finish runs, except by that finish.
+    pub bench: &'l RefCell<Workbench>,
+}
+
+/// Memory that finishes work with. A shard has one for all responses.
+pub struct Workbench {
+    /// Room for any message.
+    pub copy: Box<[u8]>,
+    pub texts: Texts,
+    /// The question's names, from the client's to the one that was asked.
+    pub chain: Box<[NameText]>,
+}
+
+impl Default for Workbench {
+    fn default() -> Self {
+        Self {
+            copy: vec![0; MESSAGE_LEN_MAX].into(),
+            texts: Texts::default(),
+            chain: vec![NameText::default(); REWRITES_MAX + 1].into(),
+        }
+    }
 }
 
 impl Finish {
@@ -48,6 +75,7 @@ impl Finish {
     pub fn run(&self, leaving: Leaving<'_>, message: &mut [u8], len: usize) -> usize {
         match self {
             Self::Nsid(id) => id.finish(leaving, message, len),
+            Self::Rewrite(rules) => rules.finish(leaving, message, len),
             Self::BufSize(bufsize) => bufsize.finish(leaving, message, len),
             Self::Log(log) => {
                 log.finish(leaving, message.get(..len).unwrap_or_default());
@@ -58,17 +86,16 @@ impl Finish {
         }
     }
 
-    /// Whether it runs on the response to an inside query. If the query started behind a gate, the
-    /// client's response passes all finishes later. Otherwise those are needed that change the
-    /// question back.
+    /// Whether it runs on the response to this kind of query. A client's response passes all
+    /// finishes. Of those of an inside query, the ones are needed that change the question back,
+    /// if a gate has changed it.
     #[must_use]
-    pub const fn runs_on(&self, inside: Inside) -> bool {
-        match inside.start {
-            InsideStart::Gate { .. } => false,
-            InsideStart::Server => match self {
-                Self::Nsid(_) | Self::BufSize(_) | Self::Log(_) => false,
-                Self::Header(_) | Self::Minimal => false,
-            },
+    pub const fn runs_on(&self, inside: Option<Inside>) -> bool {
+        match self {
+            Self::Rewrite(_) => true,
+            Self::BufSize(_) | Self::Log(_) | Self::Nsid(_) | Self::Header(_) | Self::Minimal => {
+                inside.is_none()
+            }
         }
     }
 
@@ -76,7 +103,11 @@ impl Finish {
     #[must_use]
     pub const fn reads_peer(&self) -> bool {
         match self {
-            Self::Nsid(_) | Self::BufSize(_) | Self::Header(_) | Self::Minimal => false,
+            Self::Nsid(_)
+            | Self::BufSize(_)
+            | Self::Header(_)
+            | Self::Minimal
+            | Self::Rewrite(_) => false,
             Self::Log(_) => true,
         }
     }
@@ -93,6 +124,8 @@ impl Finish {
             Self::Log(_) => false,
             // Every response of a table is changed, or many.
             Self::Header(_) | Self::Minimal => false,
+            // It changes the responses of queries that its gate noted.
+            Self::Rewrite(_) => false,
         }
     }
 }

@@ -17,6 +17,7 @@ use super::exchange::Exchange;
 use super::header::FlagChange;
 use super::local::LocalNames;
 use super::pursuit::Pursuit;
+use super::rewrite::Rules;
 use super::template::rule::TemplateRule;
 use super::whoami;
 use crate::corefile::value::zone::Zone;
@@ -34,6 +35,7 @@ pub enum Gate {
     Header(FlagChange),
     Whoami,
     Template(Arc<TemplateRule>),
+    Rewrite(Arc<Rules>),
 }
 
 /// What a gate does with a query.
@@ -46,6 +48,8 @@ pub enum Passage {
     Drop,
     /// The response needs look-ups in this server.
     Pursue(Box<Pursuit>),
+    /// The response is SERVFAIL. The trail has the reason.
+    Fail,
 }
 
 impl Gate {
@@ -64,6 +68,7 @@ impl Gate {
             Self::Header(change) => change.pass(exchange),
             Self::Whoami => whoami::pass(exchange, message),
             Self::Template(rule) => rule.pass(exchange, message),
+            Self::Rewrite(rules) => rules.pass(exchange, message),
         }
     }
 
@@ -76,7 +81,7 @@ impl Gate {
             | Self::Local(_)
             | Self::Whoami
             | Self::Header(_) => false,
-            Self::Chaos(_) | Self::Acl(_) | Self::Template(_) => true,
+            Self::Chaos(_) | Self::Acl(_) | Self::Template(_) | Self::Rewrite(_) => true,
         }
     }
 
@@ -86,10 +91,9 @@ impl Gate {
     pub fn reads_peer(&self) -> bool {
         match self {
             Self::Dns64(_) | Self::Autopath(_) | Self::Whoami | Self::Acl(_) => true,
-            Self::Any | Self::Local(_) | Self::Chaos(_) | Self::Header(_) | Self::Template(_) => {
-                false
-            }
+            Self::Any | Self::Local(_) | Self::Chaos(_) | Self::Header(_) => false,
             Self::Template(rule) => rule.reads_peer(),
+            Self::Rewrite(_) => false,
         }
     }
 
@@ -116,6 +120,8 @@ impl Gate {
             Self::Local(_) => false,
             // It lets names outside of its own zones pass.
             Self::Template(rule) => !rule.meets(zones),
+            // Any query of the block may match.
+            Self::Rewrite(_) => false,
         }
     }
 }

@@ -46,6 +46,7 @@ pub mod prometheus;
 pub mod pursuit;
 pub mod ready;
 pub mod reload;
+pub mod rewrite;
 pub mod root;
 pub mod template;
 pub mod timeouts;
@@ -253,7 +254,11 @@ pub const DIRECTIVES: &[Directive] = &[
         },
     ),
     later("tsig", "signed queries and responses"),
-    later("rewrite", "change queries and their responses"),
+    built(
+        "rewrite",
+        "change queries and their responses",
+        Built { usage: rewrite::USAGE, once: false, options: Vec::new, read: rewrite::read },
+    ),
     built(
         "autopath",
         "follow the client's search path in the server",

@@ -3,11 +3,31 @@
 //! Go's syntax and its linear time. Invariant: after its first search, a pattern allocates nothing
 //! and takes no lock, because each shard has its own.
 
+use std::cell::{RefCell, RefMut};
+use std::rc::Rc;
+
 use regex::bytes::{CaptureLocations, Regex};
 
 /// A pattern of a block, by index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PatternSlot(pub usize);
+
+/// The patterns of one block, by `PatternSlot`: a shard's copies, which its gates and finishes share.
+#[derive(Clone, Debug)]
+pub struct BlockPatterns(Rc<RefCell<Box<[Pattern]>>>);
+
+impl BlockPatterns {
+    #[must_use]
+    pub fn new(patterns: &[Regex]) -> Self {
+        Self(Rc::new(RefCell::new(patterns.iter().map(Pattern::new).collect())))
+    }
+
+    /// No borrow lasts longer than a gate or a finish runs.
+    #[must_use]
+    pub fn borrow(&self) -> RefMut<'_, Box<[Pattern]>> {
+        self.0.borrow_mut()
+    }
+}
 
 /// A regular expression, and where its groups matched last.
 #[derive(Debug)]
@@ -35,5 +55,22 @@ impl Pattern {
     #[must_use]
     pub fn matches(&self, text: &[u8]) -> bool {
         self.regex.is_match(text)
+    }
+}
+
+/// The groups of a match.
+#[derive(Clone, Copy)]
+pub struct Groups<'g> {
+    /// The text that was searched.
+    pub text: &'g [u8],
+    pub locations: &'g CaptureLocations,
+}
+
+impl<'g> Groups<'g> {
+    /// Empty if the group has no match.
+    #[must_use]
+    pub fn get(&self, group: usize) -> &'g [u8] {
+        let range = self.locations.get(group).map(|(start, end)| start..end);
+        range.and_then(|range| self.text.get(range)).unwrap_or_default()
     }
 }

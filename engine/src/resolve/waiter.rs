@@ -161,7 +161,8 @@ impl Waiter {
                 return reply::stamp_reject(&self.query.reject(failure.rcode()), message);
             }
         };
-        let envelope = self.arrival.envelope(&self.query, self.rotation);
+        let is_changed = self.trail.asked.is_some();
+        let envelope = self.arrival.envelope(&self.query, self.rotation, is_changed);
         let is_authority = self.is_authority;
         let alias = self.alias.as_ref();
         let alias = alias.map(|alias| Alias { answer: alias.as_answer(), is_authority });

@@ -25,8 +25,8 @@ use crate::forward::ShardNumber;
 use crate::limits::{LOOK_AHEAD, TABLES_MAX};
 use crate::metrics::ShardMetrics;
 use crate::plan::{Block, Plan, TableSlot};
-use crate::plugin::exchange::Trail;
-use crate::plugin::pattern::Pattern;
+use crate::plugin::exchange::{Texts, Trail};
+use crate::plugin::pattern::BlockPatterns;
 use crate::plugin::timeouts::Timeouts;
 use crate::resolve::fills::Fills;
 use crate::resolve::waiter::{LateAnswers, ReturnTo, Waiter};
@@ -47,7 +47,8 @@ pub struct Responder {
     /// Of the query that is being answered in full.
     trail: Box<Trail>,
     /// By block: this shard's copies.
-    patterns: Vec<Box<[Pattern]>>,
+    patterns: Vec<BlockPatterns>,
+    texts: Box<Texts>,
 }
 
 /// Everything that queries are answered from, except the caches.
@@ -94,6 +95,7 @@ impl Responder {
             names: Box::new(std::array::from_fn(|_| Name::default())),
             trail: Box::default(),
             patterns: Vec::new(),
+            texts: Box::default(),
         }
     }
 
@@ -132,12 +134,12 @@ impl Responder {
                 Action::Reply(len)
             }
             Err(glance) => {
-                self.trail.peer = sources.plan.reads_peers.then(|| packet.peer());
-                self.trail.asked = None;
+                self.trail.begin(sources.plan.reads_peers.then(|| packet.peer()));
                 let message = packet.message();
                 let mut scratch = Scratch {
                     caches: self.resolver.caches(),
-                    patterns: &mut self.patterns,
+                    patterns: &self.patterns,
+                    texts: &mut self.texts,
                     trail: &mut self.trail,
                     metrics: &self.metrics,
                 };
@@ -232,8 +234,9 @@ impl Responder {
     /// Takes the next plan. Must be called in the shard's runtime.
     pub fn take_plan(&mut self, plan: Arc<Plan>) {
         self.resolver.take_plan(&plan);
-        let copies = |block: &Block| block.patterns.iter().map(Pattern::new).collect();
+        let copies = |block: &Block| BlockPatterns::new(&block.patterns);
         self.patterns = plan.blocks.iter().map(copies).collect();
+        self.trail.patterns = None;
         self.known.plan = plan;
     }
 

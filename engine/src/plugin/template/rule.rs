@@ -145,7 +145,7 @@ impl TemplateRule {
         {
             return Passage::Pursue(Box::new(Pursuit::Template(pursuit)));
         }
-        let envelope = exchange.arrival.envelope(query, 0);
+        let envelope = exchange.arrival.envelope(query, 0, exchange.is_changed());
         let mut stamped = reply::stamp_made(query, rcode, records, envelope, message);
         if let Some(data) = &self.extended_error {
             let option = EdnsOption { code: OPTION_EDE, data };

@@ -1,0 +1,341 @@
+//! The rules of a block, made ready, and what they do to a query.
+//!
+//! Rules about one whole name are found by its hash, the others are tried in turn. Invariant: rules
+//! apply in the order of the Corefile, each at most once, and to the question that the rules before
+//! have left.
+
+use hashbrown::HashMap;
+use rapidhash::fast::RandomState;
+use wire::name::Name;
+use wire::query::Query;
+use wire::text::{NameText, PlainName};
+
+use super::matcher::{Matcher, Search};
+use super::replacement::Replacement;
+use super::{AnswerPart, Field, Mode, NameMatch, NameRule, Rewrite};
+use crate::limits::REWRITES_MAX;
+use crate::plugin::draft::BlockDraft;
+use crate::plugin::exchange::{Exchange, Texts};
+use crate::plugin::gate::Passage;
+use crate::plugin::pattern::Pattern;
+
+/// The rules of a block.
+#[derive(Debug)]
+pub struct Rules {
+    pub(super) rules: Box<[ReadyRule]>,
+    /// By name in wire format: the rules about exactly this name, in their order.
+    exact: HashMap<Box<[u8]>, Vec<u16>, RandomState>,
+    /// The other rules, in their order.
+    open: Box<[u16]>,
+}
+
+#[derive(Debug)]
+pub(super) struct ReadyRule {
+    mode: Mode,
+    pub(super) action: Action,
+}
+
+/// A `Field`, made ready.
+#[derive(Debug)]
+pub(super) enum Action {
+    Name(ReadyName),
+    Type { from: u16, to: u16 },
+    Class { from: u16, to: u16 },
+    Ttl { names: Matcher, min_secs: u32, max_secs: u32 },
+    Rcode { names: Matcher, from: u16, to: u16 },
+}
+
+/// A `NameRule`, made ready.
+#[derive(Debug)]
+pub(super) struct ReadyName {
+    pub(super) from: Matcher,
+    pub(super) to: Replacement,
+    /// `to` in wire format, if it is the same for all names.
+    to_wire: Option<Box<[u8]>>,
+    /// What happens to names in the response, in the order of the rule.
+    pub(super) back: Box<[Back]>,
+}
+
+/// How names of a response change back.
+#[derive(Debug)]
+pub(super) struct Back {
+    pub(super) part: AnswerPart,
+    pub(super) how: BackHow,
+}
+
+#[derive(Debug)]
+pub(super) enum BackHow {
+    /// The name that the rule asked for becomes the one before, and names below it follow.
+    Remap,
+    Suffix {
+        from: Box<[u8]>,
+        to: Box<[u8]>,
+    },
+    Search(Search, Replacement),
+}
+
+/// What a rule did to a query.
+enum Outcome {
+    Ignored,
+    Done,
+    /// The question is another name now.
+    Renamed,
+    /// What it made of the name is no name.
+    Invalid,
+}
+
+impl Rules {
+    pub(super) fn new(rewrite: &Rewrite, block: &mut BlockDraft) -> Self {
+        let mut exact: HashMap<Box<[u8]>, Vec<u16>, RandomState> = HashMap::default();
+        let mut open = Vec::new();
+        let mut rules = Vec::with_capacity(rewrite.rules.len());
+        for (index, rule) in rewrite.rules.iter().enumerate() {
+            let index = index as u16;
+            match rule.field.exact_name() {
+                Some(text) => {
+                    // In CoreDNS too, a name that is spelled differently never matches.
+                    if let Some(name) = to_wire(text).filter(|name| shown(name) == text) {
+                        exact.entry(name).or_default().push(index);
+                    }
+                }
+                None => open.push(index),
+            }
+            rules.push(ReadyRule { mode: rule.mode, action: Action::new(&rule.field, block) });
+        }
+        Self { rules: rules.into(), exact, open: open.into() }
+    }
+
+    /// Changes the question.
+    pub(in crate::plugin) fn pass(
+        &self,
+        exchange: &mut Exchange<'_>,
+        message: &mut [u8],
+    ) -> Passage {
+        let mut queue = Queue { exact: self.exact_at(exchange.name), open: &self.open };
+        let mut has_text = false;
+        while let Some(index) = queue.next() {
+            let Some(rule) = self.rules.get(usize::from(index)) else { break };
+            let outcome = rule.action.apply(exchange, message, &mut has_text);
+            match outcome {
+                Outcome::Ignored => continue,
+                Outcome::Done => {}
+                Outcome::Renamed => {
+                    has_text = false;
+                    queue.exact = behind(self.exact_at(exchange.name), index);
+                }
+                Outcome::Invalid => {
+                    let name = String::from_utf8_lossy(exchange.texts.other.bytes());
+                    return fail(exchange, format!("invalid name after rewrite: {name}"));
+                }
+            }
+            if rule.action.concerns_response() && !exchange.trail.rewrites.push(index) {
+                return fail(exchange, format!("more than {REWRITES_MAX} rules of rewrite match"));
+            }
+            match rule.mode {
+                Mode::Continue => {}
+                Mode::Stop => break,
+            }
+        }
+        Passage::Pass
+    }
+
+    /// The rules about exactly this name.
+    fn exact_at(&self, name: &Name) -> &[u16] {
+        if self.exact.is_empty() {
+            return &[];
+        }
+        self.exact.get(name.bytes()).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The response has the client's question, and no rule changes it.
+#[cold]
+fn fail(exchange: &mut Exchange<'_>, problem: String) -> Passage {
+    exchange.trail.rewrites.clear();
+    exchange.trail.problem = Some(problem.into());
+    Passage::Fail
+}
+
+/// The indices of rules that may match, lowest first.
+struct Queue<'r> {
+    exact: &'r [u16],
+    open: &'r [u16],
+}
+
+impl Queue<'_> {
+    fn next(&mut self) -> Option<u16> {
+        let list = match (self.exact.first(), self.open.first()) {
+            (Some(exact), Some(open)) if open < exact => &mut self.open,
+            (Some(_), _) => &mut self.exact,
+            (None, _) => &mut self.open,
+        };
+        let (first, rest) = list.split_first()?;
+        *list = rest;
+        Some(*first)
+    }
+}
+
+/// The indices above `index`.
+fn behind(list: &[u16], index: u16) -> &[u16] {
+    let count = list.iter().take_while(|other| **other <= index).count();
+    list.get(count..).unwrap_or_default()
+}
+
+impl Action {
+    fn new(field: &Field, block: &mut BlockDraft) -> Self {
+        match field {
+            Field::Name(rule) => Self::Name(ReadyName::new(rule, block)),
+            Field::Type { from, to } => Self::Type { from: *from, to: *to },
+            Field::Class { from, to } => Self::Class { from: *from, to: *to },
+            Field::Ttl { names, min_secs, max_secs } => Self::Ttl {
+                names: Matcher::new(names, block),
+                min_secs: *min_secs,
+                max_secs: *max_secs,
+            },
+            Field::Rcode { names, from, to } => {
+                Self::Rcode { names: Matcher::new(names, block), from: *from, to: *to }
+            }
+        }
+    }
+
+    /// Whether the response needs the rule. Only names need it for the next rule's sake.
+    const fn concerns_response(&self) -> bool {
+        match self {
+            Self::Name(_) | Self::Ttl { .. } | Self::Rcode { .. } => true,
+            Self::Type { .. } | Self::Class { .. } => false,
+        }
+    }
+
+    fn apply(
+        &self,
+        exchange: &mut Exchange<'_>,
+        message: &mut [u8],
+        has_text: &mut bool,
+    ) -> Outcome {
+        let Query { qtype, qclass, .. } = exchange.query;
+        match self {
+            Self::Name(rule) => rule.apply(exchange, message, has_text),
+            Self::Type { from, to } if *from == qtype => ask(exchange, *to, qclass, message),
+            Self::Class { from, to } if *from == qclass => ask(exchange, qtype, *to, message),
+            Self::Type { .. } | Self::Class { .. } => Outcome::Ignored,
+            Self::Ttl { names, .. } | Self::Rcode { names, .. } => {
+                let is_match = match names {
+                    // It was found by the name.
+                    Matcher::Exact(_) => true,
+                    Matcher::Prefix(_)
+                    | Matcher::Suffix(_)
+                    | Matcher::Substring(_)
+                    | Matcher::Regex(_) => {
+                        let (text, patterns) = text(exchange, has_text);
+                        names.matches(text, patterns)
+                    }
+                };
+                if is_match { Outcome::Done } else { Outcome::Ignored }
+            }
+        }
+    }
+}
+
+/// Asks the same name with another type or class.
+fn ask(exchange: &mut Exchange<'_>, qtype: u16, qclass: u16, message: &mut [u8]) -> Outcome {
+    let name = exchange.name.clone();
+    exchange.ask_instead(name.bytes(), qtype, qclass, message);
+    Outcome::Done
+}
+
+/// The question's name as text, written once per name, and the patterns to search it with.
+fn text<'e>(exchange: &'e mut Exchange<'_>, has_text: &mut bool) -> (&'e [u8], &'e mut [Pattern]) {
+    let Exchange { name, texts, patterns, .. } = exchange;
+    if !*has_text {
+        texts.name.set_name(name.bytes());
+        *has_text = true;
+    }
+    (texts.name.bytes(), patterns)
+}
+
+impl ReadyName {
+    fn new(rule: &NameRule, block: &mut BlockDraft) -> Self {
+        let to_wire = match (&rule.from, rule.to.as_text()) {
+            (NameMatch::Exact(_), Some(to)) => to_wire(to),
+            _ => None,
+        };
+        let from = Matcher::new(&rule.from, block);
+        let parts = [AnswerPart::Owner, AnswerPart::Value];
+        let mut back: Vec<Back> = Vec::new();
+        if rule.is_auto {
+            back.extend(parts.map(|part| Back { part, how: BackHow::of_auto(rule) }));
+        }
+        back.extend(rule.answers.iter().map(|answer| {
+            let search = Search::new(&answer.from, block);
+            Back { part: answer.part, how: BackHow::Search(search, answer.to.clone()) }
+        }));
+        Self { from, to: rule.to.clone(), to_wire, back: back.into() }
+    }
+
+    fn apply(
+        &self,
+        exchange: &mut Exchange<'_>,
+        message: &mut [u8],
+        has_text: &mut bool,
+    ) -> Outcome {
+        let Query { qtype, qclass, .. } = exchange.query;
+        if let Some(to) = &self.to_wire {
+            exchange.ask_instead(to, qtype, qclass, message);
+            return Outcome::Renamed;
+        }
+        text(exchange, has_text);
+        let Exchange { texts, patterns, .. } = exchange;
+        let Texts { name, other, plain } = &mut **texts;
+        if !self.from.replace(&self.to, name.bytes(), patterns, other) {
+            return Outcome::Ignored;
+        }
+        if !other.read_into(plain) {
+            return Outcome::Invalid;
+        }
+        let plain = plain.clone();
+        exchange.ask_instead(plain.bytes(), qtype, qclass, message);
+        Outcome::Renamed
+    }
+}
+
+impl BackHow {
+    /// `answer auto`. A suffix changes back wherever it occurs.
+    fn of_auto(rule: &NameRule) -> Self {
+        match (&rule.from, rule.to.as_text()) {
+            (NameMatch::Suffix(suffix), Some(to)) => {
+                Self::Suffix { from: to.as_bytes().into(), to: suffix.as_bytes().into() }
+            }
+            _ => Self::Remap,
+        }
+    }
+}
+
+impl Field {
+    /// The name that the rule is about, if it is one whole name.
+    fn exact_name(&self) -> Option<&str> {
+        let names = match self {
+            Self::Name(rule) => &rule.from,
+            Self::Ttl { names, .. } | Self::Rcode { names, .. } => names,
+            Self::Type { .. } | Self::Class { .. } => return None,
+        };
+        match names {
+            NameMatch::Exact(name) => Some(name),
+            NameMatch::Prefix(_)
+            | NameMatch::Suffix(_)
+            | NameMatch::Substring(_)
+            | NameMatch::Regex(_) => None,
+        }
+    }
+}
+
+fn to_wire(text: &str) -> Option<Box<[u8]>> {
+    let (mut read, mut name) = (NameText::default(), PlainName::default());
+    read.push(text.as_bytes());
+    read.read_into(&mut name).then(|| name.bytes().into())
+}
+
+fn shown(name: &[u8]) -> String {
+    let mut text = NameText::default();
+    text.set_name(name);
+    String::from_utf8_lossy(text.bytes()).into_owned()
+}
