@@ -21,7 +21,8 @@ use engine::metrics::{Build, Metrics, ShardMetrics};
 use engine::plan::Plan;
 use engine::plan::draft::PlanDraft;
 use engine::plugin::draft::TableSource;
-use engine::plugin::exchange::Trail;
+use engine::plugin::exchange::{Texts, Trail};
+use engine::plugin::pattern::BlockPatterns;
 use engine::plugin::hosts::table::HostsTable;
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
@@ -63,6 +64,8 @@ pub struct Cluster {
     arrival: Arrival,
     name: Name,
     trail: Trail,
+    patterns: Vec<BlockPatterns>,
+    texts: Box<Texts>,
     metrics: Arc<ShardMetrics>,
     message: [u8; UDP_LEN_MAX as usize],
 }
@@ -153,7 +156,10 @@ impl Cluster {
                 None => None,
             };
         }
+        let patterns = plan.blocks.iter().map(|block| BlockPatterns::new(&block.patterns));
         Self {
+            patterns: patterns.collect(),
+            texts: Box::default(),
             plan,
             cluster,
             tables,
@@ -204,7 +210,8 @@ impl Cluster {
             .and_then(|looked| at_a_glance(sources, arrival, &looked, name, message));
         let mut scratch = Scratch {
             caches: &mut [],
-            patterns: &mut [],
+            patterns: &self.patterns,
+            texts: &mut self.texts,
             trail: &mut self.trail,
             metrics: &self.metrics,
         };
