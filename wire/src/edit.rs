@@ -7,7 +7,7 @@
 
 use core::ops::Range;
 
-use crate::header::{HEADER_LEN, Rcode, TC, TYPE_NS, TYPE_OPT, TYPE_SOA, u16_at};
+use crate::header::{HEADER_LEN, Rcode, TC, TYPE_CNAME, TYPE_NS, TYPE_OPT, TYPE_SOA, u16_at};
 use crate::record::{MessageSection, RecordHead, Records, owner_len};
 
 /// Drops whole records from the end of `message` until it fits `len_max` bytes; returns its new
@@ -135,6 +135,12 @@ pub fn add_option(message: &mut [u8], len: usize, option: EdnsOption<'_>, len_ma
     written[2..4].copy_from_slice(&((option_len - 4) as u16).to_be_bytes());
     written[4..].copy_from_slice(option.data);
     end + option_len
+}
+
+/// Whether the message has a CNAME in any section.
+#[must_use]
+pub fn has_cname(message: &[u8]) -> bool {
+    records(message).is_some_and(|mut records| records.any(|(_, head)| head.rtype == TYPE_CNAME))
 }
 
 /// The response code of a message: the header's four bits, and above them the eight bits of the OPT

@@ -14,8 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wire::answer::Answer;
+use wire::edit;
 use wire::hash::NameHash;
-use wire::header::{CLASS_IN, Rcode, TYPE_ANY, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA};
+use wire::header::{
+    CLASS_IN, HEADER_LEN, Rcode, TYPE_ANY, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA,
+};
 use wire::name::Name;
 use wire::pod_index::PodIndex;
 use wire::query::{self, ClientPacket, Edns, Query, Reject};
@@ -342,7 +345,40 @@ pub fn in_full<'s>(
     if exchange.is_changed() {
         glance = Glance::Unread;
     }
-    ask_sources(sources, caches, place, &mut exchange, glance, message)
+    let header = message.first_chunk::<HEADER_LEN>().copied().unwrap_or_default();
+    let verdict = ask_sources(sources, caches, place, &mut exchange, glance, message);
+    pursue_cnames(verdict, place, &exchange, header, message)
+}
+
+/// If `rewrite` changes CNAMEs, and the response has one or is still to come, a pursuit looks at
+/// it. `header`: the query's.
+fn pursue_cnames<'s>(
+    verdict: Verdict<'s>,
+    (index, block): NumberedBlock<'s>,
+    exchange: &Exchange<'_>,
+    header: [u8; HEADER_LEN],
+    message: &mut [u8],
+) -> Verdict<'s> {
+    let depth = exchange.arrival.inside.map_or(0, |inside| inside.depth);
+    let rules = block.gates.iter().find_map(|gate| gate.cname_rules(exchange.trail));
+    let Some(rules) = rules.filter(|_| depth < PURSUIT_DEPTH_MAX) else { return verdict };
+    match verdict {
+        Verdict::Reply(made) | Verdict::ReplyAndRefresh(made, _)
+            if !edit::has_cname(message.get(..made.len).unwrap_or_default()) =>
+        {
+            verdict
+        }
+        Verdict::Pursue(_) | Verdict::Drop => verdict,
+        Verdict::Reply(_) | Verdict::ReplyAndRefresh(..) | Verdict::Ask(_) => {
+            // The pursuit asks again, so the message holds the query again.
+            if let Some(written) = message.first_chunk_mut::<HEADER_LEN>() {
+                *written = header;
+            }
+            let pursuit = Box::new(rules.cname_pursuit(exchange));
+            let gates_done = block.gates.len();
+            Verdict::Pursue(Pursue { pursuit, query: exchange.query, block: index, gates_done })
+        }
+    }
 }
 
 /// A block and its index.

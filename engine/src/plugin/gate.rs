@@ -72,6 +72,15 @@ impl Gate {
         }
     }
 
+    /// The rules of `rewrite` that look at the CNAMEs of the response to this query.
+    #[must_use]
+    pub fn cname_rules(&self, trail: &Trail) -> Option<&Arc<Rules>> {
+        match self {
+            Self::Rewrite(rules) => Some(rules).filter(|rules| rules.follows_cnames(trail)),
+            Self::Dns64(_) | Self::Any => None,
+        }
+    }
+
     /// Whether it sees queries of classes other than IN.
     const fn knows_classes(&self) -> bool {
         match self {

@@ -10,6 +10,7 @@ use wire::answer::OwnedAnswer;
 use super::autopath::pursuit::AutopathPursuit;
 use super::dns64::Dns64Pursuit;
 use super::exchange::CounterSlot;
+use super::rewrite::CnamePursuit;
 use super::template::pursuit::TemplatePursuit;
 use crate::metrics::answerer::Answerer;
 
@@ -19,6 +20,7 @@ pub enum Pursuit {
     Dns64(Dns64Pursuit),
     Autopath(AutopathPursuit),
     Template(TemplatePursuit),
+    Cname(CnamePursuit),
 }
 
 /// What a pursuit does next.
@@ -67,6 +69,7 @@ impl Pursuit {
             Self::Dns64(pursuit) => pursuit.next(last),
             Self::Autopath(pursuit) => pursuit.next(last),
             Self::Template(pursuit) => pursuit.next(last),
+            Self::Cname(pursuit) => pursuit.next(last),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! queries, `response` to responses. Invariant: all `rewrite` lines of a block are one list of
 //! rules, in the order of the Corefile.
 
+mod cname;
 mod matcher;
 mod read;
 mod replacement;
@@ -18,8 +19,10 @@ use super::draft::{BlockDraft, LoadContext, Loading};
 use super::finish::Finish;
 use super::gate::Gate;
 use super::go_regex::GoRegex;
+use cname::CnameRule;
 use replacement::Replacement;
 
+pub use cname::CnamePursuit;
 pub(crate) use read::{USAGE, read};
 pub use rules::Rules;
 
@@ -62,6 +65,7 @@ pub enum Field {
         min_secs: u32,
         max_secs: u32,
     },
+    Cname(CnameRule),
     /// The response code, 0 to 23.
     Rcode {
         names: NameMatch,

@@ -4,6 +4,7 @@
 
 use domain::base::iana::Rtype;
 
+use super::cname::CnameRule;
 use super::replacement::Replacement;
 use super::{AnswerPart, AnswerRule, Field, Mode, NameMatch, NameRule, Rewrite, Rule};
 use crate::corefile::Context;
@@ -19,6 +20,7 @@ pub(crate) const USAGE: &str = "rewrite [continue|stop] FIELD [TYPE] FROM TO [OP
 
 const NAME_USAGE: &str = "name [exact|prefix|suffix|substring|regex] FROM TO [answer …]";
 const TTL_USAGE: &str = "ttl [exact|prefix|suffix|substring|regex] FROM SECONDS";
+const CNAME_USAGE: &str = "cname [exact|prefix|suffix|substring|regex] FROM TO";
 const RCODE_USAGE: &str = "rcode [exact|prefix|suffix|substring|regex] FROM CODE TO";
 
 /// What is wrong with a rule, and the word that is to blame.
@@ -110,6 +112,7 @@ fn rule<'t>(words: &[&'t Token]) -> Reading<'t, Rule> {
         }
         "ttl" => ttl_rule(field, args)?,
         "rcode" => rcode_rule(field, args)?,
+        "cname" => Field::Cname(cname_rule(field, args)?),
         _ => return Err(unknown_field(words, field)),
     };
     Ok(Rule { mode, field })
@@ -356,13 +359,7 @@ fn names<'t>(
         "regex" => NameMatch::Regex(GoRegex::new(&from.text).map_err(|fault| Fault {
             word: Some(from),
             refusal: match fault {
-                RegexFault::TooLong(len) => {
-                    let message = format!(
-                        "regex pattern too long in a {rule} rule: {len} > \
-                         {COREFILE_REGEX_LEN_MAX}"
-                    );
-                    Refusal::new(message, "too long")
-                }
+                RegexFault::TooLong(len) => too_long(rule, len),
                 RegexFault::Syntax(_) => {
                     let text = quoted(&from.text);
                     let message = format!("invalid regex pattern in a {rule} rule: {text}");
@@ -448,6 +445,60 @@ fn rcode_rule<'t>(field: &'t Token, args: &[&'t Token]) -> Reading<'t, Field> {
     let (from_code, to_code) = (code(old, "matching")?, code(new, "replacement")?);
     let names = names("rcode", RCODE_USAGE, kind, from)?;
     Ok(Field::Rcode { names, from: from_code, to: to_code })
+}
+
+fn cname_rule<'t>(field: &'t Token, args: &[&'t Token]) -> Reading<'t, CnameRule> {
+    let (kind, from, to) = match args {
+        [from, to] => (None, *from, *to),
+        [kind, from, to] => (Some(*kind), *from, *to),
+        _ => {
+            let message = format!("too few ({}) arguments for a cname rule", args.len());
+            let (word, label) = match args.get(3) {
+                Some(surplus) => (surplus, "one too many"),
+                None => (args.last().unwrap_or(&field), "an argument is missing after this"),
+            };
+            return Err(fault(Some(word), message, label, CNAME_USAGE));
+        }
+    };
+    let (from_text, to_text) = (from.text.to_lowercase(), to.text.to_lowercase());
+    let kind_name = kind.map_or_else(|| "exact".to_owned(), |kind| kind.text.to_lowercase());
+    let names = match kind_name.as_str() {
+        "exact" => {
+            let to = Replacement::text(&normal(&to_text));
+            return Ok(CnameRule { from: NameMatch::Exact(normal(&from_text)), to });
+        }
+        // Unlike in other rules, no dot is added.
+        "prefix" => NameMatch::Prefix(from_text),
+        "suffix" => NameMatch::Suffix(from_text),
+        "substring" => NameMatch::Substring(from_text),
+        "regex" => {
+            let regex = GoRegex::new(&from_text).map_err(|fault| Fault {
+                word: Some(from),
+                refusal: match fault {
+                    RegexFault::TooLong(len) => too_long("cname", len),
+                    RegexFault::Syntax(_) => {
+                        let refusal = fault.refusal();
+                        let message =
+                            format!("invalid cname rewrite regex pattern: {}", refusal.message);
+                        Refusal { message, ..refusal }
+                    }
+                },
+            })?;
+            let to = Replacement::with_groups(&to_text, group_count(&regex));
+            return Ok(CnameRule { from: NameMatch::Regex(regex), to });
+        }
+        _ => {
+            let message = format!("unknown cname rewrite type: {}", quoted(&kind_name));
+            return Err(fault(kind, message, "not a type", CNAME_USAGE));
+        }
+    };
+    Ok(CnameRule { from: names, to: Replacement::text(&to_text) })
+}
+
+fn too_long(rule: &str, len: usize) -> Refusal {
+    let message =
+        format!("regex pattern too long in a {rule} rule: {len} > {COREFILE_REGEX_LEN_MAX}");
+    Refusal::new(message, "too long")
 }
 
 /// By their numbers.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: every group that is named here exists in the rule's pattern.
 
+use regex::bytes::Captures;
 use wire::text::NameText;
 
 use crate::corefile::report::Refusal;
@@ -88,6 +89,19 @@ impl Replacement {
             parts.push(placeholder(label, group_count)?);
             rest = after;
         }
+    }
+
+    /// The text for a match. Labels have no value.
+    pub(super) fn expanded(&self, captures: &Captures<'_>) -> String {
+        let part = |part: &ReplacementPart| match part {
+            ReplacementPart::Text(text) => text.clone(),
+            ReplacementPart::Group(group) => {
+                let group = captures.get(*group).map_or(&[][..], |group| group.as_bytes());
+                String::from_utf8_lossy(group).into_owned()
+            }
+            ReplacementPart::Label(_) => String::new(),
+        };
+        self.parts.iter().map(part).collect()
     }
 
     /// How many different groups it has, as CoreDNS counts them.

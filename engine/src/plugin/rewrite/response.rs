@@ -39,12 +39,6 @@ impl Rules {
         self.rewrite(rewrites.indices(), asked, bench, patterns, message, len)
     }
 
-    /// The rules with these indices, last first.
-    fn backwards(&self, indices: &[u16]) -> impl Iterator<Item = &Action> {
-        let rules = indices.iter().rev().filter_map(|index| self.rules.get(usize::from(*index)));
-        rules.map(|rule| &rule.action)
-    }
-
     fn change_rcode(&self, indices: &[u16], response: &mut [u8]) {
         for action in self.backwards(indices) {
             if let Action::Rcode { from, to, .. } = action
@@ -100,7 +94,8 @@ impl Rules {
             Action::Type { .. }
             | Action::Class { .. }
             | Action::Ttl { .. }
-            | Action::Rcode { .. } => None,
+            | Action::Rcode { .. }
+            | Action::Cname(_) => None,
         })
     }
 

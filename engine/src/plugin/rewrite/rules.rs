@@ -4,20 +4,24 @@
 //! apply in the order of the Corefile, each at most once, and to the question that the rules before
 //! have left.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use rapidhash::fast::RandomState;
 use wire::name::Name;
 use wire::query::Query;
 use wire::text::{NameText, PlainName};
 
+use super::cname::{CnamePursuit, CnameRule};
 use super::matcher::{Matcher, Search};
 use super::replacement::Replacement;
 use super::{AnswerPart, Field, Mode, NameMatch, NameRule, Rewrite};
 use crate::limits::REWRITES_MAX;
 use crate::plugin::draft::BlockDraft;
-use crate::plugin::exchange::{Exchange, Texts};
+use crate::plugin::exchange::{Exchange, Texts, Trail};
 use crate::plugin::gate::Passage;
 use crate::plugin::pattern::Pattern;
+use crate::plugin::pursuit::Pursuit;
 
 /// The rules of a block.
 #[derive(Debug)]
@@ -43,6 +47,7 @@ pub(super) enum Action {
     Class { from: u16, to: u16 },
     Ttl { names: Matcher, min_secs: u32, max_secs: u32 },
     Rcode { names: Matcher, from: u16, to: u16 },
+    Cname(CnameRule),
 }
 
 /// A `NameRule`, made ready.
@@ -139,6 +144,36 @@ impl Rules {
         Passage::Pass
     }
 
+    /// Whether the CNAMEs of the response are looked at.
+    pub(in crate::plugin) fn follows_cnames(&self, trail: &Trail) -> bool {
+        self.cnames(trail.rewrites.indices()).next().is_some()
+    }
+
+    /// Asks what `exchange` asks, and looks at the CNAMEs of the answer.
+    pub(crate) fn cname_pursuit(self: &Arc<Self>, exchange: &Exchange<'_>) -> Pursuit {
+        let matched = exchange.trail.rewrites.indices();
+        let (name, qtype) = (exchange.name.bytes(), exchange.query.qtype);
+        Pursuit::Cname(CnamePursuit::new(Arc::clone(self), matched, name, qtype))
+    }
+
+    /// The rules about CNAMEs out of these, last first.
+    pub(super) fn cnames(&self, indices: &[u16]) -> impl Iterator<Item = &CnameRule> {
+        self.backwards(indices).filter_map(|action| match action {
+            Action::Cname(rule) => Some(rule),
+            Action::Name(_)
+            | Action::Type { .. }
+            | Action::Class { .. }
+            | Action::Ttl { .. }
+            | Action::Rcode { .. } => None,
+        })
+    }
+
+    /// The rules with these indices, last first.
+    pub(super) fn backwards(&self, indices: &[u16]) -> impl Iterator<Item = &Action> {
+        let rules = indices.iter().rev().filter_map(|index| self.rules.get(usize::from(*index)));
+        rules.map(|rule| &rule.action)
+    }
+
     /// The rules about exactly this name.
     fn exact_at(&self, name: &Name) -> &[u16] {
         if self.exact.is_empty() {
@@ -195,13 +230,14 @@ impl Action {
             Field::Rcode { names, from, to } => {
                 Self::Rcode { names: Matcher::new(names, block), from: *from, to: *to }
             }
+            Field::Cname(rule) => Self::Cname(rule.clone()),
         }
     }
 
     /// Whether the response needs the rule. Only names need it for the next rule's sake.
     const fn concerns_response(&self) -> bool {
         match self {
-            Self::Name(_) | Self::Ttl { .. } | Self::Rcode { .. } => true,
+            Self::Name(_) | Self::Ttl { .. } | Self::Rcode { .. } | Self::Cname(_) => true,
             Self::Type { .. } | Self::Class { .. } => false,
         }
     }
@@ -218,6 +254,8 @@ impl Action {
             Self::Type { from, to } if *from == qtype => ask(exchange, *to, qclass, message),
             Self::Class { from, to } if *from == qclass => ask(exchange, qtype, *to, message),
             Self::Type { .. } | Self::Class { .. } => Outcome::Ignored,
+            // It is about the response, so it matches every query.
+            Self::Cname(_) => Outcome::Done,
             Self::Ttl { names, .. } | Self::Rcode { names, .. } => {
                 let is_match = match names {
                     // It was found by the name.
@@ -316,7 +354,7 @@ impl Field {
         let names = match self {
             Self::Name(rule) => &rule.from,
             Self::Ttl { names, .. } | Self::Rcode { names, .. } => names,
-            Self::Type { .. } | Self::Class { .. } => return None,
+            Self::Type { .. } | Self::Class { .. } | Self::Cname(_) => return None,
         };
         match names {
             NameMatch::Exact(name) => Some(name),
