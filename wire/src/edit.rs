@@ -107,6 +107,18 @@ pub struct EdnsOption<'o> {
     pub data: &'o [u8],
 }
 
+/// The options of a message's OPT. Ends before the first that is not whole.
+pub fn options(message: &[u8]) -> impl Iterator<Item = EdnsOption<'_>> {
+    let opt = records(message).and_then(opt_in);
+    let mut rest = opt.and_then(|opt| message.get(opt.rdata)).unwrap_or_default();
+    core::iter::from_fn(move || {
+        let (head, behind) = rest.split_first_chunk::<4>()?;
+        let (data, behind) = behind.split_at_checked(usize::from(u16_at(head, 2)))?;
+        rest = behind;
+        Some(EdnsOption { code: u16_at(head, 0), data })
+    })
+}
+
 /// Appends an option to the OPT of the response in the first `len` bytes of `message`, and returns
 /// the new length, which is at most `len_max`.
 ///

@@ -360,7 +360,7 @@ fn pursue_cnames<'s>(
     message: &mut [u8],
 ) -> Verdict<'s> {
     let depth = exchange.arrival.inside.map_or(0, |inside| inside.depth);
-    let rules = block.gates.iter().find_map(|gate| gate.cname_rules(exchange.trail));
+    let rules = block.rewrite().filter(|rules| rules.follows_cnames(exchange.trail));
     let Some(rules) = rules.filter(|_| depth < PURSUIT_DEPTH_MAX) else { return verdict };
     match verdict {
         Verdict::Reply(made) | Verdict::ReplyAndRefresh(made, _)

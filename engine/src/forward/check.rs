@@ -104,6 +104,7 @@ async fn ask(link: &Link, over_stream: bool, has_edns: bool) -> Option<Response>
         question: Arc::new(OwnedQuestion::new(&options.health_check.domain.wire, TYPE_NS)),
         recursion_desired: options.health_check.recursion_desired,
         transport: Transport::Udp,
+        options: None,
     };
     let form = QueryForm { randomize_case: options.randomize_case, has_edns };
     let mut query = Query::new(&question, form);

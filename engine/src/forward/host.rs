@@ -75,6 +75,7 @@ async fn ask(
         question: Arc::new(OwnedQuestion::new(name.as_slice(), rtype.to_int())),
         recursion_desired: true,
         transport: Transport::Udp,
+        options: None,
     };
     // Without an OPT, which some servers do not support. An upstream has few addresses anyway.
     let query = Query::new(&question, QueryForm { randomize_case: false, has_edns: false });

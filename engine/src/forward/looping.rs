@@ -156,6 +156,7 @@ async fn probe_one(link: Weak<Link>) {
             question: Arc::new(OwnedQuestion::new(&probe.name, TYPE_HINFO)),
             recursion_desired: true,
             transport: Transport::Udp,
+            options: None,
         };
         let outcome = held.exchange(&question, give_up_at).await;
         if outcome.is_ok() || held.upstream().is_looping() || Instant::now() >= give_up_at {

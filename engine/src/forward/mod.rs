@@ -57,6 +57,8 @@ pub struct UpstreamQuestion {
     pub recursion_desired: bool,
     /// The client's.
     pub transport: Transport,
+    /// For the OPT of the query, in wire format: those that `rewrite` sets.
+    pub options: Option<Arc<[u8]>>,
 }
 
 /// The index of a shard, and the number of shards.

@@ -1,7 +1,7 @@
 //! The query to an upstream, built anew for each try.
 //!
 //! Invariant: id and letter case come from an unpredictable generator (RFC 5452, section 9.2), and
-//! only the question and its flags come from the client.
+//! only the question, its flags and the options that `rewrite` sets are not ours.
 
 use rand::{Rng as _, RngExt as _};
 use wire::header::{AD, CD, HEADER_LEN, RD, TYPE_OPT};
@@ -37,7 +37,7 @@ pub(super) struct QueryForm {
 
 impl Query {
     pub(super) fn new(upstream_question: &UpstreamQuestion, form: QueryForm) -> Self {
-        let UpstreamQuestion { question, recursion_desired, .. } = upstream_question;
+        let UpstreamQuestion { question, recursion_desired, options, .. } = upstream_question;
         // AD asks for a meaningful AD in the response (RFC 6840, section 5.7): a cache needs it,
         // and clears it for clients that did not ask. To servers older than EDNS the bit must be 0
         // (RFC 1035, section 4.1.1).
@@ -55,7 +55,10 @@ impl Query {
         if form.has_edns {
             let dnssec_ok = if question.dnssec_ok { DNSSEC_OK } else { 0 };
             stream.push(0);
-            put(&mut stream, &[TYPE_OPT, UPSTREAM_UDP_LEN, 0, dnssec_ok, 0]);
+            let options = options.as_deref().unwrap_or_default();
+            let options_len = options.len() as u16;
+            put(&mut stream, &[TYPE_OPT, UPSTREAM_UDP_LEN, 0, dnssec_ok, options_len]);
+            stream.extend_from_slice(options);
         }
         let message_len = (stream.len() - LENGTH_LEN) as u16;
         stream[..LENGTH_LEN].copy_from_slice(&message_len.to_be_bytes());
@@ -139,6 +142,7 @@ mod tests {
             question: Arc::new(owned(name)),
             recursion_desired: false,
             transport: Transport::Udp,
+            options: None,
         }
     }
 

@@ -22,6 +22,7 @@ use crate::plugin::draft::TableSource;
 use crate::plugin::finish::Finish;
 use crate::plugin::gate::Gate;
 use crate::plugin::no_aaaa::AaaaDenial;
+use crate::plugin::rewrite::Rules;
 use crate::plugin::timeouts::Timeouts;
 
 /// A table of a shard, by index: one for each source of local names.
@@ -311,6 +312,12 @@ impl Block {
     #[must_use]
     pub fn denies_aaaa(&self, query: &Query, name: &Name) -> Option<&AaaaDenial> {
         self.no_aaaa.as_deref().filter(|no_aaaa| no_aaaa.denies(query, name))
+    }
+
+    /// The rules of its `rewrite`.
+    #[must_use]
+    pub fn rewrite(&self) -> Option<&Arc<Rules>> {
+        self.gates.iter().find_map(Gate::rewrite)
     }
 
     /// Whether the block has upstreams for a name.

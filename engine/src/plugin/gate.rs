@@ -72,12 +72,20 @@ impl Gate {
         }
     }
 
-    /// The rules of `rewrite` that look at the CNAMEs of the response to this query.
+    /// The rules of `rewrite`.
     #[must_use]
-    pub fn cname_rules(&self, trail: &Trail) -> Option<&Arc<Rules>> {
+    pub const fn rewrite(&self) -> Option<&Arc<Rules>> {
         match self {
-            Self::Rewrite(rules) => Some(rules).filter(|rules| rules.follows_cnames(trail)),
-            Self::Dns64(_) | Self::Any => None,
+            Self::Rewrite(rules) => Some(rules),
+            Self::Local(_)
+            | Self::Dns64(_)
+            | Self::Any
+            | Self::Autopath(_)
+            | Self::Chaos(_)
+            | Self::Acl(_)
+            | Self::Header(_)
+            | Self::Whoami
+            | Self::Template(_) => None,
         }
     }
 
@@ -101,6 +109,7 @@ impl Gate {
         match self {
             Self::Dns64(_) | Self::Autopath(_) | Self::Whoami | Self::Acl(_) => true,
             Self::Any | Self::Local(_) | Self::Chaos(_) | Self::Header(_) => false,
+            Self::Rewrite(rules) => rules.reads_peer(),
             Self::Template(rule) => rule.reads_peer(),
             Self::Rewrite(_) => false,
         }

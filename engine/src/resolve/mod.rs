@@ -132,14 +132,15 @@ impl Resolver {
         &mut self.late_answers
     }
 
-    /// The request to upstreams for `ask`. `name`: the question's; `waiter`: the client, if one
-    /// waits.
+    /// The request to upstreams for `ask`. `name`: the question's; `options`: for the OPT of the
+    /// queries; `waiter`: the client, if one waits.
     #[must_use]
     pub fn request(
         &self,
         plan: &Plan,
         ask: &Ask<'_>,
         name: &Name,
+        options: Option<Arc<[u8]>>,
         waiter: Option<Waiter>,
     ) -> UpstreamRequest {
         let asks = &plan.blocks[ask.asks];
@@ -158,6 +159,7 @@ impl Resolver {
                 question: Arc::new(question),
                 recursion_desired: ask.query.kept_flags & RD != 0,
                 transport,
+                options,
             },
             listener: ask.listener,
             forwards: asks.forwards_for(name).map(|slot| slot.0).collect(),

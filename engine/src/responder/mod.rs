@@ -17,8 +17,8 @@ use wire::table::Table;
 
 use crate::answer::exit::{Answered, Exit, Reports, Timing};
 use crate::answer::{
-    Glance, Looked, PodIndexes, Pursue, Scratch, Sources, Tables, Verdict, at_a_glance, in_full,
-    look,
+    Ask, Glance, Looked, PodIndexes, Pursue, Scratch, Sources, Tables, Verdict, at_a_glance,
+    in_full, look,
 };
 use crate::client::{Arrival, ListenerId, Packet};
 use crate::forward::ShardNumber;
@@ -27,6 +27,7 @@ use crate::metrics::ShardMetrics;
 use crate::plan::{Block, Plan, TableSlot};
 use crate::plugin::exchange::{Texts, Trail};
 use crate::plugin::pattern::BlockPatterns;
+use crate::plugin::rewrite::Ends;
 use crate::plugin::timeouts::Timeouts;
 use crate::resolve::fills::Fills;
 use crate::resolve::waiter::{LateAnswers, ReturnTo, Waiter};
@@ -166,7 +167,8 @@ impl Responder {
                 Action::Reply(len)
             }
             Verdict::ReplyAndRefresh(made, ask) => {
-                let request = self.resolver.request(plan, &ask, name, None);
+                let options = self.edns_options(&ask, &answered);
+                let request = self.resolver.request(plan, &ask, name, options, None);
                 let len = self.exit.leave(&made, answered, message, Timing::WithBatch, None);
                 Action::ReplyAndRefresh(len, Box::new(Request::Upstreams(request)))
             }
@@ -174,7 +176,8 @@ impl Responder {
                 let rotation = self.known.rotation;
                 let waiter = Waiter::new(plan, ask.block, &ask.query, &answered, message, rotation);
                 let waiter = Some(waiter.asking(&ask));
-                let request = self.resolver.request(plan, &ask, name, waiter);
+                let options = self.edns_options(&ask, &answered);
+                let request = self.resolver.request(plan, &ask, name, options, waiter);
                 Action::Ask(Box::new(Request::Upstreams(request)))
             }
             Verdict::Pursue(Pursue { pursuit, query, block, gates_done }) => {
@@ -188,6 +191,16 @@ impl Responder {
                 Action::Drop
             }
         }
+    }
+
+    /// The options that `rewrite` gives to a query to upstreams.
+    fn edns_options(&self, ask: &Ask<'_>, answered: &Answered<'_>) -> Option<Arc<[u8]>> {
+        let Answered { arrival, trail, name } = answered;
+        let plan = &self.known.plan;
+        let rules = plan.blocks.get(ask.block)?.rewrite()?;
+        let server = plan.listeners.get(arrival.listener.0).and_then(|listener| listener.address);
+        let ends = Ends { peer: trail.peer, server, transport: arrival.transport };
+        rules.edns_options(trail, name.bytes(), ask.query.qtype, ends)
     }
 
     /// The caches and upstreams.

@@ -5,6 +5,7 @@
 //! rules, in the order of the Corefile.
 
 mod cname;
+mod edns;
 mod matcher;
 mod read;
 mod replacement;
@@ -20,9 +21,11 @@ use super::finish::Finish;
 use super::gate::Gate;
 use super::go_regex::GoRegex;
 use cname::CnameRule;
+use edns::EdnsRule;
 use replacement::Replacement;
 
 pub use cname::CnamePursuit;
+pub use edns::Ends;
 pub(crate) use read::{USAGE, read};
 pub use rules::Rules;
 
@@ -66,6 +69,7 @@ pub enum Field {
         max_secs: u32,
     },
     Cname(CnameRule),
+    Edns(EdnsRule),
     /// The response code, 0 to 23.
     Rcode {
         names: NameMatch,

@@ -95,7 +95,8 @@ impl Rules {
             | Action::Class { .. }
             | Action::Ttl { .. }
             | Action::Rcode { .. }
-            | Action::Cname(_) => None,
+            | Action::Cname(_)
+            | Action::Edns(_) => None,
         })
     }
 

@@ -13,6 +13,7 @@ use wire::query::Query;
 use wire::text::{NameText, PlainName};
 
 use super::cname::{CnamePursuit, CnameRule};
+use super::edns::{EdnsRule, OptionCodes};
 use super::matcher::{Matcher, Search};
 use super::replacement::Replacement;
 use super::{AnswerPart, Field, Mode, NameMatch, NameRule, Rewrite};
@@ -31,6 +32,16 @@ pub struct Rules {
     exact: HashMap<Box<[u8]>, Vec<u16>, RandomState>,
     /// The other rules, in their order.
     open: Box<[u16]>,
+    has_edns: bool,
+    reads_peer: bool,
+}
+
+/// What is known about the query while rules apply.
+struct State {
+    /// The texts have the question's name.
+    has_text: bool,
+    /// Of the query's options, if there are rules about them.
+    codes: OptionCodes,
 }
 
 #[derive(Debug)]
@@ -48,6 +59,7 @@ pub(super) enum Action {
     Ttl { names: Matcher, min_secs: u32, max_secs: u32 },
     Rcode { names: Matcher, from: u16, to: u16 },
     Cname(CnameRule),
+    Edns(EdnsRule),
 }
 
 /// A `NameRule`, made ready.
@@ -107,7 +119,22 @@ impl Rules {
             }
             rules.push(ReadyRule { mode: rule.mode, action: Action::new(&rule.field, block) });
         }
-        Self { rules: rules.into(), exact, open: open.into() }
+        let edns = |rule: &ReadyRule| match &rule.action {
+            Action::Edns(rule) => Some(rule.reads_peer()),
+            Action::Name(_)
+            | Action::Type { .. }
+            | Action::Class { .. }
+            | Action::Ttl { .. }
+            | Action::Rcode { .. }
+            | Action::Cname(_) => None,
+        };
+        Self {
+            has_edns: rules.iter().any(|rule| edns(rule).is_some()),
+            reads_peer: rules.iter().filter_map(edns).any(|reads_peer| reads_peer),
+            rules: rules.into(),
+            exact,
+            open: open.into(),
+        }
     }
 
     /// Changes the question.
@@ -117,15 +144,18 @@ impl Rules {
         message: &mut [u8],
     ) -> Passage {
         let mut queue = Queue { exact: self.exact_at(exchange.name), open: &self.open };
-        let mut has_text = false;
+        let mut state = State { has_text: false, codes: OptionCodes::default() };
+        if self.has_edns {
+            state.codes = OptionCodes::of(message.get(..exchange.arrival.len).unwrap_or_default());
+        }
         while let Some(index) = queue.next() {
             let Some(rule) = self.rules.get(usize::from(index)) else { break };
-            let outcome = rule.action.apply(exchange, message, &mut has_text);
+            let outcome = rule.action.apply(exchange, message, &mut state);
             match outcome {
                 Outcome::Ignored => continue,
                 Outcome::Done => {}
                 Outcome::Renamed => {
-                    has_text = false;
+                    state.has_text = false;
                     queue.exact = behind(self.exact_at(exchange.name), index);
                 }
                 Outcome::Invalid => {
@@ -133,7 +163,7 @@ impl Rules {
                     return fail(exchange, format!("invalid name after rewrite: {name}"));
                 }
             }
-            if rule.action.concerns_response() && !exchange.trail.rewrites.push(index) {
+            if !exchange.trail.rewrites.push(index) {
                 return fail(exchange, format!("more than {REWRITES_MAX} rules of rewrite match"));
             }
             match rule.mode {
@@ -144,8 +174,14 @@ impl Rules {
         Passage::Pass
     }
 
+    /// Whether a rule reads the client's address.
+    #[must_use]
+    pub fn reads_peer(&self) -> bool {
+        self.reads_peer
+    }
+
     /// Whether the CNAMEs of the response are looked at.
-    pub(in crate::plugin) fn follows_cnames(&self, trail: &Trail) -> bool {
+    pub(crate) fn follows_cnames(&self, trail: &Trail) -> bool {
         self.cnames(trail.rewrites.indices()).next().is_some()
     }
 
@@ -164,7 +200,8 @@ impl Rules {
             | Action::Type { .. }
             | Action::Class { .. }
             | Action::Ttl { .. }
-            | Action::Rcode { .. } => None,
+            | Action::Rcode { .. }
+            | Action::Edns(_) => None,
         })
     }
 
@@ -231,31 +268,21 @@ impl Action {
                 Self::Rcode { names: Matcher::new(names, block), from: *from, to: *to }
             }
             Field::Cname(rule) => Self::Cname(rule.clone()),
+            Field::Edns(rule) => Self::Edns(rule.clone()),
         }
     }
 
-    /// Whether the response needs the rule. Only names need it for the next rule's sake.
-    const fn concerns_response(&self) -> bool {
-        match self {
-            Self::Name(_) | Self::Ttl { .. } | Self::Rcode { .. } | Self::Cname(_) => true,
-            Self::Type { .. } | Self::Class { .. } => false,
-        }
-    }
-
-    fn apply(
-        &self,
-        exchange: &mut Exchange<'_>,
-        message: &mut [u8],
-        has_text: &mut bool,
-    ) -> Outcome {
+    fn apply(&self, exchange: &mut Exchange<'_>, message: &mut [u8], state: &mut State) -> Outcome {
         let Query { qtype, qclass, .. } = exchange.query;
         match self {
-            Self::Name(rule) => rule.apply(exchange, message, has_text),
+            Self::Name(rule) => rule.apply(exchange, message, &mut state.has_text),
             Self::Type { from, to } if *from == qtype => ask(exchange, *to, qclass, message),
             Self::Class { from, to } if *from == qclass => ask(exchange, qtype, *to, message),
             Self::Type { .. } | Self::Class { .. } => Outcome::Ignored,
             // It is about the response, so it matches every query.
             Self::Cname(_) => Outcome::Done,
+            Self::Edns(rule) if rule.matches(&mut state.codes) => Outcome::Done,
+            Self::Edns(_) => Outcome::Ignored,
             Self::Ttl { names, .. } | Self::Rcode { names, .. } => {
                 let is_match = match names {
                     // It was found by the name.
@@ -264,7 +291,7 @@ impl Action {
                     | Matcher::Suffix(_)
                     | Matcher::Substring(_)
                     | Matcher::Regex(_) => {
-                        let (text, patterns) = text(exchange, has_text);
+                        let (text, patterns) = text(exchange, &mut state.has_text);
                         names.matches(text, patterns)
                     }
                 };
@@ -354,7 +381,7 @@ impl Field {
         let names = match self {
             Self::Name(rule) => &rule.from,
             Self::Ttl { names, .. } | Self::Rcode { names, .. } => names,
-            Self::Type { .. } | Self::Class { .. } | Self::Cname(_) => return None,
+            Self::Type { .. } | Self::Class { .. } | Self::Cname(_) | Self::Edns(_) => return None,
         };
         match names {
             NameMatch::Exact(name) => Some(name),
