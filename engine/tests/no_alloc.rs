@@ -181,6 +181,19 @@ fn no_allocation_and_no_free() {
     // With `log` too. Over TCP its ring is full, because nobody takes the queries.
     let log = "log web.default.svc.cluster.local {\nclass success\n}\nlog . \"{name}\"";
     let logs = (Manner::Answers, log);
+    // Names and responses are rewritten, with each kind of rule.
+    let rules = "rewrite continue ttl suffix .local. 5-7
+        rewrite name x.example.com.default.svc.cluster.local web.default.svc.cluster.local
+        rewrite continue {
+            name regex (.*)\\.default\\.pod\\.cluster\\.local {1}.default.svc.cluster.local
+            answer name (.*)\\.svc\\.cluster\\.local {1}.pod.cluster.local
+            answer value svc nothing
+        }
+        rewrite continue name prefix alias web answer auto
+        rewrite continue name substring big.default web.default answer auto
+        rewrite continue rcode regex .* SERVFAIL NXDOMAIN
+        rewrite name suffix .example.org .example.net answer auto";
+    let rewritten = (Manner::Answers, rules);
     let rows = [
         (Manner::Answers, ""),
         (led, ""),
@@ -188,6 +201,7 @@ fn no_allocation_and_no_free() {
         (Manner::Answers, steps),
         (Manner::Answers, SMALL),
         logs,
+        rewritten,
     ];
     for (backend, (manner, steps)) in
         BACKENDS.into_iter().flat_map(|one| rows.map(|row| (one, row)))

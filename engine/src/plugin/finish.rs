@@ -93,7 +93,7 @@ impl Finish {
     pub const fn runs_on(&self, inside: Option<Inside>) -> bool {
         match self {
             Self::Rewrite(_) => true,
-            Self::BufSize(_) | Self::Log(_) | Self::Nsid(_) | Self::Header(_) | Self::Minimal => {
+            Self::Nsid(_) | Self::BufSize(_) | Self::Log(_) | Self::Header(_) | Self::Minimal => {
                 inside.is_none()
             }
         }

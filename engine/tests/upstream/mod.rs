@@ -364,6 +364,7 @@ pub fn question(name: &str, transport: Transport) -> UpstreamQuestion {
         question: Arc::new(OwnedQuestion::new(name.as_slice(), 1)),
         recursion_desired: true,
         transport,
+        options: None,
     }
 }
 
