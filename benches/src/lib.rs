@@ -24,6 +24,7 @@ use engine::plugin::draft::TableSource;
 use engine::plugin::exchange::{Texts, Trail};
 use engine::plugin::hosts::table::HostsTable;
 use engine::plugin::pattern::BlockPatterns;
+use engine::plugin::view::TextBuffer;
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
 use wire::header::{TYPE_A, TYPE_SRV};
@@ -67,6 +68,7 @@ pub struct Cluster {
     patterns: Vec<BlockPatterns>,
     texts: Box<Texts>,
     metrics: Arc<ShardMetrics>,
+    view_texts: TextBuffer,
     message: [u8; UDP_LEN_MAX as usize],
 }
 
@@ -138,12 +140,12 @@ impl Cluster {
     /// The cluster behind a server block that has these lines beside those of the stock Corefile.
     #[must_use]
     pub fn new(lines: &str) -> Self {
-        let mut builder = builder();
+        let mut names = builder();
         for entry in entries(SERVICE_COUNT) {
-            builder.insert(&entry);
+            names.insert(&entry);
         }
         let plan = plan(lines);
-        let cluster = builder.publish(1);
+        let cluster = names.publish(1);
         let mut tables = [const { None }; TABLES_MAX];
         for (slot, source) in tables.iter_mut().zip(&plan.tables) {
             *slot = match source.as_ref().map(|table| &*table.source) {
@@ -175,6 +177,7 @@ impl Cluster {
             name: Name::default(),
             trail: Trail::default(),
             metrics: Arc::default(),
+            view_texts: TextBuffer::default(),
             message: [0; UDP_LEN_MAX as usize],
         }
     }
@@ -214,6 +217,7 @@ impl Cluster {
             texts: &mut self.texts,
             trail: &mut self.trail,
             metrics: &self.metrics,
+            view_texts: &mut self.view_texts,
         };
         let verdict = made.map_or_else(
             |glance| in_full(sources, &mut scratch, arrival, glance, name, message),

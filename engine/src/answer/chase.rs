@@ -13,14 +13,13 @@ use wire::table::{Found, Table};
 
 use super::Sources;
 use super::own::passes_on;
-use crate::client::ListenerId;
-use crate::plan::OwnTable;
+use crate::plan::{OwnTable, Vantage};
 
 /// The view of a client: which blocks it sees, and which type it asks for.
 #[derive(Clone, Copy)]
 pub struct View<'s> {
     pub sources: Sources<'s>,
-    pub listener: ListenerId,
+    pub vantage: Vantage,
     pub qtype: u16,
 }
 
@@ -50,7 +49,8 @@ impl<'s> View<'s> {
         name: &Name,
         is_included: impl Fn(&OwnTable) -> bool,
     ) -> Option<(&'s Table, Found<'s>)> {
-        let block = self.sources.plan.block_for(self.listener, name)?;
+        let plan = self.sources.plan;
+        let block = plan.blocks.get(plan.block_index_from(self.vantage, name)?)?;
         for own in block.tables().filter(|own| is_included(own)) {
             let table = self.sources.table(own.table)?;
             let found = table.look_up(name, self.qtype);

@@ -37,6 +37,7 @@ use crate::plugin::exchange::{Exchange, PluginCounts, Texts, Trail};
 use crate::plugin::gate::{Gate, Passage};
 use crate::plugin::pattern::BlockPatterns;
 use crate::plugin::pursuit::Pursuit;
+use crate::plugin::view::{QueryFacts, TextBuffer, ViewFilter};
 use chase::View;
 use exit::Made;
 use own::{OwnAnswer, ask_own};
@@ -117,6 +118,8 @@ pub struct Scratch<'r> {
     /// Of this query.
     pub trail: &'r mut Trail,
     pub metrics: &'r ShardMetrics,
+    /// For the texts of views.
+    pub view_texts: &'r mut TextBuffer,
 }
 
 /// A query that the fast path can answer: what remains is to read the table.
@@ -299,10 +302,14 @@ pub fn in_full<'s>(
         ClientPacket::Reject(reject) => return Verdict::Reply(refuse(&reject, 0, message)),
     };
     let plan = sources.plan;
+    let has_views = plan.has_views(arrival.listener);
     let (index, first_gate) = match arrival.inside {
         Some(Inside { start: InsideStart::Gate { block, gate }, .. }) => (Some(block), gate),
+        Some(Inside { start: InsideStart::Server, .. }) | None if has_views => {
+            (viewed_block_index(plan, scratch, arrival, &query, name, message), 0)
+        }
         Some(Inside { start: InsideStart::Server, .. }) | None if query.qtype == TYPE_DS => {
-            (plan.block_index_above(arrival.listener, name), 0)
+            (plan.block_index_above(arrival.listener, name, &mut |_, _| false), 0)
         }
         Some(Inside { start: InsideStart::Server, .. }) | None => {
             (plan.block_index_for(arrival.listener, name), 0)
@@ -314,7 +321,7 @@ pub fn in_full<'s>(
         let counted_as = plan.dropped_as(arrival.listener);
         return Verdict::Reply(Made { counted_as, ..refused });
     };
-    let Scratch { caches, patterns, trail, texts, metrics } = scratch;
+    let Scratch { caches, patterns, trail, texts, metrics, .. } = scratch;
     let counters = PluginCounts { metrics, indexes: &block.counters };
     let pods = sources.pods_of(block);
     let of_block = patterns.get(index);
@@ -378,6 +385,32 @@ fn pursue_cnames<'s>(
             let gates_done = block.gates.len();
             Verdict::Pursue(Pursue { pursuit, query: exchange.query, block: index, gates_done })
         }
+    }
+}
+
+/// The block that takes a query at an address where blocks have views.
+#[cold]
+fn viewed_block_index(
+    plan: &Plan,
+    scratch: &mut Scratch<'_>,
+    arrival: &Arrival,
+    query: &Query,
+    name: &Name,
+    message: &[u8],
+) -> Option<usize> {
+    let listener = plan.listeners.get(arrival.listener.0)?;
+    let id = message.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
+    let (peer, server) = (scratch.trail.peer, listener.address);
+    let facts = QueryFacts { arrival, query, name, id, peer, server };
+    let mut takes = |index: usize, view: &ViewFilter| {
+        let patterns = scratch.patterns.get(index).map(BlockPatterns::borrow);
+        let patterns = patterns.as_deref().map_or(&[][..], |patterns| &patterns[..]);
+        view.takes(&facts, patterns, scratch.view_texts)
+    };
+    if query.qtype == TYPE_DS {
+        plan.block_index_above(arrival.listener, name, &mut takes)
+    } else {
+        plan.block_index_where(arrival.listener, name, &mut takes)
     }
 }
 
@@ -478,7 +511,8 @@ fn ask_cache<'s>(
         LookUp::Miss => Verdict::Ask(ask),
         LookUp::Verify { timeout } => Verdict::Ask(Ask { stale_after: timeout, ..ask }),
         LookUp::Hit { answer: cached, refresh } => {
-            let view = View { sources, listener: ask.listener, qtype: query.qtype };
+            let vantage = sources.plan.vantage(ask.listener, ask.block);
+            let view = View { sources, vantage, qtype: query.qtype };
             if !view.may_be_sent(cached.response, asked.bytes()) {
                 return Verdict::Ask(ask);
             }

@@ -29,7 +29,7 @@ pub(super) enum OwnAnswer<'s> {
     Alias(Answer<'s>, usize),
 }
 
-/// Asks the sources of a block. `glance`: what the fast path found out.
+/// Asks the sources of a block, given with its index in the plan. `glance`: what the fast path found out.
 pub(super) fn ask_own<'s>(
     sources: Sources<'s>,
     place: NumberedBlock<'s>,
@@ -74,7 +74,8 @@ pub(super) fn ask_own<'s>(
             let by = if is_unlisted { Answerer::SERVER } else { own.answerer };
             return made(Made::new(block, stamped, query, by));
         };
-        let view = View { sources, listener: exchange.arrival.listener, qtype };
+        let vantage = sources.plan.vantage(exchange.arrival.listener, place.0);
+        let view = View { sources, vantage, qtype };
         return match block_to_ask(view, cnames) {
             Ok(asks) => OwnAnswer::Alias(cnames, asks),
             Err(end) => {
@@ -119,7 +120,7 @@ fn block_to_ask<'s>(view: View<'s>, cnames: Answer<'s>) -> Result<usize, End<'s>
         Lead::Here(end) => Err(end),
         Lead::Away(target) => {
             let plan = view.sources.plan;
-            let index = plan.block_index_for(view.listener, &target);
+            let index = plan.block_index_from(view.vantage, &target);
             let knows = |index: &usize| plan.blocks[*index].has_upstreams_for(&target);
             index.filter(knows).ok_or(End { cnames: Some(cnames), found: None })
         }

@@ -5,7 +5,7 @@
 use domain::base::name::Name as DomainName;
 use engine::admin::{Endpoint, EndpointKind, Monitor};
 use engine::config::Config;
-use engine::metrics::{EnabledPlugin, LabelSet, Metrics};
+use engine::metrics::{EnabledPlugin, Metrics};
 use engine::plugin::ServerBlock;
 use engine::plugin::health::Health;
 use engine::plugin::pprof::Pprof;
@@ -50,7 +50,7 @@ pub(crate) fn publish_facts(metrics: &Metrics, config: &Config) {
     for block in config.blocks.iter().filter(|block| block.line::<Prometheus>().is_some()) {
         for key in &block.keys {
             for (address, _) in block.addresses(key.port) {
-                let block_labels = LabelSet::new(address, &key.zone.text);
+                let block_labels = block.labels(address, &key.zone);
                 facts.plugins.extend(
                     plugins(block).map(|name| EnabledPlugin { block: block_labels.clone(), name }),
                 );

@@ -11,7 +11,7 @@ use wire::zone::ZoneSet;
 
 use super::{
     Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, GlanceTables, ListenerPlan, Own,
-    OwnTable, Plan, PlanTable, TableSlot,
+    OwnTable, Plan, PlanTable, TableSlot, ViewedBlocks,
 };
 use crate::client::ListenerId;
 use crate::config::Config;
@@ -119,7 +119,12 @@ impl PlanDraft {
             let step = draft.add_block(index, block, lines, before)?;
             draft.listen(block, &step, &mut zones, before)?;
         }
-        for (listener, zones) in draft.plan.listeners.iter_mut().zip(&zones) {
+        let Plan { listeners, blocks, .. } = &mut draft.plan;
+        for (listener, zones) in listeners.iter_mut().zip(&zones) {
+            if listener.blocks.iter().any(|index| blocks[*index].view.is_some()) {
+                listener.viewed = Some(Box::new(ViewedBlocks::new(zones, &listener.blocks)));
+                continue;
+            }
             listener.zones = ZoneSet::new(zones);
             let is_root_alone = matches!(zones.as_slice(), [zone] if **zone == *b"\0");
             listener.only_block = listener.blocks.first().copied().filter(|_| is_root_alone);
@@ -175,7 +180,7 @@ impl PlanDraft {
         });
         let mut gates = lines.gates.iter().chain(own_gates).chain(&lines.last);
         self.plan.reads_peers |= gates.any(Gate::reads_peer);
-        self.plan.reads_peers |= finishes.iter().any(Finish::reads_peer);
+        self.plan.reads_peers |= finishes.iter().any(Finish::reads_peer) || lines.view.is_some();
         let glance = self.glance(&lines.gates, &own, lines.no_aaaa.as_deref(), &finishes);
         Ok(BlockLines {
             is_counted: lines.is_counted,
@@ -183,6 +188,7 @@ impl PlanDraft {
             counters: lines.counters.into(),
             block: Block {
                 has_plugins: block.plugins().any(|plugin| plugin.sees_queries()),
+                view: lines.view,
                 counted_as: None,
                 rotates: lines.rotates,
                 logged_as: lines.is_logged.then_some(index),
@@ -345,7 +351,7 @@ impl PlanDraft {
                         listener: id,
                         block: self.plan.blocks.len(),
                         dropped: LabelSet::new(address, LabelSet::DROPPED),
-                        labels: LabelSet::new(address, &key.zone.text),
+                        labels: block.labels(address, &key.zone),
                     };
                     self.counted.push(counted);
                 }

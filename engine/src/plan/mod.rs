@@ -4,6 +4,7 @@
 
 pub mod draft;
 
+use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use crate::plugin::gate::Gate;
 use crate::plugin::no_aaaa::AaaaDenial;
 use crate::plugin::rewrite::Rules;
 use crate::plugin::timeouts::Timeouts;
+use crate::plugin::view::{ViewFilter, ViewId};
 
 /// A table of a shard, by index: one for each source of local names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,15 +69,35 @@ pub struct PlanTable {
 pub struct ListenerPlan {
     /// As in the Corefile; `None` if the server no longer listens there.
     pub address: Option<SocketAddr>,
+    /// Empty if some block has a view.
     pub zones: ZoneSet,
     /// The block that takes every name, if the root zone is the only one.
     pub only_block: Option<usize>,
     /// By zone index: the block's index.
     pub blocks: Vec<usize>,
+    /// The blocks, if some of them have a view.
+    pub viewed: Option<Box<ViewedBlocks>>,
     /// The label set that counts queries which no block takes; none without `prometheus`.
     pub dropped_as: Option<usize>,
     /// Of TCP connections.
     pub timeouts: Timeouts,
+}
+
+/// The blocks of an address where some have a view.
+#[derive(Clone, Debug)]
+pub struct ViewedBlocks {
+    zones: ZoneSet,
+    /// By zone, the blocks to try: those of the zone in the order of the Corefile, then those of
+    /// the next longer zone around it, and so on.
+    candidates: Vec<Box<[usize]>>,
+}
+
+/// What a client sees of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Vantage {
+    pub listener: ListenerId,
+    /// The view of its block. Blocks with other views are hidden from it.
+    pub view: Option<ViewId>,
 }
 
 /// A server block: its plugins that act on packets, in CoreDNS's fixed order.
@@ -84,6 +106,8 @@ pub struct Block {
     /// Some plugin of the block sees queries. Without one they are REFUSED, as in CoreDNS. With
     /// one, queries that no plugin answers get SERVFAIL.
     pub has_plugins: bool,
+    /// The queries that it takes; `None`: all.
+    pub view: Option<Arc<ViewFilter>>,
     /// The label set that counts its queries; none without `prometheus`.
     pub counted_as: Option<usize>,
     /// `loadbalance`: addresses are rotated.
@@ -241,14 +265,8 @@ impl Plan {
         self.listeners.get(listener.0)?.dropped_as
     }
 
-    /// The block that takes a name on this listener: the one with the longest zone.
-    #[must_use]
-    #[inline(always)]
-    pub fn block_for(&self, listener: ListenerId, name: &Name) -> Option<&Block> {
-        self.blocks.get(self.block_index_for(listener, name)?)
-    }
-
-    /// The index of that block.
+    /// The index of the block that takes a name on this listener: the one with the longest zone.
+    /// `None` if some block of the listener has a view.
     #[must_use]
     #[inline(always)]
     pub fn block_index_for(&self, listener: ListenerId, name: &Name) -> Option<usize> {
@@ -262,12 +280,56 @@ impl Plan {
 }
 
 impl Plan {
-    /// The block for a question of type DS, which the zone above knows (RFC 4035, section 3.1.4.1).
+    /// Whether blocks of this listener have views.
     #[must_use]
-    pub fn block_index_above(&self, listener: ListenerId, name: &Name) -> Option<usize> {
+    pub fn has_views(&self, listener: ListenerId) -> bool {
+        self.listeners.get(listener.0).is_some_and(|listener| listener.viewed.is_some())
+    }
+
+    /// The index of the block that takes a query: the first one with the longest zone whose view,
+    /// if it has one, takes the query. `takes`: asked with the block's index and its view.
+    pub fn block_index_where(
+        &self,
+        listener: ListenerId,
+        name: &Name,
+        takes: &mut impl FnMut(usize, &ViewFilter) -> bool,
+    ) -> Option<usize> {
+        let Some(viewed) = &self.listeners.get(listener.0)?.viewed else {
+            return self.block_index_for(listener, name);
+        };
+        let zone = viewed.zones.find(name)?;
+        let mut candidates = viewed.candidates.get(zone.index)?.iter().copied();
+        candidates.find(|index| {
+            let block = self.blocks.get(*index);
+            block.is_some_and(|block| block.view.as_ref().is_none_or(|view| takes(*index, view)))
+        })
+    }
+
+    /// The block for a question of type DS, which the zone above knows (RFC 4035, section 3.1.4.1).
+    /// `takes` as for `block_index_where`.
+    pub fn block_index_above(
+        &self,
+        listener: ListenerId,
+        name: &Name,
+        takes: &mut impl FnMut(usize, &ViewFilter) -> bool,
+    ) -> Option<usize> {
         let above = (name.label_count() > 0).then(|| Name::from_wire(name.suffix(1))).flatten();
-        let index = above.and_then(|above| self.block_index_for(listener, &above));
-        index.or_else(|| self.block_index_for(listener, name))
+        let index = above.and_then(|above| self.block_index_where(listener, &above, takes));
+        index.or_else(|| self.block_index_where(listener, name, takes))
+    }
+
+    /// What the clients of a block see. `block`: its index.
+    #[must_use]
+    pub fn vantage(&self, listener: ListenerId, block: usize) -> Vantage {
+        let view = self.blocks.get(block).and_then(|block| block.view.as_ref());
+        Vantage { listener, view: view.map(|view| view.id) }
+    }
+
+    /// The index of the block that has a name, for a client that sees this.
+    #[must_use]
+    pub fn block_index_from(&self, vantage: Vantage, name: &Name) -> Option<usize> {
+        let mut takes = |_, view: &ViewFilter| Some(view.id) == vantage.view;
+        self.block_index_where(vantage.listener, name, &mut takes)
     }
 
     /// Whether a question for HINFO is this server's own loop probe, sent back by an upstream of
@@ -280,6 +342,30 @@ impl Plan {
             .filter_map(|step| self.forwards.get(step.upstreams.0))
             .any(|settings| settings.is_own_probe(name.bytes()))
     }
+}
+
+impl ViewedBlocks {
+    /// `zones`: in wire format, each with the block of the same index in `blocks`.
+    fn new(zones: &[&[u8]], blocks: &[usize]) -> Self {
+        let candidates_of = |zone: &&[u8]| {
+            let mut around: Vec<_> = zones.iter().zip(blocks).collect();
+            around.retain(|(other, _)| encloses(other, zone));
+            around.sort_by_key(|(other, _)| Reverse(other.len()));
+            around.into_iter().map(|(_, block)| *block).collect()
+        };
+        Self { zones: ZoneSet::new(zones), candidates: zones.iter().map(candidates_of).collect() }
+    }
+}
+
+/// Whether `inner` is `zone` or below it.
+fn encloses(zone: &[u8], inner: &[u8]) -> bool {
+    let mut rest = inner;
+    while rest.len() > zone.len() {
+        let below = rest.split_first().and_then(|(len, rest)| rest.get(usize::from(*len)..));
+        let Some(below) = below else { return false };
+        rest = below;
+    }
+    rest == zone
 }
 
 impl Block {

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use super::bind::{Bind, BindAddress};
 use super::draft::{BlockDraft, LoadContext, LoadError};
 use super::root::Root;
+use super::view::ViewSettings;
 use super::{DIRECTIVES, Plugin};
 use crate::corefile::value::key::Key;
+use crate::corefile::value::zone::Zone;
 use crate::corefile::{ListenIp, Place};
-use crate::metrics::Metrics;
+use crate::metrics::{LabelSet, Metrics};
 
 /// One server block of the Corefile.
 #[derive(Debug)]
@@ -82,6 +84,13 @@ impl ServerBlock {
             Some(root) => root.folder.join(path),
             None => path.to_owned(),
         }
+    }
+
+    /// The labels of its queries for this zone in metrics.
+    #[must_use]
+    pub fn labels(&self, address: SocketAddr, zone: &Zone) -> LabelSet {
+        let view = self.line::<ViewSettings>().map(|view| view.name.clone());
+        LabelSet { view: view.unwrap_or_default(), ..LabelSet::new(address, &zone.text) }
     }
 
     /// Combines all lines of the block.

@@ -21,6 +21,7 @@ use super::kubernetes::Kubernetes;
 use super::no_aaaa::AaaaDenial;
 use super::pattern::PatternSlot;
 use super::timeouts::Timeouts;
+use super::view::ViewFilter;
 use crate::cache::settings::CacheSettings;
 use crate::corefile::Place;
 use crate::corefile::value::zone::{REVERSE_ZONES, Zone};
@@ -56,6 +57,8 @@ pub struct BlockDraft {
     pub is_logged: bool,
     /// For the TCP connections to the block's addresses.
     pub timeouts: Option<Timeouts>,
+    /// The queries that the block takes; `None`: all.
+    pub view: Option<Arc<ViewFilter>>,
     /// `loop fatal`
     pub ends_at_loop: bool,
     /// For the log: what is unusual about the files and hosts that the lines name.

@@ -111,7 +111,6 @@ impl Gate {
             Self::Any | Self::Local(_) | Self::Chaos(_) | Self::Header(_) => false,
             Self::Rewrite(rules) => rules.reads_peer(),
             Self::Template(rule) => rule.reads_peer(),
-            Self::Rewrite(_) => false,
         }
     }
 

@@ -35,6 +35,7 @@ pub mod loadbalance;
 pub mod local;
 pub mod log;
 pub mod looping;
+pub mod metadata;
 pub mod minimal;
 pub mod multisocket;
 pub mod no_aaaa;
@@ -50,6 +51,7 @@ pub mod rewrite;
 pub mod root;
 pub mod template;
 pub mod timeouts;
+pub mod view;
 pub mod whoami;
 
 use std::any::Any;
@@ -83,7 +85,11 @@ pub const DIRECTIVES: &[Directive] = &[
         "the folder that relative paths start from",
         Built { usage: root::USAGE, once: false, options: Vec::new, read: root::read },
     ),
-    later("metadata", "label each query for other plugins"),
+    built(
+        "metadata",
+        "label each query for other plugins",
+        Built { usage: metadata::USAGE, once: true, options: Vec::new, read: metadata::read },
+    ),
     later("geoip", "the location of a client, from its address"),
     built(
         "cancel",
@@ -374,6 +380,15 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     later("on", "run a command when something happens"),
     later("sign", "sign a zone file"),
-    later("view", "several blocks for one zone, chosen by the query"),
+    built(
+        "view",
+        "several blocks for one zone, chosen by the query",
+        Built {
+            usage: view::USAGE,
+            once: true,
+            options: || built_names(view::SETTINGS),
+            read: view::read,
+        },
+    ),
     later("nomad", "names of Nomad's services"),
 ];

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::ServerBlock;
 use super::bind::BindAddress;
+use super::view::ViewSettings;
 use crate::corefile::report::Mistake;
 use crate::corefile::source::Span;
 use crate::corefile::value::key::{Key, Scheme};
@@ -11,12 +12,22 @@ use crate::corefile::value::zone::Zone;
 use crate::corefile::{Context, ListenIp};
 
 /// Reports every key that a block already serves on the same addresses. A block without `bind` has
-/// every address.
+/// every address. A block with a view leaves the other queries to the blocks after it.
 pub(crate) fn check_overlaps(blocks: &[(ServerBlock, Vec<Span>)], context: &mut Context<'_>) {
     let mut served: HashMap<(Scheme, &Zone, u16), Served<'_>> = HashMap::new();
     for (block, spans) in blocks {
         for (key, span) in block.keys.iter().zip(spans) {
             let served = served.entry((key.scheme, &key.zone, key.port)).or_default();
+            if block.line::<ViewSettings>().is_some() {
+                match served.clash(block.bound()) {
+                    Some(clash) if clash.is_other_address() => {
+                        context.mistakes.push_error(|| overlap(key, *span, &clash));
+                    }
+                    Some(clash) => context.mistakes.push(hidden(key, *span, &clash)),
+                    None => {}
+                }
+                continue;
+            }
             match served.clash(block.bound()) {
                 Some(clash) => context.mistakes.push_error(|| overlap(key, *span, &clash)),
                 None if block.bound().is_empty() => served.everywhere = Some(*span),
@@ -50,6 +61,13 @@ struct Clash<'b> {
     other: Span,
 }
 
+impl Clash<'_> {
+    /// One has every address and the other one does not.
+    fn is_other_address(&self) -> bool {
+        self.address.is_some() != self.other_address.is_some()
+    }
+}
+
 impl<'b> Served<'b> {
     fn clash(&self, bind: &'b [BindAddress]) -> Option<Clash<'b>> {
         if let Some(other) = self.everywhere {
@@ -79,6 +97,16 @@ impl<'b> Served<'b> {
             self.on.iter().find(|(other, _)| is_everywhere(other) && **other != address)?;
         Some(Clash { address: Some(address), other_address: Some(*other_address), other: *other })
     }
+}
+
+fn hidden(key: &Key, span: Span, clash: &Clash<'_>) -> Mistake {
+    Mistake::warning(
+        span,
+        format!("{key} is served by a block without a view: this one gets no query"),
+    )
+    .label("never asked")
+    .also(clash.other, "takes every query")
+    .help("write the blocks with a `view` first")
 }
 
 fn drawn(key: &Key, span: Span, clash: &Clash<'_>) -> Mistake {

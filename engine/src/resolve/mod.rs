@@ -25,11 +25,11 @@ use wire::response::{Response, TtlRule};
 use crate::answer::chase::View;
 use crate::answer::{Ask, Sources};
 use crate::cache::{self, Cache, Filled, Times};
-use crate::client::{ListenerId, Transport};
+use crate::client::Transport;
 use crate::forward::{ForwardFailure, ForwardSettings, ShardNumber, UpstreamQuestion, Upstreams};
 use crate::limits::{FILLS_PER_BATCH_MAX, FORWARD_TIMEOUT, PURSUITS_MAX, WAITERS_MAX};
 use crate::metrics::{ShardEvent, ShardMetrics};
-use crate::plan::{CachePlan, Plan};
+use crate::plan::{CachePlan, Plan, Vantage};
 use crate::question::OwnedQuestion;
 use fills::{Fill, Fills};
 use waiter::{FlightResult, LateAnswers, ReturnTo, Waiter};
@@ -60,8 +60,8 @@ pub struct Resolver {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct FlightKey {
     upstream_question: UpstreamQuestion,
-    /// At another listener the targets of CNAMEs may have other records.
-    listener: ListenerId,
+    /// Elsewhere the targets of CNAMEs may have other records.
+    vantage: Vantage,
     /// By `ForwardSlot`, in the order in which they are queried.
     forwards: Box<[usize]>,
     plan: u64,
@@ -161,7 +161,7 @@ impl Resolver {
                 transport,
                 options,
             },
-            listener: ask.listener,
+            vantage: plan.vantage(ask.listener, ask.block),
             forwards: asks.forwards_for(name).map(|slot| slot.0).collect(),
             plan: self.plan_count,
         };
@@ -384,7 +384,7 @@ impl FlightKey {
 
     /// The view of the waiting clients.
     fn view<'s>(&self, sources: Sources<'s>) -> View<'s> {
-        View { sources, listener: self.listener, qtype: self.question().qtype }
+        View { sources, vantage: self.vantage, qtype: self.question().qtype }
     }
 
     /// A cached response as the result of this flight, if the waiting clients may have it.

@@ -166,7 +166,8 @@ impl Waiter {
         let is_authority = self.is_authority;
         let alias = self.alias.as_ref();
         let alias = alias.map(|alias| Alias { answer: alias.as_answer(), is_authority });
-        let view = View { sources, listener: self.arrival.listener, qtype: self.query.qtype };
+        let vantage = self.plan.vantage(self.arrival.listener, self.block);
+        let view = View { sources, vantage, qtype: self.query.qtype };
         let end = view.end_of(response);
         let end = end.as_ref();
         response::stamp(&self.query, response, ttl, alias, end, envelope, message)

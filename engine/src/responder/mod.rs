@@ -22,13 +22,14 @@ use crate::answer::{
 };
 use crate::client::{Arrival, ListenerId, Packet};
 use crate::forward::ShardNumber;
-use crate::limits::{LOOK_AHEAD, TABLES_MAX};
+use crate::limits::{LOOK_AHEAD, TABLES_MAX, VIEW_TEXT_LEN_MAX};
 use crate::metrics::ShardMetrics;
 use crate::plan::{Block, Plan, TableSlot};
 use crate::plugin::exchange::{Texts, Trail};
 use crate::plugin::pattern::BlockPatterns;
 use crate::plugin::rewrite::Ends;
 use crate::plugin::timeouts::Timeouts;
+use crate::plugin::view::TextBuffer;
 use crate::resolve::fills::Fills;
 use crate::resolve::waiter::{LateAnswers, ReturnTo, Waiter};
 use crate::resolve::{Flight, Resolver, UpstreamRequest};
@@ -50,6 +51,7 @@ pub struct Responder {
     /// By block: this shard's copies.
     patterns: Vec<BlockPatterns>,
     texts: Box<Texts>,
+    view_texts: TextBuffer,
 }
 
 /// Everything that queries are answered from, except the caches.
@@ -97,6 +99,7 @@ impl Responder {
             trail: Box::default(),
             patterns: Vec::new(),
             texts: Box::default(),
+            view_texts: TextBuffer::default(),
         }
     }
 
@@ -143,6 +146,7 @@ impl Responder {
                     texts: &mut self.texts,
                     trail: &mut self.trail,
                     metrics: &self.metrics,
+                    view_texts: &mut self.view_texts,
                 };
                 let verdict = in_full(sources, &mut scratch, arrival, glance, name, message);
                 self.follow(verdict, arrival, place, message)
@@ -250,6 +254,9 @@ impl Responder {
         let copies = |block: &Block| BlockPatterns::new(&block.patterns);
         self.patterns = plan.blocks.iter().map(copies).collect();
         self.trail.patterns = None;
+        if plan.listeners.iter().any(|listener| listener.viewed.is_some()) {
+            self.view_texts.grow_to(VIEW_TEXT_LEN_MAX);
+        }
         self.known.plan = plan;
     }
 

@@ -3,7 +3,6 @@
 //!
 //! Invariant: a line ends with a newline, and a JSON line has no other.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -101,7 +100,7 @@ struct QueryFields {
     client_ip: String,
     client_port: u16,
     qname: String,
-    qtype: Cow<'static, str>,
+    qtype: String,
     qclass: String,
     protocol: &'static str,
     id: u16,
@@ -116,13 +115,15 @@ struct QueryFields {
 
 impl QueryFields {
     fn of(query: &LoggedQuery) -> Self {
-        let mut qname = String::new();
-        format::write_name(&query.name, &mut qname);
+        let (mut qname, mut qtype) = (String::new(), String::new());
+        // Writing to memory cannot fail.
+        let _ = format::write_name(&query.name, &mut qname);
+        let _ = format::write_type(query.response.qtype, &mut qtype);
         Self {
             client_ip: query.peer.map_or_else(String::new, |peer| peer.ip().to_string()),
             client_port: query.peer.map_or(0, |peer| peer.port()),
             qname,
-            qtype: format::type_text(query.response.qtype),
+            qtype,
             qclass: Class::from_int(query.response.qclass).to_string(),
             protocol: format::proto(query.transport),
             id: query.response.id,

@@ -18,7 +18,6 @@ use crate::corefile::value::zone::Zone;
 use crate::corefile::value::{duration, key, number};
 use crate::corefile::word::{nearest, quoted};
 use crate::limits::COREFILE_CACHE_CAPACITY_MAX;
-use crate::metrics::LabelSet;
 
 /// The settings, and what can be validated only after all of them have been read.
 pub(crate) struct CacheReading {
@@ -41,8 +40,9 @@ impl Plugin for CacheSettings {
     fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a> {
         let key = context.block.keys.first();
         let address = key.and_then(|key| Some(context.block.addresses(key.port).first()?.0));
-        let zone = key.map_or("", |key| &key.zone.text);
-        let labels = LabelSet::new(address.expect("a block listens somewhere"), zone);
+        let address = address.expect("a block listens somewhere");
+        let labels = key.map(|key| context.block.labels(address, &key.zone));
+        let labels = labels.expect("a block has a key");
         let zones: Vec<_> = self.zones.iter().map(|zone| zone.text.as_str()).collect();
         let metrics = context.metrics.cache(&labels, &zones.join(","));
         block.cache = Some(CacheDraft { settings: self.clone(), metrics });

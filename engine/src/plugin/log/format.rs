@@ -2,8 +2,7 @@
 //!
 //! Invariant: any text is a format. What is not a placeholder is printed as it is, as in CoreDNS.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write};
 use std::net::IpAddr;
 
 use domain::base::Rtype;
@@ -129,7 +128,7 @@ impl LineFormat {
         for part in &self.parts {
             match part {
                 FormatPart::Text(text) => line.push_str(text),
-                FormatPart::Label(_) => line.push_str(EMPTY),
+                FormatPart::Label(label) => write_metadata(label, query, line),
                 FormatPart::Value(placeholder) => {
                     // Writing to memory cannot fail.
                     let _ = placeholder.write(query, local, line);
@@ -140,20 +139,12 @@ impl LineFormat {
 }
 
 impl Placeholder {
-    fn write(
-        self,
-        query: &LoggedQuery,
-        local: Option<IpAddr>,
-        line: &mut String,
-    ) -> std::fmt::Result {
+    fn write(self, query: &LoggedQuery, local: Option<IpAddr>, line: &mut String) -> fmt::Result {
         let response = &query.response;
         match self {
-            Self::Type => line.write_str(&type_text(response.qtype)),
-            Self::Class => write!(line, "{}", Class::from_int(response.qclass)),
-            Self::Name => {
-                write_name(&query.name, line);
-                Ok(())
-            }
+            Self::Type => write_type(response.qtype, line),
+            Self::Class => write_class(response.qclass, line),
+            Self::Name => write_name(&query.name, line),
             Self::Proto => line.write_str(proto(query.transport)),
             Self::Size => write!(line, "{}", query.query_len),
             Self::Remote => write_address(query.peer.map(|peer| peer.ip()), line),
@@ -181,6 +172,17 @@ impl Placeholder {
     }
 }
 
+/// Appends the value of a label; a dash if the query has no such label.
+fn write_metadata(label: &str, query: &LoggedQuery, line: &mut String) {
+    // As in CoreDNS, those of `log` do not depend on the zones of `metadata`.
+    match (&query.log.labels, label) {
+        (Some(_), "log/type") => line.push_str(query.kind.name()),
+        (Some(_), "log/class") => line.push_str(query.kind.class().name()),
+        (Some(labels), _) if labels.write(label, &query.name, line) == Ok(true) => {}
+        (Some(_) | None, _) => line.push_str(EMPTY),
+    }
+}
+
 /// The protocol's name.
 #[must_use]
 pub const fn proto(transport: Transport) -> &'static str {
@@ -196,24 +198,34 @@ pub fn rcode(query: &LoggedQuery) -> &'static str {
     Rcode::for_client(query.rcode()).mnemonic()
 }
 
-/// The name of a type, as CoreDNS spells it.
-#[must_use]
-pub fn type_text(qtype: u16) -> Cow<'static, str> {
+/// Appends the name of a type, as CoreDNS spells it.
+///
+/// # Errors
+/// `out` is full.
+pub fn write_type(qtype: u16, out: &mut impl Write) -> fmt::Result {
     match qtype {
-        0 => "None".into(),
-        23 => "NSAP-PTR".into(),
-        u16::MAX => "Reserved".into(),
+        0 => out.write_str("None"),
+        23 => out.write_str("NSAP-PTR"),
+        u16::MAX => out.write_str("Reserved"),
         // `domain` has names for these.
-        11 | 22 | 38 | 40 | 66..=68 | 259 | 262..=264 => format!("TYPE{qtype}").into(),
+        11 | 22 | 38 | 40 | 66..=68 | 259 | 262..=264 => write!(out, "TYPE{qtype}"),
         _ => match Rtype::from_int(qtype).to_mnemonic_str() {
-            Some(mnemonic) => mnemonic.into(),
-            None => format!("TYPE{qtype}").into(),
+            Some(mnemonic) => out.write_str(mnemonic),
+            None => write!(out, "TYPE{qtype}"),
         },
     }
 }
 
+/// Appends the name of a class.
+///
+/// # Errors
+/// `out` is full.
+pub fn write_class(qclass: u16, out: &mut impl Write) -> fmt::Result {
+    write!(out, "{}", Class::from_int(qclass))
+}
+
 /// An IPv6 address stands in brackets.
-fn write_address(address: Option<IpAddr>, line: &mut String) -> std::fmt::Result {
+fn write_address(address: Option<IpAddr>, line: &mut String) -> fmt::Result {
     match address {
         Some(IpAddr::V4(address)) => write!(line, "{address}"),
         Some(IpAddr::V6(address)) => write!(line, "[{address}]"),
@@ -221,30 +233,42 @@ fn write_address(address: Option<IpAddr>, line: &mut String) -> std::fmt::Result
     }
 }
 
-/// Appends a name with a final dot, escaped as CoreDNS does it.
-pub fn write_name(name: &Name, line: &mut String) {
+/// Appends a name with a final dot.
+///
+/// # Errors
+/// `out` is full.
+pub fn write_name(name: &Name, out: &mut impl Write) -> fmt::Result {
     let mut rest = name.bytes();
     if rest == b"\0" {
-        line.push('.');
+        return out.write_char('.');
     }
     while let Some((label_len, behind)) = rest.split_first()
         && *label_len > 0
+        && let Some((label, next)) = behind.split_at_checked(usize::from(*label_len))
     {
-        let Some((label, next)) = behind.split_at_checked(usize::from(*label_len)) else { return };
-        for byte in label {
-            match byte {
-                b'.' | b' ' | b'\'' | b'@' | b';' | b'(' | b')' | b'"' | b'\\' => {
-                    line.push('\\');
-                    line.push(char::from(*byte));
-                }
-                0x21..=0x7E => line.push(char::from(*byte)),
-                // Writing to memory cannot fail.
-                _ => drop(write!(line, "\\{byte:03}")),
-            }
-        }
-        line.push('.');
+        write_label(label, out)?;
+        out.write_char('.')?;
         rest = next;
     }
+    Ok(())
+}
+
+/// Appends a label, escaped as CoreDNS does it.
+///
+/// # Errors
+/// `out` is full.
+pub fn write_label(label: &[u8], out: &mut impl Write) -> fmt::Result {
+    for byte in label {
+        match byte {
+            b'.' | b' ' | b'\'' | b'@' | b';' | b'(' | b')' | b'"' | b'\\' => {
+                out.write_char('\\')?;
+                out.write_char(char::from(*byte))?;
+            }
+            0x21..=0x7E => out.write_char(char::from(*byte))?,
+            _ => write!(out, "\\{byte:03}")?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -302,7 +326,7 @@ mod tests {
             (b"\x07'@;()\"_\0", "\\'\\@\\;\\(\\)\\\"_."),
         ] {
             let mut line = String::new();
-            write_name(&Name::from_wire(wire).expect("a name"), &mut line);
+            write_name(&Name::from_wire(wire).expect("a name"), &mut line).expect("memory");
             assert_eq!(line, text);
         }
     }
@@ -319,7 +343,9 @@ mod tests {
             (4711, "TYPE4711"),
             (65535, "Reserved"),
         ] {
-            assert_eq!(type_text(qtype), text);
+            let mut line = String::new();
+            write_type(qtype, &mut line).expect("memory");
+            assert_eq!(line, text);
         }
     }
 }
