@@ -24,7 +24,7 @@ use engine::plugin::draft::TableSource;
 use engine::plugin::exchange::{Texts, Trail};
 use engine::plugin::hosts::table::HostsTable;
 use engine::plugin::pattern::BlockPatterns;
-use engine::plugin::view::TextBuffer;
+use engine::plugin::view::program::TextBuffer;
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
 use wire::header::{TYPE_A, TYPE_SRV};

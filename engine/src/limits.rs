@@ -141,9 +141,11 @@ const _: () = assert!(QUERY_RING_LEN as u128 >= 400 * QUERY_RING_LOOK_EVERY.as_m
 /// Bytes of lines of the query log that may wait at once: half of the room, so that the server's
 /// own lines find some.
 pub const QUERY_LINES_WAITING_LEN_MAX: usize = LOG_WAITING_LEN_MAX / 2;
-/// Operators and values of an expression of `view`. A list of names has one each, and a thousand
-/// levels of nesting need less than a third of a shard's stack.
+/// Operators and values of an expression of `view`: two for each of 500 names.
 pub const VIEW_NODES_MAX: usize = 1000;
+/// Operators, calls and brackets inside one another in an expression, so that reading and
+/// evaluating it takes less than a tenth of a thread's stack.
+pub const VIEW_DEPTH_MAX: usize = 50;
 /// Bytes of the texts that one expression makes of a query: its name of up to 1,004 bytes sixteen
 /// times. With more it is not true.
 pub const VIEW_TEXT_LEN_MAX: usize = 16 << 10;

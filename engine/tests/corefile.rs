@@ -263,7 +263,7 @@ fn unknown_words() {
         "`pods` is an option of `kubernetes`: write it between its braces"
     );
     assert!(help("example.org {\n}").contains("the one above is not closed"));
-    assert!(help("xyzzy").starts_with("the directives are timeouts, reload,"));
+    assert!(help("xyzzy").starts_with("the directives are metadata, timeouts, reload,"));
     assert!(help("proxy . 1.1.1.1").contains("`forward`"));
 }
 

@@ -194,6 +194,11 @@ fn no_allocation_and_no_free() {
         rewrite continue rcode regex .* SERVFAIL NXDOMAIN
         rewrite name suffix .example.org .example.net answer auto";
     let rewritten = (Manner::Answers, rules);
+    // The view takes every query; all parts of expressions are evaluated.
+    let view = "metadata\nview v {\nexpr \"incidr(client_ip(), '127.0.0.0/8') and name() matches \
+                '^.' and metadata('kubernetes/kind') in ['svc', 'pod', ''] \
+                and lower(upper(name())) + type() contains '.' and int(port()) > 0 and \
+                bufsize() >= 512 and server_ip() + server_port() + proto() + class() != 'x'\"\n}";
     let rows = [
         (Manner::Answers, ""),
         (led, ""),
@@ -202,6 +207,7 @@ fn no_allocation_and_no_free() {
         (Manner::Answers, SMALL),
         logs,
         rewritten,
+        (Manner::Answers, view),
     ];
     for (backend, (manner, steps)) in
         BACKENDS.into_iter().flat_map(|one| rows.map(|row| (one, row)))

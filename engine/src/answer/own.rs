@@ -29,7 +29,8 @@ pub(super) enum OwnAnswer<'s> {
     Alias(Answer<'s>, usize),
 }
 
-/// Asks the sources of a block, given with its index in the plan. `glance`: what the fast path found out.
+/// Asks the sources of a block, given with its index in the plan. `glance`: what the fast path
+/// found out.
 pub(super) fn ask_own<'s>(
     sources: Sources<'s>,
     place: NumberedBlock<'s>,

@@ -358,7 +358,7 @@ impl PlanDraft {
                 if !lines.counters.is_empty() {
                     self.plugin_counters.push(CountingBlock {
                         block: self.plan.blocks.len(),
-                        labels: LabelSet::new(address, &key.zone.text),
+                        labels: block.labels(address, &key.zone),
                         counters: Arc::clone(&lines.counters),
                     });
                 }
@@ -537,6 +537,7 @@ mod tests {
             (&format!("local\n{CLUSTER}"), 0),
             (&format!("nsid\n{CLUSTER}"), 1),
             (&format!("whoami\n{CLUSTER}"), 1),
+            (&format!("metadata\n{CLUSTER}"), 1),
             ("errors", 0),
             (&format!("template ANY ANY internal.cloudapp.net\n{CLUSTER}"), 1),
             (&format!("template ANY ANY local\n{CLUSTER}"), 0),

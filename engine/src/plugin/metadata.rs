@@ -21,12 +21,12 @@ use crate::corefile::value::zone::Zone;
 
 /// `metadata [ZONE…]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metadata {
+pub struct QueryMetadata {
     /// The zones whose queries have labels [the block's keys].
     pub zones: Vec<Zone>,
 }
 
-impl Plugin for Metadata {
+impl Plugin for QueryMetadata {
     fn name(&self) -> &'static str {
         "metadata"
     }
@@ -45,12 +45,12 @@ pub(crate) const USAGE: &str = "metadata [ZONE…]";
 pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     statement.takes_no_block(USAGE, context);
     let zones = key::zones_or_keys(&statement.args, &block.keys, context);
-    block.push(Metadata { zones });
+    block.push(QueryMetadata { zones });
 }
 
 /// The labels of a block's queries.
 #[derive(Clone, Debug)]
-pub struct Labels {
+pub struct QueryLabels {
     zones: ZoneSet,
     /// The zones of `kubernetes`; none without it.
     kubernetes: ZoneSet,
@@ -68,11 +68,11 @@ struct ClusterName<'n> {
     kind: &'n [u8],
 }
 
-impl Labels {
+impl QueryLabels {
     /// Those of a block; `None` without `metadata`.
     #[must_use]
     pub fn of(block: &ServerBlock) -> Option<Self> {
-        let metadata = block.line::<Metadata>()?;
+        let metadata = block.line::<QueryMetadata>()?;
         let kubernetes = block.line::<Kubernetes>().map(|one| Zone::set(&one.zones));
         Some(Self {
             zones: Zone::set(&metadata.zones),
@@ -122,7 +122,7 @@ impl Labels {
 
 impl<'n> ClusterName<'n> {
     /// Reads the labels before the zone, from the right, as CoreDNS does: kind, namespace, Service,
-    /// and then an endpoint, or protocol and port. `None` if there are more, or the kind is unknown.
+    /// and then an endpoint, or protocol and port. `None` if there are more, or of another kind.
     fn parse(name: &'n Name, labels_in_front: usize) -> Option<Self> {
         let label = |from_zone: usize| match labels_in_front.checked_sub(from_zone) {
             Some(index) => name.label(index),

@@ -29,7 +29,7 @@ use crate::plugin::exchange::{Texts, Trail};
 use crate::plugin::pattern::BlockPatterns;
 use crate::plugin::rewrite::Ends;
 use crate::plugin::timeouts::Timeouts;
-use crate::plugin::view::TextBuffer;
+use crate::plugin::view::program::TextBuffer;
 use crate::resolve::fills::Fills;
 use crate::resolve::waiter::{LateAnswers, ReturnTo, Waiter};
 use crate::resolve::{Flight, Resolver, UpstreamRequest};

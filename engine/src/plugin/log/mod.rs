@@ -18,7 +18,7 @@ use wire::zone::ZoneSet;
 use super::bufsize::BufSize;
 use super::draft::{BlockDraft, LoadContext, Loading};
 use super::finish::{Finish, Leaving};
-use super::metadata::Labels;
+use super::metadata::QueryLabels;
 use super::{Plugin, ServerBlock};
 use crate::corefile::Context;
 use crate::corefile::lexer::Token;
@@ -61,7 +61,7 @@ impl Plugin for Log {
             rules: self.rules.clone(),
             zones,
             udp_len_max: context.block.line::<BufSize>().map(|bufsize| bufsize.udp_len_max),
-            labels: Labels::of(context.block),
+            labels: QueryLabels::of(context.block),
         })));
         Box::pin(ready(Ok(())))
     }
@@ -76,7 +76,7 @@ pub struct BlockLog {
     /// `bufsize`: it comes before `log`, which shows the limited size of the client's EDNS.
     pub udp_len_max: Option<u16>,
     /// `metadata`.
-    pub labels: Option<Labels>,
+    pub labels: Option<QueryLabels>,
 }
 
 impl BlockLog {

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use regex::bytes::Regex;
 
-use super::program::{Fact, IntOperator, Order, Part, TextOperator, TextTest};
-use super::syntax::{Expr, ExprForm};
+use super::program::{Comparison, Fact, IntOperator, Part, TextOperator, TextTest};
+use super::syntax::{ChainLink, Expr, ExprForm};
 use super::token::ExprFault;
 
 /// The type of a part.
@@ -167,6 +167,10 @@ impl Checker {
             ExprForm::Call(name, args) => self.call(name, args, at),
             ExprForm::Unary(operator, inner) => self.unary(operator, inner, at),
             ExprForm::Binary(operator, left, right) => self.binary(operator, left, right, at),
+            ExprForm::Or(first, links) => Ok((Part::Or(self.chain(first, links)?), ExprType::Bool)),
+            ExprForm::And(first, links) => {
+                Ok((Part::And(self.chain(first, links)?), ExprType::Bool))
+            }
             ExprForm::Choice(condition, then, or_else) => {
                 let (condition, condition_type) = self.part(condition)?;
                 if condition_type != ExprType::Bool {
@@ -185,6 +189,20 @@ impl Checker {
                 Ok((Part::Choice(parts), then_type))
             }
         }
+    }
+
+    fn chain(&mut self, first: &Expr, links: &[ChainLink]) -> Result<Box<[Part]>, ExprFault> {
+        let (first, mut left_type) = self.part(first)?;
+        let mut parts = vec![first];
+        for ChainLink { operator, at, operand } in links {
+            let (part, right_type) = self.part(operand)?;
+            if (left_type, right_type) != (ExprType::Bool, ExprType::Bool) {
+                return Err(mismatch(operator, left_type.name(), right_type.name(), *at));
+            }
+            left_type = right_type;
+            parts.push(part);
+        }
+        Ok(parts.into())
     }
 
     fn unary(&mut self, operator: &str, inner: &Expr, at: usize) -> Result<Typed, ExprFault> {
@@ -219,12 +237,12 @@ impl Checker {
         let ((left, left_type), (right, right_type)) = (self.part(left)?, self.part(right)?);
         let types = (left_type, right_type);
         let order = match operator {
-            "==" => Some(Order::Equal),
-            "!=" => Some(Order::Unequal),
-            "<" => Some(Order::Less),
-            "<=" => Some(Order::LessOrEqual),
-            ">" => Some(Order::Greater),
-            ">=" => Some(Order::GreaterOrEqual),
+            "==" => Some(Comparison::Equal),
+            "!=" => Some(Comparison::Unequal),
+            "<" => Some(Comparison::Less),
+            "<=" => Some(Comparison::LessOrEqual),
+            ">" => Some(Comparison::Greater),
+            ">=" => Some(Comparison::GreaterOrEqual),
             _ => None,
         };
         let texts = (ExprType::Text, ExprType::Text);
@@ -243,12 +261,6 @@ impl Checker {
         };
         let parts = Box::new([left, right]);
         match (operator, types) {
-            ("and" | "&&", (ExprType::Bool, ExprType::Bool)) => {
-                Ok((Part::And(parts), ExprType::Bool))
-            }
-            ("or" | "||", (ExprType::Bool, ExprType::Bool)) => {
-                Ok((Part::Or(parts), ExprType::Bool))
-            }
             ("matches", types) if types == texts => self.matches(*parts, at),
             ("+", types) if types == texts => {
                 Ok((Part::Change(TextOperator::Join, parts), ExprType::Text))
@@ -287,28 +299,23 @@ impl Checker {
     /// `in`: a list, or a range of numbers.
     fn is_in(&mut self, left: &Expr, right: &Expr, at: usize) -> Result<Typed, ExprFault> {
         let (left, left_type) = self.part(left)?;
-        let mut items = Vec::new();
-        match &right.form {
-            ExprForm::List(list) => {
-                for item in list {
-                    items.push(self.part(item)?);
-                }
+        if let ExprForm::Binary(operator, low, high) = &right.form
+            && operator == ".."
+        {
+            let ((low, low_type), (high, high_type)) = (self.part(low)?, self.part(high)?);
+            if (low_type, high_type) != (ExprType::Int, ExprType::Int) {
+                return Err(mismatch("..", low_type.name(), high_type.name(), right.at));
             }
-            ExprForm::Binary(operator, low, high) if operator == ".." => {
-                let ((low, low_type), (high, high_type)) = (self.part(low)?, self.part(high)?);
-                if (low_type, high_type) != (ExprType::Int, ExprType::Int) {
-                    return Err(mismatch("..", low_type.name(), high_type.name(), right.at));
-                }
-                if left_type != ExprType::Int {
-                    return Err(not_an_item(left_type, ExprType::Int, at));
-                }
-                return Ok((Part::InRange(Box::new([left, low, high])), ExprType::Bool));
+            if left_type != ExprType::Int {
+                return Err(not_an_item(left_type, ExprType::Int, at));
             }
-            _ => {
-                let (_, right_type) = self.part(right)?;
-                return Err(mismatch("in", left_type.name(), right_type.name(), at));
-            }
+            return Ok((Part::InRange(Box::new([left, low, high])), ExprType::Bool));
         }
+        let ExprForm::List(list) = &right.form else {
+            let (_, right_type) = self.part(right)?;
+            return Err(mismatch("in", left_type.name(), right_type.name(), at));
+        };
+        let mut items = list.iter().map(|item| self.part(item)).collect::<Result<Vec<_>, _>>()?;
         // A list of one type takes that type only; items of other types are never equal.
         if let Some((_, first)) = items.first()
             && items.iter().all(|(_, item)| item == first)
@@ -359,13 +366,13 @@ impl Checker {
 
 fn text_function(name: &str, first: Part, second: Part) -> Part {
     match name {
-        "incidr" => match &second {
-            Part::Text(network) => {
-                let network = network.parse::<IpNet>().ok().map(|network| network.trunc());
-                Part::InNetwork(Box::new(first), network)
-            }
-            _ => Part::InComputedNetwork(Box::new([first, second])),
-        },
+        "incidr" => {
+            let Part::Text(network) = &second else {
+                return Part::InComputedNetwork(Box::new([first, second]));
+            };
+            let network = network.parse::<IpNet>().ok().map(|network| network.trunc());
+            Part::InNetwork(Box::new(first), network)
+        }
         "metadata" => Part::Label(Box::new(first)),
         "len" => Part::Len(Box::new(first)),
         "int" => Part::ToInt(Box::new(first)),
@@ -383,8 +390,8 @@ fn is_known(name: &str) -> bool {
         || OTHER_FUNCTIONS.contains(&name)
 }
 
-fn is_ordered(order: Order, types: (ExprType, ExprType)) -> bool {
-    let is_equality = matches!(order, Order::Equal | Order::Unequal);
+fn is_ordered(order: Comparison, types: (ExprType, ExprType)) -> bool {
+    let is_equality = matches!(order, Comparison::Equal | Comparison::Unequal);
     types.0 == types.1 && (is_equality || types.0 != ExprType::Bool)
 }
 

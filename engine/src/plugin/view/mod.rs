@@ -5,7 +5,7 @@
 //! is compiled when the Corefile is read, and an evaluation neither allocates nor panics.
 
 mod check;
-mod program;
+pub mod program;
 mod syntax;
 mod token;
 
@@ -16,11 +16,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use regex::bytes::Regex;
 
 use self::check::ExprType;
-use self::program::{Evaluation, Part};
-pub use self::program::{QueryFacts, TextBuffer};
+use self::program::{Evaluation, Part, QueryFacts, TextBuffer};
 use self::token::ExprFault;
 use super::draft::{BlockDraft, LoadContext, Loading};
-use super::metadata::Labels;
+use super::metadata::QueryLabels;
 use super::pattern::Pattern;
 use super::{Plugin, ServerBlock};
 use crate::corefile::Context;
@@ -67,7 +66,7 @@ impl Plugin for ViewSettings {
             name: self.name.clone(),
             id: ViewId(VIEW_COUNT.fetch_add(1, Relaxed)),
             conditions,
-            labels: Labels::of(context.block),
+            labels: QueryLabels::of(context.block),
         }));
         Box::pin(ready(Ok(())))
     }
@@ -86,7 +85,7 @@ pub struct ViewFilter {
     pub name: String,
     pub id: ViewId,
     conditions: Vec<Condition>,
-    labels: Option<Labels>,
+    labels: Option<QueryLabels>,
 }
 
 #[derive(Debug)]
@@ -153,7 +152,7 @@ fn span_of(fault: &ExprFault, line: &Statement) -> Span {
         end += word.text.chars().count() + 1;
         at < end
     });
-    word.or(line.args.last()).unwrap_or(&line.name).span
+    word.or_else(|| line.args.last()).unwrap_or(&line.name).span
 }
 
 fn refusal(fault: &ExprFault, text: &str) -> Refusal {

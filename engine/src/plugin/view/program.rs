@@ -14,7 +14,7 @@ use wire::query::Query;
 use super::check::contains;
 use crate::client::{Arrival, Transport};
 use crate::plugin::log::format;
-use crate::plugin::metadata::Labels;
+use crate::plugin::metadata::QueryLabels;
 use crate::plugin::pattern::Pattern;
 
 /// A part of a program.
@@ -24,27 +24,27 @@ pub(super) enum Part {
     Int(i64),
     Text(Box<str>),
     Fact(Fact),
-    Not(Box<Part>),
-    And(Box<[Part; 2]>),
-    Or(Box<[Part; 2]>),
+    Not(Box<Self>),
+    And(Box<[Self]>),
+    Or(Box<[Self]>),
     /// Condition, then, else.
-    Choice(Box<[Part; 3]>),
-    Compare(Order, Box<[Part; 2]>),
-    Test(TextTest, Box<[Part; 2]>),
-    Compute(IntOperator, Box<[Part; 2]>),
+    Choice(Box<[Self; 3]>),
+    Compare(Comparison, Box<[Self; 2]>),
+    Test(TextTest, Box<[Self; 2]>),
+    Compute(IntOperator, Box<[Self; 2]>),
     /// The second text is used by `Join` only.
-    Change(TextOperator, Box<[Part; 2]>),
+    Change(TextOperator, Box<[Self; 2]>),
     /// The pattern, by index in the program.
-    Matches(Box<Part>, usize),
-    In(Box<Part>, Box<[Part]>),
+    Matches(Box<Self>, usize),
+    In(Box<Self>, Box<[Self]>),
     /// Value, lowest, highest.
-    InRange(Box<[Part; 3]>),
+    InRange(Box<[Self; 3]>),
     /// `None`: the text is not a network, so there is no value.
-    InNetwork(Box<Part>, Option<IpNet>),
-    InComputedNetwork(Box<[Part; 2]>),
-    Label(Box<Part>),
-    Len(Box<Part>),
-    ToInt(Box<Part>),
+    InNetwork(Box<Self>, Option<IpNet>),
+    InComputedNetwork(Box<[Self; 2]>),
+    Label(Box<Self>),
+    Len(Box<Self>),
+    ToInt(Box<Self>),
 }
 
 /// What is known of a query.
@@ -66,7 +66,7 @@ pub(super) enum Fact {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum Comparison {
     Equal,
     Unequal,
     Less,
@@ -146,7 +146,7 @@ pub(super) struct Evaluation<'e> {
     pub(super) facts: &'e QueryFacts<'e>,
     /// Of the program.
     pub(super) patterns: &'e [Pattern],
-    pub(super) labels: Option<&'e Labels>,
+    pub(super) labels: Option<&'e QueryLabels>,
     pub(super) buffer: &'e mut TextBuffer,
 }
 
@@ -195,14 +195,8 @@ impl Evaluation<'_> {
             Part::Text(text) => PartValue::Text(text),
             Part::Fact(fact) => self.fact(*fact)?,
             Part::Not(inner) => PartValue::Bool(!self.bool(inner)?),
-            Part::And(parts) => {
-                let [left, right] = &**parts;
-                PartValue::Bool(self.bool(left)? && self.bool(right)?)
-            }
-            Part::Or(parts) => {
-                let [left, right] = &**parts;
-                PartValue::Bool(self.bool(left)? || self.bool(right)?)
-            }
+            Part::And(parts) => PartValue::Bool(!self.has(parts, false)?),
+            Part::Or(parts) => PartValue::Bool(self.has(parts, true)?),
             Part::Choice(parts) => {
                 let [condition, then, or_else] = &**parts;
                 let chosen = if self.bool(condition)? { then } else { or_else };
@@ -213,26 +207,8 @@ impl Evaluation<'_> {
                 let (left, right) = (self.value(left)?, self.value(right)?);
                 PartValue::Bool(self.compare(*order, &left, &right)?)
             }
-            Part::Test(test, parts) => {
-                let [text, searched] = &**parts;
-                let (text, searched) = (self.value(text)?, self.value(searched)?);
-                let (text, searched) = (self.text(&text)?, self.text(&searched)?);
-                PartValue::Bool(match test {
-                    TextTest::Contains => text.contains(searched),
-                    TextTest::StartsWith => text.starts_with(searched),
-                    TextTest::EndsWith => text.ends_with(searched),
-                })
-            }
-            Part::Compute(operator, parts) => {
-                let [left, right] = &**parts;
-                let (left, right) = (self.int(left)?, self.int(right)?);
-                PartValue::Int(match operator {
-                    IntOperator::Plus => left.wrapping_add(right),
-                    IntOperator::Minus => left.wrapping_sub(right),
-                    IntOperator::Times => left.wrapping_mul(right),
-                    IntOperator::Modulo => left.checked_rem(right)?,
-                })
-            }
+            Part::Test(test, parts) => PartValue::Bool(self.test(*test, parts)?),
+            Part::Compute(operator, parts) => PartValue::Int(self.compute(*operator, parts)?),
             Part::Change(operator, parts) => self.change(*operator, parts)?,
             Part::Matches(text, index) => {
                 let text = self.value(text)?;
@@ -271,26 +247,61 @@ impl Evaluation<'_> {
         Some(value)
     }
 
-    fn compare(&self, order: Order, left: &PartValue<'_>, right: &PartValue<'_>) -> Option<bool> {
+    fn test(&mut self, test: TextTest, [text, searched]: &[Part; 2]) -> Option<bool> {
+        let (text, searched) = (self.value(text)?, self.value(searched)?);
+        let (text, searched) = (self.text(&text)?, self.text(&searched)?);
+        Some(match test {
+            TextTest::Contains => text.contains(searched),
+            TextTest::StartsWith => text.starts_with(searched),
+            TextTest::EndsWith => text.ends_with(searched),
+        })
+    }
+
+    fn compute(&mut self, operator: IntOperator, [left, right]: &[Part; 2]) -> Option<i64> {
+        let (left, right) = (self.int(left)?, self.int(right)?);
+        match operator {
+            IntOperator::Plus => Some(left.wrapping_add(right)),
+            IntOperator::Minus => Some(left.wrapping_sub(right)),
+            IntOperator::Times => Some(left.wrapping_mul(right)),
+            IntOperator::Modulo => left.checked_rem(right),
+        }
+    }
+
+    /// Whether one of the parts has this value. Those after it are not evaluated.
+    fn has(&mut self, parts: &[Part], wanted: bool) -> Option<bool> {
+        for part in parts {
+            if self.bool(part)? == wanted {
+                return Some(true);
+            }
+        }
+        Some(false)
+    }
+
+    fn compare(
+        &self,
+        order: Comparison,
+        left: &PartValue<'_>,
+        right: &PartValue<'_>,
+    ) -> Option<bool> {
         let ordering = match (left, right) {
             (PartValue::Int(left), PartValue::Int(right)) => left.cmp(right),
             (PartValue::Bool(left), PartValue::Bool(right)) => left.cmp(right),
             (left, right) => self.text(left)?.cmp(self.text(right)?),
         };
         Some(match order {
-            Order::Equal => ordering.is_eq(),
-            Order::Unequal => ordering.is_ne(),
-            Order::Less => ordering.is_lt(),
-            Order::LessOrEqual => ordering.is_le(),
-            Order::Greater => ordering.is_gt(),
-            Order::GreaterOrEqual => ordering.is_ge(),
+            Comparison::Equal => ordering.is_eq(),
+            Comparison::Unequal => ordering.is_ne(),
+            Comparison::Less => ordering.is_lt(),
+            Comparison::LessOrEqual => ordering.is_le(),
+            Comparison::Greater => ordering.is_gt(),
+            Comparison::GreaterOrEqual => ordering.is_ge(),
         })
     }
 
     fn is_in(&mut self, value: &PartValue<'_>, items: &[Part]) -> Option<bool> {
         for item in items {
             let item = self.value(item)?;
-            if self.compare(Order::Equal, value, &item)? {
+            if self.compare(Comparison::Equal, value, &item)? {
                 return Some(true);
             }
         }

@@ -1,10 +1,10 @@
 //! The syntax of expressions: tokens to a tree, without types.
 //!
-//! Invariant: a tree has at most `VIEW_NODES_MAX` nodes, so neither its check nor its evaluation
-//! can exhaust the stack.
+//! Invariant: a tree has at most `VIEW_NODES_MAX` nodes and is at most `VIEW_DEPTH_MAX` deep, so
+//! neither its check nor its evaluation can exhaust the stack.
 
 use super::token::{ExprFault, ExprToken, TokenKind, tokens};
-use crate::limits::VIEW_NODES_MAX;
+use crate::limits::{VIEW_DEPTH_MAX, VIEW_NODES_MAX};
 
 /// An expression, and where its operator or first token is.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +12,16 @@ pub(super) struct Expr {
     pub(super) form: ExprForm,
     /// Characters before it.
     pub(super) at: usize,
+    /// Levels below it.
+    depth: usize,
+}
+
+/// One more operand of a chain.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ChainLink {
+    pub(super) operator: String,
+    pub(super) at: usize,
+    pub(super) operand: Expr,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +35,10 @@ pub(super) enum ExprForm {
     List(Vec<Expr>),
     Unary(String, Box<Expr>),
     Binary(String, Box<Expr>, Box<Expr>),
+    /// `a or b or c`.
+    Or(Box<Expr>, Vec<ChainLink>),
+    /// `a and b and c`.
+    And(Box<Expr>, Vec<ChainLink>),
     /// Condition, then, else.
     Choice(Box<Expr>, Box<Expr>, Box<Expr>),
 }
@@ -58,6 +72,9 @@ const BINARY: [(&str, u16); 25] = [
     ("??", 500),
 ];
 
+/// Of `and`; that of `or` is lower.
+const AND_PRECEDENCE: u16 = 15;
+
 const UNARY: [(&str, u16); 4] = [("not", 50), ("!", 50), ("-", 90), ("+", 90)];
 
 /// `a not in b` is `not (a in b)`.
@@ -73,7 +90,7 @@ pub(super) fn parse(text: &str) -> Result<Expr, ExprFault> {
         return Err(ExprFault { message, at: None, is_not_built: false });
     }
     let tokens = tokens(text)?;
-    let mut parser = ExprParser { tokens: &tokens, next: 0, node_count: 0 };
+    let mut parser = ExprParser { tokens: &tokens, next: 0, node_count: 0, depth: 0 };
     let whole = parser.expression(0)?;
     match parser.peek() {
         ExprToken { kind: TokenKind::End, .. } => Ok(whole),
@@ -86,6 +103,8 @@ struct ExprParser<'t> {
     tokens: &'t [ExprToken],
     next: usize,
     node_count: usize,
+    /// Operands inside operands.
+    depth: usize,
 }
 
 impl<'t> ExprParser<'t> {
@@ -97,6 +116,11 @@ impl<'t> ExprParser<'t> {
         let token = self.peek();
         self.next += 1;
         token
+    }
+
+    fn deepen(&mut self, at: usize) -> Result<(), ExprFault> {
+        self.depth += 1;
+        if self.depth > VIEW_DEPTH_MAX { Err(too_deep(at)) } else { Ok(()) }
     }
 
     /// Takes the next token if it is this operator.
@@ -122,7 +146,49 @@ impl<'t> ExprParser<'t> {
             let message = format!("more than {VIEW_NODES_MAX} operators and values");
             return Err(ExprFault::new(message, at));
         }
-        Ok(Expr { form, at })
+        let depth = match &form {
+            ExprForm::Number(_)
+            | ExprForm::Text(_)
+            | ExprForm::Bool(_)
+            | ExprForm::Nil
+            | ExprForm::Name(_) => 0,
+            ExprForm::Call(_, items) | ExprForm::List(items) => deepest(items),
+            ExprForm::Unary(_, inner) => inner.depth,
+            ExprForm::Binary(_, left, right) => left.depth.max(right.depth),
+            ExprForm::Or(first, links) | ExprForm::And(first, links) => {
+                first.depth.max(deepest(links.iter().map(|link| &link.operand)))
+            }
+            ExprForm::Choice(condition, then, or_else) => {
+                condition.depth.max(then.depth).max(or_else.depth)
+            }
+        };
+        if depth >= VIEW_DEPTH_MAX {
+            return Err(too_deep(at));
+        }
+        Ok(Expr { form, at, depth: depth + 1 })
+    }
+
+    /// Adds an operand to a chain, or begins one.
+    fn chained(
+        &mut self,
+        left: Expr,
+        link: ChainLink,
+        is_or: bool,
+        at: usize,
+    ) -> Result<Expr, ExprFault> {
+        let form = match (left.form, is_or) {
+            (ExprForm::Or(first, mut links), true) => {
+                links.push(link);
+                ExprForm::Or(first, links)
+            }
+            (ExprForm::And(first, mut links), false) => {
+                links.push(link);
+                ExprForm::And(first, links)
+            }
+            (form, true) => ExprForm::Or(Box::new(Expr { form, ..left }), vec![link]),
+            (form, false) => ExprForm::And(Box::new(Expr { form, ..left }), vec![link]),
+        };
+        self.node(form, at)
     }
 
     /// An expression whose operators bind at least as tightly as `precedence_min`.
@@ -132,12 +198,9 @@ impl<'t> ExprParser<'t> {
             let begin = self.next;
             let at = self.peek().at;
             let is_negated = self.takes("not");
-            let known = match &self.peek().kind {
-                TokenKind::Operator(operator) => {
-                    BINARY.iter().find(|(name, _)| name == operator).copied()
-                }
-                _ => None,
-            };
+            let next = &self.peek().kind;
+            let is_next = |name: &str| matches!(next, TokenKind::Operator(one) if one == name);
+            let known = BINARY.iter().find(|(name, _)| is_next(name)).copied();
             let known = known.filter(|(name, _)| !is_negated || NEGATED.contains(name));
             let Some((operator, precedence)) = known.filter(|(_, one)| *one >= precedence_min)
             else {
@@ -150,7 +213,13 @@ impl<'t> ExprParser<'t> {
                 continue;
             }
             let right = self.expression(precedence + 1)?;
-            let form = ExprForm::Binary(operator.to_owned(), Box::new(left), Box::new(right));
+            let operator = operator.to_owned();
+            if precedence <= AND_PRECEDENCE {
+                let link = ChainLink { operator, at, operand: right };
+                left = self.chained(left, link, precedence < AND_PRECEDENCE, at)?;
+                continue;
+            }
+            let form = ExprForm::Binary(operator, Box::new(left), Box::new(right));
             left = self.node(form, at)?;
             if is_negated {
                 left = self.node(ExprForm::Unary("not".to_owned(), Box::new(left)), at)?;
@@ -158,11 +227,13 @@ impl<'t> ExprParser<'t> {
         }
         if precedence_min == 0 && self.takes("?") {
             let at = left.at;
+            self.deepen(at)?;
             let then = self.expression(0)?;
             if !self.takes(":") {
                 return Err(unexpected(self.peek()));
             }
             let or_else = self.expression(0)?;
+            self.depth -= 1;
             let form = ExprForm::Choice(Box::new(left), Box::new(then), Box::new(or_else));
             return self.node(form, at);
         }
@@ -177,17 +248,17 @@ impl<'t> ExprParser<'t> {
     /// `x | f(y)` is `f(x, y)`.
     fn piped(&mut self, first: Expr) -> Result<Expr, ExprFault> {
         let mut called = self.operand()?;
-        match &mut called.form {
-            ExprForm::Call(_, args) => args.insert(0, first),
-            _ => return Err(ExprFault::new("expected a call after |", called.at)),
-        }
+        let ExprForm::Call(_, args) = &mut called.form else {
+            return Err(ExprFault::new("expected a call after |", called.at));
+        };
+        args.insert(0, first);
         Ok(called)
     }
 
     fn operand(&mut self) -> Result<Expr, ExprFault> {
-        self.deepen()?;
         let token = self.take();
         let at = token.at;
+        self.deepen(at)?;
         let operand = match &token.kind {
             TokenKind::Number(number) => self.node(ExprForm::Number(*number), at),
             TokenKind::Text(text) => self.node(ExprForm::Text(text.clone()), at),
@@ -209,19 +280,17 @@ impl<'t> ExprParser<'t> {
             TokenKind::Bracket('{') => Err(ExprFault::not_built("{", at)),
             TokenKind::Bracket(_) | TokenKind::End => Err(unexpected(token)),
         }?;
-        match &self.peek().kind {
-            TokenKind::Bracket('[') => Err(ExprFault::not_built("[", self.peek().at)),
-            TokenKind::Operator(sign) if matches!(sign.as_str(), "." | "?.") => {
-                Err(ExprFault::not_built(sign, self.peek().at))
-            }
-            _ => Ok(operand),
+        self.depth -= 1;
+        let ExprToken { kind: next, at } = self.peek();
+        if *next == TokenKind::Bracket('[') {
+            return Err(ExprFault::not_built("[", *at));
         }
-    }
-
-    /// Brackets and unary operators nest without a node of their own at first: they count too.
-    fn deepen(&mut self) -> Result<(), ExprFault> {
-        let at = self.peek().at;
-        self.node(ExprForm::Nil, at).map(drop)
+        if let TokenKind::Operator(sign) = next
+            && matches!(sign.as_str(), "." | "?.")
+        {
+            return Err(ExprFault::not_built(sign, *at));
+        }
+        Ok(operand)
     }
 
     fn word(&mut self, word: &str, at: usize) -> Result<Expr, ExprFault> {
@@ -249,6 +318,14 @@ impl<'t> ExprParser<'t> {
         }
         Ok(items)
     }
+}
+
+fn deepest<'e>(items: impl IntoIterator<Item = &'e Expr>) -> usize {
+    items.into_iter().map(|item| item.depth).max().unwrap_or_default()
+}
+
+fn too_deep(at: usize) -> ExprFault {
+    ExprFault::new(format!("nested more than {VIEW_DEPTH_MAX} levels deep"), at)
 }
 
 fn unexpected(token: &ExprToken) -> ExprFault {
