@@ -144,6 +144,11 @@ pub struct CheckOptions {
     /// Exit with code 2 if there are warnings.
     #[arg(long)]
     pub strict: bool,
+
+    /// Also load what a start-up would load: host names of upstreams, files, certificates and
+    /// manifests, but nothing from an API server.
+    #[arg(long)]
+    pub online: bool,
 }
 
 const CHECK_EXIT_CODES: &str = "\

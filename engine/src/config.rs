@@ -138,12 +138,13 @@ fn compile(
     let parsed = imported::resolve(parsed, &mut context);
     let blocks: Vec<_> = parsed.iter().map(|block| directives::read(block, &mut context)).collect();
     overlap::check_overlaps(&blocks, &mut context);
-    let linted = parsed.iter().zip(&blocks).map(|(parsed, (server, key_spans))| LintBlock {
-        parsed,
-        server,
-        key_spans,
-    });
-    lint::check(linted.collect(), &mut context);
+    let linted: Vec<_> = parsed
+        .iter()
+        .zip(&blocks)
+        .map(|(parsed, (server, key_spans))| LintBlock { parsed, server, key_spans })
+        .collect();
+    let named_files = lint::files::named(&linted);
+    lint::check(linted, &mut context);
     if blocks.is_empty() && context.mistakes.errors.is_empty() && !is_stopped {
         context.mistakes.push(empty(name));
     }
@@ -157,6 +158,7 @@ fn compile(
         digest: digest.clone(),
         sources,
         mistakes,
+        named_files,
     };
     let report = Report(Box::new(contents));
     if has_errors {

@@ -93,7 +93,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     let (path, is_example) = start_up::corefile(cli)?;
     let (source, config) = CorefileSource::first(path, cli.dns_port).await?;
     let config = config.map_err(|report| anyhow::anyhow!("{}", start_up::shown(&report)))?;
-    start_up::report_warnings(cli, &config.warnings);
+    start_up::log_warnings(&config.warnings);
 
     let backend = start_up::backend(cli.io)?;
     let settings = FleetSettings { backend, busy_poll: cli.busy_poll.unwrap_or_default() };

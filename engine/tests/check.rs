@@ -5,9 +5,11 @@
 //! refuses each Corefile of `check/refused`, which are real ones from public repositories.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use engine::check::{self, Checked};
 use engine::corefile::{Severity, Surroundings};
@@ -180,6 +182,52 @@ fn folders() {
     rig.check(&["empty"], 1, &["-:-:-: open empty: this folder has no Corefile"]);
 }
 
+/// Files that the cluster may have are warnings; what `--online` cannot load is a mistake.
+#[test]
+fn named_files() {
+    let corefile = ". {
+ hosts names {
+  fallthrough
+ }
+ kubernetes cluster.local {
+  manifests cluster.yaml
+ }
+ forward . /nowhere/resolv.conf 192.0.2.1 {
+  tls /nowhere/ca.crt
+ }
+}
+a:53 {
+ kubernetes a {
+  manifests broken.yaml
+  fallthrough
+ }
+ forward . here.conf
+}
+";
+    let rig = Rig::new(&[
+        ("Corefile", corefile),
+        ("cluster.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n"),
+        ("broken.yaml", "kind: [oh no"),
+        ("here.conf", "nameserver 192.0.2.1\n"),
+    ]);
+    let missing = |file: &str| format!("open {file}: no such file on this machine");
+    let names = format!("Corefile:2:8: {}", missing("names"));
+    let upstreams = format!("Corefile:8:12: {}", missing("/nowhere/resolv.conf"));
+    let authority = format!("Corefile:9:7: {}", missing("/nowhere/ca.crt"));
+    rig.check(&["Corefile"], 0, &[&names, &upstreams, &authority]);
+    rig.check(&["--strict", "Corefile"], 2, &[&names, &upstreams, &authority]);
+    rig.check(
+        &["--online", "Corefile"],
+        1,
+        &[
+            "Corefile:8:2: /nowhere/resolv.conf: No such file or directory (os error 2)",
+            "Corefile:14:3: cannot read the manifests: broken.yaml:1:7: unclosed bracket '['",
+            &names,
+            &authority,
+        ],
+    );
+}
+
 const CORE_DNS: &str = "\
 apiVersion: v1
 kind: ConfigMap
@@ -281,4 +329,38 @@ fn refused() {
     for path in corefiles("check/refused") {
         assert!(checked(&path).count(Severity::Error) > 0, "{}", path.display());
     }
+}
+
+/// The deadline of a log line.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server logs each warning on one line, at start-up and at each reload.
+#[test]
+fn warnings_are_logged() {
+    let corefile = |zone: &str| {
+        format!(".:0 {{\n bind 127.0.0.1\n cache 30s {zone}\n forward . 192.0.2.1\n}}\n")
+    };
+    let rig = Rig::new(&[("Corefile", &corefile("a"))]);
+    let mut server = Command::new(env!("CARGO_BIN_EXE_ringdns"))
+        .current_dir(rig.folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a process");
+    let log = BufReader::new(server.stdout.take().expect("its log")).lines();
+    let (send, lines) = mpsc::channel();
+    std::thread::spawn(move || log.map_while(Result::ok).try_for_each(|line| send.send(line)));
+    let expected = "[WARNING] plugin/cache: Corefile:3 - '30s' is read as the name of a zone; the \
+                    TTL of `cache` is a number of seconds without a unit, such as `cache 30`";
+    let is_logged = || {
+        let mut next = std::iter::from_fn(|| lines.recv_timeout(PATIENCE).ok());
+        next.any(|line| line == expected)
+    };
+    let at_start = is_logged();
+    fs::write(rig.folder.path().join("Corefile"), corefile("b")).expect("a written file");
+    let pid = server.id().to_string();
+    let sent = Command::new("kill").args(["-s", "USR1", &pid]).status().expect("kill");
+    let at_reload = is_logged();
+    server.kill().expect("it was running");
+    server.wait().expect("its end");
+    assert!(sent.success() && at_start && at_reload, "{at_start} {at_reload}");
 }

@@ -14,8 +14,12 @@ use std::path::Path;
 use crate::config::{self, Config};
 use crate::convert;
 use crate::convert::custom::TextPart;
-use crate::corefile::report::Mistake;
-use crate::corefile::{self, Finding, Report, Severity, Surroundings};
+use crate::corefile::report::{Mistake, NamedFile};
+use crate::corefile::word::quoted;
+use crate::corefile::{self, Finding, Place, Report, Severity, Surroundings};
+
+/// What to do about a file or host that cannot be loaded.
+const LOADED: &str = "a start-up on this machine would fail: correct it, or leave out `--online`";
 
 /// The texts that were checked, in order.
 #[derive(Debug, Default)]
@@ -32,7 +36,65 @@ pub struct CheckedText {
     pub is_part: bool,
 }
 
+/// What loading a Corefile found: a file, a host or a manifest that is unusable.
+#[derive(Debug)]
+pub struct LoadFinding {
+    pub severity: Severity,
+    pub plugin: Option<&'static str>,
+    /// The line that names it, if it is known.
+    pub place: Option<Place>,
+    pub message: String,
+}
+
 impl CheckedText {
+    /// Adds what loading its Corefile found.
+    #[must_use]
+    pub fn with(self, findings: Vec<LoadFinding>) -> Self {
+        let Self { read, is_part } = self;
+        let is_mistaken = findings.iter().any(|found| found.severity == Severity::Error);
+        let add = |report: &mut Report| {
+            for LoadFinding { severity, plugin, place, message } in findings {
+                let span = place.and_then(|place| report.line_start(&place));
+                let mistake = Mistake::of_loading(severity, span, message).of_plugin(plugin);
+                report.add(match severity {
+                    Severity::Error => mistake.label("cannot be loaded").help(LOADED),
+                    Severity::Warning => mistake.help("a start-up would log this, and go on"),
+                });
+            }
+        };
+        let read = match read {
+            Ok(mut config) if !is_mistaken => {
+                add(&mut config.warnings);
+                Ok(config)
+            }
+            Ok(Config { warnings: mut report, .. }) | Err(mut report) => {
+                add(&mut report);
+                Err(report)
+            }
+        };
+        Self { read, is_part }
+    }
+
+    fn look_for_files(&mut self) {
+        let report = match &mut self.read {
+            Ok(config) => &mut config.warnings,
+            Err(report) => report,
+        };
+        for NamedFile { path, span, plugin } in std::mem::take(&mut report.0.named_files) {
+            // Loading may have reported it.
+            if !path.exists() && !report.has_mistake_at(span) {
+                let path = path.to_string_lossy();
+                let message = format!("open {}: no such file on this machine", quoted(&path));
+                let mistake = Mistake::warning(span, message).of_plugin(Some(plugin));
+                report.add(
+                    mistake
+                        .label("missing here")
+                        .help("check that the pod mounts it, or correct the path"),
+                );
+            }
+        }
+    }
+
     /// Mistakes and warnings.
     #[must_use]
     pub fn report(&self) -> &Report {
@@ -52,6 +114,11 @@ impl Checked {
 
     pub fn findings(&self) -> impl Iterator<Item = Finding<'_>> {
         self.texts.iter().flat_map(|text| text.report().findings())
+    }
+
+    /// Adds a warning for each named file that this machine lacks.
+    pub fn look_for_files(&mut self) {
+        self.texts.iter_mut().for_each(CheckedText::look_for_files);
     }
 
     /// All findings in the stable shape that docs/corefile.md describes.

@@ -7,11 +7,17 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use engine::check::{self, Checked};
+use anyhow::Context as _;
+use engine::check::{self, Checked, LoadFinding};
 use engine::cli::CheckOptions;
+use engine::config::Config;
 use engine::corefile::{self, Severity, Surroundings};
+use engine::limits::MANIFESTS_TIMEOUT;
+use engine::metrics::Metrics;
+use engine::plugin::kubernetes::Kubernetes;
+use tokio::time::timeout;
 
-use super::output;
+use super::{output, start, sync};
 
 /// Exit code: there are warnings, and `--strict` is set.
 const WARNINGS: u8 = 2;
@@ -30,6 +36,15 @@ pub(crate) fn run(options: &CheckOptions, default_port: u16) -> ExitCode {
     } else {
         check::path(&options.path, &surroundings)
     };
+    let checked = if options.online { loaded(checked) } else { Ok(checked) };
+    let mut checked = match checked {
+        Ok(checked) => checked,
+        Err(error) => {
+            output::complain(&format!("{error:#}\n"));
+            return ExitCode::FAILURE;
+        }
+    };
+    checked.look_for_files();
     let text = if options.json { checked.json() } else { shown(&checked, &options.path) };
     // A report that nobody could read must not pass as a success.
     if output::print(&text) != ExitCode::SUCCESS {
@@ -40,6 +55,68 @@ pub(crate) fn run(options: &CheckOptions, default_port: u16) -> ExitCode {
         (0, _) if options.strict => ExitCode::from(WARNINGS),
         (0, _) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
+    }
+}
+
+/// The same with what loading each Corefile found.
+fn loaded(checked: Checked) -> anyhow::Result<Checked> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start a runtime to look hosts up")?;
+    let metrics = Metrics::new(start::build(), 1);
+    let mut texts = Vec::new();
+    for text in checked.texts {
+        let findings = match &text.read {
+            Ok(config) if !text.is_part => runtime.block_on(load(config, &metrics)),
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        texts.push(text.with(findings));
+    }
+    // Dropping it would wait for a file or a resolver that hangs.
+    runtime.shutdown_background();
+    Ok(Checked { texts })
+}
+
+async fn load(config: &Config, metrics: &Metrics) -> Vec<LoadFinding> {
+    let mut findings = Vec::new();
+    for block in &config.blocks {
+        let (errors, warnings) = block.problems(metrics).await;
+        findings.extend(errors.into_iter().map(|(plugin, error)| LoadFinding {
+            severity: Severity::Error,
+            plugin: Some(plugin),
+            place: Some(error.place),
+            message: error.problem.to_string(),
+        }));
+        findings.extend(warnings.into_iter().map(|message| LoadFinding {
+            severity: Severity::Warning,
+            plugin: None,
+            place: None,
+            message,
+        }));
+        for kubernetes in block.lines::<Kubernetes>() {
+            if let Some(message) = manifests_problem(kubernetes.clone()).await {
+                findings.push(LoadFinding {
+                    severity: Severity::Error,
+                    plugin: Some("kubernetes"),
+                    place: Some(kubernetes.source_place.clone()),
+                    message,
+                });
+            }
+        }
+    }
+    findings
+}
+
+/// Why the manifests of a block cannot be read, if it has any.
+async fn manifests_problem(kubernetes: Kubernetes) -> Option<String> {
+    let read = tokio::task::spawn_blocking(move || sync::check_manifests(kubernetes));
+    match timeout(MANIFESTS_TIMEOUT, read).await {
+        Ok(Ok(read)) => {
+            let problem = read.err().map(|error| format!("{error:#}"))?;
+            // The report names the plugin itself.
+            Some(problem.trim_start_matches("plugin/kubernetes: ").to_owned())
+        }
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("the manifests were not read within {MANIFESTS_TIMEOUT:?}")),
     }
 }
 

@@ -228,9 +228,7 @@ impl Control {
         }
         self.errors.reload(&next);
         self.queries.set_listeners(self.server.plan());
-        if !next.warnings.is_empty() {
-            tracing::warn!("plugin/reload: the Corefile has warnings:\n{}", next.warnings);
-        }
+        start::log_warnings(&next.warnings);
         self.config = next;
         self.last_failure = None;
         endpoints::publish_facts(&self.metrics, &self.config);

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use core_affinity::CoreId;
 use engine::cli::{Cli, Cores, Io, LogFormat};
 use engine::config::Config;
-use engine::corefile::Report;
+use engine::corefile::{Finding, Report};
 use engine::fleet::Backend;
 use engine::io::uring::Uring;
 use engine::metrics::Build;
@@ -20,7 +20,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::endpoints::zone_text;
 use super::log::{self, Weight};
-use super::output;
 use super::server::Server;
 use super::slow::STDIN;
 
@@ -57,14 +56,13 @@ pub(crate) fn shown(report: &Report) -> String {
     if std::io::stderr().is_terminal() { report.coloured() } else { report.to_string() }
 }
 
-/// Prints the Corefile's warnings to standard error, or logs them if the log is JSON.
-pub(crate) fn report_warnings(cli: &Cli, warnings: &Report) {
-    if warnings.is_empty() {
-        return;
-    }
-    match cli.log_format {
-        LogFormat::Text => output::complain_in_time(format!("{}\n", shown(warnings))),
-        LogFormat::Json => tracing::warn!("{}", warnings.to_string().trim_end()),
+/// Logs the Corefile's warnings, one line each. `ringdns check` underlines their words.
+pub(crate) fn log_warnings(warnings: &Report) {
+    for Finding { message, help, .. } in warnings.findings() {
+        match help {
+            Some(help) => tracing::warn!("{message}; {help}"),
+            None => tracing::warn!("{message}"),
+        }
     }
 }
 

@@ -167,6 +167,20 @@ impl KubernetesFeed {
     }
 }
 
+/// Reads the manifests of a block, if it has any, as a start-up would. No API server is asked.
+///
+/// # Errors
+/// One cannot be read.
+pub(crate) fn check_manifests(kubernetes: Kubernetes) -> anyhow::Result<()> {
+    let options =
+        options(&ClusterSource { kubernetes, server_addresses: Vec::new(), indexes_pods: false });
+    let status = Arc::new(SourceStatus::new(&options));
+    match &options.source {
+        Source::Manifests(_) => open(&options, &status).map(drop),
+        Source::ApiServer(_) => Ok(()),
+    }
+}
+
 /// Deliveries that do nothing once the feed is closed.
 pub(super) fn gated<T: 'static>(
     deliveries: Vec<Deliver<T>>,

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use ariadne::{Color, Fmt as _};
 
+use super::Place;
 use super::source::{Source, Span};
 use crate::limits::{COREFILE_EXCERPT_COLUMNS_MAX, COREFILE_MISTAKES_MAX};
 
@@ -23,6 +24,16 @@ pub(crate) struct Contents {
     pub(crate) digest: String,
     pub(crate) sources: Vec<Source>,
     pub(crate) mistakes: Mistakes,
+    /// Files that its lines name, imports left out.
+    pub(crate) named_files: Vec<NamedFile>,
+}
+
+/// A file or folder that a line of a Corefile names.
+#[derive(Debug)]
+pub(crate) struct NamedFile {
+    pub(crate) path: PathBuf,
+    pub(crate) span: Span,
+    pub(crate) plugin: &'static str,
 }
 
 /// One mistake or warning, for a log line or a machine.
@@ -82,6 +93,26 @@ impl Report {
         self.0.mistakes.count(severity)
     }
 
+    /// Adds a mistake or warning that was found later.
+    pub(crate) fn add(&mut self, mistake: Mistake) {
+        self.0.mistakes.push(mistake);
+        self.0.mistakes.sort();
+    }
+
+    /// The first word of a line.
+    pub(crate) fn line_start(&self, place: &Place) -> Option<Span> {
+        let index = self.0.sources.iter().position(|source| source.name == place.file)?;
+        let (start, end) = self.0.sources[index].first_word(place.line)?;
+        Some(Span { source: index, start, end })
+    }
+
+    /// Whether a mistake is on the line of this word.
+    pub(crate) fn has_mistake_at(&self, span: Span) -> bool {
+        let line = |span: Span| Some(self.0.sources.get(span.source)?.place(span.start).0);
+        let mut spans = self.0.mistakes.errors.iter().filter_map(|mistake| mistake.span);
+        spans.any(|other| other.source == span.source && line(other) == line(span))
+    }
+
     /// One mistake that no word in a file is to blame for.
     pub(crate) fn of(mistake: Mistake, files: Vec<PathBuf>) -> Self {
         let mut mistakes = Mistakes::default();
@@ -127,6 +158,8 @@ impl std::error::Error for Report {}
 enum Phrase {
     Parsing,
     Syntax,
+    /// None: CoreDNS's words depend on the plugin.
+    Loading,
 }
 
 /// One mistake or warning.
@@ -162,6 +195,11 @@ impl Mistake {
 
     pub(crate) fn warning(span: Span, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(span, message) }
+    }
+
+    /// A problem with a file or host that a line names.
+    pub(crate) fn of_loading(severity: Severity, span: Option<Span>, message: String) -> Self {
+        Self { severity, span, phrase: Phrase::Loading, ..Self::without_place(message) }
     }
 
     /// A mistake that is not the fault of a word in a file.
@@ -204,7 +242,7 @@ impl Mistake {
         let Some((source, span)) = self.source(sources) else { return self.message.clone() };
         let plugin = self.plugin.map_or_else(String::new, |name| format!("plugin/{name}: "));
         let phrase = match (self.severity, self.phrase) {
-            (Severity::Warning, _) => "",
+            (Severity::Warning, _) | (Severity::Error, Phrase::Loading) => "",
             (Severity::Error, Phrase::Parsing) => "Error during parsing: ",
             (Severity::Error, Phrase::Syntax) => "Syntax error: ",
         };

@@ -60,6 +60,15 @@ impl Source {
         (line, offset.saturating_sub(start) + 1)
     }
 
+    /// The offsets of the first word of a line, which counts from 1.
+    pub(crate) fn first_word(&self, line: usize) -> Option<(usize, usize)> {
+        let start = *self.line_starts.get(line.checked_sub(1)?)?;
+        let rest = self.shown.chars().skip(start).take_while(|c| *c != '\n');
+        let blanks = rest.clone().take_while(|c| c.is_whitespace()).count();
+        let len = rest.skip(blanks).take_while(|c| !c.is_whitespace()).count();
+        (len > 0).then_some((start + blanks, start + blanks + len))
+    }
+
     /// The characters of the line that contains `offset`.
     pub(crate) fn line_len(&self, offset: usize) -> usize {
         let (line, _) = self.place(offset);
@@ -84,5 +93,8 @@ mod tests {
         assert_eq!(source.place(7), (3, 2));
         assert_eq!(source.line_len(0), 3);
         assert_eq!(source.line_len(7), 2);
+        assert_eq!(source.first_word(1), Some((0, 2)));
+        assert_eq!(source.first_word(3), Some((7, 8)));
+        assert_eq!([0, 4].map(|line| source.first_word(line)), [None, None]);
     }
 }

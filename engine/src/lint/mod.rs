@@ -7,6 +7,7 @@
 //! Invariant: a lint is certain. What may be meant gets no warning.
 
 mod bind;
+pub(crate) mod files;
 mod reach;
 mod reverse;
 mod source;

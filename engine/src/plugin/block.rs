@@ -106,6 +106,23 @@ impl ServerBlock {
         Ok(draft)
     }
 
+    /// Loads all lines of the block, to report every problem: those that would stop a start-up, by
+    /// plugin, and those that it would log.
+    pub async fn problems(
+        &self,
+        metrics: &Metrics,
+    ) -> (Vec<(&'static str, LoadError)>, Vec<String>) {
+        let context = LoadContext { block: self, metrics };
+        let mut draft = BlockDraft::default();
+        let mut errors = Vec::new();
+        for plugin in self.plugins() {
+            if let Err(error) = plugin.put(&mut draft, &context).await {
+                errors.push((plugin.name(), error));
+            }
+        }
+        (errors, draft.warnings)
+    }
+
     pub(crate) fn push(&mut self, line: impl Plugin) {
         self.lines.push(Box::new(line));
     }

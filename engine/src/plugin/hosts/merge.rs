@@ -31,7 +31,7 @@ pub(crate) fn merged(
         options.partition(|option| option.name.text == "fallthrough");
     lines.extend(options.into_iter().cloned());
     lines.extend(all_of(&fallthrough));
-    let open = first.body.as_ref().or_else(|| second.body.as_ref()).map(|body| body.open);
+    let open = first.body.as_ref().or(second.body.as_ref()).map(|body| body.open);
     Statement {
         name: first.name.clone(),
         args: arguments(first, second),
