@@ -263,7 +263,11 @@ fn unknown_words() {
         "`pods` is an option of `kubernetes`: write it between its braces"
     );
     assert!(help("example.org {\n}").contains("the one above is not closed"));
-    assert!(help("xyzzy").starts_with("the directives are metadata, timeouts, reload,"));
+    assert_eq!(help("xyzzy"), "`ringdns -plugins` lists the directives");
+    assert!(help("10.0.0.1 db.example").contains("an entry of `hosts`"));
+    assert!(help("upstream").starts_with("delete the line: since CoreDNS 1.7"));
+    assert!(help("unbound").starts_with("an external plugin"));
+    assert!(help("stubDomains {\n}").contains("`ringdns convert`"));
     assert!(help("proxy . 1.1.1.1").contains("`forward`"));
 }
 

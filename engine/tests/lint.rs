@@ -33,7 +33,6 @@ const ROWS: &[(&str, &[Row])] = &[
     ("unmatched", UNMATCHED),
     ("no-aaaa", NO_AAAA),
     ("reverse", REVERSE),
-    ("autopath", AUTOPATH),
     ("own-address", OWN_ADDRESS),
     ("tls-port", TLS_PORT),
     ("wildcard", WILDCARD),
@@ -146,14 +145,6 @@ const REVERSE: &[Row] = &[
     (". {\n kubernetes cluster.local 10.0.0.0/8\n forward . 192.0.2.1\n}", &[]),
     (". {\n kubernetes cluster.local in-addr.arpa\n forward example.org 192.0.2.1\n}", &[]),
     ("cluster.local {\n kubernetes cluster.local in-addr.arpa\n}", &[]),
-];
-
-const AUTOPATH: &[Row] = &[
-    (
-        ". {\n autopath @kubernetes\n forward . 192.0.2.1\n}",
-        &[(2, 11, "this 'autopath' does nothing")],
-    ),
-    (". {\n autopath @kubernetes\n kubernetes cluster.local\n}", &[]),
 ];
 
 const OWN_ADDRESS: &[Row] = &[

@@ -322,7 +322,8 @@ impl Parser<'_, '_> {
         let message = "'{' must stand at the end of its directive's line";
         let mistake = Mistake::error(open, message)
             .label("CoreDNS does not read this as the directive's brace")
-            .also(name.span, format!("`{}` ends with this line", quoted(&name.text)));
+            .also(name.span, format!("`{}` ends with this line", quoted(&name.text)))
+            .help("move the brace up, to the end of that line");
         self.mistake(mistake);
     }
 
@@ -375,7 +376,10 @@ impl Parser<'_, '_> {
         } else {
             Mistake::error(last, "Unexpected EOF")
         };
-        let mistake = mistake.label("the text ends here").also(open, "this brace is not closed");
+        let mistake = mistake
+            .label("the text ends here")
+            .also(open, "this brace is not closed")
+            .help("write a `}` on a line of its own where this block ends");
         self.mistake(mistake);
     }
 }

@@ -172,7 +172,8 @@ impl<'a> Stream<'a> {
             let message = format!("redeclaration of previously declared snippet {}", quoted(name));
             let mistake = Mistake::error(defined_at, message)
                 .label("declared again here")
-                .also(first.defined_at, "first declared here");
+                .also(first.defined_at, "first declared here")
+                .help("give one of the two another name");
             self.mistakes.push(mistake);
             return;
         }
@@ -217,7 +218,8 @@ impl<'a> Stream<'a> {
             let surplus = self.take_line();
             let message = "Import takes only one argument (glob pattern or file)";
             let span = surplus.unwrap_or(target.span);
-            self.mistakes.push(Mistake::error(span, message).label("one too many"));
+            let mistake = Mistake::error(span, message).label("one too many");
+            self.mistakes.push(mistake.help("write one `import` per file or snippet"));
             return;
         }
         if target.text.is_empty() {

@@ -1,6 +1,7 @@
 //! The files that the lines of a block name. Whether they exist is not looked up here: a machine
 //! that checks a Corefile may lack files that the cluster has.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::{LintBlock, options};
@@ -14,7 +15,11 @@ type FileWords = fn(&Statement) -> Vec<&Token>;
 
 const FILES: &[(&str, FileWords)] = &[
     ("tls", |line| line.args.iter().collect()),
-    ("hosts", |line| line.args.first().into_iter().collect()),
+    ("hosts", |line| {
+        // The lint `entry` warns of an address.
+        let is_file = |word: &&Token| word.text.parse::<IpAddr>().is_err();
+        line.args.first().filter(is_file).into_iter().collect()
+    }),
     ("kubernetes", |line| {
         let kubeconfig = options(line, "kubeconfig").filter_map(|option| option.args.first());
         let tls = options(line, "tls").flat_map(|option| &option.args);

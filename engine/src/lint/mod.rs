@@ -60,11 +60,6 @@ pub const LINTS: &[Lint] = &[
         find: reverse::whole_tree,
     },
     Lint {
-        name: "autopath",
-        doc: "`autopath @kubernetes` is in a block without `kubernetes`",
-        find: reach::autopath,
-    },
-    Lint {
         name: "own-address",
         doc: "an upstream is the server block itself",
         find: upstream::own_address,

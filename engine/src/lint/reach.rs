@@ -74,20 +74,3 @@ pub(super) fn outside(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
         }
     }
 }
-
-/// CoreDNS then leaves every query as it is.
-pub(super) fn autopath(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
-    for block in blocks.iter().filter(|block| !block.parsed.is_part) {
-        for line in block.lines("autopath") {
-            let Some(source) = line.args.last().filter(|word| word.text == "@kubernetes") else {
-                continue;
-            };
-            if block.lines("kubernetes").next().is_none() {
-                let mistake = Mistake::warning(source.span, "this 'autopath' does nothing")
-                    .label("this server block has no `kubernetes`")
-                    .help("write it in the block that has `kubernetes`, or delete it");
-                warn(line, mistake, context);
-            }
-        }
-    }
-}

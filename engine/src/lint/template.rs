@@ -4,14 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use regex::Regex;
-
 use super::source::{self, ZoneLine};
 use super::{LintBlock, options, warn, words};
 use crate::corefile::Context;
 use crate::corefile::report::Mistake;
 use crate::corefile::statement::Statement;
 use crate::plugin::DIRECTIVES;
+use crate::plugin::go_regex::GoRegex;
 
 /// A `template` with `match` and without `fallthrough` answers SERVFAIL for every other name of its
 /// zones, so no source after it is asked.
@@ -57,11 +56,12 @@ fn matches_most(line: &ZoneLine<'_>) -> bool {
     let patterns: Vec<&str> =
         options(line.statement, "match").flat_map(|option| words(&option.args)).collect();
     let Ok(patterns) =
-        patterns.iter().map(|pattern| Regex::new(pattern)).collect::<Result<Vec<_>, _>>()
+        patterns.iter().map(|pattern| GoRegex::new(pattern)).collect::<Result<Vec<_>, _>>()
     else {
         return true;
     };
-    let is_matched = |name: &str| patterns.iter().any(|pattern| pattern.is_match(name));
+    let is_matched =
+        |name: &str| patterns.iter().any(|pattern| pattern.regex().is_match(name.as_bytes()));
     patterns.is_empty()
         || line.zones.zones.iter().all(|zone| {
             let below = if zone.text == "." { "" } else { &zone.text };

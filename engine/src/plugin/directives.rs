@@ -1,14 +1,13 @@
 //! The rows of `DIRECTIVES`, and how they read the statements of a block. The rows themselves are
 //! in `plugin/mod.rs`.
 
-use super::{DIRECTIVES, ServerBlock, autopath, k8s_external};
+use super::{DIRECTIVES, ServerBlock, autopath, k8s_external, unknown};
 use crate::corefile::lexer::Token;
 use crate::corefile::parser::ParsedBlock;
 use crate::corefile::report::Mistake;
 use crate::corefile::source::Span;
 use crate::corefile::statement::Statement;
 use crate::corefile::value::key;
-use crate::corefile::word::{nearest, quoted};
 use crate::corefile::{Context, Place};
 
 /// One row of the table.
@@ -89,15 +88,6 @@ pub(crate) const fn instead(
     Directive { name, doc, status: Status::NotBuilt(Some(instead)) }
 }
 
-/// Words that are no longer directives, and what to write.
-const RETIRED: &[(&str, &str)] = &[
-    ("federation", "delete it with its block, or run `ringdns convert`: CoreDNS 1.7 removed it"),
-    ("metrics", "the directive is called `prometheus`"),
-    ("proxy", "since CoreDNS 1.5 it is called `forward`: `ringdns convert` rewrites it"),
-    ("startup", "`on` replaces it, but is not built yet"),
-    ("shutdown", "`on` replaces it, but is not built yet"),
-];
-
 /// The contents of a block, and the position of each of its keys. What a mistake affects is
 /// omitted.
 pub(crate) fn read(block: &ParsedBlock, context: &mut Context<'_>) -> (ServerBlock, Vec<Span>) {
@@ -113,7 +103,10 @@ pub(crate) fn read(block: &ParsedBlock, context: &mut Context<'_>) -> (ServerBlo
     for statement in &block.statements {
         let name = &statement.name;
         match DIRECTIVES.iter().find(|row| row.name == name.text) {
-            None => context.mistakes.push_error(|| unknown(name)),
+            None => {
+                let sources = context.sources;
+                context.mistakes.push_error(|| unknown::mistake(name, block, sources));
+            }
             Some(Directive { status: Status::NotBuilt(instead), name, .. }) => {
                 context.report(not_built(name, statement.name.span, *instead));
             }
@@ -125,7 +118,8 @@ pub(crate) fn read(block: &ParsedBlock, context: &mut Context<'_>) -> (ServerBlo
                         let message = "this plugin can only be used once per Server Block";
                         let mistake = Mistake::error(name.span, message)
                             .label("used again here")
-                            .also(first.span, "first used here");
+                            .also(first.span, "first used here")
+                            .help("delete one of the two, or make one of them");
                         context.report(mistake);
                     }
                     _ => (built.read)(statement, &mut server, context),
@@ -137,8 +131,11 @@ pub(crate) fn read(block: &ParsedBlock, context: &mut Context<'_>) -> (ServerBlo
             }
         }
     }
-    autopath::check(&block.statements, context);
-    k8s_external::check(&block.statements, context);
+    // A part lacks what stands in its block.
+    if !block.is_part {
+        autopath::check(&block.statements, context);
+        k8s_external::check(&block.statements, context);
+    }
     server.sort();
     (server, spans)
 }
@@ -147,40 +144,4 @@ fn not_built(name: &str, span: Span, instead: Option<&str>) -> Mistake {
     let message = format!("Directive '{name}' is known but not built yet");
     let mistake = Mistake::error(span, message).label("not in this version of ringdns");
     mistake.help(instead.unwrap_or("delete it, or leave the zones that need it to CoreDNS"))
-}
-
-fn unknown(name: &Token) -> Mistake {
-    let word = &name.text;
-    let mistake = Mistake::error(name.span, format!("Unknown directive '{}'", quoted(word)))
-        .label("no directive has this name");
-    if let Some((_, instead)) = RETIRED.iter().find(|(retired, _)| retired == word) {
-        return mistake.help(*instead);
-    }
-    let owner = DIRECTIVES.iter().find(|row| match row.status {
-        Status::Built(built) => (built.options)().contains(&word.as_str()),
-        Status::NotBuilt(_) => false,
-    });
-    if let Some(owner) = owner {
-        return mistake.help(format!(
-            "`{word}` is an option of `{}`: write it between its braces",
-            owner.name
-        ));
-    }
-    let meant = nearest(word, DIRECTIVES.iter().map(|row| row.name));
-    match meant.and_then(|meant| DIRECTIVES.iter().find(|row| row.name == meant)) {
-        Some(Directive { name, status: Status::Built(_), .. }) => {
-            mistake.help(format!("did you mean `{name}`?"))
-        }
-        Some(Directive { name, status: Status::NotBuilt(_), .. }) => {
-            mistake.help(format!("did you mean `{name}`? It is known but not built yet"))
-        }
-        None if word.contains(['.', ':']) => {
-            mistake.help("if this starts a new server block, the one above is not closed by `}`")
-        }
-        None => mistake.help(format!("the directives are {}", names_built().join(", "))),
-    }
-}
-
-fn names_built() -> Vec<&'static str> {
-    DIRECTIVES.iter().filter(|row| row.is_built()).map(|row| row.name).collect()
 }

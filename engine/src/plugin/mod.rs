@@ -51,6 +51,7 @@ pub mod rewrite;
 pub mod root;
 pub mod template;
 pub mod timeouts;
+mod unknown;
 pub mod view;
 pub mod whoami;
 

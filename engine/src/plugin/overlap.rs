@@ -128,7 +128,8 @@ fn overlap(key: &Key, span: Span, clash: &Clash<'_>) -> Mistake {
     if clash.address == clash.other_address {
         return Mistake::error(span, format!("cannot serve {this} - it is already defined"))
             .label("defined again here")
-            .also(clash.other, "first defined here");
+            .also(clash.other, "first defined here")
+            .help("make one block of the two");
     }
     let other = named(clash.other_address);
     Mistake::error(

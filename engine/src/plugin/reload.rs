@@ -41,6 +41,9 @@ impl Plugin for Reload {
 
 pub(crate) const USAGE: &str = "reload [INTERVAL [JITTER]]";
 
+/// Advice for a value that is too short.
+const USUAL: &str = "the defaults are `reload 30s 15s`";
+
 /// Of several `reload` lines in a block the first is used, as in CoreDNS; ringdns warns of the
 /// others.
 pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
@@ -59,11 +62,11 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
     let [interval, jitter] = durations;
     if let (Some(word), true) = (statement.args.first(), interval < INTERVAL_MIN) {
         let message = "interval value must be greater or equal to 2s";
-        return context.refuse(word.span, Refusal::new(message, "too short"));
+        return context.refuse(word.span, Refusal::new(message, "too short").help(USUAL));
     }
     if let (Some(word), true) = (statement.args.get(1), !jitter.is_zero() && jitter < JITTER_MIN) {
         let message = "jitter value must be 0 or greater or equal to 1s";
-        return context.refuse(word.span, Refusal::new(message, "too short"));
+        return context.refuse(word.span, Refusal::new(message, "too short").help(USUAL));
     }
     if block.line::<Reload>().is_some() {
         let mistake = Mistake::warning(statement.name.span, "'reload' is set twice")

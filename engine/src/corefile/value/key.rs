@@ -91,6 +91,12 @@ pub(crate) fn read(token: &Token, context: &mut Context<'_>) -> Vec<Key> {
     let zones = match zone::expand(parts.zone) {
         Ok(zones) => zones,
         Err(refusal) => {
+            let refusal = match parts {
+                KeyParts { zone: "", port: Some(port), .. } => {
+                    refusal.help(format!("for every name on this port write `.:{port}`"))
+                }
+                KeyParts { .. } => refusal,
+            };
             context.refuse(token.span, refusal);
             return Vec::new();
         }

@@ -83,7 +83,7 @@ impl Zone {
         }
         let wire = wire(text).ok_or_else(|| match text.strip_suffix('{') {
             Some(zone) => refusal().help(format!("write `{} {{`", quoted(zone))),
-            None => refusal(),
+            None => refusal().help("each label between two dots has 1 to 63 bytes, the name 255"),
         })?;
         let mut text = text.to_ascii_lowercase();
         // The name ends with a dot unless the last one is escaped.

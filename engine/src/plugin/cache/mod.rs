@@ -155,7 +155,11 @@ fn ttl(word: &Token, context: &mut Context<'_>) -> Option<Duration> {
         Ok(secs @ 1..) => return Some(Duration::from_secs(secs.unsigned_abs())),
         Ok(secs) => {
             let message = format!("cache TTL can not be zero or negative: {secs}");
-            context.refuse(word.span, Refusal::new(message, "at least one second"));
+            context.refuse(
+                word.span,
+                Refusal::new(message, "at least one second")
+                    .help("a number of seconds; to cache nothing, delete `cache`"),
+            );
         }
         Err(refusal) => context.refuse(word.span, refusal),
     }

@@ -99,7 +99,8 @@ fn targets(words: &[Token], context: &mut Context<'_>) -> Vec<Target> {
         match target::read(&word.text) {
             Ok(target) if targets.contains(&target) => {
                 let message = format!("'{}' is named twice", quoted(&word.text));
-                context.report(Mistake::warning(word.span, message).label("ignored"));
+                let mistake = Mistake::warning(word.span, message).label("ignored");
+                context.report(mistake.help("delete it"));
             }
             Ok(target) => {
                 warn_if_nowhere(&target, word, context);

@@ -331,8 +331,11 @@ fn pods(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'
                 quoted(other)
             );
             let meant = nearest(other, ["disabled", "verified", "insecure"]);
-            let help = meant.map(|meant| format!("did you mean `{meant}`?"));
-            return context.refuse(word.span, Refusal { message, label: "no such mode", help });
+            let help = match meant {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => "`insecure` gives every address a name".to_owned(),
+            };
+            return context.refuse(word.span, Refusal::new(message, "no such mode").help(help));
         }
     };
 }
