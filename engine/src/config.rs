@@ -89,21 +89,24 @@ pub(crate) fn read(
     compile(name, path, stream, parsed, surroundings)
 }
 
-/// Reads a text that mounted files may be imported from, instead of files on this machine.
+/// Reads a key of a ConfigMap, which may import others of its keys. Also returns those that it
+/// imports.
 ///
 /// # Errors
 /// The mistakes in them.
 pub(crate) fn read_mounted(
-    name: &str,
-    text: &str,
-    mounted: &[MountedFile],
+    file: &MountedFile,
+    others: &[MountedFile],
+    is_part: bool,
     surroundings: &Surroundings<'_>,
 ) -> (Result<Config, Report>, Vec<PathBuf>) {
-    let mut stream = Stream::new(name, None, text, surroundings);
-    stream.mount(mounted);
-    let parsed = parser::blocks(&mut stream);
+    let mut stream = Stream::of_mounted(file, others, surroundings);
+    let parsed = match is_part {
+        true => vec![parser::part(&mut stream)],
+        false => parser::blocks(&mut stream),
+    };
     let imported = stream.files.clone();
-    (compile(name, None, stream, parsed, surroundings), imported)
+    (compile(&file.name, None, stream, parsed, surroundings), imported)
 }
 
 /// Reads a text that a server block imports: directives without a block around them.

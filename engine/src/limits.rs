@@ -393,6 +393,9 @@ pub const COREFILE_LEN_MAX: u64 = 4 * (1 << 20);
 /// Nested braces. CoreDNS's plugins need three.
 pub const COREFILE_NESTING_MAX: usize = 16;
 
+/// Keys of the ConfigMaps of one file that `ringdns check` reads: a cluster has some ten.
+pub const CHECKED_TEXTS_MAX: usize = 1000;
+
 /// Lines of a server block that lints still look at: they compare lines with each other, so a
 /// million comparisons. Real blocks have some tens.
 pub const LINTED_LINES_MAX: usize = 1000;

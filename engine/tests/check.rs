@@ -343,7 +343,30 @@ fn config_maps() {
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("broken.yaml:"));
 }
 
-/// What CoreDNS refuses, ringdns refuses in CoreDNS's words: the first mistake that CoreDNS reports.
+/// k3s has its hosts file, and others their zone files, as keys beside the Corefile.
+#[test]
+fn keys_that_are_files() {
+    let text = "\
+kind: ConfigMap
+data:
+  Corefile: |
+    .:53 {
+        import /etc/coredns/common.conf
+        hosts /etc/coredns/NodeHosts {
+            fallthrough
+        }
+        forward . /etc/coredns/upstreams
+    }
+  NodeHosts: |
+    10.0.0.1 node-1
+  common.conf: errors
+";
+    let rig = Rig::new(&[("map.yaml", text)]);
+    let missing = "open /etc/coredns/upstreams: no such file on this machine";
+    rig.check(&["map.yaml"], 0, &[&format!("map.yaml:9:19: {missing}")]);
+}
+
+/// What CoreDNS refuses, ringdns refuses in the words of CoreDNS's first mistake.
 #[test]
 fn refused() {
     let expected = [

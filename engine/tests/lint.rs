@@ -36,6 +36,7 @@ const ROWS: &[(&str, &[Row])] = &[
     ("own-address", OWN_ADDRESS),
     ("tls-port", TLS_PORT),
     ("wildcard", WILDCARD),
+    ("directive", DIRECTIVE),
     ("entry", ENTRY),
     ("bind", BIND),
 ];
@@ -175,6 +176,19 @@ const WILDCARD: &[Row] = &[
         &[(2, 10, "'*.example.org' has no names but those with the label '*'")],
     ),
     ("a*.example.org {\n errors\n}", &[]),
+];
+
+const DIRECTIVE: &[Row] = &[
+    ("errors\nforward . 192.0.2.1\n", &[(1, 1, "'errors' is read as the name of a zone")]),
+    (
+        "cache 30 {\n}",
+        &[
+            (1, 1, "'cache' is read as the name of a zone"),
+            (1, 7, "'30' is read as the name of a zone"),
+        ],
+    ),
+    ("local {\n errors\n}", &[]),
+    ("errors.example {\n errors\n}", &[]),
 ];
 
 const ENTRY: &[Row] = &[

@@ -5,16 +5,20 @@
 //!
 //! Invariant: an import finds a key of the other ConfigMaps of the file by its name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_saphyr::Spanned;
 
 use super::{Checked, CheckedText};
 use crate::config;
 use crate::convert::custom::TextPart;
+use crate::convert::without_place;
 use crate::corefile::Surroundings;
 use crate::corefile::stream::MountedFile;
+use crate::limits::CHECKED_TEXTS_MAX;
 
 /// An object of the API, or a List of them.
 #[derive(Debug, Deserialize)]
@@ -38,19 +42,35 @@ struct ManifestName {
     namespace: String,
 }
 
+/// Empty lines at the beginning of a text that is looked for in its file.
+const BLANK_LINES_MAX: usize = 64;
+
+/// One document of a YAML file, and the lines before it.
+struct YamlDocument<'t> {
+    text: &'t str,
+    lines_before: usize,
+}
+
 /// The texts of a file's ConfigMaps.
-#[derive(Default)]
-struct Texts {
+struct Texts<'t> {
+    /// The file's name, and its lines.
+    file: &'t str,
+    lines: Vec<&'t str>,
     corefiles: Vec<MountedFile>,
-    parts: Vec<MountedFile>,
+    others: Vec<MountedFile>,
 }
 
 pub(super) fn check(name: &str, text: &str, surroundings: &Surroundings<'_>) -> Checked {
     let mut checked = Checked::default();
-    let mut texts = Texts::default();
+    let mut texts = Texts {
+        file: name,
+        lines: text.lines().collect(),
+        corefiles: Vec::new(),
+        others: Vec::new(),
+    };
     for document in documents(text) {
         match read(&document) {
-            Ok(Some(manifest)) => texts.collect(&manifest, name, text),
+            Ok(Some(manifest)) => texts.collect(&manifest, &document),
             Ok(None) => {}
             Err((line, message)) => {
                 let place = line.map_or_else(String::new, |line| format!(":{line}"));
@@ -62,23 +82,24 @@ pub(super) fn check(name: &str, text: &str, surroundings: &Surroundings<'_>) -> 
             }
         }
     }
-    let mut imported = Vec::new();
-    for corefile in &texts.corefiles {
-        let (read, files) =
-            config::read_mounted(&corefile.name, &corefile.text, &texts.parts, surroundings);
+    let Texts { corefiles, others, .. } = texts;
+    let mut imported = HashSet::new();
+    for corefile in corefiles.iter().take(CHECKED_TEXTS_MAX) {
+        let (read, files) = config::read_mounted(corefile, &others, false, surroundings);
         imported.extend(files);
         checked.push(read);
     }
-    for part in &texts.parts {
-        if imported.iter().any(|file| file.as_os_str() == part.key.as_str()) {
-            continue;
+    for part in others.iter().take(CHECKED_TEXTS_MAX) {
+        let Some(kind) = TextPart::of(&part.key) else { continue };
+        if !imported.contains(Path::new(&part.key)) {
+            let is_part = kind == TextPart::Block;
+            let (read, _) = config::read_mounted(part, &others, is_part, surroundings);
+            checked.texts.push(CheckedText { read, is_part });
         }
-        let is_part = TextPart::of(&part.key) == Some(TextPart::Block);
-        let read = match is_part {
-            true => config::read_part(&part.name, None, &part.text, surroundings),
-            false => config::read(&part.name, None, &part.text, surroundings),
-        };
-        checked.texts.push(CheckedText { read, is_part });
+    }
+    if corefiles.len().max(others.len()) > CHECKED_TEXTS_MAX {
+        let message = format!("{name}: it has more than {CHECKED_TEXTS_MAX} texts to check");
+        checked.push_broken(message, "the others were not checked: split the file");
     }
     if checked.texts.is_empty() {
         checked.push_broken(
@@ -86,42 +107,40 @@ pub(super) fn check(name: &str, text: &str, surroundings: &Surroundings<'_>) -> 
             "the key is `Corefile`, or ends with `.server`, `.override` or `.include`",
         );
     }
+    let keys = others.into_iter().map(|file| file.key).collect();
+    checked.forget_files(&keys);
     checked
 }
 
-/// The documents of a file, each behind as many empty lines as stand before it in the file.
-fn documents(text: &str) -> Vec<String> {
-    let mut documents = vec![String::new()];
-    for (index, line) in text.lines().enumerate() {
-        let is_separator = line
-            .strip_prefix("---")
-            .is_some_and(|rest| rest.trim().is_empty() || rest.starts_with(' '));
-        match documents.last_mut() {
-            Some(last) if !is_separator => {
-                last.push_str(line);
-                last.push('\n');
-            }
-            Some(_) | None => documents.push("\n".repeat(index + 1)),
+/// The documents of a file that are not empty.
+fn documents(text: &str) -> Vec<YamlDocument<'_>> {
+    let mut documents = Vec::new();
+    let (mut start, mut lines_before) = (0, 0);
+    let mut at = 0;
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        if is_separator(line) {
+            documents.push(YamlDocument { text: &text[start..at], lines_before });
+            (start, lines_before) = (at + line.len(), index + 1);
         }
+        at += line.len();
     }
-    documents.retain(|document| {
-        document.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
-    });
+    documents.push(YamlDocument { text: &text[start..], lines_before });
+    let is_empty = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    documents.retain(|document| !document.text.lines().all(is_empty));
     documents
 }
 
+fn is_separator(line: &str) -> bool {
+    let rest = line.trim_end().strip_prefix("---");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+}
+
 /// `None` for an object of another kind. An error is a line and a message.
-fn read(document: &str) -> Result<Option<Manifest>, (Option<u64>, String)> {
+fn read(document: &YamlDocument<'_>) -> Result<Option<Manifest>, (Option<usize>, String)> {
     #[derive(Deserialize)]
     struct Kind {
         #[serde(default)]
         kind: String,
-    }
-    fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, (Option<u64>, String)> {
-        let options = serde_saphyr::options! { with_snippet: false };
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-            (error.location().map(|at| at.line()), crate::convert::without_place(error.to_string()))
-        })
     }
     let Kind { kind } = parse(document)?;
     if kind != "ConfigMap" && !kind.ends_with("List") {
@@ -130,33 +149,67 @@ fn read(document: &str) -> Result<Option<Manifest>, (Option<u64>, String)> {
     parse(document).map(Some)
 }
 
-impl Texts {
-    /// `text` is the whole file, `file` its name.
-    fn collect(&mut self, manifest: &Manifest, file: &str, text: &str) {
+fn parse<T: DeserializeOwned>(document: &YamlDocument<'_>) -> Result<T, (Option<usize>, String)> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(document.text, options).map_err(|error| {
+        let line = error.location().and_then(|at| usize::try_from(at.line()).ok());
+        let line = line.map(|line| document.lines_before + line);
+        (line, without_place(error.to_string()))
+    })
+}
+
+impl Texts<'_> {
+    fn collect(&mut self, manifest: &Manifest, document: &YamlDocument<'_>) {
         for item in &manifest.items {
-            self.collect(item, file, text);
+            self.collect(item, document);
         }
         if !manifest.kind.is_empty() && manifest.kind != "ConfigMap" {
             return;
         }
         for (key, value) in manifest.data.iter().flatten() {
             let line = usize::try_from(value.referenced.line()).unwrap_or(0);
-            let mounted = match in_place(text, line, &value.value) {
-                Some(in_place) => {
-                    MountedFile { key: key.clone(), name: file.to_owned(), text: in_place }
+            let mounted = match self.in_place(document.lines_before + line, &value.value) {
+                Some((text, lines_before)) => {
+                    MountedFile { key: key.clone(), name: self.file.to_owned(), text, lines_before }
                 }
                 None => MountedFile {
                     key: key.clone(),
                     name: manifest.metadata.of_key(key),
                     text: value.value.clone(),
+                    lines_before: 0,
                 },
             };
-            match (key.as_str(), TextPart::of(key)) {
-                ("Corefile", _) => self.corefiles.push(mounted),
-                (_, Some(_)) => self.parts.push(mounted),
-                (_, None) => {}
+            match key.as_str() {
+                "Corefile" => self.corefiles.push(mounted),
+                _ => self.others.push(mounted),
             }
         }
+    }
+
+    /// The lines of the file that are `value`, and how many are before them; `None` if its lines
+    /// are not there as they are. `near` is the line, from 1, that the YAML parser names: that of
+    /// the text's first word, or the one before.
+    fn in_place(&self, near: usize, value: &str) -> Option<(String, usize)> {
+        // The indentation would become a part of a quoted text of several lines.
+        if value.lines().any(|line| line.matches('"').count() % 2 == 1) {
+            return None;
+        }
+        let wanted: Vec<&str> = value.lines().collect();
+        let blank_count = wanted.iter().position(|line| !line.trim().is_empty())?;
+        if blank_count > BLANK_LINES_MAX {
+            return None;
+        }
+        (near.saturating_sub(2 + blank_count)..=near + 1).find_map(|start| {
+            let found = self.lines.get(start..start + wanted.len())?;
+            let indent = found[blank_count].strip_suffix(wanted[blank_count])?;
+            let is_same = |(found, wanted): (&&str, &&str)| {
+                found.strip_prefix(indent) == Some(wanted)
+                    || found.trim().is_empty() && wanted.trim().is_empty()
+            };
+            let is_indent = indent.chars().all(|c| c == ' ');
+            let is_found = is_indent && found.iter().zip(&wanted).all(is_same);
+            is_found.then(|| (found.join("\n") + "\n", start))
+        })
     }
 }
 
@@ -169,31 +222,4 @@ impl ManifestName {
             false => format!("ConfigMap {namespace}/{name}, {key}"),
         }
     }
-}
-
-/// The lines of the file that hold `value`, behind as many empty lines as stand before them in the
-/// file; `None` if its lines are not there as they are. `near` is the line, from 1, that the YAML
-/// parser names: that of the text's first word, or the one before.
-fn in_place(file: &str, near: usize, value: &str) -> Option<String> {
-    let lines: Vec<&str> = file.lines().collect();
-    let wanted: Vec<&str> = value.lines().collect();
-    let has_long_quote = value.lines().any(|line| line.matches('"').count() % 2 == 1);
-    let first_words = wanted.iter().position(|line| !line.trim().is_empty())?;
-    let start = (near.saturating_sub(2 + first_words)..=near + 1).find(|start| {
-        let Some(found) = lines.get(*start..*start + wanted.len()) else { return false };
-        let Some(indent) = found[first_words].strip_suffix(wanted[first_words]) else {
-            return false;
-        };
-        indent.chars().all(|c| c == ' ')
-            && found.iter().zip(&wanted).all(|(found, wanted)| {
-                found.strip_prefix(indent) == Some(wanted)
-                    || found.trim().is_empty() && wanted.trim().is_empty()
-            })
-    })?;
-    // The indentation would become a part of a quoted text of several lines.
-    if has_long_quote {
-        return None;
-    }
-    let found = &lines[start..start + wanted.len()];
-    Some("\n".repeat(start) + &found.join("\n") + "\n")
 }

@@ -9,6 +9,7 @@ mod config_map;
 mod folder;
 mod json;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use crate::config::{self, Config};
@@ -76,10 +77,7 @@ impl CheckedText {
     }
 
     fn look_for_files(&mut self) {
-        let report = match &mut self.read {
-            Ok(config) => &mut config.warnings,
-            Err(report) => report,
-        };
+        let report = self.report_mut();
         for NamedFile { path, span, plugin } in std::mem::take(&mut report.0.named_files) {
             // Loading may have reported it.
             if !path.exists() && !report.has_mistake_at(span) {
@@ -92,6 +90,13 @@ impl CheckedText {
                         .help("check that the pod mounts it, or correct the path"),
                 );
             }
+        }
+    }
+
+    fn report_mut(&mut self) -> &mut Report {
+        match &mut self.read {
+            Ok(config) => &mut config.warnings,
+            Err(report) => report,
         }
     }
 
@@ -119,6 +124,16 @@ impl Checked {
     /// Adds a warning for each named file that this machine lacks.
     pub fn look_for_files(&mut self) {
         self.texts.iter_mut().for_each(CheckedText::look_for_files);
+    }
+
+    /// Forgets named files that are keys of a ConfigMap: the cluster has them.
+    fn forget_files(&mut self, keys: &HashSet<String>) {
+        let is_key = |path: &Path| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| keys.contains(name))
+        };
+        for text in &mut self.texts {
+            text.report_mut().0.named_files.retain(|file| !is_key(&file.path));
+        }
     }
 
     /// All findings in the stable shape that docs/corefile.md describes.
@@ -151,6 +166,14 @@ pub fn path(path: &Path, surroundings: &Surroundings<'_>) -> Checked {
             checked
         }
     }
+}
+
+/// The report of a text that could not be read.
+#[must_use]
+pub fn unreadable(message: &str) -> Checked {
+    let mut checked = Checked::default();
+    checked.push_broken(message.to_owned(), "`-` reads a Corefile from standard input");
+    checked
 }
 
 /// Checks a text: ConfigMaps, a Corefile, or a part of one. Relative imports start from the folder

@@ -1,6 +1,6 @@
 //! The command `ringdns check PATH`: writes what is wrong with a Corefile to standard output.
 //!
-//! Invariant: with `--json`, standard output is one JSON array, whatever is wrong.
+//! Invariant: with `--json`, standard output is one JSON array, whatever is wrong with the files.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -28,10 +28,7 @@ pub(crate) fn run(options: &CheckOptions, default_port: u16) -> ExitCode {
     let checked = if options.path == Path::new("-") {
         match corefile::read_standard_input() {
             Ok(text) => check::text("stdin", None, &text, &surroundings),
-            Err(error) => {
-                output::complain(&format!("read standard input: {error}\n"));
-                return ExitCode::FAILURE;
-            }
+            Err(error) => check::unreadable(&format!("read standard input: {error}")),
         }
     } else {
         check::path(&options.path, &surroundings)

@@ -374,7 +374,10 @@ struct Excerpts {
 
 impl Excerpts {
     fn new(sources: &[Source]) -> Self {
-        let excerpt = |s: &Source| (s.name.clone(), ariadne::Source::from(s.shown.clone()));
+        let excerpt = |s: &Source| {
+            let lines = ariadne::Source::from(s.shown.clone());
+            (s.name.clone(), lines.with_display_line_offset(s.lines_before))
+        };
         Self { sources: sources.iter().map(excerpt).collect() }
     }
 }

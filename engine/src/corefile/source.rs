@@ -37,10 +37,12 @@ pub(crate) struct Source {
     pub(crate) shown: String,
     /// Offsets of the lines' first characters.
     line_starts: Vec<usize>,
+    /// Lines of the file before this text, which is a part of it.
+    pub(crate) lines_before: usize,
 }
 
 impl Source {
-    pub(crate) fn new(name: String, folder: PathBuf, text: &str) -> Self {
+    pub(crate) fn new(name: String, folder: PathBuf, text: &str, lines_before: usize) -> Self {
         let blank = |c: char| match c {
             '\n' | '\t' => c,
             '\u{feff}' | '\u{2028}' | '\u{2029}' => ' ',
@@ -50,19 +52,24 @@ impl Source {
         let shown: String = text.chars().map(blank).collect();
         let newlines = shown.chars().enumerate().filter(|(_, c)| *c == '\n').map(|(at, _)| at + 1);
         let line_starts = std::iter::once(0).chain(newlines).collect();
-        Self { name, folder, shown, line_starts }
+        Self { name, folder, shown, line_starts, lines_before }
     }
 
     /// Line and column of the character at `offset`, both from 1.
     pub(crate) fn place(&self, offset: usize) -> (usize, usize) {
+        let (line, start) = self.line_at(offset);
+        (self.lines_before + line, offset.saturating_sub(start) + 1)
+    }
+
+    /// The line of the text, from 1, and the offset of its first character.
+    fn line_at(&self, offset: usize) -> (usize, usize) {
         let line = self.line_starts.partition_point(|start| *start <= offset);
-        let start = self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
-        (line, offset.saturating_sub(start) + 1)
+        (line, self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0))
     }
 
     /// The offsets of the first word of a line, which counts from 1.
     pub(crate) fn first_word(&self, line: usize) -> Option<(usize, usize)> {
-        let start = *self.line_starts.get(line.checked_sub(1)?)?;
+        let start = *self.line_starts.get(line.checked_sub(1 + self.lines_before)?)?;
         let rest = self.shown.chars().skip(start).take_while(|c| *c != '\n');
         let blanks = rest.clone().take_while(|c| c.is_whitespace()).count();
         let len = rest.skip(blanks).take_while(|c| !c.is_whitespace()).count();
@@ -71,8 +78,7 @@ impl Source {
 
     /// The characters of the line that contains `offset`.
     pub(crate) fn line_len(&self, offset: usize) -> usize {
-        let (line, _) = self.place(offset);
-        let start = self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let (line, start) = self.line_at(offset);
         match self.line_starts.get(line) {
             Some(next) => next - start,
             None => self.shown.chars().count().saturating_sub(start),
@@ -86,7 +92,7 @@ mod tests {
 
     #[test]
     fn places() {
-        let source = Source::new("x".into(), PathBuf::new(), "ab\nä\r\n\u{2028}z");
+        let source = Source::new("x".into(), PathBuf::new(), "ab\nä\r\n\u{2028}z", 0);
         assert_eq!(source.place(0), (1, 1));
         assert_eq!(source.place(2), (1, 3));
         assert_eq!(source.place(3), (2, 1));
@@ -96,5 +102,9 @@ mod tests {
         assert_eq!(source.first_word(1), Some((0, 2)));
         assert_eq!(source.first_word(3), Some((7, 8)));
         assert_eq!([0, 4].map(|line| source.first_word(line)), [None, None]);
+        let source = Source::new("x".into(), PathBuf::new(), "ab\nc", 10);
+        assert_eq!([source.place(0), source.place(3)], [(11, 1), (12, 1)]);
+        assert_eq!((source.line_len(0), source.line_len(3)), (3, 1));
+        assert_eq!([1, 12].map(|line| source.first_word(line)), [None, Some((3, 4))]);
     }
 }

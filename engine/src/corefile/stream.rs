@@ -30,7 +30,7 @@ pub(crate) struct Stream<'a> {
     /// Every folder that a pattern listed.
     pub(crate) folders: Vec<PathBuf>,
     /// Files that imports find by their name alone, before those of this machine.
-    mounted: Vec<MountedFile>,
+    mounted: &'a [MountedFile],
     /// Files already split into words.
     lexed: HashMap<PathBuf, Rc<[Token]>>,
     snippets: HashMap<String, Snippet>,
@@ -46,13 +46,15 @@ pub(crate) struct Stream<'a> {
 }
 
 /// A key of a ConfigMap, which is a file where the ConfigMap is mounted.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct MountedFile {
     /// Its file name there.
     pub(crate) key: String,
     /// For messages.
     pub(crate) name: String,
     pub(crate) text: String,
+    /// Lines before it in the file called `name`.
+    pub(crate) lines_before: usize,
 }
 
 struct Snippet {
@@ -87,13 +89,21 @@ impl<'a> Stream<'a> {
         text: &str,
         surroundings: &'a Surroundings<'a>,
     ) -> Self {
-        let mut stream = Self {
+        let mut stream = Self::empty(surroundings);
+        let path = path.map_or_else(|| PathBuf::from(name), Path::to_path_buf);
+        let tokens = stream.lex(name.to_owned(), &path, text, 0);
+        stream.frames.push(Frame { origin: Origin::File(path), tokens, next: 0 });
+        stream
+    }
+
+    fn empty(surroundings: &'a Surroundings<'a>) -> Self {
+        Self {
             surroundings,
             sources: Vec::new(),
             mistakes: Mistakes::default(),
             files: Vec::new(),
             folders: Vec::new(),
-            mounted: Vec::new(),
+            mounted: &[],
             lexed: HashMap::new(),
             snippets: HashMap::new(),
             frames: Vec::new(),
@@ -101,17 +111,22 @@ impl<'a> Stream<'a> {
             token_count: 0,
             stopped: false,
             digest: Sha512::new(),
-        };
-        let path = path.map_or_else(|| PathBuf::from(name), Path::to_path_buf);
-        let tokens = stream.lex(name.to_owned(), &path, text);
-        stream.frames.push(Frame { origin: Origin::File(path), tokens, next: 0 });
-        stream
+        }
     }
 
-    /// Lets imports find these files. They do not matter which folder an import names: where a
+    /// A key of a ConfigMap. Imports find the others by name, whatever folder they name: where a
     /// ConfigMap is mounted is not known here.
-    pub(crate) fn mount(&mut self, files: &[MountedFile]) {
-        self.mounted = files.to_vec();
+    pub(crate) fn of_mounted(
+        file: &MountedFile,
+        others: &'a [MountedFile],
+        surroundings: &'a Surroundings<'a>,
+    ) -> Self {
+        let mut stream = Self::empty(surroundings);
+        stream.mounted = others;
+        let path = PathBuf::from(&file.name);
+        let tokens = stream.lex(file.name.clone(), &path, &file.text, file.lines_before);
+        stream.frames.push(Frame { origin: Origin::File(path), tokens, next: 0 });
+        stream
     }
 
     /// The next token, without following imports.
@@ -191,10 +206,10 @@ impl<'a> Stream<'a> {
         self.snippets.insert(name.to_owned(), snippet);
     }
 
-    fn lex(&mut self, name: String, path: &Path, text: &str) -> Rc<[Token]> {
+    fn lex(&mut self, name: String, path: &Path, text: &str, lines_before: usize) -> Rc<[Token]> {
         let index = self.sources.len();
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        self.sources.push(Source::new(name, folder, text));
+        self.sources.push(Source::new(name, folder, text, lines_before));
         let lexed = lexer::lex(text, index, self.surroundings.variable);
         if let Some(span) = lexed.unclosed_quote {
             let mistake = Mistake::error(span, "quoted text is not closed before the end of file")
@@ -273,8 +288,9 @@ impl<'a> Stream<'a> {
     /// Whether a mounted file has the name that `path` ends with.
     fn import_mounted(&mut self, path: &Path, target: &Token) -> bool {
         let Some(pattern) = path.file_name().and_then(|name| name.to_str()) else { return false };
-        let named = self.mounted.iter().filter(|file| glob::is_match(pattern, &file.key));
-        let named: Vec<MountedFile> = named.cloned().collect();
+        let mounted = self.mounted;
+        let named = mounted.iter().filter(|file| glob::is_match(pattern, &file.key));
+        let named: Vec<&MountedFile> = named.collect();
         // The last frame is read first.
         for file in named.iter().rev() {
             let path = PathBuf::from(&file.key);
@@ -282,7 +298,8 @@ impl<'a> Stream<'a> {
                 Some(tokens) => Rc::clone(tokens),
                 None => {
                     self.files.push(path.clone());
-                    let tokens = self.lex(file.name.clone(), Path::new(&file.name), &file.text);
+                    let MountedFile { name, text, lines_before, .. } = file;
+                    let tokens = self.lex(name.clone(), Path::new(name), text, *lines_before);
                     self.lexed.insert(path.clone(), Rc::clone(&tokens));
                     tokens
                 }
@@ -298,7 +315,7 @@ impl<'a> Stream<'a> {
             None => match read(&path) {
                 Ok(text) => {
                     self.files.push(path.clone());
-                    let tokens = self.lex(path.display().to_string(), &path, &text);
+                    let tokens = self.lex(path.display().to_string(), &path, &text, 0);
                     self.lexed.insert(path.clone(), Rc::clone(&tokens));
                     tokens
                 }

@@ -75,6 +75,11 @@ pub const LINTS: &[Lint] = &[
         find: word::wildcard,
     },
     Lint {
+        name: "directive",
+        doc: "a directive is outside of all server blocks, and is read as the name of a zone",
+        find: word::directive,
+    },
+    Lint {
         name: "entry",
         doc: "an entry of `hosts` is outside its braces, and is read as the name of a file",
         find: word::entry,

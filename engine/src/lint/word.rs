@@ -8,6 +8,7 @@ use crate::corefile::Context;
 use crate::corefile::lexer::Token;
 use crate::corefile::report::Mistake;
 use crate::corefile::word::quoted;
+use crate::plugin::DIRECTIVES;
 
 /// `*.example.org` as a zone: no client asks for a name with the label `*`.
 pub(super) fn wildcard(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
@@ -30,6 +31,22 @@ fn starred(word: &Token) -> Option<Mistake> {
     let message = format!("'{}' has no names but those with the label '*'", quoted(&word.text));
     let mistake = Mistake::warning(word.span, message).label("not a wildcard");
     Some(mistake.help(format!("write `{}`: a zone has all names below it", quoted(zone))))
+}
+
+/// A directive outside of all blocks: its name and its arguments become the keys of a block.
+pub(super) fn directive(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
+    for block in blocks.iter().filter(|block| !block.parsed.is_part) {
+        let Some(key) = block.parsed.keys.first() else { continue };
+        // `local` is a zone that people have.
+        if key.text == "local" || !DIRECTIVES.iter().any(|row| row.name == key.text) {
+            continue;
+        }
+        let message = format!("'{}' is read as the name of a zone", quoted(&key.text));
+        let mistake = Mistake::warning(key.span, message)
+            .label("a directive outside of all server blocks")
+            .help("write it between the braces of a server block: `.:53 {`");
+        context.mistakes.push(mistake);
+    }
 }
 
 /// `hosts 10.0.0.1 name`: the first word after `hosts` names a file, the others are zones.

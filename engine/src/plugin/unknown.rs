@@ -82,6 +82,13 @@ fn known(word: &str) -> Option<String> {
 
 /// A file with server blocks that is imported within one: a `*.server` as an `*.override`.
 fn imported_block(name: &Token, block: &ParsedBlock, sources: &[Source]) -> Option<String> {
+    if block.is_part && looks_like_key(&name.text) {
+        return Some(
+            "this is a server block, but the file is imported within one: its name should end with \
+             `.server`"
+                .to_owned(),
+        );
+    }
     let is_imported = block.keys.first().is_some_and(|key| key.span.source != name.span.source);
     if !is_imported || !looks_like_key(&name.text) {
         return None;
