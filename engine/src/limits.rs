@@ -102,6 +102,17 @@ pub const TCP_BACKLOG: i32 = 4096;
 /// TCP connections of one shard. Beyond it the one that has been idle longest is closed.
 pub const TCP_CONNECTIONS_MAX: usize = 16384;
 
+/// TLS handshakes of one shard in progress: each has some 50 KB and a millisecond of work. Further
+/// connections are closed, and their clients try again.
+pub const TLS_HANDSHAKES_MAX: usize = 256;
+
+/// Reads of a TLS session, of 4 KiB or more each, before other connections have a turn.
+pub const TLS_READS_MAX: usize = 32;
+
+/// Encrypted bytes of a TLS session that its peer has not taken: a response of the maximum length.
+pub const TLS_UNSENT_LEN_MAX: usize = 2 + 65535;
+const _: () = assert!(TLS_UNSENT_LEN_MAX == TCP_READ_LEN);
+
 /// Responses in flight for one connection. At the bound nothing more is read from it.
 pub const TCP_PENDING_MAX: usize = 128;
 

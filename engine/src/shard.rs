@@ -243,16 +243,18 @@ fn take_updates<I: DatagramIo>(
             }
             Ok(Update::Plan(plan)) => responder.borrow_mut().take_plan(plan),
             Ok(Update::Open(listener, sockets)) => {
-                let copy = sockets.udp.try_clone()?;
-                responder.borrow_mut().resolver().late_answers().open(listener, copy);
-                io.open(listener, sockets.udp)?;
+                if let Some(udp) = sockets.udp {
+                    let copy = udp.try_clone()?;
+                    responder.borrow_mut().resolver().late_answers().open(listener, copy);
+                    io.open(listener, udp)?;
+                }
                 tcp.open(listener, sockets.tcp, responder)?;
             }
             Ok(Update::Close(listener)) => {
                 let copy = responder.borrow_mut().resolver().late_answers().copy_of(listener);
-                io.close(listener);
                 tcp.close(listener);
                 if let Some(copy) = copy {
+                    io.close(listener);
                     tokio::task::spawn_local(close_copy(Rc::clone(responder), listener, copy));
                 }
             }

@@ -36,11 +36,11 @@ fn keys() {
         ],
     );
     check_mistakes(
-        "tls://a dsn://b :53 .:53{ {\n}",
+        "quic://a dsn://b :53 .:53{ {\n}",
         &[
-            (1, 1, "'tls://' is known but not built yet"),
-            (1, 17, "zone is not a valid domain name: "),
-            (1, 21, "zone is not a valid domain name: .:53{"),
+            (1, 1, "'quic://' is known but not built yet"),
+            (1, 18, "zone is not a valid domain name: "),
+            (1, 22, "zone is not a valid domain name: .:53{"),
         ],
     );
 }

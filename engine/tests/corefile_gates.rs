@@ -5,6 +5,7 @@
 mod rows;
 
 use engine::plugin::acl::{Acl, AclRule};
+use engine::plugin::tls::Tls;
 use rows::{check_mistakes, check_warnings};
 
 /// A block with these lines, which cause no warning, has these plugins.
@@ -191,5 +192,41 @@ fn lines_that_take_little() {
             (4, 2, "unknown property 'blocks'"),
             (6, 2, "this plugin can only be used once per Server Block"),
         ],
+    );
+}
+
+#[test]
+fn tls_names_its_files() {
+    let check = |lines: &str, expected: &str| {
+        let config = check_warnings(&format!("tls://. {{\n{lines}\n}}"), &[]);
+        let key = &config.blocks[0].keys[0];
+        assert_eq!((key.to_string().as_str(), key.names_port), ("tls://.:853", false));
+        let Tls { certificate, key, authority, client_auth, .. } =
+            config.blocks[0].line::<Tls>().expect("a line");
+        assert_eq!(format!("{certificate:?} {key:?} {authority:?} {client_auth:?}"), expected);
+    };
+    check("tls cert.pem key.pem", "\"cert.pem\" \"key.pem\" None NoCert");
+    check(
+        "tls a b c {\n client_auth require_and_verify\n}",
+        "\"a\" \"b\" Some(\"c\") RequireAndVerify",
+    );
+    check_mistakes(
+        "tls://. {\n tls\n}\ntls://a {\n tls a\n}\ntls://b {\n tls a b c d\n}\n\
+         tls://c {\n tls a b {\n client_auth\n client_auth never\n keylog x\n ca x\n }\n \
+         tls a b\n}",
+        &[
+            (2, 2, "certificates by ACME are known but not built yet"),
+            (5, 6, "Wrong argument count or unexpected line ending after 'a'"),
+            (8, 12, "Wrong argument count or unexpected line ending after 'd'"),
+            (12, 2, "Wrong argument count or unexpected line ending after 'client_auth'"),
+            (13, 14, "unknown authentication type 'never'"),
+            (14, 2, "'keylog' is known but not built yet"),
+            (15, 2, "unknown property 'ca'"),
+            (17, 2, "this plugin can only be used once per Server Block"),
+        ],
+    );
+    check_warnings(
+        ". {\n tls a b\n}",
+        &[(2, 2, "'tls' in a block without a zone that begins with `tls://`")],
     );
 }

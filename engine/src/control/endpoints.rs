@@ -50,7 +50,7 @@ pub(crate) fn publish_facts(metrics: &Metrics, config: &Config) {
     for block in config.blocks.iter().filter(|block| block.line::<Prometheus>().is_some()) {
         for key in &block.keys {
             for (address, _) in block.addresses(key.port) {
-                let block_labels = block.labels(address, &key.zone);
+                let block_labels = block.labels(address, key);
                 facts.plugins.extend(
                     plugins(block).map(|name| EnabledPlugin { block: block_labels.clone(), name }),
                 );

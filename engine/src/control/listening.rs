@@ -5,6 +5,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use engine::corefile::value::key::Scheme;
 use engine::io::socket::{self, ListenerSockets};
 use engine::plan::draft::Listen;
 use engine::ports::{self, Holder};
@@ -14,7 +15,7 @@ use engine::ports::{self, Holder};
 /// # Errors
 /// Why the address is unavailable, and what to do about it.
 pub(crate) async fn bind(listen: &Listen, shards: usize) -> anyhow::Result<Vec<ListenerSockets>> {
-    socket::until_released(|| bind_or_fall_back(listen.address, shards))
+    socket::until_released(|| bind_or_fall_back(listen, shards))
         .await
         .map_err(|error| anyhow::Error::msg(explain(listen, &error)))
 }
@@ -54,8 +55,13 @@ fn explain(listen: &Listen, error: &io::Error) -> String {
 }
 
 /// Machines without IPv6 listen on all of IPv4.
-fn bind_or_fall_back(address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSockets>> {
-    match socket::bind(address, shards) {
+fn bind_or_fall_back(listen: &Listen, shards: usize) -> io::Result<Vec<ListenerSockets>> {
+    let address = listen.address;
+    let bind = match listen.scheme {
+        Scheme::Tls => socket::bind_streams,
+        Scheme::Dns | Scheme::Quic | Scheme::Grpc | Scheme::Https3 | Scheme::Https => socket::bind,
+    };
+    match bind(address, shards) {
         Err(error)
             if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
                 && matches!(
@@ -64,7 +70,7 @@ fn bind_or_fall_back(address: SocketAddr, shards: usize) -> io::Result<Vec<Liste
                 ) =>
         {
             let all = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
-            socket::bind(all, shards)
+            bind(all, shards)
         }
         result => result,
     }

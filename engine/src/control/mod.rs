@@ -260,12 +260,15 @@ impl Control {
         }
         if self.server.upstream_files().is_out_of_date().await {
             match self.server.apply(&self.config).await {
-                Ok(()) => tracing::info!("plugin/forward: the upstreams have been read again"),
+                Ok(()) => {
+                    tracing::info!("the files of upstreams and of `tls` have been read again");
+                }
                 Err(error) => {
                     self.server.upstream_files().accept_files();
+                    self.metrics.reload_failed();
                     tracing::error!(
-                        "plugin/forward: cannot use the changed upstreams; still using the last \
-                         ones: {error:#}"
+                        "cannot use the changed files of upstreams or of `tls`; still using the \
+                         last ones: {error:#}"
                     );
                 }
             }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use engine::client::ListenerId;
 use engine::config::Config;
+use engine::corefile::value::key::Scheme;
 use engine::fleet::Fleet;
 use engine::io::socket::ListenerSockets;
 use engine::limits::HAND_OVER_TIMEOUT;
@@ -44,6 +45,7 @@ pub(crate) struct Server {
 struct BoundListener {
     requested: SocketAddr,
     bound: SocketAddr,
+    scheme: Scheme,
 }
 
 type NewSockets = Vec<(ListenerId, BoundListener, Vec<ListenerSockets>)>;
@@ -129,8 +131,9 @@ impl Server {
         for listen in listens.iter().filter(|listen| listen.is_new) {
             let sockets = listening::bind(listen, self.fleet.shard_count()).await?;
             let first = sockets.first().context("a fleet has at least one shard")?;
-            let listener =
-                BoundListener { requested: listen.address, bound: first.udp.local_addr()? };
+            let bound_to = first.tcp.local_addr()?;
+            let Listen { address: requested, scheme, .. } = *listen;
+            let listener = BoundListener { requested, bound: bound_to, scheme };
             bound.push((listen.id, listener, sockets));
         }
         Ok(bound)
@@ -158,7 +161,7 @@ impl Server {
         }
         for (id, listener) in self.listeners.iter_mut().enumerate() {
             let is_gone =
-                |listener: &mut BoundListener| plan.listener_at(listener.requested).is_none();
+                |old: &mut BoundListener| plan.listener_at(old.requested, old.scheme).is_none();
             if listener.take_if(is_gone).is_some() {
                 self.fleet.close(ListenerId(id));
             }
@@ -224,8 +227,9 @@ impl Server {
     }
 
     /// The addresses that the server listens on.
-    pub(crate) fn bound_addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listeners.iter().flatten().map(|listener| listener.bound)
+    pub(crate) fn bound_addresses(&self, scheme: Scheme) -> impl Iterator<Item = SocketAddr> {
+        let listeners = self.listeners.iter().flatten();
+        listeners.filter(move |listener| listener.scheme == scheme).map(|listener| listener.bound)
     }
 
     /// Whether a shard has ended by itself.

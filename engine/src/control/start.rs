@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use core_affinity::CoreId;
 use engine::cli::{Cli, Cores, Io, LogFormat};
 use engine::config::Config;
+use engine::corefile::value::key::Scheme;
 use engine::corefile::{Finding, Report};
 use engine::fleet::Backend;
 use engine::io::uring::Uring;
@@ -199,17 +200,25 @@ pub(crate) fn banner(
     let mut text = String::new();
     for block in &config.blocks {
         for key in &block.keys {
+            if key.scheme != Scheme::Dns {
+                let _ = write!(text, "{}://", key.scheme.name());
+            }
             let _ = writeln!(text, "{}:{}", key.zone.text, key.port);
         }
     }
     let _ = writeln!(text, "{}", version());
-    let addresses: Vec<_> = server.bound_addresses().map(|address| address.to_string()).collect();
-    let _ = writeln!(
-        text,
-        "listening on {} (UDP and TCP); {shard_count} shard(s), {}",
-        addresses.join(", "),
-        backend.name()
-    );
+    let addresses = |scheme| {
+        let addresses = server.bound_addresses(scheme).map(|address| address.to_string());
+        addresses.collect::<Vec<_>>().join(", ")
+    };
+    let listening = [(Scheme::Dns, "UDP and TCP"), (Scheme::Tls, "TLS")]
+        .map(|(scheme, transports)| (addresses(scheme), transports))
+        .into_iter()
+        .filter(|(addresses, _)| !addresses.is_empty())
+        .map(|(addresses, transports)| format!("{addresses} ({transports})"));
+    let listening = listening.collect::<Vec<_>>().join(", ");
+    let backend = backend.name();
+    let _ = writeln!(text, "listening on {listening}; {shard_count} shard(s), {backend}");
     for sync in server.syncs() {
         let status = sync.status.borrow();
         let zone = zone_text(sync.first_zone());

@@ -14,7 +14,8 @@ use engine::plan::Plan;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-/// The files that a plan's upstreams depend on: resolv.conf files and certificates.
+/// The files that a plan's upstreams and `tls://` listeners depend on: resolv.conf files and
+/// certificates.
 #[derive(Default)]
 pub(crate) struct UpstreamFiles {
     files: Arc<[PathBuf]>,
@@ -32,7 +33,8 @@ impl UpstreamFiles {
     /// The files of the next plan, which have just been read.
     pub(crate) async fn next(&self, plan: &Plan) -> Self {
         let files = plan.forwards.iter().flat_map(|settings| settings.files.iter().cloned());
-        let files: BTreeSet<_> = files.collect();
+        let tls = plan.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let files: BTreeSet<_> = files.chain(tls.flat_map(|tls| tls.files.clone())).collect();
         let mut next = Self {
             files: files.into_iter().collect(),
             logged_loops: self.logged_loops.clone(),

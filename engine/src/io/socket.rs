@@ -1,5 +1,5 @@
 //! The shards' sockets: per address one UDP and one TCP socket for each shard, all sharing the
-//! port.
+//! port, or TCP alone.
 //!
 //! Invariant: the first socket claims its port alone, so another server's port is never shared
 //! silently.
@@ -21,7 +21,8 @@ use crate::ports;
 /// The UDP socket and the TCP listener of one shard at one address.
 #[derive(Debug)]
 pub struct ListenerSockets {
-    pub udp: UdpSocket,
+    /// `None`: the address has no UDP.
+    pub udp: Option<UdpSocket>,
     pub tcp: TcpListener,
 }
 
@@ -48,9 +49,27 @@ pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSocket
             let tcp = claim_or_join(address, sharing, ports::PortProtocol::Tcp, |sharing| {
                 bind_tcp(address, sharing)
             })?;
-            Ok(ListenerSockets { udp, tcp })
+            Ok(ListenerSockets { udp: Some(udp), tcp })
         })
         .collect()
+}
+
+/// Binds `shards` TCP listeners to one address, and no UDP socket. Otherwise as `bind`.
+///
+/// # Errors
+/// As `bind`.
+pub fn bind_streams(mut address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSockets>> {
+    let mut sockets = Vec::with_capacity(shards);
+    for index in 0..shards {
+        let sharing = if index == 0 { Sharing::Claim } else { Sharing::Join };
+        let tcp = claim_or_join(address, sharing, ports::PortProtocol::Tcp, |sharing| {
+            bind_tcp(address, sharing)
+        })?;
+        // With port 0 the kernel has chosen one.
+        address.set_port(tcp.local_addr()?.port());
+        sockets.push(ListenerSockets { udp: None, tcp });
+    }
+    Ok(sockets)
 }
 
 /// How a socket shares its port with the other shards' sockets. SO_REUSEPORT alone would also share

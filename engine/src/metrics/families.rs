@@ -23,7 +23,7 @@ use super::shard::ShardEvent;
 use super::{Facts, LabelSet, MetricsSources, lock};
 
 /// Counters by shard: family, help, event.
-const SHARD_COUNTERS: [(&str, &str, ShardEvent); 8] = [
+const SHARD_COUNTERS: [(&str, &str, ShardEvent); 9] = [
     ("ringdns_batches", "Batches of packets", ShardEvent::Batch),
     ("ringdns_tables_taken", "Table generations received", ShardEvent::TableTaken),
     (
@@ -40,6 +40,11 @@ const SHARD_COUNTERS: [(&str, &str, ShardEvent); 8] = [
         ShardEvent::TcpEvicted,
     ),
     ("ringdns_tcp_accept_errors", "Failed accepts", ShardEvent::TcpAcceptFailed),
+    (
+        "ringdns_tls_handshake_errors",
+        "TLS handshakes that failed or were too many",
+        ShardEvent::TlsHandshakeFailed,
+    ),
 ];
 
 /// The label `reason` of datagrams without a response.

@@ -28,6 +28,7 @@ mod shard;
 mod table;
 mod upstream;
 
+use crate::corefile::value::key::Scheme;
 use crate::limits::{LABEL_SETS_MAX, UPSTREAM_LABELS_MAX};
 pub use cache::CacheMetrics;
 pub use exposition::Format;
@@ -60,6 +61,15 @@ impl LabelSet {
             format!("dns://{address}")
         };
         Self { server, zone: zone.to_owned(), view: String::new() }
+    }
+
+    /// The same block where queries arrive in this way.
+    #[must_use]
+    pub fn over(mut self, scheme: Scheme) -> Self {
+        if let Some(address) = self.server.strip_prefix("dns") {
+            self.server = format!("{}{address}", scheme.name());
+        }
+        self
     }
 }
 

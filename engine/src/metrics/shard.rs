@@ -54,6 +54,8 @@ pub enum ShardEvent {
     TcpEvicted,
     TcpClosed,
     TcpAcceptFailed,
+    /// A handshake failed, took too long, or was one too many.
+    TlsHandshakeFailed,
     /// A query while all upstreams were down.
     UpstreamsDown,
     /// A query while as many were in flight as `max_concurrent` allows.

@@ -16,6 +16,7 @@ use super::{
 use crate::client::ListenerId;
 use crate::config::Config;
 use crate::corefile::Place;
+use crate::corefile::value::key::{Key, Scheme};
 use crate::corefile::value::zone::Zone;
 use crate::forward::options::ForwardOptions;
 use crate::forward::{ForwardSettings, Upstream, Way};
@@ -29,6 +30,7 @@ use crate::plugin::finish::Finish;
 use crate::plugin::gate::Gate;
 use crate::plugin::no_aaaa::AaaaDenial;
 use crate::plugin::timeouts::Timeouts;
+use crate::plugin::tls::config::ServerTls;
 use crate::ports;
 
 /// Everything that a Corefile requires.
@@ -71,6 +73,7 @@ struct CountedBlock {
 pub struct Listen {
     pub id: ListenerId,
     pub address: SocketAddr,
+    pub scheme: Scheme,
     /// The first line that requires it: `bind`, or the zone.
     pub place: Place,
     /// The line states the port; otherwise it is the default one.
@@ -129,6 +132,7 @@ impl PlanDraft {
             let is_root_alone = matches!(zones.as_slice(), [zone] if **zone == *b"\0");
             listener.only_block = listener.blocks.first().copied().filter(|_| is_root_alone);
         }
+        draft.warn_of_plain_tls();
         draft.leave_to_heirs(before);
         Ok(draft)
     }
@@ -185,6 +189,7 @@ impl PlanDraft {
         Ok(BlockLines {
             is_counted: lines.is_counted,
             timeouts: lines.timeouts,
+            tls: lines.tls,
             counters: lines.counters.into(),
             block: Block {
                 has_plugins: block.plugins().any(|plugin| plugin.sees_queries()),
@@ -338,7 +343,7 @@ impl PlanDraft {
     ) -> Result<(), LoadError> {
         for key in &block.keys {
             for (address, place) in block.addresses(key.port) {
-                let ListenerId(id) = self.listener(address, place, key.names_port, before)?;
+                let ListenerId(id) = self.listener(address, key, place, before)?;
                 zones.resize(zones.len().max(self.plan.listeners.len()), Vec::new());
                 zones[id].push(&key.zone.wire);
                 let listener = &mut self.plan.listeners[id];
@@ -346,19 +351,22 @@ impl PlanDraft {
                 if let Some(timeouts) = lines.timeouts {
                     listener.timeouts = timeouts;
                 }
+                if key.scheme == Scheme::Tls && listener.tls.is_none() {
+                    listener.tls.clone_from(&lines.tls);
+                }
                 if lines.is_counted {
                     let counted = CountedBlock {
                         listener: id,
                         block: self.plan.blocks.len(),
-                        dropped: LabelSet::new(address, LabelSet::DROPPED),
-                        labels: block.labels(address, &key.zone),
+                        dropped: LabelSet::new(address, LabelSet::DROPPED).over(key.scheme),
+                        labels: block.labels(address, key),
                     };
                     self.counted.push(counted);
                 }
                 if !lines.counters.is_empty() {
                     self.plugin_counters.push(CountingBlock {
                         block: self.plan.blocks.len(),
-                        labels: block.labels(address, &key.zone),
+                        labels: block.labels(address, key),
                         counters: Arc::clone(&lines.counters),
                     });
                 }
@@ -372,14 +380,23 @@ impl PlanDraft {
     fn listener(
         &mut self,
         address: SocketAddr,
+        key: &Key,
         place: &Place,
-        names_port: bool,
         before: &Plan,
     ) -> Result<ListenerId, LoadError> {
+        let Key { scheme, names_port, .. } = *key;
         if let Some(known) = self.listens.iter().find(|listen| listen.address == address) {
-            return Ok(known.id);
+            if known.scheme == scheme {
+                return Ok(known.id);
+            }
+            let [one, other] = [scheme, known.scheme].map(Scheme::name);
+            let problem = format!(
+                "cannot serve {one}:// and {other}:// on {address}: both need its TCP port; write \
+                 another port after the zone"
+            );
+            return Err(LoadError { place: place.clone(), problem: problem.into() });
         }
-        let kept = before.listener_at(address);
+        let kept = before.listener_at(address, scheme);
         // An id that the current plan uses is not given to another address.
         let is_free = |id: &usize| {
             let is_taken =
@@ -394,10 +411,23 @@ impl PlanDraft {
         let count = self.plan.listeners.len().max(id + 1);
         self.plan.listeners.resize_with(count, ListenerPlan::default);
         self.plan.listeners[id].address = Some(address);
+        self.plan.listeners[id].scheme = scheme;
         let id = ListenerId(id);
         let is_new = kept.is_none();
-        self.listens.push(Listen { id, address, place: place.clone(), names_port, is_new });
+        self.listens.push(Listen { id, address, scheme, place: place.clone(), names_port, is_new });
         Ok(id)
+    }
+
+    /// As in CoreDNS, `tls://` without a certificate is plain.
+    fn warn_of_plain_tls(&mut self) {
+        for Listen { id, address, scheme, place, .. } in &self.listens {
+            if *scheme == Scheme::Tls && self.plan.listeners[id.0].tls.is_none() {
+                self.warnings.push(format!(
+                    "plugin/tls: {place}: tls://{address} is served over plain TCP: none of its \
+                     blocks has a `tls` line"
+                ));
+            }
+        }
     }
 
     /// Decides how queries are answered that a closing address still holds, or that its connections
@@ -406,19 +436,24 @@ impl PlanDraft {
     /// REFUSED, because their clients may not be allowed to see the answers of another address.
     fn leave_to_heirs(&mut self, before: &Plan) {
         for (id, gone) in before.listeners.iter().enumerate() {
-            let Some(old) = gone.address.filter(|old| self.plan.listener_at(*old).is_none()) else {
+            let is_gone = |old: &SocketAddr| self.plan.listener_at(*old, gone.scheme).is_none();
+            let Some(old) = gone.address.filter(is_gone) else {
                 continue;
             };
             let covers = |heir: &ListenerPlan| {
-                heir.address.is_some_and(|heir| {
-                    heir.port() == old.port() && ports::covers(heir.ip(), old.ip())
-                })
+                heir.scheme == gone.scheme
+                    && heir.address.is_some_and(|heir| {
+                        heir.port() == old.port() && ports::covers(heir.ip(), old.ip())
+                    })
             };
             if let Some(heir) = self.plan.listeners.iter().position(covers) {
                 let heirs = self.plan.listeners[heir].clone();
                 self.plan.listeners[id] = ListenerPlan { address: None, ..heirs };
                 self.heirs.push((heir, id));
             }
+            // Connections that wait to be accepted have begun as they were.
+            self.plan.listeners[id].scheme = gone.scheme;
+            self.plan.listeners[id].tls.clone_from(&gone.tls);
         }
     }
 }
@@ -427,6 +462,7 @@ impl PlanDraft {
 struct BlockLines {
     is_counted: bool,
     timeouts: Option<Timeouts>,
+    tls: Option<Arc<ServerTls>>,
     counters: Arc<[PluginCounter]>,
     block: Block,
 }

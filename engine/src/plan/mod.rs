@@ -15,6 +15,7 @@ use wire::zone::ZoneSet;
 
 use crate::cache::settings::CacheSettings;
 use crate::client::ListenerId;
+use crate::corefile::value::key::Scheme;
 use crate::forward::ForwardSettings;
 use crate::limits::{GLANCE_TABLES_MAX, TABLES_MAX};
 use crate::metrics::CacheMetrics;
@@ -25,6 +26,7 @@ use crate::plugin::gate::Gate;
 use crate::plugin::no_aaaa::AaaaDenial;
 use crate::plugin::rewrite::Rules;
 use crate::plugin::timeouts::Timeouts;
+use crate::plugin::tls::config::ServerTls;
 use crate::plugin::view::{ViewFilter, ViewId};
 
 /// A table of a shard, by index: one for each source of local names.
@@ -69,6 +71,9 @@ pub struct PlanTable {
 pub struct ListenerPlan {
     /// As in the Corefile; `None` if the server no longer listens there.
     pub address: Option<SocketAddr>,
+    pub scheme: Scheme,
+    /// For the handshakes of a `tls://` address; without it such an address is plain TCP.
+    pub tls: Option<Arc<ServerTls>>,
     /// Empty if some block has a view.
     pub zones: ZoneSet,
     /// The block that takes every name, if the root zone is the only one.
@@ -254,8 +259,11 @@ pub struct OwnTable {
 impl Plan {
     /// The listener of an address.
     #[must_use]
-    pub fn listener_at(&self, address: SocketAddr) -> Option<ListenerId> {
-        let at = self.listeners.iter().position(|listener| listener.address == Some(address));
+    pub fn listener_at(&self, address: SocketAddr, scheme: Scheme) -> Option<ListenerId> {
+        let at = self
+            .listeners
+            .iter()
+            .position(|listener| listener.address == Some(address) && listener.scheme == scheme);
         at.map(ListenerId)
     }
 

@@ -12,7 +12,6 @@ use super::root::Root;
 use super::view::ViewSettings;
 use super::{DIRECTIVES, Plugin};
 use crate::corefile::value::key::Key;
-use crate::corefile::value::zone::Zone;
 use crate::corefile::{ListenIp, Place};
 use crate::metrics::{LabelSet, Metrics};
 
@@ -86,11 +85,12 @@ impl ServerBlock {
         }
     }
 
-    /// The labels of its queries for this zone in metrics.
+    /// The labels in metrics of its queries for this key.
     #[must_use]
-    pub fn labels(&self, address: SocketAddr, zone: &Zone) -> LabelSet {
+    pub fn labels(&self, address: SocketAddr, key: &Key) -> LabelSet {
         let view = self.line::<ViewSettings>().map(|view| view.name.clone());
-        LabelSet { view: view.unwrap_or_default(), ..LabelSet::new(address, &zone.text) }
+        let labels = LabelSet::new(address, &key.zone.text).over(key.scheme);
+        LabelSet { view: view.unwrap_or_default(), ..labels }
     }
 
     /// Combines all lines of the block.

@@ -21,6 +21,7 @@ use super::kubernetes::Kubernetes;
 use super::no_aaaa::AaaaDenial;
 use super::pattern::PatternSlot;
 use super::timeouts::Timeouts;
+use super::tls::config::ServerTls;
 use super::view::ViewFilter;
 use crate::cache::settings::CacheSettings;
 use crate::corefile::Place;
@@ -59,6 +60,8 @@ pub struct BlockDraft {
     pub timeouts: Option<Timeouts>,
     /// The queries that the block takes; `None`: all.
     pub view: Option<Arc<ViewFilter>>,
+    /// For the block's `tls://` addresses.
+    pub tls: Option<Arc<ServerTls>>,
     /// `loop fatal`
     pub ends_at_loop: bool,
     /// For the log: what is unusual about the files and hosts that the lines name.

@@ -51,6 +51,7 @@ pub mod rewrite;
 pub mod root;
 pub mod template;
 pub mod timeouts;
+pub mod tls;
 mod unknown;
 pub mod view;
 pub mod whoami;
@@ -297,7 +298,16 @@ pub const DIRECTIVES: &[Directive] = &[
         },
     ),
     later("dnssec", "sign answers on the fly"),
-    later("tls", "certificates for DNS over TLS"),
+    built(
+        "tls",
+        "certificates for DNS over TLS",
+        Built {
+            usage: tls::USAGE,
+            once: true,
+            options: || built_names(tls::SETTINGS),
+            read: tls::read,
+        },
+    ),
     built(
         "minimal",
         "leave out what a client did not ask for",

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio_rustls::rustls::ServerConfig;
 use wire::name::Name;
 use wire::pod_index::PodIndex;
 use wire::table::Table;
@@ -277,6 +278,13 @@ impl Responder {
     pub fn timeouts(&self, listener: ListenerId) -> Timeouts {
         let listener = self.known.plan.listeners.get(listener.0);
         listener.map(|listener| listener.timeouts).unwrap_or_default()
+    }
+
+    /// What the handshakes of a listener's connections need; `None` if they are plain TCP.
+    #[must_use]
+    pub fn tls(&self, listener: ListenerId) -> Option<Arc<ServerConfig>> {
+        let listener = self.known.plan.listeners.get(listener.0)?;
+        Some(Arc::clone(&listener.tls.as_ref()?.config))
     }
 
     /// The counters that this shard's thread writes.

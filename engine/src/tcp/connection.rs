@@ -1,4 +1,4 @@
-//! One TCP connection: a state machine around what it waits for.
+//! One connection, over TCP or TLS: a state machine around what it waits for.
 //!
 //! Accepting and evicting connections is in the parent. Invariant: a connection makes progress, or
 //! ends by the deadline of what it waits for.
@@ -9,12 +9,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
 use tokio::time::{Instant as Deadline, timeout_at};
 use wire::header::HEADER_LEN;
 use wire::reply::MESSAGE_LEN_MAX;
 
 use super::recency::Ticket;
+use super::stream::ClientStream;
 use super::{Buffers, TcpShared};
 use crate::client::{Arrival, Family, ListenerId, Packet, Transport};
 use crate::limits::TCP_PENDING_MAX;
@@ -27,8 +27,8 @@ use crate::responder::{Action, Responder};
 /// Bytes of the length before each message (RFC 1035, section 4.2.2).
 const LENGTH_LEN: usize = 2;
 
-pub(super) struct ClientConnection {
-    stream: TcpStream,
+pub(super) struct ClientConnection<S> {
+    stream: S,
     listener: ListenerId,
     timeouts: Timeouts,
     peer: SocketAddr,
@@ -93,9 +93,9 @@ impl Packet for TcpPacket<'_> {
     }
 }
 
-impl ClientConnection {
+impl<S: ClientStream> ClientConnection<S> {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: S,
         address: SocketAddr,
         listener: ListenerId,
         responder: &Rc<RefCell<Responder>>,
@@ -196,7 +196,7 @@ impl ClientConnection {
     /// What to wait for: `wanted`, unless something else comes first.
     fn settle(&self, wanted: Waiting) -> Waiting {
         let pending_count = self.outbox.pending_count.get();
-        if !self.unsent.is_empty() {
+        if !self.unsent.is_empty() || self.stream.has_unsent() {
             Waiting::Peer
         } else if self.is_ending {
             if pending_count == 0 { Waiting::End } else { Waiting::Answers }
@@ -362,11 +362,11 @@ impl ClientConnection {
 
     /// Sends more of `unsent`.
     fn flush(&mut self) -> Waiting {
-        debug_assert!(self.sent_len < self.unsent.len());
+        debug_assert!(self.sent_len < self.unsent.len() || self.stream.has_unsent());
         match self.stream.try_write(&self.unsent[self.sent_len..]) {
             Ok(written) => {
                 self.sent_len += written;
-                self.has_progressed = written > 0;
+                self.has_progressed = written > 0 || !self.stream.has_unsent();
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return Waiting::End,
@@ -380,7 +380,7 @@ impl ClientConnection {
     }
 }
 
-impl Drop for ClientConnection {
+impl<S> Drop for ClientConnection<S> {
     fn drop(&mut self) {
         self.shared.connections.borrow_mut().remove(self.ticket);
         self.responder.borrow().metrics().count(ShardEvent::TcpClosed, 1);

@@ -1,29 +1,33 @@
-//! DNS over TCP (RFC 7766). Connections are tasks of the shard's thread; each read is answered in
-//! one write.
+//! DNS over TCP (RFC 7766) and TLS (RFC 7858). Connections are tasks of the shard's thread; each
+//! read is answered in one write.
 //!
-//! An idle connection owns no buffer: the shard has one input and one output buffer for all. A
+//! An idle TCP connection owns no buffer: the shard has one input and one output buffer for all. A
 //! connection keeps only the rest of an incomplete read, and responses that the peer has not taken.
 //! Invariant: a borrow of the shard or of its buffers never lasts over an await.
 
 mod connection;
 mod recency;
+mod stream;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 use crate::client::ListenerId;
 use crate::io::socket::divert_connections;
 use crate::limits::{
     ACCEPT_BACK_OFF, LISTENERS_MAX, TCP_BACKLOG, TCP_CONNECTIONS_MAX, TCP_HAND_OVER_TIMEOUT,
-    TCP_READ_LEN, TCP_WRITE_LEN,
+    TCP_READ_LEN, TCP_WRITE_LEN, TLS_HANDSHAKES_MAX,
 };
 use crate::metrics::ShardEvent;
 use crate::resolve::outbox::Outbox;
@@ -31,6 +35,7 @@ use crate::responder::Responder;
 
 use connection::ClientConnection;
 use recency::Recency;
+use stream::{ClientStream, TlsStream};
 
 /// The TCP listeners of one shard, and the state that its connections share.
 pub struct TcpService {
@@ -43,6 +48,8 @@ struct TcpShared {
     buffers: RefCell<Buffers>,
     /// The open connections, by when they last answered a query or took a part of a response.
     connections: RefCell<Recency<Rc<Outbox>>>,
+    /// TLS handshakes in progress.
+    handshake_count: Cell<usize>,
 }
 
 struct Buffers {
@@ -59,6 +66,7 @@ impl Default for TcpService {
             shared: Rc::new(TcpShared {
                 buffers: RefCell::new(buffers),
                 connections: RefCell::default(),
+                handshake_count: Cell::new(0),
             }),
         }
     }
@@ -94,6 +102,7 @@ impl TcpService {
 }
 
 /// Accepts the connections of one listener.
+#[derive(Clone)]
 struct Acceptor {
     listener: ListenerId,
     responder: Rc<RefCell<Responder>>,
@@ -148,6 +157,35 @@ fn accept_waiting(socket: &tokio::net::TcpListener, acceptor: &Acceptor) {
 
 impl Acceptor {
     fn admit(&self, stream: TcpStream, address: SocketAddr) {
+        let _ = stream.set_nodelay(true);
+        let handshake = self.responder.borrow().tls(self.listener);
+        match handshake {
+            None => self.serve(stream, address),
+            Some(config) => {
+                tokio::task::spawn_local(self.clone().shake_hands(stream, address, config));
+            }
+        }
+    }
+
+    /// Begins a TLS session, and serves it.
+    async fn shake_hands(self, stream: TcpStream, address: SocketAddr, config: Arc<ServerConfig>) {
+        let in_progress = &self.shared.handshake_count;
+        let patience = self.responder.borrow().timeouts(self.listener).read;
+        let mut session = None;
+        if in_progress.get() < TLS_HANDSHAKES_MAX {
+            in_progress.set(in_progress.get() + 1);
+            let accepted = timeout(patience, TlsAcceptor::from(config).accept(stream)).await;
+            in_progress.set(in_progress.get() - 1);
+            session = accepted.ok().and_then(Result::ok);
+        }
+        let Some(session) = session else {
+            return self.responder.borrow().metrics().count(ShardEvent::TlsHandshakeFailed, 1);
+        };
+        let (stream, session) = session.into_inner();
+        self.serve(TlsStream::new(stream, session), address);
+    }
+
+    fn serve(&self, stream: impl ClientStream + 'static, address: SocketAddr) {
         let Self { listener, responder, shared } = self;
         responder.borrow().metrics().count(ShardEvent::TcpAccepted, 1);
         if shared.connections.borrow().len() >= TCP_CONNECTIONS_MAX {
@@ -156,7 +194,6 @@ impl Acceptor {
             let oldest = shared.connections.borrow_mut().remove_oldest();
             oldest.iter().for_each(|outbox| outbox.close());
         }
-        let _ = stream.set_nodelay(true);
         let connection = ClientConnection::new(stream, address, *listener, responder, shared);
         tokio::task::spawn_local(connection.serve());
     }

@@ -23,9 +23,10 @@ pub struct Key {
     pub names_port: bool,
 }
 
-/// How queries arrive. Only `Dns` is built; the others are mistakes until they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// How queries arrive. `Dns` and `Tls` are built; the others are mistakes until they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Scheme {
+    #[default]
     Dns,
     Tls,
     Quic,
@@ -77,13 +78,13 @@ pub(crate) fn read(token: &Token, context: &mut Context<'_>) -> Vec<Key> {
             return Vec::new();
         }
     };
-    if parts.scheme != Scheme::Dns {
+    if !matches!(parts.scheme, Scheme::Dns | Scheme::Tls) {
         let name = parts.scheme.name();
         let message = format!("'{name}://' is known but not built yet");
         let mistake = Mistake::error(token.span, message).label("not in this version of ringdns");
-        context.report(
-            mistake.help("this version serves UDP and TCP: write the zone without a scheme"),
-        );
+        context.report(mistake.help(
+            "this version serves UDP, TCP and TLS: write `tls://`, or no scheme for UDP and TCP",
+        ));
     }
     let names_port = parts.port.is_some();
     let port =

@@ -41,7 +41,7 @@ impl Plugin for CacheSettings {
         let key = context.block.keys.first();
         let address = key.and_then(|key| Some(context.block.addresses(key.port).first()?.0));
         let address = address.expect("a block listens somewhere");
-        let labels = key.map(|key| context.block.labels(address, &key.zone));
+        let labels = key.map(|key| context.block.labels(address, key));
         let labels = labels.expect("a block has a key");
         let zones: Vec<_> = self.zones.iter().map(|zone| zone.text.as_str()).collect();
         let metrics = context.metrics.cache(&labels, &zones.join(","));

@@ -38,7 +38,7 @@ impl Plugin for ForwardOptions {
             let key = context.block.keys.first().filter(|_| is_probed);
             let probe_zone = key.map(|key| &key.zone);
             let in_root = |path: &PathBuf| context.block.in_root(path);
-            let options = ForwardOptions {
+            let options = Self {
                 tls: self.tls.as_ref().map(|tls| UpstreamTls {
                     client: tls.client.as_ref().map(|(one, key)| (in_root(one), in_root(key))),
                     authority: tls.authority.as_ref().map(in_root),

@@ -1,0 +1,155 @@
+//! The TLS configuration of listeners: certificates, keys and authorities from files, and the
+//! verifier of clients.
+//!
+//! Invariant: a configuration is complete; the files are not read again for a connection.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
+use tokio_rustls::rustls::crypto::{
+    CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use tokio_rustls::rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+};
+
+use super::{ClientAuth, Tls};
+
+/// The protocol that clients name in their handshake (RFC 7858 leaves it open; the name is
+/// registered with IANA).
+const ALPN: &[u8] = b"dot";
+
+/// What a listener's handshakes need. All shards share it, and with it the sessions that are
+/// resumed.
+#[derive(Debug)]
+pub struct ServerTls {
+    pub config: Arc<ServerConfig>,
+    /// The files that it was made from.
+    pub files: Vec<PathBuf>,
+}
+
+impl ServerTls {
+    /// Reads the files of a `tls` line.
+    ///
+    /// # Errors
+    /// The file that cannot be used, and why.
+    pub(super) fn load(tls: &Tls) -> Result<Self, String> {
+        let of_cert = |path: &Path, problem: String| {
+            format!("could not load TLS cert: {}: {problem}", path.display())
+        };
+        let chain =
+            certificates(&tls.certificate).map_err(|error| of_cert(&tls.certificate, error))?;
+        let key = PrivateKeyDer::from_pem_file(&tls.key)
+            .map_err(|error| of_cert(&tls.key, error.to_string()))?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let builder = match verifier(tls, &provider)? {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let config = builder.with_single_cert(chain, key);
+        let mut config = config.map_err(|error| of_cert(&tls.key, error.to_string()))?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        let files = [&tls.certificate, &tls.key].into_iter().chain(&tls.authority);
+        Ok(Self { config: Arc::new(config), files: files.cloned().collect() })
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let certificates = read.map_err(|error| error.to_string())?;
+    if certificates.is_empty() {
+        return Err("it has no certificate in PEM format".to_owned());
+    }
+    Ok(certificates)
+}
+
+/// Of clients' certificates; `None` if none is asked for.
+fn verifier(
+    tls: &Tls,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
+    let unverified = |is_required| -> Arc<dyn ClientCertVerifier> {
+        Arc::new(UnverifiedClient { is_required, provider: Arc::clone(provider) })
+    };
+    let is_required = match tls.client_auth {
+        ClientAuth::NoCert => return Ok(None),
+        ClientAuth::Request => return Ok(Some(unverified(false))),
+        ClientAuth::Require => return Ok(Some(unverified(true))),
+        ClientAuth::VerifyIfGiven => false,
+        ClientAuth::RequireAndVerify => true,
+    };
+    let mut roots = RootCertStore::empty();
+    match &tls.authority {
+        Some(path) => {
+            let of_file = |problem: String| format!("error reading {}: {problem}", path.display());
+            for certificate in certificates(path).map_err(of_file)? {
+                roots.add(certificate).map_err(|error| of_file(error.to_string()))?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let builder = if is_required { builder } else { builder.allow_unauthenticated() };
+    Ok(Some(builder.build().map_err(|error| error.to_string())?))
+}
+
+/// A client whose certificate may be anything, as long as the client has its key.
+#[derive(Debug)]
+struct UnverifiedClient {
+    is_required: bool,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ClientCertVerifier for UnverifiedClient {
+    fn client_auth_mandatory(&self) -> bool {
+        self.is_required
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
