@@ -32,8 +32,8 @@ use crate::responder::Responder;
 use crate::shard::{Update, serve};
 use crate::tcp::TcpService;
 
-/// Sends a generation of a table, or of a pod index, to one shard. False if its channel is full: the
-/// caller then retries later with its newest generation.
+/// Sends a generation of a table, or of a pod index, to one shard. False if its channel is full:
+/// the caller then retries later with its newest generation.
 pub type Deliver<T = Table> = Box<dyn Fn(Arc<T>) -> bool + Send>;
 
 /// How shards move datagrams.

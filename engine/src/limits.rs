@@ -7,8 +7,9 @@ use std::time::Duration;
 
 // Shards.
 
-/// Updates waiting for one shard: twice a plan and a generation of each table and pod index. A sender that finds
-/// the channel full keeps its newest update and retries, so only outdated generations are skipped.
+/// Updates waiting for one shard: twice a plan and a generation of each table and pod index. A
+/// sender that finds the channel full keeps its newest update and retries, so only outdated
+/// generations are skipped.
 pub const UPDATES_WAITING_MAX: usize = 2 * (1 + 2 * TABLES_MAX);
 
 /// Tables at a time: those of the running Corefile's local sources and, during a reload, those of

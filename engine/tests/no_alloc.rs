@@ -17,6 +17,9 @@ use rig::query::query;
 use rig::{BACKENDS, PATIENCE, Rig, frame};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use upstream::{Manner, Upstream};
+use wire::apex::ApexLabel;
+use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
+use wire::hash::HashSeed;
 use wire::table::Table;
 
 #[global_allocator]
@@ -87,6 +90,40 @@ fn in_class(class: u8, query: &[u8]) -> Vec<u8> {
     let mut packet = query.to_vec();
     *packet.last_mut().unwrap() = class;
     packet
+}
+
+/// The external zone `out.example`.
+fn external_table() -> Arc<Table> {
+    let zones = vec![b"\x03out\x07example\0".to_vec()];
+    let apex = ApexLabel::new(b"dns").unwrap();
+    let mut builder =
+        TableBuilder::new(TableOptions::k8s_external(zones, apex, 5), HashSeed::new(7));
+    let mut writer = EntryWriter::new();
+    for name in [
+        &b"\x03web\x07default\x03out\x07example\0"[..],
+        b"\x01*\x03web\x07default\x03out\x07example\0",
+    ] {
+        writer.begin(name);
+        writer.answer(1);
+        writer.record(Section::Answer, name, 1, 5, &[192, 0, 2, 1]);
+        writer.answer(33);
+        let web = &name[name.len() - 25..];
+        writer.record(Section::Answer, name, 33, 5, &[&[0, 0, 0, 100, 0, 80], web].concat());
+        builder.insert(writer.finish());
+    }
+    builder.set_synced();
+    builder.publish(1)
+}
+
+/// The kinds of questions for the external zone.
+fn external_kinds() -> Vec<Vec<u8>> {
+    vec![
+        query("web.default.out.example", 1),
+        query("web.default.out.example", 28),
+        query("any.web.default.out.example", 33),
+        query("gone.default.out.example", 1),
+        query("out.example", 6),
+    ]
 }
 
 /// Generations are built in advance, because building them allocates. They are held here, so that
@@ -199,10 +236,12 @@ fn no_allocation_and_no_free() {
                 '^.' and metadata('kubernetes/kind') in ['svc', 'pod', ''] \
                 and lower(upper(name())) + type() contains '.' and int(port()) > 0 and \
                 bufsize() >= 512 and server_ip() + server_port() + proto() + class() != 'x'\"\n}";
+    // A client without a pod has no search path.
+    let external = "k8s_external out.example\nautopath @kubernetes";
     let rows = [
         (Manner::Answers, ""),
         (led, ""),
-        (away, ""),
+        (away, external),
         (Manner::Answers, steps),
         (Manner::Answers, SMALL),
         logs,
@@ -216,9 +255,15 @@ fn no_allocation_and_no_free() {
         let lines =
             format!("{steps}\ncache\nforward . {} {{\nexcept in-addr.arpa\n}}", upstream.address);
         let mut rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), &lines);
+        let outside = external_table();
+        for deliver in rig.fleet.deliveries(TableSlot(1)) {
+            assert!(deliver(Arc::clone(&outside)));
+        }
         let mut kinds = kinds();
         if steps == SMALL {
             kinds.extend(kinds_of_gates());
+        } else if steps == external {
+            kinds.extend(external_kinds());
         }
         check_udp(&mut rig, &kinds);
         check_tcp(&rig, &kinds);

@@ -201,6 +201,39 @@ fn a_changed_corefile_is_loaded_and_a_broken_one_is_not() {
     assert!(log.contains("[INFO] Reloading complete") && !log.contains("[PANIC]"), "{log}");
 }
 
+/// External zones come and go while the cluster is served from what has been read.
+#[test]
+fn a_change_of_external_zones_does_not_read_the_cluster_again() {
+    let server = Server::start(&[]);
+    let manifests = cluster(&[("web", "10.0.0.2")]);
+    let manifests = manifests.replace("ports:", "externalIPs: [192.0.2.7], ports:");
+    fs::write(server.path("cluster.yaml"), manifests).unwrap();
+    server.until("the change is seen", |server| server.address("web") == Some(2));
+    let answer = |server: &Server| server.ask("web", "out.cluster.local");
+    let ttl = |server: &Server| {
+        let answer = answer(server)?;
+        (answer[7] == 1 && answer.ends_with(&[192, 0, 2, 7])).then(|| answer[answer.len() - 7])
+    };
+    for ttl_secs in [40, 41] {
+        let lines = format!("k8s_external svc.out.cluster.local {{\n ttl {ttl_secs}\n}}\n reload");
+        let corefile = server.corefile("cluster.local", 30).replace("reload", &lines);
+        fs::write(server.path("Corefile"), corefile).unwrap();
+        server.signal("USR1");
+        server.until("the external zone is served", |server| ttl(server) == Some(ttl_secs));
+        let metric = "zone=\"svc.out.cluster.local.\"} 1";
+        server.until(metric, |server| server.get("/metrics").contains(metric));
+    }
+    fs::write(server.path("Corefile"), server.corefile("cluster.local", 30)).unwrap();
+    server.signal("USR1");
+    server.until("the external zone is gone", |server| {
+        answer(server).is_some_and(|answer| answer[3] & 0xF == 3)
+    });
+    assert_eq!(server.address("web"), Some(2));
+    server.signal("TERM");
+    let (_, log) = server.ended();
+    assert_eq!(log.matches("manifests read").count(), 2, "{log}");
+}
+
 /// However often a file is read again: one log line, and a number in the metrics each time.
 #[test]
 fn unusual_objects_are_logged_once_and_counted() {

@@ -449,7 +449,8 @@ fn check(seed: u64, questions: &AllQuestions, every_step: bool) {
         assert!(
             differs.is_none() && is_same_size,
             "RINGDNS_SEED={seed} cargo test -p k8s-sync --test history\n\
-             differs: {differs:?}, {got:?}, {want:?}\nafter {:#?}\nwith {options:#?} and {external:#?}",
+             differs: {differs:?}, {got:?}, {want:?}\nafter {:#?}\n\
+             with {options:#?} and {external:#?}",
             &history[..=index],
         );
     }

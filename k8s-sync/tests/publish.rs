@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use k8s_sync::object::{Change, Event};
 use k8s_sync::options::Options;
-use k8s_sync::publish::{Deliver, Shards, Status, run};
+use k8s_sync::publish::{Deliver, ExternalNumber, NewExternal, Request, Shards, Status, run};
 use tokio::sync::{mpsc, watch};
 use wire::hash::HashSeed;
+use wire::pod_index::PodIndex;
 use wire::table::Table;
 
-use objects::{apply, ask, synced, usual};
+use objects::{apply, ask, external_options, synced, usual};
 
 /// A running loop with one shard whose channel holds `capacity` tables.
 struct Running {
     events: mpsc::Sender<Event>,
+    requests: mpsc::Sender<Request>,
+    pods: Receiver<Arc<PodIndex>>,
     tables: Receiver<Arc<Table>>,
     status: watch::Receiver<Status>,
     task: tokio::task::JoinHandle<()>,
@@ -28,18 +31,21 @@ impl Running {
         let (events, source) = mpsc::channel(1024);
         let (shard, tables) = sync_channel(capacity);
         let (sender, status) = watch::channel(Status::default());
-        let (_, requests) = mpsc::channel(1);
+        let (requests, requested) = mpsc::channel(8);
         let deliver: Deliver = Box::new(move |table| shard.try_send(table).is_ok());
-        let shards = Shards { tables: vec![deliver], pods: Vec::new() };
+        let (pod_shard, pods) = sync_channel(capacity);
+        let deliver_pods: Deliver<PodIndex> =
+            Box::new(move |pods| pod_shard.try_send(pods).is_ok());
+        let shards = Shards { tables: vec![deliver], pods: vec![deliver_pods] };
         let task = tokio::spawn(run(
             Arc::new(options),
             HashSeed::new(7),
             source,
-            requests,
+            requested,
             shards,
             sender,
         ));
-        Self { events, tables, status, task }
+        Self { events, requests, pods, tables, status, task }
     }
 
     async fn send(&self, events: impl IntoIterator<Item = Event>) {
@@ -147,4 +153,67 @@ async fn deleted_objects_disappear() {
     for question in ["web.n.svc.cluster.local A", "1.0.96.10.in-addr.arpa PTR"] {
         assert_eq!(ask(&table, question), "NXDOMAIN", "{question}");
     }
+}
+
+/// External zones get their tables from the model as it is: no source lists anything again.
+#[tokio::test]
+async fn external_zones_come_and_go() {
+    let mut running = Running::start(usual(), 64);
+    running.send(synced()).await;
+    running.send(["ns n", "svc n/web 10.96.0.1 http:80/tcp @192.0.2.1"].map(apply)).await;
+    let before = running.until(|status| status.services == 1).await;
+    let (shard, tables) = sync_channel(8);
+    let deliver: Deliver = Box::new(move |table| shard.try_send(table).is_ok());
+    let (sender, mut status) = watch::channel(Status::default());
+    let number = ExternalNumber(3);
+    let new = NewExternal {
+        number,
+        options: external_options(&["out.example"]),
+        shards: vec![deliver],
+        status: sender,
+    };
+    let add = Request::AddExternal(Box::new(new));
+    running.requests.send(add).await.unwrap_or_else(|_| panic!("the loop runs"));
+    let synced = status.wait_for(|status| status.is_synced && status.table_bytes > 0);
+    let synced = tokio::time::timeout(Duration::from_secs(30), synced).await;
+    synced.expect("within 30 s").expect("the loop runs");
+    let table = tables.try_iter().last().expect("a whole table");
+    assert!(table.is_synced());
+    assert_eq!(ask(&table, "web.n.out.example A"), "A 192.0.2.1");
+    assert_eq!(running.status.borrow().generation, before.generation, "the cluster's is the same");
+    let freed = Arc::downgrade(&table);
+    drop(table);
+    let remove = Request::RemoveExternal(number);
+    running.requests.send(remove).await.unwrap_or_else(|_| panic!("the loop runs"));
+    let gone = tokio::time::timeout(Duration::from_secs(30), async {
+        while freed.upgrade().is_some() {
+            tokio::task::yield_now().await;
+        }
+    });
+    gone.await.expect("the loop frees the table");
+}
+
+#[tokio::test]
+async fn pod_indexes_follow_the_pods() {
+    let mut running = Running::start(Options { indexes_pods: true, ..usual() }, 64);
+    running.send(synced()[..6].to_vec()).await;
+    running.until(|status| status.unsynced_kinds == ["pods"]).await;
+    assert!(running.pods.try_recv().is_err(), "an index of some pods is not handed over");
+    running.send(synced()[6..].to_vec()).await;
+    running.send(["pod n/one 10.1.0.1", "pod n/node 192.0.2.1 host"].map(apply)).await;
+    running.until(|status| status.is_synced).await;
+    let (one, node) = ([10, 1, 0, 1].into(), [192, 0, 2, 1].into());
+    let mut newest = None;
+    let indexed = tokio::time::timeout(Duration::from_secs(30), async {
+        loop {
+            newest = running.pods.try_iter().last().or(newest.take());
+            let index: Option<&Arc<PodIndex>> = newest.as_ref();
+            if index.is_some_and(|index| index.namespace_of(one) == Some(b"\x01n")) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    indexed.await.expect("an index with the pod");
+    assert_eq!(newest.expect("an index").namespace_of(node), None);
 }

@@ -492,28 +492,21 @@ fn asks_the_same(one: &ForwardSettings, other: &ForwardSettings) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-
     use super::*;
     use crate::config;
     use crate::corefile::Surroundings;
     use crate::metrics::Build;
 
-    /// The draft of a block with these lines, which wait for nothing, and its counters.
+    /// The draft of a block with these lines, and its counters.
     fn draft(lines: &str, before: &Plan, lost: &[TableSlot]) -> (PlanDraft, Metrics) {
         let surroundings = Surroundings::empty();
         let text = format!(". {{\n{lines}\n}}");
         let config = config::parse("Corefile", &text, &surroundings).expect("no mistakes");
         let build = Build::default();
         let metrics = Metrics::new(build, 1);
-        let draft = {
-            let drafting = pin!(PlanDraft::new(&config, before, lost, &metrics));
-            match drafting.poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(draft) => draft.expect("lines that can be put to work"),
-                Poll::Pending => panic!("a line waits"),
-            }
-        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let draft = runtime.block_on(PlanDraft::new(&config, before, lost, &metrics));
+        let draft = draft.expect("lines that can be put to work");
         (draft, metrics)
     }
 
@@ -542,6 +535,35 @@ mod tests {
         }
     }
 
+    /// A cluster stays if only its external zones change, and these belong to that cluster alone.
+    #[test]
+    fn external_zones_have_a_slot_beside_their_cluster() {
+        let one = format!("{CLUSTER}\nk8s_external one.example");
+        let slots = |draft: &PlanDraft| {
+            let tables = draft.plan.blocks[0].tables().map(|own| own.table.0);
+            let clusters = draft.plan.tables.iter().map(|table| table.as_ref()?.cluster);
+            let new: Vec<_> = draft.new_tables.iter().map(|new| new.slot.0).collect();
+            (tables.collect::<Vec<_>>(), clusters.collect::<Vec<_>>(), new)
+        };
+        let before = plan(&one);
+        let of = |slot| Some(TableSlot(slot));
+        let other = one.replace("one.example", "two.example");
+        let kept = draft(&one, &before, &[]).0;
+        assert_eq!(slots(&kept), (vec![0, 1], vec![None, of(0)], vec![]));
+        let changed = draft(&other, &before, &[]).0;
+        assert_eq!(slots(&changed), (vec![0, 2], vec![None, None, of(0)], vec![2]));
+        // The thread that feeds both has ended.
+        let lost = draft(&one, &before, &[TableSlot(0), TableSlot(1)]).0;
+        assert_eq!(slots(&lost), (vec![2, 3], vec![None, None, None, of(2)], vec![2, 3]));
+        // Another cluster.
+        let moved = draft(&one.replace("none", "some"), &before, &[]).0;
+        assert_eq!(slots(&moved), (vec![2, 3], vec![None, None, None, of(2)], vec![2, 3]));
+        // Zones that contain the cluster's are asked first.
+        let wide = plan(&one.replace("one.example", "local"));
+        let order: Vec<_> = wide.blocks[0].tables().map(|own| own.table.0).collect();
+        assert_eq!(order, [1, 0]);
+    }
+
     /// A discarded draft leaves no label set behind.
     #[test]
     fn blocks_are_counted_once_the_plan_is_to_be_in_force() {
@@ -561,6 +583,8 @@ mod tests {
             ("hosts names {\nfallthrough\n}", 1),
             (&format!("hosts names {{\nfallthrough\n}}\n{CLUSTER}"), 2),
             (&format!("any\n{CLUSTER}"), 1),
+            (&format!("k8s_external one.example\n{CLUSTER}"), 1),
+            (&format!("autopath @kubernetes\n{CLUSTER}"), 1),
             (&format!("bufsize\n{CLUSTER}"), 0),
             (&format!("no_aaaa\n{CLUSTER}"), 0),
             (&format!("no_aaaa example\n{CLUSTER}"), 1),

@@ -74,9 +74,9 @@ impl Table {
         }
     }
 
-    /// `PORT.PROTO` before the name of a Service: CoreDNS accepts port and protocol without their underscores too.
-    /// The table stores the name that the Kubernetes DNS specification gives; this finds it under
-    /// the other spellings.
+    /// `PORT.PROTO` before the name of a Service: CoreDNS accepts port and protocol without their
+    /// underscores too. The table stores the name that the Kubernetes DNS specification gives; this
+    /// finds it under the other spellings.
     fn find_bare_port(&self, name: &Name) -> Option<Entry<'_>> {
         let (port, protocol) = (name.label(0), name.label(1));
         let bare_protocol = protocol.strip_prefix(b"_").unwrap_or(protocol);

@@ -100,8 +100,8 @@ impl Plugin for Autopath {
                     SearchDomains::File(domains)
                 }
                 SearchSource::Kubernetes => {
-                    let cluster = context.block.line::<Kubernetes>();
-                    let zones = cluster.map_or(&[][..], |cluster| &cluster.zones);
+                    let Some(cluster) = context.block.line::<Kubernetes>() else { return Ok(()) };
+                    let zones = &cluster.zones;
                     let own = Path::new(OWN_RESOLV_CONF);
                     // As in CoreDNS, a server without the file has no domains of its own.
                     let text = read_file(own).await.unwrap_or_default();
@@ -172,26 +172,25 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
     block.line_or(line.clone()).clone_from(&line);
 }
 
-/// Checks that the block has the plugin that gives search paths. `statements`: all of the block.
+/// Checks the plugin that is to give search paths. `statements`: all of the block.
 pub(crate) fn check(statements: &[Statement], context: &mut Context<'_>) {
     let line = statements.iter().rfind(|statement| statement.name.text == NAME);
     let Some(word) = line.and_then(|line| line.args.last()) else { return };
     let Some(plugin) = word.text.strip_prefix('@') else { return };
     let has_plugin = statements.iter().any(|statement| statement.name.text == plugin);
-    let plugin = quoted(plugin);
+    // A lint reports a block without `kubernetes`.
+    if plugin == "kubernetes" {
+        return;
+    }
     context.plugin = Some(NAME);
-    match (plugin.as_ref(), has_plugin) {
-        ("kubernetes", true) => {}
-        (_, true) => {
-            let message = format!("{plugin} does not implement the AutoPather interface");
-            let refusal = Refusal::new(message, "knows no search paths");
-            context.refuse(word.span, refusal.help("write `@kubernetes`, or a file"));
-        }
-        (_, false) => {
-            let message = format!("this server block has no `{plugin}`");
-            let mistake = Mistake::warning(word.span, message).label("autopath does nothing");
-            context.report(mistake.help("add it, or delete the line"));
-        }
+    let help = "write `@kubernetes`, or a file";
+    if has_plugin {
+        let message = format!("{} does not implement the AutoPather interface", quoted(plugin));
+        context.refuse(word.span, Refusal::new(message, "knows no search paths").help(help));
+    } else {
+        let message = format!("this server block has no '{}'", quoted(plugin));
+        let mistake = Mistake::warning(word.span, message).label("autopath does nothing");
+        context.report(mistake.help(help));
     }
     context.plugin = None;
 }
