@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_sync::object::{Change, Event};
+use k8s_sync::options::Options;
 use k8s_sync::publish::Publisher;
 use objects::{apply, ask, delete, usual};
 use wire::hash::HashSeed;
@@ -138,4 +139,51 @@ fn a_large_cluster() {
     assert_eq!(publisher.status().services, services + 1);
     assert_eq!(ask(&newest, "service-1.team-0.svc.cluster.local A"), "A 10.96.0.1");
     assert_eq!(ask(&newest, "new.team-0.svc.cluster.local A"), "NXDOMAIN");
+}
+
+/// What the namespaces of clients cost: the list of pods here, and the index in the shards.
+#[test]
+fn the_pods_of_a_large_cluster() {
+    let pods: usize =
+        std::env::var("RINGDNS_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
+    let before = resident_bytes();
+    let options = Options { indexes_pods: true, ..usual() };
+    let mut publisher = Publisher::new(Arc::new(options), HashSeed::new(7));
+    let line = |pod: usize| {
+        let (node, last) = (pod / 100, pod % 100 + 1);
+        let namespace = pod / 50 % 200;
+        format!(
+            "pod team-{namespace}/deployment-{pod}-6d4cf56db6-x7k2p 10.{}.{}.{last}",
+            node >> 8,
+            node & 0xFF
+        )
+    };
+    publisher.apply(Event::Pod(Change::Init));
+    for pod in 0..pods {
+        match apply(&line(pod)) {
+            Event::Pod(Change::Apply(pod)) => publisher.apply(Event::Pod(Change::InitApply(pod))),
+            other => panic!("not a pod: {other:?}"),
+        }
+    }
+    publisher.apply(Event::Pod(Change::InitDone));
+    let model = resident_bytes() - before;
+    let began = on_core();
+    let index = publisher.take_pod_index().expect("a first index");
+    let first = on_core() - began;
+    let times = (0..20).map(|n| {
+        let moved = format!("pod team-0/deployment-0-6d4cf56db6-x7k2p 10.255.0.{}", n + 1);
+        publisher.apply(apply(&moved));
+        let began = on_core();
+        publisher.take_pod_index().expect("it differs");
+        on_core() - began
+    });
+    println!(
+        "{pods} pods: resident +{model} bytes, {} per pod; first index {first:?}, next {}; {} bytes \
+         in a shard, {:.1} per pod",
+        model / pods,
+        percentiles(times.collect()),
+        index.byte_count(),
+        index.byte_count() as f64 / pods as f64
+    );
+    assert_eq!(index.address_count(), pods);
 }
