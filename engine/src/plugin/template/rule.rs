@@ -9,8 +9,8 @@ use domain::base::iana::Rtype;
 use regex::bytes::CaptureLocations;
 use wire::edit::{self, EdnsOption, OPTION_EDE};
 use wire::header::{HEADER_LEN, Rcode, TYPE_ANY};
-use wire::name::NAME_LEN_MAX;
 use wire::reply::{self, MadeRecords};
+use wire::text::NameText;
 use wire::zone::ZoneSet;
 
 use super::counters::{FailureSort, TemplateCounters};
@@ -101,7 +101,7 @@ impl TemplateRule {
             return Passage::Pass;
         }
         let Some(zone) = self.zones.find(exchange.name) else { return Passage::Pass };
-        let name = NameText::new(exchange.name.bytes());
+        let name = text_of(exchange.name.bytes());
         let matched = self.patterns.iter().position(|slot| {
             exchange.patterns.get(slot.0).is_some_and(|pattern| pattern.matches(name.bytes()))
         });
@@ -121,7 +121,8 @@ impl TemplateRule {
             return self.respond(constant, exchange, message);
         }
         let zone = template.zones.get(zone.index).map_or("", |zone| &zone.text);
-        match self.make(Matched { zone, name: name.text(), pattern: matched }, exchange, message) {
+        match self.make(Matched { zone, name: as_str(&name), pattern: matched }, exchange, message)
+        {
             Ok(made) => self.respond(&made, exchange, message),
             Err((record, sort)) => {
                 if let Some(slot) = self.counters.of_failure(record, sort) {
@@ -180,7 +181,7 @@ impl TemplateRule {
         let one = |own: u16, asked: u16, any: u16| if asked == any { own } else { asked };
         let rtype = one(template.qtype.to_int(), query.qtype, TYPE_ANY);
         let asked_name = message.get(HEADER_LEN..HEADER_LEN + query.name_len).unwrap_or_default();
-        let asked_name = NameText::new(asked_name);
+        let asked_name = text_of(asked_name);
         let facts = QueryFacts {
             zone,
             name,
@@ -192,7 +193,7 @@ impl TemplateRule {
             groups: &groups,
             peer: exchange.trail.peer.map(|peer| peer.ip()),
             query: Some(&query),
-            asked_name: asked_name.text(),
+            asked_name: as_str(&asked_name),
             id: message.first_chunk().map_or(0, |id| u16::from_be_bytes(*id)),
         };
         let mut made = ConstantRecords::default();
@@ -272,64 +273,14 @@ fn groups<'g>(
     names.enumerate().map(|(index, name)| (name, text_of(index).unwrap_or_default())).collect()
 }
 
-/// Characters of the longest name: each byte of it may need four.
-const NAME_TEXT_LEN_MAX: usize = 4 * NAME_LEN_MAX;
-
-/// A name as text, as CoreDNS writes it: with a final dot.
-struct NameText {
-    bytes: [u8; NAME_TEXT_LEN_MAX],
-    len: usize,
+/// A name as text, with a final dot. `name`: in wire format.
+fn text_of(name: &[u8]) -> NameText {
+    let mut text = NameText::default();
+    text.set_name(name);
+    text
 }
 
-impl NameText {
-    /// `name`: in wire format.
-    fn new(name: &[u8]) -> Self {
-        let mut text = Self { bytes: [0; NAME_TEXT_LEN_MAX], len: 0 };
-        let mut rest = name;
-        while let Some((label_len @ 1.., behind)) = rest.split_first() {
-            let Some((label, next)) = behind.split_at_checked(usize::from(*label_len)) else {
-                break;
-            };
-            for byte in label {
-                text.push_escaped(*byte);
-            }
-            text.push(b'.');
-            rest = next;
-        }
-        if text.len == 0 {
-            text.push(b'.');
-        }
-        text
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-
-    fn text(&self) -> &str {
-        std::str::from_utf8(self.bytes()).unwrap_or_default()
-    }
-
-    fn push_escaped(&mut self, byte: u8) {
-        match byte {
-            b'.' | b' ' | b'\'' | b'@' | b';' | b'(' | b')' | b'"' | b'\\' => {
-                self.push(b'\\');
-                self.push(byte);
-            }
-            b'!'..=b'~' => self.push(byte),
-            0..=b' ' | 0x7F.. => {
-                self.push(b'\\');
-                for digit in [byte / 100, byte / 10 % 10, byte % 10] {
-                    self.push(b'0' + digit);
-                }
-            }
-        }
-    }
-
-    fn push(&mut self, byte: u8) {
-        if let Some(place) = self.bytes.get_mut(self.len) {
-            *place = byte;
-            self.len += 1;
-        }
-    }
+/// Of a name, which CoreDNS writes in ASCII.
+fn as_str(text: &NameText) -> &str {
+    str::from_utf8(text.bytes()).unwrap_or_default()
 }
