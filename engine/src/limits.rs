@@ -367,16 +367,24 @@ pub const HOSTS_FILE_LEN_MAX: usize = 16 << 20;
 /// 20 bytes per line. While they are read they take some 700 bytes each, 730 MB at the most.
 pub const HOSTS_ENTRIES_MAX: usize = 1 << 20;
 
-/// Hosts files being read at a time. Each file that hangs keeps a thread; beyond this, no file is
-/// read.
-pub const HOSTS_READINGS_MAX: usize = 32;
+/// Feeds that read their hosts or zone files at a time. Each file that hangs keeps a thread; beyond
+/// this, no file is read.
+pub const FILE_READINGS_MAX: usize = 32;
 
-/// The shortest time between two checks of a hosts file, whatever `reload` says.
-pub const HOSTS_LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
-/// A hosts file that was changed less than this ago may be half written, so it is read later.
-pub const HOSTS_WRITING_PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of a zone's file and of those that it includes: a signed zone of a hundred thousand names.
+pub const ZONE_FILE_LEN_MAX: usize = 64 << 20;
+/// Records of a zone: more than fit into such a file at the usual 50 bytes per record.
+pub const ZONE_RECORDS_MAX: usize = 1 << 20;
+/// Files around an included one, as in CoreDNS.
+pub const ZONE_INCLUDE_DEPTH_MAX: usize = 7;
+
+/// The shortest time between two checks of a hosts or zone file, whatever `reload` says.
+pub const FILE_LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
+/// A hosts or zone file that was changed less than this ago may be half written, so it is read
+/// later.
+pub const FILE_WRITING_PAUSE: Duration = Duration::from_millis(50);
 /// Such pauses in a row. A file that is written all the time is read after these.
-pub const HOSTS_WRITING_PAUSES_MAX: usize = 10;
+pub const FILE_WRITING_PAUSES_MAX: usize = 10;
 
 /// How long a reload waits for a k8s-sync thread that is no longer needed to end.
 pub const SYNC_STOP_TIMEOUT: Duration = Duration::from_secs(1);

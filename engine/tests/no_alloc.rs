@@ -9,12 +9,16 @@ mod upstream;
 use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 
 use domain::base::iana::Rcode;
 use engine::plan::TableSlot;
+use engine::plugin::draft::TableSource;
+use engine::plugin::file::table::ZoneTable;
+use engine::plugin::file::{FileZone, zone_file};
 use rig::query::query;
-use rig::{BACKENDS, PATIENCE, Rig, frame};
+use rig::{BACKENDS, HASH_SEED, PATIENCE, Rig, frame};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use upstream::{Manner, Upstream};
 use wire::apex::ApexLabel;
@@ -36,6 +40,12 @@ fn kinds() -> Vec<Vec<u8>> {
         let mut packet = query(name, qtype);
         packet[11] = 1;
         packet.extend([0, 0, 41, 4, 0xD0, 0, 0, 0, 0, 0, 0]);
+        packet
+    };
+    let with_do = |name: &str, qtype: u16| {
+        let mut packet = with_opt(name, qtype);
+        let flags_at = packet.len() - 4;
+        packet[flags_at] = 0x80;
         packet
     };
     vec![
@@ -63,6 +73,21 @@ fn kinds() -> Vec<Vec<u8>> {
         query("x.named.test", 1),
         with_opt("a.b.denied.test", 1),
         query("web.default.svc.cluster.local", 1)[..20].to_vec(),
+        // A zone file: answers, CNAMEs, wildcards, a DNAME, delegations, denials.
+        query("www.zone.test", 1),
+        query("mail.zone.test", 15),
+        query("zone.test", 6),
+        query("alias.zone.test", 1),
+        query("cluster.zone.test", 1),
+        query("any.wild.zone.test", 1),
+        query("www.dname.zone.test", 1),
+        query("www.sub.zone.test", 1),
+        query("www.zone.test", 28),
+        query("a.b.c.d.e.f.g.h.i.j.zone.test", 1),
+        with_do("www.signed.test", 1),
+        with_do("any.wild.signed.test", 1),
+        with_do("none.signed.test", 1),
+        with_do("www.signed.test", 28),
     ]
 }
 
@@ -124,6 +149,55 @@ fn external_kinds() -> Vec<Vec<u8>> {
         query("gone.default.out.example", 1),
         query("out.example", 6),
     ]
+}
+
+const ZONE: &str = "\
+@ 60 SOA ns hostmaster 1 2 3 4 5
+@ 60 NS ns
+ns 60 A 192.0.2.1
+www 60 A 192.0.2.2
+mail 60 MX 10 www
+alias 60 CNAME www
+cluster 60 CNAME web.default.svc.cluster.local.
+*.wild 60 A 192.0.2.3
+dname 60 DNAME @
+sub 60 NS ns.sub
+ns.sub 60 A 192.0.2.4
+";
+
+const SIGNED_ZONE: &str = "\
+@ 60 SOA ns hostmaster 1 2 3 4 5
+@ 60 RRSIG SOA 13 2 60 20300101000000 20200101000000 1 @ AAAA
+@ 60 NS ns.zone.test.
+@ 60 NSEC *.wild SOA NS RRSIG NSEC
+*.wild 60 A 192.0.2.3
+*.wild 60 RRSIG A 13 3 60 20300101000000 20200101000000 1 @ AAAA
+*.wild 60 NSEC www A RRSIG NSEC
+www 60 A 192.0.2.2
+www 60 RRSIG A 13 3 60 20300101000000 20200101000000 1 @ AAAA
+www 60 NSEC @ A RRSIG NSEC
+";
+
+/// The line of `file`, whose table comes after that of `kubernetes`.
+const FILE: &str = "file none zone.test signed.test";
+
+/// The zones of `FILE`.
+fn zones(rig: &Rig) -> Arc<Table> {
+    let block = rig.plan.blocks.first().expect("a block");
+    let own = block.tables().last().expect("kubernetes comes before");
+    let source = rig.plan.tables[own.table.0].as_ref().map(|table| &*table.source);
+    let Some(TableSource::Zones(zones)) = source else { panic!("{source:?}") };
+    let records = zones.iter().map(|FileZone { zone, path, .. }| {
+        let text = if zone.text == "zone.test." { ZONE } else { SIGNED_ZONE };
+        let mut read_file = |path: &Path| panic!("{} is included", path.display());
+        zone_file::read(zone, path, text.as_bytes(), &mut read_file).expect("a zone").records
+    });
+    let records: Vec<_> = records.collect();
+    let table = ZoneTable::new(zones, HASH_SEED).update(&records);
+    for deliver in rig.fleet.deliveries(own.table) {
+        assert!(deliver(Arc::clone(&table)));
+    }
+    table
 }
 
 /// Generations are built in advance, because building them allocates. They are held here, so that
@@ -252,19 +326,22 @@ fn no_allocation_and_no_free() {
         BACKENDS.into_iter().flat_map(|one| rows.map(|row| (one, row)))
     {
         let upstream = Upstream::start(3600, manner);
-        let lines =
-            format!("{steps}\ncache\nforward . {} {{\nexcept in-addr.arpa\n}}", upstream.address);
+        let lines = format!(
+            "{steps}\n{FILE}\ncache\nforward . {} {{\nexcept in-addr.arpa\n}}",
+            upstream.address
+        );
         let mut rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), &lines);
         let outside = external_table();
-        for deliver in rig.fleet.deliveries(TableSlot(1)) {
-            assert!(deliver(Arc::clone(&outside)));
-        }
         let mut kinds = kinds();
         if steps == SMALL {
             kinds.extend(kinds_of_gates());
         } else if steps == external {
+            for deliver in rig.fleet.deliveries(TableSlot(1)) {
+                assert!(deliver(Arc::clone(&outside)));
+            }
             kinds.extend(external_kinds());
         }
+        let _held = zones(&rig);
         check_udp(&mut rig, &kinds);
         check_tcp(&rig, &kinds);
         rig.fleet.stop(PATIENCE);

@@ -14,7 +14,7 @@ const METRICS: &str = include_str!("../../docs/metrics.md");
 
 /// The files whose string literals name the families that a scrape returns, and the pages that
 /// describe these families.
-const METRICS_SOURCES: [(&str, &[&str]); 4] = [
+const METRICS_SOURCES: [(&str, &[&str]); 5] = [
     (include_str!("../src/metrics/cache.rs"), &[include_str!("../src/plugin/cache.md")]),
     (
         include_str!("../src/metrics/families.rs"),
@@ -29,6 +29,7 @@ const METRICS_SOURCES: [(&str, &[&str]); 4] = [
     ),
     (include_str!("../src/metrics/table.rs"), &[include_str!("../src/plugin/kubernetes.md")]),
     (include_str!("../src/metrics/upstream.rs"), &[include_str!("../src/plugin/forward.md")]),
+    (include_str!("../src/metrics/zones.rs"), &[include_str!("../src/plugin/file.md")]),
 ];
 
 /// An operator has five minutes.

@@ -5,11 +5,11 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::header::{CLASS_IN, HEADER_LEN, TYPE_CNAME};
-use crate::name::NAME_LEN_MAX;
-use crate::record::{FIXED_LEN, RecordHead};
+use crate::header::{CLASS_IN, HEADER_LEN, TYPE_CNAME, TYPE_DNAME};
+use crate::name::{NAME_LEN_MAX, Name};
+use crate::record::{Counts, FIXED_LEN, MessageSection, RecordHead};
 
-pub(crate) const ROW_LEN: usize = 18;
+pub(crate) const ROW_LEN: usize = 20;
 
 /// A stored answer: the bytes of its records, and what stamping needs to know about them.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ impl OwnedAnswer {
         body.extend_from_slice(&(target.len() as u16).to_be_bytes());
         body.extend_from_slice(target);
         let mut row = [0; ROW_LEN];
-        for (at, field) in [(0, TYPE_CNAME), (2, body.len() as u16), (4, 1)] {
+        for (at, field) in [(0, TYPE_CNAME), (2, body.len() as u16), (8, 1)] {
             row[at..at + 2].copy_from_slice(&field.to_le_bytes());
         }
         Self { body: body.into(), row, name_len: question_name_len }
@@ -60,45 +60,90 @@ impl<'t> Answer<'t> {
         OwnedAnswer { body: self.body.into(), row: *self.row, name_len: self.name_len }
     }
 
-    #[must_use]
+    /// The number of its records, by section.
     #[inline]
-    pub fn answer_count(&self) -> u16 {
-        row_field(self.row, 4)
+    pub(crate) fn counts(&self) -> Counts {
+        // Behind the type and the length, the last section's first.
+        let [_, _, bytes @ ..] = *self.row;
+        let word = bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Counts::from_word(word >> 16)
     }
 
     #[must_use]
-    #[inline]
+    pub fn answer_count(&self) -> u16 {
+        self.counts().count(MessageSection::Answer)
+    }
+
+    #[must_use]
+    pub fn authority_count(&self) -> u16 {
+        self.counts().count(MessageSection::Authority)
+    }
+
+    #[must_use]
     pub fn additional_count(&self) -> u16 {
-        row_field(self.row, 6)
+        self.counts().count(MessageSection::Additional)
     }
 
     /// Offset in the body of the addresses to rotate: `rotate_count` records of `rotate_stride`
     /// bytes each.
     #[inline]
     pub(crate) fn rotate_at(&self) -> usize {
-        row_field(self.row, 8).into()
-    }
-
-    #[inline]
-    pub(crate) fn rotate_count(&self) -> usize {
         row_field(self.row, 10).into()
     }
 
     #[inline]
-    pub(crate) fn rotate_stride(&self) -> usize {
+    pub(crate) fn rotate_count(&self) -> usize {
         row_field(self.row, 12).into()
     }
 
-    /// The target of the last CNAME of a `Found::Alias`, in wire format.
+    #[inline]
+    pub(crate) fn rotate_stride(&self) -> usize {
+        row_field(self.row, 14).into()
+    }
+
+    /// The target of the last CNAME of a `Found::Alias`, in wire format. Empty for a DNAME: see
+    /// `target_for`.
     #[must_use]
     pub fn target(&self) -> &'t [u8] {
+        self.last_of(TYPE_CNAME).and_then(|cname| self.body.get(cname.rdata)).unwrap_or_default()
+    }
+
+    /// The name that a `Found::Alias` leads to from `name`: the target of the last CNAME, or what a
+    /// DNAME makes of the name (RFC 6672, section 2.2). `None` if that is too long for a name.
+    #[must_use]
+    pub fn target_for(&self, name: &Name) -> Option<Name> {
+        let Some(dname) = self.dname() else { return Name::from_wire(self.target()) };
+        let below_owner = name.bytes().len().checked_sub(self.name_len)?;
+        let (kept, target) = (name.bytes().get(..below_owner)?, self.body.get(dname.rdata)?);
+        let mut bytes = [0; NAME_LEN_MAX];
+        let (front, behind) = bytes.get_mut(..kept.len() + target.len())?.split_at_mut(kept.len());
+        front.copy_from_slice(kept);
+        behind.copy_from_slice(target);
+        Name::from_wire(&bytes)
+    }
+
+    /// Whether a DNAME makes too long a name of one of this length (RFC 6672, section 2.2).
+    pub(crate) fn is_too_long_after(&self, name_len: usize) -> bool {
+        let target_len = self.dname().map_or(0, |dname| dname.rdata.len());
+        (name_len + target_len).saturating_sub(self.name_len) > NAME_LEN_MAX
+    }
+
+    /// The DNAME of a `Found::Alias` that has one. It comes first.
+    pub(crate) fn dname(&self) -> Option<RecordHead> {
+        RecordHead::read(self.body, 0).filter(|first| first.rtype == TYPE_DNAME)
+    }
+
+    /// The last record of a type.
+    pub(crate) fn last_of(&self, rtype: u16) -> Option<RecordHead> {
         let mut last = None;
         let mut at = 0;
         while let Some(record) = RecordHead::read(self.body, at) {
             at = record.end();
-            last = Some(record);
+            if record.rtype == rtype {
+                last = Some(record);
+            }
         }
-        last.and_then(|cname| self.body.get(cname.rdata)).unwrap_or_default()
+        last
     }
 }
 

@@ -1,7 +1,7 @@
 //! The apex of a table's zones (RFC 9499, section 7): the name that owns a zone's SOA, and that
 //! SOA.
 //!
-//! Invariant: a table has one SOA for all its zones, whose names all end in the zone. The
+//! Invariant: a cluster's table has one SOA for all its zones, whose names all end in the zone. The
 //! question's name ends in it too, so stamping only points the SOA there.
 
 use crate::header::{CLASS_IN, TYPE_SOA};
@@ -13,6 +13,8 @@ pub enum ApexRecords {
     Kubernetes,
     /// The SOA that CoreDNS's `k8s_external` makes up. Negative answers carry it.
     K8sExternal(ApexLabel),
+    /// Those of its zone files, which its entries hold.
+    Zones,
     /// Nothing: the table is a list of names, as CoreDNS's `hosts` is. See `hosts` for how it
     /// answers.
     None,

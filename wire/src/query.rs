@@ -7,6 +7,7 @@ use crate::edit::OPTION_NSID;
 use crate::header::{CD, CLASS_IN, HEADER_LEN, OPCODE, OPT_LEN, QR, RD, Rcode, TYPE_OPT, u16_at};
 use crate::name::Name;
 use crate::record::RecordHead;
+use crate::table::Wanted;
 
 /// The smallest UDP limit, which applies to clients without EDNS (RFC 1035, section 2.3.4; RFC
 /// 6891, section 6.2.3).
@@ -75,6 +76,12 @@ impl Query {
     #[must_use]
     pub fn question_len(&self) -> usize {
         self.name_len + 4
+    }
+
+    /// What it wants to know about its name.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        Wanted { qtype: self.qtype, dnssec_ok: self.dnssec_ok() }
     }
 
     /// DO (RFC 3225).

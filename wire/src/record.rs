@@ -4,7 +4,7 @@
 //! owner's name and does not follow pointers; it locates the data and does not read it. Invariant:
 //! the data of a `RecordHead` lies within the bytes that it was read from.
 
-use core::ops::Range;
+use core::ops::{AddAssign, Range};
 
 use crate::header::u16_at;
 use crate::name::NAME_LEN_MAX;
@@ -66,6 +66,69 @@ pub(crate) enum MessageSection {
     Answer = 0,
     Authority = 1,
     Additional = 2,
+}
+
+/// Numbers of records by section, in one word: the last three fields of a header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts(u64);
+
+impl Counts {
+    /// One record.
+    pub(crate) const fn one(section: MessageSection) -> Self {
+        Self::of(section, 1)
+    }
+
+    pub(crate) const fn of(section: MessageSection, count: u16) -> Self {
+        Self((count as u64) << Self::shift(section))
+    }
+
+    /// `word`: as `in_header` gives it.
+    #[inline(always)]
+    pub(crate) const fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
+    /// The header's last eight bytes, as a number. The first two count questions.
+    #[inline(always)]
+    pub(crate) const fn in_header(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(crate) const fn count(self, section: MessageSection) -> u16 {
+        (self.0 >> Self::shift(section)) as u16
+    }
+
+    #[inline(always)]
+    pub(crate) const fn total(self) -> usize {
+        self.count(MessageSection::Answer) as usize
+            + self.count(MessageSection::Authority) as usize
+            + self.count(MessageSection::Additional) as usize
+    }
+
+    /// The section of the record with this index, and the last section past the end.
+    pub(crate) const fn section_of(self, index: usize) -> MessageSection {
+        let answers = self.count(MessageSection::Answer) as usize;
+        if index < answers {
+            MessageSection::Answer
+        } else if index < answers + self.count(MessageSection::Authority) as usize {
+            MessageSection::Authority
+        } else {
+            MessageSection::Additional
+        }
+    }
+
+    const fn shift(section: MessageSection) -> u32 {
+        32 - 16 * section as u32
+    }
+}
+
+/// The counts of one message stay below 2^16: each record has twelve bytes at least.
+impl AddAssign for Counts {
+    #[inline(always)]
+    fn add_assign(&mut self, other: Self) {
+        self.0 += other.0;
+    }
 }
 
 /// The records of a message in their order. Ends before the first that is not whole.

@@ -20,6 +20,14 @@ pub(crate) const IS_ALIAS: u8 = 2;
 pub(crate) const HAS_NO_SOA: u8 = 4;
 /// Flag of an entry: its name is a wildcard.
 pub(crate) const IS_WILDCARD: u8 = 8;
+/// Flag of an entry of a zone: another zone begins at its name, which name servers have.
+pub(crate) const IS_DELEGATION: u8 = 16;
+/// Flag of an entry of a zone: its DNAME answers for the names below.
+pub(crate) const IS_DNAME: u8 = 32;
+/// Flag of an entry of a zone: it has no records, but there are names below it.
+pub(crate) const IS_EMPTY: u8 = 64;
+/// Flag of an entry of a zone: it has the rows of a zone.
+pub(crate) const IN_ZONE: u8 = 128;
 /// The first label of a wildcard.
 pub(crate) const ASTERISK: &[u8] = b"\x01*";
 
@@ -32,9 +40,12 @@ pub(crate) const ASTERISK: &[u8] = b"\x01*";
 ///   segment   slots (a power of two of them) · entries
 ///   slot      tag (u32: the hash's upper half) · offset of the entry (u32; 0: the slot is empty)
 ///   entry     hash (u64) · entry length (u32) · name length (u8) · row count (u8) · offset of the
-///             zone in the name (u8) · flags (u8) · name in blocks of 16 bytes · rows · bodies
-///   row       type, body length, answers, additionals, rotation start, count, stride (u16 each) ·
-///             offset of the body in the entry (u32)
+///             zone in the name (u8) · flags (u8) · name in blocks of 16 bytes · rows · rows of a
+///             zone, if `IN_ZONE` · bodies
+///   rows of   count of plain ones (u8), of signed ones (u8) · plain ones · signed ones
+///   a zone
+///   row       type, body length, additionals, authorities, answers, rotation start, count, stride
+///             (u16 each) · offset of the body in the entry (u32)
 ///   body      the records, as they follow a question whose name is at offset 12
 /// ```
 #[derive(Clone)]
@@ -153,6 +164,32 @@ impl<'t> Entry<'t> {
         self.bytes.get(15).copied().unwrap_or(0)
     }
 
+    /// What a zone has for this type, which may be one that no record has: see `table::zone`. The
+    /// rows that the fast path finds are plain.
+    pub(crate) fn zone_answer(self, rtype: u16, is_signed: bool) -> Option<Answer<'t>> {
+        let [plain, signed] = self.zone_rows()?;
+        let of_type = |row: &&[u8; ROW_LEN]| row_field(row, 0) == rtype;
+        let signed = signed.iter().find(of_type).filter(|_| is_signed);
+        match signed.or_else(|| plain.iter().find(of_type)) {
+            Some(row) => self.answer_in(row),
+            None => self.answer(rtype),
+        }
+    }
+
+    /// The rows that the fast path does not find: plain ones, and those for clients that want
+    /// signatures.
+    fn zone_rows(self) -> Option<[&'t [[u8; ROW_LEN]]; 2]> {
+        if self.flags() & IN_ZONE == 0 {
+            return None;
+        }
+        let open_len = usize::from(*self.bytes.get(13)?) * ROW_LEN;
+        let rest = self.bytes.get(ENTRY_HEAD_LEN + self.blocks_len() + open_len..)?;
+        let ([plain_count, signed_count], rest) = rest.split_first_chunk()?;
+        let (plain, rest) = rest.split_at_checked(usize::from(*plain_count) * ROW_LEN)?;
+        let signed = rest.get(..usize::from(*signed_count) * ROW_LEN)?;
+        Some([plain.as_chunks().0, signed.as_chunks().0])
+    }
+
     /// The row of this type, which may be `EVERY_TYPE`.
     #[inline(always)]
     pub(crate) fn answer(self, rtype: u16) -> Option<Answer<'t>> {
@@ -170,7 +207,7 @@ impl<'t> Entry<'t> {
 
     #[inline(always)]
     fn answer_in(self, row: &'t [u8; ROW_LEN]) -> Option<Answer<'t>> {
-        let body_at = u32::from_le_bytes([row[14], row[15], row[16], row[17]]) as usize;
+        let body_at = u32::from_le_bytes([row[16], row[17], row[18], row[19]]) as usize;
         let body = self.bytes.get(body_at..body_at + usize::from(row_field(row, 2)))?;
         Some(Answer { body, row, name_len: usize::from(*self.bytes.get(12)?) })
     }

@@ -153,7 +153,8 @@ fn ask(table: &Table, packet: &[u8], envelope: impl Fn(&query::Query) -> Envelop
     };
     let stamped = match found {
         Found::Alias(cnames) if !matches!(behind(cnames), Found::Outside) => {
-            let end = End { cnames: Some(cnames), found: Some((table, behind(cnames))) };
+            let end =
+                End { cnames: Some(cnames), then: None, found: Some((table, behind(cnames))) };
             reply::stamp_end(&query, &end, envelope(&query), &mut message)
         }
         found => reply::stamp(&query, table, &found, envelope(&query), &mut message),

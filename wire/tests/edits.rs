@@ -146,7 +146,8 @@ fn answers_of_a_table_are_cut_as_they_are_stamped() {
                 Found::Alias(cnames) => {
                     let target = Name::from_wire(cnames.target()).unwrap();
                     let found = table.look_up(&target, query.qtype);
-                    let end = End { cnames: Some(cnames), found: Some((&table, found)) };
+                    let end =
+                        End { cnames: Some(cnames), then: None, found: Some((&table, found)) };
                     reply::stamp_end(query, &end, envelope, out)
                 }
                 found => reply::stamp(query, &table, &found, envelope, out),
@@ -223,9 +224,9 @@ proptest! {
                 Found::Alias(alias) => {
                     let target = Name::from_wire(alias.target()).unwrap();
                     let found = table.look_up(&target, query.qtype);
-                    End { cnames: Some(alias), found: Some((&table, found)) }
+                    End { cnames: Some(alias), then: None, found: Some((&table, found)) }
                 }
-                found => End { cnames: None, found: Some((&table, found)) },
+                found => End { cnames: None, then: None, found: Some((&table, found)) },
             };
             response::stamp(query, &cnames, TtlRule::AS_SENT, None, Some(&end), envelope, out)
         });

@@ -91,6 +91,9 @@ fn check(table: &Table, asked: &str, expected: &str) {
         | Found::Soa(_)
         | Found::NxDomain(_)
         | Found::Unsynced(_) => "of a cluster",
+        Found::Expanded(..) | Found::Denied(_) | Found::Referral(_) | Found::Unloaded => {
+            "of a zone"
+        }
     };
     let mut message = packet.clone();
     message.resize(MESSAGE_LEN_MAX, 0);

@@ -70,9 +70,9 @@ fn completed(text: &str, rotation: usize, len_max: usize) -> Option<String> {
             Found::Alias(cnames) => {
                 let target = Name::from_wire(cnames.target()).unwrap();
                 let found = table.look_up(&target, query.qtype);
-                End { cnames: Some(cnames), found: Some((&table, found)) }
+                End { cnames: Some(cnames), then: None, found: Some((&table, found)) }
             }
-            found => End { cnames: None, found: Some((&table, found)) },
+            found => End { cnames: None, then: None, found: Some((&table, found)) },
         };
         out.resize(MESSAGE_LEN_MAX, 0);
         let envelope = Envelope { len_max, rotation };

@@ -1,26 +1,35 @@
 //! Targets of CNAMEs: what this server's own tables have for them.
 //!
 //! The CNAMEs come from a table or from an upstream. Targets are looked up for each client, and the
-//! result is never cached. Invariant: a chase takes at most two steps, at most one of them from a
-//! CNAME in a table; a chain that goes on from there ends without a target.
+//! result is never cached. Invariant: a chase takes at most three steps, at most two of them from
+//! CNAMEs in tables; a chain that goes on from there ends without a target.
 
 use wire::answer::Answer;
-use wire::header::{TYPE_A, TYPE_AAAA};
+use wire::header::{TYPE_A, TYPE_AAAA, TYPE_CNAME};
 use wire::name::Name;
 use wire::reply::End;
 use wire::response::Response;
-use wire::table::{Found, Table};
+use wire::table::{Found, Table, Wanted};
 
 use super::Sources;
 use super::own::passes_on;
 use crate::plan::{OwnTable, Vantage};
 
-/// The view of a client: which blocks it sees, and which type it asks for.
+/// The view of a client: which blocks it sees, and what it asks for.
 #[derive(Clone, Copy)]
 pub struct View<'s> {
     pub sources: Sources<'s>,
     pub vantage: Vantage,
-    pub qtype: u16,
+    pub wanted: Wanted,
+}
+
+/// How far the CNAMEs of a table are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Upstreams are asked for addresses only, as in CoreDNS's `kubernetes`.
+    Addresses,
+    /// For every type, as in CoreDNS's `file`.
+    EveryType,
 }
 
 /// The target of a table's CNAMEs.
@@ -53,15 +62,23 @@ impl<'s> View<'s> {
         let block = plan.blocks.get(plan.block_index_from(self.vantage, name)?)?;
         for own in block.tables().filter(|own| is_included(own)) {
             let table = self.sources.table(own.table)?;
-            let found = table.look_up(name, self.qtype);
+            let stored = table.stored(table.hash(name), name);
+            let found = table.look_up_from(stored, name, self.wanted);
+            let passes_on = passes_on(own, &found, name, self.wanted.qtype);
             let is_final = match found {
                 Found::Outside => false,
                 // Without upstreams for the name, this table decides.
-                Found::NxDomain(_) | Found::Unsynced(_) => {
-                    !passes_on(own, &found, name, self.qtype) || !block.has_upstreams_for(name)
+                Found::NxDomain(_) | Found::Unsynced(_) | Found::Denied(_) => {
+                    !passes_on || !block.has_upstreams_for(name)
                 }
-                Found::Unlisted | Found::NoData(_) => !passes_on(own, &found, name, self.qtype),
-                Found::Answer(_) | Found::Alias(_) | Found::Pod(_) | Found::Soa(_) => true,
+                Found::Unlisted | Found::NoData(_) => !passes_on,
+                Found::Answer(_)
+                | Found::Alias(_)
+                | Found::Expanded(..)
+                | Found::Referral(_)
+                | Found::Unloaded
+                | Found::Pod(_)
+                | Found::Soa(_) => true,
             };
             if is_final {
                 return Some((table, found));
@@ -70,17 +87,23 @@ impl<'s> View<'s> {
         None
     }
 
-    /// Follows the CNAMEs of a table to their target.
+    /// Follows the CNAMEs that a table has for a name to their target.
     #[must_use]
-    pub fn behind(self, cnames: Answer<'s>) -> Lead<'s> {
-        let end = |found| Lead::Here(End { cnames: Some(cnames), found });
-        let Some(target) = Name::from_wire(cnames.target()) else { return end(None) };
+    pub fn behind(self, name: &Name, cnames: Answer<'s>, reach: Reach) -> Lead<'s> {
+        let end = |found| Lead::Here(End { cnames: Some(cnames), then: None, found });
+        // A question for CNAMEs gets the one that a DNAME makes, and not those behind it.
+        let target = cnames.target_for(name).filter(|_| self.wanted.qtype != TYPE_CNAME);
+        let Some(target) = target else { return end(None) };
         match self.own(&target) {
-            // A loop, or too many steps.
-            Some((_, Found::Alias(_))) => end(None),
+            Some((_, Found::Alias(then))) => {
+                let found = then.target_for(&target).and_then(|target| self.own(&target));
+                // Another one is a loop, or one step too many.
+                let found = found.filter(|(_, found)| !matches!(found, Found::Alias(_)));
+                Lead::Here(End { cnames: Some(cnames), then: Some(then), found })
+            }
             Some(found) => end(Some(found)),
-            // Only for addresses, as in CoreDNS.
-            None if matches!(self.qtype, TYPE_A | TYPE_AAAA) => Lead::Away(target),
+            None if reach == Reach::EveryType => Lead::Away(target),
+            None if matches!(self.wanted.qtype, TYPE_A | TYPE_AAAA) => Lead::Away(target),
             None => end(None),
         }
     }
@@ -103,12 +126,15 @@ impl<'s> View<'s> {
     /// is no longer this server's.
     #[must_use]
     pub fn end_of(self, response: &Response) -> Option<End<'s>> {
-        match self.authority(&response.own_target()?)? {
-            (_, Found::Alias(cnames)) => Some(match self.behind(cnames) {
-                Lead::Here(end) => end,
-                Lead::Away(_) => End { cnames: Some(cnames), found: None },
-            }),
-            found => Some(End { cnames: None, found: Some(found) }),
+        let target = response.own_target()?;
+        match self.authority(&target)? {
+            (_, Found::Alias(cnames)) => {
+                Some(match self.behind(&target, cnames, Reach::Addresses) {
+                    Lead::Here(end) => end,
+                    Lead::Away(_) => End { cnames: Some(cnames), then: None, found: None },
+                })
+            }
+            found => Some(End { cnames: None, then: None, found: Some(found) }),
         }
     }
 }

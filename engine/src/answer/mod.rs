@@ -94,8 +94,8 @@ pub struct Ask<'s> {
 impl Ask<'_> {
     /// The target of the CNAMEs: upstreams are asked for it instead of the question's name.
     #[must_use]
-    pub fn target(&self) -> Option<Name> {
-        Name::from_wire(self.alias?.target())
+    pub fn target(&self, name: &Name) -> Option<Name> {
+        self.alias?.target_for(name)
     }
 }
 
@@ -478,7 +478,7 @@ fn ask_sources<'s>(
     let ask =
         Ask { query, listener: arrival.listener, block: index, asks, alias, stale_after: None };
     let asked_block = &sources.plan.blocks[asks];
-    let target = ask.target();
+    let target = ask.target(exchange.name);
     if !asked_block.has_upstreams_for(target.as_ref().unwrap_or(exchange.name)) {
         let answered = ask_gates(place, &block.last, block.gates.len(), exchange, message);
         return answered.unwrap_or_else(|| Verdict::Reply(end_of_chain(block, &query, message)));
@@ -499,7 +499,7 @@ fn ask_cache<'s>(
 ) -> Verdict<'s> {
     let Ask { query, alias, .. } = ask;
     let (block, asks) = (&sources.plan.blocks[ask.block], &sources.plan.blocks[ask.asks]);
-    let target = ask.target();
+    let target = ask.target(name);
     let asked = target.as_ref().unwrap_or(name);
     if query.qtype == TYPE_HINFO && sources.plan.is_own_probe(asks, asked) {
         return Verdict::Reply(reject_in(block, &query, Rcode::Refused, message));
@@ -513,7 +513,7 @@ fn ask_cache<'s>(
         LookUp::Verify { timeout } => Verdict::Ask(Ask { stale_after: timeout, ..ask }),
         LookUp::Hit { answer: cached, refresh } => {
             let vantage = sources.plan.vantage(ask.listener, ask.block);
-            let view = View { sources, vantage, qtype: query.qtype };
+            let view = View { sources, vantage, wanted: query.wanted() };
             if !view.may_be_sent(cached.response, asked.bytes()) {
                 return Verdict::Ask(ask);
             }

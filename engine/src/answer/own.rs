@@ -9,9 +9,9 @@ use wire::hash::NameHash;
 use wire::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
 use wire::name::Name;
 use wire::reply::{self, End, Envelope};
-use wire::table::{Found, Stored, Table};
+use wire::table::{DenialKind, Found, Stored, Table, Wanted};
 
-use super::chase::{Lead, View};
+use super::chase::{Lead, Reach, View};
 use super::exit::Made;
 use super::{Glance, NumberedBlock, Sources, Verdict, ask_gates, end_of_chain};
 use crate::metrics::answerer::Answerer;
@@ -64,7 +64,8 @@ pub(super) fn ask_own<'s>(
         };
         let denial = block.denies_aaaa(query, name);
         let qtype = if denial.is_some() { TYPE_NONE } else { query.qtype };
-        let found = table.look_up_from(stored, name, qtype);
+        let wanted = Wanted { qtype, ..query.wanted() };
+        let found = table.look_up_from(stored, name, wanted);
         if passes_on(own, &found, name, query.qtype) {
             continue;
         }
@@ -76,8 +77,9 @@ pub(super) fn ask_own<'s>(
             return made(Made::new(block, stamped, query, by));
         };
         let vantage = sources.plan.vantage(exchange.arrival.listener, place.0);
-        let view = View { sources, vantage, qtype };
-        return match block_to_ask(view, cnames) {
+        let view = View { sources, vantage, wanted };
+        let reach = if table.is_of_zones() { Reach::EveryType } else { Reach::Addresses };
+        return match block_to_ask(view, name, cnames, reach) {
             Ok(asks) => OwnAnswer::Alias(cnames, asks),
             Err(end) => {
                 let stamped = reply::stamp_end(query, &end, envelope, message);
@@ -108,7 +110,17 @@ pub(super) fn passes_on(own: &OwnTable, found: &Found<'_>, name: &Name, qtype: u
             let is_supported = matches!(qtype, TYPE_A | TYPE_AAAA | TYPE_PTR);
             own.passes_unsupported && !is_supported && own.fallthrough.find(name).is_some()
         }
-        Found::Answer(_) | Found::Alias(_) | Found::Pod(_) | Found::Soa(_) => false,
+        Found::Denied(denial) => match denial.kind {
+            DenialKind::NoData => false,
+            DenialKind::Empty | DenialKind::NxDomain => own.fallthrough.find(name).is_some(),
+        },
+        Found::Answer(_)
+        | Found::Alias(_)
+        | Found::Expanded(..)
+        | Found::Referral(_)
+        | Found::Unloaded
+        | Found::Pod(_)
+        | Found::Soa(_) => false,
     }
 }
 
@@ -116,14 +128,19 @@ pub(super) fn passes_on(own: &OwnTable, found: &Found<'_>, name: &Name, qtype: u
 ///
 /// # Errors
 /// The end of the chain, if the tables have the target or no upstream may have it.
-fn block_to_ask<'s>(view: View<'s>, cnames: Answer<'s>) -> Result<usize, End<'s>> {
-    match view.behind(cnames) {
+fn block_to_ask<'s>(
+    view: View<'s>,
+    name: &Name,
+    cnames: Answer<'s>,
+    reach: Reach,
+) -> Result<usize, End<'s>> {
+    match view.behind(name, cnames, reach) {
         Lead::Here(end) => Err(end),
         Lead::Away(target) => {
             let plan = view.sources.plan;
             let index = plan.block_index_from(view.vantage, &target);
             let knows = |index: &usize| plan.blocks[*index].has_upstreams_for(&target);
-            index.filter(knows).ok_or(End { cnames: Some(cnames), found: None })
+            index.filter(knows).ok_or(End { cnames: Some(cnames), then: None, found: None })
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The feed of a table: a k8s-sync thread, or a part of one, or a task that reads a hosts file.
+//! The feed of a table: a k8s-sync thread, or a part of one, or a task that reads hosts or zone
+//! files.
 //!
 //! Invariant: a stopped feed publishes nothing more, because another block may have its slot.
 
@@ -12,12 +13,14 @@ use engine::plugin::draft::TableSource;
 use super::external::ExternalFeed;
 use super::hosts::HostsFeed;
 use super::sync::KubernetesFeed;
+use super::zones::ZonesFeed;
 
 /// The feed of one table.
 pub(crate) enum TableFeed {
     Kubernetes(KubernetesFeed),
     External(ExternalFeed),
     Hosts(HostsFeed),
+    Zones(ZonesFeed),
 }
 
 impl TableFeed {
@@ -45,12 +48,18 @@ impl TableFeed {
             TableSource::Hosts(settings) => {
                 Ok(Self::Hosts(HostsFeed::start(settings, new.slot, fleet.deliveries(new.slot))))
             }
+            TableSource::Zones(zones) => {
+                Ok(Self::Zones(ZonesFeed::start(zones, new.slot, fleet.deliveries(new.slot))))
+            }
         }
     }
 
     /// Waits for the first complete table. If it does not come in time, the log says what is
     /// missing.
-    pub(super) async fn settle(&mut self) {
+    ///
+    /// # Errors
+    /// A zone file has a mistake.
+    pub(super) async fn settle(&mut self) -> anyhow::Result<()> {
         match self {
             Self::Kubernetes(sync) => {
                 if !sync.settled().await {
@@ -72,14 +81,25 @@ impl TableFeed {
                     );
                 }
             }
+            Self::Zones(zones) => {
+                if !zones.settled().await? {
+                    tracing::warn!(
+                        "plugin/file: the zone files were not read within {FILE_TIMEOUT:?}: their \
+                         names are SERVFAIL until they are; is one on a file system that hangs, or \
+                         a pipe that nobody writes to?"
+                    );
+                }
+            }
         }
+        Ok(())
     }
 
     pub(super) fn slot(&self) -> TableSlot {
         match self {
             Self::Kubernetes(sync) => sync.slot,
             Self::External(external) => external.slot,
-            Self::Hosts(hosts) => hosts.slot,
+            Self::Hosts(hosts) => hosts.slot(),
+            Self::Zones(zones) => zones.slot(),
         }
     }
 
@@ -89,6 +109,7 @@ impl TableFeed {
             Self::Kubernetes(sync) => sync.is_lost(),
             Self::External(external) => external.is_lost(),
             Self::Hosts(hosts) => hosts.is_lost(),
+            Self::Zones(zones) => zones.is_lost(),
         }
     }
 
@@ -98,7 +119,7 @@ impl TableFeed {
             Self::Kubernetes(sync) => sync.close(),
             Self::External(external) => external.close(),
             // Its task runs on this thread: it publishes nothing before `stop` ends it.
-            Self::Hosts(_) => {}
+            Self::Hosts(_) | Self::Zones(_) => {}
         }
     }
 
@@ -108,19 +129,20 @@ impl TableFeed {
             Self::Kubernetes(sync) => sync.stop(forgotten).await,
             Self::External(external) => external.stop(forgotten).await,
             Self::Hosts(hosts) => hosts.stop(forgotten).await,
+            Self::Zones(zones) => zones.stop(forgotten).await,
         }
     }
 
     pub(super) fn kubernetes(&self) -> Option<&KubernetesFeed> {
         match self {
             Self::Kubernetes(sync) => Some(sync),
-            Self::External(_) | Self::Hosts(_) => None,
+            Self::External(_) | Self::Hosts(_) | Self::Zones(_) => None,
         }
     }
 
     pub(super) fn hosts(&self) -> Option<&HostsFeed> {
         match self {
-            Self::Kubernetes(_) | Self::External(_) => None,
+            Self::Kubernetes(_) | Self::External(_) | Self::Zones(_) => None,
             Self::Hosts(hosts) => Some(hosts),
         }
     }
@@ -128,7 +150,14 @@ impl TableFeed {
     pub(super) fn external(&self) -> Option<&ExternalFeed> {
         match self {
             Self::External(external) => Some(external),
-            Self::Kubernetes(_) | Self::Hosts(_) => None,
+            Self::Kubernetes(_) | Self::Hosts(_) | Self::Zones(_) => None,
+        }
+    }
+
+    pub(super) fn zones(&self) -> Option<&ZonesFeed> {
+        match self {
+            Self::Kubernetes(_) | Self::External(_) | Self::Hosts(_) => None,
+            Self::Zones(zones) => Some(zones),
         }
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod endpoints;
 pub(crate) mod error_log;
 mod external;
 mod feed;
+mod file_feed;
 mod hash_seed;
 mod hosts;
 mod listening;
@@ -22,6 +23,7 @@ pub(crate) mod slow;
 pub(crate) mod start;
 mod sync;
 mod upstreams;
+mod zones;
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -47,6 +49,7 @@ use server::Server;
 use signals::{End, SignalRequest, Signals};
 use slow::{CorefileSource, Reread};
 use sync::KubernetesFeed;
+use zones::ZonesFeed;
 
 /// How often facts are updated, the shards' log lines written, and old plans freed.
 const TICK: Duration = Duration::from_millis(200);
@@ -253,8 +256,11 @@ impl Control {
             let first_line = failure.lines().next().unwrap_or_default();
             format!("reload: the last Corefile is still served: {first_line}")
         });
-        let loop_notes = loops.iter().map(|message| format!("loop: {message}"));
-        self.readiness.note(failure.chain(loop_notes));
+        let zones = self.server.zones().flat_map(ZonesFeed::facts);
+        let of_zones =
+            zones.filter_map(|zone| Some(format!("file: zone {}: {}", zone.zone, zone.problem?)));
+        let of_loops = loops.iter().map(|message| format!("loop: {message}"));
+        self.readiness.note(failure.chain(of_loops).chain(of_zones));
         for message in self.server.upstream_files().unlogged_loops(loops) {
             tracing::error!("plugin/loop: {message}");
         }
@@ -293,9 +299,11 @@ impl Control {
         let tables = self.server.syncs().map(KubernetesFeed::facts);
         let tables = tables.chain(self.server.externals().map(ExternalFeed::facts)).collect();
         let hosts = self.server.hosts().map(HostsFeed::facts).collect();
+        let zones = self.server.zones().flat_map(ZonesFeed::facts).collect();
         let mut facts = self.metrics.facts();
         facts.tables = tables;
         facts.hosts = hosts;
+        facts.zones = zones;
         facts.log_lines_lost = self.log.lost_count();
         facts.query_lines_lost = self.queries.lost_count();
         facts.panics = log::panic_count();

@@ -24,6 +24,7 @@ use super::hosts::HostsFeed;
 use super::listening;
 use super::sync::KubernetesFeed;
 use super::upstreams::UpstreamFiles;
+use super::zones::ZonesFeed;
 
 /// The running server.
 pub(crate) struct Server {
@@ -119,8 +120,8 @@ impl Server {
             let feed = TableFeed::start(new, &self.fleet, cluster).await?;
             new_feeds.push(feed);
         }
-        for feed in new_feeds {
-            feed.settle().await;
+        for (feed, new) in new_feeds.iter_mut().zip(new_tables) {
+            feed.settle().await.with_context(|| new.place.to_string())?;
         }
         Ok(())
     }
@@ -204,6 +205,11 @@ impl Server {
     /// The feeds of hosts files.
     pub(crate) fn hosts(&self) -> impl Iterator<Item = &HostsFeed> {
         self.feeds.iter().flatten().filter_map(TableFeed::hosts)
+    }
+
+    /// The feeds of zone files.
+    pub(crate) fn zones(&self) -> impl Iterator<Item = &ZonesFeed> {
+        self.feeds.iter().flatten().filter_map(TableFeed::zones)
     }
 
     /// The current plan.

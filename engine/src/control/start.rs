@@ -23,6 +23,7 @@ use super::endpoints::zone_text;
 use super::log::{self, Weight};
 use super::server::Server;
 use super::slow::STDIN;
+use super::zones::ZonesFeed;
 
 /// The example that is served if no Corefile is given and the working directory has none.
 const EXAMPLE: &str = "deploy/example/Corefile";
@@ -233,8 +234,16 @@ pub(crate) fn banner(
         );
     }
     for hosts in server.hosts() {
-        let count = hosts.status.borrow().host_count;
+        let count = hosts.entry_count();
         let _ = writeln!(text, "hosts {}: {count} entries", hosts.settings.file.display());
+    }
+    for zone in server.zones().flat_map(ZonesFeed::facts) {
+        let _ = match zone.serial {
+            Some(serial) => {
+                writeln!(text, "file {}: {} with serial {serial}", zone.file, zone.zone)
+            }
+            None => writeln!(text, "file {}: {} (not read yet)", zone.file, zone.zone),
+        };
     }
     text
 }

@@ -199,6 +199,15 @@ impl Statement {
     }
 }
 
+/// Warns of words that CoreDNS ignores silently.
+pub(crate) fn warn_of_surplus(surplus: &[Token], usage: &str, context: &mut Context<'_>) {
+    if let Some(word) = surplus.first() {
+        let message = format!("'{}' is one word too many", quoted(&word.text));
+        let mistake = Mistake::warning(word.span, message).label("ignored");
+        context.report(mistake.help(format!("usage: `{usage}`")));
+    }
+}
+
 /// The names of the options that work.
 pub(crate) fn built_names<D>(table: &[Setting<D>]) -> Vec<&'static str> {
     let is_built = |row: &&Setting<D>| {

@@ -102,6 +102,7 @@ impl Collector for MetricsSources {
         families.tables(&facts, SystemTime::now())?;
         families.hosts(&facts.hosts)?;
         families.plugins(self)?;
+        families.zones(&facts.zones)?;
         families.process()
     }
 }

@@ -27,6 +27,7 @@ mod process;
 mod shard;
 mod table;
 mod upstream;
+mod zones;
 
 use crate::corefile::value::key::Scheme;
 use crate::limits::{LABEL_SETS_MAX, UPSTREAM_LABELS_MAX};
@@ -93,6 +94,7 @@ pub struct Facts {
     pub shards: Vec<ShardFacts>,
     pub tables: Vec<TableFacts>,
     pub hosts: Vec<HostsFacts>,
+    pub zones: Vec<ZoneFacts>,
     /// Log lines that could not be written.
     pub log_lines_lost: u64,
     /// Queries that `log` could not log.
@@ -137,6 +139,17 @@ pub struct TableFacts {
     pub refused_name_count: u64,
     /// By kind.
     pub faults: Vec<ObjectFaults>,
+}
+
+/// A zone of a `file` block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneFacts {
+    pub zone: String,
+    pub file: String,
+    /// `None` if it has not been read yet.
+    pub serial: Option<u32>,
+    /// Why the file cannot be used at the moment.
+    pub problem: Option<String>,
 }
 
 /// What a `hosts` block serves.

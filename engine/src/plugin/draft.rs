@@ -13,6 +13,7 @@ use regex::bytes::Regex;
 
 use super::ServerBlock;
 use super::exchange::CounterSlot;
+use super::file::FileZone;
 use super::finish::Finish;
 use super::gate::Gate;
 use super::hosts::HostsSettings;
@@ -112,6 +113,8 @@ pub enum TableSource {
     KubernetesExternal(Box<ExternalSettings>),
     /// A hosts file, and entries in the Corefile.
     Hosts(Box<HostsSettings>),
+    /// Zone files.
+    Zones(Vec<FileZone>),
 }
 
 impl TableSource {
@@ -120,7 +123,7 @@ impl TableSource {
     pub const fn is_fed_by_cluster(&self) -> bool {
         match self {
             Self::KubernetesExternal(_) => true,
-            Self::Kubernetes(_) | Self::Hosts(_) => false,
+            Self::Kubernetes(_) | Self::Hosts(_) | Self::Zones(_) => false,
         }
     }
 
@@ -135,6 +138,7 @@ impl TableSource {
                 let reverse = reverse.filter_map(|zone| Zone::from_name(zone).ok());
                 hosts.zones.iter().cloned().chain(reverse).collect()
             }
+            Self::Zones(files) => files.iter().map(|file| file.zone.clone()).collect(),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod dns64;
 pub mod draft;
 pub mod errors;
 pub mod exchange;
+pub mod file;
 pub mod finish;
 pub mod forward;
 pub mod gate;
@@ -363,7 +364,16 @@ pub const DIRECTIVES: &[Directive] = &[
             read: kubernetes::read,
         },
     ),
-    later("file", "answers from a zone file"),
+    built(
+        "file",
+        "answers from zone files",
+        Built {
+            usage: file::USAGE,
+            once: false,
+            options: || built_names(file::SETTINGS),
+            read: file::read,
+        },
+    ),
     later("auto", "zone files found in a folder"),
     later("secondary", "zones transferred from a primary server"),
     later("etcd", "answers from etcd"),

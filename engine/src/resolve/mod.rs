@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::header::{CLASS_IN, RD};
 use wire::name::Name;
 use wire::response::{Response, TtlRule};
+use wire::table::Wanted;
 
 use crate::answer::chase::View;
 use crate::answer::{Ask, Sources};
@@ -144,7 +145,7 @@ impl Resolver {
         waiter: Option<Waiter>,
     ) -> UpstreamRequest {
         let asks = &plan.blocks[ask.asks];
-        let target = ask.target();
+        let target = ask.target(name);
         let name = target.as_ref().unwrap_or(name);
         let question = OwnedQuestion {
             name: name.bytes().into(),
@@ -384,7 +385,8 @@ impl FlightKey {
 
     /// The view of the waiting clients.
     fn view<'s>(&self, sources: Sources<'s>) -> View<'s> {
-        View { sources, vantage: self.vantage, qtype: self.question().qtype }
+        let OwnedQuestion { qtype, dnssec_ok, .. } = **self.question();
+        View { sources, vantage: self.vantage, wanted: Wanted { qtype, dnssec_ok } }
     }
 
     /// A cached response as the result of this flight, if the waiting clients may have it.

@@ -36,6 +36,9 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to listen before silence is certain.
 pub const SILENCE: Duration = Duration::from_millis(150);
 
+/// Of all tables.
+pub const HASH_SEED: HashSeed = HashSeed::new(7);
+
 pub struct Rig {
     pub fleet: Fleet,
     pub address: SocketAddr,
@@ -55,7 +58,7 @@ pub struct Rig {
 pub fn builder() -> TableBuilder {
     let zones = ["cluster.local", "in-addr.arpa"].map(wire_name).to_vec();
     let options = TableOptions::kubernetes(zones, PodMode::Insecure, 30);
-    let mut builder = TableBuilder::new(options, HashSeed::new(7));
+    let mut builder = TableBuilder::new(options, HASH_SEED);
     let mut writer = EntryWriter::new();
     for (name, count) in [("web", 1u8), ("big", 60), ("big2", 95)] {
         let owner = wire_name(&format!("{name}.default.svc.cluster.local"));

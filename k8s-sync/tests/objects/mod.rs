@@ -210,6 +210,9 @@ pub(crate) fn ask(table: &Table, question: &str) -> String {
         Found::NxDomain(_) => return "NXDOMAIN".into(),
         Found::Unsynced(_) => return "UNSYNCED".into(),
         Found::Unlisted => return "UNLISTED".into(),
+        Found::Expanded(..) | Found::Denied(_) | Found::Referral(_) | Found::Unloaded => {
+            unreachable!("of a zone file")
+        }
         Found::Outside => return "OUTSIDE".into(),
     };
     let owner = stored_name(owner, answer.name_len);
@@ -259,6 +262,9 @@ fn then(table: &Table, cnames: Answer<'_>, rtype: Rtype) -> &'static str {
         Found::NoData(_) => ", then NODATA",
         Found::NxDomain(_) => ", then NXDOMAIN",
         Found::Unsynced(_) => ", then UNSYNCED",
+        Found::Expanded(..) | Found::Denied(_) | Found::Referral(_) | Found::Unloaded => {
+            unreachable!("of a zone file")
+        }
     }
 }
 

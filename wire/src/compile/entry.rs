@@ -5,10 +5,14 @@
 use alloc::vec::Vec;
 
 use crate::answer::ROW_LEN;
-use crate::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_SRV};
+use crate::header::{
+    CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_HTTPS, TYPE_MX, TYPE_NS, TYPE_SRV,
+    TYPE_SVCB,
+};
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, block_count};
+use crate::record;
 use crate::reply::MESSAGE_LEN_MAX;
-use crate::segment::{ASTERISK, ENTRY_HEAD_LEN, IS_ALIAS, IS_WILDCARD};
+use crate::segment::{ASTERISK, ENTRY_HEAD_LEN, IN_ZONE, IS_ALIAS, IS_WILDCARD};
 use crate::table::EVERY_TYPE;
 
 /// Most bytes of a body: the longest message without its header, its question and an OPT.
@@ -19,7 +23,20 @@ const POINTER_MAX: usize = 0x3FFF;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     Answer,
+    Authority,
     Additional,
+}
+
+/// Who finds a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum RowList {
+    /// The fast path and every look-up.
+    #[default]
+    Open,
+    /// Look-ups in zones.
+    Zone,
+    /// Look-ups in zones for clients that want signatures.
+    Signed,
 }
 
 /// Writes the answers of one owner name, record by record, in wire format.
@@ -43,10 +60,12 @@ pub struct EntryWriter {
 
 #[derive(Clone, Copy, Default)]
 struct Row {
+    list: RowList,
     rtype: u16,
     body_at: usize,
     body_len: usize,
     answers: u16,
+    authorities: u16,
     additionals: u16,
     rotate_at: usize,
     rotate_count: u16,
@@ -80,13 +99,18 @@ impl EntryWriter {
 
     /// Begins the answer for this type, or for `EVERY_TYPE`.
     pub fn answer(&mut self, rtype: u16) {
-        self.targets.clear();
-        self.target_cursor = 0;
-        self.rows.push(Row { rtype, body_at: self.bodies.len(), ..Row::default() });
+        self.answer_in(RowList::Open, rtype);
     }
 
-    /// Writes a record of class IN of the answer that was begun last. All `Answer` records come
-    /// before all `Additional` records.
+    /// The same, for a row of this list.
+    pub(super) fn answer_in(&mut self, list: RowList, rtype: u16) {
+        self.targets.clear();
+        self.target_cursor = 0;
+        self.rows.push(Row { list, rtype, body_at: self.bodies.len(), ..Row::default() });
+    }
+
+    /// Writes a record of class IN of the answer that was begun last. Sections come in the order of
+    /// `Section`.
     ///
     /// `owner` becomes a pointer if the name has occurred before; `rdata` is written uncompressed.
     /// Records that do not fit the longest message are left out.
@@ -98,9 +122,28 @@ impl EntryWriter {
         ttl_secs: u32,
         rdata: &[u8],
     ) {
+        self.write(section, owner, true, rtype, ttl_secs, rdata);
+    }
+
+    /// Writes a record of the answer whose owner is spelled out.
+    pub(super) fn spelled_record(&mut self, owner: &[u8], rtype: u16, ttl_secs: u32, rdata: &[u8]) {
+        self.write(Section::Answer, owner, false, rtype, ttl_secs, rdata);
+    }
+
+    fn write(
+        &mut self,
+        section: Section,
+        owner: &[u8],
+        compresses: bool,
+        rtype: u16,
+        ttl_secs: u32,
+        rdata: &[u8],
+    ) {
         let row = self.rows.last_mut().expect("answer() comes before record()");
-        let owner_pointer = if owner == self.name {
-            Some(0xC000 | HEADER_LEN as u16)
+        let owner_pointer = if !compresses {
+            None
+        } else if let Some(at) = place_in(&self.name, owner, section) {
+            Some(0xC000 | (HEADER_LEN + at) as u16)
         } else {
             find_target(&self.targets, &self.bodies, self.target_cursor, owner).and_then(|index| {
                 self.target_cursor = index;
@@ -126,18 +169,22 @@ impl EntryWriter {
         let rdata_at = self.bodies.len();
         self.bodies.extend_from_slice(rdata);
         let name_in_rdata = match rtype {
-            TYPE_CNAME => Some(0),
+            TYPE_CNAME | TYPE_NS => Some(0),
+            TYPE_MX | TYPE_SVCB | TYPE_HTTPS => Some(2),
             TYPE_SRV => Some(6),
             _ => None,
         };
-        if let Some(skip) = name_in_rdata {
-            self.targets.push(Target { at: rdata_at + skip, len: rdata.len() - skip });
+        if let Some(skip) = name_in_rdata
+            && let Some(len) = rdata.get(skip..).and_then(record::owner_len)
+        {
+            self.targets.push(Target { at: rdata_at + skip, len });
         }
         match section {
             Section::Answer => {
                 row.note_address(rtype, start - row.body_at, self.bodies.len() - start);
                 row.answers += 1;
             }
+            Section::Authority => row.authorities += 1,
             Section::Additional => row.additionals += 1,
         }
         row.body_len = self.bodies.len() - row.body_at;
@@ -145,27 +192,44 @@ impl EntryWriter {
 
     /// The finished entry: opaque bytes for `TableBuilder::insert`.
     pub fn finish(&mut self) -> &[u8] {
+        let is_alias = self.rows.iter().any(|row| row.rtype == EVERY_TYPE);
+        self.finish_with(if is_alias { IS_ALIAS } else { 0 })
+    }
+
+    /// The same, with these flags of a zone's entry.
+    pub(super) fn finish_with(&mut self, flags: u8) -> &[u8] {
+        self.rows.sort_by_key(|row| row.list);
+        let count = |list| {
+            let rows = self.rows.iter().filter(|row| row.list == list).count();
+            u8::try_from(rows).expect("few types a name")
+        };
+        let [open, plain, signed] = [RowList::Open, RowList::Zone, RowList::Signed].map(count);
+        let has_zone_rows = flags & IN_ZONE != 0;
+        debug_assert!(has_zone_rows || plain + signed == 0, "rows that nobody finds");
         let rows_at = ENTRY_HEAD_LEN + block_count(self.name.len()) * BLOCK_LEN;
-        let bodies_at = rows_at + self.rows.len() * ROW_LEN;
+        let zone_head_len = if has_zone_rows { 2 } else { 0 };
+        let bodies_at = rows_at + self.rows.len() * ROW_LEN + zone_head_len;
         let entry = &mut self.entry;
         entry.clear();
         entry.extend_from_slice(&0u64.to_le_bytes());
         entry.extend_from_slice(&((bodies_at + self.bodies.len()) as u32).to_le_bytes());
         entry.push(self.name.len() as u8);
-        entry.push(u8::try_from(self.rows.len()).expect("few types a name"));
+        entry.push(open);
         // The builder sets the offset of the zone, and the other flags.
-        let is_alias = self.rows.iter().any(|row| row.rtype == EVERY_TYPE);
-        let alias = if is_alias { IS_ALIAS } else { 0 };
         let wildcard = if self.name.starts_with(ASTERISK) { IS_WILDCARD } else { 0 };
-        entry.extend_from_slice(&[0, alias | wildcard]);
+        entry.extend_from_slice(&[0, flags | wildcard]);
         entry.extend_from_slice(&self.name);
         entry.resize(rows_at, 0);
-        for row in &self.rows {
+        for (index, row) in self.rows.iter().enumerate() {
+            if has_zone_rows && index == usize::from(open) {
+                entry.extend_from_slice(&[plain, signed]);
+            }
             for number in [
                 row.rtype,
                 row.body_len as u16,
-                row.answers,
                 row.additionals,
+                row.authorities,
+                row.answers,
                 row.rotate_at as u16,
                 row.rotate_count,
                 row.rotate_stride,
@@ -174,6 +238,10 @@ impl EntryWriter {
             }
             entry.extend_from_slice(&((bodies_at + row.body_at) as u32).to_le_bytes());
         }
+        if has_zone_rows && self.rows.len() == usize::from(open) {
+            entry.extend_from_slice(&[plain, signed]);
+        }
+        debug_assert_eq!(entry.len(), bodies_at);
         entry.extend_from_slice(&self.bodies);
         entry
     }
@@ -192,6 +260,20 @@ impl Row {
             self.rotate_count += 1;
         }
     }
+}
+
+/// The offset of an owner in the entry's name, if a pointer there means the owner in every message.
+/// A wildcard's own name is in the message only as the question that it answers.
+fn place_in(name: &[u8], owner: &[u8], section: Section) -> Option<usize> {
+    let at = name.len().checked_sub(owner.len()).filter(|at| &name[*at..] == owner)?;
+    if at == 0 {
+        return (section == Section::Answer || !name.starts_with(ASTERISK)).then_some(0);
+    }
+    let mut start = 0;
+    while start < at {
+        start += 1 + usize::from(name[start]);
+    }
+    (start == at && owner.len() > 1).then_some(at)
 }
 
 /// Index of the target that equals `owner`. The search starts at the cursor and wraps around.

@@ -5,11 +5,13 @@
 //! changed name.
 
 mod entry;
+mod zone;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 pub use entry::{EntryWriter, Section};
+pub use zone::{ZoneRecord, ZoneRecords};
 
 use crate::apex::{ApexLabel, ApexRecords, soa_record};
 use crate::hash::{HashSeed, NameHash};
@@ -19,7 +21,7 @@ use crate::segment::{
     ENTRY_HEAD_LEN, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, SLOT_LEN, Segment, segment_index,
     slot_and_tag, u32_le,
 };
-use crate::table::{NameRules, Table};
+use crate::table::{NameRules, Proofs, Table};
 use crate::zone::ZoneSet;
 
 /// Names per segment: a change to one name rewrites about this many entries.
@@ -75,6 +77,13 @@ impl TableOptions {
         Self { zones, rules, apex, ttl_secs, falls_through_everywhere: false }
     }
 
+    /// Options of a table of zone files.
+    #[must_use]
+    pub fn zones(zones: Vec<Vec<u8>>) -> Self {
+        let (rules, apex) = (NameRules::Zones, ApexRecords::Zones);
+        Self { zones, rules, apex, ttl_secs: 0, falls_through_everywhere: false }
+    }
+
     /// Options of a list of hosts. `zones`: those of the hosts. Reverse names need no zone.
     #[must_use]
     pub fn hosts(zones: Vec<Vec<u8>>, falls_through_everywhere: bool) -> Self {
@@ -99,6 +108,8 @@ pub struct TableBuilder {
     changes: Changes,
     synced: bool,
     generation: u64,
+    /// By index in `zones`.
+    proofs: Vec<Proofs>,
 }
 
 impl TableBuilder {
@@ -108,12 +119,14 @@ impl TableBuilder {
     /// `seed`: the process's.
     #[must_use]
     pub fn new(options: TableOptions, seed: HashSeed) -> Self {
+        let is_of_zones = options.rules == NameRules::Zones;
+        assert_eq!(is_of_zones, options.apex == ApexRecords::Zones, "zone files have both");
         assert!(
             options.rules == NameRules::Exact || options.apex != ApexRecords::None,
             "a cluster's zones have an apex"
         );
         let reverse_zones = match options.rules {
-            NameRules::Exact => Arc::default(),
+            NameRules::Exact | NameRules::Zones => Arc::default(),
             NameRules::Kubernetes { pods: _ } | NameRules::K8sExternal => {
                 are_reverse(&options.zones)
             }
@@ -132,7 +145,36 @@ impl TableBuilder {
             changes: Changes::default(),
             synced: false,
             generation: 0,
+            proofs: Vec::new(),
         }
+    }
+
+    /// Removes all names. Those of the next generation are inserted after this.
+    pub fn clear(&mut self) {
+        self.spine = empty_spine(SEGMENT_COUNT_MIN);
+        (self.name_count, self.wildcard_count) = (0, 0);
+        self.changes = Changes::default();
+        self.proofs = Vec::new();
+    }
+
+    /// Inserts the names of a zone of `NameRules::Zones`. Names that belong to a longer zone of the
+    /// table are left to its own records.
+    pub fn insert_zone(&mut self, records: &ZoneRecords) {
+        assert_eq!(self.rules, NameRules::Zones);
+        let Some(index) = self.zone_index(records.origin()) else { return };
+        let zones = Arc::clone(&self.zones);
+        let is_here = |name: &Name| zones.find(name).is_some_and(|zone| zone.index == index);
+        let proofs = records.write(is_here, |entry| {
+            self.insert(entry);
+        });
+        self.proofs.resize_with(self.proofs.len().max(index + 1), Proofs::default);
+        self.proofs[index] = proofs;
+    }
+
+    /// The index of a zone of the table.
+    fn zone_index(&self, origin: &[u8]) -> Option<usize> {
+        let zone = self.zones.find(&Name::from_wire(origin)?)?;
+        (zone.name_offset == 0).then_some(zone.index)
     }
 
     /// Inserts a finished entry, which replaces one of the same name. The hash removes it again.
@@ -157,7 +199,9 @@ impl TableBuilder {
     fn zone_of(&self, name: &Name) -> Option<(u8, u8)> {
         let zone = self.zones.find(name);
         match self.apex {
-            ApexRecords::None => Some((zone.map_or(0, |zone| zone.name_offset as u8), HAS_NO_SOA)),
+            ApexRecords::None | ApexRecords::Zones => {
+                Some((zone.map_or(0, |zone| zone.name_offset as u8), HAS_NO_SOA))
+            }
             ApexRecords::Kubernetes | ApexRecords::K8sExternal(_) => {
                 let zone = zone?;
                 let is_reverse = self.reverse_zones.get(zone.index) == Some(&true);
@@ -226,6 +270,7 @@ impl TableBuilder {
                 && self.apex == ApexRecords::None
                 && !has_wildcards,
             generation: self.generation,
+            proofs: self.proofs.clone().into(),
         })
     }
 

@@ -7,6 +7,7 @@ use super::{Reply, Stamped, Subject, Written};
 use crate::header::{HEADER_LEN, Rcode};
 use crate::name::NAME_LEN_MAX;
 use crate::query::Query;
+use crate::record::MessageSection;
 
 /// The name that owns a listed record.
 #[derive(Clone, Copy, Debug)]
@@ -46,15 +47,15 @@ impl<'m> Listing<'m> {
     }
 
     pub fn answer(&mut self, owner: Owner<'_>, record: ListedRecord<'_>) {
-        self.written.answers += u16::from(self.put(owner, record));
+        self.put(MessageSection::Answer, owner, record);
     }
 
     pub fn authority(&mut self, owner: Owner<'_>, record: ListedRecord<'_>) {
-        self.written.authorities += u16::from(self.put(owner, record));
+        self.put(MessageSection::Authority, owner, record);
     }
 
     pub fn additional(&mut self, owner: Owner<'_>, record: ListedRecord<'_>) {
-        self.written.additionals += u16::from(self.put(owner, record));
+        self.put(MessageSection::Additional, owner, record);
     }
 
     /// `flags`: AA, or none. TC is set if a record did not fit.
@@ -64,26 +65,26 @@ impl<'m> Listing<'m> {
         reply.finish(query.kept_flags | flags, rcode, written, query.edns)
     }
 
-    /// Whether the record was written. One whose owner would be too long to be a name is left out.
-    fn put(&mut self, owner: Owner<'_>, record: ListedRecord<'_>) -> bool {
+    /// A record whose owner would be too long to be a name is left out.
+    fn put(&mut self, section: MessageSection, owner: Owner<'_>, record: ListedRecord<'_>) {
         let (labels, from) = match owner {
             Owner::Question { from } => (&[][..], from),
             Owner::Below(labels) => (labels, 0),
         };
         if labels.len() + self.query.name_len > NAME_LEN_MAX || self.written.truncated {
-            return false;
+            return;
         }
         let ListedRecord { rtype, ttl_secs, rdata } = record;
         let len = labels.len() + 12 + rdata.len();
         if len > self.room || rdata.len() > usize::from(u16::MAX) {
             self.written.truncated = true;
-            return false;
+            return;
         }
         self.room -= len;
         self.reply.put(labels);
         let pointer = Subject { at: HEADER_LEN, len: self.query.name_len }.pointer(from);
         self.reply.fixed_in(self.query.qclass, pointer, rtype, ttl_secs, rdata.len());
         self.reply.put(rdata);
-        true
+        self.written.join(Written::one(section));
     }
 }

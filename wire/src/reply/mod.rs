@@ -13,7 +13,8 @@ use crate::answer::Answer;
 use crate::apex::{Apex, ApexRecords};
 use crate::header::{AA, Rcode};
 use crate::query::{Edns, Query, Reject, UDP_LEN_MIN};
-use crate::table::{Found, Table};
+use crate::record::MessageSection;
+use crate::table::{DenialKind, Found, Table};
 pub(crate) use writer::{Reply, Subject, Written};
 
 /// The UDP size that responses announce and do not exceed, unless `bufsize` sets another (RFC 9715,
@@ -73,14 +74,14 @@ pub fn stamp_whole(
 /// the smallest limit.
 #[inline(always)] // As `stamp_whole`.
 pub fn stamp_no_data(query: &Query, table: &Table, apex: Apex, message: &mut [u8]) -> Stamped {
-    debug_assert_ne!(table.apex, ApexRecords::None, "a table without an SOA has none to send");
+    debug_assert_eq!(table.apex, ApexRecords::Kubernetes, "another table has another SOA, or none");
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
     let written = reply.negative(apex, table, Subject::question(query));
     reply.finish(query.kept_flags | AA, Rcode::NoError, written, query.edns)
 }
 
-/// Writes the response to `query`. For callers that have no other source, two outcomes are errors
-/// without data: REFUSED for `Found::Outside`, SERVFAIL for `Found::Unlisted`.
+/// Writes the response to `query`. For callers that have no other source, three outcomes are errors
+/// without data: REFUSED for `Found::Outside`, SERVFAIL for `Unlisted` and `Unloaded`.
 pub fn stamp(
     query: &Query,
     table: &Table,
@@ -99,19 +100,38 @@ pub fn stamp(
     let room = reply.room(envelope.len_max);
     let subject = Subject::question(query);
     let written = reply.found(table, found, query.qtype, subject, envelope.rotation, room);
-    let is_error = matches!(found, Found::Outside | Found::Unlisted);
-    let flags = if is_error { 0 } else { AA };
+    let is_authority = match found {
+        Found::Outside | Found::Unlisted | Found::Unloaded | Found::Referral(_) => false,
+        Found::Answer(_)
+        | Found::Alias(_)
+        | Found::Expanded(..)
+        | Found::Pod(_)
+        | Found::Soa(_)
+        | Found::NoData(_)
+        | Found::NxDomain(_)
+        | Found::Unsynced(_)
+        | Found::Denied(_) => true,
+    };
+    let flags = if is_authority { AA } else { 0 };
     reply.finish(query.kept_flags | flags, rcode(found), written, query.edns)
 }
 
 /// The response code for what a table has. It does not depend on how much of that fits.
 fn rcode(found: &Found<'_>) -> Rcode {
     match found {
-        Found::Answer(_) | Found::Alias(_) | Found::Pod(_) | Found::Soa(_) | Found::NoData(_) => {
-            Rcode::NoError
-        }
+        Found::Answer(_)
+        | Found::Alias(_)
+        | Found::Expanded(..)
+        | Found::Referral(_)
+        | Found::Pod(_)
+        | Found::Soa(_)
+        | Found::NoData(_) => Rcode::NoError,
         Found::NxDomain(_) => Rcode::NxDomain,
-        Found::Unsynced(_) | Found::Unlisted => Rcode::ServFail,
+        Found::Denied(denial) => match denial.kind {
+            DenialKind::NoData | DenialKind::Empty => Rcode::NoError,
+            DenialKind::NxDomain => Rcode::NxDomain,
+        },
+        Found::Unsynced(_) | Found::Unlisted | Found::Unloaded => Rcode::ServFail,
         Found::Outside => Rcode::Refused,
     }
 }
@@ -119,8 +139,10 @@ fn rcode(found: &Found<'_>) -> Rcode {
 /// What tables have for a name: CNAMEs, what is found at their target, or both.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'t> {
-    /// CNAMEs only. The body ends with the target of the last one.
+    /// Of a `Found::Alias`.
     pub cnames: Option<Answer<'t>>,
+    /// More of them, for the target of `cnames`.
+    pub then: Option<Answer<'t>>,
     /// `None`: no source knows the target.
     pub found: Option<(&'t Table, Found<'t>)>,
 }
@@ -140,7 +162,11 @@ pub fn stamp_end(query: &Query, end: &End<'_>, envelope: Envelope, message: &mut
     let room = reply.room(envelope.len_max);
     let subject = Subject::question(query);
     let written = reply.end(end, query.qtype, subject, envelope.rotation, room);
-    reply.finish(query.kept_flags | AA, end.rcode(), written, query.edns)
+    let rcode = match &end.cnames {
+        Some(dname) if dname.is_too_long_after(query.name_len) => Rcode::YxDomain,
+        Some(_) | None => end.rcode(),
+    };
+    reply.finish(query.kept_flags | AA, rcode, written, query.edns)
 }
 
 /// Writes an answer of one record about the question's name, from a server that is not the
@@ -157,7 +183,7 @@ pub fn stamp_record(
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
     reply.fixed(Subject::question(query).pointer(0), rtype, ttl_secs, rdata.len());
     reply.put(rdata);
-    let written = Written { answers: 1, ..Written::default() };
+    let written = Written::one(MessageSection::Answer);
     reply.finish(query.kept_flags, Rcode::NoError, written, query.edns)
 }
 

@@ -13,34 +13,39 @@ use crate::apex::{
     SOA_TIMERS_LEN,
 };
 use crate::header::{
-    CLASS_IN, HEADER_LEN, OPT_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_SOA, TYPE_SRV,
-    u16_at,
+    CLASS_IN, HEADER_LEN, OPT_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_OPT,
+    TYPE_SOA, TYPE_SRV, u16_at,
 };
+use crate::name::NAME_LEN_MAX;
 use crate::pod::PodName;
 use crate::query::{Edns, Query};
-use crate::record::Records;
-use crate::table::{Found, Table};
+use crate::record::{Counts, MessageSection, Records};
+use crate::table::{Denial, Found, Table};
 
 /// Bytes of an A record whose owner is a pointer.
 const A_RECORD_LEN: usize = 16;
 /// A pointer to the name at offset 12, which is the question's.
 const NAME_POINTER: u16 = 0xC000 | HEADER_LEN as u16;
-/// The records that have been written, by section, without the OPT.
+/// The records that have been written, without the OPT.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Written {
-    pub(crate) answers: u16,
-    pub(crate) authorities: u16,
-    pub(crate) additionals: u16,
+    pub(crate) counts: Counts,
     /// Whether a record did not fit.
     pub(crate) truncated: bool,
 }
 
 impl Written {
+    /// One record.
+    pub(super) const fn one(section: MessageSection) -> Self {
+        Self { counts: Counts::one(section), truncated: false }
+    }
+
+    /// Nothing: a record did not fit.
+    const TRUNCATED: Self = Self { counts: Counts::of(MessageSection::Answer, 0), truncated: true };
+
     /// Adds records that have been written after these.
     pub(crate) fn join(&mut self, behind: Self) {
-        self.answers += behind.answers;
-        self.authorities += behind.authorities;
-        self.additionals += behind.additionals;
+        self.counts += behind.counts;
         self.truncated |= behind.truncated;
     }
 }
@@ -123,11 +128,7 @@ impl<'m> Reply<'m> {
                 run.rotate_left(rotation % count * stride);
             }
         }
-        Written {
-            answers: answer.answer_count(),
-            additionals: answer.additional_count(),
-            ..Written::default()
-        }
+        Written { counts: answer.counts(), truncated: false }
     }
 
     /// Writes what a table has for a name.
@@ -141,9 +142,15 @@ impl<'m> Reply<'m> {
         room: usize,
     ) -> Written {
         let apex = match found {
-            Found::Answer(answer) | Found::Alias(answer) => {
+            Found::Answer(answer) | Found::Referral(answer) => {
                 return self.by_record(answer, subject, rotation, room);
             }
+            Found::Alias(answer) => return self.alias(answer, subject, room).0,
+            Found::Expanded(answer, proof) => {
+                return self.by_record_with(answer, Some(proof), subject, rotation, room);
+            }
+            Found::Denied(denial) => return self.denial(denial, subject, room),
+            Found::Unloaded => return Written::default(),
             Found::Pod(pod) => return self.pod(pod, qtype, subject, table.ttl_secs(), room),
             Found::Outside | Found::Unlisted => return Written::default(),
             Found::Soa(apex)
@@ -152,22 +159,24 @@ impl<'m> Reply<'m> {
             | Found::Unsynced(apex) => *apex,
         };
         let soa_len = match &table.apex {
-            ApexRecords::None => return Written::default(),
+            ApexRecords::None | ApexRecords::Zones => return Written::default(),
             ApexRecords::Kubernetes => SOA_LEN,
             ApexRecords::K8sExternal(label) => 12 + label.soa_rdata_len(),
         };
         if soa_len > room {
-            return Written { truncated: true, ..Written::default() };
+            return Written::TRUNCATED;
         }
         let written = match &table.apex {
-            ApexRecords::None | ApexRecords::Kubernetes => self.negative(apex, table, subject),
+            ApexRecords::None | ApexRecords::Zones | ApexRecords::Kubernetes => {
+                self.negative(apex, table, subject)
+            }
             ApexRecords::K8sExternal(label) => {
                 self.external_soa(apex, table, label, subject);
-                Written { authorities: 1, ..Written::default() }
+                Written::one(MessageSection::Authority)
             }
         };
         if matches!(found, Found::Soa(_)) {
-            return Written { answers: 1, ..Written::default() };
+            return Written::one(MessageSection::Answer);
         }
         written
     }
@@ -182,16 +191,14 @@ impl<'m> Reply<'m> {
         mut room: usize,
     ) -> Written {
         let mut written = Written::default();
-        if let Some(cnames) = &end.cnames {
+        for cnames in end.cnames.iter().chain(&end.then) {
             let before = self.len;
-            written = self.by_record(cnames, subject, 0, room);
+            let (records, target) = self.alias(cnames, subject, room);
+            written.join(records);
             // The target is not in the message, so nothing can point at it.
-            if written.truncated {
-                return written;
-            }
+            let Some(target) = target else { return written };
             room -= self.len - before;
-            let len = cnames.target().len();
-            subject = Subject { at: self.len - len, len };
+            subject = target;
         }
         written.truncated |= subject.at + subject.len > POINTER_MAX;
         match &end.found {
@@ -211,27 +218,103 @@ impl<'m> Reply<'m> {
         answer: &Answer<'_>,
         subject: Subject,
         rotation: usize,
+        room: usize,
+    ) -> Written {
+        self.by_record_with(answer, None, subject, rotation, room)
+    }
+
+    /// The same, with a proof at the end of the authority section. No pointer of the additional
+    /// section leads behind that place.
+    fn by_record_with(
+        &mut self,
+        answer: &Answer<'_>,
+        mut proof: Option<&Answer<'_>>,
+        subject: Subject,
+        rotation: usize,
         mut room: usize,
     ) -> Written {
         let mut written = Written::default();
         let body_at = self.len;
-        let total = answer.answer_count() + answer.additional_count();
+        let counts = answer.counts();
         let rotated = RotatedRecords::new(answer, rotation);
-        for (index, record) in (0..total).zip(rotated) {
-            let is_answer = index < answer.answer_count();
+        for (index, record) in (0..counts.total()).zip(rotated) {
+            let section = counts.section_of(index);
+            if section == MessageSection::Additional
+                && let Some(proof) = proof.take()
+            {
+                let before = self.len;
+                written.join(self.by_record(proof, subject, 0, room));
+                room -= self.len - before;
+            }
+            let is_answer = section == MessageSection::Answer;
             let owner = moved_owner(record, is_answer, answer.name_len, subject, body_at);
-            let Some(owner) = owner.filter(|_| record.len() <= room) else {
+            let Some(owner) = owner.filter(|_| !written.truncated && record.len() <= room) else {
                 written.truncated = true;
-                break;
+                return written;
             };
             room -= record.len();
             self.put(&owner.to_be_bytes());
             self.put(record.get(2..).unwrap_or_default());
-            if is_answer {
-                written.answers += 1;
-            } else {
-                written.additionals += 1;
+            written.counts += Counts::one(section);
+        }
+        if let Some(proof) = proof {
+            written.join(self.by_record(proof, subject, 0, room));
+        }
+        written
+    }
+
+    /// Writes the CNAMEs or the DNAME of a `Found::Alias`; for a DNAME also the CNAME that it makes
+    /// (RFC 6672, section 3.1). Returns the target as the subject of what follows, if all of it
+    /// fits.
+    pub(crate) fn alias(
+        &mut self,
+        answer: &Answer<'_>,
+        subject: Subject,
+        mut room: usize,
+    ) -> (Written, Option<Subject>) {
+        let body_at = self.len;
+        let mut written = self.by_record(answer, subject, 0, room);
+        if written.truncated {
+            return (written, None);
+        }
+        let Some(dname) = answer.dname() else {
+            let target = answer.last_of(TYPE_CNAME).map_or(0..0, |cname| cname.rdata);
+            return (written, Some(Subject { at: body_at + target.start, len: target.len() }));
+        };
+        room -= self.len - body_at;
+        let target = answer.body.get(dname.rdata).unwrap_or_default();
+        let kept = subject.at..(subject.at + subject.len).saturating_sub(answer.name_len);
+        let len = kept.len() + target.len();
+        let end = self.len + 12 + len;
+        let is_too_long = len > NAME_LEN_MAX;
+        if is_too_long || 12 + len > room || end > self.message.len() {
+            written.truncated = !is_too_long;
+            return (written, None);
+        }
+        self.fixed(subject.pointer(0), TYPE_CNAME, dname.ttl_secs, len);
+        let copy = Subject { at: self.len, len };
+        self.message.copy_within(kept.clone(), self.len);
+        self.message
+            .get_mut(self.len..self.len + kept.len())
+            .unwrap_or_default()
+            .make_ascii_lowercase();
+        self.len += kept.len();
+        self.put(target);
+        written.join(Written::one(MessageSection::Answer));
+        (written, Some(copy))
+    }
+
+    /// Writes a zone's SOA into the authority section, and the proofs of absence behind it.
+    fn denial(&mut self, denial: &Denial<'_>, subject: Subject, mut room: usize) -> Written {
+        let mut written = Written::default();
+        let parts = [Some(&denial.soa), denial.proofs[0].as_ref(), denial.proofs[1].as_ref()];
+        for part in parts.into_iter().flatten() {
+            let before = self.len;
+            written.join(self.by_record(part, subject, 0, room));
+            if written.truncated {
+                break;
             }
+            room -= self.len - before;
         }
         written
     }
@@ -244,8 +327,7 @@ impl<'m> Reply<'m> {
         subject: Subject,
         mut room: usize,
     ) -> Written {
-        let mut counts = [0; 3];
-        let mut truncated = false;
+        let mut written = Written::default();
         for (section, head) in Records::new(made.bytes, 0, made.counts) {
             let record = made.bytes.get(head.owner_at..head.end()).unwrap_or_default();
             let (owner, rest) = record.split_at(head.owner_len());
@@ -257,16 +339,15 @@ impl<'m> Reply<'m> {
             };
             let len = owner.len() + rest.len();
             if len > room {
-                truncated = true;
+                written.join(Written::TRUNCATED);
                 break;
             }
             room -= len;
             self.put(owner);
             self.put(rest);
-            counts[section as usize] += 1;
+            written.join(Written::one(section));
         }
-        let [answers, authorities, additionals] = counts;
-        Written { answers, authorities, additionals, truncated }
+        written
     }
 
     /// Writes a pod's address; for SRV, as CoreDNS, port 0 at the name that begins with the
@@ -281,14 +362,14 @@ impl<'m> Reply<'m> {
     ) -> Written {
         if qtype != TYPE_SRV {
             return match self.pod_address(pod, subject.pointer(0), ttl_secs, room) {
-                Some(_) => Written { answers: 1, ..Written::default() },
-                None => Written { truncated: true, ..Written::default() },
+                Some(_) => Written::one(MessageSection::Answer),
+                None => Written::TRUNCATED,
             };
         }
         let target = subject.at + pod.name_offset..subject.at + subject.len;
         let len = 12 + 6 + target.len();
         if len > room || self.len + len > self.message.len() {
-            return Written { truncated: true, ..Written::default() };
+            return Written::TRUNCATED;
         }
         self.fixed(subject.pointer(0), TYPE_SRV, ttl_secs, 6 + target.len());
         self.put(&[0, 0, 0, 100, 0, 0]);
@@ -297,12 +378,12 @@ impl<'m> Reply<'m> {
         self.message.get_mut(copy.clone()).unwrap_or_default().make_ascii_lowercase();
         self.len = copy.end;
         let address = self.pod_address(pod, subject.pointer(pod.name_offset), ttl_secs, room - len);
-        Written {
-            answers: 1,
-            additionals: u16::from(address.is_some()),
-            truncated: address.is_none(),
-            ..Written::default()
-        }
+        let mut written = Written::one(MessageSection::Answer);
+        written.join(match address {
+            Some(()) => Written::one(MessageSection::Additional),
+            None => Written::TRUNCATED,
+        });
+        written
     }
 
     /// Writes a pod's address record; `None`, and nothing written, if it does not fit.
@@ -351,7 +432,7 @@ impl<'m> Reply<'m> {
     #[inline(always)]
     pub(super) fn negative(&mut self, apex: Apex, table: &Table, subject: Subject) -> Written {
         self.soa(apex, table, subject);
-        Written { authorities: 1, ..Written::default() }
+        Written::one(MessageSection::Authority)
     }
 
     /// Writes the table's SOA, and points it at the zone in the name.
@@ -391,7 +472,7 @@ impl<'m> Reply<'m> {
         written: Written,
         edns: Option<Edns>,
     ) -> Stamped {
-        let mut additionals = written.additionals;
+        let mut records = written.counts;
         if let Some(edns) = edns {
             // The owner is the root; the class is our UDP size. Then come the upper bits of the
             // rcode, version 0, and the query's DO (RFC 6891, section 6.1.3).
@@ -401,14 +482,11 @@ impl<'m> Reply<'m> {
             let opt: [u8; OPT_LEN] =
                 [0, 0, TYPE_OPT as u8, size0, size1, rcode_upper, 0, dnssec_ok, 0, 0, 0];
             self.put(&opt);
-            additionals += 1;
+            records += Counts::one(MessageSection::Additional);
         }
         let truncated = if written.truncated { TC } else { 0 };
         let flags = QR | flags | truncated | (rcode as u16 & 0xF);
-        let counts = u64::from(self.has_question) << 48
-            | u64::from(written.answers) << 32
-            | u64::from(written.authorities) << 16
-            | u64::from(additionals);
+        let counts = u64::from(self.has_question) << 48 | records.in_header();
         if let Some(header) = self.message.first_chunk_mut::<HEADER_LEN>() {
             header[2..4].copy_from_slice(&flags.to_be_bytes());
             header[4..].copy_from_slice(&counts.to_be_bytes());
@@ -421,8 +499,8 @@ impl<'m> Reply<'m> {
 /// reach its place.
 ///
 /// The body was compressed against a name of `stored_len` bytes at offset 12. The owner of an
-/// answer is the subject. An additional record that points at offset 12 means the stored name,
-/// which may be the end of a longer subject.
+/// answer is the subject. Any other pointer into the stored name means that end of it, which may be
+/// the end of a longer subject.
 #[inline(always)]
 fn moved_owner(
     record: &[u8],
@@ -434,8 +512,13 @@ fn moved_owner(
     let owner = u16_at(record, 0);
     let place = match owner {
         NAME_POINTER if is_answer => subject.at,
-        NAME_POINTER => subject.at + subject.len - stored_len,
-        0xC000.. => usize::from(owner & 0x3FFF) - (HEADER_LEN + stored_len + 4) + body_at,
+        0xC000.. => {
+            let place = usize::from(owner & 0x3FFF);
+            match place.checked_sub(HEADER_LEN + stored_len + 4) {
+                Some(in_body) => body_at + in_body,
+                None => (subject.at + subject.len).checked_sub(HEADER_LEN + stored_len - place)?,
+            }
+        }
         // The owner is spelled out.
         _ => return Some(owner),
     };

@@ -16,6 +16,7 @@ use crate::answer::Answer;
 use crate::header::{AA, AD, HEADER_LEN, RA, Rcode, TC, u16_at};
 use crate::name::NAME_LEN_MAX;
 use crate::query::Query;
+use crate::record::{Counts, MessageSection};
 use crate::reply::{End, Envelope, Reply, Stamped, Subject, Written};
 
 /// The longest TTL: one with the top bit set is a long one, not 0 (RFC 8767, section 4, which
@@ -24,7 +25,7 @@ pub const TTL_SECS_MAX: u32 = i32::MAX as u32;
 
 /// Most bytes by which a body moves when CNAMEs come in front of it: ten of the longest, and one
 /// more for a question that is longer than the response's.
-const ALIAS_LEN_MAX: usize = 11 * (2 + 10 + NAME_LEN_MAX);
+pub(crate) const ALIAS_LEN_MAX: usize = 11 * (2 + 10 + NAME_LEN_MAX);
 
 /// The query that was sent to the upstream.
 #[derive(Clone, Copy, Debug)]
@@ -194,8 +195,7 @@ impl TtlRule {
 /// CNAMEs that lead from the client's question to the response's.
 #[derive(Clone, Copy, Debug)]
 pub struct Alias<'t> {
-    /// Only CNAMEs, at most ten. The body ends with the target of the last one, which is the
-    /// response's question.
+    /// Of a `Found::Alias`. It leads to the response's question.
     pub answer: Answer<'t>,
     /// The table is the authority for the question's name.
     pub is_authority: bool,
@@ -228,9 +228,10 @@ pub fn stamp(
     let mut name_at = HEADER_LEN;
     if let Some(Alias { answer, .. }) = &alias {
         let before = reply.len;
-        written = reply.by_record(answer, Subject::question(query), 0, room);
+        let target;
+        (written, target) = reply.alias(answer, Subject::question(query), room);
         room -= reply.len - before;
-        name_at = reply.len.saturating_sub(response.name_len);
+        name_at = target.map_or(name_at, |target| target.at);
     }
     if !written.truncated {
         let (record_count, len) = response.records_within(room);
@@ -355,10 +356,11 @@ impl Written {
     /// Adds the first `record_count` records of a response.
     fn add(&mut self, response: &Response, record_count: usize) {
         let mut left = record_count as u16;
-        let sections = [&mut self.answers, &mut self.authorities, &mut self.additionals];
-        for (count, of_section) in sections.into_iter().zip(response.counts) {
+        let sections =
+            [MessageSection::Answer, MessageSection::Authority, MessageSection::Additional];
+        for (section, of_section) in sections.into_iter().zip(response.counts) {
             let fitting = left.min(of_section);
-            *count += fitting;
+            self.counts += Counts::of(section, fitting);
             left -= fitting;
         }
         self.truncated = record_count < response.ttl_offsets.len();

@@ -1,11 +1,12 @@
 //! One generation of a source's answers, and the look-up in it.
 //!
-//! A table is a spine of segments; `segment` describes their layout. `kubernetes` and `hosts`
-//! answer names that the table does not store. Invariant: a look-up of a stored name follows one
+//! A table is a spine of segments; `segment` describes their layout. `kubernetes`, `hosts` and
+//! `zone` answer names that the table does not store. Invariant: a look-up of a stored name follows one
 //! slot chain.
 
 mod hosts;
 mod kubernetes;
+mod zone;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -21,6 +22,7 @@ use crate::segment::{
     segment_index, slot_and_tag, slot_offset,
 };
 use crate::zone::ZoneSet;
+pub(crate) use zone::{CanonicalKey, NEGATIVE_SOA, Proof, Proofs};
 
 /// The type of the row that holds an alias's CNAMEs. They answer every type that has no row of its
 /// own.
@@ -37,13 +39,15 @@ pub enum NameRules {
     /// Those of `k8s_external`: wildcards, and port names without underscores. In reverse zones, a
     /// name exists only as the owner of PTR records.
     K8sExternal,
+    /// Those of zone files: see `zone`.
+    Zones,
 }
 
 impl NameRules {
     /// Whether `*.example.org` is a wildcard.
     pub(crate) const fn has_wildcards(self) -> bool {
         match self {
-            Self::Exact | Self::K8sExternal => true,
+            Self::Exact | Self::K8sExternal | Self::Zones => true,
             Self::Kubernetes { pods: _ } => false,
         }
     }
@@ -71,6 +75,8 @@ pub struct Table {
     /// See `Table::passes_unstored`.
     pub(crate) passes_unstored: bool,
     pub(crate) generation: u64,
+    /// By index in `zones`: the NSEC records of a zone. Empty without signed zones.
+    pub(crate) proofs: Arc<[Proofs]>,
 }
 
 impl core::fmt::Debug for Table {
@@ -84,7 +90,7 @@ impl core::fmt::Debug for Table {
 pub enum Found<'t> {
     /// The table has records of the type.
     Answer(Answer<'t>),
-    /// CNAMEs: look `Answer::target` up next, here or elsewhere.
+    /// CNAMEs, or a DNAME: look `Answer::target_for` up next, here or elsewhere.
     Alias(Answer<'t>),
     /// A pod's address, read from the name itself.
     Pod(PodName),
@@ -96,11 +102,48 @@ pub enum Found<'t> {
     NxDomain(Apex),
     /// The name may exist: the cluster has not been read completely.
     Unsynced(Apex),
+    /// A wildcard's records, and the proof that there is no closer name.
+    Expanded(Answer<'t>, Answer<'t>),
+    /// A zone denies the name or the type.
+    Denied(Denial<'t>),
+    /// The name belongs to another zone, which these name servers have.
+    Referral(Answer<'t>),
+    /// The file of the name's zone has not been read yet.
+    Unloaded,
     /// A list of hosts lacks the name, which may exist elsewhere. There is no SOA to deny it with.
     Unlisted,
     /// The name is in none of the table's zones, or a list of hosts lacks the PTR record that the
     /// question is for.
     Outside,
+}
+
+/// A zone's denial, with its SOA (RFC 2308, section 2).
+#[derive(Clone, Copy, Debug)]
+pub struct Denial<'t> {
+    pub kind: DenialKind,
+    /// In the authority section.
+    pub(crate) soa: Answer<'t>,
+    /// NSEC records behind it, for clients that want them.
+    pub(crate) proofs: [Option<Answer<'t>>; 2],
+}
+
+/// What a zone denies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DenialKind {
+    /// The type: the name has other records.
+    NoData,
+    /// The type: the name has no records, but there are names below it.
+    Empty,
+    /// The name.
+    NxDomain,
+}
+
+/// What a query wants to know about a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub qtype: u16,
+    /// DO: signatures and proofs too.
+    pub dnssec_ok: bool,
 }
 
 /// A name that a table stores.
@@ -178,10 +221,11 @@ impl Table {
         self.passes_unstored
     }
 
-    /// Looks up a question by its name and type; the class is IN.
+    /// Looks up a question by its name and type; the class is IN. Signatures are not wanted.
     #[must_use]
     pub fn look_up(&self, name: &Name, qtype: u16) -> Found<'_> {
-        self.look_up_from(self.stored(self.hash(name), name), name, qtype)
+        let wanted = Wanted { qtype, dnssec_ok: false };
+        self.look_up_from(self.stored(self.hash(name), name), name, wanted)
     }
 
     /// The same, if the caller knows already what is stored under the name.
@@ -190,10 +234,12 @@ impl Table {
         &'t self,
         stored: Option<Stored<'t>>,
         name: &Name,
-        qtype: u16,
+        wanted: Wanted,
     ) -> Found<'t> {
+        let Wanted { qtype, dnssec_ok: _ } = wanted;
         match self.apex {
             ApexRecords::None => return self.look_up_host(stored, name, qtype),
+            ApexRecords::Zones => return self.look_up_in_zone(stored, name, wanted),
             ApexRecords::Kubernetes | ApexRecords::K8sExternal(_) => {}
         }
         if qtype == TYPE_SOA
@@ -230,7 +276,7 @@ impl Table {
         match self.apex {
             // As CoreDNS: NODATA at every other name of the zone, existing or not.
             ApexRecords::Kubernetes => Some(Found::NoData(apex)),
-            ApexRecords::K8sExternal(_) | ApexRecords::None => None,
+            ApexRecords::K8sExternal(_) | ApexRecords::Zones | ApexRecords::None => None,
         }
     }
 
@@ -255,6 +301,7 @@ impl Table {
                 self.look_up_by_rule(pods, name, qtype, labels_left, apex)
             }
             NameRules::K8sExternal => self.look_up_external(name, qtype, labels_left, apex),
+            NameRules::Zones => Found::Unloaded,
         }
     }
 
@@ -286,6 +333,12 @@ impl Table {
         self.synced
     }
 
+    /// Whether it holds zone files.
+    #[must_use]
+    pub fn is_of_zones(&self) -> bool {
+        self.rules == NameRules::Zones
+    }
+
     /// TTL of records that are made from the name itself.
     #[must_use]
     pub(crate) const fn ttl_secs(&self) -> u32 {
@@ -300,7 +353,12 @@ impl Table {
     /// has none.
     pub(crate) fn find_wildcard(&self, name: &Name) -> Option<Entry<'_>> {
         let parent = name.suffix(1);
-        if !self.has_wildcards || parent.len() <= 1 {
+        if parent.len() <= 1 { None } else { self.find_wildcard_in(parent) }
+    }
+
+    /// The wildcard that stands for names one label below this one.
+    pub(crate) fn find_wildcard_in(&self, parent: &[u8]) -> Option<Entry<'_>> {
+        if !self.has_wildcards {
             return None;
         }
         let mut wildcard = [[0u8; BLOCK_LEN]; block_count(NAME_LEN_MAX)];

@@ -19,7 +19,7 @@ use super::{Plugin, ServerBlock};
 use crate::corefile::lexer::Token;
 use crate::corefile::report::{Mistake, Refusal};
 use crate::corefile::source::Span;
-use crate::corefile::statement::{Setting, Statement, sets, unknown_setting};
+use crate::corefile::statement::{Setting, Statement, sets, unknown_setting, warn_of_surplus};
 use crate::corefile::value::key::Key;
 use crate::corefile::value::zone::Zone;
 use crate::corefile::value::{duration, key, number};
@@ -258,15 +258,6 @@ fn ttl(line: &Statement, draft: &mut HostsReading, context: &mut Context<'_>) {
 fn no_reverse(line: &Statement, draft: &mut HostsReading, context: &mut Context<'_>) {
     warn_of_surplus(&line.args, NO_REVERSE, context);
     draft.hosts.settings.no_reverse = true;
-}
-
-/// Warns of words that CoreDNS ignores silently.
-fn warn_of_surplus(surplus: &[Token], usage: &str, context: &mut Context<'_>) {
-    if let Some(word) = surplus.first() {
-        let message = format!("'{}' is one word too many", quoted(&word.text));
-        let mistake = Mistake::warning(word.span, message).label("ignored");
-        context.report(mistake.help(format!("usage: `{usage}`")));
-    }
 }
 
 fn reload(line: &Statement, draft: &mut HostsReading, context: &mut Context<'_>) {

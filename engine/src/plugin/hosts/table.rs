@@ -246,6 +246,9 @@ mod tests {
             | Found::Soa(_)
             | Found::NxDomain(_)
             | Found::Unsynced(_) => unreachable!("of a cluster"),
+            Found::Expanded(..) | Found::Denied(_) | Found::Referral(_) | Found::Unloaded => {
+                unreachable!("of a zone file")
+            }
         };
         let mut rest = body;
         let mut shown = Vec::new();

@@ -1,0 +1,30 @@
+//! The families of zone files. CoreDNS has none.
+
+use std::fmt;
+
+use super::ZoneFacts;
+use super::families::{Families, Labels};
+
+impl Families<'_, '_> {
+    /// Nothing without a `file` line. Of blocks that serve the same zone from the same file, the
+    /// last one counts.
+    pub(super) fn zones(&mut self, zones: &[ZoneFacts]) -> fmt::Result {
+        let mut seen: Vec<&ZoneFacts> = Vec::with_capacity(zones.len());
+        for zone in zones {
+            seen.retain(|one| (&one.zone, &one.file) != (&zone.zone, &zone.file));
+            seen.push(zone);
+        }
+        let labels = |zone: &'_ ZoneFacts| -> Labels<'_> {
+            vec![("zone", zone.zone.clone().into()), ("file", zone.file.clone().into())]
+        };
+        let serials: Vec<_> =
+            seen.iter().filter_map(|zone| Some((labels(zone), f64::from(zone.serial?)))).collect();
+        self.gauges("ringdns_zone_serial", "Serial number of the zone that is served", &serials)?;
+        let current: Vec<_> = seen
+            .iter()
+            .map(|zone| (labels(zone), f64::from(u8::from(zone.problem.is_none()))))
+            .collect();
+        let help = "1 if the zone's file could be read the last time";
+        self.gauges("ringdns_zone_current", help, &current)
+    }
+}

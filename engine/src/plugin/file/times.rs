@@ -1,0 +1,186 @@
+//! Times with units in a zone file, like `1h30m`, written in seconds: `domain` reads only those.
+//!
+//! BIND's extension, which CoreDNS reads too: in `$TTL`, in the TTL of a record, and in the timers
+//! of an SOA. Invariant: everything else stays as it is, and no line moves.
+
+/// A zone file without units, and what its `$INCLUDE`s start from.
+pub(super) struct InSeconds {
+    pub(super) text: Vec<u8>,
+    /// By `$INCLUDE`: the `$TTL` in force.
+    pub(super) include_ttls: Vec<Option<u32>>,
+}
+
+/// What the next word of an entry may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The owner, or a directive.
+    Owner,
+    /// The TTL, the class or the type.
+    TtlClassOrType,
+    /// The time of `$TTL`.
+    DefaultTtl,
+    /// Data of an SOA, by index: two names, the serial number and four times.
+    Soa(usize),
+    /// Anything else.
+    Other,
+}
+
+/// Writes times in seconds. `default_ttl`: the `$TTL` in force at the start.
+pub(super) fn in_seconds(bytes: &[u8], default_ttl: Option<u32>) -> InSeconds {
+    let mut scan =
+        Scan { text: Vec::with_capacity(bytes.len() + 16), ttl: default_ttl, ttls: vec![] };
+    if let Some(ttl) = default_ttl {
+        // On the first line, in front of its entry: a directive ends with the line.
+        scan.text.extend_from_slice(format!("$TTL {ttl}\n").as_bytes());
+    }
+    let mut rest = bytes;
+    let mut next = Next::Owner;
+    let mut depth = 0usize;
+    let mut is_line_start = true;
+    while let [first, behind @ ..] = rest {
+        let len = match first {
+            b'\n' => {
+                if depth == 0 {
+                    next = Next::Owner;
+                }
+                1
+            }
+            b' ' | b'\t' | b'\r' => {
+                if is_line_start && depth == 0 {
+                    next = Next::TtlClassOrType;
+                }
+                1
+            }
+            b'(' => {
+                depth += 1;
+                1
+            }
+            b')' => {
+                depth = depth.saturating_sub(1);
+                1
+            }
+            b';' => 1 + behind.iter().position(|byte| *byte == b'\n').unwrap_or(behind.len()),
+            b'"' => {
+                if next != Next::Owner {
+                    next = next.after(rest);
+                }
+                quoted_len(rest)
+            }
+            _ => {
+                let len = word_len(rest);
+                next = scan.word(&rest[..len], next);
+                rest = &rest[len..];
+                is_line_start = false;
+                continue;
+            }
+        };
+        is_line_start = *first == b'\n';
+        scan.text.extend_from_slice(&rest[..len]);
+        rest = &rest[len..];
+    }
+    InSeconds { text: scan.text, include_ttls: scan.ttls }
+}
+
+struct Scan {
+    text: Vec<u8>,
+    ttl: Option<u32>,
+    ttls: Vec<Option<u32>>,
+}
+
+impl Scan {
+    /// Writes a word, in seconds if it is a time, and returns what may come next.
+    fn word(&mut self, word: &[u8], next: Next) -> Next {
+        let is_time = match next {
+            Next::TtlClassOrType | Next::DefaultTtl => true,
+            Next::Soa(index) => index > 2,
+            Next::Owner | Next::Other => false,
+        };
+        let secs = if is_time { seconds(word) } else { None };
+        match secs {
+            Some(secs) => self.text.extend_from_slice(secs.to_string().as_bytes()),
+            None => self.text.extend_from_slice(word),
+        }
+        match next {
+            Next::Owner if word.eq_ignore_ascii_case(b"$TTL") => Next::DefaultTtl,
+            Next::Owner if word.eq_ignore_ascii_case(b"$INCLUDE") => {
+                self.ttls.push(self.ttl);
+                Next::Other
+            }
+            Next::Owner if word.starts_with(b"$") => Next::Other,
+            Next::Owner => Next::TtlClassOrType,
+            Next::DefaultTtl => {
+                self.ttl = secs.or(self.ttl);
+                Next::Other
+            }
+            Next::TtlClassOrType if secs.is_some() => next,
+            Next::TtlClassOrType | Next::Soa(_) | Next::Other => next.after(word),
+        }
+    }
+}
+
+impl Next {
+    /// What may come behind a word that is no time.
+    fn after(self, word: &[u8]) -> Self {
+        match self {
+            Self::TtlClassOrType if is_class(word) => self,
+            Self::TtlClassOrType if word.eq_ignore_ascii_case(b"SOA") => Self::Soa(0),
+            Self::Soa(index) => Self::Soa(index + 1),
+            Self::Owner | Self::TtlClassOrType | Self::DefaultTtl | Self::Other => Self::Other,
+        }
+    }
+}
+
+fn is_class(word: &[u8]) -> bool {
+    ["IN", "CH", "HS", "CS"].iter().any(|class| word.eq_ignore_ascii_case(class.as_bytes()))
+}
+
+/// Bytes of a word without quotes.
+fn word_len(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            b' ' | b'\t' | b'\r' | b'\n' | b'(' | b')' | b';' | b'"' => break,
+            _ => at += 1,
+        }
+    }
+    at.min(bytes.len())
+}
+
+/// Bytes of a word in quotes, with the quotes.
+fn quoted_len(bytes: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            b'"' => return at + 1,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// The seconds of a time: digits, and units behind them. `None` for any other word.
+fn seconds(word: &[u8]) -> Option<u32> {
+    if !word.first()?.is_ascii_digit() {
+        return None;
+    }
+    let (mut total, mut number) = (0u64, 0u64);
+    for byte in word {
+        let unit_secs = match byte.to_ascii_lowercase() {
+            digit @ b'0'..=b'9' => {
+                number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+                continue;
+            }
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3_600,
+            b'd' => 86_400,
+            b'w' => 604_800,
+            _ => return None,
+        };
+        total = total.checked_add(number.checked_mul(unit_secs)?)?;
+        number = 0;
+    }
+    u32::try_from(total.checked_add(number)?).ok()
+}

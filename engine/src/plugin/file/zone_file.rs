@@ -1,0 +1,230 @@
+//! Reads the format of a zone file (RFC 1035, section 5): bytes to the records of a zone.
+//!
+//! `domain` parses it; `times` writes times like `1h` as it expects them. No file is opened here:
+//! the caller reads those of `$INCLUDE`. Invariant: no name has a zero byte in a label, because
+//! tables compare names in padded blocks.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use domain::base::ToName as _;
+use domain::base::iana::{Class, Rtype};
+use domain::base::name::Name;
+use domain::base::rdata::ComposeRecordData as _;
+use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
+use wire::compile::{ZoneRecord, ZoneRecords};
+
+use super::times;
+use crate::corefile::value::zone::Zone;
+use crate::limits::{ZONE_FILE_LEN_MAX, ZONE_INCLUDE_DEPTH_MAX, ZONE_RECORDS_MAX};
+
+/// Reads a file of this path, up to `ZONE_FILE_LEN_MAX` bytes and one more.
+pub type ReadFile<'f> = &'f mut dyn FnMut(&Path) -> io::Result<Vec<u8>>;
+
+/// Why a zone file is not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneFileError(String);
+
+impl fmt::Display for ZoneFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ZoneFileError {}
+
+/// A zone as its file has it.
+pub struct ReadZone {
+    pub records: ZoneRecords,
+    /// Records outside the zone, which are ignored.
+    pub outside_count: usize,
+}
+
+/// Reads a zone. `bytes`: those of `path`. `read_file` is called for each `$INCLUDE`.
+///
+/// # Errors
+/// Where the file is wrong, and how.
+pub fn read(
+    zone: &Zone,
+    path: &Path,
+    bytes: &[u8],
+    read_file: ReadFile<'_>,
+) -> Result<ReadZone, ZoneFileError> {
+    let mut reading =
+        Reading { zone, path, records: Vec::new(), outside_count: 0, len_left: ZONE_FILE_LEN_MAX };
+    let start = FileStart { origin: zone.wire.clone(), default_ttl: None, depth: 0 };
+    reading.file(path, bytes, &start, read_file)?;
+    let Reading { records, outside_count, .. } = reading;
+    let Some(records) = ZoneRecords::new(&zone.wire, records) else {
+        let (path, zone) = (path.display(), &zone.text);
+        return Err(ZoneFileError(format!("file \"{path}\" has no SOA record for origin {zone}")));
+    };
+    Ok(ReadZone { records, outside_count })
+}
+
+/// The records of a file and of those that it includes.
+struct Reading<'z> {
+    zone: &'z Zone,
+    /// The outermost file.
+    path: &'z Path,
+    records: Vec<ZoneRecord>,
+    outside_count: usize,
+    /// Bytes that the files may still have.
+    len_left: usize,
+}
+
+/// Where a file starts from.
+struct FileStart {
+    /// Wire format.
+    origin: Vec<u8>,
+    /// The `$TTL` in force at the `$INCLUDE`.
+    default_ttl: Option<u32>,
+    /// The number of files around it.
+    depth: usize,
+}
+
+impl Reading<'_> {
+    fn file(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        start: &FileStart,
+        read_file: ReadFile<'_>,
+    ) -> Result<(), ZoneFileError> {
+        let Some(len_left) = self.len_left.checked_sub(bytes.len()) else {
+            let problem = format!("the zone is longer than {ZONE_FILE_LEN_MAX} bytes");
+            return Err(self.error(path, None, &problem));
+        };
+        self.len_left = len_left;
+        let times::InSeconds { text, include_ttls } = times::in_seconds(bytes, start.default_ttl);
+        let lines_before = usize::from(start.default_ttl.is_some());
+        let mut include_ttls = include_ttls.into_iter();
+        let mut zonefile = Zonefile::from(text.as_slice());
+        zonefile.set_origin(Name::from_octets(start.origin.clone().into()).expect("a whole name"));
+        zonefile.set_default_class(Class::IN);
+        loop {
+            match zonefile.next_entry() {
+                Ok(None) => return Ok(()),
+                Ok(Some(Entry::Record(record))) => self.record(path, &record)?,
+                Ok(Some(Entry::Include { path: included, origin })) => {
+                    let origin = origin.or(zonefile.origin().ok());
+                    let origin = origin
+                        .map_or_else(|| start.origin.clone(), |name| name.as_slice().to_vec());
+                    let default_ttl = include_ttls.next().flatten();
+                    let inner = FileStart { origin, default_ttl, depth: start.depth + 1 };
+                    self.include(path, &included, &inner, read_file)?;
+                }
+                Err(error) => {
+                    // It is shown as `LINE:COLUMN: PROBLEM`, and times have moved columns.
+                    let error = error.to_string();
+                    let (line, problem) = error.split_once(':').unwrap_or(("", &error));
+                    let problem = problem.split_once(": ").map_or(problem, |(_, problem)| problem);
+                    let line = line.parse::<usize>().map(|line| line - lines_before);
+                    return Err(self.error(path, line.ok(), problem));
+                }
+            }
+        }
+    }
+
+    /// Reads an included file. A relative path starts at the folder of the file that names it.
+    fn include(
+        &mut self,
+        from: &Path,
+        included: &str,
+        start: &FileStart,
+        read_file: ReadFile<'_>,
+    ) -> Result<(), ZoneFileError> {
+        let path: PathBuf = from.parent().unwrap_or(Path::new("")).join(included);
+        if start.depth > ZONE_INCLUDE_DEPTH_MAX {
+            let problem = format!("too deeply nested $INCLUDE of {}", path.display());
+            return Err(self.error(from, None, &problem));
+        }
+        match read_file(&path) {
+            Ok(bytes) => self.file(&path, &bytes, start, read_file),
+            Err(error) => {
+                let problem =
+                    format!("failed to open `{included}' as `{}': {error}", path.display());
+                Err(self.error(from, None, &problem))
+            }
+        }
+    }
+
+    fn record(&mut self, path: &Path, record: &ScannedRecord) -> Result<(), ZoneFileError> {
+        let owner = record.owner().to_vec().as_slice().to_ascii_lowercase();
+        let shown = record.owner();
+        let rtype = record.rtype();
+        if owner.split_last().is_some_and(|(_, labels)| has_zero_in_label(labels)) {
+            return Err(self.error(path, None, &format!("{shown} has a zero byte in a label")));
+        }
+        match rtype {
+            Rtype::SOA if owner != self.zone.wire => {
+                let (file, zone) = (self.path.display(), &self.zone.text);
+                return Err(ZoneFileError(format!(
+                    "file \"{file}\" has SOA owner {shown}. that does not match origin {zone}"
+                )));
+            }
+            Rtype::NSEC3 | Rtype::NSEC3PARAM => {
+                let zone = &self.zone.text;
+                return Err(ZoneFileError(format!(
+                    "NSEC3 zone is not supported, dropping RR: {shown}. for zone: {zone}"
+                )));
+            }
+            _ if matches!(rtype.to_int(), 0 | 0xFFFF) => {
+                return Err(self.error(
+                    path,
+                    None,
+                    &format!("{shown} has a record of type {rtype}"),
+                ));
+            }
+            _ => {}
+        }
+        if self.records.len() == ZONE_RECORDS_MAX {
+            let problem = format!("the zone has more than {ZONE_RECORDS_MAX} records");
+            return Err(self.error(path, None, &problem));
+        }
+        let mut rdata = Vec::new();
+        record.data().compose_rdata(&mut rdata).expect("a Vec takes all");
+        if rdata.len() > usize::from(u16::MAX) {
+            return Err(self.error(path, None, &format!("{shown} {rtype} has too much data")));
+        }
+        if !is_in(&owner, &self.zone.wire) {
+            self.outside_count += 1;
+            return Ok(());
+        }
+        self.records.push(ZoneRecord {
+            owner: owner.into(),
+            rtype: rtype.to_int(),
+            ttl_secs: record.ttl().as_secs(),
+            rdata: rdata.into(),
+        });
+        Ok(())
+    }
+
+    /// In CoreDNS's words, and with the place.
+    fn error(&self, path: &Path, line: Option<usize>, problem: &str) -> ZoneFileError {
+        let (file, zone) = (self.path.display(), &self.zone.text);
+        let place = match line {
+            Some(line) => format!("{}:{line}", path.display()),
+            None => path.display().to_string(),
+        };
+        ZoneFileError(format!(
+            "failed to parse file \"{file}\" for origin {zone} with error {place}: {problem}"
+        ))
+    }
+}
+
+/// Whether labels in wire format have a zero byte. `labels`: without the root label.
+fn has_zero_in_label(labels: &[u8]) -> bool {
+    // A length byte is not zero, since the root label comes last.
+    labels.contains(&0)
+}
+
+/// Whether a name is at or below a zone, both in wire format and lower case.
+fn is_in(name: &[u8], zone: &[u8]) -> bool {
+    let mut rest = name;
+    while rest.len() > zone.len() {
+        rest = &rest[1 + usize::from(rest[0])..];
+    }
+    rest == zone
+}
