@@ -155,7 +155,8 @@ impl Cluster {
                 Some(TableSource::Hosts(settings)) => {
                     HostsTable::new(settings, SEED).update(&settings.inline)
                 }
-                None => None,
+                // A zone file would be read.
+                Some(TableSource::Zones(_)) | None => None,
             };
         }
         let patterns = plan.blocks.iter().map(|block| BlockPatterns::new(&block.patterns));

@@ -430,7 +430,7 @@ impl std::fmt::Debug for Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn any_name_in_any_zone(

@@ -184,3 +184,55 @@ fn seconds(word: &[u8]) -> Option<u32> {
     }
     u32::try_from(total.checked_add(number)?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str, expected: &str, include_ttls: &[Option<u32>]) {
+        let found = in_seconds(text.as_bytes(), None);
+        assert_eq!(String::from_utf8(found.text).unwrap(), expected, "{text}");
+        assert_eq!(found.include_ttls, include_ttls, "{text}");
+    }
+
+    #[test]
+    fn only_times_change() {
+        check("$TTL 1h ; 1h\n$ttl 90\n", "$TTL 3600 ; 1h\n$ttl 90\n", &[]);
+        check("1h 1h IN A 1h\n", "1h 3600 IN A 1h\n", &[]);
+        check("a IN 1w2d3h4m5s TXT 1h \"1h\"\n", "a IN 788645 TXT 1h \"1h\"\n", &[]);
+        check("\t1D A x\n 2d3 MX 1h x\n", "\t86400 A x\n 172803 MX 1h x\n", &[]);
+        check(
+            "@ SOA 1h 1h (1h ; 1h \"\n 1h 1h\n\n1H 1m) \n1h A x\n",
+            "@ SOA 1h 1h (1h ; 1h \"\n 3600 3600\n\n3600 60) \n1h A x\n",
+            &[],
+        );
+        check("a TXT (\"1h\n 1h\" \n1h )\nb 1h A x", "a TXT (\"1h\n 1h\" \n1h )\nb 3600 A x", &[]);
+        check("a\\ 1h 1h A x\\;1h 1h\n", "a\\ 1h 3600 A x\\;1h 1h\n", &[]);
+        // No times.
+        check(
+            "a 1x A x\na h A x\na 99999999999w A x\n",
+            "a 1x A x\na h A x\na 99999999999w A x\n",
+            &[],
+        );
+        check(
+            "$INCLUDE 1h 1h\n$TTL 2m\n$INCLUDE x\n$ORIGIN 1h\n$INCLUDE 1h",
+            "$INCLUDE 1h 1h\n$TTL 120\n$INCLUDE x\n$ORIGIN 1h\n$INCLUDE 1h",
+            &[None, Some(120), Some(120)],
+        );
+        let included = in_seconds(b"a A x", Some(7));
+        assert_eq!(included.text, b"$TTL 7\na A x");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_moves(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let lines = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count();
+            let found = in_seconds(&bytes, None);
+            prop_assert_eq!(lines(&found.text), lines(&bytes));
+            // Twice is the same as once.
+            prop_assert_eq!(in_seconds(&found.text, None).text, found.text);
+        }
+    }
+}

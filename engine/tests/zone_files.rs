@@ -1,0 +1,156 @@
+//! `file` in the binary: a zone file that breaks, disappears, and returns, and one that is broken
+//! at start-up.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The deadline of everything that must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const ZONE: &str = "@ 60 SOA ns hostmaster 7 1h 1h 1h 1h\nwww 60 A 192.0.2.1\n";
+const BROKEN: &str = "@ 60 SOA ns hostmaster 8 1h 1h 1h 1h\nwww 60 A 192.0.2\n";
+
+struct Server {
+    folder: TempDir,
+    metrics: SocketAddr,
+    ready: SocketAddr,
+    child: Child,
+}
+
+/// A port that is currently free.
+fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+fn command(folder: &Path, corefile: &str) -> Command {
+    fs::write(folder.join("Corefile"), corefile).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringdns"));
+    command.current_dir(folder).args(["-conf", "Corefile", "--shards", "1"]);
+    command
+}
+
+impl Server {
+    /// `file db test { … }`
+    fn start(options: &str, zone: &str) -> Self {
+        let (folder, metrics, ready) = (TempDir::new().unwrap(), free_address(), free_address());
+        fs::write(folder.path().join("db"), zone).unwrap();
+        let corefile = format!(
+            ".:0 {{\n    bind 127.0.0.1\n    prometheus {metrics}\n    ready {ready}\n    \
+             file db test {{\n        {options}\n    }}\n}}\n"
+        );
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let child = command(folder.path(), &corefile).stdout(log).spawn().unwrap();
+        let server = Self { folder, metrics, ready, child };
+        server.until("it is ready", |server| get(server.ready, "/ready").contains("200 OK"));
+        server
+    }
+
+    fn write(&self, zone: &str) {
+        fs::write(self.folder.path().join("db"), zone).unwrap();
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let began = Instant::now();
+        while !is_so(self) {
+            assert!(began.elapsed() < PATIENCE, "not in time: {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn until_metric(&self, family: &str, value: f64) {
+        let line = format!("ringdns_zone_{family}{{zone=\"test.\",file=\"db\"}} {value:.1}\n");
+        self.until(&line, |server| get(server.metrics, "/metrics").contains(&line));
+    }
+
+    fn until_logged(&self, words: &str) {
+        self.until(words, |server| server.log().matches(words).count() == 1);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The whole response, or nothing if there is no connection.
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut response = String::new();
+    if let Ok(mut stream) = TcpStream::connect(address) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let _ = stream.write_all(request.as_bytes());
+        let _ = stream.read_to_string(&mut response);
+    }
+    response
+}
+
+#[test]
+fn a_broken_file_shows_and_keeps_its_zone() {
+    let server = Server::start("reload 100ms", ZONE);
+    server.until_metric("serial", 7.0);
+    server.until_metric("current", 1.0);
+
+    server.write(BROKEN);
+    server.until_metric("current", 0.0);
+    server.until_metric("serial", 7.0);
+    let problem = "failed to parse file \"db\" for origin test. with error db:2: ";
+    server.until_logged(&format!("[ERROR] plugin/file: Parsing zone \"test.\": {problem}"));
+    server.until("/ready shows it", |server| {
+        get(server.ready, "/ready").contains(&format!("file: zone test.: {problem}"))
+    });
+    assert!(get(server.ready, "/ready").contains("200 OK"), "it stays ready");
+
+    fs::remove_file(server.folder.path().join("db")).unwrap();
+    server.until_logged("[WARNING] plugin/file: Failed to open \"open db: ");
+    server.until_metric("current", 0.0);
+
+    server.write(&ZONE.replace(" 7 ", " 9 "));
+    server.until_metric("serial", 9.0);
+    server.until_metric("current", 1.0);
+    server.until_logged(
+        "[INFO] plugin/file: Successfully reloaded zone \"test.\" in \"db\" with 9 SOA serial",
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_used_at_start_up_is_an_error() {
+    for (zone, options, expected) in [
+        (
+            Some(BROKEN),
+            "",
+            "plugin/file: failed to parse file \"db\" for origin test. with error db:2: ",
+        ),
+        (
+            Some("www A 192.0.2.1\n"),
+            "",
+            "plugin/file: file \"db\" has no SOA record for origin test.",
+        ),
+        (None, "reload 0", "plugin/file: open db: "),
+    ] {
+        let folder = TempDir::new().unwrap();
+        if let Some(zone) = zone {
+            fs::write(folder.path().join("db"), zone).unwrap();
+        }
+        let corefile = format!(
+            ".:0 {{\n    bind 127.0.0.1\n    file db test {{\n        {options}\n    }}\n}}\n"
+        );
+        let mut command = command(folder.path(), &corefile);
+        let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(!output.status.success(), "{text}");
+        assert!(text.contains("Corefile:3"), "it names the line\n{text}");
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+}
