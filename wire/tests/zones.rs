@@ -409,8 +409,8 @@ impl Model {
             self.rows.push(Row { owner: owner.clone(), rtype: NSEC, target, covered: 0 });
         }
         for row in self.rows.clone() {
-            let is_signed = owners.contains(&row.owner)
-                && !(self.is_cut(&row.owner) && !matches!(row.rtype, DS | NSEC));
+            let is_signed = (matches!(row.rtype, DS | NSEC) || !self.is_cut(&row.owner))
+                && owners.contains(&row.owner);
             let signature =
                 Row { owner: row.owner, rtype: RRSIG, target: vec![], covered: row.rtype };
             if is_signed && !self.rows.contains(&signature) {

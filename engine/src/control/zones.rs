@@ -270,8 +270,8 @@ impl WatchedZone {
             ZoneLook::Missing(problem) => {
                 if self.problem.as_ref() != Some(&problem) {
                     tracing::warn!(
-                        "plugin/file: Failed to open \"{problem}\": trying again in {every:?}; zone \
-                         \"{zone}\": {consequence}"
+                        "plugin/file: Failed to open \"{problem}\": trying again in {every:?}; \
+                         zone \"{zone}\": {consequence}"
                     );
                 }
                 Some(problem)

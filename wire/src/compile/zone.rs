@@ -277,8 +277,8 @@ impl ZoneRecords {
     }
 
     /// Writes the addresses of the targets at or below this name, each once.
-    fn write_addresses<'n>(
-        &'n self,
+    fn write_addresses(
+        &self,
         writer: &mut EntryWriter,
         targets: impl Iterator<Item = Box<[u8]>>,
         below: &[u8],

@@ -1,8 +1,8 @@
 //! One generation of a source's answers, and the look-up in it.
 //!
 //! A table is a spine of segments; `segment` describes their layout. `kubernetes`, `hosts` and
-//! `zone` answer names that the table does not store. Invariant: a look-up of a stored name follows one
-//! slot chain.
+//! `zone` answer names that the table does not store. Invariant: a look-up of a stored name follows
+//! one slot chain.
 
 mod hosts;
 mod kubernetes;

@@ -117,7 +117,7 @@ impl Reading<'_> {
                 Ok(None) => return Ok(()),
                 Ok(Some(Entry::Record(record))) => self.record(path, &record)?,
                 Ok(Some(Entry::Include { path: included, origin })) => {
-                    let origin = origin.or(zonefile.origin().ok());
+                    let origin = origin.or_else(|| zonefile.origin().ok());
                     let origin = origin
                         .map_or_else(|| start.origin.clone(), |name| name.as_slice().to_vec());
                     let default_ttl = include_ttls.next().flatten();
@@ -141,7 +141,7 @@ impl Reading<'_> {
         start: &FileStart,
         read_file: ReadFile<'_>,
     ) -> Result<(), ZoneFileError> {
-        let path: PathBuf = from.parent().unwrap_or(Path::new("")).join(included);
+        let path: PathBuf = from.parent().unwrap_or_else(|| Path::new("")).join(included);
         if start.depth > ZONE_INCLUDE_DEPTH_MAX {
             let problem = format!("too deeply nested $INCLUDE of {}", path.display());
             return Err(self.error(from, None, &problem));
@@ -266,7 +266,8 @@ mod tests {
         let zone = Zone::from_name("test").unwrap();
         let mut read_file = |path: &Path| {
             let file = FILES.iter().find(|(name, _)| Path::new(name) == path);
-            file.map(|(_, text)| text.as_bytes().to_vec()).ok_or(io::ErrorKind::NotFound.into())
+            file.map(|(_, text)| text.as_bytes().to_vec())
+                .ok_or_else(|| io::ErrorKind::NotFound.into())
         };
         read(&zone, Path::new("a/db"), text, &mut read_file)
     }
