@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::answer::Answer;
@@ -90,7 +90,11 @@ fn exchange_over_udp(
     limit: Duration,
 ) -> Result<Reply, AskError> {
     let (id, message) = query.message();
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let any: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
     socket.connect(server)?;
     socket.send(&message)?;
     let end = Instant::now() + limit;

@@ -35,6 +35,11 @@ impl Authority {
         self.issue(name, vec!["127.0.0.1".to_owned()])
     }
 
+    /// A certificate for a server with these names and addresses.
+    pub fn issue_for(&self, name: &str, names: Vec<String>) -> Identity {
+        self.issue(name, names)
+    }
+
     /// A certificate for a client, which the API server identifies by this name.
     pub fn issue_client(&self, name: &str) -> Identity {
         self.issue(name, Vec::new())

@@ -1,6 +1,7 @@
 //! A query and its reply, with the flags and the EDNS that [`Answer`] leaves out. This is the only
 //! place that builds queries.
 
+use domain::base::iana::Class;
 use domain::base::message_builder::AdditionalBuilder;
 use domain::base::wire::ParseError;
 use domain::base::{Message, MessageBuilder, Name};
@@ -8,10 +9,11 @@ use domain::base::{Message, MessageBuilder, Name};
 use crate::answer::Answer;
 use crate::question::Question;
 
-/// A client's query: class IN, one question.
+/// A client's query: one question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     pub question: Question,
+    pub class: Class,
     /// RD, CD and AD.
     pub recursion_desired: bool,
     pub checking_disabled: bool,
@@ -45,6 +47,7 @@ impl Query {
     pub fn plain(question: Question) -> Self {
         Self {
             question,
+            class: Class::IN,
             recursion_desired: true,
             checking_disabled: false,
             authentic_data: false,
@@ -61,7 +64,7 @@ impl Query {
         header.set_rd(self.recursion_desired);
         header.set_cd(self.checking_disabled);
         header.set_ad(self.authentic_data);
-        builder.push((name, self.question.rtype)).expect("room for one question");
+        builder.push((name, self.question.rtype, self.class)).expect("room for one question");
         let mut builder: AdditionalBuilder<Vec<u8>> = builder.additional();
         if let Some(Edns { udp_len, dnssec_ok }) = self.edns {
             let set = builder.opt(|opt| {

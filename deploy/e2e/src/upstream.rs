@@ -10,7 +10,7 @@ use std::time::Duration;
 use domain::base::iana::{Rcode, Rtype};
 use domain::base::name::ToName;
 use domain::base::{Message, MessageBuilder, Name, Serial, Ttl};
-use domain::rdata::{A, Aaaa, AllRecordData, Mx, Ns, Ptr, Soa};
+use domain::rdata::{A, Aaaa, AllRecordData, Cname, Mx, Ns, Ptr, Soa, Txt};
 
 use crate::expected;
 use crate::port;
@@ -22,8 +22,8 @@ pub struct Upstream {
     address: SocketAddr,
 }
 
-/// Its records: lower-case names with their final dot.
-struct Zone {
+/// The records of the root zone: lower-case names with their final dot.
+pub struct Zone {
     records: BTreeMap<(String, Rtype), Vec<(Ttl, ZoneData)>>,
     /// Every existing name, including those without records of their own.
     names: BTreeSet<String>,
@@ -61,8 +61,13 @@ impl Upstream {
 impl Zone {
     fn read() -> Self {
         let text = std::fs::read_to_string(expected::folder().join("upstream.zone"));
+        Self::parse(&text.expect("upstream.zone"))
+    }
+
+    /// Reads lines `OWNER TYPE DATA`; the zone has an SOA.
+    pub fn parse(text: &str) -> Self {
         let mut zone = Self { records: BTreeMap::new(), names: BTreeSet::new() };
-        for line in text.expect("upstream.zone").lines().filter(|line| !line.starts_with('$')) {
+        for line in text.lines().filter(|line| !line.starts_with('$')) {
             let words: Vec<&str> = line.split_whitespace().collect();
             let owner = if words[0] == "@" { "." } else { words[0] };
             let (rtype, data) = data(&words[1..]);
@@ -94,19 +99,29 @@ impl Zone {
         }
     }
 
-    fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
+    /// The response to a query; `None` if it is not one.
+    pub fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
         let query = Message::from_slice(query).ok()?;
         let question = query.sole_question().ok()?;
         let name = question.qname().fmt_with_dot().to_string().to_ascii_lowercase();
         let rcode = if self.names.contains(&name) { Rcode::NOERROR } else { Rcode::NXDOMAIN };
         let mut answer = MessageBuilder::new_vec().start_answer(query, rcode).ok()?;
         answer.header_mut().set_aa(true);
-        let found = self.records.get(&(name, question.qtype()));
+        let found = self.records.get(&(name.clone(), question.qtype()));
         for (ttl, data) in found.into_iter().flatten() {
             answer.push((question.qname(), *ttl, data)).ok()?;
         }
+        let alias = self.records.get(&(name.clone(), Rtype::CNAME)).filter(|_| found.is_none());
+        for (ttl, data) in alias.into_iter().flatten() {
+            answer.push((question.qname(), *ttl, data)).ok()?;
+            let ZoneData::Cname(cname) = data else { continue };
+            let target = cname.cname().fmt_with_dot().to_string();
+            for (ttl, data) in self.records.get(&(target, question.qtype())).into_iter().flatten() {
+                answer.push((cname.cname(), *ttl, data)).ok()?;
+            }
+        }
         let mut authority = answer.authority();
-        if found.is_none() {
+        if found.is_none() && alias.is_none() {
             let soa = &self.records[&(".".to_owned(), Rtype::SOA)][0].1;
             authority.push((Name::root_vec(), Ttl::from_secs(60), soa)).ok()?;
         }
@@ -122,6 +137,7 @@ fn data(words: &[&str]) -> (Rtype, ZoneData) {
     let data = match words[0] {
         "A" => A::new(words[1].parse().expect("an address")).into(),
         "AAAA" => Aaaa::new(words[1].parse().expect("an address")).into(),
+        "CNAME" => Cname::new(name(1)).into(),
         "MX" => Mx::new(u16::try_from(number(1)).expect("a preference"), name(2)).into(),
         "NS" => Ns::new(name(1)).into(),
         "PTR" => Ptr::new(name(1)).into(),
@@ -129,6 +145,7 @@ fn data(words: &[&str]) -> (Rtype, ZoneData) {
             let serial = Serial(number(3));
             Soa::new(name(1), name(2), serial, ttl(4), ttl(5), ttl(6), ttl(7)).into()
         }
+        "TXT" => Txt::<Vec<u8>>::build_from_slice(words[1].as_bytes()).expect("a text").into(),
         other => panic!("upstream.zone has a type that is not read here: {other}"),
     };
     (words[0].parse().expect("a type"), data)
