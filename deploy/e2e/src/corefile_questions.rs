@@ -2,7 +2,7 @@
 //! patterns match, names that they nearly match, and the cluster's. The same file gives the same
 //! questions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use domain::base::Name;
@@ -62,10 +62,12 @@ pub struct Asked {
 /// The questions for each block of a Corefile that answers plain DNS.
 pub fn make(words: &CorefileWords, objects: &[Value]) -> Vec<(usize, Vec<Asked>)> {
     let blocks = words.blocks.iter().enumerate().filter(|(_, block)| block.is_plain);
+    let mut seen = BTreeMap::new();
     blocks
         .filter_map(|(index, block)| {
             let to = block.address()?;
-            let queries = of_block(block, objects).into_iter().enumerate();
+            let seen = seen.entry(to).or_default();
+            let queries = of_block(block, objects, seen).into_iter().enumerate();
             let asked = queries.map(|(index, query)| {
                 let transport = if index % 7 == 6 { Transport::Tcp } else { Transport::UdpThenTcp };
                 Asked { to, query: vary(query, index), transport }
@@ -85,8 +87,8 @@ fn vary(query: Query, index: usize) -> Query {
     }
 }
 
-fn of_block(block: &Block, objects: &[Value]) -> Vec<Query> {
-    let mut asker = Asker { seen: BTreeSet::new(), queries: Vec::new(), turn: 0 };
+fn of_block(block: &Block, objects: &[Value], seen: &mut Seen) -> Vec<Query> {
+    let mut asker = Asker { seen, queries: Vec::new(), turn: 0 };
     if block.has("chaos") {
         for name in CHAOS {
             asker.ask_class(name, Rtype::TXT, Class::CH);
@@ -127,14 +129,17 @@ fn of_block(block: &Block, objects: &[Value]) -> Vec<Query> {
     asker.queries
 }
 
-struct Asker {
-    seen: BTreeSet<(String, Rtype)>,
+/// What an address was asked already.
+type Seen = BTreeSet<(String, Rtype)>;
+
+struct Asker<'a> {
+    seen: &'a mut Seen,
     queries: Vec<Query>,
     /// Whose turn it is among the further types.
     turn: usize,
 }
 
-impl Asker {
+impl Asker<'_> {
     fn ask(&mut self, name: &str, rtype: Rtype) {
         self.ask_class(name, rtype, Class::IN);
     }
@@ -172,6 +177,10 @@ impl Asker {
         let Some(zone) = zones.iter().find(|zone| !zone.ends_with("arpa.")) else { return };
         let words: Vec<String> =
             zones.iter().map(|zone| zone.trim_end_matches('.').into()).collect();
+        for zone in zones {
+            self.ask(zone, Rtype::NS);
+            self.ask(zone, Rtype::SOA);
+        }
         let mut rng = Rng::with_seed(53);
         for question in questions::make(objects, &words, &mut rng, CLUSTER_COUNT) {
             self.ask(&question.name, question.rtype);

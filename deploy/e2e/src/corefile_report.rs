@@ -2,17 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use domain::base::iana::Rtype;
 
 use crate::answer::{Answer, Record};
-use crate::comparison::reply_differences;
+use crate::comparison::{differences, reply_differences};
 use crate::difference::Oracle;
 use crate::query::{Query, Reply};
 use crate::question::Question;
+use crate::reverse;
+use crate::rule::{OutsideRule, SourceRule};
 
 /// How many of a file's unnamed differences are shown.
 const SHOWN: usize = 12;
+
+/// By how much the two servers' records may have aged differently: less than any TTL differs.
+const AGE_SECS_MAX: u32 = 3;
 
 /// One file's results.
 pub struct Row {
@@ -38,8 +44,15 @@ impl Row {
         }
     }
 
-    /// Compares the two replies, CoreDNS's first. `None` is no reply.
-    pub fn add(&mut self, query: &Query, replies: [Option<&Reply>; 2], oracle: &Oracle<'_>) {
+    /// Compares the two replies, CoreDNS's first. `None` is no reply. `hosts`: the addresses in
+    /// the block's `hosts`.
+    pub fn add(
+        &mut self,
+        query: &Query,
+        replies: [Option<&Reply>; 2],
+        oracle: &Oracle<'_>,
+        hosts: &[IpAddr],
+    ) {
         self.questions += 1;
         let (theirs, ours) = match replies {
             [Some(theirs), Some(ours)] => (theirs, ours),
@@ -53,13 +66,17 @@ impl Row {
                 return;
             }
         };
+        let ours = &as_old_as(theirs, ours);
         let found = reply_differences(theirs, ours);
         if found.is_empty() {
             self.equal += 1;
-        } else if let Some(name) = named(query, theirs, ours, found.clone(), oracle) {
-            *self.named.entry(name).or_default() += 1;
-        } else {
-            self.unnamed.push(format!("{}: {}", title(query), found.join("; ")));
+            return;
+        }
+        let is_in_answer = differences(&theirs.answer, &ours.answer) == found;
+        let name = named(query, [&theirs.answer, &ours.answer], oracle, hosts);
+        match name.filter(|_| is_in_answer) {
+            Some(name) => *self.named.entry(name).or_default() += 1,
+            None => self.unnamed.push(format!("{}: {}", title(query), found.join("; "))),
         }
     }
 
@@ -110,27 +127,62 @@ fn title(query: &Query) -> String {
 /// The reason for which they may differ.
 fn named(
     query: &Query,
-    theirs: &Reply,
-    ours: &Reply,
-    mut found: Vec<String>,
+    [theirs, ours]: [&Answer; 2],
     oracle: &Oracle<'_>,
+    hosts: &[IpAddr],
 ) -> Option<String> {
-    let mut reasons = Vec::new();
-    if let (Some(of_theirs), Some(of_ours), Some(_)) = (theirs.edns, ours.edns, query.edns)
-        && of_theirs.dnssec_ok == of_ours.dnssec_ok
-        && of_ours.udp_len <= 1232
-    {
-        let before = found.len();
-        found.retain(|field| !field.starts_with("edns:"));
-        if found.len() < before {
-            reasons.push("OwnUdpSize".to_owned());
+    if has_own_ttls(theirs, ours) {
+        Some(format!("{:?}", OutsideRule::OwnTtl))
+    } else if has_whole_ttls(theirs, ours, hosts) {
+        Some(format!("{:?}", SourceRule::WholeTtl))
+    } else {
+        oracle.explain(&query.question, theirs, ours).map(|rule| format!("{rule:?}"))
+    }
+}
+
+/// The two are the same except for the TTLs of records of `hosts`, which CoreDNS has shortened.
+fn has_whole_ttls(theirs: &Answer, ours: &Answer, hosts: &[IpAddr]) -> bool {
+    let is_of_hosts = |record: &Record| {
+        let address = record.data().parse().ok().or_else(|| reverse::address(record.owner()));
+        address.is_some_and(|address| hosts.contains(&address))
+    };
+    let mut shortened = ours.clone();
+    for (record, of_theirs) in shortened.answer.iter_mut().zip(&theirs.answer) {
+        if is_of_hosts(record) && of_theirs.2 < record.2 {
+            record.2 = of_theirs.2;
         }
     }
-    if !found.is_empty() {
-        let reason = oracle.explain(&query.question, &theirs.answer, &ours.answer);
-        reasons.push(format!("{:?}", reason?));
+    differences(theirs, &shortened).is_empty()
+}
+
+/// The two are the same except for TTLs, and CoreDNS gives all records the lowest of ours.
+fn has_own_ttls(theirs: &Answer, ours: &Answer) -> bool {
+    let lowest = ours.records().map(|record| record.2).min();
+    let mut lowered = ours.clone();
+    for record in lowered.answer.iter_mut().chain(&mut lowered.authority) {
+        record.2 = lowest.unwrap_or_default();
     }
-    Some(reasons.join("+"))
+    differences(theirs, &lowered).is_empty()
+}
+
+/// Ours with CoreDNS's TTLs where the two are almost the same: what a server was asked before, by
+/// another block for instance, has aged.
+fn as_old_as(theirs: &Reply, ours: &Reply) -> Reply {
+    let mut ours = ours.clone();
+    let sections = |answer: &Answer| [answer.answer.clone(), answer.authority.clone()];
+    let theirs = sections(&theirs.answer).concat();
+    for record in ours.answer.answer.iter_mut().chain(&mut ours.answer.authority) {
+        let is_same = |other: &&Record| {
+            (other.owner(), other.rtype(), other.data())
+                == (record.owner(), record.rtype(), record.data())
+        };
+        if let Some(Record(_, _, ttl, _)) = theirs.iter().find(is_same)
+            && ttl.abs_diff(record.2) <= AGE_SECS_MAX
+        {
+            record.2 = *ttl;
+        }
+    }
+    ours
 }
 
 /// Owners of all records that CoreDNS returned.
@@ -153,13 +205,14 @@ pub fn no_answer() -> Answer {
     }
 }
 
-/// A question that a server can answer only after reading the cluster with this zone.
+/// A question that a server can answer only after reading the cluster with this zone. It is asked
+/// once only: a second response would have aged.
 pub fn probe(zone: Option<&String>) -> Question {
     match zone {
         Some(zone) => {
             let below = if zone == "." { "" } else { zone };
-            Question::new(format!("kubernetes.default.svc.{below}"), Rtype::A)
+            Question::new(format!("ready-probe.default.svc.{below}"), Rtype::A)
         }
-        None => Question::new(".", Rtype::A),
+        None => Question::new("ready-probe.", Rtype::A),
     }
 }

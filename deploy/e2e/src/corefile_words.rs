@@ -11,6 +11,9 @@ use crate::reverse;
 /// The port of a block whose keys have none.
 const PORT: u16 = 53;
 
+/// Every hosts file that a Corefile names.
+const HOSTS: &str = "192.0.2.80 node-1 node-1.hosts.example\n2001:db8::80 node-1\n";
+
 /// A Corefile's blocks in their order, snippets included.
 pub struct CorefileWords {
     pub blocks: Vec<Block>,
@@ -99,8 +102,7 @@ impl CorefileWords {
             for line in &block.lines {
                 match (line[0].as_str(), line.get(1)) {
                     ("hosts", Some(path)) if path.contains(['/', '.']) => {
-                        let line = "192.0.2.80 node-1 node-1.hosts.example\n2001:db8::80 node-1\n";
-                        files.push((absolute(path, "/"), line.to_owned()));
+                        files.push((absolute(path, "/"), HOSTS.to_owned()));
                     }
                     ("file", Some(path)) => {
                         let zone = block.keys.first().map_or(".", |(zone, _)| zone.as_str());
@@ -187,7 +189,9 @@ impl Block {
 
     /// The addresses of its hosts, as opposed to those of upstreams.
     pub fn hosts(&self) -> Vec<IpAddr> {
-        self.lines.iter().filter_map(|line| line[0].parse().ok()).collect()
+        let inline = self.lines.iter().filter_map(|line| line[0].parse().ok());
+        let in_file = HOSTS.lines().filter_map(|line| line.split(' ').next()?.parse().ok());
+        inline.chain(in_file.filter(|_| self.has("hosts"))).collect()
     }
 
     /// The regular expressions that names are compared with.

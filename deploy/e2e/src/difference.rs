@@ -52,7 +52,10 @@ impl Oracle<'_> {
             Rule::ExternalNameType => self.is_external_name(question, theirs, ours),
             Rule::SrvWeights => is_weights_alone(theirs, ours),
             Rule::UnnamedPort => self.is_unnamed_port(question, theirs, ours),
-            Rule::ReverseZone => self.is_label_in_reverse_zone(question, theirs, ours),
+            Rule::ReverseZone => {
+                self.is_label_in_reverse_zone(question, theirs, ours)
+                    || self.is_reverse_zones_ns(question, theirs, ours)
+            }
             Rule::ReverseName => self.is_other_reverse_name(question, theirs, ours),
             Rule::HiddenNamespace => self.is_hidden_namespace(question, theirs, ours),
             Rule::LetterCase => self.is_letter_case(question, theirs, ours),
@@ -66,10 +69,11 @@ impl Oracle<'_> {
             *other != name && is_at_or_below(other, &name) && !has_empty_word(other)
         };
         let has_below = |(label, rtype): &(&str, Rtype)| {
-            let below = Question::new(format!("{label}.{name}"), *rtype);
+            let parent = if name == "." { "" } else { &name };
+            let below = Question::new(format!("{label}.{parent}"), *rtype);
             (self.ask)(&below).rcode == "NOERROR"
         };
-        nxdomain_became_nodata(theirs, ours)
+        self.nxdomain_became_nodata(theirs, ours)
             && (self.existing.iter().any(is_below) || LABELS_BELOW.iter().any(has_below))
     }
 
@@ -86,7 +90,7 @@ impl Oracle<'_> {
             || (question.rtype == Rtype::PTR && name.starts_with("ns.dns."));
         let right_type = if is_version { Rtype::TXT } else { Rtype::A };
         may_be
-            && nxdomain_became_nodata(theirs, ours)
+            && self.nxdomain_became_nodata(theirs, ours)
             && (self.ask)(&Question::new(name, right_type)).rcode == "NOERROR"
     }
 
@@ -144,6 +148,14 @@ impl Oracle<'_> {
             && self.is_as_missing(&format!("missing.{zone}"), question.rtype, ours)
     }
 
+    fn is_reverse_zones_ns(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
+        let zone = question.key();
+        self.reverse_zone(question) == Some(&zone)
+            && theirs.data_of(Rtype::NS) == [format!("ns.dns.{zone}")]
+            && ours.is_nodata()
+            && matches!(&ours.authority[..], [soa] if soa.owner() == zone && soa.rtype() == "SOA")
+    }
+
     /// CoreDNS returns PTR records of another name: that of the address that it parsed.
     fn is_other_reverse_name(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
         let name = question.key();
@@ -198,6 +210,29 @@ impl Oracle<'_> {
         zone.map(String::as_str)
     }
 
+    /// The two are the same except for the response code, including the authority section. If
+    /// CoreDNS's NXDOMAIN fell through to nothing, it has no authority section, and if it fell
+    /// through to an upstream, it is the upstream's response; then ours must have one SOA.
+    fn nxdomain_became_nodata(&self, theirs: &Answer, ours: &Answer) -> bool {
+        let mut corrected = Answer { rcode: "NOERROR".to_owned(), ..theirs.clone() };
+        let is_servfail =
+            theirs.rcode == "SERVFAIL" && !theirs.aa && theirs.records().next().is_none();
+        let is_upstreams = theirs.answer.is_empty()
+            && theirs
+                .authority
+                .iter()
+                .any(|soa| !self.zones.iter().any(|zone| is_at_or_below(soa.owner(), zone)));
+        let fell_through = is_servfail || is_upstreams;
+        if fell_through {
+            corrected.aa = true;
+            corrected.authority = ours.authority.clone();
+        }
+        let one_soa = ours.authority.len() == 1 && ours.authority[0].rtype() == "SOA";
+        (theirs.is_nxdomain() || (fell_through && one_soa))
+            && ours.is_nodata()
+            && differences(&corrected, ours).is_empty()
+    }
+
     /// Ours is CoreDNS's response to `missing`, a name that does not exist: NXDOMAIN, or the next
     /// plugin's response after `fallthrough`.
     fn is_as_missing(&self, missing: &str, rtype: Rtype, ours: &Answer) -> bool {
@@ -211,22 +246,6 @@ impl Oracle<'_> {
 fn has_empty_word(name: &str) -> bool {
     let labels: Vec<&str> = name.split('.').collect();
     labels.get(4) == Some(&"svc") && labels[..2].contains(&"_")
-}
-
-/// The two are the same except for the response code, including the authority section. If CoreDNS's
-/// NXDOMAIN fell through to nothing, it has no authority section; then ours must have one SOA.
-fn nxdomain_became_nodata(theirs: &Answer, ours: &Answer) -> bool {
-    let mut corrected = Answer { rcode: "NOERROR".to_owned(), ..theirs.clone() };
-    let fell_through =
-        theirs.rcode == "SERVFAIL" && !theirs.aa && theirs.records().next().is_none();
-    if fell_through {
-        corrected.aa = true;
-        corrected.authority = ours.authority.clone();
-    }
-    let one_soa = ours.authority.len() == 1 && ours.authority[0].rtype() == "SOA";
-    (theirs.is_nxdomain() || (fell_through && one_soa))
-        && ours.is_nodata()
-        && differences(&corrected, ours).is_empty()
 }
 
 fn is_weights_alone(theirs: &Answer, ours: &Answer) -> bool {

@@ -83,6 +83,7 @@ impl Machine {
         let outside = Namespace::new("outside", &addresses(equipment.upstreams), root.path());
         let link = format!(
             "ip link add eth0 type veth peer name eth0 netns {pid}
+            ip link set eth0 addrgenmode none
             {far} 'ip address add 100.64.0.1/30 dev eth0; ip link set eth0 up'
             {far} 'ip address add fd64::1/126 dev eth0 nodad'
             ip address add 100.64.0.2/30 dev eth0

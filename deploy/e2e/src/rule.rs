@@ -58,7 +58,7 @@ impl Rule {
             }
             Self::ReverseZone => {
                 "A reverse zone contains the names of addresses and nothing else; CoreDNS also \
-                 has svc, pod, ns.dns and dns-version there."
+                 has svc, pod, ns.dns and dns-version there, and an NS record."
             }
             Self::ReverseName => {
                 "An address has one reverse name, with exactly its labels (RFC 1035, section 3.5; \
@@ -164,6 +164,26 @@ impl OutsideRule {
     }
 }
 
+/// A named reason for a difference in answers of other plugins than `kubernetes` and `forward`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SourceRule {
+    WholeTtl,
+}
+
+impl SourceRule {
+    pub const ALL: [Self; 1] = [Self::WholeTtl];
+
+    /// The sentence in docs/differences.md.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::WholeTtl => {
+                "Answers of `hosts` are never cached, so they always carry the whole TTL; CoreDNS \
+                 caches them if `cache` is set."
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,7 +196,9 @@ mod tests {
         let words: Vec<&str> = text.split_whitespace().collect();
         let page = words.join(" ");
         let outside = OutsideRule::ALL.map(OutsideRule::sentence);
-        for sentence in Rule::ALL.map(Rule::sentence).into_iter().chain(outside) {
+        let sources = SourceRule::ALL.map(SourceRule::sentence);
+        let all = Rule::ALL.map(Rule::sentence).into_iter().chain(outside).chain(sources);
+        for sentence in all {
             assert!(page.contains(sentence), "{path} does not say: {sentence}");
         }
     }

@@ -102,6 +102,7 @@ impl Zone {
     /// The response to a query; `None` if it is not one.
     pub fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
         let query = Message::from_slice(query).ok()?;
+        let edns = query.opt();
         let question = query.sole_question().ok()?;
         let name = question.qname().fmt_with_dot().to_string().to_ascii_lowercase();
         let rcode = if self.names.contains(&name) { Rcode::NOERROR } else { Rcode::NXDOMAIN };
@@ -112,20 +113,31 @@ impl Zone {
             answer.push((question.qname(), *ttl, data)).ok()?;
         }
         let alias = self.records.get(&(name.clone(), Rtype::CNAME)).filter(|_| found.is_none());
+        let mut is_negative = found.is_none();
         for (ttl, data) in alias.into_iter().flatten() {
             answer.push((question.qname(), *ttl, data)).ok()?;
             let ZoneData::Cname(cname) = data else { continue };
             let target = cname.cname().fmt_with_dot().to_string();
             for (ttl, data) in self.records.get(&(target, question.qtype())).into_iter().flatten() {
+                is_negative = false;
                 answer.push((cname.cname(), *ttl, data)).ok()?;
             }
         }
         let mut authority = answer.authority();
-        if found.is_none() && alias.is_none() {
+        if is_negative {
             let soa = &self.records[&(".".to_owned(), Rtype::SOA)][0].1;
             authority.push((Name::root_vec(), Ttl::from_secs(60), soa)).ok()?;
         }
-        Some(authority.finish())
+        let mut additional = authority.additional();
+        if let Some(edns) = edns {
+            let set = additional.opt(|opt| {
+                opt.set_udp_payload_size(1232);
+                opt.set_dnssec_ok(edns.dnssec_ok());
+                Ok(())
+            });
+            set.ok()?;
+        }
+        Some(additional.finish())
     }
 }
 
