@@ -157,7 +157,7 @@ impl Publisher {
             external.is_new = false;
             let dirty = all.as_ref().unwrap_or(&dirty);
             let table = external.answers.publish(cluster, dirty, records, now_unix_secs);
-            external.newest = table.or(external.newest.take());
+            external.newest = table.or_else(|| external.newest.take());
         }
         answers.publish(cluster, &dirty, records, now_unix_secs)
     }

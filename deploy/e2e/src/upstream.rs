@@ -112,7 +112,7 @@ impl Zone {
         for (ttl, data) in found.into_iter().flatten() {
             answer.push((question.qname(), *ttl, data)).ok()?;
         }
-        let alias = self.records.get(&(name.clone(), Rtype::CNAME)).filter(|_| found.is_none());
+        let alias = self.records.get(&(name, Rtype::CNAME)).filter(|_| found.is_none());
         let mut is_negative = found.is_none();
         for (ttl, data) in alias.into_iter().flatten() {
             answer.push((question.qname(), *ttl, data)).ok()?;

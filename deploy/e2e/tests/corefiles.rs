@@ -72,7 +72,7 @@ fn corefiles_start_unchanged_and_answer_like_corednss() {
             tools.coredns.clone(),
             match Kind::subject() {
                 Kind::Ringdns => tools::ringdns(),
-                Kind::CoreDns => tools.coredns.clone(),
+                Kind::CoreDns => tools.coredns,
             },
         ],
         port: cluster.port(),

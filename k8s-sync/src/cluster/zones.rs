@@ -123,7 +123,7 @@ impl ExternalZones {
     /// The zone that PTR records point into: the first that is not a reverse zone, if there is one.
     #[must_use]
     pub fn primary(&self) -> Option<&Name<Vec<u8>>> {
-        self.forward().next().or(self.names.first())
+        self.forward().next().or_else(|| self.names.first())
     }
 
     /// Whether a name below this zone belongs to it, and not to a longer one of the zones.
