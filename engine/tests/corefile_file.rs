@@ -3,7 +3,7 @@
 #[path = "corefile/rows.rs"]
 mod rows;
 
-use engine::plugin::file::{Change, File};
+use engine::plugin::file::{File, ZoneChange};
 
 use rows::{check_mistakes, check_warnings, texts};
 
@@ -14,8 +14,8 @@ fn shown(text: &str, warnings: &[(usize, usize, &str)]) -> String {
     let [file] = files.as_slice() else { panic!("{} `file`s", files.len()) };
     let zones = file.zones.iter().map(|zone| {
         let change = match zone.reload.change {
-            Change::Serial => "",
-            Change::ModificationTime => " mtime",
+            ZoneChange::Serial => "",
+            ZoneChange::ModificationTime => " mtime",
         };
         let every = zone.reload.every;
         format!("{} {} {every:?}{change}", zone.zone.text, zone.path.display())

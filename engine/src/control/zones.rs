@@ -15,7 +15,7 @@ use engine::metrics::ZoneFacts;
 use engine::plan::TableSlot;
 use engine::plugin::file::table::ZoneTable;
 use engine::plugin::file::zone_file::{self, ReadZone};
-use engine::plugin::file::{Change, FileZone};
+use engine::plugin::file::{FileZone, ZoneChange};
 use wire::compile::ZoneRecords;
 use wire::table::Table;
 
@@ -209,8 +209,8 @@ impl WatchedZone {
             Ok(ReadZone { records, outside_count }) => {
                 let serial = self.records.as_ref().map(ZoneRecords::serial);
                 let has_changed = match self.settings.reload.change {
-                    Change::Serial => serial != Some(records.serial()),
-                    Change::ModificationTime => was_touched || serial.is_none(),
+                    ZoneChange::Serial => serial != Some(records.serial()),
+                    ZoneChange::ModificationTime => was_touched || serial.is_none(),
                 };
                 if has_changed {
                     self.records = Some(records);

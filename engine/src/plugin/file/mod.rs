@@ -50,12 +50,12 @@ pub struct ZoneReload {
     /// How often it is checked for changes; zero: never [1 m].
     pub every: Duration,
     /// What counts as a change.
-    pub change: Change,
+    pub change: ZoneChange,
 }
 
 /// What shows that a zone has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum ZoneChange {
     /// The SOA's serial number.
     Serial,
     /// The file's modification time: `reload_by_mtime`.
@@ -63,7 +63,7 @@ pub enum Change {
 }
 
 const RELOAD_DEFAULT: ZoneReload =
-    ZoneReload { every: Duration::from_secs(60), change: Change::Serial };
+    ZoneReload { every: Duration::from_secs(60), change: ZoneChange::Serial };
 
 impl Plugin for File {
     fn name(&self) -> &'static str {
@@ -146,7 +146,7 @@ fn reload(line: &Statement, draft: &mut FileReading, context: &mut Context<'_>) 
 }
 
 fn reload_by_mtime(line: &Statement, draft: &mut FileReading, context: &mut Context<'_>) {
-    draft.reload.change = Change::ModificationTime;
+    draft.reload.change = ZoneChange::ModificationTime;
     // CoreDNS takes the next word for an option.
     if let Some(word) = line.args.first() {
         let message = format!("unknown property '{}'", quoted(&word.text));
