@@ -206,7 +206,7 @@ async fn pod_indexes_follow_the_pods() {
     let mut newest = None;
     let indexed = tokio::time::timeout(Duration::from_secs(30), async {
         loop {
-            newest = running.pods.try_iter().last().or(newest.take());
+            newest = running.pods.try_iter().last().or_else(|| newest.take());
             let index: Option<&Arc<PodIndex>> = newest.as_ref();
             if index.is_some_and(|index| index.namespace_of(one) == Some(b"\x01n")) {
                 break;

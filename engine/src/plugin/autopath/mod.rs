@@ -140,7 +140,7 @@ impl AutopathGate {
         }
         let namespace_of_client = || exchange.pods?.namespace_of(exchange.trail.peer?.ip());
         let Some(path) = self.domains.path(name, namespace_of_client) else { return Passage::Pass };
-        let names = (0..path.len()).filter_map(|index| path.name(name, index));
+        let names = (0..path.name_count()).filter_map(|index| path.name(name, index));
         let names: Box<[Box<[u8]>]> = names.map(|name| name.bytes().into()).collect();
         let pursuit = AutopathPursuit::new(names, exchange.query.qtype, self.successes);
         Passage::Pursue(Box::new(Pursuit::Autopath(pursuit)))

@@ -74,7 +74,7 @@ impl SearchDomains {
 impl SearchPath<'_> {
     /// The number of names: one for each domain, and the short name alone.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn name_count(&self) -> usize {
         let of_pod = if self.pod.is_some() { POD_DOMAIN_COUNT } else { 0 };
         of_pod + self.rest.len() + 1
     }
@@ -161,7 +161,7 @@ mod tests {
         let name = Name::from_wire(&wire(name)).unwrap();
         let path = domains.path(&name, || Some(b"\x03web"));
         let names: Vec<Option<Name>> = path
-            .map(|path| (0..path.len()).map(|index| path.name(&name, index)).collect())
+            .map(|path| (0..path.name_count()).map(|index| path.name(&name, index)).collect())
             .unwrap_or_default();
         let bytes: Vec<Option<&[u8]>> =
             names.iter().map(|name| name.as_ref().map(Name::bytes)).collect();
@@ -219,7 +219,7 @@ mod tests {
         let name = Name::from_wire(&wire(&format!("{long}.a"))).unwrap();
         let path = domains.path(&name, || None).unwrap();
         let is_name: Vec<bool> =
-            (0..=path.len()).map(|index| path.name(&name, index).is_some()).collect();
+            (0..=path.name_count()).map(|index| path.name(&name, index).is_some()).collect();
         assert_eq!(is_name, [true, false, true, true, false]);
     }
 }
