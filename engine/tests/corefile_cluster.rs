@@ -1,7 +1,6 @@
 //! The options of the plugins beside `kubernetes`: every one that works, and mistakes in them.
 
 #[path = "corefile/rows.rs"]
-#[allow(dead_code, reason = "each test file uses its part")]
 mod rows;
 
 use std::path::PathBuf;

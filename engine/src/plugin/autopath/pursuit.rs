@@ -89,3 +89,81 @@ fn first_ttl_secs(message: &[u8]) -> u32 {
     let first = answer.or_else(authority).and_then(Result::ok);
     first.map_or(0, |record| record.ttl().as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use domain::base::iana::Class;
+    use domain::base::{Name, Rtype, Ttl};
+    use domain::rdata::A;
+
+    use super::*;
+    use crate::corefile::value::zone::Zone;
+
+    /// A response with this code, and with addresses if it has a TTL.
+    fn response(name: &str, rcode: Rcode, ttl_secs: Option<u32>) -> Box<[u8]> {
+        let name: Name<Vec<u8>> = name.parse().unwrap();
+        let mut builder = MessageBuilder::new_vec();
+        builder.header_mut().set_qr(true);
+        builder.header_mut().set_rcode(rcode);
+        let mut builder = builder.question();
+        builder.push((&name, Rtype::A)).unwrap();
+        let mut builder = builder.answer();
+        if let Some(ttl_secs) = ttl_secs {
+            let address = A::new(Ipv4Addr::LOCALHOST);
+            builder.push((&name, Class::IN, Ttl::from_secs(ttl_secs), address)).unwrap();
+        }
+        builder.finish().into()
+    }
+
+    /// The steps that follow these responses, as text.
+    fn check(responses: &[(Rcode, Option<u32>)], expected: &[&str]) {
+        let names = ["w.a", "w.b", "w"];
+        let wires = names.map(|name| Zone::from_name(name).unwrap().wire.into());
+        let mut pursuit = AutopathPursuit::new(Box::new(wires), 1, CounterSlot(0));
+        let mut last = None;
+        let mut steps = Vec::new();
+        let mut responses = names.iter().zip(responses);
+        loop {
+            match pursuit.next(last.take()) {
+                Step::Ask(question) => {
+                    let name = Name::from_octets(&question.name[..]).unwrap().to_string();
+                    let (asked, (rcode, ttl_secs)) = responses.next().expect("a response");
+                    assert_eq!(name, *asked);
+                    last = Some(response(&name, *rcode, *ttl_secs));
+                    steps.push(name);
+                }
+                Step::Respond(found) => {
+                    let message = Message::from_octets(&found.message[..]).unwrap();
+                    let question = message.first_question().unwrap().qname().to_string();
+                    let cname = found.cnames.map(|cnames| {
+                        let body = cnames.as_answer().body.to_vec();
+                        u32::from_be_bytes([body[6], body[7], body[8], body[9]])
+                    });
+                    let rcode = message.header().rcode();
+                    let is_counted = found.counts.is_some();
+                    steps.push(format!("{question} {rcode} {cname:?} {is_counted}"));
+                    break;
+                }
+            }
+        }
+        assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn steps_of_a_search() {
+        let no = (Rcode::NXDOMAIN, None);
+        let (yes, empty) = ((Rcode::NOERROR, Some(60)), (Rcode::NOERROR, None));
+        let failed = (Rcode::SERVFAIL, None);
+        check(&[yes], &["w.a", "w.a NOERROR None false"]);
+        check(&[empty], &["w.a", "w.a NOERROR None false"]);
+        check(&[failed], &["w.a", "w.a SERVFAIL None false"]);
+        check(&[no, yes], &["w.a", "w.b", "w.b NOERROR Some(60) true"]);
+        check(&[no, empty], &["w.a", "w.b", "w.b NOERROR Some(0) true"]);
+        check(&[no, no, yes], &["w.a", "w.b", "w", "w NOERROR Some(60) true"]);
+        check(&[no, no, no], &["w.a", "w.b", "w", "w.a NXDOMAIN None false"]);
+        // The client's question comes back with the error.
+        check(&[no, failed], &["w.a", "w.b", "w.a SERVFAIL None false"]);
+    }
+}
