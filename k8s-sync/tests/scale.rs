@@ -178,8 +178,8 @@ fn the_pods_of_a_large_cluster() {
         on_core() - began
     });
     println!(
-        "{pods} pods: resident +{model} bytes, {} per pod; first index {first:?}, next {}; {} bytes \
-         in a shard, {:.1} per pod",
+        "{pods} pods: resident +{model} bytes, {} per pod; first index {first:?}, next {}; \
+         {} bytes in a shard, {:.1} per pod",
         model / pods,
         percentiles(times.collect()),
         index.byte_count(),
