@@ -39,7 +39,7 @@ pub struct File {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileZone {
     pub zone: Zone,
-    /// A relative path is relative to the working directory, as in CoreDNS.
+    /// A relative path starts at the folder of `root`, or else at the working directory.
     pub path: PathBuf,
     pub reload: ZoneReload,
 }
@@ -74,9 +74,11 @@ impl Plugin for File {
         true
     }
 
-    fn put<'a>(&'a self, block: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a> {
+        let in_root =
+            |one: &FileZone| FileZone { path: context.block.in_root(&one.path), ..one.clone() };
         block.own.push(OwnDraft::Table(TableDraft {
-            source: TableSource::Zones(self.zones.clone()),
+            source: TableSource::Zones(self.zones.iter().map(in_root).collect()),
             answerer: const { Answerer::plugin("file") },
             is_authority: false,
             passes_unsupported: false,
