@@ -103,8 +103,8 @@ pub const TCP_BACKLOG: i32 = 4096;
 /// TCP connections of one shard. Beyond it the one that has been idle longest is closed.
 pub const TCP_CONNECTIONS_MAX: usize = 16384;
 
-/// TLS handshakes of one shard in progress: each has some 50 KB and a millisecond of work. Further
-/// connections are closed, and their clients try again.
+/// TLS handshakes of one shard in progress: each holds a session before its client has sent a
+/// query. Further connections are closed, and their clients try again.
 pub const TLS_HANDSHAKES_MAX: usize = 256;
 
 /// Reads of a TLS session, of 4 KiB or more each, before other connections have a turn.

@@ -155,6 +155,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         config,
         folders: FolderWatcher::new("a changed Corefile is found by `reload`'s interval"),
         last_failure: None,
+        file_failure: None,
         parts: Vec::new(),
     })
 }

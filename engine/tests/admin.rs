@@ -22,6 +22,7 @@ async fn each_endpoint_answers_its_path_and_no_other() {
         (EndpointKind::Health, "127.0.0.1:0"),
         (EndpointKind::Ready, "127.0.0.2:0"),
         (EndpointKind::Prometheus, "127.0.0.3:0"),
+        (EndpointKind::Pprof, "127.0.0.4:0"),
     ])
     .await;
     for (plugin, path, expected) in [
@@ -34,6 +35,10 @@ async fn each_endpoint_answers_its_path_and_no_other() {
         (EndpointKind::Ready, "/health", "404 Not Found"),
         (EndpointKind::Prometheus, "/metrics", "200 OK"),
         (EndpointKind::Prometheus, "/metrics/", "404 Not Found"),
+        (EndpointKind::Pprof, "/debug/pprof", "200 OK"),
+        (EndpointKind::Pprof, "/debug/pprof/", "200 OK"),
+        (EndpointKind::Pprof, "/debug/pprof/heap", "404 Not Found"),
+        (EndpointKind::Health, "/debug/pprof/", "404 Not Found"),
     ] {
         let reply = get(server.address(plugin), path).await;
         assert_eq!(reply.status, expected, "{plugin:?} {path}");

@@ -49,6 +49,21 @@ fn ids(socket: &UdpSocket, count: usize) -> Vec<u16> {
     ids
 }
 
+/// Without `cancel` it would take five seconds.
+#[test]
+fn cancel_ends_the_wait_for_upstreams() {
+    const CANCELLED: Duration = Duration::from_millis(300);
+    for backend in BACKENDS {
+        let upstream = Upstream::start(3600, Manner::Silent);
+        let rig = start(backend, &upstream, "cancel 300ms");
+        let began = Instant::now();
+        let answer = rig.ask_udp(&query(OUTSIDE, 1), PATIENCE).expect("an answer over UDP");
+        assert_eq!(rcode_of(&answer), 2, "{backend:?}");
+        let waited = began.elapsed();
+        assert!((CANCELLED..10 * CANCELLED).contains(&waited), "{backend:?}: {waited:?}");
+    }
+}
+
 #[test]
 fn a_question_is_sent_once_and_then_cached() {
     for backend in BACKENDS {

@@ -50,7 +50,7 @@ impl Server {
             (1..=40).map(|host| format!("2001:db8::{host} big.test\n")).collect();
         let corefile = format!(
             "tls://.:{port} {{\n bind 127.0.0.1\n root {}\n prometheus 127.0.0.1:{http}\n\
-             {tls}\n timeouts {{\n read 1s\n }}\n\
+             ready 127.0.0.1:{http}\n{tls}\n timeouts {{\n read 1s\n }}\n\
              hosts names.hosts {{\n 192.0.2.1 www.test\n{addresses}}}\n}}\n",
             folder.path().display()
         );
@@ -99,9 +99,9 @@ impl Server {
         Ok(client)
     }
 
-    fn scrape(&self) -> String {
+    fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.http)).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         text
@@ -206,7 +206,7 @@ fn queries_are_answered_over_tls() {
             let mut rest = Vec::new();
             assert_eq!(client.read_to_end(&mut rest).unwrap(), 0);
         }
-        let scrape = server.scrape();
+        let scrape = server.get("/metrics");
         let labels = format!("server=\"tls://127.0.0.1:{}\"", server.port);
         let counted = |line: &str| {
             line.starts_with("coredns_dns_requests_total")
@@ -241,7 +241,7 @@ fn handshakes_end_in_time() {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
     };
     // The connection that found the server listening is one too.
-    wait_until("failed handshakes are counted", || errors(&server.scrape()) >= 2);
+    wait_until("failed handshakes are counted", || errors(&server.get("/metrics")) >= 2);
     let mut client = server.tls(&config(&identity, None, &TLS13)).unwrap();
     assert_eq!(answers(&mut client, "www.test", 1).unwrap(), 1);
 }
@@ -288,9 +288,11 @@ fn a_new_certificate_is_used_and_a_bad_one_is_not() {
         server.log().contains("could not load TLS cert") && server.log().contains("last ones")
     });
     assert!(is_served(&second));
-    assert!(server.scrape().contains("coredns_reload_failed_total 1"));
+    assert!(server.get("/metrics").contains("coredns_reload_failed_total 1"));
+    wait_until("/ready names it", || server.get("/ready").contains("are still used: "));
     server.write(&third);
     wait_until("a good file is read again", || is_served(&third));
+    wait_until("/ready forgets it", || !server.get("/ready").contains("are still used: "));
 }
 
 #[test]

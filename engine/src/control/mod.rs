@@ -69,6 +69,8 @@ pub(crate) struct Control {
     pub(crate) folders: FolderWatcher,
     /// The last reload's failure, so that the log has it only once.
     pub(crate) last_failure: Option<String>,
+    /// Why the changed files of upstreams and of `tls` are not in use.
+    pub(crate) file_failure: Option<String>,
     /// The clusters that were reported to `/ready`.
     pub(crate) parts: Vec<String>,
 }
@@ -234,6 +236,7 @@ impl Control {
         start::log_warnings(&next.warnings);
         self.config = next;
         self.last_failure = None;
+        self.file_failure = None;
         endpoints::publish_facts(&self.metrics, &self.config);
         self.readiness.set_monitor(endpoints::monitor(&self.config));
         tracing::info!("plugin/reload: Running configuration SHA512 = {}", self.config.digest);
@@ -256,22 +259,27 @@ impl Control {
             let first_line = failure.lines().next().unwrap_or_default();
             format!("reload: the last Corefile is still served: {first_line}")
         });
+        let of_files = self.file_failure.iter().map(|failure| {
+            format!("the last files of upstreams and of `tls` are still used: {failure}")
+        });
         let zones = self.server.zones().flat_map(ZonesFeed::facts);
         let of_zones =
             zones.filter_map(|zone| Some(format!("file: zone {}: {}", zone.zone, zone.problem?)));
         let of_loops = loops.iter().map(|message| format!("loop: {message}"));
-        self.readiness.note(failure.chain(of_loops).chain(of_zones));
+        self.readiness.note(failure.chain(of_files).chain(of_loops).chain(of_zones));
         for message in self.server.upstream_files().unlogged_loops(loops) {
             tracing::error!("plugin/loop: {message}");
         }
         if self.server.upstream_files().is_out_of_date().await {
             match self.server.apply(&self.config).await {
                 Ok(()) => {
+                    self.file_failure = None;
                     tracing::info!("the files of upstreams and of `tls` have been read again");
                 }
                 Err(error) => {
                     self.server.upstream_files().accept_files();
                     self.metrics.reload_failed();
+                    self.file_failure = Some(format!("{error:#}"));
                     tracing::error!(
                         "cannot use the changed files of upstreams or of `tls`; still using the \
                          last ones: {error:#}"

@@ -113,8 +113,8 @@ impl Plugin for Acl {
         true
     }
 
-    fn put<'a>(&'a self, block: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
-        let view = || ("view", String::new());
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a> {
+        let view = || ("view", context.block.view().to_owned());
         let allowed = PluginCounter { family: AclAction::Allow.family(), labels: vec![view()] };
         let allowed = block.counter(allowed);
         let mut count = |action: AclAction, zone: &Zone| {

@@ -88,9 +88,14 @@ impl ServerBlock {
     /// The labels in metrics of its queries for this key.
     #[must_use]
     pub fn labels(&self, address: SocketAddr, key: &Key) -> LabelSet {
-        let view = self.line::<ViewSettings>().map(|view| view.name.clone());
         let labels = LabelSet::new(address, &key.zone.text).over(key.scheme);
-        LabelSet { view: view.unwrap_or_default(), ..labels }
+        LabelSet { view: self.view().to_owned(), ..labels }
+    }
+
+    /// The name of its view; empty without `view`.
+    #[must_use]
+    pub fn view(&self) -> &str {
+        self.line::<ViewSettings>().map_or("", |view| &view.name)
     }
 
     /// Combines all lines of the block.
