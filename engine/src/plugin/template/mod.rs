@@ -70,8 +70,8 @@ impl Plugin for TemplateLine {
         true
     }
 
-    fn put<'a>(&'a self, block: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
-        let rule = TemplateRule::new(&self.0, block);
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a> {
+        let rule = TemplateRule::new(&self.0, context.block, block);
         block.own.push(OwnDraft::Gate(Gate::Template(Arc::new(rule))));
         Box::pin(ready(Ok(())))
     }

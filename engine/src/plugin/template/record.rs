@@ -7,7 +7,7 @@ use domain::base::Name;
 use domain::base::iana::{Class, Rtype};
 use domain::zonefile::inplace::{Entry, Zonefile};
 
-use super::program::{Program, QueryFacts, SyntaxError};
+use super::program::{Program, SyntaxError, TemplateFacts};
 use super::{CLASS_ANY, Template, class_name};
 use crate::corefile::report::Refusal;
 use crate::corefile::word::quoted;
@@ -94,11 +94,11 @@ impl<'t> Constants<'t> {
         if !program.names_only(&self.fields) {
             return None;
         }
-        let facts = QueryFacts {
+        let facts = TemplateFacts {
             zone: self.zone,
             class: self.class,
             rtype: self.rtype,
-            ..QueryFacts::NONE
+            ..TemplateFacts::NONE
         };
         Some(program.run(&facts).map_err(|error| {
             let message = format!("could not run template: {}", error.0);

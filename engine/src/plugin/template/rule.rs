@@ -10,20 +10,21 @@ use regex::bytes::CaptureLocations;
 use wire::edit::{self, EdnsOption, OPTION_EDE};
 use wire::header::{HEADER_LEN, Rcode, TYPE_ANY};
 use wire::reply::{self, MadeRecords};
-use wire::text::NameText;
 use wire::zone::ZoneSet;
 
 use super::counters::{FailureSort, TemplateCounters};
-use super::program::QueryFacts;
+use super::program::{EvalError, TemplateFacts};
 use super::pursuit::TemplatePursuit;
 use super::record::{RecordOutcome, RecordTemplate, compile};
 use super::{CLASS_ANY, ExtendedError, Template, class_name};
 use crate::corefile::value::zone::Zone;
 use crate::metrics::answerer::Answerer;
+use crate::plugin::ServerBlock;
 use crate::plugin::draft::BlockDraft;
 use crate::plugin::exchange::Exchange;
 use crate::plugin::gate::Passage;
 use crate::plugin::go_regex::GoRegex;
+use crate::plugin::metadata::QueryLabels;
 use crate::plugin::pattern::PatternSlot;
 use crate::plugin::pursuit::Pursuit;
 
@@ -43,6 +44,8 @@ pub struct TemplateRule {
     /// Data of the option for an extended error.
     extended_error: Option<Vec<u8>>,
     counters: TemplateCounters,
+    /// The block's.
+    labels: Option<QueryLabels>,
 }
 
 #[derive(Debug, Default)]
@@ -52,10 +55,14 @@ struct ConstantRecords {
 }
 
 impl TemplateRule {
-    /// `block`: gets the patterns.
-    pub(super) fn new(template: &Arc<Template>, block: &mut BlockDraft) -> Self {
+    /// `draft`: gets the patterns and the counters.
+    pub(super) fn new(
+        template: &Arc<Template>,
+        block: &ServerBlock,
+        draft: &mut BlockDraft,
+    ) -> Self {
         let patterns =
-            template.patterns.iter().map(|pattern| block.pattern(pattern.regex().clone()));
+            template.patterns.iter().map(|pattern| draft.pattern(pattern.regex().clone()));
         let patterns = patterns.collect();
         let programs =
             template.records.iter().flatten().filter_map(|record| match &record.outcome {
@@ -74,7 +81,8 @@ impl TemplateRule {
             reads_peer: may_pursue || programs.clone().any(|program| program.names("Remote")),
             may_pursue,
             extended_error: template.extended_error.as_ref().map(ExtendedError::option_data),
-            counters: TemplateCounters::new(template, block),
+            counters: TemplateCounters::new(template, draft),
+            labels: QueryLabels::of(block),
             template: Arc::clone(template),
         }
     }
@@ -101,7 +109,8 @@ impl TemplateRule {
             return Passage::Pass;
         }
         let Some(zone) = self.zones.find(exchange.name) else { return Passage::Pass };
-        let name = text_of(exchange.name.bytes());
+        let name = &mut exchange.texts.name;
+        name.set_name(exchange.name.bytes());
         let matched = self.patterns.iter().position(|slot| {
             exchange.patterns.get(slot.0).is_some_and(|pattern| pattern.matches(name.bytes()))
         });
@@ -120,15 +129,14 @@ impl TemplateRule {
         if let Some(constant) = &self.constant {
             return self.respond(constant, exchange, message);
         }
-        let zone = template.zones.get(zone.index).map_or("", |zone| &zone.text);
-        match self.make(Matched { zone, name: as_str(&name), pattern: matched }, exchange, message)
-        {
+        match self.make(Matched { zone: zone.index, pattern: matched }, exchange, message) {
             Ok(made) => self.respond(&made, exchange, message),
-            Err((record, sort)) => {
-                if let Some(slot) = self.counters.of_failure(record, sort) {
+            Err(failure) => {
+                if let Some(slot) = self.counters.of_failure(failure.record, failure.sort) {
                     exchange.counters.count(slot);
                 }
-                fail(exchange, message)
+                exchange.trail.problem = Some(failure.problem);
+                Passage::Fail
             }
         }
     }
@@ -156,58 +164,61 @@ impl TemplateRule {
     }
 
     /// Makes the records for a query.
-    ///
-    /// # Errors
-    /// The record that failed, by index among those that are made.
     fn make(
         &self,
-        matched: Matched<'_>,
+        Matched { zone, pattern }: Matched,
         exchange: &mut Exchange<'_>,
         message: &[u8],
-    ) -> Result<ConstantRecords, (usize, FailureSort)> {
+    ) -> Result<ConstantRecords, MakeFailure> {
         let (query, template) = (exchange.query, &*self.template);
-        let Matched { zone, name, pattern } = matched;
-        let groups = match pattern {
+        let asked_name = message.get(HEADER_LEN..HEADER_LEN + query.name_len);
+        exchange.texts.other.set_name(asked_name.unwrap_or_default());
+        let [name, asked_name] = [&exchange.texts.name, &exchange.texts.other]
+            .map(|text| str::from_utf8(text.bytes()).unwrap_or_default());
+        let regex = pattern.and_then(|index| template.patterns.get(index));
+        let slot = pattern.and_then(|index| self.patterns.get(index));
+        let groups = match slot.and_then(|slot| exchange.patterns.get_mut(slot.0)) {
             None => vec![(None, name)],
-            Some(index) => {
-                let slot = self.patterns.get(index).map_or(usize::MAX, |slot| slot.0);
-                let found = exchange.patterns.get_mut(slot);
-                let found = found.and_then(|pattern| pattern.search(name.as_bytes()));
-                let pattern = template.patterns.get(index);
-                let names = pattern.map(|pattern| pattern.regex().capture_names());
-                groups(name, found, names.into_iter().flatten())
+            Some(pattern) => {
+                let names = regex.map(|regex| regex.regex().capture_names());
+                groups(name, pattern.search(name.as_bytes()), names.into_iter().flatten())
             }
         };
         let one = |own: u16, asked: u16, any: u16| if asked == any { own } else { asked };
         let rtype = one(template.qtype.to_int(), query.qtype, TYPE_ANY);
-        let asked_name = message.get(HEADER_LEN..HEADER_LEN + query.name_len).unwrap_or_default();
-        let asked_name = text_of(asked_name);
-        let facts = QueryFacts {
-            zone,
+        self.records_for(&TemplateFacts {
+            zone: template.zones.get(zone).map_or("", |zone| &zone.text),
             name,
             class: class_name(one(template.qclass, query.qclass, CLASS_ANY)),
             rtype: Rtype::from_int(rtype).to_mnemonic_str().unwrap_or_default(),
-            regex: pattern
-                .and_then(|index| template.patterns.get(index))
-                .map_or(".*", GoRegex::text),
+            regex: regex.map_or(".*", GoRegex::text),
             groups: &groups,
             peer: exchange.trail.peer.map(|peer| peer.ip()),
             query: Some(&query),
-            asked_name: as_str(&asked_name),
+            asked_name,
             id: message.first_chunk().map_or(0, |id| u16::from_be_bytes(*id)),
-        };
+            labels: self.labels.as_ref().map(|labels| (labels, &*exchange.name)),
+        })
+    }
+
+    fn records_for(&self, facts: &TemplateFacts<'_>) -> Result<ConstantRecords, MakeFailure> {
         let mut made = ConstantRecords::default();
         let mut made_count = 0;
-        for (section, records) in template.records.iter().enumerate() {
+        for (section, records) in self.template.records.iter().enumerate() {
             for record in records {
+                let failure = |sort, why: &str| MakeFailure {
+                    record: made_count,
+                    sort,
+                    problem: format!("template: {}: {why}", record.text).into(),
+                };
                 let own;
                 made.bytes.extend_from_slice(match &record.outcome {
                     RecordOutcome::Constant(record) => &record.bytes,
                     RecordOutcome::Made(program) => {
-                        let failure = |sort| (made_count, sort);
+                        let text = program.run(facts);
                         let text =
-                            program.run(&facts).map_err(|_| failure(FailureSort::Template))?;
-                        own = compile(&text).map_err(|_| failure(FailureSort::Record))?;
+                            text.map_err(|EvalError(why)| failure(FailureSort::Template, why))?;
+                        own = compile(&text).map_err(|why| failure(FailureSort::Record, &why))?;
                         made_count += 1;
                         &own.bytes
                     }
@@ -221,12 +232,20 @@ impl TemplateRule {
 
 pub(super) const ANSWERER: Answerer = Answerer::plugin("template");
 
-/// What is known about a query that matched.
-struct Matched<'m> {
-    zone: &'m str,
-    name: &'m str,
-    /// By index; `None` if there is none to match.
+/// What is known about a query that matched: by index.
+struct Matched {
+    zone: usize,
+    /// `None` if there is none to match.
     pattern: Option<usize>,
+}
+
+/// Why there are no records.
+struct MakeFailure {
+    /// By index among those that are made.
+    record: usize,
+    sort: FailureSort,
+    /// For the log.
+    problem: Box<str>,
 }
 
 /// SERVFAIL. As in CoreDNS, it is counted as the server's.
@@ -271,16 +290,4 @@ fn groups<'g>(
     let span = |index| found.and_then(|found| found.get(index));
     let text_of = |index| span(index).and_then(|(start, end)| text.get(start..end));
     names.enumerate().map(|(index, name)| (name, text_of(index).unwrap_or_default())).collect()
-}
-
-/// A name as text, with a final dot. `name`: in wire format.
-fn text_of(name: &[u8]) -> NameText {
-    let mut text = NameText::default();
-    text.set_name(name);
-    text
-}
-
-/// Of a name, which CoreDNS writes in ASCII.
-fn as_str(text: &NameText) -> &str {
-    str::from_utf8(text.bytes()).unwrap_or_default()
 }

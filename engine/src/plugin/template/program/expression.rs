@@ -142,8 +142,7 @@ impl Compiler {
         };
         let mut fields = Vec::new();
         let mut next = first_field;
-        loop {
-            let Some(name) = next.take().or_else(|| chained_field(words)) else { break };
+        while let Some(name) = next.take().or_else(|| chained_field(words)) {
             if kind == ROOT && name == "Meta" && fields.is_empty() {
                 return Ok((
                     Operand { base: Base::Function(Function::Meta), fields },

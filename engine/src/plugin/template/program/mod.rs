@@ -16,7 +16,7 @@ mod words;
 use std::borrow::Cow;
 
 use functions::Function;
-pub(crate) use value::QueryFacts;
+pub(crate) use value::TemplateFacts;
 use value::Value;
 
 /// A template that has been checked.

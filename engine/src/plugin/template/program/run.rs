@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 
 use super::functions::{self, Function};
-use super::value::{DataStruct, QueryFacts, Value};
+use super::value::{DataStruct, TemplateFacts, Value};
 use super::{Base, Branch, Call, EvalError, Head, Instruction, Operand, Pipeline, Program, printf};
 use crate::limits::{TEMPLATE_BUDGET, TEMPLATE_TEXT_LEN_MAX};
 
@@ -15,7 +15,7 @@ const TOO_MUCH: EvalError = EvalError("the template runs too long");
 
 impl Program {
     /// The text for a query.
-    pub(crate) fn run(&self, facts: &QueryFacts<'_>) -> Result<String, EvalError> {
+    pub(crate) fn run(&self, facts: &TemplateFacts<'_>) -> Result<String, EvalError> {
         let root = Value::Struct(DataStruct::Query);
         let mut variables = vec![Value::Missing; self.variable_count];
         variables[0] = root.clone();
@@ -26,7 +26,7 @@ impl Program {
 }
 
 struct Run<'r> {
-    facts: &'r QueryFacts<'r>,
+    facts: &'r TemplateFacts<'r>,
     variables: Vec<Value>,
     text: String,
     /// Steps and bytes that are left.
@@ -203,8 +203,10 @@ impl Run<'_> {
             Function::Println => Value::Text(printf::print(&args, true)?),
             Function::Printf => Value::Text(printf::printf(&args, TEMPLATE_TEXT_LEN_MAX)?),
             Function::ParseInt => functions::parse_int(&args)?,
-            // Without the plugin `metadata` there is none.
-            Function::Meta => Value::Text(String::new()),
+            Function::Meta => match args.first() {
+                Some(Value::Text(label)) => Value::Text(self.facts.label(label)),
+                Some(_) | None => return Err(EvalError(".Meta takes the name of a label")),
+            },
         };
         if let Value::Text(text) = &value {
             self.spend(text.len())?;

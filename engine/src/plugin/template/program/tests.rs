@@ -182,8 +182,8 @@ const FAILING: &[(&str, &str)] = &[
 
 const QUERY: Query = Query { kept_flags: RD, qtype: 1, qclass: 1, name_len: 15, edns: None };
 
-fn facts() -> QueryFacts<'static> {
-    QueryFacts {
+fn facts() -> TemplateFacts<'static> {
+    TemplateFacts {
         zone: "example.",
         name: "web-7.example.",
         class: "IN",
@@ -194,6 +194,7 @@ fn facts() -> QueryFacts<'static> {
         query: Some(&QUERY),
         asked_name: "Web-7.Example.",
         id: 4660,
+        labels: None,
     }
 }
 

@@ -1,14 +1,16 @@
 //! What the expressions of a template work with, and the data of a query that they can name.
 //!
-//! Invariant: `FIELDS` has a row for each field, and `QueryFacts` a value for each row.
+//! Invariant: `FIELDS` has a row for each field, and `TemplateFacts` a value for each row.
 
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use wire::header::RD;
+use wire::name::Name;
 use wire::query::Query;
 
 use super::EvalError;
+use crate::plugin::metadata::QueryLabels;
 
 /// The value of an expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,8 +90,8 @@ pub(super) fn field_kind(of: DataStruct, name: &str) -> Option<ValueKind> {
 }
 
 /// A query that matched, as templates see it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct QueryFacts<'q> {
+#[derive(Clone, Copy)]
+pub(crate) struct TemplateFacts<'q> {
     pub(crate) zone: &'q str,
     /// In lower case.
     pub(crate) name: &'q str,
@@ -105,9 +107,11 @@ pub(crate) struct QueryFacts<'q> {
     /// The name as the client spelled it.
     pub(crate) asked_name: &'q str,
     pub(crate) id: u16,
+    /// The labels of `metadata`, and the name that they are computed from.
+    pub(crate) labels: Option<(&'q QueryLabels, &'q Name)>,
 }
 
-impl QueryFacts<'_> {
+impl TemplateFacts<'_> {
     /// Of no query.
     pub(crate) const NONE: Self = Self {
         zone: "",
@@ -120,7 +124,18 @@ impl QueryFacts<'_> {
         query: None,
         asked_name: "",
         id: 0,
+        labels: None,
     };
+
+    /// The value of a label of `metadata`; empty if there is none.
+    pub(super) fn label(&self, label: &str) -> String {
+        let mut text = String::new();
+        if let Some((labels, name)) = self.labels {
+            // A `String` is never full.
+            let _ = labels.write(label, name, &mut text);
+        }
+        text
+    }
 
     /// The value of a field; `None` if the struct has none of this name.
     pub(super) fn field(&self, of: DataStruct, name: &str) -> Option<Value> {
