@@ -141,7 +141,11 @@ fn record_mistakes() {
         "could not compile template: {{ .Name }} A {{ index .Match 1, unclosed action",
         "the mistake is at",
     );
-    check("{{ parseInt .Class 16 8 }}", "could not run template: parseInt: invalid syntax", "");
+    check(
+        "{{ parseInt .Class 16 8 }}",
+        "could not run template: parseInt: invalid syntax",
+        "correct it",
+    );
 }
 
 #[test]

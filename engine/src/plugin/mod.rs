@@ -80,8 +80,8 @@ pub trait Plugin: Any + Debug + Send + Sync {
     fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a>;
 }
 
-/// In the order in which CoreDNS calls its plugins, whatever the order in the Corefile. `no_aaaa` is
-/// not one of its plugins.
+/// In the order in which CoreDNS calls its plugins, whatever the order in the Corefile. CoreDNS has
+/// no `no_aaaa`.
 pub const DIRECTIVES: &[Directive] = &[
     built(
         "root",

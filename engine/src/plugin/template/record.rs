@@ -103,6 +103,7 @@ impl<'t> Constants<'t> {
         Some(program.run(&facts).map_err(|error| {
             let message = format!("could not run template: {}", error.0);
             Refusal::new(message, "fails for every query")
+                .help("it uses nothing that differs between queries: correct it")
         }))
     }
 }
