@@ -229,46 +229,48 @@ pub fn at_a_glance<'s>(
 ) -> Result<Made<'s>, Glance<'s>> {
     let query = &looked.query;
     let (block, first) = looked.first_table(sources).ok_or(Glance::Presumed)?;
-    let mut passed = block.glance.first_index();
+    let mut number = 0;
     let stored = match first.stored(looked.hash, name) {
         None if first.passes_unstored() => {
-            stored_behind(sources.tables, block, looked.hash, name, &mut passed)
+            stored_behind(sources.tables, block, looked.hash, name, &mut number)
         }
         stored => stored,
     };
-    let stored = stored.ok_or(Glance::LookedUp { passed, stored: None })?;
-    let unanswered = Glance::LookedUp { passed, stored: Some(stored) };
+    let looked_up = |stored| Glance::LookedUp { passed: block.glance.index(number), stored };
+    let stored = stored.ok_or_else(|| looked_up(None))?;
+    let unanswered = || looked_up(Some(stored));
     let stamped = match stored.answer(query.qtype) {
         Some(records) => {
             let rotation = sources.rotation_of(block);
             let len_max = || arrival.len_max(query.edns);
-            reply::stamp_whole(query, &records, rotation, len_max, message).ok_or(unanswered)?
+            reply::stamp_whole(query, &records, rotation, len_max, message)
+                .ok_or_else(unanswered)?
         }
         None => {
-            let apex = stored.no_data().ok_or(unanswered)?;
-            let table = block.table_at(passed).and_then(|own| sources.table(own.table));
-            reply::stamp_no_data(query, table.ok_or(unanswered)?, apex, message)
+            let apex = stored.no_data().ok_or_else(unanswered)?;
+            let table = sources.table(block.glance.slot(number)).ok_or_else(unanswered)?;
+            reply::stamp_no_data(query, table, apex, message)
         }
     };
-    let by = block.table_at(passed).map_or(Answerer::SERVER, |own| own.answerer);
+    let by = block.glance.answerer(number);
     // A block whose finishes could matter has no tables on the fast path.
     Ok(Made { finishes: &[], ..Made::new(block, stamped, query, by) })
 }
 
 /// What a table after the first one stores under the name. The first one lacks it and passes it on:
-/// k3s has a list of hosts before the cluster. `passed`: set to how many local sources come before
-/// the table that was read last.
+/// k3s has a list of hosts before the cluster. `number`: set to the number of the table that was read
+/// last, among those of the fast path.
 #[inline(never)] // Inlined, it would cost the default Corefile ten instructions per query.
 fn stored_behind<'s>(
     tables: &'s Tables,
     block: &Block,
     hash: NameHash,
     name: &Name,
-    passed: &mut usize,
+    number: &mut usize,
 ) -> Option<Stored<'s>> {
-    for (slot, index) in block.glance.behind_first() {
+    for slot in block.glance.behind_first() {
         let table = tables.get(slot.0)?.as_deref()?;
-        *passed = index;
+        *number += 1;
         let stored = table.stored(hash, name);
         if stored.is_some() || !table.passes_unstored() {
             return stored;

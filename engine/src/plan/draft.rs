@@ -609,8 +609,7 @@ mod tests {
         ] {
             let plan = plan(lines);
             let glance = &plan.blocks[0].glance;
-            let behind_first = glance.behind_first().map(|(slot, _)| slot);
-            let slots = std::iter::once(glance.first()).chain(behind_first);
+            let slots = std::iter::once(glance.first()).chain(glance.behind_first().to_vec());
             let found = slots.filter(|slot| slot.0 < TABLES_MAX).count();
             assert_eq!(found, tables, "{lines}");
             assert_eq!(glance.last().0 < TABLES_MAX, tables > 0, "{lines}");

@@ -150,6 +150,7 @@ pub struct GlanceTables {
     last: TableSlot,
     /// Where `Block::own` has each of them.
     indexes: [usize; GLANCE_TABLES_MAX],
+    answerers: [Answerer; GLANCE_TABLES_MAX],
 }
 
 /// A slot that never has a table.
@@ -166,8 +167,12 @@ impl GlanceTables {
     /// its names. `may_skip`: whether the gate answers none of the table's names.
     #[must_use]
     pub fn new(own: &[Own], may_skip: impl Fn(&Gate, TableSlot) -> bool) -> Self {
-        let none = [0; GLANCE_TABLES_MAX];
-        let mut glance = Self { slots: none.map(|_| NO_SLOT), last: NO_SLOT, indexes: none };
+        let mut glance = Self {
+            slots: [NO_SLOT; GLANCE_TABLES_MAX],
+            last: NO_SLOT,
+            indexes: [0; GLANCE_TABLES_MAX],
+            answerers: [Answerer::SERVER; GLANCE_TABLES_MAX],
+        };
         let mut gates = Vec::new();
         let mut count = 0;
         for (index, own) in own.iter().enumerate() {
@@ -183,6 +188,7 @@ impl GlanceTables {
             }
             glance.slots[count] = own.table;
             glance.indexes[count] = index;
+            glance.answerers[count] = own.answerer;
             glance.last = own.table;
             count += 1;
             // The fast path does not see which names an authority passes on.
@@ -205,16 +211,27 @@ impl GlanceTables {
         self.last
     }
 
-    /// Where `Block::own` has the first.
+    /// All but the first. Unused ones have no table.
     #[inline(always)]
-    pub(crate) fn first_index(&self) -> usize {
-        self.indexes[0]
+    pub(crate) fn behind_first(&self) -> &[TableSlot] {
+        &self.slots[1..]
     }
 
-    /// All but the first, each with where `Block::own` has it. Unused ones have no table.
+    /// The table of this number, or a slot without a table.
     #[inline(always)]
-    pub(crate) fn behind_first(&self) -> impl Iterator<Item = (TableSlot, usize)> {
-        self.slots[1..].iter().copied().zip(self.indexes[1..].iter().copied())
+    pub(crate) fn slot(&self, number: usize) -> TableSlot {
+        self.slots.get(number).copied().unwrap_or(NO_SLOT)
+    }
+
+    /// The plugin whose table it is.
+    #[inline(always)]
+    pub(crate) fn answerer(&self, number: usize) -> Answerer {
+        self.answerers.get(number).copied().unwrap_or(Answerer::SERVER)
+    }
+
+    /// Where `Block::own` has it.
+    pub(crate) fn index(&self, number: usize) -> usize {
+        self.indexes.get(number).copied().unwrap_or_default()
     }
 }
 
@@ -391,15 +408,6 @@ impl Block {
             Own::Table(_) => None,
             Own::Gate(gate) => Some(gate),
         })
-    }
-
-    /// The table with this index among its local sources.
-    #[inline]
-    pub(crate) fn table_at(&self, index: usize) -> Option<&OwnTable> {
-        match self.own.get(index)? {
-            Own::Table(table) => Some(table),
-            Own::Gate(_) => None,
-        }
     }
 
     /// Whether a query gets no IPv6 addresses, although it is for them.
