@@ -258,8 +258,8 @@ pub fn at_a_glance<'s>(
 }
 
 /// What a table after the first one stores under the name. The first one lacks it and passes it on:
-/// k3s has a list of hosts before the cluster. `number`: set to the number of the table that was read
-/// last, among those of the fast path.
+/// k3s has a list of hosts before the cluster. `number`: set to the number of the table that was
+/// read last, among those of the fast path.
 #[inline(never)] // Inlined, it would cost the default Corefile ten instructions per query.
 fn stored_behind<'s>(
     tables: &'s Tables,
