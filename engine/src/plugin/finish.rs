@@ -124,8 +124,9 @@ impl Finish {
             Self::Log(_) => false,
             // Every response of a table is changed, or many.
             Self::Header(_) | Self::Minimal => false,
-            // It changes the responses of queries that its gate noted.
-            Self::Rewrite(_) => false,
+            // It changes the responses of queries that its gate noted, and a gate that may note
+            // any closes the fast path.
+            Self::Rewrite(_) => true,
         }
     }
 }

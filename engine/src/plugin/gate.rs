@@ -137,8 +137,8 @@ impl Gate {
             Self::Local(_) => false,
             // It lets names outside of its own zones pass.
             Self::Template(rule) => !rule.meets(zones),
-            // Any query of the block may match.
-            Self::Rewrite(_) => false,
+            // Its rules are about names outside of the tables, or about other queries.
+            Self::Rewrite(rules) => !rules.meets(zones),
         }
     }
 }

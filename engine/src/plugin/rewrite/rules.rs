@@ -4,10 +4,12 @@
 //! apply in the order of the Corefile, each at most once, and to the question that the rules before
 //! have left.
 
+use std::slice;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use rapidhash::fast::RandomState;
+use wire::header::{CLASS_IN, TYPE_ANY};
 use wire::name::Name;
 use wire::query::Query;
 use wire::text::{NameText, PlainName};
@@ -17,6 +19,7 @@ use super::edns::{EdnsRule, OptionCodes};
 use super::matcher::{Matcher, Search};
 use super::replacement::Replacement;
 use super::{AnswerPart, Field, Mode, NameMatch, NameRule, Rewrite};
+use crate::corefile::value::zone::Zone;
 use crate::limits::REWRITES_MAX;
 use crate::plugin::draft::BlockDraft;
 use crate::plugin::exchange::{Exchange, Texts, Trail};
@@ -34,6 +37,17 @@ pub struct Rules {
     open: Box<[u16]>,
     has_edns: bool,
     reads_peer: bool,
+    /// By rule: which queries of the fast path it may be about.
+    scopes: Box<[Scope]>,
+}
+
+/// The queries of the fast path that a rule may match, and that then get another response.
+#[derive(Debug)]
+enum Scope {
+    None,
+    /// Those for names of this zone.
+    Zone(Zone),
+    All,
 }
 
 /// What is known about the query while rules apply.
@@ -131,6 +145,7 @@ impl Rules {
         Self {
             has_edns: rules.iter().any(|rule| edns(rule).is_some()),
             reads_peer: rules.iter().filter_map(edns).any(|reads_peer| reads_peer),
+            scopes: rewrite.rules.iter().map(|rule| rule.field.scope()).collect(),
             rules: rules.into(),
             exact,
             open: open.into(),
@@ -172,6 +187,15 @@ impl Rules {
             }
         }
         Passage::Pass
+    }
+
+    /// Whether a rule may match a query that the fast path answers from a table of these zones.
+    pub(in crate::plugin) fn meets(&self, zones: &[Zone]) -> bool {
+        self.scopes.iter().any(|scope| match scope {
+            Scope::None => false,
+            Scope::Zone(zone) => Zone::any_meet(slice::from_ref(zone), zones),
+            Scope::All => true,
+        })
     }
 
     /// Whether a rule reads the client's address.
@@ -376,6 +400,26 @@ impl BackHow {
 }
 
 impl Field {
+    fn scope(&self) -> Scope {
+        let names = match self {
+            // The fast path answers neither ANY nor classes other than IN.
+            Self::Type { from: TYPE_ANY, .. } => return Scope::None,
+            Self::Class { from, .. } if *from != CLASS_IN => return Scope::None,
+            Self::Type { .. } | Self::Class { .. } | Self::Cname(_) => return Scope::All,
+            // Only queries to upstreams have options.
+            Self::Edns(_) => return Scope::None,
+            Self::Name(rule) => &rule.from,
+            Self::Ttl { names, .. } | Self::Rcode { names, .. } => names,
+        };
+        let zone = match names {
+            NameMatch::Exact(name) => Some(name.as_str()),
+            // Without a dot before it, it ends names of other zones too.
+            NameMatch::Suffix(suffix) => suffix.strip_prefix('.').filter(|zone| !zone.is_empty()),
+            NameMatch::Prefix(_) | NameMatch::Substring(_) | NameMatch::Regex(_) => None,
+        };
+        zone.and_then(|zone| Zone::from_name(zone).ok()).map_or(Scope::All, Scope::Zone)
+    }
+
     /// The name that the rule is about, if it is one whole name.
     fn exact_name(&self) -> Option<&str> {
         let names = match self {
