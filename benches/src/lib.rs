@@ -21,7 +21,7 @@ use engine::metrics::{Build, Metrics, ShardMetrics};
 use engine::plan::Plan;
 use engine::plan::draft::PlanDraft;
 use engine::plugin::draft::TableSource;
-use engine::plugin::exchange::{Texts, Trail};
+use engine::plugin::exchange::{NameTexts, Trail};
 use engine::plugin::hosts::table::HostsTable;
 use engine::plugin::pattern::BlockPatterns;
 use engine::plugin::view::program::TextBuffer;
@@ -66,7 +66,7 @@ pub struct Cluster {
     name: Name,
     trail: Trail,
     patterns: Vec<BlockPatterns>,
-    texts: Box<Texts>,
+    texts: Box<NameTexts>,
     metrics: Arc<ShardMetrics>,
     view_texts: TextBuffer,
     message: [u8; UDP_LEN_MAX as usize],

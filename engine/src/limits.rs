@@ -444,8 +444,8 @@ pub const REWRITES_MAX: usize = 32;
 /// Codes of a query's EDNS options that rules of `rewrite` know of. Clients send three or four.
 pub const EDNS_CODES_MAX: usize = 16;
 
-/// Bytes of the options that `rewrite` adds to a query: an upstream that reads 1232 bytes reads them
-/// beside the longest name. Options that find no room are left out.
+/// Bytes of the options that `rewrite` adds to a query: an upstream that reads 1232 bytes reads
+/// them beside the longest name. Options that find no room are left out.
 pub const EDNS_OPTIONS_LEN_MAX: usize = 900;
 const _: () = assert!(12 + 255 + 4 + 11 + EDNS_OPTIONS_LEN_MAX <= 1232);
 

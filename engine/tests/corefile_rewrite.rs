@@ -34,7 +34,8 @@ fn spellings() {
         "rewrite name exact a.test b.test answer auto",
     ]);
     check_equal(&[
-        "rewrite continue {\nname regex (.*)\\.a {1}.b\nanswer name (.*)\\.b {1}.a\nanswer value b a\n}",
+        "rewrite continue {\nname regex (.*)\\.a {1}.b\nanswer name (.*)\\.b {1}.a\nanswer value b \
+         a\n}",
         "rewrite continue name regex (.*)\\.a {1}.b answer name (.*)\\.b {1}.a value b a",
     ]);
     check_equal(&["rewrite ttl a 30", "rewrite ttl exact a. 30-30"]);

@@ -42,7 +42,8 @@ pub fn write(
     let room = message.len().checked_sub(opt.len()).filter(|room| *room >= len)?;
     message.get_mut(..HEADER_LEN)?.copy_from_slice(source.get(..HEADER_LEN)?);
     message.get_mut(HEADER_LEN..len)?.copy_from_slice(question);
-    let mut writer = Writer { message: message.get_mut(..room)?, len, places: Places::default() };
+    let mut writer =
+        RenamedMessage { message: message.get_mut(..room)?, len, places: Places::default() };
     writer.note_question();
     let mut counts = [0; 3];
     let mut left = read.count_left() - usize::from(!opt.is_empty());
@@ -95,13 +96,13 @@ struct LastOwner {
 }
 
 /// The message that is written.
-struct Writer<'m> {
+struct RenamedMessage<'m> {
     message: &'m mut [u8],
     len: usize,
     places: Places,
 }
 
-impl Writer<'_> {
+impl RenamedMessage<'_> {
     /// Notes the labels of the question's name, which is written already.
     fn note_question(&mut self) {
         if let Some((name, _)) = MessageName::read(self.message, HEADER_LEN) {
@@ -277,8 +278,8 @@ const PLACE_COUNT: usize = 128;
 /// Places that are tried for a hash.
 const PROBE_COUNT: usize = 4;
 
-/// Where the message has labels, by the hash of the name from there on. 0 is an empty place. A label
-/// that finds no place is not pointed at.
+/// Where the message has labels, by the hash of the name from there on. 0 is an empty place. A
+/// label that finds no place is not pointed at.
 struct Places([u16; PLACE_COUNT]);
 
 impl Default for Places {

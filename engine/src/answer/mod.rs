@@ -33,7 +33,7 @@ use crate::limits::{PURSUIT_DEPTH_MAX, TABLES_MAX};
 use crate::metrics::ShardMetrics;
 use crate::metrics::answerer::Answerer;
 use crate::plan::{Block, Plan, TableSlot};
-use crate::plugin::exchange::{Exchange, PluginCounts, Texts, Trail};
+use crate::plugin::exchange::{Exchange, NameTexts, PluginCounts, Trail};
 use crate::plugin::gate::{Gate, Passage};
 use crate::plugin::pattern::BlockPatterns;
 use crate::plugin::pursuit::Pursuit;
@@ -115,7 +115,7 @@ pub struct Scratch<'r> {
     pub caches: &'r mut [Cache],
     /// By block.
     pub patterns: &'r [BlockPatterns],
-    pub texts: &'r mut Texts,
+    pub texts: &'r mut NameTexts,
     /// Of this query.
     pub trail: &'r mut Trail,
     pub metrics: &'r ShardMetrics,

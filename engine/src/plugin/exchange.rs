@@ -25,7 +25,7 @@ pub struct Exchange<'e> {
     pub trail: &'e mut Trail,
     /// The block's, by `PatternSlot`. Each shard has its own.
     pub patterns: &'e mut [Pattern],
-    pub texts: &'e mut Texts,
+    pub texts: &'e mut NameTexts,
     pub counters: PluginCounts<'e>,
     /// Of the block's cluster: the namespaces of clients.
     pub pods: Option<&'e PodIndex>,
@@ -53,7 +53,7 @@ impl PluginCounts<'_> {
 
 /// Memory for names as text. A shard has one for all queries.
 #[derive(Clone, Default)]
-pub struct Texts {
+pub struct NameTexts {
     /// The question's name, once a gate has written it here.
     pub name: NameText,
     pub other: NameText,

@@ -10,7 +10,7 @@ use wire::reply::MESSAGE_LEN_MAX;
 use wire::text::NameText;
 
 use super::bufsize::BufSize;
-use super::exchange::{Texts, Trail};
+use super::exchange::{NameTexts, Trail};
 use super::header::FlagChange;
 use super::log::BlockLog;
 use super::log::ring::ShardRing;
@@ -54,7 +54,7 @@ pub struct Leaving<'l> {
 pub struct Workbench {
     /// Room for any message.
     pub copy: Box<[u8]>,
-    pub texts: Texts,
+    pub texts: NameTexts,
     /// The question's names, from the client's to the one that was asked.
     pub chain: Box<[NameText]>,
 }
@@ -63,7 +63,7 @@ impl Default for Workbench {
     fn default() -> Self {
         Self {
             copy: vec![0; MESSAGE_LEN_MAX].into(),
-            texts: Texts::default(),
+            texts: NameTexts::default(),
             chain: vec![NameText::default(); REWRITES_MAX + 1].into(),
         }
     }

@@ -12,7 +12,7 @@ use regex::bytes::{CaptureLocations, Regex};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PatternSlot(pub usize);
 
-/// The patterns of one block, by `PatternSlot`: a shard's copies, which its gates and finishes share.
+/// The patterns of one block, by `PatternSlot`: a shard's copies, which gates and finishes share.
 #[derive(Clone, Debug)]
 pub struct BlockPatterns(Rc<RefCell<Box<[Pattern]>>>);
 

@@ -26,7 +26,7 @@ use crate::forward::ShardNumber;
 use crate::limits::{LOOK_AHEAD, TABLES_MAX, VIEW_TEXT_LEN_MAX};
 use crate::metrics::ShardMetrics;
 use crate::plan::{Block, Plan, TableSlot};
-use crate::plugin::exchange::{Texts, Trail};
+use crate::plugin::exchange::{NameTexts, Trail};
 use crate::plugin::pattern::BlockPatterns;
 use crate::plugin::rewrite::Ends;
 use crate::plugin::timeouts::Timeouts;
@@ -51,7 +51,7 @@ pub struct Responder {
     trail: Box<Trail>,
     /// By block: this shard's copies.
     patterns: Vec<BlockPatterns>,
-    texts: Box<Texts>,
+    texts: Box<NameTexts>,
     view_texts: TextBuffer,
 }
 

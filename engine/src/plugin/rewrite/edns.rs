@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wire::edit;
 use wire::text::NameText;
 
-use super::rules::{Action, Rules};
+use super::rules::{RuleAction, Rules};
 use crate::client::Transport;
 use crate::limits::{EDNS_CODES_MAX, EDNS_OPTIONS_LEN_MAX};
 use crate::plugin::exchange::Trail;
@@ -229,18 +229,18 @@ impl Rules {
         ends: Ends,
     ) -> Option<Arc<[u8]>> {
         let indices = trail.rewrites.indices();
-        let is_edns = |action: &Action| matches!(action, Action::Edns(_));
+        let is_edns = |action: &RuleAction| matches!(action, RuleAction::Edns(_));
         if !self.backwards(indices).any(is_edns) {
             return None;
         }
         let mut patterns = trail.patterns.as_ref().map(|patterns| patterns.borrow());
         let patterns = patterns.as_deref_mut().map_or(&mut [][..], |patterns| &mut patterns[..]);
-        let mut question = Question::of(trail, name, qtype);
+        let mut question = QuestionSoFar::of(trail, name, qtype);
         let mut options: Vec<(u16, Vec<u8>)> = Vec::new();
         for index in indices {
             let Some(rule) = self.rules.get(usize::from(*index)) else { continue };
             match &rule.action {
-                Action::Edns(rule) => {
+                RuleAction::Edns(rule) => {
                     let data = rule.data(question.name.bytes(), question.qtype, ends);
                     put(&mut options, rule, data);
                 }
@@ -274,12 +274,12 @@ fn put(options: &mut Vec<(u16, Vec<u8>)>, rule: &EdnsRule, data: Option<Vec<u8>>
 }
 
 /// The question as it is when a rule applies.
-struct Question {
+struct QuestionSoFar {
     name: NameText,
     qtype: u16,
 }
 
-impl Question {
+impl QuestionSoFar {
     /// The client's.
     fn of(trail: &Trail, name: &[u8], qtype: u16) -> Self {
         let mut text = NameText::default();
@@ -291,20 +291,20 @@ impl Question {
         Self { name: text, qtype: asked.map_or(qtype, |asked| asked.qtype()) }
     }
 
-    fn follow(&mut self, action: &Action, patterns: &mut [Pattern]) {
+    fn follow(&mut self, action: &RuleAction, patterns: &mut [Pattern]) {
         match action {
-            Action::Name(rule) => {
+            RuleAction::Name(rule) => {
                 let mut changed = NameText::default();
                 if rule.from.replace(&rule.to, self.name.bytes(), patterns, &mut changed) {
                     self.name = changed;
                 }
             }
-            Action::Type { to, .. } => self.qtype = *to,
-            Action::Class { .. }
-            | Action::Ttl { .. }
-            | Action::Rcode { .. }
-            | Action::Cname(_)
-            | Action::Edns(_) => {}
+            RuleAction::Type { to, .. } => self.qtype = *to,
+            RuleAction::Class { .. }
+            | RuleAction::Ttl { .. }
+            | RuleAction::Rcode { .. }
+            | RuleAction::Cname(_)
+            | RuleAction::Edns(_) => {}
         }
     }
 }

@@ -45,7 +45,7 @@ impl Matcher {
     }
 
     #[must_use]
-    pub(super) fn matches(&self, text: &[u8], patterns: &mut [Pattern]) -> bool {
+    pub(super) fn matches(&self, text: &[u8], patterns: &[Pattern]) -> bool {
         match self {
             Self::Exact(exact) => **exact == *text,
             Self::Prefix(prefix) => text.starts_with(prefix),

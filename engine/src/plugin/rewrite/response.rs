@@ -10,8 +10,8 @@ use wire::text::{NameText, PlainName};
 use wire::{edit, rename};
 
 use super::AnswerPart;
-use super::rules::{Action, Back, BackHow, ReadyName, Rules};
-use crate::plugin::exchange::{AskedQuestion, Texts, Trail};
+use super::rules::{Back, BackHow, ReadyName, RuleAction, Rules};
+use crate::plugin::exchange::{AskedQuestion, NameTexts, Trail};
 use crate::plugin::finish::{Leaving, Workbench};
 use crate::plugin::pattern::Pattern;
 
@@ -41,7 +41,7 @@ impl Rules {
 
     fn change_rcode(&self, indices: &[u16], response: &mut [u8]) {
         for action in self.backwards(indices) {
-            if let Action::Rcode { from, to, .. } = action
+            if let RuleAction::Rcode { from, to, .. } = action
                 && edit::rcode(response) == *from
                 && !edit::set_rcode(response, *to)
             {
@@ -53,7 +53,7 @@ impl Rules {
 
     fn change_ttl(&self, indices: &[u16], ttl_secs: &mut u32) {
         for action in self.backwards(indices) {
-            if let Action::Ttl { min_secs, max_secs, .. } = action {
+            if let RuleAction::Ttl { min_secs, max_secs, .. } = action {
                 // Not `clamp`, which panics where no number fits.
                 *ttl_secs = (*ttl_secs).min(*max_secs).max(*min_secs);
             }
@@ -90,13 +90,13 @@ impl Rules {
 
     fn names(&self, indices: &[u16]) -> impl DoubleEndedIterator<Item = &ReadyName> {
         indices.iter().filter_map(|index| match &self.rules.get(usize::from(*index))?.action {
-            Action::Name(rule) => Some(rule),
-            Action::Type { .. }
-            | Action::Class { .. }
-            | Action::Ttl { .. }
-            | Action::Rcode { .. }
-            | Action::Cname(_)
-            | Action::Edns(_) => None,
+            RuleAction::Name(rule) => Some(rule),
+            RuleAction::Type { .. }
+            | RuleAction::Class { .. }
+            | RuleAction::Ttl { .. }
+            | RuleAction::Rcode { .. }
+            | RuleAction::Cname(_)
+            | RuleAction::Edns(_) => None,
         })
     }
 
@@ -130,9 +130,9 @@ impl Rules {
         name: &mut PlainName,
         chain: &[NameText],
         patterns: &mut [Pattern],
-        texts: &mut Texts,
+        texts: &mut NameTexts,
     ) {
-        let Texts { name: text, other, plain } = texts;
+        let NameTexts { name: text, other, plain } = texts;
         let (mut text, mut other) = (text, other);
         let mut is_changed = false;
         let name_count = self.names(indices).count();

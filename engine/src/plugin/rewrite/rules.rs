@@ -22,7 +22,7 @@ use super::{AnswerPart, Field, Mode, NameMatch, NameRule, Rewrite};
 use crate::corefile::value::zone::Zone;
 use crate::limits::REWRITES_MAX;
 use crate::plugin::draft::BlockDraft;
-use crate::plugin::exchange::{Exchange, Texts, Trail};
+use crate::plugin::exchange::{Exchange, NameTexts, Trail};
 use crate::plugin::gate::Passage;
 use crate::plugin::pattern::Pattern;
 use crate::plugin::pursuit::Pursuit;
@@ -38,12 +38,12 @@ pub struct Rules {
     has_edns: bool,
     reads_peer: bool,
     /// By rule: which queries of the fast path it may be about.
-    scopes: Box<[Scope]>,
+    scopes: Box<[RuleScope]>,
 }
 
 /// The queries of the fast path that a rule may match, and that then get another response.
 #[derive(Debug)]
-enum Scope {
+enum RuleScope {
     None,
     /// Those for names of this zone.
     Zone(Zone),
@@ -51,7 +51,7 @@ enum Scope {
 }
 
 /// What is known about the query while rules apply.
-struct State {
+struct MatchState {
     /// The texts have the question's name.
     has_text: bool,
     /// Of the query's options, if there are rules about them.
@@ -61,12 +61,12 @@ struct State {
 #[derive(Debug)]
 pub(super) struct ReadyRule {
     mode: Mode,
-    pub(super) action: Action,
+    pub(super) action: RuleAction,
 }
 
 /// A `Field`, made ready.
 #[derive(Debug)]
-pub(super) enum Action {
+pub(super) enum RuleAction {
     Name(ReadyName),
     Type { from: u16, to: u16 },
     Class { from: u16, to: u16 },
@@ -102,7 +102,7 @@ pub(super) enum BackHow {
         from: Box<[u8]>,
         to: Box<[u8]>,
     },
-    Search(Search, Replacement),
+    Search(Box<Search>, Replacement),
 }
 
 /// What a rule did to a query.
@@ -131,16 +131,16 @@ impl Rules {
                 }
                 None => open.push(index),
             }
-            rules.push(ReadyRule { mode: rule.mode, action: Action::new(&rule.field, block) });
+            rules.push(ReadyRule { mode: rule.mode, action: RuleAction::new(&rule.field, block) });
         }
         let edns = |rule: &ReadyRule| match &rule.action {
-            Action::Edns(rule) => Some(rule.reads_peer()),
-            Action::Name(_)
-            | Action::Type { .. }
-            | Action::Class { .. }
-            | Action::Ttl { .. }
-            | Action::Rcode { .. }
-            | Action::Cname(_) => None,
+            RuleAction::Edns(rule) => Some(rule.reads_peer()),
+            RuleAction::Name(_)
+            | RuleAction::Type { .. }
+            | RuleAction::Class { .. }
+            | RuleAction::Ttl { .. }
+            | RuleAction::Rcode { .. }
+            | RuleAction::Cname(_) => None,
         };
         Self {
             has_edns: rules.iter().any(|rule| edns(rule).is_some()),
@@ -159,7 +159,7 @@ impl Rules {
         message: &mut [u8],
     ) -> Passage {
         let mut queue = Queue { exact: self.exact_at(exchange.name), open: &self.open };
-        let mut state = State { has_text: false, codes: OptionCodes::default() };
+        let mut state = MatchState { has_text: false, codes: OptionCodes::default() };
         if self.has_edns {
             state.codes = OptionCodes::of(message.get(..exchange.arrival.len).unwrap_or_default());
         }
@@ -192,9 +192,9 @@ impl Rules {
     /// Whether a rule may match a query that the fast path answers from a table of these zones.
     pub(in crate::plugin) fn meets(&self, zones: &[Zone]) -> bool {
         self.scopes.iter().any(|scope| match scope {
-            Scope::None => false,
-            Scope::Zone(zone) => Zone::any_meet(slice::from_ref(zone), zones),
-            Scope::All => true,
+            RuleScope::None => false,
+            RuleScope::Zone(zone) => Zone::any_meet(slice::from_ref(zone), zones),
+            RuleScope::All => true,
         })
     }
 
@@ -219,18 +219,18 @@ impl Rules {
     /// The rules about CNAMEs out of these, last first.
     pub(super) fn cnames(&self, indices: &[u16]) -> impl Iterator<Item = &CnameRule> {
         self.backwards(indices).filter_map(|action| match action {
-            Action::Cname(rule) => Some(rule),
-            Action::Name(_)
-            | Action::Type { .. }
-            | Action::Class { .. }
-            | Action::Ttl { .. }
-            | Action::Rcode { .. }
-            | Action::Edns(_) => None,
+            RuleAction::Cname(rule) => Some(rule),
+            RuleAction::Name(_)
+            | RuleAction::Type { .. }
+            | RuleAction::Class { .. }
+            | RuleAction::Ttl { .. }
+            | RuleAction::Rcode { .. }
+            | RuleAction::Edns(_) => None,
         })
     }
 
     /// The rules with these indices, last first.
-    pub(super) fn backwards(&self, indices: &[u16]) -> impl Iterator<Item = &Action> {
+    pub(super) fn backwards(&self, indices: &[u16]) -> impl Iterator<Item = &RuleAction> {
         let rules = indices.iter().rev().filter_map(|index| self.rules.get(usize::from(*index)));
         rules.map(|rule| &rule.action)
     }
@@ -277,7 +277,7 @@ fn behind(list: &[u16], index: u16) -> &[u16] {
     list.get(count..).unwrap_or_default()
 }
 
-impl Action {
+impl RuleAction {
     fn new(field: &Field, block: &mut BlockDraft) -> Self {
         match field {
             Field::Name(rule) => Self::Name(ReadyName::new(rule, block)),
@@ -296,7 +296,12 @@ impl Action {
         }
     }
 
-    fn apply(&self, exchange: &mut Exchange<'_>, message: &mut [u8], state: &mut State) -> Outcome {
+    fn apply(
+        &self,
+        exchange: &mut Exchange<'_>,
+        message: &mut [u8],
+        state: &mut MatchState,
+    ) -> Outcome {
         let Query { qtype, qclass, .. } = exchange.query;
         match self {
             Self::Name(rule) => rule.apply(exchange, message, &mut state.has_text),
@@ -355,7 +360,7 @@ impl ReadyName {
             back.extend(parts.map(|part| Back { part, how: BackHow::of_auto(rule) }));
         }
         back.extend(rule.answers.iter().map(|answer| {
-            let search = Search::new(&answer.from, block);
+            let search = Box::new(Search::new(&answer.from, block));
             Back { part: answer.part, how: BackHow::Search(search, answer.to.clone()) }
         }));
         Self { from, to: rule.to.clone(), to_wire, back: back.into() }
@@ -374,7 +379,7 @@ impl ReadyName {
         }
         text(exchange, has_text);
         let Exchange { texts, patterns, .. } = exchange;
-        let Texts { name, other, plain } = &mut **texts;
+        let NameTexts { name, other, plain } = &mut **texts;
         if !self.from.replace(&self.to, name.bytes(), patterns, other) {
             return Outcome::Ignored;
         }
@@ -400,14 +405,14 @@ impl BackHow {
 }
 
 impl Field {
-    fn scope(&self) -> Scope {
+    fn scope(&self) -> RuleScope {
         let names = match self {
             // The fast path answers neither ANY nor classes other than IN.
-            Self::Type { from: TYPE_ANY, .. } => return Scope::None,
-            Self::Class { from, .. } if *from != CLASS_IN => return Scope::None,
-            Self::Type { .. } | Self::Class { .. } | Self::Cname(_) => return Scope::All,
+            Self::Type { from: TYPE_ANY, .. } => return RuleScope::None,
+            Self::Class { from, .. } if *from != CLASS_IN => return RuleScope::None,
+            Self::Type { .. } | Self::Class { .. } | Self::Cname(_) => return RuleScope::All,
             // Only queries to upstreams have options.
-            Self::Edns(_) => return Scope::None,
+            Self::Edns(_) => return RuleScope::None,
             Self::Name(rule) => &rule.from,
             Self::Ttl { names, .. } | Self::Rcode { names, .. } => names,
         };
@@ -417,7 +422,7 @@ impl Field {
             NameMatch::Suffix(suffix) => suffix.strip_prefix('.').filter(|zone| !zone.is_empty()),
             NameMatch::Prefix(_) | NameMatch::Substring(_) | NameMatch::Regex(_) => None,
         };
-        zone.and_then(|zone| Zone::from_name(zone).ok()).map_or(Scope::All, Scope::Zone)
+        zone.and_then(|zone| Zone::from_name(zone).ok()).map_or(RuleScope::All, RuleScope::Zone)
     }
 
     /// The name that the rule is about, if it is one whole name.

@@ -28,7 +28,7 @@ const FAILURES: [CounterFamily; 2] = [
     },
     CounterFamily {
         name: "coredns_template_rr_failures",
-        help: "Texts of templates that are not records",
+        help: "NameTexts of templates that are not records",
         block_labels: BlockLabels::ServerView,
     },
 ];

@@ -45,7 +45,7 @@ pub(super) enum ValueKind {
     Text,
     Number,
     Flag,
-    Texts,
+    NameTexts,
     /// `.Group`: any field of it may exist.
     Groups,
     Questions,
@@ -63,7 +63,7 @@ pub(super) const FIELDS: [(DataStruct, &str, ValueKind); 24] = [
     (Data, "Class", ValueKind::Text),
     (Data, "Type", ValueKind::Text),
     (Data, "Regex", ValueKind::Text),
-    (Data, "Match", ValueKind::Texts),
+    (Data, "Match", ValueKind::NameTexts),
     (Data, "Group", ValueKind::Groups),
     (Data, "Remote", ValueKind::Text),
     (Data, "Message", ValueKind::Struct(Message)),
