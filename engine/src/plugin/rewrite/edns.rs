@@ -7,12 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use wire::edit;
+use wire::name::Name;
 use wire::text::NameText;
 
+use super::replacement::LabelSource;
 use super::rules::{RuleAction, Rules};
 use crate::client::Transport;
 use crate::limits::{EDNS_CODES_MAX, EDNS_OPTIONS_LEN_MAX};
-use crate::plugin::exchange::Trail;
+use crate::plugin::exchange::{AskedQuestion, Trail};
 use crate::plugin::pattern::Pattern;
 
 /// The server's identifier (RFC 5001).
@@ -103,16 +105,20 @@ impl EdnsRule {
     }
 
     /// Whether it matches a query with options of these codes, which it updates.
-    pub(super) fn matches(&self, codes: &mut OptionCodes) -> bool {
+    pub(super) fn matches(&self, codes: &mut OptionCodes, labels: LabelSource<'_>) -> bool {
         let code = self.code();
         let has_code = codes.contains(code);
         // Its data is known, so CoreDNS appends it even beside an equal one.
         let is_constant = matches!(self.option, RuleOption::Local { .. } | RuleOption::Nsid);
-        let is_unknown = matches!(
-            &self.option,
-            // The labels of `metadata`, which this server does not have.
-            RuleOption::Variable { variable: Variable::Label(_), .. }
-        );
+        let is_unknown = match &self.option {
+            RuleOption::Variable { variable: Variable::Label(label), .. } => {
+                labels.value(label).is_none()
+            }
+            RuleOption::Variable { .. }
+            | RuleOption::Local { .. }
+            | RuleOption::Nsid
+            | RuleOption::Subnet { .. } => false,
+        };
         let is_match = match self.action {
             EdnsAction::Unset => {
                 codes.remove(code);
@@ -129,10 +135,15 @@ impl EdnsRule {
     }
 
     /// The option's data; `None` if it is unknown.
-    fn data(&self, name: &[u8], qtype: u16, ends: Ends) -> Option<Vec<u8>> {
+    fn data(
+        &self,
+        question: &QuestionSoFar,
+        labels: LabelSource<'_>,
+        ends: Ends,
+    ) -> Option<Vec<u8>> {
         match &self.option {
             RuleOption::Local { data, .. } => Some(data.clone()),
-            RuleOption::Variable { variable, .. } => variable.data(name, qtype, ends),
+            RuleOption::Variable { variable, .. } => variable.data(question, labels, ends),
             RuleOption::Nsid => Some(Vec::new()),
             RuleOption::Subnet { ipv4_bits, ipv6_bits } => {
                 let (family, bits) = match ends.peer?.ip().to_canonical() {
@@ -152,11 +163,16 @@ impl EdnsRule {
 }
 
 impl Variable {
-    fn data(&self, name: &[u8], qtype: u16, ends: Ends) -> Option<Vec<u8>> {
+    fn data(
+        &self,
+        question: &QuestionSoFar,
+        labels: LabelSource<'_>,
+        ends: Ends,
+    ) -> Option<Vec<u8>> {
         let port = |address: SocketAddr| address.port().to_be_bytes().to_vec();
         match self {
-            Self::Qname => Some(name.to_vec()),
-            Self::Qtype => Some(qtype.to_be_bytes().to_vec()),
+            Self::Qname => Some(question.name.bytes().to_vec()),
+            Self::Qtype => Some(question.qtype.to_be_bytes().to_vec()),
             Self::ClientIp => Some(octets(ends.peer?.ip())),
             Self::ClientPort => ends.peer.map(port),
             Self::Protocol => Some(
@@ -171,7 +187,7 @@ impl Variable {
                 .filter(|server| !server.ip().is_unspecified())
                 .map(|server| octets(server.ip())),
             Self::ServerPort => ends.server.map(port),
-            Self::Label(_) => None,
+            Self::Label(label) => labels.value(label).map(String::into_bytes),
         }
     }
 }
@@ -236,15 +252,18 @@ impl Rules {
         let mut patterns = trail.patterns.as_ref().map(|patterns| patterns.borrow());
         let patterns = patterns.as_deref_mut().map_or(&mut [][..], |patterns| &mut patterns[..]);
         let mut question = QuestionSoFar::of(trail, name, qtype);
+        let client = trail.asked.as_ref().and_then(AskedQuestion::name);
+        let client = client.or_else(|| Name::from_wire(name));
+        let labels = LabelSource { labels: self.labels.as_ref(), name: client.as_ref() };
         let mut options: Vec<(u16, Vec<u8>)> = Vec::new();
         for index in indices {
             let Some(rule) = self.rules.get(usize::from(*index)) else { continue };
             match &rule.action {
                 RuleAction::Edns(rule) => {
-                    let data = rule.data(question.name.bytes(), question.qtype, ends);
+                    let data = rule.data(&question, labels, ends);
                     put(&mut options, rule, data);
                 }
-                action => question.follow(action, patterns),
+                action => question.follow(action, labels, patterns),
             }
         }
         let mut written = Vec::new();
@@ -291,11 +310,11 @@ impl QuestionSoFar {
         Self { name: text, qtype: asked.map_or(qtype, |asked| asked.qtype()) }
     }
 
-    fn follow(&mut self, action: &RuleAction, patterns: &mut [Pattern]) {
+    fn follow(&mut self, action: &RuleAction, labels: LabelSource<'_>, patterns: &mut [Pattern]) {
         match action {
             RuleAction::Name(rule) => {
                 let mut changed = NameText::default();
-                if rule.from.replace(&rule.to, self.name.bytes(), patterns, &mut changed) {
+                if rule.from.replace(&rule.to, labels, self.name.bytes(), patterns, &mut changed) {
                     self.name = changed;
                 }
             }
@@ -313,6 +332,13 @@ impl QuestionSoFar {
 mod tests {
     use super::*;
 
+    /// `a.test.`, AAAA.
+    fn question() -> QuestionSoFar {
+        let mut name = NameText::default();
+        name.push(b"a.test.");
+        QuestionSoFar { name, qtype: 28 }
+    }
+
     #[test]
     fn subnets() {
         let check = |peer: &str, bits: (u8, u8), expected: &[u8]| {
@@ -320,7 +346,11 @@ mod tests {
             let rule = EdnsRule { action: EdnsAction::Set, option, reverts: false };
             let peer = Some(peer.parse().unwrap());
             let ends = Ends { peer, server: None, transport: Transport::Udp };
-            assert_eq!(rule.data(b"a.", 1, ends).as_deref(), Some(expected), "{peer:?} {bits:?}");
+            assert_eq!(
+                rule.data(&question(), LabelSource::default(), ends).as_deref(),
+                Some(expected),
+                "{peer:?} {bits:?}"
+            );
         };
         check("192.0.2.77:1", (24, 56), &[0, 1, 24, 0, 192, 0, 2]);
         check("192.0.2.77:1", (27, 56), &[0, 1, 27, 0, 192, 0, 2, 64]);
@@ -335,7 +365,11 @@ mod tests {
         let server = Some("[2001:db8::1]:53".parse().unwrap());
         let ends = Ends { peer, server, transport: Transport::Tcp };
         let check = |variable: Variable, expected: Option<&[u8]>| {
-            assert_eq!(variable.data(b"a.test.", 28, ends).as_deref(), expected, "{variable:?}");
+            assert_eq!(
+                variable.data(&question(), LabelSource::default(), ends).as_deref(),
+                expected,
+                "{variable:?}"
+            );
         };
         check(Variable::Qname, Some(b"a.test."));
         check(Variable::Qtype, Some(&[0, 28]));
@@ -346,6 +380,6 @@ mod tests {
         check(Variable::ServerPort, Some(&[0, 53]));
         check(Variable::Label("a/b".to_owned()), None);
         let wildcard = Ends { server: Some("0.0.0.0:53".parse().unwrap()), ..ends };
-        assert_eq!(Variable::ServerIp.data(b"a.", 1, wildcard), None);
+        assert_eq!(Variable::ServerIp.data(&question(), LabelSource::default(), wildcard), None);
     }
 }

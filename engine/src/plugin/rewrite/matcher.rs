@@ -9,7 +9,7 @@ use regex_syntax::hir::{Hir, HirKind};
 use wire::text::NameText;
 
 use super::NameMatch;
-use super::replacement::Replacement;
+use super::replacement::{LabelSource, Replacement};
 use crate::plugin::draft::BlockDraft;
 use crate::plugin::go_regex::GoRegex;
 use crate::plugin::pattern::{Groups, Pattern, PatternSlot};
@@ -60,6 +60,7 @@ impl Matcher {
     pub(super) fn replace(
         &self,
         replacement: &Replacement,
+        labels: LabelSource<'_>,
         text: &[u8],
         patterns: &mut [Pattern],
         to: &mut NameText,
@@ -81,7 +82,7 @@ impl Matcher {
                 write(&[rest, replaced], to);
             }
             Self::Substring(substring) => return replace_all(substring, replaced, text, to),
-            Self::Regex(search) => return search.replace(replacement, text, patterns, to),
+            Self::Regex(search) => return search.replace(replacement, labels, text, patterns, to),
         }
         true
     }
@@ -137,6 +138,7 @@ impl Search {
     pub(super) fn replace(
         &self,
         replacement: &Replacement,
+        labels: LabelSource<'_>,
         text: &[u8],
         patterns: &mut [Pattern],
         to: &mut NameText,
@@ -146,7 +148,7 @@ impl Search {
         }
         let Some(pattern) = patterns.get_mut(self.slot.0) else { return false };
         let Some(locations) = pattern.search(text) else { return false };
-        replacement.write(Groups { text, locations }, to)
+        replacement.write(Groups { text, locations }, labels, to)
     }
 }
 

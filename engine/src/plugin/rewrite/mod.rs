@@ -20,6 +20,7 @@ use super::draft::{BlockDraft, LoadContext, Loading};
 use super::finish::Finish;
 use super::gate::Gate;
 use super::go_regex::GoRegex;
+use super::metadata::QueryLabels;
 use cname::CnameRule;
 use edns::EdnsRule;
 use replacement::Replacement;
@@ -125,8 +126,9 @@ impl Plugin for Rewrite {
         true
     }
 
-    fn put<'a>(&'a self, block: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
-        let rules = Arc::new(Rules::new(self, block));
+    fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a> {
+        let labels = QueryLabels::of(context.block);
+        let rules = Arc::new(Rules::new(self, labels, block));
         block.gates.push(Gate::Rewrite(Arc::clone(&rules)));
         block.finishes.push(Finish::Rewrite(rules));
         Box::pin(ready(Ok(())))

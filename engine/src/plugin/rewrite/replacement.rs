@@ -2,11 +2,15 @@
 //!
 //! Invariant: every group that is named here exists in the rule's pattern.
 
+use std::fmt;
+
 use regex::bytes::Captures;
+use wire::name::Name;
 use wire::text::NameText;
 
 use crate::corefile::report::Refusal;
 use crate::corefile::word::quoted;
+use crate::plugin::metadata::QueryLabels;
 use crate::plugin::pattern::Groups;
 
 /// What a name becomes.
@@ -109,19 +113,73 @@ impl Replacement {
         (0..=100).filter(|group| text.contains(&format!("{{{group}}}"))).count()
     }
 
+    /// Whether it has labels of `metadata`.
+    #[must_use]
+    pub(super) fn has_labels(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, ReplacementPart::Label(_)))
+    }
+
     /// Writes the name for a match in `text`. False if a label has no value.
     #[must_use]
-    pub(super) fn write(&self, groups: Groups<'_>, to: &mut NameText) -> bool {
+    pub(super) fn write(
+        &self,
+        groups: Groups<'_>,
+        labels: LabelSource<'_>,
+        to: &mut NameText,
+    ) -> bool {
         to.clear();
         for part in &self.parts {
             match part {
                 ReplacementPart::Text(text) => to.push(text.as_bytes()),
                 ReplacementPart::Group(group) => to.push(groups.get(*group)),
-                // Labels are set by `metadata`, which this server does not have.
+                ReplacementPart::Label(label) if labels.write(label, to) => {}
                 ReplacementPart::Label(_) => return false,
             }
         }
         true
+    }
+}
+
+/// Where the values of labels come from: the block's `metadata`, if it has one, and the client's
+/// name.
+#[derive(Clone, Copy, Default)]
+pub(super) struct LabelSource<'l> {
+    pub(super) labels: Option<&'l QueryLabels>,
+    pub(super) name: Option<&'l Name>,
+}
+
+impl LabelSource<'_> {
+    /// Appends a value in lower case. False if there is none.
+    fn write(self, label: &str, to: &mut NameText) -> bool {
+        let mut written = LowerCase { to, len: 0 };
+        self.read(label, &mut written) && written.len > 0
+    }
+
+    /// The value, if there is one.
+    pub(super) fn value(self, label: &str) -> Option<String> {
+        let mut value = String::new();
+        (self.read(label, &mut value) && !value.is_empty()).then_some(value)
+    }
+
+    fn read(self, label: &str, to: &mut impl fmt::Write) -> bool {
+        let (Some(labels), Some(name)) = (self.labels, self.name) else { return false };
+        labels.write(label, name, to).unwrap_or(false)
+    }
+}
+
+/// Text that is appended in lower case.
+struct LowerCase<'t> {
+    to: &'t mut NameText,
+    len: usize,
+}
+
+impl fmt::Write for LowerCase<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.to.push(&[byte.to_ascii_lowercase()]);
+        }
+        self.len += text.len();
+        Ok(())
     }
 }
 

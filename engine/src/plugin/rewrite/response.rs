@@ -10,6 +10,7 @@ use wire::text::{NameText, PlainName};
 use wire::{edit, rename};
 
 use super::AnswerPart;
+use super::replacement::LabelSource;
 use super::rules::{Back, BackHow, ReadyName, RuleAction, Rules};
 use crate::plugin::exchange::{AskedQuestion, NameTexts, Trail};
 use crate::plugin::finish::{Leaving, Workbench};
@@ -117,7 +118,8 @@ impl Rules {
         first.set_name(name.bytes());
         for (index, rule) in self.names(indices).enumerate() {
             let Some([before, after]) = chain.get_mut(index..index + 2) else { return };
-            let is_same = rule.from.replace(&rule.to, before.bytes(), patterns, after);
+            let labels = LabelSource { labels: self.labels.as_ref(), name: Some(&name) };
+            let is_same = rule.from.replace(&rule.to, labels, before.bytes(), patterns, after);
             debug_assert!(is_same, "a rule that matched a name matches it again");
         }
     }
@@ -147,7 +149,8 @@ impl Rules {
                     BackHow::Remap => remap(text.bytes(), after, before, other),
                     BackHow::Suffix { from, to } => replace_end(text.bytes(), from, to, other),
                     BackHow::Search(search, to) => {
-                        search.replace(to, text.bytes(), patterns, other)
+                        let labels = LabelSource::default();
+                        search.replace(to, labels, text.bytes(), patterns, other)
                     }
                 };
                 if found {

@@ -17,13 +17,14 @@ use wire::text::{NameText, PlainName};
 use super::cname::{CnamePursuit, CnameRule};
 use super::edns::{EdnsRule, OptionCodes};
 use super::matcher::{Matcher, Search};
-use super::replacement::Replacement;
+use super::replacement::{LabelSource, Replacement};
 use super::{AnswerPart, Field, Mode, NameMatch, NameRule, Rewrite};
 use crate::corefile::value::zone::Zone;
 use crate::limits::REWRITES_MAX;
 use crate::plugin::draft::BlockDraft;
-use crate::plugin::exchange::{Exchange, NameTexts, Trail};
+use crate::plugin::exchange::{AskedQuestion, Exchange, NameTexts, Trail};
 use crate::plugin::gate::Passage;
+use crate::plugin::metadata::QueryLabels;
 use crate::plugin::pattern::Pattern;
 use crate::plugin::pursuit::Pursuit;
 
@@ -35,6 +36,8 @@ pub struct Rules {
     exact: HashMap<Box<[u8]>, Vec<u16>, RandomState>,
     /// The other rules, in their order.
     open: Box<[u16]>,
+    /// Of the block's `metadata`.
+    pub(super) labels: Option<QueryLabels>,
     has_edns: bool,
     reads_peer: bool,
     /// By rule: which queries of the fast path it may be about.
@@ -51,11 +54,13 @@ enum RuleScope {
 }
 
 /// What is known about the query while rules apply.
-struct MatchState {
+struct MatchState<'r> {
     /// The texts have the question's name.
     has_text: bool,
     /// Of the query's options, if there are rules about them.
     codes: OptionCodes,
+    /// Of the block's `metadata`.
+    labels: Option<&'r QueryLabels>,
 }
 
 #[derive(Debug)]
@@ -116,7 +121,11 @@ enum Outcome {
 }
 
 impl Rules {
-    pub(super) fn new(rewrite: &Rewrite, block: &mut BlockDraft) -> Self {
+    pub(super) fn new(
+        rewrite: &Rewrite,
+        labels: Option<QueryLabels>,
+        block: &mut BlockDraft,
+    ) -> Self {
         let mut exact: HashMap<Box<[u8]>, Vec<u16>, RandomState> = HashMap::default();
         let mut open = Vec::new();
         let mut rules = Vec::with_capacity(rewrite.rules.len());
@@ -145,6 +154,7 @@ impl Rules {
         Self {
             has_edns: rules.iter().any(|rule| edns(rule).is_some()),
             reads_peer: rules.iter().filter_map(edns).any(|reads_peer| reads_peer),
+            labels,
             scopes: rewrite.rules.iter().map(|rule| rule.field.scope()).collect(),
             rules: rules.into(),
             exact,
@@ -159,7 +169,11 @@ impl Rules {
         message: &mut [u8],
     ) -> Passage {
         let mut queue = Queue { exact: self.exact_at(exchange.name), open: &self.open };
-        let mut state = MatchState { has_text: false, codes: OptionCodes::default() };
+        let mut state = MatchState {
+            has_text: false,
+            codes: OptionCodes::default(),
+            labels: self.labels.as_ref(),
+        };
         if self.has_edns {
             state.codes = OptionCodes::of(message.get(..exchange.arrival.len).unwrap_or_default());
         }
@@ -300,18 +314,25 @@ impl RuleAction {
         &self,
         exchange: &mut Exchange<'_>,
         message: &mut [u8],
-        state: &mut MatchState,
+        state: &mut MatchState<'_>,
     ) -> Outcome {
         let Query { qtype, qclass, .. } = exchange.query;
         match self {
-            Self::Name(rule) => rule.apply(exchange, message, &mut state.has_text),
+            Self::Name(rule) => rule.apply(exchange, message, state),
             Self::Type { from, to } if *from == qtype => ask(exchange, *to, qclass, message),
             Self::Class { from, to } if *from == qclass => ask(exchange, qtype, *to, message),
             Self::Type { .. } | Self::Class { .. } => Outcome::Ignored,
             // It is about the response, so it matches every query.
             Self::Cname(_) => Outcome::Done,
-            Self::Edns(rule) if rule.matches(&mut state.codes) => Outcome::Done,
-            Self::Edns(_) => Outcome::Ignored,
+            Self::Edns(rule) => {
+                let name = client_name(exchange);
+                let labels = LabelSource { labels: state.labels, name: Some(&name) };
+                if rule.matches(&mut state.codes, labels) {
+                    Outcome::Done
+                } else {
+                    Outcome::Ignored
+                }
+            }
             Self::Ttl { names, .. } | Self::Rcode { names, .. } => {
                 let is_match = match names {
                     // It was found by the name.
@@ -328,6 +349,12 @@ impl RuleAction {
             }
         }
     }
+}
+
+/// The client's name.
+fn client_name(exchange: &Exchange<'_>) -> Name {
+    let asked = exchange.trail.asked.as_ref().and_then(AskedQuestion::name);
+    asked.unwrap_or_else(|| exchange.name.clone())
 }
 
 /// Asks the same name with another type or class.
@@ -370,17 +397,19 @@ impl ReadyName {
         &self,
         exchange: &mut Exchange<'_>,
         message: &mut [u8],
-        has_text: &mut bool,
+        state: &mut MatchState<'_>,
     ) -> Outcome {
         let Query { qtype, qclass, .. } = exchange.query;
         if let Some(to) = &self.to_wire {
             exchange.ask_instead(to, qtype, qclass, message);
             return Outcome::Renamed;
         }
-        text(exchange, has_text);
+        text(exchange, &mut state.has_text);
+        let client = (self.to.has_labels()).then(|| client_name(exchange));
+        let labels = LabelSource { labels: state.labels, name: client.as_ref() };
         let Exchange { texts, patterns, .. } = exchange;
         let NameTexts { name, other, plain } = &mut **texts;
-        if !self.from.replace(&self.to, name.bytes(), patterns, other) {
+        if !self.from.replace(&self.to, labels, name.bytes(), patterns, other) {
             return Outcome::Ignored;
         }
         if !other.read_into(plain) {
