@@ -60,12 +60,12 @@ pub struct CnamePursuit {
 enum CnameState {
     Begins,
     AsksForAnswer,
-    AsksForTarget { answer: Box<[u8]>, change: Change },
+    AsksForTarget { answer: Box<[u8]>, change: CnameChange },
 }
 
 /// A CNAME's place in the answer, and its new target in wire format.
 #[derive(Debug)]
-struct Change {
+struct CnameChange {
     index: usize,
     target: Vec<u8>,
 }
@@ -99,7 +99,7 @@ impl CnamePursuit {
     }
 
     /// The first CNAME of an answer that a rule is about.
-    fn change(&self, answer: &[u8]) -> Option<Change> {
+    fn change(&self, answer: &[u8]) -> Option<CnameChange> {
         let message = Message::from_octets(answer).ok()?;
         let mut records = message.answer().ok()?.enumerate();
         records.find_map(|(index, record)| {
@@ -110,7 +110,7 @@ impl CnamePursuit {
             let text = String::from_utf8_lossy(text.bytes()).into_owned();
             let mut rules = self.rules.cnames(&self.matched);
             let target = rules.find_map(|rule| rule.changed(&text))?;
-            Some(Change { index, target })
+            Some(CnameChange { index, target })
         })
     }
 }
@@ -123,7 +123,7 @@ fn found(message: Box<[u8]>) -> Step {
 
 /// The CNAMEs of the answer up to the one that changes, then what was found for its new target.
 /// `None` if a message cannot be read.
-fn joined(answer: &[u8], change: &Change, found: &[u8]) -> Option<Box<[u8]>> {
+fn joined(answer: &[u8], change: &CnameChange, found: &[u8]) -> Option<Box<[u8]>> {
     let answer = Message::from_octets(answer).ok()?;
     let found = Message::from_octets(found).ok()?;
     let mut builder = MessageBuilder::from_target(StaticCompressor::new(Vec::new())).ok()?;
