@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use engine::check::{self, Checked};
+use engine::check::{self, CheckedTexts};
 use engine::corefile::{Finding, Severity, Surroundings};
 use tempfile::TempDir;
 
@@ -29,14 +29,14 @@ fn corefiles(name: &str) -> Vec<PathBuf> {
     paths
 }
 
-fn checked(path: &Path) -> Checked {
+fn checked(path: &Path) -> CheckedTexts {
     let text = fs::read_to_string(path).expect("a Corefile");
     let name = path.file_name().expect("a file name").to_string_lossy();
     check::text(&name, Some(path), &text, &Surroundings::empty())
 }
 
 /// The reports without what is not built yet, so that building it changes no report.
-fn shown(checked: &Checked) -> String {
+fn shown(checked: &CheckedTexts) -> String {
     let texts: String = checked.texts.iter().map(|text| text.report().to_string()).collect();
     // Each drawing ends with this corner.
     let drawings = texts.split_inclusive("─╯\n");

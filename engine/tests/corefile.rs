@@ -263,6 +263,7 @@ fn unknown_words() {
         "`pods` is an option of `kubernetes`: write it between its braces"
     );
     assert!(help("example.org {\n}").contains("the one above is not closed"));
+    assert!(help("fallthrough").contains("is an option of") && !help("ttl").contains("its braces"));
     assert_eq!(help("xyzzy"), "`ringdns -plugins` lists the directives");
     assert!(help("10.0.0.1 db.example").contains("an entry of `hosts`"));
     assert!(help("upstream").starts_with("delete the line: since CoreDNS 1.7"));

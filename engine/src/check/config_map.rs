@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_saphyr::Spanned;
 
-use super::{Checked, CheckedText};
+use super::{CheckedText, CheckedTexts};
 use crate::config;
 use crate::convert::custom::TextPart;
 use crate::convert::without_place;
@@ -52,7 +52,7 @@ struct YamlDocument<'t> {
 }
 
 /// The texts of a file's ConfigMaps.
-struct Texts<'t> {
+struct MapTexts<'t> {
     /// The file's name, and its lines.
     file: &'t str,
     lines: Vec<&'t str>,
@@ -60,9 +60,9 @@ struct Texts<'t> {
     others: Vec<MountedFile>,
 }
 
-pub(super) fn check(name: &str, text: &str, surroundings: &Surroundings<'_>) -> Checked {
-    let mut checked = Checked::default();
-    let mut texts = Texts {
+pub(super) fn check(name: &str, text: &str, surroundings: &Surroundings<'_>) -> CheckedTexts {
+    let mut checked = CheckedTexts::default();
+    let mut texts = MapTexts {
         file: name,
         lines: text.lines().collect(),
         corefiles: Vec::new(),
@@ -82,7 +82,7 @@ pub(super) fn check(name: &str, text: &str, surroundings: &Surroundings<'_>) -> 
             }
         }
     }
-    let Texts { corefiles, others, .. } = texts;
+    let MapTexts { corefiles, others, .. } = texts;
     let mut imported = HashSet::new();
     for corefile in corefiles.iter().take(CHECKED_TEXTS_MAX) {
         let (read, files) = config::read_mounted(corefile, &others, false, surroundings);
@@ -158,7 +158,7 @@ fn parse<T: DeserializeOwned>(document: &YamlDocument<'_>) -> Result<T, (Option<
     })
 }
 
-impl Texts<'_> {
+impl MapTexts<'_> {
     fn collect(&mut self, manifest: &Manifest, document: &YamlDocument<'_>) {
         for item in &manifest.items {
             self.collect(item, document);

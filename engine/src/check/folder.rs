@@ -6,14 +6,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Checked;
+use super::CheckedTexts;
 use crate::convert::custom::TextPart;
 use crate::corefile::Surroundings;
 
-pub(super) fn check(folder: &Path, surroundings: &Surroundings<'_>) -> Checked {
+pub(super) fn check(folder: &Path, surroundings: &Surroundings<'_>) -> CheckedTexts {
     let corefile = folder.join("Corefile");
-    let mut checked =
-        if corefile.exists() { super::path(&corefile, surroundings) } else { Checked::default() };
+    let mut checked = if corefile.exists() {
+        super::path(&corefile, surroundings)
+    } else {
+        CheckedTexts::default()
+    };
     for path in parts(folder) {
         let is_read = |files: &[PathBuf]| files.contains(&path);
         if !checked.texts.iter().any(|text| is_read(text.report().files())) {

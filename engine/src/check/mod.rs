@@ -24,7 +24,7 @@ const LOADED: &str = "a start-up on this machine would fail: correct it, or leav
 
 /// The texts that were checked, in order.
 #[derive(Debug, Default)]
-pub struct Checked {
+pub struct CheckedTexts {
     pub texts: Vec<CheckedText>,
 }
 
@@ -110,7 +110,7 @@ impl CheckedText {
     }
 }
 
-impl Checked {
+impl CheckedTexts {
     /// How many mistakes or warnings all texts have.
     #[must_use]
     pub fn count(&self, severity: Severity) -> usize {
@@ -154,14 +154,14 @@ impl Checked {
 
 /// Checks a file or a folder.
 #[must_use]
-pub fn path(path: &Path, surroundings: &Surroundings<'_>) -> Checked {
+pub fn path(path: &Path, surroundings: &Surroundings<'_>) -> CheckedTexts {
     if path.is_dir() {
         return folder::check(path, surroundings);
     }
     match corefile::read_file(path) {
         Ok(text) => self::text(&path.display().to_string(), Some(path), &text, surroundings),
         Err(error) => {
-            let mut checked = Checked::default();
+            let mut checked = CheckedTexts::default();
             checked.push(Err(config::unreadable(path, &error)));
             checked
         }
@@ -170,8 +170,8 @@ pub fn path(path: &Path, surroundings: &Surroundings<'_>) -> Checked {
 
 /// The report of a text that could not be read.
 #[must_use]
-pub fn unreadable(message: &str) -> Checked {
-    let mut checked = Checked::default();
+pub fn unreadable(message: &str) -> CheckedTexts {
+    let mut checked = CheckedTexts::default();
     checked.push_broken(message.to_owned(), "`-` reads a Corefile from standard input");
     checked
 }
@@ -184,11 +184,11 @@ pub fn text(
     path: Option<&Path>,
     text: &str,
     surroundings: &Surroundings<'_>,
-) -> Checked {
+) -> CheckedTexts {
     if convert::is_object(text) {
         return config_map::check(name, text, surroundings);
     }
-    let mut checked = Checked::default();
+    let mut checked = CheckedTexts::default();
     match TextPart::of(name) {
         Some(TextPart::Block) => checked.texts.push(CheckedText {
             read: config::read_part(name, path, text, surroundings),

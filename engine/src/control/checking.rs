@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use engine::check::{self, Checked, LoadFinding};
+use engine::check::{self, CheckedTexts, LoadFinding};
 use engine::cli::CheckOptions;
 use engine::config::Config;
 use engine::corefile::{self, Severity, Surroundings};
@@ -56,7 +56,7 @@ pub(crate) fn run(options: &CheckOptions, default_port: u16) -> ExitCode {
 }
 
 /// The same with what loading each Corefile found.
-fn loaded(checked: Checked) -> anyhow::Result<Checked> {
+fn loaded(checked: CheckedTexts) -> anyhow::Result<CheckedTexts> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start a runtime to look hosts up")?;
     let metrics = Metrics::new(start::build(), 1);
@@ -70,7 +70,7 @@ fn loaded(checked: Checked) -> anyhow::Result<Checked> {
     }
     // Dropping it would wait for a file or a resolver that hangs.
     runtime.shutdown_background();
-    Ok(Checked { texts })
+    Ok(CheckedTexts { texts })
 }
 
 async fn load(config: &Config, metrics: &Metrics) -> Vec<LoadFinding> {
@@ -118,7 +118,7 @@ async fn manifests_problem(kubernetes: Kubernetes) -> Option<String> {
 }
 
 /// All reports, in colours if standard output is a terminal, and their sum on the last line.
-fn shown(checked: &Checked, path: &Path) -> String {
+fn shown(checked: &CheckedTexts, path: &Path) -> String {
     let is_terminal = std::io::stdout().is_terminal();
     let mut text = String::new();
     for one in &checked.texts {

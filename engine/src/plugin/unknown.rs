@@ -76,8 +76,16 @@ fn known(word: &str) -> Option<String> {
     if let Some((_, instead)) = KNOWN.iter().find(|(known, _)| *known == word) {
         return Some((*instead).to_owned());
     }
-    let owner = DIRECTIVES.iter().find(|row| row.options().contains(&word))?;
-    Some(format!("`{word}` is an option of `{}`: write it between its braces", owner.name))
+    let owners = DIRECTIVES.iter().filter(|row| row.options().contains(&word));
+    let owners: Vec<_> = owners.map(|row| format!("`{}`", row.name)).collect();
+    match owners.as_slice() {
+        [] => None,
+        [one] => Some(format!("`{word}` is an option of {one}: write it between its braces")),
+        [several @ .., last] => Some(format!(
+            "`{word}` is an option of {} and {last}: write it between the braces of one of them",
+            several.join(", ")
+        )),
+    }
 }
 
 /// A file with server blocks that is imported within one: a `*.server` as an `*.override`.
