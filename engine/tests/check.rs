@@ -366,6 +366,24 @@ data:
     rig.check(&["map.yaml"], 0, &[&format!("map.yaml:9:19: {missing}")]);
 }
 
+/// Relative paths start from `root`, as at start-up.
+#[test]
+fn files_below_root() {
+    let corefile = ". {
+ root here
+ hosts names {
+  fallthrough
+ }
+ forward . up/resolv.conf {
+  tls ca.crt
+ }
+}
+";
+    let files = ["here/names", "here/ca.crt", "up/resolv.conf"].map(|name| (name, ""));
+    let rig = Rig::new(&[&[("Corefile", corefile)], &files[..]].concat());
+    rig.check(&["Corefile"], 0, &[]);
+}
+
 /// What CoreDNS refuses, ringdns refuses in the words of CoreDNS's first mistake.
 #[test]
 fn refused() {

@@ -57,6 +57,12 @@ const UNLISTED: &[Row] = &[
     (". {\n hosts {\n  fallthrough example.org\n }\n forward . 192.0.2.1\n}", &[]),
     (". {\n hosts names example.org\n forward . 192.0.2.1\n}", &[]),
     (". {\n hosts\n cache\n errors\n}", &[]),
+    (
+        "a {\n file db.a a\n forward . 192.0.2.1\n}",
+        &[(2, 2, "names that this 'file' does not have get NXDOMAIN")],
+    ),
+    // In a block, one `fallthrough` is for all `file` lines.
+    ("a {\n file db.a a\n file db.b b.a {\n  fallthrough\n }\n forward . 192.0.2.1\n}", &[]),
     ("a b {\n kubernetes a\n forward . 192.0.2.1\n}", &[]),
     ("cluster.local {\n kubernetes\n hosts names {\n  fallthrough\n }\n}", &[]),
 ];

@@ -42,26 +42,28 @@ const FILES: &[(&str, FileWords)] = &[
     }),
 ];
 
-/// In the order of the Corefile. A relative path of `file` starts from `root`.
+/// In the order of the Corefile. Relative paths start from `root` if the plugin's do.
 pub(crate) fn named(blocks: &[LintBlock<'_>]) -> Vec<NamedFile> {
     let mut named = Vec::new();
     for block in blocks {
-        let root = block.lines("root").find_map(|line| line.args.first());
+        // The last one counts.
+        let root = block.lines("root").filter_map(|line| line.args.first()).last();
         let root = root.map_or_else(PathBuf::new, |word| PathBuf::from(&word.text));
         for line in &block.parsed.statements {
             let Some((plugin, words)) = FILES.iter().find(|(name, _)| *name == line.name.text)
             else {
                 continue;
             };
-            named.extend(words(line).into_iter().filter(|word| !word.text.is_empty()).map(
-                |word| {
-                    let path = match *plugin {
-                        "file" | "tls" => root.join(&word.text),
-                        _ => PathBuf::from(&word.text),
-                    };
-                    NamedFile { path, span: word.span, plugin }
-                },
-            ));
+            for word in words(line).into_iter().filter(|word| !word.text.is_empty()) {
+                let is_argument = line.args.iter().any(|arg| arg.span == word.span);
+                let path = match *plugin {
+                    "file" | "hosts" | "tls" => root.join(&word.text),
+                    // The option `tls`.
+                    "forward" if !is_argument => root.join(&word.text),
+                    _ => PathBuf::from(&word.text),
+                };
+                named.push(NamedFile { path, span: word.span, plugin });
+            }
         }
     }
     named

@@ -18,7 +18,7 @@ pub(super) fn unlisted(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
             else {
                 continue;
             };
-            if line.fallthrough().is_some() || !line.zones.covers(&keys) {
+            if passes_on(line, &sources) || !line.zones.covers(&keys) {
                 continue;
             }
             let message = format!("names that this '{}' does not have get {outcome}", line.name());
@@ -33,6 +33,13 @@ pub(super) fn unlisted(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
             break;
         }
     }
+}
+
+/// Whether it has `fallthrough`. In CoreDNS, that of one `file` line is for all of its block.
+fn passes_on(line: &ZoneLine<'_>, sources: &[ZoneLine<'_>]) -> bool {
+    let is_shared = |other: &&ZoneLine<'_>| line.name() == "file" && other.name() == "file";
+    let mut shared = sources.iter().filter(is_shared);
+    line.fallthrough().is_some() || shared.any(|other| other.fallthrough().is_some())
 }
 
 /// The response for a name that the source does not have and does not pass on.
