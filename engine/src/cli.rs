@@ -14,7 +14,7 @@ use crate::limits::BUSY_POLL_MAX;
 /// A Kubernetes cluster's DNS server.
 ///
 /// Without -conf it reads ./Corefile. If there is none, it serves the example cluster of its source
-/// tree (deploy/example) on 127.0.0.1:1053.
+/// tree (deploy/example) on 127.0.0.1:1053, and outside of one, `whoami` and `log`.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "ringdns",

@@ -15,10 +15,10 @@ use crate::ask::Transport;
 use crate::corefile_words::{Block, CorefileWords};
 use crate::query::{Edns, Query};
 use crate::question::Question;
-use crate::{questions, reverse};
+use crate::{machine, questions, reverse};
 
 /// Most questions for one server block.
-const BLOCK_COUNT_MAX: usize = 160;
+const BLOCK_COUNT_MAX: usize = 240;
 
 /// Questions about the cluster among them.
 const CLUSTER_COUNT: usize = 70;
@@ -196,9 +196,24 @@ impl Asker<'_> {
     }
 }
 
-/// Services for all names `NAME.NAMESPACE.svc.cluster.local` of the Corefiles, and for the samples
+/// The pod that asks, in the namespace `default`: `autopath` follows its search path.
+fn client() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": "client", "namespace": "default" },
+        "spec": { "containers": [{ "name": "c", "image": "none.invalid/none" }] },
+        "status": {
+            "phase": "Running",
+            "podIP": machine::ADDRESS,
+            "podIPs": [{ "ip": machine::ADDRESS }],
+        },
+    })
+}
+
+/// The client, and Services for all names `NAME.NAMESPACE.svc.cluster.local` of the Corefiles, and for the samples
 /// of their patterns.
-pub fn services(all: &[CorefileWords]) -> Vec<Value> {
+pub fn objects(all: &[CorefileWords]) -> Vec<Value> {
     let blocks = all.iter().flat_map(|words| &words.blocks);
     let names = blocks.flat_map(Block::names);
     let pairs = names.filter_map(|name| {
@@ -222,7 +237,7 @@ pub fn services(all: &[CorefileWords]) -> Vec<Value> {
             "spec": { "ports": [{ "name": "http", "port": 80, "protocol": "TCP" }] },
         })
     });
-    namespaces.chain(services).collect()
+    namespaces.chain(services).chain([client()]).collect()
 }
 
 /// Names that a pattern matches: once with as few repetitions as possible, once with one more.

@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
-use domain::base::iana::Rtype;
+use domain::base::iana::{Class, Rtype};
 
 use crate::answer::{Answer, Record};
 use crate::comparison::{differences, reply_differences};
+use crate::corefile_words::Block;
 use crate::difference::Oracle;
 use crate::query::{Query, Reply};
 use crate::question::Question;
-use crate::reverse;
 use crate::rule::{OutsideRule, SourceRule};
 
 /// How many of a file's unnamed differences are shown.
@@ -44,14 +43,14 @@ impl Row {
         }
     }
 
-    /// Compares the two replies, CoreDNS's first. `None` is no reply. `hosts`: the addresses in
-    /// the block's `hosts`.
+    /// Compares the two replies, CoreDNS's first. `None` is no reply. `block`: whose
+    /// answer it is.
     pub fn add(
         &mut self,
         query: &Query,
         replies: [Option<&Reply>; 2],
         oracle: &Oracle<'_>,
-        hosts: &[IpAddr],
+        block: &Block,
     ) {
         self.questions += 1;
         let (theirs, ours) = match replies {
@@ -66,14 +65,15 @@ impl Row {
                 return;
             }
         };
-        let ours = &as_old_as(theirs, ours);
+        let (theirs, ours) = (&without_port(theirs, block), &as_old_as(theirs, ours));
+        let ours = &without_port(ours, block);
         let found = reply_differences(theirs, ours);
         if found.is_empty() {
             self.equal += 1;
             return;
         }
         let is_in_answer = differences(&theirs.answer, &ours.answer) == found;
-        let name = named(query, [&theirs.answer, &ours.answer], oracle, hosts);
+        let name = named(query, [&theirs.answer, &ours.answer], oracle, block);
         match name.filter(|_| is_in_answer) {
             Some(name) => *self.named.entry(name).or_default() += 1,
             None => self.unnamed.push(format!("{}: {}", title(query), found.join("; "))),
@@ -129,30 +129,41 @@ fn named(
     query: &Query,
     [theirs, ours]: [&Answer; 2],
     oracle: &Oracle<'_>,
-    hosts: &[IpAddr],
+    block: &Block,
 ) -> Option<String> {
-    if has_own_ttls(theirs, ours) {
+    let is_refused = ours.rcode == "REFUSED" && ours.records().next().is_none();
+    if query.class != Class::IN && is_refused && block.has("forward") {
+        Some(format!("{:?}", SourceRule::OtherClass))
+    } else if has_own_ttls(theirs, ours) {
         Some(format!("{:?}", OutsideRule::OwnTtl))
-    } else if has_whole_ttls(theirs, ours, hosts) {
+    } else if has_whole_ttls(theirs, ours, block) {
         Some(format!("{:?}", SourceRule::WholeTtl))
     } else {
-        oracle.explain(&query.question, theirs, ours).map(|rule| format!("{rule:?}"))
+        let [theirs, ours] = [theirs, ours].map(|answer| comparable(answer, block));
+        oracle.explain(&query.question, &theirs, &ours).map(|rule| format!("{rule:?}"))
     }
 }
 
-/// The two are the same except for the TTLs of records of `hosts`, which CoreDNS has shortened.
-fn has_whole_ttls(theirs: &Answer, ours: &Answer, hosts: &[IpAddr]) -> bool {
-    let is_of_hosts = |record: &Record| {
-        let address = record.data().parse().ok().or_else(|| reverse::address(record.owner()));
-        address.is_some_and(|address| hosts.contains(&address))
-    };
-    let mut shortened = ours.clone();
-    for (record, of_theirs) in shortened.answer.iter_mut().zip(&theirs.answer) {
-        if is_of_hosts(record) && of_theirs.2 < record.2 {
-            record.2 = of_theirs.2;
+/// An answer for [`Oracle`]: without TTLs if `cache` changes those of CoreDNS.
+pub fn comparable(answer: &Answer, block: &Block) -> Answer {
+    let mut answer = answer.clone();
+    if block.has("cache") {
+        let sections = [&mut answer.answer, &mut answer.authority, &mut answer.additional];
+        for record in sections.into_iter().flatten() {
+            record.2 = 0;
         }
     }
-    differences(theirs, &shortened).is_empty()
+    answer
+}
+
+/// The two are the same except for TTLs, and ours are those of the block's own records, which
+/// CoreDNS has cached.
+fn has_whole_ttls(theirs: &Answer, ours: &Answer, block: &Block) -> bool {
+    let own = block.own_ttls();
+    let is_own = |record: &Record| own.contains(&record.2) || theirs.records().any(|r| r == record);
+    block.has("cache")
+        && ours.records().all(is_own)
+        && differences(&comparable(theirs, block), &comparable(ours, block)).is_empty()
 }
 
 /// The two are the same except for TTLs, and CoreDNS gives all records the lowest of ours.
@@ -163,6 +174,17 @@ fn has_own_ttls(theirs: &Answer, ours: &Answer) -> bool {
         record.2 = lowest.unwrap_or_default();
     }
     differences(theirs, &lowered).is_empty()
+}
+
+/// `whoami` returns the client's port, which differs from query to query.
+fn without_port(reply: &Reply, block: &Block) -> Reply {
+    let mut reply = reply.clone();
+    for Record(_, rtype, _, data) in &mut reply.answer.additional {
+        if rtype == "SRV" && block.has("whoami") {
+            data.retain(|letter| !letter.is_ascii_digit());
+        }
+    }
+    reply
 }
 
 /// Ours with CoreDNS's TTLs where the two are almost the same: what a server was asked before, by

@@ -3,9 +3,10 @@
 //!
 //! It is no validation: the servers under test do that.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::internet;
+use crate::machine;
 use crate::reverse;
 
 /// The port of a block whose keys have none.
@@ -159,7 +160,7 @@ impl Block {
     pub fn address(&self) -> Option<SocketAddr> {
         let port = self.keys.first()?.1;
         let bound = self.bound().into_iter().find(|address| !address.is_unspecified());
-        Some((bound.unwrap_or_else(|| Ipv4Addr::LOCALHOST.into()), port).into())
+        Some((bound.unwrap_or_else(|| machine::ADDRESS.into()), port).into())
     }
 
     pub fn has(&self, directive: &str) -> bool {
@@ -192,6 +193,23 @@ impl Block {
         let inline = self.lines.iter().filter_map(|line| line[0].parse().ok());
         let in_file = HOSTS.lines().filter_map(|line| line.split(' ').next()?.parse().ok());
         inline.chain(in_file.filter(|_| self.has("hosts"))).collect()
+    }
+
+    /// The TTLs of records that are not an upstream's.
+    pub fn own_ttls(&self) -> Vec<u32> {
+        let by_option = self.lines.iter().filter(|line| line[0] == "ttl");
+        let by_option = by_option.filter_map(|line| line.get(1)?.parse().ok());
+        let records = ["answer", "additional", "authority"];
+        let records = self.lines.iter().filter(|line| records.contains(&line[0].as_str()));
+        let records = records.flatten().flat_map(|word| word.split_whitespace());
+        let of_files = [300, 120].into_iter().filter(|_| self.has("file"));
+        let defaults = [("kubernetes", 5), ("k8s_external", 5), ("hosts", 3600)];
+        let defaults = defaults.iter().filter(|(directive, _)| self.has(directive));
+        by_option
+            .chain(records.filter_map(|word| word.parse().ok()))
+            .chain(of_files)
+            .chain(defaults.map(|(_, ttl)| *ttl))
+            .collect()
     }
 
     /// The regular expressions that names are compared with.

@@ -5,7 +5,7 @@
 //! addresses of all upstreams. Only root may make namespaces.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
@@ -17,6 +17,9 @@ use tempfile::TempDir;
 use crate::deadline::poll;
 use crate::process::Process;
 use crate::say::say;
+
+/// A machine's address on its link, where its clients ask.
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 2);
 
 /// How long making a namespace may take.
 const SET_UP_LIMIT: Duration = Duration::from_secs(20);
@@ -86,7 +89,7 @@ impl Machine {
             ip link set eth0 addrgenmode none
             {far} 'ip address add 100.64.0.1/30 dev eth0; ip link set eth0 up'
             {far} 'ip address add fd64::1/126 dev eth0 nodad'
-            ip address add 100.64.0.2/30 dev eth0
+            ip address add {ADDRESS}/30 dev eth0
             ip address add fd64::2/126 dev eth0 nodad
             ip link set eth0 up
             ip route add default via 100.64.0.1

@@ -168,17 +168,23 @@ impl OutsideRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SourceRule {
     WholeTtl,
+    OtherClass,
 }
 
 impl SourceRule {
-    pub const ALL: [Self; 1] = [Self::WholeTtl];
+    pub const ALL: [Self; 2] = [Self::WholeTtl, Self::OtherClass];
 
     /// The sentence in docs/differences.md.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::WholeTtl => {
-                "Answers of `hosts` are never cached, so they always carry the whole TTL; CoreDNS \
-                 caches them if `cache` is set."
+                "Only responses from upstreams are cached, so the answers of other plugins always \
+                 carry their whole TTL; CoreDNS caches those of `kubernetes`, `hosts`, `template` \
+                 and `file` too, within the bounds of `cache`."
+            }
+            Self::OtherClass => {
+                "Questions of a class other than IN, and zone transfers, are REFUSED; CoreDNS \
+                 forwards them."
             }
         }
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use e2e::ask::{AskError, Transport, ask_as};
 use e2e::cluster::Cluster;
 use e2e::corefile_questions::{self as made, Asked};
-use e2e::corefile_report::{Row, no_answer, owners, probe};
+use e2e::corefile_report::{Row, comparable, no_answer, owners, probe};
 use e2e::corefile_words::CorefileWords;
 use e2e::difference::Oracle;
 use e2e::internet::{self, Internet};
@@ -59,7 +59,7 @@ fn corefiles_start_unchanged_and_answer_like_corednss() {
     let mut objects = sample_cluster::make(&mut Rng::with_seed(53));
     let all: Vec<CorefileWords> =
         fixtures.iter().filter_map(|one| one.text.as_deref()).map(CorefileWords::read).collect();
-    objects.extend(made::services(&all));
+    objects.extend(made::objects(&all));
     cluster.objects().apply(&objects);
     if let Ok(only) = std::env::var("COREFILE") {
         fixtures.retain(|fixture| fixture.name.starts_with(&only));
@@ -170,20 +170,22 @@ impl World {
         let all = made::make(&fixture.words, &self.objects).into_iter().map(of_block);
         let all: Vec<_> = all.collect();
         for (index, asked, theirs, ours) in all {
-            let zones = fixture.words.blocks[index].cluster_zones();
-            let hosts = fixture.words.blocks[index].hosts();
+            let block = &fixture.words.blocks[index];
+            let zones = block.cluster_zones();
             let to = asked.first().map(|asked| asked.to);
             let ask = |question: &Question| {
                 let query = Query::plain(question.clone());
                 let to = to.expect("questions");
                 let ask = || ask_as(to, &query, Transport::UdpThenTcp, PATIENCE);
-                machines[0].inside(ask).map_or_else(|_| no_answer(), |reply| reply.answer)
+                let answer = machines[0].inside(ask);
+                let answer = answer.map_or_else(|_| no_answer(), |reply| reply.answer);
+                comparable(&answer, block)
             };
             let existing = owners(theirs.iter().flatten());
             let oracle = Oracle { ask: &ask, existing, zones };
             for (asked, (theirs, ours)) in asked.iter().zip(theirs.iter().zip(&ours)) {
                 let pair = [theirs, ours].map(|reply| reply.as_ref().ok());
-                row.add(&asked.query, pair, &oracle, &hosts);
+                row.add(&asked.query, pair, &oracle, block);
             }
         }
         for (machine, who) in machines.iter_mut().zip(["CoreDNS", "ringdns"]) {

@@ -16,6 +16,9 @@ use tokio::time::timeout;
 /// The process's standard input as a file.
 pub(crate) const STDIN: &str = "/dev/stdin";
 
+/// The path that stands for no file: what CoreDNS serves without a Corefile is served.
+pub(crate) const NO_FILE: &str = "";
+
 /// The Corefile's file.
 pub(crate) struct CorefileSource {
     path: PathBuf,
@@ -82,6 +85,10 @@ fn load(path: &Path, default_port: u16) -> Result<Config, Report> {
         && let Ok(text) = corefile::read_file(path)
     {
         return config::parse("stdin", &text, &Surroundings::of_process(default_port));
+    }
+    if path == Path::new(NO_FILE) {
+        let text = format!(".:{default_port} {{\n    whoami\n    log\n}}\n");
+        return config::parse("no Corefile", &text, &Surroundings::of_process(default_port));
     }
     config::load(path, default_port)
 }

@@ -23,15 +23,17 @@ use super::endpoints::zone_text;
 use super::log::{self, Weight};
 use super::server::Server;
 use super::slow::STDIN;
+use super::slow::{NO_FILE, STDIN};
 use super::zones::ZonesFeed;
 
 /// The example that is served if no Corefile is given and the working directory has none.
 const EXAMPLE: &str = "deploy/example/Corefile";
 
-/// The path of the Corefile, and whether it is the example.
+/// The path of the Corefile, and whether it is the example. Without any, `whoami` and `log` are
+/// served, as in CoreDNS.
 ///
 /// # Errors
-/// There is none.
+/// The working directory is unknown.
 pub(crate) fn corefile(cli: &Cli) -> anyhow::Result<(PathBuf, bool)> {
     if let Some(path) = &cli.conf {
         // As in CoreDNS.
@@ -45,11 +47,14 @@ pub(crate) fn corefile(cli: &Cli) -> anyhow::Result<(PathBuf, bool)> {
     let example = here.ancestors().map(|folder| folder.join(EXAMPLE)).find(|path| path.is_file());
     match example {
         Some(path) => Ok((path.strip_prefix(&here).map(Path::to_path_buf).unwrap_or(path), true)),
-        None => bail!(
-            "no Corefile: there is none in {}, and no {EXAMPLE} above it\n  \
-             name one with `-conf FILE`",
-            here.display()
-        ),
+        None => {
+            tracing::warn!(
+                "no Corefile: there is none in {}, so every query is answered by `whoami`, and \
+                 logged; name one with `-conf FILE`",
+                here.display()
+            );
+            Ok((NO_FILE.into(), false))
+        }
     }
 }
 
