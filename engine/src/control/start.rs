@@ -22,7 +22,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::endpoints::zone_text;
 use super::log::{self, Weight};
 use super::server::Server;
-use super::slow::STDIN;
 use super::slow::{NO_FILE, STDIN};
 use super::zones::ZonesFeed;
 
