@@ -132,8 +132,10 @@ fn named(
     block: &Block,
 ) -> Option<String> {
     let is_refused = ours.rcode == "REFUSED" && ours.records().next().is_none();
-    if query.class != Class::IN && is_refused && block.has("forward") {
+    if query.class != Class::IN && is_refused {
         Some(format!("{:?}", SourceRule::OtherClass))
+    } else if block.has("autopath") && has_more_alias(&query.question, theirs, ours) {
+        Some(format!("{:?}", SourceRule::AutopathAlias))
     } else if has_own_ttls(theirs, ours) {
         Some(format!("{:?}", OutsideRule::OwnTtl))
     } else if has_whole_ttls(theirs, ours, block) {
@@ -142,6 +144,13 @@ fn named(
         let [theirs, ours] = [theirs, ours].map(|answer| comparable(answer, block));
         oracle.explain(&query.question, &theirs, &ours).map(|rule| format!("{rule:?}"))
     }
+}
+
+/// The two are the same except that ours has a CNAME from the client's name.
+fn has_more_alias(question: &Question, theirs: &Answer, ours: &Answer) -> bool {
+    let mut rest = ours.clone();
+    rest.answer.retain(|record| record.owner() != question.key() || record.rtype() != "CNAME");
+    rest.answer.len() + 1 == ours.answer.len() && differences(theirs, &rest).is_empty()
 }
 
 /// An answer for [`Oracle`]: without TTLs if `cache` changes those of CoreDNS.

@@ -169,10 +169,11 @@ impl OutsideRule {
 pub enum SourceRule {
     WholeTtl,
     OtherClass,
+    AutopathAlias,
 }
 
 impl SourceRule {
-    pub const ALL: [Self; 2] = [Self::WholeTtl, Self::OtherClass];
+    pub const ALL: [Self; 3] = [Self::WholeTtl, Self::OtherClass, Self::AutopathAlias];
 
     /// The sentence in docs/differences.md.
     pub fn sentence(self) -> &'static str {
@@ -185,6 +186,10 @@ impl SourceRule {
             Self::OtherClass => {
                 "Questions of a class other than IN, and zone transfers, are REFUSED; CoreDNS \
                  forwards them."
+            }
+            Self::AutopathAlias => {
+                "The CNAME from the client's name leads to the name that exists, once, also if \
+                 that name lacks the type or is itself an alias; CoreDNS omits it without a record."
             }
         }
     }

@@ -145,55 +145,47 @@ impl World {
             };
             machine.start(program, arguments, self.port);
         }
-        let started = machines.each_mut().map(|machine| wait_until_ready(machine, fixture));
-        if let [Err(failure), _] = &started {
+        let [theirs, ours] = machines.each_mut().map(|machine| wait_until_ready(machine, fixture));
+        if let Err(failure) = &theirs {
             row.unnamed.push(format!("CoreDNS does not start: {failure}"));
         }
-        if let [_, Err(failure)] = started {
-            row.failure = Some(failure);
-        }
+        row.failure = ours.err();
         if !row.is_good() {
             return Some(row);
         }
-        // The rules below ask CoreDNS more, so all replies come first.
-        let of_block = |(index, asked): (usize, Vec<Asked>)| {
-            let [theirs, ours] = {
-                let (first, second) = (&machines[0], &machines[1]);
-                std::thread::scope(|scope| {
-                    let theirs = scope.spawn(|| replies(first, &asked));
-                    let ours = replies(second, &asked);
-                    [theirs.join().expect("an asker"), ours]
-                })
-            };
-            (index, asked, theirs, ours)
-        };
-        let all = made::make(&fixture.words, &self.objects).into_iter().map(of_block);
-        let all: Vec<_> = all.collect();
-        for (index, asked, theirs, ours) in all {
-            let block = &fixture.words.blocks[index];
-            let zones = block.cluster_zones();
-            let to = asked.first().map(|asked| asked.to);
-            let ask = |question: &Question| {
-                let query = Query::plain(question.clone());
-                let to = to.expect("questions");
-                let ask = || ask_as(to, &query, Transport::UdpThenTcp, PATIENCE);
-                let answer = machines[0].inside(ask);
-                let answer = answer.map_or_else(|_| no_answer(), |reply| reply.answer);
-                comparable(&answer, block)
-            };
-            let existing = owners(theirs.iter().flatten());
-            let oracle = Oracle { ask: &ask, existing, zones };
-            for (asked, (theirs, ours)) in asked.iter().zip(theirs.iter().zip(&ours)) {
-                let pair = [theirs, ours].map(|reply| reply.as_ref().ok());
-                row.add(&asked.query, pair, &oracle, block);
-            }
-        }
+        self.compare(fixture, &machines, &mut row);
         for (machine, who) in machines.iter_mut().zip(["CoreDNS", "ringdns"]) {
             if machine.exit_code().is_some() {
                 row.unnamed.push(format!("{who} has ended:\n{}", machine.log_tail()));
             }
         }
         Some(row)
+    }
+
+    fn compare(&self, fixture: &Fixture, machines: &[Machine; 2], row: &mut Row) {
+        let all = made::make(&fixture.words, &self.objects);
+        // The rules ask CoreDNS more, which caches it, so all replies come first.
+        let replies: Vec<_> = all.iter().map(|(_, asked)| of_both(machines, asked)).collect();
+        for ((index, asked), [theirs, ours]) in all.iter().zip(&replies) {
+            let block = &fixture.words.blocks[*index];
+            let Some(Asked { to, .. }) = asked.first() else { continue };
+            let ask = |question: &Question| {
+                // CoreDNS caches answers with CD apart. In its cache the letter case makes no
+                // difference, but in its zones it may.
+                let checking_disabled = question.name == question.key();
+                let query = Query { checking_disabled, ..Query::plain(question.clone()) };
+                let ask = || ask_as(*to, &query, Transport::UdpThenTcp, PATIENCE);
+                let answer = machines[0].inside(ask);
+                let answer = answer.map_or_else(|_| no_answer(), |reply| reply.answer);
+                comparable(&answer, block)
+            };
+            let existing = owners(theirs.iter().flatten());
+            let oracle = Oracle { ask: &ask, existing, zones: block.cluster_zones() };
+            for (asked, (theirs, ours)) in asked.iter().zip(theirs.iter().zip(ours)) {
+                let pair = [theirs, ours].map(|reply| reply.as_ref().ok());
+                row.add(&asked.query, pair, &oracle, block);
+            }
+        }
     }
 
     fn machine(&self, fixture: &Fixture) -> Machine {
@@ -267,14 +259,22 @@ fn wait_until_ready(machine: &mut Machine, fixture: &Fixture) -> Result<(), Stri
     Ok(())
 }
 
-fn replies(machine: &Machine, asked: &[Asked]) -> Vec<Result<Reply, AskError>> {
+type Replies = Vec<Result<Reply, AskError>>;
+
+/// The replies of both machines, which are asked at the same time.
+fn of_both(machines: &[Machine; 2], asked: &[Asked]) -> [Replies; 2] {
     let ask = |asked: &Asked| ask_as(asked.to, &asked.query, asked.transport, PATIENCE);
-    machine.inside(|| asked.iter().map(ask).collect())
+    let of = |machine: &Machine| machine.inside(|| asked.iter().map(ask).collect());
+    std::thread::scope(|scope| {
+        let theirs = scope.spawn(|| of(&machines[0]));
+        let ours = of(&machines[1]);
+        [theirs.join().expect("an asker"), ours]
+    })
 }
 
 /// The fixtures in the order of their names, and the one without a Corefile.
 fn fixtures() -> Vec<Fixture> {
-    let mut all = read(&folder());
+    let mut all = read(&folder("corefiles"));
     let no_corefile = Fixture {
         name: "no Corefile at all".to_owned(),
         text: None,
@@ -284,8 +284,8 @@ fn fixtures() -> Vec<Fixture> {
     all
 }
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("corefiles")
+fn folder(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 fn read(folder: &Path) -> Vec<Fixture> {
@@ -318,27 +318,26 @@ fn zone(all: &[CorefileWords]) -> String {
     text + "dns.quad9.net. A 9.9.9.9\n1.2.0.192.in-addr.arpa. PTR host.example.org.\n"
 }
 
+/// What `ringdns check` says of each is in the same folder, and tests of `check` compare it.
 #[test]
 fn corefiles_that_coredns_refuses_are_refused_with_what_to_write() {
     let Some(tools) = Tools::find("refused Corefiles") else { return };
-    for fixture in read(&folder().join("refused")) {
-        let path = folder().join("refused").join(format!("{}.Corefile", fixture.name));
-        let port = ["-dns.port", "0"];
-        let theirs = Command::new(&tools.coredns).arg("-conf").arg(&path).args(port).output();
-        let theirs = theirs.expect("CoreDNS runs");
-        assert!(!theirs.status.success(), "{}: CoreDNS starts", fixture.name);
-        let ours = Command::new(tools::ringdns()).arg("-conf").arg(&path).args(port).output();
-        assert!(!ours.expect("ringdns runs").status.success(), "{}: it starts", fixture.name);
-        let check = Command::new(tools::ringdns()).arg("check").arg(&path).output();
-        let check = check.expect("ringdns runs");
-        let text = [check.stdout, check.stderr].concat();
-        let text = String::from_utf8_lossy(&text);
-        assert_eq!(check.status.code(), Some(1), "{}: {text}", fixture.name);
-        say(&format!(
-            "refused/{}: CoreDNS: {} ringdns check:\n{text}",
-            fixture.name,
-            String::from_utf8_lossy(&theirs.stdout).lines().last().unwrap_or_default(),
-        ));
-        assert!(text.contains("Help:"), "{}: no hint what to write: {text}", fixture.name);
+    let folder = folder("../../engine/tests/check/refused");
+    for fixture in read(&folder) {
+        let path = folder.join(format!("{}.Corefile", fixture.name));
+        let run = |program: &Path, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).arg(&path).output();
+            let output = output.expect("a program that runs");
+            let text = [output.stdout, output.stderr].concat();
+            (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+        };
+        for program in [&tools.coredns, &tools::ringdns()] {
+            let (code, text) = run(program, &["-dns.port", "0", "-conf"]);
+            assert_eq!(code, Some(1), "{} starts with {}: {text}", program.display(), fixture.name);
+        }
+        let (code, text) = run(&tools::ringdns(), &["check"]);
+        let has_hint = text.contains("Help: ");
+        assert_eq!((code, has_hint), (Some(1), true), "{}: {text}", fixture.name);
+        say(&format!("corefiles: CoreDNS and ringdns refuse {}, and check says why", fixture.name));
     }
 }
