@@ -498,6 +498,30 @@ fn a_corefile_that_is_a_pipe_is_served() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+/// As with CoreDNS: `whoami` answers everything.
+#[test]
+fn without_a_corefile_the_client_learns_its_address() {
+    let folder = TempDir::new().unwrap();
+    let port = free_port();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ringdns"))
+        .args(["-dns.port", &port.to_string()])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("[WARNING] no Corefile: there is none in ")));
+    assert!(lines.any(|line| line.contains("Running configuration")), "it starts");
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.send_to(&query("a.example", 1), (Ipv4Addr::LOCALHOST, port)).unwrap();
+    let mut answer = [0; 512];
+    let len = socket.recv(&mut answer).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(answer[..len].windows(4).any(|octets| octets == [127, 0, 0, 1]));
+}
+
 /// The third line of `-version` names the commit, if the build had a clone of this project with
 /// one.
 #[test]
