@@ -87,59 +87,59 @@ fn vary(query: Query, index: usize) -> Query {
     }
 }
 
-fn of_block(block: &Block, objects: &[Value], seen: &mut Seen) -> Vec<Query> {
-    let mut asker = Asker { seen, queries: Vec::new(), turn: 0 };
+fn of_block(block: &Block, objects: &[Value], seen: &mut AskedBefore) -> Vec<Query> {
+    let mut list = QueryList { seen, queries: Vec::new(), turn: 0 };
     if block.has("chaos") {
         for name in CHAOS {
-            asker.ask_class(name, Rtype::TXT, Class::CH);
+            list.ask_class(name, Rtype::TXT, Class::CH);
         }
-        asker.ask_class(CHAOS[0], Rtype::A, Class::CH);
+        list.ask_class(CHAOS[0], Rtype::A, Class::CH);
     }
     for (zone, _) in &block.keys {
-        asker.zone(zone);
+        list.zone(zone);
     }
     for pattern in block.patterns() {
         for name in matching(&pattern) {
-            asker.name(&name);
-            asker.name(&format!("x.{name}"));
-            asker.ask(&format!("{name}example."), Rtype::A);
+            list.name(&name);
+            list.name(&format!("x.{name}"));
+            list.ask(&format!("{name}example."), Rtype::A);
             if let Some((_, above)) = name.split_once('.') {
-                asker.ask(above, Rtype::A);
+                list.ask(above, Rtype::A);
             }
         }
     }
     for name in block.names() {
-        asker.name(&name);
-        asker.ask(&format!("www.{name}"), Rtype::A);
-        asker.ask(&format!("a.b.{name}"), Rtype::A);
-        asker.ask(&format!("x{name}"), Rtype::A);
+        list.name(&name);
+        list.ask(&format!("www.{name}"), Rtype::A);
+        list.ask(&format!("a.b.{name}"), Rtype::A);
+        list.ask(&format!("x{name}"), Rtype::A);
     }
     for address in block.hosts() {
-        asker.ask(&reverse::name(address), Rtype::PTR);
+        list.ask(&reverse::name(address), Rtype::PTR);
     }
-    asker.cluster(&block.cluster_zones(), objects);
+    list.cluster(&block.cluster_zones(), objects);
     for name in ALWAYS {
-        asker.name(name);
+        list.name(name);
     }
     for address in ["127.0.0.1", "192.0.2.80", "192.0.2.1", "10.96.0.1", "fd00::1"] {
         let address: IpAddr = address.parse().expect("an address");
-        asker.ask(&reverse::name(address), Rtype::PTR);
+        list.ask(&reverse::name(address), Rtype::PTR);
     }
-    asker.queries.truncate(BLOCK_COUNT_MAX);
-    asker.queries
+    list.queries.truncate(BLOCK_COUNT_MAX);
+    list.queries
 }
 
 /// What an address was asked already.
-type Seen = BTreeSet<(String, Rtype)>;
+type AskedBefore = BTreeSet<(String, Rtype)>;
 
-struct Asker<'a> {
-    seen: &'a mut Seen,
+struct QueryList<'a> {
+    seen: &'a mut AskedBefore,
     queries: Vec<Query>,
     /// Whose turn it is among the further types.
     turn: usize,
 }
 
-impl Asker<'_> {
+impl QueryList<'_> {
     fn ask(&mut self, name: &str, rtype: Rtype) {
         self.ask_class(name, rtype, Class::IN);
     }
@@ -211,8 +211,8 @@ fn client() -> Value {
     })
 }
 
-/// The client, and Services for all names `NAME.NAMESPACE.svc.cluster.local` of the Corefiles, and for the samples
-/// of their patterns.
+/// The client, and Services for all names `NAME.NAMESPACE.svc.cluster.local` of the Corefiles, and
+/// for the samples of their patterns.
 pub fn objects(all: &[CorefileWords]) -> Vec<Value> {
     let blocks = all.iter().flat_map(|words| &words.blocks);
     let names = blocks.flat_map(Block::names);

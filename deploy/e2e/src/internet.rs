@@ -1,4 +1,4 @@
-//! The internet of a [`Machine`]: the same upstream at each of its addresses, over UDP, TCP and TLS.
+//! The internet of a `Machine`: the same upstream at each of its addresses, over UDP, TCP and TLS.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
