@@ -36,7 +36,7 @@ const QUESTION_COUNT_MIN: usize = 40;
 const PATIENCE: Duration = Duration::from_secs(6);
 
 /// How long a server may take to read the cluster.
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// The resolver of resolv.conf.
 const RESOLVER: &str = "192.0.2.53";
