@@ -80,8 +80,8 @@ pub(super) fn ask_own<'s>(
         let view = View { sources, vantage, wanted };
         let reach = if table.is_of_zones() { Reach::EveryType } else { Reach::Addresses };
         return match block_to_ask(view, name, cnames, reach) {
-            Ok(asks) => OwnAnswer::Alias(cnames, asks),
-            Err(end) => {
+            AfterCnames::Upstreams(asks) => OwnAnswer::Alias(cnames, asks),
+            AfterCnames::End(end) => {
                 let stamped = reply::stamp_end(query, &end, envelope, message);
                 made(Made::new(block, stamped, query, own.answerer))
             }
@@ -124,23 +124,29 @@ pub(super) fn passes_on(own: &OwnTable, found: &Found<'_>, name: &Name, qtype: u
     }
 }
 
-/// The block whose upstreams may have the target of a table's CNAMEs, by index.
-///
-/// # Errors
-/// The end of the chain, if the tables have the target or no upstream may have it.
+/// Where a table's CNAMEs lead.
+enum AfterCnames<'s> {
+    /// The upstreams of this block, by index, may have their target.
+    Upstreams(usize),
+    /// The tables have the target, or no upstream may have it.
+    End(End<'s>),
+}
+
+/// Finds who may have the target of a table's CNAMEs.
 fn block_to_ask<'s>(
     view: View<'s>,
     name: &Name,
     cnames: Answer<'s>,
     reach: Reach,
-) -> Result<usize, End<'s>> {
+) -> AfterCnames<'s> {
     match view.behind(name, cnames, reach) {
-        Lead::Here(end) => Err(end),
+        Lead::Here(end) => AfterCnames::End(end),
         Lead::Away(target) => {
             let plan = view.sources.plan;
             let index = plan.block_index_from(view.vantage, &target);
             let knows = |index: &usize| plan.blocks[*index].has_upstreams_for(&target);
-            index.filter(knows).ok_or(End { cnames: Some(cnames), then: None, found: None })
+            let end = End { cnames: Some(cnames), then: None, found: None };
+            index.filter(knows).map_or(AfterCnames::End(end), AfterCnames::Upstreams)
         }
     }
 }

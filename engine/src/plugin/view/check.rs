@@ -358,7 +358,7 @@ impl Checker {
             texts.push(part);
         }
         let mut texts = texts.into_iter();
-        let mut text = || texts.next().unwrap_or(Part::Text("".into()));
+        let mut text = || texts.next().unwrap_or_else(|| Part::Text("".into()));
         let first = text();
         Ok((text_function(name, first, text()), result))
     }
