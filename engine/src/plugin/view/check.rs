@@ -130,7 +130,7 @@ const OTHER_FUNCTIONS: [&str; 62] = [
 ];
 
 /// The program of an expression.
-pub(super) struct Checked {
+pub(super) struct CheckedExpr {
     pub(super) whole: Part,
     pub(super) whole_type: ExprType,
     pub(super) patterns: Vec<Regex>,
@@ -140,10 +140,10 @@ pub(super) struct Checked {
 ///
 /// # Errors
 /// The first part with a wrong type, or that ringdns lacks.
-pub(super) fn check(expr: &Expr) -> Result<Checked, ExprFault> {
+pub(super) fn check(expr: &Expr) -> Result<CheckedExpr, ExprFault> {
     let mut checker = Checker { patterns: Vec::new() };
     let (whole, whole_type) = checker.part(expr)?;
-    Ok(Checked { whole, whole_type, patterns: checker.patterns })
+    Ok(CheckedExpr { whole, whole_type, patterns: checker.patterns })
 }
 
 struct Checker {
