@@ -151,7 +151,7 @@ impl Cluster {
             *slot = match source.as_ref().map(|table| &*table.source) {
                 Some(TableSource::Kubernetes(..)) => Some(Arc::clone(&cluster)),
                 // The names are the same in every table of a cluster.
-                Some(TableSource::KubernetesExternal(_)) => Some(self::builder().publish(1)),
+                Some(TableSource::KubernetesExternal(_)) => Some(builder().publish(1)),
                 Some(TableSource::Hosts(settings)) => {
                     HostsTable::new(settings, SEED).update(&settings.inline)
                 }

@@ -21,7 +21,6 @@ use engine::fleet::{Fleet, FleetSettings};
 use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_FLUSH_TIMEOUT};
 use engine::metrics::{Metrics, ShardFacts};
 use engine::plugin::kubernetes::Kubernetes;
-use k8s_sync::folders::FolderWatcher;
 
 use control::error_log::ErrorLog;
 use control::query_log::QueryLog;
@@ -153,7 +152,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         queries,
         source,
         config,
-        folders: FolderWatcher::new("a changed Corefile is found by `reload`'s interval"),
+        folders: control::corefile_folders(),
         last_failure: None,
         file_failure: None,
         parts: Vec::new(),

@@ -155,6 +155,10 @@ fn mistakes_in_name_rules() {
         21,
         "regex pattern too long: 10001 > 10000",
     );
+}
+
+#[test]
+fn mistakes_in_labels_of_name_rules() {
     check(
         "rewrite name suffix a b metadata",
         26,

@@ -320,6 +320,11 @@ impl Control {
     }
 }
 
+/// A watcher for the folders of the Corefile.
+pub(crate) fn corefile_folders() -> FolderWatcher {
+    FolderWatcher::new("a changed Corefile is found by `reload`'s interval")
+}
+
 /// The folder that has this file.
 fn folder_of(file: &Path) -> Option<PathBuf> {
     let folder = file.parent()?;

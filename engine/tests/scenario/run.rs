@@ -78,12 +78,7 @@ pub fn run<S: Subject>(scenario: &Scenario, subject: &mut S) {
                 is_starting = true;
                 logged_len = 0;
             }
-            Action::Write { file, text } => {
-                // Renamed into place, so that no server reads half of it.
-                let new = folder.path().join("new");
-                fs::write(&new, text).expect("a file");
-                fs::rename(&new, folder.path().join(file)).expect("a file in the same folder");
-            }
+            Action::Write { file, text } => replace(folder.path(), file, text),
             Action::Remove(file) => {
                 fs::remove_file(folder.path().join(file)).expect("a file to remove");
             }
@@ -120,6 +115,13 @@ pub fn run<S: Subject>(scenario: &Scenario, subject: &mut S) {
         }
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+/// Writes a file by renaming it into place, so that no server reads half of it.
+fn replace(folder: &Path, file: &str, text: &str) {
+    let new = folder.join("new");
+    fs::write(&new, text).expect("a file");
+    fs::rename(&new, folder.join(file)).expect("a file in the same folder");
 }
 
 /// Sends the query once. The error shows the expected response and the actual one.

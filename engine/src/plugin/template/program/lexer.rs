@@ -59,13 +59,13 @@ pub(super) fn fragments(text: &str) -> Result<Vec<Fragment>, SyntaxError> {
         let inside = &action[2..];
         let is_trimmed = inside.starts_with('-') && inside[1..].starts_with(is_space);
         push_text(plain, trims, is_trimmed, &mut fragments);
-        let mut lexer = Lexer { text, at: action_at + usize::from(is_trimmed) };
+        let mut lexer = TemplateLexer { text, at: action_at + usize::from(is_trimmed) };
         lexer.skip_spaces();
         if lexer.rest().starts_with("/*") {
             let close = lexer.rest().find("*/");
             let close = close.ok_or_else(|| SyntaxError::new(lexer.at, "unclosed comment"))?;
             lexer.at += close + 2;
-            let is_end = |lexer: &Lexer<'_>| lexer.rest().starts_with("}}");
+            let is_end = |lexer: &TemplateLexer<'_>| lexer.rest().starts_with("}}");
             trims = lexer.take_trimmed_end();
             if !trims && !is_end(&lexer) {
                 return Err(SyntaxError::new(lexer.at, "comment ends before closing delimiter"));
@@ -94,12 +94,12 @@ fn push_text(plain: &str, trims_start: bool, trims_end: bool, fragments: &mut Ve
     }
 }
 
-struct Lexer<'t> {
+struct TemplateLexer<'t> {
     text: &'t str,
     at: usize,
 }
 
-impl<'t> Lexer<'t> {
+impl<'t> TemplateLexer<'t> {
     fn rest(&self) -> &'t str {
         self.text.get(self.at..).unwrap_or_default()
     }

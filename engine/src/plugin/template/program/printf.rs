@@ -76,7 +76,7 @@ fn push_plain(value: &Value, text: &mut String) -> Result<(), EvalError> {
 
 /// One `%…` of a format.
 #[derive(Clone, Copy, Debug, Default)]
-struct Directive {
+struct FormatDirective {
     is_left: bool,
     has_sign: bool,
     is_alternate: bool,
@@ -137,8 +137,8 @@ pub(super) fn printf(args: &[Value], len_max: usize) -> Result<String, EvalError
 }
 
 /// Reads what stands behind a `%`; `None` if no verb does.
-fn directive(text: &str) -> Option<(Directive, &str)> {
-    let mut directive = Directive::default();
+fn directive(text: &str) -> Option<(FormatDirective, &str)> {
+    let mut directive = FormatDirective::default();
     let mut rest = text;
     loop {
         let flag = rest.chars().next()?;
@@ -178,7 +178,11 @@ pub(super) fn verbs(format: &str) -> impl Iterator<Item = char> {
     format.split('%').skip(1).filter_map(|behind| directive(behind).map(|(found, _)| found.verb))
 }
 
-fn push_formatted(value: &Value, directive: Directive, text: &mut String) -> Result<(), EvalError> {
+fn push_formatted(
+    value: &Value,
+    directive: FormatDirective,
+    text: &mut String,
+) -> Result<(), EvalError> {
     match (value, directive.verb) {
         (Value::List(list), _) => {
             text.push('[');
@@ -243,7 +247,7 @@ fn push_formatted(value: &Value, directive: Directive, text: &mut String) -> Res
     Ok(())
 }
 
-fn push_integer(number: i128, directive: Directive, text: &mut String) {
+fn push_integer(number: i128, directive: FormatDirective, text: &mut String) {
     let size = number.unsigned_abs();
     let digits = match directive.verb {
         'b' => format!("{size:b}"),
@@ -272,12 +276,12 @@ fn push_integer(number: i128, directive: Directive, text: &mut String) {
         None if fills => directive.width.saturating_sub(sign.len()),
         None => 0,
     };
-    let spaced = Directive { has_zeros: false, ..directive };
+    let spaced = FormatDirective { has_zeros: false, ..directive };
     pad(&format!("{sign}{prefix}{digits:0>digit_count$}"), spaced, text);
 }
 
 /// Fills the width with spaces.
-fn pad(shown: &str, directive: Directive, text: &mut String) {
+fn pad(shown: &str, directive: FormatDirective, text: &mut String) {
     let width = directive.width;
     let _ = match (directive.is_left, directive.has_zeros) {
         (true, _) => write!(text, "{shown:<width$}"),
