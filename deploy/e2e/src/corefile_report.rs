@@ -140,6 +140,10 @@ fn named(
         Some(format!("{:?}", OutsideRule::OwnTtl))
     } else if has_whole_ttls(theirs, ours, block) {
         Some(format!("{:?}", SourceRule::WholeTtl))
+    } else if block.has("file") && has_alias_soa(theirs, ours) {
+        Some(format!("{:?}", SourceRule::AliasSoa))
+    } else if oracle.zones.is_empty() {
+        None
     } else {
         let [theirs, ours] = [theirs, ours].map(|answer| comparable(answer, block));
         oracle.explain(&query.question, &theirs, &ours).map(|rule| format!("{rule:?}"))
@@ -151,6 +155,19 @@ fn has_more_alias(question: &Question, theirs: &Answer, ours: &Answer) -> bool {
     let mut rest = ours.clone();
     rest.answer.retain(|record| record.owner() != question.key() || record.rtype() != "CNAME");
     rest.answer.len() + 1 == ours.answer.len() && differences(theirs, &rest).is_empty()
+}
+
+/// The two are the same except for the authority section below a chain of CNAMEs without an end:
+/// ours has the SOA, CoreDNS's the NS records.
+fn has_alias_soa(theirs: &Answer, ours: &Answer) -> bool {
+    let with_theirs = Answer { authority: theirs.authority.clone(), ..ours.clone() };
+    let are = |records: &[Record], rtype| {
+        !records.is_empty() && records.iter().all(|record| record.rtype() == rtype)
+    };
+    are(&ours.answer, "CNAME")
+        && are(&ours.authority, "SOA")
+        && are(&theirs.authority, "NS")
+        && differences(theirs, &with_theirs).is_empty()
 }
 
 /// An answer for [`Oracle`]: without TTLs if `cache` changes those of CoreDNS.

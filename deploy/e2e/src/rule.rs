@@ -170,10 +170,12 @@ pub enum SourceRule {
     WholeTtl,
     OtherClass,
     AutopathAlias,
+    AliasSoa,
 }
 
 impl SourceRule {
-    pub const ALL: [Self; 3] = [Self::WholeTtl, Self::OtherClass, Self::AutopathAlias];
+    pub const ALL: [Self; 4] =
+        [Self::WholeTtl, Self::OtherClass, Self::AutopathAlias, Self::AliasSoa];
 
     /// The sentence in docs/differences.md.
     pub fn sentence(self) -> &'static str {
@@ -190,6 +192,10 @@ impl SourceRule {
             Self::AutopathAlias => {
                 "The CNAME from the client's name leads to the name that exists, once, also if \
                  that name lacks the type or is itself an alias; CoreDNS omits it without a record."
+            }
+            Self::AliasSoa => {
+                "An answer with CNAMEs that lead to no record of the type has the SOA in its \
+                 authority section (RFC 2308, section 2.2); CoreDNS has the NS records there."
             }
         }
     }
