@@ -11,6 +11,7 @@ use crate::corefile_words::Block;
 use crate::difference::Oracle;
 use crate::query::{Query, Reply};
 use crate::question::Question;
+use crate::quirk::is_at_or_below;
 use crate::rule::{OutsideRule, SourceRule};
 
 /// How many of a file's unnamed differences are shown.
@@ -142,12 +143,16 @@ fn named(
         Some(format!("{:?}", SourceRule::WholeTtl))
     } else if block.has("file") && has_alias_soa(theirs, ours) {
         Some(format!("{:?}", SourceRule::AliasSoa))
-    } else if oracle.zones.is_empty() {
+    } else if !oracle.zones.iter().any(|zone| is_below(&query.question, zone)) {
         None
     } else {
         let [theirs, ours] = [theirs, ours].map(|answer| comparable(answer, block));
         oracle.explain(&query.question, &theirs, &ours).map(|rule| format!("{rule:?}"))
     }
+}
+
+fn is_below(question: &Question, zone: &str) -> bool {
+    zone == "." || is_at_or_below(&question.key(), zone)
 }
 
 /// The two are the same except that ours has a CNAME from the client's name.
