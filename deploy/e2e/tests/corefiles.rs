@@ -108,8 +108,8 @@ fn report(rows: &[Row], took: Duration) {
     let positive: usize = rows.iter().map(|row| row.positive).sum();
     let bad: Vec<&Row> = rows.iter().filter(|row| !row.is_good()).collect();
     say(&format!(
-        "corefiles: {} files, {questions} questions, {positive} of them with records in the \
-         answer, {} files without mistakes, in {took:?}",
+        "corefiles: {} files, {questions} questions, {positive} with records in the answer, \
+         {} files without mistakes, in {took:?}",
         rows.len(),
         rows.len() - bad.len()
     ));

@@ -53,7 +53,7 @@ pub fn read(
     read_file: ReadFile<'_>,
 ) -> Result<ReadZone, ZoneFileError> {
     let mut reading =
-        Reading { zone, path, records: Vec::new(), outside_count: 0, len_left: ZONE_FILE_LEN_MAX };
+        ZoneReading { zone, path, records: Vec::new(), outside_count: 0, len_left: ZONE_FILE_LEN_MAX };
     let start = FileStart { origin: zone.wire.clone(), default_ttl: None, depth: 0 };
     // No file may end the task that reads it, not even one that the parser was not made for.
     let parsed = catch_unwind(AssertUnwindSafe(|| reading.file(path, bytes, &start, read_file)));
@@ -61,7 +61,7 @@ pub fn read(
         Ok(read) => read?,
         Err(_) => return Err(reading.error(path, None, "the parser has failed; please report it")),
     }
-    let Reading { records, outside_count, .. } = reading;
+    let ZoneReading { records, outside_count, .. } = reading;
     let Some(records) = ZoneRecords::new(&zone.wire, records) else {
         let (path, zone) = (path.display(), &zone.text);
         return Err(ZoneFileError(format!("file \"{path}\" has no SOA record for origin {zone}")));
@@ -70,7 +70,7 @@ pub fn read(
 }
 
 /// The records of a file and of those that it includes.
-struct Reading<'z> {
+struct ZoneReading<'z> {
     zone: &'z Zone,
     /// The outermost file.
     path: &'z Path,
@@ -90,7 +90,7 @@ struct FileStart {
     depth: usize,
 }
 
-impl Reading<'_> {
+impl ZoneReading<'_> {
     fn file(
         &mut self,
         path: &Path,
