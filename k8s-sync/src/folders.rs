@@ -1,7 +1,8 @@
 //! Reports changes in folders, by inotify.
 //!
 //! A ConfigMap that is mounted changes by a symbolic link in its folder, so folders are watched
-//! instead of files. Invariant: a change is reported even if the caller stops waiting and comes back later.
+//! instead of files. Invariant: a change is reported even if the caller stops waiting and comes
+//! back later.
 
 use std::collections::BTreeSet;
 use std::future::pending;

@@ -52,8 +52,13 @@ pub fn read(
     bytes: &[u8],
     read_file: ReadFile<'_>,
 ) -> Result<ReadZone, ZoneFileError> {
-    let mut reading =
-        ZoneReading { zone, path, records: Vec::new(), outside_count: 0, len_left: ZONE_FILE_LEN_MAX };
+    let mut reading = ZoneReading {
+        zone,
+        path,
+        records: Vec::new(),
+        outside_count: 0,
+        len_left: ZONE_FILE_LEN_MAX,
+    };
     let start = FileStart { origin: zone.wire.clone(), default_ttl: None, depth: 0 };
     // No file may end the task that reads it, not even one that the parser was not made for.
     let parsed = catch_unwind(AssertUnwindSafe(|| reading.file(path, bytes, &start, read_file)));

@@ -33,12 +33,12 @@ use crate::corefile::word::quoted;
 pub struct ViewSettings {
     pub name: String,
     /// All must be true.
-    programs: Vec<Program>,
+    programs: Vec<ViewProgram>,
 }
 
 /// A compiled expression.
 #[derive(Clone, Debug)]
-struct Program {
+struct ViewProgram {
     whole: Part,
     /// The patterns of `matches`, by their index in `whole`.
     patterns: Vec<Regex>,
@@ -55,7 +55,7 @@ impl Plugin for ViewSettings {
 
     fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a> {
         let mut conditions = Vec::with_capacity(self.programs.len());
-        for Program { whole, patterns } in &self.programs {
+        for ViewProgram { whole, patterns } in &self.programs {
             let first_pattern = block.patterns.len();
             for pattern in patterns {
                 let _ = block.pattern(pattern.clone());
@@ -135,7 +135,7 @@ fn expr(line: &Statement, view: &mut ViewSettings, context: &mut Context<'_>) {
                         .label("neither true nor false");
                 context.report(mistake.help("compare it: `name() == 'www.example.org.'`"));
             }
-            view.programs.push(Program { whole: checked.whole, patterns: checked.patterns });
+            view.programs.push(ViewProgram { whole: checked.whole, patterns: checked.patterns });
         }
         Err(fault) => {
             let span = span_of(&fault, line);
