@@ -52,7 +52,7 @@ pub fn read(
     bytes: &[u8],
     read_file: ReadFile<'_>,
 ) -> Result<ReadZone, ZoneFileError> {
-    let mut reading = ZoneReading {
+    let mut reading = ZoneFileReading {
         zone,
         path,
         records: Vec::new(),
@@ -66,7 +66,7 @@ pub fn read(
         Ok(read) => read?,
         Err(_) => return Err(reading.error(path, None, "the parser has failed; please report it")),
     }
-    let ZoneReading { records, outside_count, .. } = reading;
+    let ZoneFileReading { records, outside_count, .. } = reading;
     let Some(records) = ZoneRecords::new(&zone.wire, records) else {
         let (path, zone) = (path.display(), &zone.text);
         return Err(ZoneFileError(format!("file \"{path}\" has no SOA record for origin {zone}")));
@@ -75,7 +75,7 @@ pub fn read(
 }
 
 /// The records of a file and of those that it includes.
-struct ZoneReading<'z> {
+struct ZoneFileReading<'z> {
     zone: &'z Zone,
     /// The outermost file.
     path: &'z Path,
@@ -95,7 +95,7 @@ struct FileStart {
     depth: usize,
 }
 
-impl ZoneReading<'_> {
+impl ZoneFileReading<'_> {
     fn file(
         &mut self,
         path: &Path,
