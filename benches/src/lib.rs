@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use domain::base::Name as DomainName;
 use engine::answer::exit::Made;
-use engine::answer::{Scratch, Sources, Tables, Verdict, at_a_glance, in_full, look};
+use engine::answer::{PodIndexes, Scratch, Sources, Tables, Verdict, at_a_glance, in_full, look};
 use engine::client::{Arrival, Family, ListenerId, Transport};
 use engine::config;
 use engine::corefile::Surroundings;
@@ -42,6 +42,20 @@ const BIG_COUNT: u8 = 60;
 const TTL_SECS: u32 = 30;
 const ZONES: [&str; 2] = ["cluster.local", "in-addr.arpa"];
 
+/// What Gardener has beside the stock Corefile: names that clients completed with their search paths
+/// are asked as they were meant.
+pub const GARDENER_LINES: &str = r"
+    rewrite stop {
+        name regex (^(?:[^\.]+\.)+)svc\.cluster\.local\.svc\.cluster\.local {1}svc.cluster.local
+        answer name (^(?:[^\.]+\.)+)svc\.cluster\.local {1}svc.cluster.local.svc.cluster.local
+        answer value (^(?:[^\.]+\.)+)svc\.cluster\.local {1}svc.cluster.local.svc.cluster.local
+    }
+    rewrite stop {
+        name regex (.*)\.github\.com\.svc\.cluster\.local {1}.github.com
+        answer name (.*)\.github\.com {1}.github.com.svc.cluster.local
+        answer value (.*)\.github\.com {1}.github.com.svc.cluster.local
+    }";
+
 /// What k3s has beside the stock Corefile: the nodes' names, asked before the cluster.
 pub const K3S_LINES: &str = "
             hosts /etc/coredns/NodeHosts {
@@ -60,6 +74,7 @@ const SEED: HashSeed = HashSeed::new(7);
 pub struct Cluster {
     plan: Plan,
     tables: Tables,
+    pods: PodIndexes,
     cluster: Arc<Table>,
     rotation: usize,
     arrival: Arrival,
@@ -166,6 +181,7 @@ impl Cluster {
             plan,
             cluster,
             tables,
+            pods: [const { None }; TABLES_MAX],
             rotation: 0,
             arrival: Arrival {
                 listener: ListenerId(0),
@@ -206,12 +222,15 @@ impl Cluster {
     #[inline(never)] // Callgrind counts from entry to exit.
     pub fn answer_received(&mut self) -> usize {
         self.rotation = self.rotation.wrapping_add(1);
-        let pods = &[const { None }; TABLES_MAX];
-        let (plan, tables, rotation) = (&self.plan, &self.tables, self.rotation);
-        let sources = Sources { plan, tables, pods, rotation };
+        let (plan, tables, pods) = (&self.plan, &self.tables, &self.pods);
+        let sources = Sources { plan, tables, pods, rotation: self.rotation };
         let (arrival, name, message) = (&self.arrival, &mut self.name, &mut self.message);
         let made = look(sources, arrival.listener, &message[..arrival.len], name)
             .and_then(|looked| at_a_glance(sources, arrival, &looked, name, message));
+        let glance = match made {
+            Ok(made) => return made.len,
+            Err(glance) => glance,
+        };
         let mut scratch = Scratch {
             caches: &mut [],
             patterns: &self.patterns,
@@ -220,11 +239,7 @@ impl Cluster {
             metrics: &self.metrics,
             view_texts: &mut self.view_texts,
         };
-        let verdict = made.map_or_else(
-            |glance| in_full(sources, &mut scratch, arrival, glance, name, message),
-            Verdict::Reply,
-        );
-        match verdict {
+        match in_full(sources, &mut scratch, arrival, glance, name, message) {
             Verdict::Reply(Made { len, .. }) => len,
             // No query here needs an upstream.
             Verdict::ReplyAndRefresh(..) | Verdict::Ask(_) | Verdict::Pursue(_) | Verdict::Drop => {
