@@ -1,8 +1,8 @@
 //! The queries of the CoreDNS project's own Kubernetes tests (github.com/coredns/ci, at baaf458),
 //! for the same objects.
 //!
-//! Only the queries that the table answers are here. Those for a forwarder, and those for missing
-//! plugins (`file`, `autopath`, `transfer`), are tested elsewhere or mentioned in
+//! Only the queries that the table answers are here. Those for a forwarder and for other plugins
+//! (`file`, `autopath`, `transfer`) are tested elsewhere or mentioned in
 //! engine/src/plugin/kubernetes.md.
 
 mod objects;
