@@ -65,11 +65,11 @@ impl Arrival {
     }
 }
 
-/// A query that the server asks itself, because a client's answer needs it. Its transport is the
-/// client's, and its response is not limited by that.
+/// An inside query, which the server asks itself because a client's answer needs it. Its transport
+/// is the client's, and its response is not limited by that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inside {
-    /// 1 if it is asked for a client's query, one more if for an inside one.
+    /// 1 if a client's query needs it; one more than that of the inside query that needs it.
     pub depth: u8,
     pub start: InsideStart,
 }

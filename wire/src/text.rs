@@ -1,4 +1,4 @@
-//! A name as text: a dot behind each label, and the escapes of zone files (RFC 1035, section 5.1).
+//! A name as text: a dot after each label, and the escapes of zone files (RFC 1035, section 5.1).
 //!
 //! Characters are escaped as CoreDNS escapes them, because patterns of a Corefile are matched
 //! against this text. Invariant: the text of every name fits; other text may be too long, which its

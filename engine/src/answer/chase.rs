@@ -91,7 +91,7 @@ impl<'s> View<'s> {
     #[must_use]
     pub fn behind(self, name: &Name, cnames: Answer<'s>, reach: Reach) -> Lead<'s> {
         let end = |found| Lead::Here(End { cnames: Some(cnames), then: None, found });
-        // A question for CNAMEs gets the one that a DNAME makes, and not those behind it.
+        // A question for CNAMEs gets the one that a DNAME makes, and not those after it.
         let target = cnames.target_for(name).filter(|_| self.wanted.qtype != TYPE_CNAME);
         let Some(target) = target else { return end(None) };
         match self.own(&target) {

@@ -1,7 +1,7 @@
 //! The only exit: here every response is finished, counted and logged before it is sent.
 //!
-//! It comes from the fast path, from `in_full`, or from a flight that landed. Invariant: every
-//! response passes `Exit::leave` exactly once.
+//! It comes from the fast path, from `in_full`, from a flight that landed, or from a pursuit.
+//! Invariant: every response passes `Exit::leave` exactly once.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,7 +1,7 @@
 //! The query log: a thread that takes answered queries from the shards' rings and logs them.
 //!
 //! It starts with the first Corefile that has `log`. Invariant: the log says how many queries it
-//! lacks; nothing waits for this thread.
+//! lost; nothing waits for this thread.
 
 use std::io;
 use std::net::IpAddr;

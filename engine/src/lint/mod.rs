@@ -1,4 +1,4 @@
-//! What a Corefile says, but hardly means: CoreDNS starts with it and says nothing.
+//! Warnings about lines that CoreDNS accepts silently and hardly anyone means.
 //!
 //! Each lint is one small function and one row of `LINTS`. It sees blocks as written, after their
 //! imports. To add one: its function and row here, a row in `engine/tests/lint.rs`, and a line in

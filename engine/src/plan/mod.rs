@@ -93,7 +93,7 @@ pub struct ListenerPlan {
 pub struct ViewedBlocks {
     zones: ZoneSet,
     /// By zone, the blocks to try: those of the zone in the order of the Corefile, then those of
-    /// the next longer zone around it, and so on.
+    /// the closest zone around it, and so on.
     candidates: Vec<Box<[usize]>>,
 }
 

@@ -28,7 +28,7 @@ impl Plugin for Cancel {
         true
     }
 
-    /// `forward` looks for it when it is put.
+    /// `forward` looks for it when it is loaded.
     fn put<'a>(&'a self, _: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
         Box::pin(ready(Ok(())))
     }

@@ -1,6 +1,6 @@
 //! `dns64`: IPv6 addresses for names that have only IPv4 ones (RFC 6147), for clients behind NAT64.
 //!
-//! It is a gate that pursues: AAAA behind it first, then A in the whole server. Invariant: a prefix
+//! It is a gate that pursues: AAAA after it first, then A in the whole server. Invariant: a prefix
 //! has one of the lengths of RFC 6052, section 2.2.
 
 use std::future::ready;

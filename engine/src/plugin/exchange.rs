@@ -60,7 +60,7 @@ pub struct NameTexts {
     pub plain: PlainName,
 }
 
-/// What the finishes of a response need of its query.
+/// What gates note about a query, for the finishes of its response.
 #[derive(Clone, Debug, Default)]
 pub struct Trail {
     /// The client's address; `None` if no gate and no finish of the plan reads it.
@@ -107,7 +107,7 @@ impl MatchedRules {
 }
 
 impl Trail {
-    /// Of a query that no finish looks at.
+    /// The trail of a query that no finish looks at.
     pub const NONE: Self = Self {
         peer: None,
         asked: None,
@@ -116,7 +116,7 @@ impl Trail {
         problem: None,
     };
 
-    /// Makes it that of a query from this client.
+    /// Resets it for a query from this client.
     pub fn begin(&mut self, peer: Option<SocketAddr>) {
         self.peer = peer;
         self.asked = None;

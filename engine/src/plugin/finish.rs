@@ -1,5 +1,5 @@
-//! Finishes: plugins that change a complete response before it is sent, or note it. Their rules are
-//! in the plugins' own files.
+//! Finishes: plugins that change or log a complete response before it is sent. Their rules are in
+//! the plugins' own files.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl Finish {
     }
 
     /// Whether it runs on the response to this kind of query. A client's response passes all
-    /// finishes. Of those of an inside query, the ones are needed that change the question back,
+    /// finishes; the response to an inside query passes only those that change the question back,
     /// if a gate has changed it.
     #[must_use]
     pub const fn runs_on(&self, inside: Option<Inside>) -> bool {

@@ -185,7 +185,7 @@ impl Translation<'_> {
         self.to.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
     }
 
-    /// Behind a backslash, outside of brackets.
+    /// After a backslash, outside of brackets.
     fn escape(&mut self) -> Result<(), String> {
         match self.rest.peek() {
             Some('Q') => {
@@ -223,7 +223,7 @@ impl Translation<'_> {
         }
     }
 
-    /// Behind a backslash, anywhere.
+    /// After a backslash, anywhere.
     fn escaped(&mut self) -> Result<Escaped, String> {
         let Some(c) = self.rest.next() else {
             return Err("trailing backslash at end of expression: ``".to_owned());
@@ -292,7 +292,7 @@ impl Translation<'_> {
         code.and_then(char::from_u32).ok_or_else(|| r"invalid escape sequence: `\x`".to_owned())
     }
 
-    /// `\0`, `\012`. Another single digit would refer to a group, which RE2 has not.
+    /// `\0`, `\012`. Another single digit would refer to a group, which RE2 lacks.
     fn octal(&mut self, first: char) -> Result<char, String> {
         let is_octal = |c: &char| matches!(c, '0'..='7');
         let mut code = first as u32 - '0' as u32;
@@ -306,7 +306,7 @@ impl Translation<'_> {
         char::from_u32(code).ok_or_else(|| "invalid escape sequence".to_owned())
     }
 
-    /// Behind an opening parenthesis. Whether it opens a group: `(?i)` does not.
+    /// After an opening parenthesis. Whether it opens a group: `(?i)` does not.
     fn group(&mut self) -> Result<bool, String> {
         self.to.push('(');
         if self.rest.next_if_eq(&'?').is_none() {
@@ -346,7 +346,7 @@ impl Translation<'_> {
         Ok(())
     }
 
-    /// Behind an opening brace: the counts `{2}`, `{2,}` or `{2,5}`, if it is a repetition.
+    /// After an opening brace: the counts `{2}`, `{2,}` or `{2,5}`, if it is a repetition.
     fn repeat(&mut self) -> Result<Option<String>, String> {
         let mut ahead = self.rest.clone();
         let Some(min) = count(&mut ahead) else { return Ok(None) };
@@ -368,7 +368,7 @@ impl Translation<'_> {
         Ok(Some(counts))
     }
 
-    /// Behind an opening bracket. Go has no classes in classes and no operators between them, so
+    /// After an opening bracket. Go has no classes in classes and no operators between them, so
     /// what the crate would read as such is escaped.
     fn class(&mut self) -> Result<(), String> {
         let rest: String = self.rest.clone().collect();
@@ -426,7 +426,7 @@ impl Translation<'_> {
         Ok(())
     }
 
-    /// `[:alpha:]` between brackets, behind its first bracket. Whether it is one.
+    /// `[:alpha:]` between brackets, after its first bracket. Whether it is one.
     fn posix_class(&mut self) -> Result<bool, String> {
         let mut ahead = self.rest.clone();
         if ahead.next() != Some(':') {

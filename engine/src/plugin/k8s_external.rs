@@ -106,7 +106,7 @@ pub(crate) fn check(statements: &[Statement], context: &mut Context<'_>) {
     let find = |name| statements.iter().find(|statement| statement.name.text == name);
     let (Some(line), None) = (find(NAME), find("kubernetes")) else { return };
     context.plugin = Some(NAME);
-    let refusal = Refusal::new("kubernetes plugin not loaded", "whose Services?");
+    let refusal = Refusal::new("kubernetes plugin not loaded", "needs a cluster");
     context.refuse(line.name.span, refusal.help("add a `kubernetes` line to this server block"));
     context.plugin = None;
 }

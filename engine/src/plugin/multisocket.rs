@@ -1,5 +1,5 @@
-//! `multisocket`: accepted. Each shard has a socket of its own for every address, so that what it
-//! asks for is the default, except for their number.
+//! `multisocket`: accepted. Each shard always has its own socket for every address; only the number
+//! of sockets is not the line's.
 
 use std::future::ready;
 

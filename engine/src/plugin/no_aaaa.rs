@@ -1,4 +1,4 @@
-//! `no_aaaa`: queries for IPv6 addresses find none, whatever the sources behind it have.
+//! `no_aaaa`: queries for IPv6 addresses find none, whatever the sources after it have.
 //!
 //! Tables are asked whether the name exists. For other names the response is made here, and no
 //! upstream is asked. CoreDNS has no such plugin. Invariant: every other type is answered as

@@ -14,7 +14,7 @@ use super::rewrite::CnamePursuit;
 use super::template::pursuit::TemplatePursuit;
 use crate::metrics::answerer::Answerer;
 
-/// A pursuit, and how far it is.
+/// A pursuit and its progress.
 #[derive(Debug)]
 pub enum Pursuit {
     Dns64(Dns64Pursuit),
@@ -30,7 +30,7 @@ pub enum Step {
     Respond(Found),
 }
 
-/// A question to this server itself, of class IN.
+/// An inside query: a question that this server asks itself, of class IN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InsideQuestion {
     /// Wire format, uncompressed.
@@ -39,10 +39,10 @@ pub struct InsideQuestion {
     pub scope: Scope,
 }
 
-/// Who is asked.
+/// What answers a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The gates behind the one that pursues, and the sources of its block.
+    /// The gates after the one that pursues, and the sources of its block.
     Behind,
     /// The whole server, as if a client asked.
     Server,

@@ -1,9 +1,10 @@
 //! Carries out pursuits: asks this server one question after another until a plugin has what it
 //! needs for the client's response.
 //!
-//! A look-up is a query like any other, except that its response goes to the pursuit. Invariants: a
-//! pursuit ends within `FORWARD_TIMEOUT` and with one response; all its look-ups are answered under
-//! the plan of its client's query. After a reload it begins again under the new plan.
+//! A look-up is an inside query: a query like any other, except that its response goes to the
+//! pursuit. Invariants: a pursuit ends within `FORWARD_TIMEOUT` and with one response; all its
+//! look-ups are answered under the plan of its client's query. After a reload it begins again under
+//! the new plan.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -3,7 +3,7 @@
 //! A response has the zone's name servers in its authority section and the addresses of its targets
 //! in the additional section, so that the packet path copies it. `table::zone` finds it again.
 //! Invariant: every name that exists is written, those without records too, up to the apex; names
-//! behind a delegation or a DNAME are not.
+//! below a delegation or a DNAME are not.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};

@@ -224,7 +224,7 @@ impl<'m> Reply<'m> {
     }
 
     /// The same, with a proof at the end of the authority section. No pointer of the additional
-    /// section leads behind that place.
+    /// section leads past that place.
     fn by_record_with(
         &mut self,
         answer: &Answer<'_>,
@@ -304,7 +304,7 @@ impl<'m> Reply<'m> {
         (written, Some(copy))
     }
 
-    /// Writes a zone's SOA into the authority section, and the proofs of absence behind it.
+    /// Writes a zone's SOA into the authority section, and the proofs of absence after it.
     fn denial(&mut self, denial: &Denial<'_>, subject: Subject, mut room: usize) -> Written {
         let mut written = Written::default();
         let parts = [Some(&denial.soa), denial.proofs[0].as_ref(), denial.proofs[1].as_ref()];

@@ -123,7 +123,7 @@ pub struct Denial<'t> {
     pub kind: DenialKind,
     /// In the authority section.
     pub(crate) soa: Answer<'t>,
-    /// NSEC records behind it, for clients that want them.
+    /// NSEC records after it, for clients that set DO.
     pub(crate) proofs: [Option<Answer<'t>>; 2],
 }
 

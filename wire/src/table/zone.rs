@@ -2,7 +2,7 @@
 //! does.
 //!
 //! `compile::zone` stores a whole response per name and type, and every name that exists, those
-//! without records too. Names behind a delegation or a DNAME are not stored. Invariant: the
+//! without records too. Names below a delegation or a DNAME are not stored. Invariant: the
 //! ancestors of a stored name up to its zone's apex are stored, so the closest is found by halving.
 
 use alloc::boxed::Box;
@@ -188,7 +188,7 @@ pub(crate) struct Proof {
 }
 
 impl Proofs {
-    /// The record of the last owner that is not behind the name.
+    /// The record of the last owner that is not after the name.
     fn at_or_before(&self, name: &[u8]) -> Option<Answer<'_>> {
         let key = CanonicalKey::of(name);
         let behind = self.rows.partition_point(|row| *row.key <= *key.bytes());
@@ -198,7 +198,7 @@ impl Proofs {
 }
 
 /// Bytes whose order is that of the names (RFC 4034, section 6.1): the labels from the last to the
-/// first, a zero byte behind each. So the keys of the names below a name begin with its key.
+/// first, a zero byte after each. So the keys of the names below a name begin with its key.
 pub(crate) struct CanonicalKey {
     bytes: [u8; KEY_LEN_MAX],
     len: usize,

@@ -186,7 +186,7 @@ pub(crate) fn check(statements: &[Statement], context: &mut Context<'_>) {
     let help = "write `@kubernetes`, or a file";
     if has_plugin {
         let message = format!("{} does not implement the AutoPather interface", quoted(plugin));
-        context.refuse(word.span, Refusal::new(message, "knows no search paths").help(help));
+        context.refuse(word.span, Refusal::new(message, "has no search paths").help(help));
     } else {
         let message = format!("this server block has no '{}'", quoted(plugin));
         let mistake = Mistake::warning(word.span, message).label("autopath does nothing");

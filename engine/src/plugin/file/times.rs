@@ -119,7 +119,7 @@ impl Scan {
 }
 
 impl Next {
-    /// What may come behind a word that is no time.
+    /// What may follow a word that is not a time.
     fn after(self, word: &[u8]) -> Self {
         match self {
             Self::TtlClassOrType if is_class(word) => self,
@@ -160,7 +160,7 @@ fn quoted_len(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// The seconds of a time: digits, and units behind them. `None` for any other word.
+/// The seconds of a time: digits, and units after them. `None` for any other word.
 fn seconds(word: &[u8]) -> Option<u32> {
     if !word.first()?.is_ascii_digit() {
         return None;

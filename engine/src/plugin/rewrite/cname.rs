@@ -1,8 +1,8 @@
 //! `rewrite cname`: a CNAME of the response leads to another name, which is looked up anew.
 //!
-//! The look-up is a pursuit: the query is answered first, and where its answer has a CNAME that a
-//! rule is about, this server is asked for the new target. Invariant: of an answer, one CNAME is
-//! changed, the first that a rule is about.
+//! The look-up is a pursuit: the query is answered first, and if its answer has a CNAME that a
+//! rule matches, this server is asked for the new target. Invariant: of an answer, one CNAME is
+//! changed, the first that a rule matches.
 
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ pub struct CnameRule {
 }
 
 impl CnameRule {
-    /// The new target, in wire format; `None` if the rule is not about this one, or if it makes no
-    /// name of it.
+    /// The new target, in wire format; `None` if the rule does not match this one, or if the new
+    /// one is not a name.
     fn changed(&self, target: &str) -> Option<Vec<u8>> {
         let to = self.to.as_text().unwrap_or_default();
         let text = match &self.from {
@@ -98,7 +98,7 @@ impl CnamePursuit {
         Step::Ask(InsideQuestion { name, qtype: self.qtype, scope })
     }
 
-    /// The first CNAME of an answer that a rule is about.
+    /// The first CNAME of an answer that a rule matches.
     fn change(&self, answer: &[u8]) -> Option<CnameChange> {
         let message = Message::from_octets(answer).ok()?;
         let mut records = message.answer().ok()?.enumerate();

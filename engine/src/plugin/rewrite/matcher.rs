@@ -1,4 +1,4 @@
-//! Whether a rule is about a name, and what it makes of the name's text.
+//! Whether a rule matches a name, and the text that it makes of the name.
 //!
 //! Invariant: nothing here allocates. A regular expression is tried only if the text is long enough
 //! for it and has the longest literal that every match has.

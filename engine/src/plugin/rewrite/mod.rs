@@ -90,7 +90,7 @@ pub struct NameRule {
     pub answers: Vec<AnswerRule>,
 }
 
-/// Which names a rule is about. The text of a name is compared, in lower case and with a dot at its
+/// Which names a rule matches. The text of a name is compared, in lower case and with a dot at its
 /// end.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NameMatch {

@@ -189,7 +189,7 @@ fn push_text(parts: &mut Vec<ReplacementPart>, text: &mut String) {
     }
 }
 
-/// The number in `{12}…`, spelled as Go spells it, and the text behind.
+/// The number in `{12}…`, spelled as Go spells it, and the text after it.
 fn group_in(braced: &str) -> Option<(usize, &str)> {
     let (number, after) = braced.strip_prefix('{')?.split_once('}')?;
     let group: usize = number.parse().ok()?;

@@ -1,8 +1,8 @@
 //! The rules of a block, made ready, and what they do to a query.
 //!
 //! Rules about one whole name are found by its hash, the others are tried in turn. Invariant: rules
-//! apply in the order of the Corefile, each at most once, and to the question that the rules before
-//! have left.
+//! apply in the order of the Corefile, each at most once, and to the question that earlier rules
+//! have made.
 
 use std::slice;
 use std::sync::Arc;
@@ -454,7 +454,7 @@ impl Field {
         zone.and_then(|zone| Zone::from_name(zone).ok()).map_or(RuleScope::All, RuleScope::Zone)
     }
 
-    /// The name that the rule is about, if it is one whole name.
+    /// The name that the rule matches, if it is one whole name.
     fn exact_name(&self) -> Option<&str> {
         let names = match self {
             Self::Name(rule) => &rule.from,

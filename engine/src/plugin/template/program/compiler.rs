@@ -56,7 +56,7 @@ enum BodyEnd {
     /// The template ends.
     Text,
     End(usize),
-    /// The words behind `else`.
+    /// The words after `else`.
     Else(Words),
 }
 

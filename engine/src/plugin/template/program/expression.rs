@@ -181,7 +181,7 @@ impl Compiler {
     }
 }
 
-/// The next word, if it is a field right behind the last one.
+/// The next word, if it is a field right after the last one.
 fn chained_field(words: &mut Words) -> Option<String> {
     let next = words
         .lexemes

@@ -122,7 +122,7 @@ impl<'t> TemplateLexer<'t> {
         is_end
     }
 
-    /// The words up to the closing braces, and whether these trim the text behind them.
+    /// The words up to the closing braces, and whether these trim the text after them.
     fn action(&mut self) -> Result<(Vec<Lexeme>, bool), SyntaxError> {
         let start = self.at;
         let mut lexemes = Vec::new();

@@ -136,7 +136,7 @@ pub(super) fn printf(args: &[Value], len_max: usize) -> Result<String, EvalError
     Ok(text)
 }
 
-/// Reads what stands behind a `%`; `None` if no verb does.
+/// Reads what follows a `%`; `None` if that is not a verb.
 fn directive(text: &str) -> Option<(FormatDirective, &str)> {
     let mut directive = FormatDirective::default();
     let mut rest = text;
