@@ -28,7 +28,7 @@ const FAILURES: [CounterFamily; 2] = [
     },
     CounterFamily {
         name: "coredns_template_rr_failures",
-        help: "NameTexts of templates that are not records",
+        help: "Records that a template wrote and that are not valid",
         block_labels: BlockLabels::ServerView,
     },
 ];

@@ -216,7 +216,7 @@ impl Compiler {
 /// The kind of what `range` goes through.
 fn element_of(kind: ValueKind) -> ValueKind {
     match kind {
-        ValueKind::NameTexts | ValueKind::Groups => ValueKind::Text,
+        ValueKind::Texts | ValueKind::Groups => ValueKind::Text,
         ValueKind::Questions => ValueKind::Struct(DataStruct::Question),
         ValueKind::Number => ValueKind::Number,
         ValueKind::Text | ValueKind::Flag | ValueKind::Struct(_) | ValueKind::Unknown => {

@@ -173,7 +173,7 @@ impl Compiler {
             ValueKind::Text
             | ValueKind::Number
             | ValueKind::Flag
-            | ValueKind::NameTexts
+            | ValueKind::Texts
             | ValueKind::Questions => {
                 Err(SyntaxError::new(at, format!("there is no field .{name} here")))
             }

@@ -140,7 +140,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("{{ .Name 1 }}", "3: only a function takes arguments"),
     ("{{ \"a\" | .Name }}", "9: only a function can follow `|`"),
     ("{{ (1 }}", "3: unclosed left paren"),
-    ("{{ 1) }}", "4: unexpected word behind the action"),
+    ("{{ 1) }}", "4: unexpected word after the action"),
     ("{{}}", "0: missing value for command"),
     ("{{ 1 | }}", "5: missing value for command"),
     ("{{ \"a\"\"b\" }}", "6: a space is missing before this argument"),

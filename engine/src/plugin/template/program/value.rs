@@ -45,7 +45,7 @@ pub(super) enum ValueKind {
     Text,
     Number,
     Flag,
-    NameTexts,
+    Texts,
     /// `.Group`: any field of it may exist.
     Groups,
     Questions,
@@ -63,7 +63,7 @@ pub(super) const FIELDS: [(DataStruct, &str, ValueKind); 24] = [
     (Data, "Class", ValueKind::Text),
     (Data, "Type", ValueKind::Text),
     (Data, "Regex", ValueKind::Text),
-    (Data, "Match", ValueKind::NameTexts),
+    (Data, "Match", ValueKind::Texts),
     (Data, "Group", ValueKind::Groups),
     (Data, "Remote", ValueKind::Text),
     (Data, "Message", ValueKind::Struct(Message)),

@@ -43,7 +43,7 @@ impl Words {
     pub(super) fn ends(&mut self) -> Result<(), SyntaxError> {
         match self.lexemes.next() {
             None => Ok(()),
-            Some(lexeme) => Err(SyntaxError::new(lexeme.at, "unexpected word behind the action")),
+            Some(lexeme) => Err(SyntaxError::new(lexeme.at, "unexpected word after the action")),
         }
     }
 
