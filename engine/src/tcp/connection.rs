@@ -106,7 +106,8 @@ impl<S: ClientStream> ClientConnection<S> {
             stream,
             listener,
             timeouts: responder.borrow().timeouts(listener),
-            peer: address,
+            // As for UDP: an IPv4 client of a socket for both families is an IPv4 client.
+            peer: SocketAddr::new(address.ip().to_canonical(), address.port()),
             responder: Rc::clone(responder),
             shared: Rc::clone(shared),
             ticket: shared.connections.borrow_mut().admit(Rc::clone(&outbox)),
@@ -270,7 +271,7 @@ impl<S: ClientStream> ClientConnection<S> {
     }
 
     fn family(&self) -> Family {
-        if self.peer.ip().to_canonical().is_ipv6() { Family::V6 } else { Family::V4 }
+        if self.peer.is_ipv6() { Family::V6 } else { Family::V4 }
     }
 
     fn answer_messages(&mut self, input: &[u8], output: &mut [u8]) -> AnsweredRun {
