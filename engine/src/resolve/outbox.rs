@@ -1,6 +1,6 @@
 //! Late responses for a TCP connection, until the connection's task sends them.
 //!
-//! Invariant: each `expect` is followed by one `deliver`, unless the process ends.
+//! Invariant: each `expect` is followed by one `deliver` or `cancel`, unless the process ends.
 
 use std::cell::{Cell, RefCell};
 
@@ -19,7 +19,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// A response will follow by `deliver`.
+    /// A response will follow by `deliver`, or none by `cancel`.
     pub fn expect(&self) {
         self.pending_count.set(self.pending_count.get() + 1);
     }
@@ -31,6 +31,13 @@ impl Outbox {
         let mut answers = self.answers.borrow_mut();
         answers.extend_from_slice(&(message.len() as u16).to_be_bytes());
         answers.extend_from_slice(message);
+        self.wake.notify_one();
+    }
+
+    /// There is no response after all.
+    pub fn cancel(&self) {
+        debug_assert!(self.pending_count.get() > 0, "`expect` comes before `cancel`");
+        self.pending_count.set(self.pending_count.get() - 1);
         self.wake.notify_one();
     }
 

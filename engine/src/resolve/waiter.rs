@@ -58,6 +58,17 @@ pub enum ReturnTo {
     Inside(oneshot::Sender<Box<[u8]>>),
 }
 
+impl ReturnTo {
+    /// Ends a query that gets no response.
+    pub fn drop_query(self) {
+        match self {
+            Self::Tcp(outbox) => outbox.cancel(),
+            // The client waits in vain; the pursuit finds the other end gone.
+            Self::Udp(_) | Self::Inside(_) => {}
+        }
+    }
+}
+
 /// The result of a flight, for each waiting client.
 pub enum FlightResult<'o> {
     /// `sources`: where the targets of its CNAMEs are looked up.

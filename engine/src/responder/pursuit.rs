@@ -1,10 +1,9 @@
 //! Carries out pursuits: asks this server one question after another until a plugin has what it
 //! needs for the client's response.
 //!
-//! A look-up is an inside query: a query like any other, except that its response goes to the
-//! pursuit. Invariants: a pursuit ends within `FORWARD_TIMEOUT` and with one response; all its
-//! look-ups are answered under the plan of its client's query. After a reload it begins again under
-//! the new plan.
+//! A look-up is a query like any other, except that its response goes to the pursuit. Invariants: a
+//! pursuit ends within `FORWARD_TIMEOUT`, with one response or as a dropped query; all its look-ups
+//! are answered under the plan of its client's query. After a reload it begins again.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -38,8 +37,19 @@ pub struct PursuitRequest {
 /// How a pursuit ends.
 enum PursuitEnd {
     Found(Found),
+    /// The client's query is dropped.
+    Dropped,
     /// It has too many steps.
     Endless,
+    /// The plan is not in force any more.
+    Reloaded,
+}
+
+/// How a look-up ends.
+enum LookUpEnd {
+    Response(Box<[u8]>),
+    /// There is no response; SERVFAIL instead of one.
+    Dropped(Box<[u8]>),
     /// The plan is not in force any more.
     Reloaded,
 }
@@ -66,6 +76,7 @@ async fn run(request: PursuitRequest, return_to: ReturnTo, shared: Rc<RefCell<Re
     responder.resolver.end_pursuit();
     match end {
         PursuitEnd::Found(found) => respond(responder, client, return_to, found),
+        PursuitEnd::Dropped => return_to.drop_query(),
         PursuitEnd::Endless => fail(responder, client, return_to),
         PursuitEnd::Reloaded => ask_again(responder, &client, return_to, &shared),
     }
@@ -81,36 +92,43 @@ async fn walk(
     let mut last = None;
     let mut buffer = vec![0; MESSAGE_LEN_MAX];
     for _ in 0..PURSUIT_STEPS_MAX {
+        let is_first = last.is_none();
         let question = match pursuit.next(last) {
             Step::Ask(question) => question,
             Step::Respond(found) => return PursuitEnd::Found(found),
         };
-        let Some(response) = look_up(&question, client, gates_done, &mut buffer, shared).await
-        else {
-            return PursuitEnd::Reloaded;
+        last = match look_up(&question, client, gates_done, &mut buffer, shared).await {
+            LookUpEnd::Response(response) => Some(response),
+            // The first question behind the gate is the client's own.
+            LookUpEnd::Dropped(_) if is_first && question.scope == Scope::Behind => {
+                return PursuitEnd::Dropped;
+            }
+            LookUpEnd::Dropped(failure) => Some(failure),
+            LookUpEnd::Reloaded => return PursuitEnd::Reloaded,
         };
-        last = Some(response);
     }
     PursuitEnd::Endless
 }
 
-/// Asks this server one question; `None` after a reload.
+/// Asks this server one question.
 async fn look_up(
     question: &InsideQuestion,
     client: &Waiter,
     gates_done: usize,
     buffer: &mut [u8],
     shared: &Rc<RefCell<Responder>>,
-) -> Option<Box<[u8]>> {
+) -> LookUpEnd {
     let mut fixed = [0; 4];
     fixed[..2].copy_from_slice(&question.qtype.to_be_bytes());
     fixed[3] = 1;
-    let query_len = write_query(client, &[&question.name, &fixed], buffer)?;
+    let Some(query_len) = write_query(client, &[&question.name, &fixed], buffer) else {
+        return LookUpEnd::Dropped(Box::default());
+    };
     let failure = failure_of(&buffer[..query_len], question.name.len());
     let late = {
         let responder = &mut *shared.borrow_mut();
-        if !Arc::ptr_eq(client.plan(), &responder.known.plan) {
-            return None;
+        if !is_in_force(client, responder) {
+            return LookUpEnd::Reloaded;
         }
         let start = match question.scope {
             Scope::Behind => InsideStart::Gate { block: client.block(), gate: gates_done },
@@ -122,20 +140,30 @@ async fn look_up(
         let arrival = Arrival { len: query_len, now, inside, ..*client.arrival() };
         let mut packet = InsidePacket { message: buffer, peer: client.trail().peer };
         match responder.answer(&arrival, &mut packet) {
-            Action::Reply(len) => return Some(buffer[..len].into()),
+            Action::Reply(len) => return LookUpEnd::Response(buffer[..len].into()),
             Action::ReplyAndRefresh(len, request) => {
                 responder.begin(*request, None, now, shared);
-                return Some(buffer[..len].into());
+                return LookUpEnd::Response(buffer[..len].into());
             }
             Action::Ask(request) => {
                 let (sender, late) = oneshot::channel();
                 responder.begin(*request, Some(ReturnTo::Inside(sender)), now, shared);
                 late
             }
-            Action::Drop => return Some(failure),
+            Action::Drop => return LookUpEnd::Dropped(failure),
         }
     };
-    Some(late.await.unwrap_or(failure))
+    match late.await {
+        Ok(response) => LookUpEnd::Response(response),
+        // A pursuit for this look-up was dropped, or a reload ended it.
+        Err(_) if is_in_force(client, &shared.borrow()) => LookUpEnd::Dropped(failure),
+        Err(_) => LookUpEnd::Reloaded,
+    }
+}
+
+/// Whether the plan of the client's query is the responder's.
+fn is_in_force(client: &Waiter, responder: &Responder) -> bool {
+    Arc::ptr_eq(client.plan(), &responder.known.plan)
 }
 
 /// Writes a query with the flags and the EDNS of the client's. `question`: the parts of its bytes.
@@ -231,17 +259,23 @@ fn asked_in(message: &[u8]) -> Option<Asked<'_>> {
     })
 }
 
-/// Answers the client's query under the plan that is in force now.
+/// Answers the client's query under the plan that is in force now. An inside query starts at a gate
+/// of the old plan, so it is dropped, and the pursuit that asks it is the one that begins again.
 fn ask_again(
     responder: &mut Responder,
     client: &Waiter,
     return_to: ReturnTo,
     shared: &Rc<RefCell<Responder>>,
 ) {
+    if client.arrival().inside.is_some() {
+        return return_to.drop_query();
+    }
     let mut buffer = vec![0; MESSAGE_LEN_MAX];
     let asked = client.trail().asked.as_ref().map(AskedQuestion::bytes);
     let question = asked.unwrap_or_else(|| client.packet().get(HEADER_LEN..).unwrap_or_default());
-    let Some(len) = write_query(client, &[question], &mut buffer) else { return };
+    let Some(len) = write_query(client, &[question], &mut buffer) else {
+        return return_to.drop_query();
+    };
     let arrival = Arrival { len, ..*client.arrival() };
     let mut packet = InsidePacket { message: &mut buffer, peer: client.trail().peer };
     let now = arrival.now;
@@ -254,6 +288,6 @@ fn ask_again(
             responder.begin(*request, None, now, shared);
         }
         Action::Ask(request) => responder.begin(*request, Some(return_to), now, shared),
-        Action::Drop => {}
+        Action::Drop => return_to.drop_query(),
     }
 }
