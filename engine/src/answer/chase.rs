@@ -4,6 +4,8 @@
 //! result is never cached. Invariant: a chase takes at most three steps, at most two of them from
 //! CNAMEs in tables; a chain that goes on from there ends without a target.
 
+use std::net::SocketAddr;
+
 use wire::answer::Answer;
 use wire::header::{TYPE_A, TYPE_AAAA, TYPE_CNAME};
 use wire::name::Name;
@@ -21,6 +23,8 @@ pub struct View<'s> {
     pub sources: Sources<'s>,
     pub vantage: Vantage,
     pub wanted: Wanted,
+    /// The client's address; `None` if no gate reads it, or for the view of several clients.
+    pub peer: Option<SocketAddr>,
 }
 
 /// How far the CNAMEs of a table are followed.
@@ -87,16 +91,27 @@ impl<'s> View<'s> {
         None
     }
 
+    /// Whether `acl` lets the client ask for a name itself. If not, CNAMEs do not get it there.
+    fn may_ask(self, name: &Name) -> bool {
+        let plan = self.sources.plan;
+        let index = plan.block_index_from(self.vantage, name);
+        let gates = index.and_then(|index| Some(&plan.blocks.get(index)?.gates));
+        let mut gates = gates.into_iter().flatten();
+        gates.all(|gate| gate.allows_target(name, self.wanted.qtype, self.peer))
+    }
+
     /// Follows the CNAMEs that a table has for a name to their target.
     #[must_use]
     pub fn behind(self, name: &Name, cnames: Answer<'s>, reach: Reach) -> Lead<'s> {
         let end = |found| Lead::Here(End { cnames: Some(cnames), then: None, found });
         // A question for CNAMEs gets the one that a DNAME makes, and not those after it.
         let target = cnames.target_for(name).filter(|_| self.wanted.qtype != TYPE_CNAME);
+        let target = target.filter(|target| self.may_ask(target));
         let Some(target) = target else { return end(None) };
         match self.own(&target) {
             Some((_, Found::Alias(then))) => {
-                let found = then.target_for(&target).and_then(|target| self.own(&target));
+                let target = then.target_for(&target).filter(|target| self.may_ask(target));
+                let found = target.and_then(|target| self.own(&target));
                 // Another one is a loop, or one step too many.
                 let found = found.filter(|(_, found)| !matches!(found, Found::Alias(_)));
                 Lead::Here(End { cnames: Some(cnames), then: Some(then), found })
@@ -127,6 +142,9 @@ impl<'s> View<'s> {
     #[must_use]
     pub fn end_of(self, response: &Response) -> Option<End<'s>> {
         let target = response.own_target()?;
+        if !self.may_ask(&target) {
+            return Some(End { cnames: None, then: None, found: None });
+        }
         match self.authority(&target)? {
             (_, Found::Alias(cnames)) => {
                 Some(match self.behind(&target, cnames, Reach::Addresses) {

@@ -485,21 +485,20 @@ fn ask_sources<'s>(
         let answered = ask_gates(place, &block.last, block.gates.len(), exchange, message);
         return answered.unwrap_or_else(|| Verdict::Reply(end_of_chain(block, &query, message)));
     }
-    ask_cache(sources, caches, ask, exchange.name, arrival, envelope, message)
+    ask_cache(sources, caches, ask, exchange, envelope, message)
 }
 
 /// The third stage: answers from the cache, or has upstreams queried; there are some for the name.
-/// `name`: the question's.
 fn ask_cache<'s>(
     sources: Sources<'s>,
     caches: &mut [Cache],
     ask: Ask<'s>,
-    name: &Name,
-    arrival: &Arrival,
+    exchange: &Exchange<'_>,
     envelope: Envelope,
     message: &mut [u8],
 ) -> Verdict<'s> {
     let Ask { query, alias, .. } = ask;
+    let name = &*exchange.name;
     let (block, asks) = (&sources.plan.blocks[ask.block], &sources.plan.blocks[ask.asks]);
     let target = ask.target(name);
     let asked = target.as_ref().unwrap_or(name);
@@ -510,12 +509,13 @@ fn ask_cache<'s>(
     let Some(cache) = cache.filter(|cache| cache.covers(asked)) else {
         return Verdict::Ask(ask);
     };
-    match cache.look_up(&cache_key(&query, asked), arrival.now) {
+    match cache.look_up(&cache_key(&query, asked), exchange.arrival.now) {
         LookUp::Miss => Verdict::Ask(ask),
         LookUp::Verify { timeout } => Verdict::Ask(Ask { stale_after: timeout, ..ask }),
         LookUp::Hit { answer: cached, refresh } => {
             let vantage = sources.plan.vantage(ask.listener, ask.block);
-            let view = View { sources, vantage, wanted: query.wanted() };
+            let (wanted, peer) = (query.wanted(), exchange.trail.peer);
+            let view = View { sources, vantage, wanted, peer };
             if !view.may_be_sent(cached.response, asked.bytes()) {
                 return Verdict::Ask(ask);
             }

@@ -77,7 +77,7 @@ pub(super) fn ask_own<'s>(
             return made(Made::new(block, stamped, query, by));
         };
         let vantage = sources.plan.vantage(exchange.arrival.listener, place.0);
-        let view = View { sources, vantage, wanted };
+        let view = View { sources, vantage, wanted, peer: exchange.trail.peer };
         let reach = if table.is_of_zones() { Reach::EveryType } else { Reach::Addresses };
         return match block_to_ask(view, name, cnames, reach) {
             AfterCnames::Upstreams(asks) => OwnAnswer::Alias(cnames, asks),

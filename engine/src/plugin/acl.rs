@@ -12,6 +12,7 @@ use domain::base::iana::Rtype;
 use ipnet::IpNet;
 use wire::edit::{self, EdnsOption, OPTION_EDE};
 use wire::header::Rcode;
+use wire::name::Name;
 use wire::reply;
 use wire::zone::ZoneSet;
 
@@ -338,20 +339,38 @@ impl AccessRules {
         Passage::Answer(stamped, const { Answerer::plugin("acl") })
     }
 
+    /// Whether a client with this address may ask for this name and type. Nothing is counted.
+    pub(super) fn allows(&self, name: &Name, qtype: u16, ip: IpAddr) -> bool {
+        match self.find(name, qtype, ip.to_canonical()) {
+            Some((AclAction::Allow, _)) | None => true,
+            Some((AclAction::Block | AclAction::Filter | AclAction::Drop, _)) => false,
+        }
+    }
+
     /// What to do with the query. What is not allowed has been counted.
     fn decide(&self, exchange: &Exchange<'_>, ip: IpAddr) -> AclAction {
-        let qtype = exchange.query.qtype;
-        for rule in &*self.rules {
-            let Some(zone) = rule.zones.find(exchange.name) else { continue };
-            let mut policies = rule.policies.iter();
-            let Some(at) = policies.position(|policy| policy.matches(qtype, ip)) else { continue };
-            let counters = rule.counters.get(zone.index);
-            if let Some(counter) = counters.and_then(|by_policy| *by_policy.get(at)?) {
-                exchange.counters.count(counter);
-            }
-            return rule.policies[at].action;
+        let found = self.find(exchange.name, exchange.query.qtype, ip);
+        let Some((action, counter)) = found else { return AclAction::Allow };
+        if let Some(counter) = counter {
+            exchange.counters.count(counter);
         }
-        AclAction::Allow
+        action
+    }
+
+    /// What the first policy that matches does, and its counter.
+    fn find(
+        &self,
+        name: &Name,
+        qtype: u16,
+        ip: IpAddr,
+    ) -> Option<(AclAction, Option<CounterSlot>)> {
+        self.rules.iter().find_map(|rule| {
+            let zone = rule.zones.find(name)?;
+            let at = rule.policies.iter().position(|policy| policy.matches(qtype, ip))?;
+            let counters = rule.counters.get(zone.index);
+            let counter = counters.and_then(|by_policy| *by_policy.get(at)?);
+            Some((rule.policies.get(at)?.action, counter))
+        })
     }
 }
 

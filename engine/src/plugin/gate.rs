@@ -3,9 +3,11 @@
 //!
 //! Invariant: a gate that passes a query on has written no response.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use wire::header::CLASS_IN;
+use wire::name::Name;
 use wire::reply::Stamped;
 
 use super::acl::AccessRules;
@@ -86,6 +88,24 @@ impl Gate {
             | Self::Header(_)
             | Self::Whoami
             | Self::Template(_) => None,
+        }
+    }
+
+    /// Whether a client may have the records of a name that CNAMEs lead to. `peer`: the client's
+    /// address, if it is known.
+    #[must_use]
+    pub fn allows_target(&self, name: &Name, qtype: u16, peer: Option<SocketAddr>) -> bool {
+        match self {
+            Self::Acl(rules) => peer.is_some_and(|peer| rules.allows(name, qtype, peer.ip())),
+            Self::Local(_)
+            | Self::Dns64(_)
+            | Self::Any
+            | Self::Autopath(_)
+            | Self::Chaos(_)
+            | Self::Header(_)
+            | Self::Whoami
+            | Self::Template(_)
+            | Self::Rewrite(_) => true,
         }
     }
 

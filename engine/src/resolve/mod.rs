@@ -386,7 +386,8 @@ impl FlightKey {
     /// The view of the waiting clients.
     fn view<'s>(&self, sources: Sources<'s>) -> View<'s> {
         let OwnedQuestion { qtype, dnssec_ok, .. } = **self.question();
-        View { sources, vantage: self.vantage, wanted: Wanted { qtype, dnssec_ok } }
+        let wanted = Wanted { qtype, dnssec_ok };
+        View { sources, vantage: self.vantage, wanted, peer: None }
     }
 
     /// A cached response as the result of this flight, if the waiting clients may have it.
