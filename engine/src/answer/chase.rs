@@ -16,6 +16,7 @@ use wire::table::{Found, Table, Wanted};
 use super::Sources;
 use super::own::passes_on;
 use crate::plan::{OwnTable, Vantage};
+use crate::plugin::no_aaaa::TYPE_NONE;
 
 /// The view of a client: which blocks it sees, and what it asks for.
 #[derive(Clone, Copy)]
@@ -117,6 +118,8 @@ impl<'s> View<'s> {
                 Lead::Here(End { cnames: Some(cnames), then: Some(then), found })
             }
             Some(found) => end(Some(found)),
+            // `no_aaaa` has tables asked for this type, and no upstream.
+            None if self.wanted.qtype == TYPE_NONE => end(None),
             None if reach == Reach::EveryType => Lead::Away(target),
             None if matches!(self.wanted.qtype, TYPE_A | TYPE_AAAA) => Lead::Away(target),
             None => end(None),
