@@ -142,6 +142,7 @@ impl Rules {
             }
             rules.push(ReadyRule { mode: rule.mode, action: RuleAction::new(&rule.field, block) });
         }
+        let may_pursue = rules.iter().any(|rule| matches!(rule.action, RuleAction::Cname(_)));
         let edns = |rule: &ReadyRule| match &rule.action {
             RuleAction::Edns(rule) => Some(rule.reads_peer()),
             RuleAction::Name(_)
@@ -153,7 +154,7 @@ impl Rules {
         };
         Self {
             has_edns: rules.iter().any(|rule| edns(rule).is_some()),
-            reads_peer: rules.iter().filter_map(edns).any(|reads_peer| reads_peer),
+            reads_peer: may_pursue || rules.iter().filter_map(edns).any(|reads_peer| reads_peer),
             labels,
             scopes: rewrite.rules.iter().map(|rule| rule.field.scope()).collect(),
             rules: rules.into(),
@@ -212,7 +213,7 @@ impl Rules {
         })
     }
 
-    /// Whether a rule reads the client's address.
+    /// Whether a rule reads the client's address, or may start a pursuit, which keeps it.
     #[must_use]
     pub fn reads_peer(&self) -> bool {
         self.reads_peer
