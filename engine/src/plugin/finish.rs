@@ -87,15 +87,11 @@ impl Finish {
     }
 
     /// Whether it runs on the response to this kind of query. A client's response passes all
-    /// finishes; the response to an inside query passes only those that change the question back,
-    /// if a gate has changed it.
     #[must_use]
     pub const fn runs_on(&self, inside: Option<Inside>) -> bool {
         match self {
-            Self::Rewrite(_) => true,
-            Self::Nsid(_) | Self::BufSize(_) | Self::Log(_) | Self::Header(_) | Self::Minimal => {
-                inside.is_none()
-            }
+            Self::Rewrite(_) | Self::Header(_) | Self::Minimal => true,
+            Self::Nsid(_) | Self::BufSize(_) | Self::Log(_) => inside.is_none(),
         }
     }
 
