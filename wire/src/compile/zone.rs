@@ -24,6 +24,9 @@ use crate::table::{CanonicalKey, EVERY_TYPE, NEGATIVE_SOA, Proof, Proofs};
 /// CNAMEs of a response that are followed within the zone.
 const CHAIN_LEN_MAX: usize = 8;
 
+/// Types of a name that are written, the lowest: an entry counts its rows in a byte.
+const TYPE_COUNT_MAX: usize = 250;
+
 /// More records than a response can hold: each has twelve bytes before its data.
 const RECORD_COUNT_MAX: usize = MESSAGE_LEN_MAX / 12;
 
@@ -232,7 +235,7 @@ impl ZoneRecords {
                 );
             }
             let is_alias = flags & IS_ALIAS != 0;
-            for rtype in node.types() {
+            for rtype in node.types().take(TYPE_COUNT_MAX) {
                 let at_apex = is_apex && matches!(rtype, TYPE_SOA | TYPE_NS);
                 if !is_alias || at_apex || rtype == TYPE_CNAME {
                     self.write_type(writer, node, rtype);
