@@ -106,7 +106,8 @@ impl ClientStream for TlsStream {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
         }
-        // Others have a turn; the socket is still readable.
+        // Others have a turn. The last read may have decrypted a query and emptied the socket.
+        self.may_hold_bytes = true;
         Err(io::ErrorKind::WouldBlock.into())
     }
 
