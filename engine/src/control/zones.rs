@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::fleet::{Deliver, Forgotten};
-use engine::limits::{FILE_LOOK_EVERY_MIN, ZONE_FILE_LEN_MAX};
+use engine::limits::{FILE_LOOK_EVERY_MIN, FILE_TIMEOUT, ZONE_FILE_LEN_MAX};
 use engine::metrics::ZoneFacts;
 use engine::plan::TableSlot;
 use engine::plugin::file::table::ZoneTable;
@@ -73,12 +73,16 @@ impl ZonesFeed {
     }
 }
 
+/// The problem of a zone until the first look at its file has ended: the file may hang.
+const NOT_READ_YET: &str = "its file has not been read yet";
+
 /// The zones of a block, and the table made from them.
 struct ZonesReader {
     zones: Vec<WatchedZone>,
     table: ZoneTable,
     refused: Option<String>,
     has_looked: bool,
+    started_at: Instant,
 }
 
 /// A zone as its file was read last.
@@ -138,13 +142,16 @@ impl FileReader for ZonesReader {
             if is_first && self.refused.is_none() {
                 self.refused = zone.refusal(&look);
             }
-            zone.log(look, is_first);
+            // A start or a reload that still waits reports a refusal itself.
+            let is_awaited = is_first && self.started_at.elapsed() < FILE_TIMEOUT;
+            zone.log(look, is_awaited);
             let every = zone.settings.reload.every;
             zone.due = (!every.is_zero()).then(|| Instant::now() + every.max(FILE_LOOK_EVERY_MIN));
         }
         self.has_looked = true;
-        let is_served = has_changed && self.refused.is_none();
-        is_served
+        // A refusal that comes too late to discard the block must not keep its other zones, or the
+        // corrected file, from being served.
+        has_changed
             .then(|| self.table.update(self.zones.iter().filter_map(|zone| zone.records.as_ref())))
     }
 
@@ -160,7 +167,7 @@ impl ZonesReader {
             settings: settings.clone(),
             records: None,
             last: None,
-            problem: None,
+            problem: Some(NOT_READ_YET.to_owned()),
             due: Some(Instant::now()),
         };
         Self {
@@ -168,6 +175,7 @@ impl ZonesReader {
             zones: zones.iter().map(watched).collect(),
             refused: None,
             has_looked: false,
+            started_at: Instant::now(),
         }
     }
 }
@@ -233,8 +241,8 @@ impl WatchedZone {
         }
     }
 
-    /// Logs what has changed, in CoreDNS's words.
-    fn log(&mut self, look: ZoneLook, is_first: bool) {
+    /// Logs what has changed, in CoreDNS's words. `is_awaited`: a start or a reload waits for it.
+    fn log(&mut self, look: ZoneLook, is_awaited: bool) {
         let (zone, path) = (&self.settings.zone.text, self.settings.path.display());
         let consequence = match self.records {
             Some(_) => "its last records are still served",
@@ -244,7 +252,7 @@ impl WatchedZone {
         let problem = match look {
             ZoneLook::Changed { outside_count } => {
                 let serial = self.records.as_ref().map_or(0, ZoneRecords::serial);
-                if !is_first {
+                if !is_awaited {
                     tracing::info!(
                         "plugin/file: Successfully reloaded zone \"{zone}\" in \"{path}\" with \
                          {serial} SOA serial"
@@ -277,7 +285,7 @@ impl WatchedZone {
                 Some(problem)
             }
             ZoneLook::Broken(problem) => {
-                if self.problem.as_ref() != Some(&problem) && !is_first {
+                if self.problem.as_ref() != Some(&problem) && !is_awaited {
                     tracing::error!(
                         "plugin/file: Parsing zone \"{zone}\": {problem}; {consequence}"
                     );
