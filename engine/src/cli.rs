@@ -227,6 +227,9 @@ fn parse_busy_poll(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Linux numbers fewer cores. It bounds the memory of a range.
+const CORE_NUMBER_MAX: usize = 8191;
+
 fn parse_cores(text: &str) -> Result<Cores, String> {
     let number = |part: &str| {
         part.trim().parse::<usize>().map_err(|_| format!("'{part}' is not a core number"))
@@ -234,7 +237,13 @@ fn parse_cores(text: &str) -> Result<Cores, String> {
     let mut cores = Vec::new();
     for part in text.split(',') {
         match part.split_once('-') {
-            Some((first, last)) => cores.extend(number(first)?..=number(last)?),
+            Some((first, last)) => {
+                let (first, last) = (number(first)?, number(last)?);
+                if last > CORE_NUMBER_MAX {
+                    return Err(format!("'{part}': no core has a number over {CORE_NUMBER_MAX}"));
+                }
+                cores.extend(first..=last);
+            }
             None => cores.push(number(part)?),
         }
     }
