@@ -43,6 +43,14 @@ impl UpstreamFiles {
         let checked = timeout(FILE_TIMEOUT, next.begin_check()).await;
         next.changed = checked.ok().and_then(Result::ok).unwrap_or_default();
         next.found.clone_from(&next.changed);
+        // A file that has changed since the last check may have been read half way: it counts as
+        // changed after this, and is read once more.
+        for (file, changed) in next.files.iter().zip(&mut next.changed) {
+            let known = self.files.iter().position(|known| known == file);
+            if let Some(found) = known.and_then(|at| self.found.get(at)) {
+                *changed = *found;
+            }
+        }
         next
     }
 
