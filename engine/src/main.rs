@@ -155,6 +155,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         folders: control::corefile_folders(),
         last_failure: None,
         file_failure: None,
+        file_retry_at: None,
         parts: Vec::new(),
     })
 }

@@ -54,6 +54,10 @@ use zones::ZonesFeed;
 /// How often facts are updated, the shards' log lines written, and old plans freed.
 const TICK: Duration = Duration::from_millis(200);
 
+/// How long after a failure the changed files of upstreams and of `tls` are tried again, even if
+/// they have not changed since.
+const FILE_RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// The running process.
 pub(crate) struct Control {
     pub(crate) server: Server,
@@ -71,6 +75,9 @@ pub(crate) struct Control {
     pub(crate) last_failure: Option<String>,
     /// Why the changed files of upstreams and of `tls` are not in use.
     pub(crate) file_failure: Option<String>,
+    /// When they are tried again after a failure, whose cause may be a host that could not be
+    /// resolved at that moment.
+    pub(crate) file_retry_at: Option<Instant>,
     /// The clusters that were reported to `/ready`.
     pub(crate) parts: Vec<String>,
 }
@@ -237,6 +244,7 @@ impl Control {
         self.config = next;
         self.last_failure = None;
         self.file_failure = None;
+        self.file_retry_at = None;
         endpoints::publish_facts(&self.metrics, &self.config);
         self.readiness.set_monitor(endpoints::monitor(&self.config));
         tracing::info!("plugin/reload: Running configuration SHA512 = {}", self.config.digest);
@@ -270,20 +278,26 @@ impl Control {
         for message in self.server.upstream_files().unlogged_loops(loops) {
             tracing::error!("plugin/loop: {message}");
         }
-        if self.server.upstream_files().is_out_of_date().await {
+        let has_changed = self.server.upstream_files().is_out_of_date().await;
+        if has_changed || self.file_retry_at.is_some_and(|at| Instant::now() >= at) {
             match self.server.apply(&self.config).await {
                 Ok(()) => {
                     self.file_failure = None;
+                    self.file_retry_at = None;
                     tracing::info!("the files of upstreams and of `tls` have been read again");
                 }
                 Err(error) => {
                     self.server.upstream_files().accept_files();
                     self.metrics.reload_failed();
-                    self.file_failure = Some(format!("{error:#}"));
-                    tracing::error!(
-                        "cannot use the changed files of upstreams or of `tls`; still using the \
-                         last ones: {error:#}"
-                    );
+                    let failure = format!("{error:#}");
+                    if has_changed || self.file_failure.as_ref() != Some(&failure) {
+                        tracing::error!(
+                            "cannot use the changed files of upstreams or of `tls`; still using \
+                             the last ones: {failure}"
+                        );
+                    }
+                    self.file_failure = Some(failure);
+                    self.file_retry_at = Some(Instant::now() + FILE_RETRY_AFTER);
                 }
             }
         }
