@@ -167,6 +167,9 @@ pub const QUERY_LOSS_LOGGED_EVERY: Duration = Duration::from_secs(1);
 /// How long a reload waits for the Corefile and its imports, and the start-up for the pidfile.
 pub const FILE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Bytes of a resolv.conf: a device like /dev/zero has no end.
+pub const RESOLV_CONF_LEN_MAX: u64 = 1 << 20;
+
 /// Domains of a search path that `autopath` follows: as many as Kubernetes gives a pod.
 pub const SEARCH_DOMAINS_MAX: usize = 32;
 

@@ -5,7 +5,8 @@
 //! Invariant: 1 to `UPSTREAMS_MAX` upstreams.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::corefile::Place;
 use crate::corefile::value::target::Target;
 use crate::corefile::value::zone::Zone;
 use crate::forward::options::{ForwardOptions, UpstreamTls};
-use crate::limits::{FORWARD_TIMEOUT, UPSTREAMS_MAX};
+use crate::limits::{FORWARD_TIMEOUT, RESOLV_CONF_LEN_MAX, UPSTREAMS_MAX};
 use crate::metrics::{Metrics, UpstreamMetrics};
 
 /// A `forward` line, ready for the shards.
@@ -214,7 +215,11 @@ impl<'t> ResolvedTargets<'t> {
 /// A file's bytes. A file that hangs, on a network or as a pipe, does not block the control plane.
 async fn read(path: &Path) -> io::Result<Vec<u8>> {
     let path = path.to_owned();
-    let reading = tokio::task::spawn_blocking(move || std::fs::read(path));
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(RESOLV_CONF_LEN_MAX).read_to_end(&mut bytes)?;
+        Ok::<_, io::Error>(bytes)
+    });
     match tokio::time::timeout(FORWARD_TIMEOUT, reading).await {
         Ok(read) => read.unwrap_or_else(|error| Err(io::Error::other(error))),
         Err(_) => Err(io::Error::new(

@@ -6,7 +6,8 @@
 pub mod path;
 pub(super) mod pursuit;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use crate::corefile::value::key;
 use crate::corefile::value::zone::Zone;
 use crate::corefile::word::quoted;
 use crate::corefile::{Context, Place};
-use crate::limits::{FILE_TIMEOUT, SEARCH_DOMAINS_MAX};
+use crate::limits::{FILE_TIMEOUT, RESOLV_CONF_LEN_MAX, SEARCH_DOMAINS_MAX};
 use crate::metrics::{BlockLabels, CounterFamily, PluginCounter};
 use path::{POD_DOMAIN_COUNT, SearchDomains};
 use pursuit::AutopathPursuit;
@@ -198,7 +199,11 @@ pub(crate) fn check(statements: &[Statement], context: &mut Context<'_>) {
 /// A file's bytes. A file that hangs does not block the control plane.
 async fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let path = path.to_owned();
-    let reading = tokio::task::spawn_blocking(move || std::fs::read(path));
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(RESOLV_CONF_LEN_MAX).read_to_end(&mut bytes)?;
+        Ok::<_, io::Error>(bytes)
+    });
     match tokio::time::timeout(FILE_TIMEOUT, reading).await {
         Ok(read) => read.unwrap_or_else(|error| Err(io::Error::other(error))),
         Err(_) => {
