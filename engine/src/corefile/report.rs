@@ -303,10 +303,12 @@ impl Mistake {
         }
         // ariadne draws the labels of one file together only if they are sorted.
         labels.sort_by_key(|(span, ..)| (span.source, span.start));
+        let lines_before = |span: Span| sources.get(span.source).map_or(0, |s| s.lines_before);
+        let underlined = |span: Span| underlined(span, lines_before(span));
         let mut report = ariadne::Report::build(ariadne::ReportKind::Error, underlined(span))
             .with_config(ariadne::Config::new().with_color(colour));
         for (span, text, paint) in labels {
-            report.add_label(drawn_label(span, text, colour.then_some(paint)));
+            report.add_label(drawn_label(underlined(span), text, colour.then_some(paint)));
         }
         if let Some(help) = &self.help {
             report.set_help(help);
@@ -349,17 +351,18 @@ impl Refusal {
     }
 }
 
-/// The same span for ariadne, which needs at least one character to underline.
-fn underlined(span: Span) -> (usize, Range<usize>) {
-    (span.source, span.start..span.end.max(span.start + 1))
+/// The same span in `Excerpts`. ariadne needs at least one character to underline.
+fn underlined(span: Span, lines_before: usize) -> (usize, Range<usize>) {
+    let end = span.end.max(span.start + 1);
+    (span.source, lines_before + span.start..lines_before + end)
 }
 
 fn drawn_label(
-    span: Span,
+    underlined: (usize, Range<usize>),
     text: &str,
     paint: Option<Color>,
 ) -> ariadne::Label<(usize, Range<usize>)> {
-    let label = ariadne::Label::new(underlined(span));
+    let label = ariadne::Label::new(underlined);
     let label = if text.is_empty() { label } else { label.with_message(text) };
     match paint {
         Some(paint) => label.with_color(paint),
@@ -367,7 +370,8 @@ fn drawn_label(
     }
 }
 
-/// The sources in the form that ariadne needs.
+/// The sources in the form that ariadne needs. In place of the lines before a text there are empty
+/// ones: ariadne numbers the lines of its margin from the beginning of a source.
 struct Excerpts {
     sources: Vec<(String, ariadne::Source<String>)>,
 }
@@ -375,8 +379,8 @@ struct Excerpts {
 impl Excerpts {
     fn new(sources: &[Source]) -> Self {
         let excerpt = |s: &Source| {
-            let lines = ariadne::Source::from(s.shown.clone());
-            (s.name.clone(), lines.with_display_line_offset(s.lines_before))
+            let lines = "\n".repeat(s.lines_before) + &s.shown;
+            (s.name.clone(), ariadne::Source::from(lines))
         };
         Self { sources: sources.iter().map(excerpt).collect() }
     }
