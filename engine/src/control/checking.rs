@@ -12,12 +12,13 @@ use engine::check::{self, CheckedTexts, LoadFinding};
 use engine::cli::CheckOptions;
 use engine::config::Config;
 use engine::corefile::{self, Severity, Surroundings};
-use engine::limits::MANIFESTS_TIMEOUT;
+use engine::limits::{FILE_TIMEOUT, MANIFESTS_TIMEOUT};
 use engine::metrics::Metrics;
+use engine::plugin::file::{File, FileZone};
 use engine::plugin::kubernetes::Kubernetes;
 use tokio::time::timeout;
 
-use super::{output, start, sync};
+use super::{output, start, sync, zones};
 
 /// Exit code: there are warnings, and `--strict` is set.
 const WARNINGS: u8 = 2;
@@ -89,6 +90,20 @@ async fn load(config: &Config, metrics: &Metrics) -> Vec<LoadFinding> {
             place: None,
             message,
         }));
+        for file in block.lines::<File>() {
+            for zone in &file.zones {
+                let path = block.in_root(&zone.path);
+                let problem = zone_problem(FileZone { path, ..zone.clone() }).await;
+                if let Some((severity, message)) = problem {
+                    findings.push(LoadFinding {
+                        severity,
+                        plugin: Some("file"),
+                        place: Some(file.place.clone()),
+                        message,
+                    });
+                }
+            }
+        }
         for kubernetes in block.lines::<Kubernetes>() {
             if let Some(message) = manifests_problem(kubernetes.clone()).await {
                 findings.push(LoadFinding {
@@ -101,6 +116,19 @@ async fn load(config: &Config, metrics: &Metrics) -> Vec<LoadFinding> {
         }
     }
     findings
+}
+
+/// Why a start-up could not use the file of a zone. It goes on without one that hangs.
+async fn zone_problem(zone: FileZone) -> Option<(Severity, String)> {
+    let path = zone.path.display().to_string();
+    let reading = tokio::task::spawn_blocking(move || zones::start_refusal(&zone));
+    match timeout(FILE_TIMEOUT, reading).await {
+        Ok(Ok(problem)) => problem.map(|problem| (Severity::Error, problem)),
+        Ok(Err(error)) => Some((Severity::Error, error.to_string())),
+        Err(_) => {
+            Some((Severity::Warning, format!("open {path}: not read within {FILE_TIMEOUT:?}")))
+        }
+    }
 }
 
 /// Why the manifests of a block cannot be read, if it has any.

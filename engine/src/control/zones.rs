@@ -163,16 +163,9 @@ impl FileReader for ZonesReader {
 
 impl ZonesReader {
     fn new(zones: &[FileZone]) -> Self {
-        let watched = |settings: &FileZone| WatchedZone {
-            settings: settings.clone(),
-            records: None,
-            last: None,
-            problem: Some(NOT_READ_YET.to_owned()),
-            due: Some(Instant::now()),
-        };
         Self {
             table: ZoneTable::new(zones, *HASH_SEED),
-            zones: zones.iter().map(watched).collect(),
+            zones: zones.iter().map(WatchedZone::new).collect(),
             refused: None,
             has_looked: false,
             started_at: Instant::now(),
@@ -180,7 +173,24 @@ impl ZonesReader {
     }
 }
 
+/// Why a start-up would fail for this zone. Reads its file, which may block.
+pub(crate) fn start_refusal(settings: &FileZone) -> Option<String> {
+    let mut zone = WatchedZone::new(settings);
+    let look = zone.look();
+    zone.refusal(&look)
+}
+
 impl WatchedZone {
+    fn new(settings: &FileZone) -> Self {
+        Self {
+            settings: settings.clone(),
+            records: None,
+            last: None,
+            problem: Some(NOT_READ_YET.to_owned()),
+            due: Some(Instant::now()),
+        }
+    }
+
     /// Reads the file if it has changed, and keeps the zone if its serial number has.
     fn look(&mut self) -> ZoneLook {
         let path = self.settings.path.clone();
