@@ -286,9 +286,14 @@ impl WatchedZone {
                 None
             }
             ZoneLook::Missing(problem) => {
-                if self.problem.as_ref() != Some(&problem) {
+                let again = match every.is_zero() {
+                    true => "not trying again, because of `reload 0`".to_owned(),
+                    false => format!("trying again in {every:?}"),
+                };
+                let is_refused = is_awaited && every.is_zero();
+                if self.problem.as_ref() != Some(&problem) && !is_refused {
                     tracing::warn!(
-                        "plugin/file: Failed to open \"{problem}\": trying again in {every:?}; \
+                        "plugin/file: Failed to open \"{problem}\": {again}; \
                          zone \"{zone}\": {consequence}"
                     );
                 }
