@@ -230,10 +230,10 @@ impl Control {
 
     async fn apply(&mut self, next: Config) -> anyhow::Result<()> {
         tracing::info!("Reloading");
+        self.queries.open_for(&next)?;
         // Endpoints are bound first, before anything else changes, and restored if the rest fails.
         self.admin.rebind(&endpoints::of(&next)).await?;
         self.errors.log_waiting(std::time::Instant::now());
-        self.queries.open_for(&next)?;
         if let Err(error) = self.server.apply(&next).await {
             let _ = self.admin.rebind(&endpoints::of(&self.config)).await;
             return Err(error);
