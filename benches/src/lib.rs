@@ -42,8 +42,8 @@ const BIG_COUNT: u8 = 60;
 const TTL_SECS: u32 = 30;
 const ZONES: [&str; 2] = ["cluster.local", "in-addr.arpa"];
 
-/// What Gardener has beside the stock Corefile: names that clients completed with their search paths
-/// are asked as they were meant.
+/// What Gardener has beside the stock Corefile: names that clients completed with their search
+/// paths are asked as they were meant.
 pub const GARDENER_LINES: &str = r"
     rewrite stop {
         name regex (^(?:[^\.]+\.)+)svc\.cluster\.local\.svc\.cluster\.local {1}svc.cluster.local
