@@ -87,6 +87,9 @@ impl Finish {
     }
 
     /// Whether it runs on the response to this kind of query. A client's response passes all
+    /// finishes. That to an inside query passes the one that changes the question back, if a gate
+    /// has changed it, and those of plugins after the ones that pursue: they see no response of
+    /// `autopath` or `dns64`, only what it is made from.
     #[must_use]
     pub const fn runs_on(&self, inside: Option<Inside>) -> bool {
         match self {
