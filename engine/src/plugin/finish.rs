@@ -26,9 +26,9 @@ use crate::metrics::answerer::Answerer;
 #[derive(Clone, Debug)]
 pub enum Finish {
     Nsid(ServerId),
-    Rewrite(Arc<Rules>),
     BufSize(BufSize),
     Log(Arc<BlockLog>),
+    Rewrite(Arc<Rules>),
     Header(FlagChange),
     Minimal,
 }

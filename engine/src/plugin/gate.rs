@@ -31,13 +31,13 @@ pub enum Gate {
     Local(LocalNames),
     Dns64(Dns64Gate),
     Any,
-    Autopath(AutopathGate),
     Chaos(Arc<ChaosAnswers>),
+    Rewrite(Arc<Rules>),
+    Autopath(AutopathGate),
     Acl(AccessRules),
     Header(FlagChange),
-    Whoami,
     Template(Arc<TemplateRule>),
-    Rewrite(Arc<Rules>),
+    Whoami,
 }
 
 /// What a gate does with a query.
