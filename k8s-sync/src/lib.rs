@@ -18,6 +18,7 @@ pub mod folders;
 pub mod manifests;
 pub mod object;
 pub mod options;
+pub mod origin;
 pub mod publish;
 pub mod raw;
 pub mod records;

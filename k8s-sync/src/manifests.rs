@@ -24,6 +24,7 @@ use crate::fault::ObjectRef;
 use crate::folders::FolderWatcher;
 use crate::object::Event;
 use crate::options::Options;
+use crate::origin::ClusterObjects;
 use crate::raw::Kind;
 use crate::status::{KindStatus, SourceStatus};
 use files::Fingerprint;
@@ -114,6 +115,14 @@ impl Manifests {
         manifests.note(&loaded, began.elapsed());
         manifests.loaded = loaded;
         Ok(manifests)
+    }
+
+    /// The objects themselves, read anew.
+    ///
+    /// # Errors
+    /// As for `load`.
+    pub fn objects(paths: &[PathBuf]) -> Result<ClusterObjects, ManifestError> {
+        Reader::objects(&Fingerprint::take(paths)?)
     }
 
     /// Sends the loaded objects, then every change, until the receiver is dropped. Waits while the

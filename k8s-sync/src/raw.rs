@@ -78,6 +78,8 @@ pub struct RawMetadata {
     pub namespace: Field<String>,
     #[serde(deserialize_with = "field::good")]
     pub resource_version: Option<String>,
+    #[serde(deserialize_with = "field::good")]
+    pub creation_timestamp: Option<String>,
     /// Only its presence matters.
     pub deletion_timestamp: Option<IgnoredAny>,
     pub labels: Field<RawLabels>,

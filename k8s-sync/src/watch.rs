@@ -13,6 +13,7 @@ mod client;
 mod failure;
 mod layer;
 mod list_watch;
+pub mod objects;
 mod protobuf;
 mod recovery;
 mod resource;

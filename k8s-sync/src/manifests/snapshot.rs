@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ManifestError;
-use super::documents::{self, Document, ManifestObject, Position};
+use super::documents::{self, Contents, Document, ManifestObject, Position};
 use super::files::{self, Fingerprint, Format};
 use super::missing::{self, Missing, Notes};
 use super::text;
@@ -18,6 +18,7 @@ use crate::convert::{self, is_label};
 use crate::fault::{Fault, Faults, Problem};
 use crate::object::{Change, EndpointSlice, Event, Namespace, ObjectKey, Pod, Service};
 use crate::options::Options;
+use crate::origin::ClusterObjects;
 use crate::raw::field::Field;
 use crate::raw::{Kind, RawEndpoints, RawMetadata};
 use crate::selector::Selector;
@@ -75,12 +76,7 @@ impl Reader {
         let mut snapshot = Snapshot::default();
         let mut gathered = Gathered::default();
         for file in fingerprint.files() {
-            let bytes = fs::read(file).map_err(|error| ManifestError::io(file, &error))?;
-            let text =
-                text::decode(bytes).map_err(|cause| ManifestError::new(file, None, &cause))?;
-            let is_json = files::format(file) == Some(Format::Json);
-            let contents = documents::read(&text, is_json)
-                .map_err(|error| ManifestError::new(file, error.position, &error.cause))?;
+            let contents = contents(file)?;
             for document in contents.documents {
                 self.take(document, file, &mut snapshot, &mut gathered);
             }
@@ -97,6 +93,23 @@ impl Reader {
         self.convert_endpoints(gathered.endpoints, &gathered.sliced, &mut snapshot);
         missing::fill_in(gathered.missing, &self.options, &mut snapshot);
         Ok(snapshot)
+    }
+
+    /// The objects themselves, for `explain`.
+    pub(super) fn objects(fingerprint: &Fingerprint) -> Result<ClusterObjects, ManifestError> {
+        let mut objects = ClusterObjects::default();
+        for file in fingerprint.files() {
+            for document in contents(file)?.documents {
+                match document.object {
+                    ManifestObject::Namespace(raw) => objects.namespaces.push(raw),
+                    ManifestObject::Service(raw) => objects.services.push(raw),
+                    ManifestObject::EndpointSlice(raw) => objects.slices.push(raw),
+                    ManifestObject::Pod(raw) => objects.pods.push(raw),
+                    ManifestObject::Endpoints(_) => {}
+                }
+            }
+        }
+        Ok(objects)
     }
 
     fn take(
@@ -189,6 +202,14 @@ impl Reader {
             snapshot.objects.push(ObjectFaults { counted_as, kind, key, refusal, faults, from });
         }
     }
+}
+
+fn contents(file: &Path) -> Result<Contents, ManifestError> {
+    let bytes = fs::read(file).map_err(|error| ManifestError::io(file, &error))?;
+    let text = text::decode(bytes).map_err(|cause| ManifestError::new(file, None, &cause))?;
+    let is_json = files::format(file) == Some(Format::Json);
+    documents::read(&text, is_json)
+        .map_err(|error| ManifestError::new(file, error.position, &error.cause))
 }
 
 fn from(file: &Path, position: Position) -> String {

@@ -75,6 +75,10 @@ impl std::fmt::Display for ForeignResponse {
 
 impl std::error::Error for ForeignResponse {}
 
+/// Marks a request whose response must have every field.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AsJson;
+
 /// 429 or 503 with Retry-After.
 #[derive(Debug)]
 pub(super) struct Throttled {
@@ -132,7 +136,9 @@ where
             return Box::pin(self.inner.call(request));
         };
         let exchange = RequestKind::of(request.uri().query().unwrap_or_default());
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(translate::ACCEPT));
+        if request.extensions().get::<AsJson>().is_none() {
+            request.headers_mut().insert(ACCEPT, HeaderValue::from_static(translate::ACCEPT));
+        }
         let status = Arc::clone(&self.status);
         let response = self.inner.call(request);
         Box::pin(async move {

@@ -1,0 +1,383 @@
+//! Which objects a name of the cluster comes from, and why it has no records: `ringdns explain`.
+//!
+//! It looks at objects as they were received, so that it sees unready endpoints and resource
+//! versions, which answers are made without. Invariant: it explains an answer, and decides none.
+
+mod reading;
+mod reason;
+
+use std::net::IpAddr;
+
+use crate::convert::{SERVICE_NAME_LABEL, is_label};
+use crate::raw::{Kind, RawEndpointSlice, RawMetadata, RawNamespace, RawPod, RawService};
+use reading::{
+    address_of, cluster_addresses, dashed_address, endpoint_has, endpoints, has_address, ports_of,
+};
+use reason::{listed, no_address, no_address_of_headless, why_no_endpoint, why_no_port};
+use wire::pod::PodMode;
+
+/// Objects of a cluster, as they were received.
+#[derive(Debug, Default)]
+pub struct ClusterObjects {
+    pub namespaces: Vec<RawNamespace>,
+    pub services: Vec<RawService>,
+    pub slices: Vec<RawEndpointSlice>,
+    pub pods: Vec<RawPod>,
+}
+
+/// A name that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedName<'q> {
+    /// Lower case, with a final dot.
+    pub name: &'q str,
+    /// The cluster's zone that it belongs to, in the same form.
+    pub zone: &'q str,
+    pub qtype: u16,
+    pub pods: PodMode,
+}
+
+/// Where the answer to a question comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub objects: Vec<ObjectFacts>,
+    /// What the objects say about the name, if they say anything beyond its records.
+    pub reason: Option<String>,
+}
+
+/// An object behind a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectFacts {
+    pub kind: &'static str,
+    /// `NAMESPACE/NAME`, or `NAME` of a Namespace.
+    pub key: String,
+    pub resource_version: Option<String>,
+    /// In RFC 3339, as Kubernetes writes it.
+    pub created: Option<String>,
+}
+
+impl ObjectFacts {
+    fn new(kind: Kind, metadata: &RawMetadata) -> Self {
+        let key = metadata.key();
+        Self {
+            kind: kind.name(),
+            key: match kind {
+                Kind::Namespace => key.name.into(),
+                Kind::Service | Kind::EndpointSlice | Kind::Pod => {
+                    format!("{}/{}", key.namespace, key.name)
+                }
+            },
+            resource_version: metadata.resource_version.clone(),
+            created: metadata.creation_timestamp.clone(),
+        }
+    }
+}
+
+/// The objects that a question may be about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needs {
+    /// Those of a namespace, but only the pods with this address.
+    Namespace(String, Option<IpAddr>),
+    /// The pods with this address.
+    Pod(IpAddr),
+    /// Those of all namespaces, except for pods.
+    Cluster,
+}
+
+impl AskedName<'_> {
+    /// The objects that explain the answer.
+    #[must_use]
+    pub fn needs(self) -> Needs {
+        let labels = self.name.strip_suffix(self.zone).unwrap_or_default();
+        let labels: Vec<&str> = labels.split('.').filter(|label| !label.is_empty()).collect();
+        match labels.as_slice() {
+            [.., label, "svc"] if is_label(label) => Needs::Namespace((*label).to_owned(), None),
+            [host, label, "pod"] if is_label(label) => {
+                Needs::Namespace((*label).to_owned(), dashed_address(host))
+            }
+            _ => Needs::Cluster,
+        }
+    }
+}
+
+impl Origin {
+    fn because(reason: impl Into<String>) -> Self {
+        Self { objects: Vec::new(), reason: Some(reason.into()) }
+    }
+}
+
+impl ClusterObjects {
+    /// Where the answer to a question comes from.
+    #[must_use]
+    pub fn origin(&self, asked: AskedName<'_>) -> Origin {
+        let Some(labels) = asked.name.strip_suffix(asked.zone) else { return Origin::default() };
+        if asked.zone.ends_with("arpa.") {
+            let address = address_of(asked.name);
+            return address.map_or_else(Origin::default, |address| self.of_address(address));
+        }
+        let labels: Vec<&str> = labels.split('.').filter(|label| !label.is_empty()).collect();
+        match labels.as_slice() {
+            [] => Origin::default(),
+            [.., "svc"] => self.of_service_name(&labels[..labels.len() - 1], asked),
+            [.., "pod"] => self.of_pod_name(&labels[..labels.len() - 1], asked.pods),
+            [.., last] => Origin::because(format!(
+                "{} has names of Services, below svc, and of pods, below pod; '{last}' is neither",
+                asked.zone
+            )),
+        }
+    }
+
+    /// The namespace of the pod with this address.
+    #[must_use]
+    pub fn namespace_at(&self, address: IpAddr) -> Option<String> {
+        let pod = self.pods.iter().find(|pod| has_address(pod, address))?;
+        Some(pod.metadata.key().namespace.into())
+    }
+
+    fn has_namespace(&self, name: &str) -> bool {
+        let metadata = self.namespaces.iter().map(|one| &one.metadata);
+        metadata.into_iter().any(|one| *one.key().name == *name)
+            // A dump may lack the Namespaces of its objects.
+            || self.services.iter().any(|one| *one.metadata.key().namespace == *name)
+            || self.pods.iter().any(|one| *one.metadata.key().namespace == *name)
+    }
+
+    fn of_namespace(&self, name: &str) -> Origin {
+        let found = self.namespaces.iter().filter(|one| *one.metadata.key().name == *name);
+        let objects = found.map(|one| ObjectFacts::new(Kind::Namespace, &one.metadata)).collect();
+        let reason = format!("{name} is a Namespace; a Namespace has no records of its own");
+        Origin { objects, reason: Some(reason) }
+    }
+
+    /// `labels`: those before `svc`.
+    fn of_service_name(&self, labels: &[&str], asked: AskedName<'_>) -> Origin {
+        let [below @ .., namespace] = labels else {
+            return Origin::because("the names of Services are SERVICE.NAMESPACE.svc");
+        };
+        if !self.has_namespace(namespace) {
+            return Origin::because(format!("Namespace {namespace} does not exist"));
+        }
+        let [below @ .., service] = below else { return self.of_namespace(namespace) };
+        let Some(found) = self.service(namespace, service) else {
+            let known = self.services.iter().map(|one| one.metadata.key());
+            let known = known.filter(|key| *key.namespace == **namespace);
+            let known: Vec<String> = known.map(|key| key.name.into()).collect();
+            return Origin::because(format!(
+                "Service {namespace}/{service} does not exist; {}",
+                listed(&format!("the Services of {namespace}"), known)
+            ));
+        };
+        let shown = format!("{namespace}/{service}");
+        let objects = vec![ObjectFacts::new(Kind::Service, &found.metadata)];
+        let spec = found.spec.as_ref();
+        let is_type = |name: &str| {
+            spec.and_then(|spec| spec.r#type.as_ref()).is_some_and(|kind| kind == name)
+        };
+        if is_type("ExternalName") {
+            let target = spec.and_then(|spec| spec.external_name.as_ref());
+            let target = target.map_or("", String::as_str);
+            let reason = format!("Service {shown} is an ExternalName: {target}");
+            return Origin { objects, reason: Some(reason) };
+        }
+        let addresses = cluster_addresses(found);
+        let slices = self.slices_of(namespace, service);
+        let with_slices = |mut objects: Vec<ObjectFacts>| {
+            let facts =
+                |slice: &&RawEndpointSlice| ObjectFacts::new(Kind::EndpointSlice, &slice.metadata);
+            objects.extend(slices.iter().map(facts));
+            objects
+        };
+        let is_headless = addresses.is_empty();
+        let ports = ports_of(found, &slices, is_headless);
+        match below {
+            [] if is_headless => {
+                let reason = no_address_of_headless(&shown, &slices, asked.qtype);
+                Origin { objects: with_slices(objects), reason }
+            }
+            [] => Origin { objects, reason: no_address(&shown, &addresses, asked.qtype) },
+            [host] if !host.starts_with('_') => {
+                let reason = why_no_endpoint(&shown, &slices, host);
+                Origin { objects: with_slices(objects), reason }
+            }
+            [port, protocol] if protocol.starts_with('_') => {
+                let reason = why_no_port(&shown, &ports, port, protocol);
+                let objects = if is_headless { with_slices(objects) } else { objects };
+                Origin { objects, reason }
+            }
+            _ => Origin {
+                objects,
+                reason: Some(format!(
+                    "Service {shown} exists, but nothing is named so below it: endpoints are \
+                     ENDPOINT.{service}, ports are _PORT._PROTOCOL.{service}"
+                )),
+            },
+        }
+    }
+
+    /// `labels`: those before `pod`.
+    fn of_pod_name(&self, labels: &[&str], mode: PodMode) -> Origin {
+        match mode {
+            PodMode::Disabled => {
+                return Origin::because(
+                    "names of pods are disabled: `pods insecure` or `pods verified` in \
+                     `kubernetes` answers them",
+                );
+            }
+            PodMode::Insecure | PodMode::Verified => {}
+        }
+        let [host @ .., namespace] = labels else {
+            return Origin::because("the names of pods are ADDRESS-WITH-DASHES.NAMESPACE.pod");
+        };
+        if !self.has_namespace(namespace) {
+            return Origin::because(format!("Namespace {namespace} does not exist"));
+        }
+        let [host] = host else { return self.of_namespace(namespace) };
+        let Some(address) = dashed_address(host) else {
+            return Origin::because(format!(
+                "'{host}' is no address with dashes: the names of pods are \
+                 ADDRESS-WITH-DASHES.NAMESPACE.pod"
+            ));
+        };
+        let here = |pod: &&RawPod| *pod.metadata.key().namespace == **namespace;
+        let pod = self.pods.iter().filter(here).find(|pod| has_address(pod, address));
+        let objects: Vec<_> =
+            pod.iter().map(|pod| ObjectFacts::new(Kind::Pod, &pod.metadata)).collect();
+        let reason = match (mode, pod) {
+            (PodMode::Insecure, None) => Some(format!(
+                "`pods insecure` answers for every address, whether or not a pod has {address}"
+            )),
+            (PodMode::Verified, None) => {
+                Some(format!("no pod of Namespace {namespace} has the address {address}"))
+            }
+            (PodMode::Disabled | PodMode::Insecure | PodMode::Verified, _) => None,
+        };
+        Origin { objects, reason }
+    }
+
+    /// The Services and endpoints with an address.
+    fn of_address(&self, address: IpAddr) -> Origin {
+        let has = |service: &&RawService| cluster_addresses(service).contains(&address);
+        let services = self.services.iter().filter(has);
+        let services = services.map(|one| ObjectFacts::new(Kind::Service, &one.metadata));
+        let has = |slice: &&RawEndpointSlice| {
+            endpoints(slice).any(|endpoint| endpoint_has(endpoint, address))
+        };
+        let slices = self.slices.iter().filter(has);
+        let slices = slices.map(|one| ObjectFacts::new(Kind::EndpointSlice, &one.metadata));
+        let objects: Vec<_> = services.chain(slices).collect();
+        let reason = objects
+            .is_empty()
+            .then(|| format!("no Service and no endpoint of the cluster has {address}"));
+        Origin { objects, reason }
+    }
+
+    fn service(&self, namespace: &str, name: &str) -> Option<&RawService> {
+        self.services.iter().find(|service| {
+            let key = service.metadata.key();
+            *key.namespace == *namespace && *key.name == *name
+        })
+    }
+
+    fn slices_of(&self, namespace: &str, service: &str) -> Vec<&RawEndpointSlice> {
+        let belongs = |slice: &&RawEndpointSlice| {
+            *slice.metadata.key().namespace == *namespace
+                && slice.metadata.label(SERVICE_NAME_LABEL) == Some(service)
+        };
+        self.slices.iter().filter(belongs).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cluster in JSON, field by field.
+    fn cluster() -> ClusterObjects {
+        fn read<T: serde::de::DeserializeOwned>(json: serde_json::Value) -> T {
+            serde_json::from_value(json).expect("an object")
+        }
+        let metadata = |name: &str| serde_json::json!({"name": name, "namespace": "shop"});
+        let endpoint = |address: &str, host: &str, ready: bool| {
+            serde_json::json!({"addresses": [address], "hostname": host,
+                "conditions": {"ready": ready}})
+        };
+        ClusterObjects {
+            namespaces: vec![read(serde_json::json!({"metadata": {"name": "shop"}}))],
+            services: vec![
+                read(serde_json::json!({"metadata": metadata("web"), "spec": {"clusterIP": "None",
+                    "ports": [{"name": "http", "port": 80}]}})),
+                read(serde_json::json!({"metadata": metadata("api"), "spec": {
+                    "clusterIP": "10.0.0.7", "ports": [{"port": 80}]}})),
+                read(serde_json::json!({"metadata": metadata("six"), "spec": {
+                    "clusterIP": "fd00::7"}})),
+                read(serde_json::json!({"metadata": metadata("none"), "spec": {
+                    "clusterIP": "None"}})),
+            ],
+            slices: vec![read(serde_json::json!({"metadata": {"name": "web-1",
+                "namespace": "shop", "labels": {SERVICE_NAME_LABEL: "web"}},
+                "addressType": "IPv4", "ports": [{"name": "http", "port": 8080}],
+                "endpoints": [endpoint("10.1.0.1", "web-0", false)]}))],
+            pods: vec![read(serde_json::json!({"metadata": metadata("web-0"),
+                "status": {"podIP": "10.1.0.1"}}))],
+        }
+    }
+
+    #[test]
+    fn reasons() {
+        let six = "7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa.";
+        for (name, qtype, pods, expected) in [
+            (
+                "web.shop.svc",
+                1,
+                PodMode::Disabled,
+                "Service shop/web exists; 1 endpoint, not ready",
+            ),
+            ("web.shop.svc", 28, PodMode::Disabled, "none of its 1 endpoints has an address of"),
+            (
+                "none.shop.svc",
+                1,
+                PodMode::Disabled,
+                "Service shop/none exists; it has no endpoints",
+            ),
+            ("api.shop.svc", 1, PodMode::Disabled, ""),
+            ("api.shop.svc", 28, PodMode::Disabled, "Service shop/api exists, but has no IPv6"),
+            ("_http._tcp.api.shop.svc", 33, PodMode::Disabled, "its ports have no names"),
+            ("_http._udp.web.shop.svc", 33, PodMode::Disabled, "the ports are http (tcp)"),
+            ("_http._tcp.web.shop.svc", 33, PodMode::Disabled, ""),
+            (
+                "web-0.web.shop.svc",
+                1,
+                PodMode::Disabled,
+                "endpoint web-0 of Service shop/web is not",
+            ),
+            ("web-9.web.shop.svc", 1, PodMode::Disabled, "has no endpoint web-9; those that"),
+            ("a.b.web.shop.svc", 1, PodMode::Disabled, "nothing is named so below it"),
+            ("x.shop.svc", 1, PodMode::Disabled, "the Services of shop: api, none, six, web"),
+            ("x.other.svc", 1, PodMode::Disabled, "Namespace other does not exist"),
+            ("shop.svc", 1, PodMode::Disabled, "shop is a Namespace"),
+            ("10-1-0-1.shop.pod", 1, PodMode::Disabled, "names of pods are disabled"),
+            ("10-1-0-1.shop.pod", 1, PodMode::Verified, ""),
+            ("10-1-0-2.shop.pod", 1, PodMode::Verified, "no pod of Namespace shop has the address"),
+            ("10-1-0-2.shop.pod", 1, PodMode::Insecure, "answers for every address"),
+            ("web.shop.pod", 1, PodMode::Insecure, "'web' is no address with dashes"),
+            ("web.shop", 1, PodMode::Insecure, "'shop' is neither"),
+        ] {
+            let (name, zone) = (format!("{name}.cluster.local."), "cluster.local.");
+            let origin = cluster().origin(AskedName { name: &name, zone, qtype, pods });
+            let reason = origin.reason.unwrap_or_default();
+            let is_expected = reason.is_empty() == expected.is_empty();
+            assert!(is_expected && reason.contains(expected), "{name}: {reason}");
+        }
+        for (name, zone, expected) in [
+            ("7.0.0.10.in-addr.arpa.", "in-addr.arpa.", Some("shop/api")),
+            ("1.0.1.10.in-addr.arpa.", "in-addr.arpa.", Some("shop/web-1")),
+            ("9.9.9.9.in-addr.arpa.", "in-addr.arpa.", None),
+            (six, "ip6.arpa.", Some("shop/six")),
+        ] {
+            let asked = AskedName { name, zone, qtype: 12, pods: PodMode::Disabled };
+            let origin = cluster().origin(asked);
+            assert_eq!(origin.objects.first().map(|one| one.key.as_str()), expected, "{name}");
+            assert_eq!(origin.reason.is_none(), expected.is_some(), "{name}");
+        }
+        assert_eq!(cluster().namespace_at("10.1.0.1".parse().unwrap()).as_deref(), Some("shop"));
+    }
+}
