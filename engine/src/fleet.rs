@@ -29,6 +29,7 @@ use crate::metrics::ShardMetrics;
 use crate::plan::{Plan, TableSlot};
 use crate::resolve::fills::Fills;
 use crate::responder::Responder;
+use crate::responder::explaining::ExplainRequest;
 use crate::shard::{Update, serve};
 use crate::tcp::TcpService;
 
@@ -99,6 +100,19 @@ impl Mailbox {
         while let Err(TrySendError::Full(back)) = self.try_send(update) {
             update = back;
             std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Has a shard answer questions, and report each decision.
+#[derive(Clone)]
+pub struct Asker(Option<Mailbox>);
+
+impl Asker {
+    /// A shard that has ended drops the request.
+    pub fn ask(&self, request: ExplainRequest) {
+        if let Some(mailbox) = &self.0 {
+            mailbox.send(Update::Explain(Box::new(request)));
         }
     }
 }
@@ -206,6 +220,12 @@ impl Fleet {
         for (member, sockets) in self.members.iter().zip(sockets) {
             member.mailbox.send(Update::Open(listener, sockets));
         }
+    }
+
+    /// Asks questions of the first shard.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        Asker(self.members.first().map(|member| member.mailbox.clone()))
     }
 
     /// Closes a listener on all shards.

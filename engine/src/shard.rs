@@ -35,6 +35,7 @@ use crate::limits::{
 };
 use crate::plan::{Plan, TableSlot};
 use crate::resolve::waiter::ReturnTo;
+use crate::responder::explaining::{self, ExplainRequest};
 use crate::responder::{Action, FirstLook, Responder};
 use crate::tcp::TcpService;
 
@@ -52,6 +53,8 @@ pub enum Update {
     Plan(Arc<Plan>),
     Open(ListenerId, ListenerSockets),
     Close(ListenerId),
+    /// Answer this question and report each decision.
+    Explain(Box<ExplainRequest>),
     /// Answer the queries that the sockets hold, then end.
     Stop,
 }
@@ -258,6 +261,7 @@ fn take_updates<I: DatagramIo>(
                     tokio::task::spawn_local(close_copy(Rc::clone(responder), listener, copy));
                 }
             }
+            Ok(Update::Explain(request)) => explaining::begin(*request, responder),
             Ok(Update::Stop) => return Ok(State::Stopping),
             Err(TryRecvError::Empty) => return Ok(State::Running),
             // The control plane is gone: neither updates nor `Stop` can arrive.

@@ -7,6 +7,8 @@
 //! Invariant: nothing here allocates, waits or panics, whatever the packet holds.
 
 pub mod chase;
+mod choice;
+pub mod decision;
 pub mod exit;
 mod own;
 
@@ -27,7 +29,7 @@ use wire::response::{self, Alias};
 use wire::table::{Stored, Table};
 
 use crate::cache::{Cache, CacheKey, LookUp};
-use crate::client::{Arrival, Inside, InsideStart, ListenerId};
+use crate::client::{Arrival, ListenerId};
 use crate::forward::TYPE_HINFO;
 use crate::limits::{PURSUIT_DEPTH_MAX, TABLES_MAX};
 use crate::metrics::ShardMetrics;
@@ -37,9 +39,10 @@ use crate::plugin::exchange::{Exchange, NameTexts, PluginCounts, Trail};
 use crate::plugin::gate::{Gate, Passage};
 use crate::plugin::pattern::BlockPatterns;
 use crate::plugin::pursuit::Pursuit;
-use crate::plugin::view::ViewFilter;
-use crate::plugin::view::program::{QueryFacts, TextBuffer};
+use crate::plugin::view::program::TextBuffer;
 use chase::View;
+use choice::choose_block;
+use decision::{CacheOutcome, Decision, Unwatched, Witness};
 use exit::Made;
 use own::{OwnAnswer, ask_own};
 
@@ -284,7 +287,20 @@ pub fn in_full<'s>(
     sources: Sources<'s>,
     scratch: &mut Scratch<'_>,
     arrival: &Arrival,
-    mut glance: Glance<'s>,
+    glance: Glance<'s>,
+    name: &mut Name,
+    message: &mut [u8],
+) -> Verdict<'s> {
+    seen_by(&mut Unwatched, sources, scratch, (arrival, glance), name, message)
+}
+
+/// The same, where a witness sees each decision.
+#[inline(always)] // Into `in_full`, whose witness costs nothing.
+pub fn seen_by<'s>(
+    witness: &mut impl Witness,
+    sources: Sources<'s>,
+    scratch: &mut Scratch<'_>,
+    (arrival, mut glance): (&Arrival, Glance<'s>),
     name: &mut Name,
     message: &mut [u8],
 ) -> Verdict<'s> {
@@ -305,20 +321,13 @@ pub fn in_full<'s>(
         ClientPacket::Reject(reject) => return Verdict::Reply(refuse(&reject, 0, message)),
     };
     let plan = sources.plan;
-    let has_views = plan.has_views(arrival.listener);
-    let (index, first_gate) = match arrival.inside {
-        Some(Inside { start: InsideStart::Gate { block, gate }, .. }) => (Some(block), gate),
-        Some(Inside { start: InsideStart::Server, .. }) | None if has_views => {
-            (viewed_block_index(plan, scratch, arrival, &query, name, message), 0)
-        }
-        Some(Inside { start: InsideStart::Server, .. }) | None if query.qtype == TYPE_DS => {
-            (plan.block_index_above(arrival.listener, name, &mut |_, _| false), 0)
-        }
-        Some(Inside { start: InsideStart::Server, .. }) | None => {
-            (plan.block_index_for(arrival.listener, name), 0)
-        }
-    };
+    let (index, first_gate) =
+        choose_block(witness, plan, scratch, arrival, (&query, &*name), message);
     let known = index.and_then(|index| Some((index, plan.blocks.get(index)?)));
+    witness.see(|| Decision::Block {
+        index,
+        has_plugins: known.is_some_and(|(_, block)| block.has_plugins),
+    });
     let Some((index, block)) = known.filter(|(_, block)| block.has_plugins) else {
         let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
         let counted_as = plan.dropped_as(arrival.listener);
@@ -333,7 +342,7 @@ pub fn in_full<'s>(
     let mut exchange = Exchange { arrival, query, name, trail, patterns, texts, counters, pods };
     let place = (index, block);
     let gates = block.gates.get(first_gate..).unwrap_or_default();
-    let answered = ask_gates(place, gates, first_gate, &mut exchange, message);
+    let answered = ask_gates(witness, place, gates, first_gate, &mut exchange, message);
     if !exchange.trail.rewrites.is_empty() {
         exchange.trail.patterns = of_block.cloned();
     }
@@ -346,7 +355,11 @@ pub fn in_full<'s>(
         // Where a gate has changed the question, the block's finishes change it back.
         let is_of_block = qclass == CLASS_IN || exchange.is_changed();
         let own_gates = block.own_gates();
-        let answered = ask_gates(place, own_gates, block.gates.len(), &mut exchange, message);
+        let gates_before = block.gates.len();
+        let answered = ask_gates(witness, place, own_gates, gates_before, &mut exchange, message);
+        if answered.is_none() {
+            witness.see(|| Decision::UnservedType { qtype, qclass });
+        }
         return answered.unwrap_or_else(|| match is_of_block {
             true => Verdict::Reply(reject_in(block, &exchange.query, Rcode::Refused, message)),
             false => Verdict::Reply(refuse(&exchange.query.reject(Rcode::Refused), 0, message)),
@@ -356,7 +369,7 @@ pub fn in_full<'s>(
         glance = Glance::Unread;
     }
     let header = message.first_chunk::<HEADER_LEN>().copied().unwrap_or_default();
-    let verdict = ask_sources(sources, caches, place, &mut exchange, glance, message);
+    let verdict = ask_sources(witness, sources, caches, place, &mut exchange, glance, message);
     pursue_cnames(verdict, place, &exchange, header, message)
 }
 
@@ -391,38 +404,13 @@ fn pursue_cnames<'s>(
     }
 }
 
-/// The block that takes a query at an address where blocks have views.
-#[cold]
-fn viewed_block_index(
-    plan: &Plan,
-    scratch: &mut Scratch<'_>,
-    arrival: &Arrival,
-    query: &Query,
-    name: &Name,
-    message: &[u8],
-) -> Option<usize> {
-    let listener = plan.listeners.get(arrival.listener.0)?;
-    let id = message.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
-    let (peer, server) = (scratch.trail.peer, listener.address);
-    let facts = QueryFacts { arrival, query, name, id, peer, server };
-    let mut takes = |index: usize, view: &ViewFilter| {
-        let patterns = scratch.patterns.get(index).map(BlockPatterns::borrow);
-        let patterns = patterns.as_deref().map_or(&[][..], |patterns| &patterns[..]);
-        view.takes(&facts, patterns, scratch.view_texts)
-    };
-    if query.qtype == TYPE_DS {
-        plan.block_index_above(arrival.listener, name, &mut takes)
-    } else {
-        plan.block_index_where(arrival.listener, name, &mut takes)
-    }
-}
-
 /// A block and its index.
 type NumberedBlock<'s> = (usize, &'s Block);
 
 /// Asks gates in their order, until one does not pass the query on. `gates_before`: how many gates
 /// of the block come before them.
 fn ask_gates<'s>(
+    witness: &mut impl Witness,
     (index, block): NumberedBlock<'s>,
     gates: impl IntoIterator<Item = &'s Gate>,
     gates_before: usize,
@@ -430,7 +418,9 @@ fn ask_gates<'s>(
     message: &mut [u8],
 ) -> Option<Verdict<'s>> {
     for (gate, number) in gates.into_iter().zip(gates_before + 1..) {
-        match gate.pass(exchange, message) {
+        let passage = gate.pass(exchange, message);
+        witness.see(|| Decision::of_gate(gate, &passage, exchange));
+        match passage {
             Passage::Pass => {}
             Passage::Answer(stamped, by) => {
                 return Some(Verdict::Reply(Made::new(block, stamped, &exchange.query, by)));
@@ -455,6 +445,7 @@ fn ask_gates<'s>(
 
 /// The second and the third stage of a block: its own sources, then the cache and the upstreams.
 fn ask_sources<'s>(
+    witness: &mut impl Witness,
     sources: Sources<'s>,
     caches: &mut [Cache],
     place: NumberedBlock<'s>,
@@ -466,10 +457,12 @@ fn ask_sources<'s>(
     let Exchange { arrival, query, .. } = *exchange;
     let rotation = sources.rotation_of(block);
     let envelope = arrival.envelope(&query, rotation, exchange.is_changed());
-    let (alias, asks) = match ask_own(sources, place, exchange, glance, envelope, message) {
+    let (alias, asks) = match ask_own(witness, sources, place, exchange, glance, envelope, message)
+    {
         OwnAnswer::Verdict(verdict) => return verdict,
         OwnAnswer::PassedOn => {
             if let Some(denial) = block.denies_aaaa(&query, exchange.name) {
+                witness.see(|| Decision::NoAaaa);
                 let (stamped, by) = denial.respond(&query, exchange.name, envelope, message);
                 return Verdict::Reply(Made::new(block, stamped, &query, by));
             }
@@ -481,11 +474,23 @@ fn ask_sources<'s>(
         Ask { query, listener: arrival.listener, block: index, asks, alias, stale_after: None };
     let asked_block = &sources.plan.blocks[asks];
     let target = ask.target(exchange.name);
-    if !asked_block.has_upstreams_for(target.as_ref().unwrap_or(exchange.name)) {
-        let answered = ask_gates(place, &block.last, block.gates.len(), exchange, message);
+    let asked = target.as_ref().unwrap_or(exchange.name);
+    if !asked_block.has_upstreams_for(asked) {
+        witness.see(|| Decision::NoUpstreams);
+        let gates_before = block.gates.len();
+        let answered = ask_gates(witness, place, &block.last, gates_before, exchange, message);
         return answered.unwrap_or_else(|| Verdict::Reply(end_of_chain(block, &query, message)));
     }
-    ask_cache(sources, caches, ask, exchange, envelope, message)
+    let verdict = ask_cache(sources, caches, ask, exchange, envelope, message);
+    witness.see(|| {
+        let cache = asked_block.cache.and_then(|slot| caches.get(slot.0));
+        let is_cached = cache.is_some_and(|cache| cache.covers(asked));
+        Decision::Cache(is_cached.then(|| CacheOutcome::of(&verdict)))
+    });
+    if let Verdict::Ask(_) | Verdict::ReplyAndRefresh(..) = verdict {
+        witness.see(|| Decision::upstreams(asks, asked_block, asked));
+    }
+    verdict
 }
 
 /// The third stage: answers from the cache, or has upstreams queried; there are some for the name.

@@ -12,6 +12,7 @@ use wire::reply::{self, End, Envelope};
 use wire::table::{DenialKind, Found, Stored, Table, Wanted};
 
 use super::chase::{Lead, Reach, View};
+use super::decision::{Decision, Witness};
 use super::exit::Made;
 use super::{Glance, NumberedBlock, Sources, Verdict, ask_gates, end_of_chain};
 use crate::metrics::answerer::Answerer;
@@ -32,6 +33,7 @@ pub(super) enum OwnAnswer<'s> {
 /// Asks the sources of a block, given with its index in the plan. `glance`: what the fast path
 /// found out.
 pub(super) fn ask_own<'s>(
+    witness: &mut impl Witness,
     sources: Sources<'s>,
     place: NumberedBlock<'s>,
     exchange: &mut Exchange<'_>,
@@ -45,7 +47,7 @@ pub(super) fn ask_own<'s>(
             Own::Table(own) => own,
             Own::Gate(gate) => {
                 let gate = slice::from_ref(gate);
-                match ask_gates(place, gate, block.gates.len(), exchange, message) {
+                match ask_gates(witness, place, gate, block.gates.len(), exchange, message) {
                     Some(verdict) => return OwnAnswer::Verdict(verdict),
                     None => continue,
                 }
@@ -53,6 +55,7 @@ pub(super) fn ask_own<'s>(
         };
         let (query, name) = (&exchange.query, &*exchange.name);
         let Some(table) = sources.table(own.table) else {
+            witness.see(|| Decision::of_table(own, None, false));
             return made(end_of_chain(block, query, message));
         };
         let stored = match glance {
@@ -66,7 +69,9 @@ pub(super) fn ask_own<'s>(
         let qtype = if denial.is_some() { TYPE_NONE } else { query.qtype };
         let wanted = Wanted { qtype, ..query.wanted() };
         let found = table.look_up_from(stored, name, wanted);
-        if passes_on(own, &found, name, query.qtype) {
+        let passes_on = passes_on(own, &found, name, query.qtype);
+        witness.see(|| Decision::of_table(own, Some(&found), passes_on));
+        if passes_on {
             continue;
         }
         let Found::Alias(cnames) = found else {
@@ -79,7 +84,12 @@ pub(super) fn ask_own<'s>(
         let vantage = sources.plan.vantage(exchange.arrival.listener, place.0);
         let view = View { sources, vantage, wanted, peer: exchange.trail.peer };
         let reach = if table.is_of_zones() { Reach::EveryType } else { Reach::Addresses };
-        return match block_to_ask(view, name, cnames, reach) {
+        let after = block_to_ask(view, name, cnames, reach);
+        witness.see(|| Decision::Cnames {
+            target: cnames.target_for(name).map(|target| target.bytes().into()),
+            goes_upstream: matches!(after, AfterCnames::Upstreams(_)),
+        });
+        return match after {
             AfterCnames::Upstreams(asks) => OwnAnswer::Alias(cnames, asks),
             AfterCnames::End(end) => {
                 let stamped = reply::stamp_end(query, &end, envelope, message);

@@ -65,6 +65,12 @@ impl Answerer {
         self.0 >= other.0
     }
 
+    /// The plugin's directive; empty for the server itself.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        PLUGINS.get(self.row()).copied().unwrap_or_default()
+    }
+
     pub(super) const fn row(self) -> usize {
         self.0 as usize
     }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use wire::zone::ZoneSet;
 
 use super::{
-    Block, CachePlan, CacheSlot, ForwardSlot, ForwardStep, GlanceTables, ListenerPlan, Own,
-    OwnTable, Plan, PlanTable, TableSlot, ViewedBlocks,
+    Block, BlockOrigin, CachePlan, CacheSlot, ForwardSlot, ForwardStep, GlanceTables, ListenerPlan,
+    Own, OwnTable, Plan, PlanTable, TableSlot, ViewedBlocks,
 };
 use crate::client::ListenerId;
 use crate::config::Config;
@@ -187,6 +187,7 @@ impl PlanDraft {
         self.plan.reads_peers |= finishes.iter().any(Finish::reads_peer) || lines.view.is_some();
         let glance = self.glance(&lines.gates, &own, lines.no_aaaa.as_deref(), &finishes);
         Ok(BlockLines {
+            index,
             is_counted: lines.is_counted,
             timeouts: lines.timeouts,
             tls: lines.tls,
@@ -371,6 +372,8 @@ impl PlanDraft {
                     });
                 }
                 self.plan.blocks.push(lines.block.clone());
+                let zone = key.zone.clone();
+                self.plan.origins.push(BlockOrigin { index: lines.index, zone });
             }
         }
         Ok(())
@@ -460,6 +463,8 @@ impl PlanDraft {
 
 /// The parts of a block that are the same at all its addresses.
 struct BlockLines {
+    /// Of the block in the Corefile.
+    index: usize,
     is_counted: bool,
     timeouts: Option<Timeouts>,
     tls: Option<Arc<ServerTls>>,

@@ -16,6 +16,7 @@ use wire::zone::ZoneSet;
 use crate::cache::settings::CacheSettings;
 use crate::client::ListenerId;
 use crate::corefile::value::key::Scheme;
+use crate::corefile::value::zone::Zone;
 use crate::forward::ForwardSettings;
 use crate::limits::{GLANCE_TABLES_MAX, TABLES_MAX};
 use crate::metrics::CacheMetrics;
@@ -48,6 +49,8 @@ pub struct Plan {
     /// there.
     pub listeners: Vec<ListenerPlan>,
     pub blocks: Vec<Block>,
+    /// By block: where the Corefile has it.
+    pub origins: Vec<BlockOrigin>,
     /// A gate or a finish of some block reads the client's address.
     pub reads_peers: bool,
     /// By `TableSlot`. A table is kept across reloads as long as its source is the same.
@@ -56,6 +59,14 @@ pub struct Plan {
     pub caches: Vec<Arc<CachePlan>>,
     /// By `ForwardSlot`; kept across reloads likewise.
     pub forwards: Vec<Arc<ForwardSettings>>,
+}
+
+/// A block of the Corefile under one of its zones, at one of its addresses.
+#[derive(Clone, Debug)]
+pub struct BlockOrigin {
+    /// Index of the block in the Corefile.
+    pub index: usize,
+    pub zone: Zone,
 }
 
 /// What a table is built from.

@@ -74,6 +74,23 @@ impl Gate {
         }
     }
 
+    /// Its directive.
+    #[must_use]
+    pub const fn plugin(&self) -> &'static str {
+        match self {
+            Self::Local(_) => "local",
+            Self::Dns64(_) => "dns64",
+            Self::Any => "any",
+            Self::Chaos(_) => "chaos",
+            Self::Rewrite(_) => "rewrite",
+            Self::Autopath(_) => "autopath",
+            Self::Acl(_) => "acl",
+            Self::Header(_) => "header",
+            Self::Template(_) => "template",
+            Self::Whoami => "whoami",
+        }
+    }
+
     /// The rules of `rewrite`.
     #[must_use]
     pub const fn rewrite(&self) -> Option<&Arc<Rules>> {

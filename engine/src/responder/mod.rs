@@ -3,6 +3,7 @@
 //! The shard's loop and its TCP connections share one `Responder`, in one thread. Invariant: no
 //! borrow of it lasts across an await.
 
+pub mod explaining;
 mod pursuit;
 
 use std::cell::RefCell;
@@ -16,10 +17,11 @@ use wire::name::Name;
 use wire::pod_index::PodIndex;
 use wire::table::Table;
 
+use crate::answer::decision::Recorder;
 use crate::answer::exit::{Answered, Exit, Reports, Timing};
 use crate::answer::{
     Ask, Glance, Looked, PodIndexes, Pursue, Scratch, Sources, Tables, Verdict, at_a_glance,
-    in_full, look,
+    in_full, look, seen_by,
 };
 use crate::client::{Arrival, ListenerId, Packet};
 use crate::forward::ShardNumber;
@@ -153,6 +155,29 @@ impl Responder {
                 self.follow(verdict, arrival, place, message)
             }
         }
+    }
+
+    /// The same for a client's query whose decisions are recorded. It never takes the fast path.
+    fn answer_recorded(
+        &mut self,
+        arrival: &Arrival,
+        packet: &mut impl Packet,
+        recorder: &mut Recorder,
+    ) -> Action {
+        let sources = self.known.sources();
+        self.trail.begin(sources.plan.reads_peers.then(|| packet.peer()));
+        let (name, message) = (&mut self.names[0], packet.message());
+        let mut scratch = Scratch {
+            caches: self.resolver.caches(),
+            patterns: &self.patterns,
+            texts: &mut self.texts,
+            trail: &mut self.trail,
+            metrics: &self.metrics,
+            view_texts: &mut self.view_texts,
+        };
+        let query = (arrival, Glance::Unread);
+        let verdict = seen_by(recorder, sources, &mut scratch, query, name, message);
+        self.follow(verdict, arrival, 0, message)
     }
 
     /// Carries out a verdict. `message` still holds the query if upstreams must be queried first.

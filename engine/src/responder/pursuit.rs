@@ -199,9 +199,9 @@ fn failure_of(query: &[u8], name_len: usize) -> Box<[u8]> {
 }
 
 /// An inside query. There is room for any response.
-struct InsidePacket<'p> {
-    message: &'p mut [u8],
-    peer: Option<SocketAddr>,
+pub(super) struct InsidePacket<'p> {
+    pub(super) message: &'p mut [u8],
+    pub(super) peer: Option<SocketAddr>,
 }
 
 impl Packet for InsidePacket<'_> {
