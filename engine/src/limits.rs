@@ -360,6 +360,16 @@ const _: () = assert!(16 * TEMPLATE_COUNTERS_MAX <= PLUGIN_COUNTERS_MAX);
 pub const UPSTREAM_LABELS_MAX: usize = 256;
 const _: () = assert!(UPSTREAM_LABELS_MAX >= 17 * UPSTREAMS_MAX);
 
+/// Requests for `/explain` that wait for the control plane; a person makes one at a time.
+pub const EXPLAIN_CALLS_WAITING_MAX: usize = 4;
+
+/// Bytes of an explanation that `explain --server` reads: a response has 64 KiB, and each record of
+/// it some dozen bytes of text.
+pub const EXPLANATION_LEN_MAX: u64 = 1 << 20;
+
+/// How long `explain` waits for the objects behind an answer: a few lists of one namespace.
+pub const OBJECTS_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long the start-up and a reload wait for manifests: those of 100,000 Services take some
 /// seconds.
 pub const MANIFESTS_TIMEOUT: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -14,10 +14,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::endpoint::{EndpointKind, respond};
+use super::explain::{self, ExplainCall};
 use super::readiness::Readiness;
 use crate::limits::{
     HTTP_CONNECTION_TIMEOUT, HTTP_CONNECTIONS_MAX, HTTP_HEADER_COUNT_MAX, HTTP_HEADER_LEN_MAX,
@@ -33,6 +35,8 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 pub(super) struct EndpointData {
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
+    /// Where requests for `/explain` go, once the server answers them.
+    pub(super) explainer: OnceLock<mpsc::Sender<ExplainCall>>,
 }
 
 /// The plugins that share a listener; a reload may change them.
@@ -92,16 +96,26 @@ pub(super) fn accept_waiting(
 
 /// Serves one request. A client that disconnects or is too slow is not logged.
 async fn converse(stream: TcpStream, plugins: Arc<Plugins>, served: Arc<EndpointData>) {
+    let peer = stream.peer_addr().ok().map(|peer| peer.ip());
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+        let (method, uri) = (request.method(), request.uri());
+        let is_explain = uri.path() == explain::PATH;
+        let query = uri.query().unwrap_or_default();
+        let call = is_explain.then(|| explain::call(&served, peer, method, query));
         let response = respond(
             &plugins.get(),
             &served.readiness,
             &served.metrics,
-            request.method(),
-            request.uri().path(),
+            method,
+            uri.path(),
             request.headers(),
         );
-        async { Ok::<_, Infallible>(response) }
+        async {
+            Ok::<_, Infallible>(match call {
+                Some(call) => call.response().await,
+                None => response,
+            })
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -121,7 +121,7 @@ fn ready_text(verdict: &ReadyVerdict) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, text)
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {
+pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {
     typed(status, "text/plain; charset=utf-8", body)
 }
 

@@ -5,25 +5,28 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, lookup_host};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 mod bind_error;
 mod connection;
 mod endpoint;
+mod explain;
 mod readiness;
 mod self_poll;
 
 pub use bind_error::{BindCause, BindError};
 pub use endpoint::EndpointKind;
+pub use explain::ExplainCall;
 pub use readiness::{Monitor, Readiness, ReadyVerdict, Reason};
 
 use crate::io::socket::until_released;
-use crate::limits::{FILE_TIMEOUT, HTTP_BACKLOG};
+use crate::limits::{EXPLAIN_CALLS_WAITING_MAX, FILE_TIMEOUT, HTTP_BACKLOG};
 use crate::metrics::Metrics;
 use crate::ports;
 use connection::{EndpointData, Plugins};
@@ -77,7 +80,8 @@ impl Admin {
         metrics: Arc<Metrics>,
         readiness: Arc<Readiness>,
     ) -> Result<Self, BindError> {
-        let served = Arc::new(EndpointData { metrics, readiness });
+        let explainer = OnceLock::new();
+        let served = Arc::new(EndpointData { metrics, readiness, explainer });
         let mut admin = Self { listeners: Vec::new(), served };
         admin.rebind(endpoints).await?;
         Ok(admin)
@@ -121,6 +125,13 @@ impl Admin {
             connection::accept_waiting(&listener.socket, &listener.plugins, &self.served);
         }
         Ok(())
+    }
+
+    /// Requests for `/explain` that are to be answered. Call it once.
+    pub fn explain_calls(&self) -> mpsc::Receiver<ExplainCall> {
+        let (sender, calls) = mpsc::channel(EXPLAIN_CALLS_WAITING_MAX);
+        let _ = self.served.explainer.set(sender);
+        calls
     }
 
     /// The listeners, for the log line at start-up. A wildcard shows as `[::]`.
