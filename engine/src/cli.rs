@@ -3,10 +3,12 @@
 //! Doc comments of fields are the text of `--help`. Invariant: parsing has no effect but `--help`.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
+use domain::base::iana::Rtype;
 
 use crate::corefile::value::duration;
 use crate::limits::BUSY_POLL_MAX;
@@ -116,6 +118,15 @@ pub enum Command {
     #[command(after_help = CHECK_EXIT_CODES)]
     Check(CheckOptions),
 
+    /// Explain an answer: which block takes the query, what each plugin does with it, which objects
+    /// the records come from, and why there are none.
+    ///
+    /// The Corefile is read as at a start-up, and its tables are loaded from the same files and API
+    /// servers, but no socket is opened for queries. Then the question is asked, of upstreams too
+    /// if it leads there.
+    #[command(after_help = EXPLAIN_EXIT_CODES)]
+    Explain(ExplainOptions),
+
     /// Convert an older Corefile, or kube-dns's ConfigMap, to a Corefile for ringdns.
     ///
     /// FILE is a Corefile, or a ConfigMap in YAML or JSON: kube-dns's, or one with a Corefile.
@@ -150,6 +161,57 @@ pub struct CheckOptions {
     #[arg(long)]
     pub online: bool,
 }
+
+/// `ringdns explain`.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct ExplainOptions {
+    /// Name to explain. Without a final dot, and with --from or --namespace, it is searched for as
+    /// a pod does: each name of the search path is tried.
+    pub name: String,
+
+    /// Type of the question, such as AAAA or SRV.
+    #[arg(value_name = "TYPE", default_value = "A", value_parser = parse_qtype)]
+    pub qtype: QuestionType,
+
+    /// Address of the client [default: 127.0.0.1]. A pod's address also gives its namespace.
+    #[arg(long, value_name = "IP")]
+    pub from: Option<IpAddr>,
+
+    /// Namespace of the client, whose search path is followed.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// Corefile [default: as for serving].
+    #[arg(long, value_name = "FILE")]
+    pub conf: Option<PathBuf>,
+
+    /// Ask a running server instead: the address of its `health`, `ready` or `prometheus`, such as
+    /// 127.0.0.1:8080. It answers on its own machine only.
+    #[arg(long, value_name = "ADDR", conflicts_with = "conf")]
+    pub server: Option<String>,
+
+    /// Port that the query arrives on [default: the first with a block for the name].
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+
+    /// Do not query upstreams: show which ones would be.
+    #[arg(long)]
+    pub no_upstreams: bool,
+
+    /// Write a JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The type of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuestionType(pub u16);
+
+const EXPLAIN_EXIT_CODES: &str = "\
+Exit codes:
+  0  explained, whatever the response is
+  1  the Corefile cannot be used, or what it needs cannot be loaded
+  2  invalid command line";
 
 const CHECK_EXIT_CODES: &str = "\
 Exit codes:
@@ -217,6 +279,15 @@ fn parse_bool(text: &str) -> Result<bool, String> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err("expected true or false".into()),
     }
+}
+
+/// # Errors
+/// It is no type of DNS.
+pub fn parse_qtype(text: &str) -> Result<QuestionType, String> {
+    let qtype = text.to_ascii_uppercase().parse::<Rtype>();
+    qtype
+        .map(|qtype| QuestionType(qtype.to_int()))
+        .map_err(|_| "expected a type, such as AAAA".into())
 }
 
 fn parse_busy_poll(text: &str) -> Result<Duration, String> {
@@ -331,6 +402,11 @@ mod tests {
     fn subcommands() {
         let cli = parse(&["convert", "kube-dns.yaml"]).unwrap();
         assert_eq!(cli.command, Some(Command::Convert { file: "kube-dns.yaml".into() }));
+        let cli = parse(&["explain", "web", "aaaa", "-conf", "Corefile", "--from", "::1"]).unwrap();
+        let Some(Command::Explain(options)) = cli.command else { panic!("{cli:?}") };
+        assert_eq!((options.name.as_str(), options.qtype), ("web", QuestionType(28)));
+        assert_eq!(options.conf, Some("Corefile".into()));
+        assert!(parse(&["explain", "web", "NOTYPE"]).is_err());
         assert_eq!(parse(&["-quiet"]).unwrap().command, None);
         for arguments in
             [["convert", "a", "b"].as_slice(), &["convert"], &["-quiet", "convert", "a"]]

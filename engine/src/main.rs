@@ -27,7 +27,9 @@ use control::query_log::QueryLog;
 use control::server::Server;
 use control::signals::Signals;
 use control::slow::CorefileSource;
-use control::{Control, checking, conversion, endpoints, log, output, slow, start as start_up};
+use control::{
+    Control, checking, conversion, endpoints, explaining, log, output, slow, start as start_up,
+};
 
 /// The first sync is a burst of JSON: mimalloc is fast at it and returns the memory afterwards.
 #[global_allocator]
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     }
     match &cli.command {
         Some(Command::Check(options)) => return checking::run(options, cli.dns_port),
+        Some(Command::Explain(options)) => return explaining::run(&cli, options),
         Some(Command::Convert { file }) => return conversion::run(file, cli.dns_port),
         None => {}
     }
@@ -142,9 +145,11 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         log.push(start_up::as_logged(cli, &banner).as_bytes());
     }
     tracing::info!("plugin/reload: Running configuration SHA512 = {}", config.digest);
+    let explain_calls = admin.explain_calls();
     Ok(Control {
         server,
         admin,
+        explain_calls,
         metrics,
         readiness,
         errors: ErrorLog::new(error_reports, &config),

@@ -7,6 +7,7 @@ pub(crate) mod checking;
 pub(crate) mod conversion;
 pub(crate) mod endpoints;
 pub(crate) mod error_log;
+pub(crate) mod explaining;
 mod external;
 mod feed;
 mod file_feed;
@@ -31,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::admin::{Admin, Readiness};
+use engine::admin::{Admin, ExplainCall, Readiness};
 use engine::config::Config;
 use engine::forward::Upstream;
 use engine::limits::LOG_FLUSH_TIMEOUT;
@@ -39,9 +40,11 @@ use engine::metrics::Metrics;
 use engine::plugin::health::Health;
 use engine::plugin::reload::Reload;
 use k8s_sync::folders::FolderWatcher;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
 
 use error_log::ErrorLog;
+use explaining::{Explainer, remote};
 use external::ExternalFeed;
 use hosts::HostsFeed;
 use query_log::QueryLog;
@@ -69,6 +72,8 @@ pub(crate) struct Control {
     pub(crate) queries: QueryLog,
     pub(crate) source: CorefileSource,
     pub(crate) config: Config,
+    /// Requests for `/explain`.
+    pub(crate) explain_calls: mpsc::Receiver<ExplainCall>,
     /// The folders of the Corefile and its imports.
     pub(crate) folders: FolderWatcher,
     /// The last reload's failure, so that the log has it only once.
@@ -117,6 +122,10 @@ impl Control {
                 () = until(reload_at) => LoopEvent::Reload(Cause::Change),
                 () = self.folders.changed() => LoopEvent::Reload(Cause::Change),
                 _ = tick.tick() => LoopEvent::Tick,
+                Some(call) = self.explain_calls.recv() => {
+                    self.explain(call);
+                    continue;
+                }
             };
             // A reload may wait for files, resolvers and clusters. A signal that ends the process
             // does not wait for it.
@@ -135,6 +144,20 @@ impl Control {
             End::Quit => {}
         }
         Ok(())
+    }
+
+    /// Explains an answer in a task of its own, which waits for upstreams and API servers.
+    fn explain(&self, call: ExplainCall) {
+        let ExplainCall { query, answer } = call;
+        let explainer = Explainer::new(&self.server, &self.config);
+        tokio::spawn(async move {
+            let explained = match remote::read(&query) {
+                Ok(options) => explainer.explain(&options).await,
+                Err(error) => Err(error),
+            };
+            // The client may have given up.
+            let _ = answer.send(explained.map_err(|error| format!("{error:#}")));
+        });
     }
 
     async fn handle(&mut self, event: LoopEvent) -> anyhow::Result<()> {

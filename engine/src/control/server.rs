@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use engine::client::ListenerId;
 use engine::config::Config;
 use engine::corefile::value::key::Scheme;
-use engine::fleet::Fleet;
+use engine::fleet::{Asker, Fleet};
 use engine::io::socket::ListenerSockets;
 use engine::limits::HAND_OVER_TIMEOUT;
 use engine::metrics::Metrics;
@@ -49,6 +49,13 @@ struct BoundListener {
     scheme: Scheme,
 }
 
+/// What applying a Corefile opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    Sockets,
+    Nothing,
+}
+
 type NewSockets = Vec<(ListenerId, BoundListener, Vec<ListenerSockets>)>;
 
 impl Server {
@@ -72,6 +79,25 @@ impl Server {
     /// The first unavailable thing: an upstream's address, a manifest, a socket. The last Corefile
     /// stays in force.
     pub(crate) async fn apply(&mut self, config: &Config) -> anyhow::Result<()> {
+        self.apply_with(config, Opening::Sockets).await
+    }
+
+    /// The same without sockets: nobody but `explain` can ask.
+    pub(crate) async fn apply_unserved(&mut self, config: &Config) -> anyhow::Result<()> {
+        self.apply_with(config, Opening::Nothing).await
+    }
+
+    /// Asks questions of a shard.
+    pub(crate) fn asker(&self) -> Asker {
+        self.fleet.asker()
+    }
+
+    /// The current plan, for a task that outlives it.
+    pub(crate) fn shared_plan(&self) -> Arc<Plan> {
+        self.plans.last().map(Arc::clone).unwrap_or_default()
+    }
+
+    async fn apply_with(&mut self, config: &Config, opening: Opening) -> anyhow::Result<()> {
         // A feed that has ended by itself is replaced; its table is served until then.
         let feeds = self.feeds.iter().flatten();
         let lost: Vec<_> = feeds.filter(|feed| feed.is_lost()).map(TableFeed::slot).collect();
@@ -82,7 +108,10 @@ impl Server {
         let upstream_files = self.upstream_files.next(&draft.plan).await;
         let mut new_feeds = Vec::new();
         let prepared = match self.start_feeds(&draft.new_tables, &mut new_feeds).await {
-            Ok(()) => self.bind(&draft.listens).await,
+            Ok(()) => match opening {
+                Opening::Sockets => self.bind(&draft.listens).await,
+                Opening::Nothing => Ok(Vec::new()),
+            },
             Err(error) => Err(error),
         };
         let new_sockets = match prepared {

@@ -13,8 +13,8 @@ use anyhow::{Context as _, bail};
 use engine::corefile::value::selector;
 use engine::fleet::{Deliver, Fleet, Forgotten};
 use engine::limits::{
-    EVENTS_WAITING_MAX, MANIFESTS_TIMEOUT, SYNC_REQUESTS_WAITING_MAX, SYNC_STOP_LOOK_EVERY,
-    SYNC_STOP_TIMEOUT,
+    EVENTS_WAITING_MAX, MANIFESTS_TIMEOUT, OBJECTS_TIMEOUT, SYNC_REQUESTS_WAITING_MAX,
+    SYNC_STOP_LOOK_EVERY, SYNC_STOP_TIMEOUT,
 };
 use engine::metrics::{ObjectFaults, TableFacts};
 use engine::plan::TableSlot;
@@ -24,6 +24,7 @@ use engine::plugin::kubernetes::{Kubernetes, Namespaces, Pods};
 use engine::trust;
 use k8s_sync::manifests::Manifests;
 use k8s_sync::options::{ApiServer, ClientTls, Options, Source};
+use k8s_sync::origin::{ClusterObjects, Needs};
 use k8s_sync::publish::{self, Request, Shards, Status};
 use k8s_sync::selector::{Operator, Requirement, Selector};
 use k8s_sync::status::SourceStatus;
@@ -178,6 +179,34 @@ pub(crate) fn check_manifests(kubernetes: Kubernetes) -> anyhow::Result<()> {
     match &options.source {
         Source::Manifests(_) => open(&options, &status).map(drop),
         Source::ApiServer(_) => Ok(()),
+    }
+}
+
+/// The objects that a block's answers come from, as they are now.
+///
+/// # Errors
+/// They cannot be read.
+pub(crate) async fn objects(
+    kubernetes: &Kubernetes,
+    needs: &Needs,
+) -> anyhow::Result<ClusterObjects> {
+    match source(kubernetes) {
+        Source::Manifests(paths) => {
+            let read = tokio::task::spawn_blocking(move || Manifests::objects(&paths));
+            Ok(timeout(MANIFESTS_TIMEOUT, read).await???)
+        }
+        Source::ApiServer(server) => {
+            let options = options(&ClusterSource {
+                kubernetes: kubernetes.clone(),
+                server_addresses: Vec::new(),
+                indexes_pods: true,
+            });
+            let read = k8s_sync::watch::objects::objects(&server, &options, trust::verifier, needs);
+            match timeout(OBJECTS_TIMEOUT, read).await {
+                Ok(objects) => objects.map_err(anyhow::Error::msg),
+                Err(_) => bail!("the API server did not list them within {OBJECTS_TIMEOUT:?}"),
+            }
+        }
     }
 }
 
