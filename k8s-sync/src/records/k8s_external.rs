@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use domain::base::{Name, Rtype};
-use domain::rdata::{Cname, Ns, Ptr, Srv};
+use domain::rdata::{Cname, Ns, Srv};
 use wire::apex::ApexLabel;
 use wire::compile::Section;
 use wire::table::EVERY_TYPE;
@@ -194,13 +194,5 @@ fn write_address(pen: &mut Pen<'_>, cluster: &Cluster, external: &External, addr
         compose(&[name.as_slice(), namespace.as_slice()], zone?)
     });
     let targets: Vec<WireName> = targets.collect();
-    if targets.is_empty() {
-        return pen.remove(&owner);
-    }
-    pen.begin(&owner);
-    pen.answer(Rtype::PTR);
-    for target in targets {
-        pen.record(Section::Answer, &owner, &Ptr::new(&target));
-    }
-    pen.put();
+    pen.put_pointers(&owner, &targets);
 }

@@ -5,7 +5,7 @@ use domain::base::name::{NameBuilder, ToName};
 use domain::base::rdata::ComposeRecordData;
 use domain::base::{Name, Rtype, Ttl};
 use domain::dep::octseq::array::Array;
-use domain::rdata::{A, Aaaa};
+use domain::rdata::{A, Aaaa, Ptr};
 use std::net::IpAddr;
 use wire::compile::{EntryWriter, Section};
 
@@ -73,6 +73,19 @@ impl<'p> Pen<'p> {
                 self.address(Section::Answer, owner, *address);
             }
         }
+    }
+
+    /// Writes the entry of a reverse name, or removes it if it has no targets.
+    pub(super) fn put_pointers(&mut self, owner: &WireName, targets: &[WireName]) {
+        if targets.is_empty() {
+            return self.remove(owner);
+        }
+        self.begin(owner);
+        self.answer(Rtype::PTR);
+        for target in targets {
+            self.record(Section::Answer, owner, &Ptr::new(target));
+        }
+        self.put();
     }
 
     /// Ends the entry.

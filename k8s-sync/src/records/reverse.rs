@@ -3,10 +3,6 @@
 
 use std::net::IpAddr;
 
-use domain::base::Rtype;
-use domain::rdata::Ptr;
-use wire::compile::Section;
-
 use super::label::Label;
 use super::pen::Pen;
 use super::{service, sorted};
@@ -16,15 +12,7 @@ use crate::object::{ObjectKey, ServiceKind};
 pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
     let Some(owner) = cluster.zones().reverse_name(address) else { return };
     let targets = targets(pen, cluster, address);
-    if targets.is_empty() {
-        return pen.remove(&owner);
-    }
-    pen.begin(&owner);
-    pen.answer(Rtype::PTR);
-    for target in targets {
-        pen.record(Section::Answer, &owner, &Ptr::new(&target));
-    }
-    pen.put();
+    pen.put_pointers(&owner, &targets);
 }
 
 /// A cluster IP has one name; if two Services have it, the first by name counts. Any other address
