@@ -22,14 +22,7 @@ pub(super) fn unlisted(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
                 continue;
             }
             let message = format!("names that this '{}' does not have get {outcome}", line.name());
-            let mistake = Mistake::warning(line.statement.name.span, message)
-                .label("no `fallthrough`")
-                .also(next.statement.name.span, "never asked for them")
-                .help(format!(
-                    "write `fallthrough` between its braces: then `{}` is asked for them",
-                    next.name()
-                ));
-            warn(line.statement, mistake, context);
+            warn(line.statement, line.keeps_from(next, message), context);
             break;
         }
     }

@@ -7,6 +7,7 @@ use wire::zone::ZoneSet;
 
 use super::{LintBlock, options};
 use crate::corefile::lexer::Token;
+use crate::corefile::report::Mistake;
 use crate::corefile::statement::Statement;
 use crate::corefile::value::key;
 use crate::corefile::value::zone::Zone;
@@ -89,6 +90,17 @@ fn zones(words: &[Token]) -> Option<Vec<Zone>> {
 impl ZoneLine<'_> {
     pub(super) fn name(&self) -> &str {
         &self.statement.name.text
+    }
+
+    /// The warning that it keeps queries from another source, for want of `fallthrough`.
+    pub(super) fn keeps_from(&self, next: &Self, message: impl Into<String>) -> Mistake {
+        Mistake::warning(self.statement.name.span, message)
+            .label("no `fallthrough`")
+            .also(next.statement.name.span, "never asked for them")
+            .help(format!(
+                "write `fallthrough` between its braces: then `{}` is asked for them",
+                next.name()
+            ))
     }
 
     /// The zones of which it passes on what it does not have; `None` without `fallthrough`.

@@ -28,14 +28,7 @@ pub(super) fn unmatched(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
                 continue;
             };
             let message = "names that this 'template' does not match get SERVFAIL";
-            let mistake = Mistake::warning(line.statement.name.span, message)
-                .label("no `fallthrough`")
-                .also(next.statement.name.span, "never asked for them")
-                .help(format!(
-                    "write `fallthrough` between its braces: then `{}` is asked for them",
-                    next.name()
-                ));
-            warn(line.statement, mistake, context);
+            warn(line.statement, line.keeps_from(next, message), context);
         }
     }
 }
