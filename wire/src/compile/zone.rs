@@ -211,28 +211,17 @@ impl ZoneRecords {
                 self.write_type(writer, node, TYPE_DS);
             }
         } else {
-            if node.has(TYPE_DNAME) {
-                flags |= IS_DNAME;
-                write_both(
-                    writer,
-                    RowList::Zone,
-                    EVERY_TYPE,
-                    self.is_signed,
-                    |writer, is_signed| {
+            let is_dname = node.has(TYPE_DNAME);
+            if is_dname || node.has(TYPE_CNAME) {
+                flags |= if is_dname { IS_DNAME } else { IS_ALIAS };
+                let write = |writer: &mut EntryWriter, is_signed| {
+                    if is_dname {
                         node.write_spelled(writer, TYPE_DNAME, is_signed);
-                    },
-                );
-            } else if node.has(TYPE_CNAME) {
-                flags |= IS_ALIAS;
-                write_both(
-                    writer,
-                    RowList::Zone,
-                    EVERY_TYPE,
-                    self.is_signed,
-                    |writer, is_signed| {
+                    } else {
                         self.write_chain(writer, node, is_signed);
-                    },
-                );
+                    }
+                };
+                write_both(writer, RowList::Zone, EVERY_TYPE, self.is_signed, write);
             }
             let is_alias = flags & IS_ALIAS != 0;
             for rtype in node.types().take(TYPE_COUNT_MAX) {
