@@ -23,6 +23,7 @@ use crate::answer::{
     Ask, Glance, Looked, PodIndexes, Pursue, Scratch, Sources, Tables, Verdict, at_a_glance,
     in_full, look, seen_by,
 };
+use crate::cache::Cache;
 use crate::client::{Arrival, ListenerId, Packet};
 use crate::forward::ShardNumber;
 use crate::limits::{LOOK_AHEAD, TABLES_MAX, VIEW_TEXT_LEN_MAX};
@@ -49,12 +50,29 @@ pub struct Responder {
     resolver: Resolver,
     /// Question names of the packets that are inspected together.
     names: Box<[Name; LOOK_AHEAD]>,
-    /// Of the query that is being answered in full.
-    trail: Box<Trail>,
+    memory: Box<QueryMemory>,
+}
+
+/// What answering in full writes to, one query after another.
+#[derive(Default)]
+struct QueryMemory {
+    /// Of the query that is being answered.
+    trail: Trail,
     /// By block: this shard's copies.
     patterns: Vec<BlockPatterns>,
-    texts: Box<NameTexts>,
+    texts: NameTexts,
     view_texts: TextBuffer,
+}
+
+impl QueryMemory {
+    fn scratch<'r>(
+        &'r mut self,
+        caches: &'r mut [Cache],
+        metrics: &'r ShardMetrics,
+    ) -> Scratch<'r> {
+        let Self { trail, patterns, texts, view_texts } = self;
+        Scratch { caches, patterns, trail, texts, metrics, view_texts }
+    }
 }
 
 /// Everything that queries are answered from, except the caches.
@@ -99,10 +117,7 @@ impl Responder {
                 rotation: number.index.wrapping_mul(7919),
             },
             names: Box::new(std::array::from_fn(|_| Name::default())),
-            trail: Box::default(),
-            patterns: Vec::new(),
-            texts: Box::default(),
-            view_texts: TextBuffer::default(),
+            memory: Box::default(),
         }
     }
 
@@ -141,16 +156,9 @@ impl Responder {
                 Action::Reply(len)
             }
             Err(glance) => {
-                self.trail.begin(sources.plan.reads_peers.then(|| packet.peer()));
+                self.memory.trail.begin(sources.plan.reads_peers.then(|| packet.peer()));
                 let message = packet.message();
-                let mut scratch = Scratch {
-                    caches: self.resolver.caches(),
-                    patterns: &self.patterns,
-                    texts: &mut self.texts,
-                    trail: &mut self.trail,
-                    metrics: &self.metrics,
-                    view_texts: &mut self.view_texts,
-                };
+                let mut scratch = self.memory.scratch(self.resolver.caches(), &self.metrics);
                 let verdict = in_full(sources, &mut scratch, arrival, glance, name, message);
                 self.follow(verdict, arrival, place, message)
             }
@@ -165,16 +173,9 @@ impl Responder {
         recorder: &mut Recorder,
     ) -> Action {
         let sources = self.known.sources();
-        self.trail.begin(sources.plan.reads_peers.then(|| packet.peer()));
+        self.memory.trail.begin(sources.plan.reads_peers.then(|| packet.peer()));
         let (name, message) = (&mut self.names[0], packet.message());
-        let mut scratch = Scratch {
-            caches: self.resolver.caches(),
-            patterns: &self.patterns,
-            texts: &mut self.texts,
-            trail: &mut self.trail,
-            metrics: &self.metrics,
-            view_texts: &mut self.view_texts,
-        };
+        let mut scratch = self.memory.scratch(self.resolver.caches(), &self.metrics);
         let query = (arrival, Glance::Unread);
         let verdict = seen_by(recorder, sources, &mut scratch, query, name, message);
         self.follow(verdict, arrival, 0, message)
@@ -189,7 +190,7 @@ impl Responder {
         place: usize,
         message: &mut [u8],
     ) -> Action {
-        let (plan, name, trail) = (&self.known.plan, &self.names[place], &*self.trail);
+        let (plan, name, trail) = (&self.known.plan, &self.names[place], &self.memory.trail);
         let answered = Answered { arrival, trail, name };
         match verdict {
             Verdict::Reply(made) => {
@@ -278,10 +279,10 @@ impl Responder {
     pub fn take_plan(&mut self, plan: Arc<Plan>) {
         self.resolver.take_plan(&plan);
         let copies = |block: &Block| BlockPatterns::new(&block.patterns);
-        self.patterns = plan.blocks.iter().map(copies).collect();
-        self.trail.patterns = None;
+        self.memory.patterns = plan.blocks.iter().map(copies).collect();
+        self.memory.trail.patterns = None;
         if plan.listeners.iter().any(|listener| listener.viewed.is_some()) {
-            self.view_texts.grow_to(VIEW_TEXT_LEN_MAX);
+            self.memory.view_texts.grow_to(VIEW_TEXT_LEN_MAX);
         }
         self.known.plan = plan;
     }
