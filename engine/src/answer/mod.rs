@@ -481,7 +481,7 @@ fn ask_sources<'s>(
         let answered = ask_gates(witness, place, &block.last, gates_before, exchange, message);
         return answered.unwrap_or_else(|| Verdict::Reply(end_of_chain(block, &query, message)));
     }
-    let verdict = ask_cache(sources, caches, ask, exchange, envelope, message);
+    let verdict = ask_cache(sources, caches, ask, asked, exchange, envelope, message);
     witness.see(|| {
         let cache = asked_block.cache.and_then(|slot| caches.get(slot.0));
         let is_cached = cache.is_some_and(|cache| cache.covers(asked));
@@ -494,19 +494,18 @@ fn ask_sources<'s>(
 }
 
 /// The third stage: answers from the cache, or has upstreams queried; there are some for the name.
+/// `asked`: the question's, or the target of its CNAMEs.
 fn ask_cache<'s>(
     sources: Sources<'s>,
     caches: &mut [Cache],
     ask: Ask<'s>,
+    asked: &Name,
     exchange: &Exchange<'_>,
     envelope: Envelope,
     message: &mut [u8],
 ) -> Verdict<'s> {
     let Ask { query, alias, .. } = ask;
-    let name = &*exchange.name;
     let (block, asks) = (&sources.plan.blocks[ask.block], &sources.plan.blocks[ask.asks]);
-    let target = ask.target(name);
-    let asked = target.as_ref().unwrap_or(name);
     if query.qtype == TYPE_HINFO && sources.plan.is_own_probe(asks, asked) {
         return Verdict::Reply(reject_in(block, &query, Rcode::Refused, message));
     }
