@@ -75,11 +75,6 @@ impl<'t> Answer<'t> {
     }
 
     #[must_use]
-    pub fn authority_count(&self) -> u16 {
-        self.counts().count(MessageSection::Authority)
-    }
-
-    #[must_use]
     pub fn additional_count(&self) -> u16 {
         self.counts().count(MessageSection::Additional)
     }
