@@ -151,9 +151,13 @@ fn read_as(name_is: NameIs, packet: &[u8], name: &mut Name) -> ClientPacket {
     if flags & QR != 0 {
         return ClientPacket::Ignore;
     }
-    let reject = |rcode, question_len, edns| {
-        let kept_flags = flags & (OPCODE | RD | CD);
-        ClientPacket::Reject(Reject { rcode, kept_flags, question_len, edns })
+    let reject = |rcode, question_len, edns| match name_is {
+        // No query, whatever it is: the caller reads the packet in full.
+        NameIs::Presumed => ClientPacket::Ignore,
+        NameIs::Unknown | NameIs::Read => {
+            let kept_flags = flags & (OPCODE | RD | CD);
+            ClientPacket::Reject(Reject { rcode, kept_flags, question_len, edns })
+        }
     };
     if flags & OPCODE != 0 {
         return reject(Rcode::NotImp, 0, None);
@@ -173,6 +177,12 @@ fn read_as(name_is: NameIs, packet: &[u8], name: &mut Name) -> ClientPacket {
     else {
         return reject(Rcode::FormErr, 0, None);
     };
+    let qclass = match (&name_is, u16_at(fixed, 2)) {
+        (NameIs::Presumed, CLASS_IN) => CLASS_IN,
+        // A table stores names of class IN alone.
+        (NameIs::Presumed, _) => return ClientPacket::Ignore,
+        (NameIs::Unknown | NameIs::Read, qclass) => qclass,
+    };
     let mut edns = None;
     if counts != ONE_QUESTION {
         match read_records(records, counts, matches!(name_is, NameIs::Presumed)) {
@@ -183,19 +193,13 @@ fn read_as(name_is: NameIs, packet: &[u8], name: &mut Name) -> ClientPacket {
             }
         }
     }
-    let [.., c0, c1] = *fixed;
-    let query = Query {
+    ClientPacket::Query(Query {
         kept_flags: flags & (RD | CD),
         qtype: u16_at(fixed, 0),
-        qclass: u16::from_be_bytes([c0, c1]),
+        qclass,
         name_len,
         edns,
-    };
-    // A table stores names of class IN alone.
-    if matches!(name_is, NameIs::Presumed) && query.qclass != CLASS_IN {
-        return ClientPacket::Reject(query.reject(Rcode::Refused));
-    }
-    ClientPacket::Query(query)
+    })
 }
 
 /// The header's four counts, as bytes, of a query with one question and no record.
