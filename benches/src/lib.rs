@@ -1,5 +1,5 @@
-//! Shared by the benchmarks and the instruction count: a table of a cluster's names, and queries of
-//! every kind.
+//! Shared by the benchmarks and the instruction count: the Corefiles that are measured, a table of a
+//! cluster's names, and queries of every kind.
 //!
 //! Nothing is measured here. Invariant: every run has the same names, hashes and bytes, so that
 //! figures can be compared.
@@ -12,11 +12,11 @@ use std::time::Instant;
 
 use domain::base::Name as DomainName;
 use engine::answer::exit::Made;
-use engine::answer::{PodIndexes, Scratch, Sources, Tables, Verdict, at_a_glance, in_full, look};
+use engine::answer::{Scratch, Sources, Verdict, at_a_glance, in_full, look};
+use engine::cache::{Cache, CacheKey, Times};
 use engine::client::{Arrival, Family, ListenerId, Transport};
 use engine::config;
 use engine::corefile::Surroundings;
-use engine::limits::TABLES_MAX;
 use engine::metrics::{Build, Metrics, ShardMetrics};
 use engine::plan::Plan;
 use engine::plan::draft::PlanDraft;
@@ -27,10 +27,11 @@ use engine::plugin::pattern::BlockPatterns;
 use engine::plugin::view::program::TextBuffer;
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
-use wire::header::{TYPE_A, TYPE_SRV};
+use wire::header::{CLASS_IN, HEADER_LEN, TYPE_A, TYPE_SRV};
 use wire::name::Name;
 use wire::pod::PodMode;
 use wire::reply::UDP_LEN_MAX;
+use wire::response::{self, Asked, UpstreamPacket};
 use wire::table::Table;
 
 pub const TYPE_PTR: u16 = 12;
@@ -42,9 +43,44 @@ const BIG_COUNT: u8 = 60;
 const TTL_SECS: u32 = 30;
 const ZONES: [&str; 2] = ["cluster.local", "in-addr.arpa"];
 
+/// A Corefile whose answers are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Corefile {
+    /// kubeadm's, without what needs a socket.
+    Stock,
+    K3s,
+    Gardener,
+    /// NodeLocal DNSCache's, whose cache has every answer.
+    NodeLocal,
+}
+
+impl Corefile {
+    pub const ALL: [Self; 4] = [Self::Stock, Self::K3s, Self::Gardener, Self::NodeLocal];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::K3s => "k3s",
+            Self::Gardener => "gardener",
+            Self::NodeLocal => "nodelocal",
+        }
+    }
+
+    /// No line names a file or a host.
+    fn text(self) -> String {
+        match self {
+            Self::Stock => stock(""),
+            Self::K3s => stock(K3S_LINES),
+            Self::Gardener => stock(GARDENER_LINES),
+            Self::NodeLocal => NODE_LOCAL.to_owned(),
+        }
+    }
+}
+
 /// What Gardener has beside the stock Corefile: names that clients completed with their search
 /// paths are asked as they were meant.
-pub const GARDENER_LINES: &str = r"
+const GARDENER_LINES: &str = r"
     rewrite stop {
         name regex (^(?:[^\.]+\.)+)svc\.cluster\.local\.svc\.cluster\.local {1}svc.cluster.local
         answer name (^(?:[^\.]+\.)+)svc\.cluster\.local {1}svc.cluster.local.svc.cluster.local
@@ -57,7 +93,7 @@ pub const GARDENER_LINES: &str = r"
     }";
 
 /// What k3s has beside the stock Corefile: the nodes' names, asked before the cluster.
-pub const K3S_LINES: &str = "
+const K3S_LINES: &str = "
             hosts /etc/coredns/NodeHosts {
                 192.0.2.1 server-0
                 192.0.2.2 agent-0
@@ -67,22 +103,69 @@ pub const K3S_LINES: &str = "
                 fallthrough
             }";
 
-/// Of all tables.
+/// The Corefile of NodeLocal DNSCache in a cluster whose DNS has the address 10.96.0.10.
+const NODE_LOCAL: &str = "
+    cluster.local:53 {
+        errors
+        cache {
+            success 9984 30
+            denial 9984 5
+        }
+        reload
+        loop
+        bind 169.254.20.10 10.96.0.10
+        forward . 10.97.0.10 {
+            force_tcp
+        }
+        prometheus :9253
+        health 169.254.20.10:8080
+    }
+    in-addr.arpa:53 {
+        errors
+        cache 30
+        reload
+        loop
+        bind 169.254.20.10 10.96.0.10
+        forward . 10.97.0.10 {
+            force_tcp
+        }
+        prometheus :9253
+    }
+    ip6.arpa:53 {
+        errors
+        cache 30
+        reload
+        loop
+        bind 169.254.20.10 10.96.0.10
+        forward . 10.97.0.10 {
+            force_tcp
+        }
+        prometheus :9253
+    }
+    .:53 {
+        errors
+        cache 30
+        reload
+        loop
+        bind 169.254.20.10 10.96.0.10
+        forward . 192.0.2.53
+        prometheus :9253
+    }";
+
+/// Of all tables and caches.
 const SEED: HashSeed = HashSeed::new(7);
 
 /// Everything that a shard answers from.
 pub struct Cluster {
-    plan: Plan,
-    tables: Tables,
-    pods: PodIndexes,
+    sources: Sources,
     cluster: Arc<Table>,
-    rotation: usize,
     arrival: Arrival,
     name: Name,
     trail: Trail,
     patterns: Vec<BlockPatterns>,
     texts: Box<NameTexts>,
     metrics: Arc<ShardMetrics>,
+    caches: Vec<Cache>,
     view_texts: TextBuffer,
     message: [u8; UDP_LEN_MAX as usize],
 }
@@ -152,17 +235,17 @@ impl Kind {
 }
 
 impl Cluster {
-    /// The cluster behind a server block that has these lines beside those of the stock Corefile.
+    /// The cluster behind a server with this Corefile.
     #[must_use]
-    pub fn new(lines: &str) -> Self {
+    pub fn new(corefile: Corefile) -> Self {
         let mut names = builder();
         for entry in entries(SERVICE_COUNT) {
             names.insert(&entry);
         }
-        let plan = plan(lines);
+        let plan = plan(&corefile.text());
         let cluster = names.publish(1);
-        let mut tables = [const { None }; TABLES_MAX];
-        for (slot, source) in tables.iter_mut().zip(&plan.tables) {
+        let mut sources = Sources::new(0);
+        for (slot, source) in sources.tables.iter_mut().zip(&plan.tables) {
             *slot = match source.as_ref().map(|table| &*table.source) {
                 Some(TableSource::Kubernetes(..)) => Some(Arc::clone(&cluster)),
                 // The names are the same in every table of a cluster.
@@ -175,14 +258,13 @@ impl Cluster {
             };
         }
         let patterns = plan.blocks.iter().map(|block| BlockPatterns::new(&block.patterns));
-        Self {
+        let caches = plan.caches.iter().map(|cache| Cache::new(&cache.settings, 7));
+        let mut server = Self {
             patterns: patterns.collect(),
+            caches: caches.collect(),
             texts: Box::default(),
-            plan,
+            sources: Sources { plan: Arc::new(plan), ..sources },
             cluster,
-            tables,
-            pods: [const { None }; TABLES_MAX],
-            rotation: 0,
             arrival: Arrival {
                 listener: ListenerId(0),
                 transport: Transport::Udp,
@@ -196,6 +278,31 @@ impl Cluster {
             metrics: Arc::default(),
             view_texts: TextBuffer::default(),
             message: [0; UDP_LEN_MAX as usize],
+        };
+        if corefile == Corefile::NodeLocal {
+            server.fill_caches();
+        }
+        server
+    }
+
+    /// Caches what the cluster's DNS answers to every `Kind::AHit`.
+    fn fill_caches(&mut self) {
+        let mut upstream = Self::new(Corefile::Stock);
+        for index in 0..SERVICE_COUNT {
+            let query = Kind::AHit.query(index);
+            let name = Name::from_wire(&query[HEADER_LEN..]).expect("a name");
+            let (name, qtype, qclass) = (name.bytes(), TYPE_A, CLASS_IN);
+            let id = u16::from_be_bytes([query[0], query[1]]);
+            let asked = Asked { id, name, qtype, qclass, case_must_match: false };
+            let UpstreamPacket::Answer(response) = response::read(upstream.answer(&query), &asked)
+            else {
+                panic!("the cluster's DNS answers");
+            };
+            let key = CacheKey { name, qtype, qclass, dnssec_ok: false, checking_disabled: false };
+            // The caches share nothing, and the others are not asked for these names.
+            for cache in &mut self.caches {
+                cache.learn(&key, &Arc::new(response.clone()), Times::at_once(self.arrival.now, 0));
+            }
         }
     }
 
@@ -221,18 +328,20 @@ impl Cluster {
     /// received. Returns the response's length; 0 for none.
     #[inline(never)] // Callgrind counts from entry to exit.
     pub fn answer_received(&mut self) -> usize {
-        self.rotation = self.rotation.wrapping_add(1);
-        let (plan, tables, pods) = (&self.plan, &self.tables, &self.pods);
-        let sources = Sources { plan, tables, pods, rotation: self.rotation };
+        self.sources.rotation = self.sources.rotation.wrapping_add(1);
+        let sources = &self.sources;
         let (arrival, name, message) = (&self.arrival, &mut self.name, &mut self.message);
-        let made = look(sources, arrival.listener, &message[..arrival.len], name)
-            .and_then(|looked| at_a_glance(sources, arrival, &looked, name, message));
+        let looked = look(sources, arrival.listener, &message[..arrival.len], name);
+        let made = looked
+            .as_ref()
+            .map_err(|glance| *glance)
+            .and_then(|looked| at_a_glance(sources, arrival, looked, name, message));
         let glance = match made {
             Ok(made) => return made.len,
             Err(glance) => glance,
         };
         let mut scratch = Scratch {
-            caches: &mut [],
+            caches: &mut self.caches,
             patterns: &self.patterns,
             texts: &mut self.texts,
             trail: &mut self.trail,
@@ -251,13 +360,13 @@ impl Cluster {
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self::new("")
+        Self::new(Corefile::Stock)
     }
 }
 
-/// The plan of the stock Corefile's block plus these lines. No line may name a file or a host.
-fn plan(lines: &str) -> Plan {
-    let text = format!(
+/// The stock Corefile with these lines beside its own.
+fn stock(lines: &str) -> String {
+    format!(
         ".:53 {{
             errors
             prometheus
@@ -268,9 +377,12 @@ fn plan(lines: &str) -> Plan {
             }}
             {lines}
         }}"
-    );
+    )
+}
+
+fn plan(text: &str) -> Plan {
     let surroundings = Surroundings::empty();
-    let config = config::parse("Corefile", &text, &surroundings).expect("no mistakes");
+    let config = config::parse("Corefile", text, &surroundings).expect("no mistakes");
     let build = Build::default();
     let metrics = Metrics::new(build, 1);
     let before = Plan::default();

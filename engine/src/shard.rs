@@ -152,7 +152,7 @@ fn answer_batch<I: DatagramIo>(this: &Rc<RefCell<Responder>>, io: &mut I, began:
                 inside: None,
             };
             let mut packet = UdpPacket { io, datagram: &datagram };
-            match responder.answer_looked(place, looked, &arrival, &mut packet) {
+            match responder.answer_looked(place, &looked, &arrival, &mut packet) {
                 Action::Reply(len) => io.send(datagram, len),
                 Action::ReplyAndRefresh(len, request) => {
                     io.send(datagram, len);

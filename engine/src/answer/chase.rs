@@ -21,7 +21,7 @@ use crate::plugin::no_aaaa::TYPE_NONE;
 /// The view of a client: which blocks it sees, and what it asks for.
 #[derive(Clone, Copy)]
 pub struct View<'s> {
-    pub sources: Sources<'s>,
+    pub sources: &'s Sources,
     pub vantage: Vantage,
     pub wanted: Wanted,
     /// The client's address; `None` if no gate reads it, or for the view of several clients.
@@ -63,7 +63,7 @@ impl<'s> View<'s> {
         name: &Name,
         is_included: impl Fn(&OwnTable) -> bool,
     ) -> Option<(&'s Table, Found<'s>)> {
-        let plan = self.sources.plan;
+        let plan = &*self.sources.plan;
         let block = plan.blocks.get(plan.block_index_from(self.vantage, name)?)?;
         for own in block.tables().filter(|own| is_included(own)) {
             let table = self.sources.table(own.table)?;
@@ -94,7 +94,7 @@ impl<'s> View<'s> {
 
     /// Whether `acl` lets the client ask for a name itself. If not, CNAMEs do not get it there.
     fn may_ask(self, name: &Name) -> bool {
-        let plan = self.sources.plan;
+        let plan = &*self.sources.plan;
         let index = plan.block_index_from(self.vantage, name);
         let gates = index.and_then(|index| Some(&plan.blocks.get(index)?.gates));
         let mut gates = gates.into_iter().flatten();

@@ -102,12 +102,11 @@ impl Ask<'_> {
     }
 }
 
-/// Everything that queries are answered from, except the caches.
-#[derive(Clone, Copy)]
-pub struct Sources<'s> {
-    pub plan: &'s Plan,
-    pub tables: &'s Tables,
-    pub pods: &'s PodIndexes,
+/// Everything that a shard answers from, except the caches.
+pub struct Sources {
+    pub plan: Arc<Plan>,
+    pub tables: Tables,
+    pub pods: PodIndexes,
     /// Where the rotation of addresses begins. One more for each response.
     pub rotation: usize,
 }
@@ -147,15 +146,26 @@ pub enum Glance<'s> {
     LookedUp { passed: usize, stored: Option<Stored<'s>> },
 }
 
-impl<'s> Sources<'s> {
+impl Sources {
+    /// Nothing yet. `rotation`: where it begins.
+    #[must_use]
+    pub fn new(rotation: usize) -> Self {
+        Self {
+            plan: Arc::default(),
+            tables: [const { None }; TABLES_MAX],
+            pods: [const { None }; TABLES_MAX],
+            rotation,
+        }
+    }
+
     /// The table in a slot, if it has one yet.
     #[inline]
-    pub(crate) fn table(&self, slot: TableSlot) -> Option<&'s Table> {
+    pub(crate) fn table(&self, slot: TableSlot) -> Option<&Table> {
         self.tables.get(slot.0)?.as_deref()
     }
 
     /// The pod index of the block's cluster.
-    fn pods_of(&self, block: &Block) -> Option<&'s PodIndex> {
+    fn pods_of(&self, block: &Block) -> Option<&PodIndex> {
         self.pods.get(block.cluster?.0)?.as_deref()
     }
 
@@ -169,28 +179,28 @@ impl<'s> Sources<'s> {
 impl Looked {
     /// The first of the fast path's tables.
     #[inline(always)]
-    fn first_table<'s>(&self, sources: Sources<'s>) -> Option<(&'s Block, &'s Table)> {
+    fn first_table<'s>(&self, sources: &'s Sources) -> Option<(&'s Block, &'s Table)> {
         let block = sources.plan.blocks.get(self.block)?;
         Some((block, sources.table(block.glance.first())?))
     }
 
     /// The last of them, the largest: a list of hosts before it stays in the processor's cache.
     #[inline(always)]
-    fn last_table<'s>(&self, sources: Sources<'s>) -> Option<&'s Table> {
+    fn last_table<'s>(&self, sources: &'s Sources) -> Option<&'s Table> {
         sources.table(sources.plan.blocks.get(self.block)?.glance.last())
     }
 
     /// The memory that the table reads first: see `Table::slot_line`.
     #[inline]
     #[must_use]
-    pub fn slot_line<'s>(&self, sources: Sources<'s>) -> &'s [u8] {
+    pub fn slot_line<'s>(&self, sources: &'s Sources) -> &'s [u8] {
         self.last_table(sources).map_or(&[], |table| table.slot_line(self.hash))
     }
 
     /// The memory that it reads next: see `Table::entry_line`.
     #[inline]
     #[must_use]
-    pub fn entry_line<'s>(&self, sources: Sources<'s>) -> &'s [u8] {
+    pub fn entry_line<'s>(&self, sources: &'s Sources) -> &'s [u8] {
         self.last_table(sources).map_or(&[], |table| table.entry_line(self.hash))
     }
 }
@@ -201,7 +211,7 @@ impl Looked {
 /// There is no such table; what was found out.
 #[inline(always)] // Into the packet path: its arguments and results stay in registers.
 pub fn look(
-    sources: Sources<'_>,
+    sources: &Sources,
     listener: ListenerId,
     packet: &[u8],
     name: &mut Name,
@@ -224,7 +234,7 @@ pub fn look(
 /// The query needs `in_full`; what was found out. The message is unchanged.
 #[inline(always)] // As `look`.
 pub fn at_a_glance<'s>(
-    sources: Sources<'s>,
+    sources: &'s Sources,
     arrival: &Arrival,
     looked: &Looked,
     name: &Name,
@@ -235,7 +245,7 @@ pub fn at_a_glance<'s>(
     let mut number = 0;
     let stored = match first.stored(looked.hash, name) {
         None if first.passes_unstored() => {
-            stored_behind(sources.tables, block, looked.hash, name, &mut number)
+            stored_behind(&sources.tables, block, looked.hash, name, &mut number)
         }
         stored => stored,
     };
@@ -244,7 +254,7 @@ pub fn at_a_glance<'s>(
     let unanswered = || looked_up(Some(stored));
     let stamped = match stored.answer(query.qtype) {
         Some(records) => {
-            let rotation = sources.rotation_of(block);
+            let rotation = || sources.rotation_of(block);
             let len_max = || arrival.len_max(query.edns);
             reply::stamp_whole(query, &records, rotation, len_max, message)
                 .ok_or_else(unanswered)?
@@ -284,7 +294,7 @@ fn stored_behind<'s>(
 
 /// Answers every other query. Arguments as for `at_a_glance`. `glance`: its error, or `look`'s.
 pub fn in_full<'s>(
-    sources: Sources<'s>,
+    sources: &'s Sources,
     scratch: &mut Scratch<'_>,
     arrival: &Arrival,
     glance: Glance<'s>,
@@ -298,7 +308,7 @@ pub fn in_full<'s>(
 #[inline(always)] // Into `in_full`, whose witness costs nothing.
 pub fn seen_by<'s>(
     witness: &mut impl Witness,
-    sources: Sources<'s>,
+    sources: &'s Sources,
     scratch: &mut Scratch<'_>,
     (arrival, mut glance): (&Arrival, Glance<'s>),
     name: &mut Name,
@@ -320,7 +330,7 @@ pub fn seen_by<'s>(
         ClientPacket::Ignore => return Verdict::Drop,
         ClientPacket::Reject(reject) => return Verdict::Reply(refuse(&reject, 0, message)),
     };
-    let plan = sources.plan;
+    let plan = &*sources.plan;
     let (index, first_gate) =
         choose_block(witness, plan, scratch, arrival, (&query, &*name), message);
     let known = index.and_then(|index| Some((index, plan.blocks.get(index)?)));
@@ -446,7 +456,7 @@ fn ask_gates<'s>(
 /// The second and the third stage of a block: its own sources, then the cache and the upstreams.
 fn ask_sources<'s>(
     witness: &mut impl Witness,
-    sources: Sources<'s>,
+    sources: &'s Sources,
     caches: &mut [Cache],
     place: NumberedBlock<'s>,
     exchange: &mut Exchange<'_>,
@@ -496,7 +506,7 @@ fn ask_sources<'s>(
 /// The third stage: answers from the cache, or has upstreams queried; there are some for the name.
 /// `asked`: the question's, or the target of its CNAMEs.
 fn ask_cache<'s>(
-    sources: Sources<'s>,
+    sources: &'s Sources,
     caches: &mut [Cache],
     ask: Ask<'s>,
     asked: &Name,

@@ -34,7 +34,7 @@ pub(super) enum OwnAnswer<'s> {
 /// found out.
 pub(super) fn ask_own<'s>(
     witness: &mut impl Witness,
-    sources: Sources<'s>,
+    sources: &'s Sources,
     place: NumberedBlock<'s>,
     exchange: &mut Exchange<'_>,
     glance: Glance<'s>,
@@ -152,7 +152,7 @@ fn block_to_ask<'s>(
     match view.behind(name, cnames, reach) {
         Lead::Here(end) => AfterCnames::End(end),
         Lead::Away(target) => {
-            let plan = view.sources.plan;
+            let plan = &*view.sources.plan;
             let index = plan.block_index_from(view.vantage, &target);
             let knows = |index: &usize| plan.blocks[*index].has_upstreams_for(&target);
             let end = End { cnames: Some(cnames), then: None, found: None };

@@ -179,7 +179,7 @@ impl Resolver {
         request: UpstreamRequest,
         return_to: Option<ReturnTo>,
         now: Instant,
-        sources: Sources<'_>,
+        sources: &Sources,
     ) -> Option<Flight> {
         self.assert_counted();
         let UpstreamRequest { key, cache, stale_after, waiter } = request;
@@ -229,7 +229,7 @@ impl Resolver {
     }
 
     /// Sends the expired response to all waiters of a flight, which continues.
-    pub fn send_stale(&mut self, flight: &Flight, sources: Sources<'_>, now: Instant) {
+    pub fn send_stale(&mut self, flight: &Flight, sources: &Sources, now: Instant) {
         self.send_expired(&flight.key, flight.cache.as_ref(), sources, now);
     }
 
@@ -237,7 +237,7 @@ impl Resolver {
         &mut self,
         key: &FlightKey,
         cache: Option<&Arc<CachePlan>>,
-        sources: Sources<'_>,
+        sources: &Sources,
         now: Instant,
     ) {
         let cache = cache_of(&mut self.caches, &self.cache_plans, cache);
@@ -257,7 +257,7 @@ impl Resolver {
         &mut self,
         flight: &Flight,
         outcome: Result<Response, ForwardFailure>,
-        sources: Sources<'_>,
+        sources: &Sources,
         now: Instant,
     ) {
         debug_assert!(self.flights.contains_key(&flight.key), "a flight lands once");
@@ -384,7 +384,7 @@ impl FlightKey {
     }
 
     /// The view of the waiting clients.
-    fn view<'s>(&self, sources: Sources<'s>) -> View<'s> {
+    fn view<'s>(&self, sources: &'s Sources) -> View<'s> {
         let OwnedQuestion { qtype, dnssec_ok, .. } = **self.question();
         let wanted = Wanted { qtype, dnssec_ok };
         View { sources, vantage: self.vantage, wanted, peer: None }
@@ -394,7 +394,7 @@ impl FlightKey {
     fn cached<'o>(
         &self,
         cached: cache::CachedResponse<'o>,
-        sources: Sources<'o>,
+        sources: &'o Sources,
     ) -> Option<FlightResult<'o>> {
         FlightResult::cached(cached, self.view(sources), &self.question().name)
     }
@@ -418,7 +418,7 @@ impl Flight {
     /// Cuts a response whose CNAMEs lead to one of this server's own names: only the CNAMEs up to
     /// that name stay. The server does not trust an upstream's records for it; its own are looked
     /// up for each client and never cached.
-    fn without_own_records(&self, response: Response, sources: Sources<'_>) -> Response {
+    fn without_own_records(&self, response: Response, sources: &Sources) -> Response {
         let view = self.key.view(sources);
         let question = self.key.question();
         let cut = response.cut_at_own_target(&question.name, |name| view.is_ours(name));

@@ -75,7 +75,7 @@ pub enum FlightResult<'o> {
     Response {
         response: &'o Response,
         ttl: TtlRule,
-        sources: Sources<'o>,
+        sources: &'o Sources,
     },
     Failure(&'o ForwardFailure),
 }

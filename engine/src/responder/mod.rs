@@ -20,13 +20,12 @@ use wire::table::Table;
 use crate::answer::decision::Recorder;
 use crate::answer::exit::{Answered, Exit, Reports, Timing};
 use crate::answer::{
-    Ask, Glance, Looked, PodIndexes, Pursue, Scratch, Sources, Tables, Verdict, at_a_glance,
-    in_full, look, seen_by,
+    Ask, Glance, Looked, Pursue, Scratch, Sources, Verdict, at_a_glance, in_full, look, seen_by,
 };
 use crate::cache::Cache;
 use crate::client::{Arrival, ListenerId, Packet};
 use crate::forward::ShardNumber;
-use crate::limits::{LOOK_AHEAD, TABLES_MAX, VIEW_TEXT_LEN_MAX};
+use crate::limits::{LOOK_AHEAD, VIEW_TEXT_LEN_MAX};
 use crate::metrics::ShardMetrics;
 use crate::plan::{Block, Plan, TableSlot};
 use crate::plugin::exchange::{NameTexts, Trail};
@@ -46,7 +45,7 @@ pub(crate) type FirstLook = Result<Looked, Glance<'static>>;
 pub struct Responder {
     exit: Exit,
     metrics: Arc<ShardMetrics>,
-    known: Known,
+    sources: Sources,
     resolver: Resolver,
     /// Question names of the packets that are inspected together.
     names: Box<[Name; LOOK_AHEAD]>,
@@ -75,26 +74,6 @@ impl QueryMemory {
     }
 }
 
-/// Everything that queries are answered from, except the caches.
-struct Known {
-    plan: Arc<Plan>,
-    tables: Tables,
-    pods: PodIndexes,
-    rotation: usize,
-}
-
-impl Known {
-    #[inline]
-    fn sources(&self) -> Sources<'_> {
-        Sources {
-            plan: &self.plan,
-            tables: &self.tables,
-            pods: &self.pods,
-            rotation: self.rotation,
-        }
-    }
-}
-
 impl Responder {
     #[must_use]
     pub fn new(
@@ -109,13 +88,8 @@ impl Responder {
             exit,
             resolver: Resolver::new(number, Arc::clone(&metrics), late_answers, fills),
             metrics,
-            known: Known {
-                plan: Arc::default(),
-                tables: [const { None }; TABLES_MAX],
-                pods: [const { None }; TABLES_MAX],
-                // Different in each shard, so that they do not rotate in step.
-                rotation: number.index.wrapping_mul(7919),
-            },
+            // Different in each shard, so that they do not rotate in step.
+            sources: Sources::new(number.index.wrapping_mul(7919)),
             names: Box::new(std::array::from_fn(|_| Name::default())),
             memory: Box::default(),
         }
@@ -124,31 +98,32 @@ impl Responder {
     /// Answers one query. The response is written over it.
     pub fn answer(&mut self, arrival: &Arrival, packet: &mut impl Packet) -> Action {
         if arrival.inside.is_some() {
-            return self.answer_looked(0, Err(Glance::Unread), arrival, packet);
+            return self.answer_looked(0, &Err(Glance::Unread), arrival, packet);
         }
         let looked = self.look(0, arrival.listener, &packet.message()[..arrival.len]);
-        self.answer_looked(0, looked, arrival, packet)
+        self.answer_looked(0, &looked, arrival, packet)
     }
 
     /// Inspects a packet. `place`: where its name is kept, less than `LOOK_AHEAD`.
     #[inline(always)]
     pub(crate) fn look(&mut self, place: usize, listener: ListenerId, packet: &[u8]) -> FirstLook {
-        look(self.known.sources(), listener, packet, &mut self.names[place])
+        look(&self.sources, listener, packet, &mut self.names[place])
     }
 
     #[inline(always)]
     pub(crate) fn answer_looked(
         &mut self,
         place: usize,
-        looked: FirstLook,
+        looked: &FirstLook,
         arrival: &Arrival,
         packet: &mut impl Packet,
     ) -> Action {
-        self.known.rotation = self.known.rotation.wrapping_add(1);
-        let sources = self.known.sources();
+        self.sources.rotation = self.sources.rotation.wrapping_add(1);
+        let sources = &self.sources;
         let name = &mut self.names[place];
         let message = packet.message();
-        match looked.and_then(|looked| at_a_glance(sources, arrival, &looked, name, message)) {
+        let looked = looked.as_ref().map_err(|glance| *glance);
+        match looked.and_then(|looked| at_a_glance(sources, arrival, looked, name, message)) {
             Ok(made) => {
                 // A block with finishes that could matter is not on the fast path.
                 let answered = Answered { arrival, trail: &const { Trail::NONE }, name };
@@ -172,7 +147,7 @@ impl Responder {
         packet: &mut impl Packet,
         recorder: &mut Recorder,
     ) -> Action {
-        let sources = self.known.sources();
+        let sources = &self.sources;
         self.memory.trail.begin(sources.plan.reads_peers.then(|| packet.peer()));
         let (name, message) = (&mut self.names[0], packet.message());
         let mut scratch = self.memory.scratch(self.resolver.caches(), &self.metrics);
@@ -190,7 +165,7 @@ impl Responder {
         place: usize,
         message: &mut [u8],
     ) -> Action {
-        let (plan, name, trail) = (&self.known.plan, &self.names[place], &self.memory.trail);
+        let (plan, name, trail) = (&self.sources.plan, &self.names[place], &self.memory.trail);
         let answered = Answered { arrival, trail, name };
         match verdict {
             Verdict::Reply(made) => {
@@ -204,7 +179,7 @@ impl Responder {
                 Action::ReplyAndRefresh(len, Box::new(Request::Upstreams(request)))
             }
             Verdict::Ask(ask) => {
-                let rotation = self.known.rotation;
+                let rotation = self.sources.rotation;
                 let waiter = Waiter::new(plan, ask.block, &ask.query, &answered, message, rotation);
                 let waiter = Some(waiter.asking(&ask));
                 let options = self.edns_options(&ask, &answered);
@@ -212,7 +187,7 @@ impl Responder {
                 Action::Ask(Box::new(Request::Upstreams(request)))
             }
             Verdict::Pursue(Pursue { pursuit, query, block, gates_done }) => {
-                let rotation = self.known.rotation;
+                let rotation = self.sources.rotation;
                 let client = Waiter::new(plan, block, &query, &answered, message, rotation);
                 let request = PursuitRequest { pursuit, client, gates_done };
                 Action::Ask(Box::new(Request::Pursuit(request)))
@@ -227,7 +202,7 @@ impl Responder {
     /// The options that `rewrite` gives to a query to upstreams.
     fn edns_options(&self, ask: &Ask<'_>, answered: &Answered<'_>) -> Option<Arc<[u8]>> {
         let Answered { arrival, trail, name } = answered;
-        let plan = &self.known.plan;
+        let plan = &self.sources.plan;
         let rules = plan.blocks.get(ask.block)?.rewrite()?;
         let server = plan.listeners.get(arrival.listener.0).and_then(|listener| listener.address);
         let ends = Ends { peer: trail.peer, server, transport: arrival.transport };
@@ -250,7 +225,7 @@ impl Responder {
     ) {
         match (request, return_to) {
             (Request::Upstreams(request), return_to) => {
-                let sources = self.known.sources();
+                let sources = &self.sources;
                 if let Some(flight) = self.resolver.begin(request, return_to, now, sources) {
                     tokio::task::spawn_local(run_flight(flight, Rc::clone(shared)));
                 }
@@ -267,12 +242,12 @@ impl Responder {
         if let Some(table) = &table {
             self.metrics.table_taken(table.generation());
         }
-        self.known.tables[slot.0] = table;
+        self.sources.tables[slot.0] = table;
     }
 
     /// Takes the next index of a cluster's pods; `None` if its block was removed.
     pub fn take_pods(&mut self, slot: TableSlot, pods: Option<Arc<PodIndex>>) {
-        self.known.pods[slot.0] = pods;
+        self.sources.pods[slot.0] = pods;
     }
 
     /// Takes the next plan. Must be called in the shard's runtime.
@@ -284,32 +259,32 @@ impl Responder {
         if plan.listeners.iter().any(|listener| listener.viewed.is_some()) {
             self.memory.view_texts.grow_to(VIEW_TEXT_LEN_MAX);
         }
-        self.known.plan = plan;
+        self.sources.plan = plan;
     }
 
     /// The memory that the table reads first for this packet: see `Table::slot_line`.
     #[inline(always)]
     pub(crate) fn slot_line(&self, looked: &Looked) -> &[u8] {
-        looked.slot_line(self.known.sources())
+        looked.slot_line(&self.sources)
     }
 
     /// The memory that it reads next: see `Table::entry_line`.
     #[inline(always)]
     pub(crate) fn entry_line(&self, looked: &Looked) -> &[u8] {
-        looked.entry_line(self.known.sources())
+        looked.entry_line(&self.sources)
     }
 
     /// The time-outs of a listener's connections.
     #[must_use]
     pub fn timeouts(&self, listener: ListenerId) -> Timeouts {
-        let listener = self.known.plan.listeners.get(listener.0);
+        let listener = self.sources.plan.listeners.get(listener.0);
         listener.map(|listener| listener.timeouts).unwrap_or_default()
     }
 
     /// What the handshakes of a listener's connections need; `None` if they are plain TCP.
     #[must_use]
     pub fn tls(&self, listener: ListenerId) -> Option<Arc<ServerConfig>> {
-        let listener = self.known.plan.listeners.get(listener.0)?;
+        let listener = self.sources.plan.listeners.get(listener.0)?;
         Some(Arc::clone(&listener.tls.as_ref()?.config))
     }
 
@@ -356,14 +331,14 @@ async fn run_flight(flight: Flight, responder: Rc<RefCell<Responder>>) {
             Some(outcome) => outcome,
             None => {
                 if flight.stale_after().is_some() {
-                    let Responder { resolver, known, .. } = &mut *responder.borrow_mut();
-                    resolver.send_stale(&flight, known.sources(), Instant::now());
+                    let Responder { resolver, sources, .. } = &mut *responder.borrow_mut();
+                    resolver.send_stale(&flight, sources, Instant::now());
                 }
                 asking.await
             }
         }
     };
-    let Responder { resolver, known, .. } = &mut *responder.borrow_mut();
-    resolver.land(&flight, outcome, known.sources(), Instant::now());
+    let Responder { resolver, sources, .. } = &mut *responder.borrow_mut();
+    resolver.land(&flight, outcome, sources, Instant::now());
     resolver.publish_counts();
 }

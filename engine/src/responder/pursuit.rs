@@ -163,7 +163,7 @@ async fn look_up(
 
 /// Whether the plan of the client's query is the responder's.
 fn is_in_force(client: &Waiter, responder: &Responder) -> bool {
-    Arc::ptr_eq(client.plan(), &responder.known.plan)
+    Arc::ptr_eq(client.plan(), &responder.sources.plan)
 }
 
 /// Writes a query with the flags and the EDNS of the client's. `question`: the parts of its bytes.
@@ -228,8 +228,8 @@ fn fail(responder: &mut Responder, client: Waiter, return_to: ReturnTo) {
 }
 
 fn send(responder: &mut Responder, client: Waiter, return_to: ReturnTo, response: &Response) {
-    let Responder { resolver, known, .. } = responder;
-    let sources = known.sources();
+    let Responder { resolver, sources, .. } = responder;
+
     let result = FlightResult::Response { response, ttl: TtlRule::AS_SENT, sources };
     resolver.late_answers().send_to(client, return_to, &result);
 }

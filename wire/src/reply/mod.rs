@@ -51,13 +51,13 @@ pub struct Stamped {
 }
 
 /// Writes a whole stored answer to a question that spells the name as it is stored; `None`, and
-/// nothing written, if it does not fit. `rotation` and `len_max` as in `Envelope`; `len_max` is
-/// called only if 512 bytes are not enough.
+/// nothing written, if it does not fit. `rotation` and `len_max` as in `Envelope`; the one is called
+/// only if there are addresses to rotate, the other only if 512 bytes are not enough.
 #[inline(always)] // The packet path is one caller; arguments then stay in registers.
 pub fn stamp_whole(
     query: &Query,
     answer: &Answer<'_>,
-    rotation: usize,
+    rotation: impl FnOnce() -> usize,
     len_max: impl FnOnce() -> usize,
     message: &mut [u8],
 ) -> Option<Stamped> {
@@ -92,7 +92,7 @@ pub fn stamp(
     if let Found::Answer(answer) = found
         && answer.name_len == query.name_len
         && let Some(stamped) =
-            stamp_whole(query, answer, envelope.rotation, || envelope.len_max, message)
+            stamp_whole(query, answer, || envelope.rotation, || envelope.len_max, message)
     {
         return stamped;
     }

@@ -107,9 +107,14 @@ impl<'m> Reply<'m> {
         }
     }
 
-    /// Writes the stored body as it is, with its addresses rotated.
+    /// Writes the stored body as it is, with its addresses rotated. `rotation`: called if there are
+    /// some.
     #[inline(always)]
-    pub(super) fn whole(&mut self, answer: &Answer<'_>, rotation: usize) -> Written {
+    pub(super) fn whole(
+        &mut self,
+        answer: &Answer<'_>,
+        rotation: impl FnOnce() -> usize,
+    ) -> Written {
         let start = self.len;
         if let Ok(record) = <&[u8; A_RECORD_LEN]>::try_from(answer.body)
             && let Some(room) = self.message.get_mut(start..).and_then(<[u8]>::first_chunk_mut)
@@ -121,11 +126,11 @@ impl<'m> Reply<'m> {
         } else {
             self.put(answer.body);
         }
-        if rotation != 0 && answer.rotate_count() > 1 {
+        if answer.rotate_count() > 1 {
             let run_at = start + answer.rotate_at();
             let (count, stride) = (answer.rotate_count(), answer.rotate_stride());
             if let Some(run) = self.message.get_mut(run_at..run_at + count * stride) {
-                run.rotate_left(rotation % count * stride);
+                run.rotate_left(rotation() % count * stride);
             }
         }
         Written { counts: answer.counts(), truncated: false }
