@@ -173,8 +173,8 @@ pub const RESOLV_CONF_LEN_MAX: u64 = 1 << 20;
 /// Domains of a search path that `autopath` follows: as many as Kubernetes gives a pod.
 pub const SEARCH_DOMAINS_MAX: usize = 32;
 
-/// How long the shutdown waits for the pidfile to be removed.
-pub const PIDFILE_REMOVAL_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long the shutdown waits for the pidfile to be removed: a busy disk takes some 100 ms.
+pub const PIDFILE_REMOVAL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Log lines waiting to be written: two seconds of the most that failed queries log (asserted with
 /// the rate of that log). Beyond it lines are lost and counted; nothing waits.
