@@ -3,8 +3,10 @@
 //! `explain/*.txt` are explanations of names of the example cluster; `BLESS=1` writes all of them
 //! anew. No upstream is asked, and no socket opens.
 
+#[path = "rig/port.rs"]
+mod port;
+
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -190,21 +192,10 @@ fn objects_and_reasons() {
     }
 }
 
-/// A port that is currently free for UDP and TCP.
-fn free_port() -> u16 {
-    loop {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let port = tcp.local_addr().expect("an address").port();
-        if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 #[test]
 fn a_running_server() {
     let folder = TempDir::new().expect("a folder");
-    let (dns, http) = (free_port(), format!("127.0.0.1:{}", free_port()));
+    let (dns, http) = (port::free(), format!("127.0.0.1:{}", port::free()));
     let corefile = format!(
         ".:{dns} {{\n bind 127.0.0.1\n ready {http}\n hosts {{\n 10.0.0.1 a.example\n }}\n}}\n"
     );

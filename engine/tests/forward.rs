@@ -231,6 +231,7 @@ fn a_failing_upstream_is_checked_excluded_and_readmitted() {
         until("it is back", || rig.count(&first, UpstreamEvent::CameBack) == 1).await;
         assert_eq!(rig.who_answers().await, Some(61));
         let checks = first.check_count();
+        // No event shows that nothing happens.
         tokio::time::sleep(4 * rig.settings.options.health_check.every).await;
         assert_eq!(first.check_count(), checks, "checks end when it is well");
         assert_eq!(second.check_count(), 0, "and none begin where nothing failed");

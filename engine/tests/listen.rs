@@ -1,6 +1,8 @@
 //! The addresses that the binary listens on: they overlap, come and go, or belong to another
 //! process.
 
+#[path = "rig/port.rs"]
+mod port;
 #[path = "rig/query.rs"]
 mod query;
 
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use query::query_with_id;
+use query::{ID, is_response, query_with_id};
 
 /// The deadline of everything that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -121,17 +123,6 @@ impl Drop for Server {
     }
 }
 
-/// A port that is currently free for UDP and TCP at every address.
-fn free_port() -> u16 {
-    loop {
-        let tcp = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 fn query(zone: &str, id: u16) -> Vec<u8> {
     query_with_id(&format!("web.default.svc.{zone}"), 1, id)
 }
@@ -154,22 +145,22 @@ fn udp_to(server: SocketAddr) -> UdpSocket {
 fn ask(transport: Transport, server: SocketAddr, zone: &str) -> Option<u8> {
     // A shard may get no CPU time for seconds on a busy machine.
     let patience = Some(Duration::from_secs(5));
-    let packet = query(zone, 7);
+    let packet = query(zone, ID);
     let mut answer = [0; 512];
     match transport {
         Transport::Udp => {
             let socket = udp_to(server);
             socket.set_read_timeout(patience).unwrap();
             socket.send(&packet).ok()?;
-            socket.recv(&mut answer).ok()?;
-            Some(answer[3] & 15)
+            let len = socket.recv(&mut answer).ok()?;
+            is_response(&answer[..len], ID).then_some(answer[3] & 15)
         }
         Transport::Tcp => {
             let mut stream = TcpStream::connect(server).ok()?;
             stream.set_read_timeout(patience).unwrap();
             stream.write_all(&[&(packet.len() as u16).to_be_bytes()[..], &packet].concat()).ok()?;
-            stream.read_exact(&mut answer[..6]).ok()?;
-            Some(answer[5] & 15)
+            stream.read_exact(&mut answer[..14]).ok()?;
+            is_response(&answer[2..14], ID).then_some(answer[5] & 15)
         }
     }
 }
@@ -184,7 +175,7 @@ fn at(ip: &str, port: u16) -> SocketAddr {
 fn overlapping_addresses_work() {
     let check = |blocks: Blocks<'_>, expected: &[(&str, &str, u8)]| {
         for backend in BACKENDS {
-            let port = free_port();
+            let port = port::free();
             let server = Server::start(backend, port, blocks);
             let (ip, zone, rcode) = expected[0];
             server.until("it answers", || ask(Transport::Udp, at(ip, port), zone) == Some(rcode));
@@ -270,7 +261,7 @@ fn a_reload_between_overlapping_addresses_loses_no_query() {
         (&[("a", "::")], Some(NO_ERROR)),
     ];
     for backend in BACKENDS {
-        let port = free_port();
+        let port = port::free();
         let server = Server::start(backend, port, &[("a", "127.0.0.1")]);
         let asked = at("127.0.0.1", port);
         server.until("it answers", || ask(Transport::Udp, asked, "a") == Some(NO_ERROR));
@@ -297,12 +288,28 @@ fn a_reload_between_overlapping_addresses_loses_no_query() {
     }
 }
 
+/// Otherwise a test's own socket may get the port of the server that it waits for.
+#[test]
+fn free_ports_are_not_those_of_the_kernel_and_differ() {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let mut kernel = range.split_whitespace().map(|word| word.parse::<u16>().unwrap());
+    let kernel = kernel.next().unwrap()..=kernel.next().unwrap();
+    let ports: Vec<u16> = (0..100).map(|_| port::free()).collect();
+    let different: std::collections::BTreeSet<u16> = ports.iter().copied().collect();
+    assert_eq!(different.len(), ports.len());
+    assert!(!ports.iter().any(|port| kernel.contains(port)), "{ports:?}");
+    let [taken_udp, taken_tcp] = [(); 2].map(|()| port::free());
+    let _udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, taken_udp)).unwrap();
+    let _tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, taken_tcp)).unwrap();
+    assert!(!port::is_free(taken_udp) && !port::is_free(taken_tcp));
+}
+
 /// The kernel releases the sockets of a killed process's ring some time after the process is
 /// reaped.
 #[test]
 fn a_killed_process_can_be_restarted_at_once() {
     for backend in BACKENDS {
-        let port = free_port();
+        let port = port::free();
         let mut server = Server::start(backend, port, &[("a", "127.0.0.1")]);
         let asked = at("127.0.0.1", port);
         for _ in 0..10 {
@@ -320,7 +327,7 @@ fn a_killed_process_can_be_restarted_at_once() {
 /// With SO_REUSEPORT they would share the port: each would get some of the queries.
 #[test]
 fn another_process_of_the_same_user_keeps_its_port() {
-    let port = free_port();
+    let port = port::free();
     let first = Server::start("mmsg", port, &[("a", "127.0.0.1")]);
     let asked = at("127.0.0.1", port);
     first.until("it answers", || ask(Transport::Udp, asked, "a") == Some(NO_ERROR));

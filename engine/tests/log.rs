@@ -1,18 +1,20 @@
 //! Outputs that are not read, are closed or are full: they cost log lines and nothing else.
 
+#[path = "rig/port.rs"]
+mod port;
 #[path = "rig/query.rs"]
 mod query;
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, ErrorKind, PipeReader, PipeWriter, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use query::query_with_id;
+use query::{is_response, query_with_id};
 
 /// The deadline of everything that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,17 +40,6 @@ struct Server {
     child: Child,
 }
 
-/// A port that is currently free for UDP and TCP.
-fn free_address() -> SocketAddr {
-    loop {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = tcp.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address;
-        }
-    }
-}
-
 /// One Service, `web`. Every other name of the zone is a logged error, because no other plugin can
 /// answer.
 fn write_corefile(folder: &TempDir, dns: SocketAddr, http: SocketAddr) {
@@ -72,7 +63,7 @@ fn write_corefile(folder: &TempDir, dns: SocketAddr, http: SocketAddr) {
 impl Server {
     fn start(arguments: &[&str], stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Self {
         let folder = TempDir::new().unwrap();
-        let (dns, http) = (free_address(), free_address());
+        let [dns, http] = [(); 2].map(|()| SocketAddr::from((Ipv4Addr::LOCALHOST, port::free())));
         write_corefile(&folder, dns, http);
         let child = Command::new(env!("CARGO_BIN_EXE_ringdns"))
             .arg("-conf")
@@ -154,8 +145,9 @@ fn ask_over(socket: &UdpSocket, names: &[&str]) -> Vec<Option<u8>> {
     let mut answer = [0; 512];
     for _ in names {
         match socket.recv(&mut answer) {
-            Ok(_) => {
+            Ok(len) => {
                 let id = u16::from_be_bytes([answer[0], answer[1]]);
+                assert!(is_response(&answer[..len], id), "{:?}", &answer[..len]);
                 rcodes[usize::from(id)] = Some(answer[3] & 0xF);
             }
             Err(_) => break,
@@ -359,7 +351,7 @@ fn a_log_without_room_ends_logging_only() {
 #[test]
 fn commands_do_not_panic_on_output() {
     let folder = TempDir::new().unwrap();
-    let address = free_address();
+    let address = (Ipv4Addr::LOCALHOST, port::free()).into();
     write_corefile(&folder, address, address);
     fs::write(folder.path().join("old"), ".:0 {\n    proxy . 10.0.0.1\n    etcd\n}\n").unwrap();
     fs::write(folder.path().join("bad"), ".:0 {\n    cahce\n}\n").unwrap();

@@ -7,7 +7,6 @@
 mod scenario;
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
@@ -26,16 +25,6 @@ impl Subject for Ringdns {
     type Server = Server;
 
     const IS_COREDNS: bool = false;
-
-    fn free_port(&self) -> u16 {
-        loop {
-            let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let port = tcp.local_addr().unwrap().port();
-            if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-                return port;
-            }
-        }
-    }
 
     fn cluster_option(&mut self, manifests: &Path) -> String {
         format!("manifests {}", manifests.display())

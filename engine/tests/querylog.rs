@@ -1,19 +1,22 @@
 //! The query log of the binary: JSON, a log that is not read, a reload that adds `log`, the end.
 //! The text of its lines is compared with CoreDNS's in `plugins/log.scn`.
 
+#[path = "rig/port.rs"]
+mod port;
 #[path = "rig/query.rs"]
 mod query;
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use query::query_with_id;
+use query::{is_response, query_with_id};
 
 /// The deadline of everything that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,9 +34,7 @@ impl Server {
     /// A server that knows `www.test`, with these lines in its block.
     fn start(lines: &str, flags: &[&str], stdout: impl Into<Stdio>) -> Self {
         let folder = TempDir::new().unwrap();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        let address = (Ipv4Addr::LOCALHOST, port::free()).into();
         fs::write(folder.path().join("hosts"), "192.0.2.1 www.test\n").unwrap();
         write_corefile(folder.path(), address, lines);
         let child = Command::new(env!("CARGO_BIN_EXE_ringdns"))
@@ -59,7 +60,8 @@ impl Server {
     fn ask(&self, name: &str, id: u16) -> bool {
         let socket = self.socket();
         socket.send(&query_with_id(name, 1, id)).unwrap();
-        socket.recv(&mut [0; 512]).is_ok()
+        let mut response = [0; 512];
+        socket.recv(&mut response).is_ok_and(|len| is_response(&response[..len], id))
     }
 
     /// Sends so many queries; each must be answered.
@@ -172,15 +174,22 @@ fn a_log_that_is_not_read_delays_no_response() {
     let mut server = Server::start("log", &[], writer);
     server.flood(96_000);
     server.signal("USR1");
-    let lines = BufReader::new(reader).lines().map(Result::unwrap);
-    let reading = std::thread::spawn(|| lines.collect::<Vec<_>>());
+    let lines = Arc::<Mutex<Vec<String>>>::default();
+    let read = Arc::clone(&lines);
+    let reading = std::thread::spawn(move || {
+        for line in BufReader::new(reader).lines().map(Result::unwrap) {
+            read.lock().unwrap().push(line);
+        }
+    });
     server.flood(32);
-    until("the rings are empty again", || {
-        std::thread::sleep(Duration::from_millis(20));
-        true
+    // A query is logged again once the rings have room.
+    until("queries are logged again", || {
+        let is_logged = |line: &String| line.contains(" last.test. ");
+        server.ask("last.test", 1) && lines.lock().unwrap().iter().any(is_logged)
     });
     server.end();
-    let lines = reading.join().unwrap();
+    reading.join().unwrap();
+    let lines = lines.lock().unwrap();
     assert!(lines.iter().any(|line| lost_count(line).is_some()), "{} lines", lines.len());
     assert!(lines.iter().any(|line| line == "[INFO] SIGUSR1: Reloading"));
     assert!(!lines.iter().any(|line| line.starts_with("[WARNING] log: ")), "{lines:?}");

@@ -4,11 +4,13 @@
 //! Each Corefile answers with its own number as an address. The next one is written when every
 //! client has seen the last. The rate is printed, not asserted.
 
+#[path = "rig/port.rs"]
+mod port;
 #[path = "rig/query.rs"]
 mod query;
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use query::query_with_id;
+use query::{ID, is_response, query, query_with_id};
 
 const RELOADS: u32 = 1000;
 const CLIENTS: usize = 4;
@@ -55,7 +57,7 @@ impl Drop for Server {
 #[test]
 fn no_query_is_lost_and_each_response_is_of_the_corefile_before_or_after() {
     let folder = TempDir::new().unwrap();
-    let server_address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let server_address = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()));
     fs::write(folder.path().join("cluster.yaml"), NAMESPACE).unwrap();
     write_corefile(folder.path(), server_address.port(), 0);
     let server = start(folder.path());
@@ -97,7 +99,7 @@ fn no_query_is_lost_and_each_response_is_of_the_corefile_before_or_after() {
 #[test]
 fn a_change_in_a_mounted_config_map_is_found_at_once() {
     let folder = TempDir::new().unwrap();
-    let server_address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let server_address = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()));
     let mount = |number: u32| {
         let version = folder.path().join(format!("..{number}"));
         fs::create_dir(&version).unwrap();
@@ -144,8 +146,9 @@ fn await_number(server: SocketAddr, number: u32) {
     let began = Instant::now();
     let mut last = None;
     while began.elapsed() < PATIENCE {
-        socket.send(&query_with_id("number.test", 1, 0)).unwrap();
+        socket.send(&query("number.test", 1)).unwrap();
         let len = socket.recv(&mut buffer).unwrap();
+        assert!(is_response(&buffer[..len], ID));
         last = Some(number_in(&buffer[..len]));
         if last == Some(number) {
             return;
@@ -153,11 +156,6 @@ fn await_number(server: SocketAddr, number: u32) {
         thread::sleep(Duration::from_millis(10));
     }
     panic!("{last:?} after {PATIENCE:?}, not {number}");
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Replaces the Corefile by a rename, so that the server never reads half of it.
@@ -184,8 +182,8 @@ fn await_first_response(server: SocketAddr) {
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         // Nobody may listen yet.
-        if socket.send(&query_with_id("number.test", 1, 0)).is_ok()
-            && socket.recv(&mut buffer).is_ok()
+        if socket.send(&query("number.test", 1)).is_ok()
+            && socket.recv(&mut buffer).is_ok_and(|len| is_response(&buffer[..len], ID))
         {
             return;
         }
@@ -216,7 +214,9 @@ fn ask(index: usize, server: SocketAddr, progress: &Progress, began: Instant) {
                 panic!("a query was lost: {error}")
             });
             let response = &buffer[..len];
-            ids_left &= !(1 << u16::from_be_bytes([response[0], response[1]]));
+            let id = u16::from_be_bytes([response[0], response[1]]);
+            assert!(is_response(response, id));
+            ids_left &= !(1 << id);
             let number = number_in(response);
             let written = progress.written.load(Ordering::SeqCst);
             if !(newest..=written).contains(&number) {

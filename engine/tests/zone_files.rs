@@ -1,9 +1,12 @@
 //! `file` in the binary: a zone file that breaks, disappears, and returns, and one that is broken
 //! at start-up.
 
+#[path = "rig/port.rs"]
+mod port;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,9 +26,8 @@ struct Server {
     child: Child,
 }
 
-/// A port that is currently free.
 fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    (Ipv4Addr::LOCALHOST, port::free()).into()
 }
 
 fn command(folder: &Path, corefile: &str) -> Command {

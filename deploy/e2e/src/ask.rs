@@ -107,7 +107,7 @@ fn exchange_over_udp(
         socket.set_read_timeout(Some(left))?;
         let len = socket.recv(&mut buffer)?;
         // A response to an older query that timed out is skipped.
-        if buffer[..len].starts_with(&id.to_be_bytes()) {
+        if is_response(&buffer[..len], id) {
             return parse(&buffer[..len], &query.question);
         }
     }
@@ -128,11 +128,16 @@ fn exchange_over_tcp(
     stream.read_exact(&mut len)?;
     let mut message = vec![0; usize::from(u16::from_be_bytes(len))];
     stream.read_exact(&mut message)?;
-    if !message.starts_with(&id.to_be_bytes()) {
-        return Err(AskError::Malformed("the id differs from the query's".to_owned()));
+    if !is_response(&message, id) {
+        let what = "not a response, or the id differs from the query's";
+        return Err(AskError::Malformed(what.to_owned()));
     }
     let reply = parse(&message, &query.question)?;
     Ok(Reply { answer: Answer { udp_tc: false, ..reply.answer }, ..reply })
+}
+
+fn is_response(message: &[u8], id: u16) -> bool {
+    message.starts_with(&id.to_be_bytes()) && message.get(2).is_some_and(|flags| flags & 0x80 != 0)
 }
 
 fn parse(message: &[u8], question: &Question) -> Result<Reply, AskError> {

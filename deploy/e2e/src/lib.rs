@@ -28,6 +28,7 @@ pub mod internet;
 pub mod knot;
 pub mod machine;
 pub mod objects;
+#[path = "../../../engine/tests/rig/port.rs"]
 pub mod port;
 pub mod process;
 pub mod pulse;

@@ -10,7 +10,6 @@ use std::path::Path;
 
 use e2e::cluster::Cluster;
 use e2e::objects::read_dump;
-use e2e::port;
 use e2e::process::Process;
 use e2e::tools::Tools;
 use scenario::Scenario;
@@ -25,10 +24,6 @@ impl Subject for CoreDns {
     type Server = Process;
 
     const IS_COREDNS: bool = true;
-
-    fn free_port(&self) -> u16 {
-        port::free()
-    }
 
     fn cluster_option(&mut self, manifests: &Path) -> String {
         let cluster = self.cluster.insert(Cluster::start(&self.tools));

@@ -127,8 +127,9 @@ impl Query {
     fn check(&self, query: &[u8], response: &[u8]) -> Result<(), String> {
         let question_end = 12 + self.name.as_slice().len() + 4;
         let len_max = self.opt.map_or(UDP_LEN_MIN, |opt| opt.udp_len.max(UDP_LEN_MIN));
-        if Message::from_slice(response).is_err() || response[..2] != query[..2] {
-            return Err("the response has no header, or another id than the query".to_owned());
+        let is_response = Message::from_slice(response).is_ok_and(|one| one.header().qr());
+        if !is_response || response[..2] != query[..2] {
+            return Err("not a response, or one with another id than the query".to_owned());
         }
         if response.get(12..question_end) != Some(&query[12..question_end]) {
             return Err("the question of the response is not the query's".to_owned());

@@ -7,6 +7,8 @@
 
 pub mod client;
 pub mod log;
+#[path = "../rig/port.rs"]
+mod port;
 pub mod response;
 pub mod run;
 pub mod upstream;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::client::{Reply, poll};
+use super::port;
 use super::upstream::ScriptedUpstream;
 use super::{Action, Ask, Scenario, Step};
 
@@ -27,9 +28,6 @@ pub trait Subject {
 
     /// Whether CoreDNS's responses are expected where they differ.
     const IS_COREDNS: bool;
-
-    /// A port that is free on loopback for UDP and TCP.
-    fn free_port(&self) -> u16;
 
     /// The option of `kubernetes` for the cluster that these manifests define.
     fn cluster_option(&mut self, manifests: &Path) -> String;
@@ -68,7 +66,7 @@ pub fn run<S: Subject>(scenario: &Scenario, subject: &mut S) {
             Action::Start(corefile) => {
                 assert!(failures.is_empty(), "\n{}", failures.join("\n"));
                 drop(server.take());
-                address.set_port(subject.free_port());
+                address.set_port(port::free());
                 let corefile = corefile
                     .replace("{port}", &address.port().to_string())
                     .replace("{upstream}", &upstream.address.to_string())

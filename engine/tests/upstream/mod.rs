@@ -7,6 +7,8 @@
 
 mod identity;
 mod manner;
+#[path = "../rig/port.rs"]
+mod port;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -156,17 +158,13 @@ pub fn unused_address() -> SocketAddr {
     SocketAddr::from(([127, 9, 9, 9], 53))
 }
 
+/// The same port for UDP and TCP.
 fn free_sockets() -> (UdpSocket, TcpListener) {
-    std::iter::repeat_with(sockets).flatten().next().unwrap()
-}
-
-/// The same port for UDP and TCP, if it is free for both.
-fn sockets() -> Option<(UdpSocket, TcpListener)> {
-    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let tcp = TcpListener::bind(udp.local_addr().unwrap()).ok()?;
+    let address = (Ipv4Addr::LOCALHOST, port::free());
+    let (udp, tcp) = (UdpSocket::bind(address).unwrap(), TcpListener::bind(address).unwrap());
     udp.set_nonblocking(true).unwrap();
     tcp.set_nonblocking(true).unwrap();
-    Some((udp, tcp))
+    (udp, tcp)
 }
 
 async fn serve_udp(socket: Arc<tokio::net::UdpSocket>, shared: Arc<Shared>) {

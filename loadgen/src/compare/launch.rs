@@ -9,11 +9,12 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ use crate::workload::Workload;
 const START_MAX: Duration = Duration::from_secs(20);
 /// Time for a binary to print its version.
 const VERSION_MAX: Duration = Duration::from_secs(2);
+/// Below Linux's default range for the kernel's own choice.
+const PORTS: Range<u16> = 10_000..32_768;
 /// How much of a server's log is shown when it exits: this many lines out of its last bytes.
 const LOG_LINES_MAX: usize = 10;
 const LOG_BYTES_MAX: u64 = 16 * 1024;
@@ -243,12 +246,18 @@ fn spawn_pinned(mut command: Command, core: Option<usize>) -> io::Result<Child> 
     thread::spawn(spawn).join().expect("spawning does not panic")
 }
 
+/// A port that is free for both transports. The kernel does not choose from these ports on its own,
+/// so no socket of this process gets the port before the server binds it. A server that loses it
+/// anyway says so in its log.
 fn free_port() -> io::Result<u16> {
-    // The port was free for both transports a moment ago; a server that loses it says so in its
-    // log.
-    for _ in 0..16 {
-        let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    for _ in 0..PORTS.len() {
+        // Comparisons that run at the same time begin at different places.
+        let begin = std::process::id().wrapping_mul(97) as usize;
+        let index = begin + usize::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + (index % PORTS.len()) as u16;
+        let here = ("127.0.0.1", port);
+        if UdpSocket::bind(here).is_ok() && TcpListener::bind(here).is_ok() {
             return Ok(port);
         }
     }
@@ -382,6 +391,7 @@ impl Launched {
         let mut response = [0; 4096];
         let len = socket.recv(&mut response)?;
         answer::header(&response[..len])
+            .filter(|header| query.starts_with(&header.id.to_be_bytes()))
             .map(|header| header.rcode)
             .ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
@@ -402,6 +412,14 @@ fn last_lines(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_differ_and_are_not_those_that_the_kernel_chooses() {
+        let ports = [(); 100].map(|()| free_port().unwrap());
+        let different: std::collections::BTreeSet<u16> = ports.into_iter().collect();
+        assert_eq!(different.len(), ports.len());
+        assert!(ports.iter().all(|port| PORTS.contains(port)));
+    }
 
     #[test]
     fn a_server_that_is_not_ready_is_reported() {

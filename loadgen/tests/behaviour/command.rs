@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use crate::server::{Behaviour, Server, Twist};
+use crate::server::{Behaviour, CLOSED_PORT, Server, Twist};
 
 pub(crate) fn loadgen(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadgen")).args(words).output().unwrap()
@@ -171,8 +171,7 @@ fn without_responses_there_are_no_times() {
     let (queries, html, json_path) = (path("queries"), path("r.html"), path("r.json"));
     let garbage =
         Server::udp("127.0.0.1:0", Behaviour { twist: Twist::Garbage, ..Behaviour::default() });
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (silent, closed) = (garbage.address().port().to_string(), closed.port().to_string());
+    let (silent, closed) = (garbage.address().port().to_string(), CLOSED_PORT.to_string());
     let rows: &[(&str, &[&str], &str, bool)] = &[
         (&silent, &["-Q", "100", "-l", "1.2"], "responses           all lost", true),
         (&silent, &["-q", "2"], "responses           all lost", true),
@@ -253,8 +252,7 @@ fn every_dnsperf_flag_is_known() {
 fn a_closed_port_ends_the_run() {
     let queries = folder();
     let queries = queries.path().join("queries").display().to_string();
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let port = closed.port().to_string();
+    let port = CLOSED_PORT.to_string();
     for mode in ["udp", "tcp"] {
         // Bounded only by the number of queries.
         let output = loadgen(&["-p", &port, "-d", &queries, "-m", mode, "-t", "0.3"]);
@@ -381,8 +379,11 @@ fn a_signal_ends_the_run_with_a_report() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    // Long enough for some queries; the number does not matter.
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while server.response_count() < 2 {
+        assert!(std::time::Instant::now() < deadline, "no response is sent");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(child.id() as i32),
         nix::sys::signal::Signal::SIGINT,

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::command::{loadgen, text};
-use crate::server::{Behaviour, Server, Twist};
+use crate::server::{Behaviour, CLOSED_PORT, Server, Twist};
 
 const MANIFEST: &str = "\
 kind: Namespace
@@ -261,7 +261,7 @@ fn rounds_without_queries_give_no_figures() {
     let folder = folder();
     let (server, queries) =
         (Server::udp("127.0.0.1:0", Behaviour::default()), path(&folder, "queries"));
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = format!("127.0.0.1:{CLOSED_PORT}");
     let rows: [(String, &[&str], &str, i32); 2] = [
         // The first query of one per ten seconds is not due within a tenth of a second.
         (format!("A={}", server.address()), &["--rates", "0.1"], "nothing was sent", 0),

@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+/// Nothing listens here, and the kernel gives it to no socket that asks for any port.
+pub(crate) const CLOSED_PORT: u16 = 1;
+
 /// What is wrong with each response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Twist {
@@ -39,6 +42,7 @@ pub(crate) struct Behaviour {
 
 #[derive(Default)]
 struct Seen {
+    responses: AtomicU64,
     dropped: AtomicU64,
     clients: Mutex<HashSet<SocketAddr>>,
 }
@@ -95,7 +99,8 @@ impl Server {
     }
 
     /// An address where nothing listens.
-    pub(crate) fn nobody(address: SocketAddr) -> Self {
+    pub(crate) fn nobody() -> Self {
+        let address = ([127, 0, 0, 1], CLOSED_PORT).into();
         Self { address, stop: Arc::default(), seen: Arc::default(), thread: None }
     }
 
@@ -110,8 +115,8 @@ impl Server {
         self.address
     }
 
-    pub(crate) fn into_address(self) -> SocketAddr {
-        self.address
+    pub(crate) fn response_count(&self) -> u64 {
+        self.seen.responses.load(Ordering::Relaxed)
     }
 
     pub(crate) fn dropped(&self) -> u64 {
@@ -152,6 +157,7 @@ fn serve_udp(socket: &UdpSocket, behaviour: Behaviour, stop: &AtomicBool, seen: 
         while waiting.front().is_some_and(|(due, ..)| *due <= Instant::now()) {
             let (_, to, response) = waiting.pop_front().unwrap();
             let _ = socket.send_to(&response, to);
+            seen.responses.fetch_add(1, Ordering::Relaxed);
             is_idle = false;
         }
         if is_idle {
