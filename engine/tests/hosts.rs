@@ -117,8 +117,12 @@ impl Server {
     }
 
     fn metrics(&self) -> String {
+        self.get("/metrics")
+    }
+
+    fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.http).unwrap();
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).unwrap();
         response
@@ -144,7 +148,8 @@ impl Drop for Server {
 fn corefile(http: SocketAddr, options: &str) -> String {
     format!(
         ".:0 {{\n    bind 127.0.0.1\n    errors\n    prometheus {http}\n    \
-         hosts names {{\n        10.0.0.9 inline.lan\n        {options}\n    }}\n}}\n"
+         ready {http}\n    hosts names {{\n        10.0.0.9 inline.lan\n        \
+         {options}\n    }}\n}}\n"
     )
 }
 
@@ -177,6 +182,10 @@ fn the_current_file_is_served_and_kept_while_it_is_missing() {
     let missing =
         "[WARNING] plugin/hosts: File does not exist: names: its last entries are still served\n";
     server.until("the log says so", |server| server.logged(missing) == 1);
+    server.until_metric("ringdns_hosts_current{hostsfile=\"names\"} 0");
+    server.until("/ready says so", |server| {
+        server.get("/ready").contains("hosts: File does not exist: names")
+    });
     assert_eq!((server.address("a.lan"), server.address("inline.lan")), (Some(2), Some(9)));
     // Reloads of anything else keep the table; another TTL makes another table.
     server.reload("reload 100ms\n    }\n    loadbalance {");
@@ -190,6 +199,8 @@ fn the_current_file_is_served_and_kept_while_it_is_missing() {
     server.until("the file is seen again", |server| server.address("a.lan") == Some(4));
     assert_eq!(server.logged("[INFO] plugin/hosts: names can be read again: 1 entries"), 1);
     server.until_metric("coredns_hosts_entries{hostsfile=\"names\"} 4");
+    server.until_metric("ringdns_hosts_current{hostsfile=\"names\"} 1");
+    server.until("/ready is silent again", |server| !server.get("/ready").contains("hosts: "));
     assert!(!server.metrics().contains("coredns_hosts_reload_timestamp_seconds 0.0\n"));
 }
 
@@ -229,7 +240,7 @@ fn a_file_that_hangs_removes_no_answer() {
 }
 
 #[test]
-fn with_reload_0_the_file_is_read_once() {
+fn with_reload_0_the_file_is_read_at_start_up_and_reloads() {
     let server = Server::start("reload 0", |folder| write_names(folder, "10.0.0.1 a.lan\n"));
     assert_eq!(server.address("a.lan"), Some(1));
     write_names(&server.folder, "10.0.0.2 a.lan\n");
@@ -237,8 +248,13 @@ fn with_reload_0_the_file_is_read_once() {
     // checks.
     std::thread::sleep(Duration::from_millis(400));
     assert_eq!(server.address("a.lan"), Some(1));
-    server.reload("reload 100ms");
-    assert_eq!(server.address("a.lan"), Some(2));
+    // The Corefile has not changed.
+    server.signal("USR1");
+    server.until("it is read", |server| server.address("a.lan") == Some(2));
+    write_names(&server.folder, "10.0.0.3 a.lan\n");
+    // Another block has changed.
+    server.reload("reload 0\n    }\n    loadbalance {");
+    server.until("it is read", |server| server.address("a.lan") == Some(3));
 }
 
 /// As in k3s's Corefile.

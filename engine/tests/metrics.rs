@@ -45,15 +45,18 @@ fn families_labels_types_and_buckets_are_corednss() {
 #[test]
 fn hosts_files_are_one_series_each() {
     let text = in_text(&busy_metrics(), Format::Prometheus);
-    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("coredns_hosts_")).collect();
+    let is_of_hosts = |line: &&str| !line.starts_with('#') && line.contains("dns_hosts_");
+    let lines: Vec<_> = text.lines().filter(is_of_hosts).collect();
     let expected = [
         r#"coredns_hosts_entries{hostsfile="/etc/hosts"} 7.0"#,
         r#"coredns_hosts_entries{hostsfile="lan"} 12.0"#,
         "coredns_hosts_reload_timestamp_seconds 1.5",
+        r#"ringdns_hosts_current{hostsfile="/etc/hosts"} 0.0"#,
+        r#"ringdns_hosts_current{hostsfile="lan"} 1.0"#,
     ];
     assert_eq!(lines, expected);
     let none = Metrics::new(build(), 1);
-    assert!(!in_text(&none, Format::Prometheus).contains("coredns_hosts_"));
+    assert!(!in_text(&none, Format::Prometheus).contains("dns_hosts_"));
 }
 
 #[test]
@@ -383,7 +386,8 @@ fn busy_metrics() -> Metrics {
     for (file, entry_count, modified) in
         [("/etc/hosts", 9, None), ("/etc/hosts", 7, None), ("lan", 12, modified)]
     {
-        facts.hosts.push(HostsFacts { file: file.to_owned(), entry_count, modified });
+        let problem = modified.is_none().then(|| "File does not exist".to_owned());
+        facts.hosts.push(HostsFacts { file: file.to_owned(), entry_count, modified, problem });
     }
     drop(facts);
     metrics

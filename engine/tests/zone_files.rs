@@ -3,24 +3,30 @@
 
 #[path = "rig/port.rs"]
 mod port;
+#[path = "rig/query.rs"]
+mod query;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use query::{ID, is_response, query};
+
 /// The deadline of everything that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const ZONE: &str = "@ 60 SOA ns hostmaster 7 1h 1h 1h 1h\nwww 60 A 192.0.2.1\n";
+const INCLUDED: &str = "inner 60 A 192.0.2.5\n";
 const BROKEN: &str = "@ 60 SOA ns hostmaster 8 1h 1h 1h 1h\nwww 60 A 192.0.2\n";
 
 struct Server {
     folder: TempDir,
+    dns: SocketAddr,
     metrics: SocketAddr,
     ready: SocketAddr,
     child: Child,
@@ -40,21 +46,44 @@ fn command(folder: &Path, corefile: &str) -> Command {
 impl Server {
     /// `file db test { … }`
     fn start(options: &str, zone: &str) -> Self {
-        let (folder, metrics, ready) = (TempDir::new().unwrap(), free_address(), free_address());
+        let folder = TempDir::new().unwrap();
+        let [dns, metrics, ready] = [(); 3].map(|()| free_address());
         fs::write(folder.path().join("db"), zone).unwrap();
+        fs::write(folder.path().join("included"), INCLUDED).unwrap();
         let corefile = format!(
-            ".:0 {{\n    bind 127.0.0.1\n    prometheus {metrics}\n    ready {ready}\n    \
-             file db test {{\n        {options}\n    }}\n}}\n"
+            ".:{} {{\n    bind 127.0.0.1\n    prometheus {metrics}\n    ready {ready}\n    \
+             file db test {{\n        {options}\n    }}\n}}\n",
+            dns.port()
         );
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let child = command(folder.path(), &corefile).stdout(log).spawn().unwrap();
-        let server = Self { folder, metrics, ready, child };
+        let server = Self { folder, dns, metrics, ready, child };
         server.until("it is ready", |server| get(server.ready, "/ready").contains("200 OK"));
+        server.until("it answers", |server| server.address("www.test").is_some());
         server
     }
 
     fn write(&self, zone: &str) {
         fs::write(self.folder.path().join("db"), zone).unwrap();
+    }
+
+    /// The last byte of the name's address.
+    fn address(&self, name: &str) -> Option<u8> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.connect(self.dns).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.send(&query(name, 1)).ok()?;
+        let mut response = [0; 512];
+        let len = socket.recv(&mut response).ok()?;
+        assert!(is_response(&response[..len], ID));
+        let question_len = query(name, 1).len();
+        // A pointer, type, class, TTL, and the length.
+        (response[7] > 0).then(|| response[question_len + 12 + 3])
+    }
+
+    fn reload(&self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", "USR1", &id]).status().unwrap().success());
     }
 
     fn log(&self) -> String {
@@ -155,4 +184,42 @@ fn a_file_that_cannot_be_used_at_start_up_is_an_error() {
         assert!(text.contains("Corefile:3"), "it names the line\n{text}");
         assert!(text.contains(expected), "{expected}\n{text}");
     }
+}
+
+/// As in CoreDNS, which starts anew. `reload` alone would wait for another serial number.
+#[test]
+fn a_signal_has_the_file_read_again() {
+    let server = Server::start("reload 0", ZONE);
+    assert_eq!(server.address("www.test"), Some(1));
+    server.write(&ZONE.replace("192.0.2.1", "192.0.2.2"));
+    server.reload();
+    server.until("the change is served", |server| server.address("www.test") == Some(2));
+    server.write(BROKEN);
+    server.reload();
+    server.until_metric("current", 0.0);
+    assert_eq!(server.address("www.test"), Some(2));
+}
+
+#[test]
+fn a_file_that_hangs_is_reported_and_its_zone_is_served() {
+    let server = Server::start("reload 100ms", &format!("{ZONE}$INCLUDE included\n"));
+    assert_eq!((server.address("www.test"), server.address("inner.test")), (Some(1), Some(5)));
+    let included = server.folder.path().join("included");
+    fs::remove_file(&included).unwrap();
+    assert!(Command::new("mkfifo").arg(&included).status().unwrap().success());
+    let problem = "included was not read within 5s: ";
+    server.until_logged(&format!("[WARNING] plugin/file: {problem}the last records of its zone"));
+    server.until_metric("current", 0.0);
+    server.until("/ready shows it", |server| {
+        get(server.ready, "/ready").contains(&format!("file: zone test.: {problem}"))
+    });
+    assert_eq!((server.address("www.test"), server.address("inner.test")), (Some(1), Some(5)));
+    // The zone that waits for it has another serial number.
+    server.write(&format!("{}$INCLUDE included\n", ZONE.replace(" 7 ", " 8 ")));
+    fs::write(&included, "").unwrap();
+    fs::remove_file(&included).unwrap();
+    fs::write(&included, "inner 60 A 192.0.2.6\n").unwrap();
+    server.until_metric("serial", 8.0);
+    server.until_metric("current", 1.0);
+    server.until("the change is served", |server| server.address("inner.test") == Some(6));
 }

@@ -3,9 +3,10 @@
 //!
 //! Invariant: a stopped feed publishes nothing more, because another block may have its slot.
 
+use std::time::Instant;
+
 use anyhow::Context as _;
 use engine::fleet::{Fleet, Forgotten};
-use engine::limits::FILE_TIMEOUT;
 use engine::plan::TableSlot;
 use engine::plan::draft::NewTable;
 use engine::plugin::draft::TableSource;
@@ -71,27 +72,20 @@ impl TableFeed {
                 }
             }
             Self::External(external) => external.settle().await,
-            Self::Hosts(hosts) => {
-                if !hosts.settled().await {
-                    tracing::warn!(
-                        "plugin/hosts: {} was not read within {FILE_TIMEOUT:?}: only the entries \
-                         of the Corefile are served until it is; is it on a file system that \
-                         hangs, or a pipe that nobody writes to?",
-                        hosts.settings.file.display()
-                    );
-                }
-            }
-            Self::Zones(zones) => {
-                if !zones.settled().await? {
-                    tracing::warn!(
-                        "plugin/file: the zone files were not read within {FILE_TIMEOUT:?}: their \
-                         names are SERVFAIL until they are; is one on a file system that hangs, or \
-                         a pipe that nobody writes to?"
-                    );
-                }
-            }
+            Self::Hosts(hosts) => hosts.settle().await,
+            Self::Zones(zones) => zones.settle().await?,
         }
         Ok(())
+    }
+
+    /// Has its files read again, unless it started after `began` and has just read them. A cluster
+    /// is watched, manifests included.
+    pub(super) fn reload(&self, began: Instant) {
+        match self {
+            Self::Kubernetes(_) | Self::External(_) => {}
+            Self::Hosts(hosts) => hosts.reload(began),
+            Self::Zones(zones) => zones.reload(began),
+        }
     }
 
     pub(super) fn slot(&self) -> TableSlot {

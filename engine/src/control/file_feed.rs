@@ -2,15 +2,16 @@
 //! changed, and publishes the table.
 //!
 //! A file may hang, so files are read beside the control loop, and those of one feed never twice at
-//! a time. A `FileReader` knows what is in them. Invariant: a table is also held here until no
-//! shard holds it.
+//! a time. A file that hangs is reported once. A `FileReader` knows what is in the files.
+//! Invariant: a table is also held here until no shard holds it.
 
 use std::convert::Infallible;
 use std::fs::{File, metadata};
 use std::future::pending;
 use std::io::{self, Read as _};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use engine::fleet::{Deliver, Forgotten};
@@ -19,8 +20,8 @@ use engine::limits::{
 };
 use engine::plan::TableSlot;
 use k8s_sync::publish::Generations;
-use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use wire::table::Table;
 
@@ -34,13 +35,72 @@ pub(super) trait FileReader: Send + 'static {
     /// What is served at the moment.
     type Status: Clone + Send + Sync + 'static;
 
+    /// The directive, for the log.
+    const PLUGIN: &str;
+
     fn status(&self) -> Self::Status;
 
-    /// Reads the files that have changed. Returns the next table, if it differs from the last one.
-    fn look(&mut self) -> Option<Arc<Table>>;
+    /// Reads files, and says which one before it does. Returns the next table, if it differs from
+    /// the last one.
+    fn look(&mut self, cause: LookCause, reading: &ReadProgress) -> Option<Arc<Table>>;
 
     /// How long until the next look; `None`: there is none.
     fn next_look(&self) -> Option<Duration>;
+}
+
+/// Why the files are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LookCause {
+    /// It is time. A file that has not changed is not read.
+    Due,
+    /// A reload. Every file is read: CoreDNS starts anew.
+    Reload,
+}
+
+/// The file that is being read. It is shared with the thread that reads.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ReadProgress(Arc<Mutex<Option<FileInProgress>>>);
+
+#[derive(Debug)]
+struct FileInProgress {
+    part: usize,
+    path: PathBuf,
+    /// What is served meanwhile.
+    consequence: &'static str,
+}
+
+/// A file that has not been read in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LateFile {
+    /// As in `ReadProgress::begin`; `None`: no file could be looked at.
+    pub(super) part: Option<usize>,
+    pub(super) problem: String,
+}
+
+impl ReadProgress {
+    /// `part`: which of the reader's files it is, or is included by. `consequence`: what is served
+    /// until it is read.
+    pub(super) fn begin(&self, part: usize, path: &Path, consequence: &'static str) {
+        self.set(Some(FileInProgress { part, path: path.to_owned(), consequence }));
+    }
+
+    fn set(&self, file: Option<FileInProgress>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = file;
+    }
+
+    /// Call it when it has taken too long. Logs what is waited for.
+    fn late(&self, plugin: &str) -> LateFile {
+        let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(FileInProgress { part, path, consequence }) = &*file else {
+            let problem = format!("no file is looked at while {FILE_READINGS_MAX} others hang");
+            tracing::warn!("plugin/{plugin}: {problem}; what was read before is still served");
+            return LateFile { part: None, problem };
+        };
+        let what = format!("{} was not read within {FILE_TIMEOUT:?}", path.display());
+        let hint = "is it on a file system that hangs, or a pipe that nobody writes to?";
+        tracing::warn!("plugin/{plugin}: {what}: {consequence}; {hint}");
+        LateFile { part: Some(*part), problem: format!("{what}: {hint}") }
+    }
 }
 
 /// A table that is kept up to date.
@@ -48,6 +108,7 @@ pub(super) struct FileFeed<R: FileReader> {
     pub(super) slot: TableSlot,
     status: watch::Receiver<FeedStatus<R::Status>>,
     started_at: Instant,
+    reload: Arc<Notify>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Generations>,
 }
@@ -56,6 +117,7 @@ pub(super) struct FileFeed<R: FileReader> {
 #[derive(Clone)]
 struct FeedStatus<S> {
     has_looked: bool,
+    late: Option<LateFile>,
     status: S,
 }
 
@@ -72,22 +134,39 @@ impl<R: FileReader> FileFeed<R> {
             generations.publish(table);
         }
         let (sender, status) =
-            watch::channel(FeedStatus { has_looked: false, status: reader.status() });
+            watch::channel(FeedStatus { has_looked: false, late: None, status: reader.status() });
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(run(reader, generations, sender, stopped));
-        Self { slot, status, started_at: Instant::now(), stop, task }
+        let reload = Arc::new(Notify::new());
+        let task = tokio::spawn(run(reader, generations, sender, Arc::clone(&reload), stopped));
+        Self { slot, status, started_at: Instant::now(), reload, stop, task }
     }
 
-    /// Waits until the files have been read or cannot be read; false if that takes too long.
-    pub(super) async fn settled(&mut self) -> bool {
-        let rest = FILE_TIMEOUT.saturating_sub(self.started_at.elapsed());
-        let settled = self.status.wait_for(|looked| looked.has_looked);
-        timeout(rest, settled).await.is_ok_and(|waited| waited.is_ok())
+    /// Waits until the files have been read or cannot be read, or that takes longer than
+    /// `FILE_TIMEOUT`, which is logged.
+    pub(super) async fn settle(&mut self) {
+        // An error means that the task has ended.
+        let _ = self.status.wait_for(|now| now.has_looked || now.late.is_some()).await;
+    }
+
+    /// Has all files read again, unless the feed started after `began` and has just read them.
+    pub(super) fn reload(&self, began: Instant) {
+        if self.started_at < began {
+            self.reload.notify_one();
+        }
     }
 
     /// What is served at the moment.
     pub(super) fn status(&self) -> R::Status {
         self.status.borrow().status.clone()
+    }
+
+    /// The file that is waited for too long.
+    pub(super) fn late(&self) -> Option<LateFile> {
+        if self.is_lost() {
+            let problem = "its reader has ended, which is a bug; it is started again".to_owned();
+            return Some(LateFile { part: None, problem });
+        }
+        self.status.borrow().late.clone()
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -113,41 +192,82 @@ async fn run<R: FileReader>(
     mut reader: R,
     mut generations: Generations,
     status: watch::Sender<FeedStatus<R::Status>>,
+    reload: Arc<Notify>,
     mut stopped: oneshot::Receiver<()>,
 ) -> Generations {
+    let reading = ReadProgress::default();
+    let mut cause = LookCause::Due;
     loop {
-        let look = async {
-            // A file that hangs never gives its permit back, however many reloads begin anew.
-            let permit = READINGS.acquire().await.expect("it is never closed");
-            let looking = spawn_blocking(move || {
-                let _permit = permit;
-                let table = reader.look();
-                let status = reader.status();
-                let next_look = reader.next_look();
-                (reader, table, status, next_look)
-            });
-            looking.await
-        };
-        let Some(looked) = until_stopped(look, &mut stopped, &mut generations).await else {
-            return generations;
+        let began = Instant::now();
+        let mut look = pin!(look(reader, cause, reading.clone()));
+        let in_time = timeout(FILE_TIMEOUT, look.as_mut());
+        let looked = match until_stopped(in_time, &mut stopped, &mut generations).await {
+            None => return generations,
+            Some(Ok(looked)) => looked,
+            Some(Err(_)) => {
+                let late = reading.late(R::PLUGIN);
+                status.send_modify(|status| status.late = Some(late));
+                match until_stopped(look, &mut stopped, &mut generations).await {
+                    None => return generations,
+                    Some(looked) => looked,
+                }
+            }
         };
         // An error means that it has panicked, or that the runtime is shutting down.
-        let Ok((back, table, now, next_look)) = looked else { return generations };
+        let Ok(LookResult { reader: back, table, status: now, next_look }) = looked else {
+            return generations;
+        };
         reader = back;
         if let Some(table) = table {
             generations.publish(table);
         }
-        status.send_replace(FeedStatus { has_looked: true, status: now });
-        let next_look = async {
+        let before = status.send_replace(FeedStatus { has_looked: true, late: None, status: now });
+        if before.late.is_some() {
+            let took = began.elapsed().as_secs();
+            tracing::info!("plugin/{}: the file that was waited for took {took}s", R::PLUGIN);
+        }
+        let due = async {
             match next_look {
                 Some(pause) => sleep(pause).await,
                 None => pending().await,
             }
         };
-        if until_stopped(next_look, &mut stopped, &mut generations).await.is_none() {
-            return generations;
+        let next = async {
+            tokio::select! {
+                () = due => LookCause::Due,
+                () = reload.notified() => LookCause::Reload,
+            }
+        };
+        match until_stopped(next, &mut stopped, &mut generations).await {
+            None => return generations,
+            Some(next) => cause = next,
         }
     }
+}
+
+/// The result of a look.
+struct LookResult<R: FileReader> {
+    reader: R,
+    table: Option<Arc<Table>>,
+    status: R::Status,
+    next_look: Option<Duration>,
+}
+
+async fn look<R: FileReader>(
+    mut reader: R,
+    cause: LookCause,
+    reading: ReadProgress,
+) -> Result<LookResult<R>, JoinError> {
+    reading.set(None);
+    // A file that hangs never gives its permit back, however many reloads begin anew.
+    let permit = READINGS.acquire().await.expect("it is never closed");
+    let looking = spawn_blocking(move || {
+        let _permit = permit;
+        let table = reader.look(cause, &reading);
+        let (status, next_look) = (reader.status(), reader.next_look());
+        LookResult { reader, table, status, next_look }
+    });
+    looking.await
 }
 
 /// The result of `work`, or `None` once the feed is stopped. Meanwhile tables are delivered.
@@ -230,5 +350,39 @@ fn settled_version(file: &File) -> io::Result<FileVersion> {
         }
         pause_count += 1;
         std::thread::sleep(FILE_WRITING_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Panics;
+
+    impl FileReader for Panics {
+        type Status = ();
+
+        const PLUGIN: &str = "file";
+
+        fn status(&self) {}
+
+        fn look(&mut self, _: LookCause, _: &ReadProgress) -> Option<Arc<Table>> {
+            panic!("for the test");
+        }
+
+        fn next_look(&self) -> Option<Duration> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_panics_is_lost_and_shows_it() {
+        let mut feed = FileFeed::start(Panics, None, TableSlot(0), Vec::new());
+        feed.settle().await;
+        while !feed.is_lost() {
+            tokio::task::yield_now().await;
+        }
+        let late = feed.late().expect("a problem");
+        assert!(late.part.is_none() && late.problem.contains("it is started again"), "{late:?}");
     }
 }

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use engine::corefile::value::zone::Zone;
 use engine::fleet::{Deliver, Forgotten};
@@ -19,7 +19,9 @@ use engine::plugin::hosts::table::HostsTable;
 use wire::table::Table;
 use wire::zone::ZoneSet;
 
-use super::file_feed::{self, FileFeed, FileReader, FileVersion, OpenedFile};
+use super::file_feed::{
+    self, FileFeed, FileReader, FileVersion, LookCause, OpenedFile, ReadProgress,
+};
 use super::hash_seed::HASH_SEED;
 
 /// A `hosts` block whose table is kept up to date.
@@ -37,6 +39,8 @@ pub(crate) struct HostsStatus {
     reverse_count: usize,
     /// The modification time of the file when it was last read.
     modified: Option<SystemTime>,
+    /// Why the file cannot be used at the moment.
+    problem: Option<String>,
 }
 
 impl HostsFeed {
@@ -52,9 +56,14 @@ impl HostsFeed {
         Self { settings, feed: FileFeed::start(reader, first, slot, deliveries) }
     }
 
-    /// Waits until the file has been read or cannot be read; false if that takes too long.
-    pub(super) async fn settled(&mut self) -> bool {
-        self.feed.settled().await
+    /// As `FileFeed::settle`.
+    pub(super) async fn settle(&mut self) {
+        self.feed.settle().await;
+    }
+
+    /// As `FileFeed::reload`.
+    pub(super) fn reload(&self, began: Instant) {
+        self.feed.reload(began);
     }
 
     pub(super) fn slot(&self) -> TableSlot {
@@ -75,13 +84,14 @@ impl HostsFeed {
         self.feed.status().host_count
     }
 
-    /// For metrics.
+    /// For metrics and `/ready`.
     pub(crate) fn facts(&self) -> HostsFacts {
-        let HostsStatus { host_count, reverse_count, modified } = self.feed.status();
+        let HostsStatus { host_count, reverse_count, modified, problem } = self.feed.status();
         HostsFacts {
             file: self.settings.file.display().to_string(),
             entry_count: host_count + reverse_count,
             modified,
+            problem: self.feed.late().map(|late| late.problem).or(problem),
         }
     }
 }
@@ -97,8 +107,8 @@ struct HostsReader {
     last: Option<LastReading>,
     /// The modification time of the file when `entries` were read.
     modified: Option<SystemTime>,
-    /// Why the file cannot be read, if the log has reported it.
-    logged_problem: Option<String>,
+    /// Why the file cannot be read; the log has reported it.
+    problem: Option<String>,
     has_looked: bool,
 }
 
@@ -120,6 +130,8 @@ enum Look {
 impl FileReader for HostsReader {
     type Status = HostsStatus;
 
+    const PLUGIN: &str = "hosts";
+
     fn status(&self) -> HostsStatus {
         let entries = self.entries.iter().chain(&self.settings.inline);
         let reversible = entries.clone().filter(|entry| !entry.is_wildcard());
@@ -127,13 +139,22 @@ impl FileReader for HostsReader {
             host_count: entries.count(),
             reverse_count: if self.settings.no_reverse { 0 } else { reversible.count() },
             modified: self.modified,
+            problem: match self.has_looked {
+                true => self.problem.clone(),
+                false => Some(format!("{} has not been read yet", self.settings.file.display())),
+            },
         }
     }
 
-    fn look(&mut self) -> Option<Arc<Table>> {
+    fn look(&mut self, cause: LookCause, reading: &ReadProgress) -> Option<Arc<Table>> {
         let was_read = self.modified.is_some();
+        let meanwhile = match was_read {
+            true => "its last entries are still served",
+            false => "only the entries of the Corefile are served until it is",
+        };
+        reading.begin(0, &self.settings.file, meanwhile);
         let look = self
-            .read_if_changed()
+            .read_if_changed(cause)
             .unwrap_or_else(|error| Look::Failed(problem_of(&self.settings.file, &error)));
         let table = match look {
             Look::Read => self.update(),
@@ -159,18 +180,20 @@ impl HostsReader {
             entries: Vec::new(),
             last: None,
             modified: None,
-            logged_problem: None,
+            problem: None,
             has_looked: false,
         }
     }
 
-    fn read_if_changed(&mut self) -> io::Result<Look> {
+    fn read_if_changed(&mut self, cause: LookCause) -> io::Result<Look> {
         let path = self.settings.file.as_path();
         let (file, version) = match file_feed::open(path, self.last.is_some())? {
             OpenedFile::Spent => return Ok(Look::NotRead),
             OpenedFile::Opened(file, version) => (file, version),
         };
-        if let Some(last) = self.last.as_ref().filter(|last| last.version == version) {
+        if cause == LookCause::Due
+            && let Some(last) = self.last.as_ref().filter(|last| last.version == version)
+        {
             return Ok(match last.refused {
                 Some(error) => Look::Failed(refusal_of(path, error)),
                 None => Look::Unchanged,
@@ -199,18 +222,18 @@ impl HostsReader {
         let path = self.settings.file.display();
         let count = self.entries.len();
         match look {
-            Look::Failed(problem) if self.logged_problem.as_ref() != Some(&problem) => {
+            Look::Failed(problem) if self.problem.as_ref() != Some(&problem) => {
                 let consequence = match was_read {
                     true => "its last entries are still served",
                     false => "only the entries of the Corefile are served until it can be read",
                 };
                 tracing::warn!("plugin/hosts: {problem}: {consequence}");
-                self.logged_problem = Some(problem);
+                self.problem = Some(problem);
             }
             Look::Failed(_) | Look::NotRead => {}
-            Look::Read | Look::Unchanged if self.logged_problem.is_some() => {
+            Look::Read | Look::Unchanged if self.problem.is_some() => {
                 tracing::info!("plugin/hosts: {path} can be read again: {count} entries");
-                self.logged_problem = None;
+                self.problem = None;
             }
             Look::Read if self.has_looked => {
                 tracing::info!("plugin/hosts: {path} has been read again: {count} entries");

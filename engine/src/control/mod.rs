@@ -211,7 +211,8 @@ impl Control {
         self.folders.watch(if reloads { folders.collect() } else { BTreeSet::new() });
     }
 
-    /// Reads the Corefile again, and applies it if its words have changed.
+    /// Reads the Corefile again, and applies it if its words have changed. A signal has the files
+    /// that it names read again in any case, as in CoreDNS, which starts anew.
     async fn reload(&mut self, cause: Cause) {
         let is_requested = cause == Cause::Signal;
         if is_requested {
@@ -222,8 +223,10 @@ impl Control {
                 self.last_failure = None;
                 if is_requested {
                     tracing::info!(
-                        "plugin/reload: the Corefile has not changed; nothing to reload"
+                        "plugin/reload: the Corefile has not changed; the files that it names are \
+                         read again"
                     );
+                    self.reload_files().await;
                 }
                 return;
             }
@@ -235,8 +238,9 @@ impl Control {
                 if is_requested {
                     tracing::warn!(
                         "plugin/reload: the Corefile was read from a pipe, which cannot be read \
-                         again; nothing to reload"
+                         again; the files that it names are"
                     );
+                    self.reload_files().await;
                 }
                 return;
             }
@@ -253,6 +257,7 @@ impl Control {
 
     async fn apply(&mut self, next: Config) -> anyhow::Result<()> {
         tracing::info!("Reloading");
+        let began = std::time::Instant::now();
         self.queries.open_for(&next)?;
         // Endpoints are bound first, before anything else changes, and restored if the rest fails.
         self.admin.rebind(&endpoints::of(&next)).await?;
@@ -261,6 +266,7 @@ impl Control {
             let _ = self.admin.rebind(&endpoints::of(&self.config)).await;
             return Err(error);
         }
+        self.server.reload_files(began);
         self.errors.reload(&next);
         self.queries.set_listeners(self.server.plan());
         start::log_warnings(&next.warnings);
@@ -268,11 +274,45 @@ impl Control {
         self.last_failure = None;
         self.file_failure = None;
         self.file_retry_at = None;
+        self.note_problems();
         endpoints::publish_facts(&self.metrics, &self.config);
         self.readiness.set_monitor(endpoints::monitor(&self.config));
         tracing::info!("plugin/reload: Running configuration SHA512 = {}", self.config.digest);
         tracing::info!("Reloading complete");
         Ok(())
+    }
+
+    /// Reads every file that the running Corefile names.
+    async fn reload_files(&mut self) {
+        let began = std::time::Instant::now();
+        if self.apply_again(true).await {
+            self.server.reload_files(began);
+            tracing::info!("Reloading complete");
+        }
+    }
+
+    /// The messages of upstreams that loop.
+    fn loops(&self) -> BTreeSet<String> {
+        upstreams::loops(self.server.plan()).map(Upstream::loop_message).collect()
+    }
+
+    /// Shows in `/ready` what is not served as the files say.
+    fn note_problems(&self) {
+        let failure = self.last_failure.iter().map(|failure| {
+            let first_line = failure.lines().next().unwrap_or_default();
+            format!("reload: the last Corefile is still served: {first_line}")
+        });
+        let of_files = self.file_failure.iter().map(|failure| {
+            format!("the last files of upstreams and of `tls` are still used: {failure}")
+        });
+        let hosts = self.server.hosts().map(HostsFeed::facts);
+        let of_hosts = hosts.filter_map(|hosts| Some(format!("hosts: {}", hosts.problem?)));
+        let zones = self.server.zones().flat_map(ZonesFeed::facts);
+        let of_zones =
+            zones.filter_map(|zone| Some(format!("file: zone {}: {}", zone.zone, zone.problem?)));
+        let of_loops = self.loops().into_iter().map(|message| format!("loop: {message}"));
+        let of_tables = of_hosts.chain(of_zones);
+        self.readiness.note(failure.chain(of_files).chain(of_loops).chain(of_tables));
     }
 
     /// Reads the files that name upstreams again if they have changed, and reports upstreams that
@@ -284,47 +324,40 @@ impl Control {
         if let Some(message) = self.server.fatal_loop() {
             anyhow::bail!("plugin/loop: {message}");
         }
-        let loops: BTreeSet<String> =
-            upstreams::loops(self.server.plan()).map(Upstream::loop_message).collect();
-        let failure = self.last_failure.iter().map(|failure| {
-            let first_line = failure.lines().next().unwrap_or_default();
-            format!("reload: the last Corefile is still served: {first_line}")
-        });
-        let of_files = self.file_failure.iter().map(|failure| {
-            format!("the last files of upstreams and of `tls` are still used: {failure}")
-        });
-        let zones = self.server.zones().flat_map(ZonesFeed::facts);
-        let of_zones =
-            zones.filter_map(|zone| Some(format!("file: zone {}: {}", zone.zone, zone.problem?)));
-        let of_loops = loops.iter().map(|message| format!("loop: {message}"));
-        self.readiness.note(failure.chain(of_files).chain(of_loops).chain(of_zones));
+        self.note_problems();
+        let loops = self.loops();
         for message in self.server.upstream_files().unlogged_loops(loops) {
             tracing::error!("plugin/loop: {message}");
         }
         let has_changed = self.server.upstream_files().is_out_of_date().await;
-        if has_changed || self.file_retry_at.is_some_and(|at| Instant::now() >= at) {
-            match self.server.apply(&self.config).await {
-                Ok(()) => {
-                    self.file_failure = None;
-                    self.file_retry_at = None;
-                    tracing::info!("the files of upstreams and of `tls` have been read again");
-                }
-                Err(error) => {
-                    self.server.upstream_files().accept_files();
-                    self.metrics.reload_failed();
-                    let failure = format!("{error:#}");
-                    if has_changed || self.file_failure.as_ref() != Some(&failure) {
-                        tracing::error!(
-                            "cannot use the changed files of upstreams or of `tls`; still using \
-                             the last ones: {failure}"
-                        );
-                    }
-                    self.file_failure = Some(failure);
-                    self.file_retry_at = Some(Instant::now() + FILE_RETRY_AFTER);
-                }
-            }
+        if (has_changed || self.file_retry_at.is_some_and(|at| Instant::now() >= at))
+            && self.apply_again(has_changed).await
+        {
+            tracing::info!("the files of upstreams and of `tls` have been read again");
         }
         Ok(())
+    }
+
+    /// Applies the running Corefile, so that the files of upstreams and of `tls` are read again;
+    /// false if one cannot be used. `is_news`: the log is to say why, even if it did before.
+    async fn apply_again(&mut self, is_news: bool) -> bool {
+        let Err(error) = self.server.apply(&self.config).await else {
+            self.file_failure = None;
+            self.file_retry_at = None;
+            return true;
+        };
+        self.server.upstream_files().accept_files();
+        self.metrics.reload_failed();
+        let failure = format!("{error:#}");
+        if is_news || self.file_failure.as_ref() != Some(&failure) {
+            tracing::error!(
+                "cannot use the changed files of upstreams or of `tls`; still using the last ones: \
+                 {failure}"
+            );
+        }
+        self.file_failure = Some(failure);
+        self.file_retry_at = Some(Instant::now() + FILE_RETRY_AFTER);
+        false
     }
 
     fn tick(&mut self) {

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use engine::client::ListenerId;
@@ -209,6 +210,16 @@ impl Server {
             let forgotten = self.fleet.forget(feed.slot());
             feed.stop(forgotten).await;
         }
+    }
+
+    /// Has the hosts and zone files read again by the feeds that run since before `began`.
+    pub(crate) fn reload_files(&self, began: Instant) {
+        self.feeds.iter().flatten().for_each(|feed| feed.reload(began));
+    }
+
+    /// Whether a feed has ended by itself.
+    pub(crate) fn has_lost_a_feed(&self) -> bool {
+        self.feeds.iter().flatten().any(TableFeed::is_lost)
     }
 
     /// Frees plans that no shard holds any more.

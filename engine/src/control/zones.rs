@@ -19,7 +19,9 @@ use engine::plugin::file::{FileZone, ZoneChange};
 use wire::compile::ZoneRecords;
 use wire::table::Table;
 
-use super::file_feed::{self, FileFeed, FileReader, FileVersion, OpenedFile};
+use super::file_feed::{
+    self, FileFeed, FileReader, FileVersion, LookCause, OpenedFile, ReadProgress,
+};
 use super::hash_seed::HASH_SEED;
 
 /// A `file` block whose table is kept up to date.
@@ -42,16 +44,21 @@ impl ZonesFeed {
         Self { feed: FileFeed::start(reader, None, slot, deliveries) }
     }
 
-    /// Waits until the files have been read; false if that takes too long.
+    /// As `FileFeed::settle`.
     ///
     /// # Errors
     /// A file has a mistake, or it is missing and will not be looked for again, as in CoreDNS.
-    pub(super) async fn settled(&mut self) -> anyhow::Result<bool> {
-        let is_settled = self.feed.settled().await;
+    pub(super) async fn settle(&mut self) -> anyhow::Result<()> {
+        self.feed.settle().await;
         match self.feed.status().refused {
             Some(refused) => anyhow::bail!("plugin/file: {refused}"),
-            None => Ok(is_settled),
+            None => Ok(()),
         }
+    }
+
+    /// As `FileFeed::reload`.
+    pub(super) fn reload(&self, began: Instant) {
+        self.feed.reload(began);
     }
 
     pub(super) fn slot(&self) -> TableSlot {
@@ -69,7 +76,15 @@ impl ZonesFeed {
 
     /// For metrics and `/ready`.
     pub(crate) fn facts(&self) -> Vec<ZoneFacts> {
-        self.feed.status().zones
+        let mut zones = self.feed.status().zones;
+        if let Some(late) = self.feed.late() {
+            for (part, zone) in zones.iter_mut().enumerate() {
+                if late.part.is_none_or(|of_late| of_late == part) {
+                    zone.problem = Some(late.problem.clone());
+                }
+            }
+        }
+        zones
     }
 }
 
@@ -119,6 +134,8 @@ enum ZoneLook {
 impl FileReader for ZonesReader {
     type Status = ZonesStatus;
 
+    const PLUGIN: &str = "file";
+
     fn status(&self) -> ZonesStatus {
         let facts = |zone: &WatchedZone| ZoneFacts {
             zone: zone.settings.zone.text.clone(),
@@ -129,15 +146,15 @@ impl FileReader for ZonesReader {
         ZonesStatus { refused: self.refused.clone(), zones: self.zones.iter().map(facts).collect() }
     }
 
-    fn look(&mut self) -> Option<Arc<Table>> {
+    fn look(&mut self, cause: LookCause, reading: &ReadProgress) -> Option<Arc<Table>> {
         let is_first = !self.has_looked;
         let now = Instant::now();
         let mut has_changed = is_first;
-        for zone in &mut self.zones {
-            if zone.due.is_none_or(|due| due > now) {
+        for (part, zone) in self.zones.iter_mut().enumerate() {
+            if cause == LookCause::Due && zone.due.is_none_or(|due| due > now) {
                 continue;
             }
-            let look = zone.look();
+            let look = zone.look(cause, &|path, meanwhile| reading.begin(part, path, meanwhile));
             has_changed |= matches!(look, ZoneLook::Changed { .. });
             if is_first && self.refused.is_none() {
                 self.refused = zone.refusal(&look);
@@ -176,7 +193,7 @@ impl ZonesReader {
 /// Why a start-up would fail for this zone. Reads its file, which may block.
 pub(crate) fn start_refusal(settings: &FileZone) -> Option<String> {
     let mut zone = WatchedZone::new(settings);
-    let look = zone.look();
+    let look = zone.look(LookCause::Due, &|_, _| {});
     zone.refusal(&look)
 }
 
@@ -191,21 +208,34 @@ impl WatchedZone {
         }
     }
 
-    /// Reads the file if it has changed, and keeps the zone if its serial number has.
-    fn look(&mut self) -> ZoneLook {
+    /// Reads the file if it has changed, and keeps the zone if its serial number has. A reload
+    /// reads it anyway, and keeps it. `begin` learns of each file that is read, and of what is
+    /// served meanwhile.
+    fn look(&mut self, cause: LookCause, begin: &dyn Fn(&Path, &'static str)) -> ZoneLook {
         let path = self.settings.path.clone();
-        match self.read_if_changed(&path) {
+        match self.read_if_changed(&path, cause, begin) {
             Ok(look) => look,
             Err(error) => ZoneLook::Missing(format!("open {}: {error}", path.display())),
         }
     }
 
-    fn read_if_changed(&mut self, path: &Path) -> io::Result<ZoneLook> {
+    fn read_if_changed(
+        &mut self,
+        path: &Path,
+        cause: LookCause,
+        begin: &dyn Fn(&Path, &'static str),
+    ) -> io::Result<ZoneLook> {
+        let meanwhile = match self.records {
+            Some(_) => "the last records of its zone are still served",
+            None => "the names of its zone are SERVFAIL until it is",
+        };
+        begin(path, meanwhile);
         let (file, version) = match file_feed::open(path, self.last.is_some())? {
             OpenedFile::Spent => return Ok(ZoneLook::Unchanged),
             OpenedFile::Opened(file, version) => (file, version),
         };
-        if let Some(last) = self.last.as_ref()
+        if cause == LookCause::Due
+            && let Some(last) = self.last.as_ref()
             && last.version == version
             && !last.has_includes
         {
@@ -216,6 +246,7 @@ impl WatchedZone {
         let mut include_count = 0;
         let mut read_file = |path: &Path| {
             include_count += 1;
+            begin(path, meanwhile);
             file_feed::read_up_to(std::fs::File::open(path)?, ZONE_FILE_LEN_MAX)
         };
         let read = zone_file::read(&self.settings.zone, path, &bytes, &mut read_file);
@@ -226,9 +257,12 @@ impl WatchedZone {
             Err(error) => ZoneLook::Broken(error.to_string()),
             Ok(ReadZone { records, outside_count }) => {
                 let serial = self.records.as_ref().map(ZoneRecords::serial);
-                let has_changed = match self.settings.reload.change {
-                    ZoneChange::Serial => serial != Some(records.serial()),
-                    ZoneChange::ModificationTime => was_touched || serial.is_none(),
+                let has_changed = match (cause, self.settings.reload.change) {
+                    (LookCause::Reload, _) => true,
+                    (LookCause::Due, ZoneChange::Serial) => serial != Some(records.serial()),
+                    (LookCause::Due, ZoneChange::ModificationTime) => {
+                        was_touched || serial.is_none()
+                    }
                 };
                 if has_changed {
                     self.records = Some(records);

@@ -1,4 +1,4 @@
-//! The families of hosts files: CoreDNS's two.
+//! The families of hosts files: CoreDNS's two, and whether a file can be read.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,6 +28,14 @@ impl Families<'_, '_> {
             "coredns_hosts_reload_timestamp_seconds",
             "Newest modification time of a hosts file that was read, in seconds since 1970",
             &[(Vec::new(), since_1970.unwrap_or_default().as_secs_f64())],
-        )
+        )?;
+        let by_file: BTreeMap<&str, bool> =
+            hosts.iter().map(|one| (one.file.as_str(), one.problem.is_none())).collect();
+        let current: Vec<(Labels<'_>, f64)> = by_file
+            .into_iter()
+            .map(|(file, is_current)| (vec![("hostsfile", file.into())], f64::from(is_current)))
+            .collect();
+        let help = "1 if the hosts file could be read the last time";
+        self.gauges("ringdns_hosts_current", help, &current)
     }
 }

@@ -161,6 +161,8 @@ pub struct HostsFacts {
     pub entry_count: usize,
     /// The modification time of the file when it was last read.
     pub modified: Option<SystemTime>,
+    /// Why the file cannot be used at the moment.
+    pub problem: Option<String>,
 }
 
 /// The faults in objects of one kind, counted each time that an object is read.
