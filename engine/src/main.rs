@@ -24,6 +24,7 @@ use engine::plugin::kubernetes::Kubernetes;
 
 use control::error_log::ErrorLog;
 use control::query_log::QueryLog;
+use control::restarts::Restarts;
 use control::server::Server;
 use control::signals::Signals;
 use control::slow::CorefileSource;
@@ -161,6 +162,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         last_failure: None,
         file_failure: None,
         file_retry_at: None,
+        restarts: Restarts::default(),
         parts: Vec::new(),
     })
 }

@@ -18,6 +18,7 @@ pub(crate) mod log;
 mod lost;
 pub(crate) mod output;
 pub(crate) mod query_log;
+pub(crate) mod restarts;
 pub(crate) mod server;
 pub(crate) mod signals;
 pub(crate) mod slow;
@@ -48,6 +49,7 @@ use explaining::{Explainer, remote};
 use external::ExternalFeed;
 use hosts::HostsFeed;
 use query_log::QueryLog;
+use restarts::Restarts;
 use server::Server;
 use signals::{End, SignalRequest, Signals};
 use slow::{CorefileSource, Reread};
@@ -83,6 +85,7 @@ pub(crate) struct Control {
     /// When they are tried again after a failure, whose cause may be a host that could not be
     /// resolved at that moment.
     pub(crate) file_retry_at: Option<Instant>,
+    pub(crate) restarts: Restarts,
     /// The clusters that were reported to `/ready`.
     pub(crate) parts: Vec<String>,
 }
@@ -165,6 +168,7 @@ impl Control {
             LoopEvent::Reload(cause) => self.reload(cause).await,
             LoopEvent::Tick => {
                 self.tick();
+                self.restart_feeds().await;
                 self.check_upstreams().await?;
                 anyhow::ensure!(
                     !self.server.has_lost_a_shard(),
@@ -288,6 +292,19 @@ impl Control {
         if self.apply_again(true).await {
             self.server.reload_files(began);
             tracing::info!("Reloading complete");
+        }
+    }
+
+    /// Starts feeds again that have ended by themselves. Their last tables are served meanwhile.
+    async fn restart_feeds(&mut self) {
+        if self.server.has_lost_a_feed() && self.restarts.is_due(std::time::Instant::now()) {
+            tracing::error!(
+                "a thread or task that feeds a table has ended, which is a bug; its last table is \
+                 served, and it is started again"
+            );
+            if let Err(error) = self.server.apply(&self.config).await {
+                tracing::error!("it cannot be started again yet: {error:#}");
+            }
         }
     }
 
