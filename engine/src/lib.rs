@@ -35,6 +35,7 @@ pub mod trust;
 #[allow(unsafe_code)]
 pub mod io;
 
+mod pem;
 pub mod ports;
 
 pub mod limits;

@@ -374,6 +374,9 @@ pub const OBJECTS_TIMEOUT: Duration = Duration::from_secs(10);
 /// seconds.
 pub const MANIFESTS_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Bytes of a file with certificates or a key: ten times those of a bundle of all public CAs.
+pub const PEM_FILE_LEN_MAX: u64 = 2 << 20;
+
 /// Bytes of a hosts file: the largest public blocklists have some 10 MB.
 pub const HOSTS_FILE_LEN_MAX: usize = 16 << 20;
 /// Entries of a hosts file, an address and a name each: more than fit into such a file at the usual

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::{
     AlertDescription, CertificateError, ClientConfig, Error, RootCertStore,
 };
 
 use super::settings::SettingsError;
 use crate::forward::options::UpstreamTls;
+use crate::pem;
 use crate::trust;
 
 /// All upstreams and shards of a `forward` line share one configuration, and with it the sessions
@@ -41,8 +41,8 @@ pub(super) fn client_config(tls: &UpstreamTls) -> Result<Arc<ClientConfig>, Sett
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let chain = certificates(certificate)?;
-            let key_der = PrivateKeyDer::from_pem_file(key)
-                .map_err(|error| SettingsError::file(key, &error))?;
+            let key_der =
+                pem::private_key(key).map_err(|error| SettingsError::file(key, &error))?;
             builder
                 .with_client_auth_cert(chain, key_der)
                 .map_err(|error| SettingsError::file(key, &error))?
@@ -58,12 +58,7 @@ pub(super) fn files(tls: &UpstreamTls) -> impl Iterator<Item = &PathBuf> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|error| SettingsError::file(path, &error))?;
-    if certificates.is_empty() {
-        return Err(SettingsError::file(path, &"it has no certificate in PEM format"));
-    }
-    Ok(certificates)
+    pem::certificates(path).map_err(|error| SettingsError::file(path, &error))
 }
 
 fn system_authorities() -> Result<RootCertStore, SettingsError> {

@@ -10,8 +10,7 @@ use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
 };
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use tokio_rustls::rustls::{
@@ -19,6 +18,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::{ClientAuth, Tls};
+use crate::pem;
 
 /// The protocol that clients name in their handshake (RFC 7858 leaves it open; the name is
 /// registered with IANA).
@@ -42,10 +42,9 @@ impl ServerTls {
         let of_cert = |path: &Path, problem: String| {
             format!("could not load TLS cert: {}: {problem}", path.display())
         };
-        let chain =
-            certificates(&tls.certificate).map_err(|error| of_cert(&tls.certificate, error))?;
-        let key = PrivateKeyDer::from_pem_file(&tls.key)
-            .map_err(|error| of_cert(&tls.key, error.to_string()))?;
+        let chain = pem::certificates(&tls.certificate)
+            .map_err(|error| of_cert(&tls.certificate, error))?;
+        let key = pem::private_key(&tls.key).map_err(|error| of_cert(&tls.key, error))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -60,15 +59,6 @@ impl ServerTls {
         let files = [&tls.certificate, &tls.key].into_iter().chain(&tls.authority);
         Ok(Self { config: Arc::new(config), files: files.cloned().collect() })
     }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|error| error.to_string())?;
-    if certificates.is_empty() {
-        return Err("it has no certificate in PEM format".to_owned());
-    }
-    Ok(certificates)
 }
 
 /// Of clients' certificates; `None` if none is asked for.
@@ -90,7 +80,7 @@ fn verifier(
     match &tls.authority {
         Some(path) => {
             let of_file = |problem: String| format!("error reading {}: {problem}", path.display());
-            for certificate in certificates(path).map_err(of_file)? {
+            for certificate in pem::certificates(path).map_err(of_file)? {
                 roots.add(certificate).map_err(|error| of_file(error.to_string()))?;
             }
         }
