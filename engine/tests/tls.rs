@@ -273,7 +273,8 @@ fn clients_are_verified_as_the_corefile_says() {
 #[test]
 fn a_new_certificate_is_used_and_a_bad_one_is_not() {
     let [first, second, third] = [(); 3].map(|()| Identity::new(&["dns.test"]));
-    let server = Server::start("uring", &first, "tls cert.pem key.pem");
+    // A line with a warning.
+    let server = Server::start("uring", &first, "tls cert.pem key.pem\ndebug");
     let is_served = |identity: &Identity| {
         let client = server.tls(&config(identity, None, &TLS13));
         client.and_then(|mut client| answers(&mut client, "www.test", 1)).is_ok()
@@ -290,6 +291,7 @@ fn a_new_certificate_is_used_and_a_bad_one_is_not() {
     wait_until("/ready names it", || server.get("/ready").contains("are still used: "));
     server.write(&third);
     wait_until("a good file is read again", || is_served(&third));
+    assert_eq!(server.log().matches("[WARNING] plugin/debug: ").count(), 1, "{}", server.log());
     wait_until("/ready forgets it", || !server.get("/ready").contains("are still used: "));
 }
 

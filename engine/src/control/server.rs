@@ -37,6 +37,9 @@ pub(crate) struct Server {
     feeds: Vec<Option<TableFeed>>,
     upstream_files: UpstreamFiles,
     fatal_loops: Vec<FatalLoop>,
+    /// The digest of the Corefile that was applied last, and its warnings. A changed certificate
+    /// applies the same Corefile again.
+    warned: (String, Vec<String>),
     /// The current plan, last, and older ones that a shard may still hold. They are freed here, not
     /// by a shard.
     plans: Vec<Arc<Plan>>,
@@ -69,6 +72,7 @@ impl Server {
             feeds: Vec::new(),
             upstream_files: UpstreamFiles::default(),
             fatal_loops: Vec::new(),
+            warned: Default::default(),
             plans: vec![Arc::default()],
         }
     }
@@ -103,9 +107,7 @@ impl Server {
         let feeds = self.feeds.iter().flatten();
         let lost: Vec<_> = feeds.filter(|feed| feed.is_lost()).map(TableFeed::slot).collect();
         let draft = PlanDraft::new(config, self.plan(), &lost, &self.metrics).await?;
-        for warning in &draft.warnings {
-            tracing::warn!("{warning}");
-        }
+        self.log_new(&draft.warnings, &config.digest);
         let upstream_files = self.upstream_files.next(&draft.plan).await;
         let mut new_feeds = Vec::new();
         let prepared = match self.start_feeds(&draft.new_tables, &mut new_feeds).await {
@@ -135,6 +137,17 @@ impl Server {
         self.put_in_force(draft, new_sockets).await;
         self.upstream_files = upstream_files;
         Ok(())
+    }
+
+    /// Logs the warnings that the same Corefile did not have when it was applied last.
+    fn log_new(&mut self, warnings: &[String], digest: &str) {
+        let (last_digest, logged) = &self.warned;
+        for warning in warnings {
+            if last_digest != digest || !logged.contains(warning) {
+                tracing::warn!("{warning}");
+            }
+        }
+        self.warned = (digest.to_owned(), warnings.to_vec());
     }
 
     /// Starts a feed for each new table, and waits for its first complete table or its time-out.
