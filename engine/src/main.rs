@@ -124,7 +124,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
 
     let mut server = Server::new(fleet, Arc::clone(&metrics));
     let mut queries = QueryLog::new(reports.queries, log.clone(), cli.log_format, cores.len());
-    queries.open_for(&config).context("cannot start the query log's thread")?;
+    queries.open_for(&config);
     server.apply(&config).await?;
     queries.set_listeners(server.plan());
     for block in &config.blocks {

@@ -262,7 +262,7 @@ impl Control {
     async fn apply(&mut self, next: Config) -> anyhow::Result<()> {
         tracing::info!("Reloading");
         let began = std::time::Instant::now();
-        self.queries.open_for(&next)?;
+        self.queries.open_for(&next);
         // Endpoints are bound first, before anything else changes, and restored if the rest fails.
         self.admin.rebind(&endpoints::of(&next)).await?;
         self.errors.log_waiting(std::time::Instant::now());

@@ -7,7 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -30,6 +30,8 @@ pub(crate) struct QueryLog {
     log: LogQueue,
     format: LogFormat,
     shard_count: usize,
+    /// Of all shards, once a Corefile had `log`.
+    rings: Option<Vec<Receiver<LoggedQuery>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -50,20 +52,32 @@ impl QueryLog {
     ) -> Self {
         let (listeners, is_closing) = (Mutex::default(), AtomicBool::new(false));
         let shared = Arc::new(Shared { rings, listeners, is_closing });
-        Self { shared, log, format, shard_count, thread: None }
+        Self { shared, log, format, shard_count, rings: None, thread: None }
     }
 
     /// Starts the thread if this is the first Corefile with `log`. Call it before the Corefile is
-    /// in force.
-    ///
+    /// in force. If there can be no thread, queries are answered without being logged, until the
+    /// next reload.
+    pub(crate) fn open_for(&mut self, config: &Config) {
+        let has_log = config.blocks.iter().any(|block| block.line::<Log>().is_some());
+        if has_log
+            && self.thread.is_none()
+            && let Err(error) = self.start(Builder::new().name("query-log".into()))
+        {
+            tracing::error!(
+                "plugin/log: cannot start the thread that logs queries: {error}; serving without \
+                 it, and trying again at the next reload: is a limit of threads or memory reached?"
+            );
+        }
+    }
+
     /// # Errors
     /// The thread cannot be started.
-    pub(crate) fn open_for(&mut self, config: &Config) -> io::Result<()> {
-        if self.thread.is_some() || !config.blocks.iter().any(|block| block.line::<Log>().is_some())
-        {
-            return Ok(());
+    fn start(&mut self, thread: Builder) -> io::Result<()> {
+        if self.rings.is_none() {
+            self.rings = self.shared.rings.open(self.shard_count);
         }
-        let Some(rings) = self.shared.rings.open(self.shard_count) else { return Ok(()) };
+        let rings = self.rings.clone().unwrap_or_default();
         let writer = QueryWriter {
             shared: Arc::clone(&self.shared),
             rings,
@@ -74,7 +88,6 @@ impl QueryLog {
             line: String::new(),
             lost: Lost::new(QUERY_LOSS_LOGGED_EVERY),
         };
-        let thread = std::thread::Builder::new().name("query-log".into());
         self.thread = Some(thread.spawn(move || writer.run())?);
         Ok(())
     }
@@ -185,5 +198,23 @@ impl QueryWriter {
                  ringdns_query_lines_lost_total in /metrics"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_cannot_start_is_started_later() {
+        let (_reader, writer) = io::pipe().expect("a pipe");
+        let log = LogQueue::start(writer, LogFormat::Text).expect("a thread");
+        let mut queries = QueryLog::new(Arc::default(), log, LogFormat::Text, 2);
+        let too_large = Builder::new().stack_size(1 << 60);
+        assert!(queries.start(too_large).is_err());
+        assert!(queries.thread.is_none());
+        queries.start(Builder::new()).expect("a thread");
+        assert_eq!(queries.rings.as_ref().map(Vec::len), Some(2));
+        queries.finish(Duration::from_secs(10));
     }
 }
