@@ -79,11 +79,12 @@ pub struct ExternalNumber(pub u64);
 pub enum Request {
     /// Serve these external zones too.
     AddExternal(Box<NewExternal>),
-    /// Serve them no longer, and free their tables.
-    RemoveExternal(ExternalNumber),
+    /// Wake up, and free the external zones whose status nobody reads any more. It may be lost if
+    /// many requests wait, since each of them wakes the thread.
+    FreeExternals,
 }
 
-/// External zones, and where their tables go.
+/// External zones, and where their tables go. They are served while `status` has a receiver.
 pub struct NewExternal {
     pub number: ExternalNumber,
     pub options: ExternalOptions,
@@ -230,6 +231,13 @@ pub async fn run(
             taken = events.recv_many(&mut batch, EVENT_BATCH_MAX) => if taken == 0 { break },
             () = sleep_until(wake_at) => {}
         }
+        outlets.retain(|outlet| match outlet.number {
+            Some(number) if outlet.status.is_closed() => {
+                publisher.remove_external(number);
+                false
+            }
+            Some(_) | None => true,
+        });
         for event in batch.drain(..) {
             publisher.apply(event);
         }
@@ -262,10 +270,7 @@ fn handle(request: Request, publisher: &mut Publisher, outlets: &mut Vec<Outlet>
             publisher.add_external(number, &options);
             outlets.push(Outlet::new(Some(number), shards, status));
         }
-        Request::RemoveExternal(number) => {
-            publisher.remove_external(number);
-            outlets.retain(|outlet| outlet.number != Some(number));
-        }
+        Request::FreeExternals => {}
     }
 }
 

@@ -18,7 +18,8 @@ use engine::plugin::k8s_external::ExternalSettings;
 use k8s_sync::options::ExternalOptions;
 use k8s_sync::publish::{ExternalNumber, NewExternal, Request, Status};
 use k8s_sync::status::SourceStatus;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::sync::{KubernetesFeed, gated, lock, table_facts};
@@ -29,7 +30,6 @@ static STARTED: AtomicU64 = AtomicU64::new(0);
 /// The table of one `k8s_external` line.
 pub(crate) struct ExternalFeed {
     pub(crate) slot: TableSlot,
-    number: ExternalNumber,
     zone: Vec<u8>,
     status: watch::Receiver<Status>,
     source: Arc<SourceStatus>,
@@ -64,14 +64,17 @@ impl ExternalFeed {
         let shards = gated(fleet.deliveries(slot), &publishes);
         let new = NewExternal { number, options, shards, status: sender };
         let requests = cluster.requests.clone();
-        requests
-            .try_send(Request::AddExternal(Box::new(new)))
-            .map_err(|_| anyhow!("plugin/k8s_external: the k8s-sync thread has ended"))?;
+        requests.try_send(Request::AddExternal(Box::new(new))).map_err(|error| {
+            let why = match error {
+                TrySendError::Closed(_) => "the k8s-sync thread has ended",
+                TrySendError::Full(_) => "the k8s-sync thread is busy; try again later",
+            };
+            anyhow!("plugin/k8s_external: {why}")
+        })?;
         let source = Arc::clone(&cluster.source);
         let startup_timeout = cluster.options.startup_timeout;
         Ok(Self {
             slot,
-            number,
             zone,
             status,
             source,
@@ -103,8 +106,10 @@ impl ExternalFeed {
     /// Has the thread free the table once the shards have dropped it.
     pub(super) async fn stop(self, forgotten: Forgotten) {
         forgotten.wait_until(Instant::now() + SYNC_STOP_TIMEOUT).await;
-        // A thread that has ended has freed it.
-        let _ = self.requests.try_send(Request::RemoveExternal(self.number));
+        let Self { requests, status, .. } = self;
+        drop(status);
+        // A thread that has ended has freed it, and one with many requests will.
+        let _ = requests.try_send(Request::FreeExternals);
     }
 
     pub(super) fn facts(&self) -> TableFacts {
