@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, Subcommand};
 use domain::base::iana::Rtype;
 
@@ -114,7 +115,9 @@ pub enum Command {
     ///
     /// PATH is a Corefile, a folder with one (as a ConfigMap is mounted), or ConfigMaps in YAML or
     /// JSON: every Corefile, `*.server`, `*.override` and `*.include` in them is checked. No
-    /// socket is opened, and neither the API server nor an upstream is asked.
+    /// socket is opened, and neither the API server nor an upstream is asked. Files that lines name
+    /// (resolv.conf, zone files, certificates, manifests) are only looked for, unless --online is
+    /// given: then their contents are checked too, and host names of upstreams are resolved.
     #[command(after_help = CHECK_EXIT_CODES)]
     Check(CheckOptions),
 
@@ -251,8 +254,23 @@ impl Cli {
     /// Parses the process's arguments. Prints help or an error and exits, if needed.
     #[must_use]
     pub fn from_process() -> Self {
-        Self::parse_from(std::env::args_os().map(with_two_dashes))
+        let arguments = std::env::args_os().map(with_two_dashes);
+        Self::try_parse_from(arguments).unwrap_or_else(|error| with_hint(error).exit())
     }
+}
+
+/// Says how to serve or check a file that was given as the only argument.
+fn with_hint(mut error: clap::Error) -> clap::Error {
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && error.get(ContextKind::SuggestedSubcommand).is_none()
+        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+    {
+        let hint = format!(
+            "to serve or check a Corefile, use 'ringdns -conf {word}' or 'ringdns check {word}'"
+        );
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+    }
+    error
 }
 
 /// Go programs accept long flags with one dash: `-conf` is `--conf`. One-letter flags are not
@@ -394,7 +412,23 @@ mod tests {
             [["help"].as_slice(), &["-h"], &["-help"], &["--help"], &["help", "convert"]]
         {
             let kind = parse(arguments).unwrap_err().kind();
-            assert_eq!(kind, clap::error::ErrorKind::DisplayHelp, "{arguments:?}");
+            assert_eq!(kind, ErrorKind::DisplayHelp, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_as_the_only_argument_gets_a_hint() {
+        for (arguments, expected) in [
+            (["Corefile"].as_slice(), Some("'ringdns -conf Corefile' or 'ringdns check Corefile'")),
+            (&["/etc/coredns/Corefile"], Some("'ringdns check /etc/coredns/Corefile'")),
+            (&["chekc"], None),
+            (&["-cnof"], None),
+        ] {
+            let text = with_hint(parse(arguments).unwrap_err()).to_string();
+            match expected {
+                Some(expected) => assert!(text.contains(expected), "{arguments:?}: {text}"),
+                None => assert!(!text.contains("-conf chekc"), "{arguments:?}: {text}"),
+            }
         }
     }
 
