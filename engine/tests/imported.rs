@@ -42,7 +42,7 @@ fn check(files: &[(&str, &str)], expected: &[&str]) {
 #[test]
 fn the_imported_one_is_used() {
     check(
-        &[("Corefile", ". {\n cache 30 a\n import x\n}"), ("x", "errors\ncache 60 b\n")],
+        &[("Corefile", ". {\n cache 30 a.\n import x\n}"), ("x", "errors\ncache 60 b.\n")],
         &[
             "dns://.:53 | errors=false | cache=b.",
             "x:2 this 'cache' replaces the one at Corefile:2",
@@ -50,7 +50,7 @@ fn the_imported_one_is_used() {
     );
     // Wherever the import stands.
     check(
-        &[("Corefile", ". {\n import x\n cache 30 a\n}"), ("x", "cache 60 b\n")],
+        &[("Corefile", ". {\n import x\n cache 30 a.\n}"), ("x", "cache 60 b.\n")],
         &["dns://.:53 | cache=b.", "x:1 this 'cache' replaces the one at Corefile:3"],
     );
     // The last of several files.

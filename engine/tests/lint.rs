@@ -38,6 +38,7 @@ const ROWS: &[(&str, &[Row])] = &[
     ("wildcard", WILDCARD),
     ("directive", DIRECTIVE),
     ("entry", ENTRY),
+    ("cache-word", CACHE_WORD),
     ("bind", BIND),
 ];
 
@@ -203,6 +204,25 @@ const ENTRY: &[Row] = &[
         &[(2, 8, "'10.0.0.1' is read as the name of a file")],
     ),
     (". {\n hosts example.hosts db.example {\n  10.0.0.1 db.example\n }\n}", &[]),
+];
+
+const CACHE_WORD: &[Row] = &[
+    (
+        ". {\n cache thirty\n forward . 192.0.2.1\n}",
+        &[(2, 8, "'thirty' is read as the name of a zone")],
+    ),
+    (
+        ". {\n cache 30 off cluster.local\n forward . 192.0.2.1\n}",
+        &[(2, 11, "'off' is read as the name of a zone")],
+    ),
+    (". {\n cache 30 consul.\n forward . 192.0.2.1\n}", &[]),
+    (". consul {\n cache consul\n forward . 192.0.2.1\n}", &[]),
+    (". {\n cache 30\n forward consul 192.0.2.1\n}", &[]),
+    // It is outside its block, which is another warning.
+    (
+        "a.example {\n cache thirty\n forward . 192.0.2.1\n}",
+        &[(2, 8, "no query reaches this 'cache'")],
+    ),
 ];
 
 const BIND: &[Row] = &[

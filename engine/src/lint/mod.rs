@@ -85,6 +85,11 @@ pub const LINTS: &[Lint] = &[
         find: word::entry,
     },
     Lint {
+        name: "cache-word",
+        doc: "a word after `cache` without a dot is read as the name of a zone",
+        find: word::cache_zone,
+    },
+    Lint {
         name: "bind",
         doc: "a block without `bind` gets no queries at an address that another block binds",
         find: bind::shadows,

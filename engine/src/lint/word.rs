@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::source;
+use super::source::{self, ZoneList};
 use super::{LintBlock, warn};
 use crate::corefile::Context;
 use crate::corefile::lexer::Token;
 use crate::corefile::report::Mistake;
+use crate::corefile::value::key;
 use crate::corefile::word::quoted;
 use crate::plugin::DIRECTIVES;
 
@@ -60,6 +61,32 @@ pub(super) fn entry(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
                     .label("looks like an address")
                     .help("write entries between the braces of `hosts`, one per line");
                 warn(line, mistake, context);
+            }
+        }
+    }
+}
+
+/// `cache thirty`: what is not a number is a zone. One that is meant can have its final dot.
+pub(super) fn cache_zone(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
+    for block in blocks {
+        let keys = ZoneList::of_keys(block);
+        for line in source::all(block) {
+            if line.name() != "cache" {
+                continue;
+            }
+            for word in line.words.iter().filter(|word| !word.text.contains(['.', '/', ':'])) {
+                let Some(zones) = key::certain_zones(&word.text) else { continue };
+                // Zones outside the block get another warning.
+                let is_key = zones.iter().all(|zone| keys.zones.contains(zone));
+                if is_key || !keys.covers(&ZoneList::new(zones)) {
+                    continue;
+                }
+                let text = quoted(&word.text);
+                let message = format!("'{text}' is read as the name of a zone");
+                let mistake = Mistake::warning(word.span, message)
+                    .label("not a number of seconds")
+                    .help(format!("write a TTL like `cache 30`, or `{text}.` if a zone is meant"));
+                warn(line.statement, mistake, context);
             }
         }
     }
