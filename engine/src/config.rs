@@ -38,26 +38,39 @@ pub struct Config {
 pub fn load(path: &Path, default_port: u16) -> Result<Config, Report> {
     let text = match stream::read(path) {
         Ok(text) => text,
-        Err(error) => return Err(unreadable(path, &error)),
+        Err(error) => return Err(unreadable(path, &error, NamedBy::Flag)),
     };
     let surroundings = Surroundings::of_process(default_port);
     read(&path.display().to_string(), Some(path), &text, &surroundings)
 }
 
+/// Where the path of a Corefile comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NamedBy {
+    /// `-conf`
+    Flag,
+    /// `ringdns check PATH`
+    Check,
+}
+
 /// The report of a Corefile that cannot be read: why, and what to do.
-pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Report {
-    let help = match error.kind() {
-        io::ErrorKind::NotFound => {
+pub(crate) fn unreadable(path: &Path, error: &io::Error, named_by: NamedBy) -> Report {
+    let help = match (error.kind(), named_by) {
+        (io::ErrorKind::NotFound, NamedBy::Flag) => {
             "`-conf FILE` names the Corefile; in a pod, see `volumeMounts` and the ConfigMap's keys"
                 .to_owned()
         }
-        io::ErrorKind::PermissionDenied => {
+        (io::ErrorKind::PermissionDenied, _) => {
             format!("the user of this process may not read it: `ls -l {}`", path.display())
         }
         _ if path.is_dir() => {
             format!("name the file in it: `-conf {}`", path.join("Corefile").display())
         }
-        _ => "`-conf FILE` names the Corefile".to_owned(),
+        (_, NamedBy::Flag) => "`-conf FILE` names the Corefile".to_owned(),
+        (_, NamedBy::Check) => {
+            "name a Corefile, a folder with one, or a file with ConfigMaps; `-` reads standard input"
+                .to_owned()
+        }
     };
     let mistake = Mistake::without_place(format!("open {}: {error}", path.display())).help(help);
     Report::of(mistake, vec![path.to_path_buf()])

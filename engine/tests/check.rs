@@ -164,6 +164,9 @@ fn exit_codes() {
     rig.check(&["-strict", "broken"], 1, &broken);
     rig.check(&["missing"], 1, &["-:-:-: open missing: No such file or directory (os error 2)"]);
     assert_eq!(rig.run(&[], "").status.code(), Some(2));
+    let text = String::from_utf8(rig.run(&["missing"], "").stdout).expect("UTF-8");
+    assert!(text.contains("Help: name a Corefile, a folder with one"), "{text}");
+    assert!(!text.contains("-conf"), "{text}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod json;
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, NamedBy};
 use crate::convert;
 use crate::convert::custom::TextPart;
 use crate::corefile::report::{Mistake, NamedFile};
@@ -162,7 +162,7 @@ pub fn path(path: &Path, surroundings: &Surroundings<'_>) -> CheckedTexts {
         Ok(text) => self::text(&path.display().to_string(), Some(path), &text, surroundings),
         Err(error) => {
             let mut checked = CheckedTexts::default();
-            checked.push(Err(config::unreadable(path, &error)));
+            checked.push(Err(config::unreadable(path, &error, NamedBy::Check)));
             checked
         }
     }
