@@ -169,6 +169,33 @@ fn exit_codes() {
     assert!(!text.contains("-conf"), "{text}");
 }
 
+/// A snippet or file that is imported several times is mistaken once.
+#[test]
+fn a_mistake_in_an_imported_line_is_listed_once() {
+    let corefile = "\
+(common) {
+ cahce 30
+ import part
+}
+a.example {
+ import common
+}
+b.example {
+ import common
+}
+c.example {
+ import part
+}
+";
+    let rig = Rig::new(&[("Corefile", corefile), ("part", "lop\n")]);
+    let expected = ["Corefile:2:2: Unknown directive 'cahce'", "part:1:1: Unknown directive 'lop'"];
+    rig.check(&["Corefile"], 1, &expected);
+    let text = String::from_utf8(rig.run(&["Corefile"], "").stdout).expect("UTF-8");
+    assert!(text.contains("no directive has this name; in 2 imports\n"), "{text}");
+    assert!(text.contains("no directive has this name; in 3 imports\n"), "{text}");
+    assert!(text.ends_with("\nCorefile: 2 mistakes, no warnings\n"), "{text}");
+}
+
 #[test]
 fn standard_input_and_text() {
     let rig = Rig::new(&[("a.override", "errors\n")]);

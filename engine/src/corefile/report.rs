@@ -3,6 +3,7 @@
 //!
 //! No file is read here and nothing is printed.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -177,6 +178,8 @@ pub(crate) struct Mistake {
     /// More places that explain this one.
     also: Vec<(Span, String)>,
     help: Option<String>,
+    /// How many imports of the line have it; at least 1.
+    count: usize,
 }
 
 impl Mistake {
@@ -190,6 +193,7 @@ impl Mistake {
             label: String::new(),
             also: Vec::new(),
             help: None,
+            count: 1,
         }
     }
 
@@ -230,6 +234,23 @@ impl Mistake {
     pub(crate) fn also(mut self, span: Span, label: impl Into<String>) -> Self {
         self.also.push((span, label.into()));
         self
+    }
+
+    /// Whether another import of the same line has the same mistake.
+    fn is_same(&self, other: &Self) -> bool {
+        self.span.is_some()
+            && self.span == other.span
+            && self.plugin == other.plugin
+            && self.message == other.message
+    }
+
+    /// The text under the underlined word, with the count of imports.
+    fn counted_label(&self) -> Cow<'_, str> {
+        match (self.count, self.label.as_str()) {
+            (1, label) => label.into(),
+            (count, "") => format!("in {count} imports").into(),
+            (count, label) => format!("{label}; in {count} imports").into(),
+        }
     }
 
     fn source<'a>(&self, sources: &'a [Source]) -> Option<(&'a Source, Span)> {
@@ -291,7 +312,8 @@ impl Mistake {
         paint: Color,
     ) -> Option<String> {
         let (_, span) = self.source(sources)?;
-        let mut labels = vec![(span, self.label.as_str(), paint)];
+        let label = self.counted_label();
+        let mut labels = vec![(span, &*label, paint)];
         labels.extend(self.also.iter().map(|(span, label)| (*span, label.as_str(), Color::Blue)));
         let is_long = |span: Span| {
             sources
@@ -323,7 +345,8 @@ impl Mistake {
     fn render_plainly(&self, sources: &[Source], text: &mut String) {
         if let Some((source, span)) = self.source(sources) {
             let (line, column) = source.place(span.start);
-            let _ = writeln!(text, "  {}:{line}:{column}: {}", source.name, self.label);
+            let label = self.counted_label();
+            let _ = writeln!(text, "  {}:{line}:{column}: {label}", source.name);
         }
         if let Some(help) = &self.help {
             let _ = writeln!(text, "  Help: {help}");
@@ -398,7 +421,8 @@ impl ariadne::Cache<usize> for &mut Excerpts {
     }
 }
 
-/// Collects mistakes and warnings, up to a bound.
+/// Collects mistakes and warnings, up to a bound. A mistake in a line that is imported several times
+/// is listed once.
 #[derive(Debug, Default)]
 pub(crate) struct Mistakes {
     pub(crate) errors: Vec<Mistake>,
@@ -413,7 +437,9 @@ impl Mistakes {
             Severity::Error => (&mut self.errors, &mut self.unlisted_errors),
             Severity::Warning => (&mut self.warnings, &mut self.unlisted_warnings),
         };
-        if list.len() < COREFILE_MISTAKES_MAX {
+        if let Some(known) = list.iter_mut().find(|known| known.is_same(&mistake)) {
+            known.count += 1;
+        } else if list.len() < COREFILE_MISTAKES_MAX {
             list.push(mistake);
         } else {
             *unlisted += 1;
@@ -423,7 +449,7 @@ impl Mistakes {
     /// For a message that is expensive to build: it is not built if the mistake is only counted.
     pub(crate) fn push_error(&mut self, mistake: impl FnOnce() -> Mistake) {
         if self.errors.len() < COREFILE_MISTAKES_MAX {
-            self.errors.push(mistake());
+            self.push(mistake());
         } else {
             self.unlisted_errors += 1;
         }
