@@ -258,11 +258,12 @@ mod tests {
     use super::*;
 
     /// Files that may be included.
-    const FILES: [(&str, &str); 4] = [
+    const FILES: [(&str, &str); 5] = [
         ("a/sub", "www A 192.0.2.1\n$ORIGIN x.test.\nwww A 192.0.2.1\n$INCLUDE deeper\n"),
         ("a/deeper", "deep A 192.0.2.1\n"),
         ("a/loop", "$INCLUDE loop\n"),
         ("a/broken", "\n\nwww A x\n"),
+        ("a/quoted", "inner TXT \"x \""),
     ];
 
     const SOA: &str = "@ 60 SOA ns hostmaster 7 1h 1h 1h 1h\n";
@@ -285,6 +286,7 @@ mod tests {
             ("$INCLUDE sub\n", 0),
             // Without a line feed.
             ("@ TXT \"x \"", 0),
+            ("$INCLUDE quoted", 0),
             ("$INCLUDE sub part\n$INCLUDE sub other.\n", 1),
             ("a TYPE65280 \\# 1 00\n\\000 NS x\n", usize::MAX),
         ] {
