@@ -7,6 +7,7 @@ mod upstream;
 use std::net::Ipv4Addr;
 
 use domain::base::Message;
+use domain::base::iana::Rcode;
 use engine::fleet::Backend;
 use rig::query::query;
 use rig::{PATIENCE, Rig};
@@ -77,6 +78,41 @@ fn upstreams_get_options() {
                     .example\nrewrite continue type A AAAA\nrewrite continue edns0 local set 2 \
                     {qname}\nrewrite edns0 local set 3 {qtype}";
     check_options(renaming, &plain, &[(1, b"a.test."), (2, b"a.example."), (3, &[0, 28])]);
+}
+
+/// What the upstream gets first for one query: each name, and the options with it.
+fn check_look_ups(lines: &str, manner: Manner, expected: &[(&str, &[(u16, &[u8])])]) {
+    let upstream = Upstream::start(60, manner);
+    let rig = start(&format!("{lines}\nforward . {}", upstream.address));
+    rig.ask_udp(&query("a.one.test", 1), PATIENCE).expect("an answer");
+    let seen = upstream.seen();
+    let look_ups = seen.iter().map(|seen| {
+        let message = Message::from_octets(&seen.message[..]).expect("a query");
+        let name = message.sole_question().expect("a question").qname().to_string();
+        let options = edit::options(&seen.message).map(|option| (option.code, option.data));
+        (name, options.collect::<Vec<_>>())
+    });
+    let expected = expected.iter().map(|(name, options)| ((*name).to_owned(), options.to_vec()));
+    assert!(look_ups.take(expected.len()).eq(expected), "{lines}: {seen:?}");
+    rig.fleet.stop(PATIENCE);
+}
+
+/// A rule applies again to the target of a CNAME, as in CoreDNS.
+#[test]
+fn look_ups_of_pursuits_have_options() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("resolv.conf");
+    std::fs::write(&file, "search one.test two.test\n").expect("a file");
+    let rules =
+        "rewrite continue edns0 local set 1 {qname}\nrewrite continue edns0 local append 2 x";
+    let own: &[(u16, &[u8])] = &[(1, b"a.one.test."), (2, b"x")];
+    let autopath = format!("{rules}\nautopath {}", file.display());
+    let names = [("a.one.test", own), ("a.two.test", own), ("a", own)];
+    check_look_ups(&autopath, Manner::Says(Rcode::NXDOMAIN), &names);
+    let cname = format!("{rules}\nrewrite cname from.test to.test");
+    let again: &[(u16, &[u8])] = &[(1, b"to.test."), (2, b"x"), (2, b"x")];
+    let names = [("a.one.test", own), ("to.test", again)];
+    check_look_ups(&cname, Manner::LeadsOn("from.test"), &names);
 }
 
 #[test]

@@ -109,13 +109,23 @@ pub struct EdnsOption<'o> {
 
 /// The options of a message's OPT. Ends before the first that is not whole.
 pub fn options(message: &[u8]) -> impl Iterator<Item = EdnsOption<'_>> {
+    options_in(option_data(message))
+}
+
+/// The data of a message's OPT; empty if there is none.
+#[must_use]
+pub fn option_data(message: &[u8]) -> &[u8] {
     let opt = records(message).and_then(opt_in);
-    let mut rest = opt.and_then(|opt| message.get(opt.rdata)).unwrap_or_default();
+    opt.and_then(|opt| message.get(opt.rdata)).unwrap_or_default()
+}
+
+/// The options in the data of an OPT. Ends before the first that is not whole.
+pub fn options_in(mut data: &[u8]) -> impl Iterator<Item = EdnsOption<'_>> {
     core::iter::from_fn(move || {
-        let (head, behind) = rest.split_first_chunk::<4>()?;
-        let (data, behind) = behind.split_at_checked(usize::from(u16_at(head, 2)))?;
-        rest = behind;
-        Some(EdnsOption { code: u16_at(head, 0), data })
+        let (head, behind) = data.split_first_chunk::<4>()?;
+        let (option, behind) = behind.split_at_checked(usize::from(u16_at(head, 2)))?;
+        data = behind;
+        Some(EdnsOption { code: u16_at(head, 0), data: option })
     })
 }
 

@@ -4,6 +4,7 @@
 //! the new one, and the trail has the client's.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use wire::header::HEADER_LEN;
 use wire::name::{NAME_LEN_MAX, Name};
@@ -73,6 +74,9 @@ pub struct Trail {
     pub patterns: Option<BlockPatterns>,
     /// Why the query failed, if a gate let it fail.
     pub problem: Option<Box<str>>,
+    /// Of an inside query: the options that `rewrite` has given to the query that needs it, as an
+    /// OPT has them. Queries to upstreams get them.
+    pub upstream_options: Option<Arc<[u8]>>,
 }
 
 /// Rules that matched a query, by index, in their order.
@@ -114,6 +118,7 @@ impl Trail {
         rewrites: MatchedRules { indices: [0; REWRITES_MAX], count: 0 },
         patterns: None,
         problem: None,
+        upstream_options: None,
     };
 
     /// Resets it for a query from this client.
@@ -123,6 +128,7 @@ impl Trail {
         self.rewrites.clear();
         self.patterns = None;
         self.problem = None;
+        self.upstream_options = None;
     }
 }
 

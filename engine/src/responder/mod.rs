@@ -20,7 +20,7 @@ use wire::table::Table;
 use crate::answer::decision::Recorder;
 use crate::answer::exit::{Answered, Exit, Reports, Timing};
 use crate::answer::{
-    Ask, Glance, Looked, Pursue, Scratch, Sources, Verdict, at_a_glance, in_full, look, seen_by,
+    Glance, Looked, Pursue, Scratch, Sources, Verdict, at_a_glance, in_full, look, seen_by,
 };
 use crate::cache::Cache;
 use crate::client::{Arrival, ListenerId, Packet};
@@ -36,7 +36,7 @@ use crate::plugin::view::program::TextBuffer;
 use crate::resolve::fills::Fills;
 use crate::resolve::waiter::{LateAnswers, ReturnTo, Waiter};
 use crate::resolve::{Flight, Resolver, UpstreamRequest};
-use pursuit::PursuitRequest;
+use pursuit::{InsidePacket, Origin, PursuitRequest};
 
 /// The result of the first look at a packet.
 pub(crate) type FirstLook = Result<Looked, Glance<'static>>;
@@ -95,11 +95,8 @@ impl Responder {
         }
     }
 
-    /// Answers one query. The response is written over it.
+    /// Answers one query of a client. The response is written over it.
     pub fn answer(&mut self, arrival: &Arrival, packet: &mut impl Packet) -> Action {
-        if arrival.inside.is_some() {
-            return self.answer_looked(0, &Err(Glance::Unread), arrival, packet);
-        }
         let looked = self.look(0, arrival.listener, &packet.message()[..arrival.len]);
         self.answer_looked(0, &looked, arrival, packet)
     }
@@ -140,6 +137,24 @@ impl Responder {
         }
     }
 
+    /// The same for an inside query, which never takes the fast path either. `options`: see
+    /// `Trail::upstream_options`.
+    fn answer_inside(
+        &mut self,
+        arrival: &Arrival,
+        packet: &mut InsidePacket<'_>,
+        options: Option<Arc<[u8]>>,
+    ) -> Action {
+        self.sources.rotation = self.sources.rotation.wrapping_add(1);
+        let sources = &self.sources;
+        self.memory.trail.begin(packet.peer);
+        self.memory.trail.upstream_options = options;
+        let (name, message) = (&mut self.names[0], packet.message());
+        let mut scratch = self.memory.scratch(self.resolver.caches(), &self.metrics);
+        let verdict = in_full(sources, &mut scratch, arrival, Glance::Unread, name, message);
+        self.follow(verdict, arrival, 0, message)
+    }
+
     /// The same for a client's query whose decisions are recorded. It never takes the fast path.
     fn answer_recorded(
         &mut self,
@@ -173,7 +188,7 @@ impl Responder {
                 Action::Reply(len)
             }
             Verdict::ReplyAndRefresh(made, ask) => {
-                let options = self.edns_options(&ask, &answered);
+                let options = self.edns_options(ask.block, ask.query.qtype, &answered);
                 let request = self.resolver.request(plan, &ask, name, options, None);
                 let len = self.exit.leave(&made, answered, message, Timing::WithBatch, None);
                 Action::ReplyAndRefresh(len, Box::new(Request::Upstreams(request)))
@@ -182,14 +197,16 @@ impl Responder {
                 let rotation = self.sources.rotation;
                 let waiter = Waiter::new(plan, ask.block, &ask.query, &answered, message, rotation);
                 let waiter = Some(waiter.asking(&ask));
-                let options = self.edns_options(&ask, &answered);
+                let options = self.edns_options(ask.block, ask.query.qtype, &answered);
                 let request = self.resolver.request(plan, &ask, name, options, waiter);
                 Action::Ask(Box::new(Request::Upstreams(request)))
             }
             Verdict::Pursue(Pursue { pursuit, query, block, gates_done }) => {
                 let rotation = self.sources.rotation;
                 let client = Waiter::new(plan, block, &query, &answered, message, rotation);
-                let request = PursuitRequest { pursuit, client, gates_done };
+                let upstream_options = self.edns_options(block, query.qtype, &answered);
+                let origin = Origin { client, gates_done, upstream_options };
+                let request = PursuitRequest { pursuit, origin };
                 Action::Ask(Box::new(Request::Pursuit(request)))
             }
             Verdict::Drop => {
@@ -199,14 +216,16 @@ impl Responder {
         }
     }
 
-    /// The options that `rewrite` gives to a query to upstreams.
-    fn edns_options(&self, ask: &Ask<'_>, answered: &Answered<'_>) -> Option<Arc<[u8]>> {
+    /// The options that `rewrite` gives to a query to upstreams. `block`: the client's, by index.
+    fn edns_options(&self, block: usize, qtype: u16, answered: &Answered<'_>) -> Option<Arc<[u8]>> {
         let Answered { arrival, trail, name } = answered;
         let plan = &self.sources.plan;
-        let rules = plan.blocks.get(ask.block)?.rewrite()?;
+        let Some(rules) = plan.blocks.get(block)?.rewrite() else {
+            return trail.upstream_options.clone();
+        };
         let server = plan.listeners.get(arrival.listener.0).and_then(|listener| listener.address);
         let ends = Ends { peer: trail.peer, server, transport: arrival.transport };
-        rules.edns_options(trail, name.bytes(), ask.query.qtype, ends)
+        rules.edns_options(trail, name.bytes(), qtype, ends)
     }
 
     /// The caches and upstreams.

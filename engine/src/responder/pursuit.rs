@@ -29,9 +29,16 @@ use crate::resolve::waiter::{FlightResult, ReturnTo, Waiter};
 /// A pursuit before it begins.
 pub struct PursuitRequest {
     pub(super) pursuit: Box<Pursuit>,
+    pub(super) origin: Origin,
+}
+
+/// The query that a pursuit is for.
+pub(super) struct Origin {
     pub(super) client: Waiter,
     /// How many gates of the client's block have seen the query.
     pub(super) gates_done: usize,
+    /// The options that `rewrite` has given to it: see `Trail::upstream_options`.
+    pub(super) upstream_options: Option<Arc<[u8]>>,
 }
 
 /// How a pursuit ends.
@@ -64,16 +71,17 @@ pub(super) fn begin(
     if responder.resolver.begin_pursuit() {
         tokio::task::spawn_local(run(request, return_to, Rc::clone(shared)));
     } else {
-        fail(responder, request.client, return_to);
+        fail(responder, request.origin.client, return_to);
     }
 }
 
 async fn run(request: PursuitRequest, return_to: ReturnTo, shared: Rc<RefCell<Responder>>) {
-    let PursuitRequest { mut pursuit, client, gates_done } = request;
-    let walk = walk(&mut pursuit, &client, gates_done, &shared);
+    let PursuitRequest { mut pursuit, origin } = request;
+    let walk = walk(&mut pursuit, &origin, &shared);
     let end = timeout(FORWARD_TIMEOUT, walk).await.unwrap_or(PursuitEnd::Endless);
     let responder = &mut *shared.borrow_mut();
     responder.resolver.end_pursuit();
+    let Origin { client, .. } = origin;
     match end {
         PursuitEnd::Found(found) => respond(responder, client, return_to, found),
         PursuitEnd::Dropped => return_to.drop_query(),
@@ -85,8 +93,7 @@ async fn run(request: PursuitRequest, return_to: ReturnTo, shared: Rc<RefCell<Re
 /// Takes one step after another.
 async fn walk(
     pursuit: &mut Pursuit,
-    client: &Waiter,
-    gates_done: usize,
+    origin: &Origin,
     shared: &Rc<RefCell<Responder>>,
 ) -> PursuitEnd {
     let mut last = None;
@@ -97,7 +104,7 @@ async fn walk(
             Step::Ask(question) => question,
             Step::Respond(found) => return PursuitEnd::Found(found),
         };
-        last = match look_up(&question, client, gates_done, &mut buffer, shared).await {
+        last = match look_up(&question, origin, &mut buffer, shared).await {
             LookUpEnd::Response(response) => Some(response),
             // The first question behind the gate is the client's own.
             LookUpEnd::Dropped(_) if is_first && question.scope == Scope::Behind => {
@@ -113,11 +120,11 @@ async fn walk(
 /// Asks this server one question.
 async fn look_up(
     question: &InsideQuestion,
-    client: &Waiter,
-    gates_done: usize,
+    origin: &Origin,
     buffer: &mut [u8],
     shared: &Rc<RefCell<Responder>>,
 ) -> LookUpEnd {
+    let Origin { client, gates_done, upstream_options } = origin;
     let mut fixed = [0; 4];
     fixed[..2].copy_from_slice(&question.qtype.to_be_bytes());
     fixed[3] = 1;
@@ -131,7 +138,7 @@ async fn look_up(
             return LookUpEnd::Reloaded;
         }
         let start = match question.scope {
-            Scope::Behind => InsideStart::Gate { block: client.block(), gate: gates_done },
+            Scope::Behind => InsideStart::Gate { block: client.block(), gate: *gates_done },
             Scope::Server => InsideStart::Server,
         };
         let depth = client.arrival().inside.map_or(0, |inside| inside.depth) + 1;
@@ -139,7 +146,7 @@ async fn look_up(
         let now = Instant::now();
         let arrival = Arrival { len: query_len, now, inside, ..*client.arrival() };
         let mut packet = InsidePacket { message: buffer, peer: client.trail().peer };
-        match responder.answer(&arrival, &mut packet) {
+        match responder.answer_inside(&arrival, &mut packet, upstream_options.clone()) {
             Action::Reply(len) => return LookUpEnd::Response(buffer[..len].into()),
             Action::ReplyAndRefresh(len, request) => {
                 responder.begin(*request, None, now, shared);

@@ -207,9 +207,11 @@ pub(super) struct OptionCodes {
 }
 
 impl OptionCodes {
-    pub(super) fn of(query: &[u8]) -> Self {
+    /// `inherited`: see `Trail::upstream_options`.
+    pub(super) fn of(query: &[u8], inherited: Option<&[u8]>) -> Self {
         let mut codes = Self::default();
-        edit::options(query).for_each(|option| codes.add(option.code));
+        let inherited = edit::options_in(inherited.unwrap_or_default());
+        edit::options(query).chain(inherited).for_each(|option| codes.add(option.code));
         codes
     }
 
@@ -235,8 +237,8 @@ impl OptionCodes {
 }
 
 impl Rules {
-    /// The options that the matched rules give to a query to upstreams, as an OPT has them; `None`
-    /// without any. `name`, `qtype`: of the question that is asked.
+    /// The options that the matched rules give to a query to upstreams, as an OPT has them, beside
+    /// those that the trail has; `None` without any. `name`, `qtype`: of the question that is asked.
     pub(crate) fn edns_options(
         &self,
         trail: &Trail,
@@ -246,8 +248,9 @@ impl Rules {
     ) -> Option<Arc<[u8]>> {
         let indices = trail.rewrites.indices();
         let is_edns = |action: &RuleAction| matches!(action, RuleAction::Edns(_));
+        let inherited = trail.upstream_options.as_ref();
         if !self.backwards(indices).any(is_edns) {
-            return None;
+            return inherited.cloned();
         }
         let mut patterns = trail.patterns.as_ref().map(|patterns| patterns.borrow());
         let patterns = patterns.as_deref_mut().map_or(&mut [][..], |patterns| &mut patterns[..]);
@@ -255,7 +258,9 @@ impl Rules {
         let client = trail.asked.as_ref().and_then(AskedQuestion::name);
         let client = client.or_else(|| Name::from_wire(name));
         let labels = LabelSource { labels: self.labels.as_ref(), name: client.as_ref() };
-        let mut options: Vec<(u16, Vec<u8>)> = Vec::new();
+        let inherited = edit::options_in(inherited.map_or(&[], |options| &options[..]));
+        let mut options: Vec<(u16, Vec<u8>)> =
+            inherited.map(|option| (option.code, option.data.to_vec())).collect();
         for index in indices {
             let Some(rule) = self.rules.get(usize::from(*index)) else { continue };
             match &rule.action {

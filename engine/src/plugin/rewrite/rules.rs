@@ -176,7 +176,8 @@ impl Rules {
             labels: self.labels.as_ref(),
         };
         if self.has_edns {
-            state.codes = OptionCodes::of(message.get(..exchange.arrival.len).unwrap_or_default());
+            let query = message.get(..exchange.arrival.len).unwrap_or_default();
+            state.codes = OptionCodes::of(query, exchange.trail.upstream_options.as_deref());
         }
         while let Some(index) = queue.next() {
             let Some(rule) = self.rules.get(usize::from(index)) else { break };
