@@ -356,8 +356,13 @@ pub fn seen_by<'s>(
     if !exchange.trail.rewrites.is_empty() {
         exchange.trail.patterns = of_block.cloned();
     }
-    if let Some(verdict) = answered {
-        return verdict;
+    match answered {
+        Some(Verdict::Pursue(pursue)) => {
+            return Verdict::Pursue(pursue_behind(pursue, block, &exchange));
+        }
+        // Here no gate answers with a CNAME.
+        Some(verdict) => return verdict,
+        None => {}
     }
     let Query { qtype, qclass, .. } = exchange.query;
     // Tables have one class. Zone transfers need the plugin `transfer`, which this server lacks.
@@ -401,16 +406,28 @@ fn pursue_cnames<'s>(
         {
             verdict
         }
-        Verdict::Pursue(_) | Verdict::Drop => verdict,
+        Verdict::Pursue(pursue) => Verdict::Pursue(pursue_behind(pursue, block, exchange)),
+        Verdict::Drop => verdict,
         Verdict::Reply(_) | Verdict::ReplyAndRefresh(..) | Verdict::Ask(_) => {
             // The pursuit asks again, so the message holds the query again.
             if let Some(written) = message.first_chunk_mut::<HEADER_LEN>() {
                 *written = header;
             }
-            let pursuit = Box::new(rules.cname_pursuit(exchange));
+            let pursuit = rules.cname_pursuit(exchange, None);
             let gates_done = block.gates.len();
             Verdict::Pursue(Pursue { pursuit, query: exchange.query, block: index, gates_done })
         }
+    }
+}
+
+/// If `rewrite` changes CNAMEs, it looks at the response of another plugin's pursuit.
+fn pursue_behind(pursue: Pursue, block: &Block, exchange: &Exchange<'_>) -> Pursue {
+    match block.rewrite().filter(|rules| rules.follows_cnames(exchange.trail)) {
+        Some(rules) => {
+            let pursuit = rules.cname_pursuit(exchange, Some(pursue.pursuit));
+            Pursue { pursuit, ..pursue }
+        }
+        None => pursue,
     }
 }
 

@@ -181,7 +181,7 @@ impl Dns64Pursuit {
 
 fn found(message: Box<[u8]>, counts: Option<CounterSlot>) -> Step {
     let by = const { Answerer::plugin("dns64") };
-    Step::Respond(Found { message, cnames: None, by, counts })
+    Step::Respond(Found { message, cname_ttl_secs: None, by, counts })
 }
 
 impl Dns64 {

@@ -5,8 +5,6 @@
 //! `responder/pursuit.rs` carries it out. Invariant: a pursuit has at most `PURSUIT_STEPS_MAX`
 //! steps.
 
-use wire::answer::OwnedAnswer;
-
 use super::autopath::pursuit::AutopathPursuit;
 use super::dns64::Dns64Pursuit;
 use super::exchange::CounterSlot;
@@ -51,10 +49,10 @@ pub enum Scope {
 /// What the client gets.
 #[derive(Debug)]
 pub struct Found {
-    /// A whole response. Its question is the client's, or the target of `cnames`.
+    /// A whole response. Its question is the client's, or another one that a CNAME leads to.
     pub message: Box<[u8]>,
-    /// CNAMEs from the client's question to that of the message.
-    pub cnames: Option<OwnedAnswer>,
+    /// The TTL of that CNAME; `None` if there is none.
+    pub cname_ttl_secs: Option<u32>,
     /// The plugin that counts as the one that answers.
     pub by: Answerer,
     /// The counter of the plugin that counts it.

@@ -42,7 +42,7 @@ pub struct Waiter {
     /// What the block's finishes need of the query.
     trail: Trail,
     rotation: usize,
-    /// CNAMEs of a table, copied: the table may be gone when the response comes. Or those of a
+    /// CNAMEs of a table, copied: the table may be gone when the response comes. Or that of a
     /// pursuit.
     alias: Option<OwnedAnswer>,
     is_authority: bool,
@@ -129,10 +129,10 @@ impl Waiter {
         Self { is_authority: alias.is_some(), alias, ..self }
     }
 
-    /// The client of a pursuit that has ended: the response comes after these CNAMEs.
+    /// The client of a pursuit that has ended: the response comes after this CNAME.
     #[must_use]
-    pub fn finding(self, cnames: Option<OwnedAnswer>, by: Answerer) -> Self {
-        Self { alias: cnames, by, ..self }
+    pub fn finding(self, cname: Option<OwnedAnswer>, by: Answerer) -> Self {
+        Self { alias: cname, by, ..self }
     }
 
     pub(crate) fn plan(&self) -> &Arc<Plan> {

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use wire::answer::OwnedAnswer;
 use wire::header::{HEADER_LEN, QR, Rcode};
 use wire::name::Name;
 use wire::query::Query;
@@ -222,11 +223,14 @@ impl Packet for InsidePacket<'_> {
 }
 
 fn respond(responder: &mut Responder, client: Waiter, return_to: ReturnTo, found: Found) {
-    let Found { message, cnames, by, counts } = found;
+    let Found { message, cname_ttl_secs, by, counts } = found;
     if let (Some(slot), Some(block)) = (counts, client.plan().blocks.get(client.block())) {
         PluginCounts { metrics: &responder.metrics, indexes: &block.counters }.count(slot);
     }
-    let client = client.finding(cnames, by);
+    let cname = cname_ttl_secs
+        .zip(asked_in(&message))
+        .map(|(ttl_secs, asked)| OwnedAnswer::cname(client.query().name_len, ttl_secs, asked.name));
+    let client = client.finding(cname, by);
     send(responder, client, return_to, &read(&message));
 }
 

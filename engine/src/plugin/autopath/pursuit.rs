@@ -5,15 +5,15 @@
 
 use domain::base::iana::Rcode;
 use domain::base::{Message, MessageBuilder};
-use wire::answer::OwnedAnswer;
 
 use crate::limits::{PURSUIT_STEPS_MAX, SEARCH_DOMAINS_MAX};
 use crate::metrics::answerer::Answerer;
 use crate::plugin::exchange::CounterSlot;
 use crate::plugin::pursuit::{Found, InsideQuestion, Scope, Step};
 
-// A step for each domain, one for the name alone, and one to respond.
-const _: () = assert!(PURSUIT_STEPS_MAX >= SEARCH_DOMAINS_MAX + 2);
+// A step for each domain, one for the name alone, one for the target of a changed CNAME, and one to
+// respond.
+const _: () = assert!(PURSUIT_STEPS_MAX >= SEARCH_DOMAINS_MAX + 3);
 
 #[derive(Debug)]
 pub struct AutopathPursuit {
@@ -63,9 +63,8 @@ impl AutopathPursuit {
 
     /// A name further down the path exists: a CNAME leads there from the client's question.
     fn found(&self, message: Box<[u8]>) -> Step {
-        let (question, name) = (&self.names[0], &self.names[self.asked_count - 1]);
-        let cname = OwnedAnswer::cname(question.len(), first_ttl_secs(&message), name);
-        respond(message, Some(cname), Some(self.successes))
+        let ttl_secs = first_ttl_secs(&message);
+        respond(message, Some(ttl_secs), Some(self.successes))
     }
 
     /// An error without data, in response to the client's question.
@@ -76,9 +75,9 @@ impl AutopathPursuit {
     }
 }
 
-fn respond(message: Box<[u8]>, cnames: Option<OwnedAnswer>, counts: Option<CounterSlot>) -> Step {
+fn respond(message: Box<[u8]>, cname_ttl_secs: Option<u32>, counts: Option<CounterSlot>) -> Step {
     let by = const { Answerer::plugin("autopath") };
-    Step::Respond(Found { message, cnames, by, counts })
+    Step::Respond(Found { message, cname_ttl_secs, by, counts })
 }
 
 /// The TTL of the first record: of an answer, or of the SOA that denies one.
@@ -137,10 +136,7 @@ mod tests {
                 Step::Respond(found) => {
                     let message = Message::from_octets(&found.message[..]).unwrap();
                     let question = message.first_question().unwrap().qname().to_string();
-                    let cname = found.cnames.map(|cnames| {
-                        let body = cnames.as_answer().body.to_vec();
-                        u32::from_be_bytes([body[6], body[7], body[8], body[9]])
-                    });
+                    let cname = found.cname_ttl_secs;
                     let rcode = message.header().rcode();
                     let is_counted = found.counts.is_some();
                     steps.push(format!("{question} {rcode} {cname:?} {is_counted}"));

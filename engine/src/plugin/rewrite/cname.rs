@@ -1,20 +1,22 @@
 //! `rewrite cname`: a CNAME of the response leads to another name, which is looked up anew.
 //!
-//! The look-up is a pursuit: the query is answered first, and if its answer has a CNAME that a
-//! rule matches, this server is asked for the new target. Invariant: of an answer, one CNAME is
-//! changed, the first that a rule matches.
+//! The look-up is a pursuit: the query is answered first, maybe by the pursuit of another plugin,
+//! and if its answer has a CNAME that a rule matches, this server is asked for the new target.
+//! Invariant: of an answer, one CNAME is changed, the first that a rule matches.
 
 use std::sync::Arc;
 
+use domain::base::iana::{Class, Rcode};
+use domain::base::message_builder::AnswerBuilder;
 use domain::base::name::Name;
-use domain::base::{Message, MessageBuilder, Rtype, StaticCompressor, ToName};
+use domain::base::{Message, MessageBuilder, Rtype, StaticCompressor, ToName, Ttl};
 use domain::rdata::{AllRecordData, Cname};
 use wire::text::{NameText, PlainName};
 
 use super::rules::Rules;
 use super::{NameMatch, Replacement};
 use crate::metrics::answerer::Answerer;
-use crate::plugin::pursuit::{Found, InsideQuestion, Scope, Step};
+use crate::plugin::pursuit::{Found, InsideQuestion, Pursuit, Scope, Step};
 
 /// `cname [TYPE] FROM TO`.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,9 +60,10 @@ pub struct CnamePursuit {
 /// What has been asked.
 #[derive(Debug)]
 enum CnameState {
-    Begins,
-    AsksForAnswer,
-    AsksForTarget { answer: Box<[u8]>, change: CnameChange },
+    /// The first answer, or what the pursuit of another plugin needs for it.
+    AsksForAnswer(Option<Box<Pursuit>>),
+    /// `answer`: the first.
+    AsksForTarget { answer: Found, change: CnameChange },
 }
 
 /// A CNAME's place in the answer, and its new target in wire format.
@@ -71,26 +74,61 @@ struct CnameChange {
 }
 
 impl CnamePursuit {
+    /// `by`: the pursuit that another plugin has for the answer.
     #[must_use]
-    pub(super) fn new(rules: Arc<Rules>, matched: &[u16], name: &[u8], qtype: u16) -> Self {
-        Self { rules, matched: matched.into(), name: name.into(), qtype, state: CnameState::Begins }
+    pub(super) fn new(
+        rules: Arc<Rules>,
+        matched: &[u16],
+        (name, qtype): (&[u8], u16),
+        by: Option<Box<Pursuit>>,
+    ) -> Self {
+        let state = CnameState::AsksForAnswer(by);
+        Self { rules, matched: matched.into(), name: name.into(), qtype, state }
     }
 
     pub(in crate::plugin) fn next(&mut self, last: Option<Box<[u8]>>) -> Step {
-        let last = last.unwrap_or_default();
-        match std::mem::replace(&mut self.state, CnameState::AsksForAnswer) {
-            CnameState::Begins => self.ask(self.name.clone(), Scope::Behind),
-            CnameState::AsksForAnswer => match self.change(&last) {
-                Some(change) => {
-                    let step = self.ask(change.target.as_slice().into(), Scope::Server);
-                    self.state = CnameState::AsksForTarget { answer: last, change };
-                    step
+        match std::mem::replace(&mut self.state, CnameState::AsksForAnswer(None)) {
+            CnameState::AsksForAnswer(Some(mut pursuit)) => match pursuit.next(last) {
+                Step::Ask(question) => {
+                    self.state = CnameState::AsksForAnswer(Some(pursuit));
+                    Step::Ask(question)
                 }
-                None => found(last),
+                Step::Respond(found) => self.follow(self.whole(found)),
+            },
+            CnameState::AsksForAnswer(None) => match last {
+                None => self.ask(self.name.clone(), Scope::Behind),
+                // CoreDNS counts the plugin that answers the client's query.
+                Some(message) => {
+                    let by = const { Answerer::plugin("forward") };
+                    self.follow(Found { message, cname_ttl_secs: None, by, counts: None })
+                }
             },
             CnameState::AsksForTarget { answer, change } => {
-                found(joined(&answer, &change, &last).unwrap_or(answer))
+                let joined = joined(&answer.message, &change, &last.unwrap_or_default());
+                let message = joined.unwrap_or_else(|| answer.message.clone());
+                Step::Respond(Found { message, ..answer })
             }
+        }
+    }
+
+    /// Asks for the new target, if there is one.
+    fn follow(&mut self, answer: Found) -> Step {
+        match self.change(&answer.message) {
+            Some(change) => {
+                let step = self.ask(change.target.as_slice().into(), Scope::Server);
+                self.state = CnameState::AsksForTarget { answer, change };
+                step
+            }
+            None => Step::Respond(answer),
+        }
+    }
+
+    /// The same answer with all its CNAMEs in the message.
+    fn whole(&self, found: Found) -> Found {
+        let Some(ttl_secs) = found.cname_ttl_secs else { return found };
+        match with_first_cname(&self.name, ttl_secs, &found.message) {
+            Some(message) => Found { message, cname_ttl_secs: None, ..found },
+            None => found,
         }
     }
 
@@ -115,13 +153,27 @@ impl CnamePursuit {
     }
 }
 
-fn found(message: Box<[u8]>) -> Step {
-    // CoreDNS counts the plugin that answers the client's query.
-    let by = const { Answerer::plugin("forward") };
-    Step::Respond(Found { message, cnames: None, by, counts: None })
+/// A message whose question is the target of a CNAME of `name`, with that CNAME in it. `None` if it
+/// cannot be read.
+fn with_first_cname(name: &[u8], ttl_secs: u32, message: &[u8]) -> Option<Box<[u8]>> {
+    let message = Message::from_octets(message).ok()?;
+    let question = message.first_question()?;
+    let name = Name::from_octets(name).ok()?;
+    let mut builder = MessageBuilder::from_target(StaticCompressor::new(Vec::new())).ok()?;
+    *builder.header_mut() = message.header();
+    let mut builder = builder.question();
+    builder.push((&name, question.qtype(), Class::IN)).ok()?;
+    let mut builder = builder.answer();
+    let cname = Cname::new(question.qname());
+    builder.push((&name, Class::IN, Ttl::from_secs(ttl_secs), cname)).ok()?;
+    for record in message.answer().ok()?.limit_to::<AllRecordData<_, _>>() {
+        builder.push(record.ok()?).ok()?;
+    }
+    with_the_rest(&message, builder, |_| true)
 }
 
 /// The CNAMEs of the answer up to the one that changes, then what was found for its new target.
+/// The code and the SOA of a negative answer are about the old target, so they are left out.
 /// `None` if a message cannot be read.
 fn joined(answer: &[u8], change: &CnameChange, found: &[u8]) -> Option<Box<[u8]>> {
     let answer = Message::from_octets(answer).ok()?;
@@ -129,6 +181,7 @@ fn joined(answer: &[u8], change: &CnameChange, found: &[u8]) -> Option<Box<[u8]>
     let mut builder = MessageBuilder::from_target(StaticCompressor::new(Vec::new())).ok()?;
     *builder.header_mut() = answer.header();
     builder.header_mut().set_tc(found.header().tc());
+    builder.header_mut().set_rcode(Rcode::NOERROR);
     let mut builder = builder.question();
     builder.push(answer.first_question()?).ok()?;
     let mut builder = builder.answer();
@@ -146,12 +199,24 @@ fn joined(answer: &[u8], change: &CnameChange, found: &[u8]) -> Option<Box<[u8]>
     for record in found.answer().ok()?.limit_to::<AllRecordData<_, _>>() {
         builder.push(record.ok()?).ok()?;
     }
+    with_the_rest(&answer, builder, |rtype| rtype != Rtype::SOA)
+}
+
+/// Adds the other sections of a message: of the authority section the records of these types.
+fn with_the_rest(
+    message: &Message<&[u8]>,
+    builder: AnswerBuilder<StaticCompressor<Vec<u8>>>,
+    has_authority: impl Fn(Rtype) -> bool,
+) -> Option<Box<[u8]>> {
     let mut builder = builder.authority();
-    for record in answer.authority().ok()?.limit_to::<AllRecordData<_, _>>() {
-        builder.push(record.ok()?).ok()?;
+    for record in message.authority().ok()?.limit_to::<AllRecordData<_, _>>() {
+        let record = record.ok()?;
+        if has_authority(record.rtype()) {
+            builder.push(record).ok()?;
+        }
     }
     let mut builder = builder.additional();
-    for record in answer.additional().ok()?.limit_to::<AllRecordData<_, _>>() {
+    for record in message.additional().ok()?.limit_to::<AllRecordData<_, _>>() {
         let record = record.ok()?;
         if record.rtype() != Rtype::OPT {
             builder.push(record).ok()?;

@@ -225,11 +225,17 @@ impl Rules {
         self.cnames(trail.rewrites.indices()).next().is_some()
     }
 
-    /// Asks what `exchange` asks, and looks at the CNAMEs of the answer.
-    pub(crate) fn cname_pursuit(self: &Arc<Self>, exchange: &Exchange<'_>) -> Pursuit {
+    /// Asks what `exchange` asks, and looks at the CNAMEs of the answer. `by`: the pursuit that
+    /// another plugin has for the answer.
+    pub(crate) fn cname_pursuit(
+        self: &Arc<Self>,
+        exchange: &Exchange<'_>,
+        by: Option<Box<Pursuit>>,
+    ) -> Box<Pursuit> {
         let matched = exchange.trail.rewrites.indices();
-        let (name, qtype) = (exchange.name.bytes(), exchange.query.qtype);
-        Pursuit::Cname(CnamePursuit::new(Arc::clone(self), matched, name, qtype))
+        let question = (exchange.name.bytes(), exchange.query.qtype);
+        let pursuit = CnamePursuit::new(Arc::clone(self), matched, question, by);
+        Box::new(Pursuit::Cname(pursuit))
     }
 
     /// The rules about CNAMEs out of these, last first.

@@ -69,7 +69,7 @@ impl TemplatePursuit {
             }
             None => {
                 let message = self.joined().unwrap_or_else(|| self.own.clone());
-                Step::Respond(Found { message, cnames: None, by: ANSWERER, counts: None })
+                Step::Respond(Found { message, cname_ttl_secs: None, by: ANSWERER, counts: None })
             }
         }
     }
