@@ -5,6 +5,8 @@ mod rig;
 mod upstream;
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use domain::base::Message;
 use domain::base::iana::Rcode;
@@ -113,6 +115,50 @@ fn look_ups_of_pursuits_have_options() {
     let again: &[(u16, &[u8])] = &[(1, b"to.test."), (2, b"x"), (2, b"x")];
     let names = [("a.one.test", own), ("to.test", again)];
     check_look_ups(&cname, Manner::LeadsOn("from.test"), &names);
+}
+
+/// The rules see the client's own options, and so does the response: also if a reload overtakes the
+/// query, which is then answered anew.
+#[test]
+fn pursuits_keep_the_options_of_the_client() {
+    let upstream = Upstream::start(60, Manner::Slow(Duration::from_millis(150)));
+    let lines = format!(
+        "nsid me\nlog . {{size}}\ndns64 {{\nallow_ipv4\n}}\nrewrite continue name longer.test b.test\n\
+         rewrite edns0 local replace 0xffee x\nforward . {}",
+        upstream.address
+    );
+    let rig = start(&lines);
+    let mut packet = query_with("longer.test", &[0xFF, 0xEE, 0, 1, 7, 0, 3, 0, 0]);
+    packet[26] = 28;
+    let is_reloaded = [false, true];
+    for is_reloaded in is_reloaded {
+        let socket = rig.udp();
+        socket.send(&packet).expect("a query");
+        let seen_before = upstream.seen().len();
+        let plan = Arc::new(rig::plan(&lines, &rig.metrics));
+        if is_reloaded {
+            while upstream.seen().len() == seen_before {
+                std::thread::yield_now();
+            }
+            rig.fleet.set_plan(&plan);
+        }
+        let mut answer = [0; 1232];
+        let len = socket.recv(&mut answer).expect("an answer");
+        let answer = &answer[..len];
+        let message = Message::from_octets(answer).expect("a message");
+        assert_eq!(message.header_counts().ancount(), 1, "an address that dns64 made");
+        let options: Vec<_> = edit::options(answer).map(|option| option.code).collect();
+        assert_eq!(options, [3], "{is_reloaded}");
+        for seen in &upstream.seen()[seen_before..] {
+            let options: Vec<_> = edit::options(&seen.message).map(|option| option.data).collect();
+            assert_eq!(options, [b"x"], "{is_reloaded}: {seen:?}");
+        }
+        let look_ups = upstream.seen().len() - seen_before;
+        assert_eq!(look_ups, if is_reloaded { 3 } else { 2 });
+        let logged = rig.queries.recv_timeout(PATIENCE).expect("a logged query");
+        assert_eq!(logged.query_len, packet.len(), "{is_reloaded}");
+    }
+    rig.fleet.stop(PATIENCE);
 }
 
 #[test]

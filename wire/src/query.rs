@@ -3,10 +3,10 @@
 //! The rules stand in the order in which they apply, each with its source. Malformed input is an
 //! outcome here, not an error. Invariant: the offsets of a `Query` need no further check.
 
-use crate::edit::OPTION_NSID;
+use crate::edit::{OPTION_NSID, set_counts};
 use crate::header::{CD, CLASS_IN, HEADER_LEN, OPCODE, OPT_LEN, QR, RD, Rcode, TYPE_OPT, u16_at};
 use crate::name::Name;
-use crate::record::RecordHead;
+use crate::record::{RecordHead, Records};
 use crate::table::Wanted;
 
 /// The smallest UDP limit, which applies to clients without EDNS (RFC 1035, section 2.3.4; RFC
@@ -104,6 +104,84 @@ impl Query {
             kept_flags: self.kept_flags,
             question_len: self.question_len(),
             edns: self.edns,
+        }
+    }
+}
+
+/// The records after the question of a query that has been read. `message` may be longer.
+#[must_use]
+pub fn records(message: &[u8], question_len: usize) -> &[u8] {
+    let start = HEADER_LEN + question_len;
+    let counts = [6, 8, 10].map(|at| u16_at(message, at));
+    let mut records = Records::new(message, start, counts);
+    records.by_ref().for_each(drop);
+    let end = Some(records.at()).filter(|_| records.count_left() == 0);
+    end.and_then(|end| message.get(start..end)).unwrap_or_default()
+}
+
+/// Moves the records of a query that has been read to where another question will end, one of
+/// `question_len` bytes. Without room for them, only the OPT stays, without its options.
+pub fn move_records(message: &mut [u8], query: &Query, question_len: usize) {
+    let (from, to) = (HEADER_LEN + query.question_len(), HEADER_LEN + question_len);
+    let len = records(message, query.question_len()).len();
+    if to + len <= message.len() {
+        message.copy_within(from..from + len, to);
+    } else {
+        write_opt(message, question_len, query.edns);
+    }
+}
+
+/// A plain OPT is the only record of this query, or there is none.
+fn write_opt(message: &mut [u8], question_len: usize, edns: Option<Edns>) {
+    let opt = edns.map(Edns::opt);
+    let opt = opt.as_ref().map_or(&[][..], |opt| opt);
+    let start = HEADER_LEN + question_len;
+    if let Some(room) = message.get_mut(start..start + opt.len()) {
+        room.copy_from_slice(opt);
+        set_counts(message, [0, 0, u16::from(edns.is_some())]);
+    }
+}
+
+/// Room for the records of a query: those over UDP rarely have more.
+const KEPT_LEN_MAX: usize = 512;
+
+/// What a response overwrites of its query: the header and the records. The question stays.
+#[derive(Debug)]
+pub struct Overwritten {
+    header: [u8; HEADER_LEN],
+    records: [u8; KEPT_LEN_MAX],
+    /// Of the records; `None` if they do not fit.
+    len: Option<usize>,
+}
+
+impl Overwritten {
+    /// `message` holds the query.
+    #[must_use]
+    pub fn of(message: &[u8], query: &Query) -> Self {
+        let mut kept = Self { header: [0; HEADER_LEN], records: [0; KEPT_LEN_MAX], len: None };
+        if let Some(header) = message.first_chunk() {
+            kept.header = *header;
+        }
+        let records = records(message, query.question_len());
+        if let Some(room) = kept.records.get_mut(..records.len()) {
+            room.copy_from_slice(records);
+            kept.len = Some(records.len());
+        }
+        kept
+    }
+
+    /// Writes the query again, its OPT without options if its records did not fit.
+    pub fn restore(&self, message: &mut [u8], query: &Query) {
+        if let Some(header) = message.first_chunk_mut() {
+            *header = self.header;
+        }
+        let start = HEADER_LEN + query.question_len();
+        let records = self.len.and_then(|len| self.records.get(..len));
+        match records.and_then(|records| Some((records, message.get_mut(start..)?))) {
+            Some((records, room)) if records.len() <= room.len() => {
+                room[..records.len()].copy_from_slice(records);
+            }
+            Some(_) | None => write_opt(message, query.question_len(), query.edns),
         }
     }
 }

@@ -18,12 +18,10 @@ use std::time::Duration;
 use wire::answer::Answer;
 use wire::edit;
 use wire::hash::NameHash;
-use wire::header::{
-    CLASS_IN, HEADER_LEN, Rcode, TYPE_ANY, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA,
-};
+use wire::header::{CLASS_IN, Rcode, TYPE_ANY, TYPE_AXFR, TYPE_DS, TYPE_IXFR, TYPE_SOA};
 use wire::name::Name;
 use wire::pod_index::PodIndex;
-use wire::query::{self, ClientPacket, Edns, Query, Reject};
+use wire::query::{self, ClientPacket, Edns, Overwritten, Query, Reject};
 use wire::reply::{self, Envelope, Stamped};
 use wire::response::{self, Alias};
 use wire::table::{Stored, Table};
@@ -39,6 +37,7 @@ use crate::plugin::exchange::{Exchange, NameTexts, PluginCounts, Trail};
 use crate::plugin::gate::{Gate, Passage};
 use crate::plugin::pattern::BlockPatterns;
 use crate::plugin::pursuit::Pursuit;
+use crate::plugin::rewrite::Rules;
 use crate::plugin::view::program::TextBuffer;
 use chase::View;
 use choice::choose_block;
@@ -383,24 +382,33 @@ pub fn seen_by<'s>(
     if exchange.is_changed() {
         glance = Glance::Unread;
     }
-    let header = message.first_chunk::<HEADER_LEN>().copied().unwrap_or_default();
+    let cname_rules = block.rewrite().filter(|rules| rules.follows_cnames(exchange.trail));
+    let overwritten = cname_rules.map(|_| Overwritten::of(message, &exchange.query));
     let verdict = ask_sources(witness, sources, caches, place, &mut exchange, glance, message);
-    pursue_cnames(verdict, place, &exchange, header, message)
+    match cname_rules.zip(overwritten.as_ref()) {
+        Some((rules, overwritten)) => {
+            pursue_cnames(verdict, rules, place, &exchange, overwritten, message)
+        }
+        None => verdict,
+    }
 }
 
-/// If `rewrite` changes CNAMEs, and the response has one or is still to come, a pursuit looks at
-/// it. `header`: the query's.
+/// `rewrite` changes CNAMEs: if the response has one or is still to come, a pursuit looks at it.
 fn pursue_cnames<'s>(
     verdict: Verdict<'s>,
+    rules: &Arc<Rules>,
     (index, block): NumberedBlock<'s>,
     exchange: &Exchange<'_>,
-    header: [u8; HEADER_LEN],
+    overwritten: &Overwritten,
     message: &mut [u8],
 ) -> Verdict<'s> {
     let depth = exchange.arrival.inside.map_or(0, |inside| inside.depth);
-    let rules = block.rewrite().filter(|rules| rules.follows_cnames(exchange.trail));
-    let Some(rules) = rules.filter(|_| depth < PURSUIT_DEPTH_MAX) else { return verdict };
     match verdict {
+        Verdict::Reply(_) | Verdict::ReplyAndRefresh(..) | Verdict::Ask(_)
+            if depth >= PURSUIT_DEPTH_MAX =>
+        {
+            verdict
+        }
         Verdict::Reply(made) | Verdict::ReplyAndRefresh(made, _)
             if !edit::has_cname(message.get(..made.len).unwrap_or_default()) =>
         {
@@ -409,10 +417,8 @@ fn pursue_cnames<'s>(
         Verdict::Pursue(pursue) => Verdict::Pursue(pursue_behind(pursue, block, exchange)),
         Verdict::Drop => verdict,
         Verdict::Reply(_) | Verdict::ReplyAndRefresh(..) | Verdict::Ask(_) => {
-            // The pursuit asks again, so the message holds the query again.
-            if let Some(written) = message.first_chunk_mut::<HEADER_LEN>() {
-                *written = header;
-            }
+            // The pursuit asks again.
+            overwritten.restore(message, &exchange.query);
             let pursuit = rules.cname_pursuit(exchange, None);
             let gates_done = block.gates.len();
             Verdict::Pursue(Pursue { pursuit, query: exchange.query, block: index, gates_done })

@@ -1,7 +1,7 @@
 //! A query as the plugins of its block see it, and what they note about it for its response.
 //!
 //! Invariant: once a gate has changed the question, the message, the query and the name agree on
-//! the new one, and the trail has the client's.
+//! the new one, and the trail has the client's. The query's records still follow the question.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wire::header::HEADER_LEN;
 use wire::name::{NAME_LEN_MAX, Name};
 use wire::pod_index::PodIndex;
-use wire::query::Query;
+use wire::query::{self, Query};
 use wire::text::{NameText, PlainName};
 
 use super::pattern::{BlockPatterns, Pattern};
@@ -190,6 +190,9 @@ impl Exchange<'_> {
         let Some(new) = Name::from_wire(name) else { return false };
         if self.trail.asked.is_none() {
             self.trail.asked = AskedQuestion::of(message, self.query.question_len());
+        }
+        if name.len() != self.query.name_len && message.get(6..HEADER_LEN) != Some(&[0; 6]) {
+            query::move_records(message, &self.query, name.len() + 4);
         }
         let name_end = HEADER_LEN + name.len();
         let Some(question) = message.get_mut(HEADER_LEN..name_end + 4) else { return false };

@@ -15,6 +15,7 @@ use std::time::Instant;
 use tokio_rustls::rustls::ServerConfig;
 use wire::name::Name;
 use wire::pod_index::PodIndex;
+use wire::query;
 use wire::table::Table;
 
 use crate::answer::decision::Recorder;
@@ -205,7 +206,8 @@ impl Responder {
                 let rotation = self.sources.rotation;
                 let client = Waiter::new(plan, block, &query, &answered, message, rotation);
                 let upstream_options = self.edns_options(block, query.qtype, &answered);
-                let origin = Origin { client, gates_done, upstream_options };
+                let records = query::records(message, query.question_len()).into();
+                let origin = Origin { client, records, gates_done, upstream_options };
                 let request = PursuitRequest { pursuit, origin };
                 Action::Ask(Box::new(Request::Pursuit(request)))
             }

@@ -16,7 +16,6 @@ use tokio::time::timeout;
 use wire::answer::OwnedAnswer;
 use wire::header::{HEADER_LEN, QR, Rcode};
 use wire::name::Name;
-use wire::query::Query;
 use wire::reply::MESSAGE_LEN_MAX;
 use wire::response::{self, Asked, Response, TtlRule, UpstreamPacket};
 
@@ -36,6 +35,8 @@ pub struct PursuitRequest {
 /// The query that a pursuit is for.
 pub(super) struct Origin {
     pub(super) client: Waiter,
+    /// The records after the question: an OPT, with all its options.
+    pub(super) records: Box<[u8]>,
     /// How many gates of the client's block have seen the query.
     pub(super) gates_done: usize,
     /// The options that `rewrite` has given to it: see `Trail::upstream_options`.
@@ -82,12 +83,11 @@ async fn run(request: PursuitRequest, return_to: ReturnTo, shared: Rc<RefCell<Re
     let end = timeout(FORWARD_TIMEOUT, walk).await.unwrap_or(PursuitEnd::Endless);
     let responder = &mut *shared.borrow_mut();
     responder.resolver.end_pursuit();
-    let Origin { client, .. } = origin;
     match end {
-        PursuitEnd::Found(found) => respond(responder, client, return_to, found),
+        PursuitEnd::Found(found) => respond(responder, origin.client, return_to, found),
         PursuitEnd::Dropped => return_to.drop_query(),
-        PursuitEnd::Endless => fail(responder, client, return_to),
-        PursuitEnd::Reloaded => ask_again(responder, &client, return_to, &shared),
+        PursuitEnd::Endless => fail(responder, origin.client, return_to),
+        PursuitEnd::Reloaded => ask_again(responder, &origin, return_to, &shared),
     }
 }
 
@@ -125,11 +125,11 @@ async fn look_up(
     buffer: &mut [u8],
     shared: &Rc<RefCell<Responder>>,
 ) -> LookUpEnd {
-    let Origin { client, gates_done, upstream_options } = origin;
+    let Origin { client, gates_done, upstream_options, .. } = origin;
     let mut fixed = [0; 4];
     fixed[..2].copy_from_slice(&question.qtype.to_be_bytes());
     fixed[3] = 1;
-    let Some(query_len) = write_query(client, &[&question.name, &fixed], buffer) else {
+    let Some(query_len) = write_query(origin, &[&question.name, &fixed], buffer) else {
         return LookUpEnd::Dropped(Box::default());
     };
     let failure = failure_of(&buffer[..query_len], question.name.len());
@@ -174,19 +174,13 @@ fn is_in_force(client: &Waiter, responder: &Responder) -> bool {
     Arc::ptr_eq(client.plan(), &responder.sources.plan)
 }
 
-/// Writes a query with the flags and the EDNS of the client's. `question`: the parts of its bytes.
-/// Returns its length.
-fn write_query(client: &Waiter, question: &[&[u8]], buffer: &mut [u8]) -> Option<usize> {
-    let Query { kept_flags, edns, .. } = *client.query();
-    let mut len = HEADER_LEN;
-    let header = buffer.first_chunk_mut::<HEADER_LEN>()?;
-    *header = [0; HEADER_LEN];
-    header[..2].copy_from_slice(client.packet().get(..2)?);
-    header[2..4].copy_from_slice(&kept_flags.to_be_bytes());
-    header[5] = 1;
-    header[11] = u8::from(edns.is_some());
-    let opt = edns.map(|edns| edns.opt());
-    for part in question.iter().copied().chain(opt.as_ref().map(|opt| &opt[..])) {
+/// Writes the client's query with this question, given by the parts of its bytes. Returns its
+/// length.
+fn write_query(origin: &Origin, question: &[&[u8]], buffer: &mut [u8]) -> Option<usize> {
+    let Origin { client, records, .. } = origin;
+    let header = client.packet().get(..HEADER_LEN)?;
+    let mut len = 0;
+    for part in [header].into_iter().chain(question.iter().copied()).chain([&records[..]]) {
         buffer.get_mut(len..len + part.len())?.copy_from_slice(part);
         len += part.len();
     }
@@ -274,20 +268,22 @@ fn asked_in(message: &[u8]) -> Option<Asked<'_>> {
 /// of the old plan, so it is dropped, and the pursuit that asks it is the one that begins again.
 fn ask_again(
     responder: &mut Responder,
-    client: &Waiter,
+    origin: &Origin,
     return_to: ReturnTo,
     shared: &Rc<RefCell<Responder>>,
 ) {
+    let client = &origin.client;
     if client.arrival().inside.is_some() {
         return return_to.drop_query();
     }
     let mut buffer = vec![0; MESSAGE_LEN_MAX];
     let asked = client.trail().asked.as_ref().map(AskedQuestion::bytes);
     let question = asked.unwrap_or_else(|| client.packet().get(HEADER_LEN..).unwrap_or_default());
-    let Some(len) = write_query(client, &[question], &mut buffer) else {
+    if write_query(origin, &[question], &mut buffer).is_none() {
         return return_to.drop_query();
-    };
-    let arrival = Arrival { len, ..*client.arrival() };
+    }
+    // Of the same length: bytes after the last record are ignored, as they were before.
+    let arrival = *client.arrival();
     let mut packet = InsidePacket { message: &mut buffer, peer: client.trail().peer };
     let now = arrival.now;
     match responder.answer(&arrival, &mut packet) {
