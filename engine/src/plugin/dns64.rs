@@ -11,6 +11,7 @@ use domain::base::message_builder::PushError;
 use domain::base::{Message, MessageBuilder, Rtype, StaticCompressor, Ttl};
 use domain::rdata::{Aaaa, AllRecordData, Soa};
 use ipnet::Ipv6Net;
+use wire::edit;
 use wire::header::{TYPE_A, TYPE_AAAA};
 
 use super::draft::{BlockDraft, LoadContext, Loading};
@@ -163,12 +164,17 @@ impl Dns64Pursuit {
                     self.state = PursuitState::AsksIpv4 { ipv6: last };
                     return self.ask(TYPE_A, Scope::Server);
                 }
-                found(last, None)
+                found(last)
             }
             PursuitState::AsksIpv4 { ipv6 } => {
                 match translate(&ipv6, &last, self.gate.settings.prefix) {
-                    Some(message) => found(message, Some(self.gate.translated)),
-                    None => found(ipv6, None),
+                    Some(message) => {
+                        // Those of the response that it is made from.
+                        let options = edit::option_data(&last).into();
+                        let counts = Some(self.gate.translated);
+                        Step::Respond(Found { options, counts, ..Found::new(message, ANSWERER) })
+                    }
+                    None => found(ipv6),
                 }
             }
         }
@@ -179,9 +185,10 @@ impl Dns64Pursuit {
     }
 }
 
-fn found(message: Box<[u8]>, counts: Option<CounterSlot>) -> Step {
-    let by = const { Answerer::plugin("dns64") };
-    Step::Respond(Found { message, cname_ttl_secs: None, by, counts })
+const ANSWERER: Answerer = Answerer::plugin("dns64");
+
+fn found(message: Box<[u8]>) -> Step {
+    Step::Respond(Found::new(message, ANSWERER))
 }
 
 impl Dns64 {

@@ -5,6 +5,8 @@
 //! `responder/pursuit.rs` carries it out. Invariant: a pursuit has at most `PURSUIT_STEPS_MAX`
 //! steps.
 
+use wire::edit;
+
 use super::autopath::pursuit::AutopathPursuit;
 use super::dns64::Dns64Pursuit;
 use super::exchange::CounterSlot;
@@ -53,10 +55,20 @@ pub struct Found {
     pub message: Box<[u8]>,
     /// The TTL of that CNAME; `None` if there is none.
     pub cname_ttl_secs: Option<u32>,
+    /// Options of the client's response, as an OPT has them: extended errors.
+    pub options: Box<[u8]>,
     /// The plugin that counts as the one that answers.
     pub by: Answerer,
     /// The counter of the plugin that counts it.
     pub counts: Option<CounterSlot>,
+}
+
+impl Found {
+    /// This response and its options, about the client's question. Nothing is counted.
+    pub(super) fn new(message: Box<[u8]>, by: Answerer) -> Self {
+        let options = edit::option_data(&message).into();
+        Self { message, cname_ttl_secs: None, options, by, counts: None }
+    }
 }
 
 impl Pursuit {

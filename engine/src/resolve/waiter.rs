@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use wire::answer::OwnedAnswer;
+use wire::edit;
 use wire::header::HEADER_LEN;
 use wire::name::Name;
 use wire::query::Query;
@@ -46,6 +47,8 @@ pub struct Waiter {
     /// pursuit.
     alias: Option<OwnedAnswer>,
     is_authority: bool,
+    /// Options of the response of a pursuit, as an OPT has them.
+    options: Box<[u8]>,
     /// The plugin that counts as the one that answers, unless the flight fails.
     by: Answerer,
 }
@@ -118,6 +121,7 @@ impl Waiter {
             rotation: if rotates { rotation } else { 0 },
             alias: None,
             is_authority: false,
+            options: Box::default(),
             by: const { Answerer::plugin("forward") },
         }
     }
@@ -129,10 +133,11 @@ impl Waiter {
         Self { is_authority: alias.is_some(), alias, ..self }
     }
 
-    /// The client of a pursuit that has ended: the response comes after this CNAME.
+    /// The client of a pursuit that has ended: the response comes after this CNAME, and has these
+    /// options.
     #[must_use]
-    pub fn finding(self, cname: Option<OwnedAnswer>, by: Answerer) -> Self {
-        Self { alias: cname, by, ..self }
+    pub fn finding(self, cname: Option<OwnedAnswer>, options: Box<[u8]>, by: Answerer) -> Self {
+        Self { alias: cname, options, by, ..self }
     }
 
     pub(crate) fn plan(&self) -> &Arc<Plan> {
@@ -182,7 +187,12 @@ impl Waiter {
         let view = View { sources, vantage, wanted, peer };
         let end = view.end_of(response);
         let end = end.as_ref();
-        response::stamp(&self.query, response, ttl, alias, end, envelope, message)
+        let mut stamped =
+            response::stamp(&self.query, response, ttl, alias, end, envelope, message);
+        for option in edit::options_in(&self.options) {
+            stamped.len = edit::add_option(message, stamped.len, option, envelope.len_max);
+        }
+        stamped
     }
 
     /// Describes the response that `stamp` has written.

@@ -217,14 +217,14 @@ impl Packet for InsidePacket<'_> {
 }
 
 fn respond(responder: &mut Responder, client: Waiter, return_to: ReturnTo, found: Found) {
-    let Found { message, cname_ttl_secs, by, counts } = found;
+    let Found { message, cname_ttl_secs, options, by, counts } = found;
     if let (Some(slot), Some(block)) = (counts, client.plan().blocks.get(client.block())) {
         PluginCounts { metrics: &responder.metrics, indexes: &block.counters }.count(slot);
     }
     let cname = cname_ttl_secs
         .zip(asked_in(&message))
         .map(|(ttl_secs, asked)| OwnedAnswer::cname(client.query().name_len, ttl_secs, asked.name));
-    let client = client.finding(cname, by);
+    let client = client.finding(cname, options, by);
     send(responder, client, return_to, &read(&message));
 }
 

@@ -5,6 +5,7 @@
 
 use domain::base::iana::Rcode;
 use domain::base::{Message, MessageBuilder};
+use wire::edit;
 
 use crate::limits::{PURSUIT_STEPS_MAX, SEARCH_DOMAINS_MAX};
 use crate::metrics::answerer::Answerer;
@@ -14,6 +15,8 @@ use crate::plugin::pursuit::{Found, InsideQuestion, Scope, Step};
 // A step for each domain, one for the name alone, one for the target of a changed CNAME, and one to
 // respond.
 const _: () = assert!(PURSUIT_STEPS_MAX >= SEARCH_DOMAINS_MAX + 3);
+
+const ANSWERER: Answerer = Answerer::plugin("autopath");
 
 #[derive(Debug)]
 pub struct AutopathPursuit {
@@ -45,7 +48,11 @@ impl AutopathPursuit {
                 Rcode::NXDOMAIN => {}
                 _ if is_first => return respond(last, None, None),
                 // As in CoreDNS, a failure ends the search.
-                _ => return respond(self.failure(rcode), None, None),
+                _ => {
+                    let options = edit::option_data(&last).into();
+                    let failure = Found::new(self.failure(rcode), ANSWERER);
+                    return Step::Respond(Found { options, ..failure });
+                }
             }
             if is_first {
                 self.first = last;
@@ -76,8 +83,7 @@ impl AutopathPursuit {
 }
 
 fn respond(message: Box<[u8]>, cname_ttl_secs: Option<u32>, counts: Option<CounterSlot>) -> Step {
-    let by = const { Answerer::plugin("autopath") };
-    Step::Respond(Found { message, cname_ttl_secs, by, counts })
+    Step::Respond(Found { cname_ttl_secs, counts, ..Found::new(message, ANSWERER) })
 }
 
 /// The TTL of the first record: of an answer, or of the SOA that denies one.

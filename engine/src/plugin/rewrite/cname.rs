@@ -100,7 +100,7 @@ impl CnamePursuit {
                 // CoreDNS counts the plugin that answers the client's query.
                 Some(message) => {
                     let by = const { Answerer::plugin("forward") };
-                    self.follow(Found { message, cname_ttl_secs: None, by, counts: None })
+                    self.follow(Found::new(message, by))
                 }
             },
             CnameState::AsksForTarget { answer, change } => {

@@ -8,6 +8,7 @@ use domain::base::iana::Rcode;
 use domain::base::message_builder::{AnswerBuilder, PushError};
 use domain::base::{Message, MessageBuilder, RecordSection, StaticCompressor, ToName};
 use domain::rdata::{AllRecordData, Cname};
+use wire::edit::EdnsOption;
 use wire::header::{HEADER_LEN, QR, TYPE_A, TYPE_AAAA};
 use wire::reply::MadeRecords;
 
@@ -21,6 +22,8 @@ pub struct TemplatePursuit {
     /// The template's response.
     own: Box<[u8]>,
     qtype: u16,
+    /// As an option.
+    extended_error: Option<Box<[u8]>>,
     /// Names that have not been looked up.
     targets: VecDeque<Box<[u8]>>,
     /// The responses for the others.
@@ -33,6 +36,7 @@ impl TemplatePursuit {
     pub(super) fn new(
         records: MadeRecords<'_>,
         rcode: wire::header::Rcode,
+        extended_error: Option<EdnsOption<'_>>,
         exchange: &Exchange<'_>,
         message: &[u8],
     ) -> Option<Self> {
@@ -58,7 +62,12 @@ impl TemplatePursuit {
         });
         let targets: VecDeque<Box<[u8]>> = targets.collect();
         let own = own.into();
-        (!targets.is_empty()).then(|| Self { own, qtype, targets, found: Vec::new() })
+        let extended_error = extended_error.map(|option| {
+            let head = [option.code, option.data.len() as u16].map(u16::to_be_bytes);
+            [head.as_flattened(), option.data].concat().into()
+        });
+        let found = Vec::new();
+        (!targets.is_empty()).then(|| Self { own, qtype, extended_error, targets, found })
     }
 
     pub(in crate::plugin) fn next(&mut self, last: Option<Box<[u8]>>) -> Step {
@@ -69,7 +78,8 @@ impl TemplatePursuit {
             }
             None => {
                 let message = self.joined().unwrap_or_else(|| self.own.clone());
-                Step::Respond(Found { message, cname_ttl_secs: None, by: ANSWERER, counts: None })
+                let options = self.extended_error.take().unwrap_or_default();
+                Step::Respond(Found { options, ..Found::new(message, ANSWERER) })
             }
         }
     }

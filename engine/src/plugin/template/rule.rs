@@ -149,15 +149,17 @@ impl TemplateRule {
     ) -> Passage {
         let (query, rcode) = (&exchange.query, self.template.rcode);
         let records = MadeRecords { bytes: &records.bytes, counts: records.counts };
+        let extended_error = self.extended_error.as_deref();
+        let extended_error = extended_error.map(|data| EdnsOption { code: OPTION_EDE, data });
         if self.may_pursue
-            && let Some(pursuit) = TemplatePursuit::new(records, rcode, exchange, message)
+            && let Some(pursuit) =
+                TemplatePursuit::new(records, rcode, extended_error, exchange, message)
         {
             return Passage::Pursue(Box::new(Pursuit::Template(pursuit)));
         }
         let envelope = exchange.arrival.envelope(query, 0, exchange.is_changed());
         let mut stamped = reply::stamp_made(query, rcode, records, envelope, message);
-        if let Some(data) = &self.extended_error {
-            let option = EdnsOption { code: OPTION_EDE, data };
+        if let Some(option) = extended_error {
             stamped.len = edit::add_option(message, stamped.len, option, envelope.len_max);
         }
         Passage::Answer(stamped, ANSWERER)
