@@ -36,7 +36,7 @@ use crate::plan::{Block, Plan, TableSlot};
 use crate::plugin::exchange::{Exchange, NameTexts, PluginCounts, Trail};
 use crate::plugin::gate::{Gate, Passage};
 use crate::plugin::pattern::BlockPatterns;
-use crate::plugin::pursuit::Pursuit;
+use crate::plugin::pursuit::{Pursuit, PursuitFailure};
 use crate::plugin::rewrite::Rules;
 use crate::plugin::view::program::TextBuffer;
 use chase::View;
@@ -463,6 +463,7 @@ fn ask_gates<'s>(
                 let query = exchange.query;
                 let depth = exchange.arrival.inside.map_or(0, |inside| inside.depth);
                 if depth >= PURSUIT_DEPTH_MAX {
+                    exchange.trail.problem = Some(PursuitFailure::TooDeep.to_string().into());
                     return Some(Verdict::Reply(end_of_chain(block, &query, message)));
                 }
                 let pursue = Pursue { pursuit, query, block: index, gates_done: number };

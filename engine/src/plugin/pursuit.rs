@@ -5,6 +5,8 @@
 //! `responder/pursuit.rs` carries it out. Invariant: a pursuit has at most `PURSUIT_STEPS_MAX`
 //! steps.
 
+use std::fmt;
+
 use wire::edit;
 
 use super::autopath::pursuit::AutopathPursuit;
@@ -12,6 +14,7 @@ use super::dns64::Dns64Pursuit;
 use super::exchange::CounterSlot;
 use super::rewrite::CnamePursuit;
 use super::template::pursuit::TemplatePursuit;
+use crate::limits::{FORWARD_TIMEOUT, PURSUIT_DEPTH_MAX, PURSUIT_STEPS_MAX, PURSUITS_MAX};
 use crate::metrics::answerer::Answerer;
 
 /// A pursuit and its progress.
@@ -61,6 +64,44 @@ pub struct Found {
     pub by: Answerer,
     /// The counter of the plugin that counts it.
     pub counts: Option<CounterSlot>,
+}
+
+/// Why a pursuit has no response. The client gets SERVFAIL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PursuitFailure {
+    /// Too many are in flight.
+    TooMany,
+    /// It needs too many look-ups.
+    TooLong,
+    /// Its look-ups took too long.
+    TimedOut,
+    /// Too many are nested in one another.
+    TooDeep,
+}
+
+impl fmt::Display for PursuitFailure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany => {
+                write!(formatter, "more than {PURSUITS_MAX} answers that need other look-ups first")
+            }
+            Self::TooLong => {
+                write!(formatter, "the answer needs more than {PURSUIT_STEPS_MAX} look-ups")
+            }
+            Self::TimedOut => {
+                write!(
+                    formatter,
+                    "the look-ups for the answer took longer than {FORWARD_TIMEOUT:?}"
+                )
+            }
+            Self::TooDeep => {
+                write!(
+                    formatter,
+                    "look-ups for one another are nested over {PURSUIT_DEPTH_MAX} deep"
+                )
+            }
+        }
+    }
 }
 
 impl Found {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use wire::answer::OwnedAnswer;
 use wire::edit;
-use wire::header::HEADER_LEN;
+use wire::header::{HEADER_LEN, Rcode};
 use wire::name::Name;
 use wire::query::Query;
 use wire::reply::{self, MESSAGE_LEN_MAX, Stamped};
@@ -29,6 +29,7 @@ use crate::metrics::answerer::Answerer;
 use crate::metrics::{ShardEvent, ShardMetrics};
 use crate::plan::Plan;
 use crate::plugin::exchange::Trail;
+use crate::plugin::pursuit::PursuitFailure;
 
 /// A waiting client, and everything that its response needs. It keeps the plan under which its
 /// query was read, so that finishes and counters refer to the right block after a reload.
@@ -72,7 +73,7 @@ impl ReturnTo {
     }
 }
 
-/// The result of a flight, for each waiting client.
+/// The result of a flight, for each waiting client, or that of a pursuit.
 pub enum FlightResult<'o> {
     /// `sources`: where the targets of its CNAMEs are looked up.
     Response {
@@ -81,6 +82,7 @@ pub enum FlightResult<'o> {
         sources: &'o Sources,
     },
     Failure(&'o ForwardFailure),
+    PursuitFailure(&'o PursuitFailure),
 }
 
 impl<'o> FlightResult<'o> {
@@ -176,6 +178,9 @@ impl Waiter {
             FlightResult::Failure(failure) => {
                 return reply::stamp_reject(&self.query.reject(failure.rcode()), message);
             }
+            FlightResult::PursuitFailure(_) => {
+                return reply::stamp_reject(&self.query.reject(Rcode::ServFail), message);
+            }
         };
         let is_changed = self.trail.asked.is_some();
         let envelope = self.arrival.envelope(&self.query, self.rotation, is_changed);
@@ -198,7 +203,10 @@ impl Waiter {
     /// Describes the response that `stamp` has written.
     fn made(&self, result: &FlightResult<'_>, stamped: Stamped) -> Made<'_> {
         let block = self.plan.blocks.get(self.block);
-        let is_failure = matches!(result, FlightResult::Failure(_));
+        let is_failure = match result {
+            FlightResult::Response { .. } => false,
+            FlightResult::Failure(_) | FlightResult::PursuitFailure(_) => true,
+        };
         Made {
             len: stamped.len,
             rcode: stamped.rcode,
@@ -274,6 +282,7 @@ impl LateAnswers {
         let problem = match result {
             FlightResult::Response { .. } => None,
             FlightResult::Failure(failure) => Some(failure as &dyn ToString),
+            FlightResult::PursuitFailure(failure) => Some(failure as &dyn ToString),
         };
         // Counted first, so that a client that has the response finds it in the metrics.
         let timing = Timing::Took(waiter.arrival.now.elapsed());

@@ -23,7 +23,7 @@ use super::{Action, Responder};
 use crate::client::{Arrival, Inside, InsideStart, Packet};
 use crate::limits::{FORWARD_TIMEOUT, PURSUIT_STEPS_MAX};
 use crate::plugin::exchange::{AskedQuestion, PluginCounts};
-use crate::plugin::pursuit::{Found, InsideQuestion, Pursuit, Scope, Step};
+use crate::plugin::pursuit::{Found, InsideQuestion, Pursuit, PursuitFailure, Scope, Step};
 use crate::resolve::waiter::{FlightResult, ReturnTo, Waiter};
 
 /// A pursuit before it begins.
@@ -48,8 +48,7 @@ enum PursuitEnd {
     Found(Found),
     /// The client's query is dropped.
     Dropped,
-    /// It has too many steps.
-    Endless,
+    Failed(PursuitFailure),
     /// The plan is not in force any more.
     Reloaded,
 }
@@ -73,20 +72,21 @@ pub(super) fn begin(
     if responder.resolver.begin_pursuit() {
         tokio::task::spawn_local(run(request, return_to, Rc::clone(shared)));
     } else {
-        fail(responder, request.origin.client, return_to);
+        fail(responder, request.origin.client, return_to, &PursuitFailure::TooMany);
     }
 }
 
 async fn run(request: PursuitRequest, return_to: ReturnTo, shared: Rc<RefCell<Responder>>) {
     let PursuitRequest { mut pursuit, origin } = request;
     let walk = walk(&mut pursuit, &origin, &shared);
-    let end = timeout(FORWARD_TIMEOUT, walk).await.unwrap_or(PursuitEnd::Endless);
+    let end = timeout(FORWARD_TIMEOUT, walk).await;
+    let end = end.unwrap_or(PursuitEnd::Failed(PursuitFailure::TimedOut));
     let responder = &mut *shared.borrow_mut();
     responder.resolver.end_pursuit();
     match end {
         PursuitEnd::Found(found) => respond(responder, origin.client, return_to, found),
         PursuitEnd::Dropped => return_to.drop_query(),
-        PursuitEnd::Endless => fail(responder, origin.client, return_to),
+        PursuitEnd::Failed(failure) => fail(responder, origin.client, return_to, &failure),
         PursuitEnd::Reloaded => ask_again(responder, &origin, return_to, &shared),
     }
 }
@@ -115,7 +115,7 @@ async fn walk(
             LookUpEnd::Reloaded => return PursuitEnd::Reloaded,
         };
     }
-    PursuitEnd::Endless
+    PursuitEnd::Failed(PursuitFailure::TooLong)
 }
 
 /// Asks this server one question.
@@ -225,18 +225,15 @@ fn respond(responder: &mut Responder, client: Waiter, return_to: ReturnTo, found
         .zip(asked_in(&message))
         .map(|(ttl_secs, asked)| OwnedAnswer::cname(client.query().name_len, ttl_secs, asked.name));
     let client = client.finding(cname, options, by);
-    send(responder, client, return_to, &read(&message));
-}
-
-fn fail(responder: &mut Responder, client: Waiter, return_to: ReturnTo) {
-    send(responder, client, return_to, &Response::server_failure());
-}
-
-fn send(responder: &mut Responder, client: Waiter, return_to: ReturnTo, response: &Response) {
+    let response = &read(&message);
     let Responder { resolver, sources, .. } = responder;
-
     let result = FlightResult::Response { response, ttl: TtlRule::AS_SENT, sources };
     resolver.late_answers().send_to(client, return_to, &result);
+}
+
+fn fail(responder: &mut Responder, client: Waiter, return_to: ReturnTo, failure: &PursuitFailure) {
+    let result = FlightResult::PursuitFailure(failure);
+    responder.resolver.late_answers().send_to(client, return_to, &result);
 }
 
 /// A whole response as one that can be written for any client; SERVFAIL if it cannot be read.
