@@ -165,7 +165,9 @@ impl CacheOutcome {
     pub(super) fn of(verdict: &Verdict<'_>) -> Self {
         match verdict {
             Verdict::Reply(made) if made.by.name() == "cache" => Self::Hit,
-            Verdict::Reply(_) | Verdict::Drop | Verdict::Pursue(_) => Self::OwnProbe,
+            Verdict::Reply(_) | Verdict::Drop(_) | Verdict::Ignore | Verdict::Pursue(_) => {
+                Self::OwnProbe
+            }
             Verdict::ReplyAndRefresh(..) => Self::HitAndRefresh,
             Verdict::Ask(ask) if ask.stale_after.is_some() => Self::Stale,
             Verdict::Ask(_) => Self::Miss,

@@ -118,21 +118,7 @@ impl Exit {
         }
         // An inside query is part of its client's.
         if arrival.inside.is_none() {
-            let observation = Observation {
-                block: made.counted_as,
-                transport: arrival.transport,
-                family: arrival.family,
-                qtype: trail.asked.as_ref().map_or(made.qtype, AskedQuestion::qtype),
-                dnssec_ok: made.edns.is_some_and(|edns| edns.dnssec_ok),
-                rcode,
-                plugin: made.by,
-                query_len: arrival.len,
-                reply_len: len,
-            };
-            match timing {
-                Timing::WithBatch => self.metrics.observe(&observation),
-                Timing::Took(duration) => self.metrics.observe_one(&observation, duration),
-            }
+            self.observe(made, answered, rcode, len, timing);
         }
         if let Some(logged_as) = made.logged_as {
             self.log(logged_as, made, answered, problem);
@@ -140,13 +126,63 @@ impl Exit {
         len
     }
 
-    /// Runs the block's finishes. Returns the length of the response.
-    fn finish(&self, made: &Made<'_>, answered: Answered<'_>, message: &mut [u8]) -> usize {
+    /// Counts and logs a query that a plugin drops: like CoreDNS, as one that got an empty response.
+    /// `message` begins with its header and its question.
+    pub fn drop_query(
+        &self,
+        made: &Made<'_>,
+        answered: Answered<'_>,
+        message: &[u8],
+        timing: Timing,
+    ) {
+        if answered.arrival.inside.is_some() {
+            return;
+        }
+        for finish in made.finishes {
+            finish.see_drop(self.leaving(made, answered), message);
+        }
+        self.observe(made, answered, made.rcode, made.len, timing);
+    }
+
+    #[inline(always)] // Into `leave`.
+    fn observe(
+        &self,
+        made: &Made<'_>,
+        answered: Answered<'_>,
+        rcode: Rcode,
+        reply_len: usize,
+        timing: Timing,
+    ) {
+        let Answered { arrival, trail, .. } = answered;
+        let observation = Observation {
+            block: made.counted_as,
+            transport: arrival.transport,
+            family: arrival.family,
+            qtype: trail.asked.as_ref().map_or(made.qtype, AskedQuestion::qtype),
+            dnssec_ok: made.edns.is_some_and(|edns| edns.dnssec_ok),
+            rcode,
+            plugin: made.by,
+            query_len: arrival.len,
+            reply_len,
+        };
+        match timing {
+            Timing::WithBatch => self.metrics.observe(&observation),
+            Timing::Took(duration) => self.metrics.observe_one(&observation, duration),
+        }
+    }
+
+    fn leaving<'l>(&'l self, made: &Made<'_>, answered: Answered<'l>) -> Leaving<'l> {
         let Answered { arrival, trail, name } = answered;
         let queries = ShardRing { rings: &self.reports.queries, shard_index: self.shard_index };
+        let (edns, by, bench) = (made.edns, made.by, &*self.bench);
+        Leaving { arrival, edns, by, trail, name, queries, bench }
+    }
+
+    /// Runs the block's finishes. Returns the length of the response.
+    fn finish(&self, made: &Made<'_>, answered: Answered<'_>, message: &mut [u8]) -> usize {
+        let Answered { arrival, trail, .. } = answered;
         let edns = made.edns;
-        let leaving =
-            Leaving { arrival, edns, by: made.by, trail, name, queries, bench: &self.bench };
+        let leaving = self.leaving(made, answered);
         let mut len = made.len;
         let finishes = made.finishes.iter();
         for finish in finishes.filter(|finish| finish.runs_on(arrival.inside)) {

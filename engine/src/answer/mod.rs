@@ -62,8 +62,10 @@ pub enum Verdict<'s> {
     Ask(Ask<'s>),
     /// Look other names up in this server first.
     Pursue(Pursue),
-    /// Send no response.
-    Drop,
+    /// Send no response: a plugin drops the query. It counts as one with an empty response.
+    Drop(Made<'s>),
+    /// Send no response: it is no query.
+    Ignore,
 }
 
 /// A pursuit that a gate starts.
@@ -326,7 +328,7 @@ pub fn seen_by<'s>(
     };
     let query = match reading {
         ClientPacket::Query(query) => query,
-        ClientPacket::Ignore => return Verdict::Drop,
+        ClientPacket::Ignore => return Verdict::Ignore,
         ClientPacket::Reject(reject) => return Verdict::Reply(refuse(&reject, 0, message)),
     };
     let plan = &*sources.plan;
@@ -415,7 +417,7 @@ fn pursue_cnames<'s>(
             verdict
         }
         Verdict::Pursue(pursue) => Verdict::Pursue(pursue_behind(pursue, block, exchange)),
-        Verdict::Drop => verdict,
+        Verdict::Drop(_) | Verdict::Ignore => verdict,
         Verdict::Reply(_) | Verdict::ReplyAndRefresh(..) | Verdict::Ask(_) => {
             // The pursuit asks again.
             overwritten.restore(message, &exchange.query);
@@ -458,7 +460,7 @@ fn ask_gates<'s>(
             Passage::Answer(stamped, by) => {
                 return Some(Verdict::Reply(Made::new(block, stamped, &exchange.query, by)));
             }
-            Passage::Drop => return Some(Verdict::Drop),
+            Passage::Drop => return Some(Verdict::Drop(dropped(block, &exchange.query))),
             Passage::Pursue(pursuit) => {
                 let query = exchange.query;
                 let depth = exchange.arrival.inside.map_or(0, |inside| inside.depth);
@@ -596,6 +598,12 @@ impl<'s> Made<'s> {
             ..unclaimed(stamped, query.qtype, query.edns)
         }
     }
+}
+
+/// No response, counted for a block, and like CoreDNS for no plugin.
+pub(crate) fn dropped<'s>(block: &'s Block, query: &Query) -> Made<'s> {
+    let stamped = Stamped { len: 0, rcode: Rcode::NoError };
+    Made::new(block, stamped, query, Answerer::SERVER)
 }
 
 /// SERVFAIL because no plugin of the block answers, as at the end of CoreDNS's chain, or because a

@@ -86,6 +86,18 @@ impl Finish {
         }
     }
 
+    /// Sees a query that gets no response. `message` begins with its header and its question.
+    pub fn see_drop(&self, leaving: Leaving<'_>, message: &[u8]) {
+        match self {
+            Self::Log(log) => log.see_drop(leaving, message),
+            Self::Nsid(_)
+            | Self::Rewrite(_)
+            | Self::BufSize(_)
+            | Self::Header(_)
+            | Self::Minimal => {}
+        }
+    }
+
     /// Whether it runs on the response to this kind of query. A client's response passes all
     /// finishes. That to an inside query passes the one that changes the question back, if a gate
     /// has changed it, and those of plugins after the ones that pursue: they see no response of

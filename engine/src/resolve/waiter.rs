@@ -19,7 +19,7 @@ use wire::response::{self, Alias, Response, TtlRule};
 use super::outbox::Outbox;
 use crate::answer::chase::View;
 use crate::answer::exit::{Answered, Exit, Made, Timing};
-use crate::answer::{Ask, Sources};
+use crate::answer::{self, Ask, Sources};
 use crate::cache;
 use crate::client::{Arrival, ListenerId, Transport};
 use crate::forward::ForwardFailure;
@@ -290,6 +290,18 @@ impl LateAnswers {
         let answered = Answered { arrival, trail, name };
         let len = self.exit.leave(&made, answered, &mut self.message, timing, problem);
         self.deliver(return_to, len);
+    }
+
+    /// Counts a client's query that a plugin drops after look-ups.
+    pub fn drop_query(&mut self, waiter: &Waiter, return_to: ReturnTo) {
+        if let Some(block) = waiter.plan.blocks.get(waiter.block) {
+            let timing = Timing::Took(waiter.arrival.now.elapsed());
+            let answered =
+                Answered { arrival: &waiter.arrival, trail: &waiter.trail, name: &waiter.name() };
+            let made = answer::dropped(block, &waiter.query);
+            self.exit.drop_query(&made, answered, &waiter.packet, timing);
+        }
+        return_to.drop_query();
     }
 
     /// Sends a response that has left by the exit. `message`: its bytes.

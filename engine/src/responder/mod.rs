@@ -211,7 +211,11 @@ impl Responder {
                 let request = PursuitRequest { pursuit, origin };
                 Action::Ask(Box::new(Request::Pursuit(request)))
             }
-            Verdict::Drop => {
+            Verdict::Drop(made) => {
+                self.exit.drop_query(&made, answered, message, Timing::WithBatch);
+                Action::Drop
+            }
+            Verdict::Ignore => {
                 self.metrics.ignored();
                 Action::Drop
             }

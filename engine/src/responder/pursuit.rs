@@ -85,7 +85,9 @@ async fn run(request: PursuitRequest, return_to: ReturnTo, shared: Rc<RefCell<Re
     responder.resolver.end_pursuit();
     match end {
         PursuitEnd::Found(found) => respond(responder, origin.client, return_to, found),
-        PursuitEnd::Dropped => return_to.drop_query(),
+        PursuitEnd::Dropped => {
+            responder.resolver.late_answers().drop_query(&origin.client, return_to);
+        }
         PursuitEnd::Failed(failure) => fail(responder, origin.client, return_to, &failure),
         PursuitEnd::Reloaded => ask_again(responder, &origin, return_to, &shared),
     }

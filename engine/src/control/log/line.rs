@@ -108,7 +108,8 @@ struct QueryFields {
     request_size: usize,
     dnssec_ok: bool,
     bufsize: u16,
-    rcode: &'static str,
+    /// `None` without a response.
+    rcode: Option<&'static str>,
     response_size: usize,
     duration_seconds: f64,
 }

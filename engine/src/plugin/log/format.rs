@@ -155,11 +155,12 @@ impl Placeholder {
             Self::Do => write!(line, "{}", query.dnssec_ok()),
             Self::Bufsize => write!(line, "{}", query.udp_len()),
             Self::Rcode => {
-                line.push_str(rcode(query));
+                line.push_str(rcode(query).unwrap_or(EMPTY));
                 Ok(())
             }
             Self::Rsize => write!(line, "{}", response.uncompressed_len),
             Self::Duration => write!(line, "{}s", query.duration().as_secs_f64()),
+            Self::Rflags if query.rcode().is_none() => line.write_str(EMPTY),
             Self::Rflags => {
                 let set = FLAGS.iter().filter(|(bit, _)| response.flags & bit != 0);
                 for (index, (_, name)) in set.enumerate() {
@@ -192,10 +193,10 @@ pub const fn proto(transport: Transport) -> &'static str {
     }
 }
 
-/// The mnemonic of the response's code.
+/// The mnemonic of the response's code; `None` without a response.
 #[must_use]
-pub fn rcode(query: &LoggedQuery) -> &'static str {
-    Rcode::for_client(query.rcode()).mnemonic()
+pub fn rcode(query: &LoggedQuery) -> Option<&'static str> {
+    query.rcode().map(|rcode| Rcode::for_client(rcode).mnemonic())
 }
 
 /// Appends the name of a type, as CoreDNS spells it.

@@ -82,11 +82,26 @@ pub struct BlockLog {
 impl BlockLog {
     /// Hands the response to the log, if the first rule with its name logs its class.
     pub(super) fn finish(self: &Arc<Self>, leaving: Leaving<'_>, message: &[u8]) {
+        self.take(leaving, |log, rule, name| LoggedQuery::new(log, rule, leaving, name, message));
+    }
+
+    /// The same for a query without a response. `message` begins with its header and its question.
+    pub(super) fn see_drop(self: &Arc<Self>, leaving: Leaving<'_>, message: &[u8]) {
+        self.take(leaving, |log, rule, name| {
+            LoggedQuery::dropped(log, rule, leaving, name, message)
+        });
+    }
+
+    fn take(
+        self: &Arc<Self>,
+        leaving: Leaving<'_>,
+        describe: impl FnOnce(&Arc<Self>, usize, &Name) -> LoggedQuery,
+    ) {
         let asked = leaving.trail.asked.as_ref().and_then(|asked| asked.name());
         let name = asked.as_ref().unwrap_or(leaving.name);
         let Some(rule) = self.rule_for(name) else { return };
         let Some(place) = leaving.queries.room() else { return };
-        let query = LoggedQuery::new(self, rule, leaving, name, message);
+        let query = describe(self, rule, name);
         if self.rules.get(rule).is_some_and(|rule| rule.logs(query.kind.class())) {
             place.take(query);
         }

@@ -13,6 +13,7 @@ use wire::summary::Summary;
 
 use super::BlockLog;
 use crate::client::{ListenerId, Transport};
+use crate::plugin::exchange::AskedQuestion;
 use crate::plugin::finish::Leaving;
 
 /// An answered query.
@@ -31,7 +32,7 @@ pub struct LoggedQuery {
     pub query_len: usize,
     /// The query's.
     pub edns: Option<Edns>,
-    /// The response.
+    /// The response; if there is none, the query without a size.
     pub response: Summary,
     pub kind: ResponseKind,
     /// When the query's batch began.
@@ -66,15 +67,30 @@ impl LoggedQuery {
         }
     }
 
+    /// A query that a plugin drops. `message` begins with its header and its question.
+    pub(super) fn dropped(
+        log: &Arc<BlockLog>,
+        rule: usize,
+        leaving: Leaving<'_>,
+        name: &Name,
+        message: &[u8],
+    ) -> Self {
+        let query = Self::new(log, rule, leaving, name, message);
+        let asked = leaving.trail.asked.as_ref();
+        let qtype = asked.map_or(query.response.qtype, AskedQuestion::qtype);
+        let response = Summary { qtype, uncompressed_len: 0, ..query.response };
+        Self { response, kind: ResponseKind::Missing, ..query }
+    }
+
     #[must_use]
     pub fn opcode(&self) -> u16 {
         (self.response.flags & OPCODE) >> OPCODE.trailing_zeros()
     }
 
-    /// The header's code.
+    /// The header's code; `None` without a response.
     #[must_use]
-    pub fn rcode(&self) -> u16 {
-        rcode(&self.response)
+    pub fn rcode(&self) -> Option<u16> {
+        Some(rcode(&self.response)).filter(|_| self.kind != ResponseKind::Missing)
     }
 
     #[must_use]
@@ -114,6 +130,8 @@ pub enum ResponseKind {
     /// The response to a zone transfer.
     Meta,
     OtherError,
+    /// There is no response.
+    Missing,
 }
 
 /// The classes of these kinds: the words of `class`.
@@ -154,7 +172,9 @@ impl ResponseKind {
         match self {
             Self::NoError | Self::Delegation => ResponseClass::Success,
             Self::NxDomain | Self::NoData => ResponseClass::Denial,
-            Self::ServerError | Self::Meta | Self::OtherError => ResponseClass::Error,
+            Self::ServerError | Self::Meta | Self::OtherError | Self::Missing => {
+                ResponseClass::Error
+            }
         }
     }
 
@@ -168,7 +188,7 @@ impl ResponseKind {
             Self::NoData => "NODATA",
             Self::Delegation => "DELEGATION",
             Self::Meta => "META",
-            Self::OtherError => "OTHERERROR",
+            Self::OtherError | Self::Missing => "OTHERERROR",
         }
     }
 }
