@@ -7,8 +7,7 @@ use std::future::ready;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use domain::base::iana::{Class, Rcode};
-use domain::base::message_builder::PushError;
-use domain::base::{Message, MessageBuilder, Rtype, StaticCompressor, Ttl};
+use domain::base::{Message, Rtype, Ttl};
 use domain::rdata::{Aaaa, AllRecordData, Soa};
 use ipnet::Ipv6Net;
 use wire::edit;
@@ -17,6 +16,7 @@ use wire::header::{TYPE_A, TYPE_AAAA};
 use super::draft::{BlockDraft, LoadContext, Loading};
 use super::exchange::{CounterSlot, Exchange};
 use super::gate::{Gate, Passage};
+use super::joined::Joined;
 use super::pursuit::{Found, InsideQuestion, Pursuit, Scope, Step};
 use super::{Plugin, ServerBlock};
 use crate::client::Family;
@@ -215,41 +215,24 @@ fn translate(ipv6: &[u8], ipv4: &[u8], prefix: Ipv6Net) -> Option<Box<[u8]>> {
     let ipv6 = Message::from_octets(ipv6).ok()?;
     let ipv4 = Message::from_octets(ipv4).ok()?;
     let ttl_max = Ttl::from_secs(ttl_secs_max(&ipv6));
-    let target = StaticCompressor::new(Vec::new());
-    let mut builder = MessageBuilder::from_target(target).ok()?;
     // No server is the authority for what is made here.
-    let header = builder.header_mut();
-    header.set_qr(true);
-    header.set_rcode(ipv4.header().rcode());
-    header.set_tc(ipv4.header().tc());
-    let mut builder = builder.question();
-    let question = ipv6.first_question()?;
-    builder.push(question).ok()?;
-    let mut answer = builder.answer();
+    let mut answer = Joined::begin(&ipv6.first_question()?, |header| {
+        header.set_qr(true);
+        header.set_rcode(ipv4.header().rcode());
+        header.set_tc(ipv4.header().tc());
+    })?;
     for record in ipv4.answer().ok()?.limit_to::<AllRecordData<_, _>>() {
         let record = record.ok()?;
         let (owner, ttl) = (record.owner(), record.ttl());
-        let pushed: Result<(), PushError> = match record.data() {
+        match record.data() {
             AllRecordData::A(address) => {
                 let address = Aaaa::new(embed(prefix, address.addr()));
-                answer.push((owner, Class::IN, ttl.min(ttl_max), address))
+                answer.push((owner, Class::IN, ttl.min(ttl_max), address));
             }
             data => answer.push((owner, record.class(), ttl, data)),
-        };
-        pushed.ok()?;
-    }
-    let mut authority = answer.authority();
-    for record in ipv4.authority().ok()?.limit_to::<AllRecordData<_, _>>() {
-        authority.push(record.ok()?).ok()?;
-    }
-    let mut additional = authority.additional();
-    for record in ipv4.additional().ok()?.limit_to::<AllRecordData<_, _>>() {
-        let record = record.ok()?;
-        if record.rtype() != Rtype::OPT {
-            additional.push(record).ok()?;
         }
     }
-    Some(additional.finish().into_target().into())
+    answer.finish_with(&ipv4, |_| true)
 }
 
 /// The TTL of the SOA in the response to AAAA, which says how long there is no IPv6 address.
@@ -272,7 +255,40 @@ fn embed(prefix: Ipv6Net, address: Ipv4Addr) -> Ipv6Addr {
 
 #[cfg(test)]
 mod tests {
+    use domain::base::{MessageBuilder, Name, Question, StaticCompressor};
+    use domain::rdata::A;
+
     use super::*;
+
+    /// The response for a name with this many IPv4 addresses.
+    fn translated(ipv4_count: u32) -> Box<[u8]> {
+        let name: Name<Vec<u8>> = "many.test".parse().unwrap();
+        let mut ipv6 = MessageBuilder::new_vec().question();
+        ipv6.push(Question::new_in(&name, Rtype::AAAA)).unwrap();
+        let mut ipv4 = MessageBuilder::from_target(StaticCompressor::new(Vec::new())).unwrap();
+        ipv4.header_mut().set_qr(true);
+        let mut ipv4 = ipv4.question();
+        ipv4.push(Question::new_in(&name, Rtype::A)).unwrap();
+        let mut ipv4 = ipv4.answer();
+        for number in 0..ipv4_count {
+            let address = A::new(Ipv4Addr::from(number));
+            ipv4.push((&name, Class::IN, Ttl::from_secs(60), address)).unwrap();
+        }
+        let (ipv6, ipv4) = (ipv6.finish(), ipv4.finish().into_target());
+        translate(&ipv6, &ipv4, PREFIX_DEFAULT).unwrap()
+    }
+
+    #[test]
+    fn what_does_not_fit_is_truncated() {
+        for (ipv4_count, count, is_truncated) in
+            [(1, 1, false), (2339, 2339, false), (2340, 2339, true), (4000, 2339, true)]
+        {
+            let message = translated(ipv4_count);
+            let message = Message::from_octets(&*message).unwrap();
+            assert_eq!(message.header_counts().ancount(), count, "{ipv4_count}");
+            assert_eq!(message.header().tc(), is_truncated, "{ipv4_count}");
+        }
+    }
 
     /// The examples of RFC 6052, section 2.4.
     #[test]

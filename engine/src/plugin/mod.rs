@@ -30,6 +30,7 @@ pub mod health;
 mod host_name;
 pub mod hosts;
 pub(crate) mod imported;
+mod joined;
 pub mod k8s_external;
 pub mod kubernetes;
 pub mod loadbalance;

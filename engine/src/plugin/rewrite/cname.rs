@@ -7,15 +7,15 @@
 use std::sync::Arc;
 
 use domain::base::iana::{Class, Rcode};
-use domain::base::message_builder::AnswerBuilder;
 use domain::base::name::Name;
-use domain::base::{Message, MessageBuilder, Rtype, StaticCompressor, ToName, Ttl};
-use domain::rdata::{AllRecordData, Cname};
+use domain::base::{Message, Question, Rtype, ToName, Ttl};
+use domain::rdata::Cname;
 use wire::text::{NameText, PlainName};
 
 use super::rules::Rules;
 use super::{NameMatch, Replacement};
 use crate::metrics::answerer::Answerer;
+use crate::plugin::joined::Joined;
 use crate::plugin::pursuit::{Found, InsideQuestion, Pursuit, Scope, Step};
 
 /// `cname [TYPE] FROM TO`.
@@ -157,70 +157,37 @@ impl CnamePursuit {
 /// cannot be read.
 fn with_first_cname(name: &[u8], ttl_secs: u32, message: &[u8]) -> Option<Box<[u8]>> {
     let message = Message::from_octets(message).ok()?;
-    let question = message.first_question()?;
-    let name = Name::from_octets(name).ok()?;
-    let mut builder = MessageBuilder::from_target(StaticCompressor::new(Vec::new())).ok()?;
-    *builder.header_mut() = message.header();
-    let mut builder = builder.question();
-    builder.push((&name, question.qtype(), Class::IN)).ok()?;
-    let mut builder = builder.answer();
+    let (question, name) = (message.first_question()?, Name::from_octets(name).ok()?);
+    let own = Question::new_in(&name, question.qtype());
+    let mut answer = Joined::begin(&own, |header| *header = message.header())?;
     let cname = Cname::new(question.qname());
-    builder.push((&name, Class::IN, Ttl::from_secs(ttl_secs), cname)).ok()?;
-    for record in message.answer().ok()?.limit_to::<AllRecordData<_, _>>() {
-        builder.push(record.ok()?).ok()?;
-    }
-    with_the_rest(&message, builder, |_| true)
+    answer.push((&name, Class::IN, Ttl::from_secs(ttl_secs), cname));
+    answer.copy(message.answer().ok()?, |_| true)?;
+    answer.finish_with(&message, |_| true)
 }
 
 /// The CNAMEs of the answer up to the one that changes, then what was found for its new target.
 /// The code and the SOA of a negative answer are about the old target, so they are left out.
 /// `None` if a message cannot be read.
 fn joined(answer: &[u8], change: &CnameChange, found: &[u8]) -> Option<Box<[u8]>> {
-    let answer = Message::from_octets(answer).ok()?;
+    let old = Message::from_octets(answer).ok()?;
     let found = Message::from_octets(found).ok()?;
-    let mut builder = MessageBuilder::from_target(StaticCompressor::new(Vec::new())).ok()?;
-    *builder.header_mut() = answer.header();
-    builder.header_mut().set_tc(found.header().tc());
-    builder.header_mut().set_rcode(Rcode::NOERROR);
-    let mut builder = builder.question();
-    builder.push(answer.first_question()?).ok()?;
-    let mut builder = builder.answer();
-    for record in answer.answer().ok()?.take(change.index + 1).enumerate() {
-        let (index, Ok(record)) = record else { return None };
+    let mut answer = Joined::begin(&old.first_question()?, |header| {
+        *header = old.header();
+        header.set_tc(found.header().tc());
+        header.set_rcode(Rcode::NOERROR);
+    })?;
+    for (index, record) in old.answer().ok()?.take(change.index + 1).enumerate() {
+        let record = record.ok()?;
         let (owner, class, ttl) = (record.owner(), record.class(), record.ttl());
         let Some(cname) = record.to_record::<Cname<_>>().ok()? else { continue };
         if index == change.index {
             let target = Name::from_octets(change.target.as_slice()).ok()?;
-            builder.push((owner, class, ttl, Cname::new(target))).ok()?;
+            answer.push((owner, class, ttl, Cname::new(target)));
         } else {
-            builder.push(cname).ok()?;
+            answer.push(cname);
         }
     }
-    for record in found.answer().ok()?.limit_to::<AllRecordData<_, _>>() {
-        builder.push(record.ok()?).ok()?;
-    }
-    with_the_rest(&answer, builder, |rtype| rtype != Rtype::SOA)
-}
-
-/// Adds the other sections of a message: of the authority section the records of these types.
-fn with_the_rest(
-    message: &Message<&[u8]>,
-    builder: AnswerBuilder<StaticCompressor<Vec<u8>>>,
-    has_authority: impl Fn(Rtype) -> bool,
-) -> Option<Box<[u8]>> {
-    let mut builder = builder.authority();
-    for record in message.authority().ok()?.limit_to::<AllRecordData<_, _>>() {
-        let record = record.ok()?;
-        if has_authority(record.rtype()) {
-            builder.push(record).ok()?;
-        }
-    }
-    let mut builder = builder.additional();
-    for record in message.additional().ok()?.limit_to::<AllRecordData<_, _>>() {
-        let record = record.ok()?;
-        if record.rtype() != Rtype::OPT {
-            builder.push(record).ok()?;
-        }
-    }
-    Some(builder.finish().into_target().into())
+    answer.copy(found.answer().ok()?, |_| true)?;
+    answer.finish_with(&old, |rtype| rtype != Rtype::SOA)
 }

@@ -5,15 +5,15 @@
 use std::collections::VecDeque;
 
 use domain::base::iana::Rcode;
-use domain::base::message_builder::{AnswerBuilder, PushError};
-use domain::base::{Message, MessageBuilder, RecordSection, StaticCompressor, ToName};
-use domain::rdata::{AllRecordData, Cname};
+use domain::base::{Message, ToName};
+use domain::rdata::Cname;
 use wire::edit::EdnsOption;
 use wire::header::{HEADER_LEN, QR, TYPE_A, TYPE_AAAA};
 use wire::reply::MadeRecords;
 
 use super::rule::ANSWERER;
 use crate::plugin::exchange::Exchange;
+use crate::plugin::joined::Joined;
 use crate::plugin::pursuit::{Found, InsideQuestion, Scope, Step};
 
 /// One query whose answer has CNAMEs.
@@ -91,44 +91,26 @@ impl TemplatePursuit {
         let own = Message::from_octets(&*self.own).ok()?;
         let found: Vec<_> =
             self.found.iter().filter_map(|found| Message::from_octets(&**found).ok()).collect();
-        let builder = MessageBuilder::from_target(StaticCompressor::new(Vec::new())).ok()?;
-        let mut builder = builder.question();
-        builder.push(own.first_question()?).ok()?;
-        let mut answer = builder.answer();
-        let header = answer.header_mut();
-        header.set_qr(true);
-        header.set_aa(true);
         let rcode = match own.header().rcode() {
             Rcode::NOERROR => found.last().map_or(Rcode::NOERROR, |found| found.header().rcode()),
             rcode => rcode,
         };
-        header.set_rcode(rcode);
-        header.set_tc(found.iter().any(|found| found.header().tc()));
+        let mut answer = Joined::begin(&own.first_question()?, |header| {
+            header.set_qr(true);
+            header.set_aa(true);
+            header.set_rcode(rcode);
+            header.set_tc(found.iter().any(|found| found.header().tc()));
+        })?;
         for message in std::iter::once(&own).chain(&found) {
-            push_all(message.answer().ok()?, &mut answer)?;
+            answer.copy(message.answer().ok()?, |_| true)?;
         }
         let mut authority = answer.authority();
         let denial = found.last().filter(|found| found.header_counts().ancount() == 0);
         for message in std::iter::once(&own).chain(denial) {
-            for record in message.authority().ok()?.limit_to::<AllRecordData<_, _>>() {
-                authority.push(record.ok()?).ok()?;
-            }
+            authority.copy(message.authority().ok()?, |_| true)?;
         }
         let mut additional = authority.additional();
-        for record in own.additional().ok()?.limit_to::<AllRecordData<_, _>>() {
-            additional.push(record.ok()?).ok()?;
-        }
-        Some(additional.finish().into_target().into())
+        additional.copy(own.additional().ok()?, |_| true)?;
+        Some(additional.finish())
     }
-}
-
-fn push_all(
-    section: RecordSection<'_, &[u8]>,
-    answer: &mut AnswerBuilder<StaticCompressor<Vec<u8>>>,
-) -> Option<()> {
-    for record in section.limit_to::<AllRecordData<_, _>>() {
-        let pushed: Result<(), PushError> = answer.push(record.ok()?);
-        pushed.ok()?;
-    }
-    Some(())
 }
