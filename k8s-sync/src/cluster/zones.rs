@@ -13,6 +13,7 @@ pub type WireName = Name<Array<255>>;
 #[derive(Debug)]
 pub struct Zones {
     forward: Vec<Name<Vec<u8>>>,
+    reverse: Vec<Name<Vec<u8>>>,
     /// In the order of the Corefile.
     is_reverse: Vec<bool>,
     all: ZoneSet,
@@ -40,24 +41,30 @@ impl Zones {
         let names = zones.iter().map(|zone| {
             Name::from_octets(zone.clone()).expect("a zone is a whole name in wire format")
         });
-        let (mut forward, mut is_reverse) = (Vec::new(), Vec::new());
-        for name in names {
-            let reverse = is_reverse_zone(&name);
-            is_reverse.push(reverse);
-            if !reverse {
-                forward.push(name);
-            }
-        }
+        let (reverse, forward): (Vec<_>, Vec<_>) = names.clone().partition(is_reverse_zone);
+        let is_reverse = names.map(|name| is_reverse_zone(&name)).collect();
         let whole_trees = TREES.map(|tree| zones.iter().any(|zone| zone == tree));
         let tree = zones.iter().find(|zone| TREES.contains(&zone.as_slice()));
         let tree = tree.and_then(|tree| Name::from_octets(tree.clone()).ok());
-        Self { forward, is_reverse, all: ZoneSet::new(zones), tree, whole_trees }
+        Self { forward, reverse, is_reverse, all: ZoneSet::new(zones), tree, whole_trees }
     }
 
     /// The zones of Services and pods, in the order of the Corefile.
     #[must_use]
     pub fn forward(&self) -> &[Name<Vec<u8>>] {
         &self.forward
+    }
+
+    /// The reverse zones, in the order of the Corefile.
+    #[must_use]
+    pub fn reverse(&self) -> &[Name<Vec<u8>>] {
+        &self.reverse
+    }
+
+    /// Whether a name below this zone belongs to it, and not to a longer one of the zones.
+    #[must_use]
+    pub fn is_own(&self, name: &WireName, zone: &Name<Vec<u8>>) -> bool {
+        is_own(&self.all, name, zone)
     }
 
     /// The zone that PTR records point into. Without a zone of names it is a whole reverse tree, as
@@ -129,9 +136,7 @@ impl ExternalZones {
     /// Whether a name below this zone belongs to it, and not to a longer one of the zones.
     #[must_use]
     pub fn is_own(&self, name: &WireName, zone: &Name<Vec<u8>>) -> bool {
-        let read = wire::name::Name::from_wire(name.as_slice());
-        let found = read.and_then(|read| self.all.find(&read));
-        found.is_some_and(|found| name.len() - found.name_offset == zone.len())
+        is_own(&self.all, name, zone)
     }
 
     /// The owner of this address's PTR records, if it is in one of the zones.
@@ -143,6 +148,12 @@ impl ExternalZones {
         self.all.find(&read).filter(|zone| zone.name_offset > 0)?;
         Some(name)
     }
+}
+
+fn is_own(all: &ZoneSet, name: &WireName, zone: &Name<Vec<u8>>) -> bool {
+    let read = wire::name::Name::from_wire(name.as_slice());
+    let found = read.and_then(|read| all.find(&read));
+    found.is_some_and(|found| name.len() - found.name_offset == zone.len())
 }
 
 fn is_reverse_zone(zone: &Name<Vec<u8>>) -> bool {

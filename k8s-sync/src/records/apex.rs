@@ -5,14 +5,14 @@
 
 use std::net::IpAddr;
 
-use domain::base::Rtype;
+use domain::base::{Name, Rtype};
 use domain::rdata::{Ns, Txt};
 use wire::compile::Section;
 
 use super::label::Label;
 use super::pen::{Pen, compose};
 use super::{service, sorted};
-use crate::cluster::{Cluster, WireName};
+use crate::cluster::{Cluster, WireName, Zones};
 use crate::object::ServiceKind;
 
 /// The version of the specification, and the TTL of that record (Kubernetes DNS specification,
@@ -21,22 +21,16 @@ const SCHEMA_VERSION: &[u8] = b"1.1.0";
 const SCHEMA_VERSION_TTL_SECS: u32 = 28_800;
 
 pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster) {
+    let zones = cluster.zones();
     let servers = name_servers(cluster);
-    for zone in cluster.zones().forward() {
-        let name = |labels: &[&[u8]]| compose(labels, zone);
-        let Some(default) = pen.name(&[b"ns", b"dns"], zone) else { continue };
-        let (Some(apex), Some(version)) = (name(&[]), pen.name(&[b"dns-version"], zone)) else {
+    for zone in zones.forward() {
+        write_zone(pen, zones, zone, &servers);
+        for label in [&b"svc"[..], b"pod"] {
+            put_empty(pen, zones, label, zone);
+        }
+        let Some(version) = pen.name(&[b"dns-version"], zone) else { continue };
+        if !zones.is_own(&version, zone) {
             continue;
-        };
-        write_name_servers(pen, &apex, &default, &servers);
-        pen.begin(&default);
-        let addresses = sorted(servers.iter().map(|server| server.address));
-        pen.answer_addresses(&default, &addresses);
-        pen.put();
-        for label in [&b"dns"[..], b"svc", b"pod"] {
-            if let Some(owner) = name(&[label]) {
-                pen.put_empty(&owner);
-            }
         }
         pen.set_ttl(SCHEMA_VERSION_TTL_SECS);
         pen.begin(&version);
@@ -45,6 +39,27 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster) {
         pen.record(Section::Answer, &version, &text);
         pen.put();
         pen.set_ttl(cluster.options().ttl_secs);
+    }
+}
+
+/// The zone's NS records, and `ns.dns`.
+fn write_zone(pen: &mut Pen<'_>, zones: &Zones, zone: &Name<Vec<u8>>, servers: &[NameServer]) {
+    let Some(default) = pen.name(&[b"ns", b"dns"], zone) else { return };
+    let Some(apex) = compose(&[], zone) else { return };
+    write_name_servers(pen, &apex, &default, servers);
+    put_empty(pen, zones, b"dns", zone);
+    if zones.is_own(&default, zone) {
+        pen.begin(&default);
+        let addresses = sorted(servers.iter().map(|server| server.address));
+        pen.answer_addresses(&default, &addresses);
+        pen.put();
+    }
+}
+
+/// The name of this label exists, unless it is a zone itself.
+fn put_empty(pen: &mut Pen<'_>, zones: &Zones, label: &[u8], zone: &Name<Vec<u8>>) {
+    if let Some(owner) = compose(&[label], zone).filter(|owner| zones.is_own(owner, zone)) {
+        pen.put_empty(&owner);
     }
 }
 

@@ -36,6 +36,9 @@ pub(super) fn write(
     for zone in cluster.zones().forward() {
         let labels = [name.as_slice(), namespace.as_slice(), b"svc"];
         let Some(owner) = pen.name(&labels, zone) else { continue };
+        if !cluster.zones().is_own(&owner, zone) {
+            continue;
+        }
         write_entry(pen, cluster, &owner, alias.clone());
     }
 }
