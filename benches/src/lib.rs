@@ -12,7 +12,8 @@ use std::time::Instant;
 
 use domain::base::Name as DomainName;
 use engine::answer::exit::Made;
-use engine::answer::{Scratch, Sources, Verdict, at_a_glance, in_full, look};
+use engine::answer::glance::{at_a_glance, look};
+use engine::answer::{Scratch, Sources, Verdict, in_full};
 use engine::cache::{Cache, CacheKey, Times};
 use engine::client::{Arrival, Family, ListenerId, Transport};
 use engine::config;
@@ -351,9 +352,11 @@ impl Cluster {
         match in_full(sources, &mut scratch, arrival, glance, name, message) {
             Verdict::Reply(Made { len, .. }) => len,
             // No query here needs an upstream.
-            Verdict::ReplyAndRefresh(..) | Verdict::Ask(_) | Verdict::Pursue(_) | Verdict::Drop => {
-                0
-            }
+            Verdict::ReplyAndRefresh(..)
+            | Verdict::Ask(_)
+            | Verdict::Pursue(_)
+            | Verdict::Drop(_)
+            | Verdict::Ignore => 0,
         }
     }
 }

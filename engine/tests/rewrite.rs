@@ -82,8 +82,11 @@ fn upstreams_get_options() {
     check_options(renaming, &plain, &[(1, b"a.test."), (2, b"a.example."), (3, &[0, 28])]);
 }
 
+/// EDNS options: code and data.
+type Options<'o> = &'o [(u16, &'o [u8])];
+
 /// What the upstream gets first for one query: each name, and the options with it.
-fn check_look_ups(lines: &str, manner: Manner, expected: &[(&str, &[(u16, &[u8])])]) {
+fn check_look_ups(lines: &str, manner: Manner, expected: &[(&str, Options<'_>)]) {
     let upstream = Upstream::start(60, manner);
     let rig = start(&format!("{lines}\nforward . {}", upstream.address));
     rig.ask_udp(&query("a.one.test", 1), PATIENCE).expect("an answer");
@@ -107,12 +110,12 @@ fn look_ups_of_pursuits_have_options() {
     std::fs::write(&file, "search one.test two.test\n").expect("a file");
     let rules =
         "rewrite continue edns0 local set 1 {qname}\nrewrite continue edns0 local append 2 x";
-    let own: &[(u16, &[u8])] = &[(1, b"a.one.test."), (2, b"x")];
+    let own: Options<'_> = &[(1, b"a.one.test."), (2, b"x")];
     let autopath = format!("{rules}\nautopath {}", file.display());
     let names = [("a.one.test", own), ("a.two.test", own), ("a", own)];
     check_look_ups(&autopath, Manner::Says(Rcode::NXDOMAIN), &names);
     let cname = format!("{rules}\nrewrite cname from.test to.test");
-    let again: &[(u16, &[u8])] = &[(1, b"to.test."), (2, b"x"), (2, b"x")];
+    let again: Options<'_> = &[(1, b"to.test."), (2, b"x"), (2, b"x")];
     let names = [("a.one.test", own), ("to.test", again)];
     check_look_ups(&cname, Manner::LeadsOn("from.test"), &names);
 }

@@ -20,9 +20,8 @@ use wire::table::Table;
 
 use crate::answer::decision::Recorder;
 use crate::answer::exit::{Answered, Exit, Reports, Timing};
-use crate::answer::{
-    Glance, Looked, Pursue, Scratch, Sources, Verdict, at_a_glance, in_full, look, seen_by,
-};
+use crate::answer::glance::{Glance, Looked, at_a_glance, look};
+use crate::answer::{Pursue, Scratch, Sources, Verdict, in_full, seen_by};
 use crate::cache::Cache;
 use crate::client::{Arrival, ListenerId, Packet};
 use crate::forward::ShardNumber;

@@ -67,7 +67,7 @@ impl TemplatePursuit {
             [head.as_flattened(), option.data].concat().into()
         });
         let found = Vec::new();
-        (!targets.is_empty()).then(|| Self { own, qtype, extended_error, targets, found })
+        (!targets.is_empty()).then_some(Self { own, qtype, extended_error, targets, found })
     }
 
     pub(in crate::plugin) fn next(&mut self, last: Option<Box<[u8]>>) -> Step {
