@@ -36,6 +36,10 @@ use control::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What `/ready` waits for at the start-up, beside the clusters.
+const SOCKETS: &str = "sockets";
+const OF_DNS: &str = "for DNS";
+
 fn main() -> ExitCode {
     let cli = Cli::from_process();
     if cli.version {
@@ -118,6 +122,8 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     for block in config.blocks.iter().filter(|block| block.line::<Kubernetes>().is_some()) {
         readiness.wait_for("kubernetes", &block.place.line.to_string(), "starting");
     }
+    // Hosts and zone files, and host names of upstreams, are read before the sockets open too.
+    readiness.wait_for(SOCKETS, OF_DNS, "open once all files have been read");
     let admin =
         Admin::bind(&endpoints::of(&config), Arc::clone(&metrics), Arc::clone(&readiness)).await?;
     endpoints::publish_facts(&metrics, &config);
@@ -127,6 +133,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     queries.open_for(&config);
     server.apply(&config).await?;
     queries.set_listeners(server.plan());
+    readiness.forget(SOCKETS, OF_DNS);
     for block in &config.blocks {
         readiness.forget("kubernetes", &block.place.line.to_string());
     }
