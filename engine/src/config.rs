@@ -68,7 +68,7 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error, named_by: NamedBy) -> R
         }
         (_, NamedBy::Flag) => "`-conf FILE` names the Corefile".to_owned(),
         (_, NamedBy::Check) => {
-            "name a Corefile, a folder with one, or a file with ConfigMaps; `-` reads standard input"
+            "name a Corefile, a folder with one, or a file of ConfigMaps; `-` is standard input"
                 .to_owned()
         }
     };

@@ -421,8 +421,8 @@ impl ariadne::Cache<usize> for &mut Excerpts {
     }
 }
 
-/// Collects mistakes and warnings, up to a bound. A mistake in a line that is imported several times
-/// is listed once.
+/// Collects mistakes and warnings, up to a bound: each once, even if its line is imported several
+/// times.
 #[derive(Debug, Default)]
 pub(crate) struct Mistakes {
     pub(crate) errors: Vec<Mistake>,
