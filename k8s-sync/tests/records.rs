@@ -384,6 +384,16 @@ fn name_servers() {
             ("cluster.local NS", service),
             ("ns.dns.cluster.local A", "A 10.96.0.10"),
             ("ns.dns.cluster.local AAAA", "AAAA fd00::10"),
+            (
+                "in-addr.arpa NS",
+                "NS ns.dns.in-addr.arpa + ns.dns.in-addr.arpa A 10.96.0.10, \
+                 ns.dns.in-addr.arpa AAAA fd00::10",
+            ),
+            ("ns.dns.in-addr.arpa A", "A 10.96.0.10"),
+            ("ns.dns.ip6.arpa AAAA", "AAAA fd00::10"),
+            ("ns.dns.ip6.arpa TXT", "NODATA"),
+            ("dns.in-addr.arpa A", "NODATA"),
+            ("svc.in-addr.arpa A", "NXDOMAIN"),
         ],
     );
     check(bound("10.96.0.10"), &objects, &[("cluster.local NS", service)]);
@@ -393,6 +403,7 @@ fn name_servers() {
         &[
             ("cluster.local NS", "NS ns.dns.cluster.local + ns.dns.cluster.local A 192.0.2.1"),
             ("ns.dns.cluster.local A", "A 192.0.2.1"),
+            ("in-addr.arpa NS", "NS ns.dns.in-addr.arpa + ns.dns.in-addr.arpa A 192.0.2.1"),
         ],
     );
     check(

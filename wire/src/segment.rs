@@ -11,9 +11,9 @@ use crate::name::{BLOCK_LEN, Block, block_count};
 
 pub(crate) const SLOT_LEN: usize = 8;
 pub(crate) const ENTRY_HEAD_LEN: usize = 16;
-/// Flag of an entry: its zone is a reverse zone, where a name exists only as the owner of PTR
-/// records.
-pub(crate) const IN_REVERSE_ZONE: u8 = 1;
+/// Flag of an entry: it is an address's name in a reverse zone, which exists only as the owner of
+/// PTR records.
+pub(crate) const OF_REVERSE_NAME: u8 = 1;
 /// Flag of an entry: its CNAMEs answer every type that has no row of its own.
 pub(crate) const IS_ALIAS: u8 = 2;
 /// Flag of an entry: its table has no SOA, or none that the fast path can write.
@@ -147,8 +147,8 @@ impl<'t> Entry<'t> {
         self.bytes.get(14).map_or(0, |at| usize::from(*at))
     }
 
-    pub(crate) fn is_in_reverse_zone(self) -> bool {
-        self.flags() & IN_REVERSE_ZONE != 0
+    pub(crate) fn is_of_reverse_name(self) -> bool {
+        self.flags() & OF_REVERSE_NAME != 0
     }
 
     pub(crate) fn is_alias(self) -> bool {

@@ -27,7 +27,7 @@ const LABELS_BELOW: [(&str, Rtype); 7] = [
 ];
 
 /// Labels that CoreDNS has in each of its zones, including reverse zones.
-const LABELS_IN_EACH_ZONE: [&str; 4] = ["svc", "pod", "ns.dns", "dns-version"];
+const LABELS_IN_EACH_ZONE: [&str; 3] = ["svc", "pod", "dns-version"];
 
 /// Most labels in front of an IPv6 address's that CoreDNS overlooks: it parses groups of four.
 const LABELS_UNSEEN_MAX: usize = 3;
@@ -52,10 +52,7 @@ impl Oracle<'_> {
             Rule::ExternalNameType => self.is_external_name(question, theirs, ours),
             Rule::SrvWeights => is_weights_alone(theirs, ours),
             Rule::UnnamedPort => self.is_unnamed_port(question, theirs, ours),
-            Rule::ReverseZone => {
-                self.is_label_in_reverse_zone(question, theirs, ours)
-                    || self.is_reverse_zones_ns(question, theirs, ours)
-            }
+            Rule::ReverseZone => self.is_label_in_reverse_zone(question, theirs, ours),
             Rule::ReverseName => self.is_other_reverse_name(question, theirs, ours),
             Rule::HiddenNamespace => self.is_hidden_namespace(question, theirs, ours),
             Rule::LetterCase => self.is_letter_case(question, theirs, ours),
@@ -146,14 +143,6 @@ impl Oracle<'_> {
             && theirs.rcode == "NOERROR"
             && theirs.aa
             && self.is_as_missing(&format!("missing.{zone}"), question.rtype, ours)
-    }
-
-    fn is_reverse_zones_ns(&self, question: &Question, theirs: &Answer, ours: &Answer) -> bool {
-        let zone = question.key();
-        self.reverse_zone(question) == Some(&zone)
-            && theirs.data_of(Rtype::NS) == [format!("ns.dns.{zone}")]
-            && ours.is_nodata()
-            && matches!(&ours.authority[..], [soa] if soa.owner() == zone && soa.rtype() == "SOA")
     }
 
     /// CoreDNS returns PTR records of another name: that of the address that it parsed.
@@ -404,7 +393,7 @@ mod tests {
             ("_a._udp.s.n.svc.z. A", &nodata, None),
             ("_._udp.s.n.pod.z. A", &nodata, None),
             ("svc.10.in-addr.arpa. MX", &nodata, Some(Rule::ReverseZone)),
-            ("ns.dns.ip6.arpa. MX", &nodata, Some(Rule::ReverseZone)),
+            ("dns-version.ip6.arpa. MX", &nodata, Some(Rule::ReverseZone)),
             ("svc.z. MX", &nodata, None),
             ("other.10.in-addr.arpa. MX", &nodata, None),
             (&format!("{mapped} PTR"), &ptr("s.n.svc.z."), Some(Rule::ReverseName)),

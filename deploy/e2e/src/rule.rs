@@ -57,8 +57,9 @@ impl Rule {
                  `_http._.SVC` are NXDOMAIN; CoreDNS takes an empty port or protocol to mean any."
             }
             Self::ReverseZone => {
-                "A reverse zone contains the names of addresses and nothing else; CoreDNS also \
-                 has svc, pod, ns.dns and dns-version there, and an NS record."
+                "A reverse zone contains the names of addresses and its name server, ns.dns; \
+                 CoreDNS also has svc, pod and dns-version there, and its NS records name the name \
+                 server's Service."
             }
             Self::ReverseName => {
                 "An address has one reverse name, with exactly its labels (RFC 1035, section 3.5; \

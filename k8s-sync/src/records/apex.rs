@@ -40,6 +40,12 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster) {
         pen.put();
         pen.set_ttl(cluster.options().ttl_secs);
     }
+    // No Service has a name in a reverse zone.
+    let unnamed = servers.into_iter().map(|server| NameServer { labels: vec![], ..server });
+    let unnamed = sorted(unnamed);
+    for zone in zones.reverse() {
+        write_zone(pen, zones, zone, &unnamed);
+    }
 }
 
 /// The zone's NS records, and `ns.dns`.

@@ -15,10 +15,11 @@ pub use zone::{ZoneRecord, ZoneRecords};
 
 use crate::apex::{ApexLabel, ApexRecords, soa_record};
 use crate::hash::{HashSeed, NameHash};
+use crate::header::TYPE_PTR;
 use crate::name::Name;
 use crate::pod::PodMode;
 use crate::segment::{
-    ENTRY_HEAD_LEN, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, SLOT_LEN, Segment, segment_index,
+    ENTRY_HEAD_LEN, Entry, HAS_NO_SOA, OF_REVERSE_NAME, SLOT_LEN, Segment, segment_index,
     slot_and_tag, u32_le,
 };
 use crate::table::{NameRules, Proofs, Table};
@@ -179,9 +180,10 @@ impl TableBuilder {
 
     /// Inserts a finished entry, which replaces one of the same name. The hash removes it again.
     pub fn insert(&mut self, entry: &[u8]) -> NameHash {
-        let name = Name::from_wire(Entry { bytes: entry }.name()).expect("a whole name was begun");
+        let read = Entry { bytes: entry };
+        let name = Name::from_wire(read.name()).expect("a whole name was begun");
         let hash = self.seed.hash(name.blocks());
-        let Some((zone_at, flags)) = self.zone_of(&name) else {
+        let Some((zone_at, flags)) = self.zone_of(&name, read.answer(TYPE_PTR).is_some()) else {
             debug_assert!(false, "no question leads to a name outside the zones");
             return NameHash(hash);
         };
@@ -195,8 +197,8 @@ impl TableBuilder {
     }
 
     /// Offset of the zone in a name, and the flags of its entry; `None` for a name that no question
-    /// leads to.
-    fn zone_of(&self, name: &Name) -> Option<(u8, u8)> {
+    /// leads to. `has_pointers`: it owns PTR records.
+    fn zone_of(&self, name: &Name, has_pointers: bool) -> Option<(u8, u8)> {
         let zone = self.zones.find(name);
         match self.apex {
             ApexRecords::None | ApexRecords::Zones => {
@@ -205,7 +207,7 @@ impl TableBuilder {
             ApexRecords::Kubernetes | ApexRecords::K8sExternal(_) => {
                 let zone = zone?;
                 let is_reverse = self.reverse_zones.get(zone.index) == Some(&true);
-                let reverse = if is_reverse { IN_REVERSE_ZONE } else { 0 };
+                let reverse = if is_reverse && has_pointers { OF_REVERSE_NAME } else { 0 };
                 let soa = if self.apex == ApexRecords::Kubernetes { 0 } else { HAS_NO_SOA };
                 Some((zone.name_offset as u8, reverse | soa))
             }

@@ -18,7 +18,7 @@ use crate::header::{TYPE_ANY, TYPE_CNAME, TYPE_SOA};
 use crate::name::{BLOCK_LEN, Block, NAME_LEN_MAX, Name, block_count};
 use crate::pod::{PodMode, PodName};
 use crate::segment::{
-    ASTERISK, Entry, HAS_NO_SOA, IN_REVERSE_ZONE, IS_ALIAS, SLOT_LEN, Segment, find_in_segment,
+    ASTERISK, Entry, HAS_NO_SOA, IS_ALIAS, OF_REVERSE_NAME, SLOT_LEN, Segment, find_in_segment,
     segment_index, slot_and_tag, slot_offset,
 };
 use crate::zone::ZoneSet;
@@ -34,10 +34,11 @@ pub enum NameRules {
     /// Only wildcards: `*.example.org` answers names that have one label more than `example.org`
     /// and are not stored, as in CoreDNS's `hosts`.
     Exact,
-    /// Those of `kubernetes`. In reverse zones, a name exists only as the owner of PTR records.
+    /// Those of `kubernetes`. In reverse zones, an address's name exists only as the owner of PTR
+    /// records.
     Kubernetes { pods: PodMode },
-    /// Those of `k8s_external`: wildcards, and port names without underscores. In reverse zones, a
-    /// name exists only as the owner of PTR records.
+    /// Those of `k8s_external`: wildcards, and port names without underscores. In reverse zones, an
+    /// address's name exists only as the owner of PTR records.
     K8sExternal,
     /// Those of zone files: see `zone`.
     Zones,
@@ -164,7 +165,7 @@ impl<'t> Stored<'t> {
     #[must_use]
     #[inline(always)]
     pub fn no_data(self) -> Option<Apex> {
-        let has_rules = self.0.flags() & (IS_ALIAS | IN_REVERSE_ZONE | HAS_NO_SOA) != 0;
+        let has_rules = self.0.flags() & (IS_ALIAS | OF_REVERSE_NAME | HAS_NO_SOA) != 0;
         (!has_rules).then_some(Apex { name_offset: self.0.zone_at() })
     }
 }
@@ -261,7 +262,7 @@ impl Table {
                 Some(cnames) => Found::Alias(cnames),
                 None => Found::NoData(apex),
             },
-            None if entry.is_in_reverse_zone() && apex.name_offset != 0 => self.absent(apex),
+            None if entry.is_of_reverse_name() && apex.name_offset != 0 => self.absent(apex),
             None => Found::NoData(apex),
         }
     }
