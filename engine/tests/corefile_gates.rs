@@ -184,6 +184,8 @@ fn lines_that_take_little() {
     ] {
         check_mistakes(&format!(". {{\n multisocket {number}\n}}"), &[(2, 14, message)]);
     }
+    let message = "Wrong argument count or unexpected line ending after 'multisocket'";
+    check_mistakes(". {\n multisocket\n whoami\n multisocket 2\n}", &[(4, 2, message)]);
     check_mistakes(
         ". {\n pprof x {\n block often\n blocks\n }\n pprof\n}",
         &[

@@ -5,7 +5,7 @@ use std::future::ready;
 
 use super::draft::{BlockDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
-use crate::corefile::report::Refusal;
+use crate::corefile::report::{Mistake, Refusal};
 use crate::corefile::statement::Statement;
 use crate::corefile::value::number;
 use crate::corefile::{Context, Place};
@@ -45,6 +45,11 @@ const COUNT_MAX: i64 = 1024;
 
 pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     statement.takes_no_block(USAGE, context);
+    if block.line::<MultiSocket>().is_some() {
+        let message = "Wrong argument count or unexpected line ending after 'multisocket'";
+        let mistake = Mistake::error(statement.name.span, message).label("used again here");
+        return context.report(mistake.help("delete it: a server block has one `multisocket`"));
+    }
     let count = match statement.args.as_slice() {
         [] => None,
         [word] => {
