@@ -1,5 +1,5 @@
-//! Shared by the benchmarks and the instruction count: the Corefiles that are measured, a table of a
-//! cluster's names, and queries of every kind.
+//! Shared by the benchmarks and the instruction count: the Corefiles that are measured, a table of
+//! a cluster's names, and queries of every kind.
 //!
 //! Nothing is measured here. Invariant: every run has the same names, hashes and bytes, so that
 //! figures can be compared.

@@ -11,8 +11,8 @@ use std::process::Command;
 
 use benches::Corefile;
 
-/// A Corefile, and the most instructions that an A answer may cost with it,
-/// on x86-64 with the rustc of rust-toolchain.toml. Counts when they were set: 324, 393, 1923, 2058.
+/// A Corefile, and the most instructions that an A answer may cost with it, on x86-64 with the
+/// rustc of rust-toolchain.toml. Counts when they were set: 324, 393, 1923, 2058.
 const BOUNDS: [(Corefile, u64); 4] = [
     (Corefile::Stock, 333),
     (Corefile::K3s, 400),

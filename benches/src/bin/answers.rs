@@ -1,8 +1,8 @@
 //! Answers N queries for Services' addresses and does nothing else: the program that
 //! `tests/instructions.rs` runs under callgrind.
 //!
-//! `answers N COREFILE`: the Corefile is stock, k3s (`hosts` comes first), gardener (`rewrite` does),
-//! or nodelocal (the answers are cached).
+//! `answers N COREFILE`: the Corefile is stock, k3s (`hosts` comes first), gardener (`rewrite`
+//! does), or nodelocal (the answers are cached).
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -2,8 +2,8 @@
 //!
 //! A query passes three stages: the gates of its block, its local sources, and the cache with
 //! the upstreams behind it. The order is CoreDNS's, except that tables are asked before the cache,
-//! so that no answer from the cluster is ever out of date. Most queries take the fast path, which is in
-//! `glance`; `in_full` answers the rest.
+//! so that no answer from the cluster is ever out of date. Most queries take the fast path, which
+//! is in `glance`; `in_full` answers the rest.
 //! Invariant: nothing here allocates, waits or panics, whatever the packet holds.
 
 pub mod chase;
