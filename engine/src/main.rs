@@ -137,7 +137,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     for block in &config.blocks {
         readiness.forget("kubernetes", &block.place.line.to_string());
     }
-    server.syncs().for_each(|sync| control::report_readiness(&readiness, sync));
+    server.syncs().for_each(|sync| control::readiness::report_readiness(&readiness, sync));
 
     if let Some(pidfile) = &cli.pidfile
         && let Err(error) = slow::write_pidfile(pidfile.clone()).await

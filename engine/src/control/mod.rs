@@ -18,6 +18,7 @@ pub(crate) mod log;
 mod lost;
 pub(crate) mod output;
 pub(crate) mod query_log;
+pub(crate) mod readiness;
 pub(crate) mod restarts;
 pub(crate) mod server;
 pub(crate) mod signals;
@@ -35,7 +36,6 @@ use std::time::Duration;
 
 use engine::admin::{Admin, ExplainCall, Readiness};
 use engine::config::Config;
-use engine::forward::Upstream;
 use engine::limits::LOG_FLUSH_TIMEOUT;
 use engine::metrics::Metrics;
 use engine::plugin::health::Health;
@@ -49,6 +49,7 @@ use explaining::{Explainer, remote};
 use external::ExternalFeed;
 use hosts::HostsFeed;
 use query_log::QueryLog;
+use readiness::report_readiness;
 use restarts::Restarts;
 use server::Server;
 use signals::{End, SignalRequest, Signals};
@@ -308,30 +309,6 @@ impl Control {
         }
     }
 
-    /// The messages of upstreams that loop.
-    fn loops(&self) -> BTreeSet<String> {
-        upstreams::loops(self.server.plan()).map(Upstream::loop_message).collect()
-    }
-
-    /// Shows in `/ready` what is not served as the files say.
-    fn note_problems(&self) {
-        let failure = self.last_failure.iter().map(|failure| {
-            let first_line = failure.lines().next().unwrap_or_default();
-            format!("reload: the last Corefile is still served: {first_line}")
-        });
-        let of_files = self.file_failure.iter().map(|failure| {
-            format!("the last files of upstreams and of `tls` are still used: {failure}")
-        });
-        let hosts = self.server.hosts().map(HostsFeed::facts);
-        let of_hosts = hosts.filter_map(|hosts| Some(format!("hosts: {}", hosts.problem?)));
-        let zones = self.server.zones().flat_map(ZonesFeed::facts);
-        let of_zones =
-            zones.filter_map(|zone| Some(format!("file: zone {}: {}", zone.zone, zone.problem?)));
-        let of_loops = self.loops().into_iter().map(|message| format!("loop: {message}"));
-        let of_tables = of_hosts.chain(of_zones);
-        self.readiness.note(failure.chain(of_files).chain(of_loops).chain(of_tables));
-    }
-
     /// Reads the files that name upstreams again if they have changed, and reports upstreams that
     /// loop.
     ///
@@ -345,6 +322,10 @@ impl Control {
         let loops = self.loops();
         for message in self.server.upstream_files().unlogged_loops(loops) {
             tracing::error!("plugin/loop: {message}");
+        }
+        if let Some(late) = self.server.upstream_files().newly_late() {
+            self.metrics.reload_failed();
+            tracing::warn!("{late}");
         }
         let has_changed = self.server.upstream_files().is_out_of_date().await;
         if (has_changed || self.file_retry_at.is_some_and(|at| Instant::now() >= at))
@@ -423,24 +404,6 @@ async fn until(at: Option<Instant>) {
         Some(at) => sleep_until(at).await,
         None => pending().await,
     }
-}
-
-/// Reports to `/ready` whether this cluster has been read.
-pub(crate) fn report_readiness(readiness: &Readiness, sync: &KubernetesFeed) {
-    let part = sync.to_string();
-    let status = sync.status.borrow();
-    if status.is_synced && !sync.is_lost() {
-        readiness.ready("kubernetes", &part);
-        return;
-    }
-    let reports = sync.source.reports();
-    let error = reports.iter().find_map(|report| report.error.clone());
-    let missing = status.unsynced_kinds.join(", ");
-    let cause = match error {
-        Some(error) => format!("{missing}: {error}"),
-        None => missing,
-    };
-    readiness.wait_for("kubernetes", &part, &cause);
 }
 
 /// Unpredictable enough to spread timers.

@@ -280,6 +280,11 @@ impl Server {
         })
     }
 
+    /// The file of upstreams or of `tls` that hangs, as a sentence.
+    pub(crate) fn late_upstream_file(&self) -> Option<String> {
+        self.upstream_files.late(Instant::now())
+    }
+
     /// The files that the upstreams depend on.
     pub(crate) fn upstream_files(&mut self) -> &mut UpstreamFiles {
         &mut self.upstream_files

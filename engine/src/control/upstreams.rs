@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Instant, SystemTime};
 
 use engine::forward::Upstream;
 use engine::limits::FILE_TIMEOUT;
@@ -24,9 +25,19 @@ pub(crate) struct UpstreamFiles {
     /// The same, as of the last check.
     found: Vec<Option<SystemTime>>,
     /// A check that has not ended. There is never a second one, and nothing waits for it.
-    check: Option<JoinHandle<Vec<Option<SystemTime>>>>,
+    check: Option<FileCheck>,
     /// The loops that were logged.
     logged_loops: BTreeSet<String>,
+}
+
+/// A check of all files, in another thread.
+struct FileCheck {
+    found: JoinHandle<Vec<Option<SystemTime>>>,
+    began: Instant,
+    /// The index of the file that is looked at.
+    position: Arc<AtomicUsize>,
+    /// The log has said that it takes too long.
+    is_logged: bool,
 }
 
 impl UpstreamFiles {
@@ -40,7 +51,7 @@ impl UpstreamFiles {
             logged_loops: self.logged_loops.clone(),
             ..Self::default()
         };
-        let checked = timeout(FILE_TIMEOUT, next.begin_check()).await;
+        let checked = timeout(FILE_TIMEOUT, next.begin_check().found).await;
         next.changed = checked.ok().and_then(Result::ok).unwrap_or_default();
         next.found.clone_from(&next.changed);
         // A file that has changed since the last check may have been read half way: it counts as
@@ -57,8 +68,8 @@ impl UpstreamFiles {
     /// Whether a file has changed. Files are checked in another thread, because one on a network
     /// file system may hang.
     pub(crate) async fn is_out_of_date(&mut self) -> bool {
-        if let Some(check) = self.check.take_if(|check| check.is_finished())
-            && let Ok(found) = check.await
+        if let Some(check) = self.check.take_if(|check| check.found.is_finished())
+            && let Ok(found) = check.found.await
         {
             self.found = found;
         }
@@ -68,9 +79,33 @@ impl UpstreamFiles {
         self.found != self.changed
     }
 
-    fn begin_check(&self) -> JoinHandle<Vec<Option<SystemTime>>> {
-        let files = Arc::clone(&self.files);
-        spawn_blocking(move || files.iter().map(changed_at).collect())
+    fn begin_check(&self) -> FileCheck {
+        let (files, position) = (Arc::clone(&self.files), Arc::<AtomicUsize>::default());
+        let now_at = Arc::clone(&position);
+        let look = move |(index, file): (usize, &PathBuf)| {
+            now_at.store(index, Relaxed);
+            changed_at(file)
+        };
+        let found = spawn_blocking(move || files.iter().enumerate().map(look).collect());
+        FileCheck { found, began: Instant::now(), position, is_logged: false }
+    }
+
+    /// Which file hangs, if the check takes too long.
+    pub(crate) fn late(&self, now: Instant) -> Option<String> {
+        let check = self.check.as_ref().filter(|check| now > check.began + FILE_TIMEOUT)?;
+        let file = self.files.get(check.position.load(Relaxed))?.display();
+        Some(format!(
+            "{file} was not looked at within {FILE_TIMEOUT:?}: what upstreams and `tls` read last \
+             is still used; is it on a file system that hangs?"
+        ))
+    }
+
+    /// The same, once per file that hangs.
+    pub(crate) fn newly_late(&mut self) -> Option<String> {
+        let late = self.late(Instant::now())?;
+        let check = self.check.as_mut().filter(|check| !check.is_logged)?;
+        check.is_logged = true;
+        Some(late)
     }
 
     /// Accepts the files as they are, because they could not be used: they are not tried again
@@ -95,4 +130,44 @@ pub(crate) fn loops(plan: &Plan) -> impl Iterator<Item = &Upstream> {
 
 fn changed_at(file: &PathBuf) -> Option<SystemTime> {
     std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_hangs_is_named_once() {
+        let began = Instant::now().checked_sub(FILE_TIMEOUT + Duration::from_secs(1));
+        let check = FileCheck {
+            found: tokio::spawn(std::future::pending()),
+            began: began.expect("the machine runs since more than six seconds"),
+            position: Arc::new(AtomicUsize::new(1)),
+            is_logged: false,
+        };
+        let files = Arc::new([PathBuf::from("resolv.conf"), PathBuf::from("/nfs/cert.pem")]);
+        let mut files = UpstreamFiles { files, check: Some(check), ..UpstreamFiles::default() };
+        assert!(!files.is_out_of_date().await);
+        let late = files.newly_late().expect("it takes too long");
+        assert!(late.starts_with("/nfs/cert.pem was not looked at within 5s: "), "{late}");
+        assert_eq!(files.newly_late(), None);
+        assert_eq!(files.late(Instant::now()), Some(late));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_has_changed_is_found() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let path = folder.path().join("resolv.conf");
+        let mut files =
+            UpstreamFiles { files: Arc::new([path.clone()]), ..UpstreamFiles::default() };
+        files.changed = vec![None];
+        files.found = vec![None];
+        std::fs::write(path, "").expect("a written file");
+        while !files.is_out_of_date().await {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(files.late(Instant::now()), None);
+    }
 }
