@@ -10,7 +10,7 @@ mod port;
 mod query;
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -126,6 +126,35 @@ fn a_change_in_a_mounted_config_map_is_found_at_once() {
     fs::remove_file(folder.path().join("hosts.override")).unwrap();
     fs::write(folder.path().join("hosts.override"), hosts(4)).unwrap();
     await_number(server_address, 4);
+}
+
+/// The folder is watched when the start-up has ended, which the pipe delays by five seconds.
+/// `reload` alone would take 30 s, give or take 7.5.
+#[test]
+fn a_change_during_the_start_up_is_found_at_its_end() {
+    let folder = TempDir::new().unwrap();
+    let server_address = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()));
+    let health = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()));
+    let write = |hosts: String| {
+        let port = server_address.port();
+        let text = format!(".:{port} {{\n bind 127.0.0.1\n health {health}\n reload\n {hosts}}}\n");
+        fs::write(folder.path().join("next"), text).unwrap();
+        fs::rename(folder.path().join("next"), folder.path().join("Corefile")).unwrap();
+    };
+    let made = Command::new("mkfifo").arg(folder.path().join("pipe")).status();
+    assert!(made.unwrap().success());
+    let pipe = format!("hosts {}", folder.path().join("pipe").display());
+    write(hosts(0).replacen("hosts", &pipe, 1));
+    let _server = start(folder.path());
+    let began = Instant::now();
+    while TcpStream::connect(health).is_err() {
+        assert!(began.elapsed() < PATIENCE, "the endpoint of `health` is not served");
+        thread::sleep(Duration::from_millis(5));
+    }
+    // The Corefile has been read.
+    write(hosts(1));
+    await_first_response(server_address);
+    await_number(server_address, 1);
 }
 
 fn hosts(number: u32) -> String {

@@ -50,9 +50,10 @@ impl FolderWatcher {
         Self { watcher: watcher.ok(), watched: BTreeSet::new(), happened, changed_at: None }
     }
 
-    /// Watches exactly these folders. Missing folders are not watched.
-    pub fn watch(&mut self, folders: BTreeSet<PathBuf>) {
-        let Some(watcher) = &mut self.watcher else { return };
+    /// Watches exactly these folders. Missing folders are not watched. True if one of them was not
+    /// watched before: what happened in it since the caller read its files is not reported.
+    pub fn watch(&mut self, folders: BTreeSet<PathBuf>) -> bool {
+        let Some(watcher) = &mut self.watcher else { return false };
         for gone in self.watched.difference(&folders) {
             // The kernel has dropped the watch already if the folder was removed.
             let _ = watcher.unwatch(gone);
@@ -67,7 +68,9 @@ impl FolderWatcher {
                 Err(error) => tracing::debug!(folder = %folder.display(), %error, "not watched"),
             }
         }
+        let is_new = !watched.is_subset(&self.watched);
         self.watched = watched;
+        is_new
     }
 
     /// Waits until something has happened and writers are quiet; forever without inotify.

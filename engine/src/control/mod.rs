@@ -113,8 +113,7 @@ impl Control {
     /// # Errors
     /// A shard has ended. A restart is better than serving with the other shards only.
     pub(crate) async fn run(mut self, mut signals: Signals) -> anyhow::Result<()> {
-        let mut reload_at = self.next_reload();
-        self.watch_folders();
+        let mut reload_at = self.watch_folders();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
@@ -138,8 +137,7 @@ impl Control {
                 end = signals.end() => break end,
             }
             if matches!(event, LoopEvent::Reload(_)) {
-                reload_at = self.next_reload();
-                self.watch_folders();
+                reload_at = self.watch_folders();
             }
         };
         tracing::info!("{}", end.message());
@@ -208,12 +206,15 @@ impl Control {
         Some(Instant::now() + interval.saturating_sub(reload.jitter / 2))
     }
 
-    /// Watches the folders that the running Corefile came from, if it has `reload`.
-    fn watch_folders(&mut self) {
+    /// Watches the folders that the running Corefile came from, if it has `reload`. Returns when it
+    /// is read again without a sign of a change: at once if it may have changed between its
+    /// reading and the watch.
+    fn watch_folders(&mut self) -> Option<Instant> {
         let reloads = self.config.blocks.iter().any(|block| block.line::<Reload>().is_some());
         let Config { files, folders, .. } = &self.config;
         let folders = files.iter().filter_map(|file| folder_of(file)).chain(folders.clone());
-        self.folders.watch(if reloads { folders.collect() } else { BTreeSet::new() });
+        let folders = if reloads { folders.collect() } else { BTreeSet::new() };
+        if self.folders.watch(folders) { Some(Instant::now()) } else { self.next_reload() }
     }
 
     /// Reads the Corefile again, and applies it if its words have changed. A signal has the files
