@@ -10,6 +10,7 @@ use std::io::{BufRead as _, BufReader, ErrorKind, PipeReader, PipeWriter, Read a
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -58,6 +59,12 @@ fn write_corefile(folder: &TempDir, dns: SocketAddr, http: SocketAddr) {
         dns.port()
     );
     fs::write(folder.path().join("Corefile"), corefile).unwrap();
+}
+
+/// Tests with a server take turns: they measure latencies, and one flood would delay another.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Server {
@@ -231,6 +238,7 @@ fn check_end(server: &mut Server) {
 /// The log is not read, then is read, then is not.
 #[test]
 fn a_stalled_log_costs_log_lines_only() {
+    let _turn = turn();
     let (reader, writer) = full_pipe();
     let mut server = Server::start(&[], writer.try_clone().unwrap(), writer);
     check_health(&flood(&server, 100_000));
@@ -271,6 +279,7 @@ fn a_stalled_log_costs_log_lines_only() {
 /// line.
 #[test]
 fn a_log_of_json() {
+    let _turn = turn();
     let (reader, writer) = std::io::pipe().unwrap();
     let mut server = Server::start(&["-log-format=json"], writer.try_clone().unwrap(), writer);
     let lines = BufReader::new(reader).lines().map(Result::unwrap);
@@ -310,6 +319,7 @@ fn a_log_of_json() {
 /// The reader of both outputs is gone.
 #[test]
 fn a_closed_log_ends_logging_only() {
+    let _turn = turn();
     for arguments in [["-log-format", "text"], ["-log-format", "json"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -326,6 +336,7 @@ fn a_closed_log_ends_logging_only() {
 /// processes.
 #[test]
 fn a_log_without_room_ends_logging_only() {
+    let _turn = turn();
     let full = || File::options().write(true).open("/dev/full").unwrap();
     let mut server = Server::start(&[], full(), full());
     check_health(&flood(&server, 2_000));
