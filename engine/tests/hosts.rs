@@ -197,7 +197,9 @@ fn the_current_file_is_served_and_kept_while_it_is_missing() {
 
     write_names(&server.folder, "10.0.0.4 a.lan\n");
     server.until("the file is seen again", |server| server.address("a.lan") == Some(4));
-    assert_eq!(server.logged("[INFO] plugin/hosts: names can be read again: 1 entries"), 1);
+    server.until("the log says so", |server| {
+        server.logged("[INFO] plugin/hosts: names can be read again: 1 entries") == 1
+    });
     server.until_metric("coredns_hosts_entries{hostsfile=\"names\"} 4");
     server.until_metric("ringdns_hosts_current{hostsfile=\"names\"} 1");
     server.until("/ready is silent again", |server| !server.get("/ready").contains("hosts: "));

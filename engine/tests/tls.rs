@@ -212,7 +212,8 @@ fn queries_are_answered_over_tls() {
                 && line.contains("proto=\"tcp\"")
         };
         assert!(scrape.lines().any(counted), "{scrape}");
-        assert!(server.log().contains(&format!("tls://.:{}\n", server.port)));
+        let zone = format!("tls://.:{}\n", server.port);
+        wait_until("the log says so", || server.log().contains(&zone));
         // There is no UDP here.
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         udp.connect((Ipv4Addr::LOCALHOST, server.port)).unwrap();
@@ -302,6 +303,6 @@ fn without_a_certificate_it_is_plain_tcp() {
         let server = Server::start(io, &identity, "");
         let mut client = server.connect().unwrap();
         assert_eq!(answers(&mut client, "www.test", 1).unwrap(), 1);
-        assert!(server.log().contains("is served over plain TCP"));
+        wait_until("the log says so", || server.log().contains("is served over plain TCP"));
     }
 }
