@@ -48,7 +48,7 @@ impl Server {
             (1..=40).map(|host| format!("2001:db8::{host} big.test\n")).collect();
         let corefile = format!(
             "tls://.:{port} {{\n bind 127.0.0.1\n root {}\n prometheus 127.0.0.1:{http}\n\
-             ready 127.0.0.1:{http}\n{tls}\n timeouts {{\n read 1s\n }}\n\
+             ready 127.0.0.1:{http}\n{tls}\n timeouts {{\n read 5s\n }}\n\
              hosts names.hosts {{\n 192.0.2.1 www.test\n{addresses}}}\n}}\n",
             folder.path().display()
         );
