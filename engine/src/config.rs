@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::convert;
 use crate::corefile::parser::ParsedBlock;
-use crate::corefile::report::{Contents, Mistake, Report};
+use crate::corefile::report::{Contents, Mistake, Report, Severity};
 use crate::corefile::stream::{self, MountedFile, Stream};
 use crate::corefile::{Context, Surroundings, parser};
 use crate::lint::{self, LintBlock};
@@ -29,6 +29,8 @@ pub struct Config {
     pub digest: String,
     /// Warnings: what is unusual but works.
     pub warnings: Report,
+    /// The text has no server block. `blocks` are those that are served in its place.
+    pub is_empty: bool,
 }
 
 /// Reads the Corefile at `path` with the environment variables and interfaces of this process.
@@ -161,7 +163,8 @@ fn compile(
         .collect();
     let named_files = lint::files::named(&linted);
     lint::check(linted, &mut context);
-    if blocks.is_empty() && context.mistakes.errors.is_empty() && !is_stopped {
+    let is_empty = blocks.is_empty() && context.mistakes.errors.is_empty() && !is_stopped;
+    if is_empty {
         context.mistakes.push(empty(name));
     }
     let mut mistakes = context.mistakes;
@@ -180,8 +183,20 @@ fn compile(
     if has_errors {
         return Err(report);
     }
-    let blocks = blocks.into_iter().map(|(block, _)| block).collect();
-    Ok(Config { blocks, files, folders, digest, warnings: report })
+    let blocks = match is_empty {
+        true => without_corefile(surroundings)?.blocks,
+        false => blocks.into_iter().map(|(block, _)| block).collect(),
+    };
+    Ok(Config { blocks, files, folders, digest, warnings: report, is_empty })
+}
+
+/// What is served without a Corefile, as in CoreDNS.
+///
+/// # Errors
+/// Never: the text has no mistakes.
+pub fn without_corefile(surroundings: &Surroundings<'_>) -> Result<Config, Report> {
+    let text = format!(".:{} {{\n    whoami\n    log\n}}\n", surroundings.default_port);
+    parse("no Corefile", &text, surroundings)
 }
 
 /// The text is a ConfigMap in a file, where its Corefile belongs.
@@ -198,9 +213,9 @@ fn not_a_corefile(name: &str, path: Option<&Path>) -> Report {
 }
 
 fn empty(name: &str) -> Mistake {
-    let message = format!("{name}:1 - Error during parsing: no server block");
-    Mistake::without_place(message).help(
-        "CoreDNS would now answer with the client's own address, ringdns has nothing to answer: \
-         name a Corefile with a server block by `-conf FILE`",
-    )
+    let message = format!(
+        "{name}:1 - no server block: every query is answered by `whoami`, and logged, as in CoreDNS"
+    );
+    let warning = Mistake::of_loading(Severity::Warning, None, message);
+    warning.help("name a Corefile with a server block by `-conf FILE`")
 }

@@ -442,10 +442,12 @@ fn unreadable_corefiles() {
         "{report}"
     );
     for text in ["", " \n", "# nothing\n", "(s) {\n errors\n}\n"] {
-        let report = parse(text).expect_err("empty");
-        assert!(
-            report.to_string().starts_with("Corefile:1 - Error during parsing: no server block")
-        );
-        assert!(report.to_string().contains("-conf FILE"), "{report}");
+        let config = parse(text).expect("it is served as if there were no Corefile");
+        assert!(config.is_empty, "{text}");
+        let report = config.warnings.to_string();
+        assert!(report.starts_with("[WARNING] Corefile:1 - no server block"), "{report}");
+        assert!(report.contains("-conf FILE"), "{report}");
+        let plugins: Vec<_> = config.blocks[0].plugins().map(|plugin| plugin.name()).collect();
+        assert_eq!(plugins, ["log", "whoami"]);
     }
 }

@@ -236,6 +236,10 @@ impl Control {
                 }
                 return;
             }
+            // It was emptied by mistake. At start-up there is nothing better to serve.
+            Reread::Read(next) if next.is_empty => "no server block: only a server that starts \
+                 serves this as if there were no Corefile; write a server block"
+                .to_owned(),
             Reread::Read(next) => match self.apply(*next).await {
                 Ok(()) => return,
                 Err(error) => format!("{error:#}"),

@@ -87,8 +87,7 @@ fn load(path: &Path, default_port: u16) -> Result<Config, Report> {
         return config::parse("stdin", &text, &Surroundings::of_process(default_port));
     }
     if path == Path::new(NO_FILE) {
-        let text = format!(".:{default_port} {{\n    whoami\n    log\n}}\n");
-        return config::parse("no Corefile", &text, &Surroundings::of_process(default_port));
+        return config::without_corefile(&Surroundings::of_process(default_port));
     }
     config::load(path, default_port)
 }

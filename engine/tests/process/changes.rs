@@ -37,6 +37,11 @@ fn a_changed_corefile_is_loaded_and_a_broken_one_is_not() {
         server.get("/metrics").contains("coredns_reload_failed_total 1")
     });
     assert_eq!(ttl(&server), Some(77));
+    fs::write(&corefile, "# emptied\n").unwrap();
+    server.until("the failure is counted", |server| {
+        server.get("/metrics").contains("coredns_reload_failed_total 2")
+    });
+    assert_eq!(ttl(&server), Some(77));
     // Another zone: names of the old one are refused, and health and readiness stay.
     fs::write(&corefile, server.corefile("other.zone", 78)).unwrap();
     server.signal("USR1");

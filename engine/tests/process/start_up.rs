@@ -34,26 +34,34 @@ fn the_pid_file_exists_while_the_process_runs() {
 /// As with CoreDNS: `whoami` answers everything.
 #[test]
 fn without_a_corefile_the_client_learns_its_address() {
-    let folder = TempDir::new().unwrap();
-    let port = port::free();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ringdns"))
-        .args(["-dns.port", &port.to_string()])
-        .current_dir(folder.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert!(lines.any(|line| line.starts_with("[WARNING] no Corefile: there is none in ")));
-    assert!(lines.any(|line| line.contains("Running configuration")), "it starts");
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.send_to(&query("a.example", 1), (Ipv4Addr::LOCALHOST, port)).unwrap();
-    let mut answer = [0; 512];
-    let len = socket.recv(&mut answer).unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(is_response(&answer[..len], ID));
-    assert!(answer[..len].windows(4).any(|octets| octets == [127, 0, 0, 1]));
+    for (corefile, warning) in [
+        (None, "[WARNING] no Corefile: there is none in "),
+        (Some("# nothing\n"), "[WARNING] Corefile:1 - no server block: every query"),
+    ] {
+        let folder = TempDir::new().unwrap();
+        if let Some(text) = corefile {
+            fs::write(folder.path().join("Corefile"), text).unwrap();
+        }
+        let port = port::free();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ringdns"))
+            .args(["-dns.port", &port.to_string()])
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.starts_with(warning)), "{warning}");
+        assert!(lines.any(|line| line.contains("Running configuration")), "it starts");
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.send_to(&query("a.example", 1), (Ipv4Addr::LOCALHOST, port)).unwrap();
+        let mut answer = [0; 512];
+        let len = socket.recv(&mut answer).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(is_response(&answer[..len], ID));
+        assert!(answer[..len].windows(4).any(|octets| octets == [127, 0, 0, 1]));
+    }
 }
 
 /// The third line of `-version` names the commit, if the build had a clone of this project with
