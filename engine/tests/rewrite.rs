@@ -126,7 +126,8 @@ fn look_ups_of_pursuits_have_options() {
 fn pursuits_keep_the_options_of_the_client() {
     let upstream = Upstream::start(60, Manner::Slow(Duration::from_millis(150)));
     let lines = format!(
-        "nsid me\nlog . {{size}}\ndns64 {{\nallow_ipv4\n}}\nrewrite continue name longer.test b.test\n\
+        "nsid me\nlog . {{size}}\ndns64 {{\nallow_ipv4\n}}\n\
+         rewrite continue name longer.test b.test\n\
          rewrite edns0 local replace 0xffee x\nforward . {}",
         upstream.address
     );

@@ -126,8 +126,8 @@ impl Exit {
         len
     }
 
-    /// Counts and logs a query that a plugin drops: like CoreDNS, as one that got an empty response.
-    /// `message` begins with its header and its question.
+    /// Counts and logs a query that a plugin drops: like CoreDNS, as one that got an empty
+    /// response. `message` begins with its header and its question.
     pub fn drop_query(
         &self,
         made: &Made<'_>,

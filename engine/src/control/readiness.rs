@@ -1,6 +1,7 @@
 //! What `/ready` says: which clusters have not been read, and what is not served as the files say.
 //!
-//! Invariant: only clusters and the start-up decide whether the server is ready; problems are notes.
+//! Invariant: only clusters and the start-up decide whether the server is ready; problems are
+//! notes.
 
 use std::collections::BTreeSet;
 

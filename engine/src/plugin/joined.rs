@@ -14,7 +14,7 @@ use domain::base::{
 use domain::rdata::AllRecordData;
 use wire::reply::MESSAGE_LEN_MAX;
 
-type Target = StaticCompressor<Vec<u8>>;
+type MessageBuffer = StaticCompressor<Vec<u8>>;
 
 /// A response whose section `B` is being written.
 pub(super) struct Joined<B> {
@@ -22,7 +22,7 @@ pub(super) struct Joined<B> {
     is_truncated: bool,
 }
 
-impl Joined<AnswerBuilder<Target>> {
+impl Joined<AnswerBuilder<MessageBuffer>> {
     /// Begins with the answer section. `header`: sets the flags and the code. `None` if the
     /// question cannot be written.
     pub(super) fn begin(
@@ -37,7 +37,7 @@ impl Joined<AnswerBuilder<Target>> {
         Some(Self { section: builder.answer(), is_truncated: false })
     }
 
-    pub(super) fn authority(self) -> Joined<AuthorityBuilder<Target>> {
+    pub(super) fn authority(self) -> Joined<AuthorityBuilder<MessageBuffer>> {
         let Self { section, is_truncated } = self;
         Joined { section: section.authority(), is_truncated }
     }
@@ -57,14 +57,14 @@ impl Joined<AnswerBuilder<Target>> {
     }
 }
 
-impl Joined<AuthorityBuilder<Target>> {
-    pub(super) fn additional(self) -> Joined<AdditionalBuilder<Target>> {
+impl Joined<AuthorityBuilder<MessageBuffer>> {
+    pub(super) fn additional(self) -> Joined<AdditionalBuilder<MessageBuffer>> {
         let Self { section, is_truncated } = self;
         Joined { section: section.additional(), is_truncated }
     }
 }
 
-impl Joined<AdditionalBuilder<Target>> {
+impl Joined<AdditionalBuilder<MessageBuffer>> {
     pub(super) fn finish(mut self) -> Box<[u8]> {
         if self.is_truncated {
             self.section.header_mut().set_tc(true);
@@ -73,7 +73,7 @@ impl Joined<AdditionalBuilder<Target>> {
     }
 }
 
-impl<B: RecordSectionBuilder<Target>> Joined<B> {
+impl<B: RecordSectionBuilder<MessageBuffer>> Joined<B> {
     pub(super) fn push(&mut self, record: impl ComposeRecord) {
         if !self.is_truncated {
             self.is_truncated = self.section.push(record).is_err();

@@ -36,7 +36,7 @@ use crate::plugin::view::program::TextBuffer;
 use crate::resolve::fills::Fills;
 use crate::resolve::waiter::{LateAnswers, ReturnTo, Waiter};
 use crate::resolve::{Flight, Resolver, UpstreamRequest};
-use pursuit::{InsidePacket, Origin, PursuitRequest};
+use pursuit::{InsidePacket, PursuitQuery, PursuitRequest};
 
 /// The result of the first look at a packet.
 pub(crate) type FirstLook = Result<Looked, Glance<'static>>;
@@ -206,7 +206,7 @@ impl Responder {
                 let client = Waiter::new(plan, block, &query, &answered, message, rotation);
                 let upstream_options = self.edns_options(block, query.qtype, &answered);
                 let records = query::records(message, query.question_len()).into();
-                let origin = Origin { client, records, gates_done, upstream_options };
+                let origin = PursuitQuery { client, records, gates_done, upstream_options };
                 let request = PursuitRequest { pursuit, origin };
                 Action::Ask(Box::new(Request::Pursuit(request)))
             }

@@ -29,11 +29,11 @@ use crate::resolve::waiter::{FlightResult, ReturnTo, Waiter};
 /// A pursuit before it begins.
 pub struct PursuitRequest {
     pub(super) pursuit: Box<Pursuit>,
-    pub(super) origin: Origin,
+    pub(super) origin: PursuitQuery,
 }
 
 /// The query that a pursuit is for.
-pub(super) struct Origin {
+pub(super) struct PursuitQuery {
     pub(super) client: Waiter,
     /// The records after the question: an OPT, with all its options.
     pub(super) records: Box<[u8]>,
@@ -96,7 +96,7 @@ async fn run(request: PursuitRequest, return_to: ReturnTo, shared: Rc<RefCell<Re
 /// Takes one step after another.
 async fn walk(
     pursuit: &mut Pursuit,
-    origin: &Origin,
+    origin: &PursuitQuery,
     shared: &Rc<RefCell<Responder>>,
 ) -> PursuitEnd {
     let mut last = None;
@@ -123,11 +123,11 @@ async fn walk(
 /// Asks this server one question.
 async fn look_up(
     question: &InsideQuestion,
-    origin: &Origin,
+    origin: &PursuitQuery,
     buffer: &mut [u8],
     shared: &Rc<RefCell<Responder>>,
 ) -> LookUpEnd {
-    let Origin { client, gates_done, upstream_options, .. } = origin;
+    let PursuitQuery { client, gates_done, upstream_options, .. } = origin;
     let mut fixed = [0; 4];
     fixed[..2].copy_from_slice(&question.qtype.to_be_bytes());
     fixed[3] = 1;
@@ -178,8 +178,8 @@ fn is_in_force(client: &Waiter, responder: &Responder) -> bool {
 
 /// Writes the client's query with this question, given by the parts of its bytes. Returns its
 /// length.
-fn write_query(origin: &Origin, question: &[&[u8]], buffer: &mut [u8]) -> Option<usize> {
-    let Origin { client, records, .. } = origin;
+fn write_query(origin: &PursuitQuery, question: &[&[u8]], buffer: &mut [u8]) -> Option<usize> {
+    let PursuitQuery { client, records, .. } = origin;
     let header = client.packet().get(..HEADER_LEN)?;
     let mut len = 0;
     for part in [header].into_iter().chain(question.iter().copied()).chain([&records[..]]) {
@@ -267,7 +267,7 @@ fn asked_in(message: &[u8]) -> Option<Asked<'_>> {
 /// of the old plan, so it is dropped, and the pursuit that asks it is the one that begins again.
 fn ask_again(
     responder: &mut Responder,
-    origin: &Origin,
+    origin: &PursuitQuery,
     return_to: ReturnTo,
     shared: &Rc<RefCell<Responder>>,
 ) {

@@ -238,7 +238,8 @@ impl OptionCodes {
 
 impl Rules {
     /// The options that the matched rules give to a query to upstreams, as an OPT has them, beside
-    /// those that the trail has; `None` without any. `name`, `qtype`: of the question that is asked.
+    /// those that the trail has; `None` without any. `name`, `qtype`: of the question that is
+    /// asked.
     pub(crate) fn edns_options(
         &self,
         trail: &Trail,
