@@ -32,8 +32,9 @@ struct SocketRow {
 /// Whether this process, and no other, is bound to sockets that conflict with an address.
 #[must_use]
 pub fn is_ours_alone(address: SocketAddr, protocol: PortProtocol) -> bool {
-    let mut inodes = overlapping(address, protocol).peekable();
+    // Ours first: a shard may close a socket at any moment, which must not look like another's.
     let ours = inodes_of(Path::new("/proc/self/fd"));
+    let mut inodes = overlapping(address, protocol).peekable();
     inodes.peek().is_some() && inodes.all(|inode| ours.contains(&inode))
 }
 
