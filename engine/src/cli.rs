@@ -12,7 +12,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use domain::base::iana::Rtype;
 
 use crate::corefile::value::duration;
-use crate::limits::BUSY_POLL_MAX;
+use crate::limits::{BUSY_POLL_MAX, CPU_COUNT_MAX};
 
 /// A Kubernetes cluster's DNS server.
 ///
@@ -98,6 +98,12 @@ pub struct Cli {
     /// keeps idle cores busy.
     #[arg(long, value_name = "DURATION", value_parser = parse_busy_poll)]
     pub busy_poll: Option<Duration>,
+
+    /// Which shard answers a query: `cpu`, that of the CPU which received it; `hash`, one by the
+    /// client's address and port; `auto`: `cpu`, but `hash` while one shard would be overloaded and
+    /// others idle.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Steer::Auto)]
+    pub steer: Steer,
 
     /// Number of shards [default: one for each core that the process may use].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -237,6 +243,14 @@ pub enum Io {
     Mmsg,
 }
 
+/// `--steer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Steer {
+    Auto,
+    Cpu,
+    Hash,
+}
+
 /// `-log-format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -316,8 +330,7 @@ fn parse_busy_poll(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Linux numbers fewer cores. It bounds the memory of a range.
-const CORE_NUMBER_MAX: usize = 8191;
+const CORE_NUMBER_MAX: usize = CPU_COUNT_MAX - 1;
 
 fn parse_cores(text: &str) -> Result<Cores, String> {
     let number = |part: &str| {
@@ -403,6 +416,21 @@ mod tests {
         ] {
             let format = parse(arguments).ok().map(|cli| cli.log_format);
             assert_eq!(format, expected, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn ways_of_steering() {
+        for (arguments, expected) in [
+            ([].as_slice(), Some(Steer::Auto)),
+            (&["-steer", "cpu"], Some(Steer::Cpu)),
+            (&["--steer=hash"], Some(Steer::Hash)),
+            (&["-steer=hash", "-steer=auto"], Some(Steer::Auto)),
+            (&["--steer", "random"], None),
+            (&["--steer"], None),
+        ] {
+            let steer = parse(arguments).ok().map(|cli| cli.steer);
+            assert_eq!(steer, expected, "{arguments:?}");
         }
     }
 

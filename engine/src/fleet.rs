@@ -13,11 +13,14 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::Pid;
+use rustix::thread::gettid;
 use tokio::time::sleep;
 use wire::pod_index::PodIndex;
 use wire::table::Table;
 
 use crate::answer::exit::Reports;
+use crate::cli::Steer;
 use crate::client::ListenerId;
 use crate::forward::ShardNumber;
 use crate::io::DatagramIo;
@@ -25,12 +28,14 @@ use crate::io::mmsg::Mmsg;
 use crate::io::socket::ListenerSockets;
 use crate::io::uring::Uring;
 use crate::limits::{SYNC_STOP_LOOK_EVERY, UPDATES_WAITING_MAX};
-use crate::metrics::ShardMetrics;
+use crate::metrics::{ShardMetrics, SteeringFacts};
 use crate::plan::{Plan, TableSlot};
 use crate::resolve::fills::Fills;
 use crate::responder::Responder;
 use crate::responder::explaining::ExplainRequest;
 use crate::shard::{Update, serve};
+use crate::steering::Steering;
+use crate::steering::load::LoadMeter;
 use crate::tcp::TcpService;
 
 /// Sends a generation of a table, or of a pod index, to one shard. False if its channel is full:
@@ -63,11 +68,13 @@ pub struct FleetSettings {
     pub backend: Backend,
     /// How long a shard polls before it sleeps. Zero: it does not poll.
     pub busy_poll: Duration,
+    pub steer: Steer,
 }
 
 /// The running shards.
 pub struct Fleet {
     members: Vec<Member>,
+    steering: Steering,
 }
 
 struct Member {
@@ -147,6 +154,7 @@ impl Fleet {
         reports: &Reports,
     ) -> io::Result<Self> {
         let mut members = Vec::with_capacity(cores.len());
+        let mut threads = Vec::with_capacity(cores.len());
         let fills = Fills::between(cores.len());
         for (index, ((core, metrics), fills)) in cores.iter().zip(metrics).zip(fills).enumerate() {
             let (updates, receiver) = bounded(UPDATES_WAITING_MAX);
@@ -167,11 +175,15 @@ impl Fleet {
                     let ended = start.run(&report);
                     ended.inspect_err(|error| tracing::error!("shard {index} has ended: {error}"))
                 })?;
-            started.recv().unwrap_or_else(|_| Err(io::Error::other("the shard's thread ended")))?;
+            let ended = |_| Err(io::Error::other("the shard's thread ended"));
+            threads.push(started.recv().unwrap_or_else(ended)?);
             let mailbox = Mailbox { updates, wake };
             members.push(Member { mailbox, thread });
         }
-        Ok(Self { members })
+        let meters = metrics.iter().zip(threads);
+        let meters = meters.map(|(metrics, thread)| LoadMeter::new(Arc::clone(metrics), thread));
+        let steering = Steering::new(settings.steer, cores, meters.collect());
+        Ok(Self { members, steering })
     }
 
     /// The number of shards.
@@ -215,8 +227,9 @@ impl Fleet {
     }
 
     /// Serves these sockets, one pair per shard.
-    pub fn open(&self, listener: ListenerId, sockets: Vec<ListenerSockets>) {
+    pub fn open(&mut self, listener: ListenerId, sockets: Vec<ListenerSockets>) {
         debug_assert_eq!(sockets.len(), self.members.len());
+        self.steering.open(listener, &sockets);
         for (member, sockets) in self.members.iter().zip(sockets) {
             member.mailbox.send(Update::Open(listener, sockets));
         }
@@ -229,10 +242,23 @@ impl Fleet {
     }
 
     /// Closes a listener on all shards.
-    pub fn close(&self, listener: ListenerId) {
+    pub fn close(&mut self, listener: ListenerId) {
+        self.steering.close(listener);
         for member in &self.members {
             member.mailbox.send(Update::Close(listener));
         }
+    }
+
+    /// Checks whether a shard is overloaded while others idle. Call this every 200 ms or so;
+    /// returns when to call it sooner.
+    pub fn balance(&mut self, now: Instant) -> Option<Instant> {
+        self.steering.balance(now)
+    }
+
+    /// How queries at each address find their shard.
+    #[must_use]
+    pub fn steering_facts(&self) -> Vec<SteeringFacts> {
+        self.steering.facts()
     }
 
     /// Has all shards drop a table.
@@ -254,6 +280,8 @@ impl Fleet {
     /// Stops the shards: they answer the queries that their sockets hold. Waits for them at most
     /// `timeout`.
     pub fn stop(self, timeout: Duration) {
+        // Its copies would keep the sockets of the shards open.
+        drop(self.steering);
         let deadline = Instant::now() + timeout;
         for member in &self.members {
             while matches!(member.mailbox.try_send(Update::Stop), Err(TrySendError::Full(_)))
@@ -282,8 +310,9 @@ struct Start {
 }
 
 impl Start {
-    /// The thread's main function. Sends one result to `report`: whether the backend started.
-    fn run(self, report: &Sender<io::Result<()>>) -> io::Result<()> {
+    /// The thread's main function. Sends one result to `report`: whether the backend started, and
+    /// in which thread.
+    fn run(self, report: &Sender<io::Result<Pid>>) -> io::Result<()> {
         if let Some(core) = self.core
             && !core_affinity::set_for_current(core)
         {
@@ -321,12 +350,12 @@ impl Start {
 /// Reports whether the backend could be created, and serves with it.
 fn reported<I: DatagramIo>(
     backend: io::Result<I>,
-    report: &Sender<io::Result<()>>,
+    report: &Sender<io::Result<Pid>>,
     serve: impl FnOnce(I) -> io::Result<()>,
 ) -> io::Result<()> {
     match backend {
         Ok(io) => {
-            let _ = report.send(Ok(()));
+            let _ = report.send(Ok(gettid()));
             serve(io)
         }
         Err(error) => {

@@ -46,6 +46,8 @@ pub mod admin;
 
 pub mod fleet;
 
+pub mod steering;
+
 pub mod check;
 
 pub mod config;

@@ -64,6 +64,43 @@ pub const BATCHES_PER_TURN: u32 = 8;
 /// rate. The kernel silently caps it at net.core.{r,w}mem_max.
 pub const SOCKET_BUFFER_LEN: usize = 4 << 20;
 
+/// CPUs of a machine. Linux numbers fewer; it bounds the memory of a range of `--cores`, and of the
+/// map from CPUs to shards.
+pub const CPU_COUNT_MAX: usize = 8192;
+
+/// Statements of the program that maps CPUs to shards. The kernel translates each to at most four of
+/// its own, of eight bytes, and before Linux 6.8 allows a socket 20 KiB of them
+/// (net.core.optmem_max). CPUs that do not fit are left to the kernel's hash.
+pub const STEERING_PROGRAM_LEN_MAX: usize = 512;
+const _: () = assert!(STEERING_PROGRAM_LEN_MAX * 4 * 8 <= 20 << 10);
+
+/// Datagrams that a shard answers without a pause before it counts as crowded: some 100 µs of work.
+/// Another shard takes some 50 µs to wake, so an idle one would have answered the next ones sooner.
+pub const CROWDED_AFTER: usize = 128;
+
+/// How long one shard must be overloaded, and others idle, before its queries are spread by the
+/// hash. A burst of queries ends sooner.
+pub const OVERLOADED_FOR: Duration = Duration::from_millis(40);
+/// Time between two looks at the shards' loads while one seems overloaded.
+pub const STEERING_LOOK_EVERY: Duration = Duration::from_millis(10);
+const _: () = assert!(OVERLOADED_FOR.as_millis() >= 4 * STEERING_LOOK_EVERY.as_millis());
+
+/// How long queries are spread by the hash after the first overload. Each further one doubles it.
+/// To find out that a shard is still overloaded takes less than a tenth of this time.
+pub const STEERING_PAUSE_MIN: Duration = Duration::from_secs(1);
+const _: () = assert!(
+    STEERING_PAUSE_MIN.as_millis()
+        >= 10 * (OVERLOADED_FOR.as_millis() + 2 * STEERING_LOOK_EVERY.as_millis())
+);
+pub const STEERING_PAUSE_MAX: Duration = Duration::from_secs(256);
+/// How long the load must have been half of what it was at the overload, before steering by CPU
+/// resumes early.
+pub const STEERING_CALM_FOR: Duration = Duration::from_secs(1);
+
+/// Addresses whose fallbacks are counted, twice: for UDP and TCP. Those of the running Corefile, and
+/// as many of earlier ones.
+pub const STEERING_LABELS_MAX: usize = 2 * 2 * LISTENERS_MAX;
+
 /// Polls of a busy-polling shard before TCP and timers have a turn.
 pub const POLLS_PER_TURN: u32 = 16;
 

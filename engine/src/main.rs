@@ -19,10 +19,11 @@ use engine::answer::exit::Reports;
 use engine::cli::{Cli, Command};
 use engine::fleet::{Fleet, FleetSettings};
 use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_FLUSH_TIMEOUT};
-use engine::metrics::{Metrics, ShardFacts};
+use engine::metrics::Metrics;
 use engine::plugin::kubernetes::Kubernetes;
 
 use control::error_log::ErrorLog;
+use control::placement::Placement;
 use control::query_log::QueryLog;
 use control::restarts::Restarts;
 use control::server::Server;
@@ -103,7 +104,8 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     start_up::log_warnings(&config.warnings);
 
     let backend = start_up::backend(cli.io)?;
-    let settings = FleetSettings { backend, busy_poll: cli.busy_poll.unwrap_or_default() };
+    let busy_poll = cli.busy_poll.unwrap_or_default();
+    let settings = FleetSettings { backend, busy_poll, steer: cli.steer };
     let cores = start_up::cores(cli)?;
     let metrics = Arc::new(Metrics::new(start_up::build(), cores.len()));
     let shard_metrics: Vec<_> = (0..cores.len()).map(|index| metrics.shard(index)).collect();
@@ -111,10 +113,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     let reports = Reports { errors, queries: Arc::default() };
     let fleet = Fleet::start(settings, &cores, &shard_metrics, &reports)
         .context("cannot start the shards")?;
-    metrics.facts().shards = cores
-        .iter()
-        .map(|core| ShardFacts { core: core.map(|core| core.id), backend: backend.name() })
-        .collect();
+    metrics.facts().shards = start_up::shard_facts(&cores, backend);
 
     // /health and /ready respond while the clusters are being read.
     let readiness = Arc::new(Readiness::default());
@@ -170,6 +169,8 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         file_failure: None,
         file_retry_at: None,
         restarts: Restarts::default(),
+        placement: Placement::new(cores.into_iter().zip(shard_metrics)),
+        balance_at: None,
         parts: Vec::new(),
     })
 }

@@ -30,8 +30,8 @@ use crate::io::socket::ListenerSockets;
 use crate::io::wake::watch;
 use crate::io::{Datagram, DatagramIo};
 use crate::limits::{
-    BATCHES_PER_TURN, COUNT_DROPS_EVERY, LATE_ANSWERS_AFTER_CLOSE, LOOK_AHEAD, POLLS_PER_TURN,
-    STOPPING_LOOK_EVERY,
+    BATCHES_PER_TURN, COUNT_DROPS_EVERY, CROWDED_AFTER, LATE_ANSWERS_AFTER_CLOSE, LOOK_AHEAD,
+    POLLS_PER_TURN, STOPPING_LOOK_EVERY,
 };
 use crate::plan::{Plan, TableSlot};
 use crate::resolve::waiter::ReturnTo;
@@ -82,17 +82,21 @@ pub async fn serve<I: DatagramIo>(
     let mut state = State::Running;
     let mut drops_counted_at = Instant::now();
     let mut batches = 0;
+    // Datagrams received since the last turn without any.
+    let mut backlog = 0;
     loop {
         if take_updates(&updates, &responder, &mut io, &mut tcp)? == State::Stopping {
             state = State::Stopping;
         }
-        if io.turn()? > 0 {
+        let received = io.turn()?;
+        if received > 0 {
+            backlog += received;
             let began = Instant::now();
             if began.duration_since(drops_counted_at) >= COUNT_DROPS_EVERY {
                 drops_counted_at = began;
                 io.count_drops();
             }
-            answer_batch(&responder, &mut io, began);
+            answer_batch(&responder, &mut io, began, backlog > CROWDED_AFTER);
             batches += 1;
             if batches == BATCHES_PER_TURN {
                 batches = 0;
@@ -100,6 +104,7 @@ pub async fn serve<I: DatagramIo>(
             }
             continue;
         }
+        backlog = 0;
         if state == State::Stopping {
             if responder.borrow_mut().resolver().is_idle() {
                 return Ok(());
@@ -130,17 +135,30 @@ async fn found_by_polling<I: DatagramIo>(io: &mut I, busy_poll: Duration) -> io:
             }
             std::hint::spin_loop();
         }
+        // A client on this core cannot send its next query while the shard spins.
+        rustix::thread::sched_yield();
         tokio::task::yield_now().await;
     }
     Ok(false)
 }
 
 /// Answers everything that a turn received, in place.
-fn answer_batch<I: DatagramIo>(this: &Rc<RefCell<Responder>>, io: &mut I, began: Instant) {
+fn answer_batch<I: DatagramIo>(
+    this: &Rc<RefCell<Responder>>,
+    io: &mut I,
+    began: Instant,
+    is_crowded: bool,
+) {
     let responder = &mut *this.borrow_mut();
     responder.resolver().take_fills(began);
     let mut places = [const { None }; LOOK_AHEAD];
-    while look_ahead(responder, io, &mut places) {
+    loop {
+        let count = look_ahead(responder, io, &mut places);
+        let Some((first, _)) = &places[0] else { break };
+        if is_crowded {
+            // Those with the first are nearly always of the same listener.
+            responder.metrics().crowded(first.listener, count as u64);
+        }
         for (place, taken) in places.iter_mut().enumerate() {
             let Some((datagram, looked)) = taken.take() else { break };
             let arrival = Arrival {
@@ -193,13 +211,13 @@ fn trusted_len(datagram: &Datagram) -> usize {
 }
 
 /// Inspects the next datagrams and prefetches the table memory that their answers need. Each pass
-/// works on all of them, so that their fetches overlap. False at the end of the batch.
+/// works on all of them, so that their fetches overlap. Returns how many; 0 at the end of the batch.
 #[inline(always)]
 fn look_ahead<I: DatagramIo>(
     responder: &mut Responder,
     io: &mut I,
     places: &mut [Option<(Datagram, FirstLook)>; LOOK_AHEAD],
-) -> bool {
+) -> usize {
     let mut count = 0;
     for (place, taken) in places.iter_mut().enumerate() {
         let Some(datagram) = io.next() else { break };
@@ -219,7 +237,7 @@ fn look_ahead<I: DatagramIo>(
             }
         }
     }
-    count > 0
+    count
 }
 
 /// Closes the socket that sends late responses of a closed listener, once no client can be waiting

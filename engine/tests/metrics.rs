@@ -9,7 +9,7 @@ use engine::limits::LABEL_SETS_MAX;
 use engine::metrics::answerer::Answerer;
 use engine::metrics::{
     Build, EnabledPlugin, Format, HostsFacts, LabelSet, Metrics, ObjectFaults, Observation,
-    ServiceKind, ShardEvent, ShardFacts, ShardMetrics, TableFacts, UpstreamEvent,
+    ServiceKind, ShardEvent, ShardFacts, ShardMetrics, SteeringFacts, TableFacts, UpstreamEvent,
 };
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{
     Metric, MetricFamily,
@@ -57,6 +57,21 @@ fn hosts_files_are_one_series_each() {
     assert_eq!(lines, expected);
     let none = Metrics::new(build(), 1);
     assert!(!in_text(&none, Format::Prometheus).contains("dns_hosts_"));
+}
+
+/// An address that nobody listens at any more keeps its count.
+#[test]
+fn steering_is_shown_by_address_and_protocol() {
+    let text = in_text(&busy_metrics(), Format::Prometheus);
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("ringdns_steering_")).collect();
+    let expected = [
+        r#"ringdns_steering_by_cpu{address="127.0.0.1:53",proto="udp"} 0.0"#,
+        r#"ringdns_steering_by_cpu{address="127.0.0.1:53",proto="tcp"} 1.0"#,
+        r#"ringdns_steering_fallbacks_total{address="127.0.0.1:53",proto="udp"} 2"#,
+        r#"ringdns_steering_fallbacks_total{address="127.0.0.1:53",proto="tcp"} 2"#,
+        r#"ringdns_steering_fallbacks_total{address="127.0.0.1:54",proto="udp"} 2"#,
+    ];
+    assert_eq!(lines, expected);
 }
 
 #[test]
@@ -369,6 +384,14 @@ fn busy_metrics() -> Metrics {
     facts.corefile_sha512 = Some("c0ffee".to_owned());
     facts.shards.push(ShardFacts { core: Some(0), backend: "uring" });
     facts.shards.push(ShardFacts { core: None, backend: "mmsg" });
+    for (port, transport, is_by_cpu) in [
+        (53, Transport::Udp, Some(false)),
+        (53, Transport::Tcp, Some(true)),
+        (54, Transport::Udp, None),
+    ] {
+        let address = ([127, 0, 0, 1], port).into();
+        facts.steering.push(SteeringFacts { address, transport, is_by_cpu, fallbacks: 2 });
+    }
     facts.tables.push(TableFacts {
         slot: 0,
         zone: "cluster.local.".to_owned(),

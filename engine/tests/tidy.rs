@@ -22,7 +22,7 @@ const ENGINE_LAYERS: [&[&str]; 20] = [
     &["cache"],
     &["metrics"],
     &["io"],
-    &["forward", "admin"],
+    &["forward", "admin", "steering"],
     &["plugin"],
     &["lint"],
     &["config"],

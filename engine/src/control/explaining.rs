@@ -16,7 +16,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use domain::base::Name as DomainName;
 use engine::answer::exit::Reports;
-use engine::cli::{Cli, ExplainOptions};
+use engine::cli::{Cli, ExplainOptions, Steer};
 use engine::client::ListenerId;
 use engine::config::Config;
 use engine::fleet::{Asker, Backend, Fleet, FleetSettings};
@@ -163,7 +163,11 @@ async fn unserved(config: &Config) -> anyhow::Result<Server> {
     let metrics = Arc::new(Metrics::new(start::build(), 1));
     let (errors, _) = crossbeam_channel::bounded(ERROR_REPORTS_WAITING_MAX);
     let reports = Reports { errors, queries: Arc::default() };
-    let settings = FleetSettings { backend: Backend::Mmsg, busy_poll: std::time::Duration::ZERO };
+    let settings = FleetSettings {
+        backend: Backend::Mmsg,
+        busy_poll: std::time::Duration::ZERO,
+        steer: Steer::Hash,
+    };
     let fleet = Fleet::start(settings, &[None], &[metrics.shard(0)], &reports)
         .context("cannot start a shard")?;
     let mut server = Server::new(fleet, metrics);

@@ -17,6 +17,7 @@ mod listening;
 pub(crate) mod log;
 mod lost;
 pub(crate) mod output;
+pub(crate) mod placement;
 pub(crate) mod query_log;
 pub(crate) mod readiness;
 pub(crate) mod restarts;
@@ -48,6 +49,7 @@ use error_log::ErrorLog;
 use explaining::{Explainer, remote};
 use external::ExternalFeed;
 use hosts::HostsFeed;
+use placement::Placement;
 use query_log::QueryLog;
 use readiness::report_readiness;
 use restarts::Restarts;
@@ -87,6 +89,9 @@ pub(crate) struct Control {
     /// resolved at that moment.
     pub(crate) file_retry_at: Option<Instant>,
     pub(crate) restarts: Restarts,
+    pub(crate) placement: Placement,
+    /// When to look at the shards' loads again, before the next tick.
+    pub(crate) balance_at: Option<Instant>,
     /// The clusters that were reported to `/ready`.
     pub(crate) parts: Vec<String>,
 }
@@ -95,6 +100,8 @@ pub(crate) struct Control {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LoopEvent {
     Tick,
+    /// A shard may be overloaded.
+    Balance,
     Reload(Cause),
 }
 
@@ -125,6 +132,7 @@ impl Control {
                 () = until(reload_at) => LoopEvent::Reload(Cause::Change),
                 () = self.folders.changed() => LoopEvent::Reload(Cause::Change),
                 _ = tick.tick() => LoopEvent::Tick,
+                () = until(self.balance_at) => LoopEvent::Balance,
                 Some(call) = self.explain_calls.recv() => {
                     self.explain(call);
                     continue;
@@ -165,7 +173,9 @@ impl Control {
     async fn handle(&mut self, event: LoopEvent) -> anyhow::Result<()> {
         match event {
             LoopEvent::Reload(cause) => self.reload(cause).await,
+            LoopEvent::Balance => self.balance(),
             LoopEvent::Tick => {
+                self.balance();
                 self.tick();
                 self.restart_feeds().await;
                 self.check_upstreams().await?;
@@ -363,6 +373,10 @@ impl Control {
         false
     }
 
+    fn balance(&mut self) {
+        self.balance_at = self.server.balance().map(Instant::from_std);
+    }
+
     fn tick(&mut self) {
         self.server.housekeep();
         let parts: Vec<String> = self
@@ -385,11 +399,14 @@ impl Control {
         facts.tables = tables;
         facts.hosts = hosts;
         facts.zones = zones;
+        facts.steering = self.server.steering();
         facts.log_lines_lost = self.log.lost_count();
         facts.query_lines_lost = self.queries.lost_count();
         facts.panics = log::panic_count();
         drop(facts);
-        self.errors.tick(std::time::Instant::now(), self.metrics.error_lines_lost());
+        let now = std::time::Instant::now();
+        self.placement.tick(now);
+        self.errors.tick(now, self.metrics.error_lines_lost());
     }
 }
 

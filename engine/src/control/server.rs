@@ -14,7 +14,7 @@ use engine::corefile::value::key::Scheme;
 use engine::fleet::{Asker, Fleet};
 use engine::io::socket::ListenerSockets;
 use engine::limits::HAND_OVER_TIMEOUT;
-use engine::metrics::Metrics;
+use engine::metrics::{Metrics, SteeringFacts};
 use engine::plan::draft::{FatalLoop, Listen, NewTable, PlanDraft};
 use engine::plan::{Plan, TableSlot};
 use engine::ports;
@@ -243,6 +243,17 @@ impl Server {
             index += 1;
             index > newest || Arc::strong_count(plan) > 1
         });
+    }
+
+    /// Spreads queries over the shards by hash where one shard is overloaded. Returns when to call
+    /// this sooner than at the next tick.
+    pub(crate) fn balance(&mut self) -> Option<Instant> {
+        self.fleet.balance(Instant::now())
+    }
+
+    /// How queries at each address find their shard.
+    pub(crate) fn steering(&self) -> Vec<SteeringFacts> {
+        self.fleet.steering_facts()
     }
 
     /// The running k8s-sync threads.

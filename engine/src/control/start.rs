@@ -15,7 +15,7 @@ use engine::corefile::value::key::Scheme;
 use engine::corefile::{Finding, Report};
 use engine::fleet::Backend;
 use engine::io::uring::Uring;
-use engine::metrics::Build;
+use engine::metrics::{Build, ShardFacts};
 use engine::plugin::DIRECTIVES;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -161,6 +161,15 @@ pub(crate) fn cores(cli: &Cli) -> anyhow::Result<Vec<Option<CoreId>>> {
     let default_count = if cli.cores.is_some() { named.len() } else { worth };
     let count = cli.shards.map_or(default_count, usize::from);
     Ok((0..count).map(|index| named.get(index % named.len().max(1)).copied()).collect())
+}
+
+/// Where each shard runs, for the metrics.
+pub(crate) fn shard_facts(cores: &[Option<CoreId>], backend: Backend) -> Vec<ShardFacts> {
+    let facts = |core: &Option<CoreId>| ShardFacts {
+        core: core.map(|core| core.id),
+        backend: backend.name(),
+    };
+    cores.iter().map(facts).collect()
 }
 
 /// The I/O backend: tries io_uring, unless `--io mmsg`.

@@ -15,6 +15,7 @@ pub mod late;
 pub mod mmsg;
 mod peer;
 pub mod prefetch;
+pub mod reuseport;
 mod ring_memory;
 pub mod socket;
 pub mod uring;

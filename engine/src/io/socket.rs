@@ -149,8 +149,19 @@ pub(super) fn divert(socket: &UdpSocket) -> bool {
 /// Linux 5.7 without CAP_NET_RAW, or for an address with an interface.
 pub(crate) fn divert_connections(listener: &impl AsFd) -> bool {
     const NOWHERE: NonZeroU32 = NonZeroU32::new(i32::MAX as u32).unwrap();
-    // The option applies to sockets of either family, despite the function's name.
-    SockRef::from(listener).bind_device_by_index_v4(Some(NOWHERE)).is_ok()
+    let socket = SockRef::from(listener);
+    // The option applies to sockets of either family, despite the function's name. Without
+    // CAP_NET_RAW it can be set only once; an interface that does not exist has no name.
+    socket.bind_device_by_index_v4(Some(NOWHERE)).is_ok() || socket.device().is_err()
+}
+
+/// Takes a socket that is about to close from those that share its address, and diverts it: sockets
+/// that are bound to the address from now on share it without this one. Both are allowed to reuse
+/// the address instead, this one from now on and those while they are bound. False if the kernel
+/// refuses.
+pub(crate) fn retire(socket: &UdpSocket) -> bool {
+    let shared = SockRef::from(socket);
+    shared.set_reuse_address(true).is_ok() && shared.set_reuse_port(false).is_ok() && divert(socket)
 }
 
 /// Whether a socket has a datagram queued.
@@ -185,7 +196,10 @@ fn bind_udp(address: SocketAddr, sharing: Sharing) -> io::Result<UdpSocket> {
             enable(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO)?;
         }
     }
+    // Those that are retired let a socket bind beside them only if it reuses the address.
+    socket.set_reuse_address(sharing == Sharing::Join)?;
     socket.bind(&address.into())?;
+    socket.set_reuse_address(false)?;
     socket.set_reuse_port(true)?;
     Ok(socket.into())
 }

@@ -103,6 +103,7 @@ impl Collector for MetricsSources {
         families.hosts(&facts.hosts)?;
         families.plugins(self)?;
         families.zones(&facts.zones)?;
+        families.steering(&facts.steering)?;
         families.process()
     }
 }

@@ -25,10 +25,12 @@ pub mod plugin;
 mod position;
 mod process;
 mod shard;
+mod steering;
 mod table;
 mod upstream;
 mod zones;
 
+use crate::client::Transport;
 use crate::corefile::value::key::Scheme;
 use crate::limits::{LABEL_SETS_MAX, UPSTREAM_LABELS_MAX};
 pub use cache::CacheMetrics;
@@ -95,6 +97,7 @@ pub struct Facts {
     pub tables: Vec<TableFacts>,
     pub hosts: Vec<HostsFacts>,
     pub zones: Vec<ZoneFacts>,
+    pub steering: Vec<SteeringFacts>,
     /// Log lines that could not be written.
     pub log_lines_lost: u64,
     /// Queries that `log` could not log.
@@ -117,6 +120,18 @@ pub struct ShardFacts {
     pub core: Option<usize>,
     /// `uring` or `mmsg`.
     pub backend: &'static str,
+}
+
+/// How queries at an address find their shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SteeringFacts {
+    pub address: SocketAddr,
+    pub transport: Transport,
+    /// False while the hash of the client's address and port chooses. `None` if nobody listens there
+    /// any more.
+    pub is_by_cpu: Option<bool>,
+    /// Times that the hash took over because a shard was overloaded.
+    pub fallbacks: u64,
 }
 
 /// The newest generation of a `kubernetes` block's table.

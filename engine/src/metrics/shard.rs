@@ -13,8 +13,8 @@ use wire::header::Rcode;
 
 use super::answerer::Answerer;
 use super::position::{self, CELL_COUNT};
-use crate::client::{Family, Transport};
-use crate::limits::{LABEL_SETS_MAX, PLUGIN_COUNTERS_MAX};
+use crate::client::{Family, ListenerId, Transport};
+use crate::limits::{LABEL_SETS_MAX, LISTENERS_MAX, PLUGIN_COUNTERS_MAX};
 
 /// One response, for the counters.
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +142,8 @@ pub struct ShardMetrics {
     label_sets: Box<[OnceLock<Box<LabelSetCounters>>]>,
     /// By index of `Metrics::plugin_counter`.
     plugin_counts: Box<[Counter]>,
+    /// By listener.
+    crowded: [Counter; LISTENERS_MAX],
 }
 
 impl Default for ShardMetrics {
@@ -154,6 +156,7 @@ impl Default for ShardMetrics {
             touched: (0..LABEL_SETS_MAX).map(|_| AtomicU16::new(0)).collect(),
             label_sets: (0..LABEL_SETS_MAX).map(|_| OnceLock::new()).collect(),
             plugin_counts: (0..PLUGIN_COUNTERS_MAX).map(|_| Counter::default()).collect(),
+            crowded: std::array::from_fn(|_| Counter::default()),
         }
     }
 }
@@ -224,6 +227,13 @@ impl ShardMetrics {
         }
     }
 
+    /// Counts datagrams that had to wait because the shard was crowded.
+    pub fn crowded(&self, listener: ListenerId, datagrams: u64) {
+        if let Some(count) = self.crowded.get(listener.0) {
+            count.add(datagrams);
+        }
+    }
+
     /// Counts a packet that is not a query.
     #[inline]
     pub fn ignored(&self) {
@@ -269,8 +279,16 @@ impl ShardMetrics {
         self.events[event as usize].get()
     }
 
-    pub(super) fn answer_count(&self) -> u64 {
+    /// Responses so far, of all listeners.
+    #[must_use]
+    pub fn answer_count(&self) -> u64 {
         self.answers.get()
+    }
+
+    /// Datagrams so far that had to wait because the shard was crowded.
+    #[must_use]
+    pub fn crowded_count(&self, listener: ListenerId) -> u64 {
+        self.crowded.get(listener.0).map_or(0, Counter::get)
     }
 
     pub(super) fn newest_generation(&self) -> u64 {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 use engine::answer::exit::{ErrorReport, Reports};
+use engine::cli::Steer;
 use engine::client::ListenerId;
 use engine::config;
 use engine::corefile::Surroundings;
@@ -112,8 +113,8 @@ impl Rig {
         let reports = Reports { errors, queries: rings };
         let build = Build::default();
         let metrics = Metrics::new(build, 1);
-        let settings = FleetSettings { backend, busy_poll: Duration::ZERO };
-        let fleet = Fleet::start(settings, &[None], &[metrics.shard(0)], &reports).unwrap();
+        let settings = FleetSettings { backend, busy_poll: Duration::ZERO, steer: Steer::Auto };
+        let mut fleet = Fleet::start(settings, &[None], &[metrics.shard(0)], &reports).unwrap();
         let sockets = socket::bind(address, 1).unwrap();
         let address = sockets[0].tcp.local_addr().unwrap();
         let mut builder = builder();

@@ -1,0 +1,134 @@
+//! The sockets of one address and protocol, one for each shard, and what the shards do for them.
+//!
+//! Invariant: these are copies. They are closed before the shards close theirs, so a socket never
+//! outlives its shard's use of it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+use libc::sock_filter;
+
+use super::balance::{Balance, ShardLoad};
+use super::load::{Activity, LoadMeter};
+use crate::client::{ListenerId, Transport};
+use crate::io::reuseport::attach;
+use crate::io::socket::{ListenerSockets, divert_connections, retire};
+
+/// A shard is saturated if more than one in so many of its datagrams had to wait.
+const CROWDED_PART: u64 = 4;
+/// A shard's thread is always running if it runs for more than this part of the time.
+const BUSY: f64 = 0.9;
+
+/// The sockets of one address and protocol.
+pub(super) struct SocketGroup {
+    pub(super) address: SocketAddr,
+    sockets: SocketCopies,
+    /// `None` if it is not steered by CPU, or always.
+    pub(super) balance: Option<Balance>,
+    /// Datagrams that waited at a crowded shard, by shard, at the last look.
+    crowded: Vec<u64>,
+}
+
+/// By shard.
+enum SocketCopies {
+    Udp(Vec<UdpSocket>),
+    Tcp(Vec<TcpListener>),
+}
+
+impl SocketGroup {
+    /// The groups of a listener: TCP, and UDP if it has that. `sockets` and `meters`: each shard's.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub(super) fn of_listener(
+        listener: ListenerId,
+        sockets: &[ListenerSockets],
+        meters: &[LoadMeter],
+    ) -> io::Result<Vec<Self>> {
+        let mut udp = Vec::with_capacity(sockets.len());
+        let mut tcp = Vec::with_capacity(sockets.len());
+        for pair in sockets {
+            if let Some(socket) = &pair.udp {
+                udp.push(socket.try_clone()?);
+            }
+            tcp.push(pair.tcp.try_clone()?);
+        }
+        let Some(first) = tcp.first() else { return Ok(Vec::new()) };
+        let address = first.local_addr()?;
+        let crowded: Vec<_> = meters.iter().map(|meter| meter.crowded_count(listener)).collect();
+        let group = |sockets| Self { address, sockets, balance: None, crowded: crowded.clone() };
+        let mut groups = Vec::new();
+        if !udp.is_empty() {
+            groups.push(group(SocketCopies::Udp(udp)));
+        }
+        groups.push(group(SocketCopies::Tcp(tcp)));
+        Ok(groups)
+    }
+
+    pub(super) fn transport(&self) -> Transport {
+        match self.sockets {
+            SocketCopies::Udp(_) => Transport::Udp,
+            SocketCopies::Tcp(_) => Transport::Tcp,
+        }
+    }
+
+    /// For the log.
+    pub(super) fn protocol(&self) -> &'static str {
+        match self.transport() {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+        }
+    }
+
+    /// What the shards have done since the last look. A shard is saturated over UDP if many
+    /// datagrams had to wait. Over TCP nothing shows that, so it is saturated if its thread is
+    /// always running.
+    pub(super) fn loads(
+        &mut self,
+        listener: ListenerId,
+        meters: &[LoadMeter],
+        activities: &[Activity],
+    ) -> Vec<ShardLoad> {
+        let transport = self.transport();
+        let shards = meters.iter().zip(activities).zip(&mut self.crowded);
+        let load = |((meter, activity), before): ((&LoadMeter, &Activity), &mut u64)| {
+            let count = meter.crowded_count(listener);
+            let crowded = count - std::mem::replace(before, count);
+            let is_saturated = match transport {
+                Transport::Udp => crowded * CROWDED_PART > activity.answers,
+                Transport::Tcp => activity.busy > BUSY,
+            };
+            ShardLoad { answers: activity.answers, is_saturated }
+        };
+        shards.map(load).collect()
+    }
+
+    /// Has the kernel run this program for the group.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn attach(&self, program: &[sock_filter]) -> io::Result<()> {
+        let attached = match &self.sockets {
+            SocketCopies::Udp(sockets) => sockets.first().map(|socket| attach(socket, program)),
+            SocketCopies::Tcp(sockets) => sockets.first().map(|socket| attach(socket, program)),
+        };
+        attached.unwrap_or(Ok(()))
+    }
+
+    /// Takes the sockets out of the group: they are about to close. False if the kernel leaves one
+    /// in it until then.
+    pub(super) fn retire(&self) -> bool {
+        let mut refused_count = 0;
+        match &self.sockets {
+            SocketCopies::Udp(sockets) => {
+                sockets.iter().for_each(|one| refused_count += usize::from(!retire(one)));
+            }
+            SocketCopies::Tcp(sockets) => {
+                sockets
+                    .iter()
+                    .for_each(|one| refused_count += usize::from(!divert_connections(one)));
+            }
+        }
+        refused_count == 0
+    }
+}

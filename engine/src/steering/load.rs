@@ -1,0 +1,107 @@
+//! What a shard has done since the last look at it.
+//!
+//! The shard counts, the kernel knows the thread's CPU time, and this reads both. Invariant: nothing
+//! here makes a shard wait or work.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+
+use crate::client::ListenerId;
+use crate::metrics::ShardMetrics;
+
+/// Reads the load of one shard.
+#[derive(Debug)]
+pub struct LoadMeter {
+    metrics: Arc<ShardMetrics>,
+    /// The thread's CPU time. `None` on a kernel that does not tell it.
+    cpu_time: Option<File>,
+    /// At the last look.
+    last: Reading,
+    looked_at: Instant,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Reading {
+    answers: u64,
+    cpu_time: Duration,
+}
+
+/// What a shard has done since the last look.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Activity {
+    pub(super) answers: u64,
+    /// The part of the time that its thread was running; 0 if unknown.
+    pub(super) busy: f64,
+}
+
+impl LoadMeter {
+    /// `thread`: the shard's.
+    #[must_use]
+    pub fn new(metrics: Arc<ShardMetrics>, thread: Pid) -> Self {
+        let path = format!("/proc/self/task/{}/schedstat", thread.as_raw_pid());
+        let cpu_time = File::open(path).ok();
+        let mut meter =
+            Self { metrics, cpu_time, last: Reading::default(), looked_at: Instant::now() };
+        meter.last = meter.read();
+        meter
+    }
+
+    pub(super) fn look(&mut self, now: Instant) -> Activity {
+        let reading = self.read();
+        let last = std::mem::replace(&mut self.last, reading);
+        let elapsed = now.duration_since(std::mem::replace(&mut self.looked_at, now));
+        let ran = reading.cpu_time.saturating_sub(last.cpu_time);
+        Activity {
+            answers: reading.answers - last.answers,
+            busy: ran.as_secs_f64() / elapsed.as_secs_f64().max(1e-6),
+        }
+    }
+
+    /// Datagrams of this listener, so far, that had to wait because the shard was crowded.
+    pub(super) fn crowded_count(&self, listener: ListenerId) -> u64 {
+        self.metrics.crowded_count(listener)
+    }
+
+    fn read(&self) -> Reading {
+        let cpu_time = self.cpu_time.as_ref().and_then(nanoseconds).unwrap_or_default();
+        Reading { answers: self.metrics.answer_count(), cpu_time }
+    }
+}
+
+/// The first number of the file: the nanoseconds that the thread has run.
+fn nanoseconds(file: &File) -> Option<Duration> {
+    let mut text = [0; 64];
+    let len = file.read_at(&mut text, 0).ok()?;
+    let first = str::from_utf8(&text[..len]).ok()?.split_ascii_whitespace().next()?;
+    first.parse().ok().map(Duration::from_nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::thread::gettid;
+
+    use super::*;
+    use crate::metrics::{Build, Metrics};
+
+    #[test]
+    fn a_thread_that_works_is_busy() {
+        let metrics = Metrics::new(Build::default(), 1).shard(0);
+        let mut meter = LoadMeter::new(Arc::clone(&metrics), gettid());
+        if meter.cpu_time.is_none() {
+            return;
+        }
+        let began = Instant::now();
+        let _ = meter.look(began);
+        while began.elapsed() < Duration::from_millis(50) {
+            std::hint::spin_loop();
+        }
+        metrics.crowded(ListenerId(3), 40);
+        let activity = meter.look(Instant::now());
+        assert!(activity.busy > 0.0 && activity.busy < 1.5, "{activity:?}");
+        assert_eq!((meter.crowded_count(ListenerId(3)), activity.answers), (40, 0));
+    }
+}
