@@ -8,7 +8,7 @@ pub enum FlagError {
     Server { host: String, reason: String },
     OutOfRange { flag: &'static str, range: &'static str },
     FewerClientsThanThreads,
-    FewerOutstandingThanClients,
+    FewerOutstandingThanThreads,
     NoQueries,
     NoServers,
     ManifestsNeeded,
@@ -25,8 +25,8 @@ impl fmt::Display for FlagError {
             Self::FewerClientsThanThreads => {
                 write!(f, "-c must not be below -T: each thread needs its own socket")
             }
-            Self::FewerOutstandingThanClients => {
-                write!(f, "-q must not be below -c: each socket needs room for one query")
+            Self::FewerOutstandingThanThreads => {
+                write!(f, "-q must not be below -T: each thread needs room for one query")
             }
             Self::NoServers => {
                 write!(

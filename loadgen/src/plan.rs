@@ -43,7 +43,8 @@ pub struct Plan {
     /// Sockets or connections of all threads, per transport. Valid: at least `thread_count`.
     pub socket_count: usize,
     pub buffer_len: usize,
-    /// Queries in flight, all threads together. Valid: at least `socket_count`.
+    /// Queries in flight, all threads together. If there are fewer than sockets, the sockets take
+    /// turns. Valid: at least `thread_count`.
     pub outstanding_max: u32,
     pub duration: Duration,
     pub sends_max: u64,
@@ -183,8 +184,8 @@ impl RunFlags {
         if clients < self.threads {
             return Err(FlagError::FewerClientsThanThreads);
         }
-        if (outstanding_max as usize) < clients {
-            return Err(FlagError::FewerOutstandingThanClients);
+        if (outstanding_max as usize) < self.threads {
+            return Err(FlagError::FewerOutstandingThanThreads);
         }
         Ok(outstanding_max)
     }

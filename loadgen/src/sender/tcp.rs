@@ -62,6 +62,7 @@ pub struct Tcp {
     connections: Vec<Connection>,
     /// Per connection.
     outstanding_max: u32,
+    /// The connection that sends next: the one after the last that has sent.
     next: usize,
     burst: Burst,
     epoll: OwnedFd,
@@ -175,22 +176,25 @@ impl Carrier for Tcp {
         let batch =
             if driver.is_open() { self.burst.len(self.connections.len()) } else { usize::MAX };
         let mut sent = 0;
-        for _ in 0..self.connections.len() {
-            let index = self.next;
-            self.next = (self.next + 1) % self.connections.len();
+        let (first, count) = (self.next, self.connections.len());
+        for index in (first..count).chain(0..first) {
             self.connect(driver, index, now_ns);
             let outstanding_max = self.outstanding_max;
             let reconnect_after = self.options.reconnect_after;
             let connection = &mut self.connections[index];
             let room = u64::from(outstanding_max.saturating_sub(connection.flight.outstanding()))
                 .min(reconnect_after - connection.sent_count);
-            sent += connection.fill(driver, batch.min(room as usize), now_ns);
+            let filled = connection.fill(driver, batch.min(room as usize), now_ns);
+            if filled > 0 {
+                self.next = (index + 1) % count;
+            }
+            sent += filled;
             connection.write(driver, now_ns);
             if connection.sent_count == reconnect_after && connection.flight.outstanding() == 0 {
                 connection.stream = None;
             }
         }
-        self.burst.adapt(sent, self.connections.len());
+        self.burst.adapt(sent, count);
         if !self.has_connected {
             self.has_connected = self.connections.iter().any(|connection| connection.is_open);
             if !self.has_connected && now_ns > driver.timeout_ns() {

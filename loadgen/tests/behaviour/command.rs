@@ -43,7 +43,7 @@ fn bad_input_is_reported_without_a_panic() {
         (&["-d", &queries, "-q", "40000"], "32768 for each socket"),
         (&["-d", &queries, "-T", "0"], "-T must be"),
         (&["-d", &queries, "-T", "4", "-c", "2"], "-c must not be below -T"),
-        (&["-d", &queries, "-c", "9", "-q", "3"], "-q must not be below -c"),
+        (&["-d", &queries, "-c", "9", "-T", "4", "-q", "3"], "-q must not be below -T"),
         (&["-d", &queries, "-l", "nan"], "-l must be"),
         (&["-d", &queries, "-t", "-1"], "-t must be above 0"),
         (&["-d", &queries, "-n", "0"], "-n must be"),

@@ -44,6 +44,7 @@ pub(crate) struct Behaviour {
 struct Seen {
     responses: AtomicU64,
     dropped: AtomicU64,
+    /// Those that have sent a query.
     clients: Mutex<HashSet<SocketAddr>>,
 }
 
@@ -95,7 +96,7 @@ impl Server {
     fn over_tcp(listener: TcpListener) -> Self {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        Self::start(address, move |stop, _| serve_tcp(&listener, stop))
+        Self::start(address, move |stop, seen| serve_tcp(&listener, stop, seen))
     }
 
     /// An address where nothing listens.
@@ -197,7 +198,7 @@ fn respond(query: &[u8], twist: Twist) -> Vec<u8> {
     response
 }
 
-fn serve_tcp(listener: &TcpListener, stop: &AtomicBool) {
+fn serve_tcp(listener: &TcpListener, stop: &AtomicBool, seen: &Seen) {
     let mut connections: Vec<(TcpStream, Vec<u8>)> = Vec::new();
     let mut bytes = vec![0; 64 * 1024];
     while !stop.load(Ordering::Relaxed) {
@@ -210,6 +211,7 @@ fn serve_tcp(listener: &TcpListener, stop: &AtomicBool) {
             Ok(0) => false,
             Ok(len) => {
                 is_idle = false;
+                seen.clients.lock().unwrap().extend(stream.peer_addr());
                 unread.extend_from_slice(&bytes[..len]);
                 answer_frames(stream, unread)
             }

@@ -223,6 +223,17 @@ fn many_sockets_and_threads_work_over_both_families() {
 }
 
 #[test]
+fn sockets_take_turns_if_there_are_more_than_queries_in_flight() {
+    let udp = Server::udp("127.0.0.1:0", Behaviour::default());
+    let tcp = Server::tcp("127.0.0.1:0");
+    for (server, mode) in [(&udp, "udp"), (&tcp, "tcp")] {
+        let summary = measure(server, &format!("-m {mode} -c 8 -q 1 --count 100 -t 2"));
+        assert_eq!(summary.counts.answered_total(), 100, "{mode}: {:?}", summary.counts);
+        assert_eq!(server.clients(), 8, "{mode}");
+    }
+}
+
+#[test]
 fn both_transports_in_one_run_are_counted_apart() {
     // Over UDP each response takes 40 ms and one in ten is lost; TCP has neither. The figures of
     // one must not show in the other.
