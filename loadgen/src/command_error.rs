@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::compare::ServerExit;
+use crate::compare::binary::BinaryError;
 use crate::compare::launch::LaunchError;
 use crate::flag_error::FlagError;
 use crate::output::OutputError;
@@ -44,6 +45,7 @@ pub enum CommandError {
         path: PathBuf,
     },
     Run(RunError),
+    Binary(BinaryError),
     Launch(LaunchError),
     ServerExited(ServerExit),
     /// Stopped by a signal before the first round was complete.
@@ -64,6 +66,7 @@ impl CommandError {
             | Self::Output(OutputError::Same { .. }) => Code::BadInput,
             Self::Launch(LaunchError::Stopped { .. }) | Self::NothingMeasured => Code::Interrupted,
             Self::Run(_)
+            | Self::Binary(_)
             | Self::Launch(_)
             | Self::ServerExited(_)
             | Self::Signal(_)
@@ -88,6 +91,7 @@ impl fmt::Display for CommandError {
                 )
             }
             Self::Run(error) => error.fmt(f),
+            Self::Binary(error) => error.fmt(f),
             Self::Launch(error) => error.fmt(f),
             Self::Signal(error) => write!(f, "cannot watch for Ctrl-C: {error}"),
             Self::ServerExited(exit) => exit.fmt(f),

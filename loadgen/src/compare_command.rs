@@ -9,7 +9,8 @@ use indicatif::ProgressBar;
 
 use crate::cli::{Against, CompareFlags, Family, RunFlags};
 use crate::command_error::{Code, CommandError};
-use crate::compare::launch::{LaunchError, LaunchOptions, Launched, ServerKind, find, launch};
+use crate::compare::binary::{BinaryError, ServerKind, find};
+use crate::compare::launch::{LaunchOptions, Launched, launch};
 use crate::compare::{ComparePlan, Comparison, Contender, Interruption, compare, page, table};
 use crate::flag_error::FlagError;
 use crate::input::workload;
@@ -30,7 +31,7 @@ const RATE_COUNT_MAX: usize = 200;
 
 pub(crate) fn execute(flags: &CompareFlags) -> Result<Code, CommandError> {
     check(flags).map_err(CommandError::Flags)?;
-    let binaries = binaries(flags).map_err(CommandError::Launch)?;
+    let binaries = binaries(flags).map_err(CommandError::Binary)?;
     let workload = workload(&flags.run)?;
     let mut plan = plan(flags, &workload)?;
     let outputs = Outputs::open(&flags.run).map_err(CommandError::Output)?;
@@ -137,7 +138,7 @@ fn of_one_server(run: &RunFlags) -> [(bool, &'static str); 9] {
 }
 
 /// The paths of both binaries; both are looked for before either is started.
-fn binaries(flags: &CompareFlags) -> Result<Option<[PathBuf; 2]>, LaunchError> {
+fn binaries(flags: &CompareFlags) -> Result<Option<[PathBuf; 2]>, BinaryError> {
     flags
         .against
         .map(|Against::Coredns| {

@@ -6,6 +6,7 @@
 //! measured before an interruption is kept.
 
 pub mod api_server;
+pub mod binary;
 pub mod cell;
 pub mod launch;
 pub mod page;
