@@ -65,12 +65,21 @@ pub struct CompareFlags {
     /// deploy/e2e/build.sh]
     #[arg(long, value_name = "PATH")]
     pub coredns: Option<PathBuf>,
-    /// With --against: ringdns's binary [default: next to loadgen, then target/release/ringdns]
-    #[arg(long, value_name = "PATH")]
-    pub ringdns: Option<PathBuf>,
+    /// With --against: ringdns's binary, its flags, or both, as one word: 'PATH --io mmsg'. Given
+    /// again, it adds another ringdns to the same rounds [default: next to loadgen, then
+    /// target/release/ringdns]
+    #[arg(long, value_name = "COMMAND", value_parser = RingdnsSpec::parse)]
+    #[arg(allow_hyphen_values = true)]
+    pub ringdns: Vec<RingdnsSpec>,
     /// With --against: the core to pin the servers to; they are measured in turn
     #[arg(long, value_name = "CORE")]
     pub server_core: Option<usize>,
+    /// Measure clients on the servers' node, in place of --rates: servers and clients run on any
+    /// core, as pods do. One query at a time, 64 in flight, one client per core, and one client
+    /// with 256 in flight; each from 32 sockets, or as many as -c says
+    #[arg(long, conflicts_with_all = ["rates", "loss_max", "p99_max", "server_core"])]
+    #[arg(conflicts_with_all = ["outstanding", "threads", "cores"])]
+    pub same_node: bool,
     /// Rates to test, lowest first
     #[arg(
         long,
@@ -96,6 +105,22 @@ pub struct CompareFlags {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Against {
     Coredns,
+}
+
+/// A ringdns to start. With neither: the default binary, without flags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RingdnsSpec {
+    pub binary: Option<PathBuf>,
+    pub flags: Vec<String>,
+}
+
+impl RingdnsSpec {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut words = shlex::split(text).ok_or("a quotation mark is not closed")?;
+        let has_binary = words.first().is_some_and(|word| !word.starts_with('-'));
+        let binary = has_binary.then(|| words.remove(0).into());
+        Ok(Self { binary, flags: words })
+    }
 }
 
 /// `NAME=HOST:PORT[@PID]`.
@@ -312,15 +337,15 @@ mod tests {
     #[test]
     fn documented_commands_parse() {
         for (page, count) in [
-            (include_str!("../README.md"), 8),
+            (include_str!("../README.md"), 9),
             (include_str!("../../README.md"), 1),
             (include_str!("../../docs/benchmarks.md"), 1),
         ] {
             let commands = commands(page);
             assert_eq!(commands.len(), count, "{commands:#?}");
             for command in commands {
-                let words = command.replace("@PID", "@1");
-                let parsed = Cli::try_parse_from(words.split_ascii_whitespace());
+                let words = shlex::split(&command.replace("@PID", "@1")).unwrap();
+                let parsed = Cli::try_parse_from(words);
                 assert!(parsed.is_ok(), "{command}: {}", parsed.unwrap_err());
             }
         }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 
-use crate::cli::{Against, CompareFlags, Family, RunFlags};
+use crate::cli::{Against, CompareFlags, Family, RingdnsSpec, RunFlags};
 use crate::command_error::{Code, CommandError};
 use crate::compare::binary::{BinaryError, ServerKind, find};
 use crate::compare::launch::{LaunchOptions, Launched, launch};
+use crate::compare::window::Window;
 use crate::compare::{ComparePlan, Comparison, Contender, Interruption, compare, page, table};
 use crate::flag_error::FlagError;
 use crate::input::workload;
@@ -25,19 +26,21 @@ use crate::workload::cluster;
 
 /// Length of a round in seconds, unless -l is given.
 const ROUND_SECS: f64 = 2.0;
+/// Sockets of each client on the servers' node, unless -c is given.
+const NODE_SOCKET_COUNT: usize = 32;
 /// Bounds on the rounds per rate and on the rates, which bound the total time.
 const ROUND_COUNT_MAX: usize = 100;
 const RATE_COUNT_MAX: usize = 200;
 
 pub(crate) fn execute(flags: &CompareFlags) -> Result<Code, CommandError> {
     check(flags).map_err(CommandError::Flags)?;
-    let binaries = binaries(flags).map_err(CommandError::Binary)?;
+    let servers = servers(flags).map_err(CommandError::Binary)?;
     let workload = workload(&flags.run)?;
     let mut plan = plan(flags, &workload)?;
     let outputs = Outputs::open(&flags.run).map_err(CommandError::Output)?;
     let Signals { stop, next_ends_process } =
-        stop_on_signals(binaries.is_some()).map_err(CommandError::Signal)?;
-    let mut launched = launch_all(flags, binaries, &workload, &stop)?;
+        stop_on_signals(!servers.is_empty()).map_err(CommandError::Signal)?;
+    let mut launched = launch_all(flags, servers, &workload, &stop)?;
     plan.contenders.splice(0..0, launched.iter().map(|one| one.contender.clone()));
     let about = about(&launched, &plan.contenders);
     let progress = ProgressBar::new_spinner();
@@ -96,7 +99,7 @@ fn check(flags: &CompareFlags) -> Result<(), FlagError> {
     }
     let of_launch = [
         (flags.coredns.is_some(), "--coredns"),
-        (flags.ringdns.is_some(), "--ringdns"),
+        (!flags.ringdns.is_empty(), "--ringdns"),
         (flags.server_core.is_some(), "--server-core"),
     ];
     let stray = of_launch.into_iter().find(|(given, _)| *given && flags.against.is_none());
@@ -137,39 +140,68 @@ fn of_one_server(run: &RunFlags) -> [(bool, &'static str); 9] {
     ]
 }
 
-/// The paths of both binaries; both are looked for before either is started.
-fn binaries(flags: &CompareFlags) -> Result<Option<[PathBuf; 2]>, BinaryError> {
-    flags
-        .against
-        .map(|Against::Coredns| {
-            let coredns = find(ServerKind::Coredns, flags.coredns.as_deref())?;
-            Ok([coredns, find(ServerKind::Ringdns, flags.ringdns.as_deref())?])
-        })
-        .transpose()
+/// A server to start.
+struct ServerCommand {
+    kind: ServerKind,
+    binary: PathBuf,
+    flags: Vec<String>,
+}
+
+impl ServerCommand {
+    /// Its kind and flags, and the binary if another server has the same of both.
+    fn name(&self, servers: &[Self]) -> String {
+        let words: Vec<&str> =
+            [self.kind.name()].into_iter().chain(self.flags.iter().map(String::as_str)).collect();
+        let is_same = |other: &&Self| other.kind == self.kind && other.flags == self.flags;
+        match servers.iter().filter(is_same).count() {
+            1 => words.join(" "),
+            _ => format!("{} ({})", words.join(" "), self.binary.display()),
+        }
+    }
+}
+
+/// The servers to start, the baseline first; all binaries are looked for before one is started.
+fn servers(flags: &CompareFlags) -> Result<Vec<ServerCommand>, BinaryError> {
+    let Some(Against::Coredns) = flags.against else { return Ok(Vec::new()) };
+    let kind = ServerKind::Coredns;
+    let coredns =
+        ServerCommand { kind, binary: find(kind, flags.coredns.as_deref())?, flags: Vec::new() };
+    let default = [RingdnsSpec::default()];
+    let specs = if flags.ringdns.is_empty() { &default[..] } else { &flags.ringdns };
+    let kind = ServerKind::Ringdns;
+    let ringdns = specs.iter().map(|RingdnsSpec { binary, flags }| {
+        Ok(ServerCommand { kind, binary: find(kind, binary.as_deref())?, flags: flags.clone() })
+    });
+    [Ok(coredns)].into_iter().chain(ringdns).collect()
 }
 
 fn launch_all(
     flags: &CompareFlags,
-    binaries: Option<[PathBuf; 2]>,
+    servers: Vec<ServerCommand>,
     workload: &Workload,
     stop: &AtomicBool,
 ) -> Result<Vec<Launched>, CommandError> {
-    let Some([coredns, ringdns]) = binaries else { return Ok(Vec::new()) };
+    if servers.is_empty() {
+        return Ok(Vec::new());
+    }
     let manifests: Vec<PathBuf> = cluster::files(&flags.run.from)
         .map_err(CommandError::Cluster)?
         .into_iter()
         .map(|path| fs::canonicalize(&path).unwrap_or(path))
         .collect();
-    let start = |kind, binary| {
+    let start = |server: &ServerCommand| {
         let options = LaunchOptions {
-            binary,
+            kind: server.kind,
+            name: server.name(&servers),
+            binary: server.binary.clone(),
+            flags: server.flags.clone(),
             manifests: manifests.clone(),
             zone: flags.run.zone.clone(),
             core: flags.server_core,
         };
-        launch(kind, &options, workload, stop).map_err(CommandError::Launch)
+        launch(&options, workload, stop).map_err(CommandError::Launch)
     };
-    Ok(vec![start(ServerKind::Coredns, coredns)?, start(ServerKind::Ringdns, ringdns)?])
+    servers.iter().map(start).collect()
 }
 
 /// The plan, with the servers named by the flags. All errors in the flags are reported here.
@@ -179,9 +211,22 @@ fn plan(flags: &CompareFlags, workload: &Workload) -> Result<ComparePlan, Comman
     let mut rates_qps: Vec<f64> = flags.rates.iter().map(|rate| rate.steps()[0].rate_qps).collect();
     rates_qps.sort_by(f64::total_cmp);
     rates_qps.dedup();
-    // The bound on queries in flight: -q, or the default of an open loop.
-    run.rate = flags.rates.last().cloned();
+    if flags.same_node {
+        rates_qps.clear();
+        run.clients = run.clients.or(Some(NODE_SOCKET_COUNT));
+    } else {
+        // The bound on queries in flight: -q, or the default of an open loop.
+        run.rate = flags.rates.last().cloned();
+    }
     let base = run.plan(workload.len()).map_err(CommandError::Flags)?;
+    let windows = match flags.same_node {
+        true => {
+            let all: Vec<usize> =
+                core_affinity::get_core_ids().into_iter().flatten().map(|core| core.id).collect();
+            Window::same_node(base.socket_count, &all)
+        }
+        false => vec![Window::throughput(&base)],
+    };
     let cores: Vec<usize> = base.cores.iter().copied().chain(flags.server_core).collect();
     find_cores(&cores).map_err(CommandError::Run)?;
     let contenders: Vec<Contender> = flags
@@ -196,6 +241,8 @@ fn plan(flags: &CompareFlags, workload: &Workload) -> Result<ComparePlan, Comman
         contenders,
         base,
         rates_qps,
+        windows,
+        is_same_node: flags.same_node,
         spacing: flags.run.spacing,
         rounds: flags.rounds,
         loss_max: flags.loss_max,

@@ -1,5 +1,5 @@
-//! Starts CoreDNS and ringdns on the same cluster, pinned to the same core if one is given, and
-//! stops them.
+//! Starts CoreDNS and ringdns on the same cluster, pinned to the same core if one is given and on
+//! all of them otherwise, and stops them.
 //!
 //! Both get the same Corefile, except for where the objects come from and CoreDNS's cache.
 //! Invariant: a server started here is stopped when its `Launched` goes out of scope, and no other
@@ -41,19 +41,19 @@ pub enum LaunchError {
         error: io::Error,
     },
     Exited {
-        what: &'static str,
+        what: String,
         path: PathBuf,
         status: ExitStatus,
         log: String,
     },
     /// With the last rcode, if there was any response.
     NotReady {
-        what: &'static str,
+        what: String,
         rcode: Option<u8>,
         log: String,
     },
     Stopped {
-        what: &'static str,
+        what: String,
     },
     Manifests(String),
 }
@@ -89,7 +89,7 @@ impl std::error::Error for LaunchError {}
 /// A server that was started here.
 pub struct Launched {
     pub contender: Contender,
-    /// What its binary prints for `-version`.
+    /// What its binary prints for `-version`, and what else CoreDNS was started with.
     pub version: String,
     child: Child,
     /// Holds its Corefile and its log.
@@ -106,23 +106,26 @@ impl Drop for Launched {
 
 #[derive(Clone, Debug)]
 pub struct LaunchOptions {
+    pub kind: ServerKind,
+    pub name: String,
     /// A path that `find` returned.
     pub binary: PathBuf,
+    /// Beyond those that every server gets.
+    pub flags: Vec<String>,
     /// Manifest files, absolute paths.
     pub manifests: Vec<PathBuf>,
     pub zone: String,
-    /// The core to pin the server to.
+    /// The core to pin the server to; `None`: it may use all of them.
     pub core: Option<usize>,
 }
 
 /// Starts a server and waits until it answers one of the workload's queries.
 pub fn launch(
-    kind: ServerKind,
     options: &LaunchOptions,
     workload: &Workload,
     stop: &AtomicBool,
 ) -> Result<Launched, LaunchError> {
-    let binary = options.binary.clone();
+    let (kind, binary) = (options.kind, options.binary.clone());
     let port = free_port().map_err(|error| LaunchError::Start { what: binary.clone(), error })?;
     let objects = match kind {
         ServerKind::Coredns => {
@@ -144,22 +147,28 @@ pub fn launch(
     command
         .arg("-conf")
         .arg(&corefile)
+        .args(&options.flags)
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(start)?)
         .stderr(log)
         // Ctrl-C reaches loadgen only, which then writes the report and stops its servers.
         .process_group(0);
-    if options.core.is_some() {
-        // One core, so one running thread: Go does not notice that it was pinned from outside.
-        command.env("GOMAXPROCS", "1");
-    }
+    let go_thread_count = match options.core {
+        // Go does not notice that it was pinned from outside.
+        Some(_) => 1,
+        None => thread::available_parallelism().map_or(1, usize::from),
+    };
+    command.env("GOMAXPROCS", go_thread_count.to_string());
     let child = spawn_pinned(command, options.core).map_err(start)?;
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let contender = Contender { name: kind.name().to_owned(), address, pid: Some(child.id()) };
-    let version =
+    let contender = Contender { name: options.name.clone(), address, pid: Some(child.id()) };
+    let mut version =
         version(&binary).unwrap_or_else(|| format!("{}; version unknown", binary.display()));
+    if kind == ServerKind::Coredns {
+        version = format!("{version}; GOMAXPROCS={go_thread_count}");
+    }
     let mut launched = Launched { contender, version, child, folder };
-    launched.wait_for_answer(kind, &binary, workload, stop)?;
+    launched.wait_for_answer(&binary, workload, stop)?;
     Ok(launched)
 }
 
@@ -220,12 +229,11 @@ fn free_port() -> io::Result<u16> {
 impl Launched {
     fn wait_for_answer(
         &mut self,
-        kind: ServerKind,
         binary: &Path,
         workload: &Workload,
         stop: &AtomicBool,
     ) -> Result<(), LaunchError> {
-        let (since, what) = (Instant::now(), kind.name());
+        let (since, what) = (Instant::now(), self.contender.name.clone());
         let mut last_rcode = None;
         // Try each query in turn: these servers do not answer external names.
         for index in (0..workload.len() as u32).cycle() {
@@ -314,7 +322,7 @@ mod tests {
         let rows: [(LaunchError, &str); 2] = [
             (
                 LaunchError::NotReady {
-                    what: "CoreDNS",
+                    what: "CoreDNS".into(),
                     rcode: None,
                     log: "it printed nothing".into(),
                 },
@@ -322,7 +330,7 @@ mod tests {
             ),
             (
                 LaunchError::NotReady {
-                    what: "CoreDNS",
+                    what: "CoreDNS".into(),
                     rcode: Some(2),
                     log: "its last lines:\nx".into(),
                 },

@@ -12,6 +12,7 @@ pub mod launch;
 pub mod page;
 pub mod saturation;
 pub mod table;
+pub mod window;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ use crate::schedule::{Rate, Spacing};
 use crate::workload::Workload;
 use cell::Cell;
 use saturation::{Limits, Line, Verdict};
+use window::Window;
 
 /// Rates that a server may fail before it gets no higher one.
 const FAILURES_MAX: usize = 2;
@@ -49,8 +51,12 @@ pub struct ComparePlan {
     pub contenders: Vec<Contender>,
     /// Everything except the server and the load.
     pub base: Plan,
-    /// In rising order.
+    /// In rising order; may be empty.
     pub rates_qps: Vec<f64>,
+    /// Loads of a closed loop, after the rates.
+    pub windows: Vec<Window>,
+    /// The servers and the generator share the machine's cores.
+    pub is_same_node: bool,
     pub spacing: Spacing,
     /// Valid: at least 1.
     pub rounds: usize,
@@ -67,6 +73,14 @@ pub struct Standing {
     pub line: Line,
 }
 
+/// All servers under one load of a closed loop.
+#[derive(Clone, Debug, Serialize)]
+pub struct InWindow {
+    #[serde(flatten)]
+    pub window: Window,
+    pub cells: Vec<Cell>,
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
     pub about: About,
@@ -76,8 +90,9 @@ pub struct Comparison {
     pub standings: Vec<Standing>,
     /// All servers at half of the first one's saturation.
     pub at_half: Option<Vec<Cell>>,
-    /// All servers with a window instead of a rate; `None` if the comparison was cut short earlier.
-    pub closed: Option<Vec<Cell>>,
+    /// Fewer than planned if the comparison was cut short.
+    pub windows: Vec<InWindow>,
+    pub is_same_node: bool,
     pub interrupted: bool,
     /// Why the comparison ended early: a signal or a server that exited.
     pub cut_short: Option<String>,
@@ -131,7 +146,8 @@ impl Comparison {
 
     /// All cells of one server.
     pub fn cells(&self, at: usize) -> impl Iterator<Item = &Cell> {
-        let others = self.at_half.iter().chain(&self.closed).filter_map(move |all| all.get(at));
+        let windows = self.windows.iter().map(|one| &one.cells);
+        let others = self.at_half.iter().chain(windows).filter_map(move |all| all.get(at));
         self.standings[at].cells.iter().chain(others)
     }
 
@@ -157,10 +173,14 @@ pub fn compare(
     let all_servers: Vec<usize> = (0..plan.contenders.len()).collect();
     let standings = measurement.rising_rates(&all_servers);
     let at_half = match standings[0].line.saturation.met_qps {
-        Some(met_qps) => measurement.cells_of_all(&all_servers, Some(met_qps / 2.0)),
+        Some(met_qps) => measurement.cells_of_all(&all_servers, CellLoad::Rate(met_qps / 2.0)),
         None => None,
     };
-    let closed = measurement.cells_of_all(&all_servers, None);
+    let in_window = |window: &Window| {
+        let cells = measurement.cells_of_all(&all_servers, CellLoad::Window(window))?;
+        Some(InWindow { window: window.clone(), cells })
+    };
+    let windows = plan.windows.iter().map_while(in_window).collect();
     let interruption = measurement.interruption;
     let comparison = Comparison {
         about,
@@ -169,11 +189,19 @@ pub fn compare(
         p99_max_ms: plan.p99_max.as_secs_f64() * 1e3,
         standings,
         at_half,
-        closed,
+        windows,
+        is_same_node: plan.is_same_node,
         interrupted: matches!(interruption, Some(Interruption::Signal)),
         cut_short: interruption.as_ref().map(Interruption::to_string),
     };
     (comparison, interruption)
+}
+
+/// The load of a cell.
+#[derive(Clone, Copy, Debug)]
+enum CellLoad<'a> {
+    Rate(f64),
+    Window(&'a Window),
 }
 
 /// The state of a comparison that is running.
@@ -200,7 +228,7 @@ impl Measurement<'_> {
             if running.is_empty() || self.interruption.is_some() {
                 break;
             }
-            for (at, cell) in self.rounds(&running, Some(rate_qps)) {
+            for (at, cell) in self.rounds(&running, CellLoad::Rate(rate_qps)) {
                 // Fewer rounds than planned do not decide whether a rate was met.
                 if cell.rounds.len() == plan.rounds {
                     let verdict = standings[at].line.judge(rate_qps, cell.shortfall(limits));
@@ -220,22 +248,25 @@ impl Measurement<'_> {
     }
 
     /// One cell per server; `None` if an interruption leaves a server without a round.
-    fn cells_of_all(&mut self, all_servers: &[usize], rate_qps: Option<f64>) -> Option<Vec<Cell>> {
-        let cells = self.rounds(all_servers, rate_qps);
+    fn cells_of_all(&mut self, all_servers: &[usize], load: CellLoad<'_>) -> Option<Vec<Cell>> {
+        let cells = self.rounds(all_servers, load);
         (cells.len() == all_servers.len())
             .then(|| cells.into_iter().map(|(_, cell)| cell).collect())
     }
 
     /// Runs all rounds of these servers in turn: 1 2 3, 2 3 1, … so that none is always first.
     /// Leaves out cells without a round.
-    fn rounds(&mut self, running: &[usize], rate_qps: Option<f64>) -> Vec<(usize, Cell)> {
-        let new = || Cell::new(rate_qps.unwrap_or(0.0), rate_qps.is_none());
+    fn rounds(&mut self, running: &[usize], load: CellLoad<'_>) -> Vec<(usize, Cell)> {
+        let new = || match load {
+            CellLoad::Rate(rate_qps) => Cell::new(rate_qps, false),
+            CellLoad::Window(_) => Cell::new(0.0, true),
+        };
         let mut cells: Vec<(usize, Cell)> = running.iter().map(|&at| (at, new())).collect();
         let round_count = if self.interruption.is_none() { self.plan.rounds } else { 0 };
         'all: for round in 0..round_count {
             for turn in 0..running.len() {
                 let (at, cell) = &mut cells[(turn + round) % running.len()];
-                match self.round(*at, rate_qps, round) {
+                match self.round(*at, load, round) {
                     Ok((summary, latency)) => {
                         cell.latency.add(latency).expect("one range");
                         cell.rounds.push(summary);
@@ -254,27 +285,28 @@ impl Measurement<'_> {
     fn round(
         &mut self,
         at: usize,
-        rate_qps: Option<f64>,
+        load: CellLoad<'_>,
         round: usize,
     ) -> Result<(Summary, Histogram<u64>), Interruption> {
         self.check()?;
         let Contender { name, address, pid } = &self.plan.contenders[at];
-        let what = rate_qps.map_or_else(|| "closed loop".to_owned(), |rate| format!("{rate:.0}/s"));
+        let what = match load {
+            CellLoad::Rate(rate_qps) => format!("{rate_qps:.0}/s"),
+            CellLoad::Window(window) => window.name.clone(),
+        };
         (self.progress)(&format!("{name} {what}, round {} of {}", round + 1, self.plan.rounds));
-        let base = &self.plan.base;
-        let plan = Plan {
+        let base = Plan {
             server: *address,
             server_pid: *pid,
-            load: match rate_qps {
-                Some(qps) => Load::Open { rate: Rate::constant(qps), spacing: self.plan.spacing },
-                None => Load::Closed,
-            },
-            outstanding_max: match rate_qps {
-                Some(_) => base.outstanding_max,
-                None => base.outstanding_max.min(256).max(base.socket_count as u32),
-            },
-            seed: base.seed.wrapping_add(round as u64),
-            ..base.clone()
+            seed: self.plan.base.seed.wrapping_add(round as u64),
+            ..self.plan.base.clone()
+        };
+        let plan = match load {
+            CellLoad::Rate(qps) => {
+                let rate = Rate::constant(qps);
+                Plan { load: Load::Open { rate, spacing: self.plan.spacing }, ..base }
+            }
+            CellLoad::Window(window) => window.plan(base),
         };
         let (contenders, stop) = (&self.plan.contenders, self.stop);
         let mut exited = None;

@@ -3,9 +3,12 @@
 
 use std::fmt::Write;
 
-use super::Comparison;
 use super::cell::Cell;
-use super::table::{FIGURES, load, p99_ns, ratio_to_first, rule, spreads, warnings, why_no_half};
+use super::table::{
+    FIGURES, Named, SAME_NODE, has_rates, load, p99_ns, pairs, ratio_to_first, rule, spreads,
+    warnings, why_no_half,
+};
+use super::{Comparison, InWindow};
 use crate::report::html::{about_list, escape, page, row, table};
 use crate::report::plot::{self, Axis, Series};
 use crate::report::{human_rate, human_ratio};
@@ -28,15 +31,22 @@ fn write(out: &mut String, comparison: &Comparison, names: &[&str]) -> std::fmt:
     for warning in warnings(comparison) {
         writeln!(out, "<p class=\"warning\">{}</p>", escape(&warning))?;
     }
-    saturations(out, comparison)?;
+    if has_rates(comparison) {
+        saturations(out, comparison)?;
+    }
     match (&comparison.at_half, why_no_half(comparison)) {
         (Some(cells), _) => at_half(out, comparison, names, cells)?,
         (None, Some(why)) => writeln!(out, "<p>{}</p>", escape(&why))?,
         (None, None) => {}
     }
-    rates(out, comparison)?;
-    if let Some(cells) = &comparison.closed {
-        writeln!(out, "<h2>Closed loop</h2>\n<p>Hides stalls; for the highest throughput.</p>")?;
+    if has_rates(comparison) {
+        rates(out, comparison)?;
+    }
+    if comparison.is_same_node {
+        writeln!(out, "<p>{SAME_NODE}; closed loop, {}.</p>", spreads(comparison))?;
+    }
+    for InWindow { window, cells } in &comparison.windows {
+        writeln!(out, "<h2>{}</h2>", escape(&window.name))?;
         block(out, names, cells)?;
     }
     writeln!(out, "<h2>How it was measured</h2>\n{}", about_list(&comparison.about))
@@ -111,14 +121,14 @@ fn rates(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
     })
 }
 
-/// The servers at one load, and their ratios to the first.
+/// The servers at one load, and their ratios.
 fn block(out: &mut String, names: &[&str], cells: &[Cell]) -> std::fmt::Result {
     figures(out, |out| {
         for (name, cell) in names.iter().zip(cells) {
             figures_row(out, name, cell)?;
         }
-        let Some(base) = cells.first() else { return Ok(()) };
-        for (name, cell) in names.iter().zip(cells).skip(1) {
+        for (Named { name, cell }, base) in pairs(names, cells) {
+            let (base_name, base) = (base.name, base.cell);
             let is_spread = cell.rounds.len().min(base.rounds.len()) > 1;
             if !FIGURES.iter().any(|figure| figure.ratio(cell, base).is_some()) {
                 continue;
@@ -131,7 +141,7 @@ fn block(out: &mut String, names: &[&str], cells: &[Cell]) -> std::fmt::Result {
                 }
                 None => (String::new(), String::new()),
             });
-            let first = [(format!("{name} to {}", names[0]), String::new()), Default::default()];
+            let first = [(format!("{name} to {base_name}"), String::new()), Default::default()];
             row(out, &first.into_iter().chain(ratios).collect::<Vec<_>>())?;
         }
         Ok(())

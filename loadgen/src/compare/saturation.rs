@@ -36,6 +36,8 @@ pub struct Shortfall {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum LineEnd {
+    /// No rate was tested.
+    NoRate,
     /// It met every rate.
     HighestAsked,
     NotMet(Shortfall),
@@ -79,16 +81,17 @@ pub enum Ratio {
 
 impl Line {
     pub fn new() -> Self {
-        // Holds until a rate is missed.
-        Self { saturation: Saturation::default(), end: LineEnd::HighestAsked }
+        Self { saturation: Saturation::default(), end: LineEnd::NoRate }
     }
 
     /// Records the next higher rate; `None`: it was met.
     pub fn judge(&mut self, rate_qps: f64, shortfall: Option<Shortfall>) -> Verdict {
-        let has_missed_none = self.end == LineEnd::HighestAsked;
+        let has_missed_none = self.has_missed_none();
         let Some(shortfall) = shortfall else {
             if has_missed_none {
                 self.saturation.met_qps = Some(rate_qps);
+                // Holds until a rate is missed.
+                self.end = LineEnd::HighestAsked;
             }
             return Verdict::Met;
         };
@@ -104,8 +107,15 @@ impl Line {
 
     /// Records that higher rates were not tested although none was missed.
     pub fn cut_short(&mut self) {
-        if self.end == LineEnd::HighestAsked {
+        if self.has_missed_none() {
             self.end = LineEnd::CutShort;
+        }
+    }
+
+    fn has_missed_none(&self) -> bool {
+        match self.end {
+            LineEnd::NoRate | LineEnd::HighestAsked => true,
+            LineEnd::NotMet(_) | LineEnd::CutShort => false,
         }
     }
 }
@@ -166,6 +176,7 @@ impl LineEnd {
     /// A clause: "at 60 000 per second 2.822 % was lost".
     pub fn describe(&self, limits: Limits) -> String {
         match self {
+            Self::NoRate => "no rate was tested".to_owned(),
             Self::HighestAsked => "met the highest rate tested".to_owned(),
             Self::CutShort => "the comparison was stopped before a rate was missed".to_owned(),
             Self::NotMet(shortfall) => shortfall.describe(limits),
@@ -273,6 +284,7 @@ mod tests {
             LineEnd::NotMet(Shortfall { rate_qps: 60e3, loss, p99_ns, is_generator_at_limit })
         };
         let rows = [
+            (LineEnd::NoRate, "no rate was tested"),
             (LineEnd::HighestAsked, "met the highest rate tested"),
             (LineEnd::CutShort, "the comparison was stopped before a rate was missed"),
             (

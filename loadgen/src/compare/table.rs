@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::cell::{Cell, Spread, latency_ns};
-use super::{Comparison, Standing};
+use super::{Comparison, InWindow, Standing};
 use crate::report::{Summary, human_loss, human_rate, human_ratio, human_time, in_unit_of};
 
 /// A figure of a round and how it is shown.
@@ -106,37 +106,54 @@ pub fn render(comparison: &Comparison) -> String {
 
 fn write(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
     let Comparison { about, standings, .. } = comparison;
-    for (name, line) in about.lines() {
-        writeln!(out, "{name:<10}{line}")?;
+    let lines = about.lines();
+    let width = lines.iter().map(|(name, _)| name.len() + 2).max().unwrap_or(0).max(10);
+    for (name, line) in lines {
+        writeln!(out, "{name:<width$}{line}")?;
     }
     let names: Vec<&str> = standings.iter().map(|standing| standing.name.as_str()).collect();
-    writeln!(out, "\nOpen loop, latency from the intended send time; {}\n", spreads(comparison))?;
-    head(out)?;
-    let rates = standings.iter().map(|standing| standing.cells.len()).max().unwrap_or(0);
-    for index in 0..rates {
-        for standing in standings {
-            if let Some(cell) = standing.cells.get(index) {
-                row(out, &standing.name, cell)?;
+    let width = names.iter().map(|name| name.len()).max().unwrap_or(0).max(14);
+    if has_rates(comparison) {
+        let spreads = spreads(comparison);
+        writeln!(out, "\nOpen loop, latency from the intended send time; {spreads}\n")?;
+        head(out, width)?;
+        let rates = standings.iter().map(|standing| standing.cells.len()).max().unwrap_or(0);
+        for index in 0..rates {
+            for standing in standings {
+                if let Some(cell) = standing.cells.get(index) {
+                    row(out, &standing.name, width, cell)?;
+                }
             }
         }
+        saturations(out, comparison, width)?;
     }
-    saturations(out, comparison)?;
     match (&comparison.at_half, why_no_half(comparison)) {
         (Some(cells), _) => {
             writeln!(out, "\nAt half of {}'s saturation", names[0])?;
-            block(out, &names, cells)?;
+            block(out, &names, width, cells)?;
         }
         (None, Some(why)) => writeln!(out, "\n{why}")?,
         (None, None) => {}
     }
-    if let Some(cells) = &comparison.closed {
-        writeln!(out, "\nClosed loop (hides stalls; for the highest throughput)")?;
-        block(out, &names, cells)?;
+    if comparison.is_same_node {
+        writeln!(out, "\n{SAME_NODE}; closed loop, {}", spreads(comparison))?;
+    }
+    for InWindow { window, cells } in &comparison.windows {
+        writeln!(out, "\n{}", window.name)?;
+        block(out, &names, width, cells)?;
     }
     for warning in warnings(comparison) {
         writeln!(out, "WARNING: {warning}")?;
     }
     Ok(())
+}
+
+/// Where servers and clients run.
+pub(super) const SAME_NODE: &str = "Servers and clients share the machine's cores";
+
+/// Some rate was tested.
+pub(super) fn has_rates(comparison: &Comparison) -> bool {
+    comparison.standings.iter().any(|standing| !standing.cells.is_empty())
 }
 
 /// What the two lines of a row show.
@@ -150,7 +167,8 @@ pub(super) fn spreads(comparison: &Comparison) -> String {
 /// Shown in place of the figures at half of the first server's saturation.
 pub(super) fn why_no_half(comparison: &Comparison) -> Option<String> {
     let base = comparison.standings.first()?;
-    if comparison.cut_short.is_some() || base.line.saturation.met_qps.is_some() {
+    let has_half = base.line.saturation.met_qps.is_some();
+    if comparison.cut_short.is_some() || has_half || !has_rates(comparison) {
         return None;
     }
     let has_answered = comparison.cells(0).any(|cell| !cell.latency.is_empty());
@@ -170,12 +188,12 @@ pub(super) fn rule(comparison: &Comparison) -> String {
     format!("highest rate with loss <= {loss_max} % and p99 <= {p99_max_ms} ms")
 }
 
-fn saturations(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
+fn saturations(out: &mut String, comparison: &Comparison, width: usize) -> std::fmt::Result {
     writeln!(out, "\nSaturation ({})", rule(comparison))?;
     for standing in &comparison.standings {
         writeln!(
             out,
-            "  {:<14} {:>10} per second  {:<18} {}",
+            "  {:<width$} {:>10} per second  {:<18} {}",
             standing.name,
             standing.line.saturation.to_string(),
             ratio_to_first(comparison, standing),
@@ -195,23 +213,23 @@ pub(super) fn ratio_to_first(comparison: &Comparison, standing: &Standing) -> St
     }
 }
 
-fn head(out: &mut String) -> std::fmt::Result {
-    write!(out, "{:>10}  {:<14}", "rate", "server")?;
+fn head(out: &mut String, width: usize) -> std::fmt::Result {
+    write!(out, "{:>10}  {:<width$}", "rate", "server")?;
     for figure in &FIGURES {
         write!(out, "{:>14}", figure.name)?;
     }
     writeln!(out)
 }
 
-fn row(out: &mut String, name: &str, cell: &Cell) -> std::fmt::Result {
-    write!(out, "{:>10}  {name:<14}", load(cell))?;
+fn row(out: &mut String, name: &str, width: usize, cell: &Cell) -> std::fmt::Result {
+    write!(out, "{:>10}  {name:<width$}", load(cell))?;
     for figure in &FIGURES {
         write!(out, "{:>14}", figure.median(cell))?;
     }
     writeln!(out)?;
     if cell.rounds.len() > 1 {
         let extremes = FIGURES.map(|figure| format!("{:>14}", figure.extremes(cell, "..")));
-        writeln!(out, "{}", format!("{:26}{}", "", extremes.concat()).trim_end())?;
+        writeln!(out, "{}", format!("{:12}{:width$}{}", "", "", extremes.concat()).trim_end())?;
     }
     Ok(())
 }
@@ -224,32 +242,57 @@ pub(super) fn load(cell: &Cell) -> String {
     }
 }
 
-/// The servers at one load, and their ratios to the first.
-fn block(out: &mut String, names: &[&str], cells: &[Cell]) -> std::fmt::Result {
-    head(out)?;
+/// The servers at one load, and their ratios.
+fn block(out: &mut String, names: &[&str], width: usize, cells: &[Cell]) -> std::fmt::Result {
+    head(out, width)?;
     for (name, cell) in names.iter().zip(cells) {
-        row(out, name, cell)?;
+        row(out, name, width, cell)?;
     }
-    let Some(base) = cells.first() else { return Ok(()) };
-    for (name, cell) in names.iter().zip(cells).skip(1) {
-        ratios(out, &format!("{name} to {}", names[0]), cell, base)?;
+    for (one, base) in pairs(names, cells) {
+        ratios(out, width, one, base)?;
     }
     Ok(())
 }
 
+/// Each server with each that was named before it.
+pub(super) fn pairs<'a>(
+    names: &'a [&str],
+    cells: &'a [Cell],
+) -> impl Iterator<Item = (Named<'a>, Named<'a>)> {
+    let named = move |at: usize| Named { name: names[at], cell: &cells[at] };
+    (0..cells.len()).flat_map(move |at| (0..at).map(move |base| (named(at), named(base))))
+}
+
+/// A server's figures at one load.
+#[derive(Clone, Copy)]
+pub(super) struct Named<'a> {
+    pub(super) name: &'a str,
+    pub(super) cell: &'a Cell,
+}
+
 /// The median of the rounds' ratios, and below it the lowest and highest.
-fn ratios(out: &mut String, name: &str, cell: &Cell, base: &Cell) -> std::fmt::Result {
+fn ratios(out: &mut String, width: usize, one: Named<'_>, base: Named<'_>) -> std::fmt::Result {
+    let (cell, name) = (one.cell, format!("{} to {}", one.name, base.name));
+    let (base, width) = (base.cell, width + 10);
     if !FIGURES.iter().any(|figure| figure.ratio(cell, base).is_some()) {
         return Ok(());
     }
+    // A name that reaches into the figures gets a line of its own.
+    let name = match name.len() <= width {
+        true => name,
+        false => {
+            writeln!(out, "  {name}")?;
+            String::new()
+        }
+    };
     let mut line = |name: &str, show: fn(Spread) -> String| {
-        write!(out, "  {name:<24}")?;
+        write!(out, "  {name:<width$}")?;
         for figure in &FIGURES {
             write!(out, "{:>14}", figure.ratio(cell, base).map_or_else(String::new, show))?;
         }
         writeln!(out)
     };
-    line(name, |spread| format!("× {}", human_ratio(spread.median)))?;
+    line(&name, |spread| format!("× {}", human_ratio(spread.median)))?;
     match cell.rounds.len().min(base.rounds.len()) {
         0 | 1 => Ok(()),
         _ => line("  lowest and highest", |one| {
@@ -264,9 +307,11 @@ pub(super) fn warnings(comparison: &Comparison) -> Vec<String> {
     for (at, standing) in comparison.standings.iter().enumerate() {
         let rounds: Vec<&Summary> = comparison.cells(at).flat_map(|cell| &cell.rounds).collect();
         let count = |test: &dyn Fn(&&&Summary) -> bool| rounds.iter().filter(test).count();
+        // On shared cores a busy generator is what is measured.
+        let is_apart = !comparison.is_same_node;
         let kinds: [(usize, &str); 4] = [
             (
-                count(&|round| round.is_generator_at_limit()),
+                count(&|round| is_apart && round.is_generator_at_limit()),
                 "the generator was at its own limit (busy > 90 %)",
             ),
             (

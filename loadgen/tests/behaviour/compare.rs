@@ -166,6 +166,10 @@ fn flags_are_checked_before_a_server_is_started() {
     let good = server(&folder, "good", Life::Long);
     let rows: &[(&[&str], i32, &str)] = &[
         (&["-T", "0"], 2, "-T must be"),
+        (&["--same-node", "--rates", "10"], 2, "cannot be used with"),
+        (&["--same-node", "--server-core", "0"], 2, "cannot be used with"),
+        (&["--same-node", "-q", "5"], 2, "cannot be used with"),
+        (&["--ringdns", "'open"], 2, "a quotation mark is not closed"),
         (&["-c", "2", "-T", "4"], 2, "-c must not be below -T"),
         (&["--cores", "4000"], 1, "cannot pin to core 4000"),
         (&["--server-core", "4000"], 1, "cannot pin to core 4000"),
@@ -323,8 +327,62 @@ fn a_comparison_says_how_it_was_measured() {
     assert!(page.contains("ringdns to CoreDNS") && page.contains("<small>"), "{page}");
     let json: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
-    assert_eq!(json["about"]["servers"][0]["version"], "first-1.2.3", "{json}");
+    let cores = std::thread::available_parallelism().unwrap();
+    let version = format!("first-1.2.3; GOMAXPROCS={cores}");
+    assert_eq!(json["about"]["servers"][0]["version"], version, "{json}");
     assert!(!is_running(&folder, "first") && !is_running(&folder, "second"));
+}
+
+#[test]
+fn clients_on_the_servers_node_are_measured_in_turn() {
+    let folder = folder();
+    let (html, json) = (path(&folder, "c.html"), path(&folder, "c.json"));
+    let ringdns = server(&folder, "second", Life::Long);
+    let output = loadgen(&[
+        "compare",
+        "--same-node",
+        "--against",
+        "coredns",
+        "--from",
+        &path(&folder, "cluster.yaml"),
+        "--coredns",
+        &server(&folder, "first", Life::Long),
+        "--ringdns",
+        &ringdns,
+        "--ringdns",
+        &format!("{ringdns} --io mmsg"),
+        "-c",
+        "4",
+        "--rounds",
+        "2",
+        "-l",
+        "0.1",
+        "--html",
+        &html,
+        "--json",
+        &json,
+    ]);
+    let report = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{report}{}", text(&output.stderr));
+    let page = fs::read_to_string(&html).unwrap();
+    for part in [
+        "Servers and clients share the machine's cores; closed loop, medians of 2 rounds",
+        "One query at a time, client on any core",
+        "64 in flight, client on any core",
+        "ringdns --io mmsg to CoreDNS",
+        "ringdns --io mmsg to ringdns",
+    ] {
+        assert!(page.contains(part) && report.contains(part), "{part}: {report}");
+    }
+    for part in ["aturation", "pen loop", "none of the rates", "its own limit"] {
+        assert!(!page.contains(part) && !report.contains(part), "{part}: {report}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(json["windows"][0]["outstanding_max"], 1, "{report}");
+    assert_eq!(json["windows"][0]["socket_count"], 4, "{report}");
+    assert_eq!(json["standings"][2]["name"], "ringdns --io mmsg", "{report}");
+    assert_eq!(json["standings"][2]["line_end"]["why"], "no_rate", "{report}");
 }
 
 #[test]
