@@ -2,5 +2,6 @@
 
 mod command;
 mod compare;
+mod launched;
 mod server;
 mod truth;
