@@ -5,21 +5,23 @@
 #
 #   benches/side-by-side.sh [-n ROUNDS] [-l SECONDS] [-r ROW,ROW…] [-s SERVER,SERVER…] [-o FILE]
 #
-# Rows: a256 a32 a1 nxdomain nxdomain-many srv pod ptr external tcp8x64 tcp64x4. Cores:
-# SERVER_CORE=0 GENERATOR_CORE=1. COREDNS=PATH uses that binary; BEFORE=PATH measures that ringdns
-# too, as ringdns-before. Takes rows x servers x rounds x (seconds + 0.2); nothing leaves loopback;
-# it stops what it started, by process id.
+# Rows: a256 a32 a1 nxdomain nxdomain-many srv pod ptr external tcp8x64 tcp64x4 same-node. Cores:
+# SERVER_CORE=0 GENERATOR_CORE=1. In the row same-node, servers (node-…) and clients run on all
+# cores; dnsperf measures the same servers. COREDNS=PATH uses that binary; BEFORE=PATH measures that
+# ringdns too, as …ringdns-before. Takes rows x servers x rounds x (seconds + 0.2), and same-node
+# about six times as long as a row; nothing leaves loopback; it stops what it started, by process
+# id.
 # Exit codes: 0 measured; 1 a server did not start or answered wrongly; 2 bad flags, or one core.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 rounds=5 seconds=3 only= out=
-rows=a256,a32,a1,nxdomain,nxdomain-many,srv,pod,ptr,external,tcp8x64,tcp64x4
+rows=a256,a32,a1,nxdomain,nxdomain-many,srv,pod,ptr,external,tcp8x64,tcp64x4,same-node
 while getopts n:l:r:s:o: flag; do
     case $flag in
         n) rounds=$OPTARG ;; l) seconds=$OPTARG ;; r) rows=$OPTARG ;; s) only=$OPTARG ;;
         o) out=$OPTARG ;;
-        *) sed -n '6,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+        *) sed -n '6,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
     esac
 done
 server_core=${SERVER_CORE:-0} generator_core=${GENERATOR_CORE:-1}
@@ -46,18 +48,26 @@ main() {
     . benches/port.sh
     build
     benches/cluster.awk -v dir="$tmp"
-    start_echoes
     start_upstream
-    start_ringdns
-    start_coredns
-    . benches/others.sh
-    start_others
+    if [[ $rows != same-node ]]; then
+        start_echoes
+        start_ringdns
+        start_coredns coredns 1
+        . benches/others.sh
+        start_others
+    fi
+    if [[ ,$rows, == *,same-node,* ]]; then
+        . benches/same-node.sh
+        start_node
+    fi
     if awk '{ exit !($1 > 0.5) }' <<<"$load_before"; then
         echo "side-by-side: !!! THIS MACHINE IS BUSY (load $load_before): THE FIGURES BELOW ARE" \
              "UNRELIABLE" >&2
     fi
     : >"$tmp/runs"
-    for row in ${rows//,/ }; do measure "$row"; done
+    for row in ${rows//,/ }; do
+        if [[ $row == same-node ]]; then measure_same_node; else measure "$row"; fi
+    done
     mkdir -p "$(dirname "$out")"
     report | sed "s|$tmp|CLUSTER|g" | tee "$out"
     echo "side-by-side: written to $out" >&2
@@ -72,14 +82,14 @@ build() {
 # is_wanted NAME: whether -s includes this server.
 is_wanted() { [[ -z $only || ,$only, == *,$1,* ]]; }
 
-# start NAME PORT COMMAND…: starts it pinned in the background; waits until it responds over
-# TRANSPORT (udp).
+# start NAME PORT COMMAND…: starts it in the background, pinned to CORES (SERVER_CORE); waits until
+# it responds over TRANSPORT (udp).
 start() {
-    local name=$1 port=$2
+    local name=$1 port=$2 cores=${CORES:-$server_core}
     shift 2
-    taskset -c "$server_core" "$@" >"$tmp/$name.log" 2>&1 </dev/null 9>&- &
+    taskset -c "$cores" "$@" >"$tmp/$name.log" 2>&1 </dev/null 9>&- &
     pids+=($!) pid_of[$name]=$! port_of[$name]=$port servers+=("$name")
-    command_of[$name]="taskset -c $server_core $*"
+    command_of[$name]="taskset -c $cores $*"
     for _ in {1..50}; do
         kill -0 "${pid_of[$name]}" 2>/dev/null || break
         if "$bin/loadgen" -p "$port" -m "${TRANSPORT:-udp}" -d "$tmp/a.txt" --count 1 -t 0.2 \
@@ -162,8 +172,17 @@ start_ringdns() {
     done
 }
 
+# start_coredns NAME THREADS
 start_coredns() {
-    is_wanted coredns || return 0
+    is_wanted "$1" || return 0
+    [[ -e $tmp/hold ]] || start_api_server
+    local port
+    port=$(free_port)
+    corefile "$port" "endpoint http://$(<"$tmp/api_server")" >"$tmp/$1.corefile"
+    start "$1" "$port" env GOMAXPROCS="$2" "$coredns" -conf "$tmp/$1.corefile"
+}
+
+start_api_server() {
     mkfifo "$tmp/hold"
     "$bin/api_server" "$tmp/cluster.yaml" <"$tmp/hold" >"$tmp/api_server" &
     pids+=($!)
@@ -173,10 +192,6 @@ start_coredns() {
         echo "side-by-side: api_server did not start" >&2
         exit 1
     fi
-    local port
-    port=$(free_port)
-    corefile "$port" "endpoint http://$(<"$tmp/api_server")" >"$tmp/coredns.corefile"
-    start coredns "$port" env GOMAXPROCS=1 "$coredns" -conf "$tmp/coredns.corefile"
 }
 
 # row_flags ROW: loadgen's flags, then the rcode that every response must have.
@@ -201,6 +216,7 @@ row_flags() {
 # rows that leave the core idle.
 is_for() {
     case $1/$2 in
+        */node-*) return 1 ;;
         # These have no upstream.
         external/knot | external/nsd | external/unbound | external/bind) return 1 ;;
         tcp*/echo-tcp) return 0 ;;
@@ -294,11 +310,14 @@ report() {
     echo "- kernel: $(uname -sr)"
     echo "- commit: $(git describe --always --dirty --abbrev=12), $(rustc --version)"
     echo "- command: benches/side-by-side.sh -n $rounds -l $seconds -r $rows${only:+ -s $only}"
-    echo "- server on core $server_core, generator on core $generator_core;" \
+    echo "- server on core $server_core, generator on core $generator_core, except in same-node;" \
         "$rounds interleaved rounds of $seconds s; medians, (min–max) of the rounds"
-    is_wanted coredns && echo "- $("$coredns" -version | head -1)"
+    if is_wanted coredns || is_wanted node-coredns; then
+        echo "- $("$coredns" -version | head -1)"
+    fi
     [[ -z ${missing:-} ]] || echo "- NOT INSTALLED, so not measured:$missing"
     for row in ${rows//,/ }; do
+        if [[ $row == same-node ]]; then report_same_node; continue; fi
         flags=$(row_flags "$row")
         awk -v row="$row" -v flags="${flags% *}" -f benches/summary.awk "$tmp/runs"
     done
@@ -310,9 +329,12 @@ report() {
     sed 's/^/    /' "$tmp"/*.corefile
     echo
     for name in "${servers[@]}"; do
-        echo "- $name: \`${command_of[$name]}\`;" \
-            "load: \`$(loadgen_command "$name" "$seconds" ROW)\`"
+        if [[ $name != node-* ]]; then
+            echo "- $name: \`${command_of[$name]}\`;" \
+                "load: \`$(loadgen_command "$name" "$seconds" ROW)\`"
+        fi
     done
+    if [[ ,$rows, == *,same-node,* ]]; then report_node_commands; fi
 }
 
 load_before=$(cut -d' ' -f1 /proc/loadavg)
