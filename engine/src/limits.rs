@@ -45,9 +45,9 @@ const _: () = assert!(
 /// multishot receive ends.
 pub const COMPLETIONS: u32 = 2 * 2 * DATAGRAM_BUFFERS as u32;
 
-/// Datagrams that are inspected before the first of them is answered, so that the memory that each
-/// needs of the table is prefetched: enough to hide the latency of a fetch, few enough that their
-/// names stay in the first-level cache.
+/// Datagrams, or messages of a connection, that are inspected before the first of them is answered,
+/// so that the memory that each needs of the table is prefetched: enough to hide the latency of a
+/// fetch, few enough that their names stay in the first-level cache.
 pub const LOOK_AHEAD: usize = 16;
 
 /// Datagrams per recvmmsg or sendmmsg. More was no faster when measured.

@@ -73,12 +73,11 @@ fn empty_datagrams_and_bursts_stop_nothing() {
     }
 }
 
-/// The datagrams of a batch are processed together, but share nothing.
-#[test]
-fn each_datagram_of_a_batch_gets_its_own_response() {
+/// Queries of every sort, some of them no queries.
+fn kinds() -> [Vec<u8>; 17] {
     let hidden_end =
         b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x03a\0b\x03svc\x07cluster\x05local\0\0\x01\0\x01";
-    let kinds = [
+    [
         query(WEB, 1),
         query(&WEB.to_ascii_uppercase(), 1),
         query(WEB, 28),
@@ -96,7 +95,13 @@ fn each_datagram_of_a_batch_gets_its_own_response() {
         query(WEB, 1)[..20].to_vec(),
         [&query(WEB, 1)[..12], b"\x40bad\0\0\x01\0\x01"].concat(),
         [&query(WEB, 1)[..], b"behind"].concat(),
-    ];
+    ]
+}
+
+/// The datagrams of a batch are processed together, but share nothing.
+#[test]
+fn each_datagram_of_a_batch_gets_its_own_response() {
+    let kinds = kinds();
     for backend in BACKENDS {
         let rig = Rig::start(backend);
         let alone = kinds.each_ref().map(|packet| {
@@ -119,6 +124,55 @@ fn each_datagram_of_a_batch_gets_its_own_response() {
                 assert_eq!(answer[2..len], alone[kind][2..], "{:x?}", kinds[kind]);
             }
         }
+        rig.fleet.stop(PATIENCE);
+    }
+}
+
+/// So are the messages of a read, whose responses leave in the order of the queries.
+#[test]
+fn each_message_of_a_read_gets_its_own_response() {
+    let kinds = kinds();
+    for backend in BACKENDS {
+        let rig = Rig::start(backend);
+        let alone = kinds.each_ref().map(|message| {
+            rig.ask_tcp(message, PATIENCE).unwrap_or_else(|| panic!("no answer: {message:x?}"))
+        });
+        let mut stream = rig.tcp();
+        for round in 0..50 {
+            // Full groups of messages that are looked at together, and a part of one.
+            let count = 90 + round % 16;
+            let kind_of = |id: usize| (id * (round % 16 + 1) + round) % kinds.len();
+            let message = |id: usize| {
+                let mut message = kinds[kind_of(id)].clone();
+                message[..2].copy_from_slice(&(id as u16).to_be_bytes());
+                frame(&message)
+            };
+            stream.write_all(&(0..count).flat_map(message).collect::<Vec<u8>>()).unwrap();
+            for id in 0..count {
+                let answer = read_frame(&mut stream).expect("an answer for each");
+                assert_eq!(usize::from(id_of(&answer)), id, "in order");
+                let kind = kind_of(id);
+                assert_eq!(answer[2..], alone[kind][2..], "{:x?}", kinds[kind]);
+            }
+        }
+        rig.fleet.stop(PATIENCE);
+    }
+}
+
+#[test]
+fn a_connection_ends_after_as_many_queries_as_it_may_send() {
+    for backend in BACKENDS {
+        let lines = "timeouts {\nmaxtcpqueries 21\n}";
+        let rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), lines);
+        let mut stream = rig.tcp();
+        // The bound lies within a group of messages that are looked at together.
+        for ids in [0..3, 3..60] {
+            stream.write_all(&ids.flat_map(|id| frame(&with_id(id))).collect::<Vec<u8>>()).unwrap();
+        }
+        for id in 0..21 {
+            assert_eq!(id_of(&read_frame(&mut stream).unwrap()), id);
+        }
+        assert!(read_frame(&mut stream).is_none(), "no further response");
         rig.fleet.stop(PATIENCE);
     }
 }

@@ -10,22 +10,19 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::time::{Instant as Deadline, timeout_at};
-use wire::header::HEADER_LEN;
 use wire::reply::MESSAGE_LEN_MAX;
 
+use super::frames::{InputEnd, LENGTH_LEN, look_ahead};
 use super::recency::Ticket;
 use super::stream::ClientStream;
 use super::{Buffers, TcpShared};
 use crate::client::{Arrival, Family, ListenerId, Packet, Transport};
-use crate::limits::TCP_PENDING_MAX;
+use crate::limits::{LOOK_AHEAD, TCP_PENDING_MAX};
 use crate::metrics::ShardEvent;
 use crate::plugin::timeouts::Timeouts;
 use crate::resolve::outbox::Outbox;
 use crate::resolve::waiter::ReturnTo;
 use crate::responder::{Action, Responder};
-
-/// Bytes of the length before each message (RFC 1035, section 4.2.2).
-const LENGTH_LEN: usize = 2;
 
 pub(super) struct ClientConnection<S> {
     stream: S,
@@ -251,18 +248,18 @@ impl<S: ClientStream> ClientConnection<S> {
                 Err(_) => return Waiting::End,
             }
         }
-        let answered = self.answer_messages(&input[..len], output);
+        let (answered, stopped) = self.answer_messages(&input[..len], output);
         debug_assert!(answered.input_len <= len && answered.output_len <= output.len());
         self.has_progressed = answered.input_len > 0;
         self.unanswered.extend_from_slice(&input[answered.input_len..len]);
         if !self.write(&output[..answered.output_len]) {
             return Waiting::End;
         }
-        let wanted = match answered.stopped {
-            Stopped::InputEmpty => Waiting::Query,
-            Stopped::MessageCut => Waiting::RestOfQuery,
+        let wanted = match stopped {
+            Stopped::Input(InputEnd::Empty) => Waiting::Query,
+            Stopped::Input(InputEnd::MessageCut) => Waiting::RestOfQuery,
             Stopped::OutputFull | Stopped::ManyPending => Waiting::Nothing,
-            Stopped::NotDns | Stopped::QueriesSpent => {
+            Stopped::Input(InputEnd::NotDns) | Stopped::QueriesSpent => {
                 self.is_ending = true;
                 Waiting::End
             }
@@ -274,74 +271,72 @@ impl<S: ClientStream> ClientConnection<S> {
         if self.peer.is_ipv6() { Family::V6 } else { Family::V4 }
     }
 
-    fn answer_messages(&mut self, input: &[u8], output: &mut [u8]) -> AnsweredRun {
+    /// Answers the whole messages of `input`, in their order.
+    fn answer_messages(&mut self, input: &[u8], output: &mut [u8]) -> (AnsweredRun, Stopped) {
         let began = Instant::now();
-        let mut responder = self.responder.borrow_mut();
+        let shared = Rc::clone(&self.responder);
+        let responder = &mut *shared.borrow_mut();
         responder.resolver().take_fills(began);
-        let mut answers = AnsweredRun { input_len: 0, output_len: 0, stopped: Stopped::InputEmpty };
-        loop {
+        let mut answers = AnsweredRun { input_len: 0, output_len: 0 };
+        let mut places = [const { None }; LOOK_AHEAD];
+        let stopped = 'all: loop {
             let rest = &input[answers.input_len..];
-            let Some((length, behind)) = rest.split_first_chunk::<LENGTH_LEN>() else {
-                if !rest.is_empty() {
-                    answers.stopped = Stopped::MessageCut;
+            let ahead = look_ahead(responder, self.listener, rest, &mut places);
+            for (place, (query, looked)) in places.iter().flatten().take(ahead.count).enumerate() {
+                let room = &mut output[answers.output_len..];
+                if let Some(stopped) = self.limit(room.len()) {
+                    break 'all stopped;
                 }
-                break;
-            };
-            let message_len = usize::from(u16::from_be_bytes(*length));
-            if message_len < HEADER_LEN {
-                answers.stopped = Stopped::NotDns;
-                break;
-            }
-            let Some(packet) = behind.get(..message_len) else {
-                answers.stopped = Stopped::MessageCut;
-                break;
-            };
-            if self.timeouts.max_tcp_queries.is_some_and(|max| self.query_count >= max) {
-                answers.stopped = Stopped::QueriesSpent;
-                break;
-            }
-            if self.outbox.pending_count.get() >= TCP_PENDING_MAX {
-                answers.stopped = Stopped::ManyPending;
-                break;
-            }
-            let room = &mut output[answers.output_len..];
-            if room.len() < LENGTH_LEN + MESSAGE_LEN_MAX {
-                answers.stopped = Stopped::OutputFull;
-                break;
-            }
-            let (length, message) = room.split_at_mut(LENGTH_LEN);
-            message[..message_len].copy_from_slice(packet);
-            let arrival = Arrival {
-                listener: self.listener,
-                transport: Transport::Tcp,
-                family: self.family(),
-                len: message_len,
-                now: began,
-                inside: None,
-            };
-            let mut packet = TcpPacket { message, peer: self.peer };
-            match responder.answer(&arrival, &mut packet) {
-                Action::Reply(reply_len) => {
+                let (length, message) = room.split_at_mut(LENGTH_LEN);
+                message[..query.len()].copy_from_slice(query);
+                let arrival = Arrival {
+                    listener: self.listener,
+                    transport: Transport::Tcp,
+                    family: self.family(),
+                    len: query.len(),
+                    now: began,
+                    inside: None,
+                };
+                let mut packet = TcpPacket { message, peer: self.peer };
+                let mut reply = |reply_len: usize| {
                     length.copy_from_slice(&(reply_len as u16).to_be_bytes());
                     answers.output_len += LENGTH_LEN + reply_len;
+                };
+                match responder.answer_looked(place, looked, &arrival, &mut packet) {
+                    Action::Reply(reply_len) => reply(reply_len),
+                    Action::ReplyAndRefresh(reply_len, request) => {
+                        reply(reply_len);
+                        responder.begin(*request, None, began, &shared);
+                    }
+                    Action::Ask(request) => {
+                        self.outbox.expect();
+                        let return_to = ReturnTo::Tcp(Rc::clone(&self.outbox));
+                        responder.begin(*request, Some(return_to), began, &shared);
+                    }
+                    Action::Drop => {}
                 }
-                Action::ReplyAndRefresh(reply_len, request) => {
-                    length.copy_from_slice(&(reply_len as u16).to_be_bytes());
-                    answers.output_len += LENGTH_LEN + reply_len;
-                    responder.begin(*request, None, began, &self.responder);
-                }
-                Action::Ask(request) => {
-                    self.outbox.expect();
-                    let return_to = ReturnTo::Tcp(Rc::clone(&self.outbox));
-                    responder.begin(*request, Some(return_to), began, &self.responder);
-                }
-                Action::Drop => {}
+                self.query_count = self.query_count.saturating_add(1);
+                answers.input_len += LENGTH_LEN + query.len();
             }
-            self.query_count = self.query_count.saturating_add(1);
-            answers.input_len += LENGTH_LEN + message_len;
-        }
+            if let Some(end) = ahead.end {
+                break Stopped::Input(end);
+            }
+        };
         responder.finish_batch(began);
-        answers
+        (answers, stopped)
+    }
+
+    /// Why the next message must wait, or gets no response; `room_len`: room for responses.
+    fn limit(&self, room_len: usize) -> Option<Stopped> {
+        if self.timeouts.max_tcp_queries.is_some_and(|max| self.query_count >= max) {
+            Some(Stopped::QueriesSpent)
+        } else if self.outbox.pending_count.get() >= TCP_PENDING_MAX {
+            Some(Stopped::ManyPending)
+        } else if room_len < LENGTH_LEN + MESSAGE_LEN_MAX {
+            Some(Stopped::OutputFull)
+        } else {
+            None
+        }
     }
 
     /// Writes as much as the peer takes and keeps the rest. False if the connection is broken.
@@ -388,22 +383,18 @@ impl<S> Drop for ClientConnection<S> {
     }
 }
 
-/// How much input was answered, and why it stopped.
+/// How much input was answered.
 struct AnsweredRun {
     input_len: usize,
     output_len: usize,
-    stopped: Stopped,
 }
 
 /// Why answering stopped.
 enum Stopped {
-    InputEmpty,
-    MessageCut,
+    Input(InputEnd),
     OutputFull,
     /// `TCP_PENDING_MAX` responses are in flight.
     ManyPending,
     /// The connection has sent `max_tcp_queries` queries.
     QueriesSpent,
-    /// A message too short for a header: the bytes after it cannot be trusted.
-    NotDns,
 }

@@ -6,6 +6,7 @@
 //! Invariant: a borrow of the shard or of its buffers never lasts over an await.
 
 mod connection;
+mod frames;
 mod recency;
 mod stream;
 
