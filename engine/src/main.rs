@@ -127,11 +127,10 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         Admin::bind(&endpoints::of(&config), Arc::clone(&metrics), Arc::clone(&readiness)).await?;
     endpoints::publish_facts(&metrics, &config);
 
-    let mut server = Server::new(fleet, Arc::clone(&metrics));
     let mut queries = QueryLog::new(reports.queries, log.clone(), cli.log_format, cores.len());
+    let mut server = Server::new(fleet, Arc::clone(&metrics), queries.listeners());
     queries.open_for(&config);
     server.apply(&config).await?;
-    queries.set_listeners(server.plan());
     readiness.forget(SOCKETS, OF_DNS);
     for block in &config.blocks {
         readiness.forget("kubernetes", &block.place.line.to_string());

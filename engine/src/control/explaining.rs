@@ -29,6 +29,7 @@ use engine::responder::explaining::{ExplainRequest, Explained, ExplainedOutcome}
 use tokio::sync::oneshot;
 use wire::name::Name;
 
+use super::query_log::ListenerAddresses;
 use super::server::Server;
 use super::slow::CorefileSource;
 use super::{output, start};
@@ -170,7 +171,7 @@ async fn unserved(config: &Config) -> anyhow::Result<Server> {
     };
     let fleet = Fleet::start(settings, &[None], &[metrics.shard(0)], &reports)
         .context("cannot start a shard")?;
-    let mut server = Server::new(fleet, metrics);
+    let mut server = Server::new(fleet, metrics, ListenerAddresses::default());
     server.apply_unserved(config).await?;
     Ok(server)
 }

@@ -288,7 +288,6 @@ impl Control {
         }
         self.server.reload_files(began);
         self.errors.reload(&next);
-        self.queries.set_listeners(self.server.plan());
         start::log_warnings(&next.warnings);
         self.config = next;
         self.last_failure = None;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use engine::cli::LogFormat;
+use engine::client::ListenerId;
 use engine::config::Config;
 use engine::limits::{
     LOG_WRITE_LEN, QUERY_LINES_WAITING_LEN_MAX, QUERY_LOSS_LOGGED_EVERY, QUERY_RING_LOOK_EVERY,
@@ -35,10 +36,30 @@ pub(crate) struct QueryLog {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The addresses of the listeners, by `ListenerId`: for the lines of the query log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListenerAddresses(Arc<Mutex<Vec<Option<IpAddr>>>>);
+
+impl ListenerAddresses {
+    /// Takes those of a plan; call it before the plan is in force. A listener that the plan lacks
+    /// keeps its address, for the queries that it has answered.
+    pub(crate) fn add(&self, plan: &Plan) {
+        let addresses = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.resize(addresses.len().max(plan.listeners.len()), None);
+        for (address, listener) in addresses.iter_mut().zip(&plan.listeners) {
+            *address = listener.address.map(|at| at.ip()).or(*address);
+        }
+    }
+
+    fn of(&self, listener: ListenerId) -> Option<IpAddr> {
+        let addresses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.get(listener.0).copied().flatten()
+    }
+}
+
 struct Shared {
     rings: Arc<QueryRings>,
-    /// By `ListenerId`.
-    listeners: Mutex<Vec<Option<IpAddr>>>,
+    listeners: ListenerAddresses,
     /// The thread ends once the rings are empty.
     is_closing: AtomicBool,
 }
@@ -50,7 +71,7 @@ impl QueryLog {
         format: LogFormat,
         shard_count: usize,
     ) -> Self {
-        let (listeners, is_closing) = (Mutex::default(), AtomicBool::new(false));
+        let (listeners, is_closing) = (ListenerAddresses::default(), AtomicBool::new(false));
         let shared = Arc::new(Shared { rings, listeners, is_closing });
         Self { shared, log, format, shard_count, rings: None, thread: None }
     }
@@ -92,10 +113,9 @@ impl QueryLog {
         Ok(())
     }
 
-    /// Takes the addresses of the plan in force. An address keeps its id across reloads.
-    pub(crate) fn set_listeners(&self, plan: &Plan) {
-        let addresses = plan.listeners.iter().map(|one| one.address.map(|at| at.ip())).collect();
-        *self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+    /// For the server whose queries are logged.
+    pub(crate) fn listeners(&self) -> ListenerAddresses {
+        self.shared.listeners.clone()
     }
 
     /// Queries that could not be logged so far.
@@ -173,12 +193,11 @@ impl QueryWriter {
             }
         }
         self.taken.sort_by_key(|query| query.done);
-        let listeners = self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         for part in self.taken.chunks(QUERIES_PER_TURN) {
             self.text.clear();
             for query in part {
                 let Some(rule) = query.log.rules.get(query.rule) else { continue };
-                let local = listeners.get(query.listener.0).copied().flatten();
+                let local = self.shared.listeners.of(query.listener);
                 self.line.clear();
                 rule.format.write(query, local, &mut self.line);
                 QueryLine { message: &self.line, query }.write(self.format, &mut self.text);

@@ -23,6 +23,7 @@ use super::external::ExternalFeed;
 use super::feed::TableFeed;
 use super::hosts::HostsFeed;
 use super::listening;
+use super::query_log::ListenerAddresses;
 use super::sync::KubernetesFeed;
 use super::upstreams::UpstreamFiles;
 use super::zones::ZonesFeed;
@@ -36,6 +37,7 @@ pub(crate) struct Server {
     /// By `TableSlot`.
     feeds: Vec<Option<TableFeed>>,
     upstream_files: UpstreamFiles,
+    listener_addresses: ListenerAddresses,
     fatal_loops: Vec<FatalLoop>,
     /// The digest of the Corefile that was applied last, and its warnings. A changed certificate
     /// applies the same Corefile again.
@@ -64,13 +66,18 @@ type NewSockets = Vec<(ListenerId, BoundListener, Vec<ListenerSockets>)>;
 
 impl Server {
     /// `fleet`: shards that serve nothing yet.
-    pub(crate) fn new(fleet: Fleet, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        fleet: Fleet,
+        metrics: Arc<Metrics>,
+        listener_addresses: ListenerAddresses,
+    ) -> Self {
         Self {
             fleet,
             metrics,
             listeners: Vec::new(),
             feeds: Vec::new(),
             upstream_files: UpstreamFiles::default(),
+            listener_addresses,
             fatal_loops: Vec::new(),
             warned: Default::default(),
             plans: vec![Arc::default()],
@@ -198,6 +205,7 @@ impl Server {
         }
         self.fatal_loops = std::mem::take(&mut draft.fatal_loops);
         let plan = Arc::new(draft.into_plan(&self.metrics));
+        self.listener_addresses.add(&plan);
         self.fleet.set_plan(&plan);
         self.plans.push(Arc::clone(&plan));
         for (id, _, sockets) in new_sockets {
