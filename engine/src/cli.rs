@@ -94,8 +94,8 @@ pub struct Cli {
     #[arg(long, value_name = "BACKEND", value_enum, default_value_t = Io::Auto)]
     pub io: Io,
 
-    /// Time that a shard polls for datagrams before it sleeps, such as 50us. Lowers latency, but
-    /// keeps idle cores busy.
+    /// Time that a shard polls for datagrams before it sleeps, such as 50us. Lowers latency for
+    /// clients on other machines, but keeps idle cores busy.
     #[arg(long, value_name = "DURATION", value_parser = parse_busy_poll)]
     pub busy_poll: Option<Duration>,
 
