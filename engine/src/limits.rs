@@ -68,8 +68,8 @@ pub const SOCKET_BUFFER_LEN: usize = 4 << 20;
 /// map from CPUs to shards.
 pub const CPU_COUNT_MAX: usize = 8192;
 
-/// Statements of the program that maps CPUs to shards. The kernel translates each to at most four of
-/// its own, of eight bytes, and before Linux 6.8 allows a socket 20 KiB of them
+/// Statements of the program that maps CPUs to shards. The kernel translates each to at most four
+/// of its own, of eight bytes, and before Linux 6.8 allows a socket 20 KiB of them
 /// (net.core.optmem_max). CPUs that do not fit are left to the kernel's hash.
 pub const STEERING_PROGRAM_LEN_MAX: usize = 512;
 const _: () = assert!(STEERING_PROGRAM_LEN_MAX * 4 * 8 <= 20 << 10);
@@ -97,8 +97,8 @@ pub const STEERING_PAUSE_MAX: Duration = Duration::from_secs(256);
 /// resumes early.
 pub const STEERING_CALM_FOR: Duration = Duration::from_secs(1);
 
-/// Addresses whose fallbacks are counted, twice: for UDP and TCP. Those of the running Corefile, and
-/// as many of earlier ones.
+/// Addresses whose fallbacks are counted, twice: for UDP and TCP. Those of the running Corefile,
+/// and as many of earlier ones.
 pub const STEERING_LABELS_MAX: usize = 2 * 2 * LISTENERS_MAX;
 
 /// Polls of a busy-polling shard before TCP and timers have a turn.

@@ -211,7 +211,8 @@ fn trusted_len(datagram: &Datagram) -> usize {
 }
 
 /// Inspects the next datagrams and prefetches the table memory that their answers need. Each pass
-/// works on all of them, so that their fetches overlap. Returns how many; 0 at the end of the batch.
+/// works on all of them, so that their fetches overlap. Returns how many: 0 at the end of the
+/// batch.
 #[inline(always)]
 fn look_ahead<I: DatagramIo>(
     responder: &mut Responder,

@@ -127,8 +127,8 @@ pub struct ShardFacts {
 pub struct SteeringFacts {
     pub address: SocketAddr,
     pub transport: Transport,
-    /// False while the hash of the client's address and port chooses. `None` if nobody listens there
-    /// any more.
+    /// False while the hash of the client's address and port chooses. `None` if nobody listens
+    /// there any more.
     pub is_by_cpu: Option<bool>,
     /// Times that the hash took over because a shard was overloaded.
     pub fallbacks: u64,

@@ -1,13 +1,12 @@
 //! When to stop steering by CPU: one shard is overloaded while others idle. And when to start
 //! again.
 //!
-//! The loads and the time come from the caller, the decision goes back to it. Invariant: overload
-//! must last for `OVERLOADED_FOR` before anything changes, and after each fallback it takes twice
-//! as long to the next as after the last one, so a group cannot flap.
+//! The loads and the time come from the caller, and the change goes back to it. Invariant: overload
+//! must last for `OVERLOADED_FOR` before anything changes, and each fallback lasts twice as long as
+//! the last one, so a group cannot flap.
 
 use std::time::{Duration, Instant};
 
-use crate::client::Transport;
 use crate::limits::{OVERLOADED_FOR, STEERING_CALM_FOR, STEERING_PAUSE_MAX, STEERING_PAUSE_MIN};
 
 /// What a shard has done since the last step.
@@ -20,7 +19,7 @@ pub struct ShardLoad {
 
 /// What to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum BalanceChange {
     Nothing,
     /// Spread queries by the hash: this shard, by index, has too many. It lasts for this time at
     /// most.
@@ -35,7 +34,6 @@ pub enum Decision {
 /// The state of one group of sockets.
 #[derive(Debug)]
 pub struct Balance {
-    transport: Transport,
     state: BalanceState,
     /// When the state began.
     since: Instant,
@@ -48,19 +46,21 @@ pub struct Balance {
 
 #[derive(Debug)]
 enum BalanceState {
-    /// `not_before`: the hash did not help, and is not tried again until then.
-    ByCpu { not_before: Instant },
+    ByCpu,
     /// `busy_at`: when the load was last more than half of what it was at the fallback.
-    ByHash { until: Instant, answers_per_sec: f64, busy_at: Instant },
+    ByHash {
+        until: Instant,
+        answers_per_sec: f64,
+        busy_at: Instant,
+    },
 }
 
 impl Balance {
     /// A group that is steered by CPU from now on.
     #[must_use]
-    pub fn new(transport: Transport, now: Instant) -> Self {
+    pub fn new(now: Instant) -> Self {
         Self {
-            transport,
-            state: BalanceState::ByCpu { not_before: now },
+            state: BalanceState::ByCpu,
             since: now,
             overloaded_since: None,
             pause: STEERING_PAUSE_MIN,
@@ -69,27 +69,26 @@ impl Balance {
     }
 
     /// `loads`: by shard, since the last step.
-    pub fn step(&mut self, loads: &[ShardLoad], now: Instant) -> Decision {
+    pub fn step(&mut self, loads: &[ShardLoad], now: Instant) -> BalanceChange {
         let elapsed = now.duration_since(std::mem::replace(&mut self.stepped_at, now));
         let answers: u64 = loads.iter().map(|load| load.answers).sum();
         let rate = answers as f64 / elapsed.as_secs_f64().max(1e-6);
         let overloaded = self.lastingly_overloaded(loads, now);
         match &mut self.state {
-            BalanceState::ByCpu { not_before } => match overloaded {
-                Some(shard) if now >= *not_before => {
+            BalanceState::ByCpu => match overloaded {
+                Some(shard) => {
                     let pause = self.pause;
                     self.pause = (2 * pause).min(STEERING_PAUSE_MAX);
                     let until = now + pause;
                     let next = BalanceState::ByHash { until, answers_per_sec: rate, busy_at: now };
                     self.enter(next, now);
-                    Decision::FallBack { shard, pause }
+                    BalanceChange::FallBack { shard, pause }
                 }
-                Some(_) => Decision::Nothing,
                 None => {
                     if now.duration_since(self.since) >= self.pause {
                         self.pause = STEERING_PAUSE_MIN;
                     }
-                    Decision::Nothing
+                    BalanceChange::Nothing
                 }
             },
             BalanceState::ByHash { until, answers_per_sec, busy_at } => {
@@ -97,28 +96,23 @@ impl Balance {
                     *busy_at = now;
                 }
                 let is_calm = now.duration_since(*busy_at) >= STEERING_CALM_FOR;
-                // The hash has nothing to spread if all queries come from one port. Connections
-                // stay where they are, so over TCP nothing can be said yet.
-                let is_in_vain = overloaded.is_some() && self.transport == Transport::Udp;
-                if !is_in_vain && !is_calm && now < *until {
-                    return Decision::Nothing;
+                if !is_calm && now < *until {
+                    return BalanceChange::Nothing;
                 }
-                let not_before = if is_in_vain { now + self.pause } else { now };
-                self.enter(BalanceState::ByCpu { not_before }, now);
-                Decision::Resume
+                self.enter(BalanceState::ByCpu, now);
+                BalanceChange::Resume
             }
         }
     }
 
-    /// Whether the next step should come soon: the state has just changed, or a shard seems to be
+    /// Whether the next step should come soon: steering has just begun or a shard seems to be
     /// overloaded.
     #[must_use]
     pub fn is_in_doubt(&self) -> bool {
-        let may_change = match self.state {
-            BalanceState::ByCpu { not_before } => self.stepped_at >= not_before,
-            BalanceState::ByHash { .. } => self.transport == Transport::Udp,
-        };
-        may_change && (self.overloaded_since.is_some() || self.since == self.stepped_at)
+        match self.state {
+            BalanceState::ByCpu => self.overloaded_since.is_some() || self.since == self.stepped_at,
+            BalanceState::ByHash { .. } => false,
+        }
     }
 
     fn enter(&mut self, state: BalanceState, now: Instant) {
@@ -178,30 +172,26 @@ mod tests {
 
     impl Trace {
         fn new() -> Self {
-            Self::over(Transport::Udp)
-        }
-
-        fn over(transport: Transport) -> Self {
             let now = Instant::now();
-            Self { balance: Balance::new(transport, now), now }
+            Self { balance: Balance::new(now), now }
         }
 
-        fn step(&mut self, loads: &[ShardLoad]) -> Decision {
+        fn step(&mut self, loads: &[ShardLoad]) -> BalanceChange {
             self.now += WINDOW;
             self.balance.step(loads, self.now)
         }
 
         /// Windows of this load until something changes, and what; at most as many as these.
-        fn until_change(&mut self, loads: &[ShardLoad], at_most: usize) -> (usize, Decision) {
+        fn until_change(&mut self, loads: &[ShardLoad], at_most: usize) -> (usize, BalanceChange) {
             for count in 1..=at_most {
                 match self.step(loads) {
-                    Decision::Nothing => {}
-                    change @ (Decision::FallBack { .. } | Decision::Resume) => {
+                    BalanceChange::Nothing => {}
+                    change @ (BalanceChange::FallBack { .. } | BalanceChange::Resume) => {
                         return (count, change);
                     }
                 }
             }
-            (at_most, Decision::Nothing)
+            (at_most, BalanceChange::Nothing)
         }
     }
 
@@ -216,11 +206,11 @@ mod tests {
             assert_eq!(change, expected, "{loads:?}");
         };
         let pause = STEERING_PAUSE_MIN;
-        check(&OVERLOADED, Decision::FallBack { shard: 0, pause });
-        check(&[load(0, false), load(900, true)], Decision::FallBack { shard: 1, pause });
+        check(&OVERLOADED, BalanceChange::FallBack { shard: 0, pause });
+        check(&[load(0, false), load(900, true)], BalanceChange::FallBack { shard: 1, pause });
         // Four queues of a network card for eight shards.
         let half = [[load(500, true); 4], [load(0, false); 4]].concat();
-        check(&half, Decision::FallBack { shard: 0, pause });
+        check(&half, BalanceChange::FallBack { shard: 0, pause });
         for steady in [
             &QUIET[..],
             &SPREAD,
@@ -232,7 +222,7 @@ mod tests {
             &[load(3000, true), load(1500, true)],
             &[load(0, false), load(0, false)],
         ] {
-            check(steady, Decision::Nothing);
+            check(steady, BalanceChange::Nothing);
         }
     }
 
@@ -240,9 +230,9 @@ mod tests {
     fn a_burst_is_no_overload() {
         let mut trace = Trace::new();
         for _ in 0..50 {
-            assert_eq!(trace.until_change(&OVERLOADED, 4).1, Decision::Nothing);
+            assert_eq!(trace.until_change(&OVERLOADED, 4).1, BalanceChange::Nothing);
             assert!(trace.balance.is_in_doubt());
-            assert_eq!(trace.step(&QUIET), Decision::Nothing);
+            assert_eq!(trace.step(&QUIET), BalanceChange::Nothing);
             assert!(!trace.balance.is_in_doubt());
         }
         assert_eq!(trace.until_change(&OVERLOADED, 100).0, windows(OVERLOADED_FOR) + 1);
@@ -254,16 +244,16 @@ mod tests {
         let mut expected = STEERING_PAUSE_MIN;
         for _ in 0..12 {
             let (_, change) = trace.until_change(&OVERLOADED, 100);
-            assert_eq!(change, Decision::FallBack { shard: 0, pause: expected });
+            assert_eq!(change, BalanceChange::FallBack { shard: 0, pause: expected });
             let resumed = trace.until_change(&SPREAD, usize::MAX);
-            assert_eq!(resumed, (windows(expected), Decision::Resume));
+            assert_eq!(resumed, (windows(expected), BalanceChange::Resume));
             expected = (2 * expected).min(STEERING_PAUSE_MAX);
         }
         assert_eq!(expected, STEERING_PAUSE_MAX);
         // After as long a time without overload, the next one is like the first.
         let _ = trace.until_change(&SPREAD, windows(STEERING_PAUSE_MAX));
         let (_, change) = trace.until_change(&OVERLOADED, 100);
-        assert_eq!(change, Decision::FallBack { shard: 0, pause: STEERING_PAUSE_MIN });
+        assert_eq!(change, BalanceChange::FallBack { shard: 0, pause: STEERING_PAUSE_MIN });
     }
 
     #[test]
@@ -274,35 +264,10 @@ mod tests {
             let _ = trace.until_change(&SPREAD, usize::MAX);
         }
         let _ = trace.until_change(&OVERLOADED, 100);
-        assert_eq!(trace.until_change(&QUIET, 5).1, Decision::Nothing);
-        assert_eq!(trace.until_change(&SPREAD, 200).1, Decision::Nothing);
+        assert_eq!(trace.until_change(&QUIET, 5).1, BalanceChange::Nothing);
+        assert_eq!(trace.until_change(&SPREAD, 200).1, BalanceChange::Nothing);
         let resumed = trace.until_change(&QUIET, usize::MAX);
-        assert_eq!(resumed, (windows(STEERING_CALM_FOR), Decision::Resume));
-    }
-
-    #[test]
-    fn a_hash_that_does_not_help_is_given_up() {
-        let mut trace = Trace::new();
-        let mut pause = STEERING_PAUSE_MIN;
-        for _ in 0..12 {
-            let (_, change) = trace.until_change(&OVERLOADED, usize::MAX);
-            assert_eq!(change, Decision::FallBack { shard: 0, pause });
-            let resumed = trace.until_change(&OVERLOADED, usize::MAX);
-            assert_eq!(resumed, (windows(OVERLOADED_FOR) + 1, Decision::Resume));
-            pause = (2 * pause).min(STEERING_PAUSE_MAX);
-            let rest = trace.until_change(&OVERLOADED, windows(pause) - 1);
-            assert_eq!(rest.1, Decision::Nothing);
-        }
-    }
-
-    /// Connections stay with the shard that accepted them.
-    #[test]
-    fn over_tcp_the_hash_has_time_to_help() {
-        let mut trace = Trace::over(Transport::Tcp);
-        let (_, change) = trace.until_change(&OVERLOADED, 100);
-        assert_eq!(change, Decision::FallBack { shard: 0, pause: STEERING_PAUSE_MIN });
-        let resumed = trace.until_change(&OVERLOADED, usize::MAX);
-        assert_eq!(resumed, (windows(STEERING_PAUSE_MIN), Decision::Resume));
+        assert_eq!(resumed, (windows(STEERING_CALM_FOR), BalanceChange::Resume));
     }
 
     #[test]
@@ -316,14 +281,11 @@ mod tests {
         };
         check(&QUIET, &[false]);
         check(&OVERLOADED, &[true; 4]);
-        // It falls back, and the hash helps.
-        check(&OVERLOADED, &[true]);
+        // It falls back, and a second later it resumes.
+        check(&OVERLOADED, &[false]);
         check(&SPREAD, &[false; 99]);
-        // It resumes.
         check(&SPREAD, &[true]);
-        check(&OVERLOADED, &[true; 5]);
-        // It falls back again, and the hash does not help.
         check(&OVERLOADED, &[true; 4]);
-        check(&OVERLOADED, &[false; 99]);
+        check(&OVERLOADED, &[false]);
     }
 }

@@ -1,7 +1,7 @@
 //! What a shard has done since the last look at it.
 //!
-//! The shard counts, the kernel knows the thread's CPU time, and this reads both. Invariant: nothing
-//! here makes a shard wait or work.
+//! The shard counts, the kernel knows the thread's CPU time, and this reads both. Invariant:
+//! nothing here makes a shard wait or work.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -20,12 +20,12 @@ pub struct LoadMeter {
     /// The thread's CPU time. `None` on a kernel that does not tell it.
     cpu_time: Option<File>,
     /// At the last look.
-    last: Reading,
+    last: MeterReading,
     looked_at: Instant,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Reading {
+struct MeterReading {
     answers: u64,
     cpu_time: Duration,
 }
@@ -45,7 +45,7 @@ impl LoadMeter {
         let path = format!("/proc/self/task/{}/schedstat", thread.as_raw_pid());
         let cpu_time = File::open(path).ok();
         let mut meter =
-            Self { metrics, cpu_time, last: Reading::default(), looked_at: Instant::now() };
+            Self { metrics, cpu_time, last: MeterReading::default(), looked_at: Instant::now() };
         meter.last = meter.read();
         meter
     }
@@ -66,9 +66,9 @@ impl LoadMeter {
         self.metrics.crowded_count(listener)
     }
 
-    fn read(&self) -> Reading {
+    fn read(&self) -> MeterReading {
         let cpu_time = self.cpu_time.as_ref().and_then(nanoseconds).unwrap_or_default();
-        Reading { answers: self.metrics.answer_count(), cpu_time }
+        MeterReading { answers: self.metrics.answer_count(), cpu_time }
     }
 }
 

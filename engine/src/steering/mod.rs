@@ -21,7 +21,7 @@ use crate::io::reuseport::{program_by_cpu, program_by_hash};
 use crate::io::socket::ListenerSockets;
 use crate::limits::{CPU_COUNT_MAX, LISTENERS_MAX, STEERING_LABELS_MAX, STEERING_LOOK_EVERY};
 use crate::metrics::SteeringFacts;
-use balance::{Balance, Decision};
+use balance::{Balance, BalanceChange};
 use group::SocketGroup;
 use load::LoadMeter;
 
@@ -83,7 +83,7 @@ impl Steering {
                     note(&mut self.facts, &group, Some(true));
                 }
                 if is_by_cpu && self.steer == Steer::Auto {
-                    group.balance = Some(Balance::new(group.transport(), Instant::now()));
+                    group.balance = Some(Balance::new(Instant::now()));
                 }
                 self.groups[place].push(group);
             }
@@ -120,8 +120,8 @@ impl Steering {
         self.mixed.contains(&name) || open.any(|one| (one.address, one.transport()) == name)
     }
 
-    /// Falls back to the hash where a shard is overloaded while others idle, and steers by CPU again
-    /// later. Returns when to look again, if a shard may be overloaded.
+    /// Falls back to the hash where a shard is overloaded while others idle, and steers by CPU
+    /// again later. Returns when to look again, if a shard may be overloaded.
     pub(crate) fn balance(&mut self, now: Instant) -> Option<Instant> {
         let by_cpu = self.by_cpu.as_ref()?;
         let activities: Vec<_> = self.meters.iter_mut().map(|meter| meter.look(now)).collect();
@@ -130,20 +130,20 @@ impl Steering {
             for group in groups {
                 let loads = group.loads(ListenerId(listener), &self.meters, &activities);
                 let Some(balance) = &mut group.balance else { continue };
-                let decision = balance.step(&loads, now);
+                let change = balance.step(&loads, now);
                 is_in_doubt |= balance.is_in_doubt();
-                match decision {
-                    Decision::Nothing => continue,
-                    Decision::FallBack { .. } => {
+                match change {
+                    BalanceChange::Nothing => continue,
+                    BalanceChange::FallBack { .. } => {
                         let _ = group.attach(&program_by_hash());
                         note(&mut self.facts, group, Some(false));
                     }
-                    Decision::Resume => {
+                    BalanceChange::Resume => {
                         let is_by_cpu = group.attach(by_cpu).is_ok();
                         note(&mut self.facts, group, Some(is_by_cpu));
                     }
                 }
-                log(group, decision);
+                log(group, change);
             }
         }
         is_in_doubt.then(|| now + STEERING_LOOK_EVERY)
@@ -171,16 +171,16 @@ fn note(facts: &mut Vec<SteeringFacts>, group: &SocketGroup, is_by_cpu: Option<b
     facts.push(SteeringFacts { address, transport, is_by_cpu, fallbacks: 0 });
 }
 
-fn log(group: &SocketGroup, decision: Decision) {
+fn log(group: &SocketGroup, change: BalanceChange) {
     let SocketGroup { address, .. } = group;
     let protocol = group.protocol();
-    match decision {
-        Decision::Nothing => {}
-        Decision::FallBack { shard, pause } => tracing::info!(
+    match change {
+        BalanceChange::Nothing => {}
+        BalanceChange::FallBack { shard, pause } => tracing::info!(
             "{address} ({protocol}): shard {shard} is overloaded while others idle; the hash of \
              the client's address chooses the shard for {pause:?}, or until the load falls"
         ),
-        Decision::Resume => tracing::info!(
+        BalanceChange::Resume => tracing::info!(
             "{address} ({protocol}): the shard of the CPU that received a query answers it again"
         ),
     }
