@@ -137,8 +137,8 @@ fn pursuits_keep_the_options_of_the_client() {
     let is_reloaded = [false, true];
     for is_reloaded in is_reloaded {
         let socket = rig.udp();
-        socket.send(&packet).expect("a query");
         let seen_before = upstream.seen().len();
+        socket.send(&packet).expect("a query");
         let plan = Arc::new(rig::plan(&lines, &rig.metrics));
         if is_reloaded {
             while upstream.seen().len() == seen_before {
