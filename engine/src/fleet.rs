@@ -182,7 +182,8 @@ impl Fleet {
         }
         let meters = metrics.iter().zip(threads);
         let meters = meters.map(|(metrics, thread)| LoadMeter::new(Arc::clone(metrics), thread));
-        let steering = Steering::new(settings.steer, cores, meters.collect());
+        let is_polling = !settings.busy_poll.is_zero();
+        let steering = Steering::new(settings.steer, is_polling, cores, meters.collect());
         Ok(Self { members, steering })
     }
 

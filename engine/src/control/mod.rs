@@ -304,8 +304,9 @@ impl Control {
     /// Reads every file that the running Corefile names.
     async fn reload_files(&mut self) {
         let began = std::time::Instant::now();
-        if self.apply_again(true).await {
-            self.server.reload_files(began);
+        let is_applied = self.apply_again(true).await;
+        self.server.reload_files(began);
+        if is_applied {
             tracing::info!("Reloading complete");
         }
     }

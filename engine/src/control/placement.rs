@@ -76,10 +76,9 @@ impl Placement {
 
     /// Threads that start later run where the one that starts them does.
     fn move_threads(&self) {
-        // The kernel takes from these those that the process may use.
         let mut cores = CpuSet::new();
-        let others = (0..CpuSet::MAX_CPU).filter(|core| Some(*core) != self.avoided);
-        others.for_each(|core| cores.set(core));
+        let others = self.usable.iter().filter(|core| Some(**core) != self.avoided);
+        others.for_each(|core| cores.set(*core));
         for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
             let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
             let thread = task.file_name().to_str().and_then(|number| number.parse().ok());

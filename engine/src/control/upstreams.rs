@@ -92,7 +92,10 @@ impl UpstreamFiles {
 
     /// Which file hangs, if the check takes too long.
     pub(crate) fn late(&self, now: Instant) -> Option<String> {
-        let check = self.check.as_ref().filter(|check| now > check.began + FILE_TIMEOUT)?;
+        let check = self.check.as_ref().filter(|check| !check.found.is_finished())?;
+        if now <= check.began + FILE_TIMEOUT {
+            return None;
+        }
         let file = self.files.get(check.position.load(Relaxed))?.display();
         Some(format!(
             "{file} was not looked at within {FILE_TIMEOUT:?}: what upstreams and `tls` read last \

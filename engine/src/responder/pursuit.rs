@@ -275,6 +275,10 @@ fn ask_again(
     if client.arrival().inside.is_some() {
         return return_to.drop_query();
     }
+    // The client's address was not needed before, so nobody kept it. It asks again by itself.
+    if responder.sources.plan.reads_peers && client.trail().peer.is_none() {
+        return return_to.drop_query();
+    }
     let mut buffer = vec![0; MESSAGE_LEN_MAX];
     let asked = client.trail().asked.as_ref().map(AskedQuestion::bytes);
     let question = asked.unwrap_or_else(|| client.packet().get(HEADER_LEN..).unwrap_or_default());

@@ -28,6 +28,8 @@ use load::LoadMeter;
 /// The groups of all listeners.
 pub struct Steering {
     steer: Steer,
+    /// `--busy-poll`
+    is_polling: bool,
     /// `None`: the hash chooses, always.
     by_cpu: Option<Arc<[sock_filter]>>,
     /// By listener.
@@ -46,7 +48,12 @@ pub struct Steering {
 impl Steering {
     /// `cores` and `meters`: each shard's.
     #[must_use]
-    pub fn new(steer: Steer, cores: &[Option<CoreId>], meters: Vec<LoadMeter>) -> Self {
+    pub fn new(
+        steer: Steer,
+        is_polling: bool,
+        cores: &[Option<CoreId>],
+        meters: Vec<LoadMeter>,
+    ) -> Self {
         let by_cpu = match steer {
             Steer::Hash => None,
             Steer::Auto | Steer::Cpu => cpus_of_shards(cores),
@@ -59,6 +66,7 @@ impl Steering {
         }
         Self {
             steer,
+            is_polling,
             by_cpu: by_cpu.map(|cpus| program_by_cpu(&cpus, cpu_count(&cpus)).into()),
             groups: Vec::new(),
             meters,
@@ -76,16 +84,19 @@ impl Steering {
             let place = listener.0;
             self.groups.resize_with(self.groups.len().max(place + 1), Vec::new);
             for mut group in groups {
-                let is_by_cpu = !self.is_mixed(&group);
-                note(&mut self.facts, &group, Some(false));
-                if is_by_cpu {
-                    group.attach(&program)?;
-                    note(&mut self.facts, &group, Some(true));
-                }
-                if is_by_cpu && self.steer == Steer::Auto {
+                let attached = match self.is_mixed(&group) {
+                    true => Ok(false),
+                    false => group.attach(&program).map(|()| true),
+                };
+                let is_by_cpu = *attached.as_ref().unwrap_or(&false);
+                note(&mut self.facts, &group, Some(is_by_cpu));
+                // A shard that polls is always running, so over TCP nothing shows its load.
+                let shows_load = !(self.is_polling && group.transport() == Transport::Tcp);
+                if is_by_cpu && shows_load && self.steer == Steer::Auto {
                     group.balance = Some(Balance::new(Instant::now()));
                 }
                 self.groups[place].push(group);
+                attached?;
             }
             Ok(())
         });
