@@ -339,7 +339,7 @@ mod tests {
         for (page, count) in [
             (include_str!("../README.md"), 9),
             (include_str!("../../README.md"), 1),
-            (include_str!("../../docs/benchmarks.md"), 1),
+            (include_str!("../../docs/benchmarks.md"), 2),
         ] {
             let commands = commands(page);
             assert_eq!(commands.len(), count, "{commands:#?}");
