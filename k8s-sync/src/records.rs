@@ -135,10 +135,8 @@ fn write_namespace(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str) {
     };
     for zone in cluster.zones().forward() {
         for parent in parents {
-            let Some(owner) = pen.name(&[label.as_slice(), parent], zone) else { continue };
-            if !cluster.zones().is_own(&owner, zone) {
-                continue;
-            }
+            let labels = [label.as_slice(), parent];
+            let Some(owner) = pen.own_name(&labels, zone, cluster.zones()) else { continue };
             if cluster.has_namespace(namespace) {
                 pen.put_empty(&owner);
             } else {
@@ -155,10 +153,7 @@ fn write_pod(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str, address: IpA
     let label = Label::of_pod(address);
     for zone in cluster.zones().forward() {
         let labels = [label.as_slice(), parent.as_slice(), b"pod"];
-        let Some(owner) = pen.name(&labels, zone) else { continue };
-        if !cluster.zones().is_own(&owner, zone) {
-            continue;
-        }
+        let Some(owner) = pen.own_name(&labels, zone, cluster.zones()) else { continue };
         if !cluster.has_pod(namespace, address) {
             pen.remove(&owner);
             continue;

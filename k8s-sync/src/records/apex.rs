@@ -28,10 +28,7 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster) {
         for label in [&b"svc"[..], b"pod"] {
             put_empty(pen, zones, label, zone);
         }
-        let Some(version) = pen.name(&[b"dns-version"], zone) else { continue };
-        if !zones.is_own(&version, zone) {
-            continue;
-        }
+        let Some(version) = pen.own_name(&[b"dns-version"], zone, zones) else { continue };
         pen.set_ttl(SCHEMA_VERSION_TTL_SECS);
         pen.begin(&version);
         pen.answer(Rtype::TXT);

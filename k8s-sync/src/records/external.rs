@@ -35,10 +35,7 @@ pub(super) fn write(
     };
     for zone in cluster.zones().forward() {
         let labels = [name.as_slice(), namespace.as_slice(), b"svc"];
-        let Some(owner) = pen.name(&labels, zone) else { continue };
-        if !cluster.zones().is_own(&owner, zone) {
-            continue;
-        }
+        let Some(owner) = pen.own_name(&labels, zone, cluster.zones()) else { continue };
         write_entry(pen, cluster, &owner, alias.clone());
     }
 }

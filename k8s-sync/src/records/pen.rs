@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use wire::compile::{EntryWriter, Section};
 
 use super::{EntryChange, Refused};
-use crate::cluster::WireName;
+use crate::cluster::{WireName, Zones};
 
 pub(super) struct Pen<'p> {
     writer: &'p mut EntryWriter,
@@ -122,6 +122,16 @@ impl<'p> Pen<'p> {
             });
         }
         name
+    }
+
+    /// The same in a zone; `None` also for a name of a longer one of the zones.
+    pub(super) fn own_name(
+        &mut self,
+        labels: &[&[u8]],
+        zone: &Name<Vec<u8>>,
+        zones: &Zones,
+    ) -> Option<WireName> {
+        self.name(labels, zone).filter(|name| zones.is_own(name, zone))
     }
 
     pub(super) fn finish(self) -> Refused {

@@ -74,9 +74,7 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, key: &Arc<ObjectKey>) 
     let Some(backends) = Backends::new(cluster, key, service) else { return };
     for zone in cluster.zones().forward() {
         let labels = [name.as_slice(), namespace.as_slice(), b"svc"];
-        if let Some(base) = pen.name(&labels, zone)
-            && cluster.zones().is_own(&base, zone)
-        {
+        if let Some(base) = pen.own_name(&labels, zone, cluster.zones()) {
             write_names(pen, &base, &backends);
         }
     }
@@ -133,10 +131,7 @@ fn write_ports_of_hosts(
     let ports = cluster.slices(key).flat_map(|slice| &*slice.ports);
     let ports = sorted(ports.filter(|port| !port.name.is_empty()));
     for zone in cluster.zones().forward() {
-        let Some(base) = pen.name(base, zone) else { continue };
-        if !cluster.zones().is_own(&base, zone) {
-            continue;
-        }
+        let Some(base) = pen.own_name(base, zone, cluster.zones()) else { continue };
         let mut owners = Vec::new();
         for port in &ports {
             let protocol = protocol_label(port.protocol);
