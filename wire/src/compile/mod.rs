@@ -183,7 +183,7 @@ impl TableBuilder {
         let read = Entry { bytes: entry };
         let name = Name::from_wire(read.name()).expect("a whole name was begun");
         let hash = self.seed.hash(name.blocks());
-        let Some((zone_at, flags)) = self.zone_of(&name, read.answer(TYPE_PTR).is_some()) else {
+        let Some((zone_at, flags)) = self.zone_of(&name, read) else {
             debug_assert!(false, "no question leads to a name outside the zones");
             return NameHash(hash);
         };
@@ -197,8 +197,8 @@ impl TableBuilder {
     }
 
     /// Offset of the zone in a name, and the flags of its entry; `None` for a name that no question
-    /// leads to. `has_pointers`: it owns PTR records.
-    fn zone_of(&self, name: &Name, has_pointers: bool) -> Option<(u8, u8)> {
+    /// leads to.
+    fn zone_of(&self, name: &Name, entry: Entry<'_>) -> Option<(u8, u8)> {
         let zone = self.zones.find(name);
         match self.apex {
             ApexRecords::None | ApexRecords::Zones => {
@@ -207,7 +207,8 @@ impl TableBuilder {
             ApexRecords::Kubernetes | ApexRecords::K8sExternal(_) => {
                 let zone = zone?;
                 let is_reverse = self.reverse_zones.get(zone.index) == Some(&true);
-                let reverse = if is_reverse && has_pointers { OF_REVERSE_NAME } else { 0 };
+                let is_of_address = is_reverse && entry.answer(TYPE_PTR).is_some();
+                let reverse = if is_of_address { OF_REVERSE_NAME } else { 0 };
                 let soa = if self.apex == ApexRecords::Kubernetes { 0 } else { HAS_NO_SOA };
                 Some((zone.name_offset as u8, reverse | soa))
             }
