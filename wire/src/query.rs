@@ -177,11 +177,9 @@ impl Overwritten {
         }
         let start = HEADER_LEN + query.question_len();
         let records = self.len.and_then(|len| self.records.get(..len));
-        match records.and_then(|records| Some((records, message.get_mut(start..)?))) {
-            Some((records, room)) if records.len() <= room.len() => {
-                room[..records.len()].copy_from_slice(records);
-            }
-            Some(_) | None => write_opt(message, query.question_len(), query.edns),
+        match records.and_then(|kept| Some((kept, message.get_mut(start..start + kept.len())?))) {
+            Some((kept, room)) => room.copy_from_slice(kept),
+            None => write_opt(message, query.question_len(), query.edns),
         }
     }
 }
