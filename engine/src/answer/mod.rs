@@ -238,12 +238,12 @@ pub fn seen_by<'s>(
     if exchange.is_changed() {
         glance = Glance::Unread;
     }
-    let cname_rules = block.rewrite().filter(|rules| rules.follows_cnames(exchange.trail));
-    let overwritten = cname_rules.map(|_| Overwritten::of(message, &exchange.query));
+    let followed = block.rewrite().filter(|rules| rules.follows_cnames(exchange.trail));
+    let followed = followed.map(|rules| (rules, Overwritten::of(message, &exchange.query)));
     let verdict = ask_sources(witness, sources, caches, place, &mut exchange, glance, message);
-    match cname_rules.zip(overwritten.as_ref()) {
+    match followed {
         Some((rules, overwritten)) => {
-            pursue_cnames(verdict, rules, place, &exchange, overwritten, message)
+            pursue_cnames(verdict, rules, place, &exchange, &overwritten, message)
         }
         None => verdict,
     }
