@@ -183,7 +183,7 @@ impl Fleet {
         let meters = metrics.iter().zip(threads);
         let meters = meters.map(|(metrics, thread)| LoadMeter::new(Arc::clone(metrics), thread));
         let is_polling = !settings.busy_poll.is_zero();
-        let steering = Steering::new(settings.steer, is_polling, cores, meters.collect());
+        let steering = Steering::new(settings.steer, is_polling, cores, meters);
         Ok(Self { members, steering })
     }
 

@@ -118,17 +118,13 @@ impl SocketGroup {
     /// Takes the sockets out of the group: they are about to close. False if the kernel leaves one
     /// in it until then.
     pub(super) fn retire(&self) -> bool {
-        let mut refused_count = 0;
-        match &self.sockets {
-            SocketCopies::Udp(sockets) => {
-                sockets.iter().for_each(|one| refused_count += usize::from(!retire(one)));
-            }
+        // All of them, also after one that the kernel refuses.
+        let refused_count = match &self.sockets {
+            SocketCopies::Udp(sockets) => sockets.iter().filter(|one| !retire(one)).count(),
             SocketCopies::Tcp(sockets) => {
-                sockets
-                    .iter()
-                    .for_each(|one| refused_count += usize::from(!divert_connections(one)));
+                sockets.iter().filter(|one| !divert_connections(one)).count()
             }
-        }
+        };
         refused_count == 0
     }
 }

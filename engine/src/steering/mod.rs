@@ -52,7 +52,7 @@ impl Steering {
         steer: Steer,
         is_polling: bool,
         cores: &[Option<CoreId>],
-        meters: Vec<LoadMeter>,
+        meters: impl Iterator<Item = LoadMeter>,
     ) -> Self {
         let by_cpu = match steer {
             Steer::Hash => None,
@@ -64,6 +64,7 @@ impl Steering {
                  client's address chooses the shard; start at most one shard per core"
             );
         }
+        let meters = if by_cpu.is_some() { meters.collect() } else { Vec::new() };
         Self {
             steer,
             is_polling,
@@ -134,7 +135,7 @@ impl Steering {
     /// Falls back to the hash where a shard is overloaded while others idle, and steers by CPU
     /// again later. Returns when to look again, if a shard may be overloaded.
     pub(crate) fn balance(&mut self, now: Instant) -> Option<Instant> {
-        let by_cpu = self.by_cpu.as_ref()?;
+        let by_cpu = self.by_cpu.as_ref().filter(|_| self.steer == Steer::Auto)?;
         let activities: Vec<_> = self.meters.iter_mut().map(|meter| meter.look(now)).collect();
         let mut is_in_doubt = false;
         for (listener, groups) in self.groups.iter_mut().enumerate() {
