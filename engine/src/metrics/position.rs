@@ -96,6 +96,11 @@ pub(super) fn request(transport: Transport, family: Family, qtype: u16) -> usize
     (transport_row(transport) * FAMILIES.len() + family_row(family)) * QTYPE_COUNT + row
 }
 
+/// The value of the label `proto`.
+pub(super) fn proto(transport: Transport) -> &'static str {
+    TRANSPORTS[transport_row(transport)].1
+}
+
 /// The values of the label `type`.
 pub(super) fn qtype_labels() -> impl Iterator<Item = &'static str> {
     QTYPES.iter().map(|row| row.1).chain([OTHER_TYPE])

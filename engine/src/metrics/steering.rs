@@ -2,23 +2,19 @@
 
 use std::fmt;
 
-use super::SteeringFacts;
 use super::families::{Families, Labels};
-use crate::client::Transport;
+use super::{SteeringFacts, position};
 
 impl Families<'_, '_> {
     /// Nothing if the shards are not steered to.
     pub(super) fn steering(&mut self, groups: &[SteeringFacts]) -> fmt::Result {
         let labels = |group: &SteeringFacts| -> Labels<'_> {
-            let proto = match group.transport {
-                Transport::Udp => "udp",
-                Transport::Tcp => "tcp",
-            };
-            vec![("address", group.address.to_string().into()), ("proto", proto.into())]
+            let proto = position::proto(group.transport).into();
+            vec![("address", group.address.to_string().into()), ("proto", proto)]
         };
         let by_cpu: Vec<_> = groups
             .iter()
-            .filter_map(|group| Some((labels(group), if group.is_by_cpu? { 1.0 } else { 0.0 })))
+            .filter_map(|group| Some((labels(group), f64::from(group.is_by_cpu?))))
             .collect();
         let help = "1 while the shard of the CPU that received a query answers it, 0 while the \
                     hash of the client's address and port chooses the shard";
