@@ -1,6 +1,6 @@
 //! Readiness: whether the server should receive queries, and if not, why.
 //!
-//! Parts of the server (one per `kubernetes` block) report, and `/ready` reads. A part that was
+//! Parts of the server (one per `kubernetes` block, and the sockets) report, and `/ready` reads. A part that was
 //! ready once stays ready unless `monitor continuously` is set: a cluster that lost its API server
 //! still needs DNS.
 //! Invariant: once shutting down, never ready again.

@@ -44,7 +44,7 @@ impl ExternalFeed {
     /// Has the cluster's thread make this table too.
     ///
     /// # Errors
-    /// The thread has ended.
+    /// The thread has ended, or too many requests wait for it.
     pub(super) fn start(
         settings: &ExternalSettings,
         slot: TableSlot,

@@ -379,7 +379,9 @@ mod tests {
     async fn a_reader_that_panics_is_lost_and_shows_it() {
         let mut feed = FileFeed::start(Panics, None, TableSlot(0), Vec::new());
         feed.settle().await;
+        let began = Instant::now();
         while !feed.is_lost() {
+            assert!(began.elapsed() < FILE_TIMEOUT, "the reader does not end");
             tokio::task::yield_now().await;
         }
         let late = feed.late().expect("a problem");

@@ -293,7 +293,7 @@ impl Control {
         self.last_failure = None;
         self.file_failure = None;
         self.file_retry_at = None;
-        self.note_problems();
+        self.note_problems(&self.loops());
         endpoints::publish_facts(&self.metrics, &self.config);
         self.readiness.set_monitor(endpoints::monitor(&self.config));
         tracing::info!("plugin/reload: Running configuration SHA512 = {}", self.config.digest);
@@ -333,8 +333,8 @@ impl Control {
         if let Some(message) = self.server.fatal_loop() {
             anyhow::bail!("plugin/loop: {message}");
         }
-        self.note_problems();
         let loops = self.loops();
+        self.note_problems(&loops);
         for message in self.server.upstream_files().unlogged_loops(loops) {
             tracing::error!("plugin/loop: {message}");
         }

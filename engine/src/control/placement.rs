@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 use engine::metrics::ShardMetrics;
 use rustix::process::Pid;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// How often the control plane may move.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -47,10 +47,10 @@ impl Placement {
         let pinned = |(core, metrics): (Option<CoreId>, Arc<ShardMetrics>)| {
             Some(PlacedShard { core: core?.id, answers: metrics.answer_count(), metrics })
         };
-        let usable = sched_getaffinity(None).unwrap_or_default();
+        let usable = core_affinity::get_core_ids().unwrap_or_default();
         Self {
             shards: shards.filter_map(pinned).collect(),
-            usable: (0..CpuSet::MAX_CPU).filter(|core| usable.is_set(*core)).collect(),
+            usable: usable.into_iter().map(|core| core.id).collect(),
             avoided: None,
             looked_at: Instant::now(),
         }

@@ -21,7 +21,7 @@ impl Control {
     }
 
     /// Shows in `/ready` what is not served as the files say.
-    pub(super) fn note_problems(&self) {
+    pub(super) fn note_problems(&self, loops: &BTreeSet<String>) {
         let failure = self.last_failure.iter().map(|failure| {
             let first_line = failure.lines().next().unwrap_or_default();
             format!("reload: the last Corefile is still served: {first_line}")
@@ -35,7 +35,7 @@ impl Control {
         let zones = self.server.zones().flat_map(ZonesFeed::facts);
         let of_zones =
             zones.filter_map(|zone| Some(format!("file: zone {}: {}", zone.zone, zone.problem?)));
-        let of_loops = self.loops().into_iter().map(|message| format!("loop: {message}"));
+        let of_loops = loops.iter().map(|message| format!("loop: {message}"));
         let of_tables = of_hosts.chain(of_zones);
         self.readiness.note(failure.chain(of_files).chain(late).chain(of_loops).chain(of_tables));
     }

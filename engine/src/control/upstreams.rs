@@ -168,7 +168,9 @@ mod tests {
         files.changed = vec![None];
         files.found = vec![None];
         std::fs::write(path, "").expect("a written file");
+        let began = Instant::now();
         while !files.is_out_of_date().await {
+            assert!(began.elapsed() < FILE_TIMEOUT, "the change is not found");
             tokio::task::yield_now().await;
         }
         assert_eq!(files.late(Instant::now()), None);
