@@ -6,7 +6,7 @@ mod upstream;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::base::Message;
 use domain::base::iana::Rcode;
@@ -134,14 +134,15 @@ fn pursuits_keep_the_options_of_the_client() {
     let rig = start(&lines);
     let mut packet = query_with("longer.test", &[0xFF, 0xEE, 0, 1, 7, 0, 3, 0, 0]);
     packet[26] = 28;
-    let is_reloaded = [false, true];
-    for is_reloaded in is_reloaded {
+    for is_reloaded in [false, true] {
         let socket = rig.udp();
         let seen_before = upstream.seen().len();
         socket.send(&packet).expect("a query");
         let plan = Arc::new(rig::plan(&lines, &rig.metrics));
         if is_reloaded {
+            let began = Instant::now();
             while upstream.seen().len() == seen_before {
+                assert!(began.elapsed() < PATIENCE, "the upstream sees no query");
                 std::thread::yield_now();
             }
             rig.fleet.set_plan(&plan);

@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use crate::launched::wait_until;
 use crate::server::{Behaviour, CLOSED_PORT, Server, Twist};
 
 pub(crate) fn loadgen(words: &[&str]) -> Output {
@@ -379,11 +380,7 @@ fn a_signal_ends_the_run_with_a_report() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while server.response_count() < 2 {
-        assert!(std::time::Instant::now() < deadline, "no response is sent");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    wait_until(|| server.response_count() >= 2);
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(child.id() as i32),
         nix::sys::signal::Signal::SIGINT,
