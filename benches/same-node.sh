@@ -11,10 +11,7 @@ start_node() {
         is_wanted "$name" || continue
         local flags=() binary=$bin/ringdns port
         case $name in
-            node-ringdns-hash)
-                [[ $("$binary" --help) == *--steer* ]] || continue
-                flags=(--steer hash)
-                ;;
+            node-ringdns-hash) flags=(--steer hash) ;;
             node-ringdns-busy-poll) flags=(--busy-poll 50us) ;;
             node-ringdns-before)
                 [[ -n ${BEFORE:-} ]] || continue

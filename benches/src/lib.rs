@@ -74,7 +74,7 @@ impl Corefile {
             Self::Stock => stock(""),
             Self::K3s => stock(K3S_LINES),
             Self::Gardener => stock(GARDENER_LINES),
-            Self::NodeLocal => NODE_LOCAL.to_owned(),
+            Self::NodeLocal => NODE_LOCAL.replace("/etc/resolv.conf", "192.0.2.53"),
         }
     }
 }
@@ -104,54 +104,8 @@ const K3S_LINES: &str = "
                 fallthrough
             }";
 
-/// The Corefile of NodeLocal DNSCache in a cluster whose DNS has the address 10.96.0.10.
-const NODE_LOCAL: &str = "
-    cluster.local:53 {
-        errors
-        cache {
-            success 9984 30
-            denial 9984 5
-        }
-        reload
-        loop
-        bind 169.254.20.10 10.96.0.10
-        forward . 10.97.0.10 {
-            force_tcp
-        }
-        prometheus :9253
-        health 169.254.20.10:8080
-    }
-    in-addr.arpa:53 {
-        errors
-        cache 30
-        reload
-        loop
-        bind 169.254.20.10 10.96.0.10
-        forward . 10.97.0.10 {
-            force_tcp
-        }
-        prometheus :9253
-    }
-    ip6.arpa:53 {
-        errors
-        cache 30
-        reload
-        loop
-        bind 169.254.20.10 10.96.0.10
-        forward . 10.97.0.10 {
-            force_tcp
-        }
-        prometheus :9253
-    }
-    .:53 {
-        errors
-        cache 30
-        reload
-        loop
-        bind 169.254.20.10 10.96.0.10
-        forward . 192.0.2.53
-        prometheus :9253
-    }";
+/// The Corefile of NodeLocal DNSCache.
+const NODE_LOCAL: &str = include_str!("../../engine/tests/corefile/defaults/nodelocal.Corefile");
 
 /// Of all tables and caches.
 const SEED: HashSeed = HashSeed::new(7);
