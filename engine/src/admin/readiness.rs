@@ -1,8 +1,8 @@
 //! Readiness: whether the server should receive queries, and if not, why.
 //!
-//! Parts of the server (one per `kubernetes` block, and the sockets) report, and `/ready` reads. A part that was
-//! ready once stays ready unless `monitor continuously` is set: a cluster that lost its API server
-//! still needs DNS.
+//! Parts of the server (one per `kubernetes` block, and the sockets) report, and `/ready` reads. A
+//! part that was ready once stays ready unless `monitor continuously` is set: a cluster that lost
+//! its API server still needs DNS.
 //! Invariant: once shutting down, never ready again.
 
 use std::collections::BTreeMap;
