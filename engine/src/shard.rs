@@ -79,6 +79,8 @@ pub async fn serve<I: DatagramIo>(
     busy_poll: Duration,
 ) -> io::Result<()> {
     let wake = watch(io.wake_fd())?;
+    // At the first one, tokio allocates its list of those that have yielded.
+    tokio::task::yield_now().await;
     let mut state = State::Running;
     let mut drops_counted_at = Instant::now();
     let mut batches = 0;
