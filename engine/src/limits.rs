@@ -85,8 +85,15 @@ pub const OVERLOADED_FOR: Duration = Duration::from_millis(40);
 pub const STEERING_LOOK_EVERY: Duration = Duration::from_millis(10);
 const _: () = assert!(OVERLOADED_FOR.as_millis() >= 4 * STEERING_LOOK_EVERY.as_millis());
 
-/// How long queries are spread by the hash after the first overload. Each further one doubles it.
-/// To find out that a shard is still overloaded takes less than a tenth of this time.
+/// How long the hash is tried before its answers are compared with those before it. Clients need
+/// some of it to notice.
+pub const STEERING_TRIAL: Duration = Duration::from_millis(100);
+/// The hash pays if it answers so many times more: it costs twice the CPU time per query.
+pub const HASH_PAYS_FROM: f64 = 1.03;
+
+/// How long queries are spread by the hash after the first overload if that pays, and how long it
+/// is not tried again if not. Each further overload doubles it. To find out that a shard is still
+/// overloaded takes less than a tenth of this time.
 pub const STEERING_PAUSE_MIN: Duration = Duration::from_secs(1);
 const _: () = assert!(
     STEERING_PAUSE_MIN.as_millis()

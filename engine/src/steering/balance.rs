@@ -1,13 +1,16 @@
-//! When to stop steering by CPU: one shard is overloaded while others idle. And when to start
-//! again.
+//! When to stop steering by CPU: one shard is overloaded while others idle, and the hash answers
+//! more. And when to start again.
 //!
 //! The loads and the time come from the caller, and the change goes back to it. Invariant: overload
-//! must last for `OVERLOADED_FOR` before anything changes, and each fallback lasts twice as long as
-//! the last one, so a group cannot flap.
+//! must last for `OVERLOADED_FOR` before anything changes, and after each fallback the next change
+//! comes twice as late as after the last one, so a group cannot flap.
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{OVERLOADED_FOR, STEERING_CALM_FOR, STEERING_PAUSE_MAX, STEERING_PAUSE_MIN};
+use crate::limits::{
+    HASH_PAYS_FROM, OVERLOADED_FOR, STEERING_CALM_FOR, STEERING_PAUSE_MAX, STEERING_PAUSE_MIN,
+    STEERING_TRIAL,
+};
 
 /// What a shard has done since the last step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,16 +21,20 @@ pub struct ShardLoad {
 }
 
 /// What to change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum BalanceChange {
     Nothing,
-    /// Spread queries by the hash: this shard, by index, has too many. It lasts for this time at
-    /// most.
+    /// Spread queries by the hash: this shard, by index, has too many.
     FallBack {
         shard: usize,
+    },
+    /// Steer by CPU again: the hash has answered only so many times as many queries per second, and
+    /// is not tried again for `pause`.
+    GiveUp {
+        gain: f64,
         pause: Duration,
     },
-    /// Steer by CPU again.
+    /// Steer by CPU again: the pause is over, or the load has fallen.
     Resume,
 }
 
@@ -37,22 +44,32 @@ pub struct Balance {
     state: BalanceState,
     /// When the state began.
     since: Instant,
-    /// Since when a shard has been overloaded in this state.
-    overloaded_since: Option<Instant>,
-    /// How long the next fallback lasts.
+    /// How long the next fallback lasts if the hash pays, and how long none follows it if not.
     pause: Duration,
     stepped_at: Instant,
 }
 
 #[derive(Debug)]
 enum BalanceState {
-    ByCpu,
-    /// `busy_at`: when the load was last more than half of what it was at the fallback.
-    ByHash {
-        until: Instant,
-        answers_per_sec: f64,
-        busy_at: Instant,
-    },
+    /// `overload`: of the time that a shard has been overloaded. None falls back before `not_before`.
+    ByCpu { overload: Option<Answered>, not_before: Instant },
+    /// The hash is tried: whether it answers more than this.
+    Trial { answers_per_sec: f64, answered: Answered },
+    /// The hash answers more. `busy_at`: when the load was last more than half of this.
+    ByHash { until: Instant, answers_per_sec: f64, busy_at: Instant },
+}
+
+/// The answers of all shards since a time.
+#[derive(Clone, Copy, Debug)]
+struct Answered {
+    since: Instant,
+    count: u64,
+}
+
+impl Answered {
+    fn per_sec(&self, now: Instant) -> f64 {
+        self.count as f64 / now.duration_since(self.since).as_secs_f64().max(1e-6)
+    }
 }
 
 impl Balance {
@@ -60,9 +77,8 @@ impl Balance {
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self {
-            state: BalanceState::ByCpu,
+            state: BalanceState::ByCpu { overload: None, not_before: now },
             since: now,
-            overloaded_since: None,
             pause: STEERING_PAUSE_MIN,
             stepped_at: now,
         }
@@ -70,64 +86,86 @@ impl Balance {
 
     /// `loads`: by shard, since the last step.
     pub fn step(&mut self, loads: &[ShardLoad], now: Instant) -> BalanceChange {
-        let elapsed = now.duration_since(std::mem::replace(&mut self.stepped_at, now));
-        let answers: u64 = loads.iter().map(|load| load.answers).sum();
-        let rate = answers as f64 / elapsed.as_secs_f64().max(1e-6);
-        let overloaded = self.lastingly_overloaded(loads, now);
+        let last = Answered {
+            since: std::mem::replace(&mut self.stepped_at, now),
+            count: loads.iter().map(|load| load.answers).sum(),
+        };
         match &mut self.state {
-            BalanceState::ByCpu => match overloaded {
-                Some(shard) => {
-                    let pause = self.pause;
-                    self.pause = (2 * pause).min(STEERING_PAUSE_MAX);
-                    let until = now + pause;
-                    let next = BalanceState::ByHash { until, answers_per_sec: rate, busy_at: now };
-                    self.enter(next, now);
-                    BalanceChange::FallBack { shard, pause }
-                }
-                None => {
+            BalanceState::ByCpu { overload, not_before } => {
+                let Some(shard) = overloaded(loads) else {
+                    *overload = None;
                     if now.duration_since(self.since) >= self.pause {
                         self.pause = STEERING_PAUSE_MIN;
                     }
-                    BalanceChange::Nothing
+                    return BalanceChange::Nothing;
+                };
+                // The overload began during the last step, so that one counts from the next on.
+                let overload = match overload {
+                    None => overload.insert(Answered { since: now, count: 0 }),
+                    Some(overload) => {
+                        overload.count += last.count;
+                        overload
+                    }
+                };
+                if now.duration_since(overload.since) < OVERLOADED_FOR || now < *not_before {
+                    return BalanceChange::Nothing;
                 }
-            },
+                let answers_per_sec = overload.per_sec(now);
+                let answered = Answered { since: now, count: 0 };
+                self.enter(BalanceState::Trial { answers_per_sec, answered }, now);
+                BalanceChange::FallBack { shard }
+            }
+            BalanceState::Trial { answers_per_sec, answered } => {
+                answered.count += last.count;
+                if now.duration_since(self.since) < STEERING_TRIAL {
+                    return BalanceChange::Nothing;
+                }
+                let gain = answered.per_sec(now) / answers_per_sec.max(1.0);
+                let pause = self.pause;
+                self.pause = (2 * pause).min(STEERING_PAUSE_MAX);
+                if gain < HASH_PAYS_FROM {
+                    self.enter_by_cpu(now, now + pause);
+                    return BalanceChange::GiveUp { gain, pause };
+                }
+                let (answers_per_sec, until) = (*answers_per_sec, self.since + pause);
+                // Still the same fallback.
+                self.state = BalanceState::ByHash { until, answers_per_sec, busy_at: now };
+                BalanceChange::Nothing
+            }
             BalanceState::ByHash { until, answers_per_sec, busy_at } => {
-                if rate > *answers_per_sec / 2.0 {
+                if last.per_sec(now) > *answers_per_sec / 2.0 {
                     *busy_at = now;
                 }
                 let is_calm = now.duration_since(*busy_at) >= STEERING_CALM_FOR;
                 if !is_calm && now < *until {
                     return BalanceChange::Nothing;
                 }
-                self.enter(BalanceState::ByCpu, now);
+                self.enter_by_cpu(now, now);
                 BalanceChange::Resume
             }
         }
     }
 
-    /// Whether the next step should come soon: steering has just begun or a shard seems to be
-    /// overloaded.
+    /// Whether the next step should come soon: steering has just begun, a shard seems to be
+    /// overloaded, or the hash is tried.
     #[must_use]
     pub fn is_in_doubt(&self) -> bool {
         match self.state {
-            BalanceState::ByCpu => self.overloaded_since.is_some() || self.since == self.stepped_at,
+            BalanceState::ByCpu { overload, not_before } => {
+                let may_fall_back = overload.is_some() || self.since == self.stepped_at;
+                may_fall_back && self.stepped_at >= not_before
+            }
+            BalanceState::Trial { .. } => true,
             BalanceState::ByHash { .. } => false,
         }
     }
 
-    fn enter(&mut self, state: BalanceState, now: Instant) {
-        (self.state, self.since, self.overloaded_since) = (state, now, None);
+    fn enter_by_cpu(&mut self, now: Instant, not_before: Instant) {
+        self.enter(BalanceState::ByCpu { overload: None, not_before }, now);
     }
 
-    /// A shard that has been overloaded for long enough.
-    fn lastingly_overloaded(&mut self, loads: &[ShardLoad], now: Instant) -> Option<usize> {
-        let shard = overloaded(loads);
-        if shard.is_none() {
-            self.overloaded_since = None;
-            return None;
-        }
-        let since = *self.overloaded_since.get_or_insert(now);
-        shard.filter(|_| now.duration_since(since) >= OVERLOADED_FOR)
+    fn enter(&mut self, state: BalanceState, now: Instant) {
+        (self.state, self.since) = (state, now);
     }
 }
 
@@ -154,10 +192,15 @@ mod tests {
         ShardLoad { answers: 3000, is_saturated: true },
         ShardLoad { answers: 10, is_saturated: false },
     ];
-    /// What the hash makes of it.
+    /// What the hash makes of it: more answers,
     const SPREAD: [ShardLoad; 2] = [
         ShardLoad { answers: 1700, is_saturated: false },
         ShardLoad { answers: 1600, is_saturated: false },
+    ];
+    /// or fewer.
+    const SLOWED: [ShardLoad; 2] = [
+        ShardLoad { answers: 1400, is_saturated: true },
+        ShardLoad { answers: 1309, is_saturated: false },
     ];
     const QUIET: [ShardLoad; 2] = [
         ShardLoad { answers: 3, is_saturated: false },
@@ -167,13 +210,14 @@ mod tests {
     /// A group, and its clock.
     struct Trace {
         balance: Balance,
+        began: Instant,
         now: Instant,
     }
 
     impl Trace {
         fn new() -> Self {
             let now = Instant::now();
-            Self { balance: Balance::new(now), now }
+            Self { balance: Balance::new(now), began: now, now }
         }
 
         fn step(&mut self, loads: &[ShardLoad]) -> BalanceChange {
@@ -186,9 +230,9 @@ mod tests {
             for count in 1..=at_most {
                 match self.step(loads) {
                     BalanceChange::Nothing => {}
-                    change @ (BalanceChange::FallBack { .. } | BalanceChange::Resume) => {
-                        return (count, change);
-                    }
+                    change @ (BalanceChange::FallBack { .. }
+                    | BalanceChange::GiveUp { .. }
+                    | BalanceChange::Resume) => return (count, change),
                 }
             }
             (at_most, BalanceChange::Nothing)
@@ -205,12 +249,11 @@ mod tests {
             let (_, change) = Trace::new().until_change(loads, 100);
             assert_eq!(change, expected, "{loads:?}");
         };
-        let pause = STEERING_PAUSE_MIN;
-        check(&OVERLOADED, BalanceChange::FallBack { shard: 0, pause });
-        check(&[load(0, false), load(900, true)], BalanceChange::FallBack { shard: 1, pause });
+        check(&OVERLOADED, BalanceChange::FallBack { shard: 0 });
+        check(&[load(0, false), load(900, true)], BalanceChange::FallBack { shard: 1 });
         // Four queues of a network card for eight shards.
         let half = [[load(500, true); 4], [load(0, false); 4]].concat();
-        check(&half, BalanceChange::FallBack { shard: 0, pause });
+        check(&half, BalanceChange::FallBack { shard: 0 });
         for steady in [
             &QUIET[..],
             &SPREAD,
@@ -244,7 +287,7 @@ mod tests {
         let mut expected = STEERING_PAUSE_MIN;
         for _ in 0..12 {
             let (_, change) = trace.until_change(&OVERLOADED, 100);
-            assert_eq!(change, BalanceChange::FallBack { shard: 0, pause: expected });
+            assert_eq!(change, BalanceChange::FallBack { shard: 0 });
             let resumed = trace.until_change(&SPREAD, usize::MAX);
             assert_eq!(resumed, (windows(expected), BalanceChange::Resume));
             expected = (2 * expected).min(STEERING_PAUSE_MAX);
@@ -252,8 +295,29 @@ mod tests {
         assert_eq!(expected, STEERING_PAUSE_MAX);
         // After as long a time without overload, the next one is like the first.
         let _ = trace.until_change(&SPREAD, windows(STEERING_PAUSE_MAX));
-        let (_, change) = trace.until_change(&OVERLOADED, 100);
-        assert_eq!(change, BalanceChange::FallBack { shard: 0, pause: STEERING_PAUSE_MIN });
+        let _ = trace.until_change(&OVERLOADED, 100);
+        assert_eq!(trace.until_change(&SPREAD, usize::MAX).0, windows(STEERING_PAUSE_MIN));
+    }
+
+    #[test]
+    fn a_hash_that_does_not_pay_is_tried_ever_more_rarely() {
+        let mut trace = Trace::new();
+        let mut pause = STEERING_PAUSE_MIN;
+        let _ = trace.until_change(&OVERLOADED, 100);
+        for _ in 0..12 {
+            let (count, change) = trace.until_change(&SLOWED, 100);
+            assert_eq!(
+                (count, change),
+                (windows(STEERING_TRIAL), BalanceChange::GiveUp { gain: 0.9, pause })
+            );
+            let (count, change) = trace.until_change(&OVERLOADED, usize::MAX);
+            assert_eq!((count, change), (windows(pause), BalanceChange::FallBack { shard: 0 }));
+            pause = (2 * pause).min(STEERING_PAUSE_MAX);
+        }
+        assert_eq!(pause, STEERING_PAUSE_MAX);
+        // Of all the time, the trials took less than a hundredth.
+        let took = 12 * STEERING_TRIAL;
+        assert!(took * 100 < trace.now - trace.began, "{took:?}");
     }
 
     #[test]
@@ -264,6 +328,7 @@ mod tests {
             let _ = trace.until_change(&SPREAD, usize::MAX);
         }
         let _ = trace.until_change(&OVERLOADED, 100);
+        assert_eq!(trace.until_change(&SPREAD, 20).1, BalanceChange::Nothing);
         assert_eq!(trace.until_change(&QUIET, 5).1, BalanceChange::Nothing);
         assert_eq!(trace.until_change(&SPREAD, 200).1, BalanceChange::Nothing);
         let resumed = trace.until_change(&QUIET, usize::MAX);
@@ -281,11 +346,15 @@ mod tests {
         };
         check(&QUIET, &[false]);
         check(&OVERLOADED, &[true; 4]);
-        // It falls back, and a second later it resumes.
-        check(&OVERLOADED, &[false]);
-        check(&SPREAD, &[false; 99]);
+        // It falls back, the hash pays, and a second later it resumes.
+        check(&OVERLOADED, &[true]);
+        check(&SPREAD, &[true; 9]);
+        check(&SPREAD, &[false; 90]);
         check(&SPREAD, &[true]);
-        check(&OVERLOADED, &[true; 4]);
-        check(&OVERLOADED, &[false]);
+        check(&OVERLOADED, &[true; 5]);
+        // This time it does not pay, so the next two seconds are quiet.
+        check(&SLOWED, &[true; 9]);
+        check(&OVERLOADED, &[false; 200]);
+        check(&OVERLOADED, &[true]);
     }
 }

@@ -17,7 +17,7 @@ use crate::io::socket::{ListenerSockets, divert_connections, retire};
 /// A shard is saturated if more than one in so many of its datagrams had to wait.
 const CROWDED_PART: u64 = 4;
 /// A shard's thread is always running if it runs for more than this part of the time.
-const BUSY: f64 = 0.9;
+const BUSY: f64 = 0.85;
 
 /// The sockets of one address and protocol.
 pub(super) struct SocketGroup {

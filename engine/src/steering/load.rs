@@ -13,6 +13,10 @@ use rustix::process::Pid;
 use crate::client::ListenerId;
 use crate::metrics::ShardMetrics;
 
+/// Over how long the kernel's figure of a running thread is right: it advances by ticks, which may
+/// be 10 ms apart.
+const BUSY_OVER: Duration = Duration::from_millis(100);
+
 /// Reads the load of one shard.
 #[derive(Debug)]
 pub struct LoadMeter {
@@ -20,21 +24,17 @@ pub struct LoadMeter {
     /// The thread's CPU time. `None` on a kernel that does not tell it.
     cpu_time: Option<File>,
     /// At the last look.
-    last: MeterReading,
-    looked_at: Instant,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct MeterReading {
     answers: u64,
-    cpu_time: Duration,
+    busy: f64,
+    /// When `busy` was last known, and the thread's CPU time then.
+    busy_known: (Instant, Duration),
 }
 
 /// What a shard has done since the last look.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Activity {
     pub(super) answers: u64,
-    /// The part of the time that its thread was running; 0 if unknown.
+    /// The part of the time that its thread was running, lately; 0 if unknown.
     pub(super) busy: f64,
 }
 
@@ -44,31 +44,30 @@ impl LoadMeter {
     pub fn new(metrics: Arc<ShardMetrics>, thread: Pid) -> Self {
         let path = format!("/proc/self/task/{}/schedstat", thread.as_raw_pid());
         let cpu_time = File::open(path).ok();
-        let mut meter =
-            Self { metrics, cpu_time, last: MeterReading::default(), looked_at: Instant::now() };
-        meter.last = meter.read();
-        meter
+        let answers = metrics.answer_count();
+        let busy_known =
+            (Instant::now(), cpu_time.as_ref().and_then(nanoseconds).unwrap_or_default());
+        Self { metrics, cpu_time, answers, busy: 0.0, busy_known }
     }
 
     pub(super) fn look(&mut self, now: Instant) -> Activity {
-        let reading = self.read();
-        let last = std::mem::replace(&mut self.last, reading);
-        let elapsed = now.duration_since(std::mem::replace(&mut self.looked_at, now));
-        let ran = reading.cpu_time.saturating_sub(last.cpu_time);
+        let answers = self.metrics.answer_count();
+        let (known_at, cpu_time) = self.busy_known;
+        let elapsed = now.duration_since(known_at);
+        if elapsed >= BUSY_OVER {
+            let ran = self.cpu_time.as_ref().and_then(nanoseconds).unwrap_or_default();
+            self.busy = ran.saturating_sub(cpu_time).as_secs_f64() / elapsed.as_secs_f64();
+            self.busy_known = (now, ran);
+        }
         Activity {
-            answers: reading.answers - last.answers,
-            busy: ran.as_secs_f64() / elapsed.as_secs_f64().max(1e-6),
+            answers: answers - std::mem::replace(&mut self.answers, answers),
+            busy: self.busy,
         }
     }
 
     /// Datagrams of this listener, so far, that had to wait because the shard was crowded.
     pub(super) fn crowded_count(&self, listener: ListenerId) -> u64 {
         self.metrics.crowded_count(listener)
-    }
-
-    fn read(&self) -> MeterReading {
-        let cpu_time = self.cpu_time.as_ref().and_then(nanoseconds).unwrap_or_default();
-        MeterReading { answers: self.metrics.answer_count(), cpu_time }
     }
 }
 
@@ -97,7 +96,7 @@ mod tests {
         }
         let began = Instant::now();
         let _ = meter.look(began);
-        while began.elapsed() < Duration::from_millis(50) {
+        while began.elapsed() < BUSY_OVER {
             std::hint::spin_loop();
         }
         metrics.crowded(ListenerId(3), 40);

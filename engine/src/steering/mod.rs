@@ -150,7 +150,7 @@ impl Steering {
                         let _ = group.attach(&program_by_hash());
                         note(&mut self.facts, group, Some(false));
                     }
-                    BalanceChange::Resume => {
+                    BalanceChange::GiveUp { .. } | BalanceChange::Resume => {
                         let is_by_cpu = group.attach(by_cpu).is_ok();
                         note(&mut self.facts, group, Some(is_by_cpu));
                     }
@@ -188,9 +188,14 @@ fn log(group: &SocketGroup, change: BalanceChange) {
     let protocol = group.protocol();
     match change {
         BalanceChange::Nothing => {}
-        BalanceChange::FallBack { shard, pause } => tracing::info!(
+        BalanceChange::FallBack { shard } => tracing::info!(
             "{address} ({protocol}): shard {shard} is overloaded while others idle; the hash of \
-             the client's address chooses the shard for {pause:?}, or until the load falls"
+             the client's address chooses the shard"
+        ),
+        BalanceChange::GiveUp { gain, pause } => tracing::info!(
+            "{address} ({protocol}): the hash answered {gain:.2} times as many queries per second; \
+             the shard of the CPU that received a query answers it again, and the hash is not tried \
+             for {pause:?}"
         ),
         BalanceChange::Resume => tracing::info!(
             "{address} ({protocol}): the shard of the CPU that received a query answers it again"
