@@ -404,6 +404,22 @@ const _: () = assert!(16 * TEMPLATE_COUNTERS_MAX <= PLUGIN_COUNTERS_MAX);
 pub const UPSTREAM_LABELS_MAX: usize = 256;
 const _: () = assert!(UPSTREAM_LABELS_MAX >= 17 * UPSTREAMS_MAX);
 
+/// Time between two samples of the shards' counters, for the status page.
+pub const STATUS_SAMPLE_PERIOD: Duration = Duration::from_secs(1);
+
+/// Samples kept: those of a minute, and the one before it. One takes 144 bytes per shard.
+pub const STATUS_SAMPLES_MAX: usize = 61;
+
+/// Intervals between samples that a shard's rate is taken from.
+pub const STATUS_RATE_SAMPLES: usize = 10;
+const _: () = assert!(STATUS_RATE_SAMPLES < STATUS_SAMPLES_MAX);
+
+/// Changes that the status page lists.
+pub const STATUS_CHANGES_MAX: usize = 24;
+
+/// Rows of any other list of the status page, so that a page takes at most some 300 KiB.
+pub const STATUS_ROWS_MAX: usize = 100;
+
 /// Requests for `/explain` that wait for the control plane; a person makes one at a time.
 pub const EXPLAIN_CALLS_WAITING_MAX: usize = 4;
 

@@ -12,6 +12,7 @@ mod control;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use engine::admin::{Admin, Readiness};
@@ -23,6 +24,7 @@ use engine::metrics::Metrics;
 use engine::plugin::kubernetes::Kubernetes;
 
 use control::error_log::ErrorLog;
+use control::history::History;
 use control::placement::Placement;
 use control::query_log::QueryLog;
 use control::restarts::Restarts;
@@ -113,7 +115,11 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     let reports = Reports { errors, queries: Arc::default() };
     let fleet = Fleet::start(settings, &cores, &shard_metrics, &reports)
         .context("cannot start the shards")?;
-    metrics.facts().shards = start_up::shard_facts(&cores, backend);
+    {
+        let mut facts = metrics.facts();
+        facts.shards = start_up::shard_facts(&cores, backend);
+        facts.started_at = Some(SystemTime::now());
+    }
 
     // /health and /ready respond while the clusters are being read.
     let readiness = Arc::new(Readiness::default());
@@ -168,6 +174,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         file_failure: None,
         file_retry_at: None,
         restarts: Restarts::default(),
+        history: History::default(),
         placement: Placement::new(cores.into_iter().zip(shard_metrics)),
         balance_at: None,
         parts: Vec::new(),

@@ -24,6 +24,15 @@ const COREDNS: &str = include_str!("metrics/coredns-1.15.0.txt");
 const ABSENT: [&str; 2] =
     ["coredns_kubernetes_rest_client_requests_total", "coredns_local_localhost_requests_total"];
 
+/// Families that CoreDNS had under these names until 1.10, as rows of the fixture.
+const FORMER: [&str; 4] = [
+    "counter coredns_forward_healthcheck_failures_total to",
+    "counter coredns_forward_requests_total to",
+    "counter coredns_forward_responses_total rcode to",
+    "histogram coredns_forward_request_duration_seconds rcode to | 0.00025 0.0005 0.001 0.002 \
+     0.004 0.008 0.016 0.032 0.064 0.128 0.256 0.512 1.024 2.048 4.096 8.192 +Inf",
+];
+
 #[test]
 fn families_labels_types_and_buckets_are_corednss() {
     let ours = rows(&in_text(&busy_metrics(), Format::Prometheus));
@@ -31,6 +40,7 @@ fn families_labels_types_and_buckets_are_corednss() {
         .lines()
         .filter(|line| !line.starts_with('#'))
         .filter(|line| !ABSENT.contains(&line.split(' ').nth(1).unwrap_or_default()))
+        .chain(FORMER)
         .map(str::to_owned)
         .collect();
     let missing: Vec<_> = theirs.difference(&ours).collect();
@@ -303,6 +313,13 @@ fn upstreams_are_counted_by_address_across_shards() {
         format!("ringdns_forward_upstream_down{{{second}}} 1.0"),
         format!("ringdns_forward_upstream_loops{{{second}}} 1.0"),
         format!("coredns_proxy_conn_cache_misses_total{{proto=\"tcp-tls\",{second}}} 1"),
+        // CoreDNS's former names.
+        r#"coredns_forward_requests_total{to="10.0.0.1:53"} 3"#.to_owned(),
+        r#"coredns_forward_responses_total{rcode="NOERROR",to="10.0.0.1:53"} 2"#.to_owned(),
+        r#"coredns_forward_responses_total{rcode="other",to="10.0.0.1:53"} 1"#.to_owned(),
+        r#"coredns_forward_healthcheck_failures_total{to="[fd00::1]:853"} 0"#.to_owned(),
+        r#"coredns_forward_request_duration_seconds_sum{rcode="NOERROR",to="10.0.0.1:53"} 0.00095"#
+            .to_owned(),
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\nnot in\n{text}");
     }

@@ -107,7 +107,7 @@ async fn converse(stream: TcpStream, plugins: Arc<Plugins>, served: Arc<Endpoint
             &served.readiness,
             &served.metrics,
             method,
-            uri.path(),
+            uri,
             request.headers(),
         );
         async {

@@ -1,12 +1,18 @@
 //! The responses of the endpoints. Invariant: pure; a request and the server's state in, a response
 //! out.
 
+use std::time::SystemTime;
+
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::{Method, StatusCode};
+use hyper::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, StatusCode, Uri};
 
 use super::readiness::{Readiness, ReadyVerdict};
+use super::status::{self, Refresh};
 use crate::metrics::{Format, Metrics};
 
 /// The plugins that listen for HTTP.
@@ -61,19 +67,34 @@ pub(super) fn respond(
     readiness: &Readiness,
     metrics: &Metrics,
     method: &Method,
-    path: &str,
+    uri: &Uri,
     headers: &HeaderMap,
 ) -> Response {
+    let path = uri.path();
     let asked = if path == "/debug/pprof/" { EndpointKind::Pprof.path() } else { path };
-    let Some(plugin) = plugins.iter().find(|plugin| plugin.path() == asked) else {
+    let is_status = path == "/" && plugins.contains(&EndpointKind::Prometheus);
+    let plugin = plugins.iter().find(|plugin| plugin.path() == asked);
+    if plugin.is_none() && !is_status {
         return text(StatusCode::NOT_FOUND, "404 page not found\n");
-    };
+    }
     // hyper omits the body of a response to HEAD.
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
+    let Some(plugin) = plugin else {
+        let refresh = match uri.query() {
+            Some("still") => Refresh::Off,
+            Some(_) | None => Refresh::Every5Secs,
+        };
+        return status_page(status::page(
+            &metrics.overview(),
+            readiness,
+            refresh,
+            SystemTime::now(),
+        ));
+    };
     match plugin {
         EndpointKind::Health => text(StatusCode::OK, "OK"),
         EndpointKind::Ready => {
@@ -119,6 +140,22 @@ fn ready_text(verdict: &ReadyVerdict) -> (StatusCode, String) {
         text.push_str(&format!("\n{} {}: {}", reason.plugin, reason.part, reason.cause));
     }
     (StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
+/// The browser is to load nothing else, and to keep nothing.
+fn status_page(html: String) -> Response {
+    const POLICY: &str =
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+    let mut response = typed(StatusCode::OK, "text/html; charset=utf-8", html);
+    for (name, value) in [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (CACHE_CONTROL, "no-store"),
+        (REFERRER_POLICY, "no-referrer"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {

@@ -1,4 +1,4 @@
-//! The HTTP endpoints `/health`, `/ready` and `/metrics`: their listeners.
+//! The HTTP endpoints `/health`, `/ready` and `/metrics`, and the status page: their listeners.
 //!
 //! They run in the control plane's tokio runtime. Plugins with the same address share its listener.
 //! Invariant: after a failed `rebind` everything listens as before.
@@ -19,6 +19,7 @@ mod endpoint;
 mod explain;
 mod readiness;
 mod self_poll;
+mod status;
 
 pub use bind_error::{BindCause, BindError};
 pub use endpoint::EndpointKind;

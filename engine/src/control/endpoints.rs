@@ -5,6 +5,8 @@
 use domain::base::name::Name as DomainName;
 use engine::admin::{Endpoint, EndpointKind, Monitor};
 use engine::config::Config;
+use engine::corefile::value::key::{Key, Scheme};
+use engine::metrics::served::BlockFacts;
 use engine::metrics::{EnabledPlugin, Metrics};
 use engine::plugin::ServerBlock;
 use engine::plugin::health::Health;
@@ -46,6 +48,7 @@ pub(crate) fn monitor(config: &Config) -> Monitor {
 pub(crate) fn publish_facts(metrics: &Metrics, config: &Config) {
     let mut facts = metrics.facts();
     facts.corefile_sha512 = Some(config.digest.clone());
+    facts.blocks = config.blocks.iter().map(block_facts).collect();
     facts.plugins.clear();
     for block in config.blocks.iter().filter(|block| block.line::<Prometheus>().is_some()) {
         for key in &block.keys {
@@ -57,6 +60,20 @@ pub(crate) fn publish_facts(metrics: &Metrics, config: &Config) {
             }
         }
     }
+}
+
+/// A block as the status page shows it.
+fn block_facts(block: &ServerBlock) -> BlockFacts {
+    let key = |key: &Key| match key.scheme {
+        Scheme::Dns => format!("{}:{}", key.zone.text, key.port),
+        Scheme::Tls | Scheme::Quic | Scheme::Grpc | Scheme::Https3 | Scheme::Https => {
+            format!("{}://{}:{}", key.scheme.name(), key.zone.text, key.port)
+        }
+    };
+    let mut plugins: Vec<_> = block.plugins().map(|line| line.name()).collect();
+    plugins.dedup();
+    let keys = block.keys.iter().map(key).collect();
+    BlockFacts { keys, plugins, place: block.place.to_string() }
 }
 
 /// The plugins of a block that see queries.

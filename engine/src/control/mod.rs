@@ -12,6 +12,7 @@ mod external;
 mod feed;
 mod file_feed;
 mod hash_seed;
+pub(crate) mod history;
 mod hosts;
 mod listening;
 pub(crate) mod log;
@@ -48,6 +49,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
 use error_log::ErrorLog;
 use explaining::{Explainer, remote};
 use external::ExternalFeed;
+use history::History;
 use hosts::HostsFeed;
 use placement::Placement;
 use query_log::QueryLog;
@@ -89,6 +91,7 @@ pub(crate) struct Control {
     /// resolved at that moment.
     pub(crate) file_retry_at: Option<Instant>,
     pub(crate) restarts: Restarts,
+    pub(crate) history: History,
     pub(crate) placement: Placement,
     /// When to look at the shards' loads again, before the next tick.
     pub(crate) balance_at: Option<Instant>,
@@ -400,11 +403,15 @@ impl Control {
         facts.hosts = hosts;
         facts.zones = zones;
         facts.steering = self.server.steering();
+        facts.listeners = self.server.listener_facts();
+        facts.upstreams = upstreams::facts(self.server.plan());
         facts.log_lines_lost = self.log.lost_count();
         facts.query_lines_lost = self.queries.lost_count();
         facts.panics = log::panic_count();
         drop(facts);
         let now = std::time::Instant::now();
+        self.metrics.sample(now);
+        self.history.tick(&self.metrics, &self.readiness);
         self.placement.tick(now);
         self.errors.tick(now, self.metrics.error_lines_lost());
     }

@@ -14,6 +14,7 @@ use engine::corefile::value::key::Scheme;
 use engine::fleet::{Asker, Fleet};
 use engine::io::socket::ListenerSockets;
 use engine::limits::HAND_OVER_TIMEOUT;
+use engine::metrics::served::ListenerFacts;
 use engine::metrics::{Metrics, SteeringFacts};
 use engine::plan::draft::{FatalLoop, Listen, NewTable, PlanDraft};
 use engine::plan::{Plan, TableSlot};
@@ -313,6 +314,20 @@ impl Server {
     pub(crate) fn bound_addresses(&self, scheme: Scheme) -> impl Iterator<Item = SocketAddr> {
         let listeners = self.listeners.iter().flatten();
         listeners.filter(move |listener| listener.scheme == scheme).map(|listener| listener.bound)
+    }
+
+    /// The sockets that queries arrive at.
+    pub(crate) fn listener_facts(&self) -> Vec<ListenerFacts> {
+        let facts = |listener: &BoundListener| ListenerFacts {
+            address: listener.bound,
+            transports: match listener.scheme {
+                Scheme::Tls => "TLS",
+                Scheme::Dns | Scheme::Quic | Scheme::Grpc | Scheme::Https3 | Scheme::Https => {
+                    "UDP and TCP"
+                }
+            },
+        };
+        self.listeners.iter().flatten().map(facts).collect()
     }
 
     /// Whether a shard has ended by itself.

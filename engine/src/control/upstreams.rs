@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
 
-use engine::forward::Upstream;
+use engine::forward::{AddressOrigin, Upstream, Way};
 use engine::limits::FILE_TIMEOUT;
+use engine::metrics::served::UpstreamFacts;
 use engine::plan::Plan;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
@@ -129,6 +130,24 @@ impl UpstreamFiles {
 pub(crate) fn loops(plan: &Plan) -> impl Iterator<Item = &Upstream> {
     let upstreams = plan.forwards.iter().flat_map(|settings| &settings.upstreams);
     upstreams.filter(|upstream| upstream.is_looping())
+}
+
+/// The plan's upstreams as the status page shows them, each address once.
+pub(crate) fn facts(plan: &Plan) -> Vec<UpstreamFacts> {
+    let mut facts: Vec<UpstreamFacts> = Vec::new();
+    for upstream in plan.forwards.iter().flat_map(|settings| &settings.upstreams) {
+        if facts.iter().any(|known| known.address == upstream.address) {
+            continue;
+        }
+        let origin = match &upstream.origin {
+            AddressOrigin::Corefile => None,
+            AddressOrigin::ResolvConf(file) => Some(file.display().to_string()),
+            AddressOrigin::Host(host) => Some(host.clone()),
+        };
+        let is_tls = matches!(upstream.way, Way::Tls { .. });
+        facts.push(UpstreamFacts { address: upstream.address, is_tls, origin });
+    }
+    facts
 }
 
 fn changed_at(file: &PathBuf) -> Option<SystemTime> {

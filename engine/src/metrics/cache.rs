@@ -61,6 +61,17 @@ impl CacheMetrics {
         }
     }
 
+    pub(super) fn request_count(&self) -> u64 {
+        self.total(|shard| &shard.requests)
+    }
+
+    pub(super) fn hit_count(&self) -> u64 {
+        TYPES
+            .iter()
+            .map(|(entry_type, _)| self.total(|shard| &shard.hits[*entry_type as usize]))
+            .sum()
+    }
+
     fn total(&self, number: impl Fn(&CacheNumbers) -> &Counter) -> u64 {
         self.shards.iter().map(|shard| number(shard).get()).sum()
     }

@@ -72,9 +72,9 @@ const FORWARD_COUNTERS: [(&str, &str, ShardEvent); 2] = [
 pub(super) type Labels<'l> = Vec<(&'static str, Cow<'l, str>)>;
 
 /// One label set and its numbers, all shards together.
-struct Totals {
+pub(super) struct Totals {
     labels: LabelSet,
-    cells: [u64; CELL_COUNT],
+    pub(super) cells: [u64; CELL_COUNT],
 }
 
 pub(super) struct HistogramSample<'s> {
@@ -109,7 +109,7 @@ impl Collector for MetricsSources {
 }
 
 impl MetricsSources {
-    fn totals(&self) -> Vec<Totals> {
+    pub(super) fn totals(&self) -> Vec<Totals> {
         let label_sets = lock(&self.label_sets).clone();
         let mut totals = Vec::with_capacity(label_sets.len());
         for (index, labels) in label_sets.into_iter().enumerate() {
@@ -120,6 +120,11 @@ impl MetricsSources {
             totals.push(Totals { labels, cells });
         }
         totals
+    }
+
+    /// Datagrams without a response.
+    pub(super) fn drop_count(&self) -> u64 {
+        DROPS.iter().map(|(_, event)| self.event_total(*event)).sum()
     }
 
     pub(super) fn event_total(&self, event: ShardEvent) -> u64 {

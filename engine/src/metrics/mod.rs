@@ -7,6 +7,7 @@
 //! Counters live as long as the process, across reloads. Invariant: a label set's index never
 //! changes its meaning.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -21,9 +22,12 @@ mod cache;
 mod exposition;
 mod families;
 mod hosts;
+pub mod overview;
 pub mod plugin;
 mod position;
 mod process;
+mod recent;
+pub mod served;
 mod shard;
 mod steering;
 mod table;
@@ -37,6 +41,8 @@ pub use cache::CacheMetrics;
 pub use exposition::Format;
 use plugin::KnownCounter;
 pub use plugin::{BlockLabels, CounterFamily, PluginCounter};
+use recent::Recent;
+use served::{BlockFacts, ChangeFacts, ListenerFacts, UpstreamFacts};
 pub use shard::{Observation, ShardEvent, ShardMetrics};
 pub use upstream::{UpstreamCounters, UpstreamEvent, UpstreamMetrics};
 
@@ -104,6 +110,12 @@ pub struct Facts {
     pub query_lines_lost: u64,
     /// Of all threads.
     pub panics: u64,
+    pub started_at: Option<SystemTime>,
+    pub blocks: Vec<BlockFacts>,
+    pub listeners: Vec<ListenerFacts>,
+    pub upstreams: Vec<UpstreamFacts>,
+    /// Newest first, at most `STATUS_CHANGES_MAX`.
+    pub changes: VecDeque<ChangeFacts>,
 }
 
 /// A plugin that is active in a server block.
@@ -208,6 +220,7 @@ pub struct Metrics {
     health_failures: Counter,
     reload_failures: Counter,
     programming: Labelled<ServiceKindLabel, Histogram, fn() -> Histogram>,
+    recent: Mutex<Recent>,
 }
 
 /// The data that a scrape sums up.
@@ -264,7 +277,15 @@ impl Metrics {
             "Time from the change of an endpoint until it is served",
             programming.clone(),
         );
-        Self { sources, registry, health_durations, health_failures, reload_failures, programming }
+        Self {
+            sources,
+            registry,
+            health_durations,
+            health_failures,
+            reload_failures,
+            programming,
+            recent: Mutex::default(),
+        }
     }
 
     /// The counters that this shard writes.

@@ -63,6 +63,7 @@ const DURATION_FIRST_NS: u64 = 250_000;
 /// server.
 const FINE_DURATION_FIRST_NS: u64 = 1_000;
 pub(super) const DURATION_BOUND_COUNT: usize = 16;
+pub(super) const FINE_BUCKET_COUNT: usize = DURATION_BOUND_COUNT + 1;
 
 /// The schema of the native duration histogram: 2^2 buckets per doubling (Prometheus's native
 /// histograms, "Schema").
@@ -81,7 +82,7 @@ const REQUESTS: usize = 0;
 pub(super) const DNSSEC_OK: usize = REQUESTS + TRANSPORTS.len() * FAMILIES.len() * QTYPE_COUNT;
 pub(super) const DURATION: usize = DNSSEC_OK + 1;
 pub(super) const FINE_DURATION: usize = DURATION + DURATION_BOUND_COUNT + 1;
-pub(super) const DURATION_SUM: usize = FINE_DURATION + DURATION_BOUND_COUNT + 1;
+pub(super) const DURATION_SUM: usize = FINE_DURATION + FINE_BUCKET_COUNT;
 pub(super) const NATIVE_DURATION: usize = DURATION_SUM + 1;
 const QUERY_SIZES: usize = NATIVE_DURATION + NATIVE_BUCKET_COUNT;
 const REPLY_SIZES: usize = QUERY_SIZES + TRANSPORTS.len() * SIZE_CELLS;

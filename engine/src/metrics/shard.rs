@@ -12,7 +12,7 @@ use std::time::Duration;
 use wire::header::Rcode;
 
 use super::answerer::Answerer;
-use super::position::{self, CELL_COUNT};
+use super::position::{self, CELL_COUNT, FINE_BUCKET_COUNT};
 use crate::client::{Family, ListenerId, Transport};
 use crate::limits::{LABEL_SETS_MAX, LISTENERS_MAX, PLUGIN_COUNTERS_MAX};
 
@@ -269,6 +269,22 @@ impl ShardMetrics {
         for (total, cell) in totals.iter_mut().zip(&set.cells) {
             *total = total.wrapping_add(cell.get());
         }
+    }
+
+    /// Responses by bucket of `position::fine_duration_bucket`, of the first label sets together.
+    pub(super) fn fine_durations(&self, label_sets: usize) -> [u64; FINE_BUCKET_COUNT] {
+        let mut totals = [0_u64; FINE_BUCKET_COUNT];
+        for set in self.label_sets.iter().take(label_sets).filter_map(OnceLock::get) {
+            for (total, cell) in totals.iter_mut().zip(&set.cells[position::FINE_DURATION..]) {
+                *total = total.wrapping_add(cell.get());
+            }
+        }
+        totals
+    }
+
+    #[cfg(test)]
+    pub(super) fn observe_without_block(&self, count: u64) {
+        self.answers.add(count);
     }
 
     pub(super) fn plugin_count(&self, counter: usize) -> u64 {

@@ -142,6 +142,26 @@ impl UpstreamMetrics {
         self.shards.iter().map(|shard| shard.events[event as usize].get()).sum()
     }
 
+    /// Shards that mark it as down, summed over `forward` lines.
+    #[must_use]
+    pub fn down_count(&self) -> u64 {
+        // Read `back` first: an upstream comes back after it went down, so the difference is never
+        // negative.
+        let back = self.total(UpstreamEvent::CameBack);
+        self.total(UpstreamEvent::WentDown).saturating_sub(back)
+    }
+
+    /// Responses of every code by bucket.
+    pub(super) fn durations(&self) -> [u64; BUCKET_COUNT] {
+        let mut totals = [0; BUCKET_COUNT];
+        for (_, buckets, _) in self.answers() {
+            for (total, count) in totals.iter_mut().zip(buckets) {
+                *total += count;
+            }
+        }
+        totals
+    }
+
     /// Each response code that was seen, its responses by bucket, and the sum of their durations.
     fn answers(&self) -> impl Iterator<Item = (&'static str, [u64; BUCKET_COUNT], Duration)> {
         (0..RCODE_COUNT).filter_map(|row| {
@@ -210,6 +230,7 @@ impl Families<'_, '_> {
             &duration_bounds(),
             samples,
         )?;
+        self.forward_aliases(upstreams)?;
         for (name, help, event) in COUNTERS {
             let count = |upstream: &Arc<UpstreamMetrics>| {
                 (upstream_labels(upstream), upstream.total(event))
@@ -237,11 +258,7 @@ impl Families<'_, '_> {
             self.counters(name, help, &samples)?;
         }
         let down = |upstream: &Arc<UpstreamMetrics>| {
-            // Read `back` first: an upstream comes back after it went down, so the difference is
-            // never negative.
-            let back = upstream.total(UpstreamEvent::CameBack);
-            let down = upstream.total(UpstreamEvent::WentDown).saturating_sub(back);
-            (upstream_labels(upstream), down as f64)
+            (upstream_labels(upstream), upstream.down_count() as f64)
         };
         let samples: Vec<_> = upstreams.iter().map(down).collect();
         let help = "Shards that mark the upstream as down, summed over `forward` lines";
@@ -252,6 +269,45 @@ impl Families<'_, '_> {
         let samples: Vec<_> = upstreams.iter().map(loops).collect();
         let help = "`forward` lines in which the upstream loops";
         self.gauges("ringdns_forward_upstream_loops", help, &samples)
+    }
+}
+
+/// The names that CoreDNS had until 1.10, which the dashboards and alerts of the Kubernetes mixin
+/// still ask for. They have no label `proxy_name`.
+impl Families<'_, '_> {
+    fn forward_aliases(&mut self, upstreams: &[Arc<UpstreamMetrics>]) -> fmt::Result {
+        let mut requests = Vec::new();
+        let mut responses = Vec::new();
+        let mut durations = Vec::new();
+        let mut failures = Vec::new();
+        for upstream in upstreams {
+            let to: Labels<'_> = vec![("to", upstream.to.to_string().into())];
+            let mut total = 0;
+            for (rcode, buckets, sum) in upstream.answers() {
+                let count: u64 = buckets.iter().sum();
+                let labels = vec![("rcode", rcode.into()), to[0].clone()];
+                responses.push((labels.clone(), count));
+                durations.push((labels, buckets, sum));
+                total += count;
+            }
+            // As there, a request counts once its response is there.
+            if total > 0 {
+                requests.push((to.clone(), total));
+            }
+            failures.push((to, upstream.total(UpstreamEvent::CheckFailed)));
+        }
+        self.counters("coredns_forward_requests", "Queries that upstreams answered", &requests)?;
+        self.counters("coredns_forward_responses", "Responses of upstreams", &responses)?;
+        let samples = durations.iter().map(|(labels, buckets, sum)| HistogramSample {
+            labels: labels.clone(),
+            sum: sum.as_secs_f64(),
+            counts: buckets,
+            native_counts: None,
+        });
+        let name = "coredns_forward_request_duration_seconds";
+        self.histograms(name, "Response time of upstreams", &duration_bounds(), samples)?;
+        let name = "coredns_forward_healthcheck_failures";
+        self.counters(name, "Failed health checks", &failures)
     }
 }
 
