@@ -328,24 +328,30 @@ impl Start {
             // The ring is created first: if io_uring is denied it returns an error, while
             // tokio-uring would panic.
             Backend::Uring => reported(Uring::new(self.wake, io_metrics), report, |ring| {
-                tokio_uring::start(serve(
-                    responder,
-                    updates,
-                    ring,
-                    TcpService::default(),
-                    busy_poll,
-                ))
+                run_beside_ring(serve(responder, updates, ring, TcpService::default(), busy_poll))
             }),
             Backend::Mmsg => reported(Mmsg::new(self.wake, io_metrics), report, |batches| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                let tasks = tokio::task::LocalSet::new();
-                tasks.block_on(
-                    &runtime,
-                    serve(responder, updates, batches, TcpService::default(), busy_poll),
-                )
+                run_in_tokio(serve(responder, updates, batches, TcpService::default(), busy_poll))
             }),
         }
     }
+}
+
+#[cfg(not(target_env = "musl"))]
+fn run_beside_ring(serving: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    tokio_uring::start(serving)
+}
+
+/// tokio-uring 0.5 does not compile with musl's `msghdr`. Nothing but its runtime is used, and the
+/// ring of the datagrams is separate from it.
+#[cfg(target_env = "musl")]
+fn run_beside_ring(serving: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    run_in_tokio(serving)
+}
+
+fn run_in_tokio(serving: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, serving)
 }
 
 /// Reports whether the backend could be created, and serves with it.

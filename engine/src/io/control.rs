@@ -4,8 +4,10 @@
 //! Invariant: a message of an unknown kind or length yields none; the kernel then chooses the
 //! address.
 
-/// Bytes for control messages. The longest is IPV6_PKTINFO with its header.
+/// Bytes for control messages. The longest is IPV6_PKTINFO with its header. Fits into a byte, from
+/// which glibc's and musl's `msg_controllen` can be made alike: they have different types.
 pub(super) const CONTROL_LEN: usize = 64;
+const _: () = assert!(CONTROL_LEN <= u8::MAX as usize);
 
 /// A buffer for control messages, aligned for their header.
 #[derive(Clone, Copy)]

@@ -44,7 +44,7 @@ pub fn send(socket: &UdpSocket, to: &ReturnAddress, message: &[u8]) -> io::Resul
     header.msg_namelen = libc::socklen_t::from(to.address_len);
     header.msg_iov = &raw mut payload;
     header.msg_iovlen = 1;
-    header.msg_controllen = usize::from(to.control_len);
+    header.msg_controllen = to.control_len.into();
     header.msg_control =
         if to.control_len == 0 { null_mut() } else { to.control.0.as_ptr().cast_mut().cast() };
     // SAFETY: everything that the header points at is borrowed until the call returns, and the

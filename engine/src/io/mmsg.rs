@@ -24,6 +24,10 @@ use crate::client::ListenerId;
 use crate::limits::{DATAGRAM_BATCH, DATAGRAM_BUFFER_LEN, LISTENERS_MAX, SEND_WAIT_MS_MAX};
 use crate::metrics::{ShardEvent, ShardMetrics};
 
+/// The flag of both calls as a byte, because glibc and musl take flags of different types.
+const DONT_WAIT: u8 = libc::MSG_DONTWAIT as u8;
+const _: () = assert!(DONT_WAIT as libc::c_int == libc::MSG_DONTWAIT);
+
 /// The recvmmsg/sendmmsg backend.
 pub struct Mmsg {
     wake: Arc<OwnedFd>,
@@ -103,10 +107,12 @@ impl Mmsg {
         let mut sent = 0;
         while sent < count {
             let headers = &mut self.batch.headers[sent..count];
+            // By number, because musl's `sendmmsg` calls the kernel once per message.
             // SAFETY: the headers point into `batch`, which is the kernel's to read until the call
-            // returns; nothing moves or writes it meanwhile.
+            // returns; nothing moves or writes it meanwhile. Their padding is zero since `new`.
             let result = unsafe {
-                libc::sendmmsg(
+                libc::syscall(
+                    libc::SYS_sendmmsg,
                     listener.socket.as_raw_fd(),
                     headers.as_mut_ptr(),
                     headers.len() as libc::c_uint,
@@ -145,7 +151,7 @@ impl Mmsg {
                     listener.socket.as_raw_fd(),
                     self.batch.headers.as_mut_ptr(),
                     DATAGRAM_BATCH as libc::c_uint,
-                    libc::MSG_DONTWAIT,
+                    DONT_WAIT.into(),
                     null_mut(),
                 )
             };
@@ -312,7 +318,7 @@ impl BatchMemory {
             header.msg_iov = &raw mut slot.message;
             header.msg_iovlen = 1;
             header.msg_control = slot.control_in.0.as_mut_ptr().cast();
-            header.msg_controllen = CONTROL_LEN;
+            header.msg_controllen = (CONTROL_LEN as u8).into();
             header.msg_flags = 0;
         }
     }
@@ -321,7 +327,8 @@ impl BatchMemory {
         for (slot, header) in self.slots.iter_mut().zip(&self.headers[..count]) {
             slot.message.iov_len = header.msg_len as usize;
             slot.address_len = (header.msg_hdr.msg_namelen as usize).min(ADDRESS_LEN);
-            slot.control_in_len = header.msg_hdr.msg_controllen.min(CONTROL_LEN);
+            let control_len = u8::try_from(header.msg_hdr.msg_controllen).unwrap_or(u8::MAX);
+            slot.control_in_len = usize::from(control_len).min(CONTROL_LEN);
             slot.is_cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
         }
     }
@@ -334,7 +341,7 @@ impl BatchMemory {
             header.msg_namelen = slot.address_len as libc::socklen_t;
             header.msg_iov = &raw mut slot.message;
             header.msg_iovlen = 1;
-            header.msg_controllen = slot.control_out_len;
+            header.msg_controllen = (slot.control_out_len as u8).into();
             header.msg_control = if slot.control_out_len == 0 {
                 null_mut()
             } else {

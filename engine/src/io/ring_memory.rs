@@ -109,7 +109,7 @@ impl RingMemory {
         let (mut receive_header, send_header) =
             unsafe { (Box::<libc::msghdr>::new(zeroed()), || zeroed()) };
         receive_header.msg_namelen = ADDRESS_LEN as u32;
-        receive_header.msg_controllen = CONTROL_LEN;
+        receive_header.msg_controllen = (CONTROL_LEN as u8).into();
         Self {
             buffer_ring,
             buffer_ring_tail: 0,
@@ -219,7 +219,7 @@ impl RingMemory {
         header.msg_iov = payload;
         header.msg_iovlen = 1;
         let received = &head[CONTROL_AT..][..usize::from(datagram.control_len)];
-        header.msg_controllen = reply_control(received, control);
+        header.msg_controllen = (reply_control(received, control) as u8).into();
         header.msg_control = match header.msg_controllen {
             0 => null_mut(),
             _ => control.0.as_mut_ptr().cast(),

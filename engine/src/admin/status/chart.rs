@@ -3,12 +3,12 @@
 //! Invariant: as many elements as there are samples or buckets.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use maud::{Markup, html};
 
 use super::text::{bound, count, rate};
 use crate::metrics::overview::shard_bounds;
-use std::time::Duration;
 
 /// The size of a drawing's coordinates; CSS stretches it.
 const WIDTH: f64 = 240.0;
@@ -70,6 +70,17 @@ pub(super) fn bars(counts: &[u64]) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+/// A part of a whole as a bar.
+pub(super) fn part(part: u64, whole: u64) -> Markup {
+    let width = format!("{:.2}%", part as f64 * 100.0 / whole.max(1) as f64);
+    html! {
+        svg.part aria-hidden="true" {
+            rect.floor width="100%" height="8" rx="4" {}
+            rect width=(width) height="8" rx="4" {}
         }
     }
 }

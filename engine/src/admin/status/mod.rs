@@ -136,9 +136,9 @@ fn figures(overview: &Overview, now: SystemTime) -> Markup {
         section.figures aria-label="Key figures" {
             div { h2 { "Responses per second" } p.big { (rate(queries)) } p.quiet { "last 10 s" } }
             div {
-                h2 { "Response time, 99 of 100" }
+                h2 { "Response time, p99" }
                 p.big { (percentile(0.99)) }
-                p.quiet { "half of them: " (percentile(0.5)) ", last minute" }
+                p.quiet { "p50 " (percentile(0.5)) ", last minute" }
             }
             div {
                 h2 { "Names in tables" }

@@ -64,9 +64,10 @@ pub(super) fn shards(overview: &Overview) -> Markup {
                         p.number { (rate(minute.rate)) span.quiet { " per second" } }
                         (chart::line(&minute.rates, highest))
                         p.number {
+                            span.quiet { "p99 " }
                             (shown_quantile(quantile(&minute.durations, &bounds, 0.99)))
                             span.quiet {
-                                " 99 of 100, half "
+                                " · p50 "
                                 (shown_quantile(quantile(&minute.durations, &bounds, 0.5)))
                             }
                         }
@@ -204,7 +205,7 @@ pub(super) fn upstreams(overview: &Overview) -> Markup {
                         tr {
                             th { "Address" } th { "State" } th.right { "Responses" }
                             th.right { "Failures" } th.right { "Failed checks" }
-                            th.right { "Half within" } th.right { "99 of 100 within" }
+                            th.right { "p50" } th.right { "p99" }
                         }
                     }
                     tbody {
@@ -226,8 +227,8 @@ pub(super) fn upstreams(overview: &Overview) -> Markup {
                                 td.right data-label="Failed checks" {
                                     (count(upstream.check_failures))
                                 }
-                                td.right data-label="Half within" { (part(0.5)) }
-                                td.right data-label="99 of 100 within" { (part(0.99)) }
+                                td.right data-label="p50" { (part(0.5)) }
+                                td.right data-label="p99" { (part(0.99)) }
                             }
                         }
                     }
@@ -250,7 +251,7 @@ pub(super) fn responses(overview: &Overview) -> Markup {
                         @let label = if label.is_empty() { "no plugin" } else { label };
                         dt { (label) }
                         dd {
-                            meter min="0" max=(total) value=(number) { (share(*number, total)) }
+                            (chart::part(*number, total))
                             span { (share(*number, total)) }
                             span.quiet { (count(*number)) }
                         }
