@@ -75,6 +75,7 @@ fn main() -> ExitCode {
 /// Serves until a signal ends the process.
 fn serve(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<()> {
     start_up::raise_descriptor_limit();
+    start_up::raise_port_capability();
     // The first sync touches much memory once. With huge pages it would not be returned: a third
     // more memory at 10,000 Services.
     let _ = rustix::thread::disable_transparent_huge_pages(true);

@@ -43,6 +43,7 @@ pub mod sample_cluster;
 mod sample_endpoint;
 mod sample_service;
 pub mod say;
+pub mod seccomp;
 pub mod server;
 pub mod timeline;
 pub mod tools;

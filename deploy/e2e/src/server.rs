@@ -107,7 +107,13 @@ impl Server {
         Self::spawn(environment, kind, corefile, tools, &[])
     }
 
-    fn launch_with(kind: Kind, corefile: &Corefile, tools: Option<&Tools>, flags: &[&str]) -> Self {
+    /// Like [`launch`](Self::launch), with more flags.
+    pub fn launch_with(
+        kind: Kind,
+        corefile: &Corefile,
+        tools: Option<&Tools>,
+        flags: &[&str],
+    ) -> Self {
         Self::spawn(&[], kind, corefile, tools, flags)
     }
 

@@ -1,24 +1,31 @@
 //! The recorded cluster and all recorded questions: responses must be those of CoreDNS 1.15.0.
 //!
 //! Once with the cluster in files, which needs no other program, and once with the same cluster in
-//! a real API server; each without and with a server behind `forward`.
+//! a real API server; each without and with a server behind `forward`. The first once more under a
+//! seccomp filter that denies io_uring.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use e2e::cluster::Cluster;
 use e2e::comparison::differences;
 use e2e::corefile::Corefile;
+use e2e::deadline::poll;
 use e2e::expected::{self, Expected};
 use e2e::objects::read_dump;
 use e2e::quirk::{Quirk, is_from_the_forwarder};
 use e2e::reverse;
 use e2e::say::say;
+use e2e::seccomp::{Denial, without_io_uring};
 use e2e::server::{Kind, Server};
 use e2e::tools::Tools;
 use e2e::upstream::Upstream;
 
 /// How many differences a failing test shows.
 const SHOWN: usize = 25;
+
+/// How long a server may take to refuse to start.
+const EXIT_LIMIT: Duration = Duration::from_secs(20);
 
 const CONFIGURATIONS: [&str; 2] = ["default", "verified"];
 
@@ -64,6 +71,53 @@ fn with_an_upstream() {
             let server = Server::start(kind, &corefile, Some(&tools));
             check("API server and upstream", name, &server, &corefile, Forwarder::Present);
         }
+    }
+}
+
+#[test]
+fn cluster_in_files_where_io_uring_is_denied() {
+    let upstream = Upstream::start();
+    for (denial, cause) in [
+        (Denial::Eperm, "Operation not permitted (os error 1)"),
+        (Denial::Enosys, "Function not implemented (os error 38)"),
+    ] {
+        for name in CONFIGURATIONS {
+            let corefile = read(name).with_manifests(&expected::folder().join("cluster.yaml"));
+            let corefile = corefile.forwarding_to(upstream.address());
+            let server = without_io_uring(denial, || Server::start(Kind::Ringdns, &corefile, None));
+            check(&format!("files, {denial:?}"), name, &server, &corefile, Forwarder::Present);
+
+            let log = server.log();
+            let warnings: Vec<_> = log.lines().filter(|line| line.contains("io_uring")).collect();
+            assert_eq!(warnings.len(), 1, "one warning and no more:\n{log}");
+            let expected = format!(
+                "[WARNING] io_uring is unavailable ({cause}); serving with recvmmsg and sendmmsg \
+                 instead. a sandbox denies it: in Kubernetes a seccomp profile of type Localhost"
+            );
+            assert!(warnings[0].starts_with(&expected), "{}", warnings[0]);
+            assert!(log.contains("shard(s), mmsg"), "{log}");
+        }
+    }
+}
+
+/// An operator who insists on io_uring learns what to change.
+#[test]
+fn io_uring_that_is_required_and_denied_ends_the_start() {
+    let corefile = read("default").with_manifests(&expected::folder().join("cluster.yaml"));
+    let corefile = corefile.without_forward();
+    let (status, log) = without_io_uring(Denial::Eperm, || {
+        let flags = ["--io", "uring"];
+        let mut server = Server::launch_with(Kind::Ringdns, &corefile, None, &flags);
+        let status = poll(EXIT_LIMIT, "its end", || server.exit_status());
+        (status, server.log())
+    });
+    assert!(!status.success());
+    for part in [
+        "--io uring: Operation not permitted (os error 1)",
+        "io_uring_setup, io_uring_enter and io_uring_register",
+        "or use `--io auto`",
+    ] {
+        assert!(log.contains(part), "{part} is missing:\n{log}");
     }
 }
 

@@ -27,7 +27,9 @@ fn explain(listen: &Listen, error: &io::Error) -> String {
     let advice = match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::AddrInUse, _) => in_use(*address, *names_port),
         (io::ErrorKind::PermissionDenied, _) if port < 1024 => format!(
-            "ports below 1024 need CAP_NET_BIND_SERVICE, or \
+            "ports below 1024 need CAP_NET_BIND_SERVICE: in Kubernetes \
+             `capabilities: {{add: [NET_BIND_SERVICE]}}` in the container's securityContext, \
+             elsewhere `setcap cap_net_bind_service=+p ringdns`; or \
              `sysctl net.ipv4.ip_unprivileged_port_start={port}`"
         ),
         (io::ErrorKind::PermissionDenied, _) => {

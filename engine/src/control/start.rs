@@ -18,6 +18,7 @@ use engine::io::uring::Uring;
 use engine::metrics::{Build, ShardFacts};
 use engine::plugin::DIRECTIVES;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::endpoints::zone_text;
 use super::log::{self, Weight};
@@ -95,6 +96,22 @@ pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!("cannot raise the limit of open files: {error}");
+    }
+}
+
+/// Puts CAP_NET_BIND_SERVICE in force if the process may have it, for ports below 1024.
+///
+/// The image's file capability permits it only (`+p`). One that is in force at once (`+ep`) would
+/// keep the kernel from starting the program where the capability is dropped, with nothing but
+/// `operation not permitted` to say why.
+pub(crate) fn raise_port_capability() {
+    let Ok(mut sets) = capabilities(None) else { return };
+    let wanted = CapabilitySet::NET_BIND_SERVICE;
+    if sets.permitted.contains(wanted) && !sets.effective.contains(wanted) {
+        sets.effective |= wanted;
+        if let Err(error) = set_capabilities(None, sets) {
+            tracing::warn!("cannot put CAP_NET_BIND_SERVICE in force: {error}");
+        }
     }
 }
 
