@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds the programs that the end-to-end tests run beside ringdns: etcd, kube-apiserver and
-# CoreDNS, at the versions in tools/*/go.mod, into ${CARGO_TARGET_DIR:-target}/e2e/bin. Programs
+# Builds the programs that the end-to-end tests run beside ringdns: etcd, kube-apiserver, CoreDNS
+# and promtool, at the versions in tools/*/go.mod, into ${CARGO_TARGET_DIR:-target}/e2e/bin. Programs
 # that are up to date are not built again.
 #
-# Exit codes: 0 all three are up to date; 3 Go is missing, nothing was built; 1 a build failed.
+# Exit codes: 0 all are up to date; 3 Go is missing, nothing was built; 1 a build failed.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -13,8 +13,8 @@ case $target in /*) ;; *) target=$root/$target ;; esac
 bin=$target/e2e/bin
 
 if ! command -v go >/dev/null; then
-    echo "e2e: !!! GO IS MISSING: etcd, kube-apiserver and CoreDNS cannot be built, so all tests" \
-         "against a real API server ARE SKIPPED." \
+    echo "e2e: !!! GO IS MISSING: etcd, kube-apiserver, CoreDNS and promtool cannot be built, so all" \
+         "tests against a real API server ARE SKIPPED." \
          "Install Go 1.26 or newer and run deploy/e2e/build.sh again." >&2
     exit 3
 fi
@@ -61,3 +61,4 @@ build kube-apiserver kubernetes k8s.io/kubernetes/cmd/kube-apiserver \
 -X $version.gitMinor=$(cut -d. -f2 <<<"$kubernetes")"
 build etcd kubernetes go.etcd.io/etcd/server/v3
 build coredns coredns github.com/coredns/coredns
+build promtool promtool github.com/prometheus/prometheus/cmd/promtool

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 
-use seccompiler::{SeccompAction, SeccompFilter, TargetArch, apply_filter};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
 /// io_uring_setup, io_uring_enter and io_uring_register, on every architecture.
 const IO_URING: [i64; 3] = [425, 426, 427];
@@ -43,6 +43,7 @@ fn deny_io_uring(denial: Denial) {
         SeccompAction::Errno(errno.raw_os_error() as u32),
         architecture,
     );
-    let program = filter.expect("a filter of three calls").try_into().expect("a BPF program");
+    let program: BpfProgram =
+        filter.expect("a filter of three calls").try_into().expect("a BPF program");
     apply_filter(&program).expect("a filter for this thread");
 }

@@ -17,16 +17,11 @@ impl Tools {
     /// The three programs. If one is missing, prints one loud line that says what was not tested,
     /// and returns `None`.
     pub fn find(test: &str) -> Option<Self> {
-        let bin = target_folders().map(|folder| folder.join("e2e/bin")).find(|bin| bin.is_dir());
-        let program = |name: &str| {
-            let path = bin.as_ref()?.join(name);
-            path.is_file().then_some(path)
-        };
         let found = || {
             Some(Self {
-                etcd: program("etcd")?,
-                kube_apiserver: program("kube-apiserver")?,
-                coredns: program("coredns")?,
+                etcd: built("etcd")?,
+                kube_apiserver: built("kube-apiserver")?,
+                coredns: built("coredns")?,
             })
         };
         let tools = found();
@@ -38,6 +33,13 @@ impl Tools {
         }
         tools
     }
+}
+
+/// A program that `deploy/e2e/build.sh` has built.
+pub fn built(name: &str) -> Option<PathBuf> {
+    let mut folders = target_folders().map(|folder| folder.join("e2e/bin"));
+    let path = folders.find(|bin| bin.is_dir())?.join(name);
+    path.is_file().then_some(path)
 }
 
 /// DNS servers of the distribution, used as upstreams.

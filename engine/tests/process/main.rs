@@ -9,3 +9,4 @@ mod query;
 mod server;
 mod signals;
 mod start_up;
+mod status;

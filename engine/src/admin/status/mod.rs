@@ -109,7 +109,10 @@ fn problems(verdict: &ReadyVerdict, notes: &[String]) -> Markup {
             section.problems aria-label="Problems" {
                 ul {
                     @for reason in sections::first(reasons) {
-                        li { b { "Waiting for " (reason.plugin) " " (reason.part) ": " } (reason.cause) }
+                        li {
+                            b { "Waiting for " (reason.plugin) " " (reason.part) ": " }
+                            (reason.cause)
+                        }
                     }
                     @for note in sections::first(notes) { li { (note) } }
                 }

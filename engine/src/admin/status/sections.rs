@@ -72,7 +72,9 @@ pub(super) fn shards(overview: &Overview) -> Markup {
                             }
                         }
                         (chart::bars(&minute.durations))
-                        p.axis { span { "1 µs" } span { "32 µs" } span { "1 ms" } span { "> 33 ms" } }
+                        p.axis {
+                            span { "1 µs" } span { "32 µs" } span { "1 ms" } span { "> 33 ms" }
+                        }
                         p.quiet { (count(shard.answers)) " responses since the start" }
                     }
                 }
@@ -93,7 +95,9 @@ pub(super) fn served(facts: &Facts) -> Markup {
             }
             (rest(&facts.listeners))
             table {
-                thead { tr { th { "Zones" } th { "Plugins, in the order of calls" } th { "Line" } } }
+                thead {
+                    tr { th { "Zones" } th { "Plugins, in the order of calls" } th { "Line" } }
+                }
                 tbody {
                     @for block in first(&facts.blocks) {
                         tr {
