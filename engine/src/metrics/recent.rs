@@ -69,7 +69,7 @@ impl Recent {
         let (Some(first), Some(last)) = (self.0.front(), self.0.back()) else {
             return ShardMinute::default();
         };
-        let some_time_ago = self.0.iter().rev().take(STATUS_RATE_SAMPLES + 1).last();
+        let some_time_ago = self.0.get(self.0.len().saturating_sub(STATUS_RATE_SAMPLES + 1));
         let (before, after) = (at(first).durations, at(last).durations);
         ShardMinute {
             rate: some_time_ago.map_or(0.0, |from| rate(from, last)),

@@ -50,8 +50,8 @@ fn the_page_shows_what_the_server_does() {
         .map(str::to_owned)
         .collect();
         let answers: u64 = page
-            .split(" responses since the start")
-            .filter_map(|text| text.rsplit('>').next()?.replace(',', "").parse::<u64>().ok())
+            .split("responses since the start: ")
+            .filter_map(|text| text.split('<').next()?.replace(',', "").parse::<u64>().ok())
             .sum();
         let is_complete = missing.is_empty() && answers >= 201;
         if !is_complete {

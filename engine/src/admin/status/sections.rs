@@ -75,7 +75,7 @@ pub(super) fn shards(overview: &Overview) -> Markup {
                         p.axis {
                             span { "1 µs" } span { "32 µs" } span { "1 ms" } span { "> 33 ms" }
                         }
-                        p.quiet { (count(shard.answers)) " responses since the start" }
+                        p.quiet { "responses since the start: " (count(shard.answers)) }
                     }
                 }
             }
