@@ -417,7 +417,7 @@ const _: () = assert!(STATUS_RATE_SAMPLES < STATUS_SAMPLES_MAX);
 /// Changes that the status page lists.
 pub const STATUS_CHANGES_MAX: usize = 24;
 
-/// Rows of any other list of the status page, so that a page takes at most some 300 KiB.
+/// Rows of any other list of the status page, so that a page takes at most some 512 KiB.
 pub const STATUS_ROWS_MAX: usize = 100;
 
 /// Requests for `/explain` that wait for the control plane; a person makes one at a time.

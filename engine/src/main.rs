@@ -12,7 +12,6 @@ mod control;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use anyhow::Context as _;
 use engine::admin::{Admin, Readiness};
@@ -116,11 +115,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     let reports = Reports { errors, queries: Arc::default() };
     let fleet = Fleet::start(settings, &cores, &shard_metrics, &reports)
         .context("cannot start the shards")?;
-    {
-        let mut facts = metrics.facts();
-        facts.shards = start_up::shard_facts(&cores, backend);
-        facts.started_at = Some(SystemTime::now());
-    }
+    start_up::publish_facts(&metrics, &cores, backend);
 
     // /health and /ready respond while the clusters are being read.
     let readiness = Arc::new(Readiness::default());

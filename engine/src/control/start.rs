@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
 use core_affinity::CoreId;
@@ -15,7 +16,7 @@ use engine::corefile::value::key::Scheme;
 use engine::corefile::{Finding, Report};
 use engine::fleet::Backend;
 use engine::io::uring::Uring;
-use engine::metrics::{Build, ShardFacts};
+use engine::metrics::{Build, Metrics, ShardFacts};
 use engine::plugin::DIRECTIVES;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
@@ -180,13 +181,15 @@ pub(crate) fn cores(cli: &Cli) -> anyhow::Result<Vec<Option<CoreId>>> {
     Ok((0..count).map(|index| named.get(index % named.len().max(1)).copied()).collect())
 }
 
-/// Where each shard runs, for the metrics.
-pub(crate) fn shard_facts(cores: &[Option<CoreId>], backend: Backend) -> Vec<ShardFacts> {
-    let facts = |core: &Option<CoreId>| ShardFacts {
+/// Publishes where each shard runs, and since when.
+pub(crate) fn publish_facts(metrics: &Metrics, cores: &[Option<CoreId>], backend: Backend) {
+    let shard = |core: &Option<CoreId>| ShardFacts {
         core: core.map(|core| core.id),
         backend: backend.name(),
     };
-    cores.iter().map(facts).collect()
+    let mut facts = metrics.facts();
+    facts.shards = cores.iter().map(shard).collect();
+    facts.started_at = Some(SystemTime::now());
 }
 
 /// The I/O backend: tries io_uring, unless `--io mmsg`.

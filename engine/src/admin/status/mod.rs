@@ -214,3 +214,61 @@ fn footer(overview: &Overview, refresh: Refresh, now: SystemTime) -> Markup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{LABEL_SETS_MAX, STATUS_CHANGES_MAX};
+    use crate::metrics::served::{BlockFacts, UpstreamFacts};
+    use crate::metrics::{Build, HostsFacts, Metrics};
+
+    fn shown(metrics: &Metrics, readiness: &Readiness) -> String {
+        page(&metrics.overview(), readiness, Refresh::Every5Secs, SystemTime::now())
+    }
+
+    #[test]
+    fn everything_from_outside_is_escaped_and_every_list_has_a_bound() {
+        const HOSTILE: &str = "<script>alert(1)</script>\"'&";
+        let metrics = Metrics::new(Build { version: HOSTILE.to_owned(), ..Build::default() }, 200);
+        let mut facts = metrics.facts();
+        facts.corefile_sha512 = Some(HOSTILE.to_owned());
+        for index in 0..LABEL_SETS_MAX {
+            let keys = vec![format!("{HOSTILE}{index}"); 3];
+            let place = HOSTILE.to_owned();
+            facts.blocks.push(BlockFacts { keys, plugins: vec!["cache"; 12], place });
+            let file = HOSTILE.to_owned();
+            let problem = Some(HOSTILE.to_owned());
+            facts.hosts.push(HostsFacts { file, entry_count: 1, modified: None, problem });
+            let address = ([10, 0, (index / 256) as u8, index as u8], 53).into();
+            let origin = Some(HOSTILE.to_owned());
+            facts.upstreams.push(UpstreamFacts { address, is_tls: true, origin });
+        }
+        let text = HOSTILE.to_owned();
+        let change = ChangeFacts { at: SystemTime::now(), kind: ChangeKind::Problem, text };
+        facts.changes.extend(vec![change; STATUS_CHANGES_MAX]);
+        drop(facts);
+        let readiness = Readiness::default();
+        readiness.wait_for("kubernetes", HOSTILE, HOSTILE);
+        readiness.note((0..LABEL_SETS_MAX).map(|_| HOSTILE.to_owned()));
+        let html = shown(&metrics, &readiness);
+        assert!(!html.contains("<script"), "{html}");
+        assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot;"), "{html}");
+        assert!(html.contains("and 924 more"), "{html}");
+        assert!(html.len() < 512 << 10, "{} bytes", html.len());
+    }
+
+    #[test]
+    fn the_state_is_that_of_ready() {
+        let metrics = Metrics::new(Build::default(), 1);
+        let readiness = Readiness::default();
+        assert!(shown(&metrics, &readiness).contains(r#"<span class="pill good">Ready</span>"#));
+        readiness.wait_for("kubernetes", "cluster.local.", "services: connection refused");
+        let waiting = shown(&metrics, &readiness);
+        assert!(waiting.contains(r#"<span class="pill bad">Not ready</span>"#), "{waiting}");
+        let reason = "<b>Waiting for kubernetes cluster.local.: </b>services: connection refused";
+        assert!(waiting.contains(reason), "{waiting}");
+        readiness.shut_down();
+        let ending = shown(&metrics, &readiness);
+        assert!(ending.contains(r#"<span class="pill warn">Shutting down</span>"#), "{ending}");
+    }
+}
