@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the programs that the end-to-end tests run beside ringdns: etcd, kube-apiserver, CoreDNS
-# and promtool, at the versions in tools/*/go.mod, into ${CARGO_TARGET_DIR:-target}/e2e/bin. Programs
-# that are up to date are not built again.
+# Builds the programs that the end-to-end tests run beside ringdns: etcd, kube-apiserver, CoreDNS,
+# kubectl, helm, kubeconform and promtool, at the versions in tools/*/go.mod, into
+# ${CARGO_TARGET_DIR:-target}/e2e/bin. Programs that are up to date are not built again.
 #
 # Exit codes: 0 all are up to date; 3 Go is missing, nothing was built; 1 a build failed.
 set -euo pipefail
@@ -13,8 +13,8 @@ case $target in /*) ;; *) target=$root/$target ;; esac
 bin=$target/e2e/bin
 
 if ! command -v go >/dev/null; then
-    echo "e2e: !!! GO IS MISSING: etcd, kube-apiserver, CoreDNS and promtool cannot be built, so all" \
-         "tests against a real API server ARE SKIPPED." \
+    echo "e2e: !!! GO IS MISSING: etcd, kube-apiserver, CoreDNS, kubectl, helm, kubeconform and" \
+         "promtool cannot be built, so all tests with one of them ARE SKIPPED." \
          "Install Go 1.26 or newer and run deploy/e2e/build.sh again." >&2
     exit 3
 fi
@@ -55,10 +55,15 @@ EOF
 
 mkdir -p "$bin"
 kubernetes=$(awk '$1 == "k8s.io/kubernetes" { print $2; exit }' "$here/tools/kubernetes/go.mod")
+minor=$(cut -d. -f2 <<<"$kubernetes")
 version=k8s.io/component-base/version
-build kube-apiserver kubernetes k8s.io/kubernetes/cmd/kube-apiserver \
-    "-X $version.gitVersion=$kubernetes -X $version.gitMajor=1 \
--X $version.gitMinor=$(cut -d. -f2 <<<"$kubernetes")"
+version="-X $version.gitVersion=$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=$minor"
+build kube-apiserver kubernetes k8s.io/kubernetes/cmd/kube-apiserver "$version"
 build etcd kubernetes go.etcd.io/etcd/server/v3
 build coredns coredns github.com/coredns/coredns
+build kubectl deploy k8s.io/kubernetes/cmd/kubectl "$version"
+chartutil=helm.sh/helm/v3/pkg/chartutil
+build helm deploy helm.sh/helm/v3/cmd/helm \
+    "-X $chartutil.k8sVersionMajor=1 -X $chartutil.k8sVersionMinor=$minor"
+build kubeconform deploy github.com/yannh/kubeconform/cmd/kubeconform
 build promtool promtool github.com/prometheus/prometheus/cmd/promtool

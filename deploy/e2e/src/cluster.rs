@@ -19,6 +19,15 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Attempts with another port, if the first was taken meanwhile.
 const START_COUNT_MAX: u32 = 3;
 
+/// What the API server allows, and which APIs it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everything is allowed; only what a DNS server reads is served, because it is ready sooner.
+    Open,
+    /// As in a cluster: every stable API, and RBAC decides.
+    Rbac,
+}
+
 /// The APIs to serve: those that a DNS server watches, and those that the API server needs to
 /// start.
 const RUNTIME_CONFIG: &str = "api/all=false,api/v1=true,discovery.k8s.io/v1=true,\
@@ -42,6 +51,7 @@ pub struct Cluster {
     etcd: Option<Process>,
     tools: Tools,
     credentials: Credentials,
+    access: Access,
     /// The API server's port, also while it is down.
     port: u16,
     dir: TempDir,
@@ -57,11 +67,16 @@ pub struct ApiServer {
 impl Cluster {
     /// Starts both and waits until the API server is ready.
     pub fn start(tools: &Tools) -> Self {
+        Self::start_with(Access::Open, tools)
+    }
+
+    /// Like [`start`](Self::start), with another access.
+    pub fn start_with(access: Access, tools: &Tools) -> Self {
         let dir = tempfile::Builder::new().prefix("ringdns-e2e-").tempdir().expect("a folder");
         let etcd = Process::start("etcd", &tools.etcd, &etcd_arguments(), dir.path());
         let credentials = Credentials::create(dir.path());
         let api_server = (0..START_COUNT_MAX)
-            .find_map(|_| ApiServer::start(port::free(), tools, &credentials, dir.path()))
+            .find_map(|_| ApiServer::start(access, port::free(), tools, &credentials, dir.path()))
             .expect("a free port");
         let port = api_server.port;
         Self {
@@ -69,6 +84,7 @@ impl Cluster {
             etcd: Some(etcd),
             tools: tools.clone(),
             credentials,
+            access,
             port,
             dir,
         }
@@ -99,8 +115,13 @@ impl Cluster {
 
     /// Starts it again at the same port and waits until it is ready.
     pub fn start_api_server(&mut self) {
-        let api_server =
-            ApiServer::start(self.port, &self.tools, &self.credentials, self.dir.path());
+        let api_server = ApiServer::start(
+            self.access,
+            self.port,
+            &self.tools,
+            &self.credentials,
+            self.dir.path(),
+        );
         self.api_server = Some(api_server.expect("its previous port"));
     }
 
@@ -133,7 +154,13 @@ impl Cluster {
     pub fn second_api_server(&self) -> ApiServer {
         (0..START_COUNT_MAX)
             .find_map(|_| {
-                ApiServer::start(port::free(), &self.tools, &self.credentials, self.dir.path())
+                ApiServer::start(
+                    self.access,
+                    port::free(),
+                    &self.tools,
+                    &self.credentials,
+                    self.dir.path(),
+                )
             })
             .expect("a free port")
     }
@@ -141,8 +168,14 @@ impl Cluster {
 
 impl ApiServer {
     /// `None` if the port was taken.
-    fn start(port: u16, tools: &Tools, credentials: &Credentials, dir: &Path) -> Option<Self> {
-        let arguments = api_server_arguments(port, credentials);
+    fn start(
+        access: Access,
+        port: u16,
+        tools: &Tools,
+        credentials: &Credentials,
+        dir: &Path,
+    ) -> Option<Self> {
+        let arguments = api_server_arguments(access, port, credentials);
         let name = format!("kube-apiserver-{port}");
         let mut process = Process::start(&name, &tools.kube_apiserver, &arguments, dir);
         let objects = Objects::connect(&credentials.write_kubeconfig(port));
@@ -183,8 +216,12 @@ fn etcd_arguments() -> Vec<String> {
     .to_vec()
 }
 
-fn api_server_arguments(port: u16, credentials: &Credentials) -> Vec<String> {
+fn api_server_arguments(access: Access, port: u16, credentials: &Credentials) -> Vec<String> {
     let file = |path: PathBuf| path.display().to_string();
+    let (mode, apis) = match access {
+        Access::Open => ("AlwaysAllow", RUNTIME_CONFIG),
+        Access::Rbac => ("RBAC", "api/beta=false"),
+    };
     vec![
         "--etcd-servers=unix://etcd.socket:0".to_owned(),
         "--bind-address=127.0.0.1".to_owned(),
@@ -199,11 +236,11 @@ fn api_server_arguments(port: u16, credentials: &Credentials) -> Vec<String> {
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         format!("--service-account-signing-key-file={}", file(credentials.key())),
         format!("--service-account-key-file={}", file(credentials.certificate())),
-        "--authorization-mode=AlwaysAllow".to_owned(),
+        format!("--authorization-mode={mode}"),
         "--anonymous-auth=false".to_owned(),
         "--enable-priority-and-fairness=false".to_owned(),
         "--profiling=false".to_owned(),
-        format!("--runtime-config={RUNTIME_CONFIG}"),
+        format!("--runtime-config={apis}"),
         format!("--disable-admission-plugins={ADMISSION_OFF}"),
     ]
 }

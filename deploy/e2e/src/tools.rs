@@ -35,11 +35,35 @@ impl Tools {
     }
 }
 
-/// A program that `deploy/e2e/build.sh` has built.
-pub fn built(name: &str) -> Option<PathBuf> {
-    let mut folders = target_folders().map(|folder| folder.join("e2e/bin"));
-    let path = folders.find(|bin| bin.is_dir())?.join(name);
-    path.is_file().then_some(path)
+/// The clients of an API server that `deploy/e2e/build.sh` builds.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// With kustomize.
+    pub kubectl: PathBuf,
+    pub helm: PathBuf,
+    pub kubeconform: PathBuf,
+}
+
+impl Clients {
+    /// The three programs. If one is missing, prints one loud line that says what was not tested,
+    /// and returns `None`.
+    pub fn find(test: &str) -> Option<Self> {
+        let found = || {
+            Some(Self {
+                kubectl: built("kubectl")?,
+                helm: built("helm")?,
+                kubeconform: built("kubeconform")?,
+            })
+        };
+        let clients = found();
+        if clients.is_none() {
+            say(&format!(
+                "e2e: !!! {test} WAS SKIPPED: kubectl, helm or kubeconform is not built. Run \
+                 deploy/e2e/build.sh (it needs Go), then run the tests again."
+            ));
+        }
+        clients
+    }
 }
 
 /// DNS servers of the distribution, used as upstreams.
@@ -70,6 +94,13 @@ impl Upstreams {
         let (knotd, unbound) = (found("knotd", "knot"), found("unbound", "unbound"));
         Some(Self { knotd: knotd?, unbound: unbound? })
     }
+}
+
+/// A program that `deploy/e2e/build.sh` has built.
+pub fn built(name: &str) -> Option<PathBuf> {
+    let mut folders = target_folders().map(|folder| folder.join("e2e/bin"));
+    let path = folders.find(|bin| bin.is_dir())?.join(name);
+    path.is_file().then_some(path)
 }
 
 /// Servers are in folders that a user's PATH may lack.
