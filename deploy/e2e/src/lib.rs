@@ -6,6 +6,7 @@
 //! that started it is dropped. No test sleeps until something has happened: it polls with a
 //! deadline.
 
+pub mod admission;
 pub mod answer;
 pub mod ask;
 pub mod authority;
@@ -37,12 +38,14 @@ pub mod question;
 pub mod questions;
 pub mod quirk;
 pub mod relay;
+pub mod rendering;
 pub mod reverse;
 pub mod rule;
 pub mod sample_cluster;
 mod sample_endpoint;
 mod sample_service;
 pub mod say;
+pub mod schemas;
 pub mod seccomp;
 pub mod server;
 pub mod timeline;

@@ -20,8 +20,8 @@ const REQUEST_COUNT_MAX: usize = 32;
 /// A client of one API server, for code that is not async.
 #[derive(Clone)]
 pub struct Objects {
-    runtime: Arc<Runtime>,
-    client: Client,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) client: Client,
 }
 
 impl Objects {
