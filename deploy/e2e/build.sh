@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the programs that the end-to-end tests run beside ringdns: etcd, kube-apiserver, CoreDNS,
 # kubectl, helm, kubeconform and promtool, at the versions in tools/*/go.mod, into
-# ${CARGO_TARGET_DIR:-target}/e2e/bin. Programs that are up to date are not built again.
+# ${CARGO_TARGET_DIR:-target}/e2e/bin. Programs that are up to date are not built again. Beside them
+# it puts the definition of ServiceMonitors, which the chart can render.
 #
 # Exit codes: 0 all are up to date; 3 Go is missing, nothing was built; 1 a build failed.
 set -euo pipefail
@@ -67,3 +68,12 @@ build helm deploy helm.sh/helm/v3/cmd/helm \
     "-X $chartutil.k8sVersionMajor=1 -X $chartutil.k8sVersionMinor=$minor"
 build kubeconform deploy github.com/yannh/kubeconform/cmd/kubeconform
 build promtool promtool github.com/prometheus/prometheus/cmd/promtool
+
+operator=github.com/prometheus-operator/prometheus-operator@v0.85.0
+definition=monitoring.coreos.com_servicemonitors.yaml
+if [[ ! -f $bin/$definition || $(<"$bin/$definition.from") != "$operator" ]]; then
+    (cd "$bin" && go mod download "$operator")
+    cp "$(go env GOMODCACHE)/$operator/example/prometheus-operator-crd/$definition" "$bin/"
+    chmod u+w "$bin/$definition"
+    echo "$operator" >"$bin/$definition.from"
+fi

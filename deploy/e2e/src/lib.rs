@@ -26,6 +26,7 @@ pub mod difference;
 pub mod expected;
 pub mod http;
 pub mod internet;
+pub mod judge;
 pub mod knot;
 pub mod machine;
 pub mod objects;

@@ -17,12 +17,17 @@ pub const FILE: &str = "{{.ResourceKind}}{{.KindSuffix}}.json";
 const REFERENCE: &str = "#/definitions/";
 
 impl Objects {
-    /// Writes a schema for each kind into `folder`; with them, unknown fields are mistakes.
-    pub fn write_schemas(&self, folder: &Path) {
+    /// The API server's description of its API.
+    #[must_use]
+    pub fn openapi(&self) -> String {
         let openapi = Request::new("/openapi/v2").list(&ListParams::default()).expect("a request");
         let text = self.runtime.block_on(self.client.request_text(openapi));
-        let document: Value =
-            serde_json::from_str(&text.expect("a description of the API")).expect("JSON");
+        text.expect("a description of the API")
+    }
+
+    /// Writes a schema for each kind into `folder`; with them, unknown fields are mistakes.
+    pub fn write_schemas(&self, folder: &Path) {
+        let document: Value = serde_json::from_str(&self.openapi()).expect("JSON");
         let definitions = document["definitions"].as_object().expect("definitions");
         let strict: Map<String, Value> =
             definitions.iter().map(|(name, schema)| (name.clone(), strict(schema))).collect();

@@ -42,10 +42,12 @@ pub struct Clients {
     pub kubectl: PathBuf,
     pub helm: PathBuf,
     pub kubeconform: PathBuf,
+    /// The Prometheus operator's definition of ServiceMonitors.
+    pub service_monitors: PathBuf,
 }
 
 impl Clients {
-    /// The three programs. If one is missing, prints one loud line that says what was not tested,
+    /// All of them. If one is missing, prints one loud line that says what was not tested,
     /// and returns `None`.
     pub fn find(test: &str) -> Option<Self> {
         let found = || {
@@ -53,6 +55,7 @@ impl Clients {
                 kubectl: built("kubectl")?,
                 helm: built("helm")?,
                 kubeconform: built("kubeconform")?,
+                service_monitors: built("monitoring.coreos.com_servicemonitors.yaml")?,
             })
         };
         let clients = found();

@@ -1,16 +1,14 @@
-//! A real API server and kubeconform accept everything in `deploy/kubernetes` and what the chart
-//! renders.
+//! A real API server and kubeconform accept everything in `deploy/kubernetes`, and its parts fit
+//! together.
 
-use std::fs;
-use std::process::Command;
 use std::sync::Mutex;
 
 use e2e::admission::Outcome;
-use e2e::cluster::{Access, Cluster};
-use e2e::rendering::{kustomized, output};
-use e2e::schemas;
-use e2e::tools::{Clients, Tools};
-use serde_json::Value;
+use e2e::judge::{Judge, Rendering};
+use e2e::objects::text;
+use e2e::rendering::{kustomized, only};
+use e2e::tools::Clients;
+use serde_json::{Value, json};
 
 /// The folders with a kustomization.
 const KUSTOMIZATIONS: [&str; 6] = ["base", "ha", "node", "beside", "shared", "shared-node"];
@@ -18,65 +16,109 @@ const KUSTOMIZATIONS: [&str; 6] = ["base", "ha", "node", "beside", "shared", "sh
 /// One cluster at a time: two would only slow each other down.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// An API server with schemas of its kinds.
-struct Judge {
-    cluster: Cluster,
-    clients: Clients,
-    folder: tempfile::TempDir,
-}
-
-impl Judge {
-    /// `None`, with a loud line, if programs are missing.
-    fn start(test: &str) -> Option<Self> {
-        let (tools, clients) = (Tools::find(test)?, Clients::find(test)?);
-        let cluster = Cluster::start_with(Access::Rbac, &tools);
-        let folder = tempfile::tempdir().expect("a folder");
-        cluster.objects().write_schemas(folder.path());
-        Some(Self { cluster, clients, folder })
-    }
-
-    /// Each object on its own, so that the message names it.
-    fn accepts(&self, what: &str, objects: &[Value], outcome: Outcome) {
-        assert!(!objects.is_empty(), "{what} renders nothing");
-        for object in objects {
-            if let Err(error) = self.cluster.objects().apply_strictly(object, outcome) {
-                panic!("{what}: {error}");
-            }
-        }
-    }
-
-    /// kubeconform, with the API server's schemas.
-    fn conforms(&self, renderings: &[(String, Vec<Value>)]) {
-        let files = self.folder.path().join("rendered");
-        fs::create_dir_all(&files).expect("a folder");
-        for (index, (_, objects)) in renderings.iter().enumerate() {
-            let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects });
-            fs::write(files.join(format!("{index}.json")), list.to_string()).expect("a file");
-        }
-        let location = self.folder.path().join(schemas::FILE).display().to_string();
-        let arguments = ["-strict", "-summary", "-schema-location", &location];
-        let mut kubeconform = Command::new(&self.clients.kubeconform);
-        if let Err(error) = output(kubeconform.args(arguments).arg(&files)) {
-            panic!("kubeconform: {error}");
-        }
-    }
-}
-
 #[test]
 fn every_kustomization_is_accepted() {
     let _alone = ALONE.lock();
     let Some(judge) = Judge::start("deploy_manifests::every_kustomization_is_accepted") else {
         return;
     };
-    let renderings: Vec<(String, Vec<Value>)> = KUSTOMIZATIONS
+    let renderings = KUSTOMIZATIONS.map(|folder| Rendering {
+        what: folder.to_owned(),
+        objects: kustomized(&judge.clients, folder),
+    });
+    for rendering in &renderings {
+        judge.accepts(rendering, Outcome::Stored);
+        judge.remove(rendering);
+    }
+    judge.conform(&renderings).unwrap_or_else(|error| panic!("kubeconform: {error}"));
+}
+
+#[test]
+fn wrong_objects_are_refused_by_both_judges() {
+    let _alone = ALONE.lock();
+    let test = "deploy_manifests::wrong_objects_are_refused_by_both_judges";
+    let Some(judge) = Judge::start(test) else { return };
+    let base = kustomized(&judge.clients, "base");
+    let check = |kind: &str, pointer: &str, key: &str, value: Value| {
+        let mut object = only(&base, kind).clone();
+        object.pointer_mut(pointer).expect("a field")[key] = value;
+        let refused = judge.cluster.objects().apply_strictly(&object, Outcome::Tried);
+        assert!(refused.is_err(), "the API server accepts {key} in {pointer} of a {kind}");
+        let what = key.to_owned();
+        let refused = judge.conform(&[Rendering { what, objects: vec![object] }]);
+        assert!(refused.is_err(), "kubeconform accepts {key} in {pointer} of a {kind}");
+    };
+    check("Deployment", "/spec", "replica", json!(2));
+    check("Deployment", "/spec/template/spec/containers/0", "args", json!("-conf"));
+    check("Deployment", "/spec/template/spec/containers/0/livenessProbe/httpGet", "prt", json!(1));
+    check("Service", "/spec/ports/0", "port", json!("dns"));
+    check("ClusterRole", "/rules/0", "verb", json!(["list"]));
+}
+
+/// The labels of the pods that an object makes.
+fn pod_labels(objects: &[Value]) -> &Value {
+    let workload = objects
         .iter()
-        .map(|folder| ((*folder).to_owned(), kustomized(&judge.clients, folder)))
-        .collect();
-    for (folder, objects) in &renderings {
-        judge.accepts(folder, objects, Outcome::Stored);
-        for object in objects {
-            judge.cluster.objects().remove(object);
+        .find(|object| ["Deployment", "DaemonSet"].contains(&text(object, "/kind")))
+        .expect("a workload");
+    workload.pointer("/spec/template/metadata/labels").expect("labels")
+}
+
+fn selects(selector: &Value, labels: &Value) -> bool {
+    let selector = selector.as_object().expect("a selector");
+    !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+#[test]
+fn pods_are_behind_the_services_that_they_should_be_behind() {
+    let test = "deploy_manifests::pods_are_behind_the_services_that_they_should_be_behind";
+    let Some(clients) = Clients::find(test) else { return };
+    // kubeadm's Service, and that of CoreDNS's deploy.sh.
+    let kubeadm = json!({ "k8s-app": "kube-dns" });
+    let deploy_sh = json!({ "k8s-app": "kube-dns", "app.kubernetes.io/name": "coredns" });
+    for folder in KUSTOMIZATIONS {
+        let objects = kustomized(&clients, folder);
+        let labels = pod_labels(&objects);
+        let is_replacement = folder != "beside";
+        assert_eq!(selects(&kubeadm, labels), is_replacement, "{folder}: {labels}");
+        assert_eq!(selects(&deploy_sh, labels), is_replacement, "{folder}: {labels}");
+        let mut services = objects.iter().filter(|object| text(object, "/kind") == "Service");
+        match services.next() {
+            None => assert!(folder.starts_with("shared"), "{folder} has no Service"),
+            Some(service) => {
+                let selector = service.pointer("/spec/selector").expect("a selector");
+                assert!(selects(selector, labels), "{folder}: {selector} and {labels}");
+            }
         }
     }
-    judge.conforms(&renderings);
+}
+
+#[test]
+fn a_cluster_with_core_dns_keeps_its_objects() {
+    let test = "deploy_manifests::a_cluster_with_core_dns_keeps_its_objects";
+    let Some(clients) = Clients::find(test) else { return };
+    let of_core_dns: Vec<String> = kustomized(&clients, "base").iter().map(identity).collect();
+    for folder in ["beside", "shared", "shared-node"] {
+        for object in kustomized(&clients, folder) {
+            let identity = identity(&object);
+            assert!(!of_core_dns.contains(&identity), "{folder} changes {identity}");
+            // kubeadm refuses to upgrade a cluster with two such Deployments.
+            let is_deployment = text(&object, "/kind") == "Deployment";
+            let label = object.pointer("/metadata/labels/k8s-app");
+            assert!(!is_deployment || label != Some(&json!("kube-dns")), "{folder}");
+        }
+    }
+}
+
+fn identity(object: &Value) -> String {
+    format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"))
+}
+
+#[test]
+fn the_image_is_of_this_version() {
+    let test = "deploy_manifests::the_image_is_of_this_version";
+    let Some(clients) = Clients::find(test) else { return };
+    let base = kustomized(&clients, "base");
+    let image = text(only(&base, "Deployment"), "/spec/template/spec/containers/0/image");
+    assert_eq!(image, format!("ringdns:{}", env!("CARGO_PKG_VERSION")));
 }

@@ -1,0 +1,328 @@
+//! The Helm chart: what it renders is accepted, values of CoreDNS's chart mean the same, and wrong
+//! ones are refused.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+
+use e2e::admission::Outcome;
+use e2e::judge::{Judge, Rendering};
+use e2e::objects::text;
+use e2e::rendering::{charted, deploy_folder, only, output};
+use e2e::tools::{self, Clients};
+use serde_json::{Value, json};
+
+/// One cluster at a time: two would only slow each other down.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Sets of values that clusters use.
+const VARIANTS: [(&str, &str); 7] = [
+    ("default", "{}"),
+    (
+        "high availability",
+        "{replicaCount: 3, podDisruptionBudget: {maxUnavailable: 1}, topologySpreadConstraints: \
+         [{maxSkew: 1, topologyKey: topology.kubernetes.io/zone, whenUnsatisfiable: \
+         ScheduleAnyway, labelSelector: {matchLabels: {app.kubernetes.io/name: '{{ template \
+         \"coredns.name\" . }}'}}}]}",
+    ),
+    (
+        "node",
+        "{deployment: {enabled: false}, daemonset: {enabled: true}, priorityClassName: \
+         system-node-critical, tolerations: [{operator: Exists}], k8sAppLabelOverride: kube-dns, \
+         service: {name: kube-dns, clusterIP: 10.96.0.10, trafficDistribution: PreferSameNode}}",
+    ),
+    (
+        "hpa",
+        "{hpa: {enabled: true, minReplicas: 2, maxReplicas: 9, metrics: [{type: Resource, \
+         resource: {name: cpu, target: {type: Utilization, averageUtilization: 60}}}], behavior: \
+         {scaleDown: {stabilizationWindowSeconds: 600}}}}",
+    ),
+    (
+        "autoscaler",
+        "{autoscaler: {enabled: true, min: 2, max: 20, customFlags: [--nodelabels=zone=a], \
+         podAnnotations: {a: b}, configmap: {annotations: {a: b}}}}",
+    ),
+    (
+        "monitored",
+        "{prometheus: {service: {enabled: true}, monitor: {enabled: true, interval: 15s, \
+         namespace: monitoring, additionalLabels: {release: prometheus}}}}",
+    ),
+    ("everything", EVERYTHING),
+];
+
+/// Every value that takes a list or a map, and a Service outside of the cluster.
+const EVERYTHING: &str = "
+image: {repository: registry.example/dns/ringdns, tag: 1.2, pullSecrets: [{name: one}, two]}
+resources: {limits: {cpu: 500m}}
+preStopSleep: 5
+podAnnotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: 'false'}
+serviceType: LoadBalancer
+service:
+  name: dns-outside
+  annotations: {a: b}
+  clusterIP: 10.96.0.53
+  clusterIPs: [10.96.0.53, 'fd00:10:96::53']
+  ipFamilyPolicy: RequireDualStack
+  loadBalancerIP: 192.0.2.1
+  loadBalancerClass: example/internal
+  externalIPs: [192.0.2.2]
+  externalTrafficPolicy: Local
+  trafficDistribution: PreferClose
+serviceAccount: {name: dns, annotations: {a: b}}
+clusterRole: {nameOverride: dns-reader}
+isClusterService: false
+servers:
+- zones: [{zone: .}]
+  port: 1053
+  servicePort: 53
+  nodePort: 30053
+  hostPort: 53
+  plugins: [{name: whoami}, {name: prometheus, parameters: ':9153'}]
+- zones: [{zone: example.org, scheme: tls://}]
+  port: 853
+  plugins: [{name: tls, parameters: /tls/tls.crt /tls/tls.key}, {name: file, parameters: db.x}]
+extraConfig: {import: {parameters: /etc/coredns/more/*.conf}}
+affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: \
+    [{matchExpressions: [{key: a, operator: Exists}]}]}}}
+nodeSelector: {kubernetes.io/os: linux}
+podDisruptionBudget: {minAvailable: 1}
+zoneFiles: [{filename: db.x, domain: example.org, contents: '@ SOA a b 1 1 1 1 1'}]
+env: [{name: UPSTREAM, value: 192.0.2.3}]
+initContainers: [{name: wait, image: busybox}]
+extraContainers: [{name: beside, image: busybox}]
+extraVolumes: [{name: more, emptyDir: {}}]
+extraVolumeMounts: [{name: more, mountPath: /etc/coredns/more}]
+extraSecrets: [{name: tls, mountPath: /tls}, {name: other, mountPath: /other, defaultMode: 288}]
+customLabels: {team: network}
+customAnnotations: {owner: network}
+";
+
+/// Values in a file.
+struct Values {
+    folder: tempfile::TempDir,
+}
+
+impl Values {
+    fn new(yaml: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("values.yaml"), yaml).expect("a file");
+        Self { folder }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("values.yaml")
+    }
+
+    fn render(&self, clients: &Clients) -> Result<Vec<Value>, String> {
+        charted(clients, &["--values", &self.path().display().to_string()])
+    }
+}
+
+#[test]
+fn what_the_chart_renders_is_accepted() {
+    let _alone = ALONE.lock();
+    let Some(judge) = Judge::start("deploy_chart::what_the_chart_renders_is_accepted") else {
+        return;
+    };
+    judge.cluster.objects().create(&json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "monitoring" }
+    }));
+    let mut renderings = Vec::new();
+    for (what, values) in VARIANTS {
+        let objects = Values::new(values).render(&judge.clients);
+        let objects = objects.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let rendering = Rendering { what: what.to_owned(), objects };
+        judge.accepts(&rendering, Outcome::Stored);
+        judge.remove(&rendering);
+        renderings.push(rendering);
+    }
+    let defaults = fs::read_to_string(deploy_folder().join("charts/ringdns/values.yaml"));
+    let defaults: Value = serde_saphyr::from_str(&defaults.expect("default values")).expect("YAML");
+    let flipped = flipped(&defaults);
+    assert!(flipped.len() >= 20, "{} boolean values", flipped.len());
+    for (path, values) in flipped {
+        match Values::new(&values.to_string()).render(&judge.clients) {
+            Ok(objects) => {
+                let rendering = Rendering { what: path, objects };
+                judge.accepts(&rendering, Outcome::Tried);
+                renderings.push(rendering);
+            }
+            Err(error) => assert!(
+                path == "rbac.pspEnable" && error.contains("have no PodSecurityPolicies"),
+                "{path}: {error}"
+            ),
+        }
+    }
+    judge.conform(&renderings).unwrap_or_else(|error| panic!("kubeconform: {error}"));
+}
+
+/// The values with one boolean changed, for each boolean, with its path.
+fn flipped(values: &Value) -> Vec<(String, Value)> {
+    let with = |key: &str, value: &Value, set: &dyn Fn(&mut Value, Value)| {
+        let join =
+            |path: String| if path.is_empty() { key.to_owned() } else { format!("{key}.{path}") };
+        let mut variants = Vec::new();
+        for (path, inner) in flipped(value) {
+            let mut whole = values.clone();
+            set(&mut whole, inner);
+            variants.push((join(path), whole));
+        }
+        variants
+    };
+    match values {
+        Value::Bool(value) => vec![(String::new(), Value::Bool(!value))],
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(key, value)| with(key, value, &|whole, inner| whole[key.as_str()] = inner))
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .flat_map(|(index, value)| {
+                with(&index.to_string(), value, &|whole, inner| whole[index] = inner)
+            })
+            .collect(),
+        Value::Null | Value::Number(_) | Value::String(_) => Vec::new(),
+    }
+}
+
+/// The chart renders this Corefile, and ringdns accepts it.
+fn check_corefile(clients: &Clients, values: &str, expected: &str) {
+    let objects = Values::new(values).render(clients);
+    let objects = objects.unwrap_or_else(|error| panic!("{values}: {error}"));
+    let corefile = text(only(&objects, "ConfigMap"), "/data/Corefile");
+    assert_eq!(corefile, expected, "{values}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("Corefile");
+    fs::write(&path, corefile).expect("a file");
+    let checked = output(Command::new(tools::ringdns()).arg("check").arg(path));
+    checked.unwrap_or_else(|error| panic!("ringdns check: {error}\n{corefile}"));
+}
+
+/// Each Corefile is what CoreDNS's chart renders from the same values, apart from white space.
+#[test]
+fn values_of_core_dns_chart_give_its_corefile() {
+    let test = "deploy_chart::values_of_core_dns_chart_give_its_corefile";
+    let Some(clients) = Clients::find(test) else { return };
+    let check = |values: &str, expected: &str| check_corefile(&clients, values, expected);
+    check(
+        "{}",
+        ".:53 {\n    errors\n    health {\n        lameduck 10s\n    }\n    ready\n    kubernetes \
+         cluster.local in-addr.arpa ip6.arpa {\n        pods insecure\n        fallthrough \
+         in-addr.arpa ip6.arpa\n        ttl 30\n    }\n    prometheus 0.0.0.0:9153\n    forward . \
+         /etc/resolv.conf\n    cache 30\n    loop\n    reload\n    loadbalance\n}\n",
+    );
+    // A port belongs to the last zone, and without zones it is the root.
+    check(
+        "
+servers:
+- zones: [{zone: example.org, use_tcp: true}, {zone: example.net., scheme: dns://}]
+  port: 1053
+  plugins:
+  - {name: forward, parameters: . 192.0.2.1, configBlock: \"max_concurrent 1000\\n\"}
+  - {name: cache, parameters: 1000000}
+- port: 5353
+  plugins: [{name: whoami}]
+- zones: [{}]
+  port: '5354'
+  plugins: [{name: whoami}]
+",
+        "example.org dns://example.net.:1053 {\n    forward . 192.0.2.1 {\n        max_concurrent \
+         1000\n    }\n    cache 1000000\n}\n.:5353 {\n    whoami\n}\n.:5354 {\n    whoami\n}\n",
+    );
+    check(
+        "
+extraConfig: {import: {parameters: /nowhere/*.conf}}
+servers:
+- zones: [{zone: example.org}]
+  port: 53
+  plugins:
+  - name: hosts
+    configBlock: |-
+      192.0.2.1 a.example.org
+      # the rest
+      fallthrough
+  - name: log
+",
+        "import /nowhere/*.conf\nexample.org:53 {\n    hosts {\n        192.0.2.1 a.example.org\n     \
+         \x20  # the rest\n        fallthrough\n    }\n    log\n}\n",
+    );
+}
+
+#[test]
+fn ports_follow_the_servers() {
+    let Some(clients) = Clients::find("deploy_chart::ports_follow_the_servers") else { return };
+    let check = |servers: &str, service: Value, container: Value| {
+        let objects = Values::new(&format!("servers: {servers}")).render(&clients).expect(servers);
+        let ports = |kind: &str, pointer: &str| {
+            let ports = only(&objects, kind).pointer(pointer).expect("ports").clone();
+            serde_json::to_string(&ports).expect("JSON")
+        };
+        assert_eq!(ports("Service", "/spec/ports"), service.to_string(), "{servers}");
+        let of_pods = ports("Deployment", "/spec/template/spec/containers/0/ports");
+        assert_eq!(of_pods, container.to_string(), "{servers}");
+    };
+    let service = |protocol: &str, port: u16| {
+        let name = format!("{}-{port}", protocol.to_lowercase());
+        json!({ "name": name, "port": port, "protocol": protocol, "targetPort": port })
+    };
+    let container = |protocol: &str, port: u16| {
+        let name = format!("{}-{port}", protocol.to_lowercase());
+        json!({ "containerPort": port, "name": name, "protocol": protocol })
+    };
+    let both = |port| (service("UDP", port), service("TCP", port));
+    let (udp, tcp) = both(53);
+    check(
+        "[{port: 53, zones: [{zone: .}], plugins: [{name: prometheus, parameters: '0.0.0.0:9'}]}]",
+        json!([udp, tcp]),
+        json!([container("UDP", 53), container("TCP", 53), container("TCP", 9)]),
+    );
+    check("[{port: 53, zones: [{use_tcp: false}]}]", json!([udp]), json!([container("UDP", 53)]));
+    check(
+        "[{port: 853, zones: [{scheme: 'tls://'}]}, {port: 53}]",
+        json!([udp, tcp, service("TCP", 853)]),
+        json!([container("UDP", 53), container("TCP", 53), container("TCP", 853)]),
+    );
+    check(
+        "[{port: 1053, servicePort: 53, nodePort: 30053, hostPort: 54, zones: [{use_tcp: false}]}]",
+        json!([{ "name": "udp-1053", "nodePort": 30053, "port": 53, "protocol": "UDP",
+                 "targetPort": 1053 }]),
+        json!([{ "containerPort": 1053, "hostPort": 54, "name": "udp-1053", "protocol": "UDP" }]),
+    );
+}
+
+#[test]
+fn wrong_values_are_refused_with_their_place() {
+    let test = "deploy_chart::wrong_values_are_refused_with_their_place";
+    let Some(clients) = Clients::find(test) else { return };
+    let check = |values: &str, message: &str| {
+        let error = Values::new(values).render(&clients).expect_err(values);
+        assert!(error.contains(message), "{values}: {error}");
+    };
+    check("{replicas: 2}", "'replicas' not allowed");
+    check("{replicaCount: two}", "at '/replicaCount'");
+    check("{servers: [{zone: .}]}", "'zone' not allowed");
+    check("{servers: [{port: 53, plugins: [{parameters: 30}]}]}", "missing property 'name'");
+    check("{serviceType: Headless}", "at '/serviceType'");
+    check("{keda: {enabled: true}}", "'keda' not allowed");
+    let two = "{hpa: {enabled: true}, autoscaler: {enabled: true}}";
+    check(two, "two autoscalers would undo each other's changes: enable one");
+}
+
+#[test]
+fn a_release_of_core_dns_chart_keeps_its_names() {
+    let test = "deploy_chart::a_release_of_core_dns_chart_keeps_its_names";
+    let Some(clients) = Clients::find(test) else { return };
+    let values = Values::new("{k8sAppLabelOverride: kube-dns, customLabels: {team: network}}");
+    let objects = values.render(&clients).expect("objects");
+    let deployment = only(&objects, "Deployment");
+    assert_eq!(text(deployment, "/metadata/name"), "coredns");
+    // A Deployment's selector cannot be changed.
+    let expected = json!({
+        "app.kubernetes.io/instance": "coredns",
+        "app.kubernetes.io/name": "coredns",
+        "k8s-app": "kube-dns",
+    });
+    assert_eq!(deployment.pointer("/spec/selector/matchLabels"), Some(&expected));
+}
