@@ -1,0 +1,79 @@
+#!/bin/sh
+# Goes back from ringdns to the DNS server that the cluster had before.
+#
+# Exit codes: 0 done; 1 an invalid command line; 2 there is nothing to go back to, or kubectl failed.
+set -u
+
+kubectl=${KUBECTL:-kubectl}
+
+usage() {
+    cat <<END
+Usage: rollback.sh [-n] [-w SECONDS]
+
+  -n          only print what would be done
+  -w SECONDS  how long to wait for the pods to be ready (default: 60)
+  -h          print this
+
+If ringdns runs in the Deployment coredns, its last revision with another image comes back. If it
+shares the Service kube-dns (kubernetes/shared), the Deployment coredns is scaled up again and that
+of ringdns is deleted.
+END
+}
+
+# fail CODE MESSAGE
+fail() {
+    echo "rollback.sh: $2" >&2
+    exit "$1"
+}
+
+ask() {
+    "$kubectl" --namespace kube-system get --ignore-not-found "$@" ||
+        fail 2 "cannot read the cluster: kubectl says why above"
+}
+
+run() {
+    echo "kubectl --namespace kube-system $*"
+    [ -n "$dry" ] || "$kubectl" --namespace kube-system "$@" ||
+        fail 2 "kubectl failed: what it did so far stays; run this again once it can work"
+}
+
+dry='' wait=60
+while getopts nw:hi:d:m:v: flag; do
+    case $flag in
+        n) dry=yes ;;
+        w) wait=$OPTARG ;;
+        h) usage && exit 0 ;;
+        i | d | m | v)
+            fail 1 "-$flag: there is no manifest of kube-dns here; this goes back to the server that the cluster had"
+            ;;
+        *) usage >&2 && exit 1 ;;
+    esac
+done
+case $wait in '' | *[!0-9]*) fail 1 "-w $wait: not a number of seconds" ;; esac
+
+image='{.spec.template.spec.containers[0].image}'
+
+shared=$(ask deployment coredns-ringdns -o name) || exit 2
+if [ -n "$shared" ]; then
+    [ -n "$(ask deployment coredns -o name)" ] ||
+        fail 2 "there is no Deployment kube-system/coredns to go back to"
+    replicas=$(ask deployment coredns -o 'jsonpath={.spec.replicas}') || exit 2
+    if [ "$replicas" = 0 ]; then
+        replicas=$(ask deployment coredns-ringdns -o 'jsonpath={.spec.replicas}') || exit 2
+        run scale deployment coredns --replicas="$replicas"
+    fi
+    run rollout status deployment coredns --timeout="${wait}s"
+    run delete deployment coredns-ringdns
+    exit 0
+fi
+
+now=$(ask deployment coredns -o "jsonpath=$image") || exit 2
+[ -n "$now" ] || fail 2 "there is no Deployment kube-system/coredns"
+# Lines of: the revision, its image.
+revision=$(ask replicasets --selector k8s-app=kube-dns -o "jsonpath={range .items[?(@.metadata.ownerReferences[0].name=='coredns')]}{.metadata.annotations.deployment\.kubernetes\.io/revision} $image{'\n'}{end}" |
+    awk -v now="$now" 'NF == 2 && $2 != now && $1 + 0 > last { last = $1 } END { print last }') ||
+    exit 2
+[ -n "$revision" ] ||
+    fail 2 "the Deployment kube-system/coredns has no earlier revision with an image other than $now"
+run rollout undo deployment coredns --to-revision="$revision"
+run rollout status deployment coredns --timeout="${wait}s"
