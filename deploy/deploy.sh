@@ -101,7 +101,9 @@ words() {
             } else {
                 fail("expected { or [, not " token)
             }
-            if (text ~ /[^ \t\r\n]/) fail("more text at the end: " substr(text, 1, 20))
+            gsub(/[ \t\r\n]+/, " ", text)
+            sub(/^ /, "", text)
+            if (text != "") fail("more text at the end: " substr(text, 1, 20))
         }'
 }
 

@@ -19,9 +19,9 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Attempts with another port, if the first was taken meanwhile.
 const START_COUNT_MAX: u32 = 3;
 
-/// What the API server allows, and which APIs it serves.
+/// Who may do what at the API server, and which APIs it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum Authorization {
     /// Everything is allowed; only what a DNS server reads is served, because it is ready sooner.
     Open,
     /// As in a cluster: every stable API, and RBAC decides.
@@ -51,7 +51,7 @@ pub struct Cluster {
     etcd: Option<Process>,
     tools: Tools,
     credentials: Credentials,
-    access: Access,
+    authorization: Authorization,
     /// The API server's port, also while it is down.
     port: u16,
     dir: TempDir,
@@ -67,16 +67,18 @@ pub struct ApiServer {
 impl Cluster {
     /// Starts both and waits until the API server is ready.
     pub fn start(tools: &Tools) -> Self {
-        Self::start_with(Access::Open, tools)
+        Self::start_with(Authorization::Open, tools)
     }
 
-    /// Like [`start`](Self::start), with another access.
-    pub fn start_with(access: Access, tools: &Tools) -> Self {
+    /// Like [`start`](Self::start), with another authorization.
+    pub fn start_with(authorization: Authorization, tools: &Tools) -> Self {
         let dir = tempfile::Builder::new().prefix("ringdns-e2e-").tempdir().expect("a folder");
         let etcd = Process::start("etcd", &tools.etcd, &etcd_arguments(), dir.path());
         let credentials = Credentials::create(dir.path());
         let api_server = (0..START_COUNT_MAX)
-            .find_map(|_| ApiServer::start(access, port::free(), tools, &credentials, dir.path()))
+            .find_map(|_| {
+                ApiServer::start(authorization, port::free(), tools, &credentials, dir.path())
+            })
             .expect("a free port");
         let port = api_server.port;
         Self {
@@ -84,7 +86,7 @@ impl Cluster {
             etcd: Some(etcd),
             tools: tools.clone(),
             credentials,
-            access,
+            authorization,
             port,
             dir,
         }
@@ -116,7 +118,7 @@ impl Cluster {
     /// Starts it again at the same port and waits until it is ready.
     pub fn start_api_server(&mut self) {
         let api_server = ApiServer::start(
-            self.access,
+            self.authorization,
             self.port,
             &self.tools,
             &self.credentials,
@@ -155,7 +157,7 @@ impl Cluster {
         (0..START_COUNT_MAX)
             .find_map(|_| {
                 ApiServer::start(
-                    self.access,
+                    self.authorization,
                     port::free(),
                     &self.tools,
                     &self.credentials,
@@ -169,13 +171,13 @@ impl Cluster {
 impl ApiServer {
     /// `None` if the port was taken.
     fn start(
-        access: Access,
+        authorization: Authorization,
         port: u16,
         tools: &Tools,
         credentials: &Credentials,
         dir: &Path,
     ) -> Option<Self> {
-        let arguments = api_server_arguments(access, port, credentials);
+        let arguments = api_server_arguments(authorization, port, credentials);
         let name = format!("kube-apiserver-{port}");
         let mut process = Process::start(&name, &tools.kube_apiserver, &arguments, dir);
         let objects = Objects::connect(&credentials.write_kubeconfig(port));
@@ -216,11 +218,15 @@ fn etcd_arguments() -> Vec<String> {
     .to_vec()
 }
 
-fn api_server_arguments(access: Access, port: u16, credentials: &Credentials) -> Vec<String> {
+fn api_server_arguments(
+    authorization: Authorization,
+    port: u16,
+    credentials: &Credentials,
+) -> Vec<String> {
     let file = |path: PathBuf| path.display().to_string();
-    let (mode, apis) = match access {
-        Access::Open => ("AlwaysAllow", RUNTIME_CONFIG),
-        Access::Rbac => ("RBAC", "api/beta=false"),
+    let (mode, apis) = match authorization {
+        Authorization::Open => ("AlwaysAllow", RUNTIME_CONFIG),
+        Authorization::Rbac => ("RBAC", "api/beta=false"),
     };
     vec![
         "--etcd-servers=unix://etcd.socket:0".to_owned(),

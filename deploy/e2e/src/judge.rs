@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::admission::Outcome;
-use crate::cluster::{Access, Cluster};
+use crate::cluster::{Authorization, Cluster};
 use crate::deadline::poll;
 use crate::rendering::{documents, output};
 use crate::schemas;
@@ -35,7 +35,7 @@ impl Judge {
     #[must_use]
     pub fn start(test: &str) -> Option<Self> {
         let (tools, clients) = (Tools::find(test)?, Clients::find(test)?);
-        let cluster = Cluster::start_with(Access::Rbac, &tools);
+        let cluster = Cluster::start_with(Authorization::Rbac, &tools);
         let definition = fs::read_to_string(&clients.service_monitors).expect("a definition");
         for object in documents(&definition) {
             let applied = cluster.objects().apply_strictly(&object, Outcome::Stored);

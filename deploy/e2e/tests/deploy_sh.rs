@@ -33,8 +33,8 @@ struct Run {
     said: String,
 }
 
-/// What an expected manifest has instead of the defaults of `deploy/kubernetes/base`.
-struct Expected<'a> {
+/// What a manifest has instead of the defaults of `deploy/kubernetes/base`.
+struct Differences<'a> {
     address: &'a str,
     kubernetes: &'a str,
     upstreams: &'a str,
@@ -42,8 +42,12 @@ struct Expected<'a> {
     stubs: &'a str,
 }
 
-const STOCK: Expected<'_> =
-    Expected { address: ADDRESS, kubernetes: STOCK_LINE, upstreams: "/etc/resolv.conf", stubs: "" };
+const STOCK: Differences<'_> = Differences {
+    address: ADDRESS,
+    kubernetes: STOCK_LINE,
+    upstreams: "/etc/resolv.conf",
+    stubs: "",
+};
 
 impl Scripts {
     fn start(test: &str) -> Option<Self> {
@@ -65,7 +69,7 @@ impl Scripts {
     }
 
     /// deploy.sh prints this manifest and says something with these words.
-    fn check(&self, arguments: &[&str], expected: &Expected<'_>, words: &[&str]) {
+    fn check(&self, arguments: &[&str], expected: &Differences<'_>, words: &[&str]) {
         let run = self.run("deploy.sh", arguments);
         assert_eq!(run.code, 0, "{arguments:?}: {}", run.said);
         assert!(words.iter().all(|word| run.said.contains(word)), "{arguments:?}: {}", run.said);
@@ -73,14 +77,14 @@ impl Scripts {
         self.is(&run.printed, expected);
     }
 
-    fn is(&self, printed: &str, expected: &Expected<'_>) {
+    fn is(&self, printed: &str, expected: &Differences<'_>) {
         let objects = documents(printed);
         let corefile = text(only(&objects, "ConfigMap"), "/data/Corefile");
         check_with_ringdns(corefile);
         assert_eq!(objects, self.manifest(expected), "{corefile}");
     }
 
-    fn manifest(&self, expected: &Expected<'_>) -> Vec<Value> {
+    fn manifest(&self, expected: &Differences<'_>) -> Vec<Value> {
         let mut objects = self.base.clone();
         for object in &mut objects {
             match text(object, "/kind") {
@@ -157,20 +161,20 @@ fn flags_give_the_manifest() {
     let alone = run(alone.env("KUBECTL", "/nowhere/kubectl"));
     assert_eq!((alone.code, alone.said.as_str()), (0, ""));
     scripts.is(&alone.printed, &STOCK);
-    let other = Expected { address: "10.3.0.10", ..STOCK };
+    let other = Differences { address: "10.3.0.10", ..STOCK };
     scripts.check(&["-s", "-i", "10.3.0.10"], &other, &[]);
     scripts.check(&["-i", "10.3.0.10"], &other, &[]);
     scripts.check(&["-k", "x", "-i", "10.3.0.10"], &other, &["-k does nothing"]);
     let line = "kubernetes example.local 10.3.0.0/24 fd00::/112 {";
-    let expected = Expected { kubernetes: line, ..other };
+    let expected = Differences { kubernetes: line, ..other };
     let flags = ["-i", "10.3.0.10", "-d", "example.local", "-r", "10.3.0.0/24", "-r", "fd00::/112"];
     scripts.check(&flags, &expected, &[]);
 
     let _service = scripts.service("10.96.3.4");
-    let found = Expected { address: "10.96.3.4", ..STOCK };
+    let found = Differences { address: "10.96.3.4", ..STOCK };
     scripts.check(&[], &found, &[]);
     let line = "kubernetes cluster.local 10.3.0.0/24 {";
-    let historic = Expected { kubernetes: line, ..found };
+    let historic = Differences { kubernetes: line, ..found };
     scripts.check(&["10.3.0.0/24", "cluster.local"], &historic, &[]);
     scripts.check(&["10.3.0.0/24"], &historic, &[]);
 
@@ -240,7 +244,7 @@ fn the_config_map_of_kube_dns_is_converted() {
                  4.4.4.4 {\n        max_concurrent 1000\n    }\n}\nmy.cluster.local:53 {\n    \
                  errors\n    cache 30\n    loop\n    forward . 2.3.4.5:5300 fd00::35 {\n        \
                  max_concurrent 1000\n    }\n}\n";
-    let expected = Expected { upstreams: "8.8.8.8 8.8.4.4", stubs, ..STOCK };
+    let expected = Differences { upstreams: "8.8.8.8 8.8.4.4", stubs, ..STOCK };
     let spaced = json!({
         "stubDomains": "{\"abc.com\": [\"1.2.3.4:5300\", \"4.4.4.4\"],\n \"my.cluster.local\" : [ \
             \"2.3.4.5:5300\",\t\"fd00::35\" ] }\n",
