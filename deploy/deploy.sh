@@ -46,8 +46,8 @@ read_cluster() {
 words() {
     awk -v key="$1" '
         function fail(why) {
-            printf "deploy.sh: %s of the ConfigMap kube-system/kube-dns: %s; ", key, why > "/dev/stderr"
-            print "correct it, or skip its conversion with -s" > "/dev/stderr"
+            print "deploy.sh: " key " of the ConfigMap kube-system/kube-dns: " why \
+                "; correct it, or skip its conversion with -s" > "/dev/stderr"
             failed = 1
             exit 1
         }
@@ -118,7 +118,7 @@ default_template() {
         echo ---
         cat "$here/kubernetes/base/$part.yaml" || exit 1
     done | sed -e 's/clusterIP: .*/clusterIP: CLUSTER_DNS_IP/' \
-        -e 's/kubernetes cluster.local in-addr.arpa ip6.arpa {/kubernetes CLUSTER_DOMAIN REVERSE_CIDRS {/' \
+        -e 's/kubernetes cluster.* {/kubernetes CLUSTER_DOMAIN REVERSE_CIDRS {/' \
         -e 's/forward \. .* {/forward . UPSTREAMNAMESERVER {/' \
         -e 's/^    }$/    }STUBDOMAINS/' \
         -e "s|image: .*|image: $image|"
@@ -191,8 +191,8 @@ if [ -z "$template" ] && [ -z "$skip" ]; then
     has_corefile=$(read_cluster "the ConfigMap coredns" configmap coredns -o name) || exit 2
 fi
 if [ -n "$has_corefile" ]; then
-    echo "deploy.sh: the cluster's ConfigMap kube-system/coredns stays as it is and is used: -r, -d" \
-        "and the ConfigMap of kube-dns change nothing. To replace it, use -s" >&2
+    echo "deploy.sh: the cluster's ConfigMap kube-system/coredns stays as it is and is used:" \
+        "-r, -d and the ConfigMap of kube-dns change nothing. To replace it, use -s" >&2
 fi
 
 if [ -n "$template" ]; then
@@ -214,8 +214,8 @@ fi | IP=$ip DOMAIN=$domain CIDRS=$cidrs UPSTREAMS=$upstreams STUBS=$stubs awk '
             domain = lines[i]
             sub(/ .*/, "", domain)
             servers = substr(lines[i], length(domain) + 2)
-            blocks = blocks "\n    " domain ":53 {\n        errors\n        cache 30\n        loop\n" \
-                "        forward . " servers " {\n            max_concurrent 1000\n        }\n    }"
+            blocks = blocks "\n    " domain ":53 {\n        errors\n        cache 30\n" \
+                "        loop\n        forward . " servers " {\n            max_concurrent 1000\n        }\n    }"
         }
     }
     {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Goes back from ringdns to the DNS server that the cluster had before.
 #
-# Exit codes: 0 done; 1 an invalid command line; 2 there is nothing to go back to, or kubectl failed.
+# Exit codes: 0 done; 1 an invalid command line; 2 nothing to go back to, or kubectl failed.
 set -u
 
 kubectl=${KUBECTL:-kubectl}
@@ -14,7 +14,8 @@ Usage: rollback.sh [-n] [-w SECONDS]
   -w SECONDS  how long to wait for the pods to be ready (default: 60)
   -h          print this
 
-If ringdns runs in the Deployment coredns, its last revision with another image comes back. If it
+If ringdns runs in the Deployment coredns, its last revision with another image comes back; another
+tag of the same image does not count. If it
 shares the Service kube-dns (kubernetes/shared), the Deployment coredns is scaled up again and that
 of ringdns is deleted.
 END
@@ -44,7 +45,8 @@ while getopts nw:hi:d:m:v: flag; do
         w) wait=$OPTARG ;;
         h) usage && exit 0 ;;
         i | d | m | v)
-            fail 1 "-$flag: there is no manifest of kube-dns here; this goes back to the server that the cluster had"
+            fail 1 "-$flag: there is no manifest of kube-dns here; this goes back to the server \
+that the cluster had"
             ;;
         *) usage >&2 && exit 1 ;;
     esac
@@ -69,11 +71,16 @@ fi
 
 now=$(ask deployment coredns -o "jsonpath=$image") || exit 2
 [ -n "$now" ] || fail 2 "there is no Deployment kube-system/coredns"
-# Lines of: the revision, its image.
-revision=$(ask replicasets --selector k8s-app=kube-dns -o "jsonpath={range .items[?(@.metadata.ownerReferences[0].name=='coredns')]}{.metadata.annotations.deployment\.kubernetes\.io/revision} $image{'\n'}{end}" |
-    awk -v now="$now" 'NF == 2 && $2 != now && $1 + 0 > last { last = $1 } END { print last }') ||
-    exit 2
+# Lines of: the name of the owner, the revision, the image.
+name='{.metadata.ownerReferences[0].name}'
+number='{.metadata.annotations.deployment\.kubernetes\.io/revision}'
+revisions=$(ask replicasets -o "jsonpath={range .items[*]}$name $number $image{'\\n'}{end}") || exit 2
+revision=$(printf '%s\n' "$revisions" | awk -v now="$now" '
+    # Without the tag and the digest: another version of ringdns is not another server.
+    function name(image) { sub(/@.*/, "", image); sub(/:[^\/]*$/, "", image); return image }
+    NF == 3 && $1 == "coredns" && name($3) != name(now) && $2 + 0 > last { last = $2 + 0 }
+    END { print last }')
 [ -n "$revision" ] ||
-    fail 2 "the Deployment kube-system/coredns has no earlier revision with an image other than $now"
+    fail 2 "the Deployment kube-system/coredns has no revision with another image than $now"
 run rollout undo deployment coredns --to-revision="$revision"
 run rollout status deployment coredns --timeout="${wait}s"

@@ -1,4 +1,4 @@
-//! Whether a real API server accepts objects: each is applied with every field checked, and stays or
+//! Whether a real API server accepts objects: each is applied with every field checked. It stays, or
 //! is only tried.
 
 use kube::api::{

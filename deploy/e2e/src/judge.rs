@@ -1,4 +1,4 @@
-//! Who judges what `deploy/` renders: a real API server, and kubeconform with that server's schemas.
+//! Who judges what `deploy/` renders: a real API server, and kubeconform with its schemas.
 
 use std::fs;
 use std::process::Command;

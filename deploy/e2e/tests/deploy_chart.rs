@@ -245,8 +245,8 @@ servers:
       fallthrough
   - name: log
 ",
-        "import /nowhere/*.conf\nexample.org:53 {\n    hosts {\n        192.0.2.1 a.example.org\n     \
-         \x20  # the rest\n        fallthrough\n    }\n    log\n}\n",
+        "import /nowhere/*.conf\nexample.org:53 {\n    hosts {\n        192.0.2.1 \
+         a.example.org\n        # the rest\n        fallthrough\n    }\n    log\n}\n",
     );
 }
 
@@ -325,4 +325,35 @@ fn a_release_of_core_dns_chart_keeps_its_names() {
         "k8s-app": "kube-dns",
     });
     assert_eq!(deployment.pointer("/spec/selector/matchLabels"), Some(&expected));
+}
+
+/// `helm upgrade` and `helm rollback` at the API server, with the commands of the guide.
+#[test]
+fn a_release_is_upgraded_and_rolled_back() {
+    let _alone = ALONE.lock();
+    let Some(judge) = Judge::start("deploy_chart::a_release_is_upgraded_and_rolled_back") else {
+        return;
+    };
+    let written = Values::new("{image: {repository: coredns/coredns, tag: 1.13.1}}");
+    let (chart, values) = (deploy_folder().join("charts/ringdns"), written.path());
+    let helm = |arguments: &[&str]| {
+        let mut helm = Command::new(&judge.clients.helm);
+        helm.args(arguments).args(["--namespace", "kube-system"]);
+        let done = output(helm.env("KUBECONFIG", judge.cluster.kubeconfig()));
+        done.unwrap_or_else(|error| panic!("helm {arguments:?}: {error}"));
+    };
+    let (chart, values) = (chart.display().to_string(), values.display().to_string());
+    let objects = charted(&judge.clients, &[]).expect("objects");
+    let image = || {
+        let stored = judge.cluster.objects().stored(only(&objects, "Deployment"));
+        let pointer = "/spec/template/spec/containers/0/image";
+        text(&stored.expect("the Deployment"), pointer).to_owned()
+    };
+    helm(&["install", "coredns", &chart, "--values", &values]);
+    assert_eq!(image(), "coredns/coredns:1.13.1");
+    let ours = ["--set", "image.repository=registry.example/ringdns", "--set", "image.tag=0.1.0"];
+    helm(&[&["upgrade", "coredns", &chart, "--values", &values], &ours[..]].concat());
+    assert_eq!(image(), "registry.example/ringdns:0.1.0");
+    helm(&["rollback", "coredns"]);
+    assert_eq!(image(), "coredns/coredns:1.13.1");
 }

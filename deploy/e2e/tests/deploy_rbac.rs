@@ -165,8 +165,8 @@ fn the_service_account_may_read_what_is_needed_and_nothing_else() {
     drop(server);
 
     for missing in ["namespaces", "services", "endpointslices", "pods"] {
-        // A watch can begin with a list, so `watch` alone is enough; and `list` alone is asked again
-        // and again.
+        // A watch can begin with a list, so `watch` alone is enough. With `list` alone, lists are
+        // repeated.
         rbac.allow(|resource, verb| resource != missing || verb != "list");
         let server = rbac.launch();
         for question in [CLUSTER_IP, HEADLESS, POD] {

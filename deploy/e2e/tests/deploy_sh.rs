@@ -102,6 +102,18 @@ impl Scripts {
         objects
     }
 
+    /// `deploy.sh | kubectl apply -f -`.
+    fn apply(&self) {
+        let printed = self.run("deploy.sh", &["-i", ADDRESS]).printed;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("manifest.yaml");
+        fs::write(&path, printed).expect("a file");
+        let mut kubectl = Command::new(&self.judge.clients.kubectl);
+        kubectl.args(["apply", "--validate=strict", "-f"]).arg(path);
+        let applied = output(kubectl.env("KUBECONFIG", self.judge.cluster.kubeconfig()));
+        applied.unwrap_or_else(|error| panic!("kubectl apply: {error}"));
+    }
+
     fn store(&self, object: Value) -> Stored<'_> {
         let rendering = Rendering { what: "a test's object".to_owned(), objects: vec![object] };
         self.judge.accepts(&rendering, Outcome::Stored);
@@ -290,18 +302,7 @@ fn an_existing_corefile_stays() {
 fn the_manifest_is_applied() {
     let _alone = ALONE.lock();
     let Some(scripts) = Scripts::start("deploy_sh::the_manifest_is_applied") else { return };
-    let pipe = format!(
-        "sh {} -i {ADDRESS} | \"$KUBECTL\" apply --validate=strict -f -",
-        deploy_folder().join("deploy.sh").display()
-    );
-    let mut shell = scripts.command("deploy.sh", &[]);
-    let environment: Vec<_> = shell
-        .get_envs()
-        .map(|(key, value)| (key.to_owned(), value.expect("a value").to_owned()))
-        .collect();
-    shell = Command::new("sh");
-    let run = run(shell.args(["-c", &pipe]).envs(environment));
-    assert_eq!(run.code, 0, "{}", run.said);
+    scripts.apply();
     for object in &scripts.base {
         let stored = scripts.judge.cluster.objects().stored(object);
         assert!(stored.is_some(), "{} {}", text(object, "/kind"), text(object, "/metadata/name"));
@@ -333,6 +334,46 @@ fn revision(deployment: &Value, owner: &str, number: u32, image: &str) -> Value 
     })
 }
 
+/// What kubeadm installs, as far as the next test needs it.
+fn of_kubeadm() -> Value {
+    let labels = json!({ "k8s-app": "kube-dns" });
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "coredns", "namespace": "kube-system", "labels": labels },
+        "spec": {
+            "replicas": 3,
+            "selector": { "matchLabels": labels },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": { "containers": [{
+                    "name": "coredns", "image": "registry.k8s.io/coredns/coredns:v1.12.1",
+                    "args": ["-conf", "/etc/coredns/Corefile"],
+                    "ports": [
+                        { "name": "dns", "containerPort": 53, "protocol": "UDP" },
+                        { "name": "dns-tcp", "containerPort": 53, "protocol": "TCP" },
+                    ],
+                }] },
+            },
+        },
+    })
+}
+
+#[test]
+fn the_deployment_of_kubeadm_is_replaced_in_place() {
+    let _alone = ALONE.lock();
+    let test = "deploy_sh::the_deployment_of_kubeadm_is_replaced_in_place";
+    let Some(scripts) = Scripts::start(test) else { return };
+    let objects = scripts.judge.cluster.objects();
+    objects.apply_strictly(&of_kubeadm(), Outcome::Stored).expect("kubeadm's Deployment");
+    scripts.apply();
+    let stored = objects.stored(only(&scripts.base, "Deployment")).expect("the Deployment");
+    assert_eq!(stored.pointer("/spec/replicas"), Some(&json!(3)), "they stay");
+    let containers = stored.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+    assert_eq!(containers.map(Vec::len), Some(1));
+    let image = text(&stored, "/spec/template/spec/containers/0/image");
+    assert!(image.starts_with("ringdns:"), "{image}");
+}
+
 #[test]
 fn rollback_brings_the_last_other_image_back() {
     let _alone = ALONE.lock();
@@ -348,12 +389,13 @@ fn rollback_brings_the_last_other_image_back() {
     check(&[], 2, "there is no Deployment kube-system/coredns");
     let deployment = only(&scripts.base, "Deployment").clone();
     let _deployment = scripts.store(deployment.clone());
-    check(&[], 2, "no earlier revision with an image other than ringdns:");
+    check(&[], 2, "no revision with another image than ringdns:");
     let objects = scripts.judge.cluster.objects();
     let stored = objects.stored(&deployment).expect("the Deployment");
     let owner = text(&stored, "/metadata/uid").to_owned();
     let now = text(&deployment, "/spec/template/spec/containers/0/image").to_owned();
-    let images = ["coredns:1.10", "coredns:1.11", now.as_str(), now.as_str()];
+    let images =
+        ["registry:5000/coredns:1.10", "coredns:1.11", "ringdns:0", "ringdns@sha256:1", &now];
     let _revisions: Vec<Stored<'_>> = images
         .iter()
         .zip(8..)
