@@ -1,5 +1,5 @@
-//! Whether a real API server accepts objects: each is applied with every field checked. It stays, or
-//! is only tried.
+//! Whether a real API server accepts objects: each is applied with every field checked, and is
+//! stored or only tried.
 
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams,

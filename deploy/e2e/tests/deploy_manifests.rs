@@ -1,12 +1,13 @@
 //! A real API server and kubeconform accept everything in `deploy/kubernetes`, and its parts fit
 //! together.
 
+use std::fs;
 use std::sync::Mutex;
 
 use e2e::admission::Outcome;
 use e2e::judge::{Judge, Rendering};
 use e2e::objects::text;
-use e2e::rendering::{kustomized, only};
+use e2e::rendering::{deploy_folder, kustomized, only};
 use e2e::tools::Clients;
 use serde_json::{Value, json};
 
@@ -55,13 +56,14 @@ fn wrong_objects_are_refused_by_both_judges() {
     check("ClusterRole", "/rules/0", "verb", json!(["list"]));
 }
 
-/// The labels of the pods that an object makes.
+/// The Deployment or DaemonSet.
+fn workload(objects: &[Value]) -> &Value {
+    let kinds = ["Deployment", "DaemonSet"];
+    objects.iter().find(|object| kinds.contains(&text(object, "/kind"))).expect("a workload")
+}
+
 fn pod_labels(objects: &[Value]) -> &Value {
-    let workload = objects
-        .iter()
-        .find(|object| ["Deployment", "DaemonSet"].contains(&text(object, "/kind")))
-        .expect("a workload");
-    workload.pointer("/spec/template/metadata/labels").expect("labels")
+    workload(objects).pointer("/spec/template/metadata/labels").expect("labels")
 }
 
 fn selects(selector: &Value, labels: &Value) -> bool {
@@ -112,6 +114,26 @@ fn a_cluster_with_core_dns_keeps_its_objects() {
 
 fn identity(object: &Value) -> String {
     format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"))
+}
+
+/// The kustomization that the guides begin with, for each folder that it may name.
+#[test]
+fn the_guides_kustomization_sets_the_image() {
+    let test = "deploy_manifests::the_guides_kustomization_sets_the_image";
+    let Some(clients) = Clients::find(test) else { return };
+    let guide = fs::read_to_string(deploy_folder().join("README.md")).expect("the guides");
+    let kustomization = guide.split("<<END\n").nth(1).and_then(|rest| rest.split("END").next());
+    let kustomization = kustomization.expect("a kustomization");
+    for folder in KUSTOMIZATIONS {
+        let own = tempfile::tempdir_in(deploy_folder()).expect("a folder");
+        let named = kustomization
+            .replace("../deploy/kubernetes/shared", &format!("../kubernetes/{folder}"));
+        assert_ne!(named, kustomization);
+        fs::write(own.path().join("kustomization.yaml"), named).expect("a file");
+        let objects = kustomized(&clients, &own.path().display().to_string());
+        let image = workload(&objects).pointer("/spec/template/spec/containers/0/image");
+        assert_eq!(image, Some(&json!("registry.example/ringdns:0.1.0")), "{folder}");
+    }
 }
 
 #[test]

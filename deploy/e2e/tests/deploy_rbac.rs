@@ -2,6 +2,7 @@
 //! ClusterRole of `deploy/kubernetes/base` is enough, and the log names each rule that is missing.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
@@ -18,6 +19,7 @@ use e2e::objects::{service, text};
 use e2e::question::Question;
 use e2e::rendering::{kustomized, output};
 use e2e::server::{Kind, Server};
+use e2e::{http, port};
 use serde_json::{Value, json};
 
 /// How long ringdns may take to read the cluster, or to log what is missing.
@@ -96,6 +98,21 @@ impl Rbac {
         Some(Self { judge, base, kubeconfig: path, _folder: folder })
     }
 
+    /// With the Corefile of the base, on ports and an address of a test.
+    fn launch_base(&self, ports: &AdminPorts) -> Server {
+        let config = self.base.iter().find(|object| text(object, "/kind") == "ConfigMap");
+        let corefile = text(config.expect("a ConfigMap"), "/data/Corefile");
+        let corefile = corefile
+            .replace(".:53 {", ".:5353 {\n    bind 127.0.0.1")
+            .replace("health {", &format!("health 127.0.0.1:{} {{", ports.health))
+            .replace("lameduck 5s", "lameduck 0s")
+            .replace("    ready", &format!("    ready 127.0.0.1:{}", ports.ready))
+            .replace(":9153", &format!("127.0.0.1:{}", ports.metrics))
+            .replace("ttl 30", "manifests -");
+        let corefile = Corefile::new(corefile).with_kubeconfig(&self.kubeconfig);
+        Server::launch(Kind::Ringdns, &corefile, Some(&self.judge.tools))
+    }
+
     fn launch(&self) -> Server {
         let corefile = Corefile::new(COREFILE).with_kubeconfig(&self.kubeconfig);
         Server::launch(Kind::Ringdns, &corefile, Some(&self.judge.tools))
@@ -128,6 +145,13 @@ impl Rbac {
 
 /// One cluster at a time: two would only slow each other down.
 static ALONE: Mutex<()> = Mutex::new(());
+
+/// Where the Corefile of the base has 8080, 8181 and 9153.
+struct AdminPorts {
+    health: u16,
+    ready: u16,
+    metrics: u16,
+}
 
 fn words(list: &Value) -> Vec<String> {
     serde_json::from_value(list.clone()).expect("a list of words")
@@ -181,6 +205,30 @@ fn the_service_account_may_read_what_is_needed_and_nothing_else() {
             until(&server, LIMIT, question, "NOERROR");
         }
     }
+}
+
+#[test]
+fn the_base_passes_its_probes_and_answers() {
+    let test = "deploy_rbac::the_base_passes_its_probes_and_answers";
+    let _alone = ALONE.lock();
+    let Some(rbac) = Rbac::start(test) else { return };
+    let ports = AdminPorts { health: port::free(), ready: port::free(), metrics: port::free() };
+    let server = rbac.launch_base(&ports);
+    let is_ok = |port: u16, path: &str| {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        try_poll(LIMIT, || {
+            let (code, body) = http::get(address, path).ok()?;
+            (code == 200 && body.contains("OK")).then_some(())
+        })
+        .is_some()
+    };
+    assert!(is_ok(ports.health, "/health"), "{}", server.log());
+    assert!(is_ok(ports.ready, "/ready"), "{}", server.log());
+    for question in [CLUSTER_IP, HEADLESS, POD] {
+        until(&server, LIMIT, question, "NOERROR");
+    }
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.metrics));
+    assert!(http::metric(address, "coredns_dns_requests_total", &[]) >= 3.0);
 }
 
 #[test]
