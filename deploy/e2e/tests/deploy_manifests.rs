@@ -2,6 +2,7 @@
 //! together.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::sync::Mutex;
 
 use e2e::admission::Outcome;
@@ -125,12 +126,13 @@ fn the_guides_kustomization_sets_the_image() {
     let kustomization = guide.split("<<END\n").nth(1).and_then(|rest| rest.split("END").next());
     let kustomization = kustomization.expect("a kustomization");
     for folder in KUSTOMIZATIONS {
-        let own = tempfile::tempdir_in(deploy_folder()).expect("a folder");
-        let named = kustomization
-            .replace("../deploy/kubernetes/shared", &format!("../kubernetes/{folder}"));
-        assert_ne!(named, kustomization);
-        fs::write(own.path().join("kustomization.yaml"), named).expect("a file");
-        let objects = kustomized(&clients, &own.path().display().to_string());
+        let own = tempfile::tempdir().expect("a folder");
+        symlink(deploy_folder(), own.path().join("deploy")).expect("a link");
+        let dns = own.path().join("dns");
+        fs::create_dir(&dns).expect("a folder");
+        let named = kustomization.replace("kubernetes/shared]", &format!("kubernetes/{folder}]"));
+        fs::write(dns.join("kustomization.yaml"), named).expect("a file");
+        let objects = kustomized(&clients, &dns.display().to_string());
         let image = workload(&objects).pointer("/spec/template/spec/containers/0/image");
         assert_eq!(image, Some(&json!("registry.example/ringdns:0.1.0")), "{folder}");
     }

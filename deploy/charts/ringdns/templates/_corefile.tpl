@@ -32,7 +32,7 @@
 {{- $port := default dict (get $ports $number) -}}
 {{- range default (list dict) .zones -}}
 {{- $scheme := default "dns://" .scheme -}}
-{{- if has $scheme (list "dns://" ".") -}}
+{{- if eq $scheme "dns://" -}}
 {{- $_ := set $port "udp" true -}}
 {{- if ne (toString .use_tcp) "false" -}}{{- $_ := set $port "tcp" true -}}{{- end -}}
 {{- else if has $scheme (list "quic://" "https3://") -}}
