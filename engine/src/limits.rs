@@ -108,6 +108,20 @@ pub const STEERING_CALM_FOR: Duration = Duration::from_secs(1);
 /// and as many of earlier ones.
 pub const STEERING_LABELS_MAX: usize = 2 * 2 * LISTENERS_MAX;
 
+/// Bytes of an interface's name: the kernel's IFNAMSIZ, less its zero.
+pub const INTERFACE_NAME_LEN_MAX: usize = 15;
+/// How long the start-up waits for the node's interface and rules. Both take a few milliseconds,
+/// unless another program holds the kernel's lock.
+pub const NODE_SET_UP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same at the end, where an operator waits.
+pub const NODE_TAKE_DOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Attempts to get the lock of the node's interface, which others hold for milliseconds.
+pub const NODE_LOCK_TRIES: u32 = 100;
+pub const NODE_LOCK_TRY_EVERY: Duration = Duration::from_millis(10);
+const _: () = assert!(
+    NODE_LOCK_TRIES as u128 * NODE_LOCK_TRY_EVERY.as_millis() < NODE_TAKE_DOWN_TIMEOUT.as_millis()
+);
+
 /// Polls of a busy-polling shard before TCP and timers have a turn.
 pub const POLLS_PER_TURN: u32 = 16;
 

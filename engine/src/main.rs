@@ -24,6 +24,7 @@ use engine::plugin::kubernetes::Kubernetes;
 
 use control::error_log::ErrorLog;
 use control::history::History;
+use control::node::Node;
 use control::placement::Placement;
 use control::query_log::QueryLog;
 use control::restarts::Restarts;
@@ -117,6 +118,9 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         .context("cannot start the shards")?;
     start_up::publish_facts(&metrics, &cores, backend);
 
+    // Before the sockets, which have its addresses.
+    let node = Node::start(&cli.node, cli.dns_port, &metrics);
+
     // /health and /ready respond while the clusters are being read.
     let readiness = Arc::new(Readiness::default());
     readiness.set_monitor(endpoints::monitor(&config));
@@ -139,12 +143,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     }
     server.syncs().for_each(|sync| control::readiness::report_readiness(&readiness, sync));
 
-    if let Some(pidfile) = &cli.pidfile
-        && let Err(error) = slow::write_pidfile(pidfile.clone()).await
-    {
-        // As in CoreDNS, a folder that is not writable is no reason to end.
-        tracing::error!("cannot write -pidfile {}: {error}; serving without it", pidfile.display());
-    }
+    start_up::write_pidfile(cli).await;
     if !cli.quiet {
         let mut banner = start_up::banner(&server, &config, backend, cores.len());
         if is_example {
@@ -174,5 +173,6 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         placement: Placement::new(cores.into_iter().zip(shard_metrics)),
         balance_at: None,
         parts: Vec::new(),
+        _node: node,
     })
 }

@@ -17,6 +17,7 @@ mod hosts;
 mod listening;
 pub(crate) mod log;
 mod lost;
+pub(crate) mod node;
 pub(crate) mod output;
 pub(crate) mod placement;
 pub(crate) mod query_log;
@@ -51,6 +52,7 @@ use explaining::{Explainer, remote};
 use external::ExternalFeed;
 use history::History;
 use hosts::HostsFeed;
+use node::Node;
 use placement::Placement;
 use query_log::QueryLog;
 use readiness::report_readiness;
@@ -97,6 +99,8 @@ pub(crate) struct Control {
     pub(crate) balance_at: Option<Instant>,
     /// The clusters that were reported to `/ready`.
     pub(crate) parts: Vec<String>,
+    /// Last, so that it is taken down after everything else has ended.
+    pub(crate) _node: Option<Node>,
 }
 
 /// What the control loop handles next.

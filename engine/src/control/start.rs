@@ -24,7 +24,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use super::endpoints::zone_text;
 use super::log::{self, Weight};
 use super::server::Server;
-use super::slow::{NO_FILE, STDIN};
+use super::slow::{self, NO_FILE, STDIN};
 use super::zones::ZonesFeed;
 
 /// The example that is served if no Corefile is given and the working directory has none.
@@ -190,6 +190,14 @@ pub(crate) fn publish_facts(metrics: &Metrics, cores: &[Option<CoreId>], backend
     let mut facts = metrics.facts();
     facts.shards = cores.iter().map(shard).collect();
     facts.started_at = Some(SystemTime::now());
+}
+
+/// Writes `-pidfile`. As in CoreDNS, a folder that is not writable is no reason to end.
+pub(crate) async fn write_pidfile(cli: &Cli) {
+    let Some(path) = &cli.pidfile else { return };
+    if let Err(error) = slow::write_pidfile(path.clone()).await {
+        tracing::error!("cannot write -pidfile {}: {error}; serving without it", path.display());
+    }
 }
 
 /// The I/O backend: tries io_uring, unless `--io mmsg`.

@@ -20,7 +20,7 @@ use prometheus_client::metrics::MetricType;
 use super::position::{self, CELL_COUNT};
 use super::process::{self, ProcessFamilyKind};
 use super::shard::ShardEvent;
-use super::{Facts, LabelSet, MetricsSources, lock};
+use super::{Facts, LabelSet, MetricsSources, NodeErrors, lock};
 
 /// Counters by shard: family, help, event.
 const SHARD_COUNTERS: [(&str, &str, ShardEvent); 9] = [
@@ -303,6 +303,12 @@ impl Families<'_, '_> {
             .collect();
         self.gauges("ringdns_shard_info", "Where each shard runs; always 1", &shards)?;
         self.counters("coredns_panics", "Recovered panics", &[(Vec::new(), facts.panics)])?;
+        if let Some(NodeErrors { interface_add, iptables }) = facts.node_errors {
+            let kinds = [("interface_add", interface_add), ("iptables", iptables)];
+            let counts = kinds.map(|(kind, count)| (vec![("errortype", kind.into())], count));
+            let help = "Failed attempts of node mode to set up the node";
+            self.counters("coredns_nodecache_setup_errors", help, &counts)?;
+        }
         let help = "Log lines lost because standard output was read too slowly, or failed";
         self.counters("ringdns_log_lines_lost", help, &[(Vec::new(), facts.log_lines_lost)])?;
         let help = "Lines of the query log lost because queries came faster than they are logged";

@@ -116,6 +116,16 @@ pub struct Facts {
     pub upstreams: Vec<UpstreamFacts>,
     /// Newest first, at most `STATUS_CHANGES_MAX`.
     pub changes: VecDeque<ChangeFacts>,
+    /// `None` without node mode.
+    pub node_errors: Option<NodeErrors>,
+}
+
+/// Attempts of node mode to set up its node that failed, under the names of node-cache's
+/// `errortype`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeErrors {
+    pub interface_add: u64,
+    pub iptables: u64,
 }
 
 /// A plugin that is active in a server block.

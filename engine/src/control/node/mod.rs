@@ -1,0 +1,167 @@
+//! Node mode: what a DNS server on every node needs of its node, as NodeLocal DNSCache has it: its
+//! addresses on an interface, and rules that keep its queries out of connection tracking.
+//!
+//! One thread sets this up, repairs it, and takes it down at the end. Invariant: what fails is
+//! counted, logged once and tried again, and never stops answers.
+
+mod interface;
+mod presence;
+mod rules;
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use engine::cli::NodeOptions;
+use engine::limits::{NODE_SET_UP_TIMEOUT, NODE_TAKE_DOWN_TIMEOUT};
+use engine::metrics::{Metrics, NodeErrors};
+
+use interface::Interface;
+use presence::Presence;
+use rules::Rules;
+
+/// The thread that keeps the node set up. Dropping it takes down what was set up.
+pub(crate) struct Node {
+    /// Dropped to end the thread.
+    stop: Option<Sender<()>>,
+    has_ended: Receiver<()>,
+}
+
+impl Node {
+    /// Returns once the node is set up, or that has failed once. `None` if no address is given.
+    pub(crate) fn start(options: &NodeOptions, port: u16, metrics: &Arc<Metrics>) -> Option<Self> {
+        if options.local_ips.is_empty() {
+            return None;
+        }
+        metrics.facts().node_errors = Some(NodeErrors::default());
+        let (stop, stopped) = bounded(0);
+        let (end, has_ended) = bounded(0);
+        let (ready, is_ready) = bounded(0);
+        let setup = NodeSetup {
+            options: options.clone(),
+            port,
+            metrics: Arc::clone(metrics),
+            interface: Interface::new(options),
+            rules: None,
+            presence: None,
+            last_failures: [None, None],
+        };
+        let thread = move || {
+            setup.keep(&stopped, ready);
+            drop(end);
+        };
+        if let Err(error) = std::thread::Builder::new().name("node".into()).spawn(thread) {
+            tracing::error!("node mode: cannot start its thread, so nothing is set up: {error}");
+        }
+        let _ = is_ready.recv_timeout(NODE_SET_UP_TIMEOUT);
+        Some(Self { stop: Some(stop), has_ended })
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop = None;
+        let _ = self.has_ended.recv_timeout(NODE_TAKE_DOWN_TIMEOUT);
+    }
+}
+
+/// The parts of the set-up that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Interface,
+    Rules,
+}
+
+/// What has been set up so far.
+struct NodeSetup {
+    options: NodeOptions,
+    port: u16,
+    metrics: Arc<Metrics>,
+    interface: Interface,
+    rules: Option<Rules>,
+    presence: Option<Presence>,
+    /// By part: what the log says already.
+    last_failures: [Option<String>; 2],
+}
+
+impl NodeSetup {
+    /// Sets up, drops `ready`, and repairs from time to time until `stopped` is disconnected.
+    fn keep(mut self, stopped: &Receiver<()>, ready: Sender<()>) {
+        self.set_up();
+        drop(ready);
+        while stopped.recv_timeout(self.options.sync_interval) == Err(RecvTimeoutError::Timeout) {
+            self.set_up();
+        }
+        self.take_down();
+    }
+
+    fn set_up(&mut self) {
+        // Another process must not take the interface down meanwhile.
+        let lock = presence::lock(&self.options.interface_name);
+        if self.presence.is_none() {
+            self.presence = Presence::announce(&self.options.interface_name).ok();
+        }
+        if self.options.has_interface {
+            let added = self.interface.ensure();
+            self.note(Part::Interface, added.map_err(|error| error.to_string()));
+        }
+        drop(lock);
+        if self.options.has_rules && self.rules.is_none() {
+            match Rules::add(&self.options, self.port) {
+                Ok(rules) => {
+                    self.rules = Some(rules);
+                    self.note(Part::Rules, Ok(()));
+                }
+                Err(error) => self.note(Part::Rules, Err(error.to_string())),
+            }
+        }
+    }
+
+    /// Counts a failure, and logs it if the last attempt failed otherwise or not at all.
+    fn note(&mut self, part: Part, result: Result<(), String>) {
+        let NodeOptions { interface_name, sync_interval, .. } = &self.options;
+        let last = &mut self.last_failures[part as usize];
+        match &result {
+            Ok(()) if last.is_some() => tracing::info!("node mode: {} now", what_is_done(part)),
+            Ok(()) => {}
+            Err(error) => {
+                let mut facts = self.metrics.facts();
+                let NodeErrors { interface_add, iptables } =
+                    facts.node_errors.get_or_insert_default();
+                let (count, why) = match part {
+                    Part::Interface => (
+                        interface_add,
+                        format!("cannot add the addresses to the interface {interface_name}"),
+                    ),
+                    Part::Rules => (iptables, "cannot add the rules against tracking".to_owned()),
+                };
+                *count += 1;
+                if last.as_ref() != Some(error) {
+                    tracing::error!(
+                        "node mode: {why}: {error}; does the pod have `hostNetwork` and the \
+                         capability NET_ADMIN? Trying again every {sync_interval:?}"
+                    );
+                }
+            }
+        }
+        *last = result.err();
+    }
+
+    /// Another process that serves the same interface keeps it.
+    fn take_down(mut self) {
+        // The kernel removes the rules with the socket that added them.
+        self.rules = None;
+        let _lock = presence::lock(&self.options.interface_name);
+        let is_alone = self.presence.take().is_none_or(Presence::leave);
+        if self.options.has_interface && is_alone && !self.options.skips_take_down {
+            self.interface.remove();
+        }
+    }
+}
+
+/// For the log.
+fn what_is_done(part: Part) -> &'static str {
+    match part {
+        Part::Interface => "the interface has its addresses",
+        Part::Rules => "the rules against tracking are in force",
+    }
+}

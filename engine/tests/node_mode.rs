@@ -1,0 +1,159 @@
+//! Node mode in a network namespace of its own, which only root may create: addresses and rules
+//! come and go with the process.
+
+mod rig;
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use netlink_bindings::nftables::{self, Nfgenmsg};
+use netlink_socket2::NetlinkSocket;
+use rig::query::{ID, is_response, query};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tempfile::TempDir;
+
+/// The deadline of everything that must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+const ADDRESS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10)), 53);
+
+/// A process that is ended with its test.
+struct Process(Child);
+
+impl Process {
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs in a new namespace, or prints a note if there cannot be one.
+fn in_namespace(run: impl FnOnce(&Path) + Send) {
+    let probe = Command::new("unshare").args(["--net", "ip", "link"]).output();
+    if !probe.as_ref().is_ok_and(|probe| probe.status.success()) {
+        eprintln!(
+            "!!! SKIPPED: no network namespace can be made here ({probe:?}): run this test as root, \
+             with `unshare` and `ip`"
+        );
+        return;
+    }
+    let up = "ip link set lo up && echo up && exec sleep 120";
+    let holder = Command::new("unshare")
+        .args(["--net", "sh", "-c", up])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut holder = Process(holder);
+    let mut line = [0; 3];
+    let said = holder.0.stdout.take().unwrap();
+    std::io::Read::read_exact(&mut { said }, &mut line).unwrap();
+    let namespace = File::open(format!("/proc/{}/ns/net", holder.0.id())).unwrap();
+    let folder = TempDir::new().unwrap();
+    let corefile = format!(".:53 {{\n    bind {}\n    whoami\n}}\n", ADDRESS.ip());
+    fs::write(folder.path().join("Corefile"), corefile).unwrap();
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+            run(folder.path());
+        });
+        inside.join().unwrap();
+    });
+}
+
+/// A server that inherits this thread's namespace, once its sockets are open.
+fn serve(folder: &Path, name: &str) -> Process {
+    let log = folder.join(name);
+    let child = Command::new(env!("CARGO_BIN_EXE_ringdns"))
+        .args(["-localip", "169.254.20.10", "-interfacename", "node0", "-conf"])
+        .arg(folder.join("Corefile"))
+        .stdout(File::create(&log).unwrap())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let process = Process(child);
+    until("it listens", || fs::read_to_string(&log).unwrap().contains("listening on"));
+    process
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether a query is answered within a second.
+fn is_answered() -> bool {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut response = [0; 512];
+    let sent = socket.send_to(&query("example.org", 1), ADDRESS);
+    sent.is_ok() && socket.recv(&mut response).is_ok_and(|len| is_response(&response[..len], ID))
+}
+
+/// Whether this namespace has the address.
+fn has_address() -> bool {
+    UdpSocket::bind((ADDRESS.ip(), 0)).is_ok()
+}
+
+/// The packets that each rule of our tables has kept out of tracking.
+fn untracked_counts() -> Vec<u64> {
+    let mut socket = NetlinkSocket::new();
+    let header = Nfgenmsg { nfgen_family: libc::AF_INET as u8, ..Nfgenmsg::new() };
+    let request = nftables::Request::new().op_getrule_dump(&header);
+    let mut rules = socket.request(&request).unwrap();
+    let mut counts = Vec::new();
+    while let Some(rule) = rules.recv() {
+        let (_, rule) = rule.unwrap();
+        assert!(rule.get_table().unwrap().to_bytes().starts_with(b"ringdns-node0-"), "{rule:?}");
+        for expression in rule.get_expressions().unwrap() {
+            let nftables::ExprListAttrs::Elem(expression) = expression.unwrap();
+            if let Ok(nftables::ExprOps::Counter(counter)) = expression.get_data() {
+                counts.push(counter.get_packets().unwrap());
+            }
+        }
+    }
+    counts
+}
+
+#[test]
+fn addresses_and_rules_last_as_long_as_they_are_needed() {
+    in_namespace(|folder| {
+        assert!(!has_address());
+        let mut killed = serve(folder, "killed");
+        assert!(is_answered() && has_address());
+        // UDP and TCP, and TCP of health: in; out as queries; out as responses.
+        let counts = untracked_counts();
+        assert_eq!(counts.len(), 9);
+        assert!(counts.iter().filter(|count| **count > 0).count() >= 3, "{counts:?}");
+        // The kernel removes the rules of a killed process. Its address stays for the next one.
+        killed.signal(Signal::KILL);
+        until("it is killed", || killed.has_ended());
+        until("its rules are gone", || untracked_counts().is_empty());
+        assert!(has_address());
+
+        let mut stopped = serve(folder, "stopped");
+        assert!(is_answered());
+        assert_eq!(untracked_counts().len(), 9);
+        stopped.signal(Signal::TERM);
+        until("it has ended", || stopped.has_ended());
+        assert!(!has_address() && untracked_counts().is_empty());
+    });
+}
