@@ -150,9 +150,9 @@ done
 cidrs=${cidrs# }
 cidrs=${cidrs:-in-addr.arpa ip6.arpa}
 domain=${domain:-cluster.local}
-for word in $cidrs $domain $ip; do
+for word in $cidrs $domain $ip ${IMAGE:-}; do
     case $word in
-        *[!A-Za-z0-9.:/_-]*) fail 1 "not a name, an address or a CIDR: $word" ;;
+        *[!A-Za-z0-9.:/_@-]*) fail 1 "not a name, an address or a CIDR: $word" ;;
     esac
 done
 [ -z "$template" ] || [ -r "$template" ] || fail 1 "cannot read the template $template"

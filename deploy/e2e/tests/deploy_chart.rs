@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use e2e::admission::Outcome;
 use e2e::judge::{Judge, Rendering};
 use e2e::objects::text;
-use e2e::rendering::{charted, deploy_folder, only, output};
+use e2e::rendering::{charted, deploy_folder, kustomized, only, output};
 use e2e::tools::{self, Clients};
 use serde_json::{Value, json};
 
@@ -308,6 +308,15 @@ fn wrong_values_are_refused_with_their_place() {
     check("{keda: {enabled: true}}", "'keda' not allowed");
     let two = "{hpa: {enabled: true}, autoscaler: {enabled: true}}";
     check(two, "two autoscalers would undo each other's changes: enable one");
+}
+
+#[test]
+fn the_chart_grants_what_the_manifests_grant() {
+    let test = "deploy_chart::the_chart_grants_what_the_manifests_grant";
+    let Some(clients) = Clients::find(test) else { return };
+    let rules = |objects: &[Value]| only(objects, "ClusterRole")["rules"].clone();
+    let charted = rules(&charted(&clients, &[]).expect("objects"));
+    assert_eq!(charted, rules(&kustomized(&clients, "base")));
 }
 
 #[test]
