@@ -13,7 +13,8 @@ use e2e::tools::Clients;
 use serde_json::{Value, json};
 
 /// The folders with a kustomization.
-const KUSTOMIZATIONS: [&str; 6] = ["base", "ha", "node", "beside", "shared", "shared-node"];
+const KUSTOMIZATIONS: [&str; 7] =
+    ["base", "ha", "node", "node-local", "beside", "shared", "shared-node"];
 
 /// One cluster at a time: two would only slow each other down.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -82,12 +83,15 @@ fn pods_are_behind_the_services_that_they_should_be_behind() {
     for folder in KUSTOMIZATIONS {
         let objects = kustomized(&clients, folder);
         let labels = pod_labels(&objects);
-        let is_replacement = folder != "beside";
+        let is_replacement = !["beside", "node-local"].contains(&folder);
         assert_eq!(selects(&kubeadm, labels), is_replacement, "{folder}: {labels}");
         assert_eq!(selects(&deploy_sh, labels), is_replacement, "{folder}: {labels}");
         let mut services = objects.iter().filter(|object| text(object, "/kind") == "Service");
         match services.next() {
-            None => assert!(folder.starts_with("shared"), "{folder} has no Service"),
+            None => assert!(
+                folder.starts_with("shared") || folder == "node-local",
+                "{folder} has no Service"
+            ),
             Some(service) => {
                 let selector = service.pointer("/spec/selector").expect("a selector");
                 assert!(selects(selector, labels), "{folder}: {selector} and {labels}");
@@ -101,7 +105,7 @@ fn a_cluster_with_core_dns_keeps_its_objects() {
     let test = "deploy_manifests::a_cluster_with_core_dns_keeps_its_objects";
     let Some(clients) = Clients::find(test) else { return };
     let of_core_dns: Vec<String> = kustomized(&clients, "base").iter().map(identity).collect();
-    for folder in ["beside", "shared", "shared-node"] {
+    for folder in ["beside", "shared", "shared-node", "node-local"] {
         for object in kustomized(&clients, folder) {
             let identity = identity(&object);
             assert!(!of_core_dns.contains(&identity), "{folder} changes {identity}");

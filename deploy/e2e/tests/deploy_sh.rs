@@ -346,7 +346,7 @@ fn of_kubeadm() -> Value {
             "template": {
                 "metadata": { "labels": labels },
                 "spec": { "containers": [{
-                    "name": "coredns", "image": "registry.k8s.io/coredns/coredns:v1.12.1",
+                    "name": "coredns", "image": "coredns/coredns:1.12.1",
                     "args": ["-conf", "/etc/coredns/Corefile"],
                     "ports": [
                         { "name": "dns", "containerPort": 53, "protocol": "UDP" },
