@@ -105,6 +105,21 @@ pub struct Cli {
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Steer::Auto)]
     pub steer: Steer,
 
+    /// Start beside a ringdns of the same user that has the same ports, and serve alone once it has
+    /// ended. Without such a process this changes nothing.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        hide_default_value = true,
+        action = ArgAction::Set,
+        value_parser = parse_bool
+    )]
+    pub take_over: bool,
+
     /// Number of shards [default: one for each core that the process may use].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub shards: Option<u16>,

@@ -38,6 +38,8 @@ pub mod io;
 mod pem;
 pub mod ports;
 
+pub mod heart;
+
 pub mod limits;
 
 pub mod metrics;

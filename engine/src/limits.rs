@@ -12,6 +12,41 @@ use std::time::Duration;
 /// generations are skipped.
 pub const UPDATES_WAITING_MAX: usize = 2 * (1 + 2 * TABLES_MAX);
 
+/// Everything that a new thread is sent to take a shard's place finds room at once.
+const _: () = assert!(1 + 2 * TABLES_MAX + LISTENERS_MAX < UPDATES_WAITING_MAX);
+
+/// How long the control plane waits for room in a shard's channel. Past that the shard does not
+/// read it, and is replaced.
+pub const SEND_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a shard is pinged. It answers between two batches, and an idle one is woken for it:
+/// some 15 µs, or a part in ten thousand of a core.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_millis(200);
+/// How often the control plane looks while a shard does not answer.
+pub const STUCK_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// After this much silence `/health` says so: an answer normally takes microseconds.
+pub const SHARD_LATE_AFTER: Duration = Duration::from_millis(300);
+/// After this much silence the shard's thread is replaced. Nothing that a shard does between two
+/// looks at its channel takes a tenth of it. It leaves time to be back within a second.
+pub const SHARD_HUNG_AFTER: Duration = Duration::from_millis(600);
+const _: () = assert!(
+    SHARD_HUNG_AFTER.as_millis() + HEARTBEAT_EVERY.as_millis() + STUCK_LOOK_EVERY.as_millis()
+        < 1000
+);
+/// A silent shard that has run for this long is replaced too: it runs in circles.
+pub const SHARD_SPINS_AFTER: Duration = Duration::from_millis(250);
+/// How long the control plane waits for a new thread to have its ring: milliseconds, unless memory
+/// is short.
+pub const SHARD_START_TIMEOUT: Duration = Duration::from_secs(5);
+/// Restarts of a shard at once. A query that makes it panic again and again costs it a cache and a
+/// few milliseconds each time.
+pub const SHARD_RESTARTS_MAX: u32 = 8;
+/// Once those are used up, how often a shard is restarted.
+pub const SHARD_RESTART_EVERY: Duration = Duration::from_secs(1);
+/// Replaced threads that hang, of all shards. Each holds its cache, its ring and a generation of
+/// each table, some megabytes. With more, only a new process helps, and `/health` asks for it.
+pub const HUNG_THREADS_MAX: usize = 8;
+
 /// Tables at a time: those of the running Corefile's local sources and, during a reload, those of
 /// the next one's.
 pub const TABLES_MAX: usize = 64;
@@ -255,6 +290,10 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(750);
 const _: () = assert!(DRAIN_TIMEOUT.as_millis() + LOG_FLUSH_TIMEOUT.as_millis() < 1000);
 /// How often a shard that stops checks whether clients still wait.
 pub const STOPPING_LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// How often a process looks whether the one that it replaces has ended. It reads the kernel's list
+/// of sockets for it.
+pub const ALONE_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 // Forwarding: bounds of one shard and one `forward` line.
 

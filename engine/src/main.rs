@@ -14,10 +14,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use engine::admin::{Admin, Readiness};
+use engine::admin::Readiness;
 use engine::answer::exit::Reports;
 use engine::cli::{Cli, Command};
 use engine::fleet::{Fleet, FleetSettings};
+use engine::io::socket::PortClaim;
 use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_FLUSH_TIMEOUT};
 use engine::metrics::Metrics;
 use engine::plugin::kubernetes::Kubernetes;
@@ -33,6 +34,7 @@ use control::signals::Signals;
 use control::slow::CorefileSource;
 use control::{
     Control, checking, conversion, endpoints, explaining, log, output, slow, start as start_up,
+    supervision,
 };
 
 /// The first sync is a burst of JSON: mimalloc is fast at it and returns the memory afterwards.
@@ -129,12 +131,13 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     }
     // Hosts and zone files, and host names of upstreams, are read before the sockets open too.
     readiness.wait_for(SOCKETS, OF_DNS, "open once all files have been read");
-    let admin =
-        Admin::bind(&endpoints::of(&config), Arc::clone(&metrics), Arc::clone(&readiness)).await?;
+    let claim = if cli.take_over { PortClaim::TakeOver } else { PortClaim::Alone };
+    let admin = endpoints::bind(&config, &metrics, &readiness, claim).await?;
     endpoints::publish_facts(&metrics, &config);
+    supervision::start(&fleet, &readiness, &metrics);
 
     let mut queries = QueryLog::new(reports.queries, log.clone(), cli.log_format, cores.len());
-    let mut server = Server::new(fleet, Arc::clone(&metrics), queries.listeners());
+    let mut server = Server::new(fleet, Arc::clone(&metrics), queries.listeners(), claim);
     queries.open_for(&config);
     server.apply(&config).await?;
     readiness.forget(SOCKETS, OF_DNS);
@@ -152,11 +155,10 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         log.push(start_up::as_logged(cli, &banner).as_bytes());
     }
     tracing::info!("plugin/reload: Running configuration SHA512 = {}", config.digest);
-    let explain_calls = admin.explain_calls();
     Ok(Control {
         server,
+        explain_calls: admin.explain_calls(),
         admin,
-        explain_calls,
         metrics,
         readiness,
         errors: ErrorLog::new(error_reports, &config),

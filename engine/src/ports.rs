@@ -45,6 +45,16 @@ pub fn is_of_others(address: SocketAddr, protocol: PortProtocol) -> bool {
     overlapping(address, protocol).any(|inode| !ours.contains(&inode))
 }
 
+/// Whether another process is bound to exactly this address: the kernel then spreads the clients
+/// over both.
+#[must_use]
+pub fn is_shared(address: SocketAddr, protocol: PortProtocol) -> bool {
+    let ours = inodes_of(Path::new("/proc/self/fd"));
+    let at_port = rows(protocol, address.port());
+    let is_same = |row: &SocketRow| row.address == address.ip().to_canonical();
+    at_port.iter().filter(|row| is_same(row)).any(|row| !ours.contains(&row.inode))
+}
+
 /// A process whose socket conflicts with an address; this process only if there is no other.
 /// Processes of other users and other containers are not visible.
 #[must_use]
@@ -181,6 +191,7 @@ mod tests {
             assert!(is_ours_alone(udp_at, PortProtocol::Udp), "{udp_at}");
             assert!(is_ours_alone(tcp_at, PortProtocol::Tcp), "{tcp_at}");
             assert!(!is_of_others(udp_at, PortProtocol::Udp), "{udp_at}");
+            assert!(!is_shared(udp_at, PortProtocol::Udp), "{udp_at}");
             let pid = |at| holder(at, &[PortProtocol::Udp]).map(|holder| holder.pid);
             assert_eq!(pid(udp_at), Some(std::process::id()));
             // Another address has no conflict, unless this is the wildcard.

@@ -25,19 +25,20 @@ use wire::pod_index::PodIndex;
 use wire::table::Table;
 
 use crate::client::{Arrival, ListenerId, Packet, Transport};
+use crate::heart::Heart;
 use crate::io::prefetch::prefetch;
 use crate::io::socket::ListenerSockets;
 use crate::io::wake::watch;
 use crate::io::{Datagram, DatagramIo};
 use crate::limits::{
-    BATCHES_PER_TURN, COUNT_DROPS_EVERY, CROWDED_AFTER, LATE_ANSWERS_AFTER_CLOSE, LOOK_AHEAD,
-    POLLS_PER_TURN, STOPPING_LOOK_EVERY,
+    BATCHES_PER_TURN, COUNT_DROPS_EVERY, CROWDED_AFTER, LATE_ANSWERS_AFTER_CLOSE, LISTENERS_MAX,
+    LOOK_AHEAD, POLLS_PER_TURN, STOPPING_LOOK_EVERY,
 };
 use crate::plan::{Plan, TableSlot};
 use crate::resolve::waiter::ReturnTo;
 use crate::responder::explaining::{self, ExplainRequest};
 use crate::responder::{Action, FirstLook, Responder};
-use crate::tcp::TcpService;
+use crate::tcp::{Handshakes, TcpService};
 
 /// An update from the control plane. Taken between batches, in the order sent.
 #[derive(Debug)]
@@ -55,6 +56,10 @@ pub enum Update {
     Close(ListenerId),
     /// Answer this question and report each decision.
     Explain(Box<ExplainRequest>),
+    /// Show that the shard is alive.
+    Ping(u64),
+    /// Call this function. Only tests send it.
+    Call(fn()),
     /// Answer the queries that the sockets hold, then end.
     Stop,
 }
@@ -66,13 +71,14 @@ enum State {
     Stopping,
 }
 
-/// The loop of one shard. It returns after `Update::Stop`, once the sockets are empty and no client
-/// waits for an upstream.
+/// The loop of one shard. It returns after `Update::Stop`, once no client waits for an upstream,
+/// the TCP connections have ended, and the sockets are empty.
 ///
 /// # Errors
 /// The ring or the wake-up descriptor failed for good: the shard can no longer serve.
 pub async fn serve<I: DatagramIo>(
     responder: Rc<RefCell<Responder>>,
+    heart: Arc<Heart>,
     updates: Receiver<Update>,
     mut io: I,
     mut tcp: TcpService,
@@ -81,14 +87,17 @@ pub async fn serve<I: DatagramIo>(
     let wake = watch(io.wake_fd())?;
     // At the first one, tokio allocates its list of those that have yielded.
     tokio::task::yield_now().await;
-    let mut state = State::Running;
+    let mut stopping: Option<Stopping> = None;
     let mut drops_counted_at = Instant::now();
     let mut batches = 0;
     // Datagrams received since the last turn without any.
     let mut backlog = 0;
     loop {
-        if take_updates(&updates, &responder, &mut io, &mut tcp)? == State::Stopping {
-            state = State::Stopping;
+        if take_updates(&updates, &responder, &heart, &mut io, &mut tcp)? == State::Stopping
+            && stopping.is_none()
+        {
+            stopping = Some(Stopping { since: Instant::now(), is_closing: false });
+            tcp.drain();
         }
         let received = io.turn()?;
         if received > 0 {
@@ -103,15 +112,19 @@ pub async fn serve<I: DatagramIo>(
             if batches == BATCHES_PER_TURN {
                 batches = 0;
                 tokio::task::yield_now().await;
+                if let Some(stopping) = &mut stopping
+                    && stopping.advance(&responder, &mut io, &mut tcp)
+                {
+                    return Ok(());
+                }
             }
             continue;
         }
         backlog = 0;
-        if state == State::Stopping {
-            if responder.borrow_mut().resolver().is_idle() {
+        if let Some(stopping) = &mut stopping {
+            if stopping.advance(&responder, &mut io, &mut tcp) {
                 return Ok(());
             }
-            // Clients still wait for upstreams. `Fleet::stop` limits how long.
             tokio::time::sleep(STOPPING_LOOK_EVERY).await;
             continue;
         }
@@ -122,6 +135,39 @@ pub async fn serve<I: DatagramIo>(
         io.acknowledge();
         woken.clear_ready();
         batches = 0;
+    }
+}
+
+/// How far a shard has come with its end: it answers what is in flight, then closes its sockets.
+struct Stopping {
+    since: Instant,
+    is_closing: bool,
+}
+
+impl Stopping {
+    /// Takes the next step that is due; true if it was the last. `Fleet::stop` limits how long this
+    /// may last; a thread that was replaced has a limit of its own.
+    fn advance<I: DatagramIo>(
+        &mut self,
+        responder: &RefCell<Responder>,
+        io: &mut I,
+        tcp: &mut TcpService,
+    ) -> bool {
+        if self.since.elapsed() > LATE_ANSWERS_AFTER_CLOSE {
+            return true;
+        }
+        // Nobody waits for upstreams, or is to take a response.
+        let is_idle = responder.borrow_mut().resolver().is_idle() && tcp.is_idle();
+        if is_idle && !self.is_closing {
+            // From now on the kernel refuses what comes. What the sockets hold is still answered.
+            self.is_closing = true;
+            for index in 0..LISTENERS_MAX {
+                io.close(ListenerId(index));
+                tcp.close(ListenerId(index), Handshakes::Refused);
+            }
+            return false;
+        }
+        is_idle && self.is_closing && !io.has_sockets()
     }
 }
 
@@ -253,6 +299,7 @@ async fn close_copy(responder: Rc<RefCell<Responder>>, listener: ListenerId, cop
 fn take_updates<I: DatagramIo>(
     updates: &Receiver<Update>,
     responder: &Rc<RefCell<Responder>>,
+    heart: &Heart,
     io: &mut I,
     tcp: &mut TcpService,
 ) -> io::Result<State> {
@@ -276,17 +323,24 @@ fn take_updates<I: DatagramIo>(
             }
             Ok(Update::Close(listener)) => {
                 let copy = responder.borrow_mut().resolver().late_answers().copy_of(listener);
-                tcp.close(listener);
+                tcp.close(listener, Handshakes::Awaited);
                 if let Some(copy) = copy {
                     io.close(listener);
                     tokio::task::spawn_local(close_copy(Rc::clone(responder), listener, copy));
                 }
             }
             Ok(Update::Explain(request)) => explaining::begin(*request, responder),
+            Ok(Update::Ping(ping)) => heart.answer(ping),
+            Ok(Update::Call(function)) => function(),
             Ok(Update::Stop) => return Ok(State::Stopping),
             Err(TryRecvError::Empty) => return Ok(State::Running),
-            // The control plane is gone: neither updates nor `Stop` can arrive.
-            Err(TryRecvError::Disconnected) => return Ok(State::Stopping),
+            // Another thread has this shard's place, and copies of its sockets; or the control
+            // plane is gone.
+            Err(TryRecvError::Disconnected) => {
+                io.leave();
+                tcp.leave();
+                return Ok(State::Stopping);
+            }
         }
     }
 }

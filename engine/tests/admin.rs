@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use engine::admin::Monitor;
 use engine::admin::{Admin, BindCause, BindError, Endpoint, EndpointKind, Readiness};
+use engine::io::socket::PortClaim;
 use engine::limits::HTTP_CONNECTIONS_MAX;
 use engine::metrics::{Build, Metrics};
 use engine::ports::Holder;
@@ -227,7 +228,8 @@ async fn unusable_addresses_are_reported() {
             address: address.to_owned(),
             place: "Corefile:3".to_owned(),
         }];
-        let error = Admin::bind(&endpoints, metrics(), Arc::default()).await.unwrap_err();
+        let error =
+            Admin::bind(&endpoints, metrics(), Arc::default(), PortClaim::Alone).await.unwrap_err();
         assert_eq!((error.plugin, error.address.as_str()), (EndpointKind::Ready, address));
         assert!(error.to_string().starts_with("Corefile:3: plugin/ready: "), "{error}");
         error
@@ -305,7 +307,9 @@ struct Server {
 impl Server {
     async fn start(rows: &[(EndpointKind, &str)]) -> Self {
         let readiness = Arc::<Readiness>::default();
-        let admin = Admin::bind(&endpoints(rows), metrics(), Arc::clone(&readiness)).await;
+        let admin =
+            Admin::bind(&endpoints(rows), metrics(), Arc::clone(&readiness), PortClaim::Alone)
+                .await;
         Self { admin: admin.unwrap_or_else(|error| panic!("{error}")), readiness }
     }
 

@@ -12,8 +12,9 @@ use domain::base::Message;
 use domain::base::iana::{Rcode, Rtype};
 use domain::rdata::AllRecordData;
 use engine::client::ListenerId;
-use engine::io::socket;
+use engine::io::socket::{self, PortClaim};
 use engine::plan::{Block, ListenerPlan, Plan, TableSlot};
+use engine::steering::Company;
 use rig::query::{query, wire_name};
 use rig::{BACKENDS, PATIENCE, Rig};
 use upstream::{Manner, Upstream};
@@ -90,7 +91,7 @@ fn each_listener_completes_a_cached_cname_its_own_way() {
         let upstream = Upstream::start(3600, Manner::LeadsOn(WEB));
         let lines = format!("cache\nforward . {}", upstream.address);
         let mut rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), &lines);
-        let sockets = socket::bind((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
+        let sockets = socket::bind((Ipv4Addr::LOCALHOST, 0).into(), 1, PortClaim::Alone).unwrap();
         let addresses = [rig.address, sockets[0].tcp.local_addr().unwrap()];
         let mut plan = Plan::clone(&rig.plan);
         plan.listeners.push(ListenerPlan {
@@ -100,7 +101,7 @@ fn each_listener_completes_a_cached_cname_its_own_way() {
         });
         plan.blocks.push(without_table(&plan.blocks[0]));
         rig.fleet.set_plan(&Arc::new(plan));
-        rig.fleet.open(ListenerId(1), sockets);
+        rig.fleet.open(ListenerId(1), sockets, Company::None);
         let ours = format!("NOERROR CNAME {WEB}. A 10.96.0.0");
         let theirs = format!("NOERROR CNAME {WEB}. A 192.0.2.1");
         for (index, expected) in [(0, &ours), (1, &theirs), (1, &theirs), (0, &ours), (0, &ours)] {

@@ -16,7 +16,7 @@ const HEAD_LINES_MAX: usize = 10;
 
 /// The engine's folders and files, lowest first. Each may import those before it, and no other.
 const ENGINE_LAYERS: [&[&str]; 20] = [
-    &["limits", "client", "pem", "ports", "trust", "question"],
+    &["limits", "client", "heart", "pem", "ports", "trust", "question"],
     &["corefile"],
     &["convert", "cli"],
     &["cache"],

@@ -89,9 +89,12 @@ impl fmt::Display for BindError {
                         write!(f, "host's network. ")?;
                     }
                 }
+                let is_ringdns = holder.as_ref().is_some_and(|one| one.command == "ringdns");
+                let take_over =
+                    if is_ringdns { ", take over from it with `--take-over`" } else { "" };
                 write!(
                     f,
-                    "Stop it, or give `{name}` another address in the Corefile.\n\
+                    "Stop it{take_over}, or give `{name}` another address in the Corefile.\n\
                      To list the processes on that port: ss -ltnp 'sport = :{port}'"
                 )
             }

@@ -96,7 +96,10 @@ pub(super) fn respond(
         ));
     };
     match plugin {
-        EndpointKind::Health => text(StatusCode::OK, "OK"),
+        EndpointKind::Health => {
+            let (status, body) = health_text(&readiness.stuck_shards());
+            text(status, body)
+        }
         EndpointKind::Ready => {
             let (status, mut body) = ready_text(&readiness.verdict());
             for note in readiness.notes() {
@@ -121,6 +124,14 @@ ringdns is not a Go program and has no profiles of Go.
 Where time goes:      perf record -g -p $(pidof ringdns) -- sleep 10; perf report
 What the server does: /metrics, on the address of the plugin `prometheus`
 ";
+
+/// CoreDNS's, unless a shard is stuck.
+fn health_text(stuck_shards: &[String]) -> (StatusCode, String) {
+    match stuck_shards {
+        [] => (StatusCode::OK, "OK".to_owned()),
+        stuck => (StatusCode::SERVICE_UNAVAILABLE, stuck.join("\n")),
+    }
+}
 
 /// The first line is CoreDNS's: the plugins in alphabetical order, separated by commas. The reasons
 /// follow.

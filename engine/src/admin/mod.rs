@@ -26,7 +26,7 @@ pub use endpoint::EndpointKind;
 pub use explain::ExplainCall;
 pub use readiness::{Monitor, Readiness, ReadyVerdict, Reason};
 
-use crate::io::socket::until_released;
+use crate::io::socket::{PortClaim, divert_connections, until_released};
 use crate::limits::{EXPLAIN_CALLS_WAITING_MAX, FILE_TIMEOUT, HTTP_BACKLOG};
 use crate::metrics::Metrics;
 use crate::ports;
@@ -47,6 +47,7 @@ pub struct Endpoint {
 pub struct Admin {
     listeners: Vec<AdminListener>,
     served: Arc<EndpointData>,
+    claim: PortClaim,
 }
 
 #[derive(Debug)]
@@ -80,10 +81,11 @@ impl Admin {
         endpoints: &[Endpoint],
         metrics: Arc<Metrics>,
         readiness: Arc<Readiness>,
+        claim: PortClaim,
     ) -> Result<Self, BindError> {
         let explainer = OnceLock::new();
         let served = Arc::new(EndpointData { metrics, readiness, explainer });
-        let mut admin = Self { listeners: Vec::new(), served };
+        let mut admin = Self { listeners: Vec::new(), served, claim };
         admin.rebind(endpoints).await?;
         Ok(admin)
     }
@@ -103,7 +105,7 @@ impl Admin {
             let ours = self.listeners.iter().map(|listener| (&listener.socket, listener.local));
             let ours = ours.chain(fresh.iter().map(|(socket, local)| (socket, *local)));
             let ours = ours.collect::<Vec<_>>();
-            let bound = until_released(|| listen(*address, &ours))
+            let bound = until_released(|| listen(*address, &ours, self.claim))
                 .await
                 .map_err(|error| endpoint.error(BindCause::of(error, *address)))?;
             fresh.push(bound);
@@ -133,6 +135,18 @@ impl Admin {
         let (sender, calls) = mpsc::channel(EXPLAIN_CALLS_WAITING_MAX);
         let _ = self.served.explainer.set(sender);
         calls
+    }
+
+    /// Closes the listeners that another process has too: it responds from now on.
+    pub fn hand_over(&mut self) {
+        let is_shared = |listener: &mut AdminListener| {
+            ports::is_shared(listener.local, ports::PortProtocol::Tcp)
+        };
+        for listener in self.listeners.extract_if(.., is_shared) {
+            // Those that come after the waiting ones were accepted would be reset.
+            let _ = divert_connections(&listener.socket);
+            connection::accept_waiting(&listener.socket, &listener.plugins, &self.served);
+        }
     }
 
     /// The listeners, for the log line at start-up. A wildcard shows as `[::]`.
@@ -238,13 +252,14 @@ async fn by_address(endpoints: &[Endpoint]) -> Result<Vec<Wanted<'_>>, BindError
 fn listen(
     address: SocketAddr,
     ours: &[(&Arc<TcpListener>, SocketAddr)],
+    claim: PortClaim,
 ) -> io::Result<(Arc<TcpListener>, SocketAddr)> {
-    let socket = match open_beside(address, ours) {
+    let socket = match open_beside(address, ours, claim) {
         Err(error)
             if address.ip() == Ipv6Addr::UNSPECIFIED
                 && error.kind() != io::ErrorKind::AddrInUse =>
         {
-            open_beside((Ipv4Addr::UNSPECIFIED, address.port()).into(), ours)?
+            open_beside((Ipv4Addr::UNSPECIFIED, address.port()).into(), ours, claim)?
         }
         outcome => outcome?,
     };
@@ -255,24 +270,23 @@ fn listen(
 
 /// Binds alone on the port, so that another process's listener is an error instead of silently
 /// taking a part of the requests. Only our own listeners may overlap, like `:8080` and
-/// `127.0.0.1:8080`.
+/// `127.0.0.1:8080`, and those of the process that this one takes over from.
 fn open_beside(
     address: SocketAddr,
     ours: &[(&Arc<TcpListener>, SocketAddr)],
+    claim: PortClaim,
 ) -> io::Result<Socket> {
     let error = match open(address, Port::Alone) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
         outcome => return outcome,
     };
-    let mut overlapping =
-        ours.iter().filter(|(_, local)| local.port() == address.port()).peekable();
-    if overlapping.peek().is_none() || !ports::is_ours_alone(address, ports::PortProtocol::Tcp) {
-        return Err(error);
+    let overlaps_ours = ours.iter().any(|(_, local)| local.port() == address.port())
+        && ports::is_ours_alone(address, ports::PortProtocol::Tcp);
+    match claim {
+        PortClaim::TakeOver => open(address, Port::Shared),
+        PortClaim::Alone if overlaps_ours => open(address, Port::Shared),
+        PortClaim::Alone => Err(error),
     }
-    for (socket, _) in overlapping {
-        SockRef::from(socket.as_ref()).set_reuse_port(true)?;
-    }
-    open(address, Port::Shared)
 }
 
 /// Whether other sockets of this user may share the port.
@@ -291,6 +305,8 @@ fn open(address: SocketAddr, port: Port) -> io::Result<Socket> {
     socket.set_reuse_port(port == Port::Shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    // From now on others may share it that ask for it.
+    socket.set_reuse_port(true)?;
     socket.listen(HTTP_BACKLOG)?;
     Ok(socket)
 }

@@ -1,4 +1,5 @@
-//! Readiness: whether the server should receive queries, and if not, why.
+//! Readiness: whether the server should receive queries, and if not, why; and which shards are
+//! stuck.
 //!
 //! Parts of the server (one per `kubernetes` block, and the sockets) report, and `/ready` reads. A
 //! part that was ready once stays ready unless `monitor continuously` is set: a cluster that lost
@@ -46,6 +47,7 @@ struct ReadinessState {
     /// By plugin and part.
     parts: BTreeMap<(&'static str, String), ReadinessPart>,
     notes: Vec<String>,
+    stuck_shards: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,16 @@ impl Readiness {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         self.state().notes.clone()
+    }
+
+    /// Replaces the descriptions of the shards that do not answer, for `/health`.
+    pub fn set_stuck(&self, shards: Vec<String>) {
+        self.state().stuck_shards = shards;
+    }
+
+    #[must_use]
+    pub fn stuck_shards(&self) -> Vec<String> {
+        self.state().stuck_shards.clone()
     }
 
     /// The process is about to end and should get no new clients.

@@ -63,5 +63,5 @@ async fn request(address: SocketAddr) -> io::Result<()> {
     stream.write_all(REQUEST).await?;
     let mut start = [0; EXPECTED.len()];
     stream.read_exact(&mut start).await?;
-    if start == EXPECTED { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    if start == EXPECTED { Ok(()) } else { Err(io::Error::other("it is not 200 OK")) }
 }

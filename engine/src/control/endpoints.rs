@@ -2,10 +2,13 @@
 //!
 //! Invariant: everything here follows from the Corefile alone.
 
+use std::sync::Arc;
+
 use domain::base::name::Name as DomainName;
-use engine::admin::{Endpoint, EndpointKind, Monitor};
+use engine::admin::{Admin, BindError, Endpoint, EndpointKind, Monitor, Readiness};
 use engine::config::Config;
 use engine::corefile::value::key::{Key, Scheme};
+use engine::io::socket::PortClaim;
 use engine::metrics::served::BlockFacts;
 use engine::metrics::{EnabledPlugin, Metrics};
 use engine::plugin::ServerBlock;
@@ -36,6 +39,19 @@ pub(crate) fn of(config: &Config) -> Vec<Endpoint> {
         }
     }
     endpoints
+}
+
+/// Listens on all of them.
+///
+/// # Errors
+/// The first one that cannot listen.
+pub(crate) async fn bind(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    readiness: &Arc<Readiness>,
+    claim: PortClaim,
+) -> Result<Admin, BindError> {
+    Admin::bind(&of(config), Arc::clone(metrics), Arc::clone(readiness), claim).await
 }
 
 /// How `/ready` treats plugins that were ready once: the first `ready` line decides.

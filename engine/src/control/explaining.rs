@@ -20,6 +20,7 @@ use engine::cli::{Cli, ExplainOptions, Steer};
 use engine::client::ListenerId;
 use engine::config::Config;
 use engine::fleet::{Asker, Backend, Fleet, FleetSettings};
+use engine::io::socket::PortClaim;
 use engine::limits::ERROR_REPORTS_WAITING_MAX;
 use engine::metrics::Metrics;
 use engine::plan::Plan;
@@ -171,7 +172,7 @@ async fn unserved(config: &Config) -> anyhow::Result<Server> {
     };
     let fleet = Fleet::start(settings, &[None], &[metrics.shard(0)], &reports)
         .context("cannot start a shard")?;
-    let mut server = Server::new(fleet, metrics, ListenerAddresses::default());
+    let mut server = Server::new(fleet, metrics, ListenerAddresses::default(), PortClaim::Alone);
     server.apply_unserved(config).await?;
     Ok(server)
 }

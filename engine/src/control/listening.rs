@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use engine::corefile::value::key::Scheme;
-use engine::io::socket::{self, ListenerSockets};
+use engine::io::socket::{self, ListenerSockets, PortClaim};
 use engine::plan::draft::Listen;
 use engine::ports::{self, Holder};
 
@@ -14,10 +14,29 @@ use engine::ports::{self, Holder};
 ///
 /// # Errors
 /// Why the address is unavailable, and what to do about it.
-pub(crate) async fn bind(listen: &Listen, shards: usize) -> anyhow::Result<Vec<ListenerSockets>> {
-    socket::until_released(|| bind_or_fall_back(listen, shards))
+pub(crate) async fn bind(
+    listen: &Listen,
+    shards: usize,
+    claim: PortClaim,
+) -> anyhow::Result<Vec<ListenerSockets>> {
+    socket::until_released(|| bind_or_fall_back(listen, shards, claim))
         .await
         .map_err(|error| anyhow::Error::msg(explain(listen, &error)))
+}
+
+/// Logs that another process has the address too.
+pub(crate) fn log_company(address: SocketAddr) {
+    let protocols = [ports::PortProtocol::Udp, ports::PortProtocol::Tcp];
+    let other = match ports::holder(address, &protocols) {
+        Some(Holder { pid, command }) if pid != std::process::id() => {
+            format!("`{command}`, process {pid}")
+        }
+        Some(_) | None => "another process".to_owned(),
+    };
+    tracing::warn!(
+        "{address}: shared with {other}, which has the port too; send it SIGTERM, and this process \
+         serves alone"
+    );
 }
 
 /// What an operator can do about an unavailable address.
@@ -57,13 +76,17 @@ fn explain(listen: &Listen, error: &io::Error) -> String {
 }
 
 /// Machines without IPv6 listen on all of IPv4.
-fn bind_or_fall_back(listen: &Listen, shards: usize) -> io::Result<Vec<ListenerSockets>> {
+fn bind_or_fall_back(
+    listen: &Listen,
+    shards: usize,
+    claim: PortClaim,
+) -> io::Result<Vec<ListenerSockets>> {
     let address = listen.address;
     let bind = match listen.scheme {
         Scheme::Tls => socket::bind_streams,
         Scheme::Dns | Scheme::Quic | Scheme::Grpc | Scheme::Https3 | Scheme::Https => socket::bind,
     };
-    match bind(address, shards) {
+    match bind(address, shards, claim) {
         Err(error)
             if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
                 && matches!(
@@ -72,7 +95,7 @@ fn bind_or_fall_back(listen: &Listen, shards: usize) -> io::Result<Vec<ListenerS
                 ) =>
         {
             let all = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
-            bind(all, shards)
+            bind(all, shards, claim)
         }
         result => result,
     }
@@ -89,6 +112,9 @@ fn in_use(address: SocketAddr, names_port: bool) -> String {
     }
     let holder = match ports::holder(address, &[ports::PortProtocol::Udp, ports::PortProtocol::Tcp])
     {
+        Some(Holder { pid, command }) if command == "ringdns" => format!(
+            "`{command}`, process {pid}, has it: stop it, take over from it with `--take-over`"
+        ),
         Some(Holder { pid, command }) => format!("`{command}`, process {pid}, has it: stop it"),
         None => {
             format!("another server has it: `ss -lnptu 'sport = :{port}'` names it; stop it")

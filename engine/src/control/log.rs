@@ -11,6 +11,7 @@ use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::cli::LogFormat;
+use engine::heart::note_panic;
 use tracing_subscriber::EnvFilter;
 
 pub(crate) use line::{QueryLine, Weight, line};
@@ -49,6 +50,7 @@ pub(crate) fn panic_count() -> u64 {
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
+    note_panic();
     let number = PANIC_COUNT.fetch_add(1, Ordering::Relaxed) + 1;
     if number > PANICS_LOGGED && !number.is_power_of_two() {
         return;

@@ -27,6 +27,7 @@ pub(crate) mod server;
 pub(crate) mod signals;
 pub(crate) mod slow;
 pub(crate) mod start;
+pub(crate) mod supervision;
 mod sync;
 mod upstreams;
 mod zones;
@@ -125,7 +126,7 @@ impl Control {
     /// Serves until a signal ends the process, then shuts down.
     ///
     /// # Errors
-    /// A shard has ended. A restart is better than serving with the other shards only.
+    /// An upstream of a block with `loop fatal` loops.
     pub(crate) async fn run(mut self, mut signals: Signals) -> anyhow::Result<()> {
         let mut reload_at = self.watch_folders();
         let mut tick = tokio::time::interval(TICK);
@@ -186,10 +187,6 @@ impl Control {
                 self.tick();
                 self.restart_feeds().await;
                 self.check_upstreams().await?;
-                anyhow::ensure!(
-                    !self.server.has_lost_a_shard(),
-                    "a shard has ended; its error is in the log above"
-                );
             }
         }
         Ok(())
@@ -199,6 +196,7 @@ impl Control {
     /// have not noticed yet. Then stops the shards.
     async fn shut_down(mut self, signals: &mut Signals) {
         self.readiness.shut_down();
+        self.admin.hand_over();
         let lameducks = self.config.blocks.iter().filter_map(|block| block.line::<Health>());
         let lameduck = lameducks.map(|health| health.lameduck).max().unwrap_or_default();
         if !lameduck.is_zero() {
@@ -386,6 +384,7 @@ impl Control {
 
     fn tick(&mut self) {
         self.server.housekeep();
+        self.server.look_for_company(std::time::Instant::now());
         let parts: Vec<String> = self
             .server
             .syncs()

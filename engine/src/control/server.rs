@@ -12,13 +12,14 @@ use engine::client::ListenerId;
 use engine::config::Config;
 use engine::corefile::value::key::Scheme;
 use engine::fleet::{Asker, Fleet};
-use engine::io::socket::ListenerSockets;
-use engine::limits::HAND_OVER_TIMEOUT;
+use engine::io::socket::{ListenerSockets, PortClaim};
+use engine::limits::{ALONE_LOOK_EVERY, DRAIN_TIMEOUT, HAND_OVER_TIMEOUT};
 use engine::metrics::served::ListenerFacts;
 use engine::metrics::{Metrics, SteeringFacts};
 use engine::plan::draft::{FatalLoop, Listen, NewTable, PlanDraft};
 use engine::plan::{Plan, TableSlot};
 use engine::ports;
+use engine::steering::Company;
 
 use super::external::ExternalFeed;
 use super::feed::TableFeed;
@@ -33,6 +34,9 @@ use super::zones::ZonesFeed;
 pub(crate) struct Server {
     fleet: Fleet,
     metrics: Arc<Metrics>,
+    claim: PortClaim,
+    /// When to look whether the process that this one replaces has ended. `None`: there is none.
+    alone_check_at: Option<Instant>,
     /// By `ListenerId`.
     listeners: Vec<Option<BoundListener>>,
     /// By `TableSlot`.
@@ -54,6 +58,7 @@ struct BoundListener {
     requested: SocketAddr,
     bound: SocketAddr,
     scheme: Scheme,
+    company: Company,
 }
 
 /// What applying a Corefile opens.
@@ -71,10 +76,13 @@ impl Server {
         fleet: Fleet,
         metrics: Arc<Metrics>,
         listener_addresses: ListenerAddresses,
+        claim: PortClaim,
     ) -> Self {
         Self {
             fleet,
             metrics,
+            claim,
+            alone_check_at: None,
             listeners: Vec::new(),
             feeds: Vec::new(),
             upstream_files: UpstreamFiles::default(),
@@ -181,11 +189,15 @@ impl Server {
     async fn bind(&self, listens: &[Listen]) -> anyhow::Result<NewSockets> {
         let mut bound = Vec::new();
         for listen in listens.iter().filter(|listen| listen.is_new) {
-            let sockets = listening::bind(listen, self.fleet.shard_count()).await?;
+            let sockets = listening::bind(listen, self.fleet.shard_count(), self.claim).await?;
             let first = sockets.first().context("a fleet has at least one shard")?;
             let bound_to = first.tcp.local_addr()?;
             let Listen { address: requested, scheme, .. } = *listen;
-            let listener = BoundListener { requested, bound: bound_to, scheme };
+            let company = match self.claim {
+                PortClaim::TakeOver => company_at(bound_to),
+                PortClaim::Alone => Company::None,
+            };
+            let listener = BoundListener { requested, bound: bound_to, scheme, company };
             bound.push((listen.id, listener, sockets));
         }
         Ok(bound)
@@ -203,14 +215,18 @@ impl Server {
         for (id, listener, _) in &new_sockets {
             self.listeners.resize(self.listeners.len().max(id.0 + 1), None);
             self.listeners[id.0] = Some(*listener);
+            if listener.company == Company::OtherProcess {
+                listening::log_company(listener.bound);
+                self.alone_check_at = Some(Instant::now() + ALONE_LOOK_EVERY);
+            }
         }
         self.fatal_loops = std::mem::take(&mut draft.fatal_loops);
         let plan = Arc::new(draft.into_plan(&self.metrics));
         self.listener_addresses.add(&plan);
         self.fleet.set_plan(&plan);
         self.plans.push(Arc::clone(&plan));
-        for (id, _, sockets) in new_sockets {
-            self.fleet.open(id, sockets);
+        for (id, listener, sockets) in new_sockets {
+            self.fleet.open(id, sockets, listener.company);
         }
         for (id, listener) in self.listeners.iter_mut().enumerate() {
             let is_gone =
@@ -330,13 +346,51 @@ impl Server {
         self.listeners.iter().flatten().map(facts).collect()
     }
 
-    /// Whether a shard has ended by itself.
-    pub(crate) fn has_lost_a_shard(&self) -> bool {
-        self.fleet.has_lost_a_shard()
+    /// Steers by CPU again where the process that this one replaces has ended.
+    pub(crate) fn look_for_company(&mut self, now: Instant) {
+        if self.alone_check_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.alone_check_at = None;
+        for (id, listener) in self.listeners.iter_mut().enumerate() {
+            let Some(listener) = listener else { continue };
+            if listener.company == Company::None {
+                continue;
+            }
+            listener.company = company_at(listener.bound);
+            match listener.company {
+                Company::OtherProcess => self.alone_check_at = Some(now + ALONE_LOOK_EVERY),
+                Company::None => {
+                    tracing::info!("{}: taken over; this process serves alone", listener.bound);
+                    self.fleet.now_alone(ListenerId(id));
+                }
+            }
+        }
     }
 
-    /// Answers the queries received so far, then ends the shards.
-    pub(crate) fn stop(self) {
-        self.fleet.stop(engine::limits::DRAIN_TIMEOUT);
+    /// Answers the queries received so far, then ends the shards. Where another process has the
+    /// address too, it gets all later queries.
+    pub(crate) fn stop(mut self) {
+        for (id, listener) in self.listeners.iter().enumerate() {
+            let Some(BoundListener { bound, .. }) = listener else { continue };
+            match company_at(*bound) {
+                Company::None => {}
+                Company::OtherProcess => {
+                    tracing::info!("{bound}: handed over to the other process that listens there");
+                    self.fleet.close(ListenerId(id));
+                }
+            }
+        }
+        self.fleet.stop(DRAIN_TIMEOUT);
+    }
+}
+
+/// Whether another process has sockets at this address.
+fn company_at(address: SocketAddr) -> Company {
+    let protocols = [ports::PortProtocol::Udp, ports::PortProtocol::Tcp];
+    if protocols.into_iter().any(|protocol| ports::is_shared(address, protocol)) {
+        Company::OtherProcess
+    } else {
+        Company::None
     }
 }

@@ -197,13 +197,30 @@ impl DatagramIo for Mmsg {
     }
 
     fn close(&mut self, listener: ListenerId) {
-        let Some(closing) = self.listeners[listener.0].as_mut() else { return };
+        let Some(closing) = self.listeners[listener.0].as_mut().filter(|one| !one.is_closing)
+        else {
+            return;
+        };
         if !divert(&closing.socket) {
             self.send_answers();
             self.listeners[listener.0] = None;
             return;
         }
         (closing.is_closing, closing.is_empty) = (true, false);
+    }
+
+    fn has_sockets(&self) -> bool {
+        self.listeners.iter().any(Option::is_some)
+    }
+
+    fn leave(&mut self) {
+        self.send_answers();
+        for place in &mut self.listeners {
+            // A closed descriptor stays in the poller as long as its socket has copies.
+            if let Some(listener) = place.take_if(|listener| !listener.is_closing) {
+                let _ = epoll::delete(&self.poller, &listener.socket);
+            }
+        }
     }
 
     fn turn(&mut self) -> io::Result<usize> {

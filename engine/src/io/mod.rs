@@ -64,8 +64,14 @@ pub trait DatagramIo {
     /// The kernel's; the socket is closed then.
     fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()>;
     /// Closes this listener's socket once the datagrams that it holds now are received and
-    /// answered. Later ones go to other sockets that listen on its address.
+    /// answered. Later ones go to other sockets that listen on its address. Does nothing if there
+    /// is no such listener, or it closes already.
     fn close(&mut self, listener: ListenerId);
+    /// Whether there are sockets, those that close among them.
+    fn has_sockets(&self) -> bool;
+    /// Stops receiving, and leaves what the sockets hold to others that have copies of them. What
+    /// this has received already is still to be answered. Calling it again does nothing.
+    fn leave(&mut self);
     /// Submits the responses since the last turn and fetches datagrams; returns how many are
     /// available.
     ///

@@ -134,7 +134,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
-    use crate::io::socket::bind;
+    use crate::io::socket::{PortClaim, bind};
 
     /// The index that a program returns on this CPU, as the kernel runs it.
     fn run(program: &[sock_filter], cpu: u32) -> u32 {
@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn the_kernel_accepts_every_program() {
-        let sockets = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 2).unwrap();
+        let sockets =
+            bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 2, PortClaim::Alone).unwrap();
         let of_a_large_machine: Vec<usize> = (0..256).map(|shard| 4 * shard).collect();
         for program in [
             program_by_cpu(&[0, 1], 2),

@@ -26,6 +26,26 @@ pub struct ListenerSockets {
     pub tcp: TcpListener,
 }
 
+impl ListenerSockets {
+    /// Copies, which share the queues of the originals.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let udp = self.udp.as_ref().map(UdpSocket::try_clone).transpose()?;
+        Ok(Self { udp, tcp: self.tcp.try_clone()? })
+    }
+}
+
+/// Which other process may have a port already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortClaim {
+    /// None: the port is in use.
+    Alone,
+    /// One of the same user that shares its ports, such as the ringdns that this one replaces.
+    TakeOver,
+}
+
 /// Binds `shards` pairs of sockets to one address. All share its port (SO_REUSEPORT), and the
 /// kernel spreads clients over them.
 ///
@@ -35,20 +55,26 @@ pub struct ListenerSockets {
 ///
 /// # Errors
 /// The kernel's error for the first socket that fails; none stays open then. AddrInUse if another
-/// process is bound to the port.
-pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSockets>> {
+/// process is bound to the port, and `claim` or that process does not share it.
+pub fn bind(
+    address: SocketAddr,
+    shards: usize,
+    claim: PortClaim,
+) -> io::Result<Vec<ListenerSockets>> {
     if address.port() == 0 {
         return bind_any_port(address, shards);
     }
     (0..shards)
         .map(|index| {
             let sharing = if index == 0 { Sharing::Claim } else { Sharing::Join };
-            let udp = claim_or_join(address, sharing, ports::PortProtocol::Udp, |sharing| {
-                bind_udp(address, sharing)
-            })?;
-            let tcp = claim_or_join(address, sharing, ports::PortProtocol::Tcp, |sharing| {
-                bind_tcp(address, sharing)
-            })?;
+            let udp =
+                claim_or_join(address, claim, sharing, ports::PortProtocol::Udp, |sharing| {
+                    bind_udp(address, sharing)
+                })?;
+            let tcp =
+                claim_or_join(address, claim, sharing, ports::PortProtocol::Tcp, |sharing| {
+                    bind_tcp(address, sharing)
+                })?;
             Ok(ListenerSockets { udp: Some(udp), tcp })
         })
         .collect()
@@ -58,11 +84,15 @@ pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSocket
 ///
 /// # Errors
 /// As `bind`.
-pub fn bind_streams(mut address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSockets>> {
+pub fn bind_streams(
+    mut address: SocketAddr,
+    shards: usize,
+    claim: PortClaim,
+) -> io::Result<Vec<ListenerSockets>> {
     let mut sockets = Vec::with_capacity(shards);
     for index in 0..shards {
         let sharing = if index == 0 { Sharing::Claim } else { Sharing::Join };
-        let tcp = claim_or_join(address, sharing, ports::PortProtocol::Tcp, |sharing| {
+        let tcp = claim_or_join(address, claim, sharing, ports::PortProtocol::Tcp, |sharing| {
             bind_tcp(address, sharing)
         })?;
         // With port 0 the kernel has chosen one.
@@ -82,9 +112,11 @@ enum Sharing {
     Join,
 }
 
-/// Claims the port, or joins if only sockets of this process have it.
+/// Claims the port, or joins those that have it: sockets of this process, or those to take over
+/// from.
 fn claim_or_join<T>(
     address: SocketAddr,
+    claim: PortClaim,
     sharing: Sharing,
     protocol: ports::PortProtocol,
     bind: impl Fn(Sharing) -> io::Result<T>,
@@ -93,7 +125,7 @@ fn claim_or_join<T>(
         Err(error)
             if sharing == Sharing::Claim
                 && error.kind() == io::ErrorKind::AddrInUse
-                && ports::is_ours_alone(address, protocol) =>
+                && (claim == PortClaim::TakeOver || ports::is_ours_alone(address, protocol)) =>
         {
             bind(Sharing::Join)
         }
@@ -164,6 +196,16 @@ pub(crate) fn retire(socket: &UdpSocket) -> bool {
     shared.set_reuse_address(true).is_ok() && shared.set_reuse_port(false).is_ok() && divert(socket)
 }
 
+/// Has the kernel prefer this socket for what arrives on a CPU, where no program chooses (Linux
+/// 6.2). `None`: no longer.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn prefer_cpu(socket: &impl AsFd, cpu: Option<usize>) -> io::Result<()> {
+    // Without a CPU the kernel expects -1, which this becomes.
+    SockRef::from(socket).set_cpu_affinity(cpu.unwrap_or(usize::MAX))
+}
+
 /// Whether a socket has a datagram queued.
 pub(super) fn holds_a_datagram(socket: &UdpSocket) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -174,7 +216,7 @@ pub(super) fn holds_a_datagram(socket: &UdpSocket) -> bool {
 fn bind_any_port(mut address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSockets>> {
     for _ in 0..PORT_TRIES {
         address.set_port(UdpSocket::bind((address.ip(), 0))?.local_addr()?.port());
-        match bind(address, shards) {
+        match bind(address, shards, PortClaim::Alone) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             bound => return bound,
         }

@@ -60,7 +60,7 @@ enum Closing {
     No,
     /// The kernel queues nothing more; what is queued is still answered.
     Draining,
-    /// The next turn closes the socket.
+    /// The next turn closes the socket, once nothing is received from it.
     Empty,
 }
 
@@ -227,11 +227,29 @@ impl DatagramIo for Uring {
     }
 
     fn close(&mut self, listener: ListenerId) {
-        if let Some(listener) = self.listeners[listener.0].as_mut() {
-            listener.closing =
-                if divert(&listener.socket) { Closing::Draining } else { Closing::Empty };
-        }
+        let Some(closing) =
+            self.listeners[listener.0].as_mut().filter(|one| one.closing == Closing::No)
+        else {
+            return;
+        };
+        let is_diverted = divert(&closing.socket);
+        closing.closing = if is_diverted { Closing::Draining } else { Closing::Empty };
         self.stop_receiving(listener.0);
+    }
+
+    fn has_sockets(&self) -> bool {
+        self.listeners.iter().any(Option::is_some)
+    }
+
+    fn leave(&mut self) {
+        for index in 0..LISTENERS_MAX {
+            if let Some(listener) = self.listeners[index].as_mut()
+                && listener.closing == Closing::No
+            {
+                listener.closing = Closing::Empty;
+                self.stop_receiving(index);
+            }
+        }
     }
 
     fn turn(&mut self) -> io::Result<usize> {
@@ -316,11 +334,13 @@ impl DatagramIo for Uring {
 }
 
 impl Drop for Uring {
-    /// Waits until the kernel owns none of the memory, before that is freed.
+    /// Waits until the kernel owns none of the memory, before that is freed. Leaves the sockets as
+    /// they are: after a panic, the next thread of the shard has copies of them.
     fn drop(&mut self) {
+        self.leave();
         for index in 0..LISTENERS_MAX {
             if self.listeners[index].is_some() {
-                self.close(ListenerId(index));
+                self.stop_receiving(index);
             }
         }
         for _ in 0..COMPLETIONS {

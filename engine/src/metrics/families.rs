@@ -21,6 +21,7 @@ use super::position::{self, CELL_COUNT};
 use super::process::{self, ProcessFamilyKind};
 use super::shard::ShardEvent;
 use super::{Facts, LabelSet, MetricsSources, NodeErrors, lock};
+use super::{Facts, LabelSet, MetricsSources, ShardRestarts, lock};
 
 /// Counters by shard: family, help, event.
 const SHARD_COUNTERS: [(&str, &str, ShardEvent); 9] = [
@@ -302,6 +303,18 @@ impl Families<'_, '_> {
             })
             .collect();
         self.gauges("ringdns_shard_info", "Where each shard runs; always 1", &shards)?;
+        let restarts: Vec<_> = (facts.shard_restarts.iter().enumerate())
+            .flat_map(|(index, restarts)| {
+                let ShardRestarts { panics, ends, hangs } = *restarts;
+                [("panic", panics), ("end", ends), ("hang", hangs)].map(|(cause, count)| {
+                    let labels: Labels<'_> =
+                        vec![("cause", cause.into()), ("shard", index.to_string().into())];
+                    (labels, count)
+                })
+            })
+            .collect();
+        let help = "Shards that got a new thread, by what the old one did";
+        self.counters("ringdns_shard_restarts", help, &restarts)?;
         self.counters("coredns_panics", "Recovered panics", &[(Vec::new(), facts.panics)])?;
         if let Some(NodeErrors { interface_add, iptables }) = facts.node_errors {
             let kinds = [("interface_add", interface_add), ("iptables", iptables)];

@@ -100,6 +100,8 @@ pub struct Facts {
     pub corefile_sha512: Option<String>,
     /// By shard index.
     pub shards: Vec<ShardFacts>,
+    /// By shard index.
+    pub shard_restarts: Vec<ShardRestarts>,
     pub tables: Vec<TableFacts>,
     pub hosts: Vec<HostsFacts>,
     pub zones: Vec<ZoneFacts>,
@@ -142,6 +144,15 @@ pub struct ShardFacts {
     pub core: Option<usize>,
     /// `uring` or `mmsg`.
     pub backend: &'static str,
+}
+
+/// How often a shard got a new thread, by what the old one did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardRestarts {
+    pub panics: u64,
+    /// Its ring failed.
+    pub ends: u64,
+    pub hangs: u64,
 }
 
 /// How queries at an address find their shard.

@@ -25,7 +25,8 @@ pub struct Fill {
     pub(crate) received: Instant,
 }
 
-/// One shard's ends of all these channels.
+/// One shard's ends of all these channels. A clone is for the thread that takes the shard's place.
+#[derive(Clone)]
 pub struct Fills {
     from_others: Receiver<Fill>,
     to_others: Vec<OtherShard>,

@@ -11,18 +11,29 @@ use libc::sock_filter;
 use super::balance::{Balance, ShardLoad};
 use super::load::{Activity, LoadMeter};
 use crate::client::{ListenerId, Transport};
-use crate::io::reuseport::attach;
-use crate::io::socket::{ListenerSockets, divert_connections, retire};
+use crate::io::reuseport::{attach, program_by_hash};
+use crate::io::socket::{ListenerSockets, divert_connections, prefer_cpu, retire};
 
 /// A shard is saturated if more than one in so many of its datagrams had to wait.
 const CROWDED_PART: u64 = 4;
 /// A shard's thread is always running if it runs for more than this part of the time.
 const BUSY: f64 = 0.85;
 
+/// How the kernel is told which socket is whose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SocketOrder {
+    /// The sockets are alone in their group and in the order of the shards, which a program counts.
+    Known,
+    /// Another process has or had sockets in the group, so the order is unknown. Each socket names
+    /// its shard's CPU instead (by shard).
+    Unknown(Vec<usize>),
+}
+
 /// The sockets of one address and protocol.
 pub(super) struct SocketGroup {
     pub(super) address: SocketAddr,
     sockets: SocketCopies,
+    pub(super) order: SocketOrder,
     /// `None` if it is not steered by CPU, or always.
     pub(super) balance: Option<Balance>,
     /// Datagrams that waited at a crowded shard, by shard, at the last look.
@@ -43,6 +54,7 @@ impl SocketGroup {
     pub(super) fn of_listener(
         listener: ListenerId,
         sockets: &[ListenerSockets],
+        order: &SocketOrder,
         meters: &[LoadMeter],
     ) -> io::Result<Vec<Self>> {
         let mut udp = Vec::with_capacity(sockets.len());
@@ -56,7 +68,10 @@ impl SocketGroup {
         let Some(first) = tcp.first() else { return Ok(Vec::new()) };
         let address = first.local_addr()?;
         let crowded: Vec<_> = meters.iter().map(|meter| meter.crowded_count(listener)).collect();
-        let group = |sockets| Self { address, sockets, balance: None, crowded: crowded.clone() };
+        let group = |sockets| {
+            let (order, crowded) = (order.clone(), crowded.clone());
+            Self { address, sockets, order, balance: None, crowded }
+        };
         let mut groups = Vec::new();
         if !udp.is_empty() {
             groups.push(group(SocketCopies::Udp(udp)));
@@ -113,6 +128,39 @@ impl SocketGroup {
             SocketCopies::Tcp(sockets) => sockets.first().map(|socket| attach(socket, program)),
         };
         attached.unwrap_or(Ok(()))
+    }
+
+    /// Has the kernel choose the shard of the CPU. `program`: the one that counts the sockets.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn choose_by_cpu(&self, program: &[sock_filter]) -> io::Result<()> {
+        match &self.order {
+            SocketOrder::Known => self.attach(program),
+            SocketOrder::Unknown(cpus) => self.prefer(cpus.iter().copied().map(Some)),
+        }
+    }
+
+    /// Has the kernel choose a shard by the hash.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn choose_by_hash(&self) -> io::Result<()> {
+        match &self.order {
+            SocketOrder::Known => self.attach(&program_by_hash()),
+            SocketOrder::Unknown(cpus) => self.prefer(cpus.iter().map(|_| None)),
+        }
+    }
+
+    fn prefer(&self, cpus: impl Iterator<Item = Option<usize>>) -> io::Result<()> {
+        match &self.sockets {
+            SocketCopies::Udp(sockets) => {
+                sockets.iter().zip(cpus).try_for_each(|(socket, cpu)| prefer_cpu(socket, cpu))
+            }
+            SocketCopies::Tcp(sockets) => {
+                sockets.iter().zip(cpus).try_for_each(|(socket, cpu)| prefer_cpu(socket, cpu))
+            }
+        }
     }
 
     /// Takes the sockets out of the group: they are about to close. False if the kernel leaves one

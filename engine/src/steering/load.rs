@@ -42,12 +42,18 @@ impl LoadMeter {
     /// `thread`: the shard's.
     #[must_use]
     pub fn new(metrics: Arc<ShardMetrics>, thread: Pid) -> Self {
-        let path = format!("/proc/self/task/{}/schedstat", thread.as_raw_pid());
-        let cpu_time = File::open(path).ok();
         let answers = metrics.answer_count();
-        let busy_known =
-            (Instant::now(), cpu_time.as_ref().and_then(nanoseconds).unwrap_or_default());
-        Self { metrics, cpu_time, answers, busy: 0.0, busy_known }
+        let busy_known = (Instant::now(), Duration::ZERO);
+        let mut meter = Self { metrics, cpu_time: None, answers, busy: 0.0, busy_known };
+        meter.measure(thread);
+        meter
+    }
+
+    /// The shard has this thread from now on.
+    pub(super) fn measure(&mut self, thread: Pid) {
+        let path = format!("/proc/self/task/{}/schedstat", thread.as_raw_pid());
+        self.cpu_time = File::open(path).ok();
+        self.busy_known.1 = self.cpu_time.as_ref().and_then(nanoseconds).unwrap_or_default();
     }
 
     pub(super) fn look(&mut self, now: Instant) -> Activity {

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use core_affinity::CoreId;
 use libc::sock_filter;
+use rustix::process::Pid;
 
 use crate::cli::Steer;
 use crate::client::{ListenerId, Transport};
@@ -22,8 +23,16 @@ use crate::io::socket::ListenerSockets;
 use crate::limits::{CPU_COUNT_MAX, LISTENERS_MAX, STEERING_LABELS_MAX, STEERING_LOOK_EVERY};
 use crate::metrics::SteeringFacts;
 use balance::{Balance, BalanceChange};
-use group::SocketGroup;
+use group::{SocketGroup, SocketOrder};
 use load::LoadMeter;
+
+/// Who else has sockets at a listener's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Company {
+    None,
+    /// The process that this one replaces.
+    OtherProcess,
+}
 
 /// The groups of all listeners.
 pub struct Steering {
@@ -32,6 +41,8 @@ pub struct Steering {
     is_polling: bool,
     /// `None`: the hash chooses, always.
     by_cpu: Option<Arc<[sock_filter]>>,
+    /// Each shard's CPU.
+    cpus: Vec<usize>,
     /// By listener.
     groups: Vec<Vec<SocketGroup>>,
     /// By shard.
@@ -68,7 +79,8 @@ impl Steering {
         Self {
             steer,
             is_polling,
-            by_cpu: by_cpu.map(|cpus| program_by_cpu(&cpus, cpu_count(&cpus)).into()),
+            by_cpu: by_cpu.as_ref().map(|cpus| program_by_cpu(cpus, cpu_count(cpus)).into()),
+            cpus: by_cpu.unwrap_or_default(),
             groups: Vec::new(),
             meters,
             facts: Vec::new(),
@@ -78,16 +90,26 @@ impl Steering {
     }
 
     /// Steers to these sockets, one pair per shard, before the shards have them.
-    pub(crate) fn open(&mut self, listener: ListenerId, sockets: &[ListenerSockets]) {
+    pub(crate) fn open(
+        &mut self,
+        listener: ListenerId,
+        sockets: &[ListenerSockets],
+        company: Company,
+    ) {
         let Some(program) = self.by_cpu.clone() else { return };
-        let opened = SocketGroup::of_listener(listener, sockets, &self.meters);
+        let order = match company {
+            Company::None => SocketOrder::Known,
+            Company::OtherProcess => SocketOrder::Unknown(self.cpus.clone()),
+        };
+        let opened = SocketGroup::of_listener(listener, sockets, &order, &self.meters);
         let begun = opened.and_then(|groups| {
             let place = listener.0;
             self.groups.resize_with(self.groups.len().max(place + 1), Vec::new);
             for mut group in groups {
-                let attached = match self.is_mixed(&group) {
+                // While the other process has sockets there, its program may choose.
+                let attached = match self.is_mixed(&group) || company == Company::OtherProcess {
                     true => Ok(false),
-                    false => group.attach(&program).map(|()| true),
+                    false => group.choose_by_cpu(&program).map(|()| true),
                 };
                 let is_by_cpu = *attached.as_ref().unwrap_or(&false);
                 note(&mut self.facts, &group, Some(is_by_cpu));
@@ -111,6 +133,21 @@ impl Steering {
         }
     }
 
+    /// The other process has no sockets any more at the addresses of this listener.
+    pub(crate) fn now_alone(&mut self, listener: ListenerId) {
+        let Some(program) = self.by_cpu.clone() else { return };
+        for group in self.groups.get_mut(listener.0).into_iter().flatten() {
+            // It may have left a program, which counted its own sockets.
+            let _ = group.attach(&program_by_hash());
+            let is_by_cpu = group.choose_by_cpu(&program).is_ok() && prefers_cpus();
+            note(&mut self.facts, group, Some(is_by_cpu));
+            let shows_load = !(self.is_polling && group.transport() == Transport::Tcp);
+            if is_by_cpu && shows_load && self.steer == Steer::Auto {
+                group.balance = Some(Balance::new(Instant::now()));
+            }
+        }
+    }
+
     /// Takes a listener's sockets out of its groups, before the shards close them one by one.
     pub(crate) fn close(&mut self, listener: ListenerId) {
         let Some(groups) = self.groups.get_mut(listener.0).map(std::mem::take) else { return };
@@ -122,6 +159,13 @@ impl Steering {
                 self.mixed.truncate(LISTENERS_MAX - 1);
                 self.mixed.insert(0, (group.address, group.transport()));
             }
+        }
+    }
+
+    /// Leaves the choice to the hash, which passes over sockets that close.
+    pub(crate) fn release(&self) {
+        for group in self.groups.iter().flatten() {
+            let _ = group.attach(&program_by_hash());
         }
     }
 
@@ -147,11 +191,11 @@ impl Steering {
                 match change {
                     BalanceChange::Nothing => continue,
                     BalanceChange::FallBack { .. } => {
-                        let _ = group.attach(&program_by_hash());
+                        let _ = group.choose_by_hash();
                         note(&mut self.facts, group, Some(false));
                     }
                     BalanceChange::GiveUp { .. } | BalanceChange::Resume => {
-                        let is_by_cpu = group.attach(by_cpu).is_ok();
+                        let is_by_cpu = group.choose_by_cpu(by_cpu).is_ok();
                         note(&mut self.facts, group, Some(is_by_cpu));
                     }
                 }
@@ -159,6 +203,13 @@ impl Steering {
             }
         }
         is_in_doubt.then(|| now + STEERING_LOOK_EVERY)
+    }
+
+    /// A shard has a new thread.
+    pub(crate) fn measure(&mut self, shard: usize, thread: Pid) {
+        if let Some(meter) = self.meters.get_mut(shard) {
+            meter.measure(thread);
+        }
     }
 
     /// How each group is steered.
@@ -209,6 +260,15 @@ fn cpus_of_shards(cores: &[Option<CoreId>]) -> Option<Vec<usize>> {
         cores.iter().map(|core| core.map(|core| core.id)).collect::<Option<_>>()?;
     let is_own = |(index, cpu)| !cpus[..index].contains(cpu);
     (cpus.len() > 1 && cpus.iter().enumerate().all(is_own)).then_some(cpus)
+}
+
+/// Whether the kernel chooses the socket that names its CPU from those that share an address: since
+/// Linux 6.2.
+fn prefers_cpus() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 2)
 }
 
 /// The machine's CPUs, present or not, from a list such as `0-7` of the kernel; if it cannot be

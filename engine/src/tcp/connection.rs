@@ -136,11 +136,17 @@ impl<S: ClientStream> ClientConnection<S> {
                     before
                 }
                 Woken::Shard if self.outbox.is_closed.get() => return,
-                Woken::Shard => self.take_answers(before),
+                Woken::Shard => match self.take_answers(before) {
+                    // A query may have come together with the request to end.
+                    Waiting::Query if self.shared.is_draining.get() => {
+                        self.exchange(Waiting::Query)
+                    }
+                    next => next,
+                },
                 Woken::Socket if before == Waiting::Peer => self.flush(),
                 Woken::Socket => self.exchange(before),
             };
-            if waiting == Waiting::End {
+            if waiting == Waiting::End || waiting == Waiting::Query && self.is_drained() {
                 return;
             }
             if self.has_progressed {
@@ -152,6 +158,11 @@ impl<S: ClientStream> ClientConnection<S> {
                 deadline = Deadline::now() + self.patience(waiting);
             }
         }
+    }
+
+    /// Whether the shard stops, and the connection owes no response.
+    fn is_drained(&self) -> bool {
+        self.shared.is_draining.get() && self.outbox.pending_count.get() == 0
     }
 
     fn patience(&self, waiting: Waiting) -> Duration {

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -40,9 +41,29 @@ use stream::{ClientStream, TlsStream};
 
 /// The TCP listeners of one shard, and the state that its connections share.
 pub struct TcpService {
-    /// By listener; notified to close it.
-    closing: [Option<Rc<Notify>>; LISTENERS_MAX],
+    /// By listener.
+    acceptors: [Option<RunningAcceptor>; LISTENERS_MAX],
     shared: Rc<TcpShared>,
+}
+
+struct RunningAcceptor {
+    closing: Rc<AcceptorClosing>,
+    task: AbortHandle,
+}
+
+/// Notified to close a listener.
+struct AcceptorClosing {
+    wake: Notify,
+    handshakes: Cell<Handshakes>,
+}
+
+/// What happens to the handshakes that have begun when a listener closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshakes {
+    /// Their connections are accepted: other sockets take later ones.
+    Awaited,
+    /// The process ends.
+    Refused,
 }
 
 struct TcpShared {
@@ -51,6 +72,10 @@ struct TcpShared {
     connections: RefCell<Recency<Rc<Outbox>>>,
     /// TLS handshakes in progress.
     handshake_count: Cell<usize>,
+    /// Listeners that close and still accept the connections that have begun.
+    closing_count: Cell<usize>,
+    /// Connections end once they owe no response.
+    is_draining: Cell<bool>,
 }
 
 struct Buffers {
@@ -63,11 +88,13 @@ impl Default for TcpService {
         let buffers =
             Buffers { input: vec![0; TCP_READ_LEN].into(), output: vec![0; TCP_WRITE_LEN].into() };
         Self {
-            closing: [const { None }; LISTENERS_MAX],
+            acceptors: [const { None }; LISTENERS_MAX],
             shared: Rc::new(TcpShared {
                 buffers: RefCell::new(buffers),
                 connections: RefCell::default(),
                 handshake_count: Cell::new(0),
+                closing_count: Cell::new(0),
+                is_draining: Cell::new(false),
             }),
         }
     }
@@ -85,20 +112,41 @@ impl TcpService {
         responder: &Rc<RefCell<Responder>>,
     ) -> io::Result<()> {
         let socket = tokio::net::TcpListener::from_std(socket)?;
-        let closing = Rc::new(Notify::new());
-        self.closing[listener.0] = Some(Rc::clone(&closing));
+        let handshakes = Cell::new(Handshakes::Awaited);
+        let closing = Rc::new(AcceptorClosing { wake: Notify::new(), handshakes });
         let acceptor =
             Acceptor { listener, responder: Rc::clone(responder), shared: Rc::clone(&self.shared) };
-        tokio::task::spawn_local(accept(socket, acceptor, closing));
+        let task = tokio::task::spawn_local(accept(socket, acceptor, Rc::clone(&closing)));
+        self.acceptors[listener.0] = Some(RunningAcceptor { closing, task: task.abort_handle() });
         Ok(())
     }
 
     /// Accepts the connections that have begun, and no more. Open ones continue until they idle
-    /// out.
-    pub fn close(&mut self, listener: ListenerId) {
-        if let Some(closing) = self.closing[listener.0].take() {
-            closing.notify_one();
+    /// out. Does nothing if there is no such listener.
+    pub fn close(&mut self, listener: ListenerId, handshakes: Handshakes) {
+        if let Some(acceptor) = self.acceptors[listener.0].take() {
+            self.shared.closing_count.set(self.shared.closing_count.get() + 1);
+            acceptor.closing.handshakes.set(handshakes);
+            acceptor.closing.wake.notify_one();
         }
+    }
+
+    /// Accepts no more, and leaves the connections that wait to others that have the same sockets.
+    pub fn leave(&mut self) {
+        self.acceptors.iter_mut().filter_map(Option::take).for_each(|one| one.task.abort());
+    }
+
+    /// Has each connection end once it owes no response.
+    pub fn drain(&mut self) {
+        self.shared.is_draining.set(true);
+        self.shared.connections.borrow().iter().for_each(|outbox| outbox.wake.notify_one());
+    }
+
+    /// Whether nothing is left to drain.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let TcpShared { connections, handshake_count, closing_count, .. } = &*self.shared;
+        connections.borrow().len() + handshake_count.get() + closing_count.get() == 0
     }
 }
 
@@ -110,12 +158,13 @@ struct Acceptor {
     shared: Rc<TcpShared>,
 }
 
-async fn accept(socket: tokio::net::TcpListener, acceptor: Acceptor, closing: Rc<Notify>) {
-    accept_until(closing.notified(), &socket, &acceptor).await;
-    if divert_connections(&socket) {
+async fn accept(socket: tokio::net::TcpListener, acceptor: Acceptor, closing: Rc<AcceptorClosing>) {
+    accept_until(closing.wake.notified(), &socket, &acceptor).await;
+    if divert_connections(&socket) && closing.handshakes.get() == Handshakes::Awaited {
         accept_until(sleep(TCP_HAND_OVER_TIMEOUT), &socket, &acceptor).await;
     }
     accept_waiting(&socket, &acceptor);
+    acceptor.shared.closing_count.set(acceptor.shared.closing_count.get() - 1);
 }
 
 async fn accept_until(

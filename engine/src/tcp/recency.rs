@@ -80,6 +80,11 @@ impl<T> Recency<T> {
         self.oldest.and_then(|index| self.take(index))
     }
 
+    /// In no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.nodes.iter().filter_map(|node| node.item.as_ref())
+    }
+
     fn holds(&self, ticket: Ticket) -> bool {
         let node = &self.nodes[ticket.index];
         node.item.is_some() && node.admission == ticket.admission

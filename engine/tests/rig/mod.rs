@@ -16,12 +16,13 @@ use engine::client::ListenerId;
 use engine::config;
 use engine::corefile::Surroundings;
 use engine::fleet::{Backend, Fleet, FleetSettings};
-use engine::io::socket;
+use engine::io::socket::{self, PortClaim};
 use engine::metrics::{Build, Metrics};
 use engine::plan::draft::PlanDraft;
 use engine::plan::{Plan, TableSlot};
 use engine::plugin::log::query::LoggedQuery;
 use engine::plugin::log::ring::QueryRings;
+use engine::steering::Company;
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
 use wire::pod::PodMode;
@@ -115,7 +116,7 @@ impl Rig {
         let metrics = Metrics::new(build, 1);
         let settings = FleetSettings { backend, busy_poll: Duration::ZERO, steer: Steer::Auto };
         let mut fleet = Fleet::start(settings, &[None], &[metrics.shard(0)], &reports).unwrap();
-        let sockets = socket::bind(address, 1).unwrap();
+        let sockets = socket::bind(address, 1, PortClaim::Alone).unwrap();
         let address = sockets[0].tcp.local_addr().unwrap();
         let mut builder = builder();
         let slot = TableSlot(0);
@@ -125,7 +126,7 @@ impl Rig {
         }
         let plan = Arc::new(plan(lines, &metrics));
         fleet.set_plan(&plan);
-        fleet.open(ListenerId(0), sockets);
+        fleet.open(ListenerId(0), sockets, Company::None);
         Self { fleet, address, errors: reported, queries, builder, metrics, plan, first }
     }
 
