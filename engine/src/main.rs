@@ -25,7 +25,7 @@ use engine::plugin::kubernetes::Kubernetes;
 
 use control::error_log::ErrorLog;
 use control::history::History;
-use control::node::Node;
+use control::node::NodeMode;
 use control::placement::Placement;
 use control::query_log::QueryLog;
 use control::restarts::Restarts;
@@ -121,7 +121,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     start_up::publish_facts(&metrics, &cores, backend);
 
     // Before the sockets, which have its addresses.
-    let node = Node::start(&cli.node, cli.dns_port, &metrics);
+    let node = NodeMode::start(&cli.node, cli.dns_port, &metrics);
 
     // /health and /ready respond while the clusters are being read.
     let readiness = Arc::new(Readiness::default());

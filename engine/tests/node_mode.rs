@@ -1,5 +1,5 @@
 //! Node mode in a network namespace of its own, which only root may create: addresses and rules
-//! come and go with the process.
+//! come and go with the process, and one process hands over to the next.
 
 mod rig;
 
@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use netlink_bindings::nftables::{self, Nfgenmsg};
@@ -47,8 +48,8 @@ fn in_namespace(run: impl FnOnce(&Path) + Send) {
     let probe = Command::new("unshare").args(["--net", "ip", "link"]).output();
     if !probe.as_ref().is_ok_and(|probe| probe.status.success()) {
         eprintln!(
-            "!!! SKIPPED: no network namespace can be made here ({probe:?}): run this test as root, \
-             with `unshare` and `ip`"
+            "!!! SKIPPED: no network namespace can be made here ({probe:?}): run this test as \
+             root, with `unshare` and `ip`"
         );
         return;
     }
@@ -64,7 +65,10 @@ fn in_namespace(run: impl FnOnce(&Path) + Send) {
     std::io::Read::read_exact(&mut { said }, &mut line).unwrap();
     let namespace = File::open(format!("/proc/{}/ns/net", holder.0.id())).unwrap();
     let folder = TempDir::new().unwrap();
-    let corefile = format!(".:53 {{\n    bind {}\n    whoami\n}}\n", ADDRESS.ip());
+    let ip = ADDRESS.ip();
+    let corefile = format!(
+        ".:53 {{\n    bind {ip}\n    health {ip}:8080\n    ready {ip}:8181\n    whoami\n}}\n"
+    );
     fs::write(folder.path().join("Corefile"), corefile).unwrap();
     std::thread::scope(|scope| {
         let inside = scope.spawn(|| {
@@ -80,7 +84,7 @@ fn in_namespace(run: impl FnOnce(&Path) + Send) {
 fn serve(folder: &Path, name: &str) -> Process {
     let log = folder.join(name);
     let child = Command::new(env!("CARGO_BIN_EXE_ringdns"))
-        .args(["-localip", "169.254.20.10", "-interfacename", "node0", "-conf"])
+        .args(["-localip", "169.254.20.10", "-interfacename", "node0", "--take-over", "-conf"])
         .arg(folder.join("Corefile"))
         .stdout(File::create(&log).unwrap())
         .stderr(Stdio::inherit())
@@ -155,5 +159,41 @@ fn addresses_and_rules_last_as_long_as_they_are_needed() {
         stopped.signal(Signal::TERM);
         until("it has ended", || stopped.has_ended());
         assert!(!has_address() && untracked_counts().is_empty());
+    });
+}
+
+#[test]
+fn one_process_hands_over_to_the_next_without_a_lost_query() {
+    in_namespace(|folder| {
+        let mut old = serve(folder, "old");
+        let is_over = AtomicBool::new(false);
+        let namespace = File::open("/proc/thread-self/ns/net").unwrap();
+        let (asked, lost) = std::thread::scope(|scope| {
+            let client = scope.spawn(|| {
+                let kind = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+                let (mut asked, mut lost) = (0_u32, 0_u32);
+                let began = Instant::now();
+                while !is_over.load(Ordering::Relaxed) && began.elapsed() < 3 * PATIENCE {
+                    asked += 1;
+                    lost += u32::from(!is_answered());
+                }
+                (asked, lost)
+            });
+            let mut new = serve(folder, "new");
+            old.signal(Signal::TERM);
+            until("the old one has ended", || old.has_ended());
+            assert!(has_address());
+            assert_eq!(untracked_counts().len(), 9);
+            std::thread::sleep(Duration::from_millis(300));
+            is_over.store(true, Ordering::Relaxed);
+            let counts = client.join().unwrap();
+            new.signal(Signal::TERM);
+            until("the new one has ended", || new.has_ended());
+            counts
+        });
+        assert!(!has_address());
+        println!("node mode: {asked} queries during the hand-over, {lost} lost");
+        assert!(asked > 100 && lost == 0, "{lost} of {asked}");
     });
 }

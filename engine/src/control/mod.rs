@@ -53,7 +53,7 @@ use explaining::{Explainer, remote};
 use external::ExternalFeed;
 use history::History;
 use hosts::HostsFeed;
-use node::Node;
+use node::NodeMode;
 use placement::Placement;
 use query_log::QueryLog;
 use readiness::report_readiness;
@@ -101,7 +101,7 @@ pub(crate) struct Control {
     /// The clusters that were reported to `/ready`.
     pub(crate) parts: Vec<String>,
     /// Last, so that it is taken down after everything else has ended.
-    pub(crate) _node: Option<Node>,
+    pub(crate) _node: Option<NodeMode>,
 }
 
 /// What the control loop handles next.

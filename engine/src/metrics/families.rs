@@ -20,8 +20,7 @@ use prometheus_client::metrics::MetricType;
 use super::position::{self, CELL_COUNT};
 use super::process::{self, ProcessFamilyKind};
 use super::shard::ShardEvent;
-use super::{Facts, LabelSet, MetricsSources, NodeErrors, lock};
-use super::{Facts, LabelSet, MetricsSources, ShardRestarts, lock};
+use super::{Facts, LabelSet, MetricsSources, NodeErrors, ShardRestarts, lock};
 
 /// Counters by shard: family, help, event.
 const SHARD_COUNTERS: [(&str, &str, ShardEvent); 9] = [

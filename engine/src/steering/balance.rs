@@ -51,22 +51,22 @@ pub struct Balance {
 
 #[derive(Debug)]
 enum BalanceState {
-    /// `overload`: of the time that a shard has been overloaded. None falls back before `not_before`.
-    ByCpu { overload: Option<Answered>, not_before: Instant },
+    /// `overload`: of the time that a shard has been overloaded. No fallback before `not_before`.
+    ByCpu { overload: Option<AnswerTally>, not_before: Instant },
     /// The hash is tried: whether it answers more than this.
-    Trial { answers_per_sec: f64, answered: Answered },
+    Trial { answers_per_sec: f64, tally: AnswerTally },
     /// The hash answers more. `busy_at`: when the load was last more than half of this.
     ByHash { until: Instant, answers_per_sec: f64, busy_at: Instant },
 }
 
 /// The answers of all shards since a time.
 #[derive(Clone, Copy, Debug)]
-struct Answered {
+struct AnswerTally {
     since: Instant,
     count: u64,
 }
 
-impl Answered {
+impl AnswerTally {
     fn per_sec(&self, now: Instant) -> f64 {
         self.count as f64 / now.duration_since(self.since).as_secs_f64().max(1e-6)
     }
@@ -86,7 +86,7 @@ impl Balance {
 
     /// `loads`: by shard, since the last step.
     pub fn step(&mut self, loads: &[ShardLoad], now: Instant) -> BalanceChange {
-        let last = Answered {
+        let last = AnswerTally {
             since: std::mem::replace(&mut self.stepped_at, now),
             count: loads.iter().map(|load| load.answers).sum(),
         };
@@ -101,7 +101,7 @@ impl Balance {
                 };
                 // The overload began during the last step, so that one counts from the next on.
                 let overload = match overload {
-                    None => overload.insert(Answered { since: now, count: 0 }),
+                    None => overload.insert(AnswerTally { since: now, count: 0 }),
                     Some(overload) => {
                         overload.count += last.count;
                         overload
@@ -111,16 +111,16 @@ impl Balance {
                     return BalanceChange::Nothing;
                 }
                 let answers_per_sec = overload.per_sec(now);
-                let answered = Answered { since: now, count: 0 };
-                self.enter(BalanceState::Trial { answers_per_sec, answered }, now);
+                let tally = AnswerTally { since: now, count: 0 };
+                self.enter(BalanceState::Trial { answers_per_sec, tally }, now);
                 BalanceChange::FallBack { shard }
             }
-            BalanceState::Trial { answers_per_sec, answered } => {
-                answered.count += last.count;
+            BalanceState::Trial { answers_per_sec, tally } => {
+                tally.count += last.count;
                 if now.duration_since(self.since) < STEERING_TRIAL {
                     return BalanceChange::Nothing;
                 }
-                let gain = answered.per_sec(now) / answers_per_sec.max(1.0);
+                let gain = tally.per_sec(now) / answers_per_sec.max(1.0);
                 let pause = self.pause;
                 self.pause = (2 * pause).min(STEERING_PAUSE_MAX);
                 if gain < HASH_PAYS_FROM {

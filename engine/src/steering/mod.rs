@@ -245,8 +245,8 @@ fn log(group: &SocketGroup, change: BalanceChange) {
         ),
         BalanceChange::GiveUp { gain, pause } => tracing::info!(
             "{address} ({protocol}): the hash answered {gain:.2} times as many queries per second; \
-             the shard of the CPU that received a query answers it again, and the hash is not tried \
-             for {pause:?}"
+             the shard of the CPU that received a query answers it again, and the hash is not \
+             tried for {pause:?}"
         ),
         BalanceChange::Resume => tracing::info!(
             "{address} ({protocol}): the shard of the CPU that received a query answers it again"

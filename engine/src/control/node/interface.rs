@@ -24,7 +24,7 @@ pub(super) struct Interface {
 
 /// The kernel's interface of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Link {
+struct NodeLink {
     index: u32,
     is_dummy: bool,
 }
@@ -57,7 +57,9 @@ impl Interface {
                 Err(error) => return Err(error),
             },
         };
-        let Some(Link { index, .. }) = found else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(NodeLink { index, .. }) = found else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
         for ip in &self.ips {
             add_address(&mut socket, index, *ip)?;
         }
@@ -67,7 +69,7 @@ impl Interface {
     /// Also if an earlier process added it. What fails stays.
     pub(super) fn remove(&self) {
         let mut socket = NetlinkSocket::new();
-        let Some(Link { index, is_dummy }) = link(&mut socket, &self.name) else { return };
+        let Some(NodeLink { index, is_dummy }) = link(&mut socket, &self.name) else { return };
         if is_dummy {
             let header = Ifinfomsg { ifi_index: index as i32, ..Ifinfomsg::new() };
             let request = rt_link::Request::new().op_dellink_do(&header);
@@ -83,13 +85,13 @@ impl Interface {
 }
 
 /// `None` if there is no interface of this name.
-fn link(socket: &mut NetlinkSocket, name: &str) -> Option<Link> {
+fn link(socket: &mut NetlinkSocket, name: &str) -> Option<NodeLink> {
     let mut request = rt_link::Request::new().op_getlink_do(&Ifinfomsg::new());
     request.encode().push_ifname_bytes(name.as_bytes());
     let mut reply = socket.request(&request).ok()?;
     let (header, attributes) = reply.recv_one().ok()?;
     let kind = attributes.get_linkinfo().and_then(|info| info.get_kind());
-    Some(Link { index: u32::try_from(header.ifi_index).ok()?, is_dummy: kind == Ok(DUMMY) })
+    Some(NodeLink { index: u32::try_from(header.ifi_index).ok()?, is_dummy: kind == Ok(DUMMY) })
 }
 
 fn add_dummy(socket: &mut NetlinkSocket, name: &str) -> io::Result<()> {

@@ -17,16 +17,16 @@ use engine::metrics::{Metrics, NodeErrors};
 
 use interface::Interface;
 use presence::Presence;
-use rules::Rules;
+use rules::TrackingRules;
 
 /// The thread that keeps the node set up. Dropping it takes down what was set up.
-pub(crate) struct Node {
+pub(crate) struct NodeMode {
     /// Dropped to end the thread.
     stop: Option<Sender<()>>,
     has_ended: Receiver<()>,
 }
 
-impl Node {
+impl NodeMode {
     /// Returns once the node is set up, or that has failed once. `None` if no address is given.
     pub(crate) fn start(options: &NodeOptions, port: u16, metrics: &Arc<Metrics>) -> Option<Self> {
         if options.local_ips.is_empty() {
@@ -57,7 +57,7 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl Drop for NodeMode {
     fn drop(&mut self) {
         self.stop = None;
         let _ = self.has_ended.recv_timeout(NODE_TAKE_DOWN_TIMEOUT);
@@ -66,7 +66,7 @@ impl Drop for Node {
 
 /// The parts of the set-up that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum SetupPart {
     Interface,
     Rules,
 }
@@ -77,7 +77,7 @@ struct NodeSetup {
     port: u16,
     metrics: Arc<Metrics>,
     interface: Interface,
-    rules: Option<Rules>,
+    rules: Option<TrackingRules>,
     presence: Option<Presence>,
     /// By part: what the log says already.
     last_failures: [Option<String>; 2],
@@ -102,22 +102,22 @@ impl NodeSetup {
         }
         if self.options.has_interface {
             let added = self.interface.ensure();
-            self.note(Part::Interface, added.map_err(|error| error.to_string()));
+            self.note(SetupPart::Interface, added.map_err(|error| error.to_string()));
         }
         drop(lock);
         if self.options.has_rules && self.rules.is_none() {
-            match Rules::add(&self.options, self.port) {
+            match TrackingRules::add(&self.options, self.port) {
                 Ok(rules) => {
                     self.rules = Some(rules);
-                    self.note(Part::Rules, Ok(()));
+                    self.note(SetupPart::Rules, Ok(()));
                 }
-                Err(error) => self.note(Part::Rules, Err(error.to_string())),
+                Err(error) => self.note(SetupPart::Rules, Err(error.to_string())),
             }
         }
     }
 
     /// Counts a failure, and logs it if the last attempt failed otherwise or not at all.
-    fn note(&mut self, part: Part, result: Result<(), String>) {
+    fn note(&mut self, part: SetupPart, result: Result<(), String>) {
         let NodeOptions { interface_name, sync_interval, .. } = &self.options;
         let last = &mut self.last_failures[part as usize];
         match &result {
@@ -128,11 +128,13 @@ impl NodeSetup {
                 let NodeErrors { interface_add, iptables } =
                     facts.node_errors.get_or_insert_default();
                 let (count, why) = match part {
-                    Part::Interface => (
+                    SetupPart::Interface => (
                         interface_add,
                         format!("cannot add the addresses to the interface {interface_name}"),
                     ),
-                    Part::Rules => (iptables, "cannot add the rules against tracking".to_owned()),
+                    SetupPart::Rules => {
+                        (iptables, "cannot add the rules against tracking".to_owned())
+                    }
                 };
                 *count += 1;
                 if last.as_ref() != Some(error) {
@@ -159,9 +161,9 @@ impl NodeSetup {
 }
 
 /// For the log.
-fn what_is_done(part: Part) -> &'static str {
+fn what_is_done(part: SetupPart) -> &'static str {
     match part {
-        Part::Interface => "the interface has its addresses",
-        Part::Rules => "the rules against tracking are in force",
+        SetupPart::Interface => "the interface has its addresses",
+        SetupPart::Rules => "the rules against tracking are in force",
     }
 }

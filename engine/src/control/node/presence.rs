@@ -1,7 +1,7 @@
 //! Whether other processes use the same interface of this node.
 //!
-//! Each announces itself with an abstract socket: such names belong to the network namespace, as the
-//! interface does, and the kernel removes them with the process, even a killed one. Invariant:
+//! Each announces itself with an abstract socket: such names belong to the network namespace, as
+//! the interface does, and the kernel removes them with the process, even a killed one. Invariant:
 //! whoever adds or removes the interface holds the lock, so a process that ends never removes it
 //! from under one that starts.
 
@@ -76,11 +76,11 @@ mod tests {
 
     #[test]
     fn those_of_the_same_interface_count() {
-        let list = "Num       RefCount Protocol Flags    Type St Inode Path\n\
-                    0000000000000000: 00000002 00000000 00010000 0001 01 19 @ringdns/nodelocaldns/7-a1\n\
-                    0000000000000000: 00000002 00000000 00010000 0001 01 20 /run/ringdns/nodelocaldns/8\n\
-                    0000000000000000: 00000002 00000000 00010000 0001 01 21 @ringdns/other/9-b\n\
-                    0000000000000000: 00000002 00000000 00010000 0001 01 22\n";
+        let list = "Num: RefCount Protocol Flags Type St Inode Path\n\
+                    0: 00000002 00000000 00010000 0001 01 19 @ringdns/nodelocaldns/7-a1\n\
+                    0: 00000002 00000000 00010000 0001 01 20 /run/ringdns/nodelocaldns/8\n\
+                    0: 00000002 00000000 00010000 0001 01 21 @ringdns/other/9-b\n\
+                    0: 00000002 00000000 00010000 0001 01 22\n";
         let check = |interface: &str, own: &str, expected| {
             let prefix = prefix(interface);
             assert_eq!(

@@ -27,7 +27,7 @@ const HOOKS: [(&std::ffi::CStr, u32); 2] = [
 ];
 
 /// Rules that stay while this lives.
-pub(super) struct Rules {
+pub(super) struct TrackingRules {
     _socket: NetlinkSocket,
 }
 
@@ -35,19 +35,19 @@ pub(super) struct Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Packets {
     ip: IpAddr,
-    end: End,
+    end: PacketEnd,
     protocol: i32,
     port: u16,
 }
 
 /// Which end of a packet is the DNS server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum PacketEnd {
     Source,
     Destination,
 }
 
-impl Rules {
+impl TrackingRules {
     /// # Errors
     /// The kernel's: it lacks nf_tables, or owned tables (before Linux 5.12).
     pub(super) fn add(options: &NodeOptions, port: u16) -> io::Result<Self> {
@@ -101,14 +101,14 @@ fn family_of(ip: IpAddr) -> i32 {
 /// Queries and responses of one address. Those that come in are queries; those that go out are
 /// either, because clients run on the node too.
 fn packets(ip: IpAddr, port: u16, health_port: u16, hook: u32) -> Vec<Packets> {
-    let ends: &[End] = match hook == libc::NF_INET_LOCAL_OUT as u32 {
-        true => &[End::Destination, End::Source],
-        false => &[End::Destination],
+    let ends: &[PacketEnd] = match hook == libc::NF_INET_LOCAL_OUT as u32 {
+        true => &[PacketEnd::Destination, PacketEnd::Source],
+        false => &[PacketEnd::Destination],
     };
     let ports =
         [(libc::IPPROTO_UDP, port), (libc::IPPROTO_TCP, port), (libc::IPPROTO_TCP, health_port)];
     let with_end =
-        |end: &End| ports.map(|(protocol, port)| Packets { ip, end: *end, protocol, port });
+        |end: &PacketEnd| ports.map(|(protocol, port)| Packets { ip, end: *end, protocol, port });
     ends.iter().flat_map(with_end).collect()
 }
 
@@ -116,14 +116,14 @@ fn packets(ip: IpAddr, port: u16, health_port: u16, hook: u32) -> Vec<Packets> {
 fn untracked<P: Pusher>(list: PushExprListAttrs<P>, packets: Packets) {
     let Packets { ip, end, protocol, port } = packets;
     let (address, address_offset) = match (ip, end) {
-        (IpAddr::V4(ip), End::Source) => (ip.octets().to_vec(), 12),
-        (IpAddr::V4(ip), End::Destination) => (ip.octets().to_vec(), 16),
-        (IpAddr::V6(ip), End::Source) => (ip.octets().to_vec(), 8),
-        (IpAddr::V6(ip), End::Destination) => (ip.octets().to_vec(), 24),
+        (IpAddr::V4(ip), PacketEnd::Source) => (ip.octets().to_vec(), 12),
+        (IpAddr::V4(ip), PacketEnd::Destination) => (ip.octets().to_vec(), 16),
+        (IpAddr::V6(ip), PacketEnd::Source) => (ip.octets().to_vec(), 8),
+        (IpAddr::V6(ip), PacketEnd::Destination) => (ip.octets().to_vec(), 24),
     };
     let port_offset = match end {
-        End::Source => 0,
-        End::Destination => 2,
+        PacketEnd::Source => 0,
+        PacketEnd::Destination => 2,
     };
     let list = list
         .nested_elem()
@@ -190,9 +190,9 @@ mod tests {
             let all = packets(ip, 53, 8080, hook as u32);
             all.iter().filter(|packets| packets.end == end).count()
         };
-        assert_eq!(count(libc::NF_INET_PRE_ROUTING, End::Destination), 3);
-        assert_eq!(count(libc::NF_INET_PRE_ROUTING, End::Source), 0);
-        assert_eq!(count(libc::NF_INET_LOCAL_OUT, End::Destination), 3);
-        assert_eq!(count(libc::NF_INET_LOCAL_OUT, End::Source), 3);
+        assert_eq!(count(libc::NF_INET_PRE_ROUTING, PacketEnd::Destination), 3);
+        assert_eq!(count(libc::NF_INET_PRE_ROUTING, PacketEnd::Source), 0);
+        assert_eq!(count(libc::NF_INET_LOCAL_OUT, PacketEnd::Destination), 3);
+        assert_eq!(count(libc::NF_INET_LOCAL_OUT, PacketEnd::Source), 3);
     }
 }
