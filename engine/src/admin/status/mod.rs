@@ -58,7 +58,7 @@ pub(super) fn page(
             body {
                 main {
                     (header(overview, &verdict, now))
-                    (problems(&verdict, &readiness.notes()))
+                    (problems(&verdict, &[readiness.stuck_shards(), readiness.notes()].concat()))
                     (figures(overview, now))
                     (sections::shards(overview))
                     (sections::served(&overview.facts))
@@ -98,7 +98,7 @@ fn header(overview: &Overview, verdict: &ReadyVerdict, now: SystemTime) -> Marku
     }
 }
 
-/// What `/ready` says beside its first line.
+/// What `/ready` says beside its first line, and `/health` instead of `OK`.
 fn problems(verdict: &ReadyVerdict, notes: &[String]) -> Markup {
     let reasons = match verdict {
         ReadyVerdict::Ready | ReadyVerdict::ShuttingDown => &[][..],
@@ -267,6 +267,8 @@ mod tests {
         assert!(waiting.contains(r#"<span class="pill bad">Not ready</span>"#), "{waiting}");
         let reason = "<b>Waiting for kubernetes cluster.local.: </b>services: connection refused";
         assert!(waiting.contains(reason), "{waiting}");
+        readiness.set_stuck(vec!["shard 1 does not answer".to_owned()]);
+        assert!(shown(&metrics, &readiness).contains("<li>shard 1 does not answer</li>"));
         readiness.shut_down();
         let ending = shown(&metrics, &readiness);
         assert!(ending.contains(r#"<span class="pill warn">Shutting down</span>"#), "{ending}");
