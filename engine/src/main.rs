@@ -140,6 +140,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     let mut server = Server::new(fleet, Arc::clone(&metrics), queries.listeners(), claim);
     queries.open_for(&config);
     server.apply(&config).await?;
+    node.iter().for_each(NodeMode::sockets_are_open);
     readiness.forget(SOCKETS, OF_DNS);
     for block in &config.blocks {
         readiness.forget("kubernetes", &block.place.line.to_string());
@@ -175,6 +176,6 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         placement: Placement::new(cores.into_iter().zip(shard_metrics)),
         balance_at: None,
         parts: Vec::new(),
-        _node: node,
+        node,
     })
 }

@@ -26,6 +26,7 @@ pub use endpoint::EndpointKind;
 pub use explain::ExplainCall;
 pub use readiness::{Monitor, Readiness, ReadyVerdict, Reason};
 
+use crate::io::reuseport::{attach, program_to};
 use crate::io::socket::{PortClaim, divert_connections, until_released};
 use crate::limits::{EXPLAIN_CALLS_WAITING_MAX, FILE_TIMEOUT, HTTP_BACKLOG};
 use crate::metrics::Metrics;
@@ -283,7 +284,13 @@ fn open_beside(
     let overlaps_ours = ours.iter().any(|(_, local)| local.port() == address.port())
         && ports::is_ours_alone(address, ports::PortProtocol::Tcp);
     match claim {
-        PortClaim::TakeOver => open(address, Port::Shared),
+        PortClaim::TakeOver => {
+            let socket = open(address, Port::Shared)?;
+            // The older process has the first place. Once that has left, this has it, and no other
+            // choice is left. Where the kernel refuses, either process may respond meanwhile.
+            let _ = attach(&socket, &program_to(1));
+            Ok(socket)
+        }
         PortClaim::Alone if overlaps_ours => open(address, Port::Shared),
         PortClaim::Alone => Err(error),
     }

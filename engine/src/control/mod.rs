@@ -101,7 +101,7 @@ pub(crate) struct Control {
     /// The clusters that were reported to `/ready`.
     pub(crate) parts: Vec<String>,
     /// Last, so that it is taken down after everything else has ended.
-    pub(crate) _node: Option<NodeMode>,
+    pub(crate) node: Option<NodeMode>,
 }
 
 /// What the control loop handles next.
@@ -206,6 +206,7 @@ impl Control {
                 end = signals.end() => tracing::info!("{}; lameduck mode ends", end.message()),
             }
         }
+        self.node.iter().for_each(NodeMode::sockets_close);
         self.server.stop();
         self.errors.tick(std::time::Instant::now(), self.metrics.error_lines_lost());
         self.errors.finish();

@@ -57,7 +57,13 @@ pub fn program_by_cpu(cpus_of_shards: &[usize], cpu_count: usize) -> Vec<sock_fi
 /// removed only since 5.3.
 #[must_use]
 pub fn program_by_hash() -> [sock_filter; 1] {
-    [statement(libc::BPF_RET, NO_SOCKET)]
+    program_to(NO_SOCKET)
+}
+
+/// The program that chooses this socket, and leaves the choice to the hash if there is none.
+#[must_use]
+pub fn program_to(index: u32) -> [sock_filter; 1] {
+    [statement(libc::BPF_RET, index)]
 }
 
 /// Has the kernel run this program for each packet to the address of this socket. One socket stands

@@ -1,6 +1,7 @@
 //! The interface with the node's DNS addresses: a dummy, which sends nothing anywhere.
 //!
-//! Invariant: an interface that is no dummy loses its addresses of DNS at the end, and stays.
+//! Invariant: an interface that ringdns has not made loses its addresses of DNS at the end, and
+//! stays.
 
 use std::ffi::CStr;
 use std::io;
@@ -13,8 +14,8 @@ use netlink_socket2::{NetlinkSocket, ReplyError};
 
 /// Takes the addresses where the kernel has no dummy interfaces.
 const LOOPBACK: &str = "lo";
-/// The kind of interface.
-const DUMMY: &CStr = c"dummy";
+/// The alias of interfaces that ringdns has made.
+const OURS: &CStr = c"ringdns";
 
 /// The interface, which may not be there yet.
 pub(super) struct Interface {
@@ -26,7 +27,8 @@ pub(super) struct Interface {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct NodeLink {
     index: u32,
-    is_dummy: bool,
+    /// Made by ringdns.
+    is_ours: bool,
 }
 
 impl Interface {
@@ -44,7 +46,10 @@ impl Interface {
         let found = match link(&mut socket, &self.name) {
             Some(link) => Some(link),
             None => match add_dummy(&mut socket, &self.name) {
-                Ok(()) => link(&mut socket, &self.name),
+                Ok(()) => {
+                    let made = link(&mut socket, &self.name);
+                    made.map(|made| NodeLink { is_ours: true, ..made })
+                }
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                     tracing::warn!(
                         "node mode: this kernel has no dummy interfaces, so {LOOPBACK} gets the \
@@ -57,9 +62,10 @@ impl Interface {
                 Err(error) => return Err(error),
             },
         };
-        let Some(NodeLink { index, .. }) = found else {
+        let Some(NodeLink { index, is_ours }) = found else {
             return Err(io::ErrorKind::NotFound.into());
         };
+        set_up(&mut socket, index, is_ours)?;
         for ip in &self.ips {
             add_address(&mut socket, index, *ip)?;
         }
@@ -69,8 +75,8 @@ impl Interface {
     /// Also if an earlier process added it. What fails stays.
     pub(super) fn remove(&self) {
         let mut socket = NetlinkSocket::new();
-        let Some(NodeLink { index, is_dummy }) = link(&mut socket, &self.name) else { return };
-        if is_dummy {
+        let Some(NodeLink { index, is_ours }) = link(&mut socket, &self.name) else { return };
+        if is_ours {
             let header = Ifinfomsg { ifi_index: index as i32, ..Ifinfomsg::new() };
             let request = rt_link::Request::new().op_dellink_do(&header);
             let _ = acknowledged(socket.request(&request).map(|mut reply| reply.recv_ack()));
@@ -90,16 +96,26 @@ fn link(socket: &mut NetlinkSocket, name: &str) -> Option<NodeLink> {
     request.encode().push_ifname_bytes(name.as_bytes());
     let mut reply = socket.request(&request).ok()?;
     let (header, attributes) = reply.recv_one().ok()?;
-    let kind = attributes.get_linkinfo().and_then(|info| info.get_kind());
-    Some(NodeLink { index: u32::try_from(header.ifi_index).ok()?, is_dummy: kind == Ok(DUMMY) })
+    let is_ours = attributes.get_ifalias() == Ok(OURS);
+    Some(NodeLink { index: u32::try_from(header.ifi_index).ok()?, is_ours })
 }
 
 fn add_dummy(socket: &mut NetlinkSocket, name: &str) -> io::Result<()> {
-    // IPv6 addresses need an interface that is up.
-    let up = libc::IFF_UP as u32;
-    let header = Ifinfomsg { ifi_flags: up, ifi_change: up, ..Ifinfomsg::new() };
+    let header = Ifinfomsg::new();
     let mut request = rt_link::Request::new().set_create().set_excl().op_newlink_do(&header);
-    request.encode().push_ifname_bytes(name.as_bytes()).nested_linkinfo().push_kind(DUMMY);
+    request.encode().push_ifname_bytes(name.as_bytes()).nested_linkinfo().push_kind(c"dummy");
+    acknowledged(socket.request(&request).map(|mut reply| reply.recv_ack()))
+}
+
+/// IPv6 addresses need an interface that is up. The kernel takes no alias when it makes one.
+fn set_up(socket: &mut NetlinkSocket, index: u32, is_ours: bool) -> io::Result<()> {
+    let up = libc::IFF_UP as u32;
+    let index = index as i32;
+    let header = Ifinfomsg { ifi_index: index, ifi_flags: up, ifi_change: up, ..Ifinfomsg::new() };
+    let mut request = rt_link::Request::new().op_setlink_do(&header);
+    if is_ours {
+        request.encode().push_ifalias_bytes(OURS.to_bytes());
+    }
     acknowledged(socket.request(&request).map(|mut reply| reply.recv_ack()))
 }
 

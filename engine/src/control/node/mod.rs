@@ -22,8 +22,15 @@ use rules::TrackingRules;
 /// The thread that keeps the node set up. Dropping it takes down what was set up.
 pub(crate) struct NodeMode {
     /// Dropped to end the thread.
-    stop: Option<Sender<()>>,
+    sockets: Option<Sender<Sockets>>,
     has_ended: Receiver<()>,
+}
+
+/// Of DNS. Without them the rules would only keep kube-proxy from sending queries elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sockets {
+    Closed,
+    Open,
 }
 
 impl NodeMode {
@@ -33,7 +40,7 @@ impl NodeMode {
             return None;
         }
         metrics.facts().node_errors = Some(NodeErrors::default());
-        let (stop, stopped) = bounded(0);
+        let (sockets, changes) = bounded(SOCKET_CHANGES_MAX);
         let (end, has_ended) = bounded(0);
         let (ready, is_ready) = bounded(0);
         let setup = NodeSetup {
@@ -41,25 +48,43 @@ impl NodeMode {
             port,
             metrics: Arc::clone(metrics),
             interface: Interface::new(options),
+            sockets: Sockets::Closed,
             rules: None,
             presence: None,
             last_failures: [None, None],
         };
         let thread = move || {
-            setup.keep(&stopped, ready);
+            setup.keep(&changes, ready);
             drop(end);
         };
         if let Err(error) = std::thread::Builder::new().name("node".into()).spawn(thread) {
             tracing::error!("node mode: cannot start its thread, so nothing is set up: {error}");
         }
         let _ = is_ready.recv_timeout(NODE_SET_UP_TIMEOUT);
-        Some(Self { stop: Some(stop), has_ended })
+        Some(Self { sockets: Some(sockets), has_ended })
+    }
+
+    pub(crate) fn sockets_are_open(&self) {
+        self.send(Sockets::Open);
+    }
+
+    /// The sockets are about to close.
+    pub(crate) fn sockets_close(&self) {
+        self.send(Sockets::Closed);
+    }
+
+    fn send(&self, change: Sockets) {
+        // Full only if the thread hangs in the kernel.
+        let _ = self.sockets.as_ref().map(|sockets| sockets.try_send(change));
     }
 }
 
+/// One process opens its sockets once and closes them once.
+const SOCKET_CHANGES_MAX: usize = 2;
+
 impl Drop for NodeMode {
     fn drop(&mut self) {
-        self.stop = None;
+        self.sockets = None;
         let _ = self.has_ended.recv_timeout(NODE_TAKE_DOWN_TIMEOUT);
     }
 }
@@ -77,6 +102,7 @@ struct NodeSetup {
     port: u16,
     metrics: Arc<Metrics>,
     interface: Interface,
+    sockets: Sockets,
     rules: Option<TrackingRules>,
     presence: Option<Presence>,
     /// By part: what the log says already.
@@ -84,11 +110,16 @@ struct NodeSetup {
 }
 
 impl NodeSetup {
-    /// Sets up, drops `ready`, and repairs from time to time until `stopped` is disconnected.
-    fn keep(mut self, stopped: &Receiver<()>, ready: Sender<()>) {
+    /// Sets up, drops `ready`, and repairs from time to time until `changes` is disconnected.
+    fn keep(mut self, changes: &Receiver<Sockets>, ready: Sender<()>) {
         self.set_up();
         drop(ready);
-        while stopped.recv_timeout(self.options.sync_interval) == Err(RecvTimeoutError::Timeout) {
+        loop {
+            match changes.recv_timeout(self.options.sync_interval) {
+                Ok(change) => self.sockets = change,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
             self.set_up();
         }
         self.take_down();
@@ -105,7 +136,10 @@ impl NodeSetup {
             self.note(SetupPart::Interface, added.map_err(|error| error.to_string()));
         }
         drop(lock);
-        if self.options.has_rules && self.rules.is_none() {
+        if self.sockets == Sockets::Closed {
+            // The kernel removes the rules with the socket that added them.
+            self.rules = None;
+        } else if self.options.has_rules && self.rules.is_none() {
             match TrackingRules::add(&self.options, self.port) {
                 Ok(rules) => {
                     self.rules = Some(rules);
@@ -139,8 +173,9 @@ impl NodeSetup {
                 *count += 1;
                 if last.as_ref() != Some(error) {
                     tracing::error!(
-                        "node mode: {why}: {error}; does the pod have `hostNetwork` and the \
-                         capability NET_ADMIN? Trying again every {sync_interval:?}"
+                        "node mode: {why}: {error}; the pod needs `hostNetwork` and the \
+                         capability NET_ADMIN, the rules a kernel with nf_tables of Linux 5.12 or \
+                         later. Trying again every {sync_interval:?}"
                     );
                 }
             }
@@ -150,10 +185,9 @@ impl NodeSetup {
 
     /// Another process that serves the same interface keeps it.
     fn take_down(mut self) {
-        // The kernel removes the rules with the socket that added them.
         self.rules = None;
         let _lock = presence::lock(&self.options.interface_name);
-        let is_alone = self.presence.take().is_none_or(Presence::leave);
+        let is_alone = self.presence.take().is_some_and(Presence::leave);
         if self.options.has_interface && is_alone && !self.options.skips_take_down {
             self.interface.remove();
         }

@@ -35,8 +35,10 @@ impl Presence {
 
     /// Withdraws it. True if no other process uses the interface.
     pub(super) fn leave(self) -> bool {
-        let list = std::fs::read_to_string(LIST).unwrap_or_default();
-        !has_others(&list, &self.prefix, &self.name)
+        // Other programs' names may be no text. Without the list there may be others.
+        std::fs::read(LIST).is_ok_and(|list| {
+            !has_others(&String::from_utf8_lossy(&list), &self.prefix, &self.name)
+        })
     }
 }
 
