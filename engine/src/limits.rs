@@ -26,15 +26,14 @@ pub const HEARTBEAT_EVERY: Duration = Duration::from_millis(200);
 pub const STUCK_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// After this much silence `/health` says so: an answer normally takes microseconds.
 pub const SHARD_LATE_AFTER: Duration = Duration::from_millis(300);
-/// After this much silence the shard's thread is replaced. Nothing that a shard does between two
-/// looks at its channel takes a tenth of it. It leaves time to be back within a second.
-pub const SHARD_HUNG_AFTER: Duration = Duration::from_millis(600);
+/// After this much silence the shard's thread is replaced. The longest that a shard does between
+/// two looks at its channel is the TLS handshakes of 61 clients, as many as tokio polls in a row:
+/// some 300 ms with keys of 4096 bits. It leaves time to be back within a second.
+pub const SHARD_HUNG_AFTER: Duration = Duration::from_millis(500);
 const _: () = assert!(
     SHARD_HUNG_AFTER.as_millis() + HEARTBEAT_EVERY.as_millis() + STUCK_LOOK_EVERY.as_millis()
         < 1000
 );
-/// A silent shard that has run for this long is replaced too: it runs in circles.
-pub const SHARD_SPINS_AFTER: Duration = Duration::from_millis(250);
 /// How long the control plane waits for a new thread to have its ring: milliseconds, unless memory
 /// is short.
 pub const SHARD_START_TIMEOUT: Duration = Duration::from_secs(5);
@@ -288,6 +287,10 @@ pub const STDERR_TIMEOUT: Duration = Duration::from_millis(200);
 /// wait for upstreams. Together with the flush of the log it stays within the promised second.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(750);
 const _: () = assert!(DRAIN_TIMEOUT.as_millis() + LOG_FLUSH_TIMEOUT.as_millis() < 1000);
+/// A shard that is still busy then closes its sockets all the same: a server that forwards is never
+/// idle. The rest is for what the sockets hold.
+pub const DRAIN_CLOSES_AFTER: Duration =
+    Duration::from_millis(DRAIN_TIMEOUT.as_millis() as u64 / 3);
 /// How often a shard that stops checks whether clients still wait.
 pub const STOPPING_LOOK_EVERY: Duration = Duration::from_millis(5);
 

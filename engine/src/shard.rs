@@ -31,8 +31,8 @@ use crate::io::socket::ListenerSockets;
 use crate::io::wake::watch;
 use crate::io::{Datagram, DatagramIo};
 use crate::limits::{
-    BATCHES_PER_TURN, COUNT_DROPS_EVERY, CROWDED_AFTER, LATE_ANSWERS_AFTER_CLOSE, LISTENERS_MAX,
-    LOOK_AHEAD, POLLS_PER_TURN, STOPPING_LOOK_EVERY,
+    BATCHES_PER_TURN, COUNT_DROPS_EVERY, CROWDED_AFTER, DRAIN_CLOSES_AFTER,
+    LATE_ANSWERS_AFTER_CLOSE, LISTENERS_MAX, LOOK_AHEAD, POLLS_PER_TURN, STOPPING_LOOK_EVERY,
 };
 use crate::plan::{Plan, TableSlot};
 use crate::resolve::waiter::ReturnTo;
@@ -158,7 +158,8 @@ impl Stopping {
         }
         // Nobody waits for upstreams, or is to take a response.
         let is_idle = responder.borrow_mut().resolver().is_idle() && tcp.is_idle();
-        if is_idle && !self.is_closing {
+        let is_time = is_idle || self.since.elapsed() > DRAIN_CLOSES_AFTER;
+        if is_time && !self.is_closing {
             // From now on the kernel refuses what comes. What the sockets hold is still answered.
             self.is_closing = true;
             for index in 0..LISTENERS_MAX {

@@ -1,7 +1,7 @@
 //! Watches the shards' threads, in a task of its own: a reload may wait for files and clusters, and
 //! a stuck shard does not wait for it.
 //!
-//! Invariant: `/health` is told of a problem before anything else is done about it.
+//! Invariant: `/health` names a shard from the look that finds it silent until it answers again.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -125,14 +125,11 @@ impl Mailbox {
         }
     }
 
-    /// Sends `Stop`, until the deadline, and closes the copies of the sockets.
-    pub(super) fn stop(&self, deadline: Instant) {
-        self.state().kept = Kept::default();
-        while matches!(self.state().address.try_send(Update::Stop), Err(TrySendError::Full(_)))
-            && Instant::now() < deadline
-        {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+    /// Sends `Stop`, and closes the copies of the sockets. False if there is no room for it yet.
+    pub(super) fn stop(&self) -> bool {
+        let mut state = self.state();
+        state.kept = Kept::default();
+        !matches!(state.address.try_send(Update::Stop), Err(TrySendError::Full(_)))
     }
 
     /// Whether the shard does not know everything that is kept.

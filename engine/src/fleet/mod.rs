@@ -269,10 +269,13 @@ impl Fleet {
         // Its copies would keep the sockets of the shards open.
         drop(self.steering);
         let deadline = Instant::now() + timeout;
-        for mailbox in &self.mailboxes {
-            mailbox.stop(deadline);
-        }
-        while Instant::now() < deadline && !self.supervisor.threads().have_ended() {
+        // All at once: one that hangs must not take the others' time.
+        let mut not_told: Vec<_> = self.mailboxes.iter().collect();
+        loop {
+            not_told.retain(|mailbox| !mailbox.stop());
+            if Instant::now() >= deadline || self.supervisor.threads().have_ended() {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
     }

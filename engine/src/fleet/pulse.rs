@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{HEARTBEAT_EVERY, SHARD_HUNG_AFTER, SHARD_LATE_AFTER, SHARD_SPINS_AFTER};
+use crate::limits::{HEARTBEAT_EVERY, SHARD_HUNG_AFTER, SHARD_LATE_AFTER};
 
 /// What a shard's silence means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,6 @@ pub(super) struct Pulse {
     ping: u64,
     /// How long the thread could have answered it and has not.
     silence: Duration,
-    /// How long of that it was running.
-    ran: Duration,
     looked_at: Instant,
     /// At the last look.
     times: ThreadTimes,
@@ -47,8 +45,7 @@ pub(super) struct Pulse {
 
 impl Pulse {
     pub(super) fn new(now: Instant) -> Self {
-        let (silence, ran) = (Duration::ZERO, Duration::ZERO);
-        Self { ping: 0, silence, ran, looked_at: now, times: ThreadTimes::default() }
+        Self { ping: 0, silence: Duration::ZERO, looked_at: now, times: ThreadTimes::default() }
     }
 
     /// `answered`: the last ping that the thread has answered.
@@ -56,17 +53,16 @@ impl Pulse {
         let elapsed = now.duration_since(std::mem::replace(&mut self.looked_at, now));
         let last = std::mem::replace(&mut self.times, times);
         if answered == self.ping {
-            (self.silence, self.ran) = (Duration::ZERO, Duration::ZERO);
+            self.silence = Duration::ZERO;
             return Beat::Alive;
         }
         let ran = times.ran.saturating_sub(last.ran);
         let queued = times.queued.saturating_sub(last.queued);
-        self.ran += ran;
         self.silence += match times.is_runnable {
             true => ran,
             false => elapsed.min(HEARTBEAT_EVERY).saturating_sub(queued),
         };
-        if self.silence >= SHARD_HUNG_AFTER || self.ran >= SHARD_SPINS_AFTER {
+        if self.silence >= SHARD_HUNG_AFTER {
             Beat::Hung(self.silence)
         } else if self.silence >= SHARD_LATE_AFTER {
             Beat::Late(self.silence)
@@ -119,10 +115,13 @@ mod tests {
             &[Beat::Waiting, late(400), hung(600)],
         );
         // It runs in circles, on a core of its own and on one that it shares with two others.
-        check(&[(200, 0, 200, 0, 'R'), (260, 0, 260, 0, 'R')], &[Beat::Waiting, hung(260)]);
         check(
-            &[(200, 0, 70, 130, 'R'), (400, 0, 140, 260, 'R'), (800, 0, 280, 520, 'R')],
-            &[Beat::Waiting, Beat::Waiting, hung(280)],
+            &[(200, 0, 200, 0, 'R'), (400, 0, 400, 0, 'R'), (620, 0, 620, 0, 'R')],
+            &[Beat::Waiting, late(400), hung(620)],
+        );
+        check(
+            &[(600, 0, 200, 400, 'R'), (1200, 0, 400, 800, 'R'), (1800, 0, 600, 1200, 'R')],
+            &[Beat::Waiting, late(400), hung(600)],
         );
         // It waits for a core nearly all the time.
         check(

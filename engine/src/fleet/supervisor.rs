@@ -36,8 +36,8 @@ pub struct Supervisor(Arc<Mutex<Threads>>);
 
 pub(super) struct Threads {
     members: Vec<Member>,
-    /// Threads that were replaced and may still hang.
-    replaced: Vec<JoinHandle<()>>,
+    /// Threads that were replaced because they hung, and may still hang. Others end by themselves.
+    hung: Vec<JoinHandle<()>>,
     trouble: Arc<Notify>,
     is_stopping: bool,
 }
@@ -54,6 +54,8 @@ pub(super) struct Member {
     failure: Option<String>,
     /// At the last look.
     is_answering: bool,
+    /// The current ping is in its channel.
+    is_pinged: bool,
     restarts: ShardRestarts,
     /// Attempts to start a new thread that failed.
     failed_starts: u64,
@@ -128,7 +130,7 @@ impl Allowance {
 
 impl Supervisor {
     pub(super) fn new(members: Vec<Member>, trouble: Arc<Notify>) -> Self {
-        let threads = Threads { members, replaced: Vec::new(), trouble, is_stopping: false };
+        let threads = Threads { members, hung: Vec::new(), trouble, is_stopping: false };
         Self(Arc::new(Mutex::new(threads)))
     }
 
@@ -137,13 +139,13 @@ impl Supervisor {
     #[must_use]
     pub fn look(&self, now: Instant) -> Vec<ShardReport> {
         let threads = &mut *self.threads();
-        threads.replaced.retain(|thread| !thread.is_finished());
+        threads.hung.retain(|thread| !thread.is_finished());
         if threads.is_stopping {
             return Vec::new();
         }
-        let (replaced, trouble) = (&mut threads.replaced, &threads.trouble);
+        let (hung, trouble) = (&mut threads.hung, &threads.trouble);
         let report = |member: &mut Member| {
-            let problem = member.look(replaced, trouble, now);
+            let problem = member.look(hung, trouble, now);
             let is_answering = problem.is_none() && member.is_answering;
             ShardReport { problem, is_answering, restarts: member.restarts }
         };
@@ -179,6 +181,7 @@ impl Member {
             allowance: Allowance { left: SHARD_RESTARTS_MAX, counted_at: now },
             failure: None,
             is_answering: true,
+            is_pinged: false,
             restarts: ShardRestarts::default(),
             failed_starts: 0,
         }
@@ -187,7 +190,7 @@ impl Member {
     /// Returns why the shard does not answer, if so.
     fn look(
         &mut self,
-        replaced: &mut Vec<JoinHandle<()>>,
+        hung: &mut Vec<JoinHandle<()>>,
         trouble: &Arc<Notify>,
         now: Instant,
     ) -> Option<String> {
@@ -218,29 +221,32 @@ impl Member {
             }
         };
         self.failure = Some(failure.text());
-        if replaced.len() >= HUNG_THREADS_MAX {
+        if hung.len() >= HUNG_THREADS_MAX {
             return Some(format!(
                 "{}; no new thread, because {HUNG_THREADS_MAX} hang already: restart the process",
                 failure.text()
             ));
         }
         if self.allowance.take(now) {
-            self.replace(failure, replaced, trouble, now);
+            self.replace(failure, hung, trouble, now);
         }
         self.failure.clone()
     }
 
-    /// `is_next`: the last one is answered. Otherwise the shard gets it again: it may have found no
-    /// room.
+    /// `is_next`: the last one is answered. Otherwise the shard gets it again if there was no room.
     fn ping(&mut self, is_next: bool) {
-        let ping = if is_next { self.pulse.next() } else { self.pulse.current() };
-        let _ = self.mailbox.offer(Update::Ping(ping));
+        if is_next {
+            let ping = self.pulse.next();
+            self.is_pinged = self.mailbox.offer(Update::Ping(ping));
+        } else if !self.is_pinged {
+            self.is_pinged = self.mailbox.offer(Update::Ping(self.pulse.current()));
+        }
     }
 
     fn replace(
         &mut self,
         failure: Failure,
-        replaced: &mut Vec<JoinHandle<()>>,
+        hung: &mut Vec<JoinHandle<()>>,
         trouble: &Arc<Notify>,
         now: Instant,
     ) {
@@ -248,7 +254,10 @@ impl Member {
         match self.start_successor(trouble) {
             Ok(thread) => {
                 let old = std::mem::replace(&mut self.thread, thread);
-                replaced.push(old.handle);
+                match failure {
+                    Failure::Hangs(_) | Failure::IsBehind => hung.push(old.handle),
+                    Failure::Panicked | Failure::Ended => drop(old.handle),
+                }
                 self.clock = ThreadClock::of(self.thread.id);
                 self.pulse = Pulse::new(now);
                 self.ping(true);

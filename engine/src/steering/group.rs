@@ -108,7 +108,7 @@ impl SocketGroup {
         let shards = meters.iter().zip(activities).zip(&mut self.crowded);
         let load = |((meter, activity), before): ((&LoadMeter, &Activity), &mut u64)| {
             let count = meter.crowded_count(listener);
-            let crowded = count - std::mem::replace(before, count);
+            let crowded = count.saturating_sub(std::mem::replace(before, count));
             let is_saturated = match transport {
                 Transport::Udp => crowded * CROWDED_PART > activity.answers,
                 Transport::Tcp => activity.busy > BUSY,

@@ -66,7 +66,8 @@ impl LoadMeter {
             self.busy_known = (now, ran);
         }
         Activity {
-            answers: answers - std::mem::replace(&mut self.answers, answers),
+            // A shard's new thread and its old one may count at once, and lose some.
+            answers: answers.saturating_sub(std::mem::replace(&mut self.answers, answers)),
             busy: self.busy,
         }
     }
