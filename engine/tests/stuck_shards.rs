@@ -2,11 +2,12 @@
 //! loses no query, `/health` names the shard meanwhile, and `/metrics` counts it.
 //!
 //! Each client's address and port lead to one shard, which is found before the trouble begins. How
-//! long a shard was away is printed; the assertion is generous, because the machine may be busy.
+//! long a shard was away, and whether `/health` was seen to name it, is printed; the assertions are
+//! generous, because the machine may be busy.
 
 mod rig;
 
-use std::fmt::Write as _;
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -40,6 +41,8 @@ const NAME: &str = "web.default.svc.cluster.local";
 
 /// How soon a client of the troubled shard asks again.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
+/// So many responses must come after the old thread has ended.
+const RESPONSES_AFTERWARDS: u64 = 100;
 /// The deadline of everything else, far above the second that is promised.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -213,6 +216,14 @@ fn ask(socket: &UdpSocket, id: u16) -> Option<()> {
     }
 }
 
+/// How many threads of this process have the name of the troubled shard's.
+fn thread_count() -> usize {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.flatten().map(|task| fs::read_to_string(task.path().join("comm")));
+    let name = format!("shard-{TROUBLED}");
+    names.flatten().filter(|comm| comm.trim() == name).count()
+}
+
 fn value(metrics: &str, series: &str) -> f64 {
     let value = metrics.lines().find_map(|line| line.strip_prefix(series));
     value.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
@@ -250,56 +261,68 @@ fn keep_asking(socket: &UdpSocket, retries: bool, seen: &Seen) {
     }
 }
 
+/// The shard has its trouble, gets a new thread, and the old one ends. Returns what `/health` said
+/// meanwhile.
+fn endure(server: &Server, trouble: Trouble) -> String {
+    sleep(Duration::from_millis(100));
+    server.fleet.call(
+        TROUBLED,
+        match trouble {
+            Trouble::Panic => panic_now,
+            Trouble::Sleep => sleep_on,
+            Trouble::Spin => spin,
+        },
+    );
+    let began = Instant::now();
+    let text = format!("shard {TROUBLED}: it ");
+    let mut told = None;
+    // After a panic a new thread may be there before anybody asks. After a hang the 503 lasts some
+    // 300 ms, in which a busy machine may not run this thread at all.
+    server.until("/health names the shard, or it has a new thread", |server| {
+        let (status, body) = server.health();
+        assert!(status == 200 || body.starts_with(&text), "{status} {body}");
+        told = (status == 503).then(|| began.elapsed());
+        told.is_some() || server.restart_count() > 0
+    });
+    server.until("/health is well again", |server| {
+        server.restart_count() > 0 && server.health().0 == 200
+    });
+    let back = began.elapsed();
+    let restarts = server.metrics.facts().shard_restarts.clone();
+    let (panics, hangs) = if trouble == Trouble::Panic { (1, 0) } else { (0, 1) };
+    let expected = ShardRestarts { panics, ends: 0, hangs };
+    assert_eq!(restarts, [ShardRestarts::default(), expected]);
+    // The thread that hung goes on, and ends.
+    IS_RELEASED.store(true, Ordering::SeqCst);
+    server.until("the old thread ends", |_| thread_count() == 1);
+    let told = told.map_or_else(|| "503 not seen".into(), |told| format!("503 after {told:.0?}"));
+    format!("/health: {told}, 200 after {back:.0?}")
+}
+
 fn check(backend: Backend, trouble: Trouble) {
     IS_RELEASED.store(false, Ordering::SeqCst);
     let server = Server::start(backend);
     let clients = server.clients();
     server.until("every shard answers its pings", |server| server.health() == (200, "OK".into()));
     let seen = Seen::default();
-    let mut report = String::new();
-    thread::scope(|scope| {
+    let report = thread::scope(|scope| {
         for (shard, clients) in clients.iter().enumerate() {
             for client in clients {
                 let seen = &seen;
                 scope.spawn(move || keep_asking(client, shard == TROUBLED, seen));
             }
         }
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            sleep(Duration::from_millis(100));
-            server.fleet.call(
-                TROUBLED,
-                match trouble {
-                    Trouble::Panic => panic_now,
-                    Trouble::Sleep => sleep_on,
-                    Trouble::Spin => spin,
-                },
-            );
-            let began = Instant::now();
-            let text = format!("shard {TROUBLED}: it ");
-            let mut told = None;
-            server.until("/health names the shard, or it has a new thread", |server| {
-                let (status, body) = server.health();
-                assert!(status == 200 || body.starts_with(&text), "{status} {body}");
-                told = told.or_else(|| (status == 503).then(|| began.elapsed()));
-                told.is_some() || trouble == Trouble::Panic && server.restart_count() > 0
+        let endured = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let report = endure(&server, trouble);
+            // The clients go on, now that the old thread has left the sockets.
+            let before = seen.responses.load(Ordering::SeqCst);
+            server.until("clients get responses", |_| {
+                seen.responses.load(Ordering::SeqCst) > before + RESPONSES_AFTERWARDS
             });
-            server.until("/health is well again", |server| {
-                server.restart_count() > 0 && server.health().0 == 200
-            });
-            let back = began.elapsed();
-            let restarts = server.metrics.facts().shard_restarts.clone();
-            let (panics, hangs) = if trouble == Trouble::Panic { (1, 0) } else { (0, 1) };
-            let expected = ShardRestarts { panics, ends: 0, hangs };
-            assert_eq!(restarts, [ShardRestarts::default(), expected]);
-            // The thread that hung goes on, and ends.
-            IS_RELEASED.store(true, Ordering::SeqCst);
-            sleep(Duration::from_millis(300));
-            // After a panic a new thread may be there before anybody asks.
-            let told = told.map_or_else(|| "well".into(), |told| format!("503 after {told:.0?}"));
-            write!(report, "/health: {told}, 200 after {back:.0?}").unwrap();
+            report
         }));
         seen.is_over.store(true, Ordering::SeqCst);
-        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        endured.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     let [responses, unanswered, longest_us] =
         [&seen.responses, &seen.unanswered, &seen.longest_us].map(|one| one.load(Ordering::SeqCst));
