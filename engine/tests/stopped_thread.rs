@@ -13,10 +13,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::ptr::null_mut;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use query::{is_response, query_with_id};
@@ -113,33 +115,21 @@ impl Server {
 }
 
 /// A thread of a child that is stopped until this is dropped, by the thread that made it.
-struct Stopped(i32);
+struct Stopped(Pid);
 
 impl Stopped {
     fn new(thread: i32) -> Option<Self> {
-        let trace = |request: libc::c_uint| {
-            // SAFETY: these requests neither read nor write memory of this process.
-            unsafe { libc::ptrace(request, thread, null_mut::<u8>(), null_mut::<u8>()) == 0 }
-        };
-        if !trace(libc::PTRACE_SEIZE) {
-            return None;
-        }
-        assert!(trace(libc::PTRACE_INTERRUPT));
-        let mut status = 0;
-        // SAFETY: the kernel writes the status, which lives until the call returns.
-        let waited = unsafe { libc::waitpid(thread, &raw mut status, libc::__WALL) };
-        assert_eq!(waited, thread);
+        let thread = Pid::from_raw(thread);
+        ptrace::seize(thread, ptrace::Options::empty()).ok()?;
+        ptrace::interrupt(thread).unwrap();
+        waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
         Some(Self(thread))
     }
 }
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        // SAFETY: as above.
-        unsafe {
-            let detach = libc::PTRACE_DETACH;
-            libc::ptrace(detach, self.0, null_mut::<u8>(), null_mut::<u8>());
-        }
+        let _ = ptrace::detach(self.0, None);
     }
 }
 
