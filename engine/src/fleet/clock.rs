@@ -32,7 +32,8 @@ impl ThreadClock {
         let mut next = || numbers.next().flatten().map(Duration::from_nanos).unwrap_or_default();
         // The state follows the thread's name, which is in parentheses.
         let state = text_of(self.stat.as_ref(), &mut stat).rsplit_once(") ");
-        let is_runnable = state.is_some_and(|(_, rest)| rest.starts_with('R'));
+        // One that waits for the kernel, mostly for memory, can answer no sooner than a new one.
+        let is_runnable = state.is_some_and(|(_, rest)| rest.starts_with(['R', 'D']));
         ThreadTimes { ran: next(), queued: next(), is_runnable }
     }
 }

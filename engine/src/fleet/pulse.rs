@@ -27,7 +27,7 @@ pub(super) struct ThreadTimes {
     pub(super) ran: Duration,
     /// It waited for a core, since its start. A wait is counted when it ends.
     pub(super) queued: Duration,
-    /// It runs, or waits for a core.
+    /// It runs, or waits for a core or for the kernel.
     pub(super) is_runnable: bool,
 }
 
