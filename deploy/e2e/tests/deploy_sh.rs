@@ -108,10 +108,13 @@ impl Scripts {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("manifest.yaml");
         fs::write(&path, printed).expect("a file");
+        self.kubectl(&["apply", "--validate=strict", "-f", &path.display().to_string()]);
+    }
+
+    fn kubectl(&self, arguments: &[&str]) {
         let mut kubectl = Command::new(&self.judge.clients.kubectl);
-        kubectl.args(["apply", "--validate=strict", "-f"]).arg(path);
-        let applied = output(kubectl.env("KUBECONFIG", self.judge.cluster.kubeconfig()));
-        applied.unwrap_or_else(|error| panic!("kubectl apply: {error}"));
+        kubectl.args(arguments).env("KUBECONFIG", self.judge.cluster.kubeconfig());
+        output(&mut kubectl).unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"));
     }
 
     fn store(&self, object: Value) -> Stored<'_> {
@@ -386,6 +389,7 @@ fn rollback_brings_the_last_other_image_back() {
     };
     check(&["-i", "10.96.0.10"], 1, "there is no manifest of kube-dns here");
     check(&["-w", "1m"], 1, "not a number of seconds");
+    check(&["-c", "registry.example/dns"], 1, "not a name without registry and tag");
     check(&[], 2, "there is no Deployment kube-system/coredns");
     let deployment = only(&scripts.base, "Deployment").clone();
     let _deployment = scripts.store(deployment.clone());
@@ -395,7 +399,7 @@ fn rollback_brings_the_last_other_image_back() {
     let owner = text(&stored, "/metadata/uid").to_owned();
     let now = text(&deployment, "/spec/template/spec/containers/0/image").to_owned();
     let images =
-        ["registry:5000/coredns:1.10", "coredns:1.11", "ringdns:0", "ringdns@sha256:1", &now];
+        ["a:5000/coredns:1.10", "coredns:1.11", "a:5000/ringdns:0", "ringdns@sha256:1", &now];
     let _revisions: Vec<Stored<'_>> = images
         .iter()
         .zip(8..)
@@ -405,9 +409,21 @@ fn rollback_brings_the_last_other_image_back() {
     check(&["-n"], 0, undo);
     let image = |object: &Value| text(object, "/spec/template/spec/containers/0/image").to_owned();
     assert_eq!(image(&objects.stored(&deployment).expect("it")), now, "-n changes nothing");
+    // No kubelet runs here either, so it stays Pending.
+    let labels = "--labels=k8s-app=kube-dns";
+    scripts.kubectl(&["run", "pending", "--image=coredns:1.11", labels, "-n", "kube-system"]);
     // No controller runs here, so the pods are not replaced.
     check(&["-w", "1"], 2, undo);
     assert_eq!(image(&objects.stored(&deployment).expect("it")), "coredns:1.11");
+    // A second run does not go forward to ringdns.
+    check(&["-n"], 0, "runs coredns:1.11, already another server");
+    assert!(!scripts.run("rollback.sh", &["-n"]).printed.contains("undo"));
+    check(&["-w", "1"], 2, "these pods are Pending: pending: if kubectl describe names");
+    scripts.kubectl(&["delete", "pod", "pending", "-n", "kube-system"]);
+    check(&["-w", "1"], 2, "is not ready after 1 s: look at the log of its pods");
+    assert_eq!(image(&objects.stored(&deployment).expect("it")), "coredns:1.11");
+    // ringdns under another name.
+    check(&["-n", "-c", "coredns"], 0, "--to-revision=12\n");
 }
 
 #[test]
