@@ -290,6 +290,14 @@ fn ports_follow_the_servers() {
                  "targetPort": 1053 }]),
         json!([{ "containerPort": 1053, "hostPort": 54, "name": "udp-1053", "protocol": "UDP" }]),
     );
+    // CoreDNS's chart keeps the first as well.
+    let first = "{port: 1053, servicePort: 53, zones: [{zone: a., use_tcp: false}]}";
+    let second = "{port: 1053, servicePort: 54, zones: [{zone: b., use_tcp: false}]}";
+    check(
+        &format!("[{first}, {second}]"),
+        json!([{ "name": "udp-1053", "port": 53, "protocol": "UDP", "targetPort": 1053 }]),
+        json!([container("UDP", 1053)]),
+    );
 }
 
 #[test]

@@ -41,7 +41,10 @@
 {{- $_ := set $port "tcp" true -}}
 {{- end -}}
 {{- end -}}
+{{- /* The first server on a port names it, as in CoreDNS's chart. */ -}}
+{{- if not (hasKey $port "servicePort") -}}
 {{- $_ := set $port "servicePort" (include "ringdns.word" (default (default 53 .port) .servicePort) | int) -}}
+{{- end -}}
 {{- with .nodePort -}}{{- $_ := set $port "nodePort" (int .) -}}{{- end -}}
 {{- with .hostPort -}}{{- $_ := set $port "hostPort" (int .) -}}{{- end -}}
 {{- $_ := set $ports $number $port -}}
