@@ -327,6 +327,21 @@ fn the_chart_grants_what_the_manifests_grant() {
     assert_eq!(charted, rules(&kustomized(&clients, "base")));
 }
 
+/// A further container may run as root, and every container may listen on port 53.
+#[test]
+fn only_the_server_must_not_be_root() {
+    let test = "deploy_chart::only_the_server_must_not_be_root";
+    let Some(clients) = Clients::find(test) else { return };
+    let values = Values::new("{extraContainers: [{name: beside, image: busybox}]}");
+    let objects = values.render(&clients).expect("objects");
+    let pod = only(&objects, "Deployment").pointer("/spec/template/spec").expect("a pod");
+    let fields = pod["securityContext"].as_object().expect("the pod's securityContext");
+    assert_eq!(fields.keys().collect::<Vec<_>>(), ["sysctls"]);
+    let of_server = pod.pointer("/containers/0/securityContext/runAsNonRoot");
+    assert_eq!(of_server, Some(&json!(true)));
+    assert_eq!(pod.pointer("/containers/1/securityContext"), None);
+}
+
 #[test]
 fn a_release_of_core_dns_chart_keeps_its_names() {
     let test = "deploy_chart::a_release_of_core_dns_chart_keeps_its_names";
