@@ -116,6 +116,8 @@ fn problems(verdict: &ReadyVerdict, notes: &[String]) -> Markup {
                     }
                     @for note in sections::first(notes) { li { (note) } }
                 }
+                (sections::rest(reasons))
+                (sections::rest(notes))
             }
         }
     }

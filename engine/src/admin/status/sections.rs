@@ -20,7 +20,7 @@ pub(super) fn first<T>(rows: &[T]) -> &[T] {
 }
 
 /// How many rows are omitted.
-fn rest<T>(rows: &[T]) -> Markup {
+pub(super) fn rest<T>(rows: &[T]) -> Markup {
     let omitted = rows.len().saturating_sub(STATUS_ROWS_MAX);
     html! { @if omitted > 0 { p.quiet { "and " (omitted) " more" } } }
 }
@@ -103,6 +103,7 @@ pub(super) fn served(facts: &Facts) -> Markup {
                         tr {
                             td data-label="Zones" {
                                 @for key in first(&block.keys) { code.chip.strong { (key) } " " }
+                                (rest(&block.keys))
                             }
                             td data-label="Plugins" {
                                 @for plugin in &block.plugins { span.chip { (plugin) } " " }

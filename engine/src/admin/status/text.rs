@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-/// With thin separators: `12 345`.
+/// With a comma every three digits: `12,345`.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
