@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 use std::sync::Mutex;
 
 use e2e::admission::Outcome;
 use e2e::judge::{Judge, Rendering};
 use e2e::objects::text;
-use e2e::rendering::{deploy_folder, kustomized, only};
+use e2e::rendering::{deploy_folder, kustomized, only, output};
 use e2e::tools::Clients;
 use serde_json::{Value, json};
 
@@ -140,6 +141,51 @@ fn the_guides_kustomization_sets_the_image() {
         let image = workload(&objects).pointer("/spec/template/spec/containers/0/image");
         assert_eq!(image, Some(&json!("registry.example/ringdns:0.1.0")), "{folder}");
     }
+}
+
+/// The backup that the guides begin with, and the way back that they name.
+#[test]
+fn the_guides_backup_can_be_restored() {
+    let _alone = ALONE.lock();
+    let test = "deploy_manifests::the_guides_backup_can_be_restored";
+    let Some(judge) = Judge::start(test) else { return };
+    let guide = fs::read_to_string(deploy_folder().join("README.md")).expect("the guides");
+    let backup = guide.split("```").find(|block| block.contains("> coredns.yaml"));
+    let backup = backup.expect("a command");
+    let folder = tempfile::tempdir().expect("a folder");
+    let kubectl = judge.clients.kubectl.parent().expect("a folder").display();
+    let path = format!("{kubectl}:{}", std::env::var("PATH").unwrap_or_default());
+    let shell = |script: &str| {
+        let mut sh = Command::new("sh");
+        sh.args(["-c", script]).current_dir(folder.path()).env("PATH", &path);
+        let done = output(sh.env("KUBECONFIG", judge.cluster.kubeconfig()));
+        done.unwrap_or_else(|error| panic!("{script}: {error}"));
+    };
+    let objects = kustomized(&judge.clients, "base");
+    let rendering = Rendering { what: "base".to_owned(), objects };
+    judge.accepts(&rendering, Outcome::Stored);
+    let state = || {
+        let cluster = judge.cluster.objects();
+        rendering.objects.iter().map(|object| without_history(cluster.stored(object))).collect()
+    };
+    let before: Vec<Value> = state();
+    shell(backup);
+    shell("kubectl set image deployment/coredns coredns=other -n kube-system");
+    shell("kubectl delete configmap coredns -n kube-system");
+    shell("kubectl create configmap coredns -n kube-system --from-literal=Corefile=x");
+    assert_ne!(state(), before);
+    shell("kubectl replace -f coredns.yaml");
+    assert_eq!(state(), before);
+}
+
+/// An object without what each change of it changes.
+fn without_history(object: Option<Value>) -> Value {
+    let mut object = object.expect("an object");
+    let metadata = object["metadata"].as_object_mut().expect("metadata");
+    for key in ["creationTimestamp", "generation", "managedFields", "resourceVersion", "uid"] {
+        metadata.remove(key);
+    }
+    object
 }
 
 #[test]
