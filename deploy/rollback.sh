@@ -92,6 +92,8 @@ now=$(ask deployment coredns -o "jsonpath=$image") || exit 2
 # The name of an image, without registry, tag and digest.
 name=${now%%@*} name=${name##*/} name=${name%%:*}
 if [ "$name" != "$ours" ]; then
+    [ -z "$(ask daemonset coredns-node -o name)" ] || fail 2 "ringdns runs in the DaemonSet \
+kube-system/coredns-node: \"On every node\" in deploy/README.md has its way back"
     echo "the Deployment kube-system/coredns runs $now, already another server (-c NAME if this is \
 ringdns)"
     settle

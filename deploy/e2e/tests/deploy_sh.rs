@@ -422,6 +422,9 @@ fn rollback_brings_the_last_other_image_back() {
     scripts.kubectl(&["delete", "pod", "pending", "-n", "kube-system"]);
     check(&["-w", "1"], 2, "is not ready after 1 s: look at the log of its pods");
     assert_eq!(image(&objects.stored(&deployment).expect("it")), "coredns:1.11");
+    let on_nodes = kustomized(&scripts.judge.clients, "shared-node");
+    let _on_nodes = scripts.store(only(&on_nodes, "DaemonSet").clone());
+    check(&[], 2, "ringdns runs in the DaemonSet kube-system/coredns-node: \"On every node\"");
     // ringdns under another name.
     check(&["-n", "-c", "coredns"], 0, "--to-revision=12\n");
 }
