@@ -251,11 +251,12 @@ mod tests {
         drop(facts);
         let readiness = Readiness::default();
         readiness.wait_for("kubernetes", HOSTILE, HOSTILE);
-        readiness.note((0..LABEL_SETS_MAX).map(|_| HOSTILE.to_owned()));
+        readiness.note((0..=LABEL_SETS_MAX).map(|_| HOSTILE.to_owned()));
         let html = shown(&metrics, &readiness);
         assert!(!html.contains("<script"), "{html}");
         assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot;"), "{html}");
         assert!(html.contains("and 924 more"), "{html}");
+        assert!(html.contains("and 925 more"), "the notes: {html}");
         assert!(html.len() < 512 << 10, "{} bytes", html.len());
     }
 
