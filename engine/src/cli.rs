@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{Arg, ArgAction, Args, Parser, Subcommand};
 use domain::base::iana::Rtype;
 
 use crate::corefile::value::duration;
@@ -24,7 +24,8 @@ use crate::limits::{BUSY_POLL_MAX, CPU_COUNT_MAX, INTERFACE_NAME_LEN_MAX};
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
     // If a flag is repeated, the last one counts, as in Go.
-    args_override_self = true
+    args_override_self = true,
+    mut_args(as_in_go)
 )]
 pub struct Cli {
     /// `None` serves DNS.
@@ -46,28 +47,18 @@ pub struct Cli {
     /// List the built-in plugins and exit.
     #[arg(
         long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
+        value_name = BOOL,
         default_value = "false",
-        hide_default_value = true,
-        action = ArgAction::Set,
-        value_parser = parse_bool
+        hide_default_value = true
     )]
     pub plugins: bool,
 
     /// Do not print the served zones at start-up.
     #[arg(
         long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
+        value_name = BOOL,
         default_value = "false",
-        hide_default_value = true,
-        action = ArgAction::Set,
-        value_parser = parse_bool
+        hide_default_value = true
     )]
     pub quiet: bool,
 
@@ -78,14 +69,9 @@ pub struct Cli {
     /// Print the version and exit.
     #[arg(
         long, short = 'V',
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
+        value_name = BOOL,
         default_value = "false",
-        hide_default_value = true,
-        action = ArgAction::Set,
-        value_parser = parse_bool
+        hide_default_value = true
     )]
     pub version: bool,
 
@@ -109,14 +95,9 @@ pub struct Cli {
     /// ended. Without such a process this changes nothing.
     #[arg(
         long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
+        value_name = BOOL,
         default_value = "false",
-        hide_default_value = true,
-        action = ArgAction::Set,
-        value_parser = parse_bool
+        hide_default_value = true
     )]
     pub take_over: bool,
 
@@ -154,13 +135,8 @@ pub struct NodeOptions {
     /// Add the addresses to the interface.
     #[arg(
         long = "setupinterface",
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        default_value = "true",
-        action = ArgAction::Set,
-        value_parser = parse_bool
+        value_name = BOOL,
+        default_value = "true"
     )]
     pub has_interface: bool,
 
@@ -168,27 +144,17 @@ pub struct NodeOptions {
     /// the process.
     #[arg(
         long = "setupiptables",
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        default_value = "true",
-        action = ArgAction::Set,
-        value_parser = parse_bool
+        value_name = BOOL,
+        default_value = "true"
     )]
     pub has_rules: bool,
 
     /// Leave the interface at the end.
     #[arg(
         long = "skipteardown",
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
+        value_name = BOOL,
         default_value = "false",
-        hide_default_value = true,
-        action = ArgAction::Set,
-        value_parser = parse_bool
+        hide_default_value = true
     )]
     pub skips_take_down: bool,
 
@@ -396,7 +362,22 @@ fn with_two_dashes(argument: OsString) -> OsString {
     }
 }
 
-/// Go's boolean values. `-quiet` is `-quiet=true`.
+/// The value of boolean flags.
+const BOOL: &str = "BOOL";
+
+/// Has boolean flags take values as in Go: `-quiet` is `-quiet=true`.
+fn as_in_go(flag: Arg) -> Arg {
+    if flag.get_value_names().is_none_or(|names| names != [BOOL]) {
+        return flag;
+    }
+    flag.num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
+        .action(ArgAction::Set)
+        .value_parser(parse_bool)
+}
+
+/// Go's boolean values.
 fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
