@@ -104,8 +104,14 @@ impl Mailbox {
     /// Sends an update that must not be lost. The shard empties its channel before each batch, so
     /// the wait is short. One that does not is replaced, and its successor has everything.
     pub(super) fn send(&self, mut update: Update) {
+        // `None`: nothing is kept of it.
+        let mut sent_with = None;
         match Kept::copy_of(&update) {
-            Ok(Some(kept)) => self.state().kept.keep(kept),
+            Ok(Some(kept)) => {
+                let mut state = self.state();
+                state.kept.keep(kept);
+                sent_with = Some(state.address.updates.clone());
+            }
             Ok(None) => {}
             // Without a copy of its sockets the shard can serve, but not be replaced.
             Err(error) => tracing::warn!("no copy of a listener's sockets: {error}"),
@@ -113,8 +119,10 @@ impl Mailbox {
         let began = Instant::now();
         loop {
             let mut state = self.state();
-            // Its successor gets everything.
-            if state.is_behind {
+            let updates = &state.address.updates;
+            let has_successor = sent_with.as_ref().is_some_and(|old| !old.same_channel(updates));
+            // A successor has, or gets, everything that is kept.
+            if has_successor || state.is_behind {
                 return;
             }
             let Err(TrySendError::Full(back)) = state.address.try_send(update) else { return };
