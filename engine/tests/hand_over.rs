@@ -4,6 +4,8 @@
 //!
 //! The rate is printed, not asserted.
 
+#[path = "rig/child.rs"]
+mod child;
 #[path = "rig/port.rs"]
 mod port;
 #[path = "rig/query.rs"]
@@ -13,15 +15,16 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
+use child::TestChild;
 use query::{is_response, query_with_id};
 
 const BACKENDS: [&str; 2] = ["uring", "mmsg"];
@@ -40,15 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 struct Server {
-    child: Child,
+    child: TestChild,
     pidfile: PathBuf,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Server {
@@ -65,7 +61,7 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let mut server = Self { child, pidfile };
+        let mut server = Self { child: TestChild(child), pidfile };
         // It is written when the sockets are open.
         until("it has started", || {
             assert!(server.child.try_wait().unwrap().is_none(), "it has ended");
@@ -75,7 +71,7 @@ impl Server {
     }
 
     fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.child.signal(Signal::TERM);
     }
 
     /// After `terminate`.

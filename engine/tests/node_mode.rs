@@ -1,20 +1,23 @@
 //! Node mode in a network namespace of its own, which only root may create: addresses and rules
 //! come and go with the process, and one process hands over to the next.
 
+#[path = "rig/child.rs"]
+mod child;
 mod rig;
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use child::TestChild;
 use netlink_bindings::nftables::{self, Nfgenmsg};
 use netlink_socket2::NetlinkSocket;
 use rig::query::{ID, is_response, query};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
@@ -22,26 +25,6 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(20);
 const ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10)), 53);
-
-/// A process that is ended with its test.
-struct Process(Child);
-
-impl Process {
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_some()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Runs in a new namespace, or prints a note if there cannot be one.
 fn in_namespace(run: impl FnOnce(&Path) + Send) {
@@ -59,11 +42,11 @@ fn in_namespace(run: impl FnOnce(&Path) + Send) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut holder = Process(holder);
+    let mut holder = TestChild(holder);
     let mut line = [0; 3];
-    let said = holder.0.stdout.take().unwrap();
+    let said = holder.stdout.take().unwrap();
     std::io::Read::read_exact(&mut { said }, &mut line).unwrap();
-    let namespace = File::open(format!("/proc/{}/ns/net", holder.0.id())).unwrap();
+    let namespace = File::open(format!("/proc/{}/ns/net", holder.id())).unwrap();
     let folder = TempDir::new().unwrap();
     let ip = ADDRESS.ip();
     let corefile = format!(
@@ -81,7 +64,7 @@ fn in_namespace(run: impl FnOnce(&Path) + Send) {
 }
 
 /// A server that inherits this thread's namespace, once its sockets are open.
-fn serve(folder: &Path, name: &str) -> Process {
+fn serve(folder: &Path, name: &str) -> TestChild {
     let log = folder.join(name);
     let child = Command::new(env!("CARGO_BIN_EXE_ringdns"))
         .args(["-localip", "169.254.20.10", "-interfacename", "node0", "--take-over", "-conf"])
@@ -90,7 +73,7 @@ fn serve(folder: &Path, name: &str) -> Process {
         .stderr(Stdio::inherit())
         .spawn()
         .unwrap();
-    let process = Process(child);
+    let process = TestChild(child);
     until("it listens", || fs::read_to_string(&log).unwrap().contains("listening on"));
     process
 }
@@ -149,7 +132,7 @@ fn addresses_and_rules_last_as_long_as_they_are_needed() {
         assert!(counts.iter().filter(|count| **count > 0).count() >= 3, "{counts:?}");
         // The kernel removes the rules of a killed process. Its address stays for the next one.
         killed.signal(Signal::KILL);
-        until("it is killed", || killed.has_ended());
+        until("it is killed", || killed.try_wait().unwrap().is_some());
         until("its rules are gone", || untracked_counts().is_empty());
         assert!(has_address());
 
@@ -157,7 +140,7 @@ fn addresses_and_rules_last_as_long_as_they_are_needed() {
         assert!(is_answered());
         assert_eq!(untracked_counts().len(), 9);
         stopped.signal(Signal::TERM);
-        until("it has ended", || stopped.has_ended());
+        until("it has ended", || stopped.try_wait().unwrap().is_some());
         assert!(!has_address() && untracked_counts().is_empty());
     });
 }
@@ -182,14 +165,14 @@ fn one_process_hands_over_to_the_next_without_a_lost_query() {
             });
             let mut new = serve(folder, "new");
             old.signal(Signal::TERM);
-            until("the old one has ended", || old.has_ended());
+            until("the old one has ended", || old.try_wait().unwrap().is_some());
             assert!(has_address());
             assert_eq!(untracked_counts().len(), 9);
             std::thread::sleep(Duration::from_millis(300));
             is_over.store(true, Ordering::Relaxed);
             let counts = client.join().unwrap();
             new.signal(Signal::TERM);
-            until("the new one has ended", || new.has_ended());
+            until("the new one has ended", || new.try_wait().unwrap().is_some());
             counts
         });
         assert!(!has_address());

@@ -6,6 +6,8 @@
 //! have to fit into lasts an hour, and a second SIGTERM ends it. The one time-out that remains is
 //! the server's `DRAIN_TIMEOUT`.
 
+#[path = "rig/child.rs"]
+mod child;
 #[path = "rig/port.rs"]
 mod port;
 #[path = "rig/query.rs"]
@@ -14,16 +16,17 @@ mod query;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use engine::limits::DRAIN_TIMEOUT;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
+use child::TestChild;
 use query::{is_response, query_with_id, wire_name};
 
 const BACKENDS: [&str; 2] = ["uring", "mmsg"];
@@ -41,19 +44,12 @@ const SILENT_EVERY: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Server {
-    child: Child,
+    child: TestChild,
     dns: SocketAddr,
     http: SocketAddr,
     /// The query for slow.test gets its response when a test sends it from here.
     upstream: UdpSocket,
     _folder: TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Server {
@@ -77,7 +73,7 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let mut server = Self { child, dns, http, upstream, _folder: folder };
+        let mut server = Self { child: TestChild(child), dns, http, upstream, _folder: folder };
         server.until("it is ready", |server| server.get("/ready").is_some_and(|is| is == 200));
         server
     }
@@ -85,7 +81,7 @@ impl Server {
     /// Sends SIGTERM. Returns a moment before the server gets it.
     fn signal(&self) -> Instant {
         let began = Instant::now();
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.child.signal(Signal::TERM);
         began
     }
 

@@ -4,6 +4,8 @@
 //!
 //! Where tracing is denied there is nothing to see, and the test says so.
 
+#[path = "rig/child.rs"]
+mod child;
 #[path = "rig/port.rs"]
 mod port;
 #[path = "rig/query.rs"]
@@ -12,7 +14,7 @@ mod query;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use child::TestChild;
 use query::{is_response, query_with_id};
 
 const BACKENDS: [&str; 2] = ["uring", "mmsg"];
@@ -33,17 +36,10 @@ const CLIENTS: u16 = 32;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Server {
-    child: Child,
+    child: TestChild,
     dns: SocketAddr,
     http: SocketAddr,
     _folder: TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Server {
@@ -63,7 +59,7 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let server = Self { child, dns, http, _folder: folder };
+        let server = Self { child: TestChild(child), dns, http, _folder: folder };
         server.until("it is ready", |server| server.get("/ready").is_some_and(|it| it.0 == 200));
         server
     }
