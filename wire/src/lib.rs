@@ -16,6 +16,7 @@ pub mod answer;
 pub mod apex;
 pub mod compile;
 pub mod edit;
+pub mod endpoint;
 pub mod hash;
 pub mod header;
 pub mod name;

@@ -15,14 +15,6 @@ pub enum PodMode {
     Verified,
 }
 
-/// A name of the form `1-2-3-4.NS.pod.ZONE`; more labels may stand before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PodName {
-    pub address: IpAddr,
-    /// Offset of the address's label in the question's name.
-    pub name_offset: usize,
-}
-
 /// The address that a pod's label spells: `1-2-3-4`, or the groups of an IPv6 address.
 #[must_use]
 pub fn dashed_address(label: &[u8]) -> Option<IpAddr> {

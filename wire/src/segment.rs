@@ -26,8 +26,11 @@ pub(crate) const IS_DELEGATION: u8 = 16;
 pub(crate) const IS_DNAME: u8 = 32;
 /// Flag of an entry of a zone: it has no records, but there are names below it.
 pub(crate) const IS_EMPTY: u8 = 64;
-/// Flag of an entry of a zone: it has the rows of a zone.
-pub(crate) const IN_ZONE: u8 = 128;
+/// Flag of an entry: it has rows that the fast path does not find, those of a zone or the list of
+/// a Service's endpoints.
+pub(crate) const HAS_HIDDEN_ROWS: u8 = 128;
+/// The type of the row of a Service's endpoints, among the hidden ones of a cluster's entry.
+pub(crate) const ENDPOINT_LIST: u16 = 0;
 /// The first label of a wildcard.
 pub(crate) const ASTERISK: &[u8] = b"\x01*";
 
@@ -40,10 +43,10 @@ pub(crate) const ASTERISK: &[u8] = b"\x01*";
 ///   segment   slots (a power of two of them) · entries
 ///   slot      tag (u32: the hash's upper half) · offset of the entry (u32; 0: the slot is empty)
 ///   entry     hash (u64) · entry length (u32) · name length (u8) · row count (u8) · offset of the
-///             zone in the name (u8) · flags (u8) · name in blocks of 16 bytes · rows · rows of a
-///             zone, if `IN_ZONE` · bodies
-///   rows of   count of plain ones (u8), of signed ones (u8) · plain ones · signed ones
-///   a zone
+///             zone in the name (u8) · flags (u8) · name in blocks of 16 bytes · rows · hidden
+///             rows, if `HAS_HIDDEN_ROWS` · bodies
+///   hidden    count of plain ones (u8), of signed ones (u8) · plain ones · signed ones
+///   rows
 ///   row       type, body length, additionals, authorities, answers, rotation start, count, stride
 ///             (u16 each) · offset of the body in the entry (u32)
 ///   body      the records, as they follow a question whose name is at offset 12
@@ -167,7 +170,7 @@ impl<'t> Entry<'t> {
     /// What a zone has for this type, which may be one that no record has: see `table::zone`. The
     /// rows that the fast path finds are plain.
     pub(crate) fn zone_answer(self, rtype: u16, is_signed: bool) -> Option<Answer<'t>> {
-        let [plain, signed] = self.zone_rows()?;
+        let [plain, signed] = self.hidden_rows()?;
         let of_type = |row: &&[u8; ROW_LEN]| row_field(row, 0) == rtype;
         let signed = signed.iter().find(of_type).filter(|_| is_signed);
         match signed.or_else(|| plain.iter().find(of_type)) {
@@ -176,10 +179,17 @@ impl<'t> Entry<'t> {
         }
     }
 
+    /// The list of a Service's endpoints, in the layout of `endpoint`.
+    pub(crate) fn endpoint_list(self) -> Option<&'t [u8]> {
+        let [plain, _] = self.hidden_rows()?;
+        let row = plain.iter().find(|row| row_field(row, 0) == ENDPOINT_LIST)?;
+        Some(self.answer_in(row)?.body)
+    }
+
     /// The rows that the fast path does not find: plain ones, and those for clients that want
     /// signatures.
-    fn zone_rows(self) -> Option<[&'t [[u8; ROW_LEN]]; 2]> {
-        if self.flags() & IN_ZONE == 0 {
+    fn hidden_rows(self) -> Option<[&'t [[u8; ROW_LEN]]; 2]> {
+        if self.flags() & HAS_HIDDEN_ROWS == 0 {
             return None;
         }
         let open_len = usize::from(*self.bytes.get(13)?) * ROW_LEN;

@@ -88,6 +88,7 @@ fn check(table: &Table, asked: &str, expected: &str) {
         Found::Outside => "outside",
         Found::Alias(_)
         | Found::Pod(_)
+        | Found::Endpoint(_)
         | Found::Soa(_)
         | Found::NxDomain(_)
         | Found::Unsynced(_) => "of a cluster",

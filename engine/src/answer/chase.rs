@@ -83,6 +83,7 @@ impl<'s> View<'s> {
                 | Found::Referral(_)
                 | Found::Unloaded
                 | Found::Pod(_)
+                | Found::Endpoint(_)
                 | Found::Soa(_) => true,
             };
             if is_final {

@@ -131,6 +131,7 @@ pub(super) fn passes_on(own: &OwnTable, found: &Found<'_>, name: &Name, qtype: u
         | Found::Referral(_)
         | Found::Unloaded
         | Found::Pod(_)
+        | Found::Endpoint(_)
         | Found::Soa(_) => false,
     }
 }

@@ -6,6 +6,8 @@
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
+use wire::endpoint::AddressLabel;
+
 const LABEL_LEN_MAX: usize = 63;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,28 +28,22 @@ impl Label {
         Self::prefixed(b"_", text.as_bytes())
     }
 
-    /// The address of an endpoint without a name. The label does not end in a hyphen.
-    pub(super) fn of_endpoint(address: IpAddr) -> Self {
-        Self::dashed(address, "0")
+    /// The address of an endpoint without a name.
+    pub(super) fn of_address(address: IpAddr) -> Self {
+        let label = AddressLabel::new(address);
+        let spelled = std::str::from_utf8(label.as_slice()).ok().and_then(Self::read);
+        spelled.expect("hexadecimal digits and hyphens")
     }
 
     /// The address of a pod, as used by `pods verified`.
     pub(super) fn of_pod(address: IpAddr) -> Self {
-        Self::dashed(address, "")
+        let mut label = Self { bytes: [0; LABEL_LEN_MAX], len: 0 };
+        write!(label, "{}", address.to_canonical()).expect("an address has at most 39 characters");
+        label
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
-    }
-
-    /// `if_hyphen_last` is appended to an address that ends in `::`.
-    fn dashed(address: IpAddr, if_hyphen_last: &str) -> Self {
-        let mut label = Self { bytes: [0; LABEL_LEN_MAX], len: 0 };
-        write!(label, "{}", address.to_canonical()).expect("an address has at most 39 characters");
-        if label.as_slice().ends_with(b"-") {
-            label.write_str(if_hyphen_last).expect("one more");
-        }
-        label
     }
 
     fn prefixed(prefix: &[u8], text: &[u8]) -> Option<Self> {
@@ -103,17 +99,16 @@ mod tests {
     }
 
     #[test]
-    fn addresses() {
-        for (address, endpoint, pod) in [
-            ("10.1.0.1", "10-1-0-1", "10-1-0-1"),
-            ("fd00:244:2::e", "fd00-244-2--e", "fd00-244-2--e"),
-            ("fd00:1::", "fd00-1--0", "fd00-1--"),
-            ("::1", "--1", "--1"),
-            ("::", "--0", "--"),
-            ("::ffff:10.1.0.1", "10-1-0-1", "10-1-0-1"),
+    fn pods() {
+        for (address, pod) in [
+            ("10.1.0.1", "10-1-0-1"),
+            ("fd00:244:2::e", "fd00-244-2--e"),
+            ("fd00:1::", "fd00-1--"),
+            ("::1", "--1"),
+            ("::", "--"),
+            ("::ffff:10.1.0.1", "10-1-0-1"),
         ] {
             let address = address.parse().unwrap();
-            check(Some(Label::of_endpoint(address)), Some(endpoint));
             check(Some(Label::of_pod(address)), Some(pod));
         }
     }

@@ -88,6 +88,11 @@ impl<'p> Pen<'p> {
         self.put();
     }
 
+    /// Lists endpoints whose names are not stored: see `EntryWriter::list_endpoints`.
+    pub(super) fn list_endpoints(&mut self, weight: u16, ports: &[u16], addresses: &[IpAddr]) {
+        self.writer.list_endpoints(weight, ports, addresses);
+    }
+
     /// Ends the entry.
     pub(super) fn put(&mut self) {
         (self.change)(EntryChange::Put(self.writer.finish()));

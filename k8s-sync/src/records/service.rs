@@ -7,6 +7,7 @@ use std::sync::Arc;
 use domain::base::Rtype;
 use domain::rdata::Srv;
 use wire::compile::Section;
+use wire::endpoint::{AddressLabel, list_capacity};
 
 use super::label::Label;
 use super::pen::{Pen, compose};
@@ -28,6 +29,8 @@ pub(super) struct Backend<'c> {
 enum BackendTarget {
     /// The Service's own name, for cluster IPs.
     Service,
+    /// An endpoint whose label spells this address. Of an odd host name, it may be another's.
+    Spelled(IpAddr),
     Endpoint(Label),
     /// An endpoint whose label is invalid.
     Nameless,
@@ -42,6 +45,57 @@ pub(super) struct Backends<'c> {
     cluster_ips: Option<Vec<Backend<'c>>>,
     /// Sorted by target and address.
     endpoints: Vec<Backend<'c>>,
+    list: Option<EndpointList>,
+}
+
+/// Endpoints that the entry of their Service lists, so that their names are not stored: see
+/// `wire::endpoint`.
+struct EndpointList {
+    /// Of an SRV record.
+    weight: u16,
+    /// Sorted.
+    ports: Vec<u16>,
+    /// Sorted.
+    addresses: Vec<IpAddr>,
+}
+
+impl EndpointList {
+    /// Endpoints whose label spells their address, with the same ports as the first of them.
+    fn of(backends: &Backends<'_>) -> Option<Self> {
+        let mut first: Option<&[Port]> = None;
+        let listed = backends.by_target().filter_map(|endpoint| {
+            let BackendTarget::Spelled(address) = backends.targets[endpoint[0].target] else {
+                return None;
+            };
+            let ports = *first.get_or_insert(endpoint[0].ports);
+            let is_alike = |one: &Backend<'_>| one.address == address && one.ports == ports;
+            endpoint.iter().all(is_alike).then_some(address)
+        });
+        let mut addresses: Vec<IpAddr> = listed.collect();
+        let numbered = sorted(first?.iter().filter(|port| port.number.is_some()));
+        let weight = weight(numbered.len());
+        let ports = sorted(numbered.iter().filter_map(|port| port.number));
+        addresses.truncate(list_capacity(ports.len(), &addresses));
+        (!addresses.is_empty()).then_some(Self { weight, ports, addresses })
+    }
+}
+
+impl BackendTarget {
+    fn of_label(label: Label) -> Self {
+        AddressLabel::read(label.as_slice()).map_or(Self::Endpoint(label), Self::Spelled)
+    }
+
+    fn of_endpoint(endpoint: &ModelEndpoint) -> Self {
+        match &endpoint.label {
+            None => Self::Spelled(endpoint.address),
+            Some(label) => Label::read(label).map_or(Self::Nameless, Self::of_label),
+        }
+    }
+}
+
+/// Of each of this many SRV records.
+fn weight(count: usize) -> u16 {
+    (100 / count.max(1)).max(1) as u16
 }
 
 /// The names of a Service's targets in one zone, by index. Invalid ones are `None`.
@@ -72,6 +126,7 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, key: &Arc<ObjectKey>) 
         return;
     }
     let Some(backends) = Backends::new(cluster, key, service) else { return };
+    let backends = backends.listed();
     for zone in cluster.zones().forward() {
         let labels = [name.as_slice(), namespace.as_slice(), b"svc"];
         if let Some(base) = pen.own_name(&labels, zone, cluster.zones()) {
@@ -83,7 +138,11 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, key: &Arc<ObjectKey>) 
 /// Writes the Service's own name, `base`, and all names below it.
 pub(super) fn write_names(pen: &mut Pen<'_>, base: &WireName, backends: &Backends<'_>) {
     let names = backends.target_names(pen, base);
-    write_entry(pen, base, &names, backends.front(), PortFilter::Any);
+    begin_entry(pen, base, &names, backends.front(), PortFilter::Any);
+    if let Some(list) = &backends.list {
+        pen.list_endpoints(list.weight, &list.ports, &list.addresses);
+    }
+    pen.put();
     write_ports(pen, base, &names, backends.front());
     write_endpoints(pen, &names, backends);
 }
@@ -103,9 +162,12 @@ pub(super) fn write_wildcard(pen: &mut Pen<'_>, base: &WireName, backends: &Back
     }
 }
 
+/// Writes the names of the endpoints that are not listed.
 fn write_endpoints(pen: &mut Pen<'_>, names: &TargetNames, backends: &Backends<'_>) {
-    for endpoint in backends.endpoints.chunk_by(|one, next| one.target == next.target) {
-        if let Some(owner) = &names[endpoint[0].target] {
+    for endpoint in backends.by_target() {
+        if !backends.is_listed(endpoint[0].target)
+            && let Some(owner) = &names[endpoint[0].target]
+        {
             write_entry(pen, owner, names, endpoint, PortFilter::Any);
         }
     }
@@ -180,6 +242,17 @@ fn write_entry(
     backends: &[Backend<'_>],
     having: PortFilter<'_>,
 ) {
+    begin_entry(pen, owner, names, backends, having);
+    pen.put();
+}
+
+fn begin_entry(
+    pen: &mut Pen<'_>,
+    owner: &WireName,
+    names: &TargetNames,
+    backends: &[Backend<'_>],
+    having: PortFilter<'_>,
+) {
     pen.begin(owner);
     pen.answer_addresses(owner, &addresses(backends, having));
     let with_ports = backends.iter().flat_map(|backend| {
@@ -190,7 +263,7 @@ fn write_entry(
         with_ports.filter(|(target, _, port)| port.number.is_some() && names[*target].is_some()),
     );
     if !entries.is_empty() {
-        let weight = (100 / entries.len()).max(1) as u16;
+        let weight = weight(entries.len());
         pen.answer(Rtype::SRV);
         let by_target = || entries.chunk_by(|one, next| one.0 == next.0);
         for entries in by_target() {
@@ -206,10 +279,30 @@ fn write_entry(
             }
         }
     }
-    pen.put();
 }
 
 impl<'c> Backends<'c> {
+    /// Lists as many endpoints as can be, for a table that has the names of listed ones.
+    pub(super) fn listed(mut self) -> Self {
+        self.list = EndpointList::of(&self);
+        self
+    }
+
+    /// The endpoints, by target.
+    fn by_target(&self) -> impl Iterator<Item = &[Backend<'c>]> {
+        self.endpoints.chunk_by(|one, next| one.target == next.target)
+    }
+
+    /// Whether the names of this target need not be stored.
+    fn is_listed(&self, target: usize) -> bool {
+        match (&self.list, self.targets[target]) {
+            (Some(list), BackendTarget::Spelled(address)) => {
+                list.addresses.binary_search(&address).is_ok()
+            }
+            (_, _) => false,
+        }
+    }
+
     /// `None` if the Service does not exist because it has no endpoints.
     pub(super) fn new(
         cluster: &'c Cluster,
@@ -233,7 +326,7 @@ impl<'c> Backends<'c> {
                 |address: &IpAddr| Backend { target: 0, address: *address, ports: &service.ports };
             addresses.iter().map(backend).collect()
         });
-        Some(Self { targets, cluster_ips, endpoints })
+        Some(Self { targets, cluster_ips, endpoints, list: None })
     }
 
     /// Those of a Service that stands for these addresses.
@@ -243,19 +336,27 @@ impl<'c> Backends<'c> {
             targets: vec![BackendTarget::Service],
             cluster_ips: Some(addresses.iter().map(backend).collect()),
             endpoints: Vec::new(),
+            list: None,
         }
     }
 
     /// The endpoints of a Service; `None` if it has none.
     pub(super) fn of_endpoints(cluster: &'c Cluster, key: &Arc<ObjectKey>) -> Option<Self> {
         let (targets, endpoints) = endpoints(cluster, key);
-        (!endpoints.is_empty()).then_some(Self { targets, cluster_ips: None, endpoints })
+        let list = None;
+        (!endpoints.is_empty()).then_some(Self { targets, cluster_ips: None, endpoints, list })
     }
 
-    /// The name of each target below `base`.
+    /// The name of each target below `base`, without those that no record is written for.
     fn target_names(&self, pen: &mut Pen<'_>, base: &WireName) -> Vec<Option<WireName>> {
-        let names = self.targets.iter().map(|target| match target {
+        let has_targets_in_front = self.cluster_ips.is_none();
+        let names = self.targets.iter().enumerate().map(|(index, target)| match target {
             BackendTarget::Service => Some(base.clone()),
+            BackendTarget::Spelled(address) => {
+                let is_written = has_targets_in_front || !self.is_listed(index);
+                let label = is_written.then(|| AddressLabel::new(*address))?;
+                pen.name(&[label.as_slice()], base)
+            }
             BackendTarget::Endpoint(label) => pen.name(&[label.as_slice()], base),
             BackendTarget::Nameless => {
                 pen.refuse(|| format!("an endpoint's hostname below {base} is not a DNS label"));
@@ -272,7 +373,7 @@ impl<'c> Backends<'c> {
 
     /// The backends of the endpoint with this label.
     pub(super) fn endpoint(&self, label: &Label) -> &[Backend<'c>] {
-        let Ok(target) = self.targets.binary_search(&BackendTarget::Endpoint(*label)) else {
+        let Ok(target) = self.targets.binary_search(&BackendTarget::of_label(*label)) else {
             return &[];
         };
         let from = self.endpoints.partition_point(|one| one.target < target);
@@ -287,11 +388,10 @@ fn endpoints<'c>(
     service: &Arc<ObjectKey>,
 ) -> (Vec<BackendTarget>, Vec<Backend<'c>>) {
     let endpoints = cluster.slices(service).flat_map(|slice| {
-        slice.endpoints.iter().map(|endpoint| {
-            let target =
-                endpoint_label(endpoint).map_or(BackendTarget::Nameless, BackendTarget::Endpoint);
-            (target, endpoint.address, &*slice.ports)
-        })
+        slice
+            .endpoints
+            .iter()
+            .map(|endpoint| (BackendTarget::of_endpoint(endpoint), endpoint.address, &*slice.ports))
     });
     let mut endpoints: Vec<(BackendTarget, IpAddr, &[Port])> = endpoints.collect();
     endpoints.sort_by_key(|(target, address, _)| (*target, *address));
@@ -330,7 +430,7 @@ pub(super) fn addresses(backends: &[Backend<'_>], having: PortFilter<'_>) -> Vec
 pub(super) fn endpoint_label(endpoint: &ModelEndpoint) -> Option<Label> {
     match &endpoint.label {
         Some(label) => Label::read(label),
-        None => Some(Label::of_endpoint(endpoint.address)),
+        None => Some(Label::of_address(endpoint.address)),
     }
 }
 

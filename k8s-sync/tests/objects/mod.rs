@@ -25,6 +25,7 @@ use k8s_sync::options::{ApiServer, ExternalOptions, Options, Source};
 use k8s_sync::publish::{ExternalNumber, Publisher};
 use wire::answer::Answer;
 use wire::apex::ApexLabel;
+use wire::endpoint::AddressName;
 use wire::hash::HashSeed;
 use wire::pod::PodMode;
 use wire::table::{Found, Table};
@@ -205,6 +206,7 @@ pub(crate) fn ask(table: &Table, question: &str) -> String {
             cnames
         }
         Found::Pod(pod) => return format!("POD {}", pod.address),
+        Found::Endpoint(endpoint) => return endpoint_text(&endpoint, owner, rtype),
         Found::Soa(_) => return "SOA".into(),
         Found::NoData(_) => return "NODATA".into(),
         Found::NxDomain(_) => return "NXDOMAIN".into(),
@@ -252,12 +254,27 @@ pub(crate) fn ask(table: &Table, question: &str) -> String {
     sections.join(" + ").trim_end_matches(" + ").to_owned() + behind
 }
 
+/// The records that a response has for an endpoint whose name is not stored.
+fn endpoint_text(endpoint: &AddressName<'_>, owner: &str, rtype: Rtype) -> String {
+    let family = if endpoint.address.is_ipv4() { "A" } else { "AAAA" };
+    let address = format!("{family} {}", endpoint.address);
+    if rtype != Rtype::SRV {
+        return address;
+    }
+    let owner = owner.to_ascii_lowercase();
+    let ports = endpoint.ports.iter().map(|port| u16::from_be_bytes(*port));
+    let records = ports.map(|port| format!("SRV 0 {} {port} {owner}", endpoint.weight));
+    let mut records: Vec<String> = records.collect();
+    records.sort();
+    format!("{} + {address}", records.join(", "))
+}
+
 /// The table's result for the target of CNAMEs that the entry does not follow itself.
 fn then(table: &Table, cnames: Answer<'_>, rtype: Rtype) -> &'static str {
     let target = wire::name::Name::from_wire(cnames.target()).expect("a whole name");
     match table.look_up(&target, rtype.to_int()) {
         Found::Unlisted | Found::Outside => "",
-        Found::Answer(_) | Found::Pod(_) | Found::Soa(_) => ", then more",
+        Found::Answer(_) | Found::Pod(_) | Found::Endpoint(_) | Found::Soa(_) => ", then more",
         Found::Alias(_) => ", then CNAMEs",
         Found::NoData(_) => ", then NODATA",
         Found::NxDomain(_) => ", then NXDOMAIN",

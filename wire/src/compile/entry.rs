@@ -3,8 +3,10 @@
 //! Invariant: every answer fits the longest message, after the longest question and with an OPT.
 
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use crate::answer::ROW_LEN;
+use crate::endpoint;
 use crate::header::{
     CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_HTTPS, TYPE_MX, TYPE_NS, TYPE_SRV,
     TYPE_SVCB,
@@ -12,7 +14,9 @@ use crate::header::{
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, block_count};
 use crate::record;
 use crate::reply::MESSAGE_LEN_MAX;
-use crate::segment::{ASTERISK, ENTRY_HEAD_LEN, IN_ZONE, IS_ALIAS, IS_WILDCARD};
+use crate::segment::{
+    ASTERISK, ENDPOINT_LIST, ENTRY_HEAD_LEN, HAS_HIDDEN_ROWS, IS_ALIAS, IS_WILDCARD,
+};
 use crate::table::EVERY_TYPE;
 
 /// Most bytes of a body: the longest message without its header, its question and an OPT.
@@ -33,8 +37,8 @@ pub(super) enum RowList {
     /// The fast path and every look-up.
     #[default]
     Open,
-    /// Look-ups in zones.
-    Zone,
+    /// Look-ups in zones, and those of endpoints.
+    Hidden,
     /// Look-ups in zones for clients that want signatures.
     Signed,
 }
@@ -190,10 +194,23 @@ impl EntryWriter {
         row.body_len = self.bodies.len() - row.body_at;
     }
 
+    /// Lists endpoints whose names spell their addresses. Those names exist without being stored.
+    ///
+    /// `weight`: of their SRV records, one for each of `ports`, which are distinct. `addresses`:
+    /// sorted, and no more than `endpoint::list_capacity`.
+    pub fn list_endpoints(&mut self, weight: u16, ports: &[u16], addresses: &[IpAddr]) {
+        self.answer_in(RowList::Hidden, ENDPOINT_LIST);
+        endpoint::write_list(weight, ports, addresses, &mut self.bodies);
+        let row = self.rows.last_mut().expect("it has just begun");
+        row.body_len = self.bodies.len() - row.body_at;
+    }
+
     /// The finished entry: opaque bytes for `TableBuilder::insert`.
     pub fn finish(&mut self) -> &[u8] {
-        let is_alias = self.rows.iter().any(|row| row.rtype == EVERY_TYPE);
-        self.finish_with(if is_alias { IS_ALIAS } else { 0 })
+        let has = |of: fn(&Row) -> bool, flag| if self.rows.iter().any(of) { flag } else { 0 };
+        let is_alias = |row: &Row| row.list == RowList::Open && row.rtype == EVERY_TYPE;
+        let is_hidden = |row: &Row| row.list == RowList::Hidden;
+        self.finish_with(has(is_alias, IS_ALIAS) | has(is_hidden, HAS_HIDDEN_ROWS))
     }
 
     /// The same, with these flags of a zone's entry.
@@ -203,12 +220,12 @@ impl EntryWriter {
             let rows = self.rows.iter().filter(|row| row.list == list).count();
             u8::try_from(rows).expect("few types a name")
         };
-        let [open, plain, signed] = [RowList::Open, RowList::Zone, RowList::Signed].map(count);
-        let has_zone_rows = flags & IN_ZONE != 0;
-        debug_assert!(has_zone_rows || plain + signed == 0, "rows that nobody finds");
+        let [open, plain, signed] = [RowList::Open, RowList::Hidden, RowList::Signed].map(count);
+        let has_hidden_rows = flags & HAS_HIDDEN_ROWS != 0;
+        debug_assert!(has_hidden_rows || plain + signed == 0, "rows that nobody finds");
         let rows_at = ENTRY_HEAD_LEN + block_count(self.name.len()) * BLOCK_LEN;
-        let zone_head_len = if has_zone_rows { 2 } else { 0 };
-        let bodies_at = rows_at + self.rows.len() * ROW_LEN + zone_head_len;
+        let hidden_head_len = if has_hidden_rows { 2 } else { 0 };
+        let bodies_at = rows_at + self.rows.len() * ROW_LEN + hidden_head_len;
         let entry = &mut self.entry;
         entry.clear();
         entry.extend_from_slice(&0u64.to_le_bytes());
@@ -221,7 +238,7 @@ impl EntryWriter {
         entry.extend_from_slice(&self.name);
         entry.resize(rows_at, 0);
         for (index, row) in self.rows.iter().enumerate() {
-            if has_zone_rows && index == usize::from(open) {
+            if has_hidden_rows && index == usize::from(open) {
                 entry.extend_from_slice(&[plain, signed]);
             }
             for number in [
@@ -238,7 +255,7 @@ impl EntryWriter {
             }
             entry.extend_from_slice(&((bodies_at + row.body_at) as u32).to_le_bytes());
         }
-        if has_zone_rows && self.rows.len() == usize::from(open) {
+        if has_hidden_rows && self.rows.len() == usize::from(open) {
             entry.extend_from_slice(&[plain, signed]);
         }
         debug_assert_eq!(entry.len(), bodies_at);

@@ -18,7 +18,7 @@ use crate::name::Name;
 use crate::record::owner_len;
 use crate::reply::MESSAGE_LEN_MAX;
 use crate::response::ALIAS_LEN_MAX;
-use crate::segment::{ASTERISK, IN_ZONE, IS_ALIAS, IS_DELEGATION, IS_DNAME, IS_EMPTY};
+use crate::segment::{ASTERISK, HAS_HIDDEN_ROWS, IS_ALIAS, IS_DELEGATION, IS_DNAME, IS_EMPTY};
 use crate::table::{CanonicalKey, EVERY_TYPE, NEGATIVE_SOA, Proof, Proofs};
 
 /// CNAMEs of a response that are followed within the zone.
@@ -148,7 +148,7 @@ impl ZoneRecords {
             for name in self.ancestors_without_records(&node.owner, &mut written) {
                 if Name::from_wire(name).is_some_and(|name| is_here(&name)) {
                     writer.begin(name);
-                    insert(writer.finish_with(IN_ZONE | IS_EMPTY));
+                    insert(writer.finish_with(HAS_HIDDEN_ROWS | IS_EMPTY));
                 }
             }
             if !Name::from_wire(&node.owner).is_some_and(|name| is_here(&name)) {
@@ -189,18 +189,24 @@ impl ZoneRecords {
 
     fn write_node<'w>(&self, node: &Node, writer: &'w mut EntryWriter) -> &'w [u8] {
         writer.begin(&node.owner);
-        let mut flags = IN_ZONE;
+        let mut flags = HAS_HIDDEN_ROWS;
         let is_apex = node.owner == self.origin;
         if is_apex {
-            write_both(writer, RowList::Zone, NEGATIVE_SOA, self.is_signed, |writer, is_signed| {
-                node.write(writer, Section::Authority, TYPE_SOA, is_signed);
-            });
+            write_both(
+                writer,
+                RowList::Hidden,
+                NEGATIVE_SOA,
+                self.is_signed,
+                |writer, is_signed| {
+                    node.write(writer, Section::Authority, TYPE_SOA, is_signed);
+                },
+            );
         }
         if node.is_delegation(self) {
             flags |= IS_DELEGATION;
             // DS records go with signatures, though they are none.
             let has_more = self.is_signed || node.has(TYPE_DS);
-            write_both(writer, RowList::Zone, TYPE_NS, has_more, |writer, is_signed| {
+            write_both(writer, RowList::Hidden, TYPE_NS, has_more, |writer, is_signed| {
                 node.write(writer, Section::Authority, TYPE_NS, false);
                 if is_signed {
                     node.write(writer, Section::Authority, TYPE_DS, true);
@@ -221,7 +227,7 @@ impl ZoneRecords {
                         self.write_chain(writer, node, is_signed);
                     }
                 };
-                write_both(writer, RowList::Zone, EVERY_TYPE, self.is_signed, write);
+                write_both(writer, RowList::Hidden, EVERY_TYPE, self.is_signed, write);
             }
             let is_alias = flags & IS_ALIAS != 0;
             for rtype in node.types().take(TYPE_COUNT_MAX) {
@@ -241,7 +247,7 @@ impl ZoneRecords {
     /// Writes the response for a type that the name has.
     fn write_type(&self, writer: &mut EntryWriter, node: &Node, rtype: u16) {
         // The fast path does not know about signatures.
-        let list = if self.is_signed { RowList::Zone } else { RowList::Open };
+        let list = if self.is_signed { RowList::Hidden } else { RowList::Open };
         let is_apex = node.owner == self.origin;
         write_both(writer, list, rtype, self.is_signed, |writer, is_signed| {
             node.write(writer, Section::Answer, rtype, is_signed);

@@ -106,6 +106,7 @@ pub fn stamp(
         | Found::Alias(_)
         | Found::Expanded(..)
         | Found::Pod(_)
+        | Found::Endpoint(_)
         | Found::Soa(_)
         | Found::NoData(_)
         | Found::NxDomain(_)
@@ -124,6 +125,7 @@ fn rcode(found: &Found<'_>) -> Rcode {
         | Found::Expanded(..)
         | Found::Referral(_)
         | Found::Pod(_)
+        | Found::Endpoint(_)
         | Found::Soa(_)
         | Found::NoData(_) => Rcode::NoError,
         Found::NxDomain(_) => Rcode::NxDomain,

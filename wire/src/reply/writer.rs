@@ -12,12 +12,12 @@ use crate::apex::{
     Apex, ApexLabel, ApexRecords, EXTERNAL_MAILBOX, EXTERNAL_PRIMARY, SOA_LEN, SOA_POINTERS_AT,
     SOA_TIMERS_LEN,
 };
+use crate::endpoint::AddressName;
 use crate::header::{
     CLASS_IN, HEADER_LEN, OPT_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_OPT,
     TYPE_SOA, TYPE_SRV, u16_at,
 };
 use crate::name::NAME_LEN_MAX;
-use crate::pod::PodName;
 use crate::query::{Edns, Query};
 use crate::record::{Counts, MessageSection, Records};
 use crate::table::{Denial, Found, Table};
@@ -156,7 +156,9 @@ impl<'m> Reply<'m> {
             }
             Found::Denied(denial) => return self.denial(denial, subject, room),
             Found::Unloaded => return Written::default(),
-            Found::Pod(pod) => return self.pod(pod, qtype, subject, table.ttl_secs(), room),
+            Found::Pod(name) | Found::Endpoint(name) => {
+                return self.address_name(name, qtype, subject, table.ttl_secs(), room);
+            }
             Found::Outside | Found::Unlisted => return Written::default(),
             Found::Soa(apex)
             | Found::NoData(apex)
@@ -355,46 +357,59 @@ impl<'m> Reply<'m> {
         written
     }
 
-    /// Writes a pod's address; for SRV, as CoreDNS, port 0 at the name that begins with the
+    /// Writes the address that a name spells; for SRV, its ports at the name that begins with the
     /// address.
-    fn pod(
+    fn address_name(
         &mut self,
-        pod: &PodName,
+        name: &AddressName<'_>,
         qtype: u16,
         subject: Subject,
         ttl_secs: u32,
-        room: usize,
+        mut room: usize,
     ) -> Written {
         if qtype != TYPE_SRV {
-            return match self.pod_address(pod, subject.pointer(0), ttl_secs, room) {
+            return match self.spelled_address(name, subject.pointer(0), ttl_secs, room) {
                 Some(_) => Written::one(MessageSection::Answer),
                 None => Written::TRUNCATED,
             };
         }
-        let target = subject.at + pod.name_offset..subject.at + subject.len;
+        let mut written = Written::default();
+        let target = subject.at + name.name_offset..subject.at + subject.len;
         let len = 12 + 6 + target.len();
-        if len > room || self.len + len > self.message.len() {
-            return Written::TRUNCATED;
+        for port in name.ports {
+            if len > room || self.len + len > self.message.len() {
+                written.join(Written::TRUNCATED);
+                return written;
+            }
+            room -= len;
+            self.fixed(subject.pointer(0), TYPE_SRV, ttl_secs, 6 + target.len());
+            self.put(&[0, 0]);
+            self.put(&name.weight.to_be_bytes());
+            self.put(port);
+            let copy = self.len..self.len + target.len();
+            self.message.copy_within(target.clone(), self.len);
+            self.message.get_mut(copy.clone()).unwrap_or_default().make_ascii_lowercase();
+            self.len = copy.end;
+            written.join(Written::one(MessageSection::Answer));
         }
-        self.fixed(subject.pointer(0), TYPE_SRV, ttl_secs, 6 + target.len());
-        self.put(&[0, 0, 0, 100, 0, 0]);
-        let copy = self.len..self.len + target.len();
-        self.message.copy_within(target, self.len);
-        self.message.get_mut(copy.clone()).unwrap_or_default().make_ascii_lowercase();
-        self.len = copy.end;
-        let address = self.pod_address(pod, subject.pointer(pod.name_offset), ttl_secs, room - len);
-        let mut written = Written::one(MessageSection::Answer);
-        written.join(match address {
+        let owner = subject.pointer(name.name_offset);
+        written.join(match self.spelled_address(name, owner, ttl_secs, room) {
             Some(()) => Written::one(MessageSection::Additional),
             None => Written::TRUNCATED,
         });
         written
     }
 
-    /// Writes a pod's address record; `None`, and nothing written, if it does not fit.
-    fn pod_address(&mut self, pod: &PodName, owner: u16, ttl_secs: u32, room: usize) -> Option<()> {
+    /// Writes the record of the address; `None`, and nothing written, if it does not fit.
+    fn spelled_address(
+        &mut self,
+        name: &AddressName<'_>,
+        owner: u16,
+        ttl_secs: u32,
+        room: usize,
+    ) -> Option<()> {
         let (v4, v6);
-        let (rtype, octets): (u16, &[u8]) = match pod.address {
+        let (rtype, octets): (u16, &[u8]) = match name.address {
             IpAddr::V4(address) => {
                 v4 = address.octets();
                 (TYPE_A, &v4)

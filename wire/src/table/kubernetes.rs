@@ -1,15 +1,13 @@
-//! Names that a cluster's tables answer without storing them: pod names, and port names without
-//! underscores.
+//! Names that a cluster's tables answer without storing them: pod names, names of endpoints that
+//! spell their address, and port names without underscores.
 //!
 //! All other names of a cluster are stored, and the parent module finds them. Invariant: a name
 //! gets here only when it lies below a zone of the table and is not stored as it is spelled.
 
-use core::net::IpAddr;
-
 use crate::apex::Apex;
-use crate::header::{TYPE_A, TYPE_AAAA, TYPE_SRV};
+use crate::endpoint::{AddressName, EndpointList};
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, Name, block_count};
-use crate::pod::{PodMode, PodName, dashed_address};
+use crate::pod::{PodMode, dashed_address};
 use crate::segment::Entry;
 
 use super::{Found, Table};
@@ -34,6 +32,7 @@ impl Table {
             // Labels left of the address make no difference: a.1-2-3-4.NS.pod is 1-2-3-4.NS.pod.
             (true, PodMode::Verified) => self.find(name.suffix_blocks(labels_left - 3)),
             (true, PodMode::Disabled) => None,
+            (false, _) if labels_left == 4 => return self.look_up_endpoint(name, qtype, apex),
             (false, _) if labels_left == 5 => self.find_bare_port(name),
             (false, _) => None,
         };
@@ -66,11 +65,20 @@ impl Table {
         let Some(address) = dashed_address(name.label(labels_left - 3)) else {
             return self.absent(apex);
         };
-        match (address, qtype) {
-            (IpAddr::V4(_), TYPE_A | TYPE_SRV) | (IpAddr::V6(_), TYPE_AAAA | TYPE_SRV) => {
-                Found::Pod(PodName { address, name_offset: name.label_at(labels_left - 3) })
-            }
-            (IpAddr::V4(_) | IpAddr::V6(_), _) => Found::NoData(apex),
+        let name_offset = name.label_at(labels_left - 3);
+        // As CoreDNS: port 0.
+        let name = AddressName { address, name_offset, weight: 100, ports: &[[0, 0]] };
+        if name.has_type(qtype) { Found::Pod(name) } else { Found::NoData(apex) }
+    }
+
+    /// `1-2-3-4.SVC.NS.svc`: the entry of the Service lists the endpoint.
+    fn look_up_endpoint(&self, name: &Name, qtype: u16, apex: Apex) -> Found<'_> {
+        let service = (name.label(3) == b"svc").then(|| self.find(name.suffix_blocks(1))).flatten();
+        let list = service.and_then(Entry::endpoint_list).and_then(EndpointList::read);
+        match list.and_then(|list| list.find(name.label(0))) {
+            Some(name) if name.has_type(qtype) => Found::Endpoint(name),
+            Some(_) => Found::NoData(apex),
+            None => self.absent(apex),
         }
     }
 

@@ -13,10 +13,11 @@ use alloc::sync::Arc;
 
 use crate::answer::Answer;
 use crate::apex::{Apex, ApexRecords, SOA_LEN};
+use crate::endpoint::AddressName;
 use crate::hash::{HashSeed, NameHash};
 use crate::header::{TYPE_ANY, TYPE_CNAME, TYPE_SOA};
 use crate::name::{BLOCK_LEN, Block, NAME_LEN_MAX, Name, block_count};
-use crate::pod::{PodMode, PodName};
+use crate::pod::PodMode;
 use crate::segment::{
     ASTERISK, Entry, HAS_NO_SOA, IS_ALIAS, OF_REVERSE_NAME, SLOT_LEN, Segment, find_in_segment,
     segment_index, slot_and_tag, slot_offset,
@@ -94,7 +95,9 @@ pub enum Found<'t> {
     /// CNAMEs, or a DNAME: look `Answer::target_for` up next, here or elsewhere.
     Alias(Answer<'t>),
     /// A pod's address, read from the name itself.
-    Pod(PodName),
+    Pod(AddressName<'t>),
+    /// An endpoint's address, read from the name itself, and its ports.
+    Endpoint(AddressName<'t>),
     /// The answer is the zone's SOA.
     Soa(Apex),
     /// The name exists, the type does not (RFC 2308, section 2.2).

@@ -243,6 +243,7 @@ mod tests {
             Found::Outside => return "outside".to_owned(),
             Found::Alias(_)
             | Found::Pod(_)
+            | Found::Endpoint(_)
             | Found::Soa(_)
             | Found::NxDomain(_)
             | Found::Unsynced(_) => unreachable!("of a cluster"),
