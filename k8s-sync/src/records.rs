@@ -30,6 +30,12 @@ use pen::Pen;
 #[derive(Clone, Copy, Debug)]
 pub enum EntryChange<'e> {
     Put(&'e [u8]),
+    /// The PTR record of an endpoint: see `TableBuilder::insert_pointer`.
+    Point {
+        reverse_name: &'e [u8],
+        address: IpAddr,
+        service: &'e [u8],
+    },
     /// Used for keys whose names follow from the key alone. A deleted Service reports nothing.
     Remove(&'e [u8]),
 }

@@ -27,6 +27,7 @@ mod record;
 pub mod rename;
 pub mod reply;
 pub mod response;
+pub mod reverse;
 mod segment;
 pub mod summary;
 pub mod table;

@@ -5,9 +5,11 @@
 //! it.
 
 use alloc::sync::Arc;
+use core::net::IpAddr;
 
 use crate::answer::{Answer, ROW_LEN, row_field};
 use crate::name::{BLOCK_LEN, Block, block_count};
+use crate::reverse::read_pointer;
 
 pub(crate) const SLOT_LEN: usize = 8;
 pub(crate) const ENTRY_HEAD_LEN: usize = 16;
@@ -49,6 +51,7 @@ pub(crate) const ASTERISK: &[u8] = b"\x01*";
 ///   rows
 ///   row       type, body length, additionals, authorities, answers, rotation start, count, stride
 ///             (u16 each) · offset of the body in the entry (u32)
+///   pointer   see `reverse`
 ///   body      the records, as they follow a question whose name is at offset 12
 /// ```
 #[derive(Clone)]
@@ -100,6 +103,30 @@ pub(crate) fn find_in_segment<'t>(
     }
 }
 
+/// The entries of this hash's chain that have its tag. For look-ups off the fast path.
+fn tagged_entries(segment: &Segment, hash: u64) -> impl Iterator<Item = Entry<'_>> {
+    let (slots, _) = segment.bytes.as_chunks::<SLOT_LEN>();
+    let (first, tag) = slot_and_tag(hash, segment.slot_mask);
+    let chain = (first..=first + segment.slot_mask).map(|slot| slot & segment.slot_mask);
+    let chain = chain.map_while(|slot| slots.get(slot).filter(|slot| slot_offset(slot) != 0));
+    let tagged =
+        chain.filter(move |[t0, t1, t2, t3, ..]| u32::from_le_bytes([*t0, *t1, *t2, *t3]) == tag);
+    tagged.filter_map(|slot| Some(Entry { bytes: segment.bytes.get(slot_offset(slot)..)? }))
+}
+
+/// The name with this hash, if it is stored.
+pub(crate) fn name_in_segment(segment: &Segment, hash: u64) -> Option<&[u8]> {
+    let mut entries = tagged_entries(segment, hash);
+    Some(entries.find(|entry| entry.hash() == hash && !entry.is_pointer())?.name())
+}
+
+/// The hash of the name of the Service that this address points to. `hash`: of its reverse name.
+pub(crate) fn pointer_in_segment(segment: &Segment, hash: u64, address: IpAddr) -> Option<u64> {
+    let pointers = tagged_entries(segment, hash).filter(|entry| entry.is_pointer());
+    let mut pointers = pointers.filter_map(Entry::pointer);
+    pointers.find(|(of, _)| *of == address).map(|(_, service)| service)
+}
+
 /// Offset of a slot's entry in the segment; 0 for an empty slot.
 #[inline(always)]
 pub(crate) fn slot_offset(slot: &[u8; SLOT_LEN]) -> usize {
@@ -148,6 +175,16 @@ impl<'t> Entry<'t> {
     #[inline]
     pub(crate) fn zone_at(self) -> usize {
         self.bytes.get(14).map_or(0, |at| usize::from(*at))
+    }
+
+    /// Whether it is a pointer: see `reverse`. It has no name, so that look-ups of names skip it.
+    pub(crate) fn is_pointer(self) -> bool {
+        self.bytes.get(12) == Some(&0)
+    }
+
+    /// The address of a pointer, and the hash of its Service's name.
+    fn pointer(self) -> Option<(IpAddr, u64)> {
+        read_pointer(self.bytes.get(ENTRY_HEAD_LEN..self.len())?)
     }
 
     pub(crate) fn is_of_reverse_name(self) -> bool {

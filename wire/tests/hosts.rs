@@ -89,6 +89,7 @@ fn check(table: &Table, asked: &str, expected: &str) {
         Found::Alias(_)
         | Found::Pod(_)
         | Found::Endpoint(_)
+        | Found::Pointer(_)
         | Found::Soa(_)
         | Found::NxDomain(_)
         | Found::Unsynced(_) => "of a cluster",

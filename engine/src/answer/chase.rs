@@ -84,6 +84,7 @@ impl<'s> View<'s> {
                 | Found::Unloaded
                 | Found::Pod(_)
                 | Found::Endpoint(_)
+                | Found::Pointer(_)
                 | Found::Soa(_) => true,
             };
             if is_final {

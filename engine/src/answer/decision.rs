@@ -143,9 +143,11 @@ impl Decision {
 impl TableOutcome {
     fn of(found: &Found<'_>) -> Self {
         match found {
-            Found::Answer(_) | Found::Expanded(..) | Found::Endpoint(_) | Found::Soa(_) => {
-                Self::Records
-            }
+            Found::Answer(_)
+            | Found::Expanded(..)
+            | Found::Endpoint(_)
+            | Found::Pointer(_)
+            | Found::Soa(_) => Self::Records,
             Found::Alias(_) => Self::Cnames,
             Found::Pod(_) => Self::PodName,
             Found::NoData(_) => Self::NoData,

@@ -132,6 +132,7 @@ pub(super) fn passes_on(own: &OwnTable, found: &Found<'_>, name: &Name, qtype: u
         | Found::Unloaded
         | Found::Pod(_)
         | Found::Endpoint(_)
+        | Found::Pointer(_)
         | Found::Soa(_) => false,
     }
 }

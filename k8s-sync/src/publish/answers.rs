@@ -144,6 +144,9 @@ impl Answers {
                 EntryChange::Put(entry) => {
                     builder.insert(entry);
                 }
+                EntryChange::Point { reverse_name, address, service } => {
+                    builder.insert_pointer(reverse_name, address, service);
+                }
                 // Inserting returns the hash that removes. Of two calls for a name, the last
                 // counts.
                 EntryChange::Remove(entry) => {
@@ -181,7 +184,9 @@ impl Answers {
                     }
                 });
             }
-            EntryChange::Remove(_) => unreachable!("a Service does not report removed names"),
+            EntryChange::Point { .. } | EntryChange::Remove(_) => {
+                unreachable!("a Service reports only its own names")
+            }
         });
         now.sort_unstable();
         written.sort_unstable();

@@ -93,6 +93,13 @@ impl<'p> Pen<'p> {
         self.writer.list_endpoints(weight, ports, addresses);
     }
 
+    /// Writes the PTR record of the endpoint with this address: its name is the address's label
+    /// below the name of the Service.
+    pub(super) fn point(&mut self, owner: &WireName, address: IpAddr, service: &WireName) {
+        let (reverse_name, service) = (owner.as_slice(), service.as_slice());
+        (self.change)(EntryChange::Point { reverse_name, address, service });
+    }
+
     /// Ends the entry.
     pub(super) fn put(&mut self) {
         (self.change)(EntryChange::Put(self.writer.finish()));

@@ -9,54 +9,76 @@ use super::{service, sorted};
 use crate::cluster::{Cluster, WireName};
 use crate::object::{ObjectKey, ServiceKind};
 
+/// A name that an address points to.
+struct Target<'c> {
+    service: &'c ObjectKey,
+    /// `None` for a cluster IP.
+    endpoint: Option<Label>,
+}
+
 pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
     let Some(owner) = cluster.zones().reverse_name(address) else { return };
-    let targets = targets(pen, cluster, address);
-    pen.put_pointers(&owner, &targets);
+    let targets = targets(cluster, address);
+    if let [Target { service, endpoint: Some(label) }] = &targets[..]
+        && *label == Label::of_address(address)
+        && let Some(service) = stored_name(pen, cluster, service)
+    {
+        return pen.point(&owner, address, &service);
+    }
+    let names = targets.iter().filter_map(|target| {
+        let endpoint = target.endpoint.as_ref().map(Label::as_slice);
+        name(pen, cluster, endpoint, target.service)
+    });
+    let names: Vec<WireName> = names.collect();
+    pen.put_pointers(&owner, &names);
 }
 
 /// A cluster IP has one name; if two Services have it, the first by name counts. Any other address
 /// has the names of all its endpoints.
 ///
 /// As in CoreDNS, a Service hidden by `ignore empty_service` keeps its PTR record.
-fn targets(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) -> Vec<WireName> {
+fn targets(cluster: &Cluster, address: IpAddr) -> Vec<Target<'_>> {
     let owners: Vec<_> = cluster.owners(address).collect();
     let cluster_ip = owners.iter().find(|(_, service)| match &service.kind {
         ServiceKind::ClusterIp(addresses) => addresses.contains(&address),
         ServiceKind::Headless | ServiceKind::ExternalName(_) => false,
     });
-    if let Some((key, _)) = cluster_ip {
-        return target(pen, cluster, None, key).into_iter().collect();
+    if let Some((service, _)) = cluster_ip {
+        return vec![Target { service, endpoint: None }];
     }
-    let mut names = Vec::new();
-    for (key, found) in owners {
+    let mut targets = Vec::new();
+    for (service, found) in owners {
         if matches!(found.kind, ServiceKind::ExternalName(_)) {
             continue;
         }
-        let endpoints = cluster.slices(key).flat_map(|slice| &slice.endpoints);
+        let endpoints = cluster.slices(service).flat_map(|slice| &slice.endpoints);
         let labels = endpoints
             .filter(|endpoint| endpoint.address == address)
             .filter_map(service::endpoint_label);
-        for label in sorted(labels) {
-            names.extend(target(pen, cluster, Some(label), key));
-        }
+        let of_label = |label| Target { service, endpoint: Some(label) };
+        targets.extend(sorted(labels).into_iter().map(of_label));
     }
-    names
+    targets
+}
+
+/// The name of a Service with endpoints, if the table stores it under the zone of PTR records.
+fn stored_name(pen: &mut Pen<'_>, cluster: &Cluster, service: &ObjectKey) -> Option<WireName> {
+    let zone = cluster.zones().forward().first()?;
+    name(pen, cluster, None, service).filter(|name| cluster.zones().is_own(name, zone))
 }
 
 /// Invalid names have been noted with the forward names.
-fn target(
+fn name(
     pen: &mut Pen<'_>,
     cluster: &Cluster,
-    endpoint: Option<Label>,
+    endpoint: Option<&[u8]>,
     service: &ObjectKey,
 ) -> Option<WireName> {
     let zone = cluster.zones().primary()?;
     let (name, namespace) = (Label::read(&service.name)?, Label::read(&service.namespace)?);
-    let labels: Vec<&[u8]> = endpoint
-        .iter()
-        .map(Label::as_slice)
-        .chain([name.as_slice(), namespace.as_slice(), b"svc"])
-        .collect();
-    pen.name(&labels, zone)
+    let service = [name.as_slice(), namespace.as_slice(), b"svc"];
+    match endpoint {
+        Some(endpoint) => pen.name(&[endpoint, service[0], service[1], service[2]], zone),
+        None => pen.name(&service, zone),
+    }
 }

@@ -25,9 +25,10 @@ use k8s_sync::options::{ApiServer, ExternalOptions, Options, Source};
 use k8s_sync::publish::{ExternalNumber, Publisher};
 use wire::answer::Answer;
 use wire::apex::ApexLabel;
-use wire::endpoint::AddressName;
+use wire::endpoint::{AddressLabel, AddressName};
 use wire::hash::HashSeed;
 use wire::pod::PodMode;
+use wire::reverse::Pointer;
 use wire::table::{Found, Table};
 
 pub(crate) fn options(zones: &[&str]) -> Options {
@@ -207,6 +208,7 @@ pub(crate) fn ask(table: &Table, question: &str) -> String {
         }
         Found::Pod(pod) => return format!("POD {}", pod.address),
         Found::Endpoint(endpoint) => return endpoint_text(&endpoint, owner, rtype),
+        Found::Pointer(pointer) => return pointer_text(&pointer),
         Found::Soa(_) => return "SOA".into(),
         Found::NoData(_) => return "NODATA".into(),
         Found::NxDomain(_) => return "NXDOMAIN".into(),
@@ -269,12 +271,24 @@ fn endpoint_text(endpoint: &AddressName<'_>, owner: &str, rtype: Rtype) -> Strin
     format!("{} + {address}", records.join(", "))
 }
 
+/// The PTR record that a response has for an endpoint's address.
+fn pointer_text(pointer: &Pointer<'_>) -> String {
+    let label = AddressLabel::new(pointer.address);
+    let label = std::str::from_utf8(label.as_slice()).unwrap();
+    let service: Name<&[u8]> = Name::from_octets(pointer.service).unwrap();
+    format!("PTR {label}.{service}")
+}
+
 /// The table's result for the target of CNAMEs that the entry does not follow itself.
 fn then(table: &Table, cnames: Answer<'_>, rtype: Rtype) -> &'static str {
     let target = wire::name::Name::from_wire(cnames.target()).expect("a whole name");
     match table.look_up(&target, rtype.to_int()) {
         Found::Unlisted | Found::Outside => "",
-        Found::Answer(_) | Found::Pod(_) | Found::Endpoint(_) | Found::Soa(_) => ", then more",
+        Found::Answer(_)
+        | Found::Pod(_)
+        | Found::Endpoint(_)
+        | Found::Pointer(_)
+        | Found::Soa(_) => ", then more",
         Found::Alias(_) => ", then CNAMEs",
         Found::NoData(_) => ", then NODATA",
         Found::NxDomain(_) => ", then NXDOMAIN",

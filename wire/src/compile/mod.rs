@@ -9,6 +9,7 @@ mod zone;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 pub use entry::{EntryWriter, Section};
 pub use zone::{ZoneRecord, ZoneRecords};
@@ -18,6 +19,7 @@ use crate::hash::{HashSeed, NameHash};
 use crate::header::TYPE_PTR;
 use crate::name::Name;
 use crate::pod::PodMode;
+use crate::reverse::write_pointer;
 use crate::segment::{
     ENTRY_HEAD_LEN, Entry, HAS_NO_SOA, OF_REVERSE_NAME, SLOT_LEN, Segment, segment_index,
     slot_and_tag, u32_le,
@@ -194,6 +196,22 @@ impl TableBuilder {
         self.changes.entries[start + ENTRY_HEAD_LEN - 1] |= flags;
         self.changes.calls.push((hash, Some((start, self.changes.entries.len()))));
         NameHash(hash)
+    }
+
+    /// Inserts a PTR record for the reverse name of this address, whose endpoint belongs to this
+    /// Service. It replaces an entry of the reverse name. Names: wire format, lower case; that of
+    /// the Service is stored in each generation that has the record.
+    pub fn insert_pointer(&mut self, reverse_name: &[u8], address: IpAddr, service: &[u8]) {
+        let [hash, service] = [reverse_name, service]
+            .map(|name| self.seed.hash(Name::from_wire(name).expect("a whole name").blocks()));
+        let Changes { entries, calls } = &mut self.changes;
+        let start = entries.len();
+        entries.extend_from_slice(&hash.to_le_bytes());
+        entries.resize(start + ENTRY_HEAD_LEN, 0);
+        write_pointer(address, service, entries);
+        let len = (entries.len() - start) as u32;
+        entries[start + 8..start + 12].copy_from_slice(&len.to_le_bytes());
+        calls.push((hash, Some((start, entries.len()))));
     }
 
     /// Offset of the zone in a name, and the flags of its entry; `None` for a name that no question

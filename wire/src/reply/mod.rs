@@ -107,6 +107,7 @@ pub fn stamp(
         | Found::Expanded(..)
         | Found::Pod(_)
         | Found::Endpoint(_)
+        | Found::Pointer(_)
         | Found::Soa(_)
         | Found::NoData(_)
         | Found::NxDomain(_)
@@ -126,6 +127,7 @@ fn rcode(found: &Found<'_>) -> Rcode {
         | Found::Referral(_)
         | Found::Pod(_)
         | Found::Endpoint(_)
+        | Found::Pointer(_)
         | Found::Soa(_)
         | Found::NoData(_) => Rcode::NoError,
         Found::NxDomain(_) => Rcode::NxDomain,

@@ -12,14 +12,15 @@ use crate::apex::{
     Apex, ApexLabel, ApexRecords, EXTERNAL_MAILBOX, EXTERNAL_PRIMARY, SOA_LEN, SOA_POINTERS_AT,
     SOA_TIMERS_LEN,
 };
-use crate::endpoint::AddressName;
+use crate::endpoint::{AddressLabel, AddressName};
 use crate::header::{
     CLASS_IN, HEADER_LEN, OPT_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_OPT,
-    TYPE_SOA, TYPE_SRV, u16_at,
+    TYPE_PTR, TYPE_SOA, TYPE_SRV, u16_at,
 };
 use crate::name::NAME_LEN_MAX;
 use crate::query::{Edns, Query};
 use crate::record::{Counts, MessageSection, Records};
+use crate::reverse::Pointer;
 use crate::table::{Denial, Found, Table};
 
 /// Bytes of an A record whose owner is a pointer.
@@ -158,6 +159,9 @@ impl<'m> Reply<'m> {
             Found::Unloaded => return Written::default(),
             Found::Pod(name) | Found::Endpoint(name) => {
                 return self.address_name(name, qtype, subject, table.ttl_secs(), room);
+            }
+            Found::Pointer(pointer) => {
+                return self.pointer(pointer, subject, table.ttl_secs(), room);
             }
             Found::Outside | Found::Unlisted => return Written::default(),
             Found::Soa(apex)
@@ -398,6 +402,27 @@ impl<'m> Reply<'m> {
             None => Written::TRUNCATED,
         });
         written
+    }
+
+    /// Writes the PTR record of an endpoint.
+    fn pointer(
+        &mut self,
+        pointer: &Pointer<'_>,
+        subject: Subject,
+        ttl_secs: u32,
+        room: usize,
+    ) -> Written {
+        let label = AddressLabel::new(pointer.address);
+        let label = label.as_slice();
+        let rdata_len = 1 + label.len() + pointer.service.len();
+        if 12 + rdata_len > room {
+            return Written::TRUNCATED;
+        }
+        self.fixed(subject.pointer(0), TYPE_PTR, ttl_secs, rdata_len);
+        self.put(&[label.len() as u8]);
+        self.put(label);
+        self.put(pointer.service);
+        Written::one(MessageSection::Answer)
     }
 
     /// Writes the record of the address; `None`, and nothing written, if it does not fit.

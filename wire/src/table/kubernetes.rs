@@ -1,14 +1,17 @@
 //! Names that a cluster's tables answer without storing them: pod names, names of endpoints that
-//! spell their address, and port names without underscores.
+//! spell their address, their reverse names, and port names without underscores.
 //!
 //! All other names of a cluster are stored, and the parent module finds them. Invariant: a name
 //! gets here only when it lies below a zone of the table and is not stored as it is spelled.
 
 use crate::apex::Apex;
 use crate::endpoint::{AddressName, EndpointList};
+use crate::hash::NameHash;
+use crate::header::TYPE_PTR;
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, Name, block_count};
 use crate::pod::{PodMode, dashed_address};
-use crate::segment::Entry;
+use crate::reverse::{self, Pointer};
+use crate::segment::{Entry, name_in_segment, pointer_in_segment};
 
 use super::{Found, Table};
 
@@ -80,6 +83,23 @@ impl Table {
             Some(_) => Found::NoData(apex),
             None => self.absent(apex),
         }
+    }
+
+    /// A reverse name that is not stored. It exists only as the owner of PTR records.
+    pub(super) fn look_up_reverse(&self, name: &Name, qtype: u16, apex: Apex) -> Found<'_> {
+        match (qtype == TYPE_PTR).then(|| self.pointer(name)).flatten() {
+            Some(pointer) => Found::Pointer(pointer),
+            None => self.absent(apex),
+        }
+    }
+
+    fn pointer(&self, name: &Name) -> Option<Pointer<'_>> {
+        let NameHash(hash) = self.hash(name);
+        let address = reverse::address(name)?;
+        let service = pointer_in_segment(self.segment(hash)?, hash, address)?;
+        let service = name_in_segment(self.segment(service)?, service);
+        debug_assert!(service.is_some(), "a pointer's Service is stored");
+        Some(Pointer { address, service: service? })
     }
 
     /// `PORT.PROTO` before the name of a Service: CoreDNS accepts port and protocol without their

@@ -18,6 +18,7 @@ use crate::hash::{HashSeed, NameHash};
 use crate::header::{TYPE_ANY, TYPE_CNAME, TYPE_SOA};
 use crate::name::{BLOCK_LEN, Block, NAME_LEN_MAX, Name, block_count};
 use crate::pod::PodMode;
+use crate::reverse::Pointer;
 use crate::segment::{
     ASTERISK, Entry, HAS_NO_SOA, IS_ALIAS, OF_REVERSE_NAME, SLOT_LEN, Segment, find_in_segment,
     segment_index, slot_and_tag, slot_offset,
@@ -98,6 +99,8 @@ pub enum Found<'t> {
     Pod(AddressName<'t>),
     /// An endpoint's address, read from the name itself, and its ports.
     Endpoint(AddressName<'t>),
+    /// The name of the endpoint whose address the question's name spells.
+    Pointer(Pointer<'t>),
     /// The answer is the zone's SOA.
     Soa(Apex),
     /// The name exists, the type does not (RFC 2308, section 2.2).
@@ -294,7 +297,7 @@ impl Table {
             return Found::NoData(apex);
         }
         if self.reverse_zones.get(zone.index) == Some(&true) {
-            return self.absent(apex);
+            return self.look_up_reverse(name, qtype, apex);
         }
         match self.rules {
             NameRules::Exact => match self.find_wildcard(name) {

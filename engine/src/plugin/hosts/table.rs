@@ -244,6 +244,7 @@ mod tests {
             Found::Alias(_)
             | Found::Pod(_)
             | Found::Endpoint(_)
+            | Found::Pointer(_)
             | Found::Soa(_)
             | Found::NxDomain(_)
             | Found::Unsynced(_) => unreachable!("of a cluster"),
