@@ -23,6 +23,7 @@ use wire::pod_index::PodIndex;
 
 pub use alias::{Alias, AliasTarget, ServicePart};
 pub use slim::{ModelEndpoint, ModelService, ModelSlice};
+pub use store::{KeyParts, ObjectId};
 pub use zones::{ExternalZones, WireName, Zones};
 
 use crate::object::{self, Change, Event, ObjectKey, ServiceKind};
@@ -39,8 +40,8 @@ pub enum AnswerKey {
     Apex,
     /// `NS.svc` and `NS.pod`.
     Namespace(Arc<str>),
-    /// All names at and below `SVC.NS.svc`.
-    Service(Arc<ObjectKey>),
+    /// All names at and below `SVC.NS.svc`. Its number may stand for another Service by now.
+    Service(ObjectId),
     /// The reverse name of an address.
     Address(IpAddr),
     /// The reverse name of an address outside the cluster, in external zones.
@@ -54,12 +55,14 @@ pub enum AnswerKey {
 pub struct Cluster {
     options: Arc<Options>,
     zones: Zones,
-    namespaces: Store<Arc<str>, ()>,
-    services: Store<Arc<ObjectKey>, ModelService>,
-    slices: Store<Arc<ObjectKey>, ModelSlice>,
-    pods: Store<Arc<ObjectKey>, ModelPod>,
+    /// Their keys have an empty namespace.
+    namespaces: Store<()>,
+    /// A Service has a number even if it does not exist, while a slice or an alias refers to it.
+    services: Store<ModelService>,
+    slices: Store<ModelSlice>,
+    pods: Store<ModelPod>,
     /// Slices by the Service they name.
-    slices_of: Pairs<Arc<ObjectKey>>,
+    slices_of: Pairs<ObjectId>,
     /// Services by their cluster IPs and the addresses of their endpoints. Restricted to addresses
     /// for which `has_owners` is true.
     owners: Pairs<IpAddr>,
@@ -70,7 +73,9 @@ pub struct Cluster {
     /// Services that are aliases, by the key that their answers are copied from.
     dependents: Pairs<AnswerKey>,
     /// The inverse of `dependents`.
-    copied_from: BTreeMap<Arc<ObjectKey>, AnswerKey>,
+    copied_from: BTreeMap<ObjectId, AnswerKey>,
+    /// Services that may not need their numbers any more.
+    unneeded: BTreeSet<ObjectId>,
     port_lists: PortLists,
     endpoint_count: usize,
     dirty: BTreeSet<AnswerKey>,
@@ -94,6 +99,7 @@ impl Cluster {
             pods_at: Pairs::new(),
             dependents: Pairs::new(),
             copied_from: BTreeMap::new(),
+            unneeded: BTreeSet::new(),
             port_lists: PortLists::default(),
             endpoint_count: 0,
             dirty: BTreeSet::from([AnswerKey::Apex]),
@@ -105,59 +111,79 @@ impl Cluster {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Namespace(change) => {
-                let change = slim(change, |namespace| (namespace.name.into(), ()), Arc::from);
-                for difference in self.namespaces.step(change) {
-                    self.namespace_changed(&difference.key);
-                }
+                let key = |name| ObjectKey { namespace: "".into(), name };
+                let change = slim(change, |namespace| (key(namespace.name), ()), key);
+                let changed = self.namespaces.step(change);
+                self.namespaces_changed(&changed);
+                changed.iter().for_each(|difference| self.namespaces.free(difference.id));
             }
             Event::Service(change) => {
                 let lists = &mut self.port_lists;
                 let slim_service = |service: object::Service| {
                     let object::Service { key, kind, ports, external } = service;
-                    let key = shared(&self.services, &self.slices_of, key);
                     (key, ModelService::new(kind, ports, external, lists))
                 };
-                let change = slim(change, slim_service, Arc::new);
+                let change = slim(change, slim_service, |key| key);
                 for difference in self.services.step(change) {
                     self.service_changed(difference);
                 }
             }
             Event::EndpointSlice(change) if self.watches_slices() => {
                 let (pod_names, lists) = (self.options.endpoint_pod_names, &mut self.port_lists);
+                let (services, unneeded) = (&mut self.services, &mut self.unneeded);
                 let slim_slice = |slice: object::EndpointSlice| {
-                    let name = slice.service.clone();
-                    let service = ObjectKey { namespace: slice.key.namespace.clone(), name };
-                    let service = shared(&self.services, &self.slices_of, service);
-                    let key = Arc::new(slice.key.clone());
-                    (key, ModelSlice::new(service, slice, pod_names, lists))
+                    let key = KeyParts { namespace: &slice.key.namespace, name: &slice.service };
+                    let service = services.number(key);
+                    // It may be needed only until the slice turns out to be known already.
+                    unneeded.insert(service);
+                    (slice.key.clone(), ModelSlice::new(service, slice, pod_names, lists))
                 };
-                let change = slim(change, slim_slice, Arc::new);
+                let change = slim(change, slim_slice, |key| key);
                 for difference in self.slices.step(change) {
                     self.slice_changed(&difference);
+                    self.slices.free(difference.id);
                 }
             }
             Event::Pod(change) if self.watches_pods() => {
-                let change = slim(change, ModelPod::new, Arc::new);
+                let change = slim(change, ModelPod::new, |key| key);
                 for difference in self.pods.step(change) {
                     self.pod_changed(&difference);
+                    self.pods.free(difference.id);
                 }
             }
             Event::EndpointSlice(_) | Event::Pod(_) => {}
         }
     }
 
-    /// The keys whose answers may have changed since the last call.
+    /// The keys whose answers may have changed since the last call. Their answers have to be made
+    /// before the next event, since numbers of deleted Services are used again.
     pub fn take_dirty(&mut self) -> BTreeSet<AnswerKey> {
+        self.free_services();
         std::mem::take(&mut self.dirty)
+    }
+
+    /// Frees the numbers of Services that neither exist nor are referred to. Until then, a Service
+    /// that is made again has its number again.
+    fn free_services(&mut self) {
+        // The slices of an incomplete list refer to Services too.
+        if self.slices.is_listing() {
+            return;
+        }
+        for id in std::mem::take(&mut self.unneeded) {
+            let is_referred_to = self.slices_of.of(id).next().is_some()
+                || self.dependents.of(AnswerKey::Service(id)).next().is_some();
+            if !is_referred_to {
+                self.services.free(id);
+            }
+        }
     }
 
     /// The keys of all answers in external zones, for a table that begins with the cluster as it
     /// is.
     #[must_use]
     pub fn external_keys(&self) -> BTreeSet<AnswerKey> {
-        let nothing = ObjectKey { namespace: "".into(), name: "".into() };
-        let namespaces = self.namespaces.from("").map(|(key, ())| Arc::clone(key));
-        let services = self.services.from(&nothing).map(|(key, _)| Arc::clone(key));
+        let namespaces = self.namespaces.iter().map(|(_, key, ())| Arc::from(key.name));
+        let services = self.services.iter().map(|(id, ..)| id);
         let addresses = self.external_owners.keys().map(AnswerKey::ExternalAddress);
         std::iter::once(AnswerKey::Apex)
             .chain(namespaces.map(AnswerKey::Namespace))
@@ -173,9 +199,8 @@ impl Cluster {
             return None;
         }
         self.has_changed_pods = false;
-        let first = ObjectKey { namespace: "".into(), name: "".into() };
-        Some(PodIndex::new(self.pods.from(&first).flat_map(|(key, pod)| {
-            let namespace = (!pod.is_on_host_network).then_some(&*key.namespace);
+        Some(PodIndex::new(self.pods.iter().flat_map(|(_, key, pod)| {
+            let namespace = (!pod.is_on_host_network).then_some(key.namespace);
             pod.ips.iter().map(move |address| (*address, namespace))
         })))
     }
@@ -219,61 +244,65 @@ impl Cluster {
         self.options.indexes_pods || self.options.pods == PodMode::Verified
     }
 
-    fn namespace_changed(&mut self, namespace: &Arc<str>) {
-        let first = ObjectKey { namespace: (&**namespace).into(), name: "".into() };
-        self.set_dirty(AnswerKey::Namespace(Arc::clone(namespace)));
-        let is_inside = |key: &Arc<ObjectKey>| *key.namespace == **namespace;
-        let services = self.services.from(&first).map(|(key, _)| Arc::clone(key));
-        let services: Vec<Arc<ObjectKey>> = services.take_while(is_inside).collect();
-        for service in services {
-            let addresses = self.addresses_of(&service);
-            self.set_addresses_dirty(addresses);
-            for address in external_addresses(self.services.get(&service)) {
-                self.set_dirty(AnswerKey::ExternalAddress(address));
-            }
-            self.set_dirty(AnswerKey::Service(service));
-        }
-        if self.options.pods != PodMode::Verified {
+    fn namespaces_changed(&mut self, changed: &[Difference<()>]) {
+        let names = changed.iter().filter_map(|difference| self.namespaces.key(difference.id));
+        let names: HashSet<Box<str>> = names.map(|key| key.name.into()).collect();
+        if names.is_empty() {
             return;
         }
-        let pods = self.pods.from(&first).take_while(|(key, _)| is_inside(key));
-        let addresses: BTreeSet<IpAddr> =
-            pods.flat_map(|(_, pod)| pod.ips.iter().copied()).collect();
-        for address in addresses {
-            self.set_dirty(AnswerKey::Pod(Arc::clone(namespace), address));
+        let services = self.services.iter().filter(|(_, key, _)| names.contains(key.namespace));
+        let services: Vec<ObjectId> = services.map(|(id, ..)| id).collect();
+        for id in services {
+            let addresses = self.addresses_of(id);
+            self.set_addresses_dirty(addresses);
+            for address in external_addresses(self.services.get(id)) {
+                self.set_dirty(AnswerKey::ExternalAddress(address));
+            }
+            self.set_dirty(AnswerKey::Service(id));
         }
+        if self.options.pods == PodMode::Verified {
+            let pods = self.pods.iter().filter(|(_, key, _)| names.contains(key.namespace));
+            let pods = pods.flat_map(|(_, key, pod)| pod.ips.iter().map(move |ip| (key, *ip)));
+            let pods: BTreeSet<AnswerKey> =
+                pods.map(|(key, address)| AnswerKey::Pod(key.namespace.into(), address)).collect();
+            pods.into_iter().for_each(|key| self.set_dirty(key));
+        }
+        names.into_iter().for_each(|name| self.set_dirty(AnswerKey::Namespace(name.into())));
     }
 
-    fn service_changed(&mut self, difference: Difference<Arc<ObjectKey>, ModelService>) {
-        let Difference { key, before } = difference;
-        let (before, after) = (before.as_ref(), self.services.get(&key));
+    fn service_changed(&mut self, difference: Difference<ModelService>) {
+        let Difference { id, before } = difference;
+        let (before, after) = (before.as_ref(), self.services.get(id));
         let mut changed = ChangedAddresses::new(cluster_ips(before), cluster_ips(after));
         let kind =
             |service: Option<&ModelService>| service.map(|service| discriminant(&service.kind));
         if kind(before) != kind(after) {
-            changed.here.extend(self.addresses_of(&key));
+            changed.here.extend(self.addresses_of(id));
         }
         let (external_before, external_after) =
             (external_addresses(before), external_addresses(after));
         for address in external_before.difference(&external_after) {
-            self.external_owners.remove(*address, &key);
+            self.external_owners.remove(*address, id);
             self.set_dirty(AnswerKey::ExternalAddress(*address));
         }
         for address in external_after.difference(&external_before) {
-            self.external_owners.insert(*address, &key);
+            self.external_owners.insert(*address, id);
             self.set_dirty(AnswerKey::ExternalAddress(*address));
         }
-        self.set_alias(&key);
-        self.set_owner(&key, changed);
-        self.set_dirty(AnswerKey::Service(key));
+        if self.services.get(id).is_none() {
+            self.unneeded.insert(id);
+        }
+        self.set_alias(id);
+        self.set_owner(id, &changed);
+        self.set_dirty(AnswerKey::Service(id));
     }
 
-    fn slice_changed(&mut self, difference: &Difference<Arc<ObjectKey>, ModelSlice>) {
-        let Difference { key, before } = difference;
-        let after = self.slices.get(key);
-        let (service_before, service_after) = (service_of(before.as_ref()), service_of(after));
-        let (before, after) = (endpoints_of(before.as_ref()), endpoints_of(after));
-        self.endpoint_count = self.endpoint_count + after.len() - before.len();
+    fn slice_changed(&mut self, difference: &Difference<ModelSlice>) {
+        let Difference { id, before } = difference;
+        let (before, after) = (before.as_ref(), self.slices.get(*id));
+        let len = |slice: Option<&ModelSlice>| slice.map_or(0, ModelSlice::len);
+        self.endpoint_count = self.endpoint_count + len(after) - len(before);
+        let (service_before, service_after) = (service_of(before), service_of(after));
         let changes = if service_before == service_after {
             [
                 (service_before, ChangedAddresses::of_endpoints(before, after)),
@@ -281,57 +310,66 @@ impl Cluster {
             ]
         } else {
             [
-                (service_before, ChangedAddresses::of_endpoints(before, &[])),
-                (service_after, ChangedAddresses::of_endpoints(&[], after)),
+                (service_before, ChangedAddresses::of_endpoints(before, None)),
+                (service_after, ChangedAddresses::of_endpoints(None, after)),
             ]
         };
         for (service, changed) in changes {
             let Some(service) = service else { continue };
-            if self.slices.get(key).is_some_and(|slice| slice.service == service) {
-                self.slices_of.insert(Arc::clone(&service), key);
+            if service_after == Some(service) {
+                self.slices_of.insert(service, *id);
             } else {
-                self.slices_of.remove(Arc::clone(&service), key);
+                self.slices_of.remove(service, *id);
+                self.unneeded.insert(service);
             }
-            self.set_owner(&service, changed);
-            self.set_alias(&service);
+            self.set_owner(service, &changed);
+            self.set_alias(service);
             self.set_dirty(AnswerKey::Service(service));
         }
     }
 
-    fn pod_changed(&mut self, difference: &Difference<Arc<ObjectKey>, ModelPod>) {
+    fn pod_changed(&mut self, difference: &Difference<ModelPod>) {
         self.has_changed_pods = true;
         if self.options.pods != PodMode::Verified {
             return;
         }
-        let Difference { key, before } = difference;
+        let Difference { id, before } = difference;
         let ips = |pod: Option<&ModelPod>| pod.map(|pod| pod.ips.clone()).unwrap_or_default();
-        let (before, after) = (ips(before.as_ref()), ips(self.pods.get(key)));
+        let (before, after) = (ips(before.as_ref()), ips(self.pods.get(*id)));
         let came: Vec<IpAddr> = after.iter().filter(|ip| !before.contains(ip)).copied().collect();
         let gone: Vec<IpAddr> = before.iter().filter(|ip| !after.contains(ip)).copied().collect();
-        let namespace = self.namespace_key(&key.namespace);
+        let Some(key) = self.pods.key(*id) else { return };
+        let namespace: Arc<str> = key.namespace.into();
         for address in gone {
-            self.pods_at.remove(address, key);
+            self.pods_at.remove(address, *id);
             self.set_dirty(AnswerKey::Pod(Arc::clone(&namespace), address));
         }
         for address in came {
-            self.pods_at.insert(address, key);
+            self.pods_at.insert(address, *id);
             self.set_dirty(AnswerKey::Pod(Arc::clone(&namespace), address));
         }
     }
 
     /// Updates `dependents` to the current alias of the Service.
-    fn set_alias(&mut self, service: &Arc<ObjectKey>) {
+    fn set_alias(&mut self, service: ObjectId) {
         let found = self.services.get(service);
         let alias = found.and_then(|found| self.alias_of(service, found));
-        let now = alias.and_then(|name| self.dependency(name));
+        if alias.is_none() && self.copied_from.is_empty() {
+            return;
+        }
+        let alias = alias.and_then(|name| Alias::read(name, &self.zones));
+        let now = alias.and_then(|alias| self.dependency(alias.target));
         let before = match &now {
-            Some(key) => self.copied_from.insert(Arc::clone(service), key.clone()),
-            None => self.copied_from.remove(service),
+            Some(key) => self.copied_from.insert(service, key.clone()),
+            None => self.copied_from.remove(&service),
         };
         if before == now {
             return;
         }
         if let Some(before) = before {
+            if let AnswerKey::Service(target) = before {
+                self.unneeded.insert(target);
+            }
             self.dependents.remove(before, service);
         }
         if let Some(now) = now {
@@ -339,50 +377,45 @@ impl Cluster {
         }
     }
 
-    /// The name of a namespace. It shares memory with the Namespace if there is one.
-    fn namespace_key(&self, namespace: &str) -> Arc<str> {
-        self.namespaces.key(namespace).map_or_else(|| namespace.into(), Arc::clone)
-    }
-
     /// The key that the answers of an alias with this target are copied from. `None` if the target
     /// is not ours.
-    fn dependency(&self, external_name: &str) -> Option<AnswerKey> {
-        match Alias::read(external_name, &self.zones)?.target {
+    fn dependency(&mut self, target: AliasTarget) -> Option<AnswerKey> {
+        match target {
             AliasTarget::Outside | AliasTarget::Nowhere => None,
             AliasTarget::NameServers => Some(AnswerKey::Apex),
             AliasTarget::Service(key, _) => {
-                Some(AnswerKey::Service(shared(&self.services, &self.slices_of, key)))
+                Some(AnswerKey::Service(self.services.number((&key).into())))
             }
             AliasTarget::Pod { namespace, address, .. } => match self.options.pods {
                 PodMode::Disabled => None,
-                PodMode::Insecure => Some(AnswerKey::Namespace(self.namespace_key(&namespace))),
-                PodMode::Verified => Some(AnswerKey::Pod(self.namespace_key(&namespace), address)),
+                PodMode::Insecure => Some(AnswerKey::Namespace(namespace.into())),
+                PodMode::Verified => Some(AnswerKey::Pod(namespace.into(), address)),
             },
         }
     }
 
     /// All addresses of a Service, whether it exists or not.
-    fn addresses_of(&self, service: &Arc<ObjectKey>) -> BTreeSet<IpAddr> {
-        let endpoints = self.slices(service).flat_map(|slice| slice.endpoints.iter());
+    fn addresses_of(&self, service: ObjectId) -> Vec<IpAddr> {
+        let endpoints = self.slices(service).flat_map(ModelSlice::endpoints);
         let ips = cluster_ips(self.services.get(service)).iter().copied();
         endpoints.map(|endpoint| endpoint.address).chain(ips).collect()
     }
 
     /// Updates `owners` after addresses of the Service were added, removed or relabelled.
-    fn set_owner(&mut self, service: &Arc<ObjectKey>, changed: ChangedAddresses) {
+    fn set_owner(&mut self, service: ObjectId, changed: &ChangedAddresses) {
         for address in &changed.here {
             if self.has_owners(*address) {
                 self.owners.insert(*address, service);
             }
         }
         if !changed.gone.is_empty() {
-            let now = self.addresses_of(service);
-            for address in changed.gone.difference(&now) {
+            let now: HashSet<IpAddr> = self.addresses_of(service).into_iter().collect();
+            for address in changed.gone.iter().filter(|address| !now.contains(address)) {
                 self.owners.remove(*address, service);
             }
         }
-        self.set_addresses_dirty(changed.here);
-        self.set_addresses_dirty(changed.gone);
+        self.set_addresses_dirty(changed.here.iter().copied());
+        self.set_addresses_dirty(changed.gone.iter().copied());
     }
 
     /// Whether anything needs the owners of this address: its reverse name, or the name servers of
@@ -395,7 +428,7 @@ impl Cluster {
         self.options.server_addresses.contains(&address)
     }
 
-    fn set_addresses_dirty(&mut self, addresses: BTreeSet<IpAddr>) {
+    fn set_addresses_dirty(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         for address in addresses {
             if self.is_own_address(address) {
                 self.set_dirty(AnswerKey::Apex);
@@ -414,10 +447,10 @@ impl Cluster {
             if !self.dirty.insert(key.clone()) {
                 continue;
             }
-            pending.extend(
-                self.dependents.of(key.clone()).map(|service| AnswerKey::Service(service.clone())),
-            );
-            if let AnswerKey::Service(service) = &key
+            if !self.dependents.is_empty() {
+                pending.extend(self.dependents.of(key.clone()).map(AnswerKey::Service));
+            }
+            if let AnswerKey::Service(service) = key
                 && self.is_name_server(service)
             {
                 pending.push(AnswerKey::Apex);
@@ -425,23 +458,10 @@ impl Cluster {
         }
     }
 
-    fn is_name_server(&self, service: &Arc<ObjectKey>) -> bool {
+    fn is_name_server(&self, service: ObjectId) -> bool {
         let addresses = &self.options.server_addresses;
         addresses.iter().any(|address| self.owners.contains(*address, service))
     }
-}
-
-/// The key of a Service. It shares memory with an object that contains it already.
-fn shared(
-    services: &Store<Arc<ObjectKey>, ModelService>,
-    slices_of: &Pairs<Arc<ObjectKey>>,
-    key: ObjectKey,
-) -> Arc<ObjectKey> {
-    if let Some(known) = services.key(&key) {
-        return Arc::clone(known);
-    }
-    let key = Arc::new(key);
-    slices_of.key(&key).map_or_else(|| Arc::clone(&key), Arc::clone)
 }
 
 /// The same change, applied to the model's form of the object.
@@ -470,21 +490,17 @@ fn external_addresses(service: Option<&ModelService>) -> BTreeSet<IpAddr> {
     service.into_iter().flat_map(ModelService::external_addresses).collect()
 }
 
-fn service_of(slice: Option<&ModelSlice>) -> Option<Arc<ObjectKey>> {
-    slice.map(|slice| Arc::clone(&slice.service))
-}
-
-fn endpoints_of(slice: Option<&ModelSlice>) -> &[ModelEndpoint] {
-    slice.map(|slice| &*slice.endpoints).unwrap_or_default()
+fn service_of(slice: Option<&ModelSlice>) -> Option<ObjectId> {
+    slice.map(|slice| slice.service)
 }
 
 /// The changed addresses of a Service.
 #[derive(Default)]
 struct ChangedAddresses {
     /// Added addresses.
-    here: BTreeSet<IpAddr>,
+    here: Vec<IpAddr>,
     /// Addresses that one object no longer has. Another object may still have them.
-    gone: BTreeSet<IpAddr>,
+    gone: Vec<IpAddr>,
 }
 
 impl ChangedAddresses {
@@ -496,10 +512,12 @@ impl ChangedAddresses {
     }
 
     /// An endpoint with a new label counts as removed and added.
-    fn of_endpoints(before: &[ModelEndpoint], after: &[ModelEndpoint]) -> Self {
-        let without = |from: &[ModelEndpoint], other: &[ModelEndpoint]| {
-            let other: HashSet<&ModelEndpoint> = other.iter().collect();
-            let only = from.iter().filter(|endpoint| !other.contains(endpoint));
+    fn of_endpoints(before: Option<&ModelSlice>, after: Option<&ModelSlice>) -> Self {
+        let without = |from: Option<&ModelSlice>, other: Option<&ModelSlice>| {
+            let other = other.into_iter().flat_map(ModelSlice::endpoints);
+            let other: HashSet<ModelEndpoint<'_>> = other.collect();
+            let from = from.into_iter().flat_map(ModelSlice::endpoints);
+            let only = from.filter(|endpoint| !other.contains(endpoint));
             only.map(|endpoint| endpoint.address).collect()
         };
         Self { here: without(after, before), gone: without(before, after) }

@@ -91,7 +91,7 @@ impl RecordWriter {
         match key {
             AnswerKey::Apex => apex::write(&mut pen, cluster),
             AnswerKey::Namespace(namespace) => write_namespace(&mut pen, cluster, namespace),
-            AnswerKey::Service(service) => service::write(&mut pen, cluster, service),
+            AnswerKey::Service(service) => service::write(&mut pen, cluster, *service),
             AnswerKey::Address(address) => reverse::write(&mut pen, cluster, *address),
             AnswerKey::ExternalAddress(_) => {}
             AnswerKey::Pod(namespace, address) => write_pod(&mut pen, cluster, namespace, *address),

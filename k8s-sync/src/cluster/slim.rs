@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::ports::PortLists;
+use super::store::ObjectId;
 use crate::object::{self, ExternalTarget, ObjectKey, Port, ServiceKind};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +21,11 @@ pub struct ModelService {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelSlice {
     /// The Service of these endpoints. It need not exist.
-    pub service: Arc<ObjectKey>,
-    pub endpoints: Box<[ModelEndpoint]>,
+    pub service: ObjectId,
+    /// The addresses of ready endpoints.
+    addresses: Box<[IpAddr]>,
+    /// The label of each of them, or nothing if none has one.
+    labels: Box<[Option<Box<str>>]>,
     /// Endpoints that are host names: lower case, without a final dot.
     pub hosts: Box<[Box<str>]>,
     pub ports: Arc<[Port]>,
@@ -34,11 +38,11 @@ pub(super) struct ModelPod {
 }
 
 /// One address of a ready endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ModelEndpoint {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ModelEndpoint<'m> {
     pub address: IpAddr,
     /// The endpoint's own label. `None`: the label is made from the address.
-    pub label: Option<Box<str>>,
+    pub label: Option<&'m str>,
 }
 
 impl ModelService {
@@ -65,26 +69,48 @@ impl ModelService {
 }
 
 impl ModelSlice {
-    /// `service`: the Service that the label of the slice names; the key is shared.
+    /// The number of addresses.
+    pub(super) fn len(&self) -> usize {
+        self.addresses.len()
+    }
+
+    pub fn endpoints(&self) -> impl Iterator<Item = ModelEndpoint<'_>> {
+        self.addresses.iter().enumerate().map(|(index, address)| ModelEndpoint {
+            address: *address,
+            label: self.labels.get(index).and_then(Option::as_deref),
+        })
+    }
+
+    /// `service`: the Service that the label of the slice names.
     pub(super) fn new(
-        service: Arc<ObjectKey>,
+        service: ObjectId,
         slice: object::EndpointSlice,
         endpoint_pod_names: bool,
         lists: &mut PortLists,
     ) -> Self {
-        let endpoints = slice.endpoints.into_iter().flat_map(|endpoint| {
+        let mut addresses = Vec::with_capacity(slice.endpoints.len());
+        let mut labels = Vec::new();
+        for endpoint in slice.endpoints {
             let pod_name = endpoint.pod_name.filter(|name| endpoint_pod_names && is_label(name));
             let label = endpoint.hostname.filter(|name| !name.is_empty()).or(pod_name);
-            canonical(endpoint.addresses)
-                .into_iter()
-                .map(move |address| ModelEndpoint { address, label: label.clone() })
-        });
+            if label.is_some() {
+                labels.resize(addresses.len(), None);
+            }
+            addresses.extend(endpoint.addresses.iter().map(IpAddr::to_canonical));
+            if label.is_some() {
+                labels.resize(addresses.len(), label);
+            }
+        }
+        if !labels.is_empty() {
+            labels.resize(addresses.len(), None);
+        }
         let hosts = slice.hosts.iter().map(|host| {
             host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase().into_boxed_str()
         });
         Self {
             service,
-            endpoints: endpoints.collect(),
+            addresses: addresses.into(),
+            labels: labels.into(),
             hosts: hosts.collect(),
             ports: lists.share(slice.ports),
         }
@@ -92,9 +118,9 @@ impl ModelSlice {
 }
 
 impl ModelPod {
-    pub(super) fn new(pod: object::Pod) -> (Arc<ObjectKey>, Self) {
+    pub(super) fn new(pod: object::Pod) -> (ObjectKey, Self) {
         let object::Pod { key, ips, is_on_host_network } = pod;
-        (Arc::new(key), Self { ips: canonical(ips), is_on_host_network })
+        (key, Self { ips: canonical(ips), is_on_host_network })
     }
 }
 

@@ -1,73 +1,176 @@
 //! The objects of one kind, and the new list that is being received.
 //!
-//! It implements the variants of `Change`. What an object means to others is in `cluster`.
-//! Invariant: the objects change only by a complete list or by a single object, never by a partial
-//! list.
+//! It implements the variants of `Change`, and gives each key a number. What an object means to
+//! others is in `cluster`. Invariant: the objects change only by a complete list or by a single
+//! object, never by a partial list.
 
-use std::borrow::Borrow;
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 
-use crate::object::Change;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
+use crate::object::{Change, ObjectKey};
+
+/// Stands for an object's key in one store. After `free` the number may stand for another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectId(u32);
+
+impl ObjectId {
+    pub(super) const LOWEST: Self = Self(0);
+
+    /// For tables that are indexed by the number.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// An object's key in one piece: less memory than an `ObjectKey`.
+#[derive(Debug)]
+struct StoredKey {
+    /// The namespace, then the name.
+    text: Box<str>,
+    namespace_len: usize,
+}
+
+impl StoredKey {
+    fn new(namespace: &str, name: &str) -> Self {
+        Self { text: [namespace, name].concat().into(), namespace_len: namespace.len() }
+    }
+
+    fn parts(&self) -> KeyParts<'_> {
+        let (namespace, name) = self.text.split_at(self.namespace_len);
+        KeyParts { namespace, name }
+    }
+}
+
+/// An object's key, borrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyParts<'k> {
+    pub namespace: &'k str,
+    pub name: &'k str,
+}
+
+impl<'k> From<&'k ObjectKey> for KeyParts<'k> {
+    fn from(key: &'k ObjectKey) -> Self {
+        Self { namespace: &key.namespace, name: &key.name }
+    }
+}
 
 /// Objects by key, each reduced to what answers need.
 #[derive(Debug)]
-pub(super) struct Store<K, V> {
-    held: BTreeMap<K, Held<V>>,
+pub(super) struct Store<V> {
+    /// By number. `None`: the number is free.
+    slots: Vec<Option<Slot<V>>>,
+    free: Vec<ObjectId>,
+    by_key: HashTable<ObjectId>,
+    hasher: RandomState,
+    /// Keys that have an object.
+    len: usize,
     /// While a list is being received: those of its objects that differ from the stored ones. The
     /// others are only marked.
-    listed: Option<BTreeMap<K, V>>,
+    listed: Option<HashMap<ObjectKey, V>>,
     /// Number of the current or last list.
     round: u32,
     synced: bool,
 }
 
 #[derive(Debug)]
-struct Held<V> {
-    value: V,
+struct Slot<V> {
+    key: StoredKey,
+    /// `None`: others only refer to the key.
+    value: Option<V>,
     /// The last list that contained this object.
     round: u32,
 }
 
 /// A changed object. `before` is its previous value; the current one is in the store.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Difference<K, V> {
-    pub(super) key: K,
+pub(super) struct Difference<V> {
+    pub(super) id: ObjectId,
     pub(super) before: Option<V>,
 }
 
-impl<K: Ord + Clone, V: PartialEq> Store<K, V> {
-    pub(super) const fn new() -> Self {
-        Self { held: BTreeMap::new(), listed: None, round: 0, synced: false }
+impl<V: PartialEq> Store<V> {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_key: HashTable::new(),
+            hasher: RandomState::new(),
+            len: 0,
+            listed: None,
+            round: 0,
+            synced: false,
+        }
     }
 
-    pub(super) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
-    where
-        K: Borrow<Q>,
-    {
-        self.held.get(key).map(|held| &held.value)
+    pub(super) fn get(&self, id: ObjectId) -> Option<&V> {
+        self.slot(id)?.value.as_ref()
     }
 
-    /// The stored key, to share its memory.
-    pub(super) fn key<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&K>
-    where
-        K: Borrow<Q>,
-    {
-        let held = self.held.get_key_value(key).map(|(key, _)| key);
-        held.or_else(|| self.listed.as_ref()?.get_key_value(key).map(|(key, _)| key))
+    /// `None` if the number is free.
+    pub(super) fn key(&self, id: ObjectId) -> Option<KeyParts<'_>> {
+        Some(self.slot(id)?.key.parts())
     }
 
-    /// Objects from this key on, sorted by key.
-    pub(super) fn from<Q: Ord + ?Sized>(&self, first: &Q) -> impl Iterator<Item = (&K, &V)>
-    where
-        K: Borrow<Q>,
-    {
-        let range = (Bound::Included(first), Bound::Unbounded);
-        self.held.range::<Q, _>(range).map(|(key, held)| (key, &held.value))
+    /// The number of a key that has an object, or that others refer to.
+    pub(super) fn find(&self, key: KeyParts<'_>) -> Option<ObjectId> {
+        let is_key = |id: &ObjectId| self.key(*id) == Some(key);
+        self.by_key.find(self.hasher.hash_one(key), is_key).copied()
     }
 
+    /// The number of a key, which it keeps until `free`.
+    pub(super) fn number(&mut self, key: KeyParts<'_>) -> ObjectId {
+        let Self { slots, free, by_key, hasher, .. } = self;
+        let parts = |id: ObjectId| slots[id.index()].as_ref().map(|slot| slot.key.parts());
+        let entry = by_key.entry(
+            hasher.hash_one(key),
+            |id| parts(*id) == Some(key),
+            |id| parts(*id).map_or(0, |key| hasher.hash_one(key)),
+        );
+        let vacant = match entry {
+            Entry::Occupied(known) => return *known.get(),
+            Entry::Vacant(vacant) => vacant,
+        };
+        let next = || ObjectId(u32::try_from(slots.len()).expect("fewer than 4 billion objects"));
+        let id = free.pop().unwrap_or_else(next);
+        vacant.insert(id);
+        let key = StoredKey::new(key.namespace, key.name);
+        let slot = Some(Slot { key, value: None, round: 0 });
+        match slots.get_mut(id.index()) {
+            Some(freed) => *freed = slot,
+            None => slots.push(slot),
+        }
+        id
+    }
+
+    /// Frees the number of a key without an object. Nothing may refer to it any more.
+    pub(super) fn free(&mut self, id: ObjectId) {
+        let Some(slot) = self.slots.get_mut(id.index()) else { return };
+        if let Some(Slot { key, value: None, .. }) = slot {
+            let hash = self.hasher.hash_one(key.parts());
+            if let Ok(entry) = self.by_key.find_entry(hash, |known| *known == id) {
+                entry.remove();
+            }
+            *slot = None;
+            self.free.push(id);
+        }
+    }
+
+    /// All objects, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ObjectId, KeyParts<'_>, &V)> {
+        self.slots.iter().zip(0..).filter_map(|(slot, id)| {
+            let slot = slot.as_ref()?;
+            Some((ObjectId(id), slot.key.parts(), slot.value.as_ref()?))
+        })
+    }
+
+    /// The number of objects.
     pub(super) fn len(&self) -> usize {
-        self.held.len()
+        self.len
     }
 
     /// Whether a list has been completed.
@@ -75,86 +178,100 @@ impl<K: Ord + Clone, V: PartialEq> Store<K, V> {
         self.synced
     }
 
-    /// Applies one step of this kind's history and returns the changed objects.
-    pub(super) fn step(&mut self, change: Change<(K, V), K>) -> Vec<Difference<K, V>> {
+    /// Whether a list is being received.
+    pub(super) const fn is_listing(&self) -> bool {
+        self.listed.is_some()
+    }
+
+    /// Applies one step of this kind's history and returns the changed objects. The caller frees
+    /// the numbers of those that are gone.
+    pub(super) fn step(&mut self, change: Change<(ObjectKey, V), ObjectKey>) -> Vec<Difference<V>> {
         match change {
             Change::Init => {
                 self.round += 1;
-                self.listed = Some(BTreeMap::new());
+                self.listed = Some(HashMap::new());
                 Vec::new()
             }
-            Change::InitApply((key, value)) => match &mut self.listed {
-                Some(listed) => {
-                    match self.held.get_mut(&key) {
-                        Some(held) if held.value == value => {
-                            held.round = self.round;
-                            listed.remove(&key);
-                        }
-                        _ => {
-                            listed.insert(key, value);
-                        }
-                    }
-                    Vec::new()
+            Change::InitApply((key, value)) => {
+                if self.listed.is_none() {
+                    return self.put(&key, value).into_iter().collect();
                 }
-                None => self.put(key, value).into_iter().collect(),
-            },
+                let is_known = self.mark(&key, &value);
+                if let Some(listed) = &mut self.listed {
+                    if is_known {
+                        listed.remove(&key);
+                    } else {
+                        listed.insert(key, value);
+                    }
+                }
+                Vec::new()
+            }
             Change::InitDone => self.end_list(),
             Change::Apply((key, value)) => {
                 // The list is older than this change.
                 if let Some(listed) = &mut self.listed {
                     listed.remove(&key);
                 }
-                self.put(key, value).into_iter().collect()
+                self.put(&key, value).into_iter().collect()
             }
             Change::Delete(key) => {
                 if let Some(listed) = &mut self.listed {
                     listed.remove(&key);
                 }
-                let gone = self.held.remove_entry(&key);
-                gone.map(|(key, held)| Difference { key, before: Some(held.value) })
-                    .into_iter()
-                    .collect()
+                let id = self.find((&key).into());
+                id.and_then(|id| self.take(id)).into_iter().collect()
             }
         }
     }
 
-    fn put(&mut self, key: K, value: V) -> Option<Difference<K, V>> {
-        let round = self.round;
-        match self.held.get_mut(&key) {
-            Some(held) if held.value == value => {
-                held.round = round;
-                None
+    /// Whether the object is stored like this. If so, the current list contains it.
+    fn mark(&mut self, key: &ObjectKey, value: &V) -> bool {
+        let Some(id) = self.find(key.into()) else { return false };
+        match &mut self.slots[id.index()] {
+            Some(slot) if slot.value.as_ref() == Some(value) => {
+                slot.round = self.round;
+                true
             }
-            Some(held) => {
-                let before = std::mem::replace(held, Held { value, round }).value;
-                Some(Difference { key, before: Some(before) })
-            }
-            None => {
-                self.held.insert(key.clone(), Held { value, round });
-                Some(Difference { key, before: None })
-            }
+            Some(_) | None => false,
         }
+    }
+
+    fn put(&mut self, key: &ObjectKey, value: V) -> Option<Difference<V>> {
+        let id = self.number(key.into());
+        let slot = self.slots[id.index()].as_mut()?;
+        slot.round = self.round;
+        if slot.value.as_ref() == Some(&value) {
+            return None;
+        }
+        let before = slot.value.replace(value);
+        self.len += usize::from(before.is_none());
+        Some(Difference { id, before })
+    }
+
+    fn take(&mut self, id: ObjectId) -> Option<Difference<V>> {
+        let before = self.slots.get_mut(id.index())?.as_mut()?.value.take()?;
+        self.len -= 1;
+        Some(Difference { id, before: Some(before) })
     }
 
     /// Puts the list in place: changes what differs and removes what it does not contain.
-    fn end_list(&mut self) -> Vec<Difference<K, V>> {
+    fn end_list(&mut self) -> Vec<Difference<V>> {
         let Some(listed) = self.listed.take() else { return Vec::new() };
         self.synced = true;
-        let round = self.round;
-        if self.held.is_empty() {
-            // For the first list, build the map in order, so that it has no half-full nodes.
-            let held = listed.into_iter().map(|(key, value)| (key, Held { value, round }));
-            self.held = held.collect();
-            let keys = self.held.keys().cloned();
-            return keys.map(|key| Difference { key, before: None }).collect();
-        }
         let mut differences = Vec::with_capacity(listed.len());
         for (key, value) in listed {
-            differences.extend(self.put(key, value));
+            differences.extend(self.put(&key, value));
         }
-        let gone = self.held.extract_if(.., |_, held| held.round != round);
-        differences.extend(gone.map(|(key, held)| Difference { key, before: Some(held.value) }));
+        let is_gone = |slot: &Slot<V>| slot.value.is_some() && slot.round != self.round;
+        let slots = self.slots.iter().zip(0..);
+        let gone = slots.filter(|(slot, _)| slot.as_ref().is_some_and(is_gone));
+        let gone: Vec<ObjectId> = gone.map(|(_, id)| ObjectId(id)).collect();
+        differences.extend(gone.into_iter().filter_map(|id| self.take(id)));
         differences
+    }
+
+    fn slot(&self, id: ObjectId) -> Option<&Slot<V>> {
+        self.slots.get(id.index())?.as_ref()
     }
 }
 
@@ -165,17 +282,38 @@ mod tests {
 
     type TestChange = Change<(u8, &'static str), u8>;
 
+    fn key(number: u8) -> ObjectKey {
+        ObjectKey { namespace: "ns".into(), name: number.to_string().into() }
+    }
+
+    fn number(store: &Store<&str>, id: ObjectId) -> u8 {
+        store.key(id).expect("it has not been freed").name.parse().expect("a number")
+    }
+
     /// The stored objects after the steps, and the changed keys of each step.
     fn check(steps: &[TestChange], held: &[(u8, &str)], differed: &[&[u8]]) {
-        let mut store: Store<u8, &str> = Store::new();
+        let mut store: Store<&str> = Store::new();
         for (step, expected) in steps.iter().zip(differed) {
-            let keys: Vec<u8> =
-                store.step(step.clone()).into_iter().map(|difference| difference.key).collect();
+            let change = match step.clone() {
+                Init => Init,
+                InitApply((number, value)) => InitApply((key(number), value)),
+                InitDone => InitDone,
+                Apply((number, value)) => Apply((key(number), value)),
+                Delete(number) => Delete(key(number)),
+            };
+            let differences = store.step(change);
+            let mut keys: Vec<u8> =
+                differences.iter().map(|difference| number(&store, difference.id)).collect();
+            keys.sort_unstable();
             assert_eq!(keys, *expected, "{step:?} of {steps:?}");
+            differences.iter().for_each(|difference| store.free(difference.id));
         }
         assert_eq!(steps.len(), differed.len());
-        let now: Vec<(u8, &str)> = store.from(&0).map(|(key, value)| (*key, *value)).collect();
+        let now = store.iter().map(|(id, _, value)| (number(&store, id), *value));
+        let mut now: Vec<(u8, &str)> = now.collect();
+        now.sort_unstable();
         assert_eq!(now, held, "{steps:?}");
+        assert_eq!(store.len(), held.len(), "{steps:?}");
     }
 
     #[test]
@@ -206,7 +344,7 @@ mod tests {
         check(
             &steps,
             &[(1, "a"), (2, "B"), (4, "d")],
-            &[&[], &[], &[], &[], &[1, 2, 3], &[], &[], &[], &[], &[2, 4, 3]],
+            &[&[], &[], &[], &[], &[1, 2, 3], &[], &[], &[], &[], &[2, 3, 4]],
         );
     }
 
@@ -229,5 +367,21 @@ mod tests {
             &[&[], &[], &[1], &[]],
         );
         check(&[InitApply((1, "a"))], &[(1, "a")], &[&[1]]);
+    }
+
+    #[test]
+    fn numbers_are_kept_until_they_are_freed() {
+        let mut store: Store<&str> = Store::new();
+        let (one, two) = (key(1), key(2));
+        let id = store.number((&one).into());
+        assert_eq!(store.get(id), None, "the key is only referred to");
+        assert_eq!(store.step(Apply((one.clone(), "a"))), [Difference { id, before: None }]);
+        store.free(id);
+        assert_eq!(store.get(id), Some(&"a"), "an object keeps its number");
+        store.step(Delete(one.clone()));
+        assert_eq!(store.find((&one).into()), Some(id));
+        store.free(id);
+        assert_eq!((store.find((&one).into()), store.key(id)), (None, None));
+        assert_eq!(store.number((&two).into()), id, "a free number is used again");
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
+use super::store::{KeyParts, ObjectId};
 use super::{Cluster, ModelService, ModelSlice, Zones};
 use crate::object::{ObjectKey, ServiceKind};
 use crate::options::Options;
@@ -24,48 +24,71 @@ impl Cluster {
     pub fn has_namespace(&self, namespace: &str) -> bool {
         let names = &self.options.namespaces;
         (names.is_empty() || names.iter().any(|name| name == namespace))
-            && self.namespaces.get(namespace).is_some()
+            && self
+                .namespaces
+                .find(KeyParts { namespace: "", name: namespace })
+                .is_some_and(|id| self.namespaces.get(id).is_some())
+    }
+
+    /// The key of a Service, which need not exist. `None` if the number stands for none any more.
+    #[must_use]
+    pub fn service_key(&self, service: ObjectId) -> Option<KeyParts<'_>> {
+        self.services.key(service)
+    }
+
+    #[must_use]
+    pub fn service_id(&self, key: &ObjectKey) -> Option<ObjectId> {
+        self.services.find(key.into())
     }
 
     /// The Service, if its Namespace exists.
     #[must_use]
-    pub fn service(&self, key: &ObjectKey) -> Option<&ModelService> {
-        self.services.get(key).filter(|_| self.has_namespace(&key.namespace))
+    pub fn service(&self, service: ObjectId) -> Option<&ModelService> {
+        let key = self.services.key(service)?;
+        self.services.get(service).filter(|_| self.has_namespace(key.namespace))
     }
 
-    /// The slices that name this Service, whether it exists or not, sorted by name.
-    pub fn slices(&self, service: &Arc<ObjectKey>) -> impl Iterator<Item = &ModelSlice> {
-        self.slices_of.of(Arc::clone(service)).filter_map(|key| self.slices.get(key))
+    /// The slices that name this Service, whether it exists or not, in no particular order.
+    pub fn slices(&self, service: ObjectId) -> impl Iterator<Item = &ModelSlice> {
+        self.slices_of.of(service).filter_map(|slice| self.slices.get(slice))
     }
 
     /// The existing Services with this address as a cluster IP or an endpoint, sorted by name.
-    pub fn owners(
-        &self,
-        address: IpAddr,
-    ) -> impl Iterator<Item = (&Arc<ObjectKey>, &ModelService)> {
-        self.owners.of(address).filter_map(|key| Some((key, self.service(key)?)))
+    #[must_use]
+    pub fn owners(&self, address: IpAddr) -> Vec<(ObjectId, &ModelService)> {
+        let existing = |id| Some((id, self.service(id)?));
+        self.sorted_by_name(self.owners.of(address).filter_map(existing).collect())
     }
 
     /// Like `owners`, including namespaces that are not served.
-    pub fn owners_anywhere(
-        &self,
-        address: IpAddr,
-    ) -> impl Iterator<Item = (&Arc<ObjectKey>, &ModelService)> {
-        self.owners.of(address).filter_map(|key| Some((key, self.services.get(key)?)))
+    #[must_use]
+    pub fn owners_anywhere(&self, address: IpAddr) -> Vec<(ObjectId, &ModelService)> {
+        let existing = |id| Some((id, self.services.get(id)?));
+        self.sorted_by_name(self.owners.of(address).filter_map(existing).collect())
     }
 
     /// The existing Services with this address outside the cluster, sorted by name.
-    pub fn external_owners(&self, address: IpAddr) -> impl Iterator<Item = &Arc<ObjectKey>> {
-        self.external_owners.of(address).filter(|key| self.service(key).is_some())
+    #[must_use]
+    pub fn external_owners(&self, address: IpAddr) -> Vec<(ObjectId, &ModelService)> {
+        let existing = |id| Some((id, self.service(id)?));
+        self.sorted_by_name(self.external_owners.of(address).filter_map(existing).collect())
+    }
+
+    fn sorted_by_name<'c>(
+        &'c self,
+        mut services: Vec<(ObjectId, &'c ModelService)>,
+    ) -> Vec<(ObjectId, &'c ModelService)> {
+        services.sort_by_key(|(id, _)| self.services.key(*id));
+        services
     }
 
     /// The host names that are the endpoints of this Service, sorted. Empty if any endpoint is an
     /// address.
     #[must_use]
-    pub fn hosts(&self, service: &Arc<ObjectKey>) -> BTreeSet<&str> {
+    pub fn hosts(&self, service: ObjectId) -> BTreeSet<&str> {
         let mut hosts = BTreeSet::new();
         for slice in self.slices(service) {
-            if !slice.endpoints.is_empty() {
+            if slice.len() > 0 {
                 return BTreeSet::new();
             }
             hosts.extend(slice.hosts.iter().map(|host| &**host));
@@ -77,14 +100,10 @@ impl Cluster {
     /// the endpoint of a headless Service. Of several host names the first counts, because a name
     /// has at most one CNAME record.
     #[must_use]
-    pub fn alias_of<'c>(
-        &'c self,
-        key: &Arc<ObjectKey>,
-        service: &'c ModelService,
-    ) -> Option<&'c str> {
+    pub fn alias_of<'c>(&'c self, id: ObjectId, service: &'c ModelService) -> Option<&'c str> {
         match &service.kind {
             ServiceKind::ExternalName(name) => Some(name),
-            ServiceKind::Headless => self.hosts(key).into_iter().next(),
+            ServiceKind::Headless => self.hosts(id).into_iter().next(),
             ServiceKind::ClusterIp(_) => None,
         }
     }
@@ -92,7 +111,7 @@ impl Cluster {
     /// Whether a pod of this namespace has this address.
     #[must_use]
     pub fn has_pod(&self, namespace: &str, address: IpAddr) -> bool {
-        self.has_namespace(namespace)
-            && self.pods_at.of(address).any(|pod| &*pod.namespace == namespace)
+        let is_here = |pod| self.pods.key(pod).is_some_and(|key| key.namespace == namespace);
+        self.has_namespace(namespace) && self.pods_at.of(address).any(is_here)
     }
 }

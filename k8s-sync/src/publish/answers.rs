@@ -4,7 +4,7 @@
 //! Invariant: for every key, a published table matches the model at that moment, and only changed
 //! names are written.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -14,8 +14,7 @@ use wire::hash::{HashSeed, NameHash};
 use wire::table::Table;
 
 use super::Status;
-use crate::cluster::{AnswerKey, Cluster};
-use crate::object::ObjectKey;
+use crate::cluster::{AnswerKey, Cluster, ObjectId};
 use crate::options::{ExternalOptions, Options};
 use crate::records::{EntryChange, External, RecordWriter, Refused};
 
@@ -28,7 +27,7 @@ pub(super) struct Answers {
     /// The external zones; `None` for the cluster's own table.
     external: Option<External>,
     /// The names of each Service in the table. Those of other keys follow from the key.
-    services: BTreeMap<Arc<ObjectKey>, Box<[PublishedName]>>,
+    services: HashMap<ObjectId, Box<[PublishedName]>>,
     fingerprints: RandomState,
     refused_names: u64,
     refused_log: RefusedLog,
@@ -82,7 +81,7 @@ impl Answers {
         Self {
             builder,
             external,
-            services: BTreeMap::new(),
+            services: HashMap::new(),
             fingerprints: RandomState::new(),
             refused_names: 0,
             refused_log: RefusedLog::default(),
@@ -105,7 +104,7 @@ impl Answers {
         let mut refused = Refused::default();
         for key in dirty {
             let (changed, more) = match key {
-                AnswerKey::Service(service) => self.publish_service(cluster, service, records),
+                AnswerKey::Service(service) => self.publish_service(cluster, *service, records),
                 AnswerKey::Apex
                 | AnswerKey::Namespace(_)
                 | AnswerKey::Address(_)
@@ -163,13 +162,13 @@ impl Answers {
     fn publish_service(
         &mut self,
         cluster: &Cluster,
-        key: &Arc<ObjectKey>,
+        service: ObjectId,
         records: &mut RecordWriter,
     ) -> (usize, Refused) {
-        let before = self.services.remove(key).unwrap_or_default();
+        let before = self.services.remove(&service).unwrap_or_default();
         let (builder, fingerprints) = (&mut self.builder, &self.fingerprints);
         let (mut now, mut written) = (Vec::with_capacity(before.len()), Vec::new());
-        let dirty = AnswerKey::Service(Arc::clone(key));
+        let dirty = AnswerKey::Service(service);
         let external = self.external.as_ref();
         let refused = write(records, cluster, external, &dirty, &mut |change| match change {
             EntryChange::Put(entry) => {
@@ -198,7 +197,7 @@ impl Answers {
             }
         }
         if !now.is_empty() {
-            self.services.insert(Arc::clone(key), now.into());
+            self.services.insert(service, now.into());
         }
         (changes, refused)
     }

@@ -12,7 +12,7 @@ use wire::compile::Section;
 use super::label::Label;
 use super::pen::{Pen, compose};
 use super::{service, sorted};
-use crate::cluster::{Cluster, WireName, Zones};
+use crate::cluster::{Cluster, ModelSlice, WireName, Zones};
 use crate::object::ServiceKind;
 
 /// The version of the specification, and the TTL of that record (Kubernetes DNS specification,
@@ -86,17 +86,18 @@ struct NameServer {
 fn name_servers(cluster: &Cluster) -> Vec<NameServer> {
     let own = &cluster.options().server_addresses;
     let owners = own.iter().flat_map(|address| cluster.owners_anywhere(*address));
-    let servers = owners.flat_map(|(key, found)| {
-        let service = Label::read(&key.name).zip(Label::read(&key.namespace));
+    let servers = owners.flat_map(|(id, found)| {
+        let key = cluster.service_key(id);
+        let service = key.and_then(|key| Label::read(key.name).zip(Label::read(key.namespace)));
         let service = service.zip(Label::read("svc"));
         let addresses: Vec<(Option<Label>, IpAddr)> = match &found.kind {
             ServiceKind::ClusterIp(addresses) => {
                 addresses.iter().map(|address| (None, *address)).collect()
             }
             ServiceKind::Headless => {
-                let endpoints = cluster.slices(key).flat_map(|slice| &slice.endpoints);
+                let endpoints = cluster.slices(id).flat_map(ModelSlice::endpoints);
                 let named = endpoints.filter_map(|endpoint| {
-                    Some((Some(service::endpoint_label(endpoint)?), endpoint.address))
+                    Some((Some(service::endpoint_label(&endpoint)?), endpoint.address))
                 });
                 named.collect()
             }

@@ -5,7 +5,6 @@
 //! nothing is found there; this server does not.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use domain::base::Rtype;
 use domain::rdata::Cname;
@@ -79,8 +78,8 @@ fn follow(
     let mut destination = first.target;
     while chain.len() < CHAIN_LEN_MAX {
         let AliasTarget::Service(key, ServicePart::Whole) = &destination else { break };
-        let key = Arc::new(key.clone());
-        let next = cluster.service(&key).and_then(|found| cluster.alias_of(&key, found));
+        let next =
+            cluster.service_id(key).and_then(|id| cluster.alias_of(id, cluster.service(id)?));
         let Some(next) = next else { break };
         let here = chain[chain.len() - 1].1.clone();
         if chain.iter().any(|(owner, _)| *owner == here) {
@@ -114,10 +113,9 @@ fn addresses_at(cluster: &Cluster, target: &AliasTarget) -> Vec<IpAddr> {
 }
 
 fn service_addresses(cluster: &Cluster, key: &ObjectKey, part: &ServicePart) -> Vec<IpAddr> {
-    let Some(found) = cluster.service(key) else { return Vec::new() };
-    let Some(backends) = Backends::new(cluster, &Arc::new(key.clone()), found) else {
-        return Vec::new();
-    };
+    let id = cluster.service_id(key);
+    let backends = id.and_then(|id| Backends::new(cluster, id, cluster.service(id)?));
+    let Some(backends) = backends else { return Vec::new() };
     match part {
         ServicePart::Whole => service::addresses(backends.front(), PortFilter::Any),
         ServicePart::Endpoint(label) => Label::read(label).map_or_else(Vec::new, |label| {

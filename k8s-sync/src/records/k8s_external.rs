@@ -5,7 +5,6 @@
 //! the apex's own label hides a namespace of the same name.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use domain::base::{Name, Rtype};
 use domain::rdata::{Cname, Ns, Srv};
@@ -17,14 +16,14 @@ use super::label::Label;
 use super::pen::{Pen, compose};
 use super::service::{self, Backends};
 use super::{External, sorted};
-use crate::cluster::{Alias, AnswerKey, Cluster, ModelService, WireName};
-use crate::object::{ExternalTarget, ObjectKey, ServiceKind};
+use crate::cluster::{Alias, AnswerKey, Cluster, ModelService, ModelSlice, ObjectId, WireName};
+use crate::object::{ExternalTarget, ServiceKind};
 
 pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, external: &External, key: &AnswerKey) {
     match key {
         AnswerKey::Apex => write_apex(pen, cluster, external),
         AnswerKey::Namespace(namespace) => write_namespace(pen, cluster, external, namespace),
-        AnswerKey::Service(service) => write_service(pen, cluster, external, service),
+        AnswerKey::Service(service) => write_service(pen, cluster, external, *service),
         AnswerKey::ExternalAddress(address) => write_address(pen, cluster, external, *address),
         AnswerKey::Address(_) | AnswerKey::Pod(..) => {}
     }
@@ -61,9 +60,9 @@ fn name_server_addresses(cluster: &Cluster, is_headless: bool) -> Vec<IpAddr> {
     if owners.peek().is_none() {
         return sorted(own.iter().copied());
     }
-    sorted(owners.flat_map(|(key, found)| match found.kind {
+    sorted(owners.flat_map(|(id, found)| match found.kind {
         ServiceKind::Headless if is_headless => {
-            let endpoints = cluster.slices(key).flat_map(|slice| &slice.endpoints);
+            let endpoints = cluster.slices(id).flat_map(ModelSlice::endpoints);
             endpoints.map(|endpoint| endpoint.address).collect::<Vec<_>>()
         }
         ServiceKind::Headless | ServiceKind::ClusterIp(_) | ServiceKind::ExternalName(_) => {
@@ -94,16 +93,16 @@ fn visible(namespace: &str, apex: &ApexLabel) -> Option<Label> {
     Label::read(namespace).filter(|label| label.as_slice() != apex.text())
 }
 
-fn write_service(pen: &mut Pen<'_>, cluster: &Cluster, external: &External, key: &Arc<ObjectKey>) {
-    let Some(found) = cluster.service(key) else { return };
-    let names = Label::read(&key.name).zip(visible(&key.namespace, &external.apex));
+fn write_service(pen: &mut Pen<'_>, cluster: &Cluster, external: &External, id: ObjectId) {
+    let (Some(found), Some(key)) = (cluster.service(id), cluster.service_key(id)) else { return };
+    let names = Label::read(key.name).zip(visible(key.namespace, &external.apex));
     let Some((name, namespace)) = names else { return };
     for zone in external.zones.forward() {
         let labels = [name.as_slice(), namespace.as_slice()];
         if let Some(base) = pen.name(&labels, zone)
             && external.zones.is_own(&base, zone)
         {
-            write_below(pen, cluster, external, &base, (key, found));
+            write_below(pen, cluster, external, &base, (id, found));
         }
     }
 }
@@ -114,7 +113,7 @@ fn write_below(
     cluster: &Cluster,
     external: &External,
     base: &WireName,
-    (key, found): (&Arc<ObjectKey>, &ModelService),
+    (id, found): (ObjectId, &ModelService),
 ) {
     let addresses: Vec<IpAddr> = found.external_addresses().collect();
     if !addresses.is_empty() {
@@ -134,7 +133,7 @@ fn write_below(
     if !external.is_headless {
         return;
     }
-    let Some(backends) = Backends::of_endpoints(cluster, key) else { return };
+    let Some(backends) = Backends::of_endpoints(cluster, id) else { return };
     match found.kind {
         ServiceKind::Headless => service::write_names(pen, base, &backends),
         ServiceKind::ClusterIp(_) | ServiceKind::ExternalName(_) => {
@@ -189,8 +188,10 @@ fn write_alias(
 fn write_address(pen: &mut Pen<'_>, cluster: &Cluster, external: &External, address: IpAddr) {
     let Some(owner) = external.zones.reverse_name(address) else { return };
     let zone: Option<&Name<Vec<u8>>> = external.zones.primary();
-    let targets = cluster.external_owners(address).filter_map(|key| {
-        let (name, namespace) = (Label::read(&key.name)?, Label::read(&key.namespace)?);
+    let owners = cluster.external_owners(address).into_iter();
+    let targets = owners.filter_map(|(id, _)| {
+        let key = cluster.service_key(id)?;
+        let (name, namespace) = (Label::read(key.name)?, Label::read(key.namespace)?);
         compose(&[name.as_slice(), namespace.as_slice()], zone?)
     });
     let targets: Vec<WireName> = targets.collect();

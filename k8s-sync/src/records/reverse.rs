@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use super::label::Label;
 use super::pen::Pen;
 use super::{service, sorted};
-use crate::cluster::{Cluster, WireName};
-use crate::object::{ObjectKey, ServiceKind};
+use crate::cluster::{Cluster, KeyParts, ModelSlice, WireName};
+use crate::object::ServiceKind;
 
 /// A name that an address points to.
 struct Target<'c> {
-    service: &'c ObjectKey,
+    service: KeyParts<'c>,
     /// `None` for a cluster IP.
     endpoint: Option<Label>,
 }
@@ -21,7 +21,7 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
     let targets = targets(cluster, address);
     if let [Target { service, endpoint: Some(label) }] = &targets[..]
         && *label == Label::of_address(address)
-        && let Some(service) = stored_name(pen, cluster, service)
+        && let Some(service) = stored_name(pen, cluster, *service)
     {
         return pen.point(&owner, address, &service);
     }
@@ -38,23 +38,25 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
 ///
 /// As in CoreDNS, a Service hidden by `ignore empty_service` keeps its PTR record.
 fn targets(cluster: &Cluster, address: IpAddr) -> Vec<Target<'_>> {
-    let owners: Vec<_> = cluster.owners(address).collect();
+    let owners = cluster.owners(address);
     let cluster_ip = owners.iter().find(|(_, service)| match &service.kind {
         ServiceKind::ClusterIp(addresses) => addresses.contains(&address),
         ServiceKind::Headless | ServiceKind::ExternalName(_) => false,
     });
-    if let Some((service, _)) = cluster_ip {
-        return vec![Target { service, endpoint: None }];
+    if let Some((id, _)) = cluster_ip {
+        let key = cluster.service_key(*id);
+        return key.map(|service| Target { service, endpoint: None }).into_iter().collect();
     }
     let mut targets = Vec::new();
-    for (service, found) in owners {
+    for (id, found) in owners {
+        let Some(service) = cluster.service_key(id) else { continue };
         if matches!(found.kind, ServiceKind::ExternalName(_)) {
             continue;
         }
-        let endpoints = cluster.slices(service).flat_map(|slice| &slice.endpoints);
+        let endpoints = cluster.slices(id).flat_map(ModelSlice::endpoints);
         let labels = endpoints
             .filter(|endpoint| endpoint.address == address)
-            .filter_map(service::endpoint_label);
+            .filter_map(|endpoint| service::endpoint_label(&endpoint));
         let of_label = |label| Target { service, endpoint: Some(label) };
         targets.extend(sorted(labels).into_iter().map(of_label));
     }
@@ -62,7 +64,7 @@ fn targets(cluster: &Cluster, address: IpAddr) -> Vec<Target<'_>> {
 }
 
 /// The name of a Service with endpoints, if the table stores it under the zone of PTR records.
-fn stored_name(pen: &mut Pen<'_>, cluster: &Cluster, service: &ObjectKey) -> Option<WireName> {
+fn stored_name(pen: &mut Pen<'_>, cluster: &Cluster, service: KeyParts<'_>) -> Option<WireName> {
     let zone = cluster.zones().forward().first()?;
     name(pen, cluster, None, service).filter(|name| cluster.zones().is_own(name, zone))
 }
@@ -72,10 +74,10 @@ fn name(
     pen: &mut Pen<'_>,
     cluster: &Cluster,
     endpoint: Option<&[u8]>,
-    service: &ObjectKey,
+    service: KeyParts<'_>,
 ) -> Option<WireName> {
     let zone = cluster.zones().primary()?;
-    let (name, namespace) = (Label::read(&service.name)?, Label::read(&service.namespace)?);
+    let (name, namespace) = (Label::read(service.name)?, Label::read(service.namespace)?);
     let service = [name.as_slice(), namespace.as_slice(), b"svc"];
     match endpoint {
         Some(endpoint) => pen.name(&[endpoint, service[0], service[1], service[2]], zone),

@@ -2,7 +2,6 @@
 //! specification, sections 2.3 and 2.4).
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use domain::base::Rtype;
 use domain::rdata::Srv;
@@ -12,8 +11,8 @@ use wire::endpoint::{AddressLabel, list_capacity};
 use super::label::Label;
 use super::pen::{Pen, compose};
 use super::{external, sorted};
-use crate::cluster::{Cluster, ModelEndpoint, ModelService, WireName};
-use crate::object::{ObjectKey, Port, Protocol, ServiceKind};
+use crate::cluster::{Cluster, KeyParts, ModelEndpoint, ModelService, ObjectId, WireName};
+use crate::object::{Port, Protocol, ServiceKind};
 
 /// An address behind the name of a Service, and its ports.
 #[derive(Clone, Copy)]
@@ -85,8 +84,8 @@ impl BackendTarget {
         AddressLabel::read(label.as_slice()).map_or(Self::Endpoint(label), Self::Spelled)
     }
 
-    fn of_endpoint(endpoint: &ModelEndpoint) -> Self {
-        match &endpoint.label {
+    fn of_endpoint(endpoint: &ModelEndpoint<'_>) -> Self {
+        match endpoint.label {
             None => Self::Spelled(endpoint.address),
             Some(label) => Label::read(label).map_or(Self::Nameless, Self::of_label),
         }
@@ -109,23 +108,22 @@ pub(super) enum PortFilter<'n> {
 }
 
 /// Writes all names of the Service `key`, if it exists.
-pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, key: &Arc<ObjectKey>) {
-    let Some(service) = cluster.service(key) else { return };
-    let (Some(name), Some(namespace)) = (Label::read(&key.name), Label::read(&key.namespace))
-    else {
+pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, id: ObjectId) {
+    let (Some(service), Some(key)) = (cluster.service(id), cluster.service_key(id)) else { return };
+    let (Some(name), Some(namespace)) = (Label::read(key.name), Label::read(key.namespace)) else {
         return pen.refuse(|| {
             format!("Service {}/{}: its name is not a DNS label", key.namespace, key.name)
         });
     };
-    if let Some(target) = cluster.alias_of(key, service) {
+    if let Some(target) = cluster.alias_of(id, service) {
         external::write(pen, cluster, [&name, &namespace], target);
         if matches!(service.kind, ServiceKind::Headless) {
             let base = [name.as_slice(), namespace.as_slice(), b"svc"];
-            write_ports_of_hosts(pen, cluster, key, &base);
+            write_ports_of_hosts(pen, cluster, (id, key), &base);
         }
         return;
     }
-    let Some(backends) = Backends::new(cluster, key, service) else { return };
+    let Some(backends) = Backends::new(cluster, id, service) else { return };
     let backends = backends.listed();
     for zone in cluster.zones().forward() {
         let labels = [name.as_slice(), namespace.as_slice(), b"svc"];
@@ -177,10 +175,10 @@ fn write_endpoints(pen: &mut Pen<'_>, names: &TargetNames, backends: &Backends<'
 fn write_ports_of_hosts(
     pen: &mut Pen<'_>,
     cluster: &Cluster,
-    key: &Arc<ObjectKey>,
+    (id, key): (ObjectId, KeyParts<'_>),
     base: &[&[u8]],
 ) {
-    let host_count = cluster.hosts(key).len();
+    let host_count = cluster.hosts(id).len();
     if host_count > 1 {
         pen.refuse(|| {
             format!(
@@ -190,7 +188,7 @@ fn write_ports_of_hosts(
             )
         });
     }
-    let ports = cluster.slices(key).flat_map(|slice| &*slice.ports);
+    let ports = cluster.slices(id).flat_map(|slice| &*slice.ports);
     let ports = sorted(ports.filter(|port| !port.name.is_empty()));
     for zone in cluster.zones().forward() {
         let Some(base) = pen.own_name(base, zone, cluster.zones()) else { continue };
@@ -306,7 +304,7 @@ impl<'c> Backends<'c> {
     /// `None` if the Service does not exist because it has no endpoints.
     pub(super) fn new(
         cluster: &'c Cluster,
-        key: &Arc<ObjectKey>,
+        id: ObjectId,
         service: &'c ModelService,
     ) -> Option<Self> {
         let cluster_ips = match &service.kind {
@@ -314,10 +312,10 @@ impl<'c> Backends<'c> {
             ServiceKind::Headless => None,
             ServiceKind::ExternalName(_) => return None,
         };
-        let (targets, endpoints) = endpoints(cluster, key);
+        let (targets, endpoints) = endpoints(cluster, id);
         // A host name counts as an endpoint.
         let shows_empty = !cluster.options().ignore_empty_service;
-        let may_be_empty = cluster_ips.is_some() && (shows_empty || !cluster.hosts(key).is_empty());
+        let may_be_empty = cluster_ips.is_some() && (shows_empty || !cluster.hosts(id).is_empty());
         if endpoints.is_empty() && !may_be_empty {
             return None;
         }
@@ -341,8 +339,8 @@ impl<'c> Backends<'c> {
     }
 
     /// The endpoints of a Service; `None` if it has none.
-    pub(super) fn of_endpoints(cluster: &'c Cluster, key: &Arc<ObjectKey>) -> Option<Self> {
-        let (targets, endpoints) = endpoints(cluster, key);
+    pub(super) fn of_endpoints(cluster: &'c Cluster, id: ObjectId) -> Option<Self> {
+        let (targets, endpoints) = endpoints(cluster, id);
         let list = None;
         (!endpoints.is_empty()).then_some(Self { targets, cluster_ips: None, endpoints, list })
     }
@@ -385,16 +383,15 @@ impl<'c> Backends<'c> {
 /// The endpoints in the Service's slices, and their targets.
 fn endpoints<'c>(
     cluster: &'c Cluster,
-    service: &Arc<ObjectKey>,
+    service: ObjectId,
 ) -> (Vec<BackendTarget>, Vec<Backend<'c>>) {
     let endpoints = cluster.slices(service).flat_map(|slice| {
-        slice
-            .endpoints
-            .iter()
-            .map(|endpoint| (BackendTarget::of_endpoint(endpoint), endpoint.address, &*slice.ports))
+        let target = |endpoint| BackendTarget::of_endpoint(&endpoint);
+        slice.endpoints().map(move |one| (target(one), one.address, &*slice.ports))
     });
     let mut endpoints: Vec<(BackendTarget, IpAddr, &[Port])> = endpoints.collect();
-    endpoints.sort_by_key(|(target, address, _)| (*target, *address));
+    // By ports too, so that the order of the slices makes no difference.
+    endpoints.sort_unstable();
     let mut targets = vec![BackendTarget::Service];
     let backend = |(target, address, ports)| {
         if targets[targets.len() - 1] != target {
@@ -427,8 +424,8 @@ pub(super) fn addresses(backends: &[Backend<'_>], having: PortFilter<'_>) -> Vec
 }
 
 /// The label of an endpoint: its own, or one made from its address.
-pub(super) fn endpoint_label(endpoint: &ModelEndpoint) -> Option<Label> {
-    match &endpoint.label {
+pub(super) fn endpoint_label(endpoint: &ModelEndpoint<'_>) -> Option<Label> {
+    match endpoint.label {
         Some(label) => Label::read(label),
         None => Some(Label::of_address(endpoint.address)),
     }
