@@ -63,9 +63,11 @@ pub struct Cluster {
     pods: Store<ModelPod>,
     /// Slices by the Service they name.
     slices_of: Pairs<ObjectId>,
-    /// Services by their cluster IPs and the addresses of their endpoints. Restricted to addresses
-    /// for which `has_owners` is true.
-    owners: Pairs<IpAddr>,
+    /// Services by their cluster IPs. This and `slices_at` are restricted to addresses for which
+    /// `is_indexed` is true.
+    cluster_ips: Pairs<IpAddr>,
+    /// Slices by the addresses of their endpoints.
+    slices_at: Pairs<IpAddr>,
     /// Services by their addresses outside the cluster.
     external_owners: Pairs<IpAddr>,
     /// Pods by their addresses. Empty without `pods verified`.
@@ -94,7 +96,8 @@ impl Cluster {
             slices: Store::new(),
             pods: Store::new(),
             slices_of: Pairs::new(),
-            owners: Pairs::new(),
+            cluster_ips: Pairs::new(),
+            slices_at: Pairs::new(),
             external_owners: Pairs::new(),
             pods_at: Pairs::new(),
             dependents: Pairs::new(),
@@ -273,11 +276,15 @@ impl Cluster {
     fn service_changed(&mut self, difference: Difference<ModelService>) {
         let Difference { id, before } = difference;
         let (before, after) = (before.as_ref(), self.services.get(id));
-        let mut changed = ChangedAddresses::new(cluster_ips(before), cluster_ips(after));
+        let (ips_before, ips_after) = (cluster_ips(before), cluster_ips(after));
+        let gone = ips_before.iter().filter(|ip| !ips_after.contains(ip)).map(|ip| (*ip, false));
+        let here = ips_after.iter().filter(|ip| !ips_before.contains(ip)).map(|ip| (*ip, true));
+        let changed_cluster_ips: Vec<(IpAddr, bool)> = gone.chain(here).collect();
+        let mut changed: Vec<IpAddr> = changed_cluster_ips.iter().map(|(ip, _)| *ip).collect();
         let kind =
             |service: Option<&ModelService>| service.map(|service| discriminant(&service.kind));
         if kind(before) != kind(after) {
-            changed.here.extend(self.addresses_of(id));
+            changed.extend(self.addresses_of(id));
         }
         let (external_before, external_after) =
             (external_addresses(before), external_addresses(after));
@@ -292,8 +299,15 @@ impl Cluster {
         if self.services.get(id).is_none() {
             self.unneeded.insert(id);
         }
+        for (address, is_here) in changed_cluster_ips {
+            if is_here && self.is_indexed(address) {
+                self.cluster_ips.insert(address, id);
+            } else {
+                self.cluster_ips.remove(address, id);
+            }
+        }
         self.set_alias(id);
-        self.set_owner(id, &changed);
+        self.set_addresses_dirty(changed);
         self.set_dirty(AnswerKey::Service(id));
     }
 
@@ -303,29 +317,30 @@ impl Cluster {
         let len = |slice: Option<&ModelSlice>| slice.map_or(0, ModelSlice::len);
         self.endpoint_count = self.endpoint_count + len(after) - len(before);
         let (service_before, service_after) = (service_of(before), service_of(after));
-        let changes = if service_before == service_after {
-            [
-                (service_before, ChangedAddresses::of_endpoints(before, after)),
-                (None, ChangedAddresses::default()),
-            ]
-        } else {
-            [
-                (service_before, ChangedAddresses::of_endpoints(before, None)),
-                (service_after, ChangedAddresses::of_endpoints(None, after)),
-            ]
-        };
-        for (service, changed) in changes {
-            let Some(service) = service else { continue };
-            if service_after == Some(service) {
-                self.slices_of.insert(service, *id);
+        let changed = changed_addresses(before, after, service_before == service_after);
+        let addresses_after: HashSet<IpAddr> =
+            after.into_iter().flat_map(ModelSlice::endpoints).map(|one| one.address).collect();
+        for address in &changed {
+            if addresses_after.contains(address) && self.is_indexed(*address) {
+                self.slices_at.insert(*address, *id);
             } else {
-                self.slices_of.remove(service, *id);
-                self.unneeded.insert(service);
+                self.slices_at.remove(*address, *id);
             }
-            self.set_owner(service, &changed);
+        }
+        if service_before != service_after
+            && let Some(service) = service_before
+        {
+            self.slices_of.remove(service, *id);
+            self.unneeded.insert(service);
             self.set_alias(service);
             self.set_dirty(AnswerKey::Service(service));
         }
+        if let Some(service) = service_after {
+            self.slices_of.insert(service, *id);
+            self.set_alias(service);
+            self.set_dirty(AnswerKey::Service(service));
+        }
+        self.set_addresses_dirty(changed);
     }
 
     fn pod_changed(&mut self, difference: &Difference<ModelPod>) {
@@ -401,26 +416,9 @@ impl Cluster {
         endpoints.map(|endpoint| endpoint.address).chain(ips).collect()
     }
 
-    /// Updates `owners` after addresses of the Service were added, removed or relabelled.
-    fn set_owner(&mut self, service: ObjectId, changed: &ChangedAddresses) {
-        for address in &changed.here {
-            if self.has_owners(*address) {
-                self.owners.insert(*address, service);
-            }
-        }
-        if !changed.gone.is_empty() {
-            let now: HashSet<IpAddr> = self.addresses_of(service).into_iter().collect();
-            for address in changed.gone.iter().filter(|address| !now.contains(address)) {
-                self.owners.remove(*address, service);
-            }
-        }
-        self.set_addresses_dirty(changed.here.iter().copied());
-        self.set_addresses_dirty(changed.gone.iter().copied());
-    }
-
-    /// Whether anything needs the owners of this address: its reverse name, or the name servers of
-    /// the zone.
-    fn has_owners(&self, address: IpAddr) -> bool {
+    /// Whether anything needs the Services with this address: its reverse name, or the name servers
+    /// of the zone.
+    fn is_indexed(&self, address: IpAddr) -> bool {
         self.is_own_address(address) || self.zones.has_address(address)
     }
 
@@ -460,7 +458,11 @@ impl Cluster {
 
     fn is_name_server(&self, service: ObjectId) -> bool {
         let addresses = &self.options.server_addresses;
-        addresses.iter().any(|address| self.owners.contains(*address, service))
+        addresses.iter().any(|address| {
+            let mut slices = self.slices_at.of(*address).filter_map(|slice| self.slices.get(slice));
+            self.cluster_ips.contains(*address, service)
+                || slices.any(|slice| slice.service == service)
+        })
     }
 }
 
@@ -494,32 +496,19 @@ fn service_of(slice: Option<&ModelSlice>) -> Option<ObjectId> {
     slice.map(|slice| slice.service)
 }
 
-/// The changed addresses of a Service.
-#[derive(Default)]
-struct ChangedAddresses {
-    /// Added addresses.
-    here: Vec<IpAddr>,
-    /// Addresses that one object no longer has. Another object may still have them.
-    gone: Vec<IpAddr>,
-}
-
-impl ChangedAddresses {
-    fn new(before: &[IpAddr], after: &[IpAddr]) -> Self {
-        let without = |from: &[IpAddr], other: &[IpAddr]| {
-            from.iter().filter(|address| !other.contains(address)).copied().collect()
-        };
-        Self { here: without(after, before), gone: without(before, after) }
-    }
-
-    /// An endpoint with a new label counts as removed and added.
-    fn of_endpoints(before: Option<&ModelSlice>, after: Option<&ModelSlice>) -> Self {
-        let without = |from: Option<&ModelSlice>, other: Option<&ModelSlice>| {
-            let other = other.into_iter().flat_map(ModelSlice::endpoints);
-            let other: HashSet<ModelEndpoint<'_>> = other.collect();
-            let from = from.into_iter().flat_map(ModelSlice::endpoints);
-            let only = from.filter(|endpoint| !other.contains(endpoint));
-            only.map(|endpoint| endpoint.address).collect()
-        };
-        Self { here: without(after, before), gone: without(before, after) }
-    }
+/// The addresses of endpoints that a slice got or lost. An endpoint with a new label counts as both;
+/// so do all, if the slice belongs to another Service now.
+fn changed_addresses(
+    before: Option<&ModelSlice>,
+    after: Option<&ModelSlice>,
+    is_same_service: bool,
+) -> Vec<IpAddr> {
+    let without = |slice: Option<&ModelSlice>, other: Option<&ModelSlice>| {
+        let other = other.filter(|_| is_same_service).into_iter().flat_map(ModelSlice::endpoints);
+        let other: HashSet<ModelEndpoint<'_>> = other.collect();
+        let endpoints = slice.into_iter().flat_map(ModelSlice::endpoints);
+        let only = endpoints.filter(|endpoint| !other.contains(endpoint));
+        only.map(|endpoint| endpoint.address).collect::<Vec<_>>()
+    };
+    [without(before, after), without(after, before)].concat()
 }

@@ -27,6 +27,14 @@ impl HashSeed {
         Self(RapidSecrets::seed(random))
     }
 
+    /// A hash of any bytes, to find out whether they have changed.
+    #[must_use]
+    pub fn fingerprint(&self, bytes: &[u8]) -> u64 {
+        let mut hasher = SeedableState::custom(self.0.seed, &self.0.secrets).build_hasher();
+        hasher.write(bytes);
+        hasher.finish()
+    }
+
     #[inline(always)]
     pub(crate) fn hash(&self, name: &[Block]) -> u64 {
         let mut hasher = SeedableState::custom(self.0.seed, &self.0.secrets).build_hasher();

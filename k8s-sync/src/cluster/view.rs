@@ -53,18 +53,29 @@ impl Cluster {
         self.slices_of.of(service).filter_map(|slice| self.slices.get(slice))
     }
 
-    /// The existing Services with this address as a cluster IP or an endpoint, sorted by name.
+    /// The existing Services with this address as a cluster IP, sorted by name.
     #[must_use]
-    pub fn owners(&self, address: IpAddr) -> Vec<(ObjectId, &ModelService)> {
+    pub fn with_cluster_ip(&self, address: IpAddr) -> Vec<(ObjectId, &ModelService)> {
         let existing = |id| Some((id, self.service(id)?));
-        self.sorted_by_name(self.owners.of(address).filter_map(existing).collect())
+        self.sorted_by_name(self.cluster_ips.of(address).filter_map(existing).collect())
     }
 
-    /// Like `owners`, including namespaces that are not served.
+    /// The slices with this address, of existing Services.
+    #[must_use]
+    pub fn slices_at(&self, address: IpAddr) -> Vec<(&ModelSlice, &ModelService)> {
+        let slices = self.slices_at.of(address).filter_map(|slice| self.slices.get(slice));
+        slices.filter_map(|slice| Some((slice, self.service(slice.service)?))).collect()
+    }
+
+    /// The Services with this address as a cluster IP or an endpoint, sorted by name, including
+    /// namespaces that are not served.
     #[must_use]
     pub fn owners_anywhere(&self, address: IpAddr) -> Vec<(ObjectId, &ModelService)> {
+        let slices = self.slices_at.of(address).filter_map(|slice| self.slices.get(slice));
+        let ids = self.cluster_ips.of(address).chain(slices.map(|slice| slice.service));
+        let ids: BTreeSet<ObjectId> = ids.collect();
         let existing = |id| Some((id, self.services.get(id)?));
-        self.sorted_by_name(self.owners.of(address).filter_map(existing).collect())
+        self.sorted_by_name(ids.into_iter().filter_map(existing).collect())
     }
 
     /// The existing Services with this address outside the cluster, sorted by name.

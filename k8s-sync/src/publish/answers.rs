@@ -5,8 +5,6 @@
 //! names are written.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use wire::compile::{TableBuilder, TableOptions};
@@ -28,7 +26,7 @@ pub(super) struct Answers {
     external: Option<External>,
     /// The names of each Service in the table. Those of other keys follow from the key.
     services: HashMap<ObjectId, Box<[PublishedName]>>,
-    fingerprints: RandomState,
+    seed: HashSeed,
     refused_names: u64,
     refused_log: RefusedLog,
     is_synced: bool,
@@ -68,21 +66,21 @@ struct PublishedName {
 impl Answers {
     pub(super) fn of_cluster(options: &Options, seed: HashSeed) -> Self {
         let table = TableOptions::kubernetes(options.zones.clone(), options.pods, options.ttl_secs);
-        Self::new(TableBuilder::new(table, seed), None)
+        Self::new(TableBuilder::new(table, seed), seed, None)
     }
 
     pub(super) fn of_external(options: &ExternalOptions, seed: HashSeed) -> Self {
         let table =
             TableOptions::k8s_external(options.zones.clone(), options.apex, options.ttl_secs);
-        Self::new(TableBuilder::new(table, seed), Some(External::new(options)))
+        Self::new(TableBuilder::new(table, seed), seed, Some(External::new(options)))
     }
 
-    fn new(builder: TableBuilder, external: Option<External>) -> Self {
+    fn new(builder: TableBuilder, seed: HashSeed, external: Option<External>) -> Self {
         Self {
             builder,
             external,
             services: HashMap::new(),
-            fingerprints: RandomState::new(),
+            seed,
             refused_names: 0,
             refused_log: RefusedLog::default(),
             is_synced: false,
@@ -166,13 +164,13 @@ impl Answers {
         records: &mut RecordWriter,
     ) -> (usize, Refused) {
         let before = self.services.remove(&service).unwrap_or_default();
-        let (builder, fingerprints) = (&mut self.builder, &self.fingerprints);
+        let (builder, seed) = (&mut self.builder, self.seed);
         let (mut now, mut written) = (Vec::with_capacity(before.len()), Vec::new());
         let dirty = AnswerKey::Service(service);
         let external = self.external.as_ref();
         let refused = write(records, cluster, external, &dirty, &mut |change| match change {
             EntryChange::Put(entry) => {
-                let fingerprint = fingerprints.hash_one(entry);
+                let fingerprint = seed.fingerprint(entry);
                 let known = before.binary_search_by_key(&fingerprint, |one| one.fingerprint);
                 now.push(match known {
                     Ok(index) => before[index],

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::label::Label;
 use super::pen::Pen;
 use super::{service, sorted};
-use crate::cluster::{Cluster, KeyParts, ModelSlice, WireName};
+use crate::cluster::{Cluster, KeyParts, WireName};
 use crate::object::ServiceKind;
 
 /// A name that an address points to.
@@ -38,29 +38,22 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
 ///
 /// As in CoreDNS, a Service hidden by `ignore empty_service` keeps its PTR record.
 fn targets(cluster: &Cluster, address: IpAddr) -> Vec<Target<'_>> {
-    let owners = cluster.owners(address);
-    let cluster_ip = owners.iter().find(|(_, service)| match &service.kind {
-        ServiceKind::ClusterIp(addresses) => addresses.contains(&address),
-        ServiceKind::Headless | ServiceKind::ExternalName(_) => false,
-    });
-    if let Some((id, _)) = cluster_ip {
+    if let Some((id, _)) = cluster.with_cluster_ip(address).first() {
         let key = cluster.service_key(*id);
         return key.map(|service| Target { service, endpoint: None }).into_iter().collect();
     }
-    let mut targets = Vec::new();
-    for (id, found) in owners {
-        let Some(service) = cluster.service_key(id) else { continue };
-        if matches!(found.kind, ServiceKind::ExternalName(_)) {
-            continue;
-        }
-        let endpoints = cluster.slices(id).flat_map(ModelSlice::endpoints);
-        let labels = endpoints
-            .filter(|endpoint| endpoint.address == address)
-            .filter_map(|endpoint| service::endpoint_label(&endpoint));
-        let of_label = |label| Target { service, endpoint: Some(label) };
-        targets.extend(sorted(labels).into_iter().map(of_label));
-    }
-    targets
+    let slices = cluster.slices_at(address).into_iter();
+    let slices = slices.filter(|(_, service)| match &service.kind {
+        ServiceKind::ClusterIp(_) | ServiceKind::Headless => true,
+        ServiceKind::ExternalName(_) => false,
+    });
+    let endpoints = slices.flat_map(|(slice, _)| {
+        let endpoints = slice.endpoints().filter(|endpoint| endpoint.address == address);
+        let labels = endpoints.filter_map(|endpoint| service::endpoint_label(&endpoint));
+        labels.filter_map(|label| Some((cluster.service_key(slice.service)?, label)))
+    });
+    let target = |(service, label)| Target { service, endpoint: Some(label) };
+    sorted(endpoints).into_iter().map(target).collect()
 }
 
 /// The name of a Service with endpoints, if the table stores it under the zone of PTR records.
