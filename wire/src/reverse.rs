@@ -28,6 +28,56 @@ pub struct Pointer<'t> {
     pub service: &'t [u8],
 }
 
+/// Most bytes of a reverse name: 32 labels of one digit, and the tree.
+const NAME_LEN_MAX: usize = 64 + TREE_V6.len();
+
+/// The reverse name of an address, in wire format.
+#[derive(Clone, Copy)]
+pub struct ReverseName {
+    bytes: [u8; NAME_LEN_MAX],
+    len: usize,
+}
+
+impl ReverseName {
+    #[must_use]
+    pub fn new(address: IpAddr) -> Self {
+        let mut name = Self { bytes: [0; NAME_LEN_MAX], len: 0 };
+        match address {
+            IpAddr::V4(address) => {
+                for octet in address.octets().into_iter().rev() {
+                    let digits = [b'0' + octet / 100, b'0' + octet / 10 % 10, b'0' + octet % 10];
+                    let from = if octet >= 100 { 0 } else { 2 - usize::from(octet >= 10) };
+                    name.put(&[(digits.len() - from) as u8]);
+                    name.put(digits.get(from..).unwrap_or_default());
+                }
+                name.put(TREE_V4);
+            }
+            IpAddr::V6(address) => {
+                for octet in address.octets().into_iter().rev() {
+                    for half in [octet & 0xF, octet >> 4] {
+                        let digit = if half < 10 { b'0' + half } else { b'a' + half - 10 };
+                        name.put(&[1, digit]);
+                    }
+                }
+                name.put(TREE_V6);
+            }
+        }
+        name
+    }
+
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
+            place.copy_from_slice(bytes);
+            self.len += bytes.len();
+        }
+    }
+}
+
 /// The address whose reverse name this is. An address has one spelling.
 #[must_use]
 pub fn address(name: &Name) -> Option<IpAddr> {
@@ -110,7 +160,7 @@ mod tests {
         let six = format!("e.{}{six}", "0.".repeat(23));
         for (name, expected) in [
             ("1.0.128.10.in-addr.arpa", Some("10.128.0.1")),
-            ("255.0.0.0.in-addr.arpa", Some("0.0.0.255")),
+            ("255.99.100.0.in-addr.arpa", Some("0.100.99.255")),
             (&six, Some("2001:db8::e")),
             ("01.0.128.10.in-addr.arpa", None),
             ("+1.0.128.10.in-addr.arpa", None),
@@ -123,6 +173,9 @@ mod tests {
         ] {
             let expected: Option<IpAddr> = expected.map(|text| text.parse().unwrap());
             assert_eq!(address(&wire(name)), expected, "{name}");
+            if let Some(address) = expected {
+                assert_eq!(ReverseName::new(address).as_slice(), wire(name).bytes(), "{name}");
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use domain::base::Name;
 use domain::dep::octseq::array::Array;
+use wire::reverse::ReverseName;
 use wire::zone::ZoneSet;
 
 /// A whole name in wire format, on the stack.
@@ -90,9 +91,7 @@ impl Zones {
     /// The owner of this address's PTR records, if it is in one of the zones.
     #[must_use]
     pub fn reverse_name(&self, address: IpAddr) -> Option<WireName> {
-        let mut name = WireName::reverse_from_addr(address).expect("reverse names are short");
-        name.make_canonical();
-        let read = wire::name::Name::from_wire(name.as_slice())?;
+        let (name, read) = reverse_name(address)?;
         self.enclosing(&read).filter(|zone| zone.is_reverse && zone.labels_left > 0)?;
         Some(name)
     }
@@ -142,12 +141,17 @@ impl ExternalZones {
     /// The owner of this address's PTR records, if it is in one of the zones.
     #[must_use]
     pub fn reverse_name(&self, address: IpAddr) -> Option<WireName> {
-        let mut name = WireName::reverse_from_addr(address).expect("reverse names are short");
-        name.make_canonical();
-        let read = wire::name::Name::from_wire(name.as_slice())?;
+        let (name, read) = reverse_name(address)?;
         self.all.find(&read).filter(|zone| zone.name_offset > 0)?;
         Some(name)
     }
+}
+
+fn reverse_name(address: IpAddr) -> Option<(WireName, wire::name::Name)> {
+    let name = ReverseName::new(address);
+    let octets = Array::try_from(name.as_slice()).ok()?;
+    let read = wire::name::Name::from_wire(name.as_slice())?;
+    Some((WireName::from_octets(octets).ok()?, read))
 }
 
 fn is_own(all: &ZoneSet, name: &WireName, zone: &Name<Vec<u8>>) -> bool {

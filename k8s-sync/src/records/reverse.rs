@@ -3,31 +3,46 @@
 
 use std::net::IpAddr;
 
+use wire::endpoint::AddressLabel;
+
 use super::label::Label;
 use super::pen::Pen;
-use super::{service, sorted};
+use super::sorted;
 use crate::cluster::{Cluster, KeyParts, WireName};
 use crate::object::ServiceKind;
 
 /// A name that an address points to.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Target<'c> {
     service: KeyParts<'c>,
-    /// `None` for a cluster IP.
-    endpoint: Option<Label>,
+    label: TargetLabel,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum TargetLabel {
+    /// Of a cluster IP: the Service's own name.
+    None,
+    /// Of an endpoint: the address itself.
+    Spelled,
+    /// Of an endpoint: its own name.
+    Own(Label),
 }
 
 pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
     let Some(owner) = cluster.zones().reverse_name(address) else { return };
     let targets = targets(cluster, address);
-    if let [Target { service, endpoint: Some(label) }] = &targets[..]
-        && *label == Label::of_address(address)
+    if let [Target { service, label: TargetLabel::Spelled }] = &targets[..]
         && let Some(service) = stored_name(pen, cluster, *service)
     {
         return pen.point(&owner, address, &service);
     }
-    let names = targets.iter().filter_map(|target| {
-        let endpoint = target.endpoint.as_ref().map(Label::as_slice);
-        name(pen, cluster, endpoint, target.service)
+    let names = targets.iter().filter_map(|target| match &target.label {
+        TargetLabel::None => name(pen, cluster, None, target.service),
+        TargetLabel::Spelled => {
+            let label = AddressLabel::new(address);
+            name(pen, cluster, Some(label.as_slice()), target.service)
+        }
+        TargetLabel::Own(label) => name(pen, cluster, Some(label.as_slice()), target.service),
     });
     let names: Vec<WireName> = names.collect();
     pen.put_pointers(&owner, &names);
@@ -40,20 +55,27 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
 fn targets(cluster: &Cluster, address: IpAddr) -> Vec<Target<'_>> {
     if let Some((id, _)) = cluster.with_cluster_ip(address).first() {
         let key = cluster.service_key(*id);
-        return key.map(|service| Target { service, endpoint: None }).into_iter().collect();
+        let target = |service| Target { service, label: TargetLabel::None };
+        return key.map(target).into_iter().collect();
     }
-    let slices = cluster.slices_at(address).into_iter();
-    let slices = slices.filter(|(_, service)| match &service.kind {
-        ServiceKind::ClusterIp(_) | ServiceKind::Headless => true,
-        ServiceKind::ExternalName(_) => false,
-    });
-    let endpoints = slices.flat_map(|(slice, _)| {
+    let mut targets = Vec::new();
+    for (slice, service) in cluster.slices_at(address) {
+        match &service.kind {
+            ServiceKind::ClusterIp(_) | ServiceKind::Headless => {}
+            ServiceKind::ExternalName(_) => continue,
+        }
+        let Some(service) = cluster.service_key(slice.service) else { continue };
         let endpoints = slice.endpoints().filter(|endpoint| endpoint.address == address);
-        let labels = endpoints.filter_map(|endpoint| service::endpoint_label(&endpoint));
-        labels.filter_map(|label| Some((cluster.service_key(slice.service)?, label)))
-    });
-    let target = |(service, label)| Target { service, endpoint: Some(label) };
-    sorted(endpoints).into_iter().map(target).collect()
+        let labels = endpoints.filter_map(|endpoint| match endpoint.label.map(Label::read) {
+            None => Some(TargetLabel::Spelled),
+            Some(Some(label)) if AddressLabel::read(label.as_slice()) == Some(address) => {
+                Some(TargetLabel::Spelled)
+            }
+            Some(label) => label.map(TargetLabel::Own),
+        });
+        targets.extend(labels.map(|label| Target { service, label }));
+    }
+    sorted(targets)
 }
 
 /// The name of a Service with endpoints, if the table stores it under the zone of PTR records.

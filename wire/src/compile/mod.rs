@@ -28,7 +28,7 @@ use crate::table::{NameRules, Proofs, Table};
 use crate::zone::ZoneSet;
 
 /// Names per segment: a change to one name rewrites about this many entries.
-const SEGMENT_NAMES: usize = 16;
+const SEGMENT_NAMES: usize = 64;
 const SEGMENT_COUNT_MIN: usize = 64;
 
 /// Inserts and removals in the order of their calls. All entries share one buffer: a first sync
