@@ -8,8 +8,6 @@
 
 pub mod field;
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess};
@@ -85,7 +83,8 @@ pub struct RawMetadata {
     pub labels: Field<RawLabels>,
 }
 
-pub type RawLabels = BTreeMap<String, Field<String>>;
+/// In the order of the object. Of a duplicate key, the last one counts.
+pub type RawLabels = Vec<(String, Field<String>)>;
 
 impl RawMetadata {
     /// The parts that the object lacks are empty strings.
@@ -97,7 +96,9 @@ impl RawMetadata {
 
     #[must_use]
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.as_ref()?.get(key)?.as_ref().map(String::as_str)
+        let mut labels = self.labels.as_ref()?.iter().rev();
+        let (_, value) = labels.find(|(found, _)| found == key)?;
+        value.as_ref().map(String::as_str)
     }
 }
 

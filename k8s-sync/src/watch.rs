@@ -1,23 +1,25 @@
 //! Reads objects from the API server: one watch per kind, kept alive whatever happens to it. Only
-//! this module uses kube.
+//! this module uses kube, and of it the client: configuration, limits, connections.
 //!
 //! ```text
-//! list_watch ── kube's client ── layer (protobuf to JSON: translate) ── API server
-//!    └→ resource (slim objects) ─→ convert ─→ Event     recovery: what to do about failures (pure)
+//! list_watch (queries) ── request ── kube's client (client) ── API server
+//!    └→ list, events (protobuf) ─→ convert ─→ Event     recovery: what to do about failures (pure)
 //! ```
 //! Invariant: a list that breaks off is never completed. The next one begins with `Init`, and the
 //! consumer keeps its state until `InitDone`. The kinds are independent: one that is forbidden does
 //! not hold up the others.
 
 mod client;
+mod events;
 mod failure;
-mod layer;
+mod list;
 mod list_watch;
 pub mod objects;
+mod pieces;
 mod protobuf;
+mod queries;
 mod recovery;
-mod resource;
-mod translate;
+mod request;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -28,15 +30,12 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{Fuse, FusedFuture};
-use kube::Api;
-use kube::runtime::watcher;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 pub use client::Verifier;
 
-use crate::convert::raw_object::RawObject;
 use crate::fault::{Faults, ObjectRef};
 use crate::object::{Change, Event};
 use crate::options::{ApiServer, Options};
@@ -45,8 +44,10 @@ use crate::status::{KindStatus, SourceStatus, is_wanted};
 use client::{ConnectError, Connector, NumberedClient};
 use failure::Diagnosis;
 use list_watch::{ListWatch, Step, VersionComparison};
+use protobuf::ProtoObject;
+use queries::Queries;
 use recovery::{Failure, Next, Observation, ProbeResult, Recovery, Retry, Strategy};
-use resource::Queries;
+use request::ApiError;
 
 /// How long a request waits for a new client before it uses the old one: an exec plugin may take a
 /// minute, and the old token may still be valid.
@@ -102,15 +103,15 @@ impl Watch {
     }
 
     /// Watches one kind. Each turn of the loop lasts until a new request is needed.
-    async fn watch<T: RawObject>(
+    async fn watch<T: ProtoObject>(
         &self,
         mut client: NumberedClient,
         events: &Sender<Event>,
     ) -> Closed {
         let mut recovery = Recovery::new(self.is_paged_only.load(Relaxed), now());
         let queries = Queries::new(T::KIND, &self.options);
-        let api = Api::all(client.client.clone());
-        let mut list_watch = ListWatch::<T>::new(api, queries, recovery.strategy());
+        let (first, status) = (client.client.clone(), self.status.kind(T::KIND));
+        let mut list_watch = ListWatch::<T>::new(first, status, queries, recovery.strategy());
         let mut renewal = Renewal::new();
         loop {
             let retry = match self.follow(&mut list_watch, &mut recovery, events).await {
@@ -128,7 +129,7 @@ impl Watch {
                 Ok(None) => {}
                 Ok(Some(Ok(renewed))) => {
                     client = renewed;
-                    list_watch.use_api(Api::all(client.client.clone()));
+                    list_watch.use_client(client.client.clone());
                 }
                 Ok(Some(Err(error))) => {
                     self.status.kind(T::KIND).failed(error.to_string(), &error.next_step);
@@ -139,9 +140,9 @@ impl Watch {
     }
 
     /// Processes the list and the watch until a new request is needed.
-    async fn follow<T: RawObject>(
+    async fn follow<T: ProtoObject>(
         &self,
-        list_watch: &mut ListWatch<T>,
+        list_watch: &mut ListWatch<'_, T>,
         recovery: &mut Recovery,
         events: &Sender<Event>,
     ) -> Result<Retry, Closed> {
@@ -149,18 +150,22 @@ impl Watch {
         let mut list = ListProgress { began: now(), objects: 0 };
         let mut probe = pin!(Fuse::terminated());
         loop {
+            let forwarded = forward_ready(list_watch, &mut list, status, events).await?;
+            if forwarded.is_any {
+                recovery.received(now());
+            }
             let deadline = tokio::time::Instant::from_std(recovery.deadline());
+            let waited = async {
+                match forwarded.finding {
+                    Some(finding) => Err(finding),
+                    None => list_watch.wait().await.map_err(|error| failed(&error)),
+                }
+            };
             let (observation, diagnosis) = tokio::select! {
                 biased;
-                step = list_watch.next() => match step {
-                    Ok(step) => match forward(step, &mut list, status, events).await? {
-                        Some(finding) => finding,
-                        None => {
-                            recovery.received(now());
-                            continue;
-                        }
-                    },
-                    Err(error) => failed(&error),
+                waited = waited => match waited {
+                    Ok(()) => continue,
+                    Err(finding) => finding,
                 },
                 compared = &mut probe, if !probe.is_terminated() => probed(compared),
                 () = sleep_until(deadline) => {
@@ -204,8 +209,37 @@ impl Watch {
     }
 }
 
+/// What became of the steps that had been received.
+struct Forwarded {
+    /// There was an object or a bookmark among them.
+    is_any: bool,
+    /// Of the last step, if the recovery needs to know about it.
+    finding: Option<Finding>,
+}
+
+/// Sends the events of all steps that need no waiting, up to one that the recovery needs to know.
+async fn forward_ready<T: ProtoObject>(
+    list_watch: &mut ListWatch<'_, T>,
+    list: &mut ListProgress,
+    status: &KindStatus,
+    events: &Sender<Event>,
+) -> Result<Forwarded, Closed> {
+    let mut is_any = false;
+    loop {
+        let finding = match list_watch.ready() {
+            Ok(None) => return Ok(Forwarded { is_any, finding: None }),
+            Ok(Some(step)) => forward(step, list, status, events).await?,
+            Err(error) => Some(failed(&error)),
+        };
+        if finding.is_some() {
+            return Ok(Forwarded { is_any, finding });
+        }
+        is_any = true;
+    }
+}
+
 /// Sends the event of this step. Returns what the recovery needs to know, if anything.
-async fn forward<T: RawObject>(
+async fn forward<T: ProtoObject>(
     step: Step<T>,
     list: &mut ListProgress,
     status: &KindStatus,
@@ -214,15 +248,15 @@ async fn forward<T: RawObject>(
     let (change, finding) = match step {
         Step::Listed(object) => {
             list.objects += 1;
-            let converted = convert(object.raw, status).ok();
+            let converted = convert(object, status).ok();
             (converted.map(Change::InitApply), None)
         }
         Step::Applied(object) => {
-            let converted = convert(object.raw, status);
+            let converted = convert(object, status);
             // An object that became invalid must not stay as it was.
             (Some(converted.map_or_else(Change::Delete, Change::Apply)), None)
         }
-        Step::Deleted(object) => (Some(Change::Delete(T::key(object.raw.metadata().key()))), None),
+        Step::Deleted(object) => (Some(Change::Delete(T::key(object.metadata().key()))), None),
         Step::ListBegins => {
             *list = ListProgress { began: now(), objects: 0 };
             (Some(Change::Init), None)
@@ -276,7 +310,7 @@ fn report(
 /// An observation for the recovery, and the diagnosis for the operator.
 type Finding = (Observation, Option<Diagnosis>);
 
-fn failed(error: &watcher::Error) -> Finding {
+fn failed(error: &ApiError) -> Finding {
     let diagnosis = Diagnosis::of(error);
     (Observation::Failed(diagnosis.failure), Some(diagnosis))
 }
@@ -292,7 +326,7 @@ fn unreadable() -> Diagnosis {
     Diagnosis::new(Failure::Refused, error)
 }
 
-fn probed(compared: watcher::Result<Option<VersionComparison>>) -> Finding {
+fn probed(compared: Result<Option<VersionComparison>, ApiError>) -> Finding {
     let (probe, diagnosis) = match compared {
         Ok(None) => (ProbeResult::Equal, None),
         Ok(Some(VersionComparison { probe: ProbeResult::WentBack, server, ours })) => {
@@ -351,7 +385,7 @@ async fn pause(
 
 /// Converts an object and notes its faults. Returns only the key if the object is refused or
 /// affects no answer.
-fn convert<T: RawObject>(raw: T, status: &KindStatus) -> Result<T::Object, T::Key> {
+fn convert<T: ProtoObject>(raw: T, status: &KindStatus) -> Result<T::Object, T::Key> {
     let key = raw.metadata().key();
     let mut faults = Faults::default();
     let (object, refusal) = match raw.convert(&mut faults) {

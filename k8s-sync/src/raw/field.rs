@@ -3,7 +3,6 @@
 //! Invariant: reading a field cannot fail if the text is well-formed. So an invalid field costs
 //! only itself, not the list that contains the object.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -212,13 +211,14 @@ impl<T: Shape> Shape for Vec<Field<T>> {
     }
 }
 
-impl<T: Shape> Shape for BTreeMap<String, Field<T>> {
+/// A map.
+impl<T: Shape> Shape for Vec<(String, Field<T>)> {
     const EXPECTED: &'static str = "a map";
 
     fn from_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
         let mut all = Self::new();
         while let Some((key, value)) = map.next_entry()? {
-            all.insert(key, value);
+            all.push((key, value));
         }
         Ok(Some(all))
     }

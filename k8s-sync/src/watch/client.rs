@@ -19,12 +19,11 @@ use std::time::{Duration, Instant};
 
 use http::header::{AUTHORIZATION, USER_AGENT};
 use http::{HeaderValue, Request, Uri};
-use http_body_util::BodyExt;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use kube::client::{Body, ClientBuilder, ConfigExt, DynBody};
+use kube::client::{Body, ConfigExt};
 use kube::{Client, Config};
 use tokio::sync::Mutex;
 use tokio_rustls::rustls::ClientConfig;
@@ -35,7 +34,6 @@ use tower::{BoxError, Service, ServiceBuilder};
 
 pub use tls::Verifier;
 
-use super::layer::ApiLayer;
 use crate::options::ApiServer;
 use crate::status::SourceStatus;
 use access::{Access, Environment};
@@ -202,7 +200,7 @@ impl Connector {
             tracing::warn!("plugin/kubernetes: {note}");
         }
         latest.notes = std::mem::take(&mut access.notes);
-        let client = connect(access, &self.server, self.verifier, &self.status).await?;
+        let client = connect(access, &self.server, self.verifier).await?;
         let number = latest.client.as_ref().map_or(0, |latest| latest.number + 1);
         let made = NumberedClient { client, number };
         latest.client = Some(made.clone());
@@ -234,7 +232,6 @@ async fn connect(
     mut access: Access,
     server: &ApiServer,
     verifier: Verifier,
-    status: &Arc<SourceStatus>,
 ) -> Result<Client, ConnectError> {
     let identity = match &access.credentials {
         Credentials::Plugin(plugin) => plugin.log_in().await?,
@@ -244,7 +241,7 @@ async fn connect(
         tls.identity = Some(identity);
     }
     let what = format!("client of {}", access.server());
-    build(access, server, verifier, status).map_err(|fault| {
+    build(access, server, verifier).map_err(|fault| {
         fault.of(&what, "check the certificates and keys that the kubernetes block names")
     })
 }
@@ -253,7 +250,6 @@ fn build(
     mut access: Access,
     server: &ApiServer,
     verifier: Verifier,
-    status: &Arc<SourceStatus>,
 ) -> Result<Client, SettingError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -266,7 +262,7 @@ fn build(
     let name = access.tls.as_mut().and_then(|tls| tls.server_name.take());
     let tls = Arc::new(tls::config(access.tls.take(), verifier)?);
     let proxy = access.proxy.take();
-    let stack = Stack { tls: Arc::clone(&tls), name, access, server, status };
+    let stack = Stack { tls: Arc::clone(&tls), name, access, server };
     match proxy {
         None => stack.over(tcp),
         Some(Proxy { url, way: ProxyProtocol::Socks(auth) }) => {
@@ -293,7 +289,6 @@ struct Stack<'a> {
     name: Option<ServerName<'static>>,
     access: Access,
     server: &'a ApiServer,
-    status: &'a Arc<SourceStatus>,
 }
 
 impl Stack<'_> {
@@ -328,18 +323,14 @@ impl Stack<'_> {
         let authorize = move |request: Request<Body>| authorized(Arc::clone(&credentials), request);
         let headers = config.extra_headers_layer().map_err(|error| chain(&error))?;
         let stack = ServiceBuilder::new()
-            .layer(ApiLayer::new(Arc::clone(self.status)))
             .option_layer(in_flight)
             .option_layer(rate)
             .layer(config.base_uri_layer())
             .layer(AsyncFilterLayer::new(authorize))
             .layer(headers)
             .map_err(BoxError::from)
-            .map_response(|response: http::Response<hyper::body::Incoming>| {
-                response.map(|body| Box::new(body.map_err(BoxError::from)) as Box<DynBody>)
-            })
             .service(http.build::<_, Body>(connector));
-        Ok(ClientBuilder::new(stack, config.default_namespace.as_str()).build())
+        Ok(Client::new(stack, config.default_namespace.as_str()))
     }
 }
 

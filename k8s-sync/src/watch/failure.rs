@@ -1,17 +1,15 @@
-//! Classifies kube's errors twice: by what the recovery does, and by what an operator can do.
+//! Classifies errors twice: by what the recovery does, and by what an operator can do.
 
 use std::borrow::Cow;
 use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use kube::core::Status;
-use kube::runtime::watcher;
 use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
 
 use super::client::{ConnectError, chain};
-use super::layer::{ForeignResponse, SilentServer, Throttled};
 use super::recovery::Failure;
+use super::request::{ApiError, ServerFailure};
 use crate::raw::Kind;
 
 /// For a 429 without Retry-After.
@@ -78,19 +76,17 @@ enum Handshake {
 }
 
 impl Diagnosis {
-    pub(super) fn of(error: &watcher::Error) -> Self {
+    pub(super) fn of(error: &ApiError) -> Self {
         let (failure, cause) = sort(error);
-        Self { failure, error: shortened(&words(error)), cause }
+        Self { failure, error: shortened(&chain(error)), cause }
     }
 
     /// Diagnoses a failed probe. Only a 4xx means that the server rejects probes. Any other error
     /// says nothing about that, for example if etcd is unavailable.
-    pub(super) fn of_probe(error: &watcher::Error) -> Self {
+    pub(super) fn of_probe(error: &ApiError) -> Self {
         let diagnosis = Self::of(error);
         match (diagnosis.failure, error) {
-            (Failure::Refused, watcher::Error::InitialListFailed(kube::Error::Api(status)))
-                if (400..500).contains(&status.code) =>
-            {
+            (Failure::Refused, ApiError::Status(failure)) if (400..500).contains(&failure.code) => {
                 diagnosis
             }
             (Failure::Refused, _) => Self { failure: Failure::Unreachable, ..diagnosis },
@@ -210,27 +206,6 @@ impl Handshake {
     }
 }
 
-/// The server's message if there is one, else the chain of causes.
-fn words(error: &watcher::Error) -> String {
-    let of_status = |status: &Status| match (status.message.trim(), status.code) {
-        ("", 0) => "the watch returned an unreadable event".to_owned(),
-        ("", code) => format!("HTTP {code}"),
-        (message, 0) => message.to_owned(),
-        (message, code) => format!("{message} (HTTP {code})"),
-    };
-    match error {
-        watcher::Error::WatchError(status) => of_status(status),
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => match error {
-            kube::Error::Api(status) => of_status(status),
-            kube::Error::Service(error) => chain(&**error),
-            other => chain(other),
-        },
-        watcher::Error::NoResourceVersion => chain(error),
-    }
-}
-
 /// Shortens the message to one line of bounded length.
 fn shortened(words: &str) -> String {
     let mut line = words.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -252,44 +227,21 @@ fn missing_rule(kind: Kind) -> String {
     )
 }
 
-fn sort(error: &watcher::Error) -> (Failure, Cause) {
+fn sort(error: &ApiError) -> (Failure, Cause) {
     match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => sort_client(error),
-        watcher::Error::WatchError(status) => sort_status(status),
-        watcher::Error::NoResourceVersion => (Failure::Refused, Cause::NoApiServer),
-    }
-}
-
-fn sort_client(error: &kube::Error) -> (Failure, Cause) {
-    match error {
-        kube::Error::Api(status) => sort_status(status),
-        kube::Error::Service(error) => sort_service(&**error),
-        kube::Error::HyperError(error) => sort_service(error),
-        kube::Error::ReadEvents(error) => sort_service(error),
-        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
-            (Failure::Refused, Cause::NoApiServer)
-        }
-        // Errors of requests that are never made here.
-        _ => (Failure::Refused, Cause::Other),
+        ApiError::Transport(error) => sort_transport(&**error),
+        ApiError::Silent(_) => (Failure::Unreachable, Cause::Silent),
+        ApiError::Foreign(_) | ApiError::Unreadable(_) => (Failure::Refused, Cause::NoApiServer),
+        ApiError::Throttled { retry_after, .. } => (Failure::Throttled(*retry_after), Cause::Other),
+        ApiError::Status(failure) => sort_status(failure),
     }
 }
 
 /// Classifies errors below kube, from the outermost to the innermost.
-fn sort_service(error: &(dyn Error + 'static)) -> (Failure, Cause) {
+fn sort_transport(error: &(dyn Error + 'static)) -> (Failure, Cause) {
     let mut next = Some(error);
     let mut found = Cause::Cut;
     while let Some(error) = next {
-        if let Some(throttled) = error.downcast_ref::<Throttled>() {
-            return (Failure::Throttled(throttled.retry_after), Cause::Other);
-        }
-        if error.is::<SilentServer>() {
-            return (Failure::Unreachable, Cause::Silent);
-        }
-        if error.is::<ForeignResponse>() {
-            return (Failure::Refused, Cause::NoApiServer);
-        }
         if let Some(error) = error.downcast_ref::<ConnectError>() {
             return (Failure::Unauthorized, Cause::Setting(error.next_step.clone()));
         }
@@ -376,7 +328,7 @@ fn sort_certificate(cause: &CertificateError) -> Handshake {
     }
 }
 
-fn sort_status(status: &Status) -> (Failure, Cause) {
+fn sort_status(status: &ServerFailure) -> (Failure, Cause) {
     let retry_after = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     match status.code {
         401 => (Failure::Unauthorized, Cause::Unauthorized),

@@ -1,26 +1,27 @@
 //! The list of one kind and the watch that keeps it up to date: the requests, and the resource
 //! version between them.
 //!
-//! kube's own watcher hides the version, resumes on its own, and never checks that the server is
-//! still at that version; `recovery` has to know or decide all of this. Nothing is decided here:
-//! the caller gets every error and every end and says how to go on. By default, a list starts over
-//! and a watch resumes from its version.
+//! Nothing is decided here: the caller gets every error and every end and says how to go on. By
+//! default, a list starts over and a watch resumes from its version. Invariant: a list is complete
+//! only if the server says so.
 
-use futures::StreamExt;
-use futures::stream::BoxStream;
-use kube::Api;
-use kube::api::{ListParams, WatchEvent};
-use kube::runtime::watcher;
+use hyper::body::Bytes;
+use kube::Client;
 
+use super::events::{EventReader, WatchEvent};
+use super::list::ListReader;
+use super::protobuf::ProtoObject;
+use super::queries::Queries;
 use super::recovery::{ProbeResult, Strategy};
-use super::resource::{Queries, Watched};
-use crate::convert::raw_object::RawObject;
+use super::request::{ApiBody, ApiError, Exchange, send};
+use crate::raw::RawNamespace;
+use crate::status::KindStatus;
 
 /// The steps of a list and its watch, in order.
 #[derive(Debug)]
 pub(super) enum Step<T> {
     ListBegins,
-    Listed(Watched<T>),
+    Listed(T),
     ListComplete {
         /// The list has a version to watch from.
         is_resumable: bool,
@@ -28,8 +29,8 @@ pub(super) enum Step<T> {
     /// A streaming list has ended before it was complete.
     ListCut,
     WatchBegins,
-    Applied(Watched<T>),
-    Deleted(Watched<T>),
+    Applied(T),
+    Deleted(T),
     /// The server reports its version; compared with ours.
     Bookmark(VersionComparison),
     /// An event of unknown type or with an unknown object.
@@ -45,44 +46,60 @@ pub(super) struct VersionComparison {
     pub(super) ours: String,
 }
 
-type Events<T> = BoxStream<'static, kube::Result<WatchEvent<Watched<T>>>>;
-
-enum State<T> {
+enum State<'s, T> {
     /// No request has been made.
     Start,
-    /// A list: the rest of the page, and the token of the next one.
+    /// A list, or one page of it.
     Page {
-        objects: std::vec::IntoIter<Watched<T>>,
-        next: Option<String>,
-        version: String,
+        body: ApiBody<'s>,
+        list: ListReader<T>,
+        has_ended: bool,
     },
-    Streaming(Events<T>),
+    /// The next page begins at this token.
+    NextPage(String),
+    Streaming(Events<'s>),
     Listed,
-    Watching(Events<T>),
+    Watching(Events<'s>),
 }
 
-pub(super) struct ListWatch<T> {
-    api: Api<Watched<T>>,
+/// The body of a watch.
+struct Events<'s> {
+    body: ApiBody<'s>,
+    reader: EventReader,
+    has_ended: bool,
+}
+
+pub(super) struct ListWatch<'s, T> {
+    client: Client,
+    status: &'s KindStatus,
     queries: Queries,
     strategy: Strategy,
-    state: State<T>,
+    state: State<'s, T>,
+    /// The list's beginning has been reported.
+    has_begun: bool,
     /// The version to watch from. Empty if the server's lists have none.
     version: String,
 }
 
-impl<T: RawObject> ListWatch<T> {
-    pub(super) fn new(api: Api<Watched<T>>, queries: Queries, strategy: Strategy) -> Self {
-        Self { api, queries, strategy, state: State::Start, version: String::new() }
+impl<'s, T: ProtoObject> ListWatch<'s, T> {
+    pub(super) fn new(
+        client: Client,
+        status: &'s KindStatus,
+        queries: Queries,
+        strategy: Strategy,
+    ) -> Self {
+        let (state, version) = (State::Start, String::new());
+        Self { client, status, queries, strategy, state, has_begun: false, version }
     }
 
     /// Uses this client for further requests.
-    pub(super) fn use_api(&mut self, api: Api<Watched<T>>) {
-        self.api = api;
+    pub(super) fn use_client(&mut self, client: Client) {
+        self.client = client;
     }
 
     /// Drops everything; a list comes next.
     pub(super) fn list(&mut self, strategy: Strategy) {
-        (self.strategy, self.state) = (strategy, State::Start);
+        (self.strategy, self.state, self.has_begun) = (strategy, State::Start, false);
     }
 
     /// Drops the watch; a watch from the same version comes next.
@@ -93,86 +110,151 @@ impl<T: RawObject> ListWatch<T> {
     /// Asks the server for its current version. `None` if the version cannot be compared.
     pub(super) fn probe(
         &self,
-    ) -> impl Future<Output = watcher::Result<Option<VersionComparison>>> + Send + use<T> {
-        let (api, ours) = (self.api.clone(), self.version.clone());
+    ) -> impl Future<Output = Result<Option<VersionComparison>, ApiError>> + Send + use<'s, T> {
+        let (client, status, ours) = (self.client.clone(), self.status, self.version.clone());
+        let request = self.queries.probe();
         async move {
-            // No selectors: a list by labels would read all objects until one matches.
-            let list = api.list(&ListParams::default().limit(1)).await;
-            let list = list.map_err(watcher::Error::InitialListFailed)?;
-            let server = list.metadata.resource_version.unwrap_or_default();
+            let mut body = send(&client, request?, Exchange::Probe, status).await?;
+            // Objects of any kind have metadata, and nothing else is needed.
+            let mut list = ListReader::<RawNamespace>::new(body.encoding);
+            while let Some(piece) = body.piece().await? {
+                list.push(piece);
+                while list.next()?.is_some() {}
+            }
+            list.end()?;
+            let server = list.into_metadata().resource_version;
             Ok(number(&server).map(|_| compare(server, ours)))
         }
     }
 
-    /// The next step. Dropping the future loses no event.
-    pub(super) async fn next(&mut self) -> watcher::Result<Step<T>> {
+    /// The next step that needs no waiting. `None`: `wait` comes next.
+    pub(super) fn ready(&mut self) -> Result<Option<Step<T>>, ApiError> {
+        let step = self.step();
+        step.inspect_err(|_| self.start_over())
+    }
+
+    fn step(&mut self) -> Result<Option<Step<T>>, ApiError> {
         loop {
-            let step = match (&mut self.state, self.strategy) {
-                (State::Start, Strategy::Streaming) => Some(self.begin_stream().await?),
-                (State::Start, Strategy::Paged | Strategy::Whole) => {
-                    self.page(None).await?;
+            let step = match &mut self.state {
+                State::Start | State::NextPage(_) | State::Listed => None,
+                State::Page { list, .. } if !self.has_begun && list.has_begun() => {
+                    self.has_begun = true;
                     Some(Step::ListBegins)
                 }
-                (State::Page { objects, next, version }, _) => match (objects.next(), next) {
-                    (Some(object), _) => Some(Step::Listed(object)),
-                    (None, Some(next)) => {
-                        let next = next.clone();
-                        self.page(Some(next)).await?;
-                        None
-                    }
-                    (None, None) => {
-                        self.version = std::mem::take(version);
-                        self.state = State::Listed;
-                        Some(self.complete())
-                    }
+                State::Page { list, has_ended, .. } => match list.next()? {
+                    Some(object) => Some(Step::Listed(object)),
+                    None if *has_ended => self.page_complete(),
+                    None => None,
                 },
-                (State::Streaming(events), _) => {
-                    let event = events.next().await;
-                    self.of_list(event)?
+                State::Streaming(_) if !self.has_begun => {
+                    self.has_begun = true;
+                    Some(Step::ListBegins)
                 }
-                (State::Listed, _) => {
-                    let events = self.api.watch(&self.queries.watch, &self.version).await;
-                    let events = events.map_err(watcher::Error::WatchStartFailed)?;
-                    self.state = State::Watching(events.boxed());
+                State::Streaming(events) => match events.next()? {
+                    Some(event) => match self.of_list(event) {
+                        Some(step) => Some(step),
+                        None => continue,
+                    },
+                    None if events.has_ended => {
+                        self.list(self.strategy);
+                        Some(Step::ListCut)
+                    }
+                    None => None,
+                },
+                State::Watching(_) if !self.has_begun => {
+                    self.has_begun = true;
                     Some(Step::WatchBegins)
                 }
-                (State::Watching(events), _) => {
-                    let event = events.next().await;
-                    Some(self.of_watch(event)?)
-                }
+                State::Watching(events) => match events.next()? {
+                    Some(event) => Some(self.of_watch(event)),
+                    None if events.has_ended => {
+                        self.state = State::Listed;
+                        Some(Step::WatchEnds)
+                    }
+                    None => None,
+                },
             };
-            if let Some(step) = step {
-                return Ok(step);
+            return Ok(step);
+        }
+    }
+
+    /// Waits until `ready` may have a step. Dropping the future loses no event.
+    pub(super) async fn wait(&mut self) -> Result<(), ApiError> {
+        let waited = self.advance().await;
+        waited.inspect_err(|_| self.start_over())
+    }
+
+    /// After an error, a list starts over, and a watch resumes.
+    fn start_over(&mut self) {
+        match self.state {
+            State::Start | State::Page { .. } | State::NextPage(_) | State::Streaming(_) => {
+                self.list(self.strategy);
+            }
+            State::Listed | State::Watching(_) => self.state = State::Listed,
+        }
+    }
+
+    /// Sends the next request, or receives the next piece.
+    async fn advance(&mut self) -> Result<(), ApiError> {
+        match &mut self.state {
+            State::Start => self.begin().await,
+            State::NextPage(token) => {
+                let request = self.queries.page(Some(token));
+                self.page(request?).await
+            }
+            State::Page { body, list, has_ended } => {
+                match body.piece().await? {
+                    Some(piece) => list.push(piece),
+                    None => {
+                        list.end()?;
+                        *has_ended = true;
+                    }
+                }
+                Ok(())
+            }
+            State::Streaming(events) | State::Watching(events) => events.receive().await,
+            State::Listed => {
+                let request = self.queries.watch(&self.version)?;
+                let body = send(&self.client, request, Exchange::Watch, self.status).await?;
+                (self.state, self.has_begun) = (State::Watching(Events::new(body)), false);
+                Ok(())
             }
         }
     }
 
-    async fn begin_stream(&mut self) -> watcher::Result<Step<T>> {
-        let events = self.api.watch(&self.queries.stream, "0").await;
-        self.state = State::Streaming(events.map_err(watcher::Error::WatchStartFailed)?.boxed());
-        Ok(Step::ListBegins)
+    async fn begin(&mut self) -> Result<(), ApiError> {
+        let request = match self.strategy {
+            Strategy::Streaming => {
+                let request = self.queries.stream()?;
+                let body = send(&self.client, request, Exchange::Watch, self.status).await?;
+                self.state = State::Streaming(Events::new(body));
+                return Ok(());
+            }
+            Strategy::Paged => self.queries.page(None)?,
+            Strategy::Whole => self.queries.whole()?,
+        };
+        self.page(request).await
     }
 
-    /// Requests the page that begins at `from`, or the whole list. After an error the list starts
-    /// over.
-    async fn page(&mut self, from: Option<String>) -> watcher::Result<()> {
-        let mut query = match self.strategy {
-            Strategy::Whole => self.queries.list.clone(),
-            Strategy::Paged | Strategy::Streaming => self.queries.page.clone(),
-        };
-        query.continue_token = from;
-        self.state = match self.api.list(&query).await {
-            Ok(list) => State::Page {
-                objects: list.items.into_iter(),
-                next: list.metadata.continue_.filter(|token| !token.is_empty()),
-                version: list.metadata.resource_version.unwrap_or_default(),
-            },
-            Err(error) => {
-                self.state = State::Start;
-                return Err(watcher::Error::InitialListFailed(error));
-            }
-        };
+    async fn page(&mut self, request: http::Request<Vec<u8>>) -> Result<(), ApiError> {
+        let body = send(&self.client, request, Exchange::List, self.status).await?;
+        let list = ListReader::new(body.encoding);
+        self.state = State::Page { body, list, has_ended: false };
         Ok(())
+    }
+
+    /// The end of a page. `None` if another one follows.
+    fn page_complete(&mut self) -> Option<Step<T>> {
+        let State::Page { list, .. } = std::mem::replace(&mut self.state, State::Listed) else {
+            unreachable!("the end of a page");
+        };
+        let metadata = list.into_metadata();
+        if !metadata.continue_token.is_empty() {
+            self.state = State::NextPage(metadata.continue_token);
+            return None;
+        }
+        self.version = metadata.resource_version;
+        Some(self.complete())
     }
 
     fn complete(&self) -> Step<T> {
@@ -180,66 +262,47 @@ impl<T: RawObject> ListWatch<T> {
     }
 
     /// Interprets an event of a streaming list. `None` if it has no effect.
-    fn of_list(
-        &mut self,
-        event: Option<kube::Result<WatchEvent<Watched<T>>>>,
-    ) -> watcher::Result<Option<Step<T>>> {
-        let error = match event {
-            Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
-                return Ok(Some(Step::Listed(object)));
-            }
-            Some(Ok(WatchEvent::Deleted(object))) => return Ok(Some(Step::Deleted(object))),
-            Some(Ok(WatchEvent::Bookmark(bookmark))) => {
-                if !bookmark.metadata.annotations.contains_key("k8s.io/initial-events-end") {
-                    return Ok(None);
-                }
-                self.version = bookmark.metadata.resource_version;
+    fn of_list(&mut self, event: WatchEvent<T>) -> Option<Step<T>> {
+        match event {
+            WatchEvent::Applied(object) => Some(Step::Listed(object)),
+            WatchEvent::Deleted(object) => Some(Step::Deleted(object)),
+            WatchEvent::Bookmark { ends_list: false, .. } => None,
+            WatchEvent::Bookmark { resource_version, ends_list: true } => {
+                self.version = resource_version;
                 let State::Streaming(events) = std::mem::replace(&mut self.state, State::Start)
                 else {
                     unreachable!("an event of a streaming list");
                 };
                 self.state = State::Watching(events);
-                return Ok(Some(self.complete()));
+                Some(self.complete())
             }
-            Some(Err(error)) if is_of_unknown_event(&error) => return Ok(Some(Step::Unreadable)),
-            Some(Ok(WatchEvent::Error(status))) => Some(watcher::Error::WatchError(status)),
-            Some(Err(error)) => Some(watcher::Error::WatchFailed(error)),
-            None => None,
-        };
-        self.state = State::Start;
-        error.map_or(Ok(Some(Step::ListCut)), Err)
+            WatchEvent::Unknown => Some(Step::Unreadable),
+        }
     }
 
-    fn of_watch(
-        &mut self,
-        event: Option<kube::Result<WatchEvent<Watched<T>>>>,
-    ) -> watcher::Result<Step<T>> {
-        let error = match event {
-            Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
-                self.advance(object.resource_version());
-                return Ok(Step::Applied(object));
+    fn of_watch(&mut self, event: WatchEvent<T>) -> Step<T> {
+        let version = |object: &T| object.metadata().resource_version.clone().unwrap_or_default();
+        match event {
+            WatchEvent::Applied(object) => {
+                self.advance_to(&version(&object));
+                Step::Applied(object)
             }
-            Some(Ok(WatchEvent::Deleted(object))) => {
-                self.advance(object.resource_version());
-                return Ok(Step::Deleted(object));
+            WatchEvent::Deleted(object) => {
+                self.advance_to(&version(&object));
+                Step::Deleted(object)
             }
-            Some(Ok(WatchEvent::Bookmark(bookmark))) => {
-                let compared = compare(bookmark.metadata.resource_version, self.version.clone());
-                self.advance(&compared.server);
-                return Ok(Step::Bookmark(compared));
+            WatchEvent::Bookmark { resource_version, .. } => {
+                let compared = compare(resource_version, self.version.clone());
+                self.advance_to(&compared.server);
+                Step::Bookmark(compared)
             }
-            Some(Err(error)) if is_of_unknown_event(&error) => return Ok(Step::Unreadable),
-            Some(Ok(WatchEvent::Error(status))) => Some(watcher::Error::WatchError(status)),
-            Some(Err(error)) => Some(watcher::Error::WatchFailed(error)),
-            None => None,
-        };
-        self.state = State::Listed;
-        error.map_or(Ok(Step::WatchEnds), Err)
+            WatchEvent::Unknown => Step::Unreadable,
+        }
     }
 
     /// Versions of objects increase, except in a watch without a version, which begins with all
     /// objects sorted by name.
-    fn advance(&mut self, version: &str) {
+    fn advance_to(&mut self, version: &str) {
         let is_newer = match (number(version), number(&self.version)) {
             (Some(newer), Some(ours)) => newer > ours,
             (_, _) => !version.is_empty(),
@@ -250,10 +313,44 @@ impl<T: RawObject> ListWatch<T> {
     }
 }
 
-/// kube turns an event of unknown type into an empty status.
-fn is_of_unknown_event(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 0 && status.message.is_empty())
+impl<'s> Events<'s> {
+    fn new(body: ApiBody<'s>) -> Self {
+        let reader = EventReader::new(body.encoding);
+        Self { body, reader, has_ended: false }
+    }
+
+    fn next<T: ProtoObject>(&mut self) -> Result<Option<WatchEvent<T>>, ApiError> {
+        match self.reader.next()? {
+            None if self.has_ended => self.reader.last(),
+            event => Ok(event),
+        }
+    }
+
+    /// A server that ends a watch need not end its body properly.
+    async fn receive(&mut self) -> Result<(), ApiError> {
+        let piece = match self.body.piece().await {
+            Err(ApiError::Transport(error)) if is_end(&*error) => None,
+            piece => piece?,
+        };
+        self.has_ended = piece.is_none();
+        self.reader.push(piece.unwrap_or_else(Bytes::new));
+        Ok(())
+    }
 }
+
+/// Whether a body that broke off just ended: the connection was closed, at a place that neither
+/// TLS nor HTTP calls an end.
+fn is_end(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.take(CAUSES_MAX).any(|error| {
+        let io = error.downcast_ref::<std::io::Error>();
+        io.is_some_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof)
+            || error.to_string().contains("unexpected EOF during chunk")
+    })
+}
+
+/// More causes than any stack of layers has.
+const CAUSES_MAX: usize = 16;
 
 /// Versions that are not numbers count as equal.
 fn compare(server: String, ours: String) -> VersionComparison {

@@ -11,11 +11,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::client::{Connector, Verifier, chain};
-use super::layer::AsJson;
+use super::queries::path;
+use super::request::{Exchange, send};
 use crate::convert::raw_object::RawObject;
 use crate::options::{ApiServer, Options};
 use crate::origin::{ClusterObjects, Needs};
-use crate::raw::Kind;
 use crate::status::SourceStatus;
 
 /// Objects of each kind at most: an API server may have a million.
@@ -38,17 +38,21 @@ pub async fn objects(
     needs: &Needs,
 ) -> Result<ClusterObjects, String> {
     let status = Arc::new(SourceStatus::new(options));
-    let connector = Connector::new(server.clone(), verifier, status);
+    let connector = Connector::new(server.clone(), verifier, Arc::clone(&status));
     let client = connector.client(None).await.map_err(|error| error.to_string())?;
-    listed(&client.client, needs).await
+    listed(&client.client, &status, needs).await
 }
 
-async fn listed(client: &Client, needs: &Needs) -> Result<ClusterObjects, String> {
+async fn listed(
+    client: &Client,
+    status: &SourceStatus,
+    needs: &Needs,
+) -> Result<ClusterObjects, String> {
     let (namespace, pod_address) = match needs {
         Needs::Namespace(name, address) => (Some(name.as_str()), *address),
         Needs::Pod(address) => {
             let field = format!("status.podIP={address}");
-            let pods = list(client, None, Some(&field)).await?;
+            let pods = list(client, status, None, Some(&field)).await?;
             return Ok(ClusterObjects { pods, ..ClusterObjects::default() });
         }
         Needs::Cluster => (None, None),
@@ -56,12 +60,12 @@ async fn listed(client: &Client, needs: &Needs) -> Result<ClusterObjects, String
     let by_name = namespace.map(|name| format!("metadata.name={name}"));
     let by_address = pod_address.map(|address| format!("status.podIP={address}"));
     let (namespaces, services, slices, pods) = tokio::join!(
-        list(client, None, by_name.as_deref()),
-        list(client, namespace, None),
-        list(client, namespace, None),
+        list(client, status, None, by_name.as_deref()),
+        list(client, status, namespace, None),
+        list(client, status, namespace, None),
         async {
             match by_address.as_deref() {
-                Some(field) => list(client, namespace, Some(field)).await,
+                Some(field) => list(client, status, namespace, Some(field)).await,
                 None => Ok(Vec::new()),
             }
         },
@@ -80,22 +84,18 @@ async fn listed(client: &Client, needs: &Needs) -> Result<ClusterObjects, String
 /// The objects of one kind. `field`: a field selector, of names that need no escapes.
 async fn list<T: RawObject>(
     client: &Client,
+    status: &SourceStatus,
     namespace: Option<&str>,
     field: Option<&str>,
 ) -> Result<Vec<T>, String> {
-    let prefix = match T::KIND {
-        Kind::Namespace | Kind::Service | Kind::Pod => "/api/v1",
-        Kind::EndpointSlice => "/apis/discovery.k8s.io/v1",
-    };
-    let folder = namespace.map_or_else(String::new, |name| format!("/namespaces/{name}"));
     let field = field.map_or_else(String::new, |field| format!("&fieldSelector={field}"));
-    let plural = T::KIND.plural();
-    let uri = format!("{prefix}{folder}/{plural}?limit={OBJECTS_MAX}{field}");
+    let uri = format!("{}?limit={OBJECTS_MAX}{field}", path(T::KIND, namespace));
     let mut request = http::Request::get(uri).body(Vec::new()).map_err(|error| chain(&error))?;
-    // The translation from protobuf leaves out when an object was created.
-    request.extensions_mut().insert(AsJson);
+    // What is read of protobuf lacks the time when an object was created.
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-    let listed = client.request::<Listed<T>>(request).await;
+    let body = send(client, request, Exchange::List, status.kind(T::KIND)).await;
+    let body = async { body?.whole().await }.await.map_err(|error| chain(&error))?;
+    let listed = serde_json::from_slice::<Listed<T>>(&body);
     listed.map(|listed| listed.items).map_err(|error| chain(&error))
 }
 
@@ -125,7 +125,8 @@ mod tests {
         });
         let client = Client::new(service, "default");
         let needs = Needs::Namespace("shop".into(), "10.0.0.1".parse().ok());
-        let objects = listed(&client, &needs).await.expect("lists");
+        let status = SourceStatus::new(&super::super::tests::options());
+        let objects = listed(&client, &status, &needs).await.expect("lists");
         let metadata = &objects.services[0].metadata;
         assert_eq!(metadata.resource_version.as_deref(), Some("7"));
         assert_eq!(metadata.creation_timestamp.as_deref(), Some("2026-01-02T03:04:05Z"));

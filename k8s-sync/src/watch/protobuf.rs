@@ -1,269 +1,479 @@
-//! The four kinds in the API server's protobuf: the fields of `raw`, written as the JSON that kube
-//! reads.
+//! The API server's protobuf, decoded to the objects of `raw`.
 //!
-//! Other fields are skipped. Tags are those of Kubernetes' generated.proto files, which never
-//! change. Framing and responses are in `translate`.
+//! Only the fields that DNS needs are read; all others, which are most of the bytes, are skipped
+//! without being copied or checked. Tags are those of Kubernetes' generated.proto files, which
+//! never change. Where a message begins and ends in a body is in `events` and `list`.
 
-use std::collections::BTreeMap;
+use prost::DecodeError;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use serde::de::IgnoredAny;
 
-use prost::bytes::Bytes;
-use prost::{DecodeError, Message};
-use serde::Serialize;
+use super::request::{FailureDetails, ServerFailure};
+use crate::convert::SERVICE_NAME_LABEL;
+use crate::convert::raw_object::RawObject;
+use crate::raw::field::Field;
+use crate::raw::{
+    RawConditions, RawEndpoint, RawEndpointSlice, RawIngress, RawLoadBalancer, RawMetadata,
+    RawNamespace, RawPod, RawPodIp, RawPodSpec, RawPodStatus, RawPort, RawService, RawServiceSpec,
+    RawServiceStatus, RawTargetRef,
+};
 
-use crate::raw::Kind;
+/// The first bytes of every object and list.
+pub(super) const MAGIC: &[u8] = b"k8s\0";
+/// Tag of the message in the envelope that wraps every object and list, after the magic bytes.
+pub(super) const ENVELOPE_RAW: u32 = 2;
+/// Tags of a list of any kind.
+pub(super) const LIST_METADATA: u32 = 1;
+pub(super) const LIST_ITEM: u32 = 2;
 
-/// Appends the object to `json`.
-pub(super) fn object_to_json(
-    kind: Kind,
-    object: Bytes,
-    json: &mut Vec<u8>,
-) -> Result<(), DecodeError> {
-    match kind {
-        Kind::Namespace => write(&ProtoNamespace::decode(object)?, json),
-        Kind::Service => write(&ProtoService::decode(object)?, json),
-        Kind::EndpointSlice => write(&ProtoEndpointSlice::decode(object)?, json),
-        Kind::Pod => write(&ProtoPod::decode(object)?, json),
+/// Why a message cannot be read.
+#[derive(Debug)]
+pub(super) struct Malformed(pub(super) String);
+
+impl From<DecodeError> for Malformed {
+    fn from(error: DecodeError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<&str> for Malformed {
+    fn from(cause: &str) -> Self {
+        Self(cause.to_owned())
+    }
+}
+
+type Decoded<T> = Result<T, Malformed>;
+
+/// An object that the API server sends in protobuf.
+pub(super) trait ProtoObject: RawObject {
+    fn decode(message: &[u8]) -> Result<Self, Malformed>;
+}
+
+/// The value of a field.
+#[derive(Clone, Copy)]
+enum Value<'m> {
+    Number(u64),
+    /// A string or a message.
+    Bytes(&'m [u8]),
+    /// Of a type that no needed field has.
+    Other,
+}
+
+impl<'m> Value<'m> {
+    fn bytes(self) -> Decoded<&'m [u8]> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Number(_) | Self::Other => Err("a field of another type than expected".into()),
+        }
+    }
+
+    fn str(self) -> Decoded<&'m str> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| "a string that is not UTF-8".into())
+    }
+
+    fn text(self) -> Decoded<Field<String>> {
+        self.str().map(|text| Field::Is(text.to_owned()))
+    }
+
+    fn number(self) -> Decoded<u64> {
+        match self {
+            Self::Number(number) => Ok(number),
+            Self::Bytes(_) | Self::Other => Err("a field of another type than expected".into()),
+        }
+    }
+}
+
+/// Passes each field of the message to `take`, which ignores those that it does not need.
+#[inline]
+fn each_field<'m>(
+    mut message: &'m [u8],
+    mut take: impl FnMut(u32, Value<'m>) -> Decoded<()>,
+) -> Decoded<()> {
+    while !message.is_empty() {
+        let (tag, wire_type) = decode_key(&mut message)?;
+        let value = match wire_type {
+            WireType::Varint => Value::Number(decode_varint(&mut message)?),
+            WireType::LengthDelimited => {
+                let len = decode_varint(&mut message)?;
+                let split = usize::try_from(len).ok().and_then(|len| message.split_at_checked(len));
+                let (value, rest) = split.ok_or("a field that is longer than its message")?;
+                message = rest;
+                Value::Bytes(value)
+            }
+            WireType::SixtyFourBit
+            | WireType::ThirtyTwoBit
+            | WireType::StartGroup
+            | WireType::EndGroup => {
+                skip_field(wire_type, tag, &mut message, DecodeContext::default())?;
+                Value::Other
+            }
+        };
+        take(tag, value)?;
     }
     Ok(())
 }
 
-pub(super) fn write(message: &impl Serialize, json: &mut Vec<u8>) {
-    serde_json::to_writer(json, message).expect("strings and numbers, into memory");
+/// Adds to a list that may not exist yet.
+fn push<T>(list: &mut Field<Vec<Field<T>>>, element: T) {
+    match list {
+        Field::Is(list) => list.push(Field::Is(element)),
+        Field::Absent | Field::WrongType(_) => *list = Field::Is(vec![Field::Is(element)]),
+    }
 }
 
-#[derive(Message, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ProtoMetadata {
-    #[prost(string, optional, tag = "1")]
-    name: Option<String>,
-    #[prost(string, optional, tag = "3")]
-    namespace: Option<String>,
-    #[prost(string, optional, tag = "6")]
-    resource_version: Option<String>,
-    #[prost(message, optional, tag = "9")]
-    deletion_timestamp: Option<ProtoTime>,
-    #[prost(btree_map = "string, string", tag = "11")]
-    labels: BTreeMap<String, String>,
+impl ProtoObject for RawNamespace {
+    fn decode(message: &[u8]) -> Decoded<Self> {
+        let mut namespace = Self::default();
+        each_field(message, |tag, value| {
+            if tag == 1 {
+                namespace.metadata = metadata(value.bytes()?)?;
+            }
+            Ok(())
+        })?;
+        Ok(namespace)
+    }
 }
 
-/// Only its presence matters.
-#[derive(Message, Serialize)]
-struct ProtoTime {}
-
-#[derive(Message, Serialize)]
-struct ProtoNamespace {
-    #[prost(message, optional, tag = "1")]
-    metadata: Option<ProtoMetadata>,
+impl ProtoObject for RawService {
+    fn decode(message: &[u8]) -> Decoded<Self> {
+        let mut service = Self::default();
+        each_field(message, |tag, value| {
+            match tag {
+                1 => service.metadata = metadata(value.bytes()?)?,
+                2 => service.spec = Field::Is(service_spec(value.bytes()?)?),
+                3 => service.status = Field::Is(service_status(value.bytes()?)?),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(service)
+    }
 }
 
-#[derive(Message, Serialize)]
-struct ProtoService {
-    #[prost(message, optional, tag = "1")]
-    metadata: Option<ProtoMetadata>,
-    #[prost(message, optional, tag = "2")]
-    spec: Option<ProtoServiceSpec>,
-    #[prost(message, optional, tag = "3")]
-    status: Option<ProtoServiceStatus>,
+impl ProtoObject for RawEndpointSlice {
+    fn decode(message: &[u8]) -> Decoded<Self> {
+        let mut slice = Self::default();
+        each_field(message, |tag, value| {
+            match tag {
+                1 => slice.metadata = metadata(value.bytes()?)?,
+                2 => push(&mut slice.endpoints, endpoint(value.bytes()?)?),
+                3 => push(&mut slice.ports, port(value.bytes()?)?),
+                4 => slice.address_type = value.text()?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(slice)
+    }
 }
 
-#[derive(Message, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ProtoServiceSpec {
-    #[prost(message, repeated, tag = "1")]
-    ports: Vec<ProtoPort>,
-    #[prost(string, optional, tag = "3")]
-    #[serde(rename = "clusterIP")]
-    cluster_ip: Option<String>,
-    #[prost(string, repeated, tag = "18")]
-    #[serde(rename = "clusterIPs")]
-    cluster_ips: Vec<String>,
-    #[prost(string, optional, tag = "4")]
-    r#type: Option<String>,
-    #[prost(string, optional, tag = "10")]
-    external_name: Option<String>,
-    #[prost(string, repeated, tag = "5")]
-    #[serde(rename = "externalIPs", skip_serializing_if = "Vec::is_empty")]
-    external_ips: Vec<String>,
+impl ProtoObject for RawPod {
+    fn decode(message: &[u8]) -> Decoded<Self> {
+        let mut pod = Self::default();
+        each_field(message, |tag, value| {
+            match tag {
+                1 => pod.metadata = metadata(value.bytes()?)?,
+                2 => pod.spec = Field::Is(pod_spec(value.bytes()?)?),
+                3 => pod.status = Field::Is(pod_status(value.bytes()?)?),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(pod)
+    }
 }
 
-#[derive(Message, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ProtoServiceStatus {
-    #[prost(message, optional, tag = "1")]
-    load_balancer: Option<ProtoLoadBalancer>,
+fn metadata(message: &[u8]) -> Decoded<RawMetadata> {
+    let mut metadata = RawMetadata::default();
+    each_field(message, |tag, value| {
+        match tag {
+            1 => metadata.name = value.text()?,
+            3 => metadata.namespace = value.text()?,
+            6 => metadata.resource_version = Some(value.str()?.to_owned()),
+            9 => metadata.deletion_timestamp = Some(IgnoredAny),
+            // The server has applied the selectors, so only the label that ties a slice to its
+            // Service is left to read.
+            11 => {
+                let (key, label) = entry(value.bytes()?)?;
+                if key == SERVICE_NAME_LABEL.as_bytes() {
+                    metadata.labels = Field::Is(vec![(
+                        SERVICE_NAME_LABEL.to_owned(),
+                        Value::Bytes(label).text()?,
+                    )]);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(metadata)
 }
 
-#[derive(Message, Serialize)]
-struct ProtoLoadBalancer {
-    #[prost(message, repeated, tag = "1")]
-    ingress: Vec<ProtoIngress>,
+/// An entry of a map of strings.
+fn entry(message: &[u8]) -> Decoded<(&[u8], &[u8])> {
+    let (mut key, mut text): (&[u8], &[u8]) = (&[], &[]);
+    each_field(message, |tag, value| {
+        match tag {
+            1 => key = value.bytes()?,
+            2 => text = value.bytes()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok((key, text))
 }
 
-#[derive(Message, Serialize)]
-struct ProtoIngress {
-    #[prost(string, optional, tag = "1")]
-    ip: Option<String>,
-    #[prost(string, optional, tag = "2")]
-    hostname: Option<String>,
+fn service_spec(message: &[u8]) -> Decoded<RawServiceSpec> {
+    let mut spec = RawServiceSpec::default();
+    each_field(message, |tag, value| {
+        match tag {
+            1 => push(&mut spec.ports, port(value.bytes()?)?),
+            3 => spec.cluster_ip = value.text()?,
+            4 => spec.r#type = value.text()?,
+            5 => push(&mut spec.external_ips, value.str()?.to_owned()),
+            10 => spec.external_name = value.text()?,
+            18 => push(&mut spec.cluster_ips, value.str()?.to_owned()),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(spec)
+}
+
+fn service_status(message: &[u8]) -> Decoded<RawServiceStatus> {
+    let mut status = RawServiceStatus::default();
+    each_field(message, |tag, value| {
+        if tag == 1 {
+            status.load_balancer = Field::Is(load_balancer(value.bytes()?)?);
+        }
+        Ok(())
+    })?;
+    Ok(status)
+}
+
+fn load_balancer(message: &[u8]) -> Decoded<RawLoadBalancer> {
+    let mut balancer = RawLoadBalancer::default();
+    each_field(message, |tag, value| {
+        if tag == 1 {
+            push(&mut balancer.ingress, ingress(value.bytes()?)?);
+        }
+        Ok(())
+    })?;
+    Ok(balancer)
+}
+
+fn ingress(message: &[u8]) -> Decoded<RawIngress> {
+    let mut ingress = RawIngress::default();
+    each_field(message, |tag, value| {
+        match tag {
+            1 => ingress.ip = value.text()?,
+            2 => ingress.hostname = value.text()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(ingress)
 }
 
 /// A port of a Service or of an EndpointSlice: both use the same tags.
-#[derive(Message, Serialize)]
-struct ProtoPort {
-    #[prost(string, optional, tag = "1")]
-    name: Option<String>,
-    #[prost(string, optional, tag = "2")]
-    protocol: Option<String>,
-    #[prost(int32, optional, tag = "3")]
-    port: Option<i32>,
+fn port(message: &[u8]) -> Decoded<RawPort> {
+    let mut port = RawPort::default();
+    each_field(message, |tag, value| {
+        match tag {
+            1 => port.name = value.text()?,
+            2 => port.protocol = value.text()?,
+            // An int32, which takes ten bytes if it is negative.
+            3 => port.port = Field::Is(i64::from(value.number()? as i32)),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(port)
 }
 
-#[derive(Message, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ProtoEndpointSlice {
-    #[prost(message, optional, tag = "1")]
-    metadata: Option<ProtoMetadata>,
-    #[prost(message, repeated, tag = "2")]
-    endpoints: Vec<ProtoEndpoint>,
-    #[prost(message, repeated, tag = "3")]
-    ports: Vec<ProtoPort>,
-    #[prost(string, optional, tag = "4")]
-    address_type: Option<String>,
+fn endpoint(message: &[u8]) -> Decoded<RawEndpoint> {
+    let mut endpoint = RawEndpoint::default();
+    each_field(message, |tag, value| {
+        match tag {
+            1 => push(&mut endpoint.addresses, value.str()?.to_owned()),
+            2 => endpoint.conditions = Field::Is(conditions(value.bytes()?)?),
+            3 => endpoint.hostname = value.text()?,
+            4 => endpoint.target_ref = Field::Is(target_ref(value.bytes()?)?),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(endpoint)
 }
 
-#[derive(Message, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ProtoEndpoint {
-    #[prost(string, repeated, tag = "1")]
-    addresses: Vec<String>,
-    #[prost(message, optional, tag = "2")]
-    conditions: Option<ProtoConditions>,
-    #[prost(string, optional, tag = "3")]
-    hostname: Option<String>,
-    #[prost(message, optional, tag = "4")]
-    target_ref: Option<ProtoObjectReference>,
+fn conditions(message: &[u8]) -> Decoded<RawConditions> {
+    let mut conditions = RawConditions::default();
+    each_field(message, |tag, value| {
+        if tag == 1 {
+            conditions.ready = Field::Is(value.number()? != 0);
+        }
+        Ok(())
+    })?;
+    Ok(conditions)
 }
 
-#[derive(Message, Serialize)]
-struct ProtoConditions {
-    #[prost(bool, optional, tag = "1")]
-    ready: Option<bool>,
+fn target_ref(message: &[u8]) -> Decoded<RawTargetRef> {
+    let mut target = RawTargetRef::default();
+    each_field(message, |tag, value| {
+        if tag == 3 {
+            target.name = value.text()?;
+        }
+        Ok(())
+    })?;
+    Ok(target)
 }
 
-#[derive(Message, Serialize)]
-struct ProtoObjectReference {
-    #[prost(string, optional, tag = "3")]
-    name: Option<String>,
+fn pod_spec(message: &[u8]) -> Decoded<RawPodSpec> {
+    let mut spec = RawPodSpec::default();
+    each_field(message, |tag, value| {
+        if tag == 11 {
+            spec.host_network = Field::Is(value.number()? != 0);
+        }
+        Ok(())
+    })?;
+    Ok(spec)
 }
 
-#[derive(Message, Serialize)]
-struct ProtoPod {
-    #[prost(message, optional, tag = "1")]
-    metadata: Option<ProtoMetadata>,
-    #[prost(message, optional, tag = "2")]
-    spec: Option<ProtoPodSpec>,
-    #[prost(message, optional, tag = "3")]
-    status: Option<ProtoPodStatus>,
+fn pod_status(message: &[u8]) -> Decoded<RawPodStatus> {
+    let mut status = RawPodStatus::default();
+    each_field(message, |tag, value| {
+        match tag {
+            1 => status.phase = value.text()?,
+            6 => status.pod_ip = value.text()?,
+            12 => push(&mut status.pod_ips, pod_ip(value.bytes()?)?),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(status)
 }
 
-#[derive(Message, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ProtoPodSpec {
-    #[prost(bool, optional, tag = "11")]
-    host_network: Option<bool>,
+fn pod_ip(message: &[u8]) -> Decoded<RawPodIp> {
+    let mut address = RawPodIp::default();
+    each_field(message, |tag, value| {
+        if tag == 1 {
+            address.ip = value.text()?;
+        }
+        Ok(())
+    })?;
+    Ok(address)
 }
 
-#[derive(Message, Serialize)]
-struct ProtoPodStatus {
-    #[prost(string, optional, tag = "1")]
-    phase: Option<String>,
-    #[prost(string, optional, tag = "6")]
-    #[serde(rename = "podIP")]
-    pod_ip: Option<String>,
-    #[prost(message, repeated, tag = "12")]
-    #[serde(rename = "podIPs")]
-    pod_ips: Vec<ProtoPodIp>,
+/// The object in its envelope.
+fn open(object: &[u8]) -> Decoded<&[u8]> {
+    let message = object.strip_prefix(MAGIC).ok_or("object without the magic bytes k8s")?;
+    let mut raw: &[u8] = &[];
+    each_field(message, |tag, value| {
+        if tag == ENVELOPE_RAW {
+            raw = value.bytes()?;
+        }
+        Ok(())
+    })?;
+    Ok(raw)
 }
 
-#[derive(Message, Serialize)]
-struct ProtoPodIp {
-    #[prost(string, optional, tag = "1")]
-    ip: Option<String>,
+/// The type of a watch event, and its object.
+pub(super) fn watch_event(message: &[u8]) -> Result<(&str, &[u8]), Malformed> {
+    let (mut what, mut object): (&str, &[u8]) = ("", &[]);
+    each_field(message, |tag, value| {
+        match tag {
+            1 => what = value.str()?,
+            2 => {
+                each_field(value.bytes()?, |tag, value| {
+                    if tag == 1 {
+                        object = value.bytes()?;
+                    }
+                    Ok(())
+                })?;
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok((what, open(object)?))
 }
 
-/// The wrapper of every object, after the magic bytes.
-#[derive(Message)]
-pub(super) struct ProtoEnvelope {
-    #[prost(bytes = "bytes", tag = "2")]
-    pub(super) raw: Bytes,
-}
-
-/// One event of a watch.
-#[derive(Message)]
-pub(super) struct ProtoWatchEvent {
-    #[prost(string, tag = "1")]
-    pub(super) r#type: String,
-    #[prost(message, optional, tag = "2")]
-    pub(super) object: Option<ProtoRawExtension>,
-}
-
-#[derive(Message)]
-pub(super) struct ProtoRawExtension {
-    #[prost(bytes = "bytes", tag = "1")]
-    pub(super) raw: Bytes,
-}
-
-/// An object of any kind. Only the resource version matters, and whether it ends a streaming list.
-#[derive(Message, Serialize)]
+/// An object of any kind of which only the version matters.
+#[derive(Debug, Default)]
 pub(super) struct ProtoBookmark {
-    #[prost(message, optional, tag = "1")]
-    pub(super) metadata: Option<ProtoBookmarkMetadata>,
+    pub(super) resource_version: String,
+    pub(super) ends_list: bool,
 }
 
-#[derive(Message, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ProtoBookmarkMetadata {
-    #[prost(string, tag = "6")]
-    resource_version: String,
-    #[prost(btree_map = "string, string", tag = "12")]
-    annotations: BTreeMap<String, String>,
+pub(super) fn bookmark(message: &[u8]) -> Result<ProtoBookmark, Malformed> {
+    let mut bookmark = ProtoBookmark::default();
+    each_field(message, |tag, value| {
+        if tag != 1 {
+            return Ok(());
+        }
+        each_field(value.bytes()?, |tag, value| {
+            match tag {
+                6 => bookmark.resource_version = value.str()?.to_owned(),
+                12 => bookmark.ends_list |= entry(value.bytes()?)?.0 == ENDS_LIST.as_bytes(),
+                _ => {}
+            }
+            Ok(())
+        })
+    })?;
+    Ok(bookmark)
 }
 
-/// A list of any kind. Its items are not decoded.
-#[derive(Message)]
-pub(super) struct ProtoList {
-    #[prost(message, optional, tag = "1")]
-    pub(super) metadata: Option<ProtoListMetadata>,
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    pub(super) items: Vec<Bytes>,
-}
+/// The annotation of the bookmark that ends a streaming list.
+pub(super) const ENDS_LIST: &str = "k8s.io/initial-events-end";
 
-#[derive(Message, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// `metadata` of a list.
+#[derive(Debug, Default)]
 pub(super) struct ProtoListMetadata {
-    #[prost(string, tag = "2")]
-    resource_version: String,
-    #[prost(string, tag = "3")]
-    r#continue: String,
+    pub(super) resource_version: String,
+    /// Empty if the list is complete.
+    pub(super) continue_token: String,
 }
 
-/// The reason of a failure.
-#[derive(Message, Serialize)]
-pub(super) struct ProtoStatus {
-    #[prost(string, tag = "3")]
-    pub(super) message: String,
-    #[prost(string, tag = "4")]
-    reason: String,
-    #[prost(message, optional, tag = "5")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<ProtoStatusDetails>,
-    #[prost(uint32, tag = "6")]
-    pub(super) code: u32,
+pub(super) fn list_metadata(message: &[u8]) -> Result<ProtoListMetadata, Malformed> {
+    let mut metadata = ProtoListMetadata::default();
+    each_field(message, |tag, value| {
+        match tag {
+            2 => metadata.resource_version = value.str()?.to_owned(),
+            3 => metadata.continue_token = value.str()?.to_owned(),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(metadata)
 }
 
-#[derive(Message, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ProtoStatusDetails {
-    #[prost(uint32, tag = "5")]
-    retry_after_seconds: u32,
+/// A failure, as the body of a response.
+pub(super) fn failure_body(body: &[u8]) -> Result<ServerFailure, Malformed> {
+    failure(open(body)?)
+}
+
+/// A failure, as the object of a watch event.
+pub(super) fn failure(message: &[u8]) -> Result<ServerFailure, Malformed> {
+    let mut failure = ServerFailure::default();
+    each_field(message, |tag, value| {
+        match tag {
+            3 => failure.message = value.str()?.to_owned(),
+            5 => failure.details = Some(failure_details(value.bytes()?)?),
+            6 => failure.code = value.number()? as u16,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(failure)
+}
+
+fn failure_details(message: &[u8]) -> Decoded<FailureDetails> {
+    let mut details = FailureDetails::default();
+    each_field(message, |tag, value| {
+        if tag == 5 {
+            details.retry_after_seconds = value.number()? as u32;
+        }
+        Ok(())
+    })?;
+    Ok(details)
 }

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame};
-use kube::client::{Body, ClientBuilder, DynBody};
+use kube::client::{Body, DynBody};
 use tower::BoxError;
 
 use super::*;
@@ -183,8 +183,7 @@ async fn check_beside(
         let (asked, uri) = (Arc::clone(&asked), request.uri().clone());
         async move { asked.answer(&uri).await }
     });
-    let layer = layer::ApiLayer::new(Arc::clone(&status));
-    let client = ClientBuilder::new(service, "default").with_layer(&layer).build();
+    let client = kube::Client::new(service, "default");
     let connector = Connector::having_beside(client, next, Arc::clone(&status));
     let watch = Watch::with_connector(connector, &options, Arc::clone(&status));
     let (sender, mut receiver) = tokio::sync::mpsc::channel(4);

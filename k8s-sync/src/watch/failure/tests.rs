@@ -1,4 +1,4 @@
-//! Errors as kube reports them, and the advice for each.
+//! Errors as they come from below, and the advice for each.
 
 use futures::FutureExt;
 use http::StatusCode;
@@ -6,6 +6,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{InvalidMessage, OtherError, PeerIncompatible};
 use tower::{BoxError, ServiceExt};
 
+use super::super::request::ForeignResponse;
 use super::*;
 
 /// Wraps errors of rustls as hyper-rustls does.
@@ -43,7 +44,7 @@ fn wrapped(text: &'static str, kind: ErrorKind) -> BoxError {
 
 /// `advice` is part of the next step.
 #[track_caller]
-fn check_diagnosis(error: watcher::Error, kind: Kind, failure: Failure, words: &str, advice: &str) {
+fn check_diagnosis(error: ApiError, kind: Kind, failure: Failure, words: &str, advice: &str) {
     let diagnosis = Diagnosis::of(&error);
     assert_eq!(diagnosis.failure, failure, "{}", diagnosis.error);
     assert!(diagnosis.error.contains(words), "{}", diagnosis.error);
@@ -55,7 +56,7 @@ fn check_diagnosis(error: watcher::Error, kind: Kind, failure: Failure, words: &
 fn requests_that_do_not_reach_the_server() {
     #[track_caller]
     fn check(error: impl Into<BoxError>, failure: Failure, words: &str, advice: &str) {
-        let error = watcher::Error::WatchStartFailed(kube::Error::Service(error.into()));
+        let error = ApiError::from(kube::Error::Service(error.into()));
         check_diagnosis(error, Kind::Service, failure, words, advice);
     }
     let unreachable = Failure::Unreachable;
@@ -108,13 +109,6 @@ fn requests_that_do_not_reach_the_server() {
     check(wrapped("", ErrorKind::ConnectionReset), unreachable, "reset", "balancer");
     check(wrapped("", ErrorKind::UnexpectedEof), unreachable, "", "balancer");
 
-    let buffers = "buffer";
-    check(SilentServer(Duration::from_secs(15)), unreachable, "nothing for 15s", buffers);
-
-    let throttled =
-        Throttled { status: StatusCode::TOO_MANY_REQUESTS, retry_after: Duration::from_secs(7) };
-    let failure = Failure::Throttled(Duration::from_secs(7));
-    check(throttled, failure, "429", "keeps trying");
     let setting = ConnectError {
         what: "token file t".to_owned(),
         cause: "empty".to_owned(),
@@ -129,10 +123,31 @@ fn requests_that_do_not_reach_the_server() {
 }
 
 #[test]
+fn responses_that_are_none() {
+    let check = |error: ApiError, failure: Failure, words: &str, advice: &str| {
+        check_diagnosis(error, Kind::Service, failure, words, advice);
+    };
+    let silent = ApiError::Silent(Duration::from_secs(15));
+    check(silent, Failure::Unreachable, "nothing for 15s", "buffer");
+    let throttled = ApiError::Throttled {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        retry_after: Duration::from_secs(7),
+    };
+    check(throttled, Failure::Throttled(Duration::from_secs(7)), "429", "keeps trying");
+    let page = ApiError::Foreign(ForeignResponse::ContentType("text/html".to_owned()));
+    check(page, Failure::Refused, "text/html", "the URL of an API server");
+    let unreadable = ApiError::Unreadable("expected value".to_owned());
+    check(unreadable, Failure::Refused, "expected value", "the URL of an API server");
+}
+
+fn server_failure(code: u16, message: &str) -> ApiError {
+    ApiError::Status(ServerFailure { code, message: message.to_owned(), details: None })
+}
+
+#[test]
 fn failed_probes() {
     let check = |code: u16, expected: Failure| {
-        let status = Status::failure("no", "").with_code(code).boxed();
-        let error = watcher::Error::InitialListFailed(kube::Error::Api(status));
+        let error = server_failure(code, "no");
         assert_eq!(Diagnosis::of_probe(&error).failure, expected, "{code}");
     };
     for taken in [400, 404, 405, 422] {
@@ -145,8 +160,8 @@ fn failed_probes() {
     check(403, Failure::Forbidden);
     check(410, Failure::Expired);
     check(429, Failure::Throttled(RETRY_AFTER_DEFAULT));
-    let page = kube::Error::Service(ForeignResponse::ContentType("text/html".to_owned()).into());
-    let page = Diagnosis::of_probe(&watcher::Error::InitialListFailed(page));
+    let page = ApiError::Foreign(ForeignResponse::ContentType("text/html".to_owned()));
+    let page = Diagnosis::of_probe(&page);
     assert_eq!(page.failure, Failure::Unreachable);
 }
 
@@ -160,10 +175,7 @@ fn errors_from_the_server() {
         words: &str,
         advice: &str,
     ) {
-        let status = || Status::failure(message, "").with_code(code).boxed();
-        let failed = watcher::Error::InitialListFailed(kube::Error::Api(status()));
-        check_diagnosis(failed, kind, failure, words, advice);
-        check_diagnosis(watcher::Error::WatchError(status()), kind, failure, words, advice);
+        check_diagnosis(server_failure(code, message), kind, failure, words, advice);
     }
     let refused = Failure::Refused;
     let rule = "{apiGroups: [\"discovery.k8s.io\"], resources: [\"endpointslices\"]";

@@ -30,9 +30,9 @@ fn a_client_that_has_panicked_is_replaced() {
             let panics = tower::service_fn(|_: Request<Body>| {
                 // kube's client did this for a URL without a scheme.
                 panic!("the client's task ends")
-                    as std::future::Ready<Result<http::Response<Box<DynBody>>, BoxError>>
+                    as std::future::Ready<Result<http::Response<Body>, BoxError>>
             });
-            let client = ClientBuilder::new(panics, "default").build();
+            let client = Client::new(panics, "default");
             let connector = Connector::having_beside(client, server, Arc::clone(&status));
             crate::watch::Watch::with_connector(connector, &options, status).run(sender).await;
         });

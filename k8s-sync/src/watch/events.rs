@@ -1,0 +1,175 @@
+//! The events of a watch, read from its body as the pieces arrive: frames of protobuf or lines of
+//! JSON.
+//!
+//! Nothing is decided here, and nothing waits: bytes in, events out. Invariant: after an error
+//! nothing more is read.
+
+use hyper::body::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use super::pieces::Pieces;
+use super::protobuf::{self, ENDS_LIST, Malformed, ProtoObject};
+use super::request::{ApiError, Encoding, ServerFailure};
+
+/// etcd limits objects to 1.5 MB, so a longer frame is invalid.
+pub(super) const FRAME_LEN_MAX: usize = 16 << 20;
+
+#[derive(Debug)]
+pub(super) enum WatchEvent<T> {
+    /// An object as it is now.
+    Applied(T),
+    /// An object as it was last.
+    Deleted(T),
+    Bookmark {
+        resource_version: String,
+        /// The initial list is complete.
+        ends_list: bool,
+    },
+    /// An event of unknown type, or with an object that cannot be one.
+    Unknown,
+}
+
+/// Reads the events of one body.
+#[derive(Debug)]
+pub(super) struct EventReader {
+    encoding: Encoding,
+    pieces: Pieces,
+    /// Of the frame whose length has been read.
+    frame_len: Option<usize>,
+}
+
+impl EventReader {
+    pub(super) fn new(encoding: Encoding) -> Self {
+        Self { encoding, pieces: Pieces::default(), frame_len: None }
+    }
+
+    /// The next piece of the body. All events of the pieces before must have been read.
+    pub(super) fn push(&mut self, piece: Bytes) {
+        self.pieces.push(piece);
+    }
+
+    /// The next event. `None` until the next piece.
+    ///
+    /// # Errors
+    /// The server reports a failure, or the body cannot be read any further.
+    pub(super) fn next<T: ProtoObject>(&mut self) -> Result<Option<WatchEvent<T>>, ApiError> {
+        match self.encoding {
+            Encoding::Protobuf => self.next_frame(),
+            Encoding::Json => loop {
+                let Some(line) = self.pieces.take_line() else { return Ok(None) };
+                if let Some(event) = of_line(&line)? {
+                    return Ok(Some(event));
+                }
+            },
+        }
+    }
+
+    /// The last event of a body that has ended: servers may leave out the end of the last line.
+    ///
+    /// # Errors
+    /// As `next`.
+    pub(super) fn last<T: ProtoObject>(&mut self) -> Result<Option<WatchEvent<T>>, ApiError> {
+        match self.encoding {
+            Encoding::Protobuf => Ok(None),
+            Encoding::Json => of_line(&self.pieces.take_rest()),
+        }
+    }
+
+    /// A frame is a length of four bytes and an event.
+    fn next_frame<T: ProtoObject>(&mut self) -> Result<Option<WatchEvent<T>>, ApiError> {
+        let frame_len = match self.frame_len {
+            Some(frame_len) => frame_len,
+            None => {
+                let Some(length) = self.pieces.take(size_of::<u32>()) else { return Ok(None) };
+                let length = length.first_chunk().copied().unwrap_or_default();
+                let frame_len = u32::from_be_bytes(length) as usize;
+                if frame_len > FRAME_LEN_MAX {
+                    return Err(broken(&format!("frame of {frame_len} bytes")));
+                }
+                *self.frame_len.insert(frame_len)
+            }
+        };
+        let Some(frame) = self.pieces.take(frame_len) else { return Ok(None) };
+        self.frame_len = None;
+        of_frame(&frame).map(Some)
+    }
+}
+
+/// A list takes the place of what cannot be read, as after an expired version.
+fn broken(cause: &str) -> ApiError {
+    let message = format!("unreadable protobuf from the API server: {cause}");
+    ApiError::Status(ServerFailure { code: 410, message, details: None })
+}
+
+fn of_frame<T: ProtoObject>(frame: &[u8]) -> Result<WatchEvent<T>, ApiError> {
+    let broken = |Malformed(cause)| broken(&cause);
+    let (what, object) = protobuf::watch_event(frame).map_err(broken)?;
+    match what {
+        "ADDED" | "MODIFIED" => T::decode(object).map(WatchEvent::Applied),
+        "DELETED" => T::decode(object).map(WatchEvent::Deleted),
+        "BOOKMARK" => protobuf::bookmark(object).map(|bookmark| WatchEvent::Bookmark {
+            resource_version: bookmark.resource_version,
+            ends_list: bookmark.ends_list,
+        }),
+        "ERROR" => {
+            return Err(ApiError::Status(protobuf::failure(object).map_err(broken)?));
+        }
+        other => Err(Malformed(format!("unknown event type {other:?}"))),
+    }
+    .map_err(broken)
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", content = "object", rename_all = "UPPERCASE")]
+#[serde(bound = "T: DeserializeOwned")]
+enum JsonEvent<T> {
+    Added(T),
+    Modified(T),
+    Deleted(T),
+    Bookmark(JsonBookmark),
+    Error(ServerFailure),
+}
+
+#[derive(Deserialize)]
+struct JsonBookmark {
+    metadata: JsonBookmarkMetadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonBookmarkMetadata {
+    resource_version: String,
+    #[serde(default)]
+    annotations: std::collections::BTreeMap<String, String>,
+}
+
+/// `None` if the line is empty or broken off.
+fn of_line<T: ProtoObject>(line: &[u8]) -> Result<Option<WatchEvent<T>>, ApiError> {
+    let error = match serde_json::from_slice(line) {
+        Ok(JsonEvent::Added(object) | JsonEvent::Modified(object)) => {
+            return Ok(Some(WatchEvent::Applied(object)));
+        }
+        Ok(JsonEvent::Deleted(object)) => return Ok(Some(WatchEvent::Deleted(object))),
+        Ok(JsonEvent::Bookmark(JsonBookmark { metadata })) => {
+            let ends_list = metadata.annotations.contains_key(ENDS_LIST);
+            let resource_version = metadata.resource_version;
+            return Ok(Some(WatchEvent::Bookmark { resource_version, ends_list }));
+        }
+        Ok(JsonEvent::Error(failure)) => return Err(ApiError::Status(failure)),
+        Err(error) => error,
+    };
+    match (error.classify(), serde_json::from_slice::<ServerFailure>(line)) {
+        (Category::Eof, _) => Ok(None),
+        // A failure that is not wrapped in an event.
+        (_, Ok(failure)) if failure.code != 0 || !failure.message.is_empty() => {
+            Err(ApiError::Status(failure))
+        }
+        (_, Ok(_)) => Ok(Some(WatchEvent::Unknown)),
+        (_, Err(_)) => Err(ApiError::Unreadable(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests;
