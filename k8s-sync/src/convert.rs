@@ -10,6 +10,7 @@ mod address;
 mod ports;
 pub mod raw_object;
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use crate::fault::{Fault, Faults, Problem};
@@ -21,7 +22,7 @@ use crate::raw::{
     RawEndpointSlice, RawEndpoints, RawIngress, RawLabels, RawMetadata, RawNamespace, RawPod,
     RawPort, RawService, RawServiceStatus, RawTargetRef,
 };
-use address::{AddressType, address, addresses};
+use address::{AddressType, Addresses, address};
 use ports::{PortNumber, ports};
 
 /// The label that ties a slice to its Service.
@@ -52,13 +53,12 @@ pub fn service(raw: RawService, faults: &mut Faults) -> Result<Service, Fault> {
     } else {
         cluster_ips(spec.cluster_ips, spec.cluster_ip, faults)?
     };
-    let ports = ports(spec.ports, "spec.ports", faults).into_iter().map(|(path, port)| {
+    let ports = ports(spec.ports, "spec.ports", faults, |path, port, faults| {
         if port.number == PortNumber::Absent {
             faults.note(format_args!("{path}.port"), Problem::NoPort);
         }
         Port { name: port.name, protocol: port.protocol, number: port.number.good() }
     });
-    let ports = ports.collect();
     let external = external_targets(spec.external_ips, raw.status, faults);
     Ok(Service { key, kind, ports, external })
 }
@@ -90,11 +90,11 @@ pub fn endpoint_slice(
             AddressType::Unknown
         }
     };
-    let (mut endpoints, mut hosts) = (Vec::new(), Vec::new());
     let found = faults.read(raw.endpoints, "endpoints").unwrap_or_default();
+    let (mut endpoints, mut hosts) = (Vec::with_capacity(found.len()), Vec::new());
     for (index, endpoint) in found.into_iter().enumerate() {
-        let path = format!("endpoints[{index}]");
-        let Some(endpoint) = read_element(endpoint, &path, faults) else { continue };
+        let path = format_args!("endpoints[{index}]");
+        let Some(endpoint) = read_element(endpoint, path, faults) else { continue };
         // Kubernetes, EndpointConditions: nil means unknown, which consumers should interpret as
         // ready.
         let conditions = faults.read(endpoint.conditions, format_args!("{path}.conditions"));
@@ -102,21 +102,22 @@ pub fn endpoint_slice(
         if faults.read(ready, format_args!("{path}.conditions.ready")) == Some(false) {
             continue;
         }
-        let list = format!("{path}.addresses");
-        let texts = texts(endpoint.addresses, &list, faults);
-        if texts.is_empty() {
-            faults.note(&list, Problem::NoAddress);
-        }
+        let list = format_args!("{path}.addresses");
         if address_type == AddressType::Fqdn {
-            hosts.extend(texts.into_iter().filter_map(|(path, text)| {
+            let texts = texts(endpoint.addresses, list, faults);
+            if texts.is_empty() {
+                faults.note(list, Problem::NoAddress);
+            }
+            hosts.extend(texts.into_iter().filter_map(|(index, text)| {
+                let path = format_args!("{list}[{index}]");
                 host_name(text).map_err(|text| faults.note(path, Problem::HostName(text))).ok()
             }));
             continue;
         }
-        let addresses = addresses(texts, address_type, faults);
+        let addresses = endpoint_addresses(endpoint.addresses, list, address_type, faults);
         if !addresses.is_empty() {
             let names = (endpoint.hostname, endpoint.target_ref);
-            endpoints.push(named_endpoint(addresses, names, &path, faults));
+            endpoints.push(named_endpoint(addresses, names, path, faults));
         }
     }
     let ports = slice_ports(raw.ports, "ports", faults);
@@ -138,23 +139,24 @@ pub fn endpoints(raw: RawEndpoints, faults: &mut Faults) -> Result<Vec<EndpointS
     let mut slices = Vec::new();
     let subsets = faults.read(raw.subsets, "subsets").unwrap_or_default();
     for (index, subset) in subsets.into_iter().enumerate() {
-        let path = format!("subsets[{index}]");
-        let Some(subset) = read_element(subset, &path, faults) else { continue };
+        let path = format_args!("subsets[{index}]");
+        let Some(subset) = read_element(subset, path, faults) else { continue };
         let mut endpoints = Vec::new();
-        let list = format!("{path}.addresses");
-        let found = faults.read(subset.addresses, &list).unwrap_or_default();
+        let list = format_args!("{path}.addresses");
+        let found = faults.read(subset.addresses, list).unwrap_or_default();
         for (index, address) in found.into_iter().enumerate() {
-            let path = format!("{list}[{index}]");
-            let Some(address) = read_element(address, &path, faults) else { continue };
+            let path = format_args!("{list}[{index}]");
+            let Some(address) = read_element(address, path, faults) else { continue };
             let ip = faults.read(address.ip, format_args!("{path}.ip")).unwrap_or_default();
-            let ip = vec![(format!("{path}.ip"), ip)];
-            let addresses = addresses(ip, AddressType::Unknown, faults);
+            let mut addresses = Addresses::with_capacity(AddressType::Unknown, 1);
+            addresses.add(&ip, format_args!("{path}.ip"), faults);
+            let addresses = addresses.into_boxed();
             if !addresses.is_empty() {
                 let names = (address.hostname, address.target_ref);
-                endpoints.push(named_endpoint(addresses, names, &path, faults));
+                endpoints.push(named_endpoint(addresses, names, path, faults));
             }
         }
-        let ports = slice_ports(subset.ports, &format!("{path}.ports"), faults);
+        let ports = slice_ports(subset.ports, format_args!("{path}.ports"), faults);
         let name = format!("{}/{index}", key.name).into();
         slices.push(EndpointSlice {
             key: ObjectKey { namespace: key.namespace.clone(), name },
@@ -184,19 +186,21 @@ pub fn pod(raw: RawPod, faults: &mut Faults) -> Result<Option<Pod>, Fault> {
     let is_on_host_network = faults.read(spec.host_network, "spec.hostNetwork").unwrap_or_default();
     let many = faults.read(status.pod_ips, "status.podIPs").unwrap_or_default();
     let many = many.into_iter().enumerate().filter_map(|(index, pod)| {
-        let path = format!("status.podIPs[{index}]");
-        let ip = faults.read(pod, &path)?.ip;
-        let path = format!("{path}.ip");
-        let ip = faults.read(ip, &path)?;
-        Some((path, ip))
+        let ip = faults.read(pod, format_args!("status.podIPs[{index}]"))?.ip;
+        Some((index, faults.read(ip, format_args!("status.podIPs[{index}].ip"))?))
     });
-    let many: Vec<(String, String)> = many.collect();
-    let mut ips = addresses(many, AddressType::Unknown, faults);
+    let many: Vec<(usize, String)> = many.collect();
+    let mut ips = Addresses::with_capacity(AddressType::Unknown, many.len());
+    for (index, ip) in many {
+        ips.add(&ip, format_args!("status.podIPs[{index}].ip"), faults);
+    }
     if ips.is_empty() {
         let one = faults.read(status.pod_ip, "status.podIP").filter(|ip| !ip.is_empty());
-        let one = one.map(|ip| ("status.podIP".to_owned(), ip)).into_iter().collect();
-        ips = addresses(one, AddressType::Unknown, faults);
+        if let Some(ip) = one {
+            ips.add(&ip, "status.podIP", faults);
+        }
     }
+    let ips = ips.into_boxed();
     Ok((!ips.is_empty()).then_some(Pod { key, ips, is_on_host_network }))
 }
 
@@ -237,7 +241,7 @@ fn slice_key(metadata: RawMetadata) -> Result<ObjectKey, Fault> {
 /// An element of a list. Like in Go, null stands for an element without fields.
 fn read_element<T: Shape + Default>(
     element: Field<T>,
-    path: &str,
+    path: impl Display,
     faults: &mut Faults,
 ) -> Option<T> {
     match element {
@@ -246,26 +250,48 @@ fn read_element<T: Shape + Default>(
     }
 }
 
-/// The strings of a list, with their paths.
+/// The strings of a list, with their indexes.
 fn texts(
     list: Field<Vec<Field<String>>>,
-    path: &str,
+    path: impl Display + Copy,
     faults: &mut Faults,
-) -> Vec<(String, String)> {
+) -> Vec<(usize, String)> {
     let list = faults.read(list, path).unwrap_or_default();
     let texts = list.into_iter().enumerate().filter_map(|(index, text)| {
-        let path = format!("{path}[{index}]");
-        let text = read_element(text, &path, faults)?;
-        Some((path, text))
+        let text = read_element(text, format_args!("{path}[{index}]"), faults)?;
+        Some((index, text))
     });
     texts.collect()
+}
+
+/// The addresses of an endpoint, which must have one.
+fn endpoint_addresses(
+    list: Field<Vec<Field<String>>>,
+    path: impl Display + Copy,
+    address_type: AddressType,
+    faults: &mut Faults,
+) -> Box<[IpAddr]> {
+    let list = faults.read(list, path).unwrap_or_default();
+    let mut addresses = Addresses::with_capacity(address_type, list.len());
+    let mut has_text = false;
+    for (index, text) in list.into_iter().enumerate() {
+        let path = format_args!("{path}[{index}]");
+        if let Some(text) = read_element(text, path, faults) {
+            has_text = true;
+            addresses.add(&text, path, faults);
+        }
+    }
+    if !has_text {
+        faults.note(path, Problem::NoAddress);
+    }
+    addresses.into_boxed()
 }
 
 /// `names` is (`hostname`, `targetRef`). The endpoint is kept if either is invalid.
 fn named_endpoint(
     addresses: Box<[IpAddr]>,
     (hostname, target): (Field<String>, Field<RawTargetRef>),
-    path: &str,
+    path: impl Display,
     faults: &mut Faults,
 ) -> Endpoint {
     let hostname = faults.read(hostname, format_args!("{path}.hostname"));
@@ -300,19 +326,23 @@ fn cluster_ips(
         let (one, first) = (one.as_str().into(), first.as_str().into());
         faults.note("spec.clusterIP", Problem::ClusterIpsDisagree { one, first });
     }
-    let one = one.map(|text| ("spec.clusterIP".to_owned(), text)).into_iter().collect();
-    let (mut bad, mut addresses) = (Vec::new(), Vec::new());
-    for list in [many, one] {
-        for (path, text) in list {
+    let one: Vec<_> = one.map(|text| (0, text)).into_iter().collect();
+    let (mut bad, mut addresses) = (Vec::new(), Vec::with_capacity(many.len()));
+    for (list, is_many) in [(many, true), (one, false)] {
+        for (index, text) in list {
+            let path = || match is_many {
+                true => format!("spec.clusterIPs[{index}]"),
+                false => "spec.clusterIP".to_owned(),
+            };
             match (text.as_str(), address(&text)) {
                 ("", _) => {}
                 ("None", _) if addresses.is_empty() => {
                     bad.into_iter().for_each(|fault| faults.add(fault));
                     return Ok(ServiceKind::Headless);
                 }
-                (_, None) => bad.push(Fault::new(path, Problem::Address(text.into()))),
+                (_, None) => bad.push(Fault::new(path(), Problem::Address(text.into()))),
                 (_, Some(address)) if addresses.contains(&address) => {
-                    bad.push(Fault::new(path, Problem::AddressTwice(address)));
+                    bad.push(Fault::new(path(), Problem::AddressTwice(address)));
                 }
                 (_, Some(address)) => addresses.push(address),
             }
@@ -332,19 +362,22 @@ fn external_targets(
     status: Field<RawServiceStatus>,
     faults: &mut Faults,
 ) -> Box<[ExternalTarget]> {
-    let ips = texts(ips, "spec.externalIPs", faults);
-    let mut targets: Vec<_> = addresses(ips, AddressType::Unknown, faults)
-        .into_iter()
-        .map(ExternalTarget::Address)
-        .collect();
+    const IPS: &str = "spec.externalIPs";
+    let ips = texts(ips, IPS, faults);
+    let mut addresses = Addresses::with_capacity(AddressType::Unknown, ips.len());
+    for (index, ip) in ips {
+        addresses.add(&ip, format_args!("{IPS}[{index}]"), faults);
+    }
+    let addresses = addresses.into_boxed().into_iter();
+    let mut targets: Vec<_> = addresses.map(ExternalTarget::Address).collect();
     let balancer = faults.read(status, "status").unwrap_or_default().load_balancer;
     let balancer = faults.read(balancer, "status.loadBalancer").unwrap_or_default();
     const LIST: &str = "status.loadBalancer.ingress";
     let found = faults.read(balancer.ingress, LIST).unwrap_or_default();
     for (index, ingress) in found.into_iter().enumerate() {
-        let path = format!("{LIST}[{index}]");
-        let ingress = read_element(ingress, &path, faults);
-        targets.extend(ingress.and_then(|ingress| external_target(ingress, &path, faults)));
+        let path = format_args!("{LIST}[{index}]");
+        let ingress = read_element(ingress, path, faults);
+        targets.extend(ingress.and_then(|ingress| external_target(ingress, path, faults)));
     }
     targets.sort();
     targets.dedup();
@@ -352,7 +385,11 @@ fn external_targets(
 }
 
 /// The address counts; without one, the host name.
-fn external_target(ingress: RawIngress, path: &str, faults: &mut Faults) -> Option<ExternalTarget> {
+fn external_target(
+    ingress: RawIngress,
+    path: impl Display,
+    faults: &mut Faults,
+) -> Option<ExternalTarget> {
     let ip = faults.read(ingress.ip, format_args!("{path}.ip")).unwrap_or_default();
     if !ip.is_empty() {
         let address = address(&ip);
@@ -422,10 +459,14 @@ pub(crate) fn is_label(text: &str) -> bool {
         && bytes[bytes.len() - 1] != b'-'
 }
 
-fn slice_ports(found: Field<Vec<Field<RawPort>>>, list: &str, faults: &mut Faults) -> Box<[Port]> {
-    let ports = ports(found, list, faults).into_iter().map(|(_, port)| {
-        let number = port.number.good();
-        Port { name: port.name, protocol: port.protocol, number }
-    });
-    ports.collect()
+fn slice_ports(
+    found: Field<Vec<Field<RawPort>>>,
+    list: impl Display + Copy,
+    faults: &mut Faults,
+) -> Box<[Port]> {
+    ports(found, list, faults, |_, port, _| Port {
+        name: port.name,
+        protocol: port.protocol,
+        number: port.number.good(),
+    })
 }

@@ -1,5 +1,6 @@
 //! Parses addresses by the rules of Kubernetes.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use crate::fault::{Faults, Problem};
@@ -14,30 +15,42 @@ pub(super) enum AddressType {
     Unknown,
 }
 
-/// The distinct valid addresses.
-pub(super) fn addresses(
-    texts: Vec<(String, String)>,
+/// Distinct valid addresses.
+pub(super) struct Addresses {
     address_type: AddressType,
-    faults: &mut Faults,
-) -> Box<[IpAddr]> {
-    let mut addresses = Vec::with_capacity(texts.len());
-    for (path, text) in texts {
-        let Some(address) = address(&text) else {
+    found: Vec<IpAddr>,
+}
+
+impl Addresses {
+    pub(super) fn with_capacity(address_type: AddressType, count: usize) -> Self {
+        Self { address_type, found: Vec::with_capacity(count) }
+    }
+
+    /// `path` of the text, which costs nothing while the address is valid.
+    pub(super) fn add(&mut self, text: &str, path: impl Display, faults: &mut Faults) {
+        let Some(address) = address(text) else {
             faults.note(path, Problem::Address(text.into()));
-            continue;
+            return;
         };
-        let promised = match address_type {
+        let promised = match self.address_type {
             AddressType::V4 if !address.is_ipv4() => Some("IPv4"),
             AddressType::V6 if !address.is_ipv6() => Some("IPv6"),
             AddressType::V4 | AddressType::V6 | AddressType::Fqdn | AddressType::Unknown => None,
         };
         if let Some(address_type) = promised {
             faults.note(path, Problem::Family { address, address_type });
-        } else if !addresses.contains(&address) {
-            addresses.push(address);
+        } else if !self.found.contains(&address) {
+            self.found.push(address);
         }
     }
-    addresses.into()
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    pub(super) fn into_boxed(self) -> Box<[IpAddr]> {
+        self.found.into()
+    }
 }
 
 /// Parses like Kubernetes (netutils.ParseIPSloppy): leading zeros are ignored, so `010` is ten, and
