@@ -59,7 +59,7 @@ pub struct Watch {
     options: Options,
     status: Arc<SourceStatus>,
     /// One kind has found that this server does not support streaming lists.
-    is_paged_only: AtomicBool,
+    is_streamless: AtomicBool,
 }
 
 /// The consumer of the events is gone.
@@ -82,7 +82,7 @@ impl Watch {
     fn with_connector(connector: Connector, options: &Options, status: Arc<SourceStatus>) -> Self {
         let options = options.clone();
         let connector = Arc::new(connector);
-        Self { connector, options, status, is_paged_only: AtomicBool::new(false) }
+        Self { connector, options, status, is_streamless: AtomicBool::new(false) }
     }
 
     /// Sends events until the receiver is dropped. Waits while the channel is full. Outages and
@@ -108,7 +108,7 @@ impl Watch {
         mut client: NumberedClient,
         events: &Sender<Event>,
     ) -> Closed {
-        let mut recovery = Recovery::new(self.is_paged_only.load(Relaxed), now());
+        let mut recovery = Recovery::new(self.is_streamless.load(Relaxed), now());
         let queries = Queries::new(T::KIND, &self.options);
         let (first, status) = (client.client.clone(), self.status.kind(T::KIND));
         let mut list_watch = ListWatch::<T>::new(first, status, queries, recovery.strategy());
@@ -179,7 +179,7 @@ impl Watch {
             tracing::debug!(kind = T::KIND.plural(), ?observation, ?next);
             if matches!(observation, Observation::ListComplete { .. }) {
                 status.listed(list.objects, now() - list.began, strategy.name());
-                self.is_paged_only.fetch_or(recovery.is_paged_only(), Relaxed);
+                self.is_streamless.fetch_or(recovery.is_streamless(), Relaxed);
             }
             let lists = (strategy, recovery.strategy());
             // The watch is trusted although the probe failed.
@@ -201,7 +201,7 @@ impl Watch {
                     return Ok(retry);
                 }
                 Next::List(retry) => {
-                    list_watch.list(recovery.strategy());
+                    list_watch.list(recovery.strategy(), recovery.freshness());
                     return Ok(retry);
                 }
             }

@@ -12,7 +12,7 @@ use super::events::{EventReader, WatchEvent};
 use super::list::ListReader;
 use super::protobuf::ProtoObject;
 use super::queries::Queries;
-use super::recovery::{ProbeResult, Strategy};
+use super::recovery::{Freshness, ProbeResult, Strategy};
 use super::request::{ApiBody, ApiError, Exchange, send};
 use crate::raw::RawNamespace;
 use crate::status::KindStatus;
@@ -74,6 +74,7 @@ pub(super) struct ListWatch<'s, T> {
     status: &'s KindStatus,
     queries: Queries,
     strategy: Strategy,
+    freshness: Freshness,
     state: State<'s, T>,
     /// The list's beginning has been reported.
     has_begun: bool,
@@ -88,8 +89,16 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
         queries: Queries,
         strategy: Strategy,
     ) -> Self {
-        let (state, version) = (State::Start, String::new());
-        Self { client, status, queries, strategy, state, has_begun: false, version }
+        Self {
+            client,
+            status,
+            queries,
+            strategy,
+            freshness: Freshness::Remembered,
+            state: State::Start,
+            has_begun: false,
+            version: String::new(),
+        }
     }
 
     /// Uses this client for further requests.
@@ -98,8 +107,13 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
     }
 
     /// Drops everything; a list comes next.
-    pub(super) fn list(&mut self, strategy: Strategy) {
-        (self.strategy, self.state, self.has_begun) = (strategy, State::Start, false);
+    pub(super) fn list(&mut self, strategy: Strategy, freshness: Freshness) {
+        (self.strategy, self.freshness) = (strategy, freshness);
+        self.start_list();
+    }
+
+    fn start_list(&mut self) {
+        (self.state, self.has_begun) = (State::Start, false);
     }
 
     /// Drops the watch; a watch from the same version comes next.
@@ -156,7 +170,7 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
                         None => continue,
                     },
                     None if events.has_ended => {
-                        self.list(self.strategy);
+                        self.start_list();
                         Some(Step::ListCut)
                     }
                     None => None,
@@ -188,7 +202,7 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
     fn start_over(&mut self) {
         match self.state {
             State::Start | State::Page { .. } | State::NextPage(_) | State::Streaming(_) => {
-                self.list(self.strategy);
+                self.start_list();
             }
             State::Listed | State::Watching(_) => self.state = State::Listed,
         }
@@ -225,11 +239,19 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
     async fn begin(&mut self) -> Result<(), ApiError> {
         let request = match self.strategy {
             Strategy::Streaming => {
-                let request = self.queries.stream()?;
+                let request = self.queries.stream(match self.freshness {
+                    Freshness::Remembered => "0",
+                    Freshness::Newest => "",
+                })?;
                 let body = send(&self.client, request, Exchange::Watch, self.status).await?;
                 self.state = State::Streaming(Events::new(body));
                 return Ok(());
             }
+            // A version that is no number cannot be compared.
+            Strategy::Cached => match number(&self.version) {
+                Some(_) => self.queries.cached(&self.version)?,
+                None => self.queries.cached("0")?,
+            },
             Strategy::Paged => self.queries.page(None)?,
             Strategy::Whole => self.queries.whole()?,
         };

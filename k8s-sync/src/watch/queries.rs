@@ -70,6 +70,11 @@ impl Queries {
         built(self.path.list(&self.list))
     }
 
+    /// A list from the server's watch cache that is not older than `version`. `0` is any.
+    pub(super) fn cached(&self, version: &str) -> Result<Request<Vec<u8>>, ApiError> {
+        built(self.path.list(&self.list.clone().at(version)))
+    }
+
     /// A page of a list as of now, or the one that begins at `from`.
     pub(super) fn page(&self, from: Option<&str>) -> Result<Request<Vec<u8>>, ApiError> {
         let page = ListParams {
@@ -86,8 +91,9 @@ impl Queries {
         built(self.path.list(&ListParams::default().limit(1)))
     }
 
-    pub(super) fn stream(&self) -> Result<Request<Vec<u8>>, ApiError> {
-        built(self.path.watch(&self.stream, "0"))
+    /// `version`: as for `cached`. If it is empty, the list is as of now.
+    pub(super) fn stream(&self, version: &str) -> Result<Request<Vec<u8>>, ApiError> {
+        built(self.path.watch(&self.stream, version))
     }
 
     pub(super) fn watch(&self, version: &str) -> Result<Request<Vec<u8>>, ApiError> {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use backoff::Backoff;
 pub(super) use next::{Next, Retry};
 pub(super) use observation::{Failure, Observation, ProbeResult};
-pub(super) use strategy::Strategy;
+pub(super) use strategy::{Freshness, Strategy};
 
 /// Deadline of a streaming list. One that is still incomplete never will be: the server knows the
 /// request but not the bookmark.
@@ -72,9 +72,10 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Recovery {
     strategy: Strategy,
+    freshness: Freshness,
     /// The server does not support streaming lists. Known once another list worked where a
     /// streaming one had failed.
-    is_paged_only: bool,
+    is_streamless: bool,
     /// The strategy replaces a streaming list that failed as in an outage, which says nothing about
     /// the server's abilities.
     is_fallback: bool,
@@ -111,11 +112,12 @@ pub(super) struct Recovery {
 }
 
 impl Recovery {
-    /// `is_paged_only`: what another kind has learned about this server.
-    pub(super) fn new(is_paged_only: bool, now: Instant) -> Self {
+    /// `is_streamless`: what another kind has learned about this server.
+    pub(super) fn new(is_streamless: bool, now: Instant) -> Self {
         Self {
-            strategy: if is_paged_only { Strategy::Paged } else { Strategy::Streaming },
-            is_paged_only,
+            strategy: if is_streamless { Strategy::Cached } else { Strategy::Streaming },
+            freshness: Freshness::Remembered,
+            is_streamless,
             is_fallback: false,
             phase: Phase::Listing,
             is_resumable: true,
@@ -143,8 +145,13 @@ impl Recovery {
         self.strategy
     }
 
-    pub(super) fn is_paged_only(&self) -> bool {
-        self.is_paged_only
+    /// How old the next list may be.
+    pub(super) fn freshness(&self) -> Freshness {
+        self.freshness
+    }
+
+    pub(super) fn is_streamless(&self) -> bool {
+        self.is_streamless
     }
 
     /// A complete list is being received.
@@ -167,7 +174,7 @@ impl Recovery {
         let silent_at = self.received_at + SILENCE_MAX;
         match (self.phase, self.strategy) {
             (Phase::Listing, Strategy::Streaming) => self.list_by.min(silent_at),
-            (Phase::Listing, Strategy::Paged | Strategy::Whole) => self.list_by,
+            (Phase::Listing, Strategy::Cached | Strategy::Paged | Strategy::Whole) => self.list_by,
             // The client limits the time of its requests.
             (Phase::Resuming, _) => self.relist_at,
             (Phase::Watching, _) => {
@@ -226,14 +233,15 @@ impl Recovery {
         self.relist_at = now + RELIST_MIN + (RELIST_MAX - RELIST_MIN).mul_f64(random);
         self.is_resumable = is_resumable;
         (self.is_watch_kept, self.has_gap) = (false, false);
+        self.freshness = Freshness::Remembered;
         (self.received_at, self.verified_at) = (now, Some(now));
         match self.strategy {
             Strategy::Streaming => {
                 self.resumes_refused = 0;
                 self.watch_began(now)
             }
-            Strategy::Paged | Strategy::Whole => {
-                self.is_paged_only |= !self.is_fallback;
+            Strategy::Cached | Strategy::Paged | Strategy::Whole => {
+                self.is_streamless |= !self.is_fallback;
                 self.reset_strategy();
                 (self.phase, self.unwatched_since) = (Phase::Resuming, Some(now));
                 Next::Continue
@@ -299,6 +307,7 @@ impl Recovery {
             }
             ProbeResult::WentBack => {
                 self.is_current = false;
+                self.freshness = Freshness::Newest;
                 let pause = self.backoff.list_pause(now, random);
                 self.list(Retry { pause, is_client_renewed: false }, now)
             }
@@ -370,7 +379,10 @@ impl Recovery {
                 false
             }
             Failure::Throttled(_) | Failure::Unauthorized => false,
-            Failure::Expired => true,
+            Failure::Expired => {
+                self.freshness = Freshness::Newest;
+                true
+            }
             Failure::Forbidden | Failure::Refused => {
                 self.resumes_refused = if is_in_a_row { self.resumes_refused + 1 } else { 1 };
                 self.resumes_refused >= RESUMES_REFUSED_MAX
@@ -386,17 +398,19 @@ impl Recovery {
 
     /// The strategy to start with.
     fn initial_strategy(&self) -> Strategy {
-        if self.is_paged_only { Strategy::Paged } else { Strategy::Streaming }
+        if self.is_streamless { Strategy::Cached } else { Strategy::Streaming }
     }
 
     fn reset_strategy(&mut self) {
         (self.strategy, self.is_fallback) = (self.initial_strategy(), false);
     }
 
-    /// No response: the server may be down, or a proxy lets lists through but no streams.
+    /// No response: the server may be down, or a proxy lets lists through but no streams, or short
+    /// responses but no long ones.
     fn alternate_strategy(&mut self) {
         match self.strategy {
             Strategy::Streaming => self.avoid_stream(),
+            Strategy::Cached => self.strategy = Strategy::Paged,
             Strategy::Paged | Strategy::Whole => self.reset_strategy(),
         }
     }
@@ -404,7 +418,7 @@ impl Recovery {
     /// To a proxy, a streaming list is a watch.
     fn avoid_stream(&mut self) {
         if self.strategy == Strategy::Streaming {
-            (self.strategy, self.is_fallback) = (Strategy::Paged, true);
+            (self.strategy, self.is_fallback) = (Strategy::Cached, true);
         }
     }
 
@@ -420,9 +434,12 @@ impl Recovery {
     }
 
     fn list(&mut self, retry: Retry, now: Instant) -> Next {
+        if (self.strategy, self.freshness) == (Strategy::Cached, Freshness::Newest) {
+            self.strategy = Strategy::Paged;
+        }
         let list_max = match self.strategy {
             Strategy::Streaming => STREAMING_LIST_MAX,
-            Strategy::Paged | Strategy::Whole => LIST_MAX,
+            Strategy::Cached | Strategy::Paged | Strategy::Whole => LIST_MAX,
         };
         let begins_at = now + retry.pause;
         (self.phase, self.probe_at, self.verified_at) = (Phase::Listing, None, None);

@@ -7,17 +7,32 @@ use super::Failure;
 pub(in crate::watch) enum Strategy {
     /// `sendInitialEvents=true`: the list is the beginning of the watch, object by object.
     Streaming,
-    /// LIST in pages, then a watch.
+    /// LIST from the server's watch cache, then a watch: what client-go requests if there are no
+    /// streaming lists. The other lists are read from etcd, which costs the server several times
+    /// as much.
+    Cached,
+    /// LIST in pages, as of now, then a watch.
     Paged,
-    /// LIST without a limit, then a watch: for servers whose continue token expires too soon. Every
-    /// API server supports it.
+    /// LIST without a limit, as of now, then a watch: for servers whose continue token expires too
+    /// soon. Every API server supports it.
     Whole,
+}
+
+/// How old a list may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::watch) enum Freshness {
+    /// As the server remembers it, but no older than what was received before.
+    Remembered,
+    /// As of now: what was received before is lost or was ahead of the server. Otherwise a server
+    /// with an old cache could send the same outdated list for ever.
+    Newest,
 }
 
 impl Strategy {
     pub(in crate::watch) fn name(self) -> &'static str {
         match self {
             Self::Streaming => "streaming list",
+            Self::Cached => "list from the server's cache",
             Self::Paged => "paged list",
             Self::Whole => "list without a limit",
         }
@@ -33,11 +48,12 @@ impl Strategy {
             }
             // To RBAC, a streaming list is a watch. There may be a rule for lists only.
             (Failure::Refused | Failure::Expired | Failure::Forbidden, Self::Streaming) => {
-                (Self::Paged, true)
+                (Self::Cached, true)
             }
+            (Failure::Refused | Failure::Expired, Self::Cached) => (Self::Paged, true),
             (Failure::Expired, Self::Paged) => (Self::Whole, true),
             (Failure::Refused, Self::Paged) => (Self::Whole, false),
-            (Failure::Forbidden, Self::Paged)
+            (Failure::Forbidden, Self::Cached | Self::Paged)
             | (Failure::Refused | Failure::Expired | Failure::Forbidden, Self::Whole) => {
                 (first, false)
             }

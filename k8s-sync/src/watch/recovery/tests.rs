@@ -14,6 +14,7 @@ enum Then {
     Probes,
     Resumes(u64),
     Streaming(u64),
+    Cached(u64),
     Paged(u64),
     Whole(u64),
     /// Either, with a new client.
@@ -30,9 +31,9 @@ struct Run {
 }
 
 impl Run {
-    fn new(is_paged_only: bool) -> Self {
+    fn new(is_streamless: bool) -> Self {
         let now = Instant::now();
-        Self { recovery: Recovery::new(is_paged_only, now), now }
+        Self { recovery: Recovery::new(is_streamless, now), now }
     }
 
     #[track_caller]
@@ -49,6 +50,7 @@ impl Run {
                 }
                 (Next::Resume(retry), _) => Resumes(ms(retry)),
                 (Next::List(retry), Strategy::Streaming) => Streaming(ms(retry)),
+                (Next::List(retry), Strategy::Cached) => Cached(ms(retry)),
                 (Next::List(retry), Strategy::Paged) => Paged(ms(retry)),
                 (Next::List(retry), Strategy::Whole) => Whole(ms(retry)),
             };
@@ -121,6 +123,17 @@ fn a_server_that_has_gone_back_is_listed() {
     let run = run.check("", &[(50, LISTED, Continues)]);
     assert!(run.recovery.is_current());
     check_live("a bookmark says so", &[(9_000, back, Streaming(0))]);
+    for (name, lost) in [("gone back", back), ("expired", Failed(Expired))] {
+        let run = Run::new(true).check(name, &[(50, LISTED, Continues)]);
+        assert_eq!(run.recovery.freshness(), Freshness::Remembered);
+        let run = run.check("not from the cache", &[(9_000, lost, Paged(0))]);
+        assert_eq!(run.recovery.freshness(), Freshness::Newest);
+        let refused = [(0, Failed(Refused), Whole(if name == "expired" { 200 } else { 100 }))];
+        let run = run.check(name, &refused).check(name, &[(50, LISTED, Continues)]);
+        assert_eq!(run.recovery.freshness(), Freshness::Remembered);
+    }
+    let lost = [(9_000, back, Streaming(0)), (5, Failed(Refused), Paged(0))];
+    check_live("streaming lists are refused", &lost);
     check_live(
         "versions that alternate: growing pauses between lists",
         &[
@@ -259,11 +272,11 @@ fn an_unreadable_event_causes_a_list() {
     let run = run.check("", &[(11_995, DeadlinePassed, Streaming(0)), (50, LISTED, Continues)]);
     assert!(run.recovery.is_current());
 
-    let run = check("in a list", &[(10, Unreadable, Paged(0))]);
+    let run = check("in a list", &[(10, Unreadable, Cached(0))]);
     run.check("", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
     let run = check_live(
         "in a periodic list",
-        &[(1_800_000, DeadlinePassed, Streaming(0)), (5, Unreadable, Paged(0))],
+        &[(1_800_000, DeadlinePassed, Streaming(0)), (5, Unreadable, Cached(0))],
     );
     let run = run.check("", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
@@ -286,16 +299,18 @@ fn failures_that_new_credentials_could_cure_get_a_new_client() {
             ],
         );
     }
-    let mut rows = vec![(300_000, Failed(Unreachable), Paged(100))];
+    let mut rows = vec![(300_000, Failed(Unreachable), Cached(100))];
     rows.push((0, Failed(Unreachable), Renewed(200)));
-    rows.push((29_000, Failed(Unreachable), Paged(400)));
+    rows.push((29_000, Failed(Unreachable), Cached(400)));
     rows.push((1_000, Failed(Unreachable), Renewed(800)));
-    for _ in 0..3 {
-        rows.push((29_000, Failed(Unreachable), Paged(1500)));
-        rows.push((10_000, Failed(Unreachable), Paged(1500)));
+    // Each failure in a row is followed by the other kind of list.
+    for lists in [[Cached(1500), Paged(1500)], [Paged(1500), Cached(1500)]].repeat(2).iter().take(3)
+    {
+        rows.push((29_000, Failed(Unreachable), lists[0]));
+        rows.push((10_000, Failed(Unreachable), lists[1]));
         rows.push((3_000, Failed(Unreachable), Renewed(1500)));
     }
-    rows.push((300_000, Failed(Unreachable), Paged(100)));
+    rows.push((300_000, Failed(Unreachable), Cached(100)));
     rows.push((0, Failed(Unreachable), Renewed(200)));
     Run::new(true).check("after 15, 30 and then every 45 s", &rows);
     check_live(

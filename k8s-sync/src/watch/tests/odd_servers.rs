@@ -60,12 +60,24 @@ async fn unlisted(name: &str, answers: Vec<Answer>, requests: &[&str], expected_
 #[tokio::test(start_paused = true)]
 async fn lists() {
     let refused = || Status(422, "no streaming lists");
-    let answers = vec![refused(), Status(200, PAGE), Status(410, EXPIRED), Status(200, NS_LIST)];
-    let requests = ["stream", "list", "list", "whole", "resume"];
+    let answers = vec![
+        refused(),
+        Status(504, TOO_LARGE),
+        Status(200, PAGE),
+        Status(410, EXPIRED),
+        Status(200, NS_LIST),
+    ];
+    let requests = ["stream", "list", "page", "page", "whole", "resume"];
     row("the continue token has expired", answers, "( +a ( +a +b )", &requests, "").await;
 
-    let answers = vec![refused(), Status(404, "no"), Status(400, "no"), Open(&[NS_A, END])];
-    let requests = ["stream", "list", "whole", "stream"];
+    let answers = vec![
+        refused(),
+        Status(404, "no"),
+        Status(404, "no"),
+        Status(400, "no"),
+        Open(&[NS_A, END]),
+    ];
+    let requests = ["stream", "list", "page", "whole", "stream"];
     row("no list works, then a stream", answers, "( +a )", &requests, "").await;
 
     let answers = vec![
@@ -85,22 +97,22 @@ async fn lists() {
     row("a login page", answers, "( +a +b )", &["stream", "list", "resume"], "").await;
 
     let page = || Foreign(200, HTML, "<html>log in</html>");
-    let answers = vec![page(), page(), page(), page(), page(), page()];
-    let requests = ["stream", "list", "whole", "stream", "list", "whole"];
+    let answers = (0..8).map(|_| page()).collect();
+    let requests = ["stream", "list", "page", "whole", "stream", "list", "page", "whole"];
     unlisted("a login page for all", answers, &requests, "text/html").await;
 
     let moved = || Foreign(301, ("location", "https://other.example:6443/"), "");
-    let answers = vec![moved(), moved(), moved()];
-    unlisted("a redirect", answers, &requests[..3], "https://other.example:6443/").await;
+    let answers = vec![moved(), moved(), moved(), moved()];
+    unlisted("a redirect", answers, &requests[..4], "https://other.example:6443/").await;
 
     let gzip = || Foreign(200, ("content-encoding", "gzip"), "\x1f");
-    let answers = vec![gzip(), gzip(), gzip()];
-    unlisted("compressed", answers, &requests[..3], "gzip").await;
+    let answers = vec![gzip(), gzip(), gzip(), gzip()];
+    unlisted("compressed", answers, &requests[..4], "gzip").await;
 
     let status = || Status(200, BARE_STATUS);
-    let answers = vec![status(), status(), status(), Open(&[NS_A])];
+    let answers = vec![status(), status(), status(), status(), Open(&[NS_A])];
     let name = "200 and a status that says 500";
-    row(name, answers, "( ( +a", &["stream", "list", "whole", "stream"], "items").await;
+    row(name, answers, "( ( +a", &["stream", "list", "page", "whole", "stream"], "items").await;
 }
 
 #[tokio::test(start_paused = true)]

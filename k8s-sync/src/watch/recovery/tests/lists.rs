@@ -5,20 +5,20 @@ use super::*;
 #[test]
 fn streaming_list_falls_back_at_once_and_is_remembered() {
     for (name, failing) in [
-        ("gate off: 422 or 400; cut short", (10, Failed(Refused), Paged(0))),
-        ("410 during the list", (5, Failed(Expired), Paged(0))),
-        ("a rule for lists, none for watches", (5, Failed(Forbidden), Paged(0))),
-        ("no bookmark, or no answer at all", (60_000, DeadlinePassed, Paged(0))),
+        ("gate off: 422 or 400; cut short", (10, Failed(Refused), Cached(0))),
+        ("410 during the list", (5, Failed(Expired), Cached(0))),
+        ("a rule for lists, none for watches", (5, Failed(Forbidden), Cached(0))),
+        ("no bookmark, or no answer at all", (60_000, DeadlinePassed, Cached(0))),
     ] {
         let run = check(name, &[failing]);
-        assert!(!run.recovery.is_paged_only(), "{name}: not before a paged list has worked");
+        assert!(!run.recovery.is_streamless(), "{name}: not before another list has worked");
         let run = run.check(name, &[(50, LISTED, Continues)]);
-        assert!(run.recovery.is_paged_only(), "{name}");
+        assert!(run.recovery.is_streamless(), "{name}");
         assert!(!run.recovery.is_current(), "{name}: no watch yet");
         let run = run.check(name, &[(5, WatchBegins, Continues)]);
         assert!(run.recovery.is_current(), "{name}");
         // The next list, half an hour later, does not try streaming again.
-        run.check(name, &[(1_800_000, DeadlinePassed, Paged(0))]);
+        run.check(name, &[(1_800_000, DeadlinePassed, Cached(0))]);
     }
 }
 
@@ -27,6 +27,7 @@ fn refused_lists_lead_to_one_without_a_limit() {
     check(
         "the continue token has expired",
         &[
+            (0, Failed(Refused), Cached(0)),
             (0, Failed(Refused), Paged(0)),
             (50, Failed(Expired), Whole(0)),
             (50, LISTED, Continues),
@@ -36,11 +37,13 @@ fn refused_lists_lead_to_one_without_a_limit() {
         ],
     );
     check(
-        "all three in turn, with a growing pause",
+        "all four in turn, with a growing pause",
         &[
+            (0, Failed(Refused), Cached(0)),
             (0, Failed(Refused), Paged(0)),
-            (0, Failed(Refused), Whole(200)),
-            (0, Failed(Refused), Streaming(400)),
+            (0, Failed(Refused), Whole(400)),
+            (0, Failed(Refused), Streaming(800)),
+            (0, Failed(Refused), Cached(0)),
             (0, Failed(Refused), Paged(0)),
             (0, Failed(Refused), Whole(1500)),
             (0, Failed(Refused), Streaming(1500)),
@@ -49,10 +52,12 @@ fn refused_lists_lead_to_one_without_a_limit() {
     Run::new(true).check(
         "no streaming list if another kind has learned that there are none",
         &[
-            (0, Failed(Refused), Whole(100)),
-            (0, Failed(Refused), Paged(200)),
+            (0, Failed(Refused), Paged(0)),
+            (0, Failed(Refused), Whole(200)),
+            (0, Failed(Refused), Cached(400)),
+            (0, Failed(Expired), Paged(0)),
             (0, Failed(Expired), Whole(0)),
-            (0, Failed(Expired), Paged(800)),
+            (0, Failed(Expired), Cached(1500)),
         ],
     );
 }
@@ -63,19 +68,28 @@ fn no_fallback_if_another_list_would_fail_too() {
         "down at start-up",
         &[
             (0, Failed(Unreachable), Streaming(100)),
-            (0, Failed(Unreachable), Paged(200)),
-            (0, Failed(Unreachable), Streaming(400)),
-            (0, Failed(Unreachable), Paged(800)),
-            (0, Failed(Unreachable), Streaming(1500)),
+            (0, Failed(Unreachable), Cached(200)),
+            (0, Failed(Unreachable), Paged(400)),
+            (0, Failed(Unreachable), Streaming(800)),
+            (0, Failed(Unreachable), Cached(1500)),
             (0, Failed(Unreachable), Paged(1500)),
+        ],
+    );
+    check(
+        "no streaming lists, and a proxy cuts long responses",
+        &[
+            (0, Failed(Refused), Cached(0)),
+            (10_000, Failed(Unreachable), Paged(200)),
+            (50, LISTED, Continues),
+            (1, WatchBegins, Continues),
         ],
     );
     check(
         "forbidden: both kinds of list are tried, none without a limit",
         &[
-            (0, Failed(Forbidden), Paged(0)),
+            (0, Failed(Forbidden), Cached(0)),
             (0, Failed(Forbidden), Streaming(200)),
-            (0, Failed(Forbidden), Paged(0)),
+            (0, Failed(Forbidden), Cached(0)),
             (0, Failed(Forbidden), Streaming(800)),
         ],
     );
@@ -111,8 +125,8 @@ fn lists_while_watches_get_no_response() {
         ],
     );
     assert!(!run.recovery.is_listing() && !run.recovery.is_current());
-    let run = run.check("a minute", &[(15_000, Failed(Unreachable), Paged(1500))]);
-    assert!(!run.recovery.is_paged_only(), "an outage looks the same");
+    let run = run.check("a minute", &[(15_000, Failed(Unreachable), Cached(1500))]);
+    assert!(!run.recovery.is_streamless(), "an outage looks the same");
     let run =
         run.check("lists get through", &[(50, LISTED, Continues), (5, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
@@ -147,18 +161,18 @@ fn a_lost_resource_version_lists_at_once_but_not_in_a_loop() {
 #[test]
 fn lists_without_watches_are_half_a_minute_apart() {
     let mut rows = vec![
-        (0, Failed(Forbidden), Paged(0)),
+        (0, Failed(Forbidden), Cached(0)),
         (50, LISTED, Continues),
         (1, Failed(Forbidden), Resumes(200)),
         (0, Failed(Forbidden), Resumes(400)),
-        (0, Failed(Forbidden), Paged(0)),
+        (0, Failed(Forbidden), Cached(0)),
     ];
     for pause in [200, 400, 800, 1600, 3200, 6400, 12_800] {
         rows.push((50, LISTED, Continues));
-        rows.push((1, Failed(Forbidden), Paged(pause)));
+        rows.push((1, Failed(Forbidden), Cached(pause)));
     }
     rows.extend([(50, LISTED, Continues), (1, Failed(Forbidden), Renewed(25_600))]);
-    for then in [Paged, Renewed, Paged, Renewed] {
+    for then in [Cached, Renewed, Cached, Renewed] {
         rows.extend([(50, LISTED, Continues), (1, Failed(Forbidden), then(30_000))]);
     }
     let run = check("no rule for watches", &rows);
@@ -174,7 +188,7 @@ fn a_failed_periodic_list_keeps_the_watch() {
         "watches without lists",
         &[
             (1_800_000, DeadlinePassed, Streaming(0)),
-            (0, Failed(Forbidden), Paged(0)),
+            (0, Failed(Forbidden), Cached(0)),
             (0, Failed(Forbidden), Renewed(200)),
             (5, WatchBegins, Continues),
             (0, DeadlinePassed, Probes),
@@ -196,16 +210,16 @@ fn a_failed_periodic_list_keeps_the_watch() {
 #[test]
 fn lists_without_a_resource_version() {
     let unversioned = ListComplete { is_resumable: false };
-    let run = check("", &[(0, Failed(Refused), Paged(0)), (50, unversioned, Continues)]);
+    let run = check("", &[(0, Failed(Refused), Cached(0)), (50, unversioned, Continues)]);
     let run = run.check("", &[(1, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
     let run = run.check(
         "only a list shows what was deleted after the watch ended",
         &[
-            (20_000, WatchEnds, Paged(0)),
+            (20_000, WatchEnds, Cached(0)),
             (50, unversioned, Continues),
             (1, WatchBegins, Continues),
-            (24_000, DeadlinePassed, Paged(0)),
+            (24_000, DeadlinePassed, Cached(0)),
             (50, unversioned, Continues),
             (1, WatchBegins, Continues),
         ],
@@ -213,10 +227,10 @@ fn lists_without_a_resource_version() {
     run.check(
         "but not in a loop",
         &[
-            (10, WatchEnds, Paged(100)),
+            (10, WatchEnds, Cached(100)),
             (50, unversioned, Continues),
             (1, WatchBegins, Continues),
-            (10, WatchEnds, Paged(200)),
+            (10, WatchEnds, Cached(200)),
             (50, unversioned, Continues),
             (1, Failed(Unreachable), Renewed(400)),
         ],
