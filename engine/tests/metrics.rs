@@ -261,7 +261,7 @@ fn a_batch_may_use_every_label_set() {
 fn unusual_objects_are_counted_by_kind() {
     let text = in_text(&busy_metrics(), Format::Prometheus);
     let labels = r#"kind="EndpointSlice",table="0",zone="cluster.local.""#;
-    for (name, count) in [("objects_refused", 1), ("odd_parts", 2)] {
+    for (name, count) in [("objects_refused", 1), ("odd_parts", 2), ("repaired_objects", 4)] {
         let line = format!("ringdns_kubernetes_{name}_total{{{labels}}} {count}");
         assert!(text.contains(&line), "{line}: {text}");
     }
@@ -420,7 +420,7 @@ fn busy_metrics() -> Metrics {
         published_at: Some(SystemTime::now()),
         last_event_at: Some(SystemTime::now()),
         refused_name_count: 3,
-        faults: vec![ObjectFaults { kind: "EndpointSlice", refused: 1, odd_parts: 2 }],
+        faults: vec![ObjectFaults { kind: "EndpointSlice", refused: 1, odd_parts: 2, repaired: 4 }],
     });
     let modified = Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_500));
     for (file, entry_count, modified) in

@@ -48,6 +48,7 @@ pub struct KindStatus {
     /// Milliseconds since `began`, plus one. Zero means never.
     contact_ms: AtomicU64,
     lists: AtomicU64,
+    repaired: AtomicU64,
     failures: AtomicU64,
     /// Faults of the objects.
     pub(crate) faults: FaultLog,
@@ -82,8 +83,10 @@ pub struct KindReport {
     /// Time since the source last sent anything, if only a sign that nothing has changed: at most
     /// 25 s while all is well. `None` if it never has.
     pub since_contact: Option<Duration>,
-    /// Complete lists: the first one, those after an outage, and the periodic ones.
+    /// Complete lists: the first one, those after an outage, and those that repair something.
     pub lists: u64,
+    /// Objects of which the watch had lost a change. A new list repaired them.
+    pub repaired: u64,
     /// Failed requests, or attempts to read files.
     pub failures: u64,
     /// Refused objects, counted each time they are read.
@@ -105,6 +108,7 @@ impl SourceStatus {
             is_synced: AtomicBool::new(false),
             contact_ms: AtomicU64::new(0),
             lists: AtomicU64::new(0),
+            repaired: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             faults: FaultLog::new(),
             has_failure: AtomicBool::new(false),
@@ -167,6 +171,7 @@ impl KindStatus {
             since_contact: (contact_ms != 0)
                 .then(|| Duration::from_millis(now_ms.saturating_sub(contact_ms))),
             lists: self.lists.load(Relaxed),
+            repaired: self.repaired.load(Relaxed),
             failures: self.failures.load(Relaxed),
             refused: self.faults.refused_count(),
             odd_parts: self.faults.part_count(),
@@ -188,6 +193,20 @@ impl KindStatus {
         } else {
             tracing::info!(kind, objects, ?took, how, "synced");
         }
+    }
+
+    /// The watch has lost changes of so many objects, and everything is listed again. This is rare
+    /// and always logged.
+    pub(crate) fn repairs(&self, objects: u64) {
+        self.repaired.fetch_add(objects, Relaxed);
+        let (kind, server) = (self.kind.plural(), self.server.name());
+        let server = server.as_deref();
+        tracing::warn!(
+            kind,
+            server,
+            objects,
+            "the watch has lost changes, which a comparison has found; listing all objects again"
+        );
     }
 
     /// The files have been read.

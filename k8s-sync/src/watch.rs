@@ -10,8 +10,10 @@
 //! not hold up the others.
 
 mod client;
+mod comparison;
 mod events;
 mod failure;
+mod inventory;
 mod list;
 mod list_watch;
 pub mod objects;
@@ -42,11 +44,14 @@ use crate::options::{ApiServer, Options};
 use crate::raw::{Kind, RawEndpointSlice, RawNamespace, RawPod, RawService};
 use crate::status::{KindStatus, SourceStatus, is_wanted};
 use client::{ConnectError, Connector, NumberedClient};
+use comparison::Comparison;
 use failure::Diagnosis;
 use list_watch::{ListWatch, Step, VersionComparison};
 use protobuf::ProtoObject;
 use queries::Queries;
-use recovery::{Failure, Next, Observation, ProbeResult, Recovery, Retry, Strategy};
+use recovery::{
+    ComparisonResult, Failure, Next, Observation, ProbeResult, Recovery, Retry, Strategy,
+};
 use request::ApiError;
 
 /// How long a request waits for a new client before it uses the old one: an exec plugin may take a
@@ -112,9 +117,10 @@ impl Watch {
         let queries = Queries::new(T::KIND, &self.options);
         let (first, status) = (client.client.clone(), self.status.kind(T::KIND));
         let mut list_watch = ListWatch::<T>::new(first, status, queries, recovery.strategy());
-        let mut renewal = Renewal::new();
+        let (mut comparison, mut renewal) = (Comparison::none(), Renewal::new());
         loop {
-            let retry = match self.follow(&mut list_watch, &mut recovery, events).await {
+            let followed = self.follow(&mut list_watch, &mut recovery, &mut comparison, events);
+            let retry = match followed.await {
                 Ok(retry) => retry,
                 Err(closed) => return closed,
             };
@@ -140,10 +146,11 @@ impl Watch {
     }
 
     /// Processes the list and the watch until a new request is needed.
-    async fn follow<T: ProtoObject>(
-        &self,
-        list_watch: &mut ListWatch<'_, T>,
+    async fn follow<'s, T: ProtoObject>(
+        &'s self,
+        list_watch: &mut ListWatch<'s, T>,
         recovery: &mut Recovery,
+        comparison: &mut Comparison<'s>,
         events: &Sender<Event>,
     ) -> Result<Retry, Closed> {
         let status = self.status.kind(T::KIND);
@@ -155,8 +162,10 @@ impl Watch {
                 recovery.received(now());
             }
             let deadline = tokio::time::Instant::from_std(recovery.deadline());
+            let compared = || Some(compared(list_watch.compared(comparison)?, status));
+            let finding = forwarded.finding.or_else(compared);
             let waited = async {
-                match forwarded.finding {
+                match finding {
                     Some(finding) => Err(finding),
                     None => list_watch.wait().await.map_err(|error| failed(&error)),
                 }
@@ -167,7 +176,11 @@ impl Watch {
                     Ok(()) => continue,
                     Err(finding) => finding,
                 },
-                compared = &mut probe, if !probe.is_terminated() => probed(compared),
+                probe = &mut probe, if !probe.is_terminated() => probed(probe),
+                received = comparison.receive(), if comparison.is_receiving() => match received {
+                    Ok(()) => continue,
+                    Err(error) => not_compared(&error),
+                },
                 () = sleep_until(deadline) => {
                     let is_list_late = recovery.is_listing();
                     (Observation::DeadlinePassed, is_list_late.then(Diagnosis::endless_list))
@@ -196,11 +209,13 @@ impl Watch {
             match next {
                 Next::Continue => {}
                 Next::Probe => probe.set(list_watch.probe().fuse()),
+                Next::Compare => *comparison = list_watch.compare(),
                 Next::Resume(retry) => {
                     list_watch.resume();
                     return Ok(retry);
                 }
                 Next::List(retry) => {
+                    *comparison = Comparison::none();
                     list_watch.list(recovery.strategy(), recovery.freshness());
                     return Ok(retry);
                 }
@@ -324,6 +339,20 @@ fn unreadable() -> Diagnosis {
     let error = "cannot read an event of the watch: unknown type or object; \
                  a new list replaces it within a minute";
     Diagnosis::new(Failure::Refused, error)
+}
+
+fn compared(result: ComparisonResult, status: &KindStatus) -> Finding {
+    match result {
+        ComparisonResult::Lost(count) => status.repairs(count as u64),
+        ComparisonResult::Same | ComparisonResult::Unclear | ComparisonResult::Failed(_) => {}
+    }
+    (Observation::Compared(result), None)
+}
+
+/// The watch works, so this is no failure of its kind.
+fn not_compared(error: &ApiError) -> Finding {
+    tracing::debug!(%error, "cannot compare with the API server");
+    (Observation::Compared(ComparisonResult::Failed(Diagnosis::of(error).failure)), None)
 }
 
 fn probed(compared: Result<Option<VersionComparison>, ApiError>) -> Finding {

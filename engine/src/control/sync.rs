@@ -244,6 +244,7 @@ pub(super) fn table_facts(
         kind: report.kind.name(),
         refused: report.refused,
         odd_parts: report.odd_parts,
+        repaired: report.repaired,
     });
     let changed = Duration::from_secs(status.changed_unix_secs.into());
     TableFacts {

@@ -213,14 +213,16 @@ pub struct HostsFacts {
     pub problem: Option<String>,
 }
 
-/// The faults in objects of one kind, counted each time that an object is read.
+/// What was wrong with objects of one kind.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectFaults {
     pub kind: &'static str,
-    /// Objects that are not served.
+    /// Objects that are not served, counted each time that one is read.
     pub refused: u64,
-    /// Faulty parts of objects that are served.
+    /// Faulty parts of objects that are served, likewise.
     pub odd_parts: u64,
+    /// Objects of which the watch had lost a change.
+    pub repaired: u64,
 }
 
 /// The kind of Service whose programming latency was measured.

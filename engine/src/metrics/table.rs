@@ -67,7 +67,7 @@ impl Families<'_, '_> {
     }
 
     fn object_faults(&mut self, tables: &[TableFacts]) -> fmt::Result {
-        let rows: [FaultRow; 2] = [
+        let rows: [FaultRow; 3] = [
             ("ringdns_kubernetes_objects_refused", "Objects that cannot be served", |faults| {
                 faults.refused
             }),
@@ -75,6 +75,11 @@ impl Families<'_, '_> {
                 "ringdns_kubernetes_odd_parts",
                 "Parts of served objects that are skipped or corrected",
                 |faults| faults.odd_parts,
+            ),
+            (
+                "ringdns_kubernetes_repaired_objects",
+                "Objects whose change the watch had lost, found by comparing with the API server",
+                |faults| faults.repaired,
             ),
         ];
         for (name, help, count) in rows {

@@ -72,7 +72,10 @@ impl<T: ProtoObject> ListReader<T> {
     /// It is incomplete, or not a list.
     pub(super) fn end(&mut self) -> Result<(), ApiError> {
         let list: JsonList<T> = match self {
-            Self::Protobuf(list) if list.is_complete() => return Ok(()),
+            Self::Protobuf(list) if list.is_complete() => {
+                list.has_ended = true;
+                return Ok(());
+            }
             Self::Protobuf(_) => return Err(ApiError::Transport("the list ended early".into())),
             Self::Json(body) => serde_json::from_slice(body)
                 .map_err(|error| ApiError::Unreadable(error.to_string()))?,
@@ -84,6 +87,15 @@ impl<T: ProtoObject> ListReader<T> {
         };
         *self = Self::Read(list.items.into_iter(), metadata);
         Ok(())
+    }
+
+    /// Whether the list and its body have ended.
+    pub(super) fn is_read(&self) -> bool {
+        match self {
+            Self::Protobuf(list) => list.has_ended,
+            Self::Json(_) => false,
+            Self::Read(objects, _) => objects.len() == 0,
+        }
     }
 
     /// `metadata` of a list that has been read to its end.
@@ -130,6 +142,8 @@ pub(super) struct ProtoList {
     /// The field being read belongs to the list, not to its envelope.
     is_inside: bool,
     metadata: ProtoListMetadata,
+    /// The body has ended as well.
+    has_ended: bool,
 }
 
 /// What comes next.

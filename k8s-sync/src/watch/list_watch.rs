@@ -8,11 +8,13 @@
 use hyper::body::Bytes;
 use kube::Client;
 
+use super::comparison::Comparison;
 use super::events::{EventReader, WatchEvent};
+use super::inventory::Inventory;
 use super::list::ListReader;
 use super::protobuf::ProtoObject;
 use super::queries::Queries;
-use super::recovery::{Freshness, ProbeResult, Strategy};
+use super::recovery::{ComparisonResult, Freshness, ProbeResult, Strategy};
 use super::request::{ApiBody, ApiError, Exchange, send};
 use crate::raw::RawNamespace;
 use crate::status::KindStatus;
@@ -80,6 +82,7 @@ pub(super) struct ListWatch<'s, T> {
     has_begun: bool,
     /// The version to watch from. Empty if the server's lists have none.
     version: String,
+    inventory: Inventory,
 }
 
 impl<'s, T: ProtoObject> ListWatch<'s, T> {
@@ -98,6 +101,7 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
             state: State::Start,
             has_begun: false,
             version: String::new(),
+            inventory: Inventory::default(),
         }
     }
 
@@ -141,6 +145,19 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
         }
     }
 
+    /// Begins to compare what was received with what the server has.
+    pub(super) fn compare(&mut self) -> Comparison<'s> {
+        let version = number(&self.version).unwrap_or_default();
+        let (client, inventory) = (self.client.clone(), &mut self.inventory);
+        Comparison::begin(client, self.queries.metadata(), inventory, version, self.status)
+    }
+
+    /// The result of the comparison, if it is known now.
+    pub(super) fn compared(&mut self, comparison: &mut Comparison<'s>) -> Option<ComparisonResult> {
+        let version = number(&self.version).unwrap_or_default();
+        comparison.result(&mut self.inventory, version)
+    }
+
     /// The next step that needs no waiting. `None`: `wait` comes next.
     pub(super) fn ready(&mut self) -> Result<Option<Step<T>>, ApiError> {
         let step = self.step();
@@ -153,15 +170,20 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
                 State::Start | State::NextPage(_) | State::Listed => None,
                 State::Page { list, .. } if !self.has_begun && list.has_begun() => {
                     self.has_begun = true;
+                    self.inventory.list_begins();
                     Some(Step::ListBegins)
                 }
                 State::Page { list, has_ended, .. } => match list.next()? {
-                    Some(object) => Some(Step::Listed(object)),
+                    Some(object) => {
+                        self.inventory.listed(object.metadata());
+                        Some(Step::Listed(object))
+                    }
                     None if *has_ended => self.page_complete(),
                     None => None,
                 },
                 State::Streaming(_) if !self.has_begun => {
                     self.has_begun = true;
+                    self.inventory.list_begins();
                     Some(Step::ListBegins)
                 }
                 State::Streaming(events) => match events.next()? {
@@ -279,15 +301,22 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
         Some(self.complete())
     }
 
-    fn complete(&self) -> Step<T> {
+    fn complete(&mut self) -> Step<T> {
+        self.inventory.list_complete();
         Step::ListComplete { is_resumable: !self.version.is_empty() }
     }
 
     /// Interprets an event of a streaming list. `None` if it has no effect.
     fn of_list(&mut self, event: WatchEvent<T>) -> Option<Step<T>> {
         match event {
-            WatchEvent::Applied(object) => Some(Step::Listed(object)),
-            WatchEvent::Deleted(object) => Some(Step::Deleted(object)),
+            WatchEvent::Applied(object) => {
+                self.inventory.listed(object.metadata());
+                Some(Step::Listed(object))
+            }
+            WatchEvent::Deleted(object) => {
+                self.inventory.unlisted(object.metadata());
+                Some(Step::Deleted(object))
+            }
             WatchEvent::Bookmark { ends_list: false, .. } => None,
             WatchEvent::Bookmark { resource_version, ends_list: true } => {
                 self.version = resource_version;
@@ -306,10 +335,12 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
         let version = |object: &T| object.metadata().resource_version.clone().unwrap_or_default();
         match event {
             WatchEvent::Applied(object) => {
+                self.inventory.applied(object.metadata());
                 self.advance_to(&version(&object));
                 Step::Applied(object)
             }
             WatchEvent::Deleted(object) => {
+                self.inventory.deleted(object.metadata());
                 self.advance_to(&version(&object));
                 Step::Deleted(object)
             }

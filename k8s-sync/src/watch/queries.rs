@@ -1,6 +1,7 @@
 //! The requests for the objects of one kind, as URLs.
 
 use http::Request;
+use http::header::{ACCEPT, HeaderValue};
 use kube::api::{ListParams, WatchParams};
 
 use super::recovery::{STREAMING_LIST_MAX, WATCH_MAX};
@@ -12,6 +13,11 @@ use crate::raw::Kind;
 const POD_FIELDS: &str = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown";
 /// Objects per page of a paged list.
 const PAGE_OBJECTS: u32 = 1000;
+
+/// The format of a list of metadata. A server that does not know it sends whole objects.
+const METADATA_LIST: &str = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;\
+    g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,\
+    application/json";
 
 /// The path of the objects of one kind, in all namespaces or in one.
 pub(super) fn path(kind: Kind, namespace: Option<&str>) -> String {
@@ -83,6 +89,13 @@ impl Queries {
             ..self.list.clone()
         };
         built(self.path.list(&page))
+    }
+
+    /// The metadata of all objects, from the server's watch cache.
+    pub(super) fn metadata(&self) -> Result<Request<Vec<u8>>, ApiError> {
+        let mut request = self.cached("0")?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA_LIST));
+        Ok(request)
     }
 
     /// A list of one object, for the version of the server. No selectors: a list by labels would

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use backoff::Backoff;
 pub(super) use next::{Next, Retry};
-pub(super) use observation::{Failure, Observation, ProbeResult};
+pub(super) use observation::{ComparisonResult, Failure, Observation, ProbeResult};
 pub(super) use strategy::{Freshness, Strategy};
 
 /// Deadline of a streaming list. One that is still incomplete never will be: the server knows the
@@ -23,12 +23,13 @@ pub(super) use strategy::{Freshness, Strategy};
 pub(super) const STREAMING_LIST_MAX: Duration = Duration::from_secs(60);
 /// Deadline of other lists. Each of their requests also has the client's own timeouts.
 const LIST_MAX: Duration = Duration::from_secs(600);
-/// Range of the jittered interval between full lists, which find changes that a watch has silently
-/// lost.
-pub(super) const RELIST_MIN: Duration = Duration::from_secs(15 * 60);
-pub(super) const RELIST_MAX: Duration = Duration::from_secs(30 * 60);
+/// Range of the jittered interval between comparisons with the server, which find changes that a
+/// watch has silently lost. If one is not possible, a full list takes its place.
+pub(super) const COMPARE_MIN: Duration = Duration::from_secs(15 * 60);
+pub(super) const COMPARE_MAX: Duration = Duration::from_secs(30 * 60);
 /// Interval until the next full list after one that failed while the watch worked, after an
-/// unreadable event, and while no watch can be started although lists may work.
+/// unreadable event, and while no watch can be started although lists may work; and until the next
+/// comparison after one that failed.
 pub(super) const RELIST_SOON: Duration = Duration::from_secs(60);
 /// Consecutive silences after which a watch is distrusted if the server has made progress:
 /// something may hold back the stream.
@@ -82,18 +83,19 @@ pub(super) struct Recovery {
     phase: Phase,
     /// The list has a version to watch from.
     is_resumable: bool,
-    /// The current list is a periodic one. The watch before it worked and may be resumed if the
-    /// list fails.
+    /// The watch before the current list worked and may be resumed if the list fails.
     is_watch_kept: bool,
     /// Judged by the last failure and the last verification only.
     is_current: bool,
-    /// An event since the last list was unreadable.
+    /// A change since the last list was lost, or its event was unreadable.
     has_gap: bool,
     /// The watch was silent while the server made progress, and has sent nothing since.
     is_held_back: bool,
     /// Deadline of the current list.
     list_by: Instant,
-    relist_at: Instant,
+    compare_at: Instant,
+    /// A comparison runs.
+    is_comparing: bool,
     began_at: Instant,
     received_at: Instant,
     /// When the server was last seen at our version or a later one, unless something failed since.
@@ -126,7 +128,8 @@ impl Recovery {
             has_gap: false,
             is_held_back: false,
             list_by: now + STREAMING_LIST_MAX,
-            relist_at: now + RELIST_MAX,
+            compare_at: now + COMPARE_MAX,
+            is_comparing: false,
             began_at: now,
             received_at: now,
             verified_at: None,
@@ -176,9 +179,9 @@ impl Recovery {
             (Phase::Listing, Strategy::Streaming) => self.list_by.min(silent_at),
             (Phase::Listing, Strategy::Cached | Strategy::Paged | Strategy::Whole) => self.list_by,
             // The client limits the time of its requests.
-            (Phase::Resuming, _) => self.relist_at,
+            (Phase::Resuming, _) => self.compare_at,
             (Phase::Watching, _) => {
-                let due = self.relist_at.min(silent_at);
+                let due = self.compare_at.min(silent_at);
                 self.probe_at.map_or(due, |at| due.min(at))
             }
         }
@@ -210,10 +213,11 @@ impl Recovery {
             }
             (Observation::Unreadable, Phase::Resuming | Phase::Watching) => {
                 self.has_gap = true;
-                self.relist_at = self.relist_at.min(now + RELIST_SOON);
+                self.compare_at = self.compare_at.min(now + RELIST_SOON);
                 Next::Continue
             }
             (Observation::Probed(probe), _) => self.probed(probe, now, random),
+            (Observation::Compared(compared), _) => self.compared(compared, now, random),
             (Observation::Failed(failure), Phase::Listing) => {
                 self.list_failed(failure, now, random)
             }
@@ -230,7 +234,7 @@ impl Recovery {
     }
 
     fn listed(&mut self, is_resumable: bool, now: Instant, random: f64) -> Next {
-        self.relist_at = now + RELIST_MIN + (RELIST_MAX - RELIST_MIN).mul_f64(random);
+        self.schedule_comparison(now, random);
         self.is_resumable = is_resumable;
         (self.is_watch_kept, self.has_gap) = (false, false);
         self.freshness = Freshness::Remembered;
@@ -278,9 +282,14 @@ impl Recovery {
     /// A deadline while no list is being received: the next full list, the next probe, or a silent
     /// watch.
     fn deadline_passed(&mut self, now: Instant, random: f64) -> Next {
-        if now >= self.relist_at {
-            self.is_watch_kept = self.is_resumable;
-            return self.list(Retry { pause: Duration::ZERO, is_client_renewed: false }, now);
+        if now >= self.compare_at {
+            // An earlier comparison without a result: the watch never reaches the server's version.
+            if self.is_comparing || self.has_gap || !self.is_resumable {
+                return self.list_again(now);
+            }
+            self.is_comparing = true;
+            self.schedule_comparison(now, random);
+            return Next::Compare;
         }
         if self.probe_at.is_some_and(|at| now >= at) {
             (self.probe_at, self.probed_at) = (None, Some(now));
@@ -288,6 +297,40 @@ impl Recovery {
         }
         self.silences += 1;
         self.resume(Retry { pause: Duration::ZERO, is_client_renewed: false }, now, random)
+    }
+
+    fn compared(&mut self, compared: ComparisonResult, now: Instant, random: f64) -> Next {
+        self.is_comparing = false;
+        match compared {
+            ComparisonResult::Same => self.schedule_comparison(now, random),
+            ComparisonResult::Lost(_) => {
+                (self.freshness, self.has_gap) = (Freshness::Newest, true);
+                return self.list_again(now);
+            }
+            // The server does not have such lists.
+            ComparisonResult::Failed(Failure::Forbidden | Failure::Refused | Failure::Expired) => {
+                return self.list_again(now);
+            }
+            ComparisonResult::Failed(Failure::Throttled(pause)) => {
+                self.compare_at = now + pause.max(RELIST_SOON);
+            }
+            ComparisonResult::Unclear
+            | ComparisonResult::Failed(Failure::Unreachable | Failure::Unauthorized) => {
+                self.compare_at = now + RELIST_SOON;
+            }
+        }
+        Next::Continue
+    }
+
+    fn schedule_comparison(&mut self, now: Instant, random: f64) {
+        self.compare_at = now + COMPARE_MIN + (COMPARE_MAX - COMPARE_MIN).mul_f64(random);
+    }
+
+    /// A list that the watch does not need: it works, and is resumed if the list fails.
+    fn list_again(&mut self, now: Instant) -> Next {
+        // It stays due until a list is complete.
+        (self.compare_at, self.is_watch_kept) = (now, self.is_resumable);
+        self.list(Retry { pause: Duration::ZERO, is_client_renewed: false }, now)
     }
 
     fn probed(&mut self, probe: ProbeResult, now: Instant, random: f64) -> Next {
@@ -348,10 +391,10 @@ impl Recovery {
                 | Failure::Refused => (Duration::ZERO, retry),
             };
             let soon = now + list_pause.max(RELIST_SOON);
-            self.relist_at = match failure {
+            self.compare_at = match failure {
                 // In an outage, only a list that was due anyway is owed. Otherwise all replicas
                 // would list everything as the server comes back.
-                Failure::Unreachable => self.relist_at.max(soon),
+                Failure::Unreachable => self.compare_at.max(soon),
                 Failure::Throttled(_)
                 | Failure::Unauthorized
                 | Failure::Forbidden
@@ -442,6 +485,7 @@ impl Recovery {
             Strategy::Cached | Strategy::Paged | Strategy::Whole => LIST_MAX,
         };
         let begins_at = now + retry.pause;
+        self.is_comparing = false;
         (self.phase, self.probe_at, self.verified_at) = (Phase::Listing, None, None);
         (self.received_at, self.list_by) = (begins_at, begins_at + list_max);
         Next::List(retry)

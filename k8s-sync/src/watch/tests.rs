@@ -56,18 +56,27 @@ struct Server {
     requests: Mutex<Vec<&'static str>>,
     /// The response to probes: a version, or `HTTP` and a status.
     version: &'static str,
+    /// The response to comparisons. Without one, the server refuses them.
+    metadata: Option<&'static str>,
 }
 
 impl Server {
-    async fn answer(&self, uri: &http::Uri) -> Result<Response<Box<DynBody>>, BoxError> {
-        match self.head(uri) {
+    fn new(answers: Vec<Answer>) -> Self {
+        let (answers, requests) = (Mutex::new(answers.into()), Mutex::default());
+        Self { answers, requests, version: "2", metadata: None }
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Result<Response<Box<DynBody>>, BoxError> {
+        match self.head(&request) {
             Some(head) => head,
             None => std::future::pending().await,
         }
     }
 
     /// `None` if there is never a response.
-    fn head(&self, uri: &http::Uri) -> Option<Result<Response<Box<DynBody>>, BoxError>> {
+    fn head(&self, request: &Request<Body>) -> Option<Result<Response<Box<DynBody>>, BoxError>> {
+        let uri = request.uri();
+        let accepted = request.headers()["accept"].to_str().expect("formats");
         if !uri.path().ends_with("/namespaces") {
             return Some(Ok(Response::new(stream(&[END], true))));
         }
@@ -78,6 +87,7 @@ impl Server {
             (true, false, _) => "resume",
             (false, _, true) if parameters.contains(&"limit=1") => "probe",
             (false, _, true) => "page",
+            (false, _, false) if accepted.contains("PartialObjectMetadataList") => "compare",
             (false, _, false) if has("resourceVersion=") => "list",
             (false, _, false) => "whole",
         };
@@ -99,6 +109,12 @@ impl Server {
             }
             let list = format!(r#"{{"metadata":{{"resourceVersion":"{version}"}},"items":[]}}"#);
             return Some(with_status(200, ("x", "y"), list));
+        }
+        if request == "compare" {
+            return Some(match self.metadata {
+                Some(list) => with_status(200, ("x", "y"), list.to_owned()),
+                None => with_status(406, ("x", "y"), r#"{"code":406}"#.to_owned()),
+            });
         }
         let mut answers = self.answers.lock().unwrap();
         if request == "resume" && matches!(answers.front(), Some(Listed(_))) {
@@ -147,7 +163,7 @@ pub(super) fn options() -> Options {
 }
 
 /// Plays the responses, receives as many namespace events as expected, and compares the requests.
-/// Consecutive resumed watches count as one, and probes do not count.
+/// Consecutive resumed watches and consecutive comparisons count as one, and probes do not count.
 ///
 /// Events in short form: `(` Init, `)` InitDone, `+a` InitApply, `a` Apply, `-a` Delete.
 async fn check(
@@ -165,24 +181,23 @@ async fn check_at(
     expected: &str,
     requests: &[&str],
 ) -> (Arc<SourceStatus>, Duration) {
-    check_beside(ApiServer::default(), version, answers, expected, requests).await
+    let server = Server { version, ..Server::new(answers) };
+    check_server(server, ApiServer::default(), expected, requests).await
 }
 
-/// Like `check_at`, where new clients use `next`.
-async fn check_beside(
+/// Like `check`, where new clients use `next`.
+async fn check_server(
+    server: Server,
     next: ApiServer,
-    version: &'static str,
-    answers: Vec<Answer>,
     expected: &str,
     requests: &[&str],
 ) -> (Arc<SourceStatus>, Duration) {
-    let (answers, asked) = (Mutex::new(answers.into()), Mutex::default());
-    let server = Arc::new(Server { answers, requests: asked, version });
+    let server = Arc::new(server);
     let (options, status) = (options(), Arc::new(SourceStatus::new(&options())));
     let asked = Arc::clone(&server);
     let service = tower::service_fn(move |request: Request<Body>| {
-        let (asked, uri) = (Arc::clone(&asked), request.uri().clone());
-        async move { asked.answer(&uri).await }
+        let asked = Arc::clone(&asked);
+        async move { asked.answer(request).await }
     });
     let client = kube::Client::new(service, "default");
     let connector = Connector::having_beside(client, next, Arc::clone(&status));
@@ -208,7 +223,11 @@ async fn check_beside(
     let mut requested = server.requests.lock().unwrap().clone();
     requested.retain(|request| *request != "probe");
     requested.dedup_by(|next, last| next == last && *next == "resume");
-    assert_eq!(requested, requests);
+    let (mut requested, twice) = (requested.join(" "), "compare resume compare");
+    while requested.contains(twice) {
+        requested = requested.replace(twice, "compare");
+    }
+    assert_eq!(requested, requests.join(" "));
     drop(receiver);
     running.await.expect("the task ends with its receiver");
     (status, took)
@@ -278,7 +297,7 @@ async fn a_hanging_plugin_does_not_block_an_old_token() {
     std::fs::write(&file, text).expect("a file");
     let next = ApiServer { kubeconfig: Some((file, None)), ..ApiServer::default() };
     let answers = vec![Status(401, "not now"), Status(401, "not now"), Open(&[NS_A, END])];
-    let (_, took) = check_beside(next, "2", answers, "( +a )", &["stream"; 3]).await;
+    let (_, took) = check_server(Server::new(answers), next, "( +a )", &["stream"; 3]).await;
     assert!((2..6).contains(&took.as_secs()), "{took:?}");
 }
 
@@ -310,8 +329,49 @@ async fn a_lost_resource_version_lists_again() {
 #[tokio::test(start_paused = true)]
 async fn a_full_list_finds_what_was_lost() {
     let answers = vec![Open(&[NS_A, END]), Listed(&[NS_B, END])];
-    let (_, took) = check(answers, "( +a ) ( +b )", &["stream", "resume", "stream"]).await;
-    assert!(took >= recovery::RELIST_MIN && took <= recovery::RELIST_MAX, "{took:?}");
+    let requests = ["stream", "resume", "compare", "stream"];
+    let (status, took) = check(answers, "( +a ) ( +b )", &requests).await;
+    assert!(took >= recovery::COMPARE_MIN && took <= recovery::COMPARE_MAX, "{took:?}");
+    assert_eq!(status.reports()[0].repaired, 0, "without a comparison nobody knows");
+}
+
+/// The watch withholds an event. Its bookmarks say that there was none.
+#[tokio::test(start_paused = true)]
+async fn a_comparison_finds_what_was_lost() {
+    const A: &str = r#"{"metadata":{"name":"a","resourceVersion":"1"}}"#;
+    const B: &str = r#"{"metadata":{"name":"b","resourceVersion":"2"}}"#;
+    const FORGOTTEN: &str = r#"{"metadata":{"resourceVersion":"2"},"items":[]}"#;
+    let both: &str =
+        format!(r#"{{"metadata":{{"resourceVersion":"2"}},"items":[{A},{B}]}}"#).leak();
+    for (metadata, listed, expected, repaired) in [
+        (both, [NS_A, NS_B, END].as_slice(), "( +a ) ( +a +b )", 1),
+        (FORGOTTEN, [END].as_slice(), "( +a ) ( )", 1),
+    ] {
+        let answers = vec![Open(&[NS_A, END]), Listed(listed)];
+        let server = Server { metadata: Some(metadata), ..Server::new(answers) };
+        let requests = ["stream", "resume", "compare", "stream"];
+        let (status, took) = check_server(server, ApiServer::default(), expected, &requests).await;
+        assert!(took >= recovery::COMPARE_MIN && took <= recovery::COMPARE_MAX, "{took:?}");
+        let report = &status.reports()[0];
+        assert_eq!((report.repaired, report.lists, report.failures), (repaired, 2, 0));
+        assert_eq!(report.error, None);
+    }
+}
+
+/// What the server has is what was received, and the watch is never interrupted.
+#[tokio::test(start_paused = true)]
+async fn comparisons_without_a_difference() {
+    const SAME: &str = r#"{"metadata":{"resourceVersion":"2"},
+        "items":[{"metadata":{"name":"a","resourceVersion":"1"}}]}"#;
+    let mut answers = vec![Open(&[NS_A, END])];
+    answers.extend((0..300).map(|_| Open(&[])));
+    answers.push(Open(&[NS_B]));
+    let server = Server { metadata: Some(SAME), ..Server::new(answers) };
+    let requests = ["stream", "resume", "compare", "resume"];
+    let (status, took) = check_server(server, ApiServer::default(), "( +a ) b", &requests).await;
+    assert!(took > 4 * recovery::COMPARE_MIN, "{took:?}");
+    let report = &status.reports()[0];
+    assert_eq!((report.repaired, report.lists, report.failures), (0, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]

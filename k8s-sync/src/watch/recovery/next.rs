@@ -9,6 +9,8 @@ pub(in crate::watch) enum Next {
     Continue,
     /// Go on, and ask the server for its resource version.
     Probe,
+    /// Go on, and compare what was received with what the server has.
+    Compare,
     /// Drop the watch, pause, and resume it from its version.
     Resume(Retry),
     /// Drop the list or watch, pause, and list according to `Recovery::strategy`.
@@ -18,7 +20,7 @@ pub(in crate::watch) enum Next {
 impl Next {
     pub(in crate::watch) fn is_at_once(self) -> bool {
         match self {
-            Self::Continue | Self::Probe => true,
+            Self::Continue | Self::Probe | Self::Compare => true,
             Self::Resume(retry) | Self::List(retry) => retry.pause.is_zero(),
         }
     }

@@ -17,6 +17,7 @@ pub(in crate::watch) enum Observation {
     /// list.
     Unreadable,
     Probed(ProbeResult),
+    Compared(ComparisonResult),
     Failed(Failure),
     /// `Recovery::deadline` has passed.
     DeadlinePassed,
@@ -32,6 +33,18 @@ pub(in crate::watch) enum ProbeResult {
     /// Older: etcd was restored from a backup. A watch would be silent until the server reaches
     /// that version again.
     WentBack,
+    Failed(Failure),
+}
+
+/// What the periodic comparison with the server's list shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::watch) enum ComparisonResult {
+    /// The watch has lost nothing.
+    Same,
+    /// The watch has lost changes of so many objects.
+    Lost(usize),
+    /// The server's list was older than the watch, or too much has changed meanwhile.
+    Unclear,
     Failed(Failure),
 }
 

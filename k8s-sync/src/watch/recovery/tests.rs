@@ -12,6 +12,7 @@ use Observation::*;
 enum Then {
     Continues,
     Probes,
+    Compares,
     Resumes(u64),
     Streaming(u64),
     Cached(u64),
@@ -45,6 +46,7 @@ impl Run {
             let then = match (next, self.recovery.strategy()) {
                 (Next::Continue, _) => Continues,
                 (Next::Probe, _) => Probes,
+                (Next::Compare, _) => Compares,
                 (Next::Resume(retry) | Next::List(retry), _) if retry.is_client_renewed => {
                     Renewed(ms(retry))
                 }
@@ -74,6 +76,8 @@ fn check(name: &str, rows: &[Row]) -> Run {
     Run::new(false).check(name, rows)
 }
 
+/// The server has no lists of metadata, so a full list follows.
+const NOT_COMPARED: Observation = Compared(ComparisonResult::Failed(Refused));
 const LISTED: Observation = ListComplete { is_resumable: true };
 
 /// `rows` after a complete streaming list.
@@ -276,10 +280,54 @@ fn an_unreadable_event_causes_a_list() {
     run.check("", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
     let run = check_live(
         "in a periodic list",
-        &[(1_800_000, DeadlinePassed, Streaming(0)), (5, Unreadable, Cached(0))],
+        &[
+            (1_800_000, DeadlinePassed, Compares),
+            (5, NOT_COMPARED, Streaming(0)),
+            (5, Unreadable, Cached(0)),
+        ],
     );
     let run = run.check("", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
+}
+
+#[test]
+fn comparisons_with_the_server() {
+    let compared =
+        |result| [(1_800_000, DeadlinePassed, Compares), (50, Compared(result), Continues)];
+    let run = check_live("nothing was lost", &compared(ComparisonResult::Same));
+    assert!(run.recovery.is_current());
+    assert_eq!(run.recovery.compare_at - run.now, COMPARE_MAX);
+    for (result, secs) in [
+        (ComparisonResult::Unclear, 60),
+        (ComparisonResult::Failed(Unreachable), 60),
+        (ComparisonResult::Failed(Unauthorized), 60),
+        (ComparisonResult::Failed(Throttled(Duration::from_secs(200))), 200),
+    ] {
+        let run = check_live("again soon, and the watch goes on", &compared(result));
+        assert!(run.recovery.is_current());
+        assert_eq!((run.recovery.compare_at - run.now).as_secs(), secs, "{result:?}");
+    }
+    let lost = Compared(ComparisonResult::Lost(1));
+    let run = check_live(
+        "a change was lost",
+        &[(1_800_000, DeadlinePassed, Compares), (50, lost, Streaming(0))],
+    );
+    assert!(!run.recovery.is_current());
+    assert_eq!(run.recovery.freshness(), Freshness::Newest);
+    let run = run.check("the list fails", &[(5, Failed(Unreachable), Resumes(100))]);
+    assert!(!run.recovery.is_current());
+    let rows = [
+        (5, WatchBegins, Continues),
+        (0, DeadlinePassed, Probes),
+        (5, Probed(ProbeResult::Equal), Continues),
+        (60_000, DeadlinePassed, Streaming(0)),
+        (5, LISTED, Continues),
+    ];
+    assert!(run.check("and is still needed", &rows).recovery.is_current());
+    check_live(
+        "a result that never comes",
+        &[(1_800_000, DeadlinePassed, Compares), (1_800_000, DeadlinePassed, Streaming(0))],
+    );
 }
 
 #[test]

@@ -18,7 +18,8 @@ fn streaming_list_falls_back_at_once_and_is_remembered() {
         let run = run.check(name, &[(5, WatchBegins, Continues)]);
         assert!(run.recovery.is_current(), "{name}");
         // The next list, half an hour later, does not try streaming again.
-        run.check(name, &[(1_800_000, DeadlinePassed, Cached(0))]);
+        let next = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Cached(0))];
+        run.check(name, &next);
     }
 }
 
@@ -130,18 +131,19 @@ fn lists_while_watches_get_no_response() {
     let run =
         run.check("lists get through", &[(50, LISTED, Continues), (5, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
-    run.check("so the next list streams", &[(1_800_000, DeadlinePassed, Streaming(0))]);
+    let next = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Streaming(0))];
+    run.check("so the next list streams", &next);
     let run =
         check_live("", &rows).check("the list fails", &[(0, Failed(Unreachable), Resumes(800))]);
     assert!(!run.recovery.is_listing(), "the watch needs no list when the server is back");
     let run = run.check("so there is no list", &[(1, WatchBegins, Continues)]);
-    assert!(run.recovery.relist_at - run.now > RELIST_MIN);
-    let run = check_live("a list was due anyway", &[(1_800_000, DeadlinePassed, Streaming(0))]);
+    assert!(run.recovery.compare_at - run.now > COMPARE_MIN);
+    let run = check_live("a list was due anyway", &next);
     let run = run.check("", &[(0, Failed(Unreachable), Resumes(100))]);
     run.check("so it is still due", &[(1, WatchBegins, Continues), (0, DeadlinePassed, Probes)])
         .check(
             "",
-            &[(1, Probed(ProbeResult::Equal), Continues), (59_900, DeadlinePassed, Streaming(0))],
+            &[(1, Probed(ProbeResult::Equal), Continues), (59_900, DeadlinePassed, Compares)],
         );
 }
 
@@ -187,7 +189,8 @@ fn a_failed_periodic_list_keeps_the_watch() {
     let run = check_live(
         "watches without lists",
         &[
-            (1_800_000, DeadlinePassed, Streaming(0)),
+            (1_800_000, DeadlinePassed, Compares),
+            (5, NOT_COMPARED, Streaming(0)),
             (0, Failed(Forbidden), Cached(0)),
             (0, Failed(Forbidden), Renewed(200)),
             (5, WatchBegins, Continues),
@@ -196,14 +199,18 @@ fn a_failed_periodic_list_keeps_the_watch() {
         ],
     );
     assert!(run.recovery.is_current(), "it was the watch that was resumed");
-    run.check("again in a minute", &[(60_000, DeadlinePassed, Streaming(0))]);
+    run.check("again in a minute", &[(60_000, DeadlinePassed, Compares)]);
     for (asked, expected) in [(7, 60), (200, 200)] {
         let throttled = Failed(Throttled(Duration::from_secs(asked)));
         let run = check_live(
             "only the list is throttled",
-            &[(1_800_000, DeadlinePassed, Streaming(0)), (0, throttled, Resumes(0))],
+            &[
+                (1_800_000, DeadlinePassed, Compares),
+                (5, NOT_COMPARED, Streaming(0)),
+                (0, throttled, Resumes(0)),
+            ],
         );
-        assert_eq!((run.recovery.relist_at - run.now).as_secs(), expected);
+        assert_eq!((run.recovery.compare_at - run.now).as_secs(), expected);
     }
 }
 
@@ -238,15 +245,16 @@ fn lists_without_a_resource_version() {
 }
 
 #[test]
-fn full_list_every_quarter_to_half_an_hour() {
+fn comparison_every_quarter_to_half_an_hour() {
     let check = |random: f64, expected: Duration| {
         let began = Instant::now();
         let mut recovery = Recovery::new(false, began);
         recovery.observe(LISTED, began, random);
-        assert_eq!(recovery.relist_at - began, expected);
+        assert_eq!(recovery.compare_at - began, expected);
     };
-    check(0.0, RELIST_MIN);
+    check(0.0, COMPARE_MIN);
     check(0.5, Duration::from_secs(22 * 60 + 30));
-    check(1.0, RELIST_MAX);
-    check_live("without a pause", &[(1_800_000, DeadlinePassed, Streaming(0))]);
+    check(1.0, COMPARE_MAX);
+    let rows = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Streaming(0))];
+    check_live("a list without a pause, if there is no comparison", &rows);
 }
