@@ -1,0 +1,230 @@
+//! The streams of the four kinds, with the faults of a real API server, and what a client knows.
+//!
+//! A stream lists, and reports changes. Events are lost, repeated, and arrive late (an older state
+//! after a newer one); lists break off; endpoints move between slices; and the kinds overtake each
+//! other. What a client has received is the truth that its tables must show; the next list repairs
+//! what it missed.
+
+use std::collections::BTreeMap;
+
+use k8s_sync::object::{Change, Event};
+
+use crate::objects::{apply, delete};
+use crate::random::Random;
+use crate::world::object;
+
+/// The objects of one kind as a client knows them, as lines, by identity.
+pub(crate) type Objects = BTreeMap<String, String>;
+
+/// The simple model of one kind.
+#[derive(Clone, Default)]
+pub(crate) struct Known {
+    pub(crate) objects: Objects,
+    listed: Option<Objects>,
+    pub(crate) synced: bool,
+}
+
+/// One step of a kind's stream.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Init,
+    List(String),
+    InitDone,
+    Apply(String),
+    Delete(String),
+}
+
+/// The identity of the object of a line.
+fn identity(line: &str) -> String {
+    line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+impl Known {
+    pub(crate) fn take(&mut self, step: &Step) {
+        match step {
+            Step::Init => self.listed = Some(Objects::new()),
+            Step::List(line) => {
+                let list = self.listed.as_mut().expect("Init comes before InitApply");
+                list.insert(identity(line), line.clone());
+            }
+            Step::InitDone => {
+                self.objects = self.listed.take().expect("Init comes before InitDone");
+                self.synced = true;
+            }
+            Step::Apply(line) => {
+                self.objects.insert(identity(line), line.clone());
+            }
+            Step::Delete(line) => {
+                self.objects.remove(&identity(line));
+            }
+        }
+    }
+}
+
+/// The step as an event of its kind.
+pub(crate) fn event(kind: usize, step: &Step) -> Event {
+    let mark = |done: bool| match (kind, done) {
+        (0, false) => Event::Namespace(Change::Init),
+        (0, true) => Event::Namespace(Change::InitDone),
+        (1, false) => Event::Service(Change::Init),
+        (1, true) => Event::Service(Change::InitDone),
+        (2, false) => Event::EndpointSlice(Change::Init),
+        (2, true) => Event::EndpointSlice(Change::InitDone),
+        (_, false) => Event::Pod(Change::Init),
+        (_, true) => Event::Pod(Change::InitDone),
+    };
+    match step {
+        Step::Init => mark(false),
+        Step::InitDone => mark(true),
+        Step::Apply(line) => apply(line),
+        Step::Delete(line) => delete(line),
+        Step::List(line) => match apply(line) {
+            Event::Namespace(Change::Apply(one)) => Event::Namespace(Change::InitApply(one)),
+            Event::Service(Change::Apply(one)) => Event::Service(Change::InitApply(one)),
+            Event::EndpointSlice(Change::Apply(one)) => {
+                Event::EndpointSlice(Change::InitApply(one))
+            }
+            Event::Pod(Change::Apply(one)) => Event::Pod(Change::InitApply(one)),
+            other => panic!("not applied: {other:?}"),
+        },
+    }
+}
+
+/// The objects of one kind in the API server, and the events about them.
+struct Server<'r> {
+    random: &'r mut Random,
+    kind: usize,
+    truth: Objects,
+    steps: Vec<Step>,
+}
+
+/// The streams of all kinds, interleaved. Each keeps its own order.
+pub(crate) fn history(random: &mut Random) -> Vec<(usize, Step)> {
+    let mut streams: Vec<_> =
+        (0..4).map(|kind| stream(random, kind).into_iter().peekable()).collect();
+    let mut mixed = Vec::new();
+    while streams.iter_mut().any(|stream| stream.peek().is_some()) {
+        let kind = random.below(4);
+        // A kind keeps its turn for a while, so that both whole lists and single events pass.
+        for _ in 0..1 + random.below(8) {
+            mixed.extend(streams[kind].next().map(|step| (kind, step)));
+        }
+    }
+    mixed
+}
+
+fn stream(random: &mut Random, kind: usize) -> Vec<Step> {
+    let mut server = Server { random, kind, truth: Objects::new(), steps: Vec::new() };
+    for _ in 0..1 + server.random.below(3) {
+        // These changes are missed, and found by the list.
+        for _ in 0..server.random.below(5) {
+            server.change();
+        }
+        server.list();
+        for _ in 0..server.random.below(10) {
+            let events = server.change();
+            server.send(events);
+        }
+    }
+    server.steps
+}
+
+impl Server<'_> {
+    /// Changes an object, or moves an endpoint between two, and returns the events.
+    fn change(&mut self) -> Vec<Step> {
+        if self.kind == 2
+            && self.random.one_in(4)
+            && let Some(events) = self.move_endpoint()
+        {
+            return events;
+        }
+        if self.random.one_in(3) && !self.truth.is_empty() {
+            let index = self.random.below(self.truth.len());
+            let key = self.truth.keys().nth(index).unwrap().clone();
+            let gone = Step::Delete(self.truth.remove(&key).unwrap());
+            return match self.random.below(4) {
+                // Deleted and made again under the same name.
+                0 => {
+                    let again = object(self.random, self.kind);
+                    let [kind, _, rest] = split(&again);
+                    let name = key.split_once(' ').unwrap().1;
+                    let again = format!("{kind} {name} {rest}");
+                    self.truth.insert(key, again.clone());
+                    vec![gone, Step::Apply(again)]
+                }
+                _ => vec![gone],
+            };
+        }
+        let line = object(self.random, self.kind);
+        self.truth.insert(identity(&line), line.clone());
+        vec![Step::Apply(line)]
+    }
+
+    /// Moves the first endpoint of a slice to another slice of its Service, which gets it before or
+    /// after the first one loses it.
+    fn move_endpoint(&mut self) -> Option<Vec<Step>> {
+        let with_endpoint = |line: &&String| {
+            line.split_whitespace().nth(3).is_some_and(|word| word.starts_with("10."))
+        };
+        let from = self.truth.values().find(with_endpoint)?.clone();
+        let words: Vec<&str> = from.split_whitespace().collect();
+        let [_, key, service, endpoint, rest @ ..] = words.as_slice() else { return None };
+        let namespace = key.split_once('/')?.0;
+        let without = format!("eps {key} {service} {}", rest.join(" "));
+        let name = format!("eps {namespace}/e{}", self.random.below(4));
+        if name == identity(&from) {
+            return None;
+        }
+        let already = self.truth.get(&name).cloned().unwrap_or_default();
+        let [_, _, more] = split(&already);
+        let more = more.split_once(' ').map_or("", |(_, more)| more);
+        let with = format!("{name} {service} {endpoint} {more}");
+        self.truth.insert(name, with.clone());
+        self.truth.insert(identity(&from), without.clone());
+        let mut events = vec![Step::Apply(with), Step::Apply(without)];
+        if self.random.one_in(2) {
+            events.reverse();
+        }
+        Some(events)
+    }
+
+    /// A complete list, perhaps after one that breaks off.
+    fn list(&mut self) {
+        if self.random.one_in(4) {
+            self.steps.push(Step::Init);
+            let seen = self.random.below(3);
+            self.steps.extend(self.truth.values().take(seen).cloned().map(Step::List));
+        }
+        self.steps.push(Step::Init);
+        self.steps.extend(self.truth.values().cloned().map(Step::List));
+        self.steps.push(Step::InitDone);
+    }
+
+    /// Reports events: some are lost, some are repeated, and some come late.
+    fn send(&mut self, events: Vec<Step>) {
+        for event in events {
+            match self.random.below(16) {
+                0 => continue,
+                1 | 2 => self.steps.push(event.clone()),
+                3 => {
+                    let before = self.random.below(3);
+                    let changes = self
+                        .steps
+                        .iter()
+                        .rev()
+                        .filter(|step| matches!(step, Step::Apply(_) | Step::Delete(_)));
+                    let late = changes.clone().nth(before).cloned();
+                    self.steps.extend(late);
+                }
+                _ => {}
+            }
+            self.steps.push(event);
+        }
+    }
+}
+
+/// The first two words and the rest.
+fn split(line: &str) -> [&str; 3] {
+    let mut words = line.splitn(3, ' ');
+    std::array::from_fn(|_| words.next().unwrap_or_default())
+}
