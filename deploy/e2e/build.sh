@@ -61,6 +61,7 @@ version=k8s.io/component-base/version
 version="-X $version.gitVersion=$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=$minor"
 build kube-apiserver kubernetes k8s.io/kubernetes/cmd/kube-apiserver "$version"
 build etcd kubernetes go.etcd.io/etcd/server/v3
+build etcd-old etcd_old go.etcd.io/etcd/server/v3
 build coredns coredns github.com/coredns/coredns
 build kubectl deploy k8s.io/kubernetes/cmd/kubectl "$version"
 chartutil=helm.sh/helm/v3/pkg/chartutil

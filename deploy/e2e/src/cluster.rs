@@ -28,6 +28,14 @@ pub enum Authorization {
     Rbac,
 }
 
+/// The API server's store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Etcd {
+    Current,
+    /// 3.5.7, whose progress an API server cannot request: it then refuses streaming lists.
+    WithoutProgress,
+}
+
 /// The APIs to serve: those that a DNS server watches, and those that the API server needs to
 /// start.
 const RUNTIME_CONFIG: &str = "api/all=false,api/v1=true,discovery.k8s.io/v1=true,\
@@ -52,6 +60,7 @@ pub struct Cluster {
     tools: Tools,
     credentials: Credentials,
     authorization: Authorization,
+    etcd_program: PathBuf,
     /// The API server's port, also while it is down.
     port: u16,
     dir: TempDir,
@@ -72,8 +81,17 @@ impl Cluster {
 
     /// Like [`start`](Self::start), with another authorization.
     pub fn start_with(authorization: Authorization, tools: &Tools) -> Self {
+        Self::start_on(Etcd::Current, authorization, tools)
+    }
+
+    /// Like [`start_with`](Self::start_with), on another etcd.
+    pub fn start_on(etcd: Etcd, authorization: Authorization, tools: &Tools) -> Self {
+        let etcd_program = match etcd {
+            Etcd::Current => tools.etcd.clone(),
+            Etcd::WithoutProgress => tools.etcd_old.clone(),
+        };
         let dir = tempfile::Builder::new().prefix("ringdns-e2e-").tempdir().expect("a folder");
-        let etcd = Process::start("etcd", &tools.etcd, &etcd_arguments(), dir.path());
+        let etcd = Process::start("etcd", &etcd_program, &etcd_arguments(), dir.path());
         let credentials = Credentials::create(dir.path());
         let api_server = (0..START_COUNT_MAX)
             .find_map(|_| {
@@ -87,6 +105,7 @@ impl Cluster {
             tools: tools.clone(),
             credentials,
             authorization,
+            etcd_program,
             port,
             dir,
         }
@@ -95,6 +114,11 @@ impl Cluster {
     /// The client of the API server. Panics while the API server is down.
     pub fn objects(&self) -> &Objects {
         &self.api_server.as_ref().expect("the API server is up").objects
+    }
+
+    /// CPU time of the API server. Panics while it is down.
+    pub fn api_server_cpu_time(&self) -> Duration {
+        self.api_server.as_ref().expect("the API server is up").process.cpu_time()
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
@@ -147,7 +171,7 @@ impl Cluster {
         };
         run("rm", ["-r", "-f", to]);
         run("cp", ["-a", from, to]);
-        self.etcd = Some(Process::start("etcd", &self.tools.etcd, &etcd_arguments(), dir));
+        self.etcd = Some(Process::start("etcd", &self.etcd_program, &etcd_arguments(), dir));
         self.start_api_server();
     }
 

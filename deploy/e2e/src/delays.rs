@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::answer::Answer;
-use crate::ask::Transport;
+use crate::ask::{Transport, over_udp};
 use crate::question::Question;
 use crate::server::Server;
 
@@ -20,6 +20,24 @@ pub fn until(server: &Server, question: &Question, is_right: impl Fn(&Answer) ->
         let answer = answer.unwrap_or_else(|error| panic!("{question}: {error}"));
         let delay = began.elapsed();
         if is_right(&answer) {
+            return delay;
+        }
+        assert!(delay < LOST, "no change after {LOST:?}: {question} is {answer:?}");
+    }
+}
+
+/// The same for a server under load: a query without a response after `limit` is repeated.
+pub fn until_despite_losses(
+    server: &Server,
+    question: &Question,
+    limit: Duration,
+    is_right: impl Fn(&Answer) -> bool,
+) -> Duration {
+    let began = Instant::now();
+    loop {
+        let answer = over_udp(server.address(), question, limit);
+        let delay = began.elapsed();
+        if answer.as_ref().is_ok_and(&is_right) {
             return delay;
         }
         assert!(delay < LOST, "no change after {LOST:?}: {question} is {answer:?}");

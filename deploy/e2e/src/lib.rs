@@ -28,6 +28,7 @@ pub mod http;
 pub mod internet;
 pub mod judge;
 pub mod knot;
+pub mod load;
 pub mod machine;
 pub mod objects;
 #[path = "../../../engine/tests/rig/port.rs"]

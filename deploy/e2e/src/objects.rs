@@ -110,6 +110,31 @@ impl Objects {
         });
     }
 
+    /// Applies merge patches to the status of many objects concurrently: namespace, name, patch.
+    pub fn patch_status_of_all(
+        &self,
+        kind: &str,
+        patches: impl IntoIterator<Item = (String, String, Value)>,
+    ) {
+        self.runtime.block_on(async {
+            let mut running = JoinSet::new();
+            for (namespace, name, patch) in patches {
+                if running.len() == REQUEST_COUNT_MAX {
+                    running.join_next().await.expect("a request").expect("an object changed");
+                }
+                let api = self.collection(kind, Some(&namespace));
+                running.spawn(async move {
+                    let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
+                    let patched = api.patch_status(&name, &parameters, &patch).await;
+                    patched.unwrap_or_else(|error| panic!("{name}: {error}"));
+                });
+            }
+            while let Some(patched) = running.join_next().await {
+                patched.expect("an object changed");
+            }
+        });
+    }
+
     /// Applies the merge patch `patch` to one object.
     pub fn patch(&self, kind: &str, namespace: &str, name: &str, patch: Value) {
         let api = self.collection(kind, Some(namespace));

@@ -82,9 +82,25 @@ impl Process {
 
     /// Resident memory now, in KiB; 0 if the process has exited.
     pub fn resident_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// Most resident memory since [`reset_peak`](Self::reset_peak), in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    /// Starts measuring the peak again (proc(5), clear_refs).
+    pub fn reset_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        std::fs::write(path, "5").expect("a process of ours");
+    }
+
+    /// A line of its status in KiB; 0 if the process has exited.
+    fn status_kib(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
     }
 
@@ -98,6 +114,11 @@ impl Process {
         let times = behind_name.split(' ').skip(11).take(2);
         let ticks: u64 = times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
         Duration::from_millis(ticks * 10)
+    }
+
+    /// SIGINT: it may end in an orderly way.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
     }
 
     /// SIGSTOP: it keeps its sockets and does nothing.

@@ -158,6 +158,15 @@ impl Server {
         self.process.resident_kib()
     }
 
+    /// Most resident memory since [`reset_peak`](Self::reset_peak).
+    pub fn peak_kib(&self) -> u64 {
+        self.process.peak_kib()
+    }
+
+    pub fn reset_peak(&self) {
+        self.process.reset_peak();
+    }
+
     pub fn cpu_time(&self) -> Duration {
         self.process.cpu_time()
     }

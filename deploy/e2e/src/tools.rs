@@ -9,6 +9,8 @@ use crate::say::say;
 #[derive(Clone, Debug)]
 pub struct Tools {
     pub etcd: PathBuf,
+    /// An old one: see `cluster::Etcd`.
+    pub etcd_old: PathBuf,
     pub kube_apiserver: PathBuf,
     pub coredns: PathBuf,
 }
@@ -20,6 +22,7 @@ impl Tools {
         let found = || {
             Some(Self {
                 etcd: built("etcd")?,
+                etcd_old: built("etcd-old")?,
                 kube_apiserver: built("kube-apiserver")?,
                 coredns: built("coredns")?,
             })
@@ -119,14 +122,26 @@ fn installed(program: &str) -> Option<PathBuf> {
 ///
 /// Panics if there is none: a test of ringdns without ringdns has failed, not been skipped.
 pub fn ringdns() -> PathBuf {
-    if let Some(path) = std::env::var_os("E2E_RINGDNS") {
+    beside("ringdns", "engine", "E2E_RINGDNS")
+}
+
+/// The loadgen that cargo built beside this program: `$E2E_LOADGEN`, or the one in its folder.
+///
+/// Panics if there is none.
+pub fn loadgen() -> PathBuf {
+    beside("loadgen", "loadgen", "E2E_LOADGEN")
+}
+
+/// The program of a package, or the one that the variable names.
+fn beside(program: &str, package: &str, variable: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
         return PathBuf::from(path);
     }
-    let found = target_folders().map(|folder| folder.join("ringdns")).find(|path| path.is_file());
+    let found = target_folders().map(|folder| folder.join(program)).find(|path| path.is_file());
     found.unwrap_or_else(|| {
         panic!(
-            "ringdns is not built beside {}: run 'cargo build -p engine' with the profile of the \
-             tests, or name a binary in E2E_RINGDNS",
+            "{program} is not built beside {}: run 'cargo build -p {package}' with the profile of \
+             the tests, or name a binary in {variable}",
             own_path().display()
         )
     })

@@ -1,0 +1,116 @@
+//! From the API server's response for a change to the changed answer, idle and under load.
+
+use std::time::Duration;
+
+use domain::base::iana::Rtype;
+use e2e::answer::Answer;
+use e2e::delays::{Delays, until_despite_losses};
+use e2e::load::{Load, Report};
+use e2e::question::Question;
+use e2e::server::{Kind, Server};
+use serde_json::json;
+
+use crate::scene::{KINDS, Scene};
+use crate::table::Row;
+use crate::world::{
+    endpoints, is_right, namespace_of, ports, question, service, service_name, service_question,
+};
+
+/// Names that the load queries.
+const QUERIED_COUNT: usize = 2_000;
+
+/// How long a query may take under load before it is repeated.
+const QUERY_LIMIT: Duration = Duration::from_millis(20);
+
+/// Delays of the changed answers.
+struct Changes {
+    service_made: Delays,
+    endpoint_moved: Delays,
+}
+
+pub(crate) fn measure_idle(scene: &Scene, count: usize) -> Vec<Row> {
+    let changes = KINDS.map(|kind| {
+        println!("changes: {kind:?} ...");
+        let (server, _) = scene.launch(kind, &scene.corefile);
+        changes(scene, &server, count)
+    });
+    rows("", &changes)
+}
+
+/// `share`: of the load that the server has just answered at most.
+pub(crate) fn measure_loaded(scene: &Scene, count: usize, share: f64) -> Vec<Row> {
+    let measured = KINDS.map(|kind| loaded(scene, kind, count, share));
+    let [ringdns, coredns] = measured;
+    let describe = |most: f64, report: &Report| {
+        format!(
+            "{:.0} k/s of {:.0}, p99 {:.2} ms, {:.2} % lost",
+            report.answered_qps / 1e3,
+            most / 1e3,
+            report.p99_ms,
+            report.loss * 100.0
+        )
+    };
+    let mut rows = rows(", under load", &[ringdns.2, coredns.2]);
+    let cells = [describe(ringdns.0, &ringdns.1), describe(coredns.0, &coredns.1)];
+    rows.push(Row::new("that load, of the most", cells));
+    rows
+}
+
+fn loaded(scene: &Scene, kind: Kind, count: usize, share: f64) -> (f64, Report, Changes) {
+    let (server, _) = scene.launch(kind, &scene.corefile);
+    let step = (scene.service_count / QUERIED_COUNT).max(1);
+    let questions: Vec<_> = (0..scene.service_count).step_by(step).map(service_question).collect();
+    let most = Load::at_most(server.address(), &questions).answered_qps;
+    println!("changes under load: {kind:?} answered {most:.0} queries per second at most ...");
+    let load = Load::start(server.address(), &questions, most * share);
+    let changes = changes(scene, &server, count);
+    (most, load.end(), changes)
+}
+
+fn rows(suffix: &str, changes: &[Changes; 2]) -> Vec<Row> {
+    let [ringdns, coredns] = changes;
+    vec![
+        Row::delays(
+            format!("Service made{suffix} → answered"),
+            [&ringdns.service_made, &coredns.service_made],
+        ),
+        Row::delays(
+            format!("endpoint moved{suffix} → answered"),
+            [&ringdns.endpoint_moved, &coredns.endpoint_moved],
+        ),
+    ]
+}
+
+fn changes(scene: &Scene, server: &Server, count: usize) -> Changes {
+    let until = |question: &Question, is_right: &dyn Fn(&Answer) -> bool| {
+        until_despite_losses(server, question, QUERY_LIMIT, is_right)
+    };
+    let objects = scene.cluster.objects();
+    let made = (0..count).map(|index| {
+        let name = format!("made-{index}");
+        objects.create(&service("team-0", &name, json!({ "ports": ports(80) })));
+        let question = question(&format!("{name}.team-0"));
+        let delay = until(&question, &|answer| !answer.answer.is_empty());
+        objects.delete("Service", Some("team-0"), &name);
+        until(&question, &Answer::is_nxdomain);
+        delay
+    });
+    let made = made.collect();
+    let moved = (0..count).map(|index| {
+        // Every fifth Service is headless, as is the first of each namespace.
+        let service = index * 5 % scene.service_count;
+        let address = format!("10.250.{}.{}", index / 250, 1 + index % 250);
+        let endpoint = json!({ "addresses": [address], "conditions": { "ready": true } });
+        let patch = json!({ "endpoints": [endpoint] });
+        let [namespace, name] = [namespace_of(service), service_name(service)];
+        objects.patch("EndpointSlice", &namespace, &name, patch);
+        let delay =
+            until(&service_question(service), &|answer| answer.data_of(Rtype::A) == [&address]);
+        let patch = json!({ "endpoints": endpoints(service) });
+        objects.patch("EndpointSlice", &namespace, &name, patch);
+        until(&service_question(service), &|answer| is_right(service, answer));
+        delay
+    });
+    let moved = moved.collect();
+    Changes { service_made: Delays::new(made), endpoint_moved: Delays::new(moved) }
+}

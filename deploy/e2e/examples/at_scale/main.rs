@@ -1,0 +1,116 @@
+//! What a large cluster costs: ringdns and CoreDNS in turn on one real API server, as one table.
+//!
+//! ```text
+//! deploy/e2e/build.sh && cargo build --release -p engine -p loadgen
+//! cargo run --release -p e2e --example at_scale -- --help
+//! ```
+//! Both servers share the machine with the API server: compare the two columns, on a quiet machine.
+
+mod changes;
+mod outage;
+mod pods;
+mod scene;
+mod start;
+mod table;
+mod world;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, ValueEnum};
+use e2e::cluster::{Authorization, Cluster, Etcd};
+use e2e::corefile::{Corefile, STOCK};
+use e2e::tools::Tools;
+
+use scene::Scene;
+use world::ENDPOINTS_PER_SERVICE;
+
+/// Measure ringdns and CoreDNS with a large cluster in a real API server
+#[derive(Parser, Debug)]
+struct Cli {
+    /// Services, each with one EndpointSlice of three endpoints
+    #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
+    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(10..=60_000))]
+    services: usize,
+    /// Starts, restarts and outages of each server
+    #[arg(long, default_value_t = 5, value_name = "COUNT")]
+    rounds: usize,
+    /// Changes of each sort
+    #[arg(long, default_value_t = 200, value_name = "COUNT")]
+    changes: usize,
+    /// Pods for the part `pods`; 50,000 take about two minutes to make
+    #[arg(long, default_value_t = 50_000, value_name = "COUNT")]
+    pods: usize,
+    /// Load during the part `load`, as a share of what the server answers at most
+    #[arg(long, default_value_t = 0.8, value_name = "SHARE")]
+    load: f64,
+    /// The API server's store; `old` is 3.5.7, with which no API server streams lists
+    #[arg(long, value_enum, default_value = "current")]
+    etcd: EtcdChoice,
+    /// Measure only these parts
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PARTS")]
+    only: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum EtcdChoice {
+    Current,
+    Old,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Time, CPU and memory of starts
+    Start,
+    /// A change → its answer
+    Changes,
+    /// The same under load
+    Load,
+    /// Memory while and after the API server restarts
+    Restart,
+    /// The API server is down for 10 s while the servers start
+    Boot,
+    /// Memory with many pods; last, because the pods remain
+    Pods,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let Some(tools) = Tools::find("at_scale") else { return ExitCode::from(3) };
+    let etcd = match cli.etcd {
+        EtcdChoice::Current => Etcd::Current,
+        EtcdChoice::Old => Etcd::WithoutProgress,
+    };
+    let mut scene = {
+        let cluster = Cluster::start_on(etcd, Authorization::Open, &tools);
+        let corefile = Corefile::new(STOCK).with_kubeconfig(&cluster.kubeconfig());
+        Scene { cluster, corefile, tools, service_count: cli.services }
+    };
+    let began = Instant::now();
+    println!("making {} Services ...", cli.services);
+    world::fill(scene.cluster.objects(), cli.services);
+    println!(
+        "{} Services and EndpointSlices, {} endpoints made in {:.1?}",
+        cli.services,
+        cli.services * ENDPOINTS_PER_SERVICE,
+        began.elapsed()
+    );
+    let is_wanted = |part| cli.only.is_empty() || cli.only.contains(&part);
+    let mut rows = Vec::new();
+    for part in Part::value_variants().iter().filter(|part| is_wanted(**part)) {
+        rows.extend(match part {
+            Part::Start => start::measure(&scene, cli.rounds),
+            Part::Changes => changes::measure_idle(&scene, cli.changes),
+            Part::Load => changes::measure_loaded(&scene, cli.changes, cli.load),
+            Part::Restart => outage::measure_restart(&mut scene, cli.rounds),
+            Part::Boot => outage::measure_boot(&mut scene, cli.rounds),
+            Part::Pods => pods::measure(&scene, cli.pods, cli.rounds),
+        });
+    }
+    table::print(&rows);
+    println!(
+        "{:?} etcd; median (min–max) of {} rounds; {} changes of each sort",
+        cli.etcd, cli.rounds, cli.changes
+    );
+    ExitCode::SUCCESS
+}
