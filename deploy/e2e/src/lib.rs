@@ -24,6 +24,7 @@ pub mod deadline;
 pub mod delays;
 pub mod difference;
 pub mod expected;
+pub mod fake_api;
 pub mod http;
 pub mod internet;
 pub mod judge;

@@ -1,13 +1,16 @@
 //! What many pods add to the memory with `pods verified`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use e2e::corefile::Corefile;
 use e2e::deadline::poll;
 
 use crate::scene::{KINDS, SETTLED, Scene};
 use crate::table::Row;
-use crate::world::{pod, pod_name, pod_namespace, pod_question, pod_status};
+use crate::world::{POD_NAMESPACE, pod, pod_name, pod_question, pod_status};
+
+/// How long the last pod may take to be answered.
+const LAST_LIMIT: Duration = Duration::from_secs(60);
 
 /// Pods made between two lines of progress.
 const PROGRESS: usize = 5_000;
@@ -40,7 +43,7 @@ fn resident(scene: &Scene, corefile: &Corefile, rounds: usize, pod_count: usize)
             let (server, _) = scene.launch(kind, corefile);
             if let Some(last) = pod_count.checked_sub(1) {
                 let (question, address) = pod_question(last);
-                poll(std::time::Duration::from_secs(60), "the last pod", || {
+                poll(LAST_LIMIT, "the last pod", || {
                     let answer = server.answer(&question);
                     (answer.data_of(question.rtype) == [&address]).then_some(())
                 });
@@ -62,7 +65,9 @@ fn make(scene: &Scene, pod_count: usize) {
         objects.create_all(batch.clone().map(pod));
         objects.patch_status_of_all(
             "Pod",
-            batch.clone().map(|index| (pod_namespace(index), pod_name(index), pod_status(index))),
+            batch
+                .clone()
+                .map(|index| (POD_NAMESPACE.to_owned(), pod_name(index), pod_status(index))),
         );
         println!("{} of {pod_count} pods made in {:.1?}", batch.end, began.elapsed());
     }

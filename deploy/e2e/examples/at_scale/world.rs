@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 pub(crate) const ENDPOINTS_PER_SERVICE: usize = 3;
 const SERVICES_PER_NAMESPACE: usize = 50;
+/// That of the first Services.
+pub(crate) const POD_NAMESPACE: &str = "team-0";
 const PODS_PER_NODE: usize = 100;
 
 /// Creates the namespaces, Services and EndpointSlices.
@@ -55,7 +57,7 @@ pub(crate) fn pod(index: usize) -> Value {
         "kind": "Pod",
         "metadata": {
             "name": name,
-            "namespace": pod_namespace(index),
+            "namespace": POD_NAMESPACE,
             "labels": { "app": format!("app-{}", index / 10), "pod-template-hash": "6d4cf56db6" },
         },
         "spec": {
@@ -82,11 +84,6 @@ pub(crate) fn pod_name(index: usize) -> String {
     format!("app-{}-6d4cf56db6-{:05}", index / 10, index)
 }
 
-/// Namespaces of the Services, in turn.
-pub(crate) fn pod_namespace(index: usize) -> String {
-    format!("team-{}", index % 20)
-}
-
 fn pod_address(index: usize) -> String {
     format!("10.{}.{}.{}", 64 + index / 62_500, index / 250 % 250, 1 + index % 250)
 }
@@ -95,7 +92,7 @@ fn pod_address(index: usize) -> String {
 pub(crate) fn pod_question(index: usize) -> (Question, String) {
     let address = pod_address(index);
     let label = address.replace('.', "-");
-    let name = format!("{label}.{}.pod.cluster.local.", pod_namespace(index));
+    let name = format!("{label}.{POD_NAMESPACE}.pod.cluster.local.");
     (Question::new(name, Rtype::A), address)
 }
 
