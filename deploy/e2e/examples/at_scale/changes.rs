@@ -37,7 +37,7 @@ pub(crate) fn measure_idle(scene: &Scene, count: usize) -> Vec<Row> {
     rows("", &changes)
 }
 
-/// `share`: of the load that the server has just answered at most.
+/// `share`: of the load that the server has just answered at most while objects changed.
 pub(crate) fn measure_loaded(scene: &Scene, count: usize, share: f64) -> Vec<Row> {
     let measured = KINDS.map(|kind| loaded(scene, kind, count, share));
     let [ringdns, coredns] = measured;
@@ -60,11 +60,23 @@ fn loaded(scene: &Scene, kind: Kind, count: usize, share: f64) -> (f64, Report, 
     let (server, _) = scene.launch(kind, &scene.corefile);
     let step = (scene.service_count / QUERIED_COUNT).max(1);
     let questions: Vec<_> = (0..scene.service_count).step_by(step).map(service_question).collect();
-    let most = Load::at_most(server.address(), &questions).answered_qps;
+    let most = most_while_changing(scene, &server, &questions);
     println!("changes under load: {kind:?} answered {most:.0} queries per second at most ...");
     let load = Load::start(server.address(), &questions, most * share);
     let changes = changes(scene, &server, count);
     (most, load.end(), changes)
+}
+
+/// As many queries per second as the server answers while the API server works too: they share the
+/// machine.
+fn most_while_changing(scene: &Scene, server: &Server, questions: &[Question]) -> f64 {
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| Load::at_most(server.address(), questions).answered_qps);
+        while !load.is_finished() {
+            changes(scene, server, 1);
+        }
+        load.join().expect("a report")
+    })
 }
 
 fn rows(suffix: &str, changes: &[Changes; 2]) -> Vec<Row> {

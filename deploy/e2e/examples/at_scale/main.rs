@@ -7,6 +7,7 @@
 //! Both servers share the machine with the API server: compare the two columns, on a quiet machine.
 
 mod changes;
+mod fake;
 mod outage;
 mod pods;
 mod scene;
@@ -22,7 +23,9 @@ use e2e::cluster::{Authorization, Cluster, Etcd};
 use e2e::corefile::{Corefile, STOCK};
 use e2e::tools::Tools;
 
+use fake::FakeScale;
 use scene::Scene;
+use table::Row;
 use world::ENDPOINTS_PER_SERVICE;
 
 /// Measure ringdns and CoreDNS with a large cluster in a real API server
@@ -41,13 +44,25 @@ struct Cli {
     /// Pods for the part `pods`; 50,000 take about two minutes to make
     #[arg(long, default_value_t = 50_000, value_name = "COUNT")]
     pods: usize,
-    /// Load during the part `load`, as a share of what the server answers at most
+    /// Load during the part `load`, as a share of what the server answers at most beside the API
+    /// server
     #[arg(long, default_value_t = 0.8, value_name = "SHARE")]
     load: f64,
     /// The API server's store; `old` is 3.5.7, with which no API server streams lists
     #[arg(long, value_enum, default_value = "current")]
     etcd: EtcdChoice,
-    /// Measure only these parts
+    /// Services of the part `fake`, each with five endpoints
+    #[arg(long, default_value_t = 100_000, value_name = "COUNT")]
+    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(10..=500_000))]
+    fake_services: usize,
+    /// Changes per second during the load of the part `fake`
+    #[arg(long, default_value_t = 500, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    change_rate: u32,
+    /// Queries per second of the part `fake`
+    #[arg(long, default_value_t = 20_000.0, value_name = "COUNT")]
+    fake_load: f64,
+    /// Measure only these parts [default: all but `fake`]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PARTS")]
     only: Vec<Part>,
 }
@@ -70,47 +85,84 @@ enum Part {
     Restart,
     /// The API server is down for 10 s while the servers start
     Boot,
-    /// Memory with many pods; last, because the pods remain
+    /// Memory with many pods; the last of the real API server, because the pods remain
     Pods,
+    /// A larger cluster in a fake API server, without CoreDNS
+    Fake,
+}
+
+impl Part {
+    /// Whether it needs the real API server.
+    fn is_real(self) -> bool {
+        match self {
+            Self::Start | Self::Changes | Self::Load | Self::Restart | Self::Boot | Self::Pods => {
+                true
+            }
+            Self::Fake => false,
+        }
+    }
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let Some(tools) = Tools::find("at_scale") else { return ExitCode::from(3) };
+    let is_wanted = |part: &&Part| match cli.only.is_empty() {
+        true => part.is_real(),
+        false => cli.only.contains(part),
+    };
+    let parts: Vec<Part> = Part::value_variants().iter().filter(is_wanted).copied().collect();
+    let mut rows = Vec::new();
+    if parts.iter().any(|part| part.is_real()) {
+        let Some(tools) = Tools::find("at_scale") else { return ExitCode::from(3) };
+        let mut scene = scene(&cli, tools);
+        for part in &parts {
+            rows.extend(measure(&cli, &mut scene, *part));
+        }
+    }
+    if parts.contains(&Part::Fake) {
+        rows.extend(fake::measure(&FakeScale {
+            service_count: cli.fake_services,
+            rounds: cli.rounds,
+            change_count: cli.changes,
+            changes_per_sec: cli.change_rate,
+            load_qps: cli.fake_load,
+        }));
+    }
+    table::print(&rows);
+    println!(
+        "etcd: {:?}; median (min–max) of {} rounds; {} changes of each sort",
+        cli.etcd, cli.rounds, cli.changes
+    );
+    ExitCode::SUCCESS
+}
+
+/// Starts the API server and creates the objects.
+fn scene(cli: &Cli, tools: Tools) -> Scene {
     let etcd = match cli.etcd {
         EtcdChoice::Current => Etcd::Current,
         EtcdChoice::Old => Etcd::WithoutProgress,
     };
-    let mut scene = {
-        let cluster = Cluster::start_on(etcd, Authorization::Open, &tools);
-        let corefile = Corefile::new(STOCK).with_kubeconfig(&cluster.kubeconfig());
-        Scene { cluster, corefile, tools, service_count: cli.services }
-    };
+    let cluster = Cluster::start_on(etcd, Authorization::Open, &tools);
+    let corefile = Corefile::new(STOCK).with_kubeconfig(&cluster.kubeconfig());
     let began = Instant::now();
     println!("making {} Services ...", cli.services);
-    world::fill(scene.cluster.objects(), cli.services);
+    world::fill(cluster.objects(), cli.services);
     println!(
         "{} Services and EndpointSlices, {} endpoints made in {:.1?}",
         cli.services,
         cli.services * ENDPOINTS_PER_SERVICE,
         began.elapsed()
     );
-    let is_wanted = |part| cli.only.is_empty() || cli.only.contains(&part);
-    let mut rows = Vec::new();
-    for part in Part::value_variants().iter().filter(|part| is_wanted(**part)) {
-        rows.extend(match part {
-            Part::Start => start::measure(&scene, cli.rounds),
-            Part::Changes => changes::measure_idle(&scene, cli.changes),
-            Part::Load => changes::measure_loaded(&scene, cli.changes, cli.load),
-            Part::Restart => outage::measure_restart(&mut scene, cli.rounds),
-            Part::Boot => outage::measure_boot(&mut scene, cli.rounds),
-            Part::Pods => pods::measure(&scene, cli.pods, cli.rounds),
-        });
+    Scene { cluster, corefile, tools, service_count: cli.services }
+}
+
+fn measure(cli: &Cli, scene: &mut Scene, part: Part) -> Vec<Row> {
+    match part {
+        Part::Start => start::measure(scene, cli.rounds),
+        Part::Changes => changes::measure_idle(scene, cli.changes),
+        Part::Load => changes::measure_loaded(scene, cli.changes, cli.load),
+        Part::Restart => outage::measure_restart(scene, cli.rounds),
+        Part::Boot => outage::measure_boot(scene, cli.rounds),
+        Part::Pods => pods::measure(scene, cli.pods, cli.rounds),
+        Part::Fake => Vec::new(),
     }
-    table::print(&rows);
-    println!(
-        "{:?} etcd; median (min–max) of {} rounds; {} changes of each sort",
-        cli.etcd, cli.rounds, cli.changes
-    );
-    ExitCode::SUCCESS
 }

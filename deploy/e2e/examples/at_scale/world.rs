@@ -71,9 +71,10 @@ pub(crate) fn pod(index: usize) -> Value {
 /// The status that a kubelet reports.
 pub(crate) fn pod_status(index: usize) -> Value {
     let address = pod_address(index);
+    let node = index / PODS_PER_NODE;
     json!({ "status": {
         "phase": "Running",
-        "hostIP": format!("192.168.{}.{}", index / PODS_PER_NODE / 250, index / PODS_PER_NODE % 250),
+        "hostIP": format!("192.168.{}.{}", node / 250, node % 250),
         "podIP": address,
         "podIPs": [{ "ip": address }],
         "conditions": [{ "type": "Ready", "status": "True" }],

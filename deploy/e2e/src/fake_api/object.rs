@@ -254,6 +254,18 @@ pub(super) fn uid(number: u64) -> String {
 const NAMESPACE_FIELDS: &str =
     r#"{"f:metadata":{"f:labels":{".":{},"f:kubernetes.io/metadata.name":{}}}}"#;
 
-const SERVICE_FIELDS: &str = r#"{"f:metadata":{"f:labels":{".":{},"f:app":{}}},"f:spec":{"f:clusterIP":{},"f:internalTrafficPolicy":{},"f:ports":{".":{},"k:{\"port\":80,\"protocol\":\"TCP\"}":{".":{},"f:name":{},"f:port":{},"f:protocol":{},"f:targetPort":{}},"k:{\"port\":9090,\"protocol\":\"TCP\"}":{".":{},"f:name":{},"f:port":{},"f:protocol":{},"f:targetPort":{}}},"f:selector":{},"f:sessionAffinity":{},"f:type":{}}}"#;
+const SERVICE_FIELDS: &str = concat!(
+    r#"{"f:metadata":{"f:labels":{".":{},"f:app":{}}},"f:spec":{"f:clusterIP":{},"f:interna"#,
+    r#"lTrafficPolicy":{},"f:ports":{".":{},"k:{\"port\":80,\"protocol\":\"TCP\"}":{".":{},"#,
+    r#""f:name":{},"f:port":{},"f:protocol":{},"f:targetPort":{}},"k:{\"port\":9090,\"proto"#,
+    r#"col\":\"TCP\"}":{".":{},"f:name":{},"f:port":{},"f:protocol":{},"f:targetPort":{}}},"#,
+    r#""f:selector":{},"f:sessionAffinity":{},"f:type":{}}}"#,
+);
 
-const SLICE_FIELDS: &str = r#"{"f:addressType":{},"f:endpoints":{},"f:metadata":{"f:annotations":{".":{},"f:endpoints.kubernetes.io/last-change-trigger-time":{}},"f:generateName":{},"f:labels":{".":{},"f:app":{},"f:endpointslice.kubernetes.io/managed-by":{},"f:kubernetes.io/service-name":{}},"f:ownerReferences":{".":{},"k:{\"uid\":\"d8c5f21e-0000-4000-8000-000000000000\"}":{}}},"f:ports":{}}"#;
+const SLICE_FIELDS: &str = concat!(
+    r#"{"f:addressType":{},"f:endpoints":{},"f:metadata":{"f:annotations":{".":{},"f:endpoi"#,
+    r#"nts.kubernetes.io/last-change-trigger-time":{}},"f:generateName":{},"f:labels":{".":"#,
+    r#"{},"f:app":{},"f:endpointslice.kubernetes.io/managed-by":{},"f:kubernetes.io/service"#,
+    r#"-name":{}},"f:ownerReferences":{".":{},"k:{\"uid\":\"d8c5f21e-0000-4000-8000-0000000"#,
+    r#"00000\"}":{}}},"f:ports":{}}"#,
+);

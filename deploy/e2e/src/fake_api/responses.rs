@@ -7,7 +7,7 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::object::{Resource, enveloped, typed_json};
 use super::schema::{Failure, ListMetadata, Metadata, OnlyMetadata, RawExtension, WatchFrame};
-use super::store::{Stored, StoredEvent};
+use super::store::{EventKind, Stored, StoredEvent};
 
 /// The field `items` of a list: number 2, with a length.
 const ITEMS_TAG: u8 = 0x12;
@@ -77,7 +77,15 @@ impl Format {
     pub(super) fn push_object(self, kind: &str, stored: &Stored, out: &mut Vec<u8>) {
         let (api_version, name) = self.type_meta(stored.object.resource());
         if self.is_protobuf {
-            push_frame(kind, enveloped(api_version, name, &self.raw(stored)), out);
+            let frame = || {
+                let mut frame = Vec::new();
+                push_frame(kind, enveloped(api_version, name, &self.raw(stored)), &mut frame);
+                Bytes::from(frame)
+            };
+            match kind == EventKind::Added.name() && !self.only_metadata {
+                true => out.extend_from_slice(stored.added.get_or_init(frame)),
+                false => out.extend_from_slice(&frame()),
+            }
         } else {
             push_line(kind, &stored.object.to_json(self.only_metadata), out);
         }

@@ -77,7 +77,7 @@ async fn answer(
         std::future::pending::<()>().await;
     }
     let format = Format::of_accept(request.headers().get(ACCEPT));
-    let query = Query::of(request.uri().query().unwrap_or_default());
+    let query = Parameters::of(request.uri().query().unwrap_or_default());
     let Some(resource) = Resource::of_path(request.uri().path()) else {
         return failed(format, &failure(404, "NotFound", "there is no such resource"));
     };
@@ -99,9 +99,9 @@ async fn answer(
 }
 
 /// The parameters of a request.
-struct Query(HashMap<String, String>);
+struct Parameters(HashMap<String, String>);
 
-impl Query {
+impl Parameters {
     fn of(text: &str) -> Self {
         let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
         Self(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
@@ -125,7 +125,7 @@ struct Call {
     state: Arc<FakeState>,
     resource: Resource,
     format: Format,
-    query: Query,
+    query: Parameters,
     connection: u64,
 }
 
@@ -145,7 +145,9 @@ impl Call {
             let inner = lock(&self.state.inner);
             let all = inner.store.objects(self.resource);
             let from = from.unwrap_or(0) as usize;
-            let limit = self.query.number("limit").filter(|limit| *limit > 0);
+            // A list at version 0 comes whole, as from a real API server's watch cache.
+            let is_cached = self.query.is("resourceVersion", "0");
+            let limit = self.query.number("limit").filter(|limit| *limit > 0 && !is_cached);
             let limit = limit.map_or(usize::MAX, |limit| limit as usize);
             let items: Vec<Arc<Stored>> = all.skip(from).take(limit).cloned().collect();
             let left =

@@ -1,7 +1,7 @@
 //! What a fake API server stores: the objects, the events since, and the current version.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use prost::bytes::Bytes;
 
@@ -33,6 +33,15 @@ impl EventKind {
 pub(super) struct Stored {
     pub(super) object: FakeObject,
     pub(super) protobuf: Bytes,
+    /// The frame of an ADDED event, made once for all watches.
+    pub(super) added: OnceLock<Bytes>,
+}
+
+impl Stored {
+    fn new(object: FakeObject) -> Arc<Self> {
+        let protobuf = object.to_protobuf(false);
+        Arc::new(Self { object, protobuf, added: OnceLock::new() })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -67,8 +76,7 @@ impl Store {
         metadata.uid =
             before.map_or_else(|| uid(self.version), |before| before.object.metadata().uid.clone());
         let kind = if before.is_some() { EventKind::Modified } else { EventKind::Added };
-        let protobuf = object.to_protobuf(false);
-        let stored = Arc::new(Stored { object, protobuf });
+        let stored = Stored::new(object);
         of_kind.insert(stored.object.key(), Arc::clone(&stored));
         self.note(kind, stored);
     }
@@ -80,8 +88,7 @@ impl Store {
         self.version += 1;
         let mut object = gone.object.clone();
         object.metadata_mut().resource_version = self.version.to_string();
-        let protobuf = object.to_protobuf(false);
-        self.note(EventKind::Deleted, Arc::new(Stored { object, protobuf }));
+        self.note(EventKind::Deleted, Stored::new(object));
     }
 
     /// Forgets all events: watches from older versions are gone.
