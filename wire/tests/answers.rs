@@ -28,7 +28,7 @@ fn srv(port: u16, target: &str) -> Vec<u8> {
 }
 
 /// Services: web (two addresses, SRV), its port _http._tcp, ext (a CNAME), many (100 addresses),
-/// and aliases.
+/// listed (endpoints that are not stored), and aliases.
 fn builder(pods: PodMode) -> TableBuilder {
     let zones = ["cluster.local", "in-addr.arpa"].map(wire_name).to_vec();
     let mut builder =
@@ -58,6 +58,12 @@ fn builder(pods: PodMode) -> TableBuilder {
     writer.record(Section::Answer, &ext, 5, 30, &wire_name("www.example.org"));
     builder.insert(writer.finish());
     insert_aliases(&mut builder, &mut writer);
+    let listed = wire_name("listed.default.svc.cluster.local");
+    writer.begin(&listed);
+    writer.list_endpoints(50, &[80, 9090], &[[10, 1, 0, 1].into(), "fd00::1".parse().unwrap()]);
+    builder.insert(writer.finish());
+    let reverse_name = wire_name("1.0.1.10.in-addr.arpa");
+    builder.insert_pointer(&reverse_name, [10, 1, 0, 1].into(), &listed);
     let many = wire_name("many.default.svc.cluster.local");
     writer.begin(&many);
     writer.answer(TYPE_A);
@@ -93,6 +99,7 @@ fn insert_aliases(builder: &mut TableBuilder, writer: &mut EntryWriter) {
     for (alias, target) in [
         ("in", "web.default"),
         ("gone", "nope.default"),
+        ("endpoint", "10-1-0-1.listed.default"),
         ("pod", "1-2-3-4.default.pod"),
         ("far", "a.b.1-2-3-4.default.pod"),
         ("bare", "http.tcp.web.default"),
@@ -241,6 +248,22 @@ fn questions_are_answered() {
         ("1-2-3-4% SRV", "NOERROR aa rd | @ SRV 0 100 0 @ | | @ A 1.2.3.4"),
         ("256-1-1-1% A", "NXDOMAIN aa rd | | $SOA |"),
         ("1-2-3-4.nons.pod.cluster.local A", "NXDOMAIN aa rd | | $SOA |"),
+        ("listed~ A", "NOERROR aa rd | | $SOA |"),
+        ("10-1-0-1.listed~ A", "NOERROR aa rd | @ A 10.1.0.1 | |"),
+        ("10-1-0-1.listed~ AAAA", "NOERROR aa rd | | $SOA |"),
+        (
+            "10-1-0-1.listed~ SRV",
+            "NOERROR aa rd | @ SRV 0 50 80 @ @ SRV 0 50 9090 @ | | @ A 10.1.0.1",
+        ),
+        ("fd00--1.listed~ AAAA", "NOERROR aa rd | @ AAAA fd00::1 | |"),
+        ("FD00--1.Listed.default.svc.cluster.local AAAA", "NOERROR aa rd | @ AAAA fd00::1 | |"),
+        ("10-1-0-01.listed~ A", "NXDOMAIN aa rd | | $SOA |"),
+        ("10-1-0-2.listed~ A", "NXDOMAIN aa rd | | $SOA |"),
+        ("10-1-0-1.web~ A", "NXDOMAIN aa rd | | $SOA |"),
+        ("a.10-1-0-1.listed~ A", "NXDOMAIN aa rd | | $SOA |"),
+        ("1.0.1.10.in-addr.arpa PTR", "NOERROR aa rd | @ PTR 10-1-0-1.listed~. | |"),
+        ("1.0.1.10.in-addr.arpa A", "NXDOMAIN aa rd | | $REVERSE_SOA |"),
+        ("2.0.1.10.in-addr.arpa PTR", "NXDOMAIN aa rd | | $REVERSE_SOA |"),
         ("1.0.96.10.in-addr.arpa PTR", "NOERROR aa rd | @ PTR web~. | |"),
         ("1.0.96.10.in-addr.arpa A", "NXDOMAIN aa rd | | $REVERSE_SOA |"),
     ] {
@@ -265,6 +288,10 @@ fn aliases_end_as_their_targets_do() {
         ("gone~ A", "NXDOMAIN aa rd | @ CNAME nope~. | $SOA |"),
         ("gone~ TXT", "NXDOMAIN aa rd | @ CNAME nope~. | $SOA |"),
         ("up~ A", "NOERROR aa rd | @ CNAME cluster.local. | $SOA |"),
+        (
+            "endpoint~ A",
+            "NOERROR aa rd | @ CNAME 10-1-0-1.listed~. 10-1-0-1.listed~ A 10.1.0.1 | |",
+        ),
         ("pod~ A", "NOERROR aa rd | @ CNAME 1-2-3-4%. 1-2-3-4% A 1.2.3.4 | |"),
         ("pod~ AAAA", "NOERROR aa rd | @ CNAME 1-2-3-4%. | $SOA |"),
         (
@@ -285,9 +312,18 @@ fn aliases_end_as_their_targets_do() {
 #[test]
 fn aliases_are_truncated_between_records() {
     let table = builder(PodMode::Insecure).publish(7);
-    for (name, rtype) in
-        [("in", 1), ("in", 28), ("in", 33), ("pod", 1), ("pod", 33), ("two", 28), ("long", 1)]
-    {
+    for (name, rtype) in [
+        ("in", 1),
+        ("in", 28),
+        ("in", 33),
+        ("pod", 1),
+        ("pod", 33),
+        ("endpoint", 1),
+        ("endpoint", 33),
+        ("10-1-0-1.listed", 33),
+        ("two", 28),
+        ("long", 1),
+    ] {
         let packet = question(&format!("{name}.default.svc.cluster.local"), rtype, None);
         let whole = ask(&table, &packet, udp).len();
         for len_max in packet.len()..whole {
