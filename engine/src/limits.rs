@@ -523,8 +523,13 @@ pub const SYNC_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often it checks whether the shards have dropped the table, and whether the thread has ended.
 pub const SYNC_STOP_LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// Requests waiting for a k8s-sync thread: each table of external zones added and removed.
-pub const SYNC_REQUESTS_WAITING_MAX: usize = 2 * TABLES_MAX;
+/// How long a shutdown waits for the snapshots of clusters. The one of 100,000 Services takes half
+/// of it.
+pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Requests waiting for a k8s-sync thread: each table of external zones added and removed, and one
+/// for the snapshot.
+pub const SYNC_REQUESTS_WAITING_MAX: usize = 2 * TABLES_MAX + 1;
 
 /// Events between their source and the model. A full channel makes the source wait.
 pub const EVENTS_WAITING_MAX: usize = 1024;

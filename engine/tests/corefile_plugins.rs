@@ -162,6 +162,7 @@ fn kubernetes_defaults() {
         ignore_empty_service: false,
         fallthrough: Vec::new(),
         startup_timeout: Duration::from_secs(5),
+        snapshot: None,
     };
     assert_eq!(found, expected);
     assert_eq!(found.place.to_string(), "Corefile:2");
@@ -209,6 +210,10 @@ fn kubernetes_options() {
     let cluster = found.blocks[0].line::<Kubernetes>().map(|kubernetes| &kubernetes.cluster);
     let paths = vec![PathBuf::from("/etc/coredns/b"), PathBuf::from("/c")];
     assert_eq!(cluster, Some(&Cluster::Manifests(paths)));
+    let found = parse_as("/etc/coredns/Corefile", "a {\n kubernetes {\n snapshot b/c\n }\n}")
+        .expect("no mistake");
+    let file = found.blocks[0].line::<Kubernetes>().and_then(|line| line.snapshot.clone());
+    assert_eq!(file, Some(PathBuf::from("/etc/coredns/b/c")));
 }
 
 #[test]
@@ -252,12 +257,13 @@ fn kubernetes_mistakes() {
     );
     check_mistakes(
         ". {\n kubernetes a {\n namespaces a\n namespace_labels b\n manifests x\n endpoint y\n \
-         kubeconfig z\n tls a b c\n }\n}",
+         kubeconfig z\n tls a b c\n snapshot s\n }\n}",
         &[
             (4, 2, "namespaces and namespace_labels cannot both be set"),
             (6, 2, "manifests and endpoint cannot both be set"),
             (7, 2, "manifests and kubeconfig cannot both be set"),
             (8, 2, "manifests and tls cannot both be set"),
+            (9, 2, "manifests and snapshot cannot both be set"),
         ],
     );
     check_warnings(
@@ -277,6 +283,19 @@ fn kubernetes_mistakes() {
     check_warnings(
         ". {\n kubernetes a {\n tls a b c\n }\n}",
         &[(3, 2, "'tls' is used only with 'endpoint'")],
+    );
+}
+
+#[test]
+fn kubernetes_snapshot_mistakes() {
+    check_mistakes(
+        ". {\n kubernetes a {\n snapshot\n snapshot a b\n snapshot a/\n snapshot /\n }\n}",
+        &[
+            (3, 2, "Wrong argument count or unexpected line ending after 'snapshot'"),
+            (4, 13, "Wrong argument count or unexpected line ending after 'b'"),
+            (5, 11, "'a/' is not the name of a file"),
+            (6, 11, "'/' is not the name of a file"),
+        ],
     );
 }
 

@@ -40,6 +40,15 @@ const ROWS: &[(&str, &[Row])] = &[
     ("entry", ENTRY),
     ("cache-word", CACHE_WORD),
     ("bind", BIND),
+    ("shared-snapshot", SHARED_SNAPSHOT),
+];
+
+const SHARED_SNAPSHOT: &[Row] = &[
+    (
+        "a {\n kubernetes {\n  snapshot /x/s\n }\n}\nb {\n kubernetes {\n  snapshot /x/s\n }\n}",
+        &[(8, 12, "two clusters keep their snapshot in /x/s")],
+    ),
+    ("a {\n kubernetes {\n  snapshot s\n }\n}\nb {\n kubernetes {\n  snapshot t\n }\n}", &[]),
 ];
 
 const UNLISTED: &[Row] = &[

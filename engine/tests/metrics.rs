@@ -9,7 +9,8 @@ use engine::limits::LABEL_SETS_MAX;
 use engine::metrics::answerer::Answerer;
 use engine::metrics::{
     Build, EnabledPlugin, Format, HostsFacts, LabelSet, Metrics, ObjectFaults, Observation,
-    ServiceKind, ShardEvent, ShardFacts, ShardMetrics, SteeringFacts, TableFacts, UpstreamEvent,
+    ServiceKind, ShardEvent, ShardFacts, ShardMetrics, SnapshotFacts, SteeringFacts, TableFacts,
+    UpstreamEvent,
 };
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{
     Metric, MetricFamily,
@@ -419,6 +420,13 @@ fn busy_metrics() -> Metrics {
         is_current: true,
         published_at: Some(SystemTime::now()),
         last_event_at: Some(SystemTime::now()),
+        confirmed_at: Some(SystemTime::now()),
+        is_connected: Some(true),
+        snapshot: Some(SnapshotFacts {
+            is_served: false,
+            written_at: Some(SystemTime::now()),
+            failures: 1,
+        }),
         refused_name_count: 3,
         faults: vec![ObjectFaults { kind: "EndpointSlice", refused: 1, odd_parts: 2, repaired: 4 }],
     });

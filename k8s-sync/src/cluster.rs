@@ -6,6 +6,7 @@
 //! a Service before its Namespace.
 
 mod alias;
+mod contents;
 mod pairs;
 mod ports;
 mod slim;
@@ -22,6 +23,8 @@ use wire::pod::PodMode;
 use wire::pod_index::PodIndex;
 
 pub use alias::{Alias, AliasTarget, ServicePart};
+pub(crate) use contents::Numbered;
+pub(crate) use slim::ModelPod;
 pub use slim::{ModelEndpoint, ModelService, ModelSlice};
 pub use store::{KeyParts, ObjectId};
 pub use zones::{ExternalZones, WireName, Zones};
@@ -30,7 +33,6 @@ use crate::object::{self, Change, Event, ObjectKey, ServiceKind};
 use crate::options::Options;
 use pairs::Pairs;
 use ports::PortLists;
-use slim::ModelPod;
 use store::{Difference, Store};
 
 /// A unit of answers that are made together.
@@ -469,7 +471,7 @@ impl Cluster {
 /// The same change, applied to the model's form of the object.
 fn slim<T, D, K, V>(
     change: Change<T, D>,
-    object: impl FnOnce(T) -> (K, V),
+    mut object: impl FnMut(T) -> (K, V),
     key: impl FnOnce(D) -> K,
 ) -> Change<(K, V), K> {
     match change {
@@ -478,6 +480,7 @@ fn slim<T, D, K, V>(
         Change::InitDone => Change::InitDone,
         Change::Apply(whole) => Change::Apply(object(whole)),
         Change::Delete(gone) => Change::Delete(key(gone)),
+        Change::Remembered(all) => Change::Remembered(all.into_iter().map(object).collect()),
     }
 }
 

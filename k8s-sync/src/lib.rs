@@ -23,5 +23,6 @@ pub mod publish;
 pub mod raw;
 pub mod records;
 pub mod selector;
+pub mod snapshot;
 pub mod status;
 pub mod watch;

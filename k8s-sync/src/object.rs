@@ -99,7 +99,8 @@ pub struct Pod {
 
 /// A change to the objects of one kind, in the terms of kube's watcher.
 ///
-/// `Init` begins a new list beside the state that is being served. `InitApply` adds to the list.
+/// `Remembered` is a whole list from before the start. It counts until the first list is complete,
+/// and does not disturb one that is being received. `Init` begins a new list beside the state that is being served. `InitApply` adds to the list.
 /// `InitDone` puts it in place, which removes every object that it does not name. In between,
 /// `Apply` and `Delete` change single objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +110,7 @@ pub enum Change<T, K> {
     InitDone,
     Apply(T),
     Delete(K),
+    Remembered(Vec<T>),
 }
 
 /// One step of the cluster's history, as reported by a source (`watch` or `manifests`).

@@ -2,7 +2,7 @@
 //! Corefiles.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use wire::apex::ApexLabel;
@@ -74,6 +74,18 @@ pub struct ApiServer {
     pub qps: Option<u32>,
     pub burst: Option<u32>,
     pub max_inflight: Option<u32>,
+    /// `snapshot FILE`: keeps the last known state, for a start while the API server cannot be read.
+    pub snapshot: Option<PathBuf>,
+}
+
+impl Options {
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&Path> {
+        match &self.source {
+            Source::Manifests(_) => None,
+            Source::ApiServer(server) => server.snapshot.as_deref(),
+        }
+    }
 }
 
 /// `tls CERT KEY CA`: PEM files.

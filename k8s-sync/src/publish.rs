@@ -13,7 +13,7 @@ mod generations;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use wire::hash::HashSeed;
 use wire::pod_index::PodIndex;
@@ -25,6 +25,7 @@ use crate::cluster::Cluster;
 use crate::object::Event;
 use crate::options::{ExternalOptions, Options};
 use crate::records::RecordWriter;
+use crate::snapshot::SnapshotKeeper;
 use answers::Answers;
 
 /// Events per publication. All events that are waiting are taken, so that a burst costs one table.
@@ -82,6 +83,8 @@ pub enum Request {
     /// Wake up, and free the external zones whose status nobody reads any more. It may be lost if
     /// many requests wait, since each of them wakes the thread.
     FreeExternals,
+    /// Write the snapshot soon if it is not up to date, and tell the sender when that has ended.
+    WriteSnapshot(oneshot::Sender<()>),
 }
 
 /// External zones, and where their tables go. They are served while `status` has a receiver.
@@ -204,6 +207,7 @@ pub async fn run(
     mut requests: mpsc::Receiver<Request>,
     shards: Shards,
     status: watch::Sender<Status>,
+    mut snapshot: Option<SnapshotKeeper>,
 ) {
     let deadline = Instant::now() + options.startup_timeout;
     let mut publisher = Publisher::new(options, seed);
@@ -220,6 +224,7 @@ pub async fn run(
             let may_publish = publisher.is_synced() || now >= deadline;
             let deadline = if may_publish { now + IDLE_MAX } else { deadline };
             let due = outlets.iter().map(|outlet| outlet.housekeeping_due(now));
+            let due = due.chain(snapshot.as_ref().map(|snapshot| snapshot.due(now)));
             let due = due.chain([pods.due(&publisher, now), deadline]);
             due.min().unwrap_or(deadline)
         } else {
@@ -227,7 +232,16 @@ pub async fn run(
         };
         tokio::select! {
             biased;
-            Some(request) = requests.recv() => handle(request, &mut publisher, &mut outlets),
+            Some(request) = requests.recv() => match request {
+                Request::AddExternal(new) => add_external(*new, &mut publisher, &mut outlets),
+                Request::FreeExternals => {}
+                // Without a snapshot, dropping it reports the end.
+                Request::WriteSnapshot(written) => {
+                    if let Some(snapshot) = &mut snapshot {
+                        snapshot.flush(written);
+                    }
+                }
+            },
             taken = events.recv_many(&mut batch, EVENT_BATCH_MAX) => if taken == 0 { break },
             () = sleep_until(wake_at) => {}
         }
@@ -239,6 +253,7 @@ pub async fn run(
             Some(_) | None => true,
         });
         for event in batch.drain(..) {
+            snapshot.iter_mut().for_each(|snapshot| snapshot.note(&event));
             publisher.apply(event);
         }
         let may_publish = publisher.is_synced() || Instant::now() >= deadline;
@@ -255,6 +270,9 @@ pub async fn run(
             outlet.housekeep(&publisher, Instant::now());
         }
         pods.publish(&mut publisher, Instant::now());
+        if let Some(snapshot) = &mut snapshot {
+            snapshot.step(&publisher.cluster, Instant::now());
+        }
     }
 }
 
@@ -263,15 +281,10 @@ fn is_delivered(outlets: &[Outlet], pods: &PodOutlet) -> bool {
         && pods.generations.is_delivered()
 }
 
-fn handle(request: Request, publisher: &mut Publisher, outlets: &mut Vec<Outlet>) {
-    match request {
-        Request::AddExternal(new) => {
-            let NewExternal { number, options, shards, status } = *new;
-            publisher.add_external(number, &options);
-            outlets.push(Outlet::new(Some(number), shards, status));
-        }
-        Request::FreeExternals => {}
-    }
+fn add_external(new: NewExternal, publisher: &mut Publisher, outlets: &mut Vec<Outlet>) {
+    let NewExternal { number, options, shards, status } = new;
+    publisher.add_external(number, &options);
+    outlets.push(Outlet::new(Some(number), shards, status));
 }
 
 /// Where the generations of one table go.

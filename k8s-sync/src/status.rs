@@ -5,13 +5,18 @@
 //! lock guards the failure state and is taken on changes of state only, never per event. Each
 //! change of state is one log line, written here.
 
+pub mod snapshot;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use crate::fault::FaultLog;
 use crate::options::Options;
 use crate::raw::Kind;
+use snapshot::SnapshotStatus;
 
 /// A failure that persists is logged again after this long.
 const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
@@ -30,21 +35,31 @@ pub fn is_wanted(options: &Options, kind: Kind) -> bool {
 #[derive(Debug)]
 pub struct SourceStatus {
     kinds: [KindStatus; Kind::ALL.len()],
-    server: Arc<CurrentServer>,
+    shared: Arc<SharedStatus>,
+    pub snapshot: SnapshotStatus,
 }
 
-/// The API server in use. Empty if there is none yet.
+/// What all kinds of a source have in common.
 #[derive(Debug, Default)]
-struct CurrentServer(Mutex<Arc<str>>);
+struct SharedStatus {
+    /// The API server in use. Empty if there is none yet.
+    server: Mutex<Arc<str>>,
+    /// The API server has answered the last request, whatever the answer.
+    is_connected: AtomicBool,
+    /// A list is complete, or something has failed.
+    changed: Notify,
+}
 
 /// The state of one kind.
 #[derive(Debug)]
 pub struct KindStatus {
     kind: Kind,
-    server: Arc<CurrentServer>,
+    shared: Arc<SharedStatus>,
     began: Instant,
     is_wanted: bool,
     is_synced: AtomicBool,
+    /// How old the snapshot was when `began`, in milliseconds, plus one. Zero: not served.
+    snapshot_age_ms: AtomicU64,
     /// Milliseconds since `began`, plus one. Zero means never.
     contact_ms: AtomicU64,
     lists: AtomicU64,
@@ -99,13 +114,14 @@ impl SourceStatus {
     #[must_use]
     pub fn new(options: &Options) -> Self {
         let began = Instant::now();
-        let server = Arc::<CurrentServer>::default();
+        let shared = Arc::<SharedStatus>::default();
         let kinds = Kind::ALL.map(|kind| KindStatus {
             kind,
-            server: Arc::clone(&server),
+            shared: Arc::clone(&shared),
             began,
             is_wanted: is_wanted(options, kind),
             is_synced: AtomicBool::new(false),
+            snapshot_age_ms: AtomicU64::new(0),
             contact_ms: AtomicU64::new(0),
             lists: AtomicU64::new(0),
             repaired: AtomicU64::new(0),
@@ -114,12 +130,23 @@ impl SourceStatus {
             has_failure: AtomicBool::new(false),
             failure_log: Mutex::default(),
         });
-        Self { kinds, server }
+        Self { kinds, shared, snapshot: SnapshotStatus::default() }
     }
 
     /// Names the server that requests go to from now on, for the log and /ready.
     pub(crate) fn set_server(&self, server: String) {
-        *self.server.0.lock().unwrap_or_else(PoisonError::into_inner) = server.into();
+        *lock(&self.shared.server) = server.into();
+    }
+
+    /// The server that requests go to. `None` before the first client.
+    pub(crate) fn server(&self) -> Option<Arc<str>> {
+        self.shared.server()
+    }
+
+    /// Whether the API server answered the last request, whatever the answer.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.shared.is_connected.load(Relaxed)
     }
 
     #[must_use]
@@ -139,15 +166,49 @@ impl SourceStatus {
         self.wanted().all(|status| status.is_synced.load(Relaxed))
     }
 
+    /// How old the served state may be, which is the age of the kind that was confirmed longest ago.
+    /// `None` if nothing is served yet.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        self.wanted()
+            .map(KindStatus::age)
+            .try_fold(Duration::ZERO, |oldest, age| age.map(|age| oldest.max(age)))
+    }
+
+    /// Whether the snapshot is served, at least for some kinds.
+    #[must_use]
+    pub fn is_snapshot_served(&self) -> bool {
+        self.wanted().any(KindStatus::is_snapshot_served)
+    }
+
+    /// Whether a kind that has never been listed cannot be listed now.
+    pub(crate) fn is_hindered(&self) -> bool {
+        let is_hindered =
+            |kind: &KindStatus| kind.has_failure.load(Relaxed) && !kind.is_synced.load(Relaxed);
+        self.wanted().any(is_hindered)
+    }
+
+    /// Waits until the condition holds. It is checked after each list and each failure.
+    pub(crate) async fn until(&self, is_such: impl Fn(&Self) -> bool) {
+        loop {
+            // Counts from here on, so no change is missed.
+            let changed = self.shared.changed.notified();
+            if is_such(self) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     #[must_use]
     pub fn reports(&self) -> Vec<KindReport> {
         self.wanted().map(KindStatus::report).collect()
     }
 }
 
-impl CurrentServer {
-    fn name(&self) -> Option<Arc<str>> {
-        let name = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
+impl SharedStatus {
+    fn server(&self) -> Option<Arc<str>> {
+        let name = Arc::clone(&lock(&self.server));
         Some(name).filter(|name| !name.is_empty())
     }
 }
@@ -159,23 +220,56 @@ impl KindStatus {
 
     #[must_use]
     pub fn report(&self) -> KindReport {
-        let contact_ms = self.contact_ms.load(Relaxed);
-        let now_ms = self.now_ms();
         KindReport {
             kind: self.kind,
             is_synced: self.is_synced.load(Relaxed),
-            error: self.lock().current.as_ref().map(|failure| match self.server.name() {
+            error: self.lock().current.as_ref().map(|failure| match self.shared.server() {
                 Some(server) => format!("{server}: {}", failure.error),
                 None => failure.error.clone(),
             }),
-            since_contact: (contact_ms != 0)
-                .then(|| Duration::from_millis(now_ms.saturating_sub(contact_ms))),
+            since_contact: self.since_contact(),
             lists: self.lists.load(Relaxed),
             repaired: self.repaired.load(Relaxed),
             failures: self.failures.load(Relaxed),
             refused: self.faults.refused_count(),
             odd_parts: self.faults.part_count(),
         }
+    }
+
+    /// The API server has answered a request, with whatever status, or could not be reached.
+    pub(crate) fn set_connected(&self, is_connected: bool) {
+        self.shared.is_connected.store(is_connected, Relaxed);
+    }
+
+    fn since_contact(&self) -> Option<Duration> {
+        let contact_ms = self.contact_ms.load(Relaxed);
+        let silent_ms = self.now_ms().saturating_sub(contact_ms);
+        (contact_ms != 0).then(|| Duration::from_millis(silent_ms))
+    }
+
+    fn age(&self) -> Option<Duration> {
+        if self.is_synced.load(Relaxed) {
+            return self.since_contact();
+        }
+        let age_ms = self.snapshot_age_ms.load(Relaxed);
+        // Both count one too many.
+        let age_ms = (age_ms != 0).then(|| (age_ms - 1).saturating_add(self.now_ms() - 1))?;
+        Some(Duration::from_millis(age_ms))
+    }
+
+    /// Listed completely at least once.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.is_synced.load(Relaxed)
+    }
+
+    fn is_snapshot_served(&self) -> bool {
+        self.snapshot_age_ms.load(Relaxed) != 0 && !self.is_synced.load(Relaxed)
+    }
+
+    /// A snapshot of this age is served until the first list is complete.
+    pub(crate) fn remembered(&self, age: Duration) {
+        let at_began = age.saturating_sub(self.began.elapsed());
+        self.snapshot_age_ms.store(at_began.as_millis() as u64 + 1, Relaxed);
     }
 
     /// The source sent something, if only a sign that nothing has changed.
@@ -192,6 +286,7 @@ impl KindStatus {
             tracing::debug!(kind, objects, ?took, how, "listed again");
         } else {
             tracing::info!(kind, objects, ?took, how, "synced");
+            self.shared.changed.notify_waiters();
         }
     }
 
@@ -224,6 +319,7 @@ impl KindStatus {
         let since = log.current.as_ref().map_or_else(Instant::now, |failure| failure.since);
         log.current = Some(OngoingFailure { since, is_logged: false, error });
         self.has_failure.store(true, Relaxed);
+        self.shared.changed.notify_waiters();
     }
 
     /// The server rejects this kind of list, and another kind is requested at once.
@@ -252,7 +348,7 @@ impl KindStatus {
         failure.is_logged |= is_due;
         if is_due {
             let (kind, error) = (self.kind.plural(), failure.error.as_str());
-            let server = self.server.name();
+            let server = self.shared.server();
             let server = server.as_deref();
             let for_secs = now.duration_since(failure.since).as_secs();
             if self.is_synced.load(Relaxed) {
@@ -272,13 +368,14 @@ impl KindStatus {
             tracing::debug!(kind = self.kind.plural(), error = failure.error, "still failing");
         }
         self.has_failure.store(true, Relaxed);
+        self.shared.changed.notify_waiters();
     }
 
     /// The state no longer matches the source and is listed again. This is rare and always logged.
     pub(crate) fn outdated(&self, error: String) {
         self.failures.fetch_add(1, Relaxed);
         let now = Instant::now();
-        let (kind, server) = (self.kind.plural(), self.server.name());
+        let (kind, server) = (self.kind.plural(), self.shared.server());
         let server = server.as_deref();
         tracing::warn!(
             kind,
@@ -291,6 +388,7 @@ impl KindStatus {
         log.current = Some(OngoingFailure { since, is_logged: true, error });
         log.logged = Some(now);
         self.has_failure.store(true, Relaxed);
+        self.shared.changed.notify_waiters();
     }
 
     /// The state is up to date as far as can be known: ends the failure, if there was one.
@@ -310,8 +408,12 @@ impl KindStatus {
         self.began.elapsed().as_millis() as u64 + 1
     }
 
-    /// The state stays readable if another thread panics.
     fn lock(&self) -> MutexGuard<'_, FailureLog> {
-        self.failure_log.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.failure_log)
     }
+}
+
+/// The state stays readable if another thread panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -44,6 +44,7 @@ impl Running {
             requested,
             shards,
             sender,
+            None,
         ));
         Self { events, requests, pods, tables, status, task }
     }

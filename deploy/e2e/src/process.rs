@@ -131,6 +131,11 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
+    /// SIGTERM: it ends as it would in a cluster.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));

@@ -19,6 +19,9 @@ use crate::tools::{self, Tools};
 /// How long a server may take to read the cluster.
 const ANSWERS_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a server may take to end.
+const END_LIMIT: Duration = Duration::from_secs(20);
+
 /// Attempts with another port, if the first was taken meanwhile.
 const START_COUNT_MAX: u32 = 3;
 
@@ -178,6 +181,13 @@ impl Server {
     /// Its exit status, if it has exited.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.process.exit_status()
+    }
+
+    /// Ends it by SIGTERM. Panics if it does not end.
+    pub fn end(mut self) {
+        self.process.terminate();
+        let ended = try_poll(END_LIMIT, || self.process.exit_status());
+        assert!(ended.is_some(), "it has not ended after {END_LIMIT:?}:\n{}", self.process.log());
     }
 
     pub fn log(&self) -> String {

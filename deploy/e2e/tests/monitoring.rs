@@ -93,6 +93,15 @@ fn scraped() -> String {
             cache
             reload
             loop
+        }}
+        other.example:5353 {{
+            bind 127.0.0.1
+            prometheus 127.0.0.1:{http}
+            kubernetes {{
+                endpoint http://127.0.0.1:1
+                snapshot nowhere/state.jsonl
+                startup_timeout 10ms
+            }}
         }}",
         expected::folder().join("cluster.yaml").display(),
         zone_file().display(),
@@ -113,7 +122,8 @@ fn scraped() -> String {
         let (_, text) = http::get(address, "/metrics").ok()?;
         let late = ["coredns_forward_responses_total{", "coredns_cache_hits_total{"]
             .into_iter()
-            .chain(["ringdns_table_synced{", "ringdns_hosts_current{", "ringdns_zone_current{"]);
+            .chain(["ringdns_apiserver_connected{", "ringdns_table_synced{"])
+            .chain(["ringdns_hosts_current{", "ringdns_zone_current{"]);
         late.into_iter().all(|series| text.contains(series)).then_some(text)
     })
 }

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::anyhow;
 use engine::fleet::{Fleet, Forgotten};
@@ -15,7 +15,7 @@ use engine::limits::SYNC_STOP_TIMEOUT;
 use engine::metrics::TableFacts;
 use engine::plan::TableSlot;
 use engine::plugin::k8s_external::ExternalSettings;
-use k8s_sync::options::ExternalOptions;
+use k8s_sync::options::{ExternalOptions, Options};
 use k8s_sync::publish::{ExternalNumber, NewExternal, Request, Status};
 use k8s_sync::status::SourceStatus;
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -32,10 +32,11 @@ pub(crate) struct ExternalFeed {
     pub(crate) slot: TableSlot,
     zone: Vec<u8>,
     status: watch::Receiver<Status>,
+    /// Those of the cluster.
+    options: Arc<Options>,
     source: Arc<SourceStatus>,
     requests: mpsc::Sender<Request>,
     started_at: Instant,
-    startup_timeout: Duration,
     /// Whether the thread may hand over tables.
     publishes: Arc<Mutex<bool>>,
 }
@@ -72,15 +73,15 @@ impl ExternalFeed {
             anyhow!("plugin/k8s_external: {why}")
         })?;
         let source = Arc::clone(&cluster.source);
-        let startup_timeout = cluster.options.startup_timeout;
+        let options = Arc::clone(&cluster.options);
         Ok(Self {
             slot,
             zone,
             status,
+            options,
             source,
             requests,
             started_at: Instant::now(),
-            startup_timeout,
             publishes,
         })
     }
@@ -88,7 +89,7 @@ impl ExternalFeed {
     /// Waits for the first complete table, at most until `startup_timeout` after the start.
     pub(super) async fn settle(&mut self) {
         let synced = self.status.wait_for(|status| status.is_synced);
-        let rest = self.startup_timeout.saturating_sub(self.started_at.elapsed());
+        let rest = self.options.startup_timeout.saturating_sub(self.started_at.elapsed());
         // If it does not come, `kubernetes` has logged why.
         let _ = timeout(rest, synced).await;
     }
@@ -113,8 +114,9 @@ impl ExternalFeed {
     }
 
     pub(super) fn facts(&self) -> TableFacts {
-        let facts = table_facts(self.slot, &self.zone, &self.status.borrow(), &self.source);
-        // Those of the objects are the cluster's.
-        TableFacts { faults: Vec::new(), ..facts }
+        let Self { slot, zone, options, source, .. } = self;
+        let facts = table_facts(*slot, zone, options, &self.status.borrow(), source);
+        // Those of the objects and of the snapshot are the cluster's.
+        TableFacts { faults: Vec::new(), snapshot: None, ..facts }
     }
 }

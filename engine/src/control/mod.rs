@@ -66,7 +66,6 @@ use zones::ZonesFeed;
 
 /// How often facts are updated, the shards' log lines written, and old plans freed.
 const TICK: Duration = Duration::from_millis(200);
-
 /// How long after a failure the changed files of upstreams and of `tls` are tried again, even if
 /// they have not changed since.
 const FILE_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -199,13 +198,18 @@ impl Control {
         self.admin.hand_over();
         let lameducks = self.config.blocks.iter().filter_map(|block| block.line::<Health>());
         let lameduck = lameducks.map(|health| health.lameduck).max().unwrap_or_default();
-        if !lameduck.is_zero() {
+        let snapshots = self.server.write_snapshots();
+        let lameduck = async {
+            if lameduck.is_zero() {
+                return;
+            }
             tracing::info!("plugin/health: Going into lameduck mode for {lameduck:?}");
             tokio::select! {
                 () = sleep(lameduck) => {}
                 end = signals.end() => tracing::info!("{}; lameduck mode ends", end.message()),
             }
-        }
+        };
+        tokio::join!(snapshots, lameduck);
         self.node.iter().for_each(NodeMode::sockets_close);
         self.server.stop();
         self.errors.tick(std::time::Instant::now(), self.metrics.error_lines_lost());

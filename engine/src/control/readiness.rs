@@ -36,7 +36,8 @@ impl Control {
         let of_zones =
             zones.filter_map(|zone| Some(format!("file: zone {}: {}", zone.zone, zone.problem?)));
         let of_loops = loops.iter().map(|message| format!("loop: {message}"));
-        let of_tables = of_hosts.chain(of_zones);
+        let of_snapshots = self.server.syncs().flat_map(KubernetesFeed::snapshot_notes);
+        let of_tables = of_snapshots.chain(of_hosts).chain(of_zones);
         self.readiness.note(failure.chain(of_files).chain(late).chain(of_loops).chain(of_tables));
     }
 }

@@ -13,7 +13,7 @@ use engine::config::Config;
 use engine::corefile::value::key::Scheme;
 use engine::fleet::{Asker, Fleet};
 use engine::io::socket::{ListenerSockets, PortClaim};
-use engine::limits::{ALONE_LOOK_EVERY, DRAIN_TIMEOUT, HAND_OVER_TIMEOUT};
+use engine::limits::{ALONE_LOOK_EVERY, DRAIN_TIMEOUT, HAND_OVER_TIMEOUT, SNAPSHOT_TIMEOUT};
 use engine::metrics::served::ListenerFacts;
 use engine::metrics::{Metrics, SteeringFacts};
 use engine::plan::draft::{FatalLoop, Listen, NewTable, PlanDraft};
@@ -284,6 +284,22 @@ impl Server {
     /// The running k8s-sync threads.
     pub(crate) fn syncs(&self) -> impl Iterator<Item = &KubernetesFeed> {
         self.feeds.iter().flatten().filter_map(TableFeed::kubernetes)
+    }
+
+    /// Has the snapshots of all clusters written, and waits for them, but not for a slow disk.
+    pub(crate) fn write_snapshots(&self) -> impl Future<Output = ()> + use<> {
+        let written: Vec<_> = self.syncs().filter_map(KubernetesFeed::write_snapshot).collect();
+        async move {
+            let all = async {
+                for one in written {
+                    // A thread that has ended writes nothing.
+                    let _ = one.await;
+                }
+            };
+            if tokio::time::timeout(SNAPSHOT_TIMEOUT, all).await.is_err() {
+                tracing::warn!("plugin/kubernetes: the snapshot is not written yet; ending anyway");
+            }
+        }
     }
 
     /// The feeds of external zones.

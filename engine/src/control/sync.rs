@@ -4,6 +4,7 @@
 //! Invariant: once stopped, the thread publishes nothing more, because another block may have its
 //! slot.
 
+use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -16,7 +17,7 @@ use engine::limits::{
     EVENTS_WAITING_MAX, MANIFESTS_TIMEOUT, OBJECTS_TIMEOUT, SYNC_REQUESTS_WAITING_MAX,
     SYNC_STOP_LOOK_EVERY, SYNC_STOP_TIMEOUT,
 };
-use engine::metrics::{ObjectFaults, TableFacts};
+use engine::metrics::{ObjectFaults, SnapshotFacts, TableFacts};
 use engine::plan::TableSlot;
 use engine::plugin::draft::ClusterSource;
 use engine::plugin::kubernetes::cluster::Cluster;
@@ -27,7 +28,9 @@ use k8s_sync::options::{ApiServer, ClientTls, Options, Source};
 use k8s_sync::origin::{ClusterObjects, Needs};
 use k8s_sync::publish::{self, Request, Shards, Status};
 use k8s_sync::selector::{Operator, Requirement, Selector};
+use k8s_sync::snapshot::{self, SnapshotKeeper};
 use k8s_sync::status::SourceStatus;
+use k8s_sync::status::snapshot::SnapshotReport;
 use k8s_sync::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -81,6 +84,7 @@ impl KubernetesFeed {
         let (report, opened) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let publishes = Arc::new(Mutex::new(true));
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let shards = Shards {
             tables: gated(fleet.deliveries(slot), &publishes),
             pods: gated(fleet.pod_deliveries(slot), &publishes),
@@ -94,12 +98,28 @@ impl KubernetesFeed {
                 };
                 drop(report.send(Ok(())));
                 let (events, received) = mpsc::channel(EVENTS_WAITING_MAX);
-                let publishing =
-                    publish::run(thread_options, *HASH_SEED, received, requested, shards, sender);
+                let keeper =
+                    SnapshotKeeper::new(&thread_options, number, Arc::clone(&thread_source));
+                let (options, source) = (Arc::clone(&thread_options), Arc::clone(&thread_source));
+                let restored = events.clone();
+                let restoring = async {
+                    snapshot::restore(&options, &source, &restored).await;
+                    pending::<()>().await;
+                };
+                let publishing = publish::run(
+                    thread_options,
+                    *HASH_SEED,
+                    received,
+                    requested,
+                    shards,
+                    sender,
+                    keeper,
+                );
                 tokio::select! {
                     biased;
                     _ = stopped => {}
                     () = publishing => {}
+                    () = restoring => {}
                     () = reader.run(events) => {}
                 }
             });
@@ -116,7 +136,7 @@ impl KubernetesFeed {
         Ok(Self {
             options,
             slot,
-            number: STARTED.fetch_add(1, Ordering::Relaxed),
+            number,
             status,
             source,
             requests,
@@ -146,7 +166,41 @@ impl KubernetesFeed {
     }
 
     pub(crate) fn facts(&self) -> TableFacts {
-        table_facts(self.slot, self.first_zone(), &self.status.borrow(), &self.source)
+        table_facts(
+            self.slot,
+            self.first_zone(),
+            &self.options,
+            &self.status.borrow(),
+            &self.source,
+        )
+    }
+
+    /// Has the snapshot written, if the block has one and it is not up to date. The receiver ends
+    /// when that has ended.
+    pub(crate) fn write_snapshot(&self) -> Option<oneshot::Receiver<()>> {
+        self.options.snapshot()?;
+        let (report, written) = oneshot::channel();
+        // A thread with many requests is not waited for.
+        self.requests.try_send(Request::WriteSnapshot(report)).ok()?;
+        Some(written)
+    }
+
+    /// What `/ready` says about the snapshot, if it is served or cannot be written.
+    pub(crate) fn snapshot_notes(&self) -> impl Iterator<Item = String> {
+        let file = self.options.snapshot().map(|file| file.display().to_string());
+        let report = file.is_some().then(|| self.source.snapshot.report());
+        let (file, report) = (file.unwrap_or_default(), report.unwrap_or_default());
+        let zone = zone_text(self.first_zone());
+        let served = report.served.filter(|_| self.source.is_snapshot_served()).map(|confirmed| {
+            let errors = self.source.reports().into_iter().find_map(|report| report.error);
+            let error = errors.map(|error| format!(": {error}")).unwrap_or_default();
+            let confirmed = shown(confirmed);
+            format!("kubernetes: {zone} is served from the snapshot {file} of {confirmed}{error}")
+        });
+        let error = report.error;
+        let unwritten =
+            error.map(|error| format!("kubernetes: cannot write the snapshot {file}: {error}"));
+        served.into_iter().chain(unwritten)
     }
 
     /// Publishes nothing more: another feed may have the slot next.
@@ -234,6 +288,7 @@ pub(super) fn lock(publishes: &Mutex<bool>) -> MutexGuard<'_, bool> {
 pub(super) fn table_facts(
     slot: TableSlot,
     zone: &[u8],
+    options: &Options,
     status: &Status,
     source: &SourceStatus,
 ) -> TableFacts {
@@ -257,10 +312,25 @@ pub(super) fn table_facts(
         is_current,
         published_at: status.is_synced.then(|| SystemTime::UNIX_EPOCH + changed),
         // The kind that has been silent longest: the table may be as old as that.
+        confirmed_at: source.age().and_then(|age| SystemTime::now().checked_sub(age)),
+        is_connected: matches!(options.source, Source::ApiServer(_)).then(|| source.is_connected()),
+        snapshot: snapshot_facts(options, source),
         last_event_at: contacts.max().and_then(|silence| SystemTime::now().checked_sub(silence)),
         refused_name_count: status.refused_names,
         faults: faults.collect(),
     }
+}
+
+/// A time, to the second.
+fn shown(time: SystemTime) -> String {
+    let time = jiff::Timestamp::try_from(time).unwrap_or_default();
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn snapshot_facts(options: &Options, source: &SourceStatus) -> Option<SnapshotFacts> {
+    options.snapshot()?;
+    let SnapshotReport { written, failures, .. } = source.snapshot.report();
+    Some(SnapshotFacts { is_served: source.is_snapshot_served(), written_at: written, failures })
 }
 
 /// Names this thread. A later thread for the same zone has another number.
@@ -343,6 +413,7 @@ fn source(kubernetes: &Kubernetes) -> Source {
         qps: limits.qps.map(|qps| (qps.ceil() as u32).max(1)),
         burst: limits.burst,
         max_inflight: limits.max_inflight,
+        snapshot: kubernetes.snapshot.clone(),
         ..ApiServer::default()
     };
     Source::ApiServer(match &kubernetes.cluster {

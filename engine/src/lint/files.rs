@@ -1,14 +1,18 @@
 //! The files that the lines of a block name. Whether they exist is not looked up here: a machine
 //! that checks a Corefile may lack files that the cluster has.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{LintBlock, options};
+use super::{LintBlock, options, warn};
+use crate::corefile::Context;
 use crate::corefile::lexer::Token;
-use crate::corefile::report::NamedFile;
+use crate::corefile::report::{Mistake, NamedFile};
+use crate::corefile::source::Span;
 use crate::corefile::statement::Statement;
 use crate::corefile::value::target::{self, Target};
+use crate::corefile::word::quoted;
 
 /// The words of a directive that name files.
 type FileWords = fn(&Statement) -> Vec<&Token>;
@@ -24,7 +28,7 @@ const FILES: &[(&str, FileWords)] = &[
         let kubeconfig = options(line, "kubeconfig").filter_map(|option| option.args.first());
         let tls = options(line, "tls").flat_map(|option| &option.args);
         let manifests = options(line, "manifests").flat_map(|option| &option.args);
-        kubeconfig.chain(tls).chain(manifests).collect()
+        kubeconfig.chain(tls).chain(manifests).chain(snapshots(line)).collect()
     }),
     ("file", |line| line.args.first().into_iter().collect()),
     ("forward", |line| {
@@ -42,6 +46,32 @@ const FILES: &[(&str, FileWords)] = &[
     }),
 ];
 
+/// The files that a `kubernetes` line keeps its cluster's last state in: one, or a mistake.
+fn snapshots(line: &Statement) -> impl Iterator<Item = &Token> {
+    let is_kubernetes = line.name.text == "kubernetes";
+    let named = options(line, "snapshot").filter_map(|option| option.args.first());
+    named.filter(move |_| is_kubernetes)
+}
+
+/// Warns of two lines that write the same file. Each would replace what the other has written.
+pub(super) fn shared_snapshot(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
+    let mut seen: HashMap<PathBuf, Span> = HashMap::new();
+    for block in blocks {
+        for line in block.lines("kubernetes") {
+            for word in snapshots(line) {
+                let file = context.folder(word.span).join(&word.text);
+                let Some(other) = seen.insert(file, word.span) else { continue };
+                let message = format!("two clusters keep their snapshot in {}", quoted(&word.text));
+                let mistake = Mistake::warning(word.span, message)
+                    .label("each replaces the other's")
+                    .also(other, "the other")
+                    .help("give each `kubernetes` a file of its own");
+                warn(line, mistake, context);
+            }
+        }
+    }
+}
+
 /// In the order of the Corefile. Relative paths start from `root` if the plugin's do.
 pub(crate) fn named(blocks: &[LintBlock<'_>]) -> Vec<NamedFile> {
     let mut named = Vec::new();
@@ -56,7 +86,13 @@ pub(crate) fn named(blocks: &[LintBlock<'_>]) -> Vec<NamedFile> {
             };
             for word in words(line).into_iter().filter(|word| !word.text.is_empty()) {
                 let is_argument = line.args.iter().any(|arg| arg.span == word.span);
+                let is_snapshot = snapshots(line).any(|snapshot| snapshot.span == word.span);
                 let path = match *plugin {
+                    // It is written there; only its folder must exist.
+                    "kubernetes" if is_snapshot => match Path::new(&word.text).parent() {
+                        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+                        Some(_) | None => continue,
+                    },
                     "file" | "hosts" | "tls" => root.join(&word.text),
                     // The option `tls`.
                     "forward" if !is_argument => root.join(&word.text),

@@ -94,6 +94,11 @@ pub const LINTS: &[Lint] = &[
         doc: "a block without `bind` gets no queries at an address that another block binds",
         find: bind::shadows,
     },
+    Lint {
+        name: "shared-snapshot",
+        doc: "two `kubernetes` lines write the same `snapshot` file",
+        find: files::shared_snapshot,
+    },
 ];
 
 /// A server block, as written and as read.

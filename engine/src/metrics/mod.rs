@@ -183,10 +183,26 @@ pub struct TableFacts {
     pub published_at: Option<SystemTime>,
     /// When the API server last sent an event, a bookmark or a list.
     pub last_event_at: Option<SystemTime>,
+    /// When the served state was last confirmed, for the kind that was confirmed longest ago.
+    pub confirmed_at: Option<SystemTime>,
+    /// Whether the API server answered the last request. `None` if the cluster comes from files.
+    pub is_connected: Option<bool>,
+    /// `None` without `snapshot`.
+    pub snapshot: Option<SnapshotFacts>,
     /// Invalid names that were skipped since the start.
     pub refused_name_count: u64,
     /// By kind.
     pub faults: Vec<ObjectFaults>,
+}
+
+/// The snapshot file of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotFacts {
+    pub is_served: bool,
+    /// When the state in the last file that was written was confirmed.
+    pub written_at: Option<SystemTime>,
+    /// Attempts to write that failed.
+    pub failures: u64,
 }
 
 /// A zone of a `file` block.

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::families::{Families, Labels};
-use super::{Facts, ObjectFaults, TableFacts};
+use super::{Facts, ObjectFaults, SnapshotFacts, TableFacts};
 
 /// A family's name and help, and its counter.
 type FaultRow = (&'static str, &'static str, fn(&ObjectFaults) -> u64);
@@ -18,11 +18,7 @@ impl Families<'_, '_> {
             facts
                 .tables
                 .iter()
-                .filter_map(|table| {
-                    let slot = table.slot.to_string().into();
-                    let labels = vec![("table", slot), ("zone", table.zone.as_str().into())];
-                    Some((labels, value(table)?))
-                })
+                .filter_map(|table| Some((table_labels(table), value(table)?)))
                 .collect()
         };
         let generations = each(&|table| Some(table.generation as f64));
@@ -32,7 +28,8 @@ impl Families<'_, '_> {
         let bytes = each(&|table| Some(table.len as f64));
         self.gauges("ringdns_table_bytes", "Bytes of the newest generation", &bytes)?;
         let synced = each(&|table| Some(f64::from(u8::from(table.is_synced))));
-        self.gauges("ringdns_table_synced", "1 once the whole cluster was listed", &synced)?;
+        let help = "1 once the whole cluster was listed, or its snapshot is served";
+        self.gauges("ringdns_table_synced", help, &synced)?;
         let current = each(&|table| Some(f64::from(u8::from(table.is_current))));
         let help =
             "1 while watches keep every kind up to date; 0 if disconnected, or listed periodically";
@@ -41,6 +38,14 @@ impl Families<'_, '_> {
             Some(now.duration_since(table.published_at?).unwrap_or_default().as_secs_f64())
         });
         self.gauges("ringdns_table_age_seconds", "Time since the newest generation", &ages)?;
+        let confirmed = each(&|table| {
+            Some(now.duration_since(table.confirmed_at?).unwrap_or_default().as_secs_f64())
+        });
+        let help = "How old the served state may be: time since its source last confirmed it";
+        self.gauges("ringdns_sync_age_seconds", help, &confirmed)?;
+        let connected = each(&|table| Some(f64::from(u8::from(table.is_connected?))));
+        let help = "1 if the API server answered the last request, 0 if it could not be reached";
+        self.gauges("ringdns_apiserver_connected", help, &connected)?;
         let events = each(&|table| {
             Some(table.last_event_at?.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64())
         });
@@ -49,16 +54,38 @@ impl Families<'_, '_> {
             "When the API server last sent an event, in seconds since 1970",
             &events,
         )?;
+        self.snapshots(&facts.tables)?;
         self.refused_names(&facts.tables)?;
         self.object_faults(&facts.tables)
     }
 
-    fn refused_names(&mut self, tables: &[TableFacts]) -> fmt::Result {
-        let samples = tables.iter().map(|table| {
-            let slot = table.slot.to_string().into();
-            let labels: Labels<'_> = vec![("table", slot), ("zone", table.zone.as_str().into())];
-            (labels, table.refused_name_count)
+    fn snapshots(&mut self, tables: &[TableFacts]) -> fmt::Result {
+        let each = |value: &dyn Fn(&SnapshotFacts) -> Option<f64>| -> Vec<(Labels<'_>, f64)> {
+            let samples = tables.iter().filter_map(|table| {
+                let value = value(table.snapshot.as_ref()?)?;
+                Some((table_labels(table), value))
+            });
+            samples.collect()
+        };
+        let served = each(&|snapshot| Some(f64::from(u8::from(snapshot.is_served))));
+        let help = "1 while the snapshot is served, because the API server has not been read yet";
+        self.gauges("ringdns_snapshot_served", help, &served)?;
+        let written = each(&|snapshot| {
+            let at = snapshot.written_at?.duration_since(UNIX_EPOCH);
+            Some(at.unwrap_or_default().as_secs_f64())
         });
+        let help = "When the state in the last written snapshot was confirmed, in seconds since \
+                    1970";
+        self.gauges("ringdns_snapshot_written_timestamp_seconds", help, &written)?;
+        let failures = tables
+            .iter()
+            .filter_map(|table| Some((table_labels(table), table.snapshot.as_ref()?.failures)));
+        let help = "Snapshots that could not be written";
+        self.counters("ringdns_snapshot_write_failures", help, &failures.collect::<Vec<_>>())
+    }
+
+    fn refused_names(&mut self, tables: &[TableFacts]) -> fmt::Result {
+        let samples = tables.iter().map(|table| (table_labels(table), table.refused_name_count));
         self.counters(
             "ringdns_kubernetes_names_refused",
             "Names skipped: too long, not host names, or a second host of a name that allows one",
@@ -97,4 +124,8 @@ impl Families<'_, '_> {
         }
         Ok(())
     }
+}
+
+fn table_labels(table: &TableFacts) -> Labels<'_> {
+    vec![("table", table.slot.to_string().into()), ("zone", table.zone.as_str().into())]
 }

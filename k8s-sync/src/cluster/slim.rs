@@ -32,9 +32,9 @@ pub struct ModelSlice {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ModelPod {
-    pub(super) ips: Box<[IpAddr]>,
-    pub(super) is_on_host_network: bool,
+pub(crate) struct ModelPod {
+    pub(crate) ips: Box<[IpAddr]>,
+    pub(crate) is_on_host_network: bool,
 }
 
 /// One address of a ready endpoint.

@@ -168,6 +168,20 @@ impl<V: PartialEq> Store<V> {
         })
     }
 
+    /// The index of the number of an object. `None` if the key has no object.
+    pub(super) fn index_of(&self, key: KeyParts<'_>) -> Option<usize> {
+        let id = self.find(key)?;
+        self.get(id).map(|_| id.index())
+    }
+
+    /// All objects whose numbers are at least `first`, with the index of each.
+    pub(super) fn iter_from(&self, first: usize) -> impl Iterator<Item = (usize, KeyParts<'_>, &V)> {
+        self.slots.iter().enumerate().skip(first).filter_map(|(index, slot)| {
+            let slot = slot.as_ref()?;
+            Some((index, slot.key.parts(), slot.value.as_ref()?))
+        })
+    }
+
     /// The number of objects.
     pub(super) fn len(&self) -> usize {
         self.len
@@ -207,6 +221,7 @@ impl<V: PartialEq> Store<V> {
                 Vec::new()
             }
             Change::InitDone => self.end_list(),
+            Change::Remembered(all) => self.remember(all),
             Change::Apply((key, value)) => {
                 // The list is older than this change.
                 if let Some(listed) = &mut self.listed {
@@ -222,6 +237,21 @@ impl<V: PartialEq> Store<V> {
                 id.and_then(|id| self.take(id)).into_iter().collect()
             }
         }
+    }
+
+    /// Puts an old list in place, unless there is a newer one. The next list to be completed, which
+    /// may be the one that is being received, removes what it does not contain.
+    fn remember(&mut self, all: Vec<(ObjectKey, V)>) -> Vec<Difference<V>> {
+        if self.synced || self.len > 0 {
+            return Vec::new();
+        }
+        self.synced = true;
+        let round = self.round;
+        self.round = round.wrapping_sub(1);
+        let differences = all.into_iter().filter_map(|(key, value)| self.put(&key, value));
+        let differences = differences.collect();
+        self.round = round;
+        differences
     }
 
     /// Whether the object is stored like this. If so, the current list contains it.
@@ -300,6 +330,10 @@ mod tests {
                 InitDone => InitDone,
                 Apply((number, value)) => Apply((key(number), value)),
                 Delete(number) => Delete(key(number)),
+                Change::Remembered(all) => {
+                    let all = all.into_iter().map(|(number, value)| (key(number), value));
+                    Change::Remembered(all.collect())
+                }
             };
             let differences = store.step(change);
             let mut keys: Vec<u8> =
@@ -345,6 +379,32 @@ mod tests {
             &steps,
             &[(1, "a"), (2, "B"), (4, "d")],
             &[&[], &[], &[], &[], &[1, 2, 3], &[], &[], &[], &[], &[2, 3, 4]],
+        );
+    }
+
+    #[test]
+    fn a_remembered_list_counts_until_one_is_complete() {
+        let old = || Change::Remembered(vec![(1, "a"), (2, "b"), (3, "c")]);
+        check(&[old()], &[(1, "a"), (2, "b"), (3, "c")], &[&[1, 2, 3]]);
+        check(&[Change::Remembered(vec![]), old()], &[], &[&[], &[]]);
+        let new = [InitApply((1, "a")), InitApply((2, "B")), InitApply((4, "d")), InitDone];
+        let [first, second, third, done] = new;
+        let expected = [(1, "a"), (2, "B"), (4, "d")];
+        // Before the list, in its middle, after it.
+        check(
+            &[old(), Init, first.clone(), second.clone(), third.clone(), done.clone()],
+            &expected,
+            &[&[1, 2, 3], &[], &[], &[], &[], &[2, 3, 4]],
+        );
+        check(
+            &[Init, first.clone(), second.clone(), old(), third.clone(), done.clone()],
+            &expected,
+            &[&[], &[], &[], &[1, 2, 3], &[], &[2, 3, 4]],
+        );
+        check(
+            &[Init, first, second, third, done, old()],
+            &expected,
+            &[&[], &[], &[], &[], &[1, 2, 4], &[]],
         );
     }
 

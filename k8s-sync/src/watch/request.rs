@@ -186,6 +186,7 @@ pub(super) async fn send<'s>(
     request.headers_mut().entry(ACCEPT).or_insert(accepted);
     let head_max = exchange.head_max();
     let response = timeout(head_max, client.send(request.map(Body::from))).await;
+    status.set_connected(matches!(response, Ok(Ok(_))));
     let response = response.map_err(|_| ApiError::Silent(head_max))??;
     check_head(&response)?;
     let encoding = encoding(&response);

@@ -240,6 +240,7 @@ fn short(change: Change<Namespace, Box<str>>) -> String {
         Change::InitDone => ")".to_owned(),
         Change::Apply(namespace) => namespace.name.into(),
         Change::Delete(name) => format!("-{name}"),
+        Change::Remembered(_) => unreachable!("only a snapshot is remembered"),
     }
 }
 

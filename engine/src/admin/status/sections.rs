@@ -120,7 +120,9 @@ pub(super) fn served(facts: &Facts) -> Markup {
 
 /// How far a table can be trusted.
 fn table_mark(table: &TableFacts) -> Mark {
+    let is_snapshot = table.snapshot.as_ref().is_some_and(|snapshot| snapshot.is_served);
     let (class, text) = match (table.is_synced, table.is_current) {
+        (true, false) if is_snapshot => ("warn", "a snapshot from before the start"),
         (false, _) => ("bad", "not read completely"),
         (true, false) => ("warn", "may be stale"),
         (true, true) => ("good", "up to date"),

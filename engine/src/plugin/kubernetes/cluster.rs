@@ -55,17 +55,23 @@ pub(crate) struct ClusterReading {
     tls: Option<(ClientTls, Span)>,
     kubeconfig: Option<(PathBuf, Option<String>, Span)>,
     manifests: Option<(Vec<PathBuf>, Span)>,
+    snapshot: Option<(PathBuf, Span)>,
 }
 
 pub(crate) const ENDPOINT: &str = "endpoint URL";
 pub(crate) const TLS: &str = "tls CERT KEY CA";
 pub(crate) const KUBECONFIG: &str = "kubeconfig FILE [CONTEXT]";
 pub(crate) const MANIFESTS: &str = "manifests PATH…";
+pub(crate) const SNAPSHOT: &str = "snapshot FILE";
 pub(crate) const QPS: &str = "apiserver_qps NUMBER";
 pub(crate) const BURST: &str = "apiserver_burst NUMBER";
 pub(crate) const MAX_INFLIGHT: &str = "apiserver_max_inflight NUMBER";
 
 impl ClusterReading {
+    pub(crate) fn snapshot(&self) -> Option<PathBuf> {
+        self.snapshot.as_ref().map(|(file, _)| file.clone())
+    }
+
     /// The cluster, and the position of the option that selects it.
     pub(crate) fn finish(self, context: &mut Context<'_>) -> (Cluster, Option<Span>) {
         match (self.manifests, self.kubeconfig, self.endpoint) {
@@ -74,6 +80,7 @@ impl ClusterReading {
                     ("kubeconfig", kubeconfig.map(|(_, _, at)| at)),
                     ("endpoint", endpoint.map(|(_, at)| at)),
                     ("tls", self.tls.map(|(_, at)| at)),
+                    ("snapshot", self.snapshot.map(|(_, at)| at)),
                 ];
                 for (name, other) in others {
                     if let Some(other) = other {
@@ -160,6 +167,17 @@ pub(crate) fn manifests(
     let Some(words) = line.at_least_one(MANIFESTS, context) else { return };
     let (paths, _) = draft.cluster.manifests.get_or_insert((Vec::new(), line.name.span));
     paths.extend(words.iter().map(|word| context.folder(word.span).join(&word.text)));
+}
+
+pub(crate) fn snapshot(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'_>) {
+    let Some([word]) = line.exactly(SNAPSHOT, context) else { return };
+    let file = context.folder(word.span).join(&word.text);
+    if file.file_name().is_none() || word.text.ends_with('/') {
+        let message = format!("'{}' is not the name of a file", quoted(&word.text));
+        let refusal = Refusal::new(message, "a folder");
+        return context.refuse(word.span, refusal.help("name a file in it: it is written anew"));
+    }
+    draft.cluster.snapshot = Some((file, line.name.span));
 }
 
 pub(crate) fn apiserver_qps(

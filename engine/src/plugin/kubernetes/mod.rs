@@ -5,6 +5,7 @@ pub mod cluster;
 
 use std::future::ready;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::corefile::report::{Mistake, Refusal};
@@ -53,6 +54,8 @@ pub struct Kubernetes {
     pub fallthrough: Vec<Zone>,
     /// How long to wait for the first sync before listening [5 s].
     pub startup_timeout: Duration,
+    /// Where the last known state is kept [nowhere]. Only with an API server.
+    pub snapshot: Option<PathBuf>,
 }
 
 /// The namespaces whose names are served.
@@ -186,6 +189,7 @@ pub(crate) const SETTINGS: &[Setting<KubernetesReading>] = &[
     sets("fallthrough", "fallthrough [ZONE…]", fallthrough),
     sets("ignore", IGNORE, ignore),
     sets("startup_timeout", STARTUP_TIMEOUT, startup_timeout),
+    sets("snapshot", cluster::SNAPSHOT, cluster::snapshot),
     not_built("multicluster", "multicluster ZONE…", "delete the line: ServiceImports are not read"),
     not_built("zonal", "zonal", "delete the line: names do not choose among topology zones"),
     retired("upstream", "delete the line: since CoreDNS 1.7 targets are resolved without it"),
@@ -223,6 +227,7 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
             ignore_empty_service: false,
             fallthrough: Vec::new(),
             startup_timeout: STARTUP_TIMEOUT_DEFAULT,
+            snapshot: None,
         },
         cluster: ClusterReading::default(),
         api_limits: ApiLimits::default(),
@@ -274,11 +279,12 @@ fn finish(draft: KubernetesReading, context: &mut Context<'_>) -> Kubernetes {
             Namespaces::Named(names)
         }
     };
+    let snapshot = draft.cluster.snapshot();
     let (cluster, source) = draft.cluster.finish(context);
     let place = &draft.kubernetes.place;
     let source_place = source.map_or_else(|| place.clone(), |span| context.place(span));
     let api_limits = draft.api_limits;
-    Kubernetes { namespaces, cluster, source_place, api_limits, ..draft.kubernetes }
+    Kubernetes { namespaces, cluster, source_place, api_limits, snapshot, ..draft.kubernetes }
 }
 
 fn namespaces(line: &Statement, draft: &mut KubernetesReading, context: &mut Context<'_>) {
