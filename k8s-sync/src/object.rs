@@ -99,10 +99,10 @@ pub struct Pod {
 
 /// A change to the objects of one kind, in the terms of kube's watcher.
 ///
-/// `Remembered` is a whole list from before the start. It counts until the first list is complete,
-/// and does not disturb one that is being received. `Init` begins a new list beside the state that is being served. `InitApply` adds to the list.
+/// `Init` begins a new list beside the state that is being served. `InitApply` adds to the list.
 /// `InitDone` puts it in place, which removes every object that it does not name. In between,
-/// `Apply` and `Delete` change single objects.
+/// `Apply` and `Delete` change single objects. `Remembered` is a whole list from before the start:
+/// it counts until a list is complete, and does not disturb one that is being received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change<T, K> {
     Init,

@@ -74,7 +74,8 @@ pub struct ApiServer {
     pub qps: Option<u32>,
     pub burst: Option<u32>,
     pub max_inflight: Option<u32>,
-    /// `snapshot FILE`: keeps the last known state, for a start while the API server cannot be read.
+    /// `snapshot FILE`: keeps the last known state, for a start while the API server cannot be
+    /// read.
     pub snapshot: Option<PathBuf>,
 }
 

@@ -166,8 +166,8 @@ impl SourceStatus {
         self.wanted().all(|status| status.is_synced.load(Relaxed))
     }
 
-    /// How old the served state may be, which is the age of the kind that was confirmed longest ago.
-    /// `None` if nothing is served yet.
+    /// How old the served state may be: the age of the kind that was confirmed longest ago. `None`
+    /// if nothing is served yet.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
         self.wanted()

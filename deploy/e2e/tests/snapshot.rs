@@ -1,5 +1,5 @@
-//! `kubernetes { snapshot FILE }`: a server that starts while the API server is down serves the last
-//! known state, says so, and has the API server's own state once it returns.
+//! `kubernetes { snapshot FILE }`: a server that starts while the API server is down serves the
+//! last known state, says so, and has the API server's own state once it returns.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -84,7 +84,7 @@ fn ask(server: &Server, name: &str) -> Option<(String, Vec<String>)> {
     let question = Question::new(format!("{name}.default.svc.cluster.local."), Rtype::A);
     let answer = server.ask(&question, Transport::Udp).ok()?;
     let addresses = answer.data_of(Rtype::A).into_iter().map(str::to_owned).collect();
-    Some((answer.rcode.clone(), addresses))
+    Some((answer.rcode, addresses))
 }
 
 #[track_caller]

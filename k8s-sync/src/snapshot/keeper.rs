@@ -77,7 +77,7 @@ enum Stage {
 
 /// What a step has come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+enum WritingStep {
     Underway,
     /// The file will have the model as it is now.
     WalkComplete,
@@ -136,9 +136,9 @@ impl SnapshotKeeper {
     pub(crate) fn step(&mut self, cluster: &Cluster, now: Instant) {
         if let Some(writing) = &mut self.writing {
             match writing.step(cluster) {
-                Step::Underway => self.give_up_if_late(now),
-                Step::WalkComplete => self.has_changes = false,
-                Step::Ended(outcome) => self.ended(outcome, now),
+                WritingStep::Underway => self.give_up_if_late(now),
+                WritingStep::WalkComplete => self.has_changes = false,
+                WritingStep::Ended(outcome) => self.ended(outcome, now),
             }
         }
         if self.writing.is_none() && now >= self.look_at {
@@ -246,23 +246,23 @@ impl SnapshotKeeper {
 }
 
 impl Writing {
-    fn step(&mut self, cluster: &Cluster) -> Step {
+    fn step(&mut self, cluster: &Cluster) -> WritingStep {
         let Some(pieces) = &self.pieces else {
             return match self.outcome.try_recv() {
-                Ok(outcome) => Step::Ended(outcome),
-                Err(oneshot::error::TryRecvError::Empty) => Step::Underway,
+                Ok(outcome) => WritingStep::Ended(outcome),
+                Err(oneshot::error::TryRecvError::Empty) => WritingStep::Underway,
                 Err(oneshot::error::TryRecvError::Closed) => {
-                    Step::Ended(WriteOutcome::Failed("its thread has panicked".to_owned()))
+                    WritingStep::Ended(WriteOutcome::Failed("its thread has panicked".to_owned()))
                 }
             };
         };
-        let mut step = Step::Underway;
+        let mut step = WritingStep::Underway;
         let piece = match (self.held.take(), self.stage) {
             (Some(held), _) => held,
             (None, Stage::Walking) => {
                 let mut bytes = Vec::new();
                 if self.walk.write(cluster, &mut bytes) == Progress::Complete {
-                    (self.stage, step) = (Stage::End, Step::WalkComplete);
+                    (self.stage, step) = (Stage::End, WritingStep::WalkComplete);
                 }
                 Piece::Bytes(bytes)
             }

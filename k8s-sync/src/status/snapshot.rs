@@ -1,4 +1,5 @@
-//! What has become of a source's snapshot file: whether it is served, and whether it can be written.
+//! What has become of a source's snapshot file: whether it was served, and whether it can be
+//! written.
 //!
 //! Invariant: the lock is taken once per write and per scrape, never per event.
 
