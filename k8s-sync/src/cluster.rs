@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::mem::discriminant;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use wire::pod::PodMode;
 use wire::pod_index::PodIndex;
@@ -52,6 +53,14 @@ pub enum AnswerKey {
     Pod(Arc<str>, IpAddr),
 }
 
+/// A change of a Service's endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EndpointChange {
+    pub(crate) is_headless: bool,
+    /// When the pod or Service changed.
+    pub(crate) at: SystemTime,
+}
+
 /// The API server's objects of the watched kinds.
 #[derive(Debug)]
 pub struct Cluster {
@@ -83,6 +92,8 @@ pub struct Cluster {
     port_lists: PortLists,
     endpoint_count: usize,
     dirty: BTreeSet<AnswerKey>,
+    /// The Services of changed slices, and when the changes happened that led to them.
+    triggers: Vec<(ObjectId, SystemTime)>,
     /// The index of pods has to be made again.
     has_changed_pods: bool,
 }
@@ -108,6 +119,7 @@ impl Cluster {
             port_lists: PortLists::default(),
             endpoint_count: 0,
             dirty: BTreeSet::from([AnswerKey::Apex]),
+            triggers: Vec::new(),
             has_changed_pods: true,
         }
     }
@@ -134,6 +146,15 @@ impl Cluster {
                 }
             }
             Event::EndpointSlice(change) if self.watches_slices() => {
+                let triggered = match &change {
+                    // The slices of a list have changed some time before.
+                    Change::Apply(slice) => slice.triggered,
+                    Change::Init
+                    | Change::InitApply(_)
+                    | Change::InitDone
+                    | Change::Delete(_)
+                    | Change::Remembered(_) => None,
+                };
                 let (pod_names, lists) = (self.options.endpoint_pod_names, &mut self.port_lists);
                 let (services, unneeded) = (&mut self.services, &mut self.unneeded);
                 let slim_slice = |slice: object::EndpointSlice| {
@@ -146,6 +167,8 @@ impl Cluster {
                 let change = slim(change, slim_slice, |key| key);
                 for difference in self.slices.step(change) {
                     self.slice_changed(&difference);
+                    let service = self.slices.get(difference.id).map(|slice| slice.service);
+                    self.triggers.extend(service.zip(triggered));
                     self.slices.free(difference.id);
                 }
             }
@@ -165,6 +188,19 @@ impl Cluster {
     pub fn take_dirty(&mut self) -> BTreeSet<AnswerKey> {
         self.free_services();
         std::mem::take(&mut self.dirty)
+    }
+
+    /// Moves the changes of endpoints since the last call to `into`: when each of them happened,
+    /// and whether the Service is headless. Those of other Services are left out.
+    pub(crate) fn take_triggers(&mut self, into: &mut Vec<EndpointChange>) {
+        for (service, at) in self.triggers.drain(..) {
+            let is_headless = match self.services.get(service).map(|service| &service.kind) {
+                Some(ServiceKind::Headless) => true,
+                Some(ServiceKind::ClusterIp(_)) => false,
+                Some(ServiceKind::ExternalName(_)) | None => continue,
+            };
+            into.push(EndpointChange { is_headless, at });
+        }
     }
 
     /// Frees the numbers of Services that neither exist nor are referred to. Until then, a Service

@@ -12,6 +12,7 @@ pub mod raw_object;
 
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use crate::fault::{Fault, Faults, Problem};
 use crate::object::{
@@ -75,6 +76,7 @@ pub fn endpoint_slice(
     let Some(service) = raw.metadata.label(SERVICE_NAME_LABEL).map(str::to_owned) else {
         return Ok(None);
     };
+    let triggered = triggered(&raw.metadata);
     let key = slice_key(raw.metadata)?;
     if !is_label(&service) {
         let field = format!("metadata.labels[{SERVICE_NAME_LABEL:?}]");
@@ -122,7 +124,7 @@ pub fn endpoint_slice(
     }
     let ports = slice_ports(raw.ports, "ports", faults);
     let (endpoints, hosts) = (endpoints.into(), hosts.into());
-    Ok(Some(EndpointSlice { key, service: service.into(), endpoints, hosts, ports }))
+    Ok(Some(EndpointSlice { key, service: service.into(), endpoints, hosts, ports, triggered }))
 }
 
 /// Returns one slice per subset, as Kubernetes' own mirroring does. Their names cannot be those of
@@ -164,6 +166,7 @@ pub fn endpoints(raw: RawEndpoints, faults: &mut Faults) -> Result<Vec<EndpointS
             endpoints: endpoints.into(),
             hosts: Box::default(),
             ports,
+            triggered: None,
         });
     }
     Ok(slices)
@@ -236,6 +239,13 @@ fn slice_key(metadata: RawMetadata) -> Result<ObjectKey, Fault> {
         }
         Field::Is(_) | Field::Absent => Err(Fault::new("metadata.name", Problem::NoName)),
     }
+}
+
+/// An invalid time counts as none: it affects a metric only.
+fn triggered(metadata: &RawMetadata) -> Option<SystemTime> {
+    let time: jiff::Timestamp =
+        metadata.annotations.last_change_trigger_time.as_ref()?.parse().ok()?;
+    Some(time.into())
 }
 
 /// An element of a list. Like in Go, null stands for an element without fields.

@@ -5,6 +5,7 @@
 //! refused where it is read.
 
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 /// Namespace and name: the key of a namespaced object. The API server allows only lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,6 +76,8 @@ pub struct EndpointSlice {
     /// Host names of ready endpoints, as written.
     pub hosts: Box<[Box<str>]>,
     pub ports: Box<[Port]>,
+    /// When the change of a pod or Service happened that led to this slice.
+    pub triggered: Option<SystemTime>,
 }
 
 /// `endpoints[]` of a slice. Endpoints with `conditions.ready: false` are dropped where the slice

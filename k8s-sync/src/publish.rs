@@ -9,6 +9,7 @@
 
 mod answers;
 mod generations;
+mod programming;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,6 +21,7 @@ use wire::pod_index::PodIndex;
 use wire::table::Table;
 
 pub use generations::{Deliver, Generations};
+pub use programming::{ProgrammedKind, ReportProgrammed};
 
 use crate::cluster::Cluster;
 use crate::object::Event;
@@ -27,6 +29,7 @@ use crate::options::{ExternalOptions, Options};
 use crate::records::RecordWriter;
 use crate::snapshot::SnapshotKeeper;
 use answers::Answers;
+use programming::Programming;
 
 /// Events per publication. All events that are waiting are taken, so that a burst costs one table.
 /// The limit bounds how long a change waits for its batch.
@@ -70,6 +73,12 @@ pub struct Status {
 pub struct Shards {
     pub tables: Vec<Deliver>,
     pub pods: Vec<Deliver<PodIndex>>,
+}
+
+/// What the loop does beside publishing.
+pub struct Aside {
+    pub snapshot: Option<SnapshotKeeper>,
+    pub programmed: ReportProgrammed,
 }
 
 /// Names external zones among those of one thread.
@@ -207,8 +216,10 @@ pub async fn run(
     mut requests: mpsc::Receiver<Request>,
     shards: Shards,
     status: watch::Sender<Status>,
-    mut snapshot: Option<SnapshotKeeper>,
+    aside: Aside,
 ) {
+    let Aside { mut snapshot, programmed } = aside;
+    let mut programming = Programming::new(programmed);
     let deadline = Instant::now() + options.startup_timeout;
     let mut publisher = Publisher::new(options, seed);
     let mut outlets = vec![Outlet::new(None, shards.tables, status)];
@@ -270,6 +281,7 @@ pub async fn run(
             outlet.housekeep(&publisher, Instant::now());
         }
         pods.publish(&mut publisher, Instant::now());
+        programming.step(&mut publisher, is_delivered(&outlets, &pods));
         if let Some(snapshot) = &mut snapshot {
             snapshot.step(&publisher.cluster, Instant::now());
         }

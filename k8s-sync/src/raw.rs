@@ -81,6 +81,24 @@ pub struct RawMetadata {
     /// Only its presence matters.
     pub deletion_timestamp: Option<IgnoredAny>,
     pub labels: Field<RawLabels>,
+    #[serde(deserialize_with = "field::good_or_default")]
+    pub annotations: RawAnnotations,
+}
+
+/// The annotation that says when the change of a pod or Service happened that led to an
+/// EndpointSlice.
+pub const LAST_CHANGE_TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
+/// `metadata.annotations`: the one that matters.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RawAnnotations {
+    /// `LAST_CHANGE_TRIGGER_TIME`, in RFC 3339.
+    #[serde(
+        rename = "endpoints.kubernetes.io/last-change-trigger-time",
+        deserialize_with = "field::good"
+    )]
+    pub last_change_trigger_time: Option<String>,
 }
 
 /// In the order of the object. Of a duplicate key, the last one counts.
@@ -262,6 +280,7 @@ macro_rules! maps {
 
 maps!(
     RawMetadata,
+    RawAnnotations,
     RawServiceSpec,
     RawServiceStatus,
     RawLoadBalancer,

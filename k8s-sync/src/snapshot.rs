@@ -121,4 +121,6 @@ impl std::fmt::Display for SnapshotError {
 impl std::error::Error for SnapshotError {}
 
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod tests;

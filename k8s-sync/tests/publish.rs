@@ -4,11 +4,13 @@ mod objects;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use k8s_sync::object::{Change, Event};
+use k8s_sync::object::{Change, EndpointSlice, Event};
 use k8s_sync::options::Options;
-use k8s_sync::publish::{Deliver, ExternalNumber, NewExternal, Request, Shards, Status, run};
+use k8s_sync::publish::{
+    Aside, Deliver, ExternalNumber, NewExternal, ProgrammedKind, Request, Shards, Status, run,
+};
 use tokio::sync::{mpsc, watch};
 use wire::hash::HashSeed;
 use wire::pod_index::PodIndex;
@@ -22,6 +24,7 @@ struct Running {
     requests: mpsc::Sender<Request>,
     pods: Receiver<Arc<PodIndex>>,
     tables: Receiver<Arc<Table>>,
+    durations: Receiver<(ProgrammedKind, Duration)>,
     status: watch::Receiver<Status>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -36,6 +39,7 @@ impl Running {
         let (pod_shard, pods) = sync_channel(capacity);
         let deliver_pods: Deliver<PodIndex> =
             Box::new(move |pods| pod_shard.try_send(pods).is_ok());
+        let (programmed, durations) = std::sync::mpsc::channel();
         let shards = Shards { tables: vec![deliver], pods: vec![deliver_pods] };
         let task = tokio::spawn(run(
             Arc::new(options),
@@ -44,9 +48,14 @@ impl Running {
             requested,
             shards,
             sender,
-            None,
+            Aside {
+                snapshot: None,
+                programmed: Box::new(move |kind, took| {
+                    programmed.send((kind, took)).expect("the test runs");
+                }),
+            },
         ));
-        Self { events, requests, pods, tables, status, task }
+        Self { events, requests, pods, tables, durations, status, task }
     }
 
     async fn request(&self, request: Request) {
@@ -113,6 +122,43 @@ async fn after_the_timeout_unsynced_kinds_are_left_out() {
     let table = running.newest().expect("a table of some kinds");
     assert_eq!(ask(&table, "web.n.svc.cluster.local A"), "A 10.96.0.1");
     assert_eq!(ask(&table, "db.n.svc.cluster.local A"), "UNSYNCED");
+}
+
+#[tokio::test]
+async fn the_time_from_a_change_to_its_answer_is_reported() {
+    let mut running = Running::start(usual(), 8);
+    let ago = |secs| SystemTime::now() - Duration::from_secs(secs);
+    let slice = |text: &str, triggered| match apply(text) {
+        Event::EndpointSlice(Change::Apply(slice)) => EndpointSlice { triggered, ..slice },
+        other => panic!("{other:?}"),
+    };
+    let changed =
+        |text: &str, triggered| Event::EndpointSlice(Change::Apply(slice(text, triggered)));
+    let [namespaces, services, slices] = [0, 2, 4].map(|at| synced()[at..at + 2].to_vec());
+    running.send(namespaces).await;
+    running.send(services).await;
+    running.send(["ns n", "svc n/web 10.96.0.1 http:80/tcp", "svc n/db headless"].map(apply)).await;
+    let [begin, end] = [slices[0].clone(), slices[1].clone()];
+    let listed =
+        Event::EndpointSlice(Change::InitApply(slice("eps n/a db 10.1.0.1", Some(ago(9)))));
+    running.send([begin, listed, end]).await;
+    running.until(|status| status.is_synced).await;
+    running
+        .send([
+            changed("eps n/a db 10.1.0.2", Some(ago(3))),
+            changed("eps n/b web 10.1.0.3", Some(ago(2))),
+            // Nothing has changed, nothing says when, and nobody can ask.
+            changed("eps n/b web 10.1.0.3", Some(ago(2))),
+            changed("eps n/a db 10.1.0.4", None),
+            changed("eps n/c none 10.1.0.5", Some(ago(2))),
+            apply("ns last"),
+        ])
+        .await;
+    running.until(|status| status.names > 0 && status.generation > 2).await;
+    running.until(|status| status.endpoints == 3).await;
+    let reported = std::iter::from_fn(|| running.durations.recv_timeout(Duration::ZERO).ok());
+    let reported: Vec<_> = reported.map(|(kind, took)| (kind, took.as_secs())).collect();
+    assert_eq!(reported, [(ProgrammedKind::Headless, 3), (ProgrammedKind::ClusterIp, 2)]);
 }
 
 #[tokio::test]

@@ -151,6 +151,16 @@ impl Cluster {
         self.api_server = Some(api_server.expect("its previous port"));
     }
 
+    /// Stops it by SIGSTOP: connections stay open, and nothing is answered.
+    pub fn suspend_api_server(&self) {
+        self.api_server.as_ref().expect("the API server is up").process.suspend();
+    }
+
+    /// Lets a suspended API server go on.
+    pub fn resume_api_server(&self) {
+        self.api_server.as_ref().expect("the API server is up").process.resume();
+    }
+
     /// Stops everything, copies etcd's data, and starts again.
     pub fn back_up(&mut self) {
         self.replace_data("etcd", "etcd.backup");

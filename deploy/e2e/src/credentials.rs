@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::authority::{Authority, Identity};
 
+/// The token of `write_kubeconfig`.
+const TOKENS: &str = "e2e-token,e2e,e2e,system:masters\n";
+
 /// Files in one folder, created for each cluster.
 pub struct Credentials {
     dir: PathBuf,
@@ -21,7 +24,7 @@ impl Credentials {
             (credentials.authority(), authority.certificate().to_owned()),
             (credentials.certificate(), server.certificate),
             (credentials.key(), server.key),
-            (credentials.tokens(), "e2e-token,e2e,e2e,system:masters\n".to_owned()),
+            (credentials.tokens(), TOKENS.to_owned()),
         ];
         for (path, text) in files {
             fs::write(path, text).expect("a file of the cluster");
@@ -52,6 +55,13 @@ impl Credentials {
     /// The file for `--token-auth-file`.
     pub fn tokens(&self) -> PathBuf {
         self.dir.join("tokens.csv")
+    }
+
+    /// From the API server's next start on, this token is accepted beside the kubeconfig's, and no
+    /// other one.
+    pub fn accept_token(&self, token: &str) {
+        let text = format!("{TOKENS}{token},other,other,system:masters\n");
+        fs::write(self.tokens(), text).expect("a file of the cluster");
     }
 
     /// Writes a kubeconfig for the API server at `port` of 127.0.0.1.

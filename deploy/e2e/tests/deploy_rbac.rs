@@ -255,6 +255,35 @@ fn a_missing_rule_is_named_and_costs_only_what_depends_on_it() {
     check("pods", ["NOERROR", "NOERROR", "SERVFAIL"]);
 }
 
+#[test]
+fn a_rule_revoked_in_the_middle_stops_no_answer() {
+    let test = "deploy_rbac::a_rule_revoked_in_the_middle_stops_no_answer";
+    let _alone = ALONE.lock();
+    let Some(rbac) = Rbac::start(test) else { return };
+    rbac.allow(|_, _| true);
+    let server = rbac.launch();
+    for question in [CLUSTER_IP, HEADLESS, POD] {
+        until(&server, LIMIT, question, "NOERROR");
+    }
+    rbac.allow(|resource, _| resource != "endpointslices");
+    // The watch goes on until the API server ends it, after 20 s.
+    let refused = "cannot update objects";
+    let came = try_poll(RECOVERY_LIMIT, || server.log().contains(refused).then_some(()));
+    assert!(came.is_some(), "{}", server.log());
+    for question in [CLUSTER_IP, HEADLESS, POD] {
+        until(&server, LIMIT, question, "NOERROR");
+    }
+    // Other kinds are kept up to date meanwhile.
+    rbac.judge.cluster.objects().create(&service("new", "10.96.1.8"));
+    until(&server, LIMIT, ("new.default.svc.cluster.local.", "10.96.1.8"), "NOERROR");
+    let changed = json!({ "endpoints": [
+        { "addresses": ["10.244.1.3"], "conditions": { "ready": true } },
+    ] });
+    rbac.judge.cluster.objects().patch("EndpointSlice", "default", "db-1", changed);
+    rbac.allow(|_, _| true);
+    until(&server, RECOVERY_LIMIT, (HEADLESS.0, "10.244.1.3"), "NOERROR");
+}
+
 /// The log names what is missing, for whom, and the rule to add.
 fn until_logged(server: &Server, missing: &str) {
     let group = if missing == "endpointslices" { "discovery.k8s.io" } else { "" };

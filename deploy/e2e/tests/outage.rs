@@ -107,6 +107,35 @@ fn an_api_server_that_returns_is_caught_up_with() {
 }
 
 #[test]
+fn an_api_server_that_hangs_stops_no_answer() {
+    let Some(tools) = Tools::find("outage::an_api_server_that_hangs_stops_no_answer") else {
+        return;
+    };
+    let _alone = ALONE.lock();
+    let cluster = Cluster::start(&tools);
+    cluster.objects().create(&service("before", "10.96.1.5"));
+    let corefile = Corefile::new(COREFILE).with_kubeconfig(&cluster.kubeconfig());
+    let server = Server::start(Kind::subject(), &corefile, Some(&tools));
+    let answered = |name: &str| server.answer(&in_default(name));
+    poll(RECOVERY_LIMIT, "a Service", || (!answered("before").answer.is_empty()).then_some(()));
+
+    // Its connections stay open, so only its silence can be noticed.
+    cluster.suspend_api_server();
+    if Kind::subject() == Kind::Ringdns {
+        poll(RECOVERY_LIMIT, "the silence to be noticed", || {
+            assert_eq!(answered("before").data_of(Rtype::A), ["10.96.1.5"]);
+            server.log().contains("cannot update objects").then_some(())
+        });
+    }
+    cluster.resume_api_server();
+    cluster.objects().create(&service("after", "10.96.1.6"));
+    poll(RECOVERY_LIMIT, "a Service created afterwards", || {
+        assert_eq!(answered("before").data_of(Rtype::A), ["10.96.1.5"]);
+        (!answered("after").answer.is_empty()).then_some(())
+    });
+}
+
+#[test]
 fn a_server_starts_without_an_api_server() {
     let Some(tools) = Tools::find("outage::a_server_starts_without_an_api_server") else { return };
     let _alone = ALONE.lock();

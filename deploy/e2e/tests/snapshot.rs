@@ -166,6 +166,32 @@ fn a_restart_during_an_outage_serves_the_last_known_state() {
 }
 
 #[test]
+fn a_start_while_the_api_server_hangs_serves_the_last_known_state() {
+    let test = "snapshot::a_start_while_the_api_server_hangs_serves_the_last_known_state";
+    let Some(tools) = Tools::find(test) else { return };
+    let _alone = ALONE.lock();
+    let cluster = Cluster::start(&tools);
+    cluster.objects().create(&service("web", "10.96.1.7"));
+    let setup = Setup::new(&cluster, "state.jsonl", "2s", &tools);
+    let server = setup.launch();
+    until(&server, "web", "NOERROR", &["10.96.1.7"]);
+    server.end();
+    until_file_has(&setup.file, "\"web\"");
+
+    // Connections are accepted by the kernel, and nothing is ever sent.
+    cluster.suspend_api_server();
+    let server = setup.launch();
+    until(&server, "web", "NOERROR", &["10.96.1.7"]);
+    setup.until_gauge("ringdns_snapshot_served", 1.0);
+    setup.until_gauge("ringdns_apiserver_connected", 0.0);
+    assert_eq!(http::status(setup.ready, "/ready").expect("/ready"), 200);
+    cluster.resume_api_server();
+    cluster.objects().create(&service("after", "10.96.1.8"));
+    until(&server, "after", "NOERROR", &["10.96.1.8"]);
+    setup.until_gauge("ringdns_snapshot_served", 0.0);
+}
+
+#[test]
 fn a_bad_file_is_refused_and_replaced() {
     let Some(tools) = Tools::find("snapshot::a_bad_file_is_refused_and_replaced") else { return };
     let _alone = ALONE.lock();

@@ -136,6 +136,37 @@ fn certificates_rotate() {
     }
 }
 
+#[test]
+fn a_token_rotates_on_disk() {
+    let Some(tools) = Tools::find("stale_watches::a_token_rotates_on_disk") else { return };
+    let _alone = ALONE.lock();
+    let mut cluster = Cluster::start(&tools);
+    let dir = tempfile::tempdir().expect("a folder");
+    let [token, config] = ["token", "kubeconfig"].map(|name| dir.path().join(name));
+    fs::write(&token, "first").expect("a file");
+    let authority = cluster.credentials().authority();
+    let text = kubeconfig(cluster.port(), &authority, "{tokenFile: token}");
+    fs::write(&config, text).expect("a kubeconfig");
+    let restart_with = |cluster: &mut Cluster, token: &str| {
+        cluster.kill_api_server();
+        cluster.credentials().accept_token(token);
+        cluster.start_api_server();
+    };
+    restart_with(&mut cluster, "first");
+    cluster.objects().create(&service("before", "10.96.1.7"));
+    let corefile = Corefile::new(STOCK).with_kubeconfig(&config);
+    let server = Server::start(Kind::Ringdns, &corefile, Some(&tools));
+    wait_for(&server, "before", true, NOTICED_LIMIT);
+
+    // The API server no longer accepts the token; the file follows later.
+    restart_with(&mut cluster, "second");
+    poll(NOTICED_LIMIT, "a refused token", || server.log().contains("(HTTP 401)").then_some(()));
+    cluster.objects().create(&service("after", "10.96.1.8"));
+    wait_for(&server, "before", true, NOTICED_LIMIT);
+    fs::write(&token, "second").expect("a file");
+    wait_for(&server, "after", true, RENEWED_LIMIT);
+}
+
 /// The files that a client of the balancer reads.
 struct Files {
     dir: tempfile::TempDir,

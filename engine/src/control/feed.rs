@@ -3,10 +3,12 @@
 //!
 //! Invariant: a stopped feed publishes nothing more, because another block may have its slot.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use engine::fleet::{Fleet, Forgotten};
+use engine::metrics::Metrics;
 use engine::plan::TableSlot;
 use engine::plan::draft::NewTable;
 use engine::plugin::draft::TableSource;
@@ -34,11 +36,12 @@ impl TableFeed {
     pub(super) async fn start(
         new: &NewTable,
         fleet: &Fleet,
+        metrics: &Arc<Metrics>,
         cluster: Option<&KubernetesFeed>,
     ) -> anyhow::Result<Self> {
         match &*new.table.source {
             TableSource::Kubernetes(cluster) => {
-                let sync = KubernetesFeed::start(cluster, new.slot, fleet).await;
+                let sync = KubernetesFeed::start(cluster, new.slot, fleet, metrics).await;
                 Ok(Self::Kubernetes(sync.with_context(|| new.place.to_string())?))
             }
             TableSource::KubernetesExternal(settings) => {

@@ -26,6 +26,7 @@ pub(crate) mod restarts;
 pub(crate) mod server;
 pub(crate) mod signals;
 pub(crate) mod slow;
+mod snapshots;
 pub(crate) mod start;
 pub(crate) mod supervision;
 mod sync;

@@ -176,7 +176,7 @@ impl Server {
             let is_cluster = |feed: &&TableFeed| Some(feed.slot()) == new.table.cluster;
             let mut feeds = new_feeds.iter().chain(self.feeds.iter().flatten());
             let cluster = feeds.find(is_cluster).and_then(TableFeed::kubernetes);
-            let feed = TableFeed::start(new, &self.fleet, cluster).await?;
+            let feed = TableFeed::start(new, &self.fleet, &self.metrics, cluster).await?;
             new_feeds.push(feed);
         }
         for (feed, new) in new_feeds.iter_mut().zip(new_tables) {

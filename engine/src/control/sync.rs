@@ -4,7 +4,6 @@
 //! Invariant: once stopped, the thread publishes nothing more, because another block may have its
 //! slot.
 
-use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -17,7 +16,7 @@ use engine::limits::{
     EVENTS_WAITING_MAX, MANIFESTS_TIMEOUT, OBJECTS_TIMEOUT, SYNC_REQUESTS_WAITING_MAX,
     SYNC_STOP_LOOK_EVERY, SYNC_STOP_TIMEOUT,
 };
-use engine::metrics::{ObjectFaults, SnapshotFacts, TableFacts};
+use engine::metrics::{Metrics, ObjectFaults, ServiceKind, TableFacts};
 use engine::plan::TableSlot;
 use engine::plugin::draft::ClusterSource;
 use engine::plugin::kubernetes::cluster::Cluster;
@@ -26,11 +25,10 @@ use engine::trust;
 use k8s_sync::manifests::Manifests;
 use k8s_sync::options::{ApiServer, ClientTls, Options, Source};
 use k8s_sync::origin::{ClusterObjects, Needs};
-use k8s_sync::publish::{self, Request, Shards, Status};
+use k8s_sync::publish::{self, Aside, ProgrammedKind, ReportProgrammed, Request, Shards, Status};
 use k8s_sync::selector::{Operator, Requirement, Selector};
 use k8s_sync::snapshot::{self, SnapshotKeeper};
 use k8s_sync::status::SourceStatus;
-use k8s_sync::status::snapshot::SnapshotReport;
 use k8s_sync::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -38,6 +36,7 @@ use wire::pod::PodMode;
 
 use super::endpoints::zone_text;
 use super::hash_seed::HASH_SEED;
+use super::snapshots::snapshot_facts;
 
 /// Threads started so far.
 static STARTED: AtomicU64 = AtomicU64::new(0);
@@ -75,6 +74,7 @@ impl KubernetesFeed {
         cluster: &ClusterSource,
         slot: TableSlot,
         fleet: &Fleet,
+        metrics: &Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let options = Arc::new(options(cluster));
         let (requests, requested) = mpsc::channel(SYNC_REQUESTS_WAITING_MAX);
@@ -84,6 +84,7 @@ impl KubernetesFeed {
         let (report, opened) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let publishes = Arc::new(Mutex::new(true));
+        let programmed = report_programmed(metrics);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let shards = Shards {
             tables: gated(fleet.deliveries(slot), &publishes),
@@ -98,29 +99,16 @@ impl KubernetesFeed {
                 };
                 drop(report.send(Ok(())));
                 let (events, received) = mpsc::channel(EVENTS_WAITING_MAX);
-                let keeper =
-                    SnapshotKeeper::new(&thread_options, number, Arc::clone(&thread_source));
-                let (options, source) = (Arc::clone(&thread_options), Arc::clone(&thread_source));
-                let restored = events.clone();
-                let restoring = async {
-                    snapshot::restore(&options, &source, &restored).await;
-                    pending::<()>().await;
-                };
-                let publishing = publish::run(
-                    thread_options,
-                    *HASH_SEED,
-                    received,
-                    requested,
-                    shards,
-                    sender,
-                    keeper,
-                );
+                let options = Arc::clone(&thread_options);
+                let snapshot = SnapshotKeeper::new(&options, number, Arc::clone(&thread_source));
+                let aside = Aside { snapshot, programmed };
+                let publishing =
+                    publish::run(options, *HASH_SEED, received, requested, shards, sender, aside);
                 tokio::select! {
                     biased;
                     _ = stopped => {}
                     () = publishing => {}
-                    () = restoring => {}
-                    () = reader.run(events) => {}
+                    () = reader.run(&thread_options, &thread_source, events) => {}
                 }
             });
             // Dropping it would wait for a file that hangs.
@@ -173,34 +161,6 @@ impl KubernetesFeed {
             &self.status.borrow(),
             &self.source,
         )
-    }
-
-    /// Has the snapshot written, if the block has one and it is not up to date. The receiver ends
-    /// when that has ended.
-    pub(crate) fn write_snapshot(&self) -> Option<oneshot::Receiver<()>> {
-        self.options.snapshot()?;
-        let (report, written) = oneshot::channel();
-        // A thread with many requests is not waited for.
-        self.requests.try_send(Request::WriteSnapshot(report)).ok()?;
-        Some(written)
-    }
-
-    /// What `/ready` says about the snapshot, if it is served or cannot be written.
-    pub(crate) fn snapshot_notes(&self) -> impl Iterator<Item = String> {
-        let file = self.options.snapshot().map(|file| file.display().to_string());
-        let report = file.is_some().then(|| self.source.snapshot.report());
-        let (file, report) = (file.unwrap_or_default(), report.unwrap_or_default());
-        let zone = zone_text(self.first_zone());
-        let served = report.served.filter(|_| self.source.is_snapshot_served()).map(|confirmed| {
-            let errors = self.source.reports().into_iter().find_map(|report| report.error);
-            let error = errors.map(|error| format!(": {error}")).unwrap_or_default();
-            let confirmed = shown(confirmed);
-            format!("kubernetes: {zone} is served from the snapshot {file} of {confirmed}{error}")
-        });
-        let error = report.error;
-        let unwritten =
-            error.map(|error| format!("kubernetes: cannot write the snapshot {file}: {error}"));
-        served.into_iter().chain(unwritten)
     }
 
     /// Publishes nothing more: another feed may have the slot next.
@@ -284,6 +244,18 @@ pub(super) fn lock(publishes: &Mutex<bool>) -> MutexGuard<'_, bool> {
     publishes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn report_programmed(metrics: &Arc<Metrics>) -> ReportProgrammed {
+    let metrics = Arc::clone(metrics);
+    Box::new(move |kind, took| {
+        let kind = match kind {
+            ProgrammedKind::ClusterIp => ServiceKind::ClusterIp,
+            // Only slices that a controller makes from a selector have the time of the change.
+            ProgrammedKind::Headless => ServiceKind::HeadlessWithSelector,
+        };
+        metrics.programmed(kind, took);
+    })
+}
+
 /// What the metrics say about a table. `zone`: its first.
 pub(super) fn table_facts(
     slot: TableSlot,
@@ -321,18 +293,6 @@ pub(super) fn table_facts(
     }
 }
 
-/// A time, to the second.
-fn shown(time: SystemTime) -> String {
-    let time = jiff::Timestamp::try_from(time).unwrap_or_default();
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-fn snapshot_facts(options: &Options, source: &SourceStatus) -> Option<SnapshotFacts> {
-    options.snapshot()?;
-    let SnapshotReport { written, failures, .. } = source.snapshot.report();
-    Some(SnapshotFacts { is_served: source.is_snapshot_served(), written_at: written, failures })
-}
-
 /// Names this thread. A later thread for the same zone has another number.
 impl std::fmt::Display for KubernetesFeed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -356,10 +316,19 @@ fn open(options: &Options, status: &Arc<SourceStatus>) -> anyhow::Result<ObjectR
 }
 
 impl ObjectReader {
-    async fn run(self, events: mpsc::Sender<k8s_sync::object::Event>) {
+    async fn run(
+        self,
+        options: &Options,
+        source: &Arc<SourceStatus>,
+        events: mpsc::Sender<k8s_sync::object::Event>,
+    ) {
         match self {
             Self::Manifests(manifests) => manifests.run(events).await,
-            Self::Watch(watch) => watch.run(events).await,
+            Self::Watch(watch) => {
+                let restored = events.clone();
+                let restoring = snapshot::restore(options, source, &restored);
+                tokio::join!(restoring, watch.run(events));
+            }
         }
     }
 }

@@ -175,7 +175,10 @@ impl<V: PartialEq> Store<V> {
     }
 
     /// All objects whose numbers are at least `first`, with the index of each.
-    pub(super) fn iter_from(&self, first: usize) -> impl Iterator<Item = (usize, KeyParts<'_>, &V)> {
+    pub(super) fn iter_from(
+        &self,
+        first: usize,
+    ) -> impl Iterator<Item = (usize, KeyParts<'_>, &V)> {
         self.slots.iter().enumerate().skip(first).filter_map(|(index, slot)| {
             let slot = slot.as_ref()?;
             Some((index, slot.key.parts(), slot.value.as_ref()?))

@@ -278,3 +278,6 @@ impl Writing {
         step
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -184,9 +184,8 @@ pub(super) fn slice(
         .hosts
         .iter()
         .map(|host| LineEndpoint { addresses: [LineAddress::Host(host)], hostname: None });
-    let has_only = |is_such: fn(&IpAddr) -> bool| {
-        slice.endpoints().all(|endpoint| is_such(&endpoint.address))
-    };
+    let has_only =
+        |is_such: fn(&IpAddr) -> bool| slice.endpoints().all(|endpoint| is_such(&endpoint.address));
     let address_type = match (slice.hosts.is_empty(), has_only(IpAddr::is_ipv4)) {
         (false, _) => Some("FQDN"),
         (true, true) => Some("IPv4"),

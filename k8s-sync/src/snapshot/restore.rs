@@ -95,3 +95,6 @@ async fn serve(
     }
     true
 }
+
+#[cfg(test)]
+mod tests;

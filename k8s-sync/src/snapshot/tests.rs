@@ -15,7 +15,7 @@ use crate::object::{
 use crate::options::{ApiServer, Options, Source};
 use crate::raw::Kind;
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options {
         zones: vec![b"\x07cluster\x05local\x00".to_vec()],
         source: Source::ApiServer(ApiServer::default()),
@@ -33,7 +33,7 @@ fn options() -> Options {
     }
 }
 
-fn key(name: &str) -> ObjectKey {
+pub(super) fn key(name: &str) -> ObjectKey {
     ObjectKey { namespace: "shop".into(), name: name.into() }
 }
 
@@ -41,12 +41,12 @@ fn port(name: &str, protocol: Protocol, number: Option<u16>) -> Port {
     Port { name: name.into(), protocol, number }
 }
 
-fn service(name: &str, kind: ServiceKind) -> Service {
+pub(super) fn service(name: &str, kind: ServiceKind) -> Service {
     let ports = [port("http", Protocol::Tcp, Some(80)), port("", Protocol::Sctp, None)];
     Service { key: key(name), kind, ports: ports.into(), external: Box::default() }
 }
 
-fn slice(name: &str, service: &str, addresses: &[&str]) -> EndpointSlice {
+pub(super) fn slice(name: &str, service: &str, addresses: &[&str]) -> EndpointSlice {
     let endpoint = |address: &&str| Endpoint {
         addresses: [address.parse().expect("an address")].into(),
         hostname: address.starts_with("10.").then(|| "db-0".into()),
@@ -58,6 +58,7 @@ fn slice(name: &str, service: &str, addresses: &[&str]) -> EndpointSlice {
         endpoints: addresses.iter().map(endpoint).collect(),
         hosts: Box::default(),
         ports: [port("all", Protocol::Udp, None)].into(),
+        triggered: None,
     }
 }
 
@@ -67,7 +68,7 @@ fn pod(name: &str, is_on_host_network: bool) -> Pod {
 }
 
 /// A model with everything that a line can say.
-fn cluster() -> Cluster {
+pub(super) fn cluster() -> Cluster {
     let ips = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("an address")).collect();
     let mut load_balanced = service("lb", ServiceKind::ClusterIp(ips(&["10.0.0.7", "fd00::7"])));
     load_balanced.external = [
@@ -102,7 +103,7 @@ fn cluster() -> Cluster {
     cluster
 }
 
-fn header() -> Header {
+pub(super) fn header() -> Header {
     Header {
         snapshot: HEADER_MARK.to_owned(),
         version: VERSION,
@@ -113,7 +114,7 @@ fn header() -> Header {
 }
 
 /// The whole file.
-fn written(cluster: &Cluster) -> String {
+pub(super) fn written(cluster: &Cluster) -> String {
     let mut bytes = Vec::new();
     line::line(&header(), &mut bytes);
     let mut walk = Walk::new();
@@ -121,7 +122,7 @@ fn written(cluster: &Cluster) -> String {
     String::from_utf8(bytes).expect("JSON")
 }
 
-fn expected() -> Expected {
+pub(super) fn expected() -> Expected {
     Expected { selection: Selection::of(&options()), server: header().server }
 }
 

@@ -153,9 +153,9 @@ fn write_from(
         Kind::EndpointSlice => write_objects(cluster.slices_from(first), count_max, |key, one| {
             line::slice(key, cluster.service_name(one), one, into)
         }),
-        Kind::Pod => write_objects(cluster.pods_from(first), count_max, |key, one| {
-            line::pod(key, one, into)
-        }),
+        Kind::Pod => {
+            write_objects(cluster.pods_from(first), count_max, |key, one| line::pod(key, one, into))
+        }
     }
 }
 

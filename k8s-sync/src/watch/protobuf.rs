@@ -13,9 +13,9 @@ use crate::convert::SERVICE_NAME_LABEL;
 use crate::convert::raw_object::RawObject;
 use crate::raw::field::Field;
 use crate::raw::{
-    RawConditions, RawEndpoint, RawEndpointSlice, RawIngress, RawLoadBalancer, RawMetadata,
-    RawNamespace, RawPod, RawPodIp, RawPodSpec, RawPodStatus, RawPort, RawService, RawServiceSpec,
-    RawServiceStatus, RawTargetRef,
+    LAST_CHANGE_TRIGGER_TIME, RawConditions, RawEndpoint, RawEndpointSlice, RawIngress,
+    RawLoadBalancer, RawMetadata, RawNamespace, RawPod, RawPodIp, RawPodSpec, RawPodStatus,
+    RawPort, RawService, RawServiceSpec, RawServiceStatus, RawTargetRef,
 };
 
 /// The first bytes of every object and list.
@@ -200,6 +200,13 @@ fn metadata(message: &[u8]) -> Decoded<RawMetadata> {
                         SERVICE_NAME_LABEL.to_owned(),
                         Value::Bytes(label).text()?,
                     )]);
+                }
+            }
+            12 => {
+                let (key, text) = entry(value.bytes()?)?;
+                if key == LAST_CHANGE_TRIGGER_TIME.as_bytes() {
+                    let time = Value::Bytes(text).str().ok();
+                    metadata.annotations.last_change_trigger_time = time.map(str::to_owned);
                 }
             }
             _ => {}

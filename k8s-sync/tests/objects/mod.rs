@@ -132,6 +132,7 @@ pub(crate) fn apply(line: &str) -> Event {
                 endpoints: endpoints.into_iter().map(endpoint).collect(),
                 hosts: hosts.into_iter().map(|text| text[1..].into()).collect(),
                 ports: ports.into_iter().map(|text| port(text).unwrap()).collect(),
+                triggered: None,
             }))
         }
         ["pod", name, ips, host @ ..] => Event::Pod(Change::Apply(Pod {
