@@ -137,6 +137,8 @@ pub(crate) fn difference(questions: &[Questions], one: &Table, other: &Table) ->
                         && (one.answer_count(), one.additional_count())
                             == (other.answer_count(), other.additional_count())
                 }
+                (Found::Endpoint(one), Found::Endpoint(other)) => one == other,
+                (Found::Pointer(one), Found::Pointer(other)) => one == other,
                 (one, other) => std::mem::discriminant(&one) == std::mem::discriminant(&other),
             };
             if !is_same {
