@@ -294,7 +294,7 @@ impl KindStatus {
     /// and always logged.
     pub(crate) fn repairs(&self, objects: u64) {
         self.repaired.fetch_add(objects, Relaxed);
-        let (kind, server) = (self.kind.plural(), self.server.name());
+        let (kind, server) = (self.kind.plural(), self.shared.server());
         let server = server.as_deref();
         tracing::warn!(
             kind,
