@@ -258,13 +258,7 @@ pub async fn run(
             taken = events.recv_many(&mut batch, EVENT_BATCH_MAX) => if taken == 0 { break },
             () = sleep_until(wake_at) => {}
         }
-        outlets.retain(|outlet| match outlet.number {
-            Some(number) if outlet.status.is_closed() => {
-                publisher.remove_external(number);
-                false
-            }
-            Some(_) | None => true,
-        });
+        remove_unread(&mut publisher, &mut outlets);
         freed.note(batch.len(), Instant::now());
         for event in batch.drain(..) {
             snapshot.iter_mut().for_each(|snapshot| snapshot.note(&event));
@@ -301,6 +295,17 @@ fn add_external(new: NewExternal, publisher: &mut Publisher, outlets: &mut Vec<O
     let NewExternal { number, options, shards, status } = new;
     publisher.add_external(number, &options);
     outlets.push(Outlet::new(Some(number), shards, status));
+}
+
+/// Removes the external zones whose status nobody reads any more.
+fn remove_unread(publisher: &mut Publisher, outlets: &mut Vec<Outlet>) {
+    outlets.retain(|outlet| match outlet.number {
+        Some(number) if outlet.status.is_closed() => {
+            publisher.remove_external(number);
+            false
+        }
+        Some(_) | None => true,
+    });
 }
 
 /// Where the generations of one table go.
