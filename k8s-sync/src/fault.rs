@@ -231,6 +231,11 @@ impl FaultLog {
         self.refused.load(Relaxed)
     }
 
+    /// Whether faults of any object are remembered, so that its repair has to be noted.
+    pub(crate) fn has_logged(&self) -> bool {
+        self.has_logged.load(Relaxed)
+    }
+
     pub(crate) fn part_count(&self) -> u64 {
         self.parts.load(Relaxed)
     }

@@ -8,6 +8,8 @@
 
 pub mod field;
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess};
@@ -102,7 +104,7 @@ pub struct RawAnnotations {
 }
 
 /// In the order of the object. Of a duplicate key, the last one counts.
-pub type RawLabels = Vec<(String, Field<String>)>;
+pub type RawLabels = Vec<(Cow<'static, str>, Field<String>)>;
 
 impl RawMetadata {
     /// The parts that the object lacks are empty strings.

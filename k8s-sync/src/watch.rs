@@ -13,6 +13,8 @@ mod client;
 mod comparison;
 mod events;
 mod failure;
+mod finding;
+mod forward;
 mod inventory;
 mod list;
 mod list_watch;
@@ -38,21 +40,18 @@ use tokio::time::{sleep, sleep_until};
 
 pub use client::Verifier;
 
-use crate::fault::{Faults, ObjectRef};
-use crate::object::{Change, Event};
+use crate::object::Event;
 use crate::options::{ApiServer, Options};
 use crate::raw::{Kind, RawEndpointSlice, RawNamespace, RawPod, RawService};
 use crate::status::{KindStatus, SourceStatus, is_wanted};
 use client::{ConnectError, Connector, NumberedClient};
 use comparison::Comparison;
 use failure::Diagnosis;
-use list_watch::{ListWatch, Step, VersionComparison};
+use finding::{compared, failed, not_compared, probed};
+use forward::{Closed, ListProgress, forward_ready};
+use list_watch::ListWatch;
 use protobuf::ProtoObject;
-use queries::Queries;
-use recovery::{
-    ComparisonResult, Failure, Next, Observation, ProbeResult, Recovery, Retry, Strategy,
-};
-use request::ApiError;
+use recovery::{Failure, Next, Observation, ProbeResult, Recovery, Retry, Strategy};
 
 /// How long a request waits for a new client before it uses the old one: an exec plugin may take a
 /// minute, and the old token may still be valid.
@@ -66,9 +65,6 @@ pub struct Watch {
     /// One kind has found that this server does not support streaming lists.
     is_streamless: AtomicBool,
 }
-
-/// The consumer of the events is gone.
-struct Closed;
 
 impl Watch {
     /// Sends nothing yet. `status` shows later whether the server can be reached. `verifier` checks
@@ -114,9 +110,8 @@ impl Watch {
         events: &Sender<Event>,
     ) -> Closed {
         let mut recovery = Recovery::new(self.is_streamless.load(Relaxed), now());
-        let queries = Queries::new(T::KIND, &self.options);
         let (first, status) = (client.client.clone(), self.status.kind(T::KIND));
-        let mut list_watch = ListWatch::<T>::new(first, status, queries, recovery.strategy());
+        let mut list_watch = ListWatch::<T>::new(first, status, &self.options, recovery.strategy());
         let (mut comparison, mut renewal) = (Comparison::none(), Renewal::new());
         loop {
             let followed = self.follow(&mut list_watch, &mut recovery, &mut comparison, events);
@@ -224,79 +219,6 @@ impl Watch {
     }
 }
 
-/// What became of the steps that had been received.
-struct Forwarded {
-    /// There was an object or a bookmark among them.
-    is_any: bool,
-    /// Of the last step, if the recovery needs to know about it.
-    finding: Option<Finding>,
-}
-
-/// Sends the events of all steps that need no waiting, up to one that the recovery needs to know.
-async fn forward_ready<T: ProtoObject>(
-    list_watch: &mut ListWatch<'_, T>,
-    list: &mut ListProgress,
-    status: &KindStatus,
-    events: &Sender<Event>,
-) -> Result<Forwarded, Closed> {
-    let mut is_any = false;
-    loop {
-        let finding = match list_watch.ready() {
-            Ok(None) => return Ok(Forwarded { is_any, finding: None }),
-            Ok(Some(step)) => forward(step, list, status, events).await?,
-            Err(error) => Some(failed(&error)),
-        };
-        if finding.is_some() {
-            return Ok(Forwarded { is_any, finding });
-        }
-        is_any = true;
-    }
-}
-
-/// Sends the event of this step. Returns what the recovery needs to know, if anything.
-async fn forward<T: ProtoObject>(
-    step: Step<T>,
-    list: &mut ListProgress,
-    status: &KindStatus,
-    events: &Sender<Event>,
-) -> Result<Option<Finding>, Closed> {
-    let (change, finding) = match step {
-        Step::Listed(object) => {
-            list.objects += 1;
-            let converted = convert(object, status).ok();
-            (converted.map(Change::InitApply), None)
-        }
-        Step::Applied(object) => {
-            let converted = convert(object, status);
-            // An object that became invalid must not stay as it was.
-            (Some(converted.map_or_else(Change::Delete, Change::Apply)), None)
-        }
-        Step::Deleted(object) => (Some(Change::Delete(T::key(object.metadata().key()))), None),
-        Step::ListBegins => {
-            *list = ListProgress { began: now(), objects: 0 };
-            (Some(Change::Init), None)
-        }
-        Step::ListComplete { is_resumable } => {
-            let complete = Observation::ListComplete { is_resumable };
-            (Some(Change::InitDone), Some((complete, None)))
-        }
-        Step::ListCut => (None, Some(cut())),
-        Step::WatchBegins => (None, Some((Observation::WatchBegins, None))),
-        Step::WatchEnds => (None, Some((Observation::WatchEnds, None))),
-        Step::Unreadable => (None, Some((Observation::Unreadable, Some(unreadable())))),
-        Step::Bookmark(compared) => match compared.probe {
-            ProbeResult::Equal | ProbeResult::Ahead => (None, None),
-            ProbeResult::WentBack | ProbeResult::Failed(_) => {
-                (None, Some(probed(Ok(Some(compared)))))
-            }
-        },
-    };
-    if let Some(change) = change {
-        events.send(T::event(change)).await.map_err(|_| Closed)?;
-    }
-    Ok(finding)
-}
-
 /// Reported if the server makes progress and the watch does not.
 const SILENT: &str = "the watch is silent while the API server's resource version advances: \
                       does a proxy or balancer buffer streams?";
@@ -320,65 +242,6 @@ fn report(
         let next_step = diagnosis.next_step(status.kind());
         status.failed(diagnosis.error, &next_step);
     }
-}
-
-/// An observation for the recovery, and the diagnosis for the operator.
-type Finding = (Observation, Option<Diagnosis>);
-
-fn failed(error: &ApiError) -> Finding {
-    let diagnosis = Diagnosis::of(error);
-    (Observation::Failed(diagnosis.failure), Some(diagnosis))
-}
-
-fn cut() -> Finding {
-    let diagnosis = Diagnosis::new(Failure::Refused, "the list ended early");
-    (Observation::Failed(diagnosis.failure), Some(diagnosis))
-}
-
-fn unreadable() -> Diagnosis {
-    let error = "cannot read an event of the watch: unknown type or object; \
-                 a new list replaces it within a minute";
-    Diagnosis::new(Failure::Refused, error)
-}
-
-fn compared(result: ComparisonResult, status: &KindStatus) -> Finding {
-    match result {
-        ComparisonResult::Lost(count) => status.repairs(count as u64),
-        ComparisonResult::Same | ComparisonResult::Unclear | ComparisonResult::Failed(_) => {}
-    }
-    (Observation::Compared(result), None)
-}
-
-/// The watch works, so this is no failure of its kind.
-fn not_compared(error: &ApiError) -> Finding {
-    tracing::debug!(%error, "cannot compare with the API server");
-    (Observation::Compared(ComparisonResult::Failed(Diagnosis::of(error).failure)), None)
-}
-
-fn probed(compared: Result<Option<VersionComparison>, ApiError>) -> Finding {
-    let (probe, diagnosis) = match compared {
-        Ok(None) => (ProbeResult::Equal, None),
-        Ok(Some(VersionComparison { probe: ProbeResult::WentBack, server, ours })) => {
-            let error = format!(
-                "the API server's resource version has gone back from {ours} to {server}, as after \
-                 a restore of etcd from a backup"
-            );
-            (ProbeResult::WentBack, Some(Diagnosis::new(Failure::Expired, &error)))
-        }
-        Ok(Some(compared)) => (compared.probe, None),
-        Err(error) => {
-            let diagnosis = Diagnosis::of_probe(&error);
-            (ProbeResult::Failed(diagnosis.failure), Some(diagnosis))
-        }
-    };
-    (Observation::Probed(probe), diagnosis)
-}
-
-/// The list being received.
-struct ListProgress {
-    began: Instant,
-    /// Includes refused objects.
-    objects: u64,
 }
 
 /// A client that is being made while the old one is in use; empty if there is none.
@@ -410,20 +273,6 @@ async fn pause(
         renewed = renewed => Ok(renewed),
         () = events.closed() => Err(Closed),
     }
-}
-
-/// Converts an object and notes its faults. Returns only the key if the object is refused or
-/// affects no answer.
-fn convert<T: ProtoObject>(raw: T, status: &KindStatus) -> Result<T::Object, T::Key> {
-    let key = raw.metadata().key();
-    let mut faults = Faults::default();
-    let (object, refusal) = match raw.convert(&mut faults) {
-        Ok(object) => (object, None),
-        Err(refusal) => (None, Some(refusal)),
-    };
-    let reference = ObjectRef { kind: T::KIND.name(), key: &key, from: None };
-    status.faults.note(reference, refusal.as_ref(), &faults);
-    object.ok_or_else(|| T::key(key))
 }
 
 /// The runtime's clock, which tests can control.

@@ -237,8 +237,8 @@ fn is_selected(metadata: &RawMetadata, selector: Option<&Selector>) -> bool {
     // Kubernetes reads null as an empty string.
     let labels: BTreeMap<String, String> = labels
         .filter_map(|(key, value)| match value {
-            Field::Is(value) => Some((key.clone(), value.clone())),
-            Field::Absent => Some((key.clone(), String::new())),
+            Field::Is(value) => Some((key.to_string(), value.clone())),
+            Field::Absent => Some((key.to_string(), String::new())),
             Field::WrongType(_) => None,
         })
         .collect();

@@ -3,6 +3,7 @@
 //! Invariant: reading a field cannot fail if the text is well-formed. So an invalid field costs
 //! only itself, not the list that contains the object.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -212,7 +213,7 @@ impl<T: Shape> Shape for Vec<Field<T>> {
 }
 
 /// A map.
-impl<T: Shape> Shape for Vec<(String, Field<T>)> {
+impl<T: Shape> Shape for Vec<(Cow<'static, str>, Field<T>)> {
     const EXPECTED: &'static str = "a map";
 
     fn from_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {

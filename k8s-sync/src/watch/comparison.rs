@@ -13,6 +13,7 @@ use kube::Client;
 
 use super::inventory::{Inventory, ObjectVersion};
 use super::list::ListReader;
+use super::protobuf::Wanted;
 use super::recovery::ComparisonResult;
 use super::request::{ApiError, Exchange, send};
 use crate::raw::RawNamespace;
@@ -102,7 +103,7 @@ async fn receive(
 ) -> Result<ServerList, ApiError> {
     let mut body = send(client, request, Exchange::List, status).await?;
     // Objects of any kind have metadata, and nothing else is read.
-    let mut list = ListReader::<RawNamespace>::new(body.encoding);
+    let mut list = ListReader::<RawNamespace>::new(body.encoding, Wanted::default());
     let mut objects = Vec::new();
     loop {
         while let Some(object) = list.next()? {

@@ -16,6 +16,7 @@ use tower::BoxError;
 
 use super::tests::{END, options};
 use super::*;
+use crate::object::Change;
 
 /// A Service as written by kubectl apply, with its managed fields.
 const SERVICE: &str = r#"{"kind":"Service","apiVersion":"v1","metadata":{"name":"service-INDEX",

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use super::pieces::Pieces;
-use super::protobuf::{self, ENDS_LIST, Malformed, ProtoObject};
+use super::protobuf::{self, ENDS_LIST, Malformed, ProtoObject, Wanted};
 use super::request::{ApiError, Encoding, ServerFailure};
 
 /// etcd limits objects to 1.5 MB, so a longer frame is invalid.
@@ -35,14 +35,15 @@ pub(super) enum WatchEvent<T> {
 #[derive(Debug)]
 pub(super) struct EventReader {
     encoding: Encoding,
+    wanted: Wanted,
     pieces: Pieces,
     /// Of the frame whose length has been read.
     frame_len: Option<usize>,
 }
 
 impl EventReader {
-    pub(super) fn new(encoding: Encoding) -> Self {
-        Self { encoding, pieces: Pieces::default(), frame_len: None }
+    pub(super) fn new(encoding: Encoding, wanted: Wanted) -> Self {
+        Self { encoding, wanted, pieces: Pieces::default(), frame_len: None }
     }
 
     /// The next piece of the body. All events of the pieces before must have been read.
@@ -93,7 +94,7 @@ impl EventReader {
         };
         let Some(frame) = self.pieces.take(frame_len) else { return Ok(None) };
         self.frame_len = None;
-        of_frame(&frame).map(Some)
+        of_frame(&frame, self.wanted).map(Some)
     }
 }
 
@@ -103,12 +104,12 @@ fn broken(cause: &str) -> ApiError {
     ApiError::Status(ServerFailure { code: 410, message, details: None })
 }
 
-fn of_frame<T: ProtoObject>(frame: &[u8]) -> Result<WatchEvent<T>, ApiError> {
+fn of_frame<T: ProtoObject>(frame: &[u8], wanted: Wanted) -> Result<WatchEvent<T>, ApiError> {
     let broken = |Malformed(cause)| broken(&cause);
     let (what, object) = protobuf::watch_event(frame).map_err(broken)?;
     match what {
-        "ADDED" | "MODIFIED" => T::decode(object).map(WatchEvent::Applied),
-        "DELETED" => T::decode(object).map(WatchEvent::Deleted),
+        "ADDED" | "MODIFIED" => T::decode(object, wanted).map(WatchEvent::Applied),
+        "DELETED" => T::decode(object, wanted).map(WatchEvent::Deleted),
         "BOOKMARK" => protobuf::bookmark(object).map(|bookmark| WatchEvent::Bookmark {
             resource_version: bookmark.resource_version,
             ends_list: bookmark.ends_list,

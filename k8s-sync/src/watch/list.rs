@@ -12,6 +12,7 @@ use super::events::FRAME_LEN_MAX;
 use super::pieces::Pieces;
 use super::protobuf::{
     self, ENVELOPE_RAW, LIST_ITEM, LIST_METADATA, MAGIC, Malformed, ProtoListMetadata, ProtoObject,
+    Wanted,
 };
 use super::request::{ApiError, Encoding};
 
@@ -27,9 +28,9 @@ pub(super) enum ListReader<T> {
 }
 
 impl<T: ProtoObject> ListReader<T> {
-    pub(super) fn new(encoding: Encoding) -> Self {
+    pub(super) fn new(encoding: Encoding, wanted: Wanted) -> Self {
         match encoding {
-            Encoding::Protobuf => Self::Protobuf(ProtoList::default()),
+            Encoding::Protobuf => Self::Protobuf(ProtoList { wanted, ..ProtoList::default() }),
             Encoding::Json => Self::Json(Vec::new()),
         }
     }
@@ -135,6 +136,7 @@ fn null_as_empty<'de, D: Deserializer<'de>, T: DeserializeOwned>(
 /// length-delimited fields only.
 #[derive(Debug, Default)]
 pub(super) struct ProtoList {
+    wanted: Wanted,
     pieces: Pieces,
     at: Position,
     /// Bytes of the list that have not been read. `None` before the list.
@@ -204,7 +206,7 @@ impl ProtoList {
                     self.at = Position::Key;
                     match (self.is_inside, tag) {
                         (true, LIST_METADATA) => self.metadata = protobuf::list_metadata(&value)?,
-                        (true, LIST_ITEM) => return T::decode(&value).map(Some),
+                        (true, LIST_ITEM) => return T::decode(&value, self.wanted).map(Some),
                         (_, _) => {}
                     }
                 }

@@ -12,10 +12,11 @@ use super::comparison::Comparison;
 use super::events::{EventReader, WatchEvent};
 use super::inventory::Inventory;
 use super::list::ListReader;
-use super::protobuf::ProtoObject;
+use super::protobuf::{ProtoObject, Wanted};
 use super::queries::Queries;
 use super::recovery::{ComparisonResult, Freshness, ProbeResult, Strategy};
 use super::request::{ApiBody, ApiError, Exchange, send};
+use crate::options::Options;
 use crate::raw::RawNamespace;
 use crate::status::KindStatus;
 
@@ -75,6 +76,7 @@ pub(super) struct ListWatch<'s, T> {
     client: Client,
     status: &'s KindStatus,
     queries: Queries,
+    wanted: Wanted,
     strategy: Strategy,
     freshness: Freshness,
     state: State<'s, T>,
@@ -89,13 +91,14 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
     pub(super) fn new(
         client: Client,
         status: &'s KindStatus,
-        queries: Queries,
+        options: &Options,
         strategy: Strategy,
     ) -> Self {
         Self {
             client,
             status,
-            queries,
+            queries: Queries::new(T::KIND, options),
+            wanted: Wanted { endpoint_pod_names: options.endpoint_pod_names },
             strategy,
             freshness: Freshness::Remembered,
             state: State::Start,
@@ -134,7 +137,7 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
         async move {
             let mut body = send(&client, request?, Exchange::Probe, status).await?;
             // Objects of any kind have metadata, and nothing else is needed.
-            let mut list = ListReader::<RawNamespace>::new(body.encoding);
+            let mut list = ListReader::<RawNamespace>::new(body.encoding, Wanted::default());
             while let Some(piece) = body.piece().await? {
                 list.push(piece);
                 while list.next()?.is_some() {}
@@ -252,7 +255,8 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
             State::Listed => {
                 let request = self.queries.watch(&self.version)?;
                 let body = send(&self.client, request, Exchange::Watch, self.status).await?;
-                (self.state, self.has_begun) = (State::Watching(Events::new(body)), false);
+                (self.state, self.has_begun) =
+                    (State::Watching(Events::new(body, self.wanted)), false);
                 Ok(())
             }
         }
@@ -266,7 +270,7 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
                     Freshness::Newest => "",
                 })?;
                 let body = send(&self.client, request, Exchange::Watch, self.status).await?;
-                self.state = State::Streaming(Events::new(body));
+                self.state = State::Streaming(Events::new(body, self.wanted));
                 return Ok(());
             }
             // A version that is no number cannot be compared.
@@ -282,7 +286,7 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
 
     async fn page(&mut self, request: http::Request<Vec<u8>>) -> Result<(), ApiError> {
         let body = send(&self.client, request, Exchange::List, self.status).await?;
-        let list = ListReader::new(body.encoding);
+        let list = ListReader::new(body.encoding, self.wanted);
         self.state = State::Page { body, list, has_ended: false };
         Ok(())
     }
@@ -332,16 +336,15 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
     }
 
     fn of_watch(&mut self, event: WatchEvent<T>) -> Step<T> {
-        let version = |object: &T| object.metadata().resource_version.clone().unwrap_or_default();
         match event {
             WatchEvent::Applied(object) => {
                 self.inventory.applied(object.metadata());
-                self.advance_to(&version(&object));
+                self.advance_to(object.metadata().resource_version.as_deref().unwrap_or_default());
                 Step::Applied(object)
             }
             WatchEvent::Deleted(object) => {
                 self.inventory.deleted(object.metadata());
-                self.advance_to(&version(&object));
+                self.advance_to(object.metadata().resource_version.as_deref().unwrap_or_default());
                 Step::Deleted(object)
             }
             WatchEvent::Bookmark { resource_version, .. } => {
@@ -367,8 +370,8 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
 }
 
 impl<'s> Events<'s> {
-    fn new(body: ApiBody<'s>) -> Self {
-        let reader = EventReader::new(body.encoding);
+    fn new(body: ApiBody<'s>, wanted: Wanted) -> Self {
+        let reader = EventReader::new(body.encoding, wanted);
         Self { body, reader, has_ended: false }
     }
 

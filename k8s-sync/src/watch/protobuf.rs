@@ -46,7 +46,14 @@ type Decoded<T> = Result<T, Malformed>;
 
 /// An object that the API server sends in protobuf.
 pub(super) trait ProtoObject: RawObject {
-    fn decode(message: &[u8]) -> Result<Self, Malformed>;
+    fn decode(message: &[u8], wanted: Wanted) -> Result<Self, Malformed>;
+}
+
+/// Fields that only some options need.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    /// `targetRef.name` of endpoints.
+    pub(super) endpoint_pod_names: bool,
 }
 
 /// The value of a field.
@@ -122,7 +129,7 @@ fn push<T>(list: &mut Field<Vec<Field<T>>>, element: T) {
 }
 
 impl ProtoObject for RawNamespace {
-    fn decode(message: &[u8]) -> Decoded<Self> {
+    fn decode(message: &[u8], _: Wanted) -> Decoded<Self> {
         let mut namespace = Self::default();
         each_field(message, |tag, value| {
             if tag == 1 {
@@ -135,7 +142,7 @@ impl ProtoObject for RawNamespace {
 }
 
 impl ProtoObject for RawService {
-    fn decode(message: &[u8]) -> Decoded<Self> {
+    fn decode(message: &[u8], _: Wanted) -> Decoded<Self> {
         let mut service = Self::default();
         each_field(message, |tag, value| {
             match tag {
@@ -151,12 +158,12 @@ impl ProtoObject for RawService {
 }
 
 impl ProtoObject for RawEndpointSlice {
-    fn decode(message: &[u8]) -> Decoded<Self> {
+    fn decode(message: &[u8], wanted: Wanted) -> Decoded<Self> {
         let mut slice = Self::default();
         each_field(message, |tag, value| {
             match tag {
                 1 => slice.metadata = metadata(value.bytes()?)?,
-                2 => push(&mut slice.endpoints, endpoint(value.bytes()?)?),
+                2 => push(&mut slice.endpoints, endpoint(value.bytes()?, wanted)?),
                 3 => push(&mut slice.ports, port(value.bytes()?)?),
                 4 => slice.address_type = value.text()?,
                 _ => {}
@@ -168,7 +175,7 @@ impl ProtoObject for RawEndpointSlice {
 }
 
 impl ProtoObject for RawPod {
-    fn decode(message: &[u8]) -> Decoded<Self> {
+    fn decode(message: &[u8], _: Wanted) -> Decoded<Self> {
         let mut pod = Self::default();
         each_field(message, |tag, value| {
             match tag {
@@ -196,10 +203,8 @@ fn metadata(message: &[u8]) -> Decoded<RawMetadata> {
             11 => {
                 let (key, label) = entry(value.bytes()?)?;
                 if key == SERVICE_NAME_LABEL.as_bytes() {
-                    metadata.labels = Field::Is(vec![(
-                        SERVICE_NAME_LABEL.to_owned(),
-                        Value::Bytes(label).text()?,
-                    )]);
+                    let label = Value::Bytes(label).text()?;
+                    metadata.labels = Field::Is(vec![(SERVICE_NAME_LABEL.into(), label)]);
                 }
             }
             12 => {
@@ -298,14 +303,16 @@ fn port(message: &[u8]) -> Decoded<RawPort> {
     Ok(port)
 }
 
-fn endpoint(message: &[u8]) -> Decoded<RawEndpoint> {
+fn endpoint(message: &[u8], wanted: Wanted) -> Decoded<RawEndpoint> {
     let mut endpoint = RawEndpoint::default();
     each_field(message, |tag, value| {
         match tag {
             1 => push(&mut endpoint.addresses, value.str()?.to_owned()),
             2 => endpoint.conditions = Field::Is(conditions(value.bytes()?)?),
             3 => endpoint.hostname = value.text()?,
-            4 => endpoint.target_ref = Field::Is(target_ref(value.bytes()?)?),
+            4 if wanted.endpoint_pod_names => {
+                endpoint.target_ref = Field::Is(target_ref(value.bytes()?)?);
+            }
             _ => {}
         }
         Ok(())

@@ -11,7 +11,7 @@ use kube::client::{Body, DynBody};
 use tower::BoxError;
 
 use super::*;
-use crate::object::Namespace;
+use crate::object::{Change, Namespace};
 use crate::options::Source;
 
 /// The server's response to the next request of a kind.

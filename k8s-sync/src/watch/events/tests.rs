@@ -4,9 +4,12 @@ use super::*;
 use crate::convert::raw_object::RawObject as _;
 use crate::raw::{RawEndpointSlice, RawNamespace, RawPod, RawService};
 
+/// Everything, as JSON has it.
+const WANTED: Wanted = Wanted { endpoint_pod_names: true };
+
 /// What every event of a streaming list means, if it arrives in pieces of this length.
 fn read<T: ProtoObject>(encoding: Encoding, body: &[u8], piece_len: usize) -> Vec<String> {
-    let mut reader = EventReader::new(encoding);
+    let mut reader = EventReader::new(encoding, WANTED);
     let mut shown = Vec::new();
     for piece in body.chunks(piece_len) {
         reader.push(Bytes::copy_from_slice(piece));
@@ -67,7 +70,7 @@ fn the_same_as_in_json() {
 
 /// The result of reading these bytes as one piece: an error, or an event.
 fn outcome(encoding: Encoding, bytes: &'static [u8]) -> String {
-    let mut reader = EventReader::new(encoding);
+    let mut reader = EventReader::new(encoding, WANTED);
     reader.push(Bytes::from_static(bytes));
     match reader.next::<RawService>() {
         Ok(Some(WatchEvent::Unknown)) => "unknown".to_owned(),
@@ -124,7 +127,7 @@ fn changed_bytes() {
         for bit in [0, 3, 7] {
             let mut changed = recording.to_vec();
             changed[at] ^= 1 << bit;
-            let mut reader = EventReader::new(Encoding::Protobuf);
+            let mut reader = EventReader::new(Encoding::Protobuf, WANTED);
             reader.push(Bytes::from(changed));
             while let Ok(Some(event)) = reader.next::<RawEndpointSlice>() {
                 if let WatchEvent::Applied(slice) = event {

@@ -11,7 +11,7 @@ fn read(
     body: &[u8],
     piece_len: usize,
 ) -> Result<(Vec<String>, String, String), ApiError> {
-    let mut list = ListReader::<RawService>::new(encoding);
+    let mut list = ListReader::<RawService>::new(encoding, Wanted::default());
     let mut names = Vec::new();
     let mut note = |service: RawService| names.extend(service.metadata.name.good());
     for piece in body.chunks(piece_len) {
