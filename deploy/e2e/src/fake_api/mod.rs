@@ -43,6 +43,8 @@ struct Inner {
     faults: Faults,
     habits: HashSet<Habit>,
     connection_count: u64,
+    /// Whole lists that were requested, streaming ones included, by kind.
+    list_counts: [usize; 4],
     /// Connections up to this one get nothing any more.
     frozen_until: u64,
 }
@@ -56,6 +58,7 @@ impl FakeApi {
                 faults: Faults::default(),
                 habits: HashSet::new(),
                 connection_count: 0,
+                list_counts: [0; 4],
                 frozen_until: 0,
             }),
             changed: watch::Sender::new(0),
@@ -140,6 +143,12 @@ impl FakeApi {
     /// Faults that have not happened yet.
     pub fn faults_left(&self) -> usize {
         lock(&self.state.inner).faults.left()
+    }
+
+    /// Whole lists of a kind that were requested so far: of several pages the first counts, and
+    /// requests for one object or for metadata only do not.
+    pub fn list_count(&self, resource: Resource) -> usize {
+        lock(&self.state.inner).list_counts[resource.index()]
     }
 
     pub fn adopt(&self, habit: Habit) {

@@ -29,6 +29,10 @@ impl Format {
         }
     }
 
+    pub(super) fn is_of_metadata(self) -> bool {
+        self.only_metadata
+    }
+
     pub(super) fn content_type(self, is_watch: bool) -> &'static str {
         match (self.is_protobuf, is_watch) {
             (true, true) => "application/vnd.kubernetes.protobuf;stream=watch",

@@ -141,6 +141,9 @@ impl Call {
             return failed(self.format, &gone());
         }
         let is_cut = self.happens(Fault::CutList);
+        if from.is_none() && !self.query.is("limit", "1") && !self.format.is_of_metadata() {
+            self.count_list();
+        }
         let (version, items, left) = {
             let inner = lock(&self.state.inner);
             let all = inner.store.objects(self.resource);
@@ -193,12 +196,17 @@ impl Call {
         response
     }
 
+    fn count_list(&self) {
+        lock(&self.state.inner).list_counts[self.resource.index()] += 1;
+    }
+
     /// Sends all objects and a bookmark. Returns the version; `None` if the connection broke.
     async fn send_list(&self, writer: &Writer) -> Option<u64> {
         let (version, objects): (u64, Vec<Arc<Stored>>) = {
             let inner = lock(&self.state.inner);
             (inner.store.version, inner.store.objects(self.resource).cloned().collect())
         };
+        self.count_list();
         let is_cut = self.happens(Fault::CutList);
         let count = if is_cut { objects.len() / 2 } else { objects.len() };
         let mut piece = Vec::new();
