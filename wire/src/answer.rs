@@ -10,6 +10,9 @@ use crate::name::{NAME_LEN_MAX, Name};
 use crate::record::{Counts, FIXED_LEN, MessageSection, RecordHead};
 
 pub(crate) const ROW_LEN: usize = 20;
+/// Flag in a row's rotation stride: more records belong to the answer than the longest message
+/// holds.
+pub(crate) const IS_CUT: u16 = 0x8000;
 
 /// A stored answer: the bytes of its records, and what stamping needs to know about them.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +96,13 @@ impl<'t> Answer<'t> {
 
     #[inline]
     pub(crate) fn rotate_stride(&self) -> usize {
-        row_field(self.row, 14).into()
+        (row_field(self.row, 14) & !IS_CUT).into()
+    }
+
+    /// Whether records are missing that no message has room for.
+    #[inline]
+    pub(crate) fn is_cut(&self) -> bool {
+        row_field(self.row, 14) & IS_CUT != 0
     }
 
     /// The target of the last CNAME of a `Found::Alias`, in wire format. Empty for a DNAME: see

@@ -50,7 +50,7 @@ pub(crate) const ASTERISK: &[u8] = b"\x01*";
 ///   hidden    count of plain ones (u8), of signed ones (u8) · plain ones · signed ones
 ///   rows
 ///   row       type, body length, additionals, authorities, answers, rotation start, count, stride
-///             (u16 each) · offset of the body in the entry (u32)
+///             with `IS_CUT` (u16 each) · offset of the body in the entry (u32)
 ///   pointer   see `reverse`
 ///   body      the records, as they follow a question whose name is at offset 12
 /// ```

@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use crate::answer::ROW_LEN;
+use crate::answer::{IS_CUT, ROW_LEN};
 use crate::endpoint;
 use crate::header::{
     CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_HTTPS, TYPE_MX, TYPE_NS, TYPE_SRV,
@@ -117,7 +117,7 @@ impl EntryWriter {
     /// `Section`.
     ///
     /// `owner` becomes a pointer if the name has occurred before; `rdata` is written uncompressed.
-    /// Records that do not fit the longest message are left out.
+    /// Records that do not fit the longest message are left out, and the response says so (TC).
     pub fn record(
         &mut self,
         section: Section,
@@ -249,7 +249,7 @@ impl EntryWriter {
                 row.answers,
                 row.rotate_at as u16,
                 row.rotate_count,
-                row.rotate_stride,
+                row.rotate_stride | if row.is_full { IS_CUT } else { 0 },
             ] {
                 entry.extend_from_slice(&number.to_le_bytes());
             }

@@ -134,7 +134,7 @@ impl<'m> Reply<'m> {
                 run.rotate_left(rotation() % count * stride);
             }
         }
-        Written { counts: answer.counts(), truncated: false }
+        Written { counts: answer.counts(), truncated: answer.is_cut() }
     }
 
     /// Writes what a table has for a name.
@@ -271,6 +271,7 @@ impl<'m> Reply<'m> {
         if let Some(proof) = proof {
             written.join(self.by_record(proof, subject, 0, room));
         }
+        written.truncated |= answer.is_cut();
         written
     }
 
