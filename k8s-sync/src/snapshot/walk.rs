@@ -16,7 +16,7 @@ use crate::raw::Kind;
 const PIECE_OBJECTS_MAX: usize = 64;
 const PIECE_LEN_MAX: usize = 32 << 10;
 
-/// A walk through all objects, by kind and key.
+/// A walk through all objects, by kind and number.
 #[derive(Debug)]
 pub(super) struct Walk {
     /// The kind that is being written, and the number to go on from. `None` after the last one.
