@@ -44,12 +44,15 @@ impl<T: ProtoObject> ListReader<T> {
         }
     }
 
-    /// Whether the body is a list, as far as it has arrived.
-    pub(super) fn has_begun(&self) -> bool {
+    /// Whether the body is a list, as far as it has arrived. Reads no object.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn has_begun(&mut self) -> Result<bool, ApiError> {
         match self {
-            Self::Protobuf(list) => list.left.is_some(),
-            Self::Json(_) => false,
-            Self::Read(..) => true,
+            Self::Protobuf(list) => list.begin::<T>().map_err(unreadable),
+            Self::Json(_) => Ok(false),
+            Self::Read(..) => Ok(true),
         }
     }
 
@@ -59,9 +62,7 @@ impl<T: ProtoObject> ListReader<T> {
     /// The body is not a list of such objects.
     pub(super) fn next(&mut self) -> Result<Option<T>, ApiError> {
         match self {
-            Self::Protobuf(list) => list.next().map_err(|Malformed(cause)| {
-                ApiError::Unreadable(format!("protobuf of a list: {cause}"))
-            }),
+            Self::Protobuf(list) => list.next().map_err(unreadable),
             Self::Json(_) => Ok(None),
             Self::Read(objects, _) => Ok(objects.next()),
         }
@@ -107,6 +108,10 @@ impl<T: ProtoObject> ListReader<T> {
             Self::Read(_, metadata) => metadata,
         }
     }
+}
+
+fn unreadable(Malformed(cause): Malformed) -> ApiError {
+    ApiError::Unreadable(format!("protobuf of a list: {cause}"))
 }
 
 #[derive(Deserialize)]
@@ -163,55 +168,91 @@ enum Position {
     },
 }
 
+/// What has been read.
+enum ReadUnit<T> {
+    Object(T),
+    /// Something else.
+    Other,
+    /// Nothing until the next piece.
+    Incomplete,
+}
+
 impl ProtoList {
     fn is_complete(&self) -> bool {
         self.left == Some(0) && matches!(self.at, Position::Key) && self.pieces.is_empty()
     }
 
+    /// Reads up to the list. False if more is needed for it.
+    fn begin<T: ProtoObject>(&mut self) -> Result<bool, Malformed> {
+        while self.left.is_none() {
+            if matches!(self.read::<T>()?, ReadUnit::Incomplete) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn next<T: ProtoObject>(&mut self) -> Result<Option<T>, Malformed> {
         loop {
-            match self.at {
-                Position::Magic => {
-                    let Some(magic) = self.pieces.take(MAGIC.len()) else { return Ok(None) };
-                    if magic != MAGIC {
-                        return Err("object without the magic bytes k8s".into());
-                    }
+            match self.read()? {
+                ReadUnit::Incomplete => return Ok(None),
+                ReadUnit::Object(object) => return Ok(Some(object)),
+                ReadUnit::Other => {}
+            }
+        }
+    }
+
+    fn read<T: ProtoObject>(&mut self) -> Result<ReadUnit<T>, Malformed> {
+        match self.at {
+            Position::Magic => {
+                let Some(magic) = self.pieces.take(MAGIC.len()) else {
+                    return Ok(ReadUnit::Incomplete);
+                };
+                if magic != MAGIC {
+                    return Err("object without the magic bytes k8s".into());
+                }
+                self.at = Position::Key;
+            }
+            Position::Key => {
+                self.is_inside = self.left.is_some_and(|left| left > 0);
+                let Some(key) = self.pieces.take_varint()? else {
+                    return Ok(ReadUnit::Incomplete);
+                };
+                self.count(key.len)?;
+                let tag = u32::try_from(key.value >> 3).map_err(|_| "a field without a tag")?;
+                if key.value & 7 != LENGTH_DELIMITED {
+                    return Err("a field of another type than expected".into());
+                }
+                self.at = Position::Length { tag };
+            }
+            Position::Length { tag } => {
+                let Some(len) = self.pieces.take_varint()? else {
+                    return Ok(ReadUnit::Incomplete);
+                };
+                self.count(len.len)?;
+                if !self.is_inside && tag == ENVELOPE_RAW && self.left.is_none() {
+                    self.left = Some(len.value);
                     self.at = Position::Key;
+                    return Ok(ReadUnit::Other);
                 }
-                Position::Key => {
-                    self.is_inside = self.left.is_some_and(|left| left > 0);
-                    let Some(key) = self.pieces.take_varint()? else { return Ok(None) };
-                    self.count(key.len)?;
-                    let tag = u32::try_from(key.value >> 3).map_err(|_| "a field without a tag")?;
-                    if key.value & 7 != LENGTH_DELIMITED {
-                        return Err("a field of another type than expected".into());
+                self.count(len.value)?;
+                let len = usize::try_from(len.value).ok().filter(|len| *len <= FRAME_LEN_MAX);
+                let len = len.ok_or("a field of more than 16 MiB")?;
+                self.at = Position::Value { tag, len };
+            }
+            Position::Value { tag, len } => {
+                let Some(value) = self.pieces.take(len) else { return Ok(ReadUnit::Incomplete) };
+                self.at = Position::Key;
+                match (self.is_inside, tag) {
+                    (true, LIST_METADATA) => self.metadata = protobuf::list_metadata(&value)?,
+                    (true, LIST_ITEM) => {
+                        return T::decode(&value, self.wanted).map(ReadUnit::Object);
                     }
-                    self.at = Position::Length { tag };
-                }
-                Position::Length { tag } => {
-                    let Some(len) = self.pieces.take_varint()? else { return Ok(None) };
-                    self.count(len.len)?;
-                    if !self.is_inside && tag == ENVELOPE_RAW && self.left.is_none() {
-                        self.left = Some(len.value);
-                        self.at = Position::Key;
-                        continue;
-                    }
-                    self.count(len.value)?;
-                    let len = usize::try_from(len.value).ok().filter(|len| *len <= FRAME_LEN_MAX);
-                    let len = len.ok_or("a field of more than 16 MiB")?;
-                    self.at = Position::Value { tag, len };
-                }
-                Position::Value { tag, len } => {
-                    let Some(value) = self.pieces.take(len) else { return Ok(None) };
-                    self.at = Position::Key;
-                    match (self.is_inside, tag) {
-                        (true, LIST_METADATA) => self.metadata = protobuf::list_metadata(&value)?,
-                        (true, LIST_ITEM) => return T::decode(&value, self.wanted).map(Some),
-                        (_, _) => {}
-                    }
+                    (_, _) => {}
                 }
             }
         }
+        Ok(ReadUnit::Other)
     }
 
     /// These bytes of the list have been read, or will be next.

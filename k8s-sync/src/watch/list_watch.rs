@@ -171,10 +171,14 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
         loop {
             let step = match &mut self.state {
                 State::Start | State::NextPage(_) | State::Listed => None,
-                State::Page { list, .. } if !self.has_begun && list.has_begun() => {
-                    self.has_begun = true;
-                    self.inventory.list_begins();
-                    Some(Step::ListBegins)
+                State::Page { list, .. } if !self.has_begun => {
+                    if list.has_begun()? {
+                        self.has_begun = true;
+                        self.inventory.list_begins();
+                        Some(Step::ListBegins)
+                    } else {
+                        None
+                    }
                 }
                 State::Page { list, has_ended, .. } => match list.next()? {
                     Some(object) => {

@@ -26,6 +26,8 @@ enum Answer {
     Listed(&'static [&'static str]),
     /// A list. Watches resumed before it get no connection.
     OnlyListed(&'static str),
+    /// 200 and a list in protobuf, in one piece.
+    Protobuf(&'static [u8]),
     /// No connection.
     Refuse,
     /// No response at all.
@@ -48,6 +50,10 @@ const GONE: &str = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"mess
 const NS_LIST: &str = r#"{"kind":"NamespaceList","apiVersion":"v1",
     "metadata":{"resourceVersion":"2"},
     "items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#;
+
+/// The same in protobuf: the envelope, its field 2, the list's version, and two namespaces.
+const NS_LIST_PROTOBUF: &[u8] =
+    b"k8s\0\x12\x13\x0a\x03\x12\x012\x12\x05\x0a\x03\x0a\x01a\x12\x05\x0a\x03\x0a\x01b";
 
 /// Responds to requests for namespaces in turn. When no responses are left, the stream stays open.
 /// Probes are answered separately.
@@ -130,6 +136,12 @@ impl Server {
             Some(Ends(lines)) => Ok(Response::new(stream(lines, false))),
             Some(Open(lines) | Listed(lines)) => Ok(Response::new(stream(lines, true))),
             Some(OnlyListed(list)) => with_status(200, ("x", "y"), list.to_owned()),
+            Some(Protobuf(list)) => {
+                let body = Full::new(Bytes::from_static(list)).map_err(BoxError::from);
+                let content_type = "application/vnd.kubernetes.protobuf";
+                let builder = Response::builder().header("content-type", content_type);
+                builder.body(Box::new(body) as Box<DynBody>).map_err(BoxError::from)
+            }
             Some(Refuse) => Err("connection refused".into()),
             Some(HeldBack) => return None,
         })
@@ -260,6 +272,9 @@ async fn without_streaming_lists_another_list_follows_at_once() {
     let (status, took) = check(answers, "( +a +b ) -a", &["stream", "list", "resume"]).await;
     assert_eq!(took, Duration::ZERO);
     assert_eq!(status.reports()[0].error, None);
+    let answers =
+        vec![Status(422, "no such parameter"), Protobuf(NS_LIST_PROTOBUF), Open(&[NS_A_GONE])];
+    check(answers, "( +a +b ) -a", &["stream", "list", "resume"]).await;
     // A list that is cut or ended by an error is never half used.
     let answers = vec![Ends(&[NS_A]), Status(200, NS_LIST)];
     check(answers, "( +a ( +a +b )", &["stream", "list", "resume"]).await;
