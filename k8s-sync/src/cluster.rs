@@ -535,8 +535,8 @@ fn service_of(slice: Option<&ModelSlice>) -> Option<ObjectId> {
     slice.map(|slice| slice.service)
 }
 
-/// The addresses of endpoints that a slice got or lost. An endpoint with a new label counts as both;
-/// so do all, if the slice belongs to another Service now.
+/// The addresses of endpoints that a slice got or lost. An endpoint with a new label counts as
+/// both, and so do all if the slice belongs to another Service now.
 fn changed_addresses(
     before: Option<&ModelSlice>,
     after: Option<&ModelSlice>,

@@ -5,11 +5,6 @@
 //! So none of them is stored: the look-up reads the address from the label and finds it in the
 //! list. Invariant: the addresses of a list are sorted and canonical, and its endpoints have the
 //! same ports.
-//!
-//! ```text
-//!   list   weight of an SRV record (u16) · count of ports (u16) · ports (u16 each) · count of IPv4
-//!          addresses (u16) · IPv4 addresses · IPv6 addresses          all in network byte order
-//! ```
 
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -125,6 +120,11 @@ impl Write for AddressLabel {
 }
 
 /// The endpoints of a Service whose names spell their addresses.
+///
+/// ```text
+///   list   weight of an SRV record (u16) · count of ports (u16) · ports (u16 each) · count of IPv4
+///          addresses (u16) · IPv4 addresses · IPv6 addresses          all in network byte order
+/// ```
 #[derive(Clone, Copy)]
 pub(crate) struct EndpointList<'t> {
     weight: u16,

@@ -4,11 +4,6 @@
 //! Every endpoint has a PTR record, and hardly any is ever queried. So a table does not store it as
 //! a name with a record, but as an address with the hash of the Service's name, whose entry has the
 //! rest. Invariant: a pointer's Service is stored in the same generation.
-//!
-//! ```text
-//!   pointer   the head of an entry without a name or rows · hash of the Service's name (u64) ·
-//!             address (4 or 16 bytes)
-//! ```
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -119,7 +114,8 @@ fn hexadecimal(label: &[u8]) -> Option<u8> {
     }
 }
 
-/// Appends what a pointer has behind the head of its entry.
+/// Appends what a pointer has behind the head of its entry, which has neither a name nor rows: the
+/// hash of the Service's name (u64), and the address (4 or 16 bytes).
 pub(crate) fn write_pointer(address: IpAddr, service: u64, entry: &mut Vec<u8>) {
     entry.extend_from_slice(&service.to_le_bytes());
     match address {

@@ -1,13 +1,9 @@
-//! The snapshot files of clusters: what `/ready` and the metrics say about them, and their last
-//! writing at shutdown.
+//! The snapshot files of clusters: what `/ready` says about them, and their last writing at
+//! shutdown.
 
 use std::time::SystemTime;
 
-use engine::metrics::SnapshotFacts;
-use k8s_sync::options::Options;
 use k8s_sync::publish::Request;
-use k8s_sync::status::SourceStatus;
-use k8s_sync::status::snapshot::SnapshotReport;
 use tokio::sync::oneshot;
 
 use super::endpoints::zone_text;
@@ -47,10 +43,4 @@ impl KubernetesFeed {
 fn shown(time: SystemTime) -> String {
     let time = jiff::Timestamp::try_from(time).unwrap_or_default();
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-pub(super) fn snapshot_facts(options: &Options, source: &SourceStatus) -> Option<SnapshotFacts> {
-    options.snapshot()?;
-    let SnapshotReport { written, failures, .. } = source.snapshot.report();
-    Some(SnapshotFacts { is_served: source.is_snapshot_served(), written_at: written, failures })
 }

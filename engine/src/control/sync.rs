@@ -16,7 +16,7 @@ use engine::limits::{
     EVENTS_WAITING_MAX, MANIFESTS_TIMEOUT, OBJECTS_TIMEOUT, SYNC_REQUESTS_WAITING_MAX,
     SYNC_STOP_LOOK_EVERY, SYNC_STOP_TIMEOUT,
 };
-use engine::metrics::{Metrics, ObjectFaults, ServiceKind, TableFacts};
+use engine::metrics::{Metrics, ObjectFaults, ServiceKind, SnapshotFacts, TableFacts};
 use engine::plan::TableSlot;
 use engine::plugin::draft::ClusterSource;
 use engine::plugin::kubernetes::cluster::Cluster;
@@ -29,6 +29,7 @@ use k8s_sync::publish::{self, Aside, ProgrammedKind, ReportProgrammed, Request, 
 use k8s_sync::selector::{Operator, Requirement, Selector};
 use k8s_sync::snapshot::{self, SnapshotKeeper};
 use k8s_sync::status::SourceStatus;
+use k8s_sync::status::snapshot::SnapshotReport;
 use k8s_sync::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -36,7 +37,6 @@ use wire::pod::PodMode;
 
 use super::endpoints::zone_text;
 use super::hash_seed::HASH_SEED;
-use super::snapshots::snapshot_facts;
 
 /// Threads started so far.
 static STARTED: AtomicU64 = AtomicU64::new(0);
@@ -401,4 +401,10 @@ fn source(kubernetes: &Kubernetes) -> Source {
             ..server
         },
     })
+}
+
+fn snapshot_facts(options: &Options, source: &SourceStatus) -> Option<SnapshotFacts> {
+    options.snapshot()?;
+    let SnapshotReport { written, failures, .. } = source.snapshot.report();
+    Some(SnapshotFacts { is_served: source.is_snapshot_served(), written_at: written, failures })
 }

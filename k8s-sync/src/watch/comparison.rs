@@ -25,7 +25,7 @@ struct ServerList {
     objects: Vec<ObjectVersion>,
 }
 
-enum State<'s> {
+enum ComparisonState<'s> {
     None,
     Receiving(BoxFuture<'s, Result<ServerList, ApiError>>),
     /// The watch has not reached its version yet.
@@ -34,7 +34,7 @@ enum State<'s> {
 
 /// At most one comparison at a time.
 pub(super) struct Comparison<'s> {
-    state: State<'s>,
+    state: ComparisonState<'s>,
     /// The version that the watch had reached at the beginning.
     began_at: u64,
 }
@@ -42,11 +42,11 @@ pub(super) struct Comparison<'s> {
 impl<'s> Comparison<'s> {
     /// No comparison.
     pub(super) fn none() -> Self {
-        Self { state: State::None, began_at: 0 }
+        Self { state: ComparisonState::None, began_at: 0 }
     }
 
     pub(super) fn is_receiving(&self) -> bool {
-        matches!(self.state, State::Receiving(_))
+        matches!(self.state, ComparisonState::Receiving(_))
     }
 
     /// `version`: the one that the watch has reached.
@@ -60,15 +60,15 @@ impl<'s> Comparison<'s> {
         inventory.comparison_begins();
         let hasher = inventory.hasher().clone();
         let receiving = async move { receive(&client, request?, &hasher, status).await };
-        Self { state: State::Receiving(Box::pin(receiving)), began_at: version }
+        Self { state: ComparisonState::Receiving(Box::pin(receiving)), began_at: version }
     }
 
     /// Waits for the server's list, if one is being received. Dropping the future loses nothing.
     pub(super) async fn receive(&mut self) -> Result<(), ApiError> {
-        if let State::Receiving(receiving) = &mut self.state {
+        if let ComparisonState::Receiving(receiving) = &mut self.state {
             let received = receiving.await;
-            self.state = State::None;
-            self.state = State::Received(received?);
+            self.state = ComparisonState::None;
+            self.state = ComparisonState::Received(received?);
         }
         Ok(())
     }
@@ -79,11 +79,13 @@ impl<'s> Comparison<'s> {
         inventory: &mut Inventory,
         version: u64,
     ) -> Option<ComparisonResult> {
-        let State::Received(list) = &self.state else { return None };
+        let ComparisonState::Received(list) = &self.state else { return None };
         if list.version > version {
             return None;
         }
-        let State::Received(list) = std::mem::replace(&mut self.state, State::None) else {
+        let ComparisonState::Received(list) =
+            std::mem::replace(&mut self.state, ComparisonState::None)
+        else {
             return None;
         };
         let is_old = list.version < self.began_at;

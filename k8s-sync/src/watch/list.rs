@@ -143,7 +143,7 @@ fn null_as_empty<'de, D: Deserializer<'de>, T: DeserializeOwned>(
 pub(super) struct ProtoList {
     wanted: Wanted,
     pieces: Pieces,
-    at: Position,
+    at: NextUnit,
     /// Bytes of the list that have not been read. `None` before the list.
     left: Option<u64>,
     /// The field being read belongs to the list, not to its envelope.
@@ -155,7 +155,7 @@ pub(super) struct ProtoList {
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, Default)]
-enum Position {
+enum NextUnit {
     #[default]
     Magic,
     Key,
@@ -179,7 +179,7 @@ enum ReadUnit<T> {
 
 impl ProtoList {
     fn is_complete(&self) -> bool {
-        self.left == Some(0) && matches!(self.at, Position::Key) && self.pieces.is_empty()
+        self.left == Some(0) && matches!(self.at, NextUnit::Key) && self.pieces.is_empty()
     }
 
     /// Reads up to the list. False if more is needed for it.
@@ -204,16 +204,16 @@ impl ProtoList {
 
     fn read<T: ProtoObject>(&mut self) -> Result<ReadUnit<T>, Malformed> {
         match self.at {
-            Position::Magic => {
+            NextUnit::Magic => {
                 let Some(magic) = self.pieces.take(MAGIC.len()) else {
                     return Ok(ReadUnit::Incomplete);
                 };
                 if magic != MAGIC {
                     return Err("object without the magic bytes k8s".into());
                 }
-                self.at = Position::Key;
+                self.at = NextUnit::Key;
             }
-            Position::Key => {
+            NextUnit::Key => {
                 self.is_inside = self.left.is_some_and(|left| left > 0);
                 let Some(key) = self.pieces.take_varint()? else {
                     return Ok(ReadUnit::Incomplete);
@@ -223,26 +223,26 @@ impl ProtoList {
                 if key.value & 7 != LENGTH_DELIMITED {
                     return Err("a field of another type than expected".into());
                 }
-                self.at = Position::Length { tag };
+                self.at = NextUnit::Length { tag };
             }
-            Position::Length { tag } => {
+            NextUnit::Length { tag } => {
                 let Some(len) = self.pieces.take_varint()? else {
                     return Ok(ReadUnit::Incomplete);
                 };
                 self.count(len.len)?;
                 if !self.is_inside && tag == ENVELOPE_RAW && self.left.is_none() {
                     self.left = Some(len.value);
-                    self.at = Position::Key;
+                    self.at = NextUnit::Key;
                     return Ok(ReadUnit::Other);
                 }
                 self.count(len.value)?;
                 let len = usize::try_from(len.value).ok().filter(|len| *len <= FRAME_LEN_MAX);
                 let len = len.ok_or("a field of more than 16 MiB")?;
-                self.at = Position::Value { tag, len };
+                self.at = NextUnit::Value { tag, len };
             }
-            Position::Value { tag, len } => {
+            NextUnit::Value { tag, len } => {
                 let Some(value) = self.pieces.take(len) else { return Ok(ReadUnit::Incomplete) };
-                self.at = Position::Key;
+                self.at = NextUnit::Key;
                 match (self.is_inside, tag) {
                     (true, LIST_METADATA) => self.metadata = protobuf::list_metadata(&value)?,
                     (true, LIST_ITEM) => {
