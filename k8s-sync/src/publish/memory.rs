@@ -14,7 +14,7 @@ use super::IDLE_MAX;
 
 /// Events after which there may be much of it. A list comes in many batches.
 const MANY_EVENTS: usize = 1000;
-/// How long after them: the allocator keeps freed memory for a second.
+/// How long after the last of them: the allocator keeps freed memory for a second.
 const GIVE_BACK_AFTER: Duration = Duration::from_millis(1500);
 /// Freeing a block of this size makes the allocator look at what it keeps.
 const LARGE_BLOCK_LEN: usize = 1 << 20;
@@ -22,15 +22,21 @@ const LARGE_BLOCK_LEN: usize = 1 << 20;
 /// When memory has to be given back.
 #[derive(Default)]
 pub(super) struct FreedMemory {
-    /// Since memory was last given back.
+    /// Since there was last none for a while.
     event_count: usize,
+    /// When the last event was applied.
+    applied: Option<Instant>,
     due: Option<Instant>,
 }
 
 impl FreedMemory {
     /// So many events have been applied.
     pub(super) fn note(&mut self, event_count: usize, now: Instant) {
+        if event_count == 0 {
+            return;
+        }
         self.event_count += event_count;
+        self.applied = Some(now);
         if self.event_count >= MANY_EVENTS {
             self.due.get_or_insert(now + GIVE_BACK_AFTER);
         }
@@ -43,7 +49,12 @@ impl FreedMemory {
 
     pub(super) fn step(&mut self, now: Instant) {
         if self.due.is_some_and(|due| now >= due) {
-            *self = Self::default();
+            // Once more, if the list has gone on meanwhile.
+            self.due =
+                self.applied.map(|applied| applied + GIVE_BACK_AFTER).filter(|due| now < *due);
+            if self.due.is_none() {
+                self.event_count = 0;
+            }
             drop(black_box(Vec::<u8>::with_capacity(LARGE_BLOCK_LEN)));
         }
     }
@@ -64,6 +75,15 @@ mod tests {
         freed.step(start);
         assert_eq!(freed.due(start), start + GIVE_BACK_AFTER, "not yet");
         freed.step(start + GIVE_BACK_AFTER);
+        assert_eq!(freed.due(start), idle);
+        // A list that goes on: in its middle, and after its end.
+        let last = start + GIVE_BACK_AFTER / 2;
+        freed.note(1000, start);
+        freed.note(1, last);
+        assert_eq!(freed.due(start), start + GIVE_BACK_AFTER, "the rest does not delay it");
+        freed.step(start + GIVE_BACK_AFTER);
+        assert_eq!(freed.due(start), last + GIVE_BACK_AFTER);
+        freed.step(last + GIVE_BACK_AFTER);
         assert_eq!(freed.due(start), idle);
     }
 }
