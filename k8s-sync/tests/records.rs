@@ -460,13 +460,20 @@ fn invalid_names() {
         format!("svc {label}/{} 10.96.0.1", &long[..61]),
         format!("svc {label}/{label} 10.96.0.3"),
         format!("svc {label}/s 10.96.0.2 p:80/tcp"),
+        format!("eps {label}/e {label} 10.1.0.1 p:80/tcp"),
+        format!("eps {label}/f s 10.1.0.2 p:80/tcp"),
     ];
     let lines: Vec<&str> = objects.iter().map(String::as_str).collect();
-    let mut publisher = objects::publisher(options(&[&zone]), &lines);
+    let mut publisher = objects::publisher(options(&[&zone, "in-addr.arpa"]), &lines);
     let table = publisher.publish(1).unwrap();
+    // The name of that endpoint would be too long.
+    assert_eq!(objects::ask(&table, "1.0.1.10.in-addr.arpa PTR"), "NXDOMAIN");
+    let short = format!("PTR 10-1-0-2.s.{label}.svc.{zone}");
+    assert_eq!(objects::ask(&table, "2.0.1.10.in-addr.arpa PTR"), short);
     for (service, expected) in [("s", "A 10.96.0.2"), (label, "A 10.96.0.3")] {
         let question = format!("{service}.{label}.svc.{zone} A");
         assert_eq!(objects::ask(&table, &question), expected);
     }
-    assert_eq!(publisher.status().refused_names, 1);
+    // The longest Service, its PTR record, and that of the endpoint.
+    assert_eq!(publisher.status().refused_names, 3);
 }

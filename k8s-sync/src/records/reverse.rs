@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use wire::endpoint::AddressLabel;
+use wire::name::NAME_LEN_MAX;
 
 use super::label::Label;
 use super::pen::Pen;
@@ -33,6 +34,7 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
     let targets = targets(cluster, address);
     if let [Target { service, label: TargetLabel::Spelled }] = &targets[..]
         && let Some(service) = stored_name(pen, cluster, *service)
+        && service.len() + 1 + AddressLabel::new(address).as_slice().len() <= NAME_LEN_MAX
     {
         return pen.point(&owner, address, &service);
     }
