@@ -62,6 +62,8 @@ pub struct KindStatus {
     snapshot_age_ms: AtomicU64,
     /// Milliseconds since `began`, plus one. Zero means never.
     contact_ms: AtomicU64,
+    /// When the state was last known to be that of the source: not while there is a failure.
+    confirmed_ms: AtomicU64,
     lists: AtomicU64,
     repaired: AtomicU64,
     failures: AtomicU64,
@@ -123,6 +125,7 @@ impl SourceStatus {
             is_synced: AtomicBool::new(false),
             snapshot_age_ms: AtomicU64::new(0),
             contact_ms: AtomicU64::new(0),
+            confirmed_ms: AtomicU64::new(0),
             lists: AtomicU64::new(0),
             repaired: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -227,7 +230,7 @@ impl KindStatus {
                 Some(server) => format!("{server}: {}", failure.error),
                 None => failure.error.clone(),
             }),
-            since_contact: self.since_contact(),
+            since_contact: self.since(&self.contact_ms),
             lists: self.lists.load(Relaxed),
             repaired: self.repaired.load(Relaxed),
             failures: self.failures.load(Relaxed),
@@ -241,15 +244,16 @@ impl KindStatus {
         self.shared.is_connected.store(is_connected, Relaxed);
     }
 
-    fn since_contact(&self) -> Option<Duration> {
-        let contact_ms = self.contact_ms.load(Relaxed);
-        let silent_ms = self.now_ms().saturating_sub(contact_ms);
-        (contact_ms != 0).then(|| Duration::from_millis(silent_ms))
+    /// The time since one of our moments; `None` if it has never come.
+    fn since(&self, moment_ms: &AtomicU64) -> Option<Duration> {
+        let moment_ms = moment_ms.load(Relaxed);
+        let since_ms = self.now_ms().saturating_sub(moment_ms);
+        (moment_ms != 0).then(|| Duration::from_millis(since_ms))
     }
 
     fn age(&self) -> Option<Duration> {
         if self.is_synced.load(Relaxed) {
-            return self.since_contact();
+            return self.since(&self.confirmed_ms);
         }
         let age_ms = self.snapshot_age_ms.load(Relaxed);
         // Both count one too many.
@@ -275,11 +279,20 @@ impl KindStatus {
     /// The source sent something, if only a sign that nothing has changed.
     pub(crate) fn contact(&self) {
         self.contact_ms.store(self.now_ms(), Relaxed);
+        if !self.has_failure.load(Relaxed) {
+            self.confirm();
+        }
+    }
+
+    /// The state is that of the source now.
+    fn confirm(&self) {
+        self.confirmed_ms.store(self.now_ms(), Relaxed);
     }
 
     /// A list of `objects` is complete. Whether it stays up to date is reported separately.
     pub(crate) fn listed(&self, objects: u64, took: Duration, how: &'static str) {
         self.contact();
+        self.confirm();
         self.lists.fetch_add(1, Relaxed);
         let kind = self.kind.plural();
         if self.is_synced.swap(true, Relaxed) {
@@ -396,6 +409,7 @@ impl KindStatus {
         if !self.has_failure.swap(false, Relaxed) {
             return;
         }
+        self.confirm();
         let failure = self.lock().current.take();
         if let Some(OngoingFailure { since, is_logged: true, .. }) = failure {
             let after_secs = since.elapsed().as_secs();

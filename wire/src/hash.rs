@@ -16,7 +16,7 @@ use crate::name::Block;
 pub struct HashSeed(RapidSecrets);
 
 /// The 64-bit hash of a name: 8 bytes where the name would be 45. Look-ups compare names; only
-/// removal trusts the hash.
+/// removal and the pointers of `reverse` trust the hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NameHash(pub(crate) u64);
 

@@ -100,7 +100,7 @@ impl KubernetesFeed {
                 drop(report.send(Ok(())));
                 let (events, received) = mpsc::channel(EVENTS_WAITING_MAX);
                 let options = Arc::clone(&thread_options);
-                let snapshot = SnapshotKeeper::new(&options, number, Arc::clone(&thread_source));
+                let snapshot = SnapshotKeeper::new(&options, Arc::clone(&thread_source));
                 let aside = Aside { snapshot, programmed };
                 let publishing =
                     publish::run(options, *HASH_SEED, received, requested, shards, sender, aside);

@@ -22,7 +22,7 @@ const LARGE_BLOCK_LEN: usize = 1 << 20;
 /// When memory has to be given back.
 #[derive(Default)]
 pub(super) struct FreedMemory {
-    /// Since there was last none for a while.
+    /// Since memory was last given back, or since there was none for a while.
     event_count: usize,
     /// When the last event was applied.
     applied: Option<Instant>,
@@ -34,6 +34,10 @@ impl FreedMemory {
     pub(super) fn note(&mut self, event_count: usize, now: Instant) {
         if event_count == 0 {
             return;
+        }
+        let is_late = self.applied.is_some_and(|applied| now > applied + GIVE_BACK_AFTER);
+        if is_late && self.due.is_none() {
+            self.event_count = 0;
         }
         self.event_count += event_count;
         self.applied = Some(now);
@@ -50,11 +54,9 @@ impl FreedMemory {
     pub(super) fn step(&mut self, now: Instant) {
         if self.due.is_some_and(|due| now >= due) {
             // Once more, if the list has gone on meanwhile.
-            self.due =
-                self.applied.map(|applied| applied + GIVE_BACK_AFTER).filter(|due| now < *due);
-            if self.due.is_none() {
-                self.event_count = 0;
-            }
+            let is_list = std::mem::take(&mut self.event_count) >= MANY_EVENTS;
+            let once_more = self.applied.map(|applied| applied + GIVE_BACK_AFTER);
+            self.due = once_more.filter(|due| is_list && now < *due);
             drop(black_box(Vec::<u8>::with_capacity(LARGE_BLOCK_LEN)));
         }
     }

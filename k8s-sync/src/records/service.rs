@@ -59,19 +59,22 @@ struct EndpointList {
 }
 
 impl EndpointList {
-    /// Endpoints whose label spells their address, with the same ports as the first of them.
+    /// Endpoints whose label spells their address, with the ports that most of them have.
     fn of(backends: &Backends<'_>) -> Option<Self> {
-        let mut first: Option<&[Port]> = None;
-        let listed = backends.by_target().filter_map(|endpoint| {
+        let alike = backends.by_target().filter_map(|endpoint| {
             let BackendTarget::Spelled(address) = backends.targets[endpoint[0].target] else {
                 return None;
             };
-            let ports = *first.get_or_insert(endpoint[0].ports);
+            let ports = endpoint[0].ports;
             let is_alike = |one: &Backend<'_>| one.address == address && one.ports == ports;
-            endpoint.iter().all(is_alike).then_some(address)
+            endpoint.iter().all(is_alike).then_some((ports, address))
         });
-        let mut addresses: Vec<IpAddr> = listed.collect();
-        let numbered = sorted(first?.iter().filter(|port| port.number.is_some()));
+        let mut alike: Vec<(&[Port], IpAddr)> = alike.collect();
+        alike.sort_unstable();
+        let most = alike.chunk_by(|one, next| one.0 == next.0).max_by_key(|same| same.len())?;
+        let ports = most[0].0;
+        let mut addresses: Vec<IpAddr> = most.iter().map(|(_, address)| *address).collect();
+        let numbered = sorted(ports.iter().filter(|port| port.number.is_some()));
         let weight = weight(numbered.len());
         let ports = sorted(numbered.iter().filter_map(|port| port.number));
         addresses.truncate(list_capacity(ports.len(), &addresses));

@@ -55,7 +55,7 @@ fn a_snapshot_holds_up_the_loop_for_one_piece_at_a_time() {
     let (sender, pieces) = channel();
     let writing = std::thread::spawn({
         let file = file.clone();
-        move || write(&file, &temporary(&file, 0), &pieces)
+        move || write(&file, &temporary(&file), &pieces)
     });
     let began = Instant::now();
     let mut first = Vec::new();

@@ -4,6 +4,7 @@
 //! takes its name.
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -26,11 +27,11 @@ pub(super) enum WriteOutcome {
     Failed(String),
 }
 
-/// The name under which a file is written. Threads and processes with the same file do not disturb
-/// each other.
-pub(super) fn temporary(file: &Path, number: u64) -> PathBuf {
+/// The name under which a file is written. It is random, so that pods with the same file do not
+/// disturb each other: in each of them, the process has number 1.
+pub(super) fn temporary(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
-    name.push(format!(".{}-{number}", std::process::id()));
+    name.push(format!(".{:016x}", RandomState::new().hash_one(0_u8)));
     name.into()
 }
 
@@ -60,8 +61,8 @@ fn try_write(
         move |error| (what, error)
     };
     let mut options = OpenOptions::new();
-    // The names of all Services are nobody else's business.
-    options.write(true).create(true).truncate(true).mode(0o600);
+    // The names of all Services are nobody else's business, and no link is followed.
+    options.write(true).create_new(true).mode(0o600);
     let mut into = options.open(temporary).map_err(failed("open"))?;
     loop {
         match pieces.recv() {

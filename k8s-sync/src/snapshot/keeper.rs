@@ -38,8 +38,6 @@ const DISK_PAUSE: Duration = Duration::from_millis(5);
 /// Keeps the snapshot file of one cluster.
 pub struct SnapshotKeeper {
     file: PathBuf,
-    /// Distinguishes the threads of this process.
-    number: u64,
     selection: Selection,
     status: Arc<SourceStatus>,
     /// The model has changed since it was last written.
@@ -85,12 +83,11 @@ enum WritingStep {
 }
 
 impl SnapshotKeeper {
-    /// `None` without the option. `number`: different for each thread of the process.
+    /// `None` without the option.
     #[must_use]
-    pub fn new(options: &Options, number: u64, status: Arc<SourceStatus>) -> Option<Self> {
+    pub fn new(options: &Options, status: Arc<SourceStatus>) -> Option<Self> {
         Some(Self {
             file: options.snapshot()?.to_path_buf(),
-            number,
             selection: Selection::of(options),
             status,
             has_changes: false,
@@ -120,6 +117,7 @@ impl SnapshotKeeper {
     pub(crate) fn due(&self, now: Instant) -> Instant {
         match &self.writing {
             Some(Writing { pieces: Some(_), held: None, .. }) => now,
+            Some(Writing { is_late: true, .. }) => now + FIRST_EVERY,
             Some(_) => now + DISK_PAUSE,
             None => self.look_at,
         }
@@ -173,7 +171,7 @@ impl SnapshotKeeper {
         line::line(&header, &mut bytes);
         let (pieces, received) = sync_channel(PIECES_WAITING_MAX);
         let (report, outcome) = oneshot::channel();
-        let (file, temporary) = (self.file.clone(), file::temporary(&self.file, self.number));
+        let (file, temporary) = (self.file.clone(), file::temporary(&self.file));
         spawn_blocking(move || {
             let outcome = file::write(&file, &temporary, &received);
             // The k8s-sync thread may have ended.

@@ -1,8 +1,8 @@
 //! The periodic comparison with the server: a list of the metadata of all objects of one kind, from
 //! the server's watch cache, against what was received.
 //!
-//! It finds changes that a watch has silently lost. It costs the server less than a full list, and
-//! the watch goes on meanwhile. Invariant: a result is drawn only once the watch has reached the
+//! It finds changes that a watch has silently lost. It costs the server about as much as a list from
+//! its cache and fewer bytes, and the watch goes on meanwhile. Invariant: a result is drawn only once the watch has reached the
 //! version of the list, and only if the list is not older than the beginning.
 
 use std::hash::RandomState;
@@ -119,7 +119,11 @@ async fn receive(
             None => list.end()?,
         }
     }
-    let version = list.into_metadata().resource_version.parse();
+    let metadata = list.into_metadata();
+    if !metadata.continue_token.is_empty() {
+        return Err(ApiError::Unreadable("a page of a list that was wanted as a whole".into()));
+    }
+    let version = metadata.resource_version.parse();
     let version = version.map_err(|_| ApiError::Unreadable("a list without a version".into()))?;
     Ok(ServerList { version, objects })
 }

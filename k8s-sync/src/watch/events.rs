@@ -59,7 +59,12 @@ impl EventReader {
         match self.encoding {
             Encoding::Protobuf => self.next_frame(),
             Encoding::Json => loop {
-                let Some(line) = self.pieces.take_line() else { return Ok(None) };
+                let Some(line) = self.pieces.take_line() else {
+                    return match self.pieces.begun_len() {
+                        0..=FRAME_LEN_MAX => Ok(None),
+                        _ => Err(ApiError::Unreadable("a line of more than 16 MiB".into())),
+                    };
+                };
                 if let Some(event) = of_line(&line)? {
                     return Ok(Some(event));
                 }

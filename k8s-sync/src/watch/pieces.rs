@@ -87,6 +87,11 @@ impl Pieces {
         }
     }
 
+    /// Bytes of the unit that is incomplete.
+    pub(super) fn begun_len(&self) -> usize {
+        self.begun.len()
+    }
+
     /// What is left at the end of the body.
     pub(super) fn take_rest(&mut self) -> Bytes {
         self.begun.extend_from_slice(&std::mem::take(&mut self.piece));

@@ -78,8 +78,14 @@ impl<'m> Value<'m> {
         std::str::from_utf8(self.bytes()?).map_err(|_| "a string that is not UTF-8".into())
     }
 
+    /// As JSON has it: the server does not check every string, and an odd one must not make all
+    /// objects unreadable.
+    fn string(self) -> Decoded<String> {
+        Ok(String::from_utf8_lossy(self.bytes()?).into_owned())
+    }
+
     fn text(self) -> Decoded<Field<String>> {
-        self.str().map(|text| Field::Is(text.to_owned()))
+        self.string().map(Field::Is)
     }
 
     fn number(self) -> Decoded<u64> {
@@ -196,7 +202,7 @@ fn metadata(message: &[u8]) -> Decoded<RawMetadata> {
         match tag {
             1 => metadata.name = value.text()?,
             3 => metadata.namespace = value.text()?,
-            6 => metadata.resource_version = Some(value.str()?.to_owned()),
+            6 => metadata.resource_version = Some(value.string()?),
             9 => metadata.deletion_timestamp = Some(IgnoredAny),
             // The server has applied the selectors, so only the label that ties a slice to its
             // Service is left to read.
@@ -242,9 +248,9 @@ fn service_spec(message: &[u8]) -> Decoded<RawServiceSpec> {
             1 => push(&mut spec.ports, port(value.bytes()?)?),
             3 => spec.cluster_ip = value.text()?,
             4 => spec.r#type = value.text()?,
-            5 => push(&mut spec.external_ips, value.str()?.to_owned()),
+            5 => push(&mut spec.external_ips, value.string()?),
             10 => spec.external_name = value.text()?,
-            18 => push(&mut spec.cluster_ips, value.str()?.to_owned()),
+            18 => push(&mut spec.cluster_ips, value.string()?),
             _ => {}
         }
         Ok(())
@@ -307,7 +313,7 @@ fn endpoint(message: &[u8], wanted: Wanted) -> Decoded<RawEndpoint> {
     let mut endpoint = RawEndpoint::default();
     each_field(message, |tag, value| {
         match tag {
-            1 => push(&mut endpoint.addresses, value.str()?.to_owned()),
+            1 => push(&mut endpoint.addresses, value.string()?),
             2 => endpoint.conditions = Field::Is(conditions(value.bytes()?)?),
             3 => endpoint.hostname = value.text()?,
             4 if wanted.endpoint_pod_names => {
@@ -427,7 +433,7 @@ pub(super) fn bookmark(message: &[u8]) -> Result<ProtoBookmark, Malformed> {
         }
         each_field(value.bytes()?, |tag, value| {
             match tag {
-                6 => bookmark.resource_version = value.str()?.to_owned(),
+                6 => bookmark.resource_version = value.string()?,
                 12 => bookmark.ends_list |= entry(value.bytes()?)?.0 == ENDS_LIST.as_bytes(),
                 _ => {}
             }
@@ -452,8 +458,8 @@ pub(super) fn list_metadata(message: &[u8]) -> Result<ProtoListMetadata, Malform
     let mut metadata = ProtoListMetadata::default();
     each_field(message, |tag, value| {
         match tag {
-            2 => metadata.resource_version = value.str()?.to_owned(),
-            3 => metadata.continue_token = value.str()?.to_owned(),
+            2 => metadata.resource_version = value.string()?,
+            3 => metadata.continue_token = value.string()?,
             _ => {}
         }
         Ok(())
@@ -471,7 +477,7 @@ pub(super) fn failure(message: &[u8]) -> Result<ServerFailure, Malformed> {
     let mut failure = ServerFailure::default();
     each_field(message, |tag, value| {
         match tag {
-            3 => failure.message = value.str()?.to_owned(),
+            3 => failure.message = value.string()?,
             5 => failure.details = Some(failure_details(value.bytes()?)?),
             6 => failure.code = value.number()? as u16,
             _ => {}

@@ -34,6 +34,8 @@ pub(super) const RELIST_SOON: Duration = Duration::from_secs(60);
 /// Consecutive silences after which a watch is distrusted if the server has made progress:
 /// something may hold back the stream.
 const SILENCES_MAX: u32 = 2;
+/// Consecutive comparisons without a result after which a full list replaces them.
+const FRUITLESS_COMPARISONS_MAX: u32 = 3;
 /// Consecutive refusals after which a watch is replaced by a list instead of resumed.
 const RESUMES_REFUSED_MAX: u32 = 3;
 
@@ -109,6 +111,7 @@ pub(super) struct Recovery {
     /// Since when no watch could be started.
     unwatched_since: Option<Instant>,
     silences: u32,
+    fruitless_comparisons: u32,
     resumes_refused: u32,
     backoff: Backoff,
 }
@@ -139,6 +142,7 @@ impl Recovery {
             renewals: 0,
             unwatched_since: None,
             silences: 0,
+            fruitless_comparisons: 0,
             resumes_refused: 0,
             backoff: Backoff::new(now),
         }
@@ -312,10 +316,14 @@ impl Recovery {
                 return self.list_again(now);
             }
             ComparisonResult::Failed(Failure::Throttled(pause)) => {
-                self.compare_at = now + pause.max(RELIST_SOON);
+                self.compare_at = now + pause.clamp(RELIST_SOON, COMPARE_MAX);
             }
             ComparisonResult::Unclear
             | ComparisonResult::Failed(Failure::Unreachable | Failure::Unauthorized) => {
+                self.fruitless_comparisons += 1;
+                if self.fruitless_comparisons >= FRUITLESS_COMPARISONS_MAX {
+                    return self.list_again(now);
+                }
                 self.compare_at = now + RELIST_SOON;
             }
         }
@@ -323,6 +331,7 @@ impl Recovery {
     }
 
     fn schedule_comparison(&mut self, now: Instant, random: f64) {
+        self.fruitless_comparisons = 0;
         self.compare_at = now + COMPARE_MIN + (COMPARE_MAX - COMPARE_MIN).mul_f64(random);
     }
 

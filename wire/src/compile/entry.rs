@@ -75,6 +75,8 @@ struct Row {
     rotate_count: u16,
     rotate_stride: u16,
     is_full: bool,
+    /// Records are missing that the response must not lack without TC (RFC 2181, section 9).
+    is_cut: bool,
 }
 
 /// A name in the record data of this message. Later owners can point at it.
@@ -158,6 +160,7 @@ impl EntryWriter {
         let owner_len = if owner_pointer.is_some() { 2 } else { owner.len() };
         row.is_full |= row.body_len + owner_len + 10 + rdata.len() > BODY_LEN_MAX;
         if row.is_full {
+            row.is_cut |= section != Section::Additional;
             return;
         }
         let start = self.bodies.len();
@@ -249,7 +252,7 @@ impl EntryWriter {
                 row.answers,
                 row.rotate_at as u16,
                 row.rotate_count,
-                row.rotate_stride | if row.is_full { IS_CUT } else { 0 },
+                row.rotate_stride | if row.is_cut { IS_CUT } else { 0 },
             ] {
                 entry.extend_from_slice(&number.to_le_bytes());
             }

@@ -29,7 +29,7 @@ impl Kept {
         let server = ApiServer { snapshot, ..ApiServer::default() };
         let options = Options { source: Source::ApiServer(server), ..options() };
         let status = Arc::new(SourceStatus::new(&options));
-        let keeper = SnapshotKeeper::new(&options, 0, Arc::clone(&status)).expect("the option");
+        let keeper = SnapshotKeeper::new(&options, Arc::clone(&status)).expect("the option");
         let cluster = Cluster::new(Arc::new(options));
         let mut kept = Self { keeper, cluster, status, began: Instant::now(), folder };
         for kind in Kind::ALL {

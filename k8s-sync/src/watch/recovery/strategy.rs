@@ -21,7 +21,7 @@ pub(in crate::watch) enum Strategy {
 /// How old a list may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::watch) enum Freshness {
-    /// As the server remembers it, but no older than what was received before.
+    /// As the server remembers it. A list from its cache is no older than what was received before.
     Remembered,
     /// As of now: what was received before is lost or was ahead of the server. Otherwise a server
     /// with an old cache could send the same outdated list for ever.
