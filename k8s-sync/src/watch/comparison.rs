@@ -1,9 +1,10 @@
 //! The periodic comparison with the server: a list of the metadata of all objects of one kind, from
 //! the server's watch cache, against what was received.
 //!
-//! It finds changes that a watch has silently lost. It costs the server about as much as a list from
-//! its cache and fewer bytes, and the watch goes on meanwhile. Invariant: a result is drawn only once the watch has reached the
-//! version of the list, and only if the list is not older than the beginning.
+//! It finds changes that a watch has silently lost. It costs the server as much as a list from its
+//! cache, with fewer bytes, and the watch goes on meanwhile. Invariant: a result is drawn only once
+//! the watch has reached the version of the list, and only if the list is not older than the
+//! beginning.
 
 use std::hash::RandomState;
 
