@@ -59,6 +59,10 @@ fn kinds() -> Vec<Vec<u8>> {
         query("1-2-3-4.default.pod.cluster.local", 1),
         query("fd00--1.default.pod.cluster.local", 28),
         query("0.0.96.10.in-addr.arpa", 12),
+        // Of an endpoint that is listed.
+        query("10-1-0-1.web.default.svc.cluster.local", 1),
+        query("10-1-0-1.web.default.svc.cluster.local", 33),
+        query("1.0.1.10.in-addr.arpa", 12),
         // Falls through to the end of the chain: SERVFAIL, and a log line.
         query("9.9.96.10.in-addr.arpa", 12),
         query("big.default.svc.cluster.local", 1),

@@ -26,6 +26,7 @@ use engine::steering::Company;
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
 use wire::pod::PodMode;
+use wire::reverse::ReverseName;
 use wire::table::{EVERY_TYPE, Table};
 
 use query::wire_name;
@@ -55,8 +56,8 @@ pub struct Rig {
     pub first: Arc<Table>,
 }
 
-/// web: one address; big: 60 (1 KB); big2: 95 (1.5 KB); an SRV with its address; alias: a CNAME of
-/// web; a PTR; pods insecure.
+/// web: one address; big: 60 (1 KB); big2: 95 (1.5 KB); an SRV with its address; one endpoint of
+/// each, which is listed, and its PTR; alias: a CNAME of web; a PTR; pods insecure.
 pub fn builder() -> TableBuilder {
     let zones = ["cluster.local", "in-addr.arpa"].map(wire_name).to_vec();
     let options = TableOptions::kubernetes(zones, PodMode::Insecure, 30);
@@ -74,7 +75,11 @@ pub fn builder() -> TableBuilder {
         rdata.extend(&owner);
         writer.record(Section::Answer, &owner, 33, 30, &rdata);
         writer.record(Section::Additional, &owner, 1, 30, &[10, 96, 0, 0]);
+        let endpoint = [10, 1, 0, count].into();
+        writer.list_endpoints(100, &[8080], &[endpoint]);
         builder.insert(writer.finish());
+        let reverse_name = ReverseName::new(endpoint);
+        builder.insert_pointer(reverse_name.as_slice(), endpoint, &owner);
     }
     let alias = wire_name("alias.default.svc.cluster.local");
     writer.begin(&alias);
