@@ -1,6 +1,7 @@
 //! Changed and broken Corefiles and manifests, and what the log says of both.
 
 use std::fs;
+use std::path::Path;
 
 use crate::server::{Server, cluster};
 
@@ -23,27 +24,34 @@ fn changed_manifests_are_served_and_broken_ones_change_nothing() {
     assert_eq!(server.ended().0, Some(0));
 }
 
+/// Replaces a file in one step: a busy server could read one that is being written.
+fn replace(path: &Path, text: String) {
+    let beside = path.with_extension("new");
+    fs::write(&beside, text).unwrap();
+    fs::rename(beside, path).unwrap();
+}
+
 #[test]
 fn a_changed_corefile_is_loaded_and_a_broken_one_is_not() {
     let server = Server::start(&[]);
     let corefile = server.path("Corefile");
     assert!(server.get("/ready").ends_with("OK"));
-    fs::write(&corefile, server.corefile("cluster.local", 77)).unwrap();
+    replace(&corefile, server.corefile("cluster.local", 77));
     let ttl =
         |server: &Server| server.ask("web", "cluster.local").map(|answer| answer[answer.len() - 7]);
     server.until("the TTL is 77", |server| ttl(server) == Some(77));
-    fs::write(&corefile, server.corefile("cluster.local", 77).replace("ttl", "ttll")).unwrap();
+    replace(&corefile, server.corefile("cluster.local", 77).replace("ttl", "ttll"));
     server.until("the failure is counted", |server| {
         server.get("/metrics").contains("coredns_reload_failed_total 1")
     });
     assert_eq!(ttl(&server), Some(77));
-    fs::write(&corefile, "# emptied\n").unwrap();
+    replace(&corefile, "# emptied\n".to_owned());
     server.until("the failure is counted", |server| {
         server.get("/metrics").contains("coredns_reload_failed_total 2")
     });
     assert_eq!(ttl(&server), Some(77));
     // Another zone: names of the old one are refused, and health and readiness stay.
-    fs::write(&corefile, server.corefile("other.zone", 78)).unwrap();
+    replace(&corefile, server.corefile("other.zone", 78));
     server.signal("USR1");
     server.until("the other zone is served", |server| {
         server.ask("web", "other.zone").is_some_and(|answer| answer[3] & 0xF == 0)
