@@ -13,8 +13,7 @@ use http::Request;
 use kube::Client;
 
 use super::inventory::{Inventory, ObjectVersion};
-use super::list::ListReader;
-use super::protobuf::Wanted;
+use super::list::read_all;
 use super::recovery::ComparisonResult;
 use super::request::{ApiError, Exchange, send};
 use crate::raw::RawNamespace;
@@ -104,23 +103,11 @@ async fn receive(
     hasher: &RandomState,
     status: &KindStatus,
 ) -> Result<ServerList, ApiError> {
-    let mut body = send(client, request, Exchange::List, status).await?;
-    // Objects of any kind have metadata, and nothing else is read.
-    let mut list = ListReader::<RawNamespace>::new(body.encoding, Wanted::default());
+    let body = send(client, request, Exchange::List, status).await?;
     let mut objects = Vec::new();
-    loop {
-        while let Some(object) = list.next()? {
-            objects.push(ObjectVersion::of(&object.metadata, hasher));
-        }
-        if list.is_read() {
-            break;
-        }
-        match body.piece().await? {
-            Some(piece) => list.push(piece),
-            None => list.end()?,
-        }
-    }
-    let metadata = list.into_metadata();
+    // Objects of any kind have metadata, and nothing else is read.
+    let note = |object: RawNamespace| objects.push(ObjectVersion::of(&object.metadata, hasher));
+    let metadata = read_all(body, note).await?;
     if !metadata.continue_token.is_empty() {
         return Err(ApiError::Unreadable("a page of a list that was wanted as a whole".into()));
     }

@@ -14,7 +14,7 @@ use super::protobuf::{
     self, ENVELOPE_RAW, LIST_ITEM, LIST_METADATA, MAGIC, Malformed, ProtoListMetadata, ProtoObject,
     Wanted,
 };
-use super::request::{ApiError, Encoding};
+use super::request::{ApiBody, ApiError, Encoding};
 
 /// The length-delimited type of protobuf: the only one in the envelope of a list and in the list.
 const LENGTH_DELIMITED: u64 = 2;
@@ -74,10 +74,7 @@ impl<T: ProtoObject> ListReader<T> {
     /// It is incomplete, or not a list.
     pub(super) fn end(&mut self) -> Result<(), ApiError> {
         let list: JsonList<T> = match self {
-            Self::Protobuf(list) if list.is_complete() => {
-                list.has_ended = true;
-                return Ok(());
-            }
+            Self::Protobuf(list) if list.is_complete() => return Ok(()),
             Self::Protobuf(_) => return Err(ApiError::Transport("the list ended early".into())),
             Self::Json(body) => serde_json::from_slice(body)
                 .map_err(|error| ApiError::Unreadable(error.to_string()))?,
@@ -91,15 +88,6 @@ impl<T: ProtoObject> ListReader<T> {
         Ok(())
     }
 
-    /// Whether the list and its body have ended.
-    pub(super) fn is_read(&self) -> bool {
-        match self {
-            Self::Protobuf(list) => list.has_ended,
-            Self::Json(_) => false,
-            Self::Read(objects, _) => objects.len() == 0,
-        }
-    }
-
     /// `metadata` of a list that has been read to its end.
     pub(super) fn into_metadata(self) -> ProtoListMetadata {
         match self {
@@ -108,6 +96,29 @@ impl<T: ProtoObject> ListReader<T> {
             Self::Read(_, metadata) => metadata,
         }
     }
+}
+
+/// Passes each object of a list to `each`, and returns what the list says about itself.
+///
+/// # Errors
+/// The body is no list of such objects, or broke off.
+pub(super) async fn read_all<T: ProtoObject>(
+    mut body: ApiBody<'_>,
+    mut each: impl FnMut(T),
+) -> Result<ProtoListMetadata, ApiError> {
+    let mut list = ListReader::new(body.encoding, Wanted::default());
+    while let Some(piece) = body.piece().await? {
+        list.push(piece);
+        while let Some(object) = list.next()? {
+            each(object);
+        }
+    }
+    list.end()?;
+    // Those of JSON come now.
+    while let Some(object) = list.next()? {
+        each(object);
+    }
+    Ok(list.into_metadata())
 }
 
 fn unreadable(Malformed(cause): Malformed) -> ApiError {
@@ -149,8 +160,6 @@ pub(super) struct ProtoList {
     /// The field being read belongs to the list, not to its envelope.
     is_inside: bool,
     metadata: ProtoListMetadata,
-    /// The body has ended as well.
-    has_ended: bool,
 }
 
 /// What comes next.

@@ -11,7 +11,7 @@ use kube::Client;
 use super::comparison::Comparison;
 use super::events::{EventReader, WatchEvent};
 use super::inventory::Inventory;
-use super::list::ListReader;
+use super::list::{ListReader, read_all};
 use super::protobuf::{ProtoObject, Wanted};
 use super::queries::Queries;
 use super::recovery::{ComparisonResult, Freshness, ProbeResult, Strategy};
@@ -135,15 +135,9 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
         let (client, status, ours) = (self.client.clone(), self.status, self.version.clone());
         let request = self.queries.probe();
         async move {
-            let mut body = send(&client, request?, Exchange::Probe, status).await?;
+            let body = send(&client, request?, Exchange::Probe, status).await?;
             // Objects of any kind have metadata, and nothing else is needed.
-            let mut list = ListReader::<RawNamespace>::new(body.encoding, Wanted::default());
-            while let Some(piece) = body.piece().await? {
-                list.push(piece);
-                while list.next()?.is_some() {}
-            }
-            list.end()?;
-            let server = list.into_metadata().resource_version;
+            let server = read_all(body, |_: RawNamespace| {}).await?.resource_version;
             Ok(number(&server).map(|_| compare(server, ours)))
         }
     }
