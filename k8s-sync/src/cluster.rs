@@ -24,9 +24,9 @@ use wire::pod::PodMode;
 use wire::pod_index::PodIndex;
 
 pub use alias::{Alias, AliasTarget, ServicePart};
-pub(crate) use contents::Numbered;
 pub(crate) use slim::ModelPod;
 pub use slim::{ModelEndpoint, ModelService, ModelSlice};
+pub(crate) use store::Numbered;
 pub use store::{KeyParts, ObjectId};
 pub use zones::{ExternalZones, WireName, Zones};
 

@@ -18,11 +18,9 @@ use crate::object::{Change, ObjectKey};
 pub struct ObjectId(u32);
 
 impl ObjectId {
-    pub(super) const LOWEST: Self = Self(0);
+    pub(crate) const LOWEST: Self = Self(0);
 
-    /// For tables that are indexed by the number.
-    #[must_use]
-    pub const fn index(self) -> usize {
+    const fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -58,6 +56,9 @@ impl<'k> From<&'k ObjectKey> for KeyParts<'k> {
         Self { namespace: &key.namespace, name: &key.name }
     }
 }
+
+/// An object with its number and key.
+pub(crate) type Numbered<'s, V> = (ObjectId, KeyParts<'s>, &'s V);
 
 /// Objects by key, each reduced to what answers need.
 #[derive(Debug)]
@@ -160,29 +161,23 @@ impl<V: PartialEq> Store<V> {
         }
     }
 
-    /// All objects, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (ObjectId, KeyParts<'_>, &V)> {
-        self.slots.iter().zip(0..).filter_map(|(slot, id)| {
+    /// All objects, in the order of their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Numbered<'_, V>> {
+        self.iter_from(ObjectId::LOWEST)
+    }
+
+    /// Those from this number on.
+    pub(super) fn iter_from(&self, first: ObjectId) -> impl Iterator<Item = Numbered<'_, V>> {
+        let slots = self.slots.iter().zip(0..).skip(first.index());
+        slots.filter_map(|(slot, id)| {
             let slot = slot.as_ref()?;
             Some((ObjectId(id), slot.key.parts(), slot.value.as_ref()?))
         })
     }
 
-    /// The index of the number of an object. `None` if the key has no object.
-    pub(super) fn index_of(&self, key: KeyParts<'_>) -> Option<usize> {
-        let id = self.find(key)?;
-        self.get(id).map(|_| id.index())
-    }
-
-    /// All objects whose numbers are at least `first`, with the index of each.
-    pub(super) fn iter_from(
-        &self,
-        first: usize,
-    ) -> impl Iterator<Item = (usize, KeyParts<'_>, &V)> {
-        self.slots.iter().enumerate().skip(first).filter_map(|(index, slot)| {
-            let slot = slot.as_ref()?;
-            Some((index, slot.key.parts(), slot.value.as_ref()?))
-        })
+    /// The number of an object. `None` if the key has none.
+    pub(super) fn object_id(&self, key: KeyParts<'_>) -> Option<ObjectId> {
+        self.find(key).filter(|id| self.get(*id).is_some())
     }
 
     /// The number of objects.

@@ -24,10 +24,7 @@ impl Cluster {
     pub fn has_namespace(&self, namespace: &str) -> bool {
         let names = &self.options.namespaces;
         (names.is_empty() || names.iter().any(|name| name == namespace))
-            && self
-                .namespaces
-                .find(KeyParts { namespace: "", name: namespace })
-                .is_some_and(|id| self.namespaces.get(id).is_some())
+            && self.namespaces.object_id(KeyParts { namespace: "", name: namespace }).is_some()
     }
 
     /// The key of a Service, which need not exist. `None` if the number stands for none any more.

@@ -7,7 +7,7 @@ use super::line;
 use super::read::{Expected, parse};
 use super::walk::{Noted, Progress, Walk};
 use super::{HEADER_MARK, Header, Selection, VERSION};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ObjectId};
 use crate::object::{
     Change, Endpoint, EndpointSlice, Event, ExternalTarget, Namespace, ObjectKey, Pod, Port,
     Protocol, Service, ServiceKind,
@@ -139,14 +139,16 @@ fn read(text: &str) -> Result<Cluster, String> {
 
 /// All objects as text, sorted.
 fn contents(cluster: &Cluster) -> Vec<String> {
-    let namespaces = cluster.namespaces_from(0).map(|(_, key, ())| format!("{key:?}"));
-    let services = cluster.services_from(0).map(|(_, key, one)| format!("{key:?} {one:?}"));
-    let slices = cluster.slices_from(0).map(|(_, key, one)| {
+    let namespaces =
+        cluster.namespaces_from(ObjectId::LOWEST).map(|(_, key, ())| format!("{key:?}"));
+    let services =
+        cluster.services_from(ObjectId::LOWEST).map(|(_, key, one)| format!("{key:?} {one:?}"));
+    let slices = cluster.slices_from(ObjectId::LOWEST).map(|(_, key, one)| {
         let endpoints: Vec<_> = one.endpoints().collect();
         let service = cluster.service_name(one);
         format!("{key:?} {service} {endpoints:?} {:?} {:?}", one.hosts, one.ports)
     });
-    let pods = cluster.pods_from(0).map(|(_, key, one)| format!("{key:?} {one:?}"));
+    let pods = cluster.pods_from(ObjectId::LOWEST).map(|(_, key, one)| format!("{key:?} {one:?}"));
     let mut all: Vec<_> = namespaces.chain(services).chain(slices).chain(pods).collect();
     all.sort();
     all

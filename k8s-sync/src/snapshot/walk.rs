@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::{END_MARK, End, line};
-use crate::cluster::{Cluster, KeyParts, Numbered};
+use crate::cluster::{Cluster, KeyParts, Numbered, ObjectId};
 use crate::object::{Change, Event, ObjectKey};
 use crate::raw::Kind;
 
@@ -20,7 +20,7 @@ const PIECE_LEN_MAX: usize = 32 << 10;
 #[derive(Debug)]
 pub(super) struct Walk {
     /// The kind that is being written, and the number to go on from. `None` after the last one.
-    next: Option<(Kind, usize)>,
+    next: Option<(Kind, ObjectId)>,
     /// Those that have changed since their kind was begun. Numbers are used again, so it is not
     /// known whether they have been written.
     changed: BTreeSet<(Kind, ObjectKey)>,
@@ -44,7 +44,11 @@ pub(super) enum Progress {
 
 impl Walk {
     pub(super) fn new() -> Self {
-        Self { next: Some((Kind::ALL[0], 0)), changed: BTreeSet::new(), line_count: 0 }
+        Self {
+            next: Some((Kind::ALL[0], ObjectId::LOWEST)),
+            changed: BTreeSet::new(),
+            line_count: 0,
+        }
     }
 
     /// Notes a change before the model applies it.
@@ -70,7 +74,7 @@ impl Walk {
             let next_kind = Kind::ALL.into_iter().find(|other| *other > kind);
             self.next = match piece.next {
                 Some(next) => Some((kind, next)),
-                None => next_kind.map(|kind| (kind, 0)),
+                None => next_kind.map(|kind| (kind, ObjectId::LOWEST)),
             };
             return Progress::Underway;
         }
@@ -81,9 +85,9 @@ impl Walk {
                 return Progress::Complete;
             };
             self.line_count += 1;
-            match cluster.index_of(kind, &key) {
-                Some(index) => {
-                    write_from(cluster, kind, index, 1, into);
+            match cluster.object_id(kind, &key) {
+                Some(id) => {
+                    write_from(cluster, kind, id, 1, into);
                 }
                 None => line::deleted(kind, &key, into),
             }
@@ -131,15 +135,15 @@ fn keys_of<T, K>(
 /// A part of the objects of a kind.
 struct WalkPiece {
     count: u64,
-    /// The index of the first object that is left.
-    next: Option<usize>,
+    /// The number of the first object that is left.
+    next: Option<ObjectId>,
 }
 
-/// Writes at most so many objects, from this index on.
+/// Writes at most so many objects, from this number on.
 fn write_from(
     cluster: &Cluster,
     kind: Kind,
-    first: usize,
+    first: ObjectId,
     count_max: usize,
     into: &mut Vec<u8>,
 ) -> WalkPiece {
@@ -166,9 +170,9 @@ fn write_objects<'c, V: 'c>(
     mut write: impl FnMut(KeyParts<'c>, &'c V) -> usize,
 ) -> WalkPiece {
     let (mut count, mut len) = (0, 0);
-    for (index, key, object) in objects {
+    for (id, key, object) in objects {
         if count == count_max || len >= PIECE_LEN_MAX {
-            return WalkPiece { count: count as u64, next: Some(index) };
+            return WalkPiece { count: count as u64, next: Some(id) };
         }
         len = write(key, object);
         count += 1;
