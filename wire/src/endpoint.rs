@@ -43,7 +43,7 @@ impl AddressName<'_> {
     }
 }
 
-/// The label of an endpoint without a name: its address with hyphens.
+/// The label of a pod, or of an endpoint without a name: its address with hyphens.
 #[derive(Clone, Copy)]
 pub struct AddressLabel {
     /// An address has at most 39 characters, and 0 may follow.
@@ -52,9 +52,19 @@ pub struct AddressLabel {
 }
 
 impl AddressLabel {
-    /// A label does not end in a hyphen, so 0 follows an address that ends in `::`.
+    /// That of an endpoint, which does not end in a hyphen: 0 follows an address that ends in `::`.
     #[must_use]
-    pub fn new(address: IpAddr) -> Self {
+    pub fn of_endpoint(address: IpAddr) -> Self {
+        let mut label = Self::of_pod(address);
+        if label.as_slice().ends_with(b"-") {
+            label.put(b'0');
+        }
+        label
+    }
+
+    /// That of a pod.
+    #[must_use]
+    pub fn of_pod(address: IpAddr) -> Self {
         let mut label = Self { bytes: [0; 40], len: 0 };
         match address.to_canonical() {
             // Most addresses: without the cost of formatting.
@@ -69,9 +79,6 @@ impl AddressLabel {
             IpAddr::V6(address) => {
                 write!(label, "{address}").expect("an address has at most 39 characters");
             }
-        }
-        if label.as_slice().ends_with(b"-") {
-            label.write_str("0").expect("one more");
         }
         label
     }
@@ -98,12 +105,13 @@ impl AddressLabel {
         }
     }
 
-    /// The address of which this is the label. An address has one spelling: `010-1-0-1` is none.
+    /// The address of the endpoint with this label. An address has one spelling: `010-1-0-1` is
+    /// none.
     #[must_use]
     pub fn read(label: &[u8]) -> Option<IpAddr> {
         // The zero may belong to the address, or follow it.
         let address = dashed_address(label)?;
-        (Self::new(address).as_slice() == label).then_some(address)
+        (Self::of_endpoint(address).as_slice() == label).then_some(address)
     }
 }
 
@@ -213,7 +221,7 @@ mod tests {
             ("2001:db8:1:2:3:4:5:6", "2001-db8-1-2-3-4-5-6"),
         ] {
             let address: IpAddr = address.parse().unwrap();
-            assert_eq!(AddressLabel::new(address).as_slice(), label.as_bytes());
+            assert_eq!(AddressLabel::of_endpoint(address).as_slice(), label.as_bytes());
             assert_eq!(AddressLabel::read(label.as_bytes()), Some(address), "{label}");
         }
         for label in [

@@ -9,9 +9,9 @@ use domain::base::{Name, Rtype};
 use domain::rdata::{Ns, Txt};
 use wire::compile::Section;
 
-use super::label::Label;
+use super::label::{EndpointLabel, Label};
 use super::pen::{Pen, compose};
-use super::{service, sorted};
+use super::sorted;
 use crate::cluster::{Cluster, ModelSlice, WireName, Zones};
 use crate::object::ServiceKind;
 
@@ -97,7 +97,7 @@ fn name_servers(cluster: &Cluster) -> Vec<NameServer> {
             ServiceKind::Headless => {
                 let endpoints = cluster.slices(id).flat_map(ModelSlice::endpoints);
                 let named = endpoints.filter_map(|endpoint| {
-                    Some((Some(service::endpoint_label(&endpoint)?), endpoint.address))
+                    Some((Some(EndpointLabel::of(&endpoint)?.label()), endpoint.address))
                 });
                 named.collect()
             }

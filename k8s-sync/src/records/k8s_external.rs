@@ -171,7 +171,7 @@ fn write_alias(
     let ports = sorted(ports);
     pen.begin(owner);
     if !ports.is_empty() {
-        let weight = (100 / (hosts.len() * ports.len())).max(1) as u16;
+        let weight = service::weight(hosts.len() * ports.len());
         pen.answer(Rtype::SRV);
         for host in hosts {
             for port in &ports {

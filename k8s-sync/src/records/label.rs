@@ -3,10 +3,11 @@
 //! Invariant: 1 to 63 bytes of letters, digits and hyphens in lower case (RFC 1123, section 2.1),
 //! after at most one underscore of ours.
 
-use std::fmt::{self, Write};
 use std::net::IpAddr;
 
 use wire::endpoint::AddressLabel;
+
+use crate::cluster::ModelEndpoint;
 
 const LABEL_LEN_MAX: usize = 63;
 
@@ -28,18 +29,16 @@ impl Label {
         Self::prefixed(b"_", text.as_bytes())
     }
 
-    /// The address of an endpoint without a name.
-    pub(super) fn of_address(address: IpAddr) -> Self {
-        let label = AddressLabel::new(address);
-        let spelled = std::str::from_utf8(label.as_slice()).ok().and_then(Self::read);
-        spelled.expect("hexadecimal digits and hyphens")
-    }
-
     /// The address of a pod, as used by `pods verified`.
     pub(super) fn of_pod(address: IpAddr) -> Self {
-        let mut label = Self { bytes: [0; LABEL_LEN_MAX], len: 0 };
-        write!(label, "{}", address.to_canonical()).expect("an address has at most 39 characters");
-        label
+        Self::spelled(&AddressLabel::of_pod(address))
+    }
+
+    fn spelled(label: &AddressLabel) -> Self {
+        let text = label.as_slice();
+        let mut bytes = [0; LABEL_LEN_MAX];
+        bytes[..text.len()].copy_from_slice(text);
+        Self { bytes, len: text.len() as u8 }
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
@@ -63,15 +62,32 @@ impl Label {
     }
 }
 
-/// Accepts the text of an address. Dots and colons become hyphens.
-impl Write for Label {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            let to = self.bytes.get_mut(usize::from(self.len)).ok_or(fmt::Error)?;
-            *to = if matches!(byte, b'.' | b':') { b'-' } else { byte };
-            self.len += 1;
+/// The label of an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum EndpointLabel {
+    /// It spells this address. Of an odd host name, it may be another's.
+    Spelled(IpAddr),
+    Own(Label),
+}
+
+impl EndpointLabel {
+    /// `None`: it is invalid.
+    pub(super) fn of(endpoint: &ModelEndpoint<'_>) -> Option<Self> {
+        match endpoint.label {
+            None => Some(Self::Spelled(endpoint.address)),
+            Some(label) => Label::read(label).map(Self::of_label),
         }
-        Ok(())
+    }
+
+    pub(super) fn of_label(label: Label) -> Self {
+        AddressLabel::read(label.as_slice()).map_or(Self::Own(label), Self::Spelled)
+    }
+
+    pub(super) fn label(self) -> Label {
+        match self {
+            Self::Spelled(address) => Label::spelled(&AddressLabel::of_endpoint(address)),
+            Self::Own(label) => label,
+        }
     }
 }
 

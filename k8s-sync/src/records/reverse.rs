@@ -3,10 +3,9 @@
 
 use std::net::IpAddr;
 
-use wire::endpoint::AddressLabel;
 use wire::name::NAME_LEN_MAX;
 
-use super::label::Label;
+use super::label::{EndpointLabel, Label};
 use super::pen::Pen;
 use super::sorted;
 use crate::cluster::{Cluster, KeyParts, WireName};
@@ -16,35 +15,24 @@ use crate::object::ServiceKind;
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Target<'c> {
     service: KeyParts<'c>,
-    label: TargetLabel,
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum TargetLabel {
-    /// Of a cluster IP: the Service's own name.
-    None,
-    /// Of an endpoint: the address itself.
-    Spelled,
-    /// Of an endpoint: its own name.
-    Own(Label),
+    /// `None` for a cluster IP: the Service's own name.
+    endpoint: Option<EndpointLabel>,
 }
 
 pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
     let Some(owner) = cluster.zones().reverse_name(address) else { return };
     let targets = targets(cluster, address);
-    if let [Target { service, label: TargetLabel::Spelled }] = &targets[..]
+    if let [Target { service, endpoint: Some(label @ EndpointLabel::Spelled(spelled)) }] =
+        &targets[..]
+        && *spelled == address
         && let Some(service) = stored_name(pen, cluster, *service)
-        && service.len() + 1 + AddressLabel::new(address).as_slice().len() <= NAME_LEN_MAX
+        && service.len() + 1 + label.label().as_slice().len() <= NAME_LEN_MAX
     {
         return pen.point(&owner, address, &service);
     }
-    let names = targets.iter().filter_map(|target| match &target.label {
-        TargetLabel::None => name(pen, cluster, None, target.service),
-        TargetLabel::Spelled => {
-            let label = AddressLabel::new(address);
-            name(pen, cluster, Some(label.as_slice()), target.service)
-        }
-        TargetLabel::Own(label) => name(pen, cluster, Some(label.as_slice()), target.service),
+    let names = targets.iter().filter_map(|target| {
+        let label = target.endpoint.map(EndpointLabel::label);
+        name(pen, cluster, label.as_ref().map(Label::as_slice), target.service)
     });
     let names: Vec<WireName> = names.collect();
     pen.put_pointers(&owner, &names);
@@ -57,7 +45,7 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
 fn targets(cluster: &Cluster, address: IpAddr) -> Vec<Target<'_>> {
     if let Some((id, _)) = cluster.with_cluster_ip(address).first() {
         let key = cluster.service_key(*id);
-        let target = |service| Target { service, label: TargetLabel::None };
+        let target = |service| Target { service, endpoint: None };
         return key.map(target).into_iter().collect();
     }
     let mut targets = Vec::new();
@@ -68,14 +56,8 @@ fn targets(cluster: &Cluster, address: IpAddr) -> Vec<Target<'_>> {
         }
         let Some(service) = cluster.service_key(slice.service) else { continue };
         let endpoints = slice.endpoints().filter(|endpoint| endpoint.address == address);
-        let labels = endpoints.filter_map(|endpoint| match endpoint.label.map(Label::read) {
-            None => Some(TargetLabel::Spelled),
-            Some(Some(label)) if AddressLabel::read(label.as_slice()) == Some(address) => {
-                Some(TargetLabel::Spelled)
-            }
-            Some(label) => label.map(TargetLabel::Own),
-        });
-        targets.extend(labels.map(|label| Target { service, label }));
+        let labels = endpoints.filter_map(|endpoint| EndpointLabel::of(&endpoint));
+        targets.extend(labels.map(|label| Target { service, endpoint: Some(label) }));
     }
     sorted(targets)
 }

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use domain::base::Rtype;
 use domain::rdata::Srv;
 use wire::compile::Section;
-use wire::endpoint::{AddressLabel, list_capacity};
+use wire::endpoint::list_capacity;
 
-use super::label::Label;
+use super::label::{EndpointLabel, Label};
 use super::pen::{Pen, compose};
 use super::{external, sorted};
-use crate::cluster::{Cluster, KeyParts, ModelEndpoint, ModelService, ObjectId, WireName};
+use crate::cluster::{Cluster, KeyParts, ModelService, ObjectId, WireName};
 use crate::object::{Port, Protocol, ServiceKind};
 
 /// An address behind the name of a Service, and its ports.
@@ -28,9 +28,7 @@ pub(super) struct Backend<'c> {
 enum BackendTarget {
     /// The Service's own name, for cluster IPs.
     Service,
-    /// An endpoint whose label spells this address. Of an odd host name, it may be another's.
-    Spelled(IpAddr),
-    Endpoint(Label),
+    Endpoint(EndpointLabel),
     /// An endpoint whose label is invalid.
     Nameless,
 }
@@ -62,7 +60,8 @@ impl EndpointList {
     /// Endpoints whose label spells their address, with the ports that most of them have.
     fn of(backends: &Backends<'_>) -> Option<Self> {
         let alike = backends.by_target().filter_map(|endpoint| {
-            let BackendTarget::Spelled(address) = backends.targets[endpoint[0].target] else {
+            let target = backends.targets[endpoint[0].target];
+            let BackendTarget::Endpoint(EndpointLabel::Spelled(address)) = target else {
                 return None;
             };
             let ports = endpoint[0].ports;
@@ -82,21 +81,8 @@ impl EndpointList {
     }
 }
 
-impl BackendTarget {
-    fn of_label(label: Label) -> Self {
-        AddressLabel::read(label.as_slice()).map_or(Self::Endpoint(label), Self::Spelled)
-    }
-
-    fn of_endpoint(endpoint: &ModelEndpoint<'_>) -> Self {
-        match endpoint.label {
-            None => Self::Spelled(endpoint.address),
-            Some(label) => Label::read(label).map_or(Self::Nameless, Self::of_label),
-        }
-    }
-}
-
 /// Of each of this many SRV records.
-fn weight(count: usize) -> u16 {
+pub(super) fn weight(count: usize) -> u16 {
     (100 / count.max(1)).max(1) as u16
 }
 
@@ -297,7 +283,7 @@ impl<'c> Backends<'c> {
     /// Whether the names of this target need not be stored.
     fn is_listed(&self, target: usize) -> bool {
         match (&self.list, self.targets[target]) {
-            (Some(list), BackendTarget::Spelled(address)) => {
+            (Some(list), BackendTarget::Endpoint(EndpointLabel::Spelled(address))) => {
                 list.addresses.binary_search(&address).is_ok()
             }
             (_, _) => false,
@@ -353,12 +339,11 @@ impl<'c> Backends<'c> {
         let has_targets_in_front = self.cluster_ips.is_none();
         let names = self.targets.iter().enumerate().map(|(index, target)| match target {
             BackendTarget::Service => Some(base.clone()),
-            BackendTarget::Spelled(address) => {
+            BackendTarget::Endpoint(label) => {
                 let is_written = has_targets_in_front || !self.is_listed(index);
-                let label = is_written.then(|| AddressLabel::new(*address))?;
+                let label = is_written.then(|| label.label())?;
                 pen.name(&[label.as_slice()], base)
             }
-            BackendTarget::Endpoint(label) => pen.name(&[label.as_slice()], base),
             BackendTarget::Nameless => {
                 pen.refuse(|| format!("an endpoint's hostname below {base} is not a DNS label"));
                 None
@@ -374,7 +359,8 @@ impl<'c> Backends<'c> {
 
     /// The backends of the endpoint with this label.
     pub(super) fn endpoint(&self, label: &Label) -> &[Backend<'c>] {
-        let Ok(target) = self.targets.binary_search(&BackendTarget::of_label(*label)) else {
+        let target = BackendTarget::Endpoint(EndpointLabel::of_label(*label));
+        let Ok(target) = self.targets.binary_search(&target) else {
             return &[];
         };
         let from = self.endpoints.partition_point(|one| one.target < target);
@@ -389,8 +375,11 @@ fn endpoints<'c>(
     service: ObjectId,
 ) -> (Vec<BackendTarget>, Vec<Backend<'c>>) {
     let endpoints = cluster.slices(service).flat_map(|slice| {
-        let target = |endpoint| BackendTarget::of_endpoint(&endpoint);
-        slice.endpoints().map(move |one| (target(one), one.address, &*slice.ports))
+        slice.endpoints().map(|endpoint| {
+            let label = EndpointLabel::of(&endpoint);
+            let target = label.map_or(BackendTarget::Nameless, BackendTarget::Endpoint);
+            (target, endpoint.address, &*slice.ports)
+        })
     });
     let mut endpoints: Vec<(BackendTarget, IpAddr, &[Port])> = endpoints.collect();
     // By ports too, so that the order of the slices makes no difference.
@@ -424,14 +413,6 @@ pub(super) fn addresses(backends: &[Backend<'_>], having: PortFilter<'_>) -> Vec
         PortFilter::Port(..) => backend.ports.iter().any(|port| having.has(port)),
     });
     sorted(matching.map(|backend| backend.address))
-}
-
-/// The label of an endpoint: its own, or one made from its address.
-pub(super) fn endpoint_label(endpoint: &ModelEndpoint<'_>) -> Option<Label> {
-    match endpoint.label {
-        Some(label) => Label::read(label),
-        None => Some(Label::of_address(endpoint.address)),
-    }
 }
 
 pub(super) const fn protocol_label(protocol: Protocol) -> &'static [u8] {

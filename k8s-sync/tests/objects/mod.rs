@@ -274,7 +274,7 @@ fn endpoint_text(endpoint: &AddressName<'_>, owner: &str, rtype: Rtype) -> Strin
 
 /// The PTR record that a response has for an endpoint's address.
 fn pointer_text(pointer: &Pointer<'_>) -> String {
-    let label = AddressLabel::new(pointer.address);
+    let label = AddressLabel::of_endpoint(pointer.address);
     let label = std::str::from_utf8(label.as_slice()).unwrap();
     let service: Name<&[u8]> = Name::from_octets(pointer.service).unwrap();
     format!("PTR {label}.{service}")

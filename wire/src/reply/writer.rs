@@ -413,7 +413,7 @@ impl<'m> Reply<'m> {
         ttl_secs: u32,
         room: usize,
     ) -> Written {
-        let label = AddressLabel::new(pointer.address);
+        let label = AddressLabel::of_endpoint(pointer.address);
         let label = label.as_slice();
         let rdata_len = 1 + label.len() + pointer.service.len();
         if 12 + rdata_len > room {
