@@ -13,6 +13,7 @@ use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::{HashSeed, NameHash};
 use wire::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
 use wire::reply::MESSAGE_LEN_MAX;
+use wire::reverse::ReverseName;
 use wire::table::Table;
 
 use super::HostsSettings;
@@ -133,7 +134,7 @@ fn records<'e>(
         let rdata = HostData::Address(*address);
         records.push(HostRecord { owner: Cow::Borrowed(name), rtype, rdata });
         if has_reverse && !entry.is_wildcard() {
-            let owner = Cow::Owned(reverse_name(*address));
+            let owner = Cow::Owned(ReverseName::new(*address).as_slice().to_vec());
             let rdata = HostData::Name(name);
             records.push(HostRecord { owner, rtype: TYPE_PTR, rdata });
         }
@@ -168,34 +169,6 @@ fn write<'w>(writer: &'w mut EntryWriter, records: &[HostRecord<'_>], ttl_secs: 
         }
     }
     writer.finish()
-}
-
-/// The name whose PTR records name an address (RFC 1035, section 3.5; RFC 3596, section 2.5).
-fn reverse_name(address: IpAddr) -> Vec<u8> {
-    let mut name = Vec::with_capacity(74);
-    let mut label = |text: &[u8]| {
-        name.push(text.len() as u8);
-        name.extend_from_slice(text);
-    };
-    match address {
-        IpAddr::V4(address) => {
-            for octet in address.octets().into_iter().rev() {
-                label(octet.to_string().as_bytes());
-            }
-            label(b"in-addr");
-        }
-        IpAddr::V6(address) => {
-            for octet in address.octets().into_iter().rev() {
-                for nibble in [octet & 0xF, octet >> 4] {
-                    label(&[b"0123456789abcdef"[usize::from(nibble)]]);
-                }
-            }
-            label(b"ip6");
-        }
-    }
-    label(b"arpa");
-    name.push(0);
-    name
 }
 
 #[cfg(test)]
