@@ -117,16 +117,18 @@ impl<'m> Reply<'m> {
         rotation: impl FnOnce() -> usize,
     ) -> Written {
         let start = self.len;
-        if let Ok(record) = <&[u8; A_RECORD_LEN]>::try_from(answer.body)
+        let truncated = if let Ok(record) = <&[u8; A_RECORD_LEN]>::try_from(answer.body)
             && let Some(room) = self.message.get_mut(start..).and_then(<[u8]>::first_chunk_mut)
         {
             // One address, as for most Services: copying it as a number takes two instructions
             // instead of a call.
             *room = u128::from_ne_bytes(*record).to_ne_bytes();
             self.len += A_RECORD_LEN;
+            false
         } else {
             self.put(answer.body);
-        }
+            answer.is_cut()
+        };
         if answer.rotate_count() > 1 {
             let run_at = start + answer.rotate_at();
             let (count, stride) = (answer.rotate_count(), answer.rotate_stride());
@@ -134,7 +136,7 @@ impl<'m> Reply<'m> {
                 run.rotate_left(rotation() % count * stride);
             }
         }
-        Written { counts: answer.counts(), truncated: answer.is_cut() }
+        Written { counts: answer.counts(), truncated }
     }
 
     /// Writes what a table has for a name.
