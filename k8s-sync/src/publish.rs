@@ -38,8 +38,8 @@ use programming::Programming;
 const EVENT_BATCH_MAX: usize = 4096;
 /// A shard whose channel was full is offered the newest table again after this long.
 const DELIVER_AGAIN_AFTER: Duration = Duration::from_millis(1);
-/// Interval for freeing tables that shards have released, and for updating metrics that cost a walk
-/// over the table.
+/// Interval for looking whether shards have released a table, if no change comes, and for updating
+/// metrics that cost a walk over the table.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
 /// Least time between two pod indexes. One is made of all pods, which takes milliseconds in a large
 /// cluster.
@@ -199,6 +199,17 @@ impl Publisher {
         self.answers.status(&self.cluster)
     }
 
+    /// Takes a table of external zones or of the cluster that nothing holds any more. The next one
+    /// uses its memory.
+    pub fn recycle(&mut self, number: Option<ExternalNumber>, table: Table) {
+        let mut externals = self.externals.iter_mut();
+        match externals.find(|external| Some(external.number) == number) {
+            Some(external) => external.answers.recycle(table),
+            None if number.is_none() => self.answers.recycle(table),
+            None => {}
+        }
+    }
+
     /// The answers of external zones, or of the cluster.
     fn answers(&self, number: Option<ExternalNumber>) -> &Answers {
         let external = self.externals.iter().find(|external| Some(external.number) == number);
@@ -264,6 +275,7 @@ pub async fn run(
             snapshot.iter_mut().for_each(|snapshot| snapshot.note(&event));
             publisher.apply(event);
         }
+        outlets.iter_mut().for_each(|outlet| outlet.retire(&mut publisher));
         let may_publish = publisher.is_synced() || Instant::now() >= deadline;
         let table = may_publish.then(|| publisher.publish(unix_secs())).flatten();
         for outlet in &mut outlets {
@@ -337,12 +349,18 @@ impl Outlet {
         self.housekept.map_or(now + HOUSEKEEPING_EVERY, |last| last + wait)
     }
 
+    /// Frees tables that the shards have released.
+    fn retire(&mut self, publisher: &mut Publisher) {
+        if let Some(table) = self.generations.retire() {
+            publisher.recycle(self.number, table);
+        }
+    }
+
     fn housekeep(&mut self, publisher: &Publisher, now: Instant) {
         if self.housekept.is_some_and(|last| now < last + HOUSEKEEPING_EVERY) {
             return;
         }
         self.housekept = Some(now);
-        self.generations.retire();
         let answers = publisher.answers(self.number);
         if self.measured.0 != answers.generation() {
             self.measured = (answers.generation(), answers.table_bytes());

@@ -212,6 +212,11 @@ impl Answers {
         }
     }
 
+    /// Takes a table that nothing holds any more, whose memory the next one uses.
+    pub(super) fn recycle(&mut self, table: Table) {
+        self.builder.recycle(table);
+    }
+
     /// Number of published tables.
     pub(super) const fn generation(&self) -> u64 {
         self.generation

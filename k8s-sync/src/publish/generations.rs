@@ -57,11 +57,12 @@ impl<T> Generations<T> {
         !self.shards.iter().any(|shard| shard.is_behind)
     }
 
-    /// Frees the tables that are held only here, except the newest.
-    pub fn retire(&mut self) {
-        let Some(newest) = self.alive.pop() else { return };
-        self.alive.retain(|table| Arc::strong_count(table) > 1);
+    /// Frees the tables that are held only here, except the newest. Returns the last of them.
+    pub fn retire(&mut self) -> Option<T> {
+        let newest = self.alive.pop()?;
+        let freed = self.alive.extract_if(.., |table| Arc::strong_count(table) == 1).last();
         self.alive.push(newest);
+        freed.and_then(Arc::into_inner)
     }
 
     /// Tables that are held here, the newest among them.
@@ -137,12 +138,12 @@ mod tests {
         for _ in 0..4 {
             generations.publish(next());
         }
-        generations.retire();
+        assert!(generations.retire().is_none());
         assert_eq!(generations.alive_count(), 4, "all are held");
         let weak = Arc::downgrade(&mailbox.lock().unwrap()[1]);
         mailbox.lock().unwrap().drain(..2);
         assert!(weak.upgrade().is_some(), "the shard let go, but did not free");
-        generations.retire();
+        assert_eq!(generations.retire().map(|table| table.generation()), Some(2));
         assert!(weak.upgrade().is_none());
         assert_eq!(generations.alive_count(), 2);
         mailbox.lock().unwrap().clear();

@@ -84,7 +84,8 @@ fn check(seed: u64, questions: &AllQuestions, every_step: bool, checked: &Checke
             continue;
         }
         if let Some(table) = kept_up.publish(1) {
-            newest = table;
+            let before = Arc::into_inner(std::mem::replace(&mut newest, table));
+            kept_up.recycle(None, before.expect("nobody else holds it"));
         }
         newest_external = kept_up.take_external(EXTERNAL).or(newest_external);
         newest_pods = kept_up.take_pod_index().or(newest_pods);

@@ -5,6 +5,7 @@
 //! changed name.
 
 mod entry;
+mod spine;
 mod zone;
 
 use alloc::sync::Arc;
@@ -12,6 +13,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 pub use entry::{EntryWriter, Section};
+use spine::Spine;
 pub use zone::{ZoneRecord, ZoneRecords};
 
 use crate::apex::{ApexLabel, ApexRecords, soa_record};
@@ -104,7 +106,7 @@ pub struct TableBuilder {
     apex: ApexRecords,
     ttl_secs: u32,
     falls_through_everywhere: bool,
-    spine: Vec<Segment>,
+    spine: Spine,
     name_count: usize,
     /// The number of names that are wildcards.
     wildcard_count: usize,
@@ -142,7 +144,7 @@ impl TableBuilder {
             apex: options.apex,
             ttl_secs: options.ttl_secs,
             falls_through_everywhere: options.falls_through_everywhere,
-            spine: empty_spine(SEGMENT_COUNT_MIN),
+            spine: Spine::new(SEGMENT_COUNT_MIN),
             name_count: 0,
             wildcard_count: 0,
             changes: Changes::default(),
@@ -154,7 +156,7 @@ impl TableBuilder {
 
     /// Removes all names. Those of the next generation are inserted after this.
     pub fn clear(&mut self) {
-        self.spine = empty_spine(SEGMENT_COUNT_MIN);
+        self.spine = Spine::new(SEGMENT_COUNT_MIN);
         (self.name_count, self.wildcard_count) = (0, 0);
         self.changes = Changes::default();
         self.proofs = Vec::new();
@@ -253,7 +255,12 @@ impl TableBuilder {
     /// Bytes of all segments in the newest generation.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
-        self.spine.iter().map(|segment| segment.bytes.len()).sum()
+        self.spine.segments().iter().map(|segment| segment.bytes.len()).sum()
+    }
+
+    /// Takes a generation that nothing holds any more. The next one is made of its memory.
+    pub fn recycle(&mut self, table: Table) {
+        self.spine.recycle(table.generation, table.spine);
     }
 
     /// Applies all inserts and removals since the last call and returns the next generation.
@@ -262,12 +269,12 @@ impl TableBuilder {
     pub fn publish(&mut self, serial: u32) -> Arc<Table> {
         let changes = core::mem::take(&mut self.changes);
         let segments_wanted = (self.name_count + changes.calls.len()) / SEGMENT_NAMES;
-        if segments_wanted > self.spine.len() * 2 {
+        if segments_wanted > self.spine.segments().len() * 2 {
             // The table has outgrown its spine, as at the first sync: write all segments anew.
             let segment_count = segments_wanted.next_power_of_two();
-            let old = core::mem::replace(&mut self.spine, empty_spine(segment_count));
+            let old = core::mem::replace(&mut self.spine, Spine::new(segment_count));
             (self.name_count, self.wildcard_count) = (0, 0);
-            let kept = old.iter().flat_map(entries);
+            let kept = old.segments().iter().flat_map(entries);
             let kept = kept.map(|entry| (entry.hash(), Some(entry.bytes)));
             self.write_segments(kept.chain(changes.iter()).collect());
         } else {
@@ -277,7 +284,7 @@ impl TableBuilder {
         let has_wildcards = self.rules.has_wildcards() && self.wildcard_count > 0;
         Arc::new(Table {
             seed: self.seed,
-            spine: self.spine.clone().into_boxed_slice(),
+            spine: self.spine.publish(self.generation),
             zones: Arc::clone(&self.zones),
             reverse_zones: Arc::clone(&self.reverse_zones),
             rules: self.rules,
@@ -298,7 +305,7 @@ impl TableBuilder {
     /// Rewrites the segments that these changes touch. Of several changes to one name the last
     /// counts.
     fn write_segments(&mut self, mut changes: Vec<Change<'_>>) {
-        let segment_count = self.spine.len();
+        let segment_count = self.spine.segments().len();
         let segment_of = |change: &Change<'_>| segment_index(change.0, segment_count);
         // The sort is stable, so the later of two changes to a name comes last, and is kept.
         changes.sort_by_key(|change| (segment_of(change), change.0));
@@ -310,8 +317,8 @@ impl TableBuilder {
             }
         }
         for changes in kept.chunk_by(|one, next| segment_of(one) == segment_of(next)) {
-            let segment = &mut self.spine[segment_of(&changes[0])];
-            let old: Vec<Entry<'_>> = entries(segment).collect();
+            let index = segment_of(&changes[0]);
+            let old: Vec<Entry<'_>> = entries(&self.spine.segments()[index]).collect();
             let untouched = old.iter().copied().filter(|entry| {
                 changes.binary_search_by_key(&entry.hash(), |(hash, _)| *hash).is_err()
             });
@@ -322,7 +329,8 @@ impl TableBuilder {
                 |entries: &[Entry<'_>]| entries.iter().filter(|entry| entry.is_wildcard()).count();
             self.name_count = self.name_count + new.len() - old.len();
             self.wildcard_count = self.wildcard_count + wildcards(&new) - wildcards(&old);
-            *segment = write_segment(&new);
+            let segment = write_segment(&new);
+            self.spine.replace(index, segment);
         }
     }
 }
@@ -335,11 +343,6 @@ fn are_reverse(zones: &[Vec<u8>]) -> Arc<[bool]> {
         reverse.find(&name).is_some()
     };
     zones.iter().map(is_reverse).collect()
-}
-
-fn empty_spine(segment_count: usize) -> Vec<Segment> {
-    let empty = write_segment(&[]);
-    alloc::vec![empty; segment_count]
 }
 
 fn write_segment(entries: &[Entry<'_>]) -> Segment {
