@@ -92,6 +92,9 @@ pub struct Cluster {
     port_lists: PortLists,
     endpoint_count: usize,
     dirty: BTreeSet<AnswerKey>,
+    /// Namespaces that came or went since the last call of `take_dirty`, which finds what is in
+    /// them: all at once, because that is a walk over all Services.
+    changed_namespaces: HashSet<Box<str>>,
     /// The Services of changed slices, and when the changes happened that led to them.
     triggers: Vec<(ObjectId, SystemTime)>,
     /// The index of pods has to be made again.
@@ -119,6 +122,7 @@ impl Cluster {
             port_lists: PortLists::default(),
             endpoint_count: 0,
             dirty: BTreeSet::from([AnswerKey::Apex]),
+            changed_namespaces: HashSet::new(),
             triggers: Vec::new(),
             has_changed_pods: true,
         }
@@ -130,9 +134,11 @@ impl Cluster {
             Event::Namespace(change) => {
                 let key = |name| ObjectKey { namespace: "".into(), name };
                 let change = slim(change, |namespace| (key(namespace.name), ()), key);
-                let changed = self.namespaces.step(change);
-                self.namespaces_changed(&changed);
-                changed.iter().for_each(|difference| self.namespaces.free(difference.id));
+                for Difference { id, .. } in self.namespaces.step(change) {
+                    let name = self.namespaces.key(id).map(|key| key.name.into());
+                    self.changed_namespaces.extend(name);
+                    self.namespaces.free(id);
+                }
             }
             Event::Service(change) => {
                 let lists = &mut self.port_lists;
@@ -186,6 +192,7 @@ impl Cluster {
     /// The keys whose answers may have changed since the last call. Their answers have to be made
     /// before the next event, since numbers of deleted Services are used again.
     pub fn take_dirty(&mut self) -> BTreeSet<AnswerKey> {
+        self.set_namespaces_dirty();
         self.free_services();
         std::mem::take(&mut self.dirty)
     }
@@ -285,9 +292,10 @@ impl Cluster {
         self.options.indexes_pods || self.options.pods == PodMode::Verified
     }
 
-    fn namespaces_changed(&mut self, changed: &[Difference<()>]) {
-        let names = changed.iter().filter_map(|difference| self.namespaces.key(difference.id));
-        let names: HashSet<Box<str>> = names.map(|key| key.name.into()).collect();
+    /// Marks dirty what is in the changed namespaces now. What has left them since has marked
+    /// itself.
+    fn set_namespaces_dirty(&mut self) {
+        let names = std::mem::take(&mut self.changed_namespaces);
         if names.is_empty() {
             return;
         }

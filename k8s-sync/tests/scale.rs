@@ -186,6 +186,27 @@ fn list_again(publisher: &mut Publisher, services: usize, endpoints: usize) {
     );
 }
 
+/// Each has one Service. Those that come after their Services, one event each, cost one walk over
+/// the Services per table, not one per namespace.
+#[test]
+fn namespaces_after_their_services() {
+    let indexes = 0..2000;
+    let namespaces: Vec<Event> = indexes.clone().map(|n| apply(&format!("ns n{n}"))).collect();
+    let service = |n: usize| format!("svc n{n}/web 10.96.{}.{} http:80/tcp", n >> 8, n & 255);
+    let services: Vec<Event> = indexes.map(|n| apply(&service(n))).collect();
+    let took = |events: [&[Event]; 2]| {
+        let began = on_core();
+        let mut publisher = objects::publisher(usual(), &[]);
+        events.concat().into_iter().for_each(|event| publisher.apply(event));
+        let table = publisher.publish(1).expect("a first table");
+        assert_eq!(ask(&table, "web.n1999.svc.cluster.local A"), "A 10.96.7.207");
+        on_core() - began
+    };
+    let (before, after) = (took([&namespaces, &services]), took([&services, &namespaces]));
+    println!("namespaces before their Services: {before:?}, after them: {after:?}");
+    assert!(after < 2 * before, "{after:?}, and {before:?} in the other order");
+}
+
 /// What the namespaces of clients cost: the list of pods here, and the index in the shards.
 #[test]
 fn the_pods_of_a_large_cluster() {
