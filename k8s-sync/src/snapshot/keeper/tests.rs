@@ -1,6 +1,6 @@
 //! When a snapshot is written, with a real disk and a clock of the test's own.
 
-use std::fs;
+use std::fs::{self, File};
 
 use tempfile::TempDir;
 
@@ -159,4 +159,52 @@ async fn a_failure_is_counted_and_tried_again() {
     let report = kept.status.snapshot.report();
     assert_eq!((report.failures, report.error), (1, None));
     assert_eq!(kept.has("first"), Some(true));
+}
+
+/// A pod of the same host path may be writing its own.
+#[tokio::test]
+async fn what_killed_processes_left_is_removed_and_nothing_else() {
+    let mut kept = Kept::synced("state");
+    let folder = kept.folder.path().to_path_buf();
+    let long_ago = SystemTime::now() - Duration::from_secs(61);
+    let create = |name: &str, modified: SystemTime| {
+        let file = File::create_new(folder.join(name)).expect("a file");
+        file.set_modified(modified).expect("a time");
+        file
+    };
+    for orphan in ["state.0123456789abcdef", "state.00000000000000ff"] {
+        create(orphan, long_ago);
+    }
+    let others = [
+        "other.0123456789abcdef",
+        "state-2.0123456789abcdef",
+        "state.0123456789abcde",
+        "state.0123456789abcdefa",
+        "state.20261129T1200000",
+        "state.bak",
+    ];
+    others.iter().for_each(|other| drop(create(other, long_ago)));
+    create("state.1111111111111111", SystemTime::now());
+    let written_by_another = create("state.2222222222222222", long_ago);
+    written_by_another.lock().expect("a lock");
+    kept.create("first");
+    kept.step_until(2);
+    assert_eq!(kept.has("first"), Some(true));
+    let names = || {
+        let entries = fs::read_dir(&folder).expect("a folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().expect("text")).collect();
+        names.sort();
+        names
+    };
+    let mut expected: Vec<&str> = others.to_vec();
+    expected.extend(["state", "state.1111111111111111", "state.2222222222222222"]);
+    expected.sort_unstable();
+    assert_eq!(names(), expected);
+    // That process is killed too.
+    drop(written_by_another);
+    kept.create("second");
+    kept.step_until(70);
+    expected.retain(|name| *name != "state.2222222222222222");
+    assert_eq!(names(), expected);
 }
