@@ -14,6 +14,7 @@ mod file_feed;
 mod hash_seed;
 pub(crate) mod history;
 mod hosts;
+mod lameduck;
 mod listening;
 pub(crate) mod log;
 mod lost;
@@ -47,7 +48,7 @@ use engine::plugin::health::Health;
 use engine::plugin::reload::Reload;
 use k8s_sync::folders::FolderWatcher;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use error_log::ErrorLog;
 use explaining::{Explainer, remote};
@@ -192,25 +193,15 @@ impl Control {
         Ok(())
     }
 
-    /// Reports that the server is not ready, but serves until lameduck ends, for the clients that
-    /// have not noticed yet. Then stops the shards.
+    /// Reports that the server is not ready, but serves until lameduck ends and the snapshots are
+    /// written, for the clients that have not noticed yet. Then stops the shards.
     async fn shut_down(mut self, signals: &mut Signals) {
         self.readiness.shut_down();
         self.admin.hand_over();
         let lameducks = self.config.blocks.iter().filter_map(|block| block.line::<Health>());
         let lameduck = lameducks.map(|health| health.lameduck).max().unwrap_or_default();
         let snapshots = self.server.write_snapshots();
-        let lameduck = async {
-            if lameduck.is_zero() {
-                return;
-            }
-            tracing::info!("plugin/health: Going into lameduck mode for {lameduck:?}");
-            tokio::select! {
-                () = sleep(lameduck) => {}
-                end = signals.end() => tracing::info!("{}; lameduck mode ends", end.message()),
-            }
-        };
-        tokio::join!(snapshots, lameduck);
+        lameduck::wait(lameduck, snapshots, signals.end()).await;
         self.node.iter().for_each(NodeMode::sockets_close);
         self.server.stop();
         self.errors.tick(std::time::Instant::now(), self.metrics.error_lines_lost());
