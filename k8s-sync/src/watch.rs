@@ -51,11 +51,8 @@ use finding::{compared, failed, not_compared, probed};
 use forward::{Closed, ListProgress, forward_ready};
 use list_watch::ListWatch;
 use protobuf::ProtoObject;
+use recovery::backoff::RENEWAL_WAIT_MAX;
 use recovery::{Failure, Next, Observation, ProbeResult, Recovery, Retry, Strategy};
-
-/// How long a request waits for a new client before it uses the old one: an exec plugin may take a
-/// minute, and the old token may still be valid.
-const RENEWAL_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// A cluster's API server, ready to be watched.
 pub struct Watch {

@@ -34,6 +34,7 @@ use tower::{BoxError, Service, ServiceBuilder};
 
 pub use tls::Verifier;
 
+use super::recovery::backoff::{PAUSE_MAX, jittered_pause};
 use crate::options::ApiServer;
 use crate::status::SourceStatus;
 use access::{Access, Environment};
@@ -47,9 +48,6 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
 /// Connections idle for longer are not reused: whatever made a watch silent has frozen them too.
 const IDLE_MAX: Duration = Duration::from_secs(5);
-/// Pause between attempts to make the first client. Each attempt may run a plugin.
-const PAUSE_MIN: Duration = Duration::from_millis(250);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A persistent cause is logged again after this long, as in `status`.
 const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
 /// client-go's limits, used if only one of qps and burst is set.
@@ -129,7 +127,7 @@ impl Connector {
     /// everything else is served.
     pub(super) async fn first(&self) -> NumberedClient {
         let mut logged: Option<(String, Instant)> = None;
-        let mut pause = PAUSE_MIN;
+        let mut failures = 0_u32;
         loop {
             let error = match self.client(None).await {
                 Ok(client) => return client,
@@ -149,9 +147,8 @@ impl Connector {
                 logged = Some((text.clone(), Instant::now()));
             }
             self.status.wanted().for_each(|kind| kind.set_failure(text.clone()));
-            // Jitter: replicas that start together must not retry together.
-            tokio::time::sleep(pause.mul_f64(0.5 + super::random() / 2.0)).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            tokio::time::sleep(jittered_pause(failures, PAUSE_MAX, super::random())).await;
+            failures = failures.saturating_add(1);
         }
     }
 

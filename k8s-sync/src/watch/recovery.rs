@@ -6,7 +6,7 @@
 //! a broken connection, causes none; and a kind is current only if the server has been seen at the
 //! watched resource version or a later one.
 
-mod backoff;
+pub(super) mod backoff;
 mod next;
 mod observation;
 mod strategy;

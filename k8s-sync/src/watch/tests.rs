@@ -60,6 +60,8 @@ const NS_LIST_PROTOBUF: &[u8] =
 struct Server {
     answers: Mutex<VecDeque<Answer>>,
     requests: Mutex<Vec<&'static str>>,
+    /// When the last request came, and the longest time between two.
+    asked_at: Mutex<(tokio::time::Instant, Duration)>,
     /// The response to probes: a version, or `HTTP` and a status.
     version: &'static str,
     /// The response to comparisons. Without one, the server refuses them.
@@ -69,7 +71,8 @@ struct Server {
 impl Server {
     fn new(answers: Vec<Answer>) -> Self {
         let (answers, requests) = (Mutex::new(answers.into()), Mutex::default());
-        Self { answers, requests, version: "2", metadata: None }
+        let asked_at = Mutex::new((tokio::time::Instant::now(), Duration::ZERO));
+        Self { answers, requests, asked_at, version: "2", metadata: None }
     }
 
     async fn answer(&self, request: Request<Body>) -> Result<Response<Box<DynBody>>, BoxError> {
@@ -98,6 +101,8 @@ impl Server {
             (false, _, false) => "whole",
         };
         self.requests.lock().unwrap().push(request);
+        let mut asked_at = self.asked_at.lock().unwrap();
+        *asked_at = (tokio::time::Instant::now(), asked_at.1.max(asked_at.0.elapsed()));
         let with_status = |code: u16, header: (&str, &str), text: String| {
             let body = Full::new(Bytes::from(text)).map_err(BoxError::from);
             let builder =
@@ -199,12 +204,12 @@ async fn check_at(
 
 /// Like `check`, where new clients use `next`.
 async fn check_server(
-    server: Server,
+    server: impl Into<Arc<Server>>,
     next: ApiServer,
     expected: &str,
     requests: &[&str],
 ) -> (Arc<SourceStatus>, Duration) {
-    let server = Arc::new(server);
+    let server = server.into();
     let (options, status) = (options(), Arc::new(SourceStatus::new(&options())));
     let asked = Arc::clone(&server);
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -290,14 +295,25 @@ async fn a_list_that_stalls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_down_at_start_up() {
-    let mut answers: Vec<Answer> = (0..22).map(|_| Refuse).collect();
-    answers.push(Open(&[NS_A, END]));
+async fn a_server_that_is_down_is_asked_every_second() {
+    let refuse = || (0..61).map(|_| Refuse);
+    // At start-up.
+    let server = Arc::new(Server::new(refuse().chain([Open(&[NS_A, END])]).collect()));
     let mut requests = vec!["stream"];
-    requests.extend(["stream", "list", "page"].repeat(7));
+    requests.extend(["stream", "list", "page"].repeat(20));
     requests.push("stream");
-    let (_, took) = check(answers, "( +a )", &requests).await;
-    assert!((15..40).contains(&took.as_secs()), "{took:?}: at most 2 s apart");
+    let answers = Arc::clone(&server);
+    let (_, took) = check_server(answers, ApiServer::default(), "( +a )", &requests).await;
+    assert!((30..65).contains(&took.as_secs()), "{took:?}");
+    assert!(server.asked_at.lock().unwrap().1 <= Duration::from_secs(1));
+    // Later.
+    let answers = [Ends(&[NS_A, END])].into_iter().chain(refuse()).chain([Open(&[NS_B])]);
+    let server = Arc::new(Server::new(answers.collect()));
+    let answers = Arc::clone(&server);
+    let requests = ["stream", "resume"];
+    let (_, took) = check_server(answers, ApiServer::default(), "( +a ) b", &requests).await;
+    assert!((30..65).contains(&took.as_secs()), "{took:?}");
+    assert!(server.asked_at.lock().unwrap().1 <= Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,13 +1,17 @@
-//! The pause before the next attempt. It grows with consecutive failures and with consecutive
-//! lists.
+//! The pauses before another attempt, and their bounds: all those on the way from the start to the
+//! first list, and those after an outage. How long an attempt may take is in `client` and `request`.
+//!
+//! A pause grows with consecutive failures, and between lists with consecutive lists. Invariant: a
+//! server that was down is asked again within `PAUSE_MAX`.
 
 use std::time::{Duration, Instant};
 
 use super::Failure;
 
-/// Maximum pause between attempts, unless the server asks for a longer one. (client-go's grows to
-/// 30 s and more: CoreDNS takes 29 s to become ready after the API server was down for 10 s.)
-pub(super) const PAUSE_MAX: Duration = Duration::from_millis(1500);
+/// Maximum pause between attempts, unless the server asks for a longer one; also before the first
+/// client. (client-go's grows to 30 s and more: CoreDNS takes 29 s to become ready after the API
+/// server was down for 10 s.)
+pub(in crate::watch) const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The maximum after a 401 or 403, which only an operator can resolve.
 const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Maximum pause between lists, which cost the server most. If lists work and watches do not, this
@@ -15,9 +19,12 @@ const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(10);
 const LIST_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Maximum of Retry-After.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+/// How much longer an attempt waits for the new client that it may need, before it uses the old
+/// one: an exec plugin may take a minute, and the old token may still be valid.
+pub(in crate::watch) const RENEWAL_WAIT_MAX: Duration = Duration::from_secs(2);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// After this long without a failure, earlier ones are forgotten.
-pub(super) const HEALTHY_AFTER: Duration = Duration::from_secs(30);
+const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 
 /// Counts consecutive failures and consecutive lists.
 #[derive(Debug)]
@@ -72,7 +79,12 @@ impl Backoff {
     }
 }
 
-pub(super) fn jittered_pause(failures: u32, pause_max: Duration, random: f64) -> Duration {
+/// Doubles with each failure. Replicas that start together must not retry together.
+pub(in crate::watch) fn jittered_pause(
+    failures: u32,
+    pause_max: Duration,
+    random: f64,
+) -> Duration {
     let doubled = PAUSE_MIN.saturating_mul(1 << failures.min(16));
     doubled.min(pause_max).mul_f64(0.5 + random / 2.0)
 }

@@ -97,8 +97,8 @@ fn broken_watches_resume_without_a_list() {
             (0, Failed(Unreachable), Resumes(200)),
             (0, Failed(Unreachable), Resumes(400)),
             (0, Failed(Unreachable), Resumes(800)),
-            (0, Failed(Unreachable), Resumes(1500)),
-            (0, Failed(Unreachable), Resumes(1500)),
+            (0, Failed(Unreachable), Resumes(1000)),
+            (0, Failed(Unreachable), Resumes(1000)),
             (0, WatchBegins, Continues),
         ],
     );
@@ -256,7 +256,7 @@ fn three_refused_resumes_begin_a_new_stream() {
 #[test]
 fn watches_that_end_at_once_are_delayed() {
     let mut rows = Vec::new();
-    for pause in [100, 200, 400, 800, 1500, 1500] {
+    for pause in [100, 200, 400, 800, 1000, 1000] {
         rows.extend([(0, WatchEnds, Resumes(pause)), (1, WatchBegins, Continues)]);
     }
     rows.extend([(60_000, WatchEnds, Resumes(0))]);
@@ -352,11 +352,11 @@ fn failures_that_new_credentials_could_cure_get_a_new_client() {
     rows.push((29_000, Failed(Unreachable), Cached(400)));
     rows.push((1_000, Failed(Unreachable), Renewed(800)));
     // Each failure in a row is followed by the other kind of list.
-    for lists in [[Cached(1500), Paged(1500)], [Paged(1500), Cached(1500)]].repeat(2).iter().take(3)
+    for lists in [[Cached(1000), Paged(1000)], [Paged(1000), Cached(1000)]].repeat(2).iter().take(3)
     {
         rows.push((29_000, Failed(Unreachable), lists[0]));
         rows.push((10_000, Failed(Unreachable), lists[1]));
-        rows.push((3_000, Failed(Unreachable), Renewed(1500)));
+        rows.push((4_000, Failed(Unreachable), Renewed(1000)));
     }
     rows.push((300_000, Failed(Unreachable), Cached(100)));
     rows.push((0, Failed(Unreachable), Renewed(200)));

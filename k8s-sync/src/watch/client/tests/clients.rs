@@ -48,6 +48,28 @@ fn a_client_that_has_panicked_is_replaced() {
     watching.join().expect("the task ends with its receiver");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_first_client_that_cannot_be_made_is_tried_every_second() {
+    let kubeconfig = Some(("/does/not/exist".into(), None));
+    let server = ApiServer { kubeconfig, ..ApiServer::default() };
+    let status = Arc::new(SourceStatus::new(&crate::watch::tests::options()));
+    let connector =
+        Connector::new(server, |_| unreachable!("no client is made"), Arc::clone(&status));
+    let failures = || status.reports()[0].failures;
+    let minute = async {
+        for second in 0..60 {
+            let before = failures();
+            tokio::time::sleep(Duration::from_millis(1001)).await;
+            assert!(failures() > before, "{second}");
+        }
+    };
+    tokio::select! {
+        _ = connector.first() => panic!("a client without a kubeconfig"),
+        () = minute => {}
+    }
+    assert!((60..130).contains(&failures()), "{}", failures());
+}
+
 #[test]
 fn tasks_that_wait_for_a_client_share_the_result() {
     let surroundings = Surroundings::new(&[]);

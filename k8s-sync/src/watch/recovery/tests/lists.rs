@@ -46,8 +46,8 @@ fn refused_lists_lead_to_one_without_a_limit() {
             (0, Failed(Refused), Streaming(800)),
             (0, Failed(Refused), Cached(0)),
             (0, Failed(Refused), Paged(0)),
-            (0, Failed(Refused), Whole(1500)),
-            (0, Failed(Refused), Streaming(1500)),
+            (0, Failed(Refused), Whole(1000)),
+            (0, Failed(Refused), Streaming(1000)),
         ],
     );
     Run::new(true).check(
@@ -58,7 +58,7 @@ fn refused_lists_lead_to_one_without_a_limit() {
             (0, Failed(Refused), Cached(400)),
             (0, Failed(Expired), Paged(0)),
             (0, Failed(Expired), Whole(0)),
-            (0, Failed(Expired), Cached(1500)),
+            (0, Failed(Expired), Cached(1000)),
         ],
     );
 }
@@ -72,8 +72,8 @@ fn no_fallback_if_another_list_would_fail_too() {
             (0, Failed(Unreachable), Cached(200)),
             (0, Failed(Unreachable), Paged(400)),
             (0, Failed(Unreachable), Streaming(800)),
-            (0, Failed(Unreachable), Cached(1500)),
-            (0, Failed(Unreachable), Paged(1500)),
+            (0, Failed(Unreachable), Cached(1000)),
+            (0, Failed(Unreachable), Paged(1000)),
         ],
     );
     check(
@@ -122,11 +122,11 @@ fn lists_while_watches_get_no_response() {
             (50, LISTED, Continues),
             (15_000, Failed(Unreachable), Resumes(400)),
             (15_000, Failed(Unreachable), Renewed(800)),
-            (15_000, Failed(Unreachable), Resumes(1500)),
+            (15_000, Failed(Unreachable), Resumes(1000)),
         ],
     );
     assert!(!run.recovery.is_listing() && !run.recovery.is_current());
-    let run = run.check("a minute", &[(15_000, Failed(Unreachable), Cached(1500))]);
+    let run = run.check("a minute", &[(15_000, Failed(Unreachable), Cached(1000))]);
     assert!(!run.recovery.is_streamless(), "an outage looks the same");
     let run =
         run.check("lists get through", &[(50, LISTED, Continues), (5, WatchBegins, Continues)]);
