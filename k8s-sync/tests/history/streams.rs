@@ -1,11 +1,13 @@
 //! The streams of the four kinds, with the faults of a real API server, and what a client knows.
 //!
-//! A stream lists, and reports changes. Events are lost, repeated, and arrive late (an older state
-//! after a newer one); lists break off; endpoints move between slices; and the kinds overtake each
-//! other. What a client has received is the truth that its tables must show; the next list repairs
-//! what it missed.
+//! A stream lists, and reports changes, also while it lists. Events are lost, repeated, and arrive
+//! late (an older state after a newer one); lists break off; endpoints move between slices; the
+//! kinds overtake each other; and a snapshot of an older state comes before, in the middle of or
+//! after the first list. What a client has received is the truth that its tables must show; the
+//! next list repairs what it missed.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
 use k8s_sync::object::{Change, Event};
 
@@ -32,6 +34,7 @@ pub(crate) enum Step {
     InitDone,
     Apply(String),
     Delete(String),
+    Remembered(Vec<String>),
 }
 
 /// The identity of the object of a line.
@@ -56,6 +59,13 @@ impl Known {
             }
             Step::Delete(line) => {
                 self.objects.remove(&identity(line));
+                self.listed.iter_mut().for_each(|listed| drop(listed.remove(&identity(line))));
+            }
+            // It is older than everything else.
+            Step::Remembered(_) if self.synced || !self.objects.is_empty() => {}
+            Step::Remembered(lines) => {
+                self.objects = lines.iter().map(|line| (identity(line), line.clone())).collect();
+                self.synced = true;
             }
         }
     }
@@ -87,7 +97,41 @@ pub(crate) fn event(kind: usize, step: &Step) -> Event {
             Event::Pod(Change::Apply(one)) => Event::Pod(Change::InitApply(one)),
             other => panic!("not applied: {other:?}"),
         },
+        Step::Remembered(lines) => remembered(kind, lines),
     }
+}
+
+/// A snapshot of one kind.
+fn remembered(kind: usize, lines: &[String]) -> Event {
+    match kind {
+        0 => Event::Namespace(all(lines, |event| match event {
+            Event::Namespace(change) => change,
+            other => panic!("not a Namespace: {other:?}"),
+        })),
+        1 => Event::Service(all(lines, |event| match event {
+            Event::Service(change) => change,
+            other => panic!("not a Service: {other:?}"),
+        })),
+        2 => Event::EndpointSlice(all(lines, |event| match event {
+            Event::EndpointSlice(change) => change,
+            other => panic!("not an EndpointSlice: {other:?}"),
+        })),
+        _ => Event::Pod(all(lines, |event| match event {
+            Event::Pod(change) => change,
+            other => panic!("not a Pod: {other:?}"),
+        })),
+    }
+}
+
+fn all<T: Debug, K: Debug>(
+    lines: &[String],
+    of_kind: impl Fn(Event) -> Change<T, K>,
+) -> Change<T, K> {
+    let object = |line: &String| match of_kind(apply(line)) {
+        Change::Apply(object) => object,
+        other => panic!("not applied: {other:?}"),
+    };
+    Change::Remembered(lines.iter().map(object).collect())
 }
 
 /// The objects of one kind in the API server, and the events about them.
@@ -115,6 +159,10 @@ pub(crate) fn history(random: &mut Random) -> Vec<(usize, Step)> {
 
 fn stream(random: &mut Random, kind: usize) -> Vec<Step> {
     let mut server = Server { random, kind, truth: Objects::new(), steps: Vec::new() };
+    for _ in 0..server.random.below(6) {
+        server.change();
+    }
+    let snapshot = Step::Remembered(server.truth.values().cloned().collect());
     for _ in 0..1 + server.random.below(3) {
         // These changes are missed, and found by the list.
         for _ in 0..server.random.below(5) {
@@ -126,7 +174,13 @@ fn stream(random: &mut Random, kind: usize) -> Vec<Step> {
             server.send(events);
         }
     }
-    server.steps
+    let mut steps = server.steps;
+    if random.one_in(2) {
+        let is_done = |step: &Step| matches!(step, Step::InitDone);
+        let first_list = steps.iter().position(is_done).unwrap_or_default();
+        steps.insert(random.below(first_list + 3).min(steps.len()), snapshot);
+    }
+    steps
 }
 
 impl Server<'_> {
@@ -197,6 +251,14 @@ impl Server<'_> {
         }
         self.steps.push(Step::Init);
         self.steps.extend(self.truth.values().cloned().map(Step::List));
+        // Changes while a streaming list is being sent.
+        let changes = if self.random.one_in(3) { self.random.below(4) } else { 0 };
+        for event in (0..changes).flat_map(|_| self.change()).collect::<Vec<_>>() {
+            self.steps.push(match event {
+                Step::Apply(line) => Step::List(line),
+                other => other,
+            });
+        }
         self.steps.push(Step::InitDone);
     }
 
