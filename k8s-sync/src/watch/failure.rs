@@ -12,6 +12,8 @@ use super::recovery::Failure;
 use super::request::{ApiError, ServerFailure};
 use crate::raw::Kind;
 
+/// What an API server says if its cache has not reached the version that was asked for.
+const TOO_LARGE: &str = "Too large resource version";
 /// For a 429 without Retry-After.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 /// Bytes to keep of a server's message. The page of a proxy would fill the log.
@@ -95,6 +97,7 @@ impl Diagnosis {
                 | Failure::Unauthorized
                 | Failure::Forbidden
                 | Failure::Expired
+                | Failure::Behind
                 | Failure::Throttled(_),
                 _,
             ) => diagnosis,
@@ -343,6 +346,7 @@ fn sort_status(status: &ServerFailure) -> (Failure, Cause) {
             (Failure::Throttled(Duration::from_secs(u64::from(retry_after))), Cause::Other)
         }
         400 if status.message.contains("HTTPS server") => (Failure::Refused, Cause::OnlyTls),
+        504 if status.message.contains(TOO_LARGE) => (Failure::Behind, Cause::Other),
         502..=504 => (Failure::Refused, Cause::Gateway),
         _ => (Failure::Refused, Cause::Other),
     }

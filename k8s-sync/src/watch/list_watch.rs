@@ -264,22 +264,24 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
         let request = match self.strategy {
             Strategy::Streaming => {
                 let request = self.queries.stream(match self.freshness {
-                    Freshness::Remembered => "0",
+                    Freshness::Remembered => self.oldest_version(),
                     Freshness::Newest => "",
                 })?;
                 let body = send(&self.client, request, Exchange::Watch, self.status).await?;
                 self.state = State::Streaming(Events::new(body, self.wanted));
                 return Ok(());
             }
-            // A version that is no number cannot be compared.
-            Strategy::Cached => match number(&self.version) {
-                Some(_) => self.queries.cached(&self.version)?,
-                None => self.queries.cached("0")?,
-            },
+            Strategy::Cached => self.queries.cached(self.oldest_version())?,
             Strategy::Paged => self.queries.page(None)?,
             Strategy::Whole => self.queries.whole()?,
         };
         self.page(request).await
+    }
+
+    /// The oldest version that a list may have: the one that was received before, as in client-go.
+    /// One that is no number cannot be compared.
+    fn oldest_version(&self) -> &str {
+        number(&self.version).map_or("0", |_| &self.version)
     }
 
     async fn page(&mut self, request: http::Request<Vec<u8>>) -> Result<(), ApiError> {

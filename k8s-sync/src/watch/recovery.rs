@@ -319,7 +319,9 @@ impl Recovery {
                 self.compare_at = now + pause.clamp(RELIST_SOON, COMPARE_MAX);
             }
             ComparisonResult::Unclear
-            | ComparisonResult::Failed(Failure::Unreachable | Failure::Unauthorized) => {
+            | ComparisonResult::Failed(
+                Failure::Unreachable | Failure::Unauthorized | Failure::Behind,
+            ) => {
                 self.fruitless_comparisons += 1;
                 if self.fruitless_comparisons >= FRUITLESS_COMPARISONS_MAX {
                     return self.list_again(now);
@@ -380,8 +382,19 @@ impl Recovery {
     fn list_failed(&mut self, failure: Failure, now: Instant, random: f64) -> Next {
         let is_in_a_row = self.backoff.is_in_a_row(now);
         let retry = self.retry(failure, now, random);
-        let (strategy, is_due) = self.strategy.after(failure, self.initial_strategy());
+        let (strategy, is_due) = match (failure, self.strategy, self.freshness) {
+            // Even as of now: the cache does not keep up with etcd, from which pages are read. That
+            // says nothing about streaming lists.
+            (Failure::Behind, Strategy::Streaming, Freshness::Newest) => {
+                self.is_fallback = true;
+                (Strategy::Paged, true)
+            }
+            (_, strategy, _) => strategy.after(failure, self.initial_strategy()),
+        };
         self.strategy = strategy;
+        if failure == Failure::Behind {
+            self.freshness = Freshness::Newest;
+        }
         if failure == Failure::Unreachable && is_in_a_row {
             self.alternate_strategy();
         }
@@ -397,6 +410,7 @@ impl Recovery {
                 | Failure::Unauthorized
                 | Failure::Forbidden
                 | Failure::Expired
+                | Failure::Behind
                 | Failure::Refused => (Duration::ZERO, retry),
             };
             let soon = now + list_pause.max(RELIST_SOON);
@@ -408,6 +422,7 @@ impl Recovery {
                 | Failure::Unauthorized
                 | Failure::Forbidden
                 | Failure::Expired
+                | Failure::Behind
                 | Failure::Refused => soon,
             };
             return self.resume(retry, now, random);
@@ -431,16 +446,16 @@ impl Recovery {
                 false
             }
             Failure::Throttled(_) | Failure::Unauthorized => false,
-            Failure::Expired => {
-                self.freshness = Freshness::Newest;
-                true
-            }
-            Failure::Forbidden | Failure::Refused => {
+            Failure::Expired => true,
+            Failure::Forbidden | Failure::Refused | Failure::Behind => {
                 self.resumes_refused = if is_in_a_row { self.resumes_refused + 1 } else { 1 };
                 self.resumes_refused >= RESUMES_REFUSED_MAX
             }
         };
         if is_list_due {
+            if matches!(failure, Failure::Expired | Failure::Behind) {
+                self.freshness = Freshness::Newest;
+            }
             let pause = self.backoff.list_pause(now, random);
             self.list(Retry { pause, ..retry }, now)
         } else {
@@ -513,7 +528,7 @@ impl Recovery {
                 self.renewals += u32::from(is_in_a_row && is_old);
                 is_in_a_row && is_old
             }
-            Failure::Expired | Failure::Throttled(_) => false,
+            Failure::Expired | Failure::Behind | Failure::Throttled(_) => false,
         };
         if is_client_renewed {
             self.client_since = now;

@@ -92,7 +92,9 @@ impl Server {
         let parameters: Vec<&str> = uri.query().unwrap_or_default().split('&').collect();
         let has = |parameter: &str| parameters.iter().any(|found| found.starts_with(parameter));
         let request = match (has("watch=true"), has("sendInitialEvents"), has("limit=")) {
-            (true, true, _) => "stream",
+            (true, true, _) if parameters.contains(&"resourceVersion=0") => "stream",
+            (true, true, _) if parameters.contains(&"resourceVersion=") => "stream-now",
+            (true, true, _) => "stream-since",
             (true, false, _) => "resume",
             (false, _, true) if parameters.contains(&"limit=1") => "probe",
             (false, _, true) => "page",
@@ -181,6 +183,7 @@ pub(super) fn options() -> Options {
 
 /// Plays the responses, receives as many namespace events as expected, and compares the requests.
 /// Consecutive resumed watches and consecutive comparisons count as one, and probes do not count.
+/// Streaming lists are of any age, no older than what was received (`-since`), or as of now.
 ///
 /// Events in short form: `(` Init, `)` InitDone, `+a` InitApply, `a` Apply, `-a` Delete.
 async fn check(
@@ -353,15 +356,15 @@ async fn a_broken_watch_resumes() {
 async fn a_lost_resource_version_lists_again() {
     // In the stream, and as an HTTP status, after which kube 5.0.0 alone would never list again.
     let answers = vec![Open(&[NS_A, END, GONE]), Open(&[NS_B, END])];
-    check(answers, "( +a ) ( +b )", &["stream", "stream"]).await;
+    check(answers, "( +a ) ( +b )", &["stream", "stream-now"]).await;
     let answers = vec![Ends(&[NS_A, END]), Status(410, "gone"), Open(&[NS_B, END])];
-    check(answers, "( +a ) ( +b )", &["stream", "resume", "stream"]).await;
+    check(answers, "( +a ) ( +b )", &["stream", "resume", "stream-now"]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_list_finds_what_was_lost() {
     let answers = vec![Open(&[NS_A, END]), Listed(&[NS_B, END])];
-    let requests = ["stream", "resume", "compare", "stream"];
+    let requests = ["stream", "resume", "compare", "stream-since"];
     let (status, took) = check(answers, "( +a ) ( +b )", &requests).await;
     assert!(took >= recovery::COMPARE_MIN && took <= recovery::COMPARE_MAX, "{took:?}");
     assert_eq!(status.reports()[0].repaired, 0, "without a comparison nobody knows");
@@ -381,7 +384,7 @@ async fn a_comparison_finds_what_was_lost() {
     ] {
         let answers = vec![Open(&[NS_A, END]), Listed(listed)];
         let server = Server { metadata: Some(metadata), ..Server::new(answers) };
-        let requests = ["stream", "resume", "compare", "stream"];
+        let requests = ["stream", "resume", "compare", "stream-now"];
         let (status, took) = check_server(server, ApiServer::default(), expected, &requests).await;
         assert!(took >= recovery::COMPARE_MIN && took <= recovery::COMPARE_MAX, "{took:?}");
         let report = &status.reports()[0];

@@ -47,6 +47,10 @@ struct Inner {
     list_counts: [usize; 4],
     /// Connections up to this one get nothing any more.
     frozen_until: u64,
+    /// The state that lists are of while the server lags behind.
+    cache: Option<Store>,
+    /// Lists that were refused because the cache had not reached their version.
+    too_large_count: usize,
 }
 
 impl FakeApi {
@@ -60,6 +64,8 @@ impl FakeApi {
                 connection_count: 0,
                 list_counts: [0; 4],
                 frozen_until: 0,
+                cache: None,
+                too_large_count: 0,
             }),
             changed: watch::Sender::new(0),
             cut: watch::Sender::new(0),
@@ -151,6 +157,18 @@ impl FakeApi {
         lock(&self.state.inner).list_counts[resource.index()]
     }
 
+    /// From now on, lists come from a cache that stays at this state, as from another API server
+    /// that lags behind, unless they are requested as of now. Watches are not affected.
+    pub fn lag(&self) {
+        let mut inner = lock(&self.state.inner);
+        inner.cache = Some(inner.store.clone());
+    }
+
+    /// Lists that were refused because the cache was too old for them.
+    pub fn too_large_count(&self) -> usize {
+        lock(&self.state.inner).too_large_count
+    }
+
     pub fn adopt(&self, habit: Habit) {
         lock(&self.state.inner).habits.insert(habit);
     }
@@ -174,6 +192,22 @@ impl FakeApi {
     pub fn cut(&self) {
         let newest = lock(&self.state.inner).connection_count;
         self.state.cut.send_replace(newest);
+    }
+}
+
+impl Inner {
+    /// What a list that must not be older than `version` is of. `None` if the cache is. An empty
+    /// version means as of now.
+    fn listed(&mut self, version: &str) -> Option<&Store> {
+        let is_old = |cache: &Store| version.parse().is_ok_and(|version| cache.version < version);
+        match &self.cache {
+            Some(cache) if is_old(cache) => {
+                self.too_large_count += 1;
+                None
+            }
+            Some(cache) if !version.is_empty() => Some(cache),
+            Some(_) | None => Some(&self.store),
+        }
     }
 }
 

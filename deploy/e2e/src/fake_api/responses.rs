@@ -174,6 +174,11 @@ pub(super) fn failure(code: i32, reason: &str, message: &str) -> Failure {
     }
 }
 
+/// As a real API server says it.
+pub(super) fn too_large(version: &str) -> Failure {
+    failure(504, "Timeout", &format!("Timeout: Too large resource version: {version}"))
+}
+
 pub(super) fn gone() -> Failure {
     failure(410, "Expired", "too old resource version")
 }

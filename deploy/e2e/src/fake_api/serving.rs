@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::fault::{Fault, Habit};
 use super::object::Resource;
-use super::responses::{Format, failure, gone};
+use super::responses::{Format, failure, gone, too_large};
 use super::schema::{Failure, ListMetadata};
 use super::store::{Stored, StoredEvent};
 use super::{FakeState, lock};
@@ -145,17 +145,20 @@ impl Call {
             self.count_list();
         }
         let (version, items, left) = {
-            let inner = lock(&self.state.inner);
-            let all = inner.store.objects(self.resource);
+            let mut inner = lock(&self.state.inner);
+            let version = self.query.get("resourceVersion");
+            let Some(store) = inner.listed(version) else {
+                return failed(self.format, &too_large(version));
+            };
+            let all = store.objects(self.resource);
             let from = from.unwrap_or(0) as usize;
             // A list at version 0 comes whole, as from a real API server's watch cache.
             let is_cached = self.query.is("resourceVersion", "0");
             let limit = self.query.number("limit").filter(|limit| *limit > 0 && !is_cached);
             let limit = limit.map_or(usize::MAX, |limit| limit as usize);
             let items: Vec<Arc<Stored>> = all.skip(from).take(limit).cloned().collect();
-            let left =
-                inner.store.objects(self.resource).count().saturating_sub(from + items.len());
-            (inner.store.version, items, (left > 0).then(|| (from + limit).to_string()))
+            let left = store.objects(self.resource).count().saturating_sub(from + items.len());
+            (store.version, items, (left > 0).then(|| (from + limit).to_string()))
         };
         let metadata = ListMetadata {
             resource_version: version.to_string(),
@@ -200,11 +203,19 @@ impl Call {
         lock(&self.state.inner).list_counts[self.resource.index()] += 1;
     }
 
-    /// Sends all objects and a bookmark. Returns the version; `None` if the connection broke.
+    /// Sends all objects and a bookmark. Returns the version; `None` if there was no whole list.
     async fn send_list(&self, writer: &Writer) -> Option<u64> {
-        let (version, objects): (u64, Vec<Arc<Stored>>) = {
-            let inner = lock(&self.state.inner);
-            (inner.store.version, inner.store.objects(self.resource).cloned().collect())
+        let oldest = self.query.get("resourceVersion");
+        let listed: Option<(u64, Vec<Arc<Stored>>)> = {
+            let mut inner = lock(&self.state.inner);
+            let store = inner.listed(oldest);
+            store.map(|store| (store.version, store.objects(self.resource).cloned().collect()))
+        };
+        let Some((version, objects)) = listed else {
+            let mut piece = Vec::new();
+            self.format.push_error(&too_large(oldest), &mut piece);
+            writer.write(piece.into()).await;
+            return None;
         };
         self.count_list();
         let is_cut = self.happens(Fault::CutList);

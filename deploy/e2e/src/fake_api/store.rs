@@ -53,6 +53,7 @@ pub(super) struct StoredEvent {
 
 type Key = (String, String);
 
+#[derive(Clone)]
 pub(super) struct Store {
     pub(super) version: u64,
     /// A watch from an older version is answered with 410 Gone.

@@ -244,6 +244,35 @@ fn a_byte_at_a_time() {
     wait(&fake, &server, RIGHT_LIMIT);
 }
 
+/// One of several API servers lags behind, and the list that replaces a watch that cannot be
+/// resumed comes from it. Answers never go back to what they were, and are right again.
+#[test]
+fn a_list_from_a_server_that_lags_behind() {
+    for habit in [None, Some(Habit::StreamsNoLists)] {
+        let fake = cluster();
+        if let Some(habit) = habit {
+            fake.adopt(habit);
+        }
+        fake.lag();
+        let server = start(&fake);
+        // The watches are ahead of the lists.
+        change(&fake, 1);
+        wait(&fake, &server, RIGHT_LIMIT);
+        let before = fake.list_count(Resource::Services);
+        inject(&fake, Fault::Fail, 3);
+        fake.cut();
+        wait_for_faults(&fake);
+        let listed = || fake.list_count(Resource::Services) > before;
+        poll(RIGHT_LIMIT, "another list", || {
+            check_now(&fake, &server);
+            listed().then_some(())
+        });
+        assert!(fake.too_large_count() > 0 || server.kind() == Kind::CoreDns, "{habit:?}");
+        change(&fake, 2);
+        wait(&fake, &server, RIGHT_LIMIT);
+    }
+}
+
 #[test]
 fn connections_that_are_half_open() {
     let fake = cluster();

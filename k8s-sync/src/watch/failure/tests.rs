@@ -191,6 +191,8 @@ fn errors_from_the_server() {
     check((429, ""), slice, Failure::Throttled(RETRY_AFTER_DEFAULT), "HTTP 429", "none");
     check((500, "etcd"), slice, refused, "etcd (HTTP 500)", "none");
     check((502, "<html>\n<body>Bad\nGateway"), slice, refused, "Bad Gateway (HTTP 502)", "behind");
+    let too_large = "Timeout: Too large resource version: 7, current: 5";
+    check((504, too_large), slice, Failure::Behind, too_large, "none");
     let http = "Client sent an HTTP request to an HTTPS server.";
     check((400, http), slice, refused, http, "write https://");
     // An event of unknown type arrives as a status without a code.

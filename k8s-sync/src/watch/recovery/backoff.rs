@@ -54,7 +54,7 @@ impl Backoff {
         let (pause_max, asked_for) = match failure {
             Failure::Unauthorized | Failure::Forbidden => (REFUSED_PAUSE_MAX, Duration::ZERO),
             Failure::Throttled(retry_after) => (PAUSE_MAX, retry_after.min(RETRY_AFTER_MAX)),
-            Failure::Unreachable | Failure::Expired | Failure::Refused => {
+            Failure::Unreachable | Failure::Expired | Failure::Behind | Failure::Refused => {
                 (PAUSE_MAX, Duration::ZERO)
             }
         };

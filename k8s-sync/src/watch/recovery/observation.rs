@@ -59,6 +59,9 @@ pub(in crate::watch) enum Failure {
     Forbidden,
     /// 410: the resource version or the continue token has expired.
     Expired,
+    /// 504: the server's cache is older than the version that was asked for. It lags behind the API
+    /// server that was asked before, or etcd was restored.
+    Behind,
     /// 429, or 503 with Retry-After.
     Throttled(Duration),
     /// Any other response, including unreadable ones.

@@ -21,10 +21,11 @@ pub(in crate::watch) enum Strategy {
 /// How old a list may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::watch) enum Freshness {
-    /// As the server remembers it. A list from its cache is no older than what was received before.
+    /// As the server remembers it, but no older than what was received before: of several API
+    /// servers, one may lag behind the others.
     Remembered,
-    /// As of now: what was received before is lost or was ahead of the server. Otherwise a server
-    /// with an old cache could send the same outdated list for ever.
+    /// As of now: what was received before is lost or is ahead of the server's cache. Otherwise a
+    /// server with an old cache could send the same outdated list for ever.
     Newest,
 }
 
@@ -51,12 +52,15 @@ impl Strategy {
                 (Self::Cached, true)
             }
             (Failure::Refused | Failure::Expired, Self::Cached) => (Self::Paged, true),
+            // The same as of now.
+            (Failure::Behind, Self::Streaming | Self::Cached) => (self, true),
             (Failure::Expired, Self::Paged) => (Self::Whole, true),
-            (Failure::Refused, Self::Paged) => (Self::Whole, false),
+            (Failure::Refused | Failure::Behind, Self::Paged) => (Self::Whole, false),
             (Failure::Forbidden, Self::Cached | Self::Paged)
-            | (Failure::Refused | Failure::Expired | Failure::Forbidden, Self::Whole) => {
-                (first, false)
-            }
+            | (
+                Failure::Refused | Failure::Expired | Failure::Forbidden | Failure::Behind,
+                Self::Whole,
+            ) => (first, false),
         }
     }
 }

@@ -4,6 +4,10 @@
 use super::*;
 
 const LIST_ONLY: &str = r#"{"kind":"Status","code":403,"message":"cannot watch namespaces"}"#;
+const TOO_LARGE_EVENT: &str = concat!(
+    r#"{"type":"ERROR","object":{"kind":"Status","code":504,"reason":"Timeout","#,
+    r#""message":"Timeout: Too large resource version: 2, current: 1"}}"#,
+);
 const EXPIRED: &str =
     r#"{"kind":"Status","code":410,"reason":"Expired","message":"continue parameter is too old"}"#;
 const TOO_LARGE: &str = r#"{"kind":"Status","code":504,"reason":"Timeout",
@@ -130,9 +134,21 @@ async fn watches() {
     let too_large = || Status(504, TOO_LARGE);
     let answers =
         vec![Ends(&[NS_A, END]), too_large(), too_large(), too_large(), Open(&[NS_B, END])];
-    let requests = ["stream", "resume", "stream"];
+    let requests = ["stream", "resume", "stream-now"];
     row("a version older than ours, which it reports", answers, "( +a ) ( +b )", &requests, "")
         .await;
+
+    let oops = || Status(500, "oops");
+    for too_large in [Status(504, TOO_LARGE), Open(&[TOO_LARGE_EVENT])] {
+        let answers =
+            vec![Ends(&[NS_A, END]), oops(), oops(), oops(), too_large, Open(&[NS_B, END])];
+        let requests = ["stream", "resume", "stream-since", "stream-now"];
+        let events = match answers[4] {
+            Open(_) => "( +a ) ( ( +b )",
+            _ => "( +a ) ( +b )",
+        };
+        row("one of several servers lags behind", answers, events, &requests, "").await;
+    }
 
     let answers = vec![Open(&[NS_A, END, NS_B, NS_B, NS_B, NS_A_GONE])];
     row("duplicates", answers, "( +a ) b b b -a", &["stream"], "").await;
@@ -141,14 +157,14 @@ async fn watches() {
     row("objects whose versions do not increase", answers, "( +a ) b -a", &["stream"], "").await;
 
     let answers = vec![Open(&[NS_A, END, BACK]), Open(&[NS_B, END])];
-    row("a bookmark that goes back", answers, "( +a ) ( +b )", &["stream", "stream"], "").await;
+    row("a bookmark that goes back", answers, "( +a ) ( +b )", &["stream", "stream-now"], "").await;
 
     let answers = vec![Open(&[NS_A, END, HEARTBEAT, NS_B])];
     let expected_error = "cannot read an event of the watch";
     row("an event of unknown type", answers, "( +a ) b", &["stream"], expected_error).await;
 
     let answers = vec![Open(&[NS_A, END, HEARTBEAT]), Listed(&[NS_B, END])];
-    let requests = ["stream", "resume", "stream"];
+    let requests = ["stream", "resume", "stream-since"];
     let took =
         row("a list follows an unknown event", answers, "( +a ) ( +b )", &requests, "").await;
     assert_eq!(took.as_secs(), 60);
@@ -184,7 +200,7 @@ async fn lists_without_watches() {
 async fn a_proxy_that_buffers_streams() {
     // Each watch is silent. Probes find the server at 9, and are sent after two silences.
     let answers = vec![Open(&[NS_A, END]), Open(&[]), Open(&[]), Open(&[NS_B, END])];
-    let requests = ["stream", "resume", "stream"];
+    let requests = ["stream", "resume", "stream-since"];
     let (status, took) = check_at("9", answers, "( +a ) ( +b )", &requests).await;
     assert_eq!(took.as_secs(), 48);
     assert!(status.reports()[0].error.as_deref().is_some_and(|error| error.contains(SILENT)));
@@ -199,7 +215,7 @@ async fn a_proxy_that_buffers_streams() {
         Open(&[]),
         Open(&[NS_B, END]),
     ];
-    let twice = ["stream", "resume", "stream", "resume", "stream"];
+    let twice = ["stream", "resume", "stream-since", "resume", "stream-since"];
     let (status, _) = check_at("9", answers, "( +a ) ( +b ) ( +b )", &twice).await;
     assert_eq!(status.reports()[0].failures, 1);
     // It lets no watch through at all.
@@ -224,7 +240,7 @@ async fn a_proxy_that_buffers_streams() {
 async fn etcd_restored_from_a_backup() {
     // The watch breaks and resumes at a version that is yet to come: the server is at 1.
     let answers = vec![Ends(&[NS_A, END]), Refuse, Open(&[]), Open(&[NS_B, END])];
-    let requests = ["stream", "resume", "stream"];
+    let requests = ["stream", "resume", "stream-now"];
     let (status, took) = check_at("1", answers, "( +a ) ( +b )", &requests).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!(status.reports()[0].error, None);

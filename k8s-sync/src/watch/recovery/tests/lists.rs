@@ -148,6 +148,35 @@ fn lists_while_watches_get_no_response() {
 }
 
 #[test]
+fn a_list_from_a_server_that_lags_behind() {
+    let refused = |then| {
+        let first = [(9_000, Failed(Refused), Resumes(100)), (0, Failed(Refused), Resumes(200))];
+        [first[0], first[1], (0, Failed(Refused), then)]
+    };
+    let run = check_live("no older than what is known", &refused(Streaming(0)));
+    assert_eq!(run.recovery.freshness(), Freshness::Remembered);
+    let run = run.check("so as of now", &[(3_000, Failed(Behind), Streaming(0))]);
+    assert_eq!(run.recovery.freshness(), Freshness::Newest);
+    let run = run.check("even that", &[(3_000, Failed(Behind), Paged(0)), (50, LISTED, Continues)]);
+    assert!(!run.recovery.is_streamless());
+    let run = run.check("the next list streams", &[(1, WatchBegins, Continues)]);
+    let next = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Streaming(0))];
+    assert_eq!(run.check("", &next).recovery.freshness(), Freshness::Remembered);
+
+    let run = Run::new(true).check("", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
+    let rows = [(3_000, Failed(Behind), Paged(0)), (50, LISTED, Continues)];
+    run.check("no streaming lists", &refused(Cached(0))).check("", &rows);
+
+    let rows = [
+        (9_000, Failed(Behind), Resumes(100)),
+        (0, Failed(Behind), Resumes(200)),
+        (0, Failed(Behind), Streaming(0)),
+    ];
+    let run = check_live("a watch from a version that is yet to come", &rows);
+    assert_eq!(run.recovery.freshness(), Freshness::Newest);
+}
+
+#[test]
 fn a_lost_resource_version_lists_at_once_but_not_in_a_loop() {
     check_live("410 in the stream or as an HTTP status", &[(9_000, Failed(Expired), Streaming(0))]);
     let mut rows = vec![(9_000, Failed(Expired), Streaming(0))];
