@@ -347,7 +347,7 @@ fn sort_status(status: &ServerFailure) -> (Failure, Cause) {
         }
         400 if status.message.contains("HTTPS server") => (Failure::Refused, Cause::OnlyTls),
         504 if status.message.contains(TOO_LARGE) => (Failure::Behind, Cause::Other),
-        502..=504 => (Failure::Refused, Cause::Gateway),
+        502..=504 => (Failure::Unreachable, Cause::Gateway),
         _ => (Failure::Refused, Cause::Other),
     }
 }

@@ -190,7 +190,8 @@ fn errors_from_the_server() {
     check((410, "too old"), slice, Failure::Expired, "(HTTP 410)", "none");
     check((429, ""), slice, Failure::Throttled(RETRY_AFTER_DEFAULT), "HTTP 429", "none");
     check((500, "etcd"), slice, refused, "etcd (HTTP 500)", "none");
-    check((502, "<html>\n<body>Bad\nGateway"), slice, refused, "Bad Gateway (HTTP 502)", "behind");
+    let away = Failure::Unreachable;
+    check((502, "<html>\n<body>Bad\nGateway"), slice, away, "Bad Gateway (HTTP 502)", "behind");
     let too_large = "Timeout: Too large resource version: 7, current: 5";
     check((504, too_large), slice, Failure::Behind, too_large, "none");
     let http = "Client sent an HTTP request to an HTTPS server.";
@@ -199,6 +200,6 @@ fn errors_from_the_server() {
     check((0, ""), slice, refused, "unreadable event", "none");
     check((0, "odd"), slice, refused, "odd", "none");
     let long = "é".repeat(5000);
-    check((503, &long), slice, refused, "é … é", "behind");
-    check((503, &long), slice, refused, "(HTTP 503)", "behind");
+    check((503, &long), slice, away, "é … é", "behind");
+    check((503, &long), slice, away, "(HTTP 503)", "behind");
 }

@@ -51,7 +51,8 @@ pub(in crate::watch) enum ComparisonResult {
 /// Why a request or a stream failed. Reasons with the same next action are one variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::watch) enum Failure {
-    /// No response: no route, no listener, TLS, a broken connection.
+    /// No response: no route, no listener, TLS, a broken connection. Or that of a gateway that has
+    /// none of the server: 502, 503, 504.
     Unreachable,
     /// 401: the credentials may have been rotated.
     Unauthorized,

@@ -131,6 +131,12 @@ async fn watches() {
     let took = row("too busy, in the stream", answers, "( +a ) b", &["stream", "resume"], "").await;
     assert_eq!(took.as_secs(), 3);
 
+    // A gateway whose API server is down: the watch needs no list when it is back.
+    let mut answers = vec![Ends(&[NS_A, END])];
+    answers.extend((0..20).map(|_| Foreign(502, HTML, "<html>bad gateway")));
+    answers.push(Open(&[NS_B]));
+    row("a gateway without a server", answers, "( +a ) b", &["stream", "resume"], "").await;
+
     let too_large = || Status(504, TOO_LARGE);
     let answers =
         vec![Ends(&[NS_A, END]), too_large(), too_large(), too_large(), Open(&[NS_B, END])];
