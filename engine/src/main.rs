@@ -18,6 +18,7 @@ use engine::admin::Readiness;
 use engine::answer::exit::Reports;
 use engine::cli::{Cli, Command};
 use engine::fleet::{Fleet, FleetSettings};
+use engine::io::allocator;
 use engine::io::socket::PortClaim;
 use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_FLUSH_TIMEOUT};
 use engine::metrics::Metrics;
@@ -37,7 +38,7 @@ use control::{
     supervision,
 };
 
-/// The first sync is a burst of JSON: mimalloc is fast at it and returns the memory afterwards.
+/// The first sync makes and frees many small objects: mimalloc is fast at it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -46,6 +47,7 @@ const SOCKETS: &str = "sockets";
 const OF_DNS: &str = "for DNS";
 
 fn main() -> ExitCode {
+    allocator::give_back_at_once();
     let cli = Cli::from_process();
     if cli.version {
         return output::print(&format!("{}\n", start_up::version()));

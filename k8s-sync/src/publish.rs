@@ -9,7 +9,6 @@
 
 mod answers;
 mod generations;
-mod memory;
 mod programming;
 
 use std::sync::Arc;
@@ -30,7 +29,6 @@ use crate::options::{ExternalOptions, Options};
 use crate::records::RecordWriter;
 use crate::snapshot::SnapshotKeeper;
 use answers::Answers;
-use memory::FreedMemory;
 use programming::Programming;
 
 /// Events per publication. All events that are waiting are taken, so that a burst costs one table.
@@ -238,7 +236,7 @@ pub async fn run(
     let mut outlets = vec![Outlet::new(None, shards.tables, status)];
     let mut pods = PodOutlet::new(shards.pods);
     outlets[0].generations.publish(publisher.publish(0).expect("the first table is always one"));
-    let (mut batch, mut freed) = (Vec::new(), FreedMemory::default());
+    let mut batch = Vec::new();
     loop {
         for outlet in &outlets {
             outlet.report(&publisher);
@@ -249,7 +247,7 @@ pub async fn run(
             let deadline = if may_publish { now + IDLE_MAX } else { deadline };
             let due = outlets.iter().map(|outlet| outlet.housekeeping_due(now));
             let due = due.chain(snapshot.as_ref().map(|snapshot| snapshot.due(now)));
-            let due = due.chain([pods.due(&publisher, now), freed.due(now), deadline]);
+            let due = due.chain([pods.due(&publisher, now), deadline]);
             due.min().unwrap_or(deadline)
         } else {
             now + DELIVER_AGAIN_AFTER
@@ -270,7 +268,6 @@ pub async fn run(
             () = sleep_until(wake_at) => {}
         }
         remove_unread(&mut publisher, &mut outlets);
-        freed.note(batch.len(), Instant::now());
         for event in batch.drain(..) {
             snapshot.iter_mut().for_each(|snapshot| snapshot.note(&event));
             publisher.apply(event);
@@ -290,7 +287,6 @@ pub async fn run(
             outlet.housekeep(&publisher, Instant::now());
         }
         pods.publish(&mut publisher, Instant::now());
-        freed.step(Instant::now());
         programming.step(&mut publisher, is_delivered(&outlets, &pods));
         if let Some(snapshot) = &mut snapshot {
             snapshot.step(&publisher.cluster, Instant::now());

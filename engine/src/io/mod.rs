@@ -1,5 +1,5 @@
 //! Sending and receiving datagrams: the trait that the shard's loop drives, and a file for each
-//! backend.
+//! backend. Beside them, the one setting of the allocator.
 //!
 //! Invariant: `unsafe` is in this folder and nowhere else.
 
@@ -10,6 +10,7 @@ use std::os::fd::BorrowedFd;
 use crate::client::{Family, ListenerId};
 use late::ReturnAddress;
 
+pub mod allocator;
 mod control;
 pub mod late;
 pub mod mmsg;

@@ -1,5 +1,5 @@
-//! The pauses before another attempt, and their bounds: all those on the way from the start to the
-//! first list, and those after an outage. How long an attempt may take is in `client` and `request`.
+//! The pauses before another attempt, and their bounds: those from the start to the first list, and
+//! those after an outage. How long an attempt may take is in `client` and `request`.
 //!
 //! A pause grows with consecutive failures, and between lists with consecutive lists. Invariant: a
 //! server that was down is asked again within `PAUSE_MAX`.
