@@ -136,10 +136,12 @@ fn a_restart_during_an_outage_serves_the_last_known_state() {
     until(&server, "before", "NOERROR", &["10.96.1.1"]);
     until(&server, "late", "NOERROR", &["10.96.1.2"]);
     until(&server, "meanwhile", "NXDOMAIN", &[]);
-    let (code, text) = http::get(setup.ready, "/ready").expect("/ready");
-    assert_eq!(code, 200, "{text}");
     let note = format!("cluster.local. is served from the snapshot {}", setup.file.display());
-    assert!(text.starts_with("OK\n") && text.contains(&note), "{text}");
+    poll(LIMIT, "the snapshot in /ready", || {
+        let (code, text) = http::get(setup.ready, "/ready").expect("/ready");
+        assert!(code == 200 && text.starts_with("OK"), "{code}: {text}");
+        text.contains(&note).then_some(())
+    });
     setup.until_gauge("ringdns_snapshot_served", 1.0);
     setup.until_gauge("ringdns_apiserver_connected", 0.0);
     setup.until_gauge("ringdns_table_current", 0.0);
