@@ -27,7 +27,7 @@ mod request;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ use futures::FutureExt;
 use futures::future::{Fuse, FusedFuture};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Sleep, sleep, sleep_until};
 
 pub use client::Verifier;
 
@@ -148,12 +148,13 @@ impl Watch {
         let status = self.status.kind(T::KIND);
         let mut list = ListProgress { began: now(), objects: 0 };
         let mut probe = pin!(Fuse::terminated());
+        let mut closed = pin!(events.closed());
+        let mut timer = DeadlineTimer::new(recovery.deadline());
         loop {
             let forwarded = forward_ready(list_watch, &mut list, status, events).await?;
             if forwarded.is_any {
                 recovery.received(now());
             }
-            let deadline = tokio::time::Instant::from_std(recovery.deadline());
             let compared = || Some(compared(list_watch.compared(comparison)?, status));
             let finding = forwarded.finding.or_else(compared);
             let waited = async {
@@ -173,11 +174,11 @@ impl Watch {
                     Ok(()) => continue,
                     Err(error) => not_compared(&error),
                 },
-                () = sleep_until(deadline) => {
+                () = timer.wait_until(recovery.deadline()) => {
                     let is_list_late = recovery.is_listing();
                     (Observation::DeadlinePassed, is_list_late.then(Diagnosis::endless_list))
                 }
-                () = events.closed() => return Err(Closed),
+                () = &mut closed => return Err(Closed),
             };
             let (strategy, was_held_back) = (recovery.strategy(), recovery.is_held_back());
             let next = recovery.observe(observation, now(), random());
@@ -212,6 +213,29 @@ impl Watch {
                     return Ok(retry);
                 }
             }
+        }
+    }
+}
+
+/// For a deadline that each object puts off: it is set again only once it has fired.
+struct DeadlineTimer(Pin<Box<Sleep>>);
+
+impl DeadlineTimer {
+    fn new(deadline: Instant) -> Self {
+        Self(Box::pin(sleep_until(deadline.into())))
+    }
+
+    async fn wait_until(&mut self, deadline: Instant) {
+        let (timer, deadline) = (&mut self.0, deadline.into());
+        if deadline < timer.deadline() {
+            timer.as_mut().reset(deadline);
+        }
+        loop {
+            timer.as_mut().await;
+            if deadline <= tokio::time::Instant::now() {
+                return;
+            }
+            timer.as_mut().reset(deadline);
         }
     }
 }

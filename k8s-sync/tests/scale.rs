@@ -100,7 +100,7 @@ fn a_large_cluster() {
     [&marks[1], &marks[3], &marks[5]].into_iter().for_each(|mark| publisher.apply(mark.clone()));
     let model = resident_bytes() - before;
     let began_publish = on_core();
-    let mut newest = publisher.publish(1).expect("a first table");
+    publisher.publish(1).expect("a first table");
     let (in_apply, first) = (began_publish - began_apply, on_core() - began_publish);
     let status = publisher.status();
     println!(
@@ -121,7 +121,7 @@ fn a_large_cluster() {
         apply(&format!("eps team-0/large-{slice} large {} http:80/tcp", addresses.join(" ")))
     };
     (0..10).for_each(|slice| publisher.apply(slice_of_large(slice, 99)));
-    newest = publisher.publish(2).expect("it differs");
+    let mut newest = publisher.publish(2).expect("it differs");
     let changes: [(&str, &dyn Fn(usize) -> Event); 4] = [
         ("a Service's port", &|n| {
             apply(&format!("svc team-0/service-1 10.96.0.1 http:{}/tcp metrics:9090/tcp", 81 + n))
